@@ -71,11 +71,6 @@ def data(scratch: Path, name: str) -> Path:
     return target
 
 
-def size_gb(path: Path) -> float:
-    """Files in a directory (GB)."""
-    return sum(file.lstat().st_size for file in path.rglob("*") if file.is_file()) / 1e9
-
-
 def row(case: str, told: Estimate, usage: Usage, out: Path, work: Path) -> dict[str, Any]:
     """Estimate and measurement of one case, with their ratios."""
     pairs = {
@@ -83,7 +78,7 @@ def row(case: str, told: Estimate, usage: Usage, out: Path, work: Path) -> dict[
         "wall min": (told.minutes, usage.seconds / 60),
         "memory GB": (told.memory_gb, usage.peak_gib * 2**30 / 1e9),
         "work GB": (told.work_gb, usage.peak_gb),
-        "results GB": (told.output_gb, size_gb(out)),
+        "results GB": (told.output_gb, disk_gb(out)),
     }
     shown: dict[str, Any] = {"case": case, "exit": usage.code}
     for name, (estimated, measured) in pairs.items():

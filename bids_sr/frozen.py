@@ -13,13 +13,6 @@ def frozen(cls: type[_T]) -> type[_T]:
 
     What a field's metadata say under ``doc`` stands among the parameters of the docstring.
 
-    Returns
-    -------
-    type[T]
-        Dataclass of the same name.
-
-    Examples
-    --------
     >>> @frozen
     ... class Pose:
     ...     shift_mm: float

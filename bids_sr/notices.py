@@ -196,16 +196,6 @@ class UsageError(Exception):
     """A request that cannot be carried out, with the reason and a remedy, as `notice`.
 
     The program exits with code 2.
-
-    Parameters
-    ----------
-    what, why, remedy : str
-        See `Notice`.
-
-    Attributes
-    ----------
-    problems : tuple of Notice
-        All reasons, where there are several.
     """
 
     code = "input"
@@ -222,36 +212,14 @@ class UsageError(Exception):
 def whom_text(subject: str, run: str) -> str:
     """Name of a run, else of a participant (by its label); "" where there is neither.
 
-    Parameters
-    ----------
-    subject : str
-        Label of the participant; empty for the whole call.
-    run : str
-        Name of the run; empty for the participant alone.
-
-    Returns
-    -------
-    str
-        Name of the run, ``sub-`` with the label, or an empty text.
+    `subject`: label of the participant; empty for the whole call. `run`: name of the run; empty
+    for the participant alone. Name of the run, ``sub-`` with the label, or an empty text.
     """
     return run or (subject and f"sub-{subject}")
 
 
 def as_json(notice: Notice, **more: str) -> str:
-    """Return a notice as a line of JSON, with further keys before its own.
-
-    Parameters
-    ----------
-    notice : Notice
-        Notice whose fields become keys.
-    **more : str
-        Further keys with their texts, such as ``time``.
-
-    Returns
-    -------
-    str
-        JSON object without a line break.
-    """
+    """Return a notice as a line of JSON, with further keys before its own."""
     return json.dumps({**more, **asdict(notice)}, ensure_ascii=False)
 
 
@@ -259,13 +227,6 @@ def record(folder: Path, notices: Iterable[Notice]) -> None:
     """Add notices to the record in the folder of a run's logs.
 
     Processes and jobs of a run write to the same file: all lines of a call are written at once.
-
-    Parameters
-    ----------
-    folder : Path
-        Folder of the logs of the run, which has to exist.
-    notices : Iterable[Notice]
-        Notices in the order of being found.
     """
     text = "".join(f"{as_json(each)}\n" for each in notices)
     if not text:
@@ -282,15 +243,7 @@ def recorded(folder: Path) -> list[Notice]:
 
     The list is empty where there is no record.
 
-    Parameters
-    ----------
-    folder : Path
-        Folder of the logs of a run.
-
-    Returns
-    -------
-    list[Notice]
-        Notices of all steps; lines that cannot be read are left out.
+    Notices of all steps; lines that cannot be read are left out.
     """
     path = folder / RECORD
     try:
@@ -316,17 +269,8 @@ def _read(path: Path, _mtime: int, _size: int) -> tuple[Notice, ...]:
 def failed_steps(logs: Path, since: Mapping[str, float] = {}) -> dict[str, list[Notice]]:
     """Return the steps that failed in the last run that recorded any, by participant (label).
 
-    Parameters
-    ----------
-    logs : Path
-        Of all runs of an output directory.
-    since : mapping of str to float, optional
-        Time (s since 1970) by participant: records that were left before do not count.
-
-    Returns
-    -------
-    dict[str, list[Notice]]
-        Errors by label; those of no participant under an empty text.
+    `since`: time (s since 1970) by participant: records that were left before do not count. Errors
+    by label; those of no participant under an empty text.
     """
     found: dict[str, list[Notice]] = {}
     for path in sorted(logs.glob(f"*/{RECORD}")):

@@ -45,47 +45,20 @@ _TASKS = {
 def is_file(roi: str) -> bool:
     """Whether a region is named by a path.
 
-    Parameters
-    ----------
-    roi : str
-        Name of a region or atlas, or path of an image.
-
-    Returns
-    -------
-    bool
-        True for a slash in it or a NIfTI extension, whether the file exists or not.
+    True for a slash in it or a NIfTI extension, whether the file exists or not.
     """
     return "/" in roi or roi.endswith((".nii", ".nii.gz"))
 
 
 def package_file(package: str, inside: str) -> Path | None:
-    """A file in an installed package, found without importing the package.
-
-    Parameters
-    ----------
-    package : str
-        Name of the package as it is imported.
-    inside : str
-        Path of the file below the folder of the package.
-
-    Returns
-    -------
-    Path | None
-        Path of the file; None where package or file is missing.
-    """
+    """A file in an installed package, found without importing the package."""
     spec = importlib.util.find_spec(package)
     path = None if spec is None or spec.origin is None else Path(spec.origin).parent / inside
     return path if path is not None and path.is_file() else None
 
 
 def templateflow_home() -> Path:
-    """Where TemplateFlow keeps what was downloaded.
-
-    Returns
-    -------
-    Path
-        Folder of its cache, whether it exists or not.
-    """
+    """Where TemplateFlow keeps what was downloaded."""
     return Path(os.environ.get("TEMPLATEFLOW_HOME") or Path.home() / ".cache" / "templateflow")
 
 
@@ -125,15 +98,7 @@ _OWN = "or give a NIfTI label image with its table beside it: --atlas FILE"
 
 @dataclass(frozen=True, slots=True)
 class _Atlas:
-    """A label image and the names of its labels.
-
-    Attributes
-    ----------
-    name, desc : in the names of files; `desc` tells parcellations of one name apart, "" for the
-        only one
-    image, table : of labels, and of their numbers and names
-    labels : name to number
-    """
+    """A label image and the names of its labels."""
 
     name: str
     desc: str
@@ -165,23 +130,9 @@ class _Atlas:
 def find_atlas(named: str = AAL2, template: str = "") -> _Atlas:
     """An atlas by its name, or by its path.
 
-    Parameters
-    ----------
-    named : str, optional
-        AAL2; NAME or NAME:DESC of an atlas in TemplateFlow's cache, such as
-        Schaefer2018:400Parcels7Networks; or the path of a NIfTI file, beside which its table lies
-        (the same name with ``.tsv``, columns index and name).
-    template : str, optional
-        In the space of which it is taken, if there is one; else that of another MNI template.
-
-    Returns
-    -------
-    _Atlas
-        Label image with the names of its labels.
-
-    Raises
-    ------
-    UsageError : there is none, or it has no table that can be read
+    `named`: AAL2; NAME or NAME:DESC of an atlas in TemplateFlow's cache, such as
+    Schaefer2018:400Parcels7Networks; or the path of a NIfTI file, beside which its table lies (the
+    same name with ``.tsv``, columns index and name).
     """
     if is_file(named):
         return _atlas_of_file(Path(named))
@@ -203,36 +154,14 @@ def find_atlas(named: str = AAL2, template: str = "") -> _Atlas:
 
 
 def atlas_title(named: str) -> str:
-    """What an atlas is called in text, with its citation.
-
-    Parameters
-    ----------
-    named : str
-        Name of an atlas, or path of its image.
-
-    Returns
-    -------
-    str
-        Words for the methods text.
-    """
+    """What an atlas is called in text, with its citation."""
     if is_file(named):
         return f"atlas {_atlas_name(Path(named))}, which the user gave"
     return "AAL2 atlas [@aal2]" if is_aal2(named) else f"{named.replace(':', ', ')} atlas"
 
 
 def is_aal2(named: str) -> bool:
-    """Whether an atlas is the default one, of which there are groups of labels.
-
-    Parameters
-    ----------
-    named : str
-        Name of an atlas, or path of its image.
-
-    Returns
-    -------
-    bool
-        True for AAL2 in any spelling.
-    """
+    """Whether an atlas is the default one, of which there are groups of labels."""
     return _plain(named) == AAL2.lower()
 
 
@@ -362,18 +291,7 @@ def _table_of(image: Path) -> Path | None:
 
 
 def atlas_labels(atlas: str = AAL2) -> Mapping[str, int]:
-    """Label of an atlas to its number; empty where there is no such atlas.
-
-    Parameters
-    ----------
-    atlas : str, optional
-        Name of an atlas, or path of its image.
-
-    Returns
-    -------
-    Mapping[str, int]
-        Numbers in the image by label, without background.
-    """
+    """Label of an atlas to its number; empty where there is no such atlas."""
     try:
         return find_atlas(atlas).labels
     except UsageError:
@@ -381,13 +299,7 @@ def atlas_labels(atlas: str = AAL2) -> Mapping[str, int]:
 
 
 class UnknownRegion(ValueError):
-    """A name that stands for no region of an atlas.
-
-    Parameters
-    ----------
-    name : str
-        Name as the user wrote it.
-    """
+    """A name that stands for no region of an atlas."""
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
@@ -397,25 +309,8 @@ class UnknownRegion(ValueError):
 def region_labels(roi: str, atlas: str = AAL2) -> tuple[str, ...]:
     """Return the atlas labels of a named region; none for ``brain``, ``auto`` and a file.
 
-    Parameters
-    ----------
-    roi : str
-        Group (motor, visual, auditory) or label, several of them joined by commas; a label without
-        its side is both.
-    atlas : str, optional
-        Name of an atlas, or path of its image.
+    `ValueError`: a part that is neither a group nor a label; it is the exception's text.
 
-    Returns
-    -------
-    tuple[str, ...]
-        Labels as the atlas spells them, each once.
-
-    Raises
-    ------
-    ValueError : a part that is neither a group nor a label; it is the exception's text
-
-    Examples
-    --------
     >>> region_labels("precentral,Heschl_L")
     ('Precentral_L', 'Precentral_R', 'Heschl_L')
     """
@@ -445,15 +340,7 @@ def region_of_tasks(tasks: Iterable[str]) -> str:
     >>> region_of_tasks(["fingertapping", "nback"]), region_of_tasks([])
     ('brain', 'brain')
 
-    Parameters
-    ----------
-    tasks : Iterable[str]
-        Labels of the tasks; empty for none.
-
-    Returns
-    -------
-    str
-        ``motor``, ``visual``, ``auditory`` or ``brain``.
+    `tasks`: labels of the tasks; empty for none.
     """
     every = list(tasks)
     fitting = (

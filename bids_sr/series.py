@@ -83,18 +83,9 @@ _LABEL = re.compile(rf"(?P<series>.+?){_SMOOTHED}(?P<region>Quarter|Fdr|Z\d+)?")
 class Series:
     """One series of a run.
 
-    Parameters
-    ----------
-    name : str
-        In tables and file names.
-    kind : Kind
-        "acquired", "baseline", "control", "method", "placebo", "member", "measured" or "run".
-    method : str
-        The method that a placebo or member of an ensemble is a variant of; for all others the
-        name.
-    variant : str
-        "" or what sets it apart: "Phantom", "Other", "T1w", "Mirror", "Shift" (placebos), "Seed1"
-        (members), "Same".
+    `kind`: "acquired", "baseline", "control", "method", "placebo", "member", "measured" or "run".
+    `variant`: "" or what sets it apart: "Phantom", "Other", "T1w", "Mirror", "Shift" (placebos),
+    "Seed1" (members), "Same".
     """
 
     name: str
@@ -109,68 +100,23 @@ def series_name(method: str, variant: str = "") -> str:
     >>> series_name("li-agnostic"), series_name("sbl", "Mirror")
     ('liagnostic', 'sblMirror')
 
-    Parameters
-    ----------
-    method : str
-        Name of a method or baseline.
-    variant : str, optional
-        What sets the series apart, such as ``Mirror``; empty for nothing.
-
-    Returns
-    -------
-    str
-        Name of letters and digits.
+    `variant`: what sets the series apart, such as ``Mirror``; empty for nothing.
     """
     return method.replace("-", "") + variant
 
 
 def series_names(methods: Iterable[str]) -> tuple[str, ...]:
-    """Return names of the series that methods make.
-
-    Parameters
-    ----------
-    methods : Iterable[str]
-        Names of methods or baselines.
-
-    Returns
-    -------
-    tuple[str, ...]
-        Names in the same order.
-    """
+    """Return names of the series that methods make."""
     return tuple(map(series_name, methods))
 
 
 def member_name(method: str, seed: int) -> str:
-    """Name of another member of a method's ensemble; the method itself is the first.
-
-    Parameters
-    ----------
-    method : str
-        Name of the method.
-    seed : int
-        Number of the member, at least 1.
-
-    Returns
-    -------
-    str
-        Name such as ``srganSeed1``.
-    """
+    """Name of another member of a method's ensemble; the method itself is the first."""
     return series_name(method, f"Seed{seed}")
 
 
 def same_name(compared: str) -> str:
-    """Name of the acquired series that was smoothed to the resolution of a compared one.
-
-    Parameters
-    ----------
-    compared : str
-        Name of the series of another program.
-
-    Returns
-    -------
-    str
-        Name such as ``nordicSame``.
-    """
+    """Name of the acquired series that was smoothed to the resolution of a compared one."""
     return series_name(compared, SAME)
 
 
@@ -180,16 +126,6 @@ def series(name: str) -> Series:
 
     >>> series("srganSeed2")
     Series(name='srganSeed2', kind='member', method='srgan', variant='Seed2')
-
-    Parameters
-    ----------
-    name : str
-        Name of the series.
-
-    Returns
-    -------
-    Series
-        Kind of the series, with its method and variant.
     """
     fixed: tuple[tuple[Kind, Iterable[str]], ...] = (
         ("acquired", ACQUIRED),
@@ -209,36 +145,12 @@ def series(name: str) -> Series:
 
 
 def kind_of(name: str) -> Kind:
-    """Kind of a series, from its name.
-
-    Parameters
-    ----------
-    name : str
-        Name of the series.
-
-    Returns
-    -------
-    Kind
-        Kind such as ``baseline``, ``method`` or ``placebo``.
-    """
+    """Kind of a series, from its name."""
     return series(name).kind
 
 
 def is_variant_of(name: str, methods: Iterable[str]) -> bool:
-    """Whether a series is a placebo of one of these methods, or a member of its ensemble.
-
-    Parameters
-    ----------
-    name : str
-        Name of the series.
-    methods : Iterable[str]
-        Names of the series that methods make.
-
-    Returns
-    -------
-    bool
-        False for the series of the methods themselves.
-    """
+    """Whether a series is a placebo of one of these methods, or a member of its ensemble."""
     return bool(series(name).variant) and series(name).method in methods
 
 
@@ -258,19 +170,7 @@ def map_label(series: str, fwhm_mm: float = 0.0, region: str = "") -> str:
     >>> map_label("srgan", 5.0, "Quarter")
     'srganFwhm50Quarter'
 
-    Parameters
-    ----------
-    series : str
-        Name of the series.
-    fwhm_mm : float, optional
-        Gaussian smoothing of the map (FWHM, mm).
-    region : str, optional
-        Kind of region, such as ``Quarter`` or ``Fdr``; empty for a map.
-
-    Returns
-    -------
-    str
-        Label without the prefix ``desc-``.
+    `region`: kind of region, such as ``Quarter`` or ``Fdr``; empty for a map.
     """
     tenths = round(fwhm_mm * 10)
     return f"{series}Fwhm{tenths}{region}" if tenths else f"{series}{region}"
@@ -279,20 +179,7 @@ def map_label(series: str, fwhm_mm: float = 0.0, region: str = "") -> str:
 def parse_map_label(label: str) -> _MapLabel:
     """Read a label made by `map_label`; `ValueError` for an empty one.
 
-    Parameters
-    ----------
-    label : str
-        Label without the prefix ``desc-``.
-
-    Returns
-    -------
-    _MapLabel
-        Series, smoothing (FWHM, mm) and kind of region.
-
-    Raises
-    ------
-    ValueError
-        The label is empty.
+    Series, smoothing (FWHM, mm) and kind of region.
     """
     found = _LABEL.fullmatch(label)
     if found is None:

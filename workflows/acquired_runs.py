@@ -14,13 +14,7 @@ from bids_sr.steps.compared import another_run
 def add_motion(scope: Scope, reference: str = "boldref") -> None:
     """Add the reference of an acquired series and its head motion.
 
-    Parameters
-    ----------
-    scope : Scope
-        Of the series; with its head motion by another program (``given_hmc_xfms``, or
-        ``given_confounds`` of MCFLIRT), or with a reference, these are taken.
-    reference : str, optional
-        Name of the reference; of another series than that of the run nothing is stored.
+    `reference`: name of the reference; of another series than that of the run nothing is stored.
     """
     of_run, made = reference == "boldref", {"boldref": reference}
     keep, quiet = of_run, not of_run
@@ -37,15 +31,7 @@ def add_motion(scope: Scope, reference: str = "boldref") -> None:
 
 
 def add_calibration(own: Scope, events: Path | None) -> None:
-    """Add a short high-resolution run that tells where the run fluctuates, registered with it.
-
-    Parameters
-    ----------
-    own : Scope
-        A scope of it in that of the run, which has its series.
-    events : Path | None
-        Of its task, where they are known.
-    """
+    """Add a short high-resolution run that tells where the run fluctuates, registered with it."""
     assert own.outer is not None
     own.alias["reference"] = "calibration_ref"
     own.add(motion.count_dummies, quiet=True)
@@ -72,16 +58,7 @@ def add_another_run(
 
     This gives its motion, its alignment to the run, and the effects of its blocks.
 
-    Parameters
-    ----------
-    own : Scope
-        A scope of it in that of the run.
-    file : Path
-        File of the series (NIfTI, 4D).
-    events : Path | Events | None
-        Events of that run, or their table; None where it has none.
-    correct : bool
-        Whether its slice timing is corrected.
+    `file`: file of the series (NIfTI, 4D).
     """
     assert own.outer is not None
     own.alias["reference"] = "other_ref"

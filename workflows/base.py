@@ -39,36 +39,14 @@ def _settings_by_name(settings: Settings) -> dict[str, object]:
 
 
 def primary_series(graph: Graph) -> list[str]:
-    """The series of all runs that other programs are given, each once.
-
-    Parameters
-    ----------
-    graph : Graph
-        Graph of all participants.
-
-    Returns
-    -------
-    list[str]
-        Names of series in alphabetical order.
-    """
+    """The series of all runs that other programs are given, each once."""
     return sorted(
         {str(one.settings["primary"]) for one in graph.scope.inward() if "primary" in one.settings}
     )
 
 
 def stores_atlas(graph: Graph) -> bool:
-    """Whether the labels of an atlas are among all results.
-
-    Parameters
-    ----------
-    graph : Graph
-        Graph of all participants.
-
-    Returns
-    -------
-    bool
-        True if a step stores them in the output.
-    """
+    """Whether the labels of an atlas are among all results."""
     kept = (
         placed
         for placed in graph.placed
@@ -78,22 +56,7 @@ def stores_atlas(graph: Graph) -> bool:
 
 
 def place_all(settings: Settings, plan: Plan, version: str) -> Scope:
-    """Place the steps of all participants; they are not connected yet.
-
-    Parameters
-    ----------
-    settings : Settings
-        All settings of the call.
-    plan : Plan
-        What the call will do, without problems.
-    version : str
-        Version of the program.
-
-    Returns
-    -------
-    Scope
-        Outermost scope.
-    """
+    """Place the steps of all participants; they are not connected yet."""
     planned = Planned(settings=settings, plan=plan, version=version)
     root = Scope("bids_sr_wf", _settings_by_name(settings), store=store, uri=planned.uri)
     scans = [subject for subject in plan.subjects if subject.structural]
@@ -110,22 +73,6 @@ def place_all(settings: Settings, plan: Plan, version: str) -> Scope:
 def graph_of(settings: Settings, plan: Plan, version: str) -> Graph:
     """The graph of all participants; nothing is computed, and nipype is not imported.
 
-    Parameters
-    ----------
-    settings : Settings
-        All settings of the call.
-    plan : Plan
-        What the call will do, without problems.
-    version : str
-        Version of the program.
-
-    Returns
-    -------
-    Graph
-        Graph with all steps placed.
-
-    Raises
-    ------
-    GraphError : a step is asked for what no other makes, or for a setting that is not there
+    `GraphError`: a step is asked for what no other makes, or for a setting that is not there.
     """
     return Graph(place_all(settings, plan, version))

@@ -14,13 +14,7 @@ _FINE = {"mask": "compared_mask", "roi": "roi_hr"}
 
 
 def add_compared(run: RunOf) -> None:
-    """Place the compared series of a run; they are evaluated beside the others, and not stored.
-
-    Parameters
-    ----------
-    run : RunOf
-        Run with the scopes of its series.
-    """
+    """Place the compared series of a run; they are evaluated beside the others, and not stored."""
     if not run.bold.compared:
         return
     scope, timed = run.scope, bool(run.scope.setting("has_stc"))
@@ -47,23 +41,7 @@ def place_compared(
 ) -> Scope:
     """Place the steps that bring a series of another program to the grid of its run.
 
-    Parameters
-    ----------
-    scope : Scope
-        Of the run.
-    name : str
-        Name of the series.
-    file : Path
-        File of the series (NIfTI, 4D).
-    order : AxisOrder
-        Axis of the file that each axis of the run is.
-    correct : bool
-        Whether its slice timing is corrected.
-
-    Returns
-    -------
-    Scope
-        The scope of the series.
+    `file`: file of the series (NIfTI, 4D).
     """
     own = scope.within(name, alias=_FINE, series_name=name)
     own.give(bold_file=file)

@@ -20,26 +20,7 @@ def subject_facts(
     template: str,
     roi: str,
 ) -> _Facts:
-    """The first section of a report; `series` are those of all runs.
-
-    Parameters
-    ----------
-    settings : Settings
-        All settings of the call.
-    subject : Subject
-        Participant with its runs.
-    series : Sequence[str]
-        Names of the series of all runs.
-    template : str
-        Name of the template as in TemplateFlow, cohort after a plus sign.
-    roi : str
-        Name of the region of interest, or path of its image.
-
-    Returns
-    -------
-    Facts
-        Texts and numbers by the words that stand before them.
-    """
+    """The first section of a report; `series` are those of all runs."""
     sessions = sorted(
         {run.entities["session"] for run in subject.runs if "session" in run.entities}
     )
@@ -66,22 +47,7 @@ def subject_facts(
 
 
 def run_facts(settings: Settings, run: BoldRun, *, timed: bool) -> _Facts:
-    """The first report lines of a run; `timed` says that its slice timing is corrected.
-
-    Parameters
-    ----------
-    settings : Settings
-        All settings of the call.
-    run : BoldRun
-        BOLD run with its companion files.
-    timed : bool
-        Whether slice timing is corrected.
-
-    Returns
-    -------
-    Facts
-        Texts and numbers by the words that stand before them.
-    """
+    """The first report lines of a run; `timed` says that its slice timing is corrected."""
     short = run.calibration
     return {
         "Run": run.stem,

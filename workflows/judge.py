@@ -17,11 +17,6 @@ def add_evaluation(run: RunOf) -> None:
     """Add the steps that evaluate the series of a run.
 
     They are split halves, references, controls, quality control, flags and the verdict.
-
-    Parameters
-    ----------
-    run : RunOf
-        Run with the scopes of its series.
     """
     scope = run.scope
     split = run.bold.bold not in run.planned.plan.unsplit
@@ -77,19 +72,7 @@ def add_split_halves(
 ) -> list[Maker]:
     """Add the effects of every block in every series, and what the halves say of one another.
 
-    Parameters
-    ----------
-    scope : Scope
-        Of the run.
-    series : Mapping[str, Scope]
-        Scopes of the series on the high-resolution grid that are evaluated, by their names.
-    compared : Sequence[str]
-        Names of those of other programs.
-
-    Returns
-    -------
-    list[Maker]
-        Who makes the rows, here as of the other functions.
+    `series`: scopes of the series on the high-resolution grid that are evaluated, by their names.
     """
     for own in series.values():
         own.add(evaluation.measure_effects, has_measured=MEASURED in series)
@@ -109,23 +92,7 @@ def add_truth(
 ) -> list[Maker]:
     """Add what compares maps and volumes with measured ones and with known activation.
 
-    Parameters
-    ----------
-    scope : Scope
-        Of the run.
-    series : Sequence[str]
-        Names of those whose volumes are compared, the measured one among them where there is one.
-    has_known : bool
-        Whether activation is known.
-    with_models : bool
-        Whether maps of linear models are made.
-    split : bool
-        Whether blocks were split into halves.
-
-    Returns
-    -------
-    list[Maker]
-        Makers of the rows; empty without any truth.
+    Makers of the rows; empty without any truth.
     """
     found, measured = [], MEASURED in series
     if (measured or has_known) and with_models:
@@ -140,20 +107,7 @@ def add_truth(
 
 
 def add_other_rows(scope: Scope, compared: Sequence[str]) -> list[Maker]:
-    """Add what compares series of other programs with another acquired run of the task.
-
-    Parameters
-    ----------
-    scope : Scope
-        Scope of the run, with the series in it.
-    compared : Sequence[str]
-        Names of the series of other programs.
-
-    Returns
-    -------
-    list[Maker]
-        Maker of the rows, or none without another run.
-    """
+    """Add what compares series of other programs with another acquired run of the task."""
     if "other_effects" not in scope.makers:
         return []
     among = scope.gather("effects", [*compared, ACQUIRED_BAND])

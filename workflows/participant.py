@@ -20,17 +20,7 @@ _Models = Mapping[str, Scope]
 
 
 def add_participant(root: Scope, planned: Planned, subject: Subject) -> None:
-    """Place the steps of a participant.
-
-    Parameters
-    ----------
-    root : Scope
-        Outermost scope of the graph.
-    planned : Planned
-        Settings and plan of the call.
-    subject : Subject
-        Participant with its runs.
-    """
+    """Place the steps of a participant."""
     template, roi = _template(planned, subject), _roi(planned, subject)
     wanted = {run.bold: planned.wanted(run, with_anat=bool(subject.t1w)) for run in subject.runs}
     made = [one.name for run in subject.runs for one in wanted[run.bold] if one.stored]
@@ -144,10 +134,6 @@ def _add_pair(
     """Add one T2*-weighted pair: registration, models, derivatives and figures.
 
     There is one model for each method and for each member.
-
-    Parameters
-    ----------
-    learned : series whose model it is trained for; placebos have models of their own
     """
     place = named(pair.highres, "session", "run")
     twins = [each for each in subject.pairs if named(each.highres, "session", "run") == place]
@@ -186,13 +172,7 @@ def _registered(
     *,
     keep: bool,
 ) -> Scope:
-    """The members of a pair in one frame.
-
-    Parameters
-    ----------
-    common : entities of what is stored
-    tag : tells it from another pair of the same images; "" where there is none
-    """
+    """The members of a pair in one frame."""
     own = scope.within(
         name,
         entities={**common, "datatype": "anat"},

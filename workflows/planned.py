@@ -16,17 +16,7 @@ from bids_sr.workflows.wanted import Wanted, wanted_series
 
 @dataclass(frozen=True, kw_only=True)
 class Planned:
-    """Settings, and a plan without problems, of one version of the program.
-
-    Parameters
-    ----------
-    settings : Settings
-        All settings of the call.
-    plan : Plan
-        What the call will do, without problems.
-    version : str
-        Version of the program.
-    """
+    """Settings, and a plan without problems, of one version of the program."""
 
     settings: Settings
     plan: Plan
@@ -41,36 +31,13 @@ class Planned:
         }
 
     def wanted(self, run: BoldRun, *, with_anat: bool) -> tuple[Wanted, ...]:
-        """Return series that are made of a run besides ``raw``.
-
-        Parameters
-        ----------
-        run : BoldRun
-            BOLD run with its companion files.
-        with_anat : bool
-            Whether the participant has a T1w image.
-
-        Returns
-        -------
-        tuple[Wanted, ...]
-            Series in the order of computation.
-        """
+        """Return series that are made of a run besides ``raw``."""
         return wanted_series(self.settings, run, self.plan.series_of(run), with_anat=with_anat)
 
     def primary(self, run: BoldRun) -> str:
         """Return the series that other programs are given.
 
         It is that of the run's last method; without one, the B-spline series.
-
-        Parameters
-        ----------
-        run : BoldRun
-            BOLD run with its companion files.
-
-        Returns
-        -------
-        str
-            Name of the series.
         """
         made = [name for name in self.plan.series_of(run) if name != "raw"]
         methods = [name for name in series_names(self.settings.superres.learned) if name in made]
@@ -79,32 +46,13 @@ class Planned:
         )
 
     def datasets(self, runs: Iterable[BoldRun]) -> tuple[str, ...]:
-        """The primary series of some runs, each once: there is a data set of each.
-
-        Parameters
-        ----------
-        runs : Iterable[BoldRun]
-            BOLD runs with their companion files.
-
-        Returns
-        -------
-        tuple[str, ...]
-            Names of series in the order of the runs.
-        """
+        """The primary series of some runs, each once: there is a data set of each."""
         return tuple(dict.fromkeys(map(self.primary, runs)))
 
     def uri(self, path: Path) -> str:
         """URI of a file that was given.
 
-        Parameters
-        ----------
-        path : Path
-            File in the data set, the output or a folder of derivatives.
-
-        Returns
-        -------
-        str
-            Address such as ``bids:raw:sub-01/func/…``.
+        Address such as ``bids:raw:sub-01/func/…``.
         """
         paths = self.settings.paths
         roots = {each.name: each.root for each in self.plan.sources}
@@ -115,15 +63,7 @@ class Planned:
 
         The model is trained with these, or found by them.
 
-        Parameters
-        ----------
-        one : Wanted
-            Series with a method.
-
-        Returns
-        -------
-        dict[str, object]
-            Method, folder of models, given weights and seed by name.
+        Method, folder of models, given weights and seed by name.
         """
         assert one.method is not None
         superres, seed = self.settings.superres, self.settings.resources.random_seed
@@ -138,21 +78,7 @@ class Planned:
 def named(path: Path, *names: str) -> dict[str, str]:
     """Those of the entities in a file name.
 
-    Parameters
-    ----------
-    path : Path
-        File with a BIDS name.
-    *names : str
-        Long names of the entities that are wanted.
-
-    Returns
-    -------
-    dict[str, str]
-        Labels by long name; those that are missing are left out.
-
-    Raises
-    ------
-    ArgumentTypeError
-        The name or the file is missing.
+    `ArgumentTypeError`: the name or the file is missing. Labels by long name; those that are
+    missing are left out.
     """
     return {name: label for name, label in entities_of(path).items() if name in names}

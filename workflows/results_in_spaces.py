@@ -19,18 +19,6 @@ def spaces_of(planned: Planned, *, with_anat: bool) -> tuple[Space, ...]:
     """Return the spaces that a run has results in.
 
     Without a T1w image that is its own alone, else those that were requested.
-
-    Parameters
-    ----------
-    planned : Planned
-        Settings and plan of the call.
-    with_anat : bool
-        Whether the participant has a T1w image.
-
-    Returns
-    -------
-    tuple[Space, ...]
-        Spaces in the order of the settings.
     """
     asked = planned.settings.preprocessing.spaces
     return asked if with_anat else (Space(name=FUNC),)
@@ -39,14 +27,7 @@ def spaces_of(planned: Planned, *, with_anat: bool) -> tuple[Space, ...]:
 def add_other_spaces(anat: Scope, planned: Planned, subject: Subject) -> None:
     """Add what leads from the T1w image to the spaces that results are asked for in.
 
-    Parameters
-    ----------
-    anat : Scope
-        Scope of the participant's T1w image.
-    planned : Planned
-        Settings and plan of the call.
-    subject : Subject
-        Participant, whose transforms and surfaces may be given.
+    `subject`: participant, whose transforms and surfaces may be given.
     """
     given = {} if subject.precomputed is None else subject.precomputed.surfaces
     by_spheres = {"white", "pial", "sphere"} <= given.keys()
@@ -109,17 +90,7 @@ def add_spaces(run: RunOf, anat: Scope) -> list[Maker]:
 
     The images that describe the grids are placed with them.
 
-    Parameters
-    ----------
-    run : RunOf
-        Run with the scopes of its series.
-    anat : Scope
-        Scope of the participant's T1w image.
-
-    Returns
-    -------
-    list[Maker]
-        Makers of the grids; empty where no other space was requested.
+    Makers of the grids; empty where no other space was requested.
     """
     spaces = spaces_of(run.planned, with_anat=True)
     wanted = [space for space in spaces if space.name != FUNC and not space.is_surface]
@@ -140,13 +111,7 @@ def add_spaces(run: RunOf, anat: Scope) -> list[Maker]:
 
 
 def show_spaces(run: RunOf) -> None:
-    """Show the primary series' reference and brain in each space, once the series is there.
-
-    Parameters
-    ----------
-    run : RunOf
-        Run with the scopes of its series.
-    """
+    """Show the primary series' reference and brain in each space, once the series is there."""
     scope = run.scope
     series = run.series[str(scope.setting("primary"))]
     series.add(primary.average_series, keep=bool(scope.setting("in_func")))

@@ -63,25 +63,10 @@ def add_run(
 ) -> None:
     """Place the steps of a run.
 
-    Parameters
-    ----------
-    subject : Scope
-        Scopes of the participant, of its T1w image and of the pair of the run, where there are
-        any.
-    planned : Planned
-        Settings and plan of the call.
-    bold : BoldRun
-        BOLD run with its companion files.
-    wanted : Sequence[Wanted]
-        Series that are made of it besides ``raw``.
-    anat : Scope | None
-        Scopes of the participant, of its T1w image and of the pair of the run, where there are
-        any.
-    pair : Scope | None
-        Scopes of the participant, of its T1w image and of the pair of the run, where there are
-        any.
-    models : Mapping[str, Scope]
-        Scopes of the models that were trained on the pair, by series.
+    `subject`: scopes of the participant, of its T1w image and of the pair of the run, where there
+    are any. `anat`: scopes of the participant, of its T1w image and of the pair of the run, where
+    there are any. `pair`: scopes of the participant, of its T1w image and of the pair of the run,
+    where there are any.
     """
     beside = tuple(each for each in (anat, pair) if each is not None)
     settings = _settings(planned, bold, wanted, with_anat=anat is not None)

@@ -12,18 +12,7 @@ from bids_sr.workflows.wanted import Wanted
 
 
 def methods_of(wanted: Sequence[Wanted]) -> tuple[str, ...]:
-    """Stored series that are under judgment, networks first.
-
-    Parameters
-    ----------
-    wanted : Sequence[Wanted]
-        Series that are made of the run besides ``raw``.
-
-    Returns
-    -------
-    tuple[str, ...]
-        Names of the series that methods make.
-    """
+    """Stored series that are under judgment, networks first."""
     found = [one for one in wanted if one.stored and one.judged]
     return tuple(one.name for one in sorted(found, key=lambda one: not one.network))
 
@@ -33,21 +22,6 @@ class RunOf:
     """A run while its steps are placed.
 
     It holds the inputs, the scope of the run, and those of its series by their names.
-
-    Parameters
-    ----------
-    planned : Planned
-        Settings and plan of the call.
-    bold : BoldRun
-        BOLD run with its companion files.
-    wanted : Sequence[Wanted]
-        Series that are made of the run besides ``raw``.
-    scope : Scope
-        Scope of the run, in which its steps are placed.
-    models : Mapping[str, Scope]
-        Of networks that were trained on the pair, by series.
-    series : dict[str, Scope]
-        Scopes of the series by name, added as they are placed.
     """
 
     planned: Planned

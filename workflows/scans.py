@@ -22,15 +22,6 @@ def add_structural(root: Scope, planned: Planned, subjects: Sequence[Subject]) -
 
     All heads are prepared in scopes of their own, because networks may be trained on the heads of
     others.
-
-    Parameters
-    ----------
-    root : Scope
-        Outermost scope of the graph.
-    planned : Planned
-        Settings and plan of the call.
-    subjects : Sequence[Subject]
-        Participants with their structural pairs.
     """
     prepared = {subject.label: _add_prepared(root, planned, subject) for subject in subjects}
     for subject in subjects:

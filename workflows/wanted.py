@@ -21,18 +21,6 @@ def learned_from(method: Method, *, paired: bool) -> _LearnedFrom:
     """Whether a method learns from a pair, from volumes of the run, or how the run changes.
 
     A model that was given needs no pair (not `paired`).
-
-    Parameters
-    ----------
-    method : Method
-        Method that makes the series.
-    paired : bool
-        Whether the run has a T2*w pair that the method may learn from.
-
-    Returns
-    -------
-    _LearnedFrom
-        ``run`` for how it changes, ``pair``, or ``volumes``.
     """
     if method.trained_on == "series":
         return "run"
@@ -51,35 +39,10 @@ TRAINING: Mapping[_LearnedFrom, AnyStep] = {
 class Wanted:
     """A series that is made of a run besides ``raw``.
 
-    Parameters
-    ----------
-    name : str
-        Name of the series.
-    method : Method | None
-        Method that makes it or that it is a variant of; None for none.
-    learned_from : _LearnedFrom | Literal['']
-        What its model learns from; empty without a model.
-    guided : bool
-        Whether static detail of the high-resolution T2*w image enters.
-    seed : int
-        Number added to the seed; not 0 for further members of an ensemble.
-    placebo : str
-        What sets a control apart from its method, such as ``Mirror``; empty for none.
-    model : Path | None
-        Weights that take the place of its own; None for none.
-
-    Attributes
-    ----------
-    name : of the series
-    method : that makes it, or that it is a variant of; None for an interpolation and for what
-        needs the pair alone
-    learned_from : images of the pair, volumes of the run (or given for it), or how the run
-        changes; "" without a model
-    guided : static detail of the high-resolution image of the pair enters it
-    seed : added to that of the settings; not 0 for a further member of an ensemble
-    placebo : "" or what sets it apart from its method: "Phantom", "Other", "T1w", "Mirror",
-        "Shift"
-    model : weights that take the place of its own, or None
+    `learned_from`: what its model learns from; empty without a model. `guided`: whether static
+    detail of the high-resolution T2*w image enters. `placebo`: what sets a control apart from its
+    method, such as ``Mirror``; empty for none. `model`: weights that take the place of its own;
+    None for none.
     """
 
     name: str
@@ -122,22 +85,6 @@ def wanted_series(
     """Return the series of a run in order of computation.
 
     Those that are stored come first, then members of ensembles, then placebos.
-
-    Parameters
-    ----------
-    settings : Settings
-        All settings of the call.
-    run : BoldRun
-        BOLD run with its companion files.
-    names : Sequence[str]
-        Of those that are stored; ``raw`` is passed over.
-    with_anat : bool
-        Whether the participant has a T1w image.
-
-    Returns
-    -------
-    tuple[Wanted, ...]
-        Series besides ``raw``, those for the evaluation alone last.
     """
     stored = [_stored(settings, run, name) for name in names if name != "raw"]
     learned = [

@@ -46,19 +46,9 @@ def checked_names(
 
     Reserved names stand for something else in tables; names may hold letters and digits only.
 
-    Parameters
-    ----------
-    series : object
-        Series to evaluate by name; None or empty with series of other programs.
-    not_applied : Sequence[str], optional
-        Names of methods that fell back to zero filling.
-    compared : object, optional
-        Series of other programs by name; None for none.
-
-    Raises
-    ------
-    ImageInputError
-        A name is reserved, malformed, unknown or given twice, or no series is given.
+    `series`: series to evaluate by name; None or empty with series of other programs.
+    `not_applied`: names of methods that fell back to zero filling. `compared`: series of other
+    programs by name; None for none.
     """
     if compared is not None and not isinstance(compared, Mapping):
         raise ImageInputError(
@@ -99,22 +89,8 @@ def confounds_of(what: pd.DataFrame | np.ndarray | str | Path, n_volumes: int) -
 
     Of fMRIPrep's table these are head motion and its derivatives, of any other all columns.
 
-    Parameters
-    ----------
-    what : pd.DataFrame | np.ndarray | str | Path
-        Table, array (t, columns) or file, as nilearn takes them.
-    n_volumes : int
-        Number of volumes of the run, dummy scans too.
-
-    Returns
-    -------
-    pd.DataFrame
-        Columns with names; the first row alone may be missing.
-
-    Raises
-    ------
-    ImageInputError
-        It cannot be read, has another number of rows, or holds what is no number.
+    `what`: table, array (t, columns) or file, as nilearn takes them. Columns with names; the first
+    row alone may be missing.
     """
     try:
         if isinstance(what, str | Path):
@@ -136,46 +112,14 @@ def confounds_of(what: pd.DataFrame | np.ndarray | str | Path, n_volumes: int) -
 
 
 def of_runs(what: object) -> object:
-    """Return one series to evaluate, as a list (images or estimators) if it spans several runs.
-
-    Parameters
-    ----------
-    what : object
-        Image, or fitted estimator.
-
-    Returns
-    -------
-    object
-        List of fitted estimators, or what was given.
-    """
+    """Return one series to evaluate, as a list (images or estimators) if it spans several runs."""
     return getattr(what, "runs_", None) or what
 
 
 def series_on(brain: Volume, image: ImageLike, n_volumes: int, folder: Path, name: str) -> Path:
     """The file of a super-resolved series.
 
-    Parameters
-    ----------
-    brain : Volume
-        Voxels of the brain on the high-resolution grid (3D, boolean).
-    image : ImageLike
-        Super-resolved series (4D).
-    n_volumes : int
-        Number of all volumes of the series, dummies included.
-    folder : Path
-        Folder in which images in memory are written.
-    name : str
-        Name of the series.
-
-    Returns
-    -------
-    Path
-        Path of the file.
-
-    Raises
-    ------
-    ImageInputError : another grid than that of the run at the high resolution, or another number
-        of volumes
+    `brain`: voxels of the brain on the high-resolution grid (3D, boolean).
     """
     wanted = (*brain.data.shape, n_volumes)
     with opened(image, folder, name) as reader:
@@ -191,20 +135,7 @@ def series_on(brain: Volume, image: ImageLike, n_volumes: int, folder: Path, nam
 
 
 def contrasts_of(given: Given, contrasts: Sequence[str]) -> dict[str, Mapping[str, float]]:
-    """Return weights of the conditions of a run, which are events or seeds, by contrast.
-
-    Parameters
-    ----------
-    given : Given
-        What was given for the run beside the series.
-    contrasts : Sequence[str]
-        Contrasts as the user writes them; empty for the usual ones.
-
-    Returns
-    -------
-    dict[str, Mapping[str, float]]
-        Names of the contrasts, each once.
-    """
+    """Return weights of the conditions of a run, which are events or seeds, by contrast."""
     conditions = list(given.seeds or ()) or events_of(given.events).conditions
     return dict(resolve_contrasts(conditions, contrasts))
 
@@ -212,19 +143,7 @@ def contrasts_of(given: Given, contrasts: Sequence[str]) -> dict[str, Mapping[st
 def events_of(events: pd.DataFrame | str | Path | None) -> Events:
     """Return events as the program reads them, from a table or a BIDS file.
 
-    Parameters
-    ----------
-    events : pd.DataFrame | str | Path | None
-        Table of events, or the path of a BIDS file.
-
-    Returns
-    -------
-    Events
-        Onset (s), duration (s) and trial type of each event.
-
-    Raises
-    ------
-    ImageInputError : there is no such file, or it is no table of events
+    Onset (s), duration (s) and trial type of each event.
     """
     columns = "give onset, duration (s) and trial_type"
     if not isinstance(events, (pd.DataFrame, str, os.PathLike)):
@@ -254,25 +173,8 @@ def _check_known(known: Iterable[str], contrasts: Iterable[str]) -> None:
 def covering(brain: Volume, image: ImageLike, folder: Path, name: str) -> Volume:
     """A map of known activation.
 
-    Parameters
-    ----------
-    brain : Volume
-        Voxels of the brain on the high-resolution grid (3D, boolean).
-    image : ImageLike
-        Map of known activation (3D), in the frame of the reference.
-    folder : Path
-        Folder in which images in memory are written.
-    name : str
-        Name of the contrast, for messages.
-
-    Returns
-    -------
-    Volume
-        Map of the contrast on its own grid (3D).
-
-    Raises
-    ------
-    ImageInputError : its field of view leaves out a part of the brain
+    `brain`: voxels of the brain on the high-resolution grid (3D, boolean). `image`: map of known
+    activation (3D), in the frame of the reference.
     """
     found = volume_of(image, folder, f"truth_{name}")
     inside = inside_field(
@@ -301,30 +203,6 @@ def check_inputs(
 
     Parameters are those of `bids_sr.Evaluator`, the factor by axis, and a repetition time of 0
     where none is known.
-
-    Parameters
-    ----------
-    acquired : SeriesReader
-        Series as acquired (4D).
-    compared : Mapping[str, ImageLike]
-        Series of other programs by name (4D).
-    given : Given
-        What was given for the run beside the series.
-    folder : Path
-        Folder in which images in memory are written.
-    factor : Factor
-        Acquired over high-resolution voxel size along each axis.
-    tr : float
-        Repetition time, TR (s); 0 where it is not known.
-    high_pass : float
-        Cut-off of the drift of the linear model (Hz).
-    contrasts : Sequence[str]
-        Contrasts as the user writes them; empty for the usual ones.
-
-    Raises
-    ------
-    ImageInputError : a file is missing, or times, grid, values or position are not those of the
-        run; a line each
     """
     found = list[Exception]()
 
@@ -429,17 +307,6 @@ def _check_compared(
 
 
 def evidence_and_limits(verdict: Mapping[str, object]) -> dict[str, list[str]]:
-    """What a verdict rests on and what it cannot say, in sentences, by their heading.
-
-    Parameters
-    ----------
-    verdict : Mapping[str, object]
-        Verdict on the super-resolved series.
-
-    Returns
-    -------
-    dict[str, list[str]]
-        Sentences under the headings ``Evidence`` and ``Limitations``.
-    """
+    """What a verdict rests on and what it cannot say, in sentences, by their heading."""
     found = [str(mapped(each)["text"]) for each in listed(verdict["sentences"])]
     return {"Evidence": found, "Limitations": [str(each) for each in listed(verdict["limits"])]}

@@ -53,13 +53,6 @@ _GOOD, _DOUBT = "#009e73", "#d55e00"
 class HtmlReport:
     """Self-contained HTML page with nilearn's report methods, shown in a frame in notebooks.
 
-    Parameters
-    ----------
-    html : str
-        Text of the whole page.
-
-    Examples
-    --------
     >>> HtmlReport("<p>a page</p>")._repr_html_()
     '<iframe srcdoc="&lt;p&gt;a page&lt;/p&gt;" width="100%" ...></iframe>'
     """
@@ -77,13 +70,7 @@ class HtmlReport:
         )
 
     def save_as_html(self, file_name: str | os.PathLike[str]) -> None:
-        """Write the page, whole or not at all.
-
-        Parameters
-        ----------
-        file_name : str | os.PathLike[str]
-            Path of the page (.html).
-        """
+        """Write the page, whole or not at all."""
         atomic_files.write_whole(Path(file_name), self.html)
 
     def open_in_browser(self) -> None:
@@ -96,22 +83,7 @@ class HtmlReport:
 
 
 def page(title: str, contents: Sequence[tuple[str, Sequence[str]]], *, doubt: bool) -> HtmlReport:
-    """A page of a lead and parts for each run.
-
-    Parameters
-    ----------
-    title : str
-        Title of the page.
-    contents : Sequence[tuple[str, Sequence[str]]]
-        Lead and markup of the parts of each run.
-    doubt : bool
-        Whether the leads are marked as doubtful.
-
-    Returns
-    -------
-    HtmlReport
-        Page that needs no further file.
-    """
+    """A page of a lead and parts for each run."""
     body = Markup("")
     for k, (lead, parts) in enumerate(contents, 1):
         head = Markup("<h2>Run {}</h2>").format(k) if len(contents) > 1 else Markup("")
@@ -144,16 +116,6 @@ def resolved(fitted: SuperResolver) -> tuple[str, list[Markup]]:
 
     They tell whether the method was applied and show a volume beside the B-spline's, the map and
     the facts.
-
-    Parameters
-    ----------
-    fitted : SuperResolver
-        Estimator fitted on one run.
-
-    Returns
-    -------
-    tuple[str, list[Markup]]
-        Lead as text, and markup of the parts.
     """
     (volume, pose), name = fitted._example, fitted.method
     boldref = cast("Volume", fitted._found["boldref"])
@@ -198,24 +160,6 @@ def evaluated(
     """Return the lead and parts of one evaluated run: verdict, agreement and table.
 
     The agreement of all series is that in the first contrast.
-
-    Parameters
-    ----------
-    rows : Sequence[MetricRow]
-        Rows of the evaluation.
-    verdict : Mapping[str, object]
-        Verdict on the super-resolved series.
-    contrasts : Sequence[str]
-        Names of the contrasts; ``all`` is shown where it is there.
-    table : pd.DataFrame
-        Evaluation table, one value a row.
-    compared : Sequence[Mapping[str, object]], optional
-        Verdicts on series of other programs.
-
-    Returns
-    -------
-    tuple[str, list[Markup]]
-        Lead as text, and markup of the parts.
     """
     contrast = "all" if "all" in contrasts else contrasts[0]
     told = {**verdict, "compared": list(compared)}

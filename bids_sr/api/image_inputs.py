@@ -41,25 +41,7 @@ class SuperResolutionWarning(UserWarning):
 
 
 def there(path: str | os.PathLike[str], what: str) -> Path:
-    """A path that a file is at; ImageInputError where there is none.
-
-    Parameters
-    ----------
-    path : str | os.PathLike[str]
-        File, whether it exists or not.
-    what : str
-        Name of the argument in messages.
-
-    Returns
-    -------
-    Path
-        Path of a file that exists.
-
-    Raises
-    ------
-    ImageInputError
-        There is no such file.
-    """
+    """A path that a file is at; ImageInputError where there is none."""
     if not Path(path).is_file():
         raise ImageInputError(f"{what}: there is no file {path}")
     return Path(path)
@@ -68,25 +50,7 @@ def there(path: str | os.PathLike[str], what: str) -> Path:
 def series_file(image: ImageLike, folder: Path, what: str, *, allow_nan: bool = False) -> Path:
     """The file of a series; an image object is written below a folder as float32.
 
-    Parameters
-    ----------
-    image : ImageLike
-        Series or volume: a path, or an image in memory.
-    folder : Path
-        Folder in which images in memory are written.
-    what : str
-        Name of the argument in messages and files.
-    allow_nan : bool, optional
-        Whether values of an image in memory may be NaN or infinite.
-
-    Returns
-    -------
-    Path
-        Path of the file, the image's own where that is unchanged.
-
-    Raises
-    ------
-    ImageInputError : neither a path of a file nor a NIfTI image, or values that are not finite
+    `allow_nan`: whether values of an image in memory may be NaN or infinite.
     """
     if isinstance(image, (str, os.PathLike)):
         return there(image, what)
@@ -103,16 +67,6 @@ def told_tr(header: nib.Nifti1Header) -> float:
 
     A header without a unit of time tells none: nibabel gives new images pixdim[4] = 1, which is no
     measurement.
-
-    Parameters
-    ----------
-    header : nib.Nifti1Header
-        Header of an image.
-
-    Returns
-    -------
-    float
-        Repetition time, TR (s), or 0.
     """
     if len(header.get_data_shape()) < 4:
         return 0.0
@@ -153,31 +107,14 @@ def _finite(values: ArrayLike, t: int, what: str, allow_nan: bool) -> Float32:
 
 @contextmanager
 def working_folder() -> Iterator[Path]:
-    """A folder for what is written on the way; it is removed at the end.
-
-    Yields
-    ------
-    Path
-        Path of an empty folder.
-    """
+    """A folder for what is written on the way; it is removed at the end."""
     with tempfile.TemporaryDirectory(prefix="bids-sr-") as name:
         yield Path(name)
 
 
 @contextmanager
 def told_once(logger: str) -> Iterator[None]:
-    """Let a log tell once what several steps have to tell, as each reads the same table.
-
-    Parameters
-    ----------
-    logger : str
-        Name of the log.
-
-    Yields
-    ------
-    None
-        The block of the ``with`` statement runs.
-    """
+    """Let a log tell once what several steps have to tell, as each reads the same table."""
     told = set[str]()
 
     def is_new(record: logging.LogRecord) -> bool:
@@ -200,21 +137,7 @@ def opened(
 
     With `any_order`, a compressed series is unpacked below the folder.
 
-    Parameters
-    ----------
-    image : ImageLike
-        Series or volume: a path, or an image in memory.
-    folder : Path
-        Folder in which images in memory are written.
-    what : str
-        Name of the argument in messages and files.
-    any_order : bool, optional
-        Whether volumes have to be read in any order.
-
-    Yields
-    ------
-    SeriesReader
-        Reader that is closed when the context is left.
+    Reader that is closed when the context is left.
     """
     path = series_file(image, folder, what)
     with SeriesReader(path) as stored:
@@ -229,26 +152,7 @@ def opened(
 
 
 def volume_file(image: ImageLike, folder: Path, what: str) -> Path:
-    """The file of one image.
-
-    Parameters
-    ----------
-    image : ImageLike
-        One volume: a path, or an image in memory.
-    folder : Path
-        Folder in which images in memory are written.
-    what : str
-        Name of the argument in messages and files.
-
-    Returns
-    -------
-    Path
-        Path of the file.
-
-    Raises
-    ------
-    ImageInputError : it is a series
-    """
+    """The file of one image."""
     path = series_file(image, folder, what)
     with SeriesReader(path) as reader:
         if reader.shape[3] > 1:
@@ -260,22 +164,7 @@ def volume_file(image: ImageLike, folder: Path, what: str) -> Path:
 
 
 def volume_of(image: ImageLike, folder: Path, what: str) -> Volume:
-    """One image, see `volume_file`.
-
-    Parameters
-    ----------
-    image : ImageLike
-        One volume: a path, or an image in memory.
-    folder : Path
-        Folder in which images in memory are written.
-    what : str
-        Name of the argument in messages and files.
-
-    Returns
-    -------
-    Volume
-        Values (3D) with their voxel-to-world matrix.
-    """
+    """One image, see `volume_file`."""
     data, affine = load_image(volume_file(image, folder, what))
     return Volume(data[..., 0] if data.ndim == 4 else data, affine)
 
@@ -283,25 +172,7 @@ def volume_of(image: ImageLike, folder: Path, what: str) -> Volume:
 def mask_on(mask: MaskLike, grid: Volume, folder: Path, what: str = "mask") -> Volume:
     """A mask on the grid of an image, from an image or an array of its shape.
 
-    Parameters
-    ----------
-    mask : MaskLike
-        Voxels above 0.5: an image, its path, or an array on the grid.
-    grid : Volume
-        Image whose grid the mask has to be on (3D).
-    folder : Path
-        Folder in which images in memory are written.
-    what : str, optional
-        Name of the argument in messages and files.
-
-    Returns
-    -------
-    Volume
-        Mask with at least one voxel (3D, boolean).
-
-    Raises
-    ------
-    ImageInputError : another grid, or an empty mask
+    Mask with at least one voxel (3D, boolean).
     """
     found, shape = (
         grid.like(mask) if isinstance(mask, np.ndarray) else volume_of(mask, folder, what),
@@ -326,23 +197,7 @@ def mask_on(mask: MaskLike, grid: Volume, folder: Path, what: str = "mask") -> V
 def poses_of(motion: Motion, n_volumes: int, what: str = "motion") -> Float:
     """Return (T, 4, 4) transforms from an ITK text file or an array.
 
-    Parameters
-    ----------
-    motion : Motion
-        ITK text file, or transforms (T, 4, 4; RAS+ mm).
-    n_volumes : int
-        Number of all volumes of the series, dummies included.
-    what : str, optional
-        Name of the argument in messages.
-
-    Returns
-    -------
-    Float
-        Transforms of a boldref point to its volume point (T, 4, 4; RAS+ mm).
-
-    Raises
-    ------
-    ImageInputError : another number of transforms than volumes, or not 4x4 matrices
+    Transforms of a boldref point to its volume point (T, 4, 4; RAS+ mm).
     """
     if isinstance(motion, (str, os.PathLike)):
         motion = read_itk(there(motion, what))
@@ -358,20 +213,7 @@ def poses_of(motion: Motion, n_volumes: int, what: str = "motion") -> Float:
 
 
 def transform_of(xfm: Motion, what: str) -> Float:
-    """One 4x4 transform from an ITK text file or an array.
-
-    Parameters
-    ----------
-    xfm : Motion
-        ITK text file, or transform (4, 4) or (1, 4, 4) in RAS+ mm.
-    what : str
-        Name of the argument in messages.
-
-    Returns
-    -------
-    Float
-        Transform of points (4, 4; RAS+ mm).
-    """
+    """One 4x4 transform from an ITK text file or an array."""
     found = np.asarray(
         read_itk(there(xfm, what)) if isinstance(xfm, (str, os.PathLike)) else xfm,
         dtype=np.float64,
@@ -385,20 +227,7 @@ def in_plane(factor: object) -> tuple[float, float, float]:
     >>> in_plane(2), in_plane((1.5, 1.5, 1))
     ((2.0, 2.0, 1.0), (1.5, 1.5, 1.0))
 
-    Parameters
-    ----------
-    factor : object
-        One number, or three in a tuple, list or array.
-
-    Returns
-    -------
-    tuple[float, float, float]
-        Factor along each axis; 1 along slices for one number.
-
-    Raises
-    ------
-    ImageInputError
-        It is neither one number nor three, or one is not 1 to 8.
+    Factor along each axis; 1 along slices for one number.
     """
     try:
         values = (factor, factor, 1.0) if isinstance(factor, Real) else factor
@@ -423,15 +252,7 @@ def in_plane(factor: object) -> tuple[float, float, float]:
 def in_memory(image: Volume) -> nib.Nifti1Image:
     """An image for nibabel; masks are stored as bytes.
 
-    Parameters
-    ----------
-    image : Volume
-        Image or mask (3D).
-
-    Returns
-    -------
-    nib.Nifti1Image
-        Image of type float32, or uint8 for a mask.
+    Image of type float32, or uint8 for a mask.
     """
     return nib.Nifti1Image(
         np.asarray(image.data, np.uint8 if image.data.dtype == bool else np.float32), image.affine
@@ -439,19 +260,7 @@ def in_memory(image: Volume) -> nib.Nifti1Image:
 
 
 def checked_series(reader: SeriesReader, what: str) -> None:
-    """Refuse a single volume where a run is meant.
-
-    Parameters
-    ----------
-    reader : SeriesReader
-        Series or volume to check.
-    what : str
-        Name of the argument in messages.
-
-    Raises
-    ------
-    ImageInputError : fewer than two volumes
-    """
+    """Refuse a single volume where a run is meant."""
     if reader.shape[3] < 2:
         raise ImageInputError(
             f"{what}: it is one volume of {reader.shape[:3]}; give a series (x, y, z, t) of"
@@ -460,18 +269,7 @@ def checked_series(reader: SeriesReader, what: str) -> None:
 
 
 def slices_last(reader: SeriesReader) -> None:
-    """Raise ImageInputError if the header says that slices do not lie along the third axis.
-
-    Parameters
-    ----------
-    reader : SeriesReader
-        Series whose header is checked.
-
-    Raises
-    ------
-    ImageInputError
-        The header names another axis of slices.
-    """
+    """Raise ImageInputError if the header says that slices do not lie along the third axis."""
     across = reader.header.get_dim_info()[2]
     if across not in (None, 2):
         what = (
@@ -484,18 +282,7 @@ def slices_last(reader: SeriesReader) -> None:
 
 
 def same_run_as(reader: SeriesReader) -> str:
-    """A fingerprint of a series: its grid, and its first, middle and last volume.
-
-    Parameters
-    ----------
-    reader : SeriesReader
-        Series of at least one volume.
-
-    Returns
-    -------
-    str
-        SHA-256 in hexadecimal digits.
-    """
+    """A fingerprint of a series: its grid, and its first, middle and last volume."""
     seen = hashlib.sha256(repr((reader.shape, np.round(reader.affine, 4).tolist())).encode())
     for t in sorted({0, reader.shape[3] // 2, reader.shape[3] - 1}):
         seen.update(reader.volume(t).tobytes())

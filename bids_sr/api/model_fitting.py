@@ -34,25 +34,7 @@ PLAIN = (*INTERPOLATIONS, *PAIR_BASELINES)
 
 
 def known_method(name: str, recipe: str) -> Method:
-    """Return the method of a name; ImageInputError lists all names if there is none.
-
-    Parameters
-    ----------
-    name : str
-        Name of the method.
-    recipe : str
-        Name of the settings of the training, such as ``fast`` or ``paper``.
-
-    Returns
-    -------
-    Method
-        Method that has this recipe.
-
-    Raises
-    ------
-    ImageInputError
-        There is no such method or recipe.
-    """
+    """Return the method of a name; ImageInputError lists all names if there is none."""
     try:
         method = get_method(name)
         if method.variance is None:
@@ -66,19 +48,7 @@ def known_method(name: str, recipe: str) -> Method:
 def refuse_without_guide(name: str, pretrained: object, given: Given) -> None:
     """ImageInputError where a series needs a high-resolution image, and none is given.
 
-    Parameters
-    ----------
-    name : str
-        Name of the method or baseline.
-    pretrained : object
-        Weights to use instead of training; None for none.
-    given : Given
-        Images that a method may learn from.
-
-    Raises
-    ------
-    ImageInputError
-        A high-resolution image is needed and not given.
+    `pretrained`: weights to use instead of training; None for none.
     """
     needed = name in PAIR_BASELINES or (
         name not in PLAIN and get_method(name).needs_pair and not pretrained
@@ -93,18 +63,8 @@ def refuse_without_guide(name: str, pretrained: object, given: Given) -> None:
 def place_images(scope: Scope, given: Given, folder: Path, *, paired: bool, guided: bool) -> None:
     """Align the high-resolution image to the low-resolution one, the run's reference, or both.
 
-    Parameters
-    ----------
-    scope : Scope
-        Of the run; its setting ``registered`` says that the headers tell where images lie.
-    given : Given
-        Images that a method may learn from.
-    folder : Path
-        Folder in which images in memory are written.
-    paired : bool
-        Whether the two images are needed in one frame, as training takes them, or to start from.
-    guided : bool
-        Whether the image is needed in the frame of the run.
+    `paired`: whether the two images are needed in one frame, as training takes them, or to start
+    from. `guided`: whether the image is needed in the frame of the run.
     """
     if given.guide is None or not (paired or guided):
         return
@@ -123,12 +83,7 @@ def place_images(scope: Scope, given: Given, folder: Path, *, paired: bool, guid
 
 
 def _place_calibration(scope: Scope, here: RunHere, given: Given, folder: Path) -> None:
-    """The calibration of a run, in a scope of its own; a warning where it is not usable.
-
-    Raises
-    ------
-    ImageInputError : it is no series, or its header tells no repetition time
-    """
+    """The calibration of a run, in a scope of its own; a warning where it is not usable."""
     file = series_file(given.calibration, folder, "calibration")  # type: ignore[arg-type]
     with SeriesReader(file) as reader:
         checked_series(reader, "calibration")
@@ -173,16 +128,7 @@ def place_model(
 ) -> None:
     """Place what a series needs: pair, guide, calibration, and training or a model that is given.
 
-    Parameters
-    ----------
-    scope, here : Scope
-        Of the run, with the settings of the steps of training.
-    name, method : str
-        Of the series; a plain baseline has no method.
-    given : Given
-        What was given for the run beside the series.
-    folder : Path
-        For images that live in memory.
+    `name, method`: of the series; a plain baseline has no method.
     """
     estimated = method is not None and method.trained_on == "series"
     trained = method is not None and method.needs_pair and given.guide is not None

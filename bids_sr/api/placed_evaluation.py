@@ -43,24 +43,7 @@ def place_design(
 ) -> None:
     """Return events or seeds, confounds and region of interest of a run.
 
-    Parameters
-    ----------
-    scope : Scope
-        Scope of the run, which takes up regressors, confounds and region.
-    here : RunHere
-        Makes artifacts of the run when they are asked for.
-    given : Given
-        What was given for the run beside the series.
-    brain : Volume
-        Voxels of the brain on the high-resolution grid (3D, boolean).
-    folder : Path
-        Folder in which images in memory are written.
-    radius_mm : float
-        Radius of the sphere around each center (mm).
-
-    Raises
-    ------
-    ImageInputError : a seed outside the brain, or a region on another grid
+    `brain`: voxels of the brain on the high-resolution grid (3D, boolean).
     """
     if given.roi is None:
         scope.alias["roi_hr"] = "bold_mask_hr"
@@ -90,20 +73,7 @@ def place_design(
 
 
 def series_scope(scope: Scope, name: str) -> Scope:
-    """A scope of a series on the high-resolution grid.
-
-    Parameters
-    ----------
-    scope : Scope
-        Scope of the run.
-    name : str
-        Name of the series.
-
-    Returns
-    -------
-    Scope
-        Scope within that of the run, with its high-resolution mask.
-    """
+    """A scope of a series on the high-resolution grid."""
     return scope.within(name, alias={"mask": "bold_mask_hr"}, series_name=name)
 
 
@@ -112,25 +82,7 @@ def place_baselines(
 ) -> dict[str, Scope]:
     """Return baselines of the run; the guide is registered once.
 
-    Parameters
-    ----------
-    scope : Scope
-        Scope of the run.
-    names : Sequence[str]
-        Names of the baselines in the order made.
-    given : Given
-        What was given for the run beside the series.
-    folder : Path
-        Folder in which images in memory are written.
-
-    Returns
-    -------
-    dict[str, Scope]
-        Scope of each baseline by its name, in the same order.
-
-    Raises
-    ------
-    ImageInputError : one of them needs a guide, and none is given
+    `ImageInputError`: one of them needs a guide, and none is given.
     """
     for name in names:
         refuse_without_guide(name, None, given)
@@ -149,30 +101,7 @@ def place_baselines(
 
 
 def place_other(scope: Scope, here: RunHere, name: str, image: ImageLike, folder: Path) -> Scope:
-    """Bring a series of another program to the grid of the run.
-
-    Parameters
-    ----------
-    scope : Scope
-        Scope of the run.
-    here : RunHere
-        Makes artifacts of the run when they are asked for.
-    name : str
-        Name of the series.
-    image : ImageLike
-        Series of another program (4D), on the acquired grid or a finer one.
-    folder : Path
-        Folder in which images in memory are written.
-
-    Returns
-    -------
-    Scope
-        Scope of that series, within that of the run.
-
-    Raises
-    ------
-    ImageInputError : its frame is none of the run
-    """
+    """Bring a series of another program to the grid of the run."""
     file = series_file(image, folder, name, allow_nan=True)
     own = place_compared(scope, name, file, AS_STORED, correct=False)
     try:
@@ -192,25 +121,9 @@ def place_comparisons(
 ) -> list[Maker]:
     """Place references of a run and what compares its series with them; makers of the rows.
 
-    Parameters
-    ----------
-    scope : Scope
-        Scope of the run.
-    series : dict[str, Scope]
-        Scopes of all that is compared; the measured one is added.
-    given : Given
-        What was given for the run beside the series.
-    brain : Volume
-        Voxels of the brain on the high-resolution grid (3D, boolean).
-    compared : Sequence[str]
-        Names of those of other programs.
-    folder : Path
-        Folder in which images in memory are written.
-
-    Returns
-    -------
-    list[Maker]
-        Steps that make the tables of rows; empty where there is no reference.
+    `series`: scopes of all that is compared; the measured one is added. `brain`: voxels of the
+    brain on the high-resolution grid (3D, boolean). Steps that make the tables of rows; empty
+    where there is no reference.
     """
     known = {
         name: given_as.covering(brain, image, folder, name) for name, image in given.known.items()

@@ -45,40 +45,16 @@ _MOST_LEFT_MM = 0.5
 class Given:
     """What `fit` of an estimator was given for one run beside its series; see there.
 
-    Parameters
-    ----------
-    mask : MaskLike | None
-        Voxels of the brain on the acquired grid (3D); None finds them.
-    motion : Motion | None
-        Transforms of a boldref point to its volume point (T, 4, 4); None estimates them.
-    boldref : ImageLike | None
-        Reference image of the BOLD run (3D); None makes one.
-    guide : ImageLike | None
-        High-resolution T2*w image (3D); None for none.
-    lowres : ImageLike | None
-        Low-resolution image of the T2*w pair (3D); None for none.
-    guide_xfm : Motion | None
-        Transform of a boldref point to its guide point; None estimates it.
-    calibration : ImageLike | None
-        Short BOLD run at the high resolution (4D); None for none.
-    calibration_xfm : Motion | None
-        Transform of a boldref point to its calibration point; None estimates it.
-    calibration_events : str | Path | None
-        Path of the BIDS events of the calibration; None for none.
-    events : pd.DataFrame | str | Path | None
-        Table of events, or its path; None for none.
-    seeds : Mapping[str, Sequence[float]] | None
-        Center of each seed by name (RAS+ mm); None for none.
-    confounds : pd.DataFrame | None
-        Confounds of the run, one row a volume; None takes its head motion.
-    roi : MaskLike | None
-        Voxels of the region of interest on the high-resolution grid; None: the brain.
-    truth : Truth | None
-        Series measured at the high resolution, or known activation by contrast; None for none.
-    other_run : ImageLike | None
-        Another acquired run of the task (4D); None for none.
-    other_events : pd.DataFrame | str | Path | None
-        Events of that run, or the path of their table; None for none.
+    `motion`: transforms of a boldref point to its volume point (T, 4, 4); None estimates them.
+    `guide`: high-resolution T2*w image (3D); None for none. `lowres`: low-resolution image of the
+    T2*w pair (3D); None for none. `guide_xfm`: transform of a boldref point to its guide point;
+    None estimates it. `calibration`: short BOLD run at the high resolution (4D); None for none.
+    `calibration_xfm`: transform of a boldref point to its calibration point; None estimates it.
+    `calibration_events`: path of the BIDS events of the calibration; None for none. `seeds`:
+    center of each seed by name (RAS+ mm); None for none. `truth`: series measured at the high
+    resolution, or known activation by contrast; None for none. `other_run`: another acquired run
+    of the task (4D); None for none. `other_events`: events of that run, or the path of their
+    table; None for none.
     """
 
     mask: MaskLike | None = None
@@ -117,33 +93,7 @@ def place_run(
     n_dummy: Dummies,
     found: Mapping[str, object] | None = None,
 ) -> Scope:
-    """Place a run, with the steps that find what is not given of `OF_RUN`.
-
-    Parameters
-    ----------
-    reader : SeriesReader
-        Series as acquired, which may be read in any order.
-    given : Given
-        What was given for the run beside the series.
-    settings : Mapping[str, object]
-        Of further steps, by name; ``realigned`` says that head motion was undone before,
-        ``registered`` that the headers of other images tell where they lie.
-    folder : Path
-        For images that live in memory.
-    n_dummy : Dummies
-        Volumes at the start that are not in steady state.
-    found : Mapping[str, object] | None, optional
-        What was found of the run before (`OF_RUN`), where nothing else is given.
-
-    Returns
-    -------
-    Scope
-        Scope of the run, with what is given and steps for the rest.
-
-    Raises
-    ------
-    ImageInputError : something lies on another grid, or too few volumes
-    """
+    """Place a run, with the steps that find what is not given of `OF_RUN`."""
     slices_last(reader)
     total, known = reader.shape[3], dict(found or {})
     if n_dummy != "auto" and not 0 <= n_dummy <= total - 2:
@@ -204,15 +154,7 @@ def _place_motion(
 def still(n_volumes: int) -> np.ndarray:
     """Return poses (T, 4, 4) of a head that does not move.
 
-    Parameters
-    ----------
-    n_volumes : int
-        Number of volumes, with one pose each.
-
-    Returns
-    -------
-    np.ndarray
-        Nothing; the messages end when the context is left.
+    Nothing; the messages end when the context is left.
     """
     return np.repeat(np.eye(4)[None], n_volumes, 0)
 
@@ -220,15 +162,7 @@ def still(n_volumes: int) -> np.ndarray:
 def grid_of(reader: SeriesReader) -> Volume:
     """An image of nothing on the grid of a series.
 
-    Parameters
-    ----------
-    reader : SeriesReader
-        Series whose first three axes make the grid.
-
-    Returns
-    -------
-    Volume
-        Image with no voxel set (3D, boolean), with the affine of the series.
+    Image with no voxel set (3D, boolean), with the affine of the series.
     """
     return Volume(np.zeros(reader.shape[:3], bool), reader.affine)
 
@@ -236,19 +170,7 @@ def grid_of(reader: SeriesReader) -> Volume:
 def doubt_realigned(
     here: RunHere, scope: Scope, boldref: str = "boldref", mask: str = "bold_mask"
 ) -> None:
-    """Warn where volumes of a series that is said to be realigned lie off its reference.
-
-    Parameters
-    ----------
-    here : RunHere
-        Makes artifacts of the run when they are asked for.
-    scope : Scope
-        Scope of the series, which takes up the step that looks.
-    boldref : str, optional
-        Name of the artifact that holds the reference.
-    mask : str, optional
-        Name of the artifact that holds the brain or head.
-    """
+    """Warn where volumes of a series that is said to be realigned lie off its reference."""
     wires = {"boldref": scope[boldref], "bold_mask": scope[mask]}
     scope.add(find_motion_left, wires=wires)
     at, far = here.load(scope["doubtful_volume"], scope["displacement_mm"])

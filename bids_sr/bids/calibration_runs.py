@@ -33,17 +33,7 @@ _OUT = "leave it out with --calibration none"
 
 
 def check_named(settings: Settings, labels: Sequence[str], found: Findings) -> None:
-    """Refuse a ``--calibration`` file of no chosen participant, or with an excluding option.
-
-    Parameters
-    ----------
-    settings : Settings
-        All settings of the call.
-    labels : Sequence[str]
-        Labels of the participants, without prefix.
-    found : Findings
-        Takes up problems and notes.
-    """
+    """Refuse a ``--calibration`` file of no chosen participant, or with an excluding option."""
     superres, option = settings.superres, f"--calibration {settings.superres.calibration}"
     file = superres.calibration_file
     if superres.calibration in _WORDS:
@@ -107,11 +97,6 @@ def _calibrate(
     """Choose a run's calibration among the series of all sessions and the named file.
 
     None without a problem means that none fits.
-
-    Parameters
-    ----------
-    factor : of super-resolution of the run; None where only the calibration can tell it
-    found : takes what is to be said
     """
     wanted, file = settings.superres.calibration, settings.superres.calibration_file
     if wanted == "none" or settings.evaluation.retrospective is not None:
@@ -217,24 +202,6 @@ def calibrations(
     """Return the calibration of each run that has one, and the runs left to super-resolve.
 
     The runs that serve as calibrations are taken out.
-
-    Parameters
-    ----------
-    index : Index
-        Of the data set.
-    bolds, every : Sequence[Path]
-        Series of one participant that were chosen, and all of them.
-    factor : Callable[[BoldRun], Triple | None]
-        Of super-resolution of a run, as far as it is known.
-    settings : Settings
-        See `_calibrate`.
-    seen : Findings
-        Takes what is to be said.
-
-    Returns
-    -------
-    tuple[dict[Path, BoldRun], list[Path]]
-        Calibration by the file of its run; files of the runs that are left.
     """
     named = settings.superres.calibration_file
     subject = entities_of(every[0])["subject"]

@@ -42,16 +42,6 @@ def survey(settings: Settings) -> Survey:
     """Survey the data set; problems are returned, not raised.
 
     Only headers, tables and sidecars are read.
-
-    Parameters
-    ----------
-    settings : Settings
-        All settings of the call.
-
-    Returns
-    -------
-    Survey
-        Participants with their runs, problems and notes.
     """
     seen = Survey()
     try:
@@ -73,21 +63,7 @@ def _sidecar(index: Index, path: Path, seen: Findings) -> dict[str, object] | No
 def open_dataset(settings: Settings, found: Findings) -> tuple[list[str], Index]:
     """Return labels of the participants to work on, and the index of what there is of them.
 
-    Parameters
-    ----------
-    settings : Settings
-        All settings of the call.
-    found : Findings
-        Takes up problems and notes.
-
-    Returns
-    -------
-    tuple[list[str], Index]
-        Labels without prefix, and files with their metadata.
-
-    Raises
-    ------
-    InputError : the data set cannot be opened
+    `InputError`: the data set cannot be opened.
     """
     bids_dir, selection = settings.paths.bids_dir.absolute(), settings.selection
     existing = query.participants(bids_dir, found)
@@ -323,17 +299,7 @@ def _t1w(found: Sequence[Path], label: str, settings: Settings, seen: Survey) ->
 def volume_header(path: Path, found: Findings) -> Header | None:
     """Header of a single 3D image, or None with a problem.
 
-    Parameters
-    ----------
-    path : Path
-        Image to read (NIfTI).
-    found : Findings
-        Takes up problems and notes.
-
-    Returns
-    -------
-    Header | None
-        Shape, affine and further facts, or None.
+    Shape, affine and further facts, or None.
     """
     header = hd.read_header(path, found)
     if header is None or (

@@ -65,19 +65,7 @@ def series_named(
 ) -> list[Path]:
     """Return the magnitude images under a folder that share a run's entities.
 
-    Parameters
-    ----------
-    folder : Path
-        Folder that is searched with all folders below it.
-    entities, keys : Mapping[str, str]
-        Of the run, and which of them count.
-    pattern : str, optional
-        Glob pattern of the files, at any depth below the folder.
-
-    Returns
-    -------
-    list[Path]
-        Paths in alphabetical order; empty where there is none.
+    Paths in alphabetical order; empty where there is none.
     """
     found = sorted(folder.rglob(pattern))
     return [p for p in found if same_run(entities_of(p), entities, keys) and is_magnitude(p)]
@@ -93,23 +81,8 @@ def read_run(
 ) -> BoldRun | None:
     """Read a BOLD series from its header, or report a problem and return None.
 
-    Parameters
-    ----------
-    path : Path
-        Image file (``.nii`` or ``.nii.gz``).
-    sidecar : Mapping[str, object]
-        After inheritance.
-    found : Findings
-        Takes up problems and notes.
-    beside : BoldRun | None, optional
-        Run whose axis order it takes; by default, slices come last.
-    tr : float | None, optional
-        Repetition time (s) if none is given; by default the sidecar must give it.
-
-    Returns
-    -------
-    BoldRun | None
-        Run without events and slice times; None where it cannot be read.
+    `beside`: run whose axis order it takes; by default, slices come last. Run without events and
+    slice times; None where it cannot be read.
     """
     header, said = hd.read_header(path, found), ""
     if header is None or not hd.is_bold(header, found):
@@ -136,25 +109,8 @@ def companion(
 ) -> BoldRun | None:
     """Return a series that fits its run as far as header, sidecar and events tell, or None.
 
-    Parameters
-    ----------
-    kind : _Kind
-        What it is to the run: ``reference``, ``compared``, ``another`` or ``calibration``.
-    path : Path
-        Image file (``.nii`` or ``.nii.gz``).
-    root : Path
-        Of the data set whose sidecars apply to it.
-    run : BoldRun
-        BOLD run that it is held against.
-    found : Findings
-        Collects why it does not fit.
-    timed : bool, optional
-        Whether slice timing is corrected.
-
-    Returns
-    -------
-    BoldRun | None
-        Series with its axes as those of the run; None with a problem.
+    `kind`: what it is to the run: ``reference``, ``compared``, ``another`` or ``calibration``.
+    Series with its axes as those of the run; None with a problem.
     """
     asked, before = _ASKED[kind], len(found.problems)
     if not found.fetched(path):
@@ -188,21 +144,8 @@ def unfit(
 ) -> Iterator[tuple[Path, str, str]]:
     """Yield file, reason and fix for each mismatch of a companion with its run.
 
-    Parameters
-    ----------
-    one, run : BoldRun
-        With their axes in one order.
-    kind : _Kind
-        What it is to the run: ``reference``, ``compared``, ``another`` or ``calibration``.
-    factor : Triple | None
-        Of super-resolution of the run; None where only a calibration can tell it.
-    dummies : int, optional
-        Volumes that are not in the steady state.
-
-    Yields
-    ------
-    tuple[Path, str, str]
-        File, reason and fix of each misfit; the fix may be empty.
+    `one, run`: with their axes in one order. `kind`: what it is to the run: ``reference``,
+    ``compared``, ``another`` or ``calibration``.
     """
     asked = _ASKED[kind]
     if asked.grid == "factor":
@@ -298,17 +241,8 @@ def ratio_of(one: BoldRun, run: BoldRun) -> Triple | None:
 
     In plane it is a simple fraction, or a whole number within the tolerance.
 
-    Parameters
-    ----------
-    one : BoldRun
-        Calibration with its axes in the order of the run.
-    run : BoldRun
-        BOLD run that it is held against.
-
-    Returns
-    -------
-    Triple | None
-        Factor along each axis; None without a simple ratio above 1.
+    `one`: calibration with its axes in the order of the run. Factor along each axis; None without
+    a simple ratio above 1.
     """
     mean = float(np.mean(np.asarray(run.zooms[:2]) / np.asarray(one.zooms[:2])))
     near = simple_ratio(mean) or (

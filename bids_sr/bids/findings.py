@@ -15,13 +15,7 @@ from bids_sr.notices import Level, Notice
 
 
 class InputError(UsageError):
-    """The data set cannot be used as it stands; `problems` holds every reason found.
-
-    Parameters
-    ----------
-    problems : Sequence[Notice]
-        Reasons, each with its file and remedy.
-    """
+    """The data set cannot be used as it stands; `problems` holds every reason found."""
 
     def __init__(self, problems: Sequence[Notice]) -> None:
         super().__init__("\n".join(str(problem) for problem in grouped(problems)))
@@ -29,37 +23,14 @@ class InputError(UsageError):
 
 
 def refusal(what: Path | str, why: str, remedy: str) -> InputError:
-    """Make the exception for a single problem, to raise.
-
-    Parameters
-    ----------
-    what : Path | str
-        File, option or request that it is about.
-    why : str
-        Reason in words.
-    remedy : str
-        What the user can do.
-
-    Returns
-    -------
-    InputError
-        Exception that is not yet raised.
-    """
+    """Make the exception for a single problem, to raise."""
     return InputError([Notice(what=str(what), why=why, remedy=remedy)])
 
 
 def absent(path: Path) -> str:
     """Return what replaces a file not downloaded (dangling link or pointer), or "" otherwise.
 
-    Parameters
-    ----------
-    path : Path
-        File, whether it exists or not.
-
-    Returns
-    -------
-    str
-        Phrase such as ``a pointer of git-annex``, or an empty text.
+    Phrase such as ``a pointer of git-annex``, or an empty text.
     """
     if path.is_symlink() and not path.exists():
         return "a link whose target is missing"
@@ -91,18 +62,7 @@ def _not_downloaded(path: Path, what: str) -> Notice:
 
 
 def require(path: Path) -> None:
-    """Raise `InputError` for a file that was not downloaded.
-
-    Parameters
-    ----------
-    path : Path
-        File that is needed.
-
-    Raises
-    ------
-    InputError
-        The file was not downloaded.
-    """
+    """Raise `InputError` for a file that was not downloaded."""
     what = absent(path)
     if what:
         raise InputError([_not_downloaded(path, what)])
@@ -112,16 +72,6 @@ def grouped(problems: Iterable[Notice]) -> list[Notice]:
     """Group problems for display.
 
     A problem of several runs is shown once, all DataLad links without a target with one command.
-
-    Parameters
-    ----------
-    problems : Iterable[Notice]
-        Problems in the order of being found.
-
-    Returns
-    -------
-    list[Notice]
-        Problems to show, in the same order.
     """
     every = list(dict.fromkeys(problem.of_all() for problem in problems))
     links = [problem for problem in every if problem.code == "annex"]
@@ -148,15 +98,7 @@ def grouped(problems: Iterable[Notice]) -> list[Notice]:
 def counted(notices: Iterable[Notice]) -> list[Notice]:
     """Group equal notices for display, as the first file and the number of others.
 
-    Parameters
-    ----------
-    notices : Iterable[Notice]
-        Notes and warnings in the order of being found.
-
-    Returns
-    -------
-    list[Notice]
-        One notice for each text and level.
+    `notices`: notes and warnings in the order of being found.
     """
     found: dict[tuple[str, Level], dict[str, Notice]] = {}
     for notice in notices:
@@ -169,17 +111,7 @@ def counted(notices: Iterable[Notice]) -> list[Notice]:
 
 @dataclass(slots=True)
 class Findings:
-    """What is found while inputs are checked, each notice once, in the order of being found.
-
-    Parameters
-    ----------
-    problems : list[Notice]
-        Those that are errors.
-    notices : list[Notice]
-        Notes and warnings.
-    headers : dict[Path, Header]
-        Of the images read so far.
-    """
+    """What is found while inputs are checked, each notice once, in the order of being found."""
 
     problems: list[Notice] = field(default_factory=list)
     notices: list[Notice] = field(default_factory=list)
@@ -196,19 +128,8 @@ class Findings:
     def about(self, subject: str = "", run: str = "", *, code: str = "") -> Iterator[None]:
         """Attribute notices added in the context to this participant, run and code by default.
 
-        Parameters
-        ----------
-        subject : str, optional
-            Label of the participant, without prefix.
-        run : str, optional
-            Name of the run; empty for the participant alone.
-        code : str, optional
-            Code of notices that are added with the general one; empty changes nothing.
-
-        Yields
-        ------
-        None
-            The block of the ``with`` statement runs.
+        `run`: name of the run; empty for the participant alone. `code`: code of notices that are
+        added with the general one; empty changes nothing.
         """
         before = self._subject, self._run, self._code
         self._subject, self._run, self._code = subject, run, code or self._code
@@ -220,106 +141,44 @@ class Findings:
     def refuse(self, what: Path | str, why: str, remedy: str = "", *, code: str = "input") -> None:
         """Add a problem; its code gives a remedy where there is none.
 
-        Parameters
-        ----------
-        what : Path | str
-            File, option or request that it is about.
-        why : str
-            Reason in words.
-        remedy : str, optional
-            What the user can do.
-        code : str, optional
-            Kind of notice, as in `bids_sr.notices.CODES`.
+        `code`: kind of notice, as in `bids_sr.notices.CODES`.
         """
         self.add([Notice(what=str(what), why=why, remedy=remedy, code=code)])
 
     def refuse_option(self, what: str, why: str, remedy: str) -> None:
-        """Add a problem of an option, which stops the whole call even if one run revealed it.
-
-        Parameters
-        ----------
-        what : str
-            File, option or request that it is about.
-        why : str
-            Reason in words.
-        remedy : str
-            What the user can do.
-        """
+        """Add a problem of an option, which stops the whole call even if one run revealed it."""
         self.add([Notice(what=what, why=why, remedy=remedy, code="option")])
 
     def tell(self, what: Path | str, why: str, *, code: str = "input") -> None:
         """Add a note.
 
-        Parameters
-        ----------
-        what : Path | str
-            File, option or request that it is about.
-        why : str
-            Whole text of the note.
-        code : str, optional
-            Kind of notice that readers tell apart; empty for none.
+        `code`: kind of notice that readers tell apart; empty for none.
         """
         self.add([Notice(what=str(what), why=why, level="note", code=code)])
 
     def warn(self, what: Path | str, why: str, *, code: str = "input") -> None:
         """Add a warning.
 
-        Parameters
-        ----------
-        what : Path | str
-            File, option or request that it is about.
-        why : str
-            Whole text of the warning.
-        code : str, optional
-            Kind of notice, as in `bids_sr.notices.CODES`.
+        `code`: kind of notice, as in `bids_sr.notices.CODES`.
         """
         self.add([Notice(what=str(what), why=why, level="warning", code=code)])
 
     def refuse_unless(self, forced: bool, what: Path | str, why: str, remedy: str) -> None:
-        """Add a problem, or a note where ``--force`` was given.
-
-        Parameters
-        ----------
-        forced : bool
-            Whether ``--force`` was given.
-        what : Path | str
-            File, option or request that it is about.
-        why : str
-            Reason in words.
-        remedy : str
-            What the user can do.
-        """
+        """Add a problem, or a note where ``--force`` was given."""
         if forced:
             self.tell(what, f"{why}; --force was given.")
         else:
             self.refuse(what, why, remedy)
 
     def fetched(self, path: Path) -> bool:
-        """False, with a problem, for a file of DataLad or Git LFS that was not downloaded.
-
-        Parameters
-        ----------
-        path : Path
-            File, whether it exists or not.
-
-        Returns
-        -------
-        bool
-            True also for a file that does not exist.
-        """
+        """False, with a problem, for a file of DataLad or Git LFS that was not downloaded."""
         what = absent(path)
         if what:
             self.add([_not_downloaded(path, what)])
         return not what
 
     def add(self, found: Iterable[Notice]) -> None:
-        """Add what is not there yet.
-
-        Parameters
-        ----------
-        found : Iterable[Notice]
-            Notices of any level.
-        """
+        """Add what is not there yet."""
         for each in found:
             one = (
                 each
@@ -333,11 +192,5 @@ class Findings:
                 (self.problems if one.level == "error" else self.notices).append(one)
 
     def add_all(self, other: Findings) -> None:
-        """Add the problems and notices of other findings.
-
-        Parameters
-        ----------
-        other : Findings
-            Findings whose notices are added.
-        """
+        """Add the problems and notices of other findings."""
         self.add([*other.problems, *other.notices])

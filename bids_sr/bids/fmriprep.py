@@ -89,23 +89,7 @@ def precomputed_anat(
 ) -> PrecomputedAnat | None:
     """The anatomy of a participant from the first folder that has it.
 
-    Parameters
-    ----------
-    sources : Sequence[Derivatives]
-        Folders.
-    label : str
-        Of the participant.
-    images : Sequence[Path]
-        T1w images of the data set; the session of the first is preferred.
-    spaces : Sequence[str]
-        Templates that maps go to.
-    found : Findings
-        Takes up what speaks against it.
-
-    Returns
-    -------
-    PrecomputedAnat | None
-        Files of the anatomy, or None.
+    `images`: T1w images of the data set; the session of the first is preferred.
     """
     if sources and not any((origin.root / f"sub-{label}").is_dir() for origin in sources):
         roots = " and ".join(str(origin.root) for origin in sources)
@@ -242,16 +226,7 @@ def check_surfaces(
 ) -> None:
     """Refuse spaces of surfaces that a participant has none for, and surfaces that do not fit.
 
-    Parameters
-    ----------
-    label : str
-        Of the participant.
-    anat : PrecomputedAnat | None
-        Files of its anatomy; None for none.
-    spaces : Sequence[Space]
-        Spaces that results are asked for in.
-    found : Findings
-        Takes up what speaks against it.
+    `anat`: files of its anatomy; None for none.
     """
     surfaces = {} if anat is None else anat.surfaces
     asked = {space for space in spaces if space.is_surface}
@@ -326,22 +301,6 @@ def precomputed_run(
     """What there is of a run, from the first folder that tells its head motion.
 
     Without the anatomy of the participant a registration to its T1w image is of no use.
-
-    Parameters
-    ----------
-    sources : Sequence[Derivatives]
-        Folders of other programs' results, the preferred first.
-    run : BoldRun
-        BOLD run with its companion files.
-    anat : PrecomputedAnat | None
-        Files of the participant's anatomy; None for none.
-    found : Findings
-        Takes up problems and notes.
-
-    Returns
-    -------
-    PrecomputedRun | None
-        Files of the run, or None.
     """
     left = {}
     for origin in sources:

@@ -31,17 +31,7 @@ _SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
 def read_header(path: Path, found: Findings) -> Header | None:
     """Read the header of a NIfTI image once; why that fails becomes a problem.
 
-    Parameters
-    ----------
-    path : Path
-        Image file (``.nii`` or ``.nii.gz``).
-    found : Findings
-        Takes up problems and notes, and keeps the headers that were read.
-
-    Returns
-    -------
-    Header | None
-        Header with the axes as stored; None where it cannot be read or is unsound.
+    Header with the axes as stored; None where it cannot be read or is unsound.
     """
     if path not in found.headers and (header := _read(path, found)) is not None:
         found.headers[path] = header
@@ -119,15 +109,7 @@ def _orientation(image: "Nifti1Image") -> tuple[bool, float]:
 
     The disagreement exists only if both are set.
 
-    Parameters
-    ----------
-    image : 'Nifti1Image'
-        Image with both forms of its header.
-
-    Returns
-    -------
-    tuple[bool, float]
-        Whether a code is set, and the largest distance of corners (mm; 0 without both).
+    Whether a code is set, and the largest distance of corners (mm; 0 without both).
     """
     qform, sform = image.get_qform(coded=True), image.get_sform(coded=True)
     if not (qform[1] and sform[1]):
@@ -140,15 +122,8 @@ def _orientation(image: "Nifti1Image") -> tuple[bool, float]:
 def squeeze_3d(header: Header) -> tuple[int, ...]:
     """Shape without trailing axes of length one.
 
-    Parameters
-    ----------
-    header : Header
-        Header of an image of at least three axes.
-
-    Returns
-    -------
-    tuple[int, ...]
-        Numbers of voxels along the axes that are left, at least three.
+    `header`: header of an image of at least three axes. Numbers of voxels along the axes that are
+    left, at least three.
     """
     shape = header.shape
     while len(shape) > 3 and shape[-1] == 1:
@@ -159,17 +134,7 @@ def squeeze_3d(header: Header) -> tuple[int, ...]:
 def is_bold(header: Header, found: Findings) -> bool:
     """Whether an image can be a BOLD series as far as its header tells; a problem says why not.
 
-    Parameters
-    ----------
-    header : Header
-        Header of the image, axes in any order.
-    found : Findings
-        Takes up problems and notes.
-
-    Returns
-    -------
-    bool
-        True for a 4D series of at least two volumes of real numbers.
+    `header`: header of the image, axes in any order.
     """
     path, shape = header.path, header.shape
     size = "×".join(map(str, shape))
@@ -200,17 +165,7 @@ def is_wide(header: Header, found: Findings) -> bool:
 
     Otherwise a problem is added.
 
-    Parameters
-    ----------
-    header : Header
-        Header with the slices on the third axis.
-    found : Findings
-        Takes up problems and notes.
-
-    Returns
-    -------
-    bool
-        True for at least four voxels along both axes in plane.
+    True for at least four voxels along both axes in plane.
     """
     x, y = header.shape[:2]
     if min(x, y) >= LEAST_MATRIX:
@@ -254,19 +209,8 @@ def _header_text(tr: float | None) -> str:
 def repetition_time(header: Header, value: object, found: Findings) -> float | None:
     """Repetition time (s) from the sidecar, held against the header; None with a problem.
 
-    Parameters
-    ----------
-    header : Header
-        Header of the series, axes in any order.
-    value : object
-        ``RepetitionTime`` after inheritance, or None.
-    found : Findings
-        Takes up problems and notes.
-
-    Returns
-    -------
-    float | None
-        Repetition time (s), or None.
+    `header`: header of the series, axes in any order. `value`: ``RepetitionTime`` after
+    inheritance, or None.
     """
     path, likely = header.path, _likely_tr(header.tr)
     said = _header_text(header.tr)
@@ -309,21 +253,8 @@ def slice_times(
 ) -> tuple[float, ...] | None:
     """Return the slice times along axis 2 (s), or None if there is nothing to correct or trust.
 
-    Parameters
-    ----------
-    header : Header
-        Header with the slices on the third axis.
-    sidecar : Mapping[str, object]
-        Metadata with axes named as in the header.
-    tr : float
-        Repetition time (s).
-    found : Findings
-        Takes up a note where the times cannot be used.
-
-    Returns
-    -------
-    tuple[float, ...] | None
-        Time of each slice from the start of a volume (s), or None.
+    `sidecar`: metadata with axes named as in the header. Time of each slice from the start of a
+    volume (s), or None.
     """
     value = sidecar.get("SliceTiming")
     if value is None:
@@ -355,17 +286,7 @@ def slice_axis(header: Header, sidecar: Mapping[str, object]) -> tuple[int, str]
     the third before the others and not where both others have as many; the header; the one axis of
     a single voxel; the one voxel size that differs; else the third axis.
 
-    Parameters
-    ----------
-    header : Header
-        Header with the axes as stored.
-    sidecar : Mapping[str, object]
-        Metadata after inheritance.
-
-    Returns
-    -------
-    tuple[int, str]
-        Number of the axis (0 to 2), and its source in words.
+    `header`: header with the axes as stored.
     """
     direction = str(sidecar.get("SliceEncodingDirection", "")).rstrip("-")
     if direction in ("i", "j", "k"):
@@ -395,17 +316,7 @@ def with_slices_last(header: Header, sidecar: Mapping[str, object]) -> tuple[Hea
     The sentence is empty where slices are on the third axis and those in plane near to right and
     anterior already.
 
-    Parameters
-    ----------
-    header : Header
-        Header with the axes as stored.
-    sidecar : Mapping[str, object]
-        Metadata after inheritance.
-
-    Returns
-    -------
-    tuple[Header, str]
-        Header with the slices on the third axis, and the note or an empty text.
+    `header`: header with the axes as stored.
     """
     axis, told_by = slice_axis(header, sidecar)
     order = slices_last(header.affine, axis)
@@ -441,18 +352,6 @@ def like(header: Header, affine: np.ndarray) -> Header:
     """Return a header with its axes reordered to match those of a grid (4x4, RAS mm).
 
     The axes of the header given may be in any order.
-
-    Parameters
-    ----------
-    header : Header
-        Header of an image, axes in any order.
-    affine : np.ndarray
-        Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
-
-    Returns
-    -------
-    Header
-        Header of the same image in the new order of axes.
     """
     stored = _in_order(header, inverse(header.order))
     return _in_order(stored, nearest(stored.affine, affine))
@@ -461,17 +360,7 @@ def like(header: Header, affine: np.ndarray) -> Header:
 def sidecar_in_order(sidecar: Mapping[str, object], order: AxisOrder) -> dict[str, object]:
     """Return the metadata of a reordered series, with axes named by their new places.
 
-    Parameters
-    ----------
-    sidecar : Mapping[str, object]
-        Metadata with axes named as stored.
-    order : AxisOrder
-        Stored axis that each axis in use takes.
-
-    Returns
-    -------
-    dict[str, object]
-        Copy with the directions of slices and of phase encoding renamed.
+    Copy with the directions of slices and of phase encoding renamed.
     """
     found = dict(sidecar)
     for key in ("SliceEncodingDirection", "PhaseEncodingDirection"):

@@ -65,16 +65,8 @@ RUN_KEYS = (
 class Pair:
     """One contrast of a participant at two resolutions, to learn from; paths are absolute.
 
-    Parameters
-    ----------
-    highres : Path
-        High-resolution image of the T2*w pair.
-    lowres : Path | None
-        None: it is made of the other one by k-space truncation.
-    factor : Triple
-        Low-resolution voxel size / high-resolution voxel size, each axis.
-    orders : tuple[AxisOrder, AxisOrder]
-        Of axes of the files, to lie as those of the run.
+    `lowres`: none: it is made of the other one by k-space truncation. `orders`: of axes of the
+    files, to lie as those of the run.
     """
 
     highres: Path
@@ -97,14 +89,7 @@ class Pair:
 class Truth:
     """Reference for the finer maps of a run: the measured series, known effects, or both.
 
-    Parameters
-    ----------
-    root : Path | None
-        Folder of the reference.
-    series : 'BoldRun | None'
-        Measured high-resolution series of the same run.
-    activations : Mapping[str, Path]
-        Condition → map in signal units, high resolution.
+    `activations`: condition → map in signal units, high resolution.
     """
 
     root: Path | None = None
@@ -119,37 +104,12 @@ class BoldRun:
     Slices lie along its third axis, whatever the order in its file. Companions of a run are BOLD
     runs, too, with axes as near to those of the run as can be.
 
-    Parameters
-    ----------
-    header : Header
-        Header with the slices on the third axis.
-    tr : float
-        Repetition time (s).
-    sidecar : Mapping[str, object]
-        Metadata after inheritance.
-    events : Path | None
-        None at rest, and where they are ignored.
-    slice_timing : tuple[float, ...] | None
-        S from the start of a volume, one per slice along axis 2; None: nothing to correct.
-    echoes : tuple[tuple[Path, float], ...]
-        File and echo time (ms) of each echo that is combined, of which `bold` is the first; empty
-        for a single echo.
-    factor : Triple
-        Acquired over high-resolution voxel size, each axis.
-    pair : Pair | None
-        The images of the same person that this run is super-resolved with.
-    holdout : Pair | None
-        A second pair, which is not trained on, where that was asked for.
-    truth : Truth | None
-        What is known of the run, where that was asked for.
-    precomputed : PrecomputedRun | None
-        What another program has made of it, where that was asked for.
-    calibration : 'BoldRun | None'
-        Short run at the high resolution that it is calibrated with.
-    another : 'BoldRun | None'
-        Run of the same task, where series of other programs are judged.
-    compared : Mapping[str, 'BoldRun']
-        Name → series of another program that is judged beside it.
+    `slice_timing`: S from the start of a volume, one per slice along axis 2; None: nothing to
+    correct. `echoes`: file and echo time (ms) of each echo that is combined, of which `bold` is
+    the first; empty for a single echo. `pair`: the images of the same person that this run is
+    super-resolved with. `holdout`: A second pair, which is not trained on, where that was asked
+    for. `calibration`: short run at the high resolution that it is calibrated with. `compared`:
+    name → series of another program that is judged beside it.
     """
 
     header: Header = field(repr=False)
@@ -243,18 +203,9 @@ class BoldRun:
 class Subject:
     """One participant.
 
-    Parameters
-    ----------
-    label : str
-        Without prefix.
-    t1w : tuple[Path, ...]
-        Of which the first is used.
-    runs : tuple[BoldRun, ...]
-        BOLD runs that are processed; empty for structural scans.
-    precomputed : PrecomputedAnat | None
-        What another program has made; its T1w image is then the first.
-    structural : tuple[Pair, ...]
-        Contrasts that ``--sr-target anat`` works on.
+    `runs`: BOLD runs that are processed; empty for structural scans. `precomputed`: what another
+    program has made; its T1w image is then the first. `structural`: contrasts that ``--sr-target
+    anat`` works on.
     """
 
     label: str
@@ -292,17 +243,8 @@ class Survey(Findings):
     `type_order` has for each task the trial types in the order that decides the sign of default
     contrasts, the same for every participant of the data set.
 
-    Parameters
-    ----------
-    subjects : tuple[Subject, ...]
-        With the runs that are sound.
-    chosen : dict[str, tuple[Path, Path | None]]
-        Name → BOLD file and events table of all runs chosen: tables of unsound ones are checked,
-        too.
-    sources : tuple[Derivatives, ...]
-        Folders of derivatives.
-    type_order : dict[str, tuple[str, ...]]
-        Trial types by task, in the order that decides the sign of contrasts.
+    `chosen`: name → BOLD file and events table of all runs chosen: tables of unsound ones are
+    checked, too.
     """
 
     subjects: tuple[Subject, ...] = ()
@@ -312,18 +254,7 @@ class Survey(Findings):
 
 
 def stem_of(path: Path) -> str:
-    """File name of an image without extension and BIDS suffix.
-
-    Parameters
-    ----------
-    path : Path
-        Image, table or sidecar with a BIDS name.
-
-    Returns
-    -------
-    str
-        Name such as ``sub-01_task-tap_run-2``.
-    """
+    """File name of an image without extension and BIDS suffix."""
     name = (
         path.name.removesuffix(".gz")
         .removesuffix(".nii")
@@ -338,16 +269,6 @@ def stem_of_echoes(path: Path) -> str:
 
     >>> stem_of_echoes(Path("sub-01_task-tap_echo-1_run-2_bold.nii.gz"))
     'sub-01_task-tap_run-2'
-
-    Parameters
-    ----------
-    path : Path
-        Image, table or sidecar of one echo, or of a run without echoes.
-
-    Returns
-    -------
-    str
-        Name without the entity ``echo``, the suffix and the extension.
     """
     return re.sub(r"_echo-[0-9]+", "", stem_of(path))
 
@@ -357,15 +278,7 @@ def entities_of(path: Path) -> dict[str, str]:
 
     Labels remain text.
 
-    Parameters
-    ----------
-    path : Path
-        File with a BIDS name.
-
-    Returns
-    -------
-    dict[str, str]
-        Labels by long name; unknown entities keep their short name.
+    Labels by long name; unknown entities keep their short name.
     """
     pairs = (part.partition("-") for part in path.name.split("_")[:-1] if "-" in part)
     return {ENTITIES.get(key, key): value for key, _, value in pairs}
@@ -380,19 +293,7 @@ def same_run(first: Mapping[str, str], second: Mapping[str, str], keys: Iterable
     >>> same_run(first, second, ("task", "run"))
     True
 
-    Parameters
-    ----------
-    first : Mapping[str, str]
-        Labels of the one file by long name.
-    second : Mapping[str, str]
-        Labels of the other file by long name.
-    keys : Iterable[str]
-        Long names of the entities that are compared.
-
-    Returns
-    -------
-    bool
-        True if all these labels agree; missing ones agree with missing ones.
+    True if all these labels agree; missing ones agree with missing ones.
     """
     numbered = ("session", "run")
     return all(label_of(first, key, numbered) == label_of(second, key, numbered) for key in keys)
@@ -401,19 +302,7 @@ def same_run(first: Mapping[str, str], second: Mapping[str, str], keys: Iterable
 def label_of(entities: Mapping[str, str], key: str, numbered: tuple[str, ...] = ("run",)) -> str:
     """Return the label of an entity ("" without one), without leading zeros if numbered.
 
-    Parameters
-    ----------
-    entities : Mapping[str, str]
-        Labels by the long names of pybids.
-    key : str
-        Long name of the entity.
-    numbered : tuple[str, ...], optional
-        Long names of the entities whose labels are numbers.
-
-    Returns
-    -------
-    str
-        Label without prefix, or an empty text.
+    Label without prefix, or an empty text.
     """
     label = entities.get(key, "")
     return str(int(label)) if key in numbered and label.isdigit() else label
@@ -423,34 +312,11 @@ def applies_to(file: Path, image: Path) -> bool:
     """Return whether a sidecar or table applies to an image (inheritance principle).
 
     It does if all entities in its name are those of the image.
-
-    Parameters
-    ----------
-    file : Path
-        Sidecar or table with a BIDS name, in any folder.
-    image : Path
-        Image with a BIDS name.
-
-    Returns
-    -------
-    bool
-        True if no entity of the file contradicts the image.
     """
     own = entities_of(image)
     return all(own.get(key) == value for key, value in entities_of(file).items())
 
 
 def is_magnitude(path: Path) -> bool:
-    """False for phase, real and imaginary parts.
-
-    Parameters
-    ----------
-    path : Path
-        Image with a BIDS name.
-
-    Returns
-    -------
-    bool
-        True for ``part-mag`` and for names without the entity ``part``.
-    """
+    """False for phase, real and imaginary parts."""
     return entities_of(path).get("part", "mag") == "mag"

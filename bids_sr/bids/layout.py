@@ -50,15 +50,6 @@ class Index:
     """Index of the data set by pybids, queried once per kind of image.
 
     Filters are given by kind of image.
-
-    Parameters
-    ----------
-    layout : BIDSLayout
-        Index of the names of files, as pybids makes it.
-    bids_dir : Path
-        Root of the data set, absolute.
-    filters : Mapping[str, Mapping[str, object]]
-        Values of entities by their long name, for each kind of image.
     """
 
     def __init__(
@@ -76,22 +67,8 @@ class Index:
     def find(self, kind: str, label: str) -> list[Path]:
         """Return images of a kind (bold, t1w, t2starw, ...) of a participant, sorted by name.
 
-        Parameters
-        ----------
-        kind : str
-            Key of `KINDS`.
-        label : str
-            Label of the participant, without prefix.
-
-        Returns
-        -------
-        list[Path]
-            Images that pass the filters; empty for none.
-
-        Raises
-        ------
-        InputError
-            The filter has an entity or a value that the data set has not.
+        `InputError`: the filter has an entity or a value that the data set has not. Images that
+        pass the filters; empty for none.
         """
         if kind in self._images:
             return self._images[kind].get(label, [])
@@ -134,15 +111,7 @@ class Index:
     def events(self, image: Path) -> Path | None:
         """Table of events that applies to an image: the nearest, with the most entities.
 
-        Parameters
-        ----------
-        image : Path
-            Image with a BIDS name.
-
-        Returns
-        -------
-        Path | None
-            Table in the nearest folder, of the most specific name; None for none.
+        Table in the nearest folder, of the most specific name; None for none.
         """
         found = self._inherited(image, "events", ".tsv")
         return max(found, key=lambda file: (len(file.parts), len(entities_of(file))), default=None)
@@ -150,19 +119,8 @@ class Index:
     def sidecar(self, path: Path) -> dict[str, object]:
         """Metadata of an image or table after inheritance; values of null are left out.
 
-        Parameters
-        ----------
-        path : Path
-            Image or table; outside of the data set only what lies beside it applies.
-
-        Returns
-        -------
-        dict[str, object]
-            Values by key; nearer and more specific files take precedence.
-
-        Raises
-        ------
-        InputError : a JSON file that applies cannot be read or holds no object
+        `InputError`: a JSON file that applies cannot be read or holds no object. Values by key;
+        nearer and more specific files take precedence.
         """
         return merged(self._inherited(path, suffix_of(path), ".json"))
 
@@ -179,21 +137,7 @@ def open_index(
     With a database directory everything is indexed, as the database serves later calls with other
     participants. It is made again once a file was added, removed or renamed.
 
-    Parameters
-    ----------
-    bids_dir : Path
-        Absolute.
-    labels, every : Sequence[str]
-        Participants chosen, and all of them.
-    database_dir : Path | None
-        Holds one folder for each data set, or None.
-    filters : Mapping[str, Mapping[str, object]]
-        Of ``--bids-filter-file``.
-
-    Returns
-    -------
-    Index
-        Index that answers queries by kind and participant.
+    `database_dir`: holds one folder for each data set, or None.
     """
     metadata = any(key not in _NAME_KEYS for query in filters.values() for key in query)
     if database_dir is None:
@@ -341,19 +285,8 @@ def _read_text(path: Path, changed: int) -> str:
 def read_object(path: Path) -> dict[str, object]:
     """Read a JSON file that holds an object.
 
-    Parameters
-    ----------
-    path : Path
-        JSON file (UTF-8).
-
-    Returns
-    -------
-    dict[str, object]
-        Values by key, with null as None.
-
-    Raises
-    ------
-    InputError : it was not downloaded, cannot be read, is no JSON, or holds something else
+    `InputError`: it was not downloaded, cannot be read, is no JSON, or holds something else.
+    Values by key, with null as None.
     """
     require(path)
     try:
@@ -370,15 +303,7 @@ def read_object(path: Path) -> dict[str, object]:
 def merged(files: Iterable[Path]) -> dict[str, object]:
     """Content of sidecars, of which later ones take precedence; values of null are left out.
 
-    Parameters
-    ----------
-    files : Iterable[Path]
-        JSON files in ascending rank.
-
-    Returns
-    -------
-    dict[str, object]
-        Values by key from all files.
+    `files`: JSON files in ascending rank.
     """
     found: dict[str, object] = {}
     for file in files:
@@ -387,18 +312,7 @@ def merged(files: Iterable[Path]) -> dict[str, object]:
 
 
 def suffix_of(path: Path) -> str:
-    """Suffix of BIDS in a file name: ``bold``, ``events``, ``T1w``.
-
-    Parameters
-    ----------
-    path : Path
-        File with a BIDS name.
-
-    Returns
-    -------
-    str
-        Last part of the name, without the extension.
-    """
+    """Suffix of BIDS in a file name: ``bold``, ``events``, ``T1w``."""
     return path.name.split(".")[0].rpartition("_")[2]
 
 
@@ -408,19 +322,7 @@ def inherited(image: Path, root: Path, files_in: Callable[[Path], Iterable[Path]
     They stand in the folder of the image or above it, and all their entities are those of the
     image: from the root of the data set down, those with more entities later.
 
-    Parameters
-    ----------
-    image : Path
-        Image with a BIDS name.
-    root : Path
-        Root of the data set that the image belongs to.
-    files_in : Callable[[Path], Iterable[Path]]
-        Gives the files of a folder that may apply.
-
-    Returns
-    -------
-    list[Path]
-        Table of the highest rank; None where none applies.
+    Table of the highest rank; None where none applies.
     """
     return [
         file
@@ -434,17 +336,7 @@ def inherited(image: Path, root: Path, files_in: Callable[[Path], Iterable[Path]
 def sidecars_on_disk(image: Path, root: Path) -> list[Path]:
     """JSON files that apply to an image, from the root of its data set down.
 
-    Parameters
-    ----------
-    image : Path
-        Image with a BIDS name, below the root.
-    root : Path
-        Root of the data set that the image belongs to.
-
-    Returns
-    -------
-    list[Path]
-        One file, in ascending rank of inheritance.
+    One file, in ascending rank of inheritance.
     """
     suffix = suffix_of(image)
     return inherited(

@@ -21,18 +21,6 @@ def guide_of(superres: SuperRes, run: BoldRun) -> _GuideKind:
     """Return the image whose static detail variance methods add, if any.
 
     It is the one asked for, or that of the pair where there is one.
-
-    Parameters
-    ----------
-    superres : SuperRes
-        Settings of super-resolution.
-    run : BoldRun
-        BOLD run with its companion files.
-
-    Returns
-    -------
-    _GuideKind
-        ``highres`` for the image of the pair, or ``none``.
     """
     if superres.guide == "auto":
         return "highres" if run.pair is not None else "none"
@@ -42,19 +30,7 @@ def guide_of(superres: SuperRes, run: BoldRun) -> _GuideKind:
 def obstacle(name: str, run: BoldRun, superres: SuperRes) -> str:
     """Why a run cannot have a method or baseline that needs not be there, or "".
 
-    Parameters
-    ----------
-    name : str
-        Name of the method or baseline.
-    run : BoldRun
-        BOLD run with its companion files.
-    superres : SuperRes
-        Settings of super-resolution.
-
-    Returns
-    -------
-    str
-        Reason in words; empty where there is no obstacle.
+    Reason in words; empty where there is no obstacle.
     """
     if name in PAIR_BASELINES:
         return "" if run.pair is not None else "no T2*w pair"
@@ -74,18 +50,6 @@ def series_of_run(run: BoldRun, superres: SuperRes) -> tuple[str, ...]:
 
     Baselines of the pair stand beside a method where a reference judges both, and elsewhere where
     they are asked for.
-
-    Parameters
-    ----------
-    run : BoldRun
-        BOLD run with its companion files.
-    superres : SuperRes
-        Settings of super-resolution.
-
-    Returns
-    -------
-    tuple[str, ...]
-        Names of the series, those without an obstacle.
     """
     without = [
         name for name in (*superres.learned, *PAIR_BASELINES) if obstacle(name, run, superres)
@@ -98,12 +62,7 @@ def series_of_run(run: BoldRun, superres: SuperRes) -> tuple[str, ...]:
 def refuse_all(found: Findings, table: Iterable[tuple[bool, str, str, str]]) -> None:
     """Add the problems of a table that hold: whether it does, file, reason, fix.
 
-    Parameters
-    ----------
-    found : Findings
-        Takes up problems and notes.
-    table : Iterable[tuple[bool, str, str, str]]
-        Condition, file or option, reason and remedy of each possible problem.
+    `table`: condition, file or option, reason and remedy of each possible problem.
     """
     for holds, file, reason, fix in table:
         if holds:
@@ -111,17 +70,7 @@ def refuse_all(found: Findings, table: Iterable[tuple[bool, str, str, str]]) -> 
 
 
 def check_guide(superres: SuperRes, subject: Subject, found: Findings) -> None:
-    """A guide that was asked for by name and is not there.
-
-    Parameters
-    ----------
-    superres : SuperRes
-        Settings of super-resolution.
-    subject : Subject
-        Participant with the runs to check.
-    found : Findings
-        Takes up problems and notes.
-    """
+    """A guide that was asked for by name and is not there."""
     for run in subject.runs:
         if superres.run_trained and superres.guide == "highres" and run.pair is None:
             fix = "Leave --guide out: then static detail is added where there is a pair."
@@ -129,15 +78,7 @@ def check_guide(superres: SuperRes, subject: Subject, found: Findings) -> None:
 
 
 def check_options(settings: Settings, found: Findings) -> None:
-    """Return options that could do nothing with the methods chosen.
-
-    Parameters
-    ----------
-    settings : Settings
-        All settings of the call.
-    found : Findings
-        Takes up problems and notes.
-    """
+    """Return options that could do nothing with the methods chosen."""
     superres, evaluation = settings.superres, settings.evaluation
     anat = "Leave it out, or add --sr-target anat."
     refuse_all(
@@ -188,15 +129,7 @@ def check_options(settings: Settings, found: Findings) -> None:
 
 
 def check_given_models(superres: SuperRes, found: Findings) -> None:
-    """Refuse ``--pretrained`` models that no method asks for, or two models of one method.
-
-    Parameters
-    ----------
-    superres : SuperRes
-        Settings of super-resolution.
-    found : Findings
-        Takes up problems and notes.
-    """
+    """Refuse ``--pretrained`` models that no method asks for, or two models of one method."""
     first: dict[str, Path] = {}
     for file in superres.pretrained:
         method = method_of_model(file)
@@ -252,16 +185,6 @@ def method_of_model(model: Path) -> str | None:
     """Return the method of a ``.safetensors`` file by its model card, or None.
 
     It is None if the card beside the file does not name a method.
-
-    Parameters
-    ----------
-    model : Path
-        File of the weights (``.safetensors``), whether it exists or not.
-
-    Returns
-    -------
-    str | None
-        Name of the method that the model belongs to, or None.
     """
     method = read_json(model.with_suffix(".json")).get("method")
     return method if isinstance(method, str) else None
@@ -272,16 +195,6 @@ def pretrained_for(superres: SuperRes, method: str) -> Path | None:
 
     Methods without such a model are trained as usual.
 
-    Parameters
-    ----------
-    superres : SuperRes
-        Settings of super-resolution.
-    method : str
-        Name of a method.
-
-    Returns
-    -------
-    Path | None
-        First file whose card names the method, or None.
+    First file whose card names the method, or None.
     """
     return next((file for file in superres.pretrained if method_of_model(file) == method), None)

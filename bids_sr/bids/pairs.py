@@ -39,16 +39,6 @@ def simple_ratio(ratio: float) -> float | None:
 
     >>> simple_ratio(1.99), simple_ratio(1.34), simple_ratio(1.41)
     (2.0, 1.3333333333333333, None)
-
-    Parameters
-    ----------
-    ratio : float
-        Ratio of two voxel sizes.
-
-    Returns
-    -------
-    float | None
-        Value of the fraction, or None.
     """
     for denominator in range(1, _MAX_DENOMINATOR + 1):
         nearest = Fraction(max(1, round(ratio * denominator)), denominator)
@@ -60,22 +50,7 @@ def simple_ratio(ratio: float) -> float | None:
 def overlap(target: Header, other: Header) -> float:
     """Return the share (0 to 1) of `target`'s field of view in `other`, in world coordinates.
 
-    Parameters
-    ----------
-    target : Header
-        Header of the image whose field of view is to be covered.
-    other : Header
-        Header of the image that covers it.
-
-    Returns
-    -------
-    float
-        Share of 12 x 12 x 12 sample points inside, 0 to 1.
-
-    Raises
-    ------
-    ValueError
-        The masks differ in shape.
+    `ValueError`: the masks differ in shape. Share of 12 x 12 x 12 sample points inside, 0 to 1.
     """
     ticks = [(np.arange(12) + 0.5) / 12 * n - 0.5 for n in target.shape[:3]]
     points = np.stack(np.meshgrid(*ticks, indexing="ij"), -1).reshape(-1, 3)
@@ -98,18 +73,7 @@ def _acq(header: Header) -> str:
 
 
 def sizes(header: Header) -> str:
-    """Voxel size as text.
-
-    Parameters
-    ----------
-    header : Header
-        Header of an image.
-
-    Returns
-    -------
-    str
-        Text such as ``3×3×3.3 mm``.
-    """
+    """Voxel size as text."""
     return size_text(header.zooms, "×")
 
 
@@ -122,29 +86,11 @@ def choose(
 ) -> Pair | None:
     """Choose the pair of one run of a session, whose slices lie on the third axis.
 
-    Parameters
-    ----------
-    bold : Header
-        Header of the run, with the slices on the third axis.
-    session : str | None
-        Label of the run's session; None without sessions.
-    candidates : Sequence[Header]
-        Magnitude T2*-weighted images of the participant, every session, axes in any order.
-    superres : SuperRes
-        Settings of super-resolution.
-    found : Findings
-        Takes why there is no pair; it holds no problem yet. None without a problem means that
-        there is no T2*-weighted image.
-
-    Returns
-    -------
-    Pair | None
-        Pair, or problems; neither without candidates.
-
-    Raises
-    ------
-    UsageError
-        It cannot be read, or names tasks that are not there.
+    `session`: label of the run's session; None without sessions. `candidates`: magnitude
+    T2*-weighted images of the participant, every session, axes in any order. `found`: takes why
+    there is no pair; it holds no problem yet. None without a problem means that there is no
+    T2*-weighted image. `UsageError`: it cannot be read, or names tasks that are not there. Pair,
+    or problems; neither without candidates.
     """
     candidates = [hd.like(header, bold.affine) for header in candidates]
     by_session: dict[str | None, list[Header]] = {}
@@ -200,15 +146,9 @@ def choose_two(
     Images of one session and one number of a run make a pair. Those of the run's own session come
     first, then the lowest numbers; the second is held out.
 
-    Parameters
-    ----------
-    bold, session, candidates, superres, found : Header
-        As in `choose`; a problem where there are fewer than two sound pairs of one factor.
-
-    Returns
-    -------
-    tuple[Pair | None, Pair | None]
-        Pair to train on and pair held out; both None where there are no two.
+    `bold, session, candidates, superres, found`: as in `choose`; a problem where there are fewer
+    than two sound pairs of one factor. Pair to train on and pair held out; both None where there
+    are no two.
     """
     groups: dict[tuple[str | None, str], list[Header]] = {}
     for header in candidates:
@@ -433,15 +373,7 @@ def needs_pair(superres: SuperRes) -> tuple[str, ...]:
     A method whose model is given needs none, nor does ``auto``: a run without a pair does without
     its methods.
 
-    Parameters
-    ----------
-    superres : SuperRes
-        Settings of super-resolution.
-
-    Returns
-    -------
-    tuple[str, ...]
-        Names of the series; empty where none needs a pair.
+    Names of the series; empty where none needs a pair.
     """
     trained = () if superres.auto else superres.pair_trained
     named = tuple(name for name in superres.methods if name in PAIR_BASELINES)
@@ -454,17 +386,6 @@ def refuse_without_pair(
     """Refuse runs without any T2*-weighted image, with every way out.
 
     These are the runs of participants who have no such image.
-
-    Parameters
-    ----------
-    label : str
-        Label of the participant, without prefix.
-    bolds : Sequence[Path]
-        Series of the participant, at least one.
-    settings : Settings
-        All settings of the call.
-    found : Findings
-        Takes up problems and notes.
     """
     wanted = needs_pair(settings.superres)
     if settings.evaluation.pair_holdout:

@@ -37,16 +37,7 @@ _COPY_AGAIN = "Copy the file again from the fMRIPrep output."
 class Derivatives:
     """One folder of derivatives, and what made it, as its description says.
 
-    Parameters
-    ----------
-    root : Path
-        Absolute.
-    name : str
-        In BIDS URIs (``bids:NAME:…``).
-    program : str
-        Name of the program that made the folder, such as ``fMRIPrep``.
-    version : str
-        Version of that program; empty where it is not told.
+    `version`: version of that program; empty where it is not told.
     """
 
     root: Path
@@ -62,15 +53,7 @@ class Derivatives:
     def uri(self, path: Path) -> str:
         """BIDS URI of a file in the folder.
 
-        Parameters
-        ----------
-        path : Path
-            Absolute path below the root of the folder.
-
-        Returns
-        -------
-        str
-            Address such as ``bids:fmriprep:sub-01/anat/…``.
+        Address such as ``bids:fmriprep:sub-01/anat/…``.
         """
         return f"bids:{self.name}:{path.relative_to(self.root).as_posix()}"
 
@@ -82,22 +65,8 @@ class PrecomputedAnat:
     `spaces`: name of a template to (file that brings the T1w image there, file that brings the
     template back).
 
-    Parameters
-    ----------
-    origin : Derivatives
-        Folder of derivatives that the files come from.
-    preproc : Path
-        T1w image without bias.
-    mask : Path
-        Its brain, on its grid as the next two.
-    dseg : Path | None
-        Tissues: 1 GM, 2 WM, 3 CSF.
-    tpms : tuple[Path, ...]
-        Probabilities of GM, WM and CSF, or none of them.
-    spaces : Mapping[str, tuple[Path, Path]]
-        Transforms from T1w to each template and back, by its name.
-    surfaces : Mapping[str, tuple[Path, Path]]
-        Left and right ``white``, ``pial`` and ``sphere``, the one registered to fsaverage.
+    `spaces`: transforms from T1w to each template and back, by its name. `surfaces`: left and
+    right ``white``, ``pial`` and ``sphere``, the one registered to fsaverage.
     """
 
     origin: Derivatives
@@ -111,15 +80,7 @@ class PrecomputedAnat:
     def files(self, space: str) -> dict[str, Path]:
         """Return files that stand for outputs of the anatomical stage, by the name of the output.
 
-        Parameters
-        ----------
-        space : str
-            Name of the template whose transforms are wanted, where they are there.
-
-        Returns
-        -------
-        dict[str, Path]
-            Path of each output that need not be computed.
+        `space`: name of the template whose transforms are wanted, where they are there.
         """
         found = {"t1w_preproc": self.preproc, "t1w_mask": self.mask}
         if self.tpms:
@@ -134,18 +95,7 @@ class PrecomputedAnat:
 class PrecomputedField:
     """A field map and its place in the run's reference.
 
-    Parameters
-    ----------
-    name : str
-        Identifier of the field.
-    fieldmap : Path
-        The field (Hz) on a grid of its own.
-    xfm : Path
-        ITK text that brings the reference of the run onto the field map.
-    phase_encoding : str
-        Direction of the BOLD run as BIDS has it.
-    readout : float
-        Its total readout time (s).
+    `readout`: its total readout time (s).
     """
 
     name: str
@@ -161,23 +111,6 @@ class PrecomputedRun:
 
     `hmc` is ITK text, one affine a volume, and brings the volume onto the reference; without it
     the six parameters in `confounds` tell the motion.
-
-    Parameters
-    ----------
-    origin : Derivatives
-        Folder of derivatives that the files come from.
-    hmc : Path | None
-        ITK text with one affine a volume, which maps it to the reference.
-    mask : Path | None
-        Brain on the grid of the reference.
-    coreg : Path | None
-        ITK text, brings the reference onto the T1w image of `PrecomputedAnat`.
-    confounds : Path | None
-        Table, one row a volume.
-    n_dummy : int | None
-        Volumes at the start that the table marks as not steady.
-    field : PrecomputedField | None
-        Of the susceptibility correction.
     """
 
     origin: Derivatives
@@ -201,15 +134,7 @@ class PrecomputedRun:
 def taken_text(run: PrecomputedRun) -> str:
     """What of a run is taken over, in words.
 
-    Parameters
-    ----------
-    run : PrecomputedRun
-        Files of the run by another program.
-
-    Returns
-    -------
-    str
-        Words such as ``head motion, brain mask of fMRIPrep 24.1.1``.
+    Words such as ``head motion, brain mask of fMRIPrep 24.1.1``.
     """
     files = run.files
     words = {
@@ -227,22 +152,7 @@ def taken_text(run: PrecomputedRun) -> str:
 def open_derivatives(
     options: Iterable[str], bids_dir: Path, found: Findings
 ) -> tuple[Derivatives, ...]:
-    """The folders that ``--derivatives`` names; what is wrong with one becomes a problem.
-
-    Parameters
-    ----------
-    options : Iterable[str]
-        Folders, each with or without a name (``NAME=DIR`` or ``DIR``).
-    bids_dir : Path
-        Root of the data set, which is refused as a folder.
-    found : Findings
-        Takes up problems and notes.
-
-    Returns
-    -------
-    tuple[Derivatives, ...]
-        Folders of fMRIPrep or sMRIPrep that are sound, in the order given.
-    """
+    """The folders that ``--derivatives`` names; what is wrong with one becomes a problem."""
     opened: dict[str, Derivatives] = {}
     for text in options:
         name, root = split_named(text)
@@ -345,23 +255,7 @@ def _linked(root: Path) -> Iterator[Path]:
 def check_grid(
     header: Header, shape: Sequence[int], affine: np.ndarray, other: str, fix: str, found: Findings
 ) -> None:
-    """Refuse an image that is not on this grid of `other`, up to rounding of the qform.
-
-    Parameters
-    ----------
-    header : Header
-        Header of the image to check.
-    shape : Sequence[int]
-        Numbers of voxels along the axes of the grid (x, y, z).
-    affine : np.ndarray
-        Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
-    other : str
-        Whose grid it is, as messages name it.
-    fix : str
-        What the user can do.
-    found : Findings
-        Takes up problems and notes.
-    """
+    """Refuse an image that is not on this grid of `other`, up to rounding of the qform."""
     own, wanted = (" × ".join(map(str, each[:3])) for each in (header.shape, shape))
     apart = corners_apart(shape[:3], header.affine, shape[:3], affine)
     voxel = float(np.linalg.norm(affine[:3, :3], axis=0).min())
@@ -374,17 +268,7 @@ def check_grid(
 
 
 def check_transforms(path: Path, count: int, found: Findings) -> None:
-    """Refuse what is no ITK text file of so many linear transforms with finite numbers.
-
-    Parameters
-    ----------
-    path : Path
-        Text file of transforms, as ITK writes it.
-    count : int
-        Number of transforms that the file has to hold.
-    found : Findings
-        Takes up problems and notes.
-    """
+    """Refuse what is no ITK text file of so many linear transforms with finite numbers."""
     if not found.fetched(path):
         return
     try:
@@ -420,19 +304,7 @@ def check_confounds(path: Path, n_volumes: int, found: Findings) -> int | None:
 
     The table needs one row per volume and the six motion parameters; None if it is refused.
 
-    Parameters
-    ----------
-    path : Path
-        Confounds of the run (.tsv), with a sidecar beside it.
-    n_volumes : int
-        Number of all volumes of the series, dummies included.
-    found : Findings
-        Takes up problems and notes.
-
-    Returns
-    -------
-    int | None
-        Number of leading rows marked as outliers not in the steady state, or None.
+    Number of leading rows marked as outliers not in the steady state, or None.
     """
     sidecar = path.with_suffix(".json")  # tells the mask of each component of aCompCor
     if not found.fetched(path) or not found.fetched(sidecar):

@@ -29,15 +29,7 @@ _NOT_READ = ("fmap", "sbref", "roi", "dwi", "asl", "pet")
 def check_dataset(bids_dir: Path) -> None:
     """Raise `InputError` unless the directory is the root of a BIDS data set.
 
-    Parameters
-    ----------
-    bids_dir : Path
-        Root of the data set.
-
-    Raises
-    ------
-    InputError
-        It is no directory, or its description is missing or has no name.
+    `InputError`: it is no directory, or its description is missing or has no name.
     """
     if not bids_dir.is_dir():
         what = (
@@ -64,17 +56,7 @@ def some(labels: Sequence[str], limit: int = _LISTED) -> str:
     >>> some("abcd", 2)
     'a, b and 2 more'
 
-    Parameters
-    ----------
-    labels : Sequence[str]
-        Labels in the order to be shown.
-    limit : int, optional
-        Largest number of labels that are shown.
-
-    Returns
-    -------
-    str
-        Labels joined by commas; ``none`` without any.
+    Labels joined by commas; ``none`` without any.
     """
     shown = ", ".join(labels[:limit]) or "none"
     return shown + (f" and {len(labels) - limit} more" if len(labels) > limit else "")
@@ -86,17 +68,7 @@ def choice(label: str, existing: Sequence[str]) -> str:
     >>> choice("3", ["01", "02", "03"])
     '01, 02, 03.'
 
-    Parameters
-    ----------
-    label : str
-        Label that was asked for and is not there.
-    existing : Sequence[str]
-        Labels to choose among, sorted.
-
-    Returns
-    -------
-    str
-        End of a sentence that lists them.
+    `existing`: labels to choose among, sorted.
     """
     if not existing:
         return "none: leave the option out."
@@ -107,21 +79,7 @@ def choice(label: str, existing: Sequence[str]) -> str:
 def participants(bids_dir: Path, found: Findings) -> list[str]:
     """Return sorted labels of all participants, and report folders with invalid labels.
 
-    Parameters
-    ----------
-    bids_dir : Path
-        Root of the data set.
-    found : Findings
-        Takes up problems and notes.
-
-    Returns
-    -------
-    list[str]
-        Valid labels without prefix, at least one.
-
-    Raises
-    ------
-    InputError : there is none
+    `InputError`: there is none.
     """
     named = sorted(p.name.removeprefix("sub-") for p in bids_dir.glob("sub-*") if p.is_dir())
     existing = [label for label in named if _LABEL.fullmatch(label)]
@@ -152,26 +110,8 @@ def choose(
 ) -> list[str]:
     """Return labels to work on, and a problem for each that was asked for and is not there.
 
-    Parameters
-    ----------
-    bids_dir : Path
-        Root of the data set.
-    existing : Sequence[str]
-        Labels of all participants, without prefix.
-    selection : Selection
-        Settings of what to work on; without participants all are chosen.
-    found : Findings
-        Takes up problems and notes.
-
-    Returns
-    -------
-    list[str]
-        Labels that exist, without prefix, in the order asked for.
-
-    Raises
-    ------
-    UsageError
-        It cannot be read, or names tasks that are not there.
+    `selection`: settings of what to work on; without participants all are chosen. `UsageError`: it
+    cannot be read, or names tasks that are not there.
     """
     wanted, there = selection.participant_label or existing, set(existing)
     for label in wanted:
@@ -189,18 +129,6 @@ def well_named(paths: Sequence[Path], found: Findings) -> list[Path]:
     """Return well-named images below ``sub-…[/ses-…]/anat`` or ``func``; report the others.
 
     Labels end up in the names of results, so nothing but letters, digits and + may be in them.
-
-    Parameters
-    ----------
-    paths : Sequence[Path]
-        Images with names to check.
-    found : Findings
-        Takes up problems and notes.
-
-    Returns
-    -------
-    list[Path]
-        Images with sound names, in the same order.
     """
     sound = []
     for path in paths:
@@ -229,20 +157,7 @@ def well_named(paths: Sequence[Path], found: Findings) -> list[Path]:
 
 
 def magnitudes(paths: Sequence[Path], found: Findings) -> list[Path]:
-    """Return images of magnitude; phase, real and imaginary parts are left out, which is told.
-
-    Parameters
-    ----------
-    paths : Sequence[Path]
-        Images with BIDS names.
-    found : Findings
-        Takes up a note on each image that is left out.
-
-    Returns
-    -------
-    list[Path]
-        Images of magnitude, in the same order.
-    """
+    """Return images of magnitude; phase, real and imaginary parts are left out, which is told."""
     for path in paths:
         if not is_magnitude(path):
             found.tell(path, f"it is part-{entities_of(path)['part']}; only magnitudes are used.")
@@ -254,19 +169,8 @@ def bold_runs(paths: Sequence[Path], echo: int | None, found: Findings) -> list[
 
     A run with a phase image alone is refused.
 
-    Parameters
-    ----------
-    paths : Sequence[Path]
-        Series of one participant or several, all echoes and parts.
-    echo : int | None
-        Number of the echo to use; None for all of them.
-    found : Findings
-        Takes up problems and notes.
-
-    Returns
-    -------
-    list[tuple[Path, ...]]
-        Files of each sound run, in the order of echoes.
+    `paths`: series of one participant or several, all echoes and parts. `echo`: number of the echo
+    to use; None for all of them.
     """
     groups: dict[tuple[tuple[str, str], ...], list[Path]] = {}
     for path in paths:
@@ -316,23 +220,8 @@ def read_filters(path: Path | None, found: Findings) -> dict[str, dict[str, obje
 
     An example is ``{"bold": {"echo": 2}, "t2starw": {"session": "hires"}}``.
 
-    Parameters
-    ----------
-    path : Path | None
-        File of ``--bids-filter-file`` (JSON); None for no filters.
-    found : Findings
-        Takes up a note on filters of images that are not read.
-
-    Returns
-    -------
-    dict[str, dict[str, object]]
-        Queries of pybids by kind of image, null as ``Query.NONE``; empty for none.
-
-    Raises
-    ------
-    InputError
-        the file is missing or no JSON, names another kind of image, or a value could leave the
-        data set
+    `InputError`: the file is missing or no JSON, names another kind of image, or a value could
+    leave the data set. Queries of pybids by kind of image, null as ``Query.NONE``; empty for none.
     """
     if path is None:
         return {}
@@ -393,15 +282,6 @@ def tell_field_maps(bids_dir: Path, label: str, found: Findings) -> None:
     """Report the field maps of a participant, which are not used here.
 
     Using them by sdcflows needs FSL or AFNI.
-
-    Parameters
-    ----------
-    bids_dir : Path
-        Root of the data set.
-    label : str
-        Label of the participant, without prefix.
-    found : Findings
-        Takes up the note, if there are field maps.
     """
     folders = [
         bids_dir / f"sub-{label}" / "fmap",
@@ -422,20 +302,7 @@ def tell_field_maps(bids_dir: Path, label: str, found: Findings) -> None:
 
 
 def first_table(bids_dir: Path, task: str) -> Path | None:
-    """First events table of a task in the data set, by name, whichever participants are chosen.
-
-    Parameters
-    ----------
-    bids_dir : Path
-        Root of the data set.
-    task : str
-        Label of the task, without prefix.
-
-    Returns
-    -------
-    Path | None
-        Table of events (.tsv); None where the task has none.
-    """
+    """First events table of a task in the data set, by name, whichever participants are chosen."""
     participants = sorted(bids_dir.glob("sub-*"))
     folders = (
         folder

@@ -31,15 +31,7 @@ _FORMS = (
 def check_root(root: Path) -> None:
     """Raise `InputError` if the directory of the truth is missing or holds no participant.
 
-    Parameters
-    ----------
-    root : Path
-        Folder that ``--truth`` names.
-
-    Raises
-    ------
-    InputError
-        The directory is missing or has no folder of a participant.
+    `InputError`: the directory is missing or has no folder of a participant.
     """
     if not root.is_dir():
         raise refusal(f"--truth {root}", "there is no such directory", "Check the path.")
@@ -56,21 +48,7 @@ def check_root(root: Path) -> None:
 def find_truth(root: Path, run: BoldRun, found: Findings, *, timed: bool = True) -> Truth | None:
     """Find the truth of one run and hold it against the run.
 
-    Parameters
-    ----------
-    root : Path
-        Directory that `check_root` accepts.
-    run : BoldRun
-        The run under test.
-    found : Findings
-        Takes what speaks against it.
-    timed : bool, optional
-        Whether slice timing is corrected.
-
-    Returns
-    -------
-    Truth | None
-        Reference of the run; None where something speaks against it.
+    Reference of the run; None where something speaks against it.
     """
     own = Findings()
     truth = _checked(root, run, own, timed=timed)
@@ -141,24 +119,9 @@ def truth_in_dataset(
 ) -> Truth | None:
     """Find the reference of a run in the data set itself (`_PLACES`), or report a misfit.
 
-    Parameters
-    ----------
-    root : Path
-        The data set; run, timed : as for `find_truth`.
-    run : BoldRun
-        BOLD run with its companion files.
-    found : Findings
-        Takes what is told; nothing in those places refuses a run.
-    timed : bool, optional
-        Whether slice timing is corrected.
-    seeds : Collection[str], optional
-        Names of what is mapped in a run without events; known activation of anything else says
-        nothing of it.
-
-    Returns
-    -------
-    Truth | None
-        Reference from the first place that has a sound one, or None.
+    `found`: takes what is told; nothing in those places refuses a run. `seeds`: names of what is
+    mapped in a run without events; known activation of anything else says nothing of it. Reference
+    from the first place that has a sound one, or None.
     """
     for place in (root / name for name in _PLACES):
         series, maps = _files(place, run)

@@ -23,48 +23,21 @@ _ONE_AT_A_TIME = (
 def retrospective_factor(settings: Settings) -> Triple:
     """By how much the BOLD is downsampled: ``--sr-factor`` in plane, 2 where it is not given.
 
-    Parameters
-    ----------
-    settings : Settings
-        All settings of the call.
-
-    Returns
-    -------
-    Triple
-        Downsampled over measured voxel size along each axis, 1 along slices.
+    Downsampled over measured voxel size along each axis, 1 along slices.
     """
     factor = settings.superres.factor or DEFAULT_FACTOR
     return factor, factor, 1.0
 
 
 def averaged(run: BoldRun) -> int:
-    """Number of volumes whose mean takes the place of the high-resolution image of a pair.
-
-    Parameters
-    ----------
-    run : BoldRun
-        BOLD run with its companion files.
-
-    Returns
-    -------
-    int
-        A tenth of all volumes, and at least 10.
-    """
+    """Number of volumes whose mean takes the place of the high-resolution image of a pair."""
     return max(_LEAST_AVERAGED, math.ceil(_SHARE_AVERAGED * run.n_volumes))
 
 
 def pair_place(pair: Pair) -> tuple[str | None, str | None]:
     """Session and number of a pair, which name its images.
 
-    Parameters
-    ----------
-    pair : Pair
-        Images of one pair.
-
-    Returns
-    -------
-    tuple[str | None, str | None]
-        Labels of the entities ``ses`` and ``run`` of the high-resolution image, or None.
+    Labels of the entities ``ses`` and ``run`` of the high-resolution image, or None.
     """
     labels = entities_of(pair.highres)
     return labels.get("session"), labels.get("run")
@@ -75,15 +48,7 @@ def makers(subject: Subject) -> dict[str | None, BoldRun]:
 
     The pair is made from the mean of the first volumes of that run.
 
-    Parameters
-    ----------
-    subject : Subject
-        Participant with its runs.
-
-    Returns
-    -------
-    dict[str | None, BoldRun]
-        Run by label of its session; empty where all runs have pairs.
+    Run by label of its session; empty where all runs have pairs.
     """
     found: dict[str | None, BoldRun] = {}
     for run in subject.runs:
@@ -96,37 +61,13 @@ def left_out(run: BoldRun, subject: Subject, settings: Settings) -> int:
     """Return the number of initial volumes that a run gives up.
 
     These are dummy scans, where their number is given, and the volumes that make a pair.
-
-    Parameters
-    ----------
-    run : BoldRun
-        BOLD run of that participant.
-    subject : Subject
-        Participant with its runs.
-    settings : Settings
-        All settings of the call.
-
-    Returns
-    -------
-    int
-        Number of volumes at the start that are not processed.
     """
     makes = any(run is maker for maker in makers(subject).values())
     return (settings.preprocessing.dummy_scans or 0) + (averaged(run) if makes else 0)
 
 
 def check_retrospective(subject: Subject, settings: Settings, found: Findings) -> None:
-    """Refuse runs with too little left, or whose pairs would share names in one data set.
-
-    Parameters
-    ----------
-    subject : Subject
-        Participant with its runs.
-    settings : Settings
-        All settings of the call.
-    found : Findings
-        Takes up problems and notes.
-    """
+    """Refuse runs with too little left, or whose pairs would share names in one data set."""
     for run, coarse in zip(subject.runs, foreseen(subject, settings).runs, strict=True):
         kept, reason = max(0, run.n_volumes - left_out(run, subject, settings)), ""
         if kept < _LEAST_KEPT:
@@ -175,17 +116,7 @@ def foreseen(subject: Subject, settings: Settings) -> Subject:
 
     A run of which nothing is left, which is refused, counts as one volume.
 
-    Parameters
-    ----------
-    subject : Subject
-        Participant with its runs as measured.
-    settings : Settings
-        All settings of the call.
-
-    Returns
-    -------
-    Subject
-        Participant with smaller runs, each with a pair and its measured series as truth.
+    Participant with smaller runs, each with a pair and its measured series as truth.
     """
     factor = retrospective_factor(settings)
 
@@ -213,17 +144,7 @@ def foreseen(subject: Subject, settings: Settings) -> Subject:
 def as_downsampled(subjects: Sequence[Subject], settings: Settings) -> tuple[Subject, ...]:
     """Return participants as they are processed: downsampled, with ``--retrospective``.
 
-    Parameters
-    ----------
-    subjects : Sequence[Subject]
-        Participants with their runs as measured.
-    settings : Settings
-        All settings of the call.
-
-    Returns
-    -------
-    tuple[Subject, ...]
-        Participants with coarser runs, or unchanged without ``--retrospective``.
+    Participants with coarser runs, or unchanged without ``--retrospective``.
     """
     if settings.evaluation.retrospective is None:
         return tuple(subjects)
@@ -231,17 +152,7 @@ def as_downsampled(subjects: Sequence[Subject], settings: Settings) -> tuple[Sub
 
 
 def tell_retrospective(subjects: Sequence[Subject], settings: Settings, found: Findings) -> None:
-    """What is made, for the terminal and the report.
-
-    Parameters
-    ----------
-    subjects : Sequence[Subject]
-        Participants with their runs as measured.
-    settings : Settings
-        All settings of the call.
-    found : Findings
-        Takes up the notes on each run and pair.
-    """
+    """What is made, for the terminal and the report."""
     noisy = settings.evaluation.retrospective == "noisy"
     how = "with as much thermal noise as the run has" if noisy else "no noise added"
     factor = retrospective_factor(settings)[0]

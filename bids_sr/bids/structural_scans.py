@@ -24,16 +24,6 @@ def survey_structural(settings: Settings) -> Survey:
     """Return participants with their structural pairs, and the problems found.
 
     Problems are returned, not raised. Only headers are read.
-
-    Parameters
-    ----------
-    settings : Settings
-        All settings of the call.
-
-    Returns
-    -------
-    Survey
-        Participants that have pairs, with all problems and notes.
     """
     seen = Survey()
     _check_methods(settings, seen)

@@ -27,17 +27,8 @@ def item(name: str, text: str) -> str:
     >>> item("results", "/out")
     '  results   /out'
 
-    Parameters
-    ----------
-    name : str
-        Word at the start of the line; may be empty.
-    text : str
-        What there is to say; long texts are wrapped.
-
-    Returns
-    -------
-    str
-        Line, or indented lines of at most 118 characters.
+    `name`: word at the start of the line; may be empty. `text`: what there is to say; long texts
+    are wrapped.
     """
     return textwrap.fill(
         text,
@@ -50,18 +41,7 @@ def item(name: str, text: str) -> str:
 
 
 def line_of(notice: Notice) -> str:
-    """A line of a list: the head of `made`, else the level of a notice, and what it tells.
-
-    Parameters
-    ----------
-    notice : Notice
-        Notice to print, or what `made` returned.
-
-    Returns
-    -------
-    str
-        Line of the list, wrapped at 118 characters.
-    """
+    """A line of a list: the head of `made`, else the level of a notice, and what it tells."""
     is_made = notice.code == "progress"
     return item(notice.what, notice.why) if is_made else item(notice.level, str(notice))
 
@@ -69,36 +49,14 @@ def line_of(notice: Notice) -> str:
 def made(head: str, text: str) -> Notice:
     """What a run works on or has made.
 
-    Parameters
-    ----------
-    head : str
-        Word at the start of the line; may be empty.
-    text : str
-        What there is to say; long texts are wrapped.
-
-    Returns
-    -------
-    Notice
-        Note with the code ``progress``.
+    `head`: word at the start of the line; may be empty. `text`: what there is to say; long texts
+    are wrapped.
     """
     return Notice(what=head, why=text, level="note", code="progress")
 
 
 def start_lines(plan: "Plan", settings: Settings) -> Iterator[Notice]:
-    """Yield the output folder, runs, steps per run, and warnings.
-
-    Parameters
-    ----------
-    plan : 'Plan'
-        What the call will do.
-    settings : Settings
-        All settings of the call.
-
-    Yields
-    ------
-    Notice
-        One item of the list, which may hold several lines.
-    """
+    """Yield the output folder, runs, steps per run, and warnings."""
     from bids_sr import preflight
     from bids_sr.bids.query import some
 
@@ -131,16 +89,6 @@ def table_text(rows: Sequence[Sequence[str]]) -> str:
     >>> print(table_text([("name", "what it is"), ("bspline", "cubic")]))
       name     what it is
       bspline  cubic
-
-    Parameters
-    ----------
-    rows : Sequence[Sequence[str]]
-        Rows of the table, in their order.
-
-    Returns
-    -------
-    str
-        Lines that each end with a line break.
     """
     widths = [max(len(row[k]) for row in rows if k < len(row)) for k in range(max(map(len, rows)))]
     lines = ((cell.ljust(width) for cell, width in zip(row, widths, strict=False)) for row in rows)
@@ -148,13 +96,7 @@ def table_text(rows: Sequence[Sequence[str]]) -> str:
 
 
 def progress_line() -> Callable[[str, int, int], None]:
-    """Return what tells how far work is: a line on a terminal, one line a minute elsewhere.
-
-    Returns
-    -------
-    Callable[[str, int, int], None]
-        Function that takes what is done, how many are done, and of how many.
-    """
+    """Return what tells how far work is: a line on a terminal, one line a minute elsewhere."""
     last = time.monotonic()
 
     def tell(what: str, done: int, count: int) -> None:
@@ -174,18 +116,6 @@ def count_text(number: int, noun: str) -> str:
 
     >>> count_text(1, "run"), count_text(2, "run")
     ('1 run', '2 runs')
-
-    Parameters
-    ----------
-    number : int
-        How many there are.
-    noun : str
-        Name of one of them.
-
-    Returns
-    -------
-    str
-        Number and noun, in the plural unless it is one.
     """
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
@@ -249,18 +179,7 @@ def end_lines(plan: "Plan", settings: Settings, outcome: "RunOutcome") -> Iterat
 
 
 def warning_lines(folder: Path) -> Iterator[Notice]:
-    """Yield the warnings of a run's steps, each once with the first few of its runs.
-
-    Parameters
-    ----------
-    folder : Path
-        Folder of the notice record of the run.
-
-    Yields
-    ------
-    Notice
-        One item of the list, which may hold several lines.
-    """
+    """Yield the warnings of a run's steps, each once with the first few of its runs."""
     from bids_sr.bids.query import some
 
     found: dict[str, dict[str, None]] = {}

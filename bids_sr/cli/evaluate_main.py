@@ -85,13 +85,7 @@ class _EvaluateOptions(Checked):
 
 
 def build_parser() -> Parser:
-    """Return the parser of ``bids-sr-evaluate``.
-
-    Returns
-    -------
-    Parser
-        Parser of ``bids-sr-evaluate``.
-    """
+    """Return the parser of ``bids-sr-evaluate``."""
     parser = Parser("bids-sr-evaluate", _DESCRIPTION, _EvaluateOptions)
     parser.epilog = _EPILOG
     return parser
@@ -100,15 +94,8 @@ def build_parser() -> Parser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Judge the series, print a line on each, write what was asked for; returns the exit code.
 
-    Parameters
-    ----------
-    argv : Sequence[str] | None, optional
-        Arguments of the command line; None takes those of the process.
-
-    Returns
-    -------
-    int
-        Exit code, 0 if done and 2 for an input that cannot be used.
+    `argv`: arguments of the command line; None takes those of the process. Exit code, 0 if done
+    and 2 for an input that cannot be used.
     """
     arguments = sys.argv[1:] if argv is None else argv
     return ended("bids-sr-evaluate", lambda: _run(arguments), interrupted="nothing was written")

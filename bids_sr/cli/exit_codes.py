@@ -34,19 +34,7 @@ _as_json = False
 def ended(prog: str, run: Callable[[], int], *, interrupted: str) -> int:
     """Run a program to its end.
 
-    Parameters
-    ----------
-    prog : str
-        Name of the program, as messages have it.
-    run : callable
-        Does the work and returns an exit code.
-    interrupted : str
-        What is told after an interruption.
-
-    Returns
-    -------
-    int
-        Exit code, whatever `run` raises.
+    `run`: does the work and returns an exit code. Exit code, whatever `run` raises.
     """
     try:
         with interruptible():
@@ -83,37 +71,20 @@ def ended(prog: str, run: Callable[[], int], *, interrupted: str) -> int:
 
 
 def choose_format(name: str) -> None:
-    """Choose how this program prints: ``text``, or ``json`` for a notice a line.
-
-    Parameters
-    ----------
-    name : str
-        ``text`` or ``json``; any other word means text.
-    """
+    """Choose how this program prints: ``text``, or ``json`` for a notice a line."""
     global _as_json
     _as_json = name == "json"
 
 
 def say(text: str) -> None:
-    """Print a line with the time of day.
-
-    Parameters
-    ----------
-    text : str
-        What there is to tell, without the time.
-    """
+    """Print a line with the time of day."""
     show(f"{time.strftime('%H:%M:%S')} {text}", Notice(what=text, level="note", code="progress"))
 
 
 def complain(text: str, *notices: Notice) -> None:
     """Print to standard error; see `show`.
 
-    Parameters
-    ----------
-    text : str
-        As people read it; it stands for itself where no notice is given.
-    *notices : Notice
-        What the text tells, which JSON shows instead.
+    `text`: as people read it; it stands for itself where no notice is given.
     """
     # a terminal that was closed; the exit code still says what happened
     with contextlib.suppress(OSError):
@@ -123,14 +94,8 @@ def complain(text: str, *notices: Notice) -> None:
 def show(text: str, *notices: Notice, stream: TextIO | None = None) -> None:
     """Print a text or, as JSON, the notices that it tells.
 
-    Parameters
-    ----------
-    text : str
-        As people read it; it is of its own code where no notice is given.
-    *notices : Notice
-        What it tells.
-    stream : TextIO, optional
-        Standard output by default.
+    `text`: as people read it; it is of its own code where no notice is given. `stream`: standard
+    output by default.
     """
     lines = [text]
     if _as_json:
@@ -142,10 +107,7 @@ def show(text: str, *notices: Notice, stream: TextIO | None = None) -> None:
 def start_log(verbosity: int) -> None:
     """Write the program's own log to standard error, in the chosen format.
 
-    Parameters
-    ----------
-    verbosity : int
-        0: warnings; 1: what is done, too; 2: everything.
+    `verbosity`: 0: warnings; 1: what is done, too; 2: everything.
     """
     import logging  # which takes as long to be imported as a command line to be read
 

@@ -50,21 +50,6 @@ def prepare(settings: Settings) -> _Group:
     """Find the tables of the group level.
 
     Raises `UsageError` for none, for one participant, or for tables of other versions or settings.
-
-    Parameters
-    ----------
-    settings : Settings
-        All settings of the call.
-
-    Returns
-    -------
-    _Group
-        Tables and maps of the group, with who is missing.
-
-    Raises
-    ------
-    UsageError
-        The data set is missing, or the tables are too few or differ in origin.
     """
     output_dir, bids_dir = settings.paths.output_dir, settings.paths.bids_dir
     if not bids_dir.is_dir():
@@ -214,29 +199,13 @@ def _with_crashes(absent: Sequence[tuple[str, str]], output_dir: Path) -> list[s
 
 
 def plan_text(prepared: _Group) -> str:
-    """What would be joined, and who is missing.
-
-    Parameters
-    ----------
-    prepared : _Group
-        Tables and maps of the group, with who is missing.
-
-    Returns
-    -------
-    str
-        Counts on the first line, then a line for each that is missing.
-    """
+    """What would be joined, and who is missing."""
     lines = [f"{len(prepared.tables)} tables of {len(prepared.participants)} participants"]
     return "\n".join([*lines, *(f"missing: {line}" for line in prepared.absent)])
 
 
 def _maps_not_stored(series: Sequence[str], runs: Sequence[RunMaps]) -> list[str]:
-    """What participants have tables of and nobody a map, and the level at which maps are stored.
-
-    Parameters
-    ----------
-    series : of the tables
-    """
+    """What participants have tables of and nobody a map, and the level that stores maps."""
     stored = {key[1] for run in runs for key in run.map_keys()}
     if not stored:
         return [
@@ -263,25 +232,6 @@ def run_group(settings: Settings, group: _Group, say: Callable[[str], None]) -> 
     """Join, test and map the metrics, and write the group results; `say` prints one line.
 
     The results are ``group_metrics``, ``group_stats`` and ``group.html``.
-
-    Parameters
-    ----------
-    settings : Settings
-        All settings of the call.
-    group : _Group
-        Tables and maps of the group, with who is missing.
-    say : Callable[[str], None]
-        Takes each message as a line of text.
-
-    Returns
-    -------
-    'RunOutcome'
-        Page of the group, without crashes.
-
-    Raises
-    ------
-    UsageError
-        A table is not of this version.
     """
     import multiprocessing
     from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor

@@ -11,20 +11,7 @@ EVERY_S = 50.0
 
 @contextlib.contextmanager
 def heartbeat(beat: Callable[[], None], every_s: float) -> Iterator[None]:
-    """Call `beat` again and again, from a thread of its own, while the work inside goes on.
-
-    Parameters
-    ----------
-    beat : Callable[[], None]
-        Is called from another thread, first after the pause.
-    every_s : float
-        Pause between two calls (s).
-
-    Yields
-    ------
-    None
-        The block of the ``with`` statement runs.
-    """
+    """Call `beat` again and again, from a thread of its own, while the work inside goes on."""
     over = threading.Event()
 
     def run() -> None:
@@ -42,22 +29,7 @@ def heartbeat(beat: Callable[[], None], every_s: float) -> Iterator[None]:
 
 @contextlib.contextmanager
 def still(say: Callable[[str], None], what: str, every_s: float = EVERY_S) -> Iterator[None]:
-    """Say once a minute that some work, which says nothing itself, goes on.
-
-    Parameters
-    ----------
-    say : Callable[[str], None]
-        Takes each message as a line of text.
-    what : str
-        Work that goes on, in words.
-    every_s : float, optional
-        Pause between two messages (s).
-
-    Yields
-    ------
-    None
-        The block of the ``with`` statement runs.
-    """
+    """Say once a minute that some work, which says nothing itself, goes on."""
     began = time.monotonic()
     with heartbeat(
         lambda: say(f"{what}: still running after {(time.monotonic() - began) / 60:.0f} min"),

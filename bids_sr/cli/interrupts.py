@@ -29,11 +29,6 @@ def interruptible() -> Iterator[None]:
     If a signal came, the process has to end afterwards.
 
     A signal that was ignored before, as `nohup` has it, stays ignored.
-
-    Yields
-    ------
-    None
-        The block of the ``with`` statement runs.
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may set handlers

@@ -48,15 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     The arguments are those of the process by default.
 
-    Parameters
-    ----------
-    argv : Sequence[str] | None, optional
-        Arguments of the command line; None takes those of the process.
-
-    Returns
-    -------
-    int
-        Exit code, as the module's table lists them.
+    `argv`: arguments of the command line; None takes those of the process.
     """
     return ended(
         "bids-sr",

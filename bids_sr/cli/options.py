@@ -30,14 +30,7 @@ class Parser(argparse.ArgumentParser):
 
     Options that are absent leave no value.
 
-    Parameters
-    ----------
-    prog : str
-        Name of the program, with that of a subcommand.
-    description : str
-        First text of the help.
-    *kinds : type[Checked]
-        Classes whose fields become options.
+    `*kinds`: classes whose fields become options.
     """
 
     def __init__(self, prog: str, description: str, *kinds: type[Checked]) -> None:
@@ -65,16 +58,7 @@ class Parser(argparse.ArgumentParser):
     ) -> None:
         """Add the options of a class.
 
-        Parameters
-        ----------
-        kind : type[Checked]
-            Type of Checked.
-        title : str
-            Heading in the help of those that name no other.
-        everything : bool
-            Whether the help lists all of them, or the common ones alone.
-        without : collection of str
-            Fields that are left out.
+        `everything`: whether the help lists all of them, or the common ones alone.
         """
         hints, own = get_type_hints(kind), kind.__annotations__
         fields = dataclasses.fields(kind)  # type: ignore[arg-type]  # all are dataclasses
@@ -99,15 +83,7 @@ class Parser(argparse.ArgumentParser):
     def add_foreign(
         self, *, unused: Mapping[str, Sequence[str]], refused: Mapping[str, Sequence[str]]
     ) -> None:
-        """Add options of other programs, which the help does not show.
-
-        Parameters
-        ----------
-        unused : mapping of str to sequence of str
-            Why nothing is done, to options with the name of their value, if they have one.
-        refused : mapping of str to sequence of str
-            What to do, to options that are refused.
-        """
+        """Add options of other programs, which the help does not show."""
         self._refused |= {flag: fix for fix, flags in refused.items() for flag in flags}
         for why, flags in unused.items():
             for flag, _, value in (each.partition(" ") for each in flags):
@@ -118,42 +94,14 @@ class Parser(argparse.ArgumentParser):
                 self._unused[flag] = why
 
     def titled(self, title: str) -> "argparse._ArgumentGroup":
-        """The group of options under a heading of the help; made where there is none.
-
-        Parameters
-        ----------
-        title : str
-            Heading in the help.
-
-        Returns
-        -------
-        'argparse._ArgumentGroup'
-            Group to which options can be added.
-        """
+        """The group of options under a heading of the help; made where there is none."""
         known = (each for each in self._action_groups if each.title == title)
         return next(known, None) or self.add_argument_group(title)
 
     def read(self, argv: Sequence[str], make: Callable[[Given], _T]) -> _T:
         """Return what `make` makes of a command line.
 
-        Parameters
-        ----------
-        argv : Sequence[str]
-            Sequence of str.
-        make : callable
-            Takes the values that were given.
-
-        Returns
-        -------
-        T
-            Object.
-
-        Raises
-        ------
-        UsageError
-            For anything that is not understood, or cannot hold.
-        SystemExit
-            After ``--help`` and ``--version``.
+        `SystemExit`: after ``--help`` and ``--version``.
         """
         given: Given = {}
         tokens = list(hyphens(argv))
@@ -184,33 +132,12 @@ class Parser(argparse.ArgumentParser):
     def options(self, argv: Sequence[str], kind: type[_C]) -> _C:
         """Return the options of a class that a command line holds; raises as `read` does.
 
-        Parameters
-        ----------
-        argv : Sequence[str]
-            Arguments of the command line.
-        kind : type[C]
-            Class whose fields are the options.
-
-        Returns
-        -------
-        C
-            Checked options, with defaults for those that were not given.
+        Checked options, with defaults for those that were not given.
         """
         return self.read(argv, lambda given: made_of(given, kind))
 
     def error(self, message: str) -> NoReturn:
-        """Raise an error with the nearest option or a hint instead of exiting.
-
-        Parameters
-        ----------
-        message : str
-            What is wrong, as argparse says it.
-
-        Raises
-        ------
-        UsageError
-            Always, with what the user can do.
-        """
+        """Raise an error with the nearest option or a hint instead of exiting."""
         fix = f"see {self.prog} --help"
         unknown = re.match(r"unrecognized arguments: (?:.*?(?=--))?(\S+)", message)
         if unknown:
@@ -232,17 +159,7 @@ class Parser(argparse.ArgumentParser):
 def made_of(given: Given, kind: type[_C]) -> _C:
     """The options of one class, of those that were given.
 
-    Parameters
-    ----------
-    given : Given
-        Values of the options that were given.
-    kind : type[C]
-        Class whose fields are the options.
-
-    Returns
-    -------
-    C
-        Checked options, with defaults for those that were not given.
+    Checked options, with defaults for those that were not given.
     """
     return kind(**given.get(kind.__name__.lower(), {}))
 
@@ -263,15 +180,7 @@ def _flat(value: object) -> object:
 def hyphens(tokens: Sequence[str]) -> Iterator[str]:
     """Yield the tokens with underscores in the names of long options turned to hyphens.
 
-    Parameters
-    ----------
-    tokens : Sequence[str]
-        Arguments of the command line.
-
-    Yields
-    ------
-    str
-        One argument; values are left as they are.
+    One argument; values are left as they are.
     """
     for token in tokens:
         name, equals, value = token.partition("=")

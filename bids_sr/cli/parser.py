@@ -27,16 +27,6 @@ def build_parser(*, everything: bool = False) -> Parser:
     """Return the parser of ``bids-sr``, whose help lists the common options or all.
 
     Nothing is read or changed.
-
-    Parameters
-    ----------
-    everything : bool, optional
-        Whether the help lists all options instead of the common ones.
-
-    Returns
-    -------
-    Parser
-        Parser whose values are named ``group.name``.
     """
     parser = Parser("bids-sr", _DESCRIPTION)
     parser.usage = "bids-sr bids_dir output_dir {participant,group} [options]"
@@ -49,17 +39,7 @@ def build_parser(*, everything: bool = False) -> Parser:
 def add_settings(
     parser: Parser, *, everything: bool = True, without: Collection[str] = ()
 ) -> None:
-    """Add the option of every setting to a parser, whose help lists the common ones or all.
-
-    Parameters
-    ----------
-    parser : Parser
-        Parser that gets a titled group for each group of settings.
-    everything : bool, optional
-        Whether the help lists all options instead of the common ones.
-    without : Collection[str], optional
-        Names of the settings that get no option.
-    """
+    """Add the option of every setting to a parser, whose help lists the common ones or all."""
     titles = {each.name: each.metadata.get("title", "") for each in dataclasses.fields(Settings)}
     for title in filter(None, titles.values()):  # in the order of the groups
         parser.titled(title)
@@ -73,16 +53,6 @@ def parse_settings(argv: Sequence[str]) -> Settings:
 
     Raises `UsageError` for anything that is not understood, and SystemExit after ``--help`` and
     ``--version``.
-
-    Parameters
-    ----------
-    argv : Sequence[str]
-        Arguments of the command line.
-
-    Returns
-    -------
-    Settings
-        Settings of the call.
     """
     if "--help-all" in hyphens(argv):
         return build_parser(everything=True).read(["--help"], settings_of)
@@ -94,20 +64,7 @@ def settings_of(given: Given) -> Settings:
 
     Raises `UsageError` for values that cannot hold.
 
-    Parameters
-    ----------
-    given : Given
-        Values of the options that were given.
-
-    Returns
-    -------
-    Settings
-        Settings of the call, those of a configuration file included.
-
-    Raises
-    ------
-    SettingError
-        A value cannot hold; it is named by its option.
+    `SettingError`: A value cannot hold; it is named by its option.
     """
     values: Given = {}
     if file := given.get("run", {}).get("config_file"):

@@ -24,28 +24,14 @@ class _Destination(Checked):
 
 
 def build_parser() -> Parser:
-    """Return the parser of ``bids-sr-phantom``.
-
-    Returns
-    -------
-    Parser
-        Parser of ``bids-sr-phantom``.
-    """
+    """Return the parser of ``bids-sr-phantom``."""
     return Parser("bids-sr-phantom", _DESCRIPTION, _Destination, Study)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Make the data set; returns the exit code: 0 done, 2 bad usage, 130 interrupted.
 
-    Parameters
-    ----------
-    argv : Sequence[str] | None, optional
-        Arguments of the command line; None takes those of the process.
-
-    Returns
-    -------
-    int
-        Exit code of the program.
+    `argv`: arguments of the command line; None takes those of the process.
     """
     arguments = sys.argv[1:] if argv is None else argv
     return ended("bids-sr-phantom", lambda: _run(arguments), interrupted="nothing was left behind")

@@ -81,22 +81,10 @@ class Progress:
 
     It is called when a node starts, ends or fails. A verdict is shown as soon as it is there.
 
-    Parameters
-    ----------
-    graph : 'DiGraph[Node]'
-        All steps of the run, with the processor time that they declare as ``seconds``.
-    say : Callable[[str], None]
-        Takes each message as a line of text.
-    processors : float
-        Steps that run at one time.
-    slower : float
-        How many times as long as declared the steps are expected to take.
-    stream : IO[str] | None
-        Where a bar may be drawn; None takes the standard output.
-    clock : Callable[[], float]
-        Gives the time (s); it never goes back.
-    look_s : float
-        Pause between two looks at the time (s).
+    `graph`: all steps of the run, with the processor time that they declare as ``seconds``.
+    `slower`: how many times as long as declared the steps are expected to take. `stream`: where a
+    bar may be drawn; None takes the standard output. `clock`: gives the time (s); it never goes
+    back.
     """
 
     def __init__(
@@ -193,13 +181,7 @@ class Progress:
             self._bar.set_description_str(f"{duration(self.minutes_left)} left · {self._stage}")
 
     def line(self, text: str) -> None:
-        """Print a line without breaking the bar.
-
-        Parameters
-        ----------
-        text : str
-            What there is to say.
-        """
+        """Print a line without breaking the bar."""
         if self._bar is not None:
             self._bar.clear()
         self._say(text)

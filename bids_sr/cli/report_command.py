@@ -30,13 +30,7 @@ class _ReportOptions(Checked):
 
 
 def build_parser() -> Parser:
-    """The parser.
-
-    Returns
-    -------
-    Parser
-        Parser of ``bids-sr report``.
-    """
+    """The parser."""
     about = "Rebuild the reports of finished outputs, and open them."
     return Parser("bids-sr report", about, _ReportOptions)
 
@@ -45,16 +39,6 @@ def main(argv: Sequence[str]) -> int:
     """Make the pages of every participant, or of those named, name them and return 0.
 
     Raises `UsageError` where the folder holds no outputs of bids-sr.
-
-    Parameters
-    ----------
-    argv : Sequence[str]
-        Arguments behind the word ``report``.
-
-    Returns
-    -------
-    int
-        Exit code of the program.
     """
     options = build_parser().options(argv, _ReportOptions)
     import webbrowser  # here, so that --help answers at once

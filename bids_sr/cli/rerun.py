@@ -38,15 +38,7 @@ class _RerunOptions(Checked):
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the step and return 0, 1 where it failed, or 2 where there is none in that directory.
 
-    Parameters
-    ----------
-    argv : Sequence[str] | None, optional
-        Arguments of the command line; None takes those of the process.
-
-    Returns
-    -------
-    int
-        Exit code of the program.
+    `argv`: arguments of the command line; None takes those of the process.
     """
     prog, arguments = "python -m bids_sr.cli.rerun", sys.argv[1:] if argv is None else argv
     parser = Parser(prog, __doc__.partition("\n")[0], _RerunOptions)

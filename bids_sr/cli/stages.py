@@ -47,15 +47,8 @@ _START, _START_S = "start of the program, pages of the report", 14.0
 def stage_of(step: "AnyStep | None") -> str:
     """Return the key of `STAGES` for a step.
 
-    Parameters
-    ----------
-    step : 'AnyStep | None'
-        Step of the graph; None for what only joins.
-
-    Returns
-    -------
-    str
-        Name of a step or module, or an empty text.
+    `step`: step of the graph; None for what only joins. Name of a step or module, or an empty
+    text.
     """
     known = () if step is None else (step.__name__, *step.__module__.split(".")[:1:-1])
     return next((name for name in known if name in STAGES), "")
@@ -64,19 +57,8 @@ def stage_of(step: "AnyStep | None") -> str:
 def expected(plan: Plan, settings: Settings, steps: "Iterable[Placed] | None" = None) -> Estimate:
     """Return the cost of a call with the time and memory of each stage.
 
-    Parameters
-    ----------
-    plan : Plan
-        What the call will do, without problems.
-    settings : Settings
-        All settings of the call.
-    steps : 'Iterable[Placed] | None', optional
-        Those that it runs; None places all, of downsampled data with ``--retrospective``.
-
-    Returns
-    -------
-    Estimate
-        That of `preflight`, and processor time as the steps declare it.
+    `steps`: those that it runs; None places all, of downsampled data with ``--retrospective``.
+    That of `preflight`, and processor time as the steps declare it.
     """
     from bids_sr.workflows.base import place_all
 
@@ -104,17 +86,7 @@ def expected(plan: Plan, settings: Settings, steps: "Iterable[Placed] | None" = 
 def declared_seconds(plan: Plan, sizes: Sizes) -> "Callable[[Placed], float]":
     """Return what tells the processor time that a step declares for its run (s).
 
-    Parameters
-    ----------
-    plan : Plan
-        What the call will do.
-    sizes : Sizes
-        Of the largest structural images, for steps of participants.
-
-    Returns
-    -------
-    Callable[[Placed], float]
-        Function of a placed step.
+    `sizes`: of the largest structural images, for steps of participants.
     """
     runs: dict[tuple[str, str], BoldRun] = {}
     for run in plan.runs:

@@ -20,20 +20,7 @@ _CORRELATED, _FITTED, _GROUP = ("cc",), ("t", "effect", "variance"), ("t", "effe
 
 
 def reaches(asked: Level, least: Level) -> bool:
-    """Whether what is stored from one level up is stored at the level that was asked for.
-
-    Parameters
-    ----------
-    asked : Level
-        Level of storage that was asked for.
-    least : Level
-        Lowest level at which it is stored.
-
-    Returns
-    -------
-    bool
-        True if it becomes a file.
-    """
+    """Whether what is stored from one level up is stored at the level that was asked for."""
     return _LEVELS.index(asked) >= _LEVELS.index(least)
 
 
@@ -42,18 +29,6 @@ def series_level(name: str, asked_for: Collection[str]) -> Level:
 
     The acquired one and those of the methods always; baselines and the measured one can be made
     again. `asked_for`: names of the methods and baselines that were asked for.
-
-    Parameters
-    ----------
-    name : str
-        Name of the series, such as ``raw`` or that of a method.
-    asked_for : Collection[str]
-        Names of the methods and baselines that were asked for.
-
-    Returns
-    -------
-    Level
-        Level of storage, ``minimal`` or ``full``.
     """
     can_be_made_again = name == MEASURED or (name in BASELINES and name not in asked_for)
     return "full" if can_be_made_again else "minimal"
@@ -79,27 +54,10 @@ class StoredMaps:
 
     The fields are named as the settings; `methods` includes the named baselines.
 
-    Parameters
-    ----------
-    level : Level
-        Level of storage that was asked for.
-    methods : Collection[str]
-        Names of the methods and baselines that were asked for.
-    baselines : str
-        Which baselines are compared: ``default`` or ``all``.
-    smoothing : Sequence[float]
-        Widths of the Gaussian smoothing (FWHM, mm).
-    thresholds : Sequence[str]
-        Ways to make regions: ``quarter``, ``fdr`` or a value of z.
-    kinds : Sequence[str]
-        Maps to make: ``cc`` (correlation), ``glm`` (linear model), or both.
-    correlation : bool
-        Whether correlation is stored beside the linear model at the standard level.
-    primary : str
-        Name of the primary series.
-    minus_others : Collection[str]
-        Contrasts that nobody asked for, stored of the acquired and the primary series alone at
-        the standard level.
+    `baselines`: which baselines are compared: ``default`` or ``all``. `kinds`: maps to make:
+    ``cc`` (correlation), ``glm`` (linear model), or both. `correlation`: whether correlation is
+    stored beside the linear model at the standard level. `minus_others`: contrasts that nobody
+    asked for, stored of the acquired and the primary series alone at the standard level.
     """
 
     level: Level
@@ -120,16 +78,6 @@ class StoredMaps:
         Correlation, with the region of the first threshold, is stored where nothing else is mapped
         or `correlation` says so. Widths that were named get what the smallest gets, and thresholds
         that were named have their regions.
-
-        Parameters
-        ----------
-        series : str
-            Name of the series, such as ``raw`` or that of a method.
-
-        Returns
-        -------
-        Mapping[float, _Stored]
-            Statistics and thresholds by width; empty where no map is stored.
         """
         if not reaches(
             self.level, _maps_level(series, series_names(self.methods), self.baselines)
@@ -156,40 +104,12 @@ class StoredMaps:
         return {least: most, above: _Stored(stats=_GROUP if fitted else _CORRELATED)}
 
     def leaves_out(self, series: str) -> Collection[str]:
-        """Return the contrasts of which nothing is stored of a series.
-
-        Parameters
-        ----------
-        series : str
-            Name of the series, such as ``raw`` or that of a method.
-
-        Returns
-        -------
-        Collection[str]
-            Names of contrasts.
-        """
+        """Return the contrasts of which nothing is stored of a series."""
         every = self.level == "full" or series in (RAW, self.primary)
         return () if every else self.minus_others
 
     def holds(self, series: str, contrast: str, fwhm_mm: float, stat: str) -> bool:
-        """Whether the map of a contrast and statistic is stored of a series at one smoothing.
-
-        Parameters
-        ----------
-        series : str
-            Name of the series, such as ``raw`` or that of a method.
-        contrast : str
-            Name of the contrast.
-        fwhm_mm : float
-            Gaussian smoothing of the maps (FWHM, mm), to a tenth.
-        stat : str
-            Statistic of the maps, such as ``t`` or ``effect``.
-
-        Returns
-        -------
-        bool
-            True if it becomes a file.
-        """
+        """Whether the map of a contrast and statistic is stored of a series at one smoothing."""
         return contrast not in self.leaves_out(series) and any(
             stat in own.stats
             for width, own in self.of(series).items()

@@ -123,26 +123,7 @@ def output_lock(
     `participants` are labels; None is the group level, which has a lock of its own. Raises
     `UsageError` where another run holds one, naming it and the way out; nothing is left behind.
 
-    Parameters
-    ----------
-    output_dir : Path
-        Root of all results.
-    work_dir : Path | None
-        Folder of intermediate files; None locks the results alone.
-    participants : Sequence[str] | None
-        Labels of the participants, without prefix; None: the group level.
-    run_uuid : str
-        Identifier of the run, the name of its logs.
-
-    Yields
-    ------
-    None
-        The block of the ``with`` statement runs.
-
-    Raises
-    ------
-    UsageError
-        Another run holds one of the locks.
+    `work_dir`: folder of intermediate files; None locks the results alone.
     """
     names = ["group"] if participants is None else [f"sub-{label}" for label in participants]
     folders = [output_dir / "logs" / _FOLDER] + (

@@ -23,18 +23,6 @@ def processors(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) 
 
     The least of the mask of processors, the quota of every control group above the process, and
     what SLURM granted.
-
-    Parameters
-    ----------
-    root : Path, optional
-        Root of the file system of the machine.
-    environ : Mapping[str, str], optional
-        Environment variables by name.
-
-    Returns
-    -------
-    int
-        Whole number of processors, at least 1.
     """
     found: list[float] = [len(os.sched_getaffinity(0))]
     for folder in _groups(root, "cpu"):
@@ -57,20 +45,6 @@ def memory_gb(
     """Return the memory that may be used now (GB), or all that there is.
 
     What may be used is nine tenths of the free memory, within every limit on this process.
-
-    Parameters
-    ----------
-    root : Path, optional
-        Root of the file system of the machine.
-    environ : Mapping[str, str], optional
-        Environment variables by name.
-    free : bool, optional
-        Whether what others use is left out.
-
-    Returns
-    -------
-    float
-        Memory in GB of 10^9 bytes.
     """
     known = "MemAvailable:" if free else "MemTotal:"
     kilobytes = {
@@ -126,20 +100,6 @@ def has_gpu(
 
     Only where there is a device, `ask` asks torch, in a process of its own, as this one has no use
     for it.
-
-    Parameters
-    ----------
-    root : Path, optional
-        Root of the file system of the machine.
-    environ : Mapping[str, str], optional
-        Environment variables by name.
-    ask : Callable[[], bool] | None, optional
-        Tells whether torch finds a device; None asks a new Python process.
-
-    Returns
-    -------
-    bool
-        True if torch finds a device it may use.
     """
     shown = environ.get("CUDA_VISIBLE_DEVICES")
     if shown is not None and (

@@ -39,31 +39,6 @@ class Sizes:
     `dense` those where a dense network of recipe `paper` works; `spaces` those of a run's grids in
     other spaces, all of them together; `calibrated` millions of values that are held of a run with
     a calibration, see `held_of_calibrated`, and 0 without one.
-
-    Parameters
-    ----------
-    scans : float
-        Millions of voxels of the largest high-resolution structural scan.
-    trained : float
-        Millions of voxels of all heads that one network is trained on.
-    t1w : float
-        Millions of voxels of the largest T1w image; 0 for none.
-    low : float
-        Millions of voxels of the acquired volume.
-    high : float
-        Millions of voxels of the high-resolution volume.
-    learned : float
-        Millions of high-resolution voxels, for methods that learn from the run's volumes.
-    measured : float
-        Millions of high-resolution voxels, for runs with a measured reference.
-    dense : float
-        Millions of high-resolution voxels, for a dense network of recipe ``paper``.
-    spaces : float
-        Millions of voxels of a run's grids in all other spaces.
-    calibrated : float
-        Millions of values that are held with a calibration; 0 without one.
-    threads : int
-        Further threads that each hold the matrices of a slice, where maps of a run are applied.
     """
 
     scans: float = 0.0
@@ -90,34 +65,15 @@ class Need:
 
     There is one such value for each grid. `t1w` alone needs a T1w image.
 
-    Parameters
-    ----------
-    always : float
-        Memory whatever the sizes are (GB).
-    t1w : float
-        Memory for a million voxels of the T1w image (GB).
-    low : float
-        Memory for a million voxels of the acquired volume (GB).
-    high : float
-        Memory for a million voxels of the high-resolution volume (GB).
-    scans : float
-        Memory for a million voxels of a structural scan (GB).
-    trained : float
-        Memory for a million voxels of all heads trained on (GB).
-    learned : float
-        Memory for a million high-resolution voxels of a run learned from (GB).
-    measured : float
-        Memory for a million more with a measured reference (GB).
-    dense : float
-        Memory for a million voxels that a dense network trains on (GB).
-    dense_piece : float
-        Memory for a million voxels in a dense network at once (GB).
-    spaces : float
-        Memory for a million voxels of grids in other spaces (GB).
-    calibrated : float
-        Memory for a million values held with a calibration (GB).
-    threads : float
-        Memory for each further thread (GB).
+    `always`: memory whatever the sizes are (GB). `low`: memory for a million voxels of the
+    acquired volume (GB). `high`: memory for a million voxels of the high-resolution volume (GB).
+    `scans`: memory for a million voxels of a structural scan (GB). `trained`: memory for a million
+    voxels of all heads trained on (GB). `learned`: memory for a million high-resolution voxels of
+    a run learned from (GB). `measured`: memory for a million more with a measured reference (GB).
+    `dense`: memory for a million voxels that a dense network trains on (GB). `dense_piece`: memory
+    for a million voxels in a dense network at once (GB). `spaces`: memory for a million voxels of
+    grids in other spaces (GB). `calibrated`: memory for a million values held with a calibration
+    (GB).
     """
 
     always: float = 0.03
@@ -137,15 +93,8 @@ class Need:
     def gigabytes(self, sizes: Sizes) -> float:
         """With head room, on grids of these sizes.
 
-        Parameters
-        ----------
-        sizes : Sizes
-            Millions of voxels of the largest images.
-
-        Returns
-        -------
-        float
-            Memory (GB), 15 percent more than measured.
+        `sizes`: millions of voxels of the largest images. Memory (GB), 15 percent more than
+        measured.
         """
         grids = [item.name for item in fields(self) if item.name != "always"]
         return _HEADROOM * (
@@ -155,15 +104,7 @@ class Need:
     def is_there(self, sizes: Sizes) -> bool:
         """Whether data of these sizes have the grids that it works on.
 
-        Parameters
-        ----------
-        sizes : Sizes
-            Millions of voxels of the largest images.
-
-        Returns
-        -------
-        bool
-            False if a grid that it needs has no voxel.
+        `sizes`: millions of voxels of the largest images.
         """
         asked = ("t1w", "scans", "trained", "learned")
         return all(getattr(sizes, name) for name in asked if getattr(self, name))
@@ -174,16 +115,6 @@ def held_of_calibrated(high: float) -> float:
 
     These are patterns (`high` million voxels) and the matrices of a tile; see
     `bids_sr.sr.variance.prior`.
-
-    Parameters
-    ----------
-    high : float
-        Millions of voxels of the high-resolution volume.
-
-    Returns
-    -------
-    float
-        Millions of values.
     """
     return 40 * high + 60
 
@@ -247,17 +178,8 @@ steps.
 def step_gb(need: Need, sizes: Sizes) -> float:
     """Memory that the process of a step holds of its own at the peak (GB).
 
-    Parameters
-    ----------
-    need : Need
-        Memory that the kind of step adds.
-    sizes : Sizes
-        Millions of voxels of the largest images.
-
-    Returns
-    -------
-    float
-        Memory (GB), that of an idle worker included.
+    `sizes`: millions of voxels of the largest images. Memory (GB), that of an idle worker
+    included.
     """
     return WORKER_GB + need.gigabytes(sizes)
 
@@ -265,15 +187,7 @@ def step_gb(need: Need, sizes: Sizes) -> float:
 def largest_gb(sizes: Sizes) -> float:
     """The step that needs most (GB).
 
-    Parameters
-    ----------
-    sizes : Sizes
-        Millions of voxels of the largest images.
-
-    Returns
-    -------
-    float
-        Memory of its process at the peak (GB).
+    Memory of its process at the peak (GB).
     """
     return max(step_gb(need, sizes) for need in _LARGE if need.is_there(sizes))
 

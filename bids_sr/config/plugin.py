@@ -60,34 +60,7 @@ class Plugin(Checked):
     steps that only handle small tables run in the program that submits; with ``SLURMGraph`` in the
     job of the step that needs them.
 
-    Parameters
-    ----------
-    plugin : Literal['MultiProc', 'SLURM', 'SLURMGraph']
-        How steps run: ``MultiProc``, ``SLURM`` or ``SLURMGraph``.
-    n_procs, memory_gb : int | None, float | None
-        Of ``MultiProc``, as ``--nprocs`` and ``--mem``; None where the file has none.
-    unused : tuple[str, ...]
-        Arguments of Nipype in the file that have no effect here.
-    sbatch_args : tuple[str, ...]
-        Of every job, one string each.
-    gpu_args : tuple[str, ...]
-        More for steps that use a GPU.
-    template : str
-        First lines of every job script, or a file with them, relative to the settings file.
-    time_minutes : float | None
-        Time limit; None: the partition's.
-    memory_extra_gb : float
-        What a process takes beyond its step's.
-    join_small : bool
-        Whether steps with small tables have no job of their own.
-    max_jobs : int
-        Of a run that are under way at one time; only ``SLURM``.
-    poll_seconds : float
-        Between two questions to the queue.
-    grace_seconds : float
-        That a file may take to be seen from another host.
-    patience_seconds : float
-        That the controller of SLURM may be silent.
+    `unused`: arguments of Nipype in the file that have no effect here.
     """
 
     plugin: Literal["MultiProc", "SLURM", "SLURMGraph"] = "MultiProc"
@@ -116,20 +89,7 @@ class Plugin(Checked):
     def from_file(cls, path: Path) -> Self:
         """Read the file, raising `UsageError` for unreadable or unknown entries.
 
-        Parameters
-        ----------
-        path : Path
-            Plugin file: YAML if it ends in ``.yml`` or ``.yaml``, else TOML.
-
-        Returns
-        -------
-        Self
-            Checked settings, with the lines of the template.
-
-        Raises
-        ------
-        UsageError
-            The file cannot be read, has another form, or its entries do not fit the plugin.
+        Checked settings, with the lines of the template.
         """
         tables = read_tables(path, "plugin file", yaml=(".yml", ".yaml"))
         if not isinstance(tables, dict):

@@ -18,23 +18,6 @@ def gigabytes(text: str, unit: str = "g") -> float:
 
     >>> gigabytes("512M"), gigabytes("512", "m"), gigabytes("8G", "m")
     (0.5, 0.5, 8.0)
-
-    Parameters
-    ----------
-    text : str
-        Text of the option.
-    unit : str, optional
-        Unit of a bare number: ``k``, ``m``, ``g`` or ``t``.
-
-    Returns
-    -------
-    float
-        Memory in GB, of 1024 MB each.
-
-    Raises
-    ------
-    argparse.ArgumentTypeError
-        The text is no size of memory, or so large that it may be of another unit.
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?|\.\d+)\s*(?:([kmgt])(?:i?b)?)?", text.strip().lower())
     if match is None:
@@ -71,21 +54,6 @@ def labels(text: str) -> tuple[str, ...]:
 
     >>> labels("sub-01,sub-02"), labels("01 02")
     (('sub-01', 'sub-02'), ('01', '02'))
-
-    Parameters
-    ----------
-    text : str
-        Text of the option.
-
-    Returns
-    -------
-    tuple[str, ...]
-        Labels as they are written, at least one.
-
-    Raises
-    ------
-    argparse.ArgumentTypeError
-        The file cannot be read, or there is no label, which would mean all.
     """
     listed = text
     if text.startswith("@"):
@@ -105,21 +73,6 @@ def path(text: str) -> Path:
     """Read a path, refusing an empty one.
 
     An empty path, as from an unset shell variable, would mean the current directory.
-
-    Parameters
-    ----------
-    text : str
-        Text of the option.
-
-    Returns
-    -------
-    Path
-        Path as it is written.
-
-    Raises
-    ------
-    argparse.ArgumentTypeError
-        The text is empty.
     """
     if not text:
         raise argparse.ArgumentTypeError("the path is empty")
@@ -131,38 +84,14 @@ def folder(text: str) -> str:
 
     ``./auto`` is a folder and not the word.
 
-    Parameters
-    ----------
-    text : str
-        Text of the option.
-
-    Returns
-    -------
-    str
-        Same text, not empty.
+    Same text, not empty.
     """
     path(text)
     return text
 
 
 def named_file(text: str) -> str:
-    """Read ``NAME=FILE`` or ``NAME=DIR``; both are needed.
-
-    Parameters
-    ----------
-    text : str
-        Text of the option.
-
-    Returns
-    -------
-    str
-        The same text, unchanged.
-
-    Raises
-    ------
-    ArgumentTypeError
-        The name or the file is missing.
-    """
+    """Read ``NAME=FILE`` or ``NAME=DIR``; both are needed."""
     name, where = split_named(text)
     if not name or not where.strip():
         raise argparse.ArgumentTypeError(f"{text!r} names no series; write it as NORDIC=PATH")
@@ -170,23 +99,7 @@ def named_file(text: str) -> str:
 
 
 def run_number(text: str) -> int:
-    """Read the number of a run: ``1``, ``01``, ``run-01``.
-
-    Parameters
-    ----------
-    text : str
-        Text of the option.
-
-    Returns
-    -------
-    int
-        Number from 0 up.
-
-    Raises
-    ------
-    argparse.ArgumentTypeError
-        The text is no whole number.
-    """
+    """Read the number of a run: ``1``, ``01``, ``run-01``."""
     digits = text.removeprefix("run-")
     if not (digits.isascii() and digits.isdigit()):
         raise argparse.ArgumentTypeError(f"{text!r} is not a run number; write it as 1 or run-1")
@@ -201,18 +114,7 @@ def _number(text: str, otherwise: str) -> float:
 
 
 def widths(text: str) -> tuple[float, ...]:
-    """Read a smoothing width: mm FWHM, or ``paper`` for the two readings of the paper's sigma.
-
-    Parameters
-    ----------
-    text : str
-        Text of the option.
-
-    Returns
-    -------
-    tuple[float, ...]
-        One width, or two for ``paper`` (FWHM, mm).
-    """
+    """Read a smoothing width: mm FWHM, or ``paper`` for the two readings of the paper's sigma."""
     return (
         _PAPER_SMOOTHING_MM
         if text == "paper"
@@ -221,33 +123,11 @@ def widths(text: str) -> tuple[float, ...]:
 
 
 def fraction(text: str) -> float:
-    """Read a fraction, or ``start`` or ``middle``.
-
-    Parameters
-    ----------
-    text : str
-        Text of the option.
-
-    Returns
-    -------
-    float
-        Number, 0 for ``start`` and 0.5 for ``middle``.
-    """
+    """Read a fraction, or ``start`` or ``middle``."""
     words = {"start": 0.0, "middle": 0.5}
     return words[text] if text in words else _number(text, "fraction, start or middle")
 
 
 def frequency(text: str) -> float | None:
-    """Read a cut-off in Hz; ``none`` switches the filter off.
-
-    Parameters
-    ----------
-    text : str
-        Text of the option.
-
-    Returns
-    -------
-    float | None
-        Frequency (Hz); None for no filter.
-    """
+    """Read a cut-off in Hz; ``none`` switches the filter off."""
     return None if text == "none" else _number(text, "number of Hz; give a frequency, or none")

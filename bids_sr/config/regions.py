@@ -10,20 +10,6 @@ def check_regions(atlas: str, roi: str, seeds: tuple[str, ...]) -> None:
     """Refuse an atlas that is not there, and regions and seeds that are not of it.
 
     AAL2 itself is looked for when it is needed.
-
-    Parameters
-    ----------
-    atlas : str
-        Name of the atlas, or path of a label image.
-    roi : str
-        Regions by name, ``auto``, ``brain``, or a mask file.
-    seeds : tuple[str, ...]
-        Seeds as the user wrote them.
-
-    Raises
-    ------
-    SettingError
-        The atlas cannot be found, or a seed cannot be read.
     """
     try:
         if not region_names.is_aal2(atlas):

@@ -103,22 +103,7 @@ def option(
 
 
 def argument(flags: str, help: str, **how: object) -> Any:
-    """A field without a default: a positional argument, or an option that has to be given.
-
-    Parameters
-    ----------
-    flags : str
-        Flags with the name of the value; the name alone makes it positional.
-    help : str
-        Text of the help for the option.
-    **how : object
-        Further arguments for the option's declaration in argparse.
-
-    Returns
-    -------
-    Any
-        Field for a class of options.
-    """
+    """A field without a default: a positional argument, or an option that has to be given."""
     return field(
         metadata={"option": _Option(flags=flags, help=help, decides=False, once=True, how=how)}
         | _documented(help)
@@ -128,15 +113,7 @@ def argument(flags: str, help: str, **how: object) -> Any:
 def option_of(item: "Field[Any]") -> _Option:
     """What `option` said of a field.
 
-    Parameters
-    ----------
-    item : 'Field[Any]'
-        Field of a group of settings.
-
-    Returns
-    -------
-    _Option
-        Flags, help and what else is known besides default and type.
+    Flags, help and what else is known besides default and type.
     """
     found: _Option = item.metadata["option"]
     return found
@@ -195,14 +172,6 @@ class Checked:
 def is_label(text: str) -> bool:
     """Whether a text is a label of BIDS: letters, digits and ``+``.
 
-    Parameters
-    ----------
-    text : str
-        Label without its key, such as ``01``.
-
-    Returns
-    -------
-    bool
-        False also for an empty text.
+    False also for an empty text.
     """
     return text.isascii() and text.replace("+", "0").isalnum()

@@ -29,17 +29,6 @@ class Seed:
     """Seed: a sphere in the template, or atlas labels.
 
     A sphere has a name (letters and digits), a center (RAS mm, MNI) and a radius (mm).
-
-    Parameters
-    ----------
-    name : str
-        Name in letters and digits, which contrasts have too.
-    center : _Point
-        Center of the sphere (RAS+ mm, MNI).
-    radius_mm : float
-        Radius of the sphere (mm).
-    labels : tuple[str, ...]
-        Labels of the atlas; empty for a sphere.
     """
 
     name: str
@@ -69,20 +58,6 @@ def seeds_of(named: tuple[str, ...], *, with_anat: bool, atlas: str = AAL2) -> t
 
     That is where they were asked for, or no T1w image leads to the template in which seeds are
     given.
-
-    Parameters
-    ----------
-    named : tuple[str, ...]
-        Seeds as the user wrote them, or ``components`` alone.
-    with_anat : bool
-        Whether a T1w image leads to the template.
-    atlas : str, optional
-        Name of the atlas, or path of a label image.
-
-    Returns
-    -------
-    tuple[Seed, ...]
-        Seeds in the order named, or none.
     """
     return (
         ()
@@ -96,16 +71,6 @@ def seed_names(seeds: tuple[Seed, ...]) -> tuple[str, ...]:
 
     >>> seed_names(seeds_of(("motor", "hand=-38,-24,58"), with_anat=True)), seed_names(())[0]
     (('motor', 'hand'), 'component1')
-
-    Parameters
-    ----------
-    seeds : tuple[Seed, ...]
-        Seeds of the run; empty for temporal components.
-
-    Returns
-    -------
-    tuple[str, ...]
-        Names in order, three for temporal components.
     """
     return tuple(seed.name for seed in seeds) or tuple(
         f"component{k}" for k in range(1, N_COMPONENTS + 1)
@@ -119,24 +84,6 @@ def parse_seed(text: str, atlas: str = AAL2) -> Seed:
     Labels are as for ``--roi``: ``Calcarine_L``, ``precentral`` (both sides),
     ``NAME=Calcarine_L,Cuneus_L``.
 
-    Parameters
-    ----------
-    text : str
-        Text of one seed.
-    atlas : str, optional
-        Name of the atlas, or path of a label image.
-
-    Returns
-    -------
-    Seed
-        Sphere, or labels of the atlas.
-
-    Raises
-    ------
-    ValueError : it has another form; the message says which forms there are
-
-    Examples
-    --------
     >>> parse_seed("visual").center, parse_seed("hand=-38,-24,58,3").radius_mm
     ((-30.0, -88.0, 0.0), 3.0)
     >>> parse_seed("precentral").labels, parse_seed("v1=Calcarine_L").labels
@@ -179,16 +126,5 @@ def _atlas_seed(text: str, atlas: str) -> Seed | None:
 
 
 def known_names(atlas: str = AAL2) -> tuple[str, ...]:
-    """All that can be named alone.
-
-    Parameters
-    ----------
-    atlas : str, optional
-        Name of the atlas, or path of a label image.
-
-    Returns
-    -------
-    tuple[str, ...]
-        Names of known spheres, then labels of the atlas.
-    """
+    """All that can be named alone."""
     return (*KNOWN, *atlas_labels(atlas))

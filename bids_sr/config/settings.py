@@ -32,24 +32,7 @@ class Settings:
 
     See the groups for their meaning and `usage.md` for the options.
 
-    Parameters
-    ----------
-    paths : groups.Paths
-        Directories of data, results and intermediate files.
-    selection : groups.Selection
-        Which part of the data set is worked on.
-    superres : SuperRes
-        How resolution is raised, and by which methods.
-    preprocessing : groups.Preprocessing
-        What is done before super-resolution.
-    activation : groups.Activation
-        How activity is mapped.
-    evaluation : groups.Evaluation
-        What the results are compared with.
-    resources : groups.Resources
-        Processors, memory and device to use.
-    run : groups.Run
-        How the program runs, and what it stores.
+    `paths`: directories of data, results and intermediate files.
     """
 
     paths: groups.Paths
@@ -80,16 +63,6 @@ class Settings:
         """Build settings from ``{group: {name: value}}``; what is absent keeps its default.
 
         Methods that were not named are those of the target: structural scans have their own.
-
-        Parameters
-        ----------
-        values : Mapping[str, Mapping[str, object]]
-            Values of settings by name, for each group.
-
-        Returns
-        -------
-        Self
-            Settings whose values were checked.
         """
         for group, names in values.items():
             _check_keys(group, names)
@@ -102,29 +75,13 @@ class Settings:
 
     @classmethod
     def from_toml(cls, path: Path) -> Self:
-        """Read exactly what `to_toml` wrote.
-
-        Parameters
-        ----------
-        path : Path
-            Settings file (.toml).
-
-        Returns
-        -------
-        Self
-            Settings whose values were checked.
-        """
+        """Read exactly what `to_toml` wrote."""
         return cls.from_mapping(read_toml(path))
 
     def to_toml(self) -> str:
         """Return the text of the settings file.
 
         A value of None whose default is None is left out.
-
-        Returns
-        -------
-        str
-            TOML with a table for each group.
         """
         lines = []
         for group in dataclasses.fields(self):
@@ -138,13 +95,7 @@ class Settings:
         return "\n".join(lines)
 
     def summary(self) -> list[str]:
-        """Return the settings as lines to print, one per group; a star marks non-defaults.
-
-        Returns
-        -------
-        list[str]
-            Eight lines without line feeds.
-        """
+        """Return the settings as lines to print, one per group; a star marks non-defaults."""
         lines = []
         for group in dataclasses.fields(self):
             section = getattr(self, group.name)
@@ -158,18 +109,7 @@ class Settings:
         return lines
 
     def resolved(self, *, run_uuid: str) -> Self:
-        """Return settings with absolute paths and all machine-dependent values filled in.
-
-        Parameters
-        ----------
-        run_uuid : str
-            Identifier of the run, the name of its logs.
-
-        Returns
-        -------
-        Self
-            New settings of the same call.
-        """
+        """Return settings with absolute paths and all machine-dependent values filled in."""
         values: dict[str, dict[str, Any]] = {
             group: {
                 name: _absolute(value) if isinstance(value, Path) else value
@@ -259,22 +199,7 @@ def read_toml(path: Path, *, reusable_only: bool = False) -> dict[str, dict[str,
     identifier, a dry run) is left out. Raises `UsageError` for a file that cannot be read, is no
     TOML, or has an unknown key.
 
-    Parameters
-    ----------
-    path : Path
-        Settings file (.toml).
-    reusable_only : bool, optional
-        Whether to leave out what belongs to one call.
-
-    Returns
-    -------
-    dict[str, dict[str, object]]
-        Values as read, of which only the names were checked.
-
-    Raises
-    ------
-    UsageError
-        The file cannot be read, or is no TOML.
+    `UsageError`: the file cannot be read, or is no TOML.
     """
     tables = read_tables(path, "settings file")
     for group, names in tables.items():
@@ -327,16 +252,6 @@ def analysis_digest(settings: Settings) -> str:
     Method, preprocessing, activation, evaluation, seed and sloppiness count; paths, the selection
     of data and the machine do not. A model, weights or a region given as a file count by their
     content.
-
-    Parameters
-    ----------
-    settings : Settings
-        All settings of the call.
-
-    Returns
-    -------
-    str
-        First digits of a SHA-256.
     """
     text = json.dumps(_decisive(settings), sort_keys=True)
     return _sha256(text.encode("utf-8"))[:12]

@@ -29,22 +29,9 @@ _OTHERS = {
 class Space:
     """A space, and the grid in it that results are sampled on.
 
-    Parameters
-    ----------
-    name : str
-        Space of the run (``func``), ``T1w``, or the name of a template.
-    resolution : str
-        Label of the template's grid; empty for the voxel size of the series.
-    cohort : str
-        Label of the template's cohort; empty for none.
-    density : str
-        Label of the number of vertices of a template's surfaces; empty for volumes.
-
-    Attributes
-    ----------
-    name : `func`, that of the run; `T1w`; the name of a template; `fsnative` or `fsaverage`
-    resolution : of the template's grids; "" is the voxel size of the series
-    cohort : of a template that has some
+    `resolution`: label of the template's grid; empty for the voxel size of the series. `cohort`:
+    label of the template's cohort; empty for none. `density`: label of the number of vertices of a
+    template's surfaces; empty for volumes.
     """
 
     name: str
@@ -135,20 +122,7 @@ def _parse_space(text: str) -> Iterator[Space]:
 def parse_spaces(texts: Iterable[str]) -> tuple[Space, ...]:
     """All spaces that are named, each once.
 
-    Parameters
-    ----------
-    texts : Iterable[str]
-        Spaces as the user wrote them, each maybe several.
-
-    Returns
-    -------
-    tuple[Space, ...]
-        Spaces in the order named.
-
-    Raises
-    ------
-    ValueError
-        For text that names no space in a form that is known; the message begins with that text.
+    `texts`: spaces as the user wrote them, each maybe several.
     """
     spaces: list[Space] = []
     for text in texts:

@@ -225,15 +225,7 @@ class SuperRes(Checked):
 
         With reuse and no directory given, these are the models in the output directory itself.
 
-        Parameters
-        ----------
-        output_dir : Path
-            Root of all results.
-
-        Returns
-        -------
-        Path | None
-            Folder with models; None where none was named or asked for.
+        Folder with models; None where none was named or asked for.
         """
         own = output_dir / "sourcedata" / "models"
         return self.model_dir or (own if self.model_source == "reuse" else None)

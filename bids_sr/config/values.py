@@ -16,19 +16,7 @@ _CLOSE = 0.75  # of `difflib`, from which a name is proposed for another
 
 
 class SettingError(UsageError):
-    """A value that a setting (``group.name``) cannot have.
-
-    Parameters
-    ----------
-    setting : str
-        Name of the setting, as ``group.name``.
-    value : object
-        Value that was given.
-    why : str
-        Reason in words.
-    fix : str
-        What the user can do.
-    """
+    """A value that a setting (``group.name``) cannot have."""
 
     def __init__(self, setting: str, value: object, why: str, fix: str) -> None:
         super().__init__(f"{setting}: {value}", why, fix)
@@ -38,24 +26,7 @@ class SettingError(UsageError):
 def read_tables(path: Path, what: str, yaml: Sequence[str] = ()) -> dict[str, Any]:
     """Read a file of TOML, or of YAML by the ending of its name.
 
-    Parameters
-    ----------
-    path : Path
-        File to read.
-    what : str
-        What it is, for errors.
-    yaml : Sequence[str], optional
-        Endings of names of files of YAML.
-
-    Returns
-    -------
-    dict[str, Any]
-        Values by key; of YAML whatever it holds.
-
-    Raises
-    ------
-    UsageError
-        It cannot be read, or it is of another form.
+    Values by key; of YAML whatever it holds.
     """
     import tomllib
 
@@ -86,17 +57,7 @@ def nearest_name(name: str, known: Iterable[str]) -> str:
     >>> nearest_name("--notrack", ["--force", "--truth"])
     ''
 
-    Parameters
-    ----------
-    name : str
-        Name that is not known.
-    known : Iterable[str]
-        Names that there are.
-
-    Returns
-    -------
-    str
-        Question to the user, or an empty text.
+    Question to the user, or an empty text.
     """
     word, bare = name.lstrip("-").lower(), {each.lstrip("-").lower(): each for each in known}
     part = [
@@ -118,25 +79,6 @@ def as_annotated(value: object, hint: object, where: str) -> object:
     A list becomes a tuple, text a path, an integer a float, a mapping an object of a class where
     that is meant; the word ``none`` stands for a number that is not set. Raises `UsageError`,
     naming `where`, if the value is nothing of the kind.
-
-    Parameters
-    ----------
-    value : object
-        Value as read from a file, or as given in Python.
-    hint : object
-        Annotation of the setting.
-    where : str
-        Name of the setting in messages.
-
-    Returns
-    -------
-    object
-        Value of the type asked for; None for a number not set.
-
-    Raises
-    ------
-    SettingError
-        The value is nothing of the kind.
     """
     origin, args = typing.get_origin(hint), typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):  # the latter where a Literal is one of the two
@@ -177,18 +119,7 @@ def as_annotated(value: object, hint: object, where: str) -> object:
 
 
 def as_toml(value: object) -> str:
-    """Write one value as TOML. JSON escapes strings as TOML does, but for the delete character.
-
-    Parameters
-    ----------
-    value : object
-        Truth value, number, text, path, or a tuple of these.
-
-    Returns
-    -------
-    str
-        Text that stands after the equals sign.
-    """
+    """Write one value as TOML. JSON escapes strings as TOML does, but for the delete character."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, int | float):
@@ -205,16 +136,6 @@ def split_named(text: str) -> tuple[str, str]:
 
     >>> split_named("fmriprep=out"), split_named("./a=b"), split_named("tap-rest=map.nii.gz")
     (('fmriprep', 'out'), ('', './a=b'), ('tap-rest', 'map.nii.gz'))
-
-    Parameters
-    ----------
-    text : str
-        Text of the option.
-
-    Returns
-    -------
-    tuple[str, str]
-        Name, maybe empty, and value.
     """
     name, equals, value = text.partition("=")
     return (name.strip(), value) if equals and name.strip() and "/" not in name else ("", text)

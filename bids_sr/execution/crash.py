@@ -45,19 +45,7 @@ def report_crash(node: "Node", answer: Answer | None, crashes: list[Notice]) -> 
 
     The crash file lies beside the record or, if that fails, in another directory.
 
-    Parameters
-    ----------
-    node : nipype Node
-        Its settings name the folder of the run's logs.
-    answer : Answer, optional
-        Of its process; without one, what is just handled failed in this process.
-    crashes : list of Notice
-        Takes the failure.
-
-    Returns
-    -------
-    Notice
-        What failed and why, as it was recorded.
+    `answer`: of its process; without one, what is just handled failed in this process.
     """
     known = answer or {}
     told = known.get("traceback") or traceback.format_exception(*sys.exc_info())
@@ -95,15 +83,7 @@ def report_crash(node: "Node", answer: Answer | None, crashes: list[Notice]) -> 
 def _cause_of(why: str) -> str:
     """Return the code of an error, from its text.
 
-    Parameters
-    ----------
-    why : str
-        Text of the error with its traceback.
-
-    Returns
-    -------
-    str
-        ``full``, ``memory``, ``forbidden``, or ``crashed`` for anything else.
+    ``full``, ``memory``, ``forbidden``, or ``crashed`` for anything else.
     """
     causes = {"full": _FULL, "memory": _MEMORY, "forbidden": _FORBIDDEN}
     return next((code for code, text in causes.items() if text.search(why)), "crashed")

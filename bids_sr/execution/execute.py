@@ -42,15 +42,6 @@ def configure_nipype(*, crash_dir: Path, stop_on_first_crash: bool, verbose: boo
     """Configure nipype for the whole run.
 
     Nothing is sent or looked up over the network.
-
-    Parameters
-    ----------
-    crash_dir : Path
-        Directory for crash files.
-    stop_on_first_crash : bool
-        Whether the first failed step ends the run.
-    verbose : bool
-        Whether nipype's own messages are shown.
     """
     os.environ["NIPYPE_NO_ET"] = "1"
     from nipype import config
@@ -155,34 +146,11 @@ def execute(
 ) -> RunOutcome:
     """Run the workflow; a node that fails does not stop those that do not need it.
 
-    Parameters
-    ----------
-    workflow : 'pe.Workflow'
-        Graph of all steps, with its working directory.
-    nprocs, mem_gb : int
-        What all the nodes that run at one time may take together.
-    crash_dir : Path
-        Directory for crash files.
-    plugin : Plugin
-        Whether nodes run here or as jobs of SLURM, and how these are asked for.
-    progress : _Told | None, optional
-        See `_Told`.
-    has_gpu : bool, optional
-        Whether steps may use a GPU of this machine, one at a time.
-    keep_series : bool, optional
-        Whether large series stay that no step is to read any more.
-
-    Returns
-    -------
-    RunOutcome
-        What failed and what is missing, without reports.
-
-    Raises
-    ------
-    KeyboardInterrupt
-        When the run was interrupted; workers are gone by then, and finished nodes stay finished.
-    Exception
-        The run failed and no crash file tells of it.
+    `workflow`: graph of all steps, with its working directory. `plugin`: whether nodes run here or
+    as jobs of SLURM, and how these are asked for. `keep_series`: whether large series stay that no
+    step is to read any more. `KeyboardInterrupt`: when the run was interrupted; workers are gone
+    by then, and finished nodes stay finished. `Exception`: the run failed and no crash file tells
+    of it.
     """
     # steps run again whose files were deleted, cut short or touched since; nipype would call them
     # done

@@ -62,15 +62,7 @@ _LOOK_AGAIN_S = 1.0  # where nothing was heard for so long; also how late a sign
 
 
 def start_worker(cwd: str, level: int) -> None:
-    """Begin a worker: in the directory of the run, as silent as the process that asked for it.
-
-    Parameters
-    ----------
-    cwd : str
-        Directory of the run.
-    level : int
-        Level of nipype's loggers.
-    """
+    """Begin a worker: in the directory of the run, as silent as the process that asked for it."""
     # a collection would write to all that came from the fork server, and so copy it: 0.1 GB a
     # worker
     gc.freeze()
@@ -109,19 +101,8 @@ def run_node(node: "Node", updatehash: bool, taskid: int) -> Answer:
 
     This holds also where the node left no result to load.
 
-    Parameters
-    ----------
-    node : 'Node'
-        Step with its inputs and its directory.
-    updatehash : bool
-        Whether to renew the hash of a step without running it.
-    taskid : int
-        Number of the task in the plugin.
-
-    Returns
-    -------
-    Answer
-        Result of the step, or the lines of its error and its peak memory (GB).
+    `updatehash`: whether to renew the hash of a step without running it. Result of the step, or
+    the lines of its error and its peak memory (GB).
     """
     answer: Answer = {"result": None, "traceback": None, "taskid": taskid}
     hold_threads(node.n_procs)
@@ -159,16 +140,7 @@ class ResilientMultiProc(NotesLeft, MultiProcPlugin):
     Fork servers rather than forks: a forked child of a process that has used torch hangs in its
     first convolution.
 
-    Parameters
-    ----------
-    n_procs : int
-        Number of processors for all steps that run at one time.
-    memory_gb : float
-        Memory for all steps that run at one time (GB).
-    has_gpu : bool
-        There is one to lend, to one step at a time.
-    **arguments : object
-        Further ones of nipype's plugin.
+    `**arguments`: further ones of nipype's plugin.
     """
 
     pool: ProcessPoolExecutor
@@ -209,14 +181,7 @@ class ResilientMultiProc(NotesLeft, MultiProcPlugin):
     ) -> None:
         """Run the graph; whatever ends it, no worker outlives it.
 
-        Parameters
-        ----------
-        graph : 'DiGraph[Node]'
-            Steps with their dependencies.
-        config : 'Mapping[str, Mapping[str, str]]'
-            Settings of nipype by section and name.
-        updatehash : bool, optional
-            Whether to renew the hashes of steps without running them.
+        `updatehash`: whether to renew the hashes of steps without running them.
         """
         unslept = {**config, "execution": {**config["execution"], "poll_sleep_duration": "0"}}
         gc.collect()

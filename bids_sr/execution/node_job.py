@@ -24,15 +24,7 @@ CALLED_OFF = "called_off"
 def main(argv: list[str]) -> int:
     """Run the steps of the folder in the arguments; return 0 if all of them succeeded, else 1.
 
-    Parameters
-    ----------
-    argv : list[str]
-        Folder of the job as the only argument.
-
-    Returns
-    -------
-    int
-        Exit code, also 1 where the run was called off.
+    Exit code, also 1 where the run was called off.
     """
     folder = Path(argv[0])
     order = json.loads((folder / "order.json").read_text())

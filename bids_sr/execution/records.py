@@ -39,13 +39,7 @@ _Stamp = list[int]
 
 
 def note_left(folder: Path) -> None:
-    """Note the files of a step that has just ended well; a step without a note is not trusted.
-
-    Parameters
-    ----------
-    folder : Path
-        Directory that the step ran in.
-    """
+    """Note the files of a step that has just ended well; a step without a note is not trusted."""
     try:
         stamps = {str(path.relative_to(folder)): _stamp(path) for path in _left(folder)}
         stamps |= {str(path): _stamp(path)[:1] for path in _stored(folder)}
@@ -62,15 +56,7 @@ def note_left(folder: Path) -> None:
 def _intact(folder: Path) -> bool:
     """Whether all that a step has left is there as it was left.
 
-    Parameters
-    ----------
-    folder : Path
-        Directory that the step ran in.
-
-    Returns
-    -------
-    bool
-        True if sizes and time stamps agree; False without a note.
+    True if sizes and time stamps agree; False without a note.
     """
     try:
         stamps: dict[str, _Stamp] = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
@@ -113,15 +99,7 @@ def all_stored(folder: Path) -> bool:
 
     A storing step is one that stores derivatives.
 
-    Parameters
-    ----------
-    folder : Path
-        Directory that the step ran in.
-
-    Returns
-    -------
-    bool
-        False also where its record is missing or cannot be read.
+    False also where its record is missing or cannot be read.
     """
     try:
         return all(
@@ -138,13 +116,6 @@ class Finish:
     It holds what the step was last asked for: a digest of the version and of all that it is given,
     with size and time stamp of files. A call whose steps have all ended with what it asks for has
     nothing to compute, and need not ask nipype.
-
-    Parameters
-    ----------
-    graph : Graph
-        All steps of a call.
-    work_dir : Path
-        Folder of work.
     """
 
     def __init__(self, graph: Graph, work_dir: Path) -> None:
@@ -158,11 +129,8 @@ class Finish:
     def left(self) -> set[Placed]:
         """Return the steps that have to run, as far as can be told without nipype.
 
-        Returns
-        -------
-        set[Placed]
-            Steps that have not ended with what they are given, those whose images they read and
-            `drop_large` has dropped, and all that follow from them.
+        Steps that have not ended with what they are given, those whose images they read and
+        `drop_large` has dropped, and all that follow from them.
         """
         lost = set[Placed]()
         while True:
@@ -200,10 +168,7 @@ class Finish:
     def note(self, left: Collection[Placed] = ()) -> None:
         """Note what steps are asked for, those that are left before any of them runs.
 
-        Parameters
-        ----------
-        left : Collection[Placed], optional
-            Steps that have to run: what they have left before does not count; none at the end.
+        `left`: steps that have to run: what they have left before does not count; none at the end.
         """
         for each, (folder, digest) in self._steps.items():
             with contextlib.suppress(OSError):
@@ -218,13 +183,7 @@ class Finish:
         return {path for folder, _ in self._steps.values() for path in _stored(folder)}
 
     def retell(self, logs: Path) -> None:
-        """Add what the steps warned of when they last ran to the record in `logs`.
-
-        Parameters
-        ----------
-        logs : Path
-            Folder of the logs of this call.
-        """
+        """Add what the steps warned of when they last ran to the record in `logs`."""
         told = dict.fromkeys(
             each for folder, _ in self._steps.values() for each in recorded(folder)
         )
@@ -270,16 +229,6 @@ def forget_damaged(nodes: "Iterable[Node]") -> list[str]:
     These are steps that nipype would take as done although their files are not as they were left.
 
     What depends on them runs again by itself, because its inputs bear new time stamps.
-
-    Parameters
-    ----------
-    nodes : 'Iterable[Node]'
-        Steps that know their directories.
-
-    Returns
-    -------
-    list[str]
-        Full names of the steps.
     """
     damaged = []
     for node in nodes:
@@ -301,6 +250,16 @@ class NotesLeft:
     proc_pending: Any
     refidx: Any  # sparse (N, N): steps that are still to read what a step has left
     keeps = True
+
+    def _generate_dependency_list(self, graph: object) -> None:
+        from nipype.interfaces.utility import Merge
+
+        super()._generate_dependency_list(graph)  # type: ignore[misc]
+        for at, node in enumerate(self.procs):
+            if isinstance(node.interface, Merge):  # it hands files on, which others read
+                for before in self.refidx[:, [at]].nonzero()[0]:
+                    for after in self.refidx[[at]].nonzero()[1]:
+                        self.refidx[before, after] = 1
 
     def _task_finished_cb(self, jobid: int, cached: bool = False) -> None:
         folder = Path(self.procs[jobid].output_dir())

@@ -65,17 +65,7 @@ class _Job:
 
 @dataclass(kw_only=True, slots=True)
 class Jobs:
-    """The jobs of one run, which makes a folder of its own in `root`.
-
-    Parameters
-    ----------
-    root : Path
-        Directory of the jobs of all runs in the work directory.
-    options : Plugin
-        How jobs are asked for, from the plugin file.
-    token : str
-        Random text that the names of all jobs of this run end in.
-    """
+    """The jobs of one run, which makes a folder of its own in `root`."""
 
     root: Path
     options: Plugin
@@ -105,16 +95,6 @@ class Jobs:
 
         `names` are the full names of the steps of this run; jobs of other participants are left
         alone. Raises `SlurmError` when such jobs do not end.
-
-        Parameters
-        ----------
-        names : Collection[str]
-            Full names of the steps of this run.
-
-        Raises
-        ------
-        SlurmError
-            Jobs of an earlier run do not end within 90 s.
         """
         (self.folder / "answers").mkdir(parents=True)
         tokens = {entry.name for entry in self.root.iterdir()} - {self.token}
@@ -143,24 +123,8 @@ class Jobs:
         `after` are SLURM's identifiers of the jobs that must have succeeded before. A job that
         SLURM refuses ends at once.
 
-        Parameters
-        ----------
-        nodes : 'Sequence[Node]'
-            Steps in the order in which they run, at least one.
-        updatehash : bool
-            Whether to renew the hashes of steps without running them.
-        after : Sequence[str], optional
-            SLURM's identifiers of the jobs that must succeed before.
-
-        Returns
-        -------
-        int
-            Number of the job, counted from 1.
-
-        Raises
-        ------
-        Unreachable
-            SLURM did not answer for too long.
+        `updatehash`: whether to renew the hashes of steps without running them. `Unreachable`:
+        SLURM did not answer for too long.
         """
         from nipype.utils.filemanip import savepkl
 
@@ -203,41 +167,19 @@ class Jobs:
         """Return the outcome of a job, or None while it is active.
 
         Files and queue are checked no more often than needed.
-
-        Parameters
-        ----------
-        number : int
-            Number of the job in this run.
-
-        Returns
-        -------
-        Answer | None
-            What came of the job, or None.
         """
         self._look()
         return self._jobs[number].ending
 
     def forget(self, number: int) -> None:
-        """Let go of a job; the files of one that failed stay.
-
-        Parameters
-        ----------
-        number : int
-            Number of the job in this run.
-        """
+        """Let go of a job; the files of one that failed stay."""
         job = self._jobs.pop(number)
         if job.ending is not None and not job.ending["traceback"]:
             shutil.rmtree(job.folder, ignore_errors=True)
             self._answer(number).unlink(missing_ok=True)
 
     def drop(self, numbers: Collection[int]) -> None:
-        """End jobs that have become pointless, and let go of them.
-
-        Parameters
-        ----------
-        numbers : Collection[int]
-            Numbers of the jobs in this run.
-        """
+        """End jobs that have become pointless, and let go of them."""
         dropped = [self._jobs.pop(number) for number in numbers]
         self.queue.cancel(job.slurm_id for job in dropped if job.slurm_id)
         for job in dropped:
@@ -408,19 +350,7 @@ _HANDED_ON = (*POOLS, "PYTHONPATH", "TEMPLATEFLOW_HOME", "MPLCONFIGDIR")
 def _requests(nodes: "Sequence[Node]", folder: Path, options: Plugin) -> list[str]:
     """Return arguments of ``sbatch`` for a job; the user's come later and have precedence.
 
-    Parameters
-    ----------
-    nodes : 'Sequence[Node]'
-        Steps that the job runs in sequence.
-    folder : Path
-        Folder of the job, for its log.
-    options : Plugin
-        How jobs are asked for, from the plugin file.
-
-    Returns
-    -------
-    list[str]
-        Arguments with resources for the most demanding step, without the script.
+    Arguments with resources for the most demanding step, without the script.
     """
     extra = [
         word for node in nodes for word in shlex.split(node.plugin_args.get("sbatch_args", ""))
@@ -455,15 +385,7 @@ def is_small(node: "Node") -> bool:
 
     Such a step takes less time than starting a job.
 
-    Parameters
-    ----------
-    node : 'Node'
-        Step with its interface.
-
-    Returns
-    -------
-    bool
-        True also for steps that nipype runs without submitting.
+    True also for steps that nipype runs without submitting.
     """
     return bool(
         node.run_without_submitting
@@ -475,18 +397,6 @@ def _script(folder: Path, template: str) -> str:
     """Return the script of a job.
 
     It is the template and then the job itself, which replaces the shell so that signals reach it.
-
-    Parameters
-    ----------
-    folder : Path
-        Folder of the job, with its order and its steps.
-    template : str
-        Shell lines that come first; those without a shebang get one of bash.
-
-    Returns
-    -------
-    str
-        Text of a shell script.
     """
     lines = [*([] if template.startswith("#!") else ["#!/bin/bash"]), *template.splitlines()]
     lines += [

@@ -82,14 +82,7 @@ class ResilientSLURM(_OnCluster, NotesLeft, SLURMPlugin):
     ) -> None:
         """Run the graph; whatever ends it, no job outlives it.
 
-        Parameters
-        ----------
-        graph : 'DiGraph[Node]'
-            Steps with their dependencies.
-        config : 'Mapping[str, Mapping[str, str]]'
-            Settings of nipype by section and name.
-        updatehash : bool, optional
-            Whether to renew the hashes of steps without running them.
+        `updatehash`: whether to renew the hashes of steps without running them.
         """
         for node in graph.nodes():
             node.run_without_submitting |= self._options.join_small and is_small(node)
@@ -122,12 +115,8 @@ class ResilientSLURMGraph(_OnCluster, SLURMGraphPlugin):
 
     A small step runs in the job of the step that needs it, where there is only one.
 
-    Parameters
-    ----------
-    options : Plugin
-        How jobs are asked for, from the plugin file.
-    status_callback : 'Callable[[Node, str], None] | None'
-        Is called with a step and ``start``, ``end`` or ``exception``; None for nothing.
+    `status_callback`: is called with a step and ``start``, ``end`` or ``exception``; None for
+    nothing.
     """
 
     def __init__(
@@ -149,19 +138,7 @@ class ResilientSLURMGraph(_OnCluster, SLURMGraphPlugin):
 
         Raises `RuntimeError` when a step failed, after the others have run.
 
-        Parameters
-        ----------
-        graph : 'DiGraph[Node]'
-            Steps with their dependencies.
-        config : 'Mapping[str, Mapping[str, str]]'
-            Settings of nipype by section and name.
-        updatehash : bool, optional
-            Whether to renew the hashes of steps without running them.
-
-        Raises
-        ------
-        RuntimeError
-            A step failed.
+        `updatehash`: whether to renew the hashes of steps without running them.
         """
         self._stop_at_once = str(config["execution"]["stop_on_first_crash"]).lower() == "true"
         with self._using(graph):
@@ -240,18 +217,7 @@ class ResilientSLURMGraph(_OnCluster, SLURMGraphPlugin):
 
 
 def _finished(graph: "DiGraph[Node]") -> "set[Node]":
-    """The steps whose results are there and current, as are those of all steps before them.
-
-    Parameters
-    ----------
-    graph : 'DiGraph[Node]'
-        Steps with their dependencies.
-
-    Returns
-    -------
-    'set[Node]'
-        Steps that need not run again.
-    """
+    """The steps whose results are there and current, as are those of all steps before them."""
     done: set[Node] = set()
     for node in nx.topological_sort(graph):
         if done.issuperset(graph.predecessors(node)) and not (
@@ -275,20 +241,6 @@ def _grouped(
     """Group the steps that are not `done` into jobs, each group after those that it needs.
 
     With `join_small` a small step joins the job of those that need it, where that is one job.
-
-    Parameters
-    ----------
-    graph : 'DiGraph[Node]'
-        Steps with their dependencies.
-    done : 'Collection[Node]'
-        Steps that need not run.
-    join_small : bool
-        Whether small steps share a job with the step that needs them.
-
-    Returns
-    -------
-    'list[list[Node]]'
-        Steps of each job in the order in which they run.
     """
     order = [node for node in nx.topological_sort(graph) if node not in done]
     head: dict[Node, Node] = {}
@@ -306,18 +258,6 @@ def _dependents(number: int, needs: Mapping[int, Collection[int]]) -> set[int]:
     """Return the jobs that need a job, directly or indirectly.
 
     Jobs have larger numbers than those that they need.
-
-    Parameters
-    ----------
-    number : int
-        Number of the job that is needed.
-    needs : Mapping[int, Collection[int]]
-        Numbers of the jobs that each job needs directly.
-
-    Returns
-    -------
-    set[int]
-        Numbers of jobs, without the one asked about.
     """
     found = {number}
     for other in sorted(needs):

@@ -47,17 +47,7 @@ class Refused(SlurmError):
 def _code_of_end(state: str, exit_code: str) -> str:
     """Why a job of a step failed, as a code of `CODES`.
 
-    Parameters
-    ----------
-    state : str
-        As SLURM has it.
-    exit_code : str
-        Of the program and, behind a colon, the signal that ended it.
-
-    Returns
-    -------
-    str
-        Str.
+    `exit_code`: of the program and, behind a colon, the signal that ended it.
     """
     code, _, signal = exit_code.partition(":")
     killed = state.rstrip("+") == "FAILED" and signal in ("9", "125")
@@ -70,13 +60,6 @@ class Queue:
 
     The settings are how long the controller may be silent, and the first pause before a new try
     (s).
-
-    Parameters
-    ----------
-    patience : float
-        How long the controller may be silent (s).
-    pause : float
-        First pause before a new try (s); it doubles up to 30 s.
     """
 
     patience: float
@@ -88,24 +71,8 @@ class Queue:
 
         This waits where SLURM is silent or the user has too many jobs.
 
-        Parameters
-        ----------
-        name : str
-            No other job ever had it: a job whose submission was not answered is recognized by it.
-        arguments : Sequence[str]
-            Of ``sbatch``, the script last.
-        alive : Callable[[], bool]
-            Whether jobs are under way that will make room.
-
-        Returns
-        -------
-        str
-            Identifier of the job in SLURM.
-
-        Raises
-        ------
-        Refused
-            When SLURM will not take this job, `Unreachable` when it did not answer for too long.
+        `name`: no other job ever had it: a job whose submission was not answered is recognized by
+        it.
         """
         pause, tried = self.pause, False
         while True:
@@ -132,16 +99,6 @@ class Queue:
         """State and reason of the jobs that are still in the queue; None where SLURM is silent.
 
         Raises `Unreachable` when it has been silent for too long.
-
-        Parameters
-        ----------
-        jobs : Collection[str]
-            SLURM's identifiers of the jobs to ask for.
-
-        Returns
-        -------
-        dict[str, tuple[str, str]] | None
-            State and reason by identifier, without jobs that have left the queue.
         """
         found: dict[str, tuple[str, str]] = {}
         for part in chunks(sorted(jobs)):
@@ -158,19 +115,8 @@ class Queue:
     def end_of(self, job: str) -> tuple[str, str, str]:
         """Ask how a job ended that is no longer in the queue.
 
-        Parameters
-        ----------
-        job : str
-            Array or group job whose script is submitted.
-
-        Returns
-        -------
-        told : str
-            Its state, ``UNKNOWN`` where SLURM has forgotten it, and what else is known.
-        code : str
-            See `_code_of_end`.
-        host : str
-            Where it ran.
+        `job`: array or group job whose script is submitted. Its state, ``UNKNOWN`` where SLURM has
+        forgotten it, and what else is known.
         """
         done = call("scontrol", "--oneliner", "show", "job", job)
         said = dict(re.findall(r"\b(JobState|Reason|ExitCode|NodeList)=(\S*)", done.stdout))
@@ -184,15 +130,7 @@ class Queue:
     def named(self, belongs: Callable[[str], bool]) -> list[str]:
         """Return jobs of this user that are under way and whose name belongs to what is sought.
 
-        Parameters
-        ----------
-        belongs : Callable[[str], bool]
-            Tells of the name of a job whether it is looked for.
-
-        Returns
-        -------
-        list[str]
-            SLURM's identifiers of the jobs; empty also where SLURM is silent.
+        SLURM's identifiers of the jobs; empty also where SLURM is silent.
         """
         done = call(
             "squeue", "--noheader", f"--user={os.getuid()}", "--format=%i|%T|%j", seconds=20
@@ -200,13 +138,7 @@ class Queue:
         return [job for job, state, name in rows(done.stdout) if state in ACTIVE and belongs(name)]
 
     def cancel(self, jobs: Iterable[str]) -> None:
-        """End jobs, whether they run or wait.
-
-        Parameters
-        ----------
-        jobs : Iterable[str]
-            SLURM's identifiers of the jobs.
-        """
+        """End jobs, whether they run or wait."""
         for part in chunks(sorted(set(jobs))):
             call("scancel", "--quiet", *part, seconds=5)
 

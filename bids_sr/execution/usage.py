@@ -43,11 +43,6 @@ def hold_threads(count: int) -> None:
     """Set torch, if loaded, to the number of threads of the current step.
 
     The step before may have had another number.
-
-    Parameters
-    ----------
-    count : int
-        Number of threads of torch.
     """
     torch = sys.modules.get("torch")
     if torch is not None and torch.get_num_threads() != count:
@@ -91,18 +86,7 @@ def release_memory() -> None:
 
 
 def kind_of(node: "Node") -> str:
-    """Function that a node runs, with its module; the class of an interface of nipype's own.
-
-    Parameters
-    ----------
-    node : 'Node'
-        Step with its interface.
-
-    Returns
-    -------
-    str
-        Name with its module, joined by a dot.
-    """
+    """Function that a node runs, with its module; the class of an interface of nipype's own."""
     interface = node.interface
     made_of = getattr(interface, "step", type(interface))
     return f"{made_of.__module__}.{made_of.__qualname__}"
@@ -114,13 +98,6 @@ def keep_warnings(folder: Path, node: "Node") -> None:
     The folder of the step keeps them too, for calls that do not run it again. One that cannot be
     written is done without. Nothing goes to the terminal from here on where the
     logger has no other handler above it, as in `start_worker`.
-
-    Parameters
-    ----------
-    folder : Path
-        Folder of the notice record.
-    node : 'Node'
-        Step that the warnings are recorded for.
     """
     _forget_warnings()
     handler = _Kept(logging.WARNING)

@@ -30,18 +30,7 @@ _LISTED = 6  # files of an odd version in a message
 
 
 def _run_name(entities: Mapping[str, str]) -> str:
-    """Start of the names of all files of a run, whose echoes and parts are one.
-
-    Parameters
-    ----------
-    entities : Mapping[str, str]
-        Labels by the long names of pybids.
-
-    Returns
-    -------
-    str
-        Name such as ``sub-01_task-tap_run-2``.
-    """
+    """Start of the names of all files of a run, whose echoes and parts are one."""
     return "_".join(
         f"{_SHORT.get(key, key)}-{label}"
         for key, label in entities.items()
@@ -90,19 +79,9 @@ def _func_files(output_dir: Path, ending: str) -> Iterator[tuple[Path, list[str]
 def find_tables(output_dir: Path, wanted: _Wanted = lambda _: True) -> pd.DataFrame:
     """Find all metrics tables of participants in a derivatives folder, in the order of their runs.
 
-    Parameters
-    ----------
-    output_dir : Path
-        Root of the derivatives.
-    wanted : callable
-        Whether a run takes part.
-
-    Returns
-    -------
-    pandas.DataFrame
-        A row each: participant, session, task, run and variant as in the group's table, their text
-        (``name``), path, table, version and digest of the settings (empty where not recorded), and
-        whether seeds took the place of events (``at_rest``).
+    A row each: participant, session, task, run and variant as in the group's table, their text
+    (``name``), path, table, version and digest of the settings (empty where not recorded), and
+    whether seeds took the place of events (``at_rest``).
     """
     rows = []
     folders = _func_files(output_dir, "_metrics.tsv")
@@ -140,15 +119,7 @@ def mixed(tables: pd.DataFrame) -> list[str]:
 
     The most frequent is taken for the rule and the files that differ from it are listed.
 
-    Parameters
-    ----------
-    tables : pd.DataFrame
-        Tables of participants, as `find_tables` lists them.
-
-    Returns
-    -------
-    list[str]
-        One line for each version or settings; empty where they agree.
+    One line for each version or settings; empty where they agree.
     """
     lines = []
     for what, key in (("version of bids-sr", "version"), ("settings", "digest")):
@@ -171,18 +142,6 @@ def absent(expected: Iterable[str], tables: pd.DataFrame) -> list[tuple[str, str
     These are participants (``sub-…``) without any table, and runs without one that others have.
 
     Each as what logs call whom it is about (nobody: empty), and in words.
-
-    Parameters
-    ----------
-    expected : Iterable[str]
-        Participants with the prefix, such as ``sub-01``.
-    tables : pd.DataFrame
-        Tables of participants, as `find_tables` lists them.
-
-    Returns
-    -------
-    list[tuple[str, str]]
-        Label of the participant and text of each that is missing.
     """
     lines = [
         (label, f"{label}: no table of metrics at all")
@@ -201,18 +160,6 @@ def absent_runs(runs: Iterable[Mapping[str, str]], tables: pd.DataFrame) -> list
     """Return runs without a table of the included participants, in the form of `absent`.
 
     The runs are found by their entities.
-
-    Parameters
-    ----------
-    runs : Iterable[Mapping[str, str]]
-        Labels of each run by the long names of pybids.
-    tables : pd.DataFrame
-        Tables of participants, as `find_tables` lists them.
-
-    Returns
-    -------
-    list[tuple[str, str]]
-        Name and text of each run that is missing.
     """
     people, known = set(tables["participant"]), set(tables["scan"])
     why = "no table (left out or not run, if it is no calibration or reference)"
@@ -226,29 +173,10 @@ def absent_runs(runs: Iterable[Mapping[str, str]], tables: pd.DataFrame) -> list
 class RunMaps:
     """The maps of one run.
 
-    Parameters
-    ----------
-    participant : str
-        Of the run; variant holds the entities besides session, task and run.
-    task : str
-        Label of the task; n/a for none.
-    variant : str
-        Entities besides session, task and run; n/a for none.
-    name : str
-        Start of the names of its files.
-    folder : Path
-        Folder of its files.
-    maps : Mapping[str, Mapping[MapKey, str]]
-        By space of a template (empty: that of the boldref) and key, the name of a map without the
-        participant, as many runs share it.
-    mask : Path | None
-        Brain and mean image on the acquired grid, or None.
-    boldref : Path | None
-        Reference image of the BOLD run; None where there is none.
-    boldref2t1w : Path | None
-        ITK file that takes a T1w point to its boldref point, or None.
-    t1w2std : Mapping[str, Path]
-        File that takes a template point to its T1w point, by space.
+    `participant`: of the run; variant holds the entities besides session, task and run. `task`:
+    label of the task; n/a for none. `variant`: entities besides session, task and run; n/a for
+    none. `boldref2t1w`: ITK file that takes a T1w point to its boldref point, or None. `t1w2std`:
+    file that takes a template point to its T1w point, by space.
     """
 
     participant: str
@@ -265,17 +193,8 @@ class RunMaps:
     def map_file(self, key: MapKey, space: str = "") -> Path | None:
         """Return the file of a map, or None.
 
-        Parameters
-        ----------
-        key : MapKey
-            Contrast, series, FWHM (mm) and statistic.
-        space : str, optional
-            Name of a template; empty for the space of the boldref.
-
-        Returns
-        -------
-        Path | None
-            File below `folder`.
+        `key`: contrast, series, FWHM (mm) and statistic. `space`: name of a template; empty for
+        the space of the boldref.
         """
         ending = self.maps.get(space, {}).get(key)
         return None if ending is None else self.folder / f"{self.participant}{ending}"
@@ -283,25 +202,15 @@ class RunMaps:
     def map_keys(self) -> set[MapKey]:
         """Return the keys of all its maps, in any space.
 
-        Returns
-        -------
-        set[MapKey]
-            Contrast, series, FWHM (mm) and statistic of each.
+        Contrast, series, FWHM (mm) and statistic of each.
         """
         return {key for own in self.maps.values() for key in own}
 
     def reaches(self, space: str) -> bool:
         """Whether the maps can be had in a template's space, and their scale is known.
 
-        Parameters
-        ----------
-        space : str
-            Name of the template as in TemplateFlow, cohort after a plus sign.
-
-        Returns
-        -------
-        bool
-            False also where the brain mask or boldref is missing.
+        `space`: name of the template as in TemplateFlow, cohort after a plus sign. False also
+        where the brain mask or boldref is missing.
         """
         by_transform = self.boldref2t1w is not None and space in self.t1w2std
         return (
@@ -315,18 +224,6 @@ def find_runs(output_dir: Path, wanted: _Wanted = lambda _: True) -> list[RunMap
     """Find runs with effect maps in a derivatives folder, sorted by name.
 
     The parameters are those of `find_tables`.
-
-    Parameters
-    ----------
-    output_dir : Path
-        Root of the derivatives.
-    wanted : _Wanted, optional
-        Tells from the entities of a file whether its run takes part.
-
-    Returns
-    -------
-    list[RunMaps]
-        Effect and t maps of each run, with its transforms.
     """
     found = []
     for folder, names in _func_files(output_dir, "_statmap.nii.gz"):
@@ -402,16 +299,6 @@ def common_space(runs: Sequence[RunMaps]) -> str | None:
     """Return the space available for most participants, or None.
 
     Of several, the first by name is taken. None means that no participant has any.
-
-    Parameters
-    ----------
-    runs : Sequence[RunMaps]
-        Maps of each run.
-
-    Returns
-    -------
-    str | None
-        Name of the template, or None.
     """
     reached = Counter(
         space
@@ -429,16 +316,6 @@ def first_smoothing(runs: Sequence[RunMaps]) -> float | None:
     """Return the smallest nonzero smoothing (mm) of the maps.
 
     It is 0 where the maps have no other, and None without maps.
-
-    Parameters
-    ----------
-    runs : Sequence[RunMaps]
-        Maps of each run.
-
-    Returns
-    -------
-    float | None
-        Gaussian smoothing of maps (FWHM, mm), or None.
     """
     widths = {key[2] for run in runs for key in run.map_keys()}
     above = [width for width in widths if width > 0]

@@ -28,20 +28,7 @@ _Map = tuple[MapKey, str]
 class Target:
     """Usable template voxels: grid, boolean mask, and their points (N, 3) in RAS mm.
 
-    Parameters
-    ----------
-    space : str
-        Name of the template as in TemplateFlow, cohort after a plus sign.
-    shape : tuple[int, ...]
-        Numbers of voxels along the axes of the grid (x, y, z).
-    affine : Array
-        Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
-    mask : Array
-        Voxels of the brain (3D, boolean).
-    background : Array
-        T1w image of the template on the grid (3D).
-    points : Array
-        Centers of the voxels of the brain (N, 3; RAS+ mm).
+    `space`: name of the template as in TemplateFlow, cohort after a plus sign.
     """
 
     space: str
@@ -56,15 +43,7 @@ class Target:
 def target_of(space: str) -> Target:
     """The 2 mm grid of a template and the voxels of its brain.
 
-    Parameters
-    ----------
-    space : str
-        Name of the template as in TemplateFlow, cohort after a plus sign.
-
-    Returns
-    -------
-    Target
-        Grid with the brain and the T1w image of the template.
+    `space`: name of the template as in TemplateFlow, cohort after a plus sign.
     """
     from bids_sr.registration.brain import two_mm_grid
     from bids_sr.registration.templates import load_template
@@ -99,21 +78,7 @@ def sample_points(data: Array, affine: Array, points: Array, *, order: int = 1) 
 
     The values are 0 beyond half a voxel outside its outermost samples.
 
-    Parameters
-    ----------
-    data : Array
-        Image to sample (3D).
-    affine : Array
-        Voxel-to-world matrix of the image (4 x 4, RAS+ mm).
-    points : Array
-        Points in the space of the image (N, 3; RAS+ mm).
-    order : int, optional
-        Order of the spline: 0 nearest neighbor, 1 linear.
-
-    Returns
-    -------
-    Array
-        Values at the points (N,; float32).
+    `order`: order of the spline: 0 nearest neighbor, 1 linear.
     """
     from scipy import ndimage
 
@@ -165,24 +130,8 @@ class Sampling:
 def way_of(run: RunMaps, target: Target, at: Array) -> Sampling:
     """How a run reaches the template: maps that are there already, else the stored transforms.
 
-    Parameters
-    ----------
-    run : RunMaps
-        Maps of the run with its transforms.
-    target : Target
-        Grid of the template with its brain.
-    at : Array
-        (N,) boolean; voxels of the target's mask that are still of interest.
-
-    Returns
-    -------
-    Sampling
-        Points of the run for these voxels, or None for stored maps, and its scale.
-
-    Raises
-    ------
-    ValueError
-        The run has no brain mask or no boldref.
+    `at`: (N,) boolean; voxels of the target's mask that are still of interest. Points of the run
+    for these voxels, or None for stored maps, and its scale.
     """
     if run.mask is None or run.boldref is None:
         raise ValueError(f"{run.name} has no mask or no boldref")
@@ -227,20 +176,10 @@ def _values_of(
 
     Maps that it lacks are absent.
 
-    Parameters
-    ----------
-    way : Sampling
-        How the run reaches the voxels of the template.
-    keys : Sequence[MapKey]
-        Contrast, series, FWHM (mm) and statistic of each map.
-    several : bool
-        Whether it is combined with other runs, for which variances are needed.
-
-    Returns
-    -------
-    dict[MapKey, tuple[Array, Array | None]]
-        Values of each map at the voxels (N,; percent of the mean signal), and the variance,
-        (effect / t)², which is not positive where it is unknown; None where all of it is.
+    `keys`: contrast, series, FWHM (mm) and statistic of each map. `several`: whether it is
+    combined with other runs, for which variances are needed. Values of each map at the voxels (N,;
+    percent of the mean signal), and the variance, (effect / t)², which is not positive where it is
+    unknown; None where all of it is.
     """
     found = dict(way.stored)
     maps: dict[_Map, tuple[Array, Array]] = {}
@@ -287,17 +226,8 @@ def _fixed_effects(effects: Sequence[Array], variances: Sequence[Array | None]) 
 def participant_of(ways: Sequence[Sampling], keys: Sequence[MapKey]) -> Mapping[MapKey, Array]:
     """The effects of one participant, runs combined; those that no run has are absent.
 
-    Parameters
-    ----------
-    ways : Sequence[Sampling]
-        How each run of the participant reaches the same voxels.
-    keys : Sequence[MapKey]
-        Contrast, series, FWHM (mm) and statistic of each map.
-
-    Returns
-    -------
-    Mapping[MapKey, Array]
-        Values of each map at the voxels (N,; percent of the mean signal).
+    `keys`: contrast, series, FWHM (mm) and statistic of each map. Values of each map at the voxels
+    (N,; percent of the mean signal).
     """
     runs = [_values_of(way, keys, several=len(ways) > 1) for way in ways]
     found: dict[MapKey, Array] = {}

@@ -17,34 +17,13 @@ Mask = NDArray[np.bool_]
 def float32_checksum(values: Array) -> str:
     """SHA-256 of the values as little-endian single-precision numbers, in C order.
 
-    Parameters
-    ----------
-    values : Array
-        Numbers of any shape and type.
-
-    Returns
-    -------
-    str
-        Hexadecimal digest of 64 characters.
+    `values`: numbers of any shape and type. Hexadecimal digest of 64 characters.
     """
     return hashlib.sha256(np.ascontiguousarray(values, dtype="<f4").data).hexdigest()
 
 
 def parts_of(count: int, size: int = 128) -> Iterator[slice]:
-    """Cut a range into parts; of voxels, by default, whose time series stay in the cache.
-
-    Parameters
-    ----------
-    count : int
-        Length of the range.
-    size : int, optional
-        Length of each part but the last.
-
-    Yields
-    ------
-    slice
-        Part of the range.
-    """
+    """Cut a range into parts; of voxels, by default, whose time series stay in the cache."""
     for start in range(0, count, size):
         yield slice(start, min(start + size, count))
 
@@ -52,17 +31,7 @@ def parts_of(count: int, size: int = 128) -> Iterator[slice]:
 def evenly_spaced(count: int, most: int) -> tuple[int, ...]:
     """Return at most so many of `count` indices, evenly from the first to the last.
 
-    Parameters
-    ----------
-    count : int
-        Largest number of volumes to choose.
-    most : int
-        Largest number of indices to return.
-
-    Returns
-    -------
-    tuple[int, ...]
-        Numbers in ascending order; empty where there is no volume.
+    Numbers in ascending order; empty where there is no volume.
     """
     chosen = np.linspace(0, count - 1, min(most, count)).round().astype(int)
     return tuple(int(k) for k in np.unique(chosen))

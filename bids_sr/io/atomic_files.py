@@ -27,13 +27,6 @@ class DiskFullError(OSError):
     """A file system is too full for a file of `needed` bytes (if known), as `notice` tells.
 
     What was there before is unchanged.
-
-    Parameters
-    ----------
-    path : Path
-        File that was to be written.
-    needed : int | None
-        Size of the file in bytes.
     """
 
     def __init__(self, path: Path, needed: int | None = None) -> None:
@@ -51,18 +44,7 @@ class DiskFullError(OSError):
 
 
 def file_system_of(path: Path) -> Path:
-    """The mount point that holds a path; the path itself need not exist.
-
-    Parameters
-    ----------
-    path : Path
-        File or directory, whether it exists or not.
-
-    Returns
-    -------
-    Path
-        Mount point, with links resolved.
-    """
+    """The mount point that holds a path; the path itself need not exist."""
     place = path.absolute()
     while not os.path.lexists(place) and place != place.parent:
         place = place.parent
@@ -73,18 +55,7 @@ def file_system_of(path: Path) -> Path:
 
 
 def free_text(path: Path) -> str:
-    """How much room the file system of a path has, as text.
-
-    Parameters
-    ----------
-    path : Path
-        File or directory, whether it exists or not.
-
-    Returns
-    -------
-    str
-        Free space and the mount point it is on.
-    """
+    """How much room the file system of a path has, as text."""
     place = file_system_of(path)
     return f"{_amount(shutil.disk_usage(place).free)} are free on the file system {place}"
 
@@ -102,16 +73,6 @@ def beside(path: Path) -> Path:
     """Return a unique hidden name in the same directory.
 
     No other writer has it, on whatever machine it runs.
-
-    Parameters
-    ----------
-    path : Path
-        Final name of the file.
-
-    Returns
-    -------
-    Path
-        Hidden name in the same directory, ending in ``.part``.
     """
     return path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}{_PART}")
 
@@ -125,23 +86,6 @@ def whole_file(path: Path, *, durable: bool = True) -> Iterator[Path]:
     `durable` waits until the content is on the disk, so that not even a loss of power leaves less
     of it; not needed for files that are checked before they are used again. DiskFullError where
     the file system had no room; a file that was at `path` before is as it was.
-
-    Parameters
-    ----------
-    path : Path
-        Final name of the file.
-    durable : bool, optional
-        Whether the content must be on the disk before the file is renamed.
-
-    Yields
-    ------
-    Path
-        Temporary name in the same directory, to be written by the caller.
-
-    Raises
-    ------
-    DiskFullError
-        The disk or the quota is full while the block writes the file.
     """
     part = beside(path)
     try:
@@ -160,15 +104,6 @@ def put_in_place(part: Path, target: Path, *, durable: bool = True) -> None:
 
     Where it is to be durable, its content is on the disk first, and a target of the same content
     is left as it is.
-
-    Parameters
-    ----------
-    part : Path
-        Finished file, on the same file system as the target.
-    target : Path
-        Final name of the file; what is there is replaced.
-    durable : bool, optional
-        Whether the content must be on the disk before the file is renamed.
     """
     if durable:
         if target.is_file() and filecmp.cmp(part, target, shallow=False):
@@ -183,13 +118,6 @@ def link_whole(source: Path, target: Path) -> None:
 
     A target that is this file already is left alone, and so is a copy of the same content.
     Directories are made as needed.
-
-    Parameters
-    ----------
-    source : Path
-        Finished file that gets a second name.
-    target : Path
-        Second name of the file; what is there is replaced.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.exists() and target.samefile(source):
@@ -226,23 +154,6 @@ def write_bytes(path: Path, data: bytes) -> Path:
     A file of the same content is left as it is. Directories are made as needed.
 
     DiskFullError where there is no room for it; the old file is as it was.
-
-    Parameters
-    ----------
-    path : Path
-        Final name of the file.
-    data : bytes
-        Whole content of the file.
-
-    Returns
-    -------
-    Path
-        Name of the file, as given.
-
-    Raises
-    ------
-    DiskFullError
-        The disk or the quota has no room for the content.
     """
     if path.is_file() and path.stat().st_size == len(data) and path.read_bytes() == data:
         return path
@@ -256,38 +167,12 @@ def write_bytes(path: Path, data: bytes) -> Path:
 
 
 def write_whole(path: Path, text: str) -> Path:
-    """Write a text file (UTF-8) as `write_bytes` does.
-
-    Parameters
-    ----------
-    path : Path
-        Final name of the file.
-    text : str
-        Whole content of the file, stored as UTF-8.
-
-    Returns
-    -------
-    Path
-        Name of the file, as given.
-    """
+    """Write a text file (UTF-8) as `write_bytes` does."""
     return write_bytes(path, text.encode("utf-8"))
 
 
 def write_json(path: Path, content: Mapping[str, object]) -> Path:
-    """Write a JSON file as `write_bytes` does; equal content gives equal bytes.
-
-    Parameters
-    ----------
-    path : Path
-        Final name of the file.
-    content : Mapping[str, object]
-        Keys and values of the JSON object, stored in this order.
-
-    Returns
-    -------
-    Path
-        Name of the file, as given.
-    """
+    """Write a JSON file as `write_bytes` does; equal content gives equal bytes."""
     return write_whole(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
@@ -295,16 +180,6 @@ def remove_leftovers(folder: Path) -> int:
     """Remove the leftovers of killed writers and return their number.
 
     Nobody may be writing below the directory at the time.
-
-    Parameters
-    ----------
-    folder : Path
-        Directory that is searched with all directories below it.
-
-    Returns
-    -------
-    int
-        Number of leftover files found.
     """
     left = [path for path in folder.rglob(f".*{_PART}") if path.is_file()]
     for path in left:
@@ -316,23 +191,6 @@ def regular(path: Path) -> os.stat_result:
     """Return the state of a regular file, following links.
 
     Raises `OSError` where there is none, or for a directory, pipe, socket or device.
-
-    Parameters
-    ----------
-    path : Path
-        File, or a link to one.
-
-    Returns
-    -------
-    os.stat_result
-        Result of ``os.stat`` for the file.
-
-    Raises
-    ------
-    IsADirectoryError
-        There is a directory in place of a file.
-    OSError
-        There is a pipe, a socket or a device in place of a file.
     """
     state = os.stat(path)
     if stat.S_ISDIR(state.st_mode):
@@ -343,18 +201,7 @@ def regular(path: Path) -> os.stat_result:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Return the object in a JSON file; empty where there is none that can be read.
-
-    Parameters
-    ----------
-    path : Path
-        File, whether it exists or not.
-
-    Returns
-    -------
-    dict[str, Any]
-        Values by key.
-    """
+    """Return the object in a JSON file; empty where there is none that can be read."""
     try:
         found = json.loads(read_text(path))
     except (OSError, ValueError):
@@ -370,22 +217,7 @@ def read_text(path: Path, *, encoding: str = "utf-8") -> str:
     Raises `OSError` as `regular` does, and for a file larger than `_LARGEST_BYTES`;
     `UnicodeDecodeError` for another encoding.
 
-    Parameters
-    ----------
-    path : Path
-        File, or a link to one.
-    encoding : str, optional
-        Codec with which the bytes are decoded.
-
-    Returns
-    -------
-    str
-        Whole content of the file.
-
-    Raises
-    ------
-    OSError
-        The file has more than 200 MB.
+    `encoding`: codec with which the bytes are decoded.
     """
     size = regular(path).st_size
     if size > _LARGEST_BYTES:

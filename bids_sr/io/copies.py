@@ -27,18 +27,8 @@ def compress_series(
     with that one slope, so that no volume is quantized unlike its neighbors. 0 stays 0. `code`:
     see `save_reordered`.
 
-    Parameters
-    ----------
-    src_nii : Path
-        Series to copy (NIfTI, 3D or 4D).
-    dst_gz : Path
-        Copy, compressed whatever its name (.nii.gz).
-    dtype : npt.DTypeLike, optional
-        Data type on disk; integers are scaled to the range of the run.
-    order : AxisOrder, optional
-        Stored axis that each of the first three axes of the copy takes.
-    code : int | None, optional
-        NIfTI code of qform and sform; None keeps those of the source.
+    `dtype`: data type on disk; integers are scaled to the range of the run. `order`: stored axis
+    that each of the first three axes of the copy takes.
     """
     kind = np.dtype(dtype)
     with SeriesReader(src_nii) as reader:
@@ -93,18 +83,7 @@ def copy_series(
     `tr` is its repetition time (s), that of its header by default, which may be missing or in a
     wrong unit. Of one that is `masked` what is not finite becomes 0; else it is refused.
 
-    Parameters
-    ----------
-    src : Path
-        Image or series to copy (NIfTI).
-    dst : Path
-        Copy, compressed where its name ends in ``.gz``.
-    order : AxisOrder, optional
-        Stored axis that each of the first three axes of the copy takes.
-    tr : float | None, optional
-        Repetition time (s); None takes that of the source's header.
-    masked : bool, optional
-        Whether NaN and infinity become 0 instead of being refused.
+    `order`: stored axis that each of the first three axes of the copy takes.
     """
     with SeriesReader(src, allow_nan=masked) as reader:
         _copy(reader, dst, order, tr or reader.tr, masked=masked)
@@ -117,16 +96,8 @@ def save_reordered(
 
     `code` is that of qform and sform, by default those of the image.
 
-    Parameters
-    ----------
-    src : Path
-        Image or series to copy (NIfTI); only its first volume is copied.
-    dst : Path
-        Copy, compressed whatever its name (.nii.gz).
-    order : AxisOrder, optional
-        Stored axis that each of the first three axes of the copy takes.
-    code : int | None, optional
-        NIfTI code of qform and sform; None keeps those of the source.
+    `src`: image or series to copy (NIfTI); only its first volume is copied. `order`: stored axis
+    that each of the first three axes of the copy takes.
     """
     with SeriesReader(src, allow_nan=True) as reader:
         data, affine = reordered(reader.volume(0), order), reordered_affine(reader.affine, order)

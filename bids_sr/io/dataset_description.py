@@ -83,17 +83,7 @@ def dataset_of(output_dir: Path, series: str) -> Path:
 
     Other programs look there for a preprocessed series.
 
-    Parameters
-    ----------
-    output_dir : Path
-        Root of all results.
-    series : str
-        Short name of the series that the data set holds.
-
-    Returns
-    -------
-    Path
-        Directory ``derivatives/bids-sr-<series>``; it need not exist.
+    Directory ``derivatives/bids-sr-<series>``; it need not exist.
     """
     return output_dir / "derivatives" / f"{RESULTS}-{series}"
 
@@ -102,18 +92,6 @@ def applied_in(output_dir: Path, series: str) -> dict[str, bool]:
     """Return by run whether the method of a series was applied.
 
     The runs are those of the data set that holds this series alone.
-
-    Parameters
-    ----------
-    output_dir : Path
-        Root of all results.
-    series : str
-        Short name of the series that the data set holds.
-
-    Returns
-    -------
-    dict[str, bool]
-        Whether the method was applied, by the entities of the run (file name start).
     """
     told: dict[str, bool] = {}
     for path in sorted(
@@ -139,18 +117,9 @@ def write_dataset(
 
     A README of the user's own is left alone, and so is what a description has of `_OF_THE_USER`.
 
-    Parameters
-    ----------
-    output_dir : Path
-        Root of all results.
-    bids_dir : Path
-        The data set that they are made from; ``bids:raw:`` in Sources stands for it.
-    version : str
-        Release of bids-sr that made the results.
-    links : Mapping[str, Path] | None, optional
-        Further data sets that Sources name, by the name they have there.
-    series : str, optional
-        The data set to describe is that of this series alone; "" for all results.
+    `bids_dir`: the data set that they are made from; ``bids:raw:`` in Sources stands for it.
+    `links`: further data sets that Sources name, by the name they have there. `series`: the data
+    set to describe is that of this series alone; "" for all results.
     """
     sources = {"raw": bids_dir, **(links or {})}
     name = str(_description(bids_dir).get("Name") or bids_dir.name)
@@ -243,18 +212,6 @@ def _link_to(folder: Path, root: Path) -> str:
     '../..'
     >>> _link_to(Path("/input"), Path("/output"))
     'file:///input'
-
-    Parameters
-    ----------
-    folder : Path
-        Data set to which the link leads.
-    root : Path
-        Data set in which the link stands.
-
-    Returns
-    -------
-    str
-        Relative path with slashes, or a ``file:`` URI.
     """
     folder, root = folder.resolve(), root.resolve()
     apart = os.path.commonpath([folder, root]) == folder.anchor
@@ -285,26 +242,10 @@ def _write_changes(root: Path, version: str) -> None:
 
 
 def write_atlas(output_dir: Path, name: str, description: Mapping[str, object]) -> None:
-    """Write the notes on an atlas whose labels are among the results, above all its license.
-
-    Parameters
-    ----------
-    output_dir : Path
-        Root of all results.
-    name : str
-        Label of the atlas in file names (``atlas-<label>``).
-    description : Mapping[str, object]
-        Content of the JSON file, such as name, license and references.
-    """
+    """Write the notes on an atlas whose labels are among the results, above all its license."""
     atomic_files.write_json(output_dir / f"atlas-{name}_description.json", description)
 
 
 def write_ignored(output_dir: Path) -> None:
-    """Write ``.bidsignore``: what is no data, and kinds of files that BIDS has no name for yet.
-
-    Parameters
-    ----------
-    output_dir : Path
-        Root of the data set in which the file is written.
-    """
+    """Write ``.bidsignore``: what is no data, and kinds of files that BIDS has no name for yet."""
     atomic_files.write_whole(output_dir / ".bidsignore", "\n".join(_IGNORED) + "\n")

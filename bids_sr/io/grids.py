@@ -35,15 +35,7 @@ def mm_text(length: float) -> str:
     >>> mm_text(3.75), mm_text(3.7499998), mm_text(3.1250001), mm_text(2.0)
     ('3.75', '3.75', '3.12', '2')
 
-    Parameters
-    ----------
-    length : float
-        Size or distance to format (mm).
-
-    Returns
-    -------
-    str
-        Number as text, without its unit.
+    `length`: size or distance to format (mm). Number as text, without its unit.
     """
     return f"{round(length, 4):.3g}"
 
@@ -51,19 +43,7 @@ def mm_text(length: float) -> str:
 def size_text(sizes: Iterable[float], by: str = " × ", unit: str = " mm") -> str:
     """Voxel sizes (mm) as text, such as ``3 × 3 × 3.3 mm``.
 
-    Parameters
-    ----------
-    sizes : Iterable[float]
-        Voxel edge lengths (mm).
-    by : str, optional
-        Text between two numbers.
-    unit : str, optional
-        Text after the last number.
-
-    Returns
-    -------
-    str
-        Formatted numbers in one line, with the unit.
+    `sizes`: voxel edge lengths (mm). Formatted numbers in one line, with the unit.
     """
     return by.join(map(mm_text, sizes)) + unit
 
@@ -75,25 +55,8 @@ def slices_last(affine: np.ndarray, slice_axis: int) -> AxisOrder:
 
     So all orders in which one acquisition can be stored lead to one.
 
-    Parameters
-    ----------
-    affine : np.ndarray
-        (4, 4), voxel to RAS mm.
-    slice_axis : int
-        Axis of the stored array along which slices were acquired.
+    `ImageInputError`: the header names another axis of slices.
 
-    Returns
-    -------
-    AxisOrder
-        Stored axis that each axis takes, that of the slices last.
-
-    Raises
-    ------
-    ImageInputError
-        The header names another axis of slices.
-
-    Examples
-    --------
     >>> slices_last(np.diag([2.0, 2.0, 4.0, 1.0]), 2)
     (0, 1, 2)
     >>> slices_last(np.diag([4.0, 2.0, 2.0, 1.0]), 0)
@@ -108,20 +71,8 @@ def nearest(affine: np.ndarray, reference: np.ndarray) -> AxisOrder:
 
     Their directions do not matter.
 
-    Parameters
-    ----------
-    affine : np.ndarray
-        Voxel-to-world matrix of the image (4 x 4, RAS+ mm).
-    reference : np.ndarray
-        Voxel-to-world matrix of the reference (4 x 4, RAS+ mm).
+    `reference`: voxel-to-world matrix of the reference (4 x 4, RAS+ mm).
 
-    Returns
-    -------
-    AxisOrder
-        Axis of the image that is closest to each axis of the reference.
-
-    Examples
-    --------
     >>> nearest(np.diag([1.0, 1.0, 1.0, 1.0])[:, [2, 0, 1, 3]], np.eye(4))
     (1, 2, 0)
     """
@@ -141,52 +92,19 @@ def inverse(order: Sequence[int]) -> AxisOrder:
 
     >>> inverse((1, 2, 0))
     (2, 0, 1)
-
-    Parameters
-    ----------
-    order : Sequence[int]
-        Stored axis that each axis in use takes.
-
-    Returns
-    -------
-    AxisOrder
-        Axis in use that each stored axis takes.
     """
     return order.index(0), order.index(1), order.index(2)
 
 
 def reordered(data: NDArray[_T], order: Sequence[int]) -> NDArray[_T]:
-    """An array of three or four axes with its first three in another order; a view.
-
-    Parameters
-    ----------
-    data : NDArray[_T]
-        Array (X, Y, Z) or (X, Y, Z, T) as stored.
-    order : Sequence[int]
-        Stored axis that each axis in use takes.
-
-    Returns
-    -------
-    NDArray[_T]
-        View of the array with its spatial axes exchanged.
-    """
+    """An array of three or four axes with its first three in another order; a view."""
     return np.transpose(data, (*order, *range(3, np.ndim(data))))
 
 
 def reordered_affine(affine: np.ndarray, order: Sequence[int]) -> np.ndarray:
     """The affine that goes with `reordered`; each voxel stays where it is.
 
-    Parameters
-    ----------
-    affine : np.ndarray
-        Voxel-to-world matrix of the stored array (4 x 4, RAS+ mm).
-    order : Sequence[int]
-        Stored axis that each axis in use takes.
-
-    Returns
-    -------
-    np.ndarray
-        Voxel-to-world matrix of the array in use (4 x 4, RAS+ mm).
+    Voxel-to-world matrix of the array in use (4 x 4, RAS+ mm).
     """
     return np.asarray(affine)[:, [*order, 3]]
 
@@ -194,17 +112,7 @@ def reordered_affine(affine: np.ndarray, order: Sequence[int]) -> np.ndarray:
 def reordered_header(header: "Nifti1Header", order: Sequence[int]) -> "Nifti1Header":
     """Return a NIfTI header with frequency, phase and slice axes as `reordered` leaves them.
 
-    Parameters
-    ----------
-    header : 'Nifti1Header'
-        NIfTI header of the stored array.
-    order : Sequence[int]
-        Stored axis that each axis in use takes.
-
-    Returns
-    -------
-    'Nifti1Header'
-        Copy whose ``dim_info`` names the axes in use.
+    Copy whose ``dim_info`` names the axes in use.
     """
     copy = header.copy()
     copy.set_dim_info(
@@ -227,18 +135,9 @@ def corners_apart(
 
     The corners are at the outer edges of the voxels.
 
-    Parameters
-    ----------
-    shape, affine, other_shape, other_affine : Sequence[int]
-        Matrices (x, y, z) of the two grids, and voxel to RAS mm (4, 4).
+    `shape, affine, other_shape, other_affine`: matrices (x, y, z) of the two grids, and voxel to
+    RAS mm (4, 4). Distance of the pair of corners that lie farthest apart (mm).
 
-    Returns
-    -------
-    float
-        Distance of the pair of corners that lie farthest apart (mm).
-
-    Examples
-    --------
     >>> corners_apart((4, 4, 2), np.eye(4), (4, 4, 2), np.eye(4))
     0.0
     """
@@ -268,22 +167,9 @@ def misfits(
 
     The grid may be that of the run, its high-resolution one, or one between them.
 
-    Parameters
-    ----------
-    shape, affine, tr : Sequence[int]
-        (X, Y, Z, T) of a series or (X, Y, Z) of a map, voxel to RAS mm, repetition time (s); 0
-        where it is not told.
-    own, own_affine, own_tr, factor : Sequence[int]
-        The same of the run, and acquired over high-resolution voxel by axis.
-    finest : bool, optional
-        Nothing but the high-resolution grid will do.
-    name : str, optional
-        Of the run, for the reasons.
-
-    Returns
-    -------
-    list[tuple[str, str]]
-        Pairs of reason and remedy; empty where everything fits.
+    `shape, affine, tr`: (X, Y, Z, T) of a series or (X, Y, Z) of a map, voxel to RAS mm,
+    repetition time (s); 0 where it is not told. Pairs of reason and remedy; empty where everything
+    fits.
     """
     found = list[tuple[str, str]]()
     if len(shape) > 3 and shape[3] != own[3]:
@@ -339,22 +225,9 @@ def inside_field(
 ) -> Mask:
     """Which voxels (n, 3) of one grid have their center in the field of view of another.
 
-    Parameters
-    ----------
-    voxels, affine : Array
-        Indices (n, 3), and voxel to RAS mm (4, 4) of their grid.
-    other_shape, other_affine : Sequence[int]
-        Matrix (x, y, z) and voxel to RAS mm of the other grid.
-    tolerance : float
-        How far beyond the outer edge a center may lie, in voxels of the other grid.
+    `voxels, affine`: indices (n, 3), and voxel to RAS mm (4, 4) of their grid. `other_shape,
+    other_affine`: matrix (x, y, z) and voxel to RAS mm of the other grid.
 
-    Returns
-    -------
-    Mask
-        Whether the center of each voxel lies inside (n,).
-
-    Examples
-    --------
     >>> inside_field(np.array([[0, 0, 0], [4, 0, 0]]), np.eye(4), (4, 4, 2), np.eye(4), 0.0)
     array([ True, False])
     """

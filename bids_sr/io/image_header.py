@@ -15,26 +15,7 @@ Triple = tuple[float, float, float]
 class Header:
     """What the header of an image tells.
 
-    Parameters
-    ----------
-    path : Path
-        File that the header was read from.
-    shape : tuple[int, ...]
-        Every axis.
-    zooms : Triple
-        Mm.
-    tr : float | None
-        Seconds; None where the header holds none.
-    affine : np.ndarray
-        4x4, voxel → RAS mm, read-only.
-    slice_axis : int | None
-        Axis of slices where the header names it.
-    complex : bool
-        Voxels of complex numbers.
-    order : AxisOrder
-        Axis of the file that each axis here is, in the order that is worked on.
-    colored : bool
-        Voxels of RGB.
+    `complex`: voxels of complex numbers.
     """
 
     path: Path

@@ -12,18 +12,6 @@ def real(value: object, absent: float = math.nan) -> float:
 
     >>> real(0.5), real("n/a", 1.0), real(None)
     (0.5, 1.0, nan)
-
-    Parameters
-    ----------
-    value : object
-        Value of any JSON type.
-    absent : float, optional
-        Substitute for a value that is no number.
-
-    Returns
-    -------
-    float
-        The number, else the substitute.
     """
     return float(value) if isinstance(value, int | float) else absent
 
@@ -31,15 +19,7 @@ def real(value: object, absent: float = math.nan) -> float:
 def listed(value: object) -> list[object]:
     """The items of a list.
 
-    Parameters
-    ----------
-    value : object
-        Value of any JSON type.
-
-    Returns
-    -------
-    list[object]
-        Items in order; empty for anything but a list or tuple.
+    Items in order; empty for anything but a list or tuple.
     """
     return list(value) if isinstance(value, list | tuple) else []
 
@@ -47,15 +27,7 @@ def listed(value: object) -> list[object]:
 def texts(value: object) -> list[str]:
     """The items of a list as text.
 
-    Parameters
-    ----------
-    value : object
-        Value of any JSON type.
-
-    Returns
-    -------
-    list[str]
-        Items in order as text; empty for anything but a list or tuple.
+    Items in order as text; empty for anything but a list or tuple.
     """
     return [str(each) for each in listed(value)]
 
@@ -63,14 +35,6 @@ def texts(value: object) -> list[str]:
 def mapped(value: object) -> Mapping[str, object]:
     """A mapping.
 
-    Parameters
-    ----------
-    value : object
-        Value of any JSON type.
-
-    Returns
-    -------
-    Mapping[str, object]
-        The mapping itself; empty for anything else.
+    The mapping itself; empty for anything else.
     """
     return value if isinstance(value, Mapping) else {}

@@ -49,24 +49,7 @@ def _open_header(path: Path) -> nib.Nifti1Image:
 class SeriesReader:
     """A NIfTI file read one volume (or slab) at a time.
 
-    Parameters
-    ----------
-    path : Path
-        .nii or .nii.gz, 3D (one volume) or 4D.
-    allow_nan : bool
-        Let NaN and infinity through (default: refuse them).
-
-    Attributes
-    ----------
-    shape, affine, zooms : (X, Y, Z, T), T is 1 for a 3D file; voxel to RAS mm, 4x4 float64; voxel
-        size in mm
-    tr, header : repetition time in s (pixdim[4] with its unit; 0 where it is not told); NIfTI
-        header as stored
-
-    Raises
-    ------
-    ImageError : not NIfTI, truncated, without real numbers, or not finite; the message names the
-        file
+    `allow_nan`: let NaN and infinity through (default: refuse them).
     """
 
     def __init__(self, path: Path, *, allow_nan: bool = False) -> None:
@@ -164,21 +147,6 @@ class SeriesReader:
         """Return volume t as a scaled float32 array (X, Y, Z), X contiguous as in the file.
 
         A negative t counts from the end.
-
-        Parameters
-        ----------
-        t : int
-            Number of the volume, counted from 0, or from the end where negative.
-
-        Returns
-        -------
-        Float32
-            Scaled values (X, Y, Z).
-
-        Raises
-        ------
-        IndexError
-            The series has no volume of that number.
         """
         t = t + self.shape[3] if t < 0 else t
         if not 0 <= t < self.shape[3]:
@@ -192,17 +160,8 @@ class SeriesReader:
     def volumes(self, start: int = 0, stop: int | None = None) -> Iterator[Float32]:
         """Return volumes start..stop-1 in order, in one forward pass where the file is compressed.
 
-        Parameters
-        ----------
-        start : int, optional
-            Number of the first volume, counted from 0.
-        stop : int | None, optional
-            Number of the volume before which to end; None reads to the last.
-
-        Yields
-        ------
-        Float32
-            Scaled values of one volume after the other (X, Y, Z).
+        `stop`: number of the volume before which to end; None reads to the last. Scaled values of
+        one volume after the other (X, Y, Z).
         """
         for t in range(start, self.shape[3] if stop is None else min(stop, self.shape[3])):
             yield self.volume(t)
@@ -210,17 +169,8 @@ class SeriesReader:
     def mean(self, start: int = 0, stop: int | None = None) -> Float:
         """Return the mean over volumes start..stop-1, (X, Y, Z), one of them in memory.
 
-        Parameters
-        ----------
-        start : int, optional
-            Number of the first volume, counted from 0.
-        stop : int | None, optional
-            Number of the volume before which to end; None reads to the last.
-
-        Returns
-        -------
-        Float
-            Mean of those volumes in double precision (X, Y, Z).
+        `stop`: number of the volume before which to end; None reads to the last. Mean of those
+        volumes in double precision (X, Y, Z).
         """
         total, count = np.zeros(self.shape[:3], order="F"), 0
         for volume in self.volumes(start, stop):
@@ -232,24 +182,8 @@ class SeriesReader:
 
         The array is in Fortran order. This works with uncompressed files only.
 
-        Parameters
-        ----------
-        z0 : int
-            First slice along the third axis, counted from 0.
-        z1 : int
-            Slice along the third axis before which to end.
-
-        Returns
-        -------
-        Float32
-            Scaled values (X, Y, z1 - z0, T).
-
-        Raises
-        ------
-        ImageError
-            The file is compressed.
-        IndexError
-            The slices are none, or not all within the image.
+        `z0`: first slice along the third axis, counted from 0. `z1`: slice along the third axis
+        before which to end.
         """
         if self.compressed:
             raise ImageError(f"{self.path}: slabs need an uncompressed file")
@@ -320,10 +254,7 @@ class _PackedStream(io.RawIOBase):
     runs of one byte takes half the time of gzip's fastest level, and files come out no larger.
     Equal content gives equal bytes.
 
-    Parameters
-    ----------
-    below : IO[bytes]
-        Binary file opened for writing that takes the compressed bytes.
+    `below`: binary file opened for writing that takes the compressed bytes.
     """
 
     def __init__(self, below: IO[bytes]) -> None:
@@ -332,27 +263,13 @@ class _PackedStream(io.RawIOBase):
         self._packer = zlib.compressobj(1, zlib.DEFLATED, _GZIP, zlib.DEF_MEM_LEVEL, zlib.Z_RLE)
 
     def writable(self) -> bool:
-        """It is for writing alone.
-
-        Returns
-        -------
-        bool
-            True in every case.
-        """
+        """It is for writing alone."""
         return True
 
     def write(self, data: "ReadableBuffer", /) -> int:
         """Pack more; returns the bytes taken, which are all.
 
-        Parameters
-        ----------
-        data : 'ReadableBuffer'
-            Bytes that are compressed next.
-
-        Returns
-        -------
-        int
-            Number of bytes taken, before compression.
+        Number of bytes taken, before compression.
         """
         view = memoryview(data)
         self._below.write(self._packer.compress(view))
@@ -375,18 +292,10 @@ class SeriesWriter:
     ImageError for a wrong volume shape, or closed before all volumes were written (nothing is left
     on disk).
 
-    Parameters
-    ----------
-    path : Path
-        Final name of the file (.nii or .nii.gz).
-    shape4d, affine, tr : tuple[int, int, int, int]
-        (X, Y, Z, T); voxel to RAS mm; repetition time in s, into pixdim[4].
-    dtype : npt.DTypeLike
-        Type on disk; integers are stored as (value - inter) / slope, rounded.
-    header_like : nib.Nifti1Header | None
-        Header whose q/sform codes are kept.
-    slope, inter, compressed : float
-        scl_slope, scl_inter, whether to compress (None: told by the name).
+    `shape4d, affine, tr`: (X, Y, Z, T); voxel to RAS mm; repetition time in s, into pixdim[4].
+    `dtype`: type on disk; integers are stored as (value - inter) / slope, rounded. `header_like`:
+    header whose q/sform codes are kept. `slope, inter, compressed`: scl_slope, scl_inter, whether
+    to compress (None: told by the name).
     """
 
     def __init__(
@@ -421,15 +330,7 @@ class SeriesWriter:
     def append(self, volume: Array) -> None:
         """Write the next volume, (X, Y, Z).
 
-        Parameters
-        ----------
-        volume : Array
-            Values of one volume, before slope and intercept (X, Y, Z).
-
-        Raises
-        ------
-        ImageError
-            The volume has another shape, or all volumes have been written.
+        `volume`: values of one volume, before slope and intercept (X, Y, Z).
         """
         if volume.shape != self.shape[:3]:
             raise ImageError(
@@ -446,17 +347,8 @@ class SeriesWriter:
 
         This works with uncompressed files only, and cannot be mixed with `append`.
 
-        Parameters
-        ----------
-        z0 : int
-            First slice along the third axis, counted from 0.
-        slab : Array
-            Values of neighboring slices in all volumes (X, Y, z, T).
-
-        Raises
-        ------
-        ImageError
-            The slab does not fit, the file is compressed, or volumes were appended.
+        `z0`: first slice along the third axis, counted from 0. `slab`: values of neighboring
+        slices in all volumes (X, Y, z, T).
         """
         x, y, z, n = self.shape
         if (
@@ -522,27 +414,9 @@ def save_image(
 ) -> None:
     """Write an image (X, Y, Z) or (X, Y, Z, T) whole or not at all.
 
-    Parameters
-    ----------
-    data : Array
-        Values of the image (X, Y, Z) or (X, Y, Z, T).
-    affine : Array
-        Voxel-to-world matrix of the image (4 x 4, RAS+ mm).
-    path : Path
-        .nii or .nii.gz.
-    dtype : npt.DTypeLike | None, optional
-        Type on disk; default float32 for floats, uint8 for booleans, else that of the data; never
-        scaled.
-    header_like : nib.Nifti1Header | None, optional
-        Header whose q/sform codes (and, in 4D, pixdim[4]) are kept.
-    tr : float | None, optional
-        S, 4D only; overrules header_like.
-    compressed : bool | None, optional
-        Whether to compress (None: told by the name).
-
-    Raises
-    ------
-    ImageError : data are not 3D or 4D, or integers do not fit the type
+    `dtype`: type on disk; default float32 for floats, uint8 for booleans, else that of the data;
+    never scaled. `header_like`: header whose q/sform codes (and, in 4D, pixdim[4]) are kept.
+    `compressed`: whether to compress (None: told by the name).
     """
     data = np.asarray(data)
     packed = path.suffix == ".gz" if compressed is None else compressed
@@ -582,15 +456,7 @@ def load_image(path: Path) -> tuple[Float32, Float]:
 
     The data have the file's own number of axes. The checks are those of SeriesReader.
 
-    Parameters
-    ----------
-    path : Path
-        Image to read (.nii or .nii.gz, 3D or 4D).
-
-    Returns
-    -------
-    tuple[Float32, Float]
-        Scaled values, and the voxel-to-world matrix (4 x 4, RAS+ mm).
+    Scaled values, and the voxel-to-world matrix (4 x 4, RAS+ mm).
     """
     with SeriesReader(path) as reader:
         if reader.ndim == 3:

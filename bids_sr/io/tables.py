@@ -14,24 +14,7 @@ TableRow = tuple[int, dict[str, str | None]]
 
 
 def read_rows(path: Path, most: int | None = None) -> tuple[list[str], list[TableRow]]:
-    """Return columns of a tab-separated table, and its rows with their line numbers.
-
-    Parameters
-    ----------
-    path : Path
-        Tab-separated table with a header line (UTF-8).
-    most : int | None, optional
-        So many rows are read, and no more.
-
-    Returns
-    -------
-    tuple[list[str], list[TableRow]]
-        Names of the columns, and the rows with their line numbers.
-
-    Raises
-    ------
-    OSError, UnicodeDecodeError, csv.Error : it cannot be read
-    """
+    """Return columns of a tab-separated table, and its rows with their line numbers."""
     stream = io.StringIO(read_text(path, encoding="utf-8-sig"), newline="")
     reader = csv.DictReader(stream, delimiter="\t")
     columns = list(reader.fieldnames or [])
@@ -43,17 +26,8 @@ def column(table: Path, name: str) -> list[str]:
 
     They are empty where the table has no such column or cannot be read (preflight reports that).
 
-    Parameters
-    ----------
-    table : Path
-        Tab-separated table with a header line (UTF-8).
-    name : str
-        Heading of the column.
-
-    Returns
-    -------
-    list[str]
-        Cells from top to bottom; no items if the table cannot be read.
+    `table`: tab-separated table with a header line (UTF-8). Cells from top to bottom; no items if
+    the table cannot be read.
     """
     try:
         return [row.get(name) or "" for _, row in read_rows(table)[1]]

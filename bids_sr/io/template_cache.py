@@ -35,18 +35,7 @@ _Grid = tuple[tuple[int, int, int], Float]
 
 
 def carried(template: str) -> Path | None:
-    """The T1w image of a template in an installed package; None where there is none.
-
-    Parameters
-    ----------
-    template : str
-        Name of the template as in TemplateFlow, cohort after a plus sign.
-
-    Returns
-    -------
-    Path | None
-        T1w image in an installed package; None where there is none.
-    """
+    """The T1w image of a template in an installed package; None where there is none."""
     return package_file(*CARRIED[template]) if template in CARRIED else None
 
 
@@ -55,19 +44,9 @@ def cached(template: str, ending: str, resolution: str = "") -> Path | None:
 
     Without a resolution, it is the file at the finest number, or the only one.
 
-    Parameters
-    ----------
-    template : str
-        Name of the template as in TemplateFlow, cohort after a plus sign.
-    ending : str
-        Of its name, such as ``T1w.nii.gz`` or ``desc-brain_mask.nii.gz``.
-    resolution : str, optional
-        Label of the resolution (``res``); empty for the finest, or the only one.
-
-    Returns
-    -------
-    Path | None
-        Downloaded file; None where the cache has only a placeholder or nothing.
+    `ending`: of its name, such as ``T1w.nii.gz`` or ``desc-brain_mask.nii.gz``. `resolution`:
+    label of the resolution (``res``); empty for the finest, or the only one. Downloaded file; None
+    where the cache has only a placeholder or nothing.
     """
     for name in template_files(template, ending, [resolution] if resolution else ["1", "2", ""]):
         path = templateflow_home() / name
@@ -81,15 +60,7 @@ def is_here(template: str) -> bool:
 
     This needs its T1w image, and its brain mask or an image of the brain alone.
 
-    Parameters
-    ----------
-    template : str
-        Name of the template as in TemplateFlow, cohort after a plus sign.
-
-    Returns
-    -------
-    bool
-        Whether the cache or an installed package holds the images.
+    Whether the cache or an installed package holds the images.
     """
     whole = cached(template, "T1w.nii.gz") and cached(template, "desc-brain_mask.nii.gz")
     return bool(whole or carried(template))
@@ -98,10 +69,7 @@ def is_here(template: str) -> bool:
 def templates_here() -> tuple[str, ...]:
     """Return names of the templates that can be loaded on this machine.
 
-    Returns
-    -------
-    tuple[str, ...]
-        Names without cohort, those with an image in a package first.
+    Names without cohort, those with an image in a package first.
     """
     folders = sorted(folder.name[4:] for folder in templateflow_home().glob("tpl-*"))
     return tuple(name for name in dict.fromkeys([*CARRIED, *folders]) if is_here(name))
@@ -127,15 +95,7 @@ def _described(name: str) -> Mapping[str, Mapping[str, list[float]]]:
 def described_resolutions(template: str) -> dict[str, float]:
     """Return the resolution labels of a template with voxel sizes (mm), from its description.
 
-    Parameters
-    ----------
-    template : str
-        Name of the template as in TemplateFlow, cohort after a plus sign.
-
-    Returns
-    -------
-    dict[str, float]
-        Voxel size along the first axis (mm) by label; empty without a description.
+    Voxel size along the first axis (mm) by label; empty without a description.
     """
     return {
         label: float(grid["zooms"][0])
@@ -151,17 +111,8 @@ def grid_of(template: str, resolution: str) -> _Grid | None:
     That of the image in the cache, or of the image that a package carries; else what the
     template's description says.
 
-    Parameters
-    ----------
-    template : str
-        Name of the template as in TemplateFlow, cohort after a plus sign.
-    resolution : str
-        Label of the resolution (``res``); empty for the finest, or the only one.
-
-    Returns
-    -------
-    _Grid | None
-        Shape and voxel-to-world matrix (4 x 4, RAS+ mm); None if unknown.
+    `resolution`: label of the resolution (``res``); empty for the finest, or the only one. Shape
+    and voxel-to-world matrix (4 x 4, RAS+ mm); None if unknown.
     """
     for ending in ("T1w.nii.gz", "desc-brain_mask.nii.gz", "desc-brain_T1w.nii.gz"):
         if (path := cached(template, ending, resolution)) is not None:

@@ -16,20 +16,9 @@ _TEMPLATEFLOW = "https://templateflow.s3.amazonaws.com"
 def uri_of(path: Path, roots: Mapping[str, Path]) -> str:
     """URI of a file.
 
-    Parameters
-    ----------
-    path : Path
-        File to name; it need not exist.
-    roots : Mapping[str, Path]
-        Data sets by the names that they have in URIs; "" for the one in which the URI stands.
+    `roots`: data sets by the names that they have in URIs; "" for the one in which the URI stands.
+    BIDS URI, else that of TemplateFlow, of a package or of a local file.
 
-    Returns
-    -------
-    str
-        BIDS URI, else that of TemplateFlow, of a package or of a local file.
-
-    Examples
-    --------
     >>> uri_of(Path("/data/sub-01/anat/sub-01_T1w.nii.gz"), {"raw": Path("/data")})
     'bids:raw:sub-01/anat/sub-01_T1w.nii.gz'
     """
@@ -73,19 +62,9 @@ def template_uri(space: str, resolution: str = "", ending: str = "T1w.nii.gz") -
     It is that of the resolution (a label), else that at 1 mm where there are several.
     TemplateFlow's list of files is read, nothing is imported or downloaded.
 
-    Parameters
-    ----------
-    space : str
-        Name of the template as in TemplateFlow, cohort after a plus sign.
-    resolution : str, optional
-        Label of the resolution (``res``); empty for label 1, or the only one.
-    ending : str, optional
-        Of the name, such as ``hemi-L_den-10k_white.surf.gii``.
-
-    Returns
-    -------
-    str
-        Address of the file; empty where TemplateFlow lists none.
+    `resolution`: label of the resolution (``res``); empty for label 1, or the only one. `ending`:
+    of the name, such as ``hemi-L_den-10k_white.surf.gii``. Address of the file; empty where
+    TemplateFlow lists none.
     """
     numbers = [resolution, "1", ""] if resolution else ["1", ""]
     found = (name for name in template_files(space, ending, numbers) if name in _listed())
@@ -95,19 +74,8 @@ def template_uri(space: str, resolution: str = "", ending: str = "T1w.nii.gz") -
 def template_files(template: str, ending: str, numbers: Iterable[str]) -> Iterator[str]:
     """Return names that a file of a template may have below the home of TemplateFlow.
 
-    Parameters
-    ----------
-    template : str
-        With its cohort after a plus sign.
-    ending : str
-        Of the name, such as ``T1w.nii.gz`` or ``desc-brain_mask.nii.gz``.
-    numbers : Iterable[str]
-        Of resolutions, in the order in which they are tried; "" for a name without one.
-
-    Yields
-    ------
-    str
-        Paths relative to that home, in the order to try them.
+    `ending`: of the name, such as ``T1w.nii.gz`` or ``desc-brain_mask.nii.gz``. `numbers`: of
+    resolutions, in the order in which they are tried; "" for a name without one.
     """
     name, _, cohort = template.partition("+")
     folder, stem = f"tpl-{name}/", f"tpl-{name}_"

@@ -13,23 +13,9 @@ if TYPE_CHECKING:
 class Volume:
     """An image in memory.
 
-    Parameters
-    ----------
-    data : 'Array'
-        Values (X, Y, Z), or (X, Y, Z, K) of several maps on one grid.
-    affine : 'Float'
-        Voxel-to-world matrix of the image (4 x 4, RAS+ mm).
-    header : 'nibabel.Nifti1Header | None'
-        NIfTI header whose qform and sform codes are kept, or None.
-    dtype : str | None
-        Data type on disk; None for float32 of floats and uint8 of booleans.
-
-    Attributes
-    ----------
-    data : (X, Y, Z), or (X, Y, Z, K) of several maps on one grid
-    affine : (4, 4) voxel to RAS mm
-    header : whose form codes are kept, or None
-    dtype : stored type; None: float32 for floats, uint8 for booleans
+    `data`: values (X, Y, Z), or (X, Y, Z, K) of several maps on one grid. `header`: NIfTI header
+    whose qform and sform codes are kept, or None. `dtype`: data type on disk; None for float32 of
+    floats and uint8 of booleans.
     """
 
     data: "Array"
@@ -40,15 +26,7 @@ class Volume:
     def like(self, data: "Array") -> "Volume":
         """Other values on the same grid.
 
-        Parameters
-        ----------
-        data : 'Array'
-            Values (X, Y, Z), or (X, Y, Z, K) of several maps on one grid.
-
-        Returns
-        -------
-        'Volume'
-            New image with the same affine and header.
+        `data`: values (X, Y, Z), or (X, Y, Z, K) of several maps on one grid.
         """
         return Volume(data, self.affine, self.header)
 

@@ -23,17 +23,8 @@ def reference_range(reference: Real, mask: Mask | None = None) -> float:
 
     It is the maximum minus the minimum.
 
-    Parameters
-    ----------
-    reference : Real
-        Image that is held for true, in any unit of intensity.
-    mask : Mask | None, optional
-        Voxels that count (boolean, same shape); None for all of them.
-
-    Returns
-    -------
-    float
-        Difference in the unit of the image.
+    `reference`: image that is held for true, in any unit of intensity. Difference in the unit of
+    the image.
     """
     inside = reference if mask is None else reference[mask]
     return float(inside.max()) - float(inside.min())
@@ -42,19 +33,8 @@ def reference_range(reference: Real, mask: Mask | None = None) -> float:
 def mae(reference: Real, image: Real, *, mask: Mask | None = None) -> float:
     """Mean absolute error, in the images' unit.
 
-    Parameters
-    ----------
-    reference : Real
-        Image that is held for true, in any unit of intensity.
-    image : Real
-        Image to judge, of the same shape and unit.
-    mask : Mask | None, optional
-        Voxels that count (boolean, same shape); None for all of them.
-
-    Returns
-    -------
-    float
-        Error of at least 0.
+    `reference`: image that is held for true, in any unit of intensity. `image`: image to judge, of
+    the same shape and unit.
     """
     x, y = _both(reference, image, mask)
     return float(np.abs(x - y).mean())
@@ -63,19 +43,8 @@ def mae(reference: Real, image: Real, *, mask: Mask | None = None) -> float:
 def rmse(reference: Real, image: Real, *, mask: Mask | None = None) -> float:
     """Root mean square error, in the images' unit.
 
-    Parameters
-    ----------
-    reference : Real
-        Image that is held for true, in any unit of intensity.
-    image : Real
-        Image to judge, of the same shape and unit.
-    mask : Mask | None, optional
-        Voxels that count (boolean, same shape); None for all of them.
-
-    Returns
-    -------
-    float
-        Error of at least 0.
+    `reference`: image that is held for true, in any unit of intensity. `image`: image to judge, of
+    the same shape and unit.
     """
     x, y = _both(reference, image, mask)
     return float(np.sqrt(((x - y) ** 2).mean()))
@@ -84,19 +53,8 @@ def rmse(reference: Real, image: Real, *, mask: Mask | None = None) -> float:
 def nmse(reference: Real, image: Real, *, mask: Mask | None = None) -> float:
     """Return ‖image − reference‖² / ‖reference‖².
 
-    Parameters
-    ----------
-    reference : Real
-        Image that is held for true, in any unit of intensity.
-    image : Real
-        Image to judge, of the same shape and unit.
-    mask : Mask | None, optional
-        Voxels that count (boolean, same shape); None for all of them.
-
-    Returns
-    -------
-    float
-        Error relative to the energy of the reference, 0 for equal images.
+    `reference`: image that is held for true, in any unit of intensity. `image`: image to judge, of
+    the same shape and unit. Error relative to the energy of the reference, 0 for equal images.
     """
     x, y = _both(reference, image, mask)
     return float(((x - y) ** 2).sum() / (x**2).sum())
@@ -105,21 +63,9 @@ def nmse(reference: Real, image: Real, *, mask: Mask | None = None) -> float:
 def psnr(reference: Real, image: Real, *, data_range: float, mask: Mask | None = None) -> float:
     """Peak signal-to-noise ratio, 10 log10(data_range² / MSE) in dB; infinite for equal images.
 
-    Parameters
-    ----------
-    reference : Real
-        Image that is held for true, in any unit of intensity.
-    image : Real
-        Image to judge, of the same shape and unit.
-    data_range : float
-        Largest minus smallest possible value, in the unit of the images.
-    mask : Mask | None, optional
-        Voxels that count (boolean, same shape); None for all of them.
-
-    Returns
-    -------
-    float
-        Ratio in dB.
+    `reference`: image that is held for true, in any unit of intensity. `image`: image to judge, of
+    the same shape and unit. `data_range`: largest minus smallest possible value, in the unit of
+    the images.
     """
     error = rmse(reference, image, mask=mask)
     return float("inf") if error == 0 else float(20 * np.log10(data_range / error))

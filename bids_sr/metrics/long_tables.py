@@ -31,34 +31,11 @@ _DTYPES = {
 class MetricRow:
     """One value of a metric, see `COLUMNS`. NaN stands for not defined.
 
-    Parameters
-    ----------
-    series : str
-        Series that the value is about.
-    statistic : str
-        Name of a registered statistic.
-    value : float
-        Value in the unit of the statistic.
-    minus : str
-        Series that was subtracted; n/a for a value by itself.
-    band : str
-        Spatial frequencies in plane that entered: ``all``, ``within`` or ``beyond``.
-    reference : str
-        What the series is held against; n/a for nothing.
-    region : str
-        Voxels that entered, such as ``brain`` or ``roi``.
-    threshold : str
-        How a region was made from the map: ``quarter`` or ``fdr``.
-    contrast : str
-        Contrast, or two joined by a plus sign where they are compared.
-    fwhm_mm : float
-        Gaussian smoothing of the maps (FWHM, mm).
-    lower : float
-        Lower end of the 95 % interval; NaN without one.
-    upper : float
-        Upper end of the 95 % interval; NaN without one.
-    n : int | None
-        Number of units resampled for the interval; None without one.
+    `value`: value in the unit of the statistic. `minus`: series that was subtracted; n/a for a
+    value by itself. `band`: spatial frequencies in plane that entered: ``all``, ``within`` or
+    ``beyond``. `reference`: what the series is held against; n/a for nothing. `lower`: lower end
+    of the 95 % interval; NaN without one. `upper`: upper end of the 95 % interval; NaN without
+    one. `n`: number of units resampled for the interval; None without one.
     """
 
     series: str
@@ -96,13 +73,7 @@ class MetricRow:
         return self.lower > 0 or self.upper < 0
 
     def cells(self) -> list[str]:
-        """The row as it stands in a table.
-
-        Returns
-        -------
-        list[str]
-            Text of each cell, in the order of `COLUMNS`.
-        """
+        """The row as it stands in a table."""
         return [self._cell(name) for name in COLUMNS]
 
     def _cell(self, column: str) -> str:
@@ -129,29 +100,8 @@ def metric_rows(
 
     They share one contrast, smoothing and so on. A value of None is not defined.
 
-    Parameters
-    ----------
-    series : str
-        Series that the values are about.
-    values : Mapping[str, float | None]
-        Values by the name of their statistic.
-    reference : str, optional
-        What the series is held against; n/a for nothing.
-    region : str, optional
-        Voxels that entered, such as ``brain`` or ``roi``.
-    threshold : str, optional
-        How a region was made from the map: ``quarter`` or ``fdr``.
-    contrast : str, optional
-        Contrast, or two joined by a plus sign where they are compared.
-    fwhm_mm : float, optional
-        Gaussian smoothing of the maps (FWHM, mm).
-    n : int | None, optional
-        Number of units of the statistics; None for none.
-
-    Returns
-    -------
-    list[MetricRow]
-        One row for each statistic, without intervals.
+    `reference`: what the series is held against; n/a for nothing. `n`: number of units of the
+    statistics; None for none.
     """
     return [
         MetricRow(
@@ -170,50 +120,17 @@ def metric_rows(
 
 
 def _number_text(value: float | None) -> str:
-    """Six significant digits; n/a for what is not defined or not finite.
-
-    Parameters
-    ----------
-    value : float | None
-        Any number; None for not defined.
-
-    Returns
-    -------
-    str
-        Text of the cell.
-    """
+    """Six significant digits; n/a for what is not defined or not finite."""
     return MISSING if value is None or not math.isfinite(value) else f"{value:.6g}"
 
 
 def table_text(rows: Iterable[MetricRow]) -> str:
-    """Return rows as TSV text with a header line.
-
-    Parameters
-    ----------
-    rows : Iterable[MetricRow]
-        Rows of the table, in their order.
-
-    Returns
-    -------
-    str
-        Lines that each end with a line break.
-    """
+    """Return rows as TSV text with a header line."""
     return "".join("\t".join(line) + "\n" for line in (COLUMNS, *(row.cells() for row in rows)))
 
 
 def frame(rows: Iterable[MetricRow]) -> pd.DataFrame:
-    """Return rows as a table with all columns; n/a where a word is missing, NaN where a number is.
-
-    Parameters
-    ----------
-    rows : Iterable[MetricRow]
-        Rows of the table, in their order.
-
-    Returns
-    -------
-    pd.DataFrame
-        Columns of `COLUMNS`, typed as numbers or words.
-    """
+    """Return rows as a table with all columns; n/a for a missing word, NaN for a number."""
     import pandas as pd
 
     table = pd.DataFrame(
@@ -286,18 +203,7 @@ def rows_of(table: pd.DataFrame) -> list[MetricRow]:
 
 
 def read_table(path: Path) -> list[MetricRow]:
-    """The rows of the file of a table; ValueError as of `read_frame`.
-
-    Parameters
-    ----------
-    path : Path
-        Metrics table (.tsv).
-
-    Returns
-    -------
-    list[MetricRow]
-        One row for each line, in the same order.
-    """
+    """The rows of the file of a table; ValueError as of `read_frame`."""
     return rows_of(read_frame(path))
 
 
@@ -306,15 +212,7 @@ def columns_json(statistics: Iterable[str]) -> dict[str, dict[str, object]]:
 
     Every statistic that occurs has a level.
 
-    Parameters
-    ----------
-    statistics : Iterable[str]
-        Names of registered statistics; repeated ones count once.
-
-    Returns
-    -------
-    dict[str, dict[str, object]]
-        Description of each column, with levels and units.
+    `statistics`: names of registered statistics; repeated ones count once.
     """
     levels = {
         name: f"{registered(name).description} ({registered(name).unit})"

@@ -10,20 +10,8 @@ def number(value: float, form: str = "") -> str:
 
     A percentage below -100 is no share: the error is more than twice of what is to be explained.
 
-    Parameters
-    ----------
-    value : float
-        Any number.
-    form : str, optional
-        As of `format`; empty: three decimals below 1, two below 10, else one.
+    `form`: as of `format`; empty: three decimals below 1, two below 10, else one.
 
-    Returns
-    -------
-    str
-        Text such as ``−12.3`` or ``27 %``.
-
-    Examples
-    --------
     >>> number(0.12345), number(-12.345), number(0.274, ".0%")
     ('0.123', '−12.3', '27 %')
     >>> number(-0.0004, "+.3f"), number(math.nan), number(-156.2, ".0%")
@@ -47,15 +35,7 @@ def short(value: float) -> str:
     >>> short(0.123456), short(-2.0), short(1200.0)
     ('0.1235', '−2', '1200')
 
-    Parameters
-    ----------
-    value : float
-        Any number; NaN for not defined.
-
-    Returns
-    -------
-    str
-        Text with a true minus sign; ``n/a`` where it is not defined.
+    Text with a true minus sign; ``n/a`` where it is not defined.
     """
     whole = float(value).is_integer() and abs(value) < 1e6
     return number(value, ".0f" if whole else ".4g")
@@ -68,20 +48,6 @@ def interval(lower: float, upper: float, form: str = "") -> str:
 
     >>> interval(-0.04, 0.1), interval(-3.9, 0.41, ".0%"), interval(math.nan, 1.0)
     ('[−0.040, 0.100]', '[below −100, 41] %', '')
-
-    Parameters
-    ----------
-    lower : float
-        Lower end; NaN for none.
-    upper : float
-        Upper end; NaN for none.
-    form : str, optional
-        Format of both ends, as in `number`.
-
-    Returns
-    -------
-    str
-        Text such as ``[39, 41] %``, or an empty text.
     """
     if not (math.isfinite(lower) and math.isfinite(upper)):
         return ""
@@ -97,21 +63,8 @@ def estimate(value: float, lower: float, upper: float, form: str = "") -> str:
     >>> estimate(0.08, 0.07, 0.09, "+.2f"), estimate(0.08, math.nan, math.nan)
     ('+0.08 [0.07, 0.09]', '0.080 (no interval)')
 
-    Parameters
-    ----------
-    value : float
-        Any number; NaN for not defined.
-    lower : float
-        Lower end; NaN for none.
-    upper : float
-        Upper end; NaN for none.
-    form : str, optional
-        Format of value and ends, as in `number`.
-
-    Returns
-    -------
-    str
-        Value, then the interval in brackets or ``(no interval)``.
+    `value`: any number; NaN for not defined. `lower`: lower end; NaN for none. `upper`: upper end;
+    NaN for none.
     """
     return f"{number(value, form)} {interval(lower, upper, form.lstrip('+')) or '(no interval)'}"
 
@@ -122,16 +75,7 @@ def p_value(value: float, form: str = ".3f") -> str:
     >>> p_value(0.0312), p_value(0.0001), p_value(1.0), p_value(0.15625, ".3g")
     ('.031', '< .001', '1.000', '.156')
 
-    Parameters
-    ----------
-    value : float
-        Probability from 0 to 1; NaN for not defined.
-    form : str, optional
-        Format of values from .001 on, as in `number`.
-
-    Returns
-    -------
-    str
-        Text without an equals sign; ``< .001`` for anything smaller.
+    `value`: probability from 0 to 1; NaN for not defined. Text without an equals sign; ``< .001``
+    for anything smaller.
     """
     return "< .001" if value < 0.001 else number(value, form).replace("0.", ".", 1)

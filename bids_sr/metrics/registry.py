@@ -35,23 +35,9 @@ def register(
 ) -> None:
     """Add a statistic; ValueError where the name is taken.
 
-    Parameters
-    ----------
-    name : str
-        Name of the statistic in tables.
-    unit : str
-        Unit of its values; ``1`` for pure numbers, ``signal`` for the series' unit.
-    description : str
-        What it is, for the sidecars of tables.
-    better : _Better | None, optional
-        Direction of merit; None where groups do not compare it.
-    label : str, optional
-        Few words for tables of the report; empty: it is not shown there.
-
-    Raises
-    ------
-    ValueError
-        A statistic has that name already.
+    `unit`: unit of its values; ``1`` for pure numbers, ``signal`` for the series' unit. `better`:
+    direction of merit; None where groups do not compare it. `label`: few words for tables of the
+    report; empty: it is not shown there.
     """
     if name in STATISTICS:
         raise ValueError(f"statistic {name!r} is declared twice")
@@ -61,23 +47,9 @@ def register(
 def statistic(name: str) -> _Statistic:
     """The statistic of a name; KeyError where there is none.
 
-    Parameters
-    ----------
-    name : str
-        Name of the statistic in tables.
+    `UndeclaredMetric`: no statistic has that name. Unit, description, direction of merit and
+    label.
 
-    Returns
-    -------
-    _Statistic
-        Unit, description, direction of merit and label.
-
-    Raises
-    ------
-    UndeclaredMetric
-        No statistic has that name.
-
-    Examples
-    --------
     >>> statistic("volume").unit
     'mm^3'
     """

@@ -112,21 +112,7 @@ def _along_ribbon(mask: Array, seed: tuple[int, ...], voxel: float, limit: float
     The opposite bank of a sulcus may be 2 mm away through the fluid and 20 mm along the ribbon;
     only the latter counts.
 
-    Parameters
-    ----------
-    mask : Array
-        Voxels through which paths may lead (3D, boolean).
-    seed : tuple[int, ...]
-        Index of the voxel at which paths start (x, y, z).
-    voxel : float
-        Edge length of the voxels (mm).
-    limit : float
-        Longest path that counts (mm).
-
-    Returns
-    -------
-    Array
-        Length of the shortest path to each voxel (3D; mm).
+    `voxel`: edge length of the voxels (mm). Length of the shortest path to each voxel (3D; mm).
     """
     from skimage.graph import MCP_Geometric
 
@@ -171,21 +157,7 @@ def make_focus(rng: np.random.Generator, head: Head, label: str, scene: str) -> 
     draining vein), "free" (borders and place without relation to tissue; the change is in units of
     the brain's mean signal, because a share of the local signal would carry the tissue's borders).
 
-    Parameters
-    ----------
-    rng : np.random.Generator
-        Source of random numbers.
-    head : Head
-        Tissues and veins of the subject.
-    label : str
-        Name of the focus, a key of ``FOCI``.
-    scene : str
-        How activity lies relative to the anatomy: ``ribbon``, ``veins`` or ``free``.
-
-    Returns
-    -------
-    _Focus
-        Place, peak, spread and amplitude map of the focus.
+    `scene`: how activity lies relative to the anatomy: ``ribbon``, ``veins`` or ``free``.
     """
     voxel = float(head.affine[0, 0])
     origin = _snap_to_ribbon(head, head.from_template(FOCI[label].mni))
@@ -229,15 +201,7 @@ def block_design(preset: Preset) -> list[Event]:
 
     The order is rest, thumb, rest, little, rest, … while there is room.
 
-    Parameters
-    ----------
-    preset : Preset
-        Protocol of the acquisitions.
-
-    Returns
-    -------
-    list[Event]
-        Blocks in order of time, from the first volume to the last.
+    Blocks in order of time, from the first volume to the last.
     """
     end = preset.volumes * preset.tr
     events: list[Event] = [(0.0, preset.lead, "rest")]
@@ -256,19 +220,7 @@ def response(events: Sequence[Event], condition: str, times: Array) -> Array:
 
     It is computed as in nilearn, and is 1 in a long block.
 
-    Parameters
-    ----------
-    events : Sequence[Event]
-        Onset (s), duration (s) and trial type of each block.
-    condition : str
-        Trial type of the blocks that count.
-    times : Array
-        Times since the start of the run (s), of any shape.
-
-    Returns
-    -------
-    Array
-        Response at each of the times.
+    `times`: times since the start of the run (s), of any shape.
     """
     from nilearn.glm.first_level.hemodynamic_models import spm_hrf
 

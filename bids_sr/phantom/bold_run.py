@@ -35,20 +35,9 @@ _Courses = Callable[[str, Array], Array]
 class SimulatedRun:
     """A BOLD run, or one echo of it.
 
-    Parameters
-    ----------
-    subject, preset, scanner : SimulatedSubject
-        Who lies there, the protocol, the geometry.
-    pose : Array
-        Takes a point of the subject's own run to its point here.
-    events, courses, motion : list[Event]
-        Of this run; the last is (T, 4, 4), and takes a point of the reference to the volume's.
-    transient : Transient
-        Approach to the steady state.
-    sigma, stream : float
-        Thermal noise of each component of a voxel, and where it is drawn from.
-    te : float
-        Echo time (s).
+    `events, courses, motion`: of this run; the last is (T, 4, 4), and takes a point of the
+    reference to the volume's. `sigma, stream`: thermal noise of each component of a voxel, and
+    where it is drawn from.
     """
 
     subject: SimulatedSubject
@@ -123,15 +112,7 @@ class SimulatedRun:
 
         A level is the share of each condition's signal change.
 
-        Parameters
-        ----------
-        **active : float
-            Level of each condition that is active, by its name.
-
-        Returns
-        -------
-        Array
-            Volume in the reference position (X, Y, Z), float32.
+        Volume in the reference position (X, Y, Z), float32.
         """
         rest, changes = self.parts
         weights = {
@@ -145,18 +126,6 @@ class SimulatedRun:
         """Yield the run volume by volume, float32.
 
         The number of threads only affects the time.
-
-        Parameters
-        ----------
-        threads : int, optional
-            Number of threads that compute volumes side by side.
-        noise : bool, optional
-            Whether thermal noise is added.
-
-        Returns
-        -------
-        Iterator[Array]
-            Volumes in order of time (X, Y, Z), float32.
         """
         # the maps of physiology are those of every run; the time series are not, as their number
         # of samples differs
@@ -185,15 +154,8 @@ class SimulatedRun:
 def bold_run(subject: SimulatedSubject) -> SimulatedRun:
     """The subject's run, a single echo at the preset's TE.
 
-    Parameters
-    ----------
-    subject : SimulatedSubject
-        Simulated head with its activity and poses.
-
-    Returns
-    -------
-    SimulatedRun
-        The run, with its task or networks, distortion and head motion.
+    `subject`: simulated head with its activity and poses. The run, with its task or networks,
+    distortion and head motion.
     """
     p, draw, head = subject.preset, subject.draw, subject.head
     plain = Scanner(
@@ -229,22 +191,7 @@ def bold_run(subject: SimulatedSubject) -> SimulatedRun:
 
 
 def echo_of(run: SimulatedRun, number: int, te: float) -> SimulatedRun:
-    """One echo of a run; `number` is 1 for the first, `te` in s.
-
-    Parameters
-    ----------
-    run : SimulatedRun
-        BOLD run as simulated.
-    number : int
-        Number of the echo, counted from 1; its noise depends on it.
-    te : float
-        Echo time, TE (s).
-
-    Returns
-    -------
-    SimulatedRun
-        Run at that echo time, with noise of its own.
-    """
+    """One echo of a run; `number` is 1 for the first, `te` in s."""
     return replace(run, te=te, stream=("echoes", number))
 
 
@@ -254,18 +201,6 @@ def calibration_of(run: SimulatedRun, volumes: int) -> SimulatedRun:
     Head, task and distortion are the same; pose, motion and noise are others.
 
     Its distortion is that of the long run as if acceleration made up for lines.
-
-    Parameters
-    ----------
-    run : SimulatedRun
-        BOLD run as simulated.
-    volumes : int
-        Number of volumes of the run.
-
-    Returns
-    -------
-    SimulatedRun
-        Calibration run on the high-resolution grid.
     """
     subject, draw = run.subject, run.subject.draw
     p = calibration_preset(run.preset, volumes)
@@ -304,17 +239,7 @@ def calibration_of(run: SimulatedRun, volumes: int) -> SimulatedRun:
 def calibration_preset(preset: Preset, volumes: int) -> Preset:
     """Protocol of the calibration: the BOLD's, at the high resolution and short.
 
-    Parameters
-    ----------
-    preset : Preset
-        Protocol of the acquisitions.
-    volumes : int
-        Number of volumes of the run.
-
-    Returns
-    -------
-    Preset
-        Same protocol with smaller voxels, at least 2 s of TR and no multiband.
+    Same protocol with smaller voxels, at least 2 s of TR and no multiband.
     """
     x, y, z = (round(n * f) for n, f in zip(preset.bold_shape, preset.factor, strict=True))
     dx, dy, dz = (
@@ -331,18 +256,7 @@ def calibration_preset(preset: Preset, volumes: int) -> Preset:
 
 
 def _calibration_events(preset: Preset) -> list[Event]:
-    """Rest and both movements in four blocks of one length, over the whole calibration.
-
-    Parameters
-    ----------
-    preset : Preset
-        Protocol of the acquisitions.
-
-    Returns
-    -------
-    list[Event]
-        Four blocks in order of time.
-    """
+    """Rest and both movements in four blocks of one length, over the whole calibration."""
     block = preset.volumes * preset.tr / 4
     return [(k * block, block, kind) for k, kind in enumerate(("rest", "thumb", "rest", "little"))]
 
@@ -362,22 +276,7 @@ def _courses(
 
 
 def _in_order(make: Callable[[int], Array], count: int, threads: int) -> Iterator[Array]:
-    """Return make(0), make(1), …, made by a few threads and never far ahead of what was taken.
-
-    Parameters
-    ----------
-    make : Callable[[int], Array]
-        Function that computes the item of a number.
-    count : int
-        Number of items to compute.
-    threads : int
-        Number of threads that compute volumes side by side.
-
-    Yields
-    ------
-    Array
-        Items in the order of their numbers.
-    """
+    """Return make(0), make(1), …, made by a few threads and never far ahead of what was taken."""
     with ThreadPoolExecutor(threads) as pool:
         for first in range(0, count, 4 * threads):
             yield from pool.map(make, range(first, min(first + 4 * threads, count)))

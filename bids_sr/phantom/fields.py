@@ -13,22 +13,8 @@ def upsample(samples: Array, shape: Sequence[int]) -> Array:
 
     The points are spread evenly from its first to its last sample.
 
-    Parameters
-    ----------
-    samples : Array
-        Coarse samples, at least four along each axis.
-    shape : Sequence[int]
-        Numbers of samples of the result along each axis.
-
-    Returns
-    -------
-    Array
-        Finer samples of that shape.
-
-    Raises
-    ------
-    ResolutionError
-        The image does not have three or four axes.
+    `samples`: coarse samples, at least four along each axis. `ResolutionError`: the image does not
+    have three or four axes. Finer samples of that shape.
     """
     out = np.asarray(samples, dtype=np.float32)
     for axis, n in enumerate(shape):
@@ -46,20 +32,6 @@ def smooth_field(rng: np.random.Generator, shape: Sequence[int], sigma: float) -
     It is white noise smoothed by `sigma` (voxels).
 
     It is drawn on a grid of larger voxels where that loses nothing.
-
-    Parameters
-    ----------
-    rng : np.random.Generator
-        Source of random numbers.
-    shape : Sequence[int]
-        Numbers of samples of the result along each axis.
-    sigma : float
-        Width of the smoothing (standard deviation, voxels).
-
-    Returns
-    -------
-    Array
-        Random field of that shape.
     """
     step = max(1, int(sigma / 1.5))
     noise = rng.standard_normal([max(4, n // step + 1) for n in shape], dtype=np.float32)
@@ -73,19 +45,7 @@ def distance(mask: Array, step: int, voxel: float) -> Array:
 
     It is computed on every `step`-th voxel.
 
-    Parameters
-    ----------
-    mask : Array
-        Voxels from which distance is measured (3D, boolean).
-    step : int
-        Spacing of the voxels that are computed; those between are interpolated.
-    voxel : float
-        Edge length of the voxels (mm).
-
-    Returns
-    -------
-    Array
-        Distance to the nearest such voxel (3D; mm).
+    `voxel`: edge length of the voxels (mm).
     """
     thinned = mask[::step, ::step, ::step]
     far = ndimage.distance_transform_edt(~thinned).astype(np.float32) * (step * voxel)
@@ -106,20 +66,6 @@ def polynomial(rng: np.random.Generator, affine: Array, shape: Sequence[int]) ->
     """Return a random polynomial of second order over a grid, float32.
 
     It is about -1 to 1 within 100 mm of the grid's center.
-
-    Parameters
-    ----------
-    rng : np.random.Generator
-        Source of random numbers.
-    affine : Array
-        Voxel-to-world matrix of the grid (4 x 4, RAS+ mm); only its diagonal counts.
-    shape : Sequence[int]
-        Numbers of samples of the result along each axis.
-
-    Returns
-    -------
-    Array
-        Value of the polynomial at each voxel (3D).
     """
     world = [affine[a, a] * (np.arange(n) - (n - 1) / 2) / 100.0 for a, n in enumerate(shape)]
     x, y, z = np.meshgrid(*[w.astype(np.float32) for w in world], indexing="ij", sparse=True)

@@ -40,20 +40,7 @@ _FOCI_COLUMNS = {
 
 
 def _centroid(values: Array, affine: Array) -> Array:
-    """Center of mass (3,) of what is at least a quarter of the maximum, RAS mm.
-
-    Parameters
-    ----------
-    values : Array
-        Map with a single peak of positive values (3D).
-    affine : Array
-        Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
-
-    Returns
-    -------
-    Array
-        Position of the center (3,; RAS+ mm).
-    """
+    """Center of mass (3,) of what is at least a quarter of the maximum, RAS mm."""
     index = np.argwhere(values >= 0.25 * values.max())
     weight = values[tuple(index.T)].astype(float)
     at = (index * weight[:, None]).sum(0) / weight.sum()
@@ -69,18 +56,7 @@ def _in_view(change: Array) -> bool:
 
 
 def _foci_rows(run: SimulatedRun) -> list[list[str | float]]:
-    """Return rows of the table of foci (columns of `_FOCI_COLUMNS`); none without activity.
-
-    Parameters
-    ----------
-    run : SimulatedRun
-        BOLD run as simulated.
-
-    Returns
-    -------
-    list[list[str | float]]
-        One row for each focus that is in the field of view.
-    """
+    """Return rows of the table of foci (columns of `_FOCI_COLUMNS`); none without activity."""
     affine = run.scanner.dense_grid[1]
     voxel = float(np.prod(np.diag(affine)[:3]))
     rows: list[list[str | float]] = []
@@ -142,16 +118,6 @@ def effects(echoes: Sequence[SimulatedRun]) -> tuple[Array, dict[str, Array]]:
 
     Of a run or of the optimal combination of its echoes. A network outside the field of view has
     no entry; without activity every condition has an empty one.
-
-    Parameters
-    ----------
-    echoes : Sequence[SimulatedRun]
-        Echoes of one run, or the run as the only item.
-
-    Returns
-    -------
-    tuple[Array, dict[str, Array]]
-        Resting image (3D), and the change of each condition in its units (3D).
     """
     factor, conditions = echoes[0].preset.factor, echoes[0].conditions
     rests = [echo.scanner.ideal(echo.resting, factor) for echo in echoes]
@@ -178,16 +144,6 @@ def _resting_image(echoes: Sequence[SimulatedRun]) -> Array:
     """Return the noise-free resting image on the BOLD grid.
 
     With several echoes, it is their optimal combination.
-
-    Parameters
-    ----------
-    echoes : Sequence[SimulatedRun]
-        Echoes of one run, or the run as the only item.
-
-    Returns
-    -------
-    Array
-        Magnitude of the head at rest (3D).
     """
     means = [echo.still() for echo in echoes]
     return np.sum(
@@ -201,17 +157,6 @@ def write_truth(
     """Write one subject's ground truth to the derivative data set.
 
     The subject is given by name ("sub-01"), and `echoes` are those of its run, if any.
-
-    Parameters
-    ----------
-    run : SimulatedRun
-        BOLD run as simulated.
-    name : str
-        Subject with the prefix, such as ``sub-01``.
-    root : Path
-        Root of the data set of ground truth.
-    echoes : Sequence[SimulatedRun], optional
-        Echoes of the run; empty for a run of a single echo.
     """
     subject, func, anat = run.subject, root / name / "func", root / name / "anat"
     for folder in (func, anat):
@@ -336,17 +281,7 @@ def _write_motion(run: SimulatedRun, stem: str, frame: str) -> None:
 
 
 def write_calibration_truth(run: SimulatedRun, name: str, root: Path) -> None:
-    """Write pose and motion of a calibration beside the subject's truth.
-
-    Parameters
-    ----------
-    run : SimulatedRun
-        BOLD run as simulated.
-    name : str
-        Subject with the prefix, such as ``sub-01``.
-    root : Path
-        Root of the data set of ground truth.
-    """
+    """Write pose and motion of a calibration beside the subject's truth."""
     stem = f"{root / name / 'func' / name}_task-{run.subject.task}_acq-highres"
     text = "Takes a point of boldref to where it lies in the reference volume of the calibration"
     write_transform(f"{stem}_from-calibration_to-boldref", run.pose, text, Frame=BOLD_FRAME)
@@ -381,16 +316,7 @@ def write_structural_truth(
 
     The tissue is the true tissue in the T1w image.
 
-    Parameters
-    ----------
-    subject : SimulatedSubject
-        Simulated head with its activity and poses.
-    scan : StillScan
-        Structural scan of the subject.
-    name : str
-        Subject with the prefix, such as ``sub-01``.
-    root : Path
-        Root of the data set of ground truth.
+    `subject`: simulated head with its activity and poses.
     """
     anat = root / name / "anat"
     anat.mkdir(parents=True, exist_ok=True)

@@ -30,20 +30,10 @@ class Head:
 
     The head lies approximately as MNI152 does.
 
-    Parameters
-    ----------
-    affine : Array
-        Voxel to RAS mm.
-    fractions : dict[str, Array]
-        Share of each tissue in each voxel, float32; their sum is 1 or less (air).
-    brain : Array
-        Voxels of the brain (3D, boolean).
-    veins : Array
-        Share of venous blood, 0 to 1.
-    texture : Array
-        Relative deviation of T2* and T1 from the tissue's value.
-    deformation : Array
-        (3, X, Y, Z) mm; a head point p shows the template's point p + deformation(p).
+    `fractions`: share of each tissue in each voxel, float32; their sum is 1 or less (air).
+    `brain`: voxels of the brain (3D, boolean). `veins`: share of venous blood, 0 to 1. `texture`:
+    relative deviation of T2* and T1 from the tissue's value. `deformation`: (3, X, Y, Z) mm; a
+    head point p shows the template's point p + deformation(p).
     """
 
     affine: Array
@@ -57,16 +47,6 @@ class Head:
         """Map a template point (mm) to its head point (3,) in mm.
 
         This is a fixed-point iteration on the deformation.
-
-        Parameters
-        ----------
-        point : tuple[float, float, float]
-            Point in the space of MNI152 (mm).
-
-        Returns
-        -------
-        Array
-            Point in this head (3,; RAS+ mm).
         """
         target = at = np.asarray(point, dtype=float)
         inverse = np.linalg.inv(self.affine)
@@ -224,17 +204,7 @@ def _veins(
 def make_head(rng: np.random.Generator, voxel: float) -> Head:
     """A head drawn at random; voxel is that of the scene in mm.
 
-    Parameters
-    ----------
-    rng : np.random.Generator
-        Source of random numbers.
-    voxel : float
-        Edge length of the voxels (mm).
-
-    Returns
-    -------
-    Head
-        Tissues, veins, texture and deformation on one grid.
+    `voxel`: edge length of the voxels (mm). Tissues, veins, texture and deformation on one grid.
     """
     shape, affine = _scene_grid(voxel)
     maps, template_affine = _templates()

@@ -19,14 +19,7 @@ def write_tsv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object
 
     Floats have six significant digits, which removes rounding noise.
 
-    Parameters
-    ----------
-    path : Path
-        Table to write; its directory is made as needed.
-    columns : Sequence[str]
-        Names of the columns, from left to right.
-    rows : Iterable[Sequence[object]]
-        Cells of each row, from left to right.
+    `columns`: names of the columns, from left to right.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = ["\t".join(columns)]
@@ -48,19 +41,6 @@ def write_image(
     """Write an image (``.nii.gz``) and its metadata.
 
     `dtype` is that of `bids_sr.io.nifti.save_image`.
-
-    Parameters
-    ----------
-    stem : Path
-        Path of the files up to their extension or common end.
-    data : Array
-        Values of the image (3D or 4D).
-    affine : Array
-        Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
-    sidecar : Mapping[str, object]
-        Metadata for the JSON file, by key.
-    dtype : DTypeLike, optional
-        Data type on disk; None for float32 of floats and uint8 of booleans.
     """
     save_image(data, affine, Path(f"{stem}.nii.gz"), dtype=dtype)
     write_json(Path(f"{stem}.json"), dict(sidecar))
@@ -71,16 +51,7 @@ def write_transform(stem: str, matrix: Array, description: str, **more: object) 
 
     `stem` is the name up to ``_mode-image``.
 
-    Parameters
-    ----------
-    stem : str
-        Path of the files up to their extension or common end.
-    matrix : Array
-        Rigid transforms, one (4, 4) or many (T, 4, 4), RAS+ mm.
-    description : str
-        Meaning of the transforms in words, for the JSON file.
-    **more : object
-        Further metadata for the JSON file, by key.
+    `matrix`: rigid transforms, one (4, 4) or many (T, 4, 4), RAS+ mm.
     """
     path = f"{stem}_mode-image_desc-truth_xfm"
     write_itk(Path(f"{path}.txt"), matrix)

@@ -29,14 +29,7 @@ class Transient:
     `mean_excess` is its mean over the brain (N,); `dummies` are the volumes in which that is above
     1 %.
 
-    Parameters
-    ----------
-    excess : Array
-        Signal above the steady state, as a share of it (N, X, Y, Z).
-    mean_excess : Array
-        Mean over the brain of the excess in each volume (N,).
-    dummies : int
-        Number of volumes whose mean excess is above 1 percent.
+    `dummies`: number of volumes whose mean excess is above 1 percent.
     """
 
     excess: Array
@@ -45,22 +38,7 @@ class Transient:
 
 
 def approach(head: Head, preset: Preset, scanner: Scanner) -> Transient:
-    """Return excess signal of the first volumes until it is below 0.1 % in the mean.
-
-    Parameters
-    ----------
-    head : Head
-        Tissues and veins of the subject.
-    preset : Preset
-        Protocol of the acquisitions.
-    scanner : Scanner
-        Geometry in which the head is scanned.
-
-    Returns
-    -------
-    Transient
-        Excess of each volume, its mean and the number of dummy volumes.
-    """
+    """Return excess signal of the first volumes until it is below 0.1 % in the mean."""
     maps, means = [], []
     steady = preset.epi.scene(head)
     floor = np.maximum(steady, 0.02 * float(steady[head.brain].mean()))
@@ -80,21 +58,7 @@ def approach(head: Head, preset: Preset, scanner: Scanner) -> Transient:
 
 
 class Physiology:
-    """Factor on the signal at each volume and slice; rates, phases and maps are drawn.
-
-    Parameters
-    ----------
-    rng : np.random.Generator
-        Source of random numbers.
-    head : Head
-        Tissues and veins of the subject.
-    preset : Preset
-        Protocol of the acquisitions.
-    scanner : Scanner
-        Geometry in which the head is scanned.
-    transient : Transient
-        Approach of the signal to the steady state.
-    """
+    """Factor on the signal at each volume and slice; rates, phases and maps are drawn."""
 
     def __init__(
         self,
@@ -126,18 +90,7 @@ class Physiology:
         self._uneven = np.cos(2 * np.pi * part + phases[1])
 
     def factor(self, t: int) -> Array:
-        """Factor on the sampling grid for volume t, float32.
-
-        Parameters
-        ----------
-        t : int
-            Number of the volume, counted from 0.
-
-        Returns
-        -------
-        Array
-            Multiplier of the signal at each sample (3D).
-        """
+        """Factor on the sampling grid for volume t, float32."""
         times = t * self._tr + self._slice_times
 
         def at(series: Array) -> Array:
@@ -173,15 +126,6 @@ class Fluctuations:
     all seeds is that of the seed alone.
 
     `seconds` is the length of the run.
-
-    Parameters
-    ----------
-    rng : np.random.Generator
-        Source of random numbers.
-    names : Sequence[str]
-        Networks that get a course each.
-    seconds : float
-        Length of the run (s).
     """
 
     def __init__(self, rng: np.random.Generator, names: Sequence[str], seconds: float) -> None:

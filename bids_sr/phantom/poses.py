@@ -20,19 +20,8 @@ def draw_pose(
 
     The sizes are uniform in the given ranges.
 
-    Parameters
-    ----------
-    rng : np.random.Generator
-        Source of random numbers.
-    mm : tuple[float, float]
-        Smallest and largest length of the translation (mm).
-    degrees : tuple[float, float]
-        Smallest and largest angle of the rotation (degrees).
-
-    Returns
-    -------
-    Array
-        Rigid transform about the middle of the head (4 x 4, RAS+ mm).
+    `mm`: smallest and largest length of the translation (mm). `degrees`: smallest and largest
+    angle of the rotation (degrees). Rigid transform about the middle of the head (4 x 4, RAS+ mm).
     """
     params = np.empty(6)
     for part, (low, high) in ((slice(0, 3), mm), (slice(3, 6), degrees)):
@@ -50,22 +39,6 @@ def draw_motion(rng: np.random.Generator, volumes: int, tr: float, reference: in
     Slow drift of about half a millimeter and half a degree, a jerk of up to 1 mm every two minutes
     or so that dies away in seconds, and a nod of some hundredths with breathing. Constant within a
     volume.
-
-    Parameters
-    ----------
-    rng : np.random.Generator
-        Source of random numbers.
-    volumes : int
-        Number of volumes of the run.
-    tr : float
-        Repetition time, TR (s).
-    reference : int
-        Number of the volume to which motion refers, counted from 0.
-
-    Returns
-    -------
-    Array
-        Rigid transforms by volume (T, 4, 4; RAS+ mm).
     """
     times = np.arange(volumes) * tr
     params = np.zeros((volumes, 6))

@@ -22,52 +22,19 @@ class Preset:
 
     Centers of the fields of view are in RAS mm, in a head that lies as MNI152 does.
 
-    Parameters
-    ----------
-    bold_shape : tuple[int, int, int]
-        Matrix and voxel size of the BOLD (and of the lowres T2*w, which shares the geometry).
-    bold_voxel : tuple[float, float, float]
-        Voxel size of the BOLD along each axis (mm).
-    bold_center : tuple[float, float, float]
-        Center of the field of view of the BOLD (RAS+ mm).
-    volumes : int
-        BOLD protocol; the last is the number of slices excited together.
-    tr : float
-        Repetition time of the BOLD, TR (s).
-    te : float
-        Echo time of the BOLD, TE (s).
-    flip : float
-        Flip angle of the BOLD (degrees).
-    multiband : int
-        Number of slices of the BOLD excited together.
-    factor : tuple[float, float, float]
-        Low- over high-resolution voxel of the T2*w pair.
-    pair_te : float
-        Echo time of the T2*w pair, TE (s).
-    pair_tr : float
-        Repetition time of the T2*w pair, TR (s).
-    pair_flip : float
-        Flip angle of the T2*w pair (degrees).
-    t1w_shape : tuple[int, int, int]
-        Numbers of voxels of the T1w image (x, y, z).
-    t1w_voxel : float
-        Voxel size of the T1w image along all axes (mm).
-    t1w_center : tuple[float, float, float]
-        Center of the field of view of the T1w image (RAS+ mm).
-    anat_factor : tuple[float, float, float]
-        The same of the structural scans on request.
-    scene_mm : float
-        Voxel of the scene.
-    lead : float
-        Rest before the first block, length of each block (task and rest alternate).
-    block : float
-        Length of each block of task or rest (s).
-    snr : float
-        Thermal signal-to-noise ratio of one BOLD volume, mean of the brain over the standard
-        deviation of each of the two components.
-    pair_gain : float
-        Signal-to-noise ratio of the lowres T2*w over that of the BOLD (longer readout); highres
-        follows from the volume of its voxel.
+    `bold_shape`: matrix and voxel size of the BOLD (and of the lowres T2*w, which shares the
+    geometry). `bold_voxel`: voxel size of the BOLD along each axis (mm). `bold_center`: center of
+    the field of view of the BOLD (RAS+ mm). `volumes`: BOLD protocol; the last is the number of
+    slices excited together. `te`: echo time of the BOLD, TE (s). `flip`: flip angle of the BOLD
+    (degrees). `multiband`: number of slices of the BOLD excited together. `pair_te`: echo time of
+    the T2*w pair, TE (s). `pair_tr`: repetition time of the T2*w pair, TR (s). `pair_flip`: flip
+    angle of the T2*w pair (degrees). `t1w_shape`: numbers of voxels of the T1w image (x, y, z).
+    `t1w_voxel`: voxel size of the T1w image along all axes (mm). `t1w_center`: center of the field
+    of view of the T1w image (RAS+ mm). `lead`: rest before the first block, length of each block
+    (task and rest alternate). `block`: length of each block of task or rest (s). `snr`: thermal
+    signal-to-noise ratio of one BOLD volume, mean of the brain over the standard deviation of each
+    of the two components. `pair_gain`: signal-to-noise ratio of the lowres T2*w over that of the
+    BOLD (longer readout); highres follows from the volume of its voxel.
     """
 
     bold_shape: tuple[int, int, int]
@@ -134,19 +101,7 @@ def _centered_affine(
 ) -> npt.NDArray[np.float64]:
     """Axis-aligned voxel-to-RAS matrix of a grid whose field of view has the given center (mm).
 
-    Parameters
-    ----------
-    shape : Sequence[int]
-        Numbers of voxels along the axes of the grid (x, y, z).
-    voxel : Sequence[float]
-        Edge lengths of the voxels along each axis (mm).
-    center : Sequence[float]
-        Center of the field of view (RAS+ mm).
-
-    Returns
-    -------
-    npt.NDArray[np.float64]
-        Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
+    `voxel`: edge lengths of the voxels along each axis (mm).
     """
     affine = np.diag([*voxel, 1.0])
     affine[:3, 3] = np.asarray(center) - np.asarray(voxel) * (np.asarray(shape) - 1) / 2

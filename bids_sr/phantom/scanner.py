@@ -33,19 +33,7 @@ def magnitude(image: Array, sigma: float = 0.0, rng: np.random.Generator | None 
 
     The noise has standard deviation `sigma` in each component.
 
-    Parameters
-    ----------
-    image : Array
-        Complex image without noise, of any shape.
-    sigma : float, optional
-        Noise (standard deviation, signal units) of each complex component; 0 for none.
-    rng : np.random.Generator | None, optional
-        Source of random numbers; None adds no noise.
-
-    Returns
-    -------
-    Array
-        Magnitude of the same shape.
+    `image`: complex image without noise, of any shape.
     """
     if sigma > 0 and rng is not None:
         noise = rng.standard_normal((2, *image.shape), dtype=np.float32) * np.float32(sigma)
@@ -60,21 +48,7 @@ def distortion(rng: np.random.Generator, grid: Grid, inside: Array, size_mm: flo
     or affine motion could take: shimming has taken that out. `inside` is the head on the same
     grid; `size_mm` the largest size there.
 
-    Parameters
-    ----------
-    rng : np.random.Generator
-        Source of random numbers.
-    grid : Grid
-        Shape and voxel-to-world matrix (4 x 4, RAS+ mm).
-    inside : Array
-        Voxels in which shimming and largest size are reckoned (3D, boolean).
-    size_mm : float
-        Largest displacement in these voxels (mm).
-
-    Returns
-    -------
-    Array
-        Displacement at each voxel of the grid (3D; mm).
+    `grid`: shape and voxel-to-world matrix (4 x 4, RAS+ mm).
     """
     shape, affine = grid
     x, y, z = np.meshgrid(
@@ -105,20 +79,11 @@ def distortion(rng: np.random.Generator, grid: Grid, inside: Array, size_mm: flo
 class Scanner:
     """One geometry in which a head is scanned, still or moving.
 
-    Parameters
-    ----------
-    grid, pose : Grid
-        (shape, affine) of the image; 4x4, takes an image point to the head point seen there.
-    head_affine : Array
-        Of the grid of the scenes.
-    coil, unevenness : int
-        Seed of phase and receive field, which belong to the scanner and not to the head; relative
-        size of the latter.
-    low_shape : tuple[int, int, int] | None
-        Matrix of the lowest resolution of this geometry (None: its own), so that every resolution
-        measures the very same samples of the scene.
-    shift : Array | None
-        Displacement along +y by susceptibility (mm) on `dense_grid`, or None.
+    `grid, pose`: (shape, affine) of the image; 4x4, takes an image point to the head point seen
+    there. `coil, unevenness`: seed of phase and receive field, which belong to the scanner and not
+    to the head; relative size of the latter. `low_shape`: matrix of the lowest resolution of this
+    geometry (None: its own), so that every resolution measures the very same samples of the scene.
+    `shift`: displacement along +y by susceptibility (mm) on `dense_grid`, or None.
     """
 
     grid: Grid
@@ -160,16 +125,6 @@ class Scanner:
         """Resample a scene (head grid) to the dense grid of the image, float32.
 
         This includes its displacement and stretching.
-
-        Parameters
-        ----------
-        scene : Array
-            Signal, or change of it, on the grid of the head (3D).
-
-        Returns
-        -------
-        Array
-            Signal, or change of it, on the dense grid (3D).
         """
         if self.shift is None:
             return sample_volume(scene, self.head_affine, *self.dense_grid, self.pose)
@@ -183,18 +138,6 @@ class Scanner:
         """Return the complex64 image at `factor` times the resolution.
 
         It is without noise, blur by the readout, and motion.
-
-        Parameters
-        ----------
-        dense : Array
-            Signal, or change of it, on the dense grid (3D).
-        factor : tuple[float, float, float], optional
-            How many times finer voxels are by axis; across slices it has no effect.
-
-        Returns
-        -------
-        Array
-            Complex image on the finer grid (3D).
         """
         x, y, through = self.ratio
         # the profile is a box
@@ -208,19 +151,7 @@ class Scanner:
     ) -> Array:
         """One image of a scene (grid of the head) that does not move, see `magnitude`.
 
-        Parameters
-        ----------
-        scene : Array
-            Signal, or change of it, on the grid of the head (3D).
-        sigma : float, optional
-            Noise (standard deviation, signal units) of each complex component; 0 for none.
-        rng : np.random.Generator | None, optional
-            Source of random numbers; None adds no noise.
-
-        Returns
-        -------
-        Array
-            Magnitude on the grid of the image (3D, float32).
+        `sigma`: noise (standard deviation, signal units) of each complex component; 0 for none.
         """
         return magnitude(self.ideal(self.bring(scene)), sigma, rng)
 
@@ -231,16 +162,6 @@ class Scanner:
 
         It is low-passed well beyond what the acquisition can see in any pose, so that each volume
         is one sampling.
-
-        Parameters
-        ----------
-        dense : Array
-            Signal, or change of it, on the dense grid (3D).
-
-        Returns
-        -------
-        Array
-            Coefficients on the padded dense grid (3D).
         """
         through = self.ratio[2]
         box = np.full(through + 1, 1.0 / through, dtype=np.float32)
@@ -269,25 +190,11 @@ class Scanner:
 
         The distortion moves with the head, so that the motion of the images is exactly rigid.
 
-        Parameters
-        ----------
-        rest, motion : Array
-            Resting scene, of `prepare`; 4x4, takes a point of the reference volume to where it
-            lies in this one (RAS mm).
-        changes, weights : Mapping[str, Array] | None, optional
-            Changes of the scene, of `prepare`, and how much of each there is at each slice's time
-            (Z,).
-        modulation : Array | None, optional
-            Factor on the sampling grid (drift, physiology, approach to the steady state).
-        sigma : float, optional
-            Noise (standard deviation, signal units) of each complex component; 0 for none.
-        rng : np.random.Generator | None, optional
-            Source of random numbers; None adds no noise.
-
-        Returns
-        -------
-        Array
-            Magnitude on the grid of the image (3D, float32).
+        `rest, motion`: resting scene, of `prepare`; 4x4, takes a point of the reference volume to
+        where it lies in this one (RAS mm). `changes, weights`: changes of the scene, of `prepare`,
+        and how much of each there is at each slice's time (Z,). `modulation`: factor on the
+        sampling grid (drift, physiology, approach to the steady state). `sigma`: noise (standard
+        deviation, signal units) of each complex component; 0 for none.
         """
         shape, affine = self.sampling_grid
         matrix = np.linalg.inv(self.dense_grid[1]) @ invert(motion) @ affine
@@ -332,15 +239,7 @@ class Scanner:
 def _readout_blur(lines: int) -> Array:
     """Complex matrix (Y, Y) of the decay along the lines of k-space: blur along phase encoding.
 
-    Parameters
-    ----------
-    lines : int
-        Number of lines of k-space, one for each voxel along y.
-
-    Returns
-    -------
-    Array
-        Matrix to apply along the second axis of a complex image (Y, Y).
+    Matrix to apply along the second axis of a complex image (Y, Y).
     """
     k = np.arange(-(lines // 2), lines - lines // 2)
     weight = np.exp(-(k / lines) * READOUT / _T2S_READOUT)

@@ -20,16 +20,8 @@ class _Tissue:
 
     The values are our choice within the range of the literature.
 
-    Parameters
-    ----------
-    pd : float
-        Proton density, relative to that of CSF.
-    t1 : float
-        Longitudinal relaxation time, T1 (s).
-    t2s : float
-        Decay time of a gradient echo, T2* (s).
-    t2 : float
-        Decay time of a spin echo, T2 (s).
+    `t1`: longitudinal relaxation time, T1 (s). `t2s`: decay time of a gradient echo, T2* (s).
+    `t2`: decay time of a spin echo, T2 (s).
     """
 
     pd: float
@@ -54,20 +46,9 @@ class PulseSequence:
 
     The spin echo follows a pulse of 90 degrees.
 
-    Parameters
-    ----------
-    te : float
-        Echo, repetition and inversion time (s); None: no inversion.
-    tr : float
-        Echo, repetition and inversion time (s); None: no inversion.
-    flip : float
-        Degrees.
-    ti : float | None
-        Echo, repetition and inversion time (s); None: no inversion.
-    refocused : bool
-        The echo decays by T2, and veins do not dephase what lies around them.
-    fat : float
-        What fat saturation leaves of the scalp.
+    `te`: echo, repetition and inversion time (s); None: no inversion. `ti`: echo, repetition and
+    inversion time (s); None: no inversion. `refocused`: the echo decays by T2, and veins do not
+    dephase what lies around them.
     """
 
     te: float
@@ -84,18 +65,6 @@ class PulseSequence:
         Source: M(n+1) = 1 + (M(n) cos(flip) - 1) exp(-TR/T1) of a spoiled sequence; after an
         inversion
         |1 - 2 exp(-TI/T1) + exp(-TR/T1)|, the echo time being short against TR.
-
-        Parameters
-        ----------
-        t1 : Array | float
-            Longitudinal relaxation time, T1 (s).
-        pulse : int | None, optional
-            Number of excitations before, without effect after an inversion; None: steady state.
-
-        Returns
-        -------
-        Array
-            Magnetization of the shape of T1; 1 at equilibrium.
         """
         t1 = np.asarray(t1, dtype=np.float32)
         e1 = np.exp(-self.tr / t1)
@@ -114,19 +83,9 @@ class PulseSequence:
 
         T1, T2* and T2 of the tissue deviate by a share (`texture`).
 
-        Parameters
-        ----------
-        tissue : Tissue
-            Proton density and relaxation times.
-        texture : Array | float, optional
-            Relative deviation of the relaxation times, of any shape.
-        pulse : int | None, optional
-            Number of excitations before, without effect after an inversion; None: steady state.
-
-        Returns
-        -------
-        Array
-            Signal for each deviation, in units of the proton density.
+        `tissue`: proton density and relaxation times. `pulse`: number of excitations before,
+        without effect after an inversion; None: steady state. Signal for each deviation, in units
+        of the proton density.
         """
         times = 1 + np.asarray(texture, dtype=np.float32)
         decay = (tissue.t2 if self.refocused else tissue.t2s) * times
@@ -137,17 +96,8 @@ class PulseSequence:
 
         Venous blood replaces tissue by its share.
 
-        Parameters
-        ----------
-        head : 'Head'
-            Tissues and veins of the subject.
-        pulse : int | None, optional
-            Number of excitations before, without effect after an inversion; None: steady state.
-
-        Returns
-        -------
-        Array
-            Signal at each voxel of the head (3D).
+        `pulse`: number of excitations before, without effect after an inversion; None: steady
+        state.
         """
         out = np.zeros(head.veins.shape, dtype=np.float32)
         for name, share in head.fractions.items():
@@ -167,20 +117,7 @@ class PulseSequence:
         return out * np.float32(np.sin(np.deg2rad(self.flip)))
 
     def scaled_scene(self, head: "Head", level: float) -> Array:
-        """The scene in units in which its mean over the brain is `level`, float32.
-
-        Parameters
-        ----------
-        head : 'Head'
-            Tissues and veins of the subject.
-        level : float
-            Mean of the signal over the brain that is wanted.
-
-        Returns
-        -------
-        Array
-            Signal at each voxel of the head (3D).
-        """
+        """The scene in units in which its mean over the brain is `level`, float32."""
         scene = self.scene(head)
         return scene * np.float32(level / float(scene[head.brain].mean()))
 

@@ -42,21 +42,7 @@ def make_dataset(
     `threads` are for the volumes of the BOLD (default: up to 4, as many as there are cores) and
     change nothing but the time; `progress` is called with one line a step.
 
-    Parameters
-    ----------
-    out : Path
-        Directory of the data set; new or empty.
-    study : Study
-        What to simulate, and with which seed.
-    threads : int | None, optional
-        Number of threads that compute volumes side by side; None takes up to 4.
-    progress : _Progress | None, optional
-        Function that is given a line of text at each step; None for silence.
-
-    Raises
-    ------
-    PhantomError
-        The directory is a file, is not empty, or cannot be written.
+    `PhantomError`: the directory is a file, is not empty, or cannot be written.
     """
     out = Path(out).absolute()
     if out.exists() and not out.is_dir():
@@ -192,19 +178,7 @@ def _write_subject(root: Path, study: Study, number: int, threads: int, say: _Pr
 
 
 def write_calibration(run: SimulatedRun, root: Path, name: str, threads: int) -> None:
-    """Write a calibration and what is known of it into a data set.
-
-    Parameters
-    ----------
-    run : SimulatedRun
-        BOLD run as simulated.
-    root : Path
-        Root of the simulated data set.
-    name : str
-        Subject with the prefix, such as ``sub-01``.
-    threads : int
-        Number of threads that compute volumes side by side.
-    """
+    """Write a calibration and what is known of it into a data set."""
     stem = root / name / "func" / f"{name}_task-{run.subject.task}_acq-highres"
     _write_events(run.events, stem)
     _write_bold(run, stem, threads)

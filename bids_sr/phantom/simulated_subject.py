@@ -36,13 +36,6 @@ class Draw:
     """Random numbers of a subject: an independent stream for each purpose.
 
     One more volume, subject or pair thus changes nothing that was there before.
-
-    Parameters
-    ----------
-    seed : int
-        Seed of the study; equal seeds give equal data.
-    subject : int
-        Number of the subject, counted from 0.
     """
 
     seed: int
@@ -53,20 +46,7 @@ class Draw:
         return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=key))
 
     def number(self, stream: str, *more: int) -> int:
-        """A seed for a coil.
-
-        Parameters
-        ----------
-        stream : str
-            Purpose of the random numbers, such as ``head`` or ``coil``.
-        *more : int
-            Numbers that tell streams of one purpose apart.
-
-        Returns
-        -------
-        int
-            Seed below 2**31, the same at every call.
-        """
+        """A seed for a coil."""
         return int(self(stream, *more).integers(2**31))
 
 
@@ -79,22 +59,7 @@ class SimulatedSubject:
     `bold_pose` takes a point of the BOLD to its head point; `t1w_pose`, and `pair_poses` of each
     pair, a point of the BOLD to its point in that image (RAS mm).
 
-    Parameters
-    ----------
-    preset : Preset
-        Protocol of the acquisitions.
-    scene : str
-        How activity lies relative to the anatomy: ``ribbon``, ``veins`` or ``free``.
-    seed : int
-        Seed of the study; equal seeds give equal data.
-    number : int
-        Number of the subject, counted from 0.
-    null : bool
-        Whether runs show no activity, although the task is there.
-    pairs : int
-        Number of T2*w pairs of each subject.
-    task : str
-        What changes the signal: ``tap`` (movements) or ``rest`` (networks).
+    `task`: what changes the signal: ``tap`` (movements) or ``rest`` (networks).
     """
 
     def __init__(

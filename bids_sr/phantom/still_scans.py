@@ -32,17 +32,7 @@ _UNEVENNESS = 0.15  # relative size of the receive field
 def _nulling_time(t1: float, tr: float) -> float:
     """Inversion time (s) at which tissue of this T1 gives no signal.
 
-    Parameters
-    ----------
-    t1 : float
-        Longitudinal relaxation time, T1 (s).
-    tr : float
-        Repetition time, TR (s).
-
-    Returns
-    -------
-    float
-        Time from the inversion to the excitation (s).
+    `t1`: longitudinal relaxation time, T1 (s).
     """
     return float(t1 * np.log(2 / (1 + np.exp(-tr / t1))))
 
@@ -64,20 +54,9 @@ class StillScan:
     `acquisition` is "highres", "lowres" or "", and `pose` takes a BOLD point to its point here
     (RAS mm).
 
-    Parameters
-    ----------
-    contrast : str
-        BIDS suffix: ``T1w``, ``T2w``, ``FLAIR`` or ``T2starw``.
-    acquisition : str
-        Resolution, ``highres`` or ``lowres``; empty for every subject's own T1w image.
-    image : Array
-        Magnitude of the signal (3D, float32).
-    affine : Array
-        Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
-    pose : Array
-        Transform of a BOLD point to its point in the scan (4 x 4, RAS+ mm).
-    sidecar : dict[str, object]
-        Metadata for the JSON file, by key.
+    `acquisition`: resolution, ``highres`` or ``lowres``; empty for every subject's own T1w image.
+    `image`: magnitude of the signal (3D, float32). `pose`: transform of a BOLD point to its point
+    in the scan (4 x 4, RAS+ mm).
     """
 
     contrast: str
@@ -91,15 +70,7 @@ class StillScan:
 def t1w(subject: SimulatedSubject) -> StillScan:
     """The T1w image; magnitude with noise, receive field of some 20 %.
 
-    Parameters
-    ----------
-    subject : SimulatedSubject
-        Simulated head with its activity and poses.
-
-    Returns
-    -------
-    StillScan
-        Scan on the T1w grid of the protocol.
+    `subject`: simulated head with its activity and poses. Scan on the T1w grid of the protocol.
     """
     p, rng, protocol, pose = (
         subject.preset,
@@ -125,19 +96,7 @@ def pair(subject: SimulatedSubject, number: int, *, noise: bool = True) -> dict[
 
     Field of view and slices are those of the BOLD.
 
-    Parameters
-    ----------
-    subject : SimulatedSubject
-        Simulated head with its activity and poses.
-    number : int
-        Number of the pair, counted from 0.
-    noise : bool, optional
-        Whether thermal noise is added.
-
-    Returns
-    -------
-    dict[str, StillScan]
-        Scans by resolution, ``highres`` and ``lowres``.
+    `subject`: simulated head with its activity and poses.
     """
     p, out = subject.preset, {}
     scene = p.pair_sequence.scaled_scene(subject.head, PAIR_LEVEL)
@@ -169,15 +128,7 @@ def structural(subject: SimulatedSubject) -> Iterator[StillScan]:
 
     At the high resolution, every subject has a T1w image already.
 
-    Parameters
-    ----------
-    subject : SimulatedSubject
-        Simulated head with its activity and poses.
-
-    Yields
-    ------
-    StillScan
-        Five scans, each in a pose of its own.
+    `subject`: simulated head with its activity and poses.
     """
     p, rng = subject.preset, subject.draw("anat")
     grids = {"highres": (p.t1w_shape, p.t1w_affine), "lowres": _low_grid(p)}
@@ -237,15 +188,7 @@ def _low_grid(preset: Preset) -> Grid:
 
     Its field of view is that of the T1w image, and its voxels are larger by `anat_factor`.
 
-    Parameters
-    ----------
-    preset : Preset
-        Protocol of the acquisitions.
-
-    Returns
-    -------
-    Grid
-        Shape and voxel-to-world matrix (4 x 4, RAS+ mm).
+    Shape and voxel-to-world matrix (4 x 4, RAS+ mm).
     """
     wanted = tuple(1 / f for f in preset.anat_factor)
     return hr_grid(preset.t1w_shape, preset.t1w_affine, wanted)
@@ -254,15 +197,7 @@ def _low_grid(preset: Preset) -> Grid:
 def tissue_shares(subject: SimulatedSubject) -> dict[str, Array]:
     """Return the true shares of gray matter, white matter and CSF in T1w voxels, by BIDS label.
 
-    Parameters
-    ----------
-    subject : SimulatedSubject
-        Simulated head with its activity and poses.
-
-    Returns
-    -------
-    dict[str, Array]
-        Shares from 0 to 1 (3D) by ``GM``, ``WM`` and ``CSF``.
+    `subject`: simulated head with its activity and poses.
     """
     p, pose = subject.preset, subject.bold_pose @ invert(subject.t1w_pose)
     return {

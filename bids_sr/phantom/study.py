@@ -20,21 +20,6 @@ def _echo_times(text: str) -> tuple[float, ...]:
 
     >>> _echo_times("3"), _echo_times("14,30.5")
     ((13.0, 29.0, 45.0), (14.0, 30.5))
-
-    Parameters
-    ----------
-    text : str
-        Number of echoes, or their times divided by commas (ms).
-
-    Returns
-    -------
-    tuple[float, ...]
-        Time of each echo (ms).
-
-    Raises
-    ------
-    ArgumentTypeError
-        It is neither a number nor a list of times.
     """
     if text.isdecimal():
         return tuple(_FIRST_ECHO_MS + _ECHO_SPACING_MS * k for k in range(int(text)))

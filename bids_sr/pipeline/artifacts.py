@@ -38,15 +38,6 @@ class Derivative:
 
     `content` : a `Volume`, a figure, or HTML; once stored, the path of its file, so that a list of
     maps takes no memory
-
-    Parameters
-    ----------
-    content : object
-        Volume, figure or HTML; once stored, the path of its file.
-    entities : Mapping[str, str]
-        Entities of its own, long names to labels, with its ``suffix``.
-    sidecar : Mapping[str, object]
-        Metadata for the JSON file, by key.
     """
 
     content: object
@@ -70,18 +61,7 @@ class Derivative:
 
 
 def entities_of_name(path: Path) -> dict[str, str]:
-    """Return entities of a file whose name tells them; see `Derivative.name`.
-
-    Parameters
-    ----------
-    path : Path
-        File whose name consists of entities and a suffix.
-
-    Returns
-    -------
-    dict[str, str]
-        Entities to labels, with the last part of the name as ``suffix``.
-    """
+    """Return entities of a file whose name tells them; see `Derivative.name`."""
     *pairs, suffix = path.name.partition(".")[0].split("_")
     return dict(pair.split("-", 1) for pair in pairs) | {"suffix": suffix}
 
@@ -97,15 +77,7 @@ class Kind(Generic[_T]):
     def load(self, path: Path) -> _T:
         """The value of a file.
 
-        Parameters
-        ----------
-        path : Path
-            File that holds the value.
-
-        Returns
-        -------
-        T
-            Value in memory; for a plain file, its path.
+        Value in memory; for a plain file, its path.
         """
         return cast("_T", path)
 
@@ -114,33 +86,12 @@ class Kind(Generic[_T]):
 
         It is saved beside others.
 
-        Parameters
-        ----------
-        value : T
-            Value in memory; for a plain file, its path.
-        stem : Path
-            Path of the files up to their extension.
-
-        Returns
-        -------
-        Path | list[Path]
-            File that holds the value, or several with notes beside them.
+        `value`: value in memory; for a plain file, its path.
         """
         return Path(str(value))
 
     def is_beside(self, path: Path) -> bool:
-        """Whether a file that was saved only goes with another, and is no value of its own.
-
-        Parameters
-        ----------
-        path : Path
-            File that a value was saved to.
-
-        Returns
-        -------
-        bool
-            True for a sidecar of another file.
-        """
+        """Whether a file that was saved only goes with another, and is no value of its own."""
         return False
 
 

@@ -34,19 +34,6 @@ class Drawn(NamedTuple):
 
     `label` is the name of a method, `notices` are numbers of messages in it by kind (``warning``,
     ``note``).
-
-    Parameters
-    ----------
-    desc : str
-        Name of the figure in its declaration.
-    content : Content
-        Figure, or a fragment of HTML.
-    contrast : str
-        Contrast that is shown; empty for a figure of no contrast.
-    fwhm_mm : float
-        Gaussian smoothing of the maps that are shown (FWHM, mm); 0 for none.
-    label : str
-        Name of a method, where each has a figure of its own.
     """
 
     desc: str

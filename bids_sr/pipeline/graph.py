@@ -35,16 +35,6 @@ def scope_of(name: str) -> str:
 
     >>> scope_of("sub-01_task-tap+rest")
     'sub_01_task_tap__rest_wf'
-
-    Parameters
-    ----------
-    name : str
-        Participant or run, such as ``sub-01`` or ``sub-01_task-rest``.
-
-    Returns
-    -------
-    str
-        Name that Nipype accepts, ending in ``_wf``.
     """
     return name.replace("+", "__").replace("-", "_") + "_wf"
 
@@ -52,29 +42,13 @@ def scope_of(name: str) -> str:
 def whom_of(node: object) -> tuple[str, str]:
     """Participant (label) and run of a node, see `Scope.whom`; "" of one that is in no graph.
 
-    Parameters
-    ----------
-    node : object
-        Node of the workflow, or any other object.
-
-    Returns
-    -------
-    tuple[str, str]
-        Label and name of the run, each empty where there is none.
+    Label and name of the run, each empty where there is none.
     """
     return getattr(node, "whom", ("", ""))
 
 
 class Maker(NamedTuple):
-    """Source of an artifact: a step, or what was given (file, files or value).
-
-    Parameters
-    ----------
-    source : 'Placed | object'
-        Step that makes the artifact, or what was given in its place.
-    name : str
-        Of the output of the step.
-    """
+    """Source of an artifact: a step, or what was given (file, files or value)."""
 
     source: "Placed | object"
     name: str
@@ -97,20 +71,8 @@ Wires = Mapping[str, Maker | Sequence[Maker] | Mapping[str, Maker]]
 class Placed:
     """A step in a scope, with the settings and connections that it has there of its own.
 
-    Parameters
-    ----------
-    step : AnyStep
-        What is run, with its inputs, settings and outputs.
-    scope : 'Scope'
-        Part of the graph in which inputs and settings are looked up.
-    name : str
-        Name of the node in the workflow.
-    settings : Mapping[str, object]
-        Values by name that override those of scopes.
-    wires : Wires
-        Makers by input, where the name of the input does not tell.
-    light : bool
-        It only copies small files, in less time than a process needs to start.
+    `wires`: makers by input, where the name of the input does not tell. `light`: it only copies
+    small files, in less time than a process needs to start.
     """
 
     step: AnyStep
@@ -140,20 +102,8 @@ class Placed:
         It is its own, else that of the nearest scope, else the default of the function; `KeyError`
         for none.
 
-        Parameters
-        ----------
-        name : str
-            Parameter of the step, or another setting that scopes have.
-
-        Returns
-        -------
-        object
-            Value that holds for this step.
-
-        Raises
-        ------
-        KeyError
-            Neither the step nor a scope has it, and there is no default.
+        `name`: parameter of the step, or another setting that scopes have. `KeyError`: neither the
+        step nor a scope has it, and there is no default.
         """
         if name in self.settings:
             return self.settings[name]
@@ -169,30 +119,10 @@ class Placed:
 class Scope:
     """Part of a graph: its steps, and settings and given artifacts that inner scopes share.
 
-    Parameters
-    ----------
-    name : str
-        Name of the workflow that is made of it.
-    settings : Mapping[str, object]
-        Values by name, for its steps and for inner scopes.
-    outer : 'Scope | None'
-        Scope around this one; None for the outermost scope.
-    beside : tuple['Scope', ...]
-        Scopes whose artifacts are known here too, such as that of the pair of a run.
-    alias : dict[str, str]
-        What names stand for in this scope.
-    store : AnyStep | None
-        Outermost scope only: the step that stores what is kept; None stores nothing.
-    uri : Callable[[Path], str]
-        Outermost scope only: how a given file is named among the sources of what is stored.
-    inner : list['Scope']
-        Scopes inside this one, in the order in which they were made.
-    steps : list[Placed]
-        Steps placed here, with those that store their artifacts.
-    makers : dict[str, Maker]
-        Makers of the artifacts that are known here, by artifact name.
-    texts : list[tuple[Part, str]]
-        Methods sentences of all scopes, in the order added.
+    `outer`: scope around this one; None for the outermost scope. `beside`: scopes whose artifacts
+    are known here too, such as that of the pair of a run. `store`: outermost scope only: the step
+    that stores what is kept; None stores nothing. `uri`: outermost scope only: how a given file is
+    named among the sources of what is stored.
     """
 
     name: str
@@ -219,23 +149,8 @@ class Scope:
     ) -> "Scope":
         """Add an inner scope; its settings are `known`, overridden by keywords.
 
-        Parameters
-        ----------
-        name : str
-            Name of the workflow that is made of it.
-        known : Mapping[str, object] | None, optional
-            Values by name that keywords override; None for none.
-        beside : tuple['Scope', ...], optional
-            Scopes whose artifacts are known there too.
-        alias : Mapping[str, str] | None, optional
-            Names of artifacts to those they stand for there; None for none.
-        **settings : object
-            Values by name, for its steps and for inner scopes.
-
-        Returns
-        -------
-        'Scope'
-            Scope that was added, still without steps.
+        `alias`: names of artifacts to those they stand for there; None for none. Scope that was
+        added, still without steps.
         """
         own = {**(known or {}), **settings}
         inner = Scope(name, own, self, beside, dict(alias or {}), self.store, texts=self.texts)
@@ -243,25 +158,14 @@ class Scope:
         return inner
 
     def give(self, **artifacts: object) -> None:
-        """Add existing artifacts: files, lists of files, or outputs of steps in other scopes.
-
-        Parameters
-        ----------
-        **artifacts : object
-            Values, files or makers, by artifact name.
-        """
+        """Add existing artifacts: files, lists of files, or outputs of steps in other scopes."""
         for name, value in artifacts.items():
             self._enter(name, value if isinstance(value, Maker) else Maker(value, name))
 
     def say(self, part: Part, text: str) -> None:
         """Add sentences to the methods text that belong to no single step.
 
-        Parameters
-        ----------
-        part : Part
-            Place of the sentences in the methods text.
-        text : str
-            Sentences in Markdown; a final line feed ends the paragraph.
+        `text`: sentences in Markdown; a final line feed ends the paragraph.
         """
         self.texts.append((part, text))
 
@@ -277,27 +181,7 @@ class Scope:
     ) -> None:
         """Place steps.
 
-        Parameters
-        ----------
-        *steps : AnyStep
-            Steps to place here, in this order.
-        name : str, optional
-            Of the node; that of the function where there is none.
-        wires : Wires | None, optional
-            Who makes an input, where its name does not tell.
-        rename : Mapping[str, str] | None, optional
-            What artifacts are called in this scope.
-        keep : bool, optional
-            Whether to store what the steps declare as kept.
-        quiet : bool, optional
-            Whether the methods text is silent about them.
-        **settings : object
-            These hold for the steps alone.
-
-        Raises
-        ------
-        GraphError
-            A setting or wire names what a step does not take.
+        `name`: of the node; that of the function where there is none.
         """
         for step in steps:
             placed = Placed(step, self, name or step.__name__, settings, wires or {})
@@ -384,40 +268,20 @@ class Scope:
     def outward(self) -> Iterator["Scope"]:
         """Return this scope and those around it.
 
-        Yields
-        ------
-        'Scope'
-            Scopes from this one to the outermost.
+        Scopes from this one to the outermost.
         """
         yield self
         if self.outer:
             yield from self.outer.outward()
 
     def inward(self) -> Iterator["Scope"]:
-        """Return this scope and those in it, in the order in which they were made.
-
-        Yields
-        ------
-        'Scope'
-            Scopes from this one inward, each before those inside it.
-        """
+        """Return this scope and those in it, in the order in which they were made."""
         yield self
         for scope in self.inner:
             yield from scope.inward()
 
     def find(self, name: str) -> Maker | None:
-        """Who makes an artifact, nearest first; None where nobody does.
-
-        Parameters
-        ----------
-        name : str
-            Artifact as it is called in this scope.
-
-        Returns
-        -------
-        Maker | None
-            Nearest maker, or None where nobody makes it.
-        """
+        """Who makes an artifact, nearest first; None where nobody does."""
         for scope in self.outward():
             while name in scope.alias:
                 name = scope.alias[name]
@@ -441,18 +305,6 @@ class Scope:
         """Return makers of an artifact in inner scopes, by scope name.
 
         `among` selects the scopes, in this order.
-
-        Parameters
-        ----------
-        name : str
-            Artifact as it is called in the inner scopes.
-        among : Sequence[str] | None, optional
-            Names of the scopes to take, in this order; None takes all.
-
-        Returns
-        -------
-        dict[str, Maker]
-            Makers by the name of their scope.
         """
         found = {one.name: one.makers[name] for one in self.inward() if name in one.makers}
         return found if among is None else {each: found[each] for each in among}
@@ -460,20 +312,7 @@ class Scope:
     def setting(self, name: str) -> object:
         """A setting of this scope or of one around it; `KeyError` where there is none.
 
-        Parameters
-        ----------
-        name : str
-            Setting that this scope or an outer one has.
-
-        Returns
-        -------
-        object
-            Value in the nearest scope that has one.
-
-        Raises
-        ------
-        KeyError
-            Neither this scope nor one around it has such a setting.
+        `KeyError`: neither this scope nor one around it has such a setting.
         """
         return next((one.settings for one in self.outward() if name in one.settings), {})[name]
 
@@ -497,12 +336,7 @@ def _chosen(placed: Placed, how: Keep) -> tuple[bool, list[dict[str, str]] | Non
 class Wire(NamedTuple):
     """Makers of one input of a step; `names` are those of the scopes where they are told apart.
 
-    Parameters
-    ----------
-    makers : tuple[Maker, ...]
-        Makers whose artifacts the input takes, in order.
-    names : tuple[str, ...]
-        Scope of each maker; empty where they are not told apart.
+    `names`: scope of each maker; empty where they are not told apart.
     """
 
     makers: tuple[Maker, ...]
@@ -512,20 +346,7 @@ class Wire(NamedTuple):
 class Graph:
     """The resolved graph of a scope and all in it.
 
-    Parameters
-    ----------
-    scope : Scope
-        Outermost scope, with all steps already placed.
-
-    Attributes
-    ----------
-    placed : steps in the order in which they were placed, scope by scope
-    wires, settings : of each step, by the names of its parameters
-
-    Raises
-    ------
-    GraphError
-        The message names the step, its scope and artifacts of similar names.
+    `GraphError`: the message names the step, its scope and artifacts of similar names.
     """
 
     def __init__(self, scope: Scope) -> None:
@@ -546,10 +367,7 @@ class Graph:
 
         A text that ends with a line feed ends a paragraph, and so does a part.
 
-        Returns
-        -------
-        str
-            Paragraphs in Markdown, separated by empty lines.
+        Paragraphs in Markdown, separated by empty lines.
         """
         parts: dict[Part, dict[str, None]] = {part: {} for part in Part}
         for part, text in self.scope.texts:

@@ -12,28 +12,7 @@ from bids_sr.pipeline.graph import Graph, Placed, Scope, Wire
 class _Line(NamedTuple):
     """A step; or scopes in which the same is done, or steps that stood before, by their names.
 
-    Parameters
-    ----------
-    depth : int
-        Number of scopes around it.
-    name : str
-        Step, or scopes with the same content, joined by commas.
-    makes : str
-        Artifacts that it makes, with entities of stored ones in brackets.
-    of : str
-        Artifacts that it takes, with their makers in parentheses.
-    settings : str
-        Names of its settings, joined by commas.
-    where : str
-        File of the function, relative to ``bids_sr/steps``.
-
-    Attributes
-    ----------
-    depth : number of scopes around it
-    makes : artifacts, in brackets the entities under which one is kept
-    of : artifacts that it takes, in parentheses who makes them
-    settings : names of its settings
-    where : file of the function, below `bids_sr/steps`
+    `makes`: artifacts that it makes, with entities of stored ones in brackets.
     """
 
     depth: int
@@ -61,16 +40,6 @@ def who_makes_what(graph: Graph) -> list[_Line]:
     """Return the scopes and steps of a graph in processing order.
 
     What is the same in several scopes is listed once.
-
-    Parameters
-    ----------
-    graph : Graph
-        Graph with connected steps.
-
-    Returns
-    -------
-    list[Line]
-        Steps and scopes, those that store results left out.
     """
     return [line for block in _blocks(graph, graph.scope, 0) for line in block]
 

@@ -31,22 +31,9 @@ def interface_class(
 ) -> type[SimpleInterface]:
     """The interface class of a step.
 
-    Parameters
-    ----------
-    function : Callable[..., object]
-        Pickle finds the class, and its specifications, as attributes ``interface`` of what has its
-        name.
-    inputs, settings, outputs : Mapping[str, Port]
-        Artifacts that it takes, parameters that are settings, what it makes, by name.
-    run : Callable[[Mapping[str, object], Path], dict[str, object]]
-        Runs it with the values of its traits in a folder; gives its outputs by name.
-    **own : object
-        Further attributes of the class.
-
-    Returns
-    -------
-    type[SimpleInterface]
-        Class of Nipype with a trait for each parameter and output.
+    `function`: pickle finds the class, and its specifications, as attributes ``interface`` of what
+    has its name. `run`: runs it with the values of its traits in a folder; gives its outputs by
+    name. Class of Nipype with a trait for each parameter and output.
     """
 
     def run_interface(interface: SimpleInterface, runtime: Bunch) -> Bunch:

@@ -22,21 +22,8 @@ def workflow_of(
 ) -> LiterateWorkflow:
     """The workflow of a graph.
 
-    Parameters
-    ----------
-    graph : Graph
-        Graph with connected steps.
-    base_dir : Path
-        Folder of work.
-    need_gb : Callable[[Need], float]
-        Memory to declare (GB) for that of a step.
-    seconds : Callable[[Placed], float], optional
-        Processor time of a step, which its node has as ``seconds``.
-
-    Returns
-    -------
-    LiterateWorkflow
-        Workflow of the outermost scope, with those of inner scopes inside it.
+    `seconds`: processor time of a step, which its node has as ``seconds``. Workflow of the
+    outermost scope, with those of inner scopes inside it.
     """
     flows = {
         one: LiterateWorkflow(name=one.name)

@@ -19,15 +19,6 @@ class Port:
     """An artifact that a step takes or makes: its kind, and whether it is one or several.
 
     Several are a list, or given by name.
-
-    Attributes
-    ----------
-    kind : Kind[Any]
-        How the artifact is kept in files.
-    many : Literal['list', 'dict'] | None
-        Whether several are a list or a dictionary; None for a single one.
-    default : object
-        Default of the parameter; ``REQUIRED`` where there is none.
     """
 
     kind: Kind[Any]
@@ -38,18 +29,7 @@ class Port:
         return f"{f'a {self.many} of ' if self.many else ''}{type(self.kind).__name__.strip('_')}"
 
     def takes(self, made: "Port") -> bool:
-        """Whether what another step makes is of this kind.
-
-        Parameters
-        ----------
-        made : 'Port'
-            Port of the output of another step.
-
-        Returns
-        -------
-        bool
-            True where one kind is the other, or derives from it.
-        """
+        """Whether what another step makes is of this kind."""
         return isinstance(made.kind, type(self.kind)) or isinstance(self.kind, type(made.kind))
 
     def load(self, value: object, stack: ExitStack, names: object = None) -> object:
@@ -57,19 +37,8 @@ class Port:
 
         Series are closed with the stack. What is no file is a value itself.
 
-        Parameters
-        ----------
-        value : object
-            File or list of files, or the artifact itself.
-        stack : ExitStack
-            Stack that closes the series opened here.
-        names : object, optional
-            Keys of a dictionary of artifacts, in order; otherwise not used.
-
-        Returns
-        -------
-        object
-            Artifact in memory, or several as a list or dictionary.
+        `names`: keys of a dictionary of artifacts, in order; otherwise not used. Artifact in
+        memory, or several as a list or dictionary.
         """
         if self.many is None:
             if not isinstance(value, (str, Path)):
@@ -90,18 +59,6 @@ class Port:
         """Save a value, or a list of values with a file that lists theirs.
 
         The scheduler then handles one file in the place of hundreds.
-
-        Parameters
-        ----------
-        value : object
-            Artifact in memory, or a list of artifacts.
-        stem : Path
-            Path of the files up to their extension.
-
-        Returns
-        -------
-        str
-            Path of the file.
         """
         if self.many is None:
             return str(self.kind.save(value, stem))
@@ -142,17 +99,8 @@ _SEVERAL: Mapping[object, Literal["list", "dict"]] = {
 def port_of(hint: object, default: object = REQUIRED) -> Port | None:
     """The port that an annotation stands for; None for a setting.
 
-    Parameters
-    ----------
-    hint : object
-        Annotation of a parameter or of a returned value.
-    default : object, optional
-        Default of the parameter; ``REQUIRED`` where there is none.
-
-    Returns
-    -------
-    Port | None
-        Port of an artifact; None for settings and plain values.
+    `default`: default of the parameter; ``REQUIRED`` where there is none. Port of an artifact;
+    None for settings and plain values.
     """
     hint = bare(hint)
     several = _SEVERAL.get(get_origin(hint))
@@ -164,15 +112,7 @@ def port_of(hint: object, default: object = REQUIRED) -> Port | None:
 def bare(hint: object) -> object:
     """An annotation without the None that may stand in it.
 
-    Parameters
-    ----------
-    hint : object
-        Annotation of a parameter or of a returned value.
-
-    Returns
-    -------
-    object
-        Annotation without None; unchanged if several others remain.
+    Annotation without None; unchanged if several others remain.
     """
     if get_origin(hint) not in (Union, types.UnionType):
         return hint

@@ -31,17 +31,7 @@ graph.
 
 
 class Provenance:
-    """What stored files are made of.
-
-    Parameters
-    ----------
-    wires : _Wires
-        Of all steps, by the names of their parameters.
-    store : object
-        The step that stores.
-    uri : Callable[[Path], str]
-        How a file that was given is named.
-    """
+    """What stored files are made of."""
 
     def __init__(self, wires: _Wires, store: object, uri: Callable[[Path], str]) -> None:
         self.wires, self.uri = wires, uri
@@ -59,15 +49,7 @@ class Provenance:
 
         A storing step is the step that stores an artifact.
 
-        Parameters
-        ----------
-        placed : 'Placed'
-            Step in the graph that stores an artifact.
-
-        Returns
-        -------
-        dict[str, object]
-            Settings ``sources`` and ``references``; empty for figures and given files.
+        Settings ``sources`` and ``references``; empty for figures and given files.
         """
         (maker,) = self.wires[placed]["files"].makers
         source = maker.placed

@@ -16,15 +16,6 @@ class RunHere:
 
     Only steps that an artifact needs are run, each once. They exchange files, as in a workflow, so
     that values are those of the program. Steps may be placed between two requests.
-
-    Parameters
-    ----------
-    scope : Scope
-        Its artifacts, and those of its inner scopes, can be asked for; it stores nothing.
-    folder : Path
-        For the folders of the steps.
-    say : Callable[[str], object]
-        Called with each step as it begins, in words.
     """
 
     def __init__(self, scope: Scope, folder: Path, say: Callable[[str], object] = str) -> None:
@@ -34,19 +25,9 @@ class RunHere:
     def load(self, *makers: Maker) -> list[object]:
         """Make artifacts.
 
-        Parameters
-        ----------
-        *makers : Maker
-            Who makes them, see `bids_sr.pipeline.graph.Scope`.
-
-        Returns
-        -------
-        list[object]
-            Their values, in memory; series are files, and open.
-
-        Raises
-        ------
-        GraphError : a step is asked for what no other makes, or for a setting that is not there
+        `*makers`: who makes them, see `bids_sr.pipeline.graph.Scope`. `GraphError`: a step is
+        asked for what no other makes, or for a setting that is not there. Their values, in memory;
+        series are files, and open.
         """
         graph = Graph(self._scope)
         for placed in _needed(graph, makers, {*self._made}):

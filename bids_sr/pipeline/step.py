@@ -102,15 +102,7 @@ def enumerated(words: Sequence[str]) -> str:
     >>> enumerated(["a", "b", "c"])
     'a, b and c'
 
-    Parameters
-    ----------
-    words : Sequence[str]
-        Words or names in the order of the list.
-
-    Returns
-    -------
-    str
-        Words joined by commas, the last by ``and``; empty without any.
+    Words joined by commas, the last by ``and``; empty without any.
     """
     return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
 
@@ -193,34 +185,11 @@ class Keep:
 class Step(Generic[_P, _R]):
     """A function as a step; see `step`.
 
-    Parameters
-    ----------
-    function : Callable[P, R]
-        Function whose annotations tell artifacts from settings.
-    makes : Sequence[str]
-        Artifacts that it returns, in order; empty for its own name.
-    part : Part
-        Place of its sentences in the methods text.
-    text : str | Callable[[Lookup], str]
-        Sentences of the methods text, or a function of the settings.
-    keep : Mapping[str, Keep] | None
-        How artifacts are stored, by name; None stores none.
-    memory : Need | None
-        What it adds to a process; None takes the usual need.
-    cost : Cost | Callable[[Lookup], Cost]
-        Processor time, or a function of the settings.
-    small : bool
-        Whether it handles only small tables, faster than a job starts.
-    resumes : bool
-        Whether a killed step goes on from what its folder holds.
-    reads : Callable[[Lookup], Sequence[Path | str]] | None
-        Gives files or URIs that settings name; None for none.
-
-    Attributes
-    ----------
-    inputs, settings, outputs : artifacts that it takes, parameters that are settings, what it
-        makes (None for a plain value, such as a number of volumes), by name
-    needs_folder : whether it asks for its folder, `here`
+    `function`: function whose annotations tell artifacts from settings. `makes`: artifacts that it
+    returns, in order; empty for its own name. `keep`: how artifacts are stored, by name; None
+    stores none. `memory`: what it adds to a process; None takes the usual need. `small`: whether
+    it handles only small tables, faster than a job starts. `resumes`: whether a killed step goes
+    on from what its folder holds. `reads`: gives files or URIs that settings name; None for none.
     """
 
     __name__: str
@@ -273,17 +242,7 @@ class Step(Generic[_P, _R]):
 
         The files have the names of the artifacts.
 
-        Parameters
-        ----------
-        given : Mapping[str, object]
-            Files of artifacts and values of settings, by parameter.
-        here : Path
-            Folder in which the step writes.
-
-        Returns
-        -------
-        dict[str, object]
-            Files of artifacts and plain values, by output; None is left out.
+        Files of artifacts and plain values, by output; None is left out.
         """
         with ExitStack() as stack:
             values = {

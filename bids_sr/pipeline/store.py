@@ -31,25 +31,7 @@ _NOTHING_VARIES: Varies = {}
 
 
 def derivative_path(entities: Mapping[str, str]) -> str:
-    """Relative path of a derivative.
-
-    Parameters
-    ----------
-    entities : Mapping[str, str]
-        Long entity names (``subject``, ``task``, …, ``datatype``, ``suffix``, ``extension``) to
-        labels.
-
-    Returns
-    -------
-    str
-        Path below the root of the derivatives.
-
-    Raises
-    ------
-    ValueError
-        for an entity that is not declared, or a combination that fits no pattern (nothing is
-        dropped silently)
-    """
+    """Relative path of a derivative."""
     from bids.layout.writing import build_path
 
     from bids_sr.boilerplate import data_of
@@ -234,49 +216,14 @@ def store(
     Images of a run that are on a grid of its own (no entity ``space``) get the order of axes that
     its input has.
 
-    Parameters
-    ----------
-    here : Path
-        Folder in which the step writes.
-    files : Sequence[File], optional
-        To store; none where a step had nothing to give.
-    sidecar : Facts | None, optional
-        Metadata that a step made, and what is known before, where no JSON file of the same name is
-        among the files.
-    output_dir : Path
-        Root of the derivatives.
-    entities, own_entities : Mapping[str, str]
-        Long names to labels, of the scope and of the artifact; where the latter are None the names
-        of the files tell them.
-    own_sidecar : Mapping[str, object], optional
-        Metadata that a step made, and what is known before, where no JSON file of the same name is
-        among the files.
-    among : list[Mapping[str, str]] | None, optional
-        Entities of the files that are stored, each a choice; None: all.
-    sources : Sequence[str], optional
-        URIs of what the files are made of.
-    references : Mapping[str, str], optional
-        URI of the image whose grid or frame an image has, by the entity ``space``; "" for none.
-    provenance : Mapping[str, str], optional
-        Keys that every sidecar gets, such as the version.
-    axis_order : AxisOrder, optional
-        Axis of the stored image that each axis is in use.
-    output_dtype : Literal['float32', 'int16'], optional
-        Stored type of uncompressed series.
-    datasets : Sequence[str], optional
-        Series of whose data sets for other programs the files may be.
-    in_output : bool, optional
-        Whether they are stored among all results.
-    exported_as : Mapping[str, str] | None, optional
-        What of the entities is another one in `datasets`, an empty label for none; None: they are
-        not there.
-    varies : Mapping[str, list[str]] | None, optional
-        Entities by which files differ that share a sidecar, with the keys that differ.
-
-    Returns
-    -------
-    list[File]
-        Files that were stored, with those in data sets for other programs.
+    `files`: to store; none where a step had nothing to give. `entities, own_entities`: long names
+    to labels, of the scope and of the artifact; where the latter are None the names of the files
+    tell them. `among`: entities of the files that are stored, each a choice; None: all.
+    `references`: URI of the image whose grid or frame an image has, by the entity ``space``; ""
+    for none. `output_dtype`: stored type of uncompressed series. `datasets`: series of whose data
+    sets for other programs the files may be. `exported_as`: what of the entities is another one in
+    `datasets`, an empty label for none; None: they are not there. Files that were stored, with
+    those in data sets for other programs.
     """
     told_by_files = (
         [path for path in files if path.suffix == ".json"] if own_entities is None else []

@@ -35,16 +35,6 @@ def check(settings: Settings) -> Plan:
 
     Nothing is written but a template that is asked for and not here, into TemplateFlow's folder,
     and not by a dry run.
-
-    Parameters
-    ----------
-    settings : Settings
-        All settings of the call, resolved.
-
-    Returns
-    -------
-    plan : with `problems` empty if the work can start; the caller prints them all otherwise and
-        ends with code 2
     """
     found = Findings()
     directories.check_places(settings, found)
@@ -217,18 +207,6 @@ def without(plan: Plan, problems: Sequence[Notice]) -> Plan:
     """Return the plan without the runs that problems stop.
 
     The plan itself is returned where problems stop more, or where there are none.
-
-    Parameters
-    ----------
-    plan : Plan
-        What the call will do.
-    problems : Sequence[Notice]
-        What stops runs or the whole call.
-
-    Returns
-    -------
-    Plan
-        Plan that tells which runs are left out.
     """
     files = {run.stem: (run.bold, *files_of(run)) for run in plan.runs}
     subjects, left_out, remaining = exclude(problems, files, plan.subjects)
@@ -242,17 +220,7 @@ def without_unfit_references(
 ) -> tuple[Plan, tuple[Notice, ...]]:
     """Drop references found automatically, not named, where their voxels do not fit the run.
 
-    Parameters
-    ----------
-    plan : Plan
-        What the call will do.
-    problems : Sequence[Notice]
-        What stops runs or the whole call.
-
-    Returns
-    -------
-    tuple[Plan, tuple[Notice, ...]]
-        Plan : what was taken is told in its warnings; problems : those that are of no reference.
+    Plan : what was taken is told in its warnings; problems : those that are of no reference.
     """
     unfit = {(Path(problem.what), problem.subject, problem.run): problem for problem in problems}
     found, subjects, taken = Findings(), [], set[Notice]()
@@ -285,12 +253,7 @@ def without_unfit_references(
 
 
 def _check_structural(settings: Settings, found: Findings) -> Plan:
-    """Plan a call and collect every problem in `found`; reads headers only and writes nothing.
-
-    Returns
-    -------
-    plan : of participants with `structural` pairs and no runs
-    """
+    """Plan a call and collect every problem in `found`; reads headers only and writes nothing."""
     surveyed = survey_structural(settings)
     found.add_all(surveyed)
     for name in settings.superres.learned:

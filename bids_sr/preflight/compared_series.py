@@ -45,22 +45,7 @@ def _split(text: str) -> tuple[str, Path, str]:
 def with_compared(
     subjects: Sequence[Subject], settings: Settings, found: Findings
 ) -> tuple[Subject, ...]:
-    """Return participants with the series their runs are compared with, and report problems.
-
-    Parameters
-    ----------
-    subjects : Sequence[Subject]
-        Participants with their runs.
-    settings : Settings
-        All settings of the call.
-    found : Findings
-        Takes up problems and notes.
-
-    Returns
-    -------
-    tuple[Subject, ...]
-        Participants in the same order.
-    """
+    """Return participants with the series their runs are compared with, and report problems."""
     given = [_split(text) for text in settings.evaluation.compare]
     if not given or not _named_well(given, settings, found):
         return tuple(subjects)

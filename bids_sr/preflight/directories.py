@@ -33,13 +33,6 @@ def check_places(settings: Settings, found: Findings) -> None:
     """Report unusable directories, and problems with files and models given as options.
 
     A directory is unusable if it cannot be written or if results and data would mix in it.
-
-    Parameters
-    ----------
-    settings : Settings
-        All settings of the call.
-    found : Findings
-        Takes up problems and notes.
     """
     bids, out, work = settings.paths.bids_dir, settings.paths.output_dir, settings.paths.work_dir
     before = len(found.problems)
@@ -98,15 +91,7 @@ def _check_cluster(file: Path, found: Findings) -> None:
 
 
 def check_owner(settings: Settings, found: Findings) -> None:
-    """Refuse an output directory whose files are not those of this program and data set.
-
-    Parameters
-    ----------
-    settings : Settings
-        All settings of the call.
-    found : Findings
-        Takes up the problem.
-    """
+    """Refuse an output directory whose files are not those of this program and data set."""
     paths = settings.paths
     out, file = paths.output_dir, paths.output_dir / "dataset_description.json"
     fix = f"Choose an empty directory, such as {paths.bids_dir / 'derivatives/bids-sr'}."
@@ -190,15 +175,7 @@ def _check_writable(what: str, path: Path, found: Findings, *, only_there: bool 
 
 
 def check_region(settings: Settings, found: Findings) -> None:
-    """An atlas or a file of a region of interest that cannot be read, or has nothing in it.
-
-    Parameters
-    ----------
-    settings : Settings
-        All settings of the call.
-    found : Findings
-        Takes up problems and notes.
-    """
+    """An atlas or a file of a region of interest that cannot be read, or has nothing in it."""
     how = settings.activation
     if is_file(how.roi):
         where, fix = f"--roi {how.roi}", "or --roi motor or --roi brain."
@@ -246,14 +223,7 @@ def _check_atlas(named: str, found: Findings) -> None:
 def check_room(settings: Settings, estimate: Estimate, found: Findings) -> None:
     """Report disks that are too small, counting what an earlier run of this call has written.
 
-    Parameters
-    ----------
-    settings : Settings
-        All settings of the call.
-    estimate : Estimate
-        Disk that the call takes in both directories (GB).
-    found : Findings
-        Takes up problems and notes.
+    `estimate`: disk that the call takes in both directories (GB).
     """
     needs: dict[int, tuple[Path, float, list[Path]]] = {}
     paths = settings.paths

@@ -103,17 +103,7 @@ def _millions(path: Path) -> float:
 def estimate(plan: Plan, settings: Settings) -> Estimate:
     """Estimate memory and disk of a plan, and how many processors are busy.
 
-    Parameters
-    ----------
-    plan : Plan
-        What the call will do.
-    settings : Settings
-        All settings of the call.
-
-    Returns
-    -------
-    Estimate
-        Cost without time; nothing without participants.
+    Cost without time; nothing without participants.
     """
     sizes = _sizes_of(plan.subjects, settings)
     if not plan.runs:
@@ -217,17 +207,7 @@ def _structural(plan: Plan, settings: Settings, sizes: Sizes) -> Estimate:
 def check_machine(plan: Plan, settings: Settings) -> list[Notice]:
     """Report what the machine that does the work, not one that submits it, lacks for it.
 
-    Parameters
-    ----------
-    plan : Plan
-        What the call will do.
-    settings : Settings
-        All settings of the call.
-
-    Returns
-    -------
-    list[Notice]
-        Problems with memory or GPU; none with a plugin.
+    Problems with memory or GPU; none with a plugin.
     """
     found, resources = Findings(), settings.resources
     if resources.use_plugin is None:
@@ -256,19 +236,7 @@ def _as_given(mem_gb: float) -> str:
 def check_memory(
     settings: Settings, sizes: Sizes, memory_gb: float | None, found: Findings
 ) -> None:
-    """Report memory too small for the largest step alone; None where it is not known.
-
-    Parameters
-    ----------
-    settings : Settings
-        All settings of the call.
-    sizes : Sizes
-        Millions of voxels of the largest images.
-    memory_gb : float | None
-        Memory that may be used now (GB).
-    found : Findings
-        Takes up problems and notes.
-    """
+    """Report memory too small for the largest step alone; None where it is not known."""
     need = BASE_GB + largest_gb(sizes)
     if settings.resources.use_plugin is not None or memory_gb is None or memory_gb >= need:
         return

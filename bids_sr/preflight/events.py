@@ -52,19 +52,7 @@ def check_events(
 ) -> tuple[str, ...]:
     """Return the modeled trial types of a run in order of appearance; empty with a problem.
 
-    Parameters
-    ----------
-    table, bold : Path
-        Events of the run, and its series.
-    duration : float | None
-        Of the run (s), against which events are checked; None where it is not known.
-    found : Findings
-        Takes up problems and notes.
-
-    Returns
-    -------
-    tuple[str, ...]
-        Names of trial types, or none.
+    `duration`: of the run (s), against which events are checked; None where it is not known.
     """
     own = Findings()
     rows = _read(table, own)
@@ -242,22 +230,6 @@ def is_long_enough(run: BoldRun, n_types: int, settings: Settings, found: Findin
 
     Without events the seeds are cleared of that model whatever maps are made, and slow
     fluctuations are mapped too.
-
-    Parameters
-    ----------
-    run : BoldRun
-        BOLD run with its companion files.
-    n_types : int
-        Number of trial types, or of seeds.
-    settings : Settings
-        All settings of the call.
-    found : Findings
-        Takes up problems and notes.
-
-    Returns
-    -------
-    bool
-        False with a problem.
     """
     dummies = settings.preprocessing.dummy_scans or 0
     rows = run.n_volumes - dummies
@@ -286,20 +258,7 @@ def is_long_enough(run: BoldRun, n_types: int, settings: Settings, found: Findin
 
 
 def ordered(types: Sequence[str], order: Sequence[str]) -> tuple[str, ...]:
-    """Return types in the order that the data set shares; unknown ones come last, by name.
-
-    Parameters
-    ----------
-    types : Sequence[str]
-        Names of the trial types of a run.
-    order : Sequence[str]
-        Trial types in the order of the data set.
-
-    Returns
-    -------
-    tuple[str, ...]
-        Names of the run in their new order.
-    """
+    """Return types in the order that the data set shares; unknown ones come last, by name."""
     own, shared = set(types), set(order)
     return (
         *(name for name in order if name in own),
@@ -317,20 +276,8 @@ def contrasts_of_runs(
     A contrast asked for must fit one run at least; in runs that lack one of its trial types it is
     left out, which is said.
 
-    Parameters
-    ----------
-    types : Mapping[Path, Sequence[str]]
-        BOLD file → modeled trial types, in order.
-    requested : Sequence[str | tuple[str, Contrast]]
-        Contrasts as the user wrote them, or name and weights as ``--model`` has them; empty: the
-        default ones.
-    found : Findings
-        Takes up problems and notes.
-
-    Returns
-    -------
-    dict[Path, dict[str, Contrast]]
-        Weights of trial types by contrast, for each BOLD file.
+    `requested`: contrasts as the user wrote them, or name and weights as ``--model`` has them;
+    empty: the default ones.
     """
     fitting: dict[Path, list[str | tuple[str, Contrast]]] = {path: [] for path in types}
     everything = tuple(dict.fromkeys(name for names in types.values() for name in names))
@@ -376,21 +323,7 @@ def is_estimable(
 
     The events table of the run has to be sound; a problem says why the model is not estimable.
 
-    Parameters
-    ----------
-    run : BoldRun
-        BOLD run with its companion files.
-    contrasts : Mapping[str, Mapping[str, float]]
-        Weights of trial types by contrast.
-    settings : Settings
-        All settings of the call.
-    found : Findings
-        Takes up problems and notes.
-
-    Returns
-    -------
-    bool
-        False with a problem; True where it is not tried.
+    False with a problem; True where it is not tried.
     """
     if (
         "glm" not in settings.activation.kinds
@@ -425,22 +358,6 @@ def can_be_split(run: BoldRun, settings: Settings, found: Findings, *, n_seeds: 
     """Return whether any condition of a run has blocks for two halves.
 
     The events table of the run has to be sound; conditions without such blocks are reported.
-
-    Parameters
-    ----------
-    run : BoldRun
-        BOLD run with its companion files.
-    settings : Settings
-        All settings of the call.
-    found : Findings
-        Takes up problems and notes.
-    n_seeds : int, optional
-        Number of seeds, for a run without events.
-
-    Returns
-    -------
-    bool
-        False with a note.
     """
     dummies = settings.preprocessing.dummy_scans or 0
     if run.events is None:  # halves of segments

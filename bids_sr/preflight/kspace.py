@@ -23,15 +23,7 @@ _NOT_THERE = "the acquired Nyquist limit is not where the voxels say"
 
 
 def warn_of_header(run: BoldRun, found: Findings) -> None:
-    """Warn of sidecar fields by which the voxels are finer than what was acquired.
-
-    Parameters
-    ----------
-    run : BoldRun
-        Run or calibration run.
-    found : Findings
-        Takes up warnings.
-    """
+    """Warn of sidecar fields by which the voxels are finer than what was acquired."""
     part = _number(run, "PartialFourier")
     if 0 < part < 1:
         text = (
@@ -82,17 +74,7 @@ def _acquired(run: BoldRun) -> Iterator[tuple[str, float, float]]:
 
 
 def check_kspace(run: BoldRun, found: Findings, *, forced: bool) -> None:
-    """Refuse a run whose k-space is seen to be empty far below its limit; warn of a weak edge.
-
-    Parameters
-    ----------
-    run : BoldRun
-        Run or calibration run.
-    found : Findings
-        Takes up a problem, a note or a warning.
-    forced : bool
-        Whether ``--force`` was given.
-    """
+    """Refuse a run whose k-space is seen to be empty far below its limit; warn of a weak edge."""
     spectra = [
         ("ijk"[run.axis_order[axis]], *each)
         for axis, each in enumerate(_edges(_some_slices(run)))

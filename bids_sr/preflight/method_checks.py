@@ -28,15 +28,7 @@ _LOAD = (
 
 
 def check_pretrained(superres: SuperRes, found: Findings) -> None:
-    """Return problems of models of ``--pretrained``: damaged, foreign, not what their cards say.
-
-    Parameters
-    ----------
-    superres : SuperRes
-        How resolution is raised, and by which methods.
-    found : Findings
-        Takes up problems and notes.
-    """
+    """Return problems of ``--pretrained`` models: damaged, foreign, not as their cards say."""
     reasons = {}
     for file in superres.pretrained if superres.learned else ():
         if method_of_model(file) in REMOVED:
@@ -80,15 +72,8 @@ def _networks_refuse(files: Sequence[Path]) -> list[str]:
 def refusal(file: str | Path) -> str:
     """Why a model cannot be loaded, or "".
 
-    Parameters
-    ----------
-    file : str | Path
-        Weights of the model (.safetensors), with the card beside them.
-
-    Returns
-    -------
-    str
-        Reason in words, or an empty text.
+    `file`: weights of the model (.safetensors), with the card beside them. Reason in words, or an
+    empty text.
     """
     try:
         load_model(Path(file))
@@ -98,17 +83,7 @@ def refusal(file: str | Path) -> str:
 
 
 def check_methods(settings: Settings, subjects: Sequence[Subject], found: Findings) -> None:
-    """Report methods that cannot work on the runs and models trained on other images.
-
-    Parameters
-    ----------
-    settings : Settings
-        All settings of the call.
-    subjects : Sequence[Subject]
-        Participants with their runs.
-    found : Findings
-        Takes up problems and notes.
-    """
+    """Report methods that cannot work on the runs and models trained on other images."""
     superres = settings.superres
     if not superres.learned:
         return
@@ -136,15 +111,7 @@ def check_methods(settings: Settings, subjects: Sequence[Subject], found: Findin
 
 
 def tell_recipe(superres: SuperRes, found: Findings) -> None:
-    """What recipe `paper` does otherwise than it did, and than the other recipes do.
-
-    Parameters
-    ----------
-    superres : SuperRes
-        How resolution is raised, and by which methods.
-    found : Findings
-        Takes up problems and notes.
-    """
+    """What recipe `paper` does otherwise than it did, and than the other recipes do."""
     if superres.recipe != "paper" or superres.model_source == "reuse":
         return
     text = (
@@ -187,25 +154,7 @@ def check_card(
     found: Findings,
     superres: SuperRes,
 ) -> None:
-    """Refuse a model whose card says that it was trained on other images than these.
-
-    Parameters
-    ----------
-    file : Path
-        Weights of the model (.safetensors), with the card beside them.
-    affine : Array
-        Voxel-to-world matrix of the acquired grid (4 x 4, RAS+ mm).
-    contrast : str
-        BIDS suffix of the images, such as ``bold``.
-    factor : Factor
-        Acquired over high-resolution voxel size along each axis.
-    where : str
-        File and option in messages.
-    found : Findings
-        Takes up problems and notes.
-    superres : SuperRes
-        How resolution is raised, and by which methods.
-    """
+    """Refuse a model whose card says that it was trained on other images than these."""
     try:
         check_model(
             read_card(file),

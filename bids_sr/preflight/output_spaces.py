@@ -42,17 +42,7 @@ _OTHER_SPACE = "Choose another space, or leave it out."
 def check_spaces(
     settings: Settings, found: Findings, *, labels: Sequence[str], without_anat: Sequence[str]
 ) -> None:
-    """Refuse spaces that results cannot be had in; fetch templates, except for a dry run.
-
-    Parameters
-    ----------
-    settings : Settings
-        All settings of the call.
-    found : Findings
-        Takes up problems and notes.
-    labels, without_anat : Sequence[str]
-        Of all participants, and of those that have no T1w image.
-    """
+    """Refuse spaces that results cannot be had in; fetch templates, except for a dry run."""
     spaces = [space for space in settings.preprocessing.spaces if space.name != FUNC]
     if spaces and labels and set(labels) <= set(without_anat):
         reason = "no participant has a T1w image, which the way to any other space leads through"

@@ -23,10 +23,7 @@ def kernel_seconds() -> float:
     The least of a few repeats, so that other work beside does not count. Slice by slice, as arrays
     of a whole volume take four times as long in a process that has not had such memory yet.
 
-    Returns
-    -------
-    float
-        Time of 48 slices there and back (s).
+    Time of 48 slices there and back (s).
     """
     found, image = [], np.arange(96 * 96, dtype=np.float32).reshape(96, 96)
     for _ in range(_REPEATS):
@@ -44,15 +41,7 @@ def _processors_had(threads: int) -> float:
     its processors between sessions or groups of processes, and its average of the last minute
     knows neither what has just begun nor what has ended.
 
-    Parameters
-    ----------
-    threads : int
-        Number of threads that keep busy.
-
-    Returns
-    -------
-    float
-        Mean number over half a second.
+    Mean number over half a second.
     """
     until = time.perf_counter() + _WATCHED_S
 
@@ -73,16 +62,8 @@ def _processors_had(threads: int) -> float:
 def pace_now(processors: float) -> tuple[float, float]:
     """Measure this machine once a process, so that the start and the progress tell the same.
 
-    Parameters
-    ----------
-    processors : float
-        That the estimate rests on.
-
-    Returns
-    -------
-    tuple[float, float]
-        How many times as long as on idle processors of the reference it takes, between 0.25 and
-        40, and how many times other load makes it slower, at least 1.
+    How many times as long as on idle processors of the reference it takes, between 0.25 and 40,
+    and how many times other load makes it slower, at least 1.
     """
     threads = math.ceil(processors)
     own = kernel_seconds() / REFERENCE_S
@@ -96,15 +77,7 @@ def duration(minutes: float) -> str:
     >>> duration(.4), duration(4.4), duration(135)
     ('under 1 min', 'about 4 min', 'about 2 h 15 min')
 
-    Parameters
-    ----------
-    minutes : float
-        Time (min), rounded to whole minutes.
-
-    Returns
-    -------
-    str
-        Phrase without a period.
+    `minutes`: time (min), rounded to whole minutes.
     """
     whole = round(minutes)
     if whole < 1:

@@ -15,17 +15,7 @@ from bids_sr.notices import Notice
 
 @frozen
 class Row:
-    """Cost of one stage over all runs: processor minutes and peak memory (GB).
-
-    Parameters
-    ----------
-    stage : str
-        Name of the stage.
-    minutes : float
-        Processor time over all runs (min).
-    memory_gb : float
-        Peak memory of the largest step (GB).
-    """
+    """Cost of one stage over all runs: processor minutes and peak memory (GB)."""
 
     stage: str
     minutes: float
@@ -36,22 +26,7 @@ class Row:
 class Estimate:
     """Cost of a call; time, on idle processors of 2024, is known with its steps (`cli.stages`).
 
-    Parameters
-    ----------
-    minutes : float
-        Wall clock on the processors given.
-    processors : float
-        Of them, that are busy on average.
-    memory_gb : float
-        Peak of all processes.
-    sizes : Sizes
-        Of the largest images, which memory follows.
-    work_gb : float
-        Disk in the working directory.
-    output_gb : float
-        Disk in the output directory.
-    rows : tuple[Row, ...]
-        By stage, where time is known.
+    `sizes`: of the largest images, which memory follows.
     """
 
     minutes: float = 0.0
@@ -71,32 +46,9 @@ class Plan:
     types in the order that decides the sign of default contrasts; `series_by_run` names of a BOLD
     file those of `series` that are made of it, and runs that are not in it have all.
 
-    Parameters
-    ----------
-    subjects : tuple[Subject, ...]
-        With the runs that are sound.
-    problems : tuple[Notice, ...]
-        Why it cannot start; empty if it can.
-    warnings : tuple[Notice, ...]
-        What is done otherwise than expected, for the terminal and the report.
-    estimate : Estimate
-        Time, memory and disk of the call.
-    series : tuple[str, ...]
-        All, in the order of computation.
-    contrasts : Mapping[Path, Mapping[str, Mapping[str, float]]]
-        Weights of trial types by contrast, for each BOLD file.
-    series_by_run : Mapping[Path, tuple[str, ...]]
-        Names of series by BOLD file, for runs that lack some.
-    unsplit : frozenset[Path]
-        BOLD files of the runs that have too few blocks for split halves.
-    left_out : Mapping[str, tuple[Notice, ...]]
-        Name of a run not worked on → why.
-    type_order : Mapping[str, tuple[str, ...]]
-        Trial types in order, by task.
-    sources : tuple[Derivatives, ...]
-        Folders whose contents are taken over.
-    nuisance : list[str] | None
-        Columns of the confounds in the model of tasks; None: motion and aCompCor.
+    `problems`: why it cannot start; empty if it can. `warnings`: what is done otherwise than
+    expected, for the terminal and the report. `nuisance`: columns of the confounds in the model of
+    tasks; None: motion and aCompCor.
     """
 
     subjects: tuple[Subject, ...] = ()
@@ -118,18 +70,7 @@ class Plan:
         return tuple(run for subject in self.subjects for run in subject.runs)
 
     def series_of(self, run: BoldRun) -> tuple[str, ...]:
-        """Return series of one run.
-
-        Parameters
-        ----------
-        run : BoldRun
-            BOLD run with its companion files.
-
-        Returns
-        -------
-        tuple[str, ...]
-            Names in the order of computation.
-        """
+        """Return series of one run."""
         return self.series_by_run.get(run.bold, self.series)
 
 
@@ -153,15 +94,7 @@ def _stopped_by(problem: Notice, files: Mapping[str, Sequence[Path | None]]) -> 
 def files_of(run: BoldRun) -> set[Path | None]:
     """Return a run's files by any name: echoes, reference, calibration, pairs, brain mask.
 
-    Parameters
-    ----------
-    run : BoldRun
-        BOLD run with its companion files.
-
-    Returns
-    -------
-    set[Path | None]
-        Files, with None among them where one is missing.
+    Files, with None among them where one is missing.
     """
     pairs = [pair for pair in (run.pair, run.holdout) if pair is not None]
     known = {} if run.truth is None else run.truth.activations
@@ -179,19 +112,7 @@ def exclude(
 
     The participants hold the runs that are sound so far.
 
-    Parameters
-    ----------
-    problems : Sequence[Notice]
-        What stops runs or the whole call.
-    files : Mapping[str, Sequence[Path | None]]
-        Name of each run chosen → its series, and what else is read for it.
-    subjects : Sequence[Subject]
-        Participants with their runs.
-
-    Returns
-    -------
-    subjects : with what is left; left_out : name of a run to what stops it, in the order of the
-        data set; problems : those that stop the whole call, and all of them where no run is left
+    data set; problems : those that stop the whole call, and all of them where no run is left.
     """
     stopped: dict[str, tuple[Notice, ...]] = {}
     whole = []
@@ -212,18 +133,7 @@ def exclude(
 
 
 def left_out_text(left_out: Mapping[str, Sequence[Notice]]) -> list[str]:
-    """Return a line for each excluded run with reason and fix; shared reasons are given once.
-
-    Parameters
-    ----------
-    left_out : Mapping[str, Sequence[Notice]]
-        Problems by the name of the run that they stop.
-
-    Returns
-    -------
-    list[str]
-        Texts of four lines each.
-    """
+    """Return a line for each excluded run with reason and fix; shared reasons are given once."""
     by_problem: dict[Notice, list[str]] = {}
     for run, problems in left_out.items():
         for problem in problems:

@@ -22,18 +22,7 @@ _NOTICEABLE = 1.5
 
 
 def format_problems(problems: Sequence[Notice]) -> str:
-    """All problems, each with its file, reason and fix.
-
-    Parameters
-    ----------
-    problems : Sequence[Notice]
-        What stops runs or the whole call.
-
-    Returns
-    -------
-    str
-        Text of several lines, their number first.
-    """
+    """All problems, each with its file, reason and fix."""
     shown = grouped(problems)
     many = "1 problem" if len(shown) == 1 else f"{len(shown)} problems"
     head = f"{many} with the input; nothing was written."
@@ -44,18 +33,6 @@ def dry_run_text(plan: Plan, settings: Settings) -> str:
     """Return a description of what would run and the estimate of its cost.
 
     It lists participants, runs, pairs, series, contrasts and smoothing.
-
-    Parameters
-    ----------
-    plan : Plan
-        What the call will do.
-    settings : Settings
-        All settings of the call.
-
-    Returns
-    -------
-    str
-        Text of several lines.
     """
     every = notes(plan, settings)
     told = [f"{each.level}: {each}" for each in every]
@@ -97,11 +74,6 @@ def _cost_table(cost: Estimate, slower: float = 1.0) -> list[str]:
     """Return a table of stages with wall-clock minutes, memory and total.
 
     The minutes add up to the total as shown.
-
-    Parameters
-    ----------
-    cost : of a plan
-    slower : what time is multiplied by, see `bids_sr.preflight.pace`
     """
     minutes = _adding_up([row.minutes / cost.processors * slower for row in cost.rows], 1)
     shown = [(row.stage, row.memory_gb) for row in cost.rows] + [("total", cost.memory_gb)]
@@ -154,18 +126,6 @@ def notes(plan: Plan, settings: Settings) -> list[Notice]:
     """Return warnings and notes with advice, warnings first, equal ones counted.
 
     Files of the dataset are named by their path in it.
-
-    Parameters
-    ----------
-    plan : Plan
-        What the call will do.
-    settings : Settings
-        All settings of the call.
-
-    Returns
-    -------
-    list[Notice]
-        Pairs of ``warning`` or ``note`` and a text.
     """
     root = settings.paths.bids_dir
     told = (
@@ -235,17 +195,7 @@ def _choice_text(run: BoldRun, settings: Settings) -> str:
 def choice_lines(plan: Plan, settings: Settings) -> Iterator[tuple[str, str]]:
     """Return titled lines on the processing of runs; runs processed alike share a line.
 
-    Parameters
-    ----------
-    plan : Plan
-        What the call will do.
-    settings : Settings
-        All settings of the call.
-
-    Yields
-    ------
-    tuple[str, str]
-        Title, ``method`` or ``contrasts``, and text; none with ``--retrospective``.
+    Title, ``method`` or ``contrasts``, and text; none with ``--retrospective``.
     """
     runs: dict[tuple[str, str], list[str]] = {}
     # the data set that it makes is planned for itself
@@ -316,20 +266,7 @@ def _formula(weights: Mapping[str, float]) -> str:
 
 
 def cost_text(plan: Plan, settings: Settings) -> str:
-    """Time, memory and disk of a plan in a sentence, the time as this machine is loaded now.
-
-    Parameters
-    ----------
-    plan : Plan
-        What the call will do.
-    settings : Settings
-        All settings of the call.
-
-    Returns
-    -------
-    str
-        Phrase without a period.
-    """
+    """Time, memory and disk of a plan in a sentence, the time as this machine is loaded now."""
     cost, workers = plan.estimate, settings.resources.nprocs or 1
     slower, busy = pace_now(cost.processors)
     why = f" (machine busy: {busy:.1f} times slower)" if busy >= _NOTICEABLE else ""

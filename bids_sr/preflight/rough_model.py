@@ -18,17 +18,8 @@ _APART = 0.05  # least singular value of columns of length one: none is near a m
 def rough_courses(events: Events, times: Float) -> dict[str, Float]:
     """Return the response of SPM to each condition, its integral in closed form.
 
-    Parameters
-    ----------
-    events : Events
-        Events of the run.
-    times : Float
-        Times of the volumes (s).
-
-    Returns
-    -------
-    dict[str, Float]
-        Time series (T,) by condition, within about .01 of `Events.courses` for sustained blocks.
+    `times`: times of the volumes (s). Time series (T,) by condition, within about .01 of
+    `Events.courses` for sustained blocks.
     """
     found, spans = {}, events.spans()
     for name in events.conditions:
@@ -44,23 +35,8 @@ def surely_estimable(
 ) -> bool:
     """Return whether a look at the rough model suffices; else ask nilearn's.
 
-    Parameters
-    ----------
-    events : Events
-        Events of the run.
-    conditions : Collection[str]
-        Those that contrasts have.
-    times : Float
-        Times of the volumes that count (s).
-    tr : float
-        Repetition time (s).
-    high_pass : float
-        Cut-off of the drift (Hz).
-
-    Returns
-    -------
-    bool
-        False where conditions lack events or are alike, events are brief, or volumes are few.
+    `times`: times of the volumes that count (s). False where conditions lack events or are alike,
+    events are brief, or volumes are few.
     """
     courses = rough_courses(events, times)
     if not courses.keys() >= set(conditions) or (events.table["duration"] < _BRIEF_S).any():

@@ -32,20 +32,8 @@ def read_model(
 ) -> tuple[list[tuple[str, Contrast]], list[str]]:
     """Return the contrasts of a model, as `resolve_contrasts` takes them, and its confounds.
 
-    Parameters
-    ----------
-    path : Path
-        BIDS Stats Model (.json).
-    types : Mapping[Path, Iterable[str]]
-        Modeled trial types of each BOLD file with events.
-    found : Findings
-        Takes up why the model is refused.
-
-    Returns
-    -------
-    tuple[list[tuple[str, Contrast]], list[str]]
-        Names and weights of contrasts, and columns of the confounds, some with wildcards; none
-        where the model is refused.
+    Names and weights of contrasts, and columns of the confounds, some with wildcards; none where
+    the model is refused.
     """
     from bids.modeling import BIDSStatsModelsNode
     from bids.modeling.statsmodels import validate_model

@@ -49,19 +49,6 @@ def validate(
 
     Errors of others than these runs of these participants are left out, as are those of files with
     a problem already.
-
-    Parameters
-    ----------
-    bids_dir : Path
-        Root of the data set.
-    participants : Collection[str]
-        Labels of the participants, without prefix.
-    runs : _Runs
-        All runs that were chosen.
-    found : Findings
-        Takes up problems and notes.
-    timeout_s : float, optional
-        Time after which the validator is stopped (s).
     """
     program = _find_validator()
     endless = next(_special_files(bids_dir), None)
@@ -134,23 +121,7 @@ def _problems_of(
     runs: _Runs,
     found: Findings,
 ) -> None:
-    """Turn report errors into problems, one for each kind; `messages` explains the codes.
-
-    Parameters
-    ----------
-    issues : Sequence[_Issue]
-        Entries of the validator's report, each a text by key.
-    messages : Mapping[str, str]
-        Explanations by code of the validator.
-    bids_dir : Path
-        Root of the data set.
-    participants : Collection[str]
-        Labels of the participants, without prefix.
-    runs : _Runs
-        All runs that were chosen.
-    found : Findings
-        Takes up problems and notes.
-    """
+    """Turn report errors into problems, one for each kind; `messages` explains the codes."""
     known = {Path(problem.what) for problem in found.problems}
     kinds: dict[tuple[str, str, tuple[str, str]], list[_Issue]] = {}
     for issue in (each for each in issues if each.get("severity") == "error"):

@@ -37,22 +37,7 @@ class Stage:
     radius 2); `sampling` the fraction of voxels used by a linear stage; `mm` the smoothing (sigma,
     mm) and `shrink` the shrink factor of a level.
 
-    Parameters
-    ----------
-    transform : str
-        Transform with its parameters, such as ``Rigid[0.1]`` or ``SyN[0.1,3,0]``.
-    metric : str
-        ``MI`` (mutual information), ``GC`` (global correlation) or ``CC`` (local correlation).
-    iterations : tuple[int, ...]
-        Largest number of iterations of each level, coarsest first.
-    shrink : tuple[int, ...]
-        Factor of downsampling of each level, coarsest first.
-    mm : tuple[float, ...]
-        Smoothing of each level (sigma, mm), coarsest first.
-    sampling : float
-        Share of the voxels that a linear stage looks at.
-    masked : bool
-        Whether the metric is computed inside the masks alone.
+    `mm`: smoothing of each level (sigma, mm), coarsest first.
     """
 
     transform: str
@@ -69,22 +54,8 @@ def load(path: str | Path, order: AxisOrder = AS_STORED) -> Volume:
 
     See `io.grids` for the order of the axes.
 
-    Parameters
-    ----------
-    path : str | Path
-        Image or series to read (NIfTI, 3D or 4D).
-    order : AxisOrder, optional
-        Stored axis that each axis in use takes.
-
-    Returns
-    -------
-    Volume
-        Image in memory (3D, float32) with its axes in that order.
-
-    Raises
-    ------
-    UsageError
-        It cannot be read, or another version wrote it.
+    `UsageError`: it cannot be read, or another version wrote it. Image in memory (3D, float32)
+    with its axes in that order.
     """
     data, affine = load_image(Path(path))
     return _in_order(Volume(data=data[..., 0] if data.ndim == 4 else data, affine=affine), order)
@@ -93,17 +64,7 @@ def load(path: str | Path, order: AxisOrder = AS_STORED) -> Volume:
 def load_like(path: str | Path, reference: Volume) -> Volume:
     """Read an image as `load`, its axes in the order nearest to that of a reference.
 
-    Parameters
-    ----------
-    path : str | Path
-        Image or series to read (NIfTI, 3D or 4D).
-    reference : Volume
-        Image that sets the order of axes.
-
-    Returns
-    -------
-    Volume
-        Image in memory (3D, float32); its axes may still point the other way.
+    Image in memory (3D, float32); its axes may still point the other way.
     """
     image = load(path)
     return _in_order(image, nearest(image.affine, reference.affine))
@@ -114,15 +75,8 @@ def in_ras(image: Volume) -> Volume:
 
     What ANTs finds depends on the order of axes, by rounding and by its random samples.
 
-    Parameters
-    ----------
-    image : Volume
-        Image with axes in any order and direction (3D).
-
-    Returns
-    -------
-    Volume
-        Same image with axes exchanged and flipped.
+    `image`: image with axes in any order and direction (3D). Same image with axes exchanged and
+    flipped.
     """
     canonical = nib.as_closest_canonical(nib.Nifti1Image(image.data, image.affine))
     return Volume(data=np.ascontiguousarray(canonical.dataobj), affine=canonical.affine)
@@ -145,16 +99,6 @@ def load_ants(seed: int) -> ModuleType:
 
     One ITK thread always: sums over threads differ in their last bits with the order in which
     threads end.
-
-    Parameters
-    ----------
-    seed : int
-        Seed of the random samples of ANTs.
-
-    Returns
-    -------
-    ModuleType
-        Module ``ants``, ready to use.
     """
     os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"
     import ants
@@ -166,17 +110,7 @@ def load_ants(seed: int) -> ModuleType:
 def to_ants(image: Volume, seed: int) -> "ANTsImage":
     """Turn a `Volume` into an ANTsImage (float32, LPS).
 
-    Parameters
-    ----------
-    image : Volume
-        Image in memory, of one value a voxel (3D).
-    seed : int
-        Seed of the random samples of ANTs.
-
-    Returns
-    -------
-    'ANTsImage'
-        Same image for antspyx, in LPS+ mm.
+    Same image for antspyx, in LPS+ mm.
     """
     ants = load_ants(seed)
     lps = LPS @ np.asarray(image.affine, dtype=float)
@@ -195,17 +129,7 @@ def run_program(name: str, arguments: Sequence[str]) -> None:
     composite transform and pass only some options of Atropos on. Both stay in this module, and
     ``tests/unit/registration/test_ants.py`` tells of a release that changes them.
 
-    Parameters
-    ----------
-    name : str
-        Name of the program, such as ``antsRegistration``.
-    arguments : Sequence[str]
-        Its command line, with images as `named` gives them.
-
-    Raises
-    ------
-    RuntimeError
-        The program ends with an error code.
+    `arguments`: its command line, with images as `named` gives them.
     """
     import ants
     from ants.internal import get_lib_fn, process_arguments
@@ -218,15 +142,7 @@ def run_program(name: str, arguments: Sequence[str]) -> None:
 def named(image: "ANTsImage") -> str:
     """Return what stands for an image in memory on a command line of `run_program`.
 
-    Parameters
-    ----------
-    image : 'ANTsImage'
-        Image of antspyx; it must live as long as the program runs.
-
-    Returns
-    -------
-    str
-        Name of the image for programs of ANTs in this process.
+    `image`: image of antspyx; it must live as long as the program runs.
     """
     from ants.internal import get_pointer_string
 
@@ -237,16 +153,6 @@ def read_linear(path: Path) -> Array:
     """Read a linear transform (.mat, 4x4, RAS mm) written by antsRegistration.
 
     It maps a fixed point to its moving point.
-
-    Parameters
-    ----------
-    path : Path
-        Transform file of antsRegistration (.mat).
-
-    Returns
-    -------
-    Array
-        Transform of points in RAS+ mm (4 x 4).
     """
     from scipy.io import loadmat
 
@@ -275,32 +181,9 @@ def register(
 
     Raises RuntimeError: antsRegistration failed.
 
-    Parameters
-    ----------
-    fixed : Volume
-        Image that stays in place (3D).
-    moving : Volume
-        Image that is brought onto the fixed one (3D).
-    stages : Sequence[Stage]
-        Stages in the order in which they run.
-    seed : int
-        Seed of the random samples of ANTs.
-    prefix : str
-        Start of the names of the files written, without brackets.
-    start : Array | None, optional
-        4x4, takes a fixed point to its moving point (RAS mm); None: the headers are believed.
-    fixed_mask : Array | None, optional
-        Boolean array on the grid of the fixed image; the metric is computed inside.
-
-    Returns
-    -------
-    tuple[Path, ...]
-        Composite and inverse composite (.h5), or one file of linear stages (.mat).
-
-    Raises
-    ------
-    RuntimeError
-        antsRegistration ends with an error code.
+    `start`: 4x4, takes a fixed point to its moving point (RAS mm); None: the headers are believed.
+    `fixed_mask`: boolean array on the grid of the fixed image; the metric is computed inside.
+    `RuntimeError`: antsRegistration ends with an error code.
     """
     deformable = any(stage.transform.startswith("SyN") for stage in stages)
     # antsRegistration reads the pixels as --float says, whatever they are
@@ -403,19 +286,7 @@ def carry_points(points: Array, transforms: Sequence[Path], *, seed: int) -> Arr
 
     The files have to be of the kinds that `bids_sr.spatial.transforms` reads itself.
 
-    Parameters
-    ----------
-    points : Array
-        Points of the reference (N, 3; RAS+ mm).
-    transforms : Sequence[Path]
-        Transform files; points of the reference go through the last one first.
-    seed : int
-        Seed of the random samples of ANTs.
-
-    Returns
-    -------
-    Array
-        Points in the resampled image (N, 3; RAS+ mm).
+    `transforms`: transform files; points of the reference go through the last one first.
     """
     try:
         return carry(points, transforms)
@@ -429,20 +300,6 @@ def apply_to_points(
     """Map reference points into the image that `apply` resamples; (n, 3), RAS mm.
 
     The chain of transforms is the one with which `apply` resamples the image onto the reference.
-
-    Parameters
-    ----------
-    points : Sequence[Sequence[float]] | Array
-        Points of the reference (N, 3; RAS+ mm).
-    transforms : Sequence[Path]
-        Transform files; points of the reference go through the last one first.
-    seed : int
-        Seed of the random samples of ANTs.
-
-    Returns
-    -------
-    Array
-        Points in the resampled image (N, 3; RAS+ mm).
     """
     import pandas as pd
 

@@ -227,21 +227,7 @@ def _finer_mask(mask: Array, affine: Array, shape: tuple[int, int, int], fine: A
 
     It holds the voxels at least half inside the mask and those nearest to it.
 
-    Parameters
-    ----------
-    mask : Array
-        Voxels of a head or brain (3D, boolean).
-    affine : Array
-        Voxel-to-world matrix of the mask (4 x 4, RAS+ mm).
-    shape : tuple[int, int, int]
-        Numbers of voxels of the finer grid (x, y, z).
-    fine : Array
-        Voxel-to-world matrix of the finer grid (4 x 4, RAS+ mm).
-
-    Returns
-    -------
-    Array
-        Voxels of the same region on the finer grid (3D, boolean).
+    `fine`: voxel-to-world matrix of the finer grid (4 x 4, RAS+ mm).
     """
     found = masks.coverage(mask, affine, shape, fine) >= 0.5
     return found | (sample_volume(mask.astype(np.float32), affine, shape, fine, order=0) > 0.5)
@@ -383,19 +369,7 @@ def _fraction_in_view(mask: Volume, chain: Sequence[Path], grid: Volume, *, seed
 def boldref_onward(boldref2t1w: Array, onward: Sequence[Path], here: Path) -> list[Path]:
     """Return transforms that take a boldref point to its T1w point, and that onward.
 
-    Parameters
-    ----------
-    boldref2t1w : Array
-        (4, 4), takes a T1w point to its boldref point (RAS mm).
-    onward : Sequence[Path]
-        Files of what takes a T1w point to where it is wanted; none: it is wanted there.
-    here : Path
-        Where the inverse of the first is written.
-
-    Returns
-    -------
-    list[Path]
-        Transform files; points of boldref go through the last one first.
+    `onward`: files of what takes a T1w point to where it is wanted; none: it is wanted there.
     """
     write_itk(back := here / "t1w2boldref.txt", invert(boldref2t1w))
     return [*onward, back]

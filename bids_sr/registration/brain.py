@@ -37,22 +37,9 @@ def check_brain(
 
     A doubt is a clause; none where nothing speaks against the mask.
 
-    Parameters
-    ----------
-    volume : float
-        Of the mask (ml).
-    determinant : float | None, optional
-        Of the affine from template to head; it and the next are None where no pose underlies the
-        mask, as for that of another program.
-    nmi, nmi_headers : float | None, optional
-        Normalized mutual information in the template's brain by the affine and by the headers.
-    template_dice : float | None, optional
-        Of the mask and the template's brain brought there by the affine.
-
-    Returns
-    -------
-    dict[str, object]
-        Figures that are known, to four decimals, and the list ``brain_doubts``.
+    `determinant`: of the affine from template to head; it and the next are None where no pose
+    underlies the mask, as for that of another program. `nmi, nmi_headers`: normalized mutual
+    information in the template's brain by the affine and by the headers.
     """
     low, high = _VOLUME_ML
     doubts = []
@@ -82,20 +69,7 @@ def check_brain(
 
 
 def volume_ml(mask: Array, affine: Array) -> float:
-    """Volume of a mask (ml).
-
-    Parameters
-    ----------
-    mask : Array
-        Voxels of a head or brain (3D, boolean).
-    affine : Array
-        Voxel-to-world matrix of the mask (4 x 4, RAS+ mm).
-
-    Returns
-    -------
-    float
-        Volume inside the mask (ml).
-    """
+    """Volume of a mask (ml)."""
     return np.count_nonzero(mask) * abs(float(np.linalg.det(affine[:3, :3]))) / 1000
 
 
@@ -108,17 +82,7 @@ _BIAS_MM = 5.0  # voxels on which a bias field is estimated
 def coarse(image: Volume, mm: float) -> Volume:
     """An image on voxels of about `mm`, same outer edges.
 
-    Parameters
-    ----------
-    image : Volume
-        Image or mask to downsample (3D).
-    mm : float
-        Voxel size to reach along all axes (mm); larger voxels stay.
-
-    Returns
-    -------
-    Volume
-        Low-passed image on larger voxels (3D, float32).
+    Low-passed image on larger voxels (3D, float32).
     """
     data, affine = masks.coarsen(image.data, image.affine, mm)
     return Volume(data=data, affine=affine)
@@ -127,15 +91,7 @@ def coarse(image: Volume, mm: float) -> Volume:
 def two_mm_grid(template: Volume) -> Volume:
     """Return an empty 2 mm grid that starts at the center of the template's first voxel.
 
-    Parameters
-    ----------
-    template : Volume
-        Skull-stripped T1w template (3D).
-
-    Returns
-    -------
-    Volume
-        Image of zeros on voxels of 2 mm (3D).
+    Image of zeros on voxels of 2 mm (3D).
     """
     zooms = template.zooms
     affine = template.affine.copy()
@@ -216,21 +172,7 @@ def mutual_information(fixed: Volume, moving: Volume, xfm: Array, mask: Array) -
 
     `mask` is on the fixed grid; `xfm` (fixed to moving) resamples `moving` onto it.
 
-    Parameters
-    ----------
-    fixed : Volume
-        Image that stays in place (3D).
-    moving : Volume
-        Image that is brought onto the fixed one (3D).
-    xfm : Array
-        Transform of a fixed point to its moving point (4 x 4, RAS+ mm).
-    mask : Array
-        Voxels of the fixed image that count (3D, boolean).
-
-    Returns
-    -------
-    float
-        Measure from 1 (independent) to 2 (one-to-one).
+    Measure from 1 (independent) to 2 (one-to-one).
     """
     seen = sample_volume(
         moving.data, moving.affine, fixed.data.shape, fixed.affine, xfm, order=1, zero_outside=True
@@ -455,23 +397,8 @@ def carried_priors(
 
     The template gives GM and WM; CSF is the remainder.
 
-    Parameters
-    ----------
-    t1w : Volume
-        T1w image of the participant (3D).
-    mask : Array
-        Voxels of the brain in the T1w image (3D, boolean).
-    maps : Sequence[Volume]
-        Gray and white matter of the template, in this order (3D, 0 to 1).
-    std2t1w : Path
-        Transform file that brings template images onto the T1w image.
-    seed : int
-        Seed of the random samples of ANTs.
-
-    Returns
-    -------
-    Array
-        Tissue probabilities in T1w voxels, from 0 to 1 (3, X, Y, Z).
+    `std2t1w`: transform file that brings template images onto the T1w image. Tissue probabilities
+    in T1w voxels, from 0 to 1 (3, X, Y, Z).
     """
     # template maps are smooth: carried to 2 mm, where it is quick, then interpolated
     low = coarse(t1w, 2.0)

@@ -165,22 +165,7 @@ def _in_reference(reader: SeriesReader, matrices: Array, first: int) -> Array:
 
 
 def moved_mm(matrices: Array, mask: Array, affine: Array) -> Array:
-    """Return (T,) rms displacement of the brain from the reference (mm).
-
-    Parameters
-    ----------
-    matrices : Array
-        Transforms of a reference point to its position in each volume (T, 4, 4; RAS+ mm).
-    mask : Array
-        Voxels of a head or brain (3D, boolean).
-    affine : Array
-        Voxel-to-world matrix of the mask (4 x 4, RAS+ mm).
-
-    Returns
-    -------
-    Array
-        Displacement of each volume (T,; mm).
-    """
+    """Return (T,) rms displacement of the brain from the reference (mm)."""
     points = points_in(mask, affine, 7)
     return np.array([rms_distance(np.eye(4), matrix, points) for matrix in matrices])
 
@@ -188,23 +173,8 @@ def moved_mm(matrices: Array, mask: Array, affine: Array) -> Array:
 def _task_regressors(events: Path, tr: float, volumes: int) -> Array:
     """Return (T, C) predicted response of each condition that happens.
 
-    Parameters
-    ----------
-    events : Path
-        Tab-separated table of events as in BIDS.
-    tr : float
-        Repetition time, TR (s).
-    volumes : int
-        Number of volumes of the series.
-
-    Returns
-    -------
-    Array
-        One column for each condition (T, C); no columns without a response.
-
-    Raises
-    ------
-    DesignError : the table cannot be used
+    `DesignError`: the table cannot be used. One column for each condition (T, C); no columns
+    without a response.
     """
     found = read_events(events).courses(frame_times(volumes, tr))
     kept = [regressor for regressor in found.values() if np.abs(regressor).max() > 1e-3]
@@ -214,15 +184,8 @@ def _task_regressors(events: Path, tr: float, volumes: int) -> Array:
 def objection(facts: Mapping[str, float]) -> str:
     """Why a calibration cannot be used, from what was measured; "" if it can.
 
-    Parameters
-    ----------
-    facts : Mapping[str, float]
-        Figures of registration and head motion by name.
-
-    Returns
-    -------
-    str
-        Reason and advice as a clause; empty if nothing speaks against it.
+    `facts`: figures of registration and head motion by name. Reason and advice as a clause; empty
+    if nothing speaks against it.
     """
     if facts["overlap"] < _LEAST_OVERLAP:
         return (

@@ -72,28 +72,12 @@ class ComparedError(ValueError):
 class Alignment:
     """How a compared series lies on its run.
 
-    Parameters
-    ----------
-    moves : bool
-        Whether its volumes lie where those of the run were acquired, whatever constant shift they
-        have.
-    shift : tuple[float, float, float]
-        Constant part of where it lies, acquired voxels along the axes of the run.
-    spread_mm : float
-        Rms of what varies over the run, over the brain.
-    alike : float
-        Correlation of the mean images in the head.
-    together : float
-        Correlation of changes from a volume to the next.
-    scale : float
-        What its signal is multiplied by, and what is added then, to be that of the run: 1 and 0
-        where it is.
-    offset : float
-        Signal that is added after scaling, in units of the run.
-    both : Mask
-        Acquired voxels in which it and the run have signal.
-    least : float
-        Its voxels have signal where their mean is above it.
+    `moves`: whether its volumes lie where those of the run were acquired, whatever constant shift
+    they have. `shift`: constant part of where it lies, acquired voxels along the axes of the run.
+    `alike`: correlation of the mean images in the head. `together`: correlation of changes from a
+    volume to the next. `scale`: what its signal is multiplied by, and what is added then, to be
+    that of the run: 1 and 0 where it is. `offset`: signal that is added after scaling, in units of
+    the run. `least`: its voxels have signal where their mean is above it.
     """
 
     moves: bool
@@ -117,13 +101,7 @@ class Alignment:
         return ", ".join(parts)
 
     def facts(self) -> dict[str, object]:
-        """Return it as plain values.
-
-        Returns
-        -------
-        dict[str, object]
-            Frame, shift and figures by name.
-        """
+        """Return it as plain values."""
         return {
             "frame": "as acquired" if self.moves else "head motion undone",
             "shift": self.shift_text,
@@ -143,15 +121,7 @@ def moments(n_volumes: int) -> list[int]:
     >>> moments(60)
     [5, 6, 14, 15, 24, 25, 34, 35, 44, 45, 53, 54]
 
-    Parameters
-    ----------
-    n_volumes : int
-        Number of volumes of the series.
-
-    Returns
-    -------
-    list[int]
-        Numbers of the volumes in ascending order, counted from 0.
+    Numbers of the volumes in ascending order, counted from 0.
     """
     starts = np.unique(np.linspace(0, n_volumes - 2, 2 * _PLACES + 1)[1::2].round().astype(int))
     return sorted({int(t) for start in starts for t in (start, start + 1)})
@@ -245,15 +215,6 @@ def _refuse_nan(volumes: Mapping[int, Array], brain: Mask, affine: Array) -> Non
     """Refuse a series that is NaN inside the brain.
 
     A part that reaches out of the brain, and not deep into it, counts as a mask.
-
-    Parameters
-    ----------
-    volumes : (x, y, z) on the grid of the brain, or on a finer one of its field of view
-    brain, affine : acquired grid
-
-    Raises
-    ------
-    ComparedError : NaN inside the brain
     """
     holes = np.any([~np.isfinite(volume) for volume in volumes.values()], axis=0)
     if not holes.any():
@@ -366,18 +327,7 @@ def _pose(
 
 
 def refusal_of(seen: Alignment) -> tuple[str, str] | None:
-    """Why a series cannot be compared, and the way out; None where it can.
-
-    Parameters
-    ----------
-    seen : Alignment
-        How the compared series lies on its run.
-
-    Returns
-    -------
-    tuple[str, str] | None
-        Reason and remedy, or None where it can be compared.
-    """
+    """Why a series cannot be compared, and the way out; None where it can."""
     if seen.alike < _LEAST_LIKE:
         return (
             (
@@ -427,41 +377,14 @@ def _constant(poses: Float, mask: Mask, affine: Array) -> tuple[tuple[float, flo
 
 
 def read_moments(reader: SeriesReader) -> dict[int, Array]:
-    """The volumes of a series that `align_volumes` looks at; they are read in order.
-
-    Parameters
-    ----------
-    reader : SeriesReader
-        Series to read volume by volume (4D).
-
-    Returns
-    -------
-    dict[int, Array]
-        Volumes by their number, counted from 0 (3D each).
-    """
+    """The volumes of a series that `align_volumes` looks at; they are read in order."""
     return {t: reader.volume(t) for t in moments(reader.shape[3])}
 
 
 def checked(own: SeriesReader, other: SeriesReader) -> Alignment:
     """How a series lies on its run.
 
-    Parameters
-    ----------
-    own : SeriesReader
-        Series of the run as acquired (4D).
-    other : SeriesReader
-        Series that is compared with the run (4D).
-
-    Returns
-    -------
-    Alignment
-        Where the compared series lies, and how like the run it is.
-
-    Raises
-    ------
-    ComparedError : it cannot be compared
-    InferenceError
-        A value is not finite.
+    `InferenceError`: A value is not finite.
     """
     seen = align_volumes(
         read_moments(own), read_moments(other), np.asarray(own.affine, dtype=float)

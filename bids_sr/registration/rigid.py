@@ -29,15 +29,6 @@ class _Fit:
 
     `xfm` takes a fixed point to its moving point; `nmi` is normalized mutual information in the
     fixed mask (1 is none); `start` is "headers" or "centers of mass".
-
-    Parameters
-    ----------
-    xfm : Array
-        Transform of a fixed point to its moving point (4 x 4, RAS+ mm).
-    nmi : float
-        Normalized mutual information in the fixed mask; 1 is none.
-    start : str
-        Where the search began: ``headers`` or ``centers of mass``.
     """
 
     xfm: Array
@@ -52,17 +43,8 @@ def _center(mask: Array, affine: Array) -> Array:
 def rim_of(mask: Array, image: Volume) -> Array:
     """A head or brain with what surrounds it, as the metrics of registrations need it.
 
-    Parameters
-    ----------
-    mask : Array
-        Voxels of a head or brain (3D, boolean).
-    image : Volume
-        Image on the grid of the mask (3D); its voxel size sets the width.
-
-    Returns
-    -------
-    Array
-        Voxels of the region and 1.5 largest voxel edges around it (3D, boolean).
+    `image`: image on the grid of the mask (3D); its voxel size sets the width. Voxels of the
+    region and 1.5 largest voxel edges around it (3D, boolean).
     """
     return masks.grow(mask, image.affine, 1.5 * float(image.zooms.max()))
 
@@ -72,19 +54,7 @@ def linear_stages(kind: str, size: float, fine_mm: float = 0.0) -> list[Stage]:
 
     `fine_mm` is the smoothing (sigma) of the last level.
 
-    Parameters
-    ----------
-    kind : str
-        Transform of ANTs, ``Rigid`` or ``Affine``.
-    size : float
-        Smallest edge length of a voxel (mm).
-    fine_mm : float, optional
-        Smoothing of the last level (sigma, mm).
-
-    Returns
-    -------
-    list[Stage]
-        Two stages; the second looks at all voxels.
+    `kind`: transform of ANTs, ``Rigid`` or ``Affine``. Two stages; the second looks at all voxels.
     """
     return [
         Stage(
@@ -168,18 +138,7 @@ def rigid(
 
 
 def orthonormal(matrix: Array) -> Array:
-    """The nearest rigid matrix; takes away rounding of single-precision files.
-
-    Parameters
-    ----------
-    matrix : Array
-        Transform that is rigid but for rounding (4 x 4).
-
-    Returns
-    -------
-    Array
-        Rigid transform of the same translation (4 x 4).
-    """
+    """The nearest rigid matrix; takes away rounding of single-precision files."""
     u, _, vt = np.linalg.svd(matrix[:3, :3])
     out = np.array(matrix, dtype=float)
     out[:3, :3] = u @ vt
@@ -238,20 +197,6 @@ def size_of(xfm: Array, mask: Array, affine: Array) -> dict[str, float]:
     """Return how far a rigid transform moves a head.
 
     The values are mm (of its center), degrees, and rms and maximal displacement (mm).
-
-    Parameters
-    ----------
-    xfm : Array
-        Rigid transform of points in RAS+ mm (4 x 4).
-    mask : Array
-        Voxels of a head or brain (3D, boolean).
-    affine : Array
-        Voxel-to-world matrix of the mask (4 x 4, RAS+ mm).
-
-    Returns
-    -------
-    dict[str, float]
-        Figures by name, in mm and degrees.
     """
     points = points_in(mask, affine)
     parameters = rigid_params(xfm, points.mean(axis=0))

@@ -39,14 +39,8 @@ _WARP_MM = 4.0
 class Placement:
     """Where points of the frame lie in another scan.
 
-    Parameters
-    ----------
-    xfm : Array
-        Transform of a frame point to its scan point (4 x 4, RAS+ mm).
-    moved : Array | None
-        Displacement added after the transform (3, X, Y, Z; RAS+ mm), or None.
-    grid : Array | None
-        Voxel-to-world matrix of the displacements (4 x 4, RAS+ mm), or None.
+    `moved`: displacement added after the transform (3, X, Y, Z; RAS+ mm), or None. `grid`:
+    voxel-to-world matrix of the displacements (4 x 4, RAS+ mm), or None.
     """
 
     xfm: Array
@@ -56,19 +50,9 @@ class Placement:
     def seen(self, image: Volume, frame: Volume, order: int) -> Array:
         """The scan on the grid of the frame, in one interpolation by a spline of that order.
 
-        Parameters
-        ----------
-        image : Volume
-            Scan of the same head as the frame (3D).
-        frame : Volume
-            Scan to which the others are aligned (3D).
-        order : int
-            Order of the spline, such as 0 (nearest), 1 (linear) or 3 (cubic).
-
-        Returns
-        -------
-        Array
-            Resampled values on the grid of the frame (3D, float32).
+        `image`: scan of the same head as the frame (3D). `order`: order of the spline, such as 0
+        (nearest), 1 (linear) or 3 (cubic). Resampled values on the grid of the frame (3D,
+        float32).
         """
         target, moved = (frame.data.shape, frame.affine), None
         if self.moved is not None and self.grid is not None:
@@ -77,18 +61,7 @@ class Placement:
         return sample_volume(image.data, image.affine, *target, self.xfm, order=order, moved=moved)
 
     def points(self, points: Array) -> Array:
-        """Return (N, 3) points of the frame in the scan, RAS mm.
-
-        Parameters
-        ----------
-        points : Array
-            Points of the frame (N, 3; RAS+ mm).
-
-        Returns
-        -------
-        Array
-            Points in the scan (N, 3; RAS+ mm).
-        """
+        """Return (N, 3) points of the frame in the scan, RAS mm."""
         there = apply_affine(self.xfm, points)
         if self.moved is None or self.grid is None:
             return there
@@ -116,27 +89,8 @@ def _register_to(
     Both are looked at on voxels of `mm`, or their own where these are larger; the coarser one is
     fixed.
 
-    Parameters
-    ----------
-    frame : Volume
-        Scan to which the others are aligned (3D).
-    image : Volume
-        Scan of the same head as the frame (3D).
-    mask : Array
-        Voxels of the brain in the frame (3D, boolean).
-    align : Align, optional
-        Most general transform allowed: ``rigid``, ``affine`` or ``nonlinear``.
-    seed : int
-        Seed of the random samples of ANTs.
-    prefix : str
-        Path and first letters of the files that ANTs writes.
-    mm : float, optional
-        Voxel size to reach along all axes (mm); larger voxels stay.
-
-    Returns
-    -------
-    tuple[Placement, dict[str, float]]
-        Place of the scan, and figures of its displacement in mm, degrees and percent.
+    `image`: scan of the same head as the frame (3D). Place of the scan, and figures of its
+    displacement in mm, degrees and percent.
     """
     placed = _placements(frame, image, align=align, seed=seed, prefix=prefix, mm=mm)[align]
     return placed, _facts(placed, mask, frame.affine)
@@ -149,25 +103,9 @@ def _placements(
 
     See `_register_to`.
 
-    Parameters
-    ----------
-    frame : Volume
-        Scan to which the others are aligned (3D).
-    image : Volume
-        Scan of the same head as the frame (3D).
-    align : Align
-        Most general transform allowed: ``rigid``, ``affine`` or ``nonlinear``.
-    seed : int
-        Seed of the random samples of ANTs.
-    prefix : str
-        Path and first letters of the files that ANTs writes.
-    mm : float, optional
-        Voxel size to reach along all axes (mm); larger voxels stay.
-
-    Returns
-    -------
-    dict[Align, Placement]
-        Place of the scan by transform, ``rigid`` first.
+    `image`: scan of the same head as the frame (3D). `align`: most general transform allowed:
+    ``rigid``, ``affine`` or ``nonlinear``. `mm`: voxel size to reach along all axes (mm); larger
+    voxels stay.
     """
     low_frame, low = coarse(frame, mm), coarse(image, mm)
     turned = np.prod(low.zooms) > 1.01 * np.prod(low_frame.zooms)
@@ -329,26 +267,6 @@ def _assemble(
 
     Scans without bias and their places are by contrast and "highres" or "lowres"; `mask` is the
     brain in the frame.
-
-    Parameters
-    ----------
-    even : Mapping[_Key, Volume]
-        Scans without bias by contrast and resolution (``highres`` or ``lowres``).
-    places : Mapping[_Key, Placement]
-        Place of each scan by contrast and resolution.
-    frame : Volume
-        Scan to which the others are aligned (3D).
-    mask : Array
-        Voxels of the brain in the frame (3D, boolean).
-    facts : dict[str, dict[str, float]]
-        Figures of each registration by scan, passed on as they are.
-    interpolations : Sequence[str]
-        Interpolations of low-resolution scans by name, ``bspline`` among them.
-
-    Returns
-    -------
-    _PreparedContrasts
-        Scans on the frame's grid, from 0 to 1, the brain mask and facts.
     """
     hr: dict[str, Array] = {}
     lr: dict[str, dict[str, Array]] = {name: {} for name in interpolations}

@@ -31,14 +31,8 @@ class TemplateError(ValueError):
 class Template:
     """Skull-stripped T1w template, brain mask and any tissue maps (one grid, in [0, 1]).
 
-    Parameters
-    ----------
-    t1 : Volume
-        Skull-stripped T1w template, scaled to about 1 at its brightest (3D).
-    mask : Volume
-        Voxels of the brain in the template (3D, boolean).
-    tissues : list[Volume]
-        Gray and white matter, or none.
+    `t1`: skull-stripped T1w template, scaled to about 1 at its brightest (3D). `tissues`: gray and
+    white matter, or none.
     """
 
     t1: Volume
@@ -50,16 +44,6 @@ def template_source(space: str) -> Path | str:
     """Return the source of a template's T1w image.
 
     It is its local file, or else its URI at TemplateFlow.
-
-    Parameters
-    ----------
-    space : str
-        Name of the template as in TemplateFlow, cohort after a plus sign.
-
-    Returns
-    -------
-    Path | str
-        Path on this machine, or else a URI.
     """
     return cached(space, "T1w.nii.gz") or carried(space) or template_uri(space)
 
@@ -67,19 +51,7 @@ def template_source(space: str) -> Path | str:
 def load_template(space: str = DEFAULT_SPACE) -> Template:
     """Load a template by its name, with a cohort after a plus sign.
 
-    Parameters
-    ----------
-    space : str, optional
-        Name of the template as in TemplateFlow, cohort after a plus sign.
-
-    Returns
-    -------
-    Template
-        T1w image, brain mask and any tissue maps on one grid.
-
-    Raises
-    ------
-    TemplateError : neither the cache of TemplateFlow nor a package has it
+    T1w image, brain mask and any tissue maps on one grid.
     """
     whole, brain_file = cached(space, "T1w.nii.gz"), cached(space, "desc-brain_mask.nii.gz")
     if whole and brain_file:
@@ -110,26 +82,7 @@ def load_template(space: str = DEFAULT_SPACE) -> Template:
 
 
 def atlas_region(labels: Volume, names: Sequence[str], numbers: Mapping[str, int]) -> Volume:
-    """Return labels of an atlas as one region, clefts of up to 4 mm closed.
-
-    Parameters
-    ----------
-    labels : Volume
-        Label image of an atlas (3D).
-    names : Sequence[str]
-        Labels that make up the region.
-    numbers : Mapping[str, int]
-        Of the labels of the atlas, by name.
-
-    Returns
-    -------
-    Volume
-        Region on the grid of the atlas (3D, boolean).
-
-    Raises
-    ------
-    TemplateError : the atlas has none of them
-    """
+    """Return labels of an atlas as one region, clefts of up to 4 mm closed."""
     region = np.isin(np.round(labels.data).astype(int), [numbers[name] for name in names])
     if not region.any():
         raise TemplateError(f"the atlas has none of the labels {', '.join(names)}")
@@ -243,23 +196,8 @@ def on_t1w(
 
     The files map T1w points to the space of the image.
 
-    Parameters
-    ----------
-    image : Volume
-        Image, mask or label image to resample (3D).
-    t1w : Volume
-        T1w image of the participant (3D).
-    xfms : Sequence[Path]
-        Transform files; points of the T1w image go through the last one first.
-    seed : int
-        Seed of the random samples of ANTs.
-    interpolator : str, optional
-        Interpolation by its name in antspyx, such as ``linear``.
-
-    Returns
-    -------
-    Array
-        Resampled values (3D, float32), 0 outside the image.
+    `xfms`: transform files; points of the T1w image go through the last one first. Resampled
+    values (3D, float32), 0 outside the image.
     """
     plain = Volume(data=image.data.astype(np.float32), affine=image.affine)
     return apply(plain, t1w, xfms, seed=seed, interpolator=interpolator)

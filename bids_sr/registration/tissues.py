@@ -108,15 +108,7 @@ def _in_thousands(image: Array, inside: Array) -> Array:
 def tissue_masks(probabilities: Mapping[str, Array]) -> dict[str, Array]:
     """The most probable tissue of each voxel, as one mask a tissue.
 
-    Parameters
-    ----------
-    probabilities : Mapping[str, Array]
-        Probability at each voxel by tissue: ``gm``, ``wm`` and ``csf``.
-
-    Returns
-    -------
-    dict[str, Array]
-        Voxels by tissue (3D, boolean), none where all probabilities are 0.
+    Voxels by tissue (3D, boolean), none where all probabilities are 0.
     """
     stack = np.stack([probabilities[name] for name in NAMES])
     winner = stack.argmax(axis=0)
@@ -240,15 +232,8 @@ def _neighborhood(posterior: Array, mask: Array) -> Array:
 def segmentation(probabilities: Array) -> Array:
     """Return labels as BIDS numbers them: 0 outside, 1 GM, 2 WM, 3 CSF (uint8).
 
-    Parameters
-    ----------
-    probabilities : Array
-        Posterior of gray matter, white matter and CSF (3, X, Y, Z).
-
-    Returns
-    -------
-    Array
-        Label of the most probable tissue at each voxel (X, Y, Z).
+    `probabilities`: posterior of gray matter, white matter and CSF (3, X, Y, Z). Label of the most
+    probable tissue at each voxel (X, Y, Z).
     """
     labels = probabilities.argmax(axis=0) + 1
     labels[probabilities.sum(axis=0) <= 0] = 0

@@ -56,16 +56,8 @@ class _Reportlet:
 
     The selector is what it is chosen by among others.
 
-    Parameters
-    ----------
-    content : Markup
-        Markup of the figure or fragment.
-    heading : str
-        Text above it; empty for none.
-    caption : str
-        Text below it; empty for none.
-    choices : Mapping[str, str]
-        Label of the panel by selector, such as ``contrast``; empty for no selector.
+    `heading`: text above it; empty for none. `caption`: text below it; empty for none. `choices`:
+    label of the panel by selector, such as ``contrast``; empty for no selector.
     """
 
     content: Markup
@@ -81,22 +73,9 @@ class _Strip:
     `tab` is what it is chosen by among those of its run (empty: shown with the one before it),
     `tables` are files that hold all values, relative to the page.
 
-    Parameters
-    ----------
-    name : str
-        Anchor of the reportlet on the page.
-    panels : Sequence[Reportlet]
-        Figures that are shown together or chosen from.
-    run : str
-        Run that begins with it, in words; empty within a run or without one.
-    subtitle : str
-        Heading of the reportlet; empty for none.
-    caption : str
-        Text below all panels; empty where each has its own.
-    tab : str
-        Label by which it is chosen in its run; empty: shown with the one before.
-    tables : Sequence[str]
-        Files with all values, relative to the page.
+    `run`: run that begins with it, in words; empty within a run or without one. `caption`: text
+    below all panels; empty where each has its own. `tab`: label by which it is chosen in its run;
+    empty: shown with the one before.
     """
 
     name: str
@@ -112,20 +91,7 @@ class _Strip:
 class _Section:
     """A section of the page: also one where nothing was found, because its absence is news too.
 
-    Parameters
-    ----------
-    name : str
-        Anchor of the section on the page.
-    title : str
-        Heading of the section.
-    blocks : Sequence[Strip]
-        Reportlets in the order shown, those of no run first.
-    folded : bool
-        Whether it is closed until a reader opens it.
-    missing : Sequence[str]
-        What is always made and was not found, in words.
-    on_request : Sequence[str]
-        What was not asked for, in words.
+    `folded`: whether it is closed until a reader opens it.
     """
 
     name: str
@@ -149,21 +115,7 @@ class _Section:
 def plain_section(name: str, title: str, content: str, missing: Sequence[str] = ()) -> _Section:
     """A section of text and markup alone; what is missing is named where there is no content.
 
-    Parameters
-    ----------
-    name : str
-        Anchor of the section on the page.
-    title : str
-        Heading of the section.
-    content : str
-        Text and markup to show; empty where there is none.
-    missing : Sequence[str], optional
-        What is named where there is no content, in words.
-
-    Returns
-    -------
-    Section
-        Section of one reportlet, or of none without content.
+    `content`: text and markup to show; empty where there is none.
     """
     if not content:
         return _Section(name=name, title=title, missing=missing)
@@ -172,18 +124,7 @@ def plain_section(name: str, title: str, content: str, missing: Sequence[str] = 
 
 
 def data_uri(data: bytes) -> str:
-    """An SVG as an address that holds it: as text, where that is shorter.
-
-    Parameters
-    ----------
-    data : bytes
-        Content of an SVG file (UTF-8).
-
-    Returns
-    -------
-    str
-        Address of the kind ``data:image/svg+xml``.
-    """
+    """An SVG as an address that holds it: as text, where that is shorter."""
     encoded = "data:image/svg+xml;base64," + base64.b64encode(data).decode("ascii")
     text = data.decode("utf-8")
     for sign, instead in _ESCAPED.items():  # ten times as fast as `str.translate`
@@ -195,20 +136,6 @@ def _embedded(figure: ArchivedFigure, *, static: bool, alt: str) -> Markup:
     """Return the embedded markup of a figure, or the HTML of our own fragment.
 
     A figure is an ``object`` if it responds to the pointer.
-
-    Parameters
-    ----------
-    figure : ArchivedFigure
-        Figure with its file and words.
-    static : bool
-        Whether it is an image that does not respond to the pointer.
-    alt : str
-        Alternative text for readers who cannot see it.
-
-    Returns
-    -------
-    Markup
-        Markup that needs no further file.
     """
     if figure.html:
         return Markup(figure.path.read_text(encoding="utf-8").strip())
@@ -236,22 +163,6 @@ def _assemble(
     A section with `only` is shown where that figure is there; then those that were found nothing
     for are left out, because a run on structural scans owes nothing about BOLD. A section of what
     is made on request alone is left out where nothing of it was asked for.
-
-    Parameters
-    ----------
-    shown : Sequence[Shown]
-        Figures that are declared.
-    figures : Sequence[ArchivedFigure]
-        Those that are there.
-    custom : Mapping[str, str]
-        HTML of the sections that hold no figures, by name.
-    root : Path
-        Of the derivatives, below which tables are found.
-
-    Returns
-    -------
-    list[Section]
-        Sections in the order shown.
     """
     in_order = sorted(shown, key=lambda each: each.place)
     found = {
@@ -453,21 +364,6 @@ def write_page(
     """Render sections by our template and write the page atomically.
 
     Everything but our own markup is escaped.
-
-    Parameters
-    ----------
-    target : Path
-        Path of the page.
-    title : str
-        Title of the page.
-    sections : Sequence[Section]
-        Sections in the order shown.
-    neighbors : Mapping[str, str], optional
-        Further pages beside it: file name by text of the link.
-    crashed : bool, optional
-        Whether a step failed.
-    notices : Mapping[str, int], optional
-        How many messages there are, by kind.
     """
     css, *scripts = (carried(name).read_text(encoding="utf-8") for name in _CARRIED)
     script = "\n".join(scripts)

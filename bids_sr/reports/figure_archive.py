@@ -28,38 +28,9 @@ _NO_TIME = (1980, 1, 1, 0, 0, 0)  # equal figures give an equal archive
 class ArchivedFigure:
     """A figure of a participant, and what was noted where it was drawn.
 
-    Parameters
-    ----------
-    path : Path | zipfile.Path
-        File of the figure, or member of an archive.
-    figure : str
-        Name of the declaration of the figure.
-    section : str
-        Name of the section of the page.
-    entities : Mapping[str, str]
-        Labels by long name of the participant or run that it is of.
-    contrast : str
-        Contrast in words; n/a where it is of all.
-    smoothing : str
-        Smoothing in words; n/a where it is of all.
-    label : str
-        Name of the method where each has a figure; else empty.
-    heading : str
-        Text above it; empty for none.
-    caption : str
-        Text below it; empty for none.
-    alt : str
-        Alternative text; empty takes the text above it.
-
-    Attributes
-    ----------
-    path : a file, or a member of an archive
-    figure, section : name of its declaration, and section of the page
-    entities : long names to labels, of the participant or run that it is of
-    contrast, smoothing : in words; n/a where it is of all
-    label : name of the method, where there is one figure for each
-    heading, caption : words above and below it
-    alt : words in its place; empty: its heading
+    `label`: name of the method where each has a figure; else empty. `heading`: text above it;
+    empty for none. `caption`: text below it; empty for none. `alt`: alternative text; empty takes
+    the text above it.
     """
 
     path: Path | zipfile.Path
@@ -92,15 +63,8 @@ def _pack_figures(source: Path, root: Path, label: str) -> None:
 
     Figures that are already in it stay, but for those of the same runs that were not drawn now.
 
-    Parameters
-    ----------
-    source : Path
-        Folder in which steps left the figures, laid out as `root`; nothing is packed where it is
-        the same.
-    root : Path
-        Root of the derivatives.
-    label : str
-        Label of the participant, without prefix.
+    `source`: folder in which steps left the figures, laid out as `root`; nothing is packed where
+    it is the same.
     """
     folder = source / f"sub-{label}" / "figures"
     if source == root or not folder.is_dir():
@@ -136,19 +100,7 @@ def packed_figures(source: Path, root: Path, labels: Sequence[str]) -> Iterator[
 
     The report then shows what was drawn.
 
-    Parameters
-    ----------
-    source : Path
-        Folder in which steps leave figures, laid out as the derivatives.
-    root : Path
-        Root of the derivatives.
-    labels : Sequence[str]
-        Labels of the participants, without prefix.
-
-    Yields
-    ------
-    None
-        The block of the ``with`` statement runs.
+    `source`: folder in which steps leave figures, laid out as the derivatives.
     """
     try:
         yield
@@ -182,17 +134,7 @@ def figures_of(root: Path, label: str) -> list[ArchivedFigure]:
     Those of an earlier version, which wrote no manifest, are left out: nobody noted what they
     show.
 
-    Parameters
-    ----------
-    root : Path
-        Root of the derivatives.
-    label : str
-        Label of the participant, without prefix.
-
-    Returns
-    -------
-    list[ArchivedFigure]
-        Figures with what was noted of them; empty for none.
+    Figures with what was noted of them; empty for none.
     """
     archive = _archive_of(root, label)
     found: dict[str, ArchivedFigure] = {}

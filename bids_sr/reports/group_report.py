@@ -94,25 +94,8 @@ _FLAGS = {f"flag_{name}": flag.failed for name, flag in FLAGS.items()}
 class GroupContent:
     """What the page is made from.
 
-    Parameters
-    ----------
-    tables : pd.DataFrame
-        Tables, joined, comparisons: tables that entered, what they hold together, and the
-        statistics of it.
-    joined : Joined
-        Values of all tables, by participant and series.
-    comparisons : pd.DataFrame
-        Tested differences, one row each.
-    maps : GroupMaps
-        Maps of z with the template below them.
-    absent : Sequence[str]
-        Who and what is missing, in words.
-    method : str
-        Of the primary comparisons.
-    margin : float | None
-        Of equivalence, where one was asked for.
-    about : Mapping[str, str]
-        Facts of the call.
+    `tables`: tables, joined, comparisons: tables that entered, what they hold together, and the
+    statistics of it.
     """
 
     tables: pd.DataFrame
@@ -129,18 +112,6 @@ def build_group_report(output_dir: Path, content: GroupContent) -> Path:
     """Write ``group.html`` atomically and return its path.
 
     Its figures are embedded and also written to ``group/figures``.
-
-    Parameters
-    ----------
-    output_dir : Path
-        Root of the derivatives.
-    content : GroupContent
-        Tables, statistics and maps of the group.
-
-    Returns
-    -------
-    Path
-        Path of the page.
     """
     methods = content.joined.methods
     figure_dir = output_dir / "group" / "figures"

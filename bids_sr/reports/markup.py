@@ -15,13 +15,7 @@ Head = str | tuple[str, str]
 
 @cache
 def environment() -> jinja2.Environment:
-    """Return templates that come with the program.
-
-    Returns
-    -------
-    jinja2.Environment
-        Environment of Jinja that escapes all text.
-    """
+    """Return templates that come with the program."""
     loader = jinja2.FileSystemLoader(str(path("report.tpl").parent))
     return jinja2.Environment(loader=loader, trim_blocks=True, lstrip_blocks=True, autoescape=True)
 
@@ -29,19 +23,7 @@ def environment() -> jinja2.Environment:
 def render(macro: str, *args: Any, **kwargs: Any) -> Markup:
     """Render HTML by a macro of ``macros.tpl``; text is escaped, markup is kept as it is.
 
-    Parameters
-    ----------
-    macro : str
-        Name of the macro.
-    *args : Any
-        Arguments of the macro by place.
-    **kwargs : Any
-        Arguments of the macro by name.
-
-    Returns
-    -------
-    Markup
-        Markup without white space around it.
+    Markup without white space around it.
     """
     module: Any = environment().get_template("macros.tpl").module
     return Markup(str(getattr(module, macro)(*args, **kwargs)).strip())
@@ -50,15 +32,7 @@ def render(macro: str, *args: Any, **kwargs: Any) -> Markup:
 def joined(parts: Iterable[str]) -> Markup:
     """Return pieces one after another; those that are plain text are escaped.
 
-    Parameters
-    ----------
-    parts : Iterable[str]
-        Texts and markup in order.
-
-    Returns
-    -------
-    Markup
-        Markup of all parts; empty for none.
+    Markup of all parts; empty for none.
     """
     return Markup("").join(parts)
 
@@ -76,23 +50,7 @@ def table(
     The first `names` cells of each row are headings; `texts` are columns, counted from the first,
     that hold words.
 
-    Parameters
-    ----------
-    caption : str
-        Text above the table.
-    heads : Sequence[Head]
-        Heads of the columns, with or without a unit.
-    rows : Iterable[Sequence[Any]]
-        Cells of each row, from left to right.
-    names : int, optional
-        Number of cells in each row that are headings.
-    texts : Collection[int], optional
-        Numbers of the columns that hold words, counted from 0.
-
-    Returns
-    -------
-    Markup
-        Markup of the table, or empty markup.
+    `heads`: heads of the columns, with or without a unit.
     """
     lines = list(rows)
     columns = [
@@ -108,15 +66,8 @@ def picked(entries: Iterable[tuple[str, str]]) -> Markup:
 
     Print and pages without scripts show all of them.
 
-    Parameters
-    ----------
-    entries : Iterable[tuple[str, str]]
-        Title and markup of each table; those without markup are left out.
-
-    Returns
-    -------
-    Markup
-        Markup with a selector, or of the one table; empty for none.
+    `entries`: title and markup of each table; those without markup are left out. Markup with a
+    selector, or of the one table; empty for none.
     """
     kept = [(title, content) for title, content in entries if content]
     return render("picked", kept) if len(kept) > 1 else joined(content for _, content in kept)
@@ -125,16 +76,6 @@ def picked(entries: Iterable[tuple[str, str]]) -> Markup:
 def folded(title: str, content: str) -> Markup:
     """Content behind a line to click; nothing where there is none.
 
-    Parameters
-    ----------
-    title : str
-        Text of the line to click.
-    content : str
-        Markup behind it; empty for none.
-
-    Returns
-    -------
-    Markup
-        Markup of the closed section, or empty markup.
+    `content`: markup behind it; empty for none. Markup of the closed section, or empty markup.
     """
     return render("folded", title, content) if content else Markup("")

@@ -38,19 +38,7 @@ class _PageRow:
 
 @frozen
 class Note:
-    """One participant.
-
-    Parameters
-    ----------
-    run : str
-        Name of the folder of logs of its outputs.
-    last : str
-        Of the last call, which may have left out all of it.
-    settings : str
-        Digest of those that decide results.
-    rows : tuple[_PageRow, ...]
-        Rows of the index, one for each run.
-    """
+    """One participant."""
 
     run: str
     last: str = ""
@@ -58,13 +46,7 @@ class Note:
     rows: tuple[_PageRow, ...] = ()
 
     def to_text(self) -> str:
-        """Return it as JSON.
-
-        Returns
-        -------
-        str
-            One line of JSON with a line break.
-        """
+        """Return it as JSON."""
         return f"{json.dumps(asdict(self))}\n"
 
     @classmethod
@@ -72,16 +54,6 @@ class Note:
         """Parse a note as written.
 
         A note of an earlier version, whose rows have other fields, is read without the rows.
-
-        Parameters
-        ----------
-        text : str
-            Content of a file of `to_text`.
-
-        Returns
-        -------
-        'Note'
-            Note of one participant.
         """
         found = json.loads(text)
         rows = tuple(
@@ -95,20 +67,7 @@ class Note:
 
 
 def note_of(logs: Path, label: str) -> Note | None:
-    """The note of a participant (label without ``sub-``), None where no run left one.
-
-    Parameters
-    ----------
-    logs : Path
-        Folder of the logs of all runs.
-    label : str
-        Label of the participant, without prefix.
-
-    Returns
-    -------
-    Note | None
-        Note of the last run, or None.
-    """
+    """The note of a participant (label without ``sub-``), None where no run left one."""
     try:
         return Note.from_text(_file(logs, label).read_text(encoding="utf-8"))
     except (OSError, ValueError, KeyError, TypeError):
@@ -121,20 +80,6 @@ def note_run(log_dir: Path, labels: Sequence[str], *, settings: str) -> bool:
     Names of logs follow a clock that may be set, so that they tell no order. Participants of whom
     all is left out, as the record of the run says, are noted too; the logs of their outputs stay
     those of an earlier run.
-
-    Parameters
-    ----------
-    log_dir : Path
-        Folder of the logs of this run.
-    labels : Sequence[str]
-        Labels of the participants, without prefix.
-    settings : str
-        Digest of the settings that decide results.
-
-    Returns
-    -------
-    bool
-        Whether settings or rows of any participant have changed.
     """
     logs, changed = log_dir.parent, False
     for label in dict.fromkeys([*labels, *_left_out(log_dir)]):
@@ -151,18 +96,7 @@ def note_run(log_dir: Path, labels: Sequence[str], *, settings: str) -> bool:
 
 
 def left_out_text(notice: Notice) -> str:
-    """Why a run was left out, in a line.
-
-    Parameters
-    ----------
-    notice : Notice
-        Notice that says why the run was left out.
-
-    Returns
-    -------
-    str
-        Texts of four lines each.
-    """
+    """Why a run was left out, in a line."""
     return f"left out: {Path(notice.what).name}: {notice.why}"
 
 
@@ -182,18 +116,6 @@ def rows_of(root: Path, label: str) -> list[RunSummary]:
 
     A run that the last call left out is told as that, also where an earlier one has left results
     of it.
-
-    Parameters
-    ----------
-    root : Path
-        Root of the derivatives.
-    label : str
-        Label of the participant, without prefix.
-
-    Returns
-    -------
-    list[RunSummary]
-        One row for each run, those left out last.
     """
     logs, folder = root / "logs", root / f"sub-{label}"
     note = note_of(logs, label)
@@ -208,18 +130,7 @@ def rows_of(root: Path, label: str) -> list[RunSummary]:
 
 
 def noted(root: Path) -> list[str]:
-    """Return labels (without ``sub-``) of all participants that runs have noted.
-
-    Parameters
-    ----------
-    root : Path
-        Root of the derivatives.
-
-    Returns
-    -------
-    list[str]
-        Labels in any order.
-    """
+    """Return labels (without ``sub-``) of all participants that runs have noted."""
     return [
         path.stem.removeprefix("sub-")
         for path in _file(root / "logs", "").parent.glob("sub-*.json")
@@ -230,20 +141,6 @@ def is_last(root: Path, bids_dir: Path, settings: str) -> bool:
     """Return whether all participants of a dataset were run with these settings.
 
     It is also true where there are few participants in the output.
-
-    Parameters
-    ----------
-    root : Path
-        Root of the derivatives.
-    bids_dir : Path
-        Root of the data set.
-    settings : str
-        Digest of the settings that decide results.
-
-    Returns
-    -------
-    bool
-        True also for at most 100 participants with notes.
     """
     there = set(noted(root))
     if len(there) <= _FEW:

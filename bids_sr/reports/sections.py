@@ -37,15 +37,7 @@ def run_text(entities: Mapping[str, str]) -> str:
     >>> run_text({"subject": "01", "task": "tap", "run": "2"})
     'task tap, run 2'
 
-    Parameters
-    ----------
-    entities : Mapping[str, str]
-        Labels of the run by long name of the entity.
-
-    Returns
-    -------
-    str
-        Words with labels, divided by commas; empty where none tells runs apart.
+    Words with labels, divided by commas; empty where none tells runs apart.
     """
     known = ((words, entities.get(name)) for name, (_, words) in RUN_ENTITIES.items())
     return ", ".join(f"{words} {label}" for words, label in known if label)
@@ -55,19 +47,8 @@ def run_text(entities: Mapping[str, str]) -> str:
 class SectionSpec:
     """A section: its anchor and its title.
 
-    Parameters
-    ----------
-    name : str
-        Anchor of the section on the page.
-    title : str
-        Heading of the section.
-    folded : bool
-        Behind its title.
-    by_run : bool
-        Its figures are shown run by run, those of no run before them.
-    only : str
-        A desc without which the section is left out, and with which those sections are that have
-        nothing.
+    `only`: A desc without which the section is left out, and with which those sections are that
+    have nothing.
     """
 
     name: str

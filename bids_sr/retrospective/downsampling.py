@@ -66,18 +66,6 @@ def thermal_noise(path: Path, first: int = 0) -> float:
     From one volume to the next the signal of the brain hardly changes, so their difference is
     noise: its median absolute value in bright voxels, freed of the change that all of them share.
     Pulsation and motion are in it too, so that it is an upper bound of what is thermal.
-
-    Parameters
-    ----------
-    path : Path
-        Series as measured (NIfTI, 4D).
-    first : int, optional
-        Number of the first volume, counted from 0.
-
-    Returns
-    -------
-    float
-        Median over up to 20 pairs of volumes.
     """
     with SeriesReader(path) as reader:
         found = []
@@ -96,18 +84,6 @@ def added_noise(measured: float, factor: Factor) -> float:
 
     Truncation averages: of white noise with standard deviation s it leaves s over the square root
     of the product of the factors.
-
-    Parameters
-    ----------
-    measured : float
-        Standard deviation of the noise of a voxel (signal units).
-    factor : Factor
-        Low- over high-resolution voxel size along each axis.
-
-    Returns
-    -------
-    float
-        Standard deviation in either channel (signal units).
     """
     return float(measured * np.sqrt(1 - 1 / np.prod(factor)))
 
@@ -119,20 +95,9 @@ def write_lr_series(
 
     One volume is in memory at a time.
 
-    Parameters
-    ----------
-    source : Path
-        Series as measured (NIfTI, 4D).
-    target : Path
-        Final name of the file (NIfTI, 4D), which the noise depends on.
-    factor : Factor
-        Low- over high-resolution voxel size along each axis.
-    first : int
-        Number of the first volume, counted from 0.
-    noise_sd : float, optional
-        Noise added to either channel (standard deviation, signal units); 0 for none.
-    seed : int, optional
-        Seed of the noise.
+    `source`: series as measured (NIfTI, 4D). `target`: final name of the file (NIfTI, 4D), which
+    the noise depends on. `noise_sd`: noise added to either channel (standard deviation, signal
+    units); 0 for none.
     """
     rng = np.random.default_rng([seed, zlib.crc32(target.name.encode())])
     with SeriesReader(source) as reader:
@@ -150,16 +115,7 @@ def write_lr_series(
 def write_measured_series(source: Path, target: Path, *, factor: Factor, first: int) -> None:
     """Write the measured volumes, unchanged, on the part of the matrix the factors divide.
 
-    Parameters
-    ----------
-    source : Path
-        Series as measured (NIfTI, 4D).
-    target : Path
-        Final name of the file (NIfTI, 4D).
-    factor : Factor
-        Low- over high-resolution voxel size along each axis.
-    first : int
-        Number of the first volume, counted from 0.
+    `source`: series as measured (NIfTI, 4D). `target`: final name of the file (NIfTI, 4D).
     """
     with SeriesReader(source) as reader:
         part, _ = _window(reader.shape, factor)
@@ -189,20 +145,9 @@ def write_pair(
 ) -> None:
     """Write an image as the highres member of a pair and its truncation as the lowres one.
 
-    Parameters
-    ----------
-    image : Array
-        Image as measured (3D).
-    affine : Array
-        Voxel-to-world matrix of the image (4 x 4, RAS+ mm).
-    header : nib.Nifti1Header
-        Header whose qform and sform codes are kept.
-    highres : Path
-        Final name of the high-resolution image (NIfTI, 3D).
-    lowres : Path
-        Final name of the low-resolution image (NIfTI, 3D).
-    factor : Factor
-        Low- over high-resolution voxel size along each axis.
+    `header`: header whose qform and sform codes are kept. `highres`: final name of the
+    high-resolution image (NIfTI, 3D). `lowres`: final name of the low-resolution image (NIfTI,
+    3D).
     """
     part, low = _window(image.shape, factor)
     high_affine = _cropped_affine(affine, part)

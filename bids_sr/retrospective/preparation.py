@@ -68,22 +68,6 @@ def prepare(
     Settings are resolved, participants those of the data as they are, without problems;
     `type_order` is task → trial types in the order that decides the sign of default contrasts;
     `say` gets a line for each participant that is made.
-
-    Parameters
-    ----------
-    settings : Settings
-        All settings of the call, resolved.
-    subjects : Sequence[Subject]
-        Participants with the runs of the measured data set.
-    type_order : _Types
-        Trial types in order, by task.
-    say : Callable[[str], None], optional
-        Takes a line of text for each participant that is made.
-
-    Returns
-    -------
-    Settings
-        New settings, with the measured volumes as truth.
     """
     data, truth = settings.paths.retrospective_dir, settings.paths.retrospective_truth_dir
     _describe(data, settings, "downsampled by truncation of k-space")
@@ -342,17 +326,7 @@ def _moved_events(table: Path, seconds: float) -> str:
 
     Other cells, and onsets that are not numbers, stay unchanged.
 
-    Parameters
-    ----------
-    table : Path
-        Table of events (.tsv).
-    seconds : float
-        Time that is added to each onset (s).
-
-    Returns
-    -------
-    str
-        Text of the whole table.
+    `seconds`: time that is added to each onset (s).
     """
     text, out = table.read_text(encoding="utf-8-sig"), io.StringIO()
     if not seconds:
@@ -380,17 +354,7 @@ def _sidecar_of_events(table: Path, types: Sequence[str]) -> dict[str, object]:
 
     The order of trial types is included, so that signs are kept.
 
-    Parameters
-    ----------
-    table : Path
-        Table of events (.tsv), with any JSON file beside it.
-    types : Sequence[str]
-        Trial types in order; empty where it does not matter.
-
-    Returns
-    -------
-    dict[str, object]
-        Metadata for the JSON file, by key.
+    `types`: trial types in order; empty where it does not matter.
     """
     content = read_json(table.with_suffix(".json"))
     described = content.get("trial_type")

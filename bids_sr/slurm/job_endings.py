@@ -28,20 +28,8 @@ _MESSAGES = (  # of slurmstepd, in the log of a task
 def code_of(state: str, exit_code: int | None = None) -> str:
     """Return why a job failed, from its state in SLURM, else from its exit code.
 
-    Parameters
-    ----------
-    state : str
-        Empty where SLURM has forgotten it.
-    exit_code : int, optional
-        That of the shell: 128 and the signal for a process that a signal ended.
+    `exit_code`: that of the shell: 128 and the signal for a process that a signal ended.
 
-    Returns
-    -------
-    str
-        A code of `bids_sr.notices.CODES`.
-
-    Examples
-    --------
     >>> code_of("CANCELLED+"), code_of("FAILED", 137), code_of("FAILED")
     ('cancelled', 'killed', 'crashed')
     """
@@ -51,15 +39,7 @@ def code_of(state: str, exit_code: int | None = None) -> str:
 def message_state(line: str) -> str:
     """The state that a line of a log gives, where SLURM wrote it; empty for any other.
 
-    Parameters
-    ----------
-    line : str
-        Line of the log of a task.
-
-    Returns
-    -------
-    str
-        State as SLURM names it, such as ``TIMEOUT``, or an empty text.
+    State as SLURM names it, such as ``TIMEOUT``, or an empty text.
     """
     texts = _MESSAGES if line.startswith("slurmstepd") else ()
     return next((state for text, state in texts if text in line), "")

@@ -53,15 +53,7 @@ def request_for(
 def group_request(participants: int) -> Request:
     """The request of the group job, which reads tables and maps and no series.
 
-    Parameters
-    ----------
-    participants : int
-        Number of participants.
-
-    Returns
-    -------
-    Request
-        Request of one processor, with memory and time for so many.
+    Request of one processor, with memory and time for so many.
     """
     return Request(
         cpus=1,
@@ -73,17 +65,7 @@ def group_request(participants: int) -> Request:
 def enlarged(request: Request, code: str) -> Request:
     """The request of a job that failed, with twice what it ran out of: memory or time.
 
-    Parameters
-    ----------
-    request : Request
-        What a job had.
-    code : str
-        Code of what ended the job, see `bids_sr.notices.CODES`.
-
-    Returns
-    -------
-    Request
-        What it asks for when it is tried again.
+    What it asks for when it is tried again.
     """
     more, longer = (_RAISE if code == each else 1 for each in ("memory", "time"))
     return replace(request, memory_mb=request.memory_mb * more, minutes=request.minutes * longer)
@@ -92,71 +74,26 @@ def enlarged(request: Request, code: str) -> Request:
 def program_gib(request: Request) -> float:
     """What the program is told it may use (GiB), less than the job has.
 
-    Parameters
-    ----------
-    request : Request
-        What the job asks for.
-
-    Returns
-    -------
-    float
-        Memory for the program (GiB), rounded down to hundredths.
+    Memory for the program (GiB), rounded down to hundredths.
     """
     return math.floor(request.memory_mb * _PROGRAM_SHARE / 1024 * 100) / 100
 
 
 def job_mb(program: float) -> int:
-    """What a job asks for (MiB) whose program may use so much (GiB).
-
-    Parameters
-    ----------
-    program : float
-        Memory that the program may use (GiB).
-
-    Returns
-    -------
-    int
-        Memory of the job (MiB), rounded up.
-    """
+    """What a job asks for (MiB) whose program may use so much (GiB)."""
     return math.ceil(program * 1024 / _PROGRAM_SHARE)
 
 
 def signal_seconds(request: Request) -> int:
-    """How long before its time limit a job is told to stop; the program needs some ten seconds.
-
-    Parameters
-    ----------
-    request : Request
-        What the job asks for.
-
-    Returns
-    -------
-    int
-        Seconds before the limit: a twentieth of the time, from 30 to 300.
-    """
+    """How long before its time limit a job is told to stop; the program needs some ten seconds."""
     return max(30, min(300, request.minutes * 60 // 20))
 
 
 def minutes_of(text: str) -> int:
     """Read a SLURM time, with seconds rounded up to minutes; raises `UsageError` if it is none.
 
-    Parameters
-    ----------
-    text : str
-        Time in one of SLURM's forms; a number alone is minutes.
+    `text`: time in one of SLURM's forms; a number alone is minutes.
 
-    Returns
-    -------
-    int
-        Time in minutes, at least 1.
-
-    Raises
-    ------
-    UsageError
-        The text is no time, or it is zero.
-
-    Examples
-    --------
     >>> [minutes_of(text) for text in ("90", "90:30", "1:30:00", "1-12", "1-12:30")]
     [90, 91, 90, 2160, 2190]
     """
@@ -184,15 +121,7 @@ def minutes_of(text: str) -> int:
 def time_text(minutes: int) -> str:
     """Return minutes as SLURM takes them: ``D-HH:MM:00``.
 
-    Parameters
-    ----------
-    minutes : int
-        Time in minutes.
-
-    Returns
-    -------
-    str
-        Text with days, hours and minutes.
+    Text with days, hours and minutes.
     """
     days, rest = divmod(minutes, 1440)
     return f"{days}-{rest // 60:02d}:{rest % 60:02d}:00"
@@ -209,22 +138,8 @@ def choose(spec: str, tasks: int) -> tuple[tuple[int, ...], int]:
 
     Raises `UsageError` for what cannot be read, or names tasks that there are not.
 
-    Parameters
-    ----------
-    spec : str
-        Tasks and ranges, such as ``1-20:2%4``; empty for all.
-    tasks : int
-        Number of tasks of the array.
-
-    Returns
-    -------
-    tuple[tuple[int, ...], int]
-        Ascending numbers of tasks from 1, and how many run at once (0: no limit).
-
-    Raises
-    ------
-    UsageError
-        It cannot be read, or names tasks that are not there.
+    `spec`: tasks and ranges, such as ``1-20:2%4``; empty for all. `UsageError`: it cannot be read,
+    or names tasks that are not there.
     """
     ranges, percent, limit = spec.replace(" ", "").partition("%")
     if percent and not (limit.isascii() and limit.isdigit() and int(limit)):
@@ -250,17 +165,7 @@ def _unreadable(spec: str, why: str) -> UsageError:
 def as_spec(indices: Sequence[int], at_once: int = 0) -> str:
     """Ascending tasks as SLURM takes them, runs of neighbors joined.
 
-    Parameters
-    ----------
-    indices : Sequence[int]
-        Ascending numbers of tasks, counted from 1.
-    at_once : int, optional
-        How many may run at the same time; 0 for no limit.
-
-    Returns
-    -------
-    str
-        Text such as ``1-3,5%4``.
+    `at_once`: how many may run at the same time; 0 for no limit.
     """
     runs: list[list[int]] = []
     for index in indices:
@@ -275,21 +180,6 @@ def as_spec(indices: Sequence[int], at_once: int = 0) -> str:
 def in_tasks(labels: Sequence[str], batch: int) -> tuple[tuple[str, ...], ...]:
     """Return participants in tasks of `batch` each, in their order.
 
-    Parameters
-    ----------
-    labels : Sequence[str]
-        Participants in the order of the tasks.
-    batch : int
-        Number of participants of one task.
-
-    Returns
-    -------
-    tuple[tuple[str, ...], ...]
-        Participants of each task; the last one may have fewer.
-
-    Raises
-    ------
-    UsageError
-        A task would have no participant.
+    `UsageError`: A task would have no participant.
     """
     return tuple(tuple(labels[at : at + batch]) for at in range(0, len(labels), batch))

@@ -54,28 +54,11 @@ class _Status:
 
     Times are in seconds since 1970.
 
-    Parameters
-    ----------
-    participant : str
-        Participant with the prefix, such as ``sub-01``, or ``group``.
-    state : str
-        ``running``, ``done``, ``failed`` or ``requeued``.
-    exit_code : int | None
-        Exit code of the program; None where it has not ended.
-    oom_kills : int
-        Number of processes of the task that the kernel killed for memory.
-    stopped : str
-        ``limit`` before the time limit, ``cancel`` after a cancellation; else empty.
-    restarts : int
-        How often SLURM has put the job back and started it again.
-    job : str
-        Number of the job or task in SLURM, such as ``12_3``.
-    host : str
-        Machine that the task ran on.
-    started : int | None
-        When the program was started (s since 1970); None where it was not.
-    ended : int | None
-        When the program ended (s since 1970); None where it has not.
+    `state`: ``running``, ``done``, ``failed`` or ``requeued``. `exit_code`: exit code of the
+    program; None where it has not ended. `stopped`: ``limit`` before the time limit, ``cancel``
+    after a cancellation; else empty. `restarts`: how often SLURM has put the job back and started
+    it again. `started`: when the program was started (s since 1970); None where it was not.
+    `ended`: when the program ended (s since 1970); None where it has not.
     """
 
     participant: str
@@ -94,28 +77,7 @@ class _Status:
 class Fate:
     """One line of the table.
 
-    Parameters
-    ----------
-    participant : str
-        Name, or ``group``.
-    state : State
-        Where it is.
-    code : str
-        Of its notice, where it failed.
-    exit_code : int | None
-        Of the program, where it came to one.
-    starts : int
-        How often the task was started.
-    minutes : float | None
-        Duration of the last start.
-    started : int
-        The last time (s since 1970).
-    job : str
-        Its number in SLURM (``12_3``), the log of its task, what its job asked for.
-    log : Path
-        Log of the task or of the group job.
-    request : Request
-        What its job asked for.
+    `job`: its number in SLURM (``12_3``), the log of its task, what its job asked for.
     """
 
     participant: str
@@ -149,18 +111,6 @@ def fates(submission: Submission, queue: Mapping[str, str]) -> list[Fate]:
     `queue`, number → state as `slurm_calls.queue` gives it, is asked *before* this is called: a
     task writes its status file and then leaves the queue, so that the two read in this order miss
     nothing.
-
-    Parameters
-    ----------
-    submission : Submission
-        Record of the submission with the numbers of its jobs.
-    queue : Mapping[str, str]
-        State of each job or task by its number, as SLURM tells it.
-
-    Returns
-    -------
-    list[Fate]
-        One entry for each participant, and the last for the group job.
     """
     queue = {**_ended(submission), **queue}
     return [_fate(submission, job, name, queue) for job in submission.jobs for name in job.task_of]
@@ -263,15 +213,7 @@ def _minutes(status: _Status | None, state: State) -> float | None:
 def table(found: Sequence[Fate]) -> list[tuple[str, ...]]:
     """Return rows of the table, the heads first.
 
-    Parameters
-    ----------
-    found : Sequence[Fate]
-        What became of each participant.
-
-    Returns
-    -------
-    list[tuple[str, ...]]
-        Lines with a head, without a final line break.
+    Lines with a head, without a final line break.
     """
     return [_HEADS, *map(_row, found)]
 
@@ -291,18 +233,7 @@ def _row(fate: Fate) -> tuple[str, ...]:
 
 
 def summary(found: Sequence[Fate]) -> str:
-    """How many are where.
-
-    Parameters
-    ----------
-    found : Sequence[Fate]
-        What became of each participant, and of the group job.
-
-    Returns
-    -------
-    str
-        One line with counts by state.
-    """
+    """How many are where."""
     people = [fate for fate in found if fate.participant != GROUP]
     counts = Counter(fate.state for fate in people)
     parts = [f"{counts[state]} {state}" for state in State if counts[state]]
@@ -313,17 +244,8 @@ def summary(found: Sequence[Fate]) -> str:
 def failures(found: Sequence[Fate], output_dir: Path) -> list[Notice]:
     """Return what failed, and why: each job, and the steps that its last call has recorded.
 
-    Parameters
-    ----------
-    found : sequence of Fate
-        Of a submission; those that did not fail are left out.
-    output_dir : Path
-        Where their calls have left their records.
-
-    Returns
-    -------
-    list of Notice
-        Those of jobs have the log of the task.
+    `found`: of a submission; those that did not fail are left out. Those of jobs have the log of
+    the task.
     """
     failed = [fate for fate in found if fate.state is State.FAILED]
     since = {fate.participant.removeprefix("sub-"): fate.started for fate in failed}

@@ -91,18 +91,6 @@ def write_scripts(submission: Submission, settings_toml: str) -> list[Path]:
     """Write the folder of a submission, the group's script last.
 
     It has settings, lists of participants and scripts.
-
-    Parameters
-    ----------
-    submission : Submission
-        Record of the submission, which is saved, too.
-    settings_toml : str
-        Settings of the program for everyone, as TOML.
-
-    Returns
-    -------
-    list[Path]
-        Scripts in the order in which they are submitted.
     """
     folder = submission.folder
     for name in ("logs", "status"):
@@ -123,19 +111,8 @@ def sbatch_arguments(submission: Submission, job: Job, after: Sequence[str] = ()
 
     The jobs in `after` end before this one starts, however they end.
 
-    Parameters
-    ----------
-    submission : Submission
-        Record of the submission, whose scripts are written.
-    job : Job
-        Array or group job whose script is submitted.
-    after : Sequence[str], optional
-        Numbers of the jobs that have to end before.
-
-    Returns
-    -------
-    list[str]
-        Arguments with folder, log and dependencies; the script comes last.
+    `job`: array or group job whose script is submitted. Arguments with folder, log and
+    dependencies; the script comes last.
     """
     folder = submission.folder
     logs = str(folder / "logs").replace("%", "%%")
@@ -148,17 +125,7 @@ def sbatch_arguments(submission: Submission, job: Job, after: Sequence[str] = ()
 def check_words(site: Site, paths: Sequence[Path]) -> list[str]:
     """List what cannot be passed to SLURM or a container as is, one line each with a remedy.
 
-    Parameters
-    ----------
-    site : Site
-        Settings of SLURM and of the container.
-    paths : Sequence[Path]
-        Files and directories that scripts or a container name.
-
-    Returns
-    -------
-    list[str]
-        Problems in words; empty where all can be passed.
+    Problems in words; empty where all can be passed.
     """
     wrong = []
     for name, value in site.asked.items():
@@ -181,18 +148,7 @@ def check_words(site: Site, paths: Sequence[Path]) -> list[str]:
 
 
 def require(problems: Sequence[str]) -> None:
-    """Raise `UsageError` with every problem, if there is any.
-
-    Parameters
-    ----------
-    problems : Sequence[str]
-        Problems in words, one line each.
-
-    Raises
-    ------
-    UsageError
-        There is a problem.
-    """
+    """Raise `UsageError` with every problem, if there is any."""
     if problems:
         many = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         raise UsageError("\n".join([f"{many}; nothing was submitted.", *problems]))

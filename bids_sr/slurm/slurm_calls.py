@@ -54,24 +54,8 @@ def call(
     processors, is left out of the environment; the name of the user, which some sites' plugins
     need, is in it. Raises `SlurmError` where there is no such program.
 
-    Parameters
-    ----------
-    program : str
-        Name of the command, such as ``squeue``.
-    *arguments : str
-        Arguments of the command, never read by a shell.
-    seconds : float | None, optional
-        Time limit (s); None takes 120 s.
-
-    Returns
-    -------
-    'subprocess.CompletedProcess[str]'
-        Exit code and output; 1 and a message after the time limit.
-
-    Raises
-    ------
-    SlurmError
-        This machine has no such program.
+    `seconds`: time limit (s); None takes 120 s. Exit code and output; 1 and a message after the
+    time limit.
     """
     seconds = _SECONDS if seconds is None else seconds
     if shutil.which(program) is None:
@@ -100,23 +84,7 @@ def call(
 
 
 def submit(arguments: Sequence[str]) -> str:
-    """Submit a script and return the number of the job. Raises `SlurmError` if SLURM refuses.
-
-    Parameters
-    ----------
-    arguments : Sequence[str]
-        Arguments of ``sbatch``, the script last.
-
-    Returns
-    -------
-    str
-        Number of the job in SLURM.
-
-    Raises
-    ------
-    SlurmError
-        SLURM takes the job and gives no number.
-    """
+    """Submit a script and return the number of the job. Raises `SlurmError` if SLURM refuses."""
     out = _answer("sbatch", *arguments)
     number = job_number(out)
     if _NUMBER.fullmatch(number) is None:
@@ -126,34 +94,12 @@ def submit(arguments: Sequence[str]) -> str:
 
 
 def job_number(said: str) -> str:
-    """The number of a job as ``sbatch --parsable`` writes it, behind which a cluster may stand.
-
-    Parameters
-    ----------
-    said : str
-        Output of ``sbatch --parsable``, of which the last line counts.
-
-    Returns
-    -------
-    str
-        Number of the job, without the name of a cluster.
-    """
+    """The number of a job as ``sbatch --parsable`` writes it, behind which a cluster may stand."""
     return said.strip().rpartition("\n")[2].partition(";")[0]
 
 
 def queue(job_names: Sequence[str]) -> dict[str, str]:
-    """Return jobs by number (``12_3`` for a task) with states, recently ended ones included.
-
-    Parameters
-    ----------
-    job_names : Sequence[str]
-        Names of the jobs to ask for.
-
-    Returns
-    -------
-    dict[str, str]
-        State of each job or task by its number.
-    """
+    """Return jobs by number (``12_3`` for a task) with states, recently ended ones included."""
     found: dict[str, str] = {}
     asked = ("--noheader", "--array", "--all", "--states=all", f"--format={QUEUE_FORMAT}")
     for names in chunks(job_names):
@@ -165,15 +111,7 @@ def queue(job_names: Sequence[str]) -> dict[str, str]:
 def rows(listed: str) -> list[list[str]]:
     """Return lines of three columns as ``squeue`` writes them.
 
-    Parameters
-    ----------
-    listed : str
-        Output of ``squeue`` with cells divided by ``|``.
-
-    Returns
-    -------
-    list[list[str]]
-        Three cells of each line; other lines are left out.
+    Three cells of each line; other lines are left out.
     """
     lines = (line.split("|", 2) for line in listed.splitlines())
     return [[cell.strip() for cell in line] for line in lines if len(line) == 3]
@@ -182,45 +120,20 @@ def rows(listed: str) -> list[list[str]]:
 def cancel(jobs: Iterable[str]) -> None:
     """Cancel jobs and tasks (``12_3``).
 
-    Parameters
-    ----------
-    jobs : Iterable[str]
-        Numbers of the jobs and tasks.
-
-    Raises
-    ------
-    UsageError
-        Someone who was chosen neither waits nor runs.
+    `UsageError`: someone who was chosen neither waits nor runs.
     """
     for chosen in chunks(list(jobs)):
         _answer("scancel", *chosen)
 
 
 def largest_index() -> int | None:
-    """The largest number that a task may have; None where SLURM does not say.
-
-    Returns
-    -------
-    int | None
-        Largest index of a task in an array, or None.
-    """
+    """The largest number that a task may have; None where SLURM does not say."""
     found = _LARGEST.search(_answer("scontrol", "show", "config"))
     return int(found[1]) - 1 if found else None
 
 
 def chunks(items: Sequence[str]) -> list[Sequence[str]]:
-    """Return items in groups that one command line can hold.
-
-    Parameters
-    ----------
-    items : Sequence[str]
-        Numbers or names of jobs.
-
-    Returns
-    -------
-    list[Sequence[str]]
-        Groups of at most 500, in the same order.
-    """
+    """Return items in groups that one command line can hold."""
     return [items[at : at + _AT_ONCE] for at in range(0, len(items), _AT_ONCE)]
 
 

@@ -24,16 +24,7 @@ GROUP = "group"
 class Request(Checked):
     """What a job asks for: processors, memory (MiB), time (minutes), GPUs.
 
-    Parameters
-    ----------
-    cpus : int
-        Number of processors.
-    memory_mb : int
-        Memory of the job (MiB).
-    minutes : int
-        Time limit (min).
-    gpus : int
-        Number of GPUs; 0 for none.
+    `gpus`: number of GPUs; 0 for none.
     """
 
     cpus: int
@@ -80,20 +71,8 @@ class Site(Checked):
 class Job(Checked):
     """An array of tasks with the same request; or the group level, one task without an array.
 
-    Parameters
-    ----------
-    name : str
-        Of its script and its list of participants.
-    tasks : tuple[tuple[str, ...], ...]
-        Participants of each task (``sub-01``), task 1 first.
-    indices : tuple[int, ...]
-        Those that were asked for, from 1.
-    request : Request
-        What each task asks for.
-    at_once : int
-        How many may run at the same time (0: as many as SLURM lets).
-    number : str
-        That SLURM gave; empty: not submitted.
+    `at_once`: how many may run at the same time (0: as many as SLURM lets). `number`: that SLURM
+    gave; empty: not submitted.
     """
 
     name: str
@@ -114,50 +93,17 @@ class Job(Checked):
         return {label: index for index in self.indices for label in self.tasks[index - 1]}
 
     def number_of(self, label: str) -> str:
-        """The number of a participant's task in SLURM (``12_3``); empty: not submitted.
-
-        Parameters
-        ----------
-        label : str
-            Participant with the prefix, such as ``sub-01``.
-
-        Returns
-        -------
-        str
-            Number of the job, with that of the task in an array.
-        """
+        """The number of a participant's task in SLURM (``12_3``); empty: not submitted."""
         task = "" if self.is_group or not self.number else f"_{self.task_of[label]}"
         return f"{self.number}{task}"
 
     def log_name(self, task: object) -> str:
-        """The name of the log of a task.
-
-        Parameters
-        ----------
-        task : object
-            Number of the task, or ``%a`` where SLURM fills it in.
-
-        Returns
-        -------
-        str
-            File name, without the task for the group level.
-        """
+        """The name of the log of a task."""
         return f"{self.name}.log" if self.is_group else f"{self.name}_{task}.log"
 
 
 def group_job(request: Request) -> Job:
-    """The job of the group level.
-
-    Parameters
-    ----------
-    request : Request
-        What the job asks for.
-
-    Returns
-    -------
-    Job
-        Job of a single task, not yet submitted.
-    """
+    """The job of the group level."""
     return Job(name=GROUP, tasks=((GROUP,),), indices=(1,), request=request)
 
 
@@ -165,22 +111,8 @@ def group_job(request: Request) -> Job:
 class Submission(Checked):
     """Arrays that were submitted together, and the group job behind them.
 
-    Parameters
-    ----------
-    id : str
-        Time of submission and a random part; the name of its folder.
-    bids_dir : Path
-        Absolute, as the next two.
-    output_dir : Path
-        Root of all results.
-    work_dir : Path
-        Directory of intermediate files.
-    jobs : tuple[Job, ...]
-        That of the group level last.
-    site : Site
-        Where and how its jobs run.
-    printed : bool
-        Scripts were written for someone else to submit.
+    `id`: time of submission and a random part; the name of its folder. `printed`: scripts were
+    written for someone else to submit.
     """
 
     id: str
@@ -217,13 +149,7 @@ class Submission(Checked):
         return tuple(label for array in self.arrays for label in array.task_of)
 
     def save(self) -> Path:
-        """Write it to its folder, in whole.
-
-        Returns
-        -------
-        Path
-            Path of the record (JSON).
-        """
+        """Write it to its folder, in whole."""
         values = {"format": _FORMAT, **asdict(self)}
         text = json.dumps(values, indent=1, default=str, ensure_ascii=False)
         return write_whole(self.folder / "submission.json", text + "\n")
@@ -237,10 +163,7 @@ def _slurm_dir(output_dir: Path) -> Path:
 def new_id() -> str:
     """A name for a submission; later ones sort behind earlier ones.
 
-    Returns
-    -------
-    str
-        Time to the second and six random hexadecimal digits.
+    Time to the second and six random hexadecimal digits.
     """
     return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
 
@@ -249,21 +172,6 @@ def load(path: Path) -> Submission:
     """Read what `Submission.save` wrote.
 
     Raises `UsageError` where it cannot be read, or another version wrote it.
-
-    Parameters
-    ----------
-    path : Path
-        Record of a submission (JSON).
-
-    Returns
-    -------
-    Submission
-        Submission as it was saved last.
-
-    Raises
-    ------
-    UsageError
-        It cannot be read, or another version wrote it.
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
@@ -295,36 +203,12 @@ def submissions(output_dir: Path) -> list[Submission]:
 
     Raises `UsageError` where one cannot be read.
 
-    Parameters
-    ----------
-    output_dir : Path
-        Root of all results.
-
-    Returns
-    -------
-    list[Submission]
-        At least one submission, in the order of their names.
-
-    Raises
-    ------
-    UsageError
-        There is none.
+    `UsageError`: there is none.
     """
     return [load(path) for path in sorted(_slurm_dir(output_dir).glob("*/submission.json"))]
 
 
 def latest(found: Iterable[Submission]) -> dict[str, Submission]:
-    """Participant → the last submission that works on them, in the order of their names.
-
-    Parameters
-    ----------
-    found : Iterable[Submission]
-        Submissions, oldest first.
-
-    Returns
-    -------
-    dict[str, Submission]
-        Submission by participant (``sub-01``).
-    """
+    """Participant → the last submission that works on them, in the order of their names."""
     last = {label: submission for submission in found for label in submission.participants}
     return dict(sorted(last.items()))

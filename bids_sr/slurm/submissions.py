@@ -34,21 +34,7 @@ minutes.
 
 @frozen
 class Overview:
-    """An output as a whole.
-
-    Parameters
-    ----------
-    fates : tuple[Fate, ...]
-        Of everyone by their last submission, then of the last group job.
-    origin : dict[str, Submission]
-        Participant → that submission.
-    group_origin : Submission | None
-        The one of that group job.
-    open_jobs : tuple[str, ...]
-        All jobs that have not ended.
-    open_groups : tuple[tuple[Submission, str], ...]
-        Those of them that are group jobs, with their submissions.
-    """
+    """An output as a whole."""
 
     fates: tuple[Fate, ...]
     origin: dict[str, Submission]
@@ -67,15 +53,7 @@ def overview(output_dir: Path) -> Overview:
 
     Raises `UsageError` where there are no records, or SLURM does not answer.
 
-    Parameters
-    ----------
-    output_dir : Path
-        Root of all results.
-
-    Returns
-    -------
-    Overview
-        What became of everyone, and the jobs that have not ended.
+    What became of everyone, and the jobs that have not ended.
     """
     known = submissions(output_dir)
     if not known:
@@ -107,15 +85,7 @@ def _unused(submission: Submission, found: dict[str, Fate]) -> bool:
 def open_now(output_dir: Path) -> Overview | None:
     """The overview, or None where nothing was ever submitted; raises as `overview` does.
 
-    Parameters
-    ----------
-    output_dir : Path
-        Root of all results.
-
-    Returns
-    -------
-    Overview | None
-        What became of everyone, or None.
+    What became of everyone, or None.
     """
     return overview(output_dir) if submissions(output_dir) else None
 
@@ -126,24 +96,7 @@ def submit(submission: Submission, settings_toml: str, *, after: Sequence[str] =
     `settings_toml` holds the settings of the program for everyone, `after` the jobs that the group
     job waits for besides the arrays. Returns the submission with the numbers of its jobs, saved.
 
-    Parameters
-    ----------
-    submission : Submission
-        What to submit, with no job of it sent yet.
-    settings_toml : str
-        Settings of the program for everyone, as TOML.
-    after : Sequence[str], optional
-        Numbers of further jobs that the group job waits for.
-
-    Returns
-    -------
-    Submission
-        Submission with the numbers of its jobs, as saved.
-
-    Raises
-    ------
-    SlurmError
-        SLURM refuses a job; those sent before are cancelled.
+    `SlurmError`: SLURM refuses a job; those sent before are cancelled.
     """
     write_scripts(submission, settings_toml)
     sent: list[str] = []
@@ -169,19 +122,7 @@ def print_scripts(
 
     Nothing is submitted.
 
-    Parameters
-    ----------
-    submission : Submission
-        What would be submitted.
-    settings_toml : str
-        Settings of the program for everyone, as TOML.
-    after : Sequence[str], optional
-        Numbers of further jobs that the group job waits for.
-
-    Returns
-    -------
-    tuple[list[Path], Path]
-        Scripts of the jobs, and the file ``submit.sh``.
+    `after`: numbers of further jobs that the group job waits for.
     """
     submission = replace(submission, printed=True)
     scripts = write_scripts(submission, settings_toml)
@@ -214,27 +155,6 @@ def retries(
     `chosen` are participants (``sub-01``), by default all that failed; `memory_mb` and `minutes`
     are what every task asks for, whatever it had. Raises `UsageError` where nobody failed, or
     someone who was chosen did not.
-
-    Parameters
-    ----------
-    seen : Overview
-        What became of everyone so far.
-    chosen : Iterable[str], optional
-        Participants with the prefix; empty for all that failed.
-    memory_mb : int | None, optional
-        Memory of every task (MiB); None keeps or doubles what it had.
-    minutes : int | None, optional
-        Time limit of every task (min); None keeps or doubles what it had.
-
-    Returns
-    -------
-    list[tuple[Submission, str]]
-        New submissions with their settings as TOML, nothing written yet.
-
-    Raises
-    ------
-    UsageError
-        Someone who was chosen did not fail.
     """
     wanted = set(chosen)
     failed = {
@@ -311,22 +231,7 @@ def cancel(seen: Overview, chosen: Iterable[str] = ()) -> list[str]:
     Returns the participants and ``group`` whose jobs were cancelled, whoever shares a task with
     them, too. Raises `UsageError` where someone who was chosen is not waiting or running.
 
-    Parameters
-    ----------
-    seen : Overview
-        What became of everyone so far.
-    chosen : Iterable[str], optional
-        Participants with the prefix; empty for everything.
-
-    Returns
-    -------
-    list[str]
-        Participants whose jobs were cancelled, and ``group``; empty for none.
-
-    Raises
-    ------
-    UsageError
-        Someone who was chosen neither waits nor runs.
+    `chosen`: participants with the prefix; empty for everything.
     """
     wanted = set(chosen)
     opened = {f.participant: f.job for f in seen.fates if f.open and f.participant != GROUP}
@@ -363,24 +268,7 @@ def wait(
 
     Raises `SlurmError` where SLURM has not answered for a long time.
 
-    Parameters
-    ----------
-    output_dir : Path
-        Root of all results.
-    say : Callable[[str], None]
-        Takes each change as a line of text.
-    sleep : Callable[[float], None], optional
-        Waits for so many seconds.
-
-    Returns
-    -------
-    tuple[Fate, ...]
-        One entry for each participant, and the last for the group job.
-
-    Raises
-    ------
-    SlurmError
-        SLURM has not answered for 15 min.
+    `sleep`: waits for so many seconds. `SlurmError`: SLURM has not answered for 15 min.
     """
     told: dict[str, State] = {}
     began = last_answer = time.monotonic()

@@ -30,22 +30,6 @@ def in_place(reader: SeriesReader, t: int, xfm: Array, shift: Shift | None = Non
     `xfm` takes a reference point to its position in the volume.
 
     `shift` is its distortion, see `bids_sr.spatial.distortion`.
-
-    Parameters
-    ----------
-    reader : SeriesReader
-        BOLD series as acquired (4D).
-    t : int
-        Number of the volume, counted from 0.
-    xfm : Array
-        Transform of a reference point to its position in the volume (4 x 4, RAS+ mm).
-    shift : Shift | None, optional
-        Amount by voxel and step (RAS+ mm) of the distortion; None for none.
-
-    Returns
-    -------
-    Float32
-        Resampled volume on the grid of the series (3D).
     """
     return sample_volume(
         reader.volume(t), reader.affine, reader.shape[:3], reader.affine, xfm, shift=shift
@@ -165,26 +149,7 @@ def mean_in_reference(
     The reference of another program may be a single-band image, unsteady or rid of its bias field;
     this one has the units of the run, and its place. ValueError without a steady volume.
 
-    Parameters
-    ----------
-    reader : SeriesReader
-        BOLD series as acquired (4D).
-    matrices : Array
-        (T, 4, 4), take a reference point to where it lies in each volume.
-    n_dummy : int
-        Number of volumes at the start that are not in the steady state.
-    distortion : Distortion | None, optional
-        Of the volumes, which the reference is to be free of.
-
-    Returns
-    -------
-    Float32
-        Mean image on the grid of the series, in reference pose (3D).
-
-    Raises
-    ------
-    ValueError
-        The run has no volume in the steady state.
+    `ValueError`: the run has no volume in the steady state.
     """
     chosen = _steady_volumes(reader, n_dummy)
     x, y, z = reader.shape[:3]

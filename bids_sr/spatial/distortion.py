@@ -31,14 +31,7 @@ _CLOSE = 1e-3  # voxels; the inverse is refined until its steps are below
 class Distortion:
     """Shift of the signal along one axis of the acquired grid.
 
-    Parameters
-    ----------
-    shift : Array
-        (X, Y, Z) acquired voxels, on the grid of the reference.
-    affine : Array
-        Of that grid, voxel -> RAS mm.
-    axis : int
-        Of the phase encoding, 0 to 2.
+    `shift`: (X, Y, Z) acquired voxels, on the grid of the reference.
     """
 
     shift: Array
@@ -53,17 +46,7 @@ class Distortion:
     def onto(self, shape: tuple[int, int, int], affine: Array) -> Shift:
         """Return the shift at each voxel of a grid in the reference frame, into any volume.
 
-        Parameters
-        ----------
-        shape : tuple[int, int, int]
-            Numbers of voxels along the axes of the grid (x, y, z).
-        affine : Array
-            Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
-
-        Returns
-        -------
-        Shift
-            Acquired voxels of shift (3D), and the step of one (3,; RAS+ mm).
+        Acquired voxels of shift (3D), and the step of one (3,; RAS+ mm).
         """
         return sample_volume(self.shift, self.affine, shape, affine), self.step
 
@@ -73,25 +56,9 @@ class Distortion:
         Solves s(q) = d(inv(M) (q - s v)) by iteration, which converges where the field folds
         nothing (ValueError).
 
-        Parameters
-        ----------
-        shape : tuple[int, int, int]
-            Numbers of voxels along the axes of the grid (x, y, z).
-        affine : Array
-            Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
-        pose : Array
-            Transform of a reference point to its position in the volume (4 x 4, RAS+ mm).
-
-        Returns
-        -------
-        tuple[Array, Float]
-            (amount (shape), matrix): the voxel's reference point is matrix @ q - amount * (matrix
-            @ step).
-
-        Raises
-        ------
-        DistortionError
-            The iteration does not converge, as the field folds the image.
+        `pose`: transform of a reference point to its position in the volume (4 x 4, RAS+ mm).
+        `DistortionError`: the iteration does not converge, as the field folds the image. (amount
+        (shape), matrix): the voxel's reference point is matrix @ q - amount * (matrix @ step).
         """
         unposed = np.linalg.inv(np.asarray(pose, dtype=np.float64))
         to_map = np.linalg.inv(self.affine) @ unposed
@@ -123,26 +90,9 @@ def voxel_shift(
 ) -> Distortion:
     """The distortion of a run from its field map.
 
-    Parameters
-    ----------
-    hertz, affine : Array
-        (X, Y, Z) field (Hz) and its voxel -> RAS mm.
-    xfm : Array
-        Takes a reference point to its point in the field map.
-    shape : tuple[int, int, int]
-        Numbers of voxels of the run's reference (x, y, z).
-    grid : Array
-        Voxel-to-world matrix of the run's reference (4 x 4, RAS+ mm).
-    direction : str
-        Phase encoding as BIDS has it: ``j`` shifts a positive field towards higher voxel numbers,
-        ``j-`` lower.
-    readout : float
-        Total readout time (s).
-
-    Returns
-    -------
-    Distortion
-        Shift in acquired voxels on the grid of the run's reference.
+    `grid`: voxel-to-world matrix of the run's reference (4 x 4, RAS+ mm). `direction`: phase
+    encoding as BIDS has it: ``j`` shifts a positive field towards higher voxel numbers, ``j-``
+    lower. `readout`: total readout time (s).
     """
     seen = sample_volume(hertz, affine, shape, grid, xfm)
     sign = -1.0 if direction.endswith("-") else 1.0
@@ -154,15 +104,7 @@ def voxel_shift(
 
 
 def save_distortion(distortion: Distortion, path: Path) -> None:
-    """Write the shift as NIfTI; its header names the axis of the phase encoding.
-
-    Parameters
-    ----------
-    distortion : Distortion
-        Shift of the signal along the phase encoding of a run.
-    path : Path
-        NIfTI file that holds the shift, in acquired voxels.
-    """
+    """Write the shift as NIfTI; its header names the axis of the phase encoding."""
 
     image: Any = nb.Nifti1Image(np.asarray(distortion.shift, dtype=np.float32), distortion.affine)
     image.header.set_dim_info(phase=distortion.axis)
@@ -172,20 +114,8 @@ def save_distortion(distortion: Distortion, path: Path) -> None:
 def load_distortion(path: Path) -> Distortion:
     """Read what `save_distortion` wrote.
 
-    Parameters
-    ----------
-    path : Path
-        NIfTI file that holds the shift, in acquired voxels.
-
-    Returns
-    -------
-    Distortion
-        Shift of the signal, its grid and its axis.
-
-    Raises
-    ------
-    DistortionError
-        The header names no axis of phase encoding.
+    `DistortionError`: the header names no axis of phase encoding. Shift of the signal, its grid
+    and its axis.
     """
 
     image: Any = nb.load(path)

@@ -36,20 +36,10 @@ class EdgeError(ValueError):
 class Mismatch:
     """Displacement of edges.
 
-    Parameters
-    ----------
-    shifts : Array
-        (N,) or (N, 2) mm along the axis (or both in-plane axes), where the second image's edge
-        lies from the first one's; of the edges that have a counterpart.
-    median : float
-        Median, p90: of the size of the displacement over edges, mm; NaN where too few have a
-        counterpart.
-    p90 : float
-        Displacement below which 90 percent of edges lie (mm); NaN for too few edges.
-    matched : float
-        Share of edges that have a counterpart.
-    n : int
-        Edges with a counterpart.
+    `shifts`: (N,) or (N, 2) mm along the axis (or both in-plane axes), where the second image's
+    edge lies from the first one's; of the edges that have a counterpart. `median`: median, p90: of
+    the size of the displacement over edges, mm; NaN where too few have a counterpart. `p90`:
+    displacement below which 90 percent of edges lie (mm); NaN for too few edges.
     """
 
     shifts: Array

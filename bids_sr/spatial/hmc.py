@@ -54,15 +54,8 @@ _PAD = 3  # samples that coefficients are wider: points farther out see the edge
 class MotionEstimates:
     """Head motion of T volumes.
 
-    Parameters
-    ----------
-    matrices : Float
-        (T, 4, 4), take a reference point to where it lies in volume t (RAS mm).
-    params : Float
-        (T, 6) translation of the head's center (mm) and rotation vector (rad), as
-        `transforms.rigid_params`.
-    residual : Float
-        (T,) rms of what the model leaves, over the rms of the reference.
+    `params`: (T, 6) translation of the head's center (mm) and rotation vector (rad), as
+    `transforms.rigid_params`.
     """
 
     matrices: Float
@@ -75,19 +68,8 @@ def _bias_basis(points: Array, center: Array, degree: int) -> Float:
 
     Coordinates are scaled to -1..1. The first monomial is constant.
 
-    Parameters
-    ----------
-    points : Array
-        Points at which the monomials are evaluated (N, 3; mm).
-    center : Array
-        Point that becomes the origin of the coordinates (3,; mm).
-    degree : int
-        Highest degree of the monomials; 0 leaves the constant.
-
-    Returns
-    -------
-    Float
-        Value of each monomial at each point (N, K).
+    `center`: point that becomes the origin of the coordinates (3,; mm). Value of each monomial at
+    each point (N, K).
     """
     scaled = (np.asarray(points) - center) / max(float(np.abs(points - center).max()), 1e-9)
     columns = [np.ones(len(scaled))]
@@ -219,17 +201,6 @@ class MotionEstimator:
 
     `reference`, `mask`: (X, Y, Z), and the head in it, dilated by `margin` voxels so that its
     outline counts; `affine`: voxel to RAS mm of reference and volumes.
-
-    Parameters
-    ----------
-    reference : Array
-        Image to which volumes are registered (3D).
-    mask : Array
-        Voxels of the head in the reference (3D).
-    affine : Array
-        Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
-    margin : int
-        Number of voxels by which the mask is dilated.
     """
 
     def __init__(self, reference: Array, mask: Array, affine: Array, margin: int = 2) -> None:
@@ -259,10 +230,7 @@ class MotionEstimator:
     def calibrate(self, volumes: Iterable[Array]) -> None:
         """Learn from volumes of the run which samples change without motion; downweight them.
 
-        Parameters
-        ----------
-        volumes : Iterable[Array]
-            Volumes spread over the run (3D each); fewer than 8 change nothing.
+        `volumes`: volumes spread over the run (3D each); fewer than 8 change nothing.
         """
         fine, count = self._fine, 0
         total, square, seen = (np.zeros(len(fine.points)) for _ in range(3))
@@ -314,20 +282,9 @@ class MotionEstimator:
 
         Also returns the relative residual.
 
-        Parameters
-        ----------
-        volume : Array
-            Volume to register, on the grid of the reference (3D).
-        starts : Sequence[Array]
-            Matrices to start from; the first alone is tried unless its residual is above
-            `expected`.
-        expected : float, optional
-            Relative residual of a good fit; infinity always goes through the coarse levels.
-
-        Returns
-        -------
-        tuple[Float, float]
-            Transform (4 x 4), residual (infinite outside the field of view) and steps.
+        `starts`: matrices to start from; the first alone is tried unless its residual is above
+        `expected`. `expected`: relative residual of a good fit; infinity always goes through the
+        coarse levels. Transform (4 x 4), residual (infinite outside the field of view) and steps.
         """
         coefficients = self._fine.coefficients(volume)
         near, cost = self._near(volume, coefficients, starts, expected)

@@ -87,19 +87,7 @@ def grow(mask: Mask, affine: Array, mm: float) -> Mask:
 def close(mask: Mask, affine: Array, mm: float) -> Mask:
     """Fill clefts narrower than about 2 `mm`; nothing is lost.
 
-    Parameters
-    ----------
-    mask : Mask
-        Voxels of a region (3D, boolean).
-    affine : Array
-        Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
-    mm : float
-        Half the width of the clefts that are filled (mm).
-
-    Returns
-    -------
-    Mask
-        Voxels of the region and its clefts (3D, boolean).
+    Voxels of the region and its clefts (3D, boolean).
     """
     pad = [(int(np.ceil(mm / size)) + 1,) * 2 for size in voxel_sizes(affine)]
     grown = grow(np.pad(mask, pad), affine, mm)
@@ -110,19 +98,7 @@ def close(mask: Mask, affine: Array, mm: float) -> Mask:
 def open_(mask: Mask, affine: Array, mm: float) -> Mask:
     """Cut bridges narrower than about 2 `mm`.
 
-    Parameters
-    ----------
-    mask : Mask
-        Voxels of a region (3D, boolean).
-    affine : Array
-        Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
-    mm : float
-        Half the width of the bridges that are cut (mm).
-
-    Returns
-    -------
-    Mask
-        Voxels of the region without its bridges (3D, boolean).
+    Voxels of the region without its bridges (3D, boolean).
     """
     return grow(grow(mask, affine, -mm), affine, mm) & mask
 
@@ -130,15 +106,7 @@ def open_(mask: Mask, affine: Array, mm: float) -> Mask:
 def bounding_box(mask: Mask) -> tuple[slice, slice, slice]:
     """Return the smallest box around a mask that is not empty.
 
-    Parameters
-    ----------
-    mask : Mask
-        Voxels of a region (3D, boolean).
-
-    Returns
-    -------
-    tuple[slice, slice, slice]
-        Range of voxels along each axis.
+    Range of voxels along each axis.
     """
     ends = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
     x, y, z = (slice(int(each[0]), int(each[-1]) + 1) for each in ends)
@@ -148,15 +116,7 @@ def bounding_box(mask: Mask) -> tuple[slice, slice, slice]:
 def largest_part(mask: Mask) -> Mask:
     """The largest connected part (faces touch).
 
-    Parameters
-    ----------
-    mask : Mask
-        Voxels of a region (3D, boolean).
-
-    Returns
-    -------
-    Mask
-        Voxels of that part alone (3D, boolean).
+    Voxels of that part alone (3D, boolean).
     """
     labels, count = ndimage.label(mask)
     if count < 2:
@@ -169,15 +129,7 @@ def largest_part(mask: Mask) -> Mask:
 def fill(mask: Mask) -> Mask:
     """Fill holes in 3D, then by slice of axis 2 (cavities open at the edge of the FOV).
 
-    Parameters
-    ----------
-    mask : Mask
-        Voxels of a region (3D, boolean).
-
-    Returns
-    -------
-    Mask
-        Voxels of the region and its holes (3D, boolean).
+    Voxels of the region and its holes (3D, boolean).
     """
     out = np.asarray(ndimage.binary_fill_holes(mask))
     for k in range(out.shape[2]):
@@ -188,17 +140,8 @@ def fill(mask: Mask) -> Mask:
 def dice(a: Mask, b: Mask) -> float:
     """Dice coefficient of two masks; 1 for two empty ones.
 
-    Parameters
-    ----------
-    a : Mask
-        Voxels of the first region (boolean, any shape).
-    b : Mask
-        Voxels of the second region, of the same shape (boolean).
-
-    Returns
-    -------
-    float
-        Overlap from 0 (none) to 1 (the same voxels).
+    `a`: voxels of the first region (boolean, any shape). `b`: voxels of the second region, of the
+    same shape (boolean). Overlap from 0 (none) to 1 (the same voxels).
     """
     total = int(np.count_nonzero(a)) + int(np.count_nonzero(b))
     return 2.0 * int(np.count_nonzero(a & b)) / total if total else 1.0
@@ -212,18 +155,6 @@ def percent_scale(reference: Array, mask: Mask) -> float:
     `reference` is the reference image of the acquired series (X, Y, Z), `mask` the brain on its
     grid. In percent of each series' own mean, sharper static images alone would look like better
     function.
-
-    Parameters
-    ----------
-    reference : Array
-        Reference image of the series as acquired (3D).
-    mask : Mask
-        Voxels of the brain on the same grid (3D).
-
-    Returns
-    -------
-    float
-        Percent of the mean brain signal per unit of signal.
     """
     return 100 / float(reference[np.asarray(mask) > 0].mean())
 
@@ -231,17 +162,7 @@ def percent_scale(reference: Array, mask: Mask) -> float:
 def head_mask(volume: Array, affine: Array) -> Mask:
     """The head (or the brain, where the rest was removed) in an anatomical volume (X, Y, Z).
 
-    Parameters
-    ----------
-    volume : Array
-        Image of the whole head, or of the brain alone (3D).
-    affine : Array
-        Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
-
-    Returns
-    -------
-    Mask
-        Voxels of the head without holes (3D, boolean).
+    Voxels of the head without holes (3D, boolean).
     """
     positive = volume[volume > 0]
     mask = volume > 0.5 * otsu(positive)
@@ -257,17 +178,7 @@ def brain_mask(volume: Array, affine: Array) -> Mask:
     volume; scalp and eyes are cut off by an opening; sinuses within the brain are closed.
     Fat-suppressed images have little else.
 
-    Parameters
-    ----------
-    volume : Array
-        Image with T2*-weighted contrast, such as boldref (3D).
-    affine : Array
-        Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
-
-    Returns
-    -------
-    Mask
-        Voxels of the brain (3D, boolean).
+    `volume`: image with T2*-weighted contrast, such as boldref (3D).
     """
     sizes = voxel_sizes(affine)
     smooth = ndimage.gaussian_filter(np.asarray(volume, dtype=np.float32), 1.5 / sizes)
@@ -314,19 +225,7 @@ def coarsen(volume: Array, affine: Array, mm: float | Sequence[float]) -> tuple[
 def coarse_mask(mask: Mask, affine: Array, mm: float) -> Mask:
     """A mask on voxels of about `mm`: those at least half inside it; see `coarsen`.
 
-    Parameters
-    ----------
-    mask : Mask
-        Voxels of a region (3D, boolean).
-    affine : Array
-        Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
-    mm : float
-        Voxel size to reach along all axes (mm).
-
-    Returns
-    -------
-    Mask
-        Coarser voxels of which more than half lie inside (3D, boolean).
+    Coarser voxels of which more than half lie inside (3D, boolean).
     """
     return coarsen(mask, affine, mm)[0] > 0.5
 
@@ -334,17 +233,7 @@ def coarse_mask(mask: Mask, affine: Array, mm: float) -> Mask:
 def correlation(a: Array, b: Array) -> float:
     """Pearson correlation of two lists of values; 0 where one is constant.
 
-    Parameters
-    ----------
-    a : Array
-        Values of the first variable (N,).
-    b : Array
-        Values of the second variable (N,).
-
-    Returns
-    -------
-    float
-        Correlation coefficient from -1 to 1.
+    `b`: values of the second variable (N,).
     """
     a, b = (np.asarray(each, dtype=np.float64) - float(np.mean(each)) for each in (a, b))
     scale = float(np.sqrt((a @ a) * (b @ b)))
@@ -352,20 +241,7 @@ def correlation(a: Array, b: Array) -> float:
 
 
 def hr_factor(affine: Array, mm: float) -> tuple[int, int, int]:
-    """How many times each axis must be divided for voxels of at most `mm`.
-
-    Parameters
-    ----------
-    affine : Array
-        Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
-    mm : float
-        Largest edge length of the smaller voxels (mm).
-
-    Returns
-    -------
-    tuple[int, int, int]
-        Whole number of smaller voxels per voxel along each axis.
-    """
+    """How many times each axis must be divided for voxels of at most `mm`."""
     n = np.ceil(voxel_sizes(affine) / mm - 1e-6).astype(int)
     return int(n[0]), int(n[1]), int(n[2])
 
@@ -373,17 +249,7 @@ def hr_factor(affine: Array, mm: float) -> tuple[int, int, int]:
 def block_average(fine: Array, factor: tuple[int, int, int]) -> Array:
     """Return means over blocks of `factor` voxels.
 
-    Parameters
-    ----------
-    fine : Array
-        Image whose shape is a multiple of the factor (3D).
-    factor : tuple[int, int, int]
-        Number of voxels in a block along each axis (x, y, z).
-
-    Returns
-    -------
-    Array
-        Mean of each block (3D, float32).
+    `fine`: image whose shape is a multiple of the factor (3D). Mean of each block (3D, float32).
     """
     x, y, z = (n // f for n, f in zip(fine.shape, factor, strict=True))
     fx, fy, fz = factor

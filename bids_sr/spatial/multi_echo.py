@@ -29,22 +29,8 @@ def t2star(
 
     `used` is the number of echoes of each voxel that are fitted, the first ones; by default all.
 
-    Parameters
-    ----------
-    means : Sequence[np.ndarray]
-        Mean over time of each echo (N,), by ascending echo time.
-    tes_ms : Sequence[float]
-        Echo times (ms), one for each mean.
-    used : np.ndarray | None, optional
-        Number of first echoes that are fitted by voxel (N,); None fits all.
+    `means`: mean over time of each echo (N,), by ascending echo time.
 
-    Returns
-    -------
-    Float
-        T2* of each voxel, from 1 to 500 ms (N,).
-
-    Examples
-    --------
     >>> signal = [1000 * np.exp(-te / np.array([30.0, 60.0])) for te in (10.0, 25.0, 40.0)]
     >>> t2star(signal, (10.0, 25.0, 40.0)).round().tolist()
     [30.0, 60.0]
@@ -63,11 +49,6 @@ def _echoes_with_signal(means: Sequence[np.ndarray], affine: np.ndarray) -> np.n
     """Return the number of echoes used for each voxel, (N,).
 
     Within the brain these are the echoes before the signal drops out, at least two.
-
-    Parameters
-    ----------
-    means : mean over time of each echo, (X, Y, Z)
-    affine : (4, 4), voxel to RAS mm
     """
     from tedana.utils import make_adaptive_mask
 

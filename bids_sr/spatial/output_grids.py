@@ -26,28 +26,7 @@ _POINTS = 400_000  # at a time, which bounds what is held in double precision
 
 @frozen
 class PlacedGrid:
-    """A grid in some space, and the points of a run's reference at which its voxels lie.
-
-    Parameters
-    ----------
-    entities : Mapping[str, str]
-        Entities of files on the grid (space, resolution, cohort) by their short names.
-    shape : _Shape
-        Numbers of voxels along the axes of the grid (x, y, z).
-    affine : Array
-        Voxel-to-world matrix of the grid (4 x 4, RAS+ mm of its space).
-    inside : Mask
-        Voxels that lie in the field of view of the reference (3D).
-    points : Float32
-        Positions of these voxels in the reference (N, 3; RAS+ mm).
-
-    Attributes
-    ----------
-    entities : of files on it: space, resolution and cohort by their short names
-    shape, affine : of the grid, voxel -> RAS mm of the space
-    inside : (X, Y, Z) voxels that lie in the field of view of the reference
-    points : (N, 3) float32, RAS mm of the reference, of these voxels in the order of `inside`
-    """
+    """A grid in some space, and the points of a run's reference at which its voxels lie."""
 
     entities: Mapping[str, str]
     shape: _Shape
@@ -58,15 +37,7 @@ class PlacedGrid:
     def filled(self, values: Array) -> Array:
         """Return values (N,) of the voxels inside on the whole grid, 0 elsewhere.
 
-        Parameters
-        ----------
-        values : Array
-            Value of each voxel inside the field of view (N,).
-
-        Returns
-        -------
-        Array
-            Values on the whole grid (3D), 0 outside the field of view.
+        Values on the whole grid (3D), 0 outside the field of view.
         """
         out = np.zeros(self.shape, dtype=values.dtype)
         out[self.inside] = values
@@ -82,21 +53,10 @@ class PlacedGrid:
     ) -> Float32:
         """A volume at the points, by the cubic spline; float32 (N,).
 
-        Parameters
-        ----------
-        coefficients, affine : Float32
-            Of `bids_sr.spatial.resampling.spline_coefficients`; voxel -> RAS mm of the volume.
-        pose : Array | None, optional
-            4x4, takes a point of the reference to its point in the volume; none: the volume lies
-            in the reference.
-        shift, step : Array | None, optional
-            (N,) by how much of `step` (3,; RAS mm) a point is moved in the volume; see
-            `bids_sr.spatial.distortion`.
-
-        Returns
-        -------
-        Float32
-            Value of the volume at each point (N,).
+        `coefficients, affine`: of `bids_sr.spatial.resampling.spline_coefficients`; voxel -> RAS
+        mm of the volume. `pose`: 4x4, takes a point of the reference to its point in the volume;
+        none: the volume lies in the reference. `shift, step`: (N,) by how much of `step` (3,; RAS
+        mm) a point is moved in the volume; see `bids_sr.spatial.distortion`.
         """
         to_voxel = np.linalg.inv(affine)
         matrix = to_voxel if pose is None else to_voxel @ pose
@@ -115,17 +75,8 @@ class PlacedGrid:
 
         The interpolation is linear; labels are taken from the nearest voxel.
 
-        Parameters
-        ----------
-        maps : Iterable[tuple[Array, bool]]
-            (values (X, Y, Z), whether they are labels), 0 outside the mask.
-        mask, affine : Mask
-            Where they can be other than 0; voxel -> RAS mm of their grid.
-
-        Yields
-        ------
-        Array
-            Values on this grid, float32 or uint8.
+        `mask, affine`: where they can be other than 0; voxel -> RAS mm of their grid. Values on
+        this grid, float32 or uint8.
         """
         back, near, parts, ways = np.linalg.inv(affine), [], [], []
         for part in parts_of(len(self.points), _POINTS):
@@ -147,18 +98,7 @@ class PlacedGrid:
             yield out
 
     def shift_of(self, distortion: Distortion) -> Float32:
-        """How far the signal of each point is moved (acquired voxels along phase encoding).
-
-        Parameters
-        ----------
-        distortion : Distortion
-            Shift of the signal along the phase encoding of a run.
-
-        Returns
-        -------
-        Float32
-            Acquired voxels of shift at each point (N,).
-        """
+        """How far the signal of each point is moved (acquired voxels along phase encoding)."""
         return self.sampled(spline_coefficients(distortion.shift), distortion.affine)
 
 
@@ -210,18 +150,6 @@ def place_grid(
 def zooms_in_ras(affine: Array) -> Float:
     """Voxel sizes (mm) along the axes of a grid that are nearest to right, anterior and superior.
 
-    Parameters
-    ----------
-    affine : Array
-        Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
-
-    Returns
-    -------
-    Float
-        Edge lengths along the R, A and S axes (mm).
-
-    Examples
-    --------
     >>> affine = np.array([[0, -2.0, 0, 0], [1.5, 0, 0, 0], [0, 0, 3, 0], [0, 0, 0, 1]])
     >>> zooms_in_ras(affine).tolist()
     [2.0, 1.5, 3.0]
@@ -241,19 +169,6 @@ def grid_around(mask: Mask, affine: Array, zooms: Array) -> tuple[_Shape, Float]
     Its axes lie along right, anterior and superior.
 
     As fMRIPrep lays the grids of T1w and of templates without a resolution.
-
-    Parameters
-    ----------
-    mask, affine : Mask
-        (X, Y, Z) brain, and its voxel -> RAS mm.
-    zooms : Array
-        (3,) mm along right, anterior and superior; rounded to micrometers, so that rounding in a
-        header moves nothing.
-
-    Returns
-    -------
-    tuple[_Shape, Float]
-        Shape of the grid, and its voxel-to-world matrix (4 x 4, RAS+ mm).
     """
     size = np.round(np.asarray(zooms, dtype=float), 3)
     points = moved(affine, np.argwhere(mask).astype(float))
@@ -268,12 +183,7 @@ def grid_around(mask: Mask, affine: Array, zooms: Array) -> tuple[_Shape, Float]
 def save_placed(placed: PlacedGrid, path: Path) -> None:
     """Write a placed grid as .npz, whole or not at all.
 
-    Parameters
-    ----------
-    placed : PlacedGrid
-        Grid in some space with its positions in a run's reference.
-    path : Path
-        File of the grid (.npz).
+    `placed`: grid in some space with its positions in a run's reference.
     """
     names = list(placed.entities)
     with atomic_files.whole_file(path) as part, part.open("wb") as stream:
@@ -290,15 +200,7 @@ def save_placed(placed: PlacedGrid, path: Path) -> None:
 def load_placed(path: Path) -> PlacedGrid:
     """Read what `save_placed` wrote.
 
-    Parameters
-    ----------
-    path : Path
-        File of the grid (.npz).
-
-    Returns
-    -------
-    PlacedGrid
-        Grid in some space with its positions in a run's reference.
+    Grid in some space with its positions in a run's reference.
     """
     with np.load(path, allow_pickle=False) as data:
         x, y, z = data["inside"].shape

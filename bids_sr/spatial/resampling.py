@@ -82,18 +82,6 @@ def sample_points(coefficients: Float32, points: Array) -> Float32:
 
     The values that `sample_volume` gives where a voxel lies at that point; `coefficients` of
     `spline_coefficients`.
-
-    Parameters
-    ----------
-    coefficients : Float32
-        Coefficients of the cubic spline on the padded grid (3D).
-    points : Array
-        Positions in voxels of the unpadded volume (N, 3).
-
-    Returns
-    -------
-    Float32
-        Interpolated value at each point (N,).
     """
     stored, level = _leveled(coefficients)
     return _at_points(stored, np.asarray(points, dtype=np.float64).T) + level
@@ -125,19 +113,7 @@ def sample_grid(coefficients: Float32, matrix: Array, shape: tuple[int, int, int
     The values that `sample_volume` gives, for a volume that is sampled often; `coefficients` of
     `spline_coefficients`.
 
-    Parameters
-    ----------
-    coefficients : Float32
-        Coefficients of the cubic spline on the padded grid (3D).
-    matrix : Array
-        Transform of a target voxel to voxels of the unpadded volume (4 x 4).
-    shape : tuple[int, int, int]
-        Numbers of voxels along the axes of the target (x, y, z).
-
-    Returns
-    -------
-    Float32
-        Interpolated values on the target grid (3D).
+    `matrix`: transform of a target voxel to voxels of the unpadded volume (4 x 4).
     """
     from bids_sr.spatial import spline_kernels
 

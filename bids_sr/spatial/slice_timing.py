@@ -21,20 +21,7 @@ _ROWS = 4
 
 
 def reference_time(slice_times: Sequence[float], fraction: float) -> float:
-    """Return the time of slices after volume onset (s): `fraction` from first to last slice.
-
-    Parameters
-    ----------
-    slice_times : Sequence[float]
-        Acquisition time of each slice after the start of the volume (s).
-    fraction : float
-        Position between the earliest slice (0) and the latest one (1).
-
-    Returns
-    -------
-    float
-        Time after the start of the volume (s).
-    """
+    """Return the time of slices after volume onset (s): `fraction` from first to last slice."""
     return min(slice_times) + fraction * (max(slice_times) - min(slice_times))
 
 
@@ -43,22 +30,8 @@ def _shift_in_time(series: Array, fraction: float) -> Array:
 
     A positive `fraction` samples it later.
 
-    Parameters
-    ----------
-    series : Array
-        Evenly sampled time series along the last axis (..., T).
-    fraction : float
-        Shift in samples (-1 to 1), positive toward later times.
-
-    Returns
-    -------
-    Array
-        Shifted time series of the same shape.
-
-    Raises
-    ------
-    ValueError
-        The shift is larger than one sample.
+    `series`: evenly sampled time series along the last axis (..., T). Shifted time series of the
+    same shape.
     """
     if abs(fraction) > 1:
         raise ValueError(f"a shift of {fraction} samples is more than one")

@@ -40,16 +40,6 @@ def compiled(signature: str) -> Callable[[Any], Any]:
     """Compile a function for these argument types when the module is imported.
 
     The code is kept.
-
-    Parameters
-    ----------
-    signature : str
-        Types of the function's arguments and of what it returns, as numba writes them.
-
-    Returns
-    -------
-    Callable[[Any], Any]
-        Decorator of the function.
     """
 
     def decorate(function: Any) -> Any:
@@ -78,11 +68,6 @@ def filter_first(c: Float32) -> None:
     """Compute coefficients along the first axis of (N, M), in place.
 
     They are mirrored at both ends (whole samples).
-
-    Parameters
-    ----------
-    c : Float32
-        Samples (N, M), overwritten by the coefficients.
     """
     n, m = c.shape
     start = c[0].copy()
@@ -107,10 +92,7 @@ def filter_first(c: Float32) -> None:
 def filter_last(c: Float32) -> None:
     """Apply `filter_first` along the last axis of (K, N), by blocks turned to be contiguous.
 
-    Parameters
-    ----------
-    c : Float32
-        Samples (K, N), overwritten by the coefficients.
+    `c`: samples (K, N), overwritten by the coefficients.
     """
     k, n = c.shape
     block = np.zeros((n, _ROWS), np.float32)
@@ -181,14 +163,7 @@ def _at(c: Float32, px: float, py: float, pz: float) -> np.float32:
 def sample_points(c: Float32, points: Float, out: Float32) -> None:
     """Return values at points (3, N), x, y and z in voxels of the array of coefficients.
 
-    Parameters
-    ----------
-    c : Float32
-        Coefficients of the padded volume (Z, Y, X).
-    points : Float
-        Coordinates x, y, z in voxels of the coefficients (3, N).
-    out : Float32
-        Array (N,) that takes the interpolated values.
+    `c`: coefficients of the padded volume (Z, Y, X).
     """
     for n in range(points.shape[1]):
         out[n] = _at(c, points[0, n], points[1, n], points[2, n])
@@ -244,14 +219,8 @@ def sample_grid(c: Float32, matrix: Float, out: Float32) -> None:
 
     The coordinates are in voxels of the array of coefficients.
 
-    Parameters
-    ----------
-    c : Float32
-        Coefficients of the padded volume (Z, Y, X).
-    matrix : Float
-        Transform of an output voxel to voxels of the coefficients (4 x 4).
-    out : Float32
-        Array (Z, Y, X) that takes the interpolated values.
+    `c`: coefficients of the padded volume (Z, Y, X). `matrix`: transform of an output voxel to
+    voxels of the coefficients (4 x 4).
     """
     width = out.shape[2]
     w = np.empty((12, width), np.float32)
@@ -290,14 +259,7 @@ def sample_linear(maps: Float32, points: Float, out: Float32) -> None:
 
     Values are 0 beyond half a voxel outside the maps.
 
-    Parameters
-    ----------
-    maps : Float32
-        Maps on one grid (X, Y, Z, K).
-    points : Float
-        Coordinates x, y, z in voxels of the maps (3, N).
-    out : Float32
-        Array (N, K) that takes the interpolated values.
+    `out`: array (N, K) that takes the interpolated values.
     """
     size_x, size_y, size_z, count = maps.shape
     for n in range(points.shape[1]):

@@ -107,15 +107,7 @@ def rigid_params(matrix: Array, center: Sequence[float] | Array) -> Float:
 def invert(matrix: Array) -> Float:
     """Inverse of one (4, 4) or many (N, 4, 4) affine matrices, with an exact last row.
 
-    Parameters
-    ----------
-    matrix : Array
-        Affine transforms, one (4, 4) or many (N, 4, 4).
-
-    Returns
-    -------
-    Float
-        Inverse transforms of the same shape.
+    Inverse transforms of the same shape.
     """
     out = np.linalg.inv(np.asarray(matrix, dtype=np.float64))
     out[..., 3, :] = [0.0, 0.0, 0.0, 1.0]
@@ -125,19 +117,8 @@ def invert(matrix: Array) -> Float:
 def displacement(matrix_a: Array, matrix_b: Array, points: Array) -> Float:
     """Distance in mm, (N,), between where two transforms put each of the points (N, 3; mm).
 
-    Parameters
-    ----------
-    matrix_a : Array
-        First transform of the points (4 x 4, RAS+ mm).
-    matrix_b : Array
-        Second transform of the points (4 x 4, RAS+ mm).
-    points : Array
-        Points before the transform (N, 3; RAS+ mm).
-
-    Returns
-    -------
-    Float
-        Distance of each point's two positions (N,; mm).
+    `matrix_a`: first transform of the points (4 x 4, RAS+ mm). `matrix_b`: second transform of the
+    points (4 x 4, RAS+ mm).
     """
     from nibabel.affines import apply_affine
 
@@ -147,19 +128,7 @@ def displacement(matrix_a: Array, matrix_b: Array, points: Array) -> Float:
 def points_in(mask: Array, affine: Array, every: int = 1) -> Float:
     """Return centers of every so many voxels of a mask, (N, 3) RAS mm.
 
-    Parameters
-    ----------
-    mask : Array
-        Voxels of a region (3D, boolean).
-    affine : Array
-        Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
-    every : int, optional
-        Step through the voxels; 1 takes all of them.
-
-    Returns
-    -------
-    Float
-        Positions of the voxel centers (N, 3; RAS+ mm).
+    `every`: step through the voxels; 1 takes all of them.
     """
     from nibabel.affines import apply_affine
 
@@ -169,19 +138,8 @@ def points_in(mask: Array, affine: Array, every: int = 1) -> Float:
 def rms_distance(matrix_a: Array, matrix_b: Array, points: Array) -> float:
     """Root mean square of `displacement` (mm).
 
-    Parameters
-    ----------
-    matrix_a : Array
-        First transform of the points (4 x 4, RAS+ mm).
-    matrix_b : Array
-        Second transform of the points (4 x 4, RAS+ mm).
-    points : Array
-        Points before the transform (N, 3; RAS+ mm).
-
-    Returns
-    -------
-    float
-        Distance over all points (mm).
+    `matrix_a`: first transform of the points (4 x 4, RAS+ mm). `matrix_b`: second transform of the
+    points (4 x 4, RAS+ mm). Distance over all points (mm).
     """
     return float(np.sqrt((displacement(matrix_a, matrix_b, points) ** 2).mean()))
 
@@ -194,25 +152,6 @@ def hr_grid(
     Matrix size round(shape * factor) (halves up); voxels are the field of view over that size, so
     that where shape * factor is whole, low-resolution voxel i has its center at factor * i +
     (factor - 1) / 2.
-
-    Parameters
-    ----------
-    shape : Sequence[int]
-        Numbers of voxels along the axes of the grid (x, y, z).
-    affine : Array
-        Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
-    factor : Sequence[float]
-        How many times finer voxels become along each axis; below 1 coarser.
-
-    Returns
-    -------
-    tuple[tuple[int, int, int], Float]
-        Shape of the new grid, and its voxel-to-world matrix (4 x 4, RAS+ mm).
-
-    Raises
-    ------
-    TransformError
-        An axis of the new grid would have no voxel.
     """
     low = np.asarray(shape[:3], dtype=np.float64)
     high = np.floor(low * np.asarray(factor, dtype=np.float64) + 0.5).astype(int)
@@ -229,22 +168,6 @@ def resized_affine(affine: Array, shape: Sequence[int], other: Sequence[int]) ->
 
     The field of view is that of `shape` voxels with the given matrix.
 
-    Parameters
-    ----------
-    affine : Array
-        Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
-    shape : Sequence[int]
-        Numbers of voxels along the axes of the grid (x, y, z).
-    other : Sequence[int]
-        Numbers of voxels along the axes of the new grid (x, y, z).
-
-    Returns
-    -------
-    Float
-        Voxel-to-world matrix of the new grid (4 x 4, RAS+ mm).
-
-    Examples
-    --------
     >>> resized = resized_affine(np.diag([4.0, 4, 4, 1]), (8, 8, 8), (16, 8, 4))
     >>> resized[:3, :3].diagonal().tolist()
     [2.0, 4.0, 8.0]
@@ -293,17 +216,7 @@ def about_center(values: Array, center: Array) -> Float:
 
     The parameters are 3x3 by rows, then translation.
 
-    Parameters
-    ----------
-    values : Array
-        The 3 x 3 matrix by rows, then three translations (12,).
-    center : Array
-        Point about which the matrix turns (3,), in the frame of the parameters.
-
-    Returns
-    -------
-    Float
-        Affine transform in the frame of the parameters (4 x 4).
+    `center`: point about which the matrix turns (3,), in the frame of the parameters.
     """
     matrix = np.eye(4)
     matrix[:3, :3] = values[:9].reshape(3, 3)
@@ -409,18 +322,6 @@ def moved(matrix: Array, points: Array) -> Array:
     """Apply a 4x4 matrix to points.
 
     It is written out, as the threads of a matrix product cost more than they bring here.
-
-    Parameters
-    ----------
-    matrix : Array
-        Affine transform of the points (4 x 4).
-    points : Array
-        Points before the transform (N, 3).
-
-    Returns
-    -------
-    Array
-        Points after the transform (N, 3).
     """
     x, y, z = np.ascontiguousarray(points.T)
     return np.stack([row[0] * x + row[1] * y + row[2] * z + row[3] for row in matrix[:3]]).T
@@ -480,17 +381,7 @@ def linear_values(maps: Array, at: Array) -> Float32:
 
     Voxels at the edge reach half a voxel further; points beyond get 0.
 
-    Parameters
-    ----------
-    maps : Array
-        Maps on one grid (X, Y, Z, K).
-    at : Array
-        Coordinates x, y, z in voxels of the maps (3, N).
-
-    Returns
-    -------
-    Float32
-        Interpolated value of each map at each point (N, K).
+    Interpolated value of each map at each point (N, K).
     """
     from bids_sr.spatial.spline_kernels import sample_linear
 

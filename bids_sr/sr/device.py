@@ -8,23 +8,7 @@ Precision = Literal["auto", "fp32", "bf16"]
 
 
 def choose_device(device: str) -> str:
-    """Select the torch device: "auto" is CUDA if it works; requesting CUDA in vain is an error.
-
-    Parameters
-    ----------
-    device : str
-        Where torch computes: ``cpu``, ``cuda``, or ``auto`` to choose.
-
-    Returns
-    -------
-    str
-        Device that works here: ``cpu`` or ``cuda``.
-
-    Raises
-    ------
-    RuntimeError
-        CUDA is asked for and does not work here.
-    """
+    """Select the torch device: "auto" is CUDA if it works; requesting CUDA in vain is an error."""
     if device == "cpu" or (device == "auto" and _why_no_cuda()):
         return "cpu"
     if device == "cuda" and _why_no_cuda():

@@ -30,25 +30,12 @@ REMOVED: Mapping[str, str] = MappingProxyType({"guided": "sbl", "wmn": "sbl", "f
 class Cost:
     """Processor seconds of a step (``benchmarks/resources.py``), or of a method and a recipe.
 
-    Parameters
-    ----------
-    always : float
-        Whatever the grid.
-    low : float
-        For a million voxels of one volume on the acquired, and on the high-resolution grid.
-    high : float
-        Seconds for a million voxels of one volume on the high-resolution grid.
-    most : float
-        Millions of high-resolution voxels above which training takes no longer.
-    volumes : float
-        For a million voxels of all volumes on the high-resolution grid.
-    series : float
-        Of applying the network, for a million voxels of all volumes on that grid, without the
-        interpolation.
-    t1w : float
-        For a million voxels of the T1w image.
-    limit : float
-        Seconds after which it stops on the clock.
+    `low`: for a million voxels of one volume on the acquired, and on the high-resolution grid.
+    `high`: seconds for a million voxels of one volume on the high-resolution grid. `most`:
+    millions of high-resolution voxels above which training takes no longer. `volumes`: for a
+    million voxels of all volumes on the high-resolution grid. `series`: of applying the network,
+    for a million voxels of all volumes on that grid, without the interpolation. `t1w`: for a
+    million voxels of the T1w image.
     """
 
     always: float = 0.0
@@ -63,24 +50,7 @@ class Cost:
     def seconds(
         self, *, low: float = 0.0, high: float = 0.0, volumes: float = 0.0, t1w: float = 0.0
     ) -> float:
-        """Return seconds of a training, or a step, on so many million voxels of each kind.
-
-        Parameters
-        ----------
-        low : float, optional
-            Millions of voxels of one volume on the acquired grid.
-        high : float, optional
-            Millions of voxels of one volume on the high-resolution grid.
-        volumes : float, optional
-            Millions of voxels of all volumes on the high-resolution grid.
-        t1w : float, optional
-            Millions of voxels of the T1w image.
-
-        Returns
-        -------
-        float
-            Processor time (s).
-        """
+        """Return seconds of a training, or a step, on so many million voxels of each kind."""
         found = self.always + self.low * low + self.high * min(high, self.most)
         return min(self.limit, found + self.volumes * volumes + self.t1w * t1w)
 
@@ -91,21 +61,7 @@ _UNMEASURED = (Cost(always=80.0, high=3.0, series=1.0), Cost(always=240_000.0, s
 
 @frozen
 class Placebo:
-    """A negative control: the method itself with one thing exchanged that it claims to use.
-
-    Parameters
-    ----------
-    suffix : str
-        Of the series' name.
-    kind : Literal['model', 'contrast', 'map']
-        "model" (another model), "contrast" (another contrast) or "map" (another variance map).
-    instead : str
-        What takes the place of the subject's own, for texts.
-    attributable_to : str
-        What a gain over it is attributable to, for texts.
-    method : str
-        Series of the method whose placebo it is, once that is known.
-    """
+    """A negative control: the method itself with one thing exchanged that it claims to use."""
 
     suffix: str
     kind: Literal["model", "contrast", "map"]
@@ -283,34 +239,12 @@ def _modules() -> Mapping[str, str]:
 
 
 def method_names() -> tuple[str, ...]:
-    """Return names of all methods, in their order, without importing any of them.
-
-    Returns
-    -------
-    tuple[str, ...]
-        Names in alphabetical order.
-    """
+    """Return names of all methods, in their order, without importing any of them."""
     return tuple(sorted(_modules()))
 
 
 def get_method(name: str) -> Method:
-    """The method of that name; `UnknownMethod` lists those there are and names the nearest.
-
-    Parameters
-    ----------
-    name : str
-        Name of the method as of ``--sr-method``.
-
-    Returns
-    -------
-    Method
-        Method with its recipes and costs.
-
-    Raises
-    ------
-    UnknownMethod
-        There is no method of this name, or no longer.
-    """
+    """The method of that name; `UnknownMethod` lists those there are and names the nearest."""
     if name in REMOVED:
         raise UnknownMethod(
             f"the method {name!r} was removed from the program; {REMOVED[name]} takes its place"
@@ -329,73 +263,32 @@ def get_method(name: str) -> Method:
 
 
 def all_methods() -> tuple[Method, ...]:
-    """Every method, in the order of the names.
-
-    Returns
-    -------
-    tuple[Method, ...]
-        Methods in alphabetical order of names.
-    """
+    """Every method, in the order of the names."""
     return tuple(map(get_method, method_names()))
 
 
 def methods_trained_on(*sources: str) -> tuple[str, ...]:
     """Return names of the methods that learn from one of these.
 
-    Parameters
-    ----------
-    *sources : str
-        Kinds of training data: ``pair``, ``series``, ``self`` or ``images``.
-
-    Returns
-    -------
-    tuple[str, ...]
-        Names in alphabetical order.
+    `*sources`: kinds of training data: ``pair``, ``series``, ``self`` or ``images``.
     """
     return tuple(method.name for method in all_methods() if method.trained_on in sources)
 
 
 def offered_methods() -> tuple[str, ...]:
-    """Return names of the methods, without controls, which stand among the baselines.
-
-    Returns
-    -------
-    tuple[str, ...]
-        Names in alphabetical order.
-    """
+    """Return names of the methods, without controls, which stand among the baselines."""
     return tuple(name for name in method_names() if name not in BASELINES)
 
 
 def method_of_series(label: str) -> Method:
-    """The method that makes a series; raises `UnknownMethod`.
-
-    Parameters
-    ----------
-    label : str
-        Name of the series, such as in the entity ``desc``.
-
-    Returns
-    -------
-    Method
-        Method with its recipes and costs.
-    """
+    """The method that makes a series; raises `UnknownMethod`."""
     return get_method(next((name for name in method_names() if series_name(name) == label), label))
 
 
 def recipe_name(method: Method, name: str) -> str:
     """The recipe of a method that serves where one name is given for several methods.
 
-    Parameters
-    ----------
-    method : Method
-        Method that shall be trained.
-    name : str
-        Name of the settings of the training, such as ``fast`` or ``paper``.
-
-    Returns
-    -------
-    str
-        Same name, but ``paper`` for a ``paper-mse`` that the method lacks.
+    `name`: name of the settings of the training, such as ``fast`` or ``paper``.
     """
     return "paper" if name == "paper-mse" and name not in method.recipes else name
 
@@ -403,22 +296,8 @@ def recipe_name(method: Method, name: str) -> str:
 def get_recipe(method: Method, name: str) -> Recipe:
     """The recipe of that name; `UnknownMethod` lists those there are.
 
-    Parameters
-    ----------
-    method : Method
-        Method that shall be trained.
-    name : str
-        Name of the settings of the training, such as ``fast`` or ``paper``.
-
-    Returns
-    -------
-    Recipe
-        Settings of the training, or of the variance maps.
-
-    Raises
-    ------
-    UnknownMethod
-        The method has no recipe of this name.
+    `name`: name of the settings of the training, such as ``fast`` or ``paper``. Settings of the
+    training, or of the variance maps.
     """
     if name in method.recipes:
         return method.recipes[name]

@@ -26,18 +26,7 @@ _TIES = ("content", "psnr", "ssim", "cycle", "identity", "sparsify")  # terms th
 
 
 def in_plane(factor: Factor) -> None:
-    """Raise ValueError where a factor asks for thinner slices.
-
-    Parameters
-    ----------
-    factor : Factor
-        Low- over high-resolution voxel size along each axis.
-
-    Raises
-    ------
-    ValueError
-        The factor along the third axis is not 1.
-    """
+    """Raise ValueError where a factor asks for thinner slices."""
     if factor[2] != 1:
         raise ValueError(
             f"a 2D network works in-plane; the factor {factor} also asks for thinner slices"
@@ -50,11 +39,6 @@ class ImportedWhenCalled:
 
     >>> ImportedWhenCalled("losses.image_losses.MSE").__name__
     'MSE'
-
-    Parameters
-    ----------
-    path : str
-        Module below ``bids_sr.sr`` and class in it, joined by dots.
     """
 
     path: str
@@ -96,19 +80,7 @@ class _Network:
 def network(path: str, *, flat: bool = False, **settings: object) -> _Network:
     """Return a network of `bids_sr.sr.networks`; a `flat` one refuses thinner slices.
 
-    Parameters
-    ----------
-    path : str
-        Module below ``bids_sr.sr.networks`` and class in it, joined by a dot.
-    flat : bool, optional
-        Whether it works in plane only.
-    **settings : object
-        Keyword arguments of the class.
-
-    Returns
-    -------
-    _Network
-        Function that builds it from the number of channels and the factor.
+    Function that builds it from the number of channels and the factor.
     """
     return _Network(ImportedWhenCalled(f"networks.{path}"), settings, flat)
 
@@ -117,19 +89,12 @@ def network(path: str, *, flat: bool = False, **settings: object) -> _Network:
 class LossTerm:
     """One term of the generator's loss.
 
-    Parameters
-    ----------
-    kind : _LossKind
-        What it compares: "content", "psnr" and "ssim" (output, target, weight), "perceptual"
-        (output, target; left out without weights of VGG-19), "tv" (output), "adversarial" (the
-        critic's scores); between the generator G to high resolution and F back to low: "cycle"
-        (F(G(x)), x and G(F(y)), y), "identity" (G(y), y and F(x), x), "sparsify" (G(x), y).
-    build : Callable[..., nn.Module]
-        Makes the module; a perceptual term from the path of the weights.
-    weight : float
-        Factor in the sum; a term of weight 0 is only logged.
-    stands_in : bool
-        On only while there are no weights of VGG-19.
+    `kind`: what it compares: "content", "psnr" and "ssim" (output, target, weight), "perceptual"
+    (output, target; left out without weights of VGG-19), "tv" (output), "adversarial" (the
+    critic's scores); between the generator G to high resolution and F back to low: "cycle"
+    (F(G(x)), x and G(F(y)), y), "identity" (G(y), y and F(x), x), "sparsify" (G(x), y). `build`:
+    makes the module; a perceptual term from the path of the weights. `weight`: factor in the sum;
+    a term of weight 0 is only logged.
     """
 
     kind: _LossKind
@@ -141,21 +106,7 @@ class LossTerm:
 def loss(kind: _LossKind, path: str, weight: float, *, stands_in: bool = False) -> LossTerm:
     """A term whose class of `bids_sr.sr.losses` is named by its path there.
 
-    Parameters
-    ----------
-    kind : _LossKind
-        What the term compares, as in `LossTerm`.
-    path : str
-        Module below ``bids_sr.sr.losses`` and class in it, joined by a dot.
-    weight : float
-        Factor in the sum; with 0 the term is only logged.
-    stands_in : bool, optional
-        Whether it is on only while there are no weights of VGG-19.
-
-    Returns
-    -------
-    LossTerm
-        Term whose class is imported when it is built.
+    `weight`: factor in the sum; with 0 the term is only logged.
     """
     return LossTerm(
         kind=kind, build=ImportedWhenCalled(f"losses.{path}"), weight=weight, stands_in=stands_in
@@ -171,20 +122,13 @@ class Augmentation:
     The low-resolution image becomes B(A(highres)) + A(lowres - B(highres)), so that its own noise
     stays in it.
 
-    Parameters
-    ----------
-    dihedral : bool
-        Flips of both in-plane axes and, on square matrices, their exchange: these map voxel
-        centers of both grids onto centers, as other rotations or shifts by whole high-resolution
-        voxels would not.
-    shift : float
-        Largest in-plane shift (high-resolution voxels; by a phase ramp).
-    gamma, gain : float
-        Standard deviation of the logarithm of an exponent, and of a factor, on intensity.
-    noise : float
-        Standard deviation of noise in the low-resolution image (scaled intensity). The same noise,
-        zero filled, is added to the target: the network learns to see through it, not to remove
-        it.
+    `dihedral`: flips of both in-plane axes and, on square matrices, their exchange: these map
+    voxel centers of both grids onto centers, as other rotations or shifts by whole high-resolution
+    voxels would not. `shift`: largest in-plane shift (high-resolution voxels; by a phase ramp).
+    `gamma, gain`: standard deviation of the logarithm of an exponent, and of a factor, on
+    intensity. `noise`: standard deviation of noise in the low-resolution image (scaled intensity).
+    The same noise, zero filled, is added to the target: the network learns to see through it, not
+    to remove it.
     """
 
     dihedral: bool = False
@@ -203,87 +147,37 @@ class Augmentation:
 class Recipe:
     """How a method is trained.
 
-    Parameters
-    ----------
-    build_generator : Callable[[int, Factor], nn.Module]
-        (in_channels, factor) -> network from (N, C, *grid) to the high-resolution grid.
-    build_critic : Callable[[int], nn.Module] | None
-        (in_channels) -> network from images to scores, or None.
-    losses : tuple[LossTerm, ...]
-        Terms of the generator's loss.
-    upsampled_by : str | None
-        Interpolation of the input before the generator; None for a generator on the acquired grid.
-    patch : int | tuple[int, ...] | None
-        Side of the patches (high-resolution voxels), or one side an axis; None for whole slices or
-        volumes.
-    batch, iterations : int
-        Images a step, steps at most.
-    learning_rate, betas, schedule : float
-        Of Adam; "one-cycle" rises for a fifth of the steps and falls to nothing, "plateau"
-        multiplies by `plateau_factor` after `plateau_patience` validation steps without a gain,
-        "linear-decay" is constant up to `decay_from` (epochs, if given in epochs), then falls in a
-        line to `final_learning_rate`.
-    critic_learning_rate : float | None
-        Of the critic's Adam; the generator's where None.
-    critic_steps : int
-        Critic steps a generator step.
-    adversarial_from : int
-        First iteration with an adversarial term.
-    gradient_limit : float | None
-        Norm to which the generator's gradient is clipped, or None.
-    background : float
-        Weight of the content loss outside the mask (1 inside).
-    evaluate_every : int
-        Iterations between validation steps, and between checkpoints.
-    patience : int | None
-        Validation steps without a gain of .005 dB after which training stops; None: never.
-    hold_out : int
-        Every n-th slice is held out; 0: none, and the last weights are kept.
-    refit : bool
-        Train again on all slices for as many steps as did best on the held-out ones.
-    augmentation : Augmentation
-        How training images are varied at random.
-    epochs, patches : int | None
-        Instead of `iterations`: `patches` places, drawn once, are each seen once an epoch;
-        validation steps are then `look_epochs` epochs apart.
-    look_epochs : int
-        Epochs between validation steps, for a recipe in epochs.
-    decay_from : int
-        Epoch or iteration at which a linear decay of the rate begins.
-    final_learning_rate : float
-        Learning rate at the end of a linear decay.
-    plateau_patience : int
-        Validation steps without a gain after which the rate drops.
-    plateau_factor : float
-        Factor of the learning rate at each plateau.
-    critic_game : Literal['bce', 'wasserstein', 'wasserstein-gp']
-        "bce" (the adversarial term's own), "wasserstein" (weights clipped to +- `weight_clip`
-        after each critic step) or "wasserstein-gp" (plus `penalty_weight` times the gradient
-        penalty).
-    weight_clip : float
-        Largest magnitude of the critic's weights in the game ``wasserstein``.
-    penalty_weight : float
-        Factor of the gradient penalty in the game ``wasserstein-gp``.
-    objective : Literal['supervised', 'self', 'cycle']
-        "supervised"; "self" (the output is downsampled and compared with the low-resolution image:
-        no high-resolution image is needed); or "cycle" (a second generator back to low
-        resolution).
-    degradation : str
-        Name in `operators`, where low-resolution images have to be made, and for the objective
-        "self".
-    factors : tuple[float, ...]
-        Factors to draw from at each step, for one network of many, on the axes that the factor
-        changes.
-    freeze_but_last : int | None
-        Layers with weights, counted from the end, that training from a model goes on with; None:
-        all.
-    keep_critic : bool
-        Whether the trained critic is kept beside the generator, to be explained.
-    intensity : Literal['percentile', 'unit']
-        What is 1 for the network: "percentile" (the 99th inside the mask) or "unit" (the largest
-        value, for networks that end in a sigmoid).
-    patch_at_most : bool
-        A smaller image is seen whole in-plane.
+    `build_generator`: (in_channels, factor) -> network from (N, C, *grid) to the high-resolution
+    grid. `build_critic`: (in_channels) -> network from images to scores, or None. `upsampled_by`:
+    interpolation of the input before the generator; None for a generator on the acquired grid.
+    `patch`: side of the patches (high-resolution voxels), or one side an axis; None for whole
+    slices or volumes. `learning_rate, betas, schedule`: of Adam; "one-cycle" rises for a fifth of
+    the steps and falls to nothing, "plateau" multiplies by `plateau_factor` after
+    `plateau_patience` validation steps without a gain, "linear-decay" is constant up to
+    `decay_from` (epochs, if given in epochs), then falls in a line to `final_learning_rate`.
+    `critic_learning_rate`: of the critic's Adam; the generator's where None. `gradient_limit`:
+    norm to which the generator's gradient is clipped, or None. `background`: weight of the content
+    loss outside the mask (1 inside). `evaluate_every`: iterations between validation steps, and
+    between checkpoints. `patience`: validation steps without a gain of .005 dB after which
+    training stops; None: never. `hold_out`: every n-th slice is held out; 0: none, and the last
+    weights are kept. `refit`: train again on all slices for as many steps as did best on the
+    held-out ones. `epochs, patches`: instead of `iterations`: `patches` places, drawn once, are
+    each seen once an epoch; validation steps are then `look_epochs` epochs apart. `decay_from`:
+    epoch or iteration at which a linear decay of the rate begins. `plateau_patience`: validation
+    steps without a gain after which the rate drops. `critic_game`: "bce" (the adversarial term's
+    own), "wasserstein" (weights clipped to +- `weight_clip` after each critic step) or
+    "wasserstein-gp" (plus `penalty_weight` times the gradient penalty). `weight_clip`: largest
+    magnitude of the critic's weights in the game ``wasserstein``. `penalty_weight`: factor of the
+    gradient penalty in the game ``wasserstein-gp``. `objective`: "supervised"; "self" (the output
+    is downsampled and compared with the low-resolution image: no high-resolution image is needed);
+    or "cycle" (a second generator back to low resolution). `degradation`: name in `operators`,
+    where low-resolution images have to be made, and for the objective "self". `factors`: factors
+    to draw from at each step, for one network of many, on the axes that the factor changes.
+    `freeze_but_last`: layers with weights, counted from the end, that training from a model goes
+    on with; None: all. `keep_critic`: whether the trained critic is kept beside the generator, to
+    be explained. `intensity`: what is 1 for the network: "percentile" (the 99th inside the mask)
+    or "unit" (the largest value, for networks that end in a sigmoid). `patch_at_most`: A smaller
+    image is seen whole in-plane.
     """
 
     build_generator: Callable[[int, Factor], nn.Module]
@@ -359,34 +253,13 @@ class Recipe:
     def fits(self, x: int, y: int) -> bool:
         """Whether slices of that size hold its patches.
 
-        Parameters
-        ----------
-        x : int
-            Number of voxels along the first axis.
-        y : int
-            Number of voxels along the second axis.
-
-        Returns
-        -------
-        bool
-            True where a patch fits in, or any size serves.
+        `x`: number of voxels along the first axis. `y`: number of voxels along the second axis.
         """
         side = self.flat_patch
         return side is None or (side[0] <= x and side[1] <= y)
 
     def terms_on(self, vgg: bool) -> tuple[LossTerm, ...]:
-        """Return terms that are on with, or without, weights of VGG-19.
-
-        Parameters
-        ----------
-        vgg : bool
-            Whether there are weights of VGG-19.
-
-        Returns
-        -------
-        tuple[LossTerm, ...]
-            Terms that count or are logged, in the order of the recipe.
-        """
+        """Return terms that are on with, or without, weights of VGG-19."""
         off = (
             "none" if vgg else "perceptual",
             "none" if self.build_critic is not None else "adversarial",
@@ -407,20 +280,7 @@ class Recipe:
         return perceptual and not any(term.kind in _TIES for term in self.terms_on(False))
 
     def rate(self, iteration: int, base: float) -> float:
-        """Learning rate of a step (counted from 0), without a plateau's factor.
-
-        Parameters
-        ----------
-        iteration : int
-            Number of the training step, counted from 0.
-        base : float
-            Highest learning rate of the schedule.
-
-        Returns
-        -------
-        float
-            Learning rate of that step.
-        """
+        """Learning rate of a step (counted from 0), without a plateau's factor."""
         if self.schedule in ("constant", "plateau"):
             return base
         if self.schedule == "linear-decay":
@@ -437,33 +297,14 @@ class Recipe:
 class VarianceRecipe:
     """How the variance maps w of a run are found; nothing is trained.
 
-    Parameters
-    ----------
-    kind : str
-        "sbl", or the control "sdmod".
-    fwhm : tuple[float, ...]
-        Full widths of the correlations K_q (high-resolution voxels), one variance map each; none
-        for sdmod.
-    noise : float
-        s2 over the mean variance of the data.
-    rounds : int
-        Updates of w.
-    draws : int
-        From the prior, an update.
-    step : float
-        Power of the ratio by which w is multiplied.
-    equalize : float
-        Components are divided by this power of their size.
-    smooth, across : float
-        Standard deviations of the smoothing of the ratios, in plane and across slices (voxels).
-    pull : float
-        Share by which log w is drawn towards its neighborhood (1 voxel) at each update.
-    components : int
-        Strongest temporal components that stand for all volumes.
-    least_explained : float | None
-        Share of zero filling's error that the map of one half of the run has to explain in the
-        other, one level of resolution down; with less the series is zero filled; None: always
-        applied (controls).
+    `fwhm`: full widths of the correlations K_q (high-resolution voxels), one variance map each;
+    none for sdmod. `equalize`: components are divided by this power of their size. `smooth,
+    across`: standard deviations of the smoothing of the ratios, in plane and across slices
+    (voxels). `pull`: share by which log w is drawn towards its neighborhood (1 voxel) at each
+    update. `components`: strongest temporal components that stand for all volumes.
+    `least_explained`: share of zero filling's error that the map of one half of the run has to
+    explain in the other, one level of resolution down; with less the series is zero filled; None:
+    always applied (controls).
     """
 
     kind: str = "sbl"

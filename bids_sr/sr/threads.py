@@ -14,18 +14,7 @@ _Made = TypeVar("_Made")
 
 @contextmanager
 def torch_threads(count: int) -> Iterator[None]:
-    """Run with this number of torch's threads.
-
-    Parameters
-    ----------
-    count : int
-        Number of threads of torch.
-
-    Yields
-    ------
-    None
-        The block of the ``with`` statement runs.
-    """
+    """Run with this number of torch's threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -39,18 +28,6 @@ def side_by_side(make: Callable[[_Item], _Made], items: Iterable[_Item]) -> Iter
 
     The matrices of a tile are too small to be shared by threads. What is made is the same for any
     number of them.
-
-    Parameters
-    ----------
-    make : Callable[[_Item], _Made]
-        Function of one item, which needs no gradients.
-    items : Iterable[_Item]
-        Items, taken by the calling thread: one more than there are threads, so that none waits.
-
-    Yields
-    ------
-    _Made
-        What was made, in the order of the items.
     """
     count = torch.get_num_threads()
     if count == 1:

@@ -11,12 +11,8 @@ from bids_sr.spatial.spline_kernels import compiled
 def add_lag_products(series: Float, sums: Float) -> None:
     """Add sum_t y_t y_(t+k) of each series at lags k = 0, 1, ….
 
-    Parameters
-    ----------
-    series : Float
-        Time series, one voxel a column (T, N).
-    sums : Float
-        Array (K, N) to which the sums of products are added, one lag a row.
+    `series`: time series, one voxel a column (T, N). `sums`: array (K, N) to which the sums of
+    products are added, one lag a row.
     """
     for t in range(len(series)):
         y = series[t]

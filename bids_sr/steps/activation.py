@@ -56,20 +56,6 @@ def kept_table(name: str, columns: str | Mapping[str, object], level: Level = "m
     """Return how a table of a run is stored, with its provenance.
 
     `columns` is the artifact that describes its columns.
-
-    Parameters
-    ----------
-    name : str
-        Label of the entity ``desc`` in the name of the file.
-    columns : str | Mapping[str, object]
-        Artifact that describes the columns, or the description itself.
-    level : Level, optional
-        Lowest level of storage that has the table.
-
-    Returns
-    -------
-    Keep
-        How the table is stored, for the declaration of a step.
     """
     return Keep({"desc": name, "suffix": "metrics"}, columns, provenance=True, level=level)
 
@@ -132,16 +118,6 @@ def stored_maps(setting: Lookup) -> list[dict[str, str]]:
     """Return the maps and regions of a series to be stored, by their entities.
 
     At a level that stores no maps of the series, there are none.
-
-    Parameters
-    ----------
-    setting : Lookup
-        Look-up of settings by their names.
-
-    Returns
-    -------
-    list[dict[str, str]]
-        Entities of the files to store, each a choice.
     """
     series = setting("series_name")
     found: list[dict[str, str]] = []
@@ -213,55 +189,11 @@ def map_series(
     The series is read once for all smoothings, and for tSNR, mean signal and noise smoothness of
     its steady volumes.
 
-    Parameters
-    ----------
-    series : Series
-        In BOLD signal units, dummies included.
-    mask, roi : Mask
-        Brain and region of interest on its grid.
-    regressors : Regressors
-        Events of the task, or time series of seeds at rest.
-    here : Path
-        Folder in which the step writes.
-    confounds : Confounds | None, optional
-        One row a volume; without it no confound enters the model.
-    zerofilled, zerofilled_maps, zerofilled_metrics, zerofilled_quality : Series | None
-        The zero-filled series and what this step made of it: that of the series, too, where the
-        series is the same file, as of a method that is not applied.
-    series_name : str
-        Name of the series, such as ``raw`` or that of a method.
-    smoothing : Sequence[float]
-        Widths of the Gaussian smoothing (FWHM, mm); 0 is none.
-    contrasts : Contrasts
-        Weights of conditions (at rest: seeds) by contrast.
-    kinds : _Kinds
-        Maps to make: ``cc`` (correlation), ``glm`` (linear model), or both.
-    thresholds : Sequence[str]
-        Ways to make regions: ``quarter``, ``fdr`` or a value of z.
-    factor : Factor
-        Acquired over high-resolution voxel, by axis.
-    tr : float
-        Repetition time, TR (s).
-    n_dummy : int
-        Number of volumes at the start that are not in the steady state.
-    high_pass : float
-        Hz, drift of the linear model; 0 is a straight line.
-    low_pass : float | None
-        Hz, correlation only; None is none.
-    slice_time_ref : float
-        Moment within a TR (0 to 1) to which slice timing was corrected.
-    has_stc : bool
-        Whether slice timing was corrected.
-    axis_order : tuple[int, int, int]
-        Stored axis that each axis in use takes.
-    nuisance : list[str] | None
-        Columns of the confounds that enter the model; None: motion and aCompCor.
-
-    Returns
-    -------
-    tuple[list[Map], Rows, Rows]
-        Maps and regions by smoothing and contrast, rows of their metrics, and rows of the quality
-        of the series.
+    `series`: in BOLD signal units, dummies included. `zerofilled, zerofilled_maps,
+    zerofilled_metrics, zerofilled_quality`: the zero-filled series and what this step made of it:
+    that of the series, too, where the series is the same file, as of a method that is not applied.
+    `slice_time_ref`: moment within a TR (0 to 1) to which slice timing was corrected. `nuisance`:
+    columns of the confounds that enter the model; None: motion and aCompCor.
     """
     if zerofilled is not None and Path(series.path).samefile(zerofilled.path):
         about = partial(
@@ -367,29 +299,9 @@ def fitted(
 
     There is one step for every series.
 
-    Parameters
-    ----------
-    series : SeriesReader
-        Series with all of its volumes (4D).
-    mask : Array
-        Voxels of the brain on the grid of the series (3D, boolean).
-    regressors : Regressors
-        Events of the task, or time series of seeds at rest.
-    contrasts : Contrasts
-        Weights of conditions (at rest: seeds) by contrast.
-    how : ActivationSettings
-        Settings of the correlation and of the linear model.
-    here : Path
-        Folder in which the step writes.
-    confounds : Confounds | None, optional
-        Confounds of the run, one row a volume; None: none enter the model.
-    seen : Callable[[list[Float32]], None] | None, optional
-        What else is done with the volumes that are read, some at a time.
-
-    Returns
-    -------
-    dict[float, ActivationMaps]
-        Maps by contrast and statistic, with the design, by smoothing (FWHM, mm).
+    `how`: settings of the correlation and of the linear model. `seen`: what else is done with the
+    volumes that are read, some at a time. Maps by contrast and statistic, with the design, by
+    smoothing (FWHM, mm).
     """
     there = regressors.contrasts(contrasts)
     with threadpool_limits(1):
@@ -432,18 +344,7 @@ def _images(
     small=True,
 )
 def join_quality(quality: list[Rows]) -> tuple[Rows, Facts]:
-    """Quality of all series in one table, and what its columns and measures mean.
-
-    Parameters
-    ----------
-    quality : list[Rows]
-        Rows of metrics of each series.
-
-    Returns
-    -------
-    tuple[Rows, Facts]
-        Rows of all series, and a description of the columns.
-    """
+    """Quality of all series in one table, and what its columns and measures mean."""
     rows = [row for table in quality for row in table]
     return rows, columns_json(row.statistic for row in rows)
 
@@ -458,17 +359,7 @@ def by_smoothing(maps: Iterable[Derivative], stats: Collection[str]) -> _MapsByS
 
     Regions are skipped.
 
-    Parameters
-    ----------
-    maps : Iterable[Derivative]
-        Maps and regions of all series.
-    stats : Collection[str]
-        Statistics to take, such as ``t`` and ``effect``.
-
-    Returns
-    -------
-    _MapsBySmoothing
-        Maps by smoothing (FWHM, mm), series, and contrast with statistic.
+    Maps by smoothing (FWHM, mm), series, and contrast with statistic.
     """
     out: _MapsBySmoothing = {}
     for (contrast, stat, fwhm_mm), of_series in sorted_maps(maps)[0].items():
@@ -484,16 +375,6 @@ def sorted_maps(maps: Iterable[Derivative]) -> tuple[_Sorted, _Sorted]:
     """Return maps and regions of a run by series; those in another space are left out.
 
     Maps are by contrast, statistic and FWHM (mm), regions by contrast, kind and FWHM.
-
-    Parameters
-    ----------
-    maps : Iterable[Derivative]
-        Maps and regions of all series.
-
-    Returns
-    -------
-    tuple[_Sorted, _Sorted]
-        Maps first, then regions, each by those three keys and series.
     """
     stats, regions = _Sorted(), _Sorted()
     for each in maps:
@@ -533,28 +414,6 @@ def compare_maps(
     """Return all metrics of the maps of each series and of the upsampled raw maps.
 
     The raw maps are brought to the high-resolution grid by splines.
-
-    Parameters
-    ----------
-    maps, map_metrics : list[Map]
-        Of all series, raw on the acquired grid and all others on the high-resolution one.
-    bold_mask : Mask
-        Voxels of the brain in boldref (3D, boolean).
-    bold_mask_hr : Mask
-        Voxels of the brain on the high-resolution grid (3D, boolean).
-    roi_hr : Mask
-        Voxels of the region of interest on the high-resolution grid (3D, boolean).
-    contrasts : Contrasts
-        Weights of conditions (at rest: seeds) by contrast.
-    thresholds : Sequence[str]
-        Ways to make regions: ``quarter``, ``fdr`` or a value of z.
-    factor : Factor
-        Acquired over high-resolution voxel size along each axis.
-
-    Returns
-    -------
-    tuple[Rows, Facts]
-        Rows of metrics, and a description of the columns.
     """
     made = {each.entities["contrast"] for each in maps if each.entities["suffix"] == "statmap"}
     among = {name: contrasts[name] for name in contrasts if name in made}

@@ -88,25 +88,9 @@ def list_clusters(
     paper, whichever of them was asked for. With a T1w image peaks are in MNI coordinates and have
     labels of the atlas.
 
-    Parameters
-    ----------
-    maps : list[Map]
-        Maps and regions of all series.
-    here : Path
-        Folder in which the step writes.
-    boldref2t1w_xfm, std2t1w_xfm : Transforms | None, optional
-        Take a T1w point to its boldref point, and to its template point; none without a T1w image.
-    atlas_source, atlas_labels, atlas_xfms : Image | None, optional
-        Label image, its table, what takes T1w points to it.
-    error_maps : list[Map] | None, optional
-        Error of the reconstruction, of series with a prior, and their reliable regions.
-    method_names : Sequence[str]
-        Names of the series that methods make.
-
-    Returns
-    -------
-    tuple[Table, Facts]
-        Peaks of the clusters, one a row, and a description of the columns.
+    `boldref2t1w_xfm, std2t1w_xfm`: take a T1w point to its boldref point, and to its template
+    point; none without a T1w image. `error_maps`: error of the reconstruction, of series with a
+    prior, and their reliable regions.
     """
     chain, to_atlas, names = [], [], {}
     if boldref2t1w_xfm is not None and std2t1w_xfm is not None:
@@ -186,18 +170,7 @@ def _thresholded(
 
 
 def judged_contrasts(contrasts: Contrasts) -> list[str]:
-    """Return conditions against rest, or all contrasts where there is none.
-
-    Parameters
-    ----------
-    contrasts : Contrasts
-        Weights of conditions (at rest: seeds) by contrast.
-
-    Returns
-    -------
-    list[str]
-        Names of the contrasts that are judged.
-    """
+    """Return conditions against rest, or all contrasts where there is none."""
     return single_conditions(contrasts) or list(contrasts)
 
 
@@ -239,46 +212,8 @@ def grow_region(
     Correlation at the widest smoothing is followed, of conditions against rest. The facts are the
     voxels added on the acquired grid, the correlation from which they were, and the reach (mm).
 
-    Parameters
-    ----------
-    preproc : Series
-        Acquired series, head motion undone (4D).
-    bold_mask : Mask
-        Voxels of the brain in boldref (3D, boolean).
-    roi_bold : Mask
-        Voxels of the region of interest in boldref (3D, boolean).
-    bold_mask_hr : Mask
-        Voxels of the brain on the high-resolution grid (3D, boolean).
-    roi_bold_hr : Mask
-        Same region on the high-resolution grid, not grown (3D, boolean).
-    regressors : Regressors
-        Events of the task, or time series of seeds at rest.
-    here : Path
-        Folder in which the step writes.
-    contrasts : Contrasts
-        Weights of conditions (at rest: seeds) by contrast.
-    smoothing : Sequence[float]
-        Widths of the Gaussian smoothing (FWHM, mm).
-    tr : float
-        Repetition time, TR (s).
-    n_dummy : int
-        Number of volumes at the start that are not in the steady state.
-    low_pass : float | None
-        Cut-off of the low-pass filter (Hz); None for none.
-    slice_time_ref : float
-        Moment within a TR (0 to 1) to which slice timing was corrected.
-    has_stc : bool
-        Whether slice timing was corrected.
-
-    Returns
-    -------
-    tuple[Mask, Mask, Facts]
-        Grown region on the acquired and the high-resolution grid, and facts.
-
-    Raises
-    ------
-    ValueError
-        The region has no voxel in the brain.
+    `low_pass`: cut-off of the low-pass filter (Hz); None for none. `slice_time_ref`: moment within
+    a TR (0 to 1) to which slice timing was corrected.
     """
     how = ActivationSettings(
         kinds=("cc",),

@@ -46,16 +46,8 @@ _BRAIN_SIDECAR = {"Description": "brain in the T1w image", "Type": "Brain"}
 def load_template(*, template_space: str) -> tuple[Image, Mask, list[Image]]:
     """Load a template that is on this machine; nothing is downloaded.
 
-    Parameters
-    ----------
-    template_space : str
-        Name of the space, e.g. MNI152NLin2009aSym.
-
-    Returns
-    -------
-    tuple[Image, Mask, list[Image]]
-        Skull-stripped T1w template, 0 to about 1; its brain; gray and white matter, none where the
-        template has no maps.
+    Skull-stripped T1w template, 0 to about 1; its brain; gray and white matter, none where the
+    template has no maps.
     """
     found = templates.load_template(template_space)
     return found.t1, found.mask, found.tissues
@@ -69,17 +61,7 @@ def correct_head(t1w_file: File, *, random_seed: int) -> Image:
 
     N4 on 5 mm voxels; negative values are set to zero. A series gives its first volume.
 
-    Parameters
-    ----------
-    t1w_file : File
-        T1w image as acquired (NIfTI, 3D or 4D).
-    random_seed : int
-        Seed of the random samples of ANTs.
-
-    Returns
-    -------
-    Image
-        Image of the head, not negative (3D).
+    `t1w_file`: T1w image as acquired (NIfTI, 3D or 4D).
     """
     return unbiased(in_ras(load(t1w_file)), None, seed=random_seed, iterations=(20, 15))
 
@@ -94,22 +76,6 @@ def correct_brain(t1w_head: Image, t1w_mask: Mask, *, random_seed: int, sloppy: 
     """Divide a T1w image by the bias field estimated in its brain.
 
     The bias field of the head, known before, is only a first estimate.
-
-    Parameters
-    ----------
-    t1w_head : Image
-        T1w image without the bias field of the head (3D).
-    t1w_mask : Mask
-        Voxels of the brain in the T1w image (3D, boolean).
-    random_seed : int
-        Seed of the random samples of ANTs.
-    sloppy : bool
-        Whether to be quick instead of accurate.
-
-    Returns
-    -------
-    Image
-        Image of the head without the bias field of the brain (3D).
     """
     rounds = (20, 20) if sloppy else (20, 20, 20)
     return unbiased(t1w_head, t1w_mask.data, seed=random_seed, iterations=rounds)
@@ -142,26 +108,10 @@ def mask_brain(
 ) -> tuple[Mask, Transforms, Facts]:
     """Brain mask of a T1w image: the template's, carried over and fitted to the tissue.
 
-    Parameters
-    ----------
-    t1w_head : Image
-        T1w without bias: head, defaced head or brain.
-    template : Image
-        Skull-stripped T1w template (3D).
-    template_mask : Mask
-        Voxels of the brain in the template (3D, boolean).
-    here : Path
-        Folder in which the step writes.
-    random_seed : int
-        Seed of the random samples of ANTs.
-    sloppy : bool
-        Whether to be quick instead of accurate.
-
-    Returns
-    -------
-    tuple[Mask, Transforms, Facts]
-        Brain on the grid of the T1w image; the affine that takes a template point to its T1w
-        point, (1, 4, 4) in RAS mm; figures of the mask, and what speaks against it.
+    `t1w_head`: T1w without bias: head, defaced head or brain. `template_mask`: voxels of the brain
+    in the template (3D, boolean). Brain on the grid of the T1w image; the affine that takes a
+    template point to its T1w point, (1, 4, 4) in RAS mm; figures of the mask, and what speaks
+    against it.
     """
     mask, affine, check = brain_from_head(
         t1w_head,
@@ -188,25 +138,7 @@ def find_start(
 
     It is for a mask that is known without the starting point of that search.
 
-    Parameters
-    ----------
-    t1w_preproc : Image
-        T1w image without its bias field (3D).
-    template : Image
-        Skull-stripped T1w template (3D).
-    template_mask : Mask
-        Voxels of the brain in the template (3D, boolean).
-    here : Path
-        Folder in which the step writes.
-    random_seed : int
-        Seed of the random samples of ANTs.
-    sloppy : bool
-        Whether to be quick instead of accurate.
-
-    Returns
-    -------
-    Transforms
-        Affine of a template point to its T1w point (1, 4, 4; RAS+ mm).
+    `template_mask`: voxels of the brain in the template (3D, boolean).
     """
     return mask_brain(
         t1w_preproc, template, template_mask, here=here, random_seed=random_seed, sloppy=sloppy
@@ -214,18 +146,7 @@ def find_start(
 
 
 def doubted(check: dict[str, object]) -> dict[str, object]:
-    """Return figures of a brain mask, with a warning of a doubtful one.
-
-    Parameters
-    ----------
-    check : dict[str, object]
-        Figures and doubts that the search for the brain gave.
-
-    Returns
-    -------
-    dict[str, object]
-        Figures by name, with the doubts.
-    """
+    """Return figures of a brain mask, with a warning of a doubtful one."""
     if doubts := texts(check["brain_doubts"]):
         _LOGGER.warning(
             "The brain of the T1w image looks wrong: %s. aCompCor and tissue signals are left out"
@@ -273,30 +194,9 @@ def normalize_t1w(
 ) -> tuple[File, File, Image]:
     """Affine and SyN registration of the T1w brain to the template, as two composite transforms.
 
-    Parameters
-    ----------
-    t1w_preproc : Image
-        T1w image without its bias field (3D).
-    t1w_mask : Mask
-        Voxels of the brain in the T1w image (3D, boolean).
-    start_xfm : Transforms
-        Takes a template point to its T1w point, affine.
-    template : Image
-        Skull-stripped T1w template (3D).
-    template_mask : Mask
-        Voxels of the brain in the template (3D, boolean).
-    here : Path
-        Folder in which the step writes.
-    random_seed : int
-        Seed of the random samples of ANTs.
-    sloppy : bool
-        Whether to be quick instead of accurate.
-
-    Returns
-    -------
-    tuple[File, File, Image]
-        What resamples T1w-space images into the template, and template-space images onto the T1w
-        image (.h5); T1w image in template space, 2 mm.
+    `template_mask`: voxels of the brain in the template (3D, boolean). What resamples T1w-space
+    images into the template, and template-space images onto the T1w image (.h5); T1w image in
+    template space, 2 mm.
     """
     forward, inverse = normalize(
         t1w_preproc,
@@ -340,23 +240,8 @@ def segment_tissues(
 
     The priors are used where the template has such maps.
 
-    Parameters
-    ----------
-    t1w_preproc : Image
-        T1w image without its bias field (3D).
-    t1w_mask : Mask
-        Voxels of the brain in the T1w image (3D, boolean).
-    std2t1w_xfm : File
-        Transform file that brings template images onto the T1w image.
-    template_priors : Sequence[Image], optional
-        Gray and white matter maps of the template (3D each); empty for none.
-    random_seed : int
-        Seed of the random samples of ANTs.
-
-    Returns
-    -------
-    tuple[Image, list[Image]]
-        1 GM, 2 WM, 3 CSF; probabilities of GM, WM and CSF.
+    `std2t1w_xfm`: transform file that brings template images onto the T1w image.
+    `template_priors`: gray and white matter maps of the template (3D each); empty for none.
     """
     priors = None
     if template_priors:
@@ -407,26 +292,10 @@ def place_atlas(
     A file is taken to be in template space, or else in the space of the T1w image, as a mask of
     `define_region` is.
 
-    Parameters
-    ----------
-    t1w_preproc : Image
-        T1w image without its bias field (3D).
-    template : Image
-        Skull-stripped T1w template (3D).
-    std2t1w_xfm : File
-        Transform file that brings template images onto the T1w image.
-    atlas : str
-        Name or path, see `bids_sr.region_names.find_atlas`.
-    template_space : str
-        Name of the template as in TemplateFlow, cohort after a plus sign.
-    random_seed : int
-        Seed of the random samples of ANTs.
-
-    Returns
-    -------
-    tuple[Image, Image, Table, list[File]]
-        Label image; the same on the T1w grid; columns index and name; what takes T1w points to the
-        space of the atlas, none where it is T1w space.
+    `std2t1w_xfm`: transform file that brings template images onto the T1w image. `template_space`:
+    name of the template as in TemplateFlow, cohort after a plus sign. Label image; the same on the
+    T1w grid; columns index and name; what takes T1w points to the space of the atlas, none where
+    it is T1w space.
     """
     found = find_atlas(atlas, template_space)
     image = load(found.image)
@@ -483,30 +352,10 @@ def define_region(
     (the template's, or the common boxes of the MNI152 family; edges within 5 mm); otherwise in the
     scanner space of the T1w image.
 
-    Parameters
-    ----------
-    t1w_preproc : Image
-        T1w image without its bias field (3D).
-    t1w_mask : Mask
-        Voxels of the brain in the T1w image (3D, boolean).
-    template : Image
-        Skull-stripped T1w template (3D).
-    std2t1w_xfm : File
-        Transform file that brings template images onto the T1w image.
-    atlas_source, atlas_labels, atlas_xfms : Image | None, optional
-        Label image, its table, what takes T1w points to it; for names alone.
-    roi : str
-        Brain, names of regions of the atlas joined by commas, or the path of a mask.
-    atlas : str
-        Name or path of the atlas whose regions may be named.
-    random_seed : int
-        Seed of the random samples of ANTs.
-
-    Returns
-    -------
-    tuple[Mask, Mask, list[File]]
-        Region on the T1w grid; region in the space in which it was given; what takes T1w points to
-        that space, none where it is T1w space.
+    `std2t1w_xfm`: transform file that brings template images onto the T1w image. `atlas_source,
+    atlas_labels, atlas_xfms`: label image, its table, what takes T1w points to it; for names
+    alone. Region on the T1w grid; region in the space in which it was given; what takes T1w points
+    to that space, none where it is T1w space.
     """
     names = region_labels(roi, atlas)
     if names and atlas_source is not None and atlas_labels is not None:
@@ -522,19 +371,7 @@ def define_region(
 def text_of_imported_anatomy(origin: str, template_space: str, files: Collection[str]) -> str:
     """What the methods text says of an anatomy that another program has made.
 
-    Parameters
-    ----------
-    origin : str
-        Program and version.
-    template_space : str
-        Name of the template as in TemplateFlow, cohort after a plus sign.
-    files : Collection[str]
-        Names of what was found: gm (with it the other tissues), t1w2std_xfm.
-
-    Returns
-    -------
-    str
-        Sentences of the methods text.
+    `template_space`: name of the template as in TemplateFlow, cohort after a plus sign.
     """
     taken = ["the preprocessed T1-weighted image", "its brain mask"]
     made = ""

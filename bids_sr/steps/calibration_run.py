@@ -33,18 +33,7 @@ _KEPT_XFM = Keep(
 
 
 def text_of_calibration(*, with_events: bool) -> str:
-    """What the methods text says of a calibration, whose task is known or not.
-
-    Parameters
-    ----------
-    with_events : bool
-        Whether the events of the calibration's task are known.
-
-    Returns
-    -------
-    str
-        Sentences of the methods text.
-    """
+    """What the methods text says of a calibration, whose task is known or not."""
     task = " and, where half of the degrees of freedom remained, its task" if with_events else ""
     return (
         "A short run at the high resolution was registered rigidly to the run, by mutual"
@@ -75,26 +64,9 @@ def register_calibration(
 ) -> tuple[Transforms, Facts]:
     """Rigid registration of the run's reference and the calibration's.
 
-    Parameters
-    ----------
-    boldref, bold_mask : Image
-        Reference of the run, and its brain.
-    calibration_ref, head_mask : Image
-        Reference of the calibration, and its brain.
-    here : Path
-        Folder in which the step writes.
-    known_calibration_xfm : Transforms | None, optional
-        Takes a boldref point to its calibration point; then none is estimated.
-    factor : Factor
-        Voxel of the run over that of the calibration, by axis.
-    random_seed : int
-        Seed of the random samples of ANTs.
-
-    Returns
-    -------
-    tuple[Transforms, Facts]
-        What takes a boldref point to its calibration point, (1, 4, 4) in RAS mm; size and quality
-        of the registration, or ``reason``, where there is none.
+    `known_calibration_xfm`: takes a boldref point to its calibration point; then none is
+    estimated. What takes a boldref point to its calibration point, (1, 4, 4) in RAS mm; size and
+    quality of the registration, or ``reason``, where there is none.
     """
     if known_calibration_xfm is not None:
         xfm = known_calibration_xfm[0]
@@ -136,31 +108,9 @@ def measure_calibration(
 ) -> tuple[Image, Facts]:
     """Return fluctuations of a calibration, or the reason why it has none that can be used.
 
-    Parameters
-    ----------
-    bold : Series
-        Of the calibration, as the steps of head motion make them.
-    head_mask : Mask
-        Of the calibration, as the steps of head motion make them.
-    hmc_xfms : Transforms
-        Of the calibration, as the steps of head motion make them.
-    motion : Table
-        Of the calibration, as the steps of head motion make them.
-    calibration_registration : Facts
-        Of `register_calibration`.
-    calibration_events : File | None, optional
-        BIDS events of the calibration; without them no task is taken out.
-    n_dummy : int
-        Of the calibration, as the steps of head motion make them.
-    tr : float
-        Its repetition time (s).
-
-    Returns
-    -------
-    tuple[Image, Facts]
-        Principal components of the fluctuations on its own grid (X, Y, Z, C), signal units,
-        strongest first, one of nothing if not usable; ``usable``, ``reason``, and everything that
-        was measured.
+    `calibration_events`: BIDS events of the calibration; without them no task is taken out.
+    Principal components of the fluctuations on its own grid (X, Y, Z, C), signal units, strongest
+    first, one of nothing if not usable; ``usable``, ``reason``, and everything that was measured.
     """
     facts = dict(calibration_registration)
     nothing = np.zeros((1, *bold.shape[:3]), dtype=np.float32)

@@ -70,37 +70,10 @@ def measure_effects(
 ) -> Effects:
     """Effect of every block of a run in one series, whole slices.
 
-    Parameters
-    ----------
-    series, mask : Series
-        In BOLD signal units, dummies included; brain on its grid.
-    regressors : Regressors
-        Events of the task, or time series of seeds at rest.
-    here : Path
-        Folder in which the step writes.
-    confounds : Confounds | None, optional
-        One row a volume, of which `effect_confounds` enter the model.
-    series_name : str
-        Name of the series, such as ``raw`` or that of a method.
-    tr : float
-        Repetition time, TR (s).
-    n_dummy : int
-        Number of volumes at the start that are not in the steady state.
-    high_pass : float
-        Hz, drift of the linear model; 0 is a straight line.
-    slice_time_ref : float
-        Moment within a TR (0 to 1) to which slice timing was corrected.
-    has_stc : bool
-        Whether slice timing was corrected.
-    has_measured : bool
-        Whether the run has a measured series, which controls of the B-spline one are held against.
-    effect_confounds : Sequence[str], optional
-        Names of confounds; head motion and its derivatives.
-
-    Returns
-    -------
-    Effects
-        Effects by block on the grid of the series.
+    `series, mask`: in BOLD signal units, dummies included; brain on its grid. `slice_time_ref`:
+    moment within a TR (0 to 1) to which slice timing was corrected. `has_measured`: whether the
+    run has a measured series, which controls of the B-spline one are held against.
+    `effect_confounds`: names of confounds; head motion and its derivatives.
     """
     design = block_design(
         regressors,
@@ -126,34 +99,15 @@ def measure_effects(
 
 
 def check_blocks(regressors: Regressors, n_volumes: int, tr: float, high_pass: float) -> None:
-    """Raise `TooFewBlocks` where no condition has two blocks inside a run.
-
-    Parameters
-    ----------
-    regressors : Regressors
-        Events of the task, or time series of seeds at rest.
-    n_volumes : int
-        Number of all volumes of the series, dummies included.
-    tr : float
-        Repetition time, TR (s).
-    high_pass : float
-        Cut-off of the drift model (Hz); 0 for a straight line.
-    """
+    """Raise `TooFewBlocks` where no condition has two blocks inside a run."""
     block_design(regressors, n_volumes=n_volumes, tr=tr, high_pass=high_pass)
 
 
 def widths_of(same_widths: Mapping[str, object] | None) -> dict[str, float]:
     """Smoothing (mm) by the name of a compared series; empty where there is none.
 
-    Parameters
-    ----------
-    same_widths : Mapping[str, object] | None
-        Smoothing (FWHM, mm) by compared series; None in it for unknown ones.
-
-    Returns
-    -------
-    dict[str, float]
-        Smoothing by compared series (FWHM, mm); NaN for unknown ones.
+    `same_widths`: smoothing (FWHM, mm) by compared series; None in it for unknown ones. Smoothing
+    by compared series (FWHM, mm); NaN for unknown ones.
     """
     return {
         name: math.nan if width is None else float(str(width))
@@ -174,31 +128,7 @@ def run_effects(
 ) -> RunEffects:
     """Return effects of all series of a run and how they are compared, from what steps are given.
 
-    Parameters
-    ----------
-    effects : Mapping[str, Path]
-        Files of block effects by the name of the series.
-    mask : Mask
-        Voxels of the brain on the high-resolution grid (3D, boolean).
-    roi : Mask
-        Voxels of the region of interest on the high-resolution grid (3D, boolean).
-    same_widths : Mapping[str, object] | None
-        Smoothing (FWHM, mm) by compared series; None in it for unknown ones.
-    contrasts : Contrasts
-        Weights of conditions (at rest: seeds) by contrast.
-    factor : Factor
-        Acquired over high-resolution voxel size along each axis.
-    n_boot : int
-        Number of resamples of blocks.
-    seed : int
-        Seed of the resampling.
-    maps : Sequence[Map], optional
-        Maps of the run, of which the unsmoothed t of raw tells where the acquired run is active.
-
-    Returns
-    -------
-    RunEffects
-        Files of effects with what their comparison needs.
+    `same_widths`: smoothing (FWHM, mm) by compared series; None in it for unknown ones.
     """
     return RunEffects(
         files=effects,
@@ -231,25 +161,7 @@ def gather_fine_effects(
 ) -> File:
     """Return effects beyond the acquired Nyquist limit in every series (.npz), for the figures.
 
-    Parameters
-    ----------
-    effects : dict[str, File]
-        Of all series on the high-resolution grid; they are read one at a time.
-    bold_mask_hr : Mask
-        Voxels of the brain on the high-resolution grid (3D, boolean).
-    roi_hr : Mask
-        Voxels of the region of interest on the high-resolution grid (3D, boolean).
-    here : Path
-        Folder in which the step writes.
-    contrasts : Contrasts
-        Weights of conditions (at rest: seeds) by contrast.
-    factor : Factor
-        Acquired over high-resolution voxel size along each axis.
-
-    Returns
-    -------
-    File
-        File with one contrast of each series, in the box around the brain.
+    `effects`: of all series on the high-resolution grid; they are read one at a time.
     """
     run = run_effects(effects, bold_mask_hr, roi_hr, None, contrasts, factor, 0, 0)
     with threadpool_limits(1):
@@ -289,33 +201,9 @@ def compare_halves(
 ) -> Rows:
     """Return effects of one half of the blocks against the measured effects of the other half.
 
-    Parameters
-    ----------
-    effects : dict[str, File]
-        Of all series on the high-resolution grid, `measured` among them; they are read one at a
-        time.
-    bold_mask_hr : Mask
-        Voxels of the brain on the high-resolution grid (3D, boolean).
-    roi_hr : Mask
-        Voxels of the region of interest on the high-resolution grid (3D, boolean).
-    maps : Sequence[Map], optional
-        As of `run_effects`.
-    same_widths : Facts | None, optional
-        Smoothing (mm) that gives the acquired series the smoothness of those of other programs, by
-        name.
-    contrasts : Contrasts
-        Weights of conditions (at rest: seeds) by contrast.
-    factor : Factor
-        Acquired over high-resolution voxel size along each axis.
-    random_seed : int
-        Seed of the resampling.
-    n_boot : int, optional
-        Resamples of blocks.
-
-    Returns
-    -------
-    Rows
-        Rows of agreement between independent halves.
+    `effects`: of all series on the high-resolution grid, `measured` among them; they are read one
+    at a time. `same_widths`: smoothing (mm) that gives the acquired series the smoothness of those
+    of other programs, by name.
     """
     run = run_effects(
         effects, bold_mask_hr, roi_hr, same_widths, contrasts, factor, n_boot, random_seed, maps
@@ -349,36 +237,8 @@ def compare_with_truth(
 ) -> Rows:
     """Compare maps of the whole run with measured ones and with known activation.
 
-    Parameters
-    ----------
-    maps : Sequence[Map]
-        Of all series; raw is passed over.
-    bold_mask_hr : Mask
-        Voxels of the brain on the high-resolution grid (3D, boolean).
-    roi_hr : Mask
-        Voxels of the region of interest on the high-resolution grid (3D, boolean).
-    effects : dict[str, File] | None, optional
-        Of all series, for figures beyond Nyquist and intervals: the finest band needs whole
-        slices.
-    truth_maps : dict[str, Image] | None, optional
-        Known activation by contrast, on any grid in the frame of the mask.
-    same_widths : Facts | None, optional
-        See `compare_halves`.
-    contrasts : Contrasts
-        Weights of conditions (at rest: seeds) by contrast.
-    factor : Factor
-        Acquired over high-resolution voxel size along each axis.
-    at_rest : bool
-        Maps are of seeds, whose correlation is compared too.
-    random_seed : int
-        Seed of the resampling.
-    n_boot : int, optional
-        Resamples of blocks.
-
-    Returns
-    -------
-    Rows
-        Rows of agreement with the measured maps and the known activation.
+    `effects`: of all series, for figures beyond Nyquist and intervals: the finest band needs whole
+    slices. `truth_maps`: known activation by contrast, on any grid in the frame of the mask.
     """
     known = {name: (each.data, each.affine) for name, each in (truth_maps or {}).items()}
     found = by_smoothing(maps, ("t", "effect", "cc") if at_rest else ("t", "effect"))
@@ -416,24 +276,6 @@ def compare_images(
     """Compare single volumes of baselines and methods with the measured ones.
 
     The metrics are PSNR and SSIM inside the brain.
-
-    Parameters
-    ----------
-    series : dict[str, Series]
-        All of the run, `measured` among them.
-    bold_mask_hr : Mask
-        Voxels of the brain on the high-resolution grid (3D, boolean).
-    n_dummy : int
-        Number of volumes at the start that are not in the steady state.
-    random_seed : int
-        Seed of the resampling.
-    n_boot : int, optional
-        Resamples of stretches of volumes.
-
-    Returns
-    -------
-    Rows
-        Rows of PSNR and SSIM with their intervals.
     """
     readers = {
         name: one for name, one in series.items() if kind_of(name) in ("baseline", "method")
@@ -457,22 +299,8 @@ def gather_tested(
 
     It is also told why some series were not tried.
 
-    Parameters
-    ----------
-    tested : Sequence[Facts], optional
-        What was tried, by series.
-    series_names, network_names : Sequence[str]
-        Those of the plan in the order of the tables, and those that a network makes.
-    voxel : tuple[float, float, float]
-        Acquired (mm).
-    factor : Factor
-        Acquired over high-resolution voxel size along each axis.
-
-    Returns
-    -------
-    tuple[Rows, Facts]
-        Rows of the evaluation, and shares with intervals, or the reason why there is none, by
-        series; zero filling is 0.
+    Rows of the evaluation, and shares with intervals, or the reason why there is none, by series;
+    zero filling is 0.
     """
     tried = {
         name: each for table in tested for name, each in table.items() if isinstance(each, dict)

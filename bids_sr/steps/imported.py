@@ -49,15 +49,8 @@ _KEPT_MOTION = {"hmc_xfms": KEEP_MOTION, "boldref": KEEP_BOLDREF}
 def import_anatomy(t1w_file: File, given_t1w_mask: File) -> tuple[Image, Mask, Facts]:
     """Copy an anatomy to uncompressed images; values stay as they are.
 
-    Parameters
-    ----------
-    t1w_file, given_t1w_mask : File
-        T1w without bias, and its brain.
-
-    Returns
-    -------
-    tuple[Image, Mask, Facts]
-        T1w; its brain; figures of the mask, and what speaks against it.
+    `t1w_file, given_t1w_mask`: T1w without bias, and its brain. T1w; its brain; figures of the
+    mask, and what speaks against it.
     """
     t1w, mask = load(t1w_file), load(given_t1w_mask)
     inside = mask.like(mask.data > 0.5)
@@ -72,20 +65,6 @@ def import_tissues(
     """Copy tissue labels (1 GM, 2 WM, 3 CSF) and probabilities.
 
     Labels that are not given are derived from the probabilities.
-
-    Parameters
-    ----------
-    t1w_preproc : Image
-        T1w image without its bias field (3D).
-    given_tpms : list[File]
-        Files of gray matter, white matter and CSF probabilities, in this order.
-    given_t1w_dseg : File | None, optional
-        File of tissue labels in T1w voxels.
-
-    Returns
-    -------
-    tuple[Image, list[Image]]
-        Labels (3D, uint8), and probabilities of each tissue (3D each).
     """
     maps = [load(path) for path in given_tpms]
     labels = (
@@ -114,23 +93,7 @@ def show_in_template(
 
     The transforms are returned unchanged.
 
-    Parameters
-    ----------
-    t1w_preproc : Image
-        T1w image without its bias field (3D).
-    template : Image
-        Skull-stripped T1w template (3D).
-    given_t1w2std_xfm : File
-        Transform file that brings T1w images into the template.
-    given_std2t1w_xfm : File
-        Transform file that brings template images onto the T1w image.
-    random_seed : int
-        Seed of the random samples of ANTs.
-
-    Returns
-    -------
-    tuple[File, File, Image]
-        Both transform files, and the image in template space (3D).
+    `given_std2t1w_xfm`: transform file that brings template images onto the T1w image.
     """
     grid = two_mm_grid(template)
     seen = Volume(apply(t1w_preproc, grid, [given_t1w2std_xfm], seed=random_seed), grid.affine)
@@ -164,24 +127,10 @@ def import_motion(
 
     The reference is in the run's own units.
 
-    Parameters
-    ----------
-    bold : Series
-        Series as acquired.
-    given_hmc_xfms : Transforms
-        One a volume, onto the reference (RAS mm).
-    distortion : Distortion | None, optional
-        Of the volumes.
-    given_boldref : Image | None, optional
-        Reference that the transforms belong to, where it takes the place of the mean.
-    n_dummy : int
-        Number of volumes at the start that are not in the steady state.
-
-    Returns
-    -------
-    tuple[Transforms, Table, Image]
-        One rigid transform a volume, boldref point to its point in it; six parameters (mm, rad)
-        and no residual, one row a volume; mean of steady volumes brought into register by them.
+    `given_hmc_xfms`: one a volume, onto the reference (RAS mm). `given_boldref`: reference that
+    the transforms belong to, where it takes the place of the mean. One rigid transform a volume,
+    boldref point to its point in it; six parameters (mm, rad) and no residual, one row a volume;
+    mean of steady volumes brought into register by them.
     """
     return _in_register(bold, given_hmc_xfms, distortion, n_dummy, given_boldref)
 
@@ -209,23 +158,7 @@ def rebuild_motion(
     `axis_order` is the axis of the file that each axis of the series is: the parameters hold for
     those of the file.
 
-    Parameters
-    ----------
-    bold : Series
-        BOLD run as acquired (4D).
-    given_confounds : Table
-        Table with six motion parameters (mm, rad), one row a volume.
-    distortion : Distortion | None, optional
-        Shift of the signal along the phase encoding of the run.
-    n_dummy : int
-        Number of volumes at the start that are not in the steady state.
-    axis_order : AxisOrder
-        Stored axis that each axis in use takes.
-
-    Returns
-    -------
-    tuple[Transforms, Table, Image]
-        Transforms (T, 4, 4; RAS+ mm), motion parameters (mm, rad) and reference image.
+    `distortion`: shift of the signal along the phase encoding of the run.
     """
     parameters = given_confounds[list(MOTION)].to_numpy(np.float64)
     still = mean_in_reference(bold, np.tile(np.eye(4), (bold.shape[3], 1, 1)), n_dummy=n_dummy)
@@ -275,23 +208,8 @@ def field_to_shift(
 ) -> Distortion:
     """How far a field shifts the signal of a run.
 
-    Parameters
-    ----------
-    bold : Series
-        BOLD run as acquired (4D).
-    fieldmap : File
-        Field (Hz).
-    boldref2fmap_xfm : Transforms
-        Takes a field map point to its boldref point (RAS mm).
-    readout : float
-        Total readout time (s).
-    phase_encoding : Literal['i', 'i-', 'j', 'j-', 'k', 'k-']
-        Phase-encoding direction of the run as in BIDS, such as ``j-``.
-
-    Returns
-    -------
-    Distortion
-        Shift of the signal on the boldref's grid; see `bids_sr.spatial.distortion`.
+    `boldref2fmap_xfm`: takes a field map point to its boldref point (RAS mm). `readout`: total
+    readout time (s). Shift of the signal on the boldref's grid; see `bids_sr.spatial.distortion`.
     """
     field, xfm, (x, y, z, _) = load(fieldmap), invert(boldref2fmap_xfm[0]), bold.shape
     return voxel_shift(
@@ -310,23 +228,8 @@ def import_coreg(
 ) -> tuple[Transforms, Facts]:
     """Take over a registration of BOLD and T1w, and measure how well the brains agree by it.
 
-    Parameters
-    ----------
-    boldref : Image
-        Reference image of the BOLD run (3D).
-    t1w_preproc : Image
-        T1w image without its bias field (3D).
-    t1w_mask : Mask
-        Voxels of the brain in the T1w image (3D, boolean).
-    given_boldref2t1w_xfm : Transforms
-        Boldref onto the T1w image: takes a T1w point to its boldref point (RAS mm).
-    origin : str
-        Program and version.
-
-    Returns
-    -------
-    tuple[Transforms, Facts]
-        The transform; size and quality of the registration.
+    `given_boldref2t1w_xfm`: boldref onto the T1w image: takes a T1w point to its boldref point
+    (RAS mm). The transform; size and quality of the registration.
     """
     facts = facts_of_coreg(boldref, t1w_preproc, t1w_mask.data, given_boldref2t1w_xfm[0])
     return given_boldref2t1w_xfm[:1], facts | {"bold_t1w_origin": origin}
@@ -338,26 +241,7 @@ def import_mask(
 ) -> tuple[Mask, Mask, Facts]:
     """Take over a brain mask, and bring it to the high-resolution grid.
 
-    Parameters
-    ----------
-    boldref : Image
-        Reference image of the BOLD run (3D).
-    given_bold_mask : File
-        Brain on the grid of the run, axes in any order.
-    factor : Factor
-        Acquired over high-resolution voxel, by axis.
-    origin : str
-        Program that made the files, and its version.
-
-    Returns
-    -------
-    tuple[Mask, Mask, Facts]
-        Brain on the acquired and the high-resolution grid (boolean), and its origin.
-
-    Raises
-    ------
-    ValueError
-        The mask is empty, or not on the grid of the run.
+    `given_bold_mask`: brain on the grid of the run, axes in any order.
     """
     mask = load_like(given_bold_mask, boldref)
     inside = mask.data > 0.5
@@ -381,18 +265,6 @@ def import_confounds(
 ) -> tuple[Confounds, Facts]:
     """Import a confounds table, one row per volume, with all columns and descriptions.
 
-    Parameters
-    ----------
-    given_confounds : File
-        Table (TSV) of another program, any JSON file beside it.
-    origin : str
-        Program that made the files, and its version.
-    n_dummy : int
-        Number of volumes at the start that are not in the steady state.
-
-    Returns
-    -------
-    tuple[Confounds, Facts]
-        Confounds, one row a volume, and a description of each column.
+    `given_confounds`: table (TSV) of another program, any JSON file beside it.
     """
     return take_over(given_confounds, n_dummy=n_dummy, origin=origin)

@@ -54,32 +54,10 @@ def raise_flags(
 ) -> tuple[Facts, Rows]:
     """Look for what was wrong where the paper's method failed.
 
-    Parameters
-    ----------
-    rows : list[Rows]
-        All tables of the evaluation; some flags follow from figures, such as edge_mismatch.
-    maps : Sequence[Map]
-        Maps and regions of all series; those of raw are looked at.
-    bold_mask, roi_bold : Mask
-        Brain, and region of interest as registration placed it, on the acquired grid.
-    train_highres, train_lowres, pair_mask : Image | None, optional
-        The pair in one frame, and its brain on the grid of lowres.
-    card_file : dict[str, Facts] | None, optional
-        Cards of models, which tell whether theirs was applied.
-    contrasts : Contrasts
-        Weights of conditions (at rest: seeds) by contrast.
-    factor : Factor
-        Acquired over high-resolution voxel size along each axis.
-    method_names : Sequence[str]
-        Series whose added detail must not be worse than none.
-    at_rest : bool
-        Whether contrasts are of seeds, as there are no events.
-
-    Returns
-    -------
-    tuple[Facts, Rows]
-        Flags in words (name, raised, text, remedy, contrast, series) under "flags", and rows
-        flag_* that the tables lack: 1 or 0, n/a where it is not known.
+    `bold_mask, roi_bold`: brain, and region of interest as registration placed it, on the acquired
+    grid. `train_highres, train_lowres, pair_mask`: the pair in one frame, and its brain on the
+    grid of lowres. Flags in words (name, raised, text, remedy, contrast, series) under "flags",
+    and rows flag_* that the tables lack: 1 or 0, n/a where it is not known.
     """
     names = judged_contrasts({} if at_rest else contrasts)
     given = [row for table in rows for row in table]
@@ -157,32 +135,10 @@ def judge(
 ) -> tuple[Rows, Facts, Facts]:
     """Say in plain words what the evaluation of a run allows to say, and join all its figures.
 
-    Parameters
-    ----------
-    rows : list[Rows]
-        All tables of the evaluation, in the order of the table that is made of them, flags last.
-    one_level_down : Facts
-        Facts of the test of the run one level of resolution down.
-    confounds : Confounds
-        Head motion of the run; large motion is said first.
-    card_file : dict[str, Facts] | None, optional
-        Cards of models, which tell whether theirs was applied.
-    compared_facts, same_widths : Sequence[Facts], optional
-        How series of other programs lie on the run, and smoothing to their resolution.
-    method_names, series_names : Sequence[str]
-        Series under judgment, and all of the plan, of which the others must be beaten.
-    margin : float | None
-        Differences within it count as none; None: told from the measured series.
-    compared_names : Sequence[str], optional
-        These series, which are judged apart.
-    audience : Audience, optional
-        Whom the limits tell how to get what is missing.
-
-    Returns
-    -------
-    tuple[Rows, Facts, Facts]
-        Every figure with its interval, without comparisons of who was not applied; what the
-        columns mean; headline, sentences and limits in words.
+    `method_names, series_names`: series under judgment, and all of the plan, of which the others
+    must be beaten. `audience`: whom the limits tell how to get what is missing. Every figure with
+    its interval, without comparisons of who was not applied; what the columns mean; headline,
+    sentences and limits in words.
     """
     given = [row for table in rows for row in table]
     applied = _applied(method_names, card_file)

@@ -56,21 +56,8 @@ KEEP_CONFOUNDS = Keep(
 def import_series(bold_file: File, here: Path, *, tr: float, axis_order: AxisOrder) -> Series:
     """Copy a series to uncompressed float32 with slices on the third axis, one volume in memory.
 
-    Parameters
-    ----------
-    bold_file : File
-        BOLD run as stored (NIfTI, 4D).
-    here : Path
-        Folder in which the step writes.
-    tr : float
-        Repetition time (s) for the header.
-    axis_order : AxisOrder
-        Axis of the file that each axis of the series is; see `bids_sr.io.grids`.
-
-    Returns
-    -------
-    Series
-        Copy of the series, uncompressed, with slices on the third axis.
+    `bold_file`: BOLD run as stored (NIfTI, 4D). `axis_order`: axis of the file that each axis of
+    the series is; see `bids_sr.io.grids`.
     """
     copy_series(bold_file, here / "bold.nii", order=axis_order, tr=tr)
     return SeriesReader(here / "bold.nii")
@@ -93,19 +80,8 @@ def _text_of_echoes(setting: Lookup) -> str:
 def combine_echoes(echo_files: list[File], here: Path, *, echo_times: Sequence[float]) -> File:
     """Optimal combination of the echoes of a run, by tedana; `echo_times` are in ms.
 
-    Parameters
-    ----------
-    echo_files : list[File]
-        Series of the echoes on one grid (NIfTI, 4D each).
-    here : Path
-        Folder in which the step writes.
-    echo_times : Sequence[float]
-        Echo time of each file (ms).
-
-    Returns
-    -------
-    File
-        Series in place of a run with a single echo (NIfTI, 4D).
+    `echo_files`: series of the echoes on one grid (NIfTI, 4D each). Series in place of a run with
+    a single echo (NIfTI, 4D).
     """
     from bids_sr.spatial import multi_echo
 
@@ -117,22 +93,7 @@ def combine_echoes(echo_files: list[File], here: Path, *, echo_times: Sequence[f
 def count_dummies(bold: Series, *, dummy_scans: int | None) -> int:
     """Count the non-steady-state volumes at the start, unless their number is given.
 
-    Parameters
-    ----------
-    bold : Series
-        BOLD run as acquired (4D).
-    dummy_scans : int | None
-        Number that the user gave; None detects it.
-
-    Returns
-    -------
-    int
-        Number of volumes that are left out of estimates.
-
-    Raises
-    ------
-    ValueError
-        Fewer than two steady volumes are left.
+    `dummy_scans`: number that the user gave; None detects it.
     """
     count = nonsteady_at_start(bold.path) if dummy_scans is None else dummy_scans
     if count > bold.shape[3] - 2:
@@ -163,20 +124,7 @@ def _text_of_reference(setting: Lookup) -> str:
     cost=Cost(always=0.7, volumes=0.0125),
 )
 def average_volumes(bold: Series, *, n_dummy: int) -> Image:
-    """Average steady volumes after bringing them into register.
-
-    Parameters
-    ----------
-    bold : Series
-        BOLD run as acquired (4D).
-    n_dummy : int
-        Number of volumes at the start that are not in the steady state.
-
-    Returns
-    -------
-    Image
-        Reference image of the BOLD run (3D).
-    """
+    """Average steady volumes after bringing them into register."""
     return Volume(make_boldref(bold, n_dummy=n_dummy), bold.affine, bold.header)
 
 
@@ -186,15 +134,7 @@ def mask_head(boldref: Image) -> Mask:
 
     Slices at the edge of the field of view count.
 
-    Parameters
-    ----------
-    boldref : Image
-        Reference image of the BOLD run (3D).
-
-    Returns
-    -------
-    Mask
-        Voxels of the brain, without help of a T1w image (3D, boolean).
+    Voxels of the brain, without help of a T1w image (3D, boolean).
     """
     return boldref.like(brain_mask(boldref.data, boldref.affine))
 
@@ -215,25 +155,10 @@ def estimate_motion(
 ) -> tuple[Transforms, Table]:
     """Estimate the head's pose in every volume; no image is resampled.
 
-    Parameters
-    ----------
-    bold, boldref : Series
-        Series as acquired, uncompressed; reference on its grid.
-    head_mask : Mask
-        Voxels of the brain, without help of a T1w image (3D, boolean).
-    n_dummy : int
-        Volumes at the start that get the first steady one's transform.
-
-    Returns
-    -------
-    tuple[Transforms, Table]
-        Transforms, one a volume, that take a boldref point to where it lies in that volume (RAS
-        mm); trans_x, y, z (mm), rot_x, y, z (rad) and residual, one row a volume.
-
-    Raises
-    ------
-    ValueError
-        There is not a single volume.
+    `bold, boldref`: series as acquired, uncompressed; reference on its grid. `head_mask`: voxels
+    of the brain, without help of a T1w image (3D, boolean). `ValueError`: there is not a single
+    volume. Transforms, one a volume, that take a boldref point to where it lies in that volume
+    (RAS mm); trans_x, y, z (mm), rot_x, y, z (rad) and residual, one row a volume.
     """
     found = estimate_run(bold, boldref.data, head_mask.data, n_dummy=n_dummy)
     return found.matrices, motion_table(found.params, found.residual)
@@ -251,26 +176,7 @@ def estimate_motion(
 def correct_slice_timing(
     bold: Series, here: Path, *, slice_times: Sequence[float], slice_time_ref: float, n_dummy: int
 ) -> Series:
-    """Bring all slices to one time of acquisition, in time only.
-
-    Parameters
-    ----------
-    bold : Series
-        BOLD run as acquired (4D).
-    here : Path
-        Folder in which the step writes.
-    slice_times : Sequence[float]
-        S after the start of a volume, one a slice.
-    slice_time_ref : float
-        0: first slice, 1: last slice.
-    n_dummy : int
-        Volumes at the start that are copied as they are.
-
-    Returns
-    -------
-    Series
-        Series on the grid of the run, not corrected for motion (4D).
-    """
+    """Bring all slices to one time of acquisition, in time only."""
     moment = slice_timing.reference_time(slice_times, slice_time_ref)
     with SeriesWriter(
         here / "stc.nii", bold.shape, bold.affine, bold.tr, header_like=bold.header
@@ -287,20 +193,8 @@ def find_motion_left(
 ) -> tuple[int, float]:
     """Look for head motion in a series whose volumes are said to be in register.
 
-    Parameters
-    ----------
-    bold : Series
-        Series as acquired.
-    boldref, bold_mask : Image
-        Mean of its volumes, and the brain in it.
-    n_dummy : int
-        Number of volumes at the start that are not in the steady state.
-
-    Returns
-    -------
-    tuple[int, float]
-        Of the first steady, the middle and the last volume the one farthest from the reference,
-        and its rms displacement (mm).
+    Of the first steady, the middle and the last volume the one farthest from the reference, and
+    its rms displacement (mm).
     """
     at = sorted({n_dummy, (n_dummy + bold.shape[3]) // 2, bold.shape[3] - 1})
     with np.errstate(all="ignore"):
@@ -315,17 +209,8 @@ def find_motion_left(
 def motion_confounds(motion: Table, known_confounds: Confounds | None = None) -> Confounds:
     """Return confounds of head motion alone, for a run without a table of all.
 
-    Parameters
-    ----------
-    motion : Table
-        Six parameters, one row a volume.
-    known_confounds : Confounds | None, optional
-        Columns that take the place of these, or stand beside them.
-
-    Returns
-    -------
-    Confounds
-        Parameters, their backward differences and framewise displacement, one row a volume.
+    `known_confounds`: columns that take the place of these, or stand beside them. Parameters,
+    their backward differences and framewise displacement, one row a volume.
     """
     own = pd.DataFrame(motion_columns(motion))
     return own if known_confounds is None else own.assign(**dict(known_confounds.items()))
@@ -367,31 +252,13 @@ def gather_confounds(
 ) -> tuple[Confounds, Facts]:
     """Gather motion, tissue signals and CompCor in one table, named and described as in fMRIPrep.
 
-    Parameters
-    ----------
-    preproc : Series
-        Motion-corrected series on the acquired grid, uncompressed.
-    bold_mask : Mask
-        Voxels of the brain in boldref (3D, boolean).
-    motion : Table
-        Six motion parameters (mm, rad) and residual, one row a volume.
-    hmc_xfms : Transforms
-        One a volume; take a boldref point to where it lies in that volume (RAS mm).
-    tpms_bold : list[Image] | None, optional
-        Fractions of gray matter, white matter, cerebrospinal fluid on its grid, if known.
-    registration : Facts | None, optional
-        Tissue maps are not used where it doubts the brain of the T1w image.
-    n_dummy : int
-        Number of volumes at the start that are not in the steady state.
-    fd_spike_threshold, dvars_spike_threshold : float
-        Mm, and of std_dvars; above one of them a volume is a motion outlier.
-    return_all_components : bool
-        Every component of CompCor, instead of those that explain half of the variance.
-
-    Returns
-    -------
-    tuple[Confounds, Facts]
-        Confounds, one row a volume; description and unit of each column.
+    `preproc`: motion-corrected series on the acquired grid, uncompressed. `motion`: six motion
+    parameters (mm, rad) and residual, one row a volume. `hmc_xfms`: one a volume; take a boldref
+    point to where it lies in that volume (RAS mm). `registration`: tissue maps are not used where
+    it doubts the brain of the T1w image. `fd_spike_threshold, dvars_spike_threshold`: mm, and of
+    std_dvars; above one of them a volume is a motion outlier. `return_all_components`: every
+    component of CompCor, instead of those that explain half of the variance. Confounds, one row a
+    volume; description and unit of each column.
     """
     doubtful = registration is not None and registration.get("brain_doubts")
     tpms = [] if doubtful else [each.data for each in tpms_bold or ()]

@@ -54,17 +54,7 @@ def average_series(series: Series, *, n_dummy: int) -> Image:
 
     The result is a reference with the resolution of the series.
 
-    Parameters
-    ----------
-    series : Series
-        Series with all of its volumes (4D).
-    n_dummy : int
-        Number of volumes at the start that are not in the steady state.
-
-    Returns
-    -------
-    Image
-        Mean over the steady volumes (3D, float32).
+    Mean over the steady volumes (3D, float32).
     """
     return Volume(series.mean(n_dummy).astype(np.float32), series.affine, series.header)
 
@@ -82,16 +72,6 @@ def invert_coreg(boldref2t1w_xfm: Transforms) -> Transforms:
     """Return the xfm that takes a boldref point to its T1w point.
 
     With it, other programs need not invert the registration.
-
-    Parameters
-    ----------
-    boldref2t1w_xfm : Transforms
-        Transform of a T1w point to its boldref point (1, 4, 4; RAS+ mm).
-
-    Returns
-    -------
-    Transforms
-        Transform of a boldref point to its T1w point (1, 4, 4; RAS+ mm).
     """
     return np.asarray(invert(boldref2t1w_xfm[0]))[None]
 
@@ -107,18 +87,7 @@ def invert_coreg(boldref2t1w_xfm: Transforms) -> Transforms:
     cost=Cost(always=0.1),
 )
 def label_tissues(t1w_tpms: Sequence[Image]) -> list[Map]:
-    """Name the probabilities of gray matter, white matter and CSF, which come in this order.
-
-    Parameters
-    ----------
-    t1w_tpms : Sequence[Image]
-        Probabilities of gray matter, white matter and CSF in T1w voxels (3D each).
-
-    Returns
-    -------
-    list[Map]
-        Same images with the entities of their tissues.
-    """
+    """Name the probabilities of gray matter, white matter and CSF, which come in this order."""
     entities = ({"label": tissue, "suffix": "probseg"} for tissue in _TISSUES)
     return [Derivative(each, own) for each, own in zip(t1w_tpms, entities, strict=True)]
 
@@ -146,20 +115,6 @@ def show_in_space(
     """The mean of a series in another space, and its brain there.
 
     Voxels beyond the field of view of the run are 0, and outside the brain.
-
-    Parameters
-    ----------
-    series_mean : Image
-        Mean over the steady volumes of a series (3D).
-    bold_mask_hr : Mask
-        Voxels of the brain on the high-resolution grid (3D, boolean).
-    space_grid : SpaceGrid
-        Grid in the other space, with its points in boldref.
-
-    Returns
-    -------
-    tuple[Image, Mask]
-        Mean, and brain (boolean), on that grid (3D each).
     """
     mask, affine = bold_mask_hr.data, bold_mask_hr.affine
     seen = space_grid.sampled(spline_coefficients(series_mean.data), series_mean.affine)
@@ -196,26 +151,9 @@ def mask_in_template(
 ) -> Mask:
     """The brain of the T1w image in a template, which XCP-D asks for beside the BOLD there.
 
-    Parameters
-    ----------
-    t1w_mask : Mask
-        Voxels of the brain in the T1w image (3D, boolean).
-    template : Image
-        Skull-stripped T1w template (3D).
-    t1w2std_xfm : File
-        Takes a template point to its T1w point.
-    template_space : str
-        Name of the template as in TemplateFlow, cohort after a plus sign.
-    resolution : str
-        Label of the template's resolution; "" for the grid of the template that the registration
-        used.
-    random_seed : int
-        Seed of the random samples of ANTs.
-
-    Returns
-    -------
-    Mask
-        Voxels of the brain in the template (3D, boolean).
+    `template_space`: name of the template as in TemplateFlow, cohort after a plus sign.
+    `resolution`: label of the template's resolution; "" for the grid of the template that the
+    registration used.
     """
     found = template_cache.grid_of(template_space, resolution) if resolution else None
     shape, affine = found or (template.data.shape, template.affine)

@@ -66,20 +66,7 @@ _UNCERTAINTY = (
 
 
 def uncertainty_text(methods: Sequence[str], members: int) -> str:
-    """Return methods text of the uncertainty of methods that have an ensemble of so many members.
-
-    Parameters
-    ----------
-    methods : Sequence[str]
-        Names of the methods with an ensemble.
-    members : int
-        Number of models in each ensemble.
-
-    Returns
-    -------
-    str
-        Sentences of the methods text.
-    """
+    """Return methods text of the uncertainty of methods with an ensemble of so many members."""
     return (
         f"The uncertainty of {enumerated(methods)} is the standard deviation of the effect between"
         f" {members} models trained with different seeds; errors common to all of them go"
@@ -102,28 +89,7 @@ def measure_uncertainty(
     contrasts: Contrasts,
     axis_order: tuple[int, int, int],
 ) -> tuple[Rows, list[Map]]:
-    """Return a method's uncertainty: the SD of the effect between members of its ensemble.
-
-    Parameters
-    ----------
-    effects : Effects
-        Of the method, and of the further members of its ensemble.
-    bold_mask_hr : Mask
-        Voxels of the brain on the high-resolution grid (3D, boolean).
-    member_effects : dict[str, File]
-        Of the method, and of the further members of its ensemble.
-    series_name : str
-        Name of the series, such as ``raw`` or that of a method.
-    contrasts : Contrasts
-        Weights of conditions (at rest: seeds) by contrast.
-    axis_order : tuple[int, int, int]
-        Stored axis that each axis in use takes.
-
-    Returns
-    -------
-    tuple[Rows, list[Map]]
-        Rows, and a map a contrast.
-    """
+    """Return a method's uncertainty: the SD of the effect between members of its ensemble."""
     mask, affine = bold_mask_hr.data, bold_mask_hr.affine
     rows, maps = [], []
     for name, weights in contrasts.items():
@@ -177,21 +143,7 @@ def check_domain(model_file: File, boldref: Image, bold_mask: Mask, *, series_na
 
     Its intensities and its amount of edges are compared.
 
-    Parameters
-    ----------
-    model_file : File
-        Weights of the model, with the card beside them.
-    boldref : Image
-        Reference image of the BOLD run (3D).
-    bold_mask : Mask
-        Voxels of the brain in boldref (3D, boolean).
-    series_name : str
-        Name of the series, such as ``raw`` or that of a method.
-
-    Returns
-    -------
-    Rows
-        Rows of both differences and a flag; none for cards without such data.
+    Rows of both differences and a flag; none for cards without such data.
     """
     found = domain_difference(read_card(model_file), boldref.data, bold_mask.data)
     if found is None:
@@ -244,55 +196,9 @@ def guard_precision(
     elsewhere it is fp32. ``bf16`` is tried, and refused where it fails unless forced. Variance
     maps of the run are applied in fp32 whatever is asked for.
 
-    Parameters
-    ----------
-    stc : Series
-        Acquired series, corrected in time only (4D).
-    boldref : Image
-        Reference image of the BOLD run (3D).
-    bold_mask : Mask
-        Voxels of the brain in boldref (3D, boolean).
-    model_file : File
-        Weights of the model, with the card beside them.
-    regressors : Regressors
-        Events of the task, or time series of seeds at rest.
-    confounds : Confounds | None, optional
-        Confounds of the run, one row a volume; None: none enter the model.
-    series_name : str
-        Name of the series, such as ``raw`` or that of a method.
-    contrasts : Contrasts
-        Weights of conditions (at rest: seeds) by contrast.
-    factor : Factor
-        Acquired over high-resolution voxel size along each axis.
-    precision : Literal['auto', 'fp32', 'bf16']
-        Arithmetic of the network: ``fp32``, ``bf16``, or ``auto`` to choose.
-    device : Literal['auto', 'cpu', 'cuda']
-        Where torch computes: ``cpu``, ``cuda``, or ``auto`` to choose.
-    force : bool
-        Whether to take bf16 although it changes t.
-    omp_nthreads : int
-        Number of threads that compute side by side.
-    tr : float
-        Repetition time, TR (s).
-    n_dummy : int
-        Number of volumes at the start that are not in the steady state.
-    high_pass : float
-        Cut-off of the drift model (Hz); 0 for a straight line.
-    slice_time_ref : float
-        Moment within a TR (0 to 1) to which slice timing was corrected.
-    has_stc : bool
-        Whether slice timing was corrected.
-    nuisance : list[str] | None
-        Columns of the confounds that enter the model; None: motion and aCompCor.
-
-    Returns
-    -------
-    tuple[str, Rows]
-        Precision to use, and rows of the change of t by contrast.
-
-    Raises
-    ------
-    ValueError : bf16 was asked for and changes t, and nothing is forced
+    `slice_time_ref`: moment within a TR (0 to 1) to which slice timing was corrected. `nuisance`:
+    columns of the confounds that enter the model; None: motion and aCompCor. `ValueError`: bf16
+    was asked for and changes t, and nothing is forced.
     """
     where = choose_device(device)
     if not (precision == "bf16" or (precision == "auto" and where.startswith("cuda"))):
@@ -395,23 +301,8 @@ def compare_edges(
 ) -> Rows:
     """Measure how far boldref edges lie from T2*-weighted ones: susceptibility distortion.
 
-    Parameters
-    ----------
-    boldref : Image
-        Reference image of the BOLD run (3D).
-    guide_hr : Image
-        Image of the pair on the fine grid, in the boldref's pose.
-    bold_mask_hr : Mask
-        Voxels of the brain on the high-resolution grid (3D, boolean).
-    phase_encoding : str
-        Direction as in BIDS; "" where it is not known.
-    guided_names : Sequence[str]
-        Series that lay the guide's detail over the BOLD, for the warning.
-
-    Returns
-    -------
-    Rows
-        Rows of median and 90th percentile (mm), and of the flag.
+    `phase_encoding`: direction as in BIDS; "" where it is not known. Rows of median and 90th
+    percentile (mm), and of the flag.
     """
     axis = {"i": 0, "j": 1}.get(phase_encoding[:1])
     sizes = boldref.zooms

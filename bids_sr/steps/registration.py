@@ -121,27 +121,12 @@ def register_pair(
 
     Resample highres only where it is out of register.
 
-    Parameters
-    ----------
-    highres_file, lowres_file : File
-        T2*-weighted images at both resolutions, as acquired.
-    here : Path
-        Folder in which the step writes.
-    factor : Factor
-        Acquired over high-resolution voxel size along each axis.
-    random_seed : int
-        Seed of the random samples of ANTs.
-    highres_order, lowres_order : AxisOrder, optional
-        Axis of the file that each axis of the runs is, see `bids_sr.io.grids`.
-    registered : bool, optional
-        Their headers tell how they lie to each other, and nothing is estimated.
-
-    Returns
-    -------
-    tuple[Image, Image, Mask, Transforms, Facts]
-        Highres in the frame of lowres, on its high-resolution grid; lowres; head in lowres; what
-        takes a lowres point to its point in highres as acquired; offset of the pair, and whether
-        it was resampled.
+    `highres_file, lowres_file`: T2*-weighted images at both resolutions, as acquired.
+    `highres_order, lowres_order`: axis of the file that each axis of the runs is, see
+    `bids_sr.io.grids`. `registered`: their headers tell how they lie to each other, and nothing is
+    estimated. Highres in the frame of lowres, on its high-resolution grid; lowres; head in lowres;
+    what takes a lowres point to its point in highres as acquired; offset of the pair, and whether
+    it was resampled.
     """
     images = load(highres_file, highres_order), load(lowres_file, lowres_order)
     prefix = str(here / "pair_")
@@ -164,19 +149,8 @@ def truncate_pair(
 ) -> tuple[Image, Image, Mask, Transforms, Facts]:
     """Make the low-resolution member of a pair from the other; see `register_pair`.
 
-    Parameters
-    ----------
-    highres_file : File
-        High-resolution image of the T2*w pair as acquired (3D).
-    factor : Factor
-        Acquired over high-resolution voxel size along each axis.
-    highres_order : AxisOrder, optional
-        Stored axis that each axis in use takes.
-
-    Returns
-    -------
-    tuple[Image, Image, Mask, Transforms, Facts]
-        Highres, lowres, head in lowres, transform (1, 4, 4; RAS+ mm) and facts.
+    `highres_file`: high-resolution image of the T2*w pair as acquired (3D). Highres, lowres, head
+    in lowres, transform (1, 4, 4; RAS+ mm) and facts.
     """
     return truncated_pair(load(highres_file, highres_order), factor)
 
@@ -217,23 +191,7 @@ def register_to_t1w(
 ) -> tuple[Transforms, Facts]:
     """Register boldref and T1w brain rigidly by mutual information, estimated on the BOLD grid.
 
-    Parameters
-    ----------
-    boldref : Image
-        Reference image of the BOLD run (3D).
-    t1w_preproc : Image
-        T1w image without its bias field (3D).
-    t1w_mask : Mask
-        Voxels of the brain in the T1w image (3D, boolean).
-    here : Path
-        Folder in which the step writes.
-    random_seed : int
-        Seed of the random samples of ANTs.
-
-    Returns
-    -------
-    tuple[Transforms, Facts]
-        What takes a T1w point to its boldref point; size and quality of the registration.
+    What takes a T1w point to its boldref point; size and quality of the registration.
     """
     xfm, facts = bold_to_anat.register_to_t1w(
         in_ras(boldref), t1w_preproc, t1w_mask.data, seed=random_seed, prefix=str(here / "coreg_")
@@ -262,26 +220,9 @@ def register_to_pair(
 ) -> tuple[Transforms, Image, Facts]:
     """Rigid registration of highres to boldref; the pair's own offset tells where to start.
 
-    Parameters
-    ----------
-    boldref : Image
-        Reference image of the BOLD run (3D).
-    highres_file : File
-        As acquired.
-    highres2lowres_xfm : Transforms | None, optional
-        Takes a lowres point to its highres point; where the search starts.
-    here : Path
-        Folder in which the step writes.
-    factor : Factor
-        Acquired over high-resolution voxel size along each axis.
-    random_seed : int
-        Seed of the random samples of ANTs.
-
-    Returns
-    -------
-    tuple[Transforms, Image, Facts]
-        What takes a boldref point to its highres point; highres on the high-resolution grid of
-        boldref, for masks and report; size and quality of the registration.
+    `highres2lowres_xfm`: takes a lowres point to its highres point; where the search starts. What
+    takes a boldref point to its highres point; highres on the high-resolution grid of boldref, for
+    masks and report; size and quality of the registration.
     """
     highres = load_like(highres_file, boldref)
     start = None if highres2lowres_xfm is None else highres2lowres_xfm[0]
@@ -311,22 +252,8 @@ def mask_bold(
 ) -> tuple[Mask, Mask, Facts]:
     """Brain mask of the BOLD: its own, kept to the T1w brain where that fits.
 
-    Parameters
-    ----------
-    boldref : Image
-        Reference image of the BOLD run (3D).
-    t1w_mask : Mask | None, optional
-        Voxels of the brain in the T1w image (3D, boolean).
-    boldref2t1w_xfm : Transforms | None, optional
-        Takes a T1w point to its boldref point.
-    factor : Factor
-        Acquired over high-resolution voxel size along each axis.
-
-    Returns
-    -------
-    tuple[Mask, Mask, Facts]
-        Brain on the grid of boldref, and on its high-resolution grid; agreement of the masks, and
-        which was taken.
+    Brain on the grid of boldref, and on its high-resolution grid; agreement of the masks, and
+    which was taken.
     """
     brain = None if t1w_mask is None or boldref2t1w_xfm is None else (t1w_mask, boldref2t1w_xfm[0])
     low, high, fine_affine, facts = combined_masks(boldref, factor, brain)
@@ -357,28 +284,9 @@ def region_to_bold(
 ) -> tuple[Mask, Mask, Facts]:
     """Resample an ROI to the BOLD by one concatenated transform and one interpolation per grid.
 
-    Parameters
-    ----------
-    roi_source : Mask
-        Region in the space in which it was given.
-    boldref2t1w_xfm : Transforms
-        Transform of a T1w point to its boldref point (1, 4, 4; RAS+ mm).
-    bold_mask : Mask
-        Voxels of the brain in boldref (3D, boolean).
-    bold_mask_hr : Mask
-        Voxels of the brain on the high-resolution grid (3D, boolean).
-    roi_xfms : Sequence[File], optional
-        From T1w points to that space; none: it is in T1w space.
-    here : Path
-        Folder in which the step writes.
-    random_seed : int
-        Seed of the random samples of ANTs.
-
-    Returns
-    -------
-    tuple[Mask, Mask, Facts]
-        Region on the grid of boldref, and on its high-resolution grid, inside the brain; share of
-        the region in the field of view, and whether the brain took its place.
+    `roi_xfms`: from T1w points to that space; none: it is in T1w space. Region on the grid of
+    boldref, and on its high-resolution grid, inside the brain; share of the region in the field of
+    view, and whether the brain took its place.
     """
     (low, high), facts = region_on_bold(
         roi_source,
@@ -397,19 +305,8 @@ def tissues_to_bold(
 ) -> list[Image]:
     """Return mean tissue probabilities over each BOLD voxel, with tissues in the given order.
 
-    Parameters
-    ----------
-    boldref : Image
-        Reference image of the BOLD run (3D).
-    t1w_tpms : Sequence[Image]
-        Probabilities of gray matter, white matter and CSF in T1w voxels (3D each).
-    boldref2t1w_xfm : Transforms
-        Transform of a T1w point to its boldref point (1, 4, 4; RAS+ mm).
-
-    Returns
-    -------
-    list[Image]
-        Fraction of each tissue in boldref voxels (3D each).
+    `t1w_tpms`: probabilities of gray matter, white matter and CSF in T1w voxels (3D each).
+    `boldref2t1w_xfm`: transform of a T1w point to its boldref point (1, 4, 4; RAS+ mm).
     """
     xfm, shape = invert(boldref2t1w_xfm[0]), boldref.data.shape
     shares = (coverage(each.data, each.affine, shape, boldref.affine, xfm) for each in t1w_tpms)
@@ -431,23 +328,9 @@ def gather_registration(
 ) -> Facts:
     """Size and quality of the registrations of a run, its masks and its region, as one.
 
-    Parameters
-    ----------
-    mask_facts : Facts
-        Agreement of the BOLD and T1w brains, and which mask was taken.
-    brain_facts : Facts | None, optional
-        Figures of the T1w brain mask, with doubts about it.
-    coreg_facts : Facts | None, optional
-        Size and quality of the registration to the T1w image.
-    region_facts : Facts | None, optional
-        Share of the region of interest in the field of view.
-    guide_facts : Facts | None, optional
-        Size and quality of the registration to the T2*w pair.
-
-    Returns
-    -------
-    Facts
-        All figures by name; those that are None are left out.
+    `brain_facts`: figures of the T1w brain mask, with doubts about it. `region_facts`: share of
+    the region of interest in the field of view. All figures by name; those that are None are left
+    out.
     """
     found: dict[str, object] = {}
     for facts in (mask_facts, brain_facts, coreg_facts, region_facts, guide_facts):
@@ -471,23 +354,7 @@ def grid_in_t1w(
 ) -> SpaceGrid:
     """A grid around the brain of the T1w image, with the voxels of the super-resolved series.
 
-    Parameters
-    ----------
-    boldref : Image
-        Reference image of the BOLD run (3D).
-    t1w_mask : Mask
-        Voxels of the brain in the T1w image (3D, boolean).
-    boldref2t1w_xfm : Transforms
-        (1, 4, 4), takes a T1w point to its boldref point.
-    factor : Factor
-        Acquired over high-resolution voxel, by axis.
-    space_entities : Mapping[str, str]
-        Of the files on it.
-
-    Returns
-    -------
-    SpaceGrid
-        Grid in the other space, with its points in boldref.
+    `boldref2t1w_xfm`: (1, 4, 4), takes a T1w point to its boldref point.
     """
     shape, affine = grid_around(t1w_mask.data, t1w_mask.affine, _series_zooms(boldref, factor))
     matrix, reference = boldref2t1w_xfm[0], boldref.data.shape
@@ -519,34 +386,7 @@ def grid_in_template(
     It is the template's own of that resolution, or one around its brain with the voxels of the
     series.
 
-    Parameters
-    ----------
-    boldref : Image
-        Reference image of the BOLD run (3D).
-    template_mask : Mask
-        Voxels of the brain in the template (3D, boolean).
-    boldref2t1w_xfm, t1w2std_xfm : Transforms
-        Take a T1w point to its boldref point, a template point to its T1w point.
-    factor : Factor
-        Acquired over high-resolution voxel size along each axis.
-    template_space : str
-        Name of the template as in TemplateFlow, cohort after a plus sign.
-    resolution : str
-        Label of the template's resolution; "" for the voxels of the series.
-    space_entities : Mapping[str, str]
-        Entities of the files on this grid, long names to labels.
-    random_seed : int
-        Seed of the random samples of ANTs.
-
-    Returns
-    -------
-    SpaceGrid
-        Grid in the other space, with its points in boldref.
-
-    Raises
-    ------
-    ValueError
-        The template has no such resolution on this machine.
+    `template_space`: name of the template as in TemplateFlow, cohort after a plus sign.
     """
     shape, affine = grid_around(
         template_mask.data, template_mask.affine, _series_zooms(boldref, factor)
@@ -589,19 +429,8 @@ def maps_to_spaces(
 
     Masks stay masks.
 
-    Parameters
-    ----------
-    maps, mask : list[Map]
-        On one grid in the frame of the boldref; brain there, outside which they are 0.
-    space_grids : list[SpaceGrid]
-        One a space.
-    here : Path
-        Folder in which the step writes.
-
-    Returns
-    -------
-    list[Map]
-        Maps with what tells the space of their entities and metadata.
+    `maps, mask`: on one grid in the frame of the boldref; brain there, outside which they are 0.
+    Maps with what tells the space of their entities and metadata.
     """
     about = {"Resolution": "one linear interpolation of the map"}
     carried = []
@@ -640,24 +469,10 @@ def place_fsaverage(
 ) -> list[File]:
     """Place the vertices of fsaverage in a participant, by registered spheres if there are any.
 
-    Parameters
-    ----------
-    t1w2std_xfm : File
-        Takes a point of an MNI152 template to its T1w point, which is used without spheres.
-    given_surfaces : list[File] | None, optional
-        White and pial surfaces of the participant, each left and right.
-    given_spheres : list[File] | None, optional
-        Their spheres, registered to fsaverage, left and right.
-    here : Path
-        Folder in which the step writes.
-    random_seed : int
-        Seed of the random samples of ANTs.
-
-    Returns
-    -------
-    list[File]
-        White and pial surfaces with the vertices of fsaverage, each left and right, in the frame
-        of the T1w image.
+    `t1w2std_xfm`: takes a point of an MNI152 template to its T1w point, which is used without
+    spheres. `given_surfaces`: white and pial surfaces of the participant, each left and right.
+    White and pial surfaces with the vertices of fsaverage, each left and right, in the frame of
+    the T1w image.
     """
     from nilearn.datasets import fetch_surf_fsaverage
     from nilearn.surface import load_surf_mesh
@@ -704,25 +519,10 @@ def maps_to_surfaces(
 ) -> list[Map]:
     """Average statistical maps across the cortical ribbon, each by one interpolation.
 
-    Parameters
-    ----------
-    maps, mask : list[Map]
-        On one grid in the frame of the boldref; brain there, outside which they are 0.
-    surfaces : list[File]
-        White and pial surfaces, each left and right, in the frame of the T1w image.
-    boldref2t1w_xfm : Transforms
-        Takes a T1w point to its boldref point (1, 4, 4; RAS+ mm).
-    here : Path
-        Folder in which the step writes.
-    space_entities : Mapping[str, str]
-        Entities of the files, long names to labels.
-    surface_uris : Sequence[str]
-        What the values lie on, left and right.
-
-    Returns
-    -------
-    list[Map]
-        Files of values at the vertices (GIFTI), those of the left hemisphere first.
+    `maps, mask`: on one grid in the frame of the boldref; brain there, outside which they are 0.
+    `surfaces`: white and pial surfaces, each left and right, in the frame of the T1w image.
+    `boldref2t1w_xfm`: takes a T1w point to its boldref point (1, 4, 4; RAS+ mm). Files of values
+    at the vertices (GIFTI), those of the left hemisphere first.
     """
     from nibabel.gifti import GiftiDataArray, GiftiImage, GiftiMetaData
 
@@ -767,17 +567,8 @@ def _mesh(file: File) -> tuple[Array, Array]:
 def text_of_registration(*, to_t1w: bool, to_pair: bool) -> str:
     """What the methods text says of the registrations of a run that are estimated here.
 
-    Parameters
-    ----------
-    to_t1w : bool
-        Whether the run is registered to its T1w image here.
-    to_pair : bool
-        Whether the run is registered to the high-resolution T2*w image here.
-
-    Returns
-    -------
-    str
-        Sentence of the methods text; empty for neither.
+    `to_pair`: whether the run is registered to the high-resolution T2*w image here. Sentence of
+    the methods text; empty for neither.
     """
     others = ["to the T1-weighted brain"] if to_t1w else []
     others += ["to the high-resolution T2*-weighted image"] if to_pair else []
@@ -794,17 +585,7 @@ def text_of_imported_registration(origin: str, files: Collection[str]) -> str:
 
     The files are those that another program has made.
 
-    Parameters
-    ----------
-    origin : str
-        Program that made the files, and its version.
-    files : Collection[str]
-        Names of what was found, such as ``bold_mask``.
-
-    Returns
-    -------
-    str
-        Sentence of the methods text; empty for neither.
+    Sentence of the methods text; empty for neither.
     """
     taken = {
         "the brain mask of the run": "bold_mask",
@@ -815,18 +596,7 @@ def text_of_imported_registration(origin: str, files: Collection[str]) -> str:
 
 
 def spaces_text(spaces: Sequence[str]) -> str:
-    """What the methods text says of the spaces of the results.
-
-    Parameters
-    ----------
-    spaces : Sequence[str]
-        Names of the spaces as words.
-
-    Returns
-    -------
-    str
-        Sentences of the methods text.
-    """
+    """What the methods text says of the spaces of the results."""
     return (
         f"The super-resolved series and the maps were also resampled to {enumerated(spaces)}. For"
         " the series the registrations and the head motion of each volume were concatenated and"

@@ -93,41 +93,12 @@ def seed_series(
 
     Seeds are spheres and atlas regions that are given in the template.
 
-    Parameters
-    ----------
-    preproc : Series
-        Acquired series, head motion undone, dummies included.
-    bold_mask : Mask
-        Voxels of the brain in boldref (3D, boolean).
-    confounds : Confounds
-        One row a volume; what the linear model has of it goes.
-    here : Path
-        Folder in which the step writes.
-    boldref2t1w_xfm : Transforms | None, optional
-        Takes a T1w point to its boldref point (RAS mm).
-    t1w2std_xfm : File | None, optional
-        Takes a template point to its T1w point; without it, seeds are spheres whose centers are
-        given in the frame of the run.
-    atlas_source, atlas_labels, atlas_xfms : Image | None, optional
-        Label image, its table, what takes T1w points to it.
-    seeds : Sequence[Seed]
-        Spheres and atlas regions, given in template space.
-    n_dummy : int
-        Volumes at the start that are left out.
-    tr, high_pass : float
-        Repetition time (s); slower (Hz) is drift.
-    slice_time_ref, has_stc : float
-        Moment within a TR of slice timing correction, and whether there was any.
-
-    Returns
-    -------
-    tuple[Regressors, Facts]
-        A column a seed, a row a volume; what the columns are, and where.
-
-    Raises
-    ------
-    ValueError
-        No seed lies in the field of view.
+    `preproc`: acquired series, head motion undone, dummies included. `boldref2t1w_xfm`: takes a
+    T1w point to its boldref point (RAS mm). `t1w2std_xfm`: takes a template point to its T1w
+    point; without it, seeds are spheres whose centers are given in the frame of the run. `tr,
+    high_pass`: repetition time (s); slower (Hz) is drift. `slice_time_ref, has_stc`: moment within
+    a TR of slice timing correction, and whether there was any. A column a seed, a row a volume;
+    what the columns are, and where.
     """
     regions: dict[str, Array] = {}
     if boldref2t1w_xfm is None or t1w2std_xfm is None:
@@ -183,21 +154,8 @@ def _place_seeds(
 ) -> tuple[dict[str, Array], dict[str, dict[str, object]]]:
     """Return voxels of the seeds that lie in the field of view, and what is told of every one.
 
-    Parameters
-    ----------
-    seeds : Sequence[Seed]
-        Spheres and atlas regions, given in template space.
-    bold_mask : Volume
-        Brain of the run.
-    points : Float
-        Center of each seed in its frame, RAS mm.
-    regions : Mapping[str, Array]
-        Voxels of its brain in the labels of those seeds that have some, by their names.
-
-    Returns
-    -------
-    tuple[dict[str, Array], dict[str, dict[str, object]]]
-        Voxels by seed (3D, boolean), and description of each seed.
+    `seeds`: spheres and atlas regions, given in template space. Voxels by seed (3D, boolean), and
+    description of each seed.
     """
     voxels: dict[str, Array] = {}
     facts: dict[str, dict[str, object]] = {}
@@ -259,21 +217,7 @@ def component_series(
 ) -> tuple[Regressors, Facts]:
     """The leading temporal components of a run, in the place of seeds; as `seed_series`.
 
-    Parameters
-    ----------
-    preproc : Series
-        Acquired series, head motion undone (4D).
-    bold_mask : Mask
-        Voxels of the brain in boldref (3D, boolean).
-    here : Path
-        Folder in which the step writes.
-    n_dummy : int
-        Number of volumes at the start that are not in the steady state.
-
-    Returns
-    -------
-    tuple[Regressors, Facts]
-        One column a component, one row a volume, and their description.
+    `preproc`: acquired series, head motion undone (4D).
     """
     found = temporal_components(preproc, bold_mask.data, n_dummy, N_COMPONENTS, here)
     values = np.full((preproc.shape[3], found.shape[1]), np.nan)

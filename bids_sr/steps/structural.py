@@ -104,33 +104,11 @@ def prepare_scans(
 ) -> _Scans:
     """Bring the scans of one head into one frame, onto one grid and to [0, 1].
 
-    Parameters
-    ----------
-    highres_files, lowres_files : list[File]
-        Fine and coarse scan of each contrast, as acquired.
-    template : Image
-        Skull-stripped T1w template (3D).
-    template_mask : Mask
-        Voxels of the brain in the template (3D, boolean).
-    here : Path
-        Folder in which the step writes.
-    suffixes : tuple[str, ...]
-        BIDS suffix of each; the first is the frame.
-    baselines : Literal['default', 'all']
-        All: also by nearest neighbor.
-    anat_align : _Align
-        Transforms between the scans.
-    random_seed : int
-        Seed of the random samples of ANTs.
-    sloppy : bool
-        Whether to be quick instead of accurate.
-
-    Returns
-    -------
-    _Scans
-        Fine scans on one grid; coarse scans there by cubic spline; all contrasts by each of the
-        other interpolations, in order; brain on that grid; position of each scan, and the
-        intensities that became 1.
+    `highres_files, lowres_files`: fine and coarse scan of each contrast, as acquired.
+    `template_mask`: voxels of the brain in the template (3D, boolean). `suffixes`: BIDS suffix of
+    each; the first is the frame. Fine scans on one grid; coarse scans there by cubic spline; all
+    contrasts by each of the other interpolations, in order; brain on that grid; position of each
+    scan, and the intensities that became 1.
     """
     from bids_sr.registration import structural_preparation
     from bids_sr.registration.ants import load
@@ -174,15 +152,7 @@ def _scan(image: Volume, series: str, suffix: str, about: Mapping[str, object]) 
 def stacked(scans: Sequence[Derivative]) -> Float32:
     """Return scans of one head as channels, (C, X, Y, Z).
 
-    Parameters
-    ----------
-    scans : Sequence[Derivative]
-        Scans of one head and series, one for each contrast.
-
-    Returns
-    -------
-    Float32
-        Values of the scans in this order (float32).
+    Values of the scans in this order (float32).
     """
     return np.stack([each.volume.data for each in scans])
 
@@ -193,18 +163,7 @@ def _suffixes_of(scans: Sequence[Derivative]) -> list[str]:
 
 
 def by_series(scans: Sequence[Derivative]) -> dict[str, dict[str, Array]]:
-    """Return images of scans by series and contrast.
-
-    Parameters
-    ----------
-    scans : Sequence[Derivative]
-        Scans of one head, of any series and contrast.
-
-    Returns
-    -------
-    dict[str, dict[str, Array]]
-        Values by series, then by contrast (3D each).
-    """
+    """Return images of scans by series and contrast."""
     found: dict[str, dict[str, Array]] = {}
     for each in scans:
         found.setdefault(each.entities["desc"], {})[each.entities["suffix"]] = each.volume.data
@@ -219,19 +178,7 @@ def untrained_slices(
 ) -> list[int]:
     """Return slices of a head that none of the models was trained on.
 
-    Parameters
-    ----------
-    fine, coarse : Sequence[Derivative]
-        Scans of the head.
-    mask : Volume
-        Voxels of the brain on the grid of the scans (3D, boolean).
-    cards : Sequence[Mapping[str, object]]
-        Of the models.
-
-    Returns
-    -------
-    list[int]
-        Numbers of the slices along the third axis, counted from 0.
+    Numbers of the slices along the third axis, counted from 0.
     """
     from bids_sr.sr.training.fused import contrast_image, held_out_slices
 
@@ -306,47 +253,7 @@ def train_on_scans(
 ) -> Model:
     """Train a network on all contrasts of one head or of several, or take one that was trained.
 
-    Parameters
-    ----------
-    scan_mask : Mask
-        Brain of the head that it is for.
-    heads_fine, heads_coarse : list[Map]
-        Scans of the heads to train on, one head after the other.
-    heads_masks : dict[str, Mask]
-        Their brains, by the names of the heads in the card.
-    here : Path
-        Folder in which the step writes.
-    method : str
-        See `bids_sr.steps.training.train_on_pair`.
-    anat_align : _Align
-        What brought the scans of a head together.
-    recipe : RecipeName
-        See `bids_sr.steps.training.train_on_pair`.
-    model_source : Source
-        See `bids_sr.steps.training.train_on_pair`.
-    model_dir : Path | None
-        See `bids_sr.steps.training.train_on_pair`.
-    pretrained : Path | None
-        See `bids_sr.steps.training.train_on_pair`.
-    vgg_weights : Path | None
-        File of VGG-19 weights; None leaves out the perceptual loss.
-    max_train_minutes : float | None
-        Time after which training stops (min); None for no limit.
-    random_seed : int
-        Seed of weights, batches and augmentation.
-    omp_nthreads : int
-        Number of threads that compute side by side.
-    device : Device
-        Where torch computes: ``cpu``, ``cuda``, or ``auto`` to choose.
-    force : bool
-        See `bids_sr.steps.training.train_on_pair`.
-    sloppy : bool
-        Whether to be quick instead of accurate.
-
-    Returns
-    -------
-    Model
-        Weights, card and log.
+    `vgg_weights`: file of VGG-19 weights; None leaves out the perceptual loss.
     """
     from bids_sr.sr.training.fused import SAME_GRID, contrast_image, joined
     from bids_sr.sr.training.job import TrainingRequest
@@ -395,25 +302,8 @@ def super_resolve_scans(
 ) -> list[Map]:
     """Super-resolve all contrasts of one head together.
 
-    Parameters
-    ----------
-    coarse_scans : list[Map]
-        Coarse scans on the fine grid by cubic spline, one for each contrast.
-    scan_mask : Mask
-        Voxels of the brain on the grid of the scans (3D, boolean).
-    model_file : File
-        Weights, with the card beside them.
-    method : str
-        Name of the method, which the scans are stored under.
-    device : Device
-        Where torch computes: ``cpu``, ``cuda``, or ``auto`` to choose.
-    omp_nthreads : int
-        Number of threads that compute side by side.
-
-    Returns
-    -------
-    list[Map]
-        Scans that the method super-resolved, one for each contrast.
+    `coarse_scans`: coarse scans on the fine grid by cubic spline, one for each contrast.
+    `scan_mask`: voxels of the brain on the grid of the scans (3D, boolean).
     """
     from bids_sr.sr.models.model import load_model
     from bids_sr.sr.training.fused import super_resolve_contrasts
@@ -469,27 +359,10 @@ def measure_scans(
 
     The metrics are on similarity, quality, tissues and lesions.
 
-    Parameters
-    ----------
-    fine_scans : list[Map]
-        Fine scans of one head, one for each contrast.
-    coarse_scans : list[Map]
-        Coarse scans on the fine grid by cubic spline, one for each contrast.
-    other_scans : list[Map]
-        Coarse scans on the fine grid by each other interpolation.
-    scan_mask : Mask
-        Voxels of the brain on the grid of the scans (3D, boolean).
-    made_scans : list[Map]
-        Those of all methods.
-    card_file : list[Facts]
-        Cards of their models, which tell the slices that these have not seen.
-    random_seed : int
-        Seed of the random samples of ANTs.
-
-    Returns
-    -------
-    tuple[Rows, Facts, Image]
-        Table of metrics; what its columns mean; tissues of the fine scans, 1 GM, 2 WM, 3 CSF.
+    `coarse_scans`: coarse scans on the fine grid by cubic spline, one for each contrast.
+    `scan_mask`: voxels of the brain on the grid of the scans (3D, boolean). `card_file`: cards of
+    their models, which tell the slices that these have not seen. Table of metrics; what its
+    columns mean; tissues of the fine scans, 1 GM, 2 WM, 3 CSF.
     """
     series, measured = (
         by_series([*coarse_scans, *other_scans, *made_scans]),
@@ -513,25 +386,8 @@ def _measured_rows(
 ) -> tuple[list[MetricRow], Array]:
     """All rows of the table, and the tissues of the measured scans (1 GM, 2 WM, 3 CSF).
 
-    Parameters
-    ----------
-    measured : Mapping[str, Array]
-        Fine scans by contrast.
-    series : Mapping[str, Mapping[str, Array]]
-        Name to contrast to image.
-    mask : Array
-        Voxels of the brain on the grid of the scans (3D, boolean).
-    affine : Array
-        Voxel → RAS mm.
-    slices : Sequence[int]
-        That images are compared in with the fine ones.
-    seed : int
-        Seed of the random samples of ANTs.
-
-    Returns
-    -------
-    tuple[list[MetricRow], Array]
-        Rows of metrics, and tissue label of each voxel (3D, uint8).
+    `slices`: that images are compared in with the fine ones. Rows of metrics, and tissue label of
+    each voxel (3D, uint8).
     """
     from bids_sr.registration.tissues import NAMES
     from bids_sr.stats.image.image_quality import lesions, likeness, quality, segmentations

@@ -51,20 +51,7 @@ def _undone(corrected: bool) -> str:
 
 
 def series_text(names: Sequence[str], corrected: bool) -> str:
-    """Return the methods text shared by all series but the acquired one, and of the baselines.
-
-    Parameters
-    ----------
-    names : Sequence[str]
-        Names of the series of the plan.
-    corrected : bool
-        Whether susceptibility distortion was undone, too.
-
-    Returns
-    -------
-    str
-        Sentences of the methods text.
-    """
+    """Return the methods text shared by all series but the acquired one, and of the baselines."""
     listed = [f"{BASELINES[name]} ({name})" for name in names if name in BASELINES]
     baselines = f" Baselines: {'; '.join(listed)}." if listed else ""
     return (
@@ -173,23 +160,9 @@ def undo_motion(
 
     This uses the same code as for every other series.
 
-    Parameters
-    ----------
-    stc : Series
-        Series on the grid on which it was acquired, corrected in time only.
-    boldref : Image
-        Reference of the run, on that grid.
-    hmc_xfms : Transforms
-        (T, 4, 4) boldref point to its point in each volume (RAS mm).
-    distortion : Distortion | None, optional
-        Of the volumes; it is undone by the same interpolation.
-    here : Path
-        Folder in which the step writes.
-
-    Returns
-    -------
-    Series
-        Preproc : series on the grid of the boldref, signal units.
+    `hmc_xfms`: (T, 4, 4) boldref point to its point in each volume (RAS mm). `distortion`: of the
+    volumes; it is undone by the same interpolation. Preproc : series on the grid of the boldref,
+    signal units.
     """
     upsampler = make_upsampler(RAW, UpsamplerInputs(factor=_AS_ACQUIRED))
     write_series(
@@ -245,66 +218,18 @@ def super_resolve(
 ) -> tuple[Series, list[Map], Facts, Series | None, Series | None]:
     """One series on the high-resolution grid: upsampled where it was acquired, interpolated once.
 
-    Parameters
-    ----------
-    stc : Series
-        See `undo_motion`.
-    boldref : Image
-        See `undo_motion`.
-    bold_mask : Mask
-        Brain on the acquired grid; sets the intensity scale.
-    hmc_xfms : Transforms
-        See `undo_motion`.
-    distortion : Distortion | None, optional
-        See `undo_motion`.
-    model_file : File | None, optional
-        Weights of a trained method, with the card beside them.
-    zerofilled : Series | None, optional
-        The zero-filled series, to which variance methods add; None: it is made here.
-    highres_file : File | None, optional
-        T2*-weighted image as acquired, for `inject` and `ratio`, and for variance methods where
-        its static detail is added.
-    highres2boldref_xfm : Transforms | None, optional
-        (1, 4, 4) takes a boldref point to its highres point.
-    space_grids : Sequence[SpaceGrid], optional
-        Grids in other spaces that the upsampled volumes are brought to as well.
-    here : Path
-        Folder in which the step writes.
-    series_name : str
-        Baseline or method.
-    factor : Factor
-        Acquired over high-resolution voxel size.
-    data_consistency : Keeping
-        "enforce" puts what was acquired back into its band of k-space.
-    precision : Precision
-        Arithmetic of the network: ``fp32``, ``bf16``, or ``auto`` to choose.
-    force : bool
-        Use a model that does not fit the series.
-    omp_nthreads : int
-        Number of threads that compute side by side.
-    device : Device
-        Where torch computes: ``cpu``, ``cuda``, or ``auto`` to choose.
-    random_seed : int, optional
-        Seed of the draws.
-    displaced : Displaced, optional
-        Placebo: variance maps that are mirrored or shifted.
-    draws : bool, optional
-        Whether to draw the reconstruction's error, of maps of a run that are a prior.
-
-    Returns
-    -------
-    series : on the boldref's high-resolution grid, head motion undone, signal units
-    space_series : the same series on each of the other grids, each by one interpolation of the
-        upsampled volumes
-    series_facts : for run-trained methods, whether the method was applied, and what the series
-        is where it was not
-    error_draws, acquired_draws : draws of the reconstruction's error (4D, unit scale), and what is
-        acquired of them; see `bids_sr.sr.variance.posterior`; None without
-
-    Raises
-    ------
-    UsageError : the model is for another resolution, contrast, orientation or factor
-    InferenceError : the mask is empty, or something that the series needs is not there
+    `model_file`: weights of a trained method, with the card beside them. `zerofilled`: the
+    zero-filled series, to which variance methods add; None: it is made here. `highres_file`:
+    T2*-weighted image as acquired, for `inject` and `ratio`, and for variance methods where its
+    static detail is added. `highres2boldref_xfm`: (1, 4, 4) takes a boldref point to its highres
+    point. `space_grids`: grids in other spaces that the upsampled volumes are brought to as well.
+    `data_consistency`: "enforce" puts what was acquired back into its band of k-space.
+    `precision`: arithmetic of the network: ``fp32``, ``bf16``, or ``auto`` to choose. `displaced`:
+    placebo: variance maps that are mirrored or shifted. `draws`: whether to draw the
+    reconstruction's error, of maps of a run that are a prior. `UsageError`: the model is for
+    another resolution, contrast, orientation or factor. `InferenceError`: the mask is empty, or
+    something that the series needs is not there. acquired of them; see
+    `bids_sr.sr.variance.posterior`; None without.
     """
     model = None if model_file is None else load_model(model_file)
     of_run = model is not None and model.card.trained_on == "series"
@@ -420,21 +345,7 @@ def place_measured(
 
     Nothing is estimated from it, so that it stays a reference.
 
-    Parameters
-    ----------
-    stc : Series
-        Measured series on its own grid, corrected in time only.
-    bold_mask_hr : Mask
-        Image on the high-resolution grid of the boldref; its affine is taken.
-    hmc_xfms, distortion : Transforms
-        Of the run under test; see `undo_motion`.
-    here : Path
-        Folder in which the step writes.
-
-    Returns
-    -------
-    Series
-        Series : on that grid, in signal units.
+    `hmc_xfms, distortion`: of the run under test; see `undo_motion`.
     """
     upsampler = make_upsampler(RAW, UpsamplerInputs(factor=_AS_ACQUIRED))
     write_series(
@@ -464,21 +375,7 @@ def another_contrast(
 ) -> tuple[Image, Image]:
     """A training pair of the subject's T1w image, at the resolutions of the run and in its frame.
 
-    Parameters
-    ----------
-    t1w_preproc : Image
-        Image of another contrast, without bias.
-    boldref : Image
-        The low-resolution member comes on its grid.
-    boldref2t1w_xfm : Transforms | None, optional
-        (1, 4, 4) takes a T1w point to its boldref point (RAS mm).
-    factor : Factor
-        Acquired over high-resolution voxel size.
-
-    Returns
-    -------
-    train_highres, train_lowres : the image on the high-resolution grid, its k-space-truncated copy
-        on that of the run
+    `boldref2t1w_xfm`: (1, 4, 4) takes a T1w point to its boldref point (RAS mm).
     """
     xfm = None if boldref2t1w_xfm is None else invert(boldref2t1w_xfm[0])
     shape, grid = hr_grid(boldref.data.shape[:3], boldref.affine, factor)
@@ -498,15 +395,7 @@ def another_contrast(
 def placebos_text(names: Sequence[str]) -> str:
     """Return methods text of the placebos among series, by their names.
 
-    Parameters
-    ----------
-    names : Sequence[str]
-        Names of series, of which only placebos count.
-
-    Returns
-    -------
-    str
-        Sentence of the methods text; empty without placebos.
+    Sentence of the methods text; empty without placebos.
     """
     changed = {
         "Mirror": "its variance maps mirrored left to right",

@@ -64,15 +64,7 @@ KEPT = {
 def is_given(setting: Lookup) -> bool:
     """Return whether the model is one that was trained before.
 
-    Parameters
-    ----------
-    setting : Lookup
-        Gives the value of a setting by its name.
-
-    Returns
-    -------
-    bool
-        False where it is to be trained, or found among those of this output.
+    False where it is to be trained, or found among those of this output.
     """
     return setting("pretrained") is not None or setting("model_source") == "reuse"
 
@@ -145,29 +137,10 @@ def train_or_reuse(
 ) -> Model:
     """Train or find the model that is wanted, and refuse one that does not fit.
 
-    Parameters
-    ----------
-    training : TrainingRequest
-        Which model is wanted, and how it is trained.
-    data : 'TrainingData | None'
-        To train on, or None.
-    here : Path
-        Folder of the model, and of the checkpoints from which a killed training goes on.
-    affine, contrast : Array | None
-        Grid (voxel -> RAS mm) and BIDS suffix of what the model has to serve; it is not asked
-        where there is no grid.
-    force : bool
-        Use a model that does not fit all the same.
-
-    Returns
-    -------
-    Model
-        Files of the weights, the card and the log of training.
-
-    Raises
-    ------
-    ModelError : there is no such model, and none can be trained
-    UsageError : it is for other images
+    `affine, contrast`: grid (voxel -> RAS mm) and BIDS suffix of what the model has to serve; it
+    is not asked where there is no grid. `ModelError`: there is no such model, and none can be
+    trained. `UsageError`: it is for other images. Files of the weights, the card and the log of
+    training.
     """
     from threadpoolctl import threadpool_limits
 
@@ -228,49 +201,11 @@ def train_on_pair(
 ) -> Model:
     """Train a network on the subject's pair, or take one that was.
 
-    Parameters
-    ----------
-    train_highres : Image | None, optional
-        High-resolution image on the fine grid of `train_lowres`, in its pose.
-    train_lowres, pair_mask : Image | None, optional
-        Low-resolution image, and head or brain on its grid.
-    here : Path
-        A killed training goes on from its last checkpoint there.
-    method : str
-        Name of the method.
-    factor : Factor
-        Low- over high-resolution voxel size.
-    recipe : RecipeName, optional
-        Name of the settings of the training, such as ``fast`` or ``paper``.
-    model_source : Source, optional
-        Whether to ``train``, to ``reuse`` a model, or either (``auto``).
-    model_dir : Path | None, optional
-        Where models to reuse lie; it may be missing.
-    pretrained : Path | None, optional
-        Weights to use instead of training.
-    random_seed : int, optional
-        Of weights, batches and augmentation.
-    omp_nthreads : int, optional
-        Number of threads that compute side by side.
-    device : Device, optional
-        Where torch computes: ``cpu``, ``cuda``, or ``auto`` to choose.
-    max_train_minutes : float | None, optional
-        Time after which training stops (min); None for no limit.
-    vgg_weights : Path | None, optional
-        File of VGG-19 weights; None leaves out the perceptual loss.
-    force : bool, optional
-        Use a model that does not fit the pair.
-    sloppy : bool, optional
-        Whether to be quick instead of accurate.
-
-    Returns
-    -------
-    Model
-        Weights, their card, the log of training.
-
-    Raises
-    ------
-    TrainingDataError, ModelError, UsageError : see `train_or_reuse`
+    `train_highres`: high-resolution image on the fine grid of `train_lowres`, in its pose.
+    `train_lowres, pair_mask`: low-resolution image, and head or brain on its grid. `model_dir`:
+    where models to reuse lie; it may be missing. `vgg_weights`: file of VGG-19 weights; None
+    leaves out the perceptual loss. `TrainingDataError, ModelError, UsageError`: see
+    `train_or_reuse`. Weights, their card, the log of training.
     """
     training = TrainingRequest(
         method=get_method(method),
@@ -297,21 +232,8 @@ def _training_pair(highres: Volume, lowres: Volume, mask: Volume, factor: Factor
 
     Raise TrainingDataError where that is impossible.
 
-    Parameters
-    ----------
-    highres : Volume
-        High-resolution image on the fine grid of lowres, in its pose (3D).
-    lowres : Volume
-        Low-resolution image of the T2*w pair (3D).
-    mask : Volume
-        Head or brain on the grid of lowres (3D), above 0.5 inside.
-    factor : Factor
-        Acquired over high-resolution voxel size along each axis.
-
-    Returns
-    -------
-    TrainingImage
-        Both images with mask and gain, as a network learns from them.
+    `highres`: high-resolution image on the fine grid of lowres, in its pose (3D). Both images with
+    mask and gain, as a network learns from them.
     """
     return pair_image(
         lowres.data, highres.data, np.asarray(mask.data > 0.5), lowres.affine, factor
@@ -348,45 +270,7 @@ def train_on_volumes(
 ) -> Model:
     """Train a network on volumes of the run it is for, or take a model that was given for it.
 
-    Parameters
-    ----------
-    stc : Series
-        Series on the grid on which it was acquired.
-    bold_mask : Mask
-        Brain on that grid.
-    here : Path
-        A killed training goes on from its last checkpoint there.
-    n_dummy : int
-        First volumes to leave out.
-    method : str
-        See `train_on_pair`.
-    factor : Factor
-        See `train_on_pair`.
-    recipe : RecipeName, optional
-        Name of the settings of the training, such as ``fast`` or ``paper``.
-    model_source : Source, optional
-        Whether to ``train``, to ``reuse`` a model, or either (``auto``).
-    model_dir : Path | None, optional
-        See `train_on_pair`.
-    pretrained : Path | None, optional
-        See `train_on_pair`.
-    random_seed : int, optional
-        Of the choice of volumes, of weights, batches and augmentation.
-    omp_nthreads : int, optional
-        Number of threads that compute side by side.
-    device : Device, optional
-        Where torch computes: ``cpu``, ``cuda``, or ``auto`` to choose.
-    max_train_minutes : float | None, optional
-        Time after which training stops (min); None for no limit.
-    force : bool, optional
-        See `train_on_pair`.
-    sloppy : bool, optional
-        Whether to be quick instead of accurate.
-
-    Returns
-    -------
-    Model
-        Weights, their card, the log of training.
+    Weights, their card, the log of training.
     """
     training = TrainingRequest(
         method=get_method(method),
@@ -438,59 +322,14 @@ def estimate_variance(
 ) -> tuple[File, File, File, Image, Facts]:
     """Find where a run fluctuates on the high-resolution grid, or use maps found before.
 
-    Parameters
-    ----------
-    preproc : Series
-        Series on its acquired grid, head motion undone.
-    bold_mask : Mask
-        Brain on that grid.
-    hmc_xfms : Transforms | None, optional
-        (T, 4, 4) boldref point to its point in each volume (RAS mm); what follows head motion is
-        taken out.
-    calibration_patterns : Image | None, optional
-        (X, Y, Z, C) components of a calibration on its own grid.
-    boldref2calibration_xfm : Transforms | None, optional
-        (1, 4, 4) takes a boldref point to its point in the calibration.
-    calibration_facts : Facts | None, optional
-        Whether it is usable, and what was measured.
-    here : Path
-        Folder in which the step writes.
-    n_dummy : int
-        First volumes to leave out.
-    method : str
-        See `train_on_pair`.
-    factor : Factor
-        See `train_on_pair`.
-    interpolations : tuple[str, ...], optional
-        Plain ones that are tried one level down beside it.
-    recipe : RecipeName, optional
-        Name of the settings of the estimation, such as ``fast`` or ``paper``.
-    model_source : Source, optional
-        Whether to estimate (``train``), to ``reuse`` maps, or either (``auto``).
-    model_dir : Path | None, optional
-        See `train_on_pair`.
-    pretrained : Path | None, optional
-        See `train_on_pair`.
-    random_seed : int, optional
-        Seed of the random draws of the estimation.
-    omp_nthreads : int, optional
-        Number of threads that compute side by side.
-    force : bool, optional
-        See `train_on_pair`.
-    sloppy : bool, optional
-        Whether to be quick instead of accurate.
-
-    Returns
-    -------
-    tuple[File, File, File, Image, Facts]
-        model_file, card_file, log_file : maps, their card, rounds of the estimation weight :
-        high-resolution grid: standard deviation of the fluctuations, signal units tested : what
-        each series explains one level of resolution down, or why that is not known.
-
-    Raises
-    ------
-    ValueError
-        The method does not work with variance maps.
+    `preproc`: series on its acquired grid, head motion undone. `hmc_xfms`: (T, 4, 4) boldref point
+    to its point in each volume (RAS mm); what follows head motion is taken out.
+    `boldref2calibration_xfm`: (1, 4, 4) takes a boldref point to its point in the calibration.
+    `interpolations`: plain ones that are tried one level down beside it. `model_source`: whether
+    to estimate (``train``), to ``reuse`` maps, or either (``auto``). model_file, card_file,
+    log_file : maps, their card, rounds of the estimation weight : high-resolution grid: standard
+    deviation of the fluctuations, signal units tested : what each series explains one level of
+    resolution down, or why that is not known.
     """
     from threadpoolctl import threadpool_limits
 
@@ -604,29 +443,7 @@ def score_pair(
 
     The baselines are compared beside it.
 
-    Parameters
-    ----------
-    train_highres, train_lowres, pair_mask : Image
-        Of the pair that was held out; see `train_on_pair`.
-    model_file : File
-        Weights trained on another pair, with their card.
-    method : str
-        Name of the method that the weights are of.
-    factor : Factor
-        Acquired over high-resolution voxel size along each axis.
-    precision : Precision
-        Arithmetic of the network: ``fp32``, ``bf16``, or ``auto`` to choose.
-    random_seed : int
-        Of the slices that are resampled.
-    omp_nthreads : int
-        Number of threads that compute side by side.
-    device : Device
-        Where torch computes: ``cpu``, ``cuda``, or ``auto`` to choose.
-
-    Returns
-    -------
-    Rows
-        Rows of image quality with their intervals.
+    `precision`: arithmetic of the network: ``fp32``, ``bf16``, or ``auto`` to choose.
     """
     from threadpoolctl import threadpool_limits
 

@@ -62,27 +62,6 @@ def _ready(
     """Check from the header alone that a model file, or an interpolation, fits an image.
 
     `default` is the factor where the command line names none and there is no model.
-
-    Parameters
-    ----------
-    name : str
-        File of a model (.safetensors), or name of an interpolation.
-    reader : SeriesReader
-        Image or series to super-resolve.
-    options : ImageOptions
-        Parsed options of the command line.
-    default : Factor | None, optional
-        Low- over high-resolution voxel size along each axis; None takes the model's.
-
-    Returns
-    -------
-    _Ready
-        Model or interpolation with its factor, still to be built for the image.
-
-    Raises
-    ------
-    UsageError
-        The baseline needs a run or its pair, which bids-sr alone finds.
     """
     if name in PAIR_BASELINES:
         why = (
@@ -131,13 +110,7 @@ def _ready(
 
 
 def apply(options: ApplyOptions) -> None:
-    """Super-resolve an image.
-
-    Parameters
-    ----------
-    options : ApplyOptions
-        Parsed options of the command line.
-    """
+    """Super-resolve an image."""
     out = files.to_write(options.out, [options.image])
     with SeriesReader(options.image) as reader:
         prepared = _ready(options.model, reader, options)
@@ -183,25 +156,7 @@ def _write(reader: SeriesReader, upsampler: Upsampler, factor: Factor, out: Path
 
 
 def _checked(fine: Array, volume: int) -> Array:
-    """A super-resolved volume, refused where it is not finite.
-
-    Parameters
-    ----------
-    fine : Array
-        Super-resolved volume (3D).
-    volume : int
-        Number of the volume, counted from 0.
-
-    Returns
-    -------
-    Array
-        Same volume, all finite.
-
-    Raises
-    ------
-    InferenceError
-        A value is not finite.
-    """
+    """A super-resolved volume, refused where it is not finite."""
     if not np.isfinite(fine).all():
         raise InferenceError(f"volume {volume}: super-resolution gave values that are not finite")
     return fine
@@ -223,15 +178,7 @@ class _Task:
 def evaluate(options: EvaluateOptions) -> None:
     """Measure models against a reference.
 
-    Parameters
-    ----------
-    options : EvaluateOptions
-        Parsed options of the command line.
-
-    Raises
-    ------
-    UsageError
-        The number of volumes is below 1.
+    `UsageError`: the number of volumes is below 1.
     """
     with SeriesReader(options.reference) as reference:
         if options.image is not None:

@@ -68,22 +68,7 @@ _SUFFIXES = (
 def contrast_of(file: Path, given: str | None) -> str:
     """BIDS suffix of an image, by the option or its name; raises UsageError.
 
-    Parameters
-    ----------
-    file : Path
-        Image, whose name may end in a suffix of BIDS.
-    given : str | None
-        Suffix that the option names; None takes that of the file's name.
-
-    Returns
-    -------
-    str
-        Suffix, where ``boldref`` and ``sbref`` are ``bold``.
-
-    Raises
-    ------
-    UsageError
-        The name of the file ends in no known suffix.
+    `given`: suffix that the option names; None takes that of the file's name.
     """
     if given is not None:
         return _SAME_AS.get(given, given)
@@ -101,22 +86,9 @@ def contrast_of(file: Path, given: str | None) -> str:
 def factor_from(numbers: Sequence[float], default: Factor) -> Factor:
     """Three numbers from one (in plane) or three; `default` where none was given.
 
-    Parameters
-    ----------
-    numbers : Sequence[float]
-        Numbers that the option gives; None where it was not given.
-    default : Factor
-        Low- over high-resolution voxel size along each axis.
-
-    Returns
-    -------
-    Factor
-        Low- over high-resolution voxel size along each axis.
-
-    Raises
-    ------
-    UsageError
-        It is neither one number nor three, or one is not 1 to 8.
+    `numbers`: numbers that the option gives; None where it was not given. `UsageError`: it is
+    neither one number nor three, or one is not 1 to 8. Low- over high-resolution voxel size along
+    each axis.
     """
     if not numbers:
         return default
@@ -130,24 +102,8 @@ def factor_between(coarse: SeriesReader, fine: SeriesReader, asked: Sequence[flo
 
     Raises UsageError if they cover different fields of view or another factor was asked for.
 
-    Parameters
-    ----------
-    coarse : SeriesReader
-        Image or series at the low resolution.
-    fine : SeriesReader
-        Image or series at the high resolution.
-    asked : Sequence[float]
-        Numbers that the option gives; None where it was not given.
-
-    Returns
-    -------
-    Factor
-        Low- over high-resolution voxel size along each axis.
-
-    Raises
-    ------
-    UsageError
-        The fields of view differ, or the factor is not the one asked for.
+    `fine`: image or series at the high resolution. `asked`: numbers that the option gives; None
+    where it was not given. Low- over high-resolution voxel size along each axis.
     """
     x, y, z = (n / m for n, m in zip(fine.shape[:3], coarse.shape[:3], strict=True))
     factor = (x, y, z)
@@ -180,20 +136,7 @@ def factor_between(coarse: SeriesReader, fine: SeriesReader, asked: Sequence[flo
 def device_of(options: MachineOptions) -> str:
     """The device of torch; refuses what this machine has not.
 
-    Parameters
-    ----------
-    options : MachineOptions
-        Parsed options of the command line.
-
-    Returns
-    -------
-    str
-        ``cuda`` where it is not ruled out and a GPU is usable, else ``cpu``.
-
-    Raises
-    ------
-    UsageError
-        CUDA is asked for, and torch finds no usable device.
+    ``cuda`` where it is not ruled out and a GPU is usable, else ``cpu``.
     """
     found = options.device != "cpu" and machine.has_gpu()
     if options.device == "cuda" and not found:
@@ -202,25 +145,7 @@ def device_of(options: MachineOptions) -> str:
 
 
 def to_write(out: Path, inputs: Sequence[Path]) -> Path:
-    """A NIfTI file that may be written, with its folder; another than what is read.
-
-    Parameters
-    ----------
-    out : Path
-        Image to write (``.nii`` or ``.nii.gz``).
-    inputs : Sequence[Path]
-        Images that are read.
-
-    Returns
-    -------
-    Path
-        Same path, in a folder that exists.
-
-    Raises
-    ------
-    UsageError
-        Its name has another ending, or it is an image that is read.
-    """
+    """A NIfTI file that may be written, with its folder; another than what is read."""
     if not out.name.endswith((".nii", ".nii.gz")):
         raise UsageError(
             f"{out}", "images are written as .nii or .nii.gz", "end the name in .nii.gz"
@@ -234,34 +159,12 @@ def to_write(out: Path, inputs: Sequence[Path]) -> Path:
 
 
 def stem_of(file: Path) -> str:
-    """Name of a NIfTI file without its suffixes.
-
-    Parameters
-    ----------
-    file : Path
-        Image (``.nii`` or ``.nii.gz``).
-
-    Returns
-    -------
-    str
-        Name without the folder.
-    """
+    """Name of a NIfTI file without its suffixes."""
     return file.name.removesuffix(".gz").removesuffix(".nii")
 
 
 def make_folder(out: Path) -> None:
-    """The folder of a file that will be written.
-
-    Parameters
-    ----------
-    out : Path
-        File that will be written.
-
-    Raises
-    ------
-    UsageError
-        The folder cannot be made.
-    """
+    """The folder of a file that will be written."""
     try:
         out.absolute().parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -271,25 +174,7 @@ def make_folder(out: Path) -> None:
 
 
 def open_model(name: str | Path) -> LoadedModel:
-    """A trained model by its file; a name of a method, or a misspelt one, gets its own refusal.
-
-    Parameters
-    ----------
-    name : str | Path
-        File of a trained model (.safetensors).
-
-    Returns
-    -------
-    LoadedModel
-        Network with its recipe and card.
-
-    Raises
-    ------
-    UsageError
-        There is no such file, or it is the name of a method.
-    ModelError
-        The file is not a .safetensors file.
-    """
+    """A trained model by its file; a name of a method, or a misspelt one, gets its own refusal."""
     file = Path(name)
     if not file.exists() and file.suffix == "":
         known = offered_methods()
@@ -322,28 +207,7 @@ def fit_for(
 ) -> list[str]:
     """Refuse a misfit model (UsageError); return what `force` overruled.
 
-    Parameters
-    ----------
-    model : LoadedModel
-        Network with its recipe and card.
-    reader : SeriesReader
-        Image or series to super-resolve.
-    contrast : str
-        BIDS suffix of the image.
-    factor : Factor
-        Low- over high-resolution voxel size along each axis.
-    force : bool
-        Whether another resolution, contrast or orientation is allowed.
-
-    Returns
-    -------
-    list[str]
-        Misfits in words; empty for none.
-
-    Raises
-    ------
-    UsageError
-        The model needs a run, several contrasts, or other dimensions.
+    Misfits in words; empty for none.
     """
     card = model.card
     what, own = f"a model of {card.method}", f"--sr-method {card.method} --pretrained MODEL"
@@ -375,26 +239,8 @@ def fit_for(
 def brain_and_scale(reader: SeriesReader, mask_file: Path | None) -> tuple[Mask, float, str]:
     """Find the brain and the scale of the intensities of an image.
 
-    Parameters
-    ----------
-    reader : SeriesReader
-        Series with all of its volumes (4D).
-    mask_file : Path, optional
-        The brain, where it is known.
-
-    Returns
-    -------
-    mask : array of bool
-        Voxels of the brain.
-    scale : float
-        The intensity that is 1 for a network: the 99th percentile of the mean in the mask.
-    note : str
-        What the user may not expect; empty where there is nothing.
-
-    Raises
-    ------
-    ImageError
-        For an image or a mask of no use.
+    The intensity that is 1 for a network: the 99th percentile of the mean in the mask. What the
+    user may not expect; empty where there is nothing.
     """
     picked = evenly_spaced(reader.shape[3], _MEAN_OF)
     total = np.zeros(reader.shape[:3])

@@ -40,10 +40,7 @@ commands:
 def parsers() -> dict[str, Parser]:
     """Return the parser of each subcommand by its name.
 
-    Returns
-    -------
-    dict[str, Parser]
-        Parsers by name: ``list``, ``train``, ``apply``, ``evaluate``, ``card``.
+    Parsers by name: ``list``, ``train``, ``apply``, ``evaluate``, ``card``.
     """
     return {
         name: Parser(f"bids-sr-models {name}", f"{about[0].upper()}{about[1:]}.", kind)
@@ -54,15 +51,7 @@ def parsers() -> dict[str, Parser]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run ``bids-sr-models``; return 0 if done, 1 failed, 2 refused, 130 interrupted.
 
-    Parameters
-    ----------
-    argv : Sequence[str] | None, optional
-        Arguments of the command line; None takes those of the process.
-
-    Returns
-    -------
-    int
-        Exit code of the program.
+    `argv`: arguments of the command line; None takes those of the process.
     """
     arguments = sys.argv[1:] if argv is None else argv
     interrupted = "rerun the same command to resume training"

@@ -20,10 +20,7 @@ _LEARNS_FROM = {
 def list_models(options: ListOptions) -> None:
     """Print methods, baselines and trained models.
 
-    Parameters
-    ----------
-    options : ListOptions
-        Parsed options of the command line, with folders of further models.
+    `options`: parsed options of the command line, with folders of further models.
     """
     print(
         "Methods (train with: bids-sr-models train METHOD OUT ...; or bids-sr ... --sr-method"
@@ -97,13 +94,7 @@ def _models(folder: Path) -> None:
 
 
 def show_card(options: CardOptions) -> None:
-    """Print a card; the weights are checked against it first.
-
-    Parameters
-    ----------
-    options : CardOptions
-        Parsed options of the command line.
-    """
+    """Print a card; the weights are checked against it first."""
     from bids_sr.cli.models.models_files import open_model
 
     model = open_model(options.model)

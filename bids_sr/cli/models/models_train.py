@@ -28,13 +28,7 @@ from bids_sr.sr.training.trainer import fit
 
 
 def train(options: TrainOptions) -> None:
-    """Train a model and write it.
-
-    Parameters
-    ----------
-    options : TrainOptions
-        Parsed options of the command line.
-    """
+    """Train a model and write it."""
     training = _asked(options)
     images, factor = read_images(options, training)
     training = _suited(replace(training, factor=factor), images)

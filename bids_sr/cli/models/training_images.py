@@ -19,22 +19,7 @@ from bids_sr.sr.training.job import TrainingRequest
 def read_images(options: TrainOptions, training: TrainingRequest) -> tuple[TrainingImages, Factor]:
     """Read all images with brains (random volumes, by the seed), and the factor to train for.
 
-    Parameters
-    ----------
-    options : TrainOptions
-        Parsed options of the command line.
-    training : TrainingRequest
-        Which model is wanted, and how it is trained.
-
-    Returns
-    -------
-    tuple[TrainingImages, Factor]
-        Volumes with their masks, and low- over high-resolution voxel size.
-
-    Raises
-    ------
-    UsageError
-        The images have different contrasts.
+    Volumes with their masks, and low- over high-resolution voxel size.
     """
     fine, coarse = (list(map(SeriesReader, each)) for each in (options.fine, options.coarse))
     factor, readers = _factor(options, training, fine, coarse), fine or coarse

@@ -54,13 +54,7 @@ _LATER = {
 
 
 def build_parser() -> Parser:
-    """Return the submission parser (``bids-sr`` and SLURM); absent options leave no value.
-
-    Returns
-    -------
-    Parser
-        Parser whose values are named ``group.name``.
-    """
+    """Return the submission parser (``bids-sr`` and SLURM); absent options leave no value."""
     parser = Parser("bids-sr-slurm", _DESCRIPTION)
     for kind in (SlurmOptions, Site):
         parser.add_fields(kind, title="SLURM")
@@ -69,18 +63,7 @@ def build_parser() -> Parser:
 
 
 def later_parser(command: str) -> Parser:
-    """The parser of ``bids-sr-slurm status``, ``retry`` or ``cancel``.
-
-    Parameters
-    ----------
-    command : str
-        ``status``, ``retry`` or ``cancel``.
-
-    Returns
-    -------
-    Parser
-        Parser of that command.
-    """
+    """The parser of ``bids-sr-slurm status``, ``retry`` or ``cancel``."""
     about, without = _LATER[command]
     parser = Parser(f"bids-sr-slurm {command}", about)
     parser.add_fields(LaterOptions, without=without)
@@ -92,15 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     The arguments are those of the process by default.
 
-    Parameters
-    ----------
-    argv : Sequence[str] | None, optional
-        Arguments of the command line; None takes those of the process.
-
-    Returns
-    -------
-    int
-        Exit code, as the module's table lists them.
+    `argv`: arguments of the command line; None takes those of the process.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     interrupted = "what was submitted goes on"

@@ -38,19 +38,7 @@ def prepare(
     `settings` are resolved, `own` and `site` the options of SLURM. Raises `UsageError` with
     every problem at once.
 
-    Parameters
-    ----------
-    settings : Settings
-        All settings of the call.
-    own : SlurmOptions
-        Options of the group SLURM.
-    site : Site
-        Where and how jobs run, as given by options.
-
-    Returns
-    -------
-    'tuple[Submission, str, Overview | None]'
-        Submission, settings as TOML, and what became of earlier submissions or None.
+    Submission, settings as TOML, and what became of earlier submissions or None.
     """
     from bids_sr import preflight
 

@@ -47,21 +47,7 @@ def mosaic_figure(
     `mask` is where planes are chosen and the gray scale is taken (None: where the image is not
     zero); `views` has one row each.
 
-    Parameters
-    ----------
-    image : Volume
-        Image in any unit of intensity (3D).
-    outlines : Sequence[Outline]
-        Outlines that are drawn in every plane.
-    mask : Volume | None
-        Voxels in which planes and gray scale are chosen; None: those not zero.
-    views : _Views, optional
-        Axis across the planes and number of planes of each row.
-
-    Returns
-    -------
-    Figure
-        Figure with a row for each view.
+    `image`: image in any unit of intensity (3D).
     """
     inside = _inside(image, mask)
     gray, lines = slices.gray(image, inside), _thin(outlines)
@@ -86,21 +72,9 @@ def registration_figure(
     In the last row the reference lies below the registered image, which blinks while the pointer
     is on the figure.
 
-    Parameters
-    ----------
-    images : Mapping[str, Volume]
-        Reference, before, after, by name, on one grid, else `FigureInputError` is raised.
-    outlines : Sequence[Outline]
-        Drawn from the reference, so that a contour off the edge means an image off its place.
-    mask : Volume | None, optional
-        Where planes are chosen and gray scales are taken.
-    views : _Views, optional
-        Side by side.
-
-    Returns
-    -------
-    Figure
-        Figure with a row for each image.
+    `images`: reference, before, after, by name, on one grid, else `FigureInputError` is raised.
+    `outlines`: drawn from the reference, so that a contour off the edge means an image off its
+    place.
     """
     if len(shapes := {each.data.shape for each in images.values()}) > 1:
         raise FigureInputError(f"images of shapes {sorted(shapes)} are not on one grid")
@@ -125,17 +99,7 @@ def isolines(image: Volume, mask: Volume | None = None) -> list[Outline]:
     Levels are 45 % of the median signal, and the 88th percentile, of the lightly smoothed image
     inside the mask.
 
-    Parameters
-    ----------
-    image : Volume
-        Image in any unit of intensity (3D).
-    mask : Volume | None, optional
-        Voxels of the head or brain (3D); None: those above the mean.
-
-    Returns
-    -------
-    list[Outline]
-        Two outlines, or none where the image is constant.
+    `image`: image in any unit of intensity (3D).
     """
     from scipy import ndimage
 
@@ -171,24 +135,7 @@ def scans_figure(
 
     The measured scan comes last, followed by the remaining difference to it.
 
-    Parameters
-    ----------
-    series : Mapping[str, Mapping[str, Volume]]
-        Name to contrast to scan; the last one's difference to the measured scan is drawn.
-    measured, mask : Mapping[str, Volume]
-        By contrast, and brain, all on one grid.
-    index : int
-        Slice along the third axis of the arrays.
-
-    Returns
-    -------
-    Figure
-        Figure with a row for each contrast.
-
-    Raises
-    ------
-    FigureInputError
-        Without a series, or with images on different grids.
+    `index`: slice along the third axis of the arrays.
     """
     shape = mask.data.shape
     if not series or any(
@@ -229,26 +176,7 @@ def explanation_figure(
     slice's along the third axis of the array. Raises `FigureInputError` where there is nothing to
     show.
 
-    Parameters
-    ----------
-    image : Volume
-        Slice below the masks and maps, as part of an image (3D).
-    masks : Sequence[Volume]
-        Attention of each gate (3D, 0 to 1) on the grid of the image.
-    maps : Mapping[str, Volume]
-        Maps of the critic by title (3D), of at least 0.
-    index : int
-        Slice along the third axis of the array, counted from 0.
-
-    Returns
-    -------
-    Figure
-        Figure with at most four panels in a row.
-
-    Raises
-    ------
-    FigureInputError
-        There is neither a mask nor a map.
+    `masks`: attention of each gate (3D, 0 to 1) on the grid of the image.
     """
     shown = [
         (f"attention, gate {number} of {len(masks)}", mask, 1.0)

@@ -33,19 +33,7 @@ def design_figure(
 
     Volumes of the matrix go down; every column is divided by its largest magnitude.
 
-    Parameters
-    ----------
-    design : Design
-        Design matrix of the run with the names of its columns.
-    blocks : _Blocks
-        Onset and duration (s) of each event by condition; empty at rest.
-    contrasts : Mapping[str, Mapping[str, float]]
-        Weights of conditions by contrast.
-
-    Returns
-    -------
-    Figure
-        Figure with three panels side by side.
+    `blocks`: onset and duration (s) of each event by condition; empty at rest.
     """
     body = max(_LEAST_INCH, _ROW_INCH * max(len(design.conditions), len(contrasts)))
     with s.style(literal=True):

@@ -60,18 +60,7 @@ def of_halves(rows: Iterable[MetricRow], reference: str = "measured") -> list[Me
 
 
 def of_whole_run(rows: Iterable[MetricRow]) -> list[MetricRow]:
-    """Agreement with measured maps of the whole run, or with known activation; no differences.
-
-    Parameters
-    ----------
-    rows : Iterable[MetricRow]
-        Rows of all metrics of the run.
-
-    Returns
-    -------
-    list[MetricRow]
-        Rows held against measured maps or known activation.
-    """
+    """Agreement with measured maps of the whole run, or with known activation; no differences."""
     return [
         row for row in rows if row.reference in ("measuredMap", "truth") and not row.is_difference
     ]
@@ -87,15 +76,7 @@ def _forest(
     label: str,
     one_scale: bool = False,
 ) -> Figure:
-    """A line for each series or difference, a row of panels for each region.
-
-    Parameters
-    ----------
-    columns : titles of the panels of a row, of which those with values are there
-    column_of : the panel of a value
-    names : of series, in their order within each kind
-    strong : the panel to be looked at first
-    """
+    """A line for each series or difference, a row of panels for each region."""
     order = pick.series_of(rows, names)
     shown = sorted(
         (row for row in rows if row.series in order), key=lambda row: order.index(row.series)
@@ -202,21 +183,8 @@ def contrasts_figure(
 ) -> Figure:
     """The highest band for several contrasts: a column each contrast, a row each region.
 
-    Parameters
-    ----------
-    rows : Sequence[MetricRow]
-        Rows of all metrics of the run.
-    statistic : str
-        Statistic to show: ``ev`` or ``r``.
-    contrasts : Sequence[str]
-        Names of the contrasts from left to right.
-    names : Sequence[str], optional
-        Names of series in the order shown; others follow.
-
-    Returns
-    -------
-    Figure
-        Forest plot with one scale for all panels.
+    `names`: names of series in the order shown; others follow. Forest plot with one scale for all
+    panels.
     """
     own = [
         row
@@ -237,18 +205,6 @@ def placebo_figure(rows: Sequence[MetricRow], *, contrast: str) -> Figure:
     """Plot what each method explains beyond its placebos, a column for each band.
 
     Markers are hollow where the interval contains 0.
-
-    Parameters
-    ----------
-    rows : Sequence[MetricRow]
-        Differences of methods and their placebos.
-    contrast : str
-        Name of the contrast.
-
-    Returns
-    -------
-    Figure
-        Forest plot with a line for each pair of method and placebo.
     """
     own = [row for row in rows if row.contrast == contrast and row.band in BANDS]
     return _forest(
@@ -273,21 +229,7 @@ def truth_figure(
     Points are not joined: what lies between two widths was not measured. Those of smoothed maps
     are hollow. None where no statistic of it is defined.
 
-    Parameters
-    ----------
-    rows : Sequence[MetricRow]
-        Rows of all metrics of the run.
-    contrast : str
-        Name of the contrast.
-    reference : str
-        What series are held against: ``measuredMap`` or ``truth``.
-    names : Sequence[str], optional
-        Names of series in the order shown; others follow.
-
-    Returns
-    -------
-    Figure | None
-        Figure with a panel for each statistic, or None.
+    `names`: names of series in the order shown; others follow.
     """
     own = [
         row for row in of_whole_run(rows) if (row.contrast, row.reference) == (contrast, reference)

@@ -30,22 +30,9 @@ would flatten it.
 class Point:
     """A value with its interval, its look, and the text at the right of its line.
 
-    Parameters
-    ----------
-    value : float
-        Place of the point; NaN is not drawn.
-    color : str
-        Color as matplotlib names it.
-    marker : str
-        Shape as matplotlib names it.
-    lower : float
-        Lower end of the interval; NaN for none.
-    upper : float
-        Upper end of the interval; NaN for none.
-    hollow : bool
-        Whether it is an outline, filled with the color of the paper.
-    text : str
-        Text at the right of its line; empty for none.
+    `value`: place of the point; NaN is not drawn. `lower`: lower end of the interval; NaN for
+    none. `upper`: upper end of the interval; NaN for none. `hollow`: whether it is an outline,
+    filled with the color of the paper. `text`: text at the right of its line; empty for none.
     """
 
     value: float
@@ -65,18 +52,8 @@ class ForestPanel:
     name to color, dashes and place. What lies within the `margin` counts as equal to 0 and is
     shaded.
 
-    Parameters
-    ----------
-    title : str
-        Text above the panel; empty for none.
-    points : Mapping[str, Sequence[Point]]
-        Points of each line by its label.
-    lines : Mapping[str, tuple[str, Dashes, float]]
-        Color, dashes and place of each vertical line by its name.
-    strong : bool
-        Whether it is set off by a bold title and a tinted ground.
-    margin : float
-        Half width of the shaded band around 0; NaN for none.
+    `title`: text above the panel; empty for none. `strong`: whether it is set off by a bold title
+    and a tinted ground.
     """
 
     title: str
@@ -100,31 +77,9 @@ def forest_figure(
 ) -> Figure:
     """Return points with intervals, a line each label.
 
-    Parameters
-    ----------
-    grid : Sequence[Sequence[ForestPanel]]
-        Rows of panels and their headings; `FigureInputError` is raised without any.
-    labels : Mapping[str, str]
-        Key of the points, in order from above, to the text at the left.
-    legend : Mapping[str, Point]
-        Looks of points by their meaning.
-    row_names : Sequence[str], optional
-        Rows of panels and their headings; `FigureInputError` is raised without any.
-    xlabel : str, optional
-        Of all panels.
-    one_scale : bool, optional
-        For all panels, not one for each column.
-    from_zero : bool, optional
-        Scales hold zero, and a line at it.
-    lowest : float, optional
-        No scale goes lower.
-    row_inch : float, optional
-        Height of a line.
-
-    Returns
-    -------
-    Figure
-        Figure with a legend below the panels.
+    `grid`: rows of panels and their headings; `FigureInputError` is raised without any. `labels`:
+    key of the points, in order from above, to the text at the left. `row_names`: rows of panels
+    and their headings; `FigureInputError` is raised without any.
     """
     if not grid or not labels:
         raise FigureInputError("there is no figure of the evaluation to draw")

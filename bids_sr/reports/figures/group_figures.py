@@ -39,17 +39,7 @@ def _color_of(series: str, methods: Sequence[str]) -> str:
 def shown_series(values: pd.DataFrame, methods: Sequence[str]) -> pd.DataFrame:
     """Return participants by series in figure order, without placebos and ensemble members.
 
-    Parameters
-    ----------
-    values : pd.DataFrame
-        Values of participants, one row for each series.
-    methods : Sequence[str]
-        Names of the methods in the order shown.
-
-    Returns
-    -------
-    pd.DataFrame
-        One row a participant, one column a series; NaN where not defined.
+    One row a participant, one column a series; NaN where not defined.
     """
     found = wide(values).replace(np.inf, np.nan).dropna(axis=1, how="all")
     order = (*ACQUIRED, *BASELINES, *CONTROLS, *methods, MEASURED)
@@ -65,24 +55,7 @@ def paired_figure(
     1.5 times the quartiles' distance; every participant is drawn. Panels are a title and the rows
     of one question (in `unit`); raises `FigureInputError` where no panel has a value.
 
-    Parameters
-    ----------
-    panels : Sequence[tuple[str, pd.DataFrame]]
-        Title and rows of each panel, from left to right.
-    methods : Sequence[str]
-        Names of the methods in the order shown.
-    unit : str, optional
-        Unit of the values; ``1`` or empty for pure numbers.
-
-    Returns
-    -------
-    Figure
-        Figure with its panels in one row.
-
-    Raises
-    ------
-    FigureInputError
-        No panel has a value.
+    `panels`: title and rows of each panel, from left to right.
     """
     drawn = [
         (title, table)
@@ -166,16 +139,6 @@ def primary_figure(row: Any) -> Figure:
     At the right stand the difference and the participant's strongest reference; beyond `_NAMED`
     participants the lines have no names, and beyond `_DRAWN` only so many are drawn, evenly from
     the largest difference to the smallest.
-
-    Parameters
-    ----------
-    row : Any
-        Row of the primary comparison in the group's statistics.
-
-    Returns
-    -------
-    Figure
-        Forest plot; the estimate is at the bottom, if there are two participants.
     """
     people = sorted(zip(row.differences, row.participants, row.rivals, strict=True), reverse=True)
     named = len(people) <= _NAMED
@@ -221,17 +184,7 @@ def differences_figure(comparisons: Sequence[Any], *, unit: str = "") -> Figure:
 
     The band is the margin of equivalence. Raises `FigureInputError` where nothing was compared.
 
-    Parameters
-    ----------
-    comparisons : Sequence[Any]
-        Rows of the group's statistics, one for each reference.
-    unit : str, optional
-        Unit of the values; ``1`` or empty for pure numbers.
-
-    Returns
-    -------
-    Figure
-        Forest plot with the result of each test as a word.
+    `unit`: unit of the values; ``1`` or empty for pure numbers.
     """
     rows = [row for row in comparisons if row.n]
     colors = {"better": s.GREEN, "worse": s.RED, "same": s.BLUE, "larger": s.INK, "smaller": s.INK}

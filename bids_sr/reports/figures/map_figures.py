@@ -28,16 +28,7 @@ class Display:
 
     |value| up to `threshold` is not drawn; the color scale ends at `floor` or above.
 
-    Parameters
-    ----------
-    statistic : str
-        Name of the statistic, such as ``t``.
-    threshold : float
-        Magnitude up to which values are not drawn.
-    floor : float
-        Smallest end of the color scale.
-    unit : str
-        Unit of the values; empty for pure numbers.
+    `unit`: unit of the values; empty for pure numbers.
     """
 
     statistic: str
@@ -83,17 +74,7 @@ _TALL = 3.2
 
 @frozen
 class Scene:
-    """What lies below the maps of a run, on one grid: signal, brain and region of interest.
-
-    Parameters
-    ----------
-    background : Volume
-        Signal below the maps (3D).
-    mask : Volume
-        Voxels of the brain (3D, boolean).
-    roi : Volume
-        Voxels of the region of interest (3D, boolean).
-    """
+    """What lies below the maps of a run, on one grid: signal, brain and region of interest."""
 
     background: Volume
     mask: Volume
@@ -109,18 +90,6 @@ class Scene:
 
         The outlines are those of the region, where it is smaller than the brain, and the given
         others.
-
-        Parameters
-        ----------
-        over : Layer
-            Map with its color scale.
-        *lines : Outline
-            Further outlines, drawn last.
-
-        Returns
-        -------
-        list[Layer | Outline]
-            Layers in the order in which they are drawn.
         """
         roi = [] if self.roi_is_brain else [Outline(image=self.roi, color=s.ROI_COLOR)]
         return [slices.gray(self.background, self.mask), over, *roi, *lines]
@@ -153,18 +122,6 @@ def common_scale(maps: Iterable[Volume], floor: float) -> float:
     The median over all series of the 99.9th percentile of |value| where it is not 0, in two
     digits, or the floor. Overview, viewer and figures of activation take it from all series,
     whichever of them they show, so that one color is one value on the page.
-
-    Parameters
-    ----------
-    maps : Iterable[Volume]
-        Maps of one contrast, statistic and smoothing (3D).
-    floor : float
-        Smallest end of the color scale.
-
-    Returns
-    -------
-    float
-        End of the color scale; the floor without values.
     """
     known = [np.abs(each.data[np.isfinite(each.data) & (each.data != 0)]) for each in maps]
     tops = [float(np.percentile(values, 99.9)) for values in known if values.size]
@@ -199,17 +156,7 @@ def peak_voxel(first: Volume, mask: Volume) -> tuple[int, int, int]:
     `first` may be on any grid of the same field of view as `mask`, whose indices in RAS order
     these are.
 
-    Parameters
-    ----------
-    first : Volume
-        Map of any statistic (3D).
-    mask : Volume
-        Voxels of the brain (3D, boolean).
-
-    Returns
-    -------
-    tuple[int, int, int]
-        Indices along right, anterior and superior, counted from 0.
+    Indices along right, anterior and superior, counted from 0.
     """
     found = slices.repeated(first.like(np.abs(np.nan_to_num(first.data))), mask) * (
         slices.canonical(mask).data > 0
@@ -252,30 +199,7 @@ def activation_figure(
     brain, twice `n_slices` planes take the place of the zoom. Raises `FigureInputError` without a
     map.
 
-    Parameters
-    ----------
-    maps : Mapping[str, Volume]
-        By series, on any grid of the scene's field of view.
-    scene : Scene
-        Signal, brain and region of interest below the maps.
-    display : Display, optional
-        Statistic with its threshold and the least end of its scale.
-    n_slices : int, optional
-        Number of planes in each row.
-    limit : float | None, optional
-        End of the color scale; None takes `common_scale` of the maps.
-    significant : Mapping[str, Volume] | None, optional
-        Masks of the region of the false discovery rate, by series, which are outlined.
-
-    Returns
-    -------
-    Figure
-        Figure with a row for each series.
-
-    Raises
-    ------
-    FigureInputError
-        There is no map.
+    `significant`: masks of the region of the false discovery rate, by series, which are outlined.
     """
     if not maps:
         raise FigureInputError("there is no map to draw")
@@ -311,30 +235,7 @@ def zoomed_figure(
     scene, in RAS order, in the middle (default: the peak of the first map, that of the acquired
     series). Raises `FigureInputError` without a map.
 
-    Parameters
-    ----------
-    maps : Mapping[str, Volume]
-        Maps by the title of their panel (3D).
-    scene : Scene
-        Signal, brain and region of interest below the maps.
-    display : Display, optional
-        Statistic with its threshold and the least end of its scale.
-    limit : float | None, optional
-        End of the color scale; None takes `common_scale` of the maps.
-    at : tuple[int, int, int] | None, optional
-        Voxel of the scene in the middle (RAS order); None takes the first map's peak.
-    region : Volume | None, optional
-        Mask that is outlined on every map.
-
-    Returns
-    -------
-    Figure
-        Figure with one row of panels.
-
-    Raises
-    ------
-    FigureInputError
-        There is no map.
+    `scene`: signal, brain and region of interest below the maps.
     """
     if not maps:
         raise FigureInputError("there is no map to draw")
@@ -375,27 +276,6 @@ def overlay_figure(
 
     The scale ends at the 99th percentile in the brain over all maps. Maps, mask and image share a
     grid. `FigureInputError` without a map.
-
-    Parameters
-    ----------
-    maps : Mapping[str, Volume]
-        Maps by the name of their row (3D), of at least 0.
-    mask : Volume
-        Voxels of the brain (3D, boolean).
-    background : Volume | None, optional
-        Image below the maps (3D); None for none.
-    label : str
-        What the color scale is of.
-
-    Returns
-    -------
-    Figure
-        Figure with a row for each map.
-
-    Raises
-    ------
-    FigureInputError
-        There is no map.
     """
     if not maps:
         raise FigureInputError(f"there is no map of {label}")
@@ -428,24 +308,6 @@ def variance_figure(
     """Plot the standard deviation of fluctuations in signal units, below the anatomy.
 
     Mask and anatomy are on its grid.
-
-    Parameters
-    ----------
-    weight : Volume
-        Standard deviation of the fluctuations (3D, signal units).
-    mask : Volume
-        Voxels of the brain (3D, boolean).
-    background : Volume | None, optional
-        Anatomy above the map (3D); None for none.
-    n_slices : int, optional
-        Number of planes in each row.
-    source : str, optional
-        Series that it was estimated from, in words.
-
-    Returns
-    -------
-    Figure
-        Figure with a row for the anatomy and one for the map.
     """
     shown = weight.like(np.where(mask.data > 0, weight.data, np.nan))
     scale = Layer(image=shown, low=0.0, high=_largest(shown.data, 99), colors="inferno")
@@ -471,29 +333,6 @@ def beyond_figure(
     The last map chooses two planes, at least two apart, and a part of each: where it is strongest.
     `scores` are written beside a series' name, as values of `score`; one unit is so many `percent`
     of the brain's mean signal. Raises `FigureInputError` without a map.
-
-    Parameters
-    ----------
-    maps : Mapping[str, Volume]
-        Effects of the highest band by series (3D, signal units).
-    mask : Volume
-        Voxels of the brain (3D, boolean).
-    scores : Mapping[str, float]
-        Value of each series; missing and NaN are not written.
-    score : str
-        What these values are, in words.
-    percent : float | None, optional
-        One signal unit in percent of the brain's mean signal; None: not known.
-
-    Returns
-    -------
-    Figure
-        Figure with a row for each plane and a column for each series.
-
-    Raises
-    ------
-    FigureInputError
-        There is no map.
     """
     if not maps:
         raise FigureInputError("there is no map beyond the acquired Nyquist limit")
@@ -559,18 +398,6 @@ def pair_figure(images: Mapping[str, Volume], mask: Volume | None) -> Figure:
     An example is the pair that the network learns from.
 
     The mask, on the grid of the first, chooses the planes.
-
-    Parameters
-    ----------
-    images : Mapping[str, Volume]
-        Images by the name of their row, of one field of view (3D).
-    mask : Volume | None
-        Voxels that choose the planes (3D); None or empty takes the whole image.
-
-    Returns
-    -------
-    Figure
-        Figure with a row for each image.
     """
     first = next(iter(images.values()))
     inside = (
@@ -595,29 +422,8 @@ def series_figure(
 
     The difference is to the series `reference`.
 
-    Parameters
-    ----------
-    series : Mapping[str, Volume]
-        Columns from left to right; all on the high-resolution grid, but for those on the acquired
-        grid.
-    roi : Volume
-        On the high-resolution grid; the plane with most of it is shown, its surroundings are
-        enlarged.
-    mask : Volume | None, optional
-        Brain on the high-resolution grid, for the gray scale; where it is the region, nothing is
-        outlined.
-    reference : str, optional
-        Name of the series that is subtracted.
-
-    Returns
-    -------
-    Figure
-        Figure with a column for each series.
-
-    Raises
-    ------
-    FigureInputError
-        Where no series, or none with the name of the reference, lies on the grid of ``roi``.
+    `series`: columns from left to right; all on the high-resolution grid, but for those on the
+    acquired grid.
     """
     brain, base = mask or roi, series.get(reference)
     if base is None or base.data.shape != roi.data.shape:
@@ -684,21 +490,8 @@ def surface_figure(
 ) -> Figure:
     """Plot a map on both hemispheres, each from outside and from inside.
 
-    Parameters
-    ----------
-    values : Sequence[Array]
-        Values at the vertices of the left and the right hemisphere (N,); NaN is not drawn.
-    surfaces : Sequence[tuple[Array, Array]]
-        Vertices (N, 3; RAS+ mm) and triangles (F, 3) of both.
-    display : Display
-        Statistic with its threshold and the least end of its scale.
-    title : str
-        What is shown.
-
-    Returns
-    -------
-    Figure
-        Figure with four panels.
+    `values`: values at the vertices of the left and the right hemisphere (N,); NaN is not drawn.
+    `surfaces`: vertices (N, 3; RAS+ mm) and triangles (F, 3) of both.
     """
     high = max(display.floor, float(f"{_largest(np.concatenate(values), 99.9):.2g}"))
     scale = ScalarMappable(Normalize(-high, high), _MAP_CMAP)

@@ -55,17 +55,7 @@ _MNI_STEP_MM = 10.0
 def mni_nodes(shape: Sequence[int], affine: Array) -> Array:
     """Return points (X, Y, Z, 3; RAS mm) over a RAS grid, at most `_MNI_STEP_MM` apart.
 
-    Parameters
-    ----------
-    shape : Sequence[int]
-        Numbers of voxels along the axes of the grid (x, y, z).
-    affine : Array
-        Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
-
-    Returns
-    -------
-    Array
-        Points from edge to edge, at least two along each axis.
+    Points from edge to edge, at least two along each axis.
     """
     zooms = voxel_sizes(affine)
     counts = [
@@ -78,38 +68,12 @@ def mni_nodes(shape: Sequence[int], affine: Array) -> Array:
 
 
 def map_key(contrast: str, smoothing: str, series: str) -> str:
-    """By which the viewer finds a map.
-
-    Parameters
-    ----------
-    contrast : str
-        Name of the contrast.
-    smoothing : str
-        Smoothing of the map in words.
-    series : str
-        Name of the series.
-
-    Returns
-    -------
-    str
-        All three joined by ``|``.
-    """
+    """By which the viewer finds a map."""
     return f"{contrast}|{smoothing}|{series}"
 
 
 def room_of(n_runs: int) -> int:
-    """Return bytes for the maps of each run where a page holds several.
-
-    Parameters
-    ----------
-    n_runs : int
-        Number of runs on the page.
-
-    Returns
-    -------
-    int
-        Number of bytes in base64.
-    """
+    """Return bytes for the maps of each run where a page holds several."""
     return min(MAX_BYTES, PAGE_BYTES // max(1, n_runs))
 
 
@@ -129,19 +93,8 @@ def packed(image: Volume, *, slope: float, about: str = "") -> str:
 
     `about` goes in its header; the bytes are reproducible.
 
-    Parameters
-    ----------
-    image : Volume
-        Image in any orientation (3D); NaN becomes 0.
-    slope : float
-        Step of the stored values; those beyond 127 steps are cut off.
-    about : str, optional
-        Description for the header (ASCII); empty for none.
-
-    Returns
-    -------
-    str
-        Text in base64.
+    `image`: image in any orientation (3D); NaN becomes 0. `slope`: step of the stored values;
+    those beyond 127 steps are cut off.
     """
     volume = slices.canonical(image)
     steps = np.clip(np.rint(np.nan_to_num(volume.data) / slope), -_STEPS, _STEPS).astype(np.int8)
@@ -175,30 +128,6 @@ def viewer_html(
     map of all; `room` is for the maps, in bytes of base64, which the first contrast and smoothing
     have in any case; `mni` holds MNI coordinates (mm; X, Y, Z, 3) of points spread evenly over the
     background's field of view in RAS order, from edge to edge, as `mni_nodes` lays them out.
-
-    Parameters
-    ----------
-    maps : _Maps
-        Maps by contrast and smoothing, then by series (3D); may be empty.
-    background : Volume
-        Signal below the maps (3D).
-    mask : Volume
-        Voxels of the brain (3D, boolean).
-    display : Display, optional
-        Statistic with its threshold and the least end of its scale.
-    files : Mapping[str, str], optional
-        Path of each whole map by `map_key`, relative to the page.
-    first_series : str, optional
-        Series that is shown first; empty: ``bspline`` or the first there is.
-    room : int, optional
-        Bytes in base64 for the maps; those that do not fit are named.
-    mni : Array | None, optional
-        MNI coordinates over the field of view; None for none.
-
-    Returns
-    -------
-    Markup
-        Fragment with maps and settings for the script of the page.
     """
     if not maps:
         return Markup("")

@@ -42,20 +42,6 @@ def motion_figure(table: Mapping[str, Array], tr: float, *, n_dummy: int = 0) ->
     `table` has columns of the confounds table by name: ``trans_x…`` (mm), ``rot_x…`` (rad),
     ``framewise_displacement`` (mm), ``std_dvars`` or ``dvars``; a missing column leaves its panel
     with a note. The first `n_dummy` volumes are shaded.
-
-    Parameters
-    ----------
-    table : Mapping[str, Array]
-        Columns of the confounds by name (T,).
-    tr : float
-        Repetition time, TR (s).
-    n_dummy : int, optional
-        Number of volumes at the start that are not in the steady state.
-
-    Returns
-    -------
-    Figure
-        Figure with four panels, one below another.
     """
     panels = (
         ("Translation\n(mm)", [_column(table, f"trans_{a}") for a in "xyz"]),
@@ -119,18 +105,6 @@ def carpet_rows(series: Array, n_dummy: int = 0) -> Array:
 
     The first `n_dummy` volumes are left out of trend, mean and deviation, so that their high
     signal does not hide the rest; constant rows become zero.
-
-    Parameters
-    ----------
-    series : Array
-        Time series of voxels (voxels, T).
-    n_dummy : int, optional
-        Number of volumes at the start that are not in the steady state.
-
-    Returns
-    -------
-    Array
-        Standardized time series of the same shape.
     """
     time = np.linspace(-1, 1, series.shape[1])
     design = np.stack([np.ones_like(time), time], axis=1)
@@ -156,22 +130,8 @@ def carpet_figure(
 
     The traces explain the stripes of the time series.
 
-    Parameters
-    ----------
-    rows, tissues : Array
-        (voxels, T) of `carpet_rows` by tissue; name and number of rows of each group, top to
-        bottom.
-    tr : float
-        Repetition time (s); non-steady volumes at the start.
-    traces : Mapping[str, Array]
-        Curves of length T to draw above, by label.
-    n_dummy : int, optional
-        Repetition time (s); non-steady volumes at the start.
-
-    Returns
-    -------
-    Figure
-        Figure with the traces above the carpet.
+    `rows, tissues`: (voxels, T) of `carpet_rows` by tissue; name and number of rows of each group,
+    top to bottom. `traces`: curves of length T to draw above, by label.
     """
     n_volumes = rows.shape[1]
     time = np.arange(n_volumes) * tr

@@ -49,21 +49,6 @@ class Layer:
     """An image as pixels on a scale from `low` to `high`; NaN is not drawn.
 
     One that `blinks` does so while the pointer, or the focus of the keyboard, is on the figure.
-
-    Parameters
-    ----------
-    image : Volume
-        Image in any unit (3D); NaN is not drawn.
-    low : float
-        Value at the lower end of the color scale.
-    high : float
-        Value at the upper end of the color scale.
-    colors : str | Colormap
-        Color map, or its name in matplotlib.
-    alpha : float
-        Opacity, 0 to 1.
-    blinks : bool
-        Whether it blinks while the pointer or focus is on the figure.
     """
 
     image: Volume
@@ -82,20 +67,7 @@ class Outline:
 
     Specks of a noisy image would make files large and hide the rest. `name` is for the legend.
 
-    Parameters
-    ----------
-    image : Volume
-        Mask, probability or any image (3D).
-    color : str
-        Color as matplotlib names it.
-    name : str
-        Text in the legend; empty for none.
-    level : float
-        Value at which the outline runs.
-    width : float
-        Width of the line (points).
-    shortest_mm : float
-        Length below which pieces are left out (mm).
+    `name`: text in the legend; empty for none.
     """
 
     image: Volume
@@ -112,14 +84,9 @@ class Cut:
 
     The box is (2, 3: lowest and highest corner).
 
-    Parameters
-    ----------
-    axis : int
-        Axis across the plane: 0 sagittal, 1 coronal, 2 axial.
-    at : float
-        Place along that axis from the lower edge (mm, RAS order).
-    box : Array
-        Lowest and highest corner of what is shown (2, 3; mm, RAS order).
+    `axis`: axis across the plane: 0 sagittal, 1 coronal, 2 axial. `at`: place along that axis from
+    the lower edge (mm, RAS order). `box`: lowest and highest corner of what is shown (2, 3; mm,
+    RAS order).
     """
 
     axis: int
@@ -138,26 +105,9 @@ class Panel:
 
     Without any of them, only the title and centered text are drawn.
 
-    Parameters
-    ----------
-    cut : Cut
-        Part of a plane that is shown.
-    shown : Sequence[Layer | Outline]
-        Images and outlines in the order drawn; empty for words alone.
-    title : str
-        Text above the panel; empty for none.
-    words : str
-        Text in the middle of a panel without images.
-    framed : Array | None
-        Corners of a box that another panel enlarges (2, 3; mm); None for none.
-    place : str | None
-        Position of the plane in words; None takes its coordinate.
-
-    Attributes
-    ----------
-    framed : box (2, 3; mm) that another panel enlarges
-    place : what is told of the plane's position; None: its coordinate, where the panel before has
-        another
+    `shown`: images and outlines in the order drawn; empty for words alone. `title`: text above the
+    panel; empty for none. `framed`: corners of a box that another panel enlarges (2, 3; mm); None
+    for none. `place`: position of the plane in words; None takes its coordinate.
     """
 
     cut: Cut
@@ -175,20 +125,7 @@ Row = tuple[str, Sequence[Panel]]
 def canonical(image: Volume) -> Volume:
     """Reorder an image to be closest to RAS; raise `FigureInputError` where it is not 3D.
 
-    Parameters
-    ----------
-    image : Volume
-        Image in any orientation (3D).
-
-    Returns
-    -------
-    Volume
-        Image with axes near to right, anterior and superior.
-
-    Raises
-    ------
-    FigureInputError
-        The image is not 3D.
+    Image with axes near to right, anterior and superior.
     """
     if image.data.ndim != 3:
         raise s.FigureInputError(
@@ -203,15 +140,7 @@ def canonical(image: Volume) -> Volume:
 def field_of_view(image: Volume) -> Array:
     """Lowest and highest corner (2, 3; mm) of all of an image.
 
-    Parameters
-    ----------
-    image : Volume
-        Image in any orientation (3D).
-
-    Returns
-    -------
-    Array
-        Zeros, and the lengths along right, anterior and superior (mm).
+    Zeros, and the lengths along right, anterior and superior (mm).
     """
     turned = canonical(image)
     return np.array([np.zeros(3), turned.data.shape * turned.zooms])
@@ -221,18 +150,6 @@ def repeated(image: Volume, target: Volume) -> Array:
     """Resample values in RAS order to another grid of the field of view.
 
     Each voxel takes the value of the one it lies in.
-
-    Parameters
-    ----------
-    image : Volume
-        Image in any orientation (3D).
-    target : Volume
-        Image whose grid is taken (3D), of the same field of view.
-
-    Returns
-    -------
-    Array
-        Values on the grid of the target (3D, RAS order).
     """
     data, shape = canonical(image).data, canonical(target).data.shape
     for axis in range(3):
@@ -249,17 +166,7 @@ def gray(image: Volume, mask: Volume | None = None) -> Layer:
 
     Black is 0 or the 1st percentile, white is 1.15 times the 99th inside the mask.
 
-    Parameters
-    ----------
-    image : Volume
-        Image in any unit of intensity (3D).
-    mask : Volume | None, optional
-        Voxels that set the scale (3D); None or empty takes all.
-
-    Returns
-    -------
-    Layer
-        Image with its gray scale.
+    `image`: image in any unit of intensity (3D).
     """
     low, high = gray_limits(image, mask)
     return Layer(image=image, low=low, high=high)
@@ -268,17 +175,7 @@ def gray(image: Volume, mask: Volume | None = None) -> Layer:
 def gray_limits(image: Volume, mask: Volume | None = None) -> tuple[float, float]:
     """Black and white of a gray scale; the mask may be on another grid of the field of view.
 
-    Parameters
-    ----------
-    image : Volume
-        Image in any unit of intensity (3D).
-    mask : Volume | None, optional
-        Voxels that set the scale (3D); None or empty takes all.
-
-    Returns
-    -------
-    tuple[float, float]
-        Intensity of black, at most 0, and the higher one of white.
+    `image`: image in any unit of intensity (3D).
     """
     inside = image.data.ravel()
     if mask is not None and np.any(mask.data):
@@ -297,17 +194,8 @@ def gray_limits(image: Volume, mask: Volume | None = None) -> tuple[float, float
 def is_brain(region: Array, brain: Array) -> bool:
     """Return whether a region is roughly the whole brain, with nothing to outline or enlarge.
 
-    Parameters
-    ----------
-    region : Array
-        Voxels of the region (boolean, any shape).
-    brain : Array
-        Voxels of the brain (boolean, any shape).
-
-    Returns
-    -------
-    bool
-        True for at least 90 % of the brain's number of voxels.
+    `region`: voxels of the region (boolean, any shape). `brain`: voxels of the brain (boolean, any
+    shape).
     """
     return bool(np.count_nonzero(region) >= 0.9 * np.count_nonzero(brain))
 
@@ -317,17 +205,7 @@ def box_of(mask: Volume, margin_mm: float) -> Array:
 
     They are inside the field of view, and are those of all of it where the mask is empty.
 
-    Parameters
-    ----------
-    mask : Volume
-        Voxels to enclose (3D, boolean).
-    margin_mm : float
-        Distance of the box from the mask (mm).
-
-    Returns
-    -------
-    Array
-        Lowest and highest corner (2, 3; mm, RAS order).
+    Lowest and highest corner (2, 3; mm, RAS order).
     """
     whole, turned = field_of_view(mask), canonical(mask)
     filled = np.argwhere(turned.data > 0)
@@ -340,19 +218,9 @@ def box_of(mask: Volume, margin_mm: float) -> Array:
 def part_of(box: Array, center: Array, size_mm: tuple[float, float]) -> Array:
     """A box no larger in x and y than a size around a point (mm), inside another.
 
-    Parameters
-    ----------
-    box : Array
-        Lowest and highest corner that hold the result (2, 3; mm).
-    center : Array
-        Point in the middle (3,; mm); near an edge the result is moved inward.
-    size_mm : tuple[float, float]
-        Largest size along x and y (mm).
-
-    Returns
-    -------
-    Array
-        Lowest and highest corner (2, 3; mm), unchanged along z.
+    `box`: lowest and highest corner that hold the result (2, 3; mm). `center`: point in the middle
+    (3,; mm); near an edge the result is moved inward. Lowest and highest corner (2, 3; mm),
+    unchanged along z.
     """
     found = box.copy()
     size = np.minimum(size_mm, np.ptp(box, axis=0)[:2])
@@ -367,19 +235,8 @@ def _spread_planes(mask: Volume, count: int, axis: int = 2) -> list[float]:
     The fewer the planes, the more of the ends is excluded; where the mask is empty, they are
     spread over all of it.
 
-    Parameters
-    ----------
-    mask : Volume
-        Voxels over which planes are spread (3D).
-    count : int
-        Largest number of planes to choose.
-    axis : int, optional
-        Axis across the planes: 0 sagittal, 1 coronal, 2 axial.
-
-    Returns
-    -------
-    list[float]
-        Ascending places from the lower edge (mm, RAS order).
+    `axis`: axis across the planes: 0 sagittal, 1 coronal, 2 axial. Ascending places from the lower
+    edge (mm, RAS order).
     """
     turned = canonical(mask)
     filled = np.flatnonzero(turned.data.any(axis=tuple(_across(axis))))
@@ -390,22 +247,7 @@ def _spread_planes(mask: Volume, count: int, axis: int = 2) -> list[float]:
 
 
 def strongest_planes(strength: Array, count: int, apart: int) -> list[int]:
-    """Return ascending indices of the strongest planes (above 0) at least `apart` apart.
-
-    Parameters
-    ----------
-    strength : Array
-        Strength of each plane (N,).
-    count : int
-        Largest number of planes to choose.
-    apart : int
-        Smallest distance of two planes (planes).
-
-    Returns
-    -------
-    list[int]
-        Numbers of planes, counted from 0.
-    """
+    """Return ascending indices of the strongest planes (above 0) at least `apart` apart."""
     chosen: list[int] = []
     for k in np.argsort(-strength, kind="stable"):
         if strength[k] > 0 and all(abs(int(k) - other) >= apart for other in chosen):
@@ -416,19 +258,9 @@ def strongest_planes(strength: Array, count: int, apart: int) -> list[int]:
 def cuts(places: Sequence[float], box: Array, axis: int = 2) -> list[Cut]:
     """Return planes across an axis, each within a box.
 
-    Parameters
-    ----------
-    places : Sequence[float]
-        Places of the planes from the lower edge (mm, RAS order).
-    box : Array
-        Lowest and highest corner of what is shown (2, 3; mm).
-    axis : int, optional
-        Axis across the planes: 0 sagittal, 1 coronal, 2 axial.
-
-    Returns
-    -------
-    list[Cut]
-        One cut for each place.
+    `places`: places of the planes from the lower edge (mm, RAS order). `box`: lowest and highest
+    corner of what is shown (2, 3; mm). `axis`: axis across the planes: 0 sagittal, 1 coronal, 2
+    axial.
     """
     return [Cut(axis=axis, at=at, box=box) for at in places]
 
@@ -436,19 +268,7 @@ def cuts(places: Sequence[float], box: Array, axis: int = 2) -> list[Cut]:
 def spread_cuts(mask: Volume, margin_mm: float, *views: tuple[int, int]) -> list[Cut]:
     """Return planes of some views (axis, number of planes) that are spread over a mask, cut to it.
 
-    Parameters
-    ----------
-    mask : Volume
-        Voxels over which planes are spread (3D); empty takes the field of view.
-    margin_mm : float
-        Distance of the box from the mask (mm).
-    *views : tuple[int, int]
-        Axis in RAS order and number of planes of each view.
-
-    Returns
-    -------
-    list[Cut]
-        Planes of the first view, then of the next, in one box.
+    `*views`: axis in RAS order and number of planes of each view.
     """
     box = box_of(mask, margin_mm)
     return [
@@ -459,19 +279,7 @@ def spread_cuts(mask: Volume, margin_mm: float, *views: tuple[int, int]) -> list
 def row_of(name: str, cuts: Sequence[Cut], *shown: Layer | Outline) -> Row:
     """The same images in several cuts.
 
-    Parameters
-    ----------
-    name : str
-        Text at the left; empty for none.
-    cuts : Sequence[Cut]
-        Parts of planes from left to right.
-    *shown : Layer | Outline
-        Images and outlines in the order drawn.
-
-    Returns
-    -------
-    Row
-        Row with a panel for each cut.
+    `name`: text at the left; empty for none. `cuts`: parts of planes from left to right.
     """
     return name, [Panel(cut=cut, shown=shown) for cut in cuts]
 
@@ -493,23 +301,9 @@ def image_figure(
     Position and sides are written where a panel shows another plane than those at its left and
     above.
 
-    Parameters
-    ----------
-    rows : Sequence[Row]
-        From above.
-    scale, label : Layer | None, optional
-        Whose scale of colors stands below, and what it is of.
-    outlines, note : Sequence[Outline], optional
-        Which are named below, and what else is said there.
-    tallest : float, optional
-        Height of a panel (inches) that none exceeds where there are few.
-    ground : str, optional
-        Color below the images.
-
-    Returns
-    -------
-    Figure
-        Figure as wide as the page.
+    `scale, label`: whose scale of colors stands below, and what it is of. `outlines, note`: which
+    are named below, and what else is said there. `tallest`: height of a panel (inches) that none
+    exceeds where there are few.
     """
     names = ["\n".join(fill(line, _NAME) for line in name.split("\n")) for name, _ in rows]
     panels = [row for _, row in rows]
@@ -696,20 +490,7 @@ def _place_of(image: Volume, cut: Cut) -> str:
 
 
 def coordinate(axis: int, millimeters: float) -> str:
-    """A coordinate (RAS mm) along an axis in words.
-
-    Parameters
-    ----------
-    axis : int
-        Axis: 0 x, 1 y, 2 z.
-    millimeters : float
-        Coordinate along it (RAS+ mm).
-
-    Returns
-    -------
-    str
-        Text such as ``z = +12 mm``.
-    """
+    """A coordinate (RAS mm) along an axis in words."""
     return f"{'xyz'[axis]} = {number(millimeters, '+.0f')} mm"
 
 
@@ -725,18 +506,6 @@ def cut_out(image: Volume, cut: Cut) -> tuple[Array, tuple[float, ...]]:
     """Return the values of the voxels in a cut, rows upward, and their edges.
 
     The edges are (left, right, bottom, top; mm).
-
-    Parameters
-    ----------
-    image : Volume
-        Image in any orientation (3D).
-    cut : Cut
-        Part of a plane to take.
-
-    Returns
-    -------
-    tuple[Array, tuple[float, ...]]
-        Values (2D), and the edges of the outer voxels (mm).
     """
     turned = canonical(image)
     where: list[Any] = [_index(turned, cut)] * 3

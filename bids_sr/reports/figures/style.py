@@ -68,48 +68,19 @@ def style(*, literal: bool = False) -> AbstractContextManager[None]:
     """Apply our matplotlib settings, for making *and* saving a figure.
 
     `literal` keeps dollar signs in names as they are.
-
-    Parameters
-    ----------
-    literal : bool, optional
-        Whether dollar signs in texts are not read as formulas.
-
-    Returns
-    -------
-    AbstractContextManager[None]
-        Context in which the settings hold.
     """
     return mpl.rc_context({**_STYLE, "text.parse_math": False} if literal else _STYLE)
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Return an empty figure (inches) without global state, so that several threads may draw.
-
-    Parameters
-    ----------
-    width : float
-        Width of the sheet (inches).
-    height : float
-        Height of the sheet (inches).
-
-    Returns
-    -------
-    Figure
-        Figure with a canvas of its own.
-    """
+    """Return an empty figure (inches) without global state, so that several threads may draw."""
     fig = Figure(figsize=(width, height))
     FigureCanvasAgg(fig)
     return fig
 
 
 def blank(ax: Axes) -> None:
-    """Leave only the picture: no ticks, no frame.
-
-    Parameters
-    ----------
-    ax : Axes
-        Axes that show an image.
-    """
+    """Leave only the picture: no ticks, no frame."""
     ax.set_xticks([])
     ax.set_yticks([])
     for spine in ax.spines.values():
@@ -119,19 +90,7 @@ def blank(ax: Axes) -> None:
 def color_bar(
     fig: Figure, image: ScalarMappable, box: tuple[float, float, float, float], label: str
 ) -> None:
-    """A thin scale in figure coordinates (left, bottom, width, height).
-
-    Parameters
-    ----------
-    fig : Figure
-        Figure that the scale is added to.
-    image : ScalarMappable
-        Image or scale with its colors.
-    box : tuple[float, float, float, float]
-        Left, bottom, width and height (0 to 1 of the figure).
-    label : str
-        What the scale is of.
-    """
+    """A thin scale in figure coordinates (left, bottom, width, height)."""
     cax = fig.add_axes(box)
     bar = fig.colorbar(image, cax=cax, orientation="horizontal" if box[2] > box[3] else "vertical")
     bar.set_label(label, fontsize=8)
@@ -143,16 +102,6 @@ def units_text(percent: float | None) -> str:
     """Return the unit of an effect, and how many of it are one percent.
 
     `percent` is the percentage of one unit (None: unknown).
-
-    Parameters
-    ----------
-    percent : float | None
-        One signal unit in percent of the brain's mean signal; None: not known.
-
-    Returns
-    -------
-    str
-        Text for the label of a color scale.
     """
     return (
         f"signal units; {1 / percent:.3g} = 1 % of the brain's mean signal"
@@ -162,14 +111,6 @@ def units_text(percent: float | None) -> str:
 
 
 def light_grid(ax: Axes, axis: Literal["both", "x", "y"] = "both") -> None:
-    """Faint lines behind curves.
-
-    Parameters
-    ----------
-    ax : Axes
-        Axes that show curves.
-    axis : Literal['both', 'x', 'y'], optional
-        Axis whose ticks the lines stand at: ``x``, ``y`` or ``both``.
-    """
+    """Faint lines behind curves."""
     ax.grid(axis=axis, color=FAINT, lw=0.6)
     ax.set_axisbelow(True)

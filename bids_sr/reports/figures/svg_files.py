@@ -40,20 +40,7 @@ _IMAGE = re.compile(
 
 
 def save_svg(fig: Figure, path: Path) -> Path:
-    """Write a figure as `svg_text`.
-
-    Parameters
-    ----------
-    fig : Figure
-        Figure that is complete.
-    path : Path
-        Final name of the file.
-
-    Returns
-    -------
-    Path
-        Path of the file.
-    """
+    """Write a figure as `svg_text`."""
     return atomic_files.write_whole(path, svg_text(fig))
 
 
@@ -65,16 +52,6 @@ def svg_text(fig: Figure) -> str:
     and lines are light or dark as the page is. The figure's label becomes its title, which the
     report reads out to those who cannot see it. Artists with an id that begins with ``flicker``
     blink while the pointer or the focus of the keyboard is on the figure.
-
-    Parameters
-    ----------
-    fig : Figure
-        Figure that is complete; its label becomes the title.
-
-    Returns
-    -------
-    str
-        Text of an SVG file.
     """
     buffer = io.StringIO()
     about: dict[str, str | None] = {"Date": None, "Creator": None, "Format": None, "Type": None}

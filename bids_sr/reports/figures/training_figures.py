@@ -23,18 +23,9 @@ def training_figure(columns: Mapping[str, Array], card: Mapping[str, object]) ->
     A second phase, training again on all slices without held-out ones, counts from the start; the
     first one is shown.
 
-    Parameters
-    ----------
-    columns : Mapping[str, Array]
-        Of the training log: ``iteration``, ``psnr`` and the losses, NaN where a row has no such
-        value.
-    card : Mapping[str, object]
-        Of the model; its ``held_out`` has the levels and the iteration of the weights kept.
-
-    Returns
-    -------
-    Figure
-        Figure with two panels side by side.
+    `columns`: of the training log: ``iteration``, ``psnr`` and the losses, NaN where a row has no
+    such value. `card`: of the model; its ``held_out`` has the levels and the iteration of the
+    weights kept.
     """
     steps = np.asarray(columns["iteration"], dtype=float)
     again = np.flatnonzero(np.diff(steps) < 0)

@@ -27,20 +27,6 @@ def clusters_html(clusters: pd.DataFrame, series: str, *, first: str = "") -> Ma
 
     The contrast `first` leads, where it has clusters: of the leading one further peaks in a
     cluster are shown, too.
-
-    Parameters
-    ----------
-    clusters : pd.DataFrame
-        The table of clusters.
-    series : str
-        Name of the series whose clusters are shown.
-    first : str, optional
-        Contrast that is shown first; empty keeps the order of the table.
-
-    Returns
-    -------
-    Markup
-        Tables, or a sentence where there is no cluster.
     """
     if clusters.empty:
         return Markup(

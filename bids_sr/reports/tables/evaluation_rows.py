@@ -35,34 +35,13 @@ def kind_of(series: str) -> Kind:
     """Return the kind of a series; the acquired one counts among the baselines.
 
     The kinds are those of tables and figures.
-
-    Parameters
-    ----------
-    series : str
-        Name of the series.
-
-    Returns
-    -------
-    Kind
-        Kind such as ``baseline``, ``method`` or ``placebo``.
     """
     kind = registry.kind_of(series)
     return "baseline" if kind == "acquired" else kind
 
 
 def series_text(series: str) -> str:
-    """A series as a figure or a table of the report names it; files keep the name itself.
-
-    Parameters
-    ----------
-    series : str
-        Name of the series.
-
-    Returns
-    -------
-    str
-        Words for the series, or its name.
-    """
+    """A series as a figure or a table of the report names it; files keep the name itself."""
     found = registry.series(series)
     if found.variant == registry.SAME:
         return f"acquired, smoothed as {found.method}"
@@ -70,18 +49,7 @@ def series_text(series: str) -> str:
 
 
 def contrasts_of(rows: Iterable[MetricRow]) -> list[str]:
-    """Return contrasts as they come, that of all conditions first.
-
-    Parameters
-    ----------
-    rows : Iterable[MetricRow]
-        Rows of metrics in any order.
-
-    Returns
-    -------
-    list[str]
-        Names of the contrasts, each once.
-    """
+    """Return contrasts as they come, that of all conditions first."""
     found = list(dict.fromkeys(row.contrast for row in rows))
     return sorted(found, key=lambda name: name != "all")
 
@@ -95,20 +63,6 @@ def series_of(
 
     Raw comes before all, those not wanted follow as they come. `kinds` are those to keep; default:
     all but members of ensembles and placebos.
-
-    Parameters
-    ----------
-    rows : Iterable[MetricRow]
-        Rows of metrics in any order.
-    wanted : Sequence[str], optional
-        Names of series in the order shown.
-    kinds : Iterable[Kind], optional
-        Kinds to keep; empty: all but members of ensembles and placebos.
-
-    Returns
-    -------
-    list[str]
-        Names of the series, each once.
     """
     kept = set(kinds) or {"baseline", "control", "method", "measured", "run"}
     found = [name for name in dict.fromkeys(row.series for row in rows) if kind_of(name) in kept]
@@ -129,16 +83,6 @@ def placebo_gains(rows: Iterable[MetricRow]) -> list[MetricRow]:
     """Return the measured detail each method explains beyond its placebos.
 
     The denoised B-spline is listed apart.
-
-    Parameters
-    ----------
-    rows : Iterable[MetricRow]
-        Rows of all metrics of the run.
-
-    Returns
-    -------
-    list[MetricRow]
-        Differences of methods and placebos in explained variance.
     """
     return [
         row
@@ -155,17 +99,7 @@ def shown_series(names: Sequence[str], scores: Mapping[str, float]) -> list[str]
 
     Without scores, the last methods are the best.
 
-    Parameters
-    ----------
-    names : Sequence[str]
-        Names of the series that there are.
-    scores : Mapping[str, float]
-        Row that ranks each method; empty keeps the order of the names.
-
-    Returns
-    -------
-    list[str]
-        At most four names, the better method before the measured series.
+    `scores`: row that ranks each method; empty keeps the order of the names.
     """
     methods = [name for name in names if kind_of(name) == "method"]
     known = {name: value for name, value in scores.items() if math.isfinite(value)}

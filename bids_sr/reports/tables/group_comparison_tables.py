@@ -44,15 +44,7 @@ def papers(values: pd.DataFrame) -> Iterator[pd.DataFrame]:
 
     In the place of the contrast stands what a value is: size of either condition, or overlap.
 
-    Parameters
-    ----------
-    values : pd.DataFrame
-        Values of participants in all series.
-
-    Yields
-    ------
-    pd.DataFrame
-        One entry for each smoothing, ascending.
+    One entry for each smoothing, ascending.
     """
     sizes = values[values["threshold"] == "quarter"]
     for _, own in sizes.groupby(["task", "variant"], sort=False):
@@ -99,20 +91,7 @@ def _cells(own: pd.DataFrame, series: str) -> Iterator[str]:
 
 
 def paper_html(sizes: pd.DataFrame, methods: Sequence[str]) -> Markup:
-    """The paper's table with every baseline beside the methods, and the paper's own numbers.
-
-    Parameters
-    ----------
-    sizes : pd.DataFrame
-        Sizes of one pair of conditions, for each smoothing.
-    methods : Sequence[str]
-        Names of the methods in the order shown.
-
-    Returns
-    -------
-    Markup
-        Table with medians, quartiles and p values.
-    """
+    """The paper's table with every baseline beside the methods, and the paper's own numbers."""
     heads = ["series", "smoothing (mm)"]
     for what in sizes["contrast"].cat.categories:
         heads += [f"{what}: median (IQR)", "p, acquired", "p, bspline"]
@@ -137,17 +116,7 @@ def paper_html(sizes: pd.DataFrame, methods: Sequence[str]) -> Markup:
 def comparisons_html(rows: Sequence[words.Row], caption: str) -> Markup:
     """Return comparisons of one question as a table.
 
-    Parameters
-    ----------
-    rows : Sequence[words.Row]
-        Rows of the group's statistics.
-    caption : str
-        Text above the table.
-
-    Returns
-    -------
-    Markup
-        Table with a line for each comparison; empty for none.
+    Table with a line for each comparison; empty for none.
     """
     heads = (
         "series",

@@ -35,15 +35,7 @@ def _label_html(value: _Value) -> str:
 def facts_html(facts: Mapping[str, _Value]) -> Markup:
     """Return labels and values in two columns; nested mappings become tables within.
 
-    Parameters
-    ----------
-    facts : Mapping[str, _Value]
-        Values by key; underscores in keys become spaces.
-
-    Returns
-    -------
-    Markup
-        Markup of the two columns.
+    `facts`: values by key; underscores in keys become spaces.
     """
     return render(
         "facts", {str(key).replace("_", " "): _label_html(value) for key, value in facts.items()}
@@ -53,17 +45,7 @@ def facts_html(facts: Mapping[str, _Value]) -> Markup:
 def messages_html(kind: str, messages: Iterable[str]) -> Markup:
     """Render prominent messages, each in its own box; ``kind`` is ``warning`` or ``note``.
 
-    Parameters
-    ----------
-    kind : str
-        Kind of the messages: ``warning`` or ``note``.
-    messages : Iterable[str]
-        Text, or list as read from JSON.
-
-    Returns
-    -------
-    Markup
-        Markup of the boxes; empty for none.
+    Markup of the boxes; empty for none.
     """
     return render("messages", kind, list(messages))
 
@@ -71,35 +53,14 @@ def messages_html(kind: str, messages: Iterable[str]) -> Markup:
 def card_html(card: Mapping[str, _Value]) -> Markup:
     """What the held-out slices say, and what training began with.
 
-    Parameters
-    ----------
-    card : Mapping[str, _Value]
-        Entries of the model card by name.
-
-    Returns
-    -------
-    Markup
-        Paragraph, or empty markup where the card tells neither.
+    Paragraph, or empty markup where the card tells neither.
     """
     numbers = " ".join(filter(None, (held_out_text(card), started_text(card))))
     return Markup("<p>{}</p>").format(numbers) if numbers else Markup("")
 
 
 def labeled_html(facts: Mapping[str, _Value], of: str) -> Markup:
-    """Return facts that have a label, in the order of the labels; others are left out.
-
-    Parameters
-    ----------
-    facts : Mapping[str, object]
-        Values by name.
-    of : str
-        What they are of: registration, pair or calibration.
-
-    Returns
-    -------
-    Markup
-        Markup of two columns.
-    """
+    """Return facts that have a label, in the order of the labels; others are left out."""
     labels = data_of("facts.json")[of]
     return facts_html({label: facts[key] for key, label in labels.items() if key in facts})
 
@@ -107,15 +68,7 @@ def labeled_html(facts: Mapping[str, _Value], of: str) -> Markup:
 def registration_warnings(facts: Mapping[str, object]) -> list[str]:
     """What seems wrong with a run's registrations.
 
-    Parameters
-    ----------
-    facts : Mapping[str, object]
-        Figures of the run's registrations by name.
-
-    Returns
-    -------
-    list[str]
-        Warnings, that of the T1w brain first; empty for none.
+    Warnings, that of the T1w brain first; empty for none.
     """
     told = {
         "bold_t1w_kept": (
@@ -146,18 +99,7 @@ def registration_warnings(facts: Mapping[str, object]) -> list[str]:
 
 
 def registration_html(facts: Mapping[str, object]) -> Markup:
-    """Return facts of a run's registrations in words, warnings first; unknown keys are left out.
-
-    Parameters
-    ----------
-    facts : Mapping[str, object]
-        Figures of the run's registrations by name.
-
-    Returns
-    -------
-    Markup
-        Boxes with warnings, then two columns of facts.
-    """
+    """Return facts of a run's registrations in words, warnings first, unknown keys left out."""
     warnings = messages_html("warning", registration_warnings(facts))
     return warnings + labeled_html(facts, "registration")
 
@@ -171,18 +113,6 @@ def calibration_html(facts: Mapping[str, object], voxel_mm: float) -> Markup:
     """Render the facts of a calibration, warnings first.
 
     Unknown keys are left out. `voxel_mm` is the run's in-plane voxel size.
-
-    Parameters
-    ----------
-    facts : Mapping[str, object]
-        Figures of the calibration by name.
-    voxel_mm : float
-        Voxel size of the run in plane (mm).
-
-    Returns
-    -------
-    Markup
-        Boxes with warnings, then two columns of facts.
     """
     warnings = messages_html("warning", _calibration_warnings(facts, voxel_mm))
     known = {key: value for key, value in facts.items() if value is not None}

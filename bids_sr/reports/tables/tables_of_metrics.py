@@ -32,19 +32,7 @@ _BOLD = "bold: the interval excludes 0"
 class MetricTable:
     """A table, or several of one kind; columns are those of `bids_sr.metrics.long_tables.COLUMNS`.
 
-    Parameters
-    ----------
-    title : str
-        In braces columns of `split`, whose words are filled in.
-    rows : tuple[_Choice, ...]
-        Which rows it shows, by any of some choices; their values are in the order of lines and
-        columns.
-    lines, columns : tuple[str, ...]
-        Each combination of the values of these is a line of the table, and a column.
-    split : tuple[str, ...]
-        Each combination of the values of these is a table of its own.
-    largest : bool
-        Of several values of one place the largest is shown, else the first.
+    `title`: in braces columns of `split`, whose words are filled in.
     """
 
     title: str
@@ -129,19 +117,7 @@ def tables_html(
 ) -> Markup:
     """All tables of some declarations, one below the other; see `rendered`.
 
-    Parameters
-    ----------
-    declared : Iterable[MetricTable]
-        Declarations of the tables, in the order shown.
-    rows : Sequence[MetricRow]
-        Rows of any table of metrics.
-    names : Sequence[str], optional
-        Names of series in the order shown; others follow.
-
-    Returns
-    -------
-    Markup
-        Tables, or a sentence where there is no row.
+    `names`: names of series in the order shown; others follow.
     """
     return (
         joined(content for each in declared for _, content in rendered(each, rows, names))
@@ -153,16 +129,6 @@ def placebo_html(rows: Sequence[MetricRow]) -> Markup:
     """Render what is attributable to the subject's own pair, guide and time series.
 
     This is own minus placebo, in words first.
-
-    Parameters
-    ----------
-    rows : Sequence[MetricRow]
-        Rows of all metrics of the run.
-
-    Returns
-    -------
-    Markup
-        Sentences and tables, or a sentence where there is no row.
     """
     own = pick.placebo_gains(rows)
     methods = list(dict.fromkeys(row.series for row in own))
@@ -182,19 +148,8 @@ def placebo_html(rows: Sequence[MetricRow]) -> Markup:
 def cell(row: MetricRow | None, *, bold: bool = False, note: str | None = None) -> str:
     """A value with its interval, as the inside of a table cell; with a note, its unit too.
 
-    Parameters
-    ----------
-    row : MetricRow | None
-        Row of a metric; None for none.
-    bold : bool, optional
-        Whether to print it in bold where the interval excludes 0.
-    note : str | None, optional
-        Words behind the interval, empty for the unit alone; None leaves out both.
-
-    Returns
-    -------
-    str
-        Markup of the cell; a dash for none.
+    `note`: words behind the interval, empty for the unit alone; None leaves out both. Markup of
+    the cell; a dash for none.
     """
     if row is None:
         return "–"
@@ -210,19 +165,7 @@ def rendered(
 ) -> list[tuple[str, Markup]]:
     """Render the tables of a declaration with titles; none without rows of labeled statistics.
 
-    Parameters
-    ----------
-    declared : MetricTable
-        Declaration of the tables.
-    rows : Sequence[MetricRow]
-        Of any table of metrics.
-    names : Sequence[str], optional
-        Of series, in their order within each kind.
-
-    Returns
-    -------
-    list[tuple[str, Markup]]
-        Title and markup of each table; empty for none.
+    Title and markup of each table; empty for none.
     """
     labeled = (row for row in rows if STATISTICS[row.statistic].label)
     found = [row for row in labeled if any(_is_of(row, choice) for choice in declared.rows)]

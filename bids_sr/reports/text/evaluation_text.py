@@ -38,21 +38,6 @@ def verdict_html(
     """Render the verdict: headline, evidence table, limitations and warnings.
 
     Large motion and methods that were not applied come before the headline.
-
-    Parameters
-    ----------
-    verdict : Mapping[str, object]
-        As of `bids_sr.stats.evaluation.verdict.Verdict.to_json`, any part of which may be absent;
-        the table compares its best method with all series.
-    rows : Sequence[MetricRow], optional
-        Of the evaluation.
-    flags : Sequence[Mapping[str, object]], optional
-        Name, raised, text and remedy of each.
-
-    Returns
-    -------
-    Markup
-        Warnings, verdict, other programs' series and definitions.
     """
     headline, best = (
         str(verdict.get("headline", "No verdict was reached.")),
@@ -80,15 +65,7 @@ def verdict_html(
 def compared_html(verdict: Mapping[str, object]) -> Markup:
     """Return verdicts on series of other programs; nothing where there are none.
 
-    Parameters
-    ----------
-    verdict : Mapping[str, object]
-        Values by key, as read from JSON.
-
-    Returns
-    -------
-    Markup
-        Heading and a sentence for each series, or empty markup.
+    Heading and a sentence for each series, or empty markup.
     """
     said = [
         render("decision", MARKS[str(each.get("status"))][0], str(each.get("text", "")))
@@ -183,20 +160,7 @@ def _flags_html(rows: Iterable[MetricRow], flags: Sequence[Mapping[str, object]]
 
 
 def guards_html(rows: Sequence[MetricRow], flags: Sequence[Mapping[str, object]] = ()) -> Markup:
-    """Render raised flags, checked flags not raised, and QC metrics; see `_flags_html`.
-
-    Parameters
-    ----------
-    rows : Sequence[MetricRow]
-        Rows of all metrics of the run.
-    flags : Sequence[Mapping[str, object]], optional
-        Name, state, text and remedy of each flag.
-
-    Returns
-    -------
-    Markup
-        Warnings, passed checks and a table of values.
-    """
+    """Render raised flags, checked flags not raised, and QC metrics; see `_flags_html`."""
     passed = ", ".join(FLAGS[name].passed for name, up in raised_flags(rows).items() if not up)
     quiet = render("note", "fine", f"Passed: {passed}.") if passed else ""
     return joined(

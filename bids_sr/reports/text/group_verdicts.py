@@ -85,17 +85,7 @@ def findings(comparisons: pd.DataFrame, methods: Sequence[str]) -> list[list[Row
     Sizes are told of each condition that has a partner, as in the paper; the rest for the brain
     and the active region.
 
-    Parameters
-    ----------
-    comparisons : pandas.DataFrame
-        All of the group.
-    methods : sequence of str
-        Series under test.
-
-    Returns
-    -------
-    list of list
-        The rows of each finding; ``kind`` says what it is evidence of.
+    The rows of each finding; ``kind`` says what it is evidence of.
     """
     told = comparisons[comparisons["series"].isin(methods) & (comparisons["part"] == EXPLORATORY)]
     told = told.assign(at=told.index).merge(_EVIDENCE, on=_METRIC)
@@ -124,33 +114,14 @@ def findings(comparisons: pd.DataFrame, methods: Sequence[str]) -> list[list[Row
 def paired_conditions(contrasts: pd.Series) -> dict[str, tuple[str, str]]:
     """Return contrasts that compare two others, named by the two joined by ``+``.
 
-    Parameters
-    ----------
-    contrasts : pd.Series
-        Column of contrasts in a table of comparisons.
-
-    Returns
-    -------
-    dict[str, tuple[str, str]]
-        The two contrasts by their joint name; empty for none.
+    The two contrasts by their joint name; empty for none.
     """
     known = list(contrasts.unique())
     return {name: (a, b) for a, b in product(known, known) if (name := f"{a}+{b}") in known}
 
 
 def where_text(question: Row) -> str:
-    """Task, region, contrast and smoothing of a question.
-
-    Parameters
-    ----------
-    question : Row
-        Row of the group's statistics.
-
-    Returns
-    -------
-    str
-        Parts joined by commas.
-    """
+    """Task, region, contrast and smoothing of a question."""
     known = {MISSING: "", "all": "all conditions"}
     contrast = known.get(question.contrast, question.contrast.replace("+", " and "))
     smoothing = f"{question.fwhm_mm:g} mm smoothing" if question.fwhm_mm else "not smoothed"
@@ -159,36 +130,12 @@ def where_text(question: Row) -> str:
 
 
 def task_text(question: Row) -> str:
-    """Task and variant of a question.
-
-    Parameters
-    ----------
-    question : Row
-        Row of the group's statistics.
-
-    Returns
-    -------
-    str
-        Text such as ``task motor``, with the variant if there is one.
-    """
+    """Task and variant of a question."""
     return f"task {question.task}" + f", {question.variant}" * (question.variant != MISSING)
 
 
 def difference_text(row: Row, form: str = "+.3g") -> str:
-    """A difference with its interval.
-
-    Parameters
-    ----------
-    row : Row
-        Row of the group's statistics.
-    form : str, optional
-        Format of value and ends, as in `number`.
-
-    Returns
-    -------
-    str
-        Value with its interval in brackets.
-    """
+    """A difference with its interval."""
     return estimate(row.difference, row.lower, row.upper, form)
 
 
@@ -247,15 +194,7 @@ def _side(row: Row) -> int:
 def question_text(row: Row) -> str:
     """What is measured, and against what.
 
-    Parameters
-    ----------
-    row : Row
-        Row of the group's statistics.
-
-    Returns
-    -------
-    str
-        Statistic with its band, and the reference where it is known.
+    Statistic with its band, and the reference where it is known.
     """
     return " ".join(filter(None, [measure_text(row), against(row)]))
 
@@ -263,15 +202,7 @@ def question_text(row: Row) -> str:
 def title_text(row: Row) -> str:
     """What is measured and where, as a title.
 
-    Parameters
-    ----------
-    row : Row
-        Row of the group's statistics.
-
-    Returns
-    -------
-    str
-        Measure, task, region, contrast and smoothing, with a capital first letter.
+    Measure, task, region, contrast and smoothing, with a capital first letter.
     """
     return f"{capital(question_text(row))}, {where_text(row)}"
 
@@ -283,18 +214,7 @@ def _about(finding: Sequence[Row]) -> str:
 
 
 def sentence(finding: Sequence[Row]) -> str:
-    """A finding as one sentence, plain text.
-
-    Parameters
-    ----------
-    finding : Sequence[Row]
-        Rows of one method on one question.
-
-    Returns
-    -------
-    str
-        Sentence with the result against each reference.
-    """
+    """A finding as one sentence, plain text."""
     own = _compared(finding)
     groups = {word: [row for row in own if row.word == word] for word in DECISIONS}
     said = [_group_text(word, some) for word, some in groups.items() if some]
@@ -309,15 +229,7 @@ def sentence(finding: Sequence[Row]) -> str:
 def placebo_sentence(finding: Sequence[Row]) -> str:
     """Describe what of a finding is specific to the participants' data; empty without controls.
 
-    Parameters
-    ----------
-    finding : Sequence[Row]
-        Rows of one method on one question.
-
-    Returns
-    -------
-    str
-        Sentence on the control analyses, or an empty text.
+    Sentence on the control analyses, or an empty text.
     """
     placebos = _compared(finding, "placebo")
     groups = {
@@ -333,20 +245,7 @@ def placebo_sentence(finding: Sequence[Row]) -> str:
 
 
 def verdict(told: Sequence[Sequence[Row]], methods: Sequence[str]) -> list[str]:
-    """Return the claims for each task and method: one line on function and one on images.
-
-    Parameters
-    ----------
-    told : Sequence[Sequence[Row]]
-        Findings, those of the strongest evidence first.
-    methods : Sequence[str]
-        Names of the methods in the order told.
-
-    Returns
-    -------
-    list[str]
-        Sentences, each once.
-    """
+    """Return the claims for each task and method: one line on function and one on images."""
     lines = []
     for task in dict.fromkeys((each[0].task, each[0].variant) for each in told):
         for method in methods:
@@ -409,22 +308,6 @@ def why_not_assessed(task: str, values: pd.DataFrame, told: pd.DataFrame, method
     """Explain a missing primary comparison: no reference, an uninformative one, or no values.
 
     `values` and `told` as in `bids_sr.stats.group.group_values.Joined`.
-
-    Parameters
-    ----------
-    task : str
-        Label of the task.
-    values : pd.DataFrame
-        Values of participants in all series.
-    told : pd.DataFrame
-        Raised flags of runs, and methods that were not applied.
-    method : str
-        Name of the series of the primary comparison.
-
-    Returns
-    -------
-    str
-        Reason as the end of a sentence.
     """
     own = values[(values["task"] == task) & on_accuracy(values)]
     unapplied = (
@@ -449,20 +332,9 @@ def group_answer_html(
 ) -> Markup:
     """Render each task's answer: sentence, three numbers and basis; tasks without truth say so.
 
-    Parameters
-    ----------
-    comparisons : pandas.DataFrame
-        All of the group, or the primary ones.
-    tasks : mapping
-        Participants of all tasks, with the number of their runs; empty: only those of the
-        comparisons.
-    reasons : mapping, optional
-        By task, why it has no primary comparison (`why_not_assessed`); else, no reference data.
-
-    Returns
-    -------
-    Markup
-        Markup of all tasks, compared ones first.
+    `tasks`: participants of all tasks, with the number of their runs; empty: only those of the
+    comparisons. `reasons`: by task, why it has no primary comparison (`why_not_assessed`); else,
+    no reference data.
     """
     primary = (
         list(comparisons[comparisons["part"] == PRIMARY].itertuples()) if len(comparisons) else []
@@ -488,16 +360,6 @@ def people_text(people: Mapping[str, int]) -> list[str]:
 
     >>> people_text({"sub-01": 1, "sub-02": 2})
     ['sub-01', 'sub-02 (2 runs)']
-
-    Parameters
-    ----------
-    people : Mapping[str, int]
-        Number of runs by participant.
-
-    Returns
-    -------
-    list[str]
-        One text for each participant.
     """
     return [who if runs == 1 else f"{who} ({runs} runs)" for who, runs in people.items()]
 
@@ -519,18 +381,7 @@ def _answer(row: Row, people: Mapping[str, int]) -> Markup:
 
 
 def status(row: Row) -> str:
-    """Return status of a primary comparison, as for a run: more accurate, not so, or not assessed.
-
-    Parameters
-    ----------
-    row : Row
-        Row of the primary comparison in the group's statistics.
-
-    Returns
-    -------
-    str
-        ``more accurate``, ``not more accurate`` or ``not assessed``.
-    """
+    """Return status of a primary comparison: more accurate, not so, or not assessed."""
     if row.n < 2:
         return "not assessed"
     if row.word == SETTLED[1] and row.lower_of_series > 0:

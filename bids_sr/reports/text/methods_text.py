@@ -37,18 +37,7 @@ def _read_entry(raw: str) -> Entry:
 
 
 def plain(value: str) -> str:
-    """A BibTeX value as plain text, LaTeX resolved.
-
-    Parameters
-    ----------
-    value : str
-        Value of a field, with or without LaTeX.
-
-    Returns
-    -------
-    str
-        Text with single spaces.
-    """
+    """A BibTeX value as plain text, LaTeX resolved."""
     return " ".join(str(Text.from_latex(value)).split())
 
 
@@ -59,15 +48,7 @@ def _field(entry: Entry, *names: str) -> str:
 def authors(entry: Entry) -> list[tuple[str, str]]:
     """Last name and first names of each author; an organization has no first name.
 
-    Parameters
-    ----------
-    entry : Entry
-        Entry of the bibliography.
-
-    Returns
-    -------
-    list[tuple[str, str]]
-        Names of the authors, else of the editors; empty for none.
+    Names of the authors, else of the editors; empty for none.
     """
     people: Sequence[Person] = entry.persons.get("author") or entry.persons.get("editor") or []
     return [
@@ -176,19 +157,7 @@ def methods_html(markdown: str, bibtex: str, *, references: bool = True) -> Mark
     With `references` they stand at the end and citations lead there, else to where each work is
     found on the web.
 
-    Parameters
-    ----------
-    markdown : str
-        Methods text with citations.
-    bibtex : str
-        Bibliography in BibTeX.
-    references : bool, optional
-        Whether a list of references follows the text.
-
-    Returns
-    -------
-    Markup
-        Markup whose headings stand two levels lower.
+    Markup whose headings stand two levels lower.
     """
     raw = split_bibtex(bibtex)
     entries = {key: _read_entry(raw[key]) for key in _cited_keys(markdown) if key in raw}
@@ -217,19 +186,6 @@ def write_citations(
 
     `logs` get the text alone, from which a report of that run is made when another run has
     overwritten the first.
-
-    Parameters
-    ----------
-    markdown : str
-        Methods text with citations.
-    folder : Path
-        Root of the derivatives.
-    *logs : Path
-        Folders of the logs that get a copy of the text.
-    bibtex : str | None, optional
-        Bibliography in BibTeX; None takes the one that comes along.
-    html : bool, optional
-        Whether the page is written, too.
     """
     source = bibliography() if bibtex is None else bibtex
     raw = split_bibtex(source)

@@ -44,22 +44,8 @@ class RunFacts:
     finer one, `calibrated` whether there is a calibration run (the test one level down knows
     whether it was used), `at_rest` whether seeds take the place of conditions.
 
-    Parameters
-    ----------
-    entities : Mapping[str, str]
-        Labels of the run by long name of the entity.
-    acquired_mm : Sequence[float]
-        Voxel size along each axis as acquired (mm).
-    made_mm : Sequence[float]
-        Voxel size along each axis on the high-resolution grid (mm).
-    displacement : Sequence[float]
-        Framewise displacement (FD) of each volume (mm).
-    described : str
-        What the sidecar says of the series; empty for nothing.
-    calibrated : bool
-        Whether there is a calibration run.
-    at_rest : bool
-        Whether contrasts are of seeds, as there are no events.
+    `displacement`: framewise displacement (FD) of each volume (mm). `described`: what the sidecar
+    says of the series; empty for nothing.
     """
 
     entities: Mapping[str, str]
@@ -74,14 +60,7 @@ class RunFacts:
 class Number(NamedTuple):
     """One of the three numbers: value, what it is, and what it is to be held against.
 
-    Parameters
-    ----------
-    value : str
-        Number as text, or words in its place.
-    label : str
-        What the number is, in words.
-    note : str
-        What it is to be held against, in words; may be empty.
+    `note`: what it is to be held against, in words; may be empty.
     """
 
     value: str
@@ -109,25 +88,7 @@ def overview_html(
 
     The arguments are the contents of the JSON files and tables.
 
-    Parameters
-    ----------
-    verdict : Mapping[str, object]
-        Values by key, as read from JSON.
-    rows : Sequence[MetricRow]
-        Rows of all metrics of the run.
-    registration : Mapping[str, object]
-        Figures of the run's registrations by name.
-    run : RunFacts
-        What the series of the run is, before and after.
-    one_level : Mapping[str, object] | None, optional
-        What was tested one level down, as read from JSON; None for nothing.
-    contrast : str, optional
-        Contrast whose map is shown.
-
-    Returns
-    -------
-    Markup
-        Markup of the first screen.
+    `one_level`: what was tested one level down, as read from JSON; None for nothing.
     """
     status, best = str(verdict.get("status", "not assessed")), str(verdict.get("best", ""))
     applied, idle = applied_methods(rows), texts(verdict.get("not_applied"))
@@ -180,15 +141,7 @@ def _header_text(run: RunFacts) -> str:
 def level_text(row: MetricRow | None) -> str:
     """A level: percent of the variance, in words where it is below 0, or a correlation.
 
-    Parameters
-    ----------
-    row : MetricRow | None
-        Row of a share or a correlation; None for none.
-
-    Returns
-    -------
-    str
-        Text such as ``27 %``; n/a for none.
+    Text such as ``27 %``; n/a for none.
     """
     if row is None or row.statistic == "r" or not math.isfinite(row.value):
         return number(math.nan if row is None else row.value)
@@ -198,18 +151,7 @@ def level_text(row: MetricRow | None) -> str:
 
 
 def ends_text(row: MetricRow) -> str:
-    """The interval of a level, in its unit; empty without one.
-
-    Parameters
-    ----------
-    row : MetricRow
-        Row of a share or a correlation.
-
-    Returns
-    -------
-    str
-        Text such as ``[21, 33] %``, or an empty text.
-    """
+    """The interval of a level, in its unit; empty without one."""
     return interval(row.lower, row.upper, "" if row.statistic == "r" else ".0%")
 
 
@@ -299,15 +241,7 @@ def _check_number(checks: Sequence[_Check], *, measured: bool) -> Number:
 def motion_checks(displacement: Sequence[float]) -> list[_Check]:
     """Mean framewise displacement.
 
-    Parameters
-    ----------
-    displacement : Sequence[float]
-        Framewise displacement (FD) of each volume (mm).
-
-    Returns
-    -------
-    list[_Check]
-        One check, or none where no displacement is known.
+    `displacement`: framewise displacement (FD) of each volume (mm).
     """
     if (found := words.moved(displacement)) is None:
         return []
@@ -324,18 +258,7 @@ _REGISTERED = ("bold_t1w_", "bold_pair_")
 
 
 def registration_checks(facts: Mapping[str, object]) -> list[_Check]:
-    """Whether the registrations look right; no check where nothing was registered.
-
-    Parameters
-    ----------
-    facts : Mapping[str, object]
-        Figures of the run's registrations by name.
-
-    Returns
-    -------
-    list[_Check]
-        One check, or none.
-    """
+    """Whether the registrations look right; no check where nothing was registered."""
     count = len(registration_warnings(facts))
     if not count and not any(key.startswith(_REGISTERED) for key in facts):
         return []
@@ -350,19 +273,7 @@ def flag_checks(
 
     A method with wrong detail is named, as is where that was tested.
 
-    Parameters
-    ----------
-    rows : Sequence[MetricRow]
-        Rows of all metrics of the run.
-    not_applied : Sequence[str], optional
-        Names of methods that fell back to zero filling.
-    harm_tested : str, optional
-        Where wrong detail was tested, as the end of a text.
-
-    Returns
-    -------
-    list[_Check]
-        Checks of the flags that are known for this run.
+    `not_applied`: names of methods that fell back to zero filling.
     """
     found, rows = [], [row for row in rows if not derives_from(row.series, not_applied)]
     for name, up in raised_flags(rows).items():
@@ -391,17 +302,8 @@ def _below_over_brain(rows: Sequence[MetricRow]) -> str:
 def _remedies(rows: Sequence[MetricRow], not_applied: Sequence[str] = ()) -> list[str]:
     """What to do about each flag that is up.
 
-    Parameters
-    ----------
-    rows : Sequence[MetricRow]
-        Rows of all metrics of the run.
-    not_applied : Sequence[str], optional
-        Names of methods that fell back to zero filling.
-
-    Returns
-    -------
-    list[str]
-        Sentences for flags that have a remedy; empty for none.
+    `not_applied`: names of methods that fell back to zero filling. Sentences for flags that have a
+    remedy; empty for none.
     """
     told = (
         FLAGS[name].remedy.format(series=series)

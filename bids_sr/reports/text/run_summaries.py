@@ -60,20 +60,7 @@ empty.
 
 
 def run_summary(verdict_file: Path, label: str) -> RunSummary:
-    """Return the row of a verdict's run; missing or truncated files leave their cells empty.
-
-    Parameters
-    ----------
-    verdict_file : Path
-        Verdict of the run (JSON), beside its other tables.
-    label : str
-        Label of the participant, without prefix.
-
-    Returns
-    -------
-    RunSummary
-        Text of each cell by the head of its column.
-    """
+    """Return the row of a verdict's run; missing or truncated files leave their cells empty."""
     stem = verdict_file.name.removesuffix(VERDICT)
     return _summary(
         stem, label, tuple(zip(_files(verdict_file), stamps_of(verdict_file), strict=True))
@@ -81,35 +68,14 @@ def run_summary(verdict_file: Path, label: str) -> RunSummary:
 
 
 def name_below(run: str, label: str) -> str:
-    """Name of a run (``sub-01_task-tap``) without its participant.
-
-    Parameters
-    ----------
-    run : str
-        Name of the run, such as ``sub-01_task-tap``.
-    label : str
-        Label of the participant, without prefix.
-
-    Returns
-    -------
-    str
-        Name such as ``task-tap``.
-    """
+    """Name of a run (``sub-01_task-tap``) without its participant."""
     return run.removeprefix(f"sub-{label}_")
 
 
 def compared_of(verdict_file: Path) -> list[str]:
     """What the verdict of a run says of series of other programs, a line each.
 
-    Parameters
-    ----------
-    verdict_file : Path
-        Verdict of the run (JSON), whether it exists or not.
-
-    Returns
-    -------
-    list[str]
-        Sentences; empty for none.
+    Sentences; empty for none.
     """
     return [
         str(mapped(each).get("text", ""))
@@ -120,15 +86,7 @@ def compared_of(verdict_file: Path) -> list[str]:
 def stamps_of(verdict_file: Path) -> tuple[int, ...]:
     """When each file of a row was changed (ns); 0 for one that is missing.
 
-    Parameters
-    ----------
-    verdict_file : Path
-        Verdict of the run (JSON), beside its other tables.
-
-    Returns
-    -------
-    tuple[int, ...]
-        Times of verdict, evaluation, confounds and registration (ns).
+    Times of verdict, evaluation, confounds and registration (ns).
     """
     return tuple(_stamp(file) for file in _files(verdict_file))
 

@@ -9,18 +9,7 @@ NETWORK = "network"
 
 
 def scores_of(held_out: Mapping[str, object]) -> dict[str, Mapping[str, float]]:
-    """Return scores of the network and of interpolations by name, from a card's ``held_out``.
-
-    Parameters
-    ----------
-    held_out : Mapping[str, object]
-        Entry ``held_out`` of a model card.
-
-    Returns
-    -------
-    dict[str, Mapping[str, float]]
-        Metrics by name, of those that have a PSNR.
-    """
+    """Return scores of the network and of interpolations by name, from a card's ``held_out``."""
     return {
         name: each
         for name, each in held_out.items()
@@ -33,15 +22,7 @@ def held_out_text(card: Mapping[str, object]) -> str:
 
     Of a training that held nothing out the slices trained on are told, for what they are.
 
-    Parameters
-    ----------
-    card : Mapping[str, object]
-        Entries of the model card by name.
-
-    Returns
-    -------
-    str
-        Sentence with PSNR (dB) and SSIM, or an empty text.
+    Sentence with PSNR (dB) and SSIM, or an empty text.
     """
     seen = mapped(card.get("on_trained_slices"))
     held_out = seen or mapped(card.get("held_out"))
@@ -76,15 +57,7 @@ def held_out_text(card: Mapping[str, object]) -> str:
 def started_text(card: Mapping[str, object]) -> str:
     """With which weights training began, where it began with any; empty otherwise.
 
-    Parameters
-    ----------
-    card : Mapping[str, object]
-        Entries of the model card by name.
-
-    Returns
-    -------
-    str
-        Sentence with name and checksum, or an empty text.
+    Sentence with name and checksum, or an empty text.
     """
     start = card.get("started_from")
     if not isinstance(start, Mapping):

@@ -37,16 +37,8 @@ class Batch:
 
     `operator` downsamples the output before the loss.
 
-    Parameters
-    ----------
-    input : Tensor
-        What the network is given (N, C, *grid).
-    target : Tensor
-        What the output is compared with (N, C, *grid).
-    weight : Tensor
-        Weight of each voxel in the losses (N, C or 1, *grid).
-    operator : Degradation | None
-        Downsampling of the output before the loss; None for none.
+    `input`: what the network is given (N, C, *grid). `target`: what the output is compared with
+    (N, C, *grid). `weight`: weight of each voxel in the losses (N, C or 1, *grid).
     """
 
     input: Tensor
@@ -59,12 +51,7 @@ class Batch:
 class Region:
     """Slices (first, last + 1) of one image that training draws from or that are held out.
 
-    Parameters
-    ----------
-    image : int
-        Number of the image, counted from 0.
-    slices : tuple[int, int]
-        First slice along the third axis, and the one after the last.
+    `slices`: first slice along the third axis, and the one after the last.
     """
 
     image: int = 0
@@ -77,18 +64,6 @@ def split(
     """Split into (training, held-out) parts; every n-th is held out, none for n = 0.
 
     The first held-out one is in the middle of the first n.
-
-    Parameters
-    ----------
-    parts : tuple[Region, ...]
-        Parts of images in their order.
-    hold_out : int
-        Number n of parts of which one is held out.
-
-    Returns
-    -------
-    tuple[tuple[Region, ...], tuple[Region, ...]]
-        Parts to train on, and parts held out.
     """
     held = parts[min(hold_out // 2, len(parts) - 1) :: hold_out] if hold_out else ()
     return tuple(part for part in parts if part not in held), held
@@ -107,24 +82,7 @@ class Examples:
     where there are at least three, else every n-th slice (2D), or the last n-th part of the brain
     in each image (3D).
 
-    Parameters
-    ----------
-    images : TrainingImages
-        Of the training.
-    recipe : Recipe
-        Of the training.
-    factor : Factor
-        Of the training.
-    ndim : int
-        2 or 3.
-    device : str
-        Of the training.
-
-    Raises
-    ------
-    TrainingDataError : images that do not belong together or do not suit the recipe, the factor,
-        or one another
-    ValueError : a recipe that cannot be carried out
+    `ValueError`: a recipe that cannot be carried out.
     """
 
     def __init__(
@@ -154,17 +112,7 @@ class Examples:
     def at(self, index: int, factor: Factor | None = None) -> Prepared:
         """One image at a factor (default: that trained for); prepared once and kept.
 
-        Parameters
-        ----------
-        index : int
-            Number of the image, counted from 0.
-        factor : Factor | None, optional
-            Low- over high-resolution voxel size along each axis.
-
-        Returns
-        -------
-        Prepared
-            Image on both grids, in the intensity of the network.
+        Image on both grids, in the intensity of the network.
         """
         key = (index, factor or self.factor)
         if key not in self._prepared:
@@ -215,26 +163,7 @@ class Examples:
         seed: int,
         size: int,
     ) -> Batch:
-        """What a step sees; `rng` is the only source of chance.
-
-        Parameters
-        ----------
-        rng : np.random.Generator
-            Source of random numbers.
-        parts : Sequence[Region]
-            Parts of images from which windows are drawn.
-        iteration : int
-            Number of the training step, counted from 0.
-        seed : int
-            Seed of the order in which a limited set of windows is seen.
-        size : int
-            Number of windows in a batch.
-
-        Returns
-        -------
-        Batch
-            Windows with their variations, as one batch.
-        """
+        """What a step sees; `rng` is the only source of chance."""
         vary, factor = self.recipe.augmentation, self.factor
         if self.recipe.factors:
             factor = self.factor_of(float(rng.choice(np.array(self.recipe.factors))))
@@ -255,15 +184,8 @@ class Examples:
     def factor_of(self, drawn: float) -> Factor:
         """A number drawn for all axes that the factor trained for changes.
 
-        Parameters
-        ----------
-        drawn : float
-            Low- over high-resolution voxel size along the axes that get finer.
-
-        Returns
-        -------
-        Factor
-            Low- over high-resolution voxel size along each axis.
+        `drawn`: low- over high-resolution voxel size along the axes that get finer. Low- over
+        high-resolution voxel size along each axis.
         """
         fx, fy, fz = (drawn if f != 1 else 1.0 for f in self.factor)
         return fx, fy, fz
@@ -271,17 +193,7 @@ class Examples:
     def turns(self, factor: Factor, sides: Sequence[int]) -> tuple[Turn, ...]:
         """Return symmetries of windows of these sides at a factor.
 
-        Parameters
-        ----------
-        factor : Factor
-            Low- over high-resolution voxel size along each axis.
-        sides : Sequence[int]
-            Sides of a window (voxels).
-
-        Returns
-        -------
-        tuple[Turn, ...]
-            Arrangements of axes that keep the physics.
+        Arrangements of axes that keep the physics.
         """
         zooms = self.images[0].zooms
         return symmetries(sides[: self.ndim], zooms[: self.ndim], factor[: self.ndim])
@@ -298,25 +210,7 @@ class Examples:
     ) -> list[tuple[int, Box]]:
         """Return (image, window) of each member of a batch.
 
-        Parameters
-        ----------
-        rng : np.random.Generator
-            Source of random numbers.
-        parts : Sequence[Region]
-            Parts of images from which windows are drawn.
-        factor : Factor
-            Low- over high-resolution voxel size along each axis.
-        iteration : int
-            Number of the training step, counted from 0.
-        seed : int
-            Seed of the order in which a limited set of windows is seen.
-        size : int
-            Number of windows in a batch.
-
-        Returns
-        -------
-        list[tuple[int, Box]]
-            Number of the image, and box, of each window.
+        `iteration`: number of the training step, counted from 0.
         """
         sources = [rng] * size
         count = self.recipe.patches
@@ -348,20 +242,7 @@ class Examples:
         return out
 
     def room(self, region: Region, factor: Factor) -> tuple[int, int]:
-        """The slices of a region on the grid of another factor.
-
-        Parameters
-        ----------
-        region : Region
-            Slices of an image at the factor trained for.
-        factor : Factor
-            Low- over high-resolution voxel size along each axis.
-
-        Returns
-        -------
-        tuple[int, int]
-            First slice at that factor, and the one after the last.
-        """
+        """The slices of a region on the grid of another factor."""
         depth = self.at(region.image).shape[2]
         now = self.at(region.image, factor)
         low, high = (min(now.shape[2], z * now.shape[2] // depth) for z in region.slices)
@@ -427,22 +308,6 @@ class Examples:
 
         `background`: weight outside the mask; `turns`: how each window is turned, as they are
         where there are none.
-
-        Parameters
-        ----------
-        chosen : Sequence[tuple[int, Box]]
-            Number of the image, and box, of each window.
-        factor : Factor
-            Low- over high-resolution voxel size along each axis.
-        background : float
-            Weight of the voxels outside the mask, from 0 to 1.
-        turns : Sequence[Turn], optional
-            Arrangement of axes for each window; empty for none.
-
-        Returns
-        -------
-        Batch
-            Windows as one batch, with any operator of the loss.
         """
         stacks: tuple[list[Tensor], list[Tensor], list[Tensor]] = ([], [], [])
         on_coarse = self.recipe.objective == "self"
@@ -542,20 +407,7 @@ class Examples:
     def named(
         self, parts: Sequence[Region], boxes: Sequence[tuple[int, Box]] = ()
     ) -> dict[str, object]:
-        """Parts, and windows (image and box) that were scored, for the card.
-
-        Parameters
-        ----------
-        parts : Sequence[Region]
-            Parts of images in their order.
-        boxes : Sequence[tuple[int, Box]], optional
-            Number of the image and box of each scored window.
-
-        Returns
-        -------
-        dict[str, object]
-            Entries ``parts`` and ``windows``, with names of images.
-        """
+        """Parts, and windows (image and box) that were scored, for the card."""
         names = [image.name for image in self.images]
         return {
             "parts": [{"image": names[r.image], "slices": list(r.slices)} for r in parts],
@@ -569,11 +421,6 @@ class Examples:
         """Describe the data for the card.
 
         The first image stands for all in resolution, orientation and intensity.
-
-        Returns
-        -------
-        dict[str, object]
-            Entries of the card by name.
         """
         first, seen = self.images[0], self.at(0)
         zooms, step = np.asarray(first.zooms), np.array([p / q for p, q in seen.steps])

@@ -31,27 +31,11 @@ class TrainingDataError(ValueError):
 class TrainingImage:
     """One image to train on.
 
-    Parameters
-    ----------
-    fine : Array | None
-        High resolution, (X, Y, Z), or (C, X, Y, Z) where several contrasts are channels; or None.
-    coarse : Array | None
-        Low resolution, (x, y, z) or (C, x, y, z), measured, in the pose of the other; None where
-        it has to be made by the recipe's degradation.
-    gain : float | None
-        Brings `fine` to the intensity of `coarse`; None where they have one unit.
-    mask, affine : Array
-        (X, Y, Z) brain or head, and voxel -> RAS mm, on the grid of `fine`, of `coarse` where that
-        is None.
-    contrast : str
-        BIDS suffix; joined by + where there are channels, in their order.
-    name : str
-        Of the image, for cards and messages.
-
-    Raises
-    ------
-    TrainingDataError : no image, an empty mask, grids that do not belong together, constant or not
-        finite values
+    `fine`: high resolution, (X, Y, Z), or (C, X, Y, Z) where several contrasts are channels; or
+    None. `coarse`: low resolution, (x, y, z) or (C, x, y, z), measured, in the pose of the other;
+    None where it has to be made by the recipe's degradation. `gain`: brings `fine` to the
+    intensity of `coarse`; None where they have one unit. `mask, affine`: (X, Y, Z) brain or head,
+    and voxel -> RAS mm, on the grid of `fine`, of `coarse` where that is None.
     """
 
     fine: Array | None = None
@@ -123,10 +107,7 @@ class TrainingImage:
     def checksum(self) -> str:
         """SHA-256 of the arrays as float32.
 
-        Returns
-        -------
-        str
-            Hexadecimal digest of 64 characters.
+        Hexadecimal digest of 64 characters.
         """
         total = hashlib.sha256()
         for image in (self.fine, self.coarse, self.mask > 0):
@@ -146,39 +127,13 @@ TrainingImages = tuple[TrainingImage, ...]
 def checksums(images: TrainingImages) -> dict[str, str]:
     """SHA-256 of each image, by its name.
 
-    Parameters
-    ----------
-    images : TrainingImages
-        Images that a network is trained on.
-
-    Returns
-    -------
-    dict[str, str]
-        Hexadecimal digest of 64 characters by name of the image.
+    Hexadecimal digest of 64 characters by name of the image.
     """
     return {image.name: image.checksum() for image in images}
 
 
 def check_images(images: TrainingImages, recipe: Recipe, factor: Factor, ndim: int) -> None:
-    """Refuse images that do not belong together or cannot serve.
-
-    Parameters
-    ----------
-    images : TrainingImages
-        Images that a network is trained on.
-    recipe : Recipe
-        Settings of the training.
-    factor : Factor
-        Low- over high-resolution voxel size along each axis.
-    ndim : int
-        Number of dimensions of the network's images, 2 or 3.
-
-    Raises
-    ------
-    TrainingDataError : images that differ in kind, or do not suit the recipe, the factor or the
-        number of dimensions
-    ValueError : a recipe that cannot be carried out
-    """
+    """Refuse images that do not belong together or cannot serve."""
     if not images:
         raise TrainingDataError("no image to train on")
     for what, found in (

@@ -46,19 +46,10 @@ class SeriesError(ValueError):
 class TemporalStatistics:
     """A run in a few images on the acquired grid.
 
-    Parameters
-    ----------
-    mean : Array
-        (x, y, z), signal units.
-    components : Array
-        (K, x, y, z), signal units: strongest first, each with its standard deviation over time as
-        its size.
-    stretches : tuple[Array, ...]
-        The same of stretches of these volumes alone, without the mean and nuisance of all.
-    checksums : Mapping[str, str]
-        SHA-256 of the series and the mask, where they were made from them.
-    thermal : float
-        Standard deviation of thermal noise over the mean signal in the mask.
+    `mean`: (x, y, z), signal units. `components`: (K, x, y, z), signal units: strongest first,
+    each with its standard deviation over time as its size. `stretches`: the same of stretches of
+    these volumes alone, without the mean and nuisance of all. `thermal`: standard deviation of
+    thermal noise over the mean signal in the mask.
     """
 
     mean: Array
@@ -81,35 +72,12 @@ def temporal_statistics(
 ) -> TemporalStatistics:
     """Read a run twice, slice by slice.
 
-    Parameters
-    ----------
-    reader : SeriesReader
-        Uncompressed series, motion corrected, on the acquired grid.
-    mask : Array
-        (x, y, z), where the components are sought; they are images of everything.
-    n_dummy : int, optional
-        First volumes to leave out.
-    components : int, optional
-        How many at most; fewer where no more are left, or the rest is noise.
-    noise : float, optional
-        Variance, over that of the median component, up to which one is taken for noise.
-    nuisance : Array | None, optional
-        (T, P) regressors whose strongest components, one for each six volumes, are taken out of
-        the change before components are sought, such as head motion, whose residue at edges is
-        large and follows the anatomy.
-    stop : int | None, optional
-        Volume before which to end; None for the last.
-    stretches : bool, optional
-        Find the strongest components of up to four stretches of eight volumes at least too.
-
-    Returns
-    -------
-    TemporalStatistics
-        Mean and components, with checksums of series and mask.
-
-    Raises
-    ------
-    SeriesError : too few volumes, an empty mask, or a series that never changes
+    `components`: how many at most; fewer where no more are left, or the rest is noise. `nuisance`:
+    (T, P) regressors whose strongest components, one for each six volumes, are taken out of the
+    change before components are sought, such as head motion, whose residue at edges is large and
+    follows the anatomy. `stop`: volume before which to end; None for the last. `stretches`: find
+    the strongest components of up to four stretches of eight volumes at least too. Mean and
+    components, with checksums of series and mask.
     """
     part = slice(n_dummy, reader.shape[3] if stop is None else stop)
     shape, count = reader.shape[:3], part.stop - part.start
@@ -184,37 +152,14 @@ def temporal_statistics(
 
 
 def too_short(reader: SeriesReader, n_dummy: int) -> bool:
-    """Whether a run has fewer steady volumes than `temporal_statistics` asks for.
-
-    Parameters
-    ----------
-    reader : SeriesReader
-        Uncompressed series, motion corrected, on the acquired grid (4D).
-    n_dummy : int
-        Number of volumes at the start that are not in the steady state.
-
-    Returns
-    -------
-    bool
-        True for fewer than eight steady volumes.
-    """
+    """Whether a run has fewer steady volumes than `temporal_statistics` asks for."""
     return reader.shape[3] - n_dummy < _LEAST_VOLUMES
 
 
 def mean_only(reader: SeriesReader, n_dummy: int) -> TemporalStatistics:
     """A run too short for a variance: its mean, and one component of nothing.
 
-    Parameters
-    ----------
-    reader : SeriesReader
-        Uncompressed series, motion corrected, on the acquired grid (4D).
-    n_dummy : int
-        Number of volumes at the start that are not in the steady state.
-
-    Returns
-    -------
-    TemporalStatistics
-        Mean of the steady volumes, with zeros in place of all else.
+    Mean of the steady volumes, with zeros in place of all else.
     """
     start = min(n_dummy, reader.shape[3] - 1)
     volumes = np.stack([reader.volume(t) for t in range(start, reader.shape[3])])
@@ -232,17 +177,8 @@ def motion_courses(poses: Array, center: Array) -> Array:
 
     The differences are those from the previous volume.
 
-    Parameters
-    ----------
-    poses : Array
-        Transforms of a boldref point to each volume (T, 4, 4; RAS+ mm).
-    center : Array
-        Point that head motion turns about (RAS+ mm).
-
-    Returns
-    -------
-    Array
-        Translation (mm), rotation (rad) and their differences, one row a volume.
+    `poses`: transforms of a boldref point to each volume (T, 4, 4; RAS+ mm). `center`: point that
+    head motion turns about (RAS+ mm).
     """
     params = np.stack([rigid_params(pose, center) for pose in poses])
     return np.hstack([params, np.diff(params, axis=0, prepend=params[:1])])
@@ -335,25 +271,7 @@ def halves_of(
 
     None for a half under `least` volumes.
 
-    Parameters
-    ----------
-    reader : SeriesReader
-        Uncompressed series, motion corrected, on the acquired grid (4D).
-    mask : Array
-        Voxels of the brain in boldref (3D, boolean).
-    n_dummy : int
-        Number of volumes at the start that are not in the steady state.
-    components : int
-        Largest number of components of a half.
-    nuisance : Array | None
-        Regressors to take out, one row a volume (T, P); None for none.
-    least : int
-        Smallest number of steady volumes in a half.
-
-    Returns
-    -------
-    tuple[TemporalStatistics, TemporalStatistics] | None
-        Statistics of the first and of the second half.
+    `nuisance`: regressors to take out, one row a volume (T, P); None for none.
     """
     total = reader.shape[3]
     middle = n_dummy + (total - n_dummy) // 2

@@ -22,17 +22,7 @@ _CONTEXT = 6
 
 @frozen
 class ScoredWindow:
-    """One window scored at every validation step; its batch weight is 1 where it counts.
-
-    Parameters
-    ----------
-    image : int
-        Number of the image, counted from 0.
-    box : Box
-        First voxel and the one after the last, along each axis.
-    batch : Batch
-        What the network sees of it, as a batch of one.
-    """
+    """One window scored at every validation step; its batch weight is 1 where it counts."""
 
     image: int
     box: Box
@@ -42,17 +32,7 @@ class ScoredWindow:
 def validation_windows(examples: Examples, parts: Sequence[Region]) -> tuple[ScoredWindow, ...]:
     """Return windows of some parts: whole slices, or blocks of volumes with some context.
 
-    Parameters
-    ----------
-    examples : Examples
-        Training images, from which windows are cut.
-    parts : Sequence[Region]
-        Parts of images that are scored.
-
-    Returns
-    -------
-    tuple[ScoredWindow, ...]
-        Windows to score, at most 8, evenly spaced over the parts.
+    Windows to score, at most 8, evenly spaced over the parts.
     """
     chosen: list[tuple[Region, Box]] = []
     for region in parts:
@@ -98,22 +78,7 @@ def _window(examples: Examples, region: Region, box: Box) -> ScoredWindow:
 
 
 def interpolated(examples: Examples, name: str, windows: Sequence[ScoredWindow]) -> list[Tensor]:
-    """Return windows by an interpolation instead of a network, (1, C, *) each.
-
-    Parameters
-    ----------
-    examples : Examples
-        Training images, of which interpolations are made, too.
-    name : str
-        Name of the interpolation, such as ``bspline``.
-    windows : Sequence[ScoredWindow]
-        Windows in which validation steps score.
-
-    Returns
-    -------
-    list[Tensor]
-        Interpolated image of each window, in the same order.
-    """
+    """Return windows by an interpolation instead of a network, (1, C, *) each."""
     whole: dict[int, NDArray[np.float32]] = {}
     out = []
     for window in windows:

@@ -38,25 +38,10 @@ where reversed[k].
 class Prepared:
     """One image at one factor, in the intensity of the network.
 
-    Parameters
-    ----------
-    source : Tensor
-        (C, *) input of the generator.
-    coarse : Tensor
-        (C, x, y, z) low-resolution image.
-    target : Tensor
-        (C, *) what the output is compared with: the high-resolution image, or `coarse` (objective
-        "self").
-    inside : Tensor
-        (1, X, Y, Z), (1, x, y, z) the mask, boolean.
-    inside_coarse : Tensor
-        Voxels of the mask on the low-resolution grid (1, x, y, z; boolean).
-    level : NDArray[np.float64]
-        (C,) intensity that is 1 for the network.
-    headroom : NDArray[np.float64]
-        (C,) that level over the 99th percentile of `coarse` in the mask.
-    steps : tuple[tuple[int, int], ...]
-        (p, q) an axis, for a factor p/q.
+    `source`: (C, *) input of the generator. `target`: (C, *) what the output is compared with: the
+    high-resolution image, or `coarse` (objective "self"). `inside`: (1, X, Y, Z), (1, x, y, z) the
+    mask, boolean. `inside_coarse`: voxels of the mask on the low-resolution grid (1, x, y, z;
+    boolean). `headroom`: (C,) that level over the 99th percentile of `coarse` in the mask.
     """
 
     source: Tensor
@@ -77,15 +62,7 @@ class Prepared:
     def slice_box(self, z: int) -> Box:
         """A whole slice.
 
-        Parameters
-        ----------
-        z : int
-            Number of the slice along the third axis, counted from 0.
-
-        Returns
-        -------
-        Box
-            Box of this slice on the high-resolution grid.
+        `z`: number of the slice along the third axis, counted from 0.
         """
         return (0, self.shape[0]), (0, self.shape[1]), (z, z + 1)
 
@@ -93,16 +70,6 @@ class Prepared:
         """Return the low-resolution voxels of a window.
 
         They go to the end where it ends there, whatever the factor divides.
-
-        Parameters
-        ----------
-        box : Box
-            First voxel and the one after the last, along each axis.
-
-        Returns
-        -------
-        tuple[slice, ...]
-            Range of low-resolution voxels along each axis.
         """
         return tuple(
             slice(a * q // p, m if b == n else b * q // p)
@@ -118,27 +85,6 @@ def prepare(image: TrainingImage, recipe: Recipe, factor: Factor, device: str) -
     An image is cropped around its center to what the factor divides. The level that becomes 1 is
     found in the low-resolution image: there is no other when a model is applied.
     TrainingDataError: nothing in the mask, or no positive intensity in it.
-
-    Parameters
-    ----------
-    image : TrainingImage
-        Image that a network is trained on.
-    recipe : Recipe
-        Settings of the training.
-    factor : Factor
-        Low- over high-resolution voxel size along each axis.
-    device : str
-        Where torch computes: ``cpu`` or ``cuda``.
-
-    Returns
-    -------
-    Prepared
-        Image on both grids, in the intensity of the network.
-
-    Raises
-    ------
-    TrainingDataError
-        The mask is empty at this factor, or no intensity in it is positive.
     """
     ratios = [Fraction(f).limit_denominator(64) for f in factor]
     inside = _tensor((image.mask > 0).astype(np.float32))
@@ -221,23 +167,8 @@ def _centered(image: Tensor, shape: Sequence[int]) -> Tensor:
 def corners_inside(mask: Array, sides: Sequence[int], steps: Sequence[int]) -> NDArray[np.int64]:
     """Return (N, d) corners of windows centered on each voxel of a mask (X, Y) or (X, Y, Z).
 
-    Parameters
-    ----------
-    mask : Array
-        Voxels that windows may be centered on (2D or 3D, boolean).
-    sides : Sequence[int]
-        Of the window.
-    steps : Sequence[int]
-        Corners are multiples of them, where a window of the low-resolution grid is cut beside.
-
-    Returns
-    -------
-    NDArray[np.int64]
-        First voxel of each window, moved so that windows stay inside.
-
-    Raises
-    ------
-    TrainingDataError : an empty mask, or a window larger than the image
+    `steps`: corners are multiples of them, where a window of the low-resolution grid is cut
+    beside.
     """
     room = np.asarray(mask.shape) - sides
     if min(sides) < 1 or (room < 0).any():
@@ -259,19 +190,7 @@ def symmetries(
 
     Sides are in voxels, voxel sizes in mm; sizes within one part in a thousand are one.
 
-    Parameters
-    ----------
-    sides : Sequence[int]
-        Sides of a window (voxels).
-    zooms : Sequence[float]
-        Voxel size along each axis (mm).
-    factor : Sequence[float]
-        Low- over high-resolution voxel size along each axis.
-
-    Returns
-    -------
-    tuple[Turn, ...]
-        Exchanges of axes, each with reversals to follow.
+    Exchanges of axes, each with reversals to follow.
     """
     axes = list(zip(sides, zooms, factor, strict=True))
     same = [
@@ -289,19 +208,8 @@ def symmetries(
 def turned(image: Tensor, turn: Turn, *, back: bool = False) -> Tensor:
     """Return (..., *grid) in another arrangement, or `back` from it; a view where it can be.
 
-    Parameters
-    ----------
-    image : Tensor
-        Images or windows, with the axes of the grid last.
-    turn : Turn
-        Exchange of axes, and reversals to follow.
-    back : bool, optional
-        Whether to undo the arrangement.
-
-    Returns
-    -------
-    Tensor
-        Images with axes exchanged and reversed.
+    `image`: images or windows, with the axes of the grid last. `turn`: exchange of axes, and
+    reversals to follow. Images with axes exchanged and reversed.
     """
     order, reverse = turn
     first = image.ndim - len(order)
@@ -316,17 +224,8 @@ def turned(image: Tensor, turn: Turn, *, back: bool = False) -> Tensor:
 def shifted(image: Tensor, shift: tuple[float, float]) -> Tensor:
     """Move the content by fractions of a voxel (towards higher indices) with a phase ramp.
 
-    Parameters
-    ----------
-    image : Tensor
-        Images whose last two axes are moved (..., X, Y).
-    shift : tuple[float, float]
-        Distance along the last two axes (voxels).
-
-    Returns
-    -------
-    Tensor
-        Images of the same shape; what leaves one side enters the other.
+    `image`: images whose last two axes are moved (..., X, Y). `shift`: distance along the last two
+    axes (voxels). Images of the same shape; what leaves one side enters the other.
     """
     rows, columns = (torch.fft.fftfreq(n, dtype=torch.float64) for n in image.shape[-2:])
     angle = -2 * torch.pi * (rows[:, None] * shift[0] + columns[None] * shift[1])

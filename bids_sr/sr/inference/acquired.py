@@ -33,10 +33,7 @@ class Upsampler(Protocol):
 class PlainUpsampler(Upsampler):
     """An upsampler that is a function of a volume and its pose.
 
-    Parameters
-    ----------
-    function : Callable[[Array, Array], Array]
-        Upsamples a volume (x, y, z), given its pose (4 x 4, RAS+ mm).
+    `function`: upsamples a volume (x, y, z), given its pose (4 x 4, RAS+ mm).
     """
 
     function: Callable[[Array, Array], Array]
@@ -53,28 +50,11 @@ class InferenceError(ValueError):
 class UpsamplerInputs:
     """A run or an image on the grid on which it was acquired.
 
-    Parameters
-    ----------
-    factor : Factor
-        Acquired over wanted voxel size.
-    affine : Array | None
-        Voxel -> RAS mm of the acquired grid; needed by `inject`, `ratio` and variance maps of a
-        run.
-    scale : float
-        Intensity that is 1 for a network: the 99th percentile of the boldref in the mask.
-    mask : Array | None
-        (x, y, z) brain on the acquired grid; needed by variance maps.
-    mean : PosedImage | None
-        The boldref; needed by `ratio`.
-    guide, gain : PosedImage | None
-        High-resolution image of `inject` and `ratio`, whose static detail variance maps add, and
-        what brings it to the intensity of the run (`match_gain`).
-    distortion : Distortion | None
-        Of the volumes (guide and mean bring their own).
-    displaced : Displaced
-        Placebo: variance maps of the wrong place.
-    precision, device, threads : Precision
-        Of a network, see `NetworkUpsampler`.
+    `scale`: intensity that is 1 for a network: the 99th percentile of the boldref in the mask.
+    `mean`: the boldref; needed by `ratio`. `guide, gain`: high-resolution image of `inject` and
+    `ratio`, whose static detail variance maps add, and what brings it to the intensity of the run
+    (`match_gain`). `distortion`: of the volumes (guide and mean bring their own). `displaced`:
+    placebo: variance maps of the wrong place.
     """
 
     factor: Factor
@@ -93,19 +73,8 @@ class UpsamplerInputs:
     def in_run(self, boldref: Array, boldref_affine: Array, mask: Array) -> Self:
         """The same with the intensities of the reference of a run.
 
-        Parameters
-        ----------
-        boldref, boldref_affine, mask : Array
-            Reference (x, y, z), voxel -> RAS mm, and the brain in it.
-
-        Returns
-        -------
-        Self
-            Inputs with the scale, mask, gain and mean of the run.
-
-        Raises
-        ------
-        InferenceError : the mask is empty
+        `boldref, boldref_affine, mask`: reference (x, y, z), voxel -> RAS mm, and the brain in it.
+        Inputs with the scale, mask, gain and mean of the run.
         """
         if not mask.any():
             raise InferenceError("the mask is empty")

@@ -39,23 +39,8 @@ def make_upsampler(
 ) -> Upsampler:
     """Return the upsampler of a series: "raw" (none), a baseline, or a method with its model.
 
-    Parameters
-    ----------
-    name : str
-        Name of the series, such as ``raw`` or that of a method.
-    acquired : UpsamplerInputs
-        Grid, intensity and images of the run that upsamplers need.
-    model : LoadedModel | None, optional
-        Network or variance maps of a method; None for ``raw`` and baselines.
-
-    Returns
-    -------
-    Upsampler
-        Upsampler of volumes on their acquired grid.
-
-    Raises
-    ------
-    InferenceError : something that the name needs is not there
+    `acquired`: grid, intensity and images of the run that upsamplers need. `model`: network or
+    variance maps of a method; None for ``raw`` and baselines.
     """
     factor = check_factor(acquired.factor)
     if model is not None:
@@ -103,19 +88,8 @@ def enforce(fine: Array, volume: Array, factor: Factor) -> Array:
     Across slices, where these get thinner, the correction is a cubic spline whose *means* over the
     acquired slices are what is missing.
 
-    Parameters
-    ----------
-    fine : Array
-        Upsampled volume (X, Y, Z).
-    volume : Array
-        Volume as acquired (x, y, z).
-    factor : Factor
-        Low- over high-resolution voxel size along each axis.
-
-    Returns
-    -------
-    Array
-        Upsampled volume that downsamples to the acquired one (X, Y, Z).
+    `fine`: upsampled volume (X, Y, Z). Upsampled volume that downsamples to the acquired one (X,
+    Y, Z).
     """
     missing = volume - downsample(fine, volume.shape)
     m, n = volume.shape[2], fine.shape[2]
@@ -200,13 +174,7 @@ def super_resolve_series(
 
 
 class _InSpace:
-    """Series being written in another space, each volume by one interpolation from its source.
-
-    Parameters
-    ----------
-    added_affine : voxel -> RAS mm of what is added to the volumes, in the frame of the reference
-    distortion : of the volumes
-    """
+    """Series being written in another space, each volume by one interpolation from its source."""
 
     def __init__(
         self,
@@ -313,22 +281,7 @@ def write_series(
 def some_slices(mask: Array, count: int) -> tuple[int, ...]:
     """Return at most `count` evenly spaced slices with at least half the largest mask area.
 
-    Parameters
-    ----------
-    mask : Array
-        Voxels of the brain in boldref (3D, boolean).
-    count : int
-        Largest number of slices to choose.
-
-    Returns
-    -------
-    tuple[int, ...]
-        Numbers of the slices in ascending order, counted from 0.
-
-    Raises
-    ------
-    ValueError
-        The mask is empty.
+    Numbers of the slices in ascending order, counted from 0.
     """
     area = np.asarray(mask > 0).sum((0, 1))
     if not area.any():
@@ -340,19 +293,7 @@ def some_slices(mask: Array, count: int) -> tuple[int, ...]:
 def fine_mask(mask: Array, slices: tuple[int, ...], factor: Factor) -> Array:
     """The mask in some slices, on their high-resolution grid.
 
-    Parameters
-    ----------
-    mask : Array
-        Voxels of the brain in boldref (3D, boolean).
-    slices : tuple[int, ...]
-        Numbers of the slices, counted from 0.
-    factor : Factor
-        Low- over high-resolution voxel size along each axis.
-
-    Returns
-    -------
-    Array
-        Voxels of the brain, finer in plane only (X, Y, slices; boolean).
+    Voxels of the brain, finer in plane only (X, Y, slices; boolean).
     """
     part = np.asarray(mask > 0)[:, :, list(slices)].astype(np.float32)
     return upsample("nearest", part, (factor[0], factor[1], 1.0)) > 0.5
@@ -373,25 +314,7 @@ def in_both(
     follow the task average out, others do not: a lower precision must show on the run itself that
     it leaves the statistics alone.
 
-    Parameters
-    ----------
-    reader : SeriesReader
-        BOLD run as acquired (4D).
-    full : Upsampler
-        Upsampler in full precision (fp32).
-    low : Upsampler
-        Upsampler in the lower precision (bf16).
-    slices : tuple[int, ...]
-        Numbers of the slices, counted from 0.
-    inside : Array
-        Voxels of the brain in these slices (X, Y, slices; boolean).
-    start : int, optional
-        First volume to read, counted from 0.
-
-    Yields
-    ------
-    tuple[Array, Array]
-        Values in full and in lower precision (V,), volume by volume.
+    `inside`: voxels of the brain in these slices (X, Y, slices; boolean).
     """
     for volume in reader.volumes(start):
         yield _in_slices(full, volume, slices)[inside], _in_slices(low, volume, slices)[inside]

@@ -20,18 +20,7 @@ from bids_sr.sr.networks.residual3d import DenseResidualNet
 
 
 def optimize_for_cpu(network: nn.Module) -> nn.Module:
-    """Return a faster CPU copy of a network in evaluation mode, with channels innermost.
-
-    Parameters
-    ----------
-    network : nn.Module
-        Trained network on any device.
-
-    Returns
-    -------
-    nn.Module
-        Copy on the CPU whose weights take no gradients.
-    """
+    """Return a faster CPU copy of a network in evaluation mode, with channels innermost."""
     changed = _changed(copy.deepcopy(network).to("cpu")).eval().requires_grad_(False)
     for module in changed.modules():
         if isinstance(module, nn.Conv2d):
@@ -46,15 +35,8 @@ def channels_innermost(x: Tensor) -> Tensor:
 
     Its strides say so too where one channel leaves that open.
 
-    Parameters
-    ----------
-    x : Tensor
-        Images of any number of channels (N, C, X, Y).
-
-    Returns
-    -------
-    Tensor
-        Same values and shape, ordered anew in memory.
+    `x`: images of any number of channels (N, C, X, Y). Same values and shape, ordered anew in
+    memory.
     """
     _, channels, rows, columns = x.shape
     x = x.contiguous(memory_format=torch.channels_last)
@@ -62,18 +44,7 @@ def channels_innermost(x: Tensor) -> Tensor:
 
 
 def widest(network: nn.Module) -> int:
-    """The most channels that a convolution of a network reads or writes; 1 where it has none.
-
-    Parameters
-    ----------
-    network : nn.Module
-        Trained network on any device.
-
-    Returns
-    -------
-    int
-        Largest number of channels, at least 1.
-    """
+    """The most channels that a convolution of a network reads or writes; 1 where it has none."""
     layers = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Conv3d)]
     return max((max(m.in_channels, m.out_channels) for m in layers), default=1)
 

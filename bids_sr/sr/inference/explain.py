@@ -22,17 +22,8 @@ def attention_masks(network: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
 
     Source: attention_unet, sections 3.7 and 4.7.
 
-    Parameters
-    ----------
-    network : nn.Module
-        Network from images to images, with or without gates.
-    images : Tensor
-        Images that the network is given (N, C, X, Y).
-
-    Returns
-    -------
-    tuple[Tensor, ...]
-        Masks by gate, empty for a network without gates.
+    `network`: network from images to images, with or without gates. `images`: images that the
+    network is given (N, C, X, Y).
     """
     seen: list[Tensor] = []
 
@@ -69,22 +60,7 @@ def grad_cam(critic: nn.Module, images: Tensor) -> Tensor:
 
     Source: Selvaraju et al. 2017, equations 1 and 2; attention_unet, sections 3.7 and 4.8.
 
-    Parameters
-    ----------
-    critic : nn.Module
-        Network that scores images.
-    images : Tensor
-        Images that the network is given (N, C, X, Y).
-
-    Returns
-    -------
-    Tensor
-        Weight of each place in the score, not negative (N, 1, X, Y).
-
-    Raises
-    ------
-    ValueError
-        The network is no `Critic`.
+    Weight of each place in the score, not negative (N, 1, X, Y).
     """
     if not isinstance(critic, Critic):
         raise ValueError(

@@ -21,16 +21,8 @@ _MOST_CHANGE = 3.0
 class PosedImage:
     """Image to resample to any grid and head pose; spline coefficients are computed once.
 
-    Parameters
-    ----------
-    data : Array
-        (X, Y, Z).
-    affine : Array
-        Voxel -> RAS mm.
-    from_boldref : Array
-        4x4, takes a boldref point (RAS mm) to the image's point.
-    distortion : Distortion | None
-        Of the volumes, where the boldref is free of it; or None.
+    `from_boldref`: 4x4, takes a boldref point (RAS mm) to the image's point. `distortion`: of the
+    volumes, where the boldref is free of it; or None.
     """
 
     data: Array
@@ -47,19 +39,7 @@ class PosedImage:
         A pose of None is the boldref itself: of the pose of the identity, but without the
         distortion of a volume.
 
-        Parameters
-        ----------
-        shape : tuple[int, int, int]
-            Numbers of voxels along the axes of the grid (x, y, z).
-        affine : Array
-            Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
-        pose : Array | None
-            Transform of a boldref point to its volume point (4 x 4, RAS+ mm).
-
-        Returns
-        -------
-        Array
-            Values of the image on the grid (3D).
+        `pose`: transform of a boldref point to its volume point (4 x 4, RAS+ mm).
         """
         if self._coefficients is None:
             self._coefficients = spline_coefficients(np.asarray(self.data, np.float32))
@@ -90,25 +70,6 @@ def match_gain(guide: Array, boldref: Array, mask: Array) -> float:
 
     guide: (X, Y, Z) on the high-resolution grid in the boldref's pose; boldref, mask: on the
     acquired grid. A gain per volume would give back the global signal as static detail.
-
-    Parameters
-    ----------
-    guide : Array
-        High-resolution image in the pose of boldref (X, Y, Z).
-    boldref : Array
-        Reference image of the BOLD run (x, y, z).
-    mask : Array
-        Voxels of the brain in boldref (3D, boolean).
-
-    Returns
-    -------
-    float
-        Factor on the intensity of the guide.
-
-    Raises
-    ------
-    ValueError
-        The guide has no signal inside the mask.
     """
     seen = downsample(guide, boldref.shape)
     inside = np.asarray(mask) > 0
@@ -124,19 +85,7 @@ def inject(volume: Array, guide_in_pose: Array, factor: Factor) -> Array:
     volume: (x, y, z); guide_in_pose: (X, Y, Z) on the volume's high-resolution grid, in its
     intensity.
 
-    Parameters
-    ----------
-    volume : Array
-        Volume as acquired (x, y, z).
-    guide_in_pose : Array
-        High-resolution image in the pose and intensity of the volume (X, Y, Z).
-    factor : Factor
-        Low- over high-resolution voxel size along each axis.
-
-    Returns
-    -------
-    Array
-        Upsampled volume (X, Y, Z), equal to the acquired one when downsampled.
+    Upsampled volume (X, Y, Z), equal to the acquired one when downsampled.
     """
     low = downsample(guide_in_pose, volume.shape)
     return guide_in_pose + upsample("zerofill", volume - low, factor)
@@ -151,23 +100,8 @@ def ratio(
     (99th percentile of the boldref in the mask) the denominator is held there, and relative
     intensity is kept within 0 … 3, so that nothing is divided by air.
 
-    Parameters
-    ----------
-    volume : Array
-        Volume as acquired (x, y, z).
-    mean_in_pose : Array
-        Boldref in the pose of the volume (x, y, z).
-    guide_in_pose : Array
-        High-resolution image in the pose and intensity of the volume (X, Y, Z).
-    factor : Factor
-        Low- over high-resolution voxel size along each axis.
-    scale : float
-        Intensity of boldref at its 99th percentile in the mask.
-
-    Returns
-    -------
-    Array
-        Upsampled volume (X, Y, Z) with the detail of the guide.
+    `guide_in_pose`: high-resolution image in the pose and intensity of the volume (X, Y, Z).
+    Upsampled volume (X, Y, Z) with the detail of the guide.
     """
     floor = _LEAST_MEAN * scale
     relative = np.clip(

@@ -40,15 +40,8 @@ class NetworkUpsampler(Upsampler):
     Raises MaskError for a scale that is no positive number, ResolutionError for thinner slices of
     a slice-wise network.
 
-    Parameters
-    ----------
-    model : LoadedModel
-        Generator, recipe and card.
-    acquired : UpsamplerInputs
-        Precision "auto" is fp32 (TF32 off) on every device: bf16 errs by .7 % of the range, as
-        much as activity.
-    volumetric : bool
-        A network of volumes.
+    `acquired`: precision "auto" is fp32 (TF32 off) on every device: bf16 errs by .7 % of the
+    range, as much as activity.
     """
 
     def __init__(
@@ -135,21 +128,7 @@ class NetworkUpsampler(Upsampler):
 def network_upsampler(model: LoadedModel, acquired: UpsamplerInputs) -> Upsampler:
     """Return the upsampler of a network, by slice or volume, with its training scale.
 
-    Parameters
-    ----------
-    model : LoadedModel
-        Network with its recipe and card.
-    acquired : UpsamplerInputs
-        Grid, intensity and images of the run that upsamplers need.
-
-    Returns
-    -------
-    Upsampler
-        Upsampler of volumes on their acquired grid.
-
-    Raises
-    ------
-    InferenceError : the network fuses several contrasts
+    `acquired`: grid, intensity and images of the run that upsamplers need.
     """
     card = model.card
     if card.channels != 1:

@@ -24,28 +24,9 @@ def apply_in_patches(
 ) -> Tensor:
     """What the network gives for a whole image, computed in patches.
 
-    Parameters
-    ----------
-    network : Callable[[Tensor], Tensor]
-        Takes (1, C, *patch) to (1, C_out, *patch).
-    volume : Tensor
-        (C, *grid), two or three axes.
-    patch : int
-        Side of the patches (voxels); at most the whole axis.
-    overlap : int
-        Voxels that neighbors share at least; less than the patch.
-    margin : int, optional
-        Voxels at the inner edges of every patch that do not count, less than half the overlap;
-        with the radius of the network's receptive field the result is that for the whole image.
-
-    Returns
-    -------
-    Tensor
-        (C_out, *grid), in the network's type.
-
-    Raises
-    ------
-    ResolutionError : an overlap that the patch cannot have, or a network that changes the size
+    `network`: takes (1, C, *patch) to (1, C_out, *patch). `volume`: (C, *grid), two or three axes.
+    `patch`: side of the patches (voxels); at most the whole axis. `overlap`: voxels that neighbors
+    share at least; less than the patch.
     """
     grid = volume.shape[1:]
     out: Tensor | None = None

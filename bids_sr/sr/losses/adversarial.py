@@ -19,32 +19,15 @@ class AdversarialBCE(nn.Module):
 
         It is halved so that not knowing costs log 2.
 
-        Parameters
-        ----------
-        real : Tensor
-            Scores of acquired images before the sigmoid, of any shape.
-        fake : Tensor
-            Scores of generated images before the sigmoid, of any shape.
-
-        Returns
-        -------
-        Tensor
-            Loss of the critic (scalar).
+        `real`: scores of acquired images before the sigmoid, of any shape. `fake`: scores of
+        generated images before the sigmoid, of any shape.
         """
         return 0.5 * (functional.softplus(-real).mean() + functional.softplus(fake).mean())
 
     def forward(self, fake: Tensor) -> Tensor:
         """Return generator's loss: mean of -log D(fake).
 
-        Parameters
-        ----------
-        fake : Tensor
-            Scores of generated images before the sigmoid, of any shape.
-
-        Returns
-        -------
-        Tensor
-            Loss of the generator (scalar).
+        `fake`: scores of generated images before the sigmoid, of any shape.
         """
         return functional.softplus(-fake).mean()
 
@@ -59,15 +42,7 @@ class CriticScore(AdversarialBCE):
     def forward(self, fake: Tensor) -> Tensor:
         """Return generator's loss, from 0 (taken for acquired) to 1.
 
-        Parameters
-        ----------
-        fake : Tensor
-            Scores of generated images before the sigmoid, of any shape.
-
-        Returns
-        -------
-        Tensor
-            Loss of the generator (scalar).
+        `fake`: scores of generated images before the sigmoid, of any shape.
         """
         return 1 - torch.sigmoid(fake).mean()
 
@@ -83,47 +58,22 @@ class AdversarialWasserstein(nn.Module):
 
         This is minus the estimated distance; a lower value tells them apart better.
 
-        Parameters
-        ----------
-        real : Tensor
-            Scores of acquired images without bounds, of any shape.
-        fake : Tensor
-            Scores of generated images without bounds, of any shape.
-
-        Returns
-        -------
-        Tensor
-            Loss of the critic (scalar).
+        `real`: scores of acquired images without bounds, of any shape. `fake`: scores of generated
+        images without bounds, of any shape.
         """
         return fake.mean() - real.mean()
 
     def forward(self, fake: Tensor) -> Tensor:
         """Return generator's loss: -mean D(fake).
 
-        Parameters
-        ----------
-        fake : Tensor
-            Scores of generated images without bounds, of any shape.
-
-        Returns
-        -------
-        Tensor
-            Loss of the generator (scalar).
+        `fake`: scores of generated images without bounds, of any shape.
         """
         return -fake.mean()
 
 
 @torch.no_grad()
 def clip_weights(critic: nn.Module, limit: float) -> None:
-    """Clip the critic's weights to [-limit, limit] in place; Arjovsky et al. use .01.
-
-    Parameters
-    ----------
-    critic : nn.Module
-        Network that scores images.
-    limit : float
-        Largest magnitude that a weight may have.
-    """
+    """Clip the critic's weights to [-limit, limit] in place; Arjovsky et al. use .01."""
     for parameter in critic.parameters():
         parameter.clamp_(-limit, limit)
 
@@ -138,19 +88,8 @@ def gradient_penalty(critic: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
 
     Source: Gulrajani et al. 2017; gan-cpce-circle, section II.2, last term of L_WGAN.
 
-    Parameters
-    ----------
-    critic : nn.Module
-        Network that scores images.
-    real : Tensor
-        Acquired images (N, C, *grid), not their scores.
-    fake : Tensor
-        Generated images (N, C, *grid), not their scores.
-
-    Returns
-    -------
-    Tensor
-        Penalty before it is weighted (scalar).
+    `real`: acquired images (N, C, *grid), not their scores. `fake`: generated images (N, C,
+    *grid), not their scores.
     """
     share = torch.rand(len(real), *[1] * (real.dim() - 1), device=real.device, dtype=real.dtype)
     between = (share * real.detach() + (1 - share) * fake.detach()).requires_grad_(True)

@@ -28,19 +28,8 @@ class MSE(nn.Module):
     def forward(self, output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
         """Return the weighted mean of squared differences.
 
-        Parameters
-        ----------
-        output : Tensor
-            What the network makes (N, C, *grid).
-        target : Tensor
-            What the output is compared with (N, C, *grid).
-        weight : Tensor
-            Weight of each voxel in the losses (N, C or 1, *grid).
-
-        Returns
-        -------
-        Tensor
-            Loss of the batch (scalar).
+        `output`: what the network makes (N, C, *grid). `target`: what the output is compared with
+        (N, C, *grid). `weight`: weight of each voxel in the losses (N, C or 1, *grid).
         """
         return _mean((output - target).square(), weight)
 
@@ -51,19 +40,8 @@ class MAE(nn.Module):
     def forward(self, output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
         """Return the weighted mean of absolute differences.
 
-        Parameters
-        ----------
-        output : Tensor
-            What the network makes (N, C, *grid).
-        target : Tensor
-            What the output is compared with (N, C, *grid).
-        weight : Tensor
-            Weight of each voxel in the losses (N, C or 1, *grid).
-
-        Returns
-        -------
-        Tensor
-            Loss of the batch (scalar).
+        `output`: what the network makes (N, C, *grid). `target`: what the output is compared with
+        (N, C, *grid). `weight`: weight of each voxel in the losses (N, C or 1, *grid).
         """
         return _mean((output - target).abs(), weight)
 
@@ -77,19 +55,9 @@ class PSNRLoss(nn.Module):
     def forward(self, output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
         """Return the distance from a perfect image in dB.
 
-        Parameters
-        ----------
-        output : Tensor
-            What the network makes (N, C, *grid).
-        target : Tensor
-            What the output is compared with (N, C, *grid).
-        weight : Tensor
-            Weight of each voxel in the losses (N, C or 1, *grid).
-
-        Returns
-        -------
-        Tensor
-            Loss of the batch (scalar, dB).
+        `output`: what the network makes (N, C, *grid). `target`: what the output is compared with
+        (N, C, *grid). `weight`: weight of each voxel in the losses (N, C or 1, *grid). Loss of the
+        batch (scalar, dB).
         """
         return (_mean((output - target).square(), weight) / _FLOOR).log1p() * (10 / math.log(10))
 
@@ -130,17 +98,8 @@ class SSIMLoss(nn.Module):
     def similarity(self, output: Tensor, target: Tensor) -> Tensor:
         """The map of structural similarity, of the shape of the images.
 
-        Parameters
-        ----------
-        output : Tensor
-            What the network makes (N, C, *grid).
-        target : Tensor
-            What the output is compared with (N, C, *grid).
-
-        Returns
-        -------
-        Tensor
-            Similarity at each voxel, 1 for equal surroundings (N, C, *grid).
+        `output`: what the network makes (N, C, *grid). `target`: what the output is compared with
+        (N, C, *grid). Similarity at each voxel, 1 for equal surroundings (N, C, *grid).
         """
         mean_o, mean_t = self._mean(output), self._mean(target)
         spread_o = self._mean(output * output) - mean_o * mean_o
@@ -153,19 +112,8 @@ class SSIMLoss(nn.Module):
     def forward(self, output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
         """Return one minus the weighted mean of structural similarity.
 
-        Parameters
-        ----------
-        output : Tensor
-            What the network makes (N, C, *grid).
-        target : Tensor
-            What the output is compared with (N, C, *grid).
-        weight : Tensor
-            Weight of each voxel in the losses (N, C or 1, *grid).
-
-        Returns
-        -------
-        Tensor
-            Loss of the batch (scalar).
+        `output`: what the network makes (N, C, *grid). `target`: what the output is compared with
+        (N, C, *grid). `weight`: weight of each voxel in the losses (N, C or 1, *grid).
         """
         return 1 - _mean(self.similarity(output, target), weight)
 
@@ -176,17 +124,8 @@ def variation(image: Tensor, weight: Tensor | None = None) -> Tensor:
     The difference beyond the last voxel of an axis is zero. image: (N, C, *grid), 2D or 3D;
     weight: of each voxel in the mean, broadcasts.
 
-    Parameters
-    ----------
-    image : Tensor
-        Images whose steps between voxels are measured (N, C, *grid).
-    weight : Tensor | None, optional
-        Weight of each voxel in the mean; None weighs all alike.
-
-    Returns
-    -------
-    Tensor
-        Mean over voxels, in the intensity of the images (scalar).
+    `image`: images whose steps between voxels are measured (N, C, *grid). `weight`: weight of each
+    voxel in the mean; None weighs all alike.
     """
     spatial = image.dim() - 2
     steps = []
@@ -209,15 +148,7 @@ class TotalVariation(nn.Module):
     def forward(self, output: Tensor) -> Tensor:
         """Return the total variation of the output.
 
-        Parameters
-        ----------
-        output : Tensor
-            What the network makes (N, C, *grid).
-
-        Returns
-        -------
-        Tensor
-            Loss of the batch (scalar).
+        `output`: what the network makes (N, C, *grid).
         """
         return variation(output)
 
@@ -227,10 +158,7 @@ class JointSparsify(nn.Module):
 
     Source: gan-cpce-circle, section II.2, L_JST; the paper gives no tau, ours is .5.
 
-    Parameters
-    ----------
-    tau : float
-        Share of the output's variation in the loss, from 0 to 1.
+    `tau`: share of the output's variation in the loss, from 0 to 1.
     """
 
     def __init__(self, tau: float = 0.5) -> None:
@@ -242,19 +170,8 @@ class JointSparsify(nn.Module):
     def forward(self, output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
         """Return the weighted variation of the output and of its difference to the target.
 
-        Parameters
-        ----------
-        output : Tensor
-            What the network makes (N, C, *grid).
-        target : Tensor
-            What the output is compared with (N, C, *grid).
-        weight : Tensor
-            Weight of each voxel in the losses (N, C or 1, *grid).
-
-        Returns
-        -------
-        Tensor
-            Loss of the batch (scalar).
+        `output`: what the network makes (N, C, *grid). `target`: what the output is compared with
+        (N, C, *grid). `weight`: weight of each voxel in the losses (N, C or 1, *grid).
         """
         return self.tau * variation(output, weight) + (1 - self.tau) * variation(
             target - output, weight

@@ -78,10 +78,7 @@ class VGGPerceptual(nn.Module):
     Source: Ledig et al. 2017, equation 5, layer 5,4 after activation; their factor of .006 is the
     caller's weight.
 
-    Parameters
-    ----------
-    weights : Path
-        File of VGG-19 as torchvision stores it (.safetensors).
+    `weights`: file of VGG-19 as torchvision stores it (.safetensors).
     """
 
     mean: Tensor
@@ -101,16 +98,7 @@ class VGGPerceptual(nn.Module):
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
         """Return the mean squared difference of features.
 
-        Parameters
-        ----------
-        output : Tensor
-            What the network makes (N, 1, Y, X).
-        target : Tensor
-            What the output is compared with (N, 1, Y, X).
-
-        Returns
-        -------
-        Tensor
-            Loss of the batch (scalar).
+        `output`: what the network makes (N, 1, Y, X). `target`: what the output is compared with
+        (N, 1, Y, X).
         """
         return (self._features(output) - self._features(target).detach()).square().mean()

@@ -38,52 +38,13 @@ class ModelError(ValueError):
 class ModelCard:
     """What the program rests on of a card; the file (`json`) says more, for people.
 
-    Parameters
-    ----------
-    method : str
-        Names; an old `paper` of srgan goes by today's name, `paper-mse`.
-    recipe : str
-        Name of the settings of the training, such as ``fast`` or ``paper``.
-    factor : tuple[float, float, float]
-        Low- over high-resolution voxel size; those that were drawn in its place, if any.
-    factors : tuple[float, ...]
-        Factors that were drawn in its place; empty for none.
-    contrast : str
-        BIDS suffix, axis across slices, voxel size of the images that the model serves.
-    orientation : str
-        Anatomical axis across slices: ``R-L``, ``P-A`` or ``I-S``.
-    lowres_mm : tuple[float, ...]
-        Voxel size of the images that the model serves (mm).
-    trained_on : str
-        Kind of training data: ``pair``, ``series``, ``self`` or ``images``.
-    channels : int
-        Number of contrasts that go in together.
-    seed : int | None
-        Seed of the training; None where the card has none.
-    reproducible : bool
-        Whether the same training gives the same weights again.
-    weights_sha256 : str
-        Hexadecimal digest of the weights file.
-    data_sha256 : Mapping[str, str]
-        Hexadecimal digests of the training data by name.
-    settings : Mapping[str, object]
-        Settings of the training by name.
-    headroom : float | None
-        Intensity that is 1 for the network over the 99th percentile of the image it was trained
-        on, or None.
-    perceptual : bool
-        Whether features of VGG-19 were in the loss.
-    start_sha256 : str | None
-        Weights with which training began, or None.
-    align : str | None
-        Structural scans: what registered those of a head.
-    domain : tuple[tuple[float, ...], float] | None
-        Quantiles and edge content of the training image, see `compatibility`; metrics on held-out
-        data.
-    held_out : Mapping[str, object]
-        Scores on parts that were held out, and which these are.
-    json : Mapping[str, object]
-        The card as it was written.
+    `factors`: factors that were drawn in its place; empty for none. `orientation`: anatomical axis
+    across slices: ``R-L``, ``P-A`` or ``I-S``. `trained_on`: kind of training data: ``pair``,
+    ``series``, ``self`` or ``images``. `reproducible`: whether the same training gives the same
+    weights again. `headroom`: intensity that is 1 for the network over the 99th percentile of the
+    image it was trained on, or None. `start_sha256`: weights with which training began, or None.
+    `align`: structural scans: what registered those of a head. `domain`: quantiles and edge
+    content of the training image, see `compatibility`; metrics on held-out data.
     """
 
     method: str = ""
@@ -121,18 +82,7 @@ class ModelCard:
 
     @classmethod
     def from_json(cls, values: Mapping[str, object]) -> Self:
-        """The card of a file; what is missing, or of another kind, takes the default.
-
-        Parameters
-        ----------
-        values : Mapping[str, object]
-            Card as read from its file.
-
-        Returns
-        -------
-        Self
-            Card with what the program needs of it.
-        """
+        """The card of a file; what is missing, or of another kind, takes the default."""
         settings, domain = part_of(values, "settings"), part_of(values, "domain")
         text = {
             name: str(values.get(name, ""))
@@ -168,20 +118,7 @@ class ModelCard:
 
 
 def part_of(values: Mapping[str, object], name: str) -> Mapping[str, object]:
-    """An entry that is a mapping; nothing where it is none.
-
-    Parameters
-    ----------
-    values : Mapping[str, object]
-        Card, or another mapping from JSON.
-    name : str
-        Key of the entry that is asked for.
-
-    Returns
-    -------
-    Mapping[str, object]
-        Entry, or an empty mapping.
-    """
+    """An entry that is a mapping; nothing where it is none."""
     found = values.get(name)
     return found if isinstance(found, Mapping) else {}
 
@@ -192,56 +129,18 @@ def _floats(values: object) -> tuple[float, ...]:
 
 
 def digest(card: Mapping[str, object]) -> str:
-    """Checksum of what a card says of the images that the model serves.
-
-    Parameters
-    ----------
-    card : Mapping[str, object]
-        Card as read from its file, or before it is written.
-
-    Returns
-    -------
-    str
-        Hexadecimal digest of 64 characters.
-    """
+    """Checksum of what a card says of the images that the model serves."""
     said = {key: card.get(key) for key in _BOUND}
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def card_path(weights: Path) -> Path:
-    """Where the card of a weights file lies.
-
-    Parameters
-    ----------
-    weights : Path
-        File of the weights (.safetensors).
-
-    Returns
-    -------
-    Path
-        File of the card (.json), which need not exist.
-    """
+    """Where the card of a weights file lies."""
     return Path(weights).with_suffix(".json")
 
 
 def size_of_file(path: Path) -> int:
-    """Return bytes of a regular file, links followed; refuse directories, pipes, devices.
-
-    Parameters
-    ----------
-    path : Path
-        File, or a link to one.
-
-    Returns
-    -------
-    int
-        Number of bytes in the file.
-
-    Raises
-    ------
-    ValueError
-        There is a directory, a pipe or a device in place of a file.
-    """
+    """Return bytes of a regular file, links followed; refuse directories, pipes, devices."""
     state = path.stat()
     if not stat.S_ISREG(state.st_mode):
         raise ValueError("it is no regular file")
@@ -249,18 +148,7 @@ def size_of_file(path: Path) -> int:
 
 
 def read_card(path: Path) -> ModelCard:
-    """The card of a weights file; `ModelError` where it is missing or not one of ours.
-
-    Parameters
-    ----------
-    path : Path
-        File of the weights (.safetensors).
-
-    Returns
-    -------
-    ModelCard
-        Card with what the program needs of it.
-    """
+    """The card of a weights file; `ModelError` where it is missing or not one of ours."""
     path = card_path(path)
     try:
         if size_of_file(path) > _LARGEST_CARD:

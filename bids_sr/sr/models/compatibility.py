@@ -186,20 +186,9 @@ def image_entries(
 ) -> dict[str, object]:
     """Return the card entries on grid and intensities of the training images.
 
-    Parameters
-    ----------
-    image, mask, affine : Array
-        (x, y, z) at the low resolution, and voxel -> RAS mm, whose voxel sizes are taken without
-        `mm`.
-    factor : Factor
-        Low- over high-resolution voxel size along each axis.
-    mm : tuple[Array, Array] | None, optional
-        Voxel sizes of the low and of the high resolution.
-
-    Returns
-    -------
-    dict[str, object]
-        Entries ``factor``, ``orientation``, ``resolution`` and ``domain``.
+    `image, mask, affine`: (x, y, z) at the low resolution, and voxel -> RAS mm, whose voxel sizes
+    are taken without `mm`. `mm`: voxel sizes of the low and of the high resolution. Entries
+    ``factor``, ``orientation``, ``resolution`` and ``domain``.
     """
     from nibabel.affines import voxel_sizes
 

@@ -31,17 +31,7 @@ _METADATA_KEY = "bids_sr_card"
 
 @frozen
 class TrainedModel:
-    """Result of training: generator tensors on the CPU, JSON card, rows of the training log.
-
-    Parameters
-    ----------
-    state : Mapping[str, Tensor]
-        Tensors of the networks by name.
-    card : Mapping[str, object]
-        Entries of the card by name.
-    log : tuple[LogRow, ...]
-        Rows of the log of training, in order.
-    """
+    """Result of training: generator tensors on the CPU, JSON card, rows of the training log."""
 
     state: Mapping[str, Tensor]
     card: Mapping[str, object]
@@ -52,16 +42,7 @@ class TrainedModel:
 class LoadedModel:
     """Model for inference, in eval mode: network or variance maps, critic if kept, and card.
 
-    Parameters
-    ----------
-    generator : nn.Module
-        Network that super-resolves, or variance maps of a run.
-    recipe : Recipe | VarianceRecipe
-        Settings of the training.
-    card : ModelCard
-        Card of the model.
-    critic : nn.Module | None
-        Network that scores images; None where it was not kept.
+    `critic`: network that scores images; None where it was not kept.
     """
 
     generator: nn.Module
@@ -115,21 +96,6 @@ def verify(path: Path) -> tuple[ModelCard, bytes]:
     """Return (card, bytes) of an intact, matching model, else raise ModelError.
 
     Torch is not imported.
-
-    Parameters
-    ----------
-    path : Path
-        File of the weights (.safetensors).
-
-    Returns
-    -------
-    tuple[ModelCard, bytes]
-        Card as read from its file, and content of the weights file.
-
-    Raises
-    ------
-    ModelError
-        The weights are missing, unreadable, changed, or no safetensors file.
     """
     from safetensors import SafetensorError, deserialize
 
@@ -191,20 +157,7 @@ def _fill(network: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
 def load_model(path: Path) -> LoadedModel:
     """Load STEM.safetensors with the card beside it.
 
-    Parameters
-    ----------
-    path : Path
-        File of the weights (.safetensors).
-
-    Returns
-    -------
-    LoadedModel
-        Networks in evaluation mode, with recipe and card.
-
-    Raises
-    ------
-    ModelError : as of `verify`; method or recipe unknown; tensors that do not fit the network. The
-        message names the file.
+    Networks in evaluation mode, with recipe and card.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load

@@ -67,12 +67,7 @@ def _same_training(card: ModelCard, training: TrainingRequest, data: TrainingDat
 
 
 def _find_model(training: TrainingRequest, data: TrainingData | None) -> Path | None:
-    """A model that may stand in for training, or None.
-
-    Raises
-    ------
-    ModelError : `source` is "reuse" and there is none
-    """
+    """A model that may stand in for training, or None."""
     if training.pretrained is not None:
         return training.pretrained
     found = list(_models_in(training.model_dir)) if training.source != "train" else []
@@ -100,24 +95,8 @@ def obtain_model(
 ) -> tuple[Path, Path, Path]:
     """Put the wanted model into a directory; returns (weights, card, training log).
 
-    Parameters
-    ----------
-    training : TrainingRequest
-        Which model is wanted, and how it is trained.
-    data : TrainingData | None
-        Images or run to train on; None where there are none.
-    out_dir : Path
-        Directory of the three files and of checkpoints.
-
-    Returns
-    -------
-    tuple[Path, Path, Path]
-        Files of weights, card and log.
-
-    Raises
-    ------
-    ModelError : nothing to reuse, or the file is damaged
-    TrainingDiverged, TrainingDataError : see `trainer.fit`
+    `data`: images or run to train on; None where there are none. `ModelError`: nothing to reuse,
+    or the file is damaged. `TrainingDiverged, TrainingDataError`: see `trainer.fit`.
     """
     name = training.method.name
     log = out_dir / f"{name}.tsv"

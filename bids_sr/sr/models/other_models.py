@@ -20,22 +20,9 @@ def other_models(
     So the first differs from subject to subject as far as it can, and is the same in every run of
     the same data.
 
-    Parameters
-    ----------
-    models_dir : Path
-        ``OUT/sourcedata/models``; it may be missing.
-    method : str
-        As in the file's ``desc``.
-    subject : str
-        Label of this one, left out.
-    factor, zooms : Sequence[float] | None, optional
-        Acquired over wanted voxel, and acquired voxel (mm); models made for others are left out
-        (10 %).
-
-    Returns
-    -------
-    list[Path]
-        Files of weights; empty where no model serves.
+    `models_dir`: ``OUT/sourcedata/models``; it may be missing. `factor, zooms`: acquired over
+    wanted voxel, and acquired voxel (mm); models made for others are left out (10 %). Files of
+    weights; empty where no model serves.
     """
     root = Path(models_dir)
     found = sorted(

@@ -32,14 +32,8 @@ class CPCENet(nn.Module):
 
     74,817 parameters as published; a pixel sees 17 x 17.
 
-    Parameters
-    ----------
-    channels : int
-        Of the image.
-    width : int
-        32 in the paper.
-    skip : bool
-        Add the input to the output and start there; off in the paper (ours, for the fast recipe).
+    `skip`: add the input to the output and start there; off in the paper (ours, for the fast
+    recipe).
     """
 
     def __init__(self, channels: int = 1, *, width: int = 32, skip: bool = False) -> None:
@@ -56,15 +50,7 @@ class CPCENet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return sharpened images on the same grid.
 
-        Parameters
-        ----------
-        x : Tensor
-            Images on the high-resolution grid (N, C, X, Y).
-
-        Returns
-        -------
-        Tensor
-            Images of the same shape.
+        `x`: images on the high-resolution grid (N, C, X, Y).
         """
         maps: list[Tensor] = []
         features = x
@@ -84,18 +70,9 @@ WIDTHS = (64, 54, 48, 43, 39, 35, 31, 28, 25, 22, 18, 16)
 class CircleNet(nn.Module):
     """Network from image to image, (N, C, X, Y) -> the same shape; both G and F of the cycle.
 
-    Parameters
-    ----------
-    channels : int
-        Of the image.
-    widths : tuple[int, ...]
-        Filters of the feature blocks; twelve in the paper.
-    branches : tuple[int, int]
-        Filters of the first branch, and of both layers of the second.
-    joined : tuple[int, int]
-        Filters of the two convolutions after the branches.
-    dropout : float
-        Share of features that a training step leaves out.
+    `widths`: filters of the feature blocks; twelve in the paper. `branches`: filters of the first
+    branch, and of both layers of the second. `dropout`: share of features that a training step
+    leaves out.
     """
 
     def __init__(
@@ -133,18 +110,7 @@ class CircleNet(nn.Module):
         zero(self.tail)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return images of the other resolution on the same grid.
-
-        Parameters
-        ----------
-        x : Tensor
-            Images on the high-resolution grid (N, C, X, Y).
-
-        Returns
-        -------
-        Tensor
-            Images of the same shape.
-        """
+        """Return images of the other resolution on the same grid."""
         maps: list[Tensor] = []
         features = x
         for block in self.blocks:

@@ -15,12 +15,7 @@ class Critic(nn.Module):
 
     Shapes are (N, C, X, Y) -> (N, 1) or (N, 1, x, y).
 
-    Parameters
-    ----------
-    features : Sequence[nn.Module]
-        Layers from images to features.
-    score : Sequence[nn.Module]
-        Layers from features to scores.
+    `features`: layers from images to features. `score`: layers from features to scores.
     """
 
     def __init__(self, features: Sequence[nn.Module], score: Sequence[nn.Module]) -> None:
@@ -30,15 +25,7 @@ class Critic(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Return scores before any sigmoid.
 
-        Parameters
-        ----------
-        image : Tensor
-            Images to score (N, C, X, Y).
-
-        Returns
-        -------
-        Tensor
-            One score an image (N, 1), or a patch (N, 1, x, y).
+        `image`: images to score (N, C, X, Y). One score an image (N, 1), or a patch (N, 1, x, y).
         """
         return self.score(self.features(image))
 
@@ -77,15 +64,7 @@ def srgan_critic(channels: int = 1) -> Critic:
     Source: stss-srfmri, "Deep learning-based super-resolution"; SRGAN (Ledig et al. 2017, figure
     4). Ours: the fifth pair keeps 512 channels.
 
-    Parameters
-    ----------
-    channels : int, optional
-        Number of channels of the images.
-
-    Returns
-    -------
-    Critic
-        Critic that gives each image one score (N, 1).
+    Critic that gives each image one score (N, 1).
     """
     return Critic(_stages(channels, (64, 128, 256, 512, 512), _pair), _dense(512, 2, 1024))
 
@@ -101,19 +80,7 @@ def cpce_critic(
     `widths`, `dense`: of the pairs of convolutions and the first dense layer; (64, 128, 256) and
     1024 in the paper.
 
-    Parameters
-    ----------
-    channels : int, optional
-        Number of channels of the images.
-    widths : tuple[int, ...], optional
-        Numbers of channels of the pairs of convolutions.
-    dense : int, optional
-        Number of values after the first dense layer.
-
-    Returns
-    -------
-    Critic
-        Critic that gives each image one score (N, 1).
+    Critic that gives each image one score (N, 1).
     """
     return Critic(_stages(channels, widths, _pair), _dense(widths[-1], 8, dense))
 
@@ -129,20 +96,6 @@ def circle_critic(
 
     `widths`, `dense`: of the stages and the first dense layer; (64, 128, 256, 512) and 1024 in the
     paper.
-
-    Parameters
-    ----------
-    channels : int, optional
-        Number of channels of the images.
-    widths : tuple[int, ...], optional
-        Numbers of channels of the stages.
-    dense : int, optional
-        Number of values after the first dense layer.
-
-    Returns
-    -------
-    Critic
-        Critic that gives each image one score (N, 1).
     """
 
     def stage(before: int, after: int) -> list[nn.Module]:
@@ -165,21 +118,7 @@ def guiding_critic(
     `width`: channels after the first convolution; `grid`: side of the map that the dense layer
     sees; `dropout`: share of values dropped in training.
 
-    Parameters
-    ----------
-    channels : int, optional
-        Number of channels of the images.
-    width : int, optional
-        Number of channels after the first convolution.
-    grid : int, optional
-        Side of the map that the dense layer sees.
-    dropout : float, optional
-        Share of values that a training step leaves out.
-
-    Returns
-    -------
-    Critic
-        Critic that gives each image one score (N, 1).
+    Critic that gives each image one score (N, 1).
     """
 
     def stage(before: int, after: int) -> list[nn.Module]:
@@ -198,13 +137,6 @@ class PatchCritic(nn.Module):
     Five convolutions, the first and third (4x4) with stride 2; (N, C, X, Y) -> (N, 1, X / 4, Y /
     4). Half of the cost of a critic that begins at full resolution goes into its first layer, so
     this one does not.
-
-    Parameters
-    ----------
-    channels : int
-        Number of channels of the images.
-    width : int
-        Number of channels after the first convolution.
     """
 
     def __init__(self, channels: int = 1, width: int = 8) -> None:
@@ -224,14 +156,6 @@ class PatchCritic(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Return scores of overlapping patches.
 
-        Parameters
-        ----------
-        image : Tensor
-            Images to score (N, C, X, Y).
-
-        Returns
-        -------
-        Tensor
-            One score a patch (N, 1, X / 4, Y / 4).
+        `image`: images to score (N, C, X, Y).
         """
         return self.net(image)

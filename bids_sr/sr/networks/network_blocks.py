@@ -9,11 +9,6 @@ def glorot(net: nn.Module) -> None:
 
     Source: mouse-sr, section 2.3.5, which names the normal form and prints a uniform range; the
     normal form is used.
-
-    Parameters
-    ----------
-    net : nn.Module
-        Network, or part of one.
     """
     for module in net.modules():
         if isinstance(module, nn.Conv2d | nn.Conv3d | nn.Linear):
@@ -27,10 +22,7 @@ def zero(layer: nn.Module) -> None:
 
     Behind a skip connection, the network then starts as its input.
 
-    Parameters
-    ----------
-    layer : nn.Module
-        Layer whose weights and biases become 0.
+    `layer`: layer whose weights and biases become 0.
     """
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
@@ -41,13 +33,8 @@ class ResidualBlock(nn.Module):
 
     Batch norm would tie an image's intensity to its neighbors in the batch.
 
-    Parameters
-    ----------
-    width : int
-        Channels.
-    start : float
-        Factor on the initial weights of the second convolution; small values begin near the
-        identity, which lets a deep net without normalization take large steps.
+    `start`: factor on the initial weights of the second convolution; small values begin near the
+    identity, which lets a deep net without normalization take large steps.
     """
 
     def __init__(self, width: int, *, start: float = 1.0) -> None:
@@ -64,15 +51,7 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the input plus what the layers make of it.
 
-        Parameters
-        ----------
-        x : Tensor
-            Features on any grid (N, width, X, Y).
-
-        Returns
-        -------
-        Tensor
-            Features of the same shape.
+        `x`: features on any grid (N, width, X, Y). Features of the same shape.
         """
         return x + self.second(self.activation(self.first(x)))
 
@@ -82,11 +61,6 @@ class ResidualBlock3d(nn.Module):
 
     Source: mouse-sr, section 2.3.2 and METHODS section 4 ("two convolutions, two ReLU with one
     additional layer", read as an addition). 2 (27 width² + width) parameters.
-
-    Parameters
-    ----------
-    width : int
-        Number of channels that go in and come out.
     """
 
     def __init__(self, width: int) -> None:
@@ -101,15 +75,7 @@ class ResidualBlock3d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the input plus what the layers make of it.
 
-        Parameters
-        ----------
-        x : Tensor
-            Features on any grid (N, width, X, Y, Z).
-
-        Returns
-        -------
-        Tensor
-            Features of the same shape.
+        `x`: features on any grid (N, width, X, Y, Z). Features of the same shape.
         """
         return x + self.layers(x)
 
@@ -119,17 +85,8 @@ def shuffle(x: Tensor, factor: tuple[int, int]) -> Tensor:
 
     Acquired voxel i becomes i * f … i * f + f - 1.
 
-    Parameters
-    ----------
-    x : Tensor
-        Images on the acquired grid, with one channel for each finer voxel.
-    factor : tuple[int, int]
-        Low- over high-resolution voxel size in plane, as whole numbers.
-
-    Returns
-    -------
-    Tensor
-        Images on the high-resolution grid.
+    `x`: images on the acquired grid, with one channel for each finer voxel. Images on the
+    high-resolution grid.
     """
     n, channels, rows, columns = x.shape
     fx, fy = factor

@@ -20,15 +20,6 @@ class SRResNet(nn.Module):
     upper end; the paper does not say.
 
     `width`: 64 in the paper; `blocks`: 16 in the paper.
-
-    Parameters
-    ----------
-    channels : int
-        Number of channels of the images.
-    width : int
-        Number of channels between the first and the last convolution.
-    blocks : int
-        Number of residual blocks in a row.
     """
 
     def __init__(self, channels: int = 1, width: int = 64, blocks: int = 16) -> None:
@@ -42,15 +33,7 @@ class SRResNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return sharpened images on the same grid.
 
-        Parameters
-        ----------
-        x : Tensor
-            Images on the high-resolution grid (N, C, X, Y).
-
-        Returns
-        -------
-        Tensor
-            Images of the same shape.
+        `x`: images on the high-resolution grid (N, C, X, Y).
         """
         features = self.head(x)
         return self.tail(features + self.body(features))
@@ -65,16 +48,6 @@ class SubPixelNet(nn.Module):
     cropping the output's k-space gives back the acquired volume, signal changes and noise
     included, and the network spends its few weights on the missing band: on held-out slices of a
     T2* pair this gained .2 dB.
-
-    Parameters
-    ----------
-    channels : int
-        Of the image; 1.
-    factor : Factor
-        Acquired over wanted voxel size. Whole in-plane factors are shuffled at the end; for others
-        the same body runs on the zero-filled image, at its cost.
-    width, blocks : int
-        Of the residual body.
     """
 
     def __init__(self, channels: int, factor: Factor, *, width: int = 32, blocks: int = 4) -> None:
@@ -92,15 +65,7 @@ class SubPixelNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return zero-filled images with what the network adds beyond the acquired band.
 
-        Parameters
-        ----------
-        x : Tensor
-            Images on the acquired grid (N, 1, x, y).
-
-        Returns
-        -------
-        Tensor
-            Images on the high-resolution grid (N, 1, X, Y).
+        Images on the high-resolution grid (N, 1, X, Y).
         """
         level = level_of(x, self.factor)
         filled = level.up(x)
@@ -110,15 +75,8 @@ class SubPixelNet(nn.Module):
     def departure(self, x: Tensor) -> Tensor:
         """What `forward` adds to zero filling, without that; up to rounding.
 
-        Parameters
-        ----------
-        x : Tensor
-            Images on the acquired grid (N, 1, x, y).
-
-        Returns
-        -------
-        Tensor
-            Detail beyond the acquired band (N, 1, X, Y).
+        `x`: images on the acquired grid (N, 1, x, y). Detail beyond the acquired band (N, 1, X,
+        Y).
         """
         level = level_of(x, self.factor)
         detail = self._detail(x if self.steps else level.up(x))

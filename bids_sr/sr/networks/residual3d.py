@@ -19,14 +19,7 @@ class ConventionalNet3d(nn.Module):
 
     57,985 parameters as published (`widths` of (64, 32)); a voxel sees 7 along each axis.
 
-    Parameters
-    ----------
-    channels : int
-        Number of channels of the images.
-    widths : tuple[int, int]
-        Numbers of channels after the first and the second convolution.
-    skip : bool
-        Whether the input is added to the output.
+    `widths`: numbers of channels after the first and the second convolution.
     """
 
     def __init__(
@@ -48,15 +41,7 @@ class ConventionalNet3d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return sharpened volumes on the same grid.
 
-        Parameters
-        ----------
-        x : Tensor
-            Interpolated volumes on the high-resolution grid (N, C, X, Y, Z).
-
-        Returns
-        -------
-        Tensor
-            Volumes of the same shape.
+        `x`: interpolated volumes on the high-resolution grid (N, C, X, Y, Z).
         """
         out = self.tail(self.body(x))
         return x + out if self.skip else out
@@ -68,17 +53,6 @@ class ResNet3d(nn.Module):
     2.22 million parameters as published; a voxel sees ``4 blocks + 5`` along each axis. Ours, as
     the paper is silent: one convolution leads into the blocks and one out of them, without
     activation.
-
-    Parameters
-    ----------
-    channels : int
-        Number of channels of the images.
-    width : int
-        Number of channels between the first and the last convolution.
-    blocks : int
-        Number of residual blocks in a row.
-    skip : bool
-        Whether the input is added to the output.
     """
 
     def __init__(
@@ -96,15 +70,7 @@ class ResNet3d(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return sharpened volumes on the same grid.
 
-        Parameters
-        ----------
-        x : Tensor
-            Interpolated volumes on the high-resolution grid (N, C, X, Y, Z).
-
-        Returns
-        -------
-        Tensor
-            Volumes of the same shape.
+        `x`: interpolated volumes on the high-resolution grid (N, C, X, Y, Z).
         """
         out = self.tail(self.body(self.head(x)))
         return x + out if self.skip else out
@@ -119,15 +85,8 @@ class ResNetCritic3d(nn.Module):
     Features are averaged over the patch before the dense layer (ours), so that it serves patches
     of any size.
 
-    Parameters
-    ----------
-    channels : int
-        Of the image.
-    width, blocks : int
-        64 and 10 in the paper.
-    stride : int
-        Of the first convolution; 1 in the paper, 2 saves seven eighths of the work (ours, for the
-        fast recipe).
+    `stride`: of the first convolution; 1 in the paper, 2 saves seven eighths of the work (ours,
+    for the fast recipe).
     """
 
     def __init__(
@@ -144,15 +103,7 @@ class ResNetCritic3d(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """Return scores before the sigmoid.
 
-        Parameters
-        ----------
-        image : Tensor
-            Volumes to score (N, C, X, Y, Z).
-
-        Returns
-        -------
-        Tensor
-            One score a volume (N, 1).
+        `image`: volumes to score (N, C, X, Y, Z).
         """
         return self.score(self.features(image).mean((2, 3, 4)))
 
@@ -170,15 +121,6 @@ class DenseResidualNet(nn.Module):
 
     Each layer adds `width` channels. A voxel of the output sees ``2 (layers + 2) + 1`` voxels
     along each axis.
-
-    Parameters
-    ----------
-    channels : int
-        Number of channels of the images.
-    width : int
-        Number of channels that each layer adds.
-    layers : int
-        Number of layers that read all earlier ones.
     """
 
     def __init__(self, channels: int = 1, *, width: int = 32, layers: int = 10) -> None:
@@ -193,15 +135,7 @@ class DenseResidualNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return interpolated volumes with what the network adds.
 
-        Parameters
-        ----------
-        x : Tensor
-            Interpolated volumes on the high-resolution grid (N, C, X, Y, Z).
-
-        Returns
-        -------
-        Tensor
-            Volumes of the same shape.
+        `x`: interpolated volumes on the high-resolution grid (N, C, X, Y, Z).
         """
         features = self.head(x).relu()
         for layer in self.body:

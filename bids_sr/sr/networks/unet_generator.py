@@ -64,21 +64,11 @@ class _Merge(nn.Module):
 class UNet(nn.Module):
     """Images to images of the same size, (N, C, X, Y) -> (N, C, X, Y).
 
-    Parameters
-    ----------
-    channels : int
-        Contrasts that go in and come out together.
-    widths : Sequence[int]
-        Channels of each level, finest first; one level more than there are poolings.
-    block : _Block
-        (channels before, after) -> the convolutions of one level.
-    gate : _Gate | None
-        (channels) -> module (raised, skip) -> skip, or None: the skip passes as it is.
-    head : Head
-        "plain": the last convolution is the output; "sigmoid": squeezed to (0, 1); "residual":
-        added to the input, and nothing at first.
-    sizes : _Sizes
-        See `_padded_side`.
+    `widths`: channels of each level, finest first; one level more than there are poolings.
+    `block`: (channels before, after) -> the convolutions of one level. `gate`: (channels) ->
+    module (raised, skip) -> skip, or None: the skip passes as it is. `head`: "plain": the last
+    convolution is the output; "sigmoid": squeezed to (0, 1); "residual": added to the input, and
+    nothing at first.
     """
 
     def __init__(
@@ -108,15 +98,7 @@ class UNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return images of the same size, padded only in between.
 
-        Parameters
-        ----------
-        x : Tensor
-            Images on the high-resolution grid (N, C, X, Y).
-
-        Returns
-        -------
-        Tensor
-            Images of the same shape.
+        `x`: images on the high-resolution grid (N, C, X, Y).
         """
         rows, columns = x.shape[-2], x.shape[-1]
         more = [_padded_side(side, self.levels, self.sizes) - side for side in (rows, columns)]
@@ -135,20 +117,7 @@ class UNet(nn.Module):
 
 
 def normalized_convolution(before: int, after: int) -> nn.Sequential:
-    """Return the paper's block: 3x3 convolution, instance norm, leaky ReLU (section 3.3).
-
-    Parameters
-    ----------
-    before : int
-        Number of channels that go in.
-    after : int
-        Number of channels that come out.
-
-    Returns
-    -------
-    nn.Sequential
-        Layers that keep the grid.
-    """
+    """Return the paper's block: 3x3 convolution, instance norm, leaky ReLU (section 3.3)."""
     return nn.Sequential(
         nn.Conv2d(before, after, 3, padding=1), nn.InstanceNorm2d(after), nn.LeakyReLU()
     )
@@ -159,11 +128,6 @@ class AttentionGate(nn.Module):
 
     mask = sigmoid(psi(relu(a(raised) + b(skip)))), all convolutions 1x1. Source: section 3.7;
     Oktay et al. 2018, equations 1 and 2.
-
-    Parameters
-    ----------
-    channels : int
-        Number of channels of each of the two inputs.
     """
 
     def __init__(self, channels: int) -> None:
@@ -175,17 +139,8 @@ class AttentionGate(nn.Module):
     def mask(self, raised: Tensor, skip: Tensor) -> Tensor:
         """Return (N, 1, X, Y) between 0 and 1.
 
-        Parameters
-        ----------
-        raised : Tensor
-            Features from the level below, on the same grid (N, C, X, Y).
-        skip : Tensor
-            Features of the skip connection (N, C, X, Y).
-
-        Returns
-        -------
-        Tensor
-            Share of the skip connection that passes at each voxel.
+        `raised`: features from the level below, on the same grid (N, C, X, Y). `skip`: features of
+        the skip connection (N, C, X, Y). Share of the skip connection that passes at each voxel.
         """
         return torch.sigmoid(
             self.to_mask(torch.relu(self.from_raised(raised) + self.from_skip(skip)))
@@ -194,17 +149,8 @@ class AttentionGate(nn.Module):
     def forward(self, raised: Tensor, skip: Tensor) -> Tensor:
         """Return the skip connection, weighted by the mask.
 
-        Parameters
-        ----------
-        raised : Tensor
-            Features from the level below, on the same grid (N, C, X, Y).
-        skip : Tensor
-            Features of the skip connection (N, C, X, Y).
-
-        Returns
-        -------
-        Tensor
-            Features of the same shape.
+        `raised`: features from the level below, on the same grid (N, C, X, Y). Features of the
+        same shape.
         """
         return skip * self.mask(raised, skip)
 
@@ -232,21 +178,7 @@ def attention_unet(
     Parameters as of `UNet`; the paper has a sigmoid on images scaled to [0, 1], padded to a power
     of two.
 
-    Parameters
-    ----------
-    channels : int, optional
-        Number of channels of the images.
-    widths : Sequence[int], optional
-        Numbers of channels of the levels, finest first.
-    head : Head, optional
-        End of the network: ``plain``, ``sigmoid`` or ``residual``.
-    sizes : _Sizes, optional
-        Sides that images are padded to: ``power of two`` or ``multiple``.
-
-    Returns
-    -------
-    UNet
-        Network whose output has the size of its input.
+    Network whose output has the size of its input.
     """
     return UNet(
         channels,

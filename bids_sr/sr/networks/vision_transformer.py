@@ -18,21 +18,9 @@ from bids_sr.sr.networks.network_blocks import zero
 class VisionTransformer(nn.Module):
     """Images to images of the same size, (N, C, X, Y) -> (N, C, X, Y).
 
-    Parameters
-    ----------
-    channels : int
-        Contrasts that go in and come out together.
-    patch : int
-        Side of a patch (voxels).
-    width : int
-        Channels of a token, all heads together.
-    heads, depth : int
-        Attention heads, layers.
-    grid : int
-        Patches a side for which positions are learned.
-    head : Literal['plain', 'residual']
-        "plain": patches are the output; "residual": they are added to the input, and nothing at
-        first.
+    `width`: channels of a token, all heads together. `grid`: patches a side for which positions
+    are learned. `head`: "plain": patches are the output; "residual": they are added to the input,
+    and nothing at first.
     """
 
     def __init__(
@@ -60,15 +48,7 @@ class VisionTransformer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return improved images on the same grid.
 
-        Parameters
-        ----------
-        x : Tensor
-            Images of any size in plane (N, C, X, Y).
-
-        Returns
-        -------
-        Tensor
-            Images of the same shape.
+        `x`: images of any size in plane (N, C, X, Y).
         """
         rows, columns = x.shape[-2], x.shape[-1]
         more = [-side % self.patch for side in (rows, columns)]

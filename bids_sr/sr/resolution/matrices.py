@@ -30,21 +30,6 @@ def check_factor(factor: Factor) -> Factor:
     """Return the factor as three floats >= 1, or raise `ResolutionError`.
 
     It is the low- over the high-resolution voxel size.
-
-    Parameters
-    ----------
-    factor : Factor
-        Low- over high-resolution voxel size along each axis.
-
-    Returns
-    -------
-    Factor
-        Same factor as a tuple of three floats.
-
-    Raises
-    ------
-    ResolutionError
-        The factor is not three finite numbers of at least 1.
     """
     out = tuple(float(f) for f in factor)
     if len(out) != 3 or not all(np.isfinite(out)) or min(out) < 1:
@@ -58,22 +43,7 @@ def check_factor(factor: Factor) -> Factor:
 def lowres_size(n: int, factor: float) -> tuple[int, int]:
     """Return (n', n'/factor) of an axis of n voxels, n' <= n the largest that divides.
 
-    Parameters
-    ----------
-    n : int
-        Number of high-resolution voxels along the axis.
-    factor : float
-        Low- over high-resolution voxel size along the axis.
-
-    Returns
-    -------
-    tuple[int, int]
-        High-resolution voxels that are kept, and low-resolution voxels in their place.
-
-    Raises
-    ------
-    ResolutionError
-        No low-resolution voxel would be left.
+    High-resolution voxels that are kept, and low-resolution voxels in their place.
     """
     ratio = Fraction(factor).limit_denominator(64)
     m = n * ratio.denominator // ratio.numerator
@@ -88,18 +58,6 @@ def highres_size(m: int, factor: float) -> int:
     """Return the high-resolution grid size over the field of view of m acquired voxels.
 
     Halves are rounded up.
-
-    Parameters
-    ----------
-    m : int
-        Number of acquired voxels along the axis.
-    factor : float
-        Low- over high-resolution voxel size along the axis.
-
-    Returns
-    -------
-    int
-        Number of high-resolution voxels along the axis.
     """
     return int(np.floor(m * factor + 0.5))
 
@@ -109,20 +67,8 @@ def divided(
 ) -> tuple[tuple[tuple[int, int], ...], tuple[int, ...]]:
     """Return the window (start, stop) of each axis that the factors divide, and the lowres shape.
 
-    Parameters
-    ----------
-    shape : Sequence[int]
-        Numbers of high-resolution voxels along the axes.
-    factor : Sequence[float]
-        Low- over high-resolution voxel size along each axis.
+    Range of voxels that is kept along each axis, and numbers of low-resolution voxels.
 
-    Returns
-    -------
-    tuple[tuple[tuple[int, int], ...], tuple[int, ...]]
-        Range of voxels that is kept along each axis, and numbers of low-resolution voxels.
-
-    Examples
-    --------
     >>> divided((11, 8, 3), (3, 2, 1))
     (((1, 10), (0, 8), (0, 3)), (3, 4, 3))
     """
@@ -139,20 +85,6 @@ def windowed_affine(
     """Return the voxel -> mm affine of a grid over a window of another grid.
 
     The window is (start, stop) of three axes, and the new grid may have any shape.
-
-    Parameters
-    ----------
-    affine : Array
-        Voxel-to-world matrix of the whole grid (4 x 4, RAS+ mm).
-    window : Sequence[tuple[int, int]]
-        First voxel and the one after the last, along each axis.
-    shape : Sequence[int]
-        Numbers of voxels of the new grid (x, y, z).
-
-    Returns
-    -------
-    Array
-        Voxel-to-world matrix of the new grid (4 x 4, RAS+ mm).
     """
     moved = np.array(affine, dtype=np.float64)
     moved[:3, 3] += moved[:3, :3] @ [start for start, _ in window]
@@ -169,17 +101,8 @@ def crop_matrix(n: int, m: int) -> Array:
     A scanner samples k = -m/2 … m/2 - 1 (even m): of the pair at the Nyquist limit it sees one
     member only.
 
-    Parameters
-    ----------
-    n : int
-        Number of high-resolution voxels along the axis.
-    m : int
-        Number of low-resolution voxels along the axis, at most n.
-
-    Returns
-    -------
-    Array
-        Read-only matrix from high to low resolution (m x n, float64).
+    `n`: number of high-resolution voxels along the axis. `m`: number of low-resolution voxels
+    along the axis, at most n. Read-only matrix from high to low resolution (m x n, float64).
     """
     out = np.ascontiguousarray(crop_matrix_complex(n, m).real)
     out.setflags(write=False)
@@ -192,22 +115,8 @@ def crop_matrix_complex(n: int, m: int) -> Array:
 
     Its phase ramp moves the samples to the centers of the voxels.
 
-    Parameters
-    ----------
-    n : int
-        Number of high-resolution voxels along the axis.
-    m : int
-        Number of low-resolution voxels along the axis, at most n.
-
-    Returns
-    -------
-    Array
-        Read-only matrix from high to low resolution (m x n, complex128).
-
-    Raises
-    ------
-    ResolutionError
-        The new size is below 1 or above the old one.
+    `n`: number of high-resolution voxels along the axis. Read-only matrix from high to low
+    resolution (m x n, complex128).
     """
     if not 1 <= m <= n:
         raise ResolutionError(f"k-space of {n} samples cannot be cropped to {m}")
@@ -228,17 +137,8 @@ def fill_matrix(m: int, n: int) -> Array:
     number was measured of a complex pair; the pseudo-inverse gives both members of the pair what
     the measurement says.
 
-    Parameters
-    ----------
-    m : int
-        Number of acquired voxels along the axis.
-    n : int
-        Number of high-resolution voxels along the axis.
-
-    Returns
-    -------
-    Array
-        Read-only matrix from acquired to high resolution (n x m); identity without upsampling.
+    `m`: number of acquired voxels along the axis. `n`: number of high-resolution voxels along the
+    axis. Read-only matrix from acquired to high resolution (n x m); identity without upsampling.
     """
     out = np.linalg.pinv(crop_matrix(n, m)) if m < n else np.eye(n)
     out.setflags(write=False)
@@ -250,17 +150,7 @@ def block_matrix(n: int, m: int) -> Array:
 
     Source: mouse-sr, "block averaging".
 
-    Parameters
-    ----------
-    n : int
-        Number of high-resolution voxels along the axis.
-    m : int
-        Number of low-resolution voxels along the axis.
-
-    Returns
-    -------
-    Array
-        Matrix from high to low resolution (m x n), whose rows sum to 1.
+    Matrix from high to low resolution (m x n), whose rows sum to 1.
     """
     edges = np.arange(m + 1) * n / m
     low = np.maximum(edges[:-1, None], np.arange(n)[None])
@@ -273,17 +163,7 @@ def gaussian_matrix(n: int, m: int) -> Array:
 
     It is sampled at the center of each low-resolution voxel.
 
-    Parameters
-    ----------
-    n : int
-        Number of high-resolution voxels along the axis.
-    m : int
-        Number of low-resolution voxels along the axis.
-
-    Returns
-    -------
-    Array
-        Matrix from high to low resolution (m x n), whose rows sum to 1.
+    Matrix from high to low resolution (m x n), whose rows sum to 1.
     """
     centers = (np.arange(m) + 0.5) * n / m - 0.5
     sigma = n / m / FWHM_PER_SIGMA
@@ -294,19 +174,8 @@ def gaussian_matrix(n: int, m: int) -> Array:
 def apply_along(matrix: Array, data: Array, axis: int) -> Array:
     """Matrix (out, in) applied along one axis; real float32 stays float32.
 
-    Parameters
-    ----------
-    matrix : Array
-        Real or complex factors, one row for each voxel that comes out.
-    data : Array
-        Real or complex image with any number of axes.
-    axis : int
-        Number of the axis, counted from 0.
-
-    Returns
-    -------
-    Array
-        Image with a new size along this axis.
+    `matrix`: real or complex factors, one row for each voxel that comes out. `data`: real or
+    complex image with any number of axes.
     """
     if not np.iscomplexobj(data) and not np.iscomplexobj(matrix):
         matrix = matrix.astype(data.dtype if data.dtype.kind == "f" else np.float64, copy=False)
@@ -334,17 +203,8 @@ def _apply(image: Array, sizes: Sequence[int], matrix: Callable[[int, int, int],
 def downsample(hr: Array, lr_shape: tuple[int, ...]) -> Array:
     """Downsample a volume to an acquisition matrix: in-plane k-space crop, mean across slices.
 
-    Parameters
-    ----------
-    hr : Array
-        High-resolution image (X, Y, Z[, T]), real.
-    lr_shape : tuple[int, ...]
-        Numbers of low-resolution voxels (x, y, z); further axes are ignored.
-
-    Returns
-    -------
-    Array
-        Low-resolution image (x, y, z[, T]).
+    `hr`: high-resolution image (X, Y, Z[, T]), real. `lr_shape`: numbers of low-resolution voxels
+    (x, y, z); further axes are ignored.
     """
     return _apply(
         hr,
@@ -367,26 +227,9 @@ def degrade(
 
     See `kspace_crop`.
 
-    Parameters
-    ----------
-    hr : Array
-        High-resolution image (X, Y, Z[, T]), real or complex.
-    hr_affine : Array
-        Voxel-to-world matrix of the high-resolution grid (4 x 4, RAS+ mm).
-    factor : Factor
-        Low- over high-resolution voxel size along each axis.
-    matrix : Callable[[int, int], Array]
-        Makes the m x n matrix of an axis from its sizes n and m.
-
-    Returns
-    -------
-    tuple[Array, Array]
-        Low-resolution image, and its voxel-to-world matrix (4 x 4, RAS+ mm).
-
-    Raises
-    ------
-    ResolutionError
-        The image does not have three or four axes.
+    `hr`: high-resolution image (X, Y, Z[, T]), real or complex. `hr_affine`: voxel-to-world matrix
+    of the high-resolution grid (4 x 4, RAS+ mm). `ResolutionError`: the image does not have three
+    or four axes. Low-resolution image, and its voxel-to-world matrix (4 x 4, RAS+ mm).
     """
     hr = _as_image(hr)
     window, shape = divided(hr.shape[:3], check_factor(factor))
@@ -400,29 +243,9 @@ def kspace_crop(
 ) -> tuple[Array, Array]:
     """Keep the center of k-space along the axes whose factor is not 1.
 
-    Parameters
-    ----------
-    hr : Array
-        (X, Y, Z[, T]), real or complex; a complex image stays complex.
-    hr_affine : Array
-        Voxel -> RAS mm.
-    factor : Factor
-        Low- over high-resolution voxel size, one number >= 1 for each spatial axis.
-    magnitude : bool, optional
-        Return the magnitude, as a scanner does.
-
-    Returns
-    -------
-    tuple[Array, Array]
-        Lr, lr_affine : the image and its affine; the outer edges of the (cropped) field of view
-        stay.
-
-    Raises
-    ------
-    ResolutionError : a factor below 1, or a matrix that leaves no voxel
-
-    Source: gan-cpce-circle, section "Low-resolution images" (central k-space kept); the half-voxel
-    ramp is ours.
+    `hr`: (X, Y, Z[, T]), real or complex; a complex image stays complex. `ResolutionError`: a
+    factor below 1, or a matrix that leaves no voxel. Lr, lr_affine : the image and its affine; the
+    outer edges of the (cropped) field of view stay.
     """
     matrix = crop_matrix_complex if np.iscomplexobj(hr) else crop_matrix
     lr, affine = degrade(hr, hr_affine, factor, matrix)
@@ -456,17 +279,8 @@ def _nearest_matrix(m: int, n: int) -> Array:
 def linear_matrix(m: int, n: int) -> Array:
     """Return n x m matrix of linear interpolation, edge value held.
 
-    Parameters
-    ----------
-    m : int
-        Number of acquired voxels along the axis.
-    n : int
-        Number of high-resolution voxels along the axis.
-
-    Returns
-    -------
-    Array
-        Matrix from acquired to high resolution (n x m).
+    `m`: number of acquired voxels along the axis. `n`: number of high-resolution voxels along the
+    axis. Matrix from acquired to high resolution (n x m).
     """
     return _by_scipy(m, n, 1)
 
@@ -475,17 +289,8 @@ def linear_matrix(m: int, n: int) -> Array:
 def bspline_matrix(m: int, n: int) -> Array:
     """Return n x m matrix of interpolating cubic B-splines (prefilter included), edge value held.
 
-    Parameters
-    ----------
-    m : int
-        Number of acquired voxels along the axis.
-    n : int
-        Number of high-resolution voxels along the axis.
-
-    Returns
-    -------
-    Array
-        Matrix from acquired to high resolution (n x m).
+    `m`: number of acquired voxels along the axis. `n`: number of high-resolution voxels along the
+    axis. Matrix from acquired to high resolution (n x m).
     """
     return _by_scipy(m, n, 3)
 
@@ -516,26 +321,8 @@ def matrix_for(name: str, m: int, n: int, axis: int = 0) -> Array:
     Slices are excited one by one: zero filling has no meaning across them, while B-splines have
     one.
 
-    Parameters
-    ----------
-    name : str
-        Name of the interpolation, such as ``bspline``.
-    m : int
-        Number of acquired voxels along the axis.
-    n : int
-        Number of high-resolution voxels along the axis.
-    axis : int, optional
-        Number of the axis; across slices (2), B-splines replace zero filling.
-
-    Returns
-    -------
-    Array
-        Matrix from acquired to high resolution (n x m).
-
-    Raises
-    ------
-    KeyError
-        There is no interpolation of that name.
+    `n`: number of high-resolution voxels along the axis. `axis`: number of the axis; across slices
+    (2), B-splines replace zero filling. Matrix from acquired to high resolution (n x m).
     """
     if name not in MATRICES:
         raise KeyError(f"no interpolation named {name}; there are {', '.join(MATRICES)}")
@@ -545,25 +332,9 @@ def matrix_for(name: str, m: int, n: int, axis: int = 0) -> Array:
 def upsample(name: str, lr: Array, factor: Factor) -> Array:
     """Bring (X, Y, Z[, T]) to the high-resolution grid over the same field of view.
 
-    Parameters
-    ----------
-    name : str
-        Nearest, linear, bspline (order 3), lanczos (3 lobes) or zerofill (in-plane k-space zero
-        filling).
-    lr : Array
-        Image on the acquired grid, any unit.
-    factor : Factor
-        Acquired over wanted voxel size per axis; sizes become ``floor(m * f + 0.5)``.
-
-    Returns
-    -------
-    Array
-        Image on the high-resolution grid (X, Y, Z[, T]).
-
-    Raises
-    ------
-    ResolutionError
-        The image does not have three or four axes.
+    `name`: nearest, linear, bspline (order 3), lanczos (3 lobes) or zerofill (in-plane k-space
+    zero filling). `lr`: image on the acquired grid, any unit. `ResolutionError`: the image does
+    not have three or four axes.
     """
     lr = _as_image(lr)
     sizes = [highres_size(m, f) for m, f in zip(lr.shape, check_factor(factor), strict=False)]

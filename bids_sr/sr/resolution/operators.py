@@ -41,17 +41,8 @@ _DEGRADATIONS: dict[str, Callable[[int, int], NDArray[np.float64]]] = {
 class Degradation:
     """Separable linear operator B from a high- to a low-resolution grid; see `get_operator`.
 
-    Parameters
-    ----------
-    name : str
-        Key of `_DEGRADATIONS`.
-    shape : tuple[int, ...]
-        High- and low-resolution grid, two or three axes.
-    lowres_shape : tuple[int, ...]
-        Numbers of low-resolution voxels along the two or three axes.
-    window : tuple[tuple[int, int], ...]
-        Start and stop of each axis that the low-resolution grid covers; voxels outside are not
-        seen.
+    `lowres_shape`: numbers of low-resolution voxels along the two or three axes. `window`: start
+    and stop of each axis that the low-resolution grid covers; voxels outside are not seen.
     """
 
     name: str
@@ -62,20 +53,7 @@ class Degradation:
     def forward(self, x: Tensor) -> Tensor:
         """B x: (..., *shape) -> (..., *lowres_shape), in the tensor's type and on its device.
 
-        Parameters
-        ----------
-        x : Tensor
-            Images on the high-resolution grid (..., *shape).
-
-        Returns
-        -------
-        Tensor
-            Images on the low-resolution grid (..., *lowres_shape).
-
-        Raises
-        ------
-        ResolutionError
-            The images lie on another grid than the operator was made for.
+        `x`: images on the high-resolution grid (..., *shape).
         """
         count = len(self.shape)
         if tuple(x.shape[-count:]) != self.shape:
@@ -95,15 +73,7 @@ class Degradation:
 
         In two dimensions the third axis keeps its voxels.
 
-        Parameters
-        ----------
-        fine_affine : NDArray[np.floating]
-            Voxel-to-world matrix of the high-resolution grid (4 x 4, RAS+ mm).
-
-        Returns
-        -------
-        NDArray[np.float64]
-            Voxel-to-world matrix of the low-resolution grid (4 x 4, RAS+ mm).
+        `fine_affine`: voxel-to-world matrix of the high-resolution grid (4 x 4, RAS+ mm).
         """
         third = 3 - len(self.shape)
         return windowed_affine(
@@ -120,30 +90,10 @@ def get_operator(
 ) -> Degradation:
     """The operator of that name on a grid.
 
-    Parameters
-    ----------
-    name : str
-        Kspace, block, gauss or trilinear.
-    shape : tuple[int, ...]
-        (X, Y) or (X, Y, Z) of the high-resolution grid.
-    factor : tuple[float, ...]
-        Low- over high-resolution voxel size of each axis: any rational number of at least 1
-        (denominator up to 64).
-    lowres_shape : tuple[int, ...] | None, optional
-        Low-resolution grid that covers the whole other one, with the factor's rounding to whole
-        voxels in the matrices (43.75 voxels become 44 by a factor of 1.2571). Where None, a size
-        that the factor does not divide is cropped around its center.
-
-    Returns
-    -------
-    Degradation
-        Operator from that grid to the low-resolution one.
-
-    Raises
-    ------
-    KeyError : no such operator
-    ResolutionError : a factor below 1, axes that do not match, a low-resolution grid that is finer
-        or leaves no voxel
+    `name`: kspace, block, gauss or trilinear. `lowres_shape`: low-resolution grid that covers the
+    whole other one, with the factor's rounding to whole voxels in the matrices (43.75 voxels
+    become 44 by a factor of 1.2571). Where None, a size that the factor does not divide is cropped
+    around its center.
     """
     if name not in _DEGRADATIONS:
         raise KeyError(f"no degradation named {name!r}; there are: {', '.join(_DEGRADATIONS)}")
@@ -191,21 +141,9 @@ def _apply_matrices(
 
     Slices are left alone where their number stays.
 
-    Parameters
-    ----------
-    image : Tensor
-        Images (..., x, y), with slices before these axes if there are any.
-    rows : Tensor
-        Matrix along the first of the two axes (X, x).
-    columns : Tensor
-        Matrix along the last axis (Y, y).
-    across : Tensor | None, optional
-        Matrix across slices (Z, z); None or a square one changes none.
-
-    Returns
-    -------
-    Tensor
-        Images of the sizes of the matrices (..., Z, X, Y).
+    `image`: images (..., x, y), with slices before these axes if there are any. `columns`: matrix
+    along the last axis (Y, y). `across`: matrix across slices (Z, z); None or a square one changes
+    none.
     """
     out = rows @ image @ columns.T
     keeps = across is None or across.shape[0] == across.shape[1]
@@ -222,15 +160,7 @@ def _across(m: int, n: int) -> tuple[Array, Array]:
 def to_slices(volume: Array) -> Tensor:
     """Return (X, Y, Z) to a contiguous float32 tensor (Z, X, Y).
 
-    Parameters
-    ----------
-    volume : Array
-        Image on any grid (X, Y, Z).
-
-    Returns
-    -------
-    Tensor
-        Same values in float32, slices first (Z, X, Y).
+    `volume`: image on any grid (X, Y, Z). Same values in float32, slices first (Z, X, Y).
     """
     return torch.from_numpy(np.ascontiguousarray(np.moveaxis(volume, 2, 0), dtype=np.float32))
 
@@ -238,15 +168,8 @@ def to_slices(volume: Array) -> Tensor:
 def to_volume(slices: Tensor) -> Array:
     """Return (Z, X, Y) to an array (X, Y, Z) that shares its memory where it can.
 
-    Parameters
-    ----------
-    slices : Tensor
-        Image with slices first, on any device (Z, X, Y).
-
-    Returns
-    -------
-    Array
-        Same values in the CPU's memory, slices last (X, Y, Z).
+    `slices`: image with slices first, on any device (Z, X, Y). Same values in the CPU's memory,
+    slices last (X, Y, Z).
     """
     return np.moveaxis(slices.cpu().numpy(), 0, 2)
 
@@ -263,16 +186,8 @@ class Level:
 
     `coarse`, `fine`: shapes (x, y, z) and (X, Y, Z); `device`, `dtype`: of the matrices.
 
-    Parameters
-    ----------
-    coarse : _Shape
-        Numbers of voxels of the acquired grid (x, y, z).
-    fine : _Shape
-        Numbers of voxels of the high-resolution grid (X, Y, Z).
-    device : str | torch.device
-        Where torch computes: ``cpu`` or ``cuda``.
-    dtype : torch.dtype
-        Data type of the matrices, which images must share.
+    `coarse`: numbers of voxels of the acquired grid (x, y, z). `fine`: numbers of voxels of the
+    high-resolution grid (X, Y, Z). `dtype`: data type of the matrices, which images must share.
     """
 
     def __init__(
@@ -297,60 +212,31 @@ class Level:
     def down(self, fine: Tensor) -> Tensor:
         """Return (..., Z, X, Y) to (..., z, x, y).
 
-        Parameters
-        ----------
-        fine : Tensor
-            Images on the high-resolution grid (..., Z, X, Y).
-
-        Returns
-        -------
-        Tensor
-            Images on the acquired grid (..., z, x, y).
+        `fine`: images on the high-resolution grid (..., Z, X, Y). Images on the acquired grid
+        (..., z, x, y).
         """
         return _apply_matrices(fine, *self.down_matrices)
 
     def up(self, coarse: Tensor) -> Tensor:
         """Return (..., z, x, y) to (..., Z, X, Y).
 
-        Parameters
-        ----------
-        coarse : Tensor
-            Images on the acquired grid (..., z, x, y).
-
-        Returns
-        -------
-        Tensor
-            Images on the high-resolution grid (..., Z, X, Y).
+        `coarse`: images on the acquired grid (..., z, x, y). Images on the high-resolution grid
+        (..., Z, X, Y).
         """
         return _apply_matrices(coarse, *self._up)
 
     def across(self, coarse: Tensor) -> Tensor:
         """Return (..., z, x, y) with as many slices as the high-resolution grid has.
 
-        Parameters
-        ----------
-        coarse : Tensor
-            Images on the acquired grid (..., z, x, y).
-
-        Returns
-        -------
-        Tensor
-            Images whose matrix in plane stays (..., Z, x, y).
+        `coarse`: images on the acquired grid (..., z, x, y). Images whose matrix in plane stays
+        (..., Z, x, y).
         """
         return coarse if self.coarse[2] == self.fine[2] else _along(self._up[2], coarse, -3)
 
     def in_plane(self, slices: int | None = None) -> "Level":
         """Return the step in plane alone.
 
-        Parameters
-        ----------
-        slices : int | None, optional
-            Number of slices of both grids; None: that of the high-resolution grid.
-
-        Returns
-        -------
-        Level
-            Step that keeps the number of slices.
+        `slices`: number of slices of both grids; None: that of the high-resolution grid.
         """
         count = self.fine[2] if slices is None else slices
         return Level((*self.coarse[:2], count), (*self.fine[:2], count))
@@ -358,30 +244,16 @@ class Level:
     def low(self, fine: Tensor) -> Tensor:
         """Return up(down(fine)), in one product an axis.
 
-        Parameters
-        ----------
-        fine : Tensor
-            Images on the high-resolution grid (..., Z, X, Y).
-
-        Returns
-        -------
-        Tensor
-            Part within the acquired band, of the same shape.
+        `fine`: images on the high-resolution grid (..., Z, X, Y). Part within the acquired band,
+        of the same shape.
         """
         return _apply_matrices(fine, *self.low_matrices)
 
     def beyond(self, fine: Tensor) -> Tensor:
         """The part of a high-resolution image beyond the acquired band.
 
-        Parameters
-        ----------
-        fine : Tensor
-            Images on the high-resolution grid (..., Z, X, Y).
-
-        Returns
-        -------
-        Tensor
-            Difference from what an acquisition and zero filling leave, of the same shape.
+        `fine`: images on the high-resolution grid (..., Z, X, Y). Difference from what an
+        acquisition and zero filling leave, of the same shape.
         """
         return fine - self.up(self.down(fine))
 
@@ -395,20 +267,7 @@ def _plane_level(
 
 
 def level_of(slices: Tensor, factor: tuple[float, float]) -> Level:
-    """In-plane step of acquired slices (..., x, y), in their type and on their device.
-
-    Parameters
-    ----------
-    slices : Tensor
-        Slices on the acquired grid (..., x, y).
-    factor : tuple[float, float]
-        Low- over high-resolution voxel size in plane.
-
-    Returns
-    -------
-    Level
-        Step between the grid of the slices and the high-resolution one.
-    """
+    """In-plane step of acquired slices (..., x, y), in their type and on their device."""
     x, y = slices.shape[-2:]
     return _plane_level((x, y, 1), factor, slices.dtype, slices.device)
 
@@ -416,19 +275,8 @@ def level_of(slices: Tensor, factor: tuple[float, float]) -> Level:
 def upsample_slices(lowres: Tensor, factor: tuple[float, float], name: str | None) -> Tensor:
     """Upsample (N, C, x, y) by the named interpolation; None leaves it as it is.
 
-    Parameters
-    ----------
-    lowres : Tensor
-        Slices on the acquired grid (N, C, x, y).
-    factor : tuple[float, float]
-        Low- over high-resolution voxel size in plane.
-    name : str | None
-        Name of the interpolation, such as ``bspline``; None for none.
-
-    Returns
-    -------
-    Tensor
-        Slices on the high-resolution grid, or the slices as given.
+    `lowres`: slices on the acquired grid (N, C, x, y). `name`: name of the interpolation, such as
+    ``bspline``; None for none.
     """
     if name is None:
         return lowres
@@ -439,19 +287,8 @@ def upsample_slices(lowres: Tensor, factor: tuple[float, float], name: str | Non
 def interpolate(name: str, image: Tensor, sizes: Sequence[int]) -> Tensor:
     """Interpolate (..., [z,] x, y) to some sizes (X, Y[, Z]) by the named matrices.
 
-    Parameters
-    ----------
-    name : str
-        Name of the interpolation, such as ``bspline``.
-    image : Tensor
-        Images (..., x, y), with slices before these axes if there are any.
-    sizes : Sequence[int]
-        Numbers of voxels wanted along x, y and, if given, across slices.
-
-    Returns
-    -------
-    Tensor
-        Images of the wanted sizes (..., Z, X, Y).
+    `image`: images (..., x, y), with slices before these axes if there are any. `sizes`: numbers
+    of voxels wanted along x, y and, if given, across slices.
     """
     made = (
         torch.tensor(matrix_for(name, image.shape[dim], n, axis), dtype=image.dtype)
@@ -463,17 +300,7 @@ def interpolate(name: str, image: Tensor, sizes: Sequence[int]) -> Tensor:
 def level_above(shape: Sequence[int], factor: Factor) -> Level:
     """From an acquired grid to the wanted one.
 
-    Parameters
-    ----------
-    shape : Sequence[int]
-        Numbers of voxels of the acquired grid (x, y, z).
-    factor : Factor
-        Low- over high-resolution voxel size along each axis.
-
-    Returns
-    -------
-    Level
-        Step from the acquired grid to one finer by the factor.
+    Step from the acquired grid to one finer by the factor.
     """
     a, b, c = shape
     x, y, z = (highres_size(m, f) for m, f in zip(shape, factor, strict=True))
@@ -485,21 +312,8 @@ def level_below(shape: Sequence[int], factor: Factor) -> tuple[Level, tuple[slic
 
     The window is one of the acquired grid, from which the step goes down.
 
-    Parameters
-    ----------
-    shape : Sequence[int]
-        Numbers of voxels of the acquired grid (x, y, z).
-    factor : Factor
-        Low- over high-resolution voxel size along each axis.
-
-    Returns
-    -------
-    tuple[Level, tuple[slice, slice, slice]]
-        Step whose fine grid is the window, and that range along each axis.
-
-    Raises
-    ------
-    ResolutionError : an axis too short
+    `ResolutionError`: an axis too short. Step whose fine grid is the window, and that range along
+    each axis.
     """
     window, (x, y, z) = divided(shape, factor)
     (a, b), (c, d), (e, f) = window

@@ -22,18 +22,6 @@ def plain_recipe(recipe: Recipe, *, vgg: bool | None = None) -> dict[str, object
     Without `vgg` all losses are listed, as in cards before 0.2. Settings younger than the first
     models appear only where they are not the default, so that older models are found again by
     comparing these.
-
-    Parameters
-    ----------
-    recipe : Recipe
-        Settings of the training.
-    vgg : bool | None, optional
-        Whether there are weights of VGG-19; None lists all losses.
-
-    Returns
-    -------
-    dict[str, object]
-        Settings by name, as in JSON.
     """
     known = [f for f in fields(recipe) if f.name not in _NOT_PLAIN]
     younger = [f.name for f in known].index(FIRST_YOUNGER)
@@ -50,20 +38,7 @@ def plain_recipe(recipe: Recipe, *, vgg: bool | None = None) -> dict[str, object
 def settings_of(training: TrainingRequest) -> dict[str, object]:
     """Return what a card says of how a model was trained, or its variance maps were found.
 
-    Parameters
-    ----------
-    training : TrainingRequest
-        Which model is wanted, and how it is trained.
-
-    Returns
-    -------
-    dict[str, object]
-        Settings of the call, those of a configuration file included.
-
-    Raises
-    ------
-    SettingError
-        A value cannot hold; it is named by its option.
+    `SettingError`: A value cannot hold; it is named by its option.
     """
     if training.variance is not None:
         return json.loads(json.dumps(asdict(training.variance)))
@@ -71,20 +46,7 @@ def settings_of(training: TrainingRequest) -> dict[str, object]:
 
 
 def card_entries(training: TrainingRequest, described: Mapping[str, object]) -> dict[str, object]:
-    """Return the card entries known before training; `described` describes the data.
-
-    Parameters
-    ----------
-    training : TrainingRequest
-        Which model is wanted, and how it is trained.
-    described : Mapping[str, object]
-        Entries on the images or the run, by name.
-
-    Returns
-    -------
-    dict[str, object]
-        Entries of the card by name.
-    """
+    """Return the card entries known before training; `described` describes the data."""
     import numpy as np
     import torch
 
@@ -110,20 +72,7 @@ def card_entries(training: TrainingRequest, described: Mapping[str, object]) -> 
 
 
 def training_entries(phases: Sequence[Phase], reached: Mapping[str, object]) -> dict[str, object]:
-    """Return the card entries known after training; `reached` are the network's metrics.
-
-    Parameters
-    ----------
-    phases : Sequence[Phase]
-        Phases of the training in their order.
-    reached : Mapping[str, object]
-        Scores of the network and of interpolations, by name.
-
-    Returns
-    -------
-    dict[str, object]
-        Entries of the card by name.
-    """
+    """Return the card entries known after training; `reached` are the network's metrics."""
     first = phases[0]
     training, examples, held = first.training, first.examples, first.examples.held
     timed = [p.name for p in phases if p.at.done == "time"]
@@ -181,18 +130,7 @@ def _perceptual_entry(phase: Phase) -> dict[str, object]:
 
 
 def _started_from(card: ModelCard) -> dict[str, object]:
-    """The card's entry on the model that training began with.
-
-    Parameters
-    ----------
-    card : ModelCard
-        Card of the model.
-
-    Returns
-    -------
-    dict[str, object]
-        Parts of its card that tell where it comes from.
-    """
+    """The card's entry on the model that training began with."""
     keys = ("name", "method", "contrast", "resolution", "weights_sha256", "trained_with")
     own = {key: card.json[key] for key in (*keys, "started_from") if key in card.json}
     return own | {"recipe": card.recipe}

@@ -24,17 +24,7 @@ if TYPE_CHECKING:
 def flatten_optimizer(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str, Tensor]:
     """The optimizer's moments under names like ``prefix.3.exp_avg``.
 
-    Parameters
-    ----------
-    optimizer : torch.optim.Optimizer
-        Optimizer of one network, such as Adam.
-    prefix : str
-        Text that the names of all tensors begin with.
-
-    Returns
-    -------
-    dict[str, Tensor]
-        Tensors by name; empty before the first step.
+    Tensors by name; empty before the first step.
     """
     state = optimizer.state_dict()["state"]
     return {
@@ -47,17 +37,7 @@ def flatten_optimizer(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str
 def restore_optimizer(
     optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], prefix: str
 ) -> None:
-    """Put the moments of `flatten_optimizer` back.
-
-    Parameters
-    ----------
-    optimizer : torch.optim.Optimizer
-        Optimizer of the same network, which is changed in place.
-    tensors : Mapping[str, Tensor]
-        Tensors of a checkpoint by name, also those of other networks.
-    prefix : str
-        Text that the names of all tensors begin with.
-    """
+    """Put the moments of `flatten_optimizer` back."""
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         if name.startswith(prefix + "."):
@@ -73,14 +53,7 @@ def write_checkpoint(
 ) -> None:
     """Write tensors and JSON values to one file, whole or not at all; raises DiskFullError.
 
-    Parameters
-    ----------
-    path : Path
-        Final name of the file (.safetensors).
-    tensors : Mapping[str, Tensor]
-        Tensors on any device by name.
-    values : Mapping[str, object]
-        Counters, random state and log, all fit for JSON.
+    `values`: counters, random state and log, all fit for JSON.
     """
     from safetensors.torch import save
 
@@ -94,20 +67,8 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, object]] |
 
     ValueError names a file that is damaged.
 
-    Parameters
-    ----------
-    path : Path
-        File of the checkpoint (.safetensors), which need not exist.
-
-    Returns
-    -------
-    tuple[dict[str, Tensor], dict[str, object]] | None
-        Tensors on the CPU and JSON values, each by name; None without a file.
-
-    Raises
-    ------
-    CheckpointError
-        The file is no checkpoint, or is damaged.
+    `CheckpointError`: the file is no checkpoint, or is damaged. Tensors on the CPU and JSON
+    values, each by name; None without a file.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -138,15 +99,7 @@ _LOG_COLUMNS = (
 def log_tsv(log: Iterable[LogRow]) -> str:
     """Return the training log as TSV, n/a for absent values, terms not in all methods last.
 
-    Parameters
-    ----------
-    log : Iterable[LogRow]
-        Rows of the log of training, in order.
-
-    Returns
-    -------
-    str
-        Tab-separated text with a header line and a line for each row.
+    `log`: rows of the log of training, in order.
     """
     rows = list(log)
     columns = (
@@ -167,13 +120,6 @@ class Journal:
 
     It goes to ``log_NAME.tsv`` and, where TensorBoard is installed, ``tensorboard/NAME`` in a
     folder.
-
-    Parameters
-    ----------
-    folder : Path
-        Folder in which the table and TensorBoard's folder lie.
-    name : str
-        Name of the phase, such as ``search``.
     """
 
     def __init__(self, folder: Path, name: str) -> None:
@@ -187,10 +133,7 @@ class Journal:
     def add(self, log: Sequence[LogRow]) -> None:
         """Write the whole log, of which the last row is new.
 
-        Parameters
-        ----------
-        log : Sequence[LogRow]
-            Rows of the log of training, in order.
+        `log`: rows of the log of training, in order.
         """
         atomic_files.write_whole(self.table, log_tsv(log))
         if self._board is not None and log:

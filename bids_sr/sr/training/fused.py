@@ -28,22 +28,6 @@ def unit_range(image: Array, mask: Array) -> tuple[Array, float]:
     That intensity is the 99.9th percentile (ours).
 
     Source: attention_unet, section 3.1.
-
-    Parameters
-    ----------
-    image : Array
-        Image in any unit of intensity (3D).
-    mask : Array
-        Voxels of the brain in the image (3D, above 0 inside).
-
-    Returns
-    -------
-    tuple[Array, float]
-        Image from 0 to 1 (float32), and the intensity that became 1.
-
-    Raises
-    ------
-    ValueError : nothing in the mask is above zero
     """
     inside = np.asarray(mask) > 0
     top = float(np.percentile(image[inside], _TOP)) if inside.any() else 0.0
@@ -53,18 +37,7 @@ def unit_range(image: Array, mask: Array) -> tuple[Array, float]:
 
 
 def joined(contrasts: Sequence[str]) -> str:
-    """Return names of contrasts as one, in the order of the channels.
-
-    Parameters
-    ----------
-    contrasts : Sequence[str]
-        BIDS suffix of each channel.
-
-    Returns
-    -------
-    str
-        Suffixes joined by plus signs.
-    """
+    """Return names of contrasts as one, in the order of the channels."""
     return "+".join(contrasts)
 
 
@@ -73,19 +46,9 @@ def contrast_image(
 ) -> TrainingImage:
     """One head to train on.
 
-    Parameters
-    ----------
-    fine, coarse : Array
-        High and low resolution, (C, X, Y, Z) on one grid, [0, 1].
-    mask, affine : Array
-        (X, Y, Z) brain, voxel -> RAS mm.
-    contrasts, name : Sequence[str]
-        BIDS suffix of each channel, name of the head for the card.
-
-    Returns
-    -------
-    TrainingImage
-        Image on the high-resolution grid, with contrasts as channels.
+    `fine, coarse`: high and low resolution, (C, X, Y, Z) on one grid, [0, 1]. `mask, affine`: (X,
+    Y, Z) brain, voxel -> RAS mm. `contrasts, name`: BIDS suffix of each channel, name of the head
+    for the card. Image on the high-resolution grid, with contrasts as channels.
     """
     return TrainingImage(
         fine=np.asarray(fine, np.float32),
@@ -246,19 +209,7 @@ def held_out_slices(cards: Sequence[Mapping[str, object]], depth: int, checksum:
 
     These are all of them where no model saw this head.
 
-    Parameters
-    ----------
-    cards : Sequence[Mapping[str, object]]
-        Of the models.
-    depth : int
-        Slices of the head.
-    checksum : str
-        Of the head's images, as cards have it: names of heads may be those of another study.
-
-    Returns
-    -------
-    list[int]
-        Numbers of the slices, counted from 0, in ascending order.
+    Numbers of the slices, counted from 0, in ascending order.
     """
     kept = set(range(depth))
     for card in map(ModelCard.from_json, cards):

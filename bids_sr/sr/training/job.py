@@ -17,41 +17,15 @@ _Source = Literal["auto", "train", "reuse"]
 class TrainingRequest:
     """Which model is wanted, how it is trained, and where one may be had instead.
 
-    Parameters
-    ----------
-    method, recipe : Method
-        What is trained, and the name of the recipe.
-    changed : Recipe | None
-        Takes the place of the method's recipe of that name; None: the recipe as it is.
-    factor : Factor | None
-        Low- over high-resolution voxel size.
-    seed : int
-        Of weights, batches and augmentation; with as many threads the result is the same bit for
-        bit.
-    threads, device : int
-        Of torch, "cpu" or "cuda".
-    max_train_minutes : float | None
-        Stop on the clock; the card then says that the model cannot be reproduced.
-    vgg_weights : Path | None
-        File for the perceptual term, which is off without it.
-    start : LoadedModel | None
-        A model of the same network, with whose weights training begins (see
-        `Recipe.freeze_but_last`).
-    precision : Literal['auto', 'fp32', 'mixed']
-        "mixed" computes the generator in bf16 until that changes the held-out score by more than
-        .01 dB at a validation step (in fp32 without held-out data); "auto" is "mixed" for a set of
-        images on a GPU.
-    sloppy : bool
-        A handful of iterations, for tests; marked in the card.
-    align : str | None
-        Structural scans: what registered those of a head, for the card.
-    source : _Source
-        "train" always trains; "reuse" never does; "auto" takes a model of the same data, settings
-        and seed, and trains otherwise.
-    model_dir : Path | None
-        Searched for models with its subfolders, if any.
-    pretrained : Path | None
-        A weights file that is used whatever `source` says.
+    `changed`: takes the place of the method's recipe of that name; None: the recipe as it is.
+    `start`: A model of the same network, with whose weights training begins (see
+    `Recipe.freeze_but_last`). `precision`: "mixed" computes the generator in bf16 until that
+    changes the held-out score by more than .01 dB at a validation step (in fp32 without held-out
+    data); "auto" is "mixed" for a set of images on a GPU. `sloppy`: A handful of iterations, for
+    tests; marked in the card. `align`: structural scans: what registered those of a head, for the
+    card. `source`: "train" always trains; "reuse" never does; "auto" takes a model of the same
+    data, settings and seed, and trains otherwise. `pretrained`: A weights file that is used
+    whatever `source` says.
     """
 
     method: Method

@@ -60,22 +60,7 @@ def _db(error: float) -> float:
 
 
 def _score(nets: Networks, windows: Sequence[ScoredWindow], lower: bool = False) -> float:
-    """Return PSNR, or for the objective "self" the loss with TV; both in dB, higher is better.
-
-    Parameters
-    ----------
-    nets : Networks
-        Networks and loss terms of the phase.
-    windows : Sequence[ScoredWindow]
-        Windows in which validation steps score.
-    lower : bool, optional
-        Whether the generator computes in bf16.
-
-    Returns
-    -------
-    float
-        Score in dB, at most 120.
-    """
+    """Return PSNR, or for the objective "self" the loss with TV; both in dB, higher is better."""
     made = _outputs(nets.generator, windows, lower)
     error = _error(made, windows)
     if nets.recipe.objective == "self":
@@ -91,20 +76,6 @@ def compare(
     """Compare network and interpolations by held-out metrics, for "self" by consistency alone.
 
     The model card shows them.
-
-    Parameters
-    ----------
-    generator : nn.Module
-        Network that super-resolves.
-    examples : Examples
-        Training images, of which interpolations are made, too.
-    windows : Sequence[ScoredWindow]
-        Windows in which the metrics are computed.
-
-    Returns
-    -------
-    dict[str, dict[str, float]]
-        Metrics by name, for the network and for each interpolation.
     """
     made = _outputs(generator, windows)
     if examples.recipe.objective == "self":
@@ -162,30 +133,8 @@ class _Counters:
 class Phase:
     """One phase of training with everything it needs; mutable, private to the trainer.
 
-    Parameters
-    ----------
-    name : str
-        Name of the phase, ``search`` or ``refit``.
-    training : TrainingRequest
-        Which model is wanted, and how it is trained.
-    examples : Examples
-        Training images, from which batches are drawn.
-    parts : tuple[Region, ...]
-        Of the data, that are drawn from.
-    windows : tuple[ScoredWindow, ...]
-        That are held out.
-    iterations : int
-        Steps at most.
-    signature : str
-        Tells whether a checkpoint belongs to this phase.
-    folder : Path
-        Of checkpoints and log.
-    deadline : float | None
-        Of `time.monotonic`, or None.
-    progress : Progress | None
-        Called with phase, iteration and number of iterations; None for none.
-    mixed : bool
-        bf16, until that shows in the score.
+    `deadline`: of `time.monotonic`, or None. `progress`: called with phase, iteration and number
+    of iterations; None for none. `mixed`: bf16, until that shows in the score.
     """
 
     name: str
@@ -253,10 +202,7 @@ class Phase:
     def draw(self) -> Batch:
         """The next batch.
 
-        Returns
-        -------
-        Batch
-            Input, target and weight of one step, at the size of batch in use.
+        Input, target and weight of one step, at the size of batch in use.
         """
         batch = self.examples.batch(
             self.rng,
@@ -270,13 +216,7 @@ class Phase:
         )
 
     def step(self) -> dict[str, float]:
-        """One step; returns losses and rate, for the log.
-
-        Returns
-        -------
-        dict[str, float]
-            Loss of each term and critic, their sum, and the rate, by name.
-        """
+        """One step; returns losses and rate, for the log."""
         recipe, batch = self.recipe, self.draw()
         rate = self.nets.set_rate(self.at.iteration, self.at.rate_factor)
         with torch.autocast(batch.input.device.type, torch.bfloat16, enabled=self.at.mixed):

@@ -36,30 +36,11 @@ def fit(
 ) -> TrainedModel:
     """Train a network.
 
-    Parameters
-    ----------
-    training : TrainingRequest
-        Which model is wanted, and how it is trained.
-    images : TrainingImages
-        Images that a network is trained on.
-    work_dir : Path
-        Of checkpoints and log; a killed training started again with the same arguments goes on
-        from there.
-    progress : Progress | None, optional
-        Called with (phase, iteration, iterations).
-
-    Returns
-    -------
-    TrainedModel
-        Tensors of the networks on the CPU, card, and log of all phases.
-
-    Raises
-    ------
-    TrainingDiverged : the loss is no longer a number
-    OutOfDeviceMemory : half of the batch does not fit on the device either
-    TrainingDataError, ResolutionError : the images cannot be trained on
-    ModelError : it is to begin with another network, or a recipe that is nothing without weights
-        of VGG-19 has none
+    `work_dir`: of checkpoints and log; a killed training started again with the same arguments
+    goes on from there. `progress`: called with (phase, iteration, iterations). `TrainingDiverged`:
+    the loss is no longer a number. `OutOfDeviceMemory`: half of the batch does not fit on the
+    device either. `TrainingDataError, ResolutionError`: the images cannot be trained on. Tensors
+    of the networks on the CPU, card, and log of all phases.
     """
     method, recipe, device = training.method, training.effective_recipe, training.device
     if training.factor is None:

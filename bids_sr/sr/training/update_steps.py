@@ -20,16 +20,6 @@ def channels_last(ndim: int) -> torch.memory_format:
     """Return the memory order in which convolutions are fastest.
 
     It is faster by a fifth in three dimensions, and by more in two.
-
-    Parameters
-    ----------
-    ndim : int
-        Number of dimensions of the network's images, 2 or 3.
-
-    Returns
-    -------
-    torch.memory_format
-        Channels-last order for images of that many dimensions.
     """
     return torch.channels_last if ndim == 2 else torch.channels_last_3d
 
@@ -41,17 +31,8 @@ class Networks:
     high-resolution images) and, for cycles, "backward" (to low resolution) and "backward_critic";
     `terms` are (kind, module, weight) of the generators' loss, those that are on.
 
-    Parameters
-    ----------
-    recipe, factor, seed, device : Recipe
-        Of the training.
-    channels, ndim : int
-        Of the images.
-    vgg_weights : Path | None
-        For the perceptual term, which is off without them.
-    start : Mapping[str, Tensor] | None
-        Weights of the generator to begin with; layers are frozen as the recipe says only where
-        they are given.
+    `start`: weights of the generator to begin with; layers are frozen as the recipe says only
+    where they are given.
     """
 
     def __init__(
@@ -107,18 +88,6 @@ class Networks:
         It is that of the generators in any case.
 
         `dropped` is the factor of plateaus so far. Returns the generators' rate.
-
-        Parameters
-        ----------
-        iteration : int
-            Number of the training step, counted from 0.
-        dropped : float
-            Product of the factors of all plateaus so far.
-
-        Returns
-        -------
-        float
-            Learning rate of the generators.
         """
         recipe = self.recipe
         rate = recipe.rate(iteration, recipe.learning_rate) * dropped
@@ -141,17 +110,7 @@ class Networks:
 
         `fake` holds the generator's images of the batch, where they are at hand.
 
-        Parameters
-        ----------
-        batch : Batch
-            Input, target and weight of one step.
-        fake : Tensor | None, optional
-            What the generator made of the input (N, C, *grid); None makes it here.
-
-        Returns
-        -------
-        dict[str, float]
-            Loss of each critic by its name; empty without critics.
+        Loss of each critic by its name; empty without critics.
         """
         parts: dict[str, float] = {}
         for name, generator, source, real in (
@@ -183,19 +142,7 @@ class Networks:
 
         Returns the terms, unweighted, and their sum.
 
-        Parameters
-        ----------
-        batch : Batch
-            Input, target and weight of one step.
-        fake : Tensor
-            What the generator made of the input (N, C, *grid), with its gradient.
-        adversarial : bool
-            Whether adversarial terms are on at this step.
-
-        Returns
-        -------
-        dict[str, float]
-            Value of each term by kind, and their weighted sum as ``loss``.
+        `fake`: what the generator made of the input (N, C, *grid), with its gradient.
         """
         total: Tensor = torch.zeros((), device=fake.device)
         parts: dict[str, float] = {}
@@ -274,18 +221,7 @@ def _adversarial(module: nn.Module, critic: nn.Module, image: Tensor) -> Tensor:
 
 
 def weighted_layers(net: nn.Module) -> list[nn.Module]:
-    """Return the layers with a weight matrix or kernel, in the order of their definition.
-
-    Parameters
-    ----------
-    net : nn.Module
-        Network, or part of one.
-
-    Returns
-    -------
-    list[nn.Module]
-        Layers that own a parameter of at least two dimensions.
-    """
+    """Return the layers with a weight matrix or kernel, in the order of their definition."""
     return [m for m in net.modules() if any(p.dim() > 1 for p in m.parameters(recurse=False))]
 
 
@@ -294,16 +230,8 @@ def _freeze_but_last(net: nn.Module, count: int | None) -> None:
 
     Source: mouse-sr, "all but the last three layers".
 
-    Parameters
-    ----------
-    net : nn.Module
-        Network whose parameters are frozen in place.
-    count : int | None
-        Number of layers, from the end, that stay trainable; None for all.
-
-    Raises
-    ------
-    ValueError : the network has no such number of layers
+    `net`: network whose parameters are frozen in place. `count`: number of layers, from the end,
+    that stay trainable; None for all.
     """
     layers = weighted_layers(net)
     if count is None:

@@ -38,18 +38,8 @@ _Look = Callable[..., Predicted | None]
 class CalibrationFit:
     """What was decided, and on what grounds.
 
-    Parameters
-    ----------
-    weight : float
-        Share of the prior, 0: the calibration is not used.
-    correction : Array
-        4x4, moves a boldref point before it is looked up in the calibration (RAS mm).
-    moved_mm : float
-        By the correction, rms over the brain.
-    cautious : Predicted | None
-        At the weight `_CAUTIOUS`.
-    full : Predicted | None
-        At the weight `SHARE`.
+    `weight`: share of the prior, 0: the calibration is not used. `correction`: 4x4, moves a
+    boldref point before it is looked up in the calibration (RAS mm).
     """
 
     weight: float
@@ -117,10 +107,7 @@ def unrefined() -> CalibrationFit:
     It is taken where the registration found it, with caution, if it helps one level of resolution
     down.
 
-    Returns
-    -------
-    CalibrationFit
-        Fit with the cautious weight and without correction of the place.
+    Fit with the cautious weight and without correction of the place.
     """
     return CalibrationFit(weight=_CAUTIOUS, correction=np.eye(4), moved_mm=0.0)
 
@@ -130,19 +117,9 @@ def fit_calibration(
 ) -> CalibrationFit:
     """Refine the place of a calibration and decide on its weight.
 
-    Parameters
-    ----------
-    band : OuterBand
-        Test of how well the outermost acquired frequencies are predicted.
-    exemplars : Exemplars
-        Patterns of the calibration, and where they lie to the run.
-    mask, affine : Array
-        (x, y, z) brain on the acquired grid, voxel -> RAS mm.
-
-    Returns
-    -------
-    CalibrationFit
-        Weight, 0 where it does not help, and correction of the place.
+    `band`: test of how well the outermost acquired frequencies are predicted. `mask, affine`: (x,
+    y, z) brain on the acquired grid, voxel -> RAS mm. Weight, 0 where it does not help, and
+    correction of the place.
     """
     points = points_in(mask, affine, 7)
     if not band.tiles:
@@ -188,13 +165,7 @@ def _weight_of(cautious: Predicted, full: Predicted) -> float:
 def _correction(params: Array, center: Array, axes: Array, fine: Array) -> Array:
     """Return the 4x4 matrix (RAS mm) of a rigid motion with in-plane scales and shear.
 
-    Parameters
-    ----------
-    params : shifts (3, high-resolution voxels), rotations (3, degrees), scales of both axes of the
-        plane, and their shear, along the axes of the slices
-    center : of the brain, RAS mm
-    axes : (3, 3) unit vectors of the voxel axes, as columns
-    fine : (3,) high-resolution voxel (mm)
+    `params`: plane, and their shear, along the axes of the slices.
     """
     inner = _rotation(params[3:6]) @ np.array(
         [[1 + params[6], params[8], 0], [0, 1 + params[7], 0], [0, 0, 1.0]]

@@ -38,14 +38,7 @@ _LEAST = 0.02  # of the median standard deviation
 class Exemplars:
     """Patterns of a calibration on its own grid, and where they lie to a run.
 
-    Parameters
-    ----------
-    patterns : Array
-        (C, X, Y, Z), strongest first, in signal units of the calibration.
-    affine : Array
-        Voxel -> RAS mm.
-    from_boldref : Array
-        4x4, takes a boldref point to its point in the calibration.
+    `patterns`: (C, X, Y, Z), strongest first, in signal units of the calibration.
     """
 
     patterns: Array
@@ -66,19 +59,7 @@ class Exemplars:
 
         `correction` (4x4) moves a boldref point before it is looked up in the calibration.
 
-        Parameters
-        ----------
-        shape : tuple[int, int, int]
-            Numbers of voxels along the axes of the grid (x, y, z).
-        affine : Array
-            Voxel-to-world matrix of the grid (4 x 4, RAS+ mm).
-        correction : Array | None, optional
-            Transform of a boldref point before its look-up (4 x 4, RAS+ mm); None: identity.
-
-        Returns
-        -------
-        Tensor
-            Patterns by spline interpolation (C, Z, X, Y), in signal units of the calibration.
+        Patterns by spline interpolation (C, Z, X, Y), in signal units of the calibration.
         """
         xfm = self.from_boldref if correction is None else self.from_boldref @ correction
         seen = (
@@ -107,21 +88,7 @@ class Exemplars:
 
         They are seen at the resolution of that acquisition.
 
-        Parameters
-        ----------
-        shape : tuple[int, ...]
-            Numbers of voxels of the acquired grid (x, y, z).
-        affine : Array
-            Voxel-to-world matrix of the acquired grid (4 x 4, RAS+ mm).
-        factor : Factor
-            Low- over high-resolution voxel size along each axis.
-        correction : Array
-            Transform of a boldref point before its look-up (4 x 4, RAS+ mm).
-
-        Returns
-        -------
-        Tensor
-            Patterns at the acquired resolution (C, z, x, y).
+        `correction`: transform of a boldref point before its look-up (4 x 4, RAS+ mm).
         """
         level = level_above(shape, factor)
         return level.down(self.on(level.fine, hr_grid(shape, affine, factor)[1], correction))
@@ -140,19 +107,8 @@ def with_exemplars(prior: Prior, patterns: Tensor, share: float = SHARE) -> Prio
     Its own maps lean towards the standard deviation that the patterns make together (mean of
     logarithms).
 
-    Parameters
-    ----------
-    prior : Prior
-        Prior whose maps come from the run alone.
-    patterns : Tensor
-        Patterns of a calibration on the whole high-resolution grid (C, Z, X, Y).
-    share : float, optional
-        Share of the variance that the patterns get, from 0 to 1.
-
-    Returns
-    -------
-    Prior
-        Prior with one more map for each pattern; unchanged for share 0.
+    `patterns`: patterns of a calibration on the whole high-resolution grid (C, Z, X, Y). Prior
+    with one more map for each pattern; unchanged for share 0.
     """
     if share == 0 or not bool(patterns.any()):
         return prior

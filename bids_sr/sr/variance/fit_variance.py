@@ -42,21 +42,9 @@ _ROUNDS, _STEP, _PULL = 2, 0.75, 0.15
 def fit_variance(training: TrainingRequest, data: RunData) -> TrainedModel:
     """Find the variance maps of a run and decide whether they are used.
 
-    Parameters
-    ----------
-    training : TrainingRequest
-        Which model is wanted, and how it is trained.
-    data : RunData
-        Statistics and mask of the run, and patterns of a calibration.
-
-    Returns
-    -------
-    TrainedModel
-        Maps, 0 where they are not used, and noise, with card and log.
-
-    Raises
-    ------
-    SeriesError, ResolutionError : the run cannot be used
+    `data`: statistics and mask of the run, and patterns of a calibration. `SeriesError,
+    ResolutionError`: the run cannot be used. Maps, 0 where they are not used, and noise, with card
+    and log.
     """
     method, recipe, seed = training.method, training.variance, training.seed
     if recipe is None:
@@ -214,15 +202,7 @@ def _gate(
 def why_untried(error: SeriesError | ResolutionError) -> str:
     """Why a run cannot be tried one level of resolution down.
 
-    Parameters
-    ----------
-    error : SeriesError | ResolutionError
-        What was raised when halves were made or downsampled.
-
-    Returns
-    -------
-    str
-        Reason in words, without a period.
+    `error`: what was raised when halves were made or downsampled.
     """
     if isinstance(error, SeriesError):
         return str(error)
@@ -233,18 +213,6 @@ def tested_entry(found: Explained, volumes: int) -> dict[str, object]:
     """Return the share, its interval and the stretches of a tested series, as plain values.
 
     The stretches are those of a run of so many volumes.
-
-    Parameters
-    ----------
-    found : Explained
-        Explained share by half and by stretch.
-    volumes : int
-        Number of volumes in the steady state.
-
-    Returns
-    -------
-    dict[str, object]
-        Share and ends of its interval, number of stretches and volumes in each.
     """
     numbers = zip(("share", "lower", "upper"), (found.share, *found.interval), strict=True)
     entry: dict[str, object] = {

@@ -42,13 +42,6 @@ class Modulation:
     """Control `sdmod`: the zero-filled change scaled by its local standard deviation.
 
     The scale is its standard deviation over that of its surroundings.
-
-    Parameters
-    ----------
-    whole : Tile
-        All that lies around the mask.
-    weight : Tensor
-        (Z, X, Y) standard deviation of the zero-filled change.
     """
 
     whole: Tile
@@ -62,18 +55,7 @@ class Modulation:
         return own / torch.from_numpy(low).clamp_min(1e-6 * float(own.max()) + 1e-30)
 
     def at(self, z: int) -> Callable[[Tensor], Tensor]:
-        """Return what modulates the changes (T, x, y) of a slice, to (T, X, Y).
-
-        Parameters
-        ----------
-        z : int
-            Number of the slice, counted from 0.
-
-        Returns
-        -------
-        Callable[[Tensor], Tensor]
-            Linear function.
-        """
+        """Return what modulates the changes (T, x, y) of a slice, to (T, X, Y)."""
 
         def expect(change: Tensor) -> Tensor:
             out = self.whole.level.up(change)
@@ -87,12 +69,8 @@ class Modulation:
 class Detail:
     """What is added to a zero-filled series.
 
-    Parameters
-    ----------
-    change : Prior | Modulation | None
-        What is made of the change over time; None: nothing.
-    constant : Array | None
-        Static image on the boldref's high-resolution grid that is added to every volume, or None.
+    `change`: what is made of the change over time; None: nothing. `constant`: static image on the
+    boldref's high-resolution grid that is added to every volume, or None.
     """
 
     change: Prior | Modulation | None
@@ -170,24 +148,6 @@ def detail_of(model: LoadedModel, acquired: UpsamplerInputs, shape: tuple[int, .
     """Return what the variance maps of a run add to it.
 
     Static detail of the guide, if any, is its `constant`.
-
-    Parameters
-    ----------
-    model : LoadedModel
-        Variance maps of the run with their recipe and card.
-    acquired : UpsamplerInputs
-        Grid, intensity and images of the run.
-    shape : tuple[int, ...]
-        Numbers of voxels of the acquired grid (x, y, z).
-
-    Returns
-    -------
-    Detail
-        Detail in the pose of boldref.
-
-    Raises
-    ------
-    InferenceError : mask or affine of the run are missing
     """
     affine, mask, factor = acquired.affine, acquired.mask, acquired.factor
     if affine is None or mask is None:
@@ -252,26 +212,9 @@ def _displaced(weight: Tensor, how: str, affine: Array, factor: Factor) -> Tenso
         stays where it is, "shift" moves them by three acquired voxels along both axes of the
         slice, "" leaves them; affine: voxel -> RAS mm, which tells the axis from left to right
 
-    Parameters
-    ----------
-    weight : Tensor
-        Variance maps on the high-resolution grid (Q, Z, X, Y).
-    how : str
-        Placebo that moves variance maps: ``mirror`` or ``shift``; empty for none.
-    affine : Array
-        Voxel-to-world matrix of the acquired grid (4 x 4, RAS+ mm).
-    factor : Factor
-        Low- over high-resolution voxel size along each axis.
-
-    Returns
-    -------
-    Tensor
-        Moved maps of the same shape, which wrap around at the edges.
-
-    Raises
-    ------
-    ValueError
-        There is no displacement of that name.
+    `weight`: variance maps on the high-resolution grid (Q, Z, X, Y). `how`: placebo that moves
+    variance maps: ``mirror`` or ``shift``; empty for none. Moved maps of the same shape, which
+    wrap around at the edges.
     """
     if not how:
         return weight

@@ -46,15 +46,7 @@ _WIDER = 1.7  # than the spread of stretches alone tells, which is blind to the 
 
 @dataclass(frozen=True, kw_only=True)
 class Explained:
-    """The explained share of one series.
-
-    Parameters
-    ----------
-    by_half : tuple[float, ...]
-        Explained share of zero filling's error in each half of the run.
-    by_stretch : tuple[float, ...]
-        Of volumes, those of the first half first.
-    """
+    """The explained share of one series."""
 
     by_half: tuple[float, ...]
     by_stretch: tuple[float, ...] = ()
@@ -76,19 +68,7 @@ class Explained:
 
 
 def _explained_share(added: _Added, level: Level, images: Tensor, mask: Tensor) -> float:
-    """Share of zero filling's squared error that a series explains, mean over images.
-
-    Parameters
-    ----------
-    added, level : what is added to zero filling, on a level
-    images : (C, Z, X, Y) on the high-resolution grid of the level; downsampled they are the data
-    mask : (Z, X, Y) bool, voxels that count
-
-    Returns
-    -------
-    1 - |zero filling + reconstruction - image|^2 / |zero filling - image|^2; 1 is all, 0 is zero
-    filling, less is harm
-    """
+    """Share of zero filling's squared error that a series explains, mean over images."""
     return _mean(_shares_of(added, level, images, mask))
 
 
@@ -131,21 +111,9 @@ def _added_by_interpolation(name: str, level: Level) -> _Added:
 class Trial:
     """The two halves of a run one level of resolution down, on which series are tried.
 
-    Parameters
-    ----------
-    halves : Sequence[Array]
-        (K, x, y, z) components of either half, on the acquired grid.
-    mask : Array
-        (x, y, z) brain.
-    factor : Factor
-        Acquired over wanted voxel size.
-    stretches : Sequence[Sequence[Array]]
-        (K, x, y, z) components of each stretch of volumes, by half; without them there is no
-        interval.
-
-    Raises
-    ------
-    ResolutionError : an axis too short to be downsampled
+    `halves`: (K, x, y, z) components of either half, on the acquired grid. `stretches`: (K, x, y,
+    z) components of each stretch of volumes, by half; without them there is no interval.
+    `ResolutionError`: an axis too short to be downsampled.
     """
 
     def __init__(
@@ -169,32 +137,13 @@ class Trial:
     def cut(self, patterns: Tensor) -> Tensor:
         """Return patterns (C, z, x, y) of the acquired grid where it can be downsampled.
 
-        Parameters
-        ----------
-        patterns : Tensor
-            Patterns of a calibration on the acquired grid (C, z, x, y).
-
-        Returns
-        -------
-        Tensor
-            Part of them on the fine grid of the level (C, Z, X, Y).
+        Part of them on the fine grid of the level (C, Z, X, Y).
         """
         x, y, z = self._cut
         return patterns[:, z, x, y]
 
     def tried(self, additions: Sequence[_Added]) -> Explained:
-        """How each half fares with what is added to it.
-
-        Parameters
-        ----------
-        additions : Sequence[_Added]
-            For each half, what adds to its downsampled images.
-
-        Returns
-        -------
-        Explained
-            Explained share of each half and of each stretch.
-        """
+        """How each half fares with what is added to it."""
         by_half, by_stretch = [], []
         for half, own, added in zip(
             self.halves, self.stretches or ((), ()), additions, strict=True
@@ -213,17 +162,8 @@ class Trial:
 def try_interpolation(trial: Trial, name: str) -> Explained:
     """Share of a plain interpolation (`bids_sr.series.INTERPOLATIONS`), which takes no map.
 
-    Parameters
-    ----------
-    trial : Trial
-        Halves of the run, one level of resolution down.
-    name : str
-        Name of the interpolation, such as ``bspline``.
-
-    Returns
-    -------
-    Explained
-        Explained share by half and stretch; 0 for a brain that is too small.
+    `trial`: halves of the run, one level of resolution down. Explained share by half and stretch;
+    0 for a brain that is too small.
     """
     if trial.whole is None:
         return Explained(by_half=(0.0, 0.0))
@@ -241,21 +181,9 @@ def try_maps(
 ) -> dict[float, Explained]:
     """Share of each half's components that the map of the other half explains.
 
-    Parameters
-    ----------
-    trial : Trial
-        Halves of the run, one level of resolution down.
-    recipe, seed : VarianceRecipe
-        Of the map.
-    patterns : Tensor | None, optional
-        (C, z, x, y) of a calibration on the acquired grid; or None.
-    weights : Sequence[float], optional
-        Shares of the prior to try for them, see `with_exemplars`; 0 is the run's own map alone.
-
-    Returns
-    -------
-    dict[float, Explained]
-        Dict from weight to what was found.
+    `trial`: halves of the run, one level of resolution down. `patterns`: (C, z, x, y) of a
+    calibration on the acquired grid; or None. `weights`: shares of the prior to try for them, see
+    `with_exemplars`; 0 is the run's own map alone. Dict from weight to what was found.
     """
     if (whole := trial.whole) is None:
         return dict.fromkeys(weights, Explained(by_half=(0.0, 0.0)))
@@ -280,24 +208,7 @@ def try_maps(
 def map_of(
     components: Tensor, whole: Tile, recipe: VarianceRecipe, seed: int
 ) -> Prior | Modulation:
-    """The map of some components.
-
-    Parameters
-    ----------
-    components : Tensor
-        Temporal components, see `estimate_prior`.
-    whole : Tile
-        All that lies around the mask.
-    recipe : VarianceRecipe
-        Settings of the map.
-    seed : int
-        Seed of the random draws.
-
-    Returns
-    -------
-    Prior | Modulation
-        Prior with its maps, or the map of the control ``sdmod``.
-    """
+    """The map of some components."""
     if recipe.kind == "sdmod":
         return Modulation(whole=whole, weight=filled_sd(components, whole))
     return estimate_prior(components, whole, recipe, seed=seed)
@@ -328,7 +239,36 @@ def errors_below(
 ) -> ErrorsBelow:
     """Reconstruct a run (uncompressed, head motion undone) one level of resolution down, in plane.
 
-    Its own maps are estimated there. SeriesError, ResolutionError: the run does not allow it.
+    Its own maps are estimated there.
+
+    Parameters
+    ----------
+    reader : SeriesReader
+        Series of the run (X, Y, Z, T), on the acquired grid.
+    mask : Array
+        Voxels of the brain on that grid (3D).
+    factor : Factor
+        Acquired over high-resolution voxel size along each axis.
+    recipe : VarianceRecipe
+        How variance maps are estimated.
+    here : Path
+        Folder for the series one level down and their errors.
+    n_dummy : int, optional
+        Number of volumes before the steady state, which are left out.
+    nuisance : Array | None, optional
+        Regressors that are removed first (T, K); None for none.
+    seed : int, optional
+        Seed of the draws.
+
+    Returns
+    -------
+    ErrorsBelow
+        Series one level down, its errors, and the power of acquired draws.
+
+    Raises
+    ------
+    SeriesError, ResolutionError
+        The run does not allow it.
     """
     level, (x, y, z) = level_below(mask.shape, (factor[0], factor[1], 1.0))
     inside = np.asarray(mask)[x, y, z] > 0

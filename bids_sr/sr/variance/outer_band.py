@@ -43,15 +43,7 @@ _LEAST_BRAIN = 0.6  # of a tile
 
 @dataclass(frozen=True, kw_only=True)
 class Predicted:
-    """Predicted share of outermost frequencies by tile, without and with the calibration.
-
-    Parameters
-    ----------
-    without : tuple[float, ...]
-        Share that the run's own maps predict, by half and tile.
-    having : tuple[float, ...]
-        Share that is predicted with the calibration, by half and tile.
-    """
+    """Predicted share of outermost frequencies by tile, without and with the calibration."""
 
     without: tuple[float, ...]
     having: tuple[float, ...]
@@ -69,15 +61,7 @@ class Predicted:
     def exceeds(self, other: "Predicted") -> bool:
         """Whether clearly more is predicted than at another place.
 
-        Parameters
-        ----------
-        other : 'Predicted'
-            Prediction with the calibration at another place, in the same tiles.
-
-        Returns
-        -------
-        bool
-            True if more by 0.003 and by two standard errors.
+        True if more by 0.003 and by two standard errors.
         """
         added = np.subtract(self.having, other.having)
         return bool(added.mean() > max(WORTH, SURE * _standard_error(added)))
@@ -90,15 +74,7 @@ def _standard_error(values: Array) -> float:
 def chosen_slices(mask: Array) -> list[int]:
     """Return slices (x, y, z) with much brain, evenly spread over it.
 
-    Parameters
-    ----------
-    mask : Array
-        Voxels of the brain in boldref (3D, boolean).
-
-    Returns
-    -------
-    list[int]
-        Numbers of the slices, counted from 0, in ascending order, as far apart from one another.
+    Numbers of the slices, counted from 0, in ascending order, as far apart from one another.
     """
     area = np.asarray(mask).sum((0, 1))
     full = np.flatnonzero(area >= 0.5 * area.max())
@@ -112,20 +88,9 @@ def chosen_slices(mask: Array) -> list[int]:
 class OuterBand:
     """The test on one run.
 
-    Parameters
-    ----------
-    level : Level
-        From the acquired to the high-resolution grid, of these slices, in plane alone.
-    slices : Sequence[int]
-        Numbers of the slices that are looked at, as far apart from one another.
-    mask : Array
-        (x, y, z) brain.
-    halves : Sequence[Tensor]
-        Components (K, n, x, y) of either half of the run in these slices.
-    priors : Sequence[Prior]
-        Of either half, on the level of these slices.
-    affine : Array
-        Voxel -> RAS mm of the acquired grid.
+    `level`: from the acquired to the high-resolution grid, of these slices, in plane alone.
+    `halves`: components (K, n, x, y) of either half of the run in these slices. `priors`: of
+    either half, on the level of these slices.
     """
 
     def __init__(
@@ -229,21 +194,9 @@ class OuterBand:
 
         See `Exemplars.on`.
 
-        Parameters
-        ----------
-        exemplars : Exemplars
-            Patterns of the calibration, and where they lie to the run.
-        correction : Array | None, optional
-            Transform of a boldref point before its look-up (4 x 4, RAS+ mm); None: identity.
-        share : float, optional
-            Share of the variance that the patterns get, from 0 to 1.
-        every : int, optional
-            Look at one of so many slices of the test, where it has tiles in them.
-
-        Returns
-        -------
-        Predicted
-            Predicted shares in these slices, without and with the calibration.
+        `correction`: transform of a boldref point before its look-up (4 x 4, RAS+ mm); None:
+        identity. `share`: share of the variance that the patterns get, from 0 to 1. `every`: look
+        at one of so many slices of the test, where it has tiles in them.
         """
         places = range(every // 2, len(self.slices), every)
         numbers = [n for n, (z, _) in enumerate(self.tiles) if z in places]

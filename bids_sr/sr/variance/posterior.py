@@ -55,10 +55,27 @@ def error_draws(
 def effect_scale(
     effect: Array, variance: Array, power: Array, mask: Mask, zooms: Sequence[float]
 ) -> Float32:
-    """Return tau^2 of a contrast, by its effect and variance on the acquired grid (3D).
+    """Return tau^2 of a contrast, by its effect and variance on the acquired grid.
 
-    `power` is the mean square of acquired draws there, `zooms` are the voxel sizes (mm). Where the
-    effect does not exceed its noise it is 0.
+    Where the effect does not exceed its noise it is 0.
+
+    Parameters
+    ----------
+    effect : Array
+        Effect in signal units (3D).
+    variance : Array
+        Variance of the effect by the linear model (3D).
+    power : Array
+        Mean square of acquired draws from the prior (3D).
+    mask : Mask
+        Voxels of the brain (3D, boolean).
+    zooms : Sequence[float]
+        Voxel size along each axis (mm).
+
+    Returns
+    -------
+    Float32
+        Scale of the draws' variance (3D), 0 or more.
     """
     sigma = [_AROUND * zooms[0] / size for size in zooms]
     above, drawn = (

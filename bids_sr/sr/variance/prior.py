@@ -53,18 +53,7 @@ _Matrices = tuple[Tensor, Tensor]
 
 
 def _reach_of(fwhm: float) -> int:
-    """Return voxels over which a correlation of some full width reaches.
-
-    Parameters
-    ----------
-    fwhm : float
-        Full width at half maximum of the correlation (voxels).
-
-    Returns
-    -------
-    int
-        Distance in whole voxels, beyond which the correlation is left out.
-    """
+    """Return voxels over which a correlation of some full width reaches."""
     return math.ceil(_REACH * fwhm)
 
 
@@ -72,17 +61,8 @@ def _reach_of(fwhm: float) -> int:
 def correlation(size: int, fwhm: float) -> Tensor:
     """Return the Gaussian correlation along one axis, with 0 in place of what no sum would feel.
 
-    Parameters
-    ----------
-    size : int
-        Number of voxels along the axis.
-    fwhm : float
-        Full width at half maximum of the correlation (voxels).
-
-    Returns
-    -------
-    Tensor
-        Correlation between all voxels of the axis (size, size).
+    `fwhm`: full width at half maximum of the correlation (voxels). Correlation between all voxels
+    of the axis (size, size).
     """
     with torch.inference_mode(False):
         at = torch.arange(size, dtype=torch.float64)
@@ -94,14 +74,7 @@ def correlation(size: int, fwhm: float) -> Tensor:
 class Tile:
     """Part of every slice of a level, in slices of the axes x and y of the whole grids.
 
-    Parameters
-    ----------
-    level : Level
-        From the acquired to the high-resolution grid, in plane alone.
-    inner : tuple[slice, slice]
-        Acquired voxels that it stands for.
-    seen : tuple[slice, slice]
-        Those whose data count.
+    `level`: from the acquired to the high-resolution grid, in plane alone.
     """
 
     level: Level
@@ -112,17 +85,7 @@ class Tile:
     def around(cls, level: Level, mask: Array) -> Self:
         """All that lies around a mask (x, y, z) on the acquired grid.
 
-        Parameters
-        ----------
-        level : Level
-            From the acquired to the high-resolution grid, in plane alone.
-        mask : Array
-            Voxels of the brain in boldref (3D, boolean).
-
-        Returns
-        -------
-        Self
-            One tile of all slices.
+        `level`: from the acquired to the high-resolution grid, in plane alone.
         """
         x, y = (
             slice(max(0, own.start - _MARGIN), min(count, own.stop + _MARGIN))
@@ -131,22 +94,7 @@ class Tile:
         return cls(level=level, inner=(x, y), seen=(x, y))
 
     def part(self, x: slice, y: slice, halo: int) -> Self:
-        """The tile of some of its acquired voxels, and of what lies around them in this one.
-
-        Parameters
-        ----------
-        x : slice
-            Acquired voxels along x that the tile stands for.
-        y : slice
-            Acquired voxels along y that the tile stands for.
-        halo : int
-            Number of acquired voxels around them whose data count.
-
-        Returns
-        -------
-        Self
-            Tile, cut off where this one ends.
-        """
+        """The tile of some of its acquired voxels, and of what lies around them in this one."""
         seen = [
             slice(max(whole.start, own.start - halo), min(whole.stop, own.stop + halo))
             for own, whole in zip((x, y), self.seen, strict=True)
@@ -154,20 +102,7 @@ class Tile:
         return replace(self, inner=(x, y), seen=(seen[0], seen[1]))
 
     def parts(self, reach: int, largest: int) -> list[Self]:
-        """Cut it into tiles that see more than high-resolution correlations reach.
-
-        Parameters
-        ----------
-        reach : int
-            High-resolution voxels that the widest correlation reaches.
-        largest : int
-            Acquired voxels up to which it stays one.
-
-        Returns
-        -------
-        list[Self]
-            Tiles, which stand for each voxel once.
-        """
+        """Cut it into tiles that see more than high-resolution correlations reach."""
         if math.prod(own.stop - own.start for own in self.inner) <= largest:
             return [self]
         halo = math.ceil(reach / min(self._ratios)) + 1
@@ -225,21 +160,8 @@ def covariance(maps: Tensor, fwhm: Sequence[float], right: _Matrices, left: _Mat
 
     Where L is R, it is symmetric, and half the work.
 
-    Parameters
-    ----------
-    maps : Tensor
-        (Q, X, Y), which may be negative; those of one width are taken together.
-    fwhm : Sequence[float]
-        Q full widths of the correlations (high-resolution voxels).
-    right : tuple[Tensor, Tensor]
-        R along either axis, (x, X) and (y, Y).
-    left : tuple[Tensor, Tensor]
-        L along either axis, (u, X) and (v, Y).
-
-    Returns
-    -------
-    Tensor
-        Covariance (u v, x y).
+    `fwhm`: Q full widths of the correlations (high-resolution voxels). `right`: R along either
+    axis, (x, X) and (y, Y). `left`: L along either axis, (u, X) and (v, Y).
     """
     alike, (u, v) = left is right, map(len, left)
     out = torch.zeros(u, len(right[0]), v, len(right[1]))
@@ -296,16 +218,9 @@ def _by_rows(
 class Prior:
     """W, K and the noise; see the module.
 
-    Parameters
-    ----------
-    whole : Tile
-        All that lies around the mask.
-    weight : Tensor
-        (Q, Z, X, Y), w_q on the whole high-resolution grid, unit of the change.
-    fwhm : tuple[float, ...]
-        Q full widths of the correlations (high-resolution voxels).
-    noise : float
-        s2, in the squared unit of the change.
+    `weight`: (Q, Z, X, Y), w_q on the whole high-resolution grid, unit of the change. `fwhm`: Q
+    full widths of the correlations (high-resolution voxels). `noise`: s2, in the squared unit of
+    the change.
     """
 
     whole: Tile
@@ -320,17 +235,8 @@ class Prior:
     def tiles(self, largest: int = _LARGEST, least: int = 0) -> list[Tile]:
         """Return tiles whose data are solved for together.
 
-        Parameters
-        ----------
-        largest : int, optional
-            Acquired voxels up to which there is but one.
-        least : int, optional
-            High-resolution voxels around a tile whose data count at least.
-
-        Returns
-        -------
-        list[Tile]
-            Tiles that cover what lies around the mask.
+        `least`: high-resolution voxels around a tile whose data count at least. Tiles that cover
+        what lies around the mask.
         """
         return self.whole.parts(max(least, *map(_reach_of, self.fwhm)), largest)
 
@@ -350,36 +256,12 @@ class Prior:
         return total / (len(self.weight[0]) * math.prod(len(m) for m in self.whole.down))
 
     def scaled(self, variance: float) -> "Prior":
-        """The same maps, so that data have another mean variance.
-
-        Parameters
-        ----------
-        variance : float
-            Mean variance of the data without noise.
-
-        Returns
-        -------
-        'Prior'
-            Prior of the same noise.
-        """
+        """The same maps, so that data have another mean variance."""
         gain = (variance / max(self.mean_variance, 1e-30)) ** 0.5
         return replace(self, weight=self.weight * gain)
 
     def root(self, z: int, tile: Tile) -> Tensor:
-        """Return the Cholesky factor of D C D' + s2 I of a tile (m, m).
-
-        Parameters
-        ----------
-        z : int
-            Number of the slice, counted from 0.
-        tile : Tile
-            One of `tiles`.
-
-        Returns
-        -------
-        Tensor
-            Lower triangular matrix.
-        """
+        """Return the Cholesky factor of D C D' + s2 I of a tile (m, m)."""
         maps = self.weight[:, z, *tile.fine]
         return self._factor(covariance(maps, self.fwhm, tile.down, tile.down))
 
@@ -390,22 +272,7 @@ class Prior:
         return root
 
     def responses(self, z: int, tile: Tile, solved: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Return b = D' a and K_q W_q b on the voxels that are made of a tile, (N, X, Y).
-
-        Parameters
-        ----------
-        z : int
-            Number of the slice, counted from 0.
-        tile : Tile
-            One of `tiles`.
-        solved : Tensor
-            a, in columns (m, N).
-
-        Returns
-        -------
-        tuple[Tensor, list[Tensor]]
-            b, and one response for each map.
-        """
+        """Return b = D' a and K_q W_q b on the voxels that are made of a tile, (N, X, Y)."""
         rows, columns = tile.down
         back = rows.T @ (solved.T.reshape(-1, len(rows), len(columns)) @ columns)
         out = []
@@ -420,15 +287,7 @@ class Prior:
     def at(self, z: int) -> Callable[[Tensor], Tensor]:
         """Return what makes conditional means (T, X, Y) of the changes (T, x, y) of a slice.
 
-        Parameters
-        ----------
-        z : int
-            Number of the slice, counted from 0.
-
-        Returns
-        -------
-        Callable[[Tensor], Tensor]
-            Linear function, whose matrices are made once.
+        Linear function, whose matrices are made once.
         """
         many = len(self.weight) > _MANY
         parts = [
@@ -479,10 +338,7 @@ class VarianceMaps(nn.Module):
     The maps are on the whole high-resolution grid (zero where unused), which is that of a run and
     no property of the method: there is room for maps `like` these.
 
-    Parameters
-    ----------
-    like : Tensor | None
-        Maps of the shape to make room for (Q, Z, X, Y); None: one voxel.
+    `like`: maps of the shape to make room for (Q, Z, X, Y); None: one voxel.
     """
 
     weight: Tensor

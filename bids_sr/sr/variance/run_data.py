@@ -28,22 +28,8 @@ class RunData:
 
     Raises SeriesError: grids that do not belong together, or an empty mask.
 
-    Parameters
-    ----------
-    statistics : TemporalStatistics
-        Of the run, motion corrected, and of either half; None where it is too short to be split.
-    halves : tuple[TemporalStatistics, TemporalStatistics] | None
-        Statistics of the first and of the second half, or None.
-    mask : Array
-        (x, y, z) brain, voxel -> RAS mm.
-    affine : Array
-        Voxel-to-world matrix of the acquired grid (4 x 4, RAS+ mm).
-    factor : Factor
-        Acquired over wanted voxel size.
-    exemplars : Exemplars | None
-        Of a calibration.
-    volumes : int
-        In the steady state.
+    `statistics`: of the run, motion corrected, and of either half; None where it is too short to
+    be split. `halves`: statistics of the first and of the second half, or None.
     """
 
     statistics: TemporalStatistics
@@ -82,15 +68,7 @@ class RunData:
     def trial(self) -> Trial:
         """The run one level of resolution down.
 
-        Returns
-        -------
-        Trial
-            Halves of the run, one level of resolution down.
-
-        Raises
-        ------
-        SeriesError : too few volumes for two halves
-        ResolutionError : see `Trial`
+        `ResolutionError`: see `Trial`.
         """
         if self.halves is None:
             raise SeriesError("too few volumes to tell fluctuations from noise")
@@ -106,22 +84,13 @@ class RunData:
 
         The removed signal is what was taken out of the series.
 
-        Returns
-        -------
-        dict[str, str]
-            Hexadecimal digest of 64 characters by name of the data.
+        Hexadecimal digest of 64 characters by name of the data.
         """
         out = dict(self.statistics.checksums)
         return out if self.exemplars is None else out | {"calibration": self.exemplars.checksum}
 
     def described(self) -> dict[str, object]:
-        """What the card says of the run.
-
-        Returns
-        -------
-        dict[str, object]
-            Entries of the card by name.
-        """
+        """What the card says of the run."""
         return image_entries(self.statistics.mean, self.mask, self.affine, self.factor) | {
             "contrast": "bold",
             "data_sha256": self.checksums(),

@@ -34,17 +34,8 @@ _SCALE = 1e-30  # below what any run has, in any unit
 def filled_sd(components: Tensor, whole: Tile) -> Tensor:
     """Return the RMS over zero-filled components (C, z, x, y), 0 far from the mask (Z, X, Y).
 
-    Parameters
-    ----------
-    components : Tensor
-        Temporal components (C, z, x, y), with as many slices as the high-resolution grid has.
-    whole : Tile
-        All that lies around the mask.
-
-    Returns
-    -------
-    Tensor
-        Root mean square on the high-resolution grid (Z, X, Y).
+    `components`: temporal components (C, z, x, y), with as many slices as the high-resolution grid
+    has. Root mean square on the high-resolution grid (Z, X, Y).
     """
     x, y, z = whole.level.fine
     total = torch.zeros(z, x, y)
@@ -73,26 +64,8 @@ def estimate_prior(
 ) -> Prior:
     """Find the variance maps (Q, Z, X, Y) of a run, in the unit of its components.
 
-    Parameters
-    ----------
-    components : Tensor
-        (C, z, x, y) strongest temporal components, with as many slices as the high-resolution
-        grid has.
-    whole : Tile
-        All that lies around the mask.
-    recipe, seed : VarianceRecipe
-        Settings, seed of the draws.
-    progress : Callable[[int, int], None] | None, optional
-        Called with (rounds done, rounds).
-
-    Returns
-    -------
-    Prior
-        Prior with the maps and the noise.
-
-    Raises
-    ------
-    ValueError : components that are zero or not finite
+    `components`: (C, z, x, y) strongest temporal components, with as many slices as the
+    high-resolution grid has. `progress`: called with (rounds done, rounds).
     """
     if not bool(torch.isfinite(components).all()):
         raise ValueError("the components of the series are not finite")

@@ -25,14 +25,6 @@ PLACEBOS: Mapping[str, Placebo] = {
 def placebos_of(method: str) -> tuple[str, ...]:
     """Return names of the placebo series of a method, in the order of the table.
 
-    Parameters
-    ----------
-    method : str
-        Name of the series that the method makes.
-
-    Returns
-    -------
-    tuple[str, ...]
-        Names of series; empty for a method without placebos.
+    Names of series; empty for a method without placebos.
     """
     return tuple(name for name, placebo in PLACEBOS.items() if placebo.method == method)

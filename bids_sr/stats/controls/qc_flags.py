@@ -46,18 +46,8 @@ _MIN_VOXELS = 20
 class Flag:
     """One flag of quality control.
 
-    Parameters
-    ----------
-    name : str
-        As in the statistic ``flag_NAME``.
-    raised : bool | None
-        None where it could not be evaluated.
-    text : str
-        What was found, with numbers.
-    contrast : str
-        Contrast, series: what it was found in.
-    series : str
-        Series that it is about; ``run`` for no single one.
+    `raised`: none where it could not be evaluated. `series`: series that it is about; ``run`` for
+    no single one.
     """
 
     name: str
@@ -74,10 +64,7 @@ class Flag:
     def row(self) -> MetricRow:
         """Return it as a row of the evaluation: 1, 0, or n/a.
 
-        Returns
-        -------
-        MetricRow
-            Row of the statistic of the flag; NaN where it is not known.
+        Row of the statistic of the flag; NaN where it is not known.
         """
         value = math.nan if self.raised is None else float(self.raised)
         return MetricRow(
@@ -89,16 +76,6 @@ def raised_flags(rows: Iterable[MetricRow]) -> dict[str, list[str]]:
     """Return the series for which each flag is raised, of the flags that could be evaluated.
 
     The flags are in the order of `FLAGS`; one that is not raised has no series.
-
-    Parameters
-    ----------
-    rows : Iterable[MetricRow]
-        Rows of all metrics of the run.
-
-    Returns
-    -------
-    dict[str, list[str]]
-        Names of series by flag, without the prefix ``flag_``.
     """
     names = {f"flag_{name}": name for name in FLAGS}
     known = [row for row in rows if row.statistic in names and math.isfinite(row.value)]
@@ -114,21 +91,8 @@ def _task_flag(cc: Real, roi: Mask, mask: Mask, contrast: str) -> Flag:
 
     "Task not done" are the paper's words.
 
-    Parameters
-    ----------
-    cc : Real
-        Map of correlation with the condition (3D, -1 to 1).
-    roi : Mask
-        Voxels of the region of interest on the grid of the map (3D, boolean).
-    mask : Mask
-        Voxels of the brain on the grid of the map (3D, boolean).
-    contrast : str
-        Name of the condition.
-
-    Returns
-    -------
-    Flag
-        Flag of the acquired series; unknown without voxels inside and outside.
+    `cc`: map of correlation with the condition (3D, -1 to 1). Flag of the acquired series; unknown
+    without voxels inside and outside.
     """
     inside, outside, raised = roi & mask, mask & ~roi, None
     text = (
@@ -152,26 +116,8 @@ def _broad_flag(
 
     Without CC, it is 30 % of the brain active at FDR .05.
 
-    Parameters
-    ----------
-    contrast : str
-        Name of the condition.
-    mask : Mask
-        Voxels of the brain on the grid of the map (3D, boolean).
-    cc : Real | None, optional
-        Map of correlation with the condition (3D, -1 to 1), or None.
-    fdr : Mask | None, optional
-        Voxels active at FDR .05 (3D, boolean), used without correlation; or None.
-
-    Returns
-    -------
-    Flag
-        Flag of the acquired series, with the share of the brain.
-
-    Raises
-    ------
-    ValueError
-        There is neither a correlation map nor an FDR region.
+    `cc`: map of correlation with the condition (3D, -1 to 1), or None. `fdr`: voxels active at FDR
+    .05 (3D, boolean), used without correlation; or None.
     """
     if cc is not None:
         share, limit, what = (
@@ -198,23 +144,8 @@ def _misplaced_flag(cc: Real, roi: Mask, mask: Mask, affine: Float, contrast: st
 
     CC just outside it, up to 10 mm, is .5 or more and clearly higher than inside.
 
-    Parameters
-    ----------
-    cc : Real
-        Map of correlation with the condition (3D, -1 to 1).
-    roi : Mask
-        Voxels of the region of interest on the grid of the map (3D, boolean).
-    mask : Mask
-        Voxels of the brain on the grid of the map (3D, boolean).
-    affine : Float
-        Voxel-to-world matrix of the map (4 x 4, RAS+ mm).
-    contrast : str
-        Name of the condition.
-
-    Returns
-    -------
-    Flag
-        Flag of the acquired series; unknown where brain is lacking in or around it.
+    `cc`: map of correlation with the condition (3D, -1 to 1). Flag of the acquired series; unknown
+    where brain is lacking in or around it.
     """
     inside, around, raised = roi & mask, ring(roi, mask, affine), None
     text = "The region of interest, or its surroundings, contain no brain voxels."
@@ -234,19 +165,7 @@ def _slice_residuals(lowres: Real, degraded: Real, mask: Mask) -> Float:
     One gain for the whole image (least squares) makes the two comparable; a gain a slice would
     hide a bad slice. NaN for slices with few voxels of the mask.
 
-    Parameters
-    ----------
-    lowres : Real
-        Low-resolution image of the pair (3D).
-    degraded : Real
-        High-resolution image of the pair, downsampled to the same grid (3D).
-    mask : Mask
-        Voxels to compare, on that grid (3D, boolean).
-
-    Returns
-    -------
-    Float
-        Residual over mean signal, one value a slice.
+    `degraded`: high-resolution image of the pair, downsampled to the same grid (3D).
     """
     low, other = np.asarray(lowres, dtype=np.float64), np.asarray(degraded, dtype=np.float64)
     power = float((other[mask] ** 2).sum())
@@ -264,15 +183,8 @@ def _outlying_slices(residuals: Float) -> list[int]:
 
     MAD is the median absolute deviation.
 
-    Parameters
-    ----------
-    residuals : Float
-        Residual over mean signal, one value a slice; NaN where unknown.
-
-    Returns
-    -------
-    list[int]
-        Numbers of the slices, counted from 0; none with fewer than five known.
+    `residuals`: residual over mean signal, one value a slice; NaN where unknown. Numbers of the
+    slices, counted from 0; none with fewer than five known.
     """
     known = residuals[np.isfinite(residuals)]
     if len(known) < _MIN_SLICES:
@@ -292,17 +204,9 @@ def _ghost_share(image: Real, head: Mask) -> float:
     The larger one of the two in-plane axes, as the direction of phase encoding may be unknown; NaN
     where the head fills the image.
 
-    Parameters
-    ----------
-    image : Real
-        Image with its background (3D, real), of which magnitudes are taken.
-    head : Mask
-        Voxels of the head on the same grid (3D, boolean).
-
-    Returns
-    -------
-    float
-        Share of the mean signal; below 0 where the rest is brighter.
+    `image`: image with its background (3D, real), of which magnitudes are taken. `head`: voxels of
+    the head on the same grid (3D, boolean). Share of the mean signal; below 0 where the rest is
+    brighter.
     """
     values = np.abs(np.asarray(image, dtype=np.float64))
     inside = float(values[head].mean()) if head.any() else 0.0
@@ -361,18 +265,6 @@ def distortion_flag(rows: Sequence[MetricRow], acquired_mm: float) -> Flag | Non
     The voxel is an acquired one.
 
     Where the rows have the flag already, it gets its text and is not evaluated again.
-
-    Parameters
-    ----------
-    rows : Sequence[MetricRow]
-        Rows of all metrics of the run.
-    acquired_mm : float
-        Voxel size of the acquired grid in plane (mm).
-
-    Returns
-    -------
-    Flag | None
-        Flag with the distance of the edges, or None.
     """
     found = {row.statistic: row.value for row in rows}
     apart = found.get("edge_mismatch", math.nan)
@@ -394,18 +286,6 @@ def harm_flags(rows: Sequence[MetricRow], methods: Sequence[str]) -> list[Flag]:
     Their explained variance of a reference, or their tested share, is below 0.
 
     A method of which neither is known has no flag, not even one that is down.
-
-    Parameters
-    ----------
-    rows : Sequence[MetricRow]
-        Rows of all metrics of the run.
-    methods : Sequence[str]
-        Names of the series that methods make.
-
-    Returns
-    -------
-    list[Flag]
-        One flag for each method with a known figure, raised or not.
     """
     evidence, found = accuracy(rows, methods), []
     by_share = evidence is not None and evidence.reference is not MAPS

@@ -20,20 +20,7 @@ def spread(members: Iterable[Real]) -> Real:
 
     ValueError for fewer than two members, or grids that differ.
 
-    Parameters
-    ----------
-    members : Iterable[Real]
-        Maps of all members, one after the other, on one grid.
-
-    Returns
-    -------
-    Real
-        Standard deviation (n - 1) in each voxel, and the number of members.
-
-    Raises
-    ------
-    EnsembleError
-        There are fewer than two members, or their shapes differ.
+    `EnsembleError`: there are fewer than two members, or their shapes differ.
     """
     mean: Real = np.zeros(())
     squares: Real = np.zeros(())
@@ -54,24 +41,10 @@ def spread_of_effect(
 ) -> Real | None:
     """Return the spread of a contrast's effect over both halves' blocks, None if too few.
 
-    Parameters
-    ----------
-    own, members : Effects
-        Effects of the method, and effects files of the further members, of which one is held at a
-        time.
-    weights : Mapping[str, float]
-        Weights of conditions in the contrast, by name.
-    mask, affine : Mask
-        Brain on the high-resolution grid; ValueError for effects on another.
-
-    Returns
-    -------
-    Real | None
-        Standard deviation (3D, signal units) and number of members, or None.
-
-    Raises
-    ------
-    ValueError : fewer than two members
+    `own, members`: effects of the method, and effects files of the further members, of which one
+    is held at a time. `mask, affine`: brain on the high-resolution grid; ValueError for effects on
+    another. `ValueError`: fewer than two members. Standard deviation (3D, signal units) and number
+    of members, or None.
     """
     whole = own.whole(weights)
     if whole is None:

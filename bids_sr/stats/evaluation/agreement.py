@@ -73,16 +73,7 @@ _CHUNK = 16384
 class Key(NamedTuple):
     """One score of a series against a reference.
 
-    Parameters
-    ----------
-    statistic : str
-        Of `_STATISTICS`.
-    band : str
-        Spatial frequencies: ``all``, or ``within`` or ``beyond`` the acquired Nyquist limit.
-    contrast : str
-        Name of the contrast.
-    region : str
-        Name of the region, such as ``brain`` or ``active40``.
+    `band`: spatial frequencies: ``all``, or ``within`` or ``beyond`` the acquired Nyquist limit.
     """
 
     statistic: str
@@ -101,16 +92,7 @@ class Way:
 
     The first are those of the run itself, the others those of resamples.
 
-    Parameters
-    ----------
-    contrast : str
-        Name of the contrast.
-    source : Float
-        Of the series.
-    target : Float
-        Of the reference.
-    twin : Float
-        Of the reference, sharing no noise with either.
+    `twin`: of the reference, sharing no noise with either.
     """
 
     contrast: str
@@ -123,14 +105,8 @@ class Way:
 class ComparedVoxels:
     """A set of voxels, and what is compared in it.
 
-    Parameters
-    ----------
-    name : str
-        Name of the region, such as ``brain`` or ``active40``.
-    voxels : Mask
-        (N,) of those in the brain.
-    ways : Sequence[Way]
-        Weights of block maps, for each comparison that is made there.
+    `name`: name of the region, such as ``brain`` or ``active40``. `ways`: weights of block maps,
+    for each comparison that is made there.
     """
 
     name: str
@@ -143,15 +119,7 @@ def gain_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
 
     It is compared with every baseline, control and other method, and with its own variants.
 
-    Parameters
-    ----------
-    names : Sequence[str]
-        Names of series in any order.
-
-    Returns
-    -------
-    list[tuple[str, str]]
-        Pairs of names, of which the second is subtracted.
+    Pairs of names, of which the second is subtracted.
     """
     return [
         (method, other)
@@ -168,24 +136,9 @@ def gain_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
 class Reference:
     """What series are held against.
 
-    Parameters
-    ----------
-    name : str
-        As in the column of the table.
-    targets : Mapping[str, Real]
-        By band, maps of its blocks in the N voxels of the brain, (N, B).
-    regions : Sequence[ComparedVoxels]
-        Sets of voxels in which series are compared.
-    units : Mapping[str, int]
-        Number of blocks used, by contrast; empty without intervals.
-    statistics : Sequence[str]
-        Statistics that are told, such as ``r`` and ``ev``.
-    pairs : Callable[[Sequence[str]], list[tuple[str, str]]]
-        Of series whose difference is told.
-    itself : str
-        Series that it was made from, if left unscored; empty for none.
-    has_controls : bool
-        Whether denoising controls are made of the B-spline series.
+    `targets`: by band, maps of its blocks in the N voxels of the brain, (N, B). `units`: number of
+    blocks used, by contrast; empty without intervals. `itself`: series that it was made from, if
+    left unscored; empty for none.
     """
 
     name: str
@@ -201,15 +154,7 @@ class Reference:
     def scores(self, maps: Mapping[str, Float32]) -> _Scores:
         """Return scores of one series, of its block maps by band, (N, B) as of `targets`.
 
-        Parameters
-        ----------
-        maps : Mapping[str, Float32]
-            Block maps of the series in the brain by band (N, B).
-
-        Returns
-        -------
-        _Scores
-            Values by key (ways, 1 + n_boot); NaN in regions below ten voxels.
+        Values by key (ways, 1 + n_boot); NaN in regions below ten voxels.
         """
         found: dict[Key, list[Float]] = {}
         for band, target in self.targets.items():
@@ -239,20 +184,9 @@ def _inner_products(a: Real, b: Real) -> Float:
 
     The rows are maps, each less its own mean over the N voxels.
 
-    Parameters
-    ----------
-    a : Real
-        Maps over N voxels, one a row (A, N).
-    b : Real
-        Other maps over the same voxels, one a row (B, N).
+    `b`: other maps over the same voxels, one a row (B, N). Sums over voxels (A, B), in double
+    precision.
 
-    Returns
-    -------
-    Float
-        Sums over voxels (A, B), in double precision.
-
-    Examples
-    --------
     >>> _inner_products(np.array([[1.0, 3.0]]), np.array([[0.0, 4.0]]))
     array([[4.]])
     """
@@ -267,21 +201,10 @@ def _inner_products(a: Real, b: Real) -> Float:
 def _statistics(way: Way, own: Float, cross: Float, target: Float) -> dict[str, Float]:
     """Return all `_STATISTICS`, (1 + n_boot,); NaN where a divisor is not surely above 0.
 
-    Parameters
-    ----------
-    way : Way
-        Weights of the blocks in the run itself and in its resamples.
-    own, cross, target : Float
-        Inner products of the block maps of the series among themselves, with those of the
-        reference (columns), and of these among themselves.
+    `way`: weights of the blocks in the run itself and in its resamples. `own, cross, target`:
+    inner products of the block maps of the series among themselves, with those of the reference
+    (columns), and of these among themselves.
 
-    Returns
-    -------
-    dict[str, Float]
-        Values of the run itself, then of its resamples, by statistic.
-
-    Examples
-    --------
     >>> once = np.ones((1, 1))
     >>> way = Way(contrast="a", source=once, target=once, twin=once)
     >>> found = _statistics(way, once, 2 * once, 4 * once)
@@ -332,23 +255,7 @@ def resampled(
 
     The draws follow from seed and contrast, whatever other contrasts and series there are.
 
-    Parameters
-    ----------
-    blocks : Sequence[Block]
-        Blocks of the run in order of time.
-    weights : Float
-        Weights of the blocks in each half (H, B).
-    n_boot : int
-        Number of resamples of blocks.
-    seed : int
-        Seed of the resampling.
-    contrast : str
-        Name of the contrast, which the draws depend on.
-
-    Returns
-    -------
-    Float
-        Weights of the run itself, then of its resamples (H, 1 + n_boot, B).
+    `weights`: weights of the blocks in each half (H, B).
     """
     strata = [_strata(blocks, each) for each in weights]
     if any(len(part) < 2 for parts in strata for part in parts):
@@ -369,16 +276,6 @@ def interval(values: Float) -> tuple[float, float]:
     It is NaN without any, or where one is not known.
 
     See the module's text.
-
-    Parameters
-    ----------
-    values : Float
-        Value of the run itself, then those of its resamples (1 + n_boot,).
-
-    Returns
-    -------
-    tuple[float, float]
-        Lower and upper end of the interval.
     """
     value, draws = float(values[0]), values[1:]
     if not draws.size or not np.isfinite(values).all():
@@ -397,12 +294,7 @@ def _vary_seeds(scores: Mapping[str, _Scores], seed: int) -> None:
     mean over seeds) beside that of blocks. The drawn members follow from `seed` and the method,
     the same for all its statistics.
 
-    Parameters
-    ----------
-    scores : Mapping[str, _Scores]
-        Values by key for each series; those of resamples are changed.
-    seed : int
-        Seed of the resampling.
+    `scores`: values by key for each series; those of resamples are changed.
     """
     for method in [name for name in scores if kind_of(name) == "method"]:
         names = [
@@ -434,15 +326,7 @@ def _best_the_other_way(tried: Mapping[float, _Scores]) -> tuple[_Scores, dict[K
     and contrast: for the correlation by the correlation, for all that counts amplitude by the
     explained variance.
 
-    Parameters
-    ----------
-    tried : Mapping[float, _Scores]
-        Scores, two ways each, by setting (width in mm, or number of components).
-
-    Returns
-    -------
-    tuple[_Scores, dict[Key, float]]
-        Values by key, and mean of both settings by key, where all are known.
+    `tried`: scores, two ways each, by setting (width in mm, or number of components).
     """
     scores: _Scores = {}
     settings: dict[Key, float] = {}
@@ -460,22 +344,7 @@ def _best_the_other_way(tried: Mapping[float, _Scores]) -> tuple[_Scores, dict[K
 def _controls_of(
     run: RunEffects, reference: Reference, bspline: Effects
 ) -> dict[str, tuple[_Scores, dict[Key, float]]]:
-    """Return scores and settings, by control, of denoising controls of the B-spline series.
-
-    Parameters
-    ----------
-    run : RunEffects
-        Block effects of all series of the run.
-    reference : Reference
-        What series are held against.
-    bspline : Effects
-        Block effects of the B-spline series.
-
-    Returns
-    -------
-    dict[str, tuple[_Scores, dict[Key, float]]]
-        Values and settings by key, for each control.
-    """
+    """Return scores and settings, by control, of denoising controls of the B-spline series."""
     tried: dict[str, dict[float, _Scores]] = {}
     for control, setting, betas in denoised(bspline):
         tried.setdefault(control, {})[setting] = reference.scores(
@@ -491,22 +360,8 @@ def agreement_rows(
 
     Rows of the differences between series are among them. One series is in memory at a time.
 
-    Parameters
-    ----------
-    run : RunEffects
-        Block effects of all series of the run.
-    *references : Callable[[RunEffects], Reference | None]
-        Make a reference of the run, see `bids_sr.stats.evaluation.references`; None where there is
-        none.
-
-    Returns
-    -------
-    list[MetricRow]
-        Rows with intervals, as far as these are known.
-
-    Raises
-    ------
-    ValueError : series of different runs or grids
+    `*references`: make a reference of the run, see `bids_sr.stats.evaluation.references`; None
+    where there is none. `ValueError`: series of different runs or grids.
     """
     run.warn_of_little()
     rows: list[MetricRow] = []

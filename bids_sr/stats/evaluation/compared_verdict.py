@@ -54,22 +54,8 @@ _KINDS: tuple[Kind, ...] = ("within", "beyond")
 class _ComparedVerdict:
     """What can be said of one series.
 
-    Parameters
-    ----------
-    name : str
-        Name of the series.
-    status : Status
-        Answer in a word or two, such as ``more accurate``.
-    headline : str
-        The answer in a sentence.
-    text : str
-        The same with bands and numbers, and what to scan where something is not assessed.
-    claims : tuple[Claim, ...]
-        What was decided within and beyond the acquired Nyquist limit.
-    fwhm_mm : float
-        Smoothing of the control at the same resolution; NaN: there is none.
-    facts : Mapping[str, object]
-        How it lies on the run.
+    `text`: the same with bands and numbers, and what to scan where something is not assessed.
+    `claims`: what was decided within and beyond the acquired Nyquist limit.
     """
 
     name: str
@@ -81,13 +67,7 @@ class _ComparedVerdict:
     facts: Mapping[str, object]
 
     def to_json(self) -> dict[str, object]:
-        """Return it as plain values; no width of a control that is not there.
-
-        Returns
-        -------
-        dict[str, object]
-            Values by key, fit for JSON.
-        """
+        """Return it as plain values; no width of a control that is not there."""
         found = {each.kind: each for each in self.claims if each.evidence is not None}
         return {
             "name": self.name,
@@ -136,25 +116,8 @@ def compared_verdict(
 ) -> _ComparedVerdict:
     """Say whether a series is more accurate than the acquired one.
 
-    Parameters
-    ----------
-    name : str
-        Of the series.
-    rows : Sequence[MetricRow]
-        Of the evaluation.
-    fwhm_mm : float
-        Smoothing of the control at the same resolution; NaN: there is none.
-    facts : Mapping[str, object]
-        How it lies on the run, as `bids_sr.registration.compared_frame.Alignment.facts` tells it.
-    advice : text.Advice
-        How the reader gets a reference.
-    margin : float | None, optional
-        Differences of explained variance below it count as none; None: `_MARGIN`.
-
-    Returns
-    -------
-    ComparedVerdict
-        Answer in words, with what was decided in each band.
+    `facts`: how it lies on the run, as `bids_sr.registration.compared_frame.Alignment.facts` tells
+    it.
     """
     finer = facts.get("grid") != ON_ACQUIRED
     claims = [

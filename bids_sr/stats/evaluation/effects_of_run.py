@@ -35,32 +35,11 @@ _LOGGER = logging.getLogger(__name__)
 class RunEffects:
     """Effects of the blocks of all series of a run, and where and how they are compared.
 
-    Parameters
-    ----------
-    files : Mapping[str, Path]
-        By series, as `bids_sr.stats.glm.block_effects.save_effects` writes them.
-    contrasts : Mapping[str, Mapping[str, float]]
-        Weights of conditions (at rest: seeds) by contrast.
-    mask : Mask
-        Mask, affine, roi: high-resolution grid with the brain, (X, Y, Z), and the region of
-        interest on it.
-    affine : Float
-        Voxel-to-world matrix of the high-resolution grid (4 x 4, RAS+ mm).
-    roi : Mask
-        Voxels of the region of interest on the high-resolution grid (3D, boolean).
-    factor : Sequence[float]
-        Acquired over high-resolution voxel by axis.
-    n_boot : int
-        n_boot, seed: resamples of blocks.
-    seed : int
-        Seed of the resampling.
-    acquired_t : Mapping[str, Float32]
-        By contrast, t of the whole acquired run, unsmoothed, as a cubic B-spline on the
-        high-resolution grid (X, Y, Z); empty where it was not mapped.
-    same_widths : Mapping[str, float]
-        Smoothing (mm FWHM) that gives the acquired series the smoothness of series of other
-        programs, by their names; NaN where it is not known. With them the acquired band is scored
-        by itself, too.
+    `files`: by series, as `bids_sr.stats.glm.block_effects.save_effects` writes them.
+    `acquired_t`: by contrast, t of the whole acquired run, unsmoothed, as a cubic B-spline on the
+    high-resolution grid (X, Y, Z); empty where it was not mapped. `same_widths`: smoothing (mm
+    FWHM) that gives the acquired series the smoothness of series of other programs, by their
+    names; NaN where it is not known. With them the acquired band is scored by itself, too.
     """
 
     files: Mapping[str, Path]
@@ -90,13 +69,7 @@ class RunEffects:
         return {"brain": self.mask, "roi": self.roi & self.mask}
 
     def first(self) -> Effects:
-        """Return effects of the measured series, else of the first.
-
-        Returns
-        -------
-        Effects
-            Block effects, read from their file.
-        """
+        """Return effects of the measured series, else of the first."""
         return load_effects(self.files.get(MEASURED, next(iter(self.files.values()))))
 
     def banded(self, betas: Real, bands: Sequence[str]) -> dict[str, Real]:
@@ -104,17 +77,8 @@ class RunEffects:
 
         The filters take whole slices; they come before the mask, whose edge would be fine detail.
 
-        Parameters
-        ----------
-        betas : Real
-            Block maps on the high-resolution grid (X, Y, Z, B).
-        bands : Sequence[str]
-            Spatial frequencies: ``all``, ``within`` or ``beyond``.
-
-        Returns
-        -------
-        dict[str, Real]
-            Values in the mask (N, B) by band.
+        `betas`: block maps on the high-resolution grid (X, Y, Z, B). `bands`: spatial frequencies:
+        ``all``, ``within`` or ``beyond``.
         """
         whole = betas[self.mask]
         if max(self.factor) <= 1 or set(bands) == {"all"}:
@@ -127,16 +91,6 @@ class RunEffects:
 
         The acquired series (`zerofill`) is followed by copies smoothed to the resolution of
         compared series.
-
-        Yields
-        ------
-        tuple[str, Float32, Effects]
-            Name, block maps (X, Y, Z, B), and effects as stored.
-
-        Raises
-        ------
-        ValueError : the grid, or the blocks, of a series are not those of the first (names both
-            series)
         """
         first = self.first()
         wanted = [_signature(block) for block in first.blocks]
@@ -160,11 +114,6 @@ class RunEffects:
 
         It is held against the acquired series in the same voxels, and against no other. With each
         comes the names of the series that are told of it; none for all.
-
-        Yields
-        ------
-        tuple['RunEffects', tuple[str, ...]]
-            Run with the series to compare, and names to tell of.
         """
         inside = {
             name: load_effects(self.files[name]).mask & self.mask
@@ -215,24 +164,7 @@ def on_grid(effects: Effects, shape: tuple[int, ...], affine: Float) -> tuple[st
 
     ValueError where a series other than raw lies on another grid.
 
-    Parameters
-    ----------
-    effects : Effects
-        Block effects of one series.
-    shape : tuple[int, ...]
-        Numbers of voxels of the high-resolution grid (X, Y, Z).
-    affine : Float
-        Voxel-to-world matrix of the high-resolution grid (4 x 4, RAS+ mm).
-
-    Returns
-    -------
-    tuple[str, Float32]
-        Name, ``rawSpline`` after interpolation, and block maps (X, Y, Z, B).
-
-    Raises
-    ------
-    ValueError
-        A series other than raw lies on another grid.
+    Name, ``rawSpline`` after interpolation, and block maps (X, Y, Z, B).
     """
     if effects.betas.shape[:3] == tuple(shape) and np.allclose(effects.affine, affine, atol=1e-3):
         return effects.series, effects.betas
@@ -253,16 +185,6 @@ def denoised(bspline: Effects) -> Iterator[tuple[str, float, Float32]]:
 
     `bsplineSmooth` is smoothed in space (mm FWHM), `bsplinePca` reduced to few temporal components
     (their number). What they reach is not resolution.
-
-    Parameters
-    ----------
-    bspline : Effects
-        Block effects of the B-spline series.
-
-    Yields
-    ------
-    tuple[str, float, Float32]
-        Name of the control, its setting, and its block maps.
     """
     for width in _CONTROL_FWHM_MM:
         yield SMOOTH, width, smoothed(bspline.betas, bspline.zooms, width)
@@ -313,22 +235,7 @@ def control_width(acquired: Effects, inside: Mask, fwhm_mm: float) -> float:
 
 
 def smoothed(betas: Float32, zooms: Sequence[float], fwhm_mm: float) -> Float32:
-    """Block maps (X, Y, Z, B), each smoothed by a Gaussian (mm).
-
-    Parameters
-    ----------
-    betas : Float32
-        Block maps on any grid (X, Y, Z, B).
-    zooms : Sequence[float]
-        Voxel size along each axis (mm).
-    fwhm_mm : float
-        Width of the Gaussian smoothing (FWHM, mm); 0 for none.
-
-    Returns
-    -------
-    Float32
-        Smoothed maps of the same shape.
-    """
+    """Block maps (X, Y, Z, B), each smoothed by a Gaussian (mm)."""
     return np.stack([smooth(each, zooms, fwhm_mm) for each in np.moveaxis(betas, -1, 0)], axis=-1)
 
 
@@ -349,18 +256,6 @@ def save_fine_effects(run: RunEffects, path: Path) -> Path:
     units, mean of both halves. Keys: ``contrast``, ``affine`` (of the box), ``mask``, ``series``
     (names of all but ensemble members; none where no contrast can be split, or no axis was made
     finer) and ``beyond_NAME`` (X, Y, Z) of each of these.
-
-    Parameters
-    ----------
-    run : RunEffects
-        Block effects of all series of the run.
-    path : Path
-        Final name of the file (.npz).
-
-    Returns
-    -------
-    Path
-        Name of the file, as given.
     """
     first, mask = run.first(), run.mask
     whole = {name: first.whole(weights) for name, weights in run.contrasts.items()}

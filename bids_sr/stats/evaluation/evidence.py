@@ -83,19 +83,8 @@ def _decide(lower: float, upper: float, margin: float = math.nan) -> Decision:
     does not matter); else ``better`` or ``worse`` where it excludes 0; else ``unclear``. NaN: no
     interval, or a margin that is not known.
 
-    Parameters
-    ----------
-    lower : float
-        Lower end of the 95 % interval; NaN without one.
-    upper : float
-        Upper end of the 95 % interval; NaN without one.
-    margin : float, optional
-        Difference that counts as none; NaN where it is not known.
-
-    Returns
-    -------
-    Decision
-        Decision in a word, such as ``better``.
+    `lower`: lower end of the 95 % interval; NaN without one. `upper`: upper end of the 95 %
+    interval; NaN without one.
     """
     if not (math.isfinite(lower) and math.isfinite(upper)):
         return "unclear"
@@ -109,15 +98,7 @@ def _decide(lower: float, upper: float, margin: float = math.nan) -> Decision:
 def below_zero(row: MetricRow) -> bool:
     """Whether a share's interval, or its value without one, lies below 0; NaN does not.
 
-    Parameters
-    ----------
-    row : MetricRow
-        Row of a share, with its interval if it has one.
-
-    Returns
-    -------
-    bool
-        True for harm; without an interval the value decides.
+    True for harm; without an interval the value decides.
     """
     return row.upper < 0 if math.isfinite(row.upper) else row.value < 0
 
@@ -128,15 +109,7 @@ def tenths_of(region: str) -> int:
     >>> tenths_of("active40"), tenths_of("active"), tenths_of("brain")
     (40, 0, 0)
 
-    Parameters
-    ----------
-    region : str
-        Name of the region, such as ``brain`` or ``active40``.
-
-    Returns
-    -------
-    int
-        Ten times the threshold of |t|; 0 for other regions.
+    Ten times the threshold of |t|; 0 for other regions.
     """
     name, number = region[:6], region[6:]
     return int(number) if name == "active" and number.isdigit() else 0
@@ -152,16 +125,6 @@ def main_regions(regions: Iterable[str]) -> tuple[str, ...]:
     (('active50', 'brain'), ('roi',))
     >>> main_regions(["brain", "active40", "acquired40"])
     ('acquired40', 'brain')
-
-    Parameters
-    ----------
-    regions : Iterable[str]
-        Names of regions in any order.
-
-    Returns
-    -------
-    tuple[str, ...]
-        One or two names; the first one given where neither is there.
     """
     found = list(dict.fromkeys(regions))
     active = [name for name in ("active", ACQUIRED_ACTIVE) if name in found]
@@ -173,15 +136,7 @@ def main_regions(regions: Iterable[str]) -> tuple[str, ...]:
 
 @frozen
 class Comparison:
-    """A difference between two series, and what it allows to say of the first.
-
-    Parameters
-    ----------
-    row : MetricRow
-        Row of the difference, with its interval.
-    decision : Decision
-        What the difference allows to say of the first series.
-    """
+    """A difference between two series, and what it allows to say of the first."""
 
     row: MetricRow
     decision: Decision
@@ -191,22 +146,8 @@ class Comparison:
 class Evidence:
     """Agreement of all series with one reference, for one contrast at the least smoothing.
 
-    Parameters
-    ----------
-    reference : _ReferenceKind
-        What series are held against, and by which statistic.
-    band : str
-        Spatial frequencies: ``within`` or ``beyond``; ``n/a`` for images.
-    contrast : str
-        Name of the contrast.
-    fwhm_mm : float
-        Gaussian smoothing of the maps (FWHM, mm).
-    regions : tuple[str, ...]
-        As of `main_regions`, of those with values.
-    rows : Mapping[tuple[str, str, str, str], MetricRow]
-        By statistic, series, series subtracted, region.
-    no_detail : bool
-        Whether the measured reference has no reproducible detail, so that no accuracy is known.
+    `band`: spatial frequencies: ``within`` or ``beyond``; ``n/a`` for images. `no_detail`: whether
+    the measured reference has no reproducible detail, so that no accuracy is known.
     """
 
     reference: _ReferenceKind
@@ -229,21 +170,9 @@ class Evidence:
 
         The difference is turned where the table has it the other way round.
 
-        Parameters
-        ----------
-        series : str
-            Name of the series.
-        region : str, optional
-            Name of the region; empty for the first one.
-        minus : str, optional
-            Name of the series that is subtracted; ``n/a`` for none.
-        statistic : str, optional
-            Name of the statistic; empty for that of the reference.
-
-        Returns
-        -------
-        MetricRow | None
-            Row of the value or difference; None where there is none.
+        `region`: name of the region; empty for the first one. `minus`: name of the series that is
+        subtracted; ``n/a`` for none. `statistic`: name of the statistic; empty for that of the
+        reference.
         """
         place = statistic or self.reference.statistic, region or self.regions[0]
         found = self.rows.get((place[0], series, minus, place[1]))
@@ -264,19 +193,8 @@ class Evidence:
     def value(self, series: str, region: str = "", statistic: str = "") -> float:
         """Return it as `row`, the value alone; NaN where there is none.
 
-        Parameters
-        ----------
-        series : str
-            Name of the series.
-        region : str, optional
-            Name of the region; empty for the first one.
-        statistic : str, optional
-            Name of the statistic; empty for that of the reference.
-
-        Returns
-        -------
-        float
-            Value in the unit of the statistic, or NaN.
+        `region`: name of the region; empty for the first one. `statistic`: name of the statistic;
+        empty for that of the reference.
         """
         found = self.row(series, region, statistic=statistic)
         return math.nan if found is None else found.value
@@ -284,64 +202,27 @@ class Evidence:
     def known(self, series: str) -> dict[str, MetricRow]:
         """Return values of a series by region, where it has one.
 
-        Parameters
-        ----------
-        series : str
-            Name of the series.
-
-        Returns
-        -------
-        dict[str, MetricRow]
-            Rows with a finite value; empty where there is none.
+        Rows with a finite value; empty where there is none.
         """
         rows = {region: self.row(series, region) for region in self.regions}
         return {name: row for name, row in rows.items() if row and math.isfinite(row.value)}
 
     def levels(self) -> list[MetricRow]:
-        """Return values of the series themselves, by its statistic.
-
-        Returns
-        -------
-        list[MetricRow]
-            Rows from which no series is subtracted, in all regions.
-        """
+        """Return values of the series themselves, by its statistic."""
         return [row for row in self._own() if row.minus == MISSING]
 
     def series(self) -> list[str]:
-        """All that occur, as values or subtracted.
-
-        Returns
-        -------
-        list[str]
-            Names without repetition, in the order of the rows.
-        """
+        """All that occur, as values or subtracted."""
         return list(
             dict.fromkeys(name for _, *both, _ in self.rows for name in both if name != MISSING)
         )
 
     def defines(self, series: Sequence[str]) -> bool:
-        """Whether any of the series has a value by its statistic.
-
-        Parameters
-        ----------
-        series : Sequence[str]
-            Names of series to look for.
-
-        Returns
-        -------
-        bool
-            True if a value or difference is not NaN.
-        """
+        """Whether any of the series has a value by its statistic."""
         return any(row.series in series and math.isfinite(row.value) for row in self._own())
 
     def is_sure(self) -> bool:
-        """Whether any difference has an interval.
-
-        Returns
-        -------
-        bool
-            True if one in the statistic of the reference has.
-        """
+        """Whether any difference has an interval."""
         return any(row.minus != MISSING and math.isfinite(row.lower) for row in self._own())
 
     def _own(self) -> list[MetricRow]:
@@ -350,15 +231,8 @@ class Evidence:
     def margin(self, region: str) -> float:
         """A tenth of the gap between bspline and measured; NaN without either or a gap.
 
-        Parameters
-        ----------
-        region : str
-            Name of the region; empty for the first one.
-
-        Returns
-        -------
-        float
-            Difference that counts as none, in the unit of the statistic.
+        `region`: name of the region; empty for the first one. Difference that counts as none, in
+        the unit of the statistic.
         """
         gap = self.value("measured", region) - self.value("bspline", region)
         return _MARGIN_SHARE * gap if gap > 0 else math.nan
@@ -370,21 +244,7 @@ class Evidence:
 
         Where the table does not compare them, they are compared by their values, and undecided.
 
-        Parameters
-        ----------
-        series : str
-            Name of the series.
-        other : str
-            Name of the series that is subtracted.
-        region : str, optional
-            Name of the region; empty for the first one.
-        margin : float, optional
-            Difference that counts as none; NaN where it is not known.
-
-        Returns
-        -------
-        Comparison
-            Row of the difference, and what it allows to say.
+        `region`: name of the region; empty for the first one.
         """
         row = self.row(series, region, other)
         if row is None:
@@ -405,22 +265,9 @@ class Evidence:
 class Claim:
     """What the evidence says of one series.
 
-    Parameters
-    ----------
-    kind : Kind
-        What the claim is about, such as ``function`` or ``within``.
-    series : str
-        Name of the series.
-    decision : Decision | None
-        Better: it holds; None: that cannot be said.
-    comparisons : tuple[Comparison, ...]
-        That it rests on.
-    evidence : Evidence | None
-        Agreement with the reference that it rests on; None for none.
-    region : str
-        In which it is decided.
-    why : Why
-        What keeps a difference from counting; empty for nothing.
+    `decision`: better: it holds; None: that cannot be said. `evidence`: agreement with the
+    reference that it rests on; None for none. `why`: what keeps a difference from counting; empty
+    for nothing.
     """
 
     kind: Kind
@@ -492,19 +339,8 @@ def strongest(kind: Kind, rows: Sequence[MetricRow], series: Sequence[str]) -> E
     A measured reference whose halves have no detail in common has no values: then no map of it is
     evidence, as its detail is noise (`Evidence.no_detail`).
 
-    Parameters
-    ----------
-    kind : Kind
-        What the claim is about, such as ``function`` or ``within``.
-    rows : Sequence[MetricRow]
-        Rows of all metrics of the run.
-    series : Sequence[str]
-        Names of series, of which any may have values.
-
-    Returns
-    -------
-    Evidence | None
-        Agreement with one reference; None where no row is about it.
+    `kind`: what the claim is about, such as ``function`` or ``within``. Agreement with one
+    reference; None where no row is about it.
     """
     every = (_gather(kind, reference, rows, series) for reference in STRONGEST[kind])
     candidates = [each for each in every if each is not None]
@@ -525,35 +361,14 @@ def strongest(kind: Kind, rows: Sequence[MetricRow], series: Sequence[str]) -> E
 def accuracy(rows: Sequence[MetricRow], methods: Sequence[str]) -> Evidence | None:
     """Return the strongest evidence on the methods' function, None if accuracy is not known.
 
-    Parameters
-    ----------
-    rows : Sequence[MetricRow]
-        Rows of all metrics of the run.
-    methods : Sequence[str]
-        Names of the series that methods make.
-
-    Returns
-    -------
-    Evidence | None
-        Agreement with one reference beyond the acquired Nyquist limit, or None.
+    Agreement with one reference beyond the acquired Nyquist limit, or None.
     """
     found = strongest("function", rows, methods)
     return None if found is None or found.no_detail else found
 
 
 def was_applied(card: Mapping[str, object]) -> bool:
-    """Whether, by its card, a model applies what was found instead of zero filling.
-
-    Parameters
-    ----------
-    card : Mapping[str, object]
-        Entries of the card by name.
-
-    Returns
-    -------
-    bool
-        False where the card tells of zero filling in its place.
-    """
+    """Whether, by its card, a model applies what was found instead of zero filling."""
     held_out = card.get("held_out")
     model = held_out.get("model", "") if isinstance(held_out, Mapping) else ""
     return card.get("applied") is not False and not str(model).lower().startswith("zero filling")
@@ -562,36 +377,13 @@ def was_applied(card: Mapping[str, object]) -> bool:
 def derives_from(series: str, not_applied: Sequence[str]) -> bool:
     """Whether a series is from a method not applied, its placebo, or its other-seed member.
 
-    Parameters
-    ----------
-    series : str
-        Name of the series.
-    not_applied : Sequence[str]
-        Names of methods that fell back to zero filling.
-
-    Returns
-    -------
-    bool
-        True for one of these methods, its placebos and its ensemble members.
+    `not_applied`: names of methods that fell back to zero filling.
     """
     return series in not_applied or is_variant_of(series, not_applied)
 
 
 def applied_methods(rows: Iterable[MetricRow], *, applied: bool = True) -> list[str]:
-    """Return methods that the rows of the verdict say were applied, or were not.
-
-    Parameters
-    ----------
-    rows : Iterable[MetricRow]
-        Rows of all metrics of the run.
-    applied : bool, optional
-        Whether to take methods that were applied, or those that were not.
-
-    Returns
-    -------
-    list[str]
-        Names of series in the order of the rows.
-    """
+    """Return methods that the rows of the verdict say were applied, or were not."""
     return [row.series for row in rows if row.statistic == APPLIED and (row.value > 0) == applied]
 
 
@@ -599,16 +391,6 @@ def compared_rows(rows: Iterable[MetricRow]) -> list[MetricRow]:
     """Return the rows without those of comparisons with methods not applied.
 
     The rows tell which methods were not applied. Comparisons of such methods are left out too.
-
-    Parameters
-    ----------
-    rows : Iterable[MetricRow]
-        Rows of all metrics of the run.
-
-    Returns
-    -------
-    list[MetricRow]
-        Rows that are left, values without comparison among them.
     """
     rows = list(rows)
     idle = applied_methods(rows, applied=False)

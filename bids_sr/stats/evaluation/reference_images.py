@@ -35,25 +35,6 @@ def _scored_volumes(n_volumes: int, n_dummy: int, at_most: int) -> list[int]:
     """Return evenly spaced volumes after the dummies, first and last included.
 
     Raises ValueError where no volume is left.
-
-    Parameters
-    ----------
-    n_volumes : int
-        Number of all volumes of the series, dummies included.
-    n_dummy : int
-        Number of volumes at the start that are not in the steady state.
-    at_most : int
-        Largest number of volumes to score.
-
-    Returns
-    -------
-    list[int]
-        Numbers of the volumes, counted from 0.
-
-    Raises
-    ------
-    ValueError
-        No volume is left to score.
     """
     if not 0 <= n_dummy < n_volumes or at_most < 1:
         raise ValueError(
@@ -68,19 +49,7 @@ def _stretches(n: int, n_boot: int, seed: int) -> tuple[npt.NDArray[np.intp], in
 
     The second is the number of stretches. There are none with too few volumes.
 
-    Parameters
-    ----------
-    n : int
-        Number of scored volumes.
-    n_boot : int
-        Number of resamples of stretches.
-    seed : int
-        Seed of the resampling.
-
-    Returns
-    -------
-    tuple[npt.NDArray[np.intp], int]
-        Positions among the scored volumes, and number of stretches in a resample.
+    Positions among the scored volumes, and number of stretches in a resample.
     """
     if n < _LEAST_VOLUMES:
         return np.zeros((0, n), dtype=np.intp), 0
@@ -96,19 +65,7 @@ def _mean_interval(values: Float, drawn: npt.NDArray[np.intp], count: int) -> tu
 
     It comes from the resamples of `_stretches`, and is NaN without them.
 
-    Parameters
-    ----------
-    values : Float
-        Values of the scored volumes (n,).
-    drawn : npt.NDArray[np.intp]
-        Positions among the volumes, one resample a row (n_boot, n).
-    count : int
-        Number of stretches in a resample.
-
-    Returns
-    -------
-    tuple[float, float]
-        Lower and upper end of the interval.
+    `drawn`: positions among the volumes, one resample a row (n_boot, n).
     """
     if not len(drawn) or not np.isfinite(values).all():
         return math.nan, math.nan

@@ -46,19 +46,9 @@ MEASURED_MAP = "measuredMap"
 def _ranking(score: Real, active: Mask) -> tuple[Array, float, float]:
     """Rank voxels (N,) by their score, the first of equals first, and tell how well that does.
 
-    Parameters
-    ----------
-    score : Real
-        Values by which voxels are ranked (N,).
-    active : Mask
-        Voxels that are truly active (N, boolean).
-
-    Returns
-    -------
-    tuple[Array, float, float]
-        Numbers of the voxels by falling score. Mean precision at truly active voxels, ties
-        together, NaN where none is. Area under the ROC curve, the chance that active voxels
-        outscore inactive ones, ties half, NaN without both.
+    `active`: voxels that are truly active (N, boolean). Numbers of the voxels by falling score.
+    Mean precision at truly active voxels, ties together, NaN where none is. Area under the ROC
+    curve, the chance that active voxels outscore inactive ones, ties half, NaN without both.
     """
     order = np.argsort(-score, kind="stable")
     ranked = score[order]
@@ -76,21 +66,8 @@ def _detection(t: Float32, active: Mask, region: Mask, affine: Float) -> dict[st
 
     They are compared with as many voxels in which t is highest.
 
-    Parameters
-    ----------
-    t : Float32
-        Map of t by which voxels are ranked (3D).
-    active : Mask
-        Voxels that are truly active (3D, boolean).
-    region : Mask
-        Voxels to choose from (3D, boolean).
-    affine : Float
-        Voxel-to-world matrix of the map (4 x 4, RAS+ mm).
-
-    Returns
-    -------
-    dict[str, float]
-        Average precision, AUC, Dice and distance of centroids (mm), by name.
+    `active`: voxels that are truly active (3D, boolean). `region`: voxels to choose from (3D,
+    boolean). Average precision, AUC, Dice and distance of centroids (mm), by name.
     """
     true, found = active & region, np.zeros(t.shape, dtype=bool)
     order, precision, auc = _ranking(t[region], active[region])
@@ -109,20 +86,9 @@ def _detection(t: Float32, active: Mask, region: Mask, affine: Float) -> dict[st
 def _sorting(found: Mask, true: Mask) -> dict[str, float]:
     """Return accuracy, false discovery rate and Jaccard index of voxels (N,), NaN if none found.
 
-    Parameters
-    ----------
-    found : Mask
-        Voxels that were found active (N, boolean).
-    true : Mask
-        Voxels that are truly active (N, boolean).
+    `found`: voxels that were found active (N, boolean). `true`: voxels that are truly active (N,
+    boolean). Shares from 0 to 1 by name; NaN where one is not defined.
 
-    Returns
-    -------
-    dict[str, float]
-        Shares from 0 to 1 by name; NaN where one is not defined.
-
-    Examples
-    --------
     >>> _sorting(np.array([True, True, False, False]), np.array([True, False, False, False]))
     {'accuracy': 0.75, 'fdr': 0.5, 'jaccard': 0.5}
     """
@@ -160,20 +126,6 @@ def known_truths(
 
     `known` has the image of a contrast and its voxel-to-RAS-mm matrix, in the frame of the
     grid, a brain mask.
-
-    Parameters
-    ----------
-    known : Mapping[str, tuple[Float32, Float]]
-        Map of a contrast, and its voxel-to-world matrix (4 x 4, RAS+ mm).
-    contrasts : Mapping[str, Mapping[str, float]]
-        Weights of conditions (at rest: seeds) by contrast.
-    grid : Volume
-        High-resolution grid with the brain.
-
-    Returns
-    -------
-    dict[str, _TrueEffect]
-        Effect and truly active voxels by contrast.
     """
     on_grid = {
         name: (
@@ -377,18 +329,6 @@ def replaced(rows: Sequence[MetricRow], by: Sequence[MetricRow]) -> list[MetricR
     """Replace rows that others tell anew by these.
 
     The others come last: values with an interval replace bare ones.
-
-    Parameters
-    ----------
-    rows : Sequence[MetricRow]
-        Rows that others may replace.
-    by : Sequence[MetricRow]
-        Rows that win where both tell the same.
-
-    Returns
-    -------
-    list[MetricRow]
-        Rows of which no two tell the same in both.
     """
     told = {_what(row) for row in by}
     return [*(row for row in rows if _what(row) not in told), *by]

@@ -33,16 +33,6 @@ def measured_halves(run: RunEffects) -> Reference | None:
 
     Active voxels are those of the acquired run, and those of the measured half that is not the
     target. The acquired map has the blocks of both halves, but only the noise within its own band.
-
-    Parameters
-    ----------
-    run : RunEffects
-        Block effects of all series of the run.
-
-    Returns
-    -------
-    Reference | None
-        Reference with both ways of each contrast, or None.
     """
     if MEASURED not in run.files:
         return None
@@ -77,16 +67,6 @@ def measured_map(run: RunEffects) -> Reference | None:
     Both have the same blocks and may share their noise: the correlation alone, without an
     interval, and its difference to that of the B-spline. None without a measured series, or where
     no axis was made finer.
-
-    Parameters
-    ----------
-    run : RunEffects
-        Block effects of all series of the run.
-
-    Returns
-    -------
-    Reference | None
-        Reference with one way of each contrast, or None.
     """
     if MEASURED not in run.files or "beyond" not in run.bands:
         return None
@@ -178,18 +158,6 @@ def another_run(run: RunEffects, other: Effects) -> Reference | None:
     to be active, both ways. Effects that differ between the runs, by habituation or position,
     count as error of every series alike. Blocks of both runs are resampled. None where either run
     has too few blocks.
-
-    Parameters
-    ----------
-    run : RunEffects
-        Block effects of all series of the run.
-    other : Effects
-        Of the acquired series of the other run, on the grid, with what `smooth_t` needs.
-
-    Returns
-    -------
-    Reference | None
-        Reference with both ways of each contrast, or None.
     """
     first = run.first()
     ways: dict[str, list[Way]] = {}

@@ -29,17 +29,7 @@ _EXACT_MM, _ALIKE = 0.02, 1e-3
 def changes_of(series: SeriesReader, n_dummy: int) -> list[Array]:
     """Return changes from a volume to the next at `_PAIRS` moments of a series, (X, Y, Z) each.
 
-    Parameters
-    ----------
-    series : SeriesReader
-        Series with all of its volumes (4D).
-    n_dummy : int
-        Number of volumes at the start that are not in the steady state.
-
-    Returns
-    -------
-    list[Array]
-        At most eight images of change (signal units).
+    At most eight images of change (signal units).
     """
     starts = np.unique(np.linspace(n_dummy, series.shape[3] - 2, _PAIRS).round().astype(int))
     return [
@@ -53,19 +43,8 @@ def _smoothness(changes: Sequence[Array], mask: Mask, step: Sequence[int]) -> fl
 
     It is the mean of both axes.
 
-    Parameters
-    ----------
-    changes : Sequence[Array]
-        Changes from a volume to the next (3D each).
-    mask : Mask
-        Voxels of the brain on the same grid (3D, boolean).
-    step : Sequence[int]
-        Distance of the voxels along x and along y (voxels).
-
-    Returns
-    -------
-    float
-        Correlation from -1 to 1; NaN where it is not defined.
+    `changes`: changes from a volume to the next (3D each). Correlation from -1 to 1; NaN where it
+    is not defined.
     """
     found = []
     for axis in (0, 1):

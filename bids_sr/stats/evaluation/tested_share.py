@@ -63,20 +63,8 @@ one.
 class OneLevelDown:
     """What was tested one level down: shares of the squared error of zero filling.
 
-    Parameters
-    ----------
-    tested : Mapping[str, MetricRow]
-        Rows by series.
-    reasons : Mapping[str, str]
-        By series, why it was not tested.
-    sizes : tuple[str, str] | None
-        Voxel sizes one level down and as acquired, in words; empty where they are not known.
-    calibrated : bool
-        Whether a calibration run made the map.
-    calibrations : Mapping[str, str]
-        By series, what became of its calibration.
-    thermal_noise : float
-        Standard deviation over the mean signal of the brain; 0 where it is not known.
+    `sizes`: voxel sizes one level down and as acquired, in words; empty where they are not known.
+    `thermal_noise`: standard deviation over the mean signal of the brain; 0 where it is not known.
     """
 
     tested: Mapping[str, MetricRow] = field(default_factory=dict)
@@ -100,15 +88,7 @@ class OneLevelDown:
     def best(self, methods: Sequence[str]) -> str:
         """Method with the largest tested share; the last (the default) where none was tested.
 
-        Parameters
-        ----------
-        methods : Sequence[str]
-            Names of the series that methods make.
-
-        Returns
-        -------
-        str
-            Name of the series; empty without any method.
+        Name of the series; empty without any method.
         """
         known = [name for name in methods if name in self.tested]
         return (
@@ -140,17 +120,8 @@ def one_level_down(
 
     The facts are those of ``one_level_down.json``.
 
-    Parameters
-    ----------
-    rows : Iterable[MetricRow]
-        Rows of all metrics of the run.
-    facts : Mapping[str, object] | None, optional
-        Content of ``one_level_down.json`` by key; None without such a file.
-
-    Returns
-    -------
-    OneLevelDown | None
-        Shares, reasons and voxel sizes, or None.
+    `facts`: content of ``one_level_down.json`` by key; None without such a file. Shares, reasons
+    and voxel sizes, or None.
     """
     facts = facts or {}
     rows = [row for row in rows if row.statistic == TESTED and math.isfinite(row.value)]

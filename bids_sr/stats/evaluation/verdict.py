@@ -44,29 +44,11 @@ from bids_sr.stats.evaluation.words import Sentence
 class Verdict:
     """What can be said of a run.
 
-    Parameters
-    ----------
-    headline : str
-        One or two sentences on the methods that were applied.
-    status : Status
-        What the headline says, in a word.
-    best : str
-        The applied method that explains most, of the truth or else one level down; "" where none
-        was applied.
-    not_applied : tuple[str, ...]
-        Methods that fell back to zero filling: said first, in no comparison.
-    claims : tuple[Claim, ...]
-        What was decided on each method.
-    sentences : tuple[Sentence, ...]
-        What it rests on.
-    limits : tuple[str, ...]
-        What it cannot say.
-    motion : str
-        What is said before all else, where the head moved much; else "".
-    not_applied_text : str
-        Which methods were not applied, and what their tests on the run found; "" for none.
-    rows : tuple[MetricRow, ...]
-        Of the evaluation: verdict, verdict_{function,image,specific}, verdict_margin.
+    `best`: the applied method that explains most, of the truth or else one level down; "" where
+    none was applied. `not_applied`: methods that fell back to zero filling: said first, in no
+    comparison. `motion`: what is said before all else, where the head moved much; else "".
+    `not_applied_text`: which methods were not applied, and what their tests on the run found; ""
+    for none.
     """
 
     headline: str
@@ -81,13 +63,7 @@ class Verdict:
     rows: tuple[MetricRow, ...]
 
     def to_json(self) -> dict[str, object]:
-        """Return headline, status, sentences and limits as plain values, None for undefined.
-
-        Returns
-        -------
-        dict[str, object]
-            Values by key, fit for JSON.
-        """
+        """Return headline, status, sentences and limits as plain values, None for undefined."""
         said: dict[str, object] = {
             "status": self.status,
             "best": self.best,
@@ -155,17 +131,8 @@ def specific(evidence: Evidence | None, method: str) -> Claim:
 
     It is where the gain is above 0 for every placebo there is.
 
-    Parameters
-    ----------
-    evidence : Evidence | None
-        Agreement with the strongest reference; None for none.
-    method : str
-        Name of the series that the method makes.
-
-    Returns
-    -------
-    Claim
-        Claim with its comparisons; undecided where no placebo was compared.
+    `evidence`: agreement with the strongest reference; None for none. Claim with its comparisons;
+    undecided where no placebo was compared.
     """
     found: list[Comparison] = []
     if evidence is not None and evidence.reference is not MAPS:
@@ -307,30 +274,13 @@ def make_verdict(
     voxels, and the headline says so; in the active region a method may be unclear, but not worse,
     to claim function.
 
-    Parameters
-    ----------
-    rows : Sequence[MetricRow]
-        Of the evaluation, of all tables.
-    methods, baselines : Sequence[str]
-        Under evaluation; all baselines and controls must be beaten before function may be claimed.
-    margin : float | None, optional
-        Differences within ± this count as none, in the unit of the evidence; None: a tenth of the
-        gap between bspline and measured.
-    not_applied : Sequence[str], optional
-        Methods that fell back to zero filling; they, their placebos and their members are left
-        out.
-    advice : text.Advice, optional
-        How the reader gets what the limits name as missing.
-    displacement : Sequence[float], optional
-        (V,) framewise displacement of each volume (mm); NaN where it is not known.
-    one_level : Mapping[str, object] | None, optional
-        Facts of the test one level down, as `bids_sr.stats.evaluation.tested_share.one_level_down`
-        takes them.
-
-    Returns
-    -------
-    Verdict
-        Headline, sentences and limits, with rows for the table.
+    `methods, baselines`: under evaluation; all baselines and controls must be beaten before
+    function may be claimed. `not_applied`: methods that fell back to zero filling; they, their
+    placebos and their members are left out. `advice`: how the reader gets what the limits name as
+    missing. `displacement`: (V,) framewise displacement of each volume (mm); NaN where it is not
+    known. `one_level`: facts of the test one level down, as
+    `bids_sr.stats.evaluation.tested_share.one_level_down` takes them. Headline, sentences and
+    limits, with rows for the table.
     """
     idle = [method for method in methods if method in not_applied]
     below = one_level_down(rows, one_level)

@@ -55,19 +55,9 @@ class Advice:
 
     The words differ between the command line and Python.
 
-    Parameters
-    ----------
-    reference : str
-        A high-resolution reference.
-    images : str
-        Volumes to assess the quality of images.
-    controls : str
-        Control analyses.
-    other_run : str
-        Another acquired run of the task, and a reference beyond the acquired band, for series of
-        other programs.
-    fine_run : str
-        How to get a reference beyond the acquired band for other programs.
+    `other_run`: another acquired run of the task, and a reference beyond the acquired band, for
+    series of other programs. `fine_run`: how to get a reference beyond the acquired band for other
+    programs.
     """
 
     reference: str
@@ -119,19 +109,8 @@ def headline(
 ) -> str:
     """What may be claimed for the methods of a run.
 
-    Parameters
-    ----------
-    claims : Sequence[Claim]
-        What was decided on each method.
-    evidence : Evidence | None
-        Agreement with the strongest reference; None for none.
-    found : OneLevelDown | None
-        What was tested one level down; None for nothing.
-
-    Returns
-    -------
-    str
-        Sentences, separated by spaces.
+    `evidence`: agreement with the strongest reference; None for none. `found`: what was tested one
+    level down; None for nothing.
     """
     on_function = [each for each in claims if each.kind == "function"]
     if evidence is None or evidence.no_detail:
@@ -223,25 +202,8 @@ def limits(
 ) -> list[str]:
     """What cannot be said of the methods of a run; `raised` are names of flags.
 
-    Parameters
-    ----------
-    claims : Sequence[Claim]
-        What was decided on each method.
-    evidence : Evidence | None
-        Agreement with the strongest reference; None for none.
-    margin : float
-        Difference that counts as none; NaN where it is not known.
-    raised : Iterable[str]
-        Names of the flags that were raised.
-    advice : Advice
-        How readers get what is missing.
-    found : OneLevelDown | None
-        What was tested one level down; None for nothing.
-
-    Returns
-    -------
-    list[str]
-        Texts of one or more sentences, one for each limit.
+    `evidence`: agreement with the strongest reference; None for none. `found`: what was tested one
+    level down; None for nothing.
     """
     accurate = evidence is not None and not evidence.no_detail
     out = []
@@ -319,20 +281,7 @@ _HEADS: Mapping[Status, str] = {
 
 
 def compared_headline(name: str, status: Status) -> str:
-    """Whether a series of another program is more accurate than the acquired one.
-
-    Parameters
-    ----------
-    name : str
-        Name of the series.
-    status : Status
-        Answer in a word or two, such as ``more accurate``.
-
-    Returns
-    -------
-    str
-        Answer in a sentence.
-    """
+    """Whether a series of another program is more accurate than the acquired one."""
     return f"{name} {_HEADS[status]}." if status in _HEADS else f"{name}: not assessed."
 
 
@@ -374,22 +323,6 @@ def compared_band(claim: Claim, fwhm_mm: float, *, counts: bool, finer: bool) ->
     """Return findings and numbers on another program's series in one band.
 
     `fwhm_mm` is that of its control.
-
-    Parameters
-    ----------
-    claim : Claim
-        What was decided on the series in this band.
-    fwhm_mm : float
-        Gaussian smoothing of the control (FWHM, mm).
-    counts : bool
-        Whether a gain counts against this reference.
-    finer : bool
-        Whether the series lies on another grid than the acquired one.
-
-    Returns
-    -------
-    str
-        Sentence with findings and numbers.
     """
     if claim.evidence is None or claim.decision is None or (claim.kind == "beyond" and not finer):
         return _ON_ACQUIRED_GRID
@@ -429,19 +362,7 @@ def _level(claim: Claim) -> list[MetricRow]:
 def compared_lacking(kind: Kind, advice: Advice, *, finer: bool) -> str:
     """Why a band of a series of another program is not assessed, and what to scan.
 
-    Parameters
-    ----------
-    kind : Kind
-        Band, ``within`` or ``beyond`` the acquired Nyquist limit.
-    advice : Advice
-        How readers get what is missing.
-    finer : bool
-        Whether the series lies on another grid than the acquired one.
-
-    Returns
-    -------
-    str
-        Sentence with the reason and a way out.
+    `kind`: band, ``within`` or ``beyond`` the acquired Nyquist limit.
     """
     if kind == "beyond" and not finer:
         return _ON_ACQUIRED_GRID
@@ -452,18 +373,7 @@ def compared_lacking(kind: Kind, advice: Advice, *, finer: bool) -> str:
 
 
 def compared_place(facts: Mapping[str, object]) -> list[str]:
-    """What has to be known of how a series of another program lies on the run.
-
-    Parameters
-    ----------
-    facts : Mapping[str, object]
-        How the series lies on the run, by key.
-
-    Returns
-    -------
-    list[str]
-        At most two sentences.
-    """
+    """What has to be known of how a series of another program lies on the run."""
     out = []
     if facts.get("shift") and facts.get("frame") == "as acquired":
         out.append(f"It lies {facts['shift']} (of the acquired grid) from the run.")
@@ -479,15 +389,7 @@ def compared_place(facts: Mapping[str, object]) -> list[str]:
 def said_first(verdict: Mapping[str, object]) -> list[str]:
     """What a verdict, given as its JSON, says before its headline: motion, and what was idle.
 
-    Parameters
-    ----------
-    verdict : Mapping[str, object]
-        Values by key, as read from JSON.
-
-    Returns
-    -------
-    list[str]
-        Sentences in that order, at most two; may be empty.
+    Sentences in that order, at most two; may be empty.
     """
     return [str(verdict[key]) for key in ("motion_text", "not_applied_text") if verdict.get(key)]
 
@@ -498,16 +400,6 @@ def verdict_line(verdict: Mapping[str, object]) -> str:
     Large motion and methods that were not applied come before the headline.
 
     What is said of series of other programs comes after it.
-
-    Parameters
-    ----------
-    verdict : Mapping[str, object]
-        Values by key, as read from JSON.
-
-    Returns
-    -------
-    str
-        Sentences, separated by spaces.
     """
     others = [str(mapped(each).get("headline", "")) for each in listed(verdict.get("compared"))]
     own = str(verdict.get("headline") or "")

@@ -74,16 +74,7 @@ class Sentence(NamedTuple):
 
     Where there is neither, it has the series that it is about.
 
-    Parameters
-    ----------
-    text : str
-        Statement that ends in a period.
-    row : MetricRow | None
-        Row of the value or difference; None for none.
-    decision : Decision | None
-        What the difference allows to say; None without a difference.
-    series : str
-        Name of the series where there is no row; else ``n/a``.
+    `decision`: what the difference allows to say; None without a difference.
     """
 
     text: str
@@ -97,51 +88,20 @@ def names(which: Iterable[str], last: str = "and") -> str:
 
     >>> names(["a", "b", "c"], "or"), names(["a"])
     ('a, b or c', 'a')
-
-    Parameters
-    ----------
-    which : Iterable[str]
-        Names in order, of which repetitions are dropped.
-    last : str, optional
-        Word before the last of several names.
-
-    Returns
-    -------
-    str
-        Names as a list in words.
     """
     *rest, end = dict.fromkeys(which)
     return f"{', '.join(rest)} {last} {end}" if rest else end
 
 
 def capital(text: str) -> str:
-    """A text that begins a sentence.
-
-    Parameters
-    ----------
-    text : str
-        Text that may be empty.
-
-    Returns
-    -------
-    str
-        Same text with a capital as its first letter.
-    """
+    """A text that begins a sentence."""
     return text[:1].upper() + text[1:]
 
 
 def region_text(region: str) -> str:
     """A region in words; nothing for none.
 
-    Parameters
-    ----------
-    region : str
-        Name of the region, such as ``brain`` or ``active40``.
-
-    Returns
-    -------
-    str
-        Words for the region; a name that is not known stays.
+    Words for the region; a name that is not known stays.
     """
     if tenths := tenths_of(region):
         return f"voxels active in half of the reference (|t| > {tenths / 10:g})"
@@ -156,18 +116,7 @@ def region_text(region: str) -> str:
 
 
 def against(row: MetricRow) -> str:
-    """What a value is held against; empty for nothing.
-
-    Parameters
-    ----------
-    row : MetricRow
-        Row of the value or difference.
-
-    Returns
-    -------
-    str
-        Words such as ``against`` with the name of the reference.
-    """
+    """What a value is held against; empty for nothing."""
     words = _REFERENCES.get((row.reference, row.statistic == "psnr"))
     return f"against {words}" if words else ""
 
@@ -175,15 +124,7 @@ def against(row: MetricRow) -> str:
 def measure_text(row: MetricRow) -> str:
     """What a value measures: its statistic, and the spatial frequencies where they are a part.
 
-    Parameters
-    ----------
-    row : MetricRow
-        Row of the value or difference.
-
-    Returns
-    -------
-    str
-        Label of the statistic, with its band within or beyond the acquired one.
+    Label of the statistic, with its band within or beyond the acquired one.
     """
     name = statistic(row.statistic).label or row.statistic
     return f"{name} {BANDS[row.band]}" if row.band in ("within", "beyond") else name
@@ -192,34 +133,13 @@ def measure_text(row: MetricRow) -> str:
 def value_text(row: MetricRow, form: str = "") -> str:
     """A value with its interval, in its unit.
 
-    Parameters
-    ----------
-    row : MetricRow
-        Row of the value or difference.
-    form : str, optional
-        Format of the numbers, such as ``.2f``; empty for the usual one.
-
-    Returns
-    -------
-    str
-        Value with its interval in brackets.
+    `form`: format of the numbers, such as ``.2f``; empty for the usual one.
     """
     return estimate(row.value, row.lower, row.upper, form) + (" dB" if row.unit == "dB" else "")
 
 
 def comparison(each: Comparison) -> Sentence:
-    """A difference between two series, or between a method and one of its placebos.
-
-    Parameters
-    ----------
-    each : Comparison
-        Difference, and what it allows to say.
-
-    Returns
-    -------
-    Sentence
-        Sentence with the difference and its interval.
-    """
+    """A difference between two series, or between a method and one of its placebos."""
     row, placebo = each.row, PLACEBOS.get(each.row.minus)
     other = f"the same method with {placebo.instead}" if placebo else row.minus
     images = row.statistic == "psnr"
@@ -242,18 +162,6 @@ def specific_text(claim: Claim, *, in_full: bool = False) -> str:
     """Tell whether a gain is attributable to this participant's own data.
 
     The text is empty where no control analysis was run.
-
-    Parameters
-    ----------
-    claim : Claim
-        What was decided on the placebos of a method.
-    in_full : bool, optional
-        Whether placebos that were not tried are named.
-
-    Returns
-    -------
-    str
-        One or two sentences, or an empty text.
     """
     if claim.holds is None:
         return ""
@@ -274,20 +182,7 @@ def specific_text(claim: Claim, *, in_full: bool = False) -> str:
 
 
 def levels(evidence: Evidence, of: Iterable[str]) -> list[Sentence]:
-    """How much of the detail each series has, in active voxels first.
-
-    Parameters
-    ----------
-    evidence : Evidence
-        Agreement with the strongest reference.
-    of : Iterable[str]
-        Names of series, in the order to tell.
-
-    Returns
-    -------
-    list[Sentence]
-        One sentence for each series with a known value.
-    """
+    """How much of the detail each series has, in active voxels first."""
     found = []
     for name in of:
         if known := evidence.known(name):
@@ -305,19 +200,8 @@ def levels(evidence: Evidence, of: Iterable[str]) -> list[Sentence]:
 def beside(evidence: Evidence, series: str, region: str) -> list[tuple[str, float]]:
     """Name and value of what is told beside explained variance, as far as it is known.
 
-    Parameters
-    ----------
-    evidence : Evidence
-        Agreement with the strongest reference.
-    series : str
-        Name of the series.
-    region : str
-        Name of the region; empty for the first one.
-
-    Returns
-    -------
-    list[tuple[str, float]]
-        Label and value of each other statistic; none beside a correlation.
+    `region`: name of the region; empty for the first one. Label and value of each other statistic;
+    none beside a correlation.
     """
     others = ("r", "amplitude", "correct_fraction") if evidence.reference.statistic == "ev" else ()
     values = ((statistic(name).label, evidence.value(series, region, name)) for name in others)
@@ -327,15 +211,7 @@ def beside(evidence: Evidence, series: str, region: str) -> list[tuple[str, floa
 def basis(evidence: Evidence) -> str:
     """What the levels are, and what they are held against.
 
-    Parameters
-    ----------
-    evidence : Evidence
-        Agreement with the strongest reference.
-
-    Returns
-    -------
-    str
-        Two sentences on reference, statistic and contrast.
+    Two sentences on reference, statistic and contrast.
     """
     what, note = "correlation beyond the acquired resolution", "shared noise counts as agreement"
     if evidence.reference.statistic == "ev":
@@ -354,20 +230,7 @@ def basis(evidence: Evidence) -> str:
 
 
 def tested(found: OneLevelDown, methods: Collection[str]) -> list[Sentence]:
-    """What was tested one level down, and what became of a calibration; it compares nothing.
-
-    Parameters
-    ----------
-    found : OneLevelDown
-        What was tested one level down.
-    methods : Collection[str]
-        Names of the methods to tell of.
-
-    Returns
-    -------
-    list[Sentence]
-        Sentences on shares, then on calibrations and on what was not tested.
-    """
+    """What was tested one level down, and what became of a calibration; it compares nothing."""
     out = [
         Sentence(f"Tested on this run {found.where_text}: {share_text(row)}.", row)
         for name, row in found.tested.items()
@@ -381,35 +244,14 @@ def tested(found: OneLevelDown, methods: Collection[str]) -> list[Sentence]:
 def untested(found: OneLevelDown, method: str) -> str:
     """Why a method was not tested one level down; empty where it was.
 
-    Parameters
-    ----------
-    found : OneLevelDown
-        What was tested one level down.
-    method : str
-        Name of the series that the method makes.
-
-    Returns
-    -------
-    str
-        Clause without a period, or an empty text.
+    Clause without a period, or an empty text.
     """
     why = found.reasons.get(method, "").rstrip(".")
     return f"{method} was not tested {found.where_text}: {why}" if why else ""
 
 
 def share_text(row: MetricRow) -> str:
-    """What a series explains of zero filling's error one level down, with its interval.
-
-    Parameters
-    ----------
-    row : MetricRow
-        Row of the tested share.
-
-    Returns
-    -------
-    str
-        Clause without a period.
-    """
+    """What a series explains of zero filling's error one level down, with its interval."""
     share, ends = number(row.value, ".0%"), interval(row.lower, row.upper, ".0%")
     over = f"95 % interval over {row.n or 'the'} stretches of volumes: {ends}" if ends else ""
     if not (below_zero(row) or row.lower <= 0):
@@ -427,15 +269,7 @@ def share_text(row: MetricRow) -> str:
 def idle_text(not_applied: Sequence[str]) -> str:
     """Which methods were not applied; empty for none.
 
-    Parameters
-    ----------
-    not_applied : Sequence[str]
-        Names of methods that fell back to zero filling.
-
-    Returns
-    -------
-    str
-        Two sentences, or an empty text.
+    `not_applied`: names of methods that fell back to zero filling.
     """
     if not not_applied:
         return ""
@@ -453,15 +287,7 @@ def moved(displacement: Sequence[float]) -> tuple[float, float] | None:
     >>> moved([float("nan"), 0.2, 0.8])
     (0.5, 0.5)
 
-    Parameters
-    ----------
-    displacement : Sequence[float]
-        Framewise displacement of each volume (mm); NaN where not known.
-
-    Returns
-    -------
-    tuple[float, float] | None
-        Mean (mm), and share (0 to 1) of volumes above 0.5 mm.
+    `displacement`: framewise displacement of each volume (mm); NaN where not known.
     """
     known = [value for value in displacement if math.isfinite(value)]
     return (
@@ -474,15 +300,8 @@ def moved(displacement: Sequence[float]) -> tuple[float, float] | None:
 def moved_much(displacement: Sequence[float]) -> bool:
     """Whether the head moved so much that it is said before all else.
 
-    Parameters
-    ----------
-    displacement : Sequence[float]
-        Framewise displacement of each volume (mm); NaN where not known.
-
-    Returns
-    -------
-    bool
-        True from a mean of 0.5 mm, or 20 percent of moved volumes.
+    `displacement`: framewise displacement of each volume (mm); NaN where not known. True from a
+    mean of 0.5 mm, or 20 percent of moved volumes.
     """
     mean, share = moved(displacement) or (0.0, 0.0)
     return mean >= MOVED_MM or share >= MOVED_SHARE
@@ -496,15 +315,7 @@ def motion_text(displacement: Sequence[float]) -> str:
     >>> motion_text([0.1, 0.2])
     ''
 
-    Parameters
-    ----------
-    displacement : Sequence[float]
-        Framewise displacement of each volume (mm); NaN where not known.
-
-    Returns
-    -------
-    str
-        Sentence, or an empty text.
+    `displacement`: framewise displacement of each volume (mm); NaN where not known.
     """
     if not moved_much(displacement):
         return ""
@@ -538,15 +349,7 @@ def description_of(name: str) -> str:
     >>> description_of("nobody")
     ''
 
-    Parameters
-    ----------
-    name : str
-        Name of the series.
-
-    Returns
-    -------
-    str
-        Phrase without a period, or an empty text.
+    Phrase without a period, or an empty text.
     """
     if name in BASELINES:
         return f"baseline: {BASELINES[name]}"

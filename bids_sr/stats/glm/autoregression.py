@@ -37,16 +37,6 @@ def levinson(rho: Float) -> tuple[list[Float], Float]:
 
     From autocorrelations (M, p) at lags 1 … p, partial ones within ±.97: for each order k weights
     (M, k), of the latest sample first, and (M, p + 1) shares of the variance that are left.
-
-    Parameters
-    ----------
-    rho : Float
-        Autocorrelations of the noise at lags 1 to p (M, p).
-
-    Returns
-    -------
-    tuple[list[Float], Float]
-        Weights for each order from 0 to p, and shares that are left.
     """
     count, order = rho.shape
     predictors, left = [np.zeros((count, 0))], np.ones((count, order + 1))
@@ -62,17 +52,7 @@ def levinson(rho: Float) -> tuple[list[Float], Float]:
 def autocorrelations(predictors: Sequence[Float], n: int) -> Float:
     """Return autocorrelations (M, n) at lags 0 … n - 1 from the predictors of `levinson`.
 
-    Parameters
-    ----------
-    predictors : Sequence[Float]
-        Weights for each order from 0 to p.
-    n : int
-        Number of lags, lag 0 included.
-
-    Returns
-    -------
-    Float
-        Autocorrelations of the process; 1 at lag 0.
+    `predictors`: weights for each order from 0 to p.
     """
     order = len(predictors) - 1
     out = np.ones((len(predictors[-1]), n))
@@ -110,18 +90,6 @@ def expected_products(basis: Float, order: int) -> Float:
 
     Row l, times the noise's autocovariances at lags 0 … T - 1, is E[sum_t e_t e_(t+l)]; `basis` is
     an orthonormal basis (T, P) of the design.
-
-    Parameters
-    ----------
-    basis : Float
-        Orthonormal basis of the design (T, P).
-    order : int
-        Largest lag (volumes).
-
-    Returns
-    -------
-    Float
-        Factors of the autocovariances, one row a lag from 0.
     """
     out = np.empty((order + 1, len(basis)))
     for lag in range(order + 1):
@@ -147,17 +115,7 @@ def slopes(rho: Float, products: Float) -> Float:
 
     What is seen of the noise is the second axis, and its autocorrelations are the third axis.
 
-    Parameters
-    ----------
-    rho : Float
-        Autocorrelations of the noise at lags 1 to p (M, p).
-    products : Float
-        Factors of the autocovariances, as of `expected_products` (p + 1, T).
-
-    Returns
-    -------
-    Float
-        Derivatives by finite differences.
+    `products`: factors of the autocovariances, as of `expected_products` (p + 1, T).
     """
     found = _seen(rho, products)
     return np.stack(
@@ -174,17 +132,7 @@ def unseen(target: Float, products: Float) -> Float:
     By Newton's steps. Where no stationary process shows the target, the one that comes nearest on
     the way.
 
-    Parameters
-    ----------
-    target : Float
-        Ratios of lag products to power in residuals (M, p).
-    products : Float
-        Factors of the autocovariances, as of `expected_products` (p + 1, T).
-
-    Returns
-    -------
-    Float
-        Autocorrelations of a stationary process at lags 1 to p.
+    `products`: factors of the autocovariances, as of `expected_products` (p + 1, T).
     """
     rho, order = target.copy(), target.shape[1]
     best, least, slope = rho.copy(), np.full(len(rho), np.inf), np.zeros(0)
@@ -210,18 +158,6 @@ def sampling(rho: Float, basis: Float) -> tuple[Float, Float]:
     E[r_l] less the ratio of expectations, and (p, p) covariance, both to second order in 1 /
     degrees of freedom: two quadratic forms e'Ae and e'Be have the covariance 2 tr(A Σ B Σ), Σ = R
     V R.
-
-    Parameters
-    ----------
-    rho : Float
-        Autocorrelations of the noise at lags 1 to p (p,).
-    basis : Float
-        Orthonormal basis of the design (T, P).
-
-    Returns
-    -------
-    tuple[Float, Float]
-        Bias (p,) and covariance (p, p) of the ratios.
     """
     n, order = len(basis), len(rho)
     noise = toeplitz(autocorrelations(levinson(rho[None])[0], n)[0])
@@ -260,15 +196,7 @@ def _shifted_traces(noise: Float, order: int) -> Float:
 def orthonormal(matrix: Float) -> Float:
     """Orthonormal basis of a matrix' columns, (T, rank).
 
-    Parameters
-    ----------
-    matrix : Float
-        Columns of the design (T, P), which may repeat each other.
-
-    Returns
-    -------
-    Float
-        Columns of length one that span the same space.
+    `matrix`: columns of the design (T, P), which may repeat each other.
     """
     left, sizes, _ = np.linalg.svd(matrix, full_matrices=False)
     return left[:, sizes > 1e-10 * sizes[0]]
@@ -291,17 +219,5 @@ def effective_dof(dof: float, uncertainty: npt.ArrayLike) -> Float:
     chi-square with that spread (Satterthwaite 1946; the step that Kenward and Roger 1997 take for
     mixed models). In homogeneous noise C is 0; a voxel alone in its mask has the error of its own
     estimate. `uncertainty` is the variance of log k; estimates below 0 count as 0.
-
-    Parameters
-    ----------
-    dof : float
-        Degrees of freedom of the residuals.
-    uncertainty : npt.ArrayLike
-        Variance of log k, for any number of voxels.
-
-    Returns
-    -------
-    Float
-        Degrees of freedom of each t, no more than those of the residuals.
     """
     return 2 / (2 / dof + np.maximum(uncertainty, 0.0))

@@ -33,32 +33,13 @@ _STORED = ("affine", "mask", "betas", "mean", "covariance", "leak", "pca_maps", 
 class Effects:
     """Effects of B blocks of one series.
 
-    Parameters
-    ----------
-    series : str
-        Its name.
-    affine : Float
-        (4, 4) voxel to RAS mm.
-    mask : Mask
-        (X, Y, Z) brain.
-    betas : Float32
-        (X, Y, Z, B) signal change of a sustained block, unit of the series, whole slices.
-    mean : Float32
-        (X, Y, Z) mean over time.
-    blocks : tuple[Block, ...]
-        Blocks, covariance, leak: see `bids_sr.stats.glm.blocks.BlockDesign`.
-    covariance : Float
-        Covariance of the effects for noise of variance one (B, B).
-    leak : Float
-        Distance of each effect from an estimable one (B, P); zeros: estimable.
-    smooth_variance : Float32 | None
-        (X, Y, Z) of the residuals after smoothing with 4 mm FWHM, or None.
-    ranks : tuple[int, ...]
-        Numbers of temporal components to choose from.
-    pca_maps : Float32
-        pca_maps, pca_loadings: (X, Y, Z, K) and (K, B), empty without ranks.
-    pca_loadings : Float
-        Block effects of each temporal component (K, B); empty without ranks.
+    `betas`: (X, Y, Z, B) signal change of a sustained block, unit of the series, whole slices.
+    `mean`: (X, Y, Z) mean over time. `blocks`: blocks, covariance, leak: see
+    `bids_sr.stats.glm.blocks.BlockDesign`. `covariance`: covariance of the effects for noise of
+    variance one (B, B). `leak`: distance of each effect from an estimable one (B, P); zeros:
+    estimable. `smooth_variance`: (X, Y, Z) of the residuals after smoothing with 4 mm FWHM, or
+    None. `pca_maps`: pca_maps, pca_loadings: (X, Y, Z, K) and (K, B), empty without ranks.
+    `pca_loadings`: block effects of each temporal component (K, B); empty without ranks.
     """
 
     series: str
@@ -83,16 +64,6 @@ class Effects:
         """Return the weights of the blocks in each half's effect, (2, B).
 
         The value is None where the contrast cannot be split.
-
-        Parameters
-        ----------
-        weights : Mapping[str, float]
-            Weights of conditions in the contrast, by name.
-
-        Returns
-        -------
-        Float | None
-            Weights of the blocks, one row a half, or None.
         """
         return half_weights(self.blocks, weights, self.leak)
 
@@ -100,16 +71,6 @@ class Effects:
         """Return the weights of the blocks in the mean effect of both halves, (B,).
 
         The value is None where the contrast cannot be split.
-
-        Parameters
-        ----------
-        weights : Mapping[str, float]
-            Weights of conditions in the contrast, by name.
-
-        Returns
-        -------
-        Float | None
-            Weights of the blocks, or None.
         """
         halves = self.halves(weights)
         return None if halves is None else halves.mean(axis=0)
@@ -117,15 +78,7 @@ class Effects:
     def effect(self, block_weights: Float) -> Float32:
         """A sum of block effects, (X, Y, Z), for weights (B,).
 
-        Parameters
-        ----------
-        block_weights : Float
-            Weights of the blocks in the sum (B,).
-
-        Returns
-        -------
-        Float32
-            Map of the effect in the unit of the series.
+        Map of the effect in the unit of the series.
         """
         return self.betas @ block_weights.astype(np.float32)
 
@@ -133,16 +86,6 @@ class Effects:
         """Return block effects (X, Y, Z, B) from the `rank` leading temporal components.
 
         The series keeps these components alone.
-
-        Parameters
-        ----------
-        rank : int
-            Number of temporal components that are kept.
-
-        Returns
-        -------
-        Float32
-            Block maps in the unit of the series.
         """
         return self.pca_maps[..., :rank] @ self.pca_loadings[:rank].astype(np.float32)
 
@@ -151,20 +94,7 @@ class Effects:
 
         The fit is ordinary least squares.
 
-        Parameters
-        ----------
-        block_weights : Float
-            Weights of the blocks in the sum (B,).
-
-        Returns
-        -------
-        Float32
-            Map of t, 0 where a voxel does not vary.
-
-        Raises
-        ------
-        ValueError
-            The variance of the smoothed series was not kept.
+        Map of t, 0 where a voxel does not vary.
         """
         if self.smooth_variance is None:
             raise ValueError(
@@ -322,20 +252,7 @@ def _stream(
 
 
 def save_effects(effects: Effects, path: Path) -> Path:
-    """Write effects as .npz, whole or not at all.
-
-    Parameters
-    ----------
-    effects : Effects
-        Block effects of one series.
-    path : Path
-        Final name of the file (.npz).
-
-    Returns
-    -------
-    Path
-        Name of the file, as given.
-    """
+    """Write effects as .npz, whole or not at all."""
     blocks = effects.blocks
     arrays = {name: getattr(effects, name) for name in _STORED}
     if effects.smooth_variance is not None:
@@ -355,18 +272,7 @@ def save_effects(effects: Effects, path: Path) -> Path:
 
 
 def load_effects(path: Path) -> Effects:
-    """Read what `save_effects` wrote.
-
-    Parameters
-    ----------
-    path : Path
-        File of block effects (.npz).
-
-    Returns
-    -------
-    Effects
-        Block effects of one series.
-    """
+    """Read what `save_effects` wrote."""
     with np.load(path, allow_pickle=False) as data:
         events = data["event"]
         blocks = tuple(

@@ -43,18 +43,8 @@ class TooFewBlocks(ValueError):
 class Block:
     """One unit of a run.
 
-    Parameters
-    ----------
-    condition : str
-        Trial type.
-    events : tuple[tuple[float, float], ...]
-        (onset, duration) in s of what is convolved; one for a sustained block.
-    half : int
-        0 or 1.
-    share : float
-        Of its response that lies inside the run, 0–1.
-    used : bool
-        Whether it counts; else it is modeled and weighs nothing.
+    `share`: of its response that lies inside the run, 0–1. `used`: whether it counts; else it is
+    modeled and weighs nothing.
     """
 
     condition: str
@@ -68,25 +58,11 @@ class Block:
 class BlockDesign:
     """Model of a run with one regressor per block, and how block effects are read off a series.
 
-    Parameters
-    ----------
-    blocks : tuple[Block, ...]
-        In order of time, B of them.
-    matrix : Float
-        (rows, P); blocks that occur in it, confounds, drift, constant; dummies have no row.
-    weights : Float
-        (rows, B); a voxel's time series times these is the effect of each block.
-    covariance : Float
-        (B, B); of the effects, for noise of variance one.
-    leak : Float
-        (B, P); how far each effect's row of the resolution matrix is from its unit vector; zeros
-        where the effect can be told from everything else.
-    basis : Float
-        (rows, rank) orthonormal columns that span the model.
-    n_dummy : int
-        Volumes at the start that have no row.
-    dof : int
-        Rows less rank.
+    `matrix`: (rows, P); blocks that occur in it, confounds, drift, constant; dummies have no row.
+    `weights`: (rows, B); a voxel's time series times these is the effect of each block.
+    `covariance`: (B, B); of the effects, for noise of variance one. `leak`: (B, P); how far each
+    effect's row of the resolution matrix is from its unit vector; zeros where the effect can be
+    told from everything else. `basis`: (rows, rank) orthonormal columns that span the model.
     """
 
     blocks: tuple[Block, ...]
@@ -107,15 +83,7 @@ def find_blocks(events: Events) -> list[Block]:
     are chunks of its events where all that a condition has would be one block (quick trials of one
     kind throughout the run), which could not be split.
 
-    Parameters
-    ----------
-    events : Events
-        Events of the task (s).
-
-    Returns
-    -------
-    list[Block]
-        Blocks sorted by the onset of their first event.
+    Blocks sorted by the onset of their first event.
     """
     table = events.table.sort_values("onset", kind="stable")
     found: list[tuple[str, float, float]] = []
@@ -158,18 +126,6 @@ def _chunks(trials: Sequence[tuple[float, float]], count: int) -> list[list[tupl
 def _assign_halves(blocks: Sequence[Block]) -> list[Block]:
     """Used blocks of each condition in halves 0, 1, 0, 1, … in order of time.
 
-    Parameters
-    ----------
-    blocks : Sequence[Block]
-        Blocks of the run in order of time.
-
-    Returns
-    -------
-    list[Block]
-        Same blocks with their halves.
-
-    Examples
-    --------
     >>> [block.half for block in _assign_halves([Block(condition=c, events=()) for c in "aabab"])]
     [0, 1, 0, 0, 1]
     """
@@ -414,20 +370,6 @@ def half_weights(
     half is left out of both, and the weights of the others on its side of the contrast grow to
     make up for it; a contrast that loses a side cannot be split, nor one that the model cannot
     estimate, as its `leak` tells (see `BlockDesign`).
-
-    Parameters
-    ----------
-    blocks : Sequence[Block]
-        Blocks of the run in order of time.
-    weights : Mapping[str, float]
-        Weights of conditions in the contrast, by name.
-    leak : Float | None, optional
-        Distance of each effect from an estimable one (B, P); None: not checked.
-
-    Returns
-    -------
-    Float | None
-        Weights of the blocks, one row a half, or None.
     """
     scaled = scaled_weights(weights)
     count = Counter((block.condition, block.half) for block in blocks if block.used)
@@ -455,19 +397,6 @@ def half_weights(
 
 
 def missing_conditions(blocks: Sequence[Block], weights: Mapping[str, float]) -> list[str]:
-    """Return conditions of a contrast that have no used block in one of the halves.
-
-    Parameters
-    ----------
-    blocks : Sequence[Block]
-        Blocks of the run in order of time.
-    weights : Mapping[str, float]
-        Weights of conditions in the contrast, by name.
-
-    Returns
-    -------
-    list[str]
-        Names of conditions whose weight is not 0.
-    """
+    """Return conditions of a contrast that have no used block in one of the halves."""
     have = {(block.condition, block.half) for block in blocks if block.used}
     return [name for name, w in weights.items() if w and not {(name, 0), (name, 1)} <= have]

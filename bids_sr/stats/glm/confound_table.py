@@ -174,17 +174,7 @@ def _outliers(
 
 
 def mark_nonsteady(table: pd.DataFrame, described: Described, n_dummy: int) -> None:
-    """Add a column for each volume that is not in steady state, and its description.
-
-    Parameters
-    ----------
-    table : pd.DataFrame
-        Confounds of the run, one row a volume, to which columns are added.
-    described : Described
-        Descriptions by column, to which those of the columns are added.
-    n_dummy : int
-        Number of volumes at the start that are not in the steady state.
-    """
+    """Add a column for each volume that is not in steady state, and its description."""
     for k in range(n_dummy):
         name = f"non_steady_state_outlier{k:02d}"
         table[name] = (np.arange(len(table)) == k).astype(np.float64)
@@ -258,15 +248,7 @@ def _components(
 def describe(columns: Iterable[str]) -> Described:
     """Description and unit of the columns that do not depend on the data.
 
-    Parameters
-    ----------
-    columns : Iterable[str]
-        Names of columns; those that are not known are left out.
-
-    Returns
-    -------
-    Described
-        Description, unit and method by column.
+    `columns`: names of columns; those that are not known are left out.
     """
     axes = {"x": "left to right", "y": "posterior to anterior", "z": "inferior to superior"}
     signal = "signal units of the scanner"

@@ -26,15 +26,7 @@ def framewise_displacement(params: Array) -> Float:
 
     Rotations become displacements on a sphere of 50 mm. Source: power2012, framewise displacement.
 
-    Parameters
-    ----------
-    params : Array
-        Six motion parameters, one row a volume (T, 6; mm, rad).
-
-    Returns
-    -------
-    Float
-        Displacement since the volume before (T,).
+    `params`: six motion parameters, one row a volume (T, 6; mm, rad).
     """
     change = np.abs(np.diff(np.asarray(params, dtype=np.float64), axis=0))
     change[:, 3:] *= HEAD_RADIUS_MM
@@ -47,18 +39,6 @@ def rms_displacement(matrices: Array, center: Array) -> Float:
     `matrices` (T, 4, 4) take a point of the reference to where it lies in the volume; `center` is
     that of the ball, RAS mm. Source: jenkinson2002, of which the published form is the average
     over the ball in closed form.
-
-    Parameters
-    ----------
-    matrices : Array
-        Transforms of a boldref point to each volume (T, 4, 4; RAS+ mm).
-    center : Array
-        Center of the ball (RAS+ mm).
-
-    Returns
-    -------
-    Float
-        Displacement since the volume before (T,).
     """
     change = np.linalg.inv(matrices[1:]) @ matrices[:-1]
     turn = change[:, :3, :3] - np.eye(3)
@@ -68,18 +48,7 @@ def rms_displacement(matrices: Array, center: Array) -> Float:
 
 
 def derivative(values: Array) -> Float:
-    """Backward difference, first value NaN.
-
-    Parameters
-    ----------
-    values : Array
-        Values of the volumes in order (T,).
-
-    Returns
-    -------
-    Float
-        Change since the volume before (T,).
-    """
+    """Backward difference, first value NaN."""
     values = np.asarray(values, dtype=np.float64)
     return np.concatenate([[np.nan], np.diff(values)])
 
@@ -95,16 +64,6 @@ def _count_nonsteady(signal: Sequence[float] | Array) -> int:
     Hoaglin) is above 3.5 and it is 1 % brighter than this median and than that of the ten volumes
     after it, so that neither a drift nor a quiet signal makes dummies; the first that is not ends
     the count.
-
-    Parameters
-    ----------
-    signal : Sequence[float] | Array
-        Mean of each volume, from the first on.
-
-    Returns
-    -------
-    int
-        Number of volumes; 0 for fewer than six means.
     """
     values = np.asarray(signal, dtype=np.float64)[:_LOOKED_AT]
     if len(values) < 6:
@@ -122,18 +81,7 @@ def _count_nonsteady(signal: Sequence[float] | Array) -> int:
 
 
 def nonsteady_at_start(path: Path) -> int:
-    """Count non-steady-state volumes of an acquired series, from its first volumes alone.
-
-    Parameters
-    ----------
-    path : Path
-        Acquired series (NIfTI, 4D).
-
-    Returns
-    -------
-    int
-        Number of volumes among the first 50.
-    """
+    """Count non-steady-state volumes of an acquired series, from its first volumes alone."""
     with SeriesReader(path) as reader:
         return _count_nonsteady(
             [float(volume.mean()) for volume in reader.volumes(stop=_LOOKED_AT)]
@@ -141,41 +89,13 @@ def nonsteady_at_start(path: Path) -> int:
 
 
 def slow_cosines(n: int, tr: float, cutoff_hz: float = 1 / CUTOFF_S) -> Float:
-    """Constant and cosines (DCT-II) of n samples up to a frequency, (n, K), of amplitude 1.
-
-    Parameters
-    ----------
-    n : int
-        Number of volumes.
-    tr : float
-        Repetition time, TR (s).
-    cutoff_hz : float, optional
-        Highest frequency of the cosines (Hz).
-
-    Returns
-    -------
-    Float
-        Columns of slow drift, the constant first.
-    """
+    """Constant and cosines (DCT-II) of n samples up to a frequency, (n, K), of amplitude 1."""
     count = min(int(np.floor(2 * n * tr * cutoff_hz)) + 1, n)
     return np.cos(np.pi * (np.arange(n)[:, None] + 0.5) * np.arange(count) / n)
 
 
 def drift_basis(n: int, tr: float) -> Float:
-    """`slow_cosines` and a ramp, (n, K) orthonormal; cosines alone leave its ends.
-
-    Parameters
-    ----------
-    n : int
-        Number of volumes.
-    tr : float
-        Repetition time, TR (s).
-
-    Returns
-    -------
-    Float
-        Orthonormal columns of slow drift.
-    """
+    """`slow_cosines` and a ramp, (n, K) orthonormal; cosines alone leave its ends."""
     ramp = np.arange(n)[:, None] - (n - 1) / 2
     return np.linalg.qr(np.hstack([slow_cosines(n, tr), ramp])[:, :n])[0]
 
@@ -183,15 +103,7 @@ def drift_basis(n: int, tr: float) -> Float:
 def _first_autocorrelation(series: Array) -> Float:
     """Lag-one autocorrelation (N,) of the rows (N, T), mean removed; 0 for a constant row.
 
-    Parameters
-    ----------
-    series : Array
-        Time series, one voxel a row (N, T).
-
-    Returns
-    -------
-    Float
-        Correlation of neighboring volumes in each row.
+    `series`: time series, one voxel a row (N, T).
     """
     centered = series - series.mean(axis=1, keepdims=True)
     power = (centered**2).sum(axis=1)
@@ -201,15 +113,7 @@ def _first_autocorrelation(series: Array) -> Float:
 def _robust_sd(series: Array) -> Float:
     """Standard deviation (N,) of the rows (N, T) from the quartiles.
 
-    Parameters
-    ----------
-    series : Array
-        Time series, one voxel a row (N, T).
-
-    Returns
-    -------
-    Float
-        Distance of the quartiles over 1.349 in each row.
+    `series`: time series, one voxel a row (N, T).
     """
     high, low = np.percentile(series, [75, 25], axis=1)
     return (high - low) / 1.3489795
@@ -219,18 +123,6 @@ def dvars(volumes: Iterable[Array], mask: Mask) -> Float:
     """Return DVARS over the mask (signal units), first value NaN.
 
     It is the root mean square of each volume's change. Source: power2012.
-
-    Parameters
-    ----------
-    volumes : Iterable[Array]
-        Volumes in order of time (3D each).
-    mask : Mask
-        Voxels of the brain on the grid of the series (3D, boolean).
-
-    Returns
-    -------
-    Float
-        Change since the volume before (T,).
     """
     out: list[float] = []
     before: Array | None = None
@@ -248,15 +140,8 @@ def expected_change(slabs: Iterable[Array]) -> float:
 
     Source: nichols2017, standardized DVARS: robust standard deviation, AR(1).
 
-    Parameters
-    ----------
-    slabs : Iterable[Array]
-        Time series in parts, one voxel a row (N, T).
-
-    Returns
-    -------
-    float
-        Change in signal units; NaN without voxels.
+    `slabs`: time series in parts, one voxel a row (N, T). Change in signal units; NaN without
+    voxels.
     """
     total, count = 0.0, 0
     for series in slabs:
@@ -275,17 +160,7 @@ def tissue_masks(tpms: Sequence[Array], mask: Mask) -> dict[str, Mask]:
     voxels are pure: where a mask has less than 20 voxels the probability asked for is lowered in
     steps, and what is deep may touch gray matter.
 
-    Parameters
-    ----------
-    tpms : Sequence[Array]
-        Probabilities of gray matter, white matter and CSF (3D each).
-    mask : Mask
-        Voxels of the brain on the same grid (3D, boolean).
-
-    Returns
-    -------
-    dict[str, Mask]
-        Voxels of each tissue (3D, boolean) by name, maybe none.
+    Voxels of each tissue (3D, boolean) by name, maybe none.
     """
     gm, wm, csf = (np.asarray(p, dtype=np.float64) for p in tpms)
 
@@ -317,19 +192,10 @@ def principal_components(slabs: Iterable[Array], basis: Float) -> tuple[Float, F
 
     The voxels are processed in parts and are never all held in memory.
 
-    Parameters
-    ----------
-    slabs : Iterable[Array]
-        (N, T) series of voxels, in parts.
-    basis : Float
-        (T, K) orthonormal, removed first (constant, slow cosines, ramp).
-
-    Returns
-    -------
-    tuple[Float, Float, Float]
-        (components (T, C), unit length, largest entry positive, as many as the voxels have rank;
-        singular values (C,) of the series, each of standard deviation 1; share of variance (C,))
-        Source: behzadi2007, anatomical CompCor.
+    `basis`: (T, K) orthonormal, removed first (constant, slow cosines, ramp). (components (T, C),
+    unit length, largest entry positive, as many as the voxels have rank; singular values (C,) of
+    the series, each of standard deviation 1; share of variance (C,)) Source: behzadi2007,
+    anatomical CompCor.
     """
     gram = np.zeros((len(basis), len(basis)))
     for series in slabs:
@@ -350,22 +216,7 @@ def principal_components(slabs: Iterable[Array], basis: Float) -> tuple[Float, F
 
 
 def slabs_of(reader: SeriesReader, mask: Mask, first: int) -> Iterator[Array]:
-    """Return (N, T - first) float64 series of the mask's voxels, a few rows of a slice at a time.
-
-    Parameters
-    ----------
-    reader : SeriesReader
-        Series with all of its volumes, uncompressed (4D).
-    mask : Mask
-        Voxels of the brain on the grid of the series (3D, boolean).
-    first : int
-        Number of the first volume, counted from 0.
-
-    Yields
-    ------
-    Array
-        Time series of some voxels, one a row.
-    """
+    """Yield (N, T - first) float64 series of the mask's voxels, some rows of a slice at a time."""
     for z in range(reader.shape[2]):
         if not mask[:, :, z].any():
             continue
@@ -380,20 +231,6 @@ def most_variable(reader: SeriesReader, mask: Mask, first: int) -> Mask:
     """Return the 2 % of mask voxels with the largest variance about a parabola, in one pass.
 
     Source: behzadi2007, tCompCor.
-
-    Parameters
-    ----------
-    reader : SeriesReader
-        Series with all of its volumes (4D).
-    mask : Mask
-        Voxels of the brain on the grid of the series (3D, boolean).
-    first : int
-        Number of the first volume, counted from 0.
-
-    Returns
-    -------
-    Mask
-        Chosen voxels (3D, boolean).
     """
     steady = reader.shape[3] - first
     slow = np.linalg.qr(np.vander(np.linspace(-1, 1, steady), 3))[0]
@@ -409,17 +246,7 @@ def most_variable(reader: SeriesReader, mask: Mask, first: int) -> Mask:
 def mean_signals(reader: SeriesReader, masks: dict[str, Mask]) -> tuple[dict[str, Float], Float]:
     """Return the mean signal of each (non-empty) mask and DVARS in the first, in one pass.
 
-    Parameters
-    ----------
-    reader : SeriesReader
-        Series with all of its volumes (4D).
-    masks : dict[str, Mask]
-        Voxels to average by name (3D, boolean); the first is for DVARS.
-
-    Returns
-    -------
-    tuple[dict[str, Float], Float]
-        Mean of each volume (T,) by mask, and DVARS (T,).
+    `masks`: voxels to average by name (3D, boolean); the first is for DVARS.
     """
     out: dict[str, list[float]] = {name: [] for name in masks}
 
@@ -436,35 +263,14 @@ def mean_signals(reader: SeriesReader, masks: dict[str, Mask]) -> tuple[dict[str
 def motion_table(params: Array, residual: Array) -> pd.DataFrame:
     """The six parameters (T, 6; mm, rad) and the residual of the estimate (T,) as a table.
 
-    Parameters
-    ----------
-    params : Array
-        Six motion parameters, one row a volume (T, 6; mm, rad).
-    residual : Array
-        Residual of the motion estimate of each volume (T,).
-
-    Returns
-    -------
-    pd.DataFrame
-        Table of seven columns, one row a volume.
+    `params`: six motion parameters, one row a volume (T, 6; mm, rad).
     """
     table = pd.DataFrame(np.asarray(params), columns=list(MOTION))
     return table.assign(residual=np.asarray(residual))
 
 
 def motion_columns(motion: pd.DataFrame) -> dict[str, Float]:
-    """Return the six motion parameters, their backward differences and FD, by column name.
-
-    Parameters
-    ----------
-    motion : pd.DataFrame
-        Motion parameters of the run, one row a volume (mm, rad).
-
-    Returns
-    -------
-    dict[str, Float]
-        Thirteen columns (T,) by name.
-    """
+    """Return the six motion parameters, their backward differences and FD, by column name."""
     out: dict[str, Float] = {}
     for name in MOTION:
         values = motion[name].to_numpy(dtype=np.float64)

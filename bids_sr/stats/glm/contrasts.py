@@ -62,15 +62,7 @@ def modeled_types(column: Iterable[object]) -> tuple[str, ...]:
 
     Missing values may be NaN, None or ``n/a``.
 
-    Parameters
-    ----------
-    column : Iterable[object]
-        Cells of the column ``trial_type``, in order.
-
-    Returns
-    -------
-    tuple[str, ...]
-        Names without repetition; rest and missing values are left out.
+    Names without repetition; rest and missing values are left out.
     """
     seen: dict[str, None] = {}
     for value in column:
@@ -86,15 +78,7 @@ def seconds(text: str | None) -> float | None:
     >>> seconds("12.5"), seconds("n/a"), seconds("inf")
     (12.5, None, None)
 
-    Parameters
-    ----------
-    text : str | None
-        Cell of the table; None for an empty one.
-
-    Returns
-    -------
-    float | None
-        Time in seconds, or None.
+    `text`: cell of the table; None for an empty one.
     """
     try:
         value = float(text or "")
@@ -110,18 +94,6 @@ def camel(name: str) -> str:
 
     Which trial type a label stands for is told by the weights in the sidecar of every map.
 
-    Parameters
-    ----------
-    name : str
-        Name of a trial type or contrast in any script.
-
-    Returns
-    -------
-    str
-        Label of at most 80 letters and digits.
-
-    Examples
-    --------
     >>> camel("left hand"), camel("-1"), camel("+1"), camel("левая рука"), camel("%")
     ('leftHand', 'minus1', 'plus1', 'levayaRuka', 'percent')
     """
@@ -149,16 +121,6 @@ def _default_contrasts(trial_types: Sequence[str]) -> dict[str, Contrast]:
 
     Two or three types are compared in pairs, first less second; four to eight each with the mean
     of the others; more not at all.
-
-    Parameters
-    ----------
-    trial_types : Sequence[str]
-        Names of the conditions that are modeled.
-
-    Returns
-    -------
-    dict[str, Contrast]
-        Weights of conditions by contrast.
     """
     found: dict[str, Contrast] = {}
     for name in dict.fromkeys(trial_types):
@@ -180,18 +142,7 @@ def _default_contrasts(trial_types: Sequence[str]) -> dict[str, Contrast]:
 
 
 def minus_others(contrasts: Mapping[str, Mapping[str, float]]) -> tuple[str, ...]:
-    """Return the contrasts of one condition with the mean of three or more.
-
-    Parameters
-    ----------
-    contrasts : Mapping[str, Mapping[str, float]]
-        Weights of conditions by contrast.
-
-    Returns
-    -------
-    tuple[str, ...]
-        Names of the contrasts.
-    """
+    """Return the contrasts of one condition with the mean of three or more."""
     return tuple(
         name
         for name, weights in contrasts.items()
@@ -205,24 +156,10 @@ def resolve_contrasts(
 ) -> dict[str, Contrast]:
     """Return weights of every contrast of a run, by name, in the order requested.
 
-    Parameters
-    ----------
-    trial_types : Sequence[str]
-        Names that are modeled, see `modeled_types`.
-    requested : Sequence[str | tuple[str, Contrast]], optional
-        Forms ``thumb``, ``thumb-little``, ``thumb+little``, ``name=0.5*thumb-0.5*little``, ``all``
-        (mean of all types); a plain sum weighs each term by 1; or name and
-        weights; empty: `_default_contrasts`.
-
-    Returns
-    -------
-    dict[str, Contrast]
-        Weights of conditions by contrast, without repetition.
-
-    Raises
-    ------
-    UsageError : a term names no trial type (the nearest is suggested), or the text has another
-        form
+    `requested`: forms ``thumb``, ``thumb-little``, ``thumb+little``,
+    ``name=0.5*thumb-0.5*little``, ``all`` (mean of all types); a plain sum weighs each term by 1;
+    or name and weights; empty: `_default_contrasts`. `UsageError`: a term names no trial type (the
+    nearest is suggested), or the text has another form.
     """
     if not requested:
         return _default_contrasts(trial_types)

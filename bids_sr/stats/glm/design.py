@@ -42,22 +42,9 @@ _SILENT = 1e-3
 class Design:
     """The model of one run, rows of dummy volumes left out.
 
-    Parameters
-    ----------
-    matrix : Float
-        (rows, columns) float64, read-only; conditions first, then confounds, drift, constant.
-    columns : tuple[str, ...]
-        Name of each column.
-    conditions : tuple[str, ...]
-        Names of the columns that are conditions; their plateau is one.
-    n_dummy : int
-        Volumes at the start that have no row.
-    tr : float
-        Repetition time (s).
-    high_pass : float
-        Cut-off of the cosine drift (Hz); 0 is a straight line.
-    rank : int
-        Of the matrix; below the number of columns where confounds or conditions repeat each other.
+    `matrix`: (rows, columns) float64, read-only; conditions first, then confounds, drift,
+    constant. `conditions`: names of the columns that are conditions; their plateau is one. `rank`:
+    of the matrix; below the number of columns where confounds or conditions repeat each other.
     """
 
     matrix: Float
@@ -86,17 +73,8 @@ def model_confounds(
     as many voxels as nominal pass p < .001 where the phantom is silent. Runs of fewer than 50
     volumes cannot spare the regressors. None of a run without a table.
 
-    Parameters
-    ----------
-    table : pd.DataFrame | None
-        Confounds of the run, one row a volume; None: none enter the model.
-    named : Sequence[str] | None, optional
-        Names of columns, some with wildcards; what the table lacks is left out. None: the default.
-
-    Returns
-    -------
-    tuple[str, ...]
-        Names of columns, by default at most seventeen.
+    `named`: names of columns, some with wildcards; what the table lacks is left out. None: the
+    default. Names of columns, by default at most seventeen.
     """
     if table is None:
         return ()
@@ -113,21 +91,8 @@ def frame_times(
 
     See the module's docstring.
 
-    Parameters
-    ----------
-    n_volumes : int
-        Number of all volumes of the series, dummies included.
-    tr : float
-        Repetition time, TR (s).
-    slice_time_ref : float, optional
-        Moment within a TR (0 to 1) to which slice timing was corrected.
-    has_stc : bool, optional
-        Whether slice timing was corrected.
-
-    Returns
-    -------
-    Float
-        Times since the first volume began (s).
+    `slice_time_ref`: moment within a TR (0 to 1) to which slice timing was corrected. Times since
+    the first volume began (s).
     """
     return np.asarray((np.arange(n_volumes) + (slice_time_ref if has_stc else 0.5)) * tr)
 
@@ -251,23 +216,8 @@ def scaled_weights(weights: Mapping[str, float]) -> dict[str, float]:
     t, z and CC do not change; the effect becomes a mean over conditions (``all``) or a difference
     of two means, in the unit of one sustained block.
 
-    Parameters
-    ----------
-    weights : Mapping[str, float]
-        Weights of conditions in the contrast, by name.
+    New weights by name; those of 0 are left out.
 
-    Returns
-    -------
-    dict[str, float]
-        New weights by name; those of 0 are left out.
-
-    Raises
-    ------
-    DesignError
-        All weights are 0, or there are none.
-
-    Examples
-    --------
     >>> scaled_weights({"thumb": 1.0, "little": -2.0})
     {'thumb': 0.5, 'little': -1.0}
     """

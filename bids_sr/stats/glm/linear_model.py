@@ -85,18 +85,6 @@ def _t_to_z(t: Float, dof: float | Float) -> Float:
     """Convert t to normal deviates with the same tail probability, |z| ≤ 37.
 
     They are computed in the tail, so that large values keep their accuracy.
-
-    Parameters
-    ----------
-    t : Float
-        Values of t of any shape.
-    dof : float | Float
-        Degrees of freedom, one for all or one for each value.
-
-    Returns
-    -------
-    Float
-        Values of z with the signs of t.
     """
     from scipy import special
 
@@ -110,17 +98,6 @@ class ContrastModel:
     Given the noise, a voxel's result depends on its own time series alone, whatever block it comes
     in. The design is (T, P), a constant among its columns' combinations, contrasts are (C, P); the
     rank of the design is found if not told.
-
-    Parameters
-    ----------
-    matrix : Float
-        Design of the run (T, P).
-    contrasts : Float
-        Weights of the design's columns, one contrast a row (C, P).
-    noise : Noise
-        Autocorrelation of the noise of all voxels, by groups.
-    rank : int | None
-        Rank of the design; None works it out.
     """
 
     def __init__(
@@ -184,22 +161,7 @@ class ContrastModel:
         (`_t_to_z`) with ``effective`` degrees of freedom, fewer than `dof` where voxels that share
         a model of the noise differ in it.
 
-        Parameters
-        ----------
-        signals : Real
-            Time series, one voxel a column (T, N).
-        voxels : slice, optional
-            Range of these voxels among all voxels of the noise model.
-
-        Returns
-        -------
-        dict[str, Float]
-            Maps ``effect``, ``variance``, ``t``, ``z`` and ``effective`` by name.
-
-        Raises
-        ------
-        ValueError
-            The time series and the noise model have different numbers of voxels.
+        `signals`: time series, one voxel a column (T, N).
         """
         from bids_sr.stats.lag_products import add_lag_products
 

@@ -56,14 +56,8 @@ _FITTED = 1e-9  # of a time series's norm; residuals below this are rounding
 class Noise:
     """Autocorrelation of N voxels in G groups.
 
-    Parameters
-    ----------
-    labels : _Labels
-        (N,) group of each voxel.
-    rho : Float
-        (G, p) autocorrelations of the noise at lags 1 … p.
-    spread : Float
-        (G, p, p) covariance of the voxels' own autocorrelations about those of their group.
+    `rho`: (G, p) autocorrelations of the noise at lags 1 … p. `spread`: (G, p, p) covariance of
+    the voxels' own autocorrelations about those of their group.
     """
 
     labels: _Labels
@@ -77,18 +71,7 @@ class Noise:
 
     @classmethod
     def white(cls, n: int) -> "Noise":
-        """No autocorrelation in n voxels, known exactly.
-
-        Parameters
-        ----------
-        n : int
-            Number of voxels.
-
-        Returns
-        -------
-        'Noise'
-            Model with all voxels in one group.
-        """
+        """No autocorrelation in n voxels, known exactly."""
         return cls(
             labels=np.zeros(n, dtype=np.intp), rho=np.zeros((1, 1)), spread=np.zeros((1, 1, 1))
         )
@@ -101,16 +84,6 @@ def noise_words(order: int = ORDER) -> str:
 
     >>> noise_words(2)
     'autoregressive of order 2, with autocorrelation smoothed by 12 mm FWHM within the brain mask'
-
-    Parameters
-    ----------
-    order : int, optional
-        Number of lags of the noise model; 0 for white noise.
-
-    Returns
-    -------
-    str
-        Phrase without a period.
     """
     smoothed = f"with autocorrelation smoothed by {FWHM_MM:g} mm FWHM within the brain mask"
     return f"autoregressive of order {order}, {smoothed}" if order else "white"
@@ -119,17 +92,7 @@ def noise_words(order: int = ORDER) -> str:
 def moving(signals: Real, power: Float) -> Mask:
     """Tell which of the time series (T, N) vary by more than rounding error.
 
-    Parameters
-    ----------
-    signals : Real
-        Time series, one voxel a column (T, N).
-    power : Float
-        Sums of their squares, less their means (N,).
-
-    Returns
-    -------
-    Mask
-        Voxels that vary (N, boolean).
+    `signals`: time series, one voxel a column (T, N). Voxels that vary (N, boolean).
     """
     largest = np.maximum(signals.max(axis=0, initial=0), -signals.min(axis=0, initial=0))
     return np.sqrt(power / len(signals)) > FLAT * largest.astype(np.float64)
@@ -144,19 +107,8 @@ def _lag_ratios(signals: Real, basis: Float, order: int) -> tuple[Float, Mask, F
     For signals (T, N) and an orthonormal basis (T, P) of a design with a constant among its
     columns' combinations.
 
-    Parameters
-    ----------
-    signals : Real
-        Time series, one voxel a column (T, N).
-    basis : Float
-        Orthonormal basis of the design (T, P).
-    order : int
-        Largest lag (volumes).
-
-    Returns
-    -------
-    tuple[Float, Mask, Float]
-        Ratios by lag from 1, voxels with residuals (N, boolean), and means (N,).
+    `signals`: time series, one voxel a column (T, N). Ratios by lag from 1, voxels with residuals
+    (N, boolean), and means (N,).
     """
     from bids_sr.stats.lag_products import add_lag_products
 
@@ -199,16 +151,7 @@ class _Neighborhood:
     (N,) is the weight of a voxel in its own mean, `squares` (N,) the sum of the squared weights in
     a mean (near the edge of the mask, an upper bound), both 0 to 1.
 
-    Parameters
-    ----------
-    known : Mask
-        Voxels of the mask whose values count (N, boolean).
-    mask : Mask
-        Voxels of the brain on the grid of the series (3D, boolean).
-    zooms : Sequence[float]
-        Voxel size along each axis (mm).
-    fwhm_mm : float
-        Width of the Gaussian that weighs neighbors (FWHM, mm).
+    `known`: voxels of the mask whose values count (N, boolean).
     """
 
     def __init__(self, known: Mask, mask: Mask, zooms: Sequence[float], fwhm_mm: float) -> None:
@@ -243,19 +186,8 @@ class _Neighborhood:
 def _pooled_ratios(ratios: Float, level: Float, neighbors: _Neighborhood) -> Float:
     """Return ratios (p, N) that a voxel's neighborhood and its brightness within it let expect.
 
-    Parameters
-    ----------
-    ratios : Float
-        Ratios of lag products to power, one voxel a column (p, N).
-    level : Float
-        Brightness of each voxel (N,).
-    neighbors : Neighborhood
-        Means over the neighbors of each voxel.
-
-    Returns
-    -------
-    Float
-        Expected ratios, of the same shape.
+    `ratios`: ratios of lag products to power, one voxel a column (p, N). Expected ratios, of the
+    same shape.
     """
     pooled = neighbors(ratios)
     contrast = level - neighbors(level[None])[0]
@@ -281,17 +213,7 @@ def _like_groups(values: Float, most: int = _MOST_GROUPS) -> tuple[_Labels, Floa
     From values (p, N): (N,) labels and (G, p) means. A group whose standard deviations are below
     .01 is not cut.
 
-    Parameters
-    ----------
-    values : Float
-        Values to compare, one voxel a column (p, N).
-    most : int, optional
-        Largest number of groups.
-
-    Returns
-    -------
-    tuple[_Labels, Float]
-        Group of each voxel, from 0, and mean of each group.
+    `values`: values to compare, one voxel a column (p, N).
     """
     waiting: list[tuple[float, int, int, _Labels]] = []
     done: list[_Labels] = []
@@ -336,26 +258,9 @@ def estimate_noise(
     Memory: 8 bytes · 10 · voxels, some volumes, and one block. Fewer lags are used where there are
     fewer than six degrees of freedom a lag.
 
-    Parameters
-    ----------
-    blocks : _Blocks
-        (which voxels, time series (T, n)) of all voxels of the mask, in the order of
-        `numpy.flatnonzero`.
-    matrix : Float
-        (T, P) design.
-    mask, zooms : Mask
-        (X, Y, Z); voxel size (mm).
-    level : Float | None, optional
-        (N,) brightness, where the time series have lost theirs.
-    fwhm_mm : float, optional
-        Width of the Gaussian that weighs neighbors (FWHM, mm).
-    order : int, optional
-        Largest lag (volumes).
-
-    Returns
-    -------
-    Noise
-        Autocorrelation by groups; white noise where no voxel has residuals.
+    `blocks`: (which voxels, time series (T, n)) of all voxels of the mask, in the order of
+    `numpy.flatnonzero`. `mask, zooms`: (X, Y, Z); voxel size (mm). Autocorrelation by groups;
+    white noise where no voxel has residuals.
     """
     basis, n = orthonormal(matrix), int(np.count_nonzero(mask))
     order = max(1, min(order, (basis.shape[0] - basis.shape[1]) // _ROWS_A_LAG))

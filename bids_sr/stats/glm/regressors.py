@@ -31,12 +31,7 @@ class DesignError(ValueError):
 class Events:
     """The events of a run that are modeled, one at least.
 
-    Parameters
-    ----------
-    table : pd.DataFrame
-        Onset (s), duration (s), trial_type.
-    source : str
-        How messages name them.
+    `table`: onset (s), duration (s), trial_type.
     """
 
     table: pd.DataFrame
@@ -50,26 +45,6 @@ class Events:
 
         Rows named rest, baseline, fixation or n/a, or without onset or duration, are left out;
         where there is no column trial_type all rows are of one.
-
-        Parameters
-        ----------
-        columns : Sequence[str]
-            Names of the columns of the table.
-        rows : Iterable[TableRow]
-            Number of the line and cells by column, for each row.
-        where : str
-            Name of the table in errors.
-        source : str, optional
-            Name of the regressors in messages.
-
-        Returns
-        -------
-        'Events'
-            Events that are modeled, one at least.
-
-        Raises
-        ------
-        DesignError : a column is missing, a time is not a number, or no row is left
         """
         if missing := [name for name in _TIMES if name not in columns]:
             raise DesignError(
@@ -99,28 +74,11 @@ class Events:
         return [str(name) for name in sorted(self.table["trial_type"].unique())]
 
     def contrasts(self, wanted: Mapping[str, _Weights]) -> dict[str, _Weights]:
-        """The contrasts that can be made: all, as the plan has left out those that cannot.
-
-        Parameters
-        ----------
-        wanted : Mapping[str, _Weights]
-            Weights of conditions (at rest: seeds) by contrast.
-
-        Returns
-        -------
-        dict[str, _Weights]
-            All of these contrasts.
-        """
+        """The contrasts that can be made: all, as the plan has left out those that cannot."""
         return dict(wanted)
 
     def spans(self) -> dict[str, list[tuple[float, float]]]:
-        """Return (onset, duration) in s of the events of each condition.
-
-        Returns
-        -------
-        dict[str, list[tuple[float, float]]]
-            Spans of all events by condition.
-        """
+        """Return (onset, duration) in s of the events of each condition."""
         return {
             str(name): list(zip(rows["onset"], rows["duration"], strict=True))
             for name, rows in self.table.groupby("trial_type")
@@ -134,15 +92,7 @@ class Events:
         Events before the run count: what they leave behind in the first volumes is part of the
         model, however early. Those that begin after the last volume do not.
 
-        Parameters
-        ----------
-        times : Float
-            Times of the volumes (s).
-
-        Returns
-        -------
-        dict[str, Float]
-            Time series (T,) by condition; zeros where no event has begun.
+        Time series (T,) by condition; zeros where no event has begun.
         """
         from nilearn.glm.first_level import compute_regressor
 
@@ -162,14 +112,7 @@ class Events:
 class Seeds:
     """Seed time series of a run without events, in place of the conditions of a task.
 
-    Parameters
-    ----------
-    table : pd.DataFrame
-        A column a seed, a row a volume; NaN in volumes that do not count.
-    source : str
-        How messages name them.
-    measured : pd.DataFrame | None
-        The same before they were standardized, which is what files hold.
+    `table`: A column a seed, a row a volume; NaN in volumes that do not count.
     """
 
     table: pd.DataFrame
@@ -182,20 +125,9 @@ class Seeds:
 
         A constant seed becomes 0.
 
-        Parameters
-        ----------
-        table : pd.DataFrame
-            Time series, one seed a column; NaN in volumes that do not count.
-        source : str, optional
-            Name of the regressors in messages.
+        `table`: time series, one seed a column; NaN in volumes that do not count. Standardized
+        time series, with the measured ones.
 
-        Returns
-        -------
-        'Seeds'
-            Standardized time series, with the measured ones.
-
-        Examples
-        --------
         >>> Seeds.of(pd.DataFrame({"motor": [np.nan, 1.0, 3.0]})).table["motor"].tolist()
         [nan, -1.0, 1.0]
         """
@@ -208,49 +140,19 @@ class Seeds:
         return [str(name) for name in self.table]
 
     def contrasts(self, wanted: Mapping[str, _Weights]) -> dict[str, _Weights]:
-        """The contrasts that can be made: those whose seeds lie in the field of view.
-
-        Parameters
-        ----------
-        wanted : Mapping[str, _Weights]
-            Weights of conditions (at rest: seeds) by contrast.
-
-        Returns
-        -------
-        dict[str, _Weights]
-            Those contrasts of which the table has every seed.
-        """
+        """The contrasts that can be made: those whose seeds lie in the field of view."""
         there = set(self.conditions)
         return {name: weights for name, weights in wanted.items() if set(weights) <= there}
 
     def spans(self) -> dict[str, list[tuple[float, float]]]:
         """A seed has no events.
 
-        Returns
-        -------
-        dict[str, list[tuple[float, float]]]
-            Always an empty dictionary.
+        Always an empty dictionary.
         """
         return {}
 
     def courses(self, times: Float) -> dict[str, Float]:
-        """Return each seed's time series (T,), its own regressor; 0 in volumes left out.
-
-        Parameters
-        ----------
-        times : Float
-            Times of the volumes (s).
-
-        Returns
-        -------
-        dict[str, Float]
-            Time series (T,) by seed, standardized.
-
-        Raises
-        ------
-        DesignError
-            The seeds and the series have different numbers of volumes.
-        """
+        """Return each seed's time series (T,), its own regressor; 0 in volumes left out."""
         if len(self.table) != len(times):
             raise DesignError(
                 f"the seeds have {len(self.table)} rows and the series {len(times)} volumes"
@@ -264,18 +166,6 @@ class Seeds:
         """Return seed and (start, length) in s of each segment; none if the run is too short.
 
         The segments are in order of time.
-
-        Parameters
-        ----------
-        tr : float
-            Repetition time, TR (s).
-        n_dummy : int
-            Number of volumes at the start that are not in the steady state.
-
-        Returns
-        -------
-        list[tuple[str, tuple[float, float]]]
-            Every seed in each segment.
         """
         count = segment_count(len(self.table) - n_dummy, len(self.table.columns), tr)
         edges = (
@@ -285,13 +175,7 @@ class Seeds:
         return [(name, span) for span in spans for name in self.conditions]
 
     def write(self, path: Path) -> None:
-        """Write what was measured as BIDS has it, seven digits.
-
-        Parameters
-        ----------
-        path : Path
-            Final name of the file (.tsv).
-        """
+        """Write what was measured as BIDS has it, seven digits."""
         measured = self.table if self.measured is None else self.measured
         measured.to_csv(
             path, sep="\t", index=False, na_rep="n/a", float_format="%.7g", lineterminator="\n"
@@ -302,23 +186,7 @@ Regressors = Events | Seeds
 
 
 def read_events(path: Path) -> Events:
-    """Read an events file; DesignError where it cannot be modeled, see `Events.of`.
-
-    Parameters
-    ----------
-    path : Path
-        Table of events (.tsv).
-
-    Returns
-    -------
-    Events
-        Events that are modeled, one at least.
-
-    Raises
-    ------
-    DesignError
-        The file cannot be read as a table.
-    """
+    """Read an events file; DesignError where it cannot be modeled, see `Events.of`."""
     try:
         columns, rows = read_rows(path)
     except TABLE_ERRORS as error:
@@ -329,15 +197,7 @@ def read_events(path: Path) -> Events:
 def read_regressors(path: Path) -> Regressors:
     """Read seeds from a file with the suffix ``timeseries``, events from any other.
 
-    Parameters
-    ----------
-    path : Path
-        Table of events, or of time series of seeds (.tsv).
-
-    Returns
-    -------
-    Regressors
-        Events of the task, or time series of seeds at rest.
+    Events of the task, or time series of seeds at rest.
     """
     if not str(path).endswith("_timeseries.tsv"):
         return read_events(path)

@@ -74,19 +74,7 @@ def without(table: pd.DataFrame, nuisance: Float, n_dummy: int = 0) -> pd.DataFr
     has the same regressors. `nuisance` is (rows after the dummies, regressors), a constant among
     them.
 
-    Parameters
-    ----------
-    table : pd.DataFrame
-        Time series, one seed a column and one volume a row.
-    nuisance : Float
-        Nuisance regressors, one volume a row, dummies left out.
-    n_dummy : int, optional
-        Number of volumes at the start that are not in the steady state.
-
-    Returns
-    -------
-    pd.DataFrame
-        Residuals in a table of the same shape.
+    Residuals in a table of the same shape.
     """
     out = table.astype(np.float64)
     values = out.iloc[n_dummy:].to_numpy()
@@ -100,24 +88,8 @@ def seed_series(reader: SeriesReader, seeds: Mapping[str, Mask], n_dummy: int = 
 
     Dummy volumes are NaN.
 
-    Parameters
-    ----------
-    reader : SeriesReader
-        Series with all of its volumes (4D).
-    seeds : Mapping[str, Mask]
-        Voxels of each seed (3D, boolean) by name.
-    n_dummy : int, optional
-        Number of volumes at the start that are not in the steady state.
-
-    Returns
-    -------
-    pd.DataFrame
-        Mean signal, one seed a column.
-
-    Raises
-    ------
-    ValueError
-        No seed lies in the field of view.
+    `seeds`: voxels of each seed (3D, boolean) by name. `ValueError`: no seed lies in the field of
+    view.
     """
     flat = {name: np.flatnonzero(voxels) for name, voxels in seeds.items()}
     values = np.full((reader.shape[3], len(flat)), np.nan)
@@ -134,20 +106,6 @@ def segment_count(n_rows: int, n_seeds: int, tr: float) -> int:
 
     0 for less than 90 s, or fewer volumes than 40 or three times the regressors of the fewest
     segments.
-
-    Parameters
-    ----------
-    n_rows : int
-        Number of volumes, dummies left out.
-    n_seeds : int
-        Number of seeds.
-    tr : float
-        Repetition time, TR (s).
-
-    Returns
-    -------
-    int
-        Even number from 4 to 20, or 0.
     """
     if n_rows * tr < LEAST_S or n_rows < max(LEAST_ROWS, 3 * LEAST_SEGMENTS * n_seeds):
         return 0
@@ -160,21 +118,7 @@ def segment_count(n_rows: int, n_seeds: int, tr: float) -> int:
 def within(regressor: Float, tr: float, start: float, length: float) -> Float:
     """A regressor within one segment, the mean of the segment taken off, and 0 outside it.
 
-    Parameters
-    ----------
-    regressor : Float
-        Time series of a seed (T,), dummies included.
-    tr : float
-        Repetition time, TR (s).
-    start : float
-        Start of the segment (s).
-    length : float
-        Length of the segment (s).
-
-    Returns
-    -------
-    Float
-        Time series of the segment alone (T,).
+    `regressor`: time series of a seed (T,), dummies included.
     """
     first, last = round(start / tr), round((start + length) / tr)
     out = np.zeros_like(regressor)

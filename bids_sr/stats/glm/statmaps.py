@@ -49,25 +49,6 @@ def _temporal_filter(n: int, tr: float, low_pass: float | None) -> _Filter:
     above it. It is the projection on cosines (DCT-II) up to the cut-off: no phase, no start-up,
     the same at both ends. The task's time series is detrended and filtered alike. Blocks of other
     conditions stay in the time series, as in the paper; only the GLM takes them out.
-
-    Parameters
-    ----------
-    n : int
-        Number of volumes.
-    tr : float
-        Repetition time, TR (s).
-    low_pass : float | None
-        Cut-off of the low-pass filter (Hz); None for none.
-
-    Returns
-    -------
-    _Filter
-        Detrending, with a low-pass where there is one.
-
-    Raises
-    ------
-    ValueError
-        The run is shorter than one period of the cut-off.
     """
     slope = np.arange(n) - (n - 1) / 2
     trend = np.column_stack([np.full(n, n**-0.5), slope / np.linalg.norm(slope)])
@@ -92,19 +73,8 @@ def _cross_correlation(signals: Real, tasks: Float, temporal: _Filter) -> Float:
 
     It is 0 where a voxel does not vary.
 
-    Parameters
-    ----------
-    signals : Real
-        Time series, one voxel a column (T, N).
-    tasks : Float
-        Predicted time series, one contrast a column (T, C).
-    temporal : _Filter
-        Filter for series and predictions alike.
-
-    Returns
-    -------
-    Float
-        Correlations from -1 to 1, one contrast a row.
+    `signals`: time series, one voxel a column (T, N). `tasks`: predicted time series, one contrast
+    a column (T, C). Correlations from -1 to 1, one contrast a row.
     """
     # less the first volume, as single precision is enough for what changes
     x, y = (_filtered(values - values[0], temporal) for values in (tasks, signals))
@@ -125,28 +95,9 @@ class ActivationSettings:
 
     They also say what is mapped.
 
-    Parameters
-    ----------
-    tr : float
-        S.
-    n_dummy : int
-        Volumes at the start that are left out.
-    smoothing : tuple[float, ...]
-        Widths of the Gaussian smoothing before the statistics (FWHM, mm), each with its maps.
-    high_pass : float
-        Hz, cosine drift; 0: straight line.
-    slice_time_ref : float
-        Moment within a TR to which slice timing was corrected, and whether it was.
-    has_stc : bool
-        Whether slice timing was corrected.
-    confound_names : tuple[str, ...]
-        Columns of the confounds that enter the linear model.
-    block_bytes : int
-        Memory for a block of voxels; no result depends on it.
-    kinds : tuple[Literal['cc', 'glm'], ...]
-        Maps to make: ``cc`` (correlation), ``glm`` (linear model), or both.
-    low_pass : float | None
-        Hz, correlation only; None: none.
+    `slice_time_ref`: moment within a TR to which slice timing was corrected, and whether it was.
+    `block_bytes`: memory for a block of voxels; no result depends on it. `low_pass`: hz,
+    correlation only; None: none.
     """
 
     tr: float
@@ -161,22 +112,7 @@ class ActivationSettings:
     low_pass: float | None = 0.1
 
     def design(self, events: Regressors, n_volumes: int, confounds: pd.DataFrame | None) -> Design:
-        """See `build_design`.
-
-        Parameters
-        ----------
-        events : Regressors
-            Events of the task, or time series of seeds at rest.
-        n_volumes : int
-            Number of all volumes of the series, dummies included.
-        confounds : pd.DataFrame | None
-            Confounds of the run, one row a volume; None: none enter the model.
-
-        Returns
-        -------
-        Design
-            Model of the run, dummies left out.
-        """
+        """See `build_design`."""
         design = build_design(
             events,
             n_volumes=n_volumes,
@@ -224,14 +160,7 @@ class ActivationMaps:
 
     The stat is cc, effect, variance, t or z. Maps are made anew whenever they are looked up.
 
-    Parameters
-    ----------
-    maps : Mapping[tuple[str, str], Float32]
-        Maps by contrast and statistic (3D each, float32).
-    design : Design
-        Model of the run, dummies left out.
-    noise_order : int | None
-        Lags of the noise model (0: white), None where there is no linear model.
+    `noise_order`: lags of the noise model (0: white), None where there is no linear model.
     """
 
     maps: Mapping[tuple[str, str], Float32]

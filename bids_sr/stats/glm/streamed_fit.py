@@ -14,18 +14,7 @@ _STRIP = 8192  # voxels whose sums stay in the processor's cache
 
 
 def in_batches(volumes: Iterable[_Volume]) -> Iterator[list[_Volume]]:
-    """Take several volumes at a time, as sums over them go faster.
-
-    Parameters
-    ----------
-    volumes : Iterable[_Volume]
-        Volumes in order of time.
-
-    Yields
-    ------
-    list[_Volume]
-        Next volumes, 16 or those that are left.
-    """
+    """Take several volumes at a time, as sums over them go faster."""
     left = iter(volumes)
     while batch := list(islice(left, _AT_ONCE)):
         yield batch
@@ -36,12 +25,7 @@ class StreamedFit:
 
     Here y is the signal less the first volume. Products have the precision of the basis.
 
-    Parameters
-    ----------
-    basis : Array
-        (rows, columns), orthonormal.
-    first : Array
-        The first volume, which is to be added, too.
+    `basis`: (rows, columns), orthonormal.
     """
 
     def __init__(self, basis: Array, first: Array) -> None:
@@ -51,13 +35,7 @@ class StreamedFit:
         self.products = np.zeros((n, basis.shape[1]), dtype=basis.dtype)
 
     def add(self, volumes: Array) -> None:
-        """The next volumes, (n, voxels).
-
-        Parameters
-        ----------
-        volumes : Array
-            Next volumes in order of time, one flattened in each row.
-        """
+        """The next volumes, (n, voxels)."""
         part = self.basis[self.rows : self.rows + len(volumes)]
         self.rows += len(volumes)
         for start in range(0, self.first.size, _STRIP):
@@ -75,17 +53,7 @@ class StreamedFit:
     def residual_variance(self, dof: int, rank: int | None = None) -> Float:
         """Of the residuals, (voxels,), where the first `rank` columns (all) span the model.
 
-        Parameters
-        ----------
-        dof : int
-            Degrees of freedom of the residuals.
-        rank : int | None, optional
-            Number of columns that span the model; None takes all.
-
-        Returns
-        -------
-        Float
-            Variance in squared signal units, at least 0.
+        Variance in squared signal units, at least 0.
         """
         fitted = self.products[:, :rank]
         explained = np.einsum("nr,nr->n", fitted, fitted, dtype=np.float64)

@@ -108,15 +108,6 @@ class VoxelTimeSeries:
     """Scratch file of float32 time series, (n_times, n_voxels) in C order.
 
     The voxels are ordered as in `numpy.flatnonzero(mask)`.
-
-    Parameters
-    ----------
-    path : Path
-        Scratch file, which must exist as long as it is read.
-    n_times : int
-        Number of volumes.
-    n_voxels : int
-        Number of voxels of the mask.
     """
 
     path: Path
@@ -127,21 +118,6 @@ class VoxelTimeSeries:
         """Yield (voxels, time series (n_times, n)) in blocks until all voxels are covered.
 
         Fitting a block takes about `budget` bytes.
-
-        Parameters
-        ----------
-        budget : int, optional
-            Memory for the fit of one block (bytes).
-
-        Yields
-        ------
-        tuple[slice, Float32]
-            Range of voxels, and their time series.
-
-        Raises
-        ------
-        OSError
-            The scratch file is shorter than it should be.
         """
         width = max(1, budget // (self.n_times * _BYTES_PER_VALUE))
         with open(self.path, "rb", buffering=0) as stream:
@@ -169,31 +145,6 @@ def extract_time_series(
 
     The series is read once for all widths, and the files are removed at the end. Each takes 4
     bytes · volumes · voxels.
-
-    Parameters
-    ----------
-    reader : SeriesReader
-        Series with all of its volumes (4D).
-    mask : Mask
-        Voxels of the brain on the grid of the series (3D, boolean).
-    folder : Path
-        Where the scratch files are.
-    smoothing : Sequence[float], optional
-        Widths of the Gaussian smoothing (FWHM, mm); 0 for none.
-    start : int, optional
-        Number of the first volume, counted from 0.
-    seen : Callable[[list[Float32]], None] | None, optional
-        What else is done with the volumes that are read, some at a time.
-
-    Yields
-    ------
-    dict[float, VoxelTimeSeries]
-        Time series by width, to be read in blocks while the files exist.
-
-    Raises
-    ------
-    ValueError
-        The mask is empty, or lies on another grid.
     """
     if mask.shape != reader.shape[:3]:
         raise ValueError(f"{reader.path}: volumes of {reader.shape[:3]}, mask of {mask.shape}")

@@ -50,20 +50,6 @@ def references(series: str, known: Sequence[str], methods: Sequence[str]) -> dic
 
     A method is compared with everything that is not itself; a baseline against the acquired series
     alone, which shows what the finer grid does without any method.
-
-    Parameters
-    ----------
-    series : str
-        Name of the series.
-    known : Sequence[str]
-        Names of the series that have values.
-    methods : Sequence[str]
-        Names of the series under test.
-
-    Returns
-    -------
-    dict[str, str]
-        Role of each reference, such as ``baseline`` or ``placebo``, by its name.
     """
     if series not in methods:
         return {name: "acquired" for name in ACQUIRED if name in known}
@@ -88,19 +74,8 @@ def margin_of(name: str, values: Mapping[str, Float], asked: float | None) -> fl
     was measured, or where there is no gap to speak of: the distance to a perfect 1 would be no
     yardstick, as nothing that is measured comes near it, and real gains would pass as none.
 
-    Parameters
-    ----------
-    name : str
-        The statistic.
-    values : mapping
-        The values of all participants (n,) by series; those that are not finite do not count.
-    asked : float or None
-        The margin that was asked for.
-
-    Returns
-    -------
-    float
-        The margin, in the unit of the statistic.
+    `values`: the values of all participants (n,) by series; those that are not finite do not
+    count.
     """
     if asked is not None and statistic(name).unit == "1":
         return asked
@@ -119,20 +94,9 @@ def compare(
 ) -> pd.DataFrame:
     """All exploratory comparisons of the methods under test, corrected and evaluated.
 
-    Parameters
-    ----------
-    values : pandas.DataFrame
-        As of `bids_sr.stats.group.group_values.Joined`.
-    methods : sequence of str
-        Series under test.
-    margin : float, optional
-        Of equivalence, see `margin_of`.
-
-    Returns
-    -------
-    pandas.DataFrame
-        A row each, with the columns that `bids_sr.stats.group.group_tables.COLUMN_TEXT` describes
-        and ``lower_of_series``: lower end of the interval of the series' own explained variance.
+    `values`: as of `bids_sr.stats.group.group_values.Joined`. A row each, with the columns that
+    `bids_sr.stats.group.group_tables.COLUMN_TEXT` describes and ``lower_of_series``: lower end of
+    the interval of the series' own explained variance.
     """
     groups = values[QUESTION].groupby(QUESTION, sort=False)
     questions = (values.loc[own.index] for _, own in groups)
@@ -261,22 +225,9 @@ def attainable_text(n: float, p_smallest: float, family: float = 1) -> str:
 
     The text gives the number of differences and the smallest attainable p.
 
-    Parameters
-    ----------
-    n : float
-        Differences that are not zero.
-    p_smallest : float
-        What the signed-rank test could at best reach.
-    family : float
-        Comparisons that are corrected together.
+    `p_smallest`: what the signed-rank test could at best reach. Clause without a period, or an
+    empty text.
 
-    Returns
-    -------
-    str
-        Clause without a period, or an empty text.
-
-    Examples
-    --------
     >>> attainable_text(5, 2**-4)
     'n = 5 non-zero differences; smallest attainable p = .0625'
     >>> attainable_text(6, 2**-5, 5)
@@ -331,18 +282,7 @@ def _participants_needed(differences: npt.ArrayLike) -> int | None:
 
 
 def on_accuracy(rows: pd.DataFrame) -> pd.Series:
-    """Which rows are about what the primary comparison is about.
-
-    Parameters
-    ----------
-    rows : pd.DataFrame
-        Values or comparisons, one a row.
-
-    Returns
-    -------
-    pd.Series
-        Truth value of each row.
-    """
+    """Which rows are about what the primary comparison is about."""
     about = [rows[name] == level for name, level in _ACCURACY.items()]
     return np.logical_and.reduce([*about, rows["reference"].isin(_TRUTHS)])
 
@@ -355,18 +295,8 @@ def primary(values: pd.DataFrame, method: str) -> pd.DataFrame:
     Participants without any reference are left out. Where several tasks have a primary comparison,
     these are corrected by Holm's procedure; one is not.
 
-    Parameters
-    ----------
-    values : pandas.DataFrame
-        As of `compare`.
-    method : str
-        The default one, fixed beforehand.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns as of `compare`, and of each comparison the participants, their differences and
-        their strongest references (``rivals``).
+    Columns as of `compare`, and of each comparison the participants, their differences and their
+    strongest references (``rivals``).
     """
     rows = []
     for _, of_task in values[on_accuracy(values)].groupby(["task", "variant"], sort=False):

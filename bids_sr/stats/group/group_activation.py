@@ -21,22 +21,8 @@ Z_SHOWN = 3.1
 class GroupMaps:
     """All group maps, and what was left out and why.
 
-    Parameters
-    ----------
-    space : str | None
-        Template's space; None where nothing could be made.
-    maps : pd.DataFrame
-        A row each, in the order of task, contrast, series: task, variant, contrast, series,
-        fwhm_mm, participants (who entered), a file for each statistic (effect, variance, t, z),
-        peak_z, peak_mm (where, in the template), active_mm3 (volume of z > 3.1),
-        fdr_z, fdr_mm3 (threshold at a false discovery rate of .05, and the volume from it on);
-        with sign flips also fwe_t, fwe_mm3 and the file logpMaxT, as of `flipped`.
-    left_out : tuple[str, ...]
-        In words.
-    background : Volume | None
-        The template, and which voxels were tested, on the maps' grid.
-    mask : Volume | None
-        Voxels that were tested, on the grid of the maps; None without maps.
+    `space`: template's space; None where nothing could be made. `background`: the template, and
+    which voxels were tested, on the maps' grid.
     """
 
     space: str | None = None
@@ -53,8 +39,22 @@ FWE = 0.05
 def flipped(values: Array, flips: int, seed: int) -> tuple[Array, float]:
     """Return −log10 of p, and the abs(t) above which it is <= .05 (inf: out of reach).
 
-    p are of `values` (participants, voxels), two-sided, corrected for all voxels by the largest
-    abs(t) of nilearn's random sign flips; 1 where nothing varies.
+    They are two-sided and corrected for all voxels by the largest abs(t) of random sign flips
+    (`nilearn.mass_univariate.permuted_ols`); p is 1 where nothing varies.
+
+    Parameters
+    ----------
+    values : Array
+        Effects on one grid (participants, N voxels; shape (n, N)).
+    flips : int
+        Number of random sign flips.
+    seed : int
+        Seed of the flips.
+
+    Returns
+    -------
+    tuple[Array, float]
+        −log10 of p (N,), and the threshold of abs(t).
     """
     from nilearn.mass_univariate import permuted_ols
 
@@ -73,17 +73,7 @@ def flipped(values: Array, flips: int, seed: int) -> tuple[Array, float]:
 
 @dataclass(slots=True)
 class Running:
-    """Mean and sum of squared deviations of what was added (Welford), (voxels,) each.
-
-    Parameters
-    ----------
-    mean : Array
-        Mean, squares: float64.
-    squares : Array
-        Sum of squared deviations from the mean (voxels,).
-    people : list[str]
-        Names of those who were added.
-    """
+    """Mean and sum of squared deviations of what was added (Welford), (voxels,) each."""
 
     mean: Array
     squares: Array
@@ -95,15 +85,7 @@ class Running:
         return cls(mean=np.zeros(voxels), squares=np.zeros(voxels))
 
     def add(self, values: Array, who: str) -> None:
-        """Add one participant's values, (voxels,).
-
-        Parameters
-        ----------
-        values : Array
-            Effects of the participant in all voxels (voxels,).
-        who : str
-            Name of the participant.
-        """
+        """Add one participant's values, (voxels,)."""
         self.people.append(who)
         away = values - self.mean
         self.mean += away / len(self.people)
@@ -111,23 +93,11 @@ class Running:
         self.squares += away
 
     def keep(self, which: Array) -> None:
-        """Go on with some of the voxels.
-
-        Parameters
-        ----------
-        which : Array
-            Voxels to keep, as truth values or numbers.
-        """
+        """Go on with some of the voxels."""
         self.mean, self.squares = self.mean[which], self.squares[which]
 
     def join(self, other: "Running") -> None:
-        """Add all that another holds of the same voxels (Chan).
-
-        Parameters
-        ----------
-        other : 'Running'
-            Sums over other participants.
-        """
+        """Add all that another holds of the same voxels (Chan)."""
         n, m = len(self.people), len(other.people)
         if not m:
             return
@@ -140,15 +110,6 @@ class Running:
         """Return each voxel's mean effect, its variance, t and z, float32.
 
         t and z are 0 where nothing varies.
-
-        Returns
-        -------
-        dict[str, Array]
-            Maps ``effect``, ``variance``, ``t`` and ``z`` by name.
-
-        Raises
-        ------
-        ValueError : fewer than two participants
         """
         n = len(self.people)
         if n < 2:

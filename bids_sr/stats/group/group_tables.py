@@ -62,22 +62,7 @@ def write_tables(
 
 
 def _all_comparisons(joined: Joined, method: str, margin: float | None = None) -> pd.DataFrame:
-    """The primary comparisons of a method, then the exploratory ones of all.
-
-    Parameters
-    ----------
-    joined : Joined
-        Values of all participants, and the methods under test.
-    method : str
-        Series of the primary comparisons, fixed beforehand.
-    margin : float | None, optional
-        Margin of equivalence; None: a tenth of the gap between B-spline and measured.
-
-    Returns
-    -------
-    pd.DataFrame
-        Comparisons, one a row.
-    """
+    """The primary comparisons of a method, then the exploratory ones of all."""
     found = comparisons.compare(joined.values, joined.methods, margin)
     first = comparisons.primary(joined.values, method)
     return pd.concat([first, found], ignore_index=True) if len(first) else found

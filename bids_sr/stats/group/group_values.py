@@ -59,20 +59,10 @@ class TableError(ValueError):
 class Joined:
     """What the tables of all participants hold together.
 
-    Parameters
-    ----------
-    values : pd.DataFrame
-        What is compared, runs combined: columns `QUESTION` and series, then one for each
-        participant (NaN: no value; infinite: not defined).
-    told : pd.DataFrame
-        Columns task, name (the run as text), series, statistic: flags that are raised, and methods
-        that were not applied (`APPLIED`), which are not compared there.
-    series : pd.DataFrame
-        Columns name and series: those of each run.
-    statistics : tuple[str, ...]
-        Of all rows, as far as they are registered.
-    methods : tuple[str, ...]
-        Under test, then series of other programs.
+    `values`: what is compared, runs combined: columns `QUESTION` and series, then one for each
+    participant (NaN: no value; infinite: not defined). `told`: columns task, name (the run as
+    text), series, statistic: flags that are raised, and methods that were not applied (`APPLIED`),
+    which are not compared there.
     """
 
     values: pd.DataFrame
@@ -87,22 +77,8 @@ def join_tables(tables: pd.DataFrame, stream: TextIO) -> Joined:
 
     Each table is read once, and only those of one run are in memory at a time.
 
-    Parameters
-    ----------
-    tables : pandas.DataFrame
-        As `bids_sr.group.group_inputs.find_tables` gives them.
-    stream : file object
-        Where the long table is written.
-
-    Returns
-    -------
-    Joined
-        The values of all participants.
-
-    Raises
-    ------
-    TableError
-        A table cannot be joined.
+    `tables`: as `bids_sr.group.group_inputs.find_tables` gives them. `TableError`: A table cannot
+    be joined.
     """
     people = tables["participant"].unique()
     values: dict[_Key, Float] = defaultdict(lambda: np.full(len(people), np.nan))
@@ -201,15 +177,7 @@ def _combined(runs: Sequence[tuple[float, float]]) -> float:
 def of_people(values: pd.DataFrame) -> pd.DataFrame:
     """Return the numbers of a frame as `Joined.values`: a column for each participant.
 
-    Parameters
-    ----------
-    values : pd.DataFrame
-        Values of some questions and series.
-
-    Returns
-    -------
-    pd.DataFrame
-        The same rows; NaN where there is no value, infinite where it is not defined.
+    The same rows; NaN where there is no value, infinite where it is not defined.
     """
     return values.drop(columns=[*QUESTION, "series"])
 
@@ -217,16 +185,8 @@ def of_people(values: pd.DataFrame) -> pd.DataFrame:
 def wide(values: pd.DataFrame) -> pd.DataFrame:
     """Return the values of one question, participants by series, for those who have any.
 
-    Parameters
-    ----------
-    values : pd.DataFrame
-        Values of one question, one series a row.
-
-    Returns
-    -------
-    pd.DataFrame
-        Table with a row for each participant and a column for each series; NaN where there is no
-        value, infinite where it is not defined.
+    Table with a row for each participant and a column for each series; NaN where there is no
+    value, infinite where it is not defined.
     """
     return of_people(values).set_axis(list(values["series"])).T.dropna(how="all")
 
@@ -234,16 +194,6 @@ def wide(values: pd.DataFrame) -> pd.DataFrame:
 def of_question(values: pd.DataFrame, question: pd.Series) -> pd.DataFrame:
     """The rows of a frame that are about one question.
 
-    Parameters
-    ----------
-    values : pd.DataFrame
-        Values of all questions, one series and participant a row.
-    question : pd.Series
-        Cells of the columns `QUESTION`, maybe among others.
-
-    Returns
-    -------
-    pd.DataFrame
-        Rows in the same order, with all columns.
+    `question`: cells of the columns `QUESTION`, maybe among others.
     """
     return values[np.logical_and.reduce([values[name] == question[name] for name in QUESTION])]

@@ -83,17 +83,10 @@ def signed_rank(found: npt.ArrayLike) -> dict[str, float | str]:
     Ties get their mean rank. Up to `_EXACT_UP_TO` differences the p value is exact given the
     ranks; beyond it is that of the normal approximation with corrections for ties and continuity.
 
-    Parameters
-    ----------
-    found : array-like of float, shape (n,)
-        Differences; those of zero say nothing about the sign and are left out.
-
-    Returns
-    -------
-    dict
-        ``effect_size`` (matched-pairs rank-biserial correlation; NaN where all differences are
-        zero), ``w_plus``, ``n_nonzero``, ``method`` (exact, normal, or identical), ``p_wilcoxon``,
-        and ``p_smallest``, what the test could at best reach with these ranks.
+    `found`: differences; those of zero say nothing about the sign and are left out.
+    ``effect_size`` (matched-pairs rank-biserial correlation; NaN where all differences are zero),
+    ``w_plus``, ``n_nonzero``, ``method`` (exact, normal, or identical), ``p_wilcoxon``, and
+    ``p_smallest``, what the test could at best reach with these ranks.
     """
     d = np.asarray(found, dtype=np.float64)
     used = d[d != 0]
@@ -141,16 +134,8 @@ def hodges_lehmann(found: npt.ArrayLike) -> dict[str, float]:
     The interval is the set of shifts that the signed-rank test does not reject, between two of the
     ordered means. With ties its confidence is a lower bound.
 
-    Parameters
-    ----------
-    found : array-like of float, shape (n,)
-        Differences.
-
-    Returns
-    -------
-    dict
-        ``difference``, ``lower``, ``upper``, and ``level``, the confidence that the interval
-        really has: below .95 where so few differences allow no wider one.
+    ``difference``, ``lower``, ``upper``, and ``level``, the confidence that the interval really
+    has: below .95 where so few differences allow no wider one.
     """
     d = np.sort(np.asarray(found, dtype=np.float64))
     n = len(d)
@@ -210,18 +195,6 @@ def _ordered_means(d: Float, ranks: Sequence[int]) -> list[float]:
 def paired_t(found: npt.ArrayLike) -> dict[str, float]:
     """Test by Student's t whether the mean of the differences is zero, two-sided.
 
-    Parameters
-    ----------
-    found : array-like of float, shape (n,)
-        Differences.
-
-    Returns
-    -------
-    dict
-        ``t``, ``dof`` and ``p_t``; t and p are NaN where the differences do not vary.
-
-    Examples
-    --------
     >>> round(paired_t([1.0, 2.0, 3.0])["p_t"], 4)
     0.0742
     """
@@ -241,17 +214,7 @@ def equivalence(found: npt.ArrayLike, margin: float) -> float:
     Where the differences do not vary the answer is certain: 0 inside the margin, 1 outside. NaN
     for one difference.
 
-    Parameters
-    ----------
-    found : npt.ArrayLike
-        Differences, one a subject (n,).
-    margin : float
-        Largest mean difference that counts as none.
-
-    Returns
-    -------
-    float
-        Larger p of both tests; NaN without a positive margin.
+    Larger p of both tests; NaN without a positive margin.
     """
     d = np.asarray(found, dtype=np.float64)
     if len(d) < 2 or not margin > 0:
@@ -277,16 +240,6 @@ def friedman(series: Sequence[npt.ArrayLike]) -> float:
 
     Each of the series is (n,), NaN where a subject lacks it, who is left out. From the chi-square
     distribution, which is rough below some ten subjects; NaN where there is nothing to rank.
-
-    Parameters
-    ----------
-    series : Sequence[npt.ArrayLike]
-        Values of the same subjects, for each series.
-
-    Returns
-    -------
-    float
-        Value of p from 0 to 1, or NaN.
     """
     values = np.array([np.asarray(each, dtype=np.float64) for each in series]).T
     if values.ndim != 2 or values.shape[1] < 2:
@@ -307,15 +260,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     Not by `statsmodels.stats.multitest.multipletests`, which collects garbage at each call: half a
     second, a family.
 
-    Parameters
-    ----------
-    p_values : Sequence[float]
-        Uncorrected p values; NaN for unknown ones.
-
-    Returns
-    -------
-    list[float]
-        Corrected values, at most 1, in the same order.
+    `p_values`: uncorrected p values; NaN for unknown ones.
     """
     p = np.array(p_values, dtype=np.float64)
     known = np.flatnonzero(np.isfinite(p))
@@ -329,15 +274,7 @@ def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
 
     NaN stay NaN and do not count.
 
-    Parameters
-    ----------
-    p_values : Sequence[float]
-        Uncorrected p values; NaN for unknown ones.
-
-    Returns
-    -------
-    list[float]
-        False discovery rates in the same order.
+    `p_values`: uncorrected p values; NaN for unknown ones.
     """
     p = np.array(p_values, dtype=np.float64)
     known = np.isfinite(p)
@@ -349,15 +286,7 @@ def benjamini_hochberg(p_values: Sequence[float]) -> list[float]:
 def quartiles(values: npt.ArrayLike) -> tuple[float, float, float]:
     """Return first quartile, median and third quartile of the finite values; NaN if none.
 
-    Parameters
-    ----------
-    values : npt.ArrayLike
-        Values of any number, finite or not.
-
-    Returns
-    -------
-    tuple[float, float, float]
-        Three values in ascending order, or NaN.
+    Three values in ascending order, or NaN.
     """
     v = np.asarray(values, dtype=np.float64)
     v = v[np.isfinite(v)]

@@ -35,17 +35,8 @@ def _summary_ratios(image: Real, masks: Mapping[str, Mask]) -> dict[str, dict[st
 
     Ratios over 0 are left out; ValueError for a tissue without a voxel or on another grid.
 
-    Parameters
-    ----------
-    image : Real
-        Image in any unit of intensity (3D).
-    masks : Mapping[str, Mask]
-        Voxels of ``gm``, ``wm`` and ``csf`` (3D, boolean) by name.
-
-    Returns
-    -------
-    dict[str, dict[str, float]]
-        Ratios by statistic, for each pair of tissues.
+    `image`: image in any unit of intensity (3D). `masks`: voxels of ``gm``, ``wm`` and ``csf``
+    (3D, boolean) by name.
     """
     values = {name: _inside(image, mask, name) for name, mask in masks.items()}
     return {
@@ -66,19 +57,8 @@ def cjv(image: Real, gm: Mask, wm: Mask) -> float:
     Source: attention-unet, equation 6 (Ganzetti et al. 2016), with the absolute value that MRIQC
     takes.
 
-    Parameters
-    ----------
-    image : Real
-        Image in any unit of intensity (3D).
-    gm : Mask
-        Voxels of gray matter (3D, boolean).
-    wm : Mask
-        Voxels of white matter (3D, boolean).
-
-    Returns
-    -------
-    float
-        Ratio without a unit, 0 at best.
+    `image`: image in any unit of intensity (3D). `gm`: voxels of gray matter (3D, boolean). `wm`:
+    voxels of white matter (3D, boolean). Ratio without a unit, 0 at best.
     """
     gray, white = _inside(image, gm, "gm"), _inside(image, wm, "wm")
     apart = float(white.mean()) - float(gray.mean())
@@ -94,22 +74,7 @@ def efc(image: Real, mask: Mask | None = None) -> float:
     Source: attention-unet, equation 7, with the sign and normalization of MRIQC (Atkinson et al.
     1997).
 
-    Parameters
-    ----------
-    image : Real
-        Image in any unit of intensity (3D).
-    mask : Mask | None, optional
-        Voxels that count (3D, boolean); None for all.
-
-    Returns
-    -------
-    float
-        Share from 0 to 1.
-
-    Raises
-    ------
-    ValueError
-        There are fewer than two voxels, or all are 0.
+    `image`: image in any unit of intensity (3D).
     """
     x = np.abs(np.asarray(image if mask is None else image[mask], dtype=np.float64)).ravel()
     if x.size < 2 or not x.any():
@@ -134,24 +99,7 @@ def fwhm(
     of AFNI's 3dFWHMx that MRIQC runs. Equation 8 of attention-unet names half the maximum only. An
     anatomical image is no noise: the metric compares images of one head on one grid.
 
-    Parameters
-    ----------
-    image : Real
-        Image in any unit of intensity (3D).
-    zooms : Sequence[float]
-        Voxel size along each axis (mm).
-    mask : Mask | None, optional
-        Voxels that count (3D, boolean); None for all.
-
-    Returns
-    -------
-    tuple[float | None, ...]
-        Widths along the three axes (mm), or None.
-
-    Raises
-    ------
-    ValueError
-        The image is constant inside the mask.
+    `image`: image in any unit of intensity (3D). Widths along the three axes (mm), or None.
     """
     x = np.asarray(image, dtype=np.float64)
     inside = np.ones(x.shape, dtype=bool) if mask is None else np.asarray(mask, dtype=bool)
@@ -174,22 +122,8 @@ def wm2max(image: Real, wm: Mask) -> float:
 
     It is .6 to .8 in a T1w image of a whole head.
 
-    Parameters
-    ----------
-    image : Real
-        Image in any unit of intensity (3D).
-    wm : Mask
-        Voxels of white matter (3D, boolean).
-
-    Returns
-    -------
-    float
-        Ratio without a unit.
-
-    Raises
-    ------
-    ValueError
-        The percentile of the image is 0.
+    `image`: image in any unit of intensity (3D). `wm`: voxels of white matter (3D, boolean). Ratio
+    without a unit.
     """
     top = float(np.percentile(np.asarray(image, dtype=np.float64), _TOP_PERCENTILE))
     if top == 0:
@@ -204,22 +138,7 @@ def _white_matter_hyperintensities(flair: Real, brain: Mask) -> Mask:
     left out, so this is its raw mask, which also holds bright gray matter: it compares images of
     one head, it is no lesion load.
 
-    Parameters
-    ----------
-    flair : Real
-        FLAIR image without its bias field (3D).
-    brain : Mask
-        Voxels of the brain on the same grid (3D, boolean).
-
-    Returns
-    -------
-    Mask
-        Bright voxels of the brain (3D, boolean).
-
-    Raises
-    ------
-    ValueError
-        The brain has no voxel.
+    `brain`: voxels of the brain on the same grid (3D, boolean).
     """
     inside = np.asarray(brain, dtype=bool)
     values = np.asarray(flair, dtype=np.float64)
@@ -240,25 +159,6 @@ def overlap(reference: Mask, found: Mask, within: Mask | None = None) -> dict[st
 
     >>> overlap(np.array([True, True, False]), np.array([True, False, False]))["tpf"]
     0.5
-
-    Parameters
-    ----------
-    reference : Mask
-        Voxels of the region in the reference (boolean).
-    found : Mask
-        Voxels of the region that was found (boolean).
-    within : Mask | None, optional
-        Voxels that count (boolean); None for all.
-
-    Returns
-    -------
-    dict[str, float | None]
-        Shares ``dice``, ``tpf``, ``tnf`` and ``ppv`` by name.
-
-    Raises
-    ------
-    ValueError
-        The masks differ in shape.
     """
     if reference.shape != found.shape or (within is not None and within.shape != found.shape):
         raise ValueError(f"masks of {reference.shape} and {found.shape} voxels cannot be compared")
@@ -281,17 +181,7 @@ def _tissue_volumes(
 
     Each voxel counts by its probability.
 
-    Parameters
-    ----------
-    tissues : Mapping[str, Mask | Real]
-        Mask, or probability from 0 to 1, of each tissue by name.
-    zooms : Sequence[float]
-        Voxel size along each axis (mm).
-
-    Returns
-    -------
-    dict[str, float]
-        Volume (ml) by tissue.
+    `tissues`: mask, or probability from 0 to 1, of each tissue by name.
     """
     voxel = float(np.prod([float(z) for z in zooms[:3]])) / 1000
     return {
@@ -431,17 +321,7 @@ def segmentations(
 def lesions(series: Mapping[str, Real], mask: Mask) -> dict[str, dict[str, Mask]]:
     """Return each series' FLAIR white-matter hyperintensities as a class for `segmentations`.
 
-    Parameters
-    ----------
-    series : Mapping[str, Real]
-        Scans of one contrast (3D, 0 to 1) by series.
-    mask : Mask
-        Voxels of the brain on the grid of the scans (3D, boolean).
-
-    Returns
-    -------
-    dict[str, dict[str, Mask]]
-        Voxels of the class ``wmh`` (3D, boolean), for each series.
+    `series`: scans of one contrast (3D, 0 to 1) by series.
     """
     return {
         name: {"wmh": _white_matter_hyperintensities(image, mask)}

@@ -81,15 +81,8 @@ def cutoff(image: Real) -> float | None:
 
     That is the case in a constant slice, or one with detail up to the limit.
 
-    Parameters
-    ----------
-    image : Real
-        One slice in any unit of intensity (X, Y).
-
-    Returns
-    -------
-    float | None
-        Radius from 0 to 1 (the Nyquist limit), or None.
+    `image`: one slice in any unit of intensity (X, Y). Radius from 0 to 1 (the Nyquist limit), or
+    None.
     """
     spectrum = np.abs(np.fft.fft2(_apodized(image)))
     radius = np.hypot(*np.meshgrid(*(2 * np.fft.fftfreq(n) for n in image.shape), indexing="ij"))
@@ -119,15 +112,7 @@ def cutoff(image: Real) -> float | None:
 def _apodized(image: Real) -> Float:
     """Return the demeaned image, tapered by a cosine at its edges so that they add no detail.
 
-    Parameters
-    ----------
-    image : Real
-        One slice in any unit of intensity (X, Y).
-
-    Returns
-    -------
-    Float
-        Slice of the same shape that ends near 0.
+    `image`: one slice in any unit of intensity (X, Y). Slice of the same shape that ends near 0.
     """
     out = np.asarray(image, dtype=np.float64)
     out = out - out.mean()
@@ -145,20 +130,6 @@ def decorrelation(at: Float, size: Float, radii: Float) -> Float:
 
     `at` and `size` are radius (ascending) and magnitude of each Fourier coefficient within the
     Nyquist circle.
-
-    Parameters
-    ----------
-    at : Float
-        Radius of each Fourier coefficient, 1 at the Nyquist limit.
-    size : Float
-        Magnitude of each Fourier coefficient, not all 0.
-    radii : Float
-        Radii of the circles, 1 at the Nyquist limit.
-
-    Returns
-    -------
-    Float
-        Correlation from 0 to 1 at each radius.
     """
     count = np.searchsorted(at, radii, side="right")
     total = np.concatenate([[0.0], np.cumsum(size)])[count]

@@ -86,19 +86,7 @@ def slice_scores(image: Array, truth: Array, mask: Array, *, data_range: float) 
 def holdout_rows(scores: Mapping[str, _SliceScores], method: str, *, seed: int) -> list[MetricRow]:
     """Return scores of each series on the same slices, and the method's gain over each other.
 
-    Parameters
-    ----------
-    scores : Mapping[str, _SliceScores]
-        Sums over each slice, by series.
-    method : str
-        Name of the series that the method makes.
-    seed : int
-        Seed of the resampling.
-
-    Returns
-    -------
-    list[MetricRow]
-        Rows of PSNR (dB) and SSIM with intervals; gains in PSNR alone.
+    Rows of PSNR (dB) and SSIM with intervals; gains in PSNR alone.
     """
     own = scores[method]
     n = len(own.counts)

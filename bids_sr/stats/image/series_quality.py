@@ -33,18 +33,6 @@ def smoothness(correlations: Sequence[float], zooms: Sequence[float]) -> tuple[f
     """Return the FWHM (mm) of Gaussian-smoothed white noise along each axis.
 
     It is estimated from the correlation exp(−d²/4σ²) of neighbors.
-
-    Parameters
-    ----------
-    correlations : Sequence[float]
-        Correlation of neighbors along each axis.
-    zooms : Sequence[float]
-        Voxel size along each axis (mm).
-
-    Returns
-    -------
-    tuple[float | None, ...]
-        Widths (mm); None for a correlation not between 0 and 1.
     """
     out: list[float | None] = []
     for r, zoom in zip(correlations, zooms, strict=True):
@@ -58,19 +46,7 @@ class QualitySums:
     Smoothness comes from differences of successive volumes, which hold little signal and no trend:
     for each pair of neighbors inside the mask their correlation over time, averaged over pairs.
 
-    Parameters
-    ----------
-    mask : Mask
-        Voxels of the brain on the grid of the series (3D, boolean).
-    zooms : Sequence[float]
-        Voxel size along each axis (mm).
-    n_volumes : int
-        Number of volumes in the steady state that will come, four at least.
-
-    Raises
-    ------
-    ValueError
-        Volumes are too few, or the mask is empty.
+    `n_volumes`: number of volumes in the steady state that will come, four at least.
     """
 
     def __init__(self, mask: Mask, zooms: Sequence[float], n_volumes: int) -> None:
@@ -90,18 +66,7 @@ class QualitySums:
         self._fit: StreamedFit | None = None
 
     def add(self, volumes: Sequence[Real]) -> None:
-        """The next volumes in order of time (X, Y, Z).
-
-        Parameters
-        ----------
-        volumes : Sequence[Real]
-            Volumes in the steady state.
-
-        Raises
-        ------
-        ValueError
-            A volume lies on another grid than the mask.
-        """
+        """The next volumes in order of time (X, Y, Z)."""
         if any(volume.shape != self._mask.shape for volume in volumes):
             raise ValueError(f"volumes of {volumes[0].shape}, mask of {self._mask.shape}")
         rows = np.array([volume[self._box].ravel(order="F") for volume in volumes], np.float32)
@@ -122,10 +87,7 @@ class QualitySums:
     def quality(self) -> _SeriesQuality:
         """Return what the sums tell, once all volumes are in them.
 
-        Returns
-        -------
-        _SeriesQuality
-            Mean, noise, tSNR and smoothness inside the mask.
+        Mean, noise, tSNR and smoothness inside the mask.
         """
         assert self._fit is not None  # n_volumes is at least 4
         inside = self._mask[self._box]
@@ -152,21 +114,7 @@ def series_quality(
 ) -> _SeriesQuality:
     """Measure the quality of a series of volumes (X, Y, Z), without dummies, in one pass.
 
-    Parameters
-    ----------
-    volumes : Iterable[Real]
-        Volumes in the steady state, in order of time (3D each).
-    mask : Mask
-        Voxels of the brain on the grid of the series (3D, boolean).
-    zooms : Sequence[float]
-        Voxel size along each axis (mm).
-    n_volumes : int
-        Number of volumes that will come, four at least.
-
-    Returns
-    -------
-    _SeriesQuality
-        Mean, noise, tSNR and smoothness inside the mask.
+    Mean, noise, tSNR and smoothness inside the mask.
     """
     sums = QualitySums(mask, zooms, n_volumes)
     for batch in in_batches(volumes):

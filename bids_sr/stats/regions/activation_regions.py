@@ -29,17 +29,8 @@ def _quarter_region(cc: Real, roi: Mask) -> tuple[Mask, float | None]:
     say where; this is ours). The threshold moves with them: a map with one sharp maximum has a
     small region whatever else it shows.
 
-    Parameters
-    ----------
-    cc : Real
-        Map of correlation with the condition (3D, -1 to 1).
-    roi : Mask
-        Voxels of the region of interest on the grid of the map (3D, boolean).
-
-    Returns
-    -------
-    tuple[Mask, float | None]
-        Chosen voxels (3D, boolean), and CC from which on, or None.
+    `cc`: map of correlation with the condition (3D, -1 to 1). Chosen voxels (3D, boolean), and CC
+    from which on, or None.
     """
     region = np.zeros(cc.shape, dtype=bool)
     inside = cc[roi]
@@ -56,18 +47,6 @@ def fdr_region(z: Real, mask: Mask) -> tuple[Mask, float | None]:
 
     The test is one-sided: activity, not deactivation, is what the regions of the paper are about.
     The family is every voxel of the mask (the brain), not of the ROI alone.
-
-    Parameters
-    ----------
-    z : Real
-        Map of z (3D).
-    mask : Mask
-        Voxels of the brain on the grid of the map (3D, boolean).
-
-    Returns
-    -------
-    tuple[Mask, float | None]
-        Active voxels (3D, boolean), and lowest z or None.
     """
     from scipy import special, stats
 
@@ -95,37 +74,12 @@ def dice(a: Mask, b: Mask) -> float | None:
     """Return Dice, 2 |A ∩ B| / (|A| + |B|), or None where either region is empty.
 
     Where nothing was found, nothing can be told apart.
-
-    Parameters
-    ----------
-    a : Mask
-        Voxels of one region (boolean).
-    b : Mask
-        Voxels of the other region (boolean).
-
-    Returns
-    -------
-    float | None
-        Coefficient from 0 to 1, or None.
     """
     return masks.dice(a, b) if a.any() and b.any() else None
 
 
 def centroid(region: Mask, affine: Float) -> Float | None:
-    """Mean position of a region's voxels (RAS mm), or None where it is empty.
-
-    Parameters
-    ----------
-    region : Mask
-        Voxels of the region (3D, boolean).
-    affine : Float
-        Voxel-to-world matrix of the map (4 x 4, RAS+ mm).
-
-    Returns
-    -------
-    Float | None
-        Position (3,), or None.
-    """
+    """Mean position of a region's voxels (RAS mm), or None where it is empty."""
     if not region.any():
         return None
     return apply_affine(affine, np.argwhere(region).mean(axis=0))
@@ -135,14 +89,8 @@ def centroid(region: Mask, affine: Float) -> Float | None:
 class Peak:
     """Largest value of a map in a region: index (voxels), position (RAS mm), value.
 
-    Parameters
-    ----------
-    index : tuple[int, int, int]
-        Numbers of the voxel along the three axes, counted from 0.
-    position : Float
-        Center of the voxel (RAS+ mm).
-    value : float
-        Value of the map in its own unit.
+    `index`: numbers of the voxel along the three axes, counted from 0. `position`: center of the
+    voxel (RAS+ mm).
     """
 
     index: tuple[int, int, int]
@@ -155,19 +103,7 @@ def peak(values: Real, region: Mask, affine: Float) -> Peak | None:
 
     Among equal values it is the first in C order.
 
-    Parameters
-    ----------
-    values : Real
-        Map of any statistic (3D).
-    region : Mask
-        Voxels of the region (3D, boolean).
-    affine : Float
-        Voxel-to-world matrix of the map (4 x 4, RAS+ mm).
-
-    Returns
-    -------
-    Peak | None
-        Voxel, its position and its value, or None.
+    `region`: voxels of the region (3D, boolean).
     """
     if not region.any():
         return None
@@ -184,14 +120,8 @@ def peak(values: Real, region: Mask, affine: Float) -> Peak | None:
 class Threshold:
     """One entry of ``--threshold``: how regions are made from maps.
 
-    Parameters
-    ----------
-    label : str
-        As it stands in file names (Quarter, Fdr, Z31).
-    stat : str
-        The map it is applied to, cc or z.
-    z : float | None
-        Value of a fixed threshold, else None.
+    `label`: as it stands in file names (Quarter, Fdr, Z31). `z`: value of a fixed threshold, else
+    None.
     """
 
     label: str
@@ -203,19 +133,7 @@ class Threshold:
 
         Quarter is applied in the ROI, the others in the mask.
 
-        Parameters
-        ----------
-        values : Real
-            Map of the statistic that the threshold applies to (3D).
-        mask : Mask
-            Voxels of the brain on the grid of the map (3D, boolean).
-        roi : Mask
-            Voxels of the region of interest on the grid of the map (3D, boolean).
-
-        Returns
-        -------
-        tuple[Mask, float | None]
-            Chosen voxels (3D, boolean), and value from which on, or None.
+        Chosen voxels (3D, boolean), and value from which on, or None.
         """
         if self.stat == "cc":
             return _quarter_region(values, roi & mask)
@@ -223,23 +141,7 @@ class Threshold:
 
 
 def parse_thresholds(texts: Sequence[str | float]) -> tuple[Threshold, ...]:
-    """Read ``quarter``, ``fdr`` or a value of z; ValueError for anything else.
-
-    Parameters
-    ----------
-    texts : Sequence[str | float]
-        Ways to make regions: ``quarter``, ``fdr`` or a value of z.
-
-    Returns
-    -------
-    tuple[Threshold, ...]
-        One threshold for each text, in order.
-
-    Raises
-    ------
-    ValueError
-        A text is none of these.
-    """
+    """Read ``quarter``, ``fdr`` or a value of z; ValueError for anything else."""
     found = []
     for text in map(str, texts):
         if text in ("quarter", "fdr"):
@@ -264,21 +166,7 @@ REACH_MM = 10.0
 def ring(roi: Mask, mask: Mask, affine: Float, max_mm: float = REACH_MM) -> Mask:
     """Return voxels of the mask outside the ROI and no farther from it than max_mm.
 
-    Parameters
-    ----------
-    roi : Mask
-        Voxels of the region of interest on the grid of the map (3D, boolean).
-    mask : Mask
-        Voxels of the brain on the grid of the map (3D, boolean).
-    affine : Float
-        Voxel-to-world matrix of the map (4 x 4, RAS+ mm).
-    max_mm : float, optional
-        Largest distance from the region of interest (mm).
-
-    Returns
-    -------
-    Mask
-        Surroundings of the region of interest (3D, boolean).
+    Surroundings of the region of interest (3D, boolean).
     """
     return grow(roi, affine, max_mm) & mask & ~roi
 
@@ -336,23 +224,7 @@ def carry_over(added: Mask, affine: Float, roi: Mask, mask: Mask, hr_affine: Flo
     `added` lies on the low-resolution grid, `roi` and `mask` on the other; affines are voxel to
     RAS mm, in one frame.
 
-    Parameters
-    ----------
-    added : Mask
-        Voxels added on the low-resolution grid (3D, boolean).
-    affine : Float
-        Voxel-to-world matrix of the low-resolution grid (4 x 4, RAS+ mm).
-    roi : Mask
-        Voxels of the region of interest on the high-resolution grid (3D, boolean).
-    mask : Mask
-        Voxels of the brain on the high-resolution grid (3D, boolean).
-    hr_affine : Float
-        Voxel-to-world matrix of the high-resolution grid (4 x 4, RAS+ mm).
-
-    Returns
-    -------
-    Mask
-        Grown region on the high-resolution grid (3D, boolean).
+    `hr_affine`: voxel-to-world matrix of the high-resolution grid (4 x 4, RAS+ mm).
     """
     to_low = np.linalg.inv(affine) @ hr_affine
     points = np.indices(mask.shape).reshape(3, -1)
@@ -542,24 +414,7 @@ def cluster_rows(
 def placed(
     rows: list[dict[str, str]], points: Array, scanner: Array, space: str
 ) -> list[dict[str, str]]:
-    """Add peak coordinates (N, 3) to rows, in RAS mm of the given space and of the scanner.
-
-    Parameters
-    ----------
-    rows : list[dict[str, str]]
-        Cells by column, one row a peak.
-    points : Array
-        Peaks in the space, one a row (N, 3; RAS+ mm).
-    scanner : Array
-        Peaks in scanner coordinates, one a row (N, 3; RAS+ mm).
-    space : str
-        Name of the space, such as ``scanner``.
-
-    Returns
-    -------
-    list[dict[str, str]]
-        New rows with coordinates to 0.1 mm.
-    """
+    """Add peak coordinates (N, 3) to rows, in RAS mm of the given space and of the scanner."""
     names = ("x", "y", "z", "scanner_x", "scanner_y", "scanner_z")
     named = [
         dict(zip(names, (f"{mm:.1f}" for mm in (*point, *own)), strict=True))

@@ -41,44 +41,14 @@ _REGION_TEXT = {
 
 
 def entities(*, series: str, **own: str) -> dict[str, str]:
-    """Return entities of one map; ``res-hr`` for everything but the acquired grid.
-
-    Parameters
-    ----------
-    series : str
-        Name of the series.
-    **own : str
-        Further entities of the map, by name.
-
-    Returns
-    -------
-    dict[str, str]
-        Labels of the entities by name.
-    """
+    """Return entities of one map; ``res-hr`` for everything but the acquired grid."""
     return {**({} if series == "raw" else {"res": "hr"}), **own}
 
 
 def common_sidecar(
     *, series: str, fwhm_mm: float, zooms: Sequence[float], axis_order: Sequence[int] = AS_STORED
 ) -> Sidecar:
-    """What every map of a series says; `zooms` as worked on, `axis_order` as of `io.grids`.
-
-    Parameters
-    ----------
-    series : str
-        Name of the series.
-    fwhm_mm : float
-        Gaussian smoothing of the maps (FWHM, mm).
-    zooms : Sequence[float]
-        Voxel size along each axis (mm).
-    axis_order : Sequence[int], optional
-        Stored axis that each axis in use takes.
-
-    Returns
-    -------
-    Sidecar
-        Metadata for the JSON file, by key.
-    """
+    """What every map of a series says; `zooms` as worked on, `axis_order` as of `io.grids`."""
     common: Sidecar = {"SkullStripped": True, "SourceSeries": series, "SmoothingFWHM": fwhm_mm}
     if series != "raw":
         # in the order of axes of the file
@@ -92,22 +62,7 @@ def common_sidecar(
 
 
 def map_sidecar(stat: str, weights: Mapping[str, float], model: Sidecar) -> Sidecar:
-    """What a statistical map says of itself; `model` as `model_text` gives it.
-
-    Parameters
-    ----------
-    stat : str
-        Statistic of the map, such as ``t`` or ``effect``.
-    weights : Mapping[str, float]
-        Weights of conditions in the contrast, by name.
-    model : Sidecar
-        Metadata of the model, by key.
-
-    Returns
-    -------
-    Sidecar
-        Metadata for the JSON file, by key.
-    """
+    """What a statistical map says of itself; `model` as `model_text` gives it."""
     text, units = _STAT_TEXT[stat]
     return {"Description": text, "Units": units, "ContrastWeights": dict(weights), "Model": model}
 
@@ -117,21 +72,8 @@ def model_text(
 ) -> Sidecar:
     """The model behind a map.
 
-    Parameters
-    ----------
-    stat : str
-        Statistic of the map, such as ``t`` or ``effect``.
-    design : Design
-        Model of the run, dummies left out.
-    noise_order : int | None, optional
-        Number of lags of the noise model; 0 or None for white noise.
-    low_pass : float | None, optional
-        Cut-off of the low-pass filter (Hz); None for none.
-
-    Returns
-    -------
-    Sidecar
-        Metadata of the model, by key.
+    `noise_order`: number of lags of the noise model; 0 or None for white noise. `low_pass`:
+    cut-off of the low-pass filter (Hz); None for none.
     """
     shared: Sidecar = {"HRF": "spm", "DummyVolumes": design.n_dummy}
     if stat == "cc":
@@ -162,16 +104,6 @@ def region_sidecar(threshold: Threshold) -> Sidecar:
     """Return the sidecar of a region.
 
     Where the applied threshold differs between maps, it is given in a table.
-
-    Parameters
-    ----------
-    threshold : Threshold
-        How regions are made from maps.
-
-    Returns
-    -------
-    Sidecar
-        Metadata for the JSON file, by key.
     """
     fixed = f"Voxels of the brain with z at or above {threshold.z}"
     return {

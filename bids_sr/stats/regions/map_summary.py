@@ -23,18 +23,7 @@ Regions = Mapping[tuple[str, str], tuple[Mask, float | None]]
 
 
 def single_conditions(contrasts: Mapping[str, Mapping[str, float]]) -> list[str]:
-    """Return contrasts of one condition against rest: those whose overlap is of interest.
-
-    Parameters
-    ----------
-    contrasts : Mapping[str, Mapping[str, float]]
-        Weights of conditions (at rest: seeds) by contrast.
-
-    Returns
-    -------
-    list[str]
-        Names of contrasts with a single weight, which is positive.
-    """
+    """Return contrasts of one condition against rest: those whose overlap is of interest."""
     return [
         name
         for name, weights in contrasts.items()
@@ -45,21 +34,7 @@ def single_conditions(contrasts: Mapping[str, Mapping[str, float]]) -> list[str]
 def find_regions(maps: _Maps, mask: Mask, roi: Mask, thresholds: Sequence[Threshold]) -> Regions:
     """Return regions by (contrast, threshold label), for every map that a threshold applies to.
 
-    Parameters
-    ----------
-    maps : _Maps
-        Maps by contrast and statistic (3D each).
-    mask : Mask
-        Voxels of the brain on the grid of the maps (3D, boolean).
-    roi : Mask
-        Voxels of the region of interest on the grid of the maps (3D, boolean).
-    thresholds : Sequence[Threshold]
-        Ways to make regions from maps.
-
-    Returns
-    -------
-    Regions
-        Voxels (3D, boolean) and threshold, None where there is none.
+    Voxels (3D, boolean) and threshold, None where there is none.
     """
     return {
         (name, threshold.label): threshold.region(maps[name, stat], mask, roi)
@@ -74,22 +49,7 @@ def _distance(a: Float | None, b: Float | None) -> float | None:
 
 
 def correlation(a: Float32, b: Float32, mask: Mask) -> float:
-    """Pearson correlation over the mask; NaN where either map is constant in it.
-
-    Parameters
-    ----------
-    a : Float32
-        One map (3D).
-    b : Float32
-        Other map on the same grid (3D).
-    mask : Mask
-        Voxels that count (3D, boolean).
-
-    Returns
-    -------
-    float
-        Coefficient from -1 to 1, or NaN.
-    """
+    """Pearson correlation over the mask; NaN where either map is constant in it."""
     x, y = a[mask].astype(np.float64), b[mask].astype(np.float64)
     if len(x) < 2 or not x.std() or not y.std():
         return math.nan
@@ -242,17 +202,7 @@ def _fill_outside(values: Float32, mask: Mask) -> Float32:
     Statistics outside the mask are zeros, not data, and would pull down the border of a map that
     is interpolated.
 
-    Parameters
-    ----------
-    values : Float32
-        Map of any statistic (3D).
-    mask : Mask
-        Voxels whose values are data (3D, boolean).
-
-    Returns
-    -------
-    Float32
-        Map of the same shape; as given where the mask is empty.
+    Map of the same shape; as given where the mask is empty.
     """
     if mask.all() or not mask.any():
         return values
@@ -266,20 +216,6 @@ def _upsample_maps(maps: _Maps, source: Volume, target: Volume) -> dict[tuple[st
     `source` and `target` are brain masks in one frame. No value exceeds the extremes of the map
     inside the source's mask: where a spline overshoots, a correlation could be larger than 1, and
     a peak would be made by the interpolation.
-
-    Parameters
-    ----------
-    maps : _Maps
-        Maps by contrast and statistic (3D each).
-    source : Volume
-        Grid of the maps with the brain.
-    target : Volume
-        Grid of the interpolated maps with the brain.
-
-    Returns
-    -------
-    dict[tuple[str, str], Float32]
-        Interpolated maps (3D each, float32).
     """
     raised = {}
     for key, values in maps.items():

@@ -75,33 +75,7 @@ def measure_other_run(
 ) -> Effects:
     """Effect of every block of another run, on the high-resolution grid of the run under test.
 
-    Parameters
-    ----------
-    stc, other_ref, head_mask, hmc_xfms, motion, regressors : Series
-        Of the other run, on its grid.
-    boldref, bold_mask, bold_mask_hr : Image
-        Of the run under test, which it is registered to.
-    here : Path
-        Folder in which the step writes.
-    factor : Factor
-        Acquired over high-resolution voxel size along each axis.
-    tr : float
-        Repetition time, TR (s).
-    n_dummy : int
-        Number of volumes at the start that are not in the steady state.
-    high_pass : float
-        Cut-off of the drift model (Hz); 0 for a straight line.
-    slice_time_ref : float
-        Moment within a TR (0 to 1) to which slice timing was corrected.
-    has_stc : bool
-        Whether slice timing was corrected.
-    random_seed : int
-        Seed of the random samples of ANTs.
-
-    Returns
-    -------
-    Effects
-        Effects by block, with the residual variance that t needs.
+    `slice_time_ref`: moment within a TR (0 to 1) to which slice timing was corrected.
     """
     import pandas as pd
 
@@ -159,31 +133,7 @@ def compare_with_other_run(
 
     The comparison is within the acquired band.
 
-    Parameters
-    ----------
-    effects : dict[str, File]
-        Of the compared series, and of `zerofill`, which stands for the acquired one.
-    other_effects : File
-        See `measure_other_run`.
-    bold_mask_hr : Mask
-        Voxels of the brain on the high-resolution grid (3D, boolean).
-    roi_hr : Mask
-        Voxels of the region of interest on the high-resolution grid (3D, boolean).
-    same_widths : Facts
-        See `bids_sr.steps.compared.comparing.match_resolution`.
-    contrasts : Contrasts
-        Weights of conditions (at rest: seeds) by contrast.
-    factor : Factor
-        Acquired over high-resolution voxel size along each axis.
-    random_seed : int
-        Seed of the resampling.
-    n_boot : int, optional
-        Resamples of blocks.
-
-    Returns
-    -------
-    Rows
-        Rows of agreement with the other run.
+    `same_widths`: see `bids_sr.steps.compared.comparing.match_resolution`.
     """
     run = run_effects(
         effects, bold_mask_hr, roi_hr, same_widths, contrasts, factor, n_boot, random_seed

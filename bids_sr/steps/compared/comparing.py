@@ -33,24 +33,8 @@ def match_resolution(
 
     The results are by the names of the compared series.
 
-    Parameters
-    ----------
-    series, effects : dict[str, Series]
-        Compared ones, and `zerofill`, which stands for the acquired one, on the high-resolution
-        grid.
-    bold_mask_hr : Mask
-        Voxels of the brain on the high-resolution grid (3D, boolean).
-    factor : Factor
-        Acquired over high-resolution voxel size along each axis.
-    n_dummy : int
-        Number of volumes at the start that are not in the steady state.
-    compared_names : Sequence[str]
-        Names of the series of other programs.
-
-    Returns
-    -------
-    Facts
-        None for one whose smoothness cannot be measured.
+    `series, effects`: compared ones, and `zerofill`, which stands for the acquired one, on the
+    high-resolution grid. None for one whose smoothness cannot be measured.
     """
     zooms = bold_mask_hr.zooms.tolist()
     found: dict[str, object] = {}

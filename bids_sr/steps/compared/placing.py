@@ -32,18 +32,7 @@ UPSAMPLING = ACQUIRED_BAND
 
 
 def compared_text(names: Sequence[str]) -> str:
-    """Return methods text of the compared series of a run.
-
-    Parameters
-    ----------
-    names : Sequence[str]
-        Names of the series of other programs.
-
-    Returns
-    -------
-    str
-        Sentences of the methods text.
-    """
+    """Return methods text of the compared series of a run."""
     return (
         f"Series of other programs ({enumerated(list(names))}) were judged beside the acquired"
         " one. Volumes at several moments were registered to those acquired at the same moments,"
@@ -59,21 +48,8 @@ def compared_text(names: Sequence[str]) -> str:
 def import_compared(bold_file: File, here: Path, *, tr: float, axis_order: AxisOrder) -> Series:
     """Copy a compared series as `bids_sr.steps.motion.import_series` does, with NaN set to 0.
 
-    Parameters
-    ----------
-    bold_file : File
-        BOLD series as its program wrote it (NIfTI, 4D).
-    here : Path
-        Folder in which the step writes.
-    tr : float
-        Repetition time, TR (s).
-    axis_order : AxisOrder
-        Stored axis that each axis in use takes.
-
-    Returns
-    -------
-    Series
-        Copy of the series, uncompressed, with slices on the third axis.
+    `bold_file`: BOLD series as its program wrote it (NIfTI, 4D). Copy of the series, uncompressed,
+    with slices on the third axis.
     """
     copy_series(bold_file, here / "bold.nii", order=axis_order, tr=tr, masked=True)
     return SeriesReader(here / "bold.nii")
@@ -93,27 +69,8 @@ def align_compared(
 
     They lie as acquired, or with the head motion undone.
 
-    Parameters
-    ----------
-    compared : Series
-        On the acquired grid or a finer one.
-    bold, boldref, bold_mask : Series
-        Run as acquired, its reference, and the brain in it.
-    hmc_xfms : Transforms
-        Of the run; take a boldref point to where it lies in each volume (RAS mm).
-    series_name : str
-        Name of the series, under which its facts are told.
-
-    Returns
-    -------
-    compared_xfms : the same of the compared series
-    compared_facts : by its name, frame, grid, shift (acquired voxels), what brings its signal to
-        that of the run, and in how many voxels of the brain one of the two has no signal
-    compared_signal : voxels of the acquired grid in which both have
-
-    Raises
-    ------
-    ComparedError : it is shifted, of another run or head, or in no frame of the run
+    `hmc_xfms`: of the run; take a boldref point to where it lies in each volume (RAS mm).
+    `ComparedError`: it is shifted, of another run or head, or in no frame of the run.
     """
     seen = checked(bold, compared)
     facts = seen.facts() | {
@@ -142,30 +99,7 @@ def place_compared(
 ) -> tuple[Series, Mask]:
     """A compared series on the high-resolution grid of the run, each volume interpolated once.
 
-    Parameters
-    ----------
-    stc, acquired : Series
-        The series and the run as acquired, both corrected in time.
-    bold_mask_hr : Mask
-        Image on the high-resolution grid.
-    hmc_xfms : Transforms
-        Of the run.
-    compared_xfms, compared_facts, compared_signal : Transforms
-        See `align_compared`.
-    distortion : Distortion | None, optional
-        Of the run; what had its motion undone is taken to have that undone, too.
-    here : Path
-        Folder in which the step writes.
-    factor : Factor
-        Acquired over high-resolution voxel size along each axis.
-    series_name : str
-        Name of the series, under which its facts are told.
-
-    Returns
-    -------
-    series : in signal units of the run; where it has no signal, that of the acquired one, as
-        filters see whole slices
-    compared_mask : the brain in which it is judged
+    `distortion`: of the run; what had its motion undone is taken to have that undone, too.
     """
     facts = compared_facts[series_name]
     assert isinstance(facts, dict)

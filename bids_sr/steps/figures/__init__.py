@@ -8,13 +8,7 @@ from bids_sr.reports.sections import Shown
 
 
 def declared() -> list[Shown]:
-    """Return declarations of all figures, in the order of their modules and lines.
-
-    Returns
-    -------
-    list[Shown]
-        Declarations of what the report may show.
-    """
+    """Return declarations of all figures, in the order of their modules and lines."""
     modules = sorted(each.name for each in iter_modules(__path__, f"{__name__}."))
     found = (value for name in modules for value in vars(import_module(name)).values())
     steps = dict.fromkeys(each for each in found if isinstance(each, FigureStep))

@@ -19,15 +19,7 @@ _Grid = tuple[tuple[int, int, int], Float]
 def grid_of(image: Volume) -> _Grid:
     """The grid of an image itself.
 
-    Parameters
-    ----------
-    image : Volume
-        Image or mask whose grid is taken (3D).
-
-    Returns
-    -------
-    _Grid
-        Numbers of voxels (x, y, z) and voxel-to-world matrix (RAS+ mm).
+    Numbers of voxels (x, y, z) and voxel-to-world matrix (RAS+ mm).
     """
     x, y, z = image.data.shape
     return (x, y, z), image.affine
@@ -40,23 +32,7 @@ def onto(
 
     ``xfm`` takes a grid point to its point in the image.
 
-    Parameters
-    ----------
-    image : Volume
-        Image or mask to resample (3D).
-    shape : Sequence[int]
-        Numbers of voxels of the display grid (x, y, z).
-    affine : Float
-        Voxel-to-world matrix of the display grid (4 x 4, RAS+ mm).
-    xfm : Array | None, optional
-        Transform of a grid point to its image point (RAS+ mm); None: identity.
-    order : int, optional
-        Order of the spline: 0 (nearest), 1 (linear) or 3 (cubic).
-
-    Returns
-    -------
-    Volume
-        Values on the display grid (3D, float32).
+    `order`: order of the spline: 0 (nearest), 1 (linear) or 3 (cubic).
     """
     data = np.asarray(image.data, dtype=np.float32)
     same = data.shape == tuple(shape) and np.allclose(image.affine, affine, atol=1e-4)
@@ -69,15 +45,7 @@ def onto(
 def binary(mask: Volume) -> Volume:
     """A mask that was interpolated, as a mask again.
 
-    Parameters
-    ----------
-    mask : Volume
-        Mask with values from 0 to 1 (3D).
-
-    Returns
-    -------
-    Volume
-        Voxels with values above 0.5 (3D, boolean).
+    Voxels with values above 0.5 (3D, boolean).
     """
     return mask.like(mask.data > 0.5)
 
@@ -86,18 +54,6 @@ def percent_of(boldref: Volume | None, bold_mask: Volume | None) -> float | None
     """Return the factor from signal to percent of the mean signal of the run's brain.
 
     It is None without the reference of the run.
-
-    Parameters
-    ----------
-    boldref : Volume | None
-        Reference image of the BOLD run (3D).
-    bold_mask : Volume | None
-        Voxels of the brain in boldref (3D, boolean).
-
-    Returns
-    -------
-    float | None
-        Percent in one unit of the signal, or None.
     """
     return percent_scale(boldref.data, bold_mask.data) if boldref and bold_mask else None
 
@@ -107,17 +63,8 @@ def display_grid(mask: Volume, *, zoom: float = _DISPLAY_MM) -> _Grid:
 
     It lies along the axes of the mask's image and is never finer than that image.
 
-    Parameters
-    ----------
-    mask : Volume
-        Mask to show (3D); an empty one shows its whole image.
-    zoom : float, optional
-        Smallest edge length of the grid's voxels (mm).
-
-    Returns
-    -------
-    _Grid
-        Numbers of voxels (x, y, z) and voxel-to-world matrix (RAS+ mm).
+    `zoom`: smallest edge length of the grid's voxels (mm). Numbers of voxels (x, y, z) and
+    voxel-to-world matrix (RAS+ mm).
     """
     filled = np.argwhere(mask.data > 0)
     if not len(filled):
@@ -137,15 +84,7 @@ def native_or_display(mask: Volume) -> _Grid:
 
     The mask's own grid costs no interpolation.
 
-    Parameters
-    ----------
-    mask : Volume
-        Mask to show (3D); an empty one shows its whole image.
-
-    Returns
-    -------
-    _Grid
-        Numbers of voxels (x, y, z) and voxel-to-world matrix (RAS+ mm).
+    Numbers of voxels (x, y, z) and voxel-to-world matrix (RAS+ mm).
     """
     if mask.zooms.min() < _FINE_MM:
         return display_grid(mask, zoom=1.0)

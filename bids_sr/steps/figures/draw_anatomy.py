@@ -16,15 +16,7 @@ from bids_sr.steps.figures.display_grids import binary, grid_of, native_or_displ
 def summarize_subject(*, subject_facts: Mapping[str, object]) -> Content:
     """What was found and what was done.
 
-    Parameters
-    ----------
-    subject_facts : Mapping[str, object]
-        What is known of the participant, with warnings and notes.
-
-    Returns
-    -------
-    Content
-        Summary in HTML with the number of its messages.
+    `subject_facts`: what is known of the participant, with warnings and notes.
     """
     from bids_sr.reports.tables.html_tables import facts_html
 
@@ -57,21 +49,8 @@ def draw_brain(
 
     The ROI is drawn where it is smaller than the brain.
 
-    Parameters
-    ----------
-    t1w_preproc : Image
-        T1w image without its bias field (3D).
-    t1w_mask : Mask
-        Voxels of the brain in the T1w image (3D, boolean).
-    t1w_tpms : list[Image] | None, optional
-        Probabilities of gray matter, white matter and CSF in T1w voxels (3D each).
-    roi_t1w : Mask | None, optional
-        Voxels of the region of interest in the T1w image (3D, boolean).
-
-    Returns
-    -------
-    Content
-        Slices of the T1w image with outlines.
+    `t1w_tpms`: probabilities of gray matter, white matter and CSF in T1w voxels (3D each).
+    `roi_t1w`: voxels of the region of interest in the T1w image (3D, boolean).
     """
     from bids_sr.reports.figures.anat_figures import mosaic_figure
     from bids_sr.reports.figures.slices import Outline, is_brain
@@ -112,21 +91,9 @@ def draw_normalization(
 ) -> Content:
     """T1w against the template, before and after normalization.
 
-    Parameters
-    ----------
-    t1w_preproc : Image
-        T1w image without its bias field (3D).
-    std_t1w : Image
-        T1w image in template space, with voxels of 2 mm (3D).
-    template : Image
-        Skull-stripped T1w template (3D).
-    template_mask : Mask | None, optional
-        Voxels of the brain in the template (3D, boolean).
-
-    Returns
-    -------
-    Content
-        Slices of the three images with outlines of the template.
+    `std_t1w`: T1w image in template space, with voxels of 2 mm (3D). `template_mask`: voxels of
+    the brain in the template (3D, boolean). Slices of the three images with outlines of the
+    template.
     """
     from bids_sr.reports.figures.anat_figures import isolines, registration_figure
 
@@ -177,23 +144,9 @@ def draw_pair(
 
     The pair is shown in the frame of lowres.
 
-    Parameters
-    ----------
-    train_highres : Image
-        High-resolution image of the T2*w pair in the frame of lowres (3D).
-    train_lowres : Image
-        Low-resolution image of the T2*w pair (3D).
-    pair_mask : Mask | None, optional
-        Voxels of the head in lowres (3D, boolean).
-    highres_file : Image | None, optional
-        High-resolution image of the T2*w pair as acquired (3D).
-    pair_facts : Facts | None, optional
-        Offset of the pair, and whether it was resampled.
-
-    Yields
-    ------
-    Drawn
-        Pair first, then its registration and its values where known.
+    `train_highres`: high-resolution image of the T2*w pair in the frame of lowres (3D).
+    `pair_mask`: voxels of the head in lowres (3D, boolean). `highres_file`: high-resolution image
+    of the T2*w pair as acquired (3D).
     """
     from bids_sr.reports.figures.anat_figures import AXIAL_VIEWS, isolines, registration_figure
     from bids_sr.reports.figures.map_figures import pair_figure

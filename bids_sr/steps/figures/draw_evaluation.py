@@ -147,27 +147,9 @@ def draw_evaluation(
 ) -> Iterator[Drawn]:
     """Verdict, agreement with the truth, negative controls.
 
-    Parameters
-    ----------
-    evaluation : Rows
-        Rows of all metrics of the run.
-    verdict : Facts
-        Verdict in words, with the best method, empty for none.
-    flags : Facts
-        Flags of the quality control in words.
-    boldref, bold_mask : Image
-        Reference of the run and brain on its grid, for effects in percent.
-    halves_figures : File | None, optional
-        Effects beyond the Nyquist limit of each series, for the maps.
-    has_truth : bool
-        Whether high-resolution BOLD or activation is known.
-    series_names : Sequence[str]
-        Names of the series of the plan, in the order shown.
-
-    Yields
-    ------
-    Drawn
-        Figures and tables for which there are rows, the verdict first.
+    `boldref, bold_mask`: reference of the run and brain on its grid, for effects in percent.
+    `halves_figures`: effects beyond the Nyquist limit of each series, for the maps. `has_truth`:
+    whether high-resolution BOLD or activation is known.
     """
     from bids_sr.reports.tables.tables_of_metrics import HELD_OUT, IMAGES, tables_html
     from bids_sr.reports.text.evaluation_text import verdict_html

@@ -51,26 +51,7 @@ def draw_slice(
     *,
     series_names: Sequence[str],
 ) -> Content:
-    """Draw a slice of the middle volume: acquired, baselines, super-resolved, and difference.
-
-    Parameters
-    ----------
-    series : dict[str, Series]
-        Series on the high-resolution grid by name (4D each).
-    roi_hr : Mask
-        Voxels of the region of interest on the high-resolution grid (3D, boolean).
-    preproc : Series
-        Acquired series, head motion undone (4D).
-    bold_mask_hr : Mask
-        Voxels of the brain on the high-resolution grid (3D, boolean).
-    series_names : Sequence[str]
-        Names of the series of the plan, in the order shown.
-
-    Returns
-    -------
-    Content
-        One slice of each series, with its difference from interpolation.
-    """
+    """Draw a slice of the middle volume: acquired, baselines, super-resolved, and difference."""
     from bids_sr.reports.figures.map_figures import series_figure
 
     every = {**series, RAW: preproc}
@@ -125,28 +106,6 @@ def draw_output(
     """Draw tSNR maps, acquired and super-resolved, and the latter's carpet plot.
 
     Super-resolved is the best method of the verdict; B-spline where there is none.
-
-    Parameters
-    ----------
-    series : dict[str, Series]
-        Series on the high-resolution grid by name (4D each).
-    preproc : Series
-        Acquired series, head motion undone (4D).
-    bold_mask : Mask
-        Voxels of the brain in boldref (3D, boolean).
-    bold_mask_hr : Mask
-        Voxels of the brain on the high-resolution grid (3D, boolean).
-    verdict : Facts
-        Verdict in words, with the best method, empty for none.
-    tpms_bold : list[Image] | None, optional
-        Fractions of gray matter, white matter and CSF in boldref voxels (3D each).
-    n_dummy : int, optional
-        Number of volumes at the start that are not in the steady state.
-
-    Yields
-    ------
-    Drawn
-        Maps of tSNR, then the carpet plot.
     """
     from bids_sr.reports.figures.map_figures import overlay_figure
     from bids_sr.reports.figures.motion_figures import carpet_figure, carpet_rows
@@ -206,31 +165,8 @@ def draw_design(
 
     Every series of the run is fitted with this model.
 
-    Parameters
-    ----------
-    regressors : Regressors
-        Events of the task, or time series of seeds at rest.
-    confounds : Confounds
-        Confounds of the run, one row a volume.
-    tr : float
-        Repetition time, TR (s).
-    high_pass : float
-        Cut-off of the drift model (Hz); 0 for a straight line.
-    slice_time_ref : float
-        Moment within a TR (0 to 1) to which slice timing was corrected.
-    has_stc : bool
-        Whether slice timing was corrected.
-    contrasts : Mapping[str, Mapping[str, float]]
-        Weights of conditions (at rest: seeds) by contrast.
-    nuisance : list[str] | None, optional
-        Columns of the confounds that enter the model; None: motion and aCompCor.
-    n_dummy : int, optional
-        Number of volumes at the start that are not in the steady state.
-
-    Returns
-    -------
-    Content
-        Events, regressors and contrast weights side by side.
+    `slice_time_ref`: moment within a TR (0 to 1) to which slice timing was corrected. `nuisance`:
+    columns of the confounds that enter the model; None: motion and aCompCor.
     """
     from bids_sr.reports.figures.design_figures import design_figure
     from bids_sr.stats.glm.design import build_design, model_confounds
@@ -297,28 +233,6 @@ def draw_activation(
     """For each contrast and smoothing, the t-maps (CC, where there are no t-maps) on one scale.
 
     Acquired, B-spline, methods and measured are drawn; the viewer has all series.
-
-    Parameters
-    ----------
-    maps : list[Map]
-        Maps and regions of all series.
-    bold_mask_hr : Mask
-        Voxels of the brain on the high-resolution grid (3D, boolean).
-    roi_hr : Mask
-        Voxels of the region of interest on the high-resolution grid (3D, boolean).
-    boldref : Image
-        Reference image of the BOLD run (3D).
-    guide_hr : Image | None, optional
-        High-resolution T2*w image as background (3D); None takes boldref.
-    series_names : Sequence[str]
-        Those of the plan, in the order of the rows.
-    at_rest : bool
-        Contrasts are seeds: the figures go by another name.
-
-    Yields
-    ------
-    Drawn
-        One figure for each contrast and smoothing.
     """
     from bids_sr.reports.figures.map_figures import activation_figure
 
@@ -361,21 +275,7 @@ def draw_surfaces(
 ) -> Iterator[Drawn]:
     """Draw the t maps (CC, where there are none) on both hemispheres.
 
-    Parameters
-    ----------
-    surface_maps : list[Map]
-        Maps of a series on surfaces, those of the left hemisphere first.
-    surfaces : list[File]
-        White and pial surfaces, each left and right, in the frame of the T1w image.
-    series_name : str
-        Name of the series.
-    space_entities : Mapping[str, str]
-        Entities of the files, long names to labels.
-
-    Yields
-    ------
-    Drawn
-        One figure for each contrast and smoothing.
+    `surfaces`: white and pial surfaces, each left and right, in the frame of the T1w image.
     """
     from nilearn.surface import load_surf_data, load_surf_mesh
 
@@ -409,22 +309,7 @@ def draw_surfaces(
     ),
 )
 def show_clusters(clusters: Table, evaluation: Rows, verdict: Facts) -> Content:
-    """Show the best method's largest clusters with atlas labels, the judged contrast first.
-
-    Parameters
-    ----------
-    clusters : Table
-        Peaks of the largest clusters of all series, one a row.
-    evaluation : Rows
-        Rows of all metrics of the run.
-    verdict : Facts
-        Verdict in words, with the best method, empty for none.
-
-    Returns
-    -------
-    Content
-        Table of peaks in HTML.
-    """
+    """Show the best method's largest clusters with atlas labels, the judged contrast first."""
     from bids_sr.reports.tables.cluster_tables import clusters_html
 
     judged = run_maps.judged_contrast(evaluation, verdict)

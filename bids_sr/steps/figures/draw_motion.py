@@ -17,20 +17,7 @@ _TRACES = {"FD (mm)": "framewise_displacement", "DVARS": "std_dvars", "global": 
 
 @figure(Shown("runsummary", "motion", html=True, missing="summary of the run"))
 def summarize_run(*, run_facts: Mapping[str, object], n_dummy: int) -> Content:
-    """What was acquired, and how many volumes at the start are left out.
-
-    Parameters
-    ----------
-    run_facts : Mapping[str, object]
-        What is known of the run as acquired, by label.
-    n_dummy : int
-        Number of volumes at the start that are not in the steady state.
-
-    Returns
-    -------
-    Content
-        Summary of the run in HTML.
-    """
+    """What was acquired, and how many volumes at the start are left out."""
     from bids_sr.reports.tables.html_tables import facts_html
 
     return facts_html({**run_facts, "Non-steady volumes": n_dummy})
@@ -68,26 +55,7 @@ def draw_motion(
     *,
     n_dummy: int = 0,
 ) -> Iterator[Drawn]:
-    """Motion parameters, FD and DVARS, and the carpet plot of the motion-corrected series.
-
-    Parameters
-    ----------
-    confounds : Confounds
-        Confounds of the run, one row a volume.
-    preproc : Series
-        Acquired series, head motion undone (4D).
-    bold_mask : Mask
-        Voxels of the brain in boldref (3D, boolean).
-    tpms_bold : list[Image] | None, optional
-        Fractions of gray matter, white matter and CSF in boldref voxels (3D each).
-    n_dummy : int, optional
-        Number of volumes at the start that are not in the steady state.
-
-    Yields
-    ------
-    Drawn
-        Curves of motion, then the carpet plot.
-    """
+    """Motion parameters, FD and DVARS, and the carpet plot of the motion-corrected series."""
     from bids_sr.reports.figures.motion_figures import carpet_figure, carpet_rows, motion_figure
 
     columns = {str(name): values.to_numpy(dtype=float) for name, values in confounds.items()}
@@ -109,19 +77,8 @@ def carpet(
 ) -> tuple[Array, list[tuple[str, int]]]:
     """Time series of a thinned set of voxels, grouped by tissue, read one volume at a time.
 
-    Parameters
-    ----------
-    series : SeriesReader
-        Series with all of its volumes (4D).
-    mask : Array
-        (X, Y, Z) on the grid of the series.
-    tissues : Mapping[str, Array]
-        Probabilities there by name, in the order of the groups; none: one group, ``brain``.
-
-    Returns
-    -------
-    tuple[Array, list[tuple[str, int]]]
-        (voxels, T) float32 with at most ``_MAX_CARPET_ROWS`` rows; name and size of each group.
+    `tissues`: probabilities there by name, in the order of the groups; none: one group, ``brain``.
+    (voxels, T) float32 with at most ``_MAX_CARPET_ROWS`` rows; name and size of each group.
     """
     inside = np.asarray(mask) > 0
     groups = {"brain": np.flatnonzero(inside)}

@@ -83,45 +83,8 @@ def draw_overview(
 ) -> Iterator[Drawn]:
     """The first screen: one sentence, three numbers, one figure, checks, and what to do next.
 
-    Parameters
-    ----------
-    evaluation : Rows
-        Rows of all metrics of the run.
-    verdict : Facts
-        Verdict in words, with the best method, empty for none.
-    registration : Facts
-        Size and quality of the run's registrations.
-    confounds : Confounds
-        Confounds of the run, of which FD is told (mm).
-    maps : list[Map]
-        Maps and regions of all series.
-    bold_mask_hr : Mask
-        Voxels of the brain on the high-resolution grid (3D, boolean).
-    roi_hr : Mask
-        Voxels of the region of interest on the high-resolution grid (3D, boolean).
-    boldref, bold_mask : Image
-        Reference of the run and brain on its grid, for effects in percent.
-    guide_hr : Image | None, optional
-        High-resolution T2*w image as background (3D); None takes boldref.
-    one_level_down : Facts | None, optional
-        Facts of the test of the run one level of resolution down.
-    truth_maps : dict[str, Image] | None, optional
-        Known activation by contrast.
-    error_maps : list[Map] | None, optional
-        Error of the reconstruction and reliable regions.
-    entities : Mapping[str, str]
-        Labels of the run by long name of the entity.
-    calibrated : bool
-        Whether there is a calibration for a method of the run.
-    at_rest : bool
-        Whether contrasts are of seeds, as there are no events.
-    run_facts : Mapping[str, object]
-        Of which the description of the series is shown.
-
-    Yields
-    ------
-    Drawn
-        Text in HTML, then maps of one contrast in a zoomed slice.
+    `boldref, bold_mask`: reference of the run and brain on its grid, for effects in percent. Text
+    in HTML, then maps of one contrast in a zoomed slice.
     """
     from bids_sr.reports.figures.style import units_text
     from bids_sr.reports.text.overview_text import RunFacts, overview_html
@@ -273,33 +236,7 @@ def show_viewer(
 
     The best method of the verdict comes first.
 
-    Parameters
-    ----------
-    maps : list[Map]
-        Maps and regions of all series.
-    bold_mask_hr : Mask
-        Voxels of the brain on the high-resolution grid (3D, boolean).
-    evaluation, verdict : Rows
-        What is shown first: the verdict's contrast and its best method.
-    boldref : Image
-        Reference image of the BOLD run (3D).
-    guide_hr : Image | None, optional
-        High-resolution T2*w image as background (3D); None takes boldref.
-    boldref2t1w_xfm, std2t1w_xfm : Transforms | None, optional
-        Take a T1w point to its boldref point, and to its template point.
-    series_names : Sequence[str]
-        Names of the series of the plan, in the order shown.
-    n_runs : int
-        Runs of the participant, which share the page.
-    entities : Mapping[str, str]
-        Of the files of the run, by which the maps are named that are stored whole.
-    level, methods, baselines, smoothing, kinds, primary, minus_others : Level
-        These decide which of them are stored, see `StoredMaps`.
-
-    Returns
-    -------
-    Content | None
-        Viewer in HTML, or None where there is no map.
+    Viewer in HTML, or None where there is no map.
     """
     from bids_sr.pipeline.store import derivative_path
     from bids_sr.reports.figures.map_viewer import map_key, room_of, viewer_html

@@ -44,26 +44,9 @@ def draw_quality(
 ) -> Iterator[Drawn]:
     """Draw flags and metrics of the quality control, and uncertainty as maps, a row each series.
 
-    Parameters
-    ----------
-    evaluation : Rows
-        Rows of all metrics of the run.
-    flags : Facts
-        Flags of the quality control in words.
-    boldref, bold_mask : Image
-        Reference of the run and brain on its grid, for effects in percent.
-    bold_mask_hr : Mask
-        Voxels of the brain on the high-resolution grid (3D, boolean).
-    guide_hr : Image | None, optional
-        High-resolution T2*w image as background (3D); None takes boldref.
-    uncertainty_maps : list[Map] | None, optional
-        Standard deviation between ensemble members, by contrast and method; None without
-        ensembles.
-
-    Yields
-    ------
-    Drawn
-        Checks in HTML, then maps of up to four contrasts.
+    `boldref, bold_mask`: reference of the run and brain on its grid, for effects in percent.
+    `uncertainty_maps`: standard deviation between ensemble members, by contrast and method; None
+    without ensembles. Checks in HTML, then maps of up to four contrasts.
     """
     from bids_sr.reports.figures.map_figures import overlay_figure
     from bids_sr.reports.figures.style import units_text
@@ -119,23 +102,8 @@ def draw_variance(
 
     The anatomical image may be on any grid.
 
-    Parameters
-    ----------
-    weight : Image
-        Temporal standard deviation on the high-resolution grid (3D, signal units).
-    tested : Facts
-        What each series explains one level of resolution down.
-    bold_mask_hr : Mask
-        Voxels of the brain on the high-resolution grid (3D, boolean).
-    boldref : Image
-        Reference image of the BOLD run (3D).
-    guide_hr : Image | None, optional
-        High-resolution T2*w image as background (3D); None takes boldref.
-
-    Returns
-    -------
-    Content
-        Slices of the map and of the anatomical image.
+    `weight`: temporal standard deviation on the high-resolution grid (3D, signal units). `tested`:
+    what each series explains one level of resolution down.
     """
     from bids_sr.reports.figures.map_figures import variance_figure
 

@@ -23,18 +23,7 @@ from bids_sr.steps.figures.display_grids import binary, display_grid, grid_of, o
     ),
 )
 def show_registration(registration: Facts) -> Content:
-    """How well the run was registered, with a warning for whatever seems wrong.
-
-    Parameters
-    ----------
-    registration : Facts
-        Size and quality of the run's registrations.
-
-    Returns
-    -------
-    Content
-        Warnings and table of values in HTML.
-    """
+    """How well the run was registered, with a warning for whatever seems wrong."""
     from bids_sr.reports.tables.html_tables import registration_html
 
     return registration_html(registration)
@@ -65,23 +54,9 @@ def draw_coregistration(
 ) -> Content:
     """BOLD reference against T1w, before and after registration.
 
-    Parameters
-    ----------
-    boldref : Image
-        Reference image of the BOLD run (3D).
-    t1w_preproc : Image
-        T1w image without its bias field (3D).
-    t1w_mask : Mask
-        Voxels of the brain in the T1w image (3D, boolean).
-    boldref2t1w_xfm : Transforms
-        Transform of a T1w point to its boldref point (1, 4, 4; RAS+ mm).
-    t1w_tpms : list[Image] | None, optional
-        Probabilities of gray matter, white matter and CSF in T1w voxels (3D each).
-
-    Returns
-    -------
-    Content
-        Slices of the three images with outlines of the T1w image.
+    `boldref2t1w_xfm`: transform of a T1w point to its boldref point (1, 4, 4; RAS+ mm).
+    `t1w_tpms`: probabilities of gray matter, white matter and CSF in T1w voxels (3D each). Slices
+    of the three images with outlines of the T1w image.
     """
     from bids_sr.reports.figures.anat_figures import registration_figure
     from bids_sr.reports.figures.slices import Outline
@@ -126,21 +101,7 @@ def draw_guide(
 
     `guide_hr` is the highres T2*w image on the high-resolution grid.
 
-    Parameters
-    ----------
-    boldref : Image
-        Reference image of the BOLD run (3D).
-    guide_hr : Image
-        High-resolution T2*w image in the pose of boldref (3D).
-    highres_file : Image | None, optional
-        High-resolution image of the T2*w pair as acquired (3D).
-    bold_mask_hr : Mask | None, optional
-        Voxels of the brain on the high-resolution grid (3D, boolean).
-
-    Returns
-    -------
-    Content
-        Slices of the three images with outlines of boldref.
+    Slices of the three images with outlines of boldref.
     """
     from bids_sr.reports.figures.anat_figures import AXIAL_VIEWS, isolines, registration_figure
 
@@ -184,25 +145,9 @@ def draw_calibration(
 
     tested : of the series that it entered, see `estimate_variance`
 
-    Parameters
-    ----------
-    boldref : Image
-        Reference image of the BOLD run (3D).
-    bold_mask : Mask
-        Voxels of the brain in boldref (3D, boolean).
-    calibration_ref : Image
-        Reference image of the calibration (3D).
-    boldref2calibration_xfm : Transforms
-        Transform of a boldref point to its calibration point (1, 4, 4; RAS+ mm).
-    calibration_facts : Facts
-        Whether the calibration is usable, and what was measured of it.
-    tested : Facts
-        What each series explains one level of resolution down.
-
-    Yields
-    ------
-    Drawn
-        Slices of both references, then values in HTML.
+    `boldref2calibration_xfm`: transform of a boldref point to its calibration point (1, 4, 4; RAS+
+    mm). `tested`: what each series explains one level of resolution down. Slices of both
+    references, then values in HTML.
     """
     from bids_sr.reports.figures.anat_figures import AXIAL_VIEWS, isolines, registration_figure
     from bids_sr.reports.tables.html_tables import calibration_html

@@ -62,29 +62,8 @@ def draw_scans(
 
     The misalignment is how far the scans lay from each other.
 
-    Parameters
-    ----------
-    fine_scans : list[Map]
-        Fine scans of one head, one for each contrast.
-    coarse_scans : list[Map]
-        By interpolation, and of all methods.
-    other_scans : list[Map]
-        By interpolation, and of all methods.
-    scan_mask : Mask
-        Voxels of the brain on the grid of the scans (3D, boolean).
-    made_scans : list[Map]
-        By interpolation, and of all methods.
-    card_file : list[Facts]
-        Cards of the models of all methods.
-    scan_metrics : Rows
-        Rows of metrics of the scans.
-    scan_facts : Facts
-        Alignment, position of each scan, and intensities that became 1.
-
-    Yields
-    ------
-    Drawn
-        Slices, then metrics and positions in HTML.
+    `scan_mask`: voxels of the brain on the grid of the scans (3D, boolean). `scan_facts`:
+    alignment, position of each scan, and intensities that became 1.
     """
     from bids_sr.reports.figures.anat_figures import scans_figure
     from bids_sr.reports.tables.html_tables import facts_html
@@ -151,29 +130,8 @@ def explain_scans(
 
     Of gates and critic nothing is drawn for a network without either.
 
-    Parameters
-    ----------
-    fine_scans : list[Map]
-        Fine scans of one head, one for each contrast.
-    coarse_scans : list[Map]
-        Coarse scans on the fine grid by cubic spline, one for each contrast.
-    made_scans : list[Map]
-        Scans that the method super-resolved, one for each contrast.
-    scan_mask : Mask
-        Voxels of the brain on the grid of the scans (3D, boolean).
-    model_file : File
-        Weights of the model, with the card beside them.
-    card_file : Facts
-        Card of the model.
-    log_file : Table
-        Log of the training, with losses and scores by step.
-    method_label : str, optional
-        Name of the method, where there are several.
-
-    Yields
-    ------
-    Drawn
-        Attention and critic where there are any, curve of training, and card.
+    `coarse_scans`: coarse scans on the fine grid by cubic spline, one for each contrast.
+    `scan_mask`: voxels of the brain on the grid of the scans (3D, boolean).
     """
     from bids_sr.reports.figures.anat_figures import explanation_figure
     from bids_sr.reports.figures.training_figures import training_figure

@@ -25,22 +25,7 @@ from bids_sr.reports.sections import MODEL, PAIR, Shown
     Shown("card", "superres-training", suffix=PAIR, html=True),
 )
 def draw_training(log_file: Table, card_file: Facts, *, method_label: str = "") -> Iterator[Drawn]:
-    """The training curve with the levels of plain interpolation, and what the model's card says.
-
-    Parameters
-    ----------
-    log_file : Table
-        Log of the training, with losses and scores by step.
-    card_file : Facts
-        Card of the model.
-    method_label : str, optional
-        Name of the method, where several are trained on the pair.
-
-    Yields
-    ------
-    Drawn
-        Curve of the training, then the card in HTML.
-    """
+    """The training curve with levels of plain interpolation, and what the model's card says."""
     yield from _training("", log_file, card_file, method_label)
 
 
@@ -62,22 +47,7 @@ def draw_training(log_file: Table, card_file: Facts, *, method_label: str = "") 
 def draw_volume_training(
     log_file: Table, card_file: Facts, *, series_name: str
 ) -> Iterator[Drawn]:
-    """The training of one series on the volumes of the run, and its model's card.
-
-    Parameters
-    ----------
-    log_file : Table
-        Log of the training, with losses and scores by step.
-    card_file : Facts
-        Card of the model.
-    series_name : str
-        Name of the series, such as ``raw`` or that of a method.
-
-    Yields
-    ------
-    Drawn
-        Curve of the training, then the card in HTML.
-    """
+    """The training of one series on the volumes of the run, and its model's card."""
     yield from _training("volume", log_file, card_file, series_name)
 
 

@@ -25,17 +25,8 @@ _OfSeries = dict[str, Derivative]
 class ShownMaps:
     """Maps and regions of a run by series.
 
-    Parameters
-    ----------
-    stats : dict[tuple[str, str, float], _OfSeries]
-        Maps by series for each contrast, statistic and smoothing (tenths of mm).
-    regions : dict[tuple[str, str, float], _OfSeries]
-        Masks by series for each contrast, kind and smoothing (tenths of mm).
-
-    Attributes
-    ----------
-    stats : by contrast, statistic and smoothing (mm)
-    regions : masks by contrast, kind of region and smoothing
+    `stats`: maps by series for each contrast, statistic and smoothing (tenths of mm). `regions`:
+    masks by series for each contrast, kind and smoothing (tenths of mm).
     """
 
     stats: dict[tuple[str, str, float], _OfSeries]
@@ -53,15 +44,7 @@ class ShownMaps:
 
         Without one, it is that of all conditions, or the first that was mapped.
 
-        Parameters
-        ----------
-        judged : str
-            Contrast of the evidence for the verdict; empty for none.
-
-        Returns
-        -------
-        str
-            Contrast that was mapped; empty without any map.
+        `judged`: contrast of the evidence for the verdict; empty for none.
         """
         mapped = list(dict.fromkeys(contrast for contrast, _, _ in self.stats))
         return next((name for name in (judged, "all", *mapped) if name in mapped), "")
@@ -71,16 +54,6 @@ def sort_maps(maps: Iterable[Derivative]) -> ShownMaps:
     """Order maps by contrast, statistic or region, smoothing and series.
 
     Maps in another space are left out.
-
-    Parameters
-    ----------
-    maps : Iterable[Derivative]
-        Maps and regions of all series.
-
-    Returns
-    -------
-    ShownMaps
-        Same maps, ready to be looked up.
     """
     stats, regions = sorted_maps(maps)
     return ShownMaps(stats=stats, regions=regions)
@@ -90,18 +63,6 @@ def judged_contrast(rows: Sequence[MetricRow], verdict: Mapping[str, object]) ->
     """Return the contrast of the evidence that a verdict rests on.
 
     It is empty where no method was applied or none was compared.
-
-    Parameters
-    ----------
-    rows : Sequence[MetricRow]
-        Rows of all metrics of the run.
-    verdict : Mapping[str, object]
-        Verdict in words, with the best method, empty for none.
-
-    Returns
-    -------
-    str
-        Name of that contrast, or an empty text.
     """
     evidence = strongest("function", rows, [str(verdict["best"])]) if verdict["best"] else None
     return "" if evidence is None else evidence.contrast
@@ -110,34 +71,13 @@ def judged_contrast(rows: Sequence[MetricRow], verdict: Mapping[str, object]) ->
 def all_names(series_names: Sequence[str]) -> tuple[str, ...]:
     """Return series in the order shown: as acquired, those of the plan, measured.
 
-    Parameters
-    ----------
-    series_names : Sequence[str]
-        Names of the series of the plan, in the order shown.
-
-    Returns
-    -------
-    tuple[str, ...]
-        Names from ``raw`` to ``measured``, whether they exist or not.
+    Names from ``raw`` to ``measured``, whether they exist or not.
     """
     return (RAW, *series_names, MEASURED)
 
 
 def ordered(names: Iterable[str], series_names: Sequence[str]) -> list[str]:
-    """Return types in the order that the data set shares; unknown ones come last, by name.
-
-    Parameters
-    ----------
-    names : Iterable[str]
-        Names of series in any order.
-    series_names : Sequence[str]
-        Names of the series of the plan, in the order shown.
-
-    Returns
-    -------
-    list[str]
-        Same names without repetition, unknown ones last.
-    """
+    """Return types in the order that the data set shares; unknown ones come last, by name."""
     known, wanted = list(dict.fromkeys(names)), all_names(series_names)
     return [name for name in wanted if name in known] + [
         name for name in known if name not in wanted
@@ -148,18 +88,6 @@ def compared(names: Iterable[str], series_names: Sequence[str]) -> list[str]:
     """Return the series whose maps are drawn: acquired, B-spline, methods and measured.
 
     Where there are none of these, all series are returned.
-
-    Parameters
-    ----------
-    names : Iterable[str]
-        Names of series in any order.
-    series_names : Sequence[str]
-        Names of the series of the plan, in the order shown.
-
-    Returns
-    -------
-    list[str]
-        Names of the series to draw, in the order shown.
     """
     known = ordered(names, series_names)
     return [name for name in known if name in SHOWN or kind_of(name) in KINDS] or known
@@ -168,24 +96,8 @@ def compared(names: Iterable[str], series_names: Sequence[str]) -> list[str]:
 def scene_of(background: Volume, mask: Volume, roi: Volume) -> Scene:
     """Background (on any grid), brain and region of a run.
 
-    Parameters
-    ----------
-    background : Volume
-        Anatomical image or boldref, on any grid (3D).
-    mask : Volume
-        Voxels of the brain on the high-resolution grid (3D, boolean).
-    roi : Volume
-        Voxels of the region of interest on the high-resolution grid (3D, boolean).
-
-    Returns
-    -------
-    Scene
-        What maps are drawn upon, on the grid of the mask.
-
-    Raises
-    ------
-    ImageError
-        The image is constant or not positive, or the mask does not fit.
+    `ImageError`: the image is constant or not positive, or the mask does not fit. What maps are
+    drawn upon, on the grid of the mask.
     """
     from bids_sr.reports.figures.map_figures import Scene
 
@@ -195,17 +107,7 @@ def scene_of(background: Volume, mask: Volume, roi: Volume) -> Scene:
 def color_limit(maps: Iterable[Derivative], floor: float) -> float:
     """Return the color scale limit for one contrast, statistic and smoothing, over all series.
 
-    Parameters
-    ----------
-    maps : Iterable[Derivative]
-        Maps of all series that share the scale.
-    floor : float
-        Smallest limit allowed, in units of the maps.
-
-    Returns
-    -------
-    float
-        Largest magnitude on the scale, in units of the maps.
+    Largest magnitude on the scale, in units of the maps.
     """
     from bids_sr.reports.figures.map_figures import common_scale
 
@@ -213,17 +115,6 @@ def color_limit(maps: Iterable[Derivative], floor: float) -> float:
 
 
 def raised(flags: Facts) -> list[Mapping[str, object]]:
-    """Return flags of a run in words.
-
-    Parameters
-    ----------
-    flags : Facts
-        Flags of the quality control in words.
-
-    Returns
-    -------
-    list[Mapping[str, object]]
-        One entry for each flag, raised or not.
-    """
+    """Return flags of a run in words."""
     found = flags["flags"]
     return found if isinstance(found, list) else []

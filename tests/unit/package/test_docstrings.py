@@ -1,10 +1,11 @@
-"""Docstrings of public names are numpydoc: a summary, and sections that tell all or, off the
-documented API, none.
+"""Docstrings: what a page of the reference shows is complete numpydoc; all else says in prose what
+name and signature do not.
 """
 
 import ast
 import importlib
 import inspect
+import re
 from collections.abc import Iterator
 from dataclasses import is_dataclass
 from pathlib import Path
@@ -14,23 +15,28 @@ from numpydoc.validate import Validator, validate
 
 ROOT = Path(__file__).parents[3]
 CODES = {
-    "GL07",  # order of sections
-    "GL08",  # no docstring
+    "GL07",
+    "GL08",
     "SS01",
     "SS02",
     "SS03",
     "SS04",
     "SS05",
-    "SS06",  # summary: one line, a sentence, in the imperative
+    "SS06",
     "PR01",
     "PR02",
     "PR03",
     "PR04",
-    "PR07",  # parameters: all, no others, in their order, with types, with descriptions
+    "PR07",
     "RT01",
-    "RT03",  # what is returned, with a description
+    "RT03",
     "YD01",
 }
+SECTION = re.compile(
+    r"^ *(Parameters|Returns|Yields|Raises|Attributes|Notes)\n *---", re.MULTILINE
+)
+ARRAYS = re.compile(r"\b(Array|Float|Float32|Real|Mask|NDArray)\b")
+SHAPE = re.compile(r"\([^)]*([XxNT]|\dD|any shape|3,|4 x 4)[^)]*\)|\bshape\b|\bgrid\b|\bcolumns\b")
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -44,51 +50,87 @@ def without_lines() -> Iterator[None]:
         yield
 
 
-def _modules() -> list[str]:
-    """Names of all modules."""
-    found = []
-    for top, prefix in (("bids_sr", "bids_sr"), ("workflows", "bids_sr.workflows")):
-        for path in sorted((ROOT / top).rglob("*.py")):
-            parts = path.relative_to(ROOT / top).with_suffix("").parts
-            if not any(part.startswith("_") for part in parts):
-                found.append(".".join((prefix, *parts)))
-    return found
+def rendered() -> list[str]:
+    """The documented API: names that pages of the reference show."""
+    pages = sorted((ROOT / "docs/reference").glob("*.md"))
+    return [
+        name
+        for page in pages
+        for name in re.findall(r"^::: (\S+)$", page.read_text("utf-8"), re.MULTILINE)
+    ]
 
 
-def _public(module: str) -> Iterator[tuple[str, object]]:
-    """Public functions, classes and methods that a module defines, each with its object."""
-    loaded = importlib.import_module(module)
-    assert loaded.__file__ is not None
-    for node in ast.parse(Path(loaded.__file__).read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
-            own = getattr(loaded, node.name)
-            yield f"{module}.{node.name}", own
-            for each in node.body if isinstance(node, ast.ClassDef) else ():
-                if isinstance(each, ast.FunctionDef) and not each.name.startswith("_"):
-                    yield f"{module}.{node.name}.{each.name}", getattr(own, each.name)
-
-
-def _inherits_its_parameters(found: object) -> bool:
-    """Whether the constructor of a class is that of its base, which documents it."""
-    return inspect.isclass(found) and (
-        "__init__" not in vars(found)
-        or getattr(found, "_is_protocol", False)
-        or any(is_dataclass(base) for base in found.__bases__)
-    )
+def members(name: str) -> Iterator[tuple[str, object]]:
+    """The object of a name and, of a class, its public methods."""
+    module, _, attribute = name.rpartition(".")
+    found = getattr(importlib.import_module(module), attribute)
+    yield name, found
+    for each in vars(found) if inspect.isclass(found) else ():
+        if not each.startswith("_") and inspect.isfunction(getattr(found, each)):
+            yield f"{name}.{each}", getattr(found, each)
 
 
 def faults(name: str, found: object) -> list[str]:
     """What numpydoc finds in the docstring of an object."""
-    told = validate(name)["errors"]
-    left = {"PR01"} if _inherits_its_parameters(found) else set()
-    if not name.startswith("bids_sr.api.") and "\n---" not in inspect.getdoc(found):
-        left = {"PR01", "RT01", "YD01"}  # off the documented API a sentence will do
-    return [f"{name}: {code} {what}" for code, what in told if code in CODES - left]
+    inherits = inspect.isclass(found) and (
+        "__init__" not in vars(found) or any(is_dataclass(base) for base in found.__bases__)
+    )
+    codes = CODES - ({"PR01"} if inherits else set())
+    return [f"{name}: {code} {what}" for code, what in validate(name)["errors"] if code in codes]
 
 
-@pytest.mark.parametrize("module", _modules())
-def test_docstrings_of_public_names_are_complete(module):
-    assert [fault for name, found in _public(module) for fault in faults(name, found)] == []
+@pytest.mark.parametrize("name", rendered())
+def test_the_reference_is_complete(name: str) -> None:
+    assert [fault for each, found in members(name) for fault in faults(each, found)] == []
+
+
+def unstated(found: object) -> Iterator[str]:
+    """Arrays of a function whose entry tells no shape, and affines whose entry tells no frame."""
+    text = inspect.getdoc(found) or ""
+    entries = dict(re.findall(r"^(\w+) : .*\n((?:    .*\n?)+)", text, re.MULTILINE))
+    for name, kind in getattr(found, "__annotations__", {}).items():
+        if name in entries and ARRAYS.search(str(kind)) and not SHAPE.search(entries[name]):
+            yield name
+        if name == "affine" and "RAS" not in entries.get(name, "RAS"):
+            yield name
+
+
+@pytest.mark.parametrize("name", rendered())
+def test_arrays_of_the_reference_tell_their_shape_and_affines_their_frame(name: str) -> None:
+    assert [(each, lack) for each, found in members(name) for lack in unstated(found)] == []
+
+
+def _shown() -> set[str]:
+    return {each for name in rendered() for each, _ in members(name)}
+
+
+def short_faults(tree: ast.Module, module: str, shown: set[str]) -> Iterator[str]:
+    """Public names without a docstring, and docstrings with sections that no page shows."""
+
+    def of(nodes: list[ast.stmt], prefix: str) -> Iterator[str]:
+        for node in nodes:
+            if not isinstance(node, ast.ClassDef | ast.FunctionDef):
+                continue
+            name = f"{prefix}.{node.name}"
+            text = ast.get_docstring(node)
+            if text is None:
+                if prefix == module and not node.name.startswith("_"):
+                    yield f"{name} has no docstring"
+            elif SECTION.search(text) and name not in shown:
+                yield f"{name} has sections, and no page of the reference shows it"
+            yield from of(node.body, name)
+
+    yield from of(tree.body, module)
+
+
+def test_other_docstrings_are_prose() -> None:
+    shown, found = _shown(), list[str]()
+    for top, prefix in (("bids_sr", "bids_sr"), ("workflows", "bids_sr.workflows")):
+        for path in sorted((ROOT / top).rglob("*.py")):
+            parts = path.relative_to(ROOT / top).with_suffix("").parts
+            module = ".".join((prefix, *(part for part in parts if part != "__init__")))
+            found += short_faults(ast.parse(path.read_text("utf-8")), module, shown)
+    assert found == []
 
 
 def _told(image: object, order: int) -> object:
@@ -102,6 +144,9 @@ def _told(image: object, order: int) -> object:
     return image, order
 
 
-def test_what_a_docstring_lacks_is_seen():
+def test_what_a_docstring_lacks_is_seen() -> None:
     codes = {fault.split()[1] for fault in faults(f"{__name__}._told", _told)}
-    assert codes == {"SS05", "PR01", "RT01"}
+    assert codes == {"SS05", "PR01", "PR07", "RT01"} - {"PR07"}
+    tree = ast.parse(inspect.getsource(_told))
+    assert len(list(short_faults(tree, "m", set()))) == 1
+    assert list(short_faults(tree, "m", {"m._told"})) == []

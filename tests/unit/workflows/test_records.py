@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from types import SimpleNamespace
 
+import networkx as nx
 import numpy as np
 import pytest
 from nipype import config
@@ -15,7 +16,9 @@ from nipype.interfaces.base import (
     TraitedSpec,
     traits,
 )
+from nipype.interfaces.utility import Merge
 from nipype.pipeline import engine as pe
+from nipype.pipeline.plugins.base import DistributedPluginBase
 
 from bids_sr.execution import records
 from bids_sr.execution.records import (
@@ -245,6 +248,22 @@ def test_large_images_that_nobody_reads_any_more_leave_holes_and_are_made_again_
     assert sorted(map(str, finish.left())) == _BOTH, "the second step would read a hole"
     finish.note(finish.left())
     assert not (first / "_0xabcd.json").exists(), "nipype would take it for done"
+
+
+def test_what_reads_a_merged_list_reads_the_files_that_it_names() -> None:
+    class Plugin(NotesLeft, DistributedPluginBase):
+        pass
+
+    one, two, other, reader = (pe.Node(Write(), name=name) for name in ("a", "b", "c", "d"))
+    merged = pe.Node(Merge(2), name="m")
+    plugin = Plugin.__new__(Plugin)
+    edges = [(one, merged), (two, merged), (merged, reader), (one, other)]
+    plugin._generate_dependency_list(nx.DiGraph(edges))
+    at = {node.name: k for k, node in enumerate(plugin.procs)}
+    reads = np.asarray(plugin.refidx.todense())
+    assert reads[at["a"]].sum() == 3  # the list, what reads it, and the other step
+    assert reads[at["b"], at["d"]] == 1
+    assert reads[at["c"]].sum() == reads[at["d"]].sum() == 0
 
 
 def test_a_call_that_runs_steps_takes_back_what_others_have_noted(

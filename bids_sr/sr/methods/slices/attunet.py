@@ -22,18 +22,7 @@ FAST_WIDTHS = (16, 32, 64, 128, 256)
 
 
 def without_critic(recipe: Recipe) -> Recipe:
-    """The recipe of a network that has no critic beside it.
-
-    Parameters
-    ----------
-    recipe : Recipe
-        Settings of the training.
-
-    Returns
-    -------
-    Recipe
-        Same settings without the critic and its losses.
-    """
+    """The recipe of a network that has no critic beside it."""
     losses = tuple(term for term in recipe.losses if term.kind != "adversarial")
     return replace(recipe, build_critic=None, keep_critic=False, losses=losses, critic_steps=1)
 

@@ -11,20 +11,7 @@ from bids_sr.sr.recipe import LossTerm, Recipe, loss
 
 
 def supervised(recipe: Recipe, *losses: LossTerm) -> Recipe:
-    """A recipe of `tv` on high-resolution volumes, a fifth of which is held out.
-
-    Parameters
-    ----------
-    recipe : Recipe
-        Settings of the training.
-    *losses : LossTerm
-        Terms of the loss, in place of those of the recipe.
-
-    Returns
-    -------
-    Recipe
-        Same settings for training on pairs of volumes.
-    """
+    """A recipe of `tv` on high-resolution volumes, a fifth of which is held out."""
     return replace(recipe, losses=losses, objective="supervised", hold_out=5)
 
 
