@@ -31,7 +31,7 @@ def subject_facts(
         "Runs": [run.stem for run in subject.runs],
         "T1w image": subject.t1w[0].name
         if subject.t1w
-        else "none: the whole brain stands for the motor area",
+        else "none: the region of interest is the whole brain",
         "T2* pair": sorted({_pair_words(run.pair) for run in subject.runs}),
         "High-resolution reference": sorted(
             {str(run.truth.root) for run in subject.runs if run.truth}

@@ -292,7 +292,7 @@ def _t1w(found: Sequence[Path], label: str, settings: Settings, seen: Survey) ->
         )
         seen.tell(f"sub-{label}", f"{text} (csf, white_matter, CompCor of them).")
     elif len(images) > 1:
-        seen.tell(images[0], f"there are {len(images)} T1w images; this one, the first, is used.")
+        seen.tell(images[0], f"there are {len(images)} T1w images; this one is used.")
     return images
 
 

@@ -73,7 +73,7 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
             graph = graph_of(settings, plan, __version__)
             finish = Finish(graph, settings.paths.work_dir or Path())
             cite = partial(write_citations, html=not run.md_only_boilerplate)
-            cite(graph.methods_text(), out, log_dir)
+            text = graph.methods_text()
             exported = [] if run.boilerplate_only else primary_series(graph)
             for series in ("", *exported):
                 describe(series=series)
@@ -81,6 +81,7 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
                 atlas = find_atlas(settings.activation.atlas)
                 write_atlas(out, atlas.name, atlas.description)
         if run.boilerplate_only:
+            cite(text, out, log_dir)
             return dataclasses.replace(outcome, reports=(out / "CITATION.md",))
         if run.clean_workdir and settings.paths.work_dir is not None:
             steps = settings.paths.work_dir / graph.scope.name
@@ -96,13 +97,12 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
             else:
                 say("all steps are done, as an earlier call left them")
             finish.retell(log_dir)
-            idle = [
-                f"{series} was not applied to {', '.join(runs)}, zero-filled instead."
-                for series in exported
-                if (runs := [run for run, on in applied_in(out, series).items() if not on])
-            ]
-            if idle:
-                cite("\n\n".join([graph.methods_text().strip(), *idle]), out, log_dir)
+            own = {each.stem for each in plan.runs}
+            for series in exported:
+                idle = [name for name, on in applied_in(out, series).items() if not on]
+                if named := ", ".join(name for name in idle if name in own):
+                    text += f"\n{series} was not applied to {named}, zero-filled instead.\n"
+            cite(text, out, log_dir)  # only now, as a call that was stopped did not do it
             if not (outcome.crashes or outcome.missing):
                 record(log_dir, _of_earlier_calls(settings, finish.stored()))
         changed = note_run(log_dir, labels, settings=digest)

@@ -222,17 +222,21 @@ _NO_TISSUES = (
 )
 
 
+_TISSUES = "brain, white matter and cerebrospinal fluid"
+
+
 @step(
     makes=("confounds", "confounds_columns"),
     part=Part.PREPROCESSING,
     text=lambda setting: (
-        "Confounds were the six motion parameters and the mean signals of brain, white matter and"
-        " cerebrospinal fluid with their backward differences and the squares of both"
+        "Confounds were the six motion parameters and the mean signals of"
+        f" {_TISSUES if setting('with_anat') else 'the brain'}"
+        " with their backward differences and the squares of both"
         " [@satterthwaite2013], framewise displacement and DVARS [@power2012], root mean square"
         " displacement [@jenkinson2002], standardized DVARS [@nichols2017], volumes with"
         f" framewise displacement above {setting('fd_spike_threshold'):g} mm or standardized DVARS"
-        f" above {setting('dvars_spike_threshold'):g}, slow cosines, and components of anatomical"
-        " and temporal CompCor [@behzadi2007]."
+        f" above {setting('dvars_spike_threshold'):g}, slow cosines, and components of"
+        f"{' anatomical and' if setting('with_anat') else ''} temporal CompCor [@behzadi2007]."
     ),
     keep={"confounds": KEEP_CONFOUNDS},
     cost=Cost(volumes=0.063),

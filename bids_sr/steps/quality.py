@@ -381,9 +381,9 @@ _RELIABLE = (
     part=Part.EVALUATION,
     memory=VARIANCE,
     text=(
-        "Intervals of the super-resolved effect were tested one level of resolution down: the run"
-        " was brought down once more, reconstructed by its own maps there, and held against what"
-        " was acquired.\n"
+        "Where a super-resolved effect has intervals, these were tested one level of resolution"
+        " down: the run was brought down once more, reconstructed by its own maps there, and held"
+        " against what was acquired.\n"
     ),
     cost=Cost(always=2.0, low=40.0, volumes=0.008),
 )
@@ -482,7 +482,7 @@ def _onto(scale: Array, shape: Sequence[int]) -> Float32:
     part=Part.MAPS,
     memory=MAPS,
     text=lambda setting: (
-        f"The error of the reconstruction by {setting('series_name')} is proportional to the"
+        f"Where {setting('series_name')} was applied, its error is proportional to the"
         " effect and repeats in every block. Its standard deviation was taken of 64 draws from the"
         " prior of the run, scaled by the power of the acquired effect above its noise around each"
         " voxel; the probability of the opposite sign follows from it and the variance of the"

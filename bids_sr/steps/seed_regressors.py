@@ -58,7 +58,8 @@ def _text(setting: Lookup) -> str:
     )
     return (
         "The run had no events; functional connectivity [@biswal1995] was mapped with"
-        f" {' and '.join(parts)}. The time series of each seed was read from the acquired series,"
+        f" {' and '.join(parts)}, as far as the brain mask of the run holds them."
+        " The time series of each seed was read from the acquired series,"
         " cleared of drift and confounds, and used in place of a condition in every series;"
         " halves of the run were made of segments of about 30 s.\n"
     )

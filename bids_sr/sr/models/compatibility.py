@@ -236,7 +236,7 @@ def domain_difference(
     edges, out = edges / max(own_edges, 1e-12), []
     if distance > _FARTHEST:
         out.append(
-            f"intensities: a quantile of the image lies {distance:.2f} of its range from that of"
+            f"intensities: a quantile of the image lies {distance:.3f} of its range from that of"
             f" the image trained on ({_FARTHEST} is usual at most)"
         )
     if not 1 / _EDGE_RATIO <= edges <= _EDGE_RATIO:

@@ -586,7 +586,7 @@ def test_t1w_several_or_none(maker: BidsMaker, look: Look) -> None:
     maker.t1w("sub-01_run-2")
     found = look()
     assert len(found.subjects[0].t1w) == 2
-    assert "there are 2 T1w images; this one, the first, is used" in texts(found)
+    assert "there are 2 T1w images; this one is used" in texts(found)
     for path in found.subjects[0].t1w:
         path.unlink()
     bare = look()
