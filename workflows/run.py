@@ -161,6 +161,8 @@ def _add_motion(run: RunOf) -> None:
         scope.add(motion.combine_echoes, echo_times=list(times))
     else:
         scope.give(bold_file=bold.bold)
+        if echo := bold.entities.get("echo"):
+            scope.say(Part.PREPROCESSING, f"Of several echoes, echo {echo} alone was used.")
     scope.add(motion.import_series)
     scope.add(motion.count_dummies)
     if bold.precomputed is not None:
@@ -174,6 +176,8 @@ def _add_motion(run: RunOf) -> None:
         scope.add(motion.correct_slice_timing)
     else:
         scope.alias["stc"] = "bold"
+        if "slicetiming" in run.planned.settings.preprocessing.ignore:
+            scope.say(Part.PREPROCESSING, "Slice timing was not corrected.")
 
 
 def _add_registration(run: RunOf, *, with_anat: bool, with_pair: bool) -> None:

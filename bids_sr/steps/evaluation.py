@@ -213,9 +213,9 @@ def compare_halves(
 
 
 KNOWN_TEXT = (
-    "Effects of the whole run were compared with known activation, over all in-plane spatial"
-    " frequencies and over those at or beyond the Nyquist limit of the acquisition, with"
-    " confidence intervals from resampled blocks, the same for all series. "
+    "Effects of the whole run, not smoothed, were compared with known activation, over all"
+    " in-plane spatial frequencies and over those at or beyond the Nyquist limit of the"
+    " acquisition, with confidence intervals from resampled blocks, the same for all series. "
 )
 """Methods text of a run whose activation is known, without a measured series."""
 

@@ -775,6 +775,39 @@ def test_the_methods_text_cites_what_exists_says_nothing_twice_and_follows_the_p
     assert places == sorted(places)
 
 
+@pytest.mark.parametrize(
+    ("make", "options", "said", "not_said"),
+    [
+        (
+            _echoes,
+            ("--echo-idx", "2"),
+            "Of several echoes, echo 2 alone was used.",
+            "were combined",
+        ),
+        (_echoes, (), "were combined", "white matter"),
+        (
+            _interleaved_slices,
+            ("--ignore", "slicetiming"),
+            "Slice timing was not corrected.",
+            "Slice timing was corrected",
+        ),
+        (_interleaved_slices, (), "Slice timing was corrected", "was not corrected"),
+    ],
+)
+def test_the_methods_text_says_what_was_done_and_nothing_else(
+    make: Callable[[BidsMaker], None],
+    options: tuple[str, ...],
+    said: str,
+    not_said: str,
+    tmp_path: Path,
+) -> None:
+    maker = BidsMaker(tmp_path / "bids")
+    make(maker)
+    text = planned_graph(maker, tmp_path, *PLAIN, *options).methods_text()
+    assert said in text
+    assert not_said not in text
+
+
 def test_every_methods_text_has_its_part(graph: Graph) -> None:
     """What has none would stand in the opening."""
     texts = [text for part, text in graph.scope.texts if part is Part.OPENING and text]
