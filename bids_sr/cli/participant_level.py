@@ -31,6 +31,7 @@ from bids_sr.version import __version__
 
 if TYPE_CHECKING:
     from bids_sr.execution.execute import RunOutcome
+    from bids_sr.execution.records import Finish
     from bids_sr.pipeline.graph import Graph, Placed
     from bids_sr.preflight import Plan
 
@@ -47,14 +48,8 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
     limit_threads()
     from bids_sr.execution.execute import RunOutcome
     from bids_sr.execution.records import Finish
-    from bids_sr.io.dataset_description import applied_in, write_atlas, write_dataset
-    from bids_sr.reports.figure_archive import packed_figures
-    from bids_sr.reports.participants_page import (
-        INDEX,
-        mark_unfinished,
-        write_index,
-        write_participants,
-    )
+    from bids_sr.io.dataset_description import write_atlas, write_dataset
+    from bids_sr.reports.participants_page import INDEX, write_index, write_participants
     from bids_sr.reports.run_notes import is_last, note_run
     from bids_sr.reports.text.methods_text import write_citations
     from bids_sr.steps.figures import declared
@@ -72,8 +67,6 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
         with still(say, "building the graph of steps"):
             graph = graph_of(settings, plan, __version__)
             finish = Finish(graph, settings.paths.work_dir or Path())
-            cite = partial(write_citations, html=not run.md_only_boilerplate)
-            text = graph.methods_text()
             exported = [] if run.boilerplate_only else primary_series(graph)
             for series in ("", *exported):
                 describe(series=series)
@@ -81,30 +74,14 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
                 atlas = find_atlas(settings.activation.atlas)
                 write_atlas(out, atlas.name, atlas.description)
         if run.boilerplate_only:
-            cite(text, out, log_dir)
+            html = not run.md_only_boilerplate
+            write_citations(graph.methods_text(), out, log_dir, html=html)
             return dataclasses.replace(outcome, reports=(out / "CITATION.md",))
         if run.clean_workdir and settings.paths.work_dir is not None:
             steps = settings.paths.work_dir / graph.scope.name
             for part in graph.scope.inner:  # others may be in use by calls on other participants
                 shutil.rmtree(steps / part.name, ignore_errors=True)
-        with packed_figures(settings.figures_dir, out, labels):
-            if left := finish.left():
-                mark_unfinished(out, labels)
-                finish.note(left)
-                outcome = _executed(graph, settings, plan, say, left)
-                if not (outcome.crashes or outcome.missing):
-                    finish.note()
-            else:
-                say("all steps are done, as an earlier call left them")
-            finish.retell(log_dir)
-            own = {each.stem for each in plan.runs}
-            for series in exported:
-                idle = [name for name, on in applied_in(out, series).items() if not on]
-                if named := ", ".join(name for name in idle if name in own):
-                    text += f"\n{series} was not applied to {named}, zero-filled instead.\n"
-            cite(text, out, log_dir)  # only now, as a call that was stopped did not do it
-            if not (outcome.crashes or outcome.missing):
-                record(log_dir, _of_earlier_calls(settings, finish.stored()))
+        outcome = _worked(graph, finish, settings, plan, say)
         changed = note_run(log_dir, labels, settings=digest)
     say("reports")
     with still(say, "reports"):
@@ -123,6 +100,46 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
     for series in exported:  # whose runs may hold no more than zero filling
         describe(series=series)
     return dataclasses.replace(outcome, reports=reports)
+
+
+def _worked(
+    graph: "Graph",
+    finish: "Finish",
+    settings: Settings,
+    plan: "Plan",
+    say: Callable[[str], None],
+) -> "RunOutcome":
+    """Run the steps that are left, and put down what came of all: records, figures, methods."""
+    from bids_sr.execution.execute import RunOutcome
+    from bids_sr.io.dataset_description import applied_in
+    from bids_sr.reports.figure_archive import packed_figures
+    from bids_sr.reports.participants_page import mark_unfinished
+    from bids_sr.reports.text.methods_text import write_citations
+    from bids_sr.workflows.base import primary_series
+
+    out, run = settings.paths.output_dir, settings.run
+    log_dir, outcome = out / "logs" / run.run_uuid, RunOutcome()
+    labels = [subject.label for subject in plan.subjects]
+    with packed_figures(settings.figures_dir, out, labels):
+        if left := finish.left():
+            mark_unfinished(out, labels)
+            finish.note(left)
+            outcome = _executed(graph, settings, plan, say, left)
+            if not (outcome.crashes or outcome.missing):
+                finish.note()
+        else:
+            say("all steps are done, as an earlier call left them")
+        finish.retell(log_dir)
+        own, text = {each.stem for each in plan.runs}, graph.methods_text()
+        for series in primary_series(graph):
+            idle = [name for name, on in applied_in(out, series).items() if not on]
+            if named := ", ".join(name for name in idle if name in own):
+                text += f"\n{series} was not applied to {named}, zero-filled instead.\n"
+        # only now, as a call that was stopped did not do it
+        write_citations(text, out, log_dir, html=not run.md_only_boilerplate)
+        if not (outcome.crashes or outcome.missing):
+            record(log_dir, _of_earlier_calls(settings, finish.stored()))
+    return outcome
 
 
 def _of_earlier_calls(settings: Settings, stored: set[Path]) -> list[Notice]:

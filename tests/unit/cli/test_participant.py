@@ -63,9 +63,11 @@ def test_the_page_of_a_stopped_run_says_that_it_was_not_finished(
     (figures / "sub-01_desc-summary_T1w.html").write_text("<p>found</p>")
     assert call(maker, "--reports-only") == 0
     assert "Not finished" not in page.read_text()
+    Path("out/CITATION.md").write_text("What was done.\n")
     for _ in range(2):
         assert call(maker) == 130
         assert page.read_text().count("Not finished: a call that began at 20") == 1
+    assert Path("out/CITATION.md").read_text() == "What was done.\n", "and no more"
     assert call(maker, "--reports-only") == 0
     assert "Not finished" not in page.read_text()
 
