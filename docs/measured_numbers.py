@@ -109,7 +109,7 @@ def numbers() -> dict[str, str]:
             for kind in ("files", "MB")
             for output in files
         },
-        "example_s": f"{60 * took['wall min']:.0f}",
+        "example_min": f"{took['core min']:.1f}",
         "example_gb": f"{took['memory GB']:.1f}",
         "example_disk_gb": f"{took['work GB'] + took['results GB']:.1f}",
         "example_results_gb": f"{took['results GB']:.1f}",
