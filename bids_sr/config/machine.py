@@ -51,14 +51,8 @@ def memory_gb(
         w[0]: float(w[1]) for w in map(str.split, _lines(root / "proc/meminfo")) if len(w) > 1
     }
     sizes = [kilobytes[known] * 1024 if known in kilobytes else 4e9 if free else math.inf]
-    for folder in _groups(root, "memory"):
-        for names in (
-            ("memory.max", "memory.current"),
-            ("memory.limit_in_bytes", "memory.usage_in_bytes"),
-        ):
-            limit, used = (_words(folder / name, 1)[0] for name in names)
-            if limit is not None and limit < _UNLIMITED:
-                sizes.append(limit - (max(0.0, (used or 0.0) - _cached(folder)) if free else 0))
+    for limit, used, folder in _memory_limits(root):
+        sizes.append(limit - (max(0.0, used - _cached(folder)) if free else 0))
     taken = (_SHARE if free else 1) * max(0.0, min(sizes)) / 1e9
     granted = _granted_gb(environ)
     return taken if granted is None else min(taken, granted)
@@ -69,13 +63,19 @@ def resident_gb(root: Path = Path("/"), environ: Mapping[str, str] = os.environ)
 
     There resident memory is summed over processes, with what they share.
     """
-    limits = (
-        _words(folder / name, 1)[0]
-        for folder in _groups(root, "memory")
-        for name in ("memory.max", "memory.limit_in_bytes")
-    )
-    limited = any(limit is not None and limit < _UNLIMITED for limit in limits)
-    return RESIDENT_GB if "SLURM_JOB_ID" in environ and not limited else 0.0
+    return RESIDENT_GB if "SLURM_JOB_ID" in environ and not any(_memory_limits(root)) else 0.0
+
+
+def _memory_limits(root: Path) -> Iterator[tuple[float, float, Path]]:
+    """Limits of this process's control groups, what is used of each (bytes), and its folder."""
+    for folder in _groups(root, "memory"):
+        for names in (
+            ("memory.max", "memory.current"),
+            ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+        ):
+            limit, used = (_words(folder / name, 1)[0] for name in names)
+            if limit is not None and limit < _UNLIMITED:
+                yield limit, used or 0.0, folder
 
 
 def _granted_gb(environ: Mapping[str, str] = os.environ) -> float | None:

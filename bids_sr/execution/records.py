@@ -30,7 +30,7 @@ _LOGGER = logging.getLogger(__name__)
 # the number changes with what the files of steps are, so that those left before are made anew
 _RECORD = "_left-2.json"
 _DROPPED = "_dropped"
-_LARGE = 500_000_000  # bytes: a call with other settings makes smaller images anew in no time
+_LARGE = 500_000_000  # bytes; smaller images stay, for calls with other settings
 # nipype rewrites the first two, and reads neither to run a step
 _OWN = {"_node.pklz", "_inputs.pklz", _RECORD, _DROPPED}
 _HASH = "_0x*.json"

@@ -10,7 +10,7 @@ their number, and voxels that lie outside anybody's brain are left behind on the
 """
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -151,16 +151,9 @@ def group_maps(
                 enough[key] = test
         correct = None
         if flips:
-            for n in sorted({len(test.people) for test in enough.values()}):
-                differ = 2 ** (n - 1)  # all signs the other way give the same abs(t)
-                if (least := 1 / min(differ, flips + 1)) > FWE or differ <= flips:
-                    left_out.append(
-                        f"group maps of task {task}: {flips} sign flips of {_people(n)}, of which"
-                        f" {differ} differ, give no corrected p below {least:.2g}"
-                        + "; nothing can pass .05"
-                        * (least > FWE)
-                    )
-                    say(left_out[-1])
+            for text in _too_few(flips, {len(test.people) for test in enough.values()}):
+                left_out.append(f"group maps of task {task}: {text}")
+                say(left_out[-1])
             ways = [[way_of(run, target, sums.inside) for run in person] for person in people]
             correct = partial(_corrected, ways, flips, seed)
         store = partial(_one_map, people[0][0], target, sums.inside, output_dir, correct)
@@ -178,6 +171,18 @@ def group_maps(
         background=Volume(target.background, target.affine),
         mask=Volume(tested, target.affine),
     )
+
+
+def _too_few(flips: int, counts: Collection[int]) -> Iterator[str]:
+    """What sign flips of so many participants cannot tell."""
+    for n in sorted(counts):
+        differ = 2 ** (n - 1)  # all signs the other way give the same abs(t)
+        if (least := 1 / min(differ, flips + 1)) > FWE or differ <= flips:
+            none = "; nothing can pass .05" * (least > FWE)
+            yield (
+                f"{flips} sign flips of {_people(n)}, of which {differ} differ, give no corrected"
+                f" p below {least:.2g}{none}"
+            )
 
 
 def _corrected(

@@ -74,8 +74,7 @@ class _Strip:
     `tables` are files that hold all values, relative to the page.
 
     `run`: run that begins with it, in words; empty within a run or without one. `caption`: text
-    below all panels; empty where each has its own. `tab`: label by which it is chosen in its run;
-    empty: shown with the one before.
+    below all panels; empty where each has its own.
     """
 
     name: str
@@ -164,10 +163,13 @@ def _assemble(
     for are left out, because a run on structural scans owes nothing about BOLD. A section of what
     is made on request alone is left out where nothing of it was asked for.
     """
+    there: dict[tuple[str, bool], list[ArchivedFigure]] = {}
+    for figure in figures:
+        there.setdefault((figure.figure, figure.html), []).append(figure)
     in_order = sorted(shown, key=lambda each: each.place)
     found = {
         each: [
-            (one, [f for f in figures if f.figure == one.desc and f.html == one.html])
+            (one, there.get((one.desc, one.html), []))
             for one in in_order
             if one.section == each.name
         ]
@@ -327,13 +329,19 @@ def write_subject_page(
     missing; the subject's page has figures of no run alone. See `_assemble` and `write_page`.
     """
     figures, who = figures_of(root, subject), f"sub-{subject}"
-    sessions = {session for each in figures if (session := _run_of(each)[0])}
+    session_of = [_run_of(each)[0] for each in figures]
+    sessions = sorted({session for session in session_of if session})
     split = 0 < most_sessions < len(sessions)
-    pages = {who: [each for each in figures if not (split and _run_of(each)[0])]}
-    for session in sorted(sessions):
+
+    def of(*wanted: str | None) -> list[ArchivedFigure]:
+        pairs = zip(figures, session_of, strict=True)
+        return [each for each, session in pairs if session in wanted]
+
+    pages = {who: of(None) if split else figures}
+    for session in sessions:
         name = f"{who}_ses-{session}"
         if split:
-            pages[name] = [f for f in figures if _run_of(f)[0] in (None, session)]
+            pages[name] = of(None, session)
         else:
             (root / f"{name}.html").unlink(missing_ok=True)
     for name, own in pages.items():

@@ -128,7 +128,8 @@ def mark_unfinished(root: Path, labels: Sequence[str]) -> None:
     """Say on pages that are there that a call has begun; those written at its end do not."""
     note = render("note", "warning", _UNFINISHED.format(time.strftime("%Y-%m-%d %H:%M")))
     for page in (each for label in labels for each in root.glob(f"sub-{label}[._]*html")):
-        if "Not finished: a" not in (text := page.read_text(encoding="utf-8")):
+        text = page.read_text(encoding="utf-8")
+        if _UNFINISHED.partition("{}")[0] not in text:
             atomic_files.write_whole(page, text.replace(_START, f"{_START}\n{note}", 1))
 
 

@@ -222,16 +222,13 @@ _NO_TISSUES = (
 )
 
 
-_TISSUES = "brain, white matter and cerebrospinal fluid"
-
-
 @step(
     makes=("confounds", "confounds_columns"),
     part=Part.PREPROCESSING,
     text=lambda setting: (
-        "Confounds were the six motion parameters and the mean signals of"
-        f" {_TISSUES if setting('with_anat') else 'the brain'}"
-        " with their backward differences and the squares of both"
+        "Confounds were the six motion parameters and the mean signals of "
+        + ("brain, white matter and cerebrospinal fluid" if setting("with_anat") else "the brain")
+        + " with their backward differences and the squares of both"
         " [@satterthwaite2013], framewise displacement and DVARS [@power2012], root mean square"
         " displacement [@jenkinson2002], standardized DVARS [@nichols2017], volumes with"
         f" framewise displacement above {setting('fd_spike_threshold'):g} mm or standardized DVARS"
