@@ -63,9 +63,7 @@ class PrecomputedAnat:
     """The anatomy of one participant; None and empty where there is no such file.
 
     `spaces`: name of a template to (file that brings the T1w image there, file that brings the
-    template back).
-
-    `spaces`: transforms from T1w to each template and back, by its name. `surfaces`: left and
+    template back). `surfaces`: left and
     right ``white``, ``pial`` and ``sphere``, the one registered to fsaverage.
     """
 

@@ -29,7 +29,7 @@ _NOT_READ = ("fmap", "sbref", "roi", "dwi", "asl", "pet")
 def check_dataset(bids_dir: Path) -> None:
     """Raise `InputError` unless the directory is the root of a BIDS data set.
 
-    `InputError`: it is no directory, or its description is missing or has no name.
+    It is a directory with a description that has a name.
     """
     if not bids_dir.is_dir():
         what = (

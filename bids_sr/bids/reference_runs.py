@@ -29,10 +29,7 @@ _FORMS = (
 
 
 def check_root(root: Path) -> None:
-    """Raise `InputError` if the directory of the truth is missing or holds no participant.
-
-    `InputError`: the directory is missing or has no folder of a participant.
-    """
+    """Raise `InputError` if the directory of the truth is missing or holds no participant."""
     if not root.is_dir():
         raise refusal(f"--truth {root}", "there is no such directory", "Check the path.")
     if not any(path.is_dir() for path in root.glob("sub-*")):

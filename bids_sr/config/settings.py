@@ -198,8 +198,6 @@ def read_toml(path: Path, *, reusable_only: bool = False) -> dict[str, dict[str,
     With `reusable_only` what belongs to the call that wrote the file (its directories, its
     identifier, a dry run) is left out. Raises `UsageError` for a file that cannot be read, is no
     TOML, or has an unknown key.
-
-    `UsageError`: the file cannot be read, or is no TOML.
     """
     tables = read_tables(path, "settings file")
     for group, names in tables.items():

@@ -26,10 +26,8 @@ class Transient:
 
     It is on the sampling grid.
 
-    `mean_excess` is its mean over the brain (N,); `dummies` are the volumes in which that is above
-    1 %.
-
-    `dummies`: number of volumes whose mean excess is above 1 percent.
+    `mean_excess` is its mean over the brain (N,); `dummies` is the number of volumes in which that
+    is above 1 %.
     """
 
     excess: Array

@@ -46,9 +46,8 @@ class PulseSequence:
 
     The spin echo follows a pulse of 90 degrees.
 
-    `te`: echo, repetition and inversion time (s); None: no inversion. `ti`: echo, repetition and
-    inversion time (s); None: no inversion. `refocused`: the echo decays by T2, and veins do not
-    dephase what lies around them.
+    `te`, `tr`, `ti`: echo, repetition and inversion time (s); None: no inversion. `refocused`: the
+    echo decays by T2, and veins do not dephase what lies around them.
     """
 
     te: float

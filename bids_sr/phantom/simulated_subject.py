@@ -54,12 +54,10 @@ class SimulatedSubject:
     """A simulated subject.
 
     `scene` is how activity lies relative to the anatomy, `null` that there is none, and `task`
-    what is done (TASKS).
+    what changes the signal: ``tap`` (movements) or ``rest`` (networks).
 
     `bold_pose` takes a point of the BOLD to its head point; `t1w_pose`, and `pair_poses` of each
     pair, a point of the BOLD to its point in that image (RAS mm).
-
-    `task`: what changes the signal: ``tap`` (movements) or ``rest`` (networks).
     """
 
     def __init__(

@@ -51,9 +51,6 @@ CONTRASTS = tuple(PROTOCOLS)
 class StillScan:
     """A still image.
 
-    `acquisition` is "highres", "lowres" or "", and `pose` takes a BOLD point to its point here
-    (RAS mm).
-
     `acquisition`: resolution, ``highres`` or ``lowres``; empty for every subject's own T1w image.
     `image`: magnitude of the signal (3D, float32). `pose`: transform of a BOLD point to its point
     in the scan (4 x 4, RAS+ mm).

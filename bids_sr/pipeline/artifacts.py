@@ -36,8 +36,8 @@ Content = Mapping[str, object]  # of a JSON file
 class Derivative:
     """A map, a region or something drawn, with its own entities and metadata.
 
-    `content` : a `Volume`, a figure, or HTML; once stored, the path of its file, so that a list of
-    maps takes no memory
+    `content`: a `Volume`, a figure, or HTML; once stored, the path of its file, so that a list of
+    maps takes no memory.
     """
 
     content: object

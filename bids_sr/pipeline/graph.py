@@ -102,8 +102,7 @@ class Placed:
         It is its own, else that of the nearest scope, else the default of the function; `KeyError`
         for none.
 
-        `name`: parameter of the step, or another setting that scopes have. `KeyError`: neither the
-        step nor a scope has it, and there is no default.
+        `name`: parameter of the step, or another setting that scopes have.
         """
         if name in self.settings:
             return self.settings[name]
@@ -310,10 +309,7 @@ class Scope:
         return found if among is None else {each: found[each] for each in among}
 
     def setting(self, name: str) -> object:
-        """A setting of this scope or of one around it; `KeyError` where there is none.
-
-        `KeyError`: neither this scope nor one around it has such a setting.
-        """
+        """A setting of this scope or of one around it; `KeyError` where there is none."""
         return next((one.settings for one in self.outward() if name in one.settings), {})[name]
 
 
@@ -334,10 +330,7 @@ def _chosen(placed: Placed, how: Keep) -> tuple[bool, list[dict[str, str]] | Non
 
 
 class Wire(NamedTuple):
-    """Makers of one input of a step; `names` are those of the scopes where they are told apart.
-
-    `names`: scope of each maker; empty where they are not told apart.
-    """
+    """Makers of one input of a step; `names`: scope of each, empty where not told apart."""
 
     makers: tuple[Maker, ...]
     names: tuple[str, ...] = ()

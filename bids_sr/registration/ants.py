@@ -35,9 +35,7 @@ class Stage:
 
     `metric` is "MI" (Mattes, 32 bins), "GC" (global correlation) or "CC" (local correlation,
     radius 2); `sampling` the fraction of voxels used by a linear stage; `mm` the smoothing (sigma,
-    mm) and `shrink` the shrink factor of a level.
-
-    `mm`: smoothing of each level (sigma, mm), coarsest first.
+    mm) and `shrink` the shrink factor of each level, coarsest first.
     """
 
     transform: str

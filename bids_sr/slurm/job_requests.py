@@ -138,8 +138,7 @@ def choose(spec: str, tasks: int) -> tuple[tuple[int, ...], int]:
 
     Raises `UsageError` for what cannot be read, or names tasks that there are not.
 
-    `spec`: tasks and ranges, such as ``1-20:2%4``; empty for all. `UsageError`: it cannot be read,
-    or names tasks that are not there.
+    `spec`: tasks and ranges, such as ``1-20:2%4``; empty for all.
     """
     ranges, percent, limit = spec.replace(" ", "").partition("%")
     if percent and not (limit.isascii() and limit.isdigit() and int(limit)):

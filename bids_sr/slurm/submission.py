@@ -201,9 +201,7 @@ def _from_first_format(values: dict[str, Any]) -> dict[str, Any]:
 def submissions(output_dir: Path) -> list[Submission]:
     """Return all submissions of an output, oldest first.
 
-    Raises `UsageError` where one cannot be read.
-
-    `UsageError`: there is none.
+    Raises `UsageError` where there is none, or one cannot be read.
     """
     return [load(path) for path in sorted(_slurm_dir(output_dir).glob("*/submission.json"))]
 

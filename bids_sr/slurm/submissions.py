@@ -266,9 +266,7 @@ def wait(
 ) -> tuple[Fate, ...]:
     """Return what became of everyone when nothing is left; `say` is called with each change.
 
-    Raises `SlurmError` where SLURM has not answered for a long time.
-
-    `sleep`: waits for so many seconds. `SlurmError`: SLURM has not answered for 15 min.
+    Raises `SlurmError` where SLURM has not answered for 15 min. `sleep` waits for so many seconds.
     """
     told: dict[str, State] = {}
     began = last_answer = time.monotonic()

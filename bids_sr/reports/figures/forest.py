@@ -46,14 +46,13 @@ class Point:
 
 @frozen
 class ForestPanel:
-    """One panel; the `strong` one is to be looked at first.
+    """One panel; the `strong` one, bold and on a tinted ground, is to be looked at first.
 
     Points are by label (one without a point that has a value is marked n/a); lines are vertical:
     name to color, dashes and place. What lies within the `margin` counts as equal to 0 and is
     shaded.
 
-    `title`: text above the panel; empty for none. `strong`: whether it is set off by a bold title
-    and a tinted ground.
+    `title`: text above the panel; empty for none.
     """
 
     title: str

@@ -65,9 +65,8 @@ class Outline:
 
     The image may be a probability.
 
-    Specks of a noisy image would make files large and hide the rest. `name` is for the legend.
-
-    `name`: text in the legend; empty for none.
+    Specks of a noisy image would make files large and hide the rest. `name` is for the legend;
+    empty for none.
     """
 
     image: Volume
@@ -81,8 +80,6 @@ class Outline:
 @frozen
 class Cut:
     """Part of the plane across an axis at `at` (mm) that lies within a box.
-
-    The box is (2, 3: lowest and highest corner).
 
     `axis`: axis across the plane: 0 sagittal, 1 coronal, 2 axial. `at`: place along that axis from
     the lower edge (mm, RAS order). `box`: lowest and highest corner of what is shown (2, 3; mm,

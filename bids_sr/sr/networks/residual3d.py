@@ -17,9 +17,8 @@ from bids_sr.sr.networks.network_blocks import ResidualBlock3d, glorot, zero
 class ConventionalNet3d(nn.Module):
     """SRCNN's three convolutions in 3D, ReLU between (section 2.3.1); keeps (N, C, X, Y, Z).
 
-    57,985 parameters as published (`widths` of (64, 32)); a voxel sees 7 along each axis.
-
-    `widths`: numbers of channels after the first and the second convolution.
+    57,985 parameters as published (`widths`, channels after the first
+    and the second convolution, of (64, 32)); a voxel sees 7 along each axis.
     """
 
     def __init__(

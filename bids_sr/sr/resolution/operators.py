@@ -184,10 +184,8 @@ class Level:
     cubic spline plus the smallest correction that restores the acquired values. So down(up(x)) is
     x, and x - up(down(x)) lies beyond the measured band.
 
-    `coarse`, `fine`: shapes (x, y, z) and (X, Y, Z); `device`, `dtype`: of the matrices.
-
-    `coarse`: numbers of voxels of the acquired grid (x, y, z). `fine`: numbers of voxels of the
-    high-resolution grid (X, Y, Z). `dtype`: data type of the matrices, which images must share.
+    `coarse`, `fine`: shapes (x, y, z) and (X, Y, Z); `device`, `dtype`: of the
+    matrices, and of images.
     """
 
     def __init__(

@@ -336,9 +336,7 @@ class VarianceMaps(nn.Module):
     """What is kept of a `Prior`: its maps (Q, Z, X, Y) and the noise.
 
     The maps are on the whole high-resolution grid (zero where unused), which is that of a run and
-    no property of the method: there is room for maps `like` these.
-
-    `like`: maps of the shape to make room for (Q, Z, X, Y); None: one voxel.
+    no property of the method: there is room for maps `like` these; None: one voxel.
     """
 
     weight: Tensor

@@ -150,8 +150,6 @@ class _Neighborhood:
     Means are given for all N voxels of the mask (X, Y, Z), over those that are `known` (N,). `own`
     (N,) is the weight of a voxel in its own mean, `squares` (N,) the sum of the squared weights in
     a mean (near the edge of the mask, an upper bound), both 0 to 1.
-
-    `known`: voxels of the mask whose values count (N, boolean).
     """
 
     def __init__(self, known: Mask, mask: Mask, zooms: Sequence[float], fwhm_mm: float) -> None:
