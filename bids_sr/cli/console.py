@@ -15,7 +15,7 @@ from bids_sr.notices import RECORD, Notice, recorded
 
 if TYPE_CHECKING:
     from bids_sr.execution.execute import RunOutcome
-    from bids_sr.preflight import Plan
+    from bids_sr.preflight.plan import Plan
 
 _MOST_NAMED = 6
 _INDENT = 12

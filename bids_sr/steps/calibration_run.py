@@ -21,8 +21,8 @@ from bids_sr.registration.calibration_alignment import (
 )
 from bids_sr.sr.data.temporal_components import SeriesError
 from bids_sr.sr.method import Cost
-from bids_sr.sr.resolution.matrices import Factor
 from bids_sr.stats.glm.confounds import MOTION
+from bids_sr.steps.activation import Factor
 
 _LOGGER = logging.getLogger(__name__)
 _WITHOUT = "the run's own variance is used instead"

@@ -9,7 +9,6 @@ import pandas as pd
 
 from bids_sr.config.seed_options import N_COMPONENTS, Seed, seed_names
 from bids_sr.io.array_types import Array, Float
-from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import (
     Confounds,
     Facts,
@@ -20,6 +19,7 @@ from bids_sr.pipeline.artifacts import (
     Series,
     Table,
     Transforms,
+    Volume,
 )
 from bids_sr.pipeline.step import Keep, Lookup, Part, step
 from bids_sr.region_names import atlas_title
