@@ -16,9 +16,7 @@ import numpy as np
 from markupsafe import Markup, escape
 
 from bids_sr.api.evaluation_inputs import evidence_and_limits
-from bids_sr.api.image_inputs import working_folder
 from bids_sr.io import atomic_files
-from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.io.volume import Volume
 from bids_sr.reports.figures.evaluation_figures import agreement_figure, of_halves
 from bids_sr.reports.figures.map_figures import series_figure, variance_figure
@@ -31,7 +29,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from bids_sr.api.super_resolver import SuperResolver
     from bids_sr.metrics.long_tables import MetricRow
 
 _PAGE = """<!DOCTYPE html>
@@ -111,42 +108,37 @@ def _folded(title: str, text: str) -> Markup:
     return Markup("<details><summary>{}</summary><pre>{}</pre></details>").format(title, text)
 
 
-def resolved(fitted: SuperResolver) -> tuple[str, list[Markup]]:
+def resolved(
+    method: str,
+    shown: Mapping[str, Volume],
+    brain: Volume,
+    weight: Volume | None,
+    facts: Mapping[str, object],
+    parameters: str,
+    *,
+    reason: str = "",
+) -> tuple[str, list[Markup]]:
     """Return the lead and parts of one super-resolved run.
 
-    They tell whether the method was applied and show a volume beside the B-spline's, the map and
-    the facts.
+    `shown`: a volume as acquired, by B-spline and by the method. `weight`: where the run
+    fluctuates, None where that was not estimated. `reason`: why the method was not applied.
     """
-    (volume, pose), name = fitted._example, fitted.method
-    boldref = cast("Volume", fitted._found["boldref"])
-    brain = cast("Volume", fitted._found["bold_mask_hr"])
-    with working_folder() as folder:
-        save_image(volume, boldref.affine, folder / "example.nii")
-        shown = {"acquired": Volume(np.asarray(volume, np.float32), boldref.affine)}
-        for own in dict.fromkeys(("bspline", name)):
-            (folder / own).mkdir()
-            plain = "" if own == name else own
-            with SeriesReader(folder / "example.nii") as reader:
-                made = fitted._made(reader, pose[None], folder / own, name=plain)
-            with SeriesReader(made) as fine:
-                shown[own] = Volume(fine.volume(0), fine.affine)
     parts = [
         _drawn(
             series_figure(shown, brain, mask=brain),
             "One volume as acquired, by cubic B-spline and by the method; below, the difference",
         )
     ]
-    if fitted.applied_ and "weight" in fitted._found:
-        weight = cast("Volume", fitted._found["weight"])
+    if weight is not None and not reason:
         parts.append(
             _drawn(variance_figure(weight, brain, shown["bspline"]), "Where the run fluctuates")
         )
-    parts.append(_folded("Parameters", repr(fitted)))
-    parts.append(_folded("Measured on the way", json.dumps(fitted.facts_, indent=2, default=str)))
+    parts.append(_folded("Parameters", parameters))
+    parts.append(_folded("Measured on the way", json.dumps(facts, indent=2, default=str)))
     voxel = " x ".join(f"{z:.3g}" for z in brain.zooms)
-    lead = f"{name}: {volume.shape} to {brain.data.shape} voxels, {voxel} mm. "
-    if not fitted.applied_:
-        lead += f"Not applied: {fitted.facts_['held_out']['model']}. "
+    lead = f"{method}: {shown['acquired'].data.shape} to {brain.data.shape} voxels, {voxel} mm. "
+    if reason:
+        lead += f"Not applied: {reason}. "
     return lead + "This page does not assess accuracy: see bids_sr.Evaluator.", parts
 
 

@@ -36,7 +36,7 @@ from bids_sr.api.several_runs import each_run, in_lists, is_several, notes, of_o
 from bids_sr.io.array_types import Array, Float
 from bids_sr.io.atomic_files import link_whole
 from bids_sr.io.copies import compress_series
-from bids_sr.io.nifti import SeriesReader
+from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.graph import Scope
 from bids_sr.pipeline.run_here import RunHere
@@ -51,6 +51,8 @@ from bids_sr.steps.motion import estimate_motion, mask_head
 from bids_sr.steps.super_resolution import super_resolve
 
 if TYPE_CHECKING:
+    from markupsafe import Markup
+
     from bids_sr.api.html_report import HtmlReport
 
 
@@ -520,13 +522,42 @@ class SuperResolver(TransformerMixin, BaseEstimator):
             Whether the method was applied, a slice beside the B-spline's, where the run
             fluctuates, what was measured; run by run where `fit` was given a list.
         """
-        from bids_sr.api.html_report import page, resolved
+        from bids_sr.api.html_report import page
 
         check_is_fitted(self)
         runs = self.runs_ or [self]
-        doubt = not all(each.applied_ for each in runs)
+        doubt = not all(run.applied_ for run in runs)
         return page(
-            f"SuperResolver: {self.method}", [resolved(each) for each in runs], doubt=doubt
+            f"SuperResolver: {self.method}", [run._page_parts() for run in runs], doubt=doubt
         )
+
+    def _page_parts(self) -> tuple[str, list[Markup]]:
+        """Lead and parts of the page of one run."""
+        from bids_sr.api.html_report import resolved
+
+        volume, pose = self._example
+        boldref, brain = self._image("boldref"), self._image("bold_mask_hr")
+        shown = {"acquired": Volume(np.asarray(volume, np.float32), boldref.affine)}
+        with working_folder() as folder:
+            save_image(volume, boldref.affine, folder / "example.nii")
+            for name in dict.fromkeys(("bspline", self.method)):
+                (folder / name).mkdir()
+                other = "" if name == self.method else name
+                with SeriesReader(folder / "example.nii") as reader:
+                    made = self._made(reader, pose[None], folder / name, name=other)
+                with SeriesReader(made) as fine:
+                    shown[name] = Volume(fine.volume(0), fine.affine)
+        return resolved(
+            self.method,
+            shown,
+            brain,
+            self._image("weight") if "weight" in self._found else None,
+            self.facts_,
+            repr(self),
+            reason="" if self.applied_ else str(self.facts_["held_out"]["model"]),
+        )
+
+    def _image(self, name: str) -> Volume:
+        return cast("Volume", self._found[name])
 
     report = generate_report

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from bids_sr.boilerplate import data_of
 from bids_sr.frozen import frozen
-from bids_sr.metrics.registry import statistic as registered
+from bids_sr.metrics import registry
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,7 +55,7 @@ class MetricRow:
     @property
     def unit(self) -> str:
         """Unit of the value; KeyError where the statistic is not registered."""
-        return registered(self.statistic).unit
+        return registry.statistic(self.statistic).unit
 
     @property
     def is_difference(self) -> bool:
@@ -215,7 +215,7 @@ def columns_json(statistics: Iterable[str]) -> dict[str, dict[str, object]]:
     `statistics`: names of registered statistics; repeated ones count once.
     """
     levels = {
-        name: f"{registered(name).description} ({registered(name).unit})"
+        name: f"{registry.statistic(name).description} ({registry.statistic(name).unit})"
         for name in sorted(set(statistics))
     }
     told = {name: dict(text) for name, text in COLUMNS.items()}

@@ -116,8 +116,8 @@ def _options_of(given: Given) -> tuple[Settings, SlurmOptions, Site]:
 
 def _submit(arguments: list[str]) -> int:
     settings, own, site = build_parser().read(arguments, _options_of)
-    for option, why in settings.run.without_effect:
-        print(f"  note: {option} has no effect: {why}")
+    for name, why in settings.run.without_effect:
+        print(f"  note: {name} has no effect: {why}")
     say("checking the inputs")
     submission, text, seen = prepare(settings, own, site)
     after = seen.open_jobs if seen else ()

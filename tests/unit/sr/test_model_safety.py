@@ -218,9 +218,9 @@ def test_a_model_of_random_factors_serves_those_between_on_its_own_axes(
 def test_another_factor_is_forced_only_on_a_network_that_is_shown_an_interpolated_image() -> None:
     image = (np.diag([3.75, 3.75, 4.0, 1]), "bold", (3.0, 3.0, 1.0))
     shown = {**CARD, "settings": {"upsampled_by": "linear"}}
-    for card in (CARD, shown):
+    for entries in (CARD, shown):
         with pytest.raises(UsageError, match="factor: trained for"):
-            compatibility.check_model(ModelCard.from_json(card), *image)
+            compatibility.check_model(ModelCard.from_json(entries), *image)
     assert len(compatibility.check_model(ModelCard.from_json(shown), *image, force=True)) == 1
     with pytest.raises(UsageError, match="Train a model for this factor"):
         compatibility.check_model(ModelCard.from_json(CARD), *image, force=True)
