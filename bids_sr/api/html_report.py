@@ -10,9 +10,8 @@ import tempfile
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-import numpy as np
 from markupsafe import Markup, escape
 
 from bids_sr.api.evaluation_inputs import evidence_and_limits
