@@ -6,8 +6,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
-import torch
-
 _Item = TypeVar("_Item")
 _Made = TypeVar("_Made")
 
@@ -15,6 +13,8 @@ _Made = TypeVar("_Made")
 @contextmanager
 def torch_threads(count: int) -> Iterator[None]:
     """Run with this number of torch's threads."""
+    import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -29,6 +29,8 @@ def side_by_side(make: Callable[[_Item], _Made], items: Iterable[_Item]) -> Iter
     The matrices of a tile are too small to be shared by threads. What is made is the same for any
     number of them.
     """
+    import torch
+
     count = torch.get_num_threads()
     if count == 1:
         yield from map(make, items)
