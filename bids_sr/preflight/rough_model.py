@@ -4,18 +4,20 @@ The model itself is nilearn's, whose import takes longer than all other checks o
 """
 
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.special import gammainc
 
 from bids_sr.io.array_types import Float
-from bids_sr.stats.glm.regressors import Events
+
+if TYPE_CHECKING:
+    from bids_sr.stats.glm.regressors import Events
 
 _BRIEF_S = 0.5  # shorter events may be too weak for nilearn's sampling of them
 _APART = 0.05  # least singular value of columns of length one: none is near a mix of others
 
 
-def rough_courses(events: Events, times: Float) -> dict[str, Float]:
+def rough_courses(events: "Events", times: Float) -> dict[str, Float]:
     """Return the response of SPM to each condition, its integral in closed form.
 
     `times`: times of the volumes (s). Time series (T,) by condition, within about .01 of
@@ -31,7 +33,7 @@ def rough_courses(events: Events, times: Float) -> dict[str, Float]:
 
 
 def surely_estimable(
-    events: Events, conditions: Collection[str], times: Float, tr: float, high_pass: float
+    events: "Events", conditions: Collection[str], times: Float, tr: float, high_pass: float
 ) -> bool:
     """Return whether a look at the rough model suffices; else ask nilearn's.
 
@@ -55,5 +57,7 @@ def surely_estimable(
 
 def _reached(since: Float) -> Float:
     """Share of its plateau that the response to a block has reached so many seconds later."""
+    from scipy.special import gammainc
+
     after = np.maximum(since, 0.0)
     return np.asarray((gammainc(6, after) - gammainc(16, after) / 6) / (1 - 1 / 6))
