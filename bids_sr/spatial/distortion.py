@@ -14,9 +14,7 @@ own resampling.
 from pathlib import Path
 from typing import Any
 
-import nibabel as nb
 import numpy as np
-from nibabel.affines import apply_affine
 from scipy import ndimage
 
 from bids_sr.frozen import frozen
@@ -60,6 +58,8 @@ class Distortion:
         `DistortionError`: the iteration does not converge, as the field folds the image. (amount
         (shape), matrix): the voxel's reference point is matrix @ q - amount * (matrix @ step).
         """
+        from nibabel.affines import apply_affine
+
         unposed = np.linalg.inv(np.asarray(pose, dtype=np.float64))
         to_map = np.linalg.inv(self.affine) @ unposed
         start = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1).reshape(
@@ -106,6 +106,8 @@ def voxel_shift(
 def save_distortion(distortion: Distortion, path: Path) -> None:
     """Write the shift as NIfTI; its header names the axis of the phase encoding."""
 
+    import nibabel as nb
+
     image: Any = nb.Nifti1Image(np.asarray(distortion.shift, dtype=np.float32), distortion.affine)
     image.header.set_dim_info(phase=distortion.axis)
     image.to_filename(path)
@@ -117,6 +119,8 @@ def load_distortion(path: Path) -> Distortion:
     `DistortionError`: the header names no axis of phase encoding. Shift of the signal, its grid
     and its axis.
     """
+
+    import nibabel as nb
 
     image: Any = nb.load(path)
     axis = image.header.get_dim_info()[1]
