@@ -16,6 +16,9 @@ BASE_GB = 0.60
 WORKER_GB = 0.25
 """What a worker holds of its own between two steps."""
 
+COUNTED_TWICE_GB = 0.6
+"""What a worker shares with the fork server, and adds where resident memory is summed up."""
+
 _HEADROOM = 1.15
 """Over what was measured: other data sets, and what the allocator keeps for itself."""
 
@@ -267,7 +270,7 @@ def largest_gb(sizes: Sizes) -> float:
     return max(step_gb(need, sizes) for need in _LARGE if need.is_there(sizes))
 
 
-def workers_that_fit(mem_gb: float, nprocs: int, largest: float) -> int:
+def workers_that_fit(mem_gb: float, nprocs: int, largest: float, each: float = WORKER_GB) -> int:
     """Return the workers that fit beside the largest step, all waiting; 0 if none fits.
 
     Parameters
@@ -278,6 +281,8 @@ def workers_that_fit(mem_gb: float, nprocs: int, largest: float) -> int:
         Largest number of workers.
     largest : float
         Memory of the process of the largest step (GB).
+    each : float, optional
+        Memory of a worker that waits (GB).
 
     Returns
     -------
@@ -285,10 +290,10 @@ def workers_that_fit(mem_gb: float, nprocs: int, largest: float) -> int:
         Number of workers, the one of the largest step included.
     """
     room = mem_gb - BASE_GB - largest
-    return 0 if room < -1e-9 else min(nprocs, 1 + math.floor(room / WORKER_GB + 1e-9))
+    return 0 if room < -1e-9 else min(nprocs, 1 + math.floor(room / each + 1e-9))
 
 
-def for_steps_gb(mem_gb: float, workers: int) -> float:
+def for_steps_gb(mem_gb: float, workers: int, each: float = WORKER_GB) -> float:
     """Return the memory (GB) that concurrent steps may declare together within `mem_gb`.
 
     Parameters
@@ -297,10 +302,12 @@ def for_steps_gb(mem_gb: float, workers: int) -> float:
         Memory of all processes together (GB).
     workers : int
         Number of workers.
+    each : float, optional
+        Memory of a worker that waits (GB).
 
     Returns
     -------
     float
         Memory beside the program and all idle workers but one.
     """
-    return mem_gb - BASE_GB - WORKER_GB * (workers - 1)
+    return mem_gb - BASE_GB - each * (workers - 1)

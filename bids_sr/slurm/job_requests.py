@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from bids_sr.config import UsageError
+from bids_sr.config.memory_model import COUNTED_TWICE_GB
 from bids_sr.slurm.submission import Request
 
 MEMORY_ROOM = 1.5
@@ -16,6 +17,8 @@ TIME_ROOM, TIME_SPARE_MIN = 2.0, 10
 """An estimate of time errs more than one of memory: nodes differ, and file systems are shared."""
 # of the memory of a job, for the program; the rest is for the shell and for what is not foreseen
 _PROGRAM_SHARE = 0.9
+_RESIDENT_ROOM = 1.15
+_SEEN_ROOM = 1.25
 LEAST_MB, STEP_MB, STEP_MIN = 2048, 512, 5
 DEFAULT_CPUS = 4
 GROUP_MB, GROUP_MIN = 2048, 60
@@ -56,7 +59,8 @@ def request_for(
     Request
         Request that is enough for the largest task.
     """
-    memory = max(memory for memory, _ in costs) * 1000**3 / 1024**2 * MEMORY_ROOM / _PROGRAM_SHARE
+    needed = max(memory for memory, _ in costs) * 1e9 / 2**30
+    memory = max(needed * 1024 * MEMORY_ROOM / _PROGRAM_SHARE, job_mb(needed, cpus))
     longest = max(time for _, time in costs) * TIME_ROOM + TIME_SPARE_MIN
     memory_mb, minutes = (
         memory_mb or max(LEAST_MB, _up(memory, STEP_MB)),
@@ -85,8 +89,10 @@ def group_request(participants: int) -> Request:
     )
 
 
-def enlarged(request: Request, code: str) -> Request:
-    """The request of a job that failed, with twice what it ran out of: memory or time.
+def enlarged(request: Request, code: str, seen_mb: int = 0) -> Request:
+    """The request of a job that failed, with more of what it ran out of: memory or time.
+
+    Twice as much, of memory a quarter more than was seen.
 
     Parameters
     ----------
@@ -94,18 +100,25 @@ def enlarged(request: Request, code: str) -> Request:
         What a job had.
     code : str
         Code of what ended the job, see `bids_sr.notices.CODES`.
+    seen_mb : int, optional
+        Most memory that SLURM saw (MiB); 0 for unknown.
 
     Returns
     -------
     Request
         What it asks for when it is tried again.
     """
-    more, longer = (_RAISE if code == each else 1 for each in ("memory", "time"))
-    return replace(request, memory_mb=request.memory_mb * more, minutes=request.minutes * longer)
+    memory, minutes = request.memory_mb, request.minutes
+    if code == "time":
+        minutes *= _RAISE
+    if code == "memory":  # a control group or a sample late lets less be seen than there was
+        seen = _up(max(memory, seen_mb) * _SEEN_ROOM, STEP_MB)
+        memory = seen if seen_mb else memory * _RAISE
+    return replace(request, memory_mb=memory, minutes=minutes)
 
 
 def program_gib(request: Request) -> float:
-    """What the program is told it may use (GiB), less than the job has.
+    """What the program is told it may use (GiB), less than the job has: see `job_mb`.
 
     Parameters
     ----------
@@ -117,23 +130,33 @@ def program_gib(request: Request) -> float:
     float
         Memory for the program (GiB), rounded down to hundredths.
     """
-    return math.floor(request.memory_mb * _PROGRAM_SHARE / 1024 * 100) / 100
+    has, twice = request.memory_mb / 1024, _twice_gib(request.cpus)
+    return math.floor(min(has * _PROGRAM_SHARE, has / _RESIDENT_ROOM - twice) * 100) / 100
 
 
-def job_mb(program: float) -> int:
+def _twice_gib(workers: int) -> float:
+    return COUNTED_TWICE_GB * workers * 1e9 / 2**30
+
+
+def job_mb(program: float, workers: int) -> int:
     """What a job asks for (MiB) whose program may use so much (GiB).
+
+    It is enough for accounting that adds up the resident memory of all processes, too.
 
     Parameters
     ----------
     program : float
         Memory that the program may use (GiB).
+    workers : int
+        Number of processors, each with a process of its own.
 
     Returns
     -------
     int
         Memory of the job (MiB), rounded up.
     """
-    return math.ceil(program * 1024 / _PROGRAM_SHARE)
+    resident = (program + _twice_gib(workers)) * _RESIDENT_ROOM
+    return math.ceil(max(program / _PROGRAM_SHARE, resident) * 1024)
 
 
 def signal_seconds(request: Request) -> int:

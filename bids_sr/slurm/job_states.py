@@ -116,6 +116,8 @@ class Fate:
         Log of the task or of the group job.
     request : Request
         What its job asked for.
+    seen_mb : int
+        Most memory (MiB) that SLURM saw, where it was too little for the first time; else 0.
     """
 
     participant: str
@@ -128,6 +130,7 @@ class Fate:
     job: str = ""
     log: Path
     request: Request
+    seen_mb: int = 0
 
     @property
     def open(self) -> bool:
@@ -331,7 +334,7 @@ def failures(found: Sequence[Fate], output_dir: Path) -> list[Notice]:
     retry = f"`bids-sr-slurm retry {shlex.quote(str(output_dir))}`"
     for fate in failed:
         label = fate.participant.removeprefix("sub-")
-        had, gets = map(_room, (fate.request, enlarged(fate.request, fate.code)))
+        had, gets = map(_room, (fate.request, enlarged(fate.request, fate.code, fate.seen_mb)))
         again = f"{_BEFORE_RETRY.get(fate.code, '')}{retry} resumes with {gets}."
         told.append(
             Notice(

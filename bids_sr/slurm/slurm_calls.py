@@ -1,6 +1,8 @@
 """Calls of SLURM, all of them, by argument lists and never a line of the shell."""
 
+import contextlib
 import getpass
+import math
 import os
 import re
 import shutil
@@ -34,6 +36,7 @@ ACTIVE = frozenset(
 _SECONDS = 120.0
 _AT_ONCE = 500  # jobs or names that one command line can hold
 _OF_THE_SUBMITTER = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS", "SLURM_JWT")
+_PEAK = re.compile(r"([\d_]+)[^|]*\|([\d.]+)M?$")
 _NUMBER = re.compile(r"\d+")
 _LARGEST = re.compile(r"^MaxArraySize\s*=\s*(\d+)", re.MULTILINE)
 
@@ -159,6 +162,29 @@ def queue(job_names: Sequence[str]) -> dict[str, str]:
     for names in chunks(job_names):
         listed = rows(_answer("squeue", *asked, f"--name={','.join(names)}"))
         found.update({job: state for job, state, _ in listed})
+    return found
+
+
+def peaks_mb(jobs: Sequence[str]) -> dict[str, int]:
+    """The most memory (MiB) that SLURM's accounting saw of jobs; without accounting of none.
+
+    Parameters
+    ----------
+    jobs : Sequence[str]
+        Numbers of jobs and tasks (``12_3``) that have ended.
+
+    Returns
+    -------
+    dict[str, int]
+        Memory of the largest step by number of the job.
+    """
+    found: dict[str, int] = {}
+    asked = ("--noheader", "--parsable2", "--units=M", "--format=JobID,MaxRSS")
+    for some in chunks(jobs):
+        with contextlib.suppress(SlurmError):
+            for line in call("sacct", *asked, f"--jobs={','.join(some)}").stdout.splitlines():
+                if step := _PEAK.match(line):
+                    found[step[1]] = max(found.get(step[1], 0), math.ceil(float(step[2])))
     return found
 
 

@@ -18,6 +18,10 @@ class _Sent(Checked):
         False, "--wait", "return when all jobs have ended: 0 if nothing failed, else 1"
     )
 
+    def _check(self) -> None:
+        why = "nothing is submitted that could be waited for (print_only)"
+        self._need(not (self.wait and self.print_only), "wait", why)
+
 
 @frozen
 class LaterOptions(_Sent):
@@ -30,7 +34,7 @@ class LaterOptions(_Sent):
     mem: float | None = option(
         None,
         "--mem SIZE",
-        "memory of the program in each task: 8, 8G; the job asks for a ninth more",
+        "memory of the program in each task: 8, 8G; the job asks for more",
         type=readers.gigabytes,
     )
     time: str = option("", "--time TIME", "time limit of each task")

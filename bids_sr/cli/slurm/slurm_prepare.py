@@ -36,7 +36,7 @@ def prepare(
     """Prepare a submission, its settings file and the state of earlier ones, writing nothing.
 
     `settings` are resolved, `own` and `site` the options of SLURM. Raises `UsageError` with
-    every problem at once.
+    every problem at once, and asks SLURM only where there is none.
 
     Parameters
     ----------
@@ -70,19 +70,23 @@ def prepare(
     ]
     paths = (settings.paths.bids_dir, settings.paths.output_dir, *_paths(settings), *named)
     problems += sbatch_scripts.check_words(site, paths)
+    arrays: tuple[Job, ...] = ()
+    try:
+        arrays = _arrays(_costs(plan, settings_there), settings, own)
+    except UsageError as error:
+        problems.append(str(error))
+    sbatch_scripts.require(problems)
+    for each in preflight.notes(plan, settings):
+        print(f"  {each.level}: {each}")
+    for text in preflight.left_out_text(plan.left_out):
+        print(text)
     printed = bool(own.print_only or settings.run.dry_run)
     seen = (
         None
         if printed and not shutil.which("squeue")
         else submissions.open_now(settings.paths.output_dir)
     )
-    arrays: tuple[Job, ...] = ()
-    try:
-        arrays = _arrays(_costs(plan, settings_there), settings, own)
-    except UsageError as error:
-        problems.append(str(error))
-    problems += _clashes(arrays, seen, printed=printed)
-    sbatch_scripts.require(problems)
+    sbatch_scripts.require(_clashes(arrays, seen, printed=printed))
     people = {name for array in arrays for name in array.task_of} | set(
         seen.origin if seen else ()
     )
@@ -96,10 +100,6 @@ def prepare(
         jobs=(*arrays, *group),
         site=site,
     )
-    for each in preflight.notes(plan, settings):
-        print(f"  {each.level}: {each}")
-    for text in preflight.left_out_text(plan.left_out):
-        print(text)
     _describe(submission, plan)
     # The data set has been validated here; each task would validate all participants once more,
     # which it has to where runs were left out, so that it leaves them out, too.
@@ -130,15 +130,15 @@ def _arrays(
         return ()
     indices, at_once = choose(own.array, len(tasks))
     of_task = [[costs[name] for name in tasks[index - 1]] for index in indices]
-    given = settings.resources.mem_gb
+    given, cpus = settings.resources.mem_gb, settings.resources.nprocs or 1
     request = request_for(
         [
             (max(cost.memory_gb for cost in each), sum(cost.minutes for cost in each))
             for each in of_task
         ],
-        cpus=settings.resources.nprocs or 1,
+        cpus=cpus,
         gpus=int(settings.resources.device == "cuda") if own.gpus is None else own.gpus,
-        memory_mb=None if given is None else job_mb(given),
+        memory_mb=None if given is None else job_mb(given, cpus),
         minutes=minutes,
     )
     return (Job(name="array-1", tasks=tasks, indices=indices, request=request, at_once=at_once),)
