@@ -20,7 +20,7 @@ from bids_sr.cli.progress import Progress
 from bids_sr.cli.stages import declared_seconds, expected
 from bids_sr.config import Settings, machine
 from bids_sr.config.memory_model import (
-    COUNTED_TWICE_GB,
+    SHARED_GB,
     WORKER_GB,
     for_steps_gb,
     largest_gb,
@@ -177,7 +177,7 @@ def _executed(
     wanted, given = resources.nprocs or 1, resources.mem_gb or machine.memory_gb()
     each = WORKER_GB
     if resources.mem_gb is None and machine.sums_resident():
-        each += COUNTED_TWICE_GB
+        each += SHARED_GB
     workers = max(
         workers_that_fit(given, wanted, largest_gb(cost.sizes), each), resources.omp_nthreads or 1
     )

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from bids_sr.config.memory_model import SHARED_GB
+
 # what the first version of control groups says where there is no limit is larger
 _UNLIMITED = 2.0**60
 _SHARE = 0.9  # of the memory that is free, the rest is left to others
@@ -75,14 +77,23 @@ def memory_gb(
         w[0]: float(w[1]) for w in map(str.split, _lines(root / "proc/meminfo")) if len(w) > 1
     }
     sizes = [kilobytes[known] * 1024 if known in kilobytes else 4e9 if free else math.inf]
-    for folder, limit, used in _limits(root):
-        sizes.append(limit - (max(0.0, (used or 0.0) - _cached(folder)) if free else 0))
-    least = min(*sizes, _granted(environ))
-    return (_SHARE if free else 1) * max(0.0, least) / 1e9
+    for folder in _groups(root, "memory"):
+        for names in (
+            ("memory.max", "memory.current"),
+            ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+        ):
+            limit, used = (_words(folder / name, 1)[0] for name in names)
+            if limit is not None and limit < _UNLIMITED:
+                sizes.append(limit - (max(0.0, (used or 0.0) - _cached(folder)) if free else 0))
+    taken = (_SHARE if free else 1) * max(0.0, min(sizes)) / 1e9
+    granted = _granted_gb(environ)
+    if free and sums_resident(root, environ):  # fork server and first worker beside the program
+        granted = max(0.0, _SHARE * granted - 2 * SHARED_GB)
+    return min(taken, granted)
 
 
 def sums_resident(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether SLURM limits memory and no control group does: it adds up what processes share.
+    """Whether SLURM limits memory and no control group does: what processes share counts for each.
 
     Parameters
     ----------
@@ -96,23 +107,11 @@ def sums_resident(root: Path = Path("/"), environ: Mapping[str, str] = os.enviro
     bool
         False also outside of jobs.
     """
-    return _granted(environ) < min((limit for _, limit, _ in _limits(root)), default=math.inf)
+    return _granted_gb(environ) < memory_gb(root, {}, free=False)
 
 
-def _limits(root: Path) -> Iterator[tuple[Path, float, float | None]]:
-    """Return the control groups that limit memory, with limit and use (bytes)."""
-    for folder in _groups(root, "memory"):
-        for names in (
-            ("memory.max", "memory.current"),
-            ("memory.limit_in_bytes", "memory.usage_in_bytes"),
-        ):
-            limit, used = (_words(folder / name, 1)[0] for name in names)
-            if limit is not None and limit < _UNLIMITED:
-                yield folder, limit, used
-
-
-def _granted(environ: Mapping[str, str]) -> float:
-    """Return the memory granted by SLURM on this node (bytes); infinite without job or limit."""
+def _granted_gb(environ: Mapping[str, str]) -> float:
+    """Return the memory granted by SLURM on this node (GB), infinite without job or limit."""
     a_node, a_processor = (
         _number(environ.get("SLURM_MEM_PER_NODE")),
         _number(environ.get("SLURM_MEM_PER_CPU")),
@@ -121,7 +120,7 @@ def _granted(environ: Mapping[str, str]) -> float:
         a_node = a_processor * (
             _number(environ.get("SLURM_CPUS_ON_NODE")) or _slurm_processors(environ) or 1.0
         )
-    return a_node * 2**20 if a_node else math.inf
+    return a_node * 2**20 / 1e9 if a_node else math.inf
 
 
 def has_gpu(

@@ -16,8 +16,8 @@ BASE_GB = 0.60
 WORKER_GB = 0.25
 """What a worker holds of its own between two steps."""
 
-COUNTED_TWICE_GB = 0.6
-"""What a worker shares with the fork server, and adds where resident memory is summed up."""
+SHARED_GB = 0.45
+"""What fork server and workers share, and a sum of resident memory counts once for each."""
 
 _HEADROOM = 1.15
 """Over what was measured: other data sets, and what the allocator keeps for itself."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from bids_sr.config import UsageError
-from bids_sr.config.memory_model import COUNTED_TWICE_GB
+from bids_sr.config.memory_model import SHARED_GB
 from bids_sr.slurm.submission import Request
 
 MEMORY_ROOM = 1.5
@@ -17,7 +17,7 @@ TIME_ROOM, TIME_SPARE_MIN = 2.0, 10
 """An estimate of time errs more than one of memory: nodes differ, and file systems are shared."""
 # of the memory of a job, for the program; the rest is for the shell and for what is not foreseen
 _PROGRAM_SHARE = 0.9
-_RESIDENT_ROOM = 1.15
+_SHARED_GIB = SHARED_GB * 1e9 / 2**30
 _SEEN_ROOM = 1.25
 LEAST_MB, STEP_MB, STEP_MIN = 2048, 512, 5
 DEFAULT_CPUS = 4
@@ -60,7 +60,7 @@ def request_for(
         Request that is enough for the largest task.
     """
     needed = max(memory for memory, _ in costs) * 1e9 / 2**30
-    memory = max(needed * 1024 * MEMORY_ROOM / _PROGRAM_SHARE, job_mb(needed, cpus))
+    memory = max(job_mb(needed * MEMORY_ROOM, 0), job_mb(needed, cpus))
     longest = max(time for _, time in costs) * TIME_ROOM + TIME_SPARE_MIN
     memory_mb, minutes = (
         memory_mb or max(LEAST_MB, _up(memory, STEP_MB)),
@@ -101,20 +101,18 @@ def enlarged(request: Request, code: str, seen_mb: int = 0) -> Request:
     code : str
         Code of what ended the job, see `bids_sr.notices.CODES`.
     seen_mb : int, optional
-        Most memory that SLURM saw (MiB); 0 for unknown.
+        Most memory that SLURM saw of it (MiB), where it ran out of that; 0 for unknown.
 
     Returns
     -------
     Request
         What it asks for when it is tried again.
     """
-    memory, minutes = request.memory_mb, request.minutes
-    if code == "time":
-        minutes *= _RAISE
-    if code == "memory":  # a control group or a sample late lets less be seen than there was
-        seen = _up(max(memory, seen_mb) * _SEEN_ROOM, STEP_MB)
-        memory = seen if seen_mb else memory * _RAISE
-    return replace(request, memory_mb=memory, minutes=minutes)
+    more, longer = (_RAISE if code == each else 1 for each in ("memory", "time"))
+    memory = request.memory_mb * more
+    if seen_mb:  # less than it had, where the kernel ended it or a sample came before the peak
+        memory = _up(max(request.memory_mb, seen_mb) * _SEEN_ROOM, STEP_MB)
+    return replace(request, memory_mb=memory, minutes=request.minutes * longer)
 
 
 def program_gib(request: Request) -> float:
@@ -130,12 +128,8 @@ def program_gib(request: Request) -> float:
     float
         Memory for the program (GiB), rounded down to hundredths.
     """
-    has, twice = request.memory_mb / 1024, _twice_gib(request.cpus)
-    return math.floor(min(has * _PROGRAM_SHARE, has / _RESIDENT_ROOM - twice) * 100) / 100
-
-
-def _twice_gib(workers: int) -> float:
-    return COUNTED_TWICE_GB * workers * 1e9 / 2**30
+    told = request.memory_mb / 1024 * _PROGRAM_SHARE - _SHARED_GIB * request.cpus
+    return math.floor(told * 100) / 100
 
 
 def job_mb(program: float, workers: int) -> int:
@@ -155,8 +149,7 @@ def job_mb(program: float, workers: int) -> int:
     int
         Memory of the job (MiB), rounded up.
     """
-    resident = (program + _twice_gib(workers)) * _RESIDENT_ROOM
-    return math.ceil(max(program / _PROGRAM_SHARE, resident) * 1024)
+    return math.ceil((program + _SHARED_GIB * workers) * 1024 / _PROGRAM_SHARE)
 
 
 def signal_seconds(request: Request) -> int:

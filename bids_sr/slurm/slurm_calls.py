@@ -1,6 +1,5 @@
 """Calls of SLURM, all of them, by argument lists and never a line of the shell."""
 
-import contextlib
 import getpass
 import math
 import os
@@ -36,7 +35,7 @@ ACTIVE = frozenset(
 _SECONDS = 120.0
 _AT_ONCE = 500  # jobs or names that one command line can hold
 _OF_THE_SUBMITTER = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS", "SLURM_JWT")
-_PEAK = re.compile(r"([\d_]+)[^|]*\|([\d.]+)M?$")
+_PEAK = re.compile(r"^([\d_]+)\..*\|([\d.]+)M$", re.MULTILINE)
 _NUMBER = re.compile(r"\d+")
 _LARGEST = re.compile(r"^MaxArraySize\s*=\s*(\d+)", re.MULTILINE)
 
@@ -178,14 +177,12 @@ def peaks_mb(jobs: Sequence[str]) -> dict[str, int]:
     dict[str, int]
         Memory of the largest step by number of the job.
     """
-    found: dict[str, int] = {}
+    if not jobs or shutil.which("sacct") is None:
+        return {}
     asked = ("--noheader", "--parsable2", "--units=M", "--format=JobID,MaxRSS")
-    for some in chunks(jobs):
-        with contextlib.suppress(SlurmError):
-            for line in call("sacct", *asked, f"--jobs={','.join(some)}").stdout.splitlines():
-                if step := _PEAK.match(line):
-                    found[step[1]] = max(found.get(step[1], 0), math.ceil(float(step[2])))
-    return found
+    said = call("sacct", *asked, f"--jobs={','.join(jobs)}").stdout
+    sizes = sorted((float(size), job) for job, size in _PEAK.findall(said))
+    return {job: math.ceil(size) for size, job in sizes}
 
 
 def rows(listed: str) -> list[list[str]]:

@@ -2,7 +2,6 @@
 
 import shlex
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -88,8 +87,8 @@ def overview(output_dir: Path) -> Overview:
     counted = [each for each in known if not _unused(each, every[each.id])]
     origin = latest(counted or known)
     shown = [every[each.id][name] for name, each in origin.items()]
-    starts = Counter(name for each in counted for name in each.participants)
-    short = [f.job for f in shown if f.code == "memory" and starts[f.participant] == 1]
+    again = {name for each in counted for name in each.participants if origin[name] != each}
+    short = [f.job for f in shown if f.code == "memory" and f.participant not in again]
     seen = slurm_calls.peaks_mb(short)
     shown = [replace(fate, seen_mb=seen.get(fate.job, 0)) for fate in shown]
     groups = [(each, fate) for each in counted or known if (fate := every[each.id].get(GROUP))]
@@ -206,7 +205,7 @@ def retries(
     seen: Overview,
     chosen: Iterable[str] = (),
     *,
-    program_gib: float | None = None,
+    mem: float | None = None,
     minutes: int | None = None,
 ) -> list[tuple[Submission, str]]:
     """Return new submissions of failed participants, as few as their settings allow.
@@ -216,9 +215,9 @@ def retries(
     Those that ran out of memory get more of it, those that timed out more time, each in an array
     of their own.
 
-    `chosen` are participants (``sub-01``), by default all that failed; `program_gib` and
-    `minutes` are what every task gets, whatever it had. Raises `UsageError` where nobody failed, or
-    someone who was chosen did not.
+    `chosen` are participants (``sub-01``), by default all that failed; `mem` and `minutes` are
+    what every task gets, whatever it had. Raises `UsageError` where nobody failed, or someone who
+    was chosen did not.
 
     Parameters
     ----------
@@ -226,7 +225,7 @@ def retries(
         What became of everyone so far.
     chosen : Iterable[str], optional
         Participants with the prefix; empty for all that failed.
-    program_gib : float | None, optional
+    mem : float | None, optional
         Memory of the program in every task (GiB); None keeps or raises what it had.
     minutes : int | None, optional
         Time limit of every task (min); None keeps or doubles what it had.
@@ -253,12 +252,12 @@ def retries(
             fix,
         )
     if not failed:
-        return [_group_again(seen, program_gib, minutes)]
+        return [_group_again(seen, mem, minutes)]
     kinds: dict[tuple[str, Site, Path, Path], dict[Request, list[str]]] = {}
     for name, fate in failed.items():
         old = seen.origin[name]
         text = (old.folder / "settings.toml").read_text(encoding="utf-8")
-        request = _request_again(fate, program_gib, minutes)
+        request = _request_again(fate, mem, minutes)
         kinds.setdefault((text, old.site, old.bids_dir, old.work_dir), {}).setdefault(
             request, []
         ).append(name)
@@ -287,9 +286,7 @@ def retries(
     return found
 
 
-def _group_again(
-    seen: Overview, program_gib: float | None, minutes: int | None
-) -> tuple[Submission, str]:
+def _group_again(seen: Overview, mem: float | None, minutes: int | None) -> tuple[Submission, str]:
     """The group job alone, where nothing else failed."""
     fate = next((fate for fate in seen.fates if fate.participant == GROUP), None)
     old = seen.group_origin
@@ -297,15 +294,15 @@ def _group_again(
         raise UsageError(
             "there is nothing to retry", "nothing failed", "see `bids-sr-slurm status OUT`"
         )
-    request = _request_again(fate, program_gib, minutes)
+    request = _request_again(fate, mem, minutes)
     made = replace(old, id=new_id(), jobs=(group_job(request),), printed=False)
     return made, (old.folder / "settings.toml").read_text(encoding="utf-8")
 
 
-def _request_again(fate: Fate, program_gib: float | None, minutes: int | None) -> Request:
+def _request_again(fate: Fate, mem: float | None, minutes: int | None) -> Request:
     """What a job asks for the next time: more of what it ran out of, or what the user fixed."""
     request = enlarged(fate.request, fate.code, fate.seen_mb)
-    memory = request.memory_mb if program_gib is None else job_mb(program_gib, request.cpus)
+    memory = request.memory_mb if mem is None else job_mb(mem, request.cpus)
     return replace(request, memory_mb=memory, minutes=minutes or request.minutes)
 
 

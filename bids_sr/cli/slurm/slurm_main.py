@@ -191,7 +191,7 @@ def _retry(
     made = retries(
         seen,
         people,
-        program_gib=options.mem,
+        mem=options.mem,
         minutes=minutes,
     )
     for submission, _ in made:

@@ -10,9 +10,6 @@ from bids_sr.cli.slurm.slurm_options import SlurmOptions
 from bids_sr.config import Settings, UsageError
 from bids_sr.slurm import sbatch_scripts, slurm_calls, submissions
 from bids_sr.slurm.job_requests import (
-    MEMORY_ROOM,
-    TIME_ROOM,
-    TIME_SPARE_MIN,
     choose,
     group_request,
     in_tasks,
@@ -235,7 +232,6 @@ def _describe(submission: Submission, plan: "Plan") -> None:
         )
     print(
         f"  estimated memory {cost.memory_gb:.1f} GB; what is asked for and was not given as an"
-        f" option is the estimate of the most demanding task × {MEMORY_ROOM:g} (memory), ×"
-        f" {TIME_ROOM:g} and {TIME_SPARE_MIN} min (time)"
+        " option is the estimate of the most demanding task with head room (docs/hpc.md)"
     )
     print("  a group job follows" if submission.group else "  no group job")
