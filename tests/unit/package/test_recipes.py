@@ -115,7 +115,7 @@ def test_a_job_of_aws_works_on_its_participant() -> None:
     ("file", "job", "gb"),
     [
         ("pbs.md", r"ncpus=4:mem=(\d+)gb", 1),
-        ("sge.md", r"h_vmem=([\d.]+)G", 4),  # of each slot
+        ("sge.md", r"h_rss=([\d.]+)G", 4),  # of each slot
         ("aws.md", r'"MEMORY", "value": "(\d+)"', 1 / 1024),
         ("babs.md", r"hard_memory_limit: (\d+)G", 1),
         ("nextflow.md", r"memory '(\d+) GB'", 1),
