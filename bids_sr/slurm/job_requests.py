@@ -12,8 +12,9 @@ from bids_sr.config import UsageError
 from bids_sr.config.memory_model import SHARED_GB
 from bids_sr.slurm.submission import Request
 
-MEMORY_ROOM = 1.5
-TIME_ROOM, TIME_SPARE_MIN = 2.0, 10
+_MEMORY_ROOM, _BESIDE_SHARED = 1.5, 1.15
+"""Where what is shared is added, an estimate has less room, and each processor still a worker."""
+_TIME_ROOM, _TIME_SPARE_MIN = 2.0, 10
 """An estimate of time errs more than one of memory: nodes differ, and file systems are shared."""
 # of the memory of a job, for the program; the rest is for the shell and for what is not foreseen
 _PROGRAM_SHARE = 0.9
@@ -60,8 +61,8 @@ def request_for(
         Request that is enough for the largest task.
     """
     needed = max(memory for memory, _ in costs) * 1e9 / 2**30
-    memory = max(job_mb(needed * MEMORY_ROOM, 0), job_mb(needed, cpus))
-    longest = max(time for _, time in costs) * TIME_ROOM + TIME_SPARE_MIN
+    memory = max(job_mb(needed * _MEMORY_ROOM, 0), job_mb(needed * _BESIDE_SHARED, cpus))
+    longest = max(time for _, time in costs) * _TIME_ROOM + _TIME_SPARE_MIN
     memory_mb, minutes = (
         memory_mb or max(LEAST_MB, _up(memory, STEP_MB)),
         minutes or _up(longest, STEP_MIN),
