@@ -175,9 +175,7 @@ def _executed(
         )
     # what is given, less what the program and waiting workers hold
     wanted, given = resources.nprocs or 1, resources.mem_gb or machine.memory_gb()
-    each = WORKER_GB
-    if resources.mem_gb is None and machine.sums_resident():
-        each += SHARED_GB
+    each = WORKER_GB + SHARED_GB * (resources.mem_gb is None and machine.sums_resident())
     workers = max(
         workers_that_fit(given, wanted, largest_gb(cost.sizes), each), resources.omp_nthreads or 1
     )

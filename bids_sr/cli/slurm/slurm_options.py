@@ -18,10 +18,6 @@ class _Sent(Checked):
         False, "--wait", "return when all jobs have ended: 0 if nothing failed, else 1"
     )
 
-    def _check(self) -> None:
-        why = "nothing is submitted that could be waited for (print_only)"
-        self._need(not (self.wait and self.print_only), "wait", why)
-
 
 @frozen
 class LaterOptions(_Sent):

@@ -185,11 +185,10 @@ def test_options_are_judged_before_the_cluster_is_asked(
     for told, refused in {
         "--array 9": call("--array", "9"),
         "--time soon": slurm_main.main(["retry", out, "--time", "soon"]),
-        "--wait": slurm_main.main(["retry", out, "--wait", "--print-only"]),
     }.items():
         assert refused == 2, told
     text = capsys.readouterr().err
-    for told in ("--array 9", "--time soon", "--wait"):
+    for told in ("--array 9", "--time soon"):
         assert told in text
     assert not (tmp_path / "asked").exists()
     assert call("--notrack") == 2
