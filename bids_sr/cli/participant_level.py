@@ -19,7 +19,14 @@ from bids_sr.cli.heartbeat import still
 from bids_sr.cli.progress import Progress
 from bids_sr.cli.stages import declared_seconds, expected
 from bids_sr.config import Settings, machine
-from bids_sr.config.memory_model import for_steps_gb, largest_gb, step_gb, workers_that_fit
+from bids_sr.config.memory_model import (
+    SHARED_GB,
+    WORKER_GB,
+    for_steps_gb,
+    largest_gb,
+    step_gb,
+    workers_that_fit,
+)
 from bids_sr.config.plugin import Plugin
 from bids_sr.config.settings import analysis_digest
 from bids_sr.io.earlier_files import EARLIER, set_aside
@@ -190,10 +197,9 @@ def _executed(
         )
     # what is given, less what the program and waiting workers hold
     wanted, given = resources.nprocs or 1, resources.mem_gb or machine.memory_gb()
-    resident = machine.resident_gb()
+    each = WORKER_GB + SHARED_GB * (resources.mem_gb is None and machine.sums_resident())
     workers = max(
-        workers_that_fit(given, wanted, largest_gb(cost.sizes), resident),
-        resources.omp_nthreads or 1,
+        workers_that_fit(given, wanted, largest_gb(cost.sizes), each), resources.omp_nthreads or 1
     )
     if workers < wanted and resources.use_plugin is None:
         say(f"{given:.1f} GB of memory let {workers} of {wanted} processors be used")
@@ -208,7 +214,7 @@ def _executed(
         outcome = execute(
             workflow,
             nprocs=workers,
-            mem_gb=for_steps_gb(given, workers, resident),
+            mem_gb=for_steps_gb(given, workers, each),
             crash_dir=log_dir,
             progress=progress,
             plugin=Plugin.from_file(resources.use_plugin) if resources.use_plugin else Plugin(),

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from bids_sr.config.memory_model import RESIDENT_GB
+from bids_sr.config.memory_model import SHARED_GB
 
 # what the first version of control groups says where there is no limit is larger
 _UNLIMITED = 2.0**60
@@ -51,23 +51,6 @@ def memory_gb(
         w[0]: float(w[1]) for w in map(str.split, _lines(root / "proc/meminfo")) if len(w) > 1
     }
     sizes = [kilobytes[known] * 1024 if known in kilobytes else 4e9 if free else math.inf]
-    for limit, used, folder in _memory_limits(root):
-        sizes.append(limit - (max(0.0, used - _cached(folder)) if free else 0))
-    taken = (_SHARE if free else 1) * max(0.0, min(sizes)) / 1e9
-    granted = _granted_gb(environ)
-    return taken if granted is None else min(taken, granted)
-
-
-def resident_gb(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) -> float:
-    """What each worker counts more (GB) in a job of SLURM whose memory no control group limits.
-
-    There resident memory is summed over processes, with what they share.
-    """
-    return RESIDENT_GB if "SLURM_JOB_ID" in environ and not any(_memory_limits(root)) else 0.0
-
-
-def _memory_limits(root: Path) -> Iterator[tuple[float, float, Path]]:
-    """Limits of this process's control groups, what is used of each (bytes), and its folder."""
     for folder in _groups(root, "memory"):
         for names in (
             ("memory.max", "memory.current"),
@@ -75,11 +58,24 @@ def _memory_limits(root: Path) -> Iterator[tuple[float, float, Path]]:
         ):
             limit, used = (_words(folder / name, 1)[0] for name in names)
             if limit is not None and limit < _UNLIMITED:
-                yield limit, used or 0.0, folder
+                sizes.append(limit - (max(0.0, (used or 0.0) - _cached(folder)) if free else 0))
+    taken = (_SHARE if free else 1) * max(0.0, min(sizes)) / 1e9
+    granted = _granted_gb(environ)
+    if free and sums_resident(root, environ):  # fork server and first worker beside the program
+        granted = max(0.0, _SHARE * granted - 2 * SHARED_GB)
+    return min(taken, granted)
 
 
-def _granted_gb(environ: Mapping[str, str] = os.environ) -> float | None:
-    """Return the memory granted by SLURM on this node (GB), or None without job or limit."""
+def sums_resident(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether SLURM limits memory and no control group does: what processes share counts for each.
+
+    False also outside of jobs.
+    """
+    return _granted_gb(environ) < memory_gb(root, {}, free=False)
+
+
+def _granted_gb(environ: Mapping[str, str]) -> float:
+    """Return the memory granted by SLURM on this node (GB), infinite without job or limit."""
     a_node, a_processor = (
         _number(environ.get("SLURM_MEM_PER_NODE")),
         _number(environ.get("SLURM_MEM_PER_CPU")),
@@ -88,7 +84,7 @@ def _granted_gb(environ: Mapping[str, str] = os.environ) -> float | None:
         a_node = a_processor * (
             _number(environ.get("SLURM_CPUS_ON_NODE")) or _slurm_processors(environ) or 1.0
         )
-    return a_node * 2**20 / 1e9 if a_node else None
+    return a_node * 2**20 / 1e9 if a_node else math.inf
 
 
 def has_gpu(

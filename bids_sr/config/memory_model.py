@@ -16,8 +16,8 @@ BASE_GB = 0.60
 WORKER_GB = 0.25
 """What a worker holds of its own between two steps."""
 
-RESIDENT_GB = 0.6
-"""What a worker shares with the fork server, counted again where resident memory is summed."""
+SHARED_GB = 0.45
+"""What fork server and workers share, and a sum of resident memory counts once for each."""
 
 _HEADROOM = 1.15
 """Over what was measured: other data sets, and what the allocator keeps for itself."""
@@ -192,19 +192,18 @@ def largest_gb(sizes: Sizes) -> float:
     return max(step_gb(need, sizes) for need in _LARGE if need.is_there(sizes))
 
 
-def workers_that_fit(mem_gb: float, nprocs: int, largest: float, resident: float = 0.0) -> int:
+def workers_that_fit(mem_gb: float, nprocs: int, largest: float, each: float = WORKER_GB) -> int:
     """Return the workers that fit beside the largest step, all waiting; 0 if none fits.
 
-    `largest` (GB) is that of the process of this step; `resident` (GB) counts a worker more.
+    `largest` (GB) is that of the process of this step, `each` (GB) that of a worker that waits.
     """
-    room = mem_gb - BASE_GB - largest - resident
-    worker = WORKER_GB + resident
-    return 0 if room < -1e-9 else min(nprocs, 1 + math.floor(room / worker + 1e-9))
+    room = mem_gb - BASE_GB - largest
+    return 0 if room < -1e-9 else min(nprocs, 1 + math.floor(room / each + 1e-9))
 
 
-def for_steps_gb(mem_gb: float, workers: int, resident: float = 0.0) -> float:
+def for_steps_gb(mem_gb: float, workers: int, each: float = WORKER_GB) -> float:
     """Return the memory (GB) that concurrent steps may declare together within `mem_gb`.
 
-    It is what is left beside the program and all idle workers but one.
+    It is what is left beside the program and all workers but one, of `each` (GB) while they wait.
     """
-    return mem_gb - BASE_GB - WORKER_GB * (workers - 1) - resident * workers
+    return mem_gb - BASE_GB - each * (workers - 1)

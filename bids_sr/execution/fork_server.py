@@ -18,7 +18,7 @@ _SHARED = (
     "matplotlib.pyplot",
     "skimage.metrics",
 )
-"""Loaded before the first worker: each then shares 0.2 GB and 3 s of a processor."""
+"""Loaded before the first worker: each then shares 0.4 GB and 3 s of a processor."""
 _LONGEST = 64  # characters of a folder for sockets, whose whole path may have 107
 
 

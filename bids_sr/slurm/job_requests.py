@@ -9,14 +9,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from bids_sr.config import UsageError
-from bids_sr.config.memory_model import RESIDENT_GB
+from bids_sr.config.memory_model import SHARED_GB
 from bids_sr.slurm.submission import Request
 
-MEMORY_ROOM, _COUNTED_ROOM = 1.5, 1.15
-TIME_ROOM, TIME_SPARE_MIN = 2.0, 10
+_MEMORY_ROOM, _BESIDE_SHARED = 1.5, 1.15
+"""Where what is shared is added, an estimate has less room, and each processor still a worker."""
+_TIME_ROOM, _TIME_SPARE_MIN = 2.0, 10
 """An estimate of time errs more than one of memory: nodes differ, and file systems are shared."""
 # of the memory of a job, for the program; the rest is for the shell and for what is not foreseen
 _PROGRAM_SHARE = 0.9
+_SHARED_GIB = SHARED_GB * 1e9 / 2**30
+_SEEN_ROOM = 1.25
 LEAST_MB, STEP_MB, STEP_MIN = 2048, 512, 5
 DEFAULT_CPUS = 4
 GROUP_MB, GROUP_MIN = 2048, 60
@@ -37,12 +40,11 @@ def request_for(
     """Return the request for all tasks of an array from each one's memory (GB) and time (min).
 
     `memory_mb` and `minutes` are what the user fixed; None: from the costs with head room, rounded
-    up, also where resident memory counts (see `machine.resident_gb`).
+    up.
     """
-    most = max(memory for memory, _ in costs)
-    counted = (most + RESIDENT_GB * cpus) * _COUNTED_ROOM
-    memory = max(most * MEMORY_ROOM / _PROGRAM_SHARE, counted) * 1000**3 / 1024**2
-    longest = max(time for _, time in costs) * TIME_ROOM + TIME_SPARE_MIN
+    needed = max(memory for memory, _ in costs) * 1e9 / 2**30
+    memory = max(job_mb(needed * _MEMORY_ROOM, 0), job_mb(needed * _BESIDE_SHARED, cpus))
+    longest = max(time for _, time in costs) * _TIME_ROOM + _TIME_SPARE_MIN
     memory_mb, minutes = (
         memory_mb or max(LEAST_MB, _up(memory, STEP_MB)),
         minutes or _up(longest, STEP_MIN),
@@ -62,26 +64,36 @@ def group_request(participants: int) -> Request:
     )
 
 
-def enlarged(request: Request, code: str) -> Request:
-    """The request of a job that failed, with twice what it ran out of: memory or time.
+def enlarged(request: Request, code: str, seen_mb: int = 0) -> Request:
+    """The request of a job that failed, with more of what it ran out of: memory or time.
 
-    What it asks for when it is tried again.
+    Twice as much, of memory a quarter more than was seen.
+
+    `seen_mb`: most memory that SLURM saw of the job (MiB), where it ran out of that; 0 for
+    unknown.
     """
     more, longer = (_RAISE if code == each else 1 for each in ("memory", "time"))
-    return replace(request, memory_mb=request.memory_mb * more, minutes=request.minutes * longer)
+    memory = request.memory_mb * more
+    if seen_mb:  # less than it had, where the kernel ended it or a sample came before the peak
+        memory = _up(max(request.memory_mb, seen_mb) * _SEEN_ROOM, STEP_MB)
+    return replace(request, memory_mb=memory, minutes=request.minutes * longer)
 
 
 def program_gib(request: Request) -> float:
-    """What the program is told it may use (GiB), less than the job has.
+    """What the program is told it may use (GiB), less than the job has: see `job_mb`.
 
     Memory for the program (GiB), rounded down to hundredths.
     """
-    return math.floor(request.memory_mb * _PROGRAM_SHARE / 1024 * 100) / 100
+    told = request.memory_mb / 1024 * _PROGRAM_SHARE - _SHARED_GIB * request.cpus
+    return math.floor(told * 100) / 100
 
 
-def job_mb(program: float) -> int:
-    """What a job asks for (MiB) whose program may use so much (GiB)."""
-    return math.ceil(program * 1024 / _PROGRAM_SHARE)
+def job_mb(program: float, workers: int) -> int:
+    """What a job asks for (MiB) whose program may use so much (GiB) with a process a processor.
+
+    It is enough for accounting that adds up the resident memory of all processes, too.
+    """
+    return math.ceil((program + _SHARED_GIB * workers) * 1024 / _PROGRAM_SHARE)
 
 
 def signal_seconds(request: Request) -> int:

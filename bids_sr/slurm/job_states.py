@@ -77,7 +77,8 @@ class _Status:
 class Fate:
     """One line of the table.
 
-    `job`: its number in SLURM (``12_3``), the log of its task, what its job asked for.
+    `job`: its number in SLURM (``12_3``), the log of its task, what its job asked for. `seen_mb`:
+    most memory (MiB) that SLURM saw, where it was too little for the first time; else 0.
     """
 
     participant: str
@@ -90,6 +91,7 @@ class Fate:
     job: str = ""
     log: Path
     request: Request
+    seen_mb: int = 0
 
     @property
     def open(self) -> bool:
@@ -253,7 +255,7 @@ def failures(found: Sequence[Fate], output_dir: Path) -> list[Notice]:
     retry = f"`bids-sr-slurm retry {shlex.quote(str(output_dir))}`"
     for fate in failed:
         label = fate.participant.removeprefix("sub-")
-        had, gets = map(_room, (fate.request, enlarged(fate.request, fate.code)))
+        had, gets = map(_room, (fate.request, enlarged(fate.request, fate.code, fate.seen_mb)))
         again = f"{_BEFORE_RETRY.get(fate.code, '')}{retry} resumes with {gets}."
         told.append(
             Notice(

@@ -1,6 +1,7 @@
 """Calls of SLURM, all of them, by argument lists and never a line of the shell."""
 
 import getpass
+import math
 import os
 import re
 import shutil
@@ -34,6 +35,7 @@ ACTIVE = frozenset(
 _SECONDS = 120.0
 _AT_ONCE = 500  # jobs or names that one command line can hold
 _OF_THE_SUBMITTER = ("SLURM_CONF", "SLURM_CONF_SERVER", "SLURM_CLUSTERS", "SLURM_JWT")
+_PEAK = re.compile(r"^([\d_]+)\..*\|([\d.]+)M$", re.MULTILINE)
 _NUMBER = re.compile(r"\d+")
 _LARGEST = re.compile(r"^MaxArraySize\s*=\s*(\d+)", re.MULTILINE)
 
@@ -106,6 +108,19 @@ def queue(job_names: Sequence[str]) -> dict[str, str]:
         listed = rows(_answer("squeue", *asked, f"--name={','.join(names)}"))
         found.update({job: state for job, state, _ in listed})
     return found
+
+
+def peaks_mb(jobs: Sequence[str]) -> dict[str, int]:
+    """The most memory (MiB) that SLURM's accounting saw of jobs; without accounting of none.
+
+    Of the largest step of each, by its number (``12_3`` for a task).
+    """
+    if not jobs or shutil.which("sacct") is None:
+        return {}
+    asked = ("--noheader", "--parsable2", "--units=M", "--format=JobID,MaxRSS")
+    said = call("sacct", *asked, f"--jobs={','.join(jobs)}").stdout
+    sizes = sorted((float(size), job) for job, size in _PEAK.findall(said))
+    return {job: math.ceil(size) for size, job in sizes}
 
 
 def rows(listed: str) -> list[list[str]]:

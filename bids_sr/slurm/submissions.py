@@ -11,7 +11,7 @@ from bids_sr.frozen import frozen
 from bids_sr.io.atomic_files import write_whole
 from bids_sr.notices import CODES
 from bids_sr.slurm import slurm_calls
-from bids_sr.slurm.job_requests import enlarged, group_request, in_tasks
+from bids_sr.slurm.job_requests import enlarged, group_request, in_tasks, job_mb
 from bids_sr.slurm.job_states import CANCELLED_FILE, Fate, State, fates
 from bids_sr.slurm.sbatch_scripts import sbatch_arguments, write_scripts
 from bids_sr.slurm.submission import (
@@ -65,6 +65,10 @@ def overview(output_dir: Path) -> Overview:
     counted = [each for each in known if not _unused(each, every[each.id])]
     origin = latest(counted or known)
     shown = [every[each.id][name] for name, each in origin.items()]
+    again = {name for each in counted for name in each.participants if origin[name] != each}
+    short = [f.job for f in shown if f.code == "memory" and f.participant not in again]
+    seen = slurm_calls.peaks_mb(short)
+    shown = [replace(fate, seen_mb=seen.get(fate.job, 0)) for fate in shown]
     groups = [(each, fate) for each in counted or known if (fate := every[each.id].get(GROUP))]
     shown += [fate for _, fate in groups[-1:]]
     opened = [fate.job for of in every.values() for fate in of.values() if fate.open]
@@ -142,7 +146,7 @@ def retries(
     seen: Overview,
     chosen: Iterable[str] = (),
     *,
-    memory_mb: int | None = None,
+    mem: float | None = None,
     minutes: int | None = None,
 ) -> list[tuple[Submission, str]]:
     """Return new submissions of failed participants, as few as their settings allow.
@@ -152,9 +156,9 @@ def retries(
     Those that ran out of memory get more of it, those that timed out more time, each in an array
     of their own.
 
-    `chosen` are participants (``sub-01``), by default all that failed; `memory_mb` and `minutes`
-    are what every task asks for, whatever it had. Raises `UsageError` where nobody failed, or
-    someone who was chosen did not.
+    `chosen` are participants (``sub-01``), by default all that failed; `mem` (GiB, of the program)
+    and `minutes` are what every task gets, whatever it had. Raises `UsageError` where nobody
+    failed, or someone who was chosen did not.
     """
     wanted = set(chosen)
     failed = {
@@ -168,12 +172,12 @@ def retries(
             fix,
         )
     if not failed:
-        return [_group_again(seen, memory_mb=memory_mb, minutes=minutes)]
+        return [_group_again(seen, mem, minutes)]
     kinds: dict[tuple[str, Site, Path, Path], dict[Request, list[str]]] = {}
     for name, fate in failed.items():
         old = seen.origin[name]
         text = (old.folder / "settings.toml").read_text(encoding="utf-8")
-        request = _request_again(fate, memory_mb, minutes)
+        request = _request_again(fate, mem, minutes)
         kinds.setdefault((text, old.site, old.bids_dir, old.work_dir), {}).setdefault(
             request, []
         ).append(name)
@@ -202,9 +206,7 @@ def retries(
     return found
 
 
-def _group_again(
-    seen: Overview, *, memory_mb: int | None, minutes: int | None
-) -> tuple[Submission, str]:
+def _group_again(seen: Overview, mem: float | None, minutes: int | None) -> tuple[Submission, str]:
     """The group job alone, where nothing else failed."""
     fate = next((fate for fate in seen.fates if fate.participant == GROUP), None)
     old = seen.group_origin
@@ -212,17 +214,16 @@ def _group_again(
         raise UsageError(
             "there is nothing to retry", "nothing failed", "see `bids-sr-slurm status OUT`"
         )
-    request = _request_again(fate, memory_mb, minutes)
+    request = _request_again(fate, mem, minutes)
     made = replace(old, id=new_id(), jobs=(group_job(request),), printed=False)
     return made, (old.folder / "settings.toml").read_text(encoding="utf-8")
 
 
-def _request_again(fate: Fate, memory_mb: int | None, minutes: int | None) -> Request:
+def _request_again(fate: Fate, mem: float | None, minutes: int | None) -> Request:
     """What a job asks for the next time: more of what it ran out of, or what the user fixed."""
-    request = enlarged(fate.request, fate.code)
-    return replace(
-        request, memory_mb=memory_mb or request.memory_mb, minutes=minutes or request.minutes
-    )
+    request = enlarged(fate.request, fate.code, fate.seen_mb)
+    memory = request.memory_mb if mem is None else job_mb(mem, request.cpus)
+    return replace(request, memory_mb=memory, minutes=minutes or request.minutes)
 
 
 def cancel(seen: Overview, chosen: Iterable[str] = ()) -> list[str]:

@@ -39,7 +39,7 @@ level=$3 label=${{!#}}
 [ "$level" = group ] && {{ ls "$folder/finished" >"$folder/group"; exit 0; }}
 echo "$label" >>"$folder/starts"
 case "$(cat "$folder/$label" 2>/dev/null)" in
-    memory) rm "$folder/$label"; {python} -c 'x = bytearray(1800 << 20)' ;;
+    memory) rm "$folder/$label"; {python} -c 'x = bytearray(2400 << 20)' ;;
     slow) trap 'rm "$folder/$label"; exit 130' TERM; for _ in $(seq 1200); do sleep 0.1; done ;;
     crash) rm "$folder/$label"; exit 1 ;;
     *) sleep 1 ;;
@@ -175,8 +175,8 @@ def test_faults_are_named_others_complete_and_a_retry_finishes(submit: Call, sit
     assert {
         array.tasks: array.request.memory_mb for array in submissions(site / "out")[-1].arrays
     } == {
-        (("sub-01",), ("sub-03",), ("sub-04",)): 1445,
-        (("sub-02",),): 2890,
+        (("sub-01",), ("sub-03",), ("sub-04",)): 1922,
+        (("sub-02",),): 3844,
     }
 
 

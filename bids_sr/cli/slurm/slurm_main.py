@@ -24,15 +24,15 @@ from bids_sr.cli.slurm.slurm_prepare import prepare
 from bids_sr.config import Settings
 from bids_sr.config.plugin import Plugin
 from bids_sr.slurm import submissions
-from bids_sr.slurm.job_requests import DEFAULT_CPUS, job_mb, minutes_of, time_text
+from bids_sr.slurm.job_requests import DEFAULT_CPUS, minutes_of, time_text
 from bids_sr.slurm.job_states import Fate, State, failures, summary, table
 from bids_sr.slurm.submission import Site, Submission
 from bids_sr.slurm.submissions import Overview, cancel, overview, print_scripts, retries
 
 _DESCRIPTION = """\
 Run bids-sr on a SLURM cluster: one array task a participant and a group job behind them. Takes
-the options of bids-sr (--nprocs and --mem hold for each task; its job asks for a ninth more memory
-than --mem) and those of the group "SLURM".
+the options of bids-sr (--nprocs and --mem hold for each task; its job asks for more memory than
+--mem) and those of the group "SLURM".
 
 Afterwards: bids-sr-slurm status OUT, bids-sr-slurm retry OUT, bids-sr-slurm cancel OUT."""
 _AGAIN = {"mem", "time", "print_only", "wait"}
@@ -89,11 +89,12 @@ def _run(arguments: list[str]) -> int:
     options = later_parser(command).options(arguments[1:], LaterOptions)
     output_dir = options.output_dir.expanduser().absolute()
     people = [f"sub-{label.removeprefix('sub-')}" for label in options.participant_label]
+    minutes = minutes_of(options.time) if options.time else None
     seen = overview(output_dir)
     if command == "status":
         return _show(seen.fates, output_dir)
     if command == "retry":
-        return _retry(seen, people, options)
+        return _retry(seen, people, options, minutes)
     names = cancel(seen, people)
     print(f"cancelled: {' '.join(names)}" if names else "nothing is left to cancel")
     return DONE
@@ -159,12 +160,14 @@ def _show(found: "Sequence[Fate]", output_dir: Path) -> int:
     return FAILED if any(fate.state is State.FAILED for fate in found) else DONE
 
 
-def _retry(seen: Overview, people: Sequence[str], options: LaterOptions) -> int:
+def _retry(
+    seen: Overview, people: Sequence[str], options: LaterOptions, minutes: int | None
+) -> int:
     made = retries(
         seen,
         people,
-        memory_mb=None if options.mem is None else job_mb(options.mem),
-        minutes=minutes_of(options.time) if options.time else None,
+        mem=options.mem,
+        minutes=minutes,
     )
     for submission, _ in made:
         for array in submission.arrays:

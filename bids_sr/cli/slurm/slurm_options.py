@@ -30,7 +30,7 @@ class LaterOptions(_Sent):
     mem: float | None = option(
         None,
         "--mem SIZE",
-        "memory of the program in each task: 8, 8G; the job asks for a ninth more",
+        "memory of the program in each task: 8, 8G; the job asks for more",
         type=readers.gigabytes,
     )
     time: str = option("", "--time TIME", "time limit of each task")

@@ -10,9 +10,6 @@ from bids_sr.cli.slurm.slurm_options import SlurmOptions
 from bids_sr.config import Settings, UsageError
 from bids_sr.slurm import sbatch_scripts, slurm_calls, submissions
 from bids_sr.slurm.job_requests import (
-    MEMORY_ROOM,
-    TIME_ROOM,
-    TIME_SPARE_MIN,
     choose,
     group_request,
     in_tasks,
@@ -36,7 +33,7 @@ def prepare(
     """Prepare a submission, its settings file and the state of earlier ones, writing nothing.
 
     `settings` are resolved, `own` and `site` the options of SLURM. Raises `UsageError` with
-    every problem at once.
+    every problem at once, and asks SLURM only where there is none.
 
     Submission, settings as TOML, and what became of earlier submissions or None.
     """
@@ -118,15 +115,15 @@ def _arrays(
         return ()
     indices, at_once = choose(own.array, len(tasks))
     of_task = [[costs[name] for name in tasks[index - 1]] for index in indices]
-    given = settings.resources.mem_gb
+    given, cpus = settings.resources.mem_gb, settings.resources.nprocs or 1
     request = request_for(
         [
             (max(cost.memory_gb for cost in each), sum(cost.minutes for cost in each))
             for each in of_task
         ],
-        cpus=settings.resources.nprocs or 1,
+        cpus=cpus,
         gpus=int(settings.resources.device == "cuda") if own.gpus is None else own.gpus,
-        memory_mb=None if given is None else job_mb(given),
+        memory_mb=None if given is None else job_mb(given, cpus),
         minutes=minutes,
     )
     return (Job(name="array-1", tasks=tasks, indices=indices, request=request, at_once=at_once),)
@@ -223,7 +220,6 @@ def _describe(submission: Submission, plan: "Plan") -> None:
         )
     print(
         f"  estimated memory {cost.memory_gb:.1f} GB; what is asked for and was not given as an"
-        f" option is the estimate of the most demanding task × {MEMORY_ROOM:g} (memory), ×"
-        f" {TIME_ROOM:g} and {TIME_SPARE_MIN} min (time)"
+        " option is the estimate of the most demanding task with head room (docs/hpc.md)"
     )
     print("  a group job follows" if submission.group else "  no group job")

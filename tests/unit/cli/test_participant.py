@@ -9,6 +9,8 @@ from bidsmaker import BidsMaker
 from bids_sr.cli import participant_level, stages
 from bids_sr.cli.main import main
 from bids_sr.cli.stages import stage_of
+from bids_sr.config import machine
+from bids_sr.config.memory_model import BASE_GB
 from bids_sr.execution import execute
 from bids_sr.execution.records import Finish
 from bids_sr.notices import Notice, record
@@ -93,6 +95,29 @@ def test_the_time_that_is_told_is_that_of_the_steps_that_are_left(
     call(maker)
     assert [row.stage for row in told[1].rows] == [told[0].rows[0].stage, "figures"]
     assert told[1].minutes < told[0].minutes / 2
+
+
+def test_in_a_job_whose_resident_memory_is_summed_up_less_runs_side_by_side(
+    maker: BidsMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the memory was named, the program takes no less than that."""
+
+    def stop(*_: object, nprocs: int, mem_gb: float, **__: object) -> None:
+        given.append((nprocs, mem_gb))
+        raise RuntimeError("far enough")
+
+    given: list[tuple[int, float]] = []
+    monkeypatch.setattr(execute, "execute", stop)
+    monkeypatch.setenv("SLURM_MEM_PER_NODE", "4096")
+    kept = machine.sums_resident()
+    for options in (["--nprocs", "4"], ["--nprocs", "4", "--mem", "3G"]):
+        call(maker, *options)
+    monkeypatch.setattr(machine, "sums_resident", lambda *_: False)
+    call(maker, "--nprocs", "4")
+    assert kept
+    assert [workers for workers, _ in given] == [3, 4, 4]
+    assert given[0][1] == pytest.approx(0.9 * 4.295 - 0.9 - BASE_GB - 2 * 0.7, abs=0.01)
+    assert given[2][1] == pytest.approx(4.295 - BASE_GB - 3 * 0.25, abs=0.01)
 
 
 def test_a_report_made_again_shows_the_errors_of_the_run_that_made_the_outputs(

@@ -77,7 +77,7 @@ def test_print_only_shows_what_would_be_submitted(
     assert "#SBATCH --array=2-3%1\n" in text
     assert "#SBATCH --partition=long\n" in text
     assert "#SBATCH --time=0-02:00:00\n" in text
-    assert "#SBATCH --mem=6827M\n" in text
+    assert "#SBATCH --mem=8735M\n" in text
     assert "nothing was submitted" in text
     assert not (tmp_path / "sbatch").exists()
     (made,) = submissions(tmp_path / "out")
@@ -123,7 +123,7 @@ def test_submission_status_retry_and_cancel(
         slurm_main.main(["retry", out, "--participant-label", "01", "--mem", "7G", "--print-only"])
         == 0
     )
-    assert "#SBATCH --mem=7965M" in capsys.readouterr().out
+    assert "#SBATCH --mem=9395M" in capsys.readouterr().out
     assert slurm_main.main(["retry", out]) == 0
     text = capsys.readouterr().out
     assert "again: sub-01 sub-02 with " in text
@@ -173,6 +173,28 @@ def test_all_problems_at_once(
     ):
         assert part in text, part
     assert untouched(tmp_path)
+
+
+def test_options_are_judged_before_the_cluster_is_asked(
+    call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call("--cpus", "1") == 0
+    for name in ("squeue", "scontrol"):
+        program(tmp_path / "bin" / name, f'echo "{name}" >>"{tmp_path}/asked"; exit 1')
+    out = str(tmp_path / "out")
+    for told, refused in {
+        "--array 9": call("--array", "9"),
+        "--time soon": slurm_main.main(["retry", out, "--time", "soon"]),
+    }.items():
+        assert refused == 2, told
+    text = capsys.readouterr().err
+    for told in ("--array 9", "--time soon"):
+        assert told in text
+    assert not (tmp_path / "asked").exists()
+    assert call("--notrack") == 2
+    told = capsys.readouterr()
+    assert "note: --notrack has no effect" in told.out
+    assert "squeue ended with 1" in told.err
 
 
 def test_tasks_of_an_array_submit_no_jobs_of_their_own(

@@ -8,7 +8,6 @@ import pytest
 
 from bids_sr.config import Resources, Settings, UsageError, machine
 from bids_sr.config.groups import Paths
-from bids_sr.config.memory_model import RESIDENT_GB
 
 GIB = 2**30
 PLENTY = {"proc/meminfo": f"MemTotal: 99000000 kB\nMemAvailable: {64 * 2**20} kB\n"}
@@ -101,9 +100,14 @@ def test_what_others_use_counts_not_in_all_that_there_is(
         (
             {"SLURM_CPUS_PER_TASK": "4", "SLURM_CPUS_ON_NODE": "8", "SLURM_MEM_PER_NODE": "4096"},
             4,
-            4096 * 2**20 / 1e9,
+            0.9 * 4096 * 2**20 / 1e9 - 0.9,
         ),
-        ({"SLURM_CPUS_ON_NODE": "8", "SLURM_MEM_PER_CPU": "512"}, 8, 8 * 512 * 2**20 / 1e9),
+        (
+            {"SLURM_CPUS_ON_NODE": "8", "SLURM_MEM_PER_CPU": "512"},
+            8,
+            0.9 * 8 * 512 * 2**20 / 1e9 - 0.9,
+        ),
+        ({"SLURM_CPUS_ON_NODE": "8", "SLURM_MEM_PER_NODE": "512"}, 8, 0),
         ({"SLURM_MEM_PER_NODE": "0"}, 16, 0.9 * 64 * GIB / 1e9),  # all of the node
         ({"SLURM_CPUS_PER_TASK": "x"}, 16, 0.9 * 64 * GIB / 1e9),
     ],
@@ -117,20 +121,17 @@ def test_a_slurm_job_gets_what_it_asked_for(
     assert machine.memory_gb(root, environ) == pytest.approx(gb)
 
 
-@pytest.mark.parametrize(
-    ("files", "environ", "gb"),
-    [
-        ({}, {"SLURM_JOB_ID": "7"}, RESIDENT_GB),
-        (V2, {"SLURM_JOB_ID": "7"}, 0),
-        (V2_NESTED, {"SLURM_JOB_ID": "7"}, 0),
-        (V1, {"SLURM_JOB_ID": "7"}, 0),
-        ({}, {}, 0),
-    ],
-)
-def test_a_worker_counts_more_in_a_job_of_slurm_without_a_control_group(
-    files: dict[str, object], environ: dict[str, str], gb: float, tmp_path: Path
+def test_shared_memory_counts_for_each_process_where_no_control_group_keeps_the_limit(
+    tmp_path: Path,
 ) -> None:
-    assert machine.resident_gb(tree(tmp_path, files), environ) == gb
+    kept = tree(tmp_path / "kept", V2_NESTED)
+    environ = {"SLURM_MEM_PER_NODE": "2048"}
+    assert not machine.sums_resident(kept, environ)
+    assert machine.memory_gb(kept, environ) == pytest.approx(0.9 * 2 * GIB / 1e9)
+    plain = tree(tmp_path / "plain", {})
+    assert machine.sums_resident(plain, environ)
+    assert not machine.sums_resident(plain, {})
+    assert not machine.sums_resident(plain, {"SLURM_MEM_PER_NODE": "0"})
 
 
 def test_the_mask_of_processors_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from slurmmaker import program, submission
 from bids_sr.config import UsageError
 from bids_sr.slurm import slurm_calls
 from bids_sr.slurm import submissions as manage
-from bids_sr.slurm.job_states import State
+from bids_sr.slurm.job_states import State, failures
 from bids_sr.slurm.submission import Submission, submissions
 
 
@@ -134,11 +134,32 @@ def test_retry_asks_for_more_where_there_was_too_little(
 def test_retry_of_those_named_with_what_is_given(sent: Submission) -> None:
     broken(sent)
     seen = manage.overview(sent.output_dir)
-    ((again, _),) = manage.retries(seen, ["sub-02"], memory_mb=99, minutes=7)
+    ((again, _),) = manage.retries(seen, ["sub-02"], mem=8, minutes=7)
     assert again.participants == ("sub-02",)
-    assert (again.arrays[0].request.memory_mb, again.arrays[0].request.minutes) == (99, 7)
+    assert (again.arrays[0].request.memory_mb, again.arrays[0].request.minutes) == (10056, 7)
     with pytest.raises(UsageError, match="sub-01: nothing to retry"):
         manage.retries(seen, ["sub-01"])
+
+
+def test_a_first_retry_asks_for_a_quarter_more_than_slurm_saw(
+    sent: Submission, cluster: Cluster
+) -> None:
+    """The second doubles what the first had."""
+    broken(sent)
+    seen = (
+        f'echo "$@" >>"{cluster.root}/sacct"\n'
+        'printf "11_2|\\n11_2.batch|4129.39M\\n11_2.extern|1.02M\\n11_3.batch|9999M\\n"'
+    )
+    program(cluster.root / "bin" / "sacct", seen)
+    ((again, text),) = manage.retries(manage.overview(sent.output_dir), ["sub-02"])
+    assert again.arrays[0].request.memory_mb == 5632
+    told = [str(each) for each in failures(manage.overview(sent.output_dir).fates, Path())]
+    assert "resumes with 5.5 GB" in told[0]
+    assert "--jobs=11_2" in (cluster.root / "sacct").read_text().splitlines()[0].split()
+    later = manage.submit(dataclasses.replace(again, id="20990101-000000-000000"), text)
+    note(later, "sub-02", "failed", 137, oom_kills=1)
+    ((third, _),) = manage.retries(manage.overview(sent.output_dir), ["sub-02"])
+    assert third.arrays[0].request.memory_mb == 2 * 5632
 
 
 def test_retry_of_the_group_level_alone(sent: Submission) -> None:

@@ -57,7 +57,7 @@ def test_the_head_of_an_array(tmp_path: Path) -> None:
         "--signal=B:USR1@300",
     }
     assert wanted <= {line.removeprefix("#SBATCH ") for line in lines}
-    assert "    4.50G" in lines  # nine tenths of the memory are the program's
+    assert "    3.24G" in lines  # nine tenths, less .45 GB a processor
 
 
 def test_the_group_job_has_no_tasks_and_waits_for_those_that_failed_too(tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_paths_arrive_as_they_are(tmp_path: Path, name: str) -> None:
         "--nprocs",
         "2",
         "--mem",
-        "3.60G",
+        "2.76G",
         "--participant-label",
         "sub-02",
     ]
