@@ -14,7 +14,7 @@ from bids_sr.config.section import Checked, option
 from bids_sr.config.values import UsageError, nearest_name, read_tables
 from bids_sr.frozen import frozen
 
-_NAMES = ("MultiProc", "SLURM", "SLURMGraph")
+_NAMES = ("MultiProc", "SLURM")
 _OF_MULTIPROC = {"n_procs", "memory_gb"}
 _UNUSED = {
     "dont_resubmit_completed_jobs",
@@ -56,14 +56,12 @@ class Plugin(Checked):
     """How the steps of a run reach a processor.
 
     ``MultiProc``: processes of this machine; ``SLURM``: one job a step, submitted when its turn
-    has come; ``SLURMGraph``: the same, submitted at once with dependencies. With `join_small`
-    steps that only handle small tables run in the program that submits; with ``SLURMGraph`` in the
-    job of the step that needs them.
+    has come. With `join_small` steps of small tables run in the program that submits.
 
     `unused`: arguments of Nipype in the file that have no effect here.
     """
 
-    plugin: Literal["MultiProc", "SLURM", "SLURMGraph"] = "MultiProc"
+    plugin: Literal["MultiProc", "SLURM"] = "MultiProc"
     n_procs: int | None = option(None, least=1)
     memory_gb: float | None = option(None, above=0)
     unused: tuple[str, ...] = ()
@@ -96,8 +94,8 @@ class Plugin(Checked):
             raise UsageError(f"plugin file {path}", "it holds no keys", "write plugin: SLURM")
         arguments = tables.pop("plugin_args", None) or {}
         _refuse_unknown(tables, ("plugin", "plugin_args"), path)
-        # the same, by its name in fMRIPrep's files
-        name = str(tables.get("plugin")).removeprefix("Legacy")
+        # the same, by its name in fMRIPrep's files, and as Nipype submits it all at once
+        name = str(tables.get("plugin")).removeprefix("Legacy").removesuffix("Graph")
         if name not in _NAMES:
             fix = nearest_name(name, _NAMES) or 'write plugin = "SLURM" on the first line'
             raise UsageError(f"plugin {name!r} in {path}", f"there are {', '.join(_NAMES)}", fix)
@@ -110,9 +108,6 @@ class Plugin(Checked):
         every = {item.name for item in dataclasses.fields(cls)} - {"plugin", "unused"}
         known = _OF_MULTIPROC if name == "MultiProc" else every - _OF_MULTIPROC
         _refuse_unknown(given, sorted(known), path)
-        if name == "SLURMGraph" and "max_jobs" in given:
-            fix = 'leave it out, or plugin = "SLURM"'
-            raise UsageError(f"max_jobs in {path}", "SLURMGraph submits all jobs at once", fix)
         if isinstance(text := given.get("sbatch_args"), str):  # as Nipype has it
             try:
                 given["sbatch_args"] = shlex.split(text)

@@ -91,10 +91,9 @@ def _runner(
             status_callback=progress,
             raise_insufficient=False,
         )
-    from bids_sr.execution.slurm_plugins import ResilientSLURM, ResilientSLURMGraph
+    from bids_sr.execution.slurm_plugins import ResilientSLURM
 
-    chosen = {"SLURM": ResilientSLURM, "SLURMGraph": ResilientSLURMGraph}[plugin.plugin]
-    return chosen(options=plugin, status_callback=progress)
+    return ResilientSLURM(options=plugin, status_callback=progress)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""A cluster job: run the steps in its folder and write one file with their outcomes.
+"""A cluster job: run the step in its folder and write one file with its outcome.
 
 ``python -m bids_sr.execution.node_job FOLDER``.  The answer is written whole or not at all, under
 a number that no earlier run has used, so that it cannot be mistaken; a job that is killed leaves
@@ -22,9 +22,9 @@ CALLED_OFF = "called_off"
 
 
 def main(argv: list[str]) -> int:
-    """Run the steps of the folder in the arguments; return 0 if all of them succeeded, else 1.
+    """Run the step of the folder in the arguments; return 0 if it succeeded, else 1.
 
-    Exit code, also 1 where the run was called off.
+    1 also where the run was called off.
     """
     folder = Path(argv[0])
     order = json.loads((folder / "order.json").read_text())
@@ -39,15 +39,17 @@ def main(argv: list[str]) -> int:
         from bids_sr.execution.multiproc import run_node, start_worker
 
         start_worker(str(folder), order["level"])
-        for node in loadpkl(folder / "nodes.pklz"):
-            _await_inputs(node, order["grace"])
-            done = run_node(node, order["updatehash"], order["number"])
-            if told := done["traceback"]:
-                failed = {"failed": node.fullname, "traceback": list(told)}
-                known = done.get("notice")
-                answer |= {**failed, "peak_gb": done.get("peak_gb")}
-                answer["notice"] = known and dataclasses.asdict(known)
-                break
+        node = loadpkl(folder / "node.pklz")
+        _await_inputs(node, order["grace"])
+        done = run_node(node, order["updatehash"], order["number"])
+        if told := done["traceback"]:
+            known = done.get("notice")
+            answer |= {
+                "failed": node.fullname,
+                "traceback": list(told),
+                "peak_gb": done.get("peak_gb"),
+                "notice": known and dataclasses.asdict(known),
+            }
     except Exception:
         import traceback
 

@@ -15,7 +15,7 @@ import shutil
 import sys
 import time
 import uuid
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,12 +50,11 @@ _LOOK_SECONDS, _GONE_SECONDS, _ORPHAN_SECONDS = 0.5, 5.0, 90.0
 
 @dataclass(kw_only=True, slots=True)
 class _Job:
-    """One active job: steps that run in sequence, and its SLURM ID (empty if not accepted)."""
+    """The job of one step, and its SLURM ID (empty if not accepted)."""
 
-    nodes: "tuple[Node, ...]"
+    node: "Node"
     folder: Path
     slurm_id: str = ""
-    running: bool = False  # whether it has been seen to run
     doomed: str = ""  # why it will never start
     # when it was first seen to have left the queue, and to have answered (monotonic s)
     since: float | None = None
@@ -79,9 +78,6 @@ class Jobs:
 
     def __post_init__(self) -> None:
         self.queue = Queue(patience=self.options.patience_seconds)
-
-    def __getitem__(self, number: int) -> _Job:
-        return self._jobs[number]
 
     @property
     def folder(self) -> Path:
@@ -115,13 +111,10 @@ class Jobs:
                 "end them with scancel",
             )
 
-    def start(
-        self, nodes: "Sequence[Node]", *, updatehash: bool, after: Sequence[str] = ()
-    ) -> int:
-        """Submit one job that runs these steps in sequence, and return its number in this run.
+    def start(self, node: "Node", *, updatehash: bool) -> int:
+        """Submit the job of a step, and return its number in this run.
 
-        `after` are SLURM's identifiers of the jobs that must have succeeded before. A job that
-        SLURM refuses ends at once.
+        A job that SLURM refuses ends at once.
 
         `updatehash`: whether to renew the hashes of steps without running them. `Unreachable`:
         SLURM did not answer for too long.
@@ -132,7 +125,7 @@ class Jobs:
         number = self._count
         folder = self.folder / f"{number:06d}"
         folder.mkdir()
-        savepkl(str(folder / "nodes.pklz"), list(nodes))
+        savepkl(str(folder / "node.pklz"), node)
         order = {
             "number": number,
             "answer": str(self._answer(number)),
@@ -142,14 +135,9 @@ class Jobs:
         }
         (folder / "order.json").write_text(json.dumps(order))
         (folder / "job.sh").write_text(_script(folder, self.options.template))
-        job = self._jobs[number] = _Job(nodes=tuple(nodes), folder=folder)
-        dependency = (
-            [f"--dependency=afterok:{':'.join(after)}", "--kill-on-invalid-dep=yes"]
-            if after
-            else []
-        )
-        arguments = [*_requests(nodes, folder, self.options), *dependency, str(folder / "job.sh")]
-        name = f"{_plain(nodes[-1].fullname)}.{number}.{self.token}"
+        job = self._jobs[number] = _Job(node=node, folder=folder)
+        arguments = [*_requests(node, folder, self.options), str(folder / "job.sh")]
+        name = f"{_plain(node.fullname)}.{number}.{self.token}"
         try:
             job.slurm_id = self.queue.submit(name, arguments, alive=self._any_alive)
         except Refused as error:
@@ -177,13 +165,6 @@ class Jobs:
         if job.ending is not None and not job.ending["traceback"]:
             shutil.rmtree(job.folder, ignore_errors=True)
             self._answer(number).unlink(missing_ok=True)
-
-    def drop(self, numbers: Collection[int]) -> None:
-        """End jobs that have become pointless, and let go of them."""
-        dropped = [self._jobs.pop(number) for number in numbers]
-        self.queue.cancel(job.slurm_id for job in dropped if job.slurm_id)
-        for job in dropped:
-            shutil.rmtree(job.folder, ignore_errors=True)
 
     def call_off(self) -> None:
         """Cancel every job of this run.
@@ -256,13 +237,8 @@ class Jobs:
             told = [head, *answer["traceback"]]
             job.ending = {**answer, "failed": failed, "traceback": told, "notice": known}
             return
-        unseen = [
-            node.output_dir()
-            for node in job.nodes
-            if f"result_{node.name}.pklz" not in _listed(node)
-        ]
         job.answered = job.answered or time.monotonic()
-        if not unseen:
+        if f"result_{job.node.name}.pklz" in _listed(job.node):
             job.ending = answer
         elif time.monotonic() - job.answered > self.options.grace_seconds:
             text = (
@@ -282,7 +258,6 @@ class Jobs:
         now = time.monotonic()
         for number, job in waiting.items():
             state, reason = states.get(job.slurm_id, ("", ""))
-            job.running = job.running or state == "RUNNING"
             job.doomed = reason if state == "PENDING" and reason in _NEVER else ""
             if state in ACTIVE and not job.doomed:
                 job.since = None
@@ -304,10 +279,10 @@ class Jobs:
         return self._lost(job, text, "ended" if code == "crashed" else code, host=host)
 
     def _lost(self, job: _Job, text: str, code: str, host: str = "") -> Answer:
-        node = job.nodes[-1]
+        node = job.node
         asked = [
             word
-            for word in _requests(job.nodes, job.folder, self.options)
+            for word in _requests(node, job.folder, self.options)
             if word.startswith(("--mem", "--time"))
         ]
         had = f"It had asked for: {' '.join(asked) or 'the defaults of the partition'}; "
@@ -321,7 +296,7 @@ class Jobs:
 
 
 def _name(job: _Job) -> str:
-    return str(job.nodes[-1].fullname)
+    return str(job.node.fullname)
 
 
 def _plain(name: str) -> str:
@@ -347,17 +322,10 @@ _HANDED_ON = (*POOLS, "PYTHONPATH", "TEMPLATEFLOW_HOME", "MPLCONFIGDIR")
 """Variables that a job gets also where sbatch is told to export none."""
 
 
-def _requests(nodes: "Sequence[Node]", folder: Path, options: Plugin) -> list[str]:
-    """Return arguments of ``sbatch`` for a job; the user's come later and have precedence.
-
-    Arguments with resources for the most demanding step, without the script.
-    """
-    extra = [
-        word for node in nodes for word in shlex.split(node.plugin_args.get("sbatch_args", ""))
-    ]
-    on_gpu = any(
-        getattr(node.interface.inputs, "device", "cpu") in ("auto", "cuda") for node in nodes
-    )
+def _requests(node: "Node", folder: Path, options: Plugin) -> list[str]:
+    """Return arguments of ``sbatch`` for a job, without the script; the user's have precedence."""
+    extra = shlex.split(node.plugin_args.get("sbatch_args", ""))
+    on_gpu = getattr(node.interface.inputs, "device", "cpu") in ("auto", "cuda")
     gpu = options.gpu_args if on_gpu else ()
     given = [*options.sbatch_args, *gpu, *extra]
     no_pattern = str(folder).replace("%", "%%")  # SLURM finds no replacement symbol in it
@@ -371,9 +339,9 @@ def _requests(nodes: "Sequence[Node]", folder: Path, options: Plugin) -> list[st
     if not any(
         word.partition("=")[0] in ("--mem", "--mem-per-cpu", "--mem-per-gpu") for word in given
     ):
-        gigabytes = max(node.mem_gb for node in nodes) + options.memory_extra_gb
+        gigabytes = node.mem_gb + options.memory_extra_gb
         own.append(f"--mem={int(gigabytes * 1e9 / 2**20) + 1}M")
-    own.append(f"--cpus-per-task={max(node.n_procs for node in nodes)}")
+    own.append(f"--cpus-per-task={node.n_procs}")
     if options.time_minutes is not None:
         seconds = round(60 * options.time_minutes)
         own.append(f"--time={seconds // 60}:{seconds % 60:02d}")

@@ -19,12 +19,11 @@ from clusternode import Work
 from nipype.pipeline import engine as pe
 
 from bids_sr.config.plugin import Plugin
-from bids_sr.execution.slurm_plugins import ResilientSLURM, ResilientSLURMGraph
+from bids_sr.execution.slurm_plugins import ResilientSLURM
 
 SCRIPTS = os.environ.get("BIDS_SR_TEST_SLURM", "")
 ALL = {"first": 2, "other": 11, "last": 3}
 TESTS = Path(__file__).parents[1]
-KINDS = pytest.mark.parametrize("kind", [ResilientSLURM, ResilientSLURMGraph])
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(300),
@@ -69,14 +68,14 @@ def _leaves_no_job(cluster: Path) -> Iterator[None]:
         time.sleep(0.3)
 
 
-def plugin(kind: Any, **changes: Any) -> Any:
+def plugin(**changes: Any) -> Any:
     quick = {
         "poll_seconds": 0.5,
         "grace_seconds": 2.0,
         "memory_extra_gb": 0.4,
         "join_small": False,
     }
-    return kind(options=Plugin(**{**quick, **changes}))
+    return ResilientSLURM(options=Plugin(**{**quick, **changes}))
 
 
 def workflow(
@@ -135,7 +134,7 @@ def first_job() -> str:
 
 
 def fails(
-    base: Path, kind: Any, *says: str, act: Callable[[], None] | None = None, **how: Any
+    base: Path, *says: str, act: Callable[[], None] | None = None, **how: Any
 ) -> dict[str, int]:
     """The first step fails with these words, the other is done, the last is not run; then all goes
     on from there.
@@ -147,45 +146,38 @@ def fails(
     if act is not None:
         when(told, act)
     with pytest.raises(RuntimeError):
-        workflow(base, told=told, **how).run(plugin=plugin(kind))
+        workflow(base, told=told, **how).run(plugin=plugin())
     (crash,) = base.glob("crash*.txt")
     text = crash.read_text()
     for word in ("wf.first", "SLURM job", *says):
         assert word in text
     assert (base / "wf/other/result_other.pklz").exists()
     assert not (base / "wf/last/result_last.pklz").exists()
-    return outputs(workflow(base).run(plugin=plugin(kind)))
+    return outputs(workflow(base).run(plugin=plugin()))
 
 
-@KINDS
-def test_a_graph_in_a_directory_with_odd_characters(
-    kind: Any, tmp_path: Path, cluster: Path
-) -> None:
-    assert outputs(workflow(tmp_path / "a b 100%j 'q'").run(plugin=plugin(kind))) == {
+def test_a_graph_in_a_directory_with_odd_characters(tmp_path: Path, cluster: Path) -> None:
+    assert outputs(workflow(tmp_path / "a b 100%j 'q'").run(plugin=plugin())) == {
         "first": 2,
         "other": 11,
         "last": 3,
     }
 
 
-@KINDS
-def test_a_job_that_is_killed(kind: Any, tmp_path: Path, cluster: Path) -> None:
-    done = fails(tmp_path, kind, "FAILED", "0:9", "killed", how="die")
+def test_a_job_that_is_killed(tmp_path: Path, cluster: Path) -> None:
+    done = fails(tmp_path, "FAILED", "0:9", "killed", how="die")
     assert done == ALL
 
 
 @pytest.mark.usefixtures("confined")
-@KINDS
-def test_a_job_that_runs_out_of_memory(kind: Any, tmp_path: Path, cluster: Path) -> None:
-    done = fails(tmp_path, kind, "OUT_OF_MEMORY", "memory_extra_gb", how="eat")
+def test_a_job_that_runs_out_of_memory(tmp_path: Path, cluster: Path) -> None:
+    done = fails(tmp_path, "OUT_OF_MEMORY", "memory_extra_gb", how="eat")
     assert done == ALL
 
 
-@KINDS
-def test_a_job_that_is_cancelled(kind: Any, tmp_path: Path, cluster: Path) -> None:
+def test_a_job_that_is_cancelled(tmp_path: Path, cluster: Path) -> None:
     done = fails(
         tmp_path,
-        kind,
         "CANCELLED",
         "scancel",
         how="wait",
@@ -194,31 +186,28 @@ def test_a_job_that_is_cancelled(kind: Any, tmp_path: Path, cluster: Path) -> No
     assert done == ALL
 
 
-@KINDS
-def test_a_step_that_fails(kind: Any, tmp_path: Path, cluster: Path) -> None:
-    done = fails(tmp_path, kind, "this step fails", how="fail")
+def test_a_step_that_fails(tmp_path: Path, cluster: Path) -> None:
+    done = fails(tmp_path, "this step fails", how="fail")
     assert done == ALL
 
 
-@KINDS
 def test_a_job_that_dies_before_it_begins_leaves_no_stale_result(
-    kind: Any, tmp_path: Path, cluster: Path
+    tmp_path: Path, cluster: Path
 ) -> None:
     workflow(tmp_path, value=5).run(plugin="Linear")
     with pytest.raises(RuntimeError, match="exit code 7:0"):
-        workflow(tmp_path, value=1).run(plugin=plugin(kind, template="exit 7"))
+        workflow(tmp_path, value=1).run(plugin=plugin(template="exit 7"))
     assert "wf.first" in "".join(path.read_text() for path in tmp_path.glob("crash*.txt"))
-    assert outputs(workflow(tmp_path, value=1).run(plugin=plugin(kind))) == ALL
+    assert outputs(workflow(tmp_path, value=1).run(plugin=plugin())) == ALL
 
 
-@KINDS
-def test_a_job_that_no_machine_can_run(kind: Any, tmp_path: Path, cluster: Path) -> None:
+def test_a_job_that_no_machine_can_run(tmp_path: Path, cluster: Path) -> None:
     with pytest.raises(RuntimeError):
-        workflow(tmp_path).run(plugin=plugin(kind, sbatch_args=("--mem=900G",)))
+        workflow(tmp_path).run(plugin=plugin(sbatch_args=("--mem=900G",)))
     assert "memory" in next(tmp_path.glob("crash*.txt")).read_text().lower()
     with pytest.raises(RuntimeError):
         workflow(tmp_path / "more").run(
-            plugin=plugin(kind, sbatch_args=("--cpus-per-task=64", "--mem=200M"))
+            plugin=plugin(sbatch_args=("--cpus-per-task=64", "--mem=200M"))
         )
     assert "would never start" in next((tmp_path / "more").glob("crash*.txt")).read_text()
 
@@ -229,24 +218,20 @@ sys.path.insert(0, {tests!r})
 from pathlib import Path
 from bids_sr.cli.interrupts import interruptible
 from cluster import test_node
-kind = getattr(test_node, sys.argv[1])
 try:
     with interruptible():
-        flow = test_node.workflow(Path(sys.argv[2]), how="wait", told=Path(sys.argv[3]))
-        flow.run(plugin=test_node.plugin(kind))
+        flow = test_node.workflow(Path(sys.argv[1]), how="wait", told=Path(sys.argv[2]))
+        flow.run(plugin=test_node.plugin())
 except KeyboardInterrupt:
     sys.exit(130)
 """
 
 
-@KINDS
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_a_driver_that_is_ended(kind: Any, number: int, tmp_path: Path, cluster: Path) -> None:
+def test_a_driver_that_is_ended(number: int, tmp_path: Path, cluster: Path) -> None:
     told = tmp_path / "told"
     code = DRIVER.format(tests=str(TESTS))
-    driver = subprocess.Popen(
-        [sys.executable, "-c", code, kind.__name__, str(tmp_path / "work"), str(told)]
-    )
+    driver = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "work"), str(told)])
     when(told, lambda: driver.send_signal(number)).join()
     start = time.monotonic()
     driver.wait(timeout=60)
@@ -260,12 +245,11 @@ def test_a_driver_that_is_ended(kind: Any, number: int, tmp_path: Path, cluster:
         assert answers("squeue", "--noheader"), (
             "the job should have outlived the driver that was killed"
         )
-    done = workflow(tmp_path / "work").run(plugin=plugin(kind))
+    done = workflow(tmp_path / "work").run(plugin=plugin())
     assert outputs(done) == ALL
 
 
-@KINDS
-def test_a_controller_that_is_away_for_a_while(kind: Any, tmp_path: Path, cluster: Path) -> None:
+def test_a_controller_that_is_away_for_a_while(tmp_path: Path, cluster: Path) -> None:
     told = tmp_path / "told"
     pid = int((cluster / "pids/slurmctld").read_text())
 
@@ -275,6 +259,6 @@ def test_a_controller_that_is_away_for_a_while(kind: Any, tmp_path: Path, cluste
         os.kill(pid, signal.SIGCONT)
 
     pause = when(told, away)
-    done = workflow(tmp_path / "work", told=told, seconds=2.0).run(plugin=plugin(kind))
+    done = workflow(tmp_path / "work", told=told, seconds=2.0).run(plugin=plugin())
     pause.join()
     assert outputs(done) == ALL

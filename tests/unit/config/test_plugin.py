@@ -58,7 +58,7 @@ patience_seconds = 4
 
 
 def test_little_is_enough(tmp_path: Path) -> None:
-    assert read(tmp_path, 'plugin = "SLURMGraph"') == Plugin(plugin="SLURMGraph")
+    assert read(tmp_path, 'plugin = "SLURMGraph"') == Plugin(plugin="SLURM")
     assert not read(tmp_path, 'plugin = "MultiProc"').is_cluster
     assert (
         read(tmp_path, 'plugin = "SLURM"\nplugin_args.template = "ulimit -c 0\\n"').template
@@ -70,7 +70,7 @@ def test_little_is_enough(tmp_path: Path) -> None:
     ("text", "says"),
     [
         ('plugin = "SLRUM"', "did you mean 'SLURM'"),
-        ('plugin = "PBS"', "there are MultiProc, SLURM, SLURMGraph"),
+        ('plugin = "PBS"', "there are MultiProc, SLURM"),
         ("", 'write plugin = "SLURM"'),
         ('plugin = "SLURM"\nplugin_arg = 1', "did you mean 'plugin_args'"),
         ('plugin = "SLURM"\nplugin_args = 1', "it is a table"),
@@ -101,7 +101,6 @@ def test_little_is_enough(tmp_path: Path) -> None:
         ('plugin = "MultiProc"\n[plugin_args]\nmax_jobs = 2', "there are memory_gb, n_procs"),
         ('plugin = "MultiProc"\n[plugin_args]\nn_procs = 0', "at least 1"),
         ('plugin = "SLURM"\n[plugin_args]\nn_procs = 2', "unknown key 'n_procs'"),
-        ('plugin = "SLURMGraph"\n[plugin_args]\nmax_jobs = 2', "submits all jobs at once"),
         ("plugin =", "is no TOML"),
     ],
 )
@@ -138,7 +137,7 @@ def test_the_file_of_nipype_is_read(tmp_path: Path) -> None:
     [
         ("plugin: [", "is no YAML"),
         ("- plugin", "it holds no keys"),
-        ("plugin: SGE", "there are MultiProc, SLURM, SLURMGraph"),
+        ("plugin: SGE", "there are MultiProc, SLURM"),
         ("plugin: SLURM\nplugin_args: {sbatch_arg: x}", "did you mean 'sbatch_args'"),
         ("plugin: SLURM\nplugin_args: {on: x}", "unknown key True"),
         (

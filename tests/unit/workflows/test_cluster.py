@@ -23,10 +23,6 @@ from bids_sr.execution.node_job import main
 from bids_sr.execution.slurm_jobs import Jobs, _requests, _script, is_small
 from bids_sr.execution.slurm_plugins import (
     ResilientSLURM,
-    ResilientSLURMGraph,
-    _dependents,
-    _finished,
-    _grouped,
 )
 from bids_sr.execution.slurm_queue import Queue, Unreachable, _code_of_end
 from bids_sr.notices import CODES, recorded
@@ -77,7 +73,6 @@ def workflow(
 
 def run(
     made: pe.Workflow,
-    kind: Any = ResilientSLURM,
     told: list[tuple[str, str]] | None = None,
     **changes: Any,
 ) -> Any:
@@ -85,7 +80,7 @@ def run(
         if told is not None:
             told.append((node.name, status))
 
-    return made.run(plugin=kind(options=options(**changes), status_callback=tell))
+    return made.run(plugin=ResilientSLURM(options=options(**changes), status_callback=tell))
 
 
 def crash_text(base: Path) -> str:
@@ -115,70 +110,47 @@ def ending(jobs: Jobs, number: int, seconds: float = 20.0) -> Any:
     return found
 
 
-@pytest.mark.parametrize("kind", [ResilientSLURM, ResilientSLURMGraph])
 def test_a_graph_runs_in_a_directory_with_a_space_and_without_a_login_name(
-    kind: type, tmp_path: Path, slurm: FakeSlurm
+    tmp_path: Path, slurm: FakeSlurm
 ) -> None:
     base = tmp_path / "work 100%d"
     told: list[tuple[str, str]] = []
-    done = run(workflow(base, small=("last",)), kind, told)
+    done = run(workflow(base, small=("last",)), told)
     assert {each.name: each.result.outputs.out for each in done.nodes()} == {
         "first": 2,
         "other": 11,
         "last": 3,
     }
-    # where the small step runs in the driver; else it has a job of its own at the end
-    local = kind is ResilientSLURM
-    assert len(slurm.calls("sbatch")) == (2 if local else 3)
+    assert len(slurm.calls("sbatch")) == 2  # the small step runs in the driver
     assert "--mem=859M --cpus-per-task=1" in slurm.calls("sbatch")[0]
     assert list((base / "slurm").iterdir()) == []
     assert sorted(told) == sorted(
         (name, status) for name in ("first", "other", "last") for status in ("start", "end")
     )
     calls = len(slurm.calls("sbatch"))
-    run(workflow(base, small=("last",)), kind)
+    run(workflow(base, small=("last",)))
     assert len(slurm.calls("sbatch")) == calls, "finished steps ran again"
 
 
-@pytest.mark.parametrize("kind", [ResilientSLURM, ResilientSLURMGraph])
 def test_a_job_that_dies_is_named_and_an_old_result_is_not_taken_for_its_own(
-    kind: type, tmp_path: Path, slurm: FakeSlurm
+    tmp_path: Path, slurm: FakeSlurm
 ) -> None:
     old = workflow(tmp_path, value=1)
     old.run(plugin="Linear")
     slurm.plan("wf.first", "FAILED 0:9")
     with pytest.raises(RuntimeError, match=r"wf\.first ended FAILED .*0:9"):
-        run(workflow(tmp_path, value=5), kind)
+        run(workflow(tmp_path, value=5))
     text = crash_text(tmp_path)
     assert "Node: wf.first\n" in text
     assert "What happened: SLURM job 1 that ran wf.first ended FAILED" in text
     assert (
         "What to do: Most often memory ran out: ask for more of it (--mem, memory_extra_gb" in text
     )
-    assert (
-        not any("wf.last" in call for call in slurm.calls("sbatch")) or kind is ResilientSLURMGraph
-    )
+    assert not any("wf.last" in call for call in slurm.calls("sbatch"))
     assert set(slurm.jobs().values()) <= {"FAILED", "CANCELLED", "COMPLETED"}
     slurm.plan("wf.first", "run")
-    done = run(workflow(tmp_path, value=5), kind)
+    done = run(workflow(tmp_path, value=5))
     assert {each.name: each.result.outputs.out for each in done.nodes()}["last"] == 7
-
-
-def test_a_graph_is_submitted_at_once_and_knows_what_is_left(
-    tmp_path: Path, slurm: FakeSlurm
-) -> None:
-    slurm.plan("wf.first", "OUT_OF_MEMORY 0:125")
-    slurm.plan("wf.last", "PENDING Dependency")
-    told: list[tuple[str, str]] = []
-    with pytest.raises(RuntimeError, match="OUT_OF_MEMORY"):
-        run(workflow(tmp_path), ResilientSLURMGraph, told)
-    last = next(call for call in slurm.calls("sbatch") if "wf.last" in call)
-    assert "--dependency=afterok:" in last
-    assert "--kill-on-invalid-dep=yes" in last
-    assert "PENDING" not in slurm.jobs().values()
-    assert ("other", "end") in told
-    assert ("first", "exception") in told
-    assert "last" not in {name for name, _ in told}
 
 
 @pytest.mark.parametrize(
@@ -206,7 +178,7 @@ def test_a_job_lost_says_its_state_its_request_and_its_last_words(
 ) -> None:
     slurm.plan("step", "TIMEOUT 0:0")
     jobs.options = options(time_minutes=90.5)
-    number = jobs.start([node(tmp_path)], updatehash=False)
+    number = jobs.start(node(tmp_path), updatehash=False)
     (jobs.folder / "000001" / "log.txt").write_text("half way\n")
     found = ending(jobs, number)
     said = "".join(found["traceback"])
@@ -218,7 +190,7 @@ def test_a_job_lost_says_its_state_its_request_and_its_last_words(
 
 def test_a_job_that_slurm_forgot_is_lost(tmp_path: Path, slurm: FakeSlurm, jobs: Jobs) -> None:
     slurm.plan("step", "hang")
-    number = jobs.start([node(tmp_path)], updatehash=False)
+    number = jobs.start(node(tmp_path), updatehash=False)
     assert jobs.ended(number) is None
     (slurm.folder / "jobs" / "1").unlink()
     assert "UNKNOWN" in ending(jobs, number)["traceback"][-1]
@@ -229,7 +201,7 @@ def test_an_answer_counts_whatever_slurm_says_of_the_job(
 ) -> None:
     slurm.plan("step", "hang")
     step = node(tmp_path)
-    number = jobs.start([step], updatehash=False)
+    number = jobs.start(step, updatehash=False)
     (slurm.folder / "jobs" / "1").write_text("OUT_OF_MEMORY|None|0:125|x\n")
     (jobs.folder / "answers" / "000001.json").write_text(
         json.dumps({"traceback": None, "host": "h"})
@@ -243,7 +215,7 @@ def test_a_result_that_cannot_be_seen_is_no_success(
     tmp_path: Path, slurm: FakeSlurm, jobs: Jobs
 ) -> None:
     slurm.plan("step", "hang")
-    number = jobs.start([node(tmp_path)], updatehash=False)
+    number = jobs.start(node(tmp_path), updatehash=False)
     (jobs.folder / "answers" / "000001.json").write_text(
         json.dumps({"traceback": None, "host": "h"})
     )
@@ -252,7 +224,7 @@ def test_a_result_that_cannot_be_seen_is_no_success(
 
 def test_a_job_that_can_never_start_is_ended(tmp_path: Path, slurm: FakeSlurm, jobs: Jobs) -> None:
     slurm.plan("step", "PENDING PartitionConfig")
-    said = ending(jobs, jobs.start([node(tmp_path)], updatehash=False))["traceback"][-1]
+    said = ending(jobs, jobs.start(node(tmp_path), updatehash=False))["traceback"][-1]
     assert "would never start: PartitionConfig" in said
     assert slurm.jobs() == {"1": "CANCELLED"}
 
@@ -261,7 +233,7 @@ def test_a_job_that_waits_for_its_turn_is_left_alone(
     tmp_path: Path, slurm: FakeSlurm, jobs: Jobs
 ) -> None:
     slurm.plan("step", "PENDING Priority")
-    number = jobs.start([node(tmp_path)], updatehash=False)
+    number = jobs.start(node(tmp_path), updatehash=False)
     for _ in range(12):
         assert jobs.ended(number) is None
         time.sleep(0.05)
@@ -280,7 +252,7 @@ def test_a_job_that_slurm_refuses_names_the_step(tmp_path: Path, slurm: FakeSlur
 def test_a_silent_controller_is_waited_for(tmp_path: Path, slurm: FakeSlurm, jobs: Jobs) -> None:
     slurm.plan("step", "hang")
     slurm.be_silent(4)
-    number = jobs.start([node(tmp_path)], updatehash=False)
+    number = jobs.start(node(tmp_path), updatehash=False)
     slurm.be_silent(6)
     while int((slurm.folder / "silent").read_text()):
         assert jobs.ended(number) is None
@@ -293,8 +265,8 @@ def test_a_submission_whose_answer_was_lost_is_not_made_twice(
     tmp_path: Path, slurm: FakeSlurm, jobs: Jobs
 ) -> None:
     slurm.plan("step", "swallow")
-    number = jobs.start([node(tmp_path)], updatehash=False)
-    assert jobs[number].slurm_id == "1"
+    number = jobs.start(node(tmp_path), updatehash=False)
+    assert jobs._jobs[number].slurm_id == "1"
     assert len(slurm.jobs()) == 1
 
 
@@ -376,8 +348,7 @@ def test_a_job_of_the_driver_hands_on_none_of_its_own_limits(
     assert "SLURM_MEM_PER_NODE" not in seen
 
 
-@pytest.mark.parametrize("kind", [ResilientSLURM, ResilientSLURMGraph])
-def test_an_interruption_leaves_no_job(kind: type, tmp_path: Path, slurm: FakeSlurm) -> None:
+def test_an_interruption_leaves_no_job(tmp_path: Path, slurm: FakeSlurm) -> None:
     for name in ("wf.first", "wf.other", "wf.last"):
         slurm.plan(name, "hang")
 
@@ -385,9 +356,9 @@ def test_an_interruption_leaves_no_job(kind: type, tmp_path: Path, slurm: FakeSl
         if len(slurm.jobs()) > 1:
             raise KeyboardInterrupt
 
-    plugin = kind(options=options(), status_callback=interrupt)
-    if kind is ResilientSLURM:  # it tells that a step starts before it asks for the job
-        plugin._submit_job = lambda each, updatehash=False: _and_interrupt(plugin, each, slurm)
+    plugin = ResilientSLURM(options=options(), status_callback=interrupt)
+    # it tells that a step starts before it asks for the job
+    plugin._submit_job = lambda each, updatehash=False: _and_interrupt(plugin, each, slurm)
     start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         workflow(tmp_path).run(plugin=plugin)
@@ -442,9 +413,9 @@ def test_jobs_that_do_not_end_are_named(
 
 def test_what_a_job_asks_for(tmp_path: Path) -> None:
     folder = tmp_path / "100% a b"
-    steps = [node(tmp_path, mem_gb=0.3), node(tmp_path, name="more", mem_gb=1.3, n_procs=3)]
+    step = node(tmp_path, name="more", mem_gb=1.3, n_procs=3)
     asked = _requests(
-        steps,
+        step,
         folder,
         options(memory_extra_gb=0.7, time_minutes=2.0, sbatch_args=("--partition=x",)),
     )
@@ -455,11 +426,10 @@ def test_what_a_job_asks_for(tmp_path: Path) -> None:
     assert asked[-1] == "--partition=x"
     for own in ("--mem-per-cpu=2G", "--mem=4G", "--mem"):
         assert not any(
-            word.endswith("M")
-            for word in _requests(steps, folder, options(sbatch_args=(own, "9")))
+            word.endswith("M") for word in _requests(step, folder, options(sbatch_args=(own, "9")))
         )
-    steps[0].plugin_args = {"sbatch_args": "--constraint 'a b'"}
-    assert _requests(steps, folder, options(sbatch_args=("--overcommit",)))[-3:] == [
+    step.plugin_args = {"sbatch_args": "--constraint 'a b'"}
+    assert _requests(step, folder, options(sbatch_args=("--overcommit",)))[-3:] == [
         "--overcommit",
         "--constraint",
         "a b",
@@ -471,10 +441,10 @@ def test_only_steps_that_may_use_a_gpu_ask_for_one(tmp_path: Path) -> None:
 
     wants = pe.Node(super_resolve.interface(device="cuda"), name="wants")
     how = options(gpu_args=("--gres=gpu:1",))
-    assert "--gres=gpu:1" in _requests([wants], tmp_path, how)
+    assert "--gres=gpu:1" in _requests(wants, tmp_path, how)
     wants.inputs.device = "cpu"
-    assert "--gres=gpu:1" not in _requests([wants], tmp_path, how)
-    assert "--gres=gpu:1" not in _requests([node(tmp_path)], tmp_path, how)
+    assert "--gres=gpu:1" not in _requests(wants, tmp_path, how)
+    assert "--gres=gpu:1" not in _requests(node(tmp_path), tmp_path, how)
 
 
 def test_the_script_hands_on_the_threads_and_becomes_the_job(
@@ -488,14 +458,14 @@ def test_the_script_hands_on_the_threads_and_becomes_the_job(
     assert _script(tmp_path, "ulimit -c 0").startswith("#!/bin/bash\nulimit -c 0\n")
 
 
-def test_a_job_says_which_step_failed_and_runs_none_after_it(tmp_path: Path) -> None:
+def test_a_job_says_that_its_step_failed(tmp_path: Path) -> None:
     folder = tmp_path / "000001"
     folder.mkdir()
-    good, bad, never = (node(tmp_path, name) for name in ("good", "bad", "never"))
+    bad = node(tmp_path, "bad")
     bad.inputs.value = 1
     # writing there fails
     bad.interface.inputs.trait_set(marker=str(tmp_path / "no such folder" / "x"))
-    savepkl(str(folder / "nodes.pklz"), [good, bad, never])
+    savepkl(str(folder / "node.pklz"), bad)
     order = {
         "number": 1,
         "answer": str(tmp_path / "1.json"),
@@ -512,23 +482,6 @@ def test_a_job_says_which_step_failed_and_runs_none_after_it(tmp_path: Path) -> 
     answer = json.loads((tmp_path / "1.json").read_text())
     assert answer["failed"] == "bad"
     assert "FileNotFoundError" in "".join(answer["traceback"])
-    assert Path(good.output_dir(), "result_good.pklz").exists()
-    assert not Path(never.output_dir()).exists()
-
-
-def test_small_steps_join_the_job_of_the_one_that_needs_them(tmp_path: Path) -> None:
-    graph = workflow(tmp_path, small=("first",))._create_flat_graph()
-    by_name = {each.name: each for each in graph.nodes()}
-    assert [
-        [each.name for each in group] for group in _grouped(graph, set(), join_small=True)
-    ] in (
-        [["first", "last"], ["other"]],
-        [["other"], ["first", "last"]],
-    )
-    assert sorted(len(group) for group in _grouped(graph, set(), join_small=False)) == [1, 1, 1]
-    assert _grouped(graph, {by_name["first"], by_name["other"]}, join_small=True) == [
-        [by_name["last"]]
-    ]
 
 
 def test_small_steps_say_so(tmp_path: Path) -> None:
@@ -540,29 +493,6 @@ def test_small_steps_say_so(tmp_path: Path) -> None:
         assert is_small(pe.Node(each.interface(), name="m")), each.__name__
     assert not is_small(pe.Node(compare_maps.interface(), name="m"))
     assert not is_small(node(tmp_path))
-
-
-def test_a_small_step_that_two_need_has_a_job_of_its_own(tmp_path: Path) -> None:
-    made = pe.Workflow("wf", base_dir=str(tmp_path))
-    first, left, right = (
-        pe.Node(Die(), name=name, run_without_submitting=name == "a") for name in "abc"
-    )
-    made.connect([(first, left, [("out", "value")]), (first, right, [("out", "value")])])
-    assert len(_grouped(made._create_flat_graph(), set(), join_small=True)) == 3
-
-
-def test_a_step_is_not_finished_before_those_it_needs(tmp_path: Path) -> None:
-    made = workflow(tmp_path)
-    graph = made.run(plugin="Linear")
-    assert len(_finished(graph)) == 3
-    first = next(each for each in graph.nodes() if each.name == "first")
-    for path in Path(first.output_dir()).glob("_0x*.json"):
-        path.unlink()
-    assert {each.name for each in _finished(graph)} == {"other"}
-
-
-def test_dependents_are_found_through_others() -> None:
-    assert _dependents(1, {1: [], 2: [1], 3: [], 4: [2, 3], 5: [3]}) == {2, 4}
 
 
 def test_a_small_step_that_fails_in_the_driver_is_named(tmp_path: Path, slurm: FakeSlurm) -> None:
@@ -579,7 +509,6 @@ def test_a_small_step_that_fails_in_the_driver_is_named(tmp_path: Path, slurm: F
 def test_a_first_crash_can_end_all(tmp_path: Path, slurm: FakeSlurm) -> None:
     slurm.plan("wf.first", "FAILED 1:0")
     slurm.plan("wf.other", "hang")
-    for kind in (ResilientSLURM, ResilientSLURMGraph):
-        with pytest.raises(RuntimeError, match="FAILED"):
-            run(workflow(tmp_path, stop_on_first_crash="true"), kind)
-        assert "RUNNING" not in slurm.jobs().values()
+    with pytest.raises(RuntimeError, match="FAILED"):
+        run(workflow(tmp_path, stop_on_first_crash="true"))
+    assert "RUNNING" not in slurm.jobs().values()
