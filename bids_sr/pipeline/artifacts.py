@@ -295,7 +295,7 @@ class _Derivatives(Kind[Derivative]):
         if isinstance(value.content, str):
             (path := stem.with_suffix(".html")).write_text(value.content, encoding="utf-8")
             return path
-        from bids_sr.reports.figures.svg_files import save_svg
+        from bids_sr.figures.canvas import save_svg
 
         save_svg(cast("MplFigure", value.content), path := stem.with_suffix(".svg"))
         return path

@@ -13,6 +13,8 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from bids_sr.boilerplate import bibliography
+from bids_sr.figures.canvas import FigureInputError, svg_text
+from bids_sr.figures.map_figures import Display, Scene, activation_figure
 from bids_sr.frozen import frozen
 from bids_sr.io.atomic_files import write_whole
 from bids_sr.io.nifti import load_image
@@ -23,9 +25,6 @@ from bids_sr.metrics.number_text import number
 from bids_sr.metrics.registry import statistic
 from bids_sr.reports.assembler import data_uri, plain_section, write_page
 from bids_sr.reports.figures import group_figures
-from bids_sr.reports.figures.map_figures import Display, Scene, activation_figure
-from bids_sr.reports.figures.style import FigureInputError
-from bids_sr.reports.figures.svg_files import svg_text
 from bids_sr.reports.markup import folded, joined, picked, render, table
 from bids_sr.reports.participants_page import ALL, GROUP
 from bids_sr.reports.tables.evaluation_rows import series_text

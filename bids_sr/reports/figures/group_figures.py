@@ -9,11 +9,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from bids_sr.figures import canvas as s
+from bids_sr.figures.canvas import FigureInputError
+from bids_sr.figures.evaluation_figures import ForestPanel, Point, forest_figure
 from bids_sr.io.array_types import evenly_spaced
 from bids_sr.metrics.number_text import estimate, number
-from bids_sr.reports.figures import style as s
-from bids_sr.reports.figures.forest import ForestPanel, Point, forest_figure
-from bids_sr.reports.figures.style import FigureInputError
 from bids_sr.reports.tables.evaluation_rows import series_text
 from bids_sr.series import ACQUIRED, BASELINES, CONTROLS, MEASURED, kind_of
 from bids_sr.stats.group.group_values import wide

@@ -52,9 +52,9 @@ def draw_brain(
     `t1w_tpms`: probabilities of gray matter, white matter and CSF in T1w voxels (3D each).
     `roi_t1w`: voxels of the region of interest in the T1w image (3D, boolean).
     """
-    from bids_sr.reports.figures.anat_figures import mosaic_figure
-    from bids_sr.reports.figures.slices import Outline, is_brain
-    from bids_sr.reports.figures.style import PURPLE, RED, ROI_COLOR, YELLOW
+    from bids_sr.figures.anat_figures import mosaic_figure
+    from bids_sr.figures.canvas import PURPLE, RED, ROI_COLOR, YELLOW
+    from bids_sr.figures.slices import Outline, is_brain
 
     colors = (("brain mask", RED), ("gray matter", YELLOW), ("white matter", PURPLE))
     grid = native_or_display(t1w_mask)
@@ -95,7 +95,7 @@ def draw_normalization(
     the brain in the template (3D, boolean). Slices of the three images with outlines of the
     template.
     """
-    from bids_sr.reports.figures.anat_figures import isolines, registration_figure
+    from bids_sr.figures.anat_figures import isolines, registration_figure
 
     before, after = (onto(each, *grid_of(template)) for each in (t1w_preproc, std_t1w))
     images = {"template": template, "T1w before": before, "T1w after": after}
@@ -148,8 +148,8 @@ def draw_pair(
     `pair_mask`: voxels of the head in lowres (3D, boolean). `highres_file`: high-resolution image
     of the T2*w pair as acquired (3D).
     """
-    from bids_sr.reports.figures.anat_figures import AXIAL_VIEWS, isolines, registration_figure
-    from bids_sr.reports.figures.map_figures import pair_figure
+    from bids_sr.figures.anat_figures import AXIAL_VIEWS, isolines, registration_figure
+    from bids_sr.figures.map_figures import pair_figure
     from bids_sr.reports.tables.html_tables import labeled_html
 
     yield Drawn(

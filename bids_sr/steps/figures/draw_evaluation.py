@@ -181,11 +181,7 @@ def _agreement(rows: Sequence[MetricRow], names: Sequence[str]) -> Iterator[Draw
 
     It is of the explained variance, or of r where that is not defined.
     """
-    from bids_sr.reports.figures.evaluation_figures import (
-        agreement_figure,
-        contrasts_figure,
-        of_halves,
-    )
+    from bids_sr.figures.evaluation_figures import agreement_figure, contrasts_figure, of_halves
 
     every = of_halves(rows)
     for statistic in ("ev", "r"):
@@ -207,8 +203,8 @@ def _beyond(
 
     `statistics` are written beside them, the first that is known.
     """
-    from bids_sr.reports.figures.evaluation_figures import of_halves
-    from bids_sr.reports.figures.map_figures import beyond_figure
+    from bids_sr.figures.evaluation_figures import of_halves
+    from bids_sr.figures.map_figures import beyond_figure
 
     with np.load(path, allow_pickle=False) as found:
         names, contrast = found["series"].tolist(), str(found["contrast"])
@@ -233,7 +229,7 @@ def _beyond(
 
 def _truth(rows: Sequence[MetricRow], names: Sequence[str]) -> Iterator[Drawn]:
     """Agreement of whole-run maps with the measured ones, else with known activation."""
-    from bids_sr.reports.figures.evaluation_figures import of_whole_run, truth_figure
+    from bids_sr.figures.evaluation_figures import of_whole_run, truth_figure
 
     own = of_whole_run(rows)
     for reference in ("measuredMap", "truth"):
@@ -246,7 +242,7 @@ def _truth(rows: Sequence[MetricRow], names: Sequence[str]) -> Iterator[Drawn]:
 
 
 def _negative_controls(rows: Sequence[MetricRow]) -> Iterator[Drawn]:
-    from bids_sr.reports.figures.evaluation_figures import placebo_figure
+    from bids_sr.figures.evaluation_figures import placebo_figure
     from bids_sr.reports.tables.tables_of_metrics import placebo_html
 
     if gains := placebo_gains(rows):

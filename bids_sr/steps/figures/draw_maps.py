@@ -52,7 +52,7 @@ def draw_slice(
     series_names: Sequence[str],
 ) -> Content:
     """Draw a slice of the middle volume: acquired, baselines, super-resolved, and difference."""
-    from bids_sr.reports.figures.map_figures import series_figure
+    from bids_sr.figures.map_figures import series_figure
 
     every = {**series, RAW: preproc}
     readers = {name: every[name] for name in run_maps.all_names(series_names) if name in every}
@@ -107,8 +107,8 @@ def draw_output(
 
     Super-resolved is the best method of the verdict; B-spline where there is none.
     """
-    from bids_sr.reports.figures.map_figures import overlay_figure
-    from bids_sr.reports.figures.motion_figures import carpet_figure, carpet_rows
+    from bids_sr.figures.map_figures import overlay_figure
+    from bids_sr.figures.motion_figures import carpet_figure, carpet_rows
     from bids_sr.reports.tables.evaluation_rows import series_text
     from bids_sr.stats.image.series_quality import series_quality
 
@@ -168,7 +168,7 @@ def draw_design(
     `slice_time_ref`: moment within a TR (0 to 1) to which slice timing was corrected. `nuisance`:
     columns of the confounds that enter the model; None: motion and aCompCor.
     """
-    from bids_sr.reports.figures.design_figures import design_figure
+    from bids_sr.figures.motion_figures import design_figure
     from bids_sr.stats.glm.design import build_design, model_confounds
 
     design = build_design(
@@ -234,7 +234,7 @@ def draw_activation(
 
     Acquired, B-spline, methods and measured are drawn; the viewer has all series.
     """
-    from bids_sr.reports.figures.map_figures import activation_figure
+    from bids_sr.figures.map_figures import activation_figure
 
     found = run_maps.sort_maps(maps)
     scene = run_maps.scene_of(guide_hr or boldref, bold_mask_hr, roi_hr)
@@ -279,7 +279,7 @@ def draw_surfaces(
     """
     from nilearn.surface import load_surf_data, load_surf_mesh
 
-    from bids_sr.reports.figures.map_figures import CC_DISPLAY, T_DISPLAY, surface_figure
+    from bids_sr.figures.map_figures import CC_DISPLAY, T_DISPLAY, surface_figure
     from bids_sr.reports.tables.evaluation_rows import series_text
 
     drawn_on = [tuple(load_surf_mesh(white)) for white in surfaces[:2]]

@@ -56,7 +56,7 @@ def draw_motion(
     n_dummy: int = 0,
 ) -> Iterator[Drawn]:
     """Motion parameters, FD and DVARS, and the carpet plot of the motion-corrected series."""
-    from bids_sr.reports.figures.motion_figures import carpet_figure, carpet_rows, motion_figure
+    from bids_sr.figures.motion_figures import carpet_figure, carpet_rows, motion_figure
 
     columns = {str(name): values.to_numpy(dtype=float) for name, values in confounds.items()}
     tissues = {

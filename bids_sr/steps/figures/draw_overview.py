@@ -30,7 +30,7 @@ from bids_sr.steps.figures.run_maps import ShownMaps
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from bids_sr.reports.figures.map_figures import Scene
+    from bids_sr.figures.map_figures import Scene
 
 _EFFECT_SHARE = 0.2
 """Effects below this share of the color scale are not drawn: they have no threshold of their own.
@@ -86,7 +86,7 @@ def draw_overview(
     `boldref, bold_mask`: reference of the run and brain on its grid, for effects in percent. Text
     in HTML, then maps of one contrast in a zoomed slice.
     """
-    from bids_sr.reports.figures.style import units_text
+    from bids_sr.figures.canvas import units_text
     from bids_sr.reports.text.overview_text import RunFacts, overview_html
 
     found = run_maps.sort_maps([*maps, *(error_maps or ())])
@@ -117,7 +117,7 @@ def _believed(
     found: ShownMaps, contrast: str, best: str, scene: "Scene", unit: str, title: str
 ) -> "Figure | None":
     """The best method's effect beside the SD of its error, with the reliable region's outline."""
-    from bids_sr.reports.figures.map_figures import Display, peak_voxel, zoomed_figure
+    from bids_sr.figures.map_figures import Display, peak_voxel, zoomed_figure
 
     widths = [fwhm for name, stat, fwhm in found.stats if (name, stat) == (contrast, "sd")]
     own = {
@@ -157,14 +157,14 @@ def _zoomed(
     title: str,
 ) -> "Figure":
     """Acquired, B-spline, the best method and the truth, where it is known, on one color scale."""
-    from bids_sr.reports.figures.map_figures import (
+    from bids_sr.figures.map_figures import (
         CC_DISPLAY,
         T_DISPLAY,
         Display,
         peak_voxel,
         zoomed_figure,
     )
-    from bids_sr.reports.figures.map_viewer import TITLES
+    from bids_sr.figures.map_viewer import TITLES
 
     kinds = {stat for name, stat, _ in found.stats if name == contrast}
     stat = "effect" if truth and "effect" in kinds else "t" if "t" in kinds else "cc"
@@ -238,8 +238,8 @@ def show_viewer(
 
     Viewer in HTML, or None where there is no map.
     """
+    from bids_sr.figures.map_viewer import map_key, room_of, viewer_html
     from bids_sr.pipeline.store import derivative_path
-    from bids_sr.reports.figures.map_viewer import map_key, room_of, viewer_html
 
     found = run_maps.sort_maps(maps)
     judged = found.leading(run_maps.judged_contrast(evaluation, verdict))
@@ -292,8 +292,8 @@ def _mni(mask: Volume, boldref2t1w: Array, std2t1w: Path) -> Array:
 
     They cover the field of view of the grid.
     """
-    from bids_sr.reports.figures.map_viewer import mni_nodes
-    from bids_sr.reports.figures.slices import canonical
+    from bids_sr.figures.map_viewer import mni_nodes
+    from bids_sr.figures.slices import canonical
 
     volume = canonical(mask)
     nodes = mni_nodes(volume.data.shape, volume.affine)

@@ -48,8 +48,8 @@ def draw_quality(
     `uncertainty_maps`: standard deviation between ensemble members, by contrast and method; None
     without ensembles. Checks in HTML, then maps of up to four contrasts.
     """
-    from bids_sr.reports.figures.map_figures import overlay_figure
-    from bids_sr.reports.figures.style import units_text
+    from bids_sr.figures.canvas import units_text
+    from bids_sr.figures.map_figures import overlay_figure
     from bids_sr.reports.text.evaluation_text import guards_html
 
     if text := guards_html(evaluation, run_maps.raised(flags)):
@@ -105,7 +105,7 @@ def draw_variance(
     `weight`: temporal standard deviation on the high-resolution grid (3D, signal units). `tested`:
     what each series explains one level of resolution down.
     """
-    from bids_sr.reports.figures.map_figures import variance_figure
+    from bids_sr.figures.map_figures import variance_figure
 
     grid = grid_of(weight)
     anatomy = onto(guide_hr or boldref, *grid)

@@ -58,9 +58,9 @@ def draw_coregistration(
     `t1w_tpms`: probabilities of gray matter, white matter and CSF in T1w voxels (3D each). Slices
     of the three images with outlines of the T1w image.
     """
-    from bids_sr.reports.figures.anat_figures import registration_figure
-    from bids_sr.reports.figures.slices import Outline
-    from bids_sr.reports.figures.style import PURPLE, RED
+    from bids_sr.figures.anat_figures import registration_figure
+    from bids_sr.figures.canvas import PURPLE, RED
+    from bids_sr.figures.slices import Outline
 
     grid = display_grid(t1w_mask)
     inside = onto(t1w_mask, *grid)
@@ -103,7 +103,7 @@ def draw_guide(
 
     Slices of the three images with outlines of boldref.
     """
-    from bids_sr.reports.figures.anat_figures import AXIAL_VIEWS, isolines, registration_figure
+    from bids_sr.figures.anat_figures import AXIAL_VIEWS, isolines, registration_figure
 
     grid = grid_of(guide_hr)
     reference = onto(boldref, *grid)
@@ -149,7 +149,7 @@ def draw_calibration(
     mm). `tested`: what each series explains one level of resolution down. Slices of both
     references, then values in HTML.
     """
-    from bids_sr.reports.figures.anat_figures import AXIAL_VIEWS, isolines, registration_figure
+    from bids_sr.figures.anat_figures import AXIAL_VIEWS, isolines, registration_figure
     from bids_sr.reports.tables.html_tables import calibration_html
 
     ratio = boldref.zooms / calibration_ref.zooms

@@ -65,7 +65,7 @@ def draw_scans(
     `scan_mask`: voxels of the brain on the grid of the scans (3D, boolean). `scan_facts`:
     alignment, position of each scan, and intensities that became 1.
     """
-    from bids_sr.reports.figures.anat_figures import scans_figure
+    from bids_sr.figures.anat_figures import scans_figure
     from bids_sr.reports.tables.html_tables import facts_html
     from bids_sr.reports.tables.tables_of_metrics import SCANS, tables_html
 
@@ -133,8 +133,7 @@ def explain_scans(
     `coarse_scans`: coarse scans on the fine grid by cubic spline, one for each contrast.
     `scan_mask`: voxels of the brain on the grid of the scans (3D, boolean).
     """
-    from bids_sr.reports.figures.anat_figures import explanation_figure
-    from bids_sr.reports.figures.training_figures import training_figure
+    from bids_sr.figures.anat_figures import explanation_figure, training_figure
     from bids_sr.reports.tables.html_tables import card_html
     from bids_sr.sr.models.model import load_model
     from bids_sr.sr.training.fused import explain_slice

@@ -52,7 +52,7 @@ def draw_volume_training(
 
 
 def _training(stem: str, log: Table, card: Card, label: str) -> Iterator[Drawn]:
-    from bids_sr.reports.figures.training_figures import training_figure
+    from bids_sr.figures.anat_figures import training_figure
     from bids_sr.reports.tables.html_tables import card_html
 
     columns = {str(name): values.to_numpy() for name, values in log.items()}

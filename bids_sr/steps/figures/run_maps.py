@@ -14,7 +14,7 @@ from bids_sr.steps.activation import sorted_maps
 from bids_sr.steps.figures.display_grids import grid_of, onto
 
 if TYPE_CHECKING:
-    from bids_sr.reports.figures.map_figures import Display, Scene
+    from bids_sr.figures.map_figures import Display, Scene
 
 SHOWN, KINDS = (RAW, "bspline"), ("method", "measured")
 """Series and kinds of series of which every map is drawn."""
@@ -35,7 +35,7 @@ class ShownMaps:
     @property
     def display(self) -> Display:
         """How its maps are shown: those of t, or of cc where there are none."""
-        from bids_sr.reports.figures.map_figures import CC_DISPLAY, T_DISPLAY
+        from bids_sr.figures.map_figures import CC_DISPLAY, T_DISPLAY
 
         return T_DISPLAY if any(stat == "t" for _, stat, _ in self.stats) else CC_DISPLAY
 
@@ -99,7 +99,7 @@ def scene_of(background: Volume, mask: Volume, roi: Volume) -> Scene:
     `ImageError`: the image is constant or not positive, or the mask does not fit. What maps are
     drawn upon, on the grid of the mask.
     """
-    from bids_sr.reports.figures.map_figures import Scene
+    from bids_sr.figures.map_figures import Scene
 
     return Scene(background=onto(background, *grid_of(mask)), mask=mask, roi=roi)
 
@@ -109,7 +109,7 @@ def color_limit(maps: Iterable[Derivative], floor: float) -> float:
 
     Largest magnitude on the scale, in units of the maps.
     """
-    from bids_sr.reports.figures.map_figures import common_scale
+    from bids_sr.figures.map_figures import common_scale
 
     return common_scale((each.volume for each in maps), floor)
 

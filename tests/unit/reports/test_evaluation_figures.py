@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from figure_helpers import content_of, kept
 
+from bids_sr.figures import canvas, evaluation_figures, map_figures
+from bids_sr.figures.evaluation_figures import forest_figure
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.pipeline.artifacts import Derivative, Volume
-from bids_sr.reports.figures import evaluation_figures, map_figures, style, svg_files
-from bids_sr.reports.figures.forest import forest_figure
 from bids_sr.reports.tables.evaluation_rows import placebo_gains
 from bids_sr.steps.figures.draw_evaluation import draw_evaluation
 from bids_sr.steps.figures.draw_quality import draw_quality, draw_variance
@@ -88,7 +88,7 @@ def evaluation(
 
 def words(figure, tmp_path) -> list[str]:
     """All texts of a figure, in the order drawn."""
-    svg = svg_files.save_svg(figure, tmp_path / "figure.svg").read_text(encoding="utf-8")
+    svg = canvas.save_svg(figure, tmp_path / "figure.svg").read_text(encoding="utf-8")
     return [html.unescape(text) for text in re.findall(r"<text [^>]*>(.*?)</text>", svg)]
 
 
@@ -222,7 +222,7 @@ def test_placebos_are_hollow_where_nothing_may_be_claimed(tmp_path):
     fig = evaluation_figures.placebo_figure(own, contrast="all")
     points = [line for line in fig.axes[0].lines if line.get_marker() not in ("None", "")]
     faces = {round(float(line.get_xdata()[0]), 3): line.get_markerfacecolor() for line in points}
-    assert faces[0.01] == style.PAPER
+    assert faces[0.01] == canvas.PAPER
     assert faces[0.05] != "white"
     assert "sbl − sblMirror" in words(fig, tmp_path)
     assert "sbl − bsplinePca" not in words(fig, tmp_path)
@@ -263,17 +263,17 @@ def test_names_are_drawn_as_they_are(tmp_path):
     ]
     rows = [replace(row, contrast=BAD) for row in rows]
     fig = evaluation_figures.agreement_figure(rows, statistic="r", contrast=BAD)
-    svg = svg_files.save_svg(fig, tmp_path / "x.svg").read_text(encoding="utf-8")
+    svg = canvas.save_svg(fig, tmp_path / "x.svg").read_text(encoding="utf-8")
     assert "<b>" not in re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
     assert "$\\frac$" in fig.axes[0].get_yticklabels()[4].get_text()
 
 
 def test_nothing_to_draw_is_said():
-    with pytest.raises(style.FigureInputError, match="no figure"):
+    with pytest.raises(canvas.FigureInputError, match="no figure"):
         forest_figure([], {}, legend={})
-    with pytest.raises(style.FigureInputError, match="no map"):
+    with pytest.raises(canvas.FigureInputError, match="no map"):
         map_figures.beyond_figure({}, BRAIN, scores={}, score="r")
-    with pytest.raises(style.FigureInputError, match="no map"):
+    with pytest.raises(canvas.FigureInputError, match="no map"):
         map_figures.overlay_figure({}, BRAIN, BRAIN, label="x")
 
 

@@ -14,17 +14,9 @@ from hypothesis import strategies as st
 from matplotlib.colors import to_rgb, to_rgba
 from PIL import Image
 
+from bids_sr.figures import anat_figures, canvas, map_figures, motion_figures, slices
+from bids_sr.figures.map_figures import Scene
 from bids_sr.io.volume import Volume
-from bids_sr.reports.figures import (
-    anat_figures,
-    map_figures,
-    motion_figures,
-    slices,
-    style,
-    svg_files,
-    training_figures,
-)
-from bids_sr.reports.figures.map_figures import Scene
 from bids_sr.steps.figures.draw_maps import draw_slice
 
 FINE = np.diag([-2.0, 2.0, 3.0, 1.0])
@@ -123,7 +115,7 @@ def test_the_coordinate_of_an_oblique_slice_is_said_to_be_that_of_its_center(til
 
 
 def test_a_volume_must_have_three_axes():
-    with pytest.raises(style.FigureInputError, match=r"\(2, 2\)"):
+    with pytest.raises(canvas.FigureInputError, match=r"\(2, 2\)"):
         slices.canonical(Volume(np.zeros((2, 2)), np.eye(4)))
 
 
@@ -211,7 +203,7 @@ def test_a_figure_file_is_reproducible_anonymous_and_needs_no_rewriting(tmp_path
         fig = anat_figures.mosaic_figure(
             image, anat_figures.isolines(image, mask), mask=mask, views=((2, 3),)
         )
-        names.append(svg_files.save_svg(fig, tmp_path / name))
+        names.append(canvas.save_svg(fig, tmp_path / name))
     text = names[0].read_text()
     assert text == names[1].read_text()
     assert "<metadata" not in text
@@ -234,7 +226,7 @@ def test_colors_survive_the_smaller_png():
             pixels[..., 3] = 255
         buffer = io.BytesIO()
         Image.fromarray(pixels).save(buffer, format="png")
-        small = svg_files._smaller_image(base64.b64encode(buffer.getvalue()).decode())
+        small = canvas._smaller_image(base64.b64encode(buffer.getvalue()).decode())
         again = np.asarray(
             Image.open(io.BytesIO(base64.b64decode(small.partition(",")[2]))).convert("RGBA")
         )
@@ -243,7 +235,7 @@ def test_colors_survive_the_smaller_png():
 
 def test_registration_refuses_images_on_different_grids(head):
     image, mask = head
-    with pytest.raises(style.FigureInputError, match="one grid"):
+    with pytest.raises(canvas.FigureInputError, match="one grid"):
         anat_figures.registration_figure(
             {"a": image, "b": image.like(image.data[:-1]), "c": image}, [], mask=mask
         )
@@ -255,7 +247,7 @@ def test_the_registered_image_blinks_over_the_reference(tmp_path, head):
     fig = anat_figures.registration_figure(
         {"a": image, "b": moved, "c": image}, [], mask=mask, views=((2, 2),)
     )
-    text = svg_files.save_svg(fig, tmp_path / "r.svg").read_text()
+    text = canvas.save_svg(fig, tmp_path / "r.svg").read_text()
     assert text.count('id="flicker-') == 2
     assert "@keyframes" in text
     # reference, before, reference below after, after: two planes each, of which many are alike
@@ -307,7 +299,7 @@ def test_legends_of_motion_and_training_hide_no_data():
     assert all(beside_the_data(text) for ax in motion.axes[2:] for text in ax.texts)
     steps = np.arange(0.0, 100, 10)
     columns = {"iteration": steps, "psnr": steps, "loss": np.ones(10)}
-    training = training_figures.training_figure(columns, {"held_out": {"iteration": 9}})
+    training = anat_figures.training_figure(columns, {"held_out": {"iteration": 9}})
     assert all(beside_the_data(ax.get_legend()) for ax in training.axes)
 
 
@@ -335,10 +327,10 @@ def test_training_figure_shows_levels_and_the_stopping_point(tmp_path):
     levels = {"bspline": {"psnr": 3.0}, "inject": {"psnr": np.nan}}
     columns = {"iteration": steps, "psnr": steps / 10, "loss": np.ones(10)}
     card = {"method": "srgan", "held_out": {"iteration": 50, **levels}}
-    fig = training_figures.training_figure(columns, card)
+    fig = anat_figures.training_figure(columns, card)
     labels = fig.axes[0].get_legend_handles_labels()[1]
     assert labels == ["srgan", "bspline (3.00 dB)", "stopping point: 50"]
-    svg_files.save_svg(fig, tmp_path / "training.svg")
+    canvas.save_svg(fig, tmp_path / "training.svg")
     # powers of ten are no dollar signs
     assert all(label.get_parse_math() for label in fig.axes[1].get_yticklabels())
 
@@ -362,7 +354,7 @@ def test_slice_figure_subtracts_the_reference_and_nothing_else(head, scene):
 
 
 def test_slice_figure_wants_its_reference(head, scene):
-    with pytest.raises(style.FigureInputError, match="zerofill"):
+    with pytest.raises(canvas.FigureInputError, match="zerofill"):
         map_figures.series_figure(series_of(head[0]), scene.roi, reference="zerofill")
 
 
@@ -417,7 +409,7 @@ def test_the_color_scale_is_the_median_of_the_maps_but_not_below_the_floor():
 
 
 def test_activation_without_maps_is_refused(scene):
-    with pytest.raises(style.FigureInputError, match="no map"):
+    with pytest.raises(canvas.FigureInputError, match="no map"):
         map_figures.activation_figure({}, scene)
 
 
@@ -436,7 +428,7 @@ def test_the_slice_is_framed_and_outlined_in_the_colors_of_its_caption(head, sce
         outlines_of(map_figures.series_figure(series_of(image), roi, mask=mask))
         for roi in (mask, scene.roi)
     )
-    assert to_rgba(style.YELLOW) in whole & part
+    assert to_rgba(canvas.YELLOW) in whole & part
     assert part - whole == {to_rgba("#00e5ff")}
 
 
@@ -447,7 +439,7 @@ def test_the_first_panel_shows_where_the_enlarged_part_lies(scene, monkeypatch):
     far, *close = (each for each in sheet.images if each.get_cmap().name == "gray")
     assert len(close) == len(maps)
     (frame,) = (
-        patch for patch in sheet.patches if patch.get_edgecolor() == to_rgba(style.FRAME_COLOR)
+        patch for patch in sheet.patches if patch.get_edgecolor() == to_rgba(canvas.FRAME_COLOR)
     )
     left, right, bottom, _ = far.get_extent()
     inches = (right - left) / far.get_array().shape[1]  # of a voxel of 2 mm
@@ -466,7 +458,7 @@ def test_a_whole_brain_region_is_neither_outlined_nor_zoomed(head):
     scene = Scene(background=image, mask=mask, roi=mask)
     fig = map_figures.activation_figure(maps_of(9.0), scene, n_slices=1)
     assert scene.roi_is_brain
-    assert to_rgba(style.ROI_COLOR) not in outlines_of(fig)
+    assert to_rgba(canvas.ROI_COLOR) not in outlines_of(fig)
 
 
 def test_values_just_above_the_threshold_show_on_a_dark_brain():

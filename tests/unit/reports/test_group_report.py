@@ -13,11 +13,11 @@ import pandas as pd
 import pytest
 from grouptables import BEYOND, cohort, joined, values_of
 
+from bids_sr.figures.canvas import FigureInputError
 from bids_sr.group.group_inputs import find_tables
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.number_text import number, p_value
 from bids_sr.reports.figures import group_figures
-from bids_sr.reports.figures.style import FigureInputError
 from bids_sr.reports.group_report import (
     _METHODS,
     GroupContent,

@@ -16,10 +16,8 @@ import pytest
 from figure_helpers import content_of
 from mapmaker import mapped
 
-from bids_sr.metrics.long_tables import MetricRow
-from bids_sr.pipeline.artifacts import Derivative, Volume
-from bids_sr.reports.figures.map_figures import CC_DISPLAY, T_DISPLAY
-from bids_sr.reports.figures.map_viewer import (
+from bids_sr.figures.map_figures import CC_DISPLAY, T_DISPLAY
+from bids_sr.figures.map_viewer import (
     MAX_BYTES,
     PAGE_BYTES,
     mni_nodes,
@@ -27,7 +25,9 @@ from bids_sr.reports.figures.map_viewer import (
     room_of,
     viewer_html,
 )
-from bids_sr.reports.figures.slices import canonical
+from bids_sr.figures.slices import canonical
+from bids_sr.metrics.long_tables import MetricRow
+from bids_sr.pipeline.artifacts import Derivative, Volume
 from bids_sr.steps.figures.draw_maps import draw_activation
 from bids_sr.steps.figures.draw_overview import _Read, draw_overview, show_viewer
 

@@ -18,13 +18,13 @@ import pytest
 from markupsafe import Markup
 from PIL import Image
 
+from bids_sr.figures import canvas
+from bids_sr.figures.canvas import save_svg
+from bids_sr.figures.map_figures import MAP_COLORS
+from bids_sr.figures.map_viewer import mni_nodes, viewer_html
 from bids_sr.io.volume import Volume
 from bids_sr.reports.assembler import _embedded, _Reportlet, _Section, _Strip, write_page
 from bids_sr.reports.figure_archive import ArchivedFigure
-from bids_sr.reports.figures import style
-from bids_sr.reports.figures.map_figures import MAP_COLORS
-from bids_sr.reports.figures.map_viewer import mni_nodes, viewer_html
-from bids_sr.reports.figures.svg_files import save_svg
 from bids_sr.reports.markup import picked, table
 from bids_sr.reports.tables.cluster_tables import clusters_html
 from bids_sr.reports.tables.html_tables import facts_html, messages_html
@@ -508,10 +508,10 @@ def test_a_browser_that_cannot_unpack_maps_shows_the_text_instead(page, browser)
 @pytest.mark.parametrize(("scheme", "paper", "text"), [("light", 255, 31), ("dark", 20, 228)])
 def test_a_figure_has_the_paper_and_the_ink_of_the_page(browser, tmp_path, scheme, paper, text):
     """In a dark page every figure was a white box."""
-    with style.style():
-        figure = style.new_figure(2.0, 1.0)
+    with canvas.style():
+        figure = canvas.new_figure(2.0, 1.0)
         figure.text(0.5, 0.5, "\u2588" * 9, ha="center", va="center")  # a bar of ink
-        figure.add_axes((0.1, 0.8, 0.1, 0.1)).plot([0, 1], color=style.BLUE)
+        figure.add_axes((0.1, 0.8, 0.1, 0.1)).plot([0, 1], color=canvas.BLUE)
     file = save_svg(figure, tmp_path / "drawn.svg")
     section = _Section(
         name="drawn",

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from figure_helpers import noted
 
+from bids_sr.figures.anat_figures import explanation_figure, scans_figure
+from bids_sr.figures.canvas import FigureInputError
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.reports.assembler import _assemble
 from bids_sr.reports.figure_archive import figures_of
-from bids_sr.reports.figures.anat_figures import explanation_figure, scans_figure
-from bids_sr.reports.figures.style import FigureInputError
 from bids_sr.reports.tables.tables_of_metrics import SCANS, tables_html
 from bids_sr.steps.figures import declared
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from figure_helpers import noted
 
+from bids_sr.figures import canvas
 from bids_sr.notices import RECORD, Notice, record
 from bids_sr.reports.assembler import write_subject_page
-from bids_sr.reports.figures import style, svg_files
 from bids_sr.reports.participants_page import _build_report
 from bids_sr.reports.sections import Shown
 from bids_sr.steps.figures import declared
@@ -141,9 +141,9 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory) -> str:
     """A figure as our interfaces write it."""
-    fig = style.new_figure(2, 1)
+    fig = canvas.new_figure(2, 1)
     fig.add_subplot().plot([0, 1])
-    return svg_files.save_svg(fig, tmp_path_factory.mktemp("figure") / "x.svg").read_text()
+    return canvas.save_svg(fig, tmp_path_factory.mktemp("figure") / "x.svg").read_text()
 
 
 def put(

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bids_sr.figures.anat_figures import training_figure
 from bids_sr.metrics.number_text import short
-from bids_sr.reports.figures.training_figures import training_figure
 from bids_sr.reports.tables import html_tables
 from bids_sr.reports.tables.cluster_tables import clusters_html
 from bids_sr.reports.text.training_text import held_out_text

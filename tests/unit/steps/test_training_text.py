@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bids_sr.reports.figures.training_figures import training_figure
+from bids_sr.figures.anat_figures import training_figure
 from bids_sr.steps.training import estimate_variance, train_on_pair, train_on_volumes
 
 

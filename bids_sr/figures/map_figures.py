@@ -10,15 +10,15 @@ from matplotlib.collections import PolyCollection
 from matplotlib.colors import LinearSegmentedColormap, Normalize
 from matplotlib.figure import Figure
 
+from bids_sr.figures import canvas as s
+from bids_sr.figures import slices
+from bids_sr.figures.canvas import FigureInputError
+from bids_sr.figures.slices import Cut, Layer, Outline, Panel, Row
 from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array
 from bids_sr.io.grids import size_text
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.number_text import number
-from bids_sr.reports.figures import slices
-from bids_sr.reports.figures import style as s
-from bids_sr.reports.figures.slices import Cut, Layer, Outline, Panel, Row
-from bids_sr.reports.figures.style import FigureInputError
 from bids_sr.reports.tables.evaluation_rows import series_text
 
 

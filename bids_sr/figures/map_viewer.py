@@ -18,16 +18,10 @@ import numpy as np
 from markupsafe import Markup
 from nibabel.affines import voxel_sizes
 
+from bids_sr.figures import slices
+from bids_sr.figures.map_figures import MAP_COLORS, T_DISPLAY, Display, common_scale, peak_voxel
 from bids_sr.io.array_types import Array
 from bids_sr.io.volume import Volume
-from bids_sr.reports.figures import slices
-from bids_sr.reports.figures.map_figures import (
-    MAP_COLORS,
-    T_DISPLAY,
-    Display,
-    common_scale,
-    peak_voxel,
-)
 from bids_sr.reports.markup import render
 
 _STEPS = 127
