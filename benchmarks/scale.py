@@ -130,8 +130,8 @@ def map_seconds(out: Path) -> str:
     import nibabel as nb
 
     from bids_sr.group import group_maps
-    from bids_sr.group.group_inputs import common_space, find_runs, first_smoothing
-    from bids_sr.group.template_sampling import target_of
+    from bids_sr.group.group_maps import target_of
+    from bids_sr.group.group_values import common_space, find_runs, first_smoothing
 
     runs = find_runs(out)
     space, fwhm = common_space(runs), first_smoothing(runs)

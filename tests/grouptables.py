@@ -9,9 +9,9 @@ from typing import Any
 
 import pandas as pd
 
-from bids_sr.group.group_inputs import find_tables
+from bids_sr.group import group_values
+from bids_sr.group.group_values import find_tables
 from bids_sr.metrics.long_tables import MetricRow, metric_rows, table_text
-from bids_sr.stats.group import group_values
 
 BEYOND: dict[str, Any] = {
     "task": "tap",

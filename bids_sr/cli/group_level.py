@@ -19,7 +19,7 @@ from bids_sr.bids.query import some
 from bids_sr.config import Settings, UsageError
 from bids_sr.config.superres import SuperRes
 from bids_sr.frozen import frozen
-from bids_sr.group.group_inputs import RunMaps, absent, absent_runs, find_runs, find_tables, mixed
+from bids_sr.group.group_values import RunMaps, absent, absent_runs, find_runs, find_tables, mixed
 from bids_sr.notices import failed_steps
 from bids_sr.series import BASELINES, MEASURED, RAW
 from bids_sr.sr.method import offered_methods
@@ -237,11 +237,11 @@ def run_group(settings: Settings, group: _Group, say: Callable[[str], None]) -> 
     from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 
     from bids_sr.execution.execute import RunOutcome
+    from bids_sr.group.comparisons import write_tables
     from bids_sr.group.group_maps import CHUNK, LEAST_PARTICIPANTS, group_maps
-    from bids_sr.reports.group_report import GroupContent, build_group_report
+    from bids_sr.group.group_report import GroupContent, build_group_report
+    from bids_sr.group.group_values import TableError
     from bids_sr.reports.participants_page import write_index
-    from bids_sr.stats.group.group_tables import write_tables
-    from bids_sr.stats.group.group_values import TableError
 
     output_dir, margin = settings.paths.output_dir, settings.evaluation.margin
     if idle := _without_effect(settings):

@@ -11,8 +11,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from bids_sr.group import group_maps, template_sampling
-from bids_sr.group.group_inputs import common_space, find_runs, first_smoothing
+from bids_sr.group import group_maps
+from bids_sr.group.group_values import common_space, find_runs, first_smoothing
 from bids_sr.io.nifti import SeriesReader, load_image, save_image
 from bids_sr.io.uris import template_uri
 from bids_sr.spatial.transforms import linear_values, moved, points_in, rigid_matrix, write_itk
@@ -84,7 +84,7 @@ def test_points_are_carried_as_ants_carries_images(tmp_path: Path) -> None:
     grid, mask = np.diag([3.0, 3.0, 3.0, 1.0]), np.ones((30, 30, 30), dtype=bool)
     grid[:3, 3] = [-30, -40, 10]
     points = apply_to_points(points_in(mask, grid), [first, second], seed=1)
-    own = template_sampling.sample_points(image, AFFINE, points)
+    own = group_maps.sample_points(image, AFFINE, points)
     reference = Volume(data=np.zeros(mask.shape, dtype=np.float32), affine=grid)
     expected = apply(Volume(data=image, affine=AFFINE), reference, [first, second], seed=1)[mask]
     assert np.abs(expected).max() > 1
@@ -105,8 +105,8 @@ def test_runs_are_combined_as_nilearn_combines_them() -> None:
     mask = nib.Nifti1Image(np.ones(shape, dtype=np.uint8), np.eye(4))
     found = compute_fixed_effects(*images, mask=mask, precision_weighted=True)
     expected = (found["effect"] if isinstance(found, dict) else found[0]).get_fdata().ravel()
-    assert template_sampling._fixed_effects(effects, variances) == pytest.approx(expected)
-    assert template_sampling._fixed_effects(effects, [variances[0], None, None]) == pytest.approx(
+    assert group_maps._fixed_effects(effects, variances) == pytest.approx(expected)
+    assert group_maps._fixed_effects(effects, [variances[0], None, None]) == pytest.approx(
         np.mean(effects, axis=0)
     )
 
@@ -116,7 +116,7 @@ def test_maps_are_interpolated_together_as_each_by_itself() -> None:
     low, high = (AFFINE @ [*edge, 1] for edge in ([-1, -1, -1], SHAPE))
     points = RNG.uniform(low[:3], high[:3], (4000, 3))
     points = np.concatenate([points, [(AFFINE @ [n - 1, n - 1, 3, 1])[:3] for n in (1, 20)]])
-    expected = template_sampling.sample_points(data, AFFINE, points)
+    expected = group_maps.sample_points(data, AFFINE, points)
     found = linear_values(
         np.stack([data, 2 * data], axis=-1), moved(np.linalg.inv(AFFINE), points).T
     )
@@ -244,7 +244,7 @@ def test_a_participant_without_transforms_is_left_out_by_name(
 
 
 def test_maps_that_are_in_the_space_already_are_taken_as_they_are(tmp_path: Path) -> None:
-    target = template_sampling.target_of(SPACE)
+    target = group_maps.target_of(SPACE)
     for number in range(1, 4):
         name = f"sub-{number:02d}_task-tap"
         write_run(tmp_path, name, number)
@@ -295,7 +295,7 @@ def test_maps_are_corrected_alike_for_every_series(cohort: Path, tmp_path: Path)
     plain = group_maps.group_maps(runs, tmp_path / "0", series=("raw", "sbl"))
     assert "fwe_t" not in plain.maps
     assert plain.left_out == ()
-    target = template_sampling.target_of(SPACE)
+    target = group_maps.target_of(SPACE)
     mask = nib.Nifti1Image(both[0].mask.data.astype(np.uint8), target.affine)
     inside = both[0].mask.data[target.mask]
     for row in first.itertuples():
@@ -308,10 +308,8 @@ def test_maps_are_corrected_alike_for_every_series(cohort: Path, tmp_path: Path)
         assert {name: told[name] for name in wanted} == wanted
         images = []
         for run in runs:
-            way = template_sampling.way_of(run, target, inside)
-            values = template_sampling.participant_of(
-                [way], [key := ("all", row.series, 5.0, "effect")]
-            )
+            way = group_maps.way_of(run, target, inside)
+            values = group_maps.participant_of([way], [key := ("all", row.series, 5.0, "effect")])
             data = np.zeros(target.shape, dtype=np.float32)
             data[both[0].mask.data] = values[key]
             images.append(nib.Nifti1Image(data, target.affine))

@@ -14,23 +14,15 @@ import pytest
 from grouptables import BEYOND, cohort, joined, values_of
 
 from bids_sr.figures.canvas import FigureInputError
-from bids_sr.group.group_inputs import find_tables
+from bids_sr.group import comparisons, group_figures, group_verdicts
+from bids_sr.group import comparisons as group_comparisons
+from bids_sr.group.group_figures import paper_html, papers
+from bids_sr.group.group_report import _METHODS, GroupContent, _group_maps_html, build_group_report
+from bids_sr.group.group_tests import GroupMaps
+from bids_sr.group.group_values import find_tables, wide
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.number_text import number, p_value
-from bids_sr.reports.figures import group_figures
-from bids_sr.reports.group_report import (
-    _METHODS,
-    GroupContent,
-    _group_maps_html,
-    build_group_report,
-)
-from bids_sr.reports.tables.group_comparison_tables import paper_html, papers
-from bids_sr.reports.text import group_verdicts
 from bids_sr.reports.text.methods_text import _missing_keys
-from bids_sr.stats.group import comparisons as group_comparisons
-from bids_sr.stats.group import group_tables
-from bids_sr.stats.group.group_activation import GroupMaps
-from bids_sr.stats.group.group_values import wide
 
 NAMES = ("sbl", "srgan")
 
@@ -57,7 +49,7 @@ def content(folder: Path, count: int, **how: object) -> GroupContent:
     given = {
         "tables": find_tables(folder),
         "joined": found,
-        "comparisons": group_tables._all_comparisons(found, "sbl"),
+        "comparisons": comparisons._all_comparisons(found, "sbl"),
         "maps": GroupMaps(),
         "absent": [],
         "method": "sbl",
@@ -213,7 +205,7 @@ def test_the_papers_numbers_stand_beside_ours(tmp_path: Path) -> None:
 
 def test_all_that_the_methods_cite_is_in_the_bibliography() -> None:
     from bids_sr.boilerplate import bibliography
-    from bids_sr.reports.group_report import _MAPS
+    from bids_sr.group.group_report import _MAPS
 
     assert _missing_keys(_METHODS + _MAPS, bibliography()) == []
 

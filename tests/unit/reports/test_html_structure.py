@@ -13,8 +13,9 @@ import pandas as pd
 from grouptables import values_of
 from oldtables import named_row
 
+from bids_sr.group.comparisons import compare
+from bids_sr.group.group_figures import comparisons_html, paper_html, papers
 from bids_sr.metrics.long_tables import MetricRow
-from bids_sr.reports.tables.group_comparison_tables import comparisons_html, paper_html, papers
 from bids_sr.reports.tables.html_tables import (
     calibration_html,
     card_html,
@@ -30,7 +31,6 @@ from bids_sr.reports.tables.tables_of_metrics import (
     tables_html,
 )
 from bids_sr.reports.text.evaluation_text import guards_html, verdict_html
-from bids_sr.stats.group.comparisons import compare
 
 EXPECTED = Path(__file__).with_name("expected_html.txt")
 

@@ -11,12 +11,11 @@ import pytest
 from grouptables import BEYOND, FACTS, cohort, detail, joined, one, sizes, values_of, write_tables
 from scipy import stats as scipy_stats
 
-from bids_sr.group import group_inputs
+from bids_sr.group import comparisons, group_values
+from bids_sr.group.group_figures import paper_html, papers
+from bids_sr.group.group_report import _missing_lines
 from bids_sr.metrics import registry
 from bids_sr.metrics.long_tables import COLUMNS, MetricRow
-from bids_sr.reports.group_report import _missing_lines
-from bids_sr.reports.tables.group_comparison_tables import paper_html, papers
-from bids_sr.stats.group import comparisons, group_tables, group_values
 
 METHODS = ("sbl", "srgan")
 SIZE = {
@@ -36,7 +35,7 @@ def compared(folder: Path, margin: float | None = None) -> pd.DataFrame:
 def test_every_table_of_every_run_is_found_and_named(tmp_path: Path) -> None:
     write_tables(tmp_path, "01", rows=[detail("sbl", 0.1)], run="ses-a_task-tap_dir-AP_run-2")
     write_tables(tmp_path, "02", activation=sizes("raw", 1, 2, 0.5))
-    tables = group_inputs.find_tables(tmp_path)
+    tables = group_values.find_tables(tmp_path)
     first, second = tables.itertuples()
     assert tables.loc[0, list(group_values.RUN)].tolist() == [
         "sub-01",
@@ -57,7 +56,7 @@ def test_every_table_of_every_run_is_found_and_named(tmp_path: Path) -> None:
 
 def test_a_table_with_other_columns_is_refused(tmp_path: Path) -> None:
     write_tables(tmp_path, "01", rows=[detail("sbl", 0.1)])
-    (path,) = group_inputs.find_tables(tmp_path)["path"]
+    (path,) = group_values.find_tables(tmp_path)["path"]
     text = path.read_text()
     path.write_text("series\tvalue\nsbl\t1\n")
     with pytest.raises(group_values.TableError, match="columns"):
@@ -83,15 +82,15 @@ def test_runs_are_combined_by_inverse_variance_where_all_have_an_interval(tmp_pa
 
 def test_other_versions_and_settings_are_named(tmp_path: Path) -> None:
     cohort(tmp_path, 3)
-    assert group_inputs.mixed(group_inputs.find_tables(tmp_path)) == []
+    assert group_values.mixed(group_values.find_tables(tmp_path)) == []
     write_tables(
         tmp_path, "09", rows=[detail("sbl", 0.1)], facts={**FACTS, "SettingsDigest": "xyz"}
     )
-    lines = group_inputs.mixed(group_inputs.find_tables(tmp_path))
+    lines = group_values.mixed(group_values.find_tables(tmp_path))
     assert any("settings: xyz" in line and "sub-09" in line for line in lines)
     assert not any(line.startswith("version") for line in lines)
     write_tables(tmp_path, "09", rows=[detail("sbl", 0.1)], facts={})
-    lines = group_inputs.mixed(group_inputs.find_tables(tmp_path))
+    lines = group_values.mixed(group_values.find_tables(tmp_path))
     assert any("version of bids-sr: not recorded" in line and "sub-09" in line for line in lines)
 
 
@@ -99,7 +98,7 @@ def test_who_and_what_is_missing_is_named(tmp_path: Path) -> None:
     cohort(tmp_path, 2)
     write_tables(tmp_path, "03", activation=sizes("raw", 1, 2, 0.5))
     everybody = ["sub-01", "sub-02", "sub-03", "sub-04"]
-    absent = group_inputs.absent(everybody, group_inputs.find_tables(tmp_path))
+    absent = group_values.absent(everybody, group_values.find_tables(tmp_path))
     assert absent == [
         ("sub-04", "sub-04: no table of metrics at all"),
         ("sub-03", "sub-03 task-tap: no table of evaluation metrics"),
@@ -109,14 +108,14 @@ def test_who_and_what_is_missing_is_named(tmp_path: Path) -> None:
 def test_runs_of_the_data_set_without_tables_are_named(tmp_path: Path) -> None:
     write_tables(tmp_path, "01", activation=sizes("raw", 1, 1, 1.0), run="task-tap_run-01")
     write_tables(tmp_path, "01", activation=sizes("raw", 1, 1, 1.0), run="task-rest")
-    tables = group_inputs.find_tables(tmp_path)
+    tables = group_values.find_tables(tmp_path)
     rest, tap = ({"subject": "01", "task": task} for task in ("rest", "tap"))
     runs = [rest | {"echo": "1"}, rest | {"echo": "2"}, tap | {"run": "1"}, tap | {"run": "2"}]
     # sub-02 is named as a whole
-    ((run, line),) = group_inputs.absent_runs([*runs, tap | {"subject": "02"}], tables)
+    ((run, line),) = group_values.absent_runs([*runs, tap | {"subject": "02"}], tables)
     assert run == "sub-01_task-tap_run-2"
     assert line.startswith("sub-01_task-tap_run-2: no table")
-    assert ("", "no run has a table of evaluation metrics") in group_inputs.absent(
+    assert ("", "no run has a table of evaluation metrics") in group_values.absent(
         ["sub-01"], tables
     )
 
@@ -252,7 +251,7 @@ def test_a_figure_that_nobody_has_is_not_comparable() -> None:
 def stats_of(found: pd.DataFrame) -> pd.DataFrame:
     """The table as it is written."""
     return pd.read_csv(
-        io.StringIO(group_tables._stats_text(found)), sep="\t", dtype=str, keep_default_na=False
+        io.StringIO(comparisons._stats_text(found)), sep="\t", dtype=str, keep_default_na=False
     )
 
 
@@ -291,7 +290,7 @@ def test_the_table_of_statistics(tmp_path: Path) -> None:
     cohort(tmp_path, 12)
     found = compared(tmp_path)
     table = stats_of(found)
-    assert list(table) == list(group_tables.COLUMN_TEXT)
+    assert list(table) == list(comparisons.COLUMN_TEXT)
     assert len(table) == len(found)
     cells = one(table, "sbl", "bspline", fwhm_mm="0")
     assert (cells.n, cells.n_nonzero, cells.method, cells.word, cells.better) == (

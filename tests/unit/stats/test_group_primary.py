@@ -10,8 +10,10 @@ import pytest
 from grouptables import BEYOND, cohort, detail, joined, one, values_of, write_tables
 from scipy import stats as scipy_stats
 
-from bids_sr.metrics.long_tables import MetricRow
-from bids_sr.reports.text.group_verdicts import (
+from bids_sr.group import comparisons, group_tests
+from bids_sr.group import comparisons as pc
+from bids_sr.group.group_values import wide
+from bids_sr.group.group_verdicts import (
     _primary_numbers,
     _primary_sentence,
     findings,
@@ -20,9 +22,7 @@ from bids_sr.reports.text.group_verdicts import (
     verdict,
     why_not_assessed,
 )
-from bids_sr.stats.group import comparisons as pc
-from bids_sr.stats.group import group_tables, paired_tests
-from bids_sr.stats.group.group_values import wide
+from bids_sr.metrics.long_tables import MetricRow
 
 METHODS = ("sbl", "srgan")
 RIVALS = ("bspline", "zerofill", "sdmod", "inject", "ratio")
@@ -71,11 +71,11 @@ def test_the_primary_comparison_stands_first_and_the_others_are_exploratory(
     tmp_path: Path,
 ) -> None:
     cohort(tmp_path, 12)
-    marked = group_tables._all_comparisons(joined(tmp_path), "sbl")
+    marked = comparisons._all_comparisons(joined(tmp_path), "sbl")
     found = next(marked.itertuples())
     assert {name: getattr(found, name) for name in BEYOND} == BEYOND
     assert set(found.rivals) == {"inject"}
-    head, *lines = (line.split("\t") for line in group_tables._stats_text(marked).splitlines())
+    head, *lines = (line.split("\t") for line in comparisons._stats_text(marked).splitlines())
     rows = [dict(zip(head, line, strict=True)) for line in lines]
     assert [row["part"] for row in rows] == ["primary", *["exploratory"] * (len(rows) - 1)]
     assert {row["n_needed"] for row in rows[1:]} == {"n/a"}
@@ -147,11 +147,11 @@ def test_a_method_that_equals_its_references_is_hardly_ever_called_better() -> N
     """
     rng = np.random.default_rng(0)
     drawn = rng.normal(size=(400, 8)) - rng.normal(size=(400, 3, 8)).max(axis=1)
-    tests = [paired_tests.signed_rank(each) for each in drawn]
+    tests = [group_tests.signed_rank(each) for each in drawn]
     assert (
         np.mean([test["p_wilcoxon"] < 0.05 and test["effect_size"] > 0 for test in tests]) <= 0.01
     )
-    plain = [paired_tests.signed_rank(each) for each in rng.normal(size=(400, 8))]
+    plain = [group_tests.signed_rank(each) for each in rng.normal(size=(400, 8))]
     assert 0.01 < np.mean([test["p_wilcoxon"] < 0.05 for test in plain]) < 0.07
 
 

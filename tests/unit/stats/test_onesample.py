@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bids_sr.stats.group.group_activation import Running, flipped
+from bids_sr.group.group_tests import Running, flipped
 
 RNG = np.random.default_rng(5)
 

@@ -16,6 +16,12 @@ from bids_sr.boilerplate import bibliography
 from bids_sr.figures.canvas import FigureInputError, svg_text
 from bids_sr.figures.map_figures import Display, Scene, activation_figure
 from bids_sr.frozen import frozen
+from bids_sr.group import group_figures
+from bids_sr.group import group_verdicts as words
+from bids_sr.group.comparisons import PRIMARY, on_accuracy
+from bids_sr.group.group_figures import comparisons_html, paper_html, papers
+from bids_sr.group.group_tests import Z_SHOWN, GroupMaps
+from bids_sr.group.group_values import QUESTION, Joined, of_question
 from bids_sr.io.atomic_files import write_whole
 from bids_sr.io.nifti import load_image
 from bids_sr.io.volume import Volume
@@ -24,24 +30,14 @@ from bids_sr.metrics.long_tables import MISSING
 from bids_sr.metrics.number_text import number
 from bids_sr.metrics.registry import statistic
 from bids_sr.reports.assembler import data_uri, plain_section, write_page
-from bids_sr.reports.figures import group_figures
 from bids_sr.reports.markup import folded, joined, picked, render, table
 from bids_sr.reports.participants_page import ALL, GROUP
 from bids_sr.reports.tables.evaluation_rows import series_text
-from bids_sr.reports.tables.group_comparison_tables import (
-    comparisons_html,
-    paper_html,
-    papers,
-)
 from bids_sr.reports.tables.html_tables import facts_html, messages_html
-from bids_sr.reports.text import group_verdicts as words
 from bids_sr.reports.text.methods_text import methods_html
 from bids_sr.series import map_label
 from bids_sr.stats.evaluation.evidence import APPLIED
 from bids_sr.stats.evaluation.words import capital
-from bids_sr.stats.group.comparisons import PRIMARY, on_accuracy
-from bids_sr.stats.group.group_activation import Z_SHOWN, GroupMaps
-from bids_sr.stats.group.group_values import QUESTION, Joined, of_question
 
 _METHODS = """
 The unit of all group statistics is the participant. Runs of one participant were combined first by

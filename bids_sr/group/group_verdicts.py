@@ -1,6 +1,6 @@
 """Group results in plain words: where each method is better, equal or worse, how surely.
 
-Comparisons are rows of the table that `bids_sr.stats.group.group_tables` writes; a finding is all
+Comparisons are rows of the table that `bids_sr.group.comparisons` writes; a finding is all
 rows of one method on one question.
 """
 
@@ -13,6 +13,18 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from bids_sr.group.comparisons import (
+    BELOW,
+    EXPLORATORY,
+    PRIMARY,
+    SAME,
+    SETTLED,
+    UNDECIDED,
+    attainable_text,
+    on_accuracy,
+)
+from bids_sr.group.group_tests import ALPHA
+from bids_sr.group.group_values import QUESTION, of_people
 from bids_sr.metrics.long_tables import MISSING
 from bids_sr.metrics.number_text import estimate, number, p_value
 from bids_sr.reports.markup import joined, render
@@ -29,18 +41,6 @@ from bids_sr.stats.evaluation.words import (
     names,
     region_text,
 )
-from bids_sr.stats.group.comparisons import (
-    BELOW,
-    EXPLORATORY,
-    PRIMARY,
-    SAME,
-    SETTLED,
-    UNDECIDED,
-    attainable_text,
-    on_accuracy,
-)
-from bids_sr.stats.group.group_values import QUESTION, of_people
-from bids_sr.stats.group.paired_tests import ALPHA
 
 Row = Any
 """A comparison, by the names of its columns."""
@@ -307,7 +307,7 @@ _NO_DATA = "no reference data"
 def why_not_assessed(task: str, values: pd.DataFrame, told: pd.DataFrame, method: str) -> str:
     """Explain a missing primary comparison: no reference, an uninformative one, or no values.
 
-    `values` and `told` as in `bids_sr.stats.group.group_values.Joined`.
+    `values` and `told` as in `bids_sr.group.group_values.Joined`.
     """
     own = values[(values["task"] == task) & on_accuracy(values)]
     unapplied = (

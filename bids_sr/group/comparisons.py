@@ -6,11 +6,14 @@ The participant is the unit. Comparisons of one method on one question form a fa
 of their own) within which p values are corrected by Holm's procedure; false discovery rates are
 over all comparisons of a metric, Friedman's test over all series of a question. One comparison a
 task was fixed beforehand, see `primary`; all others are exploratory.
+
+The group's tables: the long one of all values, and that of all comparisons.
 """
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,15 +21,18 @@ import numpy.typing as npt
 import pandas as pd
 from scipy import special
 
+from bids_sr.boilerplate import data_of
+from bids_sr.group import group_tests, group_values
+from bids_sr.group.group_tests import ALPHA, benjamini_hochberg, hodges_lehmann, holm
+from bids_sr.group.group_values import QUESTION, Joined, of_people, of_question, wide
 from bids_sr.io.array_types import Float
+from bids_sr.io.atomic_files import whole_file, write_json, write_whole
+from bids_sr.metrics.long_tables import COLUMNS, MISSING, columns_json
 from bids_sr.metrics.number_text import p_value
 from bids_sr.metrics.registry import LOWER, NEITHER, ONE, statistic
 from bids_sr.series import ACQUIRED, BASELINES, CONTROLS, MEASURED, PLAIN, kind_of, same_name
 from bids_sr.stats.controls.negative_controls import PLACEBOS
 from bids_sr.stats.evaluation.evidence import STRONGEST
-from bids_sr.stats.group import paired_tests
-from bids_sr.stats.group.group_values import QUESTION, of_people, of_question, wide
-from bids_sr.stats.group.paired_tests import ALPHA, benjamini_hochberg, hodges_lehmann, holm
 
 _SHARE_OF_GAP = 0.1
 SETTLED = {1: "better", -1: "worse"}
@@ -83,7 +89,7 @@ def margin_of(name: str, values: Mapping[str, Float], asked: float | None) -> fl
         return math.nan
     truth, spline = (_as_tested(name, values[series]) for series in (MEASURED, "bspline"))
     with np.errstate(invalid="ignore"):
-        _, gap, _ = paired_tests.quartiles(truth - spline)
+        _, gap, _ = group_tests.quartiles(truth - spline)
     direction = statistic(name).better
     gap = -gap if direction in (LOWER, ONE) else abs(gap) if direction == NEITHER else gap
     return _SHARE_OF_GAP * gap if gap > 0 else math.nan
@@ -94,8 +100,8 @@ def compare(
 ) -> pd.DataFrame:
     """All exploratory comparisons of the methods under test, corrected and evaluated.
 
-    `values`: as of `bids_sr.stats.group.group_values.Joined`. A row each, with the columns that
-    `bids_sr.stats.group.group_tables.COLUMN_TEXT` describes and ``lower_of_series``: lower end of
+    `values`: as of `bids_sr.group.group_values.Joined`. A row each, with the columns that
+    `bids_sr.group.comparisons.COLUMN_TEXT` describes and ``lower_of_series``: lower end of
     the interval of the series' own explained variance.
     """
     groups = values[QUESTION].groupby(QUESTION, sort=False)
@@ -124,7 +130,7 @@ def _of_question(
     values = dict(zip(own["series"], of_people(own).to_numpy(), strict=True))
     margin = margin_of(question["statistic"], values, asked)
     tested = [name for name in (*ACQUIRED, *BASELINES, *CONTROLS, *methods) if name in values]
-    p_friedman = paired_tests.friedman([values[name] for name in tested])
+    p_friedman = group_tests.friedman([values[name] for name in tested])
     for name in (each for each in (*BASELINES, *methods) if each in values):
         for other, role in references(name, list(values), methods).items():
             found = _paired(values[name], values[other], question["statistic"], margin)
@@ -150,7 +156,7 @@ def _paired(own: Float, other: Float, name: str, margin: float) -> dict[str, Any
         "n_above": 0,
     }
     for whose, values in (("series", own), ("minus", other)):
-        first, median, third = paired_tests.quartiles(values)
+        first, median, third = group_tests.quartiles(values)
         found |= {f"median_{whose}": median, f"q1_{whose}": first, f"q3_{whose}": third}
     found |= {
         "margin": margin,
@@ -159,11 +165,11 @@ def _paired(own: Float, other: Float, name: str, margin: float) -> dict[str, Any
         "difference": math.nan,
     }
     if n:
-        d = paired_tests.differences(_as_tested(name, own), _as_tested(name, other))
-        found |= paired_tests.signed_rank(d) | hodges_lehmann(d) | paired_tests.paired_t(d)
+        d = group_tests.differences(_as_tested(name, own), _as_tested(name, other))
+        found |= group_tests.signed_rank(d) | hodges_lehmann(d) | group_tests.paired_t(d)
         found |= {
             "n_above": int((d > 0).sum()),
-            "p_equivalence": paired_tests.equivalence(d, margin),
+            "p_equivalence": group_tests.equivalence(d, margin),
         }
         found["lower_of_series"] = hodges_lehmann(own)["lower"] if name == "ev" else math.nan
     return found
@@ -337,7 +343,7 @@ def _primary_of(own: pd.DataFrame, method: str) -> list[dict[str, Any]]:
         _as_tested(question["statistic"], each[entered].to_numpy())
         for each in (table[method], strongest)
     )
-    d = paired_tests.differences(one, two)
+    d = group_tests.differences(one, two)
     return [
         question
         | found
@@ -351,3 +357,68 @@ def _primary_of(own: pd.DataFrame, method: str) -> list[dict[str, Any]]:
             "rivals": rivals[entered].idxmax(axis=1).tolist(),
         }
     ]
+
+
+COLUMN_TEXT: Mapping[str, Mapping[str, object]] = {
+    name: told or COLUMNS[name] for name, told in data_of("columns.json")["comparisons"].items()
+}
+"""Columns of the table of comparisons, with what the sidecar says of them."""
+_COLUMNS_OF = "_columns"
+"""Between the name of a table and ``.json``: as ``group_metrics.json``, participants' metrics
+would inherit it.
+"""
+
+
+def write_tables(
+    output_dir: Path, tables: pd.DataFrame, *, method: str, margin: float | None = None
+) -> tuple[Joined, pd.DataFrame]:
+    """Write ``group_metrics`` and ``group_stats``, and return what they hold.
+
+    Parameters
+    ----------
+    output_dir : Path
+        Root of the derivatives.
+    tables : pandas.DataFrame
+        Those of the participants.
+    method : str
+        That of the primary comparisons, fixed beforehand.
+    margin : float, optional
+        Of equivalence, see `bids_sr.group.comparisons.margin_of`.
+
+    Returns
+    -------
+    Joined, pandas.DataFrame
+        The values, and all comparisons, the primary ones first.
+
+    Raises
+    ------
+    TableError
+        A table cannot be joined.
+    """
+    with whole_file(output_dir / "group_metrics.tsv") as beside:
+        with beside.open("w", encoding="utf-8") as stream:
+            joined = group_values.join_tables(tables, stream)
+        found = _all_comparisons(joined, method, margin)
+    metrics = {**group_values.COLUMN_TEXT, **columns_json(joined.statistics)}
+    for table, text in (("group_metrics", metrics), ("group_stats", COLUMN_TEXT)):
+        write_json(output_dir / f"{table}{_COLUMNS_OF}.json", text)
+        # of 0.2.0 and before, inherited by BIDS
+        (output_dir / f"{table}.json").unlink(missing_ok=True)
+    write_whole(output_dir / "group_stats.tsv", _stats_text(found))
+    return joined, found
+
+
+def _all_comparisons(joined: Joined, method: str, margin: float | None = None) -> pd.DataFrame:
+    """The primary comparisons of a method, then the exploratory ones of all."""
+    found = compare(joined.values, joined.methods, margin)
+    first = primary(joined.values, method)
+    return pd.concat([first, found], ignore_index=True) if len(first) else found
+
+
+def _stats_text(found: pd.DataFrame) -> str:
+    """Comparisons as the text of ``group_stats.tsv``."""
+    table = found.reindex(columns=list(COLUMN_TEXT)).replace(
+        {"": None, np.inf: np.nan, -np.inf: np.nan}
+    )
+    whole = table.astype(dict.fromkeys(("n_nonzero", "n_needed"), "Int64"))
+    return whole.to_csv(sep="\t", index=False, na_rep=MISSING, float_format="%.6g")
