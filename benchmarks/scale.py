@@ -167,7 +167,7 @@ def inner(what: str, data: str, place: str) -> int:
         index = open_index(Path(data), labels, labels, Path(place), {})
         return 0 if all(index.find("bold", label) for label in labels) else 1
     if what == "page":
-        from bids_sr.reports.participants_page import write_index
+        from bids_sr.report.participants_page import write_index
 
         return 0 if write_index(Path(data)).stat().st_size else 1
     from collections import namedtuple

@@ -32,7 +32,7 @@ import pandas as pd
 from PIL import Image
 
 from bids_sr.metrics.long_tables import read_frame
-from bids_sr.reports.figure_archive import figures_of
+from bids_sr.report.assembler import figures_of
 
 HERE = Path(__file__).parent / "figures"
 STEM = "sub-01_task-localizer"

@@ -20,7 +20,7 @@ from bids_sr.figures.evaluation_figures import agreement_figure, of_halves
 from bids_sr.figures.map_figures import series_figure, variance_figure
 from bids_sr.io import atomic_files
 from bids_sr.io.volume import Volume
-from bids_sr.reports.text.evaluation_text import compared_html
+from bids_sr.report.metric_tables import compared_html
 from bids_sr.stats.evaluation.verdict_text import verdict_line
 from bids_sr.version import __version__
 

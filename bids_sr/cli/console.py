@@ -127,8 +127,8 @@ def end_lines(plan: "Plan", settings: Settings, outcome: "RunOutcome") -> Iterat
     """
     from bids_sr.bids.query import some
     from bids_sr.io.dataset_description import applied_in, dataset_of
-    from bids_sr.reports.participants_page import INDEX
-    from bids_sr.reports.text.run_summaries import VERDICT, compared_of, run_summary
+    from bids_sr.report.overview_text import VERDICT, compared_of, run_summary
+    from bids_sr.report.participants_page import INDEX
 
     out, folders, reports = settings.paths.output_dir, set[Path](), outcome.reports
     idle_in = list[str]()

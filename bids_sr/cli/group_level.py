@@ -241,7 +241,7 @@ def run_group(settings: Settings, group: _Group, say: Callable[[str], None]) -> 
     from bids_sr.group.group_maps import CHUNK, LEAST_PARTICIPANTS, group_maps
     from bids_sr.group.group_report import GroupContent, build_group_report
     from bids_sr.group.group_values import TableError
-    from bids_sr.reports.participants_page import write_index
+    from bids_sr.report.participants_page import write_index
 
     output_dir, margin = settings.paths.output_dir, settings.evaluation.margin
     if idle := _without_effect(settings):

@@ -56,9 +56,14 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
     from bids_sr.execution.execute import RunOutcome
     from bids_sr.execution.records import Finish
     from bids_sr.io.dataset_description import write_atlas, write_dataset
-    from bids_sr.reports.participants_page import INDEX, write_index, write_participants
-    from bids_sr.reports.run_notes import is_last, note_run
-    from bids_sr.reports.text.methods_text import write_citations
+    from bids_sr.report.methods_text import write_citations
+    from bids_sr.report.participants_page import (
+        INDEX,
+        is_last,
+        note_run,
+        write_index,
+        write_participants,
+    )
     from bids_sr.steps.figures import declared
     from bids_sr.workflows.base import graph_of, primary_series, stores_atlas
 
@@ -119,9 +124,9 @@ def _worked(
     """Run the steps that are left, and put down what came of all: records, figures, methods."""
     from bids_sr.execution.execute import RunOutcome
     from bids_sr.io.dataset_description import applied_in
-    from bids_sr.reports.figure_archive import packed_figures
-    from bids_sr.reports.participants_page import mark_unfinished
-    from bids_sr.reports.text.methods_text import write_citations
+    from bids_sr.report.assembler import packed_figures
+    from bids_sr.report.methods_text import write_citations
+    from bids_sr.report.participants_page import mark_unfinished
     from bids_sr.workflows.base import primary_series
 
     out, run = settings.paths.output_dir, settings.run

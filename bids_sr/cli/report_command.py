@@ -61,7 +61,7 @@ def _make_reports(output_dir: Path, labels: Sequence[str], sessions: int) -> lis
 
     Raises `UsageError` where a participant has no figures, or none has.
     """
-    from bids_sr.reports.participants_page import (
+    from bids_sr.report.participants_page import (
         participants_with_figures,
         write_index,
         write_participants,

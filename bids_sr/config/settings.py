@@ -50,7 +50,7 @@ class Settings:
 
         It is the root of all results, or below the full level a folder of the work directory.
 
-        From there they are packed, see `bids_sr.reports.figure_archive`. Other results have
+        From there they are packed, see `bids_sr.report.assembler`. Other results have
         another folder.
         """
         out, work = self.paths.output_dir, self.paths.work_dir

@@ -19,7 +19,7 @@ from bids_sr.figures.slices import Cut, Layer, Outline, Panel, Row
 from bids_sr.io.array_types import Array
 from bids_sr.io.json_values import mapped, real
 from bids_sr.io.volume import Volume
-from bids_sr.reports.text.training_text import NETWORK, scores_of
+from bids_sr.report.html_tables import NETWORK, scores_of
 
 _Views = Sequence[tuple[int, int]]
 """Pairs of an axis (0 sagittal, 1 coronal, 2 axial) and a number of planes across it."""

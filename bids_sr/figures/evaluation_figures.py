@@ -26,8 +26,8 @@ from bids_sr.frozen import frozen
 from bids_sr.metrics.long_tables import MISSING, MetricRow
 from bids_sr.metrics.number_text import number
 from bids_sr.metrics.registry import statistic as registered
-from bids_sr.reports.tables import evaluation_rows as pick
-from bids_sr.reports.tables.evaluation_rows import Kind
+from bids_sr.report import html_tables as pick
+from bids_sr.report.html_tables import Kind
 from bids_sr.stats.evaluation.evidence import main_regions
 from bids_sr.stats.evaluation.words import BANDS, capital, measure_text, region_text
 

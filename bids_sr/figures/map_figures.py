@@ -19,7 +19,7 @@ from bids_sr.io.array_types import Array
 from bids_sr.io.grids import size_text
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.number_text import number
-from bids_sr.reports.tables.evaluation_rows import series_text
+from bids_sr.report.html_tables import series_text
 
 
 @frozen

@@ -22,7 +22,7 @@ from bids_sr.figures import slices
 from bids_sr.figures.map_figures import MAP_COLORS, T_DISPLAY, Display, common_scale, peak_voxel
 from bids_sr.io.array_types import Array
 from bids_sr.io.volume import Volume
-from bids_sr.reports.markup import render
+from bids_sr.report.sections import render
 
 _STEPS = 127
 """Of the color scale, on either side of 0."""

@@ -21,8 +21,8 @@ from bids_sr.group.group_tests import ALPHA, differences, quartiles, signed_rank
 from bids_sr.group.group_values import wide
 from bids_sr.io.array_types import evenly_spaced
 from bids_sr.metrics.number_text import estimate, number, p_value
-from bids_sr.reports.markup import render, table
-from bids_sr.reports.tables.evaluation_rows import series_text
+from bids_sr.report.html_tables import series_text
+from bids_sr.report.sections import render, table
 from bids_sr.series import ACQUIRED, BASELINES, CONTROLS, MEASURED, kind_of
 
 _SPREAD = 0.32  # of a box's half width

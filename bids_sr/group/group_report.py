@@ -29,12 +29,11 @@ from bids_sr.metrics.flags import FLAGS
 from bids_sr.metrics.long_tables import MISSING
 from bids_sr.metrics.number_text import number
 from bids_sr.metrics.registry import statistic
-from bids_sr.reports.assembler import data_uri, plain_section, write_page
-from bids_sr.reports.markup import folded, joined, picked, render, table
-from bids_sr.reports.participants_page import ALL, GROUP
-from bids_sr.reports.tables.evaluation_rows import series_text
-from bids_sr.reports.tables.html_tables import facts_html, messages_html
-from bids_sr.reports.text.methods_text import methods_html
+from bids_sr.report.assembler import data_uri, plain_section, write_page
+from bids_sr.report.html_tables import facts_html, messages_html, series_text
+from bids_sr.report.methods_text import methods_html
+from bids_sr.report.participants_page import ALL, GROUP
+from bids_sr.report.sections import folded, joined, picked, render, table
 from bids_sr.series import map_label
 from bids_sr.stats.evaluation.evidence import APPLIED
 from bids_sr.stats.evaluation.words import capital

@@ -27,9 +27,9 @@ from bids_sr.group.group_tests import ALPHA
 from bids_sr.group.group_values import QUESTION, of_people
 from bids_sr.metrics.long_tables import MISSING
 from bids_sr.metrics.number_text import estimate, number, p_value
-from bids_sr.reports.markup import joined, render
-from bids_sr.reports.tables.evaluation_rows import series_text
-from bids_sr.reports.text.overview_text import Number
+from bids_sr.report.html_tables import series_text
+from bids_sr.report.overview_text import Number
+from bids_sr.report.sections import joined, render
 from bids_sr.series import PLAIN
 from bids_sr.stats.evaluation.evidence import ACQUIRED_ACTIVE, APPLIED
 from bids_sr.stats.evaluation.words import (

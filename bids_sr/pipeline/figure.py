@@ -16,7 +16,7 @@ from bids_sr.config.memory_model import Need
 from bids_sr.pipeline.artifacts import Derivative
 from bids_sr.pipeline.artifacts import Figure as FigureKind
 from bids_sr.pipeline.step import Keep, Lookup, Step
-from bids_sr.reports.sections import Shown
+from bids_sr.report.sections import Shown
 from bids_sr.series import map_label
 from bids_sr.sr.method import Cost
 
@@ -123,7 +123,7 @@ def _stored(drawn: Drawn, shown: Sequence[Shown]) -> Derivative:
 def _note(drawn: Drawn, shown: Shown) -> dict[str, object]:
     """Return the manifest entry of a figure.
 
-    See `bids_sr.reports.figure_archive.ArchivedFigure`.
+    See `bids_sr.report.assembler.ArchivedFigure`.
     """
     smoothing = f"smoothed by {drawn.fwhm_mm:g} mm (FWHM)" if drawn.fwhm_mm else "not smoothed"
     words = {"contrast": drawn.contrast or "n/a", "smoothing": smoothing}

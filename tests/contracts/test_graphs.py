@@ -27,7 +27,7 @@ from bids_sr.pipeline.listing import who_makes_what
 from bids_sr.pipeline.nipype_workflow import workflow_of
 from bids_sr.pipeline.step import Part, Step
 from bids_sr.pipeline.store import derivative_path, store
-from bids_sr.reports.text.methods_text import _missing_keys, methods_html
+from bids_sr.report.methods_text import _missing_keys, methods_html
 from bids_sr.workflows.base import primary_series
 
 HIGH, LOW = (3.0, 3.0, 4.0), (6.0, 6.0, 4.0)

@@ -21,8 +21,8 @@ from bidsmaker import BidsMaker
 from bids_sr.cli import main, participant_level
 from bids_sr.execution.execute import RunOutcome
 from bids_sr.notices import CODES, recorded
-from bids_sr.reports.participants_page import write_participants
-from bids_sr.reports.sections import Shown
+from bids_sr.report.participants_page import write_participants
+from bids_sr.report.sections import Shown
 
 maker = BidsMaker(Path("data"))
 maker.subject()

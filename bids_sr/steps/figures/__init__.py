@@ -4,7 +4,7 @@ from importlib import import_module
 from pkgutil import iter_modules
 
 from bids_sr.pipeline.figure import FigureStep
-from bids_sr.reports.sections import Shown
+from bids_sr.report.sections import Shown
 
 
 def declared() -> list[Shown]:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from bids_sr.config.memory_model import Need
 from bids_sr.pipeline.artifacts import Facts, Image, Mask
 from bids_sr.pipeline.figure import Content, Drawn, figure
-from bids_sr.reports.sections import ANATOMICAL, PAIR, Shown
+from bids_sr.report.sections import ANATOMICAL, PAIR, Shown
 from bids_sr.sr.method import Cost
 from bids_sr.steps.figures.display_grids import binary, grid_of, native_or_display, onto
 
@@ -18,7 +18,7 @@ def summarize_subject(*, subject_facts: Mapping[str, object]) -> Content:
 
     `subject_facts`: what is known of the participant, with warnings and notes.
     """
-    from bids_sr.reports.tables.html_tables import facts_html
+    from bids_sr.report.html_tables import facts_html
 
     return facts_html(subject_facts)
 
@@ -150,7 +150,7 @@ def draw_pair(
     """
     from bids_sr.figures.anat_figures import AXIAL_VIEWS, isolines, registration_figure
     from bids_sr.figures.map_figures import pair_figure
-    from bids_sr.reports.tables.html_tables import labeled_html
+    from bids_sr.report.html_tables import labeled_html
 
     yield Drawn(
         "pair",

@@ -9,12 +9,8 @@ from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.metrics.registry import STATISTICS
 from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Rows, Volume
 from bids_sr.pipeline.figure import Drawn, figure
-from bids_sr.reports.sections import Shown
-from bids_sr.reports.tables.evaluation_rows import (
-    contrasts_of,
-    placebo_gains,
-    shown_series,
-)
+from bids_sr.report.html_tables import contrasts_of, placebo_gains, shown_series
+from bids_sr.report.sections import Shown
 from bids_sr.stats.evaluation.evidence import main_regions
 from bids_sr.stats.evaluation.words import region_text
 from bids_sr.steps.figures import run_maps
@@ -151,8 +147,7 @@ def draw_evaluation(
     `halves_figures`: effects beyond the Nyquist limit of each series, for the maps. `has_truth`:
     whether high-resolution BOLD or activation is known.
     """
-    from bids_sr.reports.tables.tables_of_metrics import HELD_OUT, IMAGES, tables_html
-    from bids_sr.reports.text.evaluation_text import verdict_html
+    from bids_sr.report.metric_tables import HELD_OUT, IMAGES, tables_html, verdict_html
 
     yield Drawn("verdict", verdict_html(verdict, evaluation, run_maps.raised(flags)))
     if has_truth:
@@ -243,7 +238,7 @@ def _truth(rows: Sequence[MetricRow], names: Sequence[str]) -> Iterator[Drawn]:
 
 def _negative_controls(rows: Sequence[MetricRow]) -> Iterator[Drawn]:
     from bids_sr.figures.evaluation_figures import placebo_figure
-    from bids_sr.reports.tables.tables_of_metrics import placebo_html
+    from bids_sr.report.metric_tables import placebo_html
 
     if gains := placebo_gains(rows):
         yield Drawn("placebo", placebo_figure(gains, contrast=contrasts_of(gains)[0]))

@@ -18,7 +18,7 @@ from bids_sr.pipeline.artifacts import (
     Volume,
 )
 from bids_sr.pipeline.figure import Content, Drawn, figure
-from bids_sr.reports.sections import Shown
+from bids_sr.report.sections import Shown
 from bids_sr.series import RAW
 from bids_sr.sr.method import Cost
 from bids_sr.steps.figures import run_maps
@@ -109,7 +109,7 @@ def draw_output(
     """
     from bids_sr.figures.map_figures import overlay_figure
     from bids_sr.figures.motion_figures import carpet_figure, carpet_rows
-    from bids_sr.reports.tables.evaluation_rows import series_text
+    from bids_sr.report.html_tables import series_text
     from bids_sr.stats.image.series_quality import series_quality
 
     best = str(verdict["best"])
@@ -280,7 +280,7 @@ def draw_surfaces(
     from nilearn.surface import load_surf_data, load_surf_mesh
 
     from bids_sr.figures.map_figures import CC_DISPLAY, T_DISPLAY, surface_figure
-    from bids_sr.reports.tables.evaluation_rows import series_text
+    from bids_sr.report.html_tables import series_text
 
     drawn_on = [tuple(load_surf_mesh(white)) for white in surfaces[:2]]
     stats = {each.entities["stat"] for each in surface_maps}
@@ -310,7 +310,7 @@ def draw_surfaces(
 )
 def show_clusters(clusters: Table, evaluation: Rows, verdict: Facts) -> Content:
     """Show the best method's largest clusters with atlas labels, the judged contrast first."""
-    from bids_sr.reports.tables.cluster_tables import clusters_html
+    from bids_sr.report.html_tables import clusters_html
 
     judged = run_maps.judged_contrast(evaluation, verdict)
     return clusters_html(clusters, str(verdict["best"]) or "bspline", first=judged)

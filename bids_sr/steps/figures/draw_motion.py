@@ -8,7 +8,7 @@ from bids_sr.io.array_types import Array
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.pipeline.artifacts import Confounds, Image, Mask, Series
 from bids_sr.pipeline.figure import Content, Drawn, figure
-from bids_sr.reports.sections import Shown
+from bids_sr.report.sections import Shown
 
 _MAX_CARPET_ROWS = 1500
 _TRACES = {"FD (mm)": "framewise_displacement", "DVARS": "std_dvars", "global": "global_signal"}
@@ -18,7 +18,7 @@ _TRACES = {"FD (mm)": "framewise_displacement", "DVARS": "std_dvars", "global": 
 @figure(Shown("runsummary", "motion", html=True, missing="summary of the run"))
 def summarize_run(*, run_facts: Mapping[str, object], n_dummy: int) -> Content:
     """What was acquired, and how many volumes at the start are left out."""
-    from bids_sr.reports.tables.html_tables import facts_html
+    from bids_sr.report.html_tables import facts_html
 
     return facts_html({**run_facts, "Non-steady volumes": n_dummy})
 

@@ -21,7 +21,7 @@ from bids_sr.pipeline.artifacts import (
     Volume,
 )
 from bids_sr.pipeline.figure import Content, Drawn, figure
-from bids_sr.reports.sections import Shown
+from bids_sr.report.sections import Shown
 from bids_sr.sr.method import Cost
 from bids_sr.steps.figures import run_maps
 from bids_sr.steps.figures.display_grids import grid_of, onto, percent_of
@@ -87,7 +87,7 @@ def draw_overview(
     in HTML, then maps of one contrast in a zoomed slice.
     """
     from bids_sr.figures.canvas import units_text
-    from bids_sr.reports.text.overview_text import RunFacts, overview_html
+    from bids_sr.report.overview_text import RunFacts, overview_html
 
     found = run_maps.sort_maps([*maps, *(error_maps or ())])
     contrast = found.leading(run_maps.judged_contrast(evaluation, verdict))

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from bids_sr.pipeline.artifacts import Derivative, Facts, Image, Map, Mask, Rows
 from bids_sr.pipeline.figure import Content, Drawn, figure
-from bids_sr.reports.sections import Shown
+from bids_sr.report.sections import Shown
 from bids_sr.steps.figures import run_maps
 from bids_sr.steps.figures.display_grids import binary, grid_of, onto, percent_of
 
@@ -50,7 +50,7 @@ def draw_quality(
     """
     from bids_sr.figures.canvas import units_text
     from bids_sr.figures.map_figures import overlay_figure
-    from bids_sr.reports.text.evaluation_text import guards_html
+    from bids_sr.report.metric_tables import guards_html
 
     if text := guards_html(evaluation, run_maps.raised(flags)):
         yield Drawn("guards", text)

@@ -7,7 +7,7 @@ import numpy as np
 from bids_sr.config.memory_model import Need
 from bids_sr.pipeline.artifacts import Facts, Image, Mask, Transforms
 from bids_sr.pipeline.figure import Content, Drawn, figure
-from bids_sr.reports.sections import Shown
+from bids_sr.report.sections import Shown
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.method import Cost
 from bids_sr.steps.figures.display_grids import binary, display_grid, grid_of, onto
@@ -24,7 +24,7 @@ from bids_sr.steps.figures.display_grids import binary, display_grid, grid_of, o
 )
 def show_registration(registration: Facts) -> Content:
     """How well the run was registered, with a warning for whatever seems wrong."""
-    from bids_sr.reports.tables.html_tables import registration_html
+    from bids_sr.report.html_tables import registration_html
 
     return registration_html(registration)
 
@@ -150,7 +150,7 @@ def draw_calibration(
     references, then values in HTML.
     """
     from bids_sr.figures.anat_figures import AXIAL_VIEWS, isolines, registration_figure
-    from bids_sr.reports.tables.html_tables import calibration_html
+    from bids_sr.report.html_tables import calibration_html
 
     ratio = boldref.zooms / calibration_ref.zooms
     grid = hr_grid(boldref.data.shape, boldref.affine, [max(float(each), 1.0) for each in ratio])

@@ -8,7 +8,7 @@ from bids_sr.config.memory_model import Need
 from bids_sr.io.array_types import Array
 from bids_sr.pipeline.artifacts import Facts, File, Map, Mask, Rows, Table, Volume
 from bids_sr.pipeline.figure import Drawn, figure
-from bids_sr.reports.sections import SCANS, Shown
+from bids_sr.report.sections import SCANS, Shown
 from bids_sr.sr.method import Cost
 from bids_sr.steps.structural import by_series, stacked, untrained_slices
 
@@ -66,8 +66,8 @@ def draw_scans(
     alignment, position of each scan, and intensities that became 1.
     """
     from bids_sr.figures.anat_figures import scans_figure
-    from bids_sr.reports.tables.html_tables import facts_html
-    from bids_sr.reports.tables.tables_of_metrics import SCANS, tables_html
+    from bids_sr.report.html_tables import facts_html
+    from bids_sr.report.metric_tables import SCANS, tables_html
 
     found = by_series([*coarse_scans, *other_scans, *made_scans, *fine_scans])
     series = {
@@ -134,7 +134,7 @@ def explain_scans(
     `scan_mask`: voxels of the brain on the grid of the scans (3D, boolean).
     """
     from bids_sr.figures.anat_figures import explanation_figure, training_figure
-    from bids_sr.reports.tables.html_tables import card_html
+    from bids_sr.report.html_tables import card_html
     from bids_sr.sr.models.model import load_model
     from bids_sr.sr.training.fused import explain_slice
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from bids_sr.pipeline.artifacts import Content as Card
 from bids_sr.pipeline.artifacts import Facts, Table
 from bids_sr.pipeline.figure import Drawn, figure
-from bids_sr.reports.sections import MODEL, PAIR, Shown
+from bids_sr.report.sections import MODEL, PAIR, Shown
 
 
 @figure(
@@ -53,7 +53,7 @@ def draw_volume_training(
 
 def _training(stem: str, log: Table, card: Card, label: str) -> Iterator[Drawn]:
     from bids_sr.figures.anat_figures import training_figure
-    from bids_sr.reports.tables.html_tables import card_html
+    from bids_sr.report.html_tables import card_html
 
     columns = {str(name): values.to_numpy() for name, values in log.items()}
     yield Drawn(f"{stem}training", training_figure(columns, card), label=label)

@@ -34,8 +34,8 @@ from bids_sr.pipeline.step import Step
 from bids_sr.pipeline.store import store
 from bids_sr.preflight import Plan
 from bids_sr.preflight.pace import REFERENCE_S, _processors_had, kernel_seconds, pace_now
-from bids_sr.reports import participants_page
-from bids_sr.reports.participants_page import _neighbors_of, _reported, write_index
+from bids_sr.report import participants_page
+from bids_sr.report.participants_page import _neighbors_of, _reported, write_index
 from bids_sr.steps.activation import map_series
 from bids_sr.steps.active_regions import list_clusters
 from bids_sr.steps.anatomy import mask_brain

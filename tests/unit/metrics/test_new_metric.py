@@ -13,14 +13,14 @@ from bids_sr.metrics.long_tables import (
     read_frame,
     table_text,
 )
-from bids_sr.reports.tables.tables_of_metrics import SCANS, rendered
+from bids_sr.report.metric_tables import SCANS, rendered
 
 
 @pytest.fixture
 def entry(monkeypatch):
     """The entry in ``metrics/registry.py``."""
     monkeypatch.setattr(registry, "STATISTICS", dict(registry.STATISTICS))
-    monkeypatch.setattr("bids_sr.reports.tables.tables_of_metrics.STATISTICS", registry.STATISTICS)
+    monkeypatch.setattr("bids_sr.report.metric_tables.STATISTICS", registry.STATISTICS)
     registry.register(
         "edge_sharpness",
         "1/mm",

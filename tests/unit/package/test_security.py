@@ -308,7 +308,7 @@ def test_no_configuration_of_pybids_is_taken_from_the_data_set(maker: BidsMaker)
 
 
 def test_the_page_escapes_what_others_wrote(tmp_path: Path) -> None:
-    from bids_sr.reports.participants_page import _build_report
+    from bids_sr.report.participants_page import _build_report
     from bids_sr.steps.figures import declared
 
     logs = tmp_path / "out" / "logs" / "run"

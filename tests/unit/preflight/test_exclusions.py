@@ -20,8 +20,7 @@ from bids_sr.notices import RECORD, Notice, record, recorded
 from bids_sr.preflight import Plan, check
 from bids_sr.preflight.plan import _stopped_by, exclude, files_of, left_out_text
 from bids_sr.preflight.validator import _find_validator
-from bids_sr.reports.participants_page import write_index
-from bids_sr.reports.run_notes import note_run
+from bids_sr.report.participants_page import note_run, write_index
 
 
 def settings_for(maker: BidsMaker, *extra: str) -> Settings:

@@ -10,7 +10,7 @@ import pytest
 from figure_helpers import kept
 
 from bids_sr.pipeline.artifacts import Volume
-from bids_sr.reports.tables.html_tables import _calibration_warnings, calibration_html
+from bids_sr.report.html_tables import _calibration_warnings, calibration_html
 from bids_sr.steps.figures.draw_registration import draw_calibration
 
 GOOD = {

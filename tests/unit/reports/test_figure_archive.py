@@ -8,8 +8,8 @@ import pytest
 from figure_helpers import noted
 
 from bids_sr.io import atomic_files
-from bids_sr.reports.figure_archive import _archive_of, _pack_figures, figures_of, packed_figures
-from bids_sr.reports.participants_page import _build_report
+from bids_sr.report.assembler import _archive_of, _pack_figures, figures_of, packed_figures
+from bids_sr.report.participants_page import _build_report
 from bids_sr.steps.figures import declared
 
 MOTION = "sub-01_task-tap_desc-motion_bold.svg"

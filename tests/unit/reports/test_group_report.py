@@ -22,7 +22,7 @@ from bids_sr.group.group_tests import GroupMaps
 from bids_sr.group.group_values import find_tables, wide
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.number_text import number, p_value
-from bids_sr.reports.text.methods_text import _missing_keys
+from bids_sr.report.methods_text import _missing_keys
 
 NAMES = ("sbl", "srgan")
 

@@ -16,21 +16,22 @@ from oldtables import named_row
 from bids_sr.group.comparisons import compare
 from bids_sr.group.group_figures import comparisons_html, paper_html, papers
 from bids_sr.metrics.long_tables import MetricRow
-from bids_sr.reports.tables.html_tables import (
+from bids_sr.report.html_tables import (
     calibration_html,
     card_html,
     facts_html,
     messages_html,
     registration_html,
 )
-from bids_sr.reports.tables.tables_of_metrics import (
+from bids_sr.report.metric_tables import (
     HELD_OUT,
     IMAGES,
     SCANS,
+    guards_html,
     placebo_html,
     tables_html,
+    verdict_html,
 )
-from bids_sr.reports.text.evaluation_text import guards_html, verdict_html
 
 EXPECTED = Path(__file__).with_name("expected_html.txt")
 

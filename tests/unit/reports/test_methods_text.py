@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import bids_sr.boilerplate as boilerplate
-from bids_sr.reports.text import methods_text as text
+from bids_sr.report import methods_text as text
 
 BIB = r"""
 @article{power2017, author = {Power, Jonathan D. and M{\"u}ller, J{\'o}zef},

@@ -16,7 +16,7 @@ from bids_sr.io.nifti import SeriesReader
 from bids_sr.pipeline import store
 from bids_sr.pipeline.artifacts import Volume
 from bids_sr.pipeline.graph import Graph, Scope
-from bids_sr.reports.assembler import write_subject_page
+from bids_sr.report.assembler import write_subject_page
 from bids_sr.steps import figures
 
 AFFINE = np.diag([3.0, 3.0, 3.0, 1.0])

@@ -13,11 +13,11 @@ from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.pipeline import store
 from bids_sr.pipeline.artifacts import Rows
 from bids_sr.pipeline.figure import Drawn, figure
-from bids_sr.reports.assembler import write_subject_page
-from bids_sr.reports.sections import Shown
-from bids_sr.reports.tables.tables_of_metrics import MetricTable, tables_html
+from bids_sr.report.assembler import write_subject_page
+from bids_sr.report.metric_tables import MetricTable, tables_html
+from bids_sr.report.sections import Shown
 
-# in bids_sr/reports/tables/tables_of_metrics.py
+# in bids_sr/report/metric_tables.py
 AMPLITUDES = MetricTable(
     title="Recovered amplitude, {contrast}",
     rows=({"statistic": ("amplitude",), "reference": ("truth",)},),

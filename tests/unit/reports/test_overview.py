@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from bids_sr.metrics.long_tables import MetricRow
-from bids_sr.reports.text.overview_text import (
+from bids_sr.report.overview_text import (
     RunFacts,
     _check_number,
     _header_text,

@@ -23,11 +23,16 @@ from bids_sr.figures.canvas import save_svg
 from bids_sr.figures.map_figures import MAP_COLORS
 from bids_sr.figures.map_viewer import mni_nodes, viewer_html
 from bids_sr.io.volume import Volume
-from bids_sr.reports.assembler import _embedded, _Reportlet, _Section, _Strip, write_page
-from bids_sr.reports.figure_archive import ArchivedFigure
-from bids_sr.reports.markup import picked, table
-from bids_sr.reports.tables.cluster_tables import clusters_html
-from bids_sr.reports.tables.html_tables import facts_html, messages_html
+from bids_sr.report.assembler import (
+    ArchivedFigure,
+    _embedded,
+    _Reportlet,
+    _Section,
+    _Strip,
+    write_page,
+)
+from bids_sr.report.html_tables import clusters_html, facts_html, messages_html
+from bids_sr.report.sections import picked, table
 
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None

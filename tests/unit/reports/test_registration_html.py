@@ -2,8 +2,8 @@
 
 import pytest
 
-from bids_sr.reports.tables.html_tables import registration_html
-from bids_sr.reports.text.overview_text import registration_checks
+from bids_sr.report.html_tables import registration_html
+from bids_sr.report.overview_text import registration_checks
 
 GOOD = {
     "bold_t1w_nmi": 1.16,

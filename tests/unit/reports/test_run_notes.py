@@ -10,10 +10,15 @@ from pathlib import Path
 import pytest
 
 from bids_sr.notices import RECORD, Notice, record, recorded
-from bids_sr.reports import run_notes
-from bids_sr.reports.participants_page import _logs_of_outputs, write_index
-from bids_sr.reports.run_notes import is_last, note_of, note_run, rows_of
-from bids_sr.reports.text import run_summaries
+from bids_sr.report import overview_text, participants_page
+from bids_sr.report.participants_page import (
+    _logs_of_outputs,
+    is_last,
+    note_of,
+    note_run,
+    rows_of,
+    write_index,
+)
 
 
 @pytest.fixture
@@ -38,7 +43,7 @@ def _note(out: Path, *labels: str, settings: str = "a") -> bool:
 
 
 def test_the_last_of_many_finds_that_it_is(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run_notes, "_FEW", 0)
+    monkeypatch.setattr(participants_page, "_FEW", 0)
     data = out.parent / "data"
     _note(out, "01", "02")
     assert not is_last(out, data, "a")
@@ -49,7 +54,7 @@ def test_the_last_of_many_finds_that_it_is(out: Path, monkeypatch: pytest.Monkey
 def test_with_other_settings_all_have_to_be_run_again(
     out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(run_notes, "_FEW", 0)
+    monkeypatch.setattr(participants_page, "_FEW", 0)
     _note(out, "01", "02", "03")
     _note(out, "02", settings="b")
     assert not is_last(out, out.parent / "data", "b")
@@ -84,9 +89,9 @@ def test_what_is_noted_is_shown_without_reading_tables(
 ) -> None:
     _note(out, "01", "02")
     monkeypatch.setattr(
-        run_summaries, "read_json", lambda file: {"headline": f"read {file.name[:6]}"}
+        overview_text, "read_json", lambda file: {"headline": f"read {file.name[:6]}"}
     )
-    run_summaries._summary.cache_clear()
+    overview_text._summary.cache_clear()
     page = write_index(out).read_text()
     assert "Found in 01." in page
     assert "Found in 02." in page
@@ -131,5 +136,5 @@ def test_a_note_survives_the_file(out: Path) -> None:
     note = note_of(out / "logs", "01")
     assert note is not None
     assert len(note.rows) == 1
-    assert run_notes.Note.from_text(note.to_text()) == note
-    assert run_notes.Note.from_text(replace(note, rows=()).to_text()).rows == ()
+    assert participants_page.Note.from_text(note.to_text()) == note
+    assert participants_page.Note.from_text(replace(note, rows=()).to_text()).rows == ()

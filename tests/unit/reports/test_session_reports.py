@@ -9,7 +9,7 @@ from figure_helpers import noted
 
 from bids_sr.cli.main import main
 from bids_sr.cli.parser import parse_settings
-from bids_sr.reports.participants_page import write_index, write_participants
+from bids_sr.report.participants_page import write_index, write_participants
 from bids_sr.steps.figures import declared
 
 

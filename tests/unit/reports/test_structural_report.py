@@ -10,9 +10,8 @@ from bids_sr.figures.anat_figures import explanation_figure, scans_figure
 from bids_sr.figures.canvas import FigureInputError
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.long_tables import MetricRow
-from bids_sr.reports.assembler import _assemble
-from bids_sr.reports.figure_archive import figures_of
-from bids_sr.reports.tables.tables_of_metrics import SCANS, tables_html
+from bids_sr.report.assembler import _assemble, figures_of
+from bids_sr.report.metric_tables import SCANS, tables_html
 from bids_sr.steps.figures import declared
 
 AFFINE = np.array([[-2.0, 0, 0, 10], [0, 2, 0, -10], [0, 0, 2, -5], [0, 0, 0, 1]])

@@ -16,9 +16,9 @@ from figure_helpers import noted
 
 from bids_sr.figures import canvas
 from bids_sr.notices import RECORD, Notice, record
-from bids_sr.reports.assembler import write_subject_page
-from bids_sr.reports.participants_page import _build_report
-from bids_sr.reports.sections import Shown
+from bids_sr.report.assembler import write_subject_page
+from bids_sr.report.participants_page import _build_report
+from bids_sr.report.sections import Shown
 from bids_sr.steps.figures import declared
 
 SECTIONS = (

@@ -10,7 +10,7 @@ import torch
 from features import WEIGHTS, with_features
 
 from bids_sr.config import SuperRes
-from bids_sr.reports.text.training_text import held_out_text
+from bids_sr.report.html_tables import held_out_text
 from bids_sr.sr.data.examples import Examples
 from bids_sr.sr.method import get_method, get_recipe, method_names, recipe_name
 from bids_sr.sr.models import card as cards

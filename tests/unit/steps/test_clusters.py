@@ -15,7 +15,7 @@ from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Derivative
 from bids_sr.region_names import find_atlas
 from bids_sr.registration.ants import load
-from bids_sr.reports.tables.cluster_tables import clusters_html
+from bids_sr.report.html_tables import clusters_html
 from bids_sr.spatial.transforms import write_itk
 from bids_sr.stats.regions.activation_regions import COLUMNS, largest_clusters
 from bids_sr.steps.active_regions import list_clusters

@@ -2,28 +2,36 @@
 
 All of it is read from the verdict and the rows of the evaluation, so that it cannot say anything
 else.
+
+Rows of ``index.html``, one for each run.
+
+A row is read from the run's files by the functions of the first screen of its report.
 """
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
 from markupsafe import Markup
 
 from bids_sr.frozen import frozen
+from bids_sr.io.atomic_files import read_json
 from bids_sr.io.grids import size_text
-from bids_sr.io.json_values import texts
+from bids_sr.io.json_values import listed, mapped, texts
+from bids_sr.io.tables import column
 from bids_sr.metrics.flags import FLAGS
-from bids_sr.metrics.long_tables import MISSING, MetricRow
+from bids_sr.metrics.long_tables import MISSING, MetricRow, read_frame, rows_of
 from bids_sr.metrics.number_text import interval, number
 from bids_sr.metrics.registry import statistic
-from bids_sr.reports.markup import render
-from bids_sr.reports.sections import run_text
-from bids_sr.reports.tables.html_tables import registration_warnings
+from bids_sr.report.html_tables import registration_warnings
+from bids_sr.report.sections import render, run_text
 from bids_sr.stats.controls.qc_flags import raised_flags
 from bids_sr.stats.evaluation import words
 from bids_sr.stats.evaluation.evidence import (
     ACQUIRED_ACTIVE,
+    APPLIED,
     Evidence,
     accuracy,
     applied_methods,
@@ -32,8 +40,8 @@ from bids_sr.stats.evaluation.evidence import (
     strongest,
 )
 from bids_sr.stats.evaluation.tested_share import EARLIER, UNCALIBRATED, one_level_down
-from bids_sr.stats.evaluation.verdict_text import said_first
-from bids_sr.stats.evaluation.words import MARKS, MOVED_MM
+from bids_sr.stats.evaluation.verdict_text import said_first, verdict_line
+from bids_sr.stats.evaluation.words import MARKS, MOVED_MM, moved, region_text
 
 
 @frozen
@@ -368,3 +376,138 @@ def _next_steps(
         maps = "/".join([*folders, "func", f"*desc-{best}*_statmap.nii.gz"])
         steps.append(f"Use {maps}, and test at the group level whether the result generalizes.")
     return list(dict.fromkeys(steps))[:2]
+
+
+VERDICT, TABLE = "_desc-verdict_metrics.json", "_desc-evaluation_metrics.tsv"
+CONFOUNDS, REGISTRATION = "_desc-confounds_timeseries.tsv", "_desc-registration_metrics.json"
+NOT_EVALUATED = "No run was evaluated."
+MEASURED = "explained variance"
+HEADS: Mapping[str, str] = {
+    "participant": "",
+    "run": "",
+    "not applied": "zero filling instead",
+    MEASURED: "beyond the acquired Nyquist limit",
+    "mean FD (mm)": "",
+    f"volumes with FD > {MOVED_MM:g} mm": "",
+    "failed checks": "",
+    "verdict": "",
+}
+"""Columns of the table, with what they mean; those that are empty in all rows are left out."""
+SHOWN = frozenset({"participant", "run", "verdict"})
+"""Columns that are never left out."""
+NUMBERS = frozenset({"mean FD (mm)", f"volumes with FD > {MOVED_MM:g} mm"})
+"""Columns of plain numbers."""
+READING = (
+    "Explained variance: of the best method of each run in active voxels, with its 95 % interval;"
+    " it needs a high-resolution reference."
+)
+RunSummary = dict[str, str]
+"""Cells of one run by the head of their column; what there is nothing to tell of is absent or
+empty.
+"""
+
+
+def run_summary(verdict_file: Path, label: str) -> RunSummary:
+    """Return the row of a verdict's run; missing or truncated files leave their cells empty."""
+    stem = verdict_file.name.removesuffix(VERDICT)
+    return _summary(
+        stem, label, tuple(zip(_files(verdict_file), stamps_of(verdict_file), strict=True))
+    )
+
+
+def name_below(run: str, label: str) -> str:
+    """Name of a run (``sub-01_task-tap``) without its participant."""
+    return run.removeprefix(f"sub-{label}_")
+
+
+def compared_of(verdict_file: Path) -> list[str]:
+    """What the verdict of a run says of series of other programs, a line each.
+
+    Sentences; empty for none.
+    """
+    return [
+        str(mapped(each).get("text", ""))
+        for each in listed(read_json(verdict_file).get("compared"))
+    ]
+
+
+def stamps_of(verdict_file: Path) -> tuple[int, ...]:
+    """When each file of a row was changed (ns); 0 for one that is missing.
+
+    Times of verdict, evaluation, confounds and registration (ns).
+    """
+    return tuple(_stamp(file) for file in _files(verdict_file))
+
+
+def _files(verdict_file: Path) -> list[Path]:
+    stem = verdict_file.name.removesuffix(VERDICT)
+    return [
+        verdict_file.with_name(stem + suffix)
+        for suffix in (VERDICT, TABLE, CONFOUNDS, REGISTRATION)
+    ]
+
+
+def _stamp(file: Path) -> int:
+    try:
+        return file.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+@lru_cache(maxsize=65536)
+def _summary(stem: str, label: str, stamped: tuple[tuple[Path, int], ...]) -> RunSummary:
+    """Return `run_summary`, read again only where a file has changed.
+
+    The page is rewritten until nothing changes.
+    """
+    verdict_file, table_file, confounds_file, registration_file = (file for file, _ in stamped)
+    verdict, rows, displacement = (
+        read_json(verdict_file),
+        _rows(table_file),
+        _displacement(confounds_file),
+    )
+    idle, evidence = texts(verdict.get("not_applied")), accuracy(rows, applied_methods(rows))
+    checks = [*motion_checks(displacement), *registration_checks(read_json(registration_file))]
+    checks += flag_checks(
+        rows, idle, "" if evidence is not None else ", tested only one level down"
+    )
+    failed, motion = [each.text for each in checks if not each.passed], moved(displacement)
+    cells = (
+        name_below(stem, label),
+        ", ".join(idle),
+        "" if evidence is None else _accuracy(evidence, str(verdict.get("best", ""))),
+        f"{motion[0]:.2f}" if motion else "",
+        number(motion[1], ".0%") if motion else "",
+        "; ".join(failed) or ("none" if checks else ""),
+        verdict_line(verdict),
+    )
+    return dict(zip(list(HEADS)[1:], cells, strict=True))
+
+
+def _accuracy(evidence: Evidence, best: str) -> str:
+    if (row := evidence.known(best).get(evidence.regions[0])) is None:
+        return ""
+    nbsp = "\N{NO-BREAK SPACE}"
+    where = "" if row.region != "brain" else f", {region_text(row.region)}"
+    ends = "" if below_zero(row) and row.statistic != "r" else ends_text(row)
+    value = f"{'r ' * (row.statistic == 'r')}{level_text(row)} {ends}".strip()
+    return f"{best} {value.replace(' ', nbsp)}{where}"
+
+
+def _rows(file: Path) -> list[MetricRow]:
+    """Rows of the few metrics that are shown, of the thousands of a table."""
+    try:
+        table = read_frame(file)
+    except (OSError, ValueError):
+        return []
+    return rows_of(
+        table[(table.band == "beyond") | table.statistic.str.startswith(("flag_", APPLIED))]
+    )
+
+
+def _displacement(file: Path) -> list[float]:
+    cells = column(file, "framewise_displacement")
+    try:
+        return [math.nan if cell == MISSING else float(cell) for cell in cells]
+    except ValueError:
+        return []

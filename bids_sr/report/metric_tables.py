@@ -2,6 +2,8 @@
 
 A difference is set in bold where its interval excludes 0, nowhere else: a larger value alone is no
 finding.
+
+The verdict and quality control as HTML: text first, then values, warnings where due.
 """
 
 import math
@@ -10,16 +12,38 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from markupsafe import Markup
 
 from bids_sr.frozen import frozen
+from bids_sr.io.json_values import listed, mapped, texts
+from bids_sr.metrics.flags import FLAGS
 from bids_sr.metrics.long_tables import MISSING, MetricRow
 from bids_sr.metrics.number_text import interval, number
-from bids_sr.metrics.registry import STATISTICS
-from bids_sr.reports.markup import Head, joined, picked, render, table
-from bids_sr.reports.tables import evaluation_rows as pick
+from bids_sr.metrics.registry import STATISTICS, statistic
+from bids_sr.report import html_tables as pick
+from bids_sr.report.html_tables import messages_html
+from bids_sr.report.sections import Head, folded, joined, picked, render, table
 from bids_sr.series import IMAGE_REFERENCES
 from bids_sr.stats.controls.negative_controls import PLACEBOS
-from bids_sr.stats.evaluation.evidence import main_regions, strongest, tenths_of
+from bids_sr.stats.controls.qc_flags import raised_flags
+from bids_sr.stats.evaluation.evidence import (
+    Evidence,
+    accuracy,
+    main_regions,
+    strongest,
+    tenths_of,
+)
 from bids_sr.stats.evaluation.verdict import specific
-from bids_sr.stats.evaluation.words import BANDS, region_text, specific_text
+from bids_sr.stats.evaluation.verdict_text import said_first
+from bids_sr.stats.evaluation.words import (
+    BANDS,
+    DECISIONS,
+    MARKS,
+    TOO_LITTLE,
+    beside,
+    capital,
+    description_of,
+    names,
+    region_text,
+    specific_text,
+)
 
 NOTHING = Markup("<p class='note'>The table of metrics has no such values.</p>")
 _Choice = Mapping[str, Collection[str]]
@@ -270,3 +294,141 @@ def _word(column: str, value: str) -> str:
     if column == "region":
         return region_text(value)
     return BANDS[value] if column == "band" else value
+
+
+def verdict_html(
+    verdict: Mapping[str, object],
+    rows: Sequence[MetricRow] = (),
+    flags: Sequence[Mapping[str, object]] = (),
+) -> Markup:
+    """Render the verdict: headline, evidence table, limitations and warnings.
+
+    Large motion and methods that were not applied come before the headline.
+    """
+    headline, best = (
+        str(verdict.get("headline", "No verdict was reached.")),
+        str(verdict.get("best", "")),
+    )
+    sentences = [mapped(each) for each in listed(verdict.get("sentences"))]
+    evidence = accuracy(rows, [best]) if best else None
+    points: list[str] = []
+    for each in sentences:
+        about = str(each.get("series", MISSING))
+        in_table = evidence is not None and each.get("band") == evidence.band
+        if about in (best or about, MISSING) and not in_table:
+            sign, word, _ = DECISIONS.get(str(each.get("decision")), ("", "", ""))
+            text = str(each.get("text", ""))
+            points.append(render("decision", f"{sign} {word}", text) if sign else text)
+    margins = {each.region: each.value for each in rows if each.statistic == "verdict_margin"}
+    values = _evidence_html(evidence, best, margins) if evidence else Markup("")
+    warned = messages_html("warning", said_first(verdict)) + _flags_html(rows, flags)
+    explained = pick.series_of(rows, kinds=("baseline", "method", "placebo"))
+    limits = texts(verdict.get("limits"))
+    told = render("verdict", headline, list(filter(None, points)), values, limits)
+    return joined([warned, told, compared_html(verdict), _legend_html(explained)])
+
+
+def compared_html(verdict: Mapping[str, object]) -> Markup:
+    """Return verdicts on series of other programs; nothing where there are none.
+
+    Heading and a sentence for each series, or empty markup.
+    """
+    said = [
+        render("decision", MARKS[str(each.get("status"))][0], str(each.get("text", "")))
+        for each in map(mapped, listed(verdict.get("compared")))
+    ]
+    title = "Series of other programs, against the acquired series"
+    return render("headed", title, render("items", said))
+
+
+def _evidence_html(evidence: Evidence, best: str, margins: Mapping[str, float]) -> Markup:
+    """Render each series' values and the best method's gain, in active voxels first if known.
+
+    `margins` are those of the verdict by region; the sign of a difference is of its own interval.
+    """
+    lead = evidence.regions[0]
+    others = [words for words, _ in beside(evidence, best, lead)]
+    what = statistic(evidence.reference.statistic).label
+    heads: list[Head] = ["series", *((what, region_text(region)) for region in evidence.regions)]
+    heads += [(words, region_text(lead)) for words in others]
+    heads += [(f"{best} minus it", region_text(region)) for region in evidence.regions]
+    lines = []
+    for name in pick.series_of(evidence.levels()):
+        more = dict(beside(evidence, name, lead))
+        differences = []
+        for region in evidence.regions:
+            margin = margins.get(region, evidence.margin(region))
+            sign, *_ = DECISIONS[evidence.compare(best, name, region, margin).decision]
+            found = evidence.row(best, region, name)
+            differences.append(joined([f"{sign} " if found else "", cell(found)]))
+        lines.append(
+            [
+                pick.series_text(name),
+                *(cell(evidence.row(name, region)) for region in evidence.regions),
+                *(number(more[words]) if words in more else "–" for words in others),
+                *differences,
+            ]
+        )
+    signs = ", ".join(f"{sign} {text}" for sign, text, _ in DECISIONS.values() if sign)
+    lacking = any(
+        not math.isfinite(evidence.value("measured", region)) for region in evidence.regions
+    )
+    note = f"Measured is n/a where it has {TOO_LITTLE}. It is no upper bound: noise lowers it."
+    return joined(
+        [
+            table(
+                f"{capital(f'detail {BANDS[evidence.band]}')}, {evidence.contrast} (differences:"
+                f" {signs})",
+                heads,
+                lines,
+            ),
+            (
+                render("note", "note", note)
+                if lacking and evidence.row("measured") is not None
+                else ""
+            ),
+        ]
+    )
+
+
+def _legend_html(series: Iterable[str]) -> Markup:
+    """Explain each series whose name is not self-explanatory.
+
+    Names in tables and figures are those of options and files.
+    """
+    named = (
+        name
+        for name in series
+        if pick.series_text(name) == name and name not in ("bspline", "measured")
+    )
+    entries = [(name, text) for name in named if (text := description_of(name))]
+    return (
+        folded("Definitions of the series", render("glossary", entries)) if entries else Markup("")
+    )
+
+
+def _flags_html(rows: Iterable[MetricRow], flags: Sequence[Mapping[str, object]] = ()) -> Markup:
+    """A warning for every flag that is up: of `flags`, with its numbers, else of the `rows`."""
+    warnings = [
+        f"{flag.get('text', '')} {flag.get('remedy') or ''}".strip()
+        for flag in flags
+        if flag.get("raised")
+    ]
+    told = {flag.get("name") for flag in flags}
+    for name, up in raised_flags(rows).items():
+        kind = FLAGS[name]
+        if up and name not in told:
+            about = [each for each in up if each != "run"]
+            whose = f" ({names(about)})" if about else ""
+            why = kind.remedy.format(series=names(up)) or f"{capital(kind.rule)}."
+            warnings.append(f"{capital(kind.failed)}{whose}. {why}")
+    return messages_html("warning", warnings)
+
+
+def guards_html(rows: Sequence[MetricRow], flags: Sequence[Mapping[str, object]] = ()) -> Markup:
+    """Render raised flags, checked flags not raised, and QC metrics; see `_flags_html`."""
+    passed = ", ".join(FLAGS[name].passed for name, up in raised_flags(rows).items() if not up)
+    quiet = render("note", "fine", f"Passed: {passed}.") if passed else ""
+    return joined(
+        [_flags_html(rows, flags), quiet, *(html for _, html in rendered(QUALITY, rows))]
+    )

@@ -1,0 +1,381 @@
+"""HTML of the report's sections.
+
+The sections are summary, facts, model card, metrics, registration, calibration and structural
+scans.
+
+Rows of the evaluation table shown in a figure or table, their order, and their labels.
+
+HTML of the table of clusters.
+
+Held-out scores, and what training began with, from a model card.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
+
+from bids_sr import series as registry
+from bids_sr.boilerplate import data_of
+from bids_sr.io.json_values import listed, mapped, real, texts
+from bids_sr.metrics.long_tables import MISSING, MetricRow
+from bids_sr.metrics.number_text import interval, number, short
+from bids_sr.report.sections import Head, picked, render, table
+from bids_sr.series import ACQUIRED, BASELINES, CONTROLS, Kind
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+NETWORK = "network"
+
+
+def scores_of(held_out: Mapping[str, object]) -> dict[str, Mapping[str, float]]:
+    """Return scores of the network and of interpolations by name, from a card's ``held_out``."""
+    return {
+        name: each
+        for name, each in held_out.items()
+        if isinstance(each, Mapping) and "psnr" in each
+    }
+
+
+def held_out_text(card: Mapping[str, object]) -> str:
+    """What the held-out slices say in numbers, without a verdict; empty if the card has none.
+
+    Of a training that held nothing out the slices trained on are told, for what they are.
+
+    Sentence with PSNR (dB) and SSIM, or an empty text.
+    """
+    seen = mapped(card.get("on_trained_slices"))
+    held_out = seen or mapped(card.get("held_out"))
+    scores = scores_of(held_out)
+    own = scores.pop(NETWORK, None)
+    if own is None:
+        return ""
+    method = card.get("method", NETWORK)
+    parts = [
+        f"{method} {number(own['psnr'], '.2f')} dB"
+        + (f", SSIM {number(own['ssim'], '.3f')}" if "ssim" in own else "")
+    ]
+    for name, each in scores.items():
+        change = f"{method} − {name} {number(own['psnr'] - each['psnr'], '+.2f')} dB"
+        if "ssim" in own and "ssim" in each:
+            change += f", SSIM {number(own['ssim'] - each['ssim'], '+.3f')}"
+        parts.append(change)
+    spans = (listed(mapped(part).get("slices")) for part in listed(held_out.get("parts")))
+    # models of version 0.2 and before tell the slices of a pair themselves
+    slices = len(listed(held_out.get("slices"))) or sum(
+        int(real(last) - real(first)) for first, last in spans
+    )
+    if seen:
+        return (
+            f"No slice was held out: final weights after training on all {slices} slices of the"
+            " pair. On these, which shows how closely they were fitted and nothing about other"
+            " slices: " + "; ".join(parts) + "."
+        )
+    return f"On {slices or 'the'} held-out slices of the pair: " + "; ".join(parts) + "."
+
+
+def started_text(card: Mapping[str, object]) -> str:
+    """With which weights training began, where it began with any; empty otherwise.
+
+    Sentence with name and checksum, or an empty text.
+    """
+    start = card.get("started_from")
+    if not isinstance(start, Mapping):
+        return ""
+    learned = f", learned from {start['trained_with']}" if start.get("trained_with") else ""
+    checksum = str(start.get("weights_sha256", ""))[:12]
+    return (
+        f"Training started from the weights {start.get('name', start.get('method', ''))}"
+        f" ({checksum}…{learned})."
+    )
+
+
+_Value = object
+
+
+def _label_html(value: _Value) -> str:
+    """A value of a summary: text, a list of texts, or a table of facts."""
+    if isinstance(value, Mapping):
+        return facts_html(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return short(value)
+    if isinstance(value, list | tuple):
+        if all(isinstance(item, int | float | str) and len(str(item)) < 25 for item in value):
+            return Markup(", ").join(_label_html(item) for item in value) or "none"
+        return render("items", [_label_html(item) for item in value])
+    return "none" if value is None else str(value)
+
+
+def facts_html(facts: Mapping[str, _Value]) -> Markup:
+    """Return labels and values in two columns; nested mappings become tables within.
+
+    `facts`: values by key; underscores in keys become spaces.
+    """
+    return render(
+        "facts", {str(key).replace("_", " "): _label_html(value) for key, value in facts.items()}
+    )
+
+
+def messages_html(kind: str, messages: Iterable[str]) -> Markup:
+    """Render prominent messages, each in its own box; ``kind`` is ``warning`` or ``note``.
+
+    Markup of the boxes; empty for none.
+    """
+    return render("messages", kind, list(messages))
+
+
+def card_html(card: Mapping[str, _Value]) -> Markup:
+    """What the held-out slices say, and what training began with.
+
+    Paragraph, or empty markup where the card tells neither.
+    """
+    numbers = " ".join(filter(None, (held_out_text(card), started_text(card))))
+    return Markup("<p>{}</p>").format(numbers) if numbers else Markup("")
+
+
+def labeled_html(facts: Mapping[str, _Value], of: str) -> Markup:
+    """Return facts that have a label, in the order of the labels; others are left out."""
+    labels = data_of("facts.json")[of]
+    return facts_html({label: facts[key] for key, label in labels.items() if key in facts})
+
+
+def registration_warnings(facts: Mapping[str, object]) -> list[str]:
+    """What seems wrong with a run's registrations.
+
+    Warnings, that of the T1w brain first; empty for none.
+    """
+    told = {
+        "bold_t1w_kept": (
+            "BOLD and T1w keep the alignment of their headers: registration did not improve it."
+        ),
+        "bold_t1w_poor": (
+            "The registration of BOLD and T1w looks poor; atlas regions may lie in the wrong"
+            " place."
+        ),
+        "bold_pair_poor": (
+            "The registration of T2* and BOLD looks poor; inject and ratio depend on it."
+        ),
+        "roi_is_brain": (
+            "The region of interest lies outside the field of view; the whole brain is used"
+            " instead."
+        ),
+    }
+    warnings = [text for key, text in told.items() if facts.get(key)]
+    if facts.get("brain_doubts"):
+        why = "; ".join(texts(facts["brain_doubts"]))
+        told_brain = (
+            f"The brain of the T1w image looks wrong: {why}. Do not trust its tissues, atlas and"
+            " region of "
+        )
+        told_brain += "interest; aCompCor and tissue signals were left out of the confounds."
+        warnings.insert(0, told_brain)
+    return warnings
+
+
+def registration_html(facts: Mapping[str, object]) -> Markup:
+    """Return facts of a run's registrations in words, warnings first, unknown keys left out."""
+    warnings = messages_html("warning", registration_warnings(facts))
+    return warnings + labeled_html(facts, "registration")
+
+
+_FAIR_OVERLAP = 0.9
+_MOSTLY_NOISE = 0.9
+_HALF = 0.5  # of the run's voxel: edges farther apart are not in register, or distorted otherwise
+
+
+def calibration_html(facts: Mapping[str, object], voxel_mm: float) -> Markup:
+    """Render the facts of a calibration, warnings first.
+
+    Unknown keys are left out. `voxel_mm` is the run's in-plane voxel size.
+    """
+    warnings = messages_html("warning", _calibration_warnings(facts, voxel_mm))
+    known = {key: value for key, value in facts.items() if value is not None}
+    return warnings + labeled_html(known, "calibration")
+
+
+def _calibration_warnings(facts: Mapping[str, object], voxel_mm: float) -> list[str]:
+    """What the reader has to know before the calibration is believed."""
+    if not facts["usable"]:
+        return [
+            f"The calibration is left out: {facts['reason']}. The run's own variance is used"
+            " instead, as without one."
+        ]
+    found = []
+    overlap, apart = real(facts.get("overlap"), 1.0), real(facts.get("edges_apart_mm"), 0.0)
+    noise = real(facts.get("noise_share"), 0.0)
+    if overlap < _FAIR_OVERLAP:
+        found.append(f"Only {number(overlap, '.0%')} of the run's brain lies in the calibration.")
+    if apart > _HALF * voxel_mm:
+        found.append(
+            f"Edges of the calibration and of the run lie {apart:.1f} mm apart (median), more than"
+            " half a voxel of the run: their distortion differs, or the registration failed."
+        )
+    if noise > _MOSTLY_NOISE:
+        found.append(
+            f"{number(noise, '.0%')} of the variance is thermal noise; a longer calibration, or"
+            " larger voxels, would help."
+        )
+    return found
+
+
+_ORDER: tuple[Kind, ...] = (
+    "run",
+    "baseline",
+    "control",
+    "method",
+    "placebo",
+    "member",
+    "measured",
+)
+KIND_TEXT: Mapping[Kind, str] = {
+    "baseline": "interpolation or simple arithmetic",
+    "control": "denoised or smoothed",
+    "method": "methods",
+    "measured": "measured at high resolution",
+    "placebo": "control analyses",
+    "member": "members of an ensemble",
+    "run": "the run",
+}
+_ACQUIRED_TEXT: Mapping[str, str] = {
+    registry.RAW: "acquired",
+    registry.RAW_SPLINE: "acquired, maps interpolated",
+}
+
+
+def kind_of(series: str) -> Kind:
+    """Return the kind of a series; the acquired one counts among the baselines.
+
+    The kinds are those of tables and figures.
+    """
+    kind = registry.kind_of(series)
+    return "baseline" if kind == "acquired" else kind
+
+
+def series_text(series: str) -> str:
+    """A series as a figure or a table of the report names it; files keep the name itself."""
+    found = registry.series(series)
+    if found.variant == registry.SAME:
+        return f"acquired, smoothed as {found.method}"
+    return _ACQUIRED_TEXT.get(series) or CONTROLS.get(series, series)
+
+
+def contrasts_of(rows: Iterable[MetricRow]) -> list[str]:
+    """Return contrasts as they come, that of all conditions first."""
+    found = list(dict.fromkeys(row.contrast for row in rows))
+    return sorted(found, key=lambda name: name != "all")
+
+
+def series_of(
+    rows: Iterable[MetricRow], wanted: Sequence[str] = (), kinds: Iterable[Kind] = ()
+) -> list[str]:
+    """Return the series of the rows by kind, in the wanted order within each kind.
+
+    The kinds are baselines, controls, methods, ..., measured.
+
+    Raw comes before all, those not wanted follow as they come. `kinds` are those to keep; default:
+    all but members of ensembles and placebos.
+    """
+    kept = set(kinds) or {"baseline", "control", "method", "measured", "run"}
+    found = [name for name in dict.fromkeys(row.series for row in rows) if kind_of(name) in kept]
+    place = {name: k for k, name in enumerate(wanted)}
+    known = {name: k for k, name in enumerate((*ACQUIRED, *BASELINES, *CONTROLS))}
+    return sorted(
+        found,
+        key=lambda name: (
+            _ORDER.index(kind_of(name)),
+            not name.startswith("raw"),
+            place.get(name, len(place)),
+            known.get(name, 99),
+        ),
+    )
+
+
+def placebo_gains(rows: Iterable[MetricRow]) -> list[MetricRow]:
+    """Return the measured detail each method explains beyond its placebos.
+
+    The denoised B-spline is listed apart.
+    """
+    return [
+        row
+        for row in rows
+        if (row.statistic, row.reference) == ("ev", "measured")
+        and kind_of(row.series) == "method"
+        and row.is_difference
+        and kind_of(row.minus) == "placebo"
+    ]
+
+
+def shown_series(names: Sequence[str], scores: Mapping[str, float]) -> list[str]:
+    """Return the series to show: plain interpolation, two best methods, and measured series.
+
+    Without scores, the last methods are the best.
+
+    `scores`: row that ranks each method; empty keeps the order of the names.
+    """
+    methods = [name for name in names if kind_of(name) == "method"]
+    known = {name: value for name, value in scores.items() if math.isfinite(value)}
+    if scores:
+        methods.sort(key=lambda name: known.get(name, -math.inf))
+    wanted = ("bspline", *methods[-2:], "measured")
+    return [name for name in wanted if name in names]
+
+
+_LISTED = 1
+"""Clusters of a contrast that is not the first, that the page has; the table has them all."""
+_NUMBERS = (
+    *("fwhm_mm", "x", "y", "z", "scanner_x", "scanner_y", "scanner_z"),
+    *("peak", "volume_mm3", "effect", "lower", "upper", "wrongsign", "expected_wrong"),
+)
+
+
+def clusters_html(clusters: pd.DataFrame, series: str, *, first: str = "") -> Markup:
+    """Return clusters of a series, a table for each contrast, of which one is shown at a time.
+
+    The contrast `first` leads, where it has clusters: of the leading one further peaks in a
+    cluster are shown, too.
+    """
+    if clusters.empty:
+        return Markup(
+            "<p class='note'>No voxel of any series is above the threshold, so that there is no"
+            " cluster.</p>"
+        )
+    # as made, a table holds text; as read from its file, numbers
+    told = clusters.reindex(columns=list(dict.fromkeys([*clusters.columns, *_NUMBERS])))
+    told = told.replace(MISSING, math.nan).astype(dict.fromkeys(_NUMBERS, float))
+    widest = told["fwhm_mm"].max()
+    shown = told[(told["series"] == series) & (told["fwhm_mm"] == widest)]
+    smoothing = f"smoothed by {widest:g} mm" if widest else "not smoothed"
+    tables: list[tuple[str, Markup]] = []
+    for contrast in sorted(clusters["contrast"].unique(), key=lambda name: name != first):
+        own = list(shown[shown["contrast"] == contrast].itertuples())
+        if tables:
+            own = [row for row in own if str(row.cluster).isdigit()][:_LISTED]
+        if own:
+            by = f", by {own[0].threshold}" if "threshold" in clusters else ""
+            title = f"Largest clusters of {series}: {contrast}, {smoothing}{by}"
+            at: Head = ("peak at x, y, z", "MNI, mm" if own[0].space == "MNI" else "scanner, mm")
+            heads: list[Head] = ["cluster", at, own[0].statistic, ("volume", "mm³")]
+            heads += [("effect", "95 % interval"), ("opposite sign", "probability at the peak")]
+            heads += [("expected wrong", "share of the cluster")]
+            heads += ["label at the peak", "labels of the cluster"]
+            tables.append((title, table(title, heads, map(_line, own), texts={7, 8})))
+    return picked(tables) or Markup("<p class='note'>No cluster in the series that is shown.</p>")
+
+
+def _line(row: Any) -> list[str]:
+    place = ", ".join(number(mm, ".0f") for mm in (row.x, row.y, row.z))
+    scanner = ",".join(f"{mm:.1f}" for mm in (row.scanner_x, row.scanner_y, row.scanner_z))
+    smoothing = f"{row.fwhm_mm:g} mm" if row.fwhm_mm else "none"
+    peak = render("peak", place, scanner, row.contrast, row.series, smoothing)
+    labels = (each if isinstance(each, str) else MISSING for each in (row.label, row.labels))
+    ends = f" {interval(row.lower, row.upper, '.3g')}" if math.isfinite(row.lower) else ""
+    wrong = ("< .001" if p < 1e-3 else short(p) for p in (row.wrongsign, row.expected_wrong))
+    belief = [f"{short(row.effect)}{ends}", *wrong]
+    return [str(row.cluster), peak, short(row.peak), short(row.volume_mm3), *belief, *labels]
