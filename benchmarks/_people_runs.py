@@ -30,12 +30,12 @@ from _people_measured import FACTOR, FIRST, components, without_drift
 
 import bids_sr
 from bids_sr import workflows
+from bids_sr.evaluation.agreement import agreement_rows
+from bids_sr.evaluation.effects_of_run import RunEffects
+from bids_sr.evaluation.references import measured_halves
 from bids_sr.io.array_types import Float32
 from bids_sr.metrics.long_tables import MetricRow, read_table
 from bids_sr.spatial.resampling import sample_volume
-from bids_sr.stats.evaluation.agreement import agreement_rows
-from bids_sr.stats.evaluation.effects_of_run import RunEffects
-from bids_sr.stats.evaluation.references import measured_halves
 from bids_sr.stats.glm.block_effects import Effects, load_effects, save_effects
 from bids_sr.stats.glm.contrasts import resolve_contrasts
 

@@ -16,8 +16,8 @@ from _people_data import MIDDLE, NOISY, TESTED, TYPES, Tested, make_tested
 from _people_runs import Kept, call, gains, value
 from _table import keep as keep_table
 
+from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
 from bids_sr.metrics.long_tables import MISSING, MetricRow
-from bids_sr.stats.evaluation.evidence import ACQUIRED_ACTIVE
 
 REGIONS = ("brain", ACQUIRED_ACTIVE)
 MEASURES = {

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup, escape
 
 from bids_sr.api.evaluation_inputs import evidence_and_limits
+from bids_sr.evaluation.verdict_text import verdict_line
 from bids_sr.figures.canvas import svg_text
 from bids_sr.figures.evaluation_figures import agreement_figure, of_halves
 from bids_sr.figures.map_figures import series_figure, variance_figure
 from bids_sr.io import atomic_files
 from bids_sr.io.volume import Volume
 from bids_sr.report.metric_tables import compared_html
-from bids_sr.stats.evaluation.verdict_text import verdict_line
 from bids_sr.version import __version__
 
 if TYPE_CHECKING:

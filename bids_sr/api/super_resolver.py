@@ -33,6 +33,7 @@ from bids_sr.api.image_inputs import (
 from bids_sr.api.model_fitting import PLAIN, known_method, place_model, refuse_without_guide
 from bids_sr.api.placed_run import OF_RUN, Given, doubt_realigned, place_run, still
 from bids_sr.api.several_runs import each_run, in_lists, is_several, notes, of_one_run
+from bids_sr.evaluation.evidence import was_applied
 from bids_sr.io.array_types import Array, Float
 from bids_sr.io.atomic_files import link_whole
 from bids_sr.io.copies import compress_series
@@ -46,7 +47,6 @@ from bids_sr.sr.method import Method, get_method
 from bids_sr.sr.models.card import card_path
 from bids_sr.sr.models.model import load_model
 from bids_sr.sr.recipe import RecipeName
-from bids_sr.stats.evaluation.evidence import was_applied
 from bids_sr.steps.motion import estimate_motion, mask_head
 from bids_sr.steps.super_resolution import super_resolve
 

@@ -14,10 +14,10 @@ from typing import IO, TYPE_CHECKING, NoReturn
 
 from bids_sr.cli.heartbeat import EVERY_S, heartbeat
 from bids_sr.cli.stages import STAGES, stage_of
+from bids_sr.evaluation.verdict_text import verdict_line
 from bids_sr.notices import whom_text
 from bids_sr.pipeline.graph import whom_of
 from bids_sr.preflight.pace import duration
-from bids_sr.stats.evaluation.verdict_text import verdict_line
 from bids_sr.steps.judgment import judge
 
 if TYPE_CHECKING:

@@ -20,6 +20,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
+from bids_sr.evaluation.evidence import main_regions
+from bids_sr.evaluation.words import BANDS, capital, measure_text, region_text
 from bids_sr.figures import canvas as s
 from bids_sr.figures.canvas import FigureInputError
 from bids_sr.frozen import frozen
@@ -28,8 +30,6 @@ from bids_sr.metrics.number_text import number
 from bids_sr.metrics.registry import statistic as registered
 from bids_sr.report import html_tables as pick
 from bids_sr.report.html_tables import Kind
-from bids_sr.stats.evaluation.evidence import main_regions
-from bids_sr.stats.evaluation.words import BANDS, capital, measure_text, region_text
 
 Dashes = tuple[float, tuple[float, ...]]
 """Offset, and lengths of line and gap by turns."""

@@ -22,6 +22,8 @@ import pandas as pd
 from scipy import special
 
 from bids_sr.boilerplate import data_of
+from bids_sr.evaluation.evidence import STRONGEST
+from bids_sr.evaluation.words import PLACEBOS
 from bids_sr.group import group_tests, group_values
 from bids_sr.group.group_tests import ALPHA, benjamini_hochberg, hodges_lehmann, holm
 from bids_sr.group.group_values import QUESTION, Joined, of_people, of_question, wide
@@ -31,8 +33,6 @@ from bids_sr.metrics.long_tables import COLUMNS, MISSING, columns_json
 from bids_sr.metrics.number_text import p_value
 from bids_sr.metrics.registry import LOWER, NEITHER, ONE, statistic
 from bids_sr.series import ACQUIRED, BASELINES, CONTROLS, MEASURED, PLAIN, kind_of, same_name
-from bids_sr.stats.controls.negative_controls import PLACEBOS
-from bids_sr.stats.evaluation.evidence import STRONGEST
 
 _SHARE_OF_GAP = 0.1
 SETTLED = {1: "better", -1: "worse"}

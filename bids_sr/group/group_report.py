@@ -13,6 +13,8 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from bids_sr.boilerplate import bibliography
+from bids_sr.evaluation.evidence import APPLIED
+from bids_sr.evaluation.words import capital
 from bids_sr.figures.canvas import FigureInputError, svg_text
 from bids_sr.figures.map_figures import Display, Scene, activation_figure
 from bids_sr.frozen import frozen
@@ -35,8 +37,6 @@ from bids_sr.report.methods_text import methods_html
 from bids_sr.report.participants_page import ALL, GROUP
 from bids_sr.report.sections import folded, joined, picked, render, table
 from bids_sr.series import map_label
-from bids_sr.stats.evaluation.evidence import APPLIED
-from bids_sr.stats.evaluation.words import capital
 
 _METHODS = """
 The unit of all group statistics is the participant. Runs of one participant were combined first by

@@ -27,6 +27,8 @@ import pandas as pd
 from bids_sr.bids import entities_of
 from bids_sr.bids.inputs import ENTITIES, label_of
 from bids_sr.boilerplate import data_of
+from bids_sr.evaluation.evidence import APPLIED, derives_from
+from bids_sr.evaluation.verdict import COMPARED
 from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Float
 from bids_sr.metrics import flags
@@ -34,8 +36,6 @@ from bids_sr.metrics.long_tables import COLUMNS, MISSING
 from bids_sr.metrics.registry import STATISTICS
 from bids_sr.series import parse_map_label
 from bids_sr.sr.method import offered_methods
-from bids_sr.stats.evaluation.compared_verdict import COMPARED
-from bids_sr.stats.evaluation.evidence import APPLIED, derives_from
 
 TABLES = ("image", "activation", "evaluation")
 RUN: Mapping[str, Mapping[str, object]] = data_of("columns.json")["runs"]

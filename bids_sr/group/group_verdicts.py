@@ -13,6 +13,16 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE, APPLIED
+from bids_sr.evaluation.words import (
+    DECISIONS,
+    MARKS,
+    against,
+    capital,
+    measure_text,
+    names,
+    region_text,
+)
 from bids_sr.group.comparisons import (
     BELOW,
     EXPLORATORY,
@@ -31,16 +41,6 @@ from bids_sr.report.html_tables import series_text
 from bids_sr.report.overview_text import Number
 from bids_sr.report.sections import joined, render
 from bids_sr.series import PLAIN
-from bids_sr.stats.evaluation.evidence import ACQUIRED_ACTIVE, APPLIED
-from bids_sr.stats.evaluation.words import (
-    DECISIONS,
-    MARKS,
-    against,
-    capital,
-    measure_text,
-    names,
-    region_text,
-)
 
 Row = Any
 """A comparison, by the names of its columns."""

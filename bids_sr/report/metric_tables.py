@@ -11,6 +11,23 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from markupsafe import Markup
 
+from bids_sr.evaluation.evidence import Evidence, accuracy, main_regions, strongest, tenths_of
+from bids_sr.evaluation.qc_flags import raised_flags
+from bids_sr.evaluation.verdict import specific
+from bids_sr.evaluation.verdict_text import said_first
+from bids_sr.evaluation.words import (
+    BANDS,
+    DECISIONS,
+    MARKS,
+    PLACEBOS,
+    TOO_LITTLE,
+    beside,
+    capital,
+    description_of,
+    names,
+    region_text,
+    specific_text,
+)
 from bids_sr.frozen import frozen
 from bids_sr.io.json_values import listed, mapped, texts
 from bids_sr.metrics.flags import FLAGS
@@ -21,29 +38,6 @@ from bids_sr.report import html_tables as pick
 from bids_sr.report.html_tables import messages_html
 from bids_sr.report.sections import Head, folded, joined, picked, render, table
 from bids_sr.series import IMAGE_REFERENCES
-from bids_sr.stats.controls.negative_controls import PLACEBOS
-from bids_sr.stats.controls.qc_flags import raised_flags
-from bids_sr.stats.evaluation.evidence import (
-    Evidence,
-    accuracy,
-    main_regions,
-    strongest,
-    tenths_of,
-)
-from bids_sr.stats.evaluation.verdict import specific
-from bids_sr.stats.evaluation.verdict_text import said_first
-from bids_sr.stats.evaluation.words import (
-    BANDS,
-    DECISIONS,
-    MARKS,
-    TOO_LITTLE,
-    beside,
-    capital,
-    description_of,
-    names,
-    region_text,
-    specific_text,
-)
 
 NOTHING = Markup("<p class='note'>The table of metrics has no such values.</p>")
 _Choice = Mapping[str, Collection[str]]

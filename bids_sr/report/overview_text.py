@@ -16,6 +16,23 @@ from typing import NamedTuple
 
 from markupsafe import Markup
 
+from bids_sr.evaluation import words
+from bids_sr.evaluation.evidence import (
+    ACQUIRED_ACTIVE,
+    APPLIED,
+    EARLIER,
+    UNCALIBRATED,
+    Evidence,
+    accuracy,
+    applied_methods,
+    below_zero,
+    derives_from,
+    one_level_down,
+    strongest,
+)
+from bids_sr.evaluation.qc_flags import raised_flags
+from bids_sr.evaluation.verdict_text import said_first, verdict_line
+from bids_sr.evaluation.words import MARKS, MOVED_MM, moved, region_text
 from bids_sr.frozen import frozen
 from bids_sr.io.atomic_files import read_json
 from bids_sr.io.grids import size_text
@@ -27,21 +44,6 @@ from bids_sr.metrics.number_text import interval, number
 from bids_sr.metrics.registry import statistic
 from bids_sr.report.html_tables import registration_warnings
 from bids_sr.report.sections import render, run_text
-from bids_sr.stats.controls.qc_flags import raised_flags
-from bids_sr.stats.evaluation import words
-from bids_sr.stats.evaluation.evidence import (
-    ACQUIRED_ACTIVE,
-    APPLIED,
-    Evidence,
-    accuracy,
-    applied_methods,
-    below_zero,
-    derives_from,
-    strongest,
-)
-from bids_sr.stats.evaluation.tested_share import EARLIER, UNCALIBRATED, one_level_down
-from bids_sr.stats.evaluation.verdict_text import said_first, verdict_line
-from bids_sr.stats.evaluation.words import MARKS, MOVED_MM, moved, region_text
 
 
 @frozen

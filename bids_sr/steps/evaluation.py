@@ -8,6 +8,21 @@ from pathlib import Path
 from threadpoolctl import threadpool_limits
 
 from bids_sr.config.memory_model import EFFECTS
+from bids_sr.evaluation.agreement import agreement_rows
+from bids_sr.evaluation.effects_of_run import (
+    RunEffects,
+    image_rows,
+    save_fine_effects,
+    volume_scores,
+)
+from bids_sr.evaluation.evidence import TESTED
+from bids_sr.evaluation.references import (
+    known_activation,
+    measured_halves,
+    measured_map,
+    replaced,
+    truth_rows,
+)
 from bids_sr.io.grids import mm_text
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.pipeline.artifacts import (
@@ -26,12 +41,6 @@ from bids_sr.pipeline.step import Lookup, Part, step
 from bids_sr.series import MEASURED, PAIR_BASELINES, PCA_RANKS, RAW, kind_of
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.method import Cost
-from bids_sr.stats.evaluation.agreement import agreement_rows
-from bids_sr.stats.evaluation.effects_of_run import RunEffects, save_fine_effects
-from bids_sr.stats.evaluation.reference_images import image_rows, volume_scores
-from bids_sr.stats.evaluation.reference_maps import replaced, truth_rows
-from bids_sr.stats.evaluation.references import known_activation, measured_halves, measured_map
-from bids_sr.stats.evaluation.tested_share import TESTED
 from bids_sr.stats.glm.block_effects import block_effects
 from bids_sr.stats.glm.blocks import block_design
 from bids_sr.stats.glm.design import MOTION

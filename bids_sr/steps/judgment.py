@@ -6,6 +6,16 @@ from dataclasses import asdict
 
 import numpy as np
 
+from bids_sr.evaluation.evidence import compared_rows, was_applied
+from bids_sr.evaluation.qc_flags import (
+    Flag,
+    activation_flags,
+    artifact_flag,
+    distortion_flag,
+    harm_flags,
+)
+from bids_sr.evaluation.verdict import compared_verdict, make_verdict
+from bids_sr.evaluation.verdict_text import ADVICE, Audience
 from bids_sr.io.array_types import Array
 from bids_sr.metrics.long_tables import columns_json
 from bids_sr.pipeline.artifacts import Confounds, Derivative, Facts, Image, Map, Mask, Rows
@@ -14,17 +24,6 @@ from bids_sr.series import RAW
 from bids_sr.spatial.masks import head_mask
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.resolution.matrices import kspace_crop
-from bids_sr.stats.controls.qc_flags import (
-    Flag,
-    activation_flags,
-    artifact_flag,
-    distortion_flag,
-    harm_flags,
-)
-from bids_sr.stats.evaluation.compared_verdict import compared_verdict
-from bids_sr.stats.evaluation.evidence import compared_rows, was_applied
-from bids_sr.stats.evaluation.verdict import make_verdict
-from bids_sr.stats.evaluation.verdict_text import ADVICE, Audience
 from bids_sr.steps.activation import Contrasts, Factor, kept_table, sorted_maps
 from bids_sr.steps.active_regions import judged_contrasts
 from bids_sr.steps.evaluation import widths_of

@@ -11,6 +11,8 @@ from scipy import ndimage
 from threadpoolctl import threadpool_limits
 
 from bids_sr.config.memory_model import EFFECTS, MAPS, VARIANCE, Need
+from bids_sr.evaluation.evidence import was_applied
+from bids_sr.evaluation.qc_flags import spread_of_effect, t_change
 from bids_sr.io.array_types import Array, Float32
 from bids_sr.io.json_values import real
 from bids_sr.io.nifti import SeriesReader, save_image
@@ -42,9 +44,6 @@ from bids_sr.sr.models.compatibility import domain_difference
 from bids_sr.sr.models.model import load_model
 from bids_sr.sr.recipe import VarianceRecipe
 from bids_sr.sr.resolution.matrices import ResolutionError
-from bids_sr.stats.controls.t_perturbation import t_change
-from bids_sr.stats.controls.uncertainty import spread_of_effect
-from bids_sr.stats.evaluation.evidence import was_applied
 from bids_sr.stats.glm.design import Design, build_design, model_confounds
 from bids_sr.stats.glm.statmaps import ActivationSettings
 from bids_sr.stats.glm.time_series import smooth

@@ -11,6 +11,8 @@ import numpy as np
 
 from bids_sr.config.levels import Level, series_level
 from bids_sr.config.memory_model import RESOLVE, SERIES, Need
+from bids_sr.evaluation.evidence import was_applied
+from bids_sr.evaluation.words import PLACEBOS
 from bids_sr.io.array_types import Array
 from bids_sr.io.grids import inverse
 from bids_sr.io.nifti import SeriesReader, load_image
@@ -39,8 +41,6 @@ from bids_sr.sr.method import Cost, method_of_series
 from bids_sr.sr.models.compatibility import check_model
 from bids_sr.sr.models.model import LoadedModel, load_model
 from bids_sr.sr.resolution.matrices import Factor, kspace_crop
-from bids_sr.stats.controls.negative_controls import PLACEBOS
-from bids_sr.stats.evaluation.evidence import was_applied
 
 _AS_ACQUIRED: Factor = (1.0, 1.0, 1.0)
 _SAMPLE_MM = 1.0  # of a finer image, before it is averaged over the voxels of the pair's grid

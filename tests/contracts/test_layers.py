@@ -412,8 +412,8 @@ READERS = {
     "bids_sr.spatial.transforms": {"hr_grid", "read_itk"},
     "bids_sr.sr.models.card": {"card_path"},
     "bids_sr.sr.models.model": {"load_model"},
-    "bids_sr.stats.evaluation.evidence": {"was_applied"},
-    "bids_sr.stats.evaluation.verdict_text": {"verdict_line"},
+    "bids_sr.evaluation.evidence": {"was_applied"},
+    "bids_sr.evaluation.verdict_text": {"verdict_line"},
     "bids_sr.stats.glm.contrasts": {"resolve_contrasts"},
     "bids_sr.stats.glm.regressors": {"read_events"},
 }
@@ -448,7 +448,7 @@ def test_python_computes_by_steps_alone() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "from bids_sr.stats.evaluation.verdict import make_verdict",
+        "from bids_sr.evaluation.verdict import make_verdict",
         "from bids_sr.spatial import hmc",
         "import bids_sr.stats.glm.confounds",
         "def f():\n    from bids_sr.sr.inference.apply_to_series import Keeping, write_series",

@@ -10,9 +10,9 @@ from typing import get_args
 import pytest
 from syntax import statements
 
+from bids_sr.evaluation.evidence import STRONGEST, WORTH, Decision, Status
+from bids_sr.evaluation.words import DECISIONS, MARKS
 from bids_sr.group import comparisons
-from bids_sr.stats.evaluation.evidence import STRONGEST, WORTH, Decision, Status
-from bids_sr.stats.evaluation.words import DECISIONS, MARKS
 
 ROOT = Path(__file__).parents[2]
 # registration and phantom lie below the formatter

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from bids_sr import series as registry
+from bids_sr.evaluation.words import PLACEBOS
 from bids_sr.series import (
     BASELINES,
     CONTROLS,
@@ -25,7 +26,6 @@ from bids_sr.series import (
 )
 from bids_sr.sr.method import method_names
 from bids_sr.sr.resolution.matrices import MATRICES
-from bids_sr.stats.controls.negative_controls import PLACEBOS
 
 ROOT = Path(__file__).parents[2]
 # what is made with the names, not a list of them: an operator or a spline's order for each

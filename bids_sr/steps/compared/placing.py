@@ -10,6 +10,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from bids_sr.config.memory_model import SERIES
+from bids_sr.evaluation.verdict import ON_ACQUIRED
 from bids_sr.io.array_types import Array
 from bids_sr.io.copies import copy_series
 from bids_sr.io.grids import AxisOrder
@@ -23,7 +24,6 @@ from bids_sr.sr.inference.acquired import PlainUpsampler, UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import make_upsampler, super_resolve_series
 from bids_sr.sr.method import Cost
 from bids_sr.sr.resolution.matrices import upsample as upsampled
-from bids_sr.stats.evaluation.compared_verdict import ON_ACQUIRED
 from bids_sr.steps.activation import Factor
 
 _AS_ACQUIRED: Factor = (1.0, 1.0, 1.0)

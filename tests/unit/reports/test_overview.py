@@ -7,6 +7,8 @@ from dataclasses import replace
 
 import pytest
 
+from bids_sr.evaluation.evidence import EARLIER, UNCALIBRATED, accuracy
+from bids_sr.evaluation.verdict import make_verdict
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.report.overview_text import (
     RunFacts,
@@ -21,9 +23,6 @@ from bids_sr.report.overview_text import (
     overview_html,
     registration_checks,
 )
-from bids_sr.stats.evaluation.evidence import accuracy
-from bids_sr.stats.evaluation.tested_share import EARLIER, UNCALIBRATED
-from bids_sr.stats.evaluation.verdict import make_verdict
 
 RUN = RunFacts(
     entities={"subject": "01", "task": "tap", "run": "2"},

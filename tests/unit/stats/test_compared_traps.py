@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import pytest
 
+from bids_sr.evaluation.verdict import compared_verdict
+from bids_sr.evaluation.verdict_text import PROGRAM
 from bids_sr.metrics.long_tables import MetricRow
-from bids_sr.stats.evaluation.compared_verdict import compared_verdict
-from bids_sr.stats.evaluation.verdict_text import PROGRAM
 
 
 def rows() -> list[MetricRow]:

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from oldtables import against_of, measure_of, named_row
 
+from bids_sr.evaluation.agreement import agreement_rows
+from bids_sr.evaluation.effects_of_run import RunEffects
+from bids_sr.evaluation.references import another_run, known_activation, measured_halves
+from bids_sr.evaluation.verdict import compared_verdict
+from bids_sr.evaluation.verdict_text import _PYTHON, PROGRAM
 from bids_sr.series import same_name
 from bids_sr.spatial.nyquist import beyond_nyquist
-from bids_sr.stats.evaluation.agreement import agreement_rows
-from bids_sr.stats.evaluation.compared_verdict import compared_verdict
-from bids_sr.stats.evaluation.effects_of_run import RunEffects
-from bids_sr.stats.evaluation.references import another_run, known_activation, measured_halves
-from bids_sr.stats.evaluation.verdict_text import _PYTHON, PROGRAM
 from bids_sr.stats.glm.block_effects import Effects, load_effects, save_effects
 from bids_sr.stats.glm.blocks import Block, _assign_halves
 from bids_sr.stats.glm.time_series import smooth

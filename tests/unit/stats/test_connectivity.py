@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bids_sr.evaluation.references import _sorting
 from bids_sr.io.nifti import SeriesReader, save_image
-from bids_sr.stats.evaluation.reference_maps import _sorting
 from bids_sr.stats.glm.regressors import Seeds
 from bids_sr.stats.glm.statmaps import ActivationSettings, map_activation
 

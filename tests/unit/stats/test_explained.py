@@ -5,7 +5,7 @@ halves too.
 import numpy as np
 import pytest
 
-from bids_sr.stats.evaluation.agreement import (
+from bids_sr.evaluation.agreement import (
     _STATISTICS,
     Key,
     Way,

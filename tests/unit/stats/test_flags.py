@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from oldtables import measure_of
 
-from bids_sr.metrics.long_tables import MetricRow
-from bids_sr.stats.controls.qc_flags import (
+from bids_sr.evaluation.qc_flags import (
     _broad_flag,
     _ghost_share,
     _misplaced_flag,
@@ -19,6 +18,7 @@ from bids_sr.stats.controls.qc_flags import (
     distortion_flag,
     harm_flags,
 )
+from bids_sr.metrics.long_tables import MetricRow
 
 SHAPE = (20, 20, 8)
 AFFINE = np.diag([3.0, 3.0, 4.0, 1.0])

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bids_sr.stats.evaluation.effects_of_run import _SAME_RATIOS, RunEffects, control_width
+from bids_sr.evaluation.effects_of_run import _SAME_RATIOS, RunEffects, control_width
 from bids_sr.stats.glm.block_effects import Effects, save_effects
 from bids_sr.stats.glm.blocks import Block, _assign_halves
 from bids_sr.stats.glm.time_series import smooth

@@ -4,11 +4,10 @@ import math
 
 import pytest
 
+from bids_sr.evaluation.evidence import strongest
+from bids_sr.evaluation.verdict import specific
+from bids_sr.evaluation.words import PLACEBOS, comparison, placebos_of, specific_text
 from bids_sr.metrics.long_tables import MetricRow
-from bids_sr.stats.controls.negative_controls import PLACEBOS, placebos_of
-from bids_sr.stats.evaluation.evidence import strongest
-from bids_sr.stats.evaluation.verdict import specific
-from bids_sr.stats.evaluation.words import comparison, specific_text
 
 
 def gain(

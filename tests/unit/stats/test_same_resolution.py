@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bids_sr.stats.evaluation.same_resolution import _WIDEST_MM, _smoothness, same_resolution
+from bids_sr.evaluation.agreement import _WIDEST_MM, _smoothness, same_resolution
 from bids_sr.stats.glm.time_series import smooth
 
 ZOOMS = (1.5, 1.5, 3.0)

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from oldtables import against_of, measure_of
 
-from bids_sr.spatial.nyquist import beyond_nyquist
-from bids_sr.stats.evaluation.agreement import (
+from bids_sr.evaluation.agreement import (
     Key,
     Way,
     _best_the_other_way,
@@ -20,8 +19,9 @@ from bids_sr.stats.evaluation.agreement import (
     interval,
     resampled,
 )
-from bids_sr.stats.evaluation.effects_of_run import RunEffects, save_fine_effects
-from bids_sr.stats.evaluation.references import measured_halves
+from bids_sr.evaluation.effects_of_run import RunEffects, save_fine_effects
+from bids_sr.evaluation.references import measured_halves
+from bids_sr.spatial.nyquist import beyond_nyquist
 from bids_sr.stats.glm.block_effects import Effects, save_effects
 from bids_sr.stats.glm.blocks import Block, _assign_halves
 from bids_sr.stats.glm.time_series import smooth

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bids_sr.stats.controls.t_perturbation import t_change
+from bids_sr.evaluation.qc_flags import t_change
 from bids_sr.stats.glm.design import Design, build_design
 from bids_sr.stats.glm.regressors import Events
 

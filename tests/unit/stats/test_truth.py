@@ -9,18 +9,19 @@ import numpy as np
 import pytest
 from oldtables import against_of, measure_of
 
+from bids_sr.evaluation.agreement import agreement_rows
+from bids_sr.evaluation.effects_of_run import RunEffects
+from bids_sr.evaluation.references import (
+    _detection,
+    _ranking,
+    known_activation,
+    known_truths,
+    measured_map,
+    truth_rows,
+)
 from bids_sr.io.volume import Volume
 from bids_sr.spatial.nyquist import beyond_nyquist
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.stats.evaluation.agreement import agreement_rows
-from bids_sr.stats.evaluation.effects_of_run import RunEffects
-from bids_sr.stats.evaluation.reference_maps import (
-    _detection,
-    _ranking,
-    known_truths,
-    truth_rows,
-)
-from bids_sr.stats.evaluation.references import known_activation, measured_map
 from bids_sr.stats.glm.block_effects import Effects, save_effects
 from bids_sr.stats.glm.blocks import Block, _assign_halves
 

@@ -9,14 +9,14 @@ import pytest
 from oldtables import against_of, measure_of
 from skimage.metrics import structural_similarity
 
-from bids_sr.io.nifti import SeriesReader, SeriesWriter
-from bids_sr.stats.evaluation.reference_images import (
+from bids_sr.evaluation.effects_of_run import (
     _mean_interval,
     _scored_volumes,
     _stretches,
     image_rows,
     volume_scores,
 )
+from bids_sr.io.nifti import SeriesReader, SeriesWriter
 
 SHAPE, N, DUMMY = (16, 14, 3), 12, 2
 AFFINE = np.diag([2.0, 2.0, 4.0, 1.0])

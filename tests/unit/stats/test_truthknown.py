@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 from oldtables import against_of, measure_of
 
+from bids_sr.evaluation.agreement import Key, agreement_rows, interval
+from bids_sr.evaluation.effects_of_run import RunEffects
+from bids_sr.evaluation.references import known_activation, measured_map, replaced
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.spatial.nyquist import beyond_nyquist
-from bids_sr.stats.evaluation.agreement import Key, agreement_rows, interval
-from bids_sr.stats.evaluation.effects_of_run import RunEffects
-from bids_sr.stats.evaluation.reference_maps import replaced
-from bids_sr.stats.evaluation.references import known_activation, measured_map
 from bids_sr.stats.glm.block_effects import Effects, save_effects
 from bids_sr.stats.glm.blocks import Block, _assign_halves
 

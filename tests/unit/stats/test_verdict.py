@@ -7,11 +7,17 @@ from dataclasses import replace
 
 import pytest
 
+from bids_sr.evaluation.evidence import (
+    CALIBRATED,
+    NOT_ACCURACY,
+    Evidence,
+    _decide,
+    main_regions,
+    strongest,
+)
+from bids_sr.evaluation.verdict import make_verdict
+from bids_sr.evaluation.verdict_text import _NO_DETAIL, verdict_line
 from bids_sr.metrics.long_tables import MetricRow, read_table, table_text
-from bids_sr.stats.evaluation.evidence import Evidence, _decide, main_regions, strongest
-from bids_sr.stats.evaluation.tested_share import CALIBRATED, NOT_ACCURACY
-from bids_sr.stats.evaluation.verdict import make_verdict
-from bids_sr.stats.evaluation.verdict_text import _NO_DETAIL, verdict_line
 
 BASELINES = ("bspline", "zerofill", "inject", "ratio")
 REFERENCES = (*BASELINES, "bsplineSmooth", "bsplinePca")

@@ -5,21 +5,33 @@ above .5 in the brain and below in the motor area), activation very broad, artif
 motor area misregistered. To these comes distortion, which misleads methods that follow edges. A
 flag asks for a look at the data; it proves nothing. Flags on activation are evaluated on the
 acquired series, so that none depends on a method.
+
+Standard deviation of the effect between members of an ensemble.
+
+Members differ in the seed of their training only. Their standard deviation shows what chance in
+training decides; what all members share (the same pair, the same method, the same blind spot) it
+cannot see.
+
+Change of t statistics by a perturbation of the series, in units of the noise of t.
 """
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
+from pathlib import Path
 
 import numpy as np
 
+from bids_sr.evaluation.evidence import MAPS, TESTED, accuracy, below_zero
+from bids_sr.evaluation.words import region_text
 from bids_sr.frozen import frozen
-from bids_sr.io.array_types import Float, Mask, Real
+from bids_sr.io.array_types import Array, Float, Mask, Real
 from bids_sr.metrics.flags import FLAGS
 from bids_sr.metrics.long_tables import MISSING, MetricRow
 from bids_sr.metrics.number_text import number
-from bids_sr.stats.evaluation.evidence import MAPS, accuracy, below_zero
-from bids_sr.stats.evaluation.tested_share import TESTED
-from bids_sr.stats.evaluation.words import region_text
+from bids_sr.stats.glm.block_effects import Effects, load_effects
+from bids_sr.stats.glm.design import Design, contrast_vector
+from bids_sr.stats.glm.streamed_fit import StreamedFit
 from bids_sr.stats.regions.activation_regions import ACTIVE_CC, REACH_MM, ring
 
 # Share of the brain with CC of at least .5. One condition of real data reaches 1 %, all six of
@@ -356,3 +368,110 @@ def activation_flags(
         if contrast not in maps:
             found.append(_broad_flag(contrast, mask, fdr=region))
     return found
+
+
+def spread(members: Iterable[Real]) -> Real:
+    """Standard deviation (n - 1) between members, one in memory at a time (Welford's update).
+
+    ValueError for fewer than two members, or grids that differ.
+
+    `EnsembleError`: there are fewer than two members, or their shapes differ.
+    """
+    mean: Real = np.zeros(())
+    squares: Real = np.zeros(())
+    count = 0
+    for count, member in enumerate(members, 1):
+        if count > 1 and member.shape != mean.shape:
+            raise ValueError(f"members of {mean.shape} and {member.shape} voxels")
+        away = np.asarray(member, dtype=np.float64) - mean
+        mean = mean + away / count
+        squares = squares + away * (member - mean)
+    if count < 2:
+        raise ValueError(f"an ensemble of {count} has no spread; ask for --n-ensemble 2 or more")
+    return np.sqrt(squares / (count - 1))
+
+
+def spread_of_effect(
+    own: Effects, members: Sequence[Path], weights: Mapping[str, float], mask: Mask, affine: Float
+) -> Real | None:
+    """Return the spread of a contrast's effect over both halves' blocks, None if too few.
+
+    `own, members`: effects of the method, and effects files of the further members, of which one
+    is held at a time. `mask, affine`: brain on the high-resolution grid; ValueError for effects on
+    another. `ValueError`: fewer than two members. Standard deviation (3D, signal units) and number
+    of members, or None.
+    """
+    whole = own.whole(weights)
+    if whole is None:
+        return None
+    return spread(
+        _effect(each, whole, mask, affine) for each in chain([own], map(load_effects, members))
+    )
+
+
+def _effect(effects: Effects, weights: Float, mask: Mask, affine: Float) -> Real:
+    if effects.mask.shape != mask.shape or not np.allclose(effects.affine, affine, atol=1e-3):
+        name, own = effects.series, effects.mask.shape
+        raise ValueError(
+            f"effects of {name} lie on another grid ({own}) than the mask ({mask.shape})"
+        )
+    return effects.effect(weights)
+
+
+def _t(fit: StreamedFit, weights: Float, dof: int) -> Float:
+    """t (V,) of weights of the columns of a fit; 0 where a voxel does not vary."""
+    error = np.sqrt(fit.residual_variance(dof) * (weights @ weights))
+    return np.divide(fit.products @ weights, error, out=np.zeros(len(error)), where=error > 0)
+
+
+def t_change(
+    pairs: Iterable[tuple[Array, Array]],
+    design: Design,
+    contrasts: Mapping[str, Mapping[str, float]],
+) -> dict[str, float]:
+    """Return the RMS change of t over voxels, by contrast.
+
+    1 is the noise of t. One volume of each is in memory.
+
+    For each row of the design, which holds a constant, `pairs` has values (V,) of the one form and
+    of the other. ValueError for another number of volumes than rows, DesignError for a contrast
+    that cannot be estimated.
+
+    Parameters
+    ----------
+    pairs : Iterable[tuple[Array, Array]]
+        Values of each volume in one form and in the other (V, each).
+    design : Design
+        Model of the run, dummies left out.
+    contrasts : Mapping[str, Mapping[str, float]]
+        Weights of conditions (at rest: seeds) by contrast.
+
+    Returns
+    -------
+    dict[str, float]
+        Root mean square of the change, in units of t, by contrast.
+
+    Raises
+    ------
+    ValueError
+        The volumes differ in number from the rows of the design.
+    """
+    left, sizes, right = np.linalg.svd(design.matrix, full_matrices=False)
+    basis, back = left[:, : design.rank], right[: design.rank].T / sizes[: design.rank]
+    fits: list[StreamedFit] = []
+    rows = 0
+    for pair in pairs:
+        if not fits:
+            fits = [StreamedFit(basis, pair[0].astype(np.float64)) for _ in pair]
+        if rows < len(design.matrix):
+            for fit, signal in zip(fits, pair, strict=True):
+                fit.add(signal[None])
+        rows += 1
+    if rows != len(design.matrix) or not fits:
+        raise ValueError(f"{rows} volumes and a design of {len(design.matrix)} rows")
+    changes = {}
+    for name, weights in contrasts.items():
+        vector = contrast_vector(design, name, weights) @ back
+        one, other = (_t(fit, vector, design.dof) for fit in fits)
+        changes[name] = float(np.sqrt(np.mean((other - one) ** 2)))
+    return changes

@@ -8,28 +8,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
-from bids_sr.frozen import frozen
-from bids_sr.io.json_values import listed, mapped
-from bids_sr.metrics.flags import FLAGS
-from bids_sr.metrics.long_tables import MISSING, MetricRow
-from bids_sr.series import CONTROLS, same_name
-from bids_sr.stats.evaluation.evidence import (
+from bids_sr.evaluation.evidence import (
+    CALIBRATED,
     KNOWN,
+    MOST_THERMAL_NOISE,
+    NOT_ACCURACY,
     Claim,
     Decision,
     Evidence,
     Kind,
+    OneLevelDown,
     Status,
     Why,
     below_zero,
 )
-from bids_sr.stats.evaluation.tested_share import (
-    CALIBRATED,
-    MOST_THERMAL_NOISE,
-    NOT_ACCURACY,
-    OneLevelDown,
-)
-from bids_sr.stats.evaluation.words import (
+from bids_sr.evaluation.words import (
     TOO_LITTLE,
     capital,
     names,
@@ -37,6 +30,11 @@ from bids_sr.stats.evaluation.words import (
     specific_text,
     value_text,
 )
+from bids_sr.frozen import frozen
+from bids_sr.io.json_values import listed, mapped
+from bids_sr.metrics.flags import FLAGS
+from bids_sr.metrics.long_tables import MISSING, MetricRow
+from bids_sr.series import CONTROLS, same_name
 from bids_sr.stats.regions.map_sidecars import NO_ERROR
 
 NOTHING_APPLIED = (

@@ -2,21 +2,25 @@
 
 They are on a comparison, a claim, a run, or a series of another program.
 
-Every one is made of a decided claim (`bids_sr.stats.evaluation.evidence.Claim`) and the rows that
+Every one is made of a decided claim (`bids_sr.evaluation.evidence.Claim`) and the rows that
 it rests on. Values in brackets are 95 % intervals.
+
+Placebos of each method: what of a gain is attributable to the subject's own data.
+
+They are negative controls.
+
+A placebo is the method itself with one thing exchanged that the method claims to use: the model of
+this subject, the contrast it learned from, or the map of where the run fluctuates. Detail that a
+placebo reproduces is attributable to none of these. Whether such detail is true is another
+question, which only a truth answers.
 """
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
-from bids_sr.metrics.long_tables import MISSING, MetricRow
-from bids_sr.metrics.number_text import estimate, interval, number
-from bids_sr.metrics.registry import statistic
-from bids_sr.series import ACQUIRED, BASELINES, MEASURED, PCA, SAME, SMOOTH, series
-from bids_sr.sr.method import UnknownMethod, method_of_series
-from bids_sr.stats.controls.negative_controls import PLACEBOS, placebos_of
-from bids_sr.stats.evaluation.evidence import (
+from bids_sr.evaluation.evidence import (
     ACQUIRED_ACTIVE,
     HALVES,
     STRONGEST,
@@ -24,10 +28,31 @@ from bids_sr.stats.evaluation.evidence import (
     Comparison,
     Decision,
     Evidence,
+    OneLevelDown,
     below_zero,
     tenths_of,
 )
-from bids_sr.stats.evaluation.tested_share import OneLevelDown
+from bids_sr.metrics.long_tables import MISSING, MetricRow
+from bids_sr.metrics.number_text import estimate, interval, number
+from bids_sr.metrics.registry import statistic
+from bids_sr.series import ACQUIRED, BASELINES, MEASURED, PCA, SAME, SMOOTH, series, series_name
+from bids_sr.sr.method import Placebo, UnknownMethod, all_methods, method_of_series
+
+PLACEBOS: Mapping[str, Placebo] = {
+    series_name(method.name, each.suffix): replace(each, method=series_name(method.name))
+    for method in all_methods()
+    for each in method.placebos
+}
+"""Placebos by the names of their series."""
+
+
+def placebos_of(method: str) -> tuple[str, ...]:
+    """Return names of the placebo series of a method, in the order of the table.
+
+    Names of series; empty for a method without placebos.
+    """
+    return tuple(name for name, placebo in PLACEBOS.items() if placebo.method == method)
+
 
 DECISIONS: Mapping[str, tuple[str, str, str]] = {
     "better": ("▲", "higher", "is more accurate than"),
