@@ -27,16 +27,16 @@ from _people_measured import FACTOR, FIRST, Array
 from torch import Tensor
 
 from bids_sr.evaluation.agreement import Way, _inner_products, _statistics, interval, resampled
+from bids_sr.glm.blocks import BlockDesign, TooFewBlocks, block_design, half_weights
+from bids_sr.glm.confounds import motion_columns, motion_table
+from bids_sr.glm.design import Events, read_events
+from bids_sr.glm.linear_model import ContrastModel
+from bids_sr.glm.noise import estimate_noise
 from bids_sr.retrospective.downsampling import added_noise, thermal_noise
 from bids_sr.spatial.hmc import estimate_motion
 from bids_sr.sr.resolution.matrices import kspace_crop
 from bids_sr.sr.resolution.operators import Level, interpolate, level_above, to_slices, to_volume
 from bids_sr.sr.variance.prior import Prior
-from bids_sr.stats.glm.blocks import BlockDesign, TooFewBlocks, block_design, half_weights
-from bids_sr.stats.glm.confounds import motion_columns, motion_table
-from bids_sr.stats.glm.linear_model import ContrastModel
-from bids_sr.stats.glm.noise import estimate_noise
-from bids_sr.stats.glm.regressors import Events, read_events
 
 _P = "pydecnef/sub-01/func/sub-01_task-perception_run-0{}_bold.nii.gz"
 FILES = {

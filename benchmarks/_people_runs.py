@@ -33,11 +33,11 @@ from bids_sr import workflows
 from bids_sr.evaluation.agreement import agreement_rows
 from bids_sr.evaluation.effects_of_run import RunEffects
 from bids_sr.evaluation.references import measured_halves
+from bids_sr.glm.block_effects import Effects, load_effects, save_effects
+from bids_sr.glm.contrasts import resolve_contrasts
 from bids_sr.io.array_types import Float32
 from bids_sr.metrics.long_tables import MetricRow, read_table
 from bids_sr.spatial.resampling import sample_volume
-from bids_sr.stats.glm.block_effects import Effects, load_effects, save_effects
-from bids_sr.stats.glm.contrasts import resolve_contrasts
 
 SECONDS = 1800  # of one call, at most
 OPTIONS = (

@@ -42,15 +42,12 @@ import pandas as pd
 from scipy import special, stats
 
 from bids_sr.frozen import frozen
+from bids_sr.glm.design import Design, DesignError, Events, contrast_vector
+from bids_sr.glm.linear_model import ActivationSettings, ContrastModel
+from bids_sr.glm.noise import estimate_noise, orthonormal
+from bids_sr.glm.time_series import FLAT, VoxelTimeSeries, extract_time_series
 from bids_sr.io.array_types import Array, Float, Mask, Real
 from bids_sr.io.nifti import SeriesReader
-from bids_sr.stats.glm.autoregression import orthonormal
-from bids_sr.stats.glm.design import Design, contrast_vector
-from bids_sr.stats.glm.linear_model import ContrastModel
-from bids_sr.stats.glm.noise import estimate_noise
-from bids_sr.stats.glm.regressors import DesignError, Events
-from bids_sr.stats.glm.statmaps import ActivationSettings
-from bids_sr.stats.glm.time_series import FLAT, VoxelTimeSeries, extract_time_series
 
 _LEAST_LEFT = 1e-3  # of a unit vector; less is rounding
 

@@ -39,6 +39,10 @@ from bids_sr.evaluation.agreement import agreement_rows
 from bids_sr.evaluation.effects_of_run import RunEffects
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
 from bids_sr.evaluation.references import measured_halves
+from bids_sr.glm.block_effects import Effects, load_effects, save_effects
+from bids_sr.glm.blocks import BlockDesign, block_design
+from bids_sr.glm.contrasts import resolve_contrasts
+from bids_sr.glm.design import read_events
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.metrics.long_tables import MISSING, MetricRow
 from bids_sr.spatial.nyquist import beyond_nyquist
@@ -48,10 +52,6 @@ from bids_sr.sr.resolution.operators import level_above, to_slices
 from bids_sr.sr.variance.prior import Prior, Tile
 from bids_sr.sr.variance.run_data import run_data
 from bids_sr.sr.variance.variance_estimation import estimate_prior
-from bids_sr.stats.glm.block_effects import Effects, load_effects, save_effects
-from bids_sr.stats.glm.blocks import BlockDesign, block_design
-from bids_sr.stats.glm.contrasts import resolve_contrasts
-from bids_sr.stats.glm.regressors import read_events
 
 MODEL = ("tr", "n_dummy", "high_pass", "slice_time_ref", "has_stc")
 TOP = 0.05

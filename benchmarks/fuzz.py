@@ -116,9 +116,8 @@ def _child(argv: Sequence[str], log: Path) -> None:
 
 
 def _readable(plan: object) -> int:
+    from bids_sr.glm.design import build_design, contrast_vector, read_events
     from bids_sr.io.nifti import SeriesReader
-    from bids_sr.stats.glm.design import build_design, contrast_vector
-    from bids_sr.stats.glm.regressors import read_events
 
     try:
         for run_ in (run_ for subject in plan.subjects for run_ in subject.runs):  # type: ignore[attr-defined]

@@ -22,10 +22,10 @@ import pandas as pd
 from _table import keep
 from nilearn.glm.first_level import FirstLevelModel, first_level_from_bids
 
+from bids_sr.glm.linear_model import ContrastModel
+from bids_sr.glm.noise import Noise, estimate_noise
+from bids_sr.glm.time_series import extract_time_series
 from bids_sr.io.nifti import SeriesReader
-from bids_sr.stats.glm.linear_model import ContrastModel
-from bids_sr.stats.glm.noise import Noise, estimate_noise
-from bids_sr.stats.glm.time_series import extract_time_series
 
 STRATEGY = {"confounds_strategy": ("motion", "high_pass", "wm_csf"), "confounds_motion": "basic"}
 

@@ -37,8 +37,8 @@ from _posterior_maps import BELOW, CONTRASTS, FDR, Array, Halves, Stored, call, 
 from _table import keep
 from scipy import ndimage, special
 
+from bids_sr.glm.activation_regions import dice, reliable_region
 from bids_sr.sr.variance.posterior import wrong_sign
-from bids_sr.stats.regions.activation_regions import dice, reliable_region
 
 KINDS = ("blind", "fine")
 WIDTHS = (0.0, 5.0)

@@ -25,6 +25,7 @@ from _people_measured import FACTOR, FIRST
 from _table import keep
 from torch import Tensor
 
+from bids_sr.glm.confounds import drift_basis
 from bids_sr.spatial.hmc import estimate_motion
 from bids_sr.sr.method import get_method
 from bids_sr.sr.resolution.operators import interpolate, level_above, to_slices, to_volume
@@ -40,7 +41,6 @@ from bids_sr.sr.variance.variance_estimation import (
     _updated,
     filled_sd,
 )
-from bids_sr.stats.glm.confounds import drift_basis
 
 RUNS = {"studyforrest": "A", "pydecnef 1": "B1", "pydecnef 2": "B2", "opennft": "C"}
 METHOD = get_method("sbl")

@@ -5,8 +5,8 @@ What a scope was given takes the place of what would be estimated.
 
 from pathlib import Path
 
+from bids_sr.glm.design import Events
 from bids_sr.pipeline.graph import Scope, Wires
-from bids_sr.stats.glm.regressors import Events
 from bids_sr.steps import calibration_run, imported, motion
 from bids_sr.steps.compared import another_run
 

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from bids_sr.bids import BoldRun
 from bids_sr.config.seed_options import seeds_of
 from bids_sr.config.spaces import FUNC
+from bids_sr.glm.contrasts import minus_others
 from bids_sr.pipeline.graph import Maker, Scope, scope_of
 from bids_sr.pipeline.step import Part
 from bids_sr.series import ACQUIRED_BAND, INTERPOLATIONS, MEASURED
-from bids_sr.stats.glm.contrasts import minus_others
 from bids_sr.steps import (
     activation,
     active_regions,

@@ -22,6 +22,9 @@ from bids_sr.api.image_inputs import (
     volume_of,
 )
 from bids_sr.api.placed_run import Given, grid_of
+from bids_sr.glm.blocks import TooFewBlocks
+from bids_sr.glm.contrasts import resolve_contrasts
+from bids_sr.glm.design import MOTION, DesignError, Events, read_events
 from bids_sr.io.grids import EDGE_TOLERANCE, corners_apart, inside_field, misfits
 from bids_sr.io.json_values import listed, mapped
 from bids_sr.io.nifti import ImageError, SeriesReader
@@ -30,10 +33,6 @@ from bids_sr.notices import UsageError
 from bids_sr.registration.compared_frame import ComparedError, checked, refuse_other_nan
 from bids_sr.series import BASELINES, kind_of
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.stats.glm.blocks import TooFewBlocks
-from bids_sr.stats.glm.contrasts import resolve_contrasts
-from bids_sr.stats.glm.design import MOTION
-from bids_sr.stats.glm.regressors import DesignError, Events, read_events
 from bids_sr.steps.evaluation import check_blocks
 
 _Factor = tuple[float, float, float]

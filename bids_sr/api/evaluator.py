@@ -37,6 +37,8 @@ from bids_sr.api.placed_run import Given, Truth, doubt_realigned, place_run
 from bids_sr.api.several_runs import each_run, in_lists, is_several, notes, of_one_run
 from bids_sr.api.super_resolver import SuperResolver
 from bids_sr.evaluation.verdict_text import verdict_line
+from bids_sr.glm.blocks import TooFewBlocks
+from bids_sr.glm.design import MOTION
 from bids_sr.io.array_types import Float
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.volume import Volume
@@ -45,8 +47,6 @@ from bids_sr.metrics.long_tables import frame as frame_of
 from bids_sr.pipeline.graph import Scope
 from bids_sr.pipeline.run_here import RunHere
 from bids_sr.series import ACQUIRED_BAND, BASELINES, DEFAULT_BASELINES, PAIR_BASELINES
-from bids_sr.stats.glm.blocks import TooFewBlocks
-from bids_sr.stats.glm.design import MOTION
 from bids_sr.steps.judgment import judge
 
 if TYPE_CHECKING:

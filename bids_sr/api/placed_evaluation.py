@@ -11,6 +11,7 @@ from bids_sr.api.image_inputs import ImageInputError, ImageLike, mask_on, series
 from bids_sr.api.model_fitting import PLAIN, place_images, refuse_without_guide
 from bids_sr.api.placed_run import Given
 from bids_sr.config.seed_options import Seed
+from bids_sr.glm.design import Seeds
 from bids_sr.io.grids import AS_STORED
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.volume import Volume
@@ -18,7 +19,6 @@ from bids_sr.pipeline.graph import Maker, Scope
 from bids_sr.pipeline.run_here import RunHere
 from bids_sr.registration.compared_frame import ComparedError
 from bids_sr.series import MEASURED, PAIR_BASELINES, RAW
-from bids_sr.stats.glm.regressors import Seeds
 from bids_sr.steps.activation import map_series
 from bids_sr.steps.motion import motion_confounds
 from bids_sr.steps.seed_regressors import seed_series

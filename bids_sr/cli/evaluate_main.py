@@ -104,9 +104,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: Sequence[str]) -> int:
     options = build_parser().options(argv, _EvaluateOptions)
     from bids_sr.api.image_inputs import ImageInputError
+    from bids_sr.glm.blocks import TooFewBlocks
+    from bids_sr.glm.design import DesignError
     from bids_sr.io.nifti import ImageError
-    from bids_sr.stats.glm.blocks import TooFewBlocks
-    from bids_sr.stats.glm.regressors import DesignError
 
     try:
         found = _evaluated(options)

@@ -66,14 +66,14 @@ import numpy as np
 
 from bids_sr.evaluation.effects_of_run import LEAST_VOXELS, RunEffects, denoised
 from bids_sr.frozen import frozen
+from bids_sr.glm.block_effects import Effects
+from bids_sr.glm.blocks import Block
+from bids_sr.glm.time_series import smooth
 from bids_sr.io.array_types import Array, Float, Float32, Mask, Real
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.metrics.long_tables import MISSING, MetricRow
 from bids_sr.series import MEASURED, SMOOTH, is_variant_of, kind_of
 from bids_sr.series import series as series_named
-from bids_sr.stats.glm.block_effects import Effects
-from bids_sr.stats.glm.blocks import Block
-from bids_sr.stats.glm.time_series import smooth
 
 _STATISTICS = ("r", "ev", "amplitude", "correct_fraction")
 _LOGGER = logging.getLogger(__name__)

@@ -27,6 +27,9 @@ import numpy.typing as npt
 from scipy import special
 
 from bids_sr.frozen import frozen
+from bids_sr.glm.block_effects import Effects, load_effects
+from bids_sr.glm.blocks import Block, missing_conditions
+from bids_sr.glm.time_series import smooth
 from bids_sr.io import atomic_files
 from bids_sr.io.array_types import Float, Float32, Mask, Real
 from bids_sr.io.nifti import SeriesReader
@@ -45,9 +48,6 @@ from bids_sr.series import (
 from bids_sr.spatial.masks import bounding_box
 from bids_sr.spatial.nyquist import beyond_nyquist
 from bids_sr.spatial.resampling import sample_volume
-from bids_sr.stats.glm.block_effects import Effects, load_effects
-from bids_sr.stats.glm.blocks import Block, missing_conditions
-from bids_sr.stats.glm.time_series import smooth
 
 _SAME_RATIOS = (1 / 1.5, 1.0, 1.5)
 """Of the smoothing that gives the acquired series the smoothness of a compared one; one of them is
@@ -64,7 +64,7 @@ _LOGGER = logging.getLogger(__name__)
 class RunEffects:
     """Effects of the blocks of all series of a run, and where and how they are compared.
 
-    `files`: by series, as `bids_sr.stats.glm.block_effects.save_effects` writes them.
+    `files`: by series, as `bids_sr.glm.block_effects.save_effects` writes them.
     `acquired_t`: by contrast, t of the whole acquired run, unsmoothed, as a cubic B-spline on the
     high-resolution grid (X, Y, Z); empty where it was not mapped. `same_widths`: smoothing (mm
     FWHM) that gives the acquired series the smoothness of series of other programs, by their

@@ -25,14 +25,14 @@ import numpy as np
 from bids_sr.evaluation.evidence import MAPS, TESTED, accuracy, below_zero
 from bids_sr.evaluation.words import region_text
 from bids_sr.frozen import frozen
+from bids_sr.glm.activation_regions import ACTIVE_CC, REACH_MM, ring
+from bids_sr.glm.block_effects import Effects, load_effects
+from bids_sr.glm.design import Design, contrast_vector
+from bids_sr.glm.time_series import StreamedFit
 from bids_sr.io.array_types import Array, Float, Mask, Real
 from bids_sr.metrics.flags import FLAGS
 from bids_sr.metrics.long_tables import MISSING, MetricRow
 from bids_sr.metrics.number_text import number
-from bids_sr.stats.glm.block_effects import Effects, load_effects
-from bids_sr.stats.glm.design import Design, contrast_vector
-from bids_sr.stats.glm.streamed_fit import StreamedFit
-from bids_sr.stats.regions.activation_regions import ACTIVE_CC, REACH_MM, ring
 
 # Share of the brain with CC of at least .5. One condition of real data reaches 1 %, all six of
 # them together 7 %.

@@ -31,15 +31,15 @@ from bids_sr.evaluation.agreement import ComparedVoxels, Reference, Way, gain_pa
 from bids_sr.evaluation.effects_of_run import RunEffects, on_grid
 from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
 from bids_sr.frozen import frozen
+from bids_sr.glm.activation_regions import centroid, dice, peak
+from bids_sr.glm.block_effects import Effects
+from bids_sr.glm.design import scaled_weights
+from bids_sr.glm.map_summary import correlation, single_conditions
 from bids_sr.io.array_types import Array, Float, Float32, Mask, Real
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.long_tables import MISSING, MetricRow
 from bids_sr.series import MEASURED, OTHER_RUN
 from bids_sr.spatial.resampling import sample_volume
-from bids_sr.stats.glm.block_effects import Effects
-from bids_sr.stats.glm.design import scaled_weights
-from bids_sr.stats.regions.activation_regions import centroid, dice, peak
-from bids_sr.stats.regions.map_summary import correlation, single_conditions
 
 _File = TypeVar("_File")
 _Metrics = dict[tuple[str, str, str], float]  # contrast, region, statistic

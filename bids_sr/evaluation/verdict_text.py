@@ -31,11 +31,11 @@ from bids_sr.evaluation.words import (
     value_text,
 )
 from bids_sr.frozen import frozen
+from bids_sr.glm.activation_regions import NO_ERROR
 from bids_sr.io.json_values import listed, mapped
 from bids_sr.metrics.flags import FLAGS
 from bids_sr.metrics.long_tables import MISSING, MetricRow
 from bids_sr.series import CONTROLS, same_name
-from bids_sr.stats.regions.map_sidecars import NO_ERROR
 
 NOTHING_APPLIED = (
     "No method was applied, so no detail was added: use the acquired or the B-spline maps."

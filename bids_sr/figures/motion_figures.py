@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from bids_sr.figures import canvas as s
+from bids_sr.glm.design import Design
 from bids_sr.io.array_types import Array
 from bids_sr.metrics.number_text import number
-from bids_sr.stats.glm.design import Design
 
 _AXIS_COLORS = (s.RED, s.GREEN, s.BLUE)
 _TISSUE_COLORS = {"GM": s.BLUE, "WM": s.ORANGE, "CSF": s.SKY, "brain": s.SOFT}

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure as MplFigure
 
+    from bids_sr.glm.block_effects import Effects as _BlockEffects
+    from bids_sr.glm.design import Events as _Events
+    from bids_sr.glm.design import Seeds as _Seeds
     from bids_sr.io.nifti import SeriesReader
     from bids_sr.spatial.distortion import Distortion as _ShiftMap
     from bids_sr.spatial.output_grids import PlacedGrid
-    from bids_sr.stats.glm.block_effects import Effects as _BlockEffects
-    from bids_sr.stats.glm.regressors import Events as _Events
-    from bids_sr.stats.glm.regressors import Seeds as _Seeds
 
 _T = TypeVar("_T")
 Content = Mapping[str, object]  # of a JSON file
@@ -213,12 +213,12 @@ class _Regressors(Kind["_Events | _Seeds"]):
     light, extension_stored = True, ".tsv"
 
     def load(self, path: Path) -> "_Events | _Seeds":
-        from bids_sr.stats.glm.regressors import read_regressors
+        from bids_sr.glm.design import read_regressors
 
         return read_regressors(path)
 
     def save(self, value: "_Events | _Seeds", stem: Path) -> Path:
-        from bids_sr.stats.glm.regressors import Seeds
+        from bids_sr.glm.design import Seeds
 
         if not isinstance(value, Seeds):
             raise TypeError("events are given, not made")
@@ -227,15 +227,15 @@ class _Regressors(Kind["_Events | _Seeds"]):
 
 
 class _Effects(Kind["_BlockEffects"]):
-    """Effects of the blocks of a series; see `bids_sr.stats.glm.block_effects`."""
+    """Effects of the blocks of a series; see `bids_sr.glm.block_effects`."""
 
     def load(self, path: Path) -> "_BlockEffects":
-        from bids_sr.stats.glm.block_effects import load_effects
+        from bids_sr.glm.block_effects import load_effects
 
         return load_effects(path)
 
     def save(self, value: "_BlockEffects", stem: Path) -> Path:
-        from bids_sr.stats.glm.block_effects import save_effects
+        from bids_sr.glm.block_effects import save_effects
 
         save_effects(value, path := stem.with_suffix(".npz"))
         return path

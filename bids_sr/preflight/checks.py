@@ -18,6 +18,7 @@ from bids_sr.bids.method_options import series_of_run
 from bids_sr.bids.retrospective_plan import as_downsampled, tell_retrospective
 from bids_sr.config import Settings, machine
 from bids_sr.config.seed_options import COMPONENTS, seed_names, seeds_of
+from bids_sr.glm.contrasts import Contrast
 from bids_sr.notices import Notice
 from bids_sr.preflight import directories, events
 from bids_sr.preflight.compared_series import with_compared
@@ -27,7 +28,6 @@ from bids_sr.preflight.method_checks import check_card, check_methods, tell_reci
 from bids_sr.preflight.output_spaces import check_spaces
 from bids_sr.preflight.plan import Estimate, Plan, exclude, files_of
 from bids_sr.preflight.validator import validate
-from bids_sr.stats.glm.contrasts import Contrast
 
 
 def check(settings: Settings) -> Plan:

@@ -9,10 +9,7 @@ from bids_sr.bids import BoldRun, Findings
 from bids_sr.bids.inputs import entities_of, stem_of_echoes
 from bids_sr.config import Settings
 from bids_sr.frozen import frozen
-from bids_sr.io.atomic_files import read_text
-from bids_sr.io.tables import TABLE_ERRORS, read_rows
-from bids_sr.notices import UsageError
-from bids_sr.stats.glm.contrasts import (
+from bids_sr.glm.contrasts import (
     NO_TIME,
     UNNAMED,
     Contrast,
@@ -20,6 +17,9 @@ from bids_sr.stats.glm.contrasts import (
     resolve_contrasts,
     seconds,
 )
+from bids_sr.io.atomic_files import read_text
+from bids_sr.io.tables import TABLE_ERRORS, read_rows
+from bids_sr.notices import UsageError
 
 _MIN_ONSET = -24.0  # s; the hemodynamic response of anything that ended before has faded
 _ASTRAY_S = 3600.0  # so far from the run no event can lie that was meant for it
@@ -331,9 +331,14 @@ def is_estimable(
         or run.events is None
     ):
         return True
+    from bids_sr.glm.design import (
+        DesignError,
+        build_design,
+        contrast_vector,
+        frame_times,
+        read_events,
+    )
     from bids_sr.preflight.rough_model import surely_estimable
-    from bids_sr.stats.glm.design import build_design, contrast_vector, frame_times
-    from bids_sr.stats.glm.regressors import DesignError, read_events
 
     events = read_events(run.events)
     dummies, high_pass = settings.preprocessing.dummy_scans or 0, settings.activation.high_pass
@@ -361,17 +366,16 @@ def can_be_split(run: BoldRun, settings: Settings, found: Findings, *, n_seeds: 
     """
     dummies = settings.preprocessing.dummy_scans or 0
     if run.events is None:  # halves of segments
-        from bids_sr.stats.glm.seeds import segment_count
+        from bids_sr.glm.design import segment_count
 
         split = segment_count(run.n_volumes - max(dummies, _MOST_DUMMIES), n_seeds, run.tr) > 0
         if not split:
             text = "too short for split halves, which the evaluation skips."
             found.tell(run.bold, text)
         return split
+    from bids_sr.glm.blocks import MIN_SHARE, find_blocks, response_shares
+    from bids_sr.glm.design import frame_times, read_events
     from bids_sr.preflight.rough_model import rough_courses
-    from bids_sr.stats.glm.blocks import MIN_SHARE, find_blocks, response_shares
-    from bids_sr.stats.glm.design import frame_times
-    from bids_sr.stats.glm.regressors import read_events
 
     blocks = find_blocks(read_events(run.events))
     times = frame_times(run.n_volumes, run.tr)[dummies:]

@@ -233,7 +233,7 @@ def _retrospective_line(run: BoldRun, subject: Subject, settings: Settings) -> s
     made = foreseen(subject, settings).runs[number]
     n_volumes = made.n_volumes
     if settings.preprocessing.dummy_scans is None and not run.echoes:
-        from bids_sr.stats.glm.confounds import nonsteady_at_start
+        from bids_sr.glm.confounds import nonsteady_at_start
 
         n_volumes -= (
             nonsteady_at_start(run.bold)

@@ -11,7 +11,7 @@ import numpy as np
 from bids_sr.io.array_types import Float
 
 if TYPE_CHECKING:
-    from bids_sr.stats.glm.regressors import Events
+    from bids_sr.glm.design import Events
 
 _BRIEF_S = 0.5  # shorter events may be too weak for nilearn's sampling of them
 _APART = 0.05  # least singular value of columns of length one: none is near a mix of others

@@ -14,8 +14,8 @@ from typing import Any
 
 from bids_sr.bids import Findings
 from bids_sr.bids.inputs import entities_of, same_run
+from bids_sr.glm.contrasts import Contrast, camel
 from bids_sr.io.atomic_files import read_text
-from bids_sr.stats.glm.contrasts import Contrast, camel
 
 _TYPE = "trial_type."  # what `Factor` puts before the name of a trial type
 # columns that X may have; wildcards mean those of the run

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
+from bids_sr.glm.confounds import HEAD_RADIUS_MM, drift_basis, framewise_displacement
+from bids_sr.glm.design import DesignError, frame_times, read_events
 from bids_sr.io.array_types import Array
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.volume import Volume
@@ -24,9 +26,6 @@ from bids_sr.spatial.transforms import hr_grid, points_in, rms_distance
 from bids_sr.sr.data.temporal_components import SeriesError
 from bids_sr.sr.resolution.matrices import Factor, kspace_crop
 from bids_sr.sr.variance.calibration_components import LEAST_VOLUMES, calibration_components
-from bids_sr.stats.glm.confounds import HEAD_RADIUS_MM, drift_basis, framewise_displacement
-from bids_sr.stats.glm.design import frame_times
-from bids_sr.stats.glm.regressors import DesignError, read_events
 
 _LEAST_OVERLAP = 0.5  # of the run's brain that lies in the calibration's
 # of the two references in the brain, below which it is another head or a failed registration

@@ -32,6 +32,7 @@ from bids_sr.bids.retrospective_plan import (
     retrospective_factor,
 )
 from bids_sr.config import Settings
+from bids_sr.glm.confounds import nonsteady_at_start
 from bids_sr.io.array_types import Array
 from bids_sr.io.atomic_files import read_json, write_json, write_whole
 from bids_sr.io.copies import copy_series
@@ -41,7 +42,6 @@ from bids_sr.io.nifti import SeriesReader, load_image
 from bids_sr.retrospective import downsampling
 from bids_sr.spatial.multi_echo import combine_echoes
 from bids_sr.sr.resolution.matrices import kspace_crop
-from bids_sr.stats.glm.confounds import nonsteady_at_start
 from bids_sr.version import __version__
 
 _LOGGER = logging.getLogger(__name__)

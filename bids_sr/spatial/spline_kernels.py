@@ -12,6 +12,10 @@ that a compiler turns into wide instructions.
 
 Only what computes imports this module: it brings numba, for some .3 s and 70 MB, and compiles
 where nothing is kept.
+
+Sums of products of a series with itself some volumes later, as a compiled loop.
+
+Only what computes imports this module, see `bids_sr.spatial.spline_kernels`.
 """
 
 import math
@@ -283,3 +287,18 @@ def sample_linear(maps: Float32, points: Float, out: Float32) -> None:
                     values = maps[at_x, at_y, min(max(iz + k, 0), size_z - 1)]
                     for m in range(count):
                         out[n, m] += weight * values[m]
+
+
+@compiled("void(float64[:,::1], float64[:,::1])")
+def add_lag_products(series: Float, sums: Float) -> None:
+    """Add sum_t y_t y_(t+k) of each series at lags k = 0, 1, ….
+
+    `series`: time series, one voxel a column (T, N). `sums`: array (K, N) to which the sums of
+    products are added, one lag a row.
+    """
+    for t in range(len(series)):
+        y = series[t]
+        for k in range(min(len(sums), len(series) - t)):
+            later, row = series[t + k], sums[k]
+            for i in range(len(y)):
+                row[i] += y[i] * later[i]

@@ -12,6 +12,12 @@ from threadpoolctl import threadpool_limits
 
 from bids_sr.config.levels import Level, StoredMaps
 from bids_sr.config.memory_model import MAPS
+from bids_sr.glm import activation_regions
+from bids_sr.glm.activation_regions import parse_thresholds
+from bids_sr.glm.design import model_confounds, scaled_weights
+from bids_sr.glm.linear_model import ActivationMaps, ActivationSettings, map_activation
+from bids_sr.glm.map_summary import Regions, activation_rows, find_regions, raised_rows
+from bids_sr.glm.noise import FULL_ORDER_DOF, noise_words
 from bids_sr.io.array_types import Array, Float32
 from bids_sr.io.atomic_files import link_whole
 from bids_sr.io.json_values import real
@@ -29,20 +35,9 @@ from bids_sr.pipeline.artifacts import (
     Volume,
 )
 from bids_sr.pipeline.step import Keep, Lookup, Part, enumerated, step
+from bids_sr.quality.series_quality import QualitySums, quality_metrics
 from bids_sr.series import RAW, map_label
 from bids_sr.sr.method import Cost
-from bids_sr.stats.glm.design import model_confounds, scaled_weights
-from bids_sr.stats.glm.noise import FULL_ORDER_DOF, noise_words
-from bids_sr.stats.glm.statmaps import ActivationMaps, ActivationSettings, map_activation
-from bids_sr.stats.image.series_quality import QualitySums, quality_metrics
-from bids_sr.stats.regions import map_sidecars
-from bids_sr.stats.regions.activation_regions import parse_thresholds
-from bids_sr.stats.regions.map_summary import (
-    Regions,
-    activation_rows,
-    find_regions,
-    raised_rows,
-)
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -197,7 +192,7 @@ def map_series(
     """
     if zerofilled is not None and Path(series.path).samefile(zerofilled.path):
         about = partial(
-            map_sidecars.common_sidecar,
+            activation_regions.common_sidecar,
             series=series_name,
             zooms=series.zooms,
             axis_order=axis_order,
@@ -227,14 +222,14 @@ def map_series(
     rows: list[MetricRow] = []
     for fwhm_mm, own in found.items():
         regions = find_regions(own.maps, mask.data, roi.data, parse_thresholds(thresholds))
-        common = map_sidecars.common_sidecar(
+        common = activation_regions.common_sidecar(
             series=series_name, fwhm_mm=fwhm_mm, zooms=series.zooms, axis_order=axis_order
         )
         maps += [
             _written(
                 Derivative(
                     Volume(values, series.affine),
-                    map_sidecars.entities(series=series_name, **entities),
+                    activation_regions.entities(series=series_name, **entities),
                     {**sidecar, **common},
                 ),
                 here,
@@ -271,7 +266,7 @@ def _written(made: Derivative, here: Path) -> Derivative:
 
 
 def _named_anew(
-    made: Derivative, series: str, about: Callable[..., map_sidecars.Sidecar], here: Path
+    made: Derivative, series: str, about: Callable[..., activation_regions.Sidecar], here: Path
 ) -> Derivative:
     """Return a map or region under the name of a series of the same values."""
     fwhm_mm = real(made.sidecar["SmoothingFWHM"])
@@ -324,18 +319,22 @@ def _images(
     contrasts: Contrasts,
     low_pass: float | None,
     desc: str,
-) -> Iterator[tuple[Array, dict[str, str], map_sidecars.Sidecar]]:
+) -> Iterator[tuple[Array, dict[str, str], activation_regions.Sidecar]]:
     """Values, entities and sidecar of maps and of regions."""
     limits = {each.label: each for each in parse_thresholds(thresholds)}
     for (name, stat), values in found.maps.items():
-        model = map_sidecars.model_text(
+        model = activation_regions.model_text(
             stat, found.design, noise_order=found.noise_order, low_pass=low_pass
         )
         own = {"contrast": name, "stat": stat, "desc": desc, "suffix": "statmap"}
-        yield values, own, map_sidecars.map_sidecar(stat, scaled_weights(contrasts[name]), model)
+        yield (
+            values,
+            own,
+            activation_regions.map_sidecar(stat, scaled_weights(contrasts[name]), model),
+        )
     for (name, label), (region, _) in regions.items():
         own = {"label": name, "desc": desc + label, "suffix": "mask"}
-        yield region, own, map_sidecars.region_sidecar(limits[label])
+        yield region, own, activation_regions.region_sidecar(limits[label])
 
 
 @step(

@@ -8,6 +8,17 @@ import pandas as pd
 from nibabel.affines import apply_affine
 
 from bids_sr.config.memory_model import MAPS
+from bids_sr.glm.activation_regions import (
+    COLUMNS,
+    REACH_MM,
+    carry_over,
+    cluster_rows,
+    grow_roi,
+    largest_clusters,
+    placed,
+)
+from bids_sr.glm.linear_model import ActivationSettings
+from bids_sr.glm.map_summary import single_conditions
 from bids_sr.io.array_types import Array
 from bids_sr.pipeline.artifacts import (
     Derivative,
@@ -28,17 +39,6 @@ from bids_sr.registration.ants import apply, apply_to_points
 from bids_sr.registration.bold_to_anat import boldref_onward
 from bids_sr.series import MEASURED, RAW
 from bids_sr.sr.method import Cost
-from bids_sr.stats.glm.statmaps import ActivationSettings
-from bids_sr.stats.regions.activation_regions import (
-    COLUMNS,
-    REACH_MM,
-    carry_over,
-    cluster_rows,
-    grow_roi,
-    largest_clusters,
-    placed,
-)
-from bids_sr.stats.regions.map_summary import single_conditions
 from bids_sr.steps.activation import (
     Contrasts,
     fitted,

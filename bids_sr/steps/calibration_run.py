@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from bids_sr.config.memory_model import CALIBRATE, Need
+from bids_sr.glm.confounds import MOTION
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Series, Table, Transforms
 from bids_sr.pipeline.step import Keep, step
@@ -21,7 +22,6 @@ from bids_sr.registration.calibration_alignment import (
 )
 from bids_sr.sr.data.temporal_components import SeriesError
 from bids_sr.sr.method import Cost
-from bids_sr.stats.glm.confounds import MOTION
 from bids_sr.steps.activation import Factor
 
 _LOGGER = logging.getLogger(__name__)

@@ -23,6 +23,9 @@ from bids_sr.evaluation.references import (
     replaced,
     truth_rows,
 )
+from bids_sr.glm.block_effects import block_effects
+from bids_sr.glm.blocks import block_design
+from bids_sr.glm.design import MOTION
 from bids_sr.io.grids import mm_text
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.pipeline.artifacts import (
@@ -41,9 +44,6 @@ from bids_sr.pipeline.step import Lookup, Part, step
 from bids_sr.series import MEASURED, PAIR_BASELINES, PCA_RANKS, RAW, kind_of
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.method import Cost
-from bids_sr.stats.glm.block_effects import block_effects
-from bids_sr.stats.glm.blocks import block_design
-from bids_sr.stats.glm.design import MOTION
 from bids_sr.steps.activation import Contrasts, Factor, by_smoothing
 
 UNSPLIT = "The run had too few blocks for split halves, so reproducible detail was not measured. "

@@ -5,6 +5,8 @@ from typing import Literal
 import numpy as np
 
 from bids_sr.config.memory_model import SHOW_IN_TEMPLATE, Need
+from bids_sr.glm.confound_table import take_over
+from bids_sr.glm.confounds import MOTION, motion_table
 from bids_sr.io.array_types import Array
 from bids_sr.io.grids import AxisOrder, inverse, reordered, reordered_affine
 from bids_sr.io.nifti import SeriesReader
@@ -32,8 +34,6 @@ from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid, invert
 from bids_sr.sr.method import Cost
 from bids_sr.sr.resolution.matrices import Factor
-from bids_sr.stats.glm.confounds import MOTION, motion_table
-from bids_sr.stats.glm.imported_confounds import take_over
 from bids_sr.steps import anatomy, registration
 from bids_sr.steps.motion import KEEP_BOLDREF, KEEP_CONFOUNDS, KEEP_MOTION
 

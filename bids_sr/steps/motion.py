@@ -7,6 +7,8 @@ from typing import cast
 import numpy as np
 import pandas as pd
 
+from bids_sr.glm import confound_table
+from bids_sr.glm.confounds import motion_columns, motion_table, nonsteady_at_start
 from bids_sr.io.copies import copy_series
 from bids_sr.io.grids import AxisOrder
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
@@ -27,8 +29,6 @@ from bids_sr.spatial import hmc, slice_timing
 from bids_sr.spatial.boldref import estimate_run, make_boldref
 from bids_sr.spatial.masks import brain_mask
 from bids_sr.sr.method import Cost
-from bids_sr.stats.glm import confound_table
-from bids_sr.stats.glm.confounds import motion_columns, motion_table, nonsteady_at_start
 
 _BOLDREF_SIDECAR = {
     "Description": "reference of the head motion: mean of steady volumes",

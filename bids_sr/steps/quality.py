@@ -13,6 +13,11 @@ from threadpoolctl import threadpool_limits
 from bids_sr.config.memory_model import EFFECTS, MAPS, VARIANCE, Need
 from bids_sr.evaluation.evidence import was_applied
 from bids_sr.evaluation.qc_flags import spread_of_effect, t_change
+from bids_sr.glm import activation_regions
+from bids_sr.glm.activation_regions import fdr_region, reliable_region
+from bids_sr.glm.design import Design, build_design, model_confounds
+from bids_sr.glm.linear_model import ActivationSettings
+from bids_sr.glm.time_series import smooth
 from bids_sr.io.array_types import Array, Float32
 from bids_sr.io.json_values import real
 from bids_sr.io.nifti import SeriesReader, save_image
@@ -44,11 +49,6 @@ from bids_sr.sr.models.compatibility import domain_difference
 from bids_sr.sr.models.model import load_model
 from bids_sr.sr.recipe import VarianceRecipe
 from bids_sr.sr.resolution.matrices import ResolutionError
-from bids_sr.stats.glm.design import Design, build_design, model_confounds
-from bids_sr.stats.glm.statmaps import ActivationSettings
-from bids_sr.stats.glm.time_series import smooth
-from bids_sr.stats.regions import map_sidecars
-from bids_sr.stats.regions.activation_regions import fdr_region, reliable_region
 from bids_sr.steps.activation import OF_CONTRAST, Contrasts, Factor, fitted, stored_maps
 
 _LOGGER = logging.getLogger(__name__)
@@ -110,14 +110,14 @@ def measure_uncertainty(
                 n=1 + len(member_effects),
             )
         )
-        own = map_sidecars.entities(
+        own = activation_regions.entities(
             series=series_name,
             contrast=name,
             stat="ensemblesd",
             desc=series_name,
             suffix="statmap",
         )
-        common = map_sidecars.common_sidecar(
+        common = activation_regions.common_sidecar(
             series=series_name,
             fwhm_mm=0.0,
             zooms=bold_mask_hr.zooms.tolist(),

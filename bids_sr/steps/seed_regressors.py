@@ -8,6 +8,9 @@ import numpy as np
 import pandas as pd
 
 from bids_sr.config.seed_options import N_COMPONENTS, Seed, seed_names
+from bids_sr.glm import design as arithmetic
+from bids_sr.glm.block_effects import temporal_components
+from bids_sr.glm.design import Seeds, build_design, model_confounds
 from bids_sr.io.array_types import Array, Float
 from bids_sr.pipeline.artifacts import (
     Confounds,
@@ -28,10 +31,6 @@ from bids_sr.registration.bold_to_anat import boldref_onward
 from bids_sr.registration.templates import atlas_region
 from bids_sr.spatial.transforms import write_itk
 from bids_sr.sr.method import Cost
-from bids_sr.stats.glm import seeds as arithmetic
-from bids_sr.stats.glm.block_effects import temporal_components
-from bids_sr.stats.glm.design import build_design, model_confounds
-from bids_sr.stats.glm.regressors import Seeds
 
 _LOGGER = logging.getLogger(__name__)
 _KEPT = {"regressors": Keep({"desc": "seeds", "suffix": "timeseries"}, "seeds_columns")}

@@ -389,8 +389,8 @@ def _measured_rows(
     `slices`: that images are compared in with the fine ones. Rows of metrics, and tissue label of
     each voxel (3D, uint8).
     """
+    from bids_sr.quality.image_quality import lesions, likeness, quality, segmentations
     from bids_sr.registration.tissues import NAMES
-    from bids_sr.stats.image.image_quality import lesions, likeness, quality, segmentations
 
     zooms = voxel_sizes(affine).tolist()
     every = {"measured": measured, **series}

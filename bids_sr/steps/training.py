@@ -16,6 +16,7 @@ from bids_sr.io.array_types import Array
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Rows, Series, Transforms
 from bids_sr.pipeline.step import Keep, Lookup, Part, step
+from bids_sr.quality.series_quality import holdout_rows, slice_scores
 from bids_sr.series import VALIDATION_BASELINES, series_name
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.data.images import VOLUMES, TrainingImage, pair_image, volumes_of_run
@@ -30,7 +31,6 @@ from bids_sr.sr.models.model import LoadedModel, load_model
 from bids_sr.sr.recipe import RecipeName
 from bids_sr.sr.resolution.matrices import Factor, ResolutionError
 from bids_sr.sr.training.job import TrainingRequest
-from bids_sr.stats.image.pair_scores import holdout_rows, slice_scores
 
 if TYPE_CHECKING:
     from bids_sr.sr.models.model_store import TrainingData

@@ -414,8 +414,8 @@ READERS = {
     "bids_sr.sr.models.model": {"load_model"},
     "bids_sr.evaluation.evidence": {"was_applied"},
     "bids_sr.evaluation.verdict_text": {"verdict_line"},
-    "bids_sr.stats.glm.contrasts": {"resolve_contrasts"},
-    "bids_sr.stats.glm.regressors": {"read_events"},
+    "bids_sr.glm.contrasts": {"resolve_contrasts"},
+    "bids_sr.glm.design": {"read_events"},
 }
 """Functions that Python calls by itself: they read what a user, a header or a card says, and say
 which grid a series is made on; no value that comes out is computed by them.
@@ -450,7 +450,7 @@ def test_python_computes_by_steps_alone() -> None:
     [
         "from bids_sr.evaluation.verdict import make_verdict",
         "from bids_sr.spatial import hmc",
-        "import bids_sr.stats.glm.confounds",
+        "import bids_sr.glm.confounds",
         "def f():\n    from bids_sr.sr.inference.apply_to_series import Keeping, write_series",
     ],
 )

@@ -11,6 +11,9 @@ from threadpoolctl import threadpool_limits
 from bids_sr.config.memory_model import EFFECTS, Need
 from bids_sr.evaluation.agreement import agreement_rows
 from bids_sr.evaluation.references import another_run
+from bids_sr.glm.block_effects import block_effects, load_effects
+from bids_sr.glm.blocks import block_design
+from bids_sr.glm.confounds import motion_columns
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.pipeline.artifacts import (
     Effects,
@@ -30,9 +33,6 @@ from bids_sr.series import ACQUIRED_BAND
 from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import make_upsampler, super_resolve_series
 from bids_sr.sr.method import Cost
-from bids_sr.stats.glm.block_effects import block_effects, load_effects
-from bids_sr.stats.glm.blocks import block_design
-from bids_sr.stats.glm.confounds import motion_columns
 from bids_sr.steps.activation import Contrasts, Factor
 from bids_sr.steps.evaluation import N_BOOT, run_effects
 

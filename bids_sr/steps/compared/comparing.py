@@ -11,10 +11,10 @@ from threadpoolctl import threadpool_limits
 from bids_sr.config.memory_model import EFFECTS
 from bids_sr.evaluation.agreement import changes_of, same_resolution
 from bids_sr.evaluation.effects_of_run import control_width
+from bids_sr.glm.block_effects import load_effects
 from bids_sr.pipeline.artifacts import Facts, File, Mask, Series
 from bids_sr.pipeline.step import step
 from bids_sr.sr.method import Cost
-from bids_sr.stats.glm.block_effects import load_effects
 from bids_sr.steps.activation import Factor
 from bids_sr.steps.compared.placing import UPSAMPLING
 

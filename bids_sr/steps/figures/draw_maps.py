@@ -109,8 +109,8 @@ def draw_output(
     """
     from bids_sr.figures.map_figures import overlay_figure
     from bids_sr.figures.motion_figures import carpet_figure, carpet_rows
+    from bids_sr.quality.series_quality import series_quality
     from bids_sr.report.html_tables import series_text
-    from bids_sr.stats.image.series_quality import series_quality
 
     best = str(verdict["best"])
     name = best if best in series else next(iter(series))
@@ -169,7 +169,7 @@ def draw_design(
     columns of the confounds that enter the model; None: motion and aCompCor.
     """
     from bids_sr.figures.motion_figures import design_figure
-    from bids_sr.stats.glm.design import build_design, model_confounds
+    from bids_sr.glm.design import build_design, model_confounds
 
     design = build_design(
         regressors,

@@ -319,7 +319,7 @@ def test_a_block_outside_the_run_is_told_once(run, lanczos, caplog):
         truth=run / "truth.nii",
     )
     assert sum("lies outside the run" in text for text in caplog.messages) == 1
-    assert logging.getLogger("bids_sr.stats.glm.blocks").filters == []
+    assert logging.getLogger("bids_sr.glm.blocks").filters == []
 
 
 def test_runs_of_a_list_are_evaluated_one_by_one(run, lanczos, measured, capsys):

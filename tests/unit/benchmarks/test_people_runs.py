@@ -22,9 +22,9 @@ import _people_data as data
 import _people_runs as runs
 import _people_tables as tables
 
+from bids_sr.glm.blocks import block_design
+from bids_sr.glm.design import Events
 from bids_sr.metrics.long_tables import MetricRow
-from bids_sr.stats.glm.blocks import block_design
-from bids_sr.stats.glm.regressors import Events
 
 ZOOMS = (3.0, 3.0, 3.5)
 

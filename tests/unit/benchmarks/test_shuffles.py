@@ -27,10 +27,9 @@ from _shuffles import (
     share_interval,
 )
 
+from bids_sr.glm.design import DesignError, Events, build_design
+from bids_sr.glm.noise import Noise
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
-from bids_sr.stats.glm.design import build_design
-from bids_sr.stats.glm.noise import Noise
-from bids_sr.stats.glm.regressors import DesignError, Events
 
 EVENTS = Events(
     pd.DataFrame(

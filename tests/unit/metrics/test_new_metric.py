@@ -31,7 +31,7 @@ def entry(monkeypatch):
 
 
 def computed(images: dict[str, np.ndarray]) -> list[MetricRow]:
-    """The function in ``stats/image/image_quality.py``."""
+    """The function in ``quality/image_quality.py``."""
     return [
         row
         for name, image in images.items()

@@ -22,9 +22,9 @@ from bidsmaker import BidsMaker
 from bids_sr.cli.main import main
 from bids_sr.cli.parser import parse_settings
 from bids_sr.config import Settings, UsageError
+from bids_sr.glm.contrasts import camel, resolve_contrasts
 from bids_sr.notices import Notice, record
 from bids_sr.preflight import check
-from bids_sr.stats.glm.contrasts import camel, resolve_contrasts
 
 ROOT = Path(__file__).parents[3]
 SOURCES = [
@@ -185,7 +185,7 @@ def test_a_pickle_under_another_name_is_not_run(
     path = tmp_path / name
     path.write_bytes(pickle.dumps(Evil(tmp_path / "written")))
     if name == "x.npz":
-        from bids_sr.stats.glm import block_effects
+        from bids_sr.glm import block_effects
 
         with zipfile.ZipFile(path, "w") as archive:
             content = np.lib.format.magic(1, 0)

@@ -331,8 +331,8 @@ def test_the_content_of_a_file_that_is_a_setting_counts(tmp_path, monkeypatch):
 
 
 def test_seeds_and_events_are_told_apart_by_their_files(tmp_path) -> None:
+    from bids_sr.glm.design import Events, Seeds
     from bids_sr.pipeline.artifacts import Regressors
-    from bids_sr.stats.glm.regressors import Events, Seeds
 
     kind = Regressors.__metadata__[0]
     path = kind.save(

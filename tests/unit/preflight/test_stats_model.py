@@ -15,12 +15,12 @@ from pages import scripts
 from bids_sr.bids import Findings
 from bids_sr.cli.main import main
 from bids_sr.cli.parser import parse_settings
+from bids_sr.glm.contrasts import resolve_contrasts
+from bids_sr.glm.design import model_confounds
 from bids_sr.pipeline.nipype_workflow import workflow_of
 from bids_sr.preflight import check
 from bids_sr.preflight.events import contrasts_of_runs
 from bids_sr.preflight.stats_model import _COLUMN, read_model
-from bids_sr.stats.glm.contrasts import resolve_contrasts
-from bids_sr.stats.glm.design import model_confounds
 
 DOCS = Path(__file__).parents[3] / "docs"
 BOLD = Path("sub-01_task-tap_bold.nii.gz")
@@ -234,8 +234,8 @@ def test_confounds_are_those_of_the_table() -> None:
 
 def test_every_column_of_our_tables_may_be_named() -> None:
     """Names that the confounds of a run have, as `describe` and the e2e tests list them."""
-    from bids_sr.stats.glm.confound_table import _SIGNALS, describe
-    from bids_sr.stats.glm.confounds import MOTION as SIX
+    from bids_sr.glm.confound_table import _SIGNALS, describe
+    from bids_sr.glm.confounds import MOTION as SIX
 
     names = [
         *("csf_wm", "rmsd", "dvars", "std_dvars", "framewise_displacement"),

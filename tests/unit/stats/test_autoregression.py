@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import linalg, signal
 
-from bids_sr.stats.glm import autoregression as ar
-from bids_sr.stats.glm.autoregression import orthonormal
+from bids_sr.glm import noise as ar
+from bids_sr.glm.noise import orthonormal
 
 
 def basis(n=50, columns=6, seed=0):

@@ -8,9 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bids_sr.io.nifti import SeriesReader, SeriesWriter
-from bids_sr.stats.glm.block_effects import block_effects, load_effects, save_effects
-from bids_sr.stats.glm.blocks import (
+from bids_sr.glm.block_effects import block_effects, load_effects, save_effects
+from bids_sr.glm.blocks import (
     Block,
     TooFewBlocks,
     _assign_halves,
@@ -19,8 +18,9 @@ from bids_sr.stats.glm.blocks import (
     half_weights,
     missing_conditions,
 )
-from bids_sr.stats.glm.regressors import Events
-from bids_sr.stats.glm.time_series import smooth
+from bids_sr.glm.design import Events
+from bids_sr.glm.time_series import smooth
+from bids_sr.io.nifti import SeriesReader, SeriesWriter
 
 SHAPE, N, TR = (9, 8, 3), 120, 2.0
 AFFINE = np.diag([3.0, 3.0, 4.0, 1.0])
@@ -212,7 +212,7 @@ def test_effects_do_not_depend_on_how_many_volumes_are_read_at_a_time(run, monke
     path, design, _, _ = run
     results = []
     for volumes in (1, 7, 500):
-        monkeypatch.setattr("bids_sr.stats.glm.streamed_fit._AT_ONCE", volumes)
+        monkeypatch.setattr("bids_sr.glm.time_series._AT_ONCE", volumes)
         with SeriesReader(path) as reader:
             results.append(
                 block_effects(reader, np.ones(SHAPE, dtype=bool), design, series="x").betas

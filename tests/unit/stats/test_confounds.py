@@ -6,9 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bids_sr.io.nifti import SeriesReader, SeriesWriter
-from bids_sr.stats.glm.confound_table import gather
-from bids_sr.stats.glm.confounds import (
+from bids_sr.glm.confound_table import gather
+from bids_sr.glm.confounds import (
     MOTION,
     _count_nonsteady,
     _first_autocorrelation,
@@ -22,6 +21,7 @@ from bids_sr.stats.glm.confounds import (
     rms_displacement,
     tissue_masks,
 )
+from bids_sr.io.nifti import SeriesReader, SeriesWriter
 
 
 def test_framewise_displacement_of_a_known_motion() -> None:

@@ -14,15 +14,9 @@ import pandas as pd
 import pytest
 
 from bids_sr.frozen import frozen
+from bids_sr.glm.confound_table import gather
+from bids_sr.glm.confounds import MOTION, drift_basis, most_variable, slow_cosines, tissue_masks
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
-from bids_sr.stats.glm.confound_table import gather
-from bids_sr.stats.glm.confounds import (
-    MOTION,
-    drift_basis,
-    most_variable,
-    slow_cosines,
-    tissue_masks,
-)
 
 SHAPE, VOLUMES, DUMMIES, TR = (16, 14, 8), 200, 3, 2.0
 

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 
 from bids_sr.evaluation.references import _sorting
+from bids_sr.glm.design import Seeds
+from bids_sr.glm.linear_model import ActivationSettings, map_activation
 from bids_sr.io.nifti import SeriesReader, save_image
-from bids_sr.stats.glm.regressors import Seeds
-from bids_sr.stats.glm.statmaps import ActivationSettings, map_activation
 
 T, TR = 200, 2.0
 

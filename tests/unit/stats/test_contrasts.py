@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bids_sr.notices import UsageError
-from bids_sr.stats.glm.contrasts import (
+from bids_sr.glm.contrasts import (
     _LONGEST_LABEL,
     _default_contrasts,
     camel,
     modeled_types,
     resolve_contrasts,
 )
+from bids_sr.notices import UsageError
 
 TYPES = ("thumb", "little")
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bids_sr.stats.glm.statmaps import _cross_correlation, _temporal_filter
+from bids_sr.glm.linear_model import _cross_correlation, _temporal_filter
 
 TIMES = np.arange(120)
 TASK = np.sin(2 * np.pi * TIMES / 40)[:, None] ** 3

@@ -4,15 +4,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bids_sr.stats.glm.design import (
+from bids_sr.glm.design import (
     MOTION,
+    DesignError,
+    Events,
     build_design,
     contrast_vector,
     frame_times,
     model_confounds,
+    read_events,
     scaled_weights,
 )
-from bids_sr.stats.glm.regressors import DesignError, Events, read_events
 
 
 def events(**blocks: list[tuple[float, float]]) -> Events:

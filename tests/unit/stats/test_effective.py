@@ -5,11 +5,9 @@ import pandas as pd
 import pytest
 from scipy import signal, stats
 
-from bids_sr.stats.glm.autoregression import effective_dof
-from bids_sr.stats.glm.design import build_design, contrast_vector
-from bids_sr.stats.glm.linear_model import ContrastModel
-from bids_sr.stats.glm.noise import Noise, estimate_noise
-from bids_sr.stats.glm.regressors import Events
+from bids_sr.glm.design import Events, build_design, contrast_vector
+from bids_sr.glm.linear_model import ContrastModel
+from bids_sr.glm.noise import Noise, effective_dof, estimate_noise
 
 
 def ar_noise(rng, n, voxels, rho):

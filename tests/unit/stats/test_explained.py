@@ -15,7 +15,7 @@ from bids_sr.evaluation.agreement import (
     interval,
     resampled,
 )
-from bids_sr.stats.glm.blocks import Block, _assign_halves
+from bids_sr.glm.blocks import Block, _assign_halves
 
 N_BLOCKS, N_VOXELS = 12, 4000
 BLOCKS = tuple(

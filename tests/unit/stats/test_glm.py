@@ -10,11 +10,9 @@ import pytest
 from scipy import stats
 from scipy.linalg import toeplitz
 
-from bids_sr.stats.glm.autoregression import autocorrelations, levinson
-from bids_sr.stats.glm.design import build_design, contrast_vector
-from bids_sr.stats.glm.linear_model import ContrastModel, _t_to_z
-from bids_sr.stats.glm.noise import Noise, estimate_noise
-from bids_sr.stats.glm.regressors import Events
+from bids_sr.glm.design import Events, build_design, contrast_vector
+from bids_sr.glm.linear_model import ContrastModel, _t_to_z
+from bids_sr.glm.noise import Noise, autocorrelations, estimate_noise, levinson
 
 BLOCKS = Events(
     pd.DataFrame(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bids_sr.stats.regions.activation_regions import carry_over, grow_roi, ring
+from bids_sr.glm.activation_regions import carry_over, grow_roi, ring
 
 SHAPE = (16, 10, 3)
 AFFINE = np.diag([3.0, 3.0, 4.0, 1.0])

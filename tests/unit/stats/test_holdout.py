@@ -8,7 +8,7 @@ from oldtables import against_of, measure_of
 
 from bids_sr.metrics.image_similarity import psnr, ssim
 from bids_sr.metrics.long_tables import read_table, table_text
-from bids_sr.stats.image.pair_scores import holdout_rows, slice_scores
+from bids_sr.quality.series_quality import holdout_rows, slice_scores
 
 RNG = np.random.default_rng(0)
 TRUTH = 100 * RNG.random((24, 20, 8))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bids_sr.stats.regions.map_sidecars import common_sidecar
+from bids_sr.glm.activation_regions import common_sidecar
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from scipy import signal
 
-from bids_sr.stats.glm import noise as pooling
-from bids_sr.stats.glm.autoregression import orthonormal
-from bids_sr.stats.glm.noise import _lag_ratios, _like_groups, _Neighborhood, estimate_noise
+from bids_sr.glm import noise as pooling
+from bids_sr.glm.noise import _lag_ratios, _like_groups, _Neighborhood, estimate_noise, orthonormal
 
 ZOOMS = (3.0, 3.0, 3.0)
 SHAPE = (16, 16, 8)

@@ -3,9 +3,9 @@
 import numpy as np
 
 from bids_sr.evaluation.effects_of_run import _SAME_RATIOS, RunEffects, control_width
-from bids_sr.stats.glm.block_effects import Effects, save_effects
-from bids_sr.stats.glm.blocks import Block, _assign_halves
-from bids_sr.stats.glm.time_series import smooth
+from bids_sr.glm.block_effects import Effects, save_effects
+from bids_sr.glm.blocks import Block, _assign_halves
+from bids_sr.glm.time_series import smooth
 
 SHAPE, ZOOMS = (24, 24, 6), (2.0, 2.0, 3.0)
 BLOCKS = tuple(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bids_sr.stats.image.image_quality import _tissue_volumes, overlap
+from bids_sr.quality.image_quality import _tissue_volumes, overlap
 
 REFERENCE = np.array([1, 1, 1, 1, 0, 0, 0, 0, 0, 0], bool)
 FOUND = np.array([1, 1, 1, 0, 1, 1, 0, 0, 0, 0], bool)

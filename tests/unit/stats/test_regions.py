@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bids_sr.stats.regions.activation_regions import (
+from bids_sr.glm.activation_regions import (
     Threshold,
     _quarter_region,
     centroid,

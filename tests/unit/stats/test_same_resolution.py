@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bids_sr.evaluation.agreement import _WIDEST_MM, _smoothness, same_resolution
-from bids_sr.stats.glm.time_series import smooth
+from bids_sr.glm.time_series import smooth
 
 ZOOMS = (1.5, 1.5, 3.0)
 FACTOR = (2.0, 2.0, 1.0)

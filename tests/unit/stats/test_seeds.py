@@ -10,13 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bids_sr.glm import design
+from bids_sr.glm.block_effects import block_effects
+from bids_sr.glm.blocks import TooFewBlocks, block_design, half_weights
+from bids_sr.glm.design import DesignError, Events, Seeds, build_design, read_regressors
+from bids_sr.glm.linear_model import ActivationSettings, map_activation
 from bids_sr.io.nifti import SeriesReader, save_image
-from bids_sr.stats.glm import seeds
-from bids_sr.stats.glm.block_effects import block_effects
-from bids_sr.stats.glm.blocks import TooFewBlocks, block_design, half_weights
-from bids_sr.stats.glm.design import build_design
-from bids_sr.stats.glm.regressors import DesignError, Events, Seeds, read_regressors
-from bids_sr.stats.glm.statmaps import ActivationSettings, map_activation
 
 SHAPE, T, TR = (6, 6, 4), 120, 2.0
 AFFINE = np.diag([3.0, 3.0, 4.0, 1.0])
@@ -45,10 +44,10 @@ def seeds_in(path: Path, folder: Path) -> Seeds:
     mask = np.ones(SHAPE, dtype=bool)
     with SeriesReader(path) as reader:
         voxels = {
-            "left": seeds.seed_voxels(mask, AFFINE, (0.0, 6.0, 4.0), 4.0),
-            "right": seeds.seed_voxels(mask, AFFINE, (15.0, 6.0, 4.0), 4.0),
+            "left": design.seed_voxels(mask, AFFINE, (0.0, 6.0, 4.0), 4.0),
+            "right": design.seed_voxels(mask, AFFINE, (15.0, 6.0, 4.0), 4.0),
         }
-        found = seeds.seed_series(reader, voxels, n_dummy=2)
+        found = design.seed_series(reader, voxels, n_dummy=2)
     Seeds(found).write(folder / "sub-01_desc-seeds_timeseries.tsv")
     read = read_regressors(folder / "sub-01_desc-seeds_timeseries.tsv")
     assert isinstance(read, Seeds)
@@ -87,7 +86,7 @@ def test_segments_give_the_effect_of_the_run_and_two_halves(rest: tuple, tmp_pat
     path, where, _ = rest
     table, mask = seeds_in(path, tmp_path), np.ones(SHAPE, dtype=bool)
     design = block_design(table, n_volumes=T, tr=TR, n_dummy=2, confound_names=CONFOUNDS)
-    assert len(design.blocks) == 2 * seeds.segment_count(T - 2, 2, TR)
+    assert len(design.blocks) == 2 * design.segment_count(T - 2, 2, TR)
     with SeriesReader(path) as reader:
         effects = block_effects(reader, mask, design, series="raw")
     weights = half_weights(effects.blocks, {"left": 1.0}, effects.leak)
@@ -99,11 +98,11 @@ def test_segments_give_the_effect_of_the_run_and_two_halves(rest: tuple, tmp_pat
 
 
 def test_a_run_too_short_for_halves_has_no_segments() -> None:
-    assert seeds.segment_count(30, 3, 2.0) == 0
-    assert seeds.segment_count(300, 3, 2.0) == 20
-    assert seeds.segment_count(150, 3, 2.0) == 10
-    assert seeds.segment_count(50, 3, 2.0) == 4
-    assert seeds.segment_count(50, 5, 2.0) == 0
+    assert design.segment_count(30, 3, 2.0) == 0
+    assert design.segment_count(300, 3, 2.0) == 20
+    assert design.segment_count(150, 3, 2.0) == 10
+    assert design.segment_count(50, 3, 2.0) == 4
+    assert design.segment_count(50, 5, 2.0) == 0
     with pytest.raises(TooFewBlocks, match="too short"):
         block_design(
             Seeds(pd.DataFrame({"a": np.arange(20.0)})), n_volumes=20, tr=2.0, confound_names=()
@@ -136,9 +135,9 @@ def test_seeds_of_another_length_are_refused() -> None:
 def test_a_seed_outside_the_brain_is_refused() -> None:
     mask = np.zeros(SHAPE, dtype=bool)
     mask[0, 0, 0] = True
-    assert seeds.seed_voxels(mask, AFFINE, (1.0, 1.0, 1.0), 0.5).sum() == 1
+    assert design.seed_voxels(mask, AFFINE, (1.0, 1.0, 1.0), 0.5).sum() == 1
     with pytest.raises(ValueError, match=r"within 4 mm of it, or 5.83 mm, a voxel's diagonal"):
-        seeds.seed_voxels(mask, AFFINE, (15.0, 15.0, 12.0), 4.0)
+        design.seed_voxels(mask, AFFINE, (15.0, 15.0, 12.0), 4.0)
 
 
 def test_contrasts_of_seeds_that_are_not_there_are_left_out() -> None:
@@ -155,7 +154,7 @@ def test_a_cleared_seed_has_the_spread_of_its_own_fluctuation() -> None:
     own = rng.normal(size=60)
     own -= drift @ np.linalg.lstsq(drift, own, rcond=None)[0]
     table = pd.DataFrame({"a": np.r_[[np.nan] * 3, 100 + 40 * np.linspace(-1, 1, 60) + own]})
-    found = seeds.without(table, drift, 3)["a"]
+    found = design.without(table, drift, 3)["a"]
     assert found[:3].isna().all()
     assert found[3:].to_numpy() == pytest.approx(own, abs=1e-9)
     assert table["a"][62] > 100  # what was given stays

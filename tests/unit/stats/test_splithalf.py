@@ -21,10 +21,10 @@ from bids_sr.evaluation.agreement import (
 )
 from bids_sr.evaluation.effects_of_run import RunEffects, save_fine_effects
 from bids_sr.evaluation.references import measured_halves
+from bids_sr.glm.block_effects import Effects, save_effects
+from bids_sr.glm.blocks import Block, _assign_halves
+from bids_sr.glm.time_series import smooth
 from bids_sr.spatial.nyquist import beyond_nyquist
-from bids_sr.stats.glm.block_effects import Effects, save_effects
-from bids_sr.stats.glm.blocks import Block, _assign_halves
-from bids_sr.stats.glm.time_series import smooth
 
 AFFINE = np.diag([2.0, 2.0, 3.0, 1.0])
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bids_sr.stats.glm.streamed_fit import StreamedFit
+from bids_sr.glm.time_series import StreamedFit
 
 
 def test_variance_and_mean_are_those_of_the_whole_series():

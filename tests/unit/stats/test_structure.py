@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from bids_sr.stats.image import image_quality
+from bids_sr.quality import image_quality
 
 ZOOMS = (1.0, 2.0, 1.5)
 

@@ -8,6 +8,16 @@ import numpy as np
 import pytest
 from oldtables import measure_of
 
+from bids_sr.glm.activation_regions import parse_thresholds
+from bids_sr.glm.map_summary import (
+    _fill_outside,
+    _upsample_maps,
+    activation_rows,
+    correlation,
+    find_regions,
+    raised_rows,
+    single_conditions,
+)
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.long_tables import (
     COLUMNS,
@@ -18,16 +28,6 @@ from bids_sr.metrics.long_tables import (
     table_text,
 )
 from bids_sr.metrics.registry import statistic
-from bids_sr.stats.regions.activation_regions import parse_thresholds
-from bids_sr.stats.regions.map_summary import (
-    _fill_outside,
-    _upsample_maps,
-    activation_rows,
-    correlation,
-    find_regions,
-    raised_rows,
-    single_conditions,
-)
 
 CONTRASTS = {
     "thumb": {"thumb": 1.0},

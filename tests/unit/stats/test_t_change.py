@@ -9,8 +9,7 @@ import pandas as pd
 import pytest
 
 from bids_sr.evaluation.qc_flags import t_change
-from bids_sr.stats.glm.design import Design, build_design
-from bids_sr.stats.glm.regressors import Events
+from bids_sr.glm.design import Design, Events, build_design
 
 N, VOXELS = 120, 400
 EVENTS = Events(

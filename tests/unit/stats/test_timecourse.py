@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 from scipy import ndimage
 
+from bids_sr.glm.design import Events
+from bids_sr.glm.linear_model import ActivationSettings, map_activation
+from bids_sr.glm.time_series import extract_time_series, smooth
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
-from bids_sr.stats.glm.regressors import Events
-from bids_sr.stats.glm.statmaps import ActivationSettings, map_activation
-from bids_sr.stats.glm.time_series import extract_time_series, smooth
-from bids_sr.stats.image.series_quality import series_quality, smoothness
+from bids_sr.quality.series_quality import series_quality, smoothness
 
 
 def write(path, data, zooms=(2.0, 2.0, 4.0), tr=2.0):

@@ -19,11 +19,11 @@ from bids_sr.evaluation.references import (
     measured_map,
     truth_rows,
 )
+from bids_sr.glm.block_effects import Effects, save_effects
+from bids_sr.glm.blocks import Block, _assign_halves
 from bids_sr.io.volume import Volume
 from bids_sr.spatial.nyquist import beyond_nyquist
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.stats.glm.block_effects import Effects, save_effects
-from bids_sr.stats.glm.blocks import Block, _assign_halves
 
 SHAPE = (12, 10, 4)
 AFFINE = np.array([[2.0, 0, 0, -10], [0, 2.0, 0, -8], [0, 0, 3.0, -4], [0, 0, 0, 1]])

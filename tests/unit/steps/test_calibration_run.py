@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from scipy import ndimage
 
+from bids_sr.glm.confounds import MOTION
 from bids_sr.io.grids import AS_STORED
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.volume import Volume
@@ -21,7 +22,6 @@ from bids_sr.pipeline.graph import Graph, Scope
 from bids_sr.pipeline.listing import who_makes_what
 from bids_sr.registration import calibration_alignment as tools
 from bids_sr.spatial.transforms import displacement, rigid_matrix
-from bids_sr.stats.glm.confounds import MOTION
 from bids_sr.steps import motion
 from bids_sr.steps.calibration_run import measure_calibration, register_calibration
 

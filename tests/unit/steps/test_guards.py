@@ -11,6 +11,9 @@ import torch
 from oldtables import measure_of
 from torch import nn
 
+from bids_sr.glm.block_effects import Effects, save_effects
+from bids_sr.glm.blocks import Block
+from bids_sr.glm.design import MOTION, Design, Events
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.long_tables import MetricRow, columns_json
@@ -20,10 +23,6 @@ from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models import model
 from bids_sr.sr.models.compatibility import _domain_entry
-from bids_sr.stats.glm.block_effects import Effects, save_effects
-from bids_sr.stats.glm.blocks import Block
-from bids_sr.stats.glm.design import MOTION, Design
-from bids_sr.stats.glm.regressors import Events
 from bids_sr.steps import quality
 
 LOW, TWO = (16, 16, 6), (2.0, 2.0, 1.0)

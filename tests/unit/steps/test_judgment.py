@@ -9,11 +9,11 @@ import pytest
 from mapmaker import mapped
 from oldtables import against_of, measure_of
 
+from bids_sr.glm.design import Events
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.long_tables import MetricRow
 from bids_sr.pipeline.artifacts import Derivative
-from bids_sr.stats.glm.regressors import Events
 from bids_sr.steps.activation import map_series, sorted_maps
 from bids_sr.steps.active_regions import grow_region
 from bids_sr.steps.judgment import _of_raw, judge, raise_flags

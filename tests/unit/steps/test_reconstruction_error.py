@@ -10,6 +10,8 @@ import torch
 from scipy import ndimage, special
 from variance_helpers import fluctuation, patchy, prior_of, whole_of
 
+from bids_sr.glm.activation_regions import fdr_region
+from bids_sr.glm.design import Events, Seeds
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.long_tables import metric_rows
@@ -22,8 +24,6 @@ from bids_sr.sr.variance import one_level_down
 from bids_sr.sr.variance.in_reference import Detail
 from bids_sr.sr.variance.posterior import effect_scale
 from bids_sr.sr.variance.prior import Prior, VarianceMaps
-from bids_sr.stats.glm.regressors import Events, Seeds
-from bids_sr.stats.regions.activation_regions import fdr_region
 from bids_sr.steps.quality import check_intervals, measure_error
 
 SHAPE, FACTOR = (14, 12, 3), (2.0, 2.0, 1.0)

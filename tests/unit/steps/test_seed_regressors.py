@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from bids_sr.config.seed_options import Seed
+from bids_sr.glm.design import MOTION
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.io.volume import Volume
 from bids_sr.region_names import find_atlas
@@ -17,7 +18,6 @@ from bids_sr.registration.ants import apply, apply_to_points, load
 from bids_sr.registration.bold_to_anat import boldref_onward
 from bids_sr.registration.templates import atlas_region
 from bids_sr.spatial.transforms import write_itk
-from bids_sr.stats.glm.design import MOTION
 from bids_sr.steps.seed_regressors import _on_mask, _place_seeds, component_series, seed_series
 
 SHAPE, T = (10, 10, 8), 40

@@ -13,9 +13,9 @@ from fmriprepmaker import FmriprepMaker, fsl_parameters, rigid
 from graphmaker import placed_of, planned_graph
 from scipy.ndimage import gaussian_filter
 
+from bids_sr.glm.activation_regions import common_sidecar
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.store import store
-from bids_sr.stats.regions.map_sidecars import common_sidecar
 from bids_sr.steps.anatomy import correct_head
 from bids_sr.steps.imported import import_mask, rebuild_motion
 from bids_sr.steps.motion import import_series

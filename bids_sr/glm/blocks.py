@@ -19,10 +19,17 @@ import numpy as np
 import pandas as pd
 
 from bids_sr.frozen import frozen
+from bids_sr.glm.design import (
+    MOTION,
+    Events,
+    Regressors,
+    Seeds,
+    build_design,
+    frame_times,
+    scaled_weights,
+    within,
+)
 from bids_sr.io.array_types import Float
-from bids_sr.stats.glm.design import MOTION, build_design, frame_times, scaled_weights
-from bids_sr.stats.glm.regressors import Events, Regressors, Seeds
-from bids_sr.stats.glm.seeds import within
 
 _LOGGER = logging.getLogger(__name__)
 

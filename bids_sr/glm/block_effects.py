@@ -18,12 +18,11 @@ import numpy as np
 from nibabel.affines import voxel_sizes
 
 from bids_sr.frozen import frozen
+from bids_sr.glm.blocks import Block, BlockDesign, half_weights
+from bids_sr.glm.time_series import StreamedFit, extract_time_series, in_batches, smooth
 from bids_sr.io import atomic_files
 from bids_sr.io.array_types import Float, Float32, Mask, Real
 from bids_sr.io.nifti import SeriesReader
-from bids_sr.stats.glm.blocks import Block, BlockDesign, half_weights
-from bids_sr.stats.glm.streamed_fit import StreamedFit, in_batches
-from bids_sr.stats.glm.time_series import extract_time_series, smooth
 
 _ACTIVE_FWHM_MM = 4.0
 _STORED = ("affine", "mask", "betas", "mean", "covariance", "leak", "pca_maps", "pca_loadings")
@@ -35,7 +34,7 @@ class Effects:
 
     `betas`: (X, Y, Z, B) signal change of a sustained block, unit of the series, whole slices.
     `mean`: (X, Y, Z) mean over time. `blocks`: blocks, covariance, leak: see
-    `bids_sr.stats.glm.blocks.BlockDesign`. `covariance`: covariance of the effects for noise of
+    `bids_sr.glm.blocks.BlockDesign`. `covariance`: covariance of the effects for noise of
     variance one (B, B). `leak`: distance of each effect from an estimable one (B, P); zeros:
     estimable. `smooth_variance`: (X, Y, Z) of the residuals after smoothing with 4 mm FWHM, or
     None. `pca_maps`: pca_maps, pca_loadings: (X, Y, Z, K) and (K, B), empty without ranks.

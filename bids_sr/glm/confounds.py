@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
+from bids_sr.glm.time_series import StreamedFit, in_batches
 from bids_sr.io.array_types import Array, Float, Mask
 from bids_sr.io.nifti import SeriesReader
-from bids_sr.stats.glm.streamed_fit import StreamedFit, in_batches
 
 MOTION = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
 HEAD_RADIUS_MM = 50.0

@@ -11,12 +11,12 @@ from itertools import combinations
 import numpy as np
 from scipy import ndimage
 
+from bids_sr.glm.activation_regions import Peak, Threshold, centroid, dice, peak
 from bids_sr.io.array_types import Float, Float32, Mask
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.long_tables import MISSING, MetricRow, metric_rows
 from bids_sr.series import RAW_SPLINE
 from bids_sr.spatial.resampling import sample_volume
-from bids_sr.stats.regions.activation_regions import Peak, Threshold, centroid, dice, peak
 
 _Maps = Mapping[tuple[str, str], Float32]
 Regions = Mapping[tuple[str, str], tuple[Mask, float | None]]
