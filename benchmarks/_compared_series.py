@@ -30,7 +30,7 @@ from bids_sr.spatial.multi_echo import combine_echoes
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA, beyond_nyquist
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import resized_affine
-from bids_sr.sr.resolution.matrices import upsample
+from bids_sr.sr.matrices import upsample
 
 Array = NDArray[Any]
 FACTOR = (2.0, 2.0, 1.0)

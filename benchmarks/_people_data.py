@@ -21,7 +21,7 @@ from _people_measured import FACTOR
 
 from bids_sr.io.nifti import save_image
 from bids_sr.retrospective.downsampling import added_noise, thermal_noise, write_lr_series
-from bids_sr.sr.resolution.matrices import kspace_crop
+from bids_sr.sr.matrices import kspace_crop
 
 ONE_TYPE = "stimulus"
 

@@ -34,8 +34,8 @@ from bids_sr.glm.linear_model import ContrastModel
 from bids_sr.glm.noise import estimate_noise
 from bids_sr.retrospective.downsampling import added_noise, thermal_noise
 from bids_sr.spatial.hmc import estimate_motion
-from bids_sr.sr.resolution.matrices import kspace_crop
-from bids_sr.sr.resolution.operators import Level, interpolate, level_above, to_slices, to_volume
+from bids_sr.sr.matrices import kspace_crop
+from bids_sr.sr.operators import Level, interpolate, level_above, to_slices, to_volume
 from bids_sr.sr.variance.prior import Prior
 
 _P = "pydecnef/sub-01/func/sub-01_task-perception_run-0{}_bold.nii.gz"

@@ -34,8 +34,7 @@ from bids_sr.metrics.long_tables import MetricRow, read_table
 from bids_sr.series import map_label
 from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.models.model import load_model
-from bids_sr.sr.variance.in_reference import detail_of
-from bids_sr.sr.variance.posterior import DRAWS, effect_scale, error_draws
+from bids_sr.sr.variance.in_reference import DRAWS, detail_of, effect_scale, error_draws
 from bids_sr.sr.variance.prior import Prior
 from bids_sr.steps.quality import _onto
 

@@ -22,7 +22,7 @@ import numpy as np
 from _table import keep
 
 from bids_sr.io.nifti import SeriesReader, save_image
-from bids_sr.sr.resolution.matrices import upsample
+from bids_sr.sr.matrices import upsample
 
 FACTOR = (2.0, 2.0, 1.0)
 FIRST, VOLUMES = 70, 20

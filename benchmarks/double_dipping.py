@@ -48,10 +48,10 @@ from bids_sr.metrics.long_tables import MISSING, MetricRow
 from bids_sr.spatial.nyquist import beyond_nyquist
 from bids_sr.spatial.transforms import read_itk
 from bids_sr.sr.method import get_method
-from bids_sr.sr.resolution.operators import level_above, to_slices
+from bids_sr.sr.operators import level_above, to_slices
+from bids_sr.sr.variance.in_reference import estimate_prior
+from bids_sr.sr.variance.one_level_down import run_data
 from bids_sr.sr.variance.prior import Prior, Tile
-from bids_sr.sr.variance.run_data import run_data
-from bids_sr.sr.variance.variance_estimation import estimate_prior
 
 MODEL = ("tr", "n_dummy", "high_pass", "slice_time_ref", "has_stc")
 TOP = 0.05

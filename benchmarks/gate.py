@@ -25,13 +25,12 @@ from _table import keep
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from bids_sr.sr.data.temporal_components import SeriesError
 from bids_sr.sr.method import get_method
-from bids_sr.sr.resolution.operators import to_slices
-from bids_sr.sr.variance.one_level_down import Trial, _added_by, map_of
+from bids_sr.sr.operators import to_slices
+from bids_sr.sr.variance.in_reference import estimate_prior
+from bids_sr.sr.variance.one_level_down import RunData, Trial, _added_by, map_of, run_data
 from bids_sr.sr.variance.prior import Prior, Tile, correlation
-from bids_sr.sr.variance.run_data import RunData, run_data
-from bids_sr.sr.variance.variance_estimation import estimate_prior
+from bids_sr.sr.variance.temporal_components import SeriesError
 
 METHOD = get_method("sbl")
 assert METHOD.variance is not None

@@ -55,14 +55,13 @@ from _people_tables import contrasts, harm, noisy, protocol, runs
 from _table import keep
 from torch import Tensor
 
+from bids_sr.sr.matrices import crop_matrix
 from bids_sr.sr.method import get_method
+from bids_sr.sr.operators import Level
 from bids_sr.sr.recipe import VarianceRecipe
-from bids_sr.sr.resolution.matrices import crop_matrix
-from bids_sr.sr.resolution.operators import Level
-from bids_sr.sr.variance.in_reference import Modulation
+from bids_sr.sr.variance.in_reference import Modulation, estimate_prior, filled_sd
 from bids_sr.sr.variance.one_level_down import Trial, _added_by, _explained_share, try_maps
 from bids_sr.sr.variance.prior import Prior, Tile
-from bids_sr.sr.variance.variance_estimation import estimate_prior, filled_sd
 
 METHODS = ("sdmod", "wmn", "focuss", "sbl")
 

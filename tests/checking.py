@@ -8,7 +8,7 @@ import numpy as np
 
 from bids_sr.bids import Findings
 from bids_sr.notices import Notice
-from bids_sr.sr.resolution.matrices import downsample
+from bids_sr.sr.matrices import downsample
 
 
 def found_by(check: Callable[..., Any], *args: Any, **kwargs: Any) -> Findings:

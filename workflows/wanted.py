@@ -11,7 +11,7 @@ from bids_sr.frozen import frozen
 from bids_sr.pipeline.graph import AnyStep
 from bids_sr.series import INTERPOLATIONS, PAIR_BASELINES, member_name, series_name
 from bids_sr.sr.method import Method, method_of_series
-from bids_sr.sr.models.other_models import other_models
+from bids_sr.sr.models.card import other_models
 from bids_sr.steps import training
 
 _LearnedFrom = Literal["pair", "volumes", "run"]

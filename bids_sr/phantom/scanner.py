@@ -17,7 +17,7 @@ from bids_sr.io.array_types import Array
 from bids_sr.phantom.fields import polynomial
 from bids_sr.spatial.resampling import sample_grid, sample_volume, spline_coefficients
 from bids_sr.spatial.transforms import hr_grid, invert
-from bids_sr.sr.resolution.matrices import apply_along, crop_matrix_complex, kspace_crop
+from bids_sr.sr.matrices import apply_along, crop_matrix_complex, kspace_crop
 
 Grid = tuple[tuple[int, int, int], Array]
 _OVERSAMPLE = 4  # in-plane, samples of the scene per low-resolution voxel

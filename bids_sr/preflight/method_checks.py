@@ -15,11 +15,10 @@ from bids_sr.bids.method_options import method_of_model, obstacle, pretrained_fo
 from bids_sr.config import Settings, SuperRes
 from bids_sr.io.array_types import Array
 from bids_sr.notices import UsageError
+from bids_sr.sr.matrices import Factor
 from bids_sr.sr.method import REMOVED, get_method, get_recipe, recipe_name
-from bids_sr.sr.models.card import ModelError, read_card
-from bids_sr.sr.models.compatibility import check_model
+from bids_sr.sr.models.card import ModelError, check_model, read_card
 from bids_sr.sr.models.model import load_model, verify
-from bids_sr.sr.resolution.matrices import Factor
 
 _LOAD = (
     "import json, sys; from bids_sr.preflight.method_checks import refusal; "

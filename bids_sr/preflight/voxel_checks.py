@@ -22,7 +22,7 @@ from bids_sr.io.grids import AxisOrder, reordered
 from bids_sr.notices import Notice
 from bids_sr.preflight.kspace import check_kspace
 from bids_sr.preflight.plan import Plan
-from bids_sr.sr.resolution.matrices import kspace_crop
+from bids_sr.sr.matrices import kspace_crop
 
 _CHUNK = 1 << 20
 _PLACES = 10  # in time, at each of which two volumes that follow one another are read

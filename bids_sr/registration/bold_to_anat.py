@@ -23,7 +23,7 @@ from bids_sr.spatial.transforms import (
     rms_distance,
     write_itk,
 )
-from bids_sr.sr.resolution.matrices import Factor
+from bids_sr.sr.matrices import Factor
 
 _LOGGER = logging.getLogger(__name__)
 _POOR_DICE = 0.7  # brain masks of BOLD and T1w that agree less point to a failed registration

@@ -23,9 +23,12 @@ from bids_sr.spatial.edges import EdgeError, edge_mismatch
 from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid, points_in, rms_distance
-from bids_sr.sr.data.temporal_components import SeriesError
-from bids_sr.sr.resolution.matrices import Factor, kspace_crop
-from bids_sr.sr.variance.calibration_components import LEAST_VOLUMES, calibration_components
+from bids_sr.sr.matrices import Factor, kspace_crop
+from bids_sr.sr.variance.temporal_components import (
+    LEAST_VOLUMES,
+    SeriesError,
+    calibration_components,
+)
 
 _LEAST_OVERLAP = 0.5  # of the run's brain that lies in the calibration's
 # of the two references in the brain, below which it is another head or a failed registration

@@ -23,7 +23,7 @@ from bids_sr.spatial.hmc import estimate_motion
 from bids_sr.spatial.masks import MaskError, brain_mask, correlation, grow, head_mask
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import points_in, rms_distance
-from bids_sr.sr.resolution.matrices import apply_along, block_matrix, downsample
+from bids_sr.sr.matrices import apply_along, block_matrix, downsample
 
 _PLACES = 6
 """Moments of the run, evenly spaced, at each of which two volumes that follow one another are

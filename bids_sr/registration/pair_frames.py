@@ -8,7 +8,7 @@ from bids_sr.registration.rigid import refine, rigid, size_of
 from bids_sr.spatial import masks
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.sr.resolution.matrices import Factor, kspace_crop
+from bids_sr.sr.matrices import Factor, kspace_crop
 
 # Of the low-resolution voxel, rms over the head: what is left would reach the trained network as a
 # shift, while interpolating blurs what it learns from. The estimate itself is right to .01 voxel.

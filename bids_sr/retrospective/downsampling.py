@@ -9,7 +9,7 @@ import numpy as np
 from bids_sr.io.array_types import Array
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, save_image
 from bids_sr.spatial.transforms import resized_affine
-from bids_sr.sr.resolution.matrices import Factor, kspace_crop, lowres_size
+from bids_sr.sr.matrices import Factor, kspace_crop, lowres_size
 
 _PAIRS = 20  # of successive volumes, spread over the run, that tell its noise
 _BRIGHT = 0.25  # of the 98th percentile: what is darker has no thermal noise of Gaussian form

@@ -41,7 +41,7 @@ from bids_sr.io.image_header import Triple
 from bids_sr.io.nifti import SeriesReader, load_image
 from bids_sr.retrospective import downsampling
 from bids_sr.spatial.multi_echo import combine_echoes
-from bids_sr.sr.resolution.matrices import kspace_crop
+from bids_sr.sr.matrices import kspace_crop
 from bids_sr.version import __version__
 
 _LOGGER = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from bids_sr.frozen import frozen
 if TYPE_CHECKING:
     from torch import nn
 
-    from bids_sr.sr.resolution.matrices import Factor
+    from bids_sr.sr.matrices import Factor
 
 RecipeName = Literal["fast", "paper", "paper-mse"]
 _LossKind = Literal[
@@ -37,7 +37,7 @@ def in_plane(factor: Factor) -> None:
 class ImportedWhenCalled:
     """A class below `bids_sr.sr` by its dotted name, imported when it is called.
 
-    >>> ImportedWhenCalled("losses.image_losses.MSE").__name__
+    >>> ImportedWhenCalled("losses.MSE").__name__
     'MSE'
     """
 
@@ -326,7 +326,7 @@ FIRST_YOUNGER = "epochs"
 
 
 OURS = Recipe(
-    build_generator=ImportedWhenCalled("networks.residual2d.SubPixelNet"),
+    build_generator=ImportedWhenCalled("networks.convolutional.SubPixelNet"),
     schedule="one-cycle",
     evaluate_every=50,
     patience=8,

@@ -20,8 +20,8 @@ from bids_sr.registration.calibration_alignment import (
     calibration_patterns,
     register_to_calibration,
 )
-from bids_sr.sr.data.temporal_components import SeriesError
 from bids_sr.sr.method import Cost
+from bids_sr.sr.variance.temporal_components import SeriesError
 from bids_sr.steps.activation import Factor
 
 _LOGGER = logging.getLogger(__name__)

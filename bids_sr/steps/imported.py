@@ -32,8 +32,8 @@ from bids_sr.spatial.distortion import voxel_shift
 from bids_sr.spatial.masks import brain_mask
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid, invert
+from bids_sr.sr.matrices import Factor
 from bids_sr.sr.method import Cost
-from bids_sr.sr.resolution.matrices import Factor
 from bids_sr.steps import anatomy, registration
 from bids_sr.steps.motion import KEEP_BOLDREF, KEEP_CONFOUNDS, KEEP_MOTION
 

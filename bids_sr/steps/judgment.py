@@ -23,7 +23,7 @@ from bids_sr.pipeline.step import step
 from bids_sr.series import RAW
 from bids_sr.spatial.masks import head_mask
 from bids_sr.spatial.resampling import sample_volume
-from bids_sr.sr.resolution.matrices import kspace_crop
+from bids_sr.sr.matrices import kspace_crop
 from bids_sr.steps.activation import Contrasts, Factor, kept_table, sorted_maps
 from bids_sr.steps.active_regions import judged_contrasts
 from bids_sr.steps.evaluation import widths_of

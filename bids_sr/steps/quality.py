@@ -39,16 +39,15 @@ from bids_sr.pipeline.artifacts import (
 from bids_sr.pipeline.step import Keep, Part, enumerated, step
 from bids_sr.spatial.edges import Mismatch, edge_mismatch
 from bids_sr.spatial.resampling import sample_volume
-from bids_sr.sr.data.temporal_components import SeriesError, motion_courses, open_uncompressed
 from bids_sr.sr.device import choose_device
 from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import fine_mask, in_both, make_upsampler, some_slices
+from bids_sr.sr.matrices import ResolutionError
 from bids_sr.sr.method import Cost
-from bids_sr.sr.models.card import read_card
-from bids_sr.sr.models.compatibility import domain_difference
+from bids_sr.sr.models.card import domain_difference, read_card
 from bids_sr.sr.models.model import load_model
 from bids_sr.sr.recipe import VarianceRecipe
-from bids_sr.sr.resolution.matrices import ResolutionError
+from bids_sr.sr.variance.temporal_components import SeriesError, motion_courses, open_uncompressed
 from bids_sr.steps.activation import OF_CONTRAST, Contrasts, Factor, fitted, stored_maps
 
 _LOGGER = logging.getLogger(__name__)
@@ -411,8 +410,8 @@ def check_intervals(
     from nibabel.affines import apply_affine
     from threadpoolctl import threadpool_limits
 
+    from bids_sr.sr.variance.in_reference import effect_scale
     from bids_sr.sr.variance.one_level_down import errors_below
-    from bids_sr.sr.variance.posterior import effect_scale
 
     model = load_model(model_file)
     recipe = model.recipe
@@ -510,7 +509,7 @@ def measure_error(
     """
     if error_draws is None or acquired_draws is None:
         return [], []
-    from bids_sr.sr.variance.posterior import effect_scale, wrong_sign
+    from bids_sr.sr.variance.in_reference import effect_scale, wrong_sign
 
     brain, coarse, zooms = mask.data, bold_mask.data, bold_mask.zooms
     narrowest, covered = min(smoothing), {row.contrast: row.value for row in coverage_rows}

@@ -37,8 +37,8 @@ from bids_sr.spatial.output_grids import grid_around, place_grid, zooms_in_ras
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.surfaces import ribbon_means
 from bids_sr.spatial.transforms import hr_grid, invert
+from bids_sr.sr.matrices import Factor
 from bids_sr.sr.method import Cost
-from bids_sr.sr.resolution.matrices import Factor
 from bids_sr.steps.activation import OF_CONTRAST, stored_maps
 
 _SIDES = ("left", "right")

@@ -255,8 +255,8 @@ def train_on_scans(
 
     `vgg_weights`: file of VGG-19 weights; None leaves out the perceptual loss.
     """
+    from bids_sr.sr.models.model import TrainingRequest
     from bids_sr.sr.training.fused import SAME_GRID, contrast_image, joined
-    from bids_sr.sr.training.job import TrainingRequest
 
     count = len(heads_fine) // len(heads_masks)
     suffixes = _suffixes_of(heads_fine[:count])

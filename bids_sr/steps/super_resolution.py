@@ -34,13 +34,12 @@ from bids_sr.series import BASELINES, PAIR_BASELINES, RAW, series_names
 from bids_sr.spatial import masks
 from bids_sr.spatial.transforms import hr_grid, invert
 from bids_sr.sr.device import Device, Precision, choose_device
-from bids_sr.sr.inference.acquired import Displaced, InferenceError, UpsamplerInputs
+from bids_sr.sr.inference.acquired import Displaced, InferenceError, PosedImage, UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import Keeping, make_upsampler, write_series
-from bids_sr.sr.inference.guided_baselines import PosedImage
+from bids_sr.sr.matrices import Factor, kspace_crop
 from bids_sr.sr.method import Cost, method_of_series
-from bids_sr.sr.models.compatibility import check_model
+from bids_sr.sr.models.card import check_model
 from bids_sr.sr.models.model import LoadedModel, load_model
-from bids_sr.sr.resolution.matrices import Factor, kspace_crop
 
 _AS_ACQUIRED: Factor = (1.0, 1.0, 1.0)
 _SAMPLE_MM = 1.0  # of a finer image, before it is averaged over the voxels of the pair's grid
@@ -229,7 +228,7 @@ def super_resolve(
     reconstruction's error, of maps of a run that are a prior. `UsageError`: the model is for
     another resolution, contrast, orientation or factor. `InferenceError`: the mask is empty, or
     something that the series needs is not there. acquired of them; see
-    `bids_sr.sr.variance.posterior`; None without.
+    `bids_sr.sr.variance.in_reference`; None without.
     """
     model = None if model_file is None else load_model(model_file)
     of_run = model is not None and model.card.trained_on == "series"

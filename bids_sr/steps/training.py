@@ -20,21 +20,19 @@ from bids_sr.quality.series_quality import holdout_rows, slice_scores
 from bids_sr.series import VALIDATION_BASELINES, series_name
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.data.images import VOLUMES, TrainingImage, pair_image, volumes_of_run
-from bids_sr.sr.data.temporal_components import SeriesError, open_uncompressed
 from bids_sr.sr.device import Device, Precision, choose_device
 from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import make_upsampler
+from bids_sr.sr.matrices import Factor, ResolutionError
 from bids_sr.sr.method import Cost, Method, get_method
-from bids_sr.sr.models.card import ModelCard, part_of, read_card
-from bids_sr.sr.models.compatibility import check_model
-from bids_sr.sr.models.model import LoadedModel, load_model
+from bids_sr.sr.models.card import ModelCard, check_model, part_of, read_card
+from bids_sr.sr.models.model import LoadedModel, TrainingRequest, load_model
 from bids_sr.sr.recipe import RecipeName
-from bids_sr.sr.resolution.matrices import Factor, ResolutionError
-from bids_sr.sr.training.job import TrainingRequest
+from bids_sr.sr.variance.temporal_components import SeriesError, open_uncompressed
 
 if TYPE_CHECKING:
     from bids_sr.sr.models.model_store import TrainingData
-    from bids_sr.sr.variance.run_data import RunData
+    from bids_sr.sr.variance.one_level_down import RunData
 
 Model = tuple[File, File, File]
 """Weights or maps (safetensors), their card beside them (JSON), the log of training (TSV)."""
@@ -333,8 +331,8 @@ def estimate_variance(
     """
     from threadpoolctl import threadpool_limits
 
-    from bids_sr.sr.variance.exemplars import Exemplars
-    from bids_sr.sr.variance.run_data import run_data
+    from bids_sr.sr.variance.one_level_down import run_data
+    from bids_sr.sr.variance.prior import Exemplars
 
     training = TrainingRequest(
         method=get_method(method),
@@ -405,7 +403,7 @@ def _tested(
 
 def _weight(model: LoadedModel, data: "RunData") -> Volume:
     """Root of the summed squared maps on the boldref's high-resolution grid."""
-    from bids_sr.sr.resolution.operators import to_volume
+    from bids_sr.sr.operators import to_volume
     from bids_sr.sr.variance.in_reference import onto_grid
 
     shape, affine = hr_grid(data.statistics.mean.shape, data.affine, data.factor)

@@ -235,7 +235,7 @@ def test_modules_are_short_few_in_a_folder_and_have_names_of_their_own() -> None
         ("workflows/x.py", "from bids_sr.execution.execute import execute"),
         ("boilerplate/x.py", "import bids_sr.config"),
         ("bids_sr/spatial/x.py", "from bids_sr.config import files"),
-        ("bids_sr/config/x.py", "from bids_sr.sr.networks.critics import PatchCritic"),
+        ("bids_sr/config/x.py", "from bids_sr.sr.networks.convolutional import PatchCritic"),
         ("bids_sr/config/x.py", "from bids_sr.sr import networks"),
         ("bids_sr/io/atomic_files.py", "from bids_sr.config import UsageError"),
         ("bids_sr/phantom/x.py", "from bids_sr.cli.phantom_main import main"),

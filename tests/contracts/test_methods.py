@@ -14,9 +14,9 @@ import bids_sr.boilerplate
 from bids_sr.io.nifti import SeriesReader, load_image, save_image
 from bids_sr.series import DEFAULT_BASELINES
 from bids_sr.sr.data.images import pair_image
-from bids_sr.sr.data.temporal_components import TemporalStatistics
 from bids_sr.sr.inference.acquired import InferenceError, UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import enforce, make_upsampler
+from bids_sr.sr.matrices import kspace_crop
 from bids_sr.sr.method import (
     REMOVED,
     UnknownMethod,
@@ -26,13 +26,12 @@ from bids_sr.sr.method import (
     method_names,
     offered_methods,
 )
-from bids_sr.sr.models.model import load_model, save_model
-from bids_sr.sr.resolution.matrices import kspace_crop
-from bids_sr.sr.training.job import TrainingRequest, _sloppy_recipe
+from bids_sr.sr.models.model import TrainingRequest, _sloppy_recipe, load_model, save_model
 from bids_sr.sr.training.trainer import fit
 from bids_sr.sr.variance.fit_variance import fit_variance
 from bids_sr.sr.variance.in_reference import detail_of
-from bids_sr.sr.variance.run_data import RunData
+from bids_sr.sr.variance.one_level_down import RunData
+from bids_sr.sr.variance.temporal_components import TemporalStatistics
 
 
 def cases(kind):

@@ -15,8 +15,8 @@ from bids_sr.sr.method import PLACEBOS_OF_A_PAIR, Cost, Method
 from bids_sr.sr.recipe import Recipe, loss, network
 
 FAST = Recipe(
-    build_generator=network("residual2d.SRResNet", flat=True, width=4, blocks=1),
-    build_critic=None, losses=(loss("content", "image_losses.MSE", 1.0),),
+    build_generator=network("convolutional.SRResNet", flat=True, width=4, blocks=1),
+    build_critic=None, losses=(loss("content", "MSE", 1.0),),
     upsampled_by="zerofill", patch=16, iterations=2,
 )
 METHOD = Method(

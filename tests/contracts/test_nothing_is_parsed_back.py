@@ -162,7 +162,7 @@ ALLOWED: dict[str, str] = {
     "bids_sr/retrospective/preparation.py::*": FORMAT,
     "bids_sr/series.py::parse_map_label": FILES,
     "bids_sr/spatial/transforms.py::read_itk": FOREIGN,
-    "bids_sr/sr/losses/vgg.py::*": FOREIGN,
+    "bids_sr/sr/losses.py::*": FOREIGN,
     "bids_sr/sr/method.py::_modules": CODE,
     "bids_sr/sr/models/*": FILES,
     "bids_sr/sr/inference/*": FOREIGN,

@@ -24,14 +24,14 @@ from bids_sr.series import (
     series,
     series_name,
 )
+from bids_sr.sr.matrices import MATRICES
 from bids_sr.sr.method import method_names
-from bids_sr.sr.resolution.matrices import MATRICES
 
 ROOT = Path(__file__).parents[2]
 # what is made with the names, not a list of them: an operator or a spline's order for each
 DEFINED = {
     "bids_sr/series.py",
-    "bids_sr/sr/resolution/matrices.py",
+    "bids_sr/sr/matrices.py",
     "bids_sr/registration/structural_preparation.py",
     "bids_sr/steps/structural.py",  # which of these splines scans have beside the cubic one
 }

@@ -30,8 +30,8 @@ from bids_sr.series import BASELINES, INTERPOLATIONS, PAIR_BASELINES
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.inference.acquired import InferenceError, Upsampler, UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import make_upsampler
+from bids_sr.sr.matrices import MATRICES, Factor, upsample
 from bids_sr.sr.models.model import LoadedModel
-from bids_sr.sr.resolution.matrices import MATRICES, Factor, upsample
 from bids_sr.version import __version__
 
 
@@ -214,7 +214,7 @@ def _degraded(
     """
     import torch
 
-    from bids_sr.sr.resolution.operators import get_operator
+    from bids_sr.sr.operators import get_operator
 
     operator = get_operator(options.degradation, tuple(reference.shape[:3]), tuple(factor))
     picked = evenly_spaced(reference.shape[3], options.volumes)

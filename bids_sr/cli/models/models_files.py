@@ -20,11 +20,10 @@ from bids_sr.spatial.masks import MaskError, brain_mask
 from bids_sr.spatial.transforms import TransformError, hr_grid
 from bids_sr.sr.data.images import TrainingDataError
 from bids_sr.sr.inference.acquired import InferenceError
+from bids_sr.sr.matrices import MATRICES, Factor, ResolutionError
 from bids_sr.sr.method import UnknownMethod, get_method, offered_methods
-from bids_sr.sr.models.card import ModelError
-from bids_sr.sr.models.compatibility import check_model
+from bids_sr.sr.models.card import ModelError, check_model
 from bids_sr.sr.models.model import LoadedModel, load_model
-from bids_sr.sr.resolution.matrices import MATRICES, Factor, ResolutionError
 
 REFUSALS = (
     ImageError,

@@ -20,10 +20,9 @@ from bids_sr.io.atomic_files import write_whole
 from bids_sr.sr.data.images import TrainingImages
 from bids_sr.sr.method import Method, get_method, get_recipe, recipe_name
 from bids_sr.sr.models.card import read_card
-from bids_sr.sr.models.model import LoadedModel, save_model
+from bids_sr.sr.models.model import LoadedModel, TrainingRequest, save_model
 from bids_sr.sr.recipe import Recipe
-from bids_sr.sr.training.checkpoint import log_tsv
-from bids_sr.sr.training.job import TrainingRequest
+from bids_sr.sr.training.optimization import log_tsv
 from bids_sr.sr.training.trainer import fit
 
 

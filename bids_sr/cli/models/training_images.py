@@ -12,8 +12,8 @@ from bids_sr.config import UsageError
 from bids_sr.io.array_types import Float32
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.sr.data.images import TrainingImage, TrainingImages, check_images
-from bids_sr.sr.resolution.matrices import Factor
-from bids_sr.sr.training.job import TrainingRequest
+from bids_sr.sr.matrices import Factor
+from bids_sr.sr.models.model import TrainingRequest
 
 
 def read_images(options: TrainOptions, training: TrainingRequest) -> tuple[TrainingImages, Factor]:

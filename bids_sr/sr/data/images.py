@@ -14,8 +14,8 @@ from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.spatial.transforms import resized_affine
+from bids_sr.sr.matrices import Factor, check_factor, downsample, highres_size, upsample
 from bids_sr.sr.recipe import Recipe
-from bids_sr.sr.resolution.matrices import Factor, check_factor, downsample, highres_size, upsample
 
 _LEAST = 8  # voxels in-plane
 # Neighbors in time are nearly one image: twenty, drawn over the run, show its poses and its noise,

@@ -22,9 +22,9 @@ from torch import Tensor
 from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array
 from bids_sr.sr.data.images import TrainingDataError, TrainingImage
+from bids_sr.sr.matrices import Factor, highres_size, lowres_size, upsample
+from bids_sr.sr.operators import get_operator
 from bids_sr.sr.recipe import Recipe
-from bids_sr.sr.resolution.matrices import Factor, highres_size, lowres_size, upsample
-from bids_sr.sr.resolution.operators import get_operator
 
 Box = tuple[tuple[int, int], ...]
 """(first, last + 1) of each axis on the high-resolution grid."""

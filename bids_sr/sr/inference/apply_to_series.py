@@ -19,17 +19,18 @@ from bids_sr.spatial.distortion import Distortion
 from bids_sr.spatial.output_grids import PlacedGrid
 from bids_sr.spatial.resampling import sample_volume, spline_coefficients
 from bids_sr.spatial.transforms import hr_grid
+from bids_sr.sr import matrices
 from bids_sr.sr.inference.acquired import (
     InferenceError,
     PlainUpsampler,
     Upsampler,
     UpsamplerInputs,
+    inject,
+    ratio,
 )
-from bids_sr.sr.inference.guided_baselines import inject, ratio
+from bids_sr.sr.matrices import Factor, check_factor, downsample, upsample
 from bids_sr.sr.method import get_method, method_of_series
 from bids_sr.sr.models.model import LoadedModel
-from bids_sr.sr.resolution import matrices
-from bids_sr.sr.resolution.matrices import Factor, check_factor, downsample, upsample
 
 Keeping = Literal["off", "enforce"]
 

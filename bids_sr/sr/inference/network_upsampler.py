@@ -2,23 +2,211 @@
 
 What goes through the intensity scale is only the generator's departure from its plain
 interpolation, so that an identity network returns its input to the last bit.
+
+Sliding-window inference: a network on an image too large for it, patch by patch, without seams.
+
+Along each axis a patch fades out over the overlap with its neighbor; the weights of all patches
+sum to 1 at every voxel. The outermost voxels of a patch, where the network's padding shows, can be
+left out (`margin`), but not at the image's own border. The rule for blending is ours.
+
+CPU-optimized copies of trained networks for inference.
+
+- A convolution fills a processor's registers with output channels, sixteen at a time. The last one
+  of a network has one to four: here it is a matrix product that makes every tap's image, and a sum
+  of these, shifted.
+- A dense layer, which would copy all earlier ones into one image first, is the sum of one
+  convolution for each of them.
+
+Values are those of the plain network but for rounding.
+
+Attention masks of a network's gates, and Grad-CAM of its critic.
+
+Neither is proof: a mask says how much of a skip went through, Grad-CAM which places raised a
+score.
 """
+
+import copy
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from itertools import product
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional
 
 from bids_sr.io.array_types import Array
 from bids_sr.sr.inference.acquired import InferenceError, Upsampler, UpsamplerInputs
-from bids_sr.sr.inference.cpu_optimized import channels_innermost, optimize_for_cpu, widest
-from bids_sr.sr.inference.sliding_window import apply_in_patches
+from bids_sr.sr.matrices import ResolutionError, upsample
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import LoadedModel
-from bids_sr.sr.networks.residual2d import SubPixelNet
+from bids_sr.sr.networks.convolutional import Critic, DenseResidualNet, SubPixelNet
+from bids_sr.sr.networks.unet_generator import AttentionGate, ResidualBlock3d
+from bids_sr.sr.operators import upsample_slices
 from bids_sr.sr.recipe import Recipe
-from bids_sr.sr.resolution.matrices import upsample
-from bids_sr.sr.resolution.operators import upsample_slices
-from bids_sr.sr.training.update_steps import channels_last
+from bids_sr.sr.training.optimization import channels_last
+
+
+def apply_in_patches(
+    network: Callable[[Tensor], Tensor],
+    volume: Tensor,
+    *,
+    patch: int,
+    overlap: int,
+    margin: int = 0,
+) -> Tensor:
+    """What the network gives for a whole image, computed in patches.
+
+    `network`: takes (1, C, *patch) to (1, C_out, *patch). `volume`: (C, *grid), two or three axes.
+    `patch`: side of the patches (voxels); at most the whole axis. `overlap`: voxels that neighbors
+    share at least; less than the patch.
+    """
+    grid = volume.shape[1:]
+    out: Tensor | None = None
+    with torch.no_grad():
+        for place in product(*(_tiles(n, min(patch, n), overlap, margin) for n in grid)):
+            box = (slice(None), *(part for part, _ in place))
+            made = network(volume[box][None])[0]
+            if made.shape[1:] != volume[box].shape[1:]:
+                raise ResolutionError(
+                    f"the network makes {tuple(made.shape[1:])} of {tuple(volume[box].shape[1:])}"
+                )
+            if out is None:
+                # sums of many weighted patches err by more than 1e-6 in single precision
+                out = torch.zeros((len(made), *grid), dtype=torch.float64, device=volume.device)
+                kind = made.dtype
+            result = made.to(out)
+            for axis, (_, weights) in enumerate(place):
+                result = result * weights.to(result).reshape([-1] + [1] * (len(grid) - axis - 1))
+            out[box] += result
+    assert out is not None
+    return out.to(kind)
+
+
+def _patch_starts(n: int, side: int, overlap: int) -> list[int]:
+    """Return evenly spread patch starts on an axis of n voxels, with at least the overlap."""
+    if side >= n:
+        return [0]
+    if overlap >= side:
+        raise ResolutionError(f"patches of {side} voxels cannot share {overlap}")
+    count = -(-(n - side) // (side - overlap))
+    return [(n - side) * k // count for k in range(count + 1)]
+
+
+def _tiles(n: int, side: int, overlap: int, margin: int) -> list[tuple[slice, Tensor]]:
+    """Return (voxels, weights) of each patch of an axis; weights sum to 1."""
+    if overlap < 0 or margin < 0 or (side < n and overlap <= 2 * margin and margin > 0):
+        raise ResolutionError(
+            f"an overlap of {overlap} leaves nothing of margins of {margin} on both sides"
+        )
+    at = torch.arange(side, dtype=torch.float64) + 0.5
+    ramp = max(overlap - 2 * margin, 1e-9)
+    total = torch.zeros(n, dtype=torch.float64)
+    windows = []
+    for start in _patch_starts(n, side, overlap):
+        part, window = slice(start, start + side), torch.ones(side, dtype=torch.float64)
+        if start > 0:
+            window = window * ((at - margin) / ramp).clamp(0, 1)
+        if part.stop < n:
+            window = window * ((side - at - margin) / ramp).clamp(0, 1)
+        windows.append((part, window))
+        total[part] += window
+    return [(part, window / total[part]) for part, window in windows]
+
+
+def optimize_for_cpu(network: nn.Module) -> nn.Module:
+    """Return a faster CPU copy of a network in evaluation mode, with channels innermost."""
+    changed = _changed(copy.deepcopy(network).to("cpu")).eval().requires_grad_(False)
+    for module in changed.modules():
+        if isinstance(module, nn.Conv2d):
+            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        elif isinstance(module, nn.Conv3d):
+            module.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    return changed
+
+
+def channels_innermost(x: Tensor) -> Tensor:
+    """Return (N, C, X, Y) with channels innermost in memory.
+
+    Its strides say so too where one channel leaves that open.
+
+    `x`: images of any number of channels (N, C, X, Y). Same values and shape, ordered anew in
+    memory.
+    """
+    _, channels, rows, columns = x.shape
+    x = x.contiguous(memory_format=torch.channels_last)
+    return x.as_strided(x.shape, (channels * rows * columns, 1, columns * channels, channels))
+
+
+def widest(network: nn.Module) -> int:
+    """The most channels that a convolution of a network reads or writes; 1 where it has none."""
+    layers = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Conv3d)]
+    return max((max(m.in_channels, m.out_channels) for m in layers), default=1)
+
+
+def _changed(module: nn.Module) -> nn.Module:
+    """The module, or what stands for it, with its parts changed likewise."""
+    if isinstance(module, ResidualBlock3d):
+        return _Block3d(module)
+    if isinstance(module, DenseResidualNet):
+        return _Dense(module)
+    for name, part in module.named_children():
+        setattr(module, name, _changed(part))
+    return module
+
+
+class _Block3d(nn.Module):
+    """`ResidualBlock3d`."""
+
+    def __init__(self, block: ResidualBlock3d) -> None:
+        super().__init__()
+        self.first, _, self.second, _ = block.layers
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(self.first(x).relu_()).relu_().add_(x)
+
+
+class _Dense(nn.Module):
+    """`DenseResidualNet`, with half its memory."""
+
+    def __init__(self, net: DenseResidualNet) -> None:
+        super().__init__()
+        width = net.head.out_channels
+        self.head = net.head
+        self.layers = nn.ModuleList(_split(layer, width) for layer in net.body)
+        self.tail = _split(net.tail, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = [self.head(x).relu_()]
+        for parts in self.layers:
+            features.append(_summed(parts, features).relu_())
+        return _summed(self.tail, features).add_(x)
+
+
+def _split(layer: nn.Module, width: int) -> nn.ModuleList:
+    """Split a convolution into one for each `width` input channels.
+
+    The convolution is their sum; the first has the bias.
+    """
+    assert isinstance(layer, nn.Conv3d)
+    parts: list[nn.Module] = []
+    for first in range(0, layer.in_channels, width):
+        part = nn.Conv3d(width, layer.out_channels, layer.kernel_size, padding=1, bias=not first)  # type: ignore[arg-type]
+        part.weight = nn.Parameter(layer.weight[:, first : first + width].detach())
+        if not first:
+            part.bias = layer.bias
+        parts.append(part)
+    return nn.ModuleList(parts)
+
+
+def _summed(parts: nn.Module, features: Sequence[Tensor]) -> Tensor:
+    """The sum of each part of what it reads."""
+    first, *others = parts.children()
+    out = first(features[0])
+    for part, seen in zip(others, features[1:], strict=True):
+        out.add_(part(seen))
+    return out
+
 
 # voxels of a slice-wise network's grid that go through it at once: few enough for the cache of
 # each thread, and enough for a GPU
@@ -138,3 +326,73 @@ def network_upsampler(model: LoadedModel, acquired: UpsamplerInputs) -> Upsample
         )
     volumetric = card.method != "" and get_method(card.method).ndim == 3
     return NetworkUpsampler(model, acquired, volumetric=volumetric)
+
+
+def attention_masks(network: nn.Module, images: Tensor) -> tuple[Tensor, ...]:
+    """Return masks of all attention gates for images (N, C, X, Y), low to high resolution.
+
+    For each gate (N, 1, X, Y) between 0 and 1, interpolated to the size of the images; none
+    without `AttentionGate`s.
+
+    Source: attention_unet, sections 3.7 and 4.7.
+
+    `network`: network from images to images, with or without gates. `images`: images that the
+    network is given (N, C, X, Y).
+    """
+    seen: list[Tensor] = []
+
+    def keep(gate: nn.Module, inputs: tuple[Tensor, ...], _out: Tensor) -> None:
+        assert isinstance(gate, AttentionGate)
+        seen.append(gate.mask(*inputs))
+
+    was_training = network.training
+    network.eval()
+    with ExitStack() as hooks, torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, AttentionGate):
+                hooks.callback(module.register_forward_hook(keep).remove)
+        network(images)
+    network.train(was_training)
+    (rows, columns), size = seen[-1].shape[-2:] if seen else (0, 0), images.shape[-2:]
+    # the images lie in the middle of the padded ones
+    x, y = (rows - size[0]) // 2, (columns - size[1]) // 2
+    full = (
+        functional.interpolate(m, size=(rows, columns), mode="bilinear", align_corners=False)
+        for m in seen
+    )
+    return tuple(mask[..., x : x + size[0], y : y + size[1]] for mask in full)
+
+
+def grad_cam(critic: nn.Module, images: Tensor) -> Tensor:
+    """Return the Grad-CAM of a critic, (N, 1, X, Y), from 0 up.
+
+    It shows where its convolutional features speak for a high score.
+
+    In units of the score, which is taken before the sigmoid, whose slope vanishes where the critic
+    is sure; interpolated to the size of the images (N, C, X, Y). ValueError for a network that is
+    no `Critic`.
+
+    Source: Selvaraju et al. 2017, equations 1 and 2; attention_unet, sections 3.7 and 4.8.
+
+    Weight of each place in the score, not negative (N, 1, X, Y).
+    """
+    if not isinstance(critic, Critic):
+        raise ValueError(
+            f"Grad-CAM looks at the features of a Critic, and {type(critic).__name__} is none"
+        )
+    kept: list[Tensor] = []
+    was_training = critic.training
+    critic.eval()
+    hook = critic.features.register_forward_hook(lambda _module, _inputs, out: kept.append(out))
+    try:
+        with torch.enable_grad():
+            score = critic(images.detach().requires_grad_(True)).flatten(1).mean(1).sum()
+            slope = torch.autograd.grad(score, kept[0])[0]
+    finally:
+        hook.remove()
+        critic.train(was_training)
+    weight = slope.mean(dim=(-2, -1), keepdim=True)
+    found = torch.relu((weight * kept[0]).sum(1, keepdim=True)).detach()
+    return functional.interpolate(
+        found, size=images.shape[-2:], mode="bilinear", align_corners=False
+    )

@@ -7,19 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bids_sr.sr.data.images import TrainingImages, checksums
-from bids_sr.sr.models.card import (
-    ModelCard,
-    ModelError,
-    card_path,
-    read_card,
-)
-from bids_sr.sr.models.model import TrainedModel, load_model, save_model
-from bids_sr.sr.training.card_entries import plain_recipe, settings_of
-from bids_sr.sr.training.checkpoint import log_tsv
-from bids_sr.sr.training.job import TrainingRequest
-from bids_sr.sr.training.trainer import fit
+from bids_sr.sr.models.card import ModelCard, ModelError, card_path, read_card
+from bids_sr.sr.models.model import TrainedModel, TrainingRequest, load_model, save_model
+from bids_sr.sr.training.optimization import log_tsv
+from bids_sr.sr.training.trainer import fit, plain_recipe, settings_of
 from bids_sr.sr.variance.fit_variance import fit_variance
-from bids_sr.sr.variance.run_data import RunData
+from bids_sr.sr.variance.one_level_down import RunData
 
 _LOG = logging.getLogger(__name__)
 TrainingData = RunData | TrainingImages

@@ -4,6 +4,15 @@ Source of the plain one: Ronneberger et al. 2015 (unet), figure 1: two 3x3 convo
 level, 64 to 1024 channels, max pooling down, 2x2 transposed convolutions up. 31.0 million
 parameters. Ours: convolutions are zero-padded, so that the output is as large as the input, and
 images are zero-padded to sizes that can be halved.
+
+Vision transformer that turns the patches of an image into the patches of a better one.
+
+Source: vit_mri (Lin & Heckel 2022), the variant ViT-M: patches of 10 x 10, eight layers, nine
+heads of 64 channels. 32.6 million parameters. Ours where their text leaves it open: the positional
+embedding is learned for 32 x 32 patches (320 x 320 voxels) and interpolated to other sizes, blocks
+normalize first, images are zero-padded to whole patches.
+
+Layers and initializations shared by several networks; activity is intensity, so no norm.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +23,96 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bids_sr.sr.networks.network_blocks import zero
+
+def glorot(net: nn.Module) -> None:
+    """Initialize convolutions and dense layers in place: Glorot and Bengio 2010 (normal), bias 0.
+
+    Source: mouse-sr, section 2.3.5, which names the normal form and prints a uniform range; the
+    normal form is used.
+    """
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d | nn.Conv3d | nn.Linear):
+            nn.init.xavier_normal_(module.weight)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def zero(layer: nn.Module) -> None:
+    """Set a layer to zero, so that it outputs nothing until trained.
+
+    Behind a skip connection, the network then starts as its input.
+
+    `layer`: layer whose weights and biases become 0.
+    """
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+
+
+class ResidualBlock(nn.Module):
+    """Convolution, PReLU, convolution, added to the input; no normalization.
+
+    Batch norm would tie an image's intensity to its neighbors in the batch.
+
+    `start`: factor on the initial weights of the second convolution; small values begin near the
+    identity, which lets a deep net without normalization take large steps.
+    """
+
+    def __init__(self, width: int, *, start: float = 1.0) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.activation = nn.PReLU(width)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+        if start != 1.0:
+            with torch.no_grad():
+                self.second.weight.mul_(start)
+                assert self.second.bias is not None
+                self.second.bias.zero_()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the input plus what the layers make of it.
+
+        `x`: features on any grid (N, width, X, Y). Features of the same shape.
+        """
+        return x + self.second(self.activation(self.first(x)))
+
+
+class ResidualBlock3d(nn.Module):
+    """Convolution, ReLU, convolution, ReLU, added to the input; keeps (N, width, X, Y, Z).
+
+    Source: mouse-sr, section 2.3.2 and METHODS section 4 ("two convolutions, two ReLU with one
+    additional layer", read as an addition). 2 (27 width² + width) parameters.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv3d(width, width, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv3d(width, width, 3, padding=1),
+            nn.ReLU(),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the input plus what the layers make of it.
+
+        `x`: features on any grid (N, width, X, Y, Z). Features of the same shape.
+        """
+        return x + self.layers(x)
+
+
+def shuffle(x: Tensor, factor: tuple[int, int]) -> Tensor:
+    """Rearrange (N, C * fx * fy, X, Y) to (N, C, X * fx, Y * fy).
+
+    Acquired voxel i becomes i * f … i * f + f - 1.
+
+    `x`: images on the acquired grid, with one channel for each finer voxel. Images on the
+    high-resolution grid.
+    """
+    n, channels, rows, columns = x.shape
+    fx, fy = factor
+    x = x.reshape(n, channels // (fx * fy), fx, fy, rows, columns)
+    return x.permute(0, 1, 4, 2, 5, 3).reshape(n, -1, rows * fx, columns * fy)
+
 
 Head = Literal["plain", "sigmoid", "residual"]
 _Sizes = Literal["power of two", "multiple"]
@@ -188,3 +286,88 @@ def attention_unet(
         head=head,
         sizes=sizes,
     )
+
+
+class VisionTransformer(nn.Module):
+    """Images to images of the same size, (N, C, X, Y) -> (N, C, X, Y).
+
+    `width`: channels of a token, all heads together. `grid`: patches a side for which positions
+    are learned. `head`: "plain": patches are the output; "residual": they are added to the input,
+    and nothing at first.
+    """
+
+    def __init__(
+        self,
+        channels: int = 1,
+        *,
+        patch: int = 10,
+        width: int = 576,
+        heads: int = 9,
+        depth: int = 8,
+        grid: int = 32,
+        head: Literal["plain", "residual"] = "plain",
+    ) -> None:
+        super().__init__()
+        self.patch, self.head = patch, head
+        self.embed = nn.Conv2d(channels, width, patch, stride=patch)
+        self.position = nn.Parameter(torch.zeros(1, width, grid, grid))
+        nn.init.trunc_normal_(self.position, std=0.02)
+        self.blocks = nn.ModuleList([_AttentionBlock(width, heads) for _ in range(depth)])
+        self.norm = nn.LayerNorm(width)
+        self.to_patch = nn.Linear(width, channels * patch * patch)
+        if head == "residual":
+            zero(self.to_patch)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return improved images on the same grid.
+
+        `x`: images of any size in plane (N, C, X, Y).
+        """
+        rows, columns = x.shape[-2], x.shape[-1]
+        more = [-side % self.patch for side in (rows, columns)]
+        tokens = self.embed(functional.pad(x, (0, more[1], 0, more[0])))
+        grid = tokens.shape[-2:]
+        position: Tensor = self.position
+        if grid != position.shape[-2:]:
+            position = functional.interpolate(
+                position, size=grid, mode="bicubic", align_corners=False
+            )
+        tokens = (tokens + position).flatten(2).transpose(1, 2)
+        for block in self.blocks:
+            tokens = block(tokens)
+        patches = self.to_patch(self.norm(tokens)).reshape(
+            len(x), *grid, -1, self.patch, self.patch
+        )
+        out = patches.permute(0, 3, 1, 4, 2, 5).reshape(
+            len(x), -1, grid[0] * self.patch, grid[1] * self.patch
+        )
+        out = out[..., :rows, :columns]
+        return x + out if self.head == "residual" else out
+
+
+class _AttentionBlock(nn.Module):
+    """Attention among all tokens, then a network of each token.
+
+    Both normalize their input first, and are added to it.
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.before_attention = nn.LayerNorm(width)
+        self.to_qkv = nn.Linear(width, 3 * width, bias=False)
+        self.joined = nn.Linear(width, width)
+        self.before_mlp = nn.LayerNorm(width)
+        self.mlp = nn.Sequential(
+            nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
+        )
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        n, count, width = tokens.shape
+        parts = self.to_qkv(self.before_attention(tokens)).reshape(
+            n, count, 3, self.heads, width // self.heads
+        )
+        query, key, value = parts.permute(2, 0, 3, 1, 4).unbind(0)
+        seen = functional.scaled_dot_product_attention(query, key, value)
+        tokens = tokens + self.joined(seen.transpose(1, 2).reshape(n, count, width))
+        return tokens + self.mlp(self.before_mlp(tokens))

@@ -11,10 +11,10 @@ from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array
 from bids_sr.sr.data.images import TrainingImage
 from bids_sr.sr.data.windows import Prepared, prepare
+from bids_sr.sr.matrices import Factor
 from bids_sr.sr.models.card import ModelCard, ModelError
 from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.recipe import Recipe
-from bids_sr.sr.resolution.matrices import Factor
 
 SAME_GRID: Factor = (1.0, 1.0, 1.0)
 # percentile of the brain that becomes 1: a single bright vessel is no measure of a scan
@@ -119,7 +119,7 @@ def super_resolve_contrasts(
     """
     import torch
 
-    from bids_sr.sr.threads import torch_threads
+    from bids_sr.sr.device import torch_threads
 
     ready = _prepared(model, coarse, mask, affine, device)
     generator = model.generator.to(device)
@@ -174,7 +174,7 @@ def explain_slice(
     """
     import torch
 
-    from bids_sr.sr.inference.explain import attention_masks, grad_cam
+    from bids_sr.sr.inference.network_upsampler import attention_masks, grad_cam
 
     ready = _prepared(model, coarse, mask, affine, "cpu")
     generator = model.generator.to("cpu")

@@ -13,13 +13,11 @@ from torch import Tensor, nn
 from bids_sr.io import atomic_files
 from bids_sr.metrics.image_similarity import ssim
 from bids_sr.series import VALIDATION_BASELINES
-from bids_sr.sr.data.examples import Batch, Examples, Region
-from bids_sr.sr.data.validation import ScoredWindow, interpolated
+from bids_sr.sr.data.examples import Batch, Examples, Region, ScoredWindow, interpolated
+from bids_sr.sr.models.model import TrainingRequest
 from bids_sr.sr.recipe import Recipe
-from bids_sr.sr.training import checkpoint as checkpoints
-from bids_sr.sr.training.checkpoint import Journal, LogRow
-from bids_sr.sr.training.job import TrainingRequest
-from bids_sr.sr.training.update_steps import Networks, channels_last
+from bids_sr.sr.training import optimization as checkpoints
+from bids_sr.sr.training.optimization import Journal, LogRow, Networks, channels_last
 
 _LOG = logging.getLogger(__name__)
 Progress = Callable[[str, int, int], None]

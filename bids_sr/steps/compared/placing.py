@@ -22,8 +22,8 @@ from bids_sr.series import ACQUIRED_BAND
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.inference.acquired import PlainUpsampler, UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import make_upsampler, super_resolve_series
+from bids_sr.sr.matrices import upsample as upsampled
 from bids_sr.sr.method import Cost
-from bids_sr.sr.resolution.matrices import upsample as upsampled
 from bids_sr.steps.activation import Factor
 
 _AS_ACQUIRED: Factor = (1.0, 1.0, 1.0)

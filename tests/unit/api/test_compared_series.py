@@ -14,7 +14,7 @@ from bids_sr.api.image_inputs import ImageInputError
 from bids_sr.cli.evaluate_main import main
 from bids_sr.glm.time_series import smooth
 from bids_sr.io.nifti import load_image, save_image
-from bids_sr.sr.resolution.matrices import kspace_crop, upsample
+from bids_sr.sr.matrices import kspace_crop, upsample
 
 HOW = {"baselines": ["zerofill"], "n_boot": 100}
 

@@ -19,8 +19,8 @@ from bids_sr import Evaluator, SuperResolver
 from bids_sr.api.image_inputs import ImageInputError, SuperResolutionWarning, series_file, told_tr
 from bids_sr.io.nifti import load_image, save_image
 from bids_sr.spatial.transforms import read_itk
+from bids_sr.sr.matrices import upsample
 from bids_sr.sr.method import method_names
-from bids_sr.sr.resolution.matrices import upsample
 
 FITTED_ON_A_TABLE = (
     "check_fit_score_takes_y",

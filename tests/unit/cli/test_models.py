@@ -26,9 +26,9 @@ from bids_sr.quality.image_quality import effective_resolution
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import make_upsampler
+from bids_sr.sr.matrices import kspace_crop, upsample
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import load_model, save_model
-from bids_sr.sr.resolution.matrices import kspace_crop, upsample
 
 FACTOR = (2.0, 2.0, 1.0)
 AFFINE = np.array([[-3.0, 0, 0, 30], [0, 3, 0, -40], [0, 0, 4, -12], [0, 0, 0, 1]])

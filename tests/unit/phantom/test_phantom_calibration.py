@@ -29,7 +29,7 @@ from bids_sr.phantom.simulated_dataset import make_dataset
 from bids_sr.phantom.study import Study
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import read_itk
-from bids_sr.sr.resolution.matrices import kspace_crop
+from bids_sr.sr.matrices import kspace_crop
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from bids_sr.phantom.simulated_subject import SimulatedSubject
 from bids_sr.phantom.study import Study
 from bids_sr.spatial.multi_echo import t2star
 from bids_sr.spatial.resampling import sample_volume
-from bids_sr.sr.resolution.matrices import kspace_crop
+from bids_sr.sr.matrices import kspace_crop
 
 TES = (0.013, 0.029, 0.045)
 STILL = np.eye(4)

@@ -18,7 +18,7 @@ from bids_sr.phantom.still_scans import pair as pair_of
 from bids_sr.phantom.still_scans import t1w
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import invert, rigid_params
-from bids_sr.sr.resolution.matrices import kspace_crop
+from bids_sr.sr.matrices import kspace_crop
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from bids_sr.registration.compared_frame import (
 )
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import invert, rigid_matrix
-from bids_sr.sr.resolution.matrices import upsample
+from bids_sr.sr.matrices import upsample
 
 AFFINE = np.diag([3.0, 3.0, 4.0, 1.0])
 SHAPE = (32, 30, 14)

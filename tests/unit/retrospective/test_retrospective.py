@@ -22,7 +22,7 @@ from bids_sr.preflight import Plan, check, check_data, dry_run_text, validator
 from bids_sr.retrospective import downsampling
 from bids_sr.retrospective.preparation import _moved_events, _sidecar_of_events, prepare
 from bids_sr.spatial.transforms import resized_affine
-from bids_sr.sr.resolution.matrices import kspace_crop
+from bids_sr.sr.matrices import kspace_crop
 
 FACTOR = (2.0, 2.0, 1.0)
 BOLD, EVENTS = "sub-01_task-tap_bold.nii.gz", "sub-01_task-tap_events.tsv"

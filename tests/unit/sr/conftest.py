@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from bids_sr.sr.data.images import pair_image
-from bids_sr.sr.resolution.matrices import kspace_crop
+from bids_sr.sr.matrices import kspace_crop
 
 
 @pytest.fixture(scope="session")

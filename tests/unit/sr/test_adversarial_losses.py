@@ -5,8 +5,14 @@ forms.
 import pytest
 import torch
 
-from bids_sr.sr.losses.adversarial import AdversarialWasserstein, clip_weights, gradient_penalty
-from bids_sr.sr.losses.image_losses import JointSparsify, TotalVariation, variation
+from bids_sr.sr.losses import (
+    AdversarialWasserstein,
+    JointSparsify,
+    TotalVariation,
+    clip_weights,
+    gradient_penalty,
+    variation,
+)
 
 SHAPES = [(6, 5), (6, 5, 4)]
 

@@ -10,20 +10,19 @@ from skimage.metrics import structural_similarity
 from torch import nn
 
 from bids_sr.sr.data.examples import Batch
-from bids_sr.sr.inference.explain import attention_masks, grad_cam
-from bids_sr.sr.losses.adversarial import CriticScore
-from bids_sr.sr.losses.image_losses import SSIMLoss
+from bids_sr.sr.inference.network_upsampler import attention_masks, grad_cam
+from bids_sr.sr.losses import CriticScore, SSIMLoss
 from bids_sr.sr.method import get_method
-from bids_sr.sr.networks.critics import Critic, guiding_critic
+from bids_sr.sr.networks.convolutional import Critic, guiding_critic
 from bids_sr.sr.networks.unet_generator import (
     WIDTHS,
     AttentionGate,
     UNet,
+    VisionTransformer,
     _padded_side,
     attention_unet,
 )
-from bids_sr.sr.networks.vision_transformer import VisionTransformer
-from bids_sr.sr.training.update_steps import Networks
+from bids_sr.sr.training.optimization import Networks
 
 SMALL = (4, 6, 8)
 

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.testing as npt
 import pytest
 
-from bids_sr.sr.data.temporal_components import SeriesError
-from bids_sr.sr.variance import calibration_components as calibration
+from bids_sr.sr.variance import temporal_components as calibration
+from bids_sr.sr.variance.temporal_components import SeriesError
 
 SHAPE, NOISE = (32, 30, 6), 5.0
 

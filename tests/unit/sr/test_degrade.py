@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sr_helpers import AFFINE, blob, block_mean, centroid_mm, gaussian_decimate
 
-from bids_sr.sr.resolution import matrices
+from bids_sr.sr import matrices
 
 OPERATORS = (matrices.kspace_crop, block_mean, gaussian_decimate)
 

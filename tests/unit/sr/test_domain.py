@@ -8,10 +8,10 @@ from scipy import ndimage
 from bids_sr.sr.data.examples import Examples
 from bids_sr.sr.data.images import TrainingImage
 from bids_sr.sr.method import get_method
-from bids_sr.sr.models import compatibility
+from bids_sr.sr.models import card
 from bids_sr.sr.models.card import ModelCard
-from bids_sr.sr.training import card_entries
-from bids_sr.sr.training.job import TrainingRequest
+from bids_sr.sr.models.model import TrainingRequest
+from bids_sr.sr.training import trainer
 
 
 @pytest.fixture(scope="module")
@@ -23,14 +23,14 @@ def scene() -> tuple[np.ndarray, np.ndarray]:
 
 def trained_on(image: np.ndarray, mask: np.ndarray) -> ModelCard:
     """The card of a model of this image."""
-    quantiles, edges = compatibility._domain_of(image, mask)
+    quantiles, edges = card._domain_of(image, mask)
     return ModelCard.from_json({"domain": {"quantiles": quantiles.tolist(), "edges": edges}})
 
 
 def test_the_same_head_in_another_unit_is_no_warning(scene: tuple[np.ndarray, np.ndarray]) -> None:
     image, mask = scene
     noisy = 7.3 * (image + np.random.default_rng(0).normal(0, 15, image.shape))
-    found = compatibility.domain_difference(trained_on(image, mask), noisy, mask)
+    found = card.domain_difference(trained_on(image, mask), noisy, mask)
     assert found is not None
     distance, edges, warnings = found
     assert distance < 0.02
@@ -52,7 +52,7 @@ def test_the_same_head_in_another_unit_is_no_warning(scene: tuple[np.ndarray, np
 def test_what_is_unlike_is_said(scene: tuple[np.ndarray, np.ndarray], change, said: str) -> None:
     image, mask = scene
     inside = ndimage.binary_erosion(mask, iterations=2)  # the rim of the head is not what changes
-    found = compatibility.domain_difference(trained_on(image, inside), change(image), inside)
+    found = card.domain_difference(trained_on(image, inside), change(image), inside)
     assert found is not None
     assert any(text.startswith(said) for text in found[2])
 
@@ -61,11 +61,9 @@ def test_quantiles_and_edges_are_those_of_numpy() -> None:
     rng = np.random.default_rng(1)
     image, mask = rng.random((6, 5, 4)), np.zeros((6, 5, 4), bool)
     mask[1:5, 1:4] = True
-    quantiles, edges = compatibility._domain_of(image, mask)
+    quantiles, edges = card._domain_of(image, mask)
     level = np.percentile(image[mask], 99)
-    np.testing.assert_allclose(
-        quantiles, np.quantile(image[mask], compatibility._QUANTILES) / level
-    )
+    np.testing.assert_allclose(quantiles, np.quantile(image[mask], card._QUANTILES) / level)
     part = image[1:5, 1:4] / level
     steps = np.concatenate([np.diff(part, axis=0).ravel(), np.diff(part, axis=1).ravel()])
     assert edges == pytest.approx(np.sqrt(np.mean(steps**2)))
@@ -76,11 +74,11 @@ def test_a_card_from_before_says_nothing_and_every_new_card_does(
 ) -> None:
     image, mask = small_pair.coarse, small_pair.mask[::2, ::2]
     assert image is not None
-    assert compatibility.domain_difference(ModelCard(), image, mask) is None
+    assert card.domain_difference(ModelCard(), image, mask) is None
     method = get_method("srgan")
     seen = Examples((small_pair,), method.recipes["fast"], (2.0, 2.0, 1.0), 2)
-    made = card_entries.card_entries(TrainingRequest(method=method), seen.described())
-    found = compatibility.domain_difference(ModelCard.from_json(made), image, mask)
+    made = trainer.card_entries(TrainingRequest(method=method), seen.described())
+    found = card.domain_difference(ModelCard.from_json(made), image, mask)
     assert found is not None
     assert found[0] < 1e-4
     assert found[1] == pytest.approx(1, abs=1e-4)
@@ -88,6 +86,6 @@ def test_a_card_from_before_says_nothing_and_every_new_card_does(
 
 def test_no_domain_without_voxels_or_signal() -> None:
     with pytest.raises(ValueError, match="0 voxels"):
-        compatibility._domain_of(np.ones((3, 3, 3)), np.zeros((3, 3, 3)))
+        card._domain_of(np.ones((3, 3, 3)), np.zeros((3, 3, 3)))
     with pytest.raises(ValueError, match="no positive intensity"):
-        compatibility._domain_of(np.zeros((3, 3, 3)), np.ones((3, 3, 3)))
+        card._domain_of(np.zeros((3, 3, 3)), np.ones((3, 3, 3)))

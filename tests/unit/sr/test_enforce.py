@@ -11,7 +11,7 @@ from torch import nn
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, load_image
 from bids_sr.series import INTERPOLATIONS, PAIR_BASELINES
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.sr.inference import apply_to_series, guided_baselines
+from bids_sr.sr.inference import acquired, apply_to_series
 from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.card import ModelCard
@@ -37,8 +37,8 @@ def upsampler(
             "srgan", UpsamplerInputs(factor=factor, scale=900.0), model
         )
     shape, fine = hr_grid(volume.shape, AFFINE, factor)
-    guide = guided_baselines.PosedImage(data=900 * rng.random(shape), affine=fine)
-    mean = guided_baselines.PosedImage(data=volume + 20 * rng.random(volume.shape), affine=AFFINE)
+    guide = acquired.PosedImage(data=900 * rng.random(shape), affine=fine)
+    mean = acquired.PosedImage(data=volume + 20 * rng.random(volume.shape), affine=AFFINE)
     given = (
         {"affine": AFFINE, "guide": guide, "mean": mean, "scale": 900.0}
         if name in PAIR_BASELINES

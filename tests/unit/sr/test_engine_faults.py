@@ -13,12 +13,16 @@ from engine_helpers import CONTENT, Tiny, TinyCritic, balls, fit, recipe, same
 
 from bids_sr.io import atomic_files
 from bids_sr.sr.data.examples import Examples
-from bids_sr.sr.losses.adversarial import AdversarialBCE, AdversarialWasserstein
-from bids_sr.sr.losses.image_losses import MAE, JointSparsify, TotalVariation
+from bids_sr.sr.losses import (
+    MAE,
+    AdversarialBCE,
+    AdversarialWasserstein,
+    JointSparsify,
+    TotalVariation,
+)
 from bids_sr.sr.recipe import LossTerm
 from bids_sr.sr.training import phase as loop
-from bids_sr.sr.training.checkpoint import log_tsv, read_checkpoint, write_checkpoint
-from bids_sr.sr.training.update_steps import Networks
+from bids_sr.sr.training.optimization import Networks, log_tsv, read_checkpoint, write_checkpoint
 
 
 class Stopped(Exception):

@@ -19,14 +19,19 @@ from variance_helpers import (
 )
 
 from bids_sr.sr.method import get_method
-from bids_sr.sr.resolution.operators import level_above
-from bids_sr.sr.training.job import TrainingRequest
+from bids_sr.sr.models.model import TrainingRequest
+from bids_sr.sr.operators import level_above
 from bids_sr.sr.variance import fit_variance as fitting
-from bids_sr.sr.variance.calibration_fit import _CAUTIOUS, _climb, _correction, _weight_of
-from bids_sr.sr.variance.exemplars import SHARE, Exemplars, with_exemplars
-from bids_sr.sr.variance.outer_band import OuterBand, Predicted
-from bids_sr.sr.variance.prior import Prior, Tile
-from bids_sr.sr.variance.run_data import RunData
+from bids_sr.sr.variance.one_level_down import RunData
+from bids_sr.sr.variance.outer_band import (
+    _CAUTIOUS,
+    OuterBand,
+    Predicted,
+    _climb,
+    _correction,
+    _weight_of,
+)
+from bids_sr.sr.variance.prior import SHARE, Exemplars, Prior, Tile, with_exemplars
 
 SHAPE, FACTOR, VOLUMES = (24, 24, 2), (2.0, 2.0, 1.0), 80
 AFFINE = np.diag([3.0, 3.0, 4.0, 1.0])

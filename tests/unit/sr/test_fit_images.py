@@ -10,12 +10,11 @@ import torch
 from engine_helpers import CONTENT, Tiny, TinyCritic, ball, balls, fit, recipe, same
 
 from bids_sr.sr.data.images import TrainingDataError, TrainingImage
-from bids_sr.sr.losses.adversarial import AdversarialBCE
-from bids_sr.sr.losses.image_losses import TotalVariation
+from bids_sr.sr.losses import AdversarialBCE, TotalVariation
 from bids_sr.sr.models.card import ModelCard, ModelError
 from bids_sr.sr.models.model import LoadedModel
+from bids_sr.sr.operators import get_operator
 from bids_sr.sr.recipe import LossTerm
-from bids_sr.sr.resolution.operators import get_operator
 
 BEGUN = ModelCard.from_json({"method": "tiny", "recipe": "fast", "weights_sha256": "0"})
 

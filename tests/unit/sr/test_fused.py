@@ -9,8 +9,8 @@ from scipy import ndimage
 
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.card import ModelCard, ModelError
-from bids_sr.sr.models.model import LoadedModel, load_model, save_model
-from bids_sr.sr.networks.critics import guiding_critic
+from bids_sr.sr.models.model import LoadedModel, TrainingRequest, load_model, save_model
+from bids_sr.sr.networks.convolutional import guiding_critic
 from bids_sr.sr.networks.unet_generator import attention_unet
 from bids_sr.sr.training.fused import (
     SAME_GRID,
@@ -19,7 +19,6 @@ from bids_sr.sr.training.fused import (
     super_resolve_contrasts,
     unit_range,
 )
-from bids_sr.sr.training.job import TrainingRequest
 from bids_sr.sr.training.trainer import fit
 
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])

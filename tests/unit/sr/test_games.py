@@ -11,19 +11,17 @@ from engine_helpers import CONTENT, Tiny, TinyCritic, a_method, ball, balls, rec
 from torch import nn
 
 from bids_sr.sr import method
-from bids_sr.sr.data.examples import Batch, Examples, Region
+from bids_sr.sr.data.examples import Batch, Examples, Region, validation_windows
 from bids_sr.sr.data.images import TrainingImage
-from bids_sr.sr.data.validation import validation_windows
 from bids_sr.sr.data.windows import turned
-from bids_sr.sr.losses.adversarial import AdversarialBCE, AdversarialWasserstein
-from bids_sr.sr.losses.image_losses import MAE, MSE
+from bids_sr.sr.losses import MAE, MSE, AdversarialBCE, AdversarialWasserstein
+from bids_sr.sr.matrices import upsample
+from bids_sr.sr.models.model import TrainingRequest
+from bids_sr.sr.operators import get_operator
 from bids_sr.sr.recipe import Augmentation, LossTerm
-from bids_sr.sr.resolution.matrices import upsample
-from bids_sr.sr.resolution.operators import get_operator
-from bids_sr.sr.training.card_entries import plain_recipe
-from bids_sr.sr.training.job import TrainingRequest
+from bids_sr.sr.training.optimization import Networks, _freeze_but_last
 from bids_sr.sr.training.phase import Phase
-from bids_sr.sr.training.update_steps import Networks, _freeze_but_last
+from bids_sr.sr.training.trainer import plain_recipe
 
 CUBE = (2.0, 2.0, 2.0)
 

@@ -11,13 +11,13 @@ from torch import nn
 
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, load_image
 from bids_sr.spatial.transforms import hr_grid, rigid_matrix
-from bids_sr.sr.inference import apply_to_series, guided_baselines
+from bids_sr.sr import matrices
+from bids_sr.sr.inference import acquired, apply_to_series
 from bids_sr.sr.inference.acquired import UpsamplerInputs
+from bids_sr.sr.matrices import downsample, kspace_crop
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.card import ModelCard
 from bids_sr.sr.models.model import LoadedModel
-from bids_sr.sr.resolution import matrices
-from bids_sr.sr.resolution.matrices import downsample, kspace_crop
 
 AFFINE = np.array([[-3.0, 0, 0, 40], [0, 3.0, 0, -30], [0, 0, 3.5, 5], [0, 0, 0, 1.0]])
 TWO = (2.0, 2.0, 1.0)
@@ -134,9 +134,7 @@ def test_the_guide_is_looked_at_in_the_pose_of_the_volume():
     volume, guide, fine, moved = posed_scene(pose)
     # the highres image was acquired in yet another position: boldref point -> highres point
     elsewhere = rigid_matrix(np.array([6.0, 3.0, 0, 0, 0, 0]), np.zeros(3))
-    posed = guided_baselines.PosedImage(
-        data=guide, affine=elsewhere @ fine, from_boldref=elsewhere
-    )
+    posed = acquired.PosedImage(data=guide, affine=elsewhere @ fine, from_boldref=elsewhere)
     up = apply_to_series.make_upsampler(
         "inject", UpsamplerInputs(factor=TWO, affine=AFFINE, guide=posed)
     )
@@ -149,37 +147,33 @@ def test_the_guide_is_looked_at_in_the_pose_of_the_volume():
 def test_inject_keeps_the_volumes_band_and_takes_the_guides_beyond():
     rng = np.random.default_rng(0)
     volume, guide = rng.random((8, 10, 3)), rng.random((16, 20, 3))
-    out = guided_baselines.inject(volume, guide, TWO)
+    out = acquired.inject(volume, guide, TWO)
     np.testing.assert_allclose(downsample(out, volume.shape), volume, atol=1e-10)
     low, _ = kspace_crop(guide, np.eye(4), factor=TWO)
-    np.testing.assert_allclose(guided_baselines.inject(low, guide, TWO), guide, atol=1e-10)
+    np.testing.assert_allclose(acquired.inject(low, guide, TWO), guide, atol=1e-10)
 
 
 def test_ratio_is_the_guide_where_nothing_changes_and_scales_with_the_change():
     rng = np.random.default_rng(0)
     mean, guide = 500 + rng.random((8, 8, 3)), rng.random((16, 16, 3)) * 900
+    np.testing.assert_allclose(acquired.ratio(mean, mean, guide, TWO, 500.0), guide, rtol=1e-6)
     np.testing.assert_allclose(
-        guided_baselines.ratio(mean, mean, guide, TWO, 500.0), guide, rtol=1e-6
-    )
-    np.testing.assert_allclose(
-        guided_baselines.ratio(1.02 * mean, mean, guide, TWO, 500.0), 1.02 * guide, rtol=1e-5
+        acquired.ratio(1.02 * mean, mean, guide, TWO, 500.0), 1.02 * guide, rtol=1e-5
     )
 
 
 def test_ratio_does_not_divide_by_air():
     mean, volume = np.zeros((6, 6, 2)), np.full((6, 6, 2), 5.0)
-    out = guided_baselines.ratio(volume, mean, np.full((12, 12, 2), 100.0), TWO, 500.0)
+    out = acquired.ratio(volume, mean, np.full((12, 12, 2), 100.0), TWO, 500.0)
     np.testing.assert_allclose(out, 110, rtol=1e-6)
 
 
 def test_the_gain_of_the_guide_is_one_for_the_run():
     volume, guide, _, _ = posed_scene(np.eye(4))
     mask = volume > 0.2
-    assert guided_baselines.match_gain(guide * 7, volume * 3, mask) == pytest.approx(
-        3 / 7, rel=1e-6
-    )
+    assert acquired.match_gain(guide * 7, volume * 3, mask) == pytest.approx(3 / 7, rel=1e-6)
     with pytest.raises(ValueError, match="do not overlap"):
-        guided_baselines.match_gain(guide * 0, volume, mask)
+        acquired.match_gain(guide * 0, volume, mask)
 
 
 def test_what_was_acquired_is_put_back_before_motion_is_undone(tmp_path):

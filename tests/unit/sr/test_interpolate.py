@@ -8,7 +8,7 @@ from sr_helpers import AFFINE, blob, centroid_mm
 
 from bids_sr.spatial import transforms
 from bids_sr.spatial.transforms import resized_affine
-from bids_sr.sr.resolution import matrices
+from bids_sr.sr import matrices
 
 NAMES = tuple(matrices.MATRICES)
 

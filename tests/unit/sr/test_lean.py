@@ -12,15 +12,18 @@ from torch import nn
 
 from bids_sr.sr.inference import apply_to_series, network_upsampler
 from bids_sr.sr.inference.acquired import UpsamplerInputs
-from bids_sr.sr.inference.cpu_optimized import channels_innermost, optimize_for_cpu, widest
-from bids_sr.sr.inference.network_upsampler import NetworkUpsampler
+from bids_sr.sr.inference.network_upsampler import (
+    NetworkUpsampler,
+    channels_innermost,
+    optimize_for_cpu,
+    widest,
+)
 from bids_sr.sr.method import get_method, method_names
 from bids_sr.sr.models.card import ModelCard
 from bids_sr.sr.models.model import LoadedModel
-from bids_sr.sr.networks.network_blocks import ResidualBlock, ResidualBlock3d
-from bids_sr.sr.networks.residual2d import SRResNet, SubPixelNet
-from bids_sr.sr.networks.residual3d import DenseResidualNet, ResNet3d
-from bids_sr.sr.resolution.operators import level_of, upsample_slices
+from bids_sr.sr.networks.convolutional import DenseResidualNet, ResNet3d, SRResNet, SubPixelNet
+from bids_sr.sr.networks.unet_generator import ResidualBlock, ResidualBlock3d
+from bids_sr.sr.operators import level_of, upsample_slices
 
 SCALE = 900.0
 FAST = get_method("srgan").recipes["fast"]

@@ -8,9 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from bids_sr.sr.losses.adversarial import AdversarialBCE
-from bids_sr.sr.losses.image_losses import MAE, MSE, PSNRLoss
-from bids_sr.sr.losses.vgg import VGGPerceptual, _vgg19_features
+from bids_sr.sr.losses import MAE, MSE, AdversarialBCE, PSNRLoss, VGGPerceptual, _vgg19_features
 
 CONTENT = [MSE(), MAE(), PSNRLoss()]
 

@@ -11,20 +11,22 @@ import torch
 
 from bids_sr.sr.data.examples import Examples
 from bids_sr.sr.data.images import TrainingImage
-from bids_sr.sr.losses.image_losses import variation
+from bids_sr.sr.losses import variation
 from bids_sr.sr.method import get_method
-from bids_sr.sr.networks.cpce_circle import CircleNet, CPCENet
-from bids_sr.sr.networks.critics import circle_critic, cpce_critic
-from bids_sr.sr.networks.residual3d import (
+from bids_sr.sr.models.model import TrainingRequest
+from bids_sr.sr.networks.convolutional import (
+    CircleNet,
     ConventionalNet3d,
+    CPCENet,
     DenseResidualNet,
     ResNet3d,
     ResNetCritic3d,
+    circle_critic,
+    cpce_critic,
 )
-from bids_sr.sr.resolution.operators import get_operator
-from bids_sr.sr.training.job import TrainingRequest
+from bids_sr.sr.operators import get_operator
+from bids_sr.sr.training.optimization import Networks
 from bids_sr.sr.training.trainer import fit
-from bids_sr.sr.training.update_steps import Networks
 
 SHAPE, FACTOR = (24, 24, 8), (2.0, 2.0, 1.0)
 NETWORKS = {

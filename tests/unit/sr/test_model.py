@@ -12,11 +12,11 @@ import torch
 from bids_sr.notices import UsageError
 from bids_sr.spatial.transforms import resized_affine
 from bids_sr.sr.method import get_method
+from bids_sr.sr.models import card, model, model_store
 from bids_sr.sr.models import card as cards
-from bids_sr.sr.models import compatibility, model, model_store
+from bids_sr.sr.models.model import TrainingRequest, _sloppy_recipe
 from bids_sr.sr.training import trainer
-from bids_sr.sr.training.checkpoint import read_checkpoint
-from bids_sr.sr.training.job import TrainingRequest, _sloppy_recipe
+from bids_sr.sr.training.optimization import read_checkpoint
 
 SRGAN = get_method("srgan")
 
@@ -109,7 +109,7 @@ def checked(card, *, force=False, **change):
         "contrast": "bold",
         "factor": (2.0, 2.0, 1.0),
     }
-    return compatibility.check_model(card, **image | change, force=force)
+    return card.check_model(card, **image | change, force=force)
 
 
 def test_a_fitting_image_passes(saved):
@@ -148,7 +148,7 @@ def test_orientation_is_the_axis_across_slices(axes, name):
     affine = np.eye(4)
     affine[:3, :3] = np.eye(3)[:, list(axes)] * [-3, 3, 4]
     affine[:3, :3] += 0.1
-    assert compatibility._slice_orientation(affine) == name
+    assert card._slice_orientation(affine) == name
 
 
 FACTOR = (2.0, 2.0, 1.0)
@@ -245,4 +245,4 @@ def test_the_card_of_training_is_enough_for_the_guards(small_pair, tmp_path):
     weights, _ = model.save_model(tmp_path / "m", made.state, made.card)
     loaded = model.load_model(weights)
     affine = resized_affine(small_pair.affine, small_pair.fine.shape, small_pair.coarse.shape)
-    assert compatibility.check_model(loaded.card, affine, "bold", FACTOR) == []
+    assert card.check_model(loaded.card, affine, "bold", FACTOR) == []

@@ -20,8 +20,8 @@ from safetensors.torch import load, save
 from bids_sr.boilerplate import HERE
 from bids_sr.notices import UsageError
 from bids_sr.sr.method import get_method
+from bids_sr.sr.models import card, model
 from bids_sr.sr.models import card as cards
-from bids_sr.sr.models import compatibility, model
 from bids_sr.sr.models.card import ModelCard
 
 CARD: dict[str, Any] = {
@@ -206,11 +206,11 @@ def test_a_model_of_random_factors_serves_those_between_on_its_own_axes(
     factor: tuple[float, float, float], serves: bool
 ) -> None:
     image = (np.diag([3.75, 3.75, 4.0, 1]), "bold", factor, None)
-    found = compatibility._mismatches(
+    found = card._mismatches(
         ModelCard.from_json({**CARD, "factors": [1.25, 1.5, 1.75, 2.0]}), *image
     )
     assert (found == []) is serves
-    assert (compatibility._mismatches(ModelCard.from_json(CARD), *image) == []) is (
+    assert (card._mismatches(ModelCard.from_json(CARD), *image) == []) is (
         factor == (2.0, 2.0, 1.0)
     )
 
@@ -220,7 +220,7 @@ def test_another_factor_is_forced_only_on_a_network_that_is_shown_an_interpolate
     shown = {**CARD, "settings": {"upsampled_by": "linear"}}
     for entries in (CARD, shown):
         with pytest.raises(UsageError, match="factor: trained for"):
-            compatibility.check_model(ModelCard.from_json(entries), *image)
-    assert len(compatibility.check_model(ModelCard.from_json(shown), *image, force=True)) == 1
+            card.check_model(ModelCard.from_json(entries), *image)
+    assert len(card.check_model(ModelCard.from_json(shown), *image, force=True)) == 1
     with pytest.raises(UsageError, match="Train a model for this factor"):
-        compatibility.check_model(ModelCard.from_json(CARD), *image, force=True)
+        card.check_model(ModelCard.from_json(CARD), *image, force=True)

@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from bids_sr.sr.networks.critics import PatchCritic, srgan_critic
-from bids_sr.sr.networks.network_blocks import shuffle
-from bids_sr.sr.networks.residual2d import SRResNet, SubPixelNet
-from bids_sr.sr.resolution.operators import level_of
+from bids_sr.sr.networks.convolutional import PatchCritic, SRResNet, SubPixelNet, srgan_critic
+from bids_sr.sr.networks.unet_generator import shuffle
+from bids_sr.sr.operators import level_of
 
 
 def random_subpixel(factor):

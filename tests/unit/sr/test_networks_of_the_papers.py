@@ -8,15 +8,18 @@ import pytest
 import torch
 from torch import nn
 
-from bids_sr.sr.networks.cpce_circle import WIDTHS, CircleNet, CPCENet
-from bids_sr.sr.networks.critics import circle_critic, cpce_critic
-from bids_sr.sr.networks.network_blocks import ResidualBlock3d
-from bids_sr.sr.networks.residual3d import (
+from bids_sr.sr.networks.convolutional import (
+    WIDTHS,
+    CircleNet,
     ConventionalNet3d,
+    CPCENet,
     DenseResidualNet,
     ResNet3d,
     ResNetCritic3d,
+    circle_critic,
+    cpce_critic,
 )
+from bids_sr.sr.networks.unet_generator import ResidualBlock3d
 
 
 def conv(before, after, taps):

@@ -7,10 +7,9 @@ import pytest
 import torch
 from variance_helpers import Array4D, acquired, patchy, whole_of
 
-from bids_sr.sr.data.temporal_components import halves_of
+from bids_sr.sr.matrices import downsample, upsample
 from bids_sr.sr.method import get_method
 from bids_sr.sr.recipe import VarianceRecipe
-from bids_sr.sr.resolution.matrices import downsample, upsample
 from bids_sr.sr.variance.one_level_down import (
     Explained,
     Trial,
@@ -19,6 +18,7 @@ from bids_sr.sr.variance.one_level_down import (
     try_maps,
 )
 from bids_sr.sr.variance.prior import Prior
+from bids_sr.sr.variance.temporal_components import halves_of
 
 SHAPE, FACTOR = (24, 22, 2), (2.0, 2.0, 1.0)
 QUICK = VarianceRecipe(fwhm=(2.0,), rounds=0, equalize=0.0)

@@ -7,8 +7,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sr_helpers import AFFINE, blob, block_mean, centroid_mm, gaussian_decimate
 
-from bids_sr.sr.resolution import matrices
-from bids_sr.sr.resolution.operators import _DEGRADATIONS, get_operator
+from bids_sr.sr import matrices
+from bids_sr.sr.operators import _DEGRADATIONS, get_operator
 
 FACTORS = [1, 1.25, 1.5, 1.75, 2, 3, 4 / 3, 7 / 5]
 

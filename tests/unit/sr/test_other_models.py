@@ -2,7 +2,7 @@
 
 import json
 
-from bids_sr.sr.models.other_models import other_models
+from bids_sr.sr.models.card import other_models
 
 FACTOR = (2.0, 2.0, 1.0)
 

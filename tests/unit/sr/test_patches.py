@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from bids_sr.sr.data.examples import Examples
+from bids_sr.sr import matrices
+from bids_sr.sr.data.examples import Examples, validation_windows
 from bids_sr.sr.data.images import pair_image
-from bids_sr.sr.data.validation import validation_windows
 from bids_sr.sr.data.windows import shifted
 from bids_sr.sr.method import get_method
+from bids_sr.sr.operators import level_of, upsample_slices
 from bids_sr.sr.recipe import Augmentation
-from bids_sr.sr.resolution import matrices
-from bids_sr.sr.resolution.operators import level_of, upsample_slices
 
 FACTOR = (2.0, 2.0, 1.0)
 FAST = get_method("srgan").recipes["fast"]

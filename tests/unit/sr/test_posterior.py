@@ -8,10 +8,16 @@ from variance_helpers import dense_down, dense_prior, drawn, expected, fluctuati
 
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.sr.resolution.operators import level_above
-from bids_sr.sr.threads import torch_threads
-from bids_sr.sr.variance.in_reference import Detail, Modulation
-from bids_sr.sr.variance.posterior import DRAWS, effect_scale, error_draws, wrong_sign
+from bids_sr.sr.device import torch_threads
+from bids_sr.sr.operators import level_above
+from bids_sr.sr.variance.in_reference import (
+    DRAWS,
+    Detail,
+    Modulation,
+    effect_scale,
+    error_draws,
+    wrong_sign,
+)
 
 AFFINE = np.diag([-3.0, 3.0, 4.0, 1.0])
 

@@ -16,10 +16,10 @@ from bids_sr.sr.method import get_method, get_recipe, method_names, recipe_name
 from bids_sr.sr.models import card as cards
 from bids_sr.sr.models import model, model_store
 from bids_sr.sr.models.card import ModelCard
+from bids_sr.sr.models.model import TrainingRequest
 from bids_sr.sr.recipe import Augmentation
 from bids_sr.sr.training import phase, trainer
-from bids_sr.sr.training.card_entries import card_entries, plain_recipe
-from bids_sr.sr.training.job import TrainingRequest
+from bids_sr.sr.training.trainer import card_entries, plain_recipe
 
 FACTOR = (2.0, 2.0, 1.0)
 SRGAN = get_method("srgan")

@@ -4,12 +4,17 @@ thinner slices.
 
 import pytest
 
-from bids_sr.sr.losses.adversarial import AdversarialWasserstein
-from bids_sr.sr.losses.image_losses import MAE, MSE, JointSparsify, SSIMLoss, TotalVariation
-from bids_sr.sr.losses.vgg import VGGPerceptual
+from bids_sr.sr.losses import (
+    MAE,
+    MSE,
+    AdversarialWasserstein,
+    JointSparsify,
+    SSIMLoss,
+    TotalVariation,
+    VGGPerceptual,
+)
 from bids_sr.sr.method import get_method
-from bids_sr.sr.networks.cpce_circle import CircleNet
-from bids_sr.sr.networks.residual3d import DenseResidualNet
+from bids_sr.sr.networks.convolutional import CircleNet, DenseResidualNet
 
 TV_FAMILY = ("tv", "dip", "mse3d", "li", "li-agnostic")
 MOUSE = ("ccnn3d", "resnet3d", "gan3d")

@@ -8,7 +8,7 @@ import torch
 
 from bids_sr.sr.data.images import TrainingDataError
 from bids_sr.sr.data.windows import corners_inside, symmetries, turned
-from bids_sr.sr.resolution.operators import _DEGRADATIONS, get_operator
+from bids_sr.sr.operators import _DEGRADATIONS, get_operator
 
 
 def ball(shape, radius, center=None):

@@ -12,12 +12,11 @@ import torch
 
 import bids_sr.boilerplate
 from bids_sr.sr import method
-from bids_sr.sr.data.examples import Examples
-from bids_sr.sr.data.validation import validation_windows
+from bids_sr.sr.data.examples import Examples, validation_windows
 from bids_sr.sr.models import card as cards
 from bids_sr.sr.models import model, model_store
+from bids_sr.sr.models.model import TrainingRequest
 from bids_sr.sr.training import trainer
-from bids_sr.sr.training.job import TrainingRequest
 from bids_sr.sr.training.phase import compare
 
 SRGAN = method.get_method("srgan")

@@ -7,8 +7,8 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from bids_sr.sr.inference.sliding_window import _patch_starts, apply_in_patches
-from bids_sr.sr.resolution.matrices import ResolutionError
+from bids_sr.sr.inference.network_upsampler import _patch_starts, apply_in_patches
+from bids_sr.sr.matrices import ResolutionError
 
 
 @given(

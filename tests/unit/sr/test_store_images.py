@@ -12,8 +12,7 @@ from engine_helpers import balls
 from bids_sr.sr.data.images import TrainingDataError, checksums
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models import model_store
-from bids_sr.sr.models.model import load_model
-from bids_sr.sr.training.job import TrainingRequest, _sloppy_recipe
+from bids_sr.sr.models.model import TrainingRequest, _sloppy_recipe, load_model
 
 CUBE = (2.0, 2.0, 2.0)
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from bids_sr.io.nifti import SeriesReader, save_image
-from bids_sr.sr.data import temporal_components
-from bids_sr.sr.resolution.operators import Level, level_above, level_below, to_slices, to_volume
+from bids_sr.sr.operators import Level, level_above, level_below, to_slices, to_volume
+from bids_sr.sr.variance import temporal_components
+from bids_sr.sr.variance.in_reference import filled_sd
 from bids_sr.sr.variance.prior import Tile
-from bids_sr.sr.variance.variance_estimation import filled_sd
 
 AFFINE = np.diag([3.0, 3, 4, 1])
 

@@ -9,14 +9,12 @@ import pytest
 import torch
 
 from bids_sr.sr import method
-from bids_sr.sr.data.examples import Examples, Region, split
+from bids_sr.sr.data.examples import Examples, Region, split, validation_windows
 from bids_sr.sr.data.images import TrainingDataError, pair_image
-from bids_sr.sr.data.validation import validation_windows
-from bids_sr.sr.resolution.matrices import kspace_crop
+from bids_sr.sr.matrices import kspace_crop
+from bids_sr.sr.models.model import TrainingRequest
 from bids_sr.sr.training import phase, trainer
-from bids_sr.sr.training.checkpoint import log_tsv
-from bids_sr.sr.training.job import TrainingRequest
-from bids_sr.sr.training.update_steps import Networks
+from bids_sr.sr.training.optimization import Networks, log_tsv
 
 FACTOR = (2.0, 2.0, 1.0)
 SRGAN = method.get_method("srgan")

@@ -16,9 +16,9 @@ from variance_helpers import (
 )
 
 from bids_sr.sr.recipe import VarianceRecipe
+from bids_sr.sr.variance.in_reference import estimate_prior, filled_sd
 from bids_sr.sr.variance.one_level_down import _added_by, _explained_share
 from bids_sr.sr.variance.prior import Prior
-from bids_sr.sr.variance.variance_estimation import estimate_prior, filled_sd
 
 SBL = VarianceRecipe()
 FIRST = VarianceRecipe(fwhm=(2.0,), rounds=0, equalize=0.0)

@@ -7,16 +7,15 @@ import pytest
 import torch
 from variance_helpers import acquired, patchy, statistics_of, whole_of
 
-from bids_sr.sr.data.temporal_components import SeriesError
 from bids_sr.sr.method import get_method
+from bids_sr.sr.models.model import TrainingRequest
+from bids_sr.sr.operators import level_below
 from bids_sr.sr.recipe import VarianceRecipe
-from bids_sr.sr.resolution.operators import level_below
-from bids_sr.sr.training.job import TrainingRequest
 from bids_sr.sr.variance import one_level_down
 from bids_sr.sr.variance.fit_variance import fit_variance
-from bids_sr.sr.variance.one_level_down import Trial, try_interpolation, try_maps
+from bids_sr.sr.variance.one_level_down import RunData, Trial, try_interpolation, try_maps
 from bids_sr.sr.variance.prior import Prior
-from bids_sr.sr.variance.run_data import RunData
+from bids_sr.sr.variance.temporal_components import SeriesError
 
 SHAPE, FACTOR, VOLUMES = (24, 22, 2), (2.0, 2.0, 1.0), 100
 METHOD = get_method("sbl")

@@ -21,7 +21,7 @@ from variance_helpers import (
     whole_of,
 )
 
-from bids_sr.sr.resolution.operators import level_above
+from bids_sr.sr.operators import level_above
 from bids_sr.sr.variance import prior as prior_module
 from bids_sr.sr.variance.prior import Prior, Tile, correlation, covariance
 

@@ -13,9 +13,9 @@ from bids_sr.sr import method
 from bids_sr.sr.inference import apply_to_series, network_upsampler
 from bids_sr.sr.inference.acquired import InferenceError, UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import make_upsampler
+from bids_sr.sr.matrices import upsample
 from bids_sr.sr.models.card import ModelCard
 from bids_sr.sr.models.model import LoadedModel
-from bids_sr.sr.resolution.matrices import upsample
 
 FACTOR = (2.0, 2.0, 1.5)
 FAST = method.get_method("resnet3d").recipes["fast"]

@@ -4,7 +4,7 @@ import numpy as np
 
 from bids_sr.io.volume import Volume
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.sr.resolution.matrices import kspace_crop
+from bids_sr.sr.matrices import kspace_crop
 from bids_sr.steps.super_resolution import another_contrast, placebos_text
 
 FACTOR = (2.0, 2.0, 1.0)

@@ -210,7 +210,7 @@ def heads() -> tuple[Volume, np.ndarray, Volume, np.ndarray, np.ndarray]:
     """
     from bids_sr.spatial.resampling import sample_volume
     from bids_sr.spatial.transforms import invert
-    from bids_sr.sr.resolution.matrices import kspace_crop
+    from bids_sr.sr.matrices import kspace_crop
 
     rng = np.random.default_rng(2)
     shape, affine = (64, 64, 20), np.diag([3.0, 3.0, 5.0, 1.0])

@@ -22,7 +22,7 @@ from bids_sr.pipeline.store import derivative_path
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models import model
-from bids_sr.sr.models.compatibility import _domain_entry
+from bids_sr.sr.models.card import _domain_entry
 from bids_sr.steps import quality
 
 LOW, TWO = (16, 16, 6), (2.0, 2.0, 1.0)

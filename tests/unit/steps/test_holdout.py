@@ -8,7 +8,7 @@ from oldtables import against_of, measure_of
 
 from bids_sr.io.volume import Volume
 from bids_sr.metrics.long_tables import MetricRow
-from bids_sr.sr.resolution.matrices import kspace_crop
+from bids_sr.sr.matrices import kspace_crop
 from bids_sr.steps.training import score_pair, train_on_pair
 
 FACTOR = (2.0, 2.0, 1.0)

@@ -21,8 +21,7 @@ from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import save_model
 from bids_sr.sr.variance import one_level_down
-from bids_sr.sr.variance.in_reference import Detail
-from bids_sr.sr.variance.posterior import effect_scale
+from bids_sr.sr.variance.in_reference import Detail, effect_scale
 from bids_sr.sr.variance.prior import Prior, VarianceMaps
 from bids_sr.steps.quality import check_intervals, measure_error
 

@@ -17,7 +17,7 @@ from bids_sr.registration.rigid import _Fit
 from bids_sr.spatial import masks
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import displacement, hr_grid, invert, rigid_matrix, write_itk
-from bids_sr.sr.resolution.matrices import kspace_crop
+from bids_sr.sr.matrices import kspace_crop
 from bids_sr.steps import registration as steps
 
 FACTOR = (2.0, 2.0, 1.0)

@@ -17,7 +17,7 @@ from bids_sr.io.nifti import SeriesReader, load_image, save_image
 from bids_sr.io.volume import Volume
 from bids_sr.notices import UsageError
 from bids_sr.spatial.transforms import write_itk
-from bids_sr.sr.resolution.matrices import kspace_crop
+from bids_sr.sr.matrices import kspace_crop
 from bids_sr.steps.super_resolution import super_resolve, undo_motion
 from bids_sr.steps.training import train_on_pair
 
@@ -171,9 +171,9 @@ def test_the_series_is_the_same_bits_in_another_folder(files, tmp_path, model):
 
 
 def test_a_killed_training_goes_on_in_its_folder(files, tmp_path, model, monkeypatch):
-    from bids_sr.sr.training import checkpoint
+    from bids_sr.sr.training import optimization
 
-    real, saved = checkpoint.write_checkpoint, []
+    real, saved = optimization.write_checkpoint, []
 
     def killed(path, tensors, values):
         real(path, tensors, values)
@@ -181,7 +181,7 @@ def test_a_killed_training_goes_on_in_its_folder(files, tmp_path, model, monkeyp
         if len(saved) == 1:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(checkpoint, "write_checkpoint", killed)
+    monkeypatch.setattr(optimization, "write_checkpoint", killed)
     with pytest.raises(KeyboardInterrupt):
         train(files, tmp_path / "node")
     assert saved[0].is_relative_to(tmp_path / "node")

@@ -17,9 +17,9 @@ from bids_sr.io.nifti import SeriesReader, load_image, save_image
 from bids_sr.io.volume import Volume
 from bids_sr.notices import UsageError
 from bids_sr.spatial.output_grids import PlacedGrid
+from bids_sr.sr.matrices import kspace_crop
 from bids_sr.sr.models.model import load_model, save_model
-from bids_sr.sr.resolution.matrices import kspace_crop
-from bids_sr.sr.resolution.operators import level_above, to_slices
+from bids_sr.sr.operators import level_above, to_slices
 from bids_sr.sr.variance.in_reference import _displaced
 from bids_sr.steps import training
 from bids_sr.steps.evaluation import gather_tested

@@ -1,0 +1,369 @@
+"""Losses of training: of images, adversarial, and of features.
+
+Output, target and weight are (N, C, *grid); the weight broadcasts.
+
+The cross-entropy is binary; the Wasserstein distance has clipping or a gradient penalty.
+
+Real images score high and generated ones low (gan-cpce-circle prints the same objective with the
+opposite sign); scores have any shape, one number an image or a patch.
+
+The weights are the user's (`--vgg-weights`): torchvision's tensors as safetensors; nothing is
+downloaded.
+"""
+
+import hashlib
+import math
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+# mean squared error (80 dB at a range of 1) below which less error gains hardly more
+_FLOOR = 1e-8
+_C1, _C2 = 0.01**2, 0.03**2  # constants of the structural similarity, at a range of 1
+
+
+def _mean(error: Tensor, weight: Tensor) -> Tensor:
+    weight = weight.expand_as(error)
+    return (weight * error).sum() / weight.sum()
+
+
+class MSE(nn.Module):
+    """Weighted mean of squared differences: the content term of SRGAN before VGG features.
+
+    Source: Ledig et al. 2017, equation 4.
+    """
+
+    def forward(self, output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+        """Return the weighted mean of squared differences.
+
+        `output`: what the network makes (N, C, *grid). `target`: what the output is compared with
+        (N, C, *grid). `weight`: weight of each voxel in the losses (N, C or 1, *grid).
+        """
+        return _mean((output - target).square(), weight)
+
+
+class MAE(nn.Module):
+    """Weighted mean of absolute differences."""
+
+    def forward(self, output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+        """Return the weighted mean of absolute differences.
+
+        `output`: what the network makes (N, C, *grid). `target`: what the output is compared with
+        (N, C, *grid). `weight`: weight of each voxel in the losses (N, C or 1, *grid).
+        """
+        return _mean((output - target).abs(), weight)
+
+
+class PSNRLoss(nn.Module):
+    """PSNR loss (dB from a perfect image), 10 log10(1 + MSE / floor); finite slope at no error.
+
+    The peak value is 1. Source: attention_unet, section 4.3 and equation 4; the floor is ours.
+    """
+
+    def forward(self, output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+        """Return the distance from a perfect image in dB.
+
+        `output`: what the network makes (N, C, *grid). `target`: what the output is compared with
+        (N, C, *grid). `weight`: weight of each voxel in the losses (N, C or 1, *grid). Loss of the
+        batch (scalar, dB).
+        """
+        return (_mean((output - target).square(), weight) / _FLOOR).log1p() * (10 / math.log(10))
+
+
+class SSIMLoss(nn.Module):
+    """1 - weighted mean SSIM of output and target, (N, C, *grid); the weight broadcasts.
+
+    The weight is (N, C, *grid), too.
+
+    Gaussian window of 11 voxels (sigma 1.5), edge values held, constants of .01 and .03 times the
+    data range of 1. Sides shorter than half a window are allowed.
+
+    Source: Wang et al. 2004, equation 13, as in attention_unet, equation 5 (which misses a plus
+    sign there).
+    """
+
+    window: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        at = torch.arange(-5, 6, dtype=torch.float64)
+        window = torch.exp(-0.5 * (at / 1.5) ** 2)
+        self.register_buffer("window", window / window.sum(), persistent=False)
+
+    def _mean(self, image: Tensor) -> Tensor:
+        """Local mean along every axis of the grid."""
+        window, grid = self.window.to(image), image.shape[2:]
+        flat = image.reshape(-1, 1, *grid)
+        radius = len(window) // 2
+        convolve = {2: functional.conv2d, 3: functional.conv3d}[len(grid)]
+        edges = [pair for _ in grid for pair in (radius, radius)]
+        flat = functional.pad(flat, edges, mode="replicate")
+        for axis in range(len(grid)):
+            shape = [1, 1, *(len(window) if axis == other else 1 for other in range(len(grid)))]
+            flat = convolve(flat, window.reshape(shape))
+        return flat.reshape(image.shape)
+
+    def similarity(self, output: Tensor, target: Tensor) -> Tensor:
+        """The map of structural similarity, of the shape of the images.
+
+        `output`: what the network makes (N, C, *grid). `target`: what the output is compared with
+        (N, C, *grid). Similarity at each voxel, 1 for equal surroundings (N, C, *grid).
+        """
+        mean_o, mean_t = self._mean(output), self._mean(target)
+        spread_o = self._mean(output * output) - mean_o * mean_o
+        spread_t = self._mean(target * target) - mean_t * mean_t
+        joint = self._mean(output * target) - mean_o * mean_t
+        above = (2 * mean_o * mean_t + _C1) * (2 * joint + _C2)
+        below = (mean_o * mean_o + mean_t * mean_t + _C1) * (spread_o + spread_t + _C2)
+        return above / below
+
+    def forward(self, output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+        """Return one minus the weighted mean of structural similarity.
+
+        `output`: what the network makes (N, C, *grid). `target`: what the output is compared with
+        (N, C, *grid). `weight`: weight of each voxel in the losses (N, C or 1, *grid).
+        """
+        return 1 - _mean(self.similarity(output, target), weight)
+
+
+def variation(image: Tensor, weight: Tensor | None = None) -> Tensor:
+    """Return the mean length of the first-order spatial difference vector over all voxels.
+
+    The difference beyond the last voxel of an axis is zero. image: (N, C, *grid), 2D or 3D;
+    weight: of each voxel in the mean, broadcasts.
+
+    `image`: images whose steps between voxels are measured (N, C, *grid). `weight`: weight of each
+    voxel in the mean; None weighs all alike.
+    """
+    spatial = image.dim() - 2
+    steps = []
+    for axis in range(2, image.dim()):
+        pad = [0] * (2 * spatial)
+        pad[2 * (image.dim() - 1 - axis) + 1] = 1
+        steps.append(nn.functional.pad(image.diff(dim=axis), pad))
+    length = torch.linalg.vector_norm(torch.stack(steps), dim=0)
+    return length.mean() if weight is None else _mean(length, weight)
+
+
+class TotalVariation(nn.Module):
+    """`variation` of the output.
+
+    Source: tv-self-sr, equation 2 and section 2 (isotropic 3D norm). Ours, as the paper leaves
+    open whether it sums: a mean over the high-resolution voxels, beside a fidelity that is a mean
+    over the acquired ones.
+    """
+
+    def forward(self, output: Tensor) -> Tensor:
+        """Return the total variation of the output.
+
+        `output`: what the network makes (N, C, *grid).
+        """
+        return variation(output)
+
+
+class JointSparsify(nn.Module):
+    """Smooth image *and* difference to target: tau TV(output) + (1 - tau) TV(target - output).
+
+    Source: gan-cpce-circle, section II.2, L_JST; the paper gives no tau, ours is .5.
+
+    `tau`: share of the output's variation in the loss, from 0 to 1.
+    """
+
+    def __init__(self, tau: float = 0.5) -> None:
+        super().__init__()
+        if not 0 <= tau <= 1:
+            raise ValueError(f"tau is a share between 0 and 1, not {tau}")
+        self.tau = tau
+
+    def forward(self, output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+        """Return the weighted variation of the output and of its difference to the target.
+
+        `output`: what the network makes (N, C, *grid). `target`: what the output is compared with
+        (N, C, *grid). `weight`: weight of each voxel in the losses (N, C or 1, *grid).
+        """
+        return self.tau * variation(output, weight) + (1 - self.tau) * variation(
+            target - output, weight
+        )
+
+
+class AdversarialBCE(nn.Module):
+    """Binary cross-entropy of critic logits as in SRGAN (Ledig et al. 2017, equations 2 and 6)."""
+
+    def critic(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Return the critic's loss: mean of -log D(real) - log(1 - D(fake)), halved.
+
+        It is halved so that not knowing costs log 2.
+
+        `real`: scores of acquired images before the sigmoid, of any shape. `fake`: scores of
+        generated images before the sigmoid, of any shape.
+        """
+        return 0.5 * (functional.softplus(-real).mean() + functional.softplus(fake).mean())
+
+    def forward(self, fake: Tensor) -> Tensor:
+        """Return generator's loss: mean of -log D(fake).
+
+        `fake`: scores of generated images before the sigmoid, of any shape.
+        """
+        return functional.softplus(-fake).mean()
+
+
+class CriticScore(AdversarialBCE):
+    """Cross-entropy for the critic; 1 - D(fake) for the generator, D the sigmoid of the score.
+
+    Source: attention_unet, equations 1 and 2. The paper found no gain from it (section 4.3) and
+    trains the critic beside the network, to be explained: that is this term with a weight of 0.
+    """
+
+    def forward(self, fake: Tensor) -> Tensor:
+        """Return generator's loss, from 0 (taken for acquired) to 1.
+
+        `fake`: scores of generated images before the sigmoid, of any shape.
+        """
+        return 1 - torch.sigmoid(fake).mean()
+
+
+class AdversarialWasserstein(nn.Module):
+    """Wasserstein distance with unbounded scores.
+
+    See Arjovsky et al. 2017; gan-cpce-circle, section II.2.
+    """
+
+    def critic(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Return the critic's loss: mean D(fake) - mean D(real).
+
+        This is minus the estimated distance; a lower value tells them apart better.
+
+        `real`: scores of acquired images without bounds, of any shape. `fake`: scores of generated
+        images without bounds, of any shape.
+        """
+        return fake.mean() - real.mean()
+
+    def forward(self, fake: Tensor) -> Tensor:
+        """Return generator's loss: -mean D(fake).
+
+        `fake`: scores of generated images without bounds, of any shape.
+        """
+        return -fake.mean()
+
+
+@torch.no_grad()
+def clip_weights(critic: nn.Module, limit: float) -> None:
+    """Clip the critic's weights to [-limit, limit] in place; Arjovsky et al. use .01."""
+    for parameter in critic.parameters():
+        parameter.clamp_(-limit, limit)
+
+
+def gradient_penalty(critic: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
+    """Return the mean of (|grad D| - 1)^2 between real and generated images.
+
+    The images are drawn evenly on the lines between real and generated ones.
+
+    Each image has its own length of gradient; the critic may therefore not normalize over the
+    batch.
+
+    Source: Gulrajani et al. 2017; gan-cpce-circle, section II.2, last term of L_WGAN.
+
+    `real`: acquired images (N, C, *grid), not their scores. `fake`: generated images (N, C,
+    *grid), not their scores.
+    """
+    share = torch.rand(len(real), *[1] * (real.dim() - 1), device=real.device, dtype=real.dtype)
+    between = (share * real.detach() + (1 - share) * fake.detach()).requires_grad_(True)
+    (slope,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
+    # vector_norm has a finite slope at zero, where a critic that ignores its input is
+    return (torch.linalg.vector_norm(slope.flatten(1), dim=1) - 1).square().mean()
+
+
+# channels of the convolutions between the poolings of VGG-19 (Simonyan & Zisserman 2015, table 1,
+# column E)
+_STAGES = ((64, 64), (128, 128), (256, 256, 256, 256), (512, 512, 512, 512), (512, 512, 512, 512))
+_MEAN, _SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def _vgg19_features() -> nn.Sequential:
+    """Return the sixteen convolutions of VGG-19 and their activations.
+
+    They go up to the activation after the last one; layers count as in torchvision.
+    """
+    layers: list[nn.Module] = []
+    before = 3
+    for stage, widths in enumerate(_STAGES):
+        if stage:
+            layers.append(nn.MaxPool2d(2))
+        for width in widths:
+            layers += [nn.Conv2d(before, width, 3, padding=1), nn.ReLU()]
+            before = width
+    return nn.Sequential(*layers)
+
+
+_CONVERT = (
+    "only .safetensors files are read, as a file of torch.save may hold a program. Convert it"
+    ' once, where you trust it: python -c "import sys, torch; from safetensors.torch import'
+    ' save_file as s; s(torch.load(sys.argv[1], weights_only=True), sys.argv[2])" vgg19.pth'
+    " vgg19.safetensors"
+)
+
+
+def _load_vgg19(path: Path) -> nn.Sequential:
+    """Load VGG-19's features from a weights file; `ValueError` names file and fault."""
+    from safetensors.torch import load_file
+
+    if path.suffix != ".safetensors":
+        raise ValueError(f"{path}: {_CONVERT}")
+    try:
+        state = load_file(path)
+    except Exception as error:
+        raise ValueError(f"{path}: cannot be read as weights of VGG-19: {error}") from error
+    net = _vgg19_features()
+    wanted = net.state_dict()
+    found = {
+        key.removeprefix("features."): value
+        for key, value in state.items()
+        if key.startswith("features.")
+    }
+    wrong = [
+        f"features.{k}" for k, v in wanted.items() if k not in found or found[k].shape != v.shape
+    ]
+    if wrong:
+        raise ValueError(
+            f"{path}: not VGG-19 as torchvision stores it: {', '.join(wrong[:3])} missing or"
+            " misshapen"
+        )
+    net.load_state_dict({key: found[key].float() for key in wanted})
+    return net.eval().requires_grad_(False)
+
+
+class VGGPerceptual(nn.Module):
+    """Mean squared VGG feature difference of output and target, both (N, 1, Y, X), about 0 … 1.
+
+    Gray images go to all three color channels with the mean and deviation of the weights'
+    training. Sides below 16 have no features left after four poolings.
+
+    Source: Ledig et al. 2017, equation 5, layer 5,4 after activation; their factor of .006 is the
+    caller's weight.
+
+    `weights`: file of VGG-19 as torchvision stores it (.safetensors).
+    """
+
+    mean: Tensor
+    sd: Tensor
+
+    def __init__(self, weights: Path) -> None:
+        super().__init__()
+        self.features = _load_vgg19(weights)
+        with weights.open("rb") as stream:
+            self.checksum = hashlib.file_digest(stream, "sha256").hexdigest()
+        self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1))
+        self.register_buffer("sd", torch.tensor(_SD).view(1, 3, 1, 1))
+
+    def _features(self, image: Tensor) -> Tensor:
+        return self.features((image.expand(-1, 3, -1, -1) - self.mean) / self.sd)
+
+    def forward(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the mean squared difference of features.
+
+        `output`: what the network makes (N, 1, Y, X). `target`: what the output is compared with
+        (N, 1, Y, X).
+        """
+        return (self._features(output) - self._features(target).detach()).square().mean()

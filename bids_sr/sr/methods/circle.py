@@ -1,0 +1,65 @@
+"""GAN-CIRCLE: networks to high resolution and back, each with a critic, tied by cycles.
+
+`paper` is gan-cpce-circle, section II, trained as `methods.cpce` says, on pairs. Its objective is
+the printed one: Wasserstein with gradient penalty both ways, cycle, identity and joint sparsifying
+terms, and no error against the target besides what the last one takes from it. Ours, as the paper
+gives no weights: 1 for the adversarial terms, 1 for cycles, .5 for identity, .001 for the
+sparsifying term with tau .5; a penalty of 10 (Gulrajani et al. 2017).
+
+`fast` is ours: both networks at a quarter of the width, mean squared error against the target, and
+the other terms as a small part of the loss.
+"""
+
+from dataclasses import replace
+
+from bids_sr.sr.method import Cost, Method
+from bids_sr.sr.methods import cpce
+from bids_sr.sr.recipe import loss, network
+
+_PAPER = replace(
+    cpce.PAPER,
+    build_generator=network("convolutional.CircleNet", flat=True),
+    build_critic=network("convolutional.circle_critic"),
+    losses=(
+        loss("adversarial", "AdversarialWasserstein", 1.0),
+        loss("cycle", "MAE", 1.0),
+        loss("identity", "MAE", 0.5),
+        loss("sparsify", "JointSparsify", 1e-3),
+    ),
+    critic_game="wasserstein-gp",
+    objective="cycle",
+)
+
+_FAST = replace(
+    cpce.FAST,
+    build_generator=network(
+        "convolutional.CircleNet",
+        flat=True,
+        widths=(16, 13, 12, 10, 9, 8, 7, 7, 6, 5, 4, 4),
+        branches=(12, 4),
+        joined=(16, 8),
+        dropout=0.0,
+    ),
+    build_critic=network("convolutional.circle_critic", widths=(8, 16, 32, 32), dense=32),
+    losses=(
+        loss("content", "MSE", 1.0),
+        loss("adversarial", "AdversarialWasserstein", 1e-4),
+        loss("cycle", "MAE", 1e-3),
+        loss("identity", "MAE", 5e-4),
+        loss("sparsify", "JointSparsify", 1e-6),
+    ),
+    objective="cycle",
+)
+
+METHOD = Method(
+    name="circle",
+    ndim=2,
+    recipes={"fast": _FAST, "paper": _PAPER},
+    reference="gan_cpce_circle",
+    summary=(
+        "two networks, to high resolution and back, each with a Wasserstein critic, linked by"
+        " cycle consistency"
+    ),
+    trained_on="images",
+    costs={"fast": Cost(always=192.0, high=2.0, series=0.75)},
+)

@@ -1,0 +1,33 @@
+"""The deep image prior of the TV paper: `tv` without total variation, alpha 0.
+
+Nothing but the network's own shape says what lies between the acquired voxels (Ulyanov et al.
+2018). As in tv-self-sr, section 2.1, it is the comparison that shows what the prior adds, and its
+input is the interpolated volume and not noise. In `fast` too that is the trilinear one: zero
+filling, where `tv` begins, agrees with the data already, and without a prior nothing would be left
+to learn.
+"""
+
+from dataclasses import replace
+
+from bids_sr.sr.method import Cost, Method
+from bids_sr.sr.methods import tv
+from bids_sr.sr.recipe import Recipe
+
+
+def _without_prior(recipe: Recipe) -> Recipe:
+    return replace(recipe, losses=tuple(term for term in recipe.losses if term.kind != "tv"))
+
+
+METHOD = Method(
+    name="dip",
+    ndim=3,
+    recipes={
+        "fast": replace(_without_prior(tv.FAST), upsampled_by="linear"),
+        "paper": _without_prior(tv.PAPER),
+    },
+    reference="dip",
+    summary="tv without its prior: volumes that agree with the acquired ones when downsampled",
+    trained_on="self",
+    large=True,
+    costs={"fast": Cost(high=575.0, series=0.97, most=tv.PLANES)},
+)

@@ -1,0 +1,29 @@
+"""The supervised twin of `tv`, trained on high-resolution volumes by MSE ("Super-MSE").
+
+Source: tv-self-sr, section 3.2; network, optimizer, schedule and degradation as in `methods.tv`.
+"""
+
+from dataclasses import replace
+
+from bids_sr.sr.method import Cost, Method
+from bids_sr.sr.methods import tv
+from bids_sr.sr.recipe import LossTerm, Recipe, loss
+
+
+def supervised(recipe: Recipe, *losses: LossTerm) -> Recipe:
+    """A recipe of `tv` on high-resolution volumes, a fifth of which is held out."""
+    return replace(recipe, losses=losses, objective="supervised", hold_out=5)
+
+
+_CONTENT = loss("content", "MSE", 1.0)
+
+METHOD = Method(
+    name="mse3d",
+    ndim=3,
+    recipes={"fast": supervised(tv.FAST_PARTS, _CONTENT), "paper": supervised(tv.PAPER, _CONTENT)},
+    reference="tv_self_sr",
+    summary="the network of tv, trained on finer volumes with mean squared error",
+    trained_on="images",
+    large=True,
+    costs={"fast": Cost(always=100.0, high=3.0, series=1.01)},
+)

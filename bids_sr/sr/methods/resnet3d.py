@@ -1,0 +1,34 @@
+"""The residual network of the mouse paper: ten volumetric blocks behind a cubic interpolation.
+
+`paper` is mouse-sr, section 2.3, trained as `methods.ccnn3d` says, with the same choices of ours.
+It is meant for transfer: trained on many images of one kind, then its last three layers on the few
+of another (`freeze_but_last`).
+
+`fast` is ours: three blocks of 16 channels, and the input added to the output.
+"""
+
+from dataclasses import replace
+
+from bids_sr.sr.method import Cost, Method
+from bids_sr.sr.methods import ccnn3d
+from bids_sr.sr.recipe import network
+
+PAPER = replace(ccnn3d.PAPER, build_generator=network("convolutional.ResNet3d"))
+FAST = replace(
+    ccnn3d.FAST,
+    build_generator=network("convolutional.ResNet3d", width=16, blocks=3, skip=True),
+    learning_rate=2e-3,
+)
+
+METHOD = Method(
+    name="resnet3d",
+    ndim=3,
+    recipes={"fast": FAST, "paper": PAPER},
+    reference="mouse_sr",
+    summary=(
+        "ten volumetric residual blocks on patches; for training on one kind of image and"
+        " fine-tuning on another"
+    ),
+    trained_on="images",
+    costs={"fast": Cost(always=95.0, high=3.0, series=1.15)},
+)

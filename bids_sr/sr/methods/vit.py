@@ -1,0 +1,35 @@
+"""Vision transformer, for comparison with the attention U-Net.
+
+`paper` is ViT-M of Lin & Heckel 2022, trained as attention_unet trains its own network (section
+4.6). `fast` is ours: a small transformer of the same kind, whose patches are added to the
+interpolated image.
+"""
+
+from dataclasses import replace
+
+from bids_sr.sr.method import Cost, Method
+from bids_sr.sr.methods import attunet
+from bids_sr.sr.recipe import network
+
+_NETWORK = "unet_generator.VisionTransformer"
+_PAPER = replace(
+    attunet.without_critic(attunet.PAPER), build_generator=network(_NETWORK, flat=True)
+)
+_FAST = replace(
+    attunet.without_critic(attunet.FAST),
+    learning_rate=1e-3,
+    build_generator=network(
+        _NETWORK, flat=True, patch=8, width=96, heads=4, depth=4, grid=16, head="residual"
+    ),
+)
+
+METHOD = Method(
+    name="vit",
+    ndim=2,
+    recipes={"fast": _FAST, "paper": _PAPER},
+    reference="vit_mri",
+    summary="vision transformer on whole slices, for comparison with the attention U-Net",
+    trained_on="images",
+    fuses=True,
+    costs={"fast": Cost(high=147.0, series=0.29)},
+)

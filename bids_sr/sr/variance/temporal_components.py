@@ -1,0 +1,511 @@
+"""Temporal statistics of a run: mean, and principal components in the mask.
+
+The components are those of its change over time inside the mask.
+
+A run is read slice by slice, so that memory holds one slice of all volumes and a matrix of volumes
+x volumes.
+
+Principal components over time of a short high-resolution run (the calibration).
+
+They are those of its fluctuations.
+
+Volumes with a spike or a jerk are left out, drift and the task are regressed out. A run of 20
+volumes has few degrees of freedom (see docs/acquire.md), so only strong components of head motion
+count, and the task stays in where too few would remain; a calibration that keeps its task favors
+the places that the task of the other run is tested for.
+
+Thermal noise is spread evenly over all temporal components, fluctuations are concentrated in the
+stronger ones: the mean eigenvalue of the weaker half of the spectrum is taken for the noise
+variance, one number for the brain, which tells whether the calibration is mostly noise.
+"""
+
+import hashlib
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import field
+from pathlib import Path
+
+import numpy as np
+from scipy.fft import idct
+
+from bids_sr.frozen import frozen
+from bids_sr.io.array_types import Array, float32_checksum
+from bids_sr.io.nifti import SeriesReader, SeriesWriter
+from bids_sr.spatial.transforms import rigid_params
+
+_LOG = logging.getLogger(__name__)
+_COMPONENTS = 40
+_LEAST_VOLUMES = 8
+# Components no larger than this times the median one are noise, which says nothing of fine
+# structure.
+_NOISE = 1.2
+_LEAST_COMPONENTS = 12
+# Effects are slow, and so is most of what is not thermal noise
+# (``benchmarks/results/slow_fluctuations.md``)
+_SLOW_HZ = 0.1
+_STRETCHES, _OF_STRETCH = 4, 8  # of a half, at most, and components of each
+# Volumes for each component of the nuisance: with all twelve of head motion, what is left of a
+# half of 15 volumes has two components, of which one half tells the other nothing
+# (``benchmarks/results/short_runs.md``)
+_VOLUMES_PER_NUISANCE = 6
+
+
+class SeriesError(ValueError):
+    """A run that cannot be learned from."""
+
+
+@frozen
+class TemporalStatistics:
+    """A run in a few images on the acquired grid.
+
+    `mean`: (x, y, z), signal units. `components`: (K, x, y, z), signal units: strongest first,
+    each with its standard deviation over time as its size. `stretches`: the same of stretches of
+    these volumes alone, without the mean and nuisance of all. `thermal`: standard deviation of
+    thermal noise over the mean signal in the mask.
+    """
+
+    mean: Array
+    components: Array
+    stretches: tuple[Array, ...] = ()
+    checksums: Mapping[str, str] = field(default_factory=dict)
+    thermal: float = 0.0
+
+
+def temporal_statistics(
+    reader: SeriesReader,
+    mask: Array,
+    n_dummy: int = 0,
+    components: int = _COMPONENTS,
+    noise: float = _NOISE,
+    nuisance: Array | None = None,
+    stop: int | None = None,
+    *,
+    stretches: bool = False,
+) -> TemporalStatistics:
+    """Read a run twice, slice by slice.
+
+    `components`: how many at most; fewer where no more are left, or the rest is noise. `nuisance`:
+    (T, P) regressors whose strongest components, one for each six volumes, are taken out of the
+    change before components are sought, such as head motion, whose residue at edges is large and
+    follows the anatomy. `stop`: volume before which to end; None for the last. `stretches`: find
+    the strongest components of up to four stretches of eight volumes at least too. Mean and
+    components, with checksums of series and mask.
+    """
+    part = slice(n_dummy, reader.shape[3] if stop is None else stop)
+    shape, count = reader.shape[:3], part.stop - part.start
+    inside = np.asarray(mask) > 0
+    if inside.shape != shape:
+        raise SeriesError(f"the mask {inside.shape} is not on the grid of the series {shape}")
+    if count < _LEAST_VOLUMES or not inside.any():
+        raise SeriesError(
+            f"{count} volumes in the steady state and {int(inside.sum())} voxels: nothing to learn"
+            " from"
+        )
+    mean = np.empty(shape, np.float32)
+    ranges: list[slice | Array] = [slice(None)]
+    if stretches:
+        parts = max(2, min(_STRETCHES, count // _LEAST_VOLUMES))
+        ranges += np.array_split(np.arange(count), parts)
+    grams = [np.zeros((len(np.arange(count)[each]),) * 2) for each in ranges]
+    out = _basis(nuisance, reader.shape[3], part)
+    seen = hashlib.sha256()
+    for z in range(shape[2]):
+        slab = _slab(reader, z, part)
+        seen.update(np.ascontiguousarray(slab, dtype="<f4").data)
+        mean[..., z] = slab.mean(0, dtype=np.float64)
+        slab = _without(slab - mean[None, ..., z], out)
+        chosen = slab[:, inside[..., z]]
+        for gram, each in zip(grams, ranges, strict=True):
+            gram += chosen[each] @ chosen[each].T
+    slow = [_slow_courses(len(gram), reader.tr) for gram in grams]
+    slow[0] = np.linalg.qr(_without(slow[0], out))[0]
+    spectra = [np.linalg.eigh(own.T @ gram @ own) for own, gram in zip(slow, grams, strict=True)]
+    values = spectra[0][0]
+    if values[-1] <= 0:
+        raise SeriesError("the series does not change over time inside the mask")
+    # of all frequencies, as noise is in all; the first belongs to the mean that was taken out
+    thermal = np.median(np.linalg.eigvalsh(grams[0])[1:])
+    signal = int((values > noise * thermal).sum())
+    # beyond is rounding
+    kept = min(
+        components,
+        len(values) - 1,
+        count - 1 - out.shape[1],
+        max(signal, _LEAST_COMPONENTS),
+    )
+    courses = [
+        ((own @ vectors[:, ::-1][:, :most]) / np.sqrt(len(own))).T.astype(np.float32)
+        for own, (_, vectors), most in zip(
+            slow, spectra, (kept, *[_OF_STRETCH] * len(ranges)), strict=False
+        )
+    ]
+    images = [np.empty((len(each), *shape), np.float32) for each in courses]
+    for z in range(shape[2]):
+        slab = _without(_slab(reader, z, part) - mean[None, ..., z], out).reshape(count, -1)
+        for image, each, course in zip(images, ranges, courses, strict=True):
+            image[..., z] = (course @ slab[each]).reshape(-1, *shape[:2])
+    share = float(values[::-1][:kept].sum() / np.trace(grams[0]))
+    _LOG.info("%d components hold %.0f %% of the change in the mask", kept, 100 * share)
+    checksums = {
+        "series": seen.hexdigest(),
+        "mask": hashlib.sha256(np.packbits(inside).tobytes()).hexdigest(),
+    }
+    if nuisance is not None:
+        checksums["nuisance"] = hashlib.sha256(
+            np.ascontiguousarray(nuisance, dtype="<f8").data
+        ).hexdigest()
+    return TemporalStatistics(
+        mean=mean,
+        components=images[0],
+        stretches=tuple(images[1:]),
+        checksums=checksums,
+        thermal=float(np.sqrt(max(thermal, 0) / inside.sum()) / mean[inside].mean()),
+    )
+
+
+def too_short(reader: SeriesReader, n_dummy: int) -> bool:
+    """Whether a run has fewer steady volumes than `temporal_statistics` asks for."""
+    return reader.shape[3] - n_dummy < _LEAST_VOLUMES
+
+
+def mean_only(reader: SeriesReader, n_dummy: int) -> TemporalStatistics:
+    """A run too short for a variance: its mean, and one component of nothing.
+
+    Mean of the steady volumes, with zeros in place of all else.
+    """
+    start = min(n_dummy, reader.shape[3] - 1)
+    volumes = np.stack([reader.volume(t) for t in range(start, reader.shape[3])])
+    mean = np.asarray(volumes.mean(0, dtype=np.float64))
+    nothing = np.zeros(mean.shape, np.float32)
+    return TemporalStatistics(
+        mean=mean.astype(np.float32),
+        components=nothing[None],
+        checksums={"series": float32_checksum(mean)},
+    )
+
+
+def motion_courses(poses: Array, center: Array) -> Array:
+    """Return (T, 12) head motion: six parameters about a center (mm) and their differences.
+
+    The differences are those from the previous volume.
+
+    `poses`: transforms of a boldref point to each volume (T, 4, 4; RAS+ mm). `center`: point that
+    head motion turns about (RAS+ mm).
+    """
+    params = np.stack([rigid_params(pose, center) for pose in poses])
+    return np.hstack([params, np.diff(params, axis=0, prepend=params[:1])])
+
+
+def _basis(nuisance: Array | None, total: int, part: slice) -> Array:
+    """Return the strongest components (T', P) of regressors, orthonormal.
+
+    The regressors have no mean over the volumes that count.
+    """
+    if nuisance is None:
+        return np.zeros((part.stop - part.start, 0), np.float32)
+    regressors = np.asarray(nuisance, float)
+    if len(regressors) != total:
+        raise SeriesError(f"{len(regressors)} rows of nuisance for {total} volumes")
+    regressors = regressors[part] - regressors[part].mean(0)
+    left, sizes, _ = np.linalg.svd(
+        regressors / np.maximum(np.linalg.norm(regressors, axis=0), 1e-12), full_matrices=False
+    )
+    return left[:, sizes > 1e-6][:, : len(regressors) // _VOLUMES_PER_NUISANCE].astype(np.float32)
+
+
+def _slow_courses(count: int, tr: float) -> Array:
+    """Return orthonormal cosines (T, K) up to `_SLOW_HZ`, the constant among them.
+
+    All frequencies where the TR (s) is 0, unknown, or slow ones are fewer than the components that
+    are kept at least.
+    """
+    most = 1 + max(int(2 * count * tr * _SLOW_HZ), _LEAST_COMPONENTS) if tr else count
+    return np.asarray(idct(np.eye(count, min(most, count)), axis=0, norm="ortho"))
+
+
+def _without(slab: Array, regressors: Array) -> Array:
+    """A slab (T, x, y) with regressors taken out."""
+    if not regressors.shape[1]:
+        return slab
+    flat = slab.reshape(len(slab), -1)
+    return (flat - regressors @ (regressors.T @ flat)).reshape(slab.shape)
+
+
+def _slab(reader: SeriesReader, z: int, part: slice) -> Array:
+    """One slice of the volumes that count, (T, x, y)."""
+    return np.ascontiguousarray(np.moveaxis(reader.slab(z, z + 1)[:, :, 0, part], 2, 0))
+
+
+@contextmanager
+def open_uncompressed(path: Path, folder: Path) -> Iterator[SeriesReader]:
+    """Open a reader of slices of all volumes; a compressed series is unpacked temporarily.
+
+    It is unpacked into a folder.
+
+    Parameters
+    ----------
+    path : Path
+        Series to read (NIfTI, 4D), compressed or not.
+    folder : Path
+        Folder for the unpacked series, which is deleted in the end.
+
+    Yields
+    ------
+    SeriesReader
+        Reader of the series, closed in the end.
+    """
+    with SeriesReader(path) as reader:
+        if not reader.compressed:
+            yield reader
+            return
+        plain = folder / "unpacked.nii"
+        with SeriesWriter(
+            plain, reader.shape, reader.affine, reader.tr, header_like=reader.header
+        ) as writer:
+            for volume in reader.volumes():
+                writer.append(volume)
+    try:
+        with SeriesReader(plain) as again:
+            yield again
+    finally:
+        plain.unlink()
+
+
+def halves_of(
+    reader: SeriesReader,
+    mask: Array,
+    n_dummy: int,
+    components: int,
+    nuisance: Array | None,
+    least: int,
+) -> tuple[TemporalStatistics, TemporalStatistics] | None:
+    """Return statistics of both halves of a run and of stretches of them.
+
+    None for a half under `least` volumes.
+
+    `nuisance`: regressors to take out, one row a volume (T, P); None for none.
+    """
+    total = reader.shape[3]
+    middle = n_dummy + (total - n_dummy) // 2
+    if middle - n_dummy < least:
+        return None
+    first, second = (
+        temporal_statistics(
+            reader, mask, start, components, nuisance=nuisance, stop=stop, stretches=True
+        )
+        for start, stop in ((n_dummy, middle), (middle, None))
+    )
+    return first, second
+
+
+LEAST_VOLUMES = 8  # below which there is no variance worth the name
+# choices of ours
+_FD_MM = 0.5  # framewise displacement above which a volume is left out (mm)
+# residual (rms) of a volume, and of one of its slices, over the median of all, above which the
+# volume is left out; and robust standard deviations above the median that it must exceed too
+_OUTLIER, _SLICE_OUTLIER, _SPREAD = 1.5, 2.0, 5.0
+_SLICE_VOXELS = 50  # slices with fewer voxels of brain are skipped
+# components of head motion that move the head by less (standard deviation, mm) are not regressed
+# out, nor more than one for so many volumes
+_MOTION_MM, _VOLUMES_PER_MOTION = 0.03, 6
+_LEAST_SHARE = 0.5  # degrees of freedom over volumes, below which the task stays in
+_PATTERNS = 40  # at most
+
+
+def calibration_components(
+    series: Array,
+    mask: Array,
+    *,
+    drift: Array,
+    motion: Array | None = None,
+    fd: Array | None = None,
+    task: Array | None = None,
+    first: int = 0,
+) -> tuple[Array, dict[str, object]]:
+    """Return patterns of the fluctuations of a motion-corrected series, and how noisy it is.
+
+    Parameters
+    ----------
+    series : Array
+        (X, Y, Z, T) in signal units, volumes in the steady state only.
+    mask : Array
+        (X, Y, Z), brain: where spoiled volumes and the noise are told from.
+    drift : Array
+        (T, K) slow time series, the constant among them.
+    motion : Array | None, optional
+        (T, P) head motion in mm (rotations as displacements at the head's radius).
+    fd : Array | None, optional
+        (T,) framewise displacement (mm); values that are not finite count as 0.
+    task : Array | None, optional
+        (T, C) predicted response of each condition.
+    first : int, optional
+        Number of the first volume in its run.
+
+    Returns
+    -------
+    tuple[Array, dict[str, object]]
+        (C, X, Y, Z) float32, read-only: principal components of the fluctuations over time,
+        strongest first, each with its standard deviation over time as its size. Head motion and
+        thermal noise stay in them. On the whole grid, as what fluctuates outside the brain (eyes,
+        vessels) is in the data of other runs as well. What was found: volumes that entered,
+        numbers of those left out, degrees of freedom beside drift, head motion and task,
+        regressors of each kind, standard deviation of the thermal noise (signal units) and its
+        share of the variance.
+
+    Raises
+    ------
+    SeriesError : too few volumes, an empty mask, values that are not finite, or nothing
+        changes
+    """
+    inside = np.asarray(mask) > 0
+    flat = _checked(series, inside)
+    kept = _steady(flat, inside, np.asarray(drift, dtype=np.float64), fd)
+    regressors, counts = _regressors(kept, drift, motion, task)
+    n, dof = int(kept.sum()), int(kept.sum()) - regressors.shape[1]
+    left = flat[kept] - (regressors @ (regressors.T @ flat[kept])).astype(np.float32)
+    total = float(np.square(left, dtype=np.float64).sum()) / dof / left.shape[1]
+    if not total > 1e-12 * float(np.square(series[inside][:, :1], dtype=np.float64).mean()):
+        raise SeriesError("it does not change over time inside the brain")
+    noise = min(_noise_variance(left, dof), total)
+    patterns = _patterns(series, kept, flat[kept], drift, task if counts[2] else None)
+    return patterns, {
+        "n_used": n,
+        "n_patterns": len(patterns),
+        "dof": dof,
+        "censored": [first + int(t) for t in np.flatnonzero(~kept)],
+        "n_drift": counts[0],
+        "n_motion": counts[1],
+        "n_task": counts[2],
+        "noise_sd": round(float(np.sqrt(noise)), 4),
+        "noise_share": round(float(noise / total), 4),
+    }
+
+
+def _patterns(
+    series: Array, kept: Array, inside: Array, drift: Array, task: Array | None
+) -> Array:
+    """Strongest components of the volumes kept, as images of the whole grid; read-only.
+
+    They are sought in the brain, `inside` (T', N). Drift and task are regressed out. Head motion
+    is not: of twenty volumes much of what follows it is signal, and jerks were left out.
+    """
+    columns = (
+        np.asarray(drift)[kept]
+        if task is None
+        else np.hstack([np.asarray(drift), np.asarray(task)])[kept]
+    )
+    basis = _calibration_basis(columns)
+    left = inside - (basis @ (basis.T @ inside)).astype(np.float32)
+    values, vectors = np.linalg.eigh((left @ left.T).astype(np.float64))
+    courses = vectors[:, np.argsort(values)[::-1][: min(_PATTERNS, len(left) - basis.shape[1])]]
+    courses = courses - basis @ (basis.T @ courses)
+    out = np.empty((courses.shape[1], *series.shape[:3]), dtype=np.float32)
+    for z in range(series.shape[2]):
+        slab = np.asarray(series[:, :, z], dtype=np.float64)[..., kept].reshape(-1, len(courses))
+        out[..., z] = (slab @ courses / np.sqrt(len(courses))).T.reshape(
+            len(out), *series.shape[:2]
+        )
+    out.setflags(write=False)
+    return out
+
+
+def _checked(series: Array, inside: Array) -> Array:
+    """Series of the mask's voxels less their mean over time, (T, N) float32."""
+    if series.ndim != 4 or series.shape[:3] != inside.shape:
+        raise SeriesError(
+            f"a series of {series.shape} and a mask of {inside.shape} are not on one grid"
+        )
+    if not inside.any():
+        raise SeriesError("there is no brain in it")
+    if series.shape[3] < LEAST_VOLUMES:
+        raise SeriesError(
+            f"it has {series.shape[3]} volumes in the steady state, and {LEAST_VOLUMES} are needed"
+            " for a variance"
+        )
+    if not np.isfinite(series).all():
+        raise SeriesError("it holds voxels that are NaN or infinite")
+    chosen = np.asarray(series)[inside]
+    return np.ascontiguousarray(
+        (chosen - chosen.mean(axis=1, dtype=np.float64, keepdims=True)).T, dtype=np.float32
+    )
+
+
+def _calibration_basis(regressors: Array) -> Array:
+    """Return orthonormal columns that span those of (T, P), without negligible ones."""
+    regressors = np.asarray(regressors, dtype=np.float64)
+    norm = np.linalg.norm(regressors, axis=0)
+    regressors = regressors[:, norm > 1e-9] / norm[norm > 1e-9]
+    if not regressors.shape[1]:
+        return regressors
+    left, sizes, _ = np.linalg.svd(regressors, full_matrices=False)
+    return np.asarray(left[:, sizes > 1e-6 * sizes[0]])
+
+
+def _steady(flat: Array, inside: Array, drift: Array, fd: Array | None) -> Array:
+    """(T,) volumes without jerks and outliers, found in rounds."""
+    if len(drift) != len(flat):
+        raise SeriesError(f"{len(drift)} rows of drift for {len(flat)} volumes")
+    kept = np.ones(len(flat), dtype=bool)
+    if fd is not None:
+        kept &= np.nan_to_num(np.asarray(fd, dtype=np.float64)) <= _FD_MM
+    z = np.nonzero(inside)[2]
+    slices = [np.flatnonzero(z == k) for k in np.unique(z) if (z == k).sum() >= _SLICE_VOXELS]
+    for _ in range(3):
+        if kept.sum() < LEAST_VOLUMES:
+            break
+        fit = np.linalg.lstsq(drift[kept], flat[kept], rcond=None)[0]
+        square = np.square(flat - drift @ fit)
+        bad = _outlying(square.mean(axis=1), kept, _OUTLIER)
+        for voxels in slices:
+            bad |= _outlying(square[:, voxels].mean(axis=1), kept, _SLICE_OUTLIER)
+        if not (bad & kept).any():
+            break
+        kept &= ~bad
+    if kept.sum() < LEAST_VOLUMES:
+        raise SeriesError(
+            f"{int((~kept).sum())} of its {len(kept)} volumes are moved or spoiled, and"
+            f" {LEAST_VOLUMES} are needed"
+        )
+    return kept
+
+
+def _outlying(square: Array, kept: Array, ratio: float) -> Array:
+    """(T,) volumes whose residual is larger than most, told from the volumes kept."""
+    size = np.sqrt(square)
+    middle = float(np.median(size[kept]))
+    sigma = 1.4826 * float(np.median(np.abs(size[kept] - middle)))
+    return np.asarray((size > ratio * middle) & (size > middle + _SPREAD * sigma))
+
+
+def _regressors(
+    kept: Array, drift: Array, motion: Array | None, task: Array | None
+) -> tuple[Array, tuple[int, int, int]]:
+    """Orthonormal regressors over the volumes kept, and how many are drift, motion and task."""
+    n = int(kept.sum())
+    basis = _calibration_basis(np.asarray(drift)[kept])
+    counts = [basis.shape[1], 0, 0]
+    if motion is not None:
+        moved = np.asarray(motion, dtype=np.float64)[kept]
+        moved = moved - basis @ (basis.T @ moved)
+        left, sizes, _ = np.linalg.svd(moved, full_matrices=False)
+        strong = left[:, sizes / np.sqrt(n) > _MOTION_MM][:, : n // _VOLUMES_PER_MOTION]
+        basis, counts[1] = np.hstack([basis, strong]), strong.shape[1]
+    if task is not None:
+        both = _calibration_basis(np.hstack([basis, np.asarray(task)[kept]]))
+        if n - both.shape[1] >= max(_LEAST_SHARE * n, 1.0):
+            counts[2], basis = both.shape[1] - basis.shape[1], both
+    return basis, (counts[0], counts[1], counts[2])
+
+
+def _noise_variance(left: Array, dof: int) -> float:
+    """Variance of one voxel's noise from the weaker half of the spectrum of what is left, (T, N).
+
+    Eigenvalues of noise spread about its variance by 2 sqrt(dof / N) in a half circle (Marchenko
+    and Pastur 1967), so the mean of the weaker half lies 8 / (3 pi) sqrt(dof / N) of it too low.
+    """
+    gram = (left @ left.T).astype(np.float64) / left.shape[1]
+    # the others belong to the regressors taken out
+    values = np.sort(np.linalg.eigvalsh(gram))[-dof:]
+    low = 8 / (3 * np.pi) * np.sqrt(dof / left.shape[1])
+    return float(max(values[: max(1, dof // 2)].mean(), 0.0)) / max(1 - low, 0.5)
