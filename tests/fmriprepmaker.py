@@ -371,7 +371,7 @@ def of_phantom(
     """What fMRIPrep would leave of a participant of the phantom, told from the phantom's truth."""
     from scipy import ndimage
 
-    from bids_sr.registration.templates import load_template
+    from bids_sr.registration.ants import load_template
     from bids_sr.spatial.resampling import sample_volume
     from bids_sr.spatial.transforms import read_itk
 

@@ -211,7 +211,7 @@ def _downsampled(settings: Settings, plan: "Plan") -> tuple[Settings, "Plan"]:
     say("downsampling the data; the original serves as reference")
     from bids_sr.bids import Findings
     from bids_sr.bids.retrospective_plan import tell_retrospective
-    from bids_sr.retrospective.preparation import prepare
+    from bids_sr.retrospective import prepare
 
     with still(say, "downsampling"):
         derived = prepare(settings, plan.subjects, plan.type_order, say)

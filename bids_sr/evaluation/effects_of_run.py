@@ -46,8 +46,7 @@ from bids_sr.series import (
     same_name,
 )
 from bids_sr.spatial.masks import bounding_box
-from bids_sr.spatial.nyquist import beyond_nyquist
-from bids_sr.spatial.resampling import sample_volume
+from bids_sr.spatial.resampling import beyond_nyquist, sample_volume
 
 _SAME_RATIOS = (1 / 1.5, 1.0, 1.5)
 """Of the smoothing that gives the acquired series the smoothness of a compared one; one of them is

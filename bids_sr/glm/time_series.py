@@ -24,7 +24,7 @@ from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array, Float, Float32, Mask, Real
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.spatial.masks import bounding_box
-from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
+from bids_sr.spatial.resampling import FWHM_PER_SIGMA
 
 _Volume = TypeVar("_Volume")
 _AT_ONCE = 16  # volumes

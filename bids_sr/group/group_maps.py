@@ -65,8 +65,8 @@ def target_of(space: str) -> Target:
 
     `space`: name of the template as in TemplateFlow, cohort after a plus sign.
     """
+    from bids_sr.registration.ants import load_template
     from bids_sr.registration.brain import two_mm_grid
-    from bids_sr.registration.templates import load_template
 
     template = load_template(space)
     grid = two_mm_grid(template.t1)
@@ -334,7 +334,7 @@ def group_maps(
     `pool` adds up chunks of participants side by side; the chunks do not depend on it. With
     `flips` maps are also corrected, as many at a time as there are `threads`.
     """
-    from bids_sr.registration.templates import TemplateError
+    from bids_sr.registration.ants import TemplateError
 
     space, fwhm = common_space(runs), first_smoothing(runs)
     if space is None or fwhm is None:

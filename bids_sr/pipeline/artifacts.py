@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from bids_sr.glm.design import Events as _Events
     from bids_sr.glm.design import Seeds as _Seeds
     from bids_sr.io.nifti import SeriesReader
-    from bids_sr.spatial.distortion import Distortion as _ShiftMap
     from bids_sr.spatial.output_grids import PlacedGrid
+    from bids_sr.spatial.resampling import Distortion as _ShiftMap
 
 _T = TypeVar("_T")
 Content = Mapping[str, object]  # of a JSON file
@@ -178,15 +178,15 @@ class _Table(Kind["pd.DataFrame"]):
 
 
 class _Distortion(Kind["_ShiftMap"]):
-    """How far a field shifts the signal; see `bids_sr.spatial.distortion`."""
+    """How far a field shifts the signal; see `bids_sr.spatial.resampling`."""
 
     def load(self, path: Path) -> "_ShiftMap":
-        from bids_sr.spatial.distortion import load_distortion
+        from bids_sr.spatial.resampling import load_distortion
 
         return load_distortion(path)
 
     def save(self, value: "_ShiftMap", stem: Path) -> Path:
-        from bids_sr.spatial.distortion import save_distortion
+        from bids_sr.spatial.resampling import save_distortion
 
         save_distortion(value, path := stem.with_suffix(".nii"))
         return path

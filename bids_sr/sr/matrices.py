@@ -16,7 +16,7 @@ import numpy as np
 from scipy import ndimage
 
 from bids_sr.io.array_types import Array
-from bids_sr.spatial.nyquist import FWHM_PER_SIGMA
+from bids_sr.spatial.resampling import FWHM_PER_SIGMA
 from bids_sr.spatial.transforms import resized_affine
 
 Factor = tuple[float, float, float]

@@ -13,8 +13,8 @@ from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Table, Transforms
 from bids_sr.pipeline.step import Keep, Lookup, Part, step
 from bids_sr.region_names import atlas_title, find_atlas, is_file, region_labels
-from bids_sr.registration import templates
-from bids_sr.registration.ants import apply, in_ras, load
+from bids_sr.registration import ants
+from bids_sr.registration.ants import apply, atlas_region, find_region, in_ras, load, on_t1w
 from bids_sr.registration.brain import (
     brain_from_head,
     carried_priors,
@@ -22,7 +22,6 @@ from bids_sr.registration.brain import (
     two_mm_grid,
     unbiased,
 )
-from bids_sr.registration.templates import atlas_region, find_region, on_t1w
 from bids_sr.registration.tissues import segmentation, tissue_probabilities
 from bids_sr.sr.method import Cost
 
@@ -40,7 +39,7 @@ _BRAIN_SIDECAR = {"Description": "brain in the T1w image", "Type": "Brain"}
 @step(
     makes=("template", "template_mask", "template_priors"),
     memory=Need(always=0.30, high=0.0),
-    reads=lambda setting: [templates.template_source(setting("template_space"))],
+    reads=lambda setting: [ants.template_source(setting("template_space"))],
     cost=Cost(always=1.0, t1w=0.2),
 )
 def load_template(*, template_space: str) -> tuple[Image, Mask, list[Image]]:
@@ -49,7 +48,7 @@ def load_template(*, template_space: str) -> tuple[Image, Mask, list[Image]]:
     Skull-stripped T1w template, 0 to about 1; its brain; gray and white matter, none where the
     template has no maps.
     """
-    found = templates.load_template(template_space)
+    found = ants.load_template(template_space)
     return found.t1, found.mask, found.tissues
 
 
@@ -299,7 +298,7 @@ def place_atlas(
     """
     found = find_atlas(atlas, template_space)
     image = load(found.image)
-    own = is_file(atlas) and not templates.in_template_space(image, template, t1w_preproc)
+    own = is_file(atlas) and not ants.in_template_space(image, template, t1w_preproc)
     xfms = [] if own else [std2t1w_xfm]
     labels = on_t1w(image, t1w_preproc, xfms, seed=random_seed, interpolator="nearestNeighbor")
     table = pd.DataFrame({"index": list(found.labels.values()), "name": list(found.labels)})

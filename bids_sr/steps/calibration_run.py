@@ -15,11 +15,7 @@ from bids_sr.glm.confounds import MOTION
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Series, Table, Transforms
 from bids_sr.pipeline.step import Keep, step
-from bids_sr.registration.calibration_alignment import (
-    agreement,
-    calibration_patterns,
-    register_to_calibration,
-)
+from bids_sr.registration.rigid import agreement, calibration_patterns, register_to_calibration
 from bids_sr.sr.method import Cost
 from bids_sr.sr.variance.temporal_components import SeriesError
 from bids_sr.steps.activation import Factor

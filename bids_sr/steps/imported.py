@@ -28,9 +28,8 @@ from bids_sr.registration.bold_to_anat import facts_of_coreg
 from bids_sr.registration.brain import check_brain, two_mm_grid, volume_ml
 from bids_sr.registration.tissues import segmentation
 from bids_sr.spatial.boldref import mean_in_reference, motion_of_mcflirt, precomputed_motion
-from bids_sr.spatial.distortion import voxel_shift
 from bids_sr.spatial.masks import brain_mask
-from bids_sr.spatial.resampling import sample_volume
+from bids_sr.spatial.resampling import sample_volume, voxel_shift
 from bids_sr.spatial.transforms import hr_grid, invert
 from bids_sr.sr.matrices import Factor
 from bids_sr.sr.method import Cost
@@ -209,7 +208,7 @@ def field_to_shift(
     """How far a field shifts the signal of a run.
 
     `boldref2fmap_xfm`: takes a field map point to its boldref point (RAS mm). `readout`: total
-    readout time (s). Shift of the signal on the boldref's grid; see `bids_sr.spatial.distortion`.
+    readout time (s). Shift of the signal on the boldref's grid; see `bids_sr.spatial.resampling`.
     """
     field, xfm, (x, y, z, _) = load(fieldmap), invert(boldref2fmap_xfm[0]), bold.shape
     return voxel_shift(

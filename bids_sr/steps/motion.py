@@ -24,8 +24,8 @@ from bids_sr.pipeline.artifacts import (
     Transforms,
 )
 from bids_sr.pipeline.step import Keep, Lookup, Part, enumerated, step
-from bids_sr.registration.calibration_alignment import moved_mm
-from bids_sr.spatial import hmc, slice_timing
+from bids_sr.registration.rigid import moved_mm
+from bids_sr.spatial import hmc
 from bids_sr.spatial.boldref import estimate_run, make_boldref
 from bids_sr.spatial.masks import brain_mask
 from bids_sr.sr.method import Cost
@@ -83,9 +83,9 @@ def combine_echoes(echo_files: list[File], here: Path, *, echo_times: Sequence[f
     `echo_files`: series of the echoes on one grid (NIfTI, 4D each). Series in place of a run with
     a single echo (NIfTI, 4D).
     """
-    from bids_sr.spatial import multi_echo
+    from bids_sr.spatial import boldref
 
-    multi_echo.combine_echoes(echo_files, echo_times, here / "combined.nii")
+    boldref.combine_echoes(echo_files, echo_times, here / "combined.nii")
     return here / "combined.nii"
 
 
@@ -177,13 +177,11 @@ def correct_slice_timing(
     bold: Series, here: Path, *, slice_times: Sequence[float], slice_time_ref: float, n_dummy: int
 ) -> Series:
     """Bring all slices to one time of acquisition, in time only."""
-    moment = slice_timing.reference_time(slice_times, slice_time_ref)
+    moment = hmc.reference_time(slice_times, slice_time_ref)
     with SeriesWriter(
         here / "stc.nii", bold.shape, bold.affine, bold.tr, header_like=bold.header
     ) as writer:
-        slice_timing.correct_slice_timing(
-            bold, writer, slice_times, bold.tr, moment, n_dummy=n_dummy
-        )
+        hmc.correct_slice_timing(bold, writer, slice_times, bold.tr, moment, n_dummy=n_dummy)
     return SeriesReader(here / "stc.nii")
 
 

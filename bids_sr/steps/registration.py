@@ -30,12 +30,11 @@ from bids_sr.pipeline.step import Keep, Lookup, Part, enumerated, step
 from bids_sr.registration import bold_to_anat
 from bids_sr.registration.ants import carry_points, in_ras, load, load_like
 from bids_sr.registration.bold_to_anat import combined_masks, region_on_bold, register_pair_to_bold
-from bids_sr.registration.pair_frames import registered_pair, truncated_pair
+from bids_sr.registration.compared_frame import registered_pair, truncated_pair
 from bids_sr.series import RAW, map_label
 from bids_sr.spatial.masks import coverage
-from bids_sr.spatial.output_grids import grid_around, place_grid, zooms_in_ras
+from bids_sr.spatial.output_grids import grid_around, place_grid, ribbon_means, zooms_in_ras
 from bids_sr.spatial.resampling import sample_volume
-from bids_sr.spatial.surfaces import ribbon_means
 from bids_sr.spatial.transforms import hr_grid, invert
 from bids_sr.sr.matrices import Factor
 from bids_sr.sr.method import Cost

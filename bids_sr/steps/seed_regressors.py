@@ -26,9 +26,8 @@ from bids_sr.pipeline.artifacts import (
 )
 from bids_sr.pipeline.step import Keep, Lookup, Part, step
 from bids_sr.region_names import atlas_title
-from bids_sr.registration.ants import apply, apply_to_points
+from bids_sr.registration.ants import apply, apply_to_points, atlas_region
 from bids_sr.registration.bold_to_anat import boldref_onward
-from bids_sr.registration.templates import atlas_region
 from bids_sr.spatial.transforms import write_itk
 from bids_sr.sr.method import Cost
 

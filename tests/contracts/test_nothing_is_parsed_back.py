@@ -159,7 +159,7 @@ ALLOWED: dict[str, str] = {
     "bids_sr/report/overview_text.py::run_summary": FILES,
     "bids_sr/report/overview_text.py::_files": FILES,
     "bids_sr/report/overview_text.py::name_below": FILES,
-    "bids_sr/retrospective/preparation.py::*": FORMAT,
+    "bids_sr/retrospective.py::*": FORMAT,
     "bids_sr/series.py::parse_map_label": FILES,
     "bids_sr/spatial/transforms.py::read_itk": FOREIGN,
     "bids_sr/sr/losses.py::*": FOREIGN,

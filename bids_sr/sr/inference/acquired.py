@@ -13,8 +13,7 @@ import numpy as np
 
 from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array
-from bids_sr.spatial.distortion import Distortion
-from bids_sr.spatial.resampling import sample_volume, spline_coefficients
+from bids_sr.spatial.resampling import Distortion, sample_volume, spline_coefficients
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.device import Precision
 from bids_sr.sr.matrices import Factor, downsample, upsample

@@ -15,9 +15,8 @@ import numpy as np
 from bids_sr.io.array_types import Array, Float32, evenly_spaced
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.series import INTERPOLATIONS, PAIR_BASELINES
-from bids_sr.spatial.distortion import Distortion
 from bids_sr.spatial.output_grids import PlacedGrid
-from bids_sr.spatial.resampling import sample_volume, spline_coefficients
+from bids_sr.spatial.resampling import Distortion, sample_volume, spline_coefficients
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr import matrices
 from bids_sr.sr.inference.acquired import (

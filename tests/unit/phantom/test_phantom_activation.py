@@ -12,11 +12,17 @@ import numpy.testing as npt
 import pytest
 from scipy import ndimage
 
-from bids_sr.phantom.activity import FOCI, _along_ribbon, block_design, make_focus, response
+from bids_sr.phantom.activity import (
+    FOCI,
+    SimulatedSubject,
+    _along_ribbon,
+    block_design,
+    make_focus,
+    response,
+)
 from bids_sr.phantom.bold_run import SimulatedRun
 from bids_sr.phantom.ground_truth import _centroid, _foci_rows, effects
 from bids_sr.phantom.presets import _CONDITIONS, PRESETS
-from bids_sr.phantom.simulated_subject import SimulatedSubject
 
 AAL_LABELS = {"thumb": (2001,), "little": (2001,), "sma": (2401, 2402)}
 

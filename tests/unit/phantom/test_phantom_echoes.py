@@ -17,13 +17,13 @@ from bids_sr.bids import survey
 from bids_sr.cli.phantom_main import build_parser
 from bids_sr.cli.phantom_main import main as phantom
 from bids_sr.config import Paths, Settings, UsageError
+from bids_sr.phantom.activity import SimulatedSubject
 from bids_sr.phantom.bold_run import SimulatedRun, echo_of
 from bids_sr.phantom.ground_truth import _resting_image, _weights, effects
-from bids_sr.phantom.sequences import TISSUES
+from bids_sr.phantom.head import TISSUES
 from bids_sr.phantom.simulated_dataset import make_dataset
-from bids_sr.phantom.simulated_subject import SimulatedSubject
 from bids_sr.phantom.study import Study
-from bids_sr.spatial.multi_echo import t2star
+from bids_sr.spatial.boldref import t2star
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.matrices import kspace_crop
 

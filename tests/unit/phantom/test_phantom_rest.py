@@ -9,12 +9,11 @@ import pandas as pd
 import pytest
 
 from bids_sr.config import UsageError
-from bids_sr.phantom.activity import FOCI
+from bids_sr.phantom.activity import FOCI, SimulatedSubject
 from bids_sr.phantom.bold_run import bold_run
-from bids_sr.phantom.physiology import _BAND, Fluctuations
 from bids_sr.phantom.presets import PRESETS, TASKS
+from bids_sr.phantom.scanner import _BAND, Fluctuations
 from bids_sr.phantom.simulated_dataset import make_dataset
-from bids_sr.phantom.simulated_subject import SimulatedSubject
 from bids_sr.phantom.study import Study
 
 

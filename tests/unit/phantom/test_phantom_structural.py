@@ -11,10 +11,8 @@ import numpy as np
 import pytest
 
 from bids_sr.phantom import simulated_dataset
-from bids_sr.phantom.ground_truth import write_structural_truth
-from bids_sr.phantom.sequences import PulseSequence, _Tissue
-from bids_sr.phantom.simulated_subject import SimulatedSubject
-from bids_sr.phantom.still_scans import (
+from bids_sr.phantom.activity import SimulatedSubject
+from bids_sr.phantom.bold_run import (
     PROTOCOLS,
     StillScan,
     _low_grid,
@@ -22,6 +20,8 @@ from bids_sr.phantom.still_scans import (
     structural,
     tissue_shares,
 )
+from bids_sr.phantom.ground_truth import write_structural_truth
+from bids_sr.phantom.head import PulseSequence, _Tissue
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import invert, read_itk
 

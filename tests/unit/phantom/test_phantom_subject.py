@@ -6,16 +6,12 @@ import numpy as np
 import numpy.testing as npt
 import pytest
 
-from bids_sr.phantom.activity import response
-from bids_sr.phantom.bold_run import SimulatedRun, _in_order
-from bids_sr.phantom.fields import distance, polynomial, smooth_field, upsample
+from bids_sr.phantom.activity import Draw, SimulatedSubject, response
+from bids_sr.phantom.bold_run import SimulatedRun, _in_order, t1w
+from bids_sr.phantom.bold_run import pair as pair_of
 from bids_sr.phantom.ground_truth import effects
-from bids_sr.phantom.poses import CENTER, draw_motion, draw_pose
-from bids_sr.phantom.presets import _CONDITIONS, PRESETS
-from bids_sr.phantom.sequences import PulseSequence
-from bids_sr.phantom.simulated_subject import Draw, SimulatedSubject
-from bids_sr.phantom.still_scans import pair as pair_of
-from bids_sr.phantom.still_scans import t1w
+from bids_sr.phantom.head import PulseSequence, distance, polynomial, smooth_field, upsample
+from bids_sr.phantom.presets import _CONDITIONS, CENTER, PRESETS, draw_motion, draw_pose
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import invert, rigid_params
 from bids_sr.sr.matrices import kspace_crop

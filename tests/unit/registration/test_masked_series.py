@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from bids_sr.phantom.activity import SimulatedSubject
 from bids_sr.phantom.bold_run import bold_run
-from bids_sr.phantom.poses import CENTER
-from bids_sr.phantom.presets import PRESETS
-from bids_sr.phantom.simulated_subject import SimulatedSubject
+from bids_sr.phantom.presets import CENTER, PRESETS
 from bids_sr.registration.compared_frame import align_volumes, refusal_of
 from bids_sr.spatial.masks import brain_mask
 from bids_sr.spatial.transforms import rigid_matrix

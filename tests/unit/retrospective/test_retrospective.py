@@ -14,13 +14,13 @@ from bidsmaker import BidsMaker, snapshot
 from checking import found_by
 from graphmaker import stage_minutes
 
+from bids_sr import retrospective
 from bids_sr.bids import Findings
 from bids_sr.cli.parser import parse_settings
 from bids_sr.config import Settings
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.preflight import Plan, check, check_data, dry_run_text, validator
-from bids_sr.retrospective import downsampling
-from bids_sr.retrospective.preparation import _moved_events, _sidecar_of_events, prepare
+from bids_sr.retrospective import _moved_events, _sidecar_of_events, prepare
 from bids_sr.spatial.transforms import resized_affine
 from bids_sr.sr.matrices import kspace_crop
 
@@ -230,7 +230,7 @@ def test_thermal_noise_of_known_size(tmp_path: Path) -> None:
     # a drift that all voxels share
     data = series((24, 24, 6, 60), noise=17.0) + (5 * np.arange(60)).astype("int16")
     save_image(data.astype("float32"), np.eye(4), tmp_path / "x.nii", tr=1.0)
-    assert downsampling.thermal_noise(tmp_path / "x.nii") == pytest.approx(17.0, rel=0.05)
+    assert retrospective.thermal_noise(tmp_path / "x.nii") == pytest.approx(17.0, rel=0.05)
 
 
 @pytest.mark.slow
@@ -278,7 +278,7 @@ def test_an_interruption_leaves_nothing_half_made(
     def stop(*args: object, **kwargs: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(downsampling, "write_measured_series", stop)
+    monkeypatch.setattr(retrospective, "write_measured_series", stop)
     settings = settings_for(maker)
     plan = check(settings)
     with pytest.raises(KeyboardInterrupt):
@@ -411,10 +411,10 @@ def test_memory_does_not_grow_with_the_run(tmp_path: Path) -> None:
     for n in (20, 80):
         save_image(np.ones((32, 32, 6, n), "float32"), np.eye(4), tmp_path / "x.nii", tr=1.0)
         tracemalloc.start()
-        downsampling.write_lr_series(
+        retrospective.write_lr_series(
             tmp_path / "x.nii", tmp_path / "y.nii", factor=FACTOR, first=0, noise_sd=1.0
         )
-        downsampling.write_measured_series(
+        retrospective.write_measured_series(
             tmp_path / "x.nii", tmp_path / "z.nii", factor=FACTOR, first=0
         )
         peaks.append(tracemalloc.get_traced_memory()[1])
@@ -507,7 +507,7 @@ def test_scaled_integers_keep_their_values(tmp_path: Path) -> None:
     image.header.set_slope_inter(0.001, 0)
     image.header.set_zooms((1, 1, 1, 2))
     image.to_filename(tmp_path / "scaled.nii")
-    downsampling.write_measured_series(
+    retrospective.write_measured_series(
         tmp_path / "scaled.nii", tmp_path / "copy.nii", factor=FACTOR, first=1
     )
     expected = nb.load(tmp_path / "scaled.nii").get_fdata()[..., 1:]

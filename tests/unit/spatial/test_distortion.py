@@ -7,13 +7,13 @@ import pytest
 from nibabel.affines import apply_affine as apply
 from scipy import ndimage
 
-from bids_sr.spatial.distortion import (
+from bids_sr.spatial.resampling import (
     Distortion,
     load_distortion,
+    sample_volume,
     save_distortion,
     voxel_shift,
 )
-from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import invert, rigid_matrix
 from bids_sr.sr.inference.acquired import PosedImage, UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import make_upsampler, super_resolve_series

@@ -17,7 +17,7 @@ from bids_sr.glm.block_effects import Effects, load_effects, save_effects
 from bids_sr.glm.blocks import Block, _assign_halves
 from bids_sr.glm.time_series import smooth
 from bids_sr.series import same_name
-from bids_sr.spatial.nyquist import beyond_nyquist
+from bids_sr.spatial.resampling import beyond_nyquist
 
 SHAPE, FACTOR, ZOOMS = (40, 40, 6), (2.0, 2.0, 1.0), (2.0, 2.0, 3.0)
 AFFINE = np.diag([*ZOOMS, 1.0])

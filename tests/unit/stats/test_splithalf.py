@@ -24,7 +24,7 @@ from bids_sr.evaluation.references import measured_halves
 from bids_sr.glm.block_effects import Effects, save_effects
 from bids_sr.glm.blocks import Block, _assign_halves
 from bids_sr.glm.time_series import smooth
-from bids_sr.spatial.nyquist import beyond_nyquist
+from bids_sr.spatial.resampling import beyond_nyquist
 
 AFFINE = np.diag([2.0, 2.0, 3.0, 1.0])
 

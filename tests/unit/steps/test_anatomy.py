@@ -18,11 +18,10 @@ from bids_sr.io.nifti import save_image
 from bids_sr.io.template_cache import templates_here
 from bids_sr.io.volume import Volume
 from bids_sr.region_names import find_atlas, region_labels
-from bids_sr.registration import templates
+from bids_sr.registration import ants
 from bids_sr.registration.ants import apply as resample
-from bids_sr.registration.ants import load
+from bids_sr.registration.ants import find_region, in_template_space, load
 from bids_sr.registration.brain import check_brain
-from bids_sr.registration.templates import find_region, in_template_space
 from bids_sr.spatial import masks
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import invert, rigid_matrix, write_itk
@@ -94,8 +93,8 @@ def test_spaces_are_named_and_an_unknown_one_is_refused(
     monkeypatch.setenv("TEMPLATEFLOW_HOME", str(tmp_path))
     assert templates_here()[0] == "MNI152NLin2009aSym"
     assert "MNI152NLin2009cAsym" in templates_here()
-    with pytest.raises(templates.TemplateError, match="MNI152NLin2009cAsym"):
-        templates.load_template("MNIColin27")
+    with pytest.raises(ants.TemplateError, match="MNI152NLin2009cAsym"):
+        ants.load_template("MNIColin27")
 
 
 def test_the_templateflow_cache_is_used_when_it_holds_images(
@@ -119,7 +118,7 @@ def test_the_templateflow_cache_is_used_when_it_holds_images(
     noisy = (mask * rng.integers(1, 250, mask.shape)).astype(np.uint8)
     save_image(noisy, np.eye(4), folder / "tpl-MNIColin27_res-01_desc-brain_mask.nii.gz")
     assert "MNIColin27" in templates_here()
-    loaded = templates.load_template("MNIColin27")
+    loaded = ants.load_template("MNIColin27")
     assert loaded.mask.data.sum() == 8000
     assert loaded.tissues == []
 
@@ -134,7 +133,7 @@ def test_the_atlas_is_found_without_importing_its_package() -> None:
 
 
 def test_the_motor_area_lies_around_the_central_sulcus() -> None:
-    motor = templates.atlas_region(
+    motor = ants.atlas_region(
         load(find_atlas().image), region_labels("motor"), find_atlas().labels
     )
     points = apply(motor.affine, np.argwhere(motor.data))

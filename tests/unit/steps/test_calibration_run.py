@@ -20,7 +20,7 @@ from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.graph import Graph, Scope
 from bids_sr.pipeline.listing import who_makes_what
-from bids_sr.registration import calibration_alignment as tools
+from bids_sr.registration import rigid as tools
 from bids_sr.spatial.transforms import displacement, rigid_matrix
 from bids_sr.steps import motion
 from bids_sr.steps.calibration_run import measure_calibration, register_calibration

@@ -14,7 +14,6 @@ from nibabel.affines import apply_affine as apply
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, load_image
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Derivative
-from bids_sr.spatial.distortion import Distortion
 from bids_sr.spatial.output_grids import (
     PlacedGrid,
     grid_around,
@@ -23,7 +22,7 @@ from bids_sr.spatial.output_grids import (
     save_placed,
     zooms_in_ras,
 )
-from bids_sr.spatial.resampling import sample_volume, spline_coefficients
+from bids_sr.spatial.resampling import Distortion, sample_volume, spline_coefficients
 from bids_sr.spatial.transforms import invert, rigid_matrix, write_itk
 from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import make_upsampler, write_series

@@ -193,7 +193,7 @@ def test_the_report_shows_both_hemispheres(made, surfaces):
 
 def test_through_mni152_fsaverage_lies_in_gray_matter(tmp_path):
     """With the affine transform between the two frames more than without."""
-    from bids_sr.registration.templates import load_template
+    from bids_sr.registration.ants import load_template
 
     write_itk(tmp_path / "t1w2std.txt", TO_BOLD)
     placed = place_fsaverage(tmp_path / "t1w2std.txt", here=tmp_path, random_seed=1)

@@ -6,6 +6,8 @@ A participant's directories are built beside their place and moved there when th
 record of what they were made from (files, settings, version) and of what they hold says later
 whether they still stand. So the files of a call that is resumed keep their times, and nothing that
 depends on them is done again.
+
+Downsample images volume by volume, as if acquired with a smaller matrix.
 """
 
 import csv
@@ -16,10 +18,12 @@ import logging
 import os
 import shutil
 import tempfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 from nibabel.nifti1 import Nifti1Header
 
@@ -38,11 +42,161 @@ from bids_sr.io.atomic_files import read_json, write_json, write_whole
 from bids_sr.io.copies import copy_series
 from bids_sr.io.grids import AS_STORED, reordered, reordered_affine, reordered_header
 from bids_sr.io.image_header import Triple
-from bids_sr.io.nifti import SeriesReader, load_image
-from bids_sr.retrospective import downsampling
-from bids_sr.spatial.multi_echo import combine_echoes
-from bids_sr.sr.matrices import kspace_crop
+from bids_sr.io.nifti import SeriesReader, SeriesWriter, load_image, save_image
+from bids_sr.spatial.boldref import combine_echoes
+from bids_sr.spatial.transforms import resized_affine
+from bids_sr.sr.matrices import Factor, kspace_crop, lowres_size
 from bids_sr.version import __version__
+
+_PAIRS = 20  # of successive volumes, spread over the run, that tell its noise
+_BRIGHT = 0.25  # of the 98th percentile: what is darker has no thermal noise of Gaussian form
+_TO_SD = 1.4826  # median of absolute values to standard deviation, for a Gaussian
+
+
+def _window(
+    shape: tuple[int, ...], factor: Factor
+) -> tuple[tuple[slice, slice, slice], tuple[int, int, int]]:
+    """Return the central part of a matrix as `kspace_crop` takes it, and the lower matrix.
+
+    The factors divide the central part.
+    """
+    sizes = [
+        lowres_size(n, f) if f != 1 else (n, n) for n, f in zip(shape[:3], factor, strict=True)
+    ]
+    starts = [(n - size[0]) // 2 for n, size in zip(shape[:3], sizes, strict=True)]
+    parts = [slice(start, start + size[0]) for start, size in zip(starts, sizes, strict=True)]
+    return (parts[0], parts[1], parts[2]), (sizes[0][1], sizes[1][1], sizes[2][1])
+
+
+def _cropped_affine(affine: Array, part: tuple[slice, slice, slice]) -> Array:
+    """Affine of that part of an image."""
+    out = np.array(affine, dtype=float)
+    out[:3, 3] += out[:3, :3] @ [piece.start for piece in part]
+    return out
+
+
+def _downsample(
+    volume: Array, factor: Factor, *, noise_sd: float = 0.0, rng: np.random.Generator | None = None
+) -> Array:
+    """Truncate the complex k-space of a volume (X, Y, Z) and return the magnitude.
+
+    The factors divide the matrix of the volume.
+
+    A magnitude image has no phase, so its k-space is that of a scanner without phase errors; of
+    the two samples at the Nyquist limit the lower matrix sees one, which makes the image complex.
+    Noise of `noise_sd` (signal units) is added to the real and to the imaginary part.
+    """
+    low, _ = kspace_crop(volume.astype(np.complex64), np.eye(4), factor=factor)
+    if noise_sd:
+        assert rng is not None
+        low = low + noise_sd * (
+            rng.standard_normal(low.shape) + 1j * rng.standard_normal(low.shape)
+        )
+    return np.abs(low).astype(np.float32)
+
+
+def thermal_noise(path: Path, first: int = 0) -> float:
+    """Estimate the standard deviation of the noise of a voxel (signal units).
+
+    It is estimated from consecutive volumes, starting with `first`.
+
+    From one volume to the next the signal of the brain hardly changes, so their difference is
+    noise: its median absolute value in bright voxels, freed of the change that all of them share.
+    Pulsation and motion are in it too, so that it is an upper bound of what is thermal.
+    """
+    with SeriesReader(path) as reader:
+        found = []
+        for t in sorted({int(t) for t in np.linspace(first, reader.shape[3] - 2, _PAIRS)}):
+            before, after = reader.volume(t), reader.volume(t + 1)
+            inside = before > _BRIGHT * np.percentile(before, 98)
+            change = (after - before)[inside]
+            found.append(np.median(np.abs(change - np.median(change))))
+    return float(_TO_SD * np.median(found) / np.sqrt(2))
+
+
+def added_noise(measured: float, factor: Factor) -> float:
+    """Return the noise that makes low-resolution voxels as noisy as measured ones.
+
+    It is to be added to each of two channels.
+
+    Truncation averages: of white noise with standard deviation s it leaves s over the square root
+    of the product of the factors.
+    """
+    return float(measured * np.sqrt(1 - 1 / np.prod(factor)))
+
+
+def write_lr_series(
+    source: Path, target: Path, *, factor: Factor, first: int, noise_sd: float = 0.0, seed: int = 0
+) -> None:
+    """Downsample a series without its first `first` volumes.
+
+    One volume is in memory at a time.
+
+    `source`: series as measured (NIfTI, 4D). `target`: final name of the file (NIfTI, 4D), which
+    the noise depends on. `noise_sd`: noise added to either channel (standard deviation, signal
+    units); 0 for none.
+    """
+    rng = np.random.default_rng([seed, zlib.crc32(target.name.encode())])
+    with SeriesReader(source) as reader:
+        part, low = _window(reader.shape, factor)
+        high_affine = _cropped_affine(reader.affine, part)
+        affine = resized_affine(
+            high_affine, tuple(piece.stop - piece.start for piece in part), low
+        )
+        shape = (*low, reader.shape[3] - first)
+        with SeriesWriter(target, shape, affine, reader.tr, header_like=reader.header) as writer:
+            for volume in reader.volumes(first):
+                writer.append(_downsample(volume[part], factor, noise_sd=noise_sd, rng=rng))
+
+
+def write_measured_series(source: Path, target: Path, *, factor: Factor, first: int) -> None:
+    """Write the measured volumes, unchanged, on the part of the matrix the factors divide.
+
+    `source`: series as measured (NIfTI, 4D). `target`: final name of the file (NIfTI, 4D).
+    """
+    with SeriesReader(source) as reader:
+        part, _ = _window(reader.shape, factor)
+        affine = _cropped_affine(reader.affine, part)
+        size = [piece.stop - piece.start for piece in part]
+        shape = (size[0], size[1], size[2], reader.shape[3] - first)
+        dtype = (
+            reader.dtype
+            if reader.dtype.kind in "iu" and not reader.scaled
+            else np.dtype("float32")
+        )
+        with SeriesWriter(
+            target, shape, affine, reader.tr, dtype=dtype, header_like=reader.header
+        ) as writer:
+            for volume in reader.volumes(first):
+                writer.append(volume[part])
+
+
+def write_pair(
+    image: Array,
+    affine: Array,
+    header: nib.Nifti1Header,
+    highres: Path,
+    lowres: Path,
+    *,
+    factor: Factor,
+) -> None:
+    """Write an image as the highres member of a pair and its truncation as the lowres one.
+
+    `header`: header whose qform and sform codes are kept. `highres`: final name of the
+    high-resolution image (NIfTI, 3D). `lowres`: final name of the low-resolution image (NIfTI,
+    3D).
+    """
+    part, low = _window(image.shape, factor)
+    high_affine = _cropped_affine(affine, part)
+    kept = np.ascontiguousarray(image[part])
+    save_image(kept, high_affine, highres, header_like=header)
+    save_image(
+        _downsample(kept, factor),
+        resized_affine(high_affine, kept.shape, low),
+        lowres,
+        header_like=header,
+    )
+
 
 _LOGGER = logging.getLogger(__name__)
 _RECORDS = "retrospective-records"
@@ -229,12 +383,12 @@ def _make_run(
         _write_pair(mean, folder, _stem(subject, session), "", run.sidecar, factor)
     noise = 0.0
     if settings.evaluation.retrospective == "noisy":
-        noise = downsampling.added_noise(downsampling.thermal_noise(bold, first), factor)
+        noise = added_noise(thermal_noise(bold, first), factor)
     folders = (_folder(building / part, subject, session, "func") for part in ("data", "truth"))
     low, high = (folder / f"{run.stem}_bold.nii.gz" for folder in folders)
     seed, types = settings.resources.random_seed, type_order.get(run.entities.get("task", ""), ())
-    downsampling.write_lr_series(bold, low, factor=factor, first=first, noise_sd=noise, seed=seed)
-    downsampling.write_measured_series(bold, high, factor=factor, first=first)
+    write_lr_series(bold, low, factor=factor, first=first, noise_sd=noise, seed=seed)
+    write_measured_series(bold, high, factor=factor, first=first)
     sidecar = {key: value for key, value in run.sidecar.items() if key not in _GEOMETRY_KEYS}
     made = {"Factor": list(factor), "VolumesLeftOut": first, "NoiseAdded": round(noise, 6)}
     said = {"Description": f"simulated: {run.voxel} data, k-space cropped", "Retrospective": made}
@@ -301,7 +455,7 @@ def _write_pair(
     high, low = (
         folder / f"{stem}_acq-{kind}{run}_T2starw.nii.gz" for kind in ("highres", "lowres")
     )
-    downsampling.write_pair(*image, high, low, factor=factor)
+    write_pair(*image, high, low, factor=factor)
     kept = (
         "MagneticFieldStrength",
         "EchoTime",
