@@ -160,8 +160,8 @@ def inner(what: str, data: str, place: str) -> int:
     """One measurement in a process of its own."""
     if what == "index":
         from bids_sr.bids import Findings
+        from bids_sr.bids.companions import participants
         from bids_sr.bids.layout import open_index
-        from bids_sr.bids.query import participants
 
         labels = participants(Path(data), Findings())
         index = open_index(Path(data), labels, labels, Path(place), {})

@@ -28,13 +28,7 @@ import numpy as np
 from nibabel.nifti1 import Nifti1Header
 
 from bids_sr.bids import BoldRun, Pair, Subject, stem_of
-from bids_sr.bids.retrospective_plan import (
-    averaged,
-    left_out,
-    makers,
-    pair_place,
-    retrospective_factor,
-)
+from bids_sr.bids.pairs import averaged, left_out, makers, pair_place, retrospective_factor
 from bids_sr.config import Settings
 from bids_sr.glm.confounds import nonsteady_at_start
 from bids_sr.io.array_types import Array

@@ -12,8 +12,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from bids_sr.cli import evaluate_main, parser, phantom_main, report_command
-from bids_sr.cli.models import models_main
+from bids_sr.cli import evaluate_main, models_main, parser, phantom_main, rerun
 from bids_sr.cli.slurm import slurm_main
 
 PAGE = Path(__file__).parent / "options.md"
@@ -32,7 +31,7 @@ def commands() -> Iterator[tuple[str, argparse.ArgumentParser, str]]:
     another heading.
     """
     yield "bids-sr", parser.build_parser(everything=True), ""
-    yield "bids-sr report", report_command.build_parser(), ""
+    yield "bids-sr report", rerun.report_parser(), ""
     yield "bids-sr-evaluate", evaluate_main.build_parser(), ""
     yield "bids-sr-phantom", phantom_main.build_parser(), ""
     yield "bids-sr-slurm", slurm_main.build_parser(), "SLURM"

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bids_sr.bids import BoldRun, Pair, Subject
-from bids_sr.bids.precomputed import PrecomputedAnat, PrecomputedRun
+from bids_sr.bids.findings import PrecomputedAnat, PrecomputedRun
 from bids_sr.config import Settings
 from bids_sr.io.atomic_files import read_json
 from bids_sr.io.grids import size_text

@@ -14,6 +14,13 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted
 
 from bids_sr.api import evaluation_inputs as given_as
+from bids_sr.api.evaluation_inputs import (
+    place_baselines,
+    place_comparisons,
+    place_design,
+    place_other,
+    series_scope,
+)
 from bids_sr.api.image_inputs import (
     Dummies,
     ImageInputError,
@@ -26,15 +33,17 @@ from bids_sr.api.image_inputs import (
     told_once,
     working_folder,
 )
-from bids_sr.api.placed_evaluation import (
-    place_baselines,
-    place_comparisons,
-    place_design,
-    place_other,
-    series_scope,
+from bids_sr.api.placed_run import (
+    Given,
+    Truth,
+    doubt_realigned,
+    each_run,
+    in_lists,
+    is_several,
+    notes,
+    of_one_run,
+    place_run,
 )
-from bids_sr.api.placed_run import Given, Truth, doubt_realigned, place_run
-from bids_sr.api.several_runs import each_run, in_lists, is_several, notes, of_one_run
 from bids_sr.api.super_resolver import SuperResolver
 from bids_sr.evaluation.verdict_text import verdict_line
 from bids_sr.glm.blocks import TooFewBlocks

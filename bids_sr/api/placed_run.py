@@ -1,11 +1,18 @@
-"""A run of images in a scope of the program's graph: what is given, and steps for the rest."""
+"""A run of images in a scope of the program's graph: what is given, and steps for the rest.
+
+Fitting of a method to a run: pair, calibration and model, by the steps of the program.
+
+Lists of runs as nilearn takes them, each run processed alone, and output of `verbose`.
+"""
 
 from __future__ import annotations
 
+import sys
+import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import cast
+from typing import TypeGuard, TypeVar, cast
 
 import numpy as np
 import pandas as pd
@@ -17,9 +24,15 @@ from bids_sr.api.image_inputs import (
     MaskLike,
     Motion,
     SuperResolutionWarning,
+    checked_series,
     mask_on,
     poses_of,
+    series_file,
     slices_last,
+    there,
+    told_tr,
+    transform_of,
+    volume_file,
     volume_of,
 )
 from bids_sr.frozen import frozen
@@ -28,11 +41,14 @@ from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.io.volume import Volume
 from bids_sr.pipeline.graph import Scope
 from bids_sr.pipeline.run_here import RunHere
+from bids_sr.series import INTERPOLATIONS, PAIR_BASELINES
+from bids_sr.sr.method import Method, get_method, get_recipe, recipe_name
 from bids_sr.steps.imported import import_mask
-from bids_sr.steps.motion import count_dummies, find_motion_left
-from bids_sr.steps.registration import mask_bold
+from bids_sr.steps.motion import count_dummies, find_motion_left, import_series
+from bids_sr.steps.registration import mask_bold, register_pair, register_to_pair, truncate_pair
 from bids_sr.steps.super_resolution import undo_motion
-from bids_sr.workflows.acquired_runs import add_motion
+from bids_sr.workflows.acquired_runs import add_calibration, add_motion
+from bids_sr.workflows.wanted import TRAINING, learned_from
 
 Truth = ImageLike | Mapping[str, ImageLike]
 OF_RUN = ("n_dummy", "boldref", "bold_mask", "bold_mask_hr", "hmc_xfms", "motion")
@@ -180,3 +196,180 @@ def doubt_realigned(
             f"{where}: head motion would be taken for signal; leave realigned out, or give motion"
         )
         warnings.warn(text, SuperResolutionWarning, stacklevel=5)
+
+
+PLAIN = (*INTERPOLATIONS, *PAIR_BASELINES)
+"""Baselines that need no model."""
+
+
+def known_method(name: str, recipe: str) -> Method:
+    """Return the method of a name; ImageInputError lists all names if there is none."""
+    try:
+        method = get_method(name)
+        if method.variance is None:
+            get_recipe(method, recipe_name(method, recipe))
+    except KeyError as error:
+        known = f"Baselines: {', '.join(PLAIN)}."
+        raise ImageInputError(f"method: {error} {known}") from None
+    return method
+
+
+def refuse_without_guide(name: str, pretrained: object, given: Given) -> None:
+    """ImageInputError where a series needs a high-resolution image, and none is given.
+
+    `pretrained`: weights to use instead of training; None for none.
+    """
+    needed = name in PAIR_BASELINES or (
+        name not in PLAIN and get_method(name).needs_pair and not pretrained
+    )
+    if given.guide is None and needed:
+        raise ImageInputError(
+            f"guide: {name} takes what it adds from a high-resolution T2*-weighted image; give"
+            " guide=... (and lowres=...), or take a method that needs none, such as sbl"
+        )
+
+
+def place_images(scope: Scope, given: Given, folder: Path, *, paired: bool, guided: bool) -> None:
+    """Align the high-resolution image to the low-resolution one, the run's reference, or both.
+
+    `paired`: whether the two images are needed in one frame, as training takes them, or to start
+    from. `guided`: whether the image is needed in the frame of the run.
+    """
+    if given.guide is None or not (paired or guided):
+        return
+    scope.give(highres_file=volume_file(given.guide, folder, "guide"))
+    if paired and given.lowres is None:
+        scope.add(truncate_pair, quiet=True)
+    elif paired:
+        scope.give(lowres_file=volume_file(given.lowres, folder, "lowres"))  # type: ignore[arg-type]
+        scope.add(register_pair, quiet=True)
+    if guided and given.guide_xfm is not None:
+        scope.give(highres2boldref_xfm=transform_of(given.guide_xfm, "guide_xfm")[None])
+    elif guided and scope.setting("registered"):
+        scope.give(highres2boldref_xfm=still(1))
+    elif guided:
+        scope.add(register_to_pair, quiet=True)
+
+
+def _place_calibration(scope: Scope, here: RunHere, given: Given, folder: Path) -> None:
+    """The calibration of a run, in a scope of its own; a warning where it is not usable."""
+    file = series_file(given.calibration, folder, "calibration")  # type: ignore[arg-type]
+    with SeriesReader(file) as reader:
+        checked_series(reader, "calibration")
+        slices_last(reader)
+        tr, n_volumes = told_tr(reader.header), reader.shape[3]
+    if not tr > 0:
+        fix = "image.header.set_zooms((*image.header.get_zooms()[:3], tr)) and "
+        fix = f"set both, for instance by {fix}image.header.set_xyzt_units('mm', 'sec')"
+        raise ImageInputError(
+            f"calibration: its header tells no repetition time, or one without a unit; {fix}"
+        )
+    own = scope.within("calibration", axis_order=AS_STORED, tr=tr, dummy_scans=None)
+    own.give(bold_file=file)
+    own.add(import_series, quiet=True)
+    if given.calibration_xfm is not None:
+        xfm = transform_of(given.calibration_xfm, "calibration_xfm")
+        own.give(known_calibration_xfm=xfm[None])
+    elif scope.setting("registered"):
+        own.give(known_calibration_xfm=still(1))
+    if scope.setting("realigned"):
+        own.give(given_hmc_xfms=still(n_volumes))
+    events = given.calibration_events
+    add_calibration(own, None if events is None else there(events, "calibration_events"))
+    if scope.setting("realigned"):
+        doubt_realigned(here, own, "calibration_ref", "head_mask")
+    (facts,) = cast("list[dict[str, object]]", here.load(scope["calibration_facts"]))
+    if not facts["usable"]:
+        text = (
+            "calibration: it is left out, and the run's own variance is used instead:"
+            f" {facts['reason']}"
+        )
+        warnings.warn(text, SuperResolutionWarning, stacklevel=6)
+
+
+def place_model(
+    scope: Scope,
+    here: RunHere,
+    name: str,
+    method: Method | None,
+    given: Given,
+    folder: Path,
+) -> None:
+    """Place what a series needs: pair, guide, calibration, and training or a model that is given.
+
+    `name, method`: of the series; a plain baseline has no method.
+    """
+    estimated = method is not None and method.trained_on == "series"
+    trained = method is not None and method.needs_pair and given.guide is not None
+    guided = given.guide is not None and (name in PAIR_BASELINES or estimated)
+    paired = trained or (guided and given.lowres is not None)
+    place_images(scope, given, folder, paired=paired, guided=guided)
+    if method is None:
+        return
+    if estimated and method.calibrated and given.calibration is not None:
+        _place_calibration(scope, here, given, folder)
+    source = learned_from(method, paired=given.guide is not None)
+    scope.add(TRAINING[source], quiet=True, method=name)
+
+
+_T = TypeVar("_T")
+
+
+def is_several(what: object) -> TypeGuard[Sequence[ImageLike]]:
+    """Whether something is given run by run: a list or a tuple.
+
+    True for a list or a tuple, also an empty one.
+    """
+    return isinstance(what, (list, tuple))
+
+
+def each_run(
+    runs: Sequence[_T], given: Mapping[str, object]
+) -> Iterator[tuple[_T, dict[str, object]]]:
+    """Every run with its own arguments.
+
+    `given`: arguments by name; a list has one for each run, anything else holds for all.
+    """
+    if not runs:
+        raise ImageInputError("an empty list of runs; give one image or path for each run")
+    for name, value in given.items():
+        if is_several(value) and len(value) != len(runs):
+            raise ImageInputError(
+                f"{name}: {len(value)} for {len(runs)} runs; give a list with one for each run"
+            )
+    for k, run in enumerate(runs):
+        yield (
+            run,
+            {name: value[k] if is_several(value) else value for name, value in given.items()},
+        )
+
+
+def of_one_run(given: Mapping[str, object]) -> None:
+    """ImageInputError where one of the arguments of a single run is a list."""
+    for name, value in given.items():
+        if is_several(value):
+            raise ImageInputError(
+                f"{name}: a list, but there is a single run; give a list of runs, too, or one"
+                f" {name}"
+            )
+
+
+def in_lists(fitted: Sequence[object], names: Sequence[str]) -> dict[str, list[object]]:
+    """Fitted attributes of the estimators of several runs, each as a list."""
+    return {name: [getattr(each, name) for each in fitted] for name in names}
+
+
+def notes(what: str, verbose: int) -> Callable[[str], object]:
+    """What prints the next piece of work, with the seconds so far, where `verbose` asks for it.
+
+    `what`: name of the estimator and its method, in brackets before each line.
+    """
+    if not verbose:
+        return str
+    began = time.monotonic()
+
+    def say(text: str) -> None:
+        sys.stdout.write(f"[{what}] {time.monotonic() - began:.0f} s: {text}\n")
+        sys.stdout.flush()
+
+    return say

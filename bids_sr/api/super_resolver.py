@@ -30,9 +30,22 @@ from bids_sr.api.image_inputs import (
     same_run_as,
     working_folder,
 )
-from bids_sr.api.model_fitting import PLAIN, known_method, place_model, refuse_without_guide
-from bids_sr.api.placed_run import OF_RUN, Given, doubt_realigned, place_run, still
-from bids_sr.api.several_runs import each_run, in_lists, is_several, notes, of_one_run
+from bids_sr.api.placed_run import (
+    OF_RUN,
+    PLAIN,
+    Given,
+    doubt_realigned,
+    each_run,
+    in_lists,
+    is_several,
+    known_method,
+    notes,
+    of_one_run,
+    place_model,
+    place_run,
+    refuse_without_guide,
+    still,
+)
 from bids_sr.evaluation.evidence import was_applied
 from bids_sr.io.array_types import Array, Float
 from bids_sr.io.atomic_files import link_whole

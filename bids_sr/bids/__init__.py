@@ -4,7 +4,7 @@
 preflight. pybids is imported when it is called.
 """
 
-from bids_sr.bids.collect import survey
+from bids_sr.bids.collect import survey, survey_structural
 from bids_sr.bids.findings import Findings, InputError
 from bids_sr.bids.inputs import (
     BoldRun,
@@ -12,11 +12,11 @@ from bids_sr.bids.inputs import (
     Subject,
     Survey,
     entities_of,
+    guide_of,
+    pretrained_for,
     stem_of,
 )
-from bids_sr.bids.method_options import guide_of, pretrained_for
 from bids_sr.bids.pairs import needs_pair
-from bids_sr.bids.structural_scans import survey_structural
 from bids_sr.io.image_header import Header
 
 __all__ = [

@@ -1,17 +1,19 @@
 """Survey of a data set: participants, their runs with all companion files, and problems.
 
 The companions of a run are its pair, T1w image, events and metadata.
+
+Structural scans at two resolutions (``--sr-target anat``): a participant's shared contrasts.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 
+from bids_sr.bids import companions, pairs
 from bids_sr.bids import headers as hd
-from bids_sr.bids import pairs, query
-from bids_sr.bids.calibration_runs import calibrations, check_named
 from bids_sr.bids.companions import ratio_of, read_run
-from bids_sr.bids.findings import Findings, InputError
+from bids_sr.bids.findings import Findings, InputError, open_derivatives
 from bids_sr.bids.fmriprep import check_surfaces, precomputed_anat, precomputed_run
 from bids_sr.bids.inputs import (
     DEFAULT_FACTOR,
@@ -20,22 +22,32 @@ from bids_sr.bids.inputs import (
     Subject,
     Survey,
     Truth,
+    check_given_models,
+    check_guide,
+    check_options,
     entities_of,
+    is_magnitude,
     label_of,
+    refuse_all,
     stem_of,
     stem_of_echoes,
 )
-from bids_sr.bids.layout import Index, open_index
-from bids_sr.bids.method_options import check_guide, check_options
-from bids_sr.bids.precomputed import open_derivatives
-from bids_sr.bids.reference_runs import check_root, find_truth, truth_in_dataset
-from bids_sr.bids.retrospective_plan import check_retrospective
+from bids_sr.bids.layout import KINDS, Index, open_index
+from bids_sr.bids.other_runs import (
+    calibrations,
+    check_named,
+    check_root,
+    find_truth,
+    truth_in_dataset,
+)
+from bids_sr.bids.pairs import check_retrospective, sizes
 from bids_sr.config import Selection, Settings
 from bids_sr.config.seed_options import seed_names, seeds_of
 from bids_sr.io.grids import LEAST_SAMPLES
 from bids_sr.io.image_header import Header, Triple
 from bids_sr.io.tables import column
 from bids_sr.region_names import is_file
+from bids_sr.sr.method import all_methods, method_names
 
 
 def survey(settings: Settings) -> Survey:
@@ -66,9 +78,9 @@ def open_dataset(settings: Settings, found: Findings) -> tuple[list[str], Index]
     `InputError`: the data set cannot be opened.
     """
     bids_dir, selection = settings.paths.bids_dir.absolute(), settings.selection
-    existing = query.participants(bids_dir, found)
-    labels = query.choose(bids_dir, existing, selection, found)
-    filters = query.read_filters(selection.bids_filter_file, found)
+    existing = companions.participants(bids_dir, found)
+    labels = companions.choose(bids_dir, existing, selection, found)
+    filters = companions.read_filters(selection.bids_filter_file, found)
     # a dry run writes nothing
     database = None if settings.run.dry_run else selection.bids_database_dir
     return labels, open_index(bids_dir, labels, existing, database, filters)
@@ -76,7 +88,7 @@ def open_dataset(settings: Settings, found: Findings) -> tuple[list[str], Index]
 
 def _walk(settings: Settings, seen: Survey) -> None:
     bids_dir = settings.paths.bids_dir.absolute()
-    query.check_dataset(bids_dir)
+    companions.check_dataset(bids_dir)
     check_options(settings, seen)
     if settings.evaluation.truth_dir is not None:
         check_root(settings.evaluation.truth_dir)
@@ -89,7 +101,7 @@ def _walk(settings: Settings, seen: Survey) -> None:
         for path in index.find("bold", label):
             name = stem_of_echoes(path)
             with seen.about(label, name if name.startswith(f"sub-{label}_") else ""):
-                every[label] += query.well_named([path], seen)
+                every[label] += companions.well_named([path], seen)
     subjects = []
     for label, bolds in _select(every, settings.selection, seen).items():
         with seen.about(label):
@@ -120,7 +132,7 @@ def _select(
         )
         for label in (each for each in wanted if each not in existing):
             reason = f"no BOLD run of the participants chosen has the {entity} {label!r}"
-            fix = f"There are: {query.choice(label, existing)}"
+            fix = f"There are: {companions.choice(label, existing)}"
             seen.refuse_option(f"{options[entity]} {label}", reason, fix)
     chosen = {
         label: [
@@ -163,12 +175,12 @@ def _subject(
     settings: Settings,
     seen: Survey,
 ) -> Subject:
-    images = query.well_named(index.find("t1w", label), seen)
+    images = companions.well_named(index.find("t1w", label), seen)
     anat = precomputed_anat(seen.sources, label, images, settings.preprocessing.templates, seen)
     t1w = _t1w(images if anat is None else [anat.preproc], label, settings, seen)
     if t1w:
         check_surfaces(label, anat, settings.preprocessing.spaces, seen)
-    stars = query.magnitudes(query.well_named(index.find("t2starw", label), seen), seen)
+    stars = companions.magnitudes(companions.well_named(index.find("t2starw", label), seen), seen)
     star_headers = [h for h in (volume_header(path, seen) for path in stars) if h is not None]
     runs, missing = [], []
     superres, timed = settings.superres, "slicetiming" not in settings.preprocessing.ignore
@@ -179,7 +191,7 @@ def _subject(
         return named if pair is None else pair.factor
 
     calibrated, bolds = calibrations(index, bolds, every, known, settings, seen)
-    for bold, *others in query.bold_runs(bolds, settings.preprocessing.echo, seen):
+    for bold, *others in companions.bold_runs(bolds, settings.preprocessing.echo, seen):
         name = stem_of_echoes(bold) if others else stem_of(bold)
         with seen.about(label, name):
             events = None if "events" in settings.preprocessing.ignore else index.events(bold)
@@ -220,7 +232,7 @@ def _subject(
     if missing:
         pairs.refuse_without_pair(label, missing, settings, seen)
     if any(run.precomputed is None or run.precomputed.field is None for run in runs):
-        query.tell_field_maps(settings.paths.bids_dir.absolute(), label, seen)
+        companions.tell_field_maps(settings.paths.bids_dir.absolute(), label, seen)
     subject = Subject(label=label, t1w=tuple(t1w), runs=tuple(runs), precomputed=anat)
     if settings.evaluation.retrospective is not None:
         check_retrospective(subject, settings, seen)
@@ -267,7 +279,7 @@ def _take(own: Findings, settings: Settings, seen: Survey) -> None:
 
 
 def _t1w(found: Sequence[Path], label: str, settings: Settings, seen: Survey) -> list[Path]:
-    images = query.magnitudes(found, seen)
+    images = companions.magnitudes(found, seen)
     sessions, roi = settings.selection.session_label, settings.activation.roi
     images.sort(
         key=lambda path: bool(sessions) and entities_of(path).get("session", "") not in sessions
@@ -374,5 +386,156 @@ def _type_order(index: Index, bids_dir: Path, task: str, seen: Survey) -> tuple[
             levels = described.get("Levels") if isinstance(described, dict) else None
             if isinstance(levels, dict):
                 return tuple(str(level) for level in levels)
-    table = query.first_table(bids_dir, task)
+    table = companions.first_table(bids_dir, task)
     return tuple(dict.fromkeys(column(table, "trial_type"))) if table else ()
+
+
+_CONTRASTS = {KINDS[kind][1]: kind for kind in ("t1w", "t2w", "flair")}
+"""BIDS suffix → kind of image in the index, in the order of the channels."""
+_LEAST = 1.5  # low- over high-resolution voxel volume; less is no second resolution
+
+
+def survey_structural(settings: Settings) -> Survey:
+    """Return participants with their structural pairs, and the problems found.
+
+    Problems are returned, not raised. Only headers are read.
+    """
+    seen = Survey()
+    _check_methods(settings, seen)
+    try:
+        seen.subjects = _walk_scans(settings, seen)
+    except InputError as error:
+        seen.add(error.problems)
+    return seen
+
+
+def _check_methods(settings: Settings, found: Findings) -> None:
+    """Refuse methods without fused contrasts, and options for functional runs only."""
+    fusing = [method.name for method in all_methods() if method.fuses]
+    for name in settings.superres.chosen:
+        if name not in fusing:
+            reason = "--sr-target anat fuses contrasts as channels, which this method does not"
+            reason += "" if name in method_names() else "; interpolations are compared with anyway"
+            found.refuse_option(
+                f"--sr-method {name}", reason, f"Choose among {', '.join(fusing)}."
+            )
+    check_given_models(settings.superres, found)
+    superres, evaluation = settings.superres, settings.evaluation
+    useless = {
+        "--truth": evaluation.truth_dir is not None,
+        "--retrospective": evaluation.retrospective is not None,
+        "--pair-holdout": evaluation.pair_holdout,
+        "--null-checks": evaluation.null_checks,
+        "--n-ensemble": superres.n_ensemble > 1,
+        "--sr-factor": superres.factor is not None,
+        "--derivatives": bool(settings.preprocessing.derivatives),
+        "--model": settings.activation.stats_model is not None,
+    }
+    fix = "Leave one of the two options out."
+    refuse_all(
+        found,
+        [
+            (asked, flag, "it does not apply to --sr-target anat", fix)
+            for flag, asked in useless.items()
+        ],
+    )
+
+
+def _walk_scans(settings: Settings, seen: Findings) -> tuple[Subject, ...]:
+    companions.check_dataset(settings.paths.bids_dir.absolute())
+    labels, index = open_dataset(settings, seen)
+    subjects = []
+    for label in labels:
+        with seen.about(label):
+            pairs = [
+                pair
+                for suffix in _CONTRASTS
+                for pair in _pairs(index, label, suffix, settings, seen)
+            ]
+        if pairs:
+            subjects.append(Subject(label=label, t1w=(), runs=(), structural=tuple(pairs)))
+        elif label in settings.selection.participant_label or len(labels) == 1:
+            _refuse_without_pair(label, seen)
+        else:
+            with seen.about(label):
+                seen.tell(
+                    f"sub-{label}",
+                    "none of T1w, T2w and FLAIR is there at two resolutions, so it is left out.",
+                )
+    if labels and not subjects and not seen.problems:
+        _refuse_without_pair("*", seen)
+    for subject in subjects if settings.superres.train_on == "others" else ():
+        own = [pair.contrast for pair in subject.structural]
+        if not any(
+            each is not subject and [pair.contrast for pair in each.structural] == own
+            for each in subjects
+        ):
+            reason = (
+                "--train-on others: no other participant of this call has the same contrasts at"
+                " two resolutions"
+            )
+            seen.refuse(
+                f"sub-{subject.label}",
+                reason,
+                "Choose more participants, or leave --train-on out.",
+            )
+    return tuple(subjects)
+
+
+def _refuse_without_pair(label: str, found: Findings) -> None:
+    reason = (
+        "none of T1w, T2w and FLAIR is there at two resolutions, so there is nothing to learn from"
+    )
+    fix = (
+        "Add the scans (told apart by acq-), name them with --hr-acq and --lr-acq, or choose other"
+        " participants."
+    )
+    found.refuse(f"sub-{label}", reason, fix)
+
+
+def _pairs(
+    index: Index, label: str, suffix: str, settings: Settings, seen: Findings
+) -> list[Pair]:
+    """The pair of one contrast, or none: its finest image and its coarsest one."""
+    wanted, superres = settings.selection.session_label, settings.superres
+    paths = companions.well_named(index.find(_CONTRASTS[suffix], label), seen)
+    paths = [
+        p
+        for p in paths
+        if is_magnitude(p) and (not wanted or entities_of(p).get("session", "") in wanted)
+    ]
+    images = [
+        header for header in (volume_header(path, seen) for path in paths) if header is not None
+    ]
+    high = min(_of(images, superres.hr_acq), key=_volume, default=None)
+    low = max(_of(images, superres.lr_acq), key=_volume, default=None)
+    if high is None or low is None:
+        return []
+    if _volume(low) < _LEAST * _volume(high):
+        both = f"{sizes(low)} over {sizes(high)}: ratio {_volume(low) / _volume(high):.3g}"
+        why = f"has voxel volumes that are too similar ({both}; at least {_LEAST:g} is needed)"
+        why = "was found at one resolution only" if low.path == high.path else why
+        seen.tell(f"sub-{label}", f"{suffix} {why} and is not super-resolved.")
+        return []
+    if any(header.path not in (high.path, low.path) for header in images):
+        text = (
+            f"of {len(images)} {suffix} images this one and {low.path.name} are used, the finest"
+            " and the coarsest."
+        )
+        seen.tell(high.path, text)
+    x, y, z = (a / b for a, b in zip(hd.like(low, high.affine).zooms, high.zooms, strict=True))
+    return [Pair(highres=high.path, lowres=low.path, factor=(x, y, z))]
+
+
+def _of(images: Sequence[Header], acquisition: str | None) -> list[Header]:
+    """Images of an acquisition, all of them where none was named; in the order of their names."""
+    chosen = [
+        h
+        for h in images
+        if acquisition is None or entities_of(h.path).get("acquisition") == acquisition
+    ]
+    return sorted(chosen, key=lambda header: header.path.name)
+
+
+def _volume(header: Header) -> float:
+    return prod(header.zooms)

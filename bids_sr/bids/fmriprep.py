@@ -24,19 +24,21 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from bids_sr.bids import headers as hd
-from bids_sr.bids.findings import Findings, InputError, absent
-from bids_sr.bids.inputs import RUN_KEYS, BoldRun, entities_of, same_run, stem_of
-from bids_sr.bids.layout import IMAGES, read_object, suffix_of
-from bids_sr.bids.precomputed import (
+from bids_sr.bids.companions import some
+from bids_sr.bids.findings import (
     Derivatives,
+    Findings,
+    InputError,
     PrecomputedAnat,
     PrecomputedField,
     PrecomputedRun,
+    absent,
     check_confounds,
     check_grid,
     check_transforms,
 )
-from bids_sr.bids.query import some
+from bids_sr.bids.inputs import RUN_KEYS, BoldRun, entities_of, same_run, stem_of
+from bids_sr.bids.layout import IMAGES, read_object, suffix_of
 from bids_sr.config.spaces import FSAVERAGE, Space
 from bids_sr.io.template_cache import CARRIED
 

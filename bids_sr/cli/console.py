@@ -1,10 +1,14 @@
 """Console output around the work: four start lines, the outputs, and finished reports.
 
 The outputs are listed at the end.
+
+Signs of life: what the console says while work that says nothing itself goes on.
 """
 
+import contextlib
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -16,6 +20,7 @@ from bids_sr.notices import RECORD, Notice, recorded
 if TYPE_CHECKING:
     from bids_sr.execution.execute import RunOutcome
     from bids_sr.preflight.plan import Plan
+
 
 _MOST_NAMED = 6
 _INDENT = 12
@@ -58,7 +63,7 @@ def made(head: str, text: str) -> Notice:
 def start_lines(plan: "Plan", settings: Settings) -> Iterator[Notice]:
     """Yield the output folder, runs, steps per run, and warnings."""
     from bids_sr import preflight
-    from bids_sr.bids.query import some
+    from bids_sr.bids.companions import some
 
     paths, told = settings.paths, preflight.notes(plan, settings)
     yield from (each for each in told if each.level == "warning")
@@ -125,7 +130,7 @@ def end_lines(plan: "Plan", settings: Settings, outcome: "RunOutcome") -> Iterat
 
     Several runs are summed up. The data sets for other tools are listed, too.
     """
-    from bids_sr.bids.query import some
+    from bids_sr.bids.companions import some
     from bids_sr.io.dataset_description import applied_in, dataset_of
     from bids_sr.report.overview_text import VERDICT, compared_of, run_summary
     from bids_sr.report.participants_page import INDEX
@@ -180,7 +185,7 @@ def end_lines(plan: "Plan", settings: Settings, outcome: "RunOutcome") -> Iterat
 
 def warning_lines(folder: Path) -> Iterator[Notice]:
     """Yield the warnings of a run's steps, each once with the first few of its runs."""
-    from bids_sr.bids.query import some
+    from bids_sr.bids.companions import some
 
     found: dict[str, dict[str, None]] = {}
     for notice in recorded(folder):
@@ -190,3 +195,36 @@ def warning_lines(folder: Path) -> Iterator[Notice]:
         yield Notice(what=some(list(runs), 3), why=text, level="warning", code="step")
     if len(found) > _MOST_NAMED:
         yield made("", f"and {len(found) - _MOST_NAMED} more in {folder / RECORD}")
+
+
+EVERY_S = 50.0
+"""Between two signs of life: a line at least once a minute, however late the thread wakes up."""
+
+
+@contextlib.contextmanager
+def heartbeat(beat: Callable[[], None], every_s: float) -> Iterator[None]:
+    """Call `beat` again and again, from a thread of its own, while the work inside goes on."""
+    over = threading.Event()
+
+    def run() -> None:
+        while not over.wait(every_s):
+            beat()
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+@contextlib.contextmanager
+def still(say: Callable[[str], None], what: str, every_s: float = EVERY_S) -> Iterator[None]:
+    """Say once a minute that some work, which says nothing itself, goes on."""
+    began = time.monotonic()
+    with heartbeat(
+        lambda: say(f"{what}: still running after {(time.monotonic() - began) / 60:.0f} min"),
+        every_s,
+    ):
+        yield

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_sr.cli.exit_codes import DONE, ended
-from bids_sr.cli.options import Parser
+from bids_sr.cli.parser import Parser
 from bids_sr.config import UsageError, readers
 from bids_sr.config.section import Checked, argument, option
 from bids_sr.config.values import split_named

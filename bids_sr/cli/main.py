@@ -20,7 +20,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bids_sr.cli.console import count_text, end_lines, line_of, made, start_lines, warning_lines
+from bids_sr.cli.console import (
+    count_text,
+    end_lines,
+    line_of,
+    made,
+    start_lines,
+    still,
+    warning_lines,
+)
 from bids_sr.cli.exit_codes import (
     DONE,
     FAILED,
@@ -32,7 +40,6 @@ from bids_sr.cli.exit_codes import (
     show,
     start_log,
 )
-from bids_sr.cli.heartbeat import still
 from bids_sr.cli.parser import parse_settings
 from bids_sr.config import Settings, UsageError
 from bids_sr.notices import CODES, Notice, record
@@ -64,9 +71,9 @@ def _is_report(argv: Sequence[str]) -> bool:
 
 def _run(argv: Sequence[str]) -> int:
     if _is_report(argv):
-        from bids_sr.cli import report_command
+        from bids_sr.cli import rerun
 
-        return report_command.main(argv[1:])
+        return rerun.report_main(argv[1:])
     settings = parse_settings(argv)
     import uuid  # and more only now, so that --help answers at once
 
@@ -103,7 +110,7 @@ def _participants(settings: Settings) -> int:
     from bids_sr.io.dataset_description import dataset_of
 
     if settings.run.dry_run:
-        from bids_sr.cli.stages import expected
+        from bids_sr.cli.progress import expected
 
         plan = dataclasses.replace(plan, estimate=expected(plan, settings))
         say("plan (dry run: nothing is written; voxel values are checked when a run starts)")
@@ -143,7 +150,7 @@ def _participants(settings: Settings) -> int:
         if settings.evaluation.retrospective is not None:
             settings, plan = _downsampled(settings, plan)
         record(paths.output_dir / "logs" / run, _found_before(plan))
-        from bids_sr.cli.participant_level import run_participants
+        from bids_sr.cli.levels import run_participants
 
         try:
             outcome = run_participants(settings, plan, say)
@@ -210,7 +217,7 @@ def _downsampled(settings: Settings, plan: "Plan") -> tuple[Settings, "Plan"]:
     """Make the data set that ``--retrospective`` works on, and check it as any other."""
     say("downsampling the data; the original serves as reference")
     from bids_sr.bids import Findings
-    from bids_sr.bids.retrospective_plan import tell_retrospective
+    from bids_sr.bids.pairs import tell_retrospective
     from bids_sr.retrospective import prepare
 
     with still(say, "downsampling"):
@@ -226,22 +233,22 @@ def _downsampled(settings: Settings, plan: "Plan") -> tuple[Settings, "Plan"]:
 def _group(settings: Settings) -> int:
     """The group level: needs the participants' outputs and no image of the data set."""
     say("checking the participants' tables")
-    from bids_sr.cli import group_level
+    from bids_sr.cli import levels
     from bids_sr.config.lock import output_lock
     from bids_sr.io.dataset_description import write_ignored
 
     with still(say, "checking the participants' tables"):
-        prepared = group_level.prepare(settings)
+        prepared = levels.prepare(settings)
     if settings.run.dry_run:
         say("plan (dry run: nothing is written)")
-        show(group_level.plan_text(prepared))
+        show(levels.plan_text(prepared))
         return DONE
     run, output_dir = settings.run.run_uuid, settings.paths.output_dir
     with output_lock(output_dir, settings.paths.work_dir, participants=None, run_uuid=run):
         _write_settings(settings)
         write_ignored(output_dir)
         with still(say, "group level"):
-            outcome = group_level.run_group(settings, prepared, say)
+            outcome = levels.run_group(settings, prepared, say)
     return _conclude(outcome, settings)
 
 

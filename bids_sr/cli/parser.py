@@ -1,18 +1,226 @@
 """The command line of ``bids-sr``: what it accepts, and how it becomes `Settings`.
 
 Defaults and choices are read from the settings themselves: they have one home.
+
+Command lines of all programs, made from the fields that hold their options.
+
+Each field states its flags, its help and where it is shown. Only the standard library is imported,
+so that ``--help`` answers at once.
 """
 
+import argparse
 import dataclasses
 import os
-from collections.abc import Collection, Sequence
+import re
+import types
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import get_type_hints
+from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from bids_sr.boilerplate import data_of
-from bids_sr.cli.options import Given, Parser, hyphens
-from bids_sr.config import Settings
+from bids_sr.config import Settings, UsageError, nearest_name
+from bids_sr.config.readers import path
+from bids_sr.config.section import Checked, option_of
 from bids_sr.config.settings import read_toml
+from bids_sr.config.values import SettingError
+from bids_sr.version import __version__
+
+Given = dict[str, dict[str, object]]
+"""What a command line holds: class of options, in lower case → field → value."""
+_T = TypeVar("_T")
+_C = TypeVar("_C", bound=Checked)
+_READERS = {Path: path, int: int, float: float}
+
+
+class Parser(argparse.ArgumentParser):
+    """Parser that raises `UsageError`, proposes the nearest option, and never exits.
+
+    Options that are absent leave no value.
+
+    `*kinds`: classes whose fields become options.
+    """
+
+    def __init__(self, prog: str, description: str, *kinds: type[Checked]) -> None:
+        super().__init__(
+            prog=prog,
+            description=description,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            argument_default=argparse.SUPPRESS,
+            allow_abbrev=False,
+        )
+        self._unused: dict[str, str] = {}
+        self._refused: dict[str, str] = {}
+        version = f"{prog.partition(' ')[0]} {__version__}"
+        self.add_argument("--version", action="version", version=version)
+        for kind in kinds:
+            self.add_fields(kind)
+
+    def add_fields(
+        self,
+        kind: type[Checked],
+        *,
+        title: str = "",
+        everything: bool = True,
+        without: Collection[str] = (),
+    ) -> None:
+        """Add the options of a class.
+
+        `everything`: whether the help lists all of them, or the common ones alone.
+        """
+        hints, own = get_type_hints(kind), kind.__annotations__
+        fields = dataclasses.fields(kind)  # type: ignore[arg-type]  # all are dataclasses
+        # what several commands share comes last in the help
+        for item in sorted(fields, key=lambda each: each.name not in own):
+            known = option_of(item)
+            if not known.flags or item.name in without:
+                continue
+            *names, last = known.flags.split()
+            where, how = f"{kind.__name__.lower()}.{item.name}", dict[str, Any]()
+            if last.startswith("-"):
+                names.append(last)
+            else:
+                how["metavar"] = last
+            how["help"] = known.help if everything or known.common else argparse.SUPPRESS
+            if names:
+                how |= {"dest": where, "required": item.default is dataclasses.MISSING}
+            how = _of_kind({**how, **known.how}, hints[item.name], item.default, named=bool(names))
+            heading = (known.among or title) if names else ""
+            (self.titled(heading) if heading else self).add_argument(*(names or [where]), **how)
+
+    def add_foreign(
+        self, *, unused: Mapping[str, Sequence[str]], refused: Mapping[str, Sequence[str]]
+    ) -> None:
+        """Add options of other programs, which the help does not show."""
+        self._refused |= {flag: fix for fix, flags in refused.items() for flag in flags}
+        for why, flags in unused.items():
+            for flag, _, value in (each.partition(" ") for each in flags):
+                how: dict[str, Any] = {"action": "store_true"}
+                if value:
+                    how = {"nargs": "+" if value.endswith("...") else None}
+                self.add_argument(flag, dest=flag, help=argparse.SUPPRESS, **how)
+                self._unused[flag] = why
+
+    def titled(self, title: str) -> "argparse._ArgumentGroup":
+        """The group of options under a heading of the help; made where there is none."""
+        known = (each for each in self._action_groups if each.title == title)
+        return next(known, None) or self.add_argument_group(title)
+
+    def read(self, argv: Sequence[str], make: Callable[[Given], _T]) -> _T:
+        """Return what `make` makes of a command line.
+
+        `SystemExit`: after ``--help`` and ``--version``.
+        """
+        given: Given = {}
+        tokens = list(hyphens(argv))
+        # before a value of theirs is taken for a positional argument
+        names = [token.partition("=")[0] for token in tokens if token.startswith("--")]
+        if refused := [name for name in names if name in self._refused]:
+            fixes = dict.fromkeys(self._refused[name] for name in refused)
+            raise UsageError(
+                f"unrecognized arguments: {' '.join(refused)}", remedy="; ".join(fixes)
+            )
+        found = vars(self.parse_args(tokens))
+        for key, value in found.items():
+            section, _, name = key.partition(".")
+            if name:
+                given.setdefault(section, {})[name] = _flat(value)
+        if unused := tuple((key, self._unused[key]) for key in found if key in self._unused):
+            given.setdefault("run", {})["without_effect"] = unused
+        flags = {each.dest: _named(each) for each in self._actions}
+        try:
+            return make(given)
+        except SettingError as error:
+            section, _, name = error.setting.partition(".")
+            if name in given.get(section, {}) and error.setting in flags:
+                flag, notice = flags[error.setting], error.notice
+                raise SettingError(flag, error.value, notice.why, notice.remedy) from None
+            raise
+
+    def options(self, argv: Sequence[str], kind: type[_C]) -> _C:
+        """Return the options of a class that a command line holds; raises as `read` does.
+
+        Checked options, with defaults for those that were not given.
+        """
+        return self.read(argv, lambda given: made_of(given, kind))
+
+    def error(self, message: str) -> NoReturn:
+        """Raise an error with the nearest option or a hint instead of exiting."""
+        fix = f"see {self.prog} --help"
+        unknown = re.match(r"unrecognized arguments: (?:.*?(?=--))?(\S+)", message)
+        if unknown:
+            flags = [each for action in self._actions for each in action.option_strings]
+            flag = unknown[1].split("=")[0]
+            fix = self._refused.get(flag) or nearest_name(flag, flags) or fix
+        elif choice := re.search(r"invalid choice: '(.*?)' \(choose from (.*)\)", message):
+            fix = nearest_name(choice[1], re.findall(r"[^', ]+", choice[2])) or fix
+        elif message.startswith("the following arguments are required"):
+            these = " ".join(
+                f"{_named(each)} {each.metavar}" if each.option_strings else _named(each)
+                for each in self._actions
+                if each.required or not each.option_strings
+            )
+            fix = f"the command is: {self.prog} {these} [options]; see {self.prog} --help"
+        raise UsageError(message, remedy=fix)
+
+
+def made_of(given: Given, kind: type[_C]) -> _C:
+    """The options of one class, of those that were given.
+
+    Checked options, with defaults for those that were not given.
+    """
+    return kind(**given.get(kind.__name__.lower(), {}))
+
+
+def _named(action: argparse.Action) -> str:
+    """An option as the user knows it."""
+    long = (each for each in action.option_strings if each.startswith("--"))
+    return next(long, str(action.metavar or action.dest))
+
+
+def _flat(value: object) -> object:
+    """A list without the lists in it: of several values each may stand for several."""
+    if not isinstance(value, list):
+        return value
+    return [item for each in value for item in (each if isinstance(each, tuple) else (each,))]
+
+
+def hyphens(tokens: Sequence[str]) -> Iterator[str]:
+    """Yield the tokens with underscores in the names of long options turned to hyphens.
+
+    One argument; values are left as they are.
+    """
+    for token in tokens:
+        name, equals, value = token.partition("=")
+        yield name.replace("_", "-") + equals + value if name.startswith("--") else token
+
+
+def _of_kind(
+    how: Mapping[str, object], kind: object, default: object, *, named: bool
+) -> dict[str, Any]:
+    """Complete option arguments from the type and default of a field."""
+    if kind is bool:
+        return {**how, "action": "store_true"}
+    if how.get("action") == "count":
+        return dict(how)
+    several = get_origin(kind) in (tuple, types.UnionType, Union)
+    inner = get_args(kind)[0] if several else kind
+    if get_origin(inner) is Literal:
+        how = {"choices": get_args(inner), **how}
+    elif inner in _READERS:
+        how = {"type": _READERS[inner], **how}
+    if get_origin(kind) is tuple:
+        how = {"nargs": "+", **({"action": "extend"} if named else {}), **how}
+    told = default in (None, (), "", dataclasses.MISSING) or "(default" in str(how["help"])
+    if named and not told and how["help"] != argparse.SUPPRESS:
+        how = {**how, "help": f"{how['help']} (default: {_shown(default)})"}
+    return dict(how)
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, tuple):
+        return " ".join(map(_shown, value))
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
 
 _DESCRIPTION = """\
 Super-resolution of fMRI as a BIDS-App: super-resolves every BOLD series of a BIDS data set, and

@@ -14,8 +14,8 @@ from bids_sr.bids import (
     survey,
     survey_structural,
 )
-from bids_sr.bids.method_options import series_of_run
-from bids_sr.bids.retrospective_plan import as_downsampled, tell_retrospective
+from bids_sr.bids.inputs import series_of_run
+from bids_sr.bids.pairs import as_downsampled, tell_retrospective
 from bids_sr.config import Settings, machine
 from bids_sr.config.seed_options import COMPONENTS, seed_names, seeds_of
 from bids_sr.glm.contrasts import Contrast

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from bids_sr.bids import BoldRun, Findings, Subject
-from bids_sr.bids.method_options import method_of_model, obstacle, pretrained_for, refuse_all
+from bids_sr.bids.inputs import method_of_model, obstacle, pretrained_for, refuse_all
 from bids_sr.config import Settings, SuperRes
 from bids_sr.io.array_types import Array
 from bids_sr.notices import UsageError

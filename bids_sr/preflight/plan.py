@@ -5,9 +5,8 @@ from dataclasses import field, replace
 from pathlib import Path
 
 from bids_sr.bids import BoldRun, Subject, entities_of
-from bids_sr.bids.findings import grouped
+from bids_sr.bids.findings import Derivatives, grouped
 from bids_sr.bids.inputs import stem_of_echoes
-from bids_sr.bids.precomputed import Derivatives
 from bids_sr.config.memory_model import Sizes
 from bids_sr.frozen import frozen
 from bids_sr.notices import Notice

@@ -6,11 +6,10 @@ from itertools import accumulate, pairwise
 from pathlib import Path
 
 from bids_sr.bids import BoldRun, Subject
-from bids_sr.bids.findings import counted, grouped
-from bids_sr.bids.method_options import obstacle
-from bids_sr.bids.precomputed import taken_text
-from bids_sr.bids.query import some
-from bids_sr.bids.retrospective_plan import foreseen, makers, retrospective_factor
+from bids_sr.bids.companions import some
+from bids_sr.bids.findings import counted, grouped, taken_text
+from bids_sr.bids.inputs import obstacle
+from bids_sr.bids.pairs import foreseen, makers, retrospective_factor
 from bids_sr.config import Settings
 from bids_sr.notices import Notice
 from bids_sr.preflight.pace import duration, pace_now

@@ -216,7 +216,7 @@ DRIVER = """
 import sys
 sys.path.insert(0, {tests!r})
 from pathlib import Path
-from bids_sr.cli.interrupts import interruptible
+from bids_sr.cli.exit_codes import interruptible
 from cluster import test_node
 try:
     with interruptible():

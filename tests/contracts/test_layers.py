@@ -270,7 +270,7 @@ def test_config_and_parser_need_the_standard_library_only() -> None:
         ROOT / "bids_sr/io/atomic_files.py",
         *(ROOT / "bids_sr" / "config").glob("*.py"),
         *(path for path in sources() if part_of(path) == "sr/methods"),
-        ROOT / "bids_sr/cli/options.py",
+        ROOT / "bids_sr/cli/parser.py",
         ROOT / "bids_sr/cli/parser.py",
         ROOT / "bids_sr/cli/main.py",
     ]:

@@ -60,7 +60,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bids_sr.cli.models.models_main import main, parsers
+from bids_sr.cli.models_main import main, parsers
 from bids_sr.io.nifti import save_image
 
 assert "significant digits of the table (default: 5)" in " ".join(
@@ -83,7 +83,7 @@ with contextlib.redirect_stderr(sys.stdout):
 
 def test_the_option_of_another_command_is_a_field_and_its_use(tmp_path: Path) -> None:
     assert files_of(OTHER) == {
-        "bids_sr/cli/models/models_options.py",
-        "bids_sr/cli/models/models_apply.py",
+        "bids_sr/cli/models_options.py",
+        "bids_sr/cli/models_apply.py",
     }
     assert "--digits: 0" in told_by(copy_with(OTHER, tmp_path), OTHER_SCRIPT)

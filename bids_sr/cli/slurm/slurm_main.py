@@ -17,8 +17,7 @@ from pathlib import Path
 
 from bids_sr.cli.console import table_text
 from bids_sr.cli.exit_codes import DONE, FAILED, ended, say
-from bids_sr.cli.options import Given, Parser, made_of
-from bids_sr.cli.parser import add_settings, settings_of
+from bids_sr.cli.parser import Given, Parser, add_settings, made_of, settings_of
 from bids_sr.cli.slurm.slurm_options import LaterOptions, SlurmOptions
 from bids_sr.cli.slurm.slurm_prepare import prepare
 from bids_sr.config import Settings

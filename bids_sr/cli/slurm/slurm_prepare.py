@@ -95,7 +95,7 @@ def prepare(
 
 def _costs(plan: "Plan", settings: Settings) -> "dict[str, Estimate]":
     """Cost of each participant (``sub-01``) alone; without time where the plan has problems."""
-    from bids_sr.cli.stages import expected
+    from bids_sr.cli.progress import expected
 
     return {
         f"sub-{one.label}": plan.estimate

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from bidsmaker import FOV, BidsMaker, affine_for, snapshot
 
-from bids_sr.bids.reference_runs import _PLACES, _USED
+from bids_sr.bids.other_runs import _PLACES, _USED
 from bids_sr.cli.main import main
 from bids_sr.cli.parser import parse_settings
 from bids_sr.execution.execute import RunOutcome
@@ -540,7 +540,7 @@ def test_a_reference_in_the_data_set_that_does_not_fit_by_its_voxels_is_told_and
         plans.append(plan)
         return RunOutcome()
 
-    monkeypatch.setattr("bids_sr.cli.participant_level.run_participants", run)
+    monkeypatch.setattr("bids_sr.cli.levels.run_participants", run)
     line = [
         str(maker.root),
         str(maker.root.parent / "out"),

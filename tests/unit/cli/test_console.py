@@ -18,11 +18,9 @@ from bidsmaker import BidsMaker
 from graphmaker import planned_graph
 from networkx import DiGraph
 
-from bids_sr.cli.console import end_lines, line_of, start_lines
-from bids_sr.cli.heartbeat import still
+from bids_sr.cli.console import end_lines, line_of, start_lines, still
 from bids_sr.cli.main import main
-from bids_sr.cli.progress import _OTHER, Progress
-from bids_sr.cli.stages import stage_of
+from bids_sr.cli.progress import _OTHER, Progress, stage_of
 from bids_sr.config import Settings
 from bids_sr.config.groups import Paths
 from bids_sr.execution.execute import RunOutcome
@@ -533,7 +531,7 @@ def test_a_reader_that_has_seen_enough_is_no_error(
     def broken(*_: object) -> int:
         raise BrokenPipeError(32, "Broken pipe")
 
-    monkeypatch.setattr("bids_sr.cli.report_command.main", broken)
+    monkeypatch.setattr("bids_sr.cli.rerun.report_main", broken)
     try:
         assert main(["report", str(outputs)]) == 0
     finally:

@@ -12,7 +12,7 @@ import pytest
 from bidsmaker import BidsMaker
 
 from bids_sr.boilerplate import data_of
-from bids_sr.cli import report_command
+from bids_sr.cli import rerun
 from bids_sr.cli.main import main
 from bids_sr.cli.parser import build_parser, parse_settings
 from bids_sr.cli.slurm.slurm_main import later_parser
@@ -261,8 +261,8 @@ def test_participants_are_listed_by_commas_or_in_a_file(tmp_path: Path) -> None:
     assert labels(f"@{tmp_path}/excel.csv") == ("sub-01", "sub-02")
     again = later_parser("retry").options(["OUT", "--participant-label", "01,02"], LaterOptions)
     assert again.participant_label == ("01", "02")
-    shown = report_command.build_parser().options(
-        ["OUT", "--participant-label", "01,02"], report_command._ReportOptions
+    shown = rerun.report_parser().options(
+        ["OUT", "--participant-label", "01,02"], rerun._ReportOptions
     )
     assert shown.participant_label == ("01", "02")
 

@@ -20,7 +20,7 @@ from grouptables import (
 )
 
 from bids_sr.cli import main
-from bids_sr.cli.group_level import _maps_not_stored, _with_crashes
+from bids_sr.cli.levels import _maps_not_stored, _with_crashes
 from bids_sr.config import Settings
 from bids_sr.config.settings import analysis_digest
 from bids_sr.group.group_values import RunMaps

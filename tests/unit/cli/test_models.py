@@ -16,10 +16,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from bids_sr.cli.models.models_files import contrast_of, factor_from
-from bids_sr.cli.models.models_main import main, parsers
-from bids_sr.cli.models.models_options import TrainOptions
-from bids_sr.cli.models.models_show import _printable
+from bids_sr.cli.models_files import _printable, contrast_of, factor_from
+from bids_sr.cli.models_main import main, parsers
+from bids_sr.cli.models_options import TrainOptions
 from bids_sr.config import UsageError
 from bids_sr.io.nifti import load_image, save_image
 from bids_sr.quality.image_quality import effective_resolution
@@ -74,7 +73,7 @@ def table(text: str) -> dict[str, dict[str, str]]:
 
 def test_help_of_every_subcommand_needs_the_standard_library_alone() -> None:
     code = (
-        "import sys\nfrom bids_sr.cli.models.models_main import main\n"
+        "import sys\nfrom bids_sr.cli.models_main import main\n"
         "for command in ([], ['list'], ['train'], ['apply'], ['evaluate'], ['card']):\n"
         "    assert main([*command, '--help']) == 0\n"
         "assert not {'torch', 'numpy', 'nibabel'} & set(sys.modules)\n"

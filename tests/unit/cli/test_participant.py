@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from bidsmaker import BidsMaker
 
-from bids_sr.cli import participant_level, stages
+from bids_sr.cli import levels, progress
 from bids_sr.cli.main import main
-from bids_sr.cli.stages import stage_of
+from bids_sr.cli.progress import stage_of
 from bids_sr.config import machine
 from bids_sr.config.memory_model import BASE_GB
 from bids_sr.execution import execute
@@ -81,12 +81,12 @@ def test_the_time_that_is_told_is_that_of_the_steps_that_are_left(
         raise RuntimeError("far enough")
 
     def expected(*given: Any) -> Estimate:
-        told.append(stages.expected(*given))
+        told.append(progress.expected(*given))
         return told[-1]
 
     told: list[Estimate] = []
     monkeypatch.setattr(execute, "execute", stop)
-    monkeypatch.setattr(participant_level, "expected", expected)
+    monkeypatch.setattr(levels, "expected", expected)
     call(maker)
     left = Finish.left
     monkeypatch.setattr(

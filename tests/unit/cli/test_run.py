@@ -60,7 +60,7 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
 
         preflight, participant = (
             ModuleType("bids_sr.preflight"),
-            ModuleType("bids_sr.cli.participant_level"),
+            ModuleType("bids_sr.cli.levels"),
         )
         vars(preflight).update(
             check=lambda settings: plan or FakePlan(),
@@ -78,12 +78,12 @@ def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
             dry_run_text=lambda checked, settings: "1 participant, 3 min",
         )
         vars(participant).update(run_participants=do)
-        stages = ModuleType("bids_sr.cli.stages")
+        stages = ModuleType("bids_sr.cli.progress")
         vars(stages).update(expected=lambda checked, settings: checked.estimate)
-        monkeypatch.setitem(sys.modules, "bids_sr.cli.stages", stages)
+        monkeypatch.setitem(sys.modules, "bids_sr.cli.progress", stages)
         monkeypatch.setattr(bids_sr, "preflight", preflight, raising=False)
         monkeypatch.setitem(sys.modules, "bids_sr.preflight", preflight)
-        monkeypatch.setitem(sys.modules, "bids_sr.cli.participant_level", participant)
+        monkeypatch.setitem(sys.modules, "bids_sr.cli.levels", participant)
         return main.main([str(tmp_path / "in"), str(tmp_path / "out"), "participant", *options])
 
     return _call

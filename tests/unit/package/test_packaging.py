@@ -15,8 +15,7 @@ import pytest
 import yaml
 
 import bids_sr
-from bids_sr.cli import phantom_main, report_command
-from bids_sr.cli.models import models_main
+from bids_sr.cli import models_main, phantom_main, rerun
 from bids_sr.cli.parser import build_parser
 
 ROOT = Path(__file__).parents[3]
@@ -261,7 +260,7 @@ def test_readme_has_the_two_lines() -> None:
     ],
 )
 def test_documents_name_only_options_that_there_are(document: str) -> None:
-    others = (phantom_main, report_command)
+    others = (phantom_main, rerun)
     parsers = (
         build_parser(),
         *(each.build_parser() for each in others),

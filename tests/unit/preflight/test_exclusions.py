@@ -182,7 +182,7 @@ def test_the_program_ends_with_code_1_and_names_the_run(
         worked_on.extend(run.stem for one in plan.subjects for run in one.runs)  # type: ignore[attr-defined]
         return RunOutcome()
 
-    monkeypatch.setattr("bids_sr.cli.participant_level.run_participants", run)
+    monkeypatch.setattr("bids_sr.cli.levels.run_participants", run)
     line = [
         str(three.root),
         str(three.root.parent / "out"),

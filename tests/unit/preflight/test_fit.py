@@ -9,7 +9,7 @@ import pytest
 from bidsmaker import BidsMaker
 from checking import problems_of
 
-from bids_sr.bids.retrospective_plan import as_downsampled
+from bids_sr.bids.pairs import as_downsampled
 from bids_sr.config import Paths, Resources, Selection, Settings, machine, memory_model
 from bids_sr.config.groups import Evaluation
 from bids_sr.config.memory_model import Sizes

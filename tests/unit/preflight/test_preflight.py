@@ -18,10 +18,9 @@ from checking import found_by, problems_of
 from graphmaker import stage_minutes
 
 from bids_sr.bids import BoldRun, Findings
-from bids_sr.bids.inputs import Truth
-from bids_sr.bids.method_options import series_of_run
+from bids_sr.bids.inputs import Truth, series_of_run
 from bids_sr.cli.console import line_of, start_lines
-from bids_sr.cli.stages import expected
+from bids_sr.cli.progress import expected
 from bids_sr.config import Paths, Resources, Selection, Settings, SuperRes
 from bids_sr.config.groups import Activation, Preprocessing, Run
 from bids_sr.notices import Notice

@@ -467,7 +467,7 @@ def test_levels_of_the_data_are_kept(tmp_path: Path) -> None:
 def test_the_command_goes_on_with_the_coarser_data(
     maker: BidsMaker, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from bids_sr.cli import main, participant_level
+    from bids_sr.cli import levels, main
 
     seen: list[tuple[Settings, Plan]] = []
 
@@ -477,7 +477,7 @@ def test_the_command_goes_on_with_the_coarser_data(
         seen.append((settings, plan))
         return RunOutcome()
 
-    monkeypatch.setattr(participant_level, "run_participants", work)
+    monkeypatch.setattr(levels, "run_participants", work)
     out = maker.root.parent / "out"
     line = [str(maker.root), str(out), "participant", "--skip-bids-validation", "-w", "work"]
     assert main.main([*line, "--retrospective"]) == 0

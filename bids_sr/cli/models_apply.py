@@ -16,9 +16,9 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from bids_sr.boilerplate import data_of
+from bids_sr.cli import models_files as files
 from bids_sr.cli.console import progress_line, table_text
-from bids_sr.cli.models import models_files as files
-from bids_sr.cli.models.models_options import ApplyOptions, EvaluateOptions, ImageOptions
+from bids_sr.cli.models_options import ApplyOptions, EvaluateOptions, ImageOptions
 from bids_sr.config import UsageError
 from bids_sr.frozen import frozen
 from bids_sr.io.array_types import Array, evenly_spaced

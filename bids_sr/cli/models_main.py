@@ -8,14 +8,14 @@ import sys
 from collections.abc import Sequence
 
 from bids_sr.cli.exit_codes import DONE, FAILED, complain, ended
-from bids_sr.cli.models.models_options import (
+from bids_sr.cli.models_options import (
     ApplyOptions,
     CardOptions,
     EvaluateOptions,
     ListOptions,
     TrainOptions,
 )
-from bids_sr.cli.options import Parser
+from bids_sr.cli.parser import Parser
 from bids_sr.config import UsageError, nearest_name
 from bids_sr.config.section import Checked
 
@@ -69,16 +69,16 @@ def _run(argv: Sequence[str]) -> int:
         fix = nearest_name(command, _COMMANDS) or "see bids-sr-models --help"
         raise UsageError(command, "there is no such subcommand", fix)
     options = parsers()[command].options(argv[1:], _COMMANDS[command][0])
-    from bids_sr.cli.models import models_apply, models_show, models_train
-    from bids_sr.cli.models.models_files import REFUSALS
+    from bids_sr.cli import models_apply, models_files, models_train
+    from bids_sr.cli.models_files import REFUSALS
     from bids_sr.sr.training.phase import OutOfDeviceMemory, TrainingDiverged
 
     try:
         match options:
             case ListOptions():
-                models_show.list_models(options)
+                models_files.list_models(options)
             case CardOptions():
-                models_show.show_card(options)
+                models_files.show_card(options)
             case ApplyOptions():
                 models_apply.apply(options)
             case EvaluateOptions():

@@ -1,4 +1,8 @@
-"""The group level: from the participants' tables and maps to statistics and one page.
+"""The participant level: from a plan without problems to derivatives and reports.
+
+Every participant gets a report.
+
+The group level: from the participants' tables and maps to statistics and one page.
 
 The tables and maps are those in the output folder.
 
@@ -6,21 +10,43 @@ No image of the data set is read; of ``bids_dir`` only the names of participants
 asked.
 """
 
+import contextlib
 import csv
+import dataclasses
+import io
 import logging
+import shutil
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_sr.bids import entities_of
-from bids_sr.bids.query import some
-from bids_sr.config import Settings, UsageError
+from bids_sr.bids.companions import some
+from bids_sr.cli.console import line_of, made, still
+from bids_sr.cli.exit_codes import show
+from bids_sr.cli.progress import Progress, declared_seconds, expected
+from bids_sr.config import Settings, UsageError, machine
+from bids_sr.config.memory_model import (
+    SHARED_GB,
+    WORKER_GB,
+    for_steps_gb,
+    largest_gb,
+    step_gb,
+    workers_that_fit,
+)
+from bids_sr.config.plugin import Plugin
+from bids_sr.config.settings import analysis_digest
 from bids_sr.config.superres import SuperRes
 from bids_sr.frozen import frozen
 from bids_sr.group.group_values import RunMaps, absent, absent_runs, find_runs, find_tables, mixed
-from bids_sr.notices import failed_steps
+from bids_sr.io.earlier_files import EARLIER, set_aside
+from bids_sr.notices import Notice, failed_steps, record
+from bids_sr.preflight import cost_text
+from bids_sr.preflight.pace import pace_now
+from bids_sr.region_names import find_atlas
 from bids_sr.series import BASELINES, MEASURED, RAW
 from bids_sr.sr.method import offered_methods
 from bids_sr.version import __version__
@@ -29,6 +55,199 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from bids_sr.execution.execute import RunOutcome
+    from bids_sr.execution.records import Finish
+    from bids_sr.pipeline.graph import Graph, Placed
+    from bids_sr.preflight import Plan
+
+
+_NAMED = 5  # files, of those of earlier calls
+
+
+def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None]) -> "RunOutcome":
+    """Run the graph of a plan without problems, and write citations and reports.
+
+    `say` prints one line.
+    """
+    from bids_sr.execution.usage import limit_threads
+
+    limit_threads()
+    from bids_sr.execution.execute import RunOutcome
+    from bids_sr.execution.records import Finish
+    from bids_sr.io.dataset_description import write_atlas, write_dataset
+    from bids_sr.report.methods_text import write_citations
+    from bids_sr.report.participants_page import (
+        INDEX,
+        is_last,
+        note_run,
+        write_index,
+        write_participants,
+    )
+    from bids_sr.steps.figures import declared
+    from bids_sr.workflows.base import graph_of, primary_series, stores_atlas
+
+    out, run = settings.paths.output_dir, settings.run
+    log_dir = out / "logs" / run.run_uuid
+    labels, outcome = [subject.label for subject in plan.subjects], RunOutcome()
+    links, exported = {each.name: each.root for each in plan.sources}, list[str]()
+    describe = partial(
+        write_dataset, out, bids_dir=settings.paths.bids_dir, version=__version__, links=links
+    )
+    digest, changed = analysis_digest(settings), True
+    if not run.reports_only:
+        with still(say, "building the graph of steps"):
+            graph = graph_of(settings, plan, __version__)
+            finish = Finish(graph, settings.paths.work_dir or Path())
+            exported = [] if run.boilerplate_only else primary_series(graph)
+            for series in ("", *exported):
+                describe(series=series)
+            if stores_atlas(graph):
+                atlas = find_atlas(settings.activation.atlas)
+                write_atlas(out, atlas.name, atlas.description)
+        if run.boilerplate_only:
+            html = not run.md_only_boilerplate
+            write_citations(graph.methods_text(), out, log_dir, html=html)
+            return dataclasses.replace(outcome, reports=(out / "CITATION.md",))
+        if run.clean_workdir and settings.paths.work_dir is not None:
+            steps = settings.paths.work_dir / graph.scope.name
+            for part in graph.scope.inner:  # others may be in use by calls on other participants
+                shutil.rmtree(steps / part.name, ignore_errors=True)
+        outcome = _worked(graph, finish, settings, plan, say)
+        changed = note_run(log_dir, labels, settings=digest)
+    say("reports")
+    with still(say, "reports"):
+        reports = write_participants(
+            out,
+            labels,
+            shown=declared(),
+            log_dir=log_dir,
+            command=" ".join(sys.argv),
+            sessions=run.aggregate_session_reports,
+        )
+        if (changed or not (out / INDEX).exists()) and is_last(
+            out, settings.paths.bids_dir, digest
+        ):
+            write_index(out)
+    for series in exported:  # whose runs may hold no more than zero filling
+        describe(series=series)
+    return dataclasses.replace(outcome, reports=reports)
+
+
+def _worked(
+    graph: "Graph",
+    finish: "Finish",
+    settings: Settings,
+    plan: "Plan",
+    say: Callable[[str], None],
+) -> "RunOutcome":
+    """Run the steps that are left, and put down what came of all: records, figures, methods."""
+    from bids_sr.execution.execute import RunOutcome
+    from bids_sr.io.dataset_description import applied_in
+    from bids_sr.report.assembler import packed_figures
+    from bids_sr.report.methods_text import write_citations
+    from bids_sr.report.participants_page import mark_unfinished
+    from bids_sr.workflows.base import primary_series
+
+    out, run = settings.paths.output_dir, settings.run
+    log_dir, outcome = out / "logs" / run.run_uuid, RunOutcome()
+    labels = [subject.label for subject in plan.subjects]
+    with packed_figures(settings.figures_dir, out, labels):
+        if left := finish.left():
+            mark_unfinished(out, labels)
+            finish.note(left)
+            outcome = _executed(graph, settings, plan, say, left)
+            if not (outcome.crashes or outcome.missing):
+                finish.note()
+        else:
+            say("all steps are done, as an earlier call left them")
+        finish.retell(log_dir)
+        own, text = {each.stem for each in plan.runs}, graph.methods_text()
+        for series in primary_series(graph):
+            idle = [name for name, on in applied_in(out, series).items() if not on]
+            if named := ", ".join(name for name in idle if name in own):
+                text += f"\n{series} was not applied to {named}, zero-filled instead.\n"
+        # only now, as a call that was stopped did not do it
+        write_citations(text, out, log_dir, html=not run.md_only_boilerplate)
+        if not (outcome.crashes or outcome.missing):
+            record(log_dir, _of_earlier_calls(settings, finish.stored()))
+    return outcome
+
+
+def _of_earlier_calls(settings: Settings, stored: set[Path]) -> list[Notice]:
+    """Move what earlier calls left of the runs of this one, and say so, once for each run."""
+    out = settings.paths.output_dir
+    from bids_sr.bids.companions import some
+
+    moved = set_aside(out, settings.figures_dir, stored)
+    return [
+        Notice(
+            what=str(out),
+            why=f"files of an earlier call with other settings were moved to {EARLIER}, to be"
+            f" deleted where nobody needs them: {some(names, _NAMED)}",
+            level="warning",
+            subject=run.removeprefix("sub-").partition("_")[0],
+            run=run,
+            code="step",
+        )
+        for run, names in moved.items()
+    ]
+
+
+def _executed(
+    graph: "Graph",
+    settings: Settings,
+    plan: "Plan",
+    say: Callable[[str], None],
+    left: "Collection[Placed]",
+) -> "RunOutcome":
+    """Run the steps of a graph that are left; what it returns names no reports."""
+    from bids_sr.execution.execute import configure_nipype, execute
+    from bids_sr.pipeline.nipype_workflow import workflow_of
+
+    run, resources = settings.run, settings.resources
+    log_dir = settings.paths.output_dir / "logs" / run.run_uuid
+    configure_nipype(
+        crash_dir=log_dir, stop_on_first_crash=run.stop_on_first_crash, verbose=run.verbosity > 0
+    )
+    cost = expected(plan, settings, left)
+    told = made("estimate", cost_text(dataclasses.replace(plan, estimate=cost), settings))
+    show(line_of(told), told)
+    with still(say, "preparing the steps"):
+        workflow = workflow_of(
+            graph,
+            base_dir=settings.paths.work_dir or Path(),
+            need_gb=lambda need: step_gb(need, cost.sizes),
+            seconds=declared_seconds(plan, cost.sizes),
+        )
+    # what is given, less what the program and waiting workers hold
+    wanted, given = resources.nprocs or 1, resources.mem_gb or machine.memory_gb()
+    each = WORKER_GB + SHARED_GB * (resources.mem_gb is None and machine.sums_resident())
+    workers = max(
+        workers_that_fit(given, wanted, largest_gb(cost.sizes), each), resources.omp_nthreads or 1
+    )
+    if workers < wanted and resources.use_plugin is None:
+        say(f"{given:.1f} GB of memory let {workers} of {wanted} processors be used")
+    progress = Progress(
+        workflow._create_flat_graph(),
+        say,
+        processors=workers,
+        slower=pace_now(cost.processors)[0],
+        stream=sys.stdout if run.log_format == "text" else io.StringIO(),
+    )
+    with contextlib.closing(progress):
+        outcome = execute(
+            workflow,
+            nprocs=workers,
+            mem_gb=for_steps_gb(given, workers, each),
+            crash_dir=log_dir,
+            progress=progress,
+            plugin=Plugin.from_file(resources.use_plugin) if resources.use_plugin else Plugin(),
+            keep_series=run.keep_series,
+            has_gpu=resources.device != "cpu"
+            and bool(settings.superres.learned)
+            and machine.has_gpu(),
+        )
+    return dataclasses.replace(outcome, judged=frozenset(progress.judged))
+
 
 _LOGGER = logging.getLogger(__name__)
 _READ = ("evaluation.margin", "evaluation.group_permutations", "resources.random_seed")
