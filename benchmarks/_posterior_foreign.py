@@ -20,7 +20,7 @@ from scipy import ndimage
 
 from bids_sr.evaluation.references import known_truths
 from bids_sr.glm.activation_regions import fdr_region, reliable_region
-from bids_sr.io.volume import Volume
+from bids_sr.io.grids import Volume
 from bids_sr.spatial.resampling import FWHM_PER_SIGMA
 from bids_sr.sr.variance.in_reference import _root, effect_scale, wrong_sign
 from bids_sr.sr.variance.prior import Prior, covariance

@@ -30,7 +30,7 @@ from bids_sr.glm.design import Events, contrast_vector, read_events
 from bids_sr.glm.linear_model import ActivationMaps, ActivationSettings, map_activation
 from bids_sr.glm.time_series import smooth
 from bids_sr.io.nifti import SeriesReader, save_image
-from bids_sr.metrics.long_tables import MetricRow, read_table
+from bids_sr.metrics import MetricRow, read_table
 from bids_sr.series import map_label
 from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.models.model import load_model

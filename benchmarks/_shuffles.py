@@ -46,7 +46,7 @@ from bids_sr.glm.design import Design, DesignError, Events, contrast_vector
 from bids_sr.glm.linear_model import ActivationSettings, ContrastModel
 from bids_sr.glm.noise import estimate_noise, orthonormal
 from bids_sr.glm.time_series import FLAT, VoxelTimeSeries, extract_time_series
-from bids_sr.io.array_types import Array, Float, Mask, Real
+from bids_sr.io.grids import Array, Float, Mask, Real
 from bids_sr.io.nifti import SeriesReader
 
 _LEAST_LEFT = 1e-3  # of a unit vector; less is rounding

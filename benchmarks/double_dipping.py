@@ -44,7 +44,7 @@ from bids_sr.glm.blocks import BlockDesign, block_design
 from bids_sr.glm.contrasts import resolve_contrasts
 from bids_sr.glm.design import read_events
 from bids_sr.io.nifti import SeriesReader, save_image
-from bids_sr.metrics.long_tables import MISSING, MetricRow
+from bids_sr.metrics import MISSING, MetricRow
 from bids_sr.spatial.resampling import beyond_nyquist
 from bids_sr.spatial.transforms import read_itk
 from bids_sr.sr.method import get_method

@@ -31,11 +31,16 @@ from bids_sr.bids import BoldRun, Pair, Subject, stem_of
 from bids_sr.bids.pairs import averaged, left_out, makers, pair_place, retrospective_factor
 from bids_sr.config import Settings
 from bids_sr.glm.confounds import nonsteady_at_start
-from bids_sr.io.array_types import Array
 from bids_sr.io.atomic_files import read_json, write_json, write_whole
 from bids_sr.io.copies import copy_series
-from bids_sr.io.grids import AS_STORED, reordered, reordered_affine, reordered_header
-from bids_sr.io.image_header import Triple
+from bids_sr.io.grids import (
+    AS_STORED,
+    Array,
+    Triple,
+    reordered,
+    reordered_affine,
+    reordered_header,
+)
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, load_image, save_image
 from bids_sr.spatial.boldref import combine_echoes
 from bids_sr.spatial.transforms import resized_affine

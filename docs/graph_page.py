@@ -23,7 +23,7 @@ from bidsmaker import BidsMaker  # noqa: E402
 from fmriprepmaker import FmriprepMaker  # noqa: E402
 from graphmaker import planned_graph  # noqa: E402
 
-from bids_sr.pipeline.listing import _Line, who_makes_what  # noqa: E402
+from bids_sr.pipeline.run_here import _Line, who_makes_what  # noqa: E402
 
 if TYPE_CHECKING:
     from bids_sr.pipeline.graph import AnyStep, Graph

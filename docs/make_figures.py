@@ -31,7 +31,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from bids_sr.metrics.long_tables import read_frame
+from bids_sr.metrics import read_frame
 from bids_sr.report.assembler import figures_of
 
 HERE = Path(__file__).parent / "figures"

@@ -11,7 +11,7 @@ import pandas as pd
 
 from bids_sr.group import group_values
 from bids_sr.group.group_values import find_tables
-from bids_sr.metrics.long_tables import MetricRow, metric_rows, table_text
+from bids_sr.metrics import MetricRow, metric_rows, table_text
 
 BEYOND: dict[str, Any] = {
     "task": "tap",

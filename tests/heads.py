@@ -5,7 +5,7 @@ from functools import cache
 import numpy as np
 from scipy import ndimage
 
-from bids_sr.io.volume import Volume
+from bids_sr.io.grids import Volume
 from bids_sr.registration.ants import Template, load_template
 from bids_sr.spatial import masks
 from bids_sr.spatial.resampling import sample_volume

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from bids_sr.metrics.long_tables import COLUMNS, MetricRow, read_frame
+from bids_sr.metrics import COLUMNS, MetricRow, read_frame
 
 NONE = "n/a"
 TABLES = ("image", "activation", "evaluation", "anat")

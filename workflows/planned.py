@@ -8,7 +8,7 @@ from pathlib import Path
 from bids_sr.bids import BoldRun, entities_of, pretrained_for
 from bids_sr.config import Settings
 from bids_sr.config.settings import analysis_digest
-from bids_sr.io.uris import uri_of
+from bids_sr.io.dataset_description import uri_of
 from bids_sr.preflight.plan import Plan
 from bids_sr.series import series_names
 from bids_sr.workflows.wanted import Wanted, wanted_series

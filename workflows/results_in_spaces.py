@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from bids_sr.bids import Subject
 from bids_sr.config.spaces import FSAVERAGE, FUNC, T1W, Space
-from bids_sr.io.uris import template_uri
+from bids_sr.io.dataset_description import template_uri
 from bids_sr.pipeline.graph import Maker, Scope
 from bids_sr.pipeline.step import Part
 from bids_sr.steps import anatomy, imported, primary, registration

@@ -30,10 +30,16 @@ from bids_sr.config.seed_options import Seed
 from bids_sr.glm.blocks import TooFewBlocks
 from bids_sr.glm.contrasts import resolve_contrasts
 from bids_sr.glm.design import MOTION, DesignError, Events, Seeds, read_events
-from bids_sr.io.grids import AS_STORED, EDGE_TOLERANCE, corners_apart, inside_field, misfits
-from bids_sr.io.json_values import listed, mapped
+from bids_sr.io.atomic_files import listed, mapped
+from bids_sr.io.grids import (
+    AS_STORED,
+    EDGE_TOLERANCE,
+    Volume,
+    corners_apart,
+    inside_field,
+    misfits,
+)
 from bids_sr.io.nifti import ImageError, SeriesReader
-from bids_sr.io.volume import Volume
 from bids_sr.notices import UsageError
 from bids_sr.pipeline.graph import Maker, Scope
 from bids_sr.pipeline.run_here import RunHere

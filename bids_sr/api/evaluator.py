@@ -48,11 +48,10 @@ from bids_sr.api.super_resolver import SuperResolver
 from bids_sr.evaluation.verdict_text import verdict_line
 from bids_sr.glm.blocks import TooFewBlocks
 from bids_sr.glm.design import MOTION
-from bids_sr.io.array_types import Float
+from bids_sr.io.grids import Float, Volume
 from bids_sr.io.nifti import SeriesReader
-from bids_sr.io.volume import Volume
-from bids_sr.metrics.long_tables import MetricRow
-from bids_sr.metrics.long_tables import frame as frame_of
+from bids_sr.metrics import MetricRow
+from bids_sr.metrics import frame as frame_of
 from bids_sr.pipeline.graph import Scope
 from bids_sr.pipeline.run_here import RunHere
 from bids_sr.series import ACQUIRED_BAND, BASELINES, DEFAULT_BASELINES, PAIR_BASELINES

@@ -20,7 +20,7 @@ from bids_sr.figures.canvas import svg_text
 from bids_sr.figures.evaluation_figures import agreement_figure, of_halves
 from bids_sr.figures.map_figures import series_figure, variance_figure
 from bids_sr.io import atomic_files
-from bids_sr.io.volume import Volume
+from bids_sr.io.grids import Volume
 from bids_sr.report.metric_tables import compared_html
 from bids_sr.version import __version__
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from bids_sr.metrics.long_tables import MetricRow
+    from bids_sr.metrics import MetricRow
 
 _PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>

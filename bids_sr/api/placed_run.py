@@ -36,9 +36,8 @@ from bids_sr.api.image_inputs import (
     volume_of,
 )
 from bids_sr.frozen import frozen
-from bids_sr.io.grids import AS_STORED
+from bids_sr.io.grids import AS_STORED, Volume
 from bids_sr.io.nifti import SeriesReader, save_image
-from bids_sr.io.volume import Volume
 from bids_sr.pipeline.graph import Scope
 from bids_sr.pipeline.run_here import RunHere
 from bids_sr.series import INTERPOLATIONS, PAIR_BASELINES

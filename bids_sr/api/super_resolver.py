@@ -47,11 +47,10 @@ from bids_sr.api.placed_run import (
     still,
 )
 from bids_sr.evaluation.evidence import was_applied
-from bids_sr.io.array_types import Array, Float
 from bids_sr.io.atomic_files import link_whole
 from bids_sr.io.copies import compress_series
+from bids_sr.io.grids import Array, Float, Volume
 from bids_sr.io.nifti import SeriesReader, save_image
-from bids_sr.io.volume import Volume
 from bids_sr.pipeline.graph import Scope
 from bids_sr.pipeline.run_here import RunHere
 from bids_sr.sr.device import Precision

@@ -17,7 +17,7 @@ from bids_sr.bids.inputs import (
     stem_of,
 )
 from bids_sr.bids.pairs import needs_pair
-from bids_sr.io.image_header import Header
+from bids_sr.io.grids import Header
 
 __all__ = [
     "BoldRun",

@@ -43,9 +43,8 @@ from bids_sr.bids.other_runs import (
 from bids_sr.bids.pairs import check_retrospective, sizes
 from bids_sr.config import Selection, Settings
 from bids_sr.config.seed_options import seed_names, seeds_of
-from bids_sr.io.grids import LEAST_SAMPLES
-from bids_sr.io.image_header import Header, Triple
-from bids_sr.io.tables import column
+from bids_sr.io.atomic_files import column
+from bids_sr.io.grids import LEAST_SAMPLES, Header, Triple
 from bids_sr.region_names import is_file
 from bids_sr.sr.method import all_methods, method_names
 

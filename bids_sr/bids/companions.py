@@ -31,10 +31,8 @@ from bids_sr.bids.layout import KINDS, merged, read_object, sidecars_on_disk
 from bids_sr.bids.pairs import MIN_OVERLAP, SIZE_TOLERANCE, overlap, simple_ratio, sizes
 from bids_sr.config import Selection, nearest_name
 from bids_sr.frozen import frozen
-from bids_sr.io.atomic_files import read_text
-from bids_sr.io.grids import misfits, mm_text
-from bids_sr.io.image_header import Triple
-from bids_sr.io.tables import column
+from bids_sr.io.atomic_files import column, read_text
+from bids_sr.io.grids import Triple, misfits, mm_text
 
 _Kind = Literal["reference", "compared", "another", "calibration"]
 SERIES = "func/*_bold.nii*"

@@ -10,8 +10,7 @@ import numpy as np
 
 from bids_sr.bids.findings import Findings
 from bids_sr.io.atomic_files import regular
-from bids_sr.io.grids import AxisOrder, inverse, nearest, reordered_affine, slices_last
-from bids_sr.io.image_header import Header
+from bids_sr.io.grids import AxisOrder, Header, inverse, nearest, reordered_affine, slices_last
 
 if TYPE_CHECKING:
     from nibabel.nifti1 import Nifti1Image

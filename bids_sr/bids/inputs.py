@@ -19,8 +19,7 @@ from bids_sr.bids.findings import Derivatives, Findings, PrecomputedAnat, Precom
 from bids_sr.config import Settings, SuperRes
 from bids_sr.frozen import frozen
 from bids_sr.io.atomic_files import read_json
-from bids_sr.io.grids import AS_STORED, AxisOrder, size_text
-from bids_sr.io.image_header import Header, Triple
+from bids_sr.io.grids import AS_STORED, AxisOrder, Header, Triple, size_text
 from bids_sr.series import PAIR_BASELINES, series_names
 from bids_sr.sr.method import REMOVED, get_method
 

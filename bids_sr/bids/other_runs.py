@@ -30,8 +30,7 @@ from bids_sr.bids.inputs import BoldRun, Truth, entities_of, is_magnitude, stem_
 from bids_sr.bids.layout import Index
 from bids_sr.bids.pairs import SIZE_TOLERANCE
 from bids_sr.config import Settings
-from bids_sr.io.grids import misfits
-from bids_sr.io.image_header import Triple
+from bids_sr.io.grids import Triple, misfits
 
 _SHORT = 40  # volumes; a finer run with fewer is a calibration and nothing else
 _WORDS = ("auto", "none")

@@ -28,8 +28,7 @@ from bids_sr.bids.inputs import (
     pretrained_for,
 )
 from bids_sr.config import Settings, SuperRes
-from bids_sr.io.grids import mm_text, size_text
-from bids_sr.io.image_header import Header, Triple
+from bids_sr.io.grids import Header, Triple, mm_text, size_text
 from bids_sr.series import PAIR_BASELINES
 
 # of the BOLD voxel: so far may the low-resolution image of the pair differ in plane

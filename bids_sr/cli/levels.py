@@ -42,7 +42,7 @@ from bids_sr.config.settings import analysis_digest
 from bids_sr.config.superres import SuperRes
 from bids_sr.frozen import frozen
 from bids_sr.group.group_values import RunMaps, absent, absent_runs, find_runs, find_tables, mixed
-from bids_sr.io.earlier_files import EARLIER, set_aside
+from bids_sr.io.dataset_description import EARLIER, set_aside
 from bids_sr.notices import Notice, failed_steps, record
 from bids_sr.preflight import cost_text
 from bids_sr.preflight.pace import pace_now

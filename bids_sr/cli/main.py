@@ -117,7 +117,7 @@ def _participants(settings: Settings) -> int:
         text = preflight.dry_run_text(plan, settings)
         show(text, made("plan", text), *_found_before(plan))
         if settings.run.graph:
-            from bids_sr.pipeline.listing import who_makes_what
+            from bids_sr.pipeline.run_here import who_makes_what
             from bids_sr.workflows.base import graph_of
 
             say(

@@ -15,16 +15,16 @@ from pathlib import Path
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from bids_sr import metrics
 from bids_sr.boilerplate import data_of
 from bids_sr.cli import models_files as files
 from bids_sr.cli.console import progress_line, table_text
 from bids_sr.cli.models_options import ApplyOptions, EvaluateOptions, ImageOptions
 from bids_sr.config import UsageError
 from bids_sr.frozen import frozen
-from bids_sr.io.array_types import Array, evenly_spaced
 from bids_sr.io.atomic_files import write_whole
+from bids_sr.io.grids import Array, evenly_spaced
 from bids_sr.io.nifti import ImageError, SeriesReader, SeriesWriter, save_image
-from bids_sr.metrics import image_similarity
 from bids_sr.quality.image_quality import effective_resolution
 from bids_sr.series import BASELINES, INTERPOLATIONS, PAIR_BASELINES
 from bids_sr.spatial.transforms import hr_grid
@@ -268,7 +268,7 @@ def _evaluate(
         factor=factor,
         mask=mask,
         volumes=volumes,
-        data_range=image_similarity.reference_range(level, mask),
+        data_range=metrics.reference_range(level, mask),
     )
     rows = [_row(name, one, scale, task, made_here) for name, one in prepared.items()]
     rows += [_measured(name, lambda t, r=r: r.volume(t)[window], task) for name, r in made.items()]  # type: ignore[misc]
@@ -311,7 +311,7 @@ def _measured(name: str, fine: Callable[[int], Array], task: _Task) -> dict[str,
     """Metrics of one row, means over the volumes."""
     found: list[dict[str, float]] = []
     resolution = None
-    ranged, plain = (image_similarity.psnr, image_similarity.ssim), ("rmse", "mae", "nmse")
+    ranged, plain = (metrics.psnr, metrics.ssim), ("rmse", "mae", "nmse")
     for t in task.volumes:
         truth, image = task.reference.volume(t)[task.window], np.asarray(fine(t))
         if not found and name != "nearest":  # the edges of its blocks would pass for detail
@@ -320,7 +320,7 @@ def _measured(name: str, fine: Callable[[int], Array], task: _Task) -> dict[str,
             f.__name__: f(truth, image, data_range=task.data_range, mask=task.mask) for f in ranged
         }
         found.append(
-            scores | {n: getattr(image_similarity, n)(truth, image, mask=task.mask) for n in plain}
+            scores | {n: getattr(metrics, n)(truth, image, mask=task.mask) for n in plain}
         )
     means = {key: float(np.mean([each[key] for each in found])) for key in found[0]}
     told = {"resolution_mm": "n/a" if resolution is None else resolution}

@@ -18,7 +18,7 @@ import numpy as np
 from bids_sr.cli.console import table_text
 from bids_sr.cli.models_options import CardOptions, ListOptions, MachineOptions
 from bids_sr.config import UsageError, machine, nearest_name
-from bids_sr.io.array_types import Array, Mask, evenly_spaced
+from bids_sr.io.grids import Array, Mask, evenly_spaced
 from bids_sr.io.nifti import ImageError, SeriesReader, load_image
 from bids_sr.series import BASELINES, INTERPOLATIONS
 from bids_sr.spatial.masks import MaskError, brain_mask

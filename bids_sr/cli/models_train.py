@@ -20,8 +20,8 @@ from bids_sr.cli import models_files as files
 from bids_sr.cli.console import progress_line
 from bids_sr.cli.models_options import TrainOptions
 from bids_sr.config import UsageError
-from bids_sr.io.array_types import Float32
 from bids_sr.io.atomic_files import write_whole
+from bids_sr.io.grids import Float32
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.sr.data.images import TrainingImage, TrainingImages, check_images
 from bids_sr.sr.matrices import Factor

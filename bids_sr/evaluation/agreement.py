@@ -69,9 +69,9 @@ from bids_sr.frozen import frozen
 from bids_sr.glm.block_effects import Effects
 from bids_sr.glm.blocks import Block
 from bids_sr.glm.time_series import smooth
-from bids_sr.io.array_types import Array, Float, Float32, Mask, Real
+from bids_sr.io.grids import Array, Float, Float32, Mask, Real
 from bids_sr.io.nifti import SeriesReader
-from bids_sr.metrics.long_tables import MISSING, MetricRow
+from bids_sr.metrics import MISSING, MetricRow
 from bids_sr.series import MEASURED, SMOOTH, is_variant_of, kind_of
 from bids_sr.series import series as series_named
 

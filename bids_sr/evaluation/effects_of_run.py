@@ -31,10 +31,9 @@ from bids_sr.glm.block_effects import Effects, load_effects
 from bids_sr.glm.blocks import Block, missing_conditions
 from bids_sr.glm.time_series import smooth
 from bids_sr.io import atomic_files
-from bids_sr.io.array_types import Float, Float32, Mask, Real
+from bids_sr.io.grids import Float, Float32, Mask, Real
 from bids_sr.io.nifti import SeriesReader
-from bids_sr.metrics.image_similarity import psnr, ssim
-from bids_sr.metrics.long_tables import MISSING, MetricRow
+from bids_sr.metrics import MISSING, MetricRow, psnr, ssim
 from bids_sr.series import (
     ACQUIRED_BAND,
     IMAGE_REFERENCES,

@@ -26,7 +26,7 @@ import numpy as np
 
 from bids_sr.frozen import frozen
 from bids_sr.io.grids import mm_text
-from bids_sr.metrics.long_tables import MISSING, MetricRow
+from bids_sr.metrics import MISSING, MetricRow
 from bids_sr.series import is_variant_of
 
 Decision = Literal["better", "same", "worse", "unclear"]

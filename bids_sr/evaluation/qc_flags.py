@@ -29,10 +29,8 @@ from bids_sr.glm.activation_regions import ACTIVE_CC, REACH_MM, ring
 from bids_sr.glm.block_effects import Effects, load_effects
 from bids_sr.glm.design import Design, contrast_vector
 from bids_sr.glm.time_series import StreamedFit
-from bids_sr.io.array_types import Array, Float, Mask, Real
-from bids_sr.metrics.flags import FLAGS
-from bids_sr.metrics.long_tables import MISSING, MetricRow
-from bids_sr.metrics.number_text import number
+from bids_sr.io.grids import Array, Float, Mask, Real
+from bids_sr.metrics import FLAGS, MISSING, MetricRow, number
 
 # Share of the brain with CC of at least .5. One condition of real data reaches 1 %, all six of
 # them together 7 %.

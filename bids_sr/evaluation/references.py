@@ -35,9 +35,8 @@ from bids_sr.glm.activation_regions import centroid, dice, peak
 from bids_sr.glm.block_effects import Effects
 from bids_sr.glm.design import scaled_weights
 from bids_sr.glm.map_summary import correlation, single_conditions
-from bids_sr.io.array_types import Array, Float, Float32, Mask, Real
-from bids_sr.io.volume import Volume
-from bids_sr.metrics.long_tables import MISSING, MetricRow
+from bids_sr.io.grids import Array, Float, Float32, Mask, Real, Volume
+from bids_sr.metrics import MISSING, MetricRow
 from bids_sr.series import MEASURED, OTHER_RUN
 from bids_sr.spatial.resampling import sample_volume
 

@@ -61,7 +61,7 @@ from bids_sr.evaluation.evidence import (
 from bids_sr.evaluation.qc_flags import raised_flags
 from bids_sr.evaluation.words import Sentence, placebos_of
 from bids_sr.frozen import frozen
-from bids_sr.metrics.long_tables import MetricRow
+from bids_sr.metrics import MetricRow
 from bids_sr.series import ACQUIRED_BAND, CONTROLS, IMAGE_REFERENCES, PLAIN, same_name
 
 

@@ -32,9 +32,8 @@ from bids_sr.evaluation.words import (
 )
 from bids_sr.frozen import frozen
 from bids_sr.glm.activation_regions import NO_ERROR
-from bids_sr.io.json_values import listed, mapped
-from bids_sr.metrics.flags import FLAGS
-from bids_sr.metrics.long_tables import MISSING, MetricRow
+from bids_sr.io.atomic_files import listed, mapped
+from bids_sr.metrics import FLAGS, MISSING, MetricRow
 from bids_sr.series import CONTROLS, same_name
 
 NOTHING_APPLIED = (

@@ -32,9 +32,7 @@ from bids_sr.evaluation.evidence import (
     below_zero,
     tenths_of,
 )
-from bids_sr.metrics.long_tables import MISSING, MetricRow
-from bids_sr.metrics.number_text import estimate, interval, number
-from bids_sr.metrics.registry import statistic
+from bids_sr.metrics import MISSING, MetricRow, estimate, interval, number, statistic
 from bids_sr.series import ACQUIRED, BASELINES, MEASURED, PCA, SAME, SMOOTH, series, series_name
 from bids_sr.sr.method import Placebo, UnknownMethod, all_methods, method_of_series
 

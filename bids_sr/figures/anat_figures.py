@@ -16,9 +16,8 @@ from bids_sr.figures import canvas as s
 from bids_sr.figures import slices
 from bids_sr.figures.canvas import FigureInputError
 from bids_sr.figures.slices import Cut, Layer, Outline, Panel, Row
-from bids_sr.io.array_types import Array
-from bids_sr.io.json_values import mapped, real
-from bids_sr.io.volume import Volume
+from bids_sr.io.atomic_files import mapped, real
+from bids_sr.io.grids import Array, Volume
 from bids_sr.report.html_tables import NETWORK, scores_of
 
 _Views = Sequence[tuple[int, int]]

@@ -25,9 +25,8 @@ from bids_sr.evaluation.words import BANDS, capital, measure_text, region_text
 from bids_sr.figures import canvas as s
 from bids_sr.figures.canvas import FigureInputError
 from bids_sr.frozen import frozen
-from bids_sr.metrics.long_tables import MISSING, MetricRow
-from bids_sr.metrics.number_text import number
-from bids_sr.metrics.registry import statistic as registered
+from bids_sr.metrics import MISSING, MetricRow, number
+from bids_sr.metrics import statistic as registered
 from bids_sr.report import html_tables as pick
 from bids_sr.report.html_tables import Kind
 

@@ -15,10 +15,8 @@ from bids_sr.figures import slices
 from bids_sr.figures.canvas import FigureInputError
 from bids_sr.figures.slices import Cut, Layer, Outline, Panel, Row
 from bids_sr.frozen import frozen
-from bids_sr.io.array_types import Array
-from bids_sr.io.grids import size_text
-from bids_sr.io.volume import Volume
-from bids_sr.metrics.number_text import number
+from bids_sr.io.grids import Array, Volume, size_text
+from bids_sr.metrics import number
 from bids_sr.report.html_tables import series_text
 
 

@@ -20,8 +20,7 @@ from nibabel.affines import voxel_sizes
 
 from bids_sr.figures import slices
 from bids_sr.figures.map_figures import MAP_COLORS, T_DISPLAY, Display, common_scale, peak_voxel
-from bids_sr.io.array_types import Array
-from bids_sr.io.volume import Volume
+from bids_sr.io.grids import Array, Volume
 from bids_sr.report.sections import render
 
 _STEPS = 127

@@ -11,8 +11,8 @@ from matplotlib.ticker import MaxNLocator
 
 from bids_sr.figures import canvas as s
 from bids_sr.glm.design import Design
-from bids_sr.io.array_types import Array
-from bids_sr.metrics.number_text import number
+from bids_sr.io.grids import Array
+from bids_sr.metrics import number
 
 _AXIS_COLORS = (s.RED, s.GREEN, s.BLUE)
 _TISSUE_COLORS = {"GM": s.BLUE, "WM": s.ORANGE, "CSF": s.SKY, "brain": s.SOFT}

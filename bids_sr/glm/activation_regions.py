@@ -16,9 +16,8 @@ from bids_sr.boilerplate import data_of
 from bids_sr.frozen import frozen
 from bids_sr.glm.design import Design
 from bids_sr.glm.noise import noise_words
-from bids_sr.io.array_types import Array, Float, Mask, Real
-from bids_sr.io.grids import AS_STORED, inverse, size_text
-from bids_sr.metrics.long_tables import MISSING
+from bids_sr.io.grids import AS_STORED, Array, Float, Mask, Real, inverse, size_text
+from bids_sr.metrics import MISSING
 from bids_sr.spatial import masks
 from bids_sr.spatial.masks import grow
 

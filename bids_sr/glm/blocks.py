@@ -29,7 +29,7 @@ from bids_sr.glm.design import (
     scaled_weights,
     within,
 )
-from bids_sr.io.array_types import Float
+from bids_sr.io.grids import Float
 
 _LOGGER = logging.getLogger(__name__)
 

@@ -33,8 +33,8 @@ from bids_sr.glm.confounds import (
     slow_cosines,
     tissue_masks,
 )
-from bids_sr.io.array_types import Array, Float, Mask
 from bids_sr.io.atomic_files import read_json
+from bids_sr.io.grids import Array, Float, Mask
 from bids_sr.io.nifti import SeriesReader
 
 Described = dict[str, dict[str, object]]

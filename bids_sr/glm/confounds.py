@@ -8,7 +8,7 @@ import pandas as pd
 from scipy import ndimage
 
 from bids_sr.glm.time_series import StreamedFit, in_batches
-from bids_sr.io.array_types import Array, Float, Mask
+from bids_sr.io.grids import Array, Float, Mask
 from bids_sr.io.nifti import SeriesReader
 
 MOTION = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")

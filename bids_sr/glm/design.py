@@ -40,9 +40,9 @@ from nibabel.affines import apply_affine
 
 from bids_sr.frozen import frozen
 from bids_sr.glm.contrasts import NO_TIME, NOT_MODELED, UNNAMED, modeled_types, seconds
-from bids_sr.io.array_types import Float, Mask
+from bids_sr.io.atomic_files import TABLE_ERRORS, TableRow, read_rows
+from bids_sr.io.grids import Float, Mask
 from bids_sr.io.nifti import SeriesReader
-from bids_sr.io.tables import TABLE_ERRORS, TableRow, read_rows
 
 _SEGMENT_S = 30.0  # about the length of a block of a task
 MOST_SEGMENTS, LEAST_SEGMENTS = 20, 4

@@ -31,7 +31,7 @@ from bids_sr.glm.confounds import slow_cosines
 from bids_sr.glm.design import MOTION, Design, Regressors, build_design, contrast_vector
 from bids_sr.glm.noise import Noise, effective_dof, estimate_noise, levinson, moving, orthonormal
 from bids_sr.glm.time_series import BLOCK_BYTES, FLAT, VoxelTimeSeries, extract_time_series
-from bids_sr.io.array_types import Float, Float32, Mask, Real, parts_of
+from bids_sr.io.grids import Float, Float32, Mask, Real, parts_of
 from bids_sr.io.nifti import SeriesReader
 
 _NUDGE = 1e-3  # of an autocorrelation, for slopes

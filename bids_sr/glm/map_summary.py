@@ -12,9 +12,8 @@ import numpy as np
 from scipy import ndimage
 
 from bids_sr.glm.activation_regions import Peak, Threshold, centroid, dice, peak
-from bids_sr.io.array_types import Float, Float32, Mask
-from bids_sr.io.volume import Volume
-from bids_sr.metrics.long_tables import MISSING, MetricRow, metric_rows
+from bids_sr.io.grids import Float, Float32, Mask, Volume
+from bids_sr.metrics import MISSING, MetricRow, metric_rows
 from bids_sr.series import RAW_SPLINE
 from bids_sr.spatial.resampling import sample_volume
 

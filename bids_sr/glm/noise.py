@@ -43,7 +43,7 @@ from scipy.linalg import toeplitz
 
 from bids_sr.frozen import frozen
 from bids_sr.glm.time_series import FLAT
-from bids_sr.io.array_types import Float, Mask, Real, parts_of
+from bids_sr.io.grids import Float, Mask, Real, parts_of
 from bids_sr.spatial.resampling import FWHM_PER_SIGMA
 
 # largest partial autocorrelation: a process nearer to a random walk is not told from drift

@@ -21,7 +21,7 @@ import numpy as np
 from scipy import ndimage
 
 from bids_sr.frozen import frozen
-from bids_sr.io.array_types import Array, Float, Float32, Mask, Real
+from bids_sr.io.grids import Array, Float, Float32, Mask, Real
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.spatial.masks import bounding_box
 from bids_sr.spatial.resampling import FWHM_PER_SIGMA

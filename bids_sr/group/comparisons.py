@@ -27,11 +27,9 @@ from bids_sr.evaluation.words import PLACEBOS
 from bids_sr.group import group_tests, group_values
 from bids_sr.group.group_tests import ALPHA, benjamini_hochberg, hodges_lehmann, holm
 from bids_sr.group.group_values import QUESTION, Joined, of_people, of_question, wide
-from bids_sr.io.array_types import Float
 from bids_sr.io.atomic_files import whole_file, write_json, write_whole
-from bids_sr.metrics.long_tables import COLUMNS, MISSING, columns_json
-from bids_sr.metrics.number_text import p_value
-from bids_sr.metrics.registry import LOWER, NEITHER, ONE, statistic
+from bids_sr.io.grids import Float
+from bids_sr.metrics import COLUMNS, LOWER, MISSING, NEITHER, ONE, columns_json, p_value, statistic
 from bids_sr.series import ACQUIRED, BASELINES, CONTROLS, MEASURED, PLAIN, kind_of, same_name
 
 _SHARE_OF_GAP = 0.1

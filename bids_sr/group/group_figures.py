@@ -19,8 +19,8 @@ from bids_sr.figures.evaluation_figures import ForestPanel, Point, forest_figure
 from bids_sr.group import group_verdicts as words
 from bids_sr.group.group_tests import ALPHA, differences, quartiles, signed_rank
 from bids_sr.group.group_values import wide
-from bids_sr.io.array_types import evenly_spaced
-from bids_sr.metrics.number_text import estimate, number, p_value
+from bids_sr.io.grids import evenly_spaced
+from bids_sr.metrics import estimate, number, p_value
 from bids_sr.report.html_tables import series_text
 from bids_sr.report.sections import render, table
 from bids_sr.series import ACQUIRED, BASELINES, CONTROLS, MEASURED, kind_of

@@ -31,11 +31,10 @@ import pandas as pd
 from bids_sr.frozen import frozen
 from bids_sr.group.group_tests import FWE, Z_SHOWN, GroupMaps, Running, flipped
 from bids_sr.group.group_values import MapKey, RunMaps, common_space, first_smoothing
-from bids_sr.io.array_types import Array
+from bids_sr.io.dataset_description import template_uri
+from bids_sr.io.grids import Array, Volume
 from bids_sr.io.nifti import load_image
-from bids_sr.io.uris import template_uri
-from bids_sr.io.volume import Volume
-from bids_sr.metrics.long_tables import MISSING
+from bids_sr.metrics import MISSING
 from bids_sr.series import map_label
 from bids_sr.spatial.masks import percent_scale
 from bids_sr.spatial.resampling import sample_volume

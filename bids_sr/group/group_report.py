@@ -25,12 +25,9 @@ from bids_sr.group.group_figures import comparisons_html, paper_html, papers
 from bids_sr.group.group_tests import Z_SHOWN, GroupMaps
 from bids_sr.group.group_values import QUESTION, Joined, of_question
 from bids_sr.io.atomic_files import write_whole
+from bids_sr.io.grids import Volume
 from bids_sr.io.nifti import load_image
-from bids_sr.io.volume import Volume
-from bids_sr.metrics.flags import FLAGS
-from bids_sr.metrics.long_tables import MISSING
-from bids_sr.metrics.number_text import number
-from bids_sr.metrics.registry import statistic
+from bids_sr.metrics import FLAGS, MISSING, number, statistic
 from bids_sr.report.assembler import data_uri, plain_section, write_page
 from bids_sr.report.html_tables import facts_html, messages_html, series_text
 from bids_sr.report.methods_text import methods_html

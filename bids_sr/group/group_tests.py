@@ -24,8 +24,7 @@ import pandas as pd
 from scipy import special, stats
 
 from bids_sr.frozen import frozen
-from bids_sr.io.array_types import Array, Float
-from bids_sr.io.volume import Volume
+from bids_sr.io.grids import Array, Float, Volume
 
 _EXACT_UP_TO = 100  # differences; beyond, the normal approximation is better than three digits
 ALPHA = 0.05

@@ -24,16 +24,15 @@ from typing import Any, TextIO
 import numpy as np
 import pandas as pd
 
+from bids_sr import metrics
 from bids_sr.bids import entities_of
 from bids_sr.bids.inputs import ENTITIES, label_of
 from bids_sr.boilerplate import data_of
 from bids_sr.evaluation.evidence import APPLIED, derives_from
 from bids_sr.evaluation.verdict import COMPARED
 from bids_sr.frozen import frozen
-from bids_sr.io.array_types import Float
-from bids_sr.metrics import flags
-from bids_sr.metrics.long_tables import COLUMNS, MISSING
-from bids_sr.metrics.registry import STATISTICS
+from bids_sr.io.grids import Float
+from bids_sr.metrics import COLUMNS, MISSING, STATISTICS
 from bids_sr.series import parse_map_label
 from bids_sr.sr.method import offered_methods
 
@@ -53,7 +52,7 @@ QUESTION = [
     "fwhm_mm",
 ]
 """What was measured, apart from the series and the participant."""
-_TOLD = {APPLIED: 0.0, **dict.fromkeys((f"flag_{name}" for name in flags.FLAGS), 1.0)}
+_TOLD = {APPLIED: 0.0, **dict.fromkeys((f"flag_{name}" for name in metrics.FLAGS), 1.0)}
 """Values of what is told and not compared: a method not applied, a flag that is raised."""
 _Key = tuple[str | float, ...]  # of `QUESTION` and the series
 _Line = tuple[str, str, _Key | None]  # series, statistic; the key of what is compared

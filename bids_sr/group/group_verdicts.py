@@ -35,8 +35,7 @@ from bids_sr.group.comparisons import (
 )
 from bids_sr.group.group_tests import ALPHA
 from bids_sr.group.group_values import QUESTION, of_people
-from bids_sr.metrics.long_tables import MISSING
-from bids_sr.metrics.number_text import estimate, number, p_value
+from bids_sr.metrics import MISSING, estimate, number, p_value
 from bids_sr.report.html_tables import series_text
 from bids_sr.report.overview_text import Number
 from bids_sr.report.sections import joined, render

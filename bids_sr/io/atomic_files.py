@@ -2,17 +2,27 @@
 
 Whoever reads a file under its final name finds the old content or the new one, whatever ended the
 writer. What a killed writer leaves has a hidden name that `remove_leftovers` knows.
+
+Tab-separated tables as they are in BIDS: text, row by row, with the numbers of the lines.
+
+Read JSON values as their expected types.
+
+A value of another type counts as absent.
 """
 
 import contextlib
+import csv
 import errno
 import filecmp
+import io
 import json
+import math
 import os
 import shutil
 import stat
 import uuid
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -227,3 +237,64 @@ def read_text(path: Path, *, encoding: str = "utf-8") -> str:
             " read",
         )
     return path.read_bytes().decode(encoding)
+
+
+TABLE_ERRORS = (OSError, UnicodeDecodeError, csv.Error)
+"""What `read_rows` raises."""
+TableRow = tuple[int, dict[str, str | None]]
+"""Number of the line, and the cells by column; None where there are fewer cells than columns."""
+
+
+def read_rows(path: Path, most: int | None = None) -> tuple[list[str], list[TableRow]]:
+    """Return columns of a tab-separated table, and its rows with their line numbers."""
+    stream = io.StringIO(read_text(path, encoding="utf-8-sig"), newline="")
+    reader = csv.DictReader(stream, delimiter="\t")
+    columns = list(reader.fieldnames or [])
+    return columns, [(reader.line_num, record) for record in islice(reader, most)]
+
+
+def column(table: Path, name: str) -> list[str]:
+    """Return the values of a column as text.
+
+    They are empty where the table has no such column or cannot be read (preflight reports that).
+
+    `table`: tab-separated table with a header line (UTF-8). Cells from top to bottom; no items if
+    the table cannot be read.
+    """
+    try:
+        return [row.get(name) or "" for _, row in read_rows(table)[1]]
+    except TABLE_ERRORS:
+        return []
+
+
+def real(value: object, absent: float = math.nan) -> float:
+    """A number.
+
+    >>> real(0.5), real("n/a", 1.0), real(None)
+    (0.5, 1.0, nan)
+    """
+    return float(value) if isinstance(value, int | float) else absent
+
+
+def listed(value: object) -> list[object]:
+    """The items of a list.
+
+    Items in order; empty for anything but a list or tuple.
+    """
+    return list(value) if isinstance(value, list | tuple) else []
+
+
+def texts(value: object) -> list[str]:
+    """The items of a list as text.
+
+    Items in order as text; empty for anything but a list or tuple.
+    """
+    return [str(each) for each in listed(value)]
+
+
+def mapped(value: object) -> Mapping[str, object]:
+    """A mapping.
+
+    The mapping itself; empty for anything else.
+    """
+    return value if isinstance(value, Mapping) else {}

@@ -1,15 +1,26 @@
 """BIDS metadata of a derivatives folder: description, README, CHANGES and ``.bidsignore``.
 
 ``.bidsignore`` lists what is no part of the data set.
+
+Names of external files in provenance: BIDS URIs in data sets, else URIs that name the owner.
+
+Files of runs that a call has processed and did not make: an earlier call left them.
+
+Beside new ones they would be taken for results of the same settings, by readers as by the group
+level. They are moved, not deleted.
 """
 
+import importlib.metadata
 import os
 import re
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from datetime import date
+from functools import cache
 from pathlib import Path
 
 from bids_sr.io import atomic_files
+from bids_sr.region_names import package_file, templateflow_home
 from bids_sr.series import BASELINES
 
 _BIDS_VERSION = "1.11.1"
@@ -249,3 +260,142 @@ def write_atlas(output_dir: Path, name: str, description: Mapping[str, object]) 
 def write_ignored(output_dir: Path) -> None:
     """Write ``.bidsignore``: what is no data, and kinds of files that BIDS has no name for yet."""
     atomic_files.write_whole(output_dir / ".bidsignore", "\n".join(_IGNORED) + "\n")
+
+
+SKELETON = ("templateflow", "conf/templateflow-skel.zip")
+"""Package and place in it of empty files for all that TemplateFlow has."""
+_TEMPLATEFLOW = "https://templateflow.s3.amazonaws.com"
+
+
+def uri_of(path: Path, roots: Mapping[str, Path]) -> str:
+    """URI of a file.
+
+    `roots`: data sets by the names that they have in URIs; "" for the one in which the URI stands.
+    BIDS URI, else that of TemplateFlow, of a package or of a local file.
+
+    >>> uri_of(Path("/data/sub-01/anat/sub-01_T1w.nii.gz"), {"raw": Path("/data")})
+    'bids:raw:sub-01/anat/sub-01_T1w.nii.gz'
+    """
+    holding = [(root, name) for name, root in roots.items() if root in path.parents]
+    if holding:
+        # a data set may lie in another
+        root, name = max(holding, key=lambda each: len(each[0].parts))
+        return f"bids:{name}:{path.relative_to(root).as_posix()}"
+    home = templateflow_home()
+    if home in path.parents:
+        return f"{_TEMPLATEFLOW}/{path.relative_to(home).as_posix()}"
+    return _in_package(path) or path.absolute().as_uri()
+
+
+def _in_package(path: Path) -> str:
+    """Package URL of a file that an installed package carries; "" for any other file."""
+    parts = path.parts
+    if "site-packages" not in parts:
+        return ""
+    start = len(parts) - parts[::-1].index("site-packages")
+    try:
+        version = importlib.metadata.version(parts[start])
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+    return f"pkg:pypi/{parts[start]}@{version}#{'/'.join(parts[start:])}"
+
+
+@cache
+def _listed_uris() -> frozenset[str]:
+    """Names of all files that TemplateFlow has; none where its list is not installed."""
+    package = package_file(*SKELETON)
+    if package is None:
+        return frozenset()
+    with zipfile.ZipFile(package) as skeleton:
+        return frozenset(skeleton.namelist())
+
+
+def template_uri(space: str, resolution: str = "", ending: str = "T1w.nii.gz") -> str:
+    """URI of a file of a template at TemplateFlow, its T1w image; "" for no template.
+
+    It is that of the resolution (a label), else that at 1 mm where there are several.
+    TemplateFlow's list of files is read, nothing is imported or downloaded.
+
+    `resolution`: label of the resolution (``res``); empty for label 1, or the only one. `ending`:
+    of the name, such as ``hemi-L_den-10k_white.surf.gii``. Address of the file; empty where
+    TemplateFlow lists none.
+    """
+    numbers = [resolution, "1", ""] if resolution else ["1", ""]
+    found = (name for name in template_files(space, ending, numbers) if name in _listed_uris())
+    return next((f"{_TEMPLATEFLOW}/{name}" for name in found), "")
+
+
+def template_files(template: str, ending: str, numbers: Iterable[str]) -> Iterator[str]:
+    """Return names that a file of a template may have below the home of TemplateFlow.
+
+    `ending`: of the name, such as ``T1w.nii.gz`` or ``desc-brain_mask.nii.gz``. `numbers`: of
+    resolutions, in the order in which they are tried; "" for a name without one.
+    """
+    name, _, cohort = template.partition("+")
+    folder, stem = f"tpl-{name}/", f"tpl-{name}_"
+    if cohort:
+        folder, stem = f"{folder}cohort-{cohort}/", f"{stem}cohort-{cohort}_"
+    for number in numbers:
+        for label in (f"res-{number.zfill(2)}_", f"res-{number}_") if number else ("",):
+            yield f"{folder}{stem}{label}{ending}"
+
+
+EARLIER = Path("sourcedata", "earlier")
+"""Where they go, below the derivatives."""
+_RUN = re.compile(r"sub-[^_]+(_ses-[^_]+)?(_task-[^_]+(_(acq|ce|rec|dir|run)-[^_]+)*)?(?=_)")
+
+
+def scope_of(name: str) -> str:
+    """Start of a file's name that tells its run, or its participant and session without a task."""
+    found = _RUN.match(name)
+    return found[0] if found else ""
+
+
+def set_aside(out: Path, figures: Path, stored: Collection[Path]) -> dict[str, list[str]]:
+    """Move what lies in `out` of the runs of the stored files, and is not among these.
+
+    Figures among intermediate files are removed. Sidecars that apply to no stored file go with
+    theirs. The names of what was moved are returned by run.
+    """
+    runs = {scope_of(path.name) for path in stored} - {""}
+    described = {frozenset(_parts(path)) for path in stored if path.suffix != ".json"}
+    moved: dict[str, list[str]] = {}
+    for path in sorted({path for root in (out, figures) for path in _beside(stored, root)}):
+        run = scope_of(path.name)
+        if run not in runs or path in stored or path.suffix == ".json" or path.is_dir():
+            continue
+        if path.suffix == ".zip" and figures != out:  # the page's figures, replaced run by run
+            continue
+        notes = {
+            note
+            for folder in (path.parent, path.parent.parent)
+            for note in folder.glob("*.json")
+            if note.name == f"{path.name}.json"  # of a figure
+            or (_parts(note) <= _parts(path) and not any(_parts(note) <= one for one in described))
+        }
+        for each in (path, *notes - set(stored)):
+            if each.is_relative_to(out):
+                target = out / EARLIER / each.relative_to(out)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                each.replace(target)
+            else:
+                each.unlink()
+        if path.is_relative_to(out):
+            moved.setdefault(run, []).append(path.name)
+    return moved
+
+
+def _parts(path: Path) -> set[str]:
+    """Entities and suffix of a name."""
+    return set(path.name.partition(".")[0].split("_"))
+
+
+def _beside(stored: Collection[Path], root: Path) -> set[Path]:
+    """All files of the participants, below `root`, of whom files were stored there."""
+    folders = set()
+    for path in stored:
+        parts = path.relative_to(root).parts if path.is_relative_to(root) else ()
+        first = next((n for n, part in enumerate(parts) if part.startswith("sub-")), None)
+        if first is not None:
+            folders.add(root.joinpath(*parts[: first + 1]))
+    return {path for folder in folders if folder.is_dir() for path in folder.rglob("*.*")}

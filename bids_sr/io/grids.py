@@ -4,19 +4,60 @@ An order names, for each axis of an array as it is used, the axis of the stored 
 (1, 2, 0) takes a sagittal series with its slices on the first axis to slices on the third. Axes
 are exchanged, never turned round, and no value is interpolated; directions stand in the affine. A
 field of view ends at the outer edges of the voxels.
+
+Types of NumPy arrays by their elements, for annotations, and the checksum of an array.
+
+An image in memory.
+
+What is read of an image before its voxels are.
 """
 
-from collections.abc import Iterable, Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import permutations
-from typing import TYPE_CHECKING, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bids_sr.io.array_types import Array, Mask
+from bids_sr.frozen import frozen
 
 if TYPE_CHECKING:
+    import nibabel
     from nibabel.nifti1 import Nifti1Header
+
+
+Array = NDArray[Any]
+Float = NDArray[np.float64]
+Float32 = NDArray[np.float32]
+Real = NDArray[np.floating]
+Mask = NDArray[np.bool_]
+
+
+def float32_checksum(values: Array) -> str:
+    """SHA-256 of the values as little-endian single-precision numbers, in C order.
+
+    `values`: numbers of any shape and type. Hexadecimal digest of 64 characters.
+    """
+    return hashlib.sha256(np.ascontiguousarray(values, dtype="<f4").data).hexdigest()
+
+
+def parts_of(count: int, size: int = 128) -> Iterator[slice]:
+    """Cut a range into parts; of voxels, by default, whose time series stay in the cache."""
+    for start in range(0, count, size):
+        yield slice(start, min(start + size, count))
+
+
+def evenly_spaced(count: int, most: int) -> tuple[int, ...]:
+    """Return at most so many of `count` indices, evenly from the first to the last.
+
+    Numbers in ascending order; empty where there is no volume.
+    """
+    chosen = np.linspace(0, count - 1, min(most, count)).round().astype(int)
+    return tuple(int(k) for k in np.unique(chosen))
+
 
 _T = TypeVar("_T", bound=np.generic)
 AxisOrder = tuple[int, int, int]
@@ -236,3 +277,53 @@ def inside_field(
     places = apply_affine(np.linalg.inv(other_affine) @ affine, voxels)
     half = np.asarray(other_shape) / 2
     return np.asarray((np.abs(places + 0.5 - half) <= half + tolerance).all(1))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Volume:
+    """An image in memory.
+
+    `data`: values (X, Y, Z), or (X, Y, Z, K) of several maps on one grid. `header`: NIfTI header
+    whose qform and sform codes are kept, or None. `dtype`: data type on disk; None for float32 of
+    floats and uint8 of booleans.
+    """
+
+    data: "Array"
+    affine: "Float"
+    header: "nibabel.Nifti1Header | None" = None
+    dtype: str | None = None
+
+    def like(self, data: "Array") -> "Volume":
+        """Other values on the same grid.
+
+        `data`: values (X, Y, Z), or (X, Y, Z, K) of several maps on one grid.
+        """
+        return Volume(data, self.affine, self.header)
+
+    @property
+    def zooms(self) -> "Array":
+        """Voxel edge lengths (mm), (3,)."""
+        from nibabel.affines import voxel_sizes
+
+        return voxel_sizes(self.affine)
+
+
+Triple = tuple[float, float, float]
+
+
+@frozen
+class Header:
+    """What the header of an image tells.
+
+    `complex`: voxels of complex numbers.
+    """
+
+    path: Path
+    shape: tuple[int, ...]
+    zooms: Triple
+    tr: float | None
+    affine: np.ndarray = field(compare=False)
+    slice_axis: int | None
+    complex: bool
+    order: AxisOrder = AS_STORED
+    colored: bool = False

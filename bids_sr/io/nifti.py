@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_sr.io import atomic_files
-from bids_sr.io.array_types import Array, Float, Float32
+from bids_sr.io.grids import Array, Float, Float32
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bids_sr.io.array_types import Float
-from bids_sr.io.uris import SKELETON, template_files, templateflow_home
+from bids_sr.io.dataset_description import SKELETON, template_files, templateflow_home
+from bids_sr.io.grids import Float
 from bids_sr.region_names import package_file
 
 DEFAULT_SPACE = "MNI152NLin2009aSym"

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import ndimage
 
 from bids_sr.frozen import frozen
-from bids_sr.io.array_types import Array
+from bids_sr.io.grids import Array
 from bids_sr.phantom.head import Head, make_head, smooth_field
 from bids_sr.phantom.presets import TASKS, Preset, draw_pose
 from bids_sr.spatial.resampling import FWHM_PER_SIGMA

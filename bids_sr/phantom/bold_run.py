@@ -23,7 +23,7 @@ from functools import cached_property, partial
 import numpy as np
 
 from bids_sr.frozen import frozen
-from bids_sr.io.array_types import Array
+from bids_sr.io.grids import Array
 from bids_sr.phantom.activity import FOCI, Event, SimulatedSubject, block_design, response
 from bids_sr.phantom.head import TISSUES, PulseSequence, polynomial
 from bids_sr.phantom.presets import CENTER, Preset, draw_motion, draw_pose

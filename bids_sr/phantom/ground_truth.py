@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from bids_sr.io import atomic_files
-from bids_sr.io.array_types import Array
 from bids_sr.io.atomic_files import write_json
+from bids_sr.io.grids import Array
 from bids_sr.io.nifti import save_image
 from bids_sr.phantom.activity import FOCI, SimulatedSubject
 from bids_sr.phantom.bold_run import BOLD_LEVEL, SimulatedRun, StillScan, tissue_shares

@@ -18,7 +18,7 @@ from nilearn import datasets
 from scipy import interpolate, ndimage
 
 from bids_sr.frozen import frozen
-from bids_sr.io.array_types import Array
+from bids_sr.io.grids import Array
 
 
 def upsample(samples: Array, shape: Sequence[int]) -> Array:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from bids_sr.frozen import frozen
-from bids_sr.io.array_types import Array
+from bids_sr.io.grids import Array
 from bids_sr.phantom.head import PulseSequence
 from bids_sr.spatial.transforms import invert, rigid_matrix
 

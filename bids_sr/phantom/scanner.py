@@ -18,7 +18,7 @@ import numpy as np
 from scipy import ndimage
 
 from bids_sr.frozen import frozen
-from bids_sr.io.array_types import Array
+from bids_sr.io.grids import Array
 from bids_sr.phantom.head import Head, polynomial
 from bids_sr.phantom.presets import Preset
 from bids_sr.spatial.resampling import sample_grid, sample_volume, spline_coefficients

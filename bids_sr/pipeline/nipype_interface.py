@@ -15,7 +15,7 @@ from nipype.interfaces.base import (
 )
 from nipype.interfaces.base.support import Bunch
 
-from bids_sr.pipeline.port import REQUIRED, Port, bare, port_of
+from bids_sr.pipeline.artifacts import REQUIRED, Port, bare, port_of
 
 _KNOWN = {int: traits.Int, float: traits.Float, bool: traits.Bool, str: traits.Str, Path: File}
 

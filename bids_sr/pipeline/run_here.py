@@ -1,14 +1,19 @@
 """Run the steps of a graph in sequence in this process, without nipype.
 
 This is for use from Python, on files below a folder.
+
+List a resolved graph as lines: which step makes what.
+
+The steps that store results are left out.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import NamedTuple
 
-from bids_sr.pipeline.graph import Graph, Maker, Placed, Scope
-from bids_sr.pipeline.port import REQUIRED
+from bids_sr.pipeline.artifacts import REQUIRED
+from bids_sr.pipeline.graph import Graph, Maker, Placed, Scope, Wire
 
 
 class RunHere:
@@ -84,3 +89,165 @@ def _needed(graph: Graph, makers: Sequence[Maker], there: set[Placed]) -> Iterat
 
 def _listed(value: object) -> list[object]:
     return value if isinstance(value, list) else [value]
+
+
+class _Line(NamedTuple):
+    """A step; or scopes in which the same is done, or steps that stood before, by their names.
+
+    `makes`: artifacts that it makes, with entities of stored ones in brackets.
+    """
+
+    depth: int
+    name: str
+    makes: str = ""
+    of: str = ""
+    settings: str = ""
+    where: str = ""
+
+    def __str__(self) -> str:
+        told = (
+            self.where and f" ({self.where})",
+            self.makes and f": {self.makes}",
+            self.of and f" <- {self.of}",
+            self.settings and f"; {self.settings}",
+        )
+        return "".join(("  " * self.depth, self.name, *told))
+
+
+_Block = tuple[_Line, ...]
+"""A step, or scopes that are alike with all that is in them."""
+
+
+def who_makes_what(graph: Graph) -> list[_Line]:
+    """Return the scopes and steps of a graph in processing order.
+
+    What is the same in several scopes is listed once.
+    """
+    return [line for block in _blocks(graph, graph.scope, 0) for line in block]
+
+
+def _blocks(graph: Graph, scope: Scope, depth: int) -> list[_Block]:
+    """What a scope holds."""
+    # and names of the scopes that hold it, none for a step
+    held: dict[tuple[_Block, ...], list[str]] = {}
+    for member in _in_order(graph, scope):
+        if isinstance(member, Placed):
+            held[((_line(graph, member, depth),),)] = []
+        elif inside := tuple(_blocks(graph, member, depth + 1)):
+            held.setdefault(inside, []).append(member.name)
+    before: dict[_Block, str] = {}  # where it stood first
+    return [
+        _alike(inside, names, depth, before) if names else inside[0]
+        for inside, names in held.items()
+    ]
+
+
+def _alike(
+    inside: tuple[_Block, ...], names: list[str], depth: int, before: dict[_Block, str]
+) -> _Block:
+    """Scopes of one content, of which what stood in another is only named."""
+    again: dict[str, list[str]] = {}
+    for block in inside:
+        if block in before:
+            again.setdefault(before[block], []).append(block[0].name)
+    lines = [_Line(depth, ", ".join(names))]
+    for block in inside:
+        where = before.setdefault(block, names[0])
+        if where == names[0]:
+            lines += block
+        elif where in again:
+            lines.append(_Line(depth + 1, f"as in {where}: {', '.join(again.pop(where))}"))
+    return tuple(lines)
+
+
+def _in_order(graph: Graph, scope: Scope) -> Iterator[Placed | Scope]:
+    """Yield steps and inner scopes of a scope in dependency order.
+
+    Each comes after those that it is made of, unless they need one another.
+    """
+    members: list[Placed | Scope] = [one for one in scope.steps if one.step is not scope.store]
+    members += scope.inner
+    seen: set[Placed | Scope] = set()
+
+    def reached(member: Placed | Scope) -> Iterator[Placed | Scope]:
+        if member in seen:
+            return
+        seen.add(member)
+        inside = (
+            [member]
+            if isinstance(member, Placed)
+            else [each for one in member.inward() for each in one.steps]
+        )
+        sources = (
+            maker.source
+            for each in inside
+            for wire in graph.wires[each].values()
+            for maker in wire.makers
+        )
+        for source in sources:
+            around = {source, *source.scope.outward()} if isinstance(source, Placed) else set()
+            for needed in (each for each in members if each in around):
+                yield from reached(needed)
+        yield member
+
+    for member in members:
+        yield from reached(member)
+
+
+def _line(graph: Graph, placed: Placed, depth: int) -> _Line:
+    kept = {
+        maker.name: store.settings["own_entities"]
+        for store in placed.scope.steps
+        if store.step is placed.scope.store
+        for maker in graph.wires[store]["files"].makers
+        if maker.source is placed
+    }
+    makes = (
+        f"{name} [{_entities(kept[name], placed.scope)}]" if name in kept else name
+        for name in placed.step.outputs
+    )
+    taken = (f"{name} ({_who(placed, wire)})" for name, wire in graph.wires[placed].items())
+    where = placed.step.__module__.partition(".steps.")[2].replace(".", "/")
+    return _Line(
+        depth,
+        placed.name,
+        ", ".join(makes),
+        ", ".join(taken),
+        ", ".join(graph.settings[placed]),
+        where and f"{where}.py",
+    )
+
+
+def _entities(own: object, scope: Scope) -> str:
+    """Entities as they stand in a file name; what is the name of the scope is left open."""
+    if not isinstance(own, Mapping):
+        return "kept"
+    shown = {
+        key: "…" if label == scope.name else label
+        for key, label in own.items()
+        if key != "extension"
+    }
+    return "_".join(label if key == "suffix" else f"{key}-{label}" for key, label in shown.items())
+
+
+def _who(placed: Placed, wire: Wire) -> str:
+    """Return the makers of an input as step names.
+
+    Their scopes are added where these do not enclose the input.
+    """
+    around = set(placed.scope.outward())
+    found: dict[str, list[str]] = {}  # by step: the scopes
+    for maker in wire.makers:
+        if isinstance(maker.source, Placed):
+            outward = list(maker.source.scope.outward())
+            inside = [one.name for one in outward if one not in around][::-1]
+            found.setdefault(maker.source.name, []).append(".".join(inside))
+        else:
+            found["given"] = [""]
+    told = (
+        (name, scopes if len(scopes) < 3 else [f"{len(scopes)} scopes"])
+        for name, scopes in found.items()
+    )
+    return ", ".join(
+        name + (f" of {' and '.join(scopes)}" if any(scopes) else "") for name, scopes in told
+    )

@@ -17,8 +17,7 @@ from bids_sr.glm.contrasts import (
     resolve_contrasts,
     seconds,
 )
-from bids_sr.io.atomic_files import read_text
-from bids_sr.io.tables import TABLE_ERRORS, read_rows
+from bids_sr.io.atomic_files import TABLE_ERRORS, read_rows, read_text
 from bids_sr.notices import UsageError
 
 _MIN_ONSET = -24.0  # s; the hemodynamic response of anything that ended before has faded

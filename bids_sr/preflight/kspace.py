@@ -9,8 +9,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from bids_sr.bids import BoldRun, Findings
-from bids_sr.io.array_types import Array
-from bids_sr.io.grids import reordered
+from bids_sr.io.grids import Array, reordered
 
 _FULL = 0.95  # of a matrix or of the limit; scanners leave out a line or two
 _EMPTY = 0.75  # of the limit: little is left to learn from where nothing lies beyond

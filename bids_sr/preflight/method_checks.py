@@ -13,7 +13,7 @@ import numpy as np
 from bids_sr.bids import BoldRun, Findings, Subject
 from bids_sr.bids.inputs import method_of_model, obstacle, pretrained_for, refuse_all
 from bids_sr.config import Settings, SuperRes
-from bids_sr.io.array_types import Array
+from bids_sr.io.grids import Array
 from bids_sr.notices import UsageError
 from bids_sr.sr.matrices import Factor
 from bids_sr.sr.method import REMOVED, get_method, get_recipe, recipe_name

@@ -19,6 +19,7 @@ from typing import Any
 from bids_sr.bids import Findings
 from bids_sr.config import Settings
 from bids_sr.config.spaces import FUNC, Space
+from bids_sr.io.dataset_description import templateflow_home
 from bids_sr.io.template_cache import (
     cached,
     described_resolutions,
@@ -26,7 +27,6 @@ from bids_sr.io.template_cache import (
     is_here,
     templates_here,
 )
-from bids_sr.io.uris import templateflow_home
 
 _LOGGER = logging.getLogger(__name__)
 _IMAGES: tuple[dict[str, object], ...] = (

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bids_sr.io.array_types import Float
+from bids_sr.io.grids import Float
 
 if TYPE_CHECKING:
     from bids_sr.glm.design import Events

@@ -13,7 +13,7 @@ from textwrap import shorten
 
 from bids_sr.bids import Findings, entities_of
 from bids_sr.bids.inputs import RUN_KEYS, same_run
-from bids_sr.io.tables import column
+from bids_sr.io.atomic_files import column
 
 _PROGRAM = "bids-validator-deno"
 _TIMEOUT_S = 600.0

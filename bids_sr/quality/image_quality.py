@@ -28,9 +28,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from bids_sr.io.array_types import Float, Mask, Real
-from bids_sr.metrics import image_similarity
-from bids_sr.metrics.long_tables import MetricRow, metric_rows
+from bids_sr import metrics
+from bids_sr.io.grids import Float, Mask, Real
+from bids_sr.metrics import MetricRow, metric_rows
 from bids_sr.quality.series_quality import smoothness
 
 _DATA_RANGE = 1.0
@@ -250,7 +250,7 @@ def likeness(
         found: dict[str, float | None] = {}
         for each in ("mae", "rmse", "nmse", "psnr", "ssim"):
             scale = {"data_range": _DATA_RANGE} if each in ("psnr", "ssim") else {}
-            found[each] = getattr(image_similarity, each)(truth, seen, mask=inside, **scale)
+            found[each] = getattr(metrics, each)(truth, seen, mask=inside, **scale)
         yield from metric_rows(name, found, contrast=contrast, reference="heldOut", region="brain")
 
 

@@ -14,9 +14,8 @@ import numpy as np
 
 from bids_sr.frozen import frozen
 from bids_sr.glm.time_series import StreamedFit, in_batches
-from bids_sr.io.array_types import Array, Float, Mask, Real
-from bids_sr.metrics.image_similarity import ssim
-from bids_sr.metrics.long_tables import MISSING, MetricRow
+from bids_sr.io.grids import Array, Float, Mask, Real
+from bids_sr.metrics import MISSING, MetricRow, ssim
 from bids_sr.spatial.masks import bounding_box
 
 _DEGREE = 2  # of the polynomial trend that is no noise
@@ -143,7 +142,7 @@ def _neighbors(products: Float, squares: Float, mask: Mask, axis: int) -> float:
 
 
 def quality_metrics(quality: _SeriesQuality, mask: Mask) -> dict[str, float | None]:
-    """Summary over the mask, by measure (see `bids_sr.metrics.registry`).
+    """Summary over the mask, by measure (see `bids_sr.metrics`).
 
     Parameters
     ----------

@@ -24,12 +24,18 @@ import numpy as np
 from nibabel.affines import apply_affine
 
 from bids_sr.frozen import frozen
-from bids_sr.io.array_types import Array
-from bids_sr.io.grids import AS_STORED, AxisOrder, nearest, reordered, reordered_affine
+from bids_sr.io.dataset_description import template_uri
+from bids_sr.io.grids import (
+    AS_STORED,
+    Array,
+    AxisOrder,
+    Volume,
+    nearest,
+    reordered,
+    reordered_affine,
+)
 from bids_sr.io.nifti import load_image
 from bids_sr.io.template_cache import DEFAULT_SPACE, cached, carried, templates_here
-from bids_sr.io.uris import template_uri
-from bids_sr.io.volume import Volume
 from bids_sr.region_names import BRAIN, package_file
 from bids_sr.spatial import masks
 from bids_sr.spatial.transforms import LPS, TransformError, about_center, carry, write_itk

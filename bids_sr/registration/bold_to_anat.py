@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 from nibabel.affines import apply_affine
 
-from bids_sr.io.array_types import Array
-from bids_sr.io.volume import Volume
+from bids_sr.io.grids import Array, Volume
 from bids_sr.registration.ants import apply
 from bids_sr.registration.brain import coarse, mutual_information
 from bids_sr.registration.rigid import rigid, rim_of, size_of

@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bids_sr.io.array_types import Array
-from bids_sr.io.volume import Volume
+from bids_sr.io.grids import Array, Volume
 from bids_sr.registration.ants import Stage, apply, load_ants, read_linear, register, to_ants
 from bids_sr.spatial import masks
 from bids_sr.spatial.resampling import sample_volume

@@ -18,9 +18,8 @@ from nibabel.affines import apply_affine, voxel_sizes
 from scipy import ndimage
 
 from bids_sr.frozen import frozen
-from bids_sr.io.array_types import Array, Float, Mask
+from bids_sr.io.grids import Array, Float, Mask, Volume
 from bids_sr.io.nifti import SeriesReader
-from bids_sr.io.volume import Volume
 from bids_sr.registration.rigid import refine, rigid, size_of
 from bids_sr.spatial import masks
 from bids_sr.spatial.hmc import estimate_motion

@@ -21,9 +21,8 @@ from scipy import ndimage
 from bids_sr.frozen import frozen
 from bids_sr.glm.confounds import HEAD_RADIUS_MM, drift_basis, framewise_displacement
 from bids_sr.glm.design import DesignError, frame_times, read_events
-from bids_sr.io.array_types import Array
+from bids_sr.io.grids import Array, Volume
 from bids_sr.io.nifti import SeriesReader
-from bids_sr.io.volume import Volume
 from bids_sr.registration.ants import Stage, read_linear, register
 from bids_sr.registration.brain import mutual_information
 from bids_sr.spatial import masks

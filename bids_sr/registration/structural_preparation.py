@@ -20,8 +20,7 @@ from nibabel.affines import apply_affine
 from scipy import ndimage
 
 from bids_sr.frozen import frozen
-from bids_sr.io.array_types import Array
-from bids_sr.io.volume import Volume
+from bids_sr.io.grids import Array, Volume
 from bids_sr.registration.ants import Stage, read_linear, register
 from bids_sr.registration.brain import brain_from_head, coarse, unbiased
 from bids_sr.registration.rigid import linear_stages, orthonormal, rigid, rim_of, size_of

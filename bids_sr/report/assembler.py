@@ -36,7 +36,7 @@ from markupsafe import Markup
 from bids_sr.boilerplate import path as carried
 from bids_sr.frozen import frozen
 from bids_sr.io import atomic_files
-from bids_sr.io.earlier_files import scope_of
+from bids_sr.io.dataset_description import scope_of
 from bids_sr.report.sections import (
     MODEL,
     RUN_ENTITIES,

@@ -20,9 +20,8 @@ from markupsafe import Markup
 
 from bids_sr import series as registry
 from bids_sr.boilerplate import data_of
-from bids_sr.io.json_values import listed, mapped, real, texts
-from bids_sr.metrics.long_tables import MISSING, MetricRow
-from bids_sr.metrics.number_text import interval, number, short
+from bids_sr.io.atomic_files import listed, mapped, real, texts
+from bids_sr.metrics import MISSING, MetricRow, interval, number, short
 from bids_sr.report.sections import Head, picked, render, table
 from bids_sr.series import ACQUIRED, BASELINES, CONTROLS, Kind
 

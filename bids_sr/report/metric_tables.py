@@ -29,11 +29,8 @@ from bids_sr.evaluation.words import (
     specific_text,
 )
 from bids_sr.frozen import frozen
-from bids_sr.io.json_values import listed, mapped, texts
-from bids_sr.metrics.flags import FLAGS
-from bids_sr.metrics.long_tables import MISSING, MetricRow
-from bids_sr.metrics.number_text import interval, number
-from bids_sr.metrics.registry import STATISTICS, statistic
+from bids_sr.io.atomic_files import listed, mapped, texts
+from bids_sr.metrics import FLAGS, MISSING, STATISTICS, MetricRow, interval, number, statistic
 from bids_sr.report import html_tables as pick
 from bids_sr.report.html_tables import messages_html
 from bids_sr.report.sections import Head, folded, joined, picked, render, table
@@ -48,7 +45,7 @@ _BOLD = "bold: the interval excludes 0"
 
 @frozen
 class MetricTable:
-    """A table, or several of one kind; columns are those of `bids_sr.metrics.long_tables.COLUMNS`.
+    """A table, or several of one kind; columns are those of `bids_sr.metrics.COLUMNS`.
 
     `title`: in braces columns of `split`, whose words are filled in.
     """

@@ -34,14 +34,18 @@ from bids_sr.evaluation.qc_flags import raised_flags
 from bids_sr.evaluation.verdict_text import said_first, verdict_line
 from bids_sr.evaluation.words import MARKS, MOVED_MM, moved, region_text
 from bids_sr.frozen import frozen
-from bids_sr.io.atomic_files import read_json
+from bids_sr.io.atomic_files import column, listed, mapped, read_json, texts
 from bids_sr.io.grids import size_text
-from bids_sr.io.json_values import listed, mapped, texts
-from bids_sr.io.tables import column
-from bids_sr.metrics.flags import FLAGS
-from bids_sr.metrics.long_tables import MISSING, MetricRow, read_frame, rows_of
-from bids_sr.metrics.number_text import interval, number
-from bids_sr.metrics.registry import statistic
+from bids_sr.metrics import (
+    FLAGS,
+    MISSING,
+    MetricRow,
+    interval,
+    number,
+    read_frame,
+    rows_of,
+    statistic,
+)
 from bids_sr.report.html_tables import registration_warnings
 from bids_sr.report.sections import render, run_text
 

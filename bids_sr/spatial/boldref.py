@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from nibabel.affines import apply_affine
 
-from bids_sr.io.array_types import Array, Float, Float32, evenly_spaced
+from bids_sr.io.grids import Array, Float, Float32, evenly_spaced
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.spatial.hmc import MotionEstimates, estimate_motion
 from bids_sr.spatial.masks import MaskError, brain_mask

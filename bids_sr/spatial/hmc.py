@@ -32,8 +32,7 @@ from nibabel.affines import apply_affine, voxel_sizes
 from scipy import ndimage
 
 from bids_sr.frozen import frozen
-from bids_sr.io.array_types import Array, Float, Mask
-from bids_sr.io.grids import LEAST_SAMPLES
+from bids_sr.io.grids import LEAST_SAMPLES, Array, Float, Mask
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.spatial.resampling import FWHM_PER_SIGMA
 from bids_sr.spatial.transforms import invert, rigid_matrix, rigid_params

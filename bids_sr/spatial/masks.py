@@ -21,7 +21,7 @@ from nibabel.affines import voxel_sizes
 from scipy import ndimage
 
 from bids_sr.frozen import frozen
-from bids_sr.io.array_types import Array, Mask
+from bids_sr.io.grids import Array, Mask
 from bids_sr.spatial.resampling import FWHM_PER_SIGMA, sample_volume
 from bids_sr.spatial.transforms import hr_grid
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from bids_sr.frozen import frozen
 from bids_sr.io import atomic_files
-from bids_sr.io.array_types import Array, Float, Float32, Mask, parts_of
+from bids_sr.io.grids import Array, Float, Float32, Mask, parts_of
 from bids_sr.spatial.resampling import Distortion, sample_points, spline_coefficients
 from bids_sr.spatial.transforms import linear_values, moved
 

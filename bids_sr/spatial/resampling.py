@@ -32,7 +32,7 @@ import numpy.typing as npt
 from scipy import fft, ndimage
 
 from bids_sr.frozen import frozen
-from bids_sr.io.array_types import Array, Float, Float32, Mask
+from bids_sr.io.grids import Array, Float, Float32, Mask
 
 Shift = tuple[Array, Float]
 """How far each target voxel's source point is moved (the shape of the target), and along what (3,;

@@ -29,7 +29,7 @@ import llvmlite.binding as llvm
 import numba
 import numpy as np
 
-from bids_sr.io.array_types import Float, Float32
+from bids_sr.io.grids import Float, Float32
 
 # Products and sums may be joined as processors do, and the sign of zero may go; NaN and infinity
 # keep their meaning.

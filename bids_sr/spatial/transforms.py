@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from bids_sr.io import atomic_files
-from bids_sr.io.array_types import Array, Float, Float32
+from bids_sr.io.grids import Array, Float, Float32
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _KINDS = (

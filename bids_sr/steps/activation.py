@@ -18,11 +18,10 @@ from bids_sr.glm.design import model_confounds, scaled_weights
 from bids_sr.glm.linear_model import ActivationMaps, ActivationSettings, map_activation
 from bids_sr.glm.map_summary import Regions, activation_rows, find_regions, raised_rows
 from bids_sr.glm.noise import FULL_ORDER_DOF, noise_words
-from bids_sr.io.array_types import Array, Float32
-from bids_sr.io.atomic_files import link_whole
-from bids_sr.io.json_values import real
+from bids_sr.io.atomic_files import link_whole, real
+from bids_sr.io.grids import Array, Float32
 from bids_sr.io.nifti import SeriesReader, save_image
-from bids_sr.metrics.long_tables import MetricRow, columns_json, metric_rows
+from bids_sr.metrics import MetricRow, columns_json, metric_rows
 from bids_sr.pipeline.artifacts import (
     Confounds,
     Derivative,

@@ -19,7 +19,7 @@ from bids_sr.glm.activation_regions import (
 )
 from bids_sr.glm.linear_model import ActivationSettings
 from bids_sr.glm.map_summary import single_conditions
-from bids_sr.io.array_types import Array
+from bids_sr.io.grids import Array
 from bids_sr.pipeline.artifacts import (
     Derivative,
     Facts,

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from bids_sr.config.memory_model import REGION, SEGMENT, Need
-from bids_sr.io.json_values import texts
-from bids_sr.io.volume import Volume
+from bids_sr.io.atomic_files import texts
+from bids_sr.io.grids import Volume
 from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Table, Transforms
 from bids_sr.pipeline.step import Keep, Lookup, Part, step
 from bids_sr.region_names import atlas_title, find_atlas, is_file, region_labels

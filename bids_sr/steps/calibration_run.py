@@ -12,7 +12,7 @@ import numpy as np
 
 from bids_sr.config.memory_model import CALIBRATE, Need
 from bids_sr.glm.confounds import MOTION
-from bids_sr.io.volume import Volume
+from bids_sr.io.grids import Volume
 from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Series, Table, Transforms
 from bids_sr.pipeline.step import Keep, step
 from bids_sr.registration.rigid import agreement, calibration_patterns, register_to_calibration

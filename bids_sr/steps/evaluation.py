@@ -27,7 +27,7 @@ from bids_sr.glm.block_effects import block_effects
 from bids_sr.glm.blocks import block_design
 from bids_sr.glm.design import MOTION
 from bids_sr.io.grids import mm_text
-from bids_sr.metrics.long_tables import MetricRow
+from bids_sr.metrics import MetricRow
 from bids_sr.pipeline.artifacts import (
     Confounds,
     Effects,

@@ -7,10 +7,8 @@ import numpy as np
 from bids_sr.config.memory_model import SHOW_IN_TEMPLATE, Need
 from bids_sr.glm.confound_table import take_over
 from bids_sr.glm.confounds import MOTION, motion_table
-from bids_sr.io.array_types import Array
-from bids_sr.io.grids import AxisOrder, inverse, reordered, reordered_affine
+from bids_sr.io.grids import Array, AxisOrder, Volume, inverse, reordered, reordered_affine
 from bids_sr.io.nifti import SeriesReader
-from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import (
     Confounds,
     Distortion,

@@ -16,8 +16,8 @@ from bids_sr.evaluation.qc_flags import (
 )
 from bids_sr.evaluation.verdict import compared_verdict, make_verdict
 from bids_sr.evaluation.verdict_text import ADVICE, Audience
-from bids_sr.io.array_types import Array
-from bids_sr.metrics.long_tables import columns_json
+from bids_sr.io.grids import Array
+from bids_sr.metrics import columns_json
 from bids_sr.pipeline.artifacts import Confounds, Derivative, Facts, Image, Map, Mask, Rows
 from bids_sr.pipeline.step import step
 from bids_sr.series import RAW

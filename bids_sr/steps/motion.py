@@ -10,9 +10,8 @@ import pandas as pd
 from bids_sr.glm import confound_table
 from bids_sr.glm.confounds import motion_columns, motion_table, nonsteady_at_start
 from bids_sr.io.copies import copy_series
-from bids_sr.io.grids import AxisOrder
+from bids_sr.io.grids import AxisOrder, Volume
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
-from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import (
     Confounds,
     Facts,

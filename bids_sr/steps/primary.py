@@ -9,7 +9,7 @@ import numpy as np
 
 from bids_sr.config.memory_model import TO_TEMPLATE, Need
 from bids_sr.io import template_cache
-from bids_sr.io.volume import Volume
+from bids_sr.io.grids import Volume
 from bids_sr.pipeline.artifacts import (
     Derivative,
     File,

@@ -18,11 +18,10 @@ from bids_sr.glm.activation_regions import fdr_region, reliable_region
 from bids_sr.glm.design import Design, build_design, model_confounds
 from bids_sr.glm.linear_model import ActivationSettings
 from bids_sr.glm.time_series import smooth
-from bids_sr.io.array_types import Array, Float32
-from bids_sr.io.json_values import real
+from bids_sr.io.atomic_files import real
+from bids_sr.io.grids import Array, Float32, Volume
 from bids_sr.io.nifti import SeriesReader, save_image
-from bids_sr.io.volume import Volume
-from bids_sr.metrics.long_tables import MetricRow, metric_rows
+from bids_sr.metrics import MetricRow, metric_rows
 from bids_sr.pipeline.artifacts import (
     Confounds,
     Derivative,

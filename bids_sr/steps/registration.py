@@ -12,10 +12,8 @@ from nibabel.affines import apply_affine
 
 from bids_sr.config.memory_model import TO_TEMPLATE, Need
 from bids_sr.io import template_cache
-from bids_sr.io.array_types import Array
-from bids_sr.io.grids import AS_STORED, AxisOrder
+from bids_sr.io.grids import AS_STORED, Array, AxisOrder, Volume
 from bids_sr.io.nifti import save_image
-from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import (
     Derivative,
     Facts,

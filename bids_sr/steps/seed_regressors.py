@@ -11,7 +11,7 @@ from bids_sr.config.seed_options import N_COMPONENTS, Seed, seed_names
 from bids_sr.glm import design as arithmetic
 from bids_sr.glm.block_effects import temporal_components
 from bids_sr.glm.design import Seeds, build_design, model_confounds
-from bids_sr.io.array_types import Array, Float
+from bids_sr.io.grids import Array, Float
 from bids_sr.pipeline.artifacts import (
     Confounds,
     Facts,

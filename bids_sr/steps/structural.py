@@ -16,9 +16,8 @@ import numpy as np
 from nibabel.affines import voxel_sizes
 
 from bids_sr.config.memory_model import MEASURE_SCANS, PREPARE_SCANS, RESOLVE_SCANS, TRAIN_ON_SCANS
-from bids_sr.io.array_types import Array, Float32
-from bids_sr.io.volume import Volume
-from bids_sr.metrics.long_tables import MetricRow, columns_json
+from bids_sr.io.grids import Array, Float32, Volume
+from bids_sr.metrics import MetricRow, columns_json
 from bids_sr.pipeline.artifacts import Derivative, Facts, File, Image, Map, Mask, Rows
 from bids_sr.pipeline.step import Keep, Lookup, Part, step
 from bids_sr.sr.device import Device, choose_device

@@ -13,10 +13,8 @@ from bids_sr.config.levels import Level, series_level
 from bids_sr.config.memory_model import RESOLVE, SERIES, Need
 from bids_sr.evaluation.evidence import was_applied
 from bids_sr.evaluation.words import PLACEBOS
-from bids_sr.io.array_types import Array
-from bids_sr.io.grids import inverse
+from bids_sr.io.grids import Array, Volume, inverse
 from bids_sr.io.nifti import SeriesReader, load_image
-from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import (
     Derivative,
     Distortion,

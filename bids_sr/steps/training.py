@@ -12,8 +12,7 @@ import numpy as np
 
 from bids_sr.boilerplate import data_of
 from bids_sr.config.memory_model import TRAIN, TRAIN_ON_VOLUMES, VARIANCE, Need
-from bids_sr.io.array_types import Array
-from bids_sr.io.volume import Volume
+from bids_sr.io.grids import Array, Volume
 from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Rows, Series, Transforms
 from bids_sr.pipeline.step import Keep, Lookup, Part, step
 from bids_sr.quality.series_quality import holdout_rows, slice_scores

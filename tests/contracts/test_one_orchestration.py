@@ -15,7 +15,7 @@ from shortrun import EVENTS, TR, make_run
 
 from bids_sr import Evaluator, SuperResolver
 from bids_sr.io.nifti import load_image, save_image
-from bids_sr.metrics.long_tables import frame
+from bids_sr.metrics import frame
 from bids_sr.pipeline.graph import Scope
 from bids_sr.pipeline.run_here import RunHere
 

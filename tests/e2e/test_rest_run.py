@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bids_sr.metrics.long_tables import read_frame
+from bids_sr.metrics import read_frame
 
 from .conftest import call
 

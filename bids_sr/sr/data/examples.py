@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bids_sr.frozen import frozen
-from bids_sr.io.array_types import Array, evenly_spaced
+from bids_sr.io.grids import Array, evenly_spaced
 from bids_sr.sr.data.images import TrainingDataError, TrainingImages, check_images, checksums
 from bids_sr.sr.data.windows import (
     Box,

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bids_sr.frozen import frozen
-from bids_sr.io.array_types import Array
+from bids_sr.io.grids import Array
 from bids_sr.sr.data.images import TrainingDataError, TrainingImage
 from bids_sr.sr.matrices import Factor, highres_size, lowres_size, upsample
 from bids_sr.sr.operators import get_operator

@@ -12,7 +12,7 @@ from typing import Literal, Protocol, Self
 import numpy as np
 
 from bids_sr.frozen import frozen
-from bids_sr.io.array_types import Array
+from bids_sr.io.grids import Array
 from bids_sr.spatial.resampling import Distortion, sample_volume, spline_coefficients
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.device import Precision

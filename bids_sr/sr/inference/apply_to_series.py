@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from bids_sr.io.array_types import Array, Float32, evenly_spaced
+from bids_sr.io.grids import Array, Float32, evenly_spaced
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.series import INTERPOLATIONS, PAIR_BASELINES
 from bids_sr.spatial.output_grids import PlacedGrid

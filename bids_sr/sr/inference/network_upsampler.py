@@ -35,7 +35,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bids_sr.io.array_types import Array
+from bids_sr.io.grids import Array
 from bids_sr.sr.inference.acquired import InferenceError, Upsampler, UpsamplerInputs
 from bids_sr.sr.matrices import ResolutionError, upsample
 from bids_sr.sr.method import get_method

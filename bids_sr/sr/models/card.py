@@ -28,8 +28,7 @@ from typing import Self
 import numpy as np
 
 from bids_sr.frozen import frozen
-from bids_sr.io.array_types import Array
-from bids_sr.io.grids import size_text
+from bids_sr.io.grids import Array, size_text
 from bids_sr.notices import UsageError
 from bids_sr.sr.matrices import Factor, highres_size
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from bids_sr.frozen import frozen
-from bids_sr.io.array_types import Array
+from bids_sr.io.grids import Array
 from bids_sr.sr.data.images import TrainingImage
 from bids_sr.sr.data.windows import Prepared, prepare
 from bids_sr.sr.matrices import Factor

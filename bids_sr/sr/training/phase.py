@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bids_sr.io import atomic_files
-from bids_sr.metrics.image_similarity import ssim
+from bids_sr.metrics import ssim
 from bids_sr.series import VALIDATION_BASELINES
 from bids_sr.sr.data.examples import Batch, Examples, Region, ScoredWindow, interpolated
 from bids_sr.sr.models.model import TrainingRequest

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bids_sr.metrics.number_text import number
+from bids_sr.metrics import number
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.device import torch_threads
 from bids_sr.sr.matrices import ResolutionError

@@ -44,8 +44,8 @@ from scipy import ndimage, special
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from bids_sr.io.array_types import Array, Float32, Mask
 from bids_sr.io.atomic_files import link_whole
+from bids_sr.io.grids import Array, Float32, Mask
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.spatial.transforms import hr_grid, resized_affine
 from bids_sr.sr.device import side_by_side

@@ -28,7 +28,7 @@ from nibabel.affines import apply_affine
 from scipy import ndimage, special
 from torch import Tensor
 
-from bids_sr.io.array_types import Array, Float32, Mask
+from bids_sr.io.grids import Array, Float32, Mask
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.spatial.transforms import resized_affine
 from bids_sr.sr.device import side_by_side

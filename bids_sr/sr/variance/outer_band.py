@@ -33,7 +33,7 @@ import torch
 from nibabel.affines import voxel_sizes
 from torch import Tensor
 
-from bids_sr.io.array_types import Array, evenly_spaced
+from bids_sr.io.grids import Array, evenly_spaced
 from bids_sr.spatial.transforms import hr_grid, points_in, rms_distance
 from bids_sr.sr.device import side_by_side
 from bids_sr.sr.operators import Level, to_slices

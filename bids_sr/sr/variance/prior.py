@@ -44,7 +44,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from bids_sr.io.array_types import Array, float32_checksum
+from bids_sr.io.grids import Array, float32_checksum
 from bids_sr.spatial.masks import bounding_box
 from bids_sr.spatial.resampling import sample_volume, spline_coefficients
 from bids_sr.spatial.transforms import hr_grid

@@ -30,7 +30,7 @@ import numpy as np
 from scipy.fft import idct
 
 from bids_sr.frozen import frozen
-from bids_sr.io.array_types import Array, float32_checksum
+from bids_sr.io.grids import Array, float32_checksum
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.spatial.transforms import rigid_params
 

@@ -11,9 +11,8 @@ from threadpoolctl import threadpool_limits
 
 from bids_sr.config.memory_model import SERIES
 from bids_sr.evaluation.verdict import ON_ACQUIRED
-from bids_sr.io.array_types import Array
 from bids_sr.io.copies import copy_series
-from bids_sr.io.grids import AxisOrder
+from bids_sr.io.grids import Array, AxisOrder
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.pipeline.artifacts import Distortion, Facts, File, Image, Mask, Series, Transforms
 from bids_sr.pipeline.step import enumerated, step

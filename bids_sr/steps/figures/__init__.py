@@ -1,9 +1,9 @@
-"""Figures of the report, a function each; see `bids_sr.pipeline.figure`."""
+"""Figures of the report, a function each; see `bids_sr.pipeline.step`."""
 
 from importlib import import_module
 from pkgutil import iter_modules
 
-from bids_sr.pipeline.figure import FigureStep
+from bids_sr.pipeline.step import FigureStep
 from bids_sr.report.sections import Shown
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from nibabel.affines import apply_affine
 
-from bids_sr.io.array_types import Array, Float
+from bids_sr.io.grids import Array, Float
 from bids_sr.pipeline.artifacts import Volume
 from bids_sr.spatial.masks import percent_scale
 from bids_sr.spatial.resampling import sample_volume

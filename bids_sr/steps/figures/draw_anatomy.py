@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 
 from bids_sr.config.memory_model import Need
 from bids_sr.pipeline.artifacts import Facts, Image, Mask
-from bids_sr.pipeline.figure import Content, Drawn, figure
+from bids_sr.pipeline.step import Content, Drawn, figure
 from bids_sr.report.sections import ANATOMICAL, PAIR, Shown
 from bids_sr.sr.method import Cost
 from bids_sr.steps.figures.display_grids import binary, grid_of, native_or_display, onto

@@ -7,10 +7,9 @@ import numpy as np
 
 from bids_sr.evaluation.evidence import main_regions
 from bids_sr.evaluation.words import region_text
-from bids_sr.metrics.long_tables import MetricRow
-from bids_sr.metrics.registry import STATISTICS
+from bids_sr.metrics import STATISTICS, MetricRow
 from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Rows, Volume
-from bids_sr.pipeline.figure import Drawn, figure
+from bids_sr.pipeline.step import Drawn, figure
 from bids_sr.report.html_tables import contrasts_of, placebo_gains, shown_series
 from bids_sr.report.sections import Shown
 from bids_sr.steps.figures import run_maps

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from bids_sr.config.memory_model import MAPS
-from bids_sr.io.json_values import real
+from bids_sr.io.atomic_files import real
 from bids_sr.pipeline.artifacts import (
     Confounds,
     Facts,
@@ -17,7 +17,7 @@ from bids_sr.pipeline.artifacts import (
     Table,
     Volume,
 )
-from bids_sr.pipeline.figure import Content, Drawn, figure
+from bids_sr.pipeline.step import Content, Drawn, figure
 from bids_sr.report.sections import Shown
 from bids_sr.series import RAW
 from bids_sr.sr.method import Cost

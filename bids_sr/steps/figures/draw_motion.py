@@ -4,10 +4,10 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from bids_sr.io.array_types import Array
+from bids_sr.io.grids import Array
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.pipeline.artifacts import Confounds, Image, Mask, Series
-from bids_sr.pipeline.figure import Content, Drawn, figure
+from bids_sr.pipeline.step import Content, Drawn, figure
 from bids_sr.report.sections import Shown
 
 _MAX_CARPET_ROWS = 1500

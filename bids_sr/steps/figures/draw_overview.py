@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from bids_sr.config.levels import Level, StoredMaps
-from bids_sr.io.array_types import Array
+from bids_sr.io.grids import Array
 from bids_sr.pipeline.artifacts import (
     Confounds,
     Derivative,
@@ -20,7 +20,7 @@ from bids_sr.pipeline.artifacts import (
     Transforms,
     Volume,
 )
-from bids_sr.pipeline.figure import Content, Drawn, figure
+from bids_sr.pipeline.step import Content, Drawn, figure
 from bids_sr.report.sections import Shown
 from bids_sr.sr.method import Cost
 from bids_sr.steps.figures import run_maps

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 
 from bids_sr.pipeline.artifacts import Derivative, Facts, Image, Map, Mask, Rows
-from bids_sr.pipeline.figure import Content, Drawn, figure
+from bids_sr.pipeline.step import Content, Drawn, figure
 from bids_sr.report.sections import Shown
 from bids_sr.steps.figures import run_maps
 from bids_sr.steps.figures.display_grids import binary, grid_of, onto, percent_of

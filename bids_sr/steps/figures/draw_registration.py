@@ -6,7 +6,7 @@ import numpy as np
 
 from bids_sr.config.memory_model import Need
 from bids_sr.pipeline.artifacts import Facts, Image, Mask, Transforms
-from bids_sr.pipeline.figure import Content, Drawn, figure
+from bids_sr.pipeline.step import Content, Drawn, figure
 from bids_sr.report.sections import Shown
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.method import Cost

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from bids_sr.config.memory_model import Need
-from bids_sr.io.array_types import Array
+from bids_sr.io.grids import Array
 from bids_sr.pipeline.artifacts import Facts, File, Map, Mask, Rows, Table, Volume
-from bids_sr.pipeline.figure import Drawn, figure
+from bids_sr.pipeline.step import Drawn, figure
 from bids_sr.report.sections import SCANS, Shown
 from bids_sr.sr.method import Cost
 from bids_sr.steps.structural import by_series, stacked, untrained_slices

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from bids_sr.pipeline.artifacts import Content as Card
 from bids_sr.pipeline.artifacts import Facts, Table
-from bids_sr.pipeline.figure import Drawn, figure
+from bids_sr.pipeline.step import Drawn, figure
 from bids_sr.report.sections import MODEL, PAIR, Shown
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from bids_sr.evaluation.evidence import strongest
-from bids_sr.metrics.long_tables import MetricRow
+from bids_sr.metrics import MetricRow
 from bids_sr.pipeline.artifacts import Derivative, Facts, Volume
 from bids_sr.series import MEASURED, RAW, kind_of
 from bids_sr.steps.activation import sorted_maps

@@ -24,7 +24,7 @@ import _people_tables as tables
 
 from bids_sr.glm.blocks import block_design
 from bids_sr.glm.design import Events
-from bids_sr.metrics.long_tables import MetricRow
+from bids_sr.metrics import MetricRow
 
 ZOOMS = (3.0, 3.0, 3.5)
 

@@ -17,8 +17,7 @@ from bids_sr.bids import Survey, survey
 from bids_sr.bids import headers as hd
 from bids_sr.config import Paths, Settings, SuperRes
 from bids_sr.io.copies import copy_series, save_reordered
-from bids_sr.io.grids import AxisOrder, inverse, reordered, reordered_affine
-from bids_sr.io.image_header import Header
+from bids_sr.io.grids import AxisOrder, Header, inverse, reordered, reordered_affine
 
 ORDERS = [
     (order, flips) for order in permutations(range(3)) for flips in product((1, -1), repeat=3)

@@ -25,7 +25,7 @@ from bids_sr.config import Settings
 from bids_sr.config.groups import Paths
 from bids_sr.execution.execute import RunOutcome
 from bids_sr.io.dataset_description import dataset_of
-from bids_sr.metrics.long_tables import MetricRow, table_text
+from bids_sr.metrics import MetricRow, table_text
 from bids_sr.notices import Notice
 from bids_sr.pipeline.nipype_workflow import workflow_of
 from bids_sr.pipeline.step import Step

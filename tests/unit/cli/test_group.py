@@ -25,7 +25,7 @@ from bids_sr.config import Settings
 from bids_sr.config.settings import analysis_digest
 from bids_sr.group.group_values import RunMaps
 from bids_sr.io.dataset_description import write_dataset
-from bids_sr.metrics.long_tables import columns_json
+from bids_sr.metrics import columns_json
 from bids_sr.notices import Notice, record
 
 

@@ -13,8 +13,8 @@ import pytest
 
 from bids_sr.group import group_maps
 from bids_sr.group.group_values import common_space, find_runs, first_smoothing
+from bids_sr.io.dataset_description import template_uri
 from bids_sr.io.nifti import SeriesReader, load_image, save_image
-from bids_sr.io.uris import template_uri
 from bids_sr.spatial.transforms import linear_values, moved, points_in, rigid_matrix, write_itk
 
 SPACE = "MNI152NLin2009aSym"
@@ -74,7 +74,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_points_are_carried_as_ants_carries_images(tmp_path: Path) -> None:
-    from bids_sr.io.volume import Volume
+    from bids_sr.io.grids import Volume
     from bids_sr.registration.ants import apply, apply_to_points
 
     first, second = tmp_path / "a.txt", tmp_path / "b.txt"

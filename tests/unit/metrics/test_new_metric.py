@@ -5,27 +5,21 @@ computes it.
 import numpy as np
 import pytest
 
-from bids_sr.metrics import registry
-from bids_sr.metrics.long_tables import (
-    MetricRow,
-    columns_json,
-    metric_rows,
-    read_frame,
-    table_text,
-)
+from bids_sr import metrics
+from bids_sr.metrics import MetricRow, columns_json, metric_rows, read_frame, table_text
 from bids_sr.report.metric_tables import SCANS, rendered
 
 
 @pytest.fixture
 def entry(monkeypatch):
-    """The entry in ``metrics/registry.py``."""
-    monkeypatch.setattr(registry, "STATISTICS", dict(registry.STATISTICS))
-    monkeypatch.setattr("bids_sr.report.metric_tables.STATISTICS", registry.STATISTICS)
-    registry.register(
+    """The entry in ``metrics.py``."""
+    monkeypatch.setattr(metrics, "STATISTICS", dict(metrics.STATISTICS))
+    monkeypatch.setattr("bids_sr.report.metric_tables.STATISTICS", metrics.STATISTICS)
+    metrics.register(
         "edge_sharpness",
         "1/mm",
         "mean gradient over the range",
-        registry.HIGHER,
+        metrics.HIGHER,
         label="sharpness",
     )
 
@@ -64,7 +58,7 @@ def test_it_is_in_table_sidecar_and_report(entry, tmp_path):
 
 
 def test_one_without_a_label_is_in_the_table_alone(entry):
-    registry.register("edge_count", "1", "number of edges")
+    metrics.register("edge_count", "1", "number of edges")
     assert [
         rendered(each, metric_rows("bspline", {"edge_count": 3.0}, region="brain"))
         for each in SCANS

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 from oldtables import DROPPED, DROPPED_OF_MEASURED, NONE, lost, numbers_of, place_of, rows_of
 
-from bids_sr.metrics.long_tables import COLUMNS, MetricRow, table_text
-from bids_sr.metrics.registry import STATISTICS
+from bids_sr.metrics import COLUMNS, STATISTICS, MetricRow, table_text
 
 ROWS = [
     {name: NONE if table != "anat" and name == "reference" else cell for name, cell in row.items()}

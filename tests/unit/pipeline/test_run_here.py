@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bids_sr.io.grids import Volume
 from bids_sr.io.nifti import SeriesReader, load_image, save_image
-from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import (
     Derivative,
     Facts,

@@ -5,7 +5,7 @@ import pytest
 from nibabel.affines import apply_affine as apply
 from scipy import ndimage
 
-from bids_sr.io.volume import Volume
+from bids_sr.io.grids import Volume
 from bids_sr.registration.structural_preparation import Placement, _register_to
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import invert, rigid_matrix

@@ -7,8 +7,8 @@ import pytest
 from nibabel.affines import apply_affine as apply
 from scipy import ndimage
 
+from bids_sr.io.grids import Volume
 from bids_sr.io.nifti import SeriesReader, save_image
-from bids_sr.io.volume import Volume
 from bids_sr.registration.compared_frame import (
     ComparedError,
     align_volumes,

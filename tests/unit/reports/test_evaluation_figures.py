@@ -13,7 +13,7 @@ from figure_helpers import content_of, kept
 
 from bids_sr.figures import canvas, evaluation_figures, map_figures
 from bids_sr.figures.evaluation_figures import forest_figure
-from bids_sr.metrics.long_tables import MetricRow
+from bids_sr.metrics import MetricRow
 from bids_sr.pipeline.artifacts import Derivative, Volume
 from bids_sr.report.html_tables import placebo_gains
 from bids_sr.steps.figures.draw_evaluation import draw_evaluation

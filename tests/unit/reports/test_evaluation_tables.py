@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from oldtables import named_row
 
 from bids_sr.evaluation.verdict import make_verdict
-from bids_sr.metrics.long_tables import MetricRow
-from bids_sr.metrics.number_text import number
+from bids_sr.metrics import MetricRow, number
 from bids_sr.report import html_tables as pick
 from bids_sr.report import metric_tables as tables
 from bids_sr.report import metric_tables as text

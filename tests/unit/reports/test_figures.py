@@ -16,7 +16,7 @@ from PIL import Image
 
 from bids_sr.figures import anat_figures, canvas, map_figures, motion_figures, slices
 from bids_sr.figures.map_figures import Scene
-from bids_sr.io.volume import Volume
+from bids_sr.io.grids import Volume
 from bids_sr.steps.figures.draw_maps import draw_slice
 
 FINE = np.diag([-2.0, 2.0, 3.0, 1.0])

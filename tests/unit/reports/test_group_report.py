@@ -20,8 +20,8 @@ from bids_sr.group.group_figures import paper_html, papers
 from bids_sr.group.group_report import _METHODS, GroupContent, _group_maps_html, build_group_report
 from bids_sr.group.group_tests import GroupMaps
 from bids_sr.group.group_values import find_tables, wide
-from bids_sr.io.volume import Volume
-from bids_sr.metrics.number_text import number, p_value
+from bids_sr.io.grids import Volume
+from bids_sr.metrics import number, p_value
 from bids_sr.report.methods_text import _missing_keys
 
 NAMES = ("sbl", "srgan")

@@ -15,7 +15,7 @@ from oldtables import named_row
 
 from bids_sr.group.comparisons import compare
 from bids_sr.group.group_figures import comparisons_html, paper_html, papers
-from bids_sr.metrics.long_tables import MetricRow
+from bids_sr.metrics import MetricRow
 from bids_sr.report.html_tables import (
     calibration_html,
     card_html,

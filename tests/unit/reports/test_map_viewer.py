@@ -26,7 +26,7 @@ from bids_sr.figures.map_viewer import (
     viewer_html,
 )
 from bids_sr.figures.slices import canonical
-from bids_sr.metrics.long_tables import MetricRow
+from bids_sr.metrics import MetricRow
 from bids_sr.pipeline.artifacts import Derivative, Volume
 from bids_sr.steps.figures.draw_maps import draw_activation
 from bids_sr.steps.figures.draw_overview import _Read, draw_overview, show_viewer

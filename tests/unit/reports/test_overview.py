@@ -9,7 +9,7 @@ import pytest
 
 from bids_sr.evaluation.evidence import EARLIER, UNCALIBRATED, accuracy
 from bids_sr.evaluation.verdict import make_verdict
-from bids_sr.metrics.long_tables import MetricRow
+from bids_sr.metrics import MetricRow
 from bids_sr.report.overview_text import (
     RunFacts,
     _check_number,

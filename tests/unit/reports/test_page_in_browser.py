@@ -22,7 +22,7 @@ from bids_sr.figures import canvas
 from bids_sr.figures.canvas import save_svg
 from bids_sr.figures.map_figures import MAP_COLORS
 from bids_sr.figures.map_viewer import mni_nodes, viewer_html
-from bids_sr.io.volume import Volume
+from bids_sr.io.grids import Volume
 from bids_sr.report.assembler import (
     ArchivedFigure,
     _embedded,

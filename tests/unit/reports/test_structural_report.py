@@ -8,8 +8,8 @@ from figure_helpers import noted
 
 from bids_sr.figures.anat_figures import explanation_figure, scans_figure
 from bids_sr.figures.canvas import FigureInputError
-from bids_sr.io.volume import Volume
-from bids_sr.metrics.long_tables import MetricRow
+from bids_sr.io.grids import Volume
+from bids_sr.metrics import MetricRow
 from bids_sr.report.assembler import _assemble, figures_of
 from bids_sr.report.metric_tables import SCANS, tables_html
 from bids_sr.steps.figures import declared

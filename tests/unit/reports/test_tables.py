@@ -10,7 +10,7 @@ import pytest
 
 from bids_sr.figures.anat_figures import training_figure
 from bids_sr.glm.activation_regions import COLUMNS
-from bids_sr.metrics.number_text import short
+from bids_sr.metrics import short
 from bids_sr.report import html_tables
 from bids_sr.report.html_tables import clusters_html, held_out_text
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from bids_sr.io.volume import Volume
+from bids_sr.io.grids import Volume
 from bids_sr.spatial import masks
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid

@@ -8,7 +8,7 @@ import pytest
 
 from bids_sr.evaluation.verdict import compared_verdict
 from bids_sr.evaluation.verdict_text import PROGRAM
-from bids_sr.metrics.long_tables import MetricRow
+from bids_sr.metrics import MetricRow
 
 
 def rows() -> list[MetricRow]:

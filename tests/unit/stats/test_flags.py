@@ -18,7 +18,7 @@ from bids_sr.evaluation.qc_flags import (
     distortion_flag,
     harm_flags,
 )
-from bids_sr.metrics.long_tables import MetricRow
+from bids_sr.metrics import MetricRow
 
 SHAPE = (20, 20, 8)
 AFFINE = np.diag([3.0, 3.0, 4.0, 1.0])

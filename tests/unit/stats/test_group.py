@@ -11,11 +11,11 @@ import pytest
 from grouptables import BEYOND, FACTS, cohort, detail, joined, one, sizes, values_of, write_tables
 from scipy import stats as scipy_stats
 
+from bids_sr import metrics
 from bids_sr.group import comparisons, group_values
 from bids_sr.group.group_figures import paper_html, papers
 from bids_sr.group.group_report import _missing_lines
-from bids_sr.metrics import registry
-from bids_sr.metrics.long_tables import COLUMNS, MetricRow
+from bids_sr.metrics import COLUMNS, MetricRow
 
 METHODS = ("sbl", "srgan")
 SIZE = {
@@ -273,10 +273,10 @@ def test_places_counts_and_differences_are_not_compared(tmp_path: Path) -> None:
 def test_a_statistic_that_is_registered_is_compared(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry, "STATISTICS", {})
+    monkeypatch.setattr(metrics, "STATISTICS", {})
     for module in (group_values, comparisons):
-        monkeypatch.setattr(module, "STATISTICS", registry.STATISTICS, raising=False)
-    registry.register("hausdorff", "mm", "largest distance of the borders", registry.LOWER)
+        monkeypatch.setattr(module, "STATISTICS", metrics.STATISTICS, raising=False)
+    metrics.register("hausdorff", "mm", "largest distance of the borders", metrics.LOWER)
     about = {"statistic": "hausdorff", "reference": "truth", "contrast": "all", "region": "brain"}
     for number in range(8):
         figures = {"bspline": 6.0 + 0.1 * number, "sbl": 3.0 + 0.2 * number}

@@ -16,8 +16,7 @@ from bids_sr.group import group_values
 from bids_sr.group.comparisons import compare
 from bids_sr.group.group_values import find_tables
 from bids_sr.group.group_verdicts import findings, verdict
-from bids_sr.metrics.long_tables import MetricRow, read_frame
-from bids_sr.metrics.registry import STATISTICS
+from bids_sr.metrics import STATISTICS, MetricRow, read_frame
 
 
 def test_what_is_joined_by_and_by_is_what_is_joined_at_once(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from bids_sr.group.group_verdicts import (
     verdict,
     why_not_assessed,
 )
-from bids_sr.metrics.long_tables import MetricRow
+from bids_sr.metrics import MetricRow
 
 METHODS = ("sbl", "srgan")
 RIVALS = ("bspline", "zerofill", "sdmod", "inject", "ratio")

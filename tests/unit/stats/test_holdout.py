@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 from oldtables import against_of, measure_of
 
-from bids_sr.metrics.image_similarity import psnr, ssim
-from bids_sr.metrics.long_tables import read_table, table_text
+from bids_sr.metrics import psnr, read_table, ssim, table_text
 from bids_sr.quality.series_quality import holdout_rows, slice_scores
 
 RNG = np.random.default_rng(0)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from bids_sr.metrics.image_similarity import mae, nmse, psnr, reference_range, rmse, ssim
+from bids_sr.metrics import mae, nmse, psnr, reference_range, rmse, ssim
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 from bids_sr.evaluation.evidence import strongest
 from bids_sr.evaluation.verdict import specific
 from bids_sr.evaluation.words import PLACEBOS, comparison, placebos_of, specific_text
-from bids_sr.metrics.long_tables import MetricRow
+from bids_sr.metrics import MetricRow
 
 
 def gain(

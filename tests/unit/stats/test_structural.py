@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bids_sr.metrics.long_tables import MetricRow, table_text
+from bids_sr.metrics import MetricRow, table_text
 from bids_sr.quality.image_quality import fwhm, lesions, likeness, quality, segmentations
 
 ZOOMS = (1.0, 1.0, 2.0)

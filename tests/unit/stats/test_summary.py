@@ -18,16 +18,16 @@ from bids_sr.glm.map_summary import (
     raised_rows,
     single_conditions,
 )
-from bids_sr.io.volume import Volume
-from bids_sr.metrics.long_tables import (
+from bids_sr.io.grids import Volume
+from bids_sr.metrics import (
     COLUMNS,
     _number_text,
     columns_json,
     metric_rows,
     read_table,
+    statistic,
     table_text,
 )
-from bids_sr.metrics.registry import statistic
 
 CONTRASTS = {
     "thumb": {"thumb": 1.0},

@@ -21,7 +21,7 @@ from bids_sr.evaluation.references import (
 )
 from bids_sr.glm.block_effects import Effects, save_effects
 from bids_sr.glm.blocks import Block, _assign_halves
-from bids_sr.io.volume import Volume
+from bids_sr.io.grids import Volume
 from bids_sr.spatial.resampling import beyond_nyquist
 from bids_sr.spatial.transforms import hr_grid
 

@@ -14,7 +14,7 @@ from bids_sr.evaluation.effects_of_run import RunEffects
 from bids_sr.evaluation.references import known_activation, measured_map, replaced
 from bids_sr.glm.block_effects import Effects, save_effects
 from bids_sr.glm.blocks import Block, _assign_halves
-from bids_sr.metrics.long_tables import MetricRow
+from bids_sr.metrics import MetricRow
 from bids_sr.spatial.resampling import beyond_nyquist
 
 SHAPE, FACTOR = (12, 10, 4), (2.0, 2.0, 1.0)

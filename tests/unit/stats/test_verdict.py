@@ -17,7 +17,7 @@ from bids_sr.evaluation.evidence import (
 )
 from bids_sr.evaluation.verdict import make_verdict
 from bids_sr.evaluation.verdict_text import _NO_DETAIL, verdict_line
-from bids_sr.metrics.long_tables import MetricRow, read_table, table_text
+from bids_sr.metrics import MetricRow, read_table, table_text
 
 BASELINES = ("bspline", "zerofill", "inject", "ratio")
 REFERENCES = (*BASELINES, "bsplineSmooth", "bsplinePca")

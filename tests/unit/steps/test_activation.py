@@ -15,9 +15,9 @@ from oldtables import measure_of
 
 from bids_sr.glm.design import MOTION, Events, model_confounds, read_events
 from bids_sr.glm.linear_model import ActivationSettings, map_activation
+from bids_sr.io.grids import Volume
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
-from bids_sr.io.volume import Volume
-from bids_sr.metrics.long_tables import COLUMNS, read_frame
+from bids_sr.metrics import COLUMNS, read_frame
 from bids_sr.pipeline.artifacts import Derivative, Map
 from bids_sr.pipeline.graph import Graph, Scope
 from bids_sr.pipeline.store import derivative_path

@@ -14,9 +14,9 @@ import pytest
 from heads import brain, head_with_neck, template, whole_head
 from nibabel.affines import apply_affine as apply
 
+from bids_sr.io.grids import Volume
 from bids_sr.io.nifti import save_image
 from bids_sr.io.template_cache import templates_here
-from bids_sr.io.volume import Volume
 from bids_sr.region_names import find_atlas, region_labels
 from bids_sr.registration import ants
 from bids_sr.registration.ants import apply as resample

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from bids_sr.io.volume import Volume
+from bids_sr.io.grids import Volume
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.matrices import kspace_crop
 from bids_sr.steps.super_resolution import another_contrast, placebos_text

@@ -11,8 +11,8 @@ import pytest
 from mapmaker import mapped
 
 from bids_sr.glm.activation_regions import COLUMNS, largest_clusters
+from bids_sr.io.grids import Volume
 from bids_sr.io.nifti import load_image
-from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Derivative
 from bids_sr.region_names import find_atlas
 from bids_sr.registration.ants import load

@@ -12,8 +12,8 @@ from oldtables import against_of, measure_of
 
 from bids_sr.glm.block_effects import Effects, load_effects, save_effects
 from bids_sr.glm.design import MOTION, Events, frame_times
+from bids_sr.io.grids import Volume
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
-from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Derivative
 from bids_sr.series import PCA_RANKS
 from bids_sr.steps.evaluation import (

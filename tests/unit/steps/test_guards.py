@@ -14,9 +14,9 @@ from torch import nn
 from bids_sr.glm.block_effects import Effects, save_effects
 from bids_sr.glm.blocks import Block
 from bids_sr.glm.design import MOTION, Design, Events
+from bids_sr.io.grids import Volume
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
-from bids_sr.io.volume import Volume
-from bids_sr.metrics.long_tables import MetricRow, columns_json
+from bids_sr.metrics import MetricRow, columns_json
 from bids_sr.pipeline.artifacts import Derivative
 from bids_sr.pipeline.store import derivative_path
 from bids_sr.spatial.transforms import hr_grid

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from oldtables import against_of, measure_of
 
-from bids_sr.io.volume import Volume
-from bids_sr.metrics.long_tables import MetricRow
+from bids_sr.io.grids import Volume
+from bids_sr.metrics import MetricRow
 from bids_sr.sr.matrices import kspace_crop
 from bids_sr.steps.training import score_pair, train_on_pair
 

@@ -16,9 +16,8 @@ from nitransforms.resampling import apply as their_resampling
 from bids_sr.glm.confounds import MOTION as NAMES
 from bids_sr.glm.design import MOTION as IN_MODEL
 from bids_sr.glm.design import model_confounds
-from bids_sr.io.grids import AS_STORED
+from bids_sr.io.grids import AS_STORED, Volume
 from bids_sr.io.nifti import SeriesReader
-from bids_sr.io.volume import Volume
 from bids_sr.registration.ants import load
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import TransformError, read_itk

@@ -10,9 +10,9 @@ from mapmaker import mapped
 from oldtables import against_of, measure_of
 
 from bids_sr.glm.design import Events
+from bids_sr.io.grids import Volume
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
-from bids_sr.io.volume import Volume
-from bids_sr.metrics.long_tables import MetricRow
+from bids_sr.metrics import MetricRow
 from bids_sr.pipeline.artifacts import Derivative
 from bids_sr.steps.activation import map_series, sorted_maps
 from bids_sr.steps.active_regions import grow_region

@@ -14,9 +14,8 @@ from scipy import ndimage
 
 from bids_sr.config.memory_model import Sizes
 from bids_sr.glm.confounds import MOTION
-from bids_sr.io.grids import AS_STORED
+from bids_sr.io.grids import AS_STORED, Volume
 from bids_sr.io.nifti import SeriesReader, load_image
-from bids_sr.io.volume import Volume
 from bids_sr.pipeline.graph import Graph, Scope
 from bids_sr.pipeline.nipype_workflow import workflow_of
 from bids_sr.spatial.transforms import displacement, invert, read_itk, rigid_matrix

@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 from checking import listed
 
+from bids_sr.io.grids import Volume
 from bids_sr.io.nifti import SeriesReader, save_image
-from bids_sr.io.volume import Volume
-from bids_sr.pipeline.artifacts import Map
-from bids_sr.pipeline.port import port_of
+from bids_sr.pipeline.artifacts import Map, port_of
 from bids_sr.spatial.transforms import write_itk
 from bids_sr.steps.primary import average_series, invert_coreg, label_tissues, mask_in_template
 

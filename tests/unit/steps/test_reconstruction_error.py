@@ -12,9 +12,9 @@ from variance_helpers import fluctuation, patchy, prior_of, whole_of
 
 from bids_sr.glm.activation_regions import fdr_region
 from bids_sr.glm.design import Events, Seeds
+from bids_sr.io.grids import Volume
 from bids_sr.io.nifti import SeriesReader, save_image
-from bids_sr.io.volume import Volume
-from bids_sr.metrics.long_tables import metric_rows
+from bids_sr.metrics import metric_rows
 from bids_sr.pipeline.artifacts import Derivative
 from bids_sr.series import map_label
 from bids_sr.spatial.transforms import hr_grid

@@ -10,8 +10,8 @@ import pytest
 from heads import brain, grid, seen, t2star
 from nibabel.affines import apply_affine as apply
 
+from bids_sr.io.grids import Volume
 from bids_sr.io.nifti import SeriesReader, load_image, save_image
-from bids_sr.io.volume import Volume
 from bids_sr.registration import bold_to_anat
 from bids_sr.registration.rigid import _Fit
 from bids_sr.spatial import masks
@@ -323,7 +323,7 @@ def test_a_step_is_a_node_of_its_files(
 _TWICE = """
 import hashlib, sys
 import numpy as np
-from bids_sr.io.volume import Volume
+from bids_sr.io.grids import Volume
 from bids_sr.registration.ants import Stage, apply, read_linear, register
 rng = np.random.default_rng(0)
 from scipy.ndimage import gaussian_filter

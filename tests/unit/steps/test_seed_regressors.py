@@ -11,8 +11,8 @@ import pytest
 
 from bids_sr.config.seed_options import Seed
 from bids_sr.glm.design import MOTION
+from bids_sr.io.grids import Volume
 from bids_sr.io.nifti import SeriesReader, save_image
-from bids_sr.io.volume import Volume
 from bids_sr.region_names import find_atlas
 from bids_sr.registration.ants import apply, apply_to_points, atlas_region, load
 from bids_sr.registration.bold_to_anat import boldref_onward

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nibabel.affines import apply_affine as apply
 
+from bids_sr.io.grids import Volume
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, load_image
-from bids_sr.io.volume import Volume
 from bids_sr.pipeline.artifacts import Derivative
 from bids_sr.spatial.output_grids import (
     PlacedGrid,

@@ -14,7 +14,7 @@ from graphmaker import placed_of, planned_graph
 from scipy.ndimage import gaussian_filter
 
 from bids_sr.glm.activation_regions import common_sidecar
-from bids_sr.io.volume import Volume
+from bids_sr.io.grids import Volume
 from bids_sr.pipeline.store import store
 from bids_sr.steps.anatomy import correct_head
 from bids_sr.steps.imported import import_mask, rebuild_motion

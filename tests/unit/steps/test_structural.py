@@ -14,8 +14,8 @@ import pytest
 from checking import listed
 from scipy import ndimage
 
+from bids_sr.io.grids import Volume
 from bids_sr.io.nifti import load_image, save_image
-from bids_sr.io.volume import Volume
 from bids_sr.notices import UsageError
 from bids_sr.pipeline.artifacts import Derivative
 from bids_sr.registration import structural_preparation, tissues

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from checking import inconsistency
 
+from bids_sr.io.grids import Volume
 from bids_sr.io.nifti import SeriesReader, load_image, save_image
-from bids_sr.io.volume import Volume
 from bids_sr.notices import UsageError
 from bids_sr.spatial.transforms import write_itk
 from bids_sr.sr.matrices import kspace_crop

@@ -15,7 +15,7 @@ from nilearn.plotting import plot_surf_stat_map
 from nilearn.surface import SurfaceImage, load_surf_data, load_surf_mesh
 from nilearn.surface.surface import mesh_to_gifti
 
-from bids_sr.io.volume import Volume
+from bids_sr.io.grids import Volume
 from bids_sr.pipeline.artifacts import Derivative
 from bids_sr.pipeline.store import store
 from bids_sr.spatial.transforms import rigid_matrix, write_itk

@@ -13,8 +13,8 @@ from checking import inconsistency
 from oldtables import against_of, measure_of
 from scipy.ndimage import gaussian_filter
 
+from bids_sr.io.grids import Volume
 from bids_sr.io.nifti import SeriesReader, load_image, save_image
-from bids_sr.io.volume import Volume
 from bids_sr.notices import UsageError
 from bids_sr.spatial.output_grids import PlacedGrid
 from bids_sr.sr.matrices import kspace_crop

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bids_sr.io.grids import Volume
 from bids_sr.io.nifti import SeriesReader, save_image
-from bids_sr.io.volume import Volume
 from bids_sr.notices import UsageError
 from bids_sr.sr.data.images import VOLUMES, volumes_of_run
 from bids_sr.sr.method import get_method
