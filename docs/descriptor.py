@@ -18,8 +18,7 @@ from bids_sr import RELEASE
 from bids_sr.cli import parser
 from bids_sr.cli.exit_codes import FAILED, INTERRUPTED, LEFT_OUT, REFUSED
 from bids_sr.config import Settings
-from bids_sr.config.readers import path
-from bids_sr.config.section import option_of
+from bids_sr.config.section import option_of, path
 
 DESCRIPTOR = Path(__file__).parent / "recipes" / "nipoppy" / "descriptor.json"
 MADE = ("output_dir", "work_dir", "bids_database_dir")

@@ -9,7 +9,7 @@ from bids_sr.cli.progress import expected
 from bids_sr.config import Settings
 from bids_sr.pipeline.graph import Graph, Placed
 from bids_sr.preflight import check
-from bids_sr.workflows.base import graph_of
+from bids_sr.workflows.participant import graph_of
 
 
 def planned_graph(maker: BidsMaker, root: Path, *options: str) -> Graph:

@@ -1,16 +1,24 @@
 """Evaluation of a run: all metrics on whether its finer maps are true, and a verdict.
 
 The metrics are in one table, the verdict is in words.
+
+Series of other programs (``--compare``): imported, resampled to the run's grid and judged.
+
+Series as acquired: volumes at the start, reference and head motion, of a run and of others.
+
+What a scope was given takes the place of what would be estimated.
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+from bids_sr.glm.design import Events
+from bids_sr.io.grids import AxisOrder
 from bids_sr.pipeline.graph import Maker, Scope, Wires
 from bids_sr.pipeline.step import Part
 from bids_sr.series import ACQUIRED_BAND, MEASURED
-from bids_sr.steps import evaluation, judgment, quality, super_resolution
-from bids_sr.steps.compared import another_run, comparing
-from bids_sr.workflows.run_scope import RunOf
+from bids_sr.steps import compared_series, evaluation, imported, motion, quality, super_resolution
+from bids_sr.workflows.wanted import RunOf
 
 
 def add_evaluation(run: RunOf) -> None:
@@ -45,9 +53,9 @@ def add_evaluation(run: RunOf) -> None:
     cards = scope.gather(
         "card_file", [one.name for one in stored if one.learned_from == "run" and one.judged]
     )
-    scope.add(judgment.raise_flags, wires={"rows": tables, "card_file": cards})
+    scope.add(evaluation.raise_flags, wires={"rows": tables, "card_file": cards})
     every: Wires = {"rows": [*tables, scope["flag_rows"]], "card_file": cards}
-    scope.add(judgment.judge, wires=every)
+    scope.add(evaluation.judge, wires=every)
 
 
 def _say(run: RunOf, *, split: bool) -> None:
@@ -79,7 +87,7 @@ def add_split_halves(
     if compared:
         names = [*compared, ACQUIRED_BAND]
         wires: Wires = {name: scope.gather(name, names) for name in ("series", "effects")}
-        scope.add(comparing.match_resolution, wires=wires)
+        scope.add(compared_series.match_resolution, wires=wires)
     scope.add(evaluation.gather_fine_effects)
     if MEASURED not in series:
         return []
@@ -111,7 +119,7 @@ def add_other_rows(scope: Scope, compared: Sequence[str]) -> list[Maker]:
     if "other_effects" not in scope.makers:
         return []
     among = scope.gather("effects", [*compared, ACQUIRED_BAND])
-    scope.add(another_run.compare_with_other_run, wires={"effects": among})
+    scope.add(compared_series.compare_with_other_run, wires={"effects": among})
     return [scope["other_rows"]]
 
 
@@ -147,3 +155,110 @@ def _ensembles(run: RunOf) -> dict[str, list[str]]:
         for name in run.methods
     }
     return {name: others for name, others in members.items() if others}
+
+
+def add_motion(scope: Scope, reference: str = "boldref") -> None:
+    """Add the reference of an acquired series and its head motion.
+
+    `reference`: name of the reference; of another series than that of the run nothing is stored.
+    """
+    of_run, made = reference == "boldref", {"boldref": reference}
+    keep, quiet = of_run, not of_run
+    if "given_hmc_xfms" in scope.makers:
+        own: Wires = {} if of_run else {"distortion": (), "given_boldref": ()}
+        scope.add(imported.import_motion, rename=made, wires=own, keep=keep, quiet=quiet)
+    elif "given_confounds" in scope.makers:
+        scope.add(imported.rebuild_motion, rename=made, keep=keep, quiet=quiet)
+    else:
+        if reference not in scope.makers:
+            scope.add(motion.average_volumes, rename=made, keep=keep, quiet=quiet)
+        own = {} if of_run else {"boldref": scope[reference]}
+        scope.add(motion.mask_head, motion.estimate_motion, wires=own, keep=keep, quiet=quiet)
+
+
+def add_calibration(own: Scope, events: Path | None) -> None:
+    """Add a short high-resolution run that tells where the run fluctuates, registered with it."""
+    assert own.outer is not None
+    own.alias["reference"] = "calibration_ref"
+    own.add(motion.count_dummies, quiet=True)
+    add_motion(own, "calibration_ref")
+    if "head_mask" not in own.makers:
+        own.add(motion.mask_head, wires={"boldref": own["calibration_ref"]}, quiet=True)
+    own.add(compared_series.register_calibration)
+    if events is not None:
+        own.give(calibration_events=events)
+    own.add(compared_series.measure_calibration)
+    names = (
+        "calibration_ref",
+        "calibration_patterns",
+        "boldref2calibration_xfm",
+        "calibration_facts",
+    )
+    own.outer.give(**{name: own[name] for name in names})
+
+
+def add_another_run(
+    own: Scope, file: Path, events: Path | Events | None, *, correct: bool
+) -> None:
+    """Add another acquired run of the task.
+
+    This gives its motion, its alignment to the run, and the effects of its blocks.
+
+    `file`: file of the series (NIfTI, 4D).
+    """
+    assert own.outer is not None
+    own.alias["reference"] = "other_ref"
+    own.give(bold_file=file, regressors=events)
+    own.add(motion.import_series, motion.count_dummies, quiet=True)
+    add_motion(own, "other_ref")
+    if correct:
+        own.add(motion.correct_slice_timing, quiet=True)
+    else:
+        own.alias["stc"] = "bold"
+    own.add(compared_series.measure_other_run)
+    own.outer.give(other_effects=own["other_effects"])
+
+
+_FINE = {"mask": "compared_mask", "roi": "roi_hr"}
+
+
+def add_compared(run: RunOf) -> None:
+    """Place the compared series of a run; they are evaluated beside the others, and not stored."""
+    if not run.bold.compared:
+        return
+    scope, timed = run.scope, bool(run.scope.setting("has_stc"))
+    scope.say(Part.SERIES, compared_series.compared_text(run.compared))
+    for name, one in run.bold.compared.items():
+        correct = timed and not one.is_corrected
+        run.series[name] = place_compared(scope, name, one.bold, one.axis_order, correct=correct)
+    other = run.bold.another
+    if other is not None and run.bold.bold not in run.planned.plan.unsplit:
+        correct = timed and other.slice_timing is not None
+        own = scope.within(
+            "another_run_wf",
+            axis_order=other.axis_order,
+            tr=other.tr,
+            slice_times=other.slice_timing,
+            has_stc=correct,
+            dummy_scans=run.planned.settings.preprocessing.dummy_scans,
+        )
+        add_another_run(own, other.bold, other.events, correct=correct)
+
+
+def place_compared(
+    scope: Scope, name: str, file: Path, order: AxisOrder, *, correct: bool
+) -> Scope:
+    """Place the steps that bring a series of another program to the grid of its run.
+
+    `file`: file of the series (NIfTI, 4D).
+    """
+    own = scope.within(name, alias=_FINE, series_name=name)
+    own.give(bold_file=file)
+    own.add(compared_series.import_compared, axis_order=order)
+    own.add(compared_series.align_compared)
+    if correct:
+        own.add(motion.correct_slice_timing, quiet=True, wires={"bold": own["compared"]})
+    else:
+        own.alias["stc"] = "compared"
+    own.add(compared_series.place_compared, wires={"acquired": scope["stc"]})
+    return own

@@ -1,44 +1,111 @@
-"""One BOLD run from the acquired series to maps and their evaluation."""
+"""One BOLD run from the acquired series to maps and their evaluation.
+
+Inputs found and steps planned, in words: first report lines of a participant and of a run.
+"""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-from bids_sr.bids import BoldRun
-from bids_sr.config.seed_options import seeds_of
-from bids_sr.config.spaces import FUNC
+from bids_sr.bids import BoldRun, Pair, Subject
+from bids_sr.bids.findings import PrecomputedAnat, PrecomputedRun
+from bids_sr.config import Settings
+from bids_sr.config.spaces import FUNC, seeds_of
 from bids_sr.glm.contrasts import minus_others
+from bids_sr.io.atomic_files import read_json
+from bids_sr.io.grids import size_text
 from bids_sr.pipeline.graph import Maker, Scope, scope_of
 from bids_sr.pipeline.step import Part
 from bids_sr.series import ACQUIRED_BAND, INTERPOLATIONS, MEASURED
 from bids_sr.steps import (
     activation,
     active_regions,
-    calibration_run,
+    anatomy,
+    compared_series,
     imported,
     motion,
-    primary,
     registration,
-    seed_regressors,
     super_resolution,
     training,
 )
-from bids_sr.steps.figures import (
-    draw_evaluation,
-    draw_maps,
-    draw_motion,
-    draw_overview,
-    draw_quality,
-    draw_registration,
-    draw_training,
-)
+from bids_sr.steps.figures import draw_anatomy, draw_evaluation, draw_maps, draw_overview
 from bids_sr.steps.quality import check_intervals, guard_precision, measure_error
-from bids_sr.workflows.acquired_runs import add_calibration, add_motion
-from bids_sr.workflows.compare import add_compared
-from bids_sr.workflows.facts import run_facts
-from bids_sr.workflows.judge import add_evaluation
-from bids_sr.workflows.planned import Planned
-from bids_sr.workflows.results_in_spaces import add_spaces, show_spaces, spaces_of
-from bids_sr.workflows.run_scope import RunOf, methods_of
-from bids_sr.workflows.wanted import TRAINING, Wanted
+from bids_sr.workflows.judge import add_calibration, add_compared, add_evaluation, add_motion
+from bids_sr.workflows.scans import add_spaces, show_spaces, spaces_of
+from bids_sr.workflows.wanted import TRAINING, Planned, RunOf, Wanted, methods_of
+
+_Facts = dict[str, object]
+
+
+def subject_facts(
+    settings: Settings,
+    subject: Subject,
+    series: Sequence[str],
+    *,
+    template: str,
+    roi: str,
+) -> _Facts:
+    """The first section of a report; `series` are those of all runs."""
+    sessions = sorted(
+        {run.entities["session"] for run in subject.runs if "session" in run.entities}
+    )
+    given = subject.precomputed
+    return {
+        "Participant": subject.label,
+        **({"Sessions": sessions} if sessions else {}),
+        "Runs": [run.stem for run in subject.runs],
+        "T1w image": subject.t1w[0].name
+        if subject.t1w
+        else "none: the region of interest is the whole brain",
+        "T2* pair": sorted({_pair_words(run.pair) for run in subject.runs}),
+        "High-resolution reference": sorted(
+            {str(run.truth.root) for run in subject.runs if run.truth}
+        )
+        or "none",
+        **_taken_over(given, given.files(template) if given else {}),
+        "Series": list(dict.fromkeys(series)),
+        "Smoothing (mm FWHM)": ", ".join(f"{width:g}" for width in settings.activation.smoothing),
+        "Region of interest": roi,
+        "Training recipe": settings.superres.recipe if settings.superres.learned else "none",
+        "Random seed": settings.resources.random_seed,
+    }
+
+
+def run_facts(settings: Settings, run: BoldRun, *, timed: bool) -> _Facts:
+    """The first report lines of a run; `timed` says that its slice timing is corrected."""
+    short = run.calibration
+    return {
+        "Run": run.stem,
+        **{key: text for key, text in run.sidecar.items() if key == "Description"},
+        "Volumes": run.n_volumes,
+        "Repetition time (s)": run.tr,
+        "Matrix": " × ".join(map(str, run.shape)),
+        "Voxel (mm)": size_text(run.zooms, unit=""),
+        "Slice timing": "corrected" if timed else "not corrected",
+        "Super-resolution factor": " × ".join(f"{f:g}" for f in run.factor),
+        "Pair": _pair_words(run.pair),
+        "Calibration": f"{short.bold.name}, {short.n_volumes} volumes" if short else "none",
+        **_taken_over(run.precomputed, {} if run.precomputed is None else run.precomputed.files),
+    }
+
+
+def _pair_words(pair: Pair | None) -> str:
+    """Which images a run is super-resolved with."""
+    if pair is None:
+        return "none: only interpolations and methods that need no pair"
+    lowres = "its own k-space-truncated copy" if pair.lowres is None else pair.lowres.name
+    sidecar = pair.highres.with_name(pair.highres.name.partition(".")[0] + ".json")
+    described = read_json(sidecar).get("Description")
+    return f"{pair.highres.name} and {lowres}" + (f" ({described})" if described else "")
+
+
+def _taken_over(
+    found: PrecomputedAnat | PrecomputedRun | None, files: Mapping[str, Path]
+) -> _Facts:
+    """Which files of another program are used."""
+    if found is None:
+        return {}
+    return {f"Taken over from {found.origin.text}": [path.name for path in files.values()]}
+
 
 _ACQUIRED = {"mask": "bold_mask"}
 _FINE = {"mask": "bold_mask_hr", "roi": "roi_hr"}
@@ -193,7 +260,7 @@ def _add_registration(run: RunOf, *, with_anat: bool, with_pair: bool) -> None:
         scope.add(
             imported.import_coreg if "boldref2t1w_xfm" in taken else registration.register_to_t1w
         )
-        scope.add(registration.tissues_to_bold, registration.region_to_bold, primary.invert_coreg)
+        scope.add(registration.tissues_to_bold, registration.region_to_bold, anatomy.invert_coreg)
     else:
         scope.alias |= {"roi_bold": "bold_mask", "roi_bold_hr": "bold_mask_hr"}
     if with_pair:
@@ -212,7 +279,7 @@ def _add_calibration(run: RunOf, found: BoldRun) -> None:
         tr=found.tr,
         dummy_scans=run.planned.settings.preprocessing.dummy_scans,
     )
-    own.say(Part.SERIES, calibration_run.text_of_calibration(with_events=found.events is not None))
+    own.say(Part.SERIES, compared_series.text_of_calibration(with_events=found.events is not None))
     own.give(bold_file=found.bold)
     own.add(motion.import_series, quiet=True)
     add_calibration(own, found.events)
@@ -267,9 +334,9 @@ def _add_seeds(run: RunOf) -> None:
     seeds = seeds_of(how.seeds, with_anat=with_anat, atlas=how.atlas)
     if seeds:
         by_label = any(seed.labels for seed in seeds)
-        run.scope.add(seed_regressors.seed_series, wires={} if by_label else NO_ATLAS)
+        run.scope.add(active_regions.seed_series, wires={} if by_label else NO_ATLAS)
     else:
-        run.scope.add(seed_regressors.component_series)
+        run.scope.add(active_regions.component_series)
 
 
 def _series_scope(
@@ -294,7 +361,7 @@ def _add_stored(run: RunOf, one: Wanted, names: Sequence[str], grids: Sequence[M
     own = _series_scope(run, one, beside)
     if one.learned_from == "volumes":
         own.add(TRAINING["volumes"])
-        own.add(draw_training.draw_volume_training)
+        own.add(draw_evaluation.draw_volume_training)
     elif one.learned_from == "run":
         # plain interpolations are tried only once
         first = not any("weight" in each.makers for each in run.series.values())
@@ -410,26 +477,24 @@ def _add_maps(run: RunOf, grids: Sequence[Maker], spaces: Sequence[Scope]) -> No
 def _draw(run: RunOf, *, with_anat: bool, with_pair: bool) -> None:
     """Figures and tables of a run in the report; no result depends on them."""
     scope, stored = run.scope, [one for one in run.wanted if one.stored]
-    scope.add(
-        draw_motion.summarize_run, draw_motion.draw_motion, draw_registration.show_registration
-    )
+    scope.add(draw_maps.summarize_run, draw_maps.draw_motion, draw_anatomy.show_registration)
     if "glm" in run.planned.settings.activation.kinds:
         scope.add(draw_maps.draw_design)
     if with_anat:
-        scope.add(draw_registration.draw_coregistration)
+        scope.add(draw_anatomy.draw_coregistration)
     if with_pair:
-        scope.add(draw_registration.draw_guide)
+        scope.add(draw_anatomy.draw_guide)
     estimated = [one for one in stored if one.learned_from == "run"]
     tested = scope.gather("tested", [one.name for one in estimated])
     if scope.setting("calibrated"):
         entered = next(
             one.name for one in estimated if one.method is not None and one.method.calibrated
         )
-        scope.add(draw_registration.draw_calibration, wires={"tested": tested[entered]})
+        scope.add(draw_anatomy.draw_calibration, wires={"tested": tested[entered]})
     if estimated:
         name = estimated[-1].name
         made = {"weight": scope.gather("weight", [name])[name], "tested": tested[name]}
-        scope.add(draw_quality.draw_variance, wires=made)
+        scope.add(draw_evaluation.draw_variance, wires=made)
     scope.add(
         draw_maps.draw_slice,
         draw_maps.draw_output,
@@ -439,4 +504,4 @@ def _draw(run: RunOf, *, with_anat: bool, with_pair: bool) -> None:
     scope.add(
         draw_overview.show_viewer, draw_overview.draw_overview, draw_evaluation.draw_evaluation
     )
-    scope.add(draw_quality.draw_quality)
+    scope.add(draw_evaluation.draw_quality)

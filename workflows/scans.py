@@ -1,18 +1,25 @@
 """Structural scans of participants, super-resolved jointly, measured and shown.
 
 The scans are fused as channels.
+
+Results in spaces other than a run's: registration to further templates, and grids.
+
+The grids are in T1w and in templates; surfaces are those of the participant or of fsaverage.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from bids_sr.bids import Subject, entities_of, pretrained_for
 from bids_sr.bids.fmriprep import SPACES
 from bids_sr.config import Settings
-from bids_sr.pipeline.graph import Scope, Wires, scope_of
-from bids_sr.steps import structural
+from bids_sr.config.spaces import FSAVERAGE, FUNC, T1W, Space
+from bids_sr.io.dataset_description import template_uri
+from bids_sr.pipeline.graph import Maker, Scope, Wires, scope_of
+from bids_sr.pipeline.step import Part
+from bids_sr.steps import anatomy, imported, registration, structural
 from bids_sr.steps.anatomy import load_template
-from bids_sr.steps.figures import draw_anatomy, draw_scans
-from bids_sr.workflows.planned import Planned
+from bids_sr.steps.figures import draw_anatomy
+from bids_sr.workflows.wanted import Planned, RunOf
 
 _MODEL = ("made_scans", "model_file", "card_file", "log_file")
 
@@ -94,14 +101,14 @@ def _add_participant(
         own.add(structural.train_on_scans, wires=learned)
         own.add(structural.super_resolve_scans)
         scope.add(
-            draw_scans.explain_scans,
+            draw_anatomy.explain_scans,
             name=f"explain_{method}",
             wires={name: own[name] for name in _MODEL},
             rename={"explain_scans": f"explain_{method}"},
             method_label=method if len(superres.chosen) > 1 else "",
         )
     measured.add(structural.measure_scans)
-    scope.add(draw_scans.draw_scans, wires={"scan_metrics": measured["scan_metrics"]})
+    scope.add(draw_anatomy.draw_scans, wires={"scan_metrics": measured["scan_metrics"]})
     scope.add(draw_anatomy.summarize_subject)
 
 
@@ -119,3 +126,111 @@ def _facts(settings: Settings, subject: Subject) -> dict[str, object]:
         "Training recipe": settings.superres.recipe,
         "Random seed": settings.resources.random_seed,
     }
+
+
+def spaces_of(planned: Planned, *, with_anat: bool) -> tuple[Space, ...]:
+    """Return the spaces that a run has results in.
+
+    Without a T1w image that is its own alone, else those that were requested.
+    """
+    asked = planned.settings.preprocessing.spaces
+    return asked if with_anat else (Space(name=FUNC),)
+
+
+def add_other_spaces(anat: Scope, planned: Planned, subject: Subject) -> None:
+    """Add what leads from the T1w image to the spaces that results are asked for in.
+
+    `subject`: participant, whose transforms and surfaces may be given.
+    """
+    given = {} if subject.precomputed is None else subject.precomputed.surfaces
+    by_spheres = {"white", "pial", "sphere"} <= given.keys()
+    wanted = planned.settings.preprocessing
+    through = () if by_spheres or FSAVERAGE not in wanted.spaces else (FSAVERAGE.template,)
+    _add_templates(anat, dict.fromkeys(wanted.templates + through), subject)
+    templates = _templates(anat)
+    ribbon = [path for name in ("white", "pial") for path in given.get(name, ())]
+    ending = "hemi-{}_den-10k_white.surf.gii"
+    whites = {
+        "fsnative": [planned.uri(path) for path in ribbon[:2]],
+        FSAVERAGE.name: [template_uri(FSAVERAGE.name, ending=ending.format(s)) for s in "LR"],
+    }
+    for space in wanted.spaces:
+        if space.name in (FUNC, T1W):
+            continue
+        own = anat.within(
+            "_".join(["anat_in", *space.entities.values()]) + "_wf",
+            beside=(templates.get(space.template, anat),),
+            space_entities=space.entities,
+            resolution=space.resolution,
+            template_space=space.template,
+            surface_uris=whites.get(space.name, ()),
+        )
+        if space.is_template:
+            own.add(anatomy.mask_in_template)
+        elif space == FSAVERAGE:
+            if by_spheres:
+                own.give(given_surfaces=ribbon, given_spheres=list(given["sphere"]))
+            own.add(registration.place_fsaverage)
+        else:
+            own.give(surfaces=ribbon)
+
+
+def _add_templates(anat: Scope, templates: Iterable[str], subject: Subject) -> None:
+    """Register the T1w image to the templates beyond the first, each in a scope of its own."""
+    given = subject.precomputed
+    for template in templates:
+        if template == anat.setting("template_space"):
+            continue
+        own = anat.within(f"template_{template.replace('+', '_')}_wf", template_space=template)
+        own.add(anatomy.load_template, quiet=True)
+        if given is not None and template in given.spaces:
+            there, back = given.spaces[template]
+            own.give(given_t1w2std_xfm=there, given_std2t1w_xfm=back)
+            own.add(imported.show_in_template, quiet=True)
+        else:
+            own.add(anatomy.find_start, anatomy.normalize_t1w, quiet=True)
+
+
+def _templates(anat: Scope) -> dict[object, Scope]:
+    """Scopes with the transforms to a template, by its name."""
+    return {
+        one.setting("template_space"): one for one in anat.inward() if "t1w2std_xfm" in one.makers
+    }
+
+
+def add_spaces(run: RunOf, anat: Scope) -> list[Maker]:
+    """Add the run's grids in the requested spaces, and return the steps that make them.
+
+    The images that describe the grids are placed with them.
+
+    Makers of the grids; empty where no other space was requested.
+    """
+    spaces = spaces_of(run.planned, with_anat=True)
+    wanted = [space for space in spaces if space.name != FUNC and not space.is_surface]
+    templates, grids = _templates(anat), []
+    for space in wanted:
+        own = run.scope.within(
+            "_".join(["space", *space.entities.values()]) + "_wf",
+            beside=(templates.get(space.template, anat),),
+            space_entities=space.entities,
+            resolution=space.resolution,
+            template_space=space.template,
+        )
+        own.add(registration.grid_in_template if space.is_template else registration.grid_in_t1w)
+        grids.append(own["space_grid"])
+    if grids:
+        run.scope.say(Part.SERIES, registration.spaces_text([str(space) for space in wanted]))
+    return grids
+
+
+def show_spaces(run: RunOf) -> None:
+    """Show the primary series' reference and brain in each space, once the series is there."""
+    scope = run.scope
+    series = run.series[str(scope.setting("primary"))]
+    series.add(anatomy.average_series, keep=bool(scope.setting("in_func")))
+    # of which the series itself is made
+    for grid in [each for each in scope.inner if "space_grid" in each.makers]:
+        own = scope.within(
+            f"shown_in_{grid.name}", beside=(grid,), space_entities=grid.setting("space_entities")
+        )
+        own.add(anatomy.show_in_space, wires={"series_mean": series["series_mean"]})

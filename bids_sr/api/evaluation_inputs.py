@@ -26,7 +26,7 @@ from bids_sr.api.image_inputs import (
     volume_of,
 )
 from bids_sr.api.placed_run import PLAIN, Given, grid_of, place_images, refuse_without_guide
-from bids_sr.config.seed_options import Seed
+from bids_sr.config.spaces import Seed
 from bids_sr.glm.blocks import TooFewBlocks
 from bids_sr.glm.contrasts import resolve_contrasts
 from bids_sr.glm.design import MOTION, DesignError, Events, Seeds, read_events
@@ -47,13 +47,17 @@ from bids_sr.registration.compared_frame import ComparedError, checked, refuse_o
 from bids_sr.series import BASELINES, MEASURED, PAIR_BASELINES, RAW, kind_of
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.steps.activation import map_series
+from bids_sr.steps.active_regions import seed_series
 from bids_sr.steps.evaluation import check_blocks
 from bids_sr.steps.motion import motion_confounds
-from bids_sr.steps.seed_regressors import seed_series
 from bids_sr.steps.super_resolution import place_measured, super_resolve
-from bids_sr.workflows.acquired_runs import add_another_run
-from bids_sr.workflows.compare import place_compared
-from bids_sr.workflows.judge import add_other_rows, add_split_halves, add_truth
+from bids_sr.workflows.judge import (
+    add_another_run,
+    add_other_rows,
+    add_split_halves,
+    add_truth,
+    place_compared,
+)
 from bids_sr.workflows.run import NO_GUIDE
 from bids_sr.workflows.wanted import TRAINING
 

@@ -46,7 +46,7 @@ from bids_sr.steps.imported import import_mask
 from bids_sr.steps.motion import count_dummies, find_motion_left, import_series
 from bids_sr.steps.registration import mask_bold, register_pair, register_to_pair, truncate_pair
 from bids_sr.steps.super_resolution import undo_motion
-from bids_sr.workflows.acquired_runs import add_calibration, add_motion
+from bids_sr.workflows.judge import add_calibration, add_motion
 from bids_sr.workflows.wanted import TRAINING, learned_from
 
 Truth = ImageLike | Mapping[str, ImageLike]

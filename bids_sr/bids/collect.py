@@ -42,7 +42,7 @@ from bids_sr.bids.other_runs import (
 )
 from bids_sr.bids.pairs import check_retrospective, sizes
 from bids_sr.config import Selection, Settings
-from bids_sr.config.seed_options import seed_names, seeds_of
+from bids_sr.config.spaces import seed_names, seeds_of
 from bids_sr.io.atomic_files import column
 from bids_sr.io.grids import LEAST_SAMPLES, Header, Triple
 from bids_sr.region_names import is_file

@@ -22,7 +22,7 @@ from urllib.parse import unquote, urlsplit
 import numpy as np
 
 from bids_sr.config import UsageError
-from bids_sr.config.values import split_named
+from bids_sr.config.section import split_named
 from bids_sr.frozen import frozen
 from bids_sr.io.grids import Header, corners_apart
 from bids_sr.notices import Level, Notice

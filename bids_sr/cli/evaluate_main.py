@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from bids_sr.cli.exit_codes import DONE, ended
 from bids_sr.cli.parser import Parser
-from bids_sr.config import UsageError, readers
-from bids_sr.config.section import Checked, argument, option
-from bids_sr.config.values import split_named
+from bids_sr.config import UsageError, section
+from bids_sr.config.section import Checked, argument, option, split_named
 from bids_sr.frozen import frozen
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ class _EvaluateOptions(Checked):
     compared: tuple[str, ...] = argument(
         "NAME=FILE",
         "series made of it, acquired grid or finer",
-        type=readers.named_file,
+        type=section.named_file,
     )
     events: Path = argument("--events TSV", "BIDS events: onset, duration (s), trial_type")
     truth: tuple[str, ...] = option(

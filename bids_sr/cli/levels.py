@@ -29,23 +29,22 @@ from bids_sr.cli.console import line_of, made, still
 from bids_sr.cli.exit_codes import show
 from bids_sr.cli.progress import Progress, declared_seconds, expected
 from bids_sr.config import Settings, UsageError, machine
-from bids_sr.config.memory_model import (
+from bids_sr.config.machine import (
     SHARED_GB,
     WORKER_GB,
+    Plugin,
     for_steps_gb,
     largest_gb,
     step_gb,
     workers_that_fit,
 )
-from bids_sr.config.plugin import Plugin
-from bids_sr.config.settings import analysis_digest
-from bids_sr.config.superres import SuperRes
+from bids_sr.config.settings import SuperRes, analysis_digest
 from bids_sr.frozen import frozen
 from bids_sr.group.group_values import RunMaps, absent, absent_runs, find_runs, find_tables, mixed
 from bids_sr.io.dataset_description import EARLIER, set_aside
 from bids_sr.notices import Notice, failed_steps, record
 from bids_sr.preflight import cost_text
-from bids_sr.preflight.pace import pace_now
+from bids_sr.preflight.plan import pace_now
 from bids_sr.region_names import find_atlas
 from bids_sr.series import BASELINES, MEASURED, RAW
 from bids_sr.sr.method import offered_methods
@@ -83,7 +82,7 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
         write_participants,
     )
     from bids_sr.steps.figures import declared
-    from bids_sr.workflows.base import graph_of, primary_series, stores_atlas
+    from bids_sr.workflows.participant import graph_of, primary_series, stores_atlas
 
     out, run = settings.paths.output_dir, settings.run
     log_dir = out / "logs" / run.run_uuid
@@ -145,7 +144,7 @@ def _worked(
     from bids_sr.report.assembler import packed_figures
     from bids_sr.report.methods_text import write_citations
     from bids_sr.report.participants_page import mark_unfinished
-    from bids_sr.workflows.base import primary_series
+    from bids_sr.workflows.participant import primary_series
 
     out, run = settings.paths.output_dir, settings.run
     log_dir, outcome = out / "logs" / run.run_uuid, RunOutcome()

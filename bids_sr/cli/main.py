@@ -118,7 +118,7 @@ def _participants(settings: Settings) -> int:
         show(text, made("plan", text), *_found_before(plan))
         if settings.run.graph:
             from bids_sr.pipeline.run_here import who_makes_what
-            from bids_sr.workflows.base import graph_of
+            from bids_sr.workflows.participant import graph_of
 
             say(
                 "graph (step: what it makes [as what it is kept] <- of what (who makes it);"
@@ -130,8 +130,8 @@ def _participants(settings: Settings) -> int:
     computes = not (settings.run.boilerplate_only or settings.run.reports_only)
     anew = paths.work_dir is not None and not paths.work_dir.exists()
     if computes and anew and settings.resources.use_plugin is None:
-        from bids_sr.execution.fork_server import start_fork_server
-        from bids_sr.preflight.pace import pace_now
+        from bids_sr.execution.multiproc import start_fork_server
+        from bids_sr.preflight.plan import pace_now
 
         pace_now(plan.estimate.processors)  # measured while nothing else of this call runs
         start_fork_server()  # loads while the voxels are read and the graph is built

@@ -19,10 +19,8 @@ from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin,
 
 from bids_sr.boilerplate import data_of
 from bids_sr.config import Settings, UsageError, nearest_name
-from bids_sr.config.readers import path
-from bids_sr.config.section import Checked, option_of
+from bids_sr.config.section import Checked, SettingError, option_of, path
 from bids_sr.config.settings import read_toml
-from bids_sr.config.values import SettingError
 from bids_sr.version import __version__
 
 Given = dict[str, dict[str, object]]

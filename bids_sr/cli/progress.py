@@ -19,15 +19,14 @@ from typing import IO, TYPE_CHECKING, NoReturn
 from bids_sr.bids.pairs import as_downsampled
 from bids_sr.cli.console import EVERY_S, heartbeat
 from bids_sr.config import Settings
-from bids_sr.config.memory_model import BASE_GB, Sizes, step_gb
+from bids_sr.config.machine import BASE_GB, Sizes, step_gb
 from bids_sr.evaluation.verdict_text import verdict_line
 from bids_sr.notices import whom_text
 from bids_sr.pipeline.graph import whom_of
 from bids_sr.preflight.estimates import estimate
-from bids_sr.preflight.pace import duration
-from bids_sr.preflight.plan import Estimate, Plan, Row
+from bids_sr.preflight.plan import Estimate, Plan, Row, duration
 from bids_sr.series import RAW
-from bids_sr.steps.judgment import judge
+from bids_sr.steps.evaluation import judge
 from bids_sr.version import __version__
 
 if TYPE_CHECKING:
@@ -82,7 +81,7 @@ def expected(plan: Plan, settings: Settings, steps: "Iterable[Placed] | None" = 
     `steps`: those that it runs; None places all, of downsampled data with ``--retrospective``.
     That of `preflight`, and processor time as the steps declare it.
     """
-    from bids_sr.workflows.base import place_all
+    from bids_sr.workflows.participant import place_all
 
     plan = replace(plan, subjects=as_downsampled(plan.subjects, settings))
     cost = estimate(plan, settings)

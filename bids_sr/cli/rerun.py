@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from bids_sr.cli.console import item
 from bids_sr.cli.exit_codes import DONE, FAILED, ended
 from bids_sr.cli.parser import Parser
-from bids_sr.config import UsageError, readers
+from bids_sr.config import UsageError, section
 from bids_sr.config.groups import sessions_option
 from bids_sr.config.section import Checked, argument, option
 from bids_sr.frozen import frozen
@@ -120,7 +120,7 @@ class _ReportOptions(Checked):
 
     output_dir: Path = argument("OUTPUT_DIR", "output directory of bids-sr")
     participant_label: tuple[str, ...] = option(
-        (), "--participant-label LABEL", "participants (default: all)", type=readers.labels
+        (), "--participant-label LABEL", "participants (default: all)", type=section.labels
     )
     aggregate_session_reports: int = sessions_option()
     open: bool = option(False, "--open", "open them in the browser")

@@ -12,13 +12,28 @@ from pathlib import Path
 from typing import Literal
 
 from bids_sr import region_names
-from bids_sr.config import readers
-from bids_sr.config.levels import SMOOTHING, THRESHOLDS, Level
-from bids_sr.config.regions import check_regions
-from bids_sr.config.section import Checked, argument, is_label, option
-from bids_sr.config.seed_options import COMPONENTS, DEFAULT_SEEDS, KNOWN, seed_names, seeds_of
-from bids_sr.config.spaces import FUNC, Space, parse_spaces
-from bids_sr.config.values import SettingError
+from bids_sr.config import section
+from bids_sr.config.section import (
+    SMOOTHING,
+    THRESHOLDS,
+    Checked,
+    Level,
+    SettingError,
+    argument,
+    is_label,
+    option,
+)
+from bids_sr.config.spaces import (
+    COMPONENTS,
+    DEFAULT_SEEDS,
+    FUNC,
+    KNOWN,
+    Space,
+    check_regions,
+    parse_spaces,
+    seed_names,
+    seeds_of,
+)
 from bids_sr.frozen import frozen
 
 WHICH_DATA, HOW_IT_RUNS = "which data", "how it runs"
@@ -68,14 +83,14 @@ class Selection(Checked):
         "participants, separated by spaces or commas, or @FILE that lists them (default: all)",
         common=True,
         decides=False,
-        type=readers.labels,
+        type=section.labels,
     )
     session_label: tuple[str, ...] = option(
         (),
         "--session-label --session-id LABEL",
         "sessions (default: all)",
         decides=False,
-        type=readers.labels,
+        type=section.labels,
     )
     task_id: tuple[str, ...] = option(
         (),
@@ -83,10 +98,10 @@ class Selection(Checked):
         "tasks (default: all)",
         common=True,
         decides=False,
-        type=readers.labels,
+        type=section.labels,
     )
     run_id: tuple[int, ...] = option(
-        (), "--run-id N", "runs (default: all)", decides=False, type=readers.run_number, least=0
+        (), "--run-id N", "runs (default: all)", decides=False, type=section.run_number, least=0
     )
     bids_filter_file: Path | None = option(
         None,
@@ -159,7 +174,7 @@ class Preprocessing(Checked):
         0.5,
         "--slice-time-ref FRACTION",
         "reference time for slice-timing correction: a fraction of TR, start or middle",
-        type=readers.fraction,
+        type=section.fraction,
         least=0,
         most=1,
     )
@@ -237,7 +252,7 @@ class Activation(Checked):
     `low_pass` None switches the filter off. `contrasts` empty: see
     `bids_sr.glm.contrasts.default_contrasts`. `roi`: auto, brain, names of regions joined by
     commas, or a file; see `bids_sr.region_names`. `seeds`: of the connectivity maps of runs
-    without events, see `bids_sr.config.seed_options`.
+    without events, see `bids_sr.config.spaces`.
     """
 
     contrasts: tuple[str, ...] = option(
@@ -258,7 +273,7 @@ class Activation(Checked):
         SMOOTHING,
         "--smoothing MM",
         "FWHM in mm, 0 for none; paper means 3.5 13.2",
-        type=readers.widths,
+        type=section.widths,
         least=0,
         most=50,
     )
@@ -266,13 +281,13 @@ class Activation(Checked):
         0.1,
         "--low-pass HZ",
         "low-pass cut-off of the cross-correlation (Hz), or none",
-        type=readers.frequency,
+        type=section.frequency,
     )
     high_pass: float = option(
         1 / 128,
         "--high-pass HZ",
         "high-pass cut-off of the GLM (Hz), or none",
-        type=lambda text: readers.frequency(text) or 0.0,
+        type=lambda text: section.frequency(text) or 0.0,
         least=0,
     )
     seeds: tuple[str, ...] = option(
@@ -345,7 +360,7 @@ class Evaluation(Checked):
         " or with their known activation; auto finds derivatives/highres-reference and"
         " derivatives/ground-truth in the data set",
         decides=False,
-        type=readers.folder,
+        type=section.folder,
     )
     retrospective: Literal["clean", "noisy"] | None = option(
         None,
@@ -363,7 +378,7 @@ class Evaluation(Checked):
         " it more accurate than the acquired one? NORDIC=FILE; tedana=DIR or tedana=DIR:desc-LABEL"
         " of BIDS derivatives",
         decides=False,
-        type=readers.named_file,
+        type=section.named_file,
     )
     pair_holdout: bool = option(
         False,
@@ -420,7 +435,7 @@ class Resources(Checked):
     """What the machine gives. None: all processors, one thread a node, the memory that is free.
 
     `use_plugin` is a file that says how nodes become jobs of a cluster, see
-    `bids_sr.config.plugin`.
+    `bids_sr.config.machine`.
     """
 
     nprocs: int | None = option(
@@ -445,7 +460,7 @@ class Resources(Checked):
         " memory)",
         common=True,
         decides=False,
-        action=readers.Memory,
+        action=section.Memory,
         type=str,
         above=0,
     )
@@ -487,7 +502,7 @@ def sessions_option() -> int:
 class Run(Checked):
     """How this one call runs, what it stores and what it tells.
 
-    `level`: see `bids_sr.config.levels`. `strict`: one run that cannot be done stops all.
+    `level`: see `bids_sr.config.section`. `strict`: one run that cannot be done stops all.
     `verbosity`: 0 stages, 1 details, 2 everything.
     """
 

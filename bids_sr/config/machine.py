@@ -2,15 +2,229 @@
 
 A container, a SLURM job and a mask of processors each give less than the machine has, and a
 program that takes what the machine has is throttled or killed. So the least of all counts.
+
+Memory of the steps: what each declares to the scheduler, and how many can run side by side.
+
+The numbers were measured by ``benchmarks/resources.py``, in the process that ran the step. A run
+takes what the program and its fork server hold, a little for each worker that waits, and what the
+steps add that run at one time.
+
+Plugin file (``--use-plugin``): run steps on this machine or as SLURM jobs, and how.
+
+It is TOML, or YAML as Nipype and fMRIPrep have it.
 """
 
+import dataclasses
 import math
 import os
+import shlex
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Literal, Self
 
-from bids_sr.config.memory_model import SHARED_GB
+from bids_sr.config.section import Checked, UsageError, nearest_name, option, read_tables
+from bids_sr.frozen import frozen
+
+BASE_GB = 0.60
+"""What the program holds, with the fork server whose libraries all workers share."""
+
+WORKER_GB = 0.25
+"""What a worker holds of its own between two steps."""
+
+SHARED_GB = 0.45
+"""What fork server and workers share, and a sum of resident memory counts once for each."""
+
+_HEADROOM = 1.15
+"""Over what was measured: other data sets, and what the allocator keeps for itself."""
+
+_DENSE_AT_ONCE = 0.52
+"""Millions of voxels above which a volume goes through a wide network in parts."""
+
+
+@frozen
+class Sizes:
+    """Millions of voxels of the T1w image, the acquired volume and the high-resolution volume.
+
+    The T1w image is the largest one, with 0 voxels if there is none.
+
+    `scans` are those of the largest high-resolution scan of ``--sr-target anat``, and 0 otherwise;
+    `trained` those of all heads that one network is trained on; `learned` those of the
+    high-resolution volume where a method learns from the run's own volumes, and 0 otherwise;
+    `measured` those of it where a run has a measured reference;
+    `dense` those where a dense network of recipe `paper` works; `spaces` those of a run's grids in
+    other spaces, all of them together; `calibrated` millions of values that are held of a run with
+    a calibration, see `held_of_calibrated`, and 0 without one.
+    """
+
+    scans: float = 0.0
+    trained: float = 0.0
+    t1w: float = 0.0
+    low: float = 0.0
+    high: float = 0.0
+    learned: float = 0.0
+    measured: float = 0.0
+    dense: float = 0.0
+    spaces: float = 0.0
+    calibrated: float = 0.0
+    threads: int = 0
+
+    @property
+    def dense_piece(self) -> float:
+        """What of that goes through the network at once when it is applied."""
+        return min(self.dense, _DENSE_AT_ONCE)
+
+
+@frozen
+class Need:
+    """Memory that a kind of step adds (GB): a constant, and a value per million voxels.
+
+    There is one such value for each grid. `t1w` alone needs a T1w image.
+
+    `always`: memory whatever the sizes are (GB). `low`: memory for a million voxels of the
+    acquired volume (GB). `high`: memory for a million voxels of the high-resolution volume (GB).
+    `scans`: memory for a million voxels of a structural scan (GB). `trained`: memory for a million
+    voxels of all heads trained on (GB). `learned`: memory for a million high-resolution voxels of
+    a run learned from (GB). `measured`: memory for a million more with a measured reference (GB).
+    `dense`: memory for a million voxels that a dense network trains on (GB). `dense_piece`: memory
+    for a million voxels in a dense network at once (GB). `spaces`: memory for a million voxels of
+    grids in other spaces (GB). `calibrated`: memory for a million values held with a calibration
+    (GB).
+    """
+
+    always: float = 0.03
+    t1w: float = 0.0
+    low: float = 0.0
+    high: float = 0.1
+    scans: float = 0.0
+    trained: float = 0.0
+    learned: float = 0.0
+    measured: float = 0.0
+    dense: float = 0.0
+    dense_piece: float = 0.0
+    spaces: float = 0.0
+    calibrated: float = 0.0
+    threads: float = 0.0
+
+    def gigabytes(self, sizes: Sizes) -> float:
+        """With head room, on grids of these sizes.
+
+        `sizes`: millions of voxels of the largest images. Memory (GB), 15 percent more than
+        measured.
+        """
+        grids = [item.name for item in fields(self) if item.name != "always"]
+        return _HEADROOM * (
+            self.always + sum(getattr(self, name) * getattr(sizes, name) for name in grids)
+        )
+
+    def is_there(self, sizes: Sizes) -> bool:
+        """Whether data of these sizes have the grids that it works on.
+
+        `sizes`: millions of voxels of the largest images.
+        """
+        asked = ("t1w", "scans", "trained", "learned")
+        return all(getattr(sizes, name) for name in asked if getattr(self, name))
+
+
+def held_of_calibrated(high: float) -> float:
+    """Return the values (millions) held in memory by a calibrated method.
+
+    These are patterns (`high` million voxels) and the matrices of a tile; see
+    `bids_sr.sr.variance.prior`.
+    """
+    return 40 * high + 60
+
+
+def _of_t1w(always: float, t1w: float) -> Need:
+    return Need(always=always, t1w=t1w, high=0.0)
+
+
+# Ten dense layers keep some 2,000 channels of whole volumes for their gradients
+# (``benchmarks/results/dense_memory.md``)
+_DENSE_TRAINING = 14.0
+# Points of float32, a volume and its copies; see `bids_sr.spatial.output_grids`
+_SPACES = 0.03
+SEGMENT, REGION, SHOW_IN_TEMPLATE = (
+    _of_t1w(0.31, 0.032),
+    _of_t1w(0.05, 0.052),
+    _of_t1w(0.35, 0.030),
+)
+TRAIN = Need(always=0.3, high=0.2, dense=_DENSE_TRAINING)
+TRAIN_ON_VOLUMES = Need(always=0.45, high=0.0, learned=0.6, dense=_DENSE_TRAINING)
+VARIANCE, SERIES = (
+    Need(always=0.1, high=0.57),
+    Need(always=0.06, high=0.25, dense_piece=1.6, spaces=_SPACES),
+)
+# 0.21 and 0.30 GB for a second thread on 64 x 64 x 34 voxels, without and with a calibration
+RESOLVE = replace(SERIES, calibrated=4e-3, threads=0.27)
+# 100 volumes as float32, those of the brain once more, and a slice in double precision
+CALIBRATE = Need(always=0.06, high=0.7)
+# 25 blocks: 0.32 GB on 0.79 million voxels, 0.91 GB where those measured are compared
+MAPS, EFFECTS, TO_TEMPLATE = (
+    Need(always=0.06, high=0.23),
+    Need(always=0.06, high=0.33, measured=0.76),
+    Need(always=0.35, spaces=_SPACES),
+)
+# No less than was measured on three contrasts of a million voxels (`benchmarks/resources.py`), and
+# for a million voxels more as many float32 arrays as a step holds at one time; registration alone,
+# on 1.2 million voxels: 0.44 GB rigidly, 0.76 GB with a deformation, with the libraries
+PREPARE_SCANS, TRAIN_ON_SCANS = Need(always=0.45, scans=0.16), Need(always=0.6, trained=0.12)
+RESOLVE_SCANS, MEASURE_SCANS = Need(always=0.35, scans=0.12), Need(always=0.25, scans=0.30)
+_LARGE = (
+    SEGMENT,
+    REGION,
+    SHOW_IN_TEMPLATE,
+    TRAIN,
+    TRAIN_ON_VOLUMES,
+    VARIANCE,
+    RESOLVE,
+    CALIBRATE,
+    EFFECTS,
+    TO_TEMPLATE,
+    PREPARE_SCANS,
+    TRAIN_ON_SCANS,
+    RESOLVE_SCANS,
+    MEASURE_SCANS,
+)
+"""Of the steps of every graph none needs more than these, so that preflight need not import the
+steps.
+"""
+
+
+def step_gb(need: Need, sizes: Sizes) -> float:
+    """Memory that the process of a step holds of its own at the peak (GB).
+
+    `sizes`: millions of voxels of the largest images. Memory (GB), that of an idle worker
+    included.
+    """
+    return WORKER_GB + need.gigabytes(sizes)
+
+
+def largest_gb(sizes: Sizes) -> float:
+    """The step that needs most (GB).
+
+    Memory of its process at the peak (GB).
+    """
+    return max(step_gb(need, sizes) for need in _LARGE if need.is_there(sizes))
+
+
+def workers_that_fit(mem_gb: float, nprocs: int, largest: float, each: float = WORKER_GB) -> int:
+    """Return the workers that fit beside the largest step, all waiting; 0 if none fits.
+
+    `largest` (GB) is that of the process of this step, `each` (GB) that of a worker that waits.
+    """
+    room = mem_gb - BASE_GB - largest
+    return 0 if room < -1e-9 else min(nprocs, 1 + math.floor(room / each + 1e-9))
+
+
+def for_steps_gb(mem_gb: float, workers: int, each: float = WORKER_GB) -> float:
+    """Return the memory (GB) that concurrent steps may declare together within `mem_gb`.
+
+    It is what is left beside the program and all workers but one, of `each` (GB) while they wait.
+    """
+    return mem_gb - BASE_GB - each * (workers - 1)
+
 
 # what the first version of control groups says where there is no limit is larger
 _UNLIMITED = 2.0**60
@@ -181,3 +395,152 @@ def _number(text: str | None) -> float | None:
         return float(text) if text is not None else None
     except ValueError:
         return None
+
+
+_NAMES = ("MultiProc", "SLURM")
+_OF_MULTIPROC = {"n_procs", "memory_gb"}
+_UNUSED = {
+    "dont_resubmit_completed_jobs",
+    "maxtasksperchild",
+    "non_daemon",
+    "raise_insufficient",
+    "scheduler",
+}
+"""Arguments of Nipype's plugins that are taken and do nothing."""
+_OWN = {
+    "-a": "--array",
+    "-d": "--dependency",
+    "-D": "--chdir",
+    "-J": "--job-name",
+    "-o": "--output",
+    "-e": "--error",
+    "-W": "--wait",
+    "-h": "--help",
+    "-V": "--version",
+    "-Q": "--quiet",
+    "-H": "--hold",
+}
+"""Options of sbatch, short and long, that the plugin sets itself or that would make it wait in
+vain.
+"""
+_REFUSED_OPTIONS = {
+    *_OWN.values(),
+    "--wrap",
+    "--parsable",
+    "--test-only",
+    "--usage",
+    "--kill-on-invalid-dep",
+    "--clusters",
+}
+
+
+@frozen
+class Plugin(Checked):
+    """How the steps of a run reach a processor.
+
+    ``MultiProc``: processes of this machine; ``SLURM``: one job a step, submitted when its turn
+    has come. With `join_small` steps of small tables run in the program that submits.
+
+    `unused`: arguments of Nipype in the file that have no effect here.
+    """
+
+    plugin: Literal["MultiProc", "SLURM"] = "MultiProc"
+    n_procs: int | None = option(None, least=1)
+    memory_gb: float | None = option(None, above=0)
+    unused: tuple[str, ...] = ()
+    sbatch_args: tuple[str, ...] = ()
+    gpu_args: tuple[str, ...] = ()
+    template: str = "#!/bin/bash"
+    time_minutes: float | None = option(None, above=0)
+    memory_extra_gb: float = option(0.7, least=0)
+    join_small: bool = True
+    max_jobs: int = option(100, least=1)
+    poll_seconds: float = option(5.0, above=0)
+    grace_seconds: float = option(20.0, least=0)
+    patience_seconds: float = option(600.0, least=0)
+
+    def _where(self, name: str) -> str:
+        return name if name == "plugin" else f"plugin_args.{name}"
+
+    def _check(self) -> None:
+        for name in ("sbatch_args", "gpu_args"):
+            _check_arguments(name, getattr(self, name))
+
+    @classmethod
+    def from_file(cls, path: Path) -> Self:
+        """Read the file, raising `UsageError` for unreadable or unknown entries.
+
+        Checked settings, with the lines of the template.
+        """
+        tables = read_tables(path, "plugin file", yaml=(".yml", ".yaml"))
+        if not isinstance(tables, dict):
+            raise UsageError(f"plugin file {path}", "it holds no keys", "write plugin: SLURM")
+        arguments = tables.pop("plugin_args", None) or {}
+        _refuse_unknown(tables, ("plugin", "plugin_args"), path)
+        # the same, by its name in fMRIPrep's files, and as Nipype submits it all at once
+        name = str(tables.get("plugin")).removeprefix("Legacy").removesuffix("Graph")
+        if name not in _NAMES:
+            fix = nearest_name(name, _NAMES) or 'write plugin = "SLURM" on the first line'
+            raise UsageError(f"plugin {name!r} in {path}", f"there are {', '.join(_NAMES)}", fix)
+        if not isinstance(arguments, dict):
+            raise UsageError(
+                f"plugin_args in {path}", "it is a table", "write it as [plugin_args]"
+            )
+        unused = tuple(sorted(_UNUSED & arguments.keys()))
+        given = {each: value for each, value in arguments.items() if each not in unused}
+        every = {item.name for item in dataclasses.fields(cls)} - {"plugin", "unused"}
+        known = _OF_MULTIPROC if name == "MultiProc" else every - _OF_MULTIPROC
+        _refuse_unknown(given, sorted(known), path)
+        if isinstance(text := given.get("sbatch_args"), str):  # as Nipype has it
+            try:
+                given["sbatch_args"] = shlex.split(text)
+            except ValueError as error:
+                raise UsageError(f"sbatch_args in {path}: {error}") from error
+        found = cls(**{**given, "plugin": name, "unused": unused})
+        return dataclasses.replace(found, template=_template(found.template, path))
+
+    @property
+    def is_cluster(self) -> bool:
+        """Whether steps become jobs."""
+        return self.plugin != "MultiProc"
+
+
+def _refuse_unknown(found: dict[str, object], known: Sequence[str], path: Path) -> None:
+    for name in found:
+        if name not in known:
+            fix = nearest_name(str(name), known) or f"there are {', '.join(known)}"
+            raise UsageError(
+                f"unknown key {name!r} in {path}", "the plugin has no such setting", fix
+            )
+
+
+def _check_arguments(name: str, arguments: tuple[str, ...]) -> None:
+    for word in arguments:
+        option = word.partition("=")[0]
+        option = _OWN.get(word[:2], option) if not word.startswith("--") else option
+        if option in _REFUSED_OPTIONS:
+            raise UsageError(
+                f"plugin_args.{name}: {word}",
+                f"the plugin itself decides on {option}",
+                "leave it out",
+            )
+        if word.startswith("-") and " " in word and "=" not in word:
+            head, _, rest = word.partition(" ")
+            why = "each string is one argument, as no shell takes it apart"
+            raise UsageError(
+                f"plugin_args.{name}: {word!r}", why, f'write it as "{head}", "{rest}"'
+            )
+
+
+def _template(text: str, beside: Path) -> str:
+    """The lines themselves; a text of one line that is no script names a file."""
+    if text.startswith("#!") or "\n" in text or not text:
+        return text
+    path = Path(os.path.abspath(beside)).parent / Path(text).expanduser()
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        why = f"the template {path} cannot be read: {getattr(error, 'strerror', None) or error}"
+        raise UsageError(
+            f"plugin_args.template: {text}", why, "give a file, or lines that begin with #!"
+        ) from error

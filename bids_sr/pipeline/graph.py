@@ -24,7 +24,7 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple, cast
 
-from bids_sr.config.levels import reaches
+from bids_sr.config.section import reaches
 from bids_sr.io.dataset_description import dataset_of
 from bids_sr.pipeline.artifacts import REQUIRED, Port
 from bids_sr.pipeline.step import Keep, Lookup, Part, Step

@@ -7,7 +7,7 @@ from nipype.interfaces.utility import Merge
 from nipype.pipeline import engine as pe
 from niworkflows.engine.workflows import LiterateWorkflow
 
-from bids_sr.config.memory_model import Need
+from bids_sr.config.machine import Need
 from bids_sr.pipeline.graph import Graph, Maker, Placed, Scope, Wire
 
 _NEXT_TO_NOTHING_GB = 0.01  # nodes that run in the scheduler itself

@@ -35,9 +35,9 @@ from typing import (
     overload,
 )
 
-from bids_sr.config.levels import Level
-from bids_sr.config.memory_model import Need
-from bids_sr.config.seed_options import Seed
+from bids_sr.config.machine import Need
+from bids_sr.config.section import Level
+from bids_sr.config.spaces import Seed
 from bids_sr.pipeline.artifacts import REQUIRED, Derivative, bare, port_of
 from bids_sr.pipeline.artifacts import Figure as FigureKind
 from bids_sr.report.sections import Shown

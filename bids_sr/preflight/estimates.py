@@ -15,8 +15,7 @@ import numpy as np
 from bids_sr.bids import BoldRun, Findings, Subject
 from bids_sr.bids.headers import read_header
 from bids_sr.config import Settings, machine
-from bids_sr.config.levels import StoredMaps, reaches, series_level
-from bids_sr.config.memory_model import (
+from bids_sr.config.machine import (
     BASE_GB,
     WORKER_GB,
     Sizes,
@@ -24,6 +23,7 @@ from bids_sr.config.memory_model import (
     largest_gb,
     workers_that_fit,
 )
+from bids_sr.config.section import StoredMaps, reaches, series_level
 from bids_sr.config.spaces import FUNC
 from bids_sr.io.template_cache import grid_of
 from bids_sr.notices import Notice

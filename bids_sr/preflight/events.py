@@ -1,24 +1,47 @@
-"""Events tables of BOLD runs, contrasts, estimability of the run model, and block halves."""
+"""Events tables of BOLD runs, contrasts, estimability of the run model, and block halves.
+
+BIDS Stats Model of the run level, read by pybids: its contrasts and confounds.
+
+The rest of the model is fixed here: every trial type convolved with SPM's response, drift and
+mean, each run on its own. A model that asks for more is refused, and not fitted in part.
+
+Nearly the model of a run: enough to see at once that it can be estimated.
+
+The model itself is nilearn's, whose import takes longer than all other checks of a data set.
+"""
 
 import contextlib
+import json
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
+from fnmatch import filter as matching
+from fractions import Fraction
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from bids_sr.bids import BoldRun, Findings
-from bids_sr.bids.inputs import entities_of, stem_of_echoes
+from bids_sr.bids.inputs import entities_of, same_run, stem_of_echoes
 from bids_sr.config import Settings
 from bids_sr.frozen import frozen
 from bids_sr.glm.contrasts import (
     NO_TIME,
     UNNAMED,
     Contrast,
+    camel,
     modeled_types,
     resolve_contrasts,
     seconds,
 )
 from bids_sr.io.atomic_files import TABLE_ERRORS, read_rows, read_text
+from bids_sr.io.grids import Float
 from bids_sr.notices import UsageError
+
+if TYPE_CHECKING:
+    from bids_sr.glm.design import Events
+
 
 _MIN_ONSET = -24.0  # s; the hemodynamic response of anything that ended before has faded
 _ASTRAY_S = 3600.0  # so far from the run no event can lie that was meant for it
@@ -337,7 +360,6 @@ def is_estimable(
         frame_times,
         read_events,
     )
-    from bids_sr.preflight.rough_model import surely_estimable
 
     events = read_events(run.events)
     dummies, high_pass = settings.preprocessing.dummy_scans or 0, settings.activation.high_pass
@@ -374,7 +396,6 @@ def can_be_split(run: BoldRun, settings: Settings, found: Findings, *, n_seeds: 
         return split
     from bids_sr.glm.blocks import MIN_SHARE, find_blocks, response_shares
     from bids_sr.glm.design import frame_times, read_events
-    from bids_sr.preflight.rough_model import rough_courses
 
     blocks = find_blocks(read_events(run.events))
     times = frame_times(run.n_volumes, run.tr)[dummies:]
@@ -398,3 +419,159 @@ def can_be_split(run: BoldRun, settings: Settings, found: Findings, *, n_seeds: 
         what = f"no condition has two blocks inside the run: {', '.join(few)}"
         found.tell(run.events, f"{what}; the evaluation skips split halves.")
     return not few or len(few) < len(counts)
+
+
+_TYPE = "trial_type."  # what `Factor` puts before the name of a trial type
+# columns that X may have; wildcards mean those of the run
+_COLUMN = re.compile(
+    r"1|intercept|trial_type\..+|csf_wm|rmsd|(std_)?dvars|framewise_displacement|\w+[*?\[].*"
+    r"|((trans|rot)_[xyz]|global_signal|csf|white_matter)(_derivative1)?(_power2)?"
+    r"|([acwt]_comp_cor_|cosine|motion_outlier|non_steady_state_outlier)\d\d"
+)
+_NO_CONFOUND = ("1", "intercept", _TYPE, "cosine")  # mean and drift are part of every model
+
+
+def read_model(
+    path: Path, types: Mapping[Path, Iterable[str]], found: Findings
+) -> tuple[list[tuple[str, Contrast]], list[str]]:
+    """Return the contrasts of a model, as `resolve_contrasts` takes them, and its confounds.
+
+    Names and weights of contrasts, and columns of the confounds, some with wildcards; none where
+    the model is refused.
+    """
+    from bids.modeling import BIDSStatsModelsNode
+    from bids.modeling.statsmodels import validate_model
+    from bids.utils import convert_JSON
+
+    every = dict.fromkeys(_TYPE + name for names in types.values() for name in names).keys()
+    try:
+        document = convert_JSON(json.loads(read_text(path)))
+        validate_model(document)
+        nodes = [BIDSStatsModelsNode(**each) for each in document["nodes"]]
+        single, columns = nodes[0].dummy_contrasts, map(str, nodes[0].model["x"])
+        contrasts = [
+            {"name": name, "condition_list": [name], "weights": [1]} | single
+            for name in (single.get("contrasts", every) if single else ())
+        ] + nodes[0].contrasts
+        refused = [*_asks_more(nodes, document.get("input", {}), types, every, contrasts)]
+        if not refused:
+            confounds = [name for name in columns if not name.startswith(_NO_CONFOUND)]
+            return list(map(_weighted, contrasts)), confounds
+    except OSError as error:
+        refused = [f"it cannot be read ({error.strerror})"]
+    except (
+        ValueError,
+        ArithmeticError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        RuntimeError,
+    ) as error:
+        refused = [f"it is no BIDS Stats Model ({error!r})"]
+    for why in refused:
+        fix = "Change the model (docs/recipes/stats_model.md), or fit the results by fitlins."
+        found.refuse_option(f"--model {path}", why, fix)
+    return [], []
+
+
+def _weighted(contrast: Mapping[str, Any]) -> tuple[str, Contrast]:
+    found: Contrast = {}
+    for term, weight in zip(contrast["condition_list"], contrast["weights"], strict=True):
+        name = term.removeprefix(_TYPE)
+        found[name] = found.get(name, 0.0) + float(Fraction(weight))
+    if not any(found.values()):
+        raise ValueError(f"all weights of the contrast {contrast['name']} are zero")
+    return camel(contrast["name"].removeprefix(_TYPE)), found
+
+
+def _asks_more(
+    nodes: Sequence[Any],
+    chosen: Mapping[str, Any],
+    types: Iterable[Path],
+    every: Set[str],
+    contrasts: Iterable[Mapping[str, Any]],
+) -> Iterator[str]:
+    """What is asked for besides t contrasts of trial types, with confounds, in each run."""
+    node, runs = nodes[0], {bold.name: entities_of(bold) for bold in types}
+    if not runs:
+        yield "no run has events that it could model; select runs of a task, or leave it out"
+        return
+    if [each.level for each in nodes] != ["run"]:
+        yield f"its levels are {', '.join(each.level for each in nodes)}; here it is run alone"
+    for key, labels in chosen.items():
+        named = [{key: str(label)} for label in labels]
+        out = [
+            name for name, own in runs.items() if not any(same_run(own, n, [key]) for n in named)
+        ]
+        if out:
+            yield f"its Input leaves out {out[0]} by {key}; select the same runs, as by --task-id"
+    if len({tuple(map(own.get, node.group_by)) for own in runs.values()}) < len(runs):
+        yield "its GroupBy joins runs; here each is fitted on its own"
+    if {"type": "glm", **node.model, "x": []} != {"type": "glm", "x": []}:
+        yield f"its Model has {', '.join(node.model)}; here it is X, and the Type glm"
+    convolved: list[str] = []
+    for each in node.transformations["instructions"]:
+        inputs = [name for name in each["input"] if name.startswith(_TYPE)]
+        if {"model": "spm", **each} == {"name": "Convolve", "input": inputs, "model": "spm"}:
+            convolved += inputs
+        elif each != {"name": "Factor", "input": ["trial_type"]}:
+            yield f"its transformation {each['name']} is not known here, or not with these inputs"
+    columns = list(map(str, node.model["x"]))
+    for where, names in (("X", columns), ("Convolve", convolved)):
+        if absent := every - {one for name in names for one in matching(every, name)}:
+            yield f"{where} lacks {', '.join(sorted(absent))}; here it has every trial type"
+    if strange := [name for name in columns if not _COLUMN.fullmatch(name)]:
+        yield f"X has {', '.join(strange)}, neither trial types nor confounds"
+    for each in contrasts:
+        if each.get("test") != "t" or not every >= {*each["condition_list"]}:
+            yield f"contrast {each['name']} is no t test of trial types"
+
+
+_BRIEF_S = 0.5  # shorter events may be too weak for nilearn's sampling of them
+_APART = 0.05  # least singular value of columns of length one: none is near a mix of others
+
+
+def rough_courses(events: "Events", times: Float) -> dict[str, Float]:
+    """Return the response of SPM to each condition, its integral in closed form.
+
+    `times`: times of the volumes (s). Time series (T,) by condition, within about .01 of
+    `Events.courses` for sustained blocks.
+    """
+    found, spans = {}, events.spans()
+    for name in events.conditions:
+        onsets, durations = np.array(spans[name]).T
+        since = times[:, None] - onsets
+        until = since - np.maximum(durations, _BRIEF_S)
+        found[name] = (_reached(since) - _reached(until)).sum(axis=1)
+    return found
+
+
+def surely_estimable(
+    events: "Events", conditions: Collection[str], times: Float, tr: float, high_pass: float
+) -> bool:
+    """Return whether a look at the rough model suffices; else ask nilearn's.
+
+    `times`: times of the volumes that count (s). False where conditions lack events or are alike,
+    events are brief, or volumes are few.
+    """
+    courses = rough_courses(events, times)
+    if not courses.keys() >= set(conditions) or (events.table["duration"] < _BRIEF_S).any():
+        return False
+    volumes, waves = (
+        np.arange(len(times)) + 0.5,
+        np.arange(int(2 * len(times) * tr * high_pass) + 2),
+    )
+    drift = np.cos(np.pi * np.outer(volumes, waves) / len(times))
+    matrix = np.column_stack([*courses.values(), drift])
+    if matrix.shape[1] >= len(times) or any(np.ptp(each) < _APART for each in courses.values()):
+        return False
+    singular = np.linalg.svd(matrix / np.linalg.norm(matrix, axis=0), compute_uv=False)
+    return bool(singular[-1] > _APART)
+
+
+def _reached(since: Float) -> Float:
+    """Share of its plateau that the response to a block has reached so many seconds later."""
+    from scipy.special import gammainc
+
+    after = np.maximum(since, 0.0)
+    return np.asarray((gammainc(6, after) - gammainc(16, after) / 6) / (1 - 1 / 6))

@@ -1,13 +1,29 @@
-"""Results of preflight: the plan of a call, problems, excluded runs and cost."""
+"""Results of preflight: the plan of a call, problems, excluded runs and cost.
 
-from collections.abc import Collection, Mapping, Sequence
+Text of the plan, for ``--dry-run`` and for messages.
+
+Slowdown against the idle processors of the estimate, from two short self-timings.
+"""
+
+import hashlib
+import math
+import threading
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import field, replace
+from functools import cache
+from itertools import accumulate, pairwise
 from pathlib import Path
 
+import numpy as np
+
 from bids_sr.bids import BoldRun, Subject, entities_of
-from bids_sr.bids.findings import Derivatives, grouped
-from bids_sr.bids.inputs import stem_of_echoes
-from bids_sr.config.memory_model import Sizes
+from bids_sr.bids.companions import some
+from bids_sr.bids.findings import Derivatives, counted, grouped, taken_text
+from bids_sr.bids.inputs import obstacle, stem_of_echoes
+from bids_sr.bids.pairs import foreseen, makers, retrospective_factor
+from bids_sr.config import Settings
+from bids_sr.config.machine import Sizes
 from bids_sr.frozen import frozen
 from bids_sr.notices import Notice
 
@@ -146,3 +162,342 @@ def left_out_text(left_out: Mapping[str, Sequence[Notice]]) -> list[str]:
         for runs, problems in by_runs.items()
         for problem in grouped(problems)
     ]
+
+
+REFERENCE_S = 0.0039
+"""Processor seconds of the kernel on the processors that steps were measured on
+(``benchmarks/resources.py --pace``).
+"""
+_REPEATS = 5
+_WATCHED_S = 0.5  # shorter than that, the scheduler's turns of some milliseconds weigh
+_BLOCK = bytes(2**18)
+
+
+def kernel_seconds() -> float:
+    """Return processor seconds of Fourier transforms of slices, the most common operation.
+
+    The least of a few repeats, so that other work beside does not count. Slice by slice, as arrays
+    of a whole volume take four times as long in a process that has not had such memory yet.
+
+    Time of 48 slices there and back (s).
+    """
+    found, image = [], np.arange(96 * 96, dtype=np.float32).reshape(96, 96)
+    for _ in range(_REPEATS):
+        began = time.process_time()
+        for _ in range(48):
+            np.fft.irfft2(np.fft.rfft2(image)).sum()
+        found.append(time.process_time() - began)
+    return min(found)
+
+
+def _processors_had(threads: int) -> float:
+    """How many processors that many busy threads are given while others run: 0 to `threads`.
+
+    It is tried, as the number of processes that want to run does not tell: the system may share
+    its processors between sessions or groups of processes, and its average of the last minute
+    knows neither what has just begun nor what has ended.
+
+    Mean number over half a second.
+    """
+    until = time.perf_counter() + _WATCHED_S
+
+    def work() -> None:
+        while time.perf_counter() < until:
+            hashlib.sha256(_BLOCK)  # which needs no lock of the interpreter
+
+    began, used = time.perf_counter(), time.process_time()
+    those = [threading.Thread(target=work) for _ in range(threads)]
+    for each in those:
+        each.start()
+    for each in those:
+        each.join()
+    return (time.process_time() - used) / (time.perf_counter() - began)
+
+
+@cache
+def pace_now(processors: float) -> tuple[float, float]:
+    """Measure this machine once a process, so that the start and the progress tell the same.
+
+    How many times as long as on idle processors of the reference it takes, between 0.25 and 40,
+    and how many times other load makes it slower, at least 1.
+    """
+    threads = math.ceil(processors)
+    own = kernel_seconds() / REFERENCE_S
+    busy = max(1.0, threads / max(_processors_had(threads), 1e-3))
+    return min(40.0, max(0.25, own * busy)), busy
+
+
+def duration(minutes: float) -> str:
+    """A time in words.
+
+    >>> duration(.4), duration(4.4), duration(135)
+    ('under 1 min', 'about 4 min', 'about 2 h 15 min')
+
+    `minutes`: time (min), rounded to whole minutes.
+    """
+    whole = round(minutes)
+    if whole < 1:
+        return "under 1 min"
+    return f"about {whole} min" if whole < 60 else f"about {whole // 60} h {whole % 60} min"
+
+
+_MOST_NAMED = 3
+_MAPS = {"cc": "correlation with the task", "glm": "linear model"}
+_NOTICEABLE = 1.5
+
+
+def format_problems(problems: Sequence[Notice]) -> str:
+    """All problems, each with its file, reason and fix."""
+    shown = grouped(problems)
+    many = "1 problem" if len(shown) == 1 else f"{len(shown)} problems"
+    head = f"{many} with the input; nothing was written."
+    return "\n".join([head, *(str(problem) for problem in shown)])
+
+
+def dry_run_text(plan: Plan, settings: Settings) -> str:
+    """Return a description of what would run and the estimate of its cost.
+
+    It lists participants, runs, pairs, series, contrasts and smoothing.
+    """
+    every = notes(plan, settings)
+    told = [f"{each.level}: {each}" for each in every]
+    n_warnings = sum(each.level == "warning" for each in every)
+    lines = [
+        f"data set {settings.paths.bids_dir}",
+        f"results  {settings.paths.output_dir}",
+        *told[:n_warnings],
+    ]
+    for subject in (each for each in plan.subjects if each.structural):
+        lines.append(f"sub-{subject.label}: structural scans")
+        lines += [
+            f"  {pair.contrast}: {' from '.join(path.name for path in pair.images)}"
+            for pair in subject.structural
+        ]
+    for subject in (each for each in plan.subjects if not each.structural):
+        lines.append(f"sub-{subject.label}: T1w {subject.t1w[0].name if subject.t1w else 'none'}")
+        for run in subject.runs:
+            lines += [f"  {line}" for line in _run_lines(run, subject, plan, settings)]
+    lines.append(f"series: {' '.join(plan.series)}")
+    if settings.superres.target != "anat":
+        lines.append(
+            "smoothing (FWHM): " + ", ".join(f"{mm:g} mm" for mm in settings.activation.smoothing)
+        )
+        kinds = [
+            f"{_MAPS[kind]} ({kind})" if kind in _MAPS else kind
+            for kind in settings.activation.kinds
+        ]
+        lines.append(f"maps: {', '.join(kinds)}")
+    lines += left_out_text(plan.left_out)
+    cost = [
+        f"estimate: {cost_text(plan, settings)}",
+        *_cost_table(plan.estimate, pace_now(plan.estimate.processors)[0]),
+    ]
+    return "\n".join([*lines, *cost, *told[n_warnings:]])
+
+
+def _cost_table(cost: Estimate, slower: float = 1.0) -> list[str]:
+    """Return a table of stages with wall-clock minutes, memory and total.
+
+    The minutes add up to the total as shown.
+    """
+    minutes = _adding_up([row.minutes / cost.processors * slower for row in cost.rows], 1)
+    shown = [(row.stage, row.memory_gb) for row in cost.rows] + [("total", cost.memory_gb)]
+    wide = max(len(stage) for stage, _ in shown)
+    return [
+        f"  {'':<{wide}}{'wall-clock min':>16}{'GB memory':>12}",
+        *(
+            f"  {stage:<{wide}}{time:16.1f}{memory:12.1f}"
+            for (stage, memory), time in zip(shown, [*minutes, sum(minutes)], strict=True)
+        ),
+        (
+            "  Memory: for a stage, that of its largest step; in total, that of all processes at"
+            " the same time."
+        ),
+    ]
+
+
+def _adding_up(values: Iterable[float], digits: int) -> list[float]:
+    """Values rounded so that their sum is the rounded sum.
+
+    >>> _adding_up([0.14, 0.14, 0.14], 1)
+    [0.1, 0.2, 0.1]
+    """
+    ends = [round(end, digits) for end in accumulate(values, initial=0.0)]
+    return [round(after - before, digits) for before, after in pairwise(ends)]
+
+
+def _advice(plan: Plan, settings: Settings) -> list[str]:
+    """Advise which scan would improve the result.
+
+    Where there is no reference, also say how to test the result on these data.
+    """
+    runs = plan.runs
+    if settings.evaluation.retrospective is not None or not runs:
+        return []
+    found = []
+    if settings.superres.run_trained and not all(run.calibration for run in runs):
+        scan = "a high-resolution run of 20 volumes or more (same session, slices and task)"
+        found.append(f"{scan} may improve the result (docs/acquire.md).")
+    if not any(run.truth is not None for run in runs):
+        found.append(
+            "no high-resolution reference, so methods are tested one resolution level down; for"
+            " the full test, --retrospective downsamples these runs and compares the result with"
+            " the originals."
+        )
+    return found
+
+
+def notes(plan: Plan, settings: Settings) -> list[Notice]:
+    """Return warnings and notes with advice, warnings first, equal ones counted.
+
+    Files of the dataset are named by their path in it.
+    """
+    root = settings.paths.bids_dir
+    told = (
+        (
+            replace(each, what=str(place.relative_to(root)))
+            if root in (place := Path(each.what)).parents
+            else each
+        )
+        for each in plan.warnings
+    )
+    return sorted(counted(told), key=lambda each: each.level != "warning") + [
+        Notice(what="", why=text, level="note", code="advice") for text in _advice(plan, settings)
+    ]
+
+
+def _run_lines(run: BoldRun, subject: Subject, plan: Plan, settings: Settings) -> list[str]:
+    timing = "with slice timing" if run.slice_timing else "no slice timing"
+    size = f"{_times(run.shape)} voxels of {_times(run.zooms)} mm, {run.n_volumes} volumes"
+    lines = [f"{run.stem}: {size}, TR {run.tr:g} s, {timing}"]
+    if run.truth is not None:
+        known = [run.truth.series.bold.name] if run.truth.series else []
+        known += [f"effect of {name}" for name in run.truth.activations]
+        where = "" if run.truth.root is None else f" in {run.truth.root}"
+        lines.append(f"  high-resolution reference: {', '.join(known)}{where}")
+    if run.pair is not None:
+        low = run.pair.lowres.name if run.pair.lowres else "its k-space-truncated copy"
+    lines.append(
+        f"  T2*w pair: {'none' if run.pair is None else f'{run.pair.highres.name} and {low}'}"
+    )
+    calibration = "none"
+    if (found := run.calibration) is not None:
+        task = "" if found.events is None else f", its task ({found.events.name}) regressed out"
+        calibration = (
+            f"{found.bold.name}, {found.n_volumes} volumes of {_times(found.zooms)} mm{task}"
+        )
+    lines.append(f"  calibration: {calibration}")
+    if run.precomputed is not None:
+        lines.append(f"  used instead of computed: {taken_text(run.precomputed)}")
+    if settings.evaluation.retrospective is not None:
+        lines.append(f"  {_retrospective_line(run, subject, settings)}")
+    lines.append(f"  super-resolution: {_choice_text(run, settings)}")
+    contrasts = plan.contrasts.get(run.bold, {})
+    if run.events is None:
+        return [*lines, f"  no events: connectivity of the seeds {', '.join(contrasts)}"]
+    shown = (
+        name if dict(w) == {name: 1} else f"{name} = {_formula(w)}"
+        for name, w in contrasts.items()
+    )
+    return [*lines, f"  contrasts: {'; '.join(shown)}"]
+
+
+def _choice_text(run: BoldRun, settings: Settings) -> str:
+    """How a run is super-resolved, and why."""
+    superres = settings.superres
+    names = [name for name in superres.chosen if not obstacle(name, run, superres)]
+    why = []
+    if superres.auto and run.pair is None:
+        why.append("no T2*w pair, which srgan needs")
+    elif superres.auto and set(superres.learned) - set(names):
+        why.append("single slice: too few to train a network")
+    if settings.evaluation.retrospective is None:
+        why.append(_why_factor(run, settings))
+    reasons = f" ({'; '.join(why)})" if why else ""
+    return f"{', '.join(names) or 'none'} by {_times(run.factor, 'g')}{reasons}"
+
+
+def choice_lines(plan: Plan, settings: Settings) -> Iterator[tuple[str, str]]:
+    """Return titled lines on the processing of runs; runs processed alike share a line.
+
+    Title, ``method`` or ``contrasts``, and text; none with ``--retrospective``.
+    """
+    runs: dict[tuple[str, str], list[str]] = {}
+    # the data set that it makes is planned for itself
+    if settings.evaluation.retrospective is not None:
+        return
+    for run in plan.runs:
+        runs.setdefault(("method", _choice_text(run, settings)), []).append(run.stem)
+    for run in plan.runs:
+        if run.events is not None:
+            runs.setdefault(("contrasts", ", ".join(plan.contrasts[run.bold])), []).append(
+                run.stem
+            )
+    for (title, text), names in runs.items():
+        yield title, f"{some(names, _MOST_NAMED)}: {text}"
+
+
+def _why_factor(run: BoldRun, settings: Settings) -> str:
+    if run.pair is not None:
+        return "factor from the T2*w pair"
+    if settings.superres.factor is not None:
+        return "factor from --sr-factor"
+    if run.calibration is not None:
+        return "factor from the calibration run"
+    return "no pair or calibration: factor 2 in plane"
+
+
+def _times(values: Iterable[float], form: str = ".3g") -> str:
+    return "×".join(
+        str(value) if isinstance(value, int) else f"{round(value, 4):{form}}" for value in values
+    )
+
+
+def _retrospective_line(run: BoldRun, subject: Subject, settings: Settings) -> str:
+    number = next(k for k, each in enumerate(subject.runs) if each is run)
+    made = foreseen(subject, settings).runs[number]
+    n_volumes = made.n_volumes
+    if settings.preprocessing.dummy_scans is None and not run.echoes:
+        from bids_sr.glm.confounds import nonsteady_at_start
+
+        n_volumes -= (
+            nonsteady_at_start(run.bold)
+            if any(run is each for each in makers(subject).values())
+            else 0
+        )
+    size = f"{_times(made.shape)} voxels of {_times(made.zooms)} mm, {n_volumes} volumes"
+    factor = _times(retrospective_factor(settings), "g")
+    return f"will be downsampled by {factor} ({settings.evaluation.retrospective}) to {size}"
+
+
+def _formula(weights: Mapping[str, float]) -> str:
+    if len(weights) > 1 and all(
+        abs(weight * len(weights) - 1) < 1e-6 for weight in weights.values()
+    ):
+        return f"mean of {', '.join(weights)}"
+    (one, first), *others = sorted(weights.items(), key=lambda each: -each[1])
+    if (
+        first == 1
+        and len(others) > 1
+        and all(abs(weight * len(others) + 1) < 1e-6 for _, weight in others)
+    ):
+        return f"{one} - mean of {', '.join(name for name, _ in others)}"
+    terms: list[str] = []
+    for name, weight in weights.items():
+        sign = "-" if weight < 0 else "+" if terms else ""
+        size = "" if abs(weight) == 1 else f"{abs(weight):.3g}*"
+        terms.append(f"{sign}{size}{name}")
+    return "".join(terms)
+
+
+def cost_text(plan: Plan, settings: Settings) -> str:
+    """Time, memory and disk of a plan in a sentence, the time as this machine is loaded now."""
+    cost, workers = plan.estimate, settings.resources.nprocs or 1
+    slower, busy = pace_now(cost.processors)
+    why = f" (machine busy: {busy:.1f} times slower)" if busy >= _NOTICEABLE else ""
+    on = "1 process" if workers == 1 else f"{workers} processes"
+    return (
+        f"{duration(cost.minutes * slower)} of wall-clock time with {on}{why},"
+        f" {cost.memory_gb:.1f} GB of memory, {cost.work_gb:.1f} GB of disk for intermediate files"
+        f" and {cost.output_gb:.1f} GB for results (level {settings.run.level})"
+    )

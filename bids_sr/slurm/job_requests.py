@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from bids_sr.config import UsageError
-from bids_sr.config.memory_model import SHARED_GB
+from bids_sr.config.machine import SHARED_GB
 from bids_sr.slurm.submission import Request
 
 _MEMORY_ROOM, _BESIDE_SHARED = 1.5, 1.15

@@ -11,7 +11,7 @@ from dataclasses import asdict, field
 from pathlib import Path
 from typing import Any
 
-from bids_sr.config import UsageError, readers
+from bids_sr.config import UsageError, section
 from bids_sr.config.section import Checked, option
 from bids_sr.frozen import frozen
 from bids_sr.io.atomic_files import write_whole
@@ -50,7 +50,7 @@ class Site(Checked):
         "--setup FILE",
         "shell commands that each job runs first, such as module load; bids-sr is then found by"
         " PATH",
-        type=readers.folder,
+        type=section.folder,
     )
     requeues: int = option(
         3, "--requeues N", "how often a task that reaches its time limit is requeued", least=0

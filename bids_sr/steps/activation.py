@@ -10,8 +10,8 @@ from typing import Literal
 
 from threadpoolctl import threadpool_limits
 
-from bids_sr.config.levels import Level, StoredMaps
-from bids_sr.config.memory_model import MAPS
+from bids_sr.config.machine import MAPS
+from bids_sr.config.section import Level, StoredMaps
 from bids_sr.glm import activation_regions
 from bids_sr.glm.activation_regions import parse_thresholds
 from bids_sr.glm.design import model_confounds, scaled_weights

@@ -1,16 +1,33 @@
-"""T1w: bias field, brain mask, normalization, tissues, atlas and region of interest."""
+"""T1w: bias field, brain mask, normalization, tissues, atlas and region of interest.
+
+Derivatives that only the data set of the primary series has, for use by other programs.
+
+They are beside what is also stored among all results.
+"""
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from bids_sr.config.memory_model import REGION, SEGMENT, Need
+from bids_sr.config.machine import REGION, SEGMENT, TO_TEMPLATE, Need
+from bids_sr.io import template_cache
 from bids_sr.io.atomic_files import texts
 from bids_sr.io.grids import Volume
-from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Table, Transforms
+from bids_sr.pipeline.artifacts import (
+    Derivative,
+    Facts,
+    File,
+    Image,
+    Map,
+    Mask,
+    Series,
+    SpaceGrid,
+    Table,
+    Transforms,
+)
 from bids_sr.pipeline.step import Keep, Lookup, Part, step
 from bids_sr.region_names import atlas_title, find_atlas, is_file, region_labels
 from bids_sr.registration import ants
@@ -23,6 +40,8 @@ from bids_sr.registration.brain import (
     unbiased,
 )
 from bids_sr.registration.tissues import segmentation, tissue_probabilities
+from bids_sr.spatial.resampling import spline_coefficients
+from bids_sr.spatial.transforms import invert
 from bids_sr.sr.method import Cost
 
 _LOGGER = logging.getLogger(__name__)
@@ -389,3 +408,139 @@ def text_of_imported_anatomy(origin: str, template_space: str, files: Collection
         )
         made = f"The T1-weighted image was {registered}. {made}"
     return f"Taken over from {origin} [@fmriprep]: {', '.join(taken[:-1])} and {taken[-1]}. {made}"
+
+
+_TISSUES = ("GM", "WM", "CSF")
+_MEAN = (
+    "mean of the steady volumes of the super-resolved series, in this space by one interpolation"
+    " more"
+)
+_BRAIN = "brain of the super-resolved series, as far as the field of view of the run reaches"
+
+
+@step(
+    makes="series_mean",
+    memory=Need(always=0.03, high=0.02),
+    keep={
+        "series_mean": Keep(
+            {"suffix": "boldref"},
+            {
+                "SkullStripped": False,
+                "Description": "mean of the steady volumes of the preprocessed BOLD",
+            },
+            dataset="primary",
+        )
+    },
+    cost=Cost(volumes=0.02),
+)
+def average_series(series: Series, *, n_dummy: int) -> Image:
+    """Average the steady volumes of a series on its own grid.
+
+    The result is a reference with the resolution of the series.
+
+    Mean over the steady volumes (3D, float32).
+    """
+    return Volume(series.mean(n_dummy).astype(np.float32), series.affine, series.header)
+
+
+@step(
+    makes="t1w2boldref_xfm",
+    keep={
+        "t1w2boldref_xfm": Keep(
+            {"from": "T1w", "to": "boldref", "mode": "image", "desc": "coreg", "suffix": "xfm"},
+            dataset="primary",
+        )
+    },
+)
+def invert_coreg(boldref2t1w_xfm: Transforms) -> Transforms:
+    """Return the xfm that takes a boldref point to its T1w point.
+
+    With it, other programs need not invert the registration.
+    """
+    return np.asarray(invert(boldref2t1w_xfm[0]))[None]
+
+
+@step(
+    makes="tissue_maps",
+    memory=Need(always=0.02, t1w=0.018, high=0.0),
+    keep={
+        "tissue_maps": Keep(
+            sidecar={"Description": "probability of the tissue"}, dataset="primary"
+        )
+    },
+    cost=Cost(always=0.1),
+)
+def label_tissues(t1w_tpms: Sequence[Image]) -> list[Map]:
+    """Name the probabilities of gray matter, white matter and CSF, which come in this order."""
+    entities = ({"label": tissue, "suffix": "probseg"} for tissue in _TISSUES)
+    return [Derivative(each, own) for each, own in zip(t1w_tpms, entities, strict=True)]
+
+
+def _beside(sidecar: Mapping[str, object], **own: str) -> Keep:
+    """How an image of a space is stored: in the data set of the primary series alone."""
+    told = {**sidecar, "Resolution": "grid of the preprocessed BOLD in this space"}
+    return Keep(lambda setting: {**setting("space_entities"), **own}, told, dataset="primary")
+
+
+@step(
+    makes=("space_boldref", "space_mask"),
+    memory=TO_TEMPLATE,
+    keep={
+        "space_boldref": _beside({"Description": _MEAN}, suffix="boldref"),
+        "space_mask": _beside(
+            {"Description": _BRAIN, "Type": "Brain"}, desc="brain", suffix="mask"
+        ),
+    },
+    cost=Cost(always=2.0),
+)
+def show_in_space(
+    series_mean: Image, bold_mask_hr: Mask, space_grid: SpaceGrid
+) -> tuple[Image, Mask]:
+    """The mean of a series in another space, and its brain there.
+
+    Voxels beyond the field of view of the run are 0, and outside the brain.
+    """
+    mask, affine = bold_mask_hr.data, bold_mask_hr.affine
+    seen = space_grid.sampled(spline_coefficients(series_mean.data), series_mean.affine)
+    (brain,) = space_grid.of_maps([(mask.astype(np.float32), False)], mask, affine)
+    return Volume(space_grid.filled(seen), space_grid.affine), Volume(
+        brain >= 0.5, space_grid.affine
+    )
+
+
+@step(
+    makes="space_t1w_mask",
+    memory=TO_TEMPLATE,
+    keep={
+        "space_t1w_mask": Keep(
+            lambda setting: {**setting("space_entities"), "desc": "brain", "suffix": "mask"},
+            {
+                "Description": "brain of the T1w image",
+                "Type": "Brain",
+                "Resolution": "a grid of the template",
+            },
+            dataset="primary",
+        )
+    },
+    cost=Cost(always=1.0),
+)
+def mask_in_template(
+    t1w_mask: Mask,
+    template: Image,
+    t1w2std_xfm: File,
+    *,
+    template_space: str,
+    resolution: str,
+    random_seed: int,
+) -> Mask:
+    """The brain of the T1w image in a template, which XCP-D asks for beside the BOLD there.
+
+    `template_space`: name of the template as in TemplateFlow, cohort after a plus sign.
+    `resolution`: label of the template's resolution; "" for the grid of the template that the
+    registration used.
+    """
+    found = template_cache.grid_of(template_space, resolution) if resolution else None
+    shape, affine = found or (template.data.shape, template.affine)
+    grid = Volume(np.zeros(shape, dtype=np.float32), affine)
+    brain = t1w_mask.like(t1w_mask.data.astype(np.float32))
+    return Volume(apply(brain, grid, [t1w2std_xfm], seed=random_seed) >= 0.5, affine)

@@ -4,7 +4,7 @@ from typing import Literal
 
 import numpy as np
 
-from bids_sr.config.memory_model import SHOW_IN_TEMPLATE, Need
+from bids_sr.config.machine import SHOW_IN_TEMPLATE, Need
 from bids_sr.glm.confound_table import take_over
 from bids_sr.glm.confounds import MOTION, motion_table
 from bids_sr.io.grids import Array, AxisOrder, Volume, inverse, reordered, reordered_affine

@@ -10,7 +10,7 @@ import numpy as np
 from scipy import ndimage
 from threadpoolctl import threadpool_limits
 
-from bids_sr.config.memory_model import EFFECTS, MAPS, VARIANCE, Need
+from bids_sr.config.machine import EFFECTS, MAPS, VARIANCE, Need
 from bids_sr.evaluation.evidence import was_applied
 from bids_sr.evaluation.qc_flags import spread_of_effect, t_change
 from bids_sr.glm import activation_regions

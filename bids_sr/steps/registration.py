@@ -10,7 +10,7 @@ from typing import Literal
 
 from nibabel.affines import apply_affine
 
-from bids_sr.config.memory_model import TO_TEMPLATE, Need
+from bids_sr.config.machine import TO_TEMPLATE, Need
 from bids_sr.io import template_cache
 from bids_sr.io.grids import AS_STORED, Array, AxisOrder, Volume
 from bids_sr.io.nifti import save_image

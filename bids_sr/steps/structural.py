@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from nibabel.affines import voxel_sizes
 
-from bids_sr.config.memory_model import MEASURE_SCANS, PREPARE_SCANS, RESOLVE_SCANS, TRAIN_ON_SCANS
+from bids_sr.config.machine import MEASURE_SCANS, PREPARE_SCANS, RESOLVE_SCANS, TRAIN_ON_SCANS
 from bids_sr.io.grids import Array, Float32, Volume
 from bids_sr.metrics import MetricRow, columns_json
 from bids_sr.pipeline.artifacts import Derivative, Facts, File, Image, Map, Mask, Rows

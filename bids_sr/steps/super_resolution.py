@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bids_sr.config.levels import Level, series_level
-from bids_sr.config.memory_model import RESOLVE, SERIES, Need
+from bids_sr.config.machine import RESOLVE, SERIES, Need
+from bids_sr.config.section import Level, series_level
 from bids_sr.evaluation.evidence import was_applied
 from bids_sr.evaluation.words import PLACEBOS
 from bids_sr.io.grids import Array, Volume, inverse

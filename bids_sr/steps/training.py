@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from bids_sr.boilerplate import data_of
-from bids_sr.config.memory_model import TRAIN, TRAIN_ON_VOLUMES, VARIANCE, Need
+from bids_sr.config.machine import TRAIN, TRAIN_ON_VOLUMES, VARIANCE, Need
 from bids_sr.io.grids import Array, Volume
 from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Rows, Series, Transforms
 from bids_sr.pipeline.step import Keep, Lookup, Part, step

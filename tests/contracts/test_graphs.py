@@ -28,7 +28,7 @@ from bids_sr.pipeline.run_here import who_makes_what
 from bids_sr.pipeline.step import Part, Step
 from bids_sr.pipeline.store import derivative_path, store
 from bids_sr.report.methods_text import _missing_keys, methods_html
-from bids_sr.workflows.base import primary_series
+from bids_sr.workflows.participant import primary_series
 
 HIGH, LOW = (3.0, 3.0, 4.0), (6.0, 6.0, 4.0)
 NOBODY_TAKES = {"store.stored", "rebuild_motion.motion"}

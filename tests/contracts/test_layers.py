@@ -230,7 +230,7 @@ def test_modules_are_short_few_in_a_folder_and_have_names_of_their_own() -> None
         ("bids_sr/spatial/x.py", "from ..sr.train import fit"),
         ("bids_sr/stats/x.py", "def f():\n    import bids_sr.figures.canvas"),
         ("bids_sr/steps/x.py", "from bids_sr.bids import BoldRun"),
-        ("bids_sr/steps/x.py", "def f():\n    from bids_sr.workflows.base import graph_of"),
+        ("bids_sr/steps/x.py", "def f():\n    from bids_sr.workflows.participant import graph_of"),
         ("bids_sr/pipeline/x.py", "from bids_sr.steps.motion import mask_head"),
         ("workflows/x.py", "from bids_sr.execution.execute import execute"),
         ("boilerplate/x.py", "import bids_sr.config"),

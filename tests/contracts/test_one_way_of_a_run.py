@@ -11,7 +11,7 @@ from bidsmaker import BidsMaker
 from bids_sr.bids import BoldRun
 from bids_sr.config import Paths, Selection, Settings
 from bids_sr.preflight import check
-from bids_sr.workflows.base import graph_of
+from bids_sr.workflows.participant import graph_of
 
 MOST = 6
 

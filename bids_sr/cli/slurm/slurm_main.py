@@ -21,7 +21,7 @@ from bids_sr.cli.parser import Given, Parser, add_settings, made_of, settings_of
 from bids_sr.cli.slurm.slurm_options import LaterOptions, SlurmOptions
 from bids_sr.cli.slurm.slurm_prepare import prepare
 from bids_sr.config import Settings
-from bids_sr.config.plugin import Plugin
+from bids_sr.config.machine import Plugin
 from bids_sr.slurm import submissions
 from bids_sr.slurm.job_requests import DEFAULT_CPUS, minutes_of, time_text
 from bids_sr.slurm.job_states import Fate, State, failures, summary, table

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from bids_sr.config import readers
+from bids_sr.config import section
 from bids_sr.config.section import Checked, argument, option
 from bids_sr.frozen import frozen
 
@@ -25,13 +25,13 @@ class LaterOptions(_Sent):
 
     output_dir: Path = argument("OUT", "the output directory of the submission")
     participant_label: tuple[str, ...] = option(
-        (), "--participant-label LABEL", "participants (default: all)", type=readers.labels
+        (), "--participant-label LABEL", "participants (default: all)", type=section.labels
     )
     mem: float | None = option(
         None,
         "--mem SIZE",
         "memory of the program in each task: 8, 8G; the job asks for more",
-        type=readers.gigabytes,
+        type=section.gigabytes,
     )
     time: str = option("", "--time TIME", "time limit of each task")
 

@@ -1,13 +1,39 @@
-"""Figures of the participant: what was found, the anatomy, and the pair."""
+"""Figures of the participant: what was found, the anatomy, and the pair.
 
-from collections.abc import Iterator, Mapping
+Figures of what a run was registered to: the T1w image, the pair and the calibration.
 
-from bids_sr.config.memory_model import Need
-from bids_sr.pipeline.artifacts import Facts, Image, Mask
+Figures of structural scans that were super-resolved together.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from bids_sr.config.machine import Need
+from bids_sr.io.grids import Array
+from bids_sr.pipeline.artifacts import (
+    Facts,
+    File,
+    Image,
+    Map,
+    Mask,
+    Rows,
+    Table,
+    Transforms,
+    Volume,
+)
 from bids_sr.pipeline.step import Content, Drawn, figure
-from bids_sr.report.sections import ANATOMICAL, PAIR, Shown
+from bids_sr.report.sections import ANATOMICAL, PAIR, SCANS, Shown
+from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.method import Cost
-from bids_sr.steps.figures.display_grids import binary, grid_of, native_or_display, onto
+from bids_sr.steps.figures.display_grids import (
+    binary,
+    display_grid,
+    grid_of,
+    native_or_display,
+    onto,
+)
+from bids_sr.steps.structural import by_series, stacked, untrained_slices
 
 
 @figure(
@@ -169,3 +195,318 @@ def draw_pair(
         yield Drawn("pairreg", registration_figure(images, lines, mask=inside, views=AXIAL_VIEWS))
     if pair_facts:
         yield Drawn("pairinfo", labeled_html(pair_facts, "pair"))
+
+
+@figure(
+    Shown(
+        "registration",
+        "registration",
+        html=True,
+        tab="Values",
+        missing="values of the run's registrations",
+    ),
+)
+def show_registration(registration: Facts) -> Content:
+    """How well the run was registered, with a warning for whatever seems wrong."""
+    from bids_sr.report.html_tables import registration_html
+
+    return registration_html(registration)
+
+
+@figure(
+    Shown(
+        "coreg",
+        "registration",
+        static=False,
+        subtitle="BOLD reference to T1w",
+        tab="BOLD to T1w",
+        caption=(
+            "T1w above, the BOLD reference before registration (scanner coordinates) in the"
+            " middle, after registration below; outlines are from the T1w image."
+        ),
+        missing="BOLD reference to T1w (no T1w image, or the step did not finish)",
+    ),
+    memory=Need(always=0.03, t1w=0.020, high=0.0),
+    cost=Cost(always=0.4, t1w=0.27),
+)
+def draw_coregistration(
+    boldref: Image,
+    t1w_preproc: Image,
+    t1w_mask: Mask,
+    boldref2t1w_xfm: Transforms,
+    t1w_tpms: list[Image] | None = None,
+) -> Content:
+    """BOLD reference against T1w, before and after registration.
+
+    `boldref2t1w_xfm`: transform of a T1w point to its boldref point (1, 4, 4; RAS+ mm).
+    `t1w_tpms`: probabilities of gray matter, white matter and CSF in T1w voxels (3D each). Slices
+    of the three images with outlines of the T1w image.
+    """
+    from bids_sr.figures.anat_figures import registration_figure
+    from bids_sr.figures.canvas import PURPLE, RED
+    from bids_sr.figures.slices import Outline
+
+    grid = display_grid(t1w_mask)
+    inside = onto(t1w_mask, *grid)
+    lines = [Outline(name="brain mask of T1w", image=inside, color=RED)]
+    if t1w_tpms and len(t1w_tpms) > 1:
+        lines.append(
+            Outline(name="white matter of T1w", image=onto(t1w_tpms[1], *grid), color=PURPLE)
+        )
+    before, after = onto(boldref, *grid), onto(boldref, *grid, boldref2t1w_xfm[0])
+    brain = binary(inside)
+    covered = brain.like(brain.data & (after.data > 0))
+    images = {"T1w": onto(t1w_preproc, *grid), "boldref before": before, "boldref after": after}
+    return registration_figure(images, lines, mask=covered if covered.data.any() else brain)
+
+
+@figure(
+    Shown(
+        "highres",
+        "registration",
+        static=False,
+        subtitle="High-resolution T2* to the BOLD reference",
+        tab="T2* to BOLD",
+        caption=(
+            "BOLD reference above, the high-resolution T2* image before registration (scanner"
+            " coordinates) in the middle, after registration below; outlines are from the BOLD"
+            " reference."
+        ),
+        missing="High-resolution T2* to the BOLD reference (no pair, or the step did not finish)",
+    ),
+)
+def draw_guide(
+    boldref: Image,
+    guide_hr: Image,
+    highres_file: Image | None = None,
+    bold_mask_hr: Mask | None = None,
+) -> Content:
+    """Draw highres T2*w against the boldref, before and after registration.
+
+    `guide_hr` is the highres T2*w image on the high-resolution grid.
+
+    Slices of the three images with outlines of boldref.
+    """
+    from bids_sr.figures.anat_figures import AXIAL_VIEWS, isolines, registration_figure
+
+    grid = grid_of(guide_hr)
+    reference = onto(boldref, *grid)
+    images = {
+        "boldref": reference,
+        "highres before": onto(highres_file or guide_hr, *grid),
+        "highres after": guide_hr,
+    }
+    return registration_figure(
+        images, isolines(reference, bold_mask_hr), mask=bold_mask_hr, views=AXIAL_VIEWS
+    )
+
+
+@figure(
+    Shown(
+        "calibrationreg",
+        "registration",
+        static=False,
+        subtitle="Calibration to the BOLD reference",
+        tab="Calibration to BOLD",
+        caption=(
+            "BOLD reference above, the reference of the calibration (short run at the high"
+            " resolution) before registration (scanner coordinates) in the middle, after"
+            " registration below; outlines are from the BOLD reference. Where they diverge after"
+            " registration, the distortion of the calibration differs from that of the run."
+        ),
+    ),
+    Shown("calibrationfacts", "registration", html=True, tab="Calibration values"),
+)
+def draw_calibration(
+    boldref: Image,
+    bold_mask: Mask,
+    calibration_ref: Image,
+    boldref2calibration_xfm: Transforms,
+    calibration_facts: Facts,
+    tested: Facts,
+) -> Iterator[Drawn]:
+    """The calibration against the run, and what became of it.
+
+    tested : of the series that it entered, see `estimate_variance`
+
+    `boldref2calibration_xfm`: transform of a boldref point to its calibration point (1, 4, 4; RAS+
+    mm). `tested`: what each series explains one level of resolution down. Slices of both
+    references, then values in HTML.
+    """
+    from bids_sr.figures.anat_figures import AXIAL_VIEWS, isolines, registration_figure
+    from bids_sr.report.html_tables import calibration_html
+
+    ratio = boldref.zooms / calibration_ref.zooms
+    grid = hr_grid(boldref.data.shape, boldref.affine, [max(float(each), 1.0) for each in ratio])
+    matrix = np.asarray(boldref2calibration_xfm[0])
+    inside, reference = binary(onto(bold_mask, *grid)), onto(boldref, *grid)
+    images = {
+        "boldref": reference,
+        "calibration before": onto(calibration_ref, *grid),
+        "calibration after": onto(calibration_ref, *grid, matrix),
+    }
+    lines = isolines(reference, inside)
+    yield Drawn(
+        "calibrationreg", registration_figure(images, lines, mask=inside, views=AXIAL_VIEWS)
+    )
+    use = next(
+        (each.get("calibration") for each in tested.values() if isinstance(each, Mapping)), None
+    )
+    voxel_mm = float(boldref.zooms[:2].max())
+    yield Drawn("calibrationfacts", calibration_html({**calibration_facts, "use": use}, voxel_mm))
+
+
+@figure(
+    Shown(
+        "scans",
+        "structural",
+        suffix=SCANS,
+        subtitle="One slice of each contrast in all series",
+        tab="Slices",
+        caption=(
+            "A slice on which no model was trained. Scans were aligned, interpolated once and"
+            " scaled to the same mean within the brain. Last column: the last method minus the"
+            " measured scan (red: too bright). A method that was trained on the same head may have"
+            " learned that head; only other heads show how well it generalizes."
+        ),
+        missing="slice of each contrast",
+    ),
+    Shown(
+        "scans",
+        "structural",
+        suffix=SCANS,
+        html=True,
+        tab="Metrics",
+        missing="metrics of the structural scans",
+    ),
+    Shown(
+        "scanfacts",
+        "structural",
+        suffix=SCANS,
+        html=True,
+        place=2,
+        tab="Positions",
+        missing="positions of the scans",
+    ),
+    memory=Need(always=0.1, scans=0.10),
+    cost=Cost(always=5.0),
+)
+def draw_scans(
+    fine_scans: list[Map],
+    coarse_scans: list[Map],
+    other_scans: list[Map],
+    scan_mask: Mask,
+    made_scans: list[Map],
+    card_file: list[Facts],
+    scan_metrics: Rows,
+    scan_facts: Facts,
+) -> Iterator[Drawn]:
+    """Draw series side by side in a held-out slice, the metrics, and the scans' misalignment.
+
+    The misalignment is how far the scans lay from each other.
+
+    `scan_mask`: voxels of the brain on the grid of the scans (3D, boolean). `scan_facts`:
+    alignment, position of each scan, and intensities that became 1.
+    """
+    from bids_sr.figures.anat_figures import scans_figure
+    from bids_sr.report.html_tables import facts_html
+    from bids_sr.report.metric_tables import SCANS, tables_html
+
+    found = by_series([*coarse_scans, *other_scans, *made_scans, *fine_scans])
+    series = {
+        name: {key: scan_mask.like(scan) for key, scan in scans.items()}
+        for name, scans in found.items()
+    }
+    measured = series.pop("measured")
+    index = _shown_slice(
+        scan_mask.data, untrained_slices(fine_scans, coarse_scans, scan_mask, card_file)
+    )
+    yield Drawn("scans", scans_figure(series, measured, scan_mask, index))
+    yield Drawn("scans", tables_html(SCANS, scan_metrics))
+    title = f"Position against the first scan ({scan_facts['align']})"
+    yield Drawn("scanfacts", facts_html({title: scan_facts["offsets"]}))
+
+
+@figure(
+    Shown(
+        "attention",
+        "structural",
+        suffix=SCANS,
+        place=1,
+        subtitle="Attention gates of the network, and Grad-CAM of its critic",
+        tab="Attention",
+        caption=(
+            "Attention: how much of the features the gates pass at each level, from coarse to fine"
+            " (black: nothing, yellow: all). Critic: Grad-CAM, the places that suggest an image"
+            " acquired at high resolution; the score is 1 for such an image and 0 for a generated"
+            " one. If the critic scores the super-resolved slice as generated, check for"
+            " artifacts. Neither map is proof."
+        ),
+        request="attention masks and maps of a critic (method attunet)",
+    ),
+    Shown(
+        "scantraining",
+        "structural",
+        suffix=SCANS,
+        place=1,
+        subtitle="Training curve",
+        tab="Training",
+        caption="Left: peak signal-to-noise ratio on held-out slices. Right: losses.",
+        missing="training curve",
+    ),
+    Shown("scancard", "structural", suffix=SCANS, html=True, place=1, missing="model card"),
+    memory=Need(always=0.35, scans=0.10),
+    cost=Cost(always=3.0),
+)
+def explain_scans(
+    fine_scans: list[Map],
+    coarse_scans: list[Map],
+    made_scans: list[Map],
+    scan_mask: Mask,
+    model_file: File,
+    card_file: Facts,
+    log_file: Table,
+    *,
+    method_label: str = "",
+) -> Iterator[Drawn]:
+    """Draw what the gates pass, what the critic looks at, and the course of training.
+
+    Of gates and critic nothing is drawn for a network without either.
+
+    `coarse_scans`: coarse scans on the fine grid by cubic spline, one for each contrast.
+    `scan_mask`: voxels of the brain on the grid of the scans (3D, boolean).
+    """
+    from bids_sr.figures.anat_figures import explanation_figure, training_figure
+    from bids_sr.report.html_tables import card_html
+    from bids_sr.sr.models.model import load_model
+    from bids_sr.sr.training.fused import explain_slice
+
+    affine = scan_mask.affine
+    index = _shown_slice(
+        scan_mask.data, untrained_slices(fine_scans, coarse_scans, scan_mask, [card_file])
+    )
+    low, high = stacked(coarse_scans), stacked(fine_scans)
+    seen = explain_slice(load_model(model_file), low, high, scan_mask.data, affine, index)
+    shown = (("made", seen.critic_made, "super-resolved"), ("fine", seen.critic_fine, "measured"))
+    maps = {
+        f"critic, {text} (score {seen.scores[key]:.2f})": m
+        for key, m, text in shown
+        if m is not None
+    }
+    if len(seen.masks) or maps:
+        slabs = {title: Volume(each[..., None], affine) for title, each in maps.items()}
+        gates = [Volume(each[..., None], affine) for each in seen.masks]
+        drawn = explanation_figure(made_scans[0].volume, gates, slabs, index)
+        yield Drawn("attention", drawn, label=method_label)
+    if len(log_file):
+        columns = {str(name): values.to_numpy() for name, values in log_file.items()}
+        yield Drawn("scantraining", training_figure(columns, card_file), label=method_label)
+    yield Drawn("scancard", card_html(card_file), label=method_label)
+
+
+def _shown_slice(mask: Array, held_out: Sequence[int]) -> int:
+    """Of the slices that were held out, the one nearest to .6 of the brain's height."""
+    filled = np.flatnonzero(mask.any((0, 1)))
+    wanted = filled[0] + 0.6 * (filled[-1] - filled[0])
+    kept = [z for z in held_out if z in filled] or list(filled)
+    return int(min(kept, key=lambda z: abs(z - wanted)))

@@ -1,6 +1,11 @@
-"""Figures of the evaluation: verdict, agreement with the truth, control analyses."""
+"""Figures of the evaluation: verdict, agreement with the truth, control analyses.
 
-from collections.abc import Iterator, Sequence
+Figures of the quality control, and of where a run fluctuates.
+
+Figures of a training: its curve, and what its held-out slices say.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +13,23 @@ import numpy as np
 from bids_sr.evaluation.evidence import main_regions
 from bids_sr.evaluation.words import region_text
 from bids_sr.metrics import STATISTICS, MetricRow
-from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Rows, Volume
-from bids_sr.pipeline.step import Drawn, figure
+from bids_sr.pipeline.artifacts import Content as Card
+from bids_sr.pipeline.artifacts import (
+    Derivative,
+    Facts,
+    File,
+    Image,
+    Map,
+    Mask,
+    Rows,
+    Table,
+    Volume,
+)
+from bids_sr.pipeline.step import Content, Drawn, figure
 from bids_sr.report.html_tables import contrasts_of, placebo_gains, shown_series
-from bids_sr.report.sections import Shown
-from bids_sr.steps.figures import run_maps
-from bids_sr.steps.figures.display_grids import percent_of
+from bids_sr.report.sections import MODEL, PAIR, Shown
+from bids_sr.steps.figures import display_grids
+from bids_sr.steps.figures.display_grids import binary, grid_of, onto, percent_of
 
 _MAX_CONTRASTS = 4
 _SCORED = ("ev", "r")
@@ -148,7 +164,7 @@ def draw_evaluation(
     """
     from bids_sr.report.metric_tables import HELD_OUT, IMAGES, tables_html, verdict_html
 
-    yield Drawn("verdict", verdict_html(verdict, evaluation, run_maps.raised(flags)))
+    yield Drawn("verdict", verdict_html(verdict, evaluation, display_grids.raised(flags)))
     if has_truth:
         yield from _agreement(evaluation, series_names)
     if halves_figures:
@@ -242,3 +258,160 @@ def _negative_controls(rows: Sequence[MetricRow]) -> Iterator[Drawn]:
     if gains := placebo_gains(rows):
         yield Drawn("placebo", placebo_figure(gains, contrast=contrasts_of(gains)[0]))
         yield Drawn("placebo", placebo_html(rows))
+
+
+@figure(
+    Shown(
+        "guards",
+        "guards",
+        html=True,
+        tab="Checks",
+        missing="quality checks",
+        tables=("evaluation",),
+    ),
+    Shown(
+        "uncertainty",
+        "guards",
+        heading="Uncertainty: {contrast}",
+        tab="Uncertainty",
+        caption=(
+            "Disagreement about the effect between ensemble members trained from different seeds."
+            " It shows the influence of chance in training; it cannot show an error that all"
+            " members share."
+        ),
+        request="uncertainty (--n-ensemble 2 or more)",
+    ),
+)
+def draw_quality(
+    evaluation: Rows,
+    flags: Facts,
+    boldref: Image,
+    bold_mask: Mask,
+    bold_mask_hr: Mask,
+    guide_hr: Image | None = None,
+    uncertainty_maps: list[Map] | None = None,
+) -> Iterator[Drawn]:
+    """Draw flags and metrics of the quality control, and uncertainty as maps, a row each series.
+
+    `boldref, bold_mask`: reference of the run and brain on its grid, for effects in percent.
+    `uncertainty_maps`: standard deviation between ensemble members, by contrast and method; None
+    without ensembles. Checks in HTML, then maps of up to four contrasts.
+    """
+    from bids_sr.figures.canvas import units_text
+    from bids_sr.figures.map_figures import overlay_figure
+    from bids_sr.report.metric_tables import guards_html
+
+    if text := guards_html(evaluation, display_grids.raised(flags)):
+        yield Drawn("guards", text)
+    label = (
+        "standard deviation of the effect between members"
+        f" ({units_text(percent_of(boldref, bold_mask))})"
+    )
+    grid = grid_of(bold_mask_hr)
+    for contrast, of_series in _by_contrast(uncertainty_maps or ()).items():
+        maps = {name: onto(each.volume, *grid) for name, each in of_series.items()}
+        background = onto(guide_hr or boldref, *grid)
+        drawn = overlay_figure(maps, bold_mask_hr, background, label=label)
+        yield Drawn("uncertainty", drawn, contrast=contrast)
+
+
+def _by_contrast(maps: Iterable[Derivative]) -> dict[str, dict[str, Derivative]]:
+    """Contrast to series to map; of many contrasts, that of all and the first ones."""
+    found: dict[str, dict[str, Derivative]] = {}
+    for each in maps:
+        found.setdefault(each.entities["contrast"], {})[each.entities["desc"]] = each
+    shown = sorted(found, key=lambda name: name != "all")[:_MAX_CONTRASTS]
+    return {name: of_series for name, of_series in found.items() if name in shown}
+
+
+@figure(
+    Shown(
+        "variance",
+        "superres",
+        place=1,
+        subtitle="Where the run fluctuates",
+        tab="Where the run fluctuates",
+        caption=(
+            "The prior of the variance-weighted method: the temporal standard deviation on the"
+            " high-resolution grid; its source is named below the color bar. Detail beyond"
+            " the acquired resolution is reconstructed where this map has structure. The map"
+            " should follow gray matter, vessels and CSF; it is black where the method was not"
+            " applied."
+        ),
+        missing=(
+            "variance map of the run (no variance-weighted method was used, or the step did not"
+            " finish)"
+        ),
+    ),
+)
+def draw_variance(
+    weight: Image, tested: Facts, bold_mask_hr: Mask, boldref: Image, guide_hr: Image | None = None
+) -> Content:
+    """Draw where a run fluctuates on the high-resolution grid, below an anatomical image.
+
+    The anatomical image may be on any grid.
+
+    `weight`: temporal standard deviation on the high-resolution grid (3D, signal units). `tested`:
+    what each series explains one level of resolution down.
+    """
+    from bids_sr.figures.map_figures import variance_figure
+
+    grid = grid_of(weight)
+    anatomy = onto(guide_hr or boldref, *grid)
+    calibrated = any(
+        isinstance(each, Mapping) and each.get("calibrated") for each in tested.values()
+    )
+    source = f"the acquired series{' and the calibration' * calibrated}"
+    return variance_figure(weight, binary(onto(bold_mask_hr, *grid)), anatomy, source=source)
+
+
+@figure(
+    Shown(
+        "training",
+        "superres-training",
+        suffix=PAIR,
+        subtitle="Training curve",
+        tab="Training curve",
+        caption=(
+            "Left: peak signal-to-noise ratio on held-out slices of the pair; dashed lines: plain"
+            " interpolation of the same slices. Right: losses."
+        ),
+        missing="training curve (no method that trains, or the step did not finish)",
+        tables=(MODEL,),
+    ),
+    Shown("card", "superres-training", suffix=PAIR, html=True),
+)
+def draw_training(log_file: Table, card_file: Facts, *, method_label: str = "") -> Iterator[Drawn]:
+    """The training curve with levels of plain interpolation, and what the model's card says."""
+    yield from _training("", log_file, card_file, method_label)
+
+
+@figure(
+    Shown(
+        "volumetraining",
+        "superres",
+        place=-1,
+        subtitle="Training on the volumes of the run",
+        tab="Training",
+        caption=(
+            "Left: peak signal-to-noise ratio monitored during training; without a high-resolution"
+            " image it is computed from the loss. Right: losses."
+        ),
+        tables=(MODEL,),
+    ),
+    Shown("volumecard", "superres", html=True, place=-1),
+)
+def draw_volume_training(
+    log_file: Table, card_file: Facts, *, series_name: str
+) -> Iterator[Drawn]:
+    """The training of one series on the volumes of the run, and its model's card."""
+    yield from _training("volume", log_file, card_file, series_name)
+
+
+def _training(stem: str, log: Table, card: Card, label: str) -> Iterator[Drawn]:
+    from bids_sr.figures.anat_figures import training_figure
+    from bids_sr.report.html_tables import card_html
+
+    columns = {str(name): values.to_numpy() for name, values in log.items()}
+    yield Drawn(f"{stem}training", training_figure(columns, card), label=label)
+    yield Drawn(f"{stem}card", card_html(card), label=label)

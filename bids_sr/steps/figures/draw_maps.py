@@ -1,9 +1,16 @@
-"""Figures of a run's results: a slice of all series, model, maps, regions and their tables."""
+"""Figures of a run's results: a slice of all series, model, maps, regions and their tables.
+
+Figures of a run as it was acquired: what was acquired, head motion, and the carpet plot.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from bids_sr.config.memory_model import MAPS
+import numpy as np
+
+from bids_sr.config.machine import MAPS
 from bids_sr.io.atomic_files import real
+from bids_sr.io.grids import Array
+from bids_sr.io.nifti import SeriesReader
 from bids_sr.pipeline.artifacts import (
     Confounds,
     Facts,
@@ -21,9 +28,93 @@ from bids_sr.pipeline.step import Content, Drawn, figure
 from bids_sr.report.sections import Shown
 from bids_sr.series import RAW
 from bids_sr.sr.method import Cost
-from bids_sr.steps.figures import run_maps
+from bids_sr.steps.figures import display_grids
 from bids_sr.steps.figures.display_grids import grid_of, onto
-from bids_sr.steps.figures.draw_motion import carpet
+
+_MAX_CARPET_ROWS = 1500
+_TRACES = {"FD (mm)": "framewise_displacement", "DVARS": "std_dvars", "global": "global_signal"}
+"""Confounds that are drawn above the carpet, by what they are called there."""
+
+
+@figure(Shown("runsummary", "motion", html=True, missing="summary of the run"))
+def summarize_run(*, run_facts: Mapping[str, object], n_dummy: int) -> Content:
+    """What was acquired, and how many volumes at the start are left out."""
+    from bids_sr.report.html_tables import facts_html
+
+    return facts_html({**run_facts, "Non-steady volumes": n_dummy})
+
+
+@figure(
+    Shown(
+        "motion",
+        "motion",
+        subtitle="Motion parameters, framewise displacement and DVARS",
+        tab="Motion",
+        caption=(
+            "Translation and rotation of the head relative to the BOLD reference; framewise"
+            " displacement (dashed: .5 mm) and DVARS of the motion-corrected series."
+        ),
+        missing="motion parameters",
+    ),
+    Shown(
+        "carpet",
+        "motion",
+        subtitle="Carpet plot",
+        tab="Carpet plot",
+        caption=(
+            "One row per voxel of the motion-corrected series, grouped by tissue; linear trend"
+            " removed, in units of the voxel's standard deviation."
+        ),
+        missing="carpet plot",
+    ),
+)
+def draw_motion(
+    confounds: Confounds,
+    preproc: Series,
+    bold_mask: Mask,
+    tpms_bold: list[Image] | None = None,
+    *,
+    n_dummy: int = 0,
+) -> Iterator[Drawn]:
+    """Motion parameters, FD and DVARS, and the carpet plot of the motion-corrected series."""
+    from bids_sr.figures.motion_figures import carpet_figure, carpet_rows, motion_figure
+
+    columns = {str(name): values.to_numpy(dtype=float) for name, values in confounds.items()}
+    tissues = {
+        name: each.data for name, each in zip(("GM", "WM", "CSF"), tpms_bold or (), strict=False)
+    }
+    rows, groups = carpet(preproc, bold_mask.data, tissues)
+    tr = preproc.tr or 1.0
+    yield Drawn("motion", motion_figure(columns, tr, n_dummy=n_dummy))
+    traces = {label: columns[name] for label, name in _TRACES.items() if name in columns}
+    yield Drawn(
+        "carpet",
+        carpet_figure(carpet_rows(rows, n_dummy), groups, tr, traces=traces, n_dummy=n_dummy),
+    )
+
+
+def carpet(
+    series: SeriesReader, mask: Array, tissues: Mapping[str, Array]
+) -> tuple[Array, list[tuple[str, int]]]:
+    """Time series of a thinned set of voxels, grouped by tissue, read one volume at a time.
+
+    `tissues`: probabilities there by name, in the order of the groups; none: one group, ``brain``.
+    (voxels, T) float32 with at most ``_MAX_CARPET_ROWS`` rows; name and size of each group.
+    """
+    inside = np.asarray(mask) > 0
+    groups = {"brain": np.flatnonzero(inside)}
+    if tissues:
+        stack = np.stack([np.asarray(each) for each in tissues.values()])
+        label = np.where(inside & (stack.max(axis=0) > 0.5), stack.argmax(axis=0), -1)
+        groups = {name: np.flatnonzero(label == k) for k, name in enumerate(tissues)}
+    total = sum(len(voxels) for voxels in groups.values())
+    step = max(1, -(-total // _MAX_CARPET_ROWS))
+    groups = {name: voxels[::step] for name, voxels in groups.items() if len(voxels[::step])}
+    chosen = np.concatenate(list(groups.values())) if groups else np.zeros(0, dtype=int)
+    rows = np.empty((len(chosen), series.shape[3]), dtype=np.float32)
+    for t, volume in enumerate(series.volumes()):
+        rows[:, t] = volume.reshape(-1)[chosen]
+    return rows, [(name, len(voxels)) for name, voxels in groups.items()]
 
 
 @figure(
@@ -55,7 +146,9 @@ def draw_slice(
     from bids_sr.figures.map_figures import series_figure
 
     every = {**series, RAW: preproc}
-    readers = {name: every[name] for name in run_maps.all_names(series_names) if name in every}
+    readers = {
+        name: every[name] for name in display_grids.all_names(series_names) if name in every
+    }
     shown = {
         name: Volume(reader.volume(reader.shape[3] // 2), reader.affine)
         for name, reader in readers.items()
@@ -236,18 +329,18 @@ def draw_activation(
     """
     from bids_sr.figures.map_figures import activation_figure
 
-    found = run_maps.sort_maps(maps)
-    scene = run_maps.scene_of(guide_hr or boldref, bold_mask_hr, roi_hr)
+    found = display_grids.sort_maps(maps)
+    scene = display_grids.scene_of(guide_hr or boldref, bold_mask_hr, roi_hr)
     display, what = found.display, "connectivity" if at_rest else "activation"
     for (contrast, stat, fwhm), own in found.stats.items():
         if stat == display.statistic:
             regions = found.regions.get((contrast, "Fdr", fwhm), {})
-            names = run_maps.compared(own, series_names)
+            names = display_grids.compared(own, series_names)
             drawn = activation_figure(
                 {name: own[name].volume for name in names},
                 scene,
                 display=display,
-                limit=run_maps.color_limit(own.values(), display.floor),
+                limit=display_grids.color_limit(own.values(), display.floor),
                 significant={name: regions[name].volume for name in names if name in regions},
             )
             yield Drawn(what, drawn, contrast=contrast, fwhm_mm=fwhm)
@@ -312,5 +405,5 @@ def show_clusters(clusters: Table, evaluation: Rows, verdict: Facts) -> Content:
     """Show the best method's largest clusters with atlas labels, the judged contrast first."""
     from bids_sr.report.html_tables import clusters_html
 
-    judged = run_maps.judged_contrast(evaluation, verdict)
+    judged = display_grids.judged_contrast(evaluation, verdict)
     return clusters_html(clusters, str(verdict["best"]) or "bspline", first=judged)

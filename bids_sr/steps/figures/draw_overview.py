@@ -6,7 +6,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from bids_sr.config.levels import Level, StoredMaps
+from bids_sr.config.section import Level, StoredMaps
 from bids_sr.io.grids import Array
 from bids_sr.pipeline.artifacts import (
     Confounds,
@@ -23,9 +23,8 @@ from bids_sr.pipeline.artifacts import (
 from bids_sr.pipeline.step import Content, Drawn, figure
 from bids_sr.report.sections import Shown
 from bids_sr.sr.method import Cost
-from bids_sr.steps.figures import run_maps
-from bids_sr.steps.figures.display_grids import grid_of, onto, percent_of
-from bids_sr.steps.figures.run_maps import ShownMaps
+from bids_sr.steps.figures import display_grids
+from bids_sr.steps.figures.display_grids import ShownMaps, grid_of, onto, percent_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -89,8 +88,8 @@ def draw_overview(
     from bids_sr.figures.canvas import units_text
     from bids_sr.report.overview_text import RunFacts, overview_html
 
-    found = run_maps.sort_maps([*maps, *(error_maps or ())])
-    contrast = found.leading(run_maps.judged_contrast(evaluation, verdict))
+    found = display_grids.sort_maps([*maps, *(error_maps or ())])
+    contrast = found.leading(display_grids.judged_contrast(evaluation, verdict))
     run = RunFacts(
         entities=entities,
         displacement=[float(value) for value in confounds["framewise_displacement"]],
@@ -103,7 +102,7 @@ def draw_overview(
     one_level = one_level_down or {}
     text = overview_html(verdict, evaluation, registration, run, one_level, contrast)
     yield Drawn("overview", text)
-    scene = run_maps.scene_of(guide_hr or boldref, bold_mask_hr, roi_hr)
+    scene = display_grids.scene_of(guide_hr or boldref, bold_mask_hr, roi_hr)
     unit = units_text(percent_of(boldref, bold_mask))
     known = (truth_maps or {}).get(contrast)
     title = f"{'seed' if at_rest else 'contrast'} {contrast}"
@@ -127,7 +126,7 @@ def _believed(
     shown = {text: each.volume for text, each in own.items() if each is not None}
     if len(shown) < len(own):
         return None
-    limit = run_maps.color_limit([each for each in own.values() if each is not None], 0.0)
+    limit = display_grids.color_limit([each for each in own.values() if each is not None], 0.0)
     floor = float(f"{_EFFECT_SHARE * limit:.2g}")
     display = Display(statistic="effect", threshold=floor, floor=0.0, unit=unit)
     region = found.regions.get((contrast, "Reliable", min(widths)), {}).get(best)
@@ -176,7 +175,7 @@ def _zoomed(
         names.append("truth")
     shown = {TITLES.get(name, name): own[name].volume for name in names}
     display = {"t": T_DISPLAY, "cc": CC_DISPLAY}.get(stat)
-    limit = run_maps.color_limit(own.values(), display.floor if display else 0.0)
+    limit = display_grids.color_limit(own.values(), display.floor if display else 0.0)
     if display is None:
         display = Display(
             statistic="effect",
@@ -241,8 +240,8 @@ def show_viewer(
     from bids_sr.figures.map_viewer import map_key, room_of, viewer_html
     from bids_sr.pipeline.store import derivative_path
 
-    found = run_maps.sort_maps(maps)
-    judged = found.leading(run_maps.judged_contrast(evaluation, verdict))
+    found = display_grids.sort_maps(maps)
+    judged = found.leading(display_grids.judged_contrast(evaluation, verdict))
     display, grid = found.display, grid_of(bold_mask_hr)
     stored = StoredMaps(
         level=level,
@@ -260,7 +259,7 @@ def show_viewer(
     ):
         if stat == display.statistic:
             own = found.stats[contrast, stat, fwhm]
-            every = run_maps.ordered(own, series_names)
+            every = display_grids.ordered(own, series_names)
             width = f"{fwhm:g} mm" if fwhm else "none"
             shown[contrast, width] = _Read({name: own[name] for name in every})
             files |= {

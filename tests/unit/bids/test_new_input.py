@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from bids_sr.config import Paths, Selection, Settings
 from bids_sr.preflight import check, check_data
-from bids_sr.workflows.base import graph_of
+from bids_sr.workflows.participant import graph_of
 root, out = map(Path, sys.argv[1:])
 paths = Paths(bids_dir=root, output_dir=out, work_dir=out.with_name("work"))
 settings = Settings(paths=paths, selection=Selection(skip_bids_validation=True))

@@ -16,7 +16,7 @@ from bids_sr.config import Paths, Settings, SuperRes
 from bids_sr.preflight import check, check_data, dry_run_text
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import save_model
-from bids_sr.workflows.base import graph_of
+from bids_sr.workflows.participant import graph_of
 
 FINE, COARSE = (3.0, 3.0, 3.0), (6.0, 6.0, 6.0)
 

@@ -31,17 +31,15 @@ from bids_sr.pipeline.nipype_workflow import workflow_of
 from bids_sr.pipeline.step import Step
 from bids_sr.pipeline.store import store
 from bids_sr.preflight import Plan
-from bids_sr.preflight.pace import REFERENCE_S, _processors_had, kernel_seconds, pace_now
+from bids_sr.preflight.plan import REFERENCE_S, _processors_had, kernel_seconds, pace_now
 from bids_sr.report import participants_page
 from bids_sr.report.participants_page import _neighbors_of, _reported, write_index
 from bids_sr.steps.activation import map_series
 from bids_sr.steps.active_regions import list_clusters
-from bids_sr.steps.anatomy import mask_brain
-from bids_sr.steps.evaluation import compare_halves
+from bids_sr.steps.anatomy import average_series, mask_brain
+from bids_sr.steps.evaluation import compare_halves, judge
 from bids_sr.steps.figures.draw_anatomy import summarize_subject
-from bids_sr.steps.judgment import judge
 from bids_sr.steps.motion import estimate_motion
-from bids_sr.steps.primary import average_series
 from bids_sr.steps.super_resolution import super_resolve
 
 RUN = "bids_sr_wf.sub_01_wf.sub_01_task_tap_wf"
@@ -201,8 +199,8 @@ def test_the_pace_of_a_machine(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert 0 < kernel_seconds() < 5
-    monkeypatch.setattr("bids_sr.preflight.pace.kernel_seconds", lambda: kernel_s)
-    monkeypatch.setattr("bids_sr.preflight.pace._processors_had", lambda threads: had)
+    monkeypatch.setattr("bids_sr.preflight.plan.kernel_seconds", lambda: kernel_s)
+    monkeypatch.setattr("bids_sr.preflight.plan._processors_had", lambda threads: had)
     assert pace_now.__wrapped__(processors) == (slower, busy)
 
 

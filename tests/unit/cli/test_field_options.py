@@ -18,7 +18,7 @@ from bids_sr.cli.parser import build_parser, parse_settings
 from bids_sr.cli.slurm.slurm_main import later_parser
 from bids_sr.cli.slurm.slurm_options import LaterOptions
 from bids_sr.config import Settings, UsageError, machine
-from bids_sr.config.readers import fraction, gigabytes, labels
+from bids_sr.config.section import fraction, gigabytes, labels
 
 ROOT = Path(__file__).parents[3]
 FIRST = ["in", "out", "participant"]

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from bids_sr import __version__
 from bids_sr.cli.parser import build_parser, parse_settings
 from bids_sr.config import Settings, UsageError
-from bids_sr.config.readers import frequency, gigabytes, run_number, widths
+from bids_sr.config.section import frequency, gigabytes, run_number, widths
 
 FIRST = ["in", "out", "participant"]
 

@@ -10,7 +10,7 @@ from bids_sr.cli import levels, progress
 from bids_sr.cli.main import main
 from bids_sr.cli.progress import stage_of
 from bids_sr.config import machine
-from bids_sr.config.memory_model import BASE_GB
+from bids_sr.config.machine import BASE_GB
 from bids_sr.execution import execute
 from bids_sr.execution.records import Finish
 from bids_sr.notices import Notice, record

@@ -154,7 +154,9 @@ def test_the_graph_alone_is_a_dry_run(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("bids_sr.workflows.base.graph_of", lambda settings, plan, version: None)
+    monkeypatch.setattr(
+        "bids_sr.workflows.participant.graph_of", lambda settings, plan, version: None
+    )
     monkeypatch.setattr(
         "bids_sr.pipeline.run_here.who_makes_what", lambda graph: ["mask_head: head_mask"]
     )

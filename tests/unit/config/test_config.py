@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from bids_sr.config import Paths, Resources, Selection, Settings, SuperRes, UsageError
 from bids_sr.config.groups import Activation, Evaluation, Preprocessing, Run
-from bids_sr.config.seed_options import seed_names, seeds_of
+from bids_sr.config.section import as_annotated, as_toml
 from bids_sr.config.settings import read_toml
-from bids_sr.config.values import as_annotated, as_toml
+from bids_sr.config.spaces import seed_names, seeds_of
 
 PATHS = Paths(bids_dir=Path("/data"), output_dir=Path("/out"))
 text = st.text(st.characters(exclude_categories=("Cs",)), max_size=20)

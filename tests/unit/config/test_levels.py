@@ -2,7 +2,7 @@
 
 import pytest
 
-from bids_sr.config.levels import (
+from bids_sr.config.section import (
     SMOOTHING,
     THRESHOLDS,
     StoredMaps,

@@ -45,7 +45,7 @@ PICKLES = {
 }
 # Steps that nipype has stored in the work directory: the tool that runs one again, and the job on
 # a node of a cluster.
-OF_THE_WORK_DIRECTORY = {"bids_sr/cli/rerun.py", "bids_sr/execution/node_job.py"}
+OF_THE_WORK_DIRECTORY = {"bids_sr/cli/rerun.py", "bids_sr/execution/multiproc.py"}
 EVIL = "<script>alert(1)</script>"
 
 

@@ -32,7 +32,7 @@ def test_courses_are_slow_of_unit_variance_and_share_nothing(seconds: float) -> 
 
 
 def test_every_place_belongs_to_the_network_that_a_seed_is_known_by() -> None:
-    from bids_sr.config.seed_options import DEFAULT_SEEDS
+    from bids_sr.config.spaces import DEFAULT_SEEDS
 
     networks = {name for place in FOCI.values() for name in place.driven_by} - set(TASKS["tap"])
     assert set(DEFAULT_SEEDS) == networks == set(TASKS["rest"])

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bids_sr.config.memory_model import Need
+from bids_sr.config.machine import Need
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.pipeline.artifacts import (
     Derivative,

@@ -20,7 +20,7 @@ from bidsmaker import BidsMaker, snapshot
 from bids_sr.cli.main import main
 from bids_sr.cli.parser import parse_settings
 from bids_sr.io.nifti import save_image
-from bids_sr.preflight import check, check_data, directories, validator
+from bids_sr.preflight import check, check_data, directories
 
 BOLD = "sub-01_task-tap_bold.nii.gz"
 HIGH, LOW = "sub-01_acq-highres_T2starw.nii.gz", "sub-01_acq-lowres_T2starw.nii.gz"
@@ -726,7 +726,7 @@ def test_everything_is_said_at_once(maker: BidsMaker, capsys: pytest.CaptureFixt
 
 
 @pytest.mark.skipif(
-    validator._find_validator() is None, reason="bids-validator-deno is not installed"
+    directories._find_validator() is None, reason="bids-validator-deno is not installed"
 )
 def test_the_real_validator_speaks(maker: BidsMaker, capsys: pytest.CaptureFixture[str]) -> None:
     argv = [option for option in _argv(maker, None) if option != "--skip-bids-validation"]

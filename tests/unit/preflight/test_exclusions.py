@@ -18,8 +18,8 @@ from bids_sr.config import Settings
 from bids_sr.execution.execute import RunOutcome
 from bids_sr.notices import RECORD, Notice, record, recorded
 from bids_sr.preflight import Plan, check
+from bids_sr.preflight.directories import _find_validator
 from bids_sr.preflight.plan import _stopped_by, exclude, files_of, left_out_text
-from bids_sr.preflight.validator import _find_validator
 from bids_sr.report.participants_page import note_run, write_index
 
 
@@ -267,7 +267,7 @@ def test_notices_reach_those_whom_they_are_about(odd: BidsMaker) -> None:
 
 
 def test_what_is_about_all_is_told_to_all(odd: BidsMaker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bids_sr.preflight.validator._find_validator", lambda: None)
+    monkeypatch.setattr("bids_sr.preflight.directories._find_validator", lambda: None)
     plan = validated(odd)
     for label in ("01", "A+B"):
         assert any("not validated" in each for each in told_to(plan, label))

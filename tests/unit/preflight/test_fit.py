@@ -10,9 +10,9 @@ from bidsmaker import BidsMaker
 from checking import problems_of
 
 from bids_sr.bids.pairs import as_downsampled
-from bids_sr.config import Paths, Resources, Selection, Settings, machine, memory_model
+from bids_sr.config import Paths, Resources, Selection, Settings, machine
 from bids_sr.config.groups import Evaluation
-from bids_sr.config.memory_model import Sizes
+from bids_sr.config.machine import Sizes
 from bids_sr.preflight import check, check_machine
 from bids_sr.preflight.estimates import _sizes_of, check_memory
 
@@ -39,18 +39,18 @@ def settings_for(maker: BidsMaker, resources: Resources | None = None) -> Settin
 
 def test_the_largest_step_has_to_fit() -> None:
     sizes = Sizes(t1w=8.0, low=0.12, high=0.5)
-    need = memory_model.largest_gb(sizes)
-    enough = memory_model.BASE_GB + need
-    assert memory_model.workers_that_fit(enough, 4, need) == 1
-    assert memory_model.workers_that_fit(enough - 0.01, 4, need) == 0
-    assert memory_model.workers_that_fit(enough + 2 * memory_model.WORKER_GB, 4, need) == 3
-    assert memory_model.workers_that_fit(99.0, 4, need) == 4
+    need = machine.largest_gb(sizes)
+    enough = machine.BASE_GB + need
+    assert machine.workers_that_fit(enough, 4, need) == 1
+    assert machine.workers_that_fit(enough - 0.01, 4, need) == 0
+    assert machine.workers_that_fit(enough + 2 * machine.WORKER_GB, 4, need) == 3
+    assert machine.workers_that_fit(99.0, 4, need) == 4
     for workers in (1, 3):  # the program, the workers that wait and the largest step
-        room = enough + (workers - 1) * memory_model.WORKER_GB
-        assert memory_model.for_steps_gb(room, workers) == pytest.approx(need)
+        room = enough + (workers - 1) * machine.WORKER_GB
+        assert machine.for_steps_gb(room, workers) == pytest.approx(need)
         counted = room + workers * 0.6
-        assert memory_model.workers_that_fit(counted, 4, need, 0.6) == workers
-        assert memory_model.for_steps_gb(counted, workers, 0.6) == pytest.approx(need)
+        assert machine.workers_that_fit(counted, 4, need, 0.6) == workers
+        assert machine.for_steps_gb(counted, workers, 0.6) == pytest.approx(need)
 
 
 def test_a_run_that_is_downsampled_has_a_measured_reference(maker: BidsMaker) -> None:
@@ -65,7 +65,7 @@ def test_a_run_that_is_downsampled_has_a_measured_reference(maker: BidsMaker) ->
 
 def test_refused_with_what_would_make_it_fit(maker: BidsMaker) -> None:
     sizes = Sizes(t1w=60.0, low=0.1, high=0.4)
-    enough = memory_model.BASE_GB + memory_model.largest_gb(sizes)
+    enough = machine.BASE_GB + machine.largest_gb(sizes)
     settings = settings_for(maker, resources=Resources(mem_gb=1.5))
     (problem,) = problems_of(check_memory, settings, sizes, 1.5)
     assert problem.what == "--mem 1.5"

@@ -18,7 +18,7 @@ from bids_sr.cli.main import main
 from bids_sr.cli.parser import parse_settings
 from bids_sr.config import Settings, SuperRes
 from bids_sr.preflight import Plan, check, dry_run_text
-from bids_sr.preflight.plan_text import _choice_text, choice_lines
+from bids_sr.preflight.plan import _choice_text, choice_lines
 
 PAIR = [f"sub-01_acq-{kind}_T2starw.nii.gz" for kind in ("highres", "lowres")]
 

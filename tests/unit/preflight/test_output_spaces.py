@@ -20,7 +20,7 @@ from bids_sr.config import Paths, Settings
 from bids_sr.config.groups import Preprocessing, Selection
 from bids_sr.io import template_cache
 from bids_sr.io.nifti import save_image
-from bids_sr.preflight import check, output_spaces
+from bids_sr.preflight import check, checks
 
 COLIN = "MNIColin27"
 IMAGE = np.random.default_rng(0).integers(0, 9, (12, 12, 12)).astype(np.uint8)
@@ -36,9 +36,7 @@ def found_of(
     root: Path, *spaces: str, labels: Sequence[str] = ("01",), without: Sequence[str] = ()
 ) -> Findings:
     found = Findings()
-    output_spaces.check_spaces(
-        settings_for(root, *spaces), found, labels=labels, without_anat=without
-    )
+    checks.check_spaces(settings_for(root, *spaces), found, labels=labels, without_anat=without)
     return found
 
 

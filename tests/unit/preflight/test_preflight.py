@@ -32,12 +32,10 @@ from bids_sr.preflight import (
     directories,
     dry_run_text,
     format_problems,
-    plan_text,
-    validator,
 )
 from bids_sr.preflight import voxel_checks as voxels
 from bids_sr.preflight.events import contrasts_of_runs, ordered
-from bids_sr.preflight.plan_text import _cost_table, notes
+from bids_sr.preflight.plan import _cost_table, notes
 from bids_sr.sr.method import Cost, get_method
 from bids_sr.steps import motion
 
@@ -476,11 +474,11 @@ def test_a_busy_machine_is_named(
     planned: Planned, maker: BidsMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = planned()
-    monkeypatch.setattr(plan_text, "pace_now", lambda processors: (4.0, 4.0))
+    monkeypatch.setattr(plan, "pace_now", lambda processors: (4.0, 4.0))
     long = dataclasses.replace(plan, estimate=dataclasses.replace(plan.estimate, minutes=10.0))
     assert cost_text(long, settings_for(maker)).startswith("about 40 min of wall-clock time with ")
     assert "(machine busy: 4.0 times slower)" in cost_text(long, settings_for(maker))
-    monkeypatch.setattr(plan_text, "pace_now", lambda processors: (2.2, 1.1))
+    monkeypatch.setattr(plan, "pace_now", lambda processors: (2.2, 1.1))
     assert "busy" not in cost_text(long, settings_for(maker))
 
 
@@ -571,7 +569,7 @@ class TestValidator:
         before = [Notice(what=str(path)) for path in known]
         found = Findings(problems=[*before])
         messages = {"NOT_INCLUDED": "Not part of BIDS. Rename it."}
-        validator._problems_of(full, messages, Path("/d"), ["01"], self.RUNS, found)
+        directories._problems_of(full, messages, Path("/d"), ["01"], self.RUNS, found)
         return found.problems[len(before) :]
 
     def test_one_kind_is_one_problem(self) -> None:
@@ -618,7 +616,7 @@ class TestValidator:
         assert len(self.problems(issue)) == 1
 
     def test_not_installed(self, monkeypatch: pytest.MonkeyPatch, maker: BidsMaker) -> None:
-        monkeypatch.setattr(validator, "_find_validator", lambda: None)
+        monkeypatch.setattr(directories, "_find_validator", lambda: None)
         plan = check(settings_for(maker, selection=Selection()))
         assert plan.problems == ()
         assert "not validated" in plan.warnings[0].why
@@ -637,17 +635,17 @@ class TestValidator:
         program = tmp_path / "validator"
         program.write_text(f"#!/bin/sh\nexec 2>&1\n{body}\n")
         program.chmod(0o755)
-        monkeypatch.setattr(validator, "_find_validator", lambda: program)
-        found = found_by(validator.validate, tmp_path, ["01"], (), timeout_s=1.0)
+        monkeypatch.setattr(directories, "_find_validator", lambda: program)
+        found = found_by(directories.validate, tmp_path, ["01"], (), timeout_s=1.0)
         assert found.problems == []
         assert [text in notice.why for notice in found.notices] == [True]
 
     @pytest.mark.skipif(
-        validator._find_validator() is None, reason="bids-validator-deno is not installed"
+        directories._find_validator() is None, reason="bids-validator-deno is not installed"
     )
     def test_the_real_one_finds_no_fault(self, maker: BidsMaker, tmp_path: Path) -> None:
         before = sorted(tmp_path.rglob("*"))
-        assert found_by(validator.validate, maker.root, ["01"], ()) == Findings()
+        assert found_by(directories.validate, maker.root, ["01"], ()) == Findings()
         assert sorted(tmp_path.rglob("*")) == before
 
 

@@ -19,8 +19,7 @@ from bids_sr.glm.contrasts import resolve_contrasts
 from bids_sr.glm.design import model_confounds
 from bids_sr.pipeline.nipype_workflow import workflow_of
 from bids_sr.preflight import check
-from bids_sr.preflight.events import contrasts_of_runs
-from bids_sr.preflight.stats_model import _COLUMN, read_model
+from bids_sr.preflight.events import _COLUMN, contrasts_of_runs, read_model
 
 DOCS = Path(__file__).parents[3] / "docs"
 BOLD = Path("sub-01_task-tap_bold.nii.gz")

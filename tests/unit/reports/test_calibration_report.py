@@ -11,7 +11,7 @@ from figure_helpers import kept
 
 from bids_sr.pipeline.artifacts import Volume
 from bids_sr.report.html_tables import _calibration_warnings, calibration_html
-from bids_sr.steps.figures.draw_registration import draw_calibration
+from bids_sr.steps.figures.draw_anatomy import draw_calibration
 
 GOOD = {
     "usable": True,

@@ -16,8 +16,7 @@ from bids_sr.figures.evaluation_figures import forest_figure
 from bids_sr.metrics import MetricRow
 from bids_sr.pipeline.artifacts import Derivative, Volume
 from bids_sr.report.html_tables import placebo_gains
-from bids_sr.steps.figures.draw_evaluation import draw_evaluation
-from bids_sr.steps.figures.draw_quality import draw_quality, draw_variance
+from bids_sr.steps.figures.draw_evaluation import draw_evaluation, draw_quality, draw_variance
 
 SHAPE, AFFINE = (20, 24, 6), np.diag([-2.0, 2.0, 3.0, 1.0])
 BRAIN = Volume(np.ones(SHAPE), AFFINE)

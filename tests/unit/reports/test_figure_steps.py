@@ -17,14 +17,7 @@ from bids_sr.io.nifti import SeriesReader
 from bids_sr.pipeline.artifacts import Derivative, Volume
 from bids_sr.pipeline.step import Drawn, figure
 from bids_sr.report.sections import Shown
-from bids_sr.steps.figures import (
-    draw_anatomy,
-    draw_maps,
-    draw_motion,
-    draw_registration,
-    draw_training,
-    run_maps,
-)
+from bids_sr.steps.figures import display_grids, draw_anatomy, draw_evaluation, draw_maps
 from bids_sr.steps.figures.display_grids import onto
 
 SHAPE, LOW, FINE, COARSE = (
@@ -145,9 +138,9 @@ def test_a_figure_of_one_thing_may_return_it_or_nothing():
 
 
 def test_a_figure_runs_as_a_node(images, tmp_path):
-    port = draw_registration.show_registration.inputs["registration"]
+    port = draw_anatomy.show_registration.inputs["registration"]
     facts = port.save({"bold_t1w_nmi": 0.25}, tmp_path / "facts")
-    interface = draw_registration.show_registration.interface(registration=facts)
+    interface = draw_anatomy.show_registration.interface(registration=facts)
     outputs = pickle.loads(pickle.dumps(interface)).run(cwd=str(tmp_path)).outputs
     listing = Path(outputs.show_registration).read_text(encoding="utf-8")
     path, note = map(Path, listing.splitlines())
@@ -192,13 +185,13 @@ CARD = {"method": "srgan", "held_out": {"iteration": 50, "network": {"psnr": 31.
     ("label", "expected"), [("", ["training", "card"]), ("tv", ["trainingTv", "cardTv"])]
 )
 def test_training(tmp_path, label, expected):
-    drawn = draw_training.draw_training(LOG, CARD, method_label=label)
-    assert descs(kept(draw_training.draw_training, drawn, tmp_path)) == expected
+    drawn = draw_evaluation.draw_training(LOG, CARD, method_label=label)
+    assert descs(kept(draw_evaluation.draw_training, drawn, tmp_path)) == expected
 
 
 def test_training_on_the_volumes_of_a_run(tmp_path):
-    drawn = draw_training.draw_volume_training(LOG, CARD, series_name="tv")
-    found = kept(draw_training.draw_volume_training, drawn, tmp_path)
+    drawn = draw_evaluation.draw_volume_training(LOG, CARD, series_name="tv")
+    found = kept(draw_evaluation.draw_volume_training, drawn, tmp_path)
     assert found == [("superres", "volumetrainingTv.svg"), ("superres", "volumecardTv.html")]
 
 
@@ -206,15 +199,15 @@ def test_registration_to_t1w_uses_the_transform(images, tmp_path, monkeypatch):
     moved = np.eye(4)
     moved[0, 3] = 3
     seen = []
-    monkeypatch.setattr(draw_registration, "onto", lambda *a: seen.append(a[3:]) or onto(*a))
-    drawn = draw_registration.draw_coregistration(
+    monkeypatch.setattr(draw_anatomy, "onto", lambda *a: seen.append(a[3:]) or onto(*a))
+    drawn = draw_anatomy.draw_coregistration(
         images["image"],
         images["image_hr"],
         images["mask_hr"],
         moved[None],
         [images["mask_hr"]] * 3,
     )
-    assert kept(draw_registration.draw_coregistration, drawn, tmp_path) == [
+    assert kept(draw_anatomy.draw_coregistration, drawn, tmp_path) == [
         ("registration", "coreg.svg")
     ]
     assert sum(bool(xfm) and np.array_equal(xfm[0], moved) for xfm in seen) == 1
@@ -230,10 +223,8 @@ def test_a_display_shift_goes_the_right_way(images):
 
 
 def test_guide(images, tmp_path):
-    drawn = draw_registration.draw_guide(
-        images["image"], *[images["image_hr"]] * 2, images["mask_hr"]
-    )
-    assert kept(draw_registration.draw_guide, drawn, tmp_path) == [("registration", "highres.svg")]
+    drawn = draw_anatomy.draw_guide(images["image"], *[images["image_hr"]] * 2, images["mask_hr"])
+    assert kept(draw_anatomy.draw_guide, drawn, tmp_path) == [("registration", "highres.svg")]
 
 
 def test_motion(images, series, tmp_path):
@@ -241,15 +232,15 @@ def test_motion(images, series, tmp_path):
         {"trans_x": np.arange(30) / 100, "framewise_displacement": [np.nan, *[0.1] * 29]}
     )
     tpms = [images[name] for name in ("gm", "wm", "csf")]
-    drawn = draw_motion.draw_motion(confounds, series["raw"], images["mask"], tpms, n_dummy=2)
-    assert descs(kept(draw_motion.draw_motion, drawn, tmp_path)) == ["motion", "carpet"]
+    drawn = draw_maps.draw_motion(confounds, series["raw"], images["mask"], tpms, n_dummy=2)
+    assert descs(kept(draw_maps.draw_motion, drawn, tmp_path)) == ["motion", "carpet"]
 
 
 def test_the_carpet_is_thin_and_grouped(images, series, monkeypatch):
-    monkeypatch.setattr(draw_motion, "_MAX_CARPET_ROWS", 20)
+    monkeypatch.setattr(draw_maps, "_MAX_CARPET_ROWS", 20)
     tissues = {name: images[name].data for name in ("gm", "wm", "csf")}
     mask = images["mask"].data
-    rows, groups = draw_motion.carpet(series["raw"], mask, tissues)
+    rows, groups = draw_maps.carpet(series["raw"], mask, tissues)
     assert rows.shape == (sum(count for _, count in groups), 30)
     assert 10 < len(rows) <= 22
     assert [name for name, _ in groups] == ["gm", "wm"]
@@ -311,8 +302,8 @@ def test_the_output_has_its_tsnr_beside_the_acquired_one_and_a_carpet(images, se
 
 
 def test_tables_and_summaries(images, tmp_path):
-    drawn = draw_motion.summarize_run(run_facts={"Run": "x"}, n_dummy=3)
-    assert kept(draw_motion.summarize_run, drawn, tmp_path) == [("motion", "runsummary.html")]
+    drawn = draw_maps.summarize_run(run_facts={"Run": "x"}, n_dummy=3)
+    assert kept(draw_maps.summarize_run, drawn, tmp_path) == [("motion", "runsummary.html")]
     assert "<td>3</td>" in content_of(drawn, "runsummary", html=True)
     drawn = draw_anatomy.summarize_subject(subject_facts={"Runs": ["a", "b"]})
     assert kept(draw_anatomy.summarize_subject, drawn, tmp_path) == [("summary", "summary.html")]
@@ -395,7 +386,7 @@ def test_weights_at_rest_are_those_of_the_seeds_inside_the_field_of_view(tmp_pat
 
 def test_maps_in_a_template_space_are_left_out(images):
     own = {"space": "MNI", "contrast": "thumb", "stat": "t", "desc": "raw", "suffix": "statmap"}
-    assert not run_maps.sort_maps([Derivative(images["image"], own)]).stats
+    assert not display_grids.sort_maps([Derivative(images["image"], own)]).stats
 
 
 def test_a_run_at_rest_has_connectivity(images, maps, tmp_path):

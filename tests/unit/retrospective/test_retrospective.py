@@ -19,7 +19,7 @@ from bids_sr.bids import Findings
 from bids_sr.cli.parser import parse_settings
 from bids_sr.config import Settings
 from bids_sr.io.nifti import SeriesReader, save_image
-from bids_sr.preflight import Plan, check, check_data, dry_run_text, validator
+from bids_sr.preflight import Plan, check, check_data, directories, dry_run_text
 from bids_sr.retrospective import _moved_events, _sidecar_of_events, prepare
 from bids_sr.spatial.transforms import resized_affine
 from bids_sr.sr.matrices import kspace_crop
@@ -423,12 +423,12 @@ def test_memory_does_not_grow_with_the_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(
-    validator._find_validator() is None, reason="bids-validator-deno is not installed"
+    directories._find_validator() is None, reason="bids-validator-deno is not installed"
 )
 def test_both_data_sets_are_valid(maker: BidsMaker) -> None:
     derived, _ = made(maker)
     for root in (derived.paths.retrospective_dir, derived.paths.retrospective_truth_dir):
-        assert found_by(validator.validate, root, ["01"], ()) == Findings()
+        assert found_by(directories.validate, root, ["01"], ()) == Findings()
 
 
 @pytest.mark.parametrize(

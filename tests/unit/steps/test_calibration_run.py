@@ -22,7 +22,7 @@ from bids_sr.pipeline.run_here import who_makes_what
 from bids_sr.registration import rigid as tools
 from bids_sr.spatial.transforms import displacement, rigid_matrix
 from bids_sr.steps import motion
-from bids_sr.steps.calibration_run import measure_calibration, register_calibration
+from bids_sr.steps.compared_series import measure_calibration, register_calibration
 
 SHAPE, AFFINE = (28, 26, 10), np.diag([3.0, 3.0, 4.0, 1.0])
 GOOD = {"overlap": 0.98, "correlation": 0.97}

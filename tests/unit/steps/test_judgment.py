@@ -16,7 +16,7 @@ from bids_sr.metrics import MetricRow
 from bids_sr.pipeline.artifacts import Derivative
 from bids_sr.steps.activation import map_series, sorted_maps
 from bids_sr.steps.active_regions import grow_region
-from bids_sr.steps.judgment import _of_raw, judge, raise_flags
+from bids_sr.steps.evaluation import _of_raw, judge, raise_flags
 
 CONTRASTS = {
     "thumb": {"thumb": 1.0},

@@ -12,7 +12,7 @@ import pytest
 from nibabel.affines import apply_affine as apply
 from scipy import ndimage
 
-from bids_sr.config.memory_model import Sizes
+from bids_sr.config.machine import Sizes
 from bids_sr.glm.confounds import MOTION
 from bids_sr.io.grids import AS_STORED, Volume
 from bids_sr.io.nifti import SeriesReader, load_image

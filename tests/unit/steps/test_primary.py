@@ -12,7 +12,7 @@ from bids_sr.io.grids import Volume
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.pipeline.artifacts import Map, port_of
 from bids_sr.spatial.transforms import write_itk
-from bids_sr.steps.primary import average_series, invert_coreg, label_tissues, mask_in_template
+from bids_sr.steps.anatomy import average_series, invert_coreg, label_tissues, mask_in_template
 
 GRID = np.diag([1.5, 1.5, 4.0, 1.0])
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bids_sr.config.seed_options import Seed
+from bids_sr.config.spaces import Seed
 from bids_sr.glm.design import MOTION
 from bids_sr.io.grids import Volume
 from bids_sr.io.nifti import SeriesReader, save_image
@@ -17,7 +17,7 @@ from bids_sr.region_names import find_atlas
 from bids_sr.registration.ants import apply, apply_to_points, atlas_region, load
 from bids_sr.registration.bold_to_anat import boldref_onward
 from bids_sr.spatial.transforms import write_itk
-from bids_sr.steps.seed_regressors import _on_mask, _place_seeds, component_series, seed_series
+from bids_sr.steps.active_regions import _on_mask, _place_seeds, component_series, seed_series
 
 SHAPE, T = (10, 10, 8), 40
 AAL2 = pd.DataFrame({"index": find_atlas().labels.values(), "name": list(find_atlas().labels)})

@@ -26,7 +26,7 @@ from bids_sr.spatial.resampling import Distortion, sample_volume, spline_coeffic
 from bids_sr.spatial.transforms import invert, rigid_matrix, write_itk
 from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import make_upsampler, write_series
-from bids_sr.steps import primary
+from bids_sr.steps import anatomy
 from bids_sr.steps import registration as spaces
 from bids_sr.steps.super_resolution import super_resolve
 
@@ -238,7 +238,7 @@ def test_maps_and_masks_reach_every_space(scene: Scene) -> None:
 
 def test_the_mask_of_a_space_ends_with_the_field_of_view(scene: Scene) -> None:
     for each in scene.grids():
-        mean, brain = primary.show_in_space(
+        mean, brain = anatomy.show_in_space(
             scene.boldref, scene.boldref.like(np.ones(scene.shape, bool)), each
         )
         assert not brain.data[~each.inside].any()

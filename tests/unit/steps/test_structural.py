@@ -23,7 +23,7 @@ from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import rigid_matrix
 from bids_sr.sr.training.fused import held_out_slices
 from bids_sr.steps import structural
-from bids_sr.steps.figures.draw_scans import draw_scans, explain_scans
+from bids_sr.steps.figures.draw_anatomy import draw_scans, explain_scans
 
 SHAPE = (40, 44, 36)
 AFFINE = np.array([[2.0, 0, 0, -40], [0, 2, 0, -44], [0, 0, 2, -36], [0, 0, 0, 1]])

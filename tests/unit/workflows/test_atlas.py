@@ -12,7 +12,7 @@ from graphmaker import placed_of, planned_graph
 from bids_sr.io.nifti import save_image
 from bids_sr.pipeline.graph import Graph
 from bids_sr.region_names import find_atlas
-from bids_sr.workflows.base import stores_atlas
+from bids_sr.workflows.participant import stores_atlas
 
 SPACE = "MNI152NLin2009cAsym"
 

@@ -16,15 +16,19 @@ from fakeslurm import FakeSlurm
 from nipype.pipeline import engine as pe
 from nipype.utils.filemanip import savepkl
 
-from bids_sr.config.plugin import Plugin
-from bids_sr.execution import slurm_queue
-from bids_sr.execution.execute import execute
-from bids_sr.execution.node_job import main
-from bids_sr.execution.slurm_jobs import Jobs, _requests, _script, is_small
-from bids_sr.execution.slurm_plugins import (
-    ResilientSLURM,
+from bids_sr.config.machine import Plugin
+from bids_sr.execution import slurm_jobs
+from bids_sr.execution.execute import ResilientSLURM, execute
+from bids_sr.execution.multiproc import main
+from bids_sr.execution.slurm_jobs import (
+    Jobs,
+    Queue,
+    Unreachable,
+    _code_of_end,
+    _requests,
+    _script,
+    is_small,
 )
-from bids_sr.execution.slurm_queue import Queue, Unreachable, _code_of_end
 from bids_sr.notices import CODES, recorded
 from bids_sr.slurm import slurm_calls
 from bids_sr.slurm.slurm_calls import SlurmError
@@ -317,7 +321,7 @@ def test_too_many_jobs_are_waited_for_while_own_ones_run(monkeypatch: pytest.Mon
         text = next(said) if words[0] == "sbatch" else ""
         return subprocess.CompletedProcess(words, 1 if text else 0, "" if text else "7;c\n", text)
 
-    monkeypatch.setattr(slurm_queue, "call", command)
+    monkeypatch.setattr(slurm_jobs, "call", command)
     monkeypatch.setattr(Queue, "_named_exactly", lambda self, name: "")
     assert Queue(patience=0.0, pause=0.0).submit("x", ["job.sh"], alive=lambda: True) == "7"
 
@@ -486,8 +490,7 @@ def test_a_job_says_that_its_step_failed(tmp_path: Path) -> None:
 
 def test_small_steps_say_so(tmp_path: Path) -> None:
     from bids_sr.steps.activation import compare_maps, join_quality
-    from bids_sr.steps.evaluation import gather_tested
-    from bids_sr.steps.judgment import judge, raise_flags
+    from bids_sr.steps.evaluation import gather_tested, judge, raise_flags
 
     for each in (join_quality, gather_tested, judge, raise_flags):
         assert is_small(pe.Node(each.interface(), name="m")), each.__name__

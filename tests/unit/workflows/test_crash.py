@@ -17,8 +17,8 @@ from nipype import config
 from nipype.pipeline import engine as pe
 
 from bids_sr.cli import rerun
-from bids_sr.execution import crash
-from bids_sr.execution.crash import _cause_of, report_crash
+from bids_sr.execution import usage
+from bids_sr.execution.usage import _cause_of, report_crash
 from bids_sr.io import atomic_files as files
 from bids_sr.notices import CODES, Notice, UsageError, recorded
 from bids_sr.pipeline.graph import whom_of
@@ -120,7 +120,7 @@ def test_where_the_logs_are_full_the_crash_file_lies_in_the_work(
             raise files.DiskFullError(path, len(text))
         return whole(path, text)
 
-    monkeypatch.setattr(crash.atomic_files, "write_whole", full)
+    monkeypatch.setattr(usage.atomic_files, "write_whole", full)
     found = report_crash(node, {"traceback": WHY}, [])
     assert recorded(tmp_path / "logs") == [found]
     path = Path(found.file)

@@ -7,7 +7,7 @@ import pytest
 from nipype.pipeline import engine as pe
 from nipype.pipeline.plugins import base
 
-from bids_sr.config.plugin import Plugin
+from bids_sr.config.machine import Plugin
 from bids_sr.execution.execute import _steady_time, execute
 from bids_sr.slurm.slurm_calls import SlurmError
 

@@ -8,7 +8,7 @@ import pytest
 from bidsmaker import BidsMaker
 from graphmaker import planned_graph
 
-from bids_sr.config.memory_model import (
+from bids_sr.config.machine import (
     _LARGE,
     EFFECTS,
     RESOLVE,
@@ -21,7 +21,7 @@ from bids_sr.config.memory_model import (
     largest_gb,
     step_gb,
 )
-from bids_sr.config.superres import SuperRes
+from bids_sr.config.settings import SuperRes
 
 
 @pytest.mark.parametrize(

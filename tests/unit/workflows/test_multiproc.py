@@ -16,7 +16,7 @@ from networkx import DiGraph
 from nipype.pipeline import engine as pe
 
 from bids_sr.cli.console import line_of, warning_lines
-from bids_sr.config.plugin import Plugin
+from bids_sr.config.machine import Plugin
 from bids_sr.execution.execute import configure_nipype, execute
 from bids_sr.execution.multiproc import ResilientMultiProc
 from bids_sr.execution.usage import _forget_warnings, keep_warnings
@@ -29,7 +29,7 @@ from bids_sr.steps.motion import mask_head
 def little_to_load():
     """The nodes of these tests compute nothing: their workers share what runs a node alone."""
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("bids_sr.execution.fork_server._SHARED", ("nipype.pipeline.engine",))
+        patched.setattr("bids_sr.execution.multiproc._SHARED", ("nipype.pipeline.engine",))
         yield
 
 
@@ -101,7 +101,7 @@ import sys
 sys.path.insert(0, {tests!r})
 from pathlib import Path
 from test_multiproc import _run, _workflow
-from bids_sr.execution import fork_server
+from bids_sr.execution import multiproc as fork_server
 
 fork_server._SHARED = ("nipype.pipeline.engine",)
 if __name__ == "__main__":
@@ -138,7 +138,7 @@ def test_what_the_steps_warn_of_is_kept_for_the_end_and_each_told_once(tmp_path)
 SHARED = """
 from multiprocessing import get_context
 
-from bids_sr.execution import fork_server
+from bids_sr.execution import multiproc as fork_server
 
 if __name__ == "__main__":
     fork_server._SHARED = ("bids_sr",)
@@ -311,7 +311,7 @@ from pathlib import Path
 from dyingnode import Spin
 from nipype import config
 from nipype.pipeline import engine as pe
-from bids_sr.execution import fork_server
+from bids_sr.execution import multiproc as fork_server
 from bids_sr.execution.multiproc import ResilientMultiProc
 
 fork_server._SHARED = ("nipype.pipeline.engine",)
@@ -352,7 +352,7 @@ def test_sockets_are_made_where_the_temporary_folder_has_a_long_name(tmp_path):
     folder = tmp_path / ("long" * 25)
     folder.mkdir()
     code = (
-        "from bids_sr.execution import fork_server; fork_server._SHARED = ();"
+        "from bids_sr.execution import multiproc as fork_server; fork_server._SHARED = ();"
         "fork_server.start_fork_server()"
     )
     run = [sys.executable, "-c", code]

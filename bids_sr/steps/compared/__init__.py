@@ -1,1 +1,0 @@
-"""Series of other programs, judged beside those that the program makes."""
