@@ -12,8 +12,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from bids_sr.cli import evaluate_main, models_main, parser, phantom_main, rerun
-from bids_sr.cli.slurm import slurm_main
+from bids_sr.cli import evaluate_main, models_main, parser, phantom_main, rerun, slurm_main
 
 PAGE = Path(__file__).parent / "options.md"
 INTRODUCTION = """\

@@ -5,8 +5,7 @@ import stat
 import subprocess
 from pathlib import Path
 
-from bids_sr.slurm.job_requests import in_tasks
-from bids_sr.slurm.submission import Job, Request, Site, Submission, group_job
+from bids_sr.slurm.submission import Job, Request, Site, Submission, group_job, in_tasks
 
 REQUEST = Request(cpus=2, memory_mb=4096, minutes=30)
 

@@ -29,13 +29,13 @@ from bids_sr.config.machine import Plugin
 from bids_sr.execution.multiproc import CALLED_OFF
 from bids_sr.execution.usage import POOLS, Answer
 from bids_sr.notices import Notice
-from bids_sr.slurm.job_endings import code_of
-from bids_sr.slurm.slurm_calls import (
+from bids_sr.slurm.job_states import (
     ACTIVE,
     QUEUE_FORMAT,
     SlurmError,
     call,
     chunks,
+    code_of,
     job_number,
     rows,
 )

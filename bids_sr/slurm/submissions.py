@@ -1,30 +1,183 @@
-"""Submit, retry, cancel and wait: the records of an output joined with the calls of SLURM."""
+"""Submit, retry, cancel and wait: the records of an output joined with the calls of SLURM.
 
+Job scripts of a submission and their command lines; all external text is quoted.
+"""
+
+import re
 import shlex
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from bids_sr.boilerplate import path as carried
 from bids_sr.config import UsageError
 from bids_sr.frozen import frozen
 from bids_sr.io.atomic_files import write_whole
 from bids_sr.notices import CODES
-from bids_sr.slurm import slurm_calls
-from bids_sr.slurm.job_requests import enlarged, group_request, in_tasks, job_mb
-from bids_sr.slurm.job_states import CANCELLED_FILE, Fate, State, fates
-from bids_sr.slurm.sbatch_scripts import sbatch_arguments, write_scripts
+from bids_sr.slurm import job_states
+from bids_sr.slurm.job_states import CANCELLED_FILE, QUEUE_FORMAT, Fate, State, fates
 from bids_sr.slurm.submission import (
     GROUP,
     Job,
     Request,
     Site,
     Submission,
+    as_spec,
+    enlarged,
     group_job,
+    group_request,
+    in_tasks,
+    job_mb,
     latest,
     new_id,
+    program_gib,
+    signal_seconds,
     submissions,
+    time_text,
 )
+from bids_sr.version import __version__
+
+_WORD = re.compile(r"[\w.:@/+,-]+", re.ASCII)
+
+
+def _script_of(submission: Submission, job: Job) -> str:
+    """The script of a job."""
+    import jinja2
+
+    request = job.request
+    environment = jinja2.Environment(
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=jinja2.StrictUndefined,
+        # the usual one is a length in the language of the shell
+        comment_start_string="{##",
+        comment_end_string="##}",
+    )
+    environment.filters["quote"] = shlex.quote
+    site = submission.site
+    template = environment.from_string(carried("sbatch.tmpl").read_text(encoding="utf-8"))
+    return template.render(
+        version=__version__,
+        what="group level" if job.is_group else f"{len(job.task_of)} participants",
+        job_name=submission.job_name,
+        name=job.name,
+        array="" if job.is_group else as_spec(job.indices, job.at_once),
+        request=request,
+        time=time_text(request.minutes),
+        site=list(site.asked.items()),
+        signal_seconds=signal_seconds(request),
+        folder=str(submission.folder),
+        requeues=site.requeues,
+        setup=site.setup,
+        container=site.container,
+        work_dir=str(submission.work_dir),
+        command=_command(submission, request, "group" if job.is_group else "participant"),
+        queue_format=QUEUE_FORMAT,
+    )
+
+
+def _command(submission: Submission, request: Request, level: str) -> list[str]:
+    """The program with its arguments, each a word of the shell."""
+    site = submission.site
+    start = _container(submission, request) if site.container else [shlex.quote(site.program)]
+    words = [
+        str(submission.bids_dir),
+        str(submission.output_dir),
+        level,
+        "--config-file",
+        str(submission.folder / "settings.toml"),
+        "-w",
+        str(submission.work_dir),
+        "--nprocs",
+        str(request.cpus),
+        "--mem",
+        f"{program_gib(request):.2f}G",
+    ]
+    return [*start, *map(shlex.quote, words)]
+
+
+def _container(submission: Submission, request: Request) -> list[str]:
+    """Everything is seen in the container where it is outside, the data not to be written to."""
+    writable = (submission.output_dir, submission.work_dir)
+    binds = [
+        f"{submission.bids_dir}:{submission.bids_dir}:ro",
+        *(f"{path}:{path}" for path in writable),
+    ]
+    binds += [f"{path}:{path}:ro" for path in submission.site.binds]
+    words = ["run", "--cleanenv", "--no-home", *(["--nv"] if request.gpus else [])]
+    for bind in binds:
+        words += ["--bind", bind]
+    return ['"$runtime"', *map(shlex.quote, [*words, submission.site.container])]
+
+
+def write_scripts(submission: Submission, settings_toml: str) -> list[Path]:
+    """Write the folder of a submission, the group's script last.
+
+    It has settings, lists of participants and scripts.
+    """
+    folder = submission.folder
+    for name in ("logs", "status"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    write_whole(folder / "settings.toml", settings_toml)
+    written = []
+    for job in submission.jobs:
+        lines = (" ".join(names) + "\n" for names in job.tasks)
+        if not job.is_group:
+            write_whole(folder / f"{job.name}.txt", "".join(lines))
+        written.append(write_whole(folder / f"{job.name}.sbatch", _script_of(submission, job)))
+    submission.save()
+    return written
+
+
+def sbatch_arguments(submission: Submission, job: Job, after: Sequence[str] = ()) -> list[str]:
+    """Return arguments of ``sbatch`` that stand in no script, as their names may hold anything.
+
+    The jobs in `after` end before this one starts, however they end.
+
+    `job`: array or group job whose script is submitted. Arguments with folder, log and
+    dependencies; the script comes last.
+    """
+    folder = submission.folder
+    logs = str(folder / "logs").replace("%", "%%")
+    arguments = ["--parsable", f"--chdir={folder}", f"--output={logs}/{job.log_name('%a')}"]
+    if after:
+        arguments.append("--dependency=afterany:" + ":".join(after))
+    return [*arguments, str(folder / f"{job.name}.sbatch")]
+
+
+def check_words(site: Site, paths: Sequence[Path]) -> list[str]:
+    """List what cannot be passed to SLURM or a container as is, one line each with a remedy.
+
+    Problems in words; empty where all can be passed.
+    """
+    wrong = []
+    for name, value in site.asked.items():
+        if _WORD.fullmatch(value) is None:
+            wrong.append(
+                f"--{name} {value}: that is no plain name; check it with `sinfo` or your"
+                " administrator"
+            )
+    for path in map(str, paths):
+        if re.search(r"[\\\x00-\x1f\x7f\ud800-\udfff]", path):  # the last: no character of UTF-8
+            wrong.append(
+                f"{path!r}: SLURM takes no backslash and no control character in a path; rename"
+                " the folder"
+            )
+        elif site.container and set(path) & set(",:"):
+            wrong.append(
+                f"{path}: a container takes no comma and no colon in a path; rename the folder"
+            )
+    return wrong
+
+
+def require(problems: Sequence[str]) -> None:
+    """Raise `UsageError` with every problem, if there is any."""
+    if problems:
+        many = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        raise UsageError("\n".join([f"{many}; nothing was submitted.", *problems]))
+
 
 _PATIENCE_S = 900.0
 """How long the waiting goes on while SLURM does not answer: a controller that is restarted takes
@@ -60,14 +213,14 @@ def overview(output_dir: Path) -> Overview:
         what = f"{output_dir} has no submissions: there is no logs/slurm/*/submission.json"
         fix = "check the path, or submit: bids-sr-slurm DIR OUT"
         raise UsageError(what, "nothing was submitted from here", fix)
-    queue = slurm_calls.queue([each.job_name for each in known])
+    queue = job_states.queue([each.job_name for each in known])
     every = {each.id: {fate.participant: fate for fate in fates(each, queue)} for each in known}
     counted = [each for each in known if not _unused(each, every[each.id])]
     origin = latest(counted or known)
     shown = [every[each.id][name] for name, each in origin.items()]
     again = {name for each in counted for name in each.participants if origin[name] != each}
     short = [f.job for f in shown if f.code == "memory" and f.participant not in again]
-    seen = slurm_calls.peaks_mb(short)
+    seen = job_states.peaks_mb(short)
     shown = [replace(fate, seen_mb=seen.get(fate.job, 0)) for fate in shown]
     groups = [(each, fate) for each in counted or known if (fate := every[each.id].get(GROUP))]
     shown += [fate for _, fate in groups[-1:]]
@@ -107,13 +260,13 @@ def submit(submission: Submission, settings_toml: str, *, after: Sequence[str] =
     try:
         for job in submission.jobs:
             waits = [*sent, *after] if job.is_group else []
-            sent.append(slurm_calls.submit(sbatch_arguments(submission, job, waits)))
+            sent.append(job_states.submit(sbatch_arguments(submission, job, waits)))
             jobs = [replace(j, number=sent[-1]) if j is job else j for j in submission.jobs]
             submission = replace(submission, jobs=tuple(jobs))
             submission.save()
-    except (slurm_calls.SlurmError, KeyboardInterrupt):
+    except (job_states.SlurmError, KeyboardInterrupt):
         if sent:
-            slurm_calls.cancel(sent)
+            job_states.cancel(sent)
         (submission.folder / "submission.json").unlink(missing_ok=True)
         raise
     return submission
@@ -249,7 +402,7 @@ def cancel(seen: Overview, chosen: Iterable[str] = ()) -> list[str]:
         names.append(GROUP)
     if marks:
         _mark_cancelled(marks)
-        slurm_calls.cancel(dict.fromkeys(job for _, job in marks))
+        job_states.cancel(dict.fromkeys(job for _, job in marks))
     return names
 
 
@@ -275,7 +428,7 @@ def wait(
     while True:
         try:
             found = overview(output_dir).fates
-        except slurm_calls.SlurmError as error:
+        except job_states.SlurmError as error:
             if time.monotonic() - last_answer > _PATIENCE_S:
                 raise
             say(f"SLURM does not answer, waiting: {error.notice.what}")

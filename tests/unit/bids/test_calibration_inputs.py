@@ -15,7 +15,7 @@ from graphmaker import made_by, placed_of, planned_graph, stage_minutes
 
 from bids_sr.bids import Survey, survey
 from bids_sr.cli.parser import parse_settings
-from bids_sr.cli.slurm.slurm_prepare import _paths as slurm_paths
+from bids_sr.cli.slurm_main import _paths as slurm_paths
 from bids_sr.config import Paths, Settings, SuperRes, UsageError
 from bids_sr.config.machine import RESOLVE, step_gb
 from bids_sr.config.settings import analysis_digest

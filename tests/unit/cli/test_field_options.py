@@ -15,8 +15,7 @@ from bids_sr.boilerplate import data_of
 from bids_sr.cli import rerun
 from bids_sr.cli.main import main
 from bids_sr.cli.parser import build_parser, parse_settings
-from bids_sr.cli.slurm.slurm_main import later_parser
-from bids_sr.cli.slurm.slurm_options import LaterOptions
+from bids_sr.cli.slurm_main import LaterOptions, later_parser
 from bids_sr.config import Settings, UsageError, machine
 from bids_sr.config.section import fraction, gigabytes, labels
 

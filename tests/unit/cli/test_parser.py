@@ -252,8 +252,8 @@ def test_help_is_quick_and_needs_the_standard_library_only() -> None:
     ("program", "argv", "usage"),
     [
         ("bids_sr.cli.main", ["report"], "bids-sr report OUTPUT_DIR [options]"),
-        ("bids_sr.cli.slurm.slurm_main", ["status"], "bids-sr-slurm status OUT [options]"),
-        ("bids_sr.cli.slurm.slurm_main", [], "bids-sr-slurm bids_dir output_dir [options]"),
+        ("bids_sr.cli.slurm_main", ["status"], "bids-sr-slurm status OUT [options]"),
+        ("bids_sr.cli.slurm_main", [], "bids-sr-slurm bids_dir output_dir [options]"),
         ("bids_sr.cli.models_main", [], "bids-sr-models COMMAND [options]"),
         ("bids_sr.cli.models_main", ["card"], "bids-sr-models card MODEL [options]"),
         (

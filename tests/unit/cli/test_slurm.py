@@ -12,9 +12,9 @@ import pytest
 from bidsmaker import BidsMaker
 from slurmmaker import program
 
+from bids_sr.cli import slurm_main
 from bids_sr.cli.progress import expected
-from bids_sr.cli.slurm import slurm_main
-from bids_sr.cli.slurm.slurm_prepare import _costs
+from bids_sr.cli.slurm_main import _costs
 from bids_sr.config import Settings
 from bids_sr.preflight import check
 from bids_sr.slurm.submission import submissions

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bids_sr.config import UsageError
-from bids_sr.slurm.job_requests import (
+from bids_sr.slurm.submission import (
+    Request,
     as_spec,
     choose,
     enlarged,
@@ -18,7 +19,6 @@ from bids_sr.slurm.job_requests import (
     signal_seconds,
     time_text,
 )
-from bids_sr.slurm.submission import Request
 
 ASKED = Request(cpus=4, memory_mb=4096, minutes=60)
 

@@ -25,9 +25,8 @@ from bids_sr.slurm.job_states import (
     summary,
     table,
 )
-from bids_sr.slurm.sbatch_scripts import write_scripts
 from bids_sr.slurm.submission import Submission, latest, load, submissions
-from bids_sr.slurm.submissions import open_now, overview
+from bids_sr.slurm.submissions import open_now, overview, write_scripts
 
 
 def wrote(state: str, code: int | None = None, **more: object) -> _Status:

@@ -30,8 +30,8 @@ from bids_sr.execution.slurm_jobs import (
     is_small,
 )
 from bids_sr.notices import CODES, recorded
-from bids_sr.slurm import slurm_calls
-from bids_sr.slurm.slurm_calls import SlurmError
+from bids_sr.slurm import job_states
+from bids_sr.slurm.job_states import SlurmError
 
 QUICK = {"poll_seconds": 0.1, "grace_seconds": 0.3, "patience_seconds": 30.0}
 ROOT = Path(__file__).parents[2]
@@ -336,7 +336,7 @@ def test_without_slurm_there_is_a_clear_error(
 
 def test_a_command_that_hangs_is_silent(slurm: FakeSlurm, monkeypatch: pytest.MonkeyPatch) -> None:
     (slurm.folder / "squeue").write_text("#!/bin/bash\nexec sleep 60\n")
-    monkeypatch.setattr(slurm_calls, "_SECONDS", 0.2)
+    monkeypatch.setattr(job_states, "_SECONDS", 0.2)
     assert Queue(patience=60.0).states(["1"]) is None
 
 

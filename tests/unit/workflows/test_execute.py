@@ -9,7 +9,7 @@ from nipype.pipeline.plugins import base
 
 from bids_sr.config.machine import Plugin
 from bids_sr.execution.execute import _steady_time, execute
-from bids_sr.slurm.slurm_calls import SlurmError
+from bids_sr.slurm.job_states import SlurmError
 
 
 def test_schedulers_count_time_by_a_clock_that_nobody_sets() -> None:
