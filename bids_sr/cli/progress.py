@@ -46,18 +46,23 @@ STAGES: Mapping[str, str] = {
     "motion": "head motion and slice timing",
     "register_pair": "registration",
     "registration": "registration",
-    "seed_regressors": "time series of the seeds",
-    "calibration_run": "calibration",
+    "seed_series": "time series of the seeds",
+    "component_series": "time series of the seeds",
+    "register_calibration": "calibration",
+    "measure_calibration": "calibration",
     "estimate_variance": "variance maps of the run",
     "training": "training",
     "super_resolution": "super-resolution and baselines",
-    "compared": "series of other programs",
+    "compared_series": "series of other programs",
     "activation": "activation maps",
     "active_regions": "evaluation",
     "evaluation": "evaluation",
     "quality": "evaluation",
-    "judgment": "evaluation",
-    "primary": "files for other tools",
+    "average_series": "files for other tools",
+    "mask_in_template": "files for other tools",
+    "invert_coreg": "files for other tools",
+    "label_tissues": "files for other tools",
+    "show_in_space": "files for other tools",
     "figures": "figures",
     "store": "storing",
 }
@@ -137,7 +142,18 @@ def declared_seconds(plan: Plan, sizes: Sizes) -> "Callable[[Placed], float]":
 
 
 _OTHER = ""
-_BETWEEN = frozenset({_OTHER, "primary", "figures", "store"})
+_BETWEEN = frozenset(
+    {
+        _OTHER,
+        "average_series",
+        "mask_in_template",
+        "invert_coreg",
+        "label_tissues",
+        "show_in_space",
+        "figures",
+        "store",
+    }
+)
 """What runs in between as soon as it can, and begins no stage."""
 
 

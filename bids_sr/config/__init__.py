@@ -3,8 +3,8 @@
 The package imports nothing but the standard library.
 """
 
-from bids_sr.config.groups import Paths, Resources, Selection
+from bids_sr.config.groups import Resources, Selection
 from bids_sr.config.section import UsageError, nearest_name
-from bids_sr.config.settings import Settings, SuperRes
+from bids_sr.config.settings import Paths, Settings, SuperRes
 
 __all__ = ["Paths", "Resources", "Selection", "Settings", "SuperRes", "UsageError", "nearest_name"]

@@ -19,7 +19,6 @@ from bids_sr.config.section import (
     Checked,
     Level,
     SettingError,
-    argument,
     is_label,
     option,
 )
@@ -38,32 +37,6 @@ from bids_sr.frozen import frozen
 
 WHICH_DATA, HOW_IT_RUNS = "which data", "how it runs"
 """Headings of the help under which options of several groups stand."""
-
-
-@frozen
-class Paths(Checked):
-    """Paths of the data, the results and the work folder, which allows resuming a run."""
-
-    bids_dir: Path = argument("bids_dir", "root of the BIDS data set")
-    output_dir: Path = argument("output_dir", "where the derivatives go")
-    work_dir: Path | None = option(
-        None,
-        "-w --work-dir DIR",
-        "intermediate files (default: ./work)",
-        common=True,
-        decides=False,
-        among=HOW_IT_RUNS,
-    )
-
-    @property
-    def retrospective_dir(self) -> Path:
-        """Where ``--retrospective`` makes the coarser data set that is then worked on."""
-        return self.output_dir / "sourcedata" / "retrospective"
-
-    @property
-    def retrospective_truth_dir(self) -> Path:
-        """Where it keeps the measured volumes, the truth of that data set."""
-        return self.output_dir / "sourcedata" / "retrospective-truth"
 
 
 @frozen

@@ -15,6 +15,7 @@ from bids_sr.config import groups, machine
 from bids_sr.config.section import (
     Checked,
     UsageError,
+    argument,
     as_toml,
     is_label,
     nearest_name,
@@ -53,6 +54,32 @@ def _check_method(name: str) -> None:
         raise UsageError(
             what, why, nearest_name(name, learned + baselines) or "choose one of these"
         )
+
+
+@frozen
+class Paths(Checked):
+    """Paths of the data, the results and the work folder, which allows resuming a run."""
+
+    bids_dir: Path = argument("bids_dir", "root of the BIDS data set")
+    output_dir: Path = argument("output_dir", "where the derivatives go")
+    work_dir: Path | None = option(
+        None,
+        "-w --work-dir DIR",
+        "intermediate files (default: ./work)",
+        common=True,
+        decides=False,
+        among=groups.HOW_IT_RUNS,
+    )
+
+    @property
+    def retrospective_dir(self) -> Path:
+        """Where ``--retrospective`` makes the coarser data set that is then worked on."""
+        return self.output_dir / "sourcedata" / "retrospective"
+
+    @property
+    def retrospective_truth_dir(self) -> Path:
+        """Where it keeps the measured volumes, the truth of that data set."""
+        return self.output_dir / "sourcedata" / "retrospective-truth"
 
 
 @frozen
@@ -288,7 +315,7 @@ class Settings:
     `paths`: directories of data, results and intermediate files.
     """
 
-    paths: groups.Paths
+    paths: Paths
     selection: groups.Selection = _group(groups.Selection, groups.WHICH_DATA)
     superres: SuperRes = _group(SuperRes, "super-resolution")
     preprocessing: groups.Preprocessing = _group(groups.Preprocessing, "preprocessing")

@@ -578,12 +578,7 @@ def text_of_registration(*, to_t1w: bool, to_pair: bool) -> str:
 
 
 def text_of_imported_registration(origin: str, files: Collection[str]) -> str:
-    """Describe an imported mask or registration, if among the files, for the methods text.
-
-    The files are those that another program has made.
-
-    Sentence of the methods text; empty for neither.
-    """
+    """Sentence of the methods text on an imported mask or registration; empty for neither."""
     taken = {
         "the brain mask of the run": "bold_mask",
         "its registration to the T1-weighted image": "boldref2t1w_xfm",

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from bidsmaker import BidsMaker
 
-from bids_sr.cli import main, participant_level
+from bids_sr.cli import levels, main
 from bids_sr.execution.execute import RunOutcome
 from bids_sr.notices import CODES, recorded
 from bids_sr.report.participants_page import write_participants
@@ -28,7 +28,7 @@ maker = BidsMaker(Path("data"))
 maker.subject()
 maker.bold("sub-01_task-tap", tr=6.0)
 maker.events("sub-01_task-tap", rows=[(12.0 * k, 6.0, "ab"[k % 2]) for k in range(14)])
-participant_level.run_participants = lambda settings, plan, say: RunOutcome()
+levels.run_participants = lambda settings, plan, say: RunOutcome()
 argv = ["data", "out", "participant", "--skip-bids-validation", "--log-format", "json"]
 code = main.main(argv)
 (logs,) = Path("out/logs").iterdir()

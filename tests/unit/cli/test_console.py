@@ -22,7 +22,7 @@ from bids_sr.cli.console import end_lines, line_of, start_lines, still
 from bids_sr.cli.main import main
 from bids_sr.cli.progress import _OTHER, Progress, stage_of
 from bids_sr.config import Settings
-from bids_sr.config.groups import Paths
+from bids_sr.config.settings import Paths
 from bids_sr.execution.execute import RunOutcome
 from bids_sr.io.dataset_description import dataset_of
 from bids_sr.metrics import MetricRow, table_text

@@ -260,10 +260,10 @@ def test_readme_has_the_two_lines() -> None:
     ],
 )
 def test_documents_name_only_options_that_there_are(document: str) -> None:
-    others = (phantom_main, rerun)
     parsers = (
         build_parser(),
-        *(each.build_parser() for each in others),
+        phantom_main.build_parser(),
+        rerun.report_parser(),
         *models_main.parsers().values(),
     )
     known = {

@@ -473,12 +473,12 @@ def test_rows_of_the_dry_run_add_up_to_its_total(maker: BidsMaker, planned: Plan
 def test_a_busy_machine_is_named(
     planned: Planned, maker: BidsMaker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan = planned()
-    monkeypatch.setattr(plan, "pace_now", lambda processors: (4.0, 4.0))
-    long = dataclasses.replace(plan, estimate=dataclasses.replace(plan.estimate, minutes=10.0))
+    read = planned()
+    monkeypatch.setattr("bids_sr.preflight.plan.pace_now", lambda processors: (4.0, 4.0))
+    long = dataclasses.replace(read, estimate=dataclasses.replace(read.estimate, minutes=10.0))
     assert cost_text(long, settings_for(maker)).startswith("about 40 min of wall-clock time with ")
     assert "(machine busy: 4.0 times slower)" in cost_text(long, settings_for(maker))
-    monkeypatch.setattr(plan, "pace_now", lambda processors: (2.2, 1.1))
+    monkeypatch.setattr("bids_sr.preflight.plan.pace_now", lambda processors: (2.2, 1.1))
     assert "busy" not in cost_text(long, settings_for(maker))
 
 

@@ -102,14 +102,14 @@ SIDEWAYS = np.diag([1.0, 0, 0, 1])
 SIDEWAYS[0, 2], SIDEWAYS[1, 0], SIDEWAYS[2, 1], SIDEWAYS[0, 0] = 4.0, 3.75, 3.75, 0.0
 
 
-def checked(card, *, force=False, **change):
+def checked(entries, *, force=False, **change):
     """What differs in an image that the saved model serves, with changes."""
     image = {
         "affine": np.diag([3.75, 3.75, 4.0, 1]),
         "contrast": "bold",
         "factor": (2.0, 2.0, 1.0),
     }
-    return card.check_model(card, **image | change, force=force)
+    return card.check_model(entries, **image | change, force=force)
 
 
 def test_a_fitting_image_passes(saved):

@@ -85,10 +85,10 @@ def test_known_connectivity_is_found(rest: tuple, tmp_path: Path) -> None:
 def test_segments_give_the_effect_of_the_run_and_two_halves(rest: tuple, tmp_path: Path) -> None:
     path, where, _ = rest
     table, mask = seeds_in(path, tmp_path), np.ones(SHAPE, dtype=bool)
-    design = block_design(table, n_volumes=T, tr=TR, n_dummy=2, confound_names=CONFOUNDS)
-    assert len(design.blocks) == 2 * design.segment_count(T - 2, 2, TR)
+    blocks = block_design(table, n_volumes=T, tr=TR, n_dummy=2, confound_names=CONFOUNDS)
+    assert len(blocks.blocks) == 2 * design.segment_count(T - 2, 2, TR)
     with SeriesReader(path) as reader:
-        effects = block_effects(reader, mask, design, series="raw")
+        effects = block_effects(reader, mask, blocks, series="raw")
     weights = half_weights(effects.blocks, {"left": 1.0}, effects.leak)
     assert weights is not None
     for half in weights:

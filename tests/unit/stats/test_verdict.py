@@ -602,7 +602,7 @@ def test_a_difference_becomes_a_sentence_through_few_functions():
         code = frame.f_code
         ours = (
             event == "return"
-            and "stats/evaluation" in code.co_filename
+            and "bids_sr/evaluation" in code.co_filename
             and not code.co_name.startswith("<")
         )
         if (

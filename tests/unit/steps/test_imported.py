@@ -215,8 +215,10 @@ def test_components_of_fmriprep_20_enter_the_model_in_the_order_of_their_numbers
     """There CSF and white matter come first: the combined ones may be the 98th and so on."""
     path = tmp_path / "x_desc-confounds_timeseries.tsv"
     names = [f"a_comp_cor_{k:02d}" for k in range(95, 105)]
-    motion = [f"{name}{suffix}" for suffix in ("", "_derivative1") for name in NAMES]
-    columns = [*motion, *names]
+    columns = [
+        *(f"{name}{suffix}" for suffix in ("", "_derivative1") for name in NAMES),
+        *names,
+    ]
     path.write_text("\t".join(columns) + "\n" + ("\t".join("0" * len(columns)) + "\n") * 50)
     masks = {
         name: {"Mask": "WM" if int(name[-3:].lstrip("_")) < 98 else "combined"} for name in names
