@@ -7,12 +7,7 @@ from pathlib import Path
 import pytest
 
 from bids_sr.config import Resources, Settings, UsageError, machine
-<<<<<<< ours
-from bids_sr.config.groups import Paths
-=======
-from bids_sr.config.machine import RESIDENT_GB
 from bids_sr.config.settings import Paths
->>>>>>> theirs
 
 GIB = 2**30
 PLENTY = {"proc/meminfo": f"MemTotal: 99000000 kB\nMemAvailable: {64 * 2**20} kB\n"}
