@@ -401,7 +401,7 @@ def reference_range(reference: Real, mask: Mask | None = None) -> float:
     It is the maximum minus the minimum.
 
     `reference`: image that is held for true, in any unit of intensity. Difference in the unit of
-    the image.
+    the image. `mask`: voxels that count (boolean, same shape); None for all of them.
     """
     inside = reference if mask is None else reference[mask]
     return float(inside.max()) - float(inside.min())
@@ -411,7 +411,7 @@ def mae(reference: Real, image: Real, *, mask: Mask | None = None) -> float:
     """Mean absolute error, in the images' unit.
 
     `reference`: image that is held for true, in any unit of intensity. `image`: image to judge, of
-    the same shape and unit.
+    the same shape and unit. `mask`: voxels that count (boolean, same shape); None for all of them.
     """
     x, y = _both(reference, image, mask)
     return float(np.abs(x - y).mean())
@@ -421,7 +421,7 @@ def rmse(reference: Real, image: Real, *, mask: Mask | None = None) -> float:
     """Root mean square error, in the images' unit.
 
     `reference`: image that is held for true, in any unit of intensity. `image`: image to judge, of
-    the same shape and unit.
+    the same shape and unit. `mask`: voxels that count (boolean, same shape); None for all of them.
     """
     x, y = _both(reference, image, mask)
     return float(np.sqrt(((x - y) ** 2).mean()))
@@ -432,6 +432,7 @@ def nmse(reference: Real, image: Real, *, mask: Mask | None = None) -> float:
 
     `reference`: image that is held for true, in any unit of intensity. `image`: image to judge, of
     the same shape and unit. Error relative to the energy of the reference, 0 for equal images.
+    `mask`: voxels that count (boolean, same shape); None for all of them.
     """
     x, y = _both(reference, image, mask)
     return float(((x - y) ** 2).sum() / (x**2).sum())

@@ -130,9 +130,7 @@ def add_run(
 ) -> None:
     """Place the steps of a run.
 
-    `subject`: scopes of the participant, of its T1w image and of the pair of the run, where there
-    are any. `anat`: scopes of the participant, of its T1w image and of the pair of the run, where
-    there are any. `pair`: scopes of the participant, of its T1w image and of the pair of the run,
+    `subject, anat, pair`: scopes of the participant, of its T1w image and of the pair of the run,
     where there are any.
     """
     beside = tuple(each for each in (anat, pair) if each is not None)

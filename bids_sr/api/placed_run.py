@@ -69,7 +69,9 @@ class Given:
     center of each seed by name (RAS+ mm); None for none. `truth`: series measured at the high
     resolution, or known activation by contrast; None for none. `other_run`: another acquired run
     of the task (4D); None for none. `other_events`: events of that run, or the path of their
-    table; None for none.
+    table; None for none. `mask`: voxels of the brain on the acquired grid (3D); None finds them.
+    `confounds`: confounds of the run, one row a volume; None takes its head motion. `roi`: voxels
+    of the region of interest on the high-resolution grid; None: the brain.
     """
 
     mask: MaskLike | None = None

@@ -157,7 +157,8 @@ def unfit(
     """Yield file, reason and fix for each mismatch of a companion with its run.
 
     `one, run`: with their axes in one order. `kind`: what it is to the run: ``reference``,
-    ``compared``, ``another`` or ``calibration``.
+    ``compared``, ``another`` or ``calibration``. `factor`: of super-resolution of the run; None
+    where only a calibration can tell it.
     """
     asked = _ASKED[kind]
     if asked.grid == "factor":

@@ -441,7 +441,8 @@ class Plugin(Checked):
     ``MultiProc``: processes of this machine; ``SLURM``: one job a step, submitted when its turn
     has come. With `join_small` steps of small tables run in the program that submits.
 
-    `unused`: arguments of Nipype in the file that have no effect here.
+    `unused`: arguments of Nipype in the file that have no effect here. `time_minutes`: time limit;
+    None: the partition's.
     """
 
     plugin: Literal["MultiProc", "SLURM"] = "MultiProc"

@@ -304,8 +304,9 @@ def make_verdict(
     placebos and their members are left out. `advice`: how the reader gets what the limits name as
     missing. `displacement`: (V,) framewise displacement of each volume (mm); NaN where it is not
     known. `one_level`: facts of the test one level down, as
-    `bids_sr.evaluation.evidence.one_level_down` takes them. Headline, sentences and
-    limits, with rows for the table.
+    `bids_sr.evaluation.evidence.one_level_down` takes them. Headline, sentences and limits, with
+    rows for the table. `margin`: differences within ± this count as none, in the unit of the
+    evidence; None: a tenth of the gap between bspline and measured.
     """
     idle = [method for method in methods if method in not_applied]
     below = one_level_down(rows, one_level)
@@ -435,7 +436,7 @@ def compared_verdict(
     """Say whether a series is more accurate than the acquired one.
 
     `facts`: how it lies on the run, as `bids_sr.registration.compared_frame.Alignment.facts` tells
-    it.
+    it. `margin`: differences of explained variance below it count as none; None: `_MARGIN`.
     """
     finer = facts.get("grid") != ON_ACQUIRED
     claims = [

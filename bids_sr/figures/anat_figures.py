@@ -102,7 +102,8 @@ def isolines(image: Volume, mask: Volume | None = None) -> list[Outline]:
     Levels are 45 % of the median signal, and the 88th percentile, of the lightly smoothed image
     inside the mask.
 
-    `image`: image in any unit of intensity (3D).
+    `image`: image in any unit of intensity (3D). `mask`: voxels of the head or brain (3D); None:
+    those above the mean.
     """
     from scipy import ndimage
 

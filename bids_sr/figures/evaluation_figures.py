@@ -88,9 +88,8 @@ def forest_figure(
 ) -> Figure:
     """Return points with intervals, a line each label.
 
-    `grid`: rows of panels and their headings; `FigureInputError` is raised without any. `labels`:
-    key of the points, in order from above, to the text at the left. `row_names`: rows of panels
-    and their headings; `FigureInputError` is raised without any.
+    `grid, row_names`: rows of panels and their headings; `FigureInputError` is raised without any.
+    `labels`: key of the points, in order from above, to the text at the left.
     """
     if not grid or not labels:
         raise FigureInputError("there is no figure of the evaluation to draw")

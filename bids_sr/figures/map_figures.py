@@ -396,6 +396,8 @@ def pair_figure(images: Mapping[str, Volume], mask: Volume | None) -> Figure:
     An example is the pair that the network learns from.
 
     The mask, on the grid of the first, chooses the planes.
+
+    `mask`: voxels that choose the planes (3D); None or empty takes the whole image.
     """
     first = next(iter(images.values()))
     inside = (

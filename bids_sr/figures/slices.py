@@ -162,7 +162,8 @@ def gray(image: Volume, mask: Volume | None = None) -> Layer:
 
     Black is 0 or the 1st percentile, white is 1.15 times the 99th inside the mask.
 
-    `image`: image in any unit of intensity (3D).
+    `image`: image in any unit of intensity (3D). `mask`: voxels that set the scale (3D); None or
+    empty takes all.
     """
     low, high = gray_limits(image, mask)
     return Layer(image=image, low=low, high=high)
@@ -171,7 +172,8 @@ def gray(image: Volume, mask: Volume | None = None) -> Layer:
 def gray_limits(image: Volume, mask: Volume | None = None) -> tuple[float, float]:
     """Black and white of a gray scale; the mask may be on another grid of the field of view.
 
-    `image`: image in any unit of intensity (3D).
+    `image`: image in any unit of intensity (3D). `mask`: voxels that set the scale (3D); None or
+    empty takes all.
     """
     inside = image.data.ravel()
     if mask is not None and np.any(mask.data):

@@ -390,7 +390,8 @@ def model_confounds(
     volumes cannot spare the regressors. None of a run without a table.
 
     `named`: names of columns, some with wildcards; what the table lacks is left out. None: the
-    default. Names of columns, by default at most seventeen.
+    default. Names of columns, by default at most seventeen. `table`: confounds of the run, one row
+    a volume; None: none enter the model.
     """
     if table is None:
         return ()

@@ -308,7 +308,10 @@ class ActivationSettings:
     low_pass: float | None = 0.1
 
     def design(self, events: Regressors, n_volumes: int, confounds: pd.DataFrame | None) -> Design:
-        """See `build_design`."""
+        """See `build_design`.
+
+        `confounds`: confounds of the run, one row a volume; None: none enter the model.
+        """
         design = build_design(
             events,
             n_volumes=n_volumes,

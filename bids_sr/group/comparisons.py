@@ -407,7 +407,10 @@ def write_tables(
 
 
 def _all_comparisons(joined: Joined, method: str, margin: float | None = None) -> pd.DataFrame:
-    """The primary comparisons of a method, then the exploratory ones of all."""
+    """The primary comparisons of a method, then the exploratory ones of all.
+
+    `margin`: margin of equivalence; None: a tenth of the gap between B-spline and measured.
+    """
     found = compare(joined.values, joined.methods, margin)
     first = primary(joined.values, method)
     return pd.concat([first, found], ignore_index=True) if len(first) else found

@@ -39,7 +39,8 @@ def magnitude(image: Array, sigma: float = 0.0, rng: np.random.Generator | None 
 
     The noise has standard deviation `sigma` in each component.
 
-    `image`: complex image without noise, of any shape.
+    `image`: complex image without noise, of any shape. `rng`: source of random numbers; None adds
+    no noise.
     """
     if sigma > 0 and rng is not None:
         noise = rng.standard_normal((2, *image.shape), dtype=np.float32) * np.float32(sigma)

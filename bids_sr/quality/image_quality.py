@@ -91,7 +91,8 @@ def efc(image: Real, mask: Mask | None = None) -> float:
     Source: attention-unet, equation 7, with the sign and normalization of MRIQC (Atkinson et al.
     1997).
 
-    `image`: image in any unit of intensity (3D).
+    `image`: image in any unit of intensity (3D). `mask`: voxels that count (3D, boolean); None for
+    all.
     """
     x = np.abs(np.asarray(image if mask is None else image[mask], dtype=np.float64)).ravel()
     if x.size < 2 or not x.any():
@@ -117,6 +118,7 @@ def fwhm(
     anatomical image is no noise: the metric compares images of one head on one grid.
 
     `image`: image in any unit of intensity (3D). Widths along the three axes (mm), or None.
+    `mask`: voxels that count (3D, boolean); None for all.
     """
     x = np.asarray(image, dtype=np.float64)
     inside = np.ones(x.shape, dtype=bool) if mask is None else np.asarray(mask, dtype=bool)

@@ -406,6 +406,8 @@ def _build_report(
     ``settings.toml`` and ``CITATION.md``, else that of `output_dir` is taken. The page links to
     those before and after it among `beside`, labels without ``sub-``, by default those that are
     there. The page is written in whole; figures are not touched.
+
+    `command`: command line that is told on the page; None: not told.
     """
     root, label = Path(output_dir).absolute(), subject.removeprefix("sub-")
     written = (path for folder in (log_dir, root) if (path := folder / "CITATION.md").exists())

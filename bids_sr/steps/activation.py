@@ -295,7 +295,8 @@ def fitted(
 
     `how`: settings of the correlation and of the linear model. `seen`: what else is done with the
     volumes that are read, some at a time. Maps by contrast and statistic, with the design, by
-    smoothing (FWHM, mm).
+    smoothing (FWHM, mm). `confounds`: confounds of the run, one row a volume; None: none enter the
+    model.
     """
     there = regressors.contrasts(contrasts)
     with threadpool_limits(1):

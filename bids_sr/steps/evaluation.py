@@ -500,7 +500,8 @@ def judge(
     `method_names, series_names`: series under judgment, and all of the plan, of which the others
     must be beaten. `audience`: whom the limits tell how to get what is missing. Every figure with
     its interval, without comparisons of who was not applied; what the columns mean; headline,
-    sentences and limits in words.
+    sentences and limits in words. `margin`: differences within it count as none; None: told from
+    the measured series.
     """
     given = [row for table in rows for row in table]
     applied = _applied(method_names, card_file)

@@ -295,7 +295,8 @@ def draw_quality(
 
     `boldref, bold_mask`: reference of the run and brain on its grid, for effects in percent.
     `uncertainty_maps`: standard deviation between ensemble members, by contrast and method; None
-    without ensembles. Checks in HTML, then maps of up to four contrasts.
+    without ensembles. Checks in HTML, then maps of up to four contrasts. `guide_hr`: high-
+    resolution T2*w image as background (3D); None takes boldref.
     """
     from bids_sr.figures.canvas import units_text
     from bids_sr.figures.map_figures import overlay_figure
@@ -352,7 +353,8 @@ def draw_variance(
     The anatomical image may be on any grid.
 
     `weight`: temporal standard deviation on the high-resolution grid (3D, signal units). `tested`:
-    what each series explains one level of resolution down.
+    what each series explains one level of resolution down. `guide_hr`: high-resolution T2*w image
+    as background (3D); None takes boldref.
     """
     from bids_sr.figures.map_figures import variance_figure
 

@@ -326,6 +326,8 @@ def draw_activation(
     """For each contrast and smoothing, the t-maps (CC, where there are no t-maps) on one scale.
 
     Acquired, B-spline, methods and measured are drawn; the viewer has all series.
+
+    `guide_hr`: high-resolution T2*w image as background (3D); None takes boldref.
     """
     from bids_sr.figures.map_figures import activation_figure
 

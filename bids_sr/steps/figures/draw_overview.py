@@ -83,7 +83,8 @@ def draw_overview(
     """The first screen: one sentence, three numbers, one figure, checks, and what to do next.
 
     `boldref, bold_mask`: reference of the run and brain on its grid, for effects in percent. Text
-    in HTML, then maps of one contrast in a zoomed slice.
+    in HTML, then maps of one contrast in a zoomed slice. `guide_hr`: high-resolution T2*w image as
+    background (3D); None takes boldref.
     """
     from bids_sr.figures.canvas import units_text
     from bids_sr.report.overview_text import RunFacts, overview_html
@@ -236,6 +237,8 @@ def show_viewer(
     The best method of the verdict comes first.
 
     Viewer in HTML, or None where there is no map.
+
+    `guide_hr`: high-resolution T2*w image as background (3D); None takes boldref.
     """
     from bids_sr.figures.map_viewer import map_key, room_of, viewer_html
     from bids_sr.pipeline.store import derivative_path
