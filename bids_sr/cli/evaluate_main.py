@@ -136,7 +136,10 @@ def _evaluated(options: _EvaluateOptions) -> "Evaluator | None":
     from bids_sr.api.image_inputs import opened, working_folder
     from bids_sr.api.placed_run import Given
 
-    evaluator = Evaluator(
+    class OfCommand(Evaluator):
+        _audience, _name = "command", "bids-sr-evaluate"
+
+    evaluator = OfCommand(
         factor=options.factor,
         tr=options.tr,
         contrasts=options.contrasts,
@@ -145,7 +148,6 @@ def _evaluated(options: _EvaluateOptions) -> "Evaluator | None":
         slice_timing_corrected=options.slice_timing_corrected,
         verbose=1,
     )
-    evaluator._audience, evaluator._name = "command", "bids-sr-evaluate"
     known = options.known
     given: dict[str, Any] = {
         "events": options.events,
