@@ -139,7 +139,7 @@ def prepare(
     problems += submissions.check_words(site, paths)
     arrays: tuple[Job, ...] = ()
     try:
-        arrays = _arrays(_costs(plan, settings_there), settings, own)
+        arrays = _arrays(_costs(plan, settings_there), settings, own, ask=not problems)
     except UsageError as error:
         problems.append(str(error))
     submissions.require(problems)
@@ -188,9 +188,9 @@ def _costs(plan: "Plan", settings: Settings) -> "dict[str, Estimate]":
 
 
 def _arrays(
-    costs: "dict[str, Estimate]", settings: Settings, own: SlurmOptions
+    costs: "dict[str, Estimate]", settings: Settings, own: SlurmOptions, *, ask: bool
 ) -> "tuple[Job, ...]":
-    """The one array of a submission."""
+    """The one array of a submission; `ask`: whether SLURM may be asked how it counts memory."""
     minutes = minutes_of(own.time) if own.time else None
     tasks = in_tasks(sorted(costs), own.batch)
     if not tasks:
@@ -198,6 +198,7 @@ def _arrays(
     indices, at_once = choose(own.array, len(tasks))
     of_task = [[costs[name] for name in tasks[index - 1]] for index in indices]
     given, cpus = settings.resources.mem_gb, settings.resources.nprocs or 1
+    resident = not ask or job_states.sums_resident()
     request = request_for(
         [
             (max(cost.memory_gb for cost in each), sum(cost.minutes for cost in each))
@@ -205,8 +206,9 @@ def _arrays(
         ],
         cpus=cpus,
         gpus=int(settings.resources.device == "cuda") if own.gpus is None else own.gpus,
-        memory_mb=None if given is None else job_mb(given, cpus),
+        memory_mb=None if given is None else job_mb(given, cpus * resident),
         minutes=minutes,
+        resident=resident,
     )
     return (Job(name="array-1", tasks=tasks, indices=indices, request=request, at_once=at_once),)
 

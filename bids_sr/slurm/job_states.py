@@ -162,6 +162,19 @@ def largest_index() -> int | None:
     return int(found[1]) - 1 if found else None
 
 
+def sums_resident() -> bool:
+    """Whether memory limits may be kept by sums over processes, what they share counted for each.
+
+    Also where SLURM does not tell.
+    """
+    if shutil.which("scontrol") is None:
+        return True
+    told = call("scontrol", "show", "config").stdout
+    return "JobAcctGather" not in told or (
+        "OverMemoryKill" in told and "UsePss" not in told and "jobacct_gather/cgroup" not in told
+    )
+
+
 def chunks(items: Sequence[str]) -> list[Sequence[str]]:
     """Return items in groups that one command line can hold."""
     return [items[at : at + _AT_ONCE] for at in range(0, len(items), _AT_ONCE)]

@@ -31,13 +31,14 @@ GROUP = "group"
 class Request(Checked):
     """What a job asks for: processors, memory (MiB), time (minutes), GPUs.
 
-    `gpus`: number of GPUs; 0 for none.
+    `gpus`: number of GPUs; 0 for none. `resident`: whether what processes share counts for each.
     """
 
     cpus: int
     memory_mb: int
     minutes: int
     gpus: int = 0
+    resident: bool = True
 
 
 @frozen
@@ -243,6 +244,7 @@ def request_for(
     gpus: int,
     memory_mb: int | None,
     minutes: int | None,
+    resident: bool = True,
 ) -> Request:
     """Return the request for all tasks of an array from each one's memory (GB) and time (min).
 
@@ -250,13 +252,14 @@ def request_for(
     up.
     """
     needed = max(memory for memory, _ in costs) * 1e9 / 2**30
-    memory = max(job_mb(needed * _MEMORY_ROOM, 0), job_mb(needed * _BESIDE_SHARED, cpus))
+    shared = job_mb(needed * _BESIDE_SHARED, cpus * resident)
+    memory = max(job_mb(needed * _MEMORY_ROOM, 0), shared)
     longest = max(time for _, time in costs) * _TIME_ROOM + _TIME_SPARE_MIN
     memory_mb, minutes = (
         memory_mb or max(LEAST_MB, _up(memory, STEP_MB)),
         minutes or _up(longest, STEP_MIN),
     )
-    return Request(cpus=cpus, memory_mb=memory_mb, minutes=minutes, gpus=gpus)
+    return Request(cpus=cpus, memory_mb=memory_mb, minutes=minutes, gpus=gpus, resident=resident)
 
 
 def group_request(participants: int) -> Request:
@@ -291,7 +294,8 @@ def program_gib(request: Request) -> float:
 
     Memory for the program (GiB), rounded down to hundredths.
     """
-    told = request.memory_mb / 1024 * _PROGRAM_SHARE - _SHARED_GIB * request.cpus
+    told = request.memory_mb / 1024 * _PROGRAM_SHARE
+    told -= _SHARED_GIB * request.cpus * request.resident
     return math.floor(told * 100) / 100
 
 

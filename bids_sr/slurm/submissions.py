@@ -375,7 +375,7 @@ def _group_again(seen: Overview, mem: float | None, minutes: int | None) -> tupl
 def _request_again(fate: Fate, mem: float | None, minutes: int | None) -> Request:
     """What a job asks for the next time: more of what it ran out of, or what the user fixed."""
     request = enlarged(fate.request, fate.code, fate.seen_mb)
-    memory = request.memory_mb if mem is None else job_mb(mem, request.cpus)
+    memory = request.memory_mb if mem is None else job_mb(mem, request.cpus * request.resident)
     return replace(request, memory_mb=memory, minutes=minutes or request.minutes)
 
 

@@ -1,10 +1,13 @@
 """What jobs ask for."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bids_sr.config import UsageError
+from bids_sr.slurm.job_states import sums_resident
 from bids_sr.slurm.submission import (
     Request,
     as_spec,
@@ -34,6 +37,31 @@ def test_the_most_demanding_task_decides_and_has_head_room() -> None:
     assert many.memory_mb == 8704
     # the program is told of more than its estimate
     assert program_gib(request) * 1.0737 > 4.0 * 1.1
+
+
+@pytest.mark.parametrize(
+    ("config", "sums"),
+    [
+        ("JobAcctGatherParams = OverMemoryKill\n", True),
+        ("JobAcctGatherParams = (null)\n", False),
+        ("JobAcctGatherParams = UsePss,OverMemoryKill\n", False),
+        ("JobAcctGatherParams = OverMemoryKill\nType = jobacct_gather/cgroup\n", False),
+        ("", True),
+    ],
+)
+def test_what_is_shared_is_asked_for_where_it_counts(
+    config: str, sums: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "scontrol"
+    program.write_text(f"#!/bin/sh\ncat <<'E'\n{config}\nE\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert sums_resident() == sums
+    request = request_for(
+        [(2.0, 1.0)], cpus=4, gpus=0, memory_mb=None, minutes=None, resident=sums
+    )
+    assert request.memory_mb == (4608 if sums else 3584)
+    assert program_gib(request) > 2.0 * 1.1 * 1e9 / 2**30
 
 
 def test_a_sum_of_resident_memory_has_room() -> None:
