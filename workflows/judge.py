@@ -176,29 +176,29 @@ def add_motion(scope: Scope, reference: str = "boldref") -> None:
         scope.add(motion.mask_head, motion.estimate_motion, wires=own, keep=keep, quiet=quiet)
 
 
-def add_calibration(own: Scope, events: Path | None) -> None:
+def add_calibration(scope: Scope, events: Path | None) -> None:
     """Add a short high-resolution run that tells where the run fluctuates, registered with it."""
-    assert own.outer is not None
-    own.alias["reference"] = "calibration_ref"
-    own.add(motion.count_dummies, quiet=True)
-    add_motion(own, "calibration_ref")
-    if "head_mask" not in own.makers:
-        own.add(motion.mask_head, wires={"boldref": own["calibration_ref"]}, quiet=True)
-    own.add(compared_series.register_calibration)
+    assert scope.outer is not None
+    scope.alias["reference"] = "calibration_ref"
+    scope.add(motion.count_dummies, quiet=True)
+    add_motion(scope, "calibration_ref")
+    if "head_mask" not in scope.makers:
+        scope.add(motion.mask_head, wires={"boldref": scope["calibration_ref"]}, quiet=True)
+    scope.add(compared_series.register_calibration)
     if events is not None:
-        own.give(calibration_events=events)
-    own.add(compared_series.measure_calibration)
+        scope.give(calibration_events=events)
+    scope.add(compared_series.measure_calibration)
     names = (
         "calibration_ref",
         "calibration_patterns",
         "boldref2calibration_xfm",
         "calibration_facts",
     )
-    own.outer.give(**{name: own[name] for name in names})
+    scope.outer.give(**{name: scope[name] for name in names})
 
 
 def add_another_run(
-    own: Scope, file: Path, events: Path | Events | None, *, correct: bool
+    scope: Scope, file: Path, events: Path | Events | None, *, correct: bool
 ) -> None:
     """Add another acquired run of the task.
 
@@ -206,17 +206,17 @@ def add_another_run(
 
     `file`: file of the series (NIfTI, 4D).
     """
-    assert own.outer is not None
-    own.alias["reference"] = "other_ref"
-    own.give(bold_file=file, regressors=events)
-    own.add(motion.import_series, motion.count_dummies, quiet=True)
-    add_motion(own, "other_ref")
+    assert scope.outer is not None
+    scope.alias["reference"] = "other_ref"
+    scope.give(bold_file=file, regressors=events)
+    scope.add(motion.import_series, motion.count_dummies, quiet=True)
+    add_motion(scope, "other_ref")
     if correct:
-        own.add(motion.correct_slice_timing, quiet=True)
+        scope.add(motion.correct_slice_timing, quiet=True)
     else:
-        own.alias["stc"] = "bold"
-    own.add(compared_series.measure_other_run)
-    own.outer.give(other_effects=own["other_effects"])
+        scope.alias["stc"] = "bold"
+    scope.add(compared_series.measure_other_run)
+    scope.outer.give(other_effects=scope["other_effects"])
 
 
 _FINE = {"mask": "compared_mask", "roi": "roi_hr"}

@@ -123,7 +123,7 @@ def add_run(
     subject: Scope,
     planned: Planned,
     bold: BoldRun,
-    wanted: Sequence[Wanted],
+    specs: Sequence[Wanted],
     anat: Scope | None,
     pair: Scope | None,
     models: Mapping[str, Scope],
@@ -134,14 +134,14 @@ def add_run(
     where there are any.
     """
     beside = tuple(each for each in (anat, pair) if each is not None)
-    settings = _settings(planned, bold, wanted, with_anat=anat is not None)
+    settings = _settings(planned, bold, specs, with_anat=anat is not None)
     scope = subject.within(
         scope_of(bold.stem), settings, beside=beside, alias={"reference": "boldref"}
     )
     if bold.truth is not None and bold.truth.activations:
         scope.give(truth_maps=dict(bold.truth.activations))
-    run = RunOf(planned=planned, bold=bold, wanted=wanted, scope=scope, models=models)
-    names = [one.name for one in wanted if one.stored]
+    run = RunOf(planned=planned, bold=bold, wanted=specs, scope=scope, models=models)
+    names = [one.name for one in specs if one.stored]
     scope.say(Part.SERIES, super_resolution.series_text(names, corrected="fieldmap" in run.taken))
     _add_motion(run)
     _add_registration(run, with_anat=anat is not None, with_pair=pair is not None)
@@ -156,7 +156,7 @@ def add_run(
 
 
 def _settings(
-    planned: Planned, bold: BoldRun, wanted: Sequence[Wanted], *, with_anat: bool
+    planned: Planned, bold: BoldRun, specs: Sequence[Wanted], *, with_anat: bool
 ) -> dict[str, object]:
     """Settings of a run's steps besides those that the user gave."""
     settings, given = planned.settings, bold.precomputed
@@ -169,7 +169,7 @@ def _settings(
     places = {space.name for space in spaces if not space.is_surface} or {FUNC}
     calibrates = any(
         one.method is not None and one.method.calibrated
-        for one in wanted
+        for one in specs
         if one.learned_from == "run"
     )
     return {
@@ -203,8 +203,8 @@ def _settings(
         "nuisance": None if at_rest else planned.plan.nuisance,
         "at_rest": at_rest,
         "has_truth": bool(known) or (truth is not None and truth.series is not None),
-        "series_names": tuple(one.name for one in wanted if one.stored),
-        "method_names": methods_of(wanted),
+        "series_names": tuple(one.name for one in specs if one.stored),
+        "method_names": methods_of(specs),
         "compared_names": tuple(bold.compared),
         "with_anat": with_anat,
         "seeds": seeds_of(how.seeds, with_anat=with_anat, atlas=how.atlas) if at_rest else (),
@@ -338,7 +338,7 @@ def _add_seeds(run: RunOf) -> None:
 
 
 def _series_scope(
-    run: RunOf, one: Wanted, beside: tuple[Scope, ...], anew: Mapping[str, object] | None = None
+    run: RunOf, spec: Wanted, beside: tuple[Scope, ...], anew: Mapping[str, object] | None = None
 ) -> Scope:
     """Return the scope of a series on the high-resolution grid.
 
@@ -346,82 +346,84 @@ def _series_scope(
     """
     on_processor = {"omp_nthreads": 1, "device": "cpu"}
     model = (
-        on_processor if one.method is None else {**run.planned.model_settings(one), **(anew or {})}
+        on_processor
+        if spec.method is None
+        else {**run.planned.model_settings(spec), **(anew or {})}
     )
-    own = run.scope.within(one.name, model, beside=beside, alias=_FINE, series_name=one.name)
-    run.series[one.name] = own
+    own = run.scope.within(spec.name, model, beside=beside, alias=_FINE, series_name=spec.name)
+    run.series[spec.name] = own
     return own
 
 
-def _add_stored(run: RunOf, one: Wanted, names: Sequence[str], grids: Sequence[Maker]) -> None:
+def _add_stored(run: RunOf, spec: Wanted, names: Sequence[str], grids: Sequence[Maker]) -> None:
     """Add one stored series with the training it needs, also on `grids` in other spaces."""
-    beside = (run.models[one.name],) if one.name in run.models else ()
-    own = _series_scope(run, one, beside)
-    if one.learned_from == "volumes":
+    beside = (run.models[spec.name],) if spec.name in run.models else ()
+    own = _series_scope(run, spec, beside)
+    if spec.learned_from == "volumes":
         own.add(TRAINING["volumes"])
         own.add(draw_evaluation.draw_volume_training)
-    elif one.learned_from == "run":
+    elif spec.learned_from == "run":
         # plain interpolations are tried only once
         first = not any("weight" in each.makers for each in run.series.values())
         plain = tuple(name for name in names if name in INTERPOLATIONS and name != "zerofill")
         own.add(
             TRAINING["run"],
-            keep=not one.control,
-            quiet=one.control,
+            keep=not spec.control,
+            quiet=spec.control,
             interpolations=plain if first else (),
-            wires=_NO_CALIBRATION if one.control else {},
+            wires=_NO_CALIBRATION if spec.control else {},
         )
     superres, resources = run.planned.settings.superres, run.planned.settings.resources
     lower = superres.precision == "bf16" or (
         superres.precision == "auto" and resources.device == "cuda"
     )
-    if one.network and lower:
+    if spec.network and lower:
         own.add(guard_precision)
     own.add(
         super_resolution.super_resolve,
-        wires={**_beside(run, one), "space_grids": grids},
-        draws=one.method is not None and one.method.has_prior,
+        wires={**_beside(run, spec), "space_grids": grids},
+        draws=spec.method is not None and spec.method.has_prior,
     )
 
 
-def _beside(run: RunOf, one: Wanted) -> Mapping[str, Maker | tuple[Maker, ...]]:
+def _beside(run: RunOf, spec: Wanted) -> Mapping[str, Maker | tuple[Maker, ...]]:
     """Return what enters a series besides the run: the guide, and the zero-filled series."""
     filled = run.series.get(ACQUIRED_BAND)
-    if one.learned_from != "run" or filled is None or run.bold.factor[2] != 1:
-        return {} if one.guided else NO_GUIDE
-    return {**({} if one.guided else NO_GUIDE), "zerofilled": filled["series"]}
+    if spec.learned_from != "run" or filled is None or run.bold.factor[2] != 1:
+        return {} if spec.guided else NO_GUIDE
+    return {**({} if spec.guided else NO_GUIDE), "zerofilled": filled["series"]}
 
 
-def _add_unstored(run: RunOf, one: Wanted) -> None:
+def _add_unstored(run: RunOf, spec: Wanted) -> None:
     """Add a method's placebo or further ensemble member, made for the evaluation only."""
-    source = run.series[one.source]
-    beside = run.models[one.name] if one.seed and one.name in run.models else source
+    source = run.series[spec.source]
+    beside = run.models[spec.name] if spec.seed and spec.name in run.models else source
     anew = {
-        "model_source": "auto" if one.learned_from == "run" else "train",
+        "model_source": "auto" if spec.learned_from == "run" else "train",
         "model_dir": None,
         "pretrained": None,
     }
     own = _series_scope(
-        run, one, (beside,), anew if one.placebo == "T1w" or one.learned_from == "run" else {}
+        run, spec, (beside,), anew if spec.placebo == "T1w" or spec.learned_from == "run" else {}
     )
-    if one.model is not None:
-        own.give(model_file=one.model)
+    if spec.model is not None:
+        own.give(model_file=spec.model)
     # a pair network trained on the T1w image instead
-    elif one.placebo == "T1w":
+    elif spec.placebo == "T1w":
         own.add(super_resolution.another_contrast)
         mask = {"pair_mask": run.scope["bold_mask"]}
         own.add(training.train_on_pair, wires=mask, keep=False, quiet=True, force=True)
-    elif one.seed and one.learned_from == "run":
+    elif spec.seed and spec.learned_from == "run":
         own.add(TRAINING["run"], keep=False, quiet=True, force=True)
-    elif one.seed and one.learned_from == "volumes":
+    elif spec.seed and spec.learned_from == "volumes":
         own.add(TRAINING["volumes"], keep=False, quiet=True)
-    displaced = one.placebo.lower() if one.placebo in ("Mirror", "Shift") else ""
+    displaced = spec.placebo.lower() if spec.placebo in ("Mirror", "Shift") else ""
     own.add(
         super_resolution.super_resolve,
         keep=False,
         quiet=True,
-        wires=_beside(run, one),
-        series_name=one.source,
+        wires=_beside(run, spec),
+        series_name=spec.source,
         data_consistency="off",
         displaced=displaced,
         force=True,

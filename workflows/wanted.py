@@ -134,38 +134,40 @@ def _stored(settings: Settings, run: BoldRun, name: str) -> Wanted:
     return Wanted(name=name, method=method, learned_from=source, guided=guided)
 
 
-def _variant(one: Wanted, name: str, **how: object) -> Wanted:
+def _variant(spec: Wanted, name: str, **how: object) -> Wanted:
     """A variant of a series, which is evaluated and not stored."""
-    kept = {"method": one.method, "learned_from": one.learned_from, "guided": one.guided}
+    kept = {"method": spec.method, "learned_from": spec.learned_from, "guided": spec.guided}
     return Wanted(name=name, **kept, **how)  # type: ignore[arg-type]
 
 
-def _members(settings: Settings, one: Wanted) -> Iterator[Wanted]:
+def _members(settings: Settings, spec: Wanted) -> Iterator[Wanted]:
     """The further members of a method's ensemble; the method itself is the first."""
-    assert one.method is not None
-    if one.method.draws and pretrained_for(settings.superres, one.method.name) is None:
+    assert spec.method is not None
+    if spec.method.draws and pretrained_for(settings.superres, spec.method.name) is None:
         for seed in range(1, settings.superres.n_ensemble):
-            yield _variant(one, member_name(one.name, seed), seed=seed)
+            yield _variant(spec, member_name(spec.name, seed), seed=seed)
 
 
-def _placebos(settings: Settings, run: BoldRun, one: Wanted, with_anat: bool) -> Iterator[Wanted]:
+def _placebos(settings: Settings, run: BoldRun, spec: Wanted, with_anat: bool) -> Iterator[Wanted]:
     """The placebos of a method that can be made of a run, where they were asked for."""
-    assert one.method is not None
+    assert spec.method is not None
     offered = (
-        {each.suffix for each in one.method.placebos} if settings.evaluation.null_checks else set()
+        {each.suffix for each in spec.method.placebos}
+        if settings.evaluation.null_checks
+        else set()
     )
-    shipped = HERE / "models" / f"{one.name}_phantom.safetensors"
+    shipped = HERE / "models" / f"{spec.name}_phantom.safetensors"
     models = {"Phantom": [shipped] if shipped.exists() else []}
     if "Other" in offered:
         store = settings.paths.output_dir / "sourcedata" / "models"
         label, factor = run.entities["subject"], run.factor
-        models["Other"] = other_models(store, one.name, label, factor=factor, zooms=run.zooms)
+        models["Other"] = other_models(store, spec.name, label, factor=factor, zooms=run.zooms)
     for placebo, found in models.items():
         if placebo in offered and found:
-            yield _variant(one, series_name(one.name, placebo), placebo=placebo, model=found[0])
+            yield _variant(spec, series_name(spec.name, placebo), placebo=placebo, model=found[0])
     for placebo in ("T1w", "Mirror", "Shift"):
         if placebo in offered and (with_anat or placebo != "T1w"):
-            yield _variant(one, series_name(one.name, placebo), placebo=placebo)
+            yield _variant(spec, series_name(spec.name, placebo), placebo=placebo)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,20 +214,20 @@ class Planned:
         roots = {each.name: each.root for each in self.plan.sources}
         return uri_of(path, {"": paths.output_dir, "raw": paths.bids_dir, **roots})
 
-    def model_settings(self, one: Wanted) -> dict[str, object]:
+    def model_settings(self, spec: Wanted) -> dict[str, object]:
         """Return the settings of a series' model beside the general ones.
 
         The model is trained with these, or found by them.
 
         Method, folder of models, given weights and seed by name.
         """
-        assert one.method is not None
+        assert spec.method is not None
         superres, seed = self.settings.superres, self.settings.resources.random_seed
         return {
-            "method": one.method.name,
+            "method": spec.method.name,
             "model_dir": superres.models_to_reuse(self.settings.paths.output_dir),
-            "pretrained": pretrained_for(superres, one.method.name),
-            "random_seed": seed + one.seed,
+            "pretrained": pretrained_for(superres, spec.method.name),
+            "random_seed": seed + spec.seed,
         }
 
 
@@ -238,9 +240,9 @@ def named(path: Path, *names: str) -> dict[str, str]:
     return {name: label for name, label in entities_of(path).items() if name in names}
 
 
-def methods_of(wanted: Sequence[Wanted]) -> tuple[str, ...]:
+def methods_of(specs: Sequence[Wanted]) -> tuple[str, ...]:
     """Stored series that are under judgment, networks first."""
-    found = [one for one in wanted if one.stored and one.judged]
+    found = [one for one in specs if one.stored and one.judged]
     return tuple(one.name for one in sorted(found, key=lambda one: not one.network))
 
 

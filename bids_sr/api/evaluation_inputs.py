@@ -159,9 +159,9 @@ def series_on(brain: Volume, image: ImageLike, n_volumes: int, folder: Path, nam
         return reader.path
 
 
-def contrasts_of(given: Given, contrasts: Sequence[str]) -> dict[str, Mapping[str, float]]:
+def contrasts_of(inputs: Given, contrasts: Sequence[str]) -> dict[str, Mapping[str, float]]:
     """Return weights of the conditions of a run, which are events or seeds, by contrast."""
-    conditions = list(given.seeds or ()) or events_of(given.events).conditions
+    conditions = list(inputs.seeds or ()) or events_of(inputs.events).conditions
     return dict(resolve_contrasts(conditions, contrasts))
 
 
@@ -216,7 +216,7 @@ def covering(brain: Volume, image: ImageLike, folder: Path, name: str) -> Volume
 def check_inputs(
     acquired: SeriesReader,
     compared: Mapping[str, ImageLike],
-    given: Given,
+    inputs: Given,
     folder: Path,
     *,
     factor: _Factor,
@@ -251,18 +251,18 @@ def check_inputs(
     tried(_read, acquired)
     for name, image in compared.items():
         tried(_check_compared, name, image, acquired, tr, factor, folder)
-    if given.events is not None:
-        tried(_check_events, given, contrasts, acquired.shape[3], tr, high_pass)
-    if given.other_events is not None:
-        tried(events_of, given.other_events)
-    if given.mask is not None:
-        tried(mask_on, given.mask, grid_of(acquired), folder)
-    if given.other_run is not None:
-        tried(_check_other_run, given.other_run, folder)
-    for name, image in given.known.items():
+    if inputs.events is not None:
+        tried(_check_events, inputs, contrasts, acquired.shape[3], tr, high_pass)
+    if inputs.other_events is not None:
+        tried(events_of, inputs.other_events)
+    if inputs.mask is not None:
+        tried(mask_on, inputs.mask, grid_of(acquired), folder)
+    if inputs.other_run is not None:
+        tried(_check_other_run, inputs.other_run, folder)
+    for name, image in inputs.known.items():
         tried(series_file, image, folder, f"truth {name}")
-    if given.measured is not None:
-        tried(_check_truth, given.measured, acquired, factor, folder)
+    if inputs.measured is not None:
+        tried(_check_truth, inputs.measured, acquired, factor, folder)
     if found:
         raise found[0] if len(found) == 1 else ImageInputError("\n".join(map(str, found)))
 
@@ -280,11 +280,11 @@ def _check_other_run(image: ImageLike, folder: Path) -> None:
 
 
 def _check_events(
-    given: Given, contrasts: Sequence[str], n_volumes: int, tr: float, high_pass: float
+    inputs: Given, contrasts: Sequence[str], n_volumes: int, tr: float, high_pass: float
 ) -> None:
-    _check_known(given.known, contrasts_of(given, contrasts))
+    _check_known(inputs.known, contrasts_of(inputs, contrasts))
     if tr > 0:
-        check_blocks(events_of(given.events), n_volumes, tr, high_pass)
+        check_blocks(events_of(inputs.events), n_volumes, tr, high_pass)
 
 
 def _check_truth(truth: ImageLike, acquired: SeriesReader, factor: _Factor, folder: Path) -> None:
@@ -347,35 +347,35 @@ _T_MAP: dict[str, Any] = {
 
 
 def place_design(
-    scope: Scope, here: RunHere, given: Given, brain: Volume, folder: Path, radius_mm: float
+    scope: Scope, here: RunHere, inputs: Given, brain: Volume, folder: Path, radius_mm: float
 ) -> None:
     """Return events or seeds, confounds and region of interest of a run.
 
     `brain`: voxels of the brain on the high-resolution grid (3D, boolean).
     """
-    if given.roi is None:
+    if inputs.roi is None:
         scope.alias["roi_hr"] = "bold_mask_hr"
     else:
-        scope.give(roi_hr=mask_on(given.roi, brain, folder, "roi"))
-    if given.confounds is not None:
-        scope.give(known_confounds=given.confounds)
+        scope.give(roi_hr=mask_on(inputs.roi, brain, folder, "roi"))
+    if inputs.confounds is not None:
+        scope.give(known_confounds=inputs.confounds)
     scope.add(motion_confounds)
-    if given.seeds is None:
-        scope.give(regressors=events_of(given.events))
+    if inputs.seeds is None:
+        scope.give(regressors=events_of(inputs.events))
         return
     seeds = []
-    for name, center in given.seeds.items():
+    for name, center in inputs.seeds.items():
         x, y, z = map(float, center)
         seeds.append(Seed(name, (x, y, z), radius_mm))
     scope.add(seed_series, quiet=True, seeds=seeds)
     try:
         (found,) = here.load(scope["regressors"])
-        left = {*given.seeds} - {*cast("Seeds", found).conditions}
+        left = {*inputs.seeds} - {*cast("Seeds", found).conditions}
     except ValueError:
-        left = {*given.seeds}
+        left = {*inputs.seeds}
     for name in left:
         raise ImageInputError(
-            f"seeds: {name} at {tuple(given.seeds[name])}: no voxel of the brain lies near it;"
+            f"seeds: {name} at {tuple(inputs.seeds[name])}: no voxel of the brain lies near it;"
             " give scanner coordinates (RAS mm)"
         )
 
@@ -386,18 +386,18 @@ def series_scope(scope: Scope, name: str) -> Scope:
 
 
 def place_baselines(
-    scope: Scope, names: Sequence[str], given: Given, folder: Path
+    scope: Scope, names: Sequence[str], inputs: Given, folder: Path
 ) -> dict[str, Scope]:
     """Return baselines of the run; the guide is registered once.
 
     `ImageInputError`: one of them needs a guide, and none is given.
     """
     for name in names:
-        refuse_without_guide(name, None, given)
-    guided = given.guide is not None
+        refuse_without_guide(name, None, inputs)
+    guided = inputs.guide is not None
     detailed = [n for n in names if guided and (n in PAIR_BASELINES or n not in PLAIN)]
-    paired = bool(detailed) and given.lowres is not None
-    place_images(scope, given, folder, paired=paired, guided=bool(detailed))
+    paired = bool(detailed) and inputs.lowres is not None
+    place_images(scope, inputs, folder, paired=paired, guided=bool(detailed))
     made = {}
     for name in names:
         own = made[name] = series_scope(scope, name)
@@ -422,7 +422,7 @@ def place_other(scope: Scope, here: RunHere, name: str, image: ImageLike, folder
 def place_comparisons(
     scope: Scope,
     series: dict[str, Scope],
-    given: Given,
+    inputs: Given,
     brain: Volume,
     compared: Sequence[str],
     folder: Path,
@@ -433,12 +433,12 @@ def place_comparisons(
     brain on the high-resolution grid (3D, boolean). Steps that make the tables of rows; empty
     where there is no reference.
     """
-    known = {name: covering(brain, image, folder, name) for name, image in given.known.items()}
+    known = {name: covering(brain, image, folder, name) for name, image in inputs.known.items()}
     if known:
         scope.give(truth_maps=known)
-    if given.measured is not None:
+    if inputs.measured is not None:
         own = series[MEASURED] = series_scope(scope, MEASURED)
-        own.give(stc=series_file(given.measured, folder, "truth"))
+        own.give(stc=series_file(inputs.measured, folder, "truth"))
         own.add(place_measured, quiet=True)
         raw = scope.within(
             "raw", _T_MAP, alias={"mask": "bold_mask", "roi": "bold_mask"}, series_name=RAW
@@ -447,13 +447,13 @@ def place_comparisons(
         raw.add(map_series, quiet=True)
     tables = add_split_halves(scope, series, compared)
     tables += add_truth(scope, [*series], has_known=bool(known), with_models=True, split=True)
-    if compared and given.other_run is not None and given.other_events is not None:
-        file = series_file(given.other_run, folder, "other_run")
+    if compared and inputs.other_run is not None and inputs.other_events is not None:
+        file = series_file(inputs.other_run, folder, "other_run")
         with SeriesReader(file) as reader:
             tr = told_tr(reader.header) or scope.setting("tr")
         other = scope.within(
             "another_run", axis_order=AS_STORED, tr=tr, slice_times=None, dummy_scans=None
         )
-        add_another_run(other, file, events_of(given.other_events), correct=False)
+        add_another_run(other, file, events_of(inputs.other_events), correct=False)
         tables += add_other_rows(scope, compared)
     return tables

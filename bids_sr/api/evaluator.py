@@ -361,14 +361,14 @@ class Evaluator(BaseEstimator):
         self,
         reader: SeriesReader,
         compared: Mapping[str, ImageLike],
-        given: Given,
+        inputs: Given,
         folder: Path,
     ) -> None:
         """Refuse what does not fit the run, before any work."""
         given_as.check_inputs(
             reader,
             compared,
-            given,
+            inputs,
             folder,
             factor=in_plane(self.factor),
             tr=self.tr or reader.tr,
@@ -380,7 +380,7 @@ class Evaluator(BaseEstimator):
         self,
         reader: SeriesReader,
         frame: SuperResolver | None,
-        given: Given,
+        inputs: Given,
         compared: list[str],
         folder: Path,
     ) -> Scope:
@@ -389,16 +389,16 @@ class Evaluator(BaseEstimator):
         settings = {
             "tr": self.tr or reader.tr,
             "factor": factor,
-            "contrasts": given_as.contrasts_of(given, self.contrasts or ()),
+            "contrasts": given_as.contrasts_of(inputs, self.contrasts or ()),
             "high_pass": self.high_pass,
-            "nuisance": None if given.confounds is None else list(given.confounds),
-            "effect_confounds": MOTION if given.confounds is None else tuple(given.confounds),
+            "nuisance": None if inputs.confounds is None else list(inputs.confounds),
+            "effect_confounds": MOTION if inputs.confounds is None else tuple(inputs.confounds),
             "slice_time_ref": self.slice_time_ref,
             "has_stc": self.slice_timing_corrected,
             "n_boot": self.n_boot,
             "random_seed": self.random_state,
             "compared_names": compared,
-            "at_rest": given.seeds is not None,
+            "at_rest": inputs.seeds is not None,
             "omp_nthreads": self.n_jobs,
             "realigned": self.realigned,
             "registered": self.registered,
@@ -406,7 +406,7 @@ class Evaluator(BaseEstimator):
         }
         scope = place_run(
             reader,
-            given,
+            inputs,
             settings,
             folder,
             self.n_dummy if frame is None or self.n_dummy != "auto" else frame.n_dummy_,
@@ -431,12 +431,12 @@ class Evaluator(BaseEstimator):
             )
         return names
 
-    def _guide(self, given: Given, frame: SuperResolver | None) -> Given:
+    def _guide(self, inputs: Given, frame: SuperResolver | None) -> Given:
         """Return what was given, with the place of the guide that the first estimator found."""
         if frame is None or "highres2boldref_xfm" not in frame._found:
-            return given
+            return inputs
         (known,) = cast("Float", frame._found["highres2boldref_xfm"])
-        return replace(given, guide_xfm=known)
+        return replace(inputs, guide_xfm=known)
 
     @staticmethod
     def _made(

@@ -104,7 +104,7 @@ class Given:
 
 def place_run(
     reader: SeriesReader,
-    given: Given,
+    inputs: Given,
     settings: Mapping[str, object],
     folder: Path,
     n_dummy: Dummies,
@@ -122,16 +122,16 @@ def place_run(
     scope = Scope("run", {**own, **settings})
     scope.give(bold=reader, stc=reader)
     scope.add(count_dummies, undo_motion, quiet=True)
-    if known and given.motion is None and given.boldref is None:
+    if known and inputs.motion is None and inputs.boldref is None:
         scope.give(**{name: known[name] for name in ("boldref", "hmc_xfms", "motion")})
     else:
-        _place_motion(scope, reader, given, known, folder)
-    if known and given.mask is None:
+        _place_motion(scope, reader, inputs, known, folder)
+    if known and inputs.mask is None:
         scope.give(**{name: known[name] for name in ("bold_mask", "bold_mask_hr")})
-    elif given.mask is None:
+    elif inputs.mask is None:
         scope.add(mask_bold)
     else:
-        mask = mask_on(given.mask, grid_of(reader), folder)
+        mask = mask_on(inputs.mask, grid_of(reader), folder)
         scope.give(given_bold_mask=folder / "bold_mask.nii")
         save_image(mask.data, mask.affine, folder / "bold_mask.nii", dtype=np.uint8)
         scope.add(import_mask)
@@ -141,21 +141,21 @@ def place_run(
 def _place_motion(
     scope: Scope,
     reader: SeriesReader,
-    given: Given,
+    inputs: Given,
     known: Mapping[str, object],
     folder: Path,
 ) -> None:
     """Head motion and reference, as far as they are given."""
     motion = cast("Motion | None", known.get("hmc_xfms"))
-    motion = motion if given.motion is None else given.motion
+    motion = motion if inputs.motion is None else inputs.motion
     image = cast("Volume | None", known.get("boldref"))
     poses = None if motion is None else poses_of(motion, reader.shape[3])
     if poses is None and scope.setting("realigned"):
         poses = still(reader.shape[3])
     if poses is not None:
         scope.give(given_hmc_xfms=poses)
-    if given.boldref is not None:
-        image = volume_of(given.boldref, folder, "boldref")
+    if inputs.boldref is not None:
+        image = volume_of(inputs.boldref, folder, "boldref")
         if image.data.shape != reader.shape[:3] or not np.allclose(
             image.affine, reader.affine, atol=1e-3
         ):
@@ -215,7 +215,7 @@ def known_method(name: str, recipe: str) -> Method:
     return method
 
 
-def refuse_without_guide(name: str, pretrained: object, given: Given) -> None:
+def refuse_without_guide(name: str, pretrained: object, inputs: Given) -> None:
     """ImageInputError where a series needs a high-resolution image, and none is given.
 
     `pretrained`: weights to use instead of training; None for none.
@@ -223,38 +223,38 @@ def refuse_without_guide(name: str, pretrained: object, given: Given) -> None:
     needed = name in PAIR_BASELINES or (
         name not in PLAIN and get_method(name).needs_pair and not pretrained
     )
-    if given.guide is None and needed:
+    if inputs.guide is None and needed:
         raise ImageInputError(
             f"guide: {name} takes what it adds from a high-resolution T2*-weighted image; give"
             " guide=... (and lowres=...), or take a method that needs none, such as sbl"
         )
 
 
-def place_images(scope: Scope, given: Given, folder: Path, *, paired: bool, guided: bool) -> None:
+def place_images(scope: Scope, inputs: Given, folder: Path, *, paired: bool, guided: bool) -> None:
     """Align the high-resolution image to the low-resolution one, the run's reference, or both.
 
     `paired`: whether the two images are needed in one frame, as training takes them, or to start
     from. `guided`: whether the image is needed in the frame of the run.
     """
-    if given.guide is None or not (paired or guided):
+    if inputs.guide is None or not (paired or guided):
         return
-    scope.give(highres_file=volume_file(given.guide, folder, "guide"))
-    if paired and given.lowres is None:
+    scope.give(highres_file=volume_file(inputs.guide, folder, "guide"))
+    if paired and inputs.lowres is None:
         scope.add(truncate_pair, quiet=True)
     elif paired:
-        scope.give(lowres_file=volume_file(given.lowres, folder, "lowres"))  # type: ignore[arg-type]
+        scope.give(lowres_file=volume_file(inputs.lowres, folder, "lowres"))  # type: ignore[arg-type]
         scope.add(register_pair, quiet=True)
-    if guided and given.guide_xfm is not None:
-        scope.give(highres2boldref_xfm=transform_of(given.guide_xfm, "guide_xfm")[None])
+    if guided and inputs.guide_xfm is not None:
+        scope.give(highres2boldref_xfm=transform_of(inputs.guide_xfm, "guide_xfm")[None])
     elif guided and scope.setting("registered"):
         scope.give(highres2boldref_xfm=still(1))
     elif guided:
         scope.add(register_to_pair, quiet=True)
 
 
-def _place_calibration(scope: Scope, here: RunHere, given: Given, folder: Path) -> None:
+def _place_calibration(scope: Scope, here: RunHere, inputs: Given, folder: Path) -> None:
     """The calibration of a run, in a scope of its own; a warning where it is not usable."""
-    file = series_file(given.calibration, folder, "calibration")  # type: ignore[arg-type]
+    file = series_file(inputs.calibration, folder, "calibration")  # type: ignore[arg-type]
     with SeriesReader(file) as reader:
         checked_series(reader, "calibration")
         slices_last(reader)
@@ -268,14 +268,14 @@ def _place_calibration(scope: Scope, here: RunHere, given: Given, folder: Path) 
     own = scope.within("calibration", axis_order=AS_STORED, tr=tr, dummy_scans=None)
     own.give(bold_file=file)
     own.add(import_series, quiet=True)
-    if given.calibration_xfm is not None:
-        xfm = transform_of(given.calibration_xfm, "calibration_xfm")
+    if inputs.calibration_xfm is not None:
+        xfm = transform_of(inputs.calibration_xfm, "calibration_xfm")
         own.give(known_calibration_xfm=xfm[None])
     elif scope.setting("registered"):
         own.give(known_calibration_xfm=still(1))
     if scope.setting("realigned"):
         own.give(given_hmc_xfms=still(n_volumes))
-    events = given.calibration_events
+    events = inputs.calibration_events
     add_calibration(own, None if events is None else there(events, "calibration_events"))
     if scope.setting("realigned"):
         doubt_realigned(here, own, "calibration_ref", "head_mask")
@@ -293,7 +293,7 @@ def place_model(
     here: RunHere,
     name: str,
     method: Method | None,
-    given: Given,
+    inputs: Given,
     folder: Path,
 ) -> None:
     """Place what a series needs: pair, guide, calibration, and training or a model that is given.
@@ -301,15 +301,15 @@ def place_model(
     `name, method`: of the series; a plain baseline has no method.
     """
     estimated = method is not None and method.trained_on == "series"
-    trained = method is not None and method.needs_pair and given.guide is not None
-    guided = given.guide is not None and (name in PAIR_BASELINES or estimated)
-    paired = trained or (guided and given.lowres is not None)
-    place_images(scope, given, folder, paired=paired, guided=guided)
+    trained = method is not None and method.needs_pair and inputs.guide is not None
+    guided = inputs.guide is not None and (name in PAIR_BASELINES or estimated)
+    paired = trained or (guided and inputs.lowres is not None)
+    place_images(scope, inputs, folder, paired=paired, guided=guided)
     if method is None:
         return
-    if estimated and method.calibrated and given.calibration is not None:
-        _place_calibration(scope, here, given, folder)
-    source = learned_from(method, paired=given.guide is not None)
+    if estimated and method.calibrated and inputs.calibration is not None:
+        _place_calibration(scope, here, inputs, folder)
+    source = learned_from(method, paired=inputs.guide is not None)
     scope.add(TRAINING[source], quiet=True, method=name)
 
 
@@ -325,15 +325,15 @@ def is_several(what: object) -> TypeGuard[Sequence[ImageLike]]:
 
 
 def each_run(
-    runs: Sequence[_T], given: Mapping[str, object]
+    runs: Sequence[_T], values: Mapping[str, object]
 ) -> Iterator[tuple[_T, dict[str, object]]]:
     """Every run with its own arguments.
 
-    `given`: arguments by name; a list has one for each run, anything else holds for all.
+    `values`: arguments by name; a list has one for each run, anything else holds for all.
     """
     if not runs:
         raise ImageInputError("an empty list of runs; give one image or path for each run")
-    for name, value in given.items():
+    for name, value in values.items():
         if is_several(value) and len(value) != len(runs):
             raise ImageInputError(
                 f"{name}: {len(value)} for {len(runs)} runs; give a list with one for each run"
@@ -341,13 +341,13 @@ def each_run(
     for k, run in enumerate(runs):
         yield (
             run,
-            {name: value[k] if is_several(value) else value for name, value in given.items()},
+            {name: value[k] if is_several(value) else value for name, value in values.items()},
         )
 
 
-def of_one_run(given: Mapping[str, object]) -> None:
+def of_one_run(values: Mapping[str, object]) -> None:
     """ImageInputError where one of the arguments of a single run is a list."""
-    for name, value in given.items():
+    for name, value in values.items():
         if is_several(value):
             raise ImageInputError(
                 f"{name}: a list, but there is a single run; give a list of runs, too, or one"

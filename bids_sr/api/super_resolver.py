@@ -262,10 +262,10 @@ class SuperResolver(TransformerMixin, BaseEstimator):
             self._fit_one(bold, Given(**given))  # type: ignore[arg-type]
         return self
 
-    def _fit_one(self, bold: ImageLike, given: Given) -> None:
+    def _fit_one(self, bold: ImageLike, inputs: Given) -> None:
         """Learn from one run."""
         name, method, self.factor_ = self.method, self._checked(), in_plane(self.factor)
-        refuse_without_guide(name, self.pretrained, given)
+        refuse_without_guide(name, self.pretrained, inputs)
         settings = {
             "factor": self.factor_,
             "recipe": self.recipe,
@@ -280,12 +280,12 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         }
         with working_folder() as folder, opened(bold, folder, "bold", any_order=True) as reader:
             checked_series(reader, "bold")
-            scope = place_run(reader, given, settings, folder, self.n_dummy)
+            scope = place_run(reader, inputs, settings, folder, self.n_dummy)
             here = RunHere(scope, folder, notes("SuperResolver.fit", self.verbose))
             found = dict(zip(OF_RUN, here.load(*(scope[each] for each in OF_RUN)), strict=True))
-            if self.realigned and given.motion is None:
+            if self.realigned and inputs.motion is None:
                 doubt_realigned(here, scope)
-            place_model(scope, here, name, method, given, folder)
+            place_model(scope, here, name, method, inputs, folder)
             self._keep(scope, here, found)
             self._same = same_run_as(reader)
             middle = (cast("int", found["n_dummy"]) + reader.shape[3]) // 2

@@ -71,15 +71,15 @@ def _sidecar(index: Index, path: Path, seen: Findings) -> dict[str, object] | No
         return None
 
 
-def open_dataset(settings: Settings, found: Findings) -> tuple[list[str], Index]:
+def open_dataset(settings: Settings, findings: Findings) -> tuple[list[str], Index]:
     """Return labels of the participants to work on, and the index of what there is of them.
 
     `InputError`: the data set cannot be opened.
     """
     bids_dir, selection = settings.paths.bids_dir.absolute(), settings.selection
-    existing = companions.participants(bids_dir, found)
-    labels = companions.choose(bids_dir, existing, selection, found)
-    filters = companions.read_filters(selection.bids_filter_file, found)
+    existing = companions.participants(bids_dir, findings)
+    labels = companions.choose(bids_dir, existing, selection, findings)
+    filters = companions.read_filters(selection.bids_filter_file, findings)
     # a dry run writes nothing
     database = None if settings.run.dry_run else selection.bids_database_dir
     return labels, open_index(bids_dir, labels, existing, database, filters)
@@ -202,12 +202,12 @@ def _subject(
         seen.chosen[name] = bold, events
         if header is None:
             continue
-        own = Findings()
+        findings = Findings()
         header, _ = hd.with_slices_last(header, sidecar or {})
-        pair, holdout = _choose(header, star_headers, settings, own)
-        if pair is None and not own.problems and not stars:
+        pair, holdout = _choose(header, star_headers, settings, findings)
+        if pair is None and not findings.problems and not stars:
             missing.append(bold)
-        _take(own, settings, seen)
+        _take(findings, settings, seen)
         if run is None:
             continue
         calibration = calibrated.get(bold)
@@ -241,7 +241,7 @@ def _subject(
 
 
 def _choose(
-    bold: Header, stars: Sequence[Header], settings: Settings, found: Findings
+    bold: Header, stars: Sequence[Header], settings: Settings, findings: Findings
 ) -> tuple[Pair | None, Pair | None]:
     """The pair that a run is trained on, and the one that is held out where that was asked for."""
     superres, session = settings.superres, entities_of(bold.path).get("session")
@@ -249,8 +249,8 @@ def _choose(
     if settings.evaluation.retrospective is not None:
         superres = replace(superres, factor=None)
     if settings.evaluation.pair_holdout:
-        return pairs.choose_two(bold, session, stars, superres, found)
-    return pairs.choose(bold, session, stars, superres, found), None
+        return pairs.choose_two(bold, session, stars, superres, findings)
+    return pairs.choose(bold, session, stars, superres, findings), None
 
 
 def _truth(run: BoldRun, settings: Settings, seen: Survey, *, with_anat: bool) -> Truth | None:
@@ -265,20 +265,20 @@ def _truth(run: BoldRun, settings: Settings, seen: Survey, *, with_anat: bool) -
     return truth_in_dataset(root, run, seen, timed=timed, seeds=seed_names(seeds))
 
 
-def _take(own: Findings, settings: Settings, seen: Survey) -> None:
+def _take(findings: Findings, settings: Settings, seen: Survey) -> None:
     """Problems of a pair count only when a pair is needed; otherwise they are told."""
-    seen.add(own.notices)
+    seen.add(findings.notices)
     if pairs.needs_pair(settings.superres) or settings.evaluation.pair_holdout:
-        seen.add(own.problems)
+        seen.add(findings.problems)
         return
     known = [problem.of_all() for problem in seen.problems]
-    for problem in own.problems:
+    for problem in findings.problems:
         if problem not in known:
             seen.tell(problem.what, f"no pair is used: {problem.why}. {problem.remedy}")
 
 
-def _t1w(found: Sequence[Path], label: str, settings: Settings, seen: Survey) -> list[Path]:
-    images = companions.magnitudes(found, seen)
+def _t1w(paths: Sequence[Path], label: str, settings: Settings, seen: Survey) -> list[Path]:
+    images = companions.magnitudes(paths, seen)
     sessions, roi = settings.selection.session_label, settings.activation.roi
     images.sort(
         key=lambda path: bool(sessions) and entities_of(path).get("session", "") not in sessions
@@ -307,25 +307,25 @@ def _t1w(found: Sequence[Path], label: str, settings: Settings, seen: Survey) ->
     return images
 
 
-def volume_header(path: Path, found: Findings) -> Header | None:
+def volume_header(path: Path, findings: Findings) -> Header | None:
     """Header of a single 3D image, or None with a problem.
 
     Shape, affine and further facts, or None.
     """
-    header = hd.read_header(path, found)
+    header = hd.read_header(path, findings)
     if header is None or (
         len(hd.squeeze_3d(header)) == 3 and not (header.complex or header.colored)
     ):
         return header
     if header.colored:
-        found.refuse(
+        findings.refuse(
             path,
             hd.COLORED,
             "Convert the DICOM images of the scan itself, or leave this file out.",
         )
         return None
     what = "complex voxels" if header.complex else f"{len(header.shape)} dimensions {header.shape}"
-    found.refuse(
+    findings.refuse(
         path,
         f"it has {what}; one 3D magnitude image is expected",
         "Store the magnitude as a 3D image.",
@@ -408,17 +408,17 @@ def survey_structural(settings: Settings) -> Survey:
     return seen
 
 
-def _check_methods(settings: Settings, found: Findings) -> None:
+def _check_methods(settings: Settings, findings: Findings) -> None:
     """Refuse methods without fused contrasts, and options for functional runs only."""
     fusing = [method.name for method in all_methods() if method.fuses]
     for name in settings.superres.chosen:
         if name not in fusing:
             reason = "--sr-target anat fuses contrasts as channels, which this method does not"
             reason += "" if name in method_names() else "; interpolations are compared with anyway"
-            found.refuse_option(
+            findings.refuse_option(
                 f"--sr-method {name}", reason, f"Choose among {', '.join(fusing)}."
             )
-    check_given_models(settings.superres, found)
+    check_given_models(settings.superres, findings)
     superres, evaluation = settings.superres, settings.evaluation
     useless = {
         "--truth": evaluation.truth_dir is not None,
@@ -432,7 +432,7 @@ def _check_methods(settings: Settings, found: Findings) -> None:
     }
     fix = "Leave one of the two options out."
     refuse_all(
-        found,
+        findings,
         [
             (asked, flag, "it does not apply to --sr-target anat", fix)
             for flag, asked in useless.items()
@@ -481,7 +481,7 @@ def _walk_scans(settings: Settings, seen: Findings) -> tuple[Subject, ...]:
     return tuple(subjects)
 
 
-def _refuse_without_pair(label: str, found: Findings) -> None:
+def _refuse_without_pair(label: str, findings: Findings) -> None:
     reason = (
         "none of T1w, T2w and FLAIR is there at two resolutions, so there is nothing to learn from"
     )
@@ -489,7 +489,7 @@ def _refuse_without_pair(label: str, found: Findings) -> None:
         "Add the scans (told apart by acq-), name them with --hr-acq and --lr-acq, or choose other"
         " participants."
     )
-    found.refuse(f"sub-{label}", reason, fix)
+    findings.refuse(f"sub-{label}", reason, fix)
 
 
 def _pairs(

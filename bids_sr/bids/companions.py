@@ -86,7 +86,7 @@ def series_named(
 def read_run(
     path: Path,
     sidecar: Mapping[str, object],
-    found: Findings,
+    findings: Findings,
     *,
     beside: BoldRun | None = None,
     tr: float | None = None,
@@ -96,48 +96,48 @@ def read_run(
     `beside`: run whose axis order it takes; by default, slices come last. Run without events and
     slice times; None where it cannot be read.
     """
-    header, said = hd.read_header(path, found), ""
-    if header is None or not hd.is_bold(header, found):
+    header, said = hd.read_header(path, findings), ""
+    if header is None or not hd.is_bold(header, findings):
         return None
     if beside is not None:
         header = hd.like(header, beside.affine)
     else:
         header, said = hd.with_slices_last(header, sidecar)
-        if not hd.is_wide(header, found):
+        if not hd.is_wide(header, findings):
             return None
     if tr is None:
-        tr = hd.repetition_time(header, sidecar.get("RepetitionTime"), found)
+        tr = hd.repetition_time(header, sidecar.get("RepetitionTime"), findings)
     elif isinstance(told := sidecar.get("RepetitionTime", header.tr), int | float):
         tr = float(told)
     if tr is None:
         return None
     if said:
-        found.tell(path, said)
+        findings.tell(path, said)
     return BoldRun(header=header, tr=tr, sidecar=hd.sidecar_in_order(sidecar, header.order))
 
 
 def companion(
-    kind: _Kind, path: Path, root: Path, run: BoldRun, found: Findings, *, timed: bool = True
+    kind: _Kind, path: Path, root: Path, run: BoldRun, findings: Findings, *, timed: bool = True
 ) -> BoldRun | None:
     """Return a series that fits its run as far as header, sidecar and events tell, or None.
 
     `kind`: what it is to the run: ``reference``, ``compared``, ``another`` or ``calibration``.
     Series with its axes as those of the run; None with a problem.
     """
-    asked, before = _ASKED[kind], len(found.problems)
-    if not found.fetched(path):
+    asked, before = _ASKED[kind], len(findings.problems)
+    if not findings.fetched(path):
         return None
     if path.samefile(run.bold):
         inner = root / "derivatives" / "ground-truth"
         there = kind == "reference" and inner.is_dir()
-        found.refuse(path, "it is the run itself", f"Give {inner}." if there else asked.instead)
+        findings.refuse(path, "it is the run itself", f"Give {inner}." if there else asked.instead)
         return None
     try:
         sidecar = merged(sidecars_on_disk(path, root))
     except InputError as error:
-        found.add(error.problems)
+        findings.add(error.problems)
         return None
-    one = read_run(path, sidecar, found, beside=run, tr=run.tr if asked.of_run else None)
+    one = read_run(path, sidecar, findings, beside=run, tr=run.tr if asked.of_run else None)
     if one is None:
         return None
     if asked.events:
@@ -145,10 +145,10 @@ def companion(
         inherited = run.events if run.events and applies_to(run.events, path) else None
         one = replace(one, events=events.absolute() if events.is_file() else inherited)
     for file, reason, fix in unfit(one, run, kind, run.factor):
-        found.refuse(file, reason, fix)
-    if len(found.problems) > before:
+        findings.refuse(file, reason, fix)
+    if len(findings.problems) > before:
         return None
-    return replace(one, slice_timing=_timing(one, run, asked, found) if timed else None)
+    return replace(one, slice_timing=_timing(one, run, asked, findings) if timed else None)
 
 
 def unfit(
@@ -265,15 +265,15 @@ def ratio_of(one: BoldRun, run: BoldRun) -> Triple | None:
 
 
 def _timing(
-    one: BoldRun, run: BoldRun, asked: _Asked, found: Findings
+    one: BoldRun, run: BoldRun, asked: _Asked, findings: Findings
 ) -> tuple[float, ...] | None:
     """Slice times of a companion; those of the run where its own sidecar is silent."""
     if asked.timing and one.sidecar.get("SliceTiming") is not None:
-        return hd.slice_times(one.header, one.sidecar, one.tr, found)
+        return hd.slice_times(one.header, one.sidecar, one.tr, findings)
     same = run.slice_timing if one.shape[2] == run.shape[2] else None
     if same is None or asked.timing != "or that of the run":
         return None
-    found.tell(one.bold, "it has no SliceTiming; that of the run is used.")
+    findings.tell(one.bold, "it has no SliceTiming; that of the run is used.")
     return same
 
 
@@ -342,7 +342,7 @@ def choice(label: str, existing: Sequence[str]) -> str:
     return f"{some(existing, _LISTED)}. {nearest_name(label, hidden)}".strip()
 
 
-def participants(bids_dir: Path, found: Findings) -> list[str]:
+def participants(bids_dir: Path, findings: Findings) -> list[str]:
     """Return sorted labels of all participants, and report folders with invalid labels.
 
     `InputError`: there is none.
@@ -355,7 +355,7 @@ def participants(bids_dir: Path, found: Findings) -> list[str]:
         )
     for label in sorted(set(named) - set(existing)):
         text = "its name is not a BIDS label (letters, digits and +), so it is left out."
-        found.tell(bids_dir / f"sub-{label}", text)
+        findings.tell(bids_dir / f"sub-{label}", text)
     alike: dict[str, list[str]] = {}
     for label in existing:
         alike.setdefault(label.lower(), []).append(label)
@@ -364,7 +364,7 @@ def participants(bids_dir: Path, found: Findings) -> list[str]:
             f"participants {' and '.join(labels)} differ only in upper and lower case: on file"
             " systems that do not "
         )
-        found.tell(
+        findings.tell(
             bids_dir / f"sub-{labels[0]}",
             text + "distinguish them (macOS, Windows), their results overwrite each other.",
         )
@@ -372,7 +372,7 @@ def participants(bids_dir: Path, found: Findings) -> list[str]:
 
 
 def choose(
-    bids_dir: Path, existing: Sequence[str], selection: Selection, found: Findings
+    bids_dir: Path, existing: Sequence[str], selection: Selection, findings: Findings
 ) -> list[str]:
     """Return labels to work on, and a problem for each that was asked for and is not there.
 
@@ -383,7 +383,7 @@ def choose(
     for label in wanted:
         if label not in there:
             fix = f"Choose among {choice(label, existing)}"
-            found.refuse(
+            findings.refuse(
                 bids_dir / f"sub-{label}",
                 f"there is no participant {label!r} in the data set",
                 fix,
@@ -391,7 +391,7 @@ def choose(
     return [label for label in wanted if label in there]
 
 
-def well_named(paths: Sequence[Path], found: Findings) -> list[Path]:
+def well_named(paths: Sequence[Path], findings: Findings) -> list[Path]:
     """Return well-named images below ``sub-…[/ses-…]/anat`` or ``func``; report the others.
 
     Labels end up in the names of results, so nothing but letters, digits and + may be in them.
@@ -410,27 +410,31 @@ def well_named(paths: Sequence[Path], found: Findings) -> list[Path]:
                 f"its name contains {odd!r}, which is not a BIDS entity: letters, a dash, then"
                 " letters and digits"
             )
-            found.refuse(path, reason, "Rename the file, and its sidecars.")
+            findings.refuse(path, reason, "Rename the file, and its sidecars.")
         elif own != folders:
             reason = (
                 f"its file name has {' '.join(own) or 'no participant'}, its folders have"
                 f" {' '.join(folders)}"
             )
-            found.refuse(path, reason, "Rename the file, or move it to where it belongs.")
+            findings.refuse(path, reason, "Rename the file, or move it to where it belongs.")
         else:
             sound.append(path)
     return sound
 
 
-def magnitudes(paths: Sequence[Path], found: Findings) -> list[Path]:
+def magnitudes(paths: Sequence[Path], findings: Findings) -> list[Path]:
     """Return images of magnitude; phase, real and imaginary parts are left out, which is told."""
     for path in paths:
         if not is_magnitude(path):
-            found.tell(path, f"it is part-{entities_of(path)['part']}; only magnitudes are used.")
+            findings.tell(
+                path, f"it is part-{entities_of(path)['part']}; only magnitudes are used."
+            )
     return [path for path in paths if is_magnitude(path)]
 
 
-def bold_runs(paths: Sequence[Path], echo: int | None, found: Findings) -> list[tuple[Path, ...]]:
+def bold_runs(
+    paths: Sequence[Path], echo: int | None, findings: Findings
+) -> list[tuple[Path, ...]]:
     """Return the files of each run: its magnitude, its echoes, or the chosen echo.
 
     A run with a phase image alone is refused.
@@ -444,34 +448,36 @@ def bold_runs(paths: Sequence[Path], echo: int | None, found: Findings) -> list[
         groups.setdefault(key, []).append(path)
     runs = []
     for files in groups.values():
-        with found.about(entities_of(files[0])["subject"], stem_of_echoes(files[0])):
-            runs.append(_files_of_run(files, echo, found))
+        with findings.about(entities_of(files[0])["subject"], stem_of_echoes(files[0])):
+            runs.append(_files_of_run(files, echo, findings))
     return [run for run in runs if run]
 
 
-def _files_of_run(files: Sequence[Path], echo: int | None, found: Findings) -> tuple[Path, ...]:
+def _files_of_run(files: Sequence[Path], echo: int | None, findings: Findings) -> tuple[Path, ...]:
     """The files of a run that are used, in the order of echoes; none with a problem."""
     if not any(map(is_magnitude, files)):
         reason = "only phase, real or imaginary parts of this run are there"
-        found.refuse(files[0], reason, "Add the magnitude (part-mag).")
+        findings.refuse(files[0], reason, "Add the magnitude (part-mag).")
         return ()
-    usable = sorted(magnitudes(files, found), key=lambda path: (_echo(path), path.name))
+    usable = sorted(magnitudes(files, findings), key=lambda path: (_echo(path), path.name))
     names, echoes = ", ".join(p.name for p in usable), [_echo(path) for path in usable]
     if echo is not None and echoes == [0]:
-        found.tell(files[0], f"--echo-idx {echo} has no effect: the run has one echo.")
+        findings.tell(files[0], f"--echo-idx {echo} has no effect: the run has one echo.")
     elif echo is not None:
         usable = [path for path in usable if _echo(path) == echo]
         if not usable:
-            found.refuse(
+            findings.refuse(
                 files[0], f"it has no echo {echo} ({names})", "Choose another one with --echo-idx."
             )
             return ()
         echoes = [echo] * len(usable)
     if len(set(echoes)) < len(echoes):
-        found.refuse(usable[0], f"several files belong to one run ({names})", "Keep one of them.")
+        findings.refuse(
+            usable[0], f"several files belong to one run ({names})", "Keep one of them."
+        )
         return ()
     if len(usable) == 1 and echoes != [0]:
-        found.tell(usable[0], f"echo {echoes[0]} alone is used.")
+        findings.tell(usable[0], f"echo {echoes[0]} alone is used.")
     return tuple(usable)
 
 
@@ -481,7 +487,7 @@ def _echo(path: Path) -> int:
     return int(label) if label.isdigit() else 0
 
 
-def read_filters(path: Path | None, found: Findings) -> dict[str, dict[str, object]]:
+def read_filters(path: Path | None, findings: Findings) -> dict[str, dict[str, object]]:
     """Read a filter file in fMRIPrep's format.
 
     An example is ``{"bold": {"echo": 2}, "t2starw": {"session": "hires"}}``.
@@ -509,7 +515,7 @@ def read_filters(path: Path | None, found: Findings) -> dict[str, dict[str, obje
     filters: dict[str, dict[str, object]] = {}
     for kind, query in content.items():
         if kind in _NOT_READ:
-            found.warn(path, f"its filter of {kind} has no effect: such images are not used.")
+            findings.warn(path, f"its filter of {kind} has no effect: such images are not used.")
             continue
         if kind not in KINDS:
             fix = f"The kinds are {', '.join(KINDS)}. {example}"
@@ -544,7 +550,7 @@ _FIELD_MAPS = {
 """Suffix in a folder ``fmap`` to what it is."""
 
 
-def tell_field_maps(bids_dir: Path, label: str, found: Findings) -> None:
+def tell_field_maps(bids_dir: Path, label: str, findings: Findings) -> None:
     """Report the field maps of a participant, which are not used here.
 
     Using them by sdcflows needs FSL or AFNI.
@@ -564,7 +570,7 @@ def tell_field_maps(bids_dir: Path, label: str, found: Findings) -> None:
             f"field maps ({', '.join(kinds)}) are not used: susceptibility distortion is not"
             " corrected here. fMRIPrep corrects it; with -d fmriprep=DIR its field map is used."
         )
-        found.tell(f"sub-{label}/fmap", text)
+        findings.tell(f"sub-{label}/fmap", text)
 
 
 def first_table(bids_dir: Path, task: str) -> Path | None:

@@ -191,9 +191,9 @@ class Findings:
             self.add([_not_downloaded(path, what)])
         return not what
 
-    def add(self, found: Iterable[Notice]) -> None:
+    def add(self, notices: Iterable[Notice]) -> None:
         """Add what is not there yet."""
-        for each in found:
+        for each in notices:
             one = (
                 each
                 if each.subject or not self._subject
@@ -337,29 +337,29 @@ def taken_text(run: PrecomputedRun) -> str:
 
 
 def open_derivatives(
-    options: Iterable[str], bids_dir: Path, found: Findings
+    options: Iterable[str], bids_dir: Path, findings: Findings
 ) -> tuple[Derivatives, ...]:
     """The folders that ``--derivatives`` names; what is wrong with one becomes a problem."""
     opened: dict[str, Derivatives] = {}
     for text in options:
         name, root = split_named(text)
-        folder = _open(name, Path(root).absolute(), bids_dir, found)
+        folder = _open(name, Path(root).absolute(), bids_dir, findings)
         if folder is not None and folder.name in opened:
             fix = "Give each folder a name of its own: --derivatives one=DIR two=DIR."
-            found.refuse_option(f"--derivatives {text}", "two folders have one name", fix)
+            findings.refuse_option(f"--derivatives {text}", "two folders have one name", fix)
         elif folder is not None:
             opened[folder.name] = folder
     return tuple(opened.values())
 
 
-def _open(name: str, root: Path, bids_dir: Path, found: Findings) -> Derivatives | None:
+def _open(name: str, root: Path, bids_dir: Path, findings: Findings) -> Derivatives | None:
     described, fix = root / _DESCRIPTION, "Give the output folder of fMRIPrep."
     if not root.is_dir():
-        found.refuse(root, "there is no such folder (--derivatives)", "Check the path.")
+        findings.refuse(root, "there is no such folder (--derivatives)", "Check the path.")
         return None
     if root.resolve() == bids_dir.resolve():
         reason = "it is the data set itself, not its derivatives"
-    elif not found.fetched(described):
+    elif not findings.fetched(described):
         return None
     else:
         try:
@@ -384,7 +384,7 @@ def _open(name: str, root: Path, bids_dir: Path, found: Findings) -> Derivatives
                     "Leave --derivatives out: with the same output and working directory (-w) no"
                     " finished step is repeated."
                 )
-    found.refuse(described, reason, _proposal(root) or fix)
+    findings.refuse(described, reason, _proposal(root) or fix)
     return None
 
 
@@ -440,43 +440,50 @@ def _linked(root: Path) -> Iterator[Path]:
 
 
 def check_grid(
-    header: Header, shape: Sequence[int], affine: np.ndarray, other: str, fix: str, found: Findings
+    header: Header,
+    shape: Sequence[int],
+    affine: np.ndarray,
+    other: str,
+    fix: str,
+    findings: Findings,
 ) -> None:
     """Refuse an image that is not on this grid of `other`, up to rounding of the qform."""
     own, wanted = (" × ".join(map(str, each[:3])) for each in (header.shape, shape))
     apart = corners_apart(shape[:3], header.affine, shape[:3], affine)
     voxel = float(np.linalg.norm(affine[:3, :3], axis=0).min())
     if own != wanted:
-        found.refuse(header.path, f"its matrix {own} is not the {wanted} of {other}", fix)
+        findings.refuse(header.path, f"its matrix {own} is not the {wanted} of {other}", fix)
     elif apart > min(_GRID_TOLERANCE_VOXELS * voxel, _GRID_TOLERANCE_MM):
-        found.refuse(
+        findings.refuse(
             header.path, f"its voxels lie up to {apart:.2g} mm from those of {other}", fix
         )
 
 
-def check_transforms(path: Path, count: int, found: Findings) -> None:
+def check_transforms(path: Path, count: int, findings: Findings) -> None:
     """Refuse what is no ITK text file of so many linear transforms with finite numbers."""
-    if not found.fetched(path):
+    if not findings.fetched(path):
         return
     try:
         text = path.read_text(encoding="ascii")
     except (OSError, UnicodeDecodeError) as error:
-        found.refuse(path, f"it cannot be read as ITK text ({type(error).__name__})", _COPY_AGAIN)
+        findings.refuse(
+            path, f"it cannot be read as ITK text ({type(error).__name__})", _COPY_AGAIN
+        )
         return
     kinds = re.findall(r"^Transform:\s*(\w+?)_", text, flags=re.M)
     numbers = re.findall(r"^(?:Fixed)?Parameters:(.*)$", text, flags=re.M)
     other = ", ".join(sorted(set(kinds) - set(_LINEAR)))
     if not text.startswith("#Insight Transform File"):
-        found.refuse(path, "it is not an ITK transform text file", _COPY_AGAIN)
+        findings.refuse(path, "it is not an ITK transform text file", _COPY_AGAIN)
     elif other:
-        found.refuse(
+        findings.refuse(
             path, f"it holds transforms of the kind {other}, not affine ones", _COPY_AGAIN
         )
     elif len(numbers) != 2 * len(kinds) or not all(map(_finite, numbers)):
-        found.refuse(path, "some of its transforms are incomplete or not numeric", _COPY_AGAIN)
+        findings.refuse(path, "some of its transforms are incomplete or not numeric", _COPY_AGAIN)
     elif len(kinds) != count:
         what = f"{count} volumes" if count > 1 else "one transform, as its name says"
-        found.refuse(path, f"it holds {len(kinds)} transforms for {what}", _COPY_AGAIN)
+        findings.refuse(path, f"it holds {len(kinds)} transforms for {what}", _COPY_AGAIN)
 
 
 def _finite(line: str) -> bool:
@@ -486,7 +493,7 @@ def _finite(line: str) -> bool:
         return False
 
 
-def check_confounds(path: Path, n_volumes: int, found: Findings) -> int | None:
+def check_confounds(path: Path, n_volumes: int, findings: Findings) -> int | None:
     """Return the number of non-steady-state volumes of a confounds table, or None.
 
     The table needs one row per volume and the six motion parameters; None if it is refused.
@@ -494,13 +501,13 @@ def check_confounds(path: Path, n_volumes: int, found: Findings) -> int | None:
     Number of leading rows marked as outliers not in the steady state, or None.
     """
     sidecar = path.with_suffix(".json")  # tells the mask of each component of aCompCor
-    if not found.fetched(path) or not found.fetched(sidecar):
+    if not findings.fetched(path) or not findings.fetched(sidecar):
         return None
     try:
         with path.open(encoding="utf-8", newline="") as stream:
             rows = list(csv.reader(stream, delimiter="\t"))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        found.refuse(path, f"the table cannot be read ({type(error).__name__})", _COPY_AGAIN)
+        findings.refuse(path, f"the table cannot be read ({type(error).__name__})", _COPY_AGAIN)
         return None
     names, body = (rows[0], [row for row in rows[1:] if row]) if rows else ([], [])
     missing = [name for name in _MOTION if name not in names]
@@ -517,7 +524,7 @@ def check_confounds(path: Path, n_volumes: int, found: Findings) -> int | None:
     ]:
         reason = f"the column {odd[0]} has values that are not numeric"
     if reason:
-        found.refuse(path, reason, fix)
+        findings.refuse(path, reason, fix)
         return None
     marked = [names.index(name) for name in names if name.startswith("non_steady_state_outlier")]
     early = [any(row[column] not in ("0", "0.0") for column in marked) for row in body]

@@ -87,7 +87,7 @@ def precomputed_anat(
     label: str,
     images: Sequence[Path],
     spaces: Sequence[str],
-    found: Findings,
+    findings: Findings,
 ) -> PrecomputedAnat | None:
     """The anatomy of a participant from the first folder that has it.
 
@@ -107,17 +107,17 @@ def precomputed_anat(
             f"Give the fMRIPrep folder that contains sub-{label}, or choose others by"
             " --participant-label."
         )
-        found.refuse(
+        findings.refuse(
             f"sub-{label} (--derivatives)", f"no sub-{label} in {roots}; it has {some(there)}", fix
         )
         return None
     session = entities_of(images[0]).get("session") if images else None
     for origin in sources:
-        anat = _anat_of(origin, label, session, found)
+        anat = _anat_of(origin, label, session, findings)
         if anat is None:
             continue
         there = [space for space in spaces or SPACES if space in anat.spaces]
-        _check_anat(anat, there if spaces else there[:1], found)
+        _check_anat(anat, there if spaces else there[:1], findings)
         missing = {} if anat.tpms else {_MAPS: _OPTIONS[_MAPS]}
         lacking = [space for space in spaces if space not in there] or (
             [] if there else list(SPACES)
@@ -128,7 +128,7 @@ def precomputed_anat(
                 f"`--output-spaces {asked}` writes them"
             )
         if missing:
-            found.tell(
+            findings.tell(
                 f"sub-{label}",
                 f"{origin.text} output has {_without(missing)}; computed here instead.",
             )
@@ -139,7 +139,7 @@ def precomputed_anat(
             f"{programs} output has {_without({_ANATOMY: _OPTIONS[_ANATOMY]})}; the anatomy is"
             " processed here."
         )
-        found.tell(f"sub-{label}", text)
+        findings.tell(f"sub-{label}", text)
     return None
 
 
@@ -149,7 +149,7 @@ def _without(missing: Mapping[str, str]) -> str:
 
 
 def _anat_of(
-    origin: Derivatives, label: str, session: str | None, found: Findings
+    origin: Derivatives, label: str, session: str | None, findings: Findings
 ) -> PrecomputedAnat | None:
     """Return anatomical files of the participant, else of the T1w session, else the first one.
 
@@ -172,7 +172,9 @@ def _anat_of(
             continue
         mask = _only(files, images[0], "_desc-brain_mask")
         if mask is None:
-            found.tell(images[0], "there is no brain mask for it; the anatomy is processed here.")
+            findings.tell(
+                images[0], "there is no brain mask for it; the anatomy is processed here."
+            )
             continue
         tpms = [_only(files, images[0], f"_label-{tissue}_probseg") for tissue in _TISSUES]
         return PrecomputedAnat(
@@ -224,7 +226,7 @@ def _surfaces(folder: Path, image: Path) -> Iterator[tuple[str, tuple[Path, Path
 
 
 def check_surfaces(
-    label: str, anat: PrecomputedAnat | None, spaces: Sequence[Space], found: Findings
+    label: str, anat: PrecomputedAnat | None, spaces: Sequence[Space], findings: Findings
 ) -> None:
     """Refuse spaces of surfaces that a participant has none for, and surfaces that do not fit.
 
@@ -233,16 +235,16 @@ def check_surfaces(
     surfaces = {} if anat is None else anat.surfaces
     asked = {space for space in spaces if space.is_surface}
     if asked - {FSAVERAGE} and not {"white", "pial"} <= surfaces.keys():
-        found.refuse(
+        findings.refuse(
             f"sub-{label} (--output-spaces fsnative)",
             "no --derivatives have its surfaces, anat/*_hemi-{L,R}_{white,pial}.surf.gii",
             "Give fMRIPrep's folder by -d fmriprep=DIR (it has them unless it was called with"
             " --fs-no-reconall), or leave fsnative out.",
         )
     for own in zip(*surfaces.values(), strict=True) if asked else ():
-        counts = {_vertices(path) for path in own if found.fetched(path)}
+        counts = {_vertices(path) for path in own if findings.fetched(path)}
         if len(counts) > 1 or "" in counts:
-            found.refuse(
+            findings.refuse(
                 own[0],
                 "it and the other surfaces of the hemisphere are not GIFTI files with one number"
                 " of vertices",
@@ -260,26 +262,26 @@ def _vertices(path: Path) -> str:
         return ""
 
 
-def _check_anat(anat: PrecomputedAnat, spaces: Sequence[str], found: Findings) -> None:
+def _check_anat(anat: PrecomputedAnat, spaces: Sequence[str], findings: Findings) -> None:
     """Check that all images share one 3D grid and that transforms match their names.
 
     Only transforms to the space that is used are checked.
     """
-    grid = hd.read_header(anat.preproc, found)
+    grid = hd.read_header(anat.preproc, findings)
     if grid is not None and len(hd.squeeze_3d(grid)) != 3:
-        found.refuse(
+        findings.refuse(
             anat.preproc,
             f"it has the shape {grid.shape}; one 3D image is expected",
             "Run fMRIPrep again.",
         )
         grid = None
     for path in (anat.mask, *anat.tpms, *([anat.dseg] if anat.tpms and anat.dseg else [])):
-        header = hd.read_header(path, found)
+        header = hd.read_header(path, findings)
         if header is not None and grid is not None:
             fix = "Copy the folder again; all come from one run."
-            check_grid(header, grid.shape, grid.affine, anat.preproc.name, fix, found)
+            check_grid(header, grid.shape, grid.affine, anat.preproc.name, fix, findings)
     for path in (path for space in spaces for path in anat.spaces[space]):
-        if not found.fetched(path):
+        if not findings.fetched(path):
             continue
         if path.suffix == ".h5":
             try:
@@ -288,17 +290,17 @@ def _check_anat(anat: PrecomputedAnat, spaces: Sequence[str], found: Findings) -
             except OSError:  # a folder, or no right to read it
                 sound = False
             if not sound:
-                found.refuse(
+                findings.refuse(
                     path,
                     "it is not an HDF5 file, as composite transforms are",
                     "Copy the file again.",
                 )
         else:
-            check_transforms(path, 1, found)
+            check_transforms(path, 1, findings)
 
 
 def precomputed_run(
-    sources: Sequence[Derivatives], run: BoldRun, anat: PrecomputedAnat | None, found: Findings
+    sources: Sequence[Derivatives], run: BoldRun, anat: PrecomputedAnat | None, findings: Findings
 ) -> PrecomputedRun | None:
     """What there is of a run, from the first folder that tells its head motion.
 
@@ -308,7 +310,7 @@ def precomputed_run(
     for origin in sources:
         files = _files_of(origin, run)
         if any(name in files for name in (*_HMC, *_CONFOUNDS)):
-            return _run_of(origin, run, files, anat, found)
+            return _run_of(origin, run, files, anat, findings)
         left[origin] = len(files)
     if any((origin.root / f"sub-{run.entities['subject']}").is_dir() for origin in sources):
         programs = " and ".join(origin.text for origin in left)
@@ -317,7 +319,7 @@ def precomputed_run(
             if any(left.values())
             else "nothing of this run"
         )
-        found.tell(
+        findings.tell(
             run.bold,
             f"{programs} output has {text}; head motion, registration, mask and confounds are"
             " computed here.",
@@ -372,7 +374,7 @@ def _run_of(
     run: BoldRun,
     files: Mapping[str, Path],
     anat: PrecomputedAnat | None,
-    found: Findings,
+    findings: Findings,
 ) -> PrecomputedRun:
     """Files of a run, checked; what is not there is told."""
     hmc, confounds = _first(files, _HMC), _first(files, _CONFOUNDS)
@@ -381,14 +383,14 @@ def _run_of(
         _first(files, _COREG) if anat is not None else None,
     )
     if hmc is not None:
-        check_transforms(hmc, run.n_volumes, found)
+        check_transforms(hmc, run.n_volumes, findings)
     references = [
         files[name] for stem in _REFERENCES for end in IMAGES if (name := stem + end) in files
     ]
     for path in [*references, *([] if mask is None else [mask])]:
         if path is not mask and absent(path):
             continue  # it is only looked at
-        header = hd.read_header(path, found)
+        header = hd.read_header(path, findings)
         if header is not None:
             fix = (
                 "Give the fMRIPrep output of this data set; its transforms apply to no other grid."
@@ -399,7 +401,7 @@ def _run_of(
                 run.affine,
                 f"the run {run.bold.name}",
                 fix,
-                found,
+                findings,
             )
     there = {_MASK: mask, _COREGISTRATION: coreg or anat is None, _TABLE: confounds}
     if coreg is not None and anat is not None:
@@ -409,10 +411,10 @@ def _run_of(
                 f"{coreg.name} goes to {own.name}, and {anat.preproc.name} is used; registered to"
                 " that here."
             )
-            found.tell(run.bold, text)
+            findings.tell(run.bold, text)
             coreg = None
         else:
-            check_transforms(coreg, 1, found)
+            check_transforms(coreg, 1, findings)
     if confounds is not None and not (
         absent(confounds) or confounds.with_suffix(".json").exists()
     ):
@@ -420,10 +422,10 @@ def _run_of(
             "there is no JSON beside it, so the mask of each component of aCompCor is unknown and"
             " the first are used"
         )
-        found.tell(confounds, f"{text}; copy it too.")
+        findings.tell(confounds, f"{text}; copy it too.")
     missing = {name: _OPTIONS[name] for name, file in there.items() if not file}
     if missing:
-        found.tell(
+        findings.tell(
             run.bold, f"{origin.text} output has {_without(missing)}; computed here instead."
         )
     if hmc is None:
@@ -431,15 +433,15 @@ def _run_of(
             f"{origin.text} output has no head-motion transforms; they are rebuilt from the six"
             " parameters of its"
         )
-        found.tell(run.bold, f"{text} confounds ({_OPTIONS[_MOTION]}).")
+        findings.tell(run.bold, f"{text} confounds ({_OPTIONS[_MOTION]}).")
     return PrecomputedRun(
         origin=origin,
         hmc=hmc,
         mask=mask,
         coreg=coreg,
         confounds=confounds,
-        n_dummy=None if confounds is None else check_confounds(confounds, run.n_volumes, found),
-        field=_field_of(origin, run, files, found),
+        n_dummy=None if confounds is None else check_confounds(confounds, run.n_volumes, findings),
+        field=_field_of(origin, run, files, findings),
     )
 
 
@@ -459,7 +461,7 @@ def _t1w_of(origin: Derivatives, run: BoldRun) -> Path | None:
 
 
 def _field_of(
-    origin: Derivatives, run: BoldRun, files: Mapping[str, Path], found: Findings
+    origin: Derivatives, run: BoldRun, files: Mapping[str, Path], findings: Findings
 ) -> PrecomputedField | None:
     """The field map that the run was corrected with."""
     pattern = re.compile(
@@ -476,12 +478,12 @@ def _field_of(
                 f"{origin.text} corrected its distortion without storing the field map's"
                 " registration (23.2 does)"
             )
-            found.tell(run.bold, f"{text}; the distortion is not corrected here.")
+            findings.tell(run.bold, f"{text}; the distortion is not corrected here.")
         return None
     if len(fields) > 1:
         paths = ", ".join(path.name for path in fields.values())
         fix = "Keep the one that the run was corrected with."
-        found.refuse(
+        findings.refuse(
             next(iter(fields.values())),
             f"the run is registered to several field maps ({paths})",
             fix,
@@ -492,23 +494,23 @@ def _field_of(
         p for e in IMAGES for p in sorted(folder.glob(f"*_fmapid-{name}_desc-preproc_fieldmap{e}"))
     ]
     if not images:
-        found.refuse(
+        findings.refuse(
             xfm,
             f"the run was corrected with the field map {name}, which is not in {folder}",
             "Copy the fmap folder of the fMRIPrep output too; without it the correction cannot be"
             " applied here.",
         )
         return None
-    check_transforms(xfm, 1, found)
-    header, units = hd.read_header(images[0], found), _units(images[0], found)
+    check_transforms(xfm, 1, findings)
+    header, units = hd.read_header(images[0], findings), _units(images[0], findings)
     if header is not None and len(hd.squeeze_3d(header)) != 3:
-        found.refuse(
+        findings.refuse(
             images[0],
             f"it has the shape {header.shape}; one 3D image is expected",
             "Run fMRIPrep again.",
         )
     if units != "Hz":
-        found.refuse(images[0], f"its Units are {units}, not Hz", "Give the field in Hz.")
+        findings.refuse(images[0], f"its Units are {units}, not Hz", "Give the field in Hz.")
     direction, readout = (
         str(run.sidecar.get("PhaseEncodingDirection", "")),
         _total_readout_time(run),
@@ -519,7 +521,7 @@ def _field_of(
             f"Add {lacking} to the sidecar of the run: by how much a field shifts the signal"
             " follows from it."
         )
-        found.refuse(
+        findings.refuse(
             run.bold,
             f"its metadata have no usable {lacking}, which the field map {name} needs",
             fix,
@@ -530,15 +532,15 @@ def _field_of(
     )
 
 
-def _units(image: Path, found: Findings) -> object:
+def _units(image: Path, findings: Findings) -> object:
     """Units of a field map, Hz where nothing is said."""
     sidecar = image.with_name(f"{stem_of(image)}_{suffix_of(image)}.json")
-    if not found.fetched(sidecar) or not sidecar.exists():
+    if not findings.fetched(sidecar) or not sidecar.exists():
         return "Hz"
     try:
         return read_object(sidecar).get("Units", "Hz")
     except InputError as error:
-        found.add(error.problems)
+        findings.add(error.problems)
         return "Hz"
 
 

@@ -27,25 +27,25 @@ _AXES = ("first", "second", "third")
 _SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
 
 
-def read_header(path: Path, found: Findings) -> Header | None:
+def read_header(path: Path, findings: Findings) -> Header | None:
     """Read the header of a NIfTI image once; why that fails becomes a problem.
 
     Header with the axes as stored; None where it cannot be read or is unsound.
     """
-    if path not in found.headers and (header := _read(path, found)) is not None:
-        found.headers[path] = header
-    return found.headers.get(path)
+    if path not in findings.headers and (header := _read(path, findings)) is not None:
+        findings.headers[path] = header
+    return findings.headers.get(path)
 
 
-def _read(path: Path, found: Findings) -> Header | None:
+def _read(path: Path, findings: Findings) -> Header | None:
     import nibabel as nb
     from nibabel.filebasedimages import ImageFileError
     from nibabel.spatialimages import HeaderDataError
 
-    if not found.fetched(path):
+    if not findings.fetched(path):
         return None
     if not path.exists():
-        found.refuse(path, "there is no such file", "Check the path.")
+        findings.refuse(path, "there is no such file", "Check the path.")
         return None
     try:
         regular(path)
@@ -61,7 +61,7 @@ def _read(path: Path, found: Findings) -> Header | None:
         reason = (
             f"its header cannot be read ({first_line}): truncated, corrupt or not a NIfTI image"
         )
-        found.refuse(
+        findings.refuse(
             path,
             reason,
             "Copy the file again from where it came, or convert the DICOM images again.",
@@ -74,21 +74,21 @@ def _read(path: Path, found: Findings) -> Header | None:
         or abs(np.linalg.det(affine[:3, :3])) < 1e-6
     ):
         reason = f"its header is invalid: shape {shape}, or an affine that is singular"
-        found.refuse(path, reason, "Convert the DICOM images again.")
+        findings.refuse(path, reason, "Convert the DICOM images again.")
         return None
     if not known:
         reason = (
             "left and right are unknown: neither qform nor sform of its header is set (both codes"
             " are 0)"
         )
-        found.refuse(path, reason, "Convert the DICOM images again (dcm2niix sets both).")
+        findings.refuse(path, reason, "Convert the DICOM images again (dcm2niix sets both).")
         return None
     if apart > _ORIENTATION_TOLERANCE_MM:
         text = (
             f"its qform and sform lie {apart:.3g} mm apart; the sform is used, which takes"
             " precedence where its code is"
         )
-        found.tell(path, f"{text} set.")
+        findings.tell(path, f"{text} set.")
     affine.setflags(write=False)
     tr = zooms[3] * _SECONDS.get(units, 1.0) if len(zooms) > 3 else None
     return Header(
@@ -130,36 +130,38 @@ def squeeze_3d(header: Header) -> tuple[int, ...]:
     return shape
 
 
-def is_bold(header: Header, found: Findings) -> bool:
+def is_bold(header: Header, findings: Findings) -> bool:
     """Whether an image can be a BOLD series as far as its header tells; a problem says why not.
 
     `header`: header of the image, axes in any order.
     """
     path, shape = header.path, header.shape
     size = "×".join(map(str, shape))
-    before = len(found.problems)
+    before = len(findings.problems)
     if header.colored:
-        found.refuse(
+        findings.refuse(
             path, COLORED, "Convert the DICOM images of the series itself, or leave this file out."
         )
     elif header.complex:
         reason = "its voxels are complex numbers; a BOLD series of magnitudes is needed"
-        found.refuse(
+        findings.refuse(
             path, reason, "Store the magnitude as its own file (`_part-mag_bold.nii.gz`)."
         )
     elif len(shape) == 3:
         fix = "Join the volumes of the run into one 4D file, or rename a single image to `_sbref`."
-        found.refuse(path, f"it is a 3D image of {size} voxels where a 4D series is expected", fix)
+        findings.refuse(
+            path, f"it is a 3D image of {size} voxels where a 4D series is expected", fix
+        )
     elif len(shape) > 4:
         reason = f"it has {len(shape)} dimensions ({size}) where 4 are expected"
-        found.refuse(path, reason, "Convert the DICOM images again into a 4D series.")
+        findings.refuse(path, reason, "Convert the DICOM images again into a 4D series.")
     elif shape[3] < 2:
         fix = "Check that the conversion did not stop early, or rename a single image to `_sbref`."
-        found.refuse(path, "it holds one volume; head motion and activation need a series", fix)
-    return len(found.problems) == before
+        findings.refuse(path, "it holds one volume; head motion and activation need a series", fix)
+    return len(findings.problems) == before
 
 
-def is_wide(header: Header, found: Findings) -> bool:
+def is_wide(header: Header, findings: Findings) -> bool:
     """Return whether slices (third axis) are more than single rows or columns.
 
     Otherwise a problem is added.
@@ -174,7 +176,7 @@ def is_wide(header: Header, found: Findings) -> bool:
         "Leave the run out (--task-id, --run-id), or name the axis of its slices"
         " (SliceEncodingDirection)."
     )
-    found.refuse(header.path, reason, fix)
+    findings.refuse(header.path, reason, fix)
     return False
 
 
@@ -205,7 +207,7 @@ def _header_text(tr: float | None) -> str:
     return f" (the header says {tr:g} s{meant})"
 
 
-def repetition_time(header: Header, value: object, found: Findings) -> float | None:
+def repetition_time(header: Header, value: object, findings: Findings) -> float | None:
     """Repetition time (s) from the sidecar, held against the header; None with a problem.
 
     `header`: header of the series, axes in any order. `value`: ``RepetitionTime`` after
@@ -219,7 +221,7 @@ def repetition_time(header: Header, value: object, found: Findings) -> float | N
             f'Write "RepetitionTime": {hint} to the JSON file beside it, if that is how it was'
             " measured."
         )
-        found.refuse(path, f"RepetitionTime is missing from its sidecar{said}", fix)
+        findings.refuse(path, f"RepetitionTime is missing from its sidecar{said}", fix)
         return None
     if (
         isinstance(value, bool)
@@ -230,25 +232,27 @@ def repetition_time(header: Header, value: object, found: Findings) -> float | N
         fix = "Give RepetitionTime in seconds in the sidecar."
         if isinstance(value, int | float) and _LONGEST_TR <= value < 1000 * _LONGEST_TR:
             fix = f'Write "RepetitionTime": {value / 1000:g}, if {value:g} are milliseconds.'
-        found.refuse(path, reason, fix)
+        findings.refuse(path, reason, fix)
         return None
     if header.tr is None:
-        found.tell(path, f"the header has no repetition time; {value:g} s is used.")
+        findings.tell(path, f"the header has no repetition time; {value:g} s is used.")
     elif likely is not None and likely != header.tr and abs(likely - value) <= _TR_TOLERANCE:
-        found.tell(path, f"the header says {header.tr:g} s, in a wrong unit; {value:g} s is used.")
+        findings.tell(
+            path, f"the header says {header.tr:g} s, in a wrong unit; {value:g} s is used."
+        )
     elif abs(header.tr - value) > _TR_TOLERANCE:
         reason = f"RepetitionTime is {value:g} s in the sidecar and {header.tr:g} s in the header"
         fix = (
             "Find out which is right and correct the other (header: pixdim[4] and the unit of"
             " time)."
         )
-        found.refuse(path, reason, fix)
+        findings.refuse(path, reason, fix)
         return None
     return float(value)
 
 
 def slice_times(
-    header: Header, sidecar: Mapping[str, object], tr: float, found: Findings
+    header: Header, sidecar: Mapping[str, object], tr: float, findings: Findings
 ) -> tuple[float, ...] | None:
     """Return the slice times along axis 2 (s), or None if there is nothing to correct or trust.
 
@@ -274,7 +278,7 @@ def slice_times(
     else:
         times = tuple(float(t) for t in (reversed(value) if direction == "k-" else value))
         return times if len(set(times)) > 1 else None
-    found.tell(header.path, f"{why}; slice timing is not corrected.")
+    findings.tell(header.path, f"{why}; slice timing is not corrected.")
     return None
 
 

@@ -374,30 +374,30 @@ def series_of_run(run: BoldRun, superres: SuperRes) -> tuple[str, ...]:
     return ("raw", *(name for name in superres.series if name not in series_names(without)))
 
 
-def refuse_all(found: Findings, table: Iterable[tuple[bool, str, str, str]]) -> None:
+def refuse_all(findings: Findings, table: Iterable[tuple[bool, str, str, str]]) -> None:
     """Add the problems of a table that hold: whether it does, file, reason, fix.
 
     `table`: condition, file or option, reason and remedy of each possible problem.
     """
     for holds, file, reason, fix in table:
         if holds:
-            found.refuse(file, reason, fix)
+            findings.refuse(file, reason, fix)
 
 
-def check_guide(superres: SuperRes, subject: Subject, found: Findings) -> None:
+def check_guide(superres: SuperRes, subject: Subject, findings: Findings) -> None:
     """A guide that was asked for by name and is not there."""
     for run in subject.runs:
         if superres.run_trained and superres.guide == "highres" and run.pair is None:
             fix = "Leave --guide out: then static detail is added where there is a pair."
-            found.refuse(run.bold, "--guide highres: there is no T2*-weighted pair", fix)
+            findings.refuse(run.bold, "--guide highres: there is no T2*-weighted pair", fix)
 
 
-def check_options(settings: Settings, found: Findings) -> None:
+def check_options(settings: Settings, findings: Findings) -> None:
     """Return options that could do nothing with the methods chosen."""
     superres, evaluation = settings.superres, settings.evaluation
     anat = "Leave it out, or add --sr-target anat."
     refuse_all(
-        found,
+        findings,
         [
             (
                 superres.train_on != "own",
@@ -419,10 +419,10 @@ def check_options(settings: Settings, found: Findings) -> None:
             ),
         ],
     )
-    check_given_models(superres, found)
-    _check_perceptual(settings, found)
+    check_given_models(superres, findings)
+    _check_perceptual(settings, findings)
     refuse_all(
-        found,
+        findings,
         [
             (
                 evaluation.retrospective is not None and bool(settings.preprocessing.derivatives),
@@ -443,7 +443,7 @@ def check_options(settings: Settings, found: Findings) -> None:
     )
 
 
-def check_given_models(superres: SuperRes, found: Findings) -> None:
+def check_given_models(superres: SuperRes, findings: Findings) -> None:
     """Refuse ``--pretrained`` models that no method asks for, or two models of one method."""
     first: dict[str, Path] = {}
     for file in superres.pretrained:
@@ -453,25 +453,25 @@ def check_given_models(superres: SuperRes, found: Findings) -> None:
         where, what = f"--pretrained {file}", f"it is a model of the method {method}"
         if method in REMOVED:
             fix = f"Leave the file out: {REMOVED[method]} replaces it and needs no trained model."
-            found.refuse_option(where, f"{what}, which was removed from the program", fix)
+            findings.refuse_option(where, f"{what}, which was removed from the program", fix)
         elif method not in superres.learned:
             fix = f"Add {method} to --sr-method, or leave the file out of --pretrained."
-            found.refuse_option(where, f"{what}, which is not among --sr-method", fix)
+            findings.refuse_option(where, f"{what}, which is not among --sr-method", fix)
         elif method in first:
             fix = (
                 "Give one model per method; run twice, with two output directories, to compare two"
                 " of them."
             )
-            found.refuse_option(where, f"{what}, and so is {first[method]}", fix)
+            findings.refuse_option(where, f"{what}, and so is {first[method]}", fix)
         first.setdefault(method, file)
     if superres.n_ensemble > 1 and superres.learned and set(superres.learned) <= set(first):
         reason = "every method has its model given with --pretrained, so there is nothing to vary"
-        found.refuse_option(
+        findings.refuse_option(
             f"--n-ensemble {superres.n_ensemble}", reason, "Leave one of the two options out."
         )
 
 
-def _check_perceptual(settings: Settings, found: Findings) -> None:
+def _check_perceptual(settings: Settings, findings: Findings) -> None:
     """Refuse a training that needs VGG-19 features if their weights are missing.
 
     Only these features would tie such a training to the high-resolution image.
@@ -487,7 +487,7 @@ def _check_perceptual(settings: Settings, found: Findings) -> None:
             superres.model_source != "reuse" and pretrained_for(superres, name) is None
         )
         if trained and get_method(name).needs_vgg:
-            found.refuse_option(
+            findings.refuse_option(
                 f"--sr-method {name} --recipe paper",
                 "as published it is taught by features of VGG-19, and there are no weights of that"
                 " network",

@@ -37,7 +37,7 @@ _WORDS = ("auto", "none")
 _OUT = "leave it out with --calibration none"
 
 
-def check_named(settings: Settings, labels: Sequence[str], found: Findings) -> None:
+def check_named(settings: Settings, labels: Sequence[str], findings: Findings) -> None:
     """Refuse a ``--calibration`` file of no chosen participant, or with an excluding option."""
     superres, option = settings.superres, f"--calibration {settings.superres.calibration}"
     file = superres.calibration_file
@@ -48,9 +48,9 @@ def check_named(settings: Settings, labels: Sequence[str], found: Findings) -> N
             "--retrospective makes its own high-resolution data of each run, and takes no"
             " calibration"
         )
-        found.refuse_option(option, reason, "Leave one of the two options out.")
+        findings.refuse_option(option, reason, "Leave one of the two options out.")
     elif file is not None and not file.exists():
-        found.refuse_option(
+        findings.refuse_option(
             option, "there is no such file", "Check the path, or give an acq- label."
         )
     elif file is not None and (owner := entities_of(file).get("subject")) not in labels:
@@ -59,7 +59,7 @@ def check_named(settings: Settings, labels: Sequence[str], found: Findings) -> N
             f"it is {whose}, and the participants worked on are"
             f" {', '.join(f'sub-{x}' for x in labels)}"
         )
-        found.refuse_option(
+        findings.refuse_option(
             option,
             reason,
             "Give a run of the same participant; a variance map of another brain cannot be used.",
@@ -82,13 +82,13 @@ def _candidate(path: Path, index: Index) -> BoldRun | None:
     return None if one is None else replace(one, events=events if own else None)
 
 
-def _acquisition(one: BoldRun) -> str:
-    return one.entities.get("acquisition", "")
+def _acquisition(run: BoldRun) -> str:
+    return run.entities.get("acquisition", "")
 
 
-def _is_finer(one: BoldRun, other: BoldRun) -> bool:
+def _is_finer(run: BoldRun, other: BoldRun) -> bool:
     """Return whether a series has smaller in-plane voxels than another, beyond the tolerance."""
-    ratio = np.asarray(other.zooms[:2]) / np.asarray(one.zooms[:2])
+    ratio = np.asarray(other.zooms[:2]) / np.asarray(run.zooms[:2])
     return bool(np.all(ratio > 1 + SIZE_TOLERANCE))
 
 
@@ -97,7 +97,7 @@ def _calibrate(
     candidates: Sequence[BoldRun],
     factor: Triple | None,
     settings: Settings,
-    found: Findings,
+    findings: Findings,
 ) -> BoldRun | None:
     """Choose a run's calibration among the series of all sessions and the named file.
 
@@ -123,29 +123,29 @@ def _calibrate(
         if against and (wanted != "auto" or _is_finer(one, run)):
             reasons[one.bold] = against[0]
     if fitting:
-        return _best(run, fitting, found)
+        return _best(run, fitting, findings)
     if not those and file is None and wanted != "auto":
         there = sorted({_acquisition(one) for one in others} - {""})
         reason = (
             f"no other BOLD run of the participant of {run.bold.name} has the label acq-{wanted}"
         )
         fix = f"There are: {', '.join(f'acq-{x}' for x in there) or 'none'}. Or {_OUT}."
-        found.refuse_option(f"--calibration {wanted}", reason, fix)
+        findings.refuse_option(f"--calibration {wanted}", reason, fix)
     for path, reason in reasons.items():
         if wanted == "auto":
             text = f"it is finer than {run.bold.name} and does not calibrate it: {reason}."
-            found.tell(path, text)
+            findings.tell(path, text)
         else:
             fix = f"Give another run with --calibration, or {_OUT}."
-            found.refuse(path, f"it cannot calibrate {run.bold.name}: {reason}", fix)
+            findings.refuse(path, f"it cannot calibrate {run.bold.name}: {reason}", fix)
     return None
 
 
-def _best(run: BoldRun, fitting: Sequence[BoldRun], found: Findings) -> BoldRun:
+def _best(run: BoldRun, fitting: Sequence[BoldRun], findings: Findings) -> BoldRun:
     """Choose the best calibration: same session first, then without events, then the longest."""
 
-    def session(one: BoldRun) -> str | None:
-        return one.entities.get("session")
+    def session(run: BoldRun) -> str | None:
+        return run.entities.get("session")
 
     first, *rest = sorted(
         fitting,
@@ -162,13 +162,13 @@ def _best(run: BoldRun, fitting: Sequence[BoldRun], found: Findings) -> BoldRun:
             f"it calibrates {run.bold.name}; so could {others} (--calibration LABEL or FILE"
             " chooses)."
         )
-        found.tell(first.bold, text)
+        findings.tell(first.bold, text)
     if session(first) != session(run):
         text = (
             f"it calibrates {run.bold.name} of another session. In our tests a misregistered"
             " calibration was worse than none: check its registration in the report."
         )
-        found.tell(first.bold, text)
+        findings.tell(first.bold, text)
     return first
 
 
@@ -258,19 +258,21 @@ def check_root(root: Path) -> None:
         raise refusal(f"--truth {root}", "it holds no sub-… directory", fix)
 
 
-def find_truth(root: Path, run: BoldRun, found: Findings, *, timed: bool = True) -> Truth | None:
+def find_truth(
+    root: Path, run: BoldRun, findings: Findings, *, timed: bool = True
+) -> Truth | None:
     """Find the truth of one run and hold it against the run.
 
     Reference of the run; None where something speaks against it.
     """
-    own = Findings()
-    truth = _checked(root, run, own, timed=timed)
-    with found.about(run.entities["subject"], run.stem):
-        found.add_all(own)
-    return None if own.problems else truth
+    misfits = Findings()
+    truth = _checked(root, run, misfits, timed=timed)
+    with findings.about(run.entities["subject"], run.stem):
+        findings.add_all(misfits)
+    return None if misfits.problems else truth
 
 
-def _checked(root: Path, run: BoldRun, found: Findings, *, timed: bool) -> Truth | None:
+def _checked(root: Path, run: BoldRun, findings: Findings, *, timed: bool) -> Truth | None:
     label = run.entities["subject"]
     folder = root / f"sub-{label}"
     if not folder.is_dir():
@@ -279,7 +281,7 @@ def _checked(root: Path, run: BoldRun, found: Findings, *, timed: bool) -> Truth
             "Give the reference of this participant, or choose those that have one with"
             f" --participant-label ({there})."
         )
-        found.refuse(
+        findings.refuse(
             folder, f"there is no high-resolution reference of sub-{label} in {root}", fix
         )
         return None
@@ -292,17 +294,17 @@ def _checked(root: Path, run: BoldRun, found: Findings, *, timed: bool) -> Truth
             f"there is no high-resolution reference of {run.stem} in it, only of other runs"
             f" ({others})"
         )
-        found.refuse(folder, reason, f"Give the reference of this run (--truth). {_FORMS}.")
+        findings.refuse(folder, reason, f"Give the reference of this run (--truth). {_FORMS}.")
         return None
     if len(bolds) > 1:
         names = ", ".join(path.name for path in bolds)
         reason = f"more than one series could be the reference of {run.stem}: {names}"
-        found.refuse(folder, reason, "Keep one of them in that directory.")
+        findings.refuse(folder, reason, "Keep one of them in that directory.")
         return None
     for path in maps:
-        header = hd.read_header(path, found)
+        header = hd.read_header(path, findings)
         if header is not None and len(hd.squeeze_3d(header)) != 3:
-            found.refuse(path, "it is not a 3D image", "Give one map for each condition.")
+            findings.refuse(path, "it is not a 3D image", "Give one map for each condition.")
         elif header is not None:
             header, own = hd.like(header, run.affine), (*run.shape, run.n_volumes)
             for reason, fix in misfits(
@@ -316,8 +318,8 @@ def _checked(root: Path, run: BoldRun, found: Findings, *, timed: bool) -> Truth
                 finest=True,
                 name=run.bold.name,
             ):
-                found.refuse(path, reason, fix)
-    series = companion("reference", bolds[0], root, run, found, timed=timed) if bolds else None
+                findings.refuse(path, reason, fix)
+    series = companion("reference", bolds[0], root, run, findings, timed=timed) if bolds else None
     activations = {entities_of(path)["contrast"]: path.absolute() for path in maps}
     return Truth(root=root, series=series, activations=activations)
 
@@ -325,16 +327,16 @@ def _checked(root: Path, run: BoldRun, found: Findings, *, timed: bool) -> Truth
 def truth_in_dataset(
     root: Path,
     run: BoldRun,
-    found: Findings,
+    findings: Findings,
     *,
     timed: bool = True,
     seeds: Collection[str] = (),
 ) -> Truth | None:
     """Find the reference of a run in the data set itself (`_PLACES`), or report a misfit.
 
-    `found`: takes what is told; nothing in those places refuses a run. `seeds`: names of what is
-    mapped in a run without events; known activation of anything else says nothing of it. Reference
-    from the first place that has a sound one, or None.
+    `findings`: takes what is told; nothing in those places refuses a run. `seeds`: names of what
+    is mapped in a run without events; known activation of anything else says nothing of it.
+    Reference from the first place that has a sound one, or None.
     """
     for place in (root / name for name in _PLACES):
         series, maps = _files(place, run)
@@ -342,14 +344,14 @@ def truth_in_dataset(
             maps = [path for path in maps if entities_of(path)["contrast"] in seeds]
         if not series and not maps:
             continue
-        own = Findings()
-        truth = find_truth(place, run, own, timed=timed)
-        found.add(own.notices)
+        misfits = Findings()
+        truth = find_truth(place, run, misfits, timed=timed)
+        findings.add(misfits.notices)
         if truth is not None:
-            found.tell(place, _USED, code="reference")
+            findings.tell(place, _USED, code="reference")
             return truth
-        for problem in own.problems:
-            found.tell(
+        for problem in misfits.problems:
+            findings.tell(
                 problem.what,
                 f"no high-resolution reference of {run.stem}: {problem.why}. {problem.remedy}",
             )

@@ -95,12 +95,12 @@ def choose(
     session: str | None,
     candidates: Sequence[Header],
     superres: SuperRes,
-    found: Findings,
+    findings: Findings,
 ) -> Pair | None:
     """Choose the pair of one run of a session, whose slices lie on the third axis.
 
     `session`: label of the run's session; None without sessions. `candidates`: magnitude
-    T2*-weighted images of the participant, every session, axes in any order. `found`: takes why
+    T2*-weighted images of the participant, every session, axes in any order. `findings`: takes why
     there is no pair; it holds no problem yet. None without a problem means that there is no
     T2*-weighted image. `UsageError`: it cannot be read, or names tasks that are not there. Pair,
     or problems; neither without candidates.
@@ -110,7 +110,7 @@ def choose(
     for header in candidates:
         by_session.setdefault(entities_of(header.path).get("session"), []).append(header)
     for label, images in by_session.items():
-        if (label == session or len(by_session) == 1) and _contradicts(images, superres, found):
+        if (label == session or len(by_session) == 1) and _contradicts(images, superres, findings):
             return None
     split = {label: _split(images, bold, superres) for label, images in by_session.items()}
     usable = {label: (high, low) for label, (high, low) in split.items() if high}
@@ -123,15 +123,15 @@ def choose(
             f"its own session has no T2*-weighted pair, and several other sessions do ({names})"
         )
         fix = 'Choose one with --bids-filter-file and {"t2starw": {"session": "LABEL"}}.'
-        found.refuse(bold.path, reason, fix)
+        findings.refuse(bold.path, reason, fix)
         return None
     if not usable:
         if candidates:
-            _refuse_unfit(bold, candidates, superres, found)
+            _refuse_unfit(bold, candidates, superres, findings)
         return None
     (high, low), *_ = usable.values()
     if len(high) == 1 and len(low) < 2:
-        return _make(bold, high[0], low[0] if low else None, superres, found)
+        return _make(bold, high[0], low[0] if low else None, superres, findings)
     names, others = (", ".join(h.path.name for h in images) for images in (high, low))
     fix = f"{_HOW_TO_CHOOSE}."
     if any(len(set(map(_acq, images))) < len(images) for images in (high, low)):
@@ -143,7 +143,7 @@ def choose(
         f"more than one T2*-weighted pair fits it: high resolution {names}; low resolution"
         f" {others or 'none'}"
     )
-    found.refuse(bold.path, what, fix)
+    findings.refuse(bold.path, what, fix)
     return None
 
 
@@ -152,7 +152,7 @@ def choose_two(
     session: str | None,
     candidates: Sequence[Header],
     superres: SuperRes,
-    found: Findings,
+    findings: Findings,
 ) -> tuple[Pair | None, Pair | None]:
     """Choose the pair of a run that is trained on, and the one that is held out.
 
@@ -173,12 +173,12 @@ def choose_two(
     )
     sound, reasons = list[tuple[Pair, Findings]](), list[str]()
     for key in order:
-        own = Findings()
-        pair = choose(bold, key[0], groups[key], superres, own)
+        misfits = Findings()
+        pair = choose(bold, key[0], groups[key], superres, misfits)
         if pair is None:
-            reasons += [problem.why for problem in own.problems]
+            reasons += [problem.why for problem in misfits.problems]
         else:
-            sound.append((pair, own))
+            sound.append((pair, misfits))
     if not candidates:
         return None, None
     if len(sound) < 2:
@@ -187,16 +187,16 @@ def choose_two(
             "--pair-holdout needs two T2*-weighted pairs of the participant, and there is"
             f" {len(sound) or 'none'}"
         )
-        found.refuse(bold.path, reason + (f" ({why})" if why else ""), _TWO)
+        findings.refuse(bold.path, reason + (f" ({why})" if why else ""), _TWO)
         return None, None
     (pair, first), (spare, second) = sound[:2]
     names = [" and ".join(path.name for path in each.images) for each in (pair, spare)]
     if pair.factor != spare.factor:
         reason = f"its two T2*-weighted pairs have different factors: {names[0]} and {names[1]}"
-        found.refuse(bold.path, reason, _TWO)
+        findings.refuse(bold.path, reason, _TWO)
         return None, None
-    found.add([*first.notices, *second.notices])
-    found.tell(bold.path, f"trained on {names[0]}, scored on {names[1]}.")
+    findings.add([*first.notices, *second.notices])
+    findings.tell(bold.path, f"trained on {names[0]}, scored on {names[1]}.")
     return pair, spare
 
 
@@ -216,7 +216,7 @@ def _split(
     )
 
 
-def _contradicts(images: Sequence[Header], superres: SuperRes, found: Findings) -> bool:
+def _contradicts(images: Sequence[Header], superres: SuperRes, findings: Findings) -> bool:
     """Refuse two images whose resolutions are equal or contradict their labels."""
     high, low = (
         [h for h in images if _acq(h) == label or (not label and word in _acq(h).lower())]
@@ -234,7 +234,7 @@ def _contradicts(images: Sequence[Header], superres: SuperRes, found: Findings) 
             f"it and {low[0].path.name} have equal resolutions ({sizes(high[0])}); there is no"
             " detail to learn"
         )
-        found.refuse(
+        findings.refuse(
             high[0].path,
             reason,
             f"Give a finer image as the high-resolution one. {_HOW_TO_CHOOSE}.",
@@ -244,14 +244,14 @@ def _contradicts(images: Sequence[Header], superres: SuperRes, found: Findings) 
             f"the pair is swapped: {sizes(high[0])} in it, and {sizes(low[0])} in"
             f" {low[0].path.name}"
         )
-        found.refuse(
+        findings.refuse(
             high[0].path, reason, f"Exchange the acq- labels of the two images. {_HOW_TO_CHOOSE}."
         )
-    return bool(found.problems)
+    return bool(findings.problems)
 
 
 def _refuse_unfit(
-    bold: Header, candidates: Sequence[Header], superres: SuperRes, found: Findings
+    bold: Header, candidates: Sequence[Header], superres: SuperRes, findings: Findings
 ) -> None:
     listed = "; ".join(f"{h.path.name}: {sizes(h)}" for h in candidates)
     asked = [f"acq-{label}" for label in (superres.hr_acq, superres.lr_acq) if label]
@@ -273,24 +273,24 @@ def _refuse_unfit(
         reason = (
             f"no T2*-weighted image is finer in plane than the BOLD's {sizes(bold)} ({listed})"
         )
-    found.refuse(bold.path, reason, fix)
+    findings.refuse(bold.path, reason, fix)
 
 
 def _make(
-    bold: Header, high: Header, low: Header | None, superres: SuperRes, found: Findings
+    bold: Header, high: Header, low: Header | None, superres: SuperRes, findings: Findings
 ) -> Pair | None:
     """Check the two images against the run and one another, and work out the factor."""
     for image in [high, low] if low else [high]:
-        _check_geometry(bold, image, found)
+        _check_geometry(bold, image, findings)
     if low is not None and not _is_like(low, bold):
         reason = (
             f"its voxels ({sizes(low)}) differ by more than 10 % from the BOLD's ({sizes(bold)}): "
             "the model would be applied at a resolution for which it was not trained"
         )
         fix = "Choose another image with --lr-acq, or accept it with --force."
-        found.refuse_unless(superres.force, low.path, reason, fix)
-    factor = _factor(bold, high, low, superres, found)
-    if found.problems or factor is None:
+        findings.refuse_unless(superres.force, low.path, reason, fix)
+    factor = _factor(bold, high, low, superres, findings)
+    if findings.problems or factor is None:
         return None
     if low is None:
         text = (
@@ -298,7 +298,7 @@ def _make(
             f" (factor {factor[0]:g}) is used instead. Such a copy is an easier case than a real"
             " acquisition."
         )
-        found.tell(high.path, text)
+        findings.tell(high.path, text)
     return Pair(
         highres=high.path,
         lowres=low.path if low else None,
@@ -307,7 +307,7 @@ def _make(
     )
 
 
-def _check_geometry(bold: Header, image: Header, found: Findings) -> None:
+def _check_geometry(bold: Header, image: Header, findings: Findings) -> None:
     share = overlap(bold, image)
     if share < MIN_OVERLAP:
         reason = (
@@ -318,13 +318,13 @@ def _check_geometry(bold: Header, image: Header, found: Findings) -> None:
             "Check the orientation in the headers (qform, sform), or choose another pair"
             " (--hr-acq, --lr-acq)."
         )
-        found.refuse(image.path, reason, fix)
-    elif not found.problems and share < _FAIR_OVERLAP:
-        found.tell(image.path, f"it covers {share:.0%} of the BOLD field of view only.")
+        findings.refuse(image.path, reason, fix)
+    elif not findings.problems and share < _FAIR_OVERLAP:
+        findings.tell(image.path, f"it covers {share:.0%} of the BOLD field of view only.")
 
 
 def _factor(
-    bold: Header, high: Header, low: Header | None, superres: SuperRes, found: Findings
+    bold: Header, high: Header, low: Header | None, superres: SuperRes, findings: Findings
 ) -> Triple | None:
     """Return the ratio of voxel sizes.
 
@@ -338,7 +338,7 @@ def _factor(
                 f"its slices are {mm_text(high.zooms[2])} mm apart, the BOLD's"
                 f" {mm_text(bold.zooms[2])} mm."
             )
-            found.tell(high.path, text)
+            findings.tell(high.path, text)
         ratios[2] = 1.0
     factors = [simple_ratio(float(ratio)) for ratio in ratios]
     if superres.factor is not None:
@@ -349,7 +349,7 @@ def _factor(
                 f"voxel sizes of {lowres.path.name} and of it have the ratio {stand}, not that of"
                 " --sr-factor"
             )
-            found.refuse(
+            findings.refuse(
                 high.path,
                 reason,
                 "Leave --sr-factor out, or choose another pair (--hr-acq, --lr-acq).",
@@ -368,7 +368,7 @@ def _factor(
     if x is None or y is None or z is None:
         reason = f"voxel sizes ({sizes(lowres)} over {sizes(high)}) are not in a simple ratio"
         fix = "Reconstruct one of the images so that the ratio is near 2, 3/2, 4/3 or the like."
-        found.refuse(high.path, reason, fix)
+        findings.refuse(high.path, reason, fix)
         return None
     if z != 1.0:
         reason = (
@@ -376,7 +376,7 @@ def _factor(
             " in plane"
         )
         fix = "Give a pair with the slice thickness of the BOLD, or try with --force."
-        found.refuse_unless(superres.force, high.path, reason, fix)
+        findings.refuse_unless(superres.force, high.path, reason, fix)
     return x, y, z
 
 
@@ -394,7 +394,7 @@ def needs_pair(superres: SuperRes) -> tuple[str, ...]:
 
 
 def refuse_without_pair(
-    label: str, bolds: Sequence[Path], settings: Settings, found: Findings
+    label: str, bolds: Sequence[Path], settings: Settings, findings: Findings
 ) -> None:
     """Refuse runs without any T2*-weighted image, with every way out.
 
@@ -421,7 +421,7 @@ def refuse_without_pair(
         " downsamples the BOLD, super-resolves it and compares it with the original."
     )
     more = f" and {len(bolds) - 1} more" if len(bolds) > 1 else ""
-    found.refuse(f"sub-{label} ({bolds[0].name}{more})", reason, fix)
+    findings.refuse(f"sub-{label} ({bolds[0].name}{more})", reason, fix)
 
 
 _LEAST_AVERAGED, _SHARE_AVERAGED = 10, 0.1  # volumes whose mean stands for a T2*-weighted image
@@ -477,7 +477,7 @@ def left_out(run: BoldRun, subject: Subject, settings: Settings) -> int:
     return (settings.preprocessing.dummy_scans or 0) + (averaged(run) if makes else 0)
 
 
-def check_retrospective(subject: Subject, settings: Settings, found: Findings) -> None:
+def check_retrospective(subject: Subject, settings: Settings, findings: Findings) -> None:
     """Refuse runs with too little left, or whose pairs would share names in one data set."""
     for run, coarse in zip(subject.runs, foreseen(subject, settings).runs, strict=True):
         kept, reason = max(0, run.n_volumes - left_out(run, subject, settings)), ""
@@ -496,7 +496,7 @@ def check_retrospective(subject: Subject, settings: Settings, found: Findings) -
                 "Leave this run out (--task-id, --run-id), or --retrospective; the method needs"
                 " more of a run."
             )
-            found.refuse(run.bold, f"--retrospective: {reason}", fix)
+            findings.refuse(run.bold, f"--retrospective: {reason}", fix)
     places: dict[tuple[str | None, str | None], Pair] = {}
     for pair in (*subject.pairs, *subject.holdouts.values()):
         first = places.setdefault(pair_place(pair), pair)
@@ -504,7 +504,7 @@ def check_retrospective(subject: Subject, settings: Settings, found: Findings) -
             reason = (
                 f"--retrospective: one session has pairs of two kinds ({first.highres.name} too)"
             )
-            found.refuse(pair.highres, reason, _ONE_AT_A_TIME)
+            findings.refuse(pair.highres, reason, _ONE_AT_A_TIME)
     for session, maker in makers(subject).items():
         for run in subject.runs:
             if run.entities.get("session") != session:
@@ -514,12 +514,12 @@ def check_retrospective(subject: Subject, settings: Settings, found: Findings) -
                     f"--retrospective: it has a pair, and {maker.stem} of the same session has"
                     " none"
                 )
-                found.refuse(run.bold, reason, _ONE_AT_A_TIME)
+                findings.refuse(run.bold, reason, _ONE_AT_A_TIME)
             elif any(abs(a / b - 1) > 0.02 for a, b in zip(run.zooms, maker.zooms, strict=True)):
                 reason = (
                     f"its voxels differ from those of {maker.stem}, and one pair has to serve both"
                 )
-                found.refuse(run.bold, f"--retrospective: {reason}", _ONE_AT_A_TIME)
+                findings.refuse(run.bold, f"--retrospective: {reason}", _ONE_AT_A_TIME)
 
 
 def foreseen(subject: Subject, settings: Settings) -> Subject:
@@ -562,7 +562,9 @@ def as_downsampled(subjects: Sequence[Subject], settings: Settings) -> tuple[Sub
     return tuple(foreseen(subject, settings) for subject in subjects)
 
 
-def tell_retrospective(subjects: Sequence[Subject], settings: Settings, found: Findings) -> None:
+def tell_retrospective(
+    subjects: Sequence[Subject], settings: Settings, findings: Findings
+) -> None:
     """What is made, for the terminal and the report."""
     noisy = settings.evaluation.retrospective == "noisy"
     how = "with as much thermal noise as the run has" if noisy else "no noise added"
@@ -573,8 +575,8 @@ def tell_retrospective(subjects: Sequence[Subject], settings: Settings, found: F
                 f"--retrospective: a copy downsampled by {factor:g} in plane ({how}) is"
                 " super-resolved; the original series is the reference."
             )
-            with found.about(subject.label, run.stem):
-                found.tell(run.bold, text)
+            with findings.about(subject.label, run.stem):
+                findings.tell(run.bold, text)
         for run in makers(subject).values():
             text = (
                 f"there is no T2*-weighted pair: the mean of {averaged(run)} volumes at its start"
@@ -582,13 +584,13 @@ def tell_retrospective(subjects: Sequence[Subject], settings: Settings, found: F
                 " a pair has the contrast, distortion and head position of the run, so it is an"
                 " easier case than a real pair."
             )
-            with found.about(subject.label, run.stem):
-                found.tell(run.bold, text)
+            with findings.about(subject.label, run.stem):
+                findings.tell(run.bold, text)
         for pair in subject.pairs:
             name = (pair.lowres or pair.highres).name
             text = (
                 f"{name} (resolution of the BOLD) is used as the highres image, its downsampled"
                 " copy as the lowres."
             )
-            with found.about(subject.label):
-                found.tell(pair.highres, f"--retrospective: {text}")
+            with findings.about(subject.label):
+                findings.tell(pair.highres, f"--retrospective: {text}")

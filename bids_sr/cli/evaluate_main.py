@@ -168,11 +168,13 @@ def _evaluated(options: _EvaluateOptions) -> "Evaluator | None":
     return None
 
 
-def _write(found: "Evaluator", out: Path) -> None:
+def _write(evaluator: "Evaluator", out: Path) -> None:
     """Write verdict, table and page."""
     from bids_sr.io.atomic_files import write_json, write_whole
 
     out.mkdir(parents=True, exist_ok=True)
-    write_json(out / "verdict.json", {"compared": found.compared_})
-    write_whole(out / "evaluation.tsv", found.table_.to_csv(sep="\t", index=False, na_rep="n/a"))
-    found.generate_report().save_as_html(out / "report.html")
+    write_json(out / "verdict.json", {"compared": evaluator.compared_})
+    write_whole(
+        out / "evaluation.tsv", evaluator.table_.to_csv(sep="\t", index=False, na_rep="n/a")
+    )
+    evaluator.generate_report().save_as_html(out / "report.html")

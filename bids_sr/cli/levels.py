@@ -325,10 +325,10 @@ def _refuse_of_others(settings: Settings) -> None:
     from bids_sr.bids.findings import Findings
     from bids_sr.preflight.directories import check_owner
 
-    found = Findings()
+    findings = Findings()
     if (settings.paths.output_dir / "dataset_description.json").exists():
-        check_owner(settings, found)
-    for problem in found.problems:
+        check_owner(settings, findings)
+    for problem in findings.problems:
         raise UsageError(problem.what, problem.why, "give the output directory of this data set")
 
 

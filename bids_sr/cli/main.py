@@ -222,11 +222,11 @@ def _downsampled(settings: Settings, plan: "Plan") -> tuple[Settings, "Plan"]:
 
     with still(say, "downsampling"):
         derived = prepare(settings, plan.subjects, plan.type_order, say)
-    made, found = _check(derived), Findings()
-    tell_retrospective(plan.subjects, settings, found)
+    made, findings = _check(derived), Findings()
+    tell_retrospective(plan.subjects, settings, findings)
     left_out = {**plan.left_out, **made.left_out}
     return derived, dataclasses.replace(
-        made, left_out=left_out, warnings=(*found.notices, *made.warnings)
+        made, left_out=left_out, warnings=(*findings.notices, *made.warnings)
     )
 
 

@@ -288,10 +288,10 @@ def _made(file: Path, reference: SeriesReader, window: tuple[slice, slice, slice
 
 
 def _row(
-    name: str, one: _Ready, scale: float, task: _Task, made_here: bool
+    name: str, ready: _Ready, scale: float, task: _Task, made_here: bool
 ) -> dict[str, str | float]:
     """One model or interpolation."""
-    upsampler, spent = one.make(scale), []
+    upsampler, spent = ready.make(scale), []
 
     def fine(t: int) -> Array:
         volume = task.coarse.volume(
@@ -302,9 +302,9 @@ def _row(
         spent.append(time.perf_counter() - began)
         return out
 
-    label = name if one.model is None else f"{one.name} ({Path(name).name})"
+    label = name if ready.model is None else f"{ready.name} ({Path(name).name})"
     row = _measured(label, fine, task)
-    return row | {"seconds": float(np.mean(spent)), "parameters": one.parameters or "n/a"}
+    return row | {"seconds": float(np.mean(spent)), "parameters": ready.parameters or "n/a"}
 
 
 def _measured(name: str, fine: Callable[[int], Array], task: _Task) -> dict[str, str | float]:

@@ -161,12 +161,12 @@ class Parser(argparse.ArgumentParser):
         raise UsageError(message, remedy=fix)
 
 
-def made_of(given: Given, kind: type[_C]) -> _C:
+def made_of(inputs: Given, kind: type[_C]) -> _C:
     """The options of one class, of those that were given.
 
     Checked options, with defaults for those that were not given.
     """
-    return kind(**given.get(kind.__name__.lower(), {}))
+    return kind(**inputs.get(kind.__name__.lower(), {}))
 
 
 def _named(action: argparse.Action) -> str:
@@ -265,7 +265,7 @@ def parse_settings(argv: Sequence[str]) -> Settings:
     return build_parser().read(argv, settings_of)
 
 
-def settings_of(given: Given) -> Settings:
+def settings_of(inputs: Given) -> Settings:
     """Return the settings of the options that were given.
 
     Raises `UsageError` for values that cannot hold.
@@ -273,8 +273,8 @@ def settings_of(given: Given) -> Settings:
     `SettingError`: A value cannot hold; it is named by its option.
     """
     values: Given = {}
-    if file := given.get("run", {}).get("config_file"):
+    if file := inputs.get("run", {}).get("config_file"):
         values = read_toml(Path(os.path.expanduser(str(file))), reusable_only=True)
-    for section, names in given.items():
+    for section, names in inputs.items():
         values[section] = {**values.get(section, {}), **names}
     return Settings.from_mapping(values)

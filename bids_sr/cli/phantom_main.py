@@ -37,8 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return ended("bids-sr-phantom", lambda: _run(arguments), interrupted="nothing was left behind")
 
 
-def _options_of(given: Given) -> tuple[Path, Study]:
-    return made_of(given, _Destination).out, made_of(given, Study)
+def _options_of(inputs: Given) -> tuple[Path, Study]:
+    return made_of(inputs, _Destination).out, made_of(inputs, Study)
 
 
 def _run(argv: Sequence[str]) -> int:

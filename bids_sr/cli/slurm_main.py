@@ -110,11 +110,11 @@ _NO_LIMIT_GB = 1e6
 
 
 def prepare(
-    settings: Settings, own: SlurmOptions, site: Site
+    settings: Settings, options: SlurmOptions, site: Site
 ) -> "tuple[Submission, str, Overview | None]":
     """Prepare a submission, its settings file and the state of earlier ones, writing nothing.
 
-    `settings` are resolved, `own` and `site` the options of SLURM. Raises `UsageError` with
+    `settings` are resolved, `options` and `site` the options of SLURM. Raises `UsageError` with
     every problem at once, and asks SLURM only where there is none.
 
     Submission, settings as TOML, and what became of earlier submissions or None.
@@ -139,11 +139,11 @@ def prepare(
     problems += submissions.check_words(site, paths)
     arrays: tuple[Job, ...] = ()
     try:
-        arrays = _arrays(_costs(plan, settings_there), settings, own, ask=not problems)
+        arrays = _arrays(_costs(plan, settings_there), settings, options, ask=not problems)
     except UsageError as error:
         problems.append(str(error))
     submissions.require(problems)
-    printed = bool(own.print_only or settings.run.dry_run)
+    printed = bool(options.print_only or settings.run.dry_run)
     seen = (
         None
         if printed and not shutil.which("squeue")
@@ -153,7 +153,7 @@ def prepare(
     people = {name for array in arrays for name in array.task_of} | set(
         seen.origin if seen else ()
     )
-    with_group = not own.no_group and len(people) > 1
+    with_group = not options.no_group and len(people) > 1
     group = [group_job(group_request(len(people)))] if with_group else []
     submission = Submission(
         id=new_id(),
@@ -188,14 +188,14 @@ def _costs(plan: "Plan", settings: Settings) -> "dict[str, Estimate]":
 
 
 def _arrays(
-    costs: "dict[str, Estimate]", settings: Settings, own: SlurmOptions, *, ask: bool
+    costs: "dict[str, Estimate]", settings: Settings, options: SlurmOptions, *, ask: bool
 ) -> "tuple[Job, ...]":
     """The one array of a submission; `ask`: whether SLURM may be asked how it counts memory."""
-    minutes = minutes_of(own.time) if own.time else None
-    tasks = in_tasks(sorted(costs), own.batch)
+    minutes = minutes_of(options.time) if options.time else None
+    tasks = in_tasks(sorted(costs), options.batch)
     if not tasks:
         return ()
-    indices, at_once = choose(own.array, len(tasks))
+    indices, at_once = choose(options.array, len(tasks))
     of_task = [[costs[name] for name in tasks[index - 1]] for index in indices]
     given, cpus = settings.resources.mem_gb, settings.resources.nprocs or 1
     resident = not ask or job_states.sums_resident()
@@ -205,7 +205,7 @@ def _arrays(
             for each in of_task
         ],
         cpus=cpus,
-        gpus=int(settings.resources.device == "cuda") if own.gpus is None else own.gpus,
+        gpus=int(settings.resources.device == "cuda") if options.gpus is None else options.gpus,
         memory_mb=None if given is None else job_mb(given, cpus * resident),
         minutes=minutes,
         resident=resident,
@@ -380,19 +380,19 @@ def _run(arguments: list[str]) -> int:
     return DONE
 
 
-def _options_of(given: Given) -> tuple[Settings, SlurmOptions, Site]:
-    own = made_of(given, SlurmOptions)
+def _options_of(inputs: Given) -> tuple[Settings, SlurmOptions, Site]:
+    own = made_of(inputs, SlurmOptions)
     settings = {
-        group: values for group, values in given.items() if group not in ("slurmoptions", "site")
+        group: values for group, values in inputs.items() if group not in ("slurmoptions", "site")
     }
     resources = settings.get("resources", {})
     if own.cpus is not None:
         settings["resources"] = {**resources, "nprocs": own.cpus}
-    elif "config_file" not in given.get("run", {}):
+    elif "config_file" not in inputs.get("run", {}):
         file = resources.get("use_plugin")
         cpus = Plugin.from_file(Path(str(file)).expanduser()).n_procs if file else None
         settings["resources"] = {"nprocs": cpus or DEFAULT_CPUS, **resources}
-    return settings_of(settings).resolved(run_uuid=""), own, made_of(given, Site)
+    return settings_of(settings).resolved(run_uuid=""), own, made_of(inputs, Site)
 
 
 def _submit(arguments: list[str]) -> int:
@@ -431,13 +431,13 @@ def _send(made: "list[tuple[Submission, str]]", after: Sequence[str], *, wait: b
     return DONE
 
 
-def _show(found: "Sequence[Fate]", output_dir: Path) -> int:
+def _show(fates: "Sequence[Fate]", output_dir: Path) -> int:
     """Print the table; the code tells whether anything failed."""
-    print(table_text(table(found)))
-    print(summary(found))
-    for notice in failures(found, output_dir):
+    print(table_text(table(fates)))
+    print(summary(fates))
+    for notice in failures(fates, output_dir):
         print(notice)
-    return FAILED if any(fate.state is State.FAILED for fate in found) else DONE
+    return FAILED if any(fate.state is State.FAILED for fate in fates) else DONE
 
 
 def _retry(

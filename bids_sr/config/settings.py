@@ -535,9 +535,9 @@ def analysis_digest(settings: Settings) -> str:
     return _sha256(text.encode("utf-8"))[:12]
 
 
-def differing(one: Settings, other: Settings) -> dict[str, str]:
+def differing(settings: Settings, other: Settings) -> dict[str, str]:
     """Decisive settings in which two calls differ, by ``group.name``: ``this and that``."""
-    a, b = _decisive(one), _decisive(other)
+    a, b = _decisive(settings), _decisive(other)
     return {
         key: f"{a.get(key)} and {b.get(key)}"
         for key in sorted(a.keys() | b.keys())

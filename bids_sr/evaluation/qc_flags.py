@@ -390,7 +390,11 @@ def spread(members: Iterable[Real]) -> Real:
 
 
 def spread_of_effect(
-    own: Effects, members: Sequence[Path], weights: Mapping[str, float], mask: Mask, affine: Float
+    effects: Effects,
+    members: Sequence[Path],
+    weights: Mapping[str, float],
+    mask: Mask,
+    affine: Float,
 ) -> Real | None:
     """Return the spread of a contrast's effect over both halves' blocks, None if too few.
 
@@ -399,11 +403,11 @@ def spread_of_effect(
     another. `ValueError`: fewer than two members. Standard deviation (3D, signal units) and number
     of members, or None.
     """
-    whole = own.whole(weights)
+    whole = effects.whole(weights)
     if whole is None:
         return None
     return spread(
-        _effect(each, whole, mask, affine) for each in chain([own], map(load_effects, members))
+        _effect(each, whole, mask, affine) for each in chain([effects], map(load_effects, members))
     )
 
 

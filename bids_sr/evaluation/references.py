@@ -90,18 +90,18 @@ def _detection(t: Float32, active: Mask, region: Mask, affine: Float) -> dict[st
     }
 
 
-def _sorting(found: Mask, true: Mask) -> dict[str, float]:
+def _sorting(mask: Mask, true: Mask) -> dict[str, float]:
     """Return accuracy, false discovery rate and Jaccard index of voxels (N,), NaN if none found.
 
-    `found`: voxels that were found active (N, boolean). `true`: voxels that are truly active (N,
+    `mask`: voxels that were found active (N, boolean). `true`: voxels that are truly active (N,
     boolean). Shares from 0 to 1 by name; NaN where one is not defined.
 
     >>> _sorting(np.array([True, True, False, False]), np.array([True, False, False, False]))
     {'accuracy': 0.75, 'fdr': 0.5, 'jaccard': 0.5}
     """
-    both, either, count = int((found & true).sum()), int((found | true).sum()), int(found.sum())
+    both, either, count = int((mask & true).sum()), int((mask | true).sum()), int(mask.sum())
     return {
-        "accuracy": float(np.mean(found == true)) if found.size else math.nan,
+        "accuracy": float(np.mean(mask == true)) if mask.size else math.nan,
         "fdr": 1 - both / count if count else math.nan,
         "jaccard": both / either if either else math.nan,
     }

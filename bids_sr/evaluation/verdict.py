@@ -107,17 +107,17 @@ class Verdict:
         }
 
 
-def _plain(each: Sentence) -> dict[str, object]:
+def _plain(sentence: Sentence) -> dict[str, object]:
     """A sentence with the row that it is on."""
-    if each.row is None:
-        return {"text": each.text, "series": each.series}
-    row = {name: None if value != value else value for name, value in asdict(each.row).items()}
-    return {"text": each.text, "decision": each.decision or "", **row}
+    if sentence.row is None:
+        return {"text": sentence.text, "series": sentence.series}
+    row = {name: None if value != value else value for name, value in asdict(sentence.row).items()}
+    return {"text": sentence.text, "decision": sentence.decision or "", **row}
 
 
-def _together(found: Iterable[Comparison]) -> Decision | None:
+def _together(comparisons: Iterable[Comparison]) -> Decision | None:
     """Combine comparisons: better where all are, worse where any is, None without any."""
-    decisions = {each.decision for each in found}
+    decisions = {each.decision for each in comparisons}
     if not decisions:
         return None
     return "better" if decisions == {"better"} else "worse" if "worse" in decisions else "unclear"
@@ -513,10 +513,10 @@ def _counts(claim: Claim) -> bool:
     return claim.evidence is None or (claim.kind, claim.evidence.reference) != ("within", HALVES)
 
 
-def _sure(found: Comparison, margin: float) -> Decision:
+def _sure(comparison: Comparison, margin: float) -> Decision:
     """What a difference says; one that is sure and smaller than the margin is none."""
-    small = found.decision in ("better", "worse") and abs(found.row.value) < margin
-    return "same" if small else found.decision
+    small = comparison.decision in ("better", "worse") and abs(comparison.row.value) < margin
+    return "same" if small else comparison.decision
 
 
 def _within(evidence: Evidence, level: MetricRow, margin: float) -> tuple[Decision, Why]:

@@ -102,17 +102,17 @@ ADVICE: Mapping[Audience, Advice] = {"program": PROGRAM, "command": COMMAND, "py
 
 
 def headline(
-    claims: Sequence[Claim], evidence: Evidence | None, found: OneLevelDown | None
+    claims: Sequence[Claim], evidence: Evidence | None, one_level: OneLevelDown | None
 ) -> str:
     """What may be claimed for the methods of a run.
 
-    `evidence`: agreement with the strongest reference; None for none. `found`: what was tested one
-    level down; None for nothing.
+    `evidence`: agreement with the strongest reference; None for none. `one_level`: what was tested
+    one level down; None for nothing.
     """
     on_function = [each for each in claims if each.kind == "function"]
     if evidence is None or evidence.no_detail:
         methods = [each.series for each in on_function]
-        said = _unmeasured(methods, found or OneLevelDown(), no_detail=evidence is not None)
+        said = _unmeasured(methods, one_level or OneLevelDown(), no_detail=evidence is not None)
     else:
         won = _series(claims, "function", holds=True)
         said = _compared(on_function, evidence)
@@ -160,19 +160,21 @@ def _compared(claims: Sequence[Claim], evidence: Evidence) -> list[str]:
     ]
 
 
-def _unmeasured(methods: Sequence[str], found: OneLevelDown, *, no_detail: bool) -> list[str]:
+def _unmeasured(methods: Sequence[str], one_level: OneLevelDown, *, no_detail: bool) -> list[str]:
     """What to do with maps whose accuracy is not known."""
-    harm = [name for name in methods if name in found.tested and below_zero(found.tested[name])]
+    harm = [
+        name for name in methods if name in one_level.tested and below_zero(one_level.tested[name])
+    ]
     rest = [name for name in methods if name not in harm]
     said = [_NO_DETAIL] if no_detail else []
     if rest:
         why = "" if no_detail else ": whether it is true was not measured in this run"
-        finer = f"do not interpret detail finer than {found.acquired_text}"
+        finer = f"do not interpret detail finer than {one_level.acquired_text}"
         said.append(f"Treat the {names(rest)} maps as an interpolation and {finer}{why}.")
     if harm:
         are = "it is" if len(harm) == 1 else "they are"
         said.append(
-            f"Do not use the {names(harm)} maps: {found.where_text}, {are} worse than zero"
+            f"Do not use the {names(harm)} maps: {one_level.where_text}, {are} worse than zero"
             " filling."
         )
     return said
@@ -195,20 +197,20 @@ def limits(
     margin: float,
     raised: Iterable[str],
     advice: Advice,
-    found: OneLevelDown | None,
+    one_level: OneLevelDown | None,
 ) -> list[str]:
     """What cannot be said of the methods of a run; `raised` are names of flags.
 
-    `evidence`: agreement with the strongest reference; None for none. `found`: what was tested one
-    level down; None for nothing.
+    `evidence`: agreement with the strongest reference; None for none. `one_level`: what was tested
+    one level down; None for nothing.
     """
     accurate = evidence is not None and not evidence.no_detail
     out = []
-    if found is not None and found.tested and (found.calibrated or not accurate):
-        out.append(CALIBRATED if found.calibrated else NOT_ACCURACY)
-    if found is not None and found.tested and found.thermal_noise > MOST_THERMAL_NOISE:
+    if one_level is not None and one_level.tested and (one_level.calibrated or not accurate):
+        out.append(CALIBRATED if one_level.calibrated else NOT_ACCURACY)
+    if one_level is not None and one_level.tested and one_level.thermal_noise > MOST_THERMAL_NOISE:
         out.append(
-            f"Thermal noise is {found.thermal_noise:.1%} of the signal, more than in all runs"
+            f"Thermal noise is {one_level.thermal_noise:.1%} of the signal, more than in all runs"
             f" measured as acquired (at most {MOST_THERMAL_NOISE:.1%}): figures of other people"
             " are not of such runs, and the test one level down may let a harmful map pass."
         )

@@ -252,25 +252,28 @@ def basis(evidence: Evidence) -> str:
     return f"{text}. In brackets: 95 % intervals over blocks, {held}."
 
 
-def tested(found: OneLevelDown, methods: Collection[str]) -> list[Sentence]:
+def tested(one_level: OneLevelDown, methods: Collection[str]) -> list[Sentence]:
     """What was tested one level down, and what became of a calibration; it compares nothing."""
     out = [
-        Sentence(f"Tested on this run {found.where_text}: {share_text(row)}.", row)
-        for name, row in found.tested.items()
+        Sentence(f"Tested on this run {one_level.where_text}: {share_text(row)}.", row)
+        for name, row in one_level.tested.items()
         if name in methods
     ]
-    told = {name: f"{name}: {text}" for name, text in found.calibrations.items()}
-    both = [*told.items(), *((name, text) for name in methods if (text := untested(found, name)))]
+    told = {name: f"{name}: {text}" for name, text in one_level.calibrations.items()}
+    both = [
+        *told.items(),
+        *((name, text) for name in methods if (text := untested(one_level, name))),
+    ]
     return out + [Sentence(f"{text}.", series=name) for name, text in both if name in methods]
 
 
-def untested(found: OneLevelDown, method: str) -> str:
+def untested(one_level: OneLevelDown, method: str) -> str:
     """Why a method was not tested one level down; empty where it was.
 
     Clause without a period, or an empty text.
     """
-    why = found.reasons.get(method, "").rstrip(".")
-    return f"{method} was not tested {found.where_text}: {why}" if why else ""
+    why = one_level.reasons.get(method, "").rstrip(".")
+    return f"{method} was not tested {one_level.where_text}: {why}" if why else ""
 
 
 def share_text(row: MetricRow) -> str:

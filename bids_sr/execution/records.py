@@ -145,21 +145,21 @@ class Finish:
                 return left
             lost |= more
 
-    def _given(self, each: Placed) -> set[Placed]:
+    def _given(self, placed: Placed) -> set[Placed]:
         """Steps that make what a step is given."""
-        makers = (one.placed for wire in self._wires[each].values() for one in wire.makers)
+        makers = (one.placed for wire in self._wires[placed].values() for one in wire.makers)
         return {one for one in makers if one is not None}
 
     def _not_ended(self, lost: Collection[Placed]) -> set[Placed]:
         """Return the steps that have not ended, or are lost, and all that follow from them."""
 
         @cache
-        def has_ended(each: Placed) -> bool:
-            folder, digest = self._steps[each]
+        def has_ended(placed: Placed) -> bool:
+            folder, digest = self._steps[placed]
             return (
-                each not in lost
+                placed not in lost
                 and _has_ended(folder, digest)
-                and all(map(has_ended, self._given(each)))
+                and all(map(has_ended, self._given(placed)))
                 and _intact(folder)
             )
 

@@ -231,20 +231,22 @@ def _room(code: str, node: "Node") -> str:
     return f" (file system {atomic_files.file_system_of(folder)})" if code == "forbidden" else ""
 
 
-def _crash_text(node: "Node", found: Notice, why: str, *, host: str, peak_gb: float | None) -> str:
+def _crash_text(
+    node: "Node", notice: Notice, why: str, *, host: str, peak_gb: float | None
+) -> str:
     """The text of a crash file; the traceback comes last."""
     alone = [sys.executable, "-m", "bids_sr.cli.rerun", node.output_dir()]
     facts = {
-        "Node": found.what,
-        "Participant": found.subject and f"sub-{found.subject}",
+        "Node": notice.what,
+        "Participant": notice.subject and f"sub-{notice.subject}",
         "Interface": kind_of(node),
         "Host": host or socket.gethostname(),
         "Time": time.strftime("%Y-%m-%d %H:%M:%S %z"),
         "Version": f"bids-sr {__version__}, Python {sys.version.split()[0]}",
         "Memory": _memory(node, peak_gb),
         "Directory": node.output_dir(),
-        "What happened": found.why,
-        "What to do": found.remedy,
+        "What happened": notice.why,
+        "What to do": notice.remedy,
         "To run this step alone": shlex.join(alone),
     }
     lines = [

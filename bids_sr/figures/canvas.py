@@ -226,15 +226,15 @@ def _once(body: str) -> str:
     """
     first: dict[tuple[str, str], str] = {}
 
-    def reference(found: re.Match[str]) -> str:
-        places = re.findall(r'\s*transform="[^"]*"', found["rest"])
-        rest = re.sub(r'\s*transform="[^"]*"', "", found["rest"])
-        known = first.get((found["data"], rest))
+    def reference(match: re.Match[str]) -> str:
+        places = re.findall(r'\s*transform="[^"]*"', match["rest"])
+        rest = re.sub(r'\s*transform="[^"]*"', "", match["rest"])
+        known = first.get((match["data"], rest))
         if known is None:
-            first[found["data"], rest] = found["id"]
-            drawn = f'<image xlink:href="{found["data"]}" id="{found["id"]}"{rest}/>'
+            first[match["data"], rest] = match["id"]
+            drawn = f'<image xlink:href="{match["data"]}" id="{match["id"]}"{rest}/>'
         else:  # matplotlib names equal images alike
-            own = "" if known == found["id"] else f' id="{found["id"]}"'
+            own = "" if known == match["id"] else f' id="{match["id"]}"'
             drawn = f'<use xlink:href="#{known}"{own}/>'
         return f"<g{''.join(places)}>{drawn}</g>"
 

@@ -208,9 +208,9 @@ class Events:
         """Trial types, by name."""
         return [str(name) for name in sorted(self.table["trial_type"].unique())]
 
-    def contrasts(self, wanted: Mapping[str, _Weights]) -> dict[str, _Weights]:
+    def contrasts(self, weights: Mapping[str, _Weights]) -> dict[str, _Weights]:
         """The contrasts that can be made: all, as the plan has left out those that cannot."""
-        return dict(wanted)
+        return dict(weights)
 
     def spans(self) -> dict[str, list[tuple[float, float]]]:
         """Return (onset, duration) in s of the events of each condition."""

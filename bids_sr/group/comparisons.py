@@ -121,11 +121,11 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def _of_question(
-    own: pd.DataFrame, methods: Sequence[str], asked: float | None
+    table: pd.DataFrame, methods: Sequence[str], asked: float | None
 ) -> Iterator[dict[str, Any]]:
     """All comparisons on one question, not corrected."""
-    question = own[QUESTION].iloc[0].to_dict()
-    values = dict(zip(own["series"], of_people(own).to_numpy(), strict=True))
+    question = table[QUESTION].iloc[0].to_dict()
+    values = dict(zip(table["series"], of_people(table).to_numpy(), strict=True))
     margin = margin_of(question["statistic"], values, asked)
     tested = [name for name in (*ACQUIRED, *BASELINES, *CONTROLS, *methods) if name in values]
     p_friedman = group_tests.friedman([values[name] for name in tested])

@@ -277,9 +277,9 @@ def _p(p: float, smallest: float, method: str) -> str:
     return render("value", p_value(p), short)
 
 
-def _cells(own: pd.DataFrame, series: str) -> Iterator[str]:
+def _cells(table: pd.DataFrame, series: str) -> Iterator[str]:
     """Compute median and quartiles over participants, and tests against acquired and bspline."""
-    values = wide(own)
+    values = wide(table)
     there = values.get(series, pd.Series(dtype=float)).dropna()
     known = int(np.isfinite(there).sum())
     text = _quartiles_text(*quartiles(there)) if len(there) else "–"

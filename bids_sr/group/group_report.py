@@ -385,7 +385,7 @@ def _of_question(
         )
 
 
-def _group_maps_html(found: GroupMaps, figure_dir: Path) -> Markup:
+def _group_maps_html(group_maps: GroupMaps, figure_dir: Path) -> Markup:
     """Return figures of z for each task and contrast, and the table.
 
     A figure has a row for each series, the same planes and one color scale.
@@ -397,7 +397,7 @@ def _group_maps_html(found: GroupMaps, figure_dir: Path) -> Markup:
         "smoothing (mm)",
         "participants",
         "highest z",
-        f"where ({found.space}, mm)",
+        f"where ({group_maps.space}, mm)",
         "z > 3.1 (mm³)",
         "FDR .05: z from",
         "FDR .05 (mm³)",
@@ -415,22 +415,22 @@ def _group_maps_html(found: GroupMaps, figure_dir: Path) -> Markup:
             number(each.fdr_z, ".2f"),
             number(each.fdr_mm3, ".0f"),
         ]
-        for each in found.maps.itertuples()
+        for each in group_maps.maps.itertuples()
     ]
-    if "fwe_t" in found.maps:
+    if "fwe_t" in group_maps.maps:
         heads += ["FWE .05: |t| above", "FWE .05 (mm³)"]
-        for row, each in zip(rows, found.maps.itertuples(), strict=True):
+        for row, each in zip(rows, group_maps.maps.itertuples(), strict=True):
             row += [number(each.fwe_t, ".2f"), number(each.fwe_mm3, ".0f")]
     caption = "Group maps"
-    return joined([*_map_figures(found, figure_dir), table(caption, heads, rows)])
+    return joined([*_map_figures(group_maps, figure_dir), table(caption, heads, rows)])
 
 
-def _map_figures(found: GroupMaps, figure_dir: Path) -> Iterator[Markup]:
-    if found.background is None or found.mask is None or found.maps.empty:
+def _map_figures(group_maps: GroupMaps, figure_dir: Path) -> Iterator[Markup]:
+    if group_maps.background is None or group_maps.mask is None or group_maps.maps.empty:
         return
-    scene = Scene(background=found.background, mask=found.mask, roi=found.mask)
+    scene = Scene(background=group_maps.background, mask=group_maps.mask, roi=group_maps.mask)
     display = Display(statistic="z", threshold=Z_SHOWN, floor=5.0)
-    for (task, variant, contrast), own in found.maps.groupby(
+    for (task, variant, contrast), own in group_maps.maps.groupby(
         ["task", "variant", "contrast"], sort=False
     ):
         rows = {each.series: Volume(*load_image(each.z)) for each in own.itertuples()}
@@ -442,9 +442,9 @@ def _map_figures(found: GroupMaps, figure_dir: Path) -> Iterator[Markup]:
             partial(activation_figure, rows, scene, display=display, n_slices=3),
             figure_dir,
             f"group_task-{task}{kind}_contrast-{contrast}_desc-maps",
-            f"z of the mean over {' to '.join(map(str, counts))} participants in {found.space},"
-            f" {first['fwhm_mm']:g} mm smoothing; planes chosen by {first['series']}. Not"
-            " corrected for multiple tests: the table has the threshold at a false discovery"
+            f"z of the mean over {' to '.join(map(str, counts))} participants in"
+            f" {group_maps.space}, {first['fwhm_mm']:g} mm smoothing; planes chosen by"
+            f" {first['series']}. Not corrected for multiple tests: the table has the threshold at a false discovery"
             " rate of .05 over the brain, one-sided.",
             heading,
         )

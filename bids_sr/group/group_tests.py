@@ -85,18 +85,18 @@ def _distribution(doubled_ranks: tuple[int, ...]) -> Float:
     return found
 
 
-def signed_rank(found: npt.ArrayLike) -> dict[str, float | str]:
+def signed_rank(values: npt.ArrayLike) -> dict[str, float | str]:
     """Test differences by Wilcoxon's signed-rank test, two-sided.
 
     Ties get their mean rank. Up to `_EXACT_UP_TO` differences the p value is exact given the
     ranks; beyond it is that of the normal approximation with corrections for ties and continuity.
 
-    `found`: differences; those of zero say nothing about the sign and are left out.
+    `values`: differences; those of zero say nothing about the sign and are left out.
     ``effect_size`` (matched-pairs rank-biserial correlation; NaN where all differences are zero),
     ``w_plus``, ``n_nonzero``, ``method`` (exact, normal, or identical), ``p_wilcoxon``, and
     ``p_smallest``, what the test could at best reach with these ranks.
     """
-    d = np.asarray(found, dtype=np.float64)
+    d = np.asarray(values, dtype=np.float64)
     used = d[d != 0]
     n = len(used)
     if not n:
@@ -134,7 +134,7 @@ def _normal_p(w_plus: float, total: float, spread: float) -> float:
     return min(1.0, 2 * float(special.ndtr(-beyond / spread)))
 
 
-def hodges_lehmann(found: npt.ArrayLike) -> dict[str, float]:
+def hodges_lehmann(values: npt.ArrayLike) -> dict[str, float]:
     """Return the median of all pairwise means and its exact 95 % interval.
 
     Each difference is also paired with itself.
@@ -145,7 +145,7 @@ def hodges_lehmann(found: npt.ArrayLike) -> dict[str, float]:
     ``difference``, ``lower``, ``upper``, and ``level``, the confidence that the interval really
     has: below .95 where so few differences allow no wider one.
     """
-    d = np.sort(np.asarray(found, dtype=np.float64))
+    d = np.sort(np.asarray(values, dtype=np.float64))
     n = len(d)
     count = n * (n + 1) // 2
     tail = ALPHA / 2
@@ -200,13 +200,13 @@ def _ordered_means(d: Float, ranks: Sequence[int]) -> list[float]:
     return found
 
 
-def paired_t(found: npt.ArrayLike) -> dict[str, float]:
+def paired_t(values: npt.ArrayLike) -> dict[str, float]:
     """Test by Student's t whether the mean of the differences is zero, two-sided.
 
     >>> round(paired_t([1.0, 2.0, 3.0])["p_t"], 4)
     0.0742
     """
-    d = np.asarray(found, dtype=np.float64)
+    d = np.asarray(values, dtype=np.float64)
     dof = len(d) - 1
     if dof < 1 or _alike(d):
         return {"t": math.nan, "dof": dof, "p_t": math.nan}
@@ -214,7 +214,7 @@ def paired_t(found: npt.ArrayLike) -> dict[str, float]:
     return {"t": value, "dof": dof, "p_t": 2 * float(special.stdtr(dof, -abs(value)))}
 
 
-def equivalence(found: npt.ArrayLike, margin: float) -> float:
+def equivalence(values: npt.ArrayLike, margin: float) -> float:
     """Return the TOST p value that the mean difference is within ±margin (Schuirmann 1987).
 
     TOST are two one-sided t tests.
@@ -224,7 +224,7 @@ def equivalence(found: npt.ArrayLike, margin: float) -> float:
 
     Larger p of both tests; NaN without a positive margin.
     """
-    d = np.asarray(found, dtype=np.float64)
+    d = np.asarray(values, dtype=np.float64)
     if len(d) < 2 or not margin > 0:
         return math.nan
     if _alike(d):

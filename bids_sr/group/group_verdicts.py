@@ -158,21 +158,23 @@ def _least(rows: Sequence[Row]) -> str:
     return most + difference_text(min(rows, key=lambda row: abs(row.difference)))
 
 
-def _group_text(word: str, own: Sequence[Row]) -> str:
+def _group_text(word: str, rows: Sequence[Row]) -> str:
     if word == UNDECIDED:
-        return _undecided_text(own)
-    said = f"{DECISIONS[word][2]} {_names(own)}"
+        return _undecided_text(rows)
+    said = f"{DECISIONS[word][2]} {_names(rows)}"
     if word == SAME:
-        bound = f" within ±{number(own[0].margin, '.3g')}" if math.isfinite(own[0].margin) else ""
+        bound = (
+            f" within ±{number(rows[0].margin, '.3g')}" if math.isfinite(rows[0].margin) else ""
+        )
         return said + bound
-    return f"{said} (by {_least(own)}, {_p_text(max(row.p_holm for row in own))})"
+    return f"{said} (by {_least(rows)}, {_p_text(max(row.p_holm for row in rows))})"
 
 
-def _undecided_text(own: Sequence[Row]) -> str:
+def _undecided_text(rows: Sequence[Row]) -> str:
     """Describe comparisons not significant after correction, with size if the CI excludes 0."""
     texts = []
     for sign, word in ((1, "above"), (-1, "below"), (0, "")):
-        if some := [row for row in own if _side(row) == sign]:
+        if some := [row for row in rows if _side(row) == sign]:
             apart = (
                 f"lies {word} {_names(some)} by {_least(some)}, not significant after correction"
             )
@@ -303,14 +305,14 @@ def _attainable(row: Row) -> str:
 _NO_DATA = "no reference data"
 
 
-def why_not_assessed(task: str, values: pd.DataFrame, told: pd.DataFrame, method: str) -> str:
+def why_not_assessed(task: str, values: pd.DataFrame, table: pd.DataFrame, method: str) -> str:
     """Explain a missing primary comparison: no reference, an uninformative one, or no values.
 
-    `values` and `told` as in `bids_sr.group.group_values.Joined`.
+    `values` and `table` as in `bids_sr.group.group_values.Joined`.
     """
     own = values[(values["task"] == task) & on_accuracy(values)]
     unapplied = (
-        (told["statistic"] == APPLIED) & (told["series"] == method) & (told["task"] == task)
+        (table["statistic"] == APPLIED) & (table["series"] == method) & (table["task"] == task)
     )
     if own.empty:
         return _NO_DATA

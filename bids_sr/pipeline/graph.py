@@ -340,19 +340,19 @@ class Scope:
                 for artifact, how in step.keep.items():
                     self._keep(placed, artifact, how, (rename or {}).get(artifact, artifact))
 
-    def _keep(self, placed: Placed, artifact: str, how: Keep, name: str) -> None:
+    def _keep(self, placed: Placed, artifact: str, keep: Keep, name: str) -> None:
         """Add the step that stores an artifact, if it has files at the requested level."""
         assert self.store is not None
-        exported_as = how.exported_as
+        exported_as = keep.exported_as
         if callable(exported_as):
             exported_as = exported_as(placed.lookup)
-        in_output, among = _chosen(placed, how)
-        if how.dataset == "primary":
-            in_output, exported_as = False, {} if how.exported_as is None else exported_as
+        in_output, among = _chosen(placed, keep)
+        if keep.dataset == "primary":
+            in_output, exported_as = False, {} if keep.exported_as is None else exported_as
         if not in_output and exported_as is None:
             return
-        entities = how.entities(placed.lookup) if callable(how.entities) else how.entities
-        sidecar = how.sidecar(placed.lookup) if callable(how.sidecar) else how.sidecar
+        entities = keep.entities(placed.lookup) if callable(keep.entities) else keep.entities
+        sidecar = keep.sidecar(placed.lookup) if callable(keep.sidecar) else keep.sidecar
         wires: dict[str, Maker] = {"files": Maker(placed, artifact)}
         own: dict[str, object] = {
             "own_entities": None if entities is None else dict(entities),
@@ -361,19 +361,19 @@ class Scope:
         where = [
             one.settings["figures_dir"] for one in self.outward() if "figures_dir" in one.settings
         ]
-        if how.dataset == "figures" and where:
+        if keep.dataset == "figures" and where:
             own["output_dir"] = where[0]
         if exported_as is not None:
             own["exported_as"] = dict(exported_as)
         if among is not None:
             own["among"] = among
-        if varies := how.varies(placed.lookup) if callable(how.varies) else how.varies:
+        if varies := keep.varies(placed.lookup) if callable(keep.varies) else keep.varies:
             own["varies"] = {entity: list(keys) for entity, keys in varies.items()}
-        if made := sidecar if isinstance(sidecar, str) else how.facts:
+        if made := sidecar if isinstance(sidecar, str) else keep.facts:
             wires["sidecar"] = Maker(placed, made)
         if not isinstance(sidecar, str):
             own["own_sidecar"] = dict(sidecar)
-        if not how.provenance:
+        if not keep.provenance:
             own["provenance"] = {}
         port = placed.step.outputs[artifact]
         self.steps.append(
@@ -450,7 +450,7 @@ class Scope:
         return next((one.settings for one in self.outward() if name in one.settings), {})[name]
 
 
-def _chosen(placed: Placed, how: Keep) -> tuple[bool, list[dict[str, str]] | None]:
+def _chosen(placed: Placed, keep: Keep) -> tuple[bool, list[dict[str, str]] | None]:
     """Return whether an artifact is stored at the requested level.
 
     If it is several files, return also which of them.
@@ -461,8 +461,8 @@ def _chosen(placed: Placed, how: Keep) -> tuple[bool, list[dict[str, str]] | Non
         asked = placed.lookup("level")
     except KeyError:
         return True, None
-    least = how.level(placed.lookup) if callable(how.level) else how.level
-    among = None if how.among is None else [dict(each) for each in how.among(placed.lookup)]
+    least = keep.level(placed.lookup) if callable(keep.level) else keep.level
+    among = None if keep.among is None else [dict(each) for each in keep.among(placed.lookup)]
     return reaches(asked, least) and among != [], among
 
 

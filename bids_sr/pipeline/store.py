@@ -125,13 +125,13 @@ def _shared(
 
 
 def _sidecar_of(
-    given: Mapping[str, object],
+    values: Mapping[str, object],
     sources: Sequence[str],
     references: Mapping[str, str],
     entities: Mapping[str, str],
 ) -> dict[str, object]:
     """Sidecar of one file: its own keys, then what BIDS asks for."""
-    content = {**given, **({"Sources": list(sources)} if sources else {})}
+    content = {**values, **({"Sources": list(sources)} if sources else {})}
     if entities["extension"] == ".nii.gz":
         if entities["suffix"] not in {"mask", "dseg", "probseg"}:
             content.setdefault("SkullStripped", False)

@@ -62,49 +62,53 @@ _OTHER_SPACE = "Choose another space, or leave it out."
 
 
 def check_spaces(
-    settings: Settings, found: Findings, *, labels: Sequence[str], without_anat: Sequence[str]
+    settings: Settings, findings: Findings, *, labels: Sequence[str], without_anat: Sequence[str]
 ) -> None:
     """Refuse spaces that results cannot be had in; fetch templates, except for a dry run."""
     spaces = [space for space in settings.preprocessing.spaces if space.name != FUNC]
     if spaces and labels and set(labels) <= set(without_anat):
         reason = "no participant has a T1w image, which the way to any other space leads through"
-        found.refuse_option("--output-spaces", reason, "Leave the option out, or add a T1w image.")
+        findings.refuse_option(
+            "--output-spaces", reason, "Leave the option out, or add a T1w image."
+        )
         return
     for label in without_anat if spaces else ():
         text = (
             f"without a T1w image there is no way to {', '.join(map(str, spaces))}; results stay"
             " in the run's space."
         )
-        with found.about(label):
-            found.tell(f"sub-{label}", text)
+        with findings.about(label):
+            findings.tell(f"sub-{label}", text)
     for space in (space for space in spaces if space.is_template):
-        _check_template(space, found, dry=settings.run.dry_run)
+        _check_template(space, findings, dry=settings.run.dry_run)
 
 
-def _check_template(space: Space, found: Findings, *, dry: bool) -> None:
+def _check_template(space: Space, findings: Findings, *, dry: bool) -> None:
     """Refuse a template or resolution that is neither stored locally nor available."""
     where = f"--output-spaces {space}"
     if not is_here(space.template):
-        with _templateflow(where, found) as client:
+        with _templateflow(where, findings) as client:
             if (
                 client is not None
-                and _is_known(space, where, found)
-                and _has_resolution(space, where, client, found)
+                and _is_known(space, where, findings)
+                and _has_resolution(space, where, client, findings)
             ):
                 if dry:
-                    found.tell(
+                    findings.tell(
                         where,
                         "the template is not on this machine; it is downloaded when the run"
                         " begins.",
                     )
                 else:
-                    _fetch(space, where, client, found)
+                    _fetch(space, where, client, findings)
         return
     if space.resolution and grid_of(space.template, space.resolution) is None:
-        _refuse_resolution(space, where, described_resolutions(space.template), found)
+        _refuse_resolution(space, where, described_resolutions(space.template), findings)
 
 
-def _refuse_resolution(space: Space, where: str, known: dict[str, float], found: Findings) -> None:
+def _refuse_resolution(
+    space: Space, where: str, known: dict[str, float], findings: Findings
+) -> None:
     listed = ", ".join(
         f"res-{label}" + (f" ({mm:g} mm)" if mm else "") for label, mm in known.items()
     )
@@ -112,7 +116,7 @@ def _refuse_resolution(space: Space, where: str, known: dict[str, float], found:
         f"Give {space.template.replace('+', ':cohort-')} alone, which has the voxels of the"
         " series, or one of its own."
     )
-    found.refuse_option(
+    findings.refuse_option(
         where,
         f"the template has no resolution {space.resolution}; it has"
         f" {listed or 'none with a name'}",
@@ -120,7 +124,7 @@ def _refuse_resolution(space: Space, where: str, known: dict[str, float], found:
     )
 
 
-def _is_known(space: Space, where: str, found: Findings) -> bool:
+def _is_known(space: Space, where: str, findings: Findings) -> bool:
     """Return whether niworkflows knows a space, and its cohort is given only if required."""
     from niworkflows.utils.spaces import SpatialReferences
 
@@ -134,14 +138,14 @@ def _is_known(space: Space, where: str, found: Findings) -> bool:
             + (" " if space.cohort else "out ")
             + "a cohort"
         )
-        found.refuse_option(
+        findings.refuse_option(
             where, reason, f"Templates on this machine: {', '.join(templates_here())}."
         )
         return False
     return True
 
 
-def _has_resolution(space: Space, where: str, client: Any, found: Findings) -> bool:
+def _has_resolution(space: Space, where: str, client: Any, findings: Findings) -> bool:
     own = {"cohort": space.cohort} if space.cohort else {}
     labels = {
         str(label).lstrip("0") for label in client.get_resolutions(template=space.name, **own)
@@ -149,14 +153,14 @@ def _has_resolution(space: Space, where: str, client: Any, found: Findings) -> b
     if space.resolution and space.resolution not in labels:
         sizes = described_resolutions(space.template)
         _refuse_resolution(
-            space, where, {label: sizes.get(label, 0.0) for label in sorted(labels)}, found
+            space, where, {label: sizes.get(label, 0.0) for label in sorted(labels)}, findings
         )
         return False
     return True
 
 
 @contextlib.contextmanager
-def _templateflow(where: str, found: Findings) -> Iterator[Any]:
+def _templateflow(where: str, findings: Findings) -> Iterator[Any]:
     """Return TemplateFlow's client while no other process fetches.
 
     The client is None, with a problem, where its folder cannot be used.
@@ -175,7 +179,7 @@ def _templateflow(where: str, found: Findings) -> Iterator[Any]:
             f"the template is not on this machine, and the folder of TemplateFlow {home} cannot be"
             f" written ({error})"
         )
-        found.refuse_option(
+        findings.refuse_option(
             where, reason, "Name a folder that can be written in the variable TEMPLATEFLOW_HOME."
         )
         yield None
@@ -186,7 +190,7 @@ def _templateflow(where: str, found: Findings) -> Iterator[Any]:
         os.close(folder)
 
 
-def _fetch(space: Space, where: str, client: Any, found: Findings) -> None:
+def _fetch(space: Space, where: str, client: Any, findings: Findings) -> None:
     """Fetch a template's T1w image, brain mask, tissue maps and the requested grid.
 
     Tissue maps are fetched only where the template has them.
@@ -207,7 +211,7 @@ def _fetch(space: Space, where: str, client: Any, found: Findings) -> None:
         missing = [path for path in files if not path.is_file() or path.stat().st_size == 0]
         if not files and image in _IMAGES:
             what = "T1w image" if image is _IMAGES[0] else "brain mask"
-            found.refuse_option(
+            findings.refuse_option(
                 where, f"the template has no {what}, which registration needs", _OTHER_SPACE
             )
             return
@@ -217,10 +221,10 @@ def _fetch(space: Space, where: str, client: Any, found: Findings) -> None:
         except Exception as error:
             for path in missing:
                 _empty(path)
-            _refuse_fetch(missing or files, error, space.name, where, found)
+            _refuse_fetch(missing or files, error, space.name, where, findings)
             return
     if cached(space.template, "T1w.nii.gz") is None:
-        found.refuse_option(
+        findings.refuse_option(
             where,
             f"the T1w image of the template is not where it belongs in {templateflow_home()}",
             _OTHER_SPACE,
@@ -237,7 +241,7 @@ def _empty(path: Path) -> None:
 
 
 def _refuse_fetch(
-    files: Sequence[Path], error: Exception, template: str, where: str, found: Findings
+    files: Sequence[Path], error: Exception, template: str, where: str, findings: Findings
 ) -> None:
     name = (
         files[0].relative_to(templateflow_home())
@@ -245,7 +249,7 @@ def _refuse_fetch(
         else files[0]
     )
     _LOGGER.debug("TemplateFlow could not give %s: %s", name, error)
-    found.refuse_option(
+    findings.refuse_option(
         where,
         f"the template is not on this machine, and {name} could not be downloaded"
         f" ({type(error).__name__})",
@@ -339,23 +343,23 @@ def check(settings: Settings) -> Plan:
     return _costed(plan, frozenset(types), settings, found)
 
 
-def _check_beside(settings: Settings, surveyed: Survey, found: Findings) -> None:
+def _check_beside(settings: Settings, surveyed: Survey, findings: Findings) -> None:
     """Check by the validator what was chosen, and spaces and regions that were asked for."""
     subjects = surveyed.subjects
     labels = {one.label for one in subjects if one.structural}
     labels |= {entities_of(bold)["subject"] for bold, _ in surveyed.chosen.values()}
     if labels and not settings.selection.skip_bids_validation:
-        with found.about(code="validator"):
-            validate(settings.paths.bids_dir.absolute(), labels, surveyed.chosen, found)
+        with findings.about(code="validator"):
+            validate(settings.paths.bids_dir.absolute(), labels, surveyed.chosen, findings)
     without_anat = [one.label for one in subjects if not (one.t1w or one.structural)]
-    with found.about(code="space"):
+    with findings.about(code="space"):
         check_spaces(
-            settings, found, labels=[one.label for one in subjects], without_anat=without_anat
+            settings, findings, labels=[one.label for one in subjects], without_anat=without_anat
         )
-        directories.check_region(settings, found)
+        directories.check_region(settings, findings)
 
 
-def _warn_of_missing_events(surveyed: Survey, settings: Settings, found: Findings) -> None:
+def _warn_of_missing_events(surveyed: Survey, settings: Settings, findings: Findings) -> None:
     """Warn of task runs without events.
 
     They would be mapped as resting-state runs without notice; BIDS identifies rest by the label.
@@ -368,12 +372,12 @@ def _warn_of_missing_events(surveyed: Survey, settings: Settings, found: Finding
                 " of seeds. For maps of the task add the table and run again; --ignore events"
                 " says that this is meant."
             )
-            with found.about(entities_of(bold)["subject"], name, code="events"):
-                found.warn(bold, text)
+            with findings.about(entities_of(bold)["subject"], name, code="events"):
+                findings.warn(bold, text)
 
 
 def _seeds_of_runs(
-    surveyed: Survey, settings: Settings, found: Findings
+    surveyed: Survey, settings: Settings, findings: Findings
 ) -> dict[Path, tuple[str, ...]]:
     """Names of the seeds of each run without events."""
     named, found_in = settings.activation.seeds, {}
@@ -388,12 +392,12 @@ def _seeds_of_runs(
                 "without a T1w image the seeds cannot be located; the leading temporal components"
                 " are used instead."
             )
-            with found.about(subject.label):
-                found.tell(f"sub-{subject.label}", text)
+            with findings.about(subject.label):
+                findings.tell(f"sub-{subject.label}", text)
     return found_in
 
 
-def _costed(plan: Plan, sound: frozenset[Path], settings: Settings, found: Findings) -> Plan:
+def _costed(plan: Plan, sound: frozenset[Path], settings: Settings, findings: Findings) -> Plan:
     """Return the plan with series and cost of the remaining runs.
 
     `sound` are the BOLD files whose tables are valid.
@@ -408,24 +412,24 @@ def _costed(plan: Plan, sound: frozenset[Path], settings: Settings, found: Findi
     cost, unsplit = Estimate(), frozenset[Path]()
     if plan.subjects:
         cost = estimate(replace(plan, subjects=subjects), settings)
-        with found.about(code="room"):
-            directories.check_room(settings, cost, found)
-            check_memory(settings, cost.sizes, settings.resources.mem_gb, found)
+        with findings.about(code="room"):
+            directories.check_room(settings, cost, findings)
+            check_memory(settings, cost.sizes, settings.resources.mem_gb, findings)
     if settings.evaluation.retrospective is not None:
-        tell_retrospective(plan.subjects, settings, found)
+        tell_retrospective(plan.subjects, settings, findings)
     else:
         for run in (run for run in plan.runs if run.bold in sound):
-            with found.about(run.entities["subject"], run.stem, code="events"):
+            with findings.about(run.entities["subject"], run.stem, code="events"):
                 if not events.can_be_split(
-                    run, settings, found, n_seeds=len(plan.contrasts[run.bold])
+                    run, settings, findings, n_seeds=len(plan.contrasts[run.bold])
                 ):
                     unsplit |= {run.bold}
     return replace(
         plan,
         estimate=cost,
         unsplit=unsplit,
-        problems=tuple(found.problems),
-        warnings=tuple(found.notices),
+        problems=tuple(findings.problems),
+        warnings=tuple(findings.notices),
     )
 
 
@@ -449,7 +453,7 @@ def without_unfit_references(
     Plan : what was taken is told in its warnings; problems : those that are of no reference.
     """
     unfit = {(Path(problem.what), problem.subject, problem.run): problem for problem in problems}
-    found, subjects, taken = Findings(), [], set[Notice]()
+    findings, subjects, taken = Findings(), [], set[Notice]()
     for subject in plan.subjects:
         runs = []
         for run in subject.runs:
@@ -460,8 +464,8 @@ def without_unfit_references(
             )
             if path is not None and why is not None:
                 taken.add(why)
-                with found.about(run.entities["subject"], run.stem):
-                    found.tell(
+                with findings.about(run.entities["subject"], run.stem):
+                    findings.tell(
                         path,
                         f"no high-resolution reference of {run.stem}: {why.why}. {why.remedy}",
                     )
@@ -474,35 +478,35 @@ def without_unfit_references(
     known = [
         notice for notice in plan.warnings if notice.code != "reference" or notice.what in used
     ]
-    plan = replace(plan, subjects=tuple(subjects), warnings=(*known, *found.notices))
+    plan = replace(plan, subjects=tuple(subjects), warnings=(*known, *findings.notices))
     return plan, tuple(problem for problem in problems if problem not in taken)
 
 
-def _check_structural(settings: Settings, found: Findings) -> Plan:
-    """Plan a call and collect every problem in `found`; reads headers only and writes nothing."""
+def _check_structural(settings: Settings, findings: Findings) -> Plan:
+    """Plan a call and collect all problems in `findings`; reads headers only, writes nothing."""
     surveyed = survey_structural(settings)
-    found.add_all(surveyed)
+    findings.add_all(surveyed)
     for name in settings.superres.learned:
         file = pretrained_for(settings.superres, name)
         for subject in surveyed.subjects:
             header = surveyed.headers.get(subject.structural[0].highres)
             if file is not None and header is not None:
-                _check_model(settings, subject, header, file, found)
+                _check_model(settings, subject, header, file, findings)
     subjects = surveyed.subjects
     plan = Plan(subjects=subjects, series=("bspline", *settings.superres.chosen))
     cost = estimate(plan, settings)
     if subjects:
-        _check_beside(settings, surveyed, found)
-        with found.about(code="room"):
-            directories.check_room(settings, cost, found)
-            check_memory(settings, cost.sizes, settings.resources.mem_gb, found)
+        _check_beside(settings, surveyed, findings)
+        with findings.about(code="room"):
+            directories.check_room(settings, cost, findings)
+            check_memory(settings, cost.sizes, settings.resources.mem_gb, findings)
     return replace(
-        plan, estimate=cost, problems=tuple(found.problems), warnings=tuple(found.notices)
+        plan, estimate=cost, problems=tuple(findings.problems), warnings=tuple(findings.notices)
     )
 
 
 def _check_model(
-    settings: Settings, subject: Subject, header: Header, file: Path, found: Findings
+    settings: Settings, subject: Subject, header: Header, file: Path, findings: Findings
 ) -> None:
     """Return why a model does not serve a participant.
 
@@ -525,6 +529,6 @@ def _check_model(
         fix = (
             "Give a model of these contrasts, or leave the file out of --pretrained to train one."
         )
-        found.refuse(where, reason, fix)
+        findings.refuse(where, reason, fix)
     else:
-        check_card(file, header.affine, joined(contrasts), SAME_GRID, where, found, superres)
+        check_card(file, header.affine, joined(contrasts), SAME_GRID, where, findings, superres)

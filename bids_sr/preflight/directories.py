@@ -40,13 +40,13 @@ def _existing_parent(path: Path) -> Path:
     return path
 
 
-def check_places(settings: Settings, found: Findings) -> None:
+def check_places(settings: Settings, findings: Findings) -> None:
     """Report unusable directories, and problems with files and models given as options.
 
     A directory is unusable if it cannot be written or if results and data would mix in it.
     """
     bids, out, work = settings.paths.bids_dir, settings.paths.output_dir, settings.paths.work_dir
-    before = len(found.problems)
+    before = len(findings.problems)
     root, derivatives = bids.resolve(), (bids / "derivatives").resolve()
     for what, path in (("the output directory", out), ("the working directory", work)):
         if path is None:
@@ -60,21 +60,21 @@ def check_places(settings: Settings, found: Findings) -> None:
                 "Choose a directory outside the data set, or one in its derivatives:"
                 f" {bids / 'derivatives/bids-sr'}."
             )
-            found.refuse(path, reason, fix)
+            findings.refuse(path, reason, fix)
         elif root.is_relative_to(place) and bids != settings.paths.retrospective_dir:
             fix = "Choose an empty directory beside the data set."
-            found.refuse(path, f"the data set {bids} lies inside {what}", fix)
-        _check_writable(what, path, found)
+            findings.refuse(path, f"the data set {bids} lies inside {what}", fix)
+        _check_writable(what, path, findings)
     # what an earlier run, of another user perhaps, has left in the output
-    if len(found.problems) == before:
-        check_owner(settings, found)
-        _check_writable("the directory of the logs", out / "logs", found, only_there=True)
+    if len(findings.problems) == before:
+        check_owner(settings, findings)
+        _check_writable("the directory of the logs", out / "logs", findings, only_there=True)
         for label in settings.selection.participant_label or ("*",):
             for path in sorted(out.glob(f"sub-{label}")):
-                _check_writable("the directory of a participant", path, found, only_there=True)
+                _check_writable("the directory of a participant", path, findings, only_there=True)
     for file in (*settings.superres.pretrained, settings.superres.vgg_weights):
         if file is not None and not file.is_file():
-            found.refuse(file, "there is no such file", "Check the path.")
+            findings.refuse(file, "there is no such file", "Check the path.")
         elif file is not None and file.suffix != ".safetensors":
             reason = (
                 "it is not a .safetensors file; files of torch.save can run code and are not"
@@ -84,24 +84,24 @@ def check_places(settings: Settings, found: Findings) -> None:
                 "Give a .safetensors file; docs/usage.md has the line that converts weights of"
                 " torchvision."
             )
-            found.refuse(file, reason, fix)
-    _check_earlier_results(settings, found)
-    _check_models(settings, found)
+            findings.refuse(file, reason, fix)
+    _check_earlier_results(settings, findings)
+    _check_models(settings, findings)
     if settings.resources.use_plugin is not None:
-        _check_cluster(settings.resources.use_plugin, found)
+        _check_cluster(settings.resources.use_plugin, findings)
 
 
-def _check_cluster(file: Path, found: Findings) -> None:
+def _check_cluster(file: Path, findings: Findings) -> None:
     """A plugin file that asks for a cluster which is not there."""
     absent = [
         name for name in ("sbatch", "squeue", "scontrol", "scancel") if shutil.which(name) is None
     ]
     if absent:
         fix = "Run where SLURM's commands are, or leave --use-plugin out."
-        found.refuse(file, f"{', '.join(absent)} of SLURM is not on the PATH", fix)
+        findings.refuse(file, f"{', '.join(absent)} of SLURM is not on the PATH", fix)
 
 
-def check_owner(settings: Settings, found: Findings) -> None:
+def check_owner(settings: Settings, findings: Findings) -> None:
     """Refuse an output directory whose files are not those of this program and data set."""
     paths = settings.paths
     out, file = paths.output_dir, paths.output_dir / "dataset_description.json"
@@ -112,7 +112,7 @@ def check_owner(settings: Settings, found: Findings) -> None:
         ours = any(out.glob("logs/*/settings.toml"))  # a call that was stopped
         if others and not ours and not all(path.name in _OWN for path in others):
             reason = f"it is not empty ({min(others).name}), and no output of bids-sr"
-            found.refuse(out, reason, fix)
+            findings.refuse(out, reason, fix)
         return
     told = read_json(file)
     made = told.get("GeneratedBy")
@@ -124,14 +124,14 @@ def check_owner(settings: Settings, found: Findings) -> None:
     data = (out / data).resolve()
     known = {paths.bids_dir.resolve(), paths.retrospective_dir.resolve()}
     if name != RESULTS:
-        found.refuse(out, f"it holds results of {name or 'another program'} ({file.name})", fix)
+        findings.refuse(out, f"it holds results of {name or 'another program'} ({file.name})", fix)
     elif version.partition(".")[0] not in ("", __version__.partition(".")[0]):
-        found.refuse(out, f"it holds results of bids-sr {version}; this is {__version__}", fix)
+        findings.refuse(out, f"it holds results of bids-sr {version}; this is {__version__}", fix)
     elif source and data not in known and (data / file.name).is_file():
-        found.refuse(out, f"it holds results of another data set, {data}", fix)
+        findings.refuse(out, f"it holds results of another data set, {data}", fix)
 
 
-def _check_earlier_results(settings: Settings, found: Findings) -> None:
+def _check_earlier_results(settings: Settings, findings: Findings) -> None:
     """Report earlier results of other data, or missing results that a report needs.
 
     Results of other data have the same names, such as those of a downsampled copy.
@@ -142,27 +142,27 @@ def _check_earlier_results(settings: Settings, found: Findings) -> None:
         made = settings.paths.retrospective_dir.is_dir()
         fix = "Choose another output directory: the names of the files would be the same."
         if made and not downsampled and not retrospective:
-            found.refuse(out, "it holds results of an earlier run with --retrospective", fix)
+            findings.refuse(out, "it holds results of an earlier run with --retrospective", fix)
         elif retrospective and not made:
-            found.refuse(out, "it holds results of an earlier run without --retrospective", fix)
+            findings.refuse(out, "it holds results of an earlier run without --retrospective", fix)
     if settings.run.reports_only and not any(out.glob("sub-*/figures/*")):
         reason = (
             "it has no figures of an earlier run from which --reports-only could rebuild the"
             " report"
         )
-        found.refuse(
+        findings.refuse(
             out, reason, "Give the output directory of that run, or leave --reports-only out."
         )
 
 
-def _check_models(settings: Settings, found: Findings) -> None:
+def _check_models(settings: Settings, findings: Findings) -> None:
     """A model that is to be used and is not there, or has no card."""
-    superres, before = settings.superres, len(found.problems)
-    check_pretrained(superres, found)
+    superres, before = settings.superres, len(findings.problems)
+    check_pretrained(superres, findings)
     folder = superres.models_to_reuse(settings.paths.output_dir)
     untold = [name for name in superres.learned if pretrained_for(superres, name) is None]
     if (
-        len(found.problems) > before
+        len(findings.problems) > before
         or superres.model_source != "reuse"
         or not untold
         or folder is None
@@ -170,35 +170,37 @@ def _check_models(settings: Settings, found: Findings) -> None:
         return
     if not any(folder.rglob("*.safetensors")):
         fix = "Give its folder with --model-dir, or leave out --model-source reuse to train it."
-        found.refuse_option(f"--model-source reuse: {folder}", "there is no model in it", fix)
+        findings.refuse_option(f"--model-source reuse: {folder}", "there is no model in it", fix)
 
 
-def _check_writable(what: str, path: Path, found: Findings, *, only_there: bool = False) -> None:
+def _check_writable(
+    what: str, path: Path, findings: Findings, *, only_there: bool = False
+) -> None:
     parent, fix = _existing_parent(path), "Choose another directory, or change its permissions."
     if only_there and not path.is_dir():
         return
     if not parent.is_dir():
-        found.refuse(path, f"{what} cannot be made: {parent} is not a directory", fix)
+        findings.refuse(path, f"{what} cannot be made: {parent} is not a directory", fix)
     elif not os.access(parent, os.W_OK | os.X_OK):
-        found.refuse(
+        findings.refuse(
             path, f"{what} cannot be written: no permission in {parent}, or it is read-only", fix
         )
 
 
-def check_region(settings: Settings, found: Findings) -> None:
+def check_region(settings: Settings, findings: Findings) -> None:
     """An atlas or a file of a region of interest that cannot be read, or has nothing in it."""
     how = settings.activation
     if is_file(how.roi):
         where, fix = f"--roi {how.roi}", "or --roi motor or --roi brain."
-        values = _values(Path(how.roi), where, f"Give one mask or label image, {fix}", found)
+        values = _values(Path(how.roi), where, f"Give one mask or label image, {fix}", findings)
         if values is not None and not (values > 0).any():
             fix = f"Give a mask with 1 inside the region, {fix}"
-            found.refuse_option(where, "it is empty: no voxel is above zero", fix)
+            findings.refuse_option(where, "it is empty: no voxel is above zero", fix)
     if not is_aal2(how.atlas):
-        _check_atlas(how.atlas, found)
+        _check_atlas(how.atlas, findings)
 
 
-def _values(image: Path, where: str, fix: str, found: Findings) -> np.ndarray | None:
+def _values(image: Path, where: str, fix: str, findings: Findings) -> np.ndarray | None:
     """Voxels of a 3D image that an option names; None, with a problem, where it is none."""
     import nibabel as nb
 
@@ -208,30 +210,30 @@ def _values(image: Path, where: str, fix: str, found: Findings) -> np.ndarray | 
     header = read_header(image, read)
     if header is None or len(squeeze_3d(header)) != 3:
         why = f"{image} is not a 3D image" if header else read.problems[0].why
-        found.refuse_option(where, why, fix)
+        findings.refuse_option(where, why, fix)
         return None
     return np.asanyarray(nb.load(image).dataobj)  # type: ignore[attr-defined]
 
 
-def _check_atlas(named: str, found: Findings) -> None:
+def _check_atlas(named: str, findings: Findings) -> None:
     """Check that a label image is 3D, holds integers, and has a name for each label."""
     atlas, where, fix = find_atlas(named), f"--atlas {named}", "Give a label image, or AAL2."
-    values = _values(atlas.image, where, "Give one label image (NIfTI), or AAL2.", found)
+    values = _values(atlas.image, where, "Give one label image (NIfTI), or AAL2.", findings)
     if values is None:
         return
     numbers = np.unique(values[values != 0])
     nameless = sorted(set(numbers.astype(int).tolist()) - set(atlas.labels.values()))
     if not numbers.size:
-        found.refuse_option(where, f"{atlas.image} is empty: no voxel has a label", fix)
+        findings.refuse_option(where, f"{atlas.image} is empty: no voxel has a label", fix)
     elif (numbers != np.round(numbers)).any():
-        found.refuse_option(where, f"{atlas.image} has values that are no whole numbers", fix)
+        findings.refuse_option(where, f"{atlas.image} has values that are no whole numbers", fix)
     elif nameless:
         shown = ", ".join(map(str, nameless[:5])) + (", …" if len(nameless) > 5 else "")
         text = f"labels of {atlas.image} have no name in {atlas.table.name}: {shown}"
-        found.refuse_option(where, text, "Give each label a row in the table.")
+        findings.refuse_option(where, text, "Give each label a row in the table.")
 
 
-def check_room(settings: Settings, estimate: Estimate, found: Findings) -> None:
+def check_room(settings: Settings, estimate: Estimate, findings: Findings) -> None:
     """Report disks that are too small, counting what an earlier run of this call has written.
 
     `estimate`: disk that the call takes in both directories (GB).
@@ -252,7 +254,7 @@ def check_room(settings: Settings, estimate: Estimate, found: Findings) -> None:
             needed = (
                 f"{_gb(need + _SPARE_GB)} are needed ({_gb(_SPARE_GB)} of it for logs and figures)"
             )
-            found.refuse(
+            findings.refuse(
                 " and ".join(map(str, places)),
                 f"{needed} and {_gb(free)} are free",
                 "Free some disk space, choose other directories (-w for the working directory), or"
@@ -296,7 +298,7 @@ def validate(
     bids_dir: Path,
     participants: Collection[str],
     runs: _Runs,
-    found: Findings,
+    findings: Findings,
     timeout_s: float = _TIMEOUT_S,
 ) -> None:
     """Run the validator and collect its errors as problems, one for each kind.
@@ -309,20 +311,20 @@ def validate(
     program = _find_validator()
     endless = next(_special_files(bids_dir), None)
     if program is None:
-        found.tell(bids_dir, f"not validated: {_PROGRAM} is not installed.")
+        findings.tell(bids_dir, f"not validated: {_PROGRAM} is not installed.")
     elif endless is not None:
         text = "it is a pipe or a device, which the validator cannot read: not validated."
-        found.tell(endless, text)
+        findings.tell(endless, text)
     else:
         try:
             issues, messages = _run(program, bids_dir, timeout_s)
-            _problems_of(issues, messages, bids_dir, participants, runs, found)
+            _problems_of(issues, messages, bids_dir, participants, runs, findings)
         except subprocess.TimeoutExpired:
-            found.tell(
+            findings.tell(
                 bids_dir, f"not validated: the validator did not finish within {timeout_s:g} s."
             )
         except (OSError, ValueError) as error:
-            found.tell(bids_dir, f"not validated: the validator failed ({error}).")
+            findings.tell(bids_dir, f"not validated: the validator failed ({error}).")
 
 
 def _special_files(folder: Path) -> Iterator[Path]:
@@ -375,10 +377,10 @@ def _problems_of(
     bids_dir: Path,
     participants: Collection[str],
     runs: _Runs,
-    found: Findings,
+    findings: Findings,
 ) -> None:
     """Turn report errors into problems, one for each kind; `messages` explains the codes."""
-    known = {Path(problem.what) for problem in found.problems}
+    known = {Path(problem.what) for problem in findings.problems}
     kinds: dict[tuple[str, str, tuple[str, str]], list[_Issue]] = {}
     for issue in (each for each in issues if each.get("severity") == "error"):
         if bids_dir / _place(issue) in known:  # which our own checks state more plainly
@@ -394,8 +396,8 @@ def _problems_of(
             _LONGEST,
             placeholder=" …",
         )
-        with found.about(*whose):
-            found.refuse(
+        with findings.about(*whose):
+            findings.refuse(
                 ", ".join(files[:_SHOWN]) + more,
                 f"BIDS validator: {text or 'error'} [{code}{': ' + key if key else ''}]",
                 "Correct the data set, or skip the validator: --skip-bids-validation.",

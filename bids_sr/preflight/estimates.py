@@ -209,23 +209,23 @@ def check_machine(plan: Plan, settings: Settings) -> list[Notice]:
 
     Problems with memory or GPU; none with a plugin.
     """
-    found, resources = Findings(), settings.resources
+    findings, resources = Findings(), settings.resources
     if resources.use_plugin is None:
         given, there = resources.mem_gb or 0, machine.memory_gb(free=False)
         if given > there:
             reason = f"{given:g} GB are more than the {there:.1f} GB of this machine or job"
             most = int(there)
             fix = f"Give at most --mem-gb {most}, which is --mem-mb {1024 * most}."
-            found.refuse_option(_as_given(given), reason, fix)
+            findings.refuse_option(_as_given(given), reason, fix)
         free = None if resources.mem_gb is not None else machine.memory_gb()
-        check_memory(settings, _sizes_of(plan.subjects, settings), free, found)
+        check_memory(settings, _sizes_of(plan.subjects, settings), free, findings)
         if resources.device == "cuda" and settings.superres.learned and not machine.has_gpu():
             fix = (
                 "Use --device cpu or auto, or check CUDA_VISIBLE_DEVICES and that torch was built"
                 " with CUDA."
             )
-            found.refuse_option("--device cuda", "torch finds no usable CUDA device", fix)
-    return found.problems
+            findings.refuse_option("--device cuda", "torch finds no usable CUDA device", fix)
+    return findings.problems
 
 
 def _as_given(mem_gb: float) -> str:
@@ -234,7 +234,7 @@ def _as_given(mem_gb: float) -> str:
 
 
 def check_memory(
-    settings: Settings, sizes: Sizes, memory_gb: float | None, found: Findings
+    settings: Settings, sizes: Sizes, memory_gb: float | None, findings: Findings
 ) -> None:
     """Report memory too small for the largest step alone; None where it is not known."""
     need = BASE_GB + largest_gb(sizes)
@@ -247,7 +247,9 @@ def check_memory(
         smaller = ", or ask for a smaller --sr-factor"
     if given is not None:
         reason = f"{need:.1f} GB are needed by the program with its largest step"
-        found.refuse_option(_as_given(given), reason, f"Give --mem {enough:g} or more{smaller}.")
+        findings.refuse_option(
+            _as_given(given), reason, f"Give --mem {enough:g} or more{smaller}."
+        )
     else:
         reason = f"{need:.1f} GB are needed, and {memory_gb:.1f} GB are available"
-        found.refuse("memory", reason, f"Run where {enough:g} GB are free{smaller}.")
+        findings.refuse("memory", reason, f"Run where {enough:g} GB are free{smaller}.")

@@ -70,24 +70,24 @@ class _Row:
 
 
 def check_events(
-    table: Path, bold: Path, duration: float | None, found: Findings
+    table: Path, bold: Path, duration: float | None, findings: Findings
 ) -> tuple[str, ...]:
     """Return the modeled trial types of a run in order of appearance; empty with a problem.
 
     `duration`: of the run (s), against which events are checked; None where it is not known.
     """
-    own = Findings()
-    rows = _read(table, own)
+    misfits = Findings()
+    rows = _read(table, misfits)
     types = modeled_types(row.trial_type for row in rows)
-    if not own.problems and not types:
+    if not misfits.problems and not types:
         reason = "it has no trial type to model (all rows are rest, or have no onset or duration)"
-        own.refuse(table, reason, f"{_WHERE} to model.")
+        misfits.refuse(table, reason, f"{_WHERE} to model.")
     if duration is not None:
         known = set(types)
         modeled = [row for row in rows if row.trial_type in known]
-        types = _against_length(modeled, types, table, bold, duration, own)
-    found.add_all(own)
-    return () if own.problems else types
+        types = _against_length(modeled, types, table, bold, duration, misfits)
+    findings.add_all(misfits)
+    return () if misfits.problems else types
 
 
 def _against_length(
@@ -96,7 +96,7 @@ def _against_length(
     table: Path,
     bold: Path,
     duration: float,
-    found: Findings,
+    findings: Findings,
 ) -> tuple[str, ...]:
     """Types with events in the run, of which the duration (s) is known."""
     astray = [
@@ -105,7 +105,7 @@ def _against_length(
         if row.onset < -_ASTRAY_S or row.onset + row.duration > duration + _ASTRAY_S
     ]
     if astray:
-        found.refuse(
+        findings.refuse(
             table,
             f"{len(astray)} event{'s lie' if len(astray) > 1 else ' lies'} more than an hour from"
             f" {bold.name} (the first: onset {astray[0].onset:g} s, duration"
@@ -124,14 +124,14 @@ def _against_length(
                 "Check that onsets are in seconds from the first volume, that the table belongs to"
                 " this run and that the series is complete."
             )
-            found.refuse(table, what, fix)
+            findings.refuse(table, what, fix)
         else:
-            found.tell(table, f"{what}; they are left out.")
+            findings.tell(table, f"{what}; they are left out.")
     over = [row for row in rows if row.onset < duration < row.onset + row.duration - 1e-3]
     if over:
         many = "1 event extends" if len(over) == 1 else f"{len(over)} events extend"
         text = f"{many} beyond the end of the run ({duration:g} s): cut off there."
-        found.tell(table, text)
+        findings.tell(table, text)
     counting = {
         row.trial_type
         for row in rows
@@ -141,11 +141,11 @@ def _against_length(
     for name in types:
         if name not in counting:
             where = "after the end" if name in after else "more than 24 s before the start"
-            found.tell(
+            findings.tell(
                 table, f"every event of {name!r} lies {where} of the run; it is not modeled."
             )
     if types and not counting and len(late) <= _MOST_LATE * len(rows):
-        found.refuse(
+        findings.refuse(
             table,
             "all of its events lie more than 24 s before the first volume",
             "Check the onsets.",
@@ -153,13 +153,13 @@ def _against_length(
     return tuple(name for name in types if name in counting)
 
 
-def _read(path: Path, found: Findings) -> list[_Row]:
-    if not found.fetched(path):
+def _read(path: Path, findings: Findings) -> list[_Row]:
+    if not findings.fetched(path):
         return []
     try:
         columns, records = read_rows(path, _MOST_EVENTS + 1)
     except TABLE_ERRORS as error:
-        found.refuse(
+        findings.refuse(
             path,
             f"it cannot be read as a table ({error})",
             "Store it as tab-separated text in UTF-8.",
@@ -169,22 +169,22 @@ def _read(path: Path, found: Findings) -> list[_Row]:
     if missing:
         have = ", ".join(str(name) for name in columns) or "none"
         reason = f"columns are missing: {', '.join(missing)} (there are: {have})"
-        found.refuse(
+        findings.refuse(
             path, reason, f"{_WHERE}, separated by tabs" + (_IGNORE if not columns else ".")
         )
         return []
     if len(records) > _MOST_EVENTS:
         fix = "Check that it lists events, and is not a recording."
-        found.refuse(
+        findings.refuse(
             path, f"it has more than {_MOST_EVENTS} rows, too many for the events of a run", fix
         )
         return []
     if not records:
-        found.refuse(
+        findings.refuse(
             path, "it has no rows", f"{_WHERE} that says what the participant did{_IGNORE}"
         )
     if "trial_type" not in columns:
-        found.tell(
+        findings.tell(
             path,
             "it has no column trial_type (optional in BIDS): all its events are named"
             f" {UNNAMED!r}.",
@@ -202,25 +202,27 @@ def _read(path: Path, found: Findings) -> list[_Row]:
             f"{len(timeless)} of {len(records)} events have no onset or no duration (n/a; the"
             " first in line"
         )
-        found.tell(path, f"{what} {min(timeless)}) and are left out.")
+        findings.tell(path, f"{what} {min(timeless)}) and are left out.")
         records = [(line, record) for line, record in records if line not in timeless]
     rows = [
-        row for line, record in records if (row := _row(path, line, record, found)) is not None
+        row for line, record in records if (row := _row(path, line, record, findings)) is not None
     ]
     if brief := sum(row.duration == 0 for row in rows):
         of = "all" if brief == len(rows) else f"{brief} of {len(rows)}"
-        found.tell(path, f"{of} events have duration 0: modeled as brief events.")
+        findings.tell(path, f"{of} events have duration 0: modeled as brief events.")
     if "\0" in read_text(path, encoding="utf-8-sig"):
         fix = "Store it as plain text in UTF-8."
-        found.refuse(path, "it holds NUL bytes, which end a name for some programs", fix)
+        findings.refuse(path, "it holds NUL bytes, which end a name for some programs", fix)
     wide = next((line for line, record in records if None in record), None)
     if wide is not None:
         fix = "Give each line as many cells as columns."
-        found.refuse(path, f"line {wide} has more cells than there are columns", fix)
+        findings.refuse(path, f"line {wide} has more cells than there are columns", fix)
     return rows
 
 
-def _row(path: Path, line: int, record: Mapping[str, str | None], found: Findings) -> _Row | None:
+def _row(
+    path: Path, line: int, record: Mapping[str, str | None], findings: Findings
+) -> _Row | None:
     """Parse a row of the table; only the first three unsound rows become problems."""
     onset, duration = seconds(record["onset"]), seconds(record["duration"])
     name = (record["trial_type"] or "").strip()
@@ -236,8 +238,8 @@ def _row(path: Path, line: int, record: Mapping[str, str | None], found: Finding
     elif len(name) > _LONGEST_NAME:
         reason = f"line {line}: the name of the trial type has {len(name)} letters ({name[:20]}…)"
         fix = f"Give it a name of {_LONGEST_NAME} letters at most; it becomes part of file names."
-    if fix and len(found.problems) < 3:
-        found.refuse(path, reason, fix)
+    if fix and len(findings.problems) < 3:
+        findings.refuse(path, reason, fix)
     return (
         None
         if unsound
@@ -245,7 +247,7 @@ def _row(path: Path, line: int, record: Mapping[str, str | None], found: Finding
     )
 
 
-def is_long_enough(run: BoldRun, n_types: int, settings: Settings, found: Findings) -> bool:
+def is_long_enough(run: BoldRun, n_types: int, settings: Settings, findings: Findings) -> bool:
     """Return whether a run has enough volumes for its own model.
 
     The model consists of trial types or seeds, motion, drift and the mean.
@@ -271,7 +273,7 @@ def is_long_enough(run: BoldRun, n_types: int, settings: Settings, found: Findin
             f" {2 * _HALF_AT_REST:g} s"
         )
     if reason:
-        found.refuse(
+        findings.refuse(
             run.bold,
             reason,
             "Leave the run out (--task-id, --run-id), or give fewer --dummy-scans.",
@@ -291,7 +293,7 @@ def ordered(types: Sequence[str], order: Sequence[str]) -> tuple[str, ...]:
 def contrasts_of_runs(
     types: Mapping[Path, Sequence[str]],
     requested: Sequence[str | tuple[str, Contrast]],
-    found: Findings,
+    findings: Findings,
 ) -> dict[Path, dict[str, Contrast]]:
     """Return contrasts of each run.
 
@@ -313,22 +315,22 @@ def contrasts_of_runs(
                 fitting[path].append(text)
                 fits += 1
         if 0 < fits < len(types):
-            found.tell(where, f"it fits {fits} of {len(types)} runs.")
+            findings.tell(where, f"it fits {fits} of {len(types)} runs.")
         elif not fits:
             unfit = True
             try:
                 resolved = resolve_contrasts(everything, [text])
             except UsageError as error:
-                found.refuse_option(where, error.notice.why, error.notice.remedy)
+                findings.refuse_option(where, error.notice.why, error.notice.remedy)
                 continue
             names = ", ".join(name for weights in resolved.values() for name in weights)
             reason = f"no run holds all of its trial types ({names}) together"
-            found.refuse_option(where, reason, "A contrast compares trial types within a run.")
+            findings.refuse_option(where, reason, "A contrast compares trial types within a run.")
     for path, texts in fitting.items():
         if not texts and not unfit:
             reason = "none of the contrasts asked for fits it, so it yields no activation map"
-            with found.about(entities_of(path).get("subject", ""), stem_of_echoes(path)):
-                found.refuse(
+            with findings.about(entities_of(path).get("subject", ""), stem_of_echoes(path)):
+                findings.refuse(
                     path, reason, "Leave the run out (--task-id, --run-id) or add a contrast."
                 )
             unfit = True  # the first of them tells enough
@@ -339,7 +341,10 @@ def contrasts_of_runs(
 
 
 def is_estimable(
-    run: BoldRun, contrasts: Mapping[str, Mapping[str, float]], settings: Settings, found: Findings
+    run: BoldRun,
+    contrasts: Mapping[str, Mapping[str, float]],
+    settings: Settings,
+    findings: Findings,
 ) -> bool:
     """Return whether the linear model of a run is estimable, motion apart.
 
@@ -375,12 +380,14 @@ def is_estimable(
             contrast_vector(design, name, weights)
     except DesignError as error:
         fix = "Check onsets and durations, or choose others with --contrasts."
-        found.refuse(run.events, f"its design matrix is not usable: {error}", fix)
+        findings.refuse(run.events, f"its design matrix is not usable: {error}", fix)
         return False
     return True
 
 
-def can_be_split(run: BoldRun, settings: Settings, found: Findings, *, n_seeds: int = 0) -> bool:
+def can_be_split(
+    run: BoldRun, settings: Settings, findings: Findings, *, n_seeds: int = 0
+) -> bool:
     """Return whether any condition of a run has blocks for two halves.
 
     The events table of the run has to be sound; conditions without such blocks are reported.
@@ -392,7 +399,7 @@ def can_be_split(run: BoldRun, settings: Settings, found: Findings, *, n_seeds: 
         split = segment_count(run.n_volumes - max(dummies, _MOST_DUMMIES), n_seeds, run.tr) > 0
         if not split:
             text = "too short for split halves, which the evaluation skips."
-            found.tell(run.bold, text)
+            findings.tell(run.bold, text)
         return split
     from bids_sr.glm.blocks import MIN_SHARE, find_blocks, response_shares
     from bids_sr.glm.design import frame_times, read_events
@@ -411,13 +418,13 @@ def can_be_split(run: BoldRun, settings: Settings, found: Findings, *, n_seeds: 
         if count < _NEEDED
     ]
     if few and len(few) < len(counts):
-        found.tell(
+        findings.tell(
             run.events,
             f"excluded from split halves, which need two blocks inside the run: {', '.join(few)}.",
         )
     elif few:
         what = f"no condition has two blocks inside the run: {', '.join(few)}"
-        found.tell(run.events, f"{what}; the evaluation skips split halves.")
+        findings.tell(run.events, f"{what}; the evaluation skips split halves.")
     return not few or len(few) < len(counts)
 
 
@@ -432,7 +439,7 @@ _NO_CONFOUND = ("1", "intercept", _TYPE, "cosine")  # mean and drift are part of
 
 
 def read_model(
-    path: Path, types: Mapping[Path, Iterable[str]], found: Findings
+    path: Path, types: Mapping[Path, Iterable[str]], findings: Findings
 ) -> tuple[list[tuple[str, Contrast]], list[str]]:
     """Return the contrasts of a model, as `resolve_contrasts` takes them, and its confounds.
 
@@ -470,7 +477,7 @@ def read_model(
         refused = [f"it is no BIDS Stats Model ({error!r})"]
     for why in refused:
         fix = "Change the model (docs/recipes/stats_model.md), or fit the results by fitlins."
-        found.refuse_option(f"--model {path}", why, fix)
+        findings.refuse_option(f"--model {path}", why, fix)
     return [], []
 
 

@@ -40,7 +40,7 @@ _LOAD = (
 )
 
 
-def check_pretrained(superres: SuperRes, found: Findings) -> None:
+def check_pretrained(superres: SuperRes, findings: Findings) -> None:
     """Return problems of ``--pretrained`` models: damaged, foreign, not as their cards say."""
     reasons = {}
     for file in superres.pretrained if superres.learned else ():
@@ -59,7 +59,7 @@ def check_pretrained(superres: SuperRes, found: Findings) -> None:
         " both unchanged."
     )
     refuse_all(
-        found,
+        findings,
         [(bool(reason), f"--pretrained {file}", reason, fix) for file, reason in reasons.items()],
     )
 
@@ -95,17 +95,17 @@ def refusal(file: str | Path) -> str:
     return ""
 
 
-def check_methods(settings: Settings, subjects: Sequence[Subject], found: Findings) -> None:
+def check_methods(settings: Settings, subjects: Sequence[Subject], findings: Findings) -> None:
     """Report methods that cannot work on the runs and models trained on other images."""
     superres = settings.superres
     if not superres.learned:
         return
     runs = [run for subject in subjects for run in subject.runs]
-    before = len(found.problems)
+    before = len(findings.problems)
     for run in runs:
-        with found.about(run.entities["subject"], run.stem):
-            _check_slices(superres, run, found)
-    if len(found.problems) > before:
+        with findings.about(run.entities["subject"], run.stem):
+            _check_slices(superres, run, findings)
+    if len(findings.problems) > before:
         return
     given = [
         file
@@ -113,17 +113,17 @@ def check_methods(settings: Settings, subjects: Sequence[Subject], found: Findin
         if file.is_file() and method_of_model(file) in superres.learned
     ]
     for run in runs:
-        with found.about(run.entities["subject"], run.stem):
+        with findings.about(run.entities["subject"], run.stem):
             for file in given:
                 where = f"{run.bold} with --pretrained {file}"
                 check_card(
-                    file, np.asarray(run.affine), "bold", run.factor, where, found, superres
+                    file, np.asarray(run.affine), "bold", run.factor, where, findings, superres
                 )
             if superres.model_source != "reuse":
-                _check_patches(settings, run, found)
+                _check_patches(settings, run, findings)
 
 
-def tell_recipe(superres: SuperRes, found: Findings) -> None:
+def tell_recipe(superres: SuperRes, findings: Findings) -> None:
     """What recipe `paper` does otherwise than it did, and than the other recipes do."""
     if superres.recipe != "paper" or superres.model_source == "reuse":
         return
@@ -134,10 +134,10 @@ def tell_recipe(superres: SuperRes, found: Findings) -> None:
     )
     for name in superres.learned:
         if get_method(name).needs_vgg and pretrained_for(superres, name) is None:
-            found.tell(f"--sr-method {name} --recipe paper", text)
+            findings.tell(f"--sr-method {name} --recipe paper", text)
 
 
-def _check_slices(superres: SuperRes, run: BoldRun, found: Findings) -> None:
+def _check_slices(superres: SuperRes, run: BoldRun, findings: Findings) -> None:
     """Report runs of one slice, which 3D methods and networks cannot use.
 
     A 3D method needs a volume and a network needs slices to hold out; variance maps need neither.
@@ -155,7 +155,7 @@ def _check_slices(superres: SuperRes, run: BoldRun, found: Findings) -> None:
             "Use baselines only (--sr-method bspline zerofill), or a slice-wise method with"
             " --pretrained MODEL."
         )
-        found.refuse(run.bold, f"it has a single slice, and {name} {why}", fix)
+        findings.refuse(run.bold, f"it has a single slice, and {name} {why}", fix)
 
 
 def check_card(
@@ -164,7 +164,7 @@ def check_card(
     contrast: str,
     factor: Factor,
     where: str,
-    found: Findings,
+    findings: Findings,
     superres: SuperRes,
 ) -> None:
     """Refuse a model whose card says that it was trained on other images than these."""
@@ -181,10 +181,10 @@ def check_card(
         return  # told by `check_pretrained`
     except UsageError as error:
         told = error.notice
-        found.refuse(where, f"{told.what}: {told.why}", told.remedy)
+        findings.refuse(where, f"{told.what}: {told.why}", told.remedy)
 
 
-def _check_patches(settings: Settings, run: BoldRun, found: Findings) -> None:
+def _check_patches(settings: Settings, run: BoldRun, findings: Findings) -> None:
     """Report training patches larger in plane than their images; thin slabs reduce them."""
     superres = settings.superres
     x, y, _ = (int(n * f + 0.5) for n, f in zip(run.shape, run.factor, strict=True))
@@ -192,7 +192,7 @@ def _check_patches(settings: Settings, run: BoldRun, found: Findings) -> None:
         method, other = get_method(name), "paper" if superres.recipe == "fast" else "fast"
         wanted = recipe_name(method, superres.recipe)
         if wanted not in method.recipes:
-            found.refuse(
+            findings.refuse(
                 f"--sr-method {name} --recipe {superres.recipe}",
                 f"{name} has no such recipe",
                 f"give --recipe {' or '.join(method.recipes)}.",
@@ -206,7 +206,7 @@ def _check_patches(settings: Settings, run: BoldRun, found: Findings) -> None:
         fits = other in method.recipes and get_recipe(method, other).fits(x, y)
         first = f"give --recipe {other}, or " if fits else ""
         fix = f"{first}take a method that is trained on whole slices: srgan --recipe fast."
-        found.refuse(
+        findings.refuse(
             f"{run.bold} with --sr-method {name} --recipe {superres.recipe}",
             f"patches of {sides} voxels do not fit into its slices of {x} × {y} (at the high"
             " resolution)",
@@ -245,11 +245,11 @@ def _split(text: str) -> tuple[str, Path, str]:
 
 
 def with_compared(
-    subjects: Sequence[Subject], settings: Settings, found: Findings
+    subjects: Sequence[Subject], settings: Settings, findings: Findings
 ) -> tuple[Subject, ...]:
     """Return participants with the series their runs are compared with, and report problems."""
     given = [_split(text) for text in settings.evaluation.compare]
-    if not given or not _named_well(given, settings, found):
+    if not given or not _named_well(given, settings, findings):
         return tuple(subjects)
     runs = [run for subject in subjects for run in subject.runs]
     if len(runs) > 1 and (files := [path for _, path, _ in given if path.is_file()]):
@@ -259,7 +259,7 @@ def with_compared(
         )
         names = ", ".join(run.stem for run in runs[:4]) + (" …" if len(runs) > 4 else "")
         reason = f"{files[0].name} is one series, and {len(runs)} runs are selected ({names})"
-        found.refuse_option("--compare", reason, fix)
+        findings.refuse_option("--compare", reason, fix)
         return tuple(subjects)
     out = []
     for name, path, _ in given:
@@ -272,7 +272,7 @@ def with_compared(
                 f"Give its file (--compare {name}=FILE), or the folder that holds the sub-…"
                 " directories."
             )
-            found.refuse_option(
+            findings.refuse_option(
                 f"--compare {name}={path}",
                 f"no series of a run that is selected is in it ({there})",
                 fix,
@@ -280,15 +280,15 @@ def with_compared(
     for subject in subjects:
         own = []
         for run in subject.runs:
-            with found.about(subject.label, run.stem):
-                compared = _series_of(run, given, found)
-                other = _another_run(run, settings, found) if compared else None
+            with findings.about(subject.label, run.stem):
+                compared = _series_of(run, given, findings)
+                other = _another_run(run, settings, findings) if compared else None
             own.append(replace(run, compared=compared, another=other))
         out.append(replace(subject, runs=tuple(own)))
     return tuple(out)
 
 
-def _another_run(run: BoldRun, settings: Settings, found: Findings) -> BoldRun | None:
+def _another_run(run: BoldRun, settings: Settings, findings: Findings) -> BoldRun | None:
     """Return the nearest-numbered other acquired run of the same task, grid and trial types."""
     if run.events is None or run.echoes:
         return None
@@ -301,8 +301,8 @@ def _another_run(run: BoldRun, settings: Settings, found: Findings) -> BoldRun |
         and (one := companion("another", path, root, run, Findings())) is not None
     ]
 
-    def number(one: BoldRun) -> int:
-        return int(label) if (label := one.entities.get("run", "0")).isdigit() else 0
+    def number(run: BoldRun) -> int:
+        return int(label) if (label := run.entities.get("run", "0")).isdigit() else 0
 
     chosen = min(
         fitting, key=lambda one: (abs(number(one) - number(run)), one.bold.name), default=None
@@ -312,55 +312,55 @@ def _another_run(run: BoldRun, settings: Settings, found: Findings) -> BoldRun |
             f"series of other programs made of {run.bold.name} are held against it within the"
             " acquired band."
         )
-        found.tell(chosen.bold, text)
+        findings.tell(chosen.bold, text)
     return chosen
 
 
 def _named_well(
-    given: Sequence[tuple[str, Path, str]], settings: Settings, found: Findings
+    given: Sequence[tuple[str, Path, str]], settings: Settings, findings: Findings
 ) -> bool:
     """Whether names and paths can be used at all."""
-    before, names = len(found.problems), [name for name, _, _ in given]
+    before, names = len(findings.problems), [name for name, _, _ in given]
     for name, path, label in given:
         option = f"--compare {name}={path}"
         if why := _why_no_name(name):
             taken = f"{', '.join(BASELINES)}, {', '.join(offered_methods())}, raw, measured"
-            found.refuse_option(
+            findings.refuse_option(
                 option, why, f"Take another name of letters and digits, none of: {taken}."
             )
         elif names.count(name) > 1:
-            found.refuse_option(
+            findings.refuse_option(
                 option, f"the name {name} is given twice", "Give each series a name of its own."
             )
         if not path.exists():
-            found.refuse_option(option, "there is no such file or folder", "Check the path.")
+            findings.refuse_option(option, "there is no such file or folder", "Check the path.")
         elif label and path.is_file():
-            found.refuse_option(
+            findings.refuse_option(
                 option,
                 f"desc-{label} chooses among the series of a folder, and this is a file",
                 "Leave it.",
             )
     if ACQUIRED_BAND not in settings.superres.series:
         fix = f"Add {ACQUIRED_BAND} to --sr-method."
-        found.refuse_option(
+        findings.refuse_option(
             "--compare",
             f"{ACQUIRED_BAND}, which stands for the acquired series, is not among the series",
             fix,
         )
-    return len(found.problems) == before
+    return len(findings.problems) == before
 
 
 def _series_of(
-    run: BoldRun, given: Sequence[tuple[str, Path, str]], found: Findings
+    run: BoldRun, given: Sequence[tuple[str, Path, str]], findings: Findings
 ) -> dict[str, BoldRun]:
     """The compared series of a run that can be used, by their names."""
     out = {}
     for name, path, label in given:
-        own = Findings()
-        file = path if path.is_file() else _found_in(path, label, name, run, own)
+        misfits = Findings()
+        file = path if path.is_file() else _found_in(path, label, name, run, misfits)
         root = path if path.is_dir() else path.parent
-        one = None if file is None else companion("compared", file, root, run, own)
-        found.add_all(own)
+        one = None if file is None else companion("compared", file, root, run, misfits)
+        findings.add_all(misfits)
         if one is not None:
             out[name] = one
     return out
@@ -376,18 +376,22 @@ def _candidates(folder: Path, run: BoldRun) -> list[Path]:
     return series_named(folder / f"sub-{run.entities['subject']}", run.entities, keys)
 
 
-def _found_in(folder: Path, label: str, name: str, run: BoldRun, found: Findings) -> Path | None:
+def _found_in(
+    folder: Path, label: str, name: str, run: BoldRun, findings: Findings
+) -> Path | None:
     """Return a run's series in a derivatives folder; report and skip runs without one."""
     mine = _candidates(folder, run)
     if not mine:
-        found.tell(folder, f"it holds no series of {run.stem}, which is not compared with {name}.")
+        findings.tell(
+            folder, f"it holds no series of {run.stem}, which is not compared with {name}."
+        )
         return None
     chosen = (
         [path for path in mine if entities_of(path).get("desc", "") == label] if label else mine
     )
     if not chosen:
         there = ", ".join(sorted({f"desc-{entities_of(path).get('desc', '')}" for path in mine}))
-        found.refuse(
+        findings.refuse(
             folder, f"no series of {run.stem} has desc-{label} in it", f"There are: {there}."
         )
         return None
@@ -406,7 +410,7 @@ def _found_in(folder: Path, label: str, name: str, run: BoldRun, found: Findings
             if len(labels) > 1
             else f"--compare {name}=FILE"
         )
-        found.refuse(
+        findings.refuse(
             folder,
             f"several series could be meant for {run.stem}: {listed}",
             f"Choose one: {how}.",

@@ -38,7 +38,7 @@ _VOLUMES, _SLICES = 16, 16
 _NOT_THERE = "the acquired Nyquist limit is not where the voxels say"
 
 
-def warn_of_header(run: BoldRun, found: Findings) -> None:
+def warn_of_header(run: BoldRun, findings: Findings) -> None:
     """Warn of sidecar fields by which the voxels are finer than what was acquired."""
     part = _number(run, "PartialFourier")
     if 0 < part < 1:
@@ -47,13 +47,13 @@ def warn_of_header(run: BoldRun, found: Findings) -> None:
             f" ends at {max(2 * part - 1, 0):.0%} of it; detail beyond is blurred, or derived from"
             " the other side."
         )
-        found.warn(run.bold, text)
+        findings.warn(run.bold, text)
     for name, acquired, voxels in _acquired(run):
         text = (
             f"{name} is {acquired:g} for {voxels:g} voxels: {_NOT_THERE}, but at"
             f" {acquired / voxels:.0%} of it; detail beyond is interpolated, not measured."
         )
-        found.warn(run.bold, text)
+        findings.warn(run.bold, text)
     made, voxels = _number(run, "ReconMatrixPE"), _voxels(run)[0]
     if made and made != voxels:
         text = (
@@ -61,7 +61,7 @@ def warn_of_header(run: BoldRun, found: Findings) -> None:
             f" it was resampled, cropped or padded. Once resampled, {_NOT_THERE}, and detail near"
             " it is weaker or none."
         )
-        found.warn(run.bold, text)
+        findings.warn(run.bold, text)
 
 
 def _number(run: BoldRun, name: str) -> float:
@@ -89,7 +89,7 @@ def _acquired(run: BoldRun) -> Iterator[tuple[str, float, float]]:
             yield name, acquired, voxels
 
 
-def check_kspace(run: BoldRun, found: Findings, *, forced: bool) -> None:
+def check_kspace(run: BoldRun, findings: Findings, *, forced: bool) -> None:
     """Refuse a run whose k-space is seen to be empty far below its limit; warn of a weak edge."""
     spectra = [
         ("ijk"[run.axis_order[axis]], *each)
@@ -104,7 +104,7 @@ def check_kspace(run: BoldRun, found: Findings, *, forced: bool) -> None:
     ]
     weak = [f"{edge:.0%} along {name}" for name, _, end, edge in spectra if edge < _WEAK]
     if empty:
-        found.refuse_unless(
+        findings.refuse_unless(
             forced,
             run.bold,
             f"its k-space is empty beyond {' and '.join(empty)} of the Nyquist limit of its"
@@ -118,7 +118,7 @@ def check_kspace(run: BoldRun, found: Findings, *, forced: bool) -> None:
             f" at low frequencies: it was filtered, smoothed or resampled. {_NOT_THERE[0].upper()}"
             f"{_NOT_THERE[1:]}: detail near it is weaker or gone. Give the run as acquired."
         )
-        found.warn(run.bold, text)
+        findings.warn(run.bold, text)
 
 
 def _some_slices(run: BoldRun) -> Array:
@@ -180,30 +180,30 @@ def check_data(plan: Plan, *, forced: bool = False) -> tuple[Notice, ...]:
     `forced`: whether ``--force`` was given, by which empty k-space becomes a note. Problems, then
     warnings and notes, each with its participant or run.
     """
-    found, runs = Findings(), plan.runs
+    findings, runs = Findings(), plan.runs
     calibrations = {run.calibration.bold for run in runs if run.calibration}
     compared = {each.bold for run in runs for each in run.compared.values()}
     for subject in plan.subjects:
         masks = [run.precomputed.mask for run in subject.runs if run.precomputed is not None]
         masks += [] if subject.precomputed is None else [subject.precomputed.mask]
-        with found.about(subject.label):
+        with findings.about(subject.label):
             for path in subject.images:
                 or_else = " Or add --calibration none." if path in calibrations else ""
-                _check_image(path, found, or_else, may_mask=path in compared)
+                _check_image(path, findings, or_else, may_mask=path in compared)
             for path in dict.fromkeys(mask for mask in masks if mask is not None):
-                _check_mask(path, found)
-    unsound = {Path(problem.what) for problem in found.problems}
+                _check_mask(path, findings)
+    unsound = {Path(problem.what) for problem in findings.problems}
     for run in runs:
         if unsound.isdisjoint(run.images):
-            with found.about(run.entities["subject"], run.stem):
-                _check_truth(run, found)
-                _check_compared(run, found)
+            with findings.about(run.entities["subject"], run.stem):
+                _check_truth(run, findings)
+                _check_compared(run, findings)
                 for one in filter(None, (run, run.calibration)):
-                    check_kspace(one, found, forced=forced)
-    return (*found.problems, *found.notices)
+                    check_kspace(one, findings, forced=forced)
+    return (*findings.problems, *findings.notices)
 
 
-def _check_mask(path: Path, found: Findings) -> None:
+def _check_mask(path: Path, findings: Findings) -> None:
     """Problems of a brain mask of another program: no brain in it, or more than a brain."""
     try:
         (values,) = _volumes(path)
@@ -212,7 +212,7 @@ def _check_mask(path: Path, found: Findings) -> None:
         voxel_ml = abs(float(np.linalg.det(nb.load(path).affine[:3, :3]))) / 1000  # type: ignore[attr-defined]
     except READ_ERRORS as error:
         fix = "Copy the file again from where it came (compare its size and checksum there)."
-        found.refuse(path, f"the brain mask is truncated or corrupt ({error})", fix)
+        findings.refuse(path, f"the brain mask is truncated or corrupt ({error})", fix)
         return
     inside = int(np.count_nonzero(values > 0))
     reason = ""
@@ -224,11 +224,11 @@ def _check_mask(path: Path, found: Findings) -> None:
         reason = f"the brain mask has {inside * voxel_ml:.0f} ml, more than any brain"
     if reason:
         fix = "Look at it beside its image and run that program again, or leave out --derivatives."
-        found.refuse(path, reason, fix)
+        findings.refuse(path, reason, fix)
 
 
 def _check_image(
-    path: Path, found: Findings, or_else: str = "", *, may_mask: bool = False
+    path: Path, findings: Findings, or_else: str = "", *, may_mask: bool = False
 ) -> None:
     """Problems of the voxels of one image; memory is that of a volume.
 
@@ -250,7 +250,7 @@ def _check_image(
             "Copy the file again from where it came (compare its size and checksum"
             f" there).{or_else}"
         )
-        found.refuse(path, reason, fix)
+        findings.refuse(path, reason, fix)
         return
     fix = f"Convert the DICOM images again, or leave this image out.{or_else}"
     if not_finite and not may_mask:
@@ -260,18 +260,20 @@ def _check_image(
             else f" in {len(not_finite)} of {count} volumes, {_numbers(not_finite)}"
         )
         fix = f"Convert it again without masking by NaN, or replace these voxels by 0.{or_else}"
-        found.refuse(path, f"it holds voxels that are NaN or infinite{where}", fix)
+        findings.refuse(path, f"it holds voxels that are NaN or infinite{where}", fix)
     elif len(flat) == count:
-        found.refuse(path, "it is constant: all voxels have the same value", fix)
+        findings.refuse(path, "it is constant: all voxels have the same value", fix)
     elif flat:
-        found.refuse(
+        findings.refuse(
             path,
             f"{len(flat)} of {count} volumes {'is' if len(flat) == 1 else 'are'} constant,"
             f" {_numbers(flat)}",
             fix,
         )
     elif count > 1 and len(sums) == 1:
-        found.refuse(path, f"its {count} volumes are identical: it does not change over time", fix)
+        findings.refuse(
+            path, f"its {count} volumes are identical: it does not change over time", fix
+        )
 
 
 def _numbers(indices: list[int]) -> str:
@@ -333,7 +335,7 @@ def _exactly(stream: BinaryIO, size: int) -> bytearray:
     return buffer
 
 
-def _check_truth(run: BoldRun, found: Findings) -> None:
+def _check_truth(run: BoldRun, findings: Findings) -> None:
     """Compare the voxels of the truth with those of the run.
 
     Both are sound images with the same number of volumes.
@@ -367,23 +369,23 @@ def _check_truth(run: BoldRun, found: Findings) -> None:
             f"it looks unlike {run.bold.name} (correlation {alike:.2f}): another head, or not"
             " aligned"
         )
-        found.refuse(measured.bold, f"downsampled, {what}", fix)
+        findings.refuse(measured.bold, f"downsampled, {what}", fix)
     elif together < _TOGETHER:
         reason = (
             f"its time course is unlike that of {run.bold.name} (correlation {together:.2f}):"
             " another run"
         )
-        found.refuse(measured.bold, reason, fix)
+        findings.refuse(measured.bold, reason, fix)
     elif not 1 / _MOST_GAIN < gain < _MOST_GAIN:  # effects are compared in signal units
         reason = f"its signal is {gain:.2g} times that of {run.bold.name}: different units"
-        found.refuse(
+        findings.refuse(
             measured.bold,
             reason,
             "Scale it to the run's units (scl_slope), or leave it out: --truth none.",
         )
 
 
-def _check_compared(run: BoldRun, found: Findings) -> None:
+def _check_compared(run: BoldRun, findings: Findings) -> None:
     """Compare the voxels of compared series with those of the run.
 
     All are sound images with the same number of volumes.
@@ -409,10 +411,10 @@ def _check_compared(run: BoldRun, found: Findings) -> None:
                 own, _some_volumes(each.bold, wanted, each.axis_order), run.affine
             )
         except ComparedError as error:
-            found.refuse(each.bold, str(error), "Look at it beside the run.")
+            findings.refuse(each.bold, str(error), "Look at it beside the run.")
             continue
         if refused := refusal_of(seen):
-            found.refuse(each.bold, *refused)
+            findings.refuse(each.bold, *refused)
 
 
 def _some_volumes(path: Path, wanted: list[int], order: AxisOrder) -> dict[int, _Array]:

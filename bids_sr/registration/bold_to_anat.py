@@ -124,7 +124,7 @@ def _brain(t1w: Volume, t1w_mask: Array) -> tuple[Volume, Array]:
 
 
 def _agreement(
-    boldref: Volume, own: Array, brain: Volume, brain_mask: Array, xfm: Array, nmi: float
+    boldref: Volume, values: Array, brain: Volume, brain_mask: Array, xfm: Array, nmi: float
 ) -> dict[str, object]:
     """Return how far a transform moves the brain, and how well the brains agree.
 
@@ -133,14 +133,14 @@ def _agreement(
     carried = (
         masks.coverage(brain_mask, brain.affine, boldref.data.shape, boldref.affine, xfm) >= 0.5
     )
-    agreed = masks.dice(own, carried)
+    agreed = masks.dice(values, carried)
     poor = agreed < _POOR_DICE or nmi < _POOR_NMI
     if poor:
         _LOGGER.warning(
             "BOLD and T1w hardly agree (Dice of brains %.2f, mutual information %.3f)", agreed, nmi
         )
     return {
-        **{f"bold_t1w_{key}": value for key, value in _size(xfm, own, boldref.affine).items()},
+        **{f"bold_t1w_{key}": value for key, value in _size(xfm, values, boldref.affine).items()},
         "bold_t1w_nmi": round(nmi, 4),
         "bold_t1w_mask_dice": round(agreed, 4),
         "bold_t1w_poor": bool(poor),

@@ -255,22 +255,22 @@ def refuse_other_nan(volumes: Iterable[Array]) -> None:
             )
 
 
-def _to_signal(own: Array, its: Array) -> tuple[float, float]:
+def _to_signal(values: Array, its: Array) -> tuple[float, float]:
     """Return scale and offset that map a series' mean signal to its run's.
 
     Of scale and offset, the one that fits better is used.
 
     One that has the signal of the run, but for a little, stays as it is.
     """
-    if not own.size:
+    if not values.size:
         return 1.0, 0.0
     scale, offset = (
-        float(np.median(own)) / max(float(np.median(its)), 1e-9),
-        float(np.median(own - its)),
+        float(np.median(values)) / max(float(np.median(its)), 1e-9),
+        float(np.median(values - its)),
     )
     if 1 / _MOST_GAIN <= scale <= _MOST_GAIN:
         return 1.0, 0.0
-    scaled, moved = (float(np.square(own - each).sum()) for each in (scale * its, its + offset))
+    scaled, moved = (float(np.square(values - each).sum()) for each in (scale * its, its + offset))
     return (scale, 0.0) if scaled <= moved else (1.0, offset)
 
 
@@ -314,7 +314,7 @@ def _covered(mask: Mask, there: Mask) -> tuple[Mask, int]:
 
 
 def _pose(
-    own: Array,
+    values: Array,
     its: Array,
     there: Mask,
     covered: tuple[Mask, int],
@@ -325,8 +325,8 @@ def _pose(
     `covered` is as returned by `_covered`.
     """
     inside, margin = covered
-    filled = np.where(there, its, own)
-    return estimate_motion([filled], own, inside, affine, margin=margin).matrices[0]
+    filled = np.where(there, its, values)
+    return estimate_motion([filled], values, inside, affine, margin=margin).matrices[0]
 
 
 def refusal_of(seen: Alignment) -> tuple[str, str] | None:

@@ -431,12 +431,12 @@ def _minutes(status: _Status | None, state: State) -> float | None:
     return max(0.0, ((status.ended or time.time()) - status.started) / 60)
 
 
-def table(found: Sequence[Fate]) -> list[tuple[str, ...]]:
+def table(fates: Sequence[Fate]) -> list[tuple[str, ...]]:
     """Return rows of the table, the heads first.
 
     Lines with a head, without a final line break.
     """
-    return [_HEADS, *map(_row, found)]
+    return [_HEADS, *map(_row, fates)]
 
 
 def _row(fate: Fate) -> tuple[str, ...]:
@@ -453,22 +453,22 @@ def _row(fate: Fate) -> tuple[str, ...]:
     )
 
 
-def summary(found: Sequence[Fate]) -> str:
+def summary(fates: Sequence[Fate]) -> str:
     """How many are where."""
-    people = [fate for fate in found if fate.participant != GROUP]
+    people = [fate for fate in fates if fate.participant != GROUP]
     counts = Counter(fate.state for fate in people)
     parts = [f"{counts[state]} {state}" for state in State if counts[state]]
-    group = [f"group level {fate.state}" for fate in found if fate.participant == GROUP]
+    group = [f"group level {fate.state}" for fate in fates if fate.participant == GROUP]
     return f"{len(people)} participants: {', '.join([*parts, *group])}"
 
 
-def failures(found: Sequence[Fate], output_dir: Path) -> list[Notice]:
+def failures(fates: Sequence[Fate], output_dir: Path) -> list[Notice]:
     """Return what failed, and why: each job, and the steps that its last call has recorded.
 
-    `found`: of a submission; those that did not fail are left out. Those of jobs have the log of
+    `fates`: of a submission; those that did not fail are left out. Those of jobs have the log of
     the task.
     """
-    failed = [fate for fate in found if fate.state is State.FAILED]
+    failed = [fate for fate in fates if fate.state is State.FAILED]
     since = {fate.participant.removeprefix("sub-"): fate.started for fate in failed}
     steps, told = failed_steps(output_dir / "logs", since), list[Notice]()
     retry = f"`bids-sr-slurm retry {shlex.quote(str(output_dir))}`"

@@ -220,7 +220,7 @@ def latest(found: Iterable[Submission]) -> dict[str, Submission]:
     return dict(sorted(last.items()))
 
 
-_MEMORY_ROOM, _BESIDE_SHARED = 1.5, 1.15
+_MEMORY_ROOM, _BESIDE_SHARED = 1.3, 1.15
 """Where what is shared is added, an estimate has less room, and each processor still a worker."""
 _TIME_ROOM, _TIME_SPARE_MIN = 2.0, 10
 """An estimate of time errs more than one of memory: nodes differ, and file systems are shared."""

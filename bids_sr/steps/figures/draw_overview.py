@@ -114,14 +114,14 @@ def draw_overview(
 
 
 def _believed(
-    found: ShownMaps, contrast: str, best: str, scene: "Scene", unit: str, title: str
+    shown_maps: ShownMaps, contrast: str, best: str, scene: "Scene", unit: str, title: str
 ) -> "Figure | None":
     """The best method's effect beside the SD of its error, with the reliable region's outline."""
     from bids_sr.figures.map_figures import Display, peak_voxel, zoomed_figure
 
-    widths = [fwhm for name, stat, fwhm in found.stats if (name, stat) == (contrast, "sd")]
+    widths = [fwhm for name, stat, fwhm in shown_maps.stats if (name, stat) == (contrast, "sd")]
     own = {
-        text: found.stats[contrast, stat, min(widths)].get(best) if widths else None
+        text: shown_maps.stats[contrast, stat, min(widths)].get(best) if widths else None
         for stat, text in (("effect", f"effect of {best}"), ("sd", "SD of its error"))
     }
     shown = {text: each.volume for text, each in own.items() if each is not None}
@@ -130,8 +130,8 @@ def _believed(
     limit = display_grids.color_limit([each for each in own.values() if each is not None], 0.0)
     floor = float(f"{_EFFECT_SHARE * limit:.2g}")
     display = Display(statistic="effect", threshold=floor, floor=0.0, unit=unit)
-    region = found.regions.get((contrast, "Reliable", min(widths)), {}).get(best)
-    at = peak_voxel(found.stats[contrast, "t", min(widths)][best].volume, scene.mask)
+    region = shown_maps.regions.get((contrast, "Reliable", min(widths)), {}).get(best)
+    at = peak_voxel(shown_maps.stats[contrast, "t", min(widths)][best].volume, scene.mask)
     drawn = zoomed_figure(
         shown,
         scene,
@@ -148,7 +148,7 @@ def _believed(
 
 
 def _zoomed(
-    found: ShownMaps,
+    shown_maps: ShownMaps,
     contrast: str,
     best: str,
     truth: Volume | None,
@@ -166,10 +166,10 @@ def _zoomed(
     )
     from bids_sr.figures.map_viewer import TITLES
 
-    kinds = {stat for name, stat, _ in found.stats if name == contrast}
+    kinds = {stat for name, stat, _ in shown_maps.stats if name == contrast}
     stat = "effect" if truth and "effect" in kinds else "t" if "t" in kinds else "cc"
-    width = min(fwhm for name, kind, fwhm in found.stats if (name, kind) == (contrast, stat))
-    own = dict(found.stats[contrast, stat, width])
+    width = min(fwhm for name, kind, fwhm in shown_maps.stats if (name, kind) == (contrast, stat))
+    own = dict(shown_maps.stats[contrast, stat, width])
     names = [name for name in ("raw", "bspline", best, "measured") if name in own]
     if truth and stat == "effect" and "measured" not in own:
         own["truth"] = Derivative(truth, {})
@@ -186,7 +186,7 @@ def _zoomed(
         )
     # the map that the viewer opens with
     judged = next(
-        found.stats[contrast, kind, width] for kind in ("t", "cc", stat) if kind in kinds
+        shown_maps.stats[contrast, kind, width] for kind in ("t", "cc", stat) if kind in kinds
     )
     first = judged.get("raw") or next(iter(judged.values()))
     at = peak_voxel(first.volume, scene.mask)

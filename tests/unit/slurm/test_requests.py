@@ -60,7 +60,7 @@ def test_what_is_shared_is_asked_for_where_it_counts(
     request = request_for(
         [(2.0, 1.0)], cpus=4, gpus=0, memory_mb=None, minutes=None, resident=sums
     )
-    assert request.memory_mb == (4608 if sums else 3584)
+    assert request.memory_mb == (4608 if sums else 3072)
     assert program_gib(request) > 2.0 * 1.1 * 1e9 / 2**30
 
 
