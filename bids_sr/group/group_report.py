@@ -444,8 +444,8 @@ def _map_figures(group_maps: GroupMaps, figure_dir: Path) -> Iterator[Markup]:
             f"group_task-{task}{kind}_contrast-{contrast}_desc-maps",
             f"z of the mean over {' to '.join(map(str, counts))} participants in"
             f" {group_maps.space}, {first['fwhm_mm']:g} mm smoothing; planes chosen by"
-            f" {first['series']}. Not corrected for multiple tests: the table has the threshold at a false discovery"
-            " rate of .05 over the brain, one-sided.",
+            f" {first['series']}. Not corrected for multiple tests: the table has the threshold"
+            " at a false discovery rate of .05 over the brain, one-sided.",
             heading,
         )
         yield render("headed", heading, figure)
