@@ -59,10 +59,7 @@ def add_evaluation(run: RunOf) -> None:
 
 
 def _say(run: RunOf, *, split: bool) -> None:
-    """Add methods text on several steps: quality control, placebos, one-level-down tests.
-
-    These tests are at one level of resolution down.
-    """
+    """Add methods text on several steps: quality control, placebos, one-level-down tests."""
     ensembles = _ensembles(run)
     if split and ensembles:
         run.scope.say(

@@ -218,8 +218,6 @@ class Planned:
         """Return the settings of a series' model beside the general ones.
 
         The model is trained with these, or found by them.
-
-        Method, folder of models, given weights and seed by name.
         """
         assert spec.method is not None
         superres, seed = self.settings.superres, self.settings.resources.random_seed

@@ -135,8 +135,6 @@ def opened(
     """Open a reader of a series; its repetition time is 0 where the header tells none.
 
     With `any_order`, a compressed series is unpacked below the folder.
-
-    Reader that is closed when the context is left.
     """
     path = series_file(image, folder, what)
     with SeriesReader(path) as stored:
@@ -249,10 +247,7 @@ def in_plane(factor: object) -> tuple[float, float, float]:
 
 
 def in_memory(image: Volume) -> nib.Nifti1Image:
-    """An image for nibabel; masks are stored as bytes.
-
-    Image of type float32, or uint8 for a mask.
-    """
+    """An image for nibabel; masks are stored as bytes."""
     return nib.Nifti1Image(
         np.asarray(image.data, np.uint8 if image.data.dtype == bool else np.float32), image.affine
     )

@@ -169,10 +169,7 @@ def _place_motion(
 
 
 def still(n_volumes: int) -> np.ndarray:
-    """Return poses (T, 4, 4) of a head that does not move.
-
-    Nothing; the messages end when the context is left.
-    """
+    """Return poses (T, 4, 4) of a head that does not move."""
     return np.repeat(np.eye(4)[None], n_volumes, 0)
 
 

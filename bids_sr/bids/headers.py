@@ -361,10 +361,7 @@ def like(header: Header, affine: np.ndarray) -> Header:
 
 
 def sidecar_in_order(sidecar: Mapping[str, object], order: AxisOrder) -> dict[str, object]:
-    """Return the metadata of a reordered series, with axes named by their new places.
-
-    Copy with the directions of slices and of phase encoding renamed.
-    """
+    """Return the metadata of a reordered series, with axes named by their new places."""
     found = dict(sidecar)
     for key in ("SliceEncodingDirection", "PhaseEncodingDirection"):
         text = str(found.get(key, ""))

@@ -34,10 +34,7 @@ from bids_sr.sr.training.trainer import fit
 
 
 def read_images(options: TrainOptions, training: TrainingRequest) -> tuple[TrainingImages, Factor]:
-    """Read all images with brains (random volumes, by the seed), and the factor to train for.
-
-    Volumes with their masks, and low- over high-resolution voxel size.
-    """
+    """Read all images with brains (random volumes, by the seed), and the factor to train for."""
     fine, coarse = (list(map(SeriesReader, each)) for each in (options.fine, options.coarse))
     factor, readers = _factor(options, training, fine, coarse), fine or coarse
     contrasts = sorted({files.contrast_of(reader.path, options.contrast) for reader in readers})

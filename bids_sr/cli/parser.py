@@ -135,10 +135,7 @@ class Parser(argparse.ArgumentParser):
             raise
 
     def options(self, argv: Sequence[str], kind: type[_C]) -> _C:
-        """Return the options of a class that a command line holds; raises as `read` does.
-
-        Checked options, with defaults for those that were not given.
-        """
+        """Return the options of a class that a command line holds; raises as `read` does."""
         return self.read(argv, lambda given: made_of(given, kind))
 
     def error(self, message: str) -> NoReturn:
@@ -162,10 +159,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def made_of(inputs: Given, kind: type[_C]) -> _C:
-    """The options of one class, of those that were given.
-
-    Checked options, with defaults for those that were not given.
-    """
+    """The options of one class, of those that were given."""
     return kind(**inputs.get(kind.__name__.lower(), {}))
 
 
@@ -230,10 +224,7 @@ bids-sr --help-all lists all options; bids-sr report OUTPUT_DIR --open shows fin
 
 
 def build_parser(*, everything: bool = False) -> Parser:
-    """Return the parser of ``bids-sr``, whose help lists the common options or all.
-
-    Nothing is read or changed.
-    """
+    """Return the parser of ``bids-sr``, whose help lists the common options or all."""
     parser = Parser("bids-sr", _DESCRIPTION)
     parser.usage = "bids-sr bids_dir output_dir {participant,group} [options]"
     parser.add_argument("--help-all", action="store_true", help="show all options and exit")

@@ -469,10 +469,7 @@ class Plugin(Checked):
 
     @classmethod
     def from_file(cls, path: Path) -> Self:
-        """Read the file, raising `UsageError` for unreadable or unknown entries.
-
-        Checked settings, with the lines of the template.
-        """
+        """Read the file, raising `UsageError` for unreadable or unknown entries."""
         tables = read_tables(path, "plugin file", yaml=(".yml", ".yaml"))
         if not isinstance(tables, dict):
             raise UsageError(f"plugin file {path}", "it holds no keys", "write plugin: SLURM")

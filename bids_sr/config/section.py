@@ -260,10 +260,7 @@ def argument(flags: str, help: str, **how: object) -> Any:
 
 
 def option_of(item: "Field[Any]") -> _Option:
-    """What `option` said of a field.
-
-    Flags, help and what else is known besides default and type.
-    """
+    """What `option` said of a field."""
     found: _Option = item.metadata["option"]
     return found
 

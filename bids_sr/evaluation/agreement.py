@@ -130,8 +130,6 @@ def gain_pairs(names: Sequence[str]) -> list[tuple[str, str]]:
     """Return pairs (method, what it is compared with).
 
     It is compared with every baseline, control and other method, and with its own variants.
-
-    Pairs of names, of which the second is subtracted.
     """
     return [
         (method, other)

@@ -328,8 +328,6 @@ def _stretches(n: int, n_boot: int, seed: int) -> tuple[npt.NDArray[np.intp], in
     """Return the volumes of n_boot resamples of n, (n_boot, n), and stretches in each.
 
     The second is the number of stretches. There are none with too few volumes.
-
-    Positions among the scored volumes, and number of stretches in a resample.
     """
     if n < _LEAST_VOLUMES:
         return np.zeros((0, n), dtype=np.intp), 0

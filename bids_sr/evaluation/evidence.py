@@ -400,10 +400,7 @@ def applied_methods(rows: Iterable[MetricRow], *, applied: bool = True) -> list[
 
 
 def compared_rows(rows: Iterable[MetricRow]) -> list[MetricRow]:
-    """Return the rows without those of comparisons with methods not applied.
-
-    The rows tell which methods were not applied. Comparisons of such methods are left out too.
-    """
+    """Return the rows without those of comparisons with methods not applied."""
     rows = list(rows)
     idle = applied_methods(rows, applied=False)
     return [

@@ -145,10 +145,7 @@ def against(row: MetricRow) -> str:
 
 
 def measure_text(row: MetricRow) -> str:
-    """What a value measures: its statistic, and the spatial frequencies where they are a part.
-
-    Label of the statistic, with its band within or beyond the acquired one.
-    """
+    """What a value measures: its statistic, and the spatial frequencies where they are a part."""
     name = statistic(row.statistic).label or row.statistic
     return f"{name} {BANDS[row.band]}" if row.band in ("within", "beyond") else name
 
@@ -232,10 +229,7 @@ def beside(evidence: Evidence, series: str, region: str) -> list[tuple[str, floa
 
 
 def basis(evidence: Evidence) -> str:
-    """What the levels are, and what they are held against.
-
-    Two sentences on reference, statistic and contrast.
-    """
+    """What the levels are, and what they are held against."""
     what, note = "correlation beyond the acquired resolution", "shared noise counts as agreement"
     if evidence.reference.statistic == "ev":
         what, note = (

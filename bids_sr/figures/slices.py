@@ -119,10 +119,7 @@ Row = tuple[str, Sequence[Panel]]
 
 
 def canonical(image: Volume) -> Volume:
-    """Reorder an image to be closest to RAS; raise `FigureInputError` where it is not 3D.
-
-    Image with axes near to right, anterior and superior.
-    """
+    """Reorder an image to be closest to RAS; raise `FigureInputError` where it is not 3D."""
     if image.data.ndim != 3:
         raise s.FigureInputError(
             f"a figure needs a 3D image, this one has shape {image.data.shape}"

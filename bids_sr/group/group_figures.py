@@ -249,8 +249,6 @@ def papers(values: pd.DataFrame) -> Iterator[pd.DataFrame]:
     """Return the paper's sizes (threshold of equation 2) by task and pair of conditions.
 
     In the place of the contrast stands what a value is: size of either condition, or overlap.
-
-    One entry for each smoothing, ascending.
     """
     sizes = values[values["threshold"] == "quarter"]
     for _, own in sizes.groupby(["task", "variant"], sort=False):

@@ -161,10 +161,7 @@ def _runs_of_tasks(tables: pd.DataFrame) -> dict[str, dict[str, int]]:
 
 
 def _participants_html(content: GroupContent) -> Markup:
-    """Return who is included by task, who is missing, and the participants' warnings.
-
-    The warnings are those of the participants' own reports.
-    """
+    """Return who is included by task, who is missing, and the participants' warnings."""
     tasks = _runs_of_tasks(content.tables)
     by_task = {
         f"Task {name}": words.people_text(people)
@@ -334,10 +331,7 @@ def _figure(
 def _findings_html(
     content: GroupContent, told: Sequence[Sequence[words.Row]], figure_dir: Path
 ) -> Markup:
-    """Return boxes, differences and the table for each question of the verdict.
-
-    The boxes are of all series, the differences of each method.
-    """
+    """Return boxes, differences and the table for each question of the verdict."""
     questions = (list(own) for _, own in groupby(told, key=lambda each: each[0].question))
     return picked(
         (words.title_text(own[0][0]), joined(_of_question(content, own, k, figure_dir)))

@@ -267,10 +267,7 @@ class _PackedStream(io.RawIOBase):
         return True
 
     def write(self, data: "ReadableBuffer", /) -> int:
-        """Pack more; returns the bytes taken, which are all.
-
-        Number of bytes taken, before compression.
-        """
+        """Pack more; returns the bytes taken, which are all."""
         view = memoryview(data)
         self._below.write(self._packer.compress(view))
         return view.nbytes

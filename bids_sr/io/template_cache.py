@@ -59,8 +59,6 @@ def is_here(template: str) -> bool:
     """Return whether a template can be loaded on this machine.
 
     This needs its T1w image, and its brain mask or an image of the brain alone.
-
-    Whether the cache or an installed package holds the images.
     """
     whole = cached(template, "T1w.nii.gz") and cached(template, "desc-brain_mask.nii.gz")
     return bool(whole or carried(template))

@@ -81,10 +81,7 @@ class _Focus:
 
 
 def _box(head: Head, center: Array) -> tuple[tuple[slice, ...], Array]:
-    """Return a cube around a head point as slices, and its voxels' offsets (mm), (3, x, y, z).
-
-    The offsets are from the point.
-    """
+    """Return a cube around a head point as slices, and its voxels' offsets (mm), (3, x, y, z)."""
     voxel = head.affine[0, 0]
     at = (center - head.affine[:3, 3]) / voxel
     half = int(np.ceil(_BOX / voxel))
@@ -98,10 +95,7 @@ def _box(head: Head, center: Array) -> tuple[tuple[slice, ...], Array]:
 
 
 def _snap_to_ribbon(head: Head, point: Array) -> Array:
-    """Return the head point (mm) of the best gray-matter voxel near `point`.
-
-    The best voxel is of pure gray matter, and close.
-    """
+    """Return the head point (mm) of the best gray-matter voxel near `point`."""
     window, offset = _box(head, point)
     far = np.sqrt((offset**2).sum(0))
     score = np.where(far < 6.0, head.fractions["gm"][window] - far / 15.0, -np.inf)

@@ -116,10 +116,7 @@ class Head:
     deformation: Array
 
     def from_template(self, point: tuple[float, float, float]) -> Array:
-        """Map a template point (mm) to its head point (3,) in mm.
-
-        This is a fixed-point iteration on the deformation.
-        """
+        """Map a template point (mm) to its head point (3,) in mm."""
         target = at = np.asarray(point, dtype=float)
         inverse = np.linalg.inv(self.affine)
         for _ in range(30):

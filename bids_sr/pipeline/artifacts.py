@@ -93,10 +93,7 @@ class Kind(Generic[_T]):
     drawn: ClassVar[bool] = False  # its files are shown, and are no data
 
     def load(self, path: Path) -> _T:
-        """The value of a file.
-
-        Value in memory; for a plain file, its path.
-        """
+        """The value of a file."""
         return cast("_T", path)
 
     def save(self, value: _T, stem: Path) -> Path | list[Path]:

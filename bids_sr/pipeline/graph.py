@@ -402,10 +402,7 @@ class Scope:
         return entities.get("subject", ""), str(known.get("run_name", ""))
 
     def outward(self) -> Iterator["Scope"]:
-        """Return this scope and those around it.
-
-        Scopes from this one to the outermost.
-        """
+        """Return this scope and those around it."""
         yield self
         if self.outer:
             yield from self.outer.outward()

@@ -296,10 +296,7 @@ def dry_run_text(plan: Plan, settings: Settings) -> str:
 
 
 def _cost_table(cost: Estimate, slower: float = 1.0) -> list[str]:
-    """Return a table of stages with wall-clock minutes, memory and total.
-
-    The minutes add up to the total as shown.
-    """
+    """Return a table of stages with wall-clock minutes, memory and total."""
     minutes = _adding_up([row.minutes / cost.processors * slower for row in cost.rows], 1)
     shown = [(row.stage, row.memory_gb) for row in cost.rows] + [("total", cost.memory_gb)]
     wide = max(len(stage) for stage, _ in shown)

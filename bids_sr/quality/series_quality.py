@@ -93,10 +93,7 @@ class QualitySums:
                 product[start : start + n] += np.einsum("tn,tn->n", own[:, :n], near)
 
     def quality(self) -> _SeriesQuality:
-        """Return what the sums tell, once all volumes are in them.
-
-        Mean, noise, tSNR and smoothness inside the mask.
-        """
+        """Return what the sums tell, once all volumes are in them."""
         assert self._fit is not None  # n_volumes is at least 4
         inside = self._mask[self._box]
         mean, noise, tsnr = (np.zeros(self._mask.shape) for _ in range(3))
@@ -120,10 +117,7 @@ class QualitySums:
 def series_quality(
     volumes: Iterable[Real], mask: Mask, zooms: Sequence[float], *, n_volumes: int
 ) -> _SeriesQuality:
-    """Measure the quality of a series of volumes (X, Y, Z), without dummies, in one pass.
-
-    Mean, noise, tSNR and smoothness inside the mask.
-    """
+    """Measure the quality of a series of volumes (X, Y, Z), without dummies, in one pass."""
     sums = QualitySums(mask, zooms, n_volumes)
     for batch in in_batches(volumes):
         sums.add(batch)

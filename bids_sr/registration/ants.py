@@ -347,10 +347,7 @@ class Template:
 
 
 def template_source(space: str) -> Path | str:
-    """Return the source of a template's T1w image.
-
-    It is its local file, or else its URI at TemplateFlow.
-    """
+    """Return the source of a template's T1w image."""
     return cached(space, "T1w.nii.gz") or carried(space) or template_uri(space)
 
 
@@ -409,10 +406,7 @@ _MNI_BOXES = (
 
 
 def _box(image: Volume) -> tuple[Array, Array]:
-    """Return the lowest and highest corner (mm, RAS) of a field of view.
-
-    These are its outer edges along the scanner's axes.
-    """
+    """Return the lowest and highest corner (mm, RAS) of a field of view."""
     corners = (
         np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)]) * image.data.shape
         - 0.5

@@ -156,8 +156,6 @@ def methods_html(markdown: str, bibtex: str, *, references: bool = True) -> Mark
 
     With `references` they stand at the end and citations lead there, else to where each work is
     found on the web.
-
-    Markup whose headings stand two levels lower.
     """
     raw = split_bibtex(bibtex)
     entries = {key: _read_entry(raw[key]) for key in _cited_keys(markdown) if key in raw}

@@ -162,10 +162,7 @@ def environment() -> jinja2.Environment:
 
 
 def render(macro: str, *args: Any, **kwargs: Any) -> Markup:
-    """Render HTML by a macro of ``macros.tpl``; text is escaped, markup is kept as it is.
-
-    Markup without white space around it.
-    """
+    """Render HTML by a macro of ``macros.tpl``; text is escaped, markup is kept as it is."""
     module: Any = environment().get_template("macros.tpl").module
     return Markup(str(getattr(module, macro)(*args, **kwargs)).strip())
 

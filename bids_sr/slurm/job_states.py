@@ -432,10 +432,7 @@ def _minutes(status: _Status | None, state: State) -> float | None:
 
 
 def table(fates: Sequence[Fate]) -> list[tuple[str, ...]]:
-    """Return rows of the table, the heads first.
-
-    Lines with a head, without a final line break.
-    """
+    """Return rows of the table, the heads first."""
     return [_HEADS, *map(_row, fates)]
 
 

@@ -169,10 +169,7 @@ def _slurm_dir(output_dir: Path) -> Path:
 
 
 def new_id() -> str:
-    """A name for a submission; later ones sort behind earlier ones.
-
-    Time to the second and six random hexadecimal digits.
-    """
+    """A name for a submission; later ones sort behind earlier ones."""
     return f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
 
 
@@ -263,10 +260,7 @@ def request_for(
 
 
 def group_request(participants: int) -> Request:
-    """The request of the group job, which reads tables and maps and no series.
-
-    Request of one processor, with memory and time for so many.
-    """
+    """The request of the group job, which reads tables and maps and no series."""
     return Request(
         cpus=1,
         memory_mb=GROUP_MB + _up(participants / _PEOPLE_A_MB, STEP_MB),
@@ -342,10 +336,7 @@ def minutes_of(text: str) -> int:
 
 
 def time_text(minutes: int) -> str:
-    """Return minutes as SLURM takes them: ``D-HH:MM:00``.
-
-    Text with days, hours and minutes.
-    """
+    """Return minutes as SLURM takes them: ``D-HH:MM:00``."""
     days, rest = divmod(minutes, 1440)
     return f"{days}-{rest // 60:02d}:{rest % 60:02d}:00"
 

@@ -205,8 +205,6 @@ def overview(output_dir: Path) -> Overview:
     """Query the queue and read the records.
 
     Raises `UsageError` where there are no records, or SLURM does not answer.
-
-    What became of everyone, and the jobs that have not ended.
     """
     known = submissions(output_dir)
     if not known:

@@ -115,10 +115,7 @@ def open_(mask: Mask, affine: Array, mm: float) -> Mask:
 
 
 def bounding_box(mask: Mask) -> tuple[slice, slice, slice]:
-    """Return the smallest box around a mask that is not empty.
-
-    Range of voxels along each axis.
-    """
+    """Return the smallest box around a mask that is not empty."""
     ends = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
     x, y, z = (slice(int(each[0]), int(each[-1]) + 1) for each in ends)
     return x, y, z

@@ -296,10 +296,7 @@ def interpolate(name: str, image: Tensor, sizes: Sequence[int]) -> Tensor:
 
 
 def level_above(shape: Sequence[int], factor: Factor) -> Level:
-    """From an acquired grid to the wanted one.
-
-    Step from the acquired grid to one finer by the factor.
-    """
+    """From an acquired grid to the wanted one."""
     a, b, c = shape
     x, y, z = (highres_size(m, f) for m, f in zip(shape, factor, strict=True))
     return Level((a, b, c), (x, y, z))

@@ -78,10 +78,7 @@ class _Network:
 
 
 def network(path: str, *, flat: bool = False, **settings: object) -> _Network:
-    """Return a network of `bids_sr.sr.networks`; a `flat` one refuses thinner slices.
-
-    Function that builds it from the number of channels and the factor.
-    """
+    """Return a network of `bids_sr.sr.networks`; a `flat` one refuses thinner slices."""
     return _Network(ImportedWhenCalled(f"networks.{path}"), settings, flat)
 
 

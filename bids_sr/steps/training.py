@@ -265,10 +265,7 @@ def train_on_volumes(
     force: bool = False,
     sloppy: bool = False,
 ) -> Model:
-    """Train a network on volumes of the run it is for, or take a model that was given for it.
-
-    Weights, their card, the log of training.
-    """
+    """Train a network on volumes of the run it is for, or take a model that was given for it."""
     training = TrainingRequest(
         method=get_method(method),
         recipe=recipe,
@@ -379,10 +376,7 @@ def estimate_variance(
 def _tested(
     method: Method, card: ModelCard, data: "RunData", interpolations: tuple[str, ...]
 ) -> Facts:
-    """Return what the map and plain interpolations explain one level down, by series.
-
-    It is what they explain of the run one level of resolution down.
-    """
+    """Return what the map and plain interpolations explain one level down, by series."""
     from bids_sr.sr.variance.fit_variance import tested_entry, why_untried
     from bids_sr.sr.variance.one_level_down import try_interpolation
 

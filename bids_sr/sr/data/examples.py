@@ -113,10 +113,7 @@ class Examples:
         self.train, self.held = self._parts()
 
     def at(self, index: int, factor: Factor | None = None) -> Prepared:
-        """One image at a factor (default: that trained for); prepared once and kept.
-
-        Image on both grids, in the intensity of the network.
-        """
+        """One image at a factor (default: that trained for); prepared once and kept."""
         key = (index, factor or self.factor)
         if key not in self._prepared:
             self._prepared[key] = prepare(self.images[index], self.recipe, key[1], self.device)
@@ -194,10 +191,7 @@ class Examples:
         return fx, fy, fz
 
     def turns(self, factor: Factor, sides: Sequence[int]) -> tuple[Turn, ...]:
-        """Return symmetries of windows of these sides at a factor.
-
-        Arrangements of axes that keep the physics.
-        """
+        """Return symmetries of windows of these sides at a factor."""
         zooms = self.images[0].zooms
         return symmetries(sides[: self.ndim], zooms[: self.ndim], factor[: self.ndim])
 

@@ -105,10 +105,7 @@ class TrainingImage:
         return _channels(self._image)
 
     def checksum(self) -> str:
-        """SHA-256 of the arrays as float32.
-
-        Hexadecimal digest of 64 characters.
-        """
+        """SHA-256 of the arrays as float32."""
         total = hashlib.sha256()
         for image in (self.fine, self.coarse, self.mask > 0):
             total.update(
@@ -125,10 +122,7 @@ TrainingImages = tuple[TrainingImage, ...]
 
 
 def checksums(images: TrainingImages) -> dict[str, str]:
-    """SHA-256 of each image, by its name.
-
-    Hexadecimal digest of 64 characters by name of the image.
-    """
+    """SHA-256 of each image, by its name."""
     return {image.name: image.checksum() for image in images}
 
 

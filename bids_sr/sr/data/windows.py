@@ -189,8 +189,6 @@ def symmetries(
     There are 8 or 48 for equal axes, 4 or 8 where none are equal.
 
     Sides are in voxels, voxel sizes in mm; sizes within one part in a thousand are one.
-
-    Exchanges of axes, each with reversals to follow.
     """
     axes = list(zip(sides, zooms, factor, strict=True))
     same = [

@@ -190,10 +190,7 @@ class _InSpace:
     def append(
         self, coefficients: Float32, affine: Array, pose: Array, added: Array | None
     ) -> None:
-        """Write the next volume from coefficients (see `PlacedGrid.sampled`) and additions.
-
-        The additions are what is added to the volume.
-        """
+        """Write the next volume from coefficients (see `PlacedGrid.sampled`) and additions."""
         values = self._placed.sampled(coefficients, affine, pose, self._shift, self._step)
         if added is not None:
             more = self._placed.sampled(spline_coefficients(added), self._affine)

@@ -163,10 +163,7 @@ def _fill(network: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
 
 
 def load_model(path: Path) -> LoadedModel:
-    """Load STEM.safetensors with the card beside it.
-
-    Networks in evaluation mode, with recipe and card.
-    """
+    """Load STEM.safetensors with the card beside it."""
     from safetensors import SafetensorError
     from safetensors.torch import load
 

@@ -275,8 +275,6 @@ def attention_unet(
 
     Parameters as of `UNet`; the paper has a sigmoid on images scaled to [0, 1], padded to a power
     of two.
-
-    Network whose output has the size of its input.
     """
     return UNet(
         channels,

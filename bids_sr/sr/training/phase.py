@@ -198,10 +198,7 @@ class Phase:
         return max(1, self.recipe.batch // 2) if self.at.halved else self.recipe.batch
 
     def draw(self) -> Batch:
-        """The next batch.
-
-        Input, target and weight of one step, at the size of batch in use.
-        """
+        """The next batch."""
         batch = self.examples.batch(
             self.rng,
             self.parts,

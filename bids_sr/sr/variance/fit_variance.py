@@ -212,10 +212,7 @@ def why_untried(error: SeriesError | ResolutionError) -> str:
 
 
 def tested_entry(found: Explained, volumes: int) -> dict[str, object]:
-    """Return the share, its interval and the stretches of a tested series, as plain values.
-
-    The stretches are those of a run of so many volumes.
-    """
+    """Return the share, its interval and the stretches of a tested series, as plain values."""
     numbers = zip(("share", "lower", "upper"), (found.share, *found.interval), strict=True)
     entry: dict[str, object] = {
         name: round(value, 5) for name, value in numbers if math.isfinite(value)

@@ -400,8 +400,6 @@ class RunData:
         """Return the SHA-256 of the series, mask, removed signal, and calibration patterns.
 
         The removed signal is what was taken out of the series.
-
-        Hexadecimal digest of 64 characters by name of the data.
         """
         out = dict(self.statistics.checksums)
         return out if self.exemplars is None else out | {"calibration": self.exemplars.checksum}

@@ -302,10 +302,7 @@ class Prior:
         return back[:, *tile.within], out
 
     def at(self, z: int) -> Callable[[Tensor], Tensor]:
-        """Return what makes conditional means (T, X, Y) of the changes (T, x, y) of a slice.
-
-        Linear function, whose matrices are made once.
-        """
+        """Return what makes conditional means (T, X, Y) of the changes (T, x, y) of a slice."""
         many = len(self.weight) > _MANY
         parts = [
             (tile, (self._written_out if many else self._solver)(z, tile))

@@ -170,10 +170,7 @@ def too_short(reader: SeriesReader, n_dummy: int) -> bool:
 
 
 def mean_only(reader: SeriesReader, n_dummy: int) -> TemporalStatistics:
-    """A run too short for a variance: its mean, and one component of nothing.
-
-    Mean of the steady volumes, with zeros in place of all else.
-    """
+    """A run too short for a variance: its mean, and one component of nothing."""
     start = min(n_dummy, reader.shape[3] - 1)
     volumes = np.stack([reader.volume(t) for t in range(start, reader.shape[3])])
     mean = np.asarray(volumes.mean(0, dtype=np.float64))

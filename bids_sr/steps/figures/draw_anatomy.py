@@ -284,8 +284,6 @@ def draw_guide(
     """Draw highres T2*w against the boldref, before and after registration.
 
     `guide_hr` is the highres T2*w image on the high-resolution grid.
-
-    Slices of the three images with outlines of boldref.
     """
     from bids_sr.figures.anat_figures import AXIAL_VIEWS, isolines, registration_figure
 
