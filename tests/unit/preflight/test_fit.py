@@ -48,7 +48,7 @@ def test_the_largest_step_has_to_fit() -> None:
     for workers in (1, 3):  # the program, the workers that wait and the largest step
         room = enough + (workers - 1) * machine.WORKER_GB
         assert machine.for_steps_gb(room, workers) == pytest.approx(need)
-        counted = room + workers * 0.6
+        counted = enough + (workers - 1) * 0.6
         assert machine.workers_that_fit(counted, 4, need, 0.6) == workers
         assert machine.for_steps_gb(counted, workers, 0.6) == pytest.approx(need)
 
