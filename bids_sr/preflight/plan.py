@@ -441,7 +441,8 @@ def _why_factor(run: BoldRun, settings: Settings) -> str:
         return "factor from --sr-factor"
     if run.calibration is not None:
         return "factor from the calibration run"
-    return "no pair or calibration: factor 2 in plane"
+    slices = f"slices stay {run.zooms[2]:.3g} mm"
+    return f"no pair or calibration: factor 2 in plane, which --sr-factor changes; {slices}"
 
 
 def _times(values: Iterable[float], form: str = ".3g") -> str:

@@ -93,7 +93,7 @@ def test_without_a_pair_auto_takes_the_series_alone(maker: BidsMaker) -> None:
     assert (
         text
         == "sbl by 2×2×1 (no T2*w pair, which srgan needs; no pair or calibration: factor 2 in"
-        " plane)"
+        " plane, which --sr-factor changes; slices stay 4 mm)"
     )
 
 
