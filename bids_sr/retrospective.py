@@ -418,10 +418,8 @@ def _make_pair(pair: Pair, subject: Subject, settings: Settings, root: Path) -> 
     (session, run), source = pair_place(pair), pair.lowres or pair.highres
     image, affine = load_image(source)
     order = pair.orders[0 if pair.lowres is None else 1]
-    image, affine = (
-        reordered(image.reshape(image.shape[:3]), order),
-        reordered_affine(affine, order),
-    )
+    image = reordered(image.reshape(image.shape[:3]), order)
+    affine = reordered_affine(affine, order)
     if pair.lowres is None:
         image, affine = kspace_crop(image, affine, factor=pair.factor, magnitude=True)
     with SeriesReader(source) as reader:

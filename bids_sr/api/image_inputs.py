@@ -171,10 +171,8 @@ def mask_on(mask: MaskLike, grid: Volume, folder: Path, what: str = "mask") -> V
 
     Mask with at least one voxel (3D, boolean).
     """
-    found, shape = (
-        grid.like(mask) if isinstance(mask, np.ndarray) else volume_of(mask, folder, what),
-        grid.data.shape,
-    )
+    found = grid.like(mask) if isinstance(mask, np.ndarray) else volume_of(mask, folder, what)
+    shape = grid.data.shape
     if found.data.shape != shape or not np.allclose(found.affine, grid.affine, atol=1e-3):
         fix = (
             "bring it there, for instance by nilearn.image.resample_to_img(mask, image,"

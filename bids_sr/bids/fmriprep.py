@@ -60,11 +60,9 @@ _COREG = (
 _CONFOUNDS = ("desc-confounds_timeseries.tsv", "desc-confounds_regressors.tsv")
 _REFERENCES = ("desc-hmc_boldref", "desc-coreg_boldref", "boldref")
 _MASK, _COREGISTRATION, _TABLE = "brain mask on its own grid", "registration to T1w", "confounds"
-_ANATOMY, _MAPS, _MOTION = (
-    "T1w image with a brain mask",
-    "tissue maps (label-{GM,WM,CSF}_probseg)",
-    "head motion",
-)
+_ANATOMY = "T1w image with a brain mask"
+_MAPS = "tissue maps (label-{GM,WM,CSF}_probseg)"
+_MOTION = "head motion"
 _OPTIONS = {
     _MASK: "`--output-spaces func` writes it, and every call since fMRIPrep 23.2.3",
     _COREGISTRATION: (
@@ -378,10 +376,8 @@ def _run_of(
 ) -> PrecomputedRun:
     """Files of a run, checked; what is not there is told."""
     hmc, confounds = _first(files, _HMC), _first(files, _CONFOUNDS)
-    mask, coreg = (
-        _first(files, [f"desc-brain_mask{end}" for end in IMAGES]),
-        _first(files, _COREG) if anat is not None else None,
-    )
+    mask = _first(files, [f"desc-brain_mask{end}" for end in IMAGES])
+    coreg = _first(files, _COREG) if anat is not None else None
     if hmc is not None:
         check_transforms(hmc, run.n_volumes, findings)
     references = [
@@ -511,10 +507,8 @@ def _field_of(
         )
     if units != "Hz":
         findings.refuse(images[0], f"its Units are {units}, not Hz", "Give the field in Hz.")
-    direction, readout = (
-        str(run.sidecar.get("PhaseEncodingDirection", "")),
-        _total_readout_time(run),
-    )
+    direction = str(run.sidecar.get("PhaseEncodingDirection", ""))
+    readout = _total_readout_time(run)
     if not re.fullmatch("[ijk]-?", direction) or readout is None:
         lacking = "PhaseEncodingDirection" if readout is not None else "TotalReadoutTime"
         fix = (

@@ -212,10 +212,8 @@ def _check(
                 f"--{name}: {len(given)} file(s)", f"there are {len(lead)} {kind}", fix
             )
     if options.degradation not in (None, "kspace") and method.trained_on == "pair":
-        what, why = (
-            f"--degradation {options.degradation}",
-            f"{method.name} is trained on images with k-space cropped",
-        )
+        what = f"--degradation {options.degradation}"
+        why = f"{method.name} is trained on images with k-space cropped"
         raise UsageError(what, why, "leave it out, or give measured images with --coarse")
     if options.coarse and options.degradation and options.fine:
         raise UsageError(
@@ -245,10 +243,8 @@ def _check(
 def _check_start(options: TrainOptions, method: Method, start: LoadedModel) -> None:
     """Refuse a model of another method or recipe to begin with."""
     if start.card.method != method.name:
-        why, fix = (
-            f"it is a model of {start.card.method}, not of {method.name}",
-            f"train {start.card.method}",
-        )
+        why = f"it is a model of {start.card.method}, not of {method.name}"
+        fix = f"train {start.card.method}"
         raise UsageError(f"--from {options.start}", why, f"{fix}, or leave --from out")
     if start.card.recipe != recipe_name(method, options.recipe):
         why = f"the model to begin with has the network of {start.card.recipe}"

@@ -145,27 +145,21 @@ def _of_t1w(always: float, t1w: float) -> Need:
 _DENSE_TRAINING = 14.0
 # Points of float32, a volume and its copies; see `bids_sr.spatial.output_grids`
 _SPACES = 0.03
-SEGMENT, REGION, SHOW_IN_TEMPLATE = (
-    _of_t1w(0.31, 0.032),
-    _of_t1w(0.05, 0.052),
-    _of_t1w(0.35, 0.030),
-)
+SEGMENT = _of_t1w(0.31, 0.032)
+REGION = _of_t1w(0.05, 0.052)
+SHOW_IN_TEMPLATE = _of_t1w(0.35, 0.030)
 TRAIN = Need(always=0.3, high=0.2, dense=_DENSE_TRAINING)
 TRAIN_ON_VOLUMES = Need(always=0.45, high=0.0, learned=0.6, dense=_DENSE_TRAINING)
-VARIANCE, SERIES = (
-    Need(always=0.1, high=0.57),
-    Need(always=0.06, high=0.25, dense_piece=1.6, spaces=_SPACES),
-)
+VARIANCE = Need(always=0.1, high=0.57)
+SERIES = Need(always=0.06, high=0.25, dense_piece=1.6, spaces=_SPACES)
 # 0.21 and 0.30 GB for a second thread on 64 x 64 x 34 voxels, without and with a calibration
 RESOLVE = replace(SERIES, calibrated=4e-3, threads=0.27)
 # 100 volumes as float32, those of the brain once more, and a slice in double precision
 CALIBRATE = Need(always=0.06, high=0.7)
 # 25 blocks: 0.32 GB on 0.79 million voxels, 0.91 GB where those measured are compared
-MAPS, EFFECTS, TO_TEMPLATE = (
-    Need(always=0.06, high=0.23),
-    Need(always=0.06, high=0.33, measured=0.76),
-    Need(always=0.35, spaces=_SPACES),
-)
+MAPS = Need(always=0.06, high=0.23)
+EFFECTS = Need(always=0.06, high=0.33, measured=0.76)
+TO_TEMPLATE = Need(always=0.35, spaces=_SPACES)
 # No less than was measured on three contrasts of a million voxels (`benchmarks/resources.py`), and
 # for a million voxels more as many float32 arrays as a step holds at one time; registration alone,
 # on 1.2 million voxels: 0.44 GB rigidly, 0.76 GB with a deformation, with the libraries
@@ -290,10 +284,8 @@ def sums_resident(root: Path = Path("/"), environ: Mapping[str, str] = os.enviro
 
 def _granted_gb(environ: Mapping[str, str]) -> float:
     """Return the memory granted by SLURM on this node (GB), infinite without job or limit."""
-    a_node, a_processor = (
-        _number(environ.get("SLURM_MEM_PER_NODE")),
-        _number(environ.get("SLURM_MEM_PER_CPU")),
-    )
+    a_node = _number(environ.get("SLURM_MEM_PER_NODE"))
+    a_processor = _number(environ.get("SLURM_MEM_PER_CPU"))
     if not a_node and a_processor:
         a_node = a_processor * (
             _number(environ.get("SLURM_CPUS_ON_NODE")) or _slurm_processors(environ) or 1.0

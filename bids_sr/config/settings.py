@@ -36,11 +36,9 @@ _AUTO_METHODS: dict[str, tuple[str, ...]] = {"bold": ("srgan", "sbl"), "anat": (
 
 def _check_method(name: str) -> None:
     """Refuse an unknown method or baseline, telling what became of an earlier version's."""
-    learned, baselines, what = (
-        offered_methods(),
-        tuple(BASELINES),
-        f"{name!r} is not a super-resolution method",
-    )
+    learned = offered_methods()
+    baselines = tuple(BASELINES)
+    what = f"{name!r} is not a super-resolution method"
     if name in REMOVED and name not in learned + baselines:
         fix = (
             f"name {REMOVED[name]} instead (--sr-method {REMOVED[name]}, or methods of the"

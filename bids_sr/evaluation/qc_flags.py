@@ -130,17 +130,13 @@ def _broad_flag(
     .05 (3D, boolean), used without correlation; or None.
     """
     if cc is not None:
-        share, limit, what = (
-            float((cc[mask] >= ACTIVE_CC).mean()),
-            _BROAD_SHARE,
-            f"CC of at least {ACTIVE_CC}",
-        )
+        share = float((cc[mask] >= ACTIVE_CC).mean())
+        limit = _BROAD_SHARE
+        what = f"CC of at least {ACTIVE_CC}"
     elif fdr is not None:
-        share, limit, what = (
-            float(fdr[mask].mean()),
-            _BROAD_FDR_SHARE,
-            "activity at a false discovery rate of .05",
-        )
+        share = float(fdr[mask].mean())
+        limit = _BROAD_FDR_SHARE
+        what = "activity at a false discovery rate of .05"
     else:
         raise ValueError(
             "broad activation needs a correlation map or an FDR region; neither was given"

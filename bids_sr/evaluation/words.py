@@ -189,10 +189,8 @@ def specific_text(claim: Claim, *, in_full: bool = False) -> str:
     if claim.holds:
         text = f"Part of the gain of {claim.series} is specific to this participant's own data."
     else:
-        shared, verb = (
-            names((PLACEBOS[name].attributable_to for name in reach), "or"),
-            "reach" if len(reach) > 1 else "reaches",
-        )
+        shared = names((PLACEBOS[name].attributable_to for name in reach), "or")
+        verb = "reach" if len(reach) > 1 else "reaches"
         text = (
             f"The gain of {claim.series} is not shown to depend on {shared}: {names(reach)} {verb}"
             " it too."
@@ -232,10 +230,8 @@ def basis(evidence: Evidence) -> str:
     """What the levels are, and what they are held against."""
     what, note = "correlation beyond the acquired resolution", "shared noise counts as agreement"
     if evidence.reference.statistic == "ev":
-        what, note = (
-            "explained variance beyond the acquired resolution",
-            "1 = all, 0 = none, below 0 = wrong detail",
-        )
+        what = "explained variance beyond the acquired resolution"
+        note = "1 = all, 0 = none, below 0 = wrong detail"
     what += ", corrected for noise in the reference" * (evidence.reference is HALVES)
     smooth = f", {evidence.fwhm_mm:g} mm FWHM" if evidence.fwhm_mm else ""
     text = (

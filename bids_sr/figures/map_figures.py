@@ -237,10 +237,8 @@ def zoomed_figure(
     """
     if not maps:
         raise FigureInputError("there is no map to draw")
-    brain, voxel = (
-        slices.canonical(scene.mask),
-        at or peak_voxel(next(iter(maps.values())), scene.mask),
-    )
+    brain = slices.canonical(scene.mask)
+    voxel = at or peak_voxel(next(iter(maps.values())), scene.mask)
     center, whole = (np.array(voxel) + 0.5) * brain.zooms, slices.box_of(scene.mask, 3.0)
     box = slices.part_of(whole, center, ZOOM_MM)
     layers = _on_one_scale(maps, display, limit, alpha=0.95)

@@ -229,10 +229,8 @@ def response_shares(
     near = [blocks[index] for index in cut]
     first = min(start for block in near for start, _ in block.events)
     last = max(start + length for block in near for start, length in block.events) + _AFTER_S
-    before, after = (
-        max(0, int(np.ceil((times[0] - first) / tr))),
-        max(0, int(np.ceil((last - times[-1]) / tr))),
-    )
+    before = max(0, int(np.ceil((times[0] - first) / tr)))
+    after = max(0, int(np.ceil((last - times[-1]) / tr)))
     wide = times[0] + tr * np.arange(-before, len(times) + after)
     inside = slice(before, before + len(times))
     for index, signal in zip(cut, courses(_events(near), wide).values(), strict=True):

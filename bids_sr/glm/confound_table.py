@@ -160,10 +160,8 @@ def _outliers(
 
     An outlier moved or changed too much.
     """
-    far, changed = (
-        columns["framewise_displacement"] > fd_mm,
-        columns["std_dvars"] > std_dvars,
-    )
+    far = columns["framewise_displacement"] > fd_mm
+    changed = columns["std_dvars"] > std_dvars
     out: dict[str, Float] = {}
     for k, volume in enumerate(np.flatnonzero(far | changed)):
         name = f"motion_outlier{k:02d}"

@@ -387,10 +387,8 @@ def _fit(
     model, noise_order = None, None
     if "glm" in settings.kinds:
         noise = estimate_noise(signals.blocks(settings.block_bytes), design.matrix, mask, zooms)
-        model, noise_order = (
-            ContrastModel(design.matrix, vectors, noise, rank=design.rank),
-            noise.order,
-        )
+        model = ContrastModel(design.matrix, vectors, noise, rank=design.rank)
+        noise_order = noise.order
     for voxels, block in signals.blocks(settings.block_bytes):
         if temporal is not None:
             for part in parts_of(block.shape[1]):

@@ -341,11 +341,9 @@ def _voxel_lags(
     The ratios of lag products to power are (order, N), their validity and the mean signal (N,).
     `level` replaces the mean signal where it is given.
     """
-    ratios, known, means = (
-        np.zeros((order, n_voxels)),
-        np.zeros(n_voxels, dtype=bool),
-        np.zeros(n_voxels),
-    )
+    ratios = np.zeros((order, n_voxels))
+    known = np.zeros(n_voxels, dtype=bool)
+    means = np.zeros(n_voxels)
     for voxels, block in blocks:
         for part in parts_of(block.shape[1]):
             at = slice(voxels.start + part.start, voxels.start + part.stop)

@@ -36,10 +36,8 @@ def compress_series(
         if kind.kind in "iu":
             lowest = highest = 0.0
             for volume in reader.volumes():
-                lowest, highest = (
-                    min(lowest, float(volume.min())),
-                    max(highest, float(volume.max())),
-                )
+                lowest = min(lowest, float(volume.min()))
+                highest = max(highest, float(volume.max()))
             slope, inter = _scale(lowest, highest, kind)
         _copy(
             reader,

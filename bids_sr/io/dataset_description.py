@@ -137,11 +137,9 @@ def write_dataset(
     root, about, readme = output_dir, f"super-resolved BOLD and activation maps of {name}", _README
     text = ""
     if series:
-        root, readme, applied = (
-            dataset_of(output_dir, series),
-            _README_OF_SERIES,
-            applied_in(output_dir, series),
-        )
+        root = dataset_of(output_dir, series)
+        readme = _README_OF_SERIES
+        applied = applied_in(output_dir, series)
         about = f"BOLD of {name}, {BASELINES.get(series, f'super-resolved ({series})')}"
         if idle := [run for run, value in applied.items() if not value]:
             some = f"{about}; {len(idle)} of {len(applied)} runs zero-filled"

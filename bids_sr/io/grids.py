@@ -243,10 +243,8 @@ def misfits(
         by = "×".join(f"{each:g}" for each in factor)
         found.append((f"its matrix {sizes[0]} is {than} (that of {name} by {by})", fix))
     voxel, own_voxel = (np.linalg.norm(each[:3, :3], axis=0) for each in (affine, own_affine))
-    apart, limit = (
-        corners_apart(shape[:3], affine, own[:3], own_affine),
-        EDGE_TOLERANCE * float(voxel.min()),
-    )
+    apart = corners_apart(shape[:3], affine, own[:3], own_affine)
+    limit = EDGE_TOLERANCE * float(voxel.min())
     if apart > limit:
         reason = (
             f"its field of view is not that of {name}: the outer edges lie up to {apart:.3g} mm"

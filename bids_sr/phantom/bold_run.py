@@ -345,12 +345,10 @@ def t1w(subject: SimulatedSubject) -> StillScan:
 
     `subject`: simulated head with its activity and poses. Scan on the T1w grid of the protocol.
     """
-    p, rng, protocol, pose = (
-        subject.preset,
-        subject.draw("t1w"),
-        PROTOCOLS["T1w"],
-        subject.t1w_pose,
-    )
+    p = subject.preset
+    rng = subject.draw("t1w")
+    protocol = PROTOCOLS["T1w"]
+    pose = subject.t1w_pose
     scene, affine = protocol.scaled_scene(subject.head, LEVEL), p.t1w_affine
     image = sample_volume(
         scene, subject.head.affine, p.t1w_shape, affine, subject.bold_pose @ invert(pose)

@@ -564,10 +564,8 @@ def surely_estimable(
     courses = rough_courses(events, times)
     if not courses.keys() >= set(conditions) or (events.table["duration"] < _BRIEF_S).any():
         return False
-    volumes, waves = (
-        np.arange(len(times)) + 0.5,
-        np.arange(int(2 * len(times) * tr * high_pass) + 2),
-    )
+    volumes = np.arange(len(times)) + 0.5
+    waves = np.arange(int(2 * len(times) * tr * high_pass) + 2)
     drift = np.cos(np.pi * np.outer(volumes, waves) / len(times))
     matrix = np.column_stack([*courses.values(), drift])
     if matrix.shape[1] >= len(times) or any(np.ptp(each) < _APART for each in courses.values()):

@@ -191,10 +191,8 @@ def register_pair_to_bold(
     """
     before = np.eye(4) if highres2lowres is None else np.asarray(highres2lowres, dtype=float)
     moved = Volume(data=highres.data, affine=invert(before) @ highres.affine)
-    own, fine = (
-        masks.brain_mask(boldref.data, boldref.affine),
-        masks.brain_mask(highres.data, highres.affine),
-    )
+    own = masks.brain_mask(boldref.data, boldref.affine)
+    fine = masks.brain_mask(highres.data, highres.affine)
     fit = rigid(
         boldref,
         moved,
@@ -278,10 +276,8 @@ def combined_masks(
         )
         return own, own_fine, affine, facts
     facts["mask_source"] = "T1w brain within 4 mm of the boldref mask"
-    low, high = (
-        low & masks.grow(own, boldref.affine, _RIM_MM),
-        high & masks.grow(own_fine, affine, _RIM_MM),
-    )
+    low = low & masks.grow(own, boldref.affine, _RIM_MM)
+    high = high & masks.grow(own_fine, affine, _RIM_MM)
     return low, high, affine, facts
 
 

@@ -194,10 +194,8 @@ def _align_head(
     better match in the air around the scalp than in the skull, and the template grows to the size
     of the head.
     """
-    low_template, inside = (
-        coarse(template, 4.0),
-        masks.coarse_mask(template_mask, template.affine, 4.0),
-    )
+    low_template = coarse(template, 4.0)
+    inside = masks.coarse_mask(template_mask, template.affine, 4.0)
     low_head = coarse(head, 4.0)
     poses = _starts(low_head, low_template)
     scores = [mutual_information(low_template, low_head, pose, inside) for pose in poses]

@@ -161,10 +161,8 @@ def align_volumes(
     except (MaskError, ValueError) as error:
         raise ComparedError(f"no head is seen in the run ({error})") from None
     _refuse_nan(other, brain, affine)
-    own_level, as_given = (
-        _least_signal(mean, mask),
-        np.mean([np.nan_to_num(each) for each in other.values()], axis=0),
-    )
+    own_level = _least_signal(mean, mask)
+    as_given = np.mean([np.nan_to_num(each) for each in other.values()], axis=0)
     its = _means(as_given, shape)
     least = _least_signal(its, mask)
     # no voxel of a finer grid is 0
@@ -264,10 +262,8 @@ def _to_signal(values: Array, its: Array) -> tuple[float, float]:
     """
     if not values.size:
         return 1.0, 0.0
-    scale, offset = (
-        float(np.median(values)) / max(float(np.median(its)), 1e-9),
-        float(np.median(values - its)),
-    )
+    scale = float(np.median(values)) / max(float(np.median(its)), 1e-9)
+    offset = float(np.median(values - its))
     if 1 / _MOST_GAIN <= scale <= _MOST_GAIN:
         return 1.0, 0.0
     scaled, moved = (float(np.square(values - each).sum()) for each in (scale * its, its + offset))

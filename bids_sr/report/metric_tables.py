@@ -296,10 +296,8 @@ def verdict_html(
 
     Large motion and methods that were not applied come before the headline.
     """
-    headline, best = (
-        str(verdict.get("headline", "No verdict was reached.")),
-        str(verdict.get("best", "")),
-    )
+    headline = str(verdict.get("headline", "No verdict was reached."))
+    best = str(verdict.get("best", ""))
     sentences = [mapped(each) for each in listed(verdict.get("sentences"))]
     evidence = accuracy(rows, [best]) if best else None
     points: list[str] = []

@@ -467,11 +467,9 @@ def _summary(stem: str, label: str, stamped: tuple[tuple[Path, int], ...]) -> Ru
     The page is rewritten until nothing changes.
     """
     verdict_file, table_file, confounds_file, registration_file = (file for file, _ in stamped)
-    verdict, rows, displacement = (
-        read_json(verdict_file),
-        _rows(table_file),
-        _displacement(confounds_file),
-    )
+    verdict = read_json(verdict_file)
+    rows = _rows(table_file)
+    displacement = _displacement(confounds_file)
     idle, evidence = texts(verdict.get("not_applied")), accuracy(rows, applied_methods(rows))
     checks = [*motion_checks(displacement), *registration_checks(read_json(registration_file))]
     checks += flag_checks(

@@ -252,10 +252,8 @@ def request_for(
     shared = job_mb(needed * _BESIDE_SHARED, cpus * resident)
     memory = max(job_mb(needed * _MEMORY_ROOM, 0), shared)
     longest = max(time for _, time in costs) * _TIME_ROOM + _TIME_SPARE_MIN
-    memory_mb, minutes = (
-        memory_mb or max(LEAST_MB, _up(memory, STEP_MB)),
-        minutes or _up(longest, STEP_MIN),
-    )
+    memory_mb = memory_mb or max(LEAST_MB, _up(memory, STEP_MB))
+    minutes = minutes or _up(longest, STEP_MIN)
     return Request(cpus=cpus, memory_mb=memory_mb, minutes=minutes, gpus=gpus, resident=resident)
 
 

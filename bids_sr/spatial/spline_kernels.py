@@ -235,11 +235,9 @@ def sample_grid(c: Float32, matrix: Float, out: Float32) -> None:
             start_z = matrix[2, 1] * y + matrix[2, 2] * z + matrix[2, 3]
             x = 0
             while x < width:
-                px, py, pz = (
-                    start_x + matrix[0, 0] * x,
-                    start_y + matrix[1, 0] * x,
-                    start_z + matrix[2, 0] * x,
-                )
+                px = start_x + matrix[0, 0] * x
+                py = start_y + matrix[1, 0] * x
+                pz = start_z + matrix[2, 0] * x
                 steps = min(
                     _steps(py, matrix[1, 0], c.shape[1]), _steps(pz, matrix[2, 0], c.shape[0])
                 )

@@ -386,9 +386,7 @@ def linear_values(maps: Array, at: Array) -> Float32:
     from bids_sr.spatial.spline_kernels import sample_linear
 
     out = np.empty((at.shape[1], maps.shape[3]), dtype=np.float32)
-    stored, points = (
-        np.ascontiguousarray(maps, dtype=np.float32),
-        np.ascontiguousarray(at, dtype=np.float64),
-    )
+    stored = np.ascontiguousarray(maps, dtype=np.float32)
+    points = np.ascontiguousarray(at, dtype=np.float64)
     sample_linear(stored, points, out)
     return out

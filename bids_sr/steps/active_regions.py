@@ -421,10 +421,8 @@ def _rounded(point: Sequence[float] | Float) -> list[float]:
 
 def _on_mask(region: Volume, mask: Volume, chain: Sequence[Path]) -> Array:
     """Voxels of the mask whose center `chain` takes into a region."""
-    moving, reference = (
-        region.like(region.data.astype(np.float32)),
-        mask.like(mask.data.astype(np.float32)),
-    )
+    moving = region.like(region.data.astype(np.float32))
+    reference = mask.like(mask.data.astype(np.float32))
     inside = apply(moving, reference, chain, seed=_ANTS_SEED, interpolator="nearestNeighbor") > 0.5
     return mask.data & inside
 

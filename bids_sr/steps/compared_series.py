@@ -146,11 +146,9 @@ def place_compared(
     """
     facts = compared_facts[series_name]
     assert isinstance(facts, dict)
-    as_acquired, scale, offset = (
-        facts["frame"] == "as acquired",
-        float(facts["scale"]),
-        float(facts["offset"]),
-    )
+    as_acquired = facts["frame"] == "as acquired"
+    scale = float(facts["scale"])
+    offset = float(facts["offset"])
     own = factor if stc.shape[:3] == acquired.shape[:3] else _AS_ACQUIRED
     upsample = make_upsampler(UPSAMPLING if own == factor else "raw", UpsamplerInputs(factor=own))
     shape, affine = bold_mask_hr.data.shape, bold_mask_hr.affine

@@ -363,10 +363,8 @@ def measure_scans(
     their models, which tell the slices that these have not seen. Table of metrics; what its
     columns mean; tissues of the fine scans, 1 GM, 2 WM, 3 CSF.
     """
-    series, measured = (
-        by_series([*coarse_scans, *other_scans, *made_scans]),
-        by_series(fine_scans)["measured"],
-    )
+    series = by_series([*coarse_scans, *other_scans, *made_scans])
+    measured = by_series(fine_scans)["measured"]
     slices = untrained_slices(fine_scans, coarse_scans, scan_mask, card_file)
     rows, labels = _measured_rows(
         measured, series, scan_mask.data, scan_mask.affine, slices, seed=random_seed

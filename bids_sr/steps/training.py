@@ -438,11 +438,9 @@ def score_pair(
     """
     from threadpoolctl import threadpool_limits
 
-    pair, model, label = (
-        _training_pair(train_highres, train_lowres, pair_mask, factor),
-        load_model(model_file),
-        series_name(method),
-    )
+    pair = _training_pair(train_highres, train_lowres, pair_mask, factor)
+    model = load_model(model_file)
+    label = series_name(method)
     assert pair.gain is not None
     truth, scores = pair.gain * train_highres.data, {}
     scale = float(np.percentile(train_lowres.data[pair_mask.data > 0.5], 99))

@@ -230,10 +230,8 @@ def pair_image(
             f"the mask {mask.shape} is not on the low-resolution grid {lowres.shape}"
         )
     inside = mask > 0
-    a, b = (
-        downsample(highres, lowres.shape)[inside].astype(np.float64),
-        lowres[inside].astype(np.float64),
-    )
+    a = downsample(highres, lowres.shape)[inside].astype(np.float64)
+    b = lowres[inside].astype(np.float64)
     return TrainingImage(
         fine=highres,
         coarse=lowres,

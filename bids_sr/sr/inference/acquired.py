@@ -50,10 +50,8 @@ class PosedImage:
         if self._coefficients is None:
             self._coefficients = spline_coefficients(np.asarray(self.data, np.float32))
         if pose is None or self.distortion is None:
-            xfm, shift = (
-                self.from_boldref @ np.linalg.inv(np.eye(4) if pose is None else pose),
-                None,
-            )
+            xfm = self.from_boldref @ np.linalg.inv(np.eye(4) if pose is None else pose)
+            shift = None
         else:
             amount, unposed = self.distortion.back(shape, affine, pose)
             xfm = self.from_boldref @ unposed

@@ -81,10 +81,8 @@ def save_model(
     from safetensors.torch import save
 
     stem = Path(path_stem)
-    weights, card_file = (
-        stem.with_name(stem.name + ".safetensors"),
-        stem.with_name(stem.name + ".json"),
-    )
+    weights = stem.with_name(stem.name + ".safetensors")
+    card_file = stem.with_name(stem.name + ".json")
     tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
     data = save(tensors, metadata={_METADATA_KEY: digest(card)})
     full = {

@@ -360,11 +360,9 @@ def fit_calibration(
     points = points_in(mask, affine, 7)
     if not band.tiles:
         return CalibrationFit(weight=0.0, correction=np.eye(4), moved_mm=0.0)
-    center, axes, fine = (
-        points.mean(0),
-        affine[:3, :3] / voxel_sizes(affine),
-        voxel_sizes(band.affine),
-    )
+    center = points.mean(0)
+    axes = affine[:3, :3] / voxel_sizes(affine)
+    fine = voxel_sizes(band.affine)
 
     def predicted(params: Array, every: int = 1) -> Predicted | None:
         matrix = _correction(params, center, axes, fine)
