@@ -456,6 +456,7 @@ def _add_maps(run: RunOf, grids: Sequence[Maker], spaces: Sequence[Scope]) -> No
                 "zerofilled_maps": filled["maps"],
                 "zerofilled_metrics": filled["map_metrics"],
                 "zerofilled_quality": filled["quality"],
+                "zerofilled_tsnr": filled["tsnr"],
             }
         own.add(activation.map_series, wires=same)
         maps: tuple[Maker, ...] = (own["maps"],)
@@ -496,11 +497,10 @@ def _draw(run: RunOf, *, with_anat: bool, with_pair: bool) -> None:
         name = estimated[-1].name
         made = {"weight": scope.gather("weight", [name])[name], "tested": tested[name]}
         scope.add(draw_evaluation.draw_variance, wires=made)
-    scope.add(
-        draw_maps.draw_slice,
-        draw_maps.draw_output,
-        wires={"series": scope.gather("series", run.mapped[1:])},
-    )
+    scope.add(draw_maps.draw_slice, wires={"middle": scope.gather("middle", run.mapped)})
+    shown = run.methods or run.mapped[1:2]
+    tsnr = scope.gather("tsnr", ("raw", *shown))
+    scope.add(draw_maps.draw_output, wires={"series": scope.gather("series", shown), "tsnr": tsnr})
     scope.add(draw_maps.draw_activation, draw_maps.show_clusters)
     scope.add(
         draw_overview.show_viewer, draw_overview.draw_overview, draw_evaluation.draw_evaluation

@@ -26,6 +26,7 @@ from bids_sr.pipeline.artifacts import (
     Confounds,
     Derivative,
     Facts,
+    Image,
     Map,
     Mask,
     Regressors,
@@ -144,7 +145,7 @@ def stored_maps(setting: Lookup) -> list[dict[str, str]]:
 
 
 @step(
-    makes=("maps", "map_metrics", "quality"),
+    makes=("maps", "map_metrics", "quality", "middle", "tsnr"),
     part=Part.MAPS,
     text=_maps_text,
     memory=MAPS,
@@ -162,6 +163,7 @@ def map_series(
     zerofilled_maps: Sequence[Map] = (),
     zerofilled_metrics: Rows | None = None,
     zerofilled_quality: Rows | None = None,
+    zerofilled_tsnr: Image | None = None,
     *,
     series_name: str,
     smoothing: Sequence[float],
@@ -177,18 +179,20 @@ def map_series(
     has_stc: bool,
     axis_order: tuple[int, int, int],
     nuisance: list[str] | None,
-) -> tuple[list[Map], Rows, Rows]:
+) -> tuple[list[Map], Rows, Rows, Image, Image]:
     """Map correlation and linear model of one series, with regions, metrics and image quality.
 
     The series is read once for all smoothings, and for tSNR, mean signal and noise smoothness of
-    its steady volumes.
+    its steady volumes. Figures need its middle volume and the map of tSNR, and no series.
 
     `series`: in BOLD signal units, dummies included. `zerofilled, zerofilled_maps,
-    zerofilled_metrics, zerofilled_quality`: the zero-filled series and what this step made of it:
-    that of the series, too, where the series is the same file, as of a method that is not applied.
+    zerofilled_metrics, zerofilled_quality, zerofilled_tsnr`: the zero-filled series and what this
+    step made of it: that of the series, too, where the series is the same file, as of a method
+    that is not applied.
     `slice_time_ref`: moment within a TR (0 to 1) to which slice timing was corrected. `nuisance`:
     columns of the confounds that enter the model; None: motion and aCompCor.
     """
+    middle = Volume(series.volume(series.shape[3] // 2), series.affine)
     if zerofilled is not None and Path(series.path).samefile(zerofilled.path):
         about = partial(
             activation_regions.common_sidecar,
@@ -200,6 +204,8 @@ def map_series(
             [_named_anew(one, series_name, about, here) for one in zerofilled_maps],
             [replace(row, series=series_name) for row in zerofilled_metrics or ()],
             [replace(row, series=series_name) for row in zerofilled_quality or ()],
+            middle,
+            zerofilled_tsnr or middle,
         )
     lacking = [name for name in nuisance or () if not model_confounds(confounds, [name])]
     if lacking and series_name == RAW:
@@ -215,8 +221,8 @@ def map_series(
         slice_time_ref=slice_time_ref,
         has_stc=has_stc,
     )
-    quality = QualitySums(mask.data, series.zooms, series.shape[3] - n_dummy)
-    found = fitted(series, mask.data, regressors, contrasts, how, here, confounds, quality.add)
+    sums = QualitySums(mask.data, series.zooms, series.shape[3] - n_dummy)
+    found = fitted(series, mask.data, regressors, contrasts, how, here, confounds, sums.add)
     maps: list[Derivative] = []
     rows: list[MetricRow] = []
     for fwhm_mm, own in found.items():
@@ -255,7 +261,9 @@ def map_series(
             fwhm_mm=fwhm_mm,
             per_acquired=1 if series_name == RAW else prod(factor),
         )
-    return maps, rows, metric_rows(series_name, quality_metrics(quality.quality(), mask.data))
+    quality = sums.quality()
+    quality_rows = metric_rows(series_name, quality_metrics(quality, mask.data))
+    return maps, rows, quality_rows, middle, Volume(quality.tsnr, series.affine)
 
 
 def _written(made: Derivative, here: Path) -> Derivative:

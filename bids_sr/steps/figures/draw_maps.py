@@ -22,7 +22,6 @@ from bids_sr.pipeline.artifacts import (
     Rows,
     Series,
     Table,
-    Volume,
 )
 from bids_sr.pipeline.step import Content, Drawn, figure
 from bids_sr.report.sections import Shown
@@ -135,9 +134,8 @@ def carpet(
     ),
 )
 def draw_slice(
-    series: dict[str, Series],
+    middle: dict[str, Image],
     roi_hr: Mask,
-    preproc: Series,
     bold_mask_hr: Mask,
     *,
     series_names: Sequence[str],
@@ -145,17 +143,9 @@ def draw_slice(
     """Draw a slice of the middle volume: acquired, baselines, super-resolved, and difference."""
     from bids_sr.figures.map_figures import series_figure
 
-    every = {**series, RAW: preproc}
-    readers = {
-        name: every[name] for name in display_grids.all_names(series_names) if name in every
-    }
-    shown = {
-        name: Volume(reader.volume(reader.shape[3] // 2), reader.affine)
-        for name, reader in readers.items()
-    }
-    reference = (
-        "bspline" if "bspline" in readers else next(name for name in readers if name != RAW)
-    )
+    names = display_grids.all_names(series_names)
+    shown = {name: middle[name] for name in names if name in middle}
+    reference = "bspline" if "bspline" in shown else next(name for name in shown if name != RAW)
     return series_figure(shown, roi_hr, mask=bold_mask_hr, reference=reference)
 
 
@@ -184,12 +174,11 @@ def draw_slice(
         ),
         missing="carpet plot of the super-resolved series",
     ),
-    cost=Cost(always=1.0, volumes=0.1),
+    cost=Cost(always=1.0, volumes=0.02),
 )
 def draw_output(
     series: dict[str, Series],
-    preproc: Series,
-    bold_mask: Mask,
+    tsnr: dict[str, Image],
     bold_mask_hr: Mask,
     verdict: Facts,
     tpms_bold: list[Image] | None = None,
@@ -198,20 +187,18 @@ def draw_output(
 ) -> Iterator[Drawn]:
     """Draw tSNR maps, acquired and super-resolved, and the latter's carpet plot.
 
-    Super-resolved is the best method of the verdict; B-spline where there is none.
+    Super-resolved is the best method of the verdict, or else the last of `series`.
+
+    `series, tsnr`: those of the methods, or of B-spline where there are none; of tSNR raw's too.
     """
     from bids_sr.figures.map_figures import overlay_figure
     from bids_sr.figures.motion_figures import carpet_figure, carpet_rows
-    from bids_sr.quality.series_quality import series_quality
     from bids_sr.report.html_tables import series_text
 
     best = str(verdict["best"])
-    name = best if best in series else next(iter(series))
-    grid, ratios = grid_of(bold_mask_hr), {}
-    for key, each, mask in ((RAW, preproc, bold_mask), (name, series[name], bold_mask_hr)):
-        count = each.shape[3] - n_dummy
-        found = series_quality(each.volumes(n_dummy), mask.data > 0, each.zooms, n_volumes=count)
-        ratios[series_text(key)] = onto(Volume(found.tsnr, each.affine), *grid, order=0)
+    name = best if best in series else next(reversed(series))
+    grid = grid_of(bold_mask_hr)
+    ratios = {series_text(key): onto(tsnr[key], *grid, order=0) for key in (RAW, name)}
     yield Drawn(
         "madetsnr", overlay_figure(ratios, bold_mask_hr, label="temporal signal-to-noise ratio")
     )
@@ -223,7 +210,7 @@ def draw_output(
     yield Drawn(
         "madecarpet",
         carpet_figure(
-            carpet_rows(rows, n_dummy), groups, preproc.tr or 1.0, traces={}, n_dummy=n_dummy
+            carpet_rows(rows, n_dummy), groups, series[name].tr or 1.0, traces={}, n_dummy=n_dummy
         ),
     )
 

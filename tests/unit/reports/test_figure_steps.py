@@ -249,10 +249,10 @@ def test_the_carpet_is_thin_and_grouped(images, series, monkeypatch):
 
 
 def test_one_slice(images, series, tmp_path):
+    middle = {name: Volume(each.volume(15), each.affine) for name, each in series.items()}
     drawn = draw_maps.draw_slice(
-        {**series, "srganMirror": series["srgan"]},
+        {**middle, "srganMirror": middle["srgan"]},
         images["roi_hr"],
-        series["raw"],
         images["mask_hr"],
         series_names=SERIES[1:],
     )
@@ -288,7 +288,8 @@ def inside(fig) -> bool:
 
 def test_the_output_has_its_tsnr_beside_the_acquired_one_and_a_carpet(images, series, tmp_path):
     tpms = [images[name] for name in ("gm", "wm", "csf")]
-    given = (series, series["raw"], images["mask"], images["mask_hr"], {"best": "srgan"}, tpms)
+    tsnr = {name: Volume(each.volume(15), each.affine) for name, each in series.items()}
+    given = ({"srgan": series["srgan"]}, tsnr, images["mask_hr"], {"best": "srgan"}, tpms)
     drawn = draw_maps.draw_output(*given, n_dummy=2)
     assert kept(draw_maps.draw_output, drawn, tmp_path) == [
         ("superres", "madetsnr.svg"),

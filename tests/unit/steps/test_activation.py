@@ -130,7 +130,7 @@ def by_name(maps: list[Derivative]) -> dict[str, Derivative]:
 def test_confounds_that_are_named_take_the_place_of_the_default_ones(run, tmp_path, caplog):
     """In the model, in the sidecar of every map, and in the methods text."""
     told = {"at_rest": False, "series_name": "raw", **OPTIONS, "nuisance": ["trans_[xy]", "csf"]}
-    maps, _, _ = maps_of(run, "raw", tmp_path, nuisance=told["nuisance"])
+    maps, *_ = maps_of(run, "raw", tmp_path, nuisance=told["nuisance"])
     [said] = caplog.messages
     assert "no confound csf of the BIDS Stats Model in this run" in said
     t = by_name(maps)["contrast-thumb_stat-t_desc-rawFwhm50_statmap"]
@@ -148,7 +148,7 @@ def test_confounds_that_are_named_take_the_place_of_the_default_ones(run, tmp_pa
 
 
 def test_maps_are_named_and_described(run, tmp_path):
-    maps, _, _ = maps_of(run, "srgan", tmp_path)
+    maps, *_ = maps_of(run, "srgan", tmp_path)
     assert len(maps) == 3 * 5 + 3 * 3
     found = by_name(maps)["res-hr_contrast-thumbMinusLittle_stat-t_desc-srganFwhm50_statmap"]
     bids = derivative_path(
@@ -197,7 +197,7 @@ def test_maps_are_named_and_described(run, tmp_path):
 
 
 def test_raw_has_no_resolution_and_no_division(run, tmp_path):
-    maps, rows, _ = maps_of(run, "raw", tmp_path, smoothing=[0.0])
+    maps, rows, *_ = maps_of(run, "raw", tmp_path, smoothing=[0.0])
     assert all("res" not in each.entities for each in maps)
     assert all("Resolution" not in each.sidecar for each in maps)
     assert {each.entities["desc"] for each in maps} == {"raw", "rawQuarter", "rawFdr", "rawZ31"}
@@ -210,7 +210,7 @@ def test_raw_has_no_resolution_and_no_division(run, tmp_path):
 
 def test_the_sidecar_names_the_noise_model_that_was_fitted(run, tmp_path):
     """A design that leaves few degrees of freedom gets fewer lags; the sidecar says how many."""
-    maps, _, _ = maps_of(run, "raw", tmp_path, n_dummy=44, high_pass=0.0)
+    maps, *_ = maps_of(run, "raw", tmp_path, n_dummy=44, high_pass=0.0)
     told = [
         each.sidecar["Model"]
         for each in maps
@@ -230,7 +230,7 @@ def test_maps_of_a_series_that_is_the_zero_filled_one_are_named_anew(run, tmp_pa
     for folder in folders:
         folder.mkdir()
     direct = maps_of(run, "sbl", folders[1])
-    maps, rows, quality = maps_of(run, "zerofill", folders[0])
+    maps, rows, quality, middle, tsnr = maps_of(run, "zerofill", folders[0])
     kind = get_args(Map)[1]
     stored = [kind.load(kind.save(one, one.content)[0]) for one in maps]
     monkeypatch.setattr("bids_sr.steps.activation.fitted", None)
@@ -242,8 +242,13 @@ def test_maps_of_a_series_that_is_the_zero_filled_one_are_named_anew(run, tmp_pa
         zerofilled_maps=stored,
         zerofilled_metrics=rows,
         zerofilled_quality=quality,
+        zerofilled_tsnr=tsnr,
     )
-    assert linked[1:] == direct[1:]
+    assert linked[1:3] == direct[1:3]
+    with SeriesReader(run["series"]["fine"]) as reader:
+        np.testing.assert_array_equal(middle.data, reader.volume(reader.shape[3] // 2))
+    for one, other in zip(linked[3:], direct[3:], strict=True):
+        np.testing.assert_array_equal(one.data, other.data)
     for one, other in zip(linked[0], direct[0], strict=True):
         assert (one.entities, one.sidecar) == (other.entities, other.sidecar)
         np.testing.assert_array_equal(one.volume.data, other.volume.data)
@@ -251,7 +256,7 @@ def test_maps_of_a_series_that_is_the_zero_filled_one_are_named_anew(run, tmp_pa
 
 
 def test_options_act(run, tmp_path):
-    plain, _, _ = maps_of(run, "raw", tmp_path)
+    plain, *_ = maps_of(run, "raw", tmp_path)
     for name, changes in {
         "fwhm": {"smoothing": [8.0]},
         "low": {"low_pass": None},
@@ -260,10 +265,10 @@ def test_options_act(run, tmp_path):
         "stc": {"has_stc": True, "slice_time_ref": 0.0},
         "conf": {"confounds": False},
     }.items():
-        other, _, _ = maps_of(run, "raw", tmp_path, **changes)
+        other, *_ = maps_of(run, "raw", tmp_path, **changes)
         stat = 0 if name == "low" else 2  # cc, effect, t, z of the first contrast
         assert not np.allclose(plain[stat].volume.data, other[stat].volume.data), name
-    only, rows, _ = maps_of(run, "raw", tmp_path, kinds=["cc"], thresholds=["quarter", "fdr"])
+    only, rows, *_ = maps_of(run, "raw", tmp_path, kinds=["cc"], thresholds=["quarter", "fdr"])
     assert {each.entities.get("stat") for each in only} == {"cc", None}
     assert {each.entities["desc"] for each in only} == {"rawFwhm50", "rawFwhm50Quarter"}
     assert ("n/a", "dof") not in values(rows)
@@ -273,20 +278,20 @@ def test_a_series_is_read_once_for_all_smoothings_and_its_quality(run, tmp_path,
     alone = [maps_of(run, "raw", tmp_path, smoothing=[width]) for width in (0.0, 5.0)]
     seen, volume = [], SeriesReader.volume
     monkeypatch.setattr(SeriesReader, "volume", lambda self, t: seen.append(t) or volume(self, t))
-    maps, rows, quality = maps_of(run, "raw", tmp_path, smoothing=[0.0, 5.0])
-    assert seen == list(range(2, 80))
-    assert [each.entities for each in maps] == [e.entities for own, _, _ in alone for e in own]
-    for each, other in zip(maps, (e for own, _, _ in alone for e in own), strict=True):
+    maps, rows, quality, *_ = maps_of(run, "raw", tmp_path, smoothing=[0.0, 5.0])
+    assert seen == [40, *range(2, 80)], "the middle one for figures, then each once"
+    assert [each.entities for each in maps] == [e.entities for own, *_ in alone for e in own]
+    for each, other in zip(maps, (e for own, *_ in alone for e in own), strict=True):
         np.testing.assert_array_equal(each.volume.data, other.volume.data)
-    assert rows == [row for _, own, _ in alone for row in own]
+    assert rows == [row for _, own, *_ in alone for row in own]
     assert quality == alone[0][2] == alone[1][2]
 
 
 def test_maps_of_series_are_compared(run, tmp_path):
     found = [maps_of(run, name, tmp_path) for name in ("raw", "bspline", "srgan")]
     rows, described = compare_maps(
-        [each for maps, _, _ in found for each in maps],
-        [rows for _, rows, _ in found],
+        [each for maps, *_ in found for each in maps],
+        [rows for _, rows, *_ in found],
         run["mask"]["raw"],
         run["mask"]["fine"],
         run["mask"]["fine"],
@@ -346,7 +351,7 @@ def test_as_an_interface_it_writes_the_same_bytes_in_every_folder(run, tmp_path)
     events = read_events(tmp_path / "events.tsv")
     inside = run["mask"]["raw"]
     with SeriesReader(run["series"]["raw"]) as reader:
-        maps, _, _ = map_series(
+        maps, *_ = map_series(
             reader, inside, inside, events, tmp_path, series_name="raw", **OPTIONS
         )
     stored = nib.load(tmp_path / "one" / f"{maps[3].name}.nii")

@@ -85,7 +85,7 @@ def roi_of(series: str) -> Volume:
 @pytest.fixture(scope="module")
 def raw_maps(files, tmp_path_factory) -> tuple[list[Derivative], list[MetricRow]]:
     with SeriesReader(files["raw"]) as reader:
-        maps, rows, _ = map_series(
+        maps, rows, *_ = map_series(
             reader,
             mask_of("raw"),
             roi_of("raw"),
