@@ -236,7 +236,7 @@ def add_compared(run: RunOf) -> None:
             axis_order=other.axis_order,
             tr=other.tr,
             slice_times=other.slice_timing,
-            has_stc=correct,
+            slice_time_ref=run.scope.setting("slice_time_ref") if correct else 0.5,
             dummy_scans=run.planned.settings.preprocessing.dummy_scans,
         )
         add_another_run(own, other.bold, other.events, correct=correct)

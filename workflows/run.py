@@ -195,6 +195,7 @@ def _settings(
         "dummy_scans": given.n_dummy if dummies is None and given is not None else dummies,
         "slice_times": bold.slice_timing if timed else None,
         "has_stc": timed,
+        "slice_time_ref": settings.preprocessing.slice_time_ref if timed else 0.5,
         "contrasts": {
             name: dict(weights) for name, weights in planned.plan.contrasts[bold.bold].items()
         },
@@ -317,7 +318,12 @@ def _add_series(run: RunOf, grids: Sequence[Maker]) -> None:
         own.give(bold_file=measured.bold)
         own.add(motion.import_series, quiet=True, axis_order=measured.axis_order)
         if timed:
-            own.add(motion.correct_slice_timing, quiet=True, slice_times=measured.slice_timing)
+            own.add(
+                motion.correct_slice_timing,
+                quiet=True,
+                slice_times=measured.slice_timing,
+                slice_time_ref=run.planned.settings.preprocessing.slice_time_ref,
+            )
         else:
             own.alias["stc"] = "bold"
         own.add(super_resolution.place_measured)

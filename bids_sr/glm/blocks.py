@@ -245,7 +245,6 @@ def block_design(
     tr: float,
     n_dummy: int = 0,
     slice_time_ref: float = 0.5,
-    has_stc: bool = False,
     min_share: float = MIN_SHARE,
     high_pass: float = 1 / 128,
     confounds: pd.DataFrame | None = None,
@@ -270,9 +269,7 @@ def block_design(
     n_dummy : int, optional
         Number of volumes at the start that are not in the steady state.
     slice_time_ref : float, optional
-        Moment within a TR (0 to 1) to which slice timing was corrected.
-    has_stc : bool, optional
-        Whether slice timing was corrected.
+        Moment within a TR (0 to 1) to which slice timing was corrected, 0.5 where it was not.
     min_share : float, optional
         Share of a block's response (0 to 1) that makes it count.
     high_pass : float, optional
@@ -287,7 +284,7 @@ def block_design(
     BlockDesign
         Model, blocks with their halves, and how effects are read off.
     """
-    times = frame_times(n_volumes, tr, slice_time_ref=slice_time_ref, has_stc=has_stc)
+    times = frame_times(n_volumes, tr, slice_time_ref=slice_time_ref)
     if isinstance(events, Seeds):
         found = [
             Block(condition=name, events=(span,)) for name, span in events.segments(tr, n_dummy)
@@ -326,7 +323,6 @@ def block_design(
         tr=tr,
         n_dummy=n_dummy,
         slice_time_ref=slice_time_ref,
-        has_stc=has_stc,
         high_pass=high_pass,
         confounds=confounds,
         confound_names=confound_names,

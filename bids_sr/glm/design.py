@@ -401,17 +401,15 @@ def model_confounds(
     return (*MOTION, *found[:_N_COMPONENTS]) if len(table) >= _COMPCOR_VOLUMES else MOTION
 
 
-def frame_times(
-    n_volumes: int, tr: float, *, slice_time_ref: float = 0.5, has_stc: bool = False
-) -> Float:
+def frame_times(n_volumes: int, tr: float, *, slice_time_ref: float = 0.5) -> Float:
     """Return the acquisition time of each volume (s after run start), (n_volumes,).
 
     See the module's docstring.
 
-    `slice_time_ref`: moment within a TR (0 to 1) to which slice timing was corrected. Times since
-    the first volume began (s).
+    `slice_time_ref`: moment within a TR (0 to 1) to which slice timing was corrected, 0.5 where it
+    was not. Times since the first volume began (s).
     """
-    return np.asarray((np.arange(n_volumes) + (slice_time_ref if has_stc else 0.5)) * tr)
+    return np.asarray((np.arange(n_volumes) + slice_time_ref) * tr)
 
 
 def _confound_columns(
@@ -449,7 +447,6 @@ def build_design(
     tr: float,
     n_dummy: int = 0,
     slice_time_ref: float = 0.5,
-    has_stc: bool = False,
     high_pass: float = 1 / 128,
     confounds: pd.DataFrame | None = None,
     confound_names: Sequence[str] = MOTION,
@@ -466,8 +463,8 @@ def build_design(
         Repetition time (s).
     n_dummy : int, optional
         Of the series, dummies included; and those at its start, which are left out.
-    slice_time_ref, has_stc : float, optional
-        The moment within a TR (0–1) to which slice timing was corrected, and whether it was.
+    slice_time_ref : float, optional
+        Moment within a TR (0 to 1) to which slice timing was corrected, 0.5 where it was not.
     high_pass : float, optional
         Hz; drift is modeled by cosines up to this frequency, by a straight line where it is 0.
     confounds, confound_names : pd.DataFrame | None, optional
@@ -486,7 +483,7 @@ def build_design(
 
     if n_volumes - n_dummy < 3:
         raise DesignError(f"{n_volumes} volumes less {n_dummy} dummies leave no time series")
-    times = frame_times(n_volumes, tr, slice_time_ref=slice_time_ref, has_stc=has_stc)
+    times = frame_times(n_volumes, tr, slice_time_ref=slice_time_ref)
     kept = {name: values[n_dummy:] for name, values in events.courses(times).items()}
     silent = [name for name, values in kept.items() if np.abs(values).max() < _SILENT]
     parts = {name: values for name, values in kept.items() if name not in silent}

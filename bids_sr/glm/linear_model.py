@@ -291,7 +291,7 @@ class ActivationSettings:
 
     They also say what is mapped.
 
-    `slice_time_ref`: moment within a TR to which slice timing was corrected, and whether it was.
+    `slice_time_ref`: moment within a TR to which slice timing was corrected, 0.5 where it was not.
     `block_bytes`: memory for a block of voxels; no result depends on it. `low_pass`: hz,
     correlation only; None: none.
     """
@@ -301,7 +301,6 @@ class ActivationSettings:
     smoothing: tuple[float, ...] = (0.0,)
     high_pass: float = 1 / 128
     slice_time_ref: float = 0.5
-    has_stc: bool = False
     confound_names: tuple[str, ...] = MOTION
     block_bytes: int = BLOCK_BYTES
     kinds: tuple[Literal["cc", "glm"], ...] = ("cc", "glm")
@@ -318,7 +317,6 @@ class ActivationSettings:
             tr=self.tr,
             n_dummy=self.n_dummy,
             slice_time_ref=self.slice_time_ref,
-            has_stc=self.has_stc,
             high_pass=self.high_pass,
             confounds=confounds,
             confound_names=self.confound_names,

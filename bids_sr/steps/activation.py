@@ -176,7 +176,6 @@ def map_series(
     high_pass: float,
     low_pass: float | None,
     slice_time_ref: float,
-    has_stc: bool,
     axis_order: tuple[int, int, int],
     nuisance: list[str] | None,
 ) -> tuple[list[Map], Rows, Rows, Image, Image]:
@@ -219,7 +218,6 @@ def map_series(
         n_dummy=n_dummy,
         high_pass=high_pass,
         slice_time_ref=slice_time_ref,
-        has_stc=has_stc,
     )
     sums = QualitySums(mask.data, series.zooms, series.shape[3] - n_dummy)
     found = fitted(series, mask.data, regressors, contrasts, how, here, confounds, sums.add)

@@ -215,7 +215,6 @@ def grow_region(
     n_dummy: int,
     low_pass: float | None,
     slice_time_ref: float,
-    has_stc: bool,
 ) -> tuple[Mask, Mask, Facts]:
     """Grow the region of interest into activity of the acquired series that its border cuts off.
 
@@ -234,7 +233,6 @@ def grow_region(
         n_dummy=n_dummy,
         high_pass=0.0,
         slice_time_ref=slice_time_ref,
-        has_stc=has_stc,
     )
     (found,) = fitted(preproc, bold_mask.data, regressors, contrasts, how, here).values()
     highest = np.max(
@@ -314,7 +312,6 @@ def seed_series(
     tr: float,
     high_pass: float,
     slice_time_ref: float,
-    has_stc: bool,
 ) -> tuple[Regressors, Facts]:
     """Return mean time series of seeds, without drift and confounds.
 
@@ -323,9 +320,9 @@ def seed_series(
     `preproc`: acquired series, head motion undone, dummies included. `boldref2t1w_xfm`: takes a
     T1w point to its boldref point (RAS mm). `t1w2std_xfm`: takes a template point to its T1w
     point; without it, seeds are spheres whose centers are given in the frame of the run. `tr,
-    high_pass`: repetition time (s); slower (Hz) is drift. `slice_time_ref, has_stc`: moment within
-    a TR of slice timing correction, and whether there was any. A column a seed, a row a volume;
-    what the columns are, and where.
+    high_pass`: repetition time (s); slower (Hz) is drift. `slice_time_ref`: moment within a TR to
+    which slice timing was corrected, 0.5 where it was not. A column a seed, a row a volume; what
+    the columns are, and where.
     """
     regions: dict[str, Array] = {}
     if boldref2t1w_xfm is None or t1w2std_xfm is None:
@@ -355,7 +352,6 @@ def seed_series(
         tr=tr,
         n_dummy=n_dummy,
         slice_time_ref=slice_time_ref,
-        has_stc=has_stc,
         high_pass=high_pass,
         confounds=confounds,
         confound_names=model_confounds(confounds),

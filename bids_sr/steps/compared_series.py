@@ -266,7 +266,6 @@ def measure_other_run(
     n_dummy: int,
     high_pass: float,
     slice_time_ref: float,
-    has_stc: bool,
     random_seed: int,
 ) -> Effects:
     """Effect of every block of another run, on the high-resolution grid of the run under test.
@@ -301,7 +300,6 @@ def measure_other_run(
             n_dummy=n_dummy,
             high_pass=high_pass,
             slice_time_ref=slice_time_ref,
-            has_stc=has_stc,
             confounds=pd.DataFrame(motion_columns(motion)),
         )
         with SeriesReader(target) as placed:

@@ -91,7 +91,6 @@ def measure_effects(
     n_dummy: int,
     high_pass: float,
     slice_time_ref: float,
-    has_stc: bool,
     has_measured: bool,
     effect_confounds: Sequence[str] = MOTION,
 ) -> Effects:
@@ -109,7 +108,6 @@ def measure_effects(
         n_dummy=n_dummy,
         high_pass=high_pass,
         slice_time_ref=slice_time_ref,
-        has_stc=has_stc,
         confounds=confounds,
         confound_names=effect_confounds,
     )

@@ -184,7 +184,6 @@ def guard_precision(
     n_dummy: int,
     high_pass: float,
     slice_time_ref: float,
-    has_stc: bool,
     nuisance: list[str] | None,
 ) -> tuple[str, Rows]:
     """Choose the network's precision, fp32 or bf16: the lower one only where it leaves t alone.
@@ -209,7 +208,6 @@ def guard_precision(
         tr=tr,
         n_dummy=n_dummy,
         high_pass=high_pass,
-        has_stc=has_stc,
         slice_time_ref=slice_time_ref,
         confounds=confounds,
         confound_names=model_confounds(confounds, nuisance),
@@ -400,7 +398,6 @@ def check_intervals(
     n_dummy: int,
     high_pass: float,
     slice_time_ref: float,
-    has_stc: bool,
     nuisance: list[str] | None,
     random_seed: int,
     omp_nthreads: int,
@@ -439,7 +436,6 @@ def check_intervals(
         n_dummy=n_dummy,
         high_pass=high_pass,
         slice_time_ref=slice_time_ref,
-        has_stc=has_stc,
     )
     maps = {}
     for path, mask in ((below.low, below.low_mask), (below.errors, below.mask)):

@@ -72,9 +72,6 @@ def _own_text(setting: Lookup) -> str:
 
 def _of_raw(setting: Lookup) -> dict[str, object]:
     """Sidecar of the acquired series."""
-    timed = bool(setting("has_stc"))
-    # of a TR, as the model has it; see `stats.glm.design`
-    moment = setting("slice_time_ref") if timed else 0.5
     name = setting("series_name")
     made = "as acquired" if name == "raw" else f"on the high-resolution grid: {name}"
     return {
@@ -82,8 +79,8 @@ def _of_raw(setting: Lookup) -> dict[str, object]:
         "TaskName": setting("task_name"),
         "RepetitionTime": setting("tr"),
         "SkullStripped": False,
-        "SliceTimingCorrected": timed,
-        "StartTime": round(moment * setting("tr"), 6),
+        "SliceTimingCorrected": bool(setting("has_stc")),
+        "StartTime": round(setting("slice_time_ref") * setting("tr"), 6),
     }
 
 

@@ -693,6 +693,18 @@ def seen(made: Callable[[str], tuple[Graph, set[str]]]) -> Seen:
     return found
 
 
+@pytest.mark.parametrize(("sidecar", "moment"), [({"SliceTiming": TIMES}, 0.25), ({}, 0.5)])
+def test_models_have_the_moment_to_which_slice_timing_was_corrected(
+    tmp_path: Path, sidecar: dict[str, object], moment: float
+) -> None:
+    maker = BidsMaker(tmp_path / "bids")
+    maker.subject()
+    maker.bold(sidecar=sidecar)
+    made = planned_graph(maker, tmp_path, "--slice-time-ref", "0.25")
+    for name in ("map_series", "measure_effects"):
+        assert {made.settings[one]["slice_time_ref"] for one in placed_of(made, name)} == {moment}
+
+
 def test_every_setting_of_a_scope_is_read(seen: Seen) -> None:
     assert seen.told - seen.read == {"run_name"}, "which `Scope.whom` reads, not a step"
 

@@ -236,7 +236,6 @@ def draw_design(
     tr: float,
     high_pass: float,
     slice_time_ref: float,
-    has_stc: bool,
     contrasts: Mapping[str, Mapping[str, float]],
     nuisance: list[str] | None = None,
     n_dummy: int = 0,
@@ -260,7 +259,6 @@ def draw_design(
         tr=tr,
         high_pass=high_pass,
         slice_time_ref=slice_time_ref,
-        has_stc=has_stc,
     )
     return design_figure(design, regressors.spans(), regressors.contrasts(contrasts))
 

@@ -329,7 +329,6 @@ def test_events_and_design_matrix_are_those_of_the_model(tmp_path: Path):
         tr=2.0,
         high_pass=0.01,
         slice_time_ref=0.5,
-        has_stc=False,
         contrasts={
             "all": {"face": 0.5, "<house>": 0.5},
             "difference": {"face": 1.0, "<house>": -1.0},
@@ -375,7 +374,6 @@ def test_weights_at_rest_are_those_of_the_seeds_inside_the_field_of_view(tmp_pat
         tr=2.0,
         high_pass=0.01,
         slice_time_ref=0.5,
-        has_stc=False,
         contrasts=contrasts,
     )
     assert kept(draw_maps.draw_design, drawn, tmp_path) == [("activation", "design.svg")]

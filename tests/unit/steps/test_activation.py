@@ -98,7 +98,6 @@ OPTIONS = {
     "thresholds": ["quarter", "fdr", "3.1"],
     "factor": (2.0, 2.0, 1.0),
     "slice_time_ref": 0.5,
-    "has_stc": False,
     "axis_order": (0, 1, 2),
     "nuisance": None,
 }
@@ -262,7 +261,7 @@ def test_options_act(run, tmp_path):
         "low": {"low_pass": None},
         "high": {"high_pass": 1 / 60},
         "dummy": {"n_dummy": 0},
-        "stc": {"has_stc": True, "slice_time_ref": 0.0},
+        "stc": {"slice_time_ref": 0.0},
         "conf": {"confounds": False},
     }.items():
         other, *_ = maps_of(run, "raw", tmp_path, **changes)

@@ -37,7 +37,6 @@ HOW = {
     "tr": 2.0,
     "high_pass": 1 / 128,
     "slice_time_ref": 0.5,
-    "has_stc": False,
     "has_measured": True,
 }
 FACTOR = (2.0, 2.0, 1.0)

@@ -161,7 +161,6 @@ def bold(tmp_path: Path) -> dict[str, Any]:
         "device": "cpu",
         "high_pass": 0.0,
         "slice_time_ref": 0.5,
-        "has_stc": False,
         "omp_nthreads": 1,
         "nuisance": None,
     }

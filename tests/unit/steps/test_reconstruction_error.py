@@ -358,7 +358,6 @@ def checked(run, folder, **card):
             n_dummy=0,
             high_pass=0.0,
             slice_time_ref=0.5,
-            has_stc=False,
             nuisance=None if run.confounds is None else list(run.confounds),
             random_seed=1,
             omp_nthreads=1,

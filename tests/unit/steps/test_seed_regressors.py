@@ -58,7 +58,6 @@ def run(tmp_path: Path) -> dict[str, Any]:
         "tr": 2.0,
         "high_pass": 1 / 128,
         "slice_time_ref": 0.5,
-        "has_stc": False,
     }
 
 
