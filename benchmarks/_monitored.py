@@ -15,6 +15,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from _resources import asked_gb
+
 if TYPE_CHECKING:
     from nipype.pipeline.engine import Node
 
@@ -29,6 +31,8 @@ HEADER = (
     "grown_gb",
     "shared_gb",
     "left_gb",
+    "read_gb",
+    "written_gb",
     "declared_gb",
 )
 """Columns of the table."""
@@ -45,6 +49,8 @@ class NodeUsage:
     grown_gb: float  # by how much the step raised that
     shared_gb: float  # of that, what other processes share (libraries, pages of the fork server)
     left_gb: float  # what the process holds of its own when the step is done
+    read_gb: float  # asked of files, page cache or not
+    written_gb: float
 
 
 class Meter:
@@ -55,6 +61,7 @@ class Meter:
         with contextlib.suppress(OSError):
             Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
         self._start, self._cpu = time.monotonic(), _cpu_seconds()
+        self._read, self._written = asked_gb(os.getpid())
         self._held = _kib("/proc/self/status", "VmRSS:")
 
     def read(self) -> NodeUsage:
@@ -63,6 +70,7 @@ class Meter:
             _kib("/proc/self/smaps_rollup", name) for name in ("Private_Clean:", "Private_Dirty:")
         )
         peak = _kib("/proc/self/status", "VmHWM:")
+        read, written = asked_gb(os.getpid())
         return NodeUsage(
             seconds=time.monotonic() - self._start,
             cpu_seconds=_cpu_seconds() - self._cpu,
@@ -70,6 +78,8 @@ class Meter:
             grown_gb=max(0.0, peak - self._held) * 1024e-9,
             shared_gb=max(0.0, _kib("/proc/self/status", "VmRSS:") - own) * 1024e-9,
             left_gb=own * 1024e-9,
+            read_gb=read - self._read,
+            written_gb=written - self._written,
         )
 
 

@@ -66,7 +66,7 @@ def _cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def _asked_gb(pid: int) -> tuple[float, float]:
+def asked_gb(pid: int) -> tuple[float, float]:
     """What a process has read and written (GB), with what children did for which it waited."""
     try:
         found = dict(line.split(": ") for line in Path(f"/proc/{pid}/io").read_text().splitlines())
@@ -118,7 +118,7 @@ def watch(
             pids = _session_pids(process.pid)
             cpu.update({pid: max(cpu.get(pid, 0.0), _cpu_seconds(pid)) for pid in pids})
             peak, most = max(peak, sum(map(_pss_kib, pids))), max(most, len(pids))
-            now = tuple(map(sum, zip(*map(_asked_gb, pids), strict=True))) or (0.0, 0.0)
+            now = tuple(map(sum, zip(*map(asked_gb, pids), strict=True))) or (0.0, 0.0)
             asked = max(asked[0], now[0]), max(asked[1], now[1])
             turn += 1
             if folder is not None and turn % 10 == 0:

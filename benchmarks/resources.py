@@ -104,6 +104,8 @@ def steps(case: str, table: Path) -> pd.DataFrame:
             core_s=("cpu_seconds", "sum"),
             adds_gb=("grown_gb", "max"),
             left_gb=("left_gb", "max"),
+            read_gb=("read_gb", "sum"),
+            written_gb=("written_gb", "sum"),
             declared_gb=("declared_gb", "max"),
         )
     )

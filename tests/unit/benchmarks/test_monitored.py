@@ -24,3 +24,12 @@ def test_the_meter_tells_what_a_step_adds() -> None:
         assert 0 < usage.cpu_seconds < usage.seconds + 1
         assert usage.peak_gb >= usage.left_gb >= 0.1
         assert total > 0
+
+
+def test_the_meter_tells_what_a_step_asks_of_files(tmp_path: Path) -> None:
+    meter, file = Meter(), tmp_path / "file"
+    file.write_bytes(bytes(20_000_000))
+    file.read_bytes()
+    usage = meter.read()
+    assert usage.written_gb == pytest.approx(0.02, rel=0.05)
+    assert usage.read_gb == pytest.approx(0.02, rel=0.05)
