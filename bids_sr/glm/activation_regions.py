@@ -7,6 +7,7 @@ Names and sidecars of statistical maps and regions; numbers only, no image is to
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 
 import numpy as np
 from nibabel.affines import apply_affine
@@ -323,18 +324,21 @@ def _peaks(values: Real, affine: Float) -> list[tuple[int, ...]]:
 
     The map is -inf outside the cluster. Each further maximum is far from those higher.
     """
-    around = np.ones((3, 3, 3), dtype=bool)
-    around[1, 1, 1] = False
+    above = np.pad(values, 1, constant_values=-np.inf)
     tops = np.argwhere(
-        values > ndimage.maximum_filter(values, footprint=around, mode="constant", cval=-np.inf)
+        (values > -np.inf) & (values == ndimage.maximum_filter(values, 3, mode="nearest"))
     )
+    for offset in set(product((0, 1, 2), repeat=3)) - {(1, 1, 1)}:  # no neighbor equals it
+        tops = tops[values[tuple(tops.T)] > above[tuple((tops + offset).T)]]
     # also where another voxel equals it
     highest = np.unravel_index(np.argmax(values), values.shape)
     kept: list[Array] = [np.array(highest)]
     for top in tops[np.argsort(-values[tuple(tops.T)], kind="stable")]:
+        if len(kept) > _FURTHER:
+            break
         if all(np.linalg.norm(affine[:3, :3] @ (top - other)) >= _APART_MM for other in kept):
             kept.append(top)
-    return [tuple(map(int, top)) for top in kept[: 1 + _FURTHER]]
+    return [tuple(map(int, top)) for top in kept]
 
 
 def _labels_text(numbers: Array, names: Mapping[int, str]) -> str:
