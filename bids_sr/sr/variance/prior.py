@@ -34,13 +34,14 @@ deviation of the patterns.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache
 from itertools import pairwise, product
 from typing import Self
 
 import numpy as np
 import torch
+from scipy.ndimage import maximum_filter
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
@@ -91,12 +92,14 @@ def correlation(size: int, fwhm: float) -> Tensor:
 class Tile:
     """Part of every slice of a level, in slices of the axes x and y of the whole grids.
 
-    `level`: from the acquired to the high-resolution grid, in plane alone.
+    `level`: from the acquired to the high-resolution grid, in plane alone. `near`: acquired voxels
+    that count for the mask, (x, y, z).
     """
 
     level: Level
     inner: tuple[slice, slice]
     seen: tuple[slice, slice]
+    near: Array = field(repr=False, compare=False)
 
     @classmethod
     def around(cls, level: Level, mask: Array) -> Self:
@@ -108,7 +111,8 @@ class Tile:
             slice(max(0, own.start - _MARGIN), min(count, own.stop + _MARGIN))
             for own, count in zip(bounding_box(mask)[:2], level.coarse[:2], strict=True)
         )
-        return cls(level=level, inner=(x, y), seen=(x, y))
+        near = maximum_filter(mask > 0, (2 * _MARGIN + 1, 2 * _MARGIN + 1, 1))
+        return cls(level=level, inner=(x, y), seen=(x, y), near=near)
 
     def part(self, x: slice, y: slice, halo: int) -> Self:
         """The tile of some of its acquired voxels, and of what lies around them in this one."""
@@ -117,6 +121,10 @@ class Tile:
             for own, whole in zip((x, y), self.seen, strict=True)
         ]
         return replace(self, inner=(x, y), seen=(seen[0], seen[1]))
+
+    def counts(self, z: int) -> bool:
+        """Whether it has voxels of the mask, or near it, in a high-resolution slice."""
+        return bool(self.near[*self.inner, z * self.near.shape[2] // self.level.fine[2]].any())
 
     def parts(self, reach: int, largest: int) -> list[Self]:
         """Cut it into tiles that see more than high-resolution correlations reach."""
@@ -307,7 +315,7 @@ class Prior:
         parts = [
             (tile, (self._written_out if many else self._solver)(z, tile))
             for tile in self.tiles(_LARGEST if many else _WHOLE, _FAR)
-            if bool(self.weight[:, z, *tile.fine].any())
+            if tile.counts(z) and bool(self.weight[:, z, *tile.fine].any())
         ]
 
         def expect(change: Tensor) -> Tensor:

@@ -21,8 +21,10 @@ from variance_helpers import (
     whole_of,
 )
 
-from bids_sr.sr.operators import level_above
+from bids_sr.sr.method import get_method
+from bids_sr.sr.operators import level_above, to_slices
 from bids_sr.sr.variance import prior as prior_module
+from bids_sr.sr.variance.in_reference import estimate_prior
 from bids_sr.sr.variance.prior import Prior, Tile, correlation, covariance
 
 GRIDS = [((8, 7, 2), (2, 2, 1)), ((6, 9, 2), (1.5, 1.5, 1)), ((5, 6, 3), (2, 2, 2))]
@@ -169,6 +171,32 @@ def test_what_lies_around_the_mask_serves_what_lies_in_it():
     left = distance(level.beyond(narrow)[0, inside], level.beyond(expected(wide, data))[0, inside])
     assert left < 0.08
     assert not narrow[:, :, :8].any()
+
+
+def test_tiles_far_from_the_brain_are_left_out_and_change_little_in_it(monkeypatch):
+    monkeypatch.setattr(prior_module, "_LARGEST", 400)
+    monkeypatch.setattr(prior_module, "_WHOLE", 400)
+    shape = (56, 52, 2)
+    x, y, z = np.indices(shape)
+    mask = np.where(z == 0, np.hypot(x - 26, y - 26) < 24, np.hypot(x - 9, y - 9) < 5)
+    small = Tile.around(level_above(shape, FACTOR).in_plane(), mask)
+    every = replace(small, near=np.ones(shape, bool))
+    inside = to_slices(np.kron(mask, np.ones((2, 2, 1)))) > 0
+    truth = Prior(
+        whole=every, weight=(patchy(every) * inside + 0.02)[None], fwhm=(2.0,), noise=0.1
+    )
+    generator = torch.Generator().manual_seed(0)
+    data = torch.stack([acquired(truth, generator) for _ in range(12)])
+    recipe = replace(get_method("sbl").variance, rounds=3)
+    found, known = (estimate_prior(data, whole, recipe) for whole in (small, every))
+    tiles = found.tiles()
+    kept = [tile.counts(1) for tile in tiles]
+    assert 0 < sum(kept) < len(tiles)
+    assert all(tile.counts(0) for tile in tiles)
+    assert 0 < distance(found.weight[:, inside], known.weight[:, inside]) < 0.08
+    left_out = next(tile for tile, there in zip(tiles, kept, strict=True) if not there)
+    assert not expected(found, data)[:, 1, *left_out.made].any()
+    assert distance(*(expected(one, data)[:, inside] for one in (found, known))) < 0.05
 
 
 def test_a_slice_without_maps_gets_nothing():
