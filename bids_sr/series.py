@@ -46,7 +46,8 @@ BASELINES: Mapping[str, str] = MappingProxyType(
 )
 """Every baseline with what it does, in the order of the tables; none of them has a model."""
 DEFAULT_BASELINES = tuple(_DEFAULT_BASELINES)
-PLAIN = ("zerofill", "sdmod")
+SDMOD = "sdmod"
+PLAIN = ("zerofill", SDMOD)
 """Simple arithmetic that every method must beat where the run has it."""
 # these take their detail from the high-resolution T2*-weighted image
 PAIR_BASELINES = ("inject", "ratio")

@@ -45,8 +45,8 @@ def add_evaluation(run: RunOf) -> None:
         scope, run.mapped[1:], has_known=known, with_models=with_models, split=split
     )
     tables += add_other_rows(scope, run.compared)
-    # no ensemble's
-    tested = [scope.gather("tested")[one.name] for one in stored if one.learned_from == "run"]
+    alone = {one.name for one in run.wanted if not one.stored}  # no ensemble's
+    tested = [made for name, made in scope.gather("tested").items() if name not in alone]
     networks = [one.name for one in stored if one.network]
     scope.add(evaluation.gather_tested, wires={"tested": tested}, network_names=networks)
     tables += [scope["tested_shares"], *_quality_control(run, split=split)]

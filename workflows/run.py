@@ -4,6 +4,7 @@ Inputs found and steps planned, in words: first report lines of a participant an
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from bids_sr.bids import BoldRun, Pair, Subject
@@ -15,7 +16,8 @@ from bids_sr.io.atomic_files import read_json
 from bids_sr.io.grids import size_text
 from bids_sr.pipeline.graph import Maker, Scope, scope_of
 from bids_sr.pipeline.step import Part
-from bids_sr.series import ACQUIRED_BAND, INTERPOLATIONS, MEASURED
+from bids_sr.series import ACQUIRED_BAND, INTERPOLATIONS, MEASURED, SDMOD
+from bids_sr.sr.method import get_method
 from bids_sr.steps import (
     activation,
     active_regions,
@@ -365,21 +367,16 @@ def _series_scope(
 def _add_stored(run: RunOf, spec: Wanted, names: Sequence[str], grids: Sequence[Maker]) -> None:
     """Add one stored series with the training it needs, also on `grids` in other spaces."""
     beside = (run.models[spec.name],) if spec.name in run.models else ()
+    if spec.learned_from == "run" and spec.judged and SDMOD not in run.series:
+        # without a reference its series is compared with nothing, but its test with that of others
+        control = replace(spec, name=SDMOD, method=get_method(SDMOD))
+        _add_test(run, control, _series_scope(run, control, ()), names)
     own = _series_scope(run, spec, beside)
     if spec.learned_from == "volumes":
         own.add(TRAINING["volumes"])
         own.add(draw_evaluation.draw_volume_training)
     elif spec.learned_from == "run":
-        # plain interpolations are tried only once
-        first = not any("weight" in each.makers for each in run.series.values())
-        plain = tuple(name for name in names if name in INTERPOLATIONS and name != "zerofill")
-        own.add(
-            TRAINING["run"],
-            keep=not spec.control,
-            quiet=spec.control,
-            interpolations=plain if first else (),
-            wires=_NO_CALIBRATION if spec.control else {},
-        )
+        _add_test(run, spec, own, names)
     superres, resources = run.planned.settings.superres, run.planned.settings.resources
     lower = superres.precision == "bf16" or (
         superres.precision == "auto" and resources.device == "cuda"
@@ -390,6 +387,22 @@ def _add_stored(run: RunOf, spec: Wanted, names: Sequence[str], grids: Sequence[
         super_resolution.super_resolve,
         wires={**_beside(run, spec), "space_grids": grids},
         draws=spec.method is not None and spec.method.has_prior,
+    )
+
+
+def _add_test(run: RunOf, spec: Wanted, own: Scope, names: Sequence[str]) -> None:
+    """Add the estimate of where a run fluctuates, with its test one level down.
+
+    Plain interpolations among the `names` are tried beside the first.
+    """
+    first = not any("weight" in each.makers for each in run.series.values())
+    plain = tuple(name for name in names if name in INTERPOLATIONS and name != "zerofill")
+    own.add(
+        TRAINING["run"],
+        keep=not spec.control,
+        quiet=spec.control,
+        interpolations=plain if first else (),
+        wires=_NO_CALIBRATION if spec.control else {},
     )
 
 

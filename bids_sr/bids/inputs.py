@@ -20,7 +20,7 @@ from bids_sr.config import Settings, SuperRes
 from bids_sr.frozen import frozen
 from bids_sr.io.atomic_files import read_json
 from bids_sr.io.grids import AS_STORED, AxisOrder, Header, Triple, size_text
-from bids_sr.series import PAIR_BASELINES, series_names
+from bids_sr.series import PAIR_BASELINES, SDMOD, series_names
 from bids_sr.sr.method import REMOVED, get_method
 
 DEFAULT_FACTOR = 2.0  # in plane, where nothing tells it
@@ -363,14 +363,14 @@ def obstacle(name: str, run: BoldRun, superres: SuperRes) -> str:
 def series_of_run(run: BoldRun, superres: SuperRes) -> tuple[str, ...]:
     """Return the series of a run in order of computation, ``raw`` first, as the data allow.
 
-    Baselines of the pair stand beside a method where a reference judges both, and elsewhere where
-    they are asked for.
+    Baselines that take their detail from the pair or the run stand beside a method where a
+    reference judges both, and elsewhere where they are asked for.
     """
     without = [
         name for name in (*superres.learned, *PAIR_BASELINES) if obstacle(name, run, superres)
     ]
     if run.truth is None and superres.baselines == "default":
-        without += [name for name in PAIR_BASELINES if name not in superres.chosen]
+        without += [name for name in (SDMOD, *PAIR_BASELINES) if name not in superres.chosen]
     return ("raw", *(name for name in superres.series if name not in series_names(without)))
 
 

@@ -118,8 +118,8 @@ class SuperRes(Checked):
     baselines: Literal["default", "all"] = option(
         "default",
         "--baselines",
-        "baselines for comparison: bspline zerofill sdmod, with a pair and a high-resolution"
-        " reference also inject ratio; all: these without a reference, too, and nearest linear"
+        "baselines for comparison: bspline zerofill, with a high-resolution reference also sdmod"
+        " and, with a pair, inject ratio; all: these without a reference, too, and nearest linear"
         " lanczos",
     )
     factor: float | None = option(

@@ -859,6 +859,23 @@ def test_a_control_is_made_like_a_method_and_judged_like_a_baseline(tmp_path: Pa
     )
 
 
+@pytest.mark.parametrize("options", [(), ("--baselines", "all")])
+def test_the_control_is_tested_in_every_run_and_made_for_a_reference_or_on_request(
+    tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    maker = BidsMaker(tmp_path / "bids")
+    maker.subject()
+    graph = planned_graph(maker, tmp_path, "--sr-method", "sbl", *options)
+    where = {
+        step: {placed.scope.name for placed in placed_of(graph, step)}
+        for step in ("estimate_variance", "super_resolve", "map_series")
+    }
+    assert where["estimate_variance"] == {"sdmod", "sbl"}
+    assert ("sdmod" in where["super_resolve"] & where["map_series"]) == bool(options)
+    [gathered] = placed_of(graph, "gather_tested")
+    assert [made.scope.name for made in made_by(graph, gathered, "tested")] == ["sdmod", "sbl"]
+
+
 def test_no_network_is_trained_on_the_pair_of_a_single_slice(tmp_path: Path) -> None:
     """The run is worked on all the same."""
     maker = BidsMaker(tmp_path / "bids")

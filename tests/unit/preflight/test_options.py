@@ -80,7 +80,7 @@ def test_sbl_needs_no_pair(maker: BidsMaker) -> None:
     no_pair(maker)
     plan = planned(maker, "--sr-method", "sbl", "--sr-factor", "2")
     assert plan.problems == ()
-    assert plan.series == ("raw", "bspline", "zerofill", "sdmod", "sbl")
+    assert plan.series == ("raw", "bspline", "zerofill", "sbl")
 
 
 def test_without_a_pair_auto_takes_the_series_alone(maker: BidsMaker) -> None:
@@ -88,7 +88,7 @@ def test_without_a_pair_auto_takes_the_series_alone(maker: BidsMaker) -> None:
     settings = settings_for(maker)
     plan = check(settings)
     assert plan.problems == ()
-    assert plan.series == ("raw", "bspline", "zerofill", "sdmod", "sbl")
+    assert plan.series == ("raw", "bspline", "zerofill", "sbl")
     text = _choice_text(plan.subjects[0].runs[0], settings)
     assert (
         text
@@ -113,7 +113,7 @@ def test_contrasts_of_many_conditions_are_told_beforehand(maker: BidsMaker) -> N
 def test_with_a_pair_auto_takes_both(maker: BidsMaker) -> None:
     settings = settings_for(maker)
     plan = check(settings)
-    assert plan.series == ("raw", "bspline", "zerofill", "sdmod", "srgan", "sbl")
+    assert plan.series == ("raw", "bspline", "zerofill", "srgan", "sbl")
     text = _choice_text(plan.subjects[0].runs[0], settings)
     assert text == "srgan, sbl by 2×2×1 (factor from the T2*w pair)"
 

@@ -75,7 +75,7 @@ def remove_pair(maker: BidsMaker) -> None:
 def test_plan_of_a_sound_data_set(maker: BidsMaker, planned: Planned) -> None:
     plan = planned()
     assert plan.problems == ()
-    assert plan.series == ("raw", "bspline", "zerofill", "sdmod", "srgan", "sbl")
+    assert plan.series == ("raw", "bspline", "zerofill", "srgan", "sbl")
     (run,) = plan.subjects[0].runs
     assert plan.series_of(run) == plan.series
     assert list(plan.contrasts[run.bold]) == ["thumb", "little", "all", "thumbMinusLittle"]
@@ -92,9 +92,9 @@ def test_series_without_a_pair(maker: BidsMaker, planned: Planned) -> None:
 def test_a_run_without_a_pair_lacks_series_made_of_one(planned: Planned) -> None:
     plan = planned()
     alone = dataclasses.replace(plan.subjects[0].runs[0], pair=None)
-    assert series_of_run(alone, SuperRes()) == ("raw", "bspline", "zerofill", "sdmod", "sbl")
+    assert series_of_run(alone, SuperRes()) == ("raw", "bspline", "zerofill", "sbl")
     named = SuperRes(methods=("srgan", "sbl"))
-    assert series_of_run(alone, named) == ("raw", "bspline", "zerofill", "sdmod", "srgan", "sbl")
+    assert series_of_run(alone, named) == ("raw", "bspline", "zerofill", "srgan", "sbl")
 
 
 def test_baselines_of_the_pair_are_made_for_a_reference_or_on_request(planned: Planned) -> None:
@@ -449,7 +449,7 @@ def test_dry_run_tells_the_plan(maker: BidsMaker, planned: Planned) -> None:
             "no high-resolution reference, so methods are tested one resolution level down; for"
             " the full test, --retro"
         ),
-        "series: raw bspline zerofill sdmod srgan sbl",
+        "series: raw bspline zerofill srgan sbl",
         "smoothing (FWHM): 0 mm, 5 mm",
         "GB of disk for intermediate files and",
     ):

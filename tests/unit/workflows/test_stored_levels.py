@@ -97,7 +97,7 @@ def test_maps_of_a_baseline_are_no_files_of_the_standard_level_unless_it_is_name
 
     assert mapped(by_level["minimal"]) == set()
     assert mapped(by_level["standard"]) == {"raw", "bspline", "sbl"}
-    assert mapped(by_level["full"]) == {"raw", "bspline", "sbl", "zerofill", "sdmod"}
+    assert mapped(by_level["full"]) == {"raw", "bspline", "sbl", "zerofill"}
     named = _graph(tmp_path, "--level", "standard", "--sr-method", "sbl", "zerofill")
     assert mapped(named) == {"raw", "bspline", "sbl", "zerofill"}
 
