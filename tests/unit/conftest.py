@@ -16,16 +16,17 @@ def global_settings() -> Iterator[None]:
     from nipype import config
 
     before = {name: dict(options) for name, options in config._config._sections.items()}
-    levels = {
-        name: logging.getLogger(name).level
-        for name in ("bids_sr", "nipype.workflow", "nipype.interface")
-    }
+    loggers = [
+        logging.getLogger(name) for name in ("bids_sr", "nipype.workflow", "nipype.interface")
+    ]
+    logged = [(logger.level, logger.propagate) for logger in loggers]
     yield
     if config._config._sections != before:
         config._config.clear()
         config._config.read_dict(before)
-    for name, level in levels.items():
-        logging.getLogger(name).setLevel(level)
+    for logger, (level, propagate) in zip(loggers, logged, strict=True):
+        logger.setLevel(level)
+        logger.propagate = propagate
 
 
 @pytest.fixture
