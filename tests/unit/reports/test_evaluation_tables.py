@@ -10,7 +10,7 @@ from html import unescape
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from oldtables import named_row
+from shortnames import named_row
 
 from bids_sr.evaluation.verdict import make_verdict
 from bids_sr.metrics import MetricRow, number

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 from grouptables import values_of
-from oldtables import named_row
+from shortnames import named_row
 
 from bids_sr.group.comparisons import compare
 from bids_sr.group.group_figures import comparisons_html, paper_html, papers

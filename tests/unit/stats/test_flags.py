@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from oldtables import measure_of
+from shortnames import measure_of
 
 from bids_sr.evaluation.qc_flags import (
     _broad_flag,

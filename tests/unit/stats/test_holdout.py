@@ -4,7 +4,7 @@ slices.
 
 import numpy as np
 import pytest
-from oldtables import against_of, measure_of
+from shortnames import against_of, measure_of
 
 from bids_sr.metrics import psnr, read_table, ssim, table_text
 from bids_sr.quality.series_quality import holdout_rows, slice_scores

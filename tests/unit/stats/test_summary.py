@@ -6,7 +6,7 @@ import json
 
 import numpy as np
 import pytest
-from oldtables import measure_of
+from shortnames import measure_of
 
 from bids_sr.glm.activation_regions import parse_thresholds
 from bids_sr.glm.map_summary import (

@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from oldtables import against_of, measure_of
+from shortnames import against_of, measure_of
 
 from bids_sr.evaluation.agreement import Key, agreement_rows, interval
 from bids_sr.evaluation.effects_of_run import RunEffects

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from checking import listed
-from oldtables import measure_of
+from shortnames import measure_of
 
 from bids_sr.glm.design import MOTION, Events, model_confounds, read_events
 from bids_sr.glm.linear_model import ActivationSettings, map_activation

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from mapmaker import mapped
-from oldtables import against_of, measure_of
+from shortnames import against_of, measure_of
 
 from bids_sr.glm.block_effects import Effects, load_effects, save_effects
 from bids_sr.glm.design import MOTION, Events, frame_times

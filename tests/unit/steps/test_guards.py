@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from oldtables import measure_of
+from shortnames import measure_of
 from torch import nn
 
 from bids_sr.glm.block_effects import Effects, save_effects

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from oldtables import against_of, measure_of
+from shortnames import against_of, measure_of
 
 from bids_sr.io.grids import Volume
 from bids_sr.metrics import MetricRow

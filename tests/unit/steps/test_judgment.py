@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from mapmaker import mapped
-from oldtables import against_of, measure_of
+from shortnames import against_of, measure_of
 
 from bids_sr.glm.design import Events
 from bids_sr.io.grids import Volume

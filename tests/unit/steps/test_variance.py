@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 from checking import inconsistency
-from oldtables import against_of, measure_of
 from scipy.ndimage import gaussian_filter
+from shortnames import against_of, measure_of
 
 from bids_sr.io.grids import Volume
 from bids_sr.io.nifti import SeriesReader, load_image, save_image

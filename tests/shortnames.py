@@ -1,0 +1,108 @@
+"""Short names of rows of the tables of metrics, by which tests tell and ask for them."""
+
+from typing import Any
+
+from bids_sr.metrics import MetricRow
+
+NONE = "n/a"
+
+EFFECTS = {"r": "r", "ev": "ev", "amplitude": "amplitude", "right": "correct_fraction"}
+BANDS = {"signal": "all", "effect": "all", "beyond": "beyond", "within": "within"}
+OF_MAPS = {
+    "r_t": "r_t",
+    "ap": "average_precision",
+    "auc": "auc",
+    "dice": "active_dice",
+    "centroid": "active_distance",
+    "connected_acc": "connected_accuracy",
+    "connected_fdr": "connected_fdr",
+    "connected_jaccard": "connected_jaccard",
+    "foci": "foci_contrast",
+}
+OF_REGIONS = {
+    "threshold": "threshold_value",
+    "paper": "size_acquired_voxels",
+    "voxels": "voxels",
+    "volume": "volume",
+    "roi_volume": "roi_volume",
+    "dice": "dice",
+    "centroid_distance": "centroid_distance",
+    "centroid_x": "centroid_x",
+    "centroid_y": "centroid_y",
+    "centroid_z": "centroid_z",
+}
+
+
+def _known() -> dict[str, tuple[str, str, str, str]]:
+    """Statistic, band, reference and threshold by short name, those of maps with `truth` as their
+    reference.
+    """
+    known = {
+        f"{family}_{old}_{band}": (new, BANDS[band], reference, NONE)
+        for family, reference, bands in (
+            ("split", "measured", ("signal", "beyond", "within")),
+            ("truth", "truth", ("effect", "beyond", "within")),
+            ("other", "otherRun", ("within",)),
+        )
+        for band in bands
+        for old, new in EFFECTS.items()
+    }
+    known |= {f"truth_{old}": (new, NONE, "truth", NONE) for old, new in OF_MAPS.items()}
+    for score in ("psnr", "ssim"):
+        known[f"truth_{score}"] = (score, NONE, "measured", NONE)
+        known[f"pair_{score}"] = (score, NONE, "heldOut", NONE)
+    for label in ("quarter", "fdr", "z31"):
+        known |= {f"{label}_{old}": (new, NONE, NONE, label) for old, new in OF_REGIONS.items()}
+    known["tested_share"] = ("tested_share", NONE, "oneLevelDown", NONE)
+    known |= {f"compared_{band}": ("compared", band, NONE, NONE) for band in ("within", "beyond")}
+    known |= {
+        f"control_{name}": (f"control_{name}", NONE, "measured", NONE) for name in ("fwhm", "rank")
+    }
+    return known
+
+
+KNOWN = _known()
+
+
+_OLD = {told: name for name, told in KNOWN.items()}
+
+
+def measure_of(row: MetricRow) -> str:
+    """The short name of what a row tells."""
+    if row.threshold != NONE:
+        return f"{row.threshold}_{ {new: old for old, new in OF_REGIONS.items()}[row.statistic] }"
+    reference = "truth" if row.reference == "measuredMap" else row.reference
+    name = _OLD.get((row.statistic, row.band, reference, row.threshold), row.statistic)
+    if row.minus == NONE or row.statistic in ("verdict", "compared"):
+        return name
+    return name.replace("pair_", "pair_gain_") if name.startswith("pair_") else f"gain_{name}"
+
+
+def against_of(row: MetricRow) -> str:
+    """What a row is held against: the series taken off, else its reference."""
+    if row.minus != NONE:
+        return row.minus
+    if row.statistic == "tested_share":
+        return "zerofill"
+    return {"measuredMap": "measured", "heldOut": NONE}.get(row.reference, row.reference)
+
+
+def named_row(
+    series: str, measure: str, value: float, *, against: str = NONE, **more: Any
+) -> MetricRow:
+    """A row by its short name; a difference of whole-run maps is one to known activation."""
+    plain = measure.replace("pair_gain_", "pair_").removeprefix("gain_")
+    statistic, band, reference, threshold = KNOWN.get(plain, (plain, NONE, NONE, NONE))
+    if reference == "truth" and against == "measured" and plain == measure:
+        reference = "measuredMap"
+    differs = plain != measure or statistic in ("verdict", "compared")
+    return MetricRow(
+        series=series,
+        minus=against if differs else NONE,
+        statistic=statistic,
+        band=band,
+        reference=reference,
+        region=more.pop("region", NONE),
+        threshold=threshold,
+        **{"contrast": NONE, "fwhm_mm": 0.0, "value": value, **more},
+    )
