@@ -297,7 +297,8 @@ def largest_clusters(values: Real, region: Mask, affine: Float) -> list[_Cluster
         return []
     numbers = np.arange(1, count + 1)
     sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
-    peaks = np.asarray(ndimage.maximum(values, labels, numbers))
+    peaks = np.full(count, -np.inf)
+    np.maximum.at(peaks, labels[region] - 1, values[region])
     order = np.lexsort((-peaks, -sizes))[:_MOST]
     places = ndimage.find_objects(labels)
     found = []
