@@ -23,7 +23,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 PLACEHOLDER = "example.org"
-CONDA = {"matplotlib": "matplotlib-base", "torch": "pytorch"}
+CONDA = {"isal": "python-isal", "matplotlib": "matplotlib-base", "torch": "pytorch"}
 """Names of packages that are others in conda-forge."""
 
 
