@@ -21,12 +21,12 @@ def frozen(cls: type[_T]) -> type[_T]:
     Pose(shift_mm=1.0, turn_deg=0.0)
     """
     made = dataclass(frozen=True, kw_only=True, slots=True)(cls)
-    told = [
+    entries = [
         f"{one.name} : {formatannotation(one.type)}\n    {one.metadata['doc']}"
         for one in fields(cast(Any, made))
         if "doc" in one.metadata
     ]
-    if told:
+    if entries:
         title = "\n\nParameters\n----------"
-        made.__doc__ = "\n".join((cleandoc(made.__doc__ or "") + title, *told))
+        made.__doc__ = "\n".join((cleandoc(made.__doc__ or "") + title, *entries))
     return made

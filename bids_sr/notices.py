@@ -255,15 +255,14 @@ def recorded(folder: Path) -> list[Notice]:
 
 @lru_cache(maxsize=4)  # pages of thousands of participants follow from one record
 def _read(path: Path, _mtime: int, _size: int) -> tuple[Notice, ...]:
-    found: dict[Notice, None] = {}
+    notices: dict[Notice, None] = {}
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
             fields = json.loads(line)
-            fields["code"] = fields.get("code") or "input"  # "" in earlier versions
-            found[Notice(**fields)] = None
+            notices[Notice(**fields)] = None
         except (ValueError, TypeError, KeyError, AttributeError):
             continue  # cut off where a disk was full, or of another version
-    return tuple(found)
+    return tuple(notices)
 
 
 def failed_steps(logs: Path, since: Mapping[str, float] = {}) -> dict[str, list[Notice]]:
@@ -272,12 +271,12 @@ def failed_steps(logs: Path, since: Mapping[str, float] = {}) -> dict[str, list[
     `since`: time (s since 1970) by participant: records that were left before do not count. Errors
     by label; those of no participant under an empty text.
     """
-    found: dict[str, list[Notice]] = {}
+    by_step: dict[str, list[Notice]] = {}
     for path in sorted(logs.glob(f"*/{RECORD}")):
-        own: dict[str, list[Notice]] = {}
+        by_file: dict[str, list[Notice]] = {}
         left = path.stat().st_mtime
         for each in recorded(path.parent):
             if each.failed and left >= since.get(each.subject, 0):
-                own.setdefault(each.subject, []).append(each)
-        found |= own
-    return found
+                by_file.setdefault(each.subject, []).append(each)
+        by_step |= by_file
+    return by_step

@@ -218,7 +218,7 @@ def _labels_of(table: Path, delimiter: str) -> dict[str, int]:
         raise UsageError("atlas", f"{table} has no labels", fix)
     if lacking := [name for name in ("index", "name") if name not in rows[0]]:
         raise UsageError("atlas", f"{table} has no column {' and no column '.join(lacking)}", fix)
-    found: dict[str, int] = {}
+    labels: dict[str, int] = {}
     for number, row in enumerate(rows, 2):
         name = (row["name"] or "").strip()
         try:
@@ -234,38 +234,38 @@ def _labels_of(table: Path, delimiter: str) -> dict[str, int]:
                 f"{table}, line {number}: {'no whole number' if name else 'a label has no name'}",
                 fix,
             )
-        if name in found:
+        if name in labels:
             raise UsageError("atlas", f"{table}, line {number}: two labels are named {name}", fix)
         if whole != 0:  # background
-            found[name] = whole
-    return found
+            labels[name] = whole
+    return labels
 
 
 def _atlas_of_templateflow(name: str, desc: str, template: str) -> _Atlas:
     """An atlas of TemplateFlow's cache, in the space of a template or of another MNI template."""
-    home, wanted = templateflow_home(), f"{name}:{desc}" if desc else name
+    home, atlas = templateflow_home(), f"{name}:{desc}" if desc else name
     listed: dict[str, str] = {}  # what there is of that name, fetched or not, as it is asked for
     for space in dict.fromkeys([template, *_MNI] if template else _MNI):
-        for image, own in _images_of(home / f"tpl-{space}", name):
-            listed[own.lower()] = f"{name}:{own}" if own else name
+        for image, names in _images_of(home / f"tpl-{space}", name):
+            listed[names.lower()] = f"{name}:{names}" if names else name
             table = _table_of(image)
             if (
-                own.lower() == desc.lower()
+                names.lower() == desc.lower()
                 and image.stat().st_size >= _LEAST_BYTES
                 and table is not None
             ):
-                return _Atlas(_atlas_name(image), own, image, table, _labels_of(table, "\t"))
+                return _Atlas(_atlas_name(image), names, image, table, _labels_of(table, "\t"))
     if listed and desc.lower() not in listed:
         raise UsageError(
             "atlas",
-            f"there is no atlas {wanted}",
+            f"there is no atlas {atlas}",
             f"Choose one of {', '.join(sorted(listed.values()))}.",
         )
     named = ", ".join(
         f"{key}={value!r}" for key, value in (("atlas", name), ("desc", desc)) if value
     )
     call = f"templateflow.api.get('{template or _MNI[0]}', {named}, suffix='dseg')"
-    why = f"the atlas {wanted} was not fetched to TemplateFlow's cache ({home})"
+    why = f"the atlas {atlas} was not fetched to TemplateFlow's cache ({home})"
     raise UsageError("atlas", why, f"Fetch it where there is a network, {call}, {_OWN}.")
 
 
@@ -274,11 +274,11 @@ def _images_of(folder: Path, name: str) -> list[tuple[Path, str]]:
     form = (
         rf"{folder.name}_res-0?[12]_atlas-{re.escape(name)}(?:_desc-([A-Za-z0-9]+))?_dseg\.nii\.gz"
     )
-    found = (
+    matches = (
         (path, re.fullmatch(form, path.name, re.IGNORECASE))
         for path in sorted(folder.glob("*_dseg.nii.gz"))
     )
-    return [(path, match[1] or "") for path, match in found if match]
+    return [(path, match[1] or "") for path, match in matches if match]
 
 
 def _table_of(image: Path) -> Path | None:
@@ -318,14 +318,14 @@ def region_labels(roi: str, atlas: str = AAL2) -> tuple[str, ...]:
         return ()
     known = {_plain(name): name for name in atlas_labels(atlas)}
     groups = GROUPS if is_aal2(atlas) else {}
-    found: dict[str, None] = {}
+    labels: dict[str, None] = {}
     for part in roi.split(","):
         for name in map(_plain, groups.get(part.strip().lower(), (part,))):
             both = [known[each] for each in (name, f"{name}l", f"{name}r") if each in known]
             if not both:
                 raise UnknownRegion(part.strip())
-            found.update(dict.fromkeys(both))
-    return tuple(found)
+            labels.update(dict.fromkeys(both))
+    return tuple(labels)
 
 
 def _plain(name: str) -> str:

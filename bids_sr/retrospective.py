@@ -104,13 +104,13 @@ def thermal_noise(path: Path, first: int = 0) -> float:
     Pulsation and motion are in it too, so that it is an upper bound of what is thermal.
     """
     with SeriesReader(path) as reader:
-        found = []
+        estimates = []
         for t in sorted({int(t) for t in np.linspace(first, reader.shape[3] - 2, _PAIRS)}):
             before, after = reader.volume(t), reader.volume(t + 1)
             inside = before > _BRIGHT * np.percentile(before, 98)
             change = (after - before)[inside]
-            found.append(np.median(np.abs(change - np.median(change))))
-    return float(_TO_SD * np.median(found) / np.sqrt(2))
+            estimates.append(np.median(np.abs(change - np.median(change))))
+    return float(_TO_SD * np.median(estimates) / np.sqrt(2))
 
 
 def added_noise(measured: float, factor: Factor) -> float:
@@ -263,21 +263,25 @@ def _describe(root: Path, settings: Settings, what: str) -> None:
     source = settings.paths.bids_dir / "dataset_description.json"
     name = json.loads(source.read_text(encoding="utf-8")).get("Name", settings.paths.bids_dir.name)
     factor = retrospective_factor(settings)[0]
-    how = f"factor {factor:g} in plane, {settings.evaluation.retrospective}"
+    downsampled = f"factor {factor:g} in plane, {settings.evaluation.retrospective}"
     description = {
         "Name": f"{name}: {what}",
         "BIDSVersion": "1.9.0",
         "DatasetType": "raw",
         "GeneratedBy": [
-            {"Name": "bids-sr", "Version": __version__, "Description": f"--retrospective, {how}"}
+            {
+                "Name": "bids-sr",
+                "Version": __version__,
+                "Description": f"--retrospective, {downsampled}",
+            }
         ],
     }
     write_json(root / "dataset_description.json", description)
     write_whole(
         root / "README",
-        f"# {name}: {what}\n\nMade by bids-sr {__version__} with --retrospective ({how}) from the"
-        " data set of that name to compare what is super-resolved with what was measured. See the"
-        " manual of bids-sr, section Is the finer map true.\n",
+        f"# {name}: {what}\n\nMade by bids-sr {__version__} with --retrospective ({downsampled})"
+        " from the data set of that name to compare what is super-resolved with what was measured."
+        " See the manual of bids-sr, section Is the finer map true.\n",
     )
 
 

@@ -99,16 +99,16 @@ def add_truth(
 
     Makers of the rows; empty without any truth.
     """
-    found, measured = [], MEASURED in series
+    makers, measured = [], MEASURED in series
     if (measured or has_known) and with_models:
         scope.add(evaluation.compare_with_truth)
         if split and not measured:
             scope.say(Part.EVALUATION, evaluation.KNOWN_TEXT)
-        found.append(scope["truth"])
+        makers.append(scope["truth"])
     if measured:
         scope.add(evaluation.compare_images, wires={"series": scope.gather("series", series)})
-        found.append(scope["truth_images"])
-    return found
+        makers.append(scope["truth_images"])
+    return makers
 
 
 def add_other_rows(scope: Scope, compared: Sequence[str]) -> list[Maker]:
@@ -127,22 +127,22 @@ def _quality_control(run: RunOf, *, split: bool) -> list[Maker]:
     images.
     """
     scope = run.scope
-    found: list[Maker] = []
+    makers: list[Maker] = []
     if run.bold.pair is not None:
         guided = [one.name for one in run.wanted if one.stored and one.guided]
         scope.add(quality.compare_edges, guided_names=guided)
-        found.append(scope["edges"])
+        makers.append(scope["edges"])
     for name in run.methods:
         # variance maps are of the run itself
         if any(one.name == name and one.network for one in run.wanted):
             run.series[name].add(quality.check_domain)
-            found.append(run.series[name]["domain_rows"])
+            makers.append(run.series[name]["domain_rows"])
     for name, members in _ensembles(run).items() if split else ():
         run.series[name].add(
             quality.measure_uncertainty, wires={"member_effects": scope.gather("effects", members)}
         )
-        found.append(run.series[name]["uncertainty_rows"])
-    return found
+        makers.append(run.series[name]["uncertainty_rows"])
+    return makers
 
 
 def _ensembles(run: RunOf) -> dict[str, list[str]]:
@@ -162,15 +162,15 @@ def add_motion(scope: Scope, reference: str = "boldref") -> None:
     of_run, made = reference == "boldref", {"boldref": reference}
     keep, quiet = of_run, not of_run
     if "given_hmc_xfms" in scope.makers:
-        own: Wires = {} if of_run else {"distortion": (), "given_boldref": ()}
-        scope.add(imported.import_motion, rename=made, wires=own, keep=keep, quiet=quiet)
+        wires: Wires = {} if of_run else {"distortion": (), "given_boldref": ()}
+        scope.add(imported.import_motion, rename=made, wires=wires, keep=keep, quiet=quiet)
     elif "given_confounds" in scope.makers:
         scope.add(imported.rebuild_motion, rename=made, keep=keep, quiet=quiet)
     else:
         if reference not in scope.makers:
             scope.add(motion.average_volumes, rename=made, keep=keep, quiet=quiet)
-        own = {} if of_run else {"boldref": scope[reference]}
-        scope.add(motion.mask_head, motion.estimate_motion, wires=own, keep=keep, quiet=quiet)
+        wires = {} if of_run else {"boldref": scope[reference]}
+        scope.add(motion.mask_head, motion.estimate_motion, wires=wires, keep=keep, quiet=quiet)
 
 
 def add_calibration(scope: Scope, events: Path | None) -> None:
@@ -231,7 +231,7 @@ def add_compared(run: RunOf) -> None:
     other = run.bold.another
     if other is not None and run.bold.bold not in run.planned.plan.unsplit:
         correct = timed and other.slice_timing is not None
-        own = scope.within(
+        other_scope = scope.within(
             "another_run_wf",
             axis_order=other.axis_order,
             tr=other.tr,
@@ -239,7 +239,7 @@ def add_compared(run: RunOf) -> None:
             slice_time_ref=run.scope.setting("slice_time_ref") if correct else 0.5,
             dummy_scans=run.planned.settings.preprocessing.dummy_scans,
         )
-        add_another_run(own, other.bold, other.events, correct=correct)
+        add_another_run(other_scope, other.bold, other.events, correct=correct)
 
 
 def place_compared(
@@ -249,13 +249,15 @@ def place_compared(
 
     `file`: file of the series (NIfTI, 4D).
     """
-    own = scope.within(name, alias=_FINE, series_name=name)
-    own.give(bold_file=file)
-    own.add(compared_series.import_compared, axis_order=order)
-    own.add(compared_series.align_compared)
+    series_scope = scope.within(name, alias=_FINE, series_name=name)
+    series_scope.give(bold_file=file)
+    series_scope.add(compared_series.import_compared, axis_order=order)
+    series_scope.add(compared_series.align_compared)
     if correct:
-        own.add(motion.correct_slice_timing, quiet=True, wires={"bold": own["compared"]})
+        series_scope.add(
+            motion.correct_slice_timing, quiet=True, wires={"bold": series_scope["compared"]}
+        )
     else:
-        own.alias["stc"] = "compared"
-    own.add(compared_series.place_compared, wires={"acquired": scope["stc"]})
-    return own
+        series_scope.alias["stc"] = "compared"
+    series_scope.add(compared_series.place_compared, wires={"acquired": scope["stc"]})
+    return series_scope

@@ -27,8 +27,8 @@ _Models = Mapping[str, Scope]
 def add_participant(root: Scope, planned: Planned, subject: Subject) -> None:
     """Place the steps of a participant."""
     template, roi = _template(planned, subject), _roi(planned, subject)
-    wanted = {run.bold: planned.wanted(run, with_anat=bool(subject.t1w)) for run in subject.runs}
-    made = [one.name for run in subject.runs for one in wanted[run.bold] if one.stored]
+    specs_of = {run.bold: planned.wanted(run, with_anat=bool(subject.t1w)) for run in subject.runs}
+    made = [one.name for run in subject.runs for one in specs_of[run.bold] if one.stored]
     scope = root.within(
         scope_of(f"sub-{subject.label}"),
         entities={"subject": subject.label},
@@ -48,13 +48,13 @@ def add_participant(root: Scope, planned: Planned, subject: Subject) -> None:
     anat = _add_anatomy(scope, planned, subject, template) if subject.t1w else None
     pairs: dict[Pair, tuple[Scope, _Models]] = {}
     for number, pair in enumerate(subject.pairs, 1):
-        learned = [one for each in wanted.values() for one in each if one.learned_from == "pair"]
+        learned = [one for each in specs_of.values() for one in each if one.learned_from == "pair"]
         pairs[pair] = _add_pair(
             scope, planned, subject, pair, number, {one.name: one for one in learned}
         )
     for run in subject.runs:
         pair_scope, models = pairs[run.pair] if run.pair is not None else (None, {})
-        add_run(scope, planned, run, wanted[run.bold], anat, pair_scope, models)
+        add_run(scope, planned, run, specs_of[run.bold], anat, pair_scope, models)
     scope.add(draw_anatomy.summarize_subject)
 
 
@@ -90,8 +90,8 @@ def _add_anatomy(scope: Scope, planned: Planned, subject: Subject, template: str
 
     Every step takes one thread, because sums over threads are not reproducible.
     """
-    t1w, given = subject.t1w[0], subject.precomputed
-    files = given.files(template) if given else {}
+    t1w, precomputed = subject.t1w[0], subject.precomputed
+    files = precomputed.files(template) if precomputed else {}
     anat = scope.within(
         "anat_wf",
         entities={"subject": subject.label, **named(t1w, "session"), "datatype": "anat"},
@@ -101,11 +101,12 @@ def _add_anatomy(scope: Scope, planned: Planned, subject: Subject, template: str
     anat.give(t1w_file=files.get("t1w_preproc", t1w))
     anat.give(**{f"given_{name}": path for name, path in files.items()})
     anat.add(anatomy.load_template)
-    if given is None:
+    if precomputed is None:
         anat.add(anatomy.correct_head, anatomy.mask_brain, anatomy.correct_brain)
     else:
         anat.say(
-            Part.ANATOMY, anatomy.text_of_imported_anatomy(given.origin.text, template, files)
+            Part.ANATOMY,
+            anatomy.text_of_imported_anatomy(precomputed.origin.text, template, files),
         )
         anat.add(imported.import_anatomy)
         # the mask is known, but not where the search for the template begins
@@ -116,7 +117,7 @@ def _add_anatomy(scope: Scope, planned: Planned, subject: Subject, template: str
         anat.give(given_tpms=[files[each] for each in ("gm", "wm", "csf")])
         anat.add(imported.import_tissues)
     else:
-        anat.add(anatomy.segment_tissues, quiet=given is not None)
+        anat.add(anatomy.segment_tissues, quiet=precomputed is not None)
     anat.add(anatomy.label_tissues)
     anat.add(anatomy.place_atlas)
     by_name = region_labels(str(scope.setting("roi")), planned.settings.activation.atlas)
@@ -145,26 +146,28 @@ def _add_pair(
     # one image may serve runs of two resolutions: two models
     tag = f"pair{number}" if len(twins) > 1 else ""
     common = {"subject": subject.label, **place, **({"acquisition": tag} if tag else {})}
-    own = _registered(scope, planned, pair, f"pair_{number}_wf", common, tag, keep=True)
+    pair_scope = _registered(scope, planned, pair, f"pair_{number}_wf", common, tag, keep=True)
     methods = [one for one in learned.values() if one.stored]
     models: dict[str, Scope] = {}
-    for one in (each for each in learned.values() if not each.placebo):
-        models[one.name] = own.within(one.name, planned.model_settings(one), factor=pair.factor)
-        models[one.name].add(training.train_on_pair, keep=one.stored, quiet=not one.stored)
-        if one.stored:
-            models[one.name].add(
-                draw_evaluation.draw_training, method_label=one.name if len(methods) > 1 else ""
+    for spec in (each for each in learned.values() if not each.placebo):
+        models[spec.name] = pair_scope.within(
+            spec.name, planned.model_settings(spec), factor=pair.factor
+        )
+        models[spec.name].add(training.train_on_pair, keep=spec.stored, quiet=not spec.stored)
+        if spec.stored:
+            models[spec.name].add(
+                draw_evaluation.draw_training, method_label=spec.name if len(methods) > 1 else ""
             )
-    own.add(draw_anatomy.draw_pair)
+    pair_scope.add(draw_anatomy.draw_pair)
     held_out = subject.holdouts.get(pair)
     if held_out is not None and methods:
         other = _registered(
             scope, planned, held_out, f"holdout_{number}_wf", common, tag, keep=False
         )
         members = {name: other[name] for name in ("train_highres", "train_lowres", "pair_mask")}
-        for one in methods:
-            models[one.name].add(training.score_pair, wires=members, factor=held_out.factor)
-    return own, models
+        for spec in methods:
+            models[spec.name].add(training.score_pair, wires=members, factor=held_out.factor)
+    return pair_scope, models
 
 
 def _registered(
@@ -178,7 +181,7 @@ def _registered(
     keep: bool,
 ) -> Scope:
     """The members of a pair in one frame."""
-    own = scope.within(
+    inner = scope.within(
         name,
         entities={**common, "datatype": "anat"},
         pair_tag=tag,
@@ -190,12 +193,12 @@ def _registered(
         highres_entities=named(pair.highres, "acquisition"),
         lowres_entities=named(pair.lowres or pair.highres, "acquisition"),
     )
-    own.give(highres_file=pair.highres, lowres_file=pair.lowres)
-    own.add(
+    inner.give(highres_file=pair.highres, lowres_file=pair.lowres)
+    inner.add(
         registration.truncate_pair if pair.lowres is None else registration.register_pair,
         keep=keep,
     )
-    return own
+    return inner
 
 
 _OPENING = """\
@@ -218,11 +221,11 @@ def _settings_by_name(settings: Settings) -> dict[str, object]:
         for group in groups
         for item in dataclasses.fields(group)
     }
-    own = {
+    settings_here = {
         "omp_nthreads": settings.resources.omp_nthreads or 1,
         "figures_dir": settings.figures_dir,
     }
-    return {**known, **own}
+    return {**known, **settings_here}
 
 
 def primary_series(graph: Graph) -> list[str]:

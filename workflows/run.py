@@ -50,7 +50,7 @@ def subject_facts(
     sessions = sorted(
         {run.entities["session"] for run in subject.runs if "session" in run.entities}
     )
-    given = subject.precomputed
+    precomputed = subject.precomputed
     return {
         "Participant": subject.label,
         **({"Sessions": sessions} if sessions else {}),
@@ -63,7 +63,7 @@ def subject_facts(
             {str(run.truth.root) for run in subject.runs if run.truth}
         )
         or "none",
-        **_taken_over(given, given.files(template) if given else {}),
+        **_taken_over(precomputed, precomputed.files(template) if precomputed else {}),
         "Series": list(dict.fromkeys(series)),
         "Smoothing (mm FWHM)": ", ".join(f"{width:g}" for width in settings.activation.smoothing),
         "Region of interest": roi,
@@ -102,12 +102,12 @@ def _pair_words(pair: Pair | None) -> str:
 
 
 def _taken_over(
-    found: PrecomputedAnat | PrecomputedRun | None, files: Mapping[str, Path]
+    precomputed: PrecomputedAnat | PrecomputedRun | None, files: Mapping[str, Path]
 ) -> _Facts:
     """Which files of another program are used."""
-    if found is None:
+    if precomputed is None:
         return {}
-    return {f"Taken over from {found.origin.text}": [path.name for path in files.values()]}
+    return {f"Taken over from {precomputed.origin.text}": [path.name for path in files.values()]}
 
 
 _ACQUIRED = {"mask": "bold_mask"}
@@ -162,10 +162,14 @@ def _settings(
     planned: Planned, bold: BoldRun, specs: Sequence[Wanted], *, with_anat: bool
 ) -> dict[str, object]:
     """Settings of a run's steps besides those that the user gave."""
-    settings, given = planned.settings, bold.precomputed
+    settings, precomputed = planned.settings, bold.precomputed
     left_out, at_rest = ("suffix", "extension", "datatype"), bold.events is None
     timed = bold.slice_timing is not None and "slicetiming" not in settings.preprocessing.ignore
-    dummies, truth, how = settings.preprocessing.dummy_scans, bold.truth, settings.activation
+    dummies, truth, activation_settings = (
+        settings.preprocessing.dummy_scans,
+        bold.truth,
+        settings.activation,
+    )
     known = {} if truth is None else truth.activations
     spaces = spaces_of(planned, with_anat=with_anat)
     # of the series there is nothing on surfaces
@@ -194,7 +198,9 @@ def _settings(
         "voxel": bold.zooms,
         "axis_order": bold.axis_order,
         "phase_encoding": str(bold.sidecar.get("PhaseEncodingDirection", "")),
-        "dummy_scans": given.n_dummy if dummies is None and given is not None else dummies,
+        "dummy_scans": precomputed.n_dummy
+        if dummies is None and precomputed is not None
+        else dummies,
         "slice_times": bold.slice_timing if timed else None,
         "has_stc": timed,
         "slice_time_ref": settings.preprocessing.slice_time_ref if timed else 0.5,
@@ -202,7 +208,7 @@ def _settings(
             name: dict(weights) for name, weights in planned.plan.contrasts[bold.bold].items()
         },
         "minus_others": ()
-        if how.contrasts or how.stats_model
+        if activation_settings.contrasts or activation_settings.stats_model
         else minus_others(planned.plan.contrasts[bold.bold]),
         "nuisance": None if at_rest else planned.plan.nuisance,
         "at_rest": at_rest,
@@ -211,9 +217,13 @@ def _settings(
         "method_names": methods_of(specs),
         "compared_names": tuple(bold.compared),
         "with_anat": with_anat,
-        "seeds": seeds_of(how.seeds, with_anat=with_anat, atlas=how.atlas) if at_rest else (),
-        "origin": given.origin.text if given else "",
-        "readout": given.field.readout if given and given.field else 0.0,
+        "seeds": seeds_of(
+            activation_settings.seeds, with_anat=with_anat, atlas=activation_settings.atlas
+        )
+        if at_rest
+        else (),
+        "origin": precomputed.origin.text if precomputed else "",
+        "readout": precomputed.field.readout if precomputed and precomputed.field else 0.0,
         "calibrated": bold.calibration is not None and calibrates,
     }
 
@@ -254,13 +264,15 @@ def _add_registration(run: RunOf, *, with_anat: bool, with_pair: bool) -> None:
 
     Brain, tissues and region of interest are brought to these grids.
     """
-    taken, scope, given = run.taken, run.scope, run.bold.precomputed
-    new = with_anat and "boldref2t1w_xfm" not in taken
+    imported_names, scope, precomputed = run.taken, run.scope, run.bold.precomputed
+    new = with_anat and "boldref2t1w_xfm" not in imported_names
     scope.say(Part.PREPROCESSING, registration.text_of_registration(to_t1w=new, to_pair=with_pair))
-    scope.add(imported.import_mask if "bold_mask" in taken else registration.mask_bold)
+    scope.add(imported.import_mask if "bold_mask" in imported_names else registration.mask_bold)
     if with_anat:
         scope.add(
-            imported.import_coreg if "boldref2t1w_xfm" in taken else registration.register_to_t1w
+            imported.import_coreg
+            if "boldref2t1w_xfm" in imported_names
+            else registration.register_to_t1w
         )
         scope.add(registration.tissues_to_bold, registration.region_to_bold, anatomy.invert_coreg)
     else:
@@ -268,23 +280,26 @@ def _add_registration(run: RunOf, *, with_anat: bool, with_pair: bool) -> None:
     if with_pair:
         scope.add(registration.register_to_pair)
     scope.add(registration.gather_registration)
-    if given is not None:
-        text = registration.text_of_imported_registration(given.origin.text, taken)
+    if precomputed is not None:
+        text = registration.text_of_imported_registration(precomputed.origin.text, imported_names)
         scope.say(Part.PREPROCESSING, text)
 
 
-def _add_calibration(run: RunOf, found: BoldRun) -> None:
+def _add_calibration(run: RunOf, calibration: BoldRun) -> None:
     """A short high-resolution run that tells where the run fluctuates, in register with it."""
-    own = run.scope.within(
+    inner = run.scope.within(
         "calibration_wf",
-        axis_order=found.axis_order,
-        tr=found.tr,
+        axis_order=calibration.axis_order,
+        tr=calibration.tr,
         dummy_scans=run.planned.settings.preprocessing.dummy_scans,
     )
-    own.say(Part.SERIES, compared_series.text_of_calibration(with_events=found.events is not None))
-    own.give(bold_file=found.bold)
-    own.add(motion.import_series, quiet=True)
-    add_calibration(own, found.events)
+    inner.say(
+        Part.SERIES,
+        compared_series.text_of_calibration(with_events=calibration.events is not None),
+    )
+    inner.give(bold_file=calibration.bold)
+    inner.add(motion.import_series, quiet=True)
+    add_calibration(inner, calibration.events)
 
 
 def _add_series(run: RunOf, grids: Sequence[Maker]) -> None:
@@ -307,32 +322,34 @@ def _add_series(run: RunOf, grids: Sequence[Maker]) -> None:
     else:
         _add_seeds(run)
     names = [one.name for one in run.wanted if one.stored]
-    for one in run.wanted:
-        if one.stored:
-            _add_stored(run, one, names, grids if one.name == scope.setting("primary") else ())
+    for spec in run.wanted:
+        if spec.stored:
+            _add_stored(run, spec, names, grids if spec.name == scope.setting("primary") else ())
     show_spaces(run)
     if measured is not None:
         timed = (
             measured.slice_timing is not None
             and "slicetiming" not in run.planned.settings.preprocessing.ignore
         )
-        own = run.series[MEASURED] = scope.within(MEASURED, alias=_FINE, series_name=MEASURED)
-        own.give(bold_file=measured.bold)
-        own.add(motion.import_series, quiet=True, axis_order=measured.axis_order)
+        series_scope = run.series[MEASURED] = scope.within(
+            MEASURED, alias=_FINE, series_name=MEASURED
+        )
+        series_scope.give(bold_file=measured.bold)
+        series_scope.add(motion.import_series, quiet=True, axis_order=measured.axis_order)
         if timed:
-            own.add(
+            series_scope.add(
                 motion.correct_slice_timing,
                 quiet=True,
                 slice_times=measured.slice_timing,
                 slice_time_ref=run.planned.settings.preprocessing.slice_time_ref,
             )
         else:
-            own.alias["stc"] = "bold"
-        own.add(super_resolution.place_measured)
+            series_scope.alias["stc"] = "bold"
+        series_scope.add(super_resolution.place_measured)
     add_compared(run)
-    for one in run.wanted:
-        if not one.stored:
-            _add_unstored(run, one)
+    for spec in run.wanted:
+        if not spec.stored:
+            _add_unstored(run, spec)
 
 
 def _add_seeds(run: RunOf) -> None:
@@ -371,33 +388,33 @@ def _add_stored(run: RunOf, spec: Wanted, names: Sequence[str], grids: Sequence[
         # without a reference its series is compared with nothing, but its test with that of others
         control = replace(spec, name=SDMOD, method=get_method(SDMOD))
         _add_test(run, control, _series_scope(run, control, ()), names)
-    own = _series_scope(run, spec, beside)
+    series_scope = _series_scope(run, spec, beside)
     if spec.learned_from == "volumes":
-        own.add(TRAINING["volumes"])
-        own.add(draw_evaluation.draw_volume_training)
+        series_scope.add(TRAINING["volumes"])
+        series_scope.add(draw_evaluation.draw_volume_training)
     elif spec.learned_from == "run":
-        _add_test(run, spec, own, names)
+        _add_test(run, spec, series_scope, names)
     superres, resources = run.planned.settings.superres, run.planned.settings.resources
     lower = superres.precision == "bf16" or (
         superres.precision == "auto" and resources.device == "cuda"
     )
     if spec.network and lower:
-        own.add(guard_precision)
-    own.add(
+        series_scope.add(guard_precision)
+    series_scope.add(
         super_resolution.super_resolve,
         wires={**_beside(run, spec), "space_grids": grids},
         draws=spec.method is not None and spec.method.has_prior,
     )
 
 
-def _add_test(run: RunOf, spec: Wanted, own: Scope, names: Sequence[str]) -> None:
+def _add_test(run: RunOf, spec: Wanted, series_scope: Scope, names: Sequence[str]) -> None:
     """Add the estimate of where a run fluctuates, with its test one level down.
 
     Plain interpolations among the `names` are tried beside the first.
     """
     first = not any("weight" in each.makers for each in run.series.values())
     plain = tuple(name for name in names if name in INTERPOLATIONS and name != "zerofill")
-    own.add(
+    series_scope.add(
         TRAINING["run"],
         keep=not spec.control,
         quiet=spec.control,
@@ -423,22 +440,22 @@ def _add_unstored(run: RunOf, spec: Wanted) -> None:
         "model_dir": None,
         "pretrained": None,
     }
-    own = _series_scope(
+    series_scope = _series_scope(
         run, spec, (beside,), anew if spec.placebo == "T1w" or spec.learned_from == "run" else {}
     )
     if spec.model is not None:
-        own.give(model_file=spec.model)
+        series_scope.give(model_file=spec.model)
     # a pair network trained on the T1w image instead
     elif spec.placebo == "T1w":
-        own.add(super_resolution.another_contrast)
+        series_scope.add(super_resolution.another_contrast)
         mask = {"pair_mask": run.scope["bold_mask"]}
-        own.add(training.train_on_pair, wires=mask, keep=False, quiet=True, force=True)
+        series_scope.add(training.train_on_pair, wires=mask, keep=False, quiet=True, force=True)
     elif spec.seed and spec.learned_from == "run":
-        own.add(TRAINING["run"], keep=False, quiet=True, force=True)
+        series_scope.add(TRAINING["run"], keep=False, quiet=True, force=True)
     elif spec.seed and spec.learned_from == "volumes":
-        own.add(TRAINING["volumes"], keep=False, quiet=True)
+        series_scope.add(TRAINING["volumes"], keep=False, quiet=True)
     displaced = spec.placebo.lower() if spec.placebo in ("Mirror", "Shift") else ""
-    own.add(
+    series_scope.add(
         super_resolution.super_resolve,
         keep=False,
         quiet=True,
@@ -466,10 +483,10 @@ def _add_maps(run: RunOf, grids: Sequence[Maker], spaces: Sequence[Scope]) -> No
         if one.stored and one.method is not None and one.method.has_prior
     ]
     for name in run.mapped:
-        own = run.series[name]
+        series_scope = run.series[name]
         filled = run.series.get(ACQUIRED_BAND)
         same: Mapping[str, Maker] = {}
-        if filled is not None and "weight" in own.makers:
+        if filled is not None and "weight" in series_scope.makers:
             same = {
                 "zerofilled": filled["series"],
                 "zerofilled_maps": filled["maps"],
@@ -477,17 +494,19 @@ def _add_maps(run: RunOf, grids: Sequence[Maker], spaces: Sequence[Scope]) -> No
                 "zerofilled_quality": filled["quality"],
                 "zerofilled_tsnr": filled["tsnr"],
             }
-        own.add(activation.map_series, wires=same)
-        maps: tuple[Maker, ...] = (own["maps"],)
+        series_scope.add(activation.map_series, wires=same)
+        maps: tuple[Maker, ...] = (series_scope["maps"],)
         if name in with_prior and "glm" in settings.activation.kinds:
-            own.add(check_intervals)
+            series_scope.add(check_intervals)
             wires = {"acquired_maps": run.series["raw"]["maps"]}
-            own.add(measure_error, wires=wires)
-            maps += (own["error_maps"],)
+            series_scope.add(measure_error, wires=wires)
+            maps += (series_scope["error_maps"],)
         if grids:
-            own.add(registration.maps_to_spaces, wires={"space_grids": grids, "maps": maps})
+            series_scope.add(
+                registration.maps_to_spaces, wires={"space_grids": grids, "maps": maps}
+            )
         for there in (one for one in spaces if "surfaces" in one.makers):
-            on_them = own.within(f"{name}_{there.name}", there.settings, beside=(there,))
+            on_them = series_scope.within(f"{name}_{there.name}", there.settings, beside=(there,))
             on_them.add(registration.maps_to_surfaces, wires={"maps": maps})
             if name == scope.setting("primary"):
                 on_them.add(draw_maps.draw_surfaces)

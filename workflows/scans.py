@@ -92,18 +92,18 @@ def _add_participant(
         "heads_masks": {f"sub-{label}": head["scan_mask"] for label, head in heads.items()},
     }
     for method in superres.chosen:
-        own = measured.within(
+        method_scope = measured.within(
             method,
             method=method,
             pretrained=pretrained_for(superres, method),
             model_dir=superres.models_to_reuse(planned.settings.paths.output_dir),
         )
-        own.add(structural.train_on_scans, wires=learned)
-        own.add(structural.super_resolve_scans)
+        method_scope.add(structural.train_on_scans, wires=learned)
+        method_scope.add(structural.super_resolve_scans)
         scope.add(
             draw_anatomy.explain_scans,
             name=f"explain_{method}",
-            wires={name: own[name] for name in _MODEL},
+            wires={name: method_scope[name] for name in _MODEL},
             rename={"explain_scans": f"explain_{method}"},
             method_label=method if len(superres.chosen) > 1 else "",
         )
@@ -142,22 +142,22 @@ def add_other_spaces(anat: Scope, planned: Planned, subject: Subject) -> None:
 
     `subject`: participant, whose transforms and surfaces may be given.
     """
-    given = {} if subject.precomputed is None else subject.precomputed.surfaces
-    by_spheres = {"white", "pial", "sphere"} <= given.keys()
-    wanted = planned.settings.preprocessing
-    through = () if by_spheres or FSAVERAGE not in wanted.spaces else (FSAVERAGE.template,)
-    _add_templates(anat, dict.fromkeys(wanted.templates + through), subject)
+    surfaces = {} if subject.precomputed is None else subject.precomputed.surfaces
+    by_spheres = {"white", "pial", "sphere"} <= surfaces.keys()
+    preprocessing = planned.settings.preprocessing
+    through = () if by_spheres or FSAVERAGE not in preprocessing.spaces else (FSAVERAGE.template,)
+    _add_templates(anat, dict.fromkeys(preprocessing.templates + through), subject)
     templates = _templates(anat)
-    ribbon = [path for name in ("white", "pial") for path in given.get(name, ())]
+    ribbon = [path for name in ("white", "pial") for path in surfaces.get(name, ())]
     ending = "hemi-{}_den-10k_white.surf.gii"
     whites = {
         "fsnative": [planned.uri(path) for path in ribbon[:2]],
         FSAVERAGE.name: [template_uri(FSAVERAGE.name, ending=ending.format(s)) for s in "LR"],
     }
-    for space in wanted.spaces:
+    for space in preprocessing.spaces:
         if space.name in (FUNC, T1W):
             continue
-        own = anat.within(
+        space_scope = anat.within(
             "_".join(["anat_in", *space.entities.values()]) + "_wf",
             beside=(templates.get(space.template, anat),),
             space_entities=space.entities,
@@ -166,29 +166,31 @@ def add_other_spaces(anat: Scope, planned: Planned, subject: Subject) -> None:
             surface_uris=whites.get(space.name, ()),
         )
         if space.is_template:
-            own.add(anatomy.mask_in_template)
+            space_scope.add(anatomy.mask_in_template)
         elif space == FSAVERAGE:
             if by_spheres:
-                own.give(given_surfaces=ribbon, given_spheres=list(given["sphere"]))
-            own.add(registration.place_fsaverage)
+                space_scope.give(given_surfaces=ribbon, given_spheres=list(surfaces["sphere"]))
+            space_scope.add(registration.place_fsaverage)
         else:
-            own.give(surfaces=ribbon)
+            space_scope.give(surfaces=ribbon)
 
 
 def _add_templates(anat: Scope, templates: Iterable[str], subject: Subject) -> None:
     """Register the T1w image to the templates beyond the first, each in a scope of its own."""
-    given = subject.precomputed
+    precomputed = subject.precomputed
     for template in templates:
         if template == anat.setting("template_space"):
             continue
-        own = anat.within(f"template_{template.replace('+', '_')}_wf", template_space=template)
-        own.add(anatomy.load_template, quiet=True)
-        if given is not None and template in given.spaces:
-            there, back = given.spaces[template]
-            own.give(given_t1w2std_xfm=there, given_std2t1w_xfm=back)
-            own.add(imported.show_in_template, quiet=True)
+        template_scope = anat.within(
+            f"template_{template.replace('+', '_')}_wf", template_space=template
+        )
+        template_scope.add(anatomy.load_template, quiet=True)
+        if precomputed is not None and template in precomputed.spaces:
+            there, back = precomputed.spaces[template]
+            template_scope.give(given_t1w2std_xfm=there, given_std2t1w_xfm=back)
+            template_scope.add(imported.show_in_template, quiet=True)
         else:
-            own.add(anatomy.find_start, anatomy.normalize_t1w, quiet=True)
+            template_scope.add(anatomy.find_start, anatomy.normalize_t1w, quiet=True)
 
 
 def _templates(anat: Scope) -> dict[object, Scope]:
@@ -206,20 +208,24 @@ def add_spaces(run: RunOf, anat: Scope) -> list[Maker]:
     Makers of the grids; empty where no other space was requested.
     """
     spaces = spaces_of(run.planned, with_anat=True)
-    wanted = [space for space in spaces if space.name != FUNC and not space.is_surface]
+    placed_spaces = [space for space in spaces if space.name != FUNC and not space.is_surface]
     templates, grids = _templates(anat), []
-    for space in wanted:
-        own = run.scope.within(
+    for space in placed_spaces:
+        space_scope = run.scope.within(
             "_".join(["space", *space.entities.values()]) + "_wf",
             beside=(templates.get(space.template, anat),),
             space_entities=space.entities,
             resolution=space.resolution,
             template_space=space.template,
         )
-        own.add(registration.grid_in_template if space.is_template else registration.grid_in_t1w)
-        grids.append(own["space_grid"])
+        space_scope.add(
+            registration.grid_in_template if space.is_template else registration.grid_in_t1w
+        )
+        grids.append(space_scope["space_grid"])
     if grids:
-        run.scope.say(Part.SERIES, registration.spaces_text([str(space) for space in wanted]))
+        run.scope.say(
+            Part.SERIES, registration.spaces_text([str(space) for space in placed_spaces])
+        )
     return grids
 
 

@@ -99,13 +99,13 @@ def checked_names(
         )
     for name in (*names, *map(str, others)):
         if not (name.isascii() and name.isalnum()) or kind_of(name) != "method":
-            taken = (
+            reserved = (
                 f"{', '.join(BASELINES)}, raw, run, measured, which stand for others (baselines"
                 " are made here)"
             )
             raise ImageInputError(
                 f"series: {name!r} cannot name a series; take letters and digits, and none of"
-                f" {taken}"
+                f" {reserved}"
             )
 
 
@@ -146,11 +146,11 @@ def series_on(brain: Volume, image: ImageLike, n_volumes: int, folder: Path, nam
 
     `brain`: voxels of the brain on the high-resolution grid (3D, boolean).
     """
-    wanted = (*brain.data.shape, n_volumes)
+    shape = (*brain.data.shape, n_volumes)
     with opened(image, folder, name) as reader:
-        if reader.shape != wanted or not np.allclose(reader.affine, brain.affine, atol=1e-3):
+        if reader.shape != shape or not np.allclose(reader.affine, brain.affine, atol=1e-3):
             what = (
-                f"{name} is {reader.shape}, and the run at the high resolution {wanted} on the"
+                f"{name} is {reader.shape}, and the run at the high resolution {shape} on the"
                 " grid of its reference"
             )
             raise ImageInputError(
@@ -201,16 +201,16 @@ def covering(brain: Volume, image: ImageLike, folder: Path, name: str) -> Volume
     `brain`: voxels of the brain on the high-resolution grid (3D, boolean). `image`: map of known
     activation (3D), in the frame of the reference.
     """
-    found = volume_of(image, folder, f"truth_{name}")
+    volume = volume_of(image, folder, f"truth_{name}")
     inside = inside_field(
-        np.argwhere(brain.data), brain.affine, found.data.shape, found.affine, EDGE_TOLERANCE
+        np.argwhere(brain.data), brain.affine, volume.data.shape, volume.affine, EDGE_TOLERANCE
     )
     if not inside.all():
         what = f"the field of view of {name} covers {inside.mean():.0%} of the brain"
         raise ImageInputError(
             f"truth: {what}; give a map in the frame of the reference that covers all of it"
         )
-    return found
+    return volume
 
 
 def check_inputs(
@@ -229,7 +229,7 @@ def check_inputs(
     Parameters are those of `bids_sr.Evaluator`, the factor by axis, and a repetition time of 0
     where none is known.
     """
-    found = list[Exception]()
+    problems = list[Exception]()
 
     def tried(check: Callable[..., object], *args: object) -> None:
         try:
@@ -242,11 +242,11 @@ def check_inputs(
             TooFewBlocks,
             DesignError,
         ) as error:
-            found.append(error)
+            problems.append(error)
 
     if not tr > 0:
         told = "the header of the acquired series tells none, or one without a unit; give it, in s"
-        found.append(ImageInputError(f"tr: {told}"))
+        problems.append(ImageInputError(f"tr: {told}"))
     checked_series(acquired, "acquired")
     tried(_read, acquired)
     for name, image in compared.items():
@@ -263,8 +263,8 @@ def check_inputs(
         tried(series_file, image, folder, f"truth {name}")
     if inputs.measured is not None:
         tried(_check_truth, inputs.measured, acquired, factor, folder)
-    if found:
-        raise found[0] if len(found) == 1 else ImageInputError("\n".join(map(str, found)))
+    if problems:
+        raise problems[0] if len(problems) == 1 else ImageInputError("\n".join(map(str, problems)))
 
 
 def _read(reader: SeriesReader) -> None:
@@ -400,23 +400,23 @@ def place_baselines(
     place_images(scope, inputs, folder, paired=paired, guided=bool(detailed))
     made = {}
     for name in names:
-        own = made[name] = series_scope(scope, name)
+        baseline = made[name] = series_scope(scope, name)
         if name not in PLAIN:
             how = TRAINING["run"]
-            own.add(how, quiet=True, method=name, recipe="fast", model_source="train")
-        own.add(super_resolve, wires={} if name in detailed else NO_GUIDE, quiet=True)
+            baseline.add(how, quiet=True, method=name, recipe="fast", model_source="train")
+        baseline.add(super_resolve, wires={} if name in detailed else NO_GUIDE, quiet=True)
     return made
 
 
 def place_other(scope: Scope, here: RunHere, name: str, image: ImageLike, folder: Path) -> Scope:
     """Bring a series of another program to the grid of the run."""
     file = series_file(image, folder, name, allow_nan=True)
-    own = place_compared(scope, name, file, AS_STORED, correct=False)
+    compared = place_compared(scope, name, file, AS_STORED, correct=False)
     try:
-        here.load(own["compared_facts"])
+        here.load(compared["compared_facts"])
     except ComparedError as error:
         raise ImageInputError(f"compared: {name}: {error}") from None
-    return own
+    return compared
 
 
 def place_comparisons(

@@ -250,7 +250,7 @@ class Evaluator(BaseEstimator):
             raise ImageInputError(
                 "other_run, other_events: give both, the run and its events, or neither"
             )
-        given: dict[str, object] = {
+        arguments: dict[str, object] = {
             "events": events,
             "seeds": seeds,
             "confounds": confounds,
@@ -269,15 +269,15 @@ class Evaluator(BaseEstimator):
         made |= {f"compared {name}": what for name, what in compared.items()}
         if not is_several(acquired):
             self.runs_: list[Evaluator] = []
-            of_one_run({"acquired": acquired, **given, **made})
-            return self._fit_one(acquired, series, compared, Given(**given), not_applied)  # type: ignore[arg-type]
+            of_one_run({"acquired": acquired, **arguments, **made})
+            return self._fit_one(acquired, series, compared, Given(**arguments), not_applied)  # type: ignore[arg-type]
         fitted = []
-        for one, own in each_run(acquired, {**given, **made}):
-            of_run = {name: own.pop(f"series {name}") for name in series}
-            others = {name: own.pop(f"compared {name}") for name in compared}
+        for one, run_arguments in each_run(acquired, {**arguments, **made}):
+            of_run = {name: run_arguments.pop(f"series {name}") for name in series}
+            others = {name: run_arguments.pop(f"compared {name}") for name in compared}
             fitted.append(
                 clone(self).fit(
-                    one, series=of_run, compared=others, not_applied=not_applied, **own
+                    one, series=of_run, compared=others, not_applied=not_applied, **run_arguments
                 )
             )
         self.runs_ = fitted
@@ -294,7 +294,7 @@ class Evaluator(BaseEstimator):
         acquired: ImageLike,
         series: Mapping[str, ImageLike | SuperResolver],
         compared: Mapping[str, ImageLike],
-        given: Given,
+        inputs: Given,
         not_applied: Sequence[str],
     ) -> Evaluator:
         """Evaluate one run."""
@@ -309,19 +309,19 @@ class Evaluator(BaseEstimator):
             working_folder() as folder,
             opened(acquired, folder, "acquired", any_order=True) as reader,
         ):
-            if given.confounds is not None:
-                table = given_as.confounds_of(given.confounds, reader.shape[3])
-                given = replace(given, confounds=table)
-            self._check(reader, compared, given, folder)
-            scope = self._place(reader, frame, given, list(compared), folder)
+            if inputs.confounds is not None:
+                table = given_as.confounds_of(inputs.confounds, reader.shape[3])
+                inputs = replace(inputs, confounds=table)
+            self._check(reader, compared, inputs, folder)
+            scope = self._place(reader, frame, inputs, list(compared), folder)
             here = RunHere(scope, folder, notes(self._name, self.verbose))
-            if self.realigned and frame is None and given.motion is None:
+            if self.realigned and frame is None and inputs.motion is None:
                 doubt_realigned(here, scope)
             brain = cast("Volume", here.load(scope["bold_mask_hr"])[0])
-            place_design(scope, here, given, brain, folder, self.seed_radius_mm)
-            guide = self._guide(given, frame)
+            place_design(scope, here, inputs, brain, folder, self.seed_radius_mm)
+            guide = self._guide(inputs, frame)
             names = self._baselines(
-                has_guide=given.guide is not None, with_acquired=bool(compared)
+                has_guide=inputs.guide is not None, with_acquired=bool(compared)
             )
             made = place_baselines(scope, names, guide, folder)
             images = folder / "series"
@@ -335,7 +335,7 @@ class Evaluator(BaseEstimator):
                 file = self._made(name, what, reader, brain, images)
                 own.give(series=file, card_file={"applied": name not in idle})
                 cards[name] = own["card_file"]
-            tables = place_comparisons(scope, made, given, brain, list(compared), folder)
+            tables = place_comparisons(scope, made, inputs, brain, list(compared), folder)
             scope.add(
                 judge,
                 wires={"card_file": cards, **({"rows": tables} if tables else {})},
@@ -352,7 +352,7 @@ class Evaluator(BaseEstimator):
         self.verdict_ = dict(cast("Mapping[str, object]", verdict))
         self.compared_: list[dict[str, object]] = self.verdict_.pop("compared", [])  # type: ignore[assignment]
         found = cast("list[MetricRow]", rows)
-        self._rows = [each for each in found if given.roi is not None or each.region != "roi"]
+        self._rows = [each for each in found if inputs.roi is not None or each.region != "roi"]
         self._judged = [*series, *compared]
         self.table_ = frame_of(self._rows)
         return self

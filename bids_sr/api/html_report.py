@@ -153,8 +153,8 @@ def evaluated(
     The agreement of all series is that in the first contrast.
     """
     contrast = "all" if "all" in contrasts else contrasts[0]
-    told = {**verdict, "compared": list(compared)}
-    parts = [compared_html(told)]
+    shown = {**verdict, "compared": list(compared)}
+    parts = [compared_html(shown)]
     for reference, words in _REFERENCES.items():
         own = of_halves(rows, reference)
         if any(row.statistic == "ev" and row.contrast == contrast for row in own):
@@ -168,4 +168,4 @@ def evaluated(
     parts.append(
         _folded(f"Table ({len(rows)} rows)", table.to_csv(sep="\t", index=False, na_rep="n/a"))
     )
-    return verdict_line(told), parts
+    return verdict_line(shown), parts

@@ -114,12 +114,12 @@ def working_folder() -> Iterator[Path]:
 @contextmanager
 def told_once(logger: str) -> Iterator[None]:
     """Let a log tell once what several steps have to tell, as each reads the same table."""
-    told = set[str]()
+    messages = set[str]()
 
     def is_new(record: logging.LogRecord) -> bool:
-        before, text = len(told), record.getMessage()
-        told.add(text)
-        return len(told) > before
+        before, text = len(messages), record.getMessage()
+        messages.add(text)
+        return len(messages) > before
 
     logging.getLogger(logger).addFilter(is_new)
     try:
@@ -138,13 +138,13 @@ def opened(
     """
     path = series_file(image, folder, what)
     with SeriesReader(path) as stored:
-        told, compressed = told_tr(stored.header), stored.compressed
+        seconds, compressed = told_tr(stored.header), stored.compressed
     if any_order and compressed:
         plain = folder / f"{what}_unpacked.nii"
         copy_series(path, plain)
         path = plain
     with SeriesReader(path) as reader:
-        reader.tr = told
+        reader.tr = seconds
         yield reader
 
 
@@ -171,17 +171,17 @@ def mask_on(mask: MaskLike, grid: Volume, folder: Path, what: str = "mask") -> V
 
     Mask with at least one voxel (3D, boolean).
     """
-    found = grid.like(mask) if isinstance(mask, np.ndarray) else volume_of(mask, folder, what)
+    image = grid.like(mask) if isinstance(mask, np.ndarray) else volume_of(mask, folder, what)
     shape = grid.data.shape
-    if found.data.shape != shape or not np.allclose(found.affine, grid.affine, atol=1e-3):
+    if image.data.shape != shape or not np.allclose(image.affine, grid.affine, atol=1e-3):
         fix = (
             "bring it there, for instance by nilearn.image.resample_to_img(mask, image,"
             " interpolation='nearest')"
         )
         raise ImageInputError(
-            f"{what}: it lies on another grid ({found.data.shape}) than {shape}; {fix}"
+            f"{what}: it lies on another grid ({image.data.shape}) than {shape}; {fix}"
         )
-    inside = np.asarray(found.data > 0.5)
+    inside = np.asarray(image.data > 0.5)
     if not inside.any():
         raise ImageInputError(
             f"{what}: it is empty; give one with the brain in it, or None to have it found"
@@ -196,24 +196,24 @@ def poses_of(motion: Motion, n_volumes: int, what: str = "motion") -> Float:
     """
     if isinstance(motion, (str, os.PathLike)):
         motion = read_itk(there(motion, what))
-    found = np.asarray(motion, dtype=np.float64)
-    if found.shape != (n_volumes, 4, 4) or not np.isfinite(found).all():
+    poses = np.asarray(motion, dtype=np.float64)
+    if poses.shape != (n_volumes, 4, 4) or not np.isfinite(poses).all():
         fix = (
             "give the transforms that take a boldref point (RAS mm) to its point in each volume,"
             " or None to have them"
         )
-        own = f"{found.shape} is not one 4x4 matrix for each of {n_volumes} volumes"
+        own = f"{poses.shape} is not one 4x4 matrix for each of {n_volumes} volumes"
         raise ImageInputError(f"{what}: {own}; {fix} estimated")
-    return found
+    return poses
 
 
 def transform_of(xfm: Motion, what: str) -> Float:
     """One 4x4 transform from an ITK text file or an array."""
-    found = np.asarray(
+    matrix = np.asarray(
         read_itk(there(xfm, what)) if isinstance(xfm, (str, os.PathLike)) else xfm,
         dtype=np.float64,
     )
-    return poses_of(found[None] if found.ndim == 2 else found, 1, what)[0]
+    return poses_of(matrix[None] if matrix.ndim == 2 else matrix, 1, what)[0]
 
 
 def in_plane(factor: object) -> tuple[float, float, float]:

@@ -262,20 +262,22 @@ def _place_calibration(scope: Scope, here: RunHere, inputs: Given, folder: Path)
         raise ImageInputError(
             f"calibration: its header tells no repetition time, or one without a unit; {fix}"
         )
-    own = scope.within("calibration", axis_order=AS_STORED, tr=tr, dummy_scans=None)
-    own.give(bold_file=file)
-    own.add(import_series, quiet=True)
+    calibration_scope = scope.within("calibration", axis_order=AS_STORED, tr=tr, dummy_scans=None)
+    calibration_scope.give(bold_file=file)
+    calibration_scope.add(import_series, quiet=True)
     if inputs.calibration_xfm is not None:
         xfm = transform_of(inputs.calibration_xfm, "calibration_xfm")
-        own.give(known_calibration_xfm=xfm[None])
+        calibration_scope.give(known_calibration_xfm=xfm[None])
     elif scope.setting("registered"):
-        own.give(known_calibration_xfm=still(1))
+        calibration_scope.give(known_calibration_xfm=still(1))
     if scope.setting("realigned"):
-        own.give(given_hmc_xfms=still(n_volumes))
+        calibration_scope.give(given_hmc_xfms=still(n_volumes))
     events = inputs.calibration_events
-    add_calibration(own, None if events is None else there(events, "calibration_events"))
+    add_calibration(
+        calibration_scope, None if events is None else there(events, "calibration_events")
+    )
     if scope.setting("realigned"):
-        doubt_realigned(here, own, "calibration_ref", "head_mask")
+        doubt_realigned(here, calibration_scope, "calibration_ref", "head_mask")
     (facts,) = cast("list[dict[str, object]]", here.load(scope["calibration_facts"]))
     if not facts["usable"]:
         text = (

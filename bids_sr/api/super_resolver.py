@@ -240,7 +240,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         ImageInputError
             An argument or a parameter that cannot be used.
         """
-        given = {
+        arguments = {
             "mask": mask,
             "guide": guide,
             "lowres": lowres,
@@ -253,13 +253,13 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         }
         if is_several(bold):
             self.runs_: list[SuperResolver] = [
-                clone(self).fit(one, **own) for one, own in each_run(bold, given)
+                clone(self).fit(one, **own) for one, own in each_run(bold, arguments)
             ]
             self.__dict__.update(in_lists(self.runs_, _FITTED))
         else:
             self.runs_ = []
-            of_one_run({"bold": bold, **given})
-            self._fit_one(bold, Given(**given))  # type: ignore[arg-type]
+            of_one_run({"bold": bold, **arguments})
+            self._fit_one(bold, Given(**arguments))  # type: ignore[arg-type]
         return self
 
     def _fit_one(self, bold: ImageLike, inputs: Given) -> None:
@@ -282,13 +282,13 @@ class SuperResolver(TransformerMixin, BaseEstimator):
             checked_series(reader, "bold")
             scope = place_run(reader, inputs, settings, folder, self.n_dummy)
             here = RunHere(scope, folder, notes("SuperResolver.fit", self.verbose))
-            found = dict(zip(OF_RUN, here.load(*(scope[each] for each in OF_RUN)), strict=True))
+            of_run = dict(zip(OF_RUN, here.load(*(scope[each] for each in OF_RUN)), strict=True))
             if self.realigned and inputs.motion is None:
                 doubt_realigned(here, scope)
             place_model(scope, here, name, method, inputs, folder)
-            self._keep(scope, here, found)
+            self._keep(scope, here, of_run)
             self._same = same_run_as(reader)
-            middle = (cast("int", found["n_dummy"]) + reader.shape[3]) // 2
+            middle = (cast("int", of_run["n_dummy"]) + reader.shape[3]) // 2
             self._example = reader.volume(middle), self.motion_[middle]
 
     def _checked(self) -> Method | None:

@@ -124,12 +124,12 @@ def _select(
         "run": tuple(map(str, selection.run_id)),
     }
     options = {"session": "--session-label", "task": "--task-id", "run": "--run-id"}
-    for entity, wanted in asked.items():
+    for entity, labels in asked.items():
         existing = sorted(
             {label_of(entities_of(path), entity) for paths in every.values() for path in paths}
             - {""}
         )
-        for label in (each for each in wanted if each not in existing):
+        for label in (each for each in labels if each not in existing):
             reason = f"no BOLD run of the participants chosen has the {entity} {label!r}"
             fix = f"There are: {companions.choice(label, existing)}"
             seen.refuse_option(f"{options[entity]} {label}", reason, fix)
@@ -211,8 +211,8 @@ def _subject(
         if run is None:
             continue
         calibration = calibrated.get(bold)
-        told = None if calibration is None else ratio_of(calibration, run)
-        told = named or told or (DEFAULT_FACTOR, DEFAULT_FACTOR, 1.0)
+        ratio = None if calibration is None else ratio_of(calibration, run)
+        ratio = named or ratio or (DEFAULT_FACTOR, DEFAULT_FACTOR, 1.0)
         with seen.about(label, name):
             times = hd.slice_times(run.header, run.sidecar, run.tr, seen) if timed else None
             run = replace(run, events=events, echoes=echoes, slice_timing=times)
@@ -221,7 +221,7 @@ def _subject(
                 pair=pair,
                 holdout=holdout,
                 calibration=calibration,
-                factor=told if pair is None else pair.factor,
+                factor=ratio if pair is None else pair.factor,
                 precomputed=precomputed_run(seen.sources, run, anat, seen),
             )
             if run.precomputed is None and run.shape[2] < LEAST_SAMPLES:
@@ -335,7 +335,7 @@ def volume_header(path: Path, findings: Findings) -> Header | None:
 
 def _echoes(index: Index, paths: Sequence[Path], seen: Survey) -> tuple[tuple[Path, float], ...]:
     """Echoes of a run with their echo times (ms); what is unsound becomes a problem."""
-    found = []
+    echoes = []
     for path in paths:
         header, sidecar = hd.read_header(path, seen), _sidecar(index, path, seen)
         if header is None or sidecar is None:
@@ -358,16 +358,16 @@ def _echoes(index: Index, paths: Sequence[Path], seen: Survey) -> tuple[tuple[Pa
                 path, reason, "Give EchoTime in its sidecar, or choose one echo with --echo-idx N."
             )
         else:
-            found.append((path, 1000.0 * te))
-    times = [te for _, te in found]
+            echoes.append((path, 1000.0 * te))
+    times = [te for _, te in echoes]
     listed = ", ".join(f"{te:g}" for te in times)
-    if len(found) == len(paths) and times != sorted(set(times)):
+    if len(echoes) == len(paths) and times != sorted(set(times)):
         reason = f"the echo times of its echoes do not rise ({listed} ms)"
         seen.refuse(paths[0], reason, "Correct EchoTime in the sidecars.")
-    elif len(found) == len(paths):
+    elif len(echoes) == len(paths):
         text = f"its {len(paths)} echoes (TE {listed} ms) are combined; --echo-idx N takes one."
         seen.tell(stem_of_echoes(paths[0]), text)
-    return tuple(found)
+    return tuple(echoes)
 
 
 def _type_order(index: Index, bids_dir: Path, task: str, seen: Survey) -> tuple[str, ...]:
@@ -496,12 +496,12 @@ def _pairs(
     index: Index, label: str, suffix: str, settings: Settings, seen: Findings
 ) -> list[Pair]:
     """The pair of one contrast, or none: its finest image and its coarsest one."""
-    wanted, superres = settings.selection.session_label, settings.superres
+    sessions, superres = settings.selection.session_label, settings.superres
     paths = companions.well_named(index.find(_CONTRASTS[suffix], label), seen)
     paths = [
         p
         for p in paths
-        if is_magnitude(p) and (not wanted or entities_of(p).get("session", "") in wanted)
+        if is_magnitude(p) and (not sessions or entities_of(p).get("session", "") in sessions)
     ]
     images = [
         header for header in (volume_header(path, seen) for path in paths) if header is not None

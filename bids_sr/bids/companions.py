@@ -137,62 +137,74 @@ def companion(
     except InputError as error:
         findings.add(error.problems)
         return None
-    one = read_run(path, sidecar, findings, beside=run, tr=run.tr if asked.of_run else None)
-    if one is None:
+    companion_run = read_run(
+        path, sidecar, findings, beside=run, tr=run.tr if asked.of_run else None
+    )
+    if companion_run is None:
         return None
     if asked.events:
         events = path.with_name(f"{stem_of(path)}_events.tsv")
         inherited = run.events if run.events and applies_to(run.events, path) else None
-        one = replace(one, events=events.absolute() if events.is_file() else inherited)
-    for file, reason, fix in unfit(one, run, kind, run.factor):
+        companion_run = replace(
+            companion_run, events=events.absolute() if events.is_file() else inherited
+        )
+    for file, reason, fix in unfit(companion_run, run, kind, run.factor):
         findings.refuse(file, reason, fix)
     if len(findings.problems) > before:
         return None
-    return replace(one, slice_timing=_timing(one, run, asked, findings) if timed else None)
+    return replace(
+        companion_run, slice_timing=_timing(companion_run, run, asked, findings) if timed else None
+    )
 
 
 def unfit(
-    one: BoldRun, run: BoldRun, kind: _Kind, factor: Triple | None, dummies: int = 0
+    candidate: BoldRun, run: BoldRun, kind: _Kind, factor: Triple | None, dummies: int = 0
 ) -> Iterator[tuple[Path, str, str]]:
     """Yield file, reason and fix for each mismatch of a companion with its run.
 
-    `one, run`: with their axes in one order. `kind`: what it is to the run: ``reference``,
+    `candidate, run`: with their axes in one order. `kind`: what it is to the run: ``reference``,
     ``compared``, ``another`` or ``calibration``. `factor`: of super-resolution of the run; None
     where only a calibration can tell it.
     """
     asked = _ASKED[kind]
     if asked.grid == "factor":
-        reason = _why_no_calibration(one, run, factor, one.n_volumes - dummies)
-        yield from [(one.bold, reason, "")] * bool(reason)
+        reason = _why_no_calibration(candidate, run, factor, candidate.n_volumes - dummies)
+        yield from [(candidate.bold, reason, "")] * bool(reason)
     elif asked.grid == "acquired":
-        if one.shape != run.shape or not np.allclose(one.zooms, run.zooms, rtol=0.01):
-            yield one.bold, "its grid is not that of the run", ""
+        if candidate.shape != run.shape or not np.allclose(candidate.zooms, run.zooms, rtol=0.01):
+            yield candidate.bold, "its grid is not that of the run", ""
     else:
         assert factor is not None
-        own, finest = (*run.shape, run.n_volumes), asked.grid == "high"
+        own_shape, finest = (*run.shape, run.n_volumes), asked.grid == "high"
         for reason, fix in misfits(
-            one.header.shape,
-            one.affine,
-            one.tr,
-            own,
+            candidate.header.shape,
+            candidate.affine,
+            candidate.tr,
+            own_shape,
             run.affine,
             run.tr,
             factor,
             finest=finest,
             name=run.bold.name,
         ):
-            yield one.bold, reason, fix
-    yield from _unfit_events(one, run, asked)
+            yield candidate.bold, reason, fix
+    yield from _unfit_events(candidate, run, asked)
 
 
-def _unfit_events(one: BoldRun, run: BoldRun, asked: _Asked) -> Iterator[tuple[Path, str, str]]:
+def _unfit_events(
+    candidate: BoldRun, run: BoldRun, asked: _Asked
+) -> Iterator[tuple[Path, str, str]]:
     """What its events do not share with those of the run."""
-    if not asked.events or (asked.events == "same" and (run.events is None or one.events is None)):
+    if not asked.events or (
+        asked.events == "same" and (run.events is None or candidate.events is None)
+    ):
         return
-    own, other = ([] if table is None else _rows(table) for table in (run.events, one.events))
+    own, other = (
+        [] if table is None else _rows(table) for table in (run.events, candidate.events)
+    )
     if asked.events == "types" and not {kind for kind, *_ in own} <= {kind for kind, *_ in other}:
-        yield one.bold, "it lacks trial types of the run", ""
-    elif asked.events == "same" and not _alike(own, other) and run.events and one.events:
+        yield candidate.bold, "it lacks trial types of the run", ""
+    elif asked.events == "same" and not _alike(own, other) and run.events and candidate.events:
         reason = (
             f"its {len(other)} events are not the {len(own)} of {run.events.name} in onset,"
             " duration and trial type"
@@ -201,17 +213,17 @@ def _unfit_events(one: BoldRun, run: BoldRun, asked: _Asked) -> Iterator[tuple[P
             "Give the reference of this run; if volumes were removed, shift the onsets in both"
             " tables."
         )
-        yield one.events, reason, fix
+        yield candidate.events, reason, fix
 
 
 _Event = tuple[str, float, float]  # trial type, onset and duration (s)
 
 
-def _alike(own: Sequence[_Event], other: Sequence[_Event]) -> bool:
+def _alike(own_events: Sequence[_Event], other: Sequence[_Event]) -> bool:
     """Whether events agree within the rounding of tables."""
-    if [kind for kind, *_ in own] != [kind for kind, *_ in other]:
+    if [kind for kind, *_ in own_events] != [kind for kind, *_ in other]:
         return False
-    a, b = ([times for _, *times in events] for events in (own, other))
+    a, b = ([times for _, *times in events] for events in (own_events, other))
     return np.allclose(a, b, rtol=0, atol=1e-3, equal_nan=True)
 
 
@@ -228,36 +240,38 @@ def _time(text: str) -> float:
         return np.inf
 
 
-def _why_no_calibration(one: BoldRun, run: BoldRun, factor: Triple | None, n_steady: int) -> str:
+def _why_no_calibration(
+    candidate: BoldRun, run: BoldRun, factor: Triple | None, n_steady: int
+) -> str:
     """Why a series cannot calibrate a run; "" if it can."""
-    ratio = np.asarray(run.zooms) / np.asarray(one.zooms)
-    told = factor or ratio_of(one, run)
+    ratio = np.asarray(run.zooms) / np.asarray(candidate.zooms)
+    told = factor or ratio_of(candidate, run)
     if told is None or np.any(np.abs(ratio[:2] / np.asarray(told[:2]) - 1) > SIZE_TOLERANCE):
         wanted = "a simple ratio above 1" if told is None else f"the factor {told[0]:g}"
         stand = " and ".join(f"{value:.3g}" for value in ratio[:2])
-        voxels = f"its voxels are {sizes(one.header)}, those of the run {sizes(run.header)}"
+        voxels = f"its voxels are {sizes(candidate.header)}, those of the run {sizes(run.header)}"
         return f"{voxels}: the ratio is {stand}, not {wanted}"
     if abs(ratio[2] / told[2] - 1) > SIZE_TOLERANCE:
-        apart = [mm_text(each.zooms[2]) for each in (one, run)]
+        apart = [mm_text(each.zooms[2]) for each in (candidate, run)]
         return f"its slices are {apart[0]} mm apart and those of the run {apart[1]} mm"
     if n_steady < _LEAST_VOLUMES:
         needed = f"{_LEAST_VOLUMES} are needed, 20 are recommended"
         return f"it has {n_steady} steady-state volumes; {needed}"
-    share = overlap(run.header, one.header)
+    share = overlap(run.header, candidate.header)
     if share < MIN_OVERLAP:
         return f"its field of view covers {share:.0%} of that of the run: they do not overlap"
     return ""
 
 
-def ratio_of(one: BoldRun, run: BoldRun) -> Triple | None:
+def ratio_of(candidate: BoldRun, run: BoldRun) -> Triple | None:
     """Return the factor that the voxel sizes of a calibration imply (along slices 1), or None.
 
     In plane it is a simple fraction, or a whole number within the tolerance.
 
-    `one`: calibration with its axes in the order of the run. Factor along each axis; None without
-    a simple ratio above 1.
+    `candidate`: calibration with its axes in the order of the run. Factor along each axis; None
+    without a simple ratio above 1.
     """
-    mean = float(np.mean(np.asarray(run.zooms[:2]) / np.asarray(one.zooms[:2])))
+    mean = float(np.mean(np.asarray(run.zooms[:2]) / np.asarray(candidate.zooms[:2])))
     near = simple_ratio(mean) or (
         float(round(mean)) if abs(mean / max(round(mean), 1) - 1) <= SIZE_TOLERANCE else None
     )
@@ -265,15 +279,15 @@ def ratio_of(one: BoldRun, run: BoldRun) -> Triple | None:
 
 
 def _timing(
-    one: BoldRun, run: BoldRun, asked: _Asked, findings: Findings
+    candidate: BoldRun, run: BoldRun, asked: _Asked, findings: Findings
 ) -> tuple[float, ...] | None:
     """Slice times of a companion; those of the run where its own sidecar is silent."""
-    if asked.timing and one.sidecar.get("SliceTiming") is not None:
-        return hd.slice_times(one.header, one.sidecar, one.tr, findings)
-    same = run.slice_timing if one.shape[2] == run.shape[2] else None
+    if asked.timing and candidate.sidecar.get("SliceTiming") is not None:
+        return hd.slice_times(candidate.header, candidate.sidecar, candidate.tr, findings)
+    same = run.slice_timing if candidate.shape[2] == run.shape[2] else None
     if same is None or asked.timing != "or that of the run":
         return None
-    findings.tell(one.bold, "it has no SliceTiming; that of the run is used.")
+    findings.tell(candidate.bold, "it has no SliceTiming; that of the run is used.")
     return same
 
 
@@ -379,8 +393,8 @@ def choose(
     `selection`: settings of what to work on; without participants all are chosen. `UsageError`: it
     cannot be read, or names tasks that are not there.
     """
-    wanted, there = selection.participant_label or existing, set(existing)
-    for label in wanted:
+    labels, there = selection.participant_label or existing, set(existing)
+    for label in labels:
         if label not in there:
             fix = f"Choose among {choice(label, existing)}"
             findings.refuse(
@@ -388,7 +402,7 @@ def choose(
                 f"there is no participant {label!r} in the data set",
                 fix,
             )
-    return [label for label in wanted if label in there]
+    return [label for label in labels if label in there]
 
 
 def well_named(paths: Sequence[Path], findings: Findings) -> list[Path]:
@@ -404,16 +418,16 @@ def well_named(paths: Sequence[Path], findings: Findings) -> list[Path]:
         folders = (
             [place.parent.name, place.name] if place.name.startswith("ses-") else [place.name]
         )
-        own = [part for part in entities if part.startswith(("sub-", "ses-"))]
+        labels = [part for part in entities if part.startswith(("sub-", "ses-"))]
         if odd is not None:
             reason = (
                 f"its name contains {odd!r}, which is not a BIDS entity: letters, a dash, then"
                 " letters and digits"
             )
             findings.refuse(path, reason, "Rename the file, and its sidecars.")
-        elif own != folders:
+        elif labels != folders:
             reason = (
-                f"its file name has {' '.join(own) or 'no participant'}, its folders have"
+                f"its file name has {' '.join(labels) or 'no participant'}, its folders have"
                 f" {' '.join(folders)}"
             )
             findings.refuse(path, reason, "Rename the file, or move it to where it belongs.")

@@ -93,7 +93,7 @@ def grouped(problems: Iterable[Notice]) -> list[Notice]:
         return every
     top = Path(os.path.commonpath([problem.what for problem in links]))
     names = " ".join(shlex.quote(str(Path(problem.what).relative_to(top))) for problem in links)
-    one = Notice(
+    notice = Notice(
         what=f"{top} ({len(links)} files)",
         why="they are not downloaded: links or pointers of git-annex",
         remedy=(
@@ -103,7 +103,7 @@ def grouped(problems: Iterable[Notice]) -> list[Notice]:
     )
     first = every.index(links[0])
     return [
-        one if k == first else problem
+        notice if k == first else problem
         for k, problem in enumerate(every)
         if k == first or problem not in links
     ]
@@ -114,12 +114,12 @@ def counted(notices: Iterable[Notice]) -> list[Notice]:
 
     `notices`: notes and warnings in the order of being found.
     """
-    found: dict[tuple[str, Level], dict[str, Notice]] = {}
+    alike: dict[tuple[str, Level], dict[str, Notice]] = {}
     for notice in notices:
-        found.setdefault((notice.why, notice.level), {}).setdefault(notice.what, notice)
+        alike.setdefault((notice.why, notice.level), {}).setdefault(notice.what, notice)
     return [
         replace(first.of_all(), what=f"{first.what} and {len(others)} more") if others else first
-        for first, *others in (each.values() for each in found.values())
+        for first, *others in (each.values() for each in alike.values())
     ]
 
 
@@ -194,16 +194,16 @@ class Findings:
     def add(self, notices: Iterable[Notice]) -> None:
         """Add what is not there yet."""
         for each in notices:
-            one = (
+            notice = (
                 each
                 if each.subject or not self._subject
                 else replace(each, subject=self._subject, run=self._run)
             )
-            if one.code == "input":
-                one = replace(one, code=self._code)
-            if one not in self._known:
-                self._known.add(one)
-                (self.problems if one.level == "error" else self.notices).append(one)
+            if notice.code == "input":
+                notice = replace(notice, code=self._code)
+            if notice not in self._known:
+                self._known.add(notice)
+                (self.problems if notice.level == "error" else self.notices).append(notice)
 
     def add_all(self, other: Findings) -> None:
         """Add the problems and notices of other findings."""
@@ -269,13 +269,13 @@ class PrecomputedAnat:
 
         `space`: name of the template whose transforms are wanted, where they are there.
         """
-        found = {"t1w_preproc": self.preproc, "t1w_mask": self.mask}
+        paths = {"t1w_preproc": self.preproc, "t1w_mask": self.mask}
         if self.tpms:
-            found |= dict(zip(("gm", "wm", "csf"), self.tpms, strict=True))
-            found |= {} if self.dseg is None else {"t1w_dseg": self.dseg}
+            paths |= dict(zip(("gm", "wm", "csf"), self.tpms, strict=True))
+            paths |= {} if self.dseg is None else {"t1w_dseg": self.dseg}
         if space in self.spaces:
-            found["t1w2std_xfm"], found["std2t1w_xfm"] = self.spaces[space]
-        return found
+            paths["t1w2std_xfm"], paths["std2t1w_xfm"] = self.spaces[space]
+        return paths
 
 
 @frozen
@@ -311,11 +311,11 @@ class PrecomputedRun:
     @property
     def files(self) -> dict[str, Path]:
         """Return files that are used, by the name of what they stand for."""
-        found = {"hmc_xfms": self.hmc, "bold_mask": self.mask, "boldref2t1w_xfm": self.coreg}
-        found["confounds_tsv"] = self.confounds
+        paths = {"hmc_xfms": self.hmc, "bold_mask": self.mask, "boldref2t1w_xfm": self.coreg}
+        paths["confounds_tsv"] = self.confounds
         if self.field is not None:
-            found |= {"fieldmap": self.field.fieldmap, "boldref2fmap_xfm": self.field.xfm}
-        return {name: path for name, path in found.items() if path is not None}
+            paths |= {"fieldmap": self.field.fieldmap, "boldref2fmap_xfm": self.field.xfm}
+        return {name: path for name, path in paths.items() if path is not None}
 
 
 def taken_text(run: PrecomputedRun) -> str:
@@ -370,12 +370,14 @@ def _open(name: str, root: Path, bids_dir: Path, findings: Findings) -> Derivati
             reason = f"it does not say which program made the folder ({type(error).__name__})"
             fix = "Copy the file again; it names the program in GeneratedBy."
         else:
-            own = program.lower()
-            if own in _PROGRAMS:
-                return Derivatives(root=root, name=name or own, program=program, version=version)
+            folder_name = program.lower()
+            if folder_name in _PROGRAMS:
+                return Derivatives(
+                    root=root, name=name or folder_name, program=program, version=version
+                )
             reason = f"it was made by {program or 'unknown software'}, not by fMRIPrep"
             fix = "Give the output folder of fMRIPrep, the only derivatives that bids-sr reads."
-            if own == _OWN:
+            if folder_name == _OWN:
                 reason = (
                     "it was made by bids-sr itself: what it holds is super-resolved, and no"
                     " preprocessing of a run"
@@ -448,11 +450,13 @@ def check_grid(
     findings: Findings,
 ) -> None:
     """Refuse an image that is not on this grid of `other`, up to rounding of the qform."""
-    own, wanted = (" × ".join(map(str, each[:3])) for each in (header.shape, shape))
+    own_size, run_size = (" × ".join(map(str, each[:3])) for each in (header.shape, shape))
     apart = corners_apart(shape[:3], header.affine, shape[:3], affine)
     voxel = float(np.linalg.norm(affine[:3, :3], axis=0).min())
-    if own != wanted:
-        findings.refuse(header.path, f"its matrix {own} is not the {wanted} of {other}", fix)
+    if own_size != run_size:
+        findings.refuse(
+            header.path, f"its matrix {own_size} is not the {run_size} of {other}", fix
+        )
     elif apart > min(_GRID_TOLERANCE_VOXELS * voxel, _GRID_TOLERANCE_MM):
         findings.refuse(
             header.path, f"its voxels lie up to {apart:.2g} mm from those of {other}", fix

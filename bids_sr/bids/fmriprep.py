@@ -239,11 +239,11 @@ def check_surfaces(
             "Give fMRIPrep's folder by -d fmriprep=DIR (it has them unless it was called with"
             " --fs-no-reconall), or leave fsnative out.",
         )
-    for own in zip(*surfaces.values(), strict=True) if asked else ():
-        counts = {_vertices(path) for path in own if findings.fetched(path)}
+    for hemispheres in zip(*surfaces.values(), strict=True) if asked else ():
+        counts = {_vertices(path) for path in hemispheres if findings.fetched(path)}
         if len(counts) > 1 or "" in counts:
             findings.refuse(
-                own[0],
+                hemispheres[0],
                 "it and the other surfaces of the hemisphere are not GIFTI files with one number"
                 " of vertices",
                 "Copy the anat folder again; all come from one reconstruction.",
@@ -335,25 +335,27 @@ def _files_of(origin: Derivatives, run: BoldRun) -> dict[str, Path]:
         if _own_space(path)
     ]
     known = {path: entities_of(path) for path in paths}
-    own = [path for path, entities in known.items() if same_run(entities, run.entities, RUN_KEYS)]
+    of_run = [
+        path for path, entities in known.items() if same_run(entities, run.entities, RUN_KEYS)
+    ]
     # some versions leave out `dir-`, where runs do not differ in it alone
-    if not own and "direction" in run.entities:
+    if not of_run and "direction" in run.entities:
         keys = tuple(key for key in RUN_KEYS if key != "direction")
         others = [entities_of(path) for path in run.bold.parent.glob("*_bold.nii*")]
         directions = {e.get("direction") for e in others if same_run(e, run.entities, keys)}
         if directions == {run.entities["direction"]}:
-            own = [
+            of_run = [
                 p
                 for p, e in known.items()
                 if "direction" not in e and same_run(e, run.entities, keys)
             ]
-    found: dict[str, Path] = {}
-    for path in sorted(own, key=lambda path: ("echo" in known[path], path.name)):
+    files: dict[str, Path] = {}
+    for path in sorted(of_run, key=lambda path: ("echo" in known[path], path.name)):
         if known[path].get("part", "mag") == "mag":
             name = re.sub(r"^.*?_(?=(from|desc|echo|part|space)-|[A-Za-z0-9]+\.)", "", path.name)
             name = re.sub(r"((echo|part)-[^_]+|space-(run|orig))_", "", name)
-            found.setdefault(re.sub("(from|to)-run_", r"\1-boldref_", name), path)
-    return found
+            files.setdefault(re.sub("(from|to)-run_", r"\1-boldref_", name), path)
+    return files
 
 
 def _places(origin: Derivatives, run: BoldRun) -> list[Path]:

@@ -362,9 +362,9 @@ def like(header: Header, affine: np.ndarray) -> Header:
 
 def sidecar_in_order(sidecar: Mapping[str, object], order: AxisOrder) -> dict[str, object]:
     """Return the metadata of a reordered series, with axes named by their new places."""
-    found = dict(sidecar)
+    reordered = dict(sidecar)
     for key in ("SliceEncodingDirection", "PhaseEncodingDirection"):
-        text = str(found.get(key, ""))
+        text = str(reordered.get(key, ""))
         if text[:1] in ("i", "j", "k"):
-            found[key] = "ijk"[order.index("ijk".index(text[0]))] + text[1:]
-    return found
+            reordered[key] = "ijk"[order.index("ijk".index(text[0]))] + text[1:]
+    return reordered

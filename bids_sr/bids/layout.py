@@ -84,7 +84,7 @@ class Index:
         folders = query.pop("datatype")
         folders = folders if isinstance(folders, list) else [folders]
         try:
-            found = self._layout.get(return_type="filename", **query)
+            paths = self._layout.get(return_type="filename", **query)
         except (ValueError, TypeError) as error:
             raise refusal(
                 f"--bids-filter-file ({kind})",
@@ -94,7 +94,7 @@ class Index:
                 " reconstruction, direction.",
             ) from error
         images = self._images[kind] = {}
-        for path in sorted(map(Path, found)):
+        for path in sorted(map(Path, paths)):
             if path.parent.name in folders:
                 images.setdefault(
                     path.relative_to(self._root).parts[0].removeprefix("sub-"), []
@@ -192,7 +192,7 @@ def _ignored(labels: Sequence[str] | None = None) -> re.Pattern[str]:
     label = _LABEL if labels is None else "(?:" + "|".join(map(re.escape, labels)) + ")"
     place = f"/sub-{label}(?:/ses-{_LABEL})?"
     folder = f"{place}/(?:{'|'.join(_FOLDERS)})"
-    wanted = [
+    patterns = [
         f"/{_TABLE}",
         place,
         f"{place}/{_TABLE}",
@@ -200,17 +200,17 @@ def _ignored(labels: Sequence[str] | None = None) -> re.Pattern[str]:
         f"{folder}/{_TABLE}",
         rf"{folder}/[^/]+\.nii(?:\.gz)?",
     ]
-    return re.compile(f"^(?!(?:{'|'.join(wanted)})$)")
+    return re.compile(f"^(?!(?:{'|'.join(patterns)})$)")
 
 
 def _stored(bids_dir: Path, database_dir: Path, *, metadata: bool) -> BIDSLayout:
     """Return the database of this state of the data set, made if missing, replacing older ones."""
-    own = "bids-sr-" + hashlib.sha256(os.fsencode(bids_dir)).hexdigest()[:12]
-    folder = database_dir / f"{own}-{_fingerprint(bids_dir, metadata=metadata)}"
+    file_name = "bids-sr-" + hashlib.sha256(os.fsencode(bids_dir)).hexdigest()[:12]
+    folder = database_dir / f"{file_name}-{_fingerprint(bids_dir, metadata=metadata)}"
     try:
         if not folder.is_dir():
             _make(bids_dir, folder, metadata=metadata)
-            for old in database_dir.glob(f"{own}-*"):
+            for old in database_dir.glob(f"{file_name}-*"):
                 if old != folder:
                     shutil.rmtree(old, ignore_errors=True)
     except OSError as error:
@@ -290,14 +290,14 @@ def read_object(path: Path) -> dict[str, object]:
     """
     require(path)
     try:
-        found = json.loads(_read_text(path, path.stat().st_mtime_ns))
+        value = json.loads(_read_text(path, path.stat().st_mtime_ns))
     except (OSError, ValueError, RecursionError) as error:
         raise refusal(path, f"it cannot be read as JSON ({error})", "Correct the file.") from error
-    if not isinstance(found, dict):
+    if not isinstance(value, dict):
         raise refusal(
             path, "it is not a JSON object", "Correct the file: metadata are one JSON object, {…}."
         )
-    return found
+    return value
 
 
 def merged(files: Iterable[Path]) -> dict[str, object]:

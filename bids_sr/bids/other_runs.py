@@ -74,12 +74,12 @@ def _candidate(path: Path, index: Index) -> BoldRun | None:
     if header is None:
         return None
     try:
-        one = read_run(path, {"RepetitionTime": header.tr, **index.sidecar(path)}, unused)
+        candidate = read_run(path, {"RepetitionTime": header.tr, **index.sidecar(path)}, unused)
     except InputError:
         return None
     events = index.events(path)  # by inheritance, that of the longer run of its task
     own = events is not None and stem_of(events) == stem_of(path)
-    return None if one is None else replace(one, events=events if own else None)
+    return None if candidate is None else replace(candidate, events=events if own else None)
 
 
 def _acquisition(run: BoldRun) -> str:
@@ -103,36 +103,35 @@ def _calibrate(
 
     None without a problem means that none fits.
     """
-    wanted, file = settings.superres.calibration, settings.superres.calibration_file
-    if wanted == "none" or settings.evaluation.retrospective is not None:
+    calibration, file = settings.superres.calibration, settings.superres.calibration_file
+    if calibration == "none" or settings.evaluation.retrospective is not None:
         return None
     others = [
         replace(one, header=hd.like(one.header, run.affine))
         for one in candidates
         if one.bold != run.bold
     ]
-    those = [one for one in others if wanted in ("auto", _acquisition(one))]
+    those = [one for one in others if calibration in ("auto", _acquisition(one))]
     if file is not None:
         those = [one for one in others if one.bold == file.absolute()]
     fitting, dummies = [], settings.preprocessing.dummy_scans or 0
     reasons: dict[Path, str] = {}
-    for one in those:
-        against = [why for _, why, _ in unfit(one, run, "calibration", factor, dummies)]
-        fitting += [] if against else [one]
+    for candidate in those:
+        against = [why for _, why, _ in unfit(candidate, run, "calibration", factor, dummies)]
+        fitting += [] if against else [candidate]
         # what is finer was meant for it; others are just other runs
-        if against and (wanted != "auto" or _is_finer(one, run)):
-            reasons[one.bold] = against[0]
+        if against and (calibration != "auto" or _is_finer(candidate, run)):
+            reasons[candidate.bold] = against[0]
     if fitting:
         return _best(run, fitting, findings)
-    if not those and file is None and wanted != "auto":
+    if not those and file is None and calibration != "auto":
         there = sorted({_acquisition(one) for one in others} - {""})
-        reason = (
-            f"no other BOLD run of the participant of {run.bold.name} has the label acq-{wanted}"
-        )
+        others_of = f"no other BOLD run of the participant of {run.bold.name}"
+        reason = f"{others_of} has the label acq-{calibration}"
         fix = f"There are: {', '.join(f'acq-{x}' for x in there) or 'none'}. Or {_OUT}."
-        findings.refuse_option(f"--calibration {wanted}", reason, fix)
+        findings.refuse_option(f"--calibration {calibration}", reason, fix)
     for path, reason in reasons.items():
-        if wanted == "auto":
+        if calibration == "auto":
             text = f"it is finer than {run.bold.name} and does not calibrate it: {reason}."
             findings.tell(path, text)
         else:
@@ -183,15 +182,19 @@ def _left_out(
     for bold, calibration in chosen.items():
         used.setdefault(calibration.bold, bold.name)
     out = {}
-    for path, own in ((path, read[path]) for path in bolds if path in read):
+    for path, findings in ((path, read[path]) for path in bolds if path in read):
         if path in used:
             out[path] = f"it calibrates {used[path]} and is not super-resolved itself"
-            if own.events is not None and own.n_volumes >= _SHORT:
+            if findings.events is not None and findings.n_volumes >= _SHORT:
                 out[path] += " (it would be with --calibration none, or if it were chosen alone)"
-        elif (own.events is None or own.n_volumes < _SHORT) and any(
-            _is_finer(own, read[other]) for other in bolds if other != path and other in read
+        elif (findings.events is None or findings.n_volumes < _SHORT) and any(
+            _is_finer(findings, read[other]) for other in bolds if other != path and other in read
         ):
-            why = "has no events" if own.events is None else f"has {own.n_volumes} volumes only"
+            why = (
+                "has no events"
+                if findings.events is None
+                else f"has {findings.n_volumes} volumes only"
+            )
             out[path] = f"it is finer than other runs and {why}: it is left out"
     return out
 
@@ -213,19 +216,19 @@ def calibrations(
     further = [named] if named and entities_of(named).get("subject") == subject else []
     files = dict.fromkeys([*every, *(path.absolute() for path in further)])
     read = {path: one for path in files if (one := _candidate(path, index)) is not None}
-    told = {bold: Findings() for bold in bolds if bold in read}
+    findings_of = {bold: Findings() for bold in bolds if bold in read}
     chosen = {
         bold: one
-        for bold, own in told.items()
+        for bold, own in findings_of.items()
         if (one := _calibrate(read[bold], [*read.values()], factor(read[bold]), settings, own))
     }
     out = _left_out(bolds, read, chosen)
     for path, why in out.items():
         seen.tell(path, f"{why}.")
     kept = [bold for bold in bolds if bold not in out]
-    for bold in (bold for bold in kept if bold in told):
+    for bold in (bold for bold in kept if bold in findings_of):
         with seen.about(subject, stem_of_echoes(bold)):
-            seen.add_all(told[bold])
+            seen.add_all(findings_of[bold])
     return {bold: one for bold, one in chosen.items() if bold in kept}, kept
 
 
@@ -306,12 +309,12 @@ def _checked(root: Path, run: BoldRun, findings: Findings, *, timed: bool) -> Tr
         if header is not None and len(hd.squeeze_3d(header)) != 3:
             findings.refuse(path, "it is not a 3D image", "Give one map for each condition.")
         elif header is not None:
-            header, own = hd.like(header, run.affine), (*run.shape, run.n_volumes)
+            header, own_shape = hd.like(header, run.affine), (*run.shape, run.n_volumes)
             for reason, fix in misfits(
                 header.shape[:3],
                 header.affine,
                 run.tr,
-                own,
+                own_shape,
                 run.affine,
                 run.tr,
                 run.factor,

@@ -400,17 +400,17 @@ def refuse_without_pair(
 
     These are the runs of participants who have no such image.
     """
-    wanted = needs_pair(settings.superres)
+    needed = needs_pair(settings.superres)
     if settings.evaluation.pair_holdout:
-        wanted = (*wanted, "--pair-holdout")
+        needed = (*needed, "--pair-holdout")
     elif settings.evaluation.retrospective is not None:  # which makes a pair of the run
         return
-    if not wanted:
+    if not needed:
         return
     looked = f"sub-{label}/[ses-*/]anat/*_T2starw.nii.gz"
-    verb = "needs" if len(wanted) == 1 else "need"
+    verb = "needs" if len(needed) == 1 else "need"
     reason = (
-        f"{', '.join(wanted)} {verb} a pair of T2*-weighted images of the participant, one at the"
+        f"{', '.join(needed)} {verb} a pair of T2*-weighted images of the participant, one at the"
         f" resolution of the BOLD and one finer, and there is none: no file matches {looked}"
     )
     fix = (
@@ -461,11 +461,11 @@ def makers(subject: Subject) -> dict[str | None, BoldRun]:
 
     Run by label of its session; empty where all runs have pairs.
     """
-    found: dict[str | None, BoldRun] = {}
+    by_maker: dict[str | None, BoldRun] = {}
     for run in subject.runs:
         if run.pair is None:
-            found.setdefault(run.entities.get("session"), run)
-    return found
+            by_maker.setdefault(run.entities.get("session"), run)
+    return by_maker
 
 
 def left_out(run: BoldRun, subject: Subject, settings: Settings) -> int:
@@ -567,12 +567,12 @@ def tell_retrospective(
 ) -> None:
     """What is made, for the terminal and the report."""
     noisy = settings.evaluation.retrospective == "noisy"
-    how = "with as much thermal noise as the run has" if noisy else "no noise added"
+    noise_text = "with as much thermal noise as the run has" if noisy else "no noise added"
     factor = retrospective_factor(settings)[0]
     for subject in subjects:
         for run in subject.runs:
             text = (
-                f"--retrospective: a copy downsampled by {factor:g} in plane ({how}) is"
+                f"--retrospective: a copy downsampled by {factor:g} in plane ({noise_text}) is"
                 " super-resolved; the original series is the reference."
             )
             with findings.about(subject.label, run.stem):

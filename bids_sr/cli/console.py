@@ -65,8 +65,8 @@ def start_lines(plan: "Plan", settings: Settings) -> Iterator[Notice]:
     from bids_sr import preflight
     from bids_sr.bids.companions import some
 
-    paths, told = settings.paths, preflight.notes(plan, settings)
-    yield from (each for each in told if each.level == "warning")
+    paths, lines = settings.paths, preflight.notes(plan, settings)
+    yield from (each for each in lines if each.level == "warning")
     yield made(
         "results",
         f"{paths.output_dir} (settings: logs/{settings.run.run_uuid}; intermediate files:"
@@ -85,7 +85,7 @@ def start_lines(plan: "Plan", settings: Settings) -> Iterator[Notice]:
     )
     for title, line in preflight.choice_lines(plan, settings):
         yield made(title, line)
-    yield from (each for each in told if each.level != "warning")
+    yield from (each for each in lines if each.level != "warning")
 
 
 def table_text(rows: Sequence[Sequence[str]]) -> str:
@@ -187,14 +187,14 @@ def warning_lines(folder: Path) -> Iterator[Notice]:
     """Yield the warnings of a run's steps, each once with the first few of its runs."""
     from bids_sr.bids.companions import some
 
-    found: dict[str, dict[str, None]] = {}
+    by_text: dict[str, dict[str, None]] = {}
     for notice in recorded(folder):
         if notice.code == "step":
-            found.setdefault(notice.why, {})[notice.whom] = None
-    for text, runs in list(found.items())[:_MOST_NAMED]:
+            by_text.setdefault(notice.why, {})[notice.whom] = None
+    for text, runs in list(by_text.items())[:_MOST_NAMED]:
         yield Notice(what=some(list(runs), 3), why=text, level="warning", code="step")
-    if len(found) > _MOST_NAMED:
-        yield made("", f"and {len(found) - _MOST_NAMED} more in {folder / RECORD}")
+    if len(by_text) > _MOST_NAMED:
+        yield made("", f"and {len(by_text) - _MOST_NAMED} more in {folder / RECORD}")
 
 
 EVERY_S = 50.0

@@ -108,7 +108,7 @@ def _run(argv: Sequence[str]) -> int:
     from bids_sr.io.nifti import ImageError
 
     try:
-        found = _evaluated(options)
+        evaluator = _evaluated(options)
     except (
         ImageInputError,
         TooFewBlocks,
@@ -118,13 +118,13 @@ def _run(argv: Sequence[str]) -> int:
         OSError,
     ) as error:
         raise UsageError(str(error)) from error
-    if found is None:
+    if evaluator is None:
         print("all inputs can be used")
         return DONE
-    for each in found.compared_:
+    for each in evaluator.compared_:
         print(each["text"])
     if options.out is not None:
-        _write(found, options.out)
+        _write(evaluator, options.out)
         print(f"written: {options.out}")
     return DONE
 
@@ -149,7 +149,7 @@ def _evaluated(options: _EvaluateOptions) -> "Evaluator | None":
         verbose=1,
     )
     known = options.known
-    given: dict[str, Any] = {
+    arguments: dict[str, Any] = {
         "events": options.events,
         "mask": options.mask,
         "truth": known.get("", known or None),
@@ -158,13 +158,13 @@ def _evaluated(options: _EvaluateOptions) -> "Evaluator | None":
     }
     compared = dict(map(split_named, options.compared))
     if not options.dry_run:
-        return evaluator.fit(options.acquired, compared=compared, **given)
+        return evaluator.fit(options.acquired, compared=compared, **arguments)
     checked_names({}, (), compared)
     with (
         working_folder() as folder,
         opened(options.acquired, folder, "acquired", any_order=True) as reader,
     ):
-        evaluator._check(reader, compared, Given(**given), folder)
+        evaluator._check(reader, compared, Given(**arguments), folder)
     return None
 
 

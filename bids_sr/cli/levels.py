@@ -218,13 +218,14 @@ def _executed(
             seconds=declared_seconds(plan, cost.sizes),
         )
     # what is given, less what the program and waiting workers hold
-    wanted, given = resources.nprocs or 1, resources.mem_gb or machine.memory_gb()
-    each = WORKER_GB + SHARED_GB * (resources.mem_gb is None and machine.sums_resident())
+    processes, memory_gb = resources.nprocs or 1, resources.mem_gb or machine.memory_gb()
+    worker_gb = WORKER_GB + SHARED_GB * (resources.mem_gb is None and machine.sums_resident())
     workers = max(
-        workers_that_fit(given, wanted, largest_gb(cost.sizes), each), resources.omp_nthreads or 1
+        workers_that_fit(memory_gb, processes, largest_gb(cost.sizes), worker_gb),
+        resources.omp_nthreads or 1,
     )
-    if workers < wanted and resources.use_plugin is None:
-        say(f"{given:.1f} GB of memory let {workers} of {wanted} processors be used")
+    if workers < processes and resources.use_plugin is None:
+        say(f"{memory_gb:.1f} GB of memory let {workers} of {processes} processors be used")
     progress = Progress(
         workflow._create_flat_graph(),
         say,
@@ -236,7 +237,7 @@ def _executed(
         outcome = execute(
             workflow,
             nprocs=workers,
-            mem_gb=for_steps_gb(given, workers, each),
+            mem_gb=for_steps_gb(memory_gb, workers, worker_gb),
             crash_dir=log_dir,
             progress=progress,
             plugin=Plugin.from_file(resources.use_plugin) if resources.use_plugin else Plugin(),
@@ -360,14 +361,14 @@ def _expected_participants(settings: Settings) -> list[str]:
     if settings.selection.participant_label:
         return [f"sub-{label}" for label in settings.selection.participant_label]
     bids_dir = settings.paths.bids_dir
-    found = {path.name for path in bids_dir.glob("sub-*") if path.is_dir()}
+    labels = {path.name for path in bids_dir.glob("sub-*") if path.is_dir()}
     listing = bids_dir / "participants.tsv"
     if listing.exists():
         with listing.open(encoding="utf-8-sig", newline="") as stream:
             rows = list(csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE))
         names = ((row.get("participant_id") or "").strip() for row in rows)
-        found |= {f"sub-{name.removeprefix('sub-')}" for name in names if name}
-    return sorted(found)
+        labels |= {f"sub-{name.removeprefix('sub-')}" for name in names if name}
+    return sorted(labels)
 
 
 def _expected_runs(
@@ -394,11 +395,11 @@ def _what_differs(digests: Collection[str], output_dir: Path) -> list[str]:
             _LOGGER.info("settings of an earlier run cannot be read: %s", error)
         else:
             known.setdefault(analysis_digest(settings), settings)
-    found = [settings for digest, settings in known.items() if digest in digests]
+    earlier = [settings for digest, settings in known.items() if digest in digests]
     return [
         f"{name}: {values}"
-        for other in found[1:]
-        for name, values in differing(found[0], other).items()
+        for other in earlier[1:]
+        for name, values in differing(earlier[0], other).items()
     ]
 
 
@@ -407,12 +408,12 @@ def _with_crashes(absent: Sequence[tuple[str, str]], output_dir: Path) -> list[s
     steps = [each for own in failed_steps(output_dir / "logs").values() for each in own]
     lines = []
     for whose, line in absent:
-        own = dict.fromkeys(
+        failed = dict.fromkeys(
             each.what
             for each in steps
             if whose and (whose == f"sub-{each.subject}" or f"{each.run}_".startswith(f"{whose}_"))
         )
-        lines.append(f"{line}; crashed: {', '.join(own)}" if own else line)
+        lines.append(f"{line}; crashed: {', '.join(failed)}" if failed else line)
     return lines
 
 

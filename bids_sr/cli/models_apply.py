@@ -83,12 +83,13 @@ def _ready(
             make=lambda scale: make_upsampler(name, UpsamplerInputs(factor=factor)),
         )
     model = files.open_model(name)
-    own, shape = model.card.factor, reader.shape[:3]
+    trained_factor, shape = model.card.factor, reader.shape[:3]
     if (
         default is None
-        or hr_grid(shape, reader.affine, own)[0] == hr_grid(shape, reader.affine, default)[0]
+        or hr_grid(shape, reader.affine, trained_factor)[0]
+        == hr_grid(shape, reader.affine, default)[0]
     ):
-        default = own  # the same grid: 43.75 voxels become 44 by 1.25 and by 44/35
+        default = trained_factor  # the same grid: 43.75 voxels become 44 by 1.25 and by 44/35
     factor = files.factor_from(options.factor, default)
     contrast = files.contrast_of(reader.path, options.contrast)
     overruled = files.fit_for(model, reader, contrast, factor, force=options.force)
@@ -309,20 +310,20 @@ def _row(
 
 def _measured(name: str, fine: Callable[[int], Array], task: _Task) -> dict[str, str | float]:
     """Metrics of one row, means over the volumes."""
-    found: list[dict[str, float]] = []
+    by_image: list[dict[str, float]] = []
     resolution = None
     ranged, plain = (metrics.psnr, metrics.ssim), ("rmse", "mae", "nmse")
     for t in task.volumes:
         truth, image = task.reference.volume(t)[task.window], np.asarray(fine(t))
-        if not found and name != "nearest":  # the edges of its blocks would pass for detail
+        if not by_image and name != "nearest":  # the edges of its blocks would pass for detail
             resolution = effective_resolution(image, task.reference.zooms, task.mask)
         scores = {
             f.__name__: f(truth, image, data_range=task.data_range, mask=task.mask) for f in ranged
         }
-        found.append(
+        by_image.append(
             scores | {n: getattr(metrics, n)(truth, image, mask=task.mask) for n in plain}
         )
-    means = {key: float(np.mean([each[key] for each in found])) for key in found[0]}
+    means = {key: float(np.mean([each[key] for each in by_image])) for key in by_image[0]}
     told = {"resolution_mm": "n/a" if resolution is None else resolution}
     return {"name": name, **means, **told, "seconds": "n/a", "parameters": "n/a"}
 

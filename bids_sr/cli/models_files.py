@@ -69,13 +69,13 @@ _SUFFIXES = (
 )
 
 
-def contrast_of(file: Path, given: str | None) -> str:
+def contrast_of(file: Path, contrast: str | None) -> str:
     """BIDS suffix of an image, by the option or its name; raises UsageError.
 
-    `given`: suffix that the option names; None takes that of the file's name.
+    `contrast`: suffix that the option names; None takes that of the file's name.
     """
-    if given is not None:
-        return _SAME_AS.get(given, given)
+    if contrast is not None:
+        return _SAME_AS.get(contrast, contrast)
     match = re.search(r"(?:^|_)([A-Za-z0-9]+)\.nii(?:\.gz)?$", file.name)
     found = _SAME_AS.get(match[1], match[1]) if match else ""
     if found in _SUFFIXES:
@@ -128,11 +128,11 @@ def factor_between(coarse: SeriesReader, fine: SeriesReader, asked: Sequence[flo
             " --degradation"
         )
         raise UsageError(f"{fine.path}", f"{why}{apart:.2f} mm apart)", fix)
-    wanted = factor_from(asked, factor)
-    if any(abs(a - b) > 0.02 * b for a, b in zip(wanted, factor, strict=True)):
+    asked_factor = factor_from(asked, factor)
+    if any(abs(a - b) > 0.02 * b for a, b in zip(asked_factor, factor, strict=True)):
         shown = " x ".join(f"{f:.3g}" for f in factor)
         raise UsageError(
-            f"--factor {wanted}", f"the two images stand as {shown}", "leave --factor out"
+            f"--factor {asked_factor}", f"the two images stand as {shown}", "leave --factor out"
         )
     return factor
 
@@ -214,16 +214,16 @@ def fit_for(
     Misfits in words; empty for none.
     """
     card = model.card
-    what, own = f"a model of {card.method}", f"--sr-method {card.method} --pretrained MODEL"
+    what, option = f"a model of {card.method}", f"--sr-method {card.method} --pretrained MODEL"
     if card.trained_on == "series":
         why = "it says where one run fluctuates, and acts on changes against its mean"
-        raise UsageError(what, why, f"use bids-sr ... {own}")
+        raise UsageError(what, why, f"use bids-sr ... {option}")
     if card.channels > 1:
         why = (
             f"it takes {card.channels} contrasts of one head at once, brought to one grid and"
             " scaled together"
         )
-        fix = f"use bids-sr ... --sr-target anat {own}, which prepares them"
+        fix = f"use bids-sr ... --sr-target anat {option}, which prepares them"
         raise UsageError(f"{what} for {card.contrast}", f"{why}; here is one", fix)
     method = get_method(card.method)
     if method.ndim == 3 and reader.shape[2] < 2:
@@ -322,15 +322,15 @@ def _sizes(name: str) -> str:
     """
     import torch
 
-    method, found = get_method(name), []
+    method, sizes = get_method(name), []
     for recipe in (method.recipes.get("fast"), method.recipes.get("paper")):
         if recipe is None:
-            found.append("-")
+            sizes.append("-")
             continue
         with torch.device("meta"):
             network = recipe.build_generator(1, (2.0, 2.0, 1.0))
-        found.append(f"{sum(p.numel() for p in network.parameters()):,}")
-    return " / ".join(found)
+        sizes.append(f"{sum(p.numel() for p in network.parameters()):,}")
+    return " / ".join(sizes)
 
 
 def _models(folder: Path) -> None:

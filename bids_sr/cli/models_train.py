@@ -46,7 +46,7 @@ def read_images(options: TrainOptions, training: TrainingRequest) -> tuple[Train
         raise UsageError(
             f"images of {' and '.join(contrasts)}", "a model trained here takes one contrast", fix
         )
-    rng, found = np.random.default_rng(training.seed), list[TrainingImage]()
+    rng, images = np.random.default_rng(training.seed), list[TrainingImage]()
     for number, reader in enumerate(readers):
         given = options.mask[number] if options.mask else None
         mask, _, note = files.brain_and_scale(reader, given)
@@ -58,7 +58,7 @@ def read_images(options: TrainOptions, training: TrainingRequest) -> tuple[Train
         )
         low = coarse[number] if fine and coarse else None
         for t, volume, other in _volumes(reader, low, options.volumes, rng):
-            found.append(
+            images.append(
                 TrainingImage(
                     fine=volume if fine else None,
                     coarse=other if fine else volume,
@@ -68,8 +68,8 @@ def read_images(options: TrainOptions, training: TrainingRequest) -> tuple[Train
                     name=name if reader.shape[3] == 1 else f"{name}-{t}",
                 )
             )
-    check_images(tuple(found), training.effective_recipe, factor, training.method.ndim)
-    return tuple(found), factor
+    check_images(tuple(images), training.effective_recipe, factor, training.method.ndim)
+    return tuple(images), factor
 
 
 def _factor(
@@ -85,14 +85,14 @@ def _factor(
     method, start = training.method, training.start
     default: Factor = files.IN_PLANE if method.ndim == 2 else (2.0, 2.0, 2.0)
     default = default if start is None else start.card.factor
-    found = {
+    factors = {
         files.factor_between(low, high, options.factor)
         for low, high in zip(coarse, fine, strict=False)
     }
-    if len(found) > 1:
-        why = f"the pairs stand in different ratios: {sorted(found)}"
+    if len(factors) > 1:
+        why = f"the pairs stand in different ratios: {sorted(factors)}"
         raise UsageError("--fine and --coarse", why, "train one model for each ratio")
-    factor = found.pop() if found else files.factor_from(options.factor, default)
+    factor = factors.pop() if factors else files.factor_from(options.factor, default)
     if method.ndim == 2 and factor[2] != 1:
         why = f"{method.name} works slice by slice and cannot make slices thinner"
         raise UsageError(
@@ -108,7 +108,7 @@ def _factor(
 
 
 def _volumes(
-    reader: SeriesReader, low: SeriesReader | None, wanted: int, rng: np.random.Generator
+    reader: SeriesReader, low: SeriesReader | None, most: int, rng: np.random.Generator
 ) -> Iterator[tuple[int, Float32, Float32 | None]]:
     """Yield random volumes with their numbers and measured low-resolution ones, if any."""
     count = reader.shape[3]
@@ -118,7 +118,7 @@ def _volumes(
             f"{low.shape[3]} volumes, its fine image has {count}",
             "give the same run",
         )
-    for t in sorted(int(t) for t in rng.choice(count, min(count, wanted), replace=False)):
+    for t in sorted(int(t) for t in rng.choice(count, min(count, most), replace=False)):
         yield t, reader.volume(t), None if low is None else low.volume(t)
     for each in (reader, low):
         if each is not None:
@@ -205,11 +205,11 @@ def _check(
         raise UsageError(f"{method.name} without --fine", why, fix)
     lead, kind = (options.fine, "fine images") if options.fine else (options.coarse, "images")
     for name in ("coarse", "mask"):
-        given = getattr(options, name)
-        if given and len(given) != len(lead):
+        value = getattr(options, name)
+        if value and len(value) != len(lead):
             fix = f"give one for each, in their order, or leave --{name} out"
             raise UsageError(
-                f"--{name}: {len(given)} file(s)", f"there are {len(lead)} {kind}", fix
+                f"--{name}: {len(value)} file(s)", f"there are {len(lead)} {kind}", fix
             )
     if options.degradation not in (None, "kspace") and method.trained_on == "pair":
         what = f"--degradation {options.degradation}"

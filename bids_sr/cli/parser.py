@@ -73,17 +73,21 @@ class Parser(argparse.ArgumentParser):
             if not known.flags or item.name in without:
                 continue
             *names, last = known.flags.split()
-            where, how = f"{kind.__name__.lower()}.{item.name}", dict[str, Any]()
+            where, keywords = f"{kind.__name__.lower()}.{item.name}", dict[str, Any]()
             if last.startswith("-"):
                 names.append(last)
             else:
-                how["metavar"] = last
-            how["help"] = known.help if everything or known.common else argparse.SUPPRESS
+                keywords["metavar"] = last
+            keywords["help"] = known.help if everything or known.common else argparse.SUPPRESS
             if names:
-                how |= {"dest": where, "required": item.default is dataclasses.MISSING}
-            how = _of_kind({**how, **known.how}, hints[item.name], item.default, named=bool(names))
+                keywords |= {"dest": where, "required": item.default is dataclasses.MISSING}
+            keywords = _of_kind(
+                {**keywords, **known.how}, hints[item.name], item.default, named=bool(names)
+            )
             heading = (known.among or title) if names else ""
-            (self.titled(heading) if heading else self).add_argument(*(names or [where]), **how)
+            (self.titled(heading) if heading else self).add_argument(
+                *(names or [where]), **keywords
+            )
 
     def add_foreign(
         self, *, unused: Mapping[str, Sequence[str]], refused: Mapping[str, Sequence[str]]
@@ -108,7 +112,7 @@ class Parser(argparse.ArgumentParser):
 
         `SystemExit`: after ``--help`` and ``--version``.
         """
-        given: Given = {}
+        values: Given = {}
         tokens = list(hyphens(argv))
         # before a value of theirs is taken for a positional argument
         names = [token.partition("=")[0] for token in tokens if token.startswith("--")]
@@ -117,19 +121,19 @@ class Parser(argparse.ArgumentParser):
             raise UsageError(
                 f"unrecognized arguments: {' '.join(refused)}", remedy="; ".join(fixes)
             )
-        found = vars(self.parse_args(tokens))
-        for key, value in found.items():
+        parsed = vars(self.parse_args(tokens))
+        for key, value in parsed.items():
             section, _, name = key.partition(".")
             if name:
-                given.setdefault(section, {})[name] = _flat(value)
-        if unused := tuple((key, self._unused[key]) for key in found if key in self._unused):
-            given.setdefault("run", {})["without_effect"] = unused
+                values.setdefault(section, {})[name] = _flat(value)
+        if unused := tuple((key, self._unused[key]) for key in parsed if key in self._unused):
+            values.setdefault("run", {})["without_effect"] = unused
         flags = {each.dest: _named(each) for each in self._actions}
         try:
-            return make(given)
+            return make(values)
         except SettingError as error:
             section, _, name = error.setting.partition(".")
-            if name in given.get(section, {}) and error.setting in flags:
+            if name in values.get(section, {}) and error.setting in flags:
                 flag, notice = flags[error.setting], error.notice
                 raise SettingError(flag, error.value, notice.why, notice.remedy) from None
             raise
@@ -187,25 +191,25 @@ def hyphens(tokens: Sequence[str]) -> Iterator[str]:
 
 
 def _of_kind(
-    how: Mapping[str, object], kind: object, default: object, *, named: bool
+    keywords: Mapping[str, object], kind: object, default: object, *, named: bool
 ) -> dict[str, Any]:
     """Complete option arguments from the type and default of a field."""
     if kind is bool:
-        return {**how, "action": "store_true"}
-    if how.get("action") == "count":
-        return dict(how)
+        return {**keywords, "action": "store_true"}
+    if keywords.get("action") == "count":
+        return dict(keywords)
     several = get_origin(kind) in (tuple, types.UnionType, Union)
     inner = get_args(kind)[0] if several else kind
     if get_origin(inner) is Literal:
-        how = {"choices": get_args(inner), **how}
+        keywords = {"choices": get_args(inner), **keywords}
     elif inner in _READERS:
-        how = {"type": _READERS[inner], **how}
+        keywords = {"type": _READERS[inner], **keywords}
     if get_origin(kind) is tuple:
-        how = {"nargs": "+", **({"action": "extend"} if named else {}), **how}
-    told = default in (None, (), "", dataclasses.MISSING) or "(default" in str(how["help"])
-    if named and not told and how["help"] != argparse.SUPPRESS:
-        how = {**how, "help": f"{how['help']} (default: {_shown(default)})"}
-    return dict(how)
+        keywords = {"nargs": "+", **({"action": "extend"} if named else {}), **keywords}
+    told = default in (None, (), "", dataclasses.MISSING) or "(default" in str(keywords["help"])
+    if named and not told and keywords["help"] != argparse.SUPPRESS:
+        keywords = {**keywords, "help": f"{keywords['help']} (default: {_shown(default)})"}
+    return dict(keywords)
 
 
 def _shown(value: object) -> str:

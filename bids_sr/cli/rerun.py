@@ -167,19 +167,19 @@ def _make_reports(output_dir: Path, labels: Sequence[str], sessions: int) -> lis
 
     root = output_dir.absolute()
     there = participants_with_figures(root)
-    wanted = [label.removeprefix("sub-") for label in labels] or there
+    labels_of_call = [label.removeprefix("sub-") for label in labels] or there
     if not there:
         raise UsageError(
             str(output_dir), "it holds no figures of bids-sr", "give the output directory of a run"
         )
-    for label in wanted:
+    for label in labels_of_call:
         if label not in there:
             fix = f"choose among {', '.join(there)}"
             raise UsageError(
                 f"sub-{label}", f"{output_dir} has no figures of this participant", fix
             )
     written = write_participants(
-        root, wanted, shown=declared(), log_dir=root / "logs", sessions=sessions
+        root, labels_of_call, shown=declared(), log_dir=root / "logs", sessions=sessions
     )
     write_index(root)
     group = root / "group.html"

@@ -197,7 +197,7 @@ def _arrays(
         return ()
     indices, at_once = choose(options.array, len(tasks))
     of_task = [[costs[name] for name in tasks[index - 1]] for index in indices]
-    given, cpus = settings.resources.mem_gb, settings.resources.nprocs or 1
+    memory_gb, cpus = settings.resources.mem_gb, settings.resources.nprocs or 1
     resident = not ask or job_states.sums_resident()
     request = request_for(
         [
@@ -206,7 +206,7 @@ def _arrays(
         ],
         cpus=cpus,
         gpus=int(settings.resources.device == "cuda") if options.gpus is None else options.gpus,
-        memory_mb=None if given is None else job_mb(given, cpus * resident),
+        memory_mb=None if memory_gb is None else job_mb(memory_gb, cpus * resident),
         minutes=minutes,
         resident=resident,
     )
@@ -233,14 +233,14 @@ def _found(site: Site, settings: Settings) -> Site:
 def _paths(settings: Settings) -> list[Path]:
     """Files and directories that options name, besides data, output and work."""
     groups = (values for group, values in dataclasses.asdict(settings).items() if group != "paths")
-    found = [value for values in groups for value in values.values() if isinstance(value, Path)]
+    paths = [value for values in groups for value in values.values() if isinstance(value, Path)]
     how, calibration = settings.activation, settings.superres.calibration_file
     texts = [
         path
         for path in (Path(how.roi), Path(how.atlas), calibration)
         if path is not None and path.is_absolute()
     ]
-    return [*dict.fromkeys([*found, *texts])]
+    return [*dict.fromkeys([*paths, *texts])]
 
 
 def _unfit(settings: Settings, site: Site) -> list[str]:
@@ -296,11 +296,11 @@ def _clashes(arrays: "tuple[Job, ...]", seen: "Overview | None", *, printed: boo
 def _describe(submission: Submission, plan: "Plan") -> None:
     cost = plan.estimate
     for array in submission.arrays:
-        each = array.request
+        request = array.request
         print(
             f"  {len(array.task_of)} participants in {len(array.indices)} tasks; each asks for "
-            f"{each.cpus} processors, {each.memory_mb / 1024:.1f} GB, {time_text(each.minutes)}"
-            + (f", {each.gpus} GPUs" if each.gpus else "")
+            f"{request.cpus} processors, {request.memory_mb / 1024:.1f} GB,"
+            f" {time_text(request.minutes)}" + (f", {request.gpus} GPUs" if request.gpus else "")
         )
     print(
         f"  estimated memory {cost.memory_gb:.1f} GB; what is asked for and was not given as an"
@@ -381,32 +381,32 @@ def _run(arguments: list[str]) -> int:
 
 
 def _options_of(inputs: Given) -> tuple[Settings, SlurmOptions, Site]:
-    own = made_of(inputs, SlurmOptions)
+    options = made_of(inputs, SlurmOptions)
     settings = {
         group: values for group, values in inputs.items() if group not in ("slurmoptions", "site")
     }
     resources = settings.get("resources", {})
-    if own.cpus is not None:
-        settings["resources"] = {**resources, "nprocs": own.cpus}
+    if options.cpus is not None:
+        settings["resources"] = {**resources, "nprocs": options.cpus}
     elif "config_file" not in inputs.get("run", {}):
         file = resources.get("use_plugin")
         cpus = Plugin.from_file(Path(str(file)).expanduser()).n_procs if file else None
         settings["resources"] = {"nprocs": cpus or DEFAULT_CPUS, **resources}
-    return settings_of(settings).resolved(run_uuid=""), own, made_of(inputs, Site)
+    return settings_of(settings).resolved(run_uuid=""), options, made_of(inputs, Site)
 
 
 def _submit(arguments: list[str]) -> int:
-    settings, own, site = build_parser().read(arguments, _options_of)
+    settings, options, site = build_parser().read(arguments, _options_of)
     for name, why in settings.run.without_effect:
         print(f"  note: {name} has no effect: {why}")
     say("checking the inputs")
-    submission, text, seen = prepare(settings, own, site)
+    submission, text, seen = prepare(settings, options, site)
     after = seen.open_jobs if seen else ()
     if settings.run.dry_run:
         return DONE
-    if own.print_only:
+    if options.print_only:
         return _print_only(submission, text, after)
-    return _send([(submission, text)], after, wait=own.wait)
+    return _send([(submission, text)], after, wait=options.wait)
 
 
 def _print_only(submission: Submission, text: str, after: Sequence[str]) -> int:

@@ -135,12 +135,12 @@ def output_lock(
     stop = threading.Event()
     beats = threading.Thread(target=_keep_beating, args=(held, holder, stop), daemon=True)
     try:
-        taken: list[Path] = []
+        locked: list[Path] = []
         for path in (folder / f"{name}.lock" for name in names for folder in folders):
-            (held if _lock(path, holder) else taken).append(path)
-        if taken:
-            names_taken = ", ".join(dict.fromkeys(path.stem for path in taken))
-            lines = [f"{path}: {_read_holder(path) or 'an unknown run'}" for path in taken]
+            (held if _lock(path, holder) else locked).append(path)
+        if locked:
+            names_taken = ", ".join(dict.fromkeys(path.stem for path in locked))
+            lines = [f"{path}: {_read_holder(path) or 'an unknown run'}" for path in locked]
             raise UsageError(
                 f"another run is working on {names_taken}",
                 "two at once would write the same files. " + "; ".join(lines),

@@ -203,21 +203,24 @@ def largest_gb(sizes: Sizes) -> float:
     return max(step_gb(need, sizes) for need in _LARGE if need.is_there(sizes))
 
 
-def workers_that_fit(mem_gb: float, nprocs: int, largest: float, each: float = WORKER_GB) -> int:
+def workers_that_fit(
+    mem_gb: float, nprocs: int, largest: float, worker_gb: float = WORKER_GB
+) -> int:
     """Return the workers that fit beside the largest step, all waiting; 0 if none fits.
 
-    `largest` (GB) is that of the process of this step, `each` (GB) that of a worker that waits.
+    `largest` (GB) is that of the process of this step, `worker_gb` that of a worker that waits.
     """
     room = mem_gb - BASE_GB - largest
-    return 0 if room < -1e-9 else min(nprocs, 1 + math.floor(room / each + 1e-9))
+    return 0 if room < -1e-9 else min(nprocs, 1 + math.floor(room / worker_gb + 1e-9))
 
 
-def for_steps_gb(mem_gb: float, workers: int, each: float = WORKER_GB) -> float:
+def for_steps_gb(mem_gb: float, workers: int, worker_gb: float = WORKER_GB) -> float:
     """Return the memory (GB) that concurrent steps may declare together within `mem_gb`.
 
-    It is what is left beside the program and all workers but one, of `each` (GB) while they wait.
+    It is what is left beside the program and all workers but one, which take `worker_gb` (GB)
+    while they wait.
     """
-    return mem_gb - BASE_GB - each * (workers - 1)
+    return mem_gb - BASE_GB - worker_gb * (workers - 1)
 
 
 # what the first version of control groups says where there is no limit is larger
@@ -232,7 +235,7 @@ def processors(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) 
     The least of the mask of processors, the quota of every control group above the process, and
     what SLURM granted.
     """
-    found: list[float] = [len(os.sched_getaffinity(0))]
+    limits: list[float] = [len(os.sched_getaffinity(0))]
     for folder in _groups(root, "cpu"):
         quota, period = _words(folder / "cpu.max", 2)
         if quota is None:
@@ -241,10 +244,10 @@ def processors(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) 
                 _words(folder / "cpu.cfs_period_us", 1),
             )
         if quota is not None and period and quota > 0:
-            found.append(quota / period)
+            limits.append(quota / period)
     if granted := _slurm_processors(environ):
-        found.append(granted)
-    return max(1, math.floor(min(found) + 1e-6))
+        limits.append(granted)
+    return max(1, math.floor(min(limits) + 1e-6))
 
 
 def memory_gb(
@@ -267,11 +270,11 @@ def memory_gb(
             limit, used = (_words(folder / name, 1)[0] for name in names)
             if limit is not None and limit < _UNLIMITED:
                 sizes.append(limit - (max(0.0, (used or 0.0) - _cached(folder)) if free else 0))
-    taken = (_SHARE if free else 1) * max(0.0, min(sizes)) / 1e9
+    gigabytes = (_SHARE if free else 1) * max(0.0, min(sizes)) / 1e9
     granted = _granted_gb(environ)
     if free and sums_resident(root, environ):  # fork server and first worker beside the program
         granted = max(0.0, _SHARE * granted - 2 * SHARED_GB)
-    return min(taken, granted)
+    return min(gigabytes, granted)
 
 
 def sums_resident(root: Path = Path("/"), environ: Mapping[str, str] = os.environ) -> bool:
@@ -358,13 +361,13 @@ def _groups(root: Path, controller: str) -> Iterator[Path]:
 
 def _cached(folder: Path) -> float:
     """Return the reclaimable page cache (bytes) charged to a control group."""
-    found = dict(
+    counters = dict(
         line.split()[:2] for line in _lines(folder / "memory.stat") if len(line.split()) == 2
     )
     for prefix in ("total_", ""):
-        if f"{prefix}inactive_file" in found:
+        if f"{prefix}inactive_file" in counters:
             return sum(
-                float(found.get(f"{prefix}{name}_file", 0)) for name in ("inactive", "active")
+                float(counters.get(f"{prefix}{name}_file", 0)) for name in ("inactive", "active")
             )
     return 0.0
 
@@ -477,16 +480,16 @@ class Plugin(Checked):
                 f"plugin_args in {path}", "it is a table", "write it as [plugin_args]"
             )
         unused = tuple(sorted(_UNUSED & arguments.keys()))
-        given = {each: value for each, value in arguments.items() if each not in unused}
+        options = {each: value for each, value in arguments.items() if each not in unused}
         every = {item.name for item in dataclasses.fields(cls)} - {"plugin", "unused"}
         known = _OF_MULTIPROC if name == "MultiProc" else every - _OF_MULTIPROC
-        _refuse_unknown(given, sorted(known), path)
-        if isinstance(text := given.get("sbatch_args"), str):  # as Nipype has it
+        _refuse_unknown(options, sorted(known), path)
+        if isinstance(text := options.get("sbatch_args"), str):  # as Nipype has it
             try:
-                given["sbatch_args"] = shlex.split(text)
+                options["sbatch_args"] = shlex.split(text)
             except ValueError as error:
                 raise UsageError(f"sbatch_args in {path}: {error}") from error
-        found = cls(**{**given, "plugin": name, "unused": unused})
+        found = cls(**{**options, "plugin": name, "unused": unused})
         return dataclasses.replace(found, template=_template(found.template, path))
 
     @property
@@ -495,8 +498,8 @@ class Plugin(Checked):
         return self.plugin != "MultiProc"
 
 
-def _refuse_unknown(found: dict[str, object], known: Sequence[str], path: Path) -> None:
-    for name in found:
+def _refuse_unknown(values: dict[str, object], known: Sequence[str], path: Path) -> None:
+    for name in values:
         if name not in known:
             fix = nearest_name(str(name), known) or f"there are {', '.join(known)}"
             raise UsageError(

@@ -236,7 +236,7 @@ def option(
     T
         Field of a dataclass, with all this in its metadata.
     """
-    told = _Option(
+    metadata = _Option(
         flags=flags,
         help=help,
         common=common,
@@ -248,7 +248,7 @@ def option(
         most=most,
         how=how,
     )
-    return field(default=default, metadata={"option": told} | _documented(help))
+    return field(default=default, metadata={"option": metadata} | _documented(help))
 
 
 def argument(flags: str, help: str, **how: object) -> Any:
@@ -300,14 +300,14 @@ class Checked:
 
     def _check_bounds(self, name: str, known: _Option) -> None:
         value = getattr(self, name)
-        each = value if isinstance(value, tuple) else (value,)
+        numbers = value if isinstance(value, tuple) else (value,)
         for word, bound, holds in (
             ("above", known.above, operator.gt),
             ("at least", known.least, operator.ge),
             ("at most", known.most, operator.le),
         ):
             if bound is not None and value is not None:
-                within = all(holds(number, bound) for number in each)
+                within = all(holds(number, bound) for number in numbers)
                 self._need(within, name, f"it must be {word} {bound}")
 
     def _each_once(self, *names: str) -> None:

@@ -27,7 +27,7 @@ from bids_sr.config.section import (
 from bids_sr.frozen import frozen
 from bids_sr.region_names import is_file
 from bids_sr.series import BASELINES, DEFAULT_BASELINES, PAIR_BASELINES, series_names
-from bids_sr.sr.method import REMOVED, get_method, methods_trained_on, offered_methods
+from bids_sr.sr.method import get_method, methods_trained_on, offered_methods
 
 _AUTO = "auto"
 _AUTO_METHODS: dict[str, tuple[str, ...]] = {"bold": ("srgan", "sbl"), "anat": ("srgan",)}
@@ -35,18 +35,10 @@ _AUTO_METHODS: dict[str, tuple[str, ...]] = {"bold": ("srgan", "sbl"), "anat": (
 
 
 def _check_method(name: str) -> None:
-    """Refuse an unknown method or baseline, telling what became of an earlier version's."""
+    """Refuse an unknown method or baseline."""
     learned = offered_methods()
     baselines = tuple(BASELINES)
     what = f"{name!r} is not a super-resolution method"
-    if name in REMOVED and name not in learned + baselines:
-        fix = (
-            f"name {REMOVED[name]} instead (--sr-method {REMOVED[name]}, or methods of the"
-            " settings file)"
-        )
-        raise UsageError(
-            what, f"it was removed from the program; {REMOVED[name]} takes its place", fix
-        )
     if name not in learned + baselines:
         why = f"the methods are {', '.join(learned)}; the baselines are {', '.join(baselines)}"
         raise UsageError(
@@ -500,18 +492,18 @@ def _decisive(settings: Settings) -> dict[str, object]:
 
     Files are represented by their content, and lists as sets.
     """
-    found: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for group in dataclasses.fields(settings):
         section = getattr(settings, group.name)
         names = (item.name for item in dataclasses.fields(section) if option_of(item).decides)
-        found |= {f"{group.name}.{name}": _plain(getattr(section, name)) for name in names}
+        values |= {f"{group.name}.{name}": _plain(getattr(section, name)) for name in names}
     if settings.preprocessing.derivatives:  # what was taken over decides, not where it lies
-        found["preprocessing.derivatives"] = "taken over"
+        values["preprocessing.derivatives"] = "taken over"
     if settings.superres.calibration_file is not None:
-        found["superres.calibration"] = _plain(settings.superres.calibration_file)
+        values["superres.calibration"] = _plain(settings.superres.calibration_file)
     roi = settings.activation.roi
-    found["activation.roi"] = _plain(Path(roi)) if is_file(roi) else roi
-    return found
+    values["activation.roi"] = _plain(Path(roi)) if is_file(roi) else roi
+    return values
 
 
 def _plain(value: object) -> Any:

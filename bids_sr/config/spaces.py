@@ -84,13 +84,13 @@ class Space:
         >>> Space(name="MNI152NLin2009cAsym", resolution="2").entities
         {'space': 'MNI152NLin2009cAsym', 'res': '2'}
         """
-        told = {
+        labels = {
             "space": "" if self.name == FUNC else self.name,
             "cohort": self.cohort,
             "res": self.resolution,
             "den": self.density,
         }
-        return {name: label for name, label in told.items() if label}
+        return {name: label for name, label in labels.items() if label}
 
     def __str__(self) -> str:
         told = {"cohort": self.cohort, "res": self.resolution, "den": self.density}
@@ -121,18 +121,18 @@ def _parse_space(text: str) -> Iterator[Space]:
             f"of surfaces there are {' and '.join(_SURFACES)}: no package here carries another"
             " density, nor fsLR with the subcortical voxels that CIFTI needs"
         )
-    found: dict[str, list[str]] = {"cohort": [], "res": []}
+    parsed: dict[str, list[str]] = {"cohort": [], "res": []}
     for part in parts:
         key, _, value = part.partition("-")
-        if key not in found or not re.fullmatch(r"[A-Za-z0-9]+", value):
+        if key not in parsed or not re.fullmatch(r"[A-Za-z0-9]+", value):
             raise ValueError(f"{part or 'an empty word'} is neither res-LABEL nor cohort-LABEL")
-        found[key].append("" if (key, value) == ("res", _NATIVE) else value)
+        parsed[key].append("" if (key, value) == ("res", _NATIVE) else value)
     if parts and name in (FUNC, T1W):
         raise ValueError(
             f"{name} has the voxels of the series; it takes no {parts[0].partition('-')[0]}"
         )
-    for cohort in found["cohort"] or [""]:
-        for resolution in found["res"] or [""]:
+    for cohort in parsed["cohort"] or [""]:
+        for resolution in parsed["res"] or [""]:
             yield Space(name=name, resolution=resolution.lstrip("0") or resolution, cohort=cohort)
 
 
@@ -232,18 +232,18 @@ def parse_seed(text: str, atlas: str = AAL2) -> Seed:
         return KNOWN[text]
     if (region := _atlas_seed(text, atlas)) is not None:
         return region
-    found = _FORM.fullmatch(text)
+    match = _FORM.fullmatch(text)
     try:
-        numbers = [float(number) for number in found.groups()[1:] if number] if found else []
+        numbers = [float(number) for number in match.groups()[1:] if number] if match else []
     except ValueError:
         numbers = []
-    if found is None or len(numbers) < 3 or not all(math.isfinite(number) for number in numbers):
+    if match is None or len(numbers) < 3 or not all(math.isfinite(number) for number in numbers):
         raise ValueError(
             f"a seed is one of {', '.join(KNOWN)}, a label of the atlas, NAME=LABEL[,LABEL], or "
             "NAME=x,y,z[,radius] in mm of the MNI space"
         )
     radius = numbers[3] if len(numbers) > 3 else _DEFAULT_RADIUS_MM
-    seed = Seed(found[1], (numbers[0], numbers[1], numbers[2]), radius)
+    seed = Seed(match[1], (numbers[0], numbers[1], numbers[2]), radius)
     if max(map(abs, seed.center)) > 150 or not 0 < seed.radius_mm <= _MAX_RADIUS_MM:
         raise ValueError(
             f"a seed lies inside the head, and its radius is at most {_MAX_RADIUS_MM:g} mm"

@@ -166,27 +166,27 @@ class Reference:
 
         Values by key (ways, 1 + n_boot); NaN in regions below ten voxels.
         """
-        found: dict[Key, list[Float]] = {}
+        by_key: dict[Key, list[Float]] = {}
         for band, target in self.targets.items():
             for index, region in enumerate(self.regions):
                 enough = int(region.voxels.sum()) >= LEAST_VOXELS
                 if enough:
-                    own, true = maps[band][region.voxels].T, target[region.voxels].T
+                    own_effects, true = maps[band][region.voxels].T, target[region.voxels].T
                     if (band, index) not in self._grams:
                         self._grams[band, index] = _inner_products(true, true)
                     inner = (
-                        _inner_products(own, own),
-                        _inner_products(own, true),
+                        _inner_products(own_effects, own_effects),
+                        _inner_products(own_effects, true),
                         self._grams[band, index],
                     )
                 for way in region.ways:
                     made = _statistics(way, *inner) if enough else {}
                     for name in self.statistics:
                         values = made.get(name, np.full(len(way.source), math.nan))
-                        found.setdefault(Key(name, band, way.contrast, region.name), []).append(
+                        by_key.setdefault(Key(name, band, way.contrast, region.name), []).append(
                             values
                         )
-        return {key: np.stack(values) for key, values in found.items()}
+        return {key: np.stack(values) for key, values in by_key.items()}
 
 
 def _inner_products(a: Real, b: Real) -> Float:
@@ -208,10 +208,10 @@ def _inner_products(a: Real, b: Real) -> Float:
     return out
 
 
-def _statistics(way: Way, own: Float, cross: Float, target: Float) -> dict[str, Float]:
+def _statistics(way: Way, values: Float, cross: Float, target: Float) -> dict[str, Float]:
     """Return all `_STATISTICS`, (1 + n_boot,); NaN where a divisor is not surely above 0.
 
-    `way`: weights of the blocks in the run itself and in its resamples. `own, cross, target`:
+    `way`: weights of the blocks in the run itself and in its resamples. `values, cross, target`:
     inner products of the block maps of the series among themselves, with those of the reference
     (columns), and of these among themselves.
 
@@ -225,7 +225,7 @@ def _statistics(way: Way, own: Float, cross: Float, target: Float) -> dict[str, 
         np.einsum("kb,kb->k", left @ gram, right)
         for left, gram, right in (
             (way.source, cross, way.target),
-            (way.source, own, way.source),
+            (way.source, values, way.source),
             (way.target, target, way.target),
             (way.twin, target, way.target),
         )
@@ -320,11 +320,11 @@ def _vary_seeds(scores: Mapping[str, _Scores], seed: int) -> None:
         rng = np.random.default_rng([seed, *method.encode()])
         sizes = sorted({values.shape[1] - 1 for values in scores[method].values()} - {0})
         picks = {size: rng.integers(len(names), size=size) for size in sizes}
-        for key, own in scores[method].items():
+        for key, of_method in scores[method].items():
             ways = np.array([scores[name][key][:, 0] for name in names])
-            if own.shape[1] - 1 in picks and np.isfinite(ways).all():
+            if of_method.shape[1] - 1 in picks and np.isfinite(ways).all():
                 apart = (ways - ways.mean(axis=0)) * _STEP * math.sqrt(len(ways) / (len(ways) - 1))
-                own[:, 1:] += apart[picks[own.shape[1] - 1]].T
+                of_method[:, 1:] += apart[picks[of_method.shape[1] - 1]].T
 
 
 def _best_the_other_way(tried: Mapping[float, _Scores]) -> tuple[_Scores, dict[Key, float]]:
@@ -389,21 +389,23 @@ def _rows_of(run: RunEffects, references: Sequence[Reference]) -> Iterator[Metri
     bands = list(dict.fromkeys(band for reference in references for band in reference.targets))
     for name, betas, effects in run.series() if references else ():
         maps = run.banded(betas, bands)
-        for reference, found in zip(references, scores, strict=True):
+        for reference, of_reference in zip(references, scores, strict=True):
             if name != reference.itself:
-                found[name] = reference.scores(maps)
+                of_reference[name] = reference.scores(maps)
             if name == "bspline" and reference.has_controls:
-                for control, (own, settings) in _controls_of(run, reference, effects).items():
-                    found[control] = own
+                for control, (control_scores, settings) in _controls_of(
+                    run, reference, effects
+                ).items():
+                    of_reference[control] = control_scores
                     yield from _setting_rows(control, settings)
-    for reference, found in zip(references, scores, strict=True):
-        _vary_seeds(found, run.seed)
-        for name, own in found.items():
-            for key, values in own.items():
+    for reference, of_reference in zip(references, scores, strict=True):
+        _vary_seeds(of_reference, run.seed)
+        for name, control_scores in of_reference.items():
+            for key, values in control_scores.items():
                 yield _row(reference, name, key, values.mean(axis=0))
-        for name, other in reference.pairs(list(found)):
-            for key in (each for each in found[name] if each in found[other]):
-                less = found[name][key] - found[other][key]
+        for name, other in reference.pairs(list(of_reference)):
+            for key in (each for each in of_reference[name] if each in of_reference[other]):
+                less = of_reference[name][key] - of_reference[other][key]
                 yield _row(reference, name, key, less.mean(axis=0), minus=other)
 
 
@@ -482,7 +484,7 @@ def _smoothness(changes: Sequence[Array], mask: Mask, step: Sequence[int]) -> fl
     `changes`: changes from a volume to the next (3D each). Correlation from -1 to 1; NaN where it
     is not defined.
     """
-    found = []
+    widths = []
     for axis in (0, 1):
         n = mask.shape[axis]
         here, there = (
@@ -490,14 +492,14 @@ def _smoothness(changes: Sequence[Array], mask: Mask, step: Sequence[int]) -> fl
             for part in (slice(0, n - step[axis]), slice(step[axis], n))
         )
         both = mask[here] & mask[there]
-        products, one, other = 0.0, 0.0, 0.0
+        products, first, other = 0.0, 0.0, 0.0
         for change in changes:
             a, b = change[here][both], change[there][both]
             products += float(a @ b)
-            one += float(a @ a)
+            first += float(a @ a)
             other += float(b @ b)
-        found.append(products / math.sqrt(one * other) if one * other > 0 else math.nan)
-    return sum(found) / len(found)
+        widths.append(products / math.sqrt(first * other) if first * other > 0 else math.nan)
+    return sum(widths) / len(widths)
 
 
 def same_resolution(
@@ -526,14 +528,15 @@ def same_resolution(
         Width of the Gaussian (FWHM, mm), 20 at most.
     """
     step = [max(1, round(each)) for each in factor[:2]]
-    wanted = _smoothness(other, mask, step)
+    target_width = _smoothness(other, mask, step)
 
     def lacking(fwhm_mm: float) -> float:
         return (
-            _smoothness([smooth(each, zooms, fwhm_mm) for each in acquired], mask, step) - wanted
+            _smoothness([smooth(each, zooms, fwhm_mm) for each in acquired], mask, step)
+            - target_width
         )
 
-    if not math.isfinite(wanted):
+    if not math.isfinite(target_width):
         return math.nan
     if not lacking(0.0) < -_ALIKE:
         return 0.0

@@ -249,12 +249,12 @@ def control_width(acquired: Effects, inside: Mask, fwhm_mm: float) -> float:
     ]
     if not fwhm_mm or not all(half.shape[-1] for half in halves):
         return fwhm_mm
-    one, other = (half.mean(axis=-1) for half in halves)
+    first, other = (half.mean(axis=-1) for half in halves)
 
     def apart(width: float) -> float:
         both = (
-            smooth(one, acquired.zooms, width) - other,
-            smooth(other, acquired.zooms, width) - one,
+            smooth(first, acquired.zooms, width) - other,
+            smooth(other, acquired.zooms, width) - first,
         )
         return sum(float(np.square(each[inside], dtype=np.float64).sum()) for each in both)
 
@@ -423,15 +423,16 @@ def volume_scores(
     data_range = _measured_range(measured, volumes, mask)
     shown = mask.any(axis=(0, 1))  # slices without brain are not compared
     inside = mask[..., shown]
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in readers}
+    by_series: dict[str, list[tuple[float, float]]] = {name: [] for name in readers}
     for t in volumes:
         truth = measured.volume(t)[..., shown]
         for name, reader in readers.items():
             image = reader.volume(t)[..., shown]
             how = {"data_range": data_range, "mask": inside}
-            found[name].append((psnr(truth, image, **how), ssim(truth, image, **how)))  # type: ignore[arg-type]
+            by_series[name].append((psnr(truth, image, **how), ssim(truth, image, **how)))  # type: ignore[arg-type]
     return {
-        name: dict(zip(_SCORES, np.array(scores).T, strict=True)) for name, scores in found.items()
+        name: dict(zip(_SCORES, np.array(scores).T, strict=True))
+        for name, scores in by_series.items()
     }
 
 

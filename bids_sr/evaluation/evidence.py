@@ -138,12 +138,12 @@ def main_regions(regions: Iterable[str]) -> tuple[str, ...]:
     >>> main_regions(["brain", "active40", "acquired40"])
     ('acquired40', 'brain')
     """
-    found = list(dict.fromkeys(regions))
-    active = [name for name in ("active", ACQUIRED_ACTIVE) if name in found]
+    names = list(dict.fromkeys(regions))
+    active = [name for name in ("active", ACQUIRED_ACTIVE) if name in names]
     active += sorted(
-        filter(tenths_of, found), key=lambda name: abs(tenths_of(name) - _MAIN_TENTHS)
+        filter(tenths_of, names), key=lambda name: abs(tenths_of(name) - _MAIN_TENTHS)
     )
-    return tuple(active[:1] + [name for name in found if name == "brain"]) or tuple(found[:1])
+    return tuple(active[:1] + [name for name in names if name == "brain"]) or tuple(names[:1])
 
 
 @frozen
@@ -187,9 +187,9 @@ class Evidence:
         reference.
         """
         place = statistic or self.reference.statistic, region or self.regions[0]
-        found = self.rows.get((place[0], series, minus, place[1]))
+        measured = self.rows.get((place[0], series, minus, place[1]))
         if (
-            found is None
+            measured is None
             and (other := self.rows.get((place[0], minus, series, place[1]))) is not None
         ):
             return replace(
@@ -200,7 +200,7 @@ class Evidence:
                 lower=-other.upper,
                 upper=-other.lower,
             )
-        return found
+        return measured
 
     def value(self, series: str, region: str = "", statistic: str = "") -> float:
         """Return it as `row`, the value alone; NaN where there is none.
@@ -316,19 +316,21 @@ def _gather(
     if kind == "within":
         # the acquired map, which selects these voxels, has the noise of this band
         every = [row for row in every if row.region != ACQUIRED_ACTIVE]
-    own = [row for row in every if row.statistic == reference.statistic]
-    asked = [row for row in own if row.series in series]
+    rows_of_statistic = [row for row in every if row.statistic == reference.statistic]
+    asked = [row for row in rows_of_statistic if row.series in series]
     if kind in ("within", "beyond"):  # the acquired series has values wherever this one has any
-        own = asked = [row for row in asked if row.minus == MISSING and math.isfinite(row.value)]
+        rows_of_statistic = asked = [
+            row for row in asked if row.minus == MISSING and math.isfinite(row.value)
+        ]
     if not asked:
         return None
-    order = list(dict.fromkeys(row.contrast for row in own))
+    order = list(dict.fromkeys(row.contrast for row in rows_of_statistic))
     contrasts = {
         row.contrast for row in [row for row in asked if math.isfinite(row.value)] or asked
     }
     contrast = min(contrasts, key=lambda name: (name != "all", order.index(name)))
-    width = min(row.fwhm_mm for row in own if row.contrast == contrast)
-    there = [row for row in own if (row.contrast, row.fwhm_mm) == (contrast, width)]
+    width = min(row.fwhm_mm for row in rows_of_statistic if row.contrast == contrast)
+    there = [row for row in rows_of_statistic if (row.contrast, row.fwhm_mm) == (contrast, width)]
     return Evidence(
         reference=reference,
         band=_BAND[kind],
@@ -362,11 +364,11 @@ def strongest(kind: Kind, rows: Sequence[MetricRow], series: Sequence[str]) -> E
     )
     usable = [each for each in defined if not (noisy and each.reference is MAPS)]
     sure = [each for each in usable if kind == "function" and each.is_sure()]
-    found = next(iter([*sure, *usable, *candidates]), None)
+    evidence = next(iter([*sure, *usable, *candidates]), None)
     return (
-        found
-        if found is None
-        else replace(found, no_detail=noisy and found.reference is not KNOWN)
+        evidence
+        if evidence is None
+        else replace(evidence, no_detail=noisy and evidence.reference is not KNOWN)
     )
 
 
@@ -498,11 +500,11 @@ def _sizes(facts: Mapping[str, object]) -> tuple[str, str] | None:
     apart = np.abs(start - to) > _SAME_MM
     if not apart.any():
         return None
-    one, two = (
+    acquired, two = (
         " × ".join(map(mm_text, each[:1] if np.ptp(each) < _SAME_MM else each))
         for each in (start[apart], to[apart])
     )
-    return one, two
+    return acquired, two
 
 
 def one_level_down(

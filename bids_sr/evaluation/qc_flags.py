@@ -89,11 +89,11 @@ def raised_flags(rows: Iterable[MetricRow]) -> dict[str, list[str]]:
     """
     names = {f"flag_{name}": name for name in FLAGS}
     known = [row for row in rows if row.statistic in names and math.isfinite(row.value)]
-    found = {names[row.statistic]: list[str]() for row in known}
+    flagged = {names[row.statistic]: list[str]() for row in known}
     for row in known:
         if row.value > 0:
-            found[names[row.statistic]].append(row.series)
-    return {name: found[name] for name in FLAGS if name in found}
+            flagged[names[row.statistic]].append(row.series)
+    return {name: flagged[name] for name in FLAGS if name in flagged}
 
 
 def _task_flag(cc: Real, roi: Mask, mask: Mask, contrast: str) -> Flag:
@@ -216,13 +216,13 @@ def _ghost_share(image: Real, head: Mask) -> float:
     """
     values = np.abs(np.asarray(image, dtype=np.float64))
     inside = float(values[head].mean()) if head.any() else 0.0
-    found = []
+    shares = []
     for axis in (0, 1):
         shifted = np.roll(head, head.shape[axis] // 2, axis=axis)
         ghost, rest = shifted & ~head, ~shifted & ~head
         if min(int(ghost.sum()), int(rest.sum())) >= _MIN_VOXELS and inside > 0:
-            found.append((float(values[ghost].mean()) - float(values[rest].mean())) / inside)
-    return max(found, default=math.nan)
+            shares.append((float(values[ghost].mean()) - float(values[rest].mean())) / inside)
+    return max(shares, default=math.nan)
 
 
 def artifact_flag(lowres: Real, degraded: Real, mask: Mask, head: Mask) -> Flag:
@@ -254,15 +254,15 @@ def artifact_flag(lowres: Real, degraded: Real, mask: Mask, head: Mask) -> Flag:
         for name, share in ghosts.items()
         if share > _GHOST_SHARE
     ]
-    found = [f"its images disagree in slices {', '.join(map(str, bad))} (counted from 0)"] * bool(
-        bad
-    ) + worst
+    reasons = [
+        f"its images disagree in slices {', '.join(map(str, bad))} (counted from 0)"
+    ] * bool(bad) + worst
     text = (
-        f"The pair: {'; '.join(found)}."
-        if found
+        f"The pair: {'; '.join(reasons)}."
+        if reasons
         else "The pair: its images agree in all slices alike; no ghost."
     )
-    return Flag(name="artifact", raised=bool(found), text=text)
+    return Flag(name="artifact", raised=bool(reasons), text=text)
 
 
 def distortion_flag(rows: Sequence[MetricRow], acquired_mm: float) -> Flag | None:
@@ -272,8 +272,8 @@ def distortion_flag(rows: Sequence[MetricRow], acquired_mm: float) -> Flag | Non
 
     Where the rows have the flag already, it gets its text and is not evaluated again.
     """
-    found = {row.statistic: row.value for row in rows}
-    apart = found.get("edge_mismatch", math.nan)
+    values = {row.statistic: row.value for row in rows}
+    apart = values.get("edge_mismatch", math.nan)
     if not math.isfinite(apart):
         return None
     limit = acquired_mm / 2
@@ -282,7 +282,7 @@ def distortion_flag(rows: Sequence[MetricRow], acquired_mm: float) -> Flag | Non
         f" {limit:.1f} mm)."
     )
     return Flag(
-        name="distortion", raised=bool(found.get("flag_distortion", apart > limit)), text=text
+        name="distortion", raised=bool(values.get("flag_distortion", apart > limit)), text=text
     )
 
 
@@ -293,7 +293,7 @@ def harm_flags(rows: Sequence[MetricRow], methods: Sequence[str]) -> list[Flag]:
 
     A method of which neither is known has no flag, not even one that is down.
     """
-    evidence, found = accuracy(rows, methods), []
+    evidence, flags = accuracy(rows, methods), []
     by_share = evidence is not None and evidence.reference is not MAPS
     for method in methods:
         levels = (
@@ -311,8 +311,8 @@ def harm_flags(rows: Sequence[MetricRow], methods: Sequence[str]) -> list[Flag]:
                 if below
                 else f"{method}: not shown to be worse than none."
             )
-            found.append(Flag(name="harm", raised=bool(below), text=text, series=method))
-    return found
+            flags.append(Flag(name="harm", raised=bool(below), text=text, series=method))
+    return flags
 
 
 def _harm_text(row: MetricRow) -> str:
@@ -351,17 +351,17 @@ def activation_flags(
     list[Flag]
         Flags by condition, raised or not.
     """
-    found = []
+    flags = []
     for contrast, cc in maps.items():
-        found += [
+        flags += [
             _task_flag(cc, roi, mask, contrast),
             _broad_flag(contrast, mask, cc=cc),
             _misplaced_flag(cc, roi, mask, affine, contrast),
         ]
     for contrast, region in (fdr or {}).items():
         if contrast not in maps:
-            found.append(_broad_flag(contrast, mask, fdr=region))
-    return found
+            flags.append(_broad_flag(contrast, mask, fdr=region))
+    return flags
 
 
 def spread(members: Iterable[Real]) -> Real:

@@ -220,25 +220,25 @@ def _foci_metrics(
         if at is None or to is None:
             out[f"{a}+{b}", "roi", "foci_contrast"] = math.nan
             continue
-        found, true = (
+        contrast_seen, true = (
             float((x[at.index] - y[at.index]) + (y[to.index] - x[to.index]))
             for x, y in (
                 (maps[a, "effect"], maps[b, "effect"]),
                 (truths[a].effect, truths[b].effect),
             )
         )
-        out[f"{a}+{b}", "roi", "foci_contrast"] = found / true if true > 0 else math.nan
+        out[f"{a}+{b}", "roi", "foci_contrast"] = contrast_seen / true if true > 0 else math.nan
     return out
 
 
 def _regions(truth: _TrueEffect, grid: Volume, roi: Mask) -> dict[str, Mask]:
     """Voxels to correlate over; the active ones by either sign where the truth has a t."""
-    found = {"brain": grid.data, "roi": roi}
+    masks = {"brain": grid.data, "roi": roi}
     if truth.active is not None:
-        found["active"] = truth.active
+        masks["active"] = truth.active
     if truth.t is not None:
-        found[f"active{round(10 * TRUE_T)}"] = grid.data & (np.abs(truth.t) > TRUE_T)
-    return found
+        masks[f"active{round(10 * TRUE_T)}"] = grid.data & (np.abs(truth.t) > TRUE_T)
+    return masks
 
 
 def _rows_of(
@@ -318,17 +318,19 @@ def truth_rows(
         }
         for series, paths in by_series.items():
             maps = {key: load(path) for key, path in paths.items()}
-            for reference, found in metrics.items():
+            for reference, by_name in metrics.items():
                 if (series, reference) == (MEASURED, MEASURED_MAP):
                     continue
-                true, own = truths[reference], _Metrics()
+                true, metrics_of = truths[reference], _Metrics()
                 for name, truth in true.items():
-                    own |= _contrast_metrics(
+                    metrics_of |= _contrast_metrics(
                         maps, name, truth, _regions(truth, grid, roi), grid.affine
                     )
-                found[series] = own | _foci_metrics(maps, true, conditions, roi, grid.affine)
-        for reference, found in metrics.items():
-            rows += _rows_of(found, reference, fwhm_mm)
+                by_name[series] = metrics_of | _foci_metrics(
+                    maps, true, conditions, roi, grid.affine
+                )
+        for reference, by_name in metrics.items():
+            rows += _rows_of(by_name, reference, fwhm_mm)
     return rows
 
 

@@ -132,21 +132,23 @@ def _function(
     """
     if evidence is None:
         return Claim(kind="function", series=method, decision=None)
-    found = [
+    comparisons = [
         evidence.compare(method, other, region, margins[region])
         for region in reversed(evidence.regions)
         for other in references
     ]
     level = evidence.row(method, evidence.brain)
     explains = evidence.reference is MAPS or (level is not None and level.lower > 0)
-    decision = _together(found[: len(references)]) or "unclear"
-    if decision == "better" and not (explains and all(each.decision != "worse" for each in found)):
+    decision = _together(comparisons[: len(references)]) or "unclear"
+    if decision == "better" and not (
+        explains and all(each.decision != "worse" for each in comparisons)
+    ):
         decision = "unclear"
     return Claim(
         kind="function",
         series=method,
         decision=decision,
-        comparisons=tuple(found),
+        comparisons=tuple(comparisons),
         evidence=evidence,
     )
 
@@ -159,19 +161,19 @@ def specific(evidence: Evidence | None, method: str) -> Claim:
     `evidence`: agreement with the strongest reference; None for none. Claim with its comparisons;
     undecided where no placebo was compared.
     """
-    found: list[Comparison] = []
+    comparisons: list[Comparison] = []
     if evidence is not None and evidence.reference is not MAPS:
         there = [
             name
             for name in placebos_of(method)
             if evidence.row(method, evidence.brain, name) is not None
         ]
-        found = [evidence.compare(method, name, evidence.brain) for name in there]
+        comparisons = [evidence.compare(method, name, evidence.brain) for name in there]
     return Claim(
         kind="specific",
         series=method,
-        decision=_together(found),
-        comparisons=tuple(found),
+        decision=_together(comparisons),
+        comparisons=tuple(comparisons),
         evidence=evidence,
     )
 
@@ -185,14 +187,14 @@ def _image(rows: Sequence[MetricRow], method: str) -> Claim:
     if evidence is None:
         return Claim(kind="image", series=method, decision=None)
     there = [name for name in IMAGE_REFERENCES if evidence.row(method, minus=name) is not None]
-    found = tuple(evidence.compare(method, name) for name in there)
-    decision = _together(found)
-    lacking = decision == "better" and len(found) < len(IMAGE_REFERENCES)
+    comparisons = tuple(evidence.compare(method, name) for name in there)
+    decision = _together(comparisons)
+    lacking = decision == "better" and len(comparisons) < len(IMAGE_REFERENCES)
     return Claim(
         kind="image",
         series=method,
         decision=None if lacking else decision,
-        comparisons=found,
+        comparisons=comparisons,
         evidence=evidence,
     )
 
@@ -263,11 +265,11 @@ def _rows(
         place: dict[str, Any] = {"contrast": evidence.contrast, "fwhm_mm": evidence.fwhm_mm}
         for claim in claims:
             for each in claim.comparisons if claim.kind == "function" else ():
-                own: dict[str, Any] = {"minus": each.row.minus, "region": each.row.region}
+                cells: dict[str, Any] = {"minus": each.row.minus, "region": each.row.region}
                 value = WORTH[each.decision]
                 out.append(
                     MetricRow(
-                        series=claim.series, statistic="verdict", value=value, **own, **place
+                        series=claim.series, statistic="verdict", value=value, **cells, **place
                     )
                 )
         for region, margin in margins.items():
@@ -317,7 +319,7 @@ def make_verdict(
         for row in rows
         if not (derives_from(row.series, idle) or derives_from(row.minus, idle))
     ]
-    found, evidence = strongest("function", rows, methods), accuracy(rows, methods)
+    detail, evidence = strongest("function", rows, methods), accuracy(rows, methods)
     tested, margins = one_level_down(rows, one_level), {}
     references = list(baselines)
     if evidence is not None:
@@ -343,13 +345,13 @@ def make_verdict(
     least = margins[evidence.brain] if evidence is not None else math.nan
     raised = [name for name, up in raised_flags(rows).items() if up]
     return Verdict(
-        headline=text.headline(claims, found, tested) if methods else nothing,
+        headline=text.headline(claims, detail, tested) if methods else nothing,
         status=status,
         best=_best(evidence, claims, methods, tested),
         not_applied=tuple(idle),
         claims=tuple(claims),
         sentences=tuple(_sentences(claims, evidence, methods, tested, margins)),
-        limits=tuple(text.limits(claims, found, least, raised, advice, tested)),
+        limits=tuple(text.limits(claims, detail, least, raised, advice, tested)),
         motion=words.motion_text(displacement),
         not_applied_text=" ".join(filter(None, [words.idle_text(idle), *why])),
         rows=(
@@ -387,16 +389,16 @@ class _ComparedVerdict:
 
     def to_json(self) -> dict[str, object]:
         """Return it as plain values; no width of a control that is not there."""
-        found = {each.kind: each for each in self.claims if each.evidence is not None}
+        by_kind = {each.kind: each for each in self.claims if each.evidence is not None}
         return {
             "name": self.name,
             "status": self.status,
             "headline": self.headline,
             "text": self.text,
-            "decisions": {kind: each.decision for kind, each in found.items()},
+            "decisions": {kind: each.decision for kind, each in by_kind.items()},
             "references": {
                 kind: each.evidence.reference.words
-                for kind, each in found.items()
+                for kind, each in by_kind.items()
                 if each.evidence
             },
             "same_resolution_fwhm_mm": self.fwhm_mm if math.isfinite(self.fwhm_mm) else None,
@@ -443,17 +445,17 @@ def compared_verdict(
         _claim(kind, name, rows, _MARGIN if margin is None else margin, finer=finer)
         for kind in _KINDS
     ]
-    found, status = [each for each in claims if each.decision is not None], _status(claims)
+    decided, status = [each for each in claims if each.decision is not None], _status(claims)
     parts = [text.compared_headline(name, status)]
     parts += [
-        text.compared_band(each, fwhm_mm, counts=_counts(each), finer=finer) for each in found
+        text.compared_band(each, fwhm_mm, counts=_counts(each), finer=finer) for each in decided
     ]
     parts += [
         text.compared_lacking(each.kind, advice, finer=finer)
         for each in claims
-        if each not in found
+        if each not in decided
     ]
-    if any(each.kind == "within" and each.holds and not _counts(each) for each in found):
+    if any(each.kind == "within" and each.holds and not _counts(each) for each in decided):
         parts.append(f"To judge it there, {advice.other_run}.")
     return _ComparedVerdict(
         name=name,
@@ -477,26 +479,28 @@ def _claim(
     known = {} if evidence is None else evidence.known(name)
     if evidence is None or not known:
         return Claim(kind=kind, series=name, decision=None)
-    each: dict[str, tuple[Decision, Why]] = {
+    by_region: dict[str, tuple[Decision, Why]] = {
         region: _within(evidence, level, margin)
         if kind == "within"
         else _beyond(evidence, level, margin, finer=finer)
         for region, level in known.items()
     }
-    contrary = {"better", "worse"} <= {decision for decision, _ in each.values()}
-    sure = [region for region, (decision, why) in each.items() if decision in ("better", "worse")]
-    explained = [region for region, (_, why) in each.items() if why]
-    region = next(iter([*([] if contrary else [*sure, *explained]), *each]))
-    found: tuple[Decision, Why] = ("unclear", "contrary") if contrary else each[region]
+    contrary = {"better", "worse"} <= {decision for decision, _ in by_region.values()}
+    sure = [
+        region for region, (decision, why) in by_region.items() if decision in ("better", "worse")
+    ]
+    explained = [region for region, (_, why) in by_region.items() if why]
+    region = next(iter([*([] if contrary else [*sure, *explained]), *by_region]))
+    decided: tuple[Decision, Why] = ("unclear", "contrary") if contrary else by_region[region]
     places = [(ACQUIRED_BAND, region), *[(same_name(name), region)] * (kind == "within")]
     places += [(ACQUIRED_BAND, evidence.brain)] * contrary
     return Claim(
         kind=kind,
         series=name,
-        decision=found[0],
+        decision=decided[0],
         evidence=evidence,
         region=region,
-        why=found[1],
+        why=decided[1],
         comparisons=tuple(
             evidence.compare(name, other, where, margin)
             for other, where in places
@@ -552,12 +556,12 @@ def _beyond(
 
 def _status(claims: Sequence[Claim]) -> Status:
     """What the bands say together."""
-    found = [each for each in claims if each.decision is not None]
-    counted = {"same" if each.holds and not _counts(each) else each.decision for each in found}
-    judged = any(_counts(each) or each.why == "smoothed" for each in found)
-    lacking = any(each.why == "no control" for each in found)
+    decided = [each for each in claims if each.decision is not None]
+    counted = {"same" if each.holds and not _counts(each) else each.decision for each in decided}
+    judged = any(_counts(each) or each.why == "smoothed" for each in decided)
+    lacking = any(each.why == "no control" for each in decided)
     if (
-        not found
+        not decided
         or (counted == {"same"} and not judged)
         or (lacking and not counted & {"better", "worse"})
     ):

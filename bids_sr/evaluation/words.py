@@ -158,24 +158,23 @@ def value_text(row: MetricRow, form: str = "") -> str:
     return estimate(row.value, row.lower, row.upper, form) + (" dB" if row.unit == "dB" else "")
 
 
-def comparison(each: Comparison) -> Sentence:
+def comparison(compared: Comparison) -> Sentence:
     """A difference between two series, or between a method and one of its placebos."""
-    row, placebo = each.row, PLACEBOS.get(each.row.minus)
+    row, placebo = compared.row, PLACEBOS.get(compared.row.minus)
     other = f"the same method with {placebo.instead}" if placebo else row.minus
     images = row.statistic == "psnr"
     where = against(row) if images else region_text(row.region)
     if math.isfinite(row.value):
         form = "+.2f" if images else "+.3f"
-        text = (
-            f"{row.series} {DECISIONS[each.decision][2]} {other}: {value_text(row, form)}, {where}"
-        )
+        decided = DECISIONS[compared.decision][2]
+        text = f"{row.series} {decided} {other}: {value_text(row, form)}, {where}"
     else:
         text = f"{row.series} was not compared with {other}, {where}"
-    if placebo and each.decision == "better":
+    if placebo and compared.decision == "better":
         text += f"; this part depends on {placebo.attributable_to}"
     if images and (row.minus, row.reference) == ("bspline", "measured"):
         text += "; static detail counts, and a pair made of this run's volumes favors it"
-    return Sentence(f"{'Images: ' * images}{text}.", row, each.decision)
+    return Sentence(f"{'Images: ' * images}{text}.", row, compared.decision)
 
 
 def specific_text(claim: Claim, *, in_full: bool = False) -> str:
@@ -201,7 +200,7 @@ def specific_text(claim: Claim, *, in_full: bool = False) -> str:
 
 def levels(evidence: Evidence, of: Iterable[str]) -> list[Sentence]:
     """How much of the detail each series has, in active voxels first."""
-    found = []
+    sentences = []
     for name in of:
         if known := evidence.known(name):
             (region, first), *others = known.items()
@@ -211,8 +210,8 @@ def levels(evidence: Evidence, of: Iterable[str]) -> list[Sentence]:
                 for words, value in beside(evidence, name, region)
             ]
             texts += [f"{region_text(where)} {number(row.value, '.3f')}" for where, row in others]
-            found.append(Sentence("; ".join(texts) + ".", first))
-    return found
+            sentences.append(Sentence("; ".join(texts) + ".", first))
+    return sentences
 
 
 def beside(evidence: Evidence, series: str, region: str) -> list[tuple[str, float]]:
@@ -273,13 +272,13 @@ def share_text(row: MetricRow) -> str:
     if not (below_zero(row) or row.lower <= 0):
         text = f"{row.series} explains {share} of what zero filling misses"
         return text + (f" ({over})" if over else "")
-    told = (
+    outcome = (
         "is worse than zero filling"
         if below_zero(row)
         else "does not differ detectably from zero filling"
     )
     text = f"of what zero filling misses it explains: {share}"
-    return f"{row.series} {told} ({'; '.join(filter(None, [text, over]))})"
+    return f"{row.series} {outcome} ({'; '.join(filter(None, [text, over]))})"
 
 
 def idle_text(not_applied: Sequence[str]) -> str:
@@ -373,12 +372,12 @@ def description_of(name: str) -> str:
         return f"control analysis of {PLACEBOS[name].method}: {PLACEBOS[name].instead}"
     if name in _FIXED:
         return _FIXED[name]
-    found = series(name)
-    if found.variant == SAME:
-        return f"acquired series (zerofill), smoothed to the resolution of {found.method}"
+    known = series(name)
+    if known.variant == SAME:
+        return f"acquired series (zerofill), smoothed to the resolution of {known.method}"
     try:
-        summary = method_of_series(found.method).summary
+        summary = method_of_series(known.method).summary
     except UnknownMethod:
         return ""
-    member = ", trained with another seed" if found.kind == "member" else ""
+    member = ", trained with another seed" if known.kind == "member" else ""
     return f"method: {summary}{member}"

@@ -99,12 +99,12 @@ def start_fork_server() -> None:
         given_dir, tempfile.tempdir = tempfile.tempdir, "/tmp"
         util.get_temp_dir()  # of all sockets; it is kept, and removed at the end
         tempfile.tempdir = given_dir
-    given = os.environ.get("PYTHONSAFEPATH", "")
+    before = os.environ.get("PYTHONSAFEPATH", "")
     os.environ["PYTHONSAFEPATH"] = "1"  # else a checkout in the current directory comes first
     try:
         forkserver.ensure_running()
     finally:
-        os.environ["PYTHONSAFEPATH"] = given  # which, empty, is as if it were not there
+        os.environ["PYTHONSAFEPATH"] = before  # which, empty, is as if it were not there
 
 
 _LOGGER = logging.getLogger(__name__)
@@ -436,11 +436,11 @@ def main(argv: list[str]) -> int:
         node = loadpkl(folder / "node.pklz")
         _await_inputs(node, order["grace"])
         done = run_node(node, order["updatehash"], order["number"])
-        if told := done["traceback"]:
+        if failure := done["traceback"]:
             known = done.get("notice")
             answer |= {
                 "failed": node.fullname,
-                "traceback": list(told),
+                "traceback": list(failure),
                 "peak_gb": done.get("peak_gb"),
                 "notice": known and dataclasses.asdict(known),
             }

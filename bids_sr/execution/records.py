@@ -120,11 +120,17 @@ class Finish:
 
     def __init__(self, graph: Graph, work_dir: Path) -> None:
         self._wires, self._steps = graph.wires, dict[Placed, tuple[Path, str]]()
-        for each, settings in graph.settings.items():
-            step, folder = each.step, Path(work_dir, *each.scope.path.split("."), each.name)
-            given = [__version__, step.__module__, step.__qualname__, graph.wires[each], settings]
+        for placed, settings in graph.settings.items():
+            step, folder = placed.step, Path(work_dir, *placed.scope.path.split("."), placed.name)
+            given = [
+                __version__,
+                step.__module__,
+                step.__qualname__,
+                graph.wires[placed],
+                settings,
+            ]
             digest = hashlib.sha256(repr(_told(given)).encode()).hexdigest()
-            self._steps[each] = folder, digest
+            self._steps[placed] = folder, digest
 
     def left(self) -> set[Placed]:
         """Return the steps that have to run, as far as can be told without nipype.
@@ -170,11 +176,11 @@ class Finish:
 
         `left`: steps that have to run: what they have left before does not count; none at the end.
         """
-        for each, (folder, digest) in self._steps.items():
+        for placed, (folder, digest) in self._steps.items():
             with contextlib.suppress(OSError):
                 folder.parent.mkdir(parents=True, exist_ok=True)
-                before = _note_of(folder) if each in left else ""
-                if each in left and (folder / _DROPPED).exists():
+                before = _note_of(folder) if placed in left else ""
+                if placed in left and (folder / _DROPPED).exists():
                     _forget(folder)
                 _asked(folder).write_text(json.dumps([digest, before]), encoding="utf-8")
 
@@ -184,12 +190,12 @@ class Finish:
 
     def retell(self, logs: Path) -> None:
         """Add what the steps warned of when they last ran to the record in `logs`."""
-        told = dict.fromkeys(
+        notices = dict.fromkeys(
             each for folder, _ in self._steps.values() for each in recorded(folder)
         )
         known = set(recorded(logs))
         with contextlib.suppress(OSError):
-            record(logs, [each for each in told if each not in known])
+            record(logs, [each for each in notices if each not in known])
 
 
 def _asked(folder: Path) -> Path:

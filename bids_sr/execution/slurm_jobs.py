@@ -120,7 +120,7 @@ class Queue:
 
         Raises `Unreachable` when it has been silent for too long.
         """
-        found: dict[str, tuple[str, str]] = {}
+        by_job: dict[str, tuple[str, str]] = {}
         for part in chunks(sorted(jobs)):
             done = call(
                 "squeue", "--noheader", f"--format={QUEUE_FORMAT}", f"--jobs={','.join(part)}"
@@ -128,9 +128,9 @@ class Queue:
             if done.returncode and "invalid job id" not in done.stderr.lower():
                 self._silent(done.stderr.strip())
                 return None
-            found |= {job: (state, reason) for job, state, reason in rows(done.stdout)}
+            by_job |= {job: (state, reason) for job, state, reason in rows(done.stdout)}
         self._heard()
-        return found
+        return by_job
 
     def end_of(self, job: str) -> tuple[str, str, str]:
         """Ask how a job ended that is no longer in the queue.
@@ -484,9 +484,9 @@ def _requests(node: "Node", folder: Path, options: Plugin) -> list[str]:
     extra = shlex.split(node.plugin_args.get("sbatch_args", ""))
     on_gpu = getattr(node.interface.inputs, "device", "cpu") in ("auto", "cuda")
     gpu = options.gpu_args if on_gpu else ()
-    given = [*options.sbatch_args, *gpu, *extra]
+    asked = [*options.sbatch_args, *gpu, *extra]
     no_pattern = str(folder).replace("%", "%%")  # SLURM finds no replacement symbol in it
-    own = [
+    always = [
         "--no-requeue",
         "--nodes=1",
         "--ntasks=1",
@@ -494,15 +494,15 @@ def _requests(node: "Node", folder: Path, options: Plugin) -> list[str]:
         f"--output={no_pattern}/log.txt",
     ]
     if not any(
-        word.partition("=")[0] in ("--mem", "--mem-per-cpu", "--mem-per-gpu") for word in given
+        word.partition("=")[0] in ("--mem", "--mem-per-cpu", "--mem-per-gpu") for word in asked
     ):
         gigabytes = node.mem_gb + options.memory_extra_gb
-        own.append(f"--mem={int(gigabytes * 1e9 / 2**20) + 1}M")
-    own.append(f"--cpus-per-task={node.n_procs}")
+        always.append(f"--mem={int(gigabytes * 1e9 / 2**20) + 1}M")
+    always.append(f"--cpus-per-task={node.n_procs}")
     if options.time_minutes is not None:
         seconds = round(60 * options.time_minutes)
-        own.append(f"--time={seconds // 60}:{seconds % 60:02d}")
-    return [*own, *given]
+        always.append(f"--time={seconds // 60}:{seconds % 60:02d}")
+    return [*always, *asked]
 
 
 def is_small(node: "Node") -> bool:

@@ -138,7 +138,7 @@ class _Kept(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         subject, run = whom_of(self.node)
         why = " ".join(self.format(record).split())
-        found = Notice(
+        notice = Notice(
             what=self.node.fullname,
             why=why,
             level="warning",
@@ -148,7 +148,7 @@ class _Kept(logging.Handler):
         )
         for folder in (self.folder, Path(self.node.output_dir())):
             with contextlib.suppress(OSError):
-                notices.record(folder, [found])
+                notices.record(folder, [notice])
 
     def handleError(self, record: logging.LogRecord) -> None:
         """A step goes on where its warning cannot be written."""
@@ -183,7 +183,7 @@ def report_crash(node: "Node", answer: Answer | None, crashes: list[Notice]) -> 
     logs, (subject, run) = Path(node.config["execution"]["crashdump_dir"]), whom_of(node)
     last = next((line.strip() for line in reversed(why.splitlines()) if line.strip()), "")
     said = notice or Notice(what="", why=last or "nothing was said", code=_cause_of(why))
-    found = replace(
+    crash = replace(
         said,
         what=node.fullname,
         why=": ".join(filter(None, (said.what, said.why)))
@@ -194,18 +194,18 @@ def report_crash(node: "Node", answer: Answer | None, crashes: list[Notice]) -> 
     )
     name = f"crash-{time.strftime('%Y%m%d-%H%M%S')}-{node.name}-{uuid.uuid4().hex[:12]}.txt"
     host, peak_gb = known.get("host", ""), known.get("peak_gb")
-    text = _crash_text(node, found, why, host=host, peak_gb=peak_gb)
+    text = _crash_text(node, crash, why, host=host, peak_gb=peak_gb)
     for place in (logs, Path(node.base_dir or "."), Path(tempfile.gettempdir())):
         with contextlib.suppress(OSError):
-            found = replace(found, file=str(atomic_files.write_whole(place / name, text)))
+            crash = replace(crash, file=str(atomic_files.write_whole(place / name, text)))
             break
     else:
         _LOGGER.error("no crash file can be written anywhere; it would say:\n%s", text)
     with contextlib.suppress(OSError):
-        record(logs, [found])
-    _LOGGER.error("%s failed: see %s", node.fullname, found.file)
-    crashes.append(found)
-    return found
+        record(logs, [crash])
+    _LOGGER.error("%s failed: see %s", node.fullname, crash.file)
+    crashes.append(crash)
+    return crash
 
 
 def _cause_of(why: str) -> str:
@@ -260,14 +260,14 @@ def _crash_text(
 
 
 def _memory(node: "Node", peak_gb: float | None) -> str:
-    told = f"the step declares {node.mem_gb:.2f} GB"
+    text = f"the step declares {node.mem_gb:.2f} GB"
     if peak_gb is not None:
-        told += f", its process held up to {peak_gb:.2f} GB"
+        text += f", its process held up to {peak_gb:.2f} GB"
     with contextlib.suppress(OSError, StopIteration, ValueError):
         rows = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         free = next(int(row.split()[1]) for row in rows if row.startswith("MemAvailable:"))
-        told += f"; {free * 1024e-9:.2f} GB are available on the machine of the scheduler now"
-    return told
+        text += f"; {free * 1024e-9:.2f} GB are available on the machine of the scheduler now"
+    return text
 
 
 def _inputs(node: "Node") -> list[str]:

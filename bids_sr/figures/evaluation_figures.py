@@ -348,14 +348,14 @@ def agreement_figure(
     columns = {(statistic, band): BANDS[band] for band in BANDS}
     if statistic == "ev" and reference == "measured":
         columns = dict(_EXPLAINED)
-    own = [
+    shown = [
         row
         for row in of_halves(rows, reference)
         if row.contrast == contrast and _measure(row) in columns
     ]
-    sure = any(math.isfinite(row.lower) for row in own)
+    sure = any(math.isfinite(row.lower) for row in shown)
     return _forest(
-        own,
+        shown,
         columns,
         _measure,
         names=names,
@@ -376,17 +376,17 @@ def contrasts_figure(
     `names`: names of series in the order shown; others follow. Forest plot with one scale for all
     panels.
     """
-    own = [
+    shown = [
         row
         for row in of_halves(rows)
         if _measure(row) == (statistic, "beyond") and row.contrast in contrasts
     ]
     return _forest(
-        own,
+        shown,
         dict(zip(contrasts, contrasts, strict=True)),
         lambda row: row.contrast,
         names=names,
-        label=measure_text(own[0]) if own else "",
+        label=measure_text(shown[0]) if shown else "",
         one_scale=True,
     )
 
@@ -396,12 +396,12 @@ def placebo_figure(rows: Sequence[MetricRow], *, contrast: str) -> Figure:
 
     Markers are hollow where the interval contains 0.
     """
-    own = [row for row in rows if row.contrast == contrast and row.band in BANDS]
+    shown = [row for row in rows if row.contrast == contrast and row.band in BANDS]
     return _forest(
-        own,
+        shown,
         BANDS,
         lambda row: row.band,
-        names=sorted({row.series for row in own}),
+        names=sorted({row.series for row in shown}),
         strong="beyond",
         label=f"method - control: difference of {registered('ev').label}, 95 % interval",
     )
@@ -421,24 +421,24 @@ def truth_figure(
 
     `names`: names of series in the order shown; others follow.
     """
-    own = [
+    of_reference = [
         row for row in of_whole_run(rows) if (row.contrast, row.reference) == (contrast, reference)
     ]
-    region = next(iter(main_regions(row.region for row in own)), "")
-    own = [
+    region = next(iter(main_regions(row.region for row in of_reference)), "")
+    of_reference = [
         row
-        for row in own
+        for row in of_reference
         if row.region == region and math.isfinite(row.value) and row.series != "measured"
     ]
-    shown = [key for key in _WHOLE_RUN if key in map(_measure, own)]
-    series = pick.series_of(own, names)
+    shown = [key for key in _WHOLE_RUN if key in map(_measure, of_reference)]
+    series = pick.series_of(of_reference, names)
     if not shown or not series:
         return None
-    markers = dict(zip(sorted({row.fwhm_mm for row in own}), "osD^vP", strict=False))
+    markers = dict(zip(sorted({row.fwhm_mm for row in of_reference}), "osD^vP", strict=False))
     panels = []
     for key in shown:
         points: dict[str, list[Point]] = {}
-        for row in (row for row in own if _measure(row) == key):
+        for row in (row for row in of_reference if _measure(row) == key):
             color, marker = _KIND_STYLE[pick.kind_of(row.series)][0], markers.get(row.fwhm_mm, "P")
             point = Point(value=row.value, color=color, marker=marker, hollow=row.fwhm_mm > 0)
             points.setdefault(row.series, []).append(point)

@@ -104,12 +104,12 @@ def _on_one_scale(
 ) -> dict[str, Layer]:
     """Maps without the values up to the threshold."""
     high = limit or common_scale(maps.values(), display.floor)
-    found = {}
+    scaled = {}
     for name, image in maps.items():
         values = np.nan_to_num(image.data)
         shown = image.like(np.where(np.abs(values) > display.threshold, values, np.nan))
-        found[name] = Layer(image=shown, low=-high, high=high, colors=_MAP_CMAP, alpha=alpha)
-    return found
+        scaled[name] = Layer(image=shown, low=-high, high=high, colors=_MAP_CMAP, alpha=alpha)
+    return scaled
 
 
 def common_scale(maps: Iterable[Volume], floor: float) -> float:
@@ -138,14 +138,14 @@ def _informative_planes(scene: Scene, first: Volume, count: int) -> list[float]:
     strength = np.sort(
         np.abs(np.nan_to_num(chooser.data)).reshape(-1, chooser.data.shape[2]), axis=0
     )[-20:].mean(0)
-    own, places = (
+    heights, places = (
         (np.arange(each.data.shape[2]) + 0.5) * each.zooms[2] for each in (area, chooser)
     )
-    score = np.interp(own, places, strength)
+    score = np.interp(heights, places, strength)
     inside = score * (area.data > 0).any(axis=(0, 1))
     score = inside if inside.any() else score + 1e-6
     apart = max(1, int(np.count_nonzero(score) / (2.0 * count)))
-    return [float(own[k]) for k in slices.strongest_planes(score, count, apart)]
+    return [float(heights[k]) for k in slices.strongest_planes(score, count, apart)]
 
 
 def peak_voxel(first: Volume, mask: Volume) -> tuple[int, int, int]:
@@ -208,11 +208,11 @@ def activation_figure(
         cuts += slices.cuts(places, _close_up(scene, first, places, whole))
     layers, regions = _on_one_scale(maps, display, limit, alpha=0.92), significant or {}
     rows: list[Row] = []
-    for name, each in layers.items():
+    for name, layer in layers.items():
         lines = (
             [Outline(image=regions[name], color=_FDR_COLOR, width=0.6)] if name in regions else []
         )
-        rows.append(slices.row_of(series_text(name), cuts, *scene.around(each, *lines)))
+        rows.append(slices.row_of(series_text(name), cuts, *scene.around(layer, *lines)))
     return slices.image_figure(rows, scale=layers[next(iter(maps))], label=display.label)
 
 

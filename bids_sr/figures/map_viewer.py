@@ -191,11 +191,11 @@ def _volumes(
         )
         slope = _slope_of(top, display.threshold)
         made = {}
-        for name, each in images.items():
-            known = np.nan_to_num(np.asarray(each.data, dtype=np.float32))
+        for name, image in images.items():
+            known = np.nan_to_num(np.asarray(image.data, dtype=np.float32))
             shown = np.where(np.abs(known) < least, np.float32(0), known)
             made[map_key(contrast, smoothing, name)] = packed(
-                each.like(shown), slope=slope, about=about
+                image.like(shown), slope=slope, about=about
             )
         size = sum(map(len, made.values()))
         if size > room and volumes:

@@ -217,11 +217,11 @@ def part_of(box: Array, center: Array, size_mm: tuple[float, float]) -> Array:
     (3,; mm); near an edge the result is moved inward. Lowest and highest corner (2, 3; mm),
     unchanged along z.
     """
-    found = box.copy()
+    part = box.copy()
     size = np.minimum(size_mm, np.ptp(box, axis=0)[:2])
-    found[0, :2] = np.clip(center[:2] - size / 2, box[0, :2], box[1, :2] - size)
-    found[1, :2] = found[0, :2] + size
-    return found
+    part[0, :2] = np.clip(center[:2] - size / 2, box[0, :2], box[1, :2] - size)
+    part[1, :2] = part[0, :2] + size
+    return part
 
 
 def _spread_planes(mask: Volume, count: int, axis: int = 2) -> list[float]:
@@ -383,26 +383,26 @@ class _Drawing:
             (self.x, self.y), self.width, self.height, facecolor=ground, lw=0, zorder=-1
         )
         self.ax.add_artist(sheet)
-        for each in panel.shown:
-            values, (left, right, bottom, top) = cut_out(each.image, self.cut)
+        for image in panel.shown:
+            values, (left, right, bottom, top) = cut_out(image.image, self.cut)
             x, y = self._on_sheet(np.array([left, right]), np.array([bottom, top]))
-            if isinstance(each, Layer):
+            if isinstance(image, Layer):
                 drawn = self.ax.imshow(
                     values,
                     origin="lower",
                     extent=(*x, *y),
                     interpolation="none",
                     aspect="auto",
-                    cmap=each.colors,
-                    vmin=each.low,
-                    vmax=each.high,
-                    alpha=each.alpha,
+                    cmap=image.colors,
+                    vmin=image.low,
+                    vmax=image.high,
+                    alpha=image.alpha,
                 )
                 drawn.set_clip_path(sheet)
-                if each.blinks:
+                if image.blinks:
                     drawn.set_gid(f"{s.FLICKER}-{len(self.ax.images)}")
             else:
-                self._outline(values, x, y, each, sheet)
+                self._outline(values, x, y, image, sheet)
         if panel.framed is not None:
             (left, right), (bottom, top) = panel.framed[:, _across(self.cut.axis)].T
             (x0, x1), (y0, y1) = self._on_sheet(np.array([left, right]), np.array([bottom, top]))

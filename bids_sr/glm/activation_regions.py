@@ -147,10 +147,10 @@ class Threshold:
 
 def parse_thresholds(texts: Sequence[str | float]) -> tuple[Threshold, ...]:
     """Read ``quarter``, ``fdr`` or a value of z; ValueError for anything else."""
-    found = []
+    thresholds = []
     for text in map(str, texts):
         if text in ("quarter", "fdr"):
-            found.append(
+            thresholds.append(
                 Threshold(label=text.capitalize(), stat="cc" if text == "quarter" else "z")
             )
         else:
@@ -160,8 +160,8 @@ def parse_thresholds(texts: Sequence[str | float]) -> tuple[Threshold, ...]:
                 raise ValueError(
                     f"threshold {text!r} is neither quarter, fdr nor a value of z"
                 ) from err
-            found.append(Threshold(label=f"Z{round(value * 10):02d}", stat="z", z=value))
-    return tuple(found)
+            thresholds.append(Threshold(label=f"Z{round(value * 10):02d}", stat="z", z=value))
+    return tuple(thresholds)
 
 
 ACTIVE_CC = 0.5  # the paper's own limit of a voxel that follows the task
@@ -301,7 +301,7 @@ def largest_clusters(values: Real, region: Mask, affine: Float) -> list[_Cluster
     np.maximum.at(peaks, labels[region] - 1, values[region])
     order = np.lexsort((-peaks, -sizes))[:_MOST]
     places = ndimage.find_objects(labels)
-    found = []
+    clusters = []
     for at in order:
         voxels = np.argwhere(labels[places[at]] == numbers[at]) + [
             axis.start for axis in places[at]
@@ -312,12 +312,12 @@ def largest_clusters(values: Real, region: Mask, affine: Float) -> list[_Cluster
         tops = [
             tuple(i + axis.start for i, axis in zip(top, places[at], strict=True)) for top in tops
         ]
-        found.append(
+        clusters.append(
             _Cluster(
                 voxels=voxels, peaks=tuple(tops), values=tuple(float(values[top]) for top in tops)
             )
         )
-    return found
+    return clusters
 
 
 def _peaks(values: Real, affine: Float) -> list[tuple[int, ...]]:
@@ -395,8 +395,8 @@ def cluster_rows(
     """
     voxel = abs(float(np.linalg.det(affine[:3, :3])))
     rows = []
-    for rank, each in enumerate(clusters, start=1):
-        for letter, at, value in zip(("", *"abc"), each.peaks, each.values, strict=False):
+    for rank, cluster in enumerate(clusters, start=1):
+        for letter, at, value in zip(("", *"abc"), cluster.peaks, cluster.values, strict=False):
             row = {**where, "cluster": f"{rank}{letter}", "peak": f"{value:.4g}"}
             row |= dict.fromkeys(("volume_mm3", "label", "labels", *_BELIEF), MISSING)
             if "effect" in beside:
@@ -407,14 +407,14 @@ def cluster_rows(
                 row["upper"] = f"{beside['effect'][at] + reach:.4g}"
                 row["wrongsign"] = f"{beside['wrongsign'][at]:.2g}"
                 if not letter:
-                    inside = beside["wrongsign"][tuple(each.voxels.T)]
+                    inside = beside["wrongsign"][tuple(cluster.voxels.T)]
                     row["expected_wrong"] = f"{inside.mean():.2g}"
             if not letter:
-                row["volume_mm3"] = f"{len(each.voxels) * voxel:.0f}"
+                row["volume_mm3"] = f"{len(cluster.voxels) * voxel:.0f}"
             if atlas is not None:
                 row["label"] = names.get(int(atlas[at]), MISSING)
                 row["labels"] = (
-                    MISSING if letter else _labels_text(atlas[tuple(each.voxels.T)], names)
+                    MISSING if letter else _labels_text(atlas[tuple(cluster.voxels.T)], names)
                 )
             rows.append(row)
     return rows

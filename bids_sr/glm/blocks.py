@@ -93,17 +93,17 @@ def find_blocks(events: Events) -> list[Block]:
     Blocks sorted by the onset of their first event.
     """
     table = events.table.sort_values("onset", kind="stable")
-    found: list[tuple[str, float, float]] = []
+    spans: list[tuple[str, float, float]] = []
     for row in table.itertuples():
         name, start, end = str(row.trial_type), float(row.onset), float(row.onset + row.duration)
-        if found and found[-1][0] == name and start - found[-1][2] <= _MAX_GAP_S:
-            found[-1] = (name, found[-1][1], max(end, found[-1][2]))
+        if spans and spans[-1][0] == name and start - spans[-1][2] <= _MAX_GAP_S:
+            spans[-1] = (name, spans[-1][1], max(end, spans[-1][2]))
         else:
-            found.append((name, start, end))
+            spans.append((name, start, end))
     timed: dict[str, list[tuple[float, float]]] = {}
-    for name, start, end in found:
+    for name, start, end in spans:
         timed.setdefault(name, []).append((start, end - start))
-    if len(found) <= _MAX_UNITS:
+    if len(spans) <= _MAX_UNITS:
         units = [
             (name, [event]) for name, all_ in timed.items() if len(all_) > 1 for event in all_
         ]
@@ -286,39 +286,39 @@ def block_design(
     """
     times = frame_times(n_volumes, tr, slice_time_ref=slice_time_ref)
     if isinstance(events, Seeds):
-        found = [
+        candidates = [
             Block(condition=name, events=(span,)) for name, span in events.segments(tr, n_dummy)
         ]
-        shares = [1.0] * len(found)
+        shares = [1.0] * len(candidates)
     else:
-        found = find_blocks(events)
-        shares = response_shares(found, times[n_dummy:], tr)
+        candidates = find_blocks(events)
+        shares = response_shares(candidates, times[n_dummy:], tr)
     blocks = [
         replace(b, share=s, used=s >= min_share and s > 0)
-        for b, s in zip(found, shares, strict=True)
+        for b, s in zip(candidates, shares, strict=True)
     ]
     for block in blocks:
         if not block.used:
             share = f"with {1 - block.share:.0%} of its response " if block.share >= 0.005 else ""
             onset = block.events[0][0]
             where = "before the steady state" if 0 <= onset < n_dummy * tr else "outside the run"
-            told = (events.source, block.condition, onset, share, where)
+            words = (events.source, block.condition, onset, share, where)
             # one before the run begins is that of a longer recording, and nobody's mistake
             level = logging.INFO if onset < 0 else logging.WARNING
             _LOGGER.log(
                 level,
                 "%s: block of %s at %.1f s lies %s%s: ignored by split halves; check its onset",
-                *told,
+                *words,
             )
     blocks = _assign_halves(blocks)
     _check_split(blocks, events.source)
-    own = (
+    regressors = (
         _within(blocks, events.courses(times), tr)
         if isinstance(events, Seeds)
         else _events(blocks)
     )
     design = build_design(
-        own,
+        regressors,
         n_volumes=n_volumes,
         tr=tr,
         n_dummy=n_dummy,

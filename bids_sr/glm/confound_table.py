@@ -226,13 +226,13 @@ def _components(
     """Return a mask's components, 0 in non-steady-state volumes; add their descriptions."""
     prefix, where, about, mask = noise
     basis = drift_basis(reader.shape[3] - n_dummy, reader.tr)
-    found, singular, share = principal_components(slabs_of(reader, mask, n_dummy), basis)
+    components, singular, share = principal_components(slabs_of(reader, mask, n_dummy), basis)
     explained = np.cumsum(share)
     enough = max(int(np.searchsorted(explained, _SHARE)) + 1, _AT_LEAST)
     out: dict[str, Float] = {}
     for k in range(len(share) if all_of_them else min(enough, len(share))):
         name = f"{prefix}_comp_cor_{k:02d}"
-        out[name] = np.concatenate([np.zeros(n_dummy), found[:, k]])
+        out[name] = np.concatenate([np.zeros(n_dummy), components[:, k]])
         described[name] = {
             "Description": (
                 f"Component {k} of {about['Method']} in {where} ({int(mask.sum())} voxels), after"
@@ -376,12 +376,12 @@ def take_over(path: Path, *, n_dummy: int, origin: str) -> tuple[pd.DataFrame, D
     return table, described
 
 
-def _in_order(found: Sequence[str], said: Mapping[str, dict[str, object]]) -> list[str]:
+def _in_order(names: Sequence[str], said: Mapping[str, dict[str, object]]) -> list[str]:
     """Components of aCompCor by their numbers, those of both tissues together first.
 
     fMRIPrep 20 counts CSF, white matter, both: there the first of them may be the 98th.
     """
-    masks = {name: said.get(name, {}).get("Mask", "combined") for name in found}
+    masks = {name: said.get(name, {}).get("Mask", "combined") for name in names}
     return sorted(
-        found, key=lambda name: (masks[name] != "combined", int(name.rpartition("_")[2]))
+        names, key=lambda name: (masks[name] != "combined", int(name.rpartition("_")[2]))
     )

@@ -165,12 +165,12 @@ def tissue_masks(tpms: Sequence[Array], mask: Mask) -> dict[str, Mask]:
     gm, wm, csf = (np.asarray(p, dtype=np.float64) for p in tpms)
 
     def pure(probability: Array, where: Mask) -> Mask:
-        found = np.zeros_like(where)
+        kept = np.zeros_like(where)
         for least in (0.95, 0.9, 0.8, 0.7, 0.6, 0.5):
-            found = (probability >= least) & where
-            if found.sum() >= _FEW:
+            kept = (probability >= least) & where
+            if kept.sum() >= _FEW:
                 break
-        return found
+        return kept
 
     apart = mask & ~ndimage.binary_dilation(gm > 0.5)
 

@@ -122,23 +122,23 @@ def _default_contrasts(trial_types: Sequence[str]) -> dict[str, Contrast]:
     Two or three types are compared in pairs, first less second; four to eight each with the mean
     of the others; more not at all.
     """
-    found: dict[str, Contrast] = {}
+    contrasts: dict[str, Contrast] = {}
     for name in dict.fromkeys(trial_types):
-        _add(found, camel(name), {name: 1.0})
+        _add(contrasts, camel(name), {name: 1.0})
     count = len(trial_types)
     if count > 1:
-        _add(found, "all", dict.fromkeys(trial_types, 1.0 / count))
+        _add(contrasts, "all", dict.fromkeys(trial_types, 1.0 / count))
     if count <= MAX_TYPES_FOR_PAIRS:
         for first, second in combinations(trial_types, 2):
-            _add(found, f"{camel(first)}Minus{_capital(second)}", {first: 1.0, second: -1.0})
+            _add(contrasts, f"{camel(first)}Minus{_capital(second)}", {first: 1.0, second: -1.0})
     elif count <= MAX_TYPES_FOR_OTHERS:
-        for one in trial_types:
+        for trial_type in trial_types:
             _add(
-                found,
-                f"{camel(one)}MinusOthers",
-                dict.fromkeys(trial_types, -1.0 / (count - 1)) | {one: 1.0},
+                contrasts,
+                f"{camel(trial_type)}MinusOthers",
+                dict.fromkeys(trial_types, -1.0 / (count - 1)) | {trial_type: 1.0},
             )
-    return found
+    return contrasts
 
 
 def minus_others(contrasts: Mapping[str, Mapping[str, float]]) -> tuple[str, ...]:
@@ -163,23 +163,23 @@ def resolve_contrasts(
     """
     if not requested:
         return _default_contrasts(trial_types)
-    found: dict[str, Contrast] = {}
+    resolved: dict[str, Contrast] = {}
     for each in requested:
         name, weights = _parse(each, trial_types) if isinstance(each, str) else each
         if unknown := weights.keys() - set(trial_types):
             raise _unknown(name, min(unknown), 0, trial_types)
-        if weights not in found.values():
-            _add(found, name, weights)
-    return found
+        if weights not in resolved.values():
+            _add(resolved, name, weights)
+    return resolved
 
 
-def _add(found: dict[str, Contrast], name: str, weights: Contrast) -> None:
+def _add(contrasts: dict[str, Contrast], name: str, weights: Contrast) -> None:
     """Put a contrast under a name of its own: two types may shorten to the same letters."""
     unique, number = name, 2
     joint = "x" if name[-1].isdigit() else ""
-    while unique in found:
+    while unique in contrasts:
         unique, number = f"{name}{joint}{number}", number + 1
-    found[unique] = weights
+    contrasts[unique] = weights
 
 
 def _parse(text: str, trial_types: Sequence[str]) -> tuple[str, Contrast]:

@@ -231,16 +231,16 @@ class Events:
         """
         from nilearn.glm.first_level import compute_regressor
 
-        events, found = self.table, {}
+        events, by_name = self.table, {}
         earliest = min(-24.0, float(events["onset"].min()) - float(times[0]) - 1.0)
         for name in self.conditions:
             rows = events.loc[(events["trial_type"] == name) & (events["onset"] <= times[-1])]
             if rows.empty:
-                found[name] = np.zeros(len(times))
+                by_name[name] = np.zeros(len(times))
                 continue
             timing = np.vstack([rows["onset"], rows["duration"], np.ones(len(rows))])
-            found[name] = compute_regressor(timing, "spm", times, min_onset=earliest)[0][:, 0]
-        return found
+            by_name[name] = compute_regressor(timing, "spm", times, min_onset=earliest)[0][:, 0]
+        return by_name
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -274,10 +274,10 @@ class Seeds:
         """Return names of the seeds, in the order of the table."""
         return [str(name) for name in self.table]
 
-    def contrasts(self, wanted: Mapping[str, _Weights]) -> dict[str, _Weights]:
+    def contrasts(self, chosen: Mapping[str, _Weights]) -> dict[str, _Weights]:
         """The contrasts that can be made: those whose seeds lie in the field of view."""
         there = set(self.conditions)
-        return {name: weights for name, weights in wanted.items() if set(weights) <= there}
+        return {name: weights for name, weights in chosen.items() if set(weights) <= there}
 
     def spans(self) -> dict[str, list[tuple[float, float]]]:
         """A seed has no events.
@@ -427,7 +427,7 @@ def _confound_columns(
         raise DesignError(f"confounds have no column {', '.join(missing)}")
     if len(table) != n_volumes:
         raise DesignError(f"confounds have {len(table)} rows and the series {n_volumes} volumes")
-    found = {}
+    columns = {}
     for name in names:
         values = pd.to_numeric(table[name], errors="coerce").to_numpy(dtype=np.float64, copy=True)
         if np.isnan(values[0]):
@@ -436,8 +436,8 @@ def _confound_columns(
             raise DesignError(
                 f"confound {name} has no value in volume {int(np.argmin(np.isfinite(values)))}"
             )
-        found[name] = values
-    return found
+        columns[name] = values
+    return columns
 
 
 def build_design(

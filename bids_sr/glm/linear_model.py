@@ -201,15 +201,17 @@ class ContrastModel:
             if group not in self._groups:
                 self._groups[group] = self._solve(group)
             model = self._groups[group]
-            own = slice(*np.searchsorted(labels, [group, group + 1]))
-            coefficients = model.fit @ np.subtract(signals[:, own], mean[own], dtype=np.float64)
-            energy = model.precision.energy(products[:, own], ends[..., own])
+            members = slice(*np.searchsorted(labels, [group, group + 1]))
+            coefficients = model.fit @ np.subtract(
+                signals[:, members], mean[members], dtype=np.float64
+            )
+            energy = model.precision.energy(products[:, members], ends[..., members])
             # at least what rounding leaves
             left = np.maximum(energy - np.square(coefficients).sum(axis=0), _ROUNDING * energy)
-            effect[:, own] = model.weights @ coefficients
+            effect[:, members] = model.weights @ coefficients
             factors = np.square(model.weights).sum(axis=1)
-            variance[:, own] = factors[:, None] * left / self.dof
-            effective[:, own] = model.effective[:, None]
+            variance[:, members] = factors[:, None] * left / self.dof
+            effective[:, members] = model.effective[:, None]
         still = ~moving(signals, products[0])
         effect[:, still], variance[:, still], effective[:, still] = 0, 0, self.dof
         t = np.divide(effect, np.sqrt(variance), out=np.zeros_like(effect), where=variance > 0)
@@ -449,7 +451,7 @@ def map_activation(
         [contrast_vector(design, name, weights) for name, weights in contrasts.items()]
     )
     mask = np.asarray(mask, dtype=bool)
-    found: dict[float, ActivationMaps] = {}
+    by_width: dict[float, ActivationMaps] = {}
     with extract_time_series(
         reader,
         mask,
@@ -461,5 +463,5 @@ def map_activation(
         for width, each in signals.items():
             values, noise_order = _fit(each, design, vectors, settings, mask, reader.zooms)
             maps = _MapsInMask(values, list(contrasts), mask)
-            found[width] = ActivationMaps(maps=maps, design=design, noise_order=noise_order)
-    return found
+            by_width[width] = ActivationMaps(maps=maps, design=design, noise_order=noise_order)
+    return by_width

@@ -57,12 +57,12 @@ def correlation(a: Float32, b: Float32, mask: Mask) -> float:
 
 def _peaks(maps: _Maps, name: str, roi: Mask, affine: Float) -> dict[str, Peak]:
     """Highest voxel in the ROI of each map of a contrast that has one."""
-    found = {
+    peaks = {
         stat: peak(maps[name, stat], roi, affine)
         for stat in ("t", "cc", "z")
         if (name, stat) in maps
     }
-    return {stat: at for stat, at in found.items() if at is not None}
+    return {stat: at for stat, at in peaks.items() if at is not None}
 
 
 def _contrast_metrics(

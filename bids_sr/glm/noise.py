@@ -469,13 +469,13 @@ def estimate_noise(
     """
     basis, n = orthonormal(matrix), int(np.count_nonzero(mask))
     order = max(1, min(order, (basis.shape[0] - basis.shape[1]) // _ROWS_A_LAG))
-    own, known, level = _voxel_lags(blocks, n, basis, order, level)
+    lags, known, level = _voxel_lags(blocks, n, basis, order, level)
     if not known.any():
         return Noise.white(n)
     neighbors = _Neighborhood(known, mask, zooms, fwhm_mm)
     products = expected_products(basis, order)
     ratios, bias, groups, doubts = _own_share(
-        own, _pooled_ratios(own, level, neighbors), neighbors, basis, products
+        lags, _pooled_ratios(lags, level, neighbors), neighbors, basis, products
     )
     labels, means = _like_groups(ratios)
     within = np.array([bias[:, labels == group].mean(axis=1) for group in range(len(means))])

@@ -101,13 +101,13 @@ def _gaussian(count: int, sigma: float, start: int, stop: int) -> list[tuple[sli
     whole = ndimage.gaussian_filter1d(
         np.eye(count), sigma, axis=0, mode="nearest", truncate=4.0
     ).astype(np.float32)
-    found = []
+    matrices = []
     for first in range(start, stop, _BAND):
         rows = whole[first : min(first + _BAND, stop)]
         used = np.flatnonzero(rows.any(axis=0))
         at = slice(int(used[0]), int(used[-1]) + 1)
-        found.append((at, np.ascontiguousarray(rows[:, at])))
-    return found
+        matrices.append((at, np.ascontiguousarray(rows[:, at])))
+    return matrices
 
 
 def smooth(volume: Real, zooms: Sequence[float], fwhm_mm: float, box: _Box = _WHOLE) -> Float32:

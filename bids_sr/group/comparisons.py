@@ -104,12 +104,12 @@ def compare(
     """
     groups = values[QUESTION].groupby(QUESTION, sort=False)
     questions = (values.loc[own.index] for _, own in groups)
-    found = _table([row for own in questions for row in _of_question(own, methods, margin)])
-    found = _evaluated(found, [*QUESTION, "series", found["role"] == "placebo"], EXPLORATORY)
-    tested = found["p_wilcoxon"].where(found["n"] > 1)
-    metric = [found[name] for name in ("table", "statistic", "band", "reference", "threshold")]
+    table = _table([row for own in questions for row in _of_question(own, methods, margin)])
+    table = _evaluated(table, [*QUESTION, "series", table["role"] == "placebo"], EXPLORATORY)
+    tested = table["p_wilcoxon"].where(table["n"] > 1)
+    metric = [table[name] for name in ("table", "statistic", "band", "reference", "threshold")]
     rates = tested.groupby(metric, observed=True).transform(benjamini_hochberg)
-    return found.assign(p_fdr=rates)
+    return table.assign(p_fdr=rates)
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
@@ -131,63 +131,65 @@ def _of_question(
     p_friedman = group_tests.friedman([values[name] for name in tested])
     for name in (each for each in (*BASELINES, *methods) if each in values):
         for other, role in references(name, list(values), methods).items():
-            found = _paired(values[name], values[other], question["statistic"], margin)
+            statistics = _paired(values[name], values[other], question["statistic"], margin)
             yield (
                 question
                 | {"series": name, "minus": other, "role": role, "p_friedman": p_friedman}
-                | found
+                | statistics
             )
 
 
-def _paired(own: Float, other: Float, name: str, margin: float) -> dict[str, Any]:
+def _paired(own_values: Float, other: Float, name: str, margin: float) -> dict[str, Any]:
     """Compare the participants' values (n,) with those of a reference, uncorrected.
 
     Undefined ones are infinite, missing ones NaN.
     """
-    known = np.isfinite(own) & np.isfinite(other)
-    n, there = int(known.sum()), int((~np.isnan(own) & ~np.isnan(other)).sum())
-    own, other = own[known], other[known]
-    found: dict[str, Any] = {
+    known = np.isfinite(own_values) & np.isfinite(other)
+    n, there = int(known.sum()), int((~np.isnan(own_values) & ~np.isnan(other)).sum())
+    own_values, other = own_values[known], other[known]
+    statistics: dict[str, Any] = {
         "better": statistic(name).better,
         "n": n,
         "n_undefined": there - n,
         "n_above": 0,
     }
-    for whose, values in (("series", own), ("minus", other)):
+    for whose, values in (("series", own_values), ("minus", other)):
         first, median, third = group_tests.quartiles(values)
-        found |= {f"median_{whose}": median, f"q1_{whose}": first, f"q3_{whose}": third}
-    found |= {
+        statistics |= {f"median_{whose}": median, f"q1_{whose}": first, f"q3_{whose}": third}
+    statistics |= {
         "margin": margin,
         "p_wilcoxon": math.nan,
         "effect_size": math.nan,
         "difference": math.nan,
     }
     if n:
-        d = group_tests.differences(_as_tested(name, own), _as_tested(name, other))
-        found |= group_tests.signed_rank(d) | hodges_lehmann(d) | group_tests.paired_t(d)
-        found |= {
+        d = group_tests.differences(_as_tested(name, own_values), _as_tested(name, other))
+        statistics |= group_tests.signed_rank(d) | hodges_lehmann(d) | group_tests.paired_t(d)
+        statistics |= {
             "n_above": int((d > 0).sum()),
             "p_equivalence": group_tests.equivalence(d, margin),
         }
-        found["lower_of_series"] = hodges_lehmann(own)["lower"] if name == "ev" else math.nan
-    return found
+        statistics["lower_of_series"] = (
+            hodges_lehmann(own_values)["lower"] if name == "ev" else math.nan
+        )
+    return statistics
 
 
-def _evaluated(found: pd.DataFrame, family: Sequence[str | pd.Series], part: str) -> pd.DataFrame:
+def _evaluated(table: pd.DataFrame, family: Sequence[str | pd.Series], part: str) -> pd.DataFrame:
     """Comparisons with p values corrected within their families, a word and a note."""
-    if found.empty:
-        return found.assign(part=part, p_holm=math.nan, word="", note="")
-    tested = found.assign(p=found["p_wilcoxon"].where(found["n"] > 1)).groupby(
+    if table.empty:
+        return table.assign(part=part, p_holm=math.nan, word="", note="")
+    tested = table.assign(p=table["p_wilcoxon"].where(table["n"] > 1)).groupby(
         family, observed=True, sort=False
     )
-    found = found.assign(
+    table = table.assign(
         part=part,
         family=tested["p"].transform("count"),
         p_holm=tested["p"].transform(holm),
         p_equivalence_holm=tested["p_equivalence"].transform(holm),
     )
-    words = [_worded(row) for row in found.itertuples()]
-    return found.assign(word=[word for word, _ in words], note=[note for _, note in words])
+    words = [_worded(row) for row in table.itertuples()]
+    return table.assign(word=[word for word, _ in words], note=[note for _, note in words])
 
 
 def _worded(row: Any) -> tuple[str, str]:
@@ -320,9 +322,9 @@ def _rank(question: pd.Series) -> tuple[int, bool, float, str]:
     return _TRUTHS.index(question["reference"]), single, question["fwhm_mm"], question["contrast"]
 
 
-def _primary_of(own: pd.DataFrame, method: str) -> list[dict[str, Any]]:
+def _primary_of(of_method: pd.DataFrame, method: str) -> list[dict[str, Any]]:
     """The primary comparison on one question, not corrected; none where nobody has a reference."""
-    table = wide(own)
+    table = wide(of_method)
     names = [
         name
         for name in dict.fromkeys((*BASELINES, *CONTROLS, *PLAIN))
@@ -330,21 +332,21 @@ def _primary_of(own: pd.DataFrame, method: str) -> list[dict[str, Any]]:
     ]
     rivals = table[names].where(np.isfinite(table[names]))
     strongest = rivals.max(axis=1)
-    question = own[QUESTION].iloc[0].to_dict()
-    found = _paired(
+    question = of_method[QUESTION].iloc[0].to_dict()
+    statistics = _paired(
         table[method].to_numpy(), strongest.to_numpy(), question["statistic"], math.nan
     )
-    if not found["n"]:
+    if not statistics["n"]:
         return []
     entered = np.isfinite(table[method]) & strongest.notna()
-    one, two = (
+    own_values, two = (
         _as_tested(question["statistic"], each[entered].to_numpy())
         for each in (table[method], strongest)
     )
-    d = group_tests.differences(one, two)
+    d = group_tests.differences(own_values, two)
     return [
         question
-        | found
+        | statistics
         | {
             "series": method,
             "minus": _STRONGEST,
@@ -416,9 +418,9 @@ def _all_comparisons(joined: Joined, method: str, margin: float | None = None) -
     return pd.concat([first, found], ignore_index=True) if len(first) else found
 
 
-def _stats_text(found: pd.DataFrame) -> str:
+def _stats_text(tests: pd.DataFrame) -> str:
     """Comparisons as the text of ``group_stats.tsv``."""
-    table = found.reindex(columns=list(COLUMN_TEXT)).replace(
+    table = tests.reindex(columns=list(COLUMN_TEXT)).replace(
         {"": None, np.inf: np.nan, -np.inf: np.nan}
     )
     whole = table.astype(dict.fromkeys(("n_nonzero", "n_needed"), "Int64"))

@@ -251,12 +251,12 @@ def papers(values: pd.DataFrame) -> Iterator[pd.DataFrame]:
     In the place of the contrast stands what a value is: size of either condition, or overlap.
     """
     sizes = values[values["threshold"] == "quarter"]
-    for _, own in sizes.groupby(["task", "variant"], sort=False):
-        pairs, is_dice = words.paired_conditions(own["contrast"]), own["statistic"] == "dice"
-        for pair in (name for name in own["contrast"][is_dice].unique() if name in pairs):
+    for _, paper in sizes.groupby(["task", "variant"], sort=False):
+        pairs, is_dice = words.paired_conditions(paper["contrast"]), paper["statistic"] == "dice"
+        for pair in (name for name in paper["contrast"][is_dice].unique() if name in pairs):
             titles = {name: f"size, {name}" for name in pairs[pair]} | {pair: "Dice"}
-            kept = is_dice | (own["statistic"] == "size_acquired_voxels")
-            shown = own[kept & own["contrast"].isin(titles)]
+            kept = is_dice | (paper["statistic"] == "size_acquired_voxels")
+            shown = paper[kept & paper["contrast"].isin(titles)]
             panel = pd.Categorical(shown["contrast"].map(titles), list(titles.values()))
             yield shown.assign(contrast=panel)
 

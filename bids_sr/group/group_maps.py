@@ -200,14 +200,14 @@ def _values_of(
     percent of the mean signal), and the variance, (effect / t)², which is not positive where it is
     unknown; None where all of it is.
     """
-    found = dict(way.stored)
+    facts = dict(way.stored)
     maps: dict[_Map, tuple[Array, Array]] = {}
     for key in keys if way.points is not None else ():
         if (values := _stored(way, key)) is not None:
-            found[key] = values
+            facts[key] = values
         paths = [way.run.map_file((*key[:3], stat)) for stat in ("effect", "t")]
         files = [path for path in paths[: 1 + several] if path is not None]
-        if paths[0] is None or (key in found and len(files) < 2):
+        if paths[0] is None or (key in facts and len(files) < 2):
             continue
         (effect, affine), *others = map(load_image, files)
         maps[key, "effect"] = effect, affine
@@ -222,9 +222,9 @@ def _values_of(
         for (key, what), values in sampled.items()
         if what == "variance"
     }
-    found = {key: values for (key, what), values in sampled.items() if what == "effect"} | found
+    facts = {key: values for (key, what), values in sampled.items() if what == "effect"} | facts
     return {
-        key: (found[key] * np.float32(way.scale), spread.get(key)) for key in keys if key in found
+        key: (facts[key] * np.float32(way.scale), spread.get(key)) for key in keys if key in facts
     }
 
 
@@ -249,14 +249,14 @@ def participant_of(ways: Sequence[Sampling], keys: Sequence[MapKey]) -> Mapping[
     (N,; percent of the mean signal).
     """
     runs = [_values_of(way, keys, several=len(ways) > 1) for way in ways]
-    found: dict[MapKey, Array] = {}
+    means: dict[MapKey, Array] = {}
     for key in keys:
-        own = [values[key] for values in runs if key in values]
-        if len(own) == 1:
-            found[key] = own[0][0]
-        elif own:
-            found[key] = _fixed_effects(*zip(*own, strict=True))
-    return found
+        of_runs = [values[key] for values in runs if key in values]
+        if len(of_runs) == 1:
+            means[key] = of_runs[0][0]
+        elif of_runs:
+            means[key] = _fixed_effects(*zip(*of_runs, strict=True))
+    return means
 
 
 _LOGGER = logging.getLogger(__name__)
@@ -347,17 +347,18 @@ def group_maps(
     tasks: dict[tuple[str, str], dict[str, list[RunMaps]]] = {}
     for run in runs:
         if run.reaches(space):
-            own = tasks.setdefault((run.task, run.variant), {})
-            own.setdefault(run.participant, []).append(run)
+            runs_of = tasks.setdefault((run.task, run.variant), {})
+            runs_of.setdefault(run.participant, []).append(run)
         else:
             left_out.append(f"group maps: {run.name} has no transform to {space}")
-    for (task, _), own in tasks.items():
-        if len(own) < LEAST_PARTICIPANTS:
+    for (task, _), runs_of in tasks.items():
+        if len(runs_of) < LEAST_PARTICIPANTS:
             left_out.append(
-                f"group maps of task {task}: {_people(len(own))}, {LEAST_PARTICIPANTS} are needed"
+                f"group maps of task {task}: {_people(len(runs_of))}, {LEAST_PARTICIPANTS} are"
+                " needed"
             )
             continue
-        people = [own[name] for name in sorted(own)]
+        people = [runs_of[name] for name in sorted(runs_of)]
         add_up = partial(_summed, target=target, keys=_keys(people, series, fwhm))
         size = max(CHUNK, len(people) // _CHUNKS)
         chunks = [people[start : start + size] for start in range(0, len(people), size)]
@@ -368,8 +369,8 @@ def group_maps(
             )
             continue
         say(
-            f"group maps of task {task}: {len(own)} participants, {int(sums.inside.sum())} voxels"
-            f" of {space}"
+            f"group maps of task {task}: {len(runs_of)} participants,"
+            f" {int(sums.inside.sum())} voxels of {space}"
         )
         tested[target.mask] |= sums.inside
         few: dict[tuple[str, int], list[str]] = {}
@@ -450,16 +451,16 @@ def _one_map(
     """Test one series and contrast, and store its maps: a row of `GroupMaps.maps`."""
     from nilearn.glm import fdr_threshold
 
-    found = test.tested()
-    best = int(np.argmax(found["z"]))
-    fdr_z = float(fdr_threshold(found["z"], FDR))
+    tested = test.tested()
+    best = int(np.argmax(tested["z"]))
+    fdr_z = float(fdr_threshold(tested["z"], FDR))
     voxel_mm3 = abs(np.linalg.det(target.affine[:3, :3]))
     # a number that JSON has: none where no voxel passes
-    told: dict[str, _Told] = {"z": {"FDR05Threshold": fdr_z if np.isfinite(fdr_z) else None}}
+    sidecars: dict[str, _Told] = {"z": {"FDR05Threshold": fdr_z if np.isfinite(fdr_z) else None}}
     more = {}
     if correct:
-        found["logpMaxT"], t, told["logpMaxT"] = correct(key)
-        passing = found["logpMaxT"] > -np.log10(FWE) - 1e-6
+        tested["logpMaxT"], t, sidecars["logpMaxT"] = correct(key)
+        passing = tested["logpMaxT"] > -np.log10(FWE) - 1e-6
         more = {"fwe_t": t, "fwe_mm3": float(passing.sum() * voxel_mm3)}
     return {
         "task": run.task,
@@ -470,15 +471,23 @@ def _one_map(
         "participants": tuple(test.people),
         **{
             stat: _store(
-                stat, values, target, inside, output_dir, run, key, test.people, told.get(stat, {})
+                stat,
+                values,
+                target,
+                inside,
+                output_dir,
+                run,
+                key,
+                test.people,
+                sidecars.get(stat, {}),
             )
-            for stat, values in found.items()
+            for stat, values in tested.items()
         },
-        "peak_z": float(found["z"][best]),
+        "peak_z": float(tested["z"][best]),
         "peak_mm": tuple(target.points[inside][best].tolist()),
-        "active_mm3": float((found["z"] > Z_SHOWN).sum() * voxel_mm3),
+        "active_mm3": float((tested["z"] > Z_SHOWN).sum() * voxel_mm3),
         "fdr_z": fdr_z,
-        "fdr_mm3": float((found["z"] >= fdr_z).sum() * voxel_mm3),
+        "fdr_mm3": float((tested["z"] >= fdr_z).sum() * voxel_mm3),
         **more,
     }
 
@@ -492,7 +501,7 @@ def _store(
     run: RunMaps,
     key: MapKey,
     people: Sequence[str],
-    told: _Told,
+    facts: _Told,
 ) -> Path:
     """Write a map with its sidecar first; names of statistics are those of nilearn."""
     from nibabel.nifti1 import Nifti1Header
@@ -529,7 +538,7 @@ def _store(
         "SpatialReference": template_uri(target.space, "2") or target.space,
         "Resolution": "2 mm isotropic, one linear interpolation of each participant's map",
         "SkullStripped": True,
-        **told,
+        **facts,
     }
     atomic_files.write_json(stem.with_name(f"{stem.name}.json"), sidecar)
     header = Nifti1Header()

@@ -107,7 +107,7 @@ def build_group_report(output_dir: Path, content: GroupContent) -> Path:
     methods = content.joined.methods
     figure_dir = output_dir / "group" / "figures"
     figure_dir.mkdir(parents=True, exist_ok=True)
-    told = words.findings(content.comparisons, methods)
+    findings = words.findings(content.comparisons, methods)
     made_maps = _MAPS.format(space=content.maps.space) if len(content.maps.maps) else ""
     made_maps += _FLIPS * ("fwe_t" in content.maps.maps)
     margin = (
@@ -116,7 +116,7 @@ def build_group_report(output_dir: Path, content: GroupContent) -> Path:
         else f"{content.margin:g} for pure numbers; for others {_GAP}"
     )
     comparisons = joined(
-        [_exploratory_html(told, methods), _findings_html(content, told, figure_dir)]
+        [_exploratory_html(findings, methods), _findings_html(content, findings, figure_dir)]
     )
     sections = [
         plain_section("verdict", "Accuracy over participants", _answer_html(content, figure_dir)),
@@ -209,12 +209,12 @@ def _answer_html(content: GroupContent, figure_dir: Path) -> Markup:
         )
         for k, row in enumerate(primary.itertuples())
     ]
-    found, tasks = content.joined, _runs_of_tasks(content.tables)
+    tables, tasks = content.joined, _runs_of_tasks(content.tables)
     reasons = {
-        task: words.why_not_assessed(task, found.values, found.told, content.method)
+        task: words.why_not_assessed(task, tables.values, tables.told, content.method)
         for task in tasks
     }
-    idle = found.told[found.told["statistic"] == APPLIED].groupby("series", sort=False)["name"]
+    idle = tables.told[tables.told["statistic"] == APPLIED].groupby("series", sort=False)["name"]
     return joined(
         [
             words.group_answer_html(content.comparisons, tasks, reasons),
@@ -267,39 +267,43 @@ def _people_html(content: GroupContent, figure_dir: Path) -> Iterator[Markup]:
         yield table(f"{title}, by participant", ["participant", *map(series_text, shown)], lines)
 
 
-def _exploratory_html(told: Sequence[Sequence[words.Row]], methods: Sequence[str]) -> Markup:
+def _exploratory_html(findings: Sequence[Sequence[words.Row]], methods: Sequence[str]) -> Markup:
     """Return what the exploratory comparisons suggest, then each finding as a sentence.
 
     Exploratory comparisons are those that were not fixed beforehand.
     """
-    lines = words.verdict(told, methods)
+    lines = words.verdict(findings, methods)
     placebos = [
-        words.placebo_sentence(each) for each in told if each[0].strength == told[0][0].strength
+        words.placebo_sentence(each)
+        for each in findings
+        if each[0].strength == findings[0][0].strength
     ]
     nothing = render("note", "note", "No method under test has values to compare.")
     return joined(
         [
             render("note", "note", _EXPLORATORY),
             render("items", lines, bold=True) or nothing,
-            folded("All comparisons in words", render("items", list(map(words.sentence, told)))),
+            folded(
+                "All comparisons in words", render("items", list(map(words.sentence, findings)))
+            ),
             render("headed", "Control analyses", render("items", list(filter(None, placebos)))),
         ]
     )
 
 
-def _sizes_html(found: Joined, figure_dir: Path) -> Markup:
+def _sizes_html(tables: Joined, figure_dir: Path) -> Markup:
     """The paper's table and the figures of what is in it."""
     shown = joined(
         part
-        for k, own in enumerate(papers(found.values))
+        for k, own in enumerate(papers(tables.values))
         for part in (
-            paper_html(own, found.methods),
+            paper_html(own, tables.methods),
             *(
                 _figure(
                     partial(
                         group_figures.paired_figure,
                         list(each.groupby("contrast", observed=True)),
-                        found.methods,
+                        tables.methods,
                     ),
                     figure_dir,
                     f"group_desc-{map_label(f'paper{k}', width)}",
@@ -329,10 +333,10 @@ def _figure(
 
 
 def _findings_html(
-    content: GroupContent, told: Sequence[Sequence[words.Row]], figure_dir: Path
+    content: GroupContent, findings: Sequence[Sequence[words.Row]], figure_dir: Path
 ) -> Markup:
     """Return boxes, differences and the table for each question of the verdict."""
-    questions = (list(own) for _, own in groupby(told, key=lambda each: each[0].question))
+    questions = (list(own) for _, own in groupby(findings, key=lambda each: each[0].question))
     return picked(
         (words.title_text(own[0][0]), joined(_of_question(content, own, k, figure_dir)))
         for k, own in enumerate(questions)
@@ -341,11 +345,11 @@ def _findings_html(
 
 def _of_question(
     content: GroupContent,
-    told: Sequence[Sequence[words.Row]],
+    findings: Sequence[Sequence[words.Row]],
     k: int,
     figure_dir: Path,
 ) -> Iterator[Markup]:
-    first = told[0][0]
+    first = findings[0][0]
     about, title = statistic(first.statistic), capital(words.question_text(first))
     values = of_question(content.joined.values, content.comparisons.loc[first.at])
     yield Markup("<h3>{}</h3><p>{}</p>").format(
@@ -365,17 +369,18 @@ def _of_question(
             f"group_desc-boxes{k}",
             "Boxes: median and quartiles; one line per participant.",
         )
-    for own in told:
-        method = own[0].series
+    for rows in findings:
+        method = rows[0].series
         yield _figure(
-            partial(group_figures.differences_figure, own, unit=about.unit),
+            partial(group_figures.differences_figure, rows, unit=about.unit),
             figure_dir,
             f"group_desc-differences{k}{method}",
             f"{method} minus each reference: Hodges-Lehmann estimate and interval; band:"
             " equivalence margin.",
         )
         yield folded(
-            f"{method}: values", comparisons_html(own, f"{method} against its references: {title}")
+            f"{method}: values",
+            comparisons_html(rows, f"{method} against its references: {title}"),
         )
 
 

@@ -76,13 +76,13 @@ def _distribution(doubled_ranks: tuple[int, ...]) -> Float:
 
     Each sign is a coin toss.
     """
-    found = np.zeros(sum(doubled_ranks) + 1)
-    found[0] = 1.0
+    counts = np.zeros(sum(doubled_ranks) + 1)
+    counts[0] = 1.0
     for rank in doubled_ranks:
-        shifted = np.zeros_like(found)
-        shifted[rank:] = found[: len(found) - rank]
-        found = 0.5 * (found + shifted)
-    return found
+        shifted = np.zeros_like(counts)
+        shifted[rank:] = counts[: len(counts) - rank]
+        counts = 0.5 * (counts + shifted)
+    return counts
 
 
 def signed_rank(values: npt.ArrayLike) -> dict[str, float | str]:
@@ -171,15 +171,15 @@ def _ordered_means(d: Float, ranks: Sequence[int]) -> list[float]:
     Of many differences only those pairs are made that lie between two bounds, which bisection
     brings together until few are left; where nearly all are one value, to rounding.
     """
-    own, few = np.arange(len(d)), _PAIRS * len(d) if len(d) > _EXACT_UP_TO else math.inf
+    order, few = np.arange(len(d)), _PAIRS * len(d) if len(d) > _EXACT_UP_TO else math.inf
     grain = _GRAIN * (max(abs(float(d[0])), abs(float(d[-1]))) or 1.0)
     # of each bound that was tried: how many means are up to it, and where the partners end with
     # which those of each value are
     tried = {
-        float(d[0]) - grain: (0, own),
-        float(d[-1]): (len(d) * (len(d) + 1) // 2, np.full_like(own, len(d))),
+        float(d[0]) - grain: (0, order),
+        float(d[-1]): (len(d) * (len(d) + 1) // 2, np.full_like(order, len(d))),
     }
-    found = []
+    means = []
     for rank in ranks:
         while True:
             low = max(bound for bound, (count, _) in tried.items() if count <= rank)
@@ -188,16 +188,16 @@ def _ordered_means(d: Float, ranks: Sequence[int]) -> list[float]:
             if up_to - below <= few or high - low <= grain / 4:
                 break
             middle = (low + high) / 2
-            ends = np.maximum(np.searchsorted(d, 2 * middle - d, side="right"), own)
-            tried[middle] = int((ends - own).sum()), ends
+            ends = np.maximum(np.searchsorted(d, 2 * middle - d, side="right"), order)
+            tried[middle] = int((ends - order).sum()), ends
         if up_to - below > few:
-            found.append(round(high / grain) * grain)
+            means.append(round(high / grain) * grain)
             continue
         count = last - first
-        i = np.repeat(own, count)
+        i = np.repeat(order, count)
         j = np.arange(len(i)) + np.repeat(last - np.cumsum(count), count)
-        found.append(float(np.partition((d[i] + d[j]) / 2, rank - below)[rank - below]))
-    return found
+        means.append(float(np.partition((d[i] + d[j]) / 2, rank - below)[rank - below]))
+    return means
 
 
 def paired_t(values: npt.ArrayLike) -> dict[str, float]:
@@ -349,12 +349,12 @@ def flipped(values: Array, flips: int, seed: int) -> tuple[Array, float]:
     from nilearn.mass_univariate import permuted_ols
 
     varies = np.ptp(values, axis=0) > 0
-    found = permuted_ols(
+    tested = permuted_ols(
         np.ones((len(values), 1)), values[:, varies], n_perm=flips, random_state=seed
     )
-    if isinstance(found, dict):  # since 0.13
-        found = found["logp_max_t"], found["t"], found["h0_max_t"]
-    p, _, largest = found
+    if isinstance(tested, dict):  # since 0.13
+        tested = tested["logp_max_t"], tested["t"], tested["h0_max_t"]
+    p, _, largest = tested
     logp = np.zeros(values.shape[1], dtype=np.float32)
     logp[varies] = p[0]
     few = int(FWE * (flips + 1))

@@ -94,25 +94,25 @@ def join_tables(tables: pd.DataFrame, stream: TextIO) -> Joined:
     values: dict[_Key, Float] = defaultdict(lambda: np.full(len(people), np.nan))
     # tables differ in little but their numbers, so that what each line is about is parsed once
     known: dict[tuple[str, ...], dict[str, _Line]] = defaultdict(dict)
-    told, there = [], []
+    notices, there = [], []
     stream.write("\t".join(COLUMN_TEXT) + "\n")
-    for who, (_, own) in enumerate(groupby(tables.itertuples(), attrgetter("participant"))):
-        found: dict[_Key, list[tuple[float, float]]] = defaultdict(list)
-        for name, of_run in groupby(own, attrgetter("name")):
+    for who, (_, rows_of) in enumerate(groupby(tables.itertuples(), attrgetter("participant"))):
+        by_key: dict[_Key, list[tuple[float, float]]] = defaultdict(list)
+        for name, of_run in groupby(rows_of, attrgetter("name")):
             sources = list(of_run)
             rows = [row for each in sources for row in _rows(each, stream, known)]
             series = list(dict.fromkeys(line[0] for line, _, _ in rows))
             there += [(name, each) for each in series]
             raised = [line for line, value, _ in rows if value == _TOLD.get(line[1])]
-            told += [(sources[0].task, name, *line[:2]) for line in raised]
+            notices += [(sources[0].task, name, *line[:2]) for line in raised]
             idle = [line[0] for line in raised if line[1] == APPLIED]
             left_out = {each for each in series if derives_from(each, idle)}
             # two seeds are no two conditions, and the paper's regions are no match
             at_rest = any(each.at_rest for each in sources)
             for (whose, _, key), value, width in rows:
                 if key and whose not in left_out and not (at_rest and "quarter" in key):
-                    found[key].append((value, width))
-        for key, of_runs in found.items():
+                    by_key[key].append((value, width))
+        for key, of_runs in by_key.items():
             values[key][who] = _combined(of_runs)
     lines = [line for own in known.values() for line in own.values()]
     methods = [name for name in offered_methods() if name in {line[0] for line in lines}]
@@ -124,7 +124,7 @@ def join_tables(tables: pd.DataFrame, stream: TextIO) -> Joined:
             ],
             axis=1,
         ),
-        told=pd.DataFrame(told, columns=["task", "name", "series", "statistic"]),
+        told=pd.DataFrame(notices, columns=["task", "name", "series", "statistic"]),
         series=pd.DataFrame(there, columns=["name", "series"]),
         statistics=tuple(sorted({line[1] for line in lines} & set(STATISTICS))),
         methods=(*methods, *sorted({line[0] for line in lines if line[1] == COMPARED})),
@@ -266,7 +266,7 @@ def _func_files(output_dir: Path, ending: str) -> Iterator[tuple[Path, list[str]
                 yield Path(place), sorted(name for name in names if name.endswith(ending))
 
 
-def find_tables(output_dir: Path, wanted: _Wanted = lambda _: True) -> pd.DataFrame:
+def find_tables(output_dir: Path, asked: _Wanted = lambda _: True) -> pd.DataFrame:
     """Find all metrics tables of participants in a derivatives folder, in the order of their runs.
 
     A row each: participant, session, task, run and variant as in the group's table, their text
@@ -277,7 +277,7 @@ def find_tables(output_dir: Path, wanted: _Wanted = lambda _: True) -> pd.DataFr
     folders = _func_files(output_dir, "_metrics.tsv")
     for path in (folder / name for folder, names in folders for name in names):
         entities = entities_of(path)
-        if entities.get("desc") in TABLES and wanted(entities):
+        if entities.get("desc") in TABLES and asked(entities):
             beside = path.with_suffix(".json")
             facts = json.loads(beside.read_text(encoding="utf-8")) if beside.exists() else {}
             rows.append(
@@ -293,12 +293,12 @@ def find_tables(output_dir: Path, wanted: _Wanted = lambda _: True) -> pd.DataFr
             )
     if not rows:
         return pd.DataFrame()
-    found = pd.DataFrame(rows)
-    found["table"] = pd.Categorical(found["table"], categories=TABLES, ordered=True)
-    found = found.sort_values(
+    table = pd.DataFrame(rows)
+    table["table"] = pd.Categorical(table["table"], categories=TABLES, ordered=True)
+    table = table.sort_values(
         ["participant", "session", "task", "run", "variant", "table"], ignore_index=True
     )
-    return found.assign(name=_run_text(found))
+    return table.assign(name=_run_text(table))
 
 
 def mixed(tables: pd.DataFrame) -> list[str]:
@@ -410,20 +410,20 @@ class RunMaps:
         )
 
 
-def find_runs(output_dir: Path, wanted: _Wanted = lambda _: True) -> list[RunMaps]:
+def find_runs(output_dir: Path, asked: _Wanted = lambda _: True) -> list[RunMaps]:
     """Find runs with effect maps in a derivatives folder, sorted by name.
 
     The parameters are those of `find_tables`.
     """
-    found = []
+    runs = []
     for folder, names in _func_files(output_dir, "_statmap.nii.gz"):
         whose = names[0].partition("_")[0] if names else ""
         endings = tuple(name.removeprefix(whose) for name in names)
         for run, maps in _maps_named(endings).items():
             stem = folder / f"{whose}_{run}"
-            if wanted(entities := entities_of(stem.with_name(f"{stem.name}_statmap"))):
-                found.append(_run(stem, maps, _run_columns(entities)))
-    return sorted(found, key=lambda run: run.name)
+            if asked(entities := entities_of(stem.with_name(f"{stem.name}_statmap"))):
+                runs.append(_run(stem, maps, _run_columns(entities)))
+    return sorted(runs, key=lambda run: run.name)
 
 
 @lru_cache(maxsize=1024)
@@ -432,7 +432,7 @@ def _maps_named(endings: tuple[str, ...]) -> Mapping[str, Mapping[str, Mapping[M
 
     Participants have the same names but for their label, so that thousands share one answer.
     """
-    found: dict[str, dict[str, dict[MapKey, str]]] = defaultdict(lambda: defaultdict(dict))
+    by_run: dict[str, dict[str, dict[MapKey, str]]] = defaultdict(lambda: defaultdict(dict))
     for ending in endings:
         entities = entities_of(Path(ending))
         # which is of one head alone
@@ -440,8 +440,8 @@ def _maps_named(endings: tuple[str, ...]) -> Mapping[str, Mapping[str, Mapping[M
             space = "+".join(entities[key] for key in ("space", "cohort") if key in entities)
             label = parse_map_label(entities["desc"])
             key = (entities["contrast"], label.series, label.fwhm_mm, entities["stat"])
-            found[_run_name(entities)][space][key] = ending
-    return {run: dict(spaces) for run, spaces in found.items()}
+            by_run[_run_name(entities)][space][key] = ending
+    return {run: dict(spaces) for run, spaces in by_run.items()}
 
 
 def _run(
@@ -476,13 +476,13 @@ def _normalizations(subject: Path, session: Path) -> dict[str, Path]:
 
     Those of the run's own session come first, then those of no session.
     """
-    found: dict[str, Path] = {}
+    transforms: dict[str, Path] = {}
     folders = [session / "anat", subject / "anat", *sorted(subject.glob("ses-*/anat"))]
     for path in (path for folder in folders for path in sorted(folder.glob("*_xfm.h5"))):
         entities = entities_of(path)
         if (entities.get("from"), entities.get("mode")) == ("T1w", "image"):
-            found.setdefault(entities["to"], path)
-    return found
+            transforms.setdefault(entities["to"], path)
+    return transforms
 
 
 def common_space(runs: Sequence[RunMaps]) -> str | None:

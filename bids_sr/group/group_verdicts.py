@@ -86,22 +86,28 @@ def findings(comparisons: pd.DataFrame, methods: Sequence[str]) -> list[list[Row
 
     The rows of each finding; ``kind`` says what it is evidence of.
     """
-    told = comparisons[comparisons["series"].isin(methods) & (comparisons["part"] == EXPLORATORY)]
-    told = told.assign(at=told.index).merge(_EVIDENCE, on=_METRIC)
+    exploratory = comparisons[
+        comparisons["series"].isin(methods) & (comparisons["part"] == EXPLORATORY)
+    ]
+    exploratory = exploratory.assign(at=exploratory.index).merge(_EVIDENCE, on=_METRIC)
     partnered = {
         each for pair in paired_conditions(comparisons["contrast"]).values() for each in pair
     }
-    alone = (told["statistic"] == "size_acquired_voxels") & ~told["contrast"].isin(partnered)
-    told = told[told["region"].isin(_REGIONS) & ~alone]
-    told = told.assign(
-        single=told["contrast"] != "all",
-        of_size=told["contrast"].where(told["kind"] == SIZE, ""),
-        place=told["region"].map(_REGIONS.index),
-        under_test=told["series"].map(list(methods).index),
-        question=told.groupby(QUESTION, sort=False).ngroup(),
+    alone = (exploratory["statistic"] == "size_acquired_voxels") & ~exploratory["contrast"].isin(
+        partnered
+    )
+    exploratory = exploratory[exploratory["region"].isin(_REGIONS) & ~alone]
+    exploratory = exploratory.assign(
+        single=exploratory["contrast"] != "all",
+        of_size=exploratory["contrast"].where(exploratory["kind"] == SIZE, ""),
+        place=exploratory["region"].map(_REGIONS.index),
+        under_test=exploratory["series"].map(list(methods).index),
+        question=exploratory.groupby(QUESTION, sort=False).ngroup(),
     ).sort_values(["single", "fwhm_mm", "contrast", "at"])
     groups = ["task", "variant", "table", *_METRIC, "region", "of_size"]
-    chosen = told[told["question"].isin(told.drop_duplicates(groups)["question"])]
+    chosen = exploratory[
+        exploratory["question"].isin(exploratory.drop_duplicates(groups)["question"])
+    ]
     chosen = chosen.sort_values(
         ["strength", "task", "place", "contrast", "question", "under_test", "at"]
     )
@@ -245,21 +251,21 @@ def placebo_sentence(finding: Sequence[Row]) -> str:
     return f"{_about(finding)}: {finding[0].series} {'; '.join(parts)}." if parts else ""
 
 
-def verdict(told: Sequence[Sequence[Row]], methods: Sequence[str]) -> list[str]:
+def verdict(findings_of: Sequence[Sequence[Row]], methods: Sequence[str]) -> list[str]:
     """Return the claims for each task and method: one line on function and one on images."""
     lines = []
-    for task in dict.fromkeys((each[0].task, each[0].variant) for each in told):
+    for task in dict.fromkeys((each[0].task, each[0].variant) for each in findings_of):
         for method in methods:
-            own = [
+            of_method = [
                 each
-                for each in told
+                for each in findings_of
                 if (each[0].series, each[0].task, each[0].variant) == (method, *task)
             ]
             for kind, (_, topic) in _CLAIMS.items():
-                first = next((each for each in own if each[0].kind == kind), None)
+                first = next((each for each in of_method if each[0].kind == kind), None)
                 if first is not None:
                     lines.append(_claim(first))
-                elif own:
+                elif of_method:
                     lines.append(f"{method}: {topic} not assessed: {_NO_DATA}.")
     return list(dict.fromkeys(lines))  # what holds of several tasks is said once
 
@@ -269,30 +275,32 @@ def _claim(finding: Sequence[Row]) -> str:
     method, (claim, _) = finding[0].series, _CLAIMS[finding[0].kind]
     # arithmetic among the methods
     plain = [row for row in _compared(finding, "method") if row.minus in PLAIN]
-    own = [*_compared(finding, "acquired", "baseline", "control"), *plain]
-    better, worse = ([row for row in own if row.word == word] for word in ("better", "worse"))
-    rest = [row for row in own if row.word != "better"]
-    if not own:
+    compared = [*_compared(finding, "acquired", "baseline", "control"), *plain]
+    better, worse = ([row for row in compared if row.word == word] for word in ("better", "worse"))
+    rest = [row for row in compared if row.word != "better"]
+    if not compared:
         text = f"{method}: no baseline for comparison"
-    elif not rest and own[0].lower_of_series <= 0:
+    elif not rest and compared[0].lower_of_series <= 0:
         text = f"{method} is above every baseline but not shown to explain any variance"
     elif not rest:
-        denoised = " and denoised B-spline" if any(row.role == "control" for row in own) else ""
+        denoised = (
+            " and denoised B-spline" if any(row.role == "control" for row in compared) else ""
+        )
         text = f"{method} {claim} than every baseline{denoised}"
     elif worse:
         text = f"{method} is worse than {_names(worse)}"
     elif better:
         text = f"{method} {claim} than {_names(better)}, not shown against {_names(rest)}"
-    elif too_few := next(filter(None, map(_attainable, own)), ""):
+    elif too_few := next(filter(None, map(_attainable, compared)), ""):
         text = f"{method}: no difference from a baseline could be significant: {too_few}"
     else:
         text = f"{method} {DECISIONS[UNDECIDED][2]} any baseline"
-    count = max((row.n for row in own), default=0)
+    count = max((row.n for row in compared), default=0)
     text += f" ({question_text(finding[0])}; {where_text(finding[0])}; n = {count})"
     others = [
         f"{row.word} than {series_text(row.minus)}"
         for row in _compared(finding, "method")
-        if row not in own and row.word in ("better", "worse")
+        if row not in compared and row.word in ("better", "worse")
     ]
     return "; ".join(filter(None, [text, " and ".join(others)])) + "."
 
@@ -310,18 +318,18 @@ def why_not_assessed(task: str, values: pd.DataFrame, table: pd.DataFrame, metho
 
     `values` and `table` as in `bids_sr.group.group_values.Joined`.
     """
-    own = values[(values["task"] == task) & on_accuracy(values)]
+    of_task = values[(values["task"] == task) & on_accuracy(values)]
     unapplied = (
         (table["statistic"] == APPLIED) & (table["series"] == method) & (table["task"] == task)
     )
-    if own.empty:
+    if of_task.empty:
         return _NO_DATA
-    if not np.isfinite(of_people(own)).any(axis=None):
+    if not np.isfinite(of_people(of_task)).any(axis=None):
         return "the reference data show no reproducible detail beyond the acquired resolution"
     if unapplied.any():
         many = f"in {unapplied.sum()} run{'s' if unapplied.sum() > 1 else ''}"
         return f"{method} was not applied {many} (it fell back to zero filling)"
-    if method not in set(own["series"]):
+    if method not in set(of_task["series"]):
         return f"{method} was not run"
     return f"no value of {method} is defined over the brain"
 
@@ -369,14 +377,14 @@ def _answer(row: Row, people: Mapping[str, int]) -> Markup:
     without = people_text(
         {who: runs for who, runs in people.items() if who not in row.participants}
     )
-    told = capital(f"compared {against(row)}")
-    told += f". Without a value: {', '.join(without)}" if without else ""
+    words = capital(f"compared {against(row)}")
+    words += f". Without a value: {', '.join(without)}" if without else ""
     return render(
         "group_answer",
         f"{where_text(row)} · n = {row.n}",
         *MARKS[status(row)],
         _primary_sentence(row),
-        told,
+        words,
         _primary_numbers(row),
     )
 

@@ -104,14 +104,14 @@ def applied_in(output_dir: Path, series: str) -> dict[str, bool]:
 
     The runs are those of the data set that holds this series alone.
     """
-    told: dict[str, bool] = {}
+    applied: dict[str, bool] = {}
     for path in sorted(
         dataset_of(output_dir, series).glob("sub-*/**/func/*_desc-preproc_bold.json")
     ):
-        told[re.split("_(?:space|cohort|res|desc)-", path.name)[0]] = (
+        applied[re.split("_(?:space|cohort|res|desc)-", path.name)[0]] = (
             atomic_files.read_json(path).get("Applied") is not False
         )
-    return told
+    return applied
 
 
 def write_dataset(
@@ -172,18 +172,20 @@ def _described(
         generated["Container"] = container
     place = f"{further[RESULTS]}/" if RESULTS in further else ""
     cited = f"Cite bids-sr and what it is based on: {place}CITATION.md has the references"
-    own = str(raw.get("HowToAcknowledge") or "").strip() or ", ".join(
+    acknowledged = str(raw.get("HowToAcknowledge") or "").strip() or ", ".join(
         map(str, _listed(raw.get("ReferencesAndLinks")))
     )
     links = {key: _link_to(folder, root) for key, folder in sources.items()} | dict(further)
-    taken = {key: raw[key] for key in ("Authors", "License") if raw.get(key)}
+    copied = {key: raw[key] for key in ("Authors", "License") if raw.get(key)}
     return {
         "Name": about,
         "BIDSVersion": _BIDS_VERSION,
         "DatasetType": "derivative",
-        **taken,
+        **copied,
         **{key: there[key] for key in _OF_THE_USER if there.get(key)},
-        "HowToAcknowledge": f"{cited}. For the data: {own}" if own else f"{cited}.",
+        "HowToAcknowledge": f"{cited}. For the data: {acknowledged}"
+        if acknowledged
+        else f"{cited}.",
         "GeneratedBy": [generated],
         "SourceDatasets": [_source(folder, links[key]) for key, folder in sources.items()],
         "DatasetLinks": links,
@@ -371,13 +373,13 @@ def set_aside(out: Path, figures: Path, stored: Collection[Path]) -> dict[str, l
             if note.name == f"{path.name}.json"  # of a figure
             or (_parts(note) <= _parts(path) and not any(_parts(note) <= one for one in described))
         }
-        for each in (path, *notes - set(stored)):
-            if each.is_relative_to(out):
-                target = out / EARLIER / each.relative_to(out)
+        for file in (path, *notes - set(stored)):
+            if file.is_relative_to(out):
+                target = out / EARLIER / file.relative_to(out)
                 target.parent.mkdir(parents=True, exist_ok=True)
-                each.replace(target)
+                file.replace(target)
             else:
-                each.unlink()
+                file.unlink()
         if path.is_relative_to(out):
             moved.setdefault(run, []).append(path.name)
     return moved

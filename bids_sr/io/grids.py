@@ -196,7 +196,7 @@ def misfits(
     shape: Sequence[int],
     affine: Array,
     tr: float,
-    own: Sequence[int],
+    own_shape: Sequence[int],
     own_affine: Array,
     own_tr: float,
     factor: Sequence[float],
@@ -212,20 +212,20 @@ def misfits(
     repetition time (s); 0 where it is not told. Pairs of reason and remedy; empty where everything
     fits.
     """
-    found = list[tuple[str, str]]()
-    if len(shape) > 3 and shape[3] != own[3]:
+    problems = list[tuple[str, str]]()
+    if len(shape) > 3 and shape[3] != own_shape[3]:
         fix = "Give the whole series of this run: put back volumes that were cut off its start."
-        found.append(
-            (f"it has {shape[3]} volumes and {name} {own[3]}: another run, or trimmed", fix)
+        problems.append(
+            (f"it has {shape[3]} volumes and {name} {own_shape[3]}: another run, or trimmed", fix)
         )
     if tr > 0 and own_tr > 0 and abs(tr - own_tr) > _TIME_TOLERANCE:
         fix = (
             "Give the series of this run, or correct the sidecar or the header (pixdim[4], unit of"
             " time)."
         )
-        found.append((f"its repetition time is {tr:g} s and that of {name} {own_tr:g} s", fix))
-    high = [int(np.floor(m * f + 0.5)) for m, f in zip(own, factor, strict=False)]
-    low, which = (high, "high resolution,") if finest else (own, "acquired")
+        problems.append((f"its repetition time is {tr:g} s and that of {name} {own_tr:g} s", fix))
+    high = [int(np.floor(m * f + 0.5)) for m, f in zip(own_shape, factor, strict=False)]
+    low, which = (high, "high resolution,") if finest else (own_shape, "acquired")
     coarser = any(n < m for n, m in zip(shape[:3], low, strict=False))
     if coarser or any(n > most for n, most in zip(shape, high, strict=False)):
         sizes = ["×".join(map(str, each[:3])) for each in (shape, low, high)]
@@ -241,9 +241,9 @@ def misfits(
             " another factor."
         )
         by = "×".join(f"{each:g}" for each in factor)
-        found.append((f"its matrix {sizes[0]} is {than} (that of {name} by {by})", fix))
+        problems.append((f"its matrix {sizes[0]} is {than} (that of {name} by {by})", fix))
     voxel, own_voxel = (np.linalg.norm(each[:3, :3], axis=0) for each in (affine, own_affine))
-    apart = corners_apart(shape[:3], affine, own[:3], own_affine)
+    apart = corners_apart(shape[:3], affine, own_shape[:3], own_affine)
     limit = EDGE_TOLERANCE * float(voxel.min())
     if apart > limit:
         reason = (
@@ -255,8 +255,8 @@ def misfits(
             "Give it in the space of the run (not in that of a template), with the same field of"
             " view and axis directions (see the affines in the headers)."
         )
-        found.append((reason, fix))
-    return found
+        problems.append((reason, fix))
+    return problems
 
 
 def inside_field(

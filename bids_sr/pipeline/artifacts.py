@@ -381,12 +381,12 @@ class Port:
             if hasattr(found, "close"):
                 stack.callback(found.close)
             return found
-        own = [
+        files = [
             each
             for each in _listed(value)
             if not (isinstance(each, Path) and self.kind.is_beside(each))
         ]
-        loaded = [Port(self.kind).load(each, stack) for each in own]
+        loaded = [Port(self.kind).load(each, stack) for each in files]
         return dict(zip(_several(names), loaded, strict=True)) if self.many == "dict" else loaded
 
     def save(self, value: object, stem: Path) -> str:

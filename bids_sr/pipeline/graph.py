@@ -86,11 +86,11 @@ class Provenance:
 
     def _told_once(self, placed: "Placed") -> list[str]:
         """Sources of what a step makes, without those that others of them tell."""
-        found = self._made_of(placed)
-        further = [self._before(self.maker[uri]) for uri in found if uri in self.maker]
+        uris = self._made_of(placed)
+        further = [self._before(self.maker[uri]) for uri in uris if uri in self.maker]
         return [
             uri
-            for uri, itself in found.items()
+            for uri, itself in uris.items()
             if itself or uri.endswith(_SERIES) or not any(uri in before for before in further)
         ]
 
@@ -103,13 +103,13 @@ class Provenance:
     def _made_of_once(self, placed: "Placed") -> dict[str, bool]:
         """What a step takes, by URI."""
         read = placed.step.reads(placed.lookup) if placed.step.reads else ()
-        found = {each if isinstance(each, str) else self.uri(each): True for each in read}
+        uris = {each if isinstance(each, str) else self.uri(each): True for each in read}
         for name in placed.step.inputs:
             wire = self.wires[placed].get(name)
             for maker in wire.makers if wire else ():
                 for uri, itself in self._above(maker):
-                    found[uri] = found.get(uri, False) or itself
-        return found
+                    uris[uri] = uris.get(uri, False) or itself
+        return uris
 
     def _above(self, maker: "Maker") -> _Found:
         """An artifact where it is stored or given, else what it is made of."""
@@ -130,31 +130,33 @@ def _stored_path(placed: "Placed", maker: "Maker") -> str:
 
     It is "" for nowhere, or where the names of its files tell it.
     """
-    own = placed.settings["own_entities"]
-    if not isinstance(own, Mapping) or maker.port is None:
+    own_entities = placed.settings["own_entities"]
+    if not isinstance(own_entities, Mapping) or maker.port is None:
         return ""
     entities = placed.scope.setting("entities")
     assert isinstance(entities, Mapping)
-    extension = own.get("extension") or maker.port.kind.extension_stored
-    found = {**entities, **own, "extension": extension}
+    extension = own_entities.get("extension") or maker.port.kind.extension_stored
+    name_entities = {**entities, **own_entities, "extension": extension}
     if not extension or placed.settings["in_output"]:
-        return derivative_path(found) if extension else ""
+        return derivative_path(name_entities) if extension else ""
     names, exported_as = placed.scope.setting("datasets"), placed.settings["exported_as"]
     assert isinstance(names, Sequence)
     assert isinstance(exported_as, Mapping)
     return (
-        dataset_of(Path(), names[0]).joinpath(derivative_path({**found, **exported_as})).as_posix()
+        dataset_of(Path(), names[0])
+        .joinpath(derivative_path({**name_entities, **exported_as}))
+        .as_posix()
         if names
         else ""
     )
 
 
-def _files(given: object) -> Iterator[Path]:
+def _files(value: object) -> Iterator[Path]:
     """Files among what was given."""
-    if isinstance(given, Path):
-        yield given
-    elif isinstance(given, (list, tuple)):
-        for each in given:
+    if isinstance(value, Path):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for each in value:
             yield from _files(each)
 
 
@@ -354,7 +356,7 @@ class Scope:
         entities = keep.entities(placed.lookup) if callable(keep.entities) else keep.entities
         sidecar = keep.sidecar(placed.lookup) if callable(keep.sidecar) else keep.sidecar
         wires: dict[str, Maker] = {"files": Maker(placed, artifact)}
-        own: dict[str, object] = {
+        settings: dict[str, object] = {
             "own_entities": None if entities is None else dict(entities),
             "in_output": in_output,
         }
@@ -362,22 +364,24 @@ class Scope:
             one.settings["figures_dir"] for one in self.outward() if "figures_dir" in one.settings
         ]
         if keep.dataset == "figures" and where:
-            own["output_dir"] = where[0]
+            settings["output_dir"] = where[0]
         if exported_as is not None:
-            own["exported_as"] = dict(exported_as)
+            settings["exported_as"] = dict(exported_as)
         if among is not None:
-            own["among"] = among
+            settings["among"] = among
         if varies := keep.varies(placed.lookup) if callable(keep.varies) else keep.varies:
-            own["varies"] = {entity: list(keys) for entity, keys in varies.items()}
+            settings["varies"] = {entity: list(keys) for entity, keys in varies.items()}
         if made := sidecar if isinstance(sidecar, str) else keep.facts:
             wires["sidecar"] = Maker(placed, made)
         if not isinstance(sidecar, str):
-            own["own_sidecar"] = dict(sidecar)
+            settings["own_sidecar"] = dict(sidecar)
         if not keep.provenance:
-            own["provenance"] = {}
+            settings["provenance"] = {}
         port = placed.step.outputs[artifact]
         self.steps.append(
-            Placed(self.store, self, f"keep_{name}", own, wires, bool(port and port.kind.light))
+            Placed(
+                self.store, self, f"keep_{name}", settings, wires, bool(port and port.kind.light)
+            )
         )
 
     def _enter(self, name: str, maker: Maker) -> None:
@@ -425,14 +429,14 @@ class Scope:
 
     def __getitem__(self, name: str) -> Maker:
         """Who makes an artifact, as seen from this scope."""
-        if (found := self.find(name)) is None:
+        if (maker := self.find(name)) is None:
             there = {each for one in self.outward() for each in one.makers}
             similar = ", ".join(difflib.get_close_matches(name, there, 3))
             raise _GraphError(
                 f"{self.path}: no step makes {name}"
                 + (f"; there are {similar}" if similar else "")
             )
-        return found
+        return maker
 
     def gather(self, name: str, among: Sequence[str] | None = None) -> dict[str, Maker]:
         """Return makers of an artifact in inner scopes, by scope name.
@@ -510,18 +514,18 @@ def _wires(placed: Placed) -> Iterator[tuple[str, Wire]]:
     These are its artifacts, and settings that a step makes, such as a number of volumes.
     """
     for name in placed.step.settings:
-        given = placed.wires.get(name) or (
+        makers = placed.wires.get(name) or (
             None if name in placed.settings else placed.scope.find(name)
         )
         # it asks for one and makes another of that name
-        own = isinstance(given, Maker) and given.source is placed
+        own_output = isinstance(makers, Maker) and makers.source is placed
         if (
-            isinstance(given, Maker)
-            and isinstance(given.source, Placed)
-            and given.port is None
-            and not own
+            isinstance(makers, Maker)
+            and isinstance(makers.source, Placed)
+            and makers.port is None
+            and not own_output
         ):
-            yield name, Wire((given,))
+            yield name, Wire((makers,))
     for name, port in placed.step.inputs.items():
         if wire := _wire(placed, name, port):
             for maker in wire.makers:
@@ -539,17 +543,17 @@ def _wires(placed: Placed) -> Iterator[tuple[str, Wire]]:
 
 
 def _wire(placed: Placed, name: str, port: Port) -> Wire | None:
-    given = placed.wires.get(name)
-    if isinstance(given, Maker):
-        return Wire((given,))
-    if isinstance(given, Mapping):
+    makers_of = placed.wires.get(name)
+    if isinstance(makers_of, Maker):
+        return Wire((makers_of,))
+    if isinstance(makers_of, Mapping):
         return (
-            Wire(tuple(given.values()), tuple(given) if port.many == "dict" else ())
-            if given
+            Wire(tuple(makers_of.values()), tuple(makers_of) if port.many == "dict" else ())
+            if makers_of
             else None
         )
-    if given is not None:
-        return Wire(tuple(given)) if given else None
+    if makers_of is not None:
+        return Wire(tuple(makers_of)) if makers_of else None
     maker = placed.scope.find(name)
     # files by name, which were given
     if maker is not None and port.many and isinstance(maker.source, Mapping):
@@ -558,15 +562,15 @@ def _wire(placed: Placed, name: str, port: Port) -> Wire | None:
         )
     if maker is not None and port.many != "dict":
         return Wire((maker,))
-    found = (
+    inner = (
         [(one.name, one.makers[name]) for one in placed.scope.inward() if name in one.makers]
         if port.many
         else []
     )
-    names, makers = zip(*found, strict=True) if found else ((), ())
+    names, makers = zip(*inner, strict=True) if inner else ((), ())
     if len(set(names)) < len(names) and port.many == "dict":
         raise _GraphError(f"{placed}: scopes of one name make {name}: {', '.join(names)}")
-    return Wire(makers, names if port.many == "dict" else ()) if found else None
+    return Wire(makers, names if port.many == "dict" else ()) if inner else None
 
 
 def _settings(placed: Placed, wired: Mapping[str, Wire]) -> Iterator[tuple[str, object]]:

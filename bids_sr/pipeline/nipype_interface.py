@@ -49,18 +49,18 @@ def interface_class(
             f"{function.__name__}{name}".replace(".", "_"), (base,), {**fields, **place}
         )
 
-    taken: dict[str, object] = {name: _file_trait(port) for name, port in inputs.items()}
-    taken |= {
+    input_traits: dict[str, object] = {name: _file_trait(port) for name, port in inputs.items()}
+    input_traits |= {
         f"{name}_names": traits.List(traits.Str)
         for name, port in inputs.items()
         if port.many == "dict"
     }
-    taken |= {name: _setting_trait(one) for name, one in settings.items()}
+    input_traits |= {name: _setting_trait(one) for name, one in settings.items()}
     if "device" in settings:  # set by the scheduler, which lends the GPU to one step at a time
-        taken["use_gpu"] = traits.Bool(False, usedefault=True, nohash=True)
+        input_traits["use_gpu"] = traits.Bool(False, usedefault=True, nohash=True)
     given = {name: File(exists=True) if port else traits.Any() for name, port in outputs.items()}
     specs = {
-        "input_spec": made(".input_spec", BaseInterfaceInputSpec, taken),
+        "input_spec": made(".input_spec", BaseInterfaceInputSpec, input_traits),
         "output_spec": made(".output_spec", TraitedSpec, given),
     }
     return made("", SimpleInterface, {**specs, **own, "_run_interface": run_interface})
@@ -87,15 +87,15 @@ def _setting_trait(parameter: inspect.Parameter) -> traits.TraitType:
 def _trait(hint: object) -> traits.TraitType:
     inner = bare(hint)
     origin, args = get_origin(inner), get_args(inner)
-    found = next((trait for known, trait in _KNOWN.items() if known is inner), traits.Any)()
+    known_trait = next((trait for known, trait in _KNOWN.items() if known is inner), traits.Any)()
     if origin is Annotated:
         return _trait(args[0])
     if origin is Literal:
-        found = traits.Enum(*args)
+        known_trait = traits.Enum(*args)
     elif origin is tuple and args[-1] is not Ellipsis:
-        found = traits.Tuple(*map(_trait, args))
+        known_trait = traits.Tuple(*map(_trait, args))
     elif origin is list and args and port_of(args[0]) is None:
-        found = traits.List(_trait(args[0]))
+        known_trait = traits.List(_trait(args[0]))
     elif origin in (dict, Mapping):
-        found = traits.Dict()
-    return found if inner is hint else traits.Either(None, found)
+        known_trait = traits.Dict()
+    return known_trait if inner is hint else traits.Either(None, known_trait)

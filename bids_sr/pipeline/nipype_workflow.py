@@ -33,9 +33,9 @@ def workflow_of(
     flows[graph.scope].base_dir = str(base_dir)
     # what an output lists is not among the outputs
     flows[graph.scope].config["execution"]["remove_unnecessary_outputs"] = "false"
-    for one, flow in flows.items():
-        if one is not graph.scope and one.outer is not None:
-            flows[one.outer].add_nodes([flow])
+    for scope, flow in flows.items():
+        if scope is not graph.scope and scope.outer is not None:
+            flows[scope.outer].add_nodes([flow])
     nodes = {placed: _node(placed, graph, need_gb) for placed in graph.placed}
     for placed, node in nodes.items():
         node.seconds = seconds(placed)
@@ -43,9 +43,9 @@ def workflow_of(
     for placed, wires in graph.wires.items():
         for name, wire in wires.items():
             _connect(wire, placed.scope, nodes[placed], name, flows, nodes)
-    for one, flow in flows.items():
+    for scope, flow in flows.items():
         for each in flow._graph.nodes():
-            each.whom = one.whom
+            each.whom = scope.whom
     return flows[graph.scope]
 
 

@@ -50,18 +50,18 @@ class RunHere:
             for name, port in placed.step.inputs.items()
             if port.many and port.default is REQUIRED
         )
-        given: dict[str, object] = {**{name: [] for name in lists}, **graph.settings[placed]}
+        values: dict[str, object] = {**{name: [] for name in lists}, **graph.settings[placed]}
         for name, wire in graph.wires[placed].items():
-            found = [self._value(each) for each in wire.makers]
+            values_here = [self._value(each) for each in wire.makers]
             if wire.names:
-                given[name], given[f"{name}_names"] = found, list(wire.names)
+                values[name], values[f"{name}_names"] = values_here, list(wire.names)
             else:
-                given[name] = (
-                    found[0]
-                    if len(found) == 1
-                    else [one for each in found for one in _listed(each)]
+                values[name] = (
+                    values_here[0]
+                    if len(values_here) == 1
+                    else [one for each in values_here for one in _listed(each)]
                 )
-        return given
+        return values
 
     def _value(self, maker: Maker) -> object:
         return maker.source if maker.placed is None else self._made[maker.placed].get(maker.name)
@@ -105,13 +105,13 @@ class _Line(NamedTuple):
     where: str = ""
 
     def __str__(self) -> str:
-        told = (
+        parts = (
             self.where and f" ({self.where})",
             self.makes and f": {self.makes}",
             self.of and f" <- {self.of}",
             self.settings and f"; {self.settings}",
         )
-        return "".join(("  " * self.depth, self.name, *told))
+        return "".join(("  " * self.depth, self.name, *parts))
 
 
 _Block = tuple[_Line, ...]
@@ -206,25 +206,25 @@ def _line(graph: Graph, placed: Placed, depth: int) -> _Line:
         f"{name} [{_entities(kept[name], placed.scope)}]" if name in kept else name
         for name in placed.step.outputs
     )
-    taken = (f"{name} ({_who(placed, wire)})" for name, wire in graph.wires[placed].items())
+    inputs = (f"{name} ({_who(placed, wire)})" for name, wire in graph.wires[placed].items())
     where = placed.step.__module__.partition(".steps.")[2].replace(".", "/")
     return _Line(
         depth,
         placed.name,
         ", ".join(makes),
-        ", ".join(taken),
+        ", ".join(inputs),
         ", ".join(graph.settings[placed]),
         where and f"{where}.py",
     )
 
 
-def _entities(own: object, scope: Scope) -> str:
+def _entities(value: object, scope: Scope) -> str:
     """Entities as they stand in a file name; what is the name of the scope is left open."""
-    if not isinstance(own, Mapping):
+    if not isinstance(value, Mapping):
         return "kept"
     shown = {
         key: "…" if label == scope.name else label
-        for key, label in own.items()
+        for key, label in value.items()
         if key != "extension"
     }
     return "_".join(label if key == "suffix" else f"{key}-{label}" for key, label in shown.items())
@@ -236,18 +236,18 @@ def _who(placed: Placed, wire: Wire) -> str:
     Their scopes are added where these do not enclose the input.
     """
     around = set(placed.scope.outward())
-    found: dict[str, list[str]] = {}  # by step: the scopes
+    steps: dict[str, list[str]] = {}  # by step: the scopes
     for maker in wire.makers:
         if isinstance(maker.source, Placed):
             outward = list(maker.source.scope.outward())
             inside = [one.name for one in outward if one not in around][::-1]
-            found.setdefault(maker.source.name, []).append(".".join(inside))
+            steps.setdefault(maker.source.name, []).append(".".join(inside))
         else:
-            found["given"] = [""]
-    told = (
+            steps["given"] = [""]
+    shown = (
         (name, scopes if len(scopes) < 3 else [f"{len(scopes)} scopes"])
-        for name, scopes in found.items()
+        for name, scopes in steps.items()
     )
     return ", ".join(
-        name + (f" of {' and '.join(scopes)}" if any(scopes) else "") for name, scopes in told
+        name + (f" of {' and '.join(scopes)}" if any(scopes) else "") for name, scopes in shown
     )

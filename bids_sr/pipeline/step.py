@@ -251,7 +251,7 @@ class Step(Generic[_P, _R]):
     def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R:
         return self.function(*args, **kwargs)
 
-    def on_files(self, given: Mapping[str, object], here: Path) -> dict[str, object]:
+    def on_files(self, inputs: Mapping[str, object], here: Path) -> dict[str, object]:
         """Load artifacts, call the function, and save what it returns.
 
         The files have the names of the artifacts.
@@ -261,11 +261,11 @@ class Step(Generic[_P, _R]):
         with ExitStack() as stack:
             values = {
                 name: (
-                    self.inputs[name].load(value, stack, given.get(f"{name}_names"))
+                    self.inputs[name].load(value, stack, inputs.get(f"{name}_names"))
                     if name in self.inputs
                     else self._setting(name, value)
                 )
-                for name, value in given.items()
+                for name, value in inputs.items()
                 if name in self.inputs or name in self.settings
             }
             # of an empty list nothing is given
@@ -453,14 +453,14 @@ def figure(
 def _stored(drawn: Drawn, shown: Sequence[Shown]) -> Derivative:
     """What was drawn with its entities; ValueError where it was not declared."""
     html = isinstance(drawn.content, str)
-    for each in shown:
-        if each.html == html and each.desc == drawn.desc:
+    for figure in shown:
+        if figure.html == html and figure.desc == drawn.desc:
             contrast = {"contrast": drawn.contrast} if drawn.contrast else {}
             desc = map_label(drawn.desc + drawn.label[:1].upper() + drawn.label[1:], drawn.fwhm_mm)
             return Derivative(
                 drawn.content,
-                {**contrast, "desc": desc, "suffix": each.suffix},
-                _note(drawn, each),
+                {**contrast, "desc": desc, "suffix": figure.suffix},
+                _note(drawn, figure),
             )
     raise ValueError(
         f"no {'HTML' if html else 'figure'} {drawn.desc} is declared, only"

@@ -36,15 +36,15 @@ def derivative_path(entities: Mapping[str, str]) -> str:
     from bids_sr.boilerplate import data_of
 
     spec = data_of("io_spec.json")
-    given = {key: value for key, value in entities.items() if value not in (None, "")}
-    unknown = sorted(set(given) - set(spec["entities"]))
+    labels = {key: value for key, value in entities.items() if value not in (None, "")}
+    unknown = sorted(set(labels) - set(spec["entities"]))
     if unknown:
         raise ValueError(
             f"unknown entities {', '.join(unknown)}; declared are {', '.join(spec['entities'])}"
         )
-    path = build_path(given, spec["default_path_patterns"], strict=True)
+    path = build_path(labels, spec["default_path_patterns"], strict=True)
     if path is None:
-        raise ValueError(f"no file name can be made of {given}")
+        raise ValueError(f"no file name can be made of {labels}")
     return str(path)
 
 
@@ -233,18 +233,28 @@ def store(
         own = _named(source) if own_entities is None else own_entities
         if among is not None and not any(each.items() <= own.items() for each in among):
             continue
-        found = {**entities, **own, "extension": _full_extension(source)}
+        name_entities = {**entities, **own, "extension": _full_extension(source)}
         note = beside.get(source.name)
         told = beside.get(source.name.partition(".")[0])
         given = _read(told) if told else {**own_sidecar, **(sidecar or {})}
-        content = _sidecar_of(given, sources, references, found) | dict(provenance)
-        code = {"": 1, "T1w": 2}.get(found.get("space", ""), 4)  # scanner, another image, template
+        content = _sidecar_of(given, sources, references, name_entities) | dict(provenance)
+        code = {"": 1, "T1w": 2}.get(
+            name_entities.get("space", ""), 4
+        )  # scanner, another image, template
         order = inverse(axis_order) if code == 1 else AS_STORED
         first: Path | None = None
         if in_output:
-            if _is_described(found):
-                notes += _write_sidecar(output_dir, found, content, varies or _NOTHING_VARIES)
-            _store(source, first := output_dir / derivative_path(found), output_dtype, order, code)
+            if _is_described(name_entities):
+                notes += _write_sidecar(
+                    output_dir, name_entities, content, varies or _NOTHING_VARIES
+                )
+            _store(
+                source,
+                first := output_dir / derivative_path(name_entities),
+                output_dtype,
+                order,
+                code,
+            )
             if note is not None:
                 more = {"file": first.name, "entities": dict(entities)}
                 atomic_files.write_json(
@@ -253,8 +263,8 @@ def store(
             written.append(first)
         for series in datasets if exported_as is not None else ():
             root = dataset_of(output_dir, series)
-            there = {**found, **(exported_as or {})}
-            if "space" in found or there["suffix"] not in _WITHOUT_SIDECAR:
+            there = {**name_entities, **(exported_as or {})}
+            if "space" in name_entities or there["suffix"] not in _WITHOUT_SIDECAR:
                 # one for all tissues
                 all_labels = {**there, "label": ""} if there["suffix"] == "probseg" else there
                 notes += _write_sidecar(root, all_labels, _of_results(content))

@@ -199,15 +199,15 @@ def _fetch(space: Space, where: str, client: Any, findings: Findings) -> None:
         str(label).lstrip("0"): label for label in client.get_resolutions(template=space.name)
     }
     finest: str | None = next((label for label in ("1", "2") if label in labels), None)
-    wanted = [(finest, image) for image in (*_IMAGES, *_TISSUES)]
-    wanted += [
+    images = [(finest, image) for image in (*_IMAGES, *_TISSUES)]
+    images += [
         (space.resolution, image) for image in _IMAGES[:1] if space.resolution not in ("", finest)
     ]
-    for resolution, image in wanted:
-        own: dict[str, Any] = {**image, "atlas": None, "extension": ".nii.gz"}
-        own |= {"cohort": space.cohort} if space.cohort else {}
-        own |= {"resolution": labels[resolution]} if resolution in labels else {}
-        files = [Path(path) for path in client.ls(space.name, **own)]
+    for resolution, image in images:
+        query: dict[str, Any] = {**image, "atlas": None, "extension": ".nii.gz"}
+        query |= {"cohort": space.cohort} if space.cohort else {}
+        query |= {"resolution": labels[resolution]} if resolution in labels else {}
+        files = [Path(path) for path in client.ls(space.name, **query)]
         missing = [path for path in files if not path.is_file() or path.stat().st_size == 0]
         if not files and image in _IMAGES:
             what = "T1w image" if image is _IMAGES[0] else "brain mask"
@@ -216,7 +216,7 @@ def _fetch(space: Space, where: str, client: Any, findings: Findings) -> None:
             )
             return
         try:
-            client.get(space.name, **own)
+            client.get(space.name, **query)
         # the client lets through what its several ways of fetching raise
         except Exception as error:
             for path in missing:
@@ -266,46 +266,46 @@ def check(settings: Settings) -> Plan:
     Nothing is written but a template that is asked for and not here, into TemplateFlow's folder,
     and not by a dry run.
     """
-    found = Findings()
-    directories.check_places(settings, found)
+    findings = Findings()
+    directories.check_places(settings, findings)
     places = {str(settings.paths.output_dir), str(settings.paths.work_dir)}
     # said before the data set is indexed
-    if any(problem.what in places for problem in found.problems):
-        return Plan(problems=tuple(found.problems))
+    if any(problem.what in places for problem in findings.problems):
+        return Plan(problems=tuple(findings.problems))
     if settings.superres.target == "anat":
-        return _check_structural(settings, found)
+        return _check_structural(settings, findings)
     surveyed = survey(settings)
-    _warn_of_missing_events(surveyed, settings, found)
-    found.add_all(surveyed)
-    tell_recipe(settings.superres, found)
+    _warn_of_missing_events(surveyed, settings, findings)
+    findings.add_all(surveyed)
+    tell_recipe(settings.superres, findings)
     resources, processors = settings.resources, machine.processors()
     if resources.use_plugin is None and (resources.nprocs or 0) > processors:
         text = f"this machine or job has {processors} processors: more take memory and no time."
-        found.tell(f"--nprocs {resources.nprocs}", text)
+        findings.tell(f"--nprocs {resources.nprocs}", text)
     types = {}  # of each run whose table is sound, in the order that the data set shares
     lengths = {run.bold: run.duration for one in surveyed.subjects for run in one.runs}
     for run in (run for one in surveyed.subjects for run in one.runs):
-        with found.about(run.entities["subject"], run.stem):
+        with findings.about(run.entities["subject"], run.stem):
             for series in filter(None, (run, run.calibration)):
-                warn_of_header(series, found)
+                warn_of_header(series, findings)
     for name, (bold, table) in surveyed.chosen.items():
         if table is None:
             continue
         named = entities_of(bold)
-        with found.about(named["subject"], name, code="events"):
-            names = events.check_events(table, bold, lengths.get(bold), found)
+        with findings.about(named["subject"], name, code="events"):
+            names = events.check_events(table, bold, lengths.get(bold), findings)
         if names:
             order = surveyed.type_order.get(named.get("task", ""), ())
             types[bold] = events.ordered(names, order)
-    seeds = _seeds_of_runs(surveyed, settings, found)
+    seeds = _seeds_of_runs(surveyed, settings, findings)
     asked: Sequence[str | tuple[str, Contrast]] = settings.activation.contrasts
     nuisance: list[str] | None = None
     if settings.activation.stats_model is not None:
         from bids_sr.preflight.events import read_model
 
-        of_model, nuisance = read_model(settings.activation.stats_model, types, found)
+        of_model, nuisance = read_model(settings.activation.stats_model, types, findings)
         asked = (*of_model, *asked)
-    contrasts = events.contrasts_of_runs(types, asked, found) | {
+    contrasts = events.contrasts_of_runs(types, asked, findings) | {
         bold: {name: {name: 1.0} for name in names} for bold, names in seeds.items()
     }
     types |= seeds
@@ -315,23 +315,23 @@ def check(settings: Settings) -> Plan:
         for run in one.runs
         if run.bold in types
     ):
-        with found.about(run.entities["subject"], run.stem, code="events"):
+        with findings.about(run.entities["subject"], run.stem, code="events"):
             if not (
-                events.is_long_enough(run, len(types[run.bold]), settings, found)
-                and events.is_estimable(run, contrasts.get(run.bold, {}), settings, found)
+                events.is_long_enough(run, len(types[run.bold]), settings, findings)
+                and events.is_estimable(run, contrasts.get(run.bold, {}), settings, findings)
             ):
                 del types[run.bold]  # its blocks are not worth the time
-    with found.about(code="method"):
-        check_methods(settings, as_downsampled(surveyed.subjects, settings), found)
-    _check_beside(settings, surveyed, found)
+    with findings.about(code="method"):
+        check_methods(settings, as_downsampled(surveyed.subjects, settings), findings)
+    _check_beside(settings, surveyed, findings)
     subjects = tuple(
         one for one in surveyed.subjects if any(run.bold in contrasts for run in one.runs)
     )
-    subjects = with_compared(subjects, settings, found)
+    subjects = with_compared(subjects, settings, findings)
     left_out: dict[str, tuple[Notice, ...]] = {}
     if not settings.run.strict:
-        subjects, left_out, problems = exclude(found.problems, surveyed.chosen, subjects)
-        found = Findings(problems=list(problems), notices=found.notices)
+        subjects, left_out, problems = exclude(findings.problems, surveyed.chosen, subjects)
+        findings = Findings(problems=list(problems), notices=findings.notices)
     plan = Plan(
         subjects=subjects,
         contrasts=contrasts,
@@ -340,7 +340,7 @@ def check(settings: Settings) -> Plan:
         sources=surveyed.sources,
         nuisance=nuisance,
     )
-    return _costed(plan, frozenset(types), settings, found)
+    return _costed(plan, frozenset(types), settings, findings)
 
 
 def _check_beside(settings: Settings, surveyed: Survey, findings: Findings) -> None:
@@ -453,7 +453,7 @@ def without_unfit_references(
     Plan : what was taken is told in its warnings; problems : those that are of no reference.
     """
     unfit = {(Path(problem.what), problem.subject, problem.run): problem for problem in problems}
-    findings, subjects, taken = Findings(), [], set[Notice]()
+    findings, subjects, seen = Findings(), [], set[Notice]()
     for subject in plan.subjects:
         runs = []
         for run in subject.runs:
@@ -463,7 +463,7 @@ def without_unfit_references(
                 (unfit[path, *each] for each in owners if path and (path, *each) in unfit), None
             )
             if path is not None and why is not None:
-                taken.add(why)
+                seen.add(why)
                 with findings.about(run.entities["subject"], run.stem):
                     findings.tell(
                         path,
@@ -472,14 +472,14 @@ def without_unfit_references(
                 run = replace(run, truth=None)
             runs.append(run)
         subjects.append(replace(subject, runs=tuple(runs)))
-    if not taken:
+    if not seen:
         return plan, tuple(problems)
     used = {str(run.truth.root) for one in subjects for run in one.runs if run.truth is not None}
     known = [
         notice for notice in plan.warnings if notice.code != "reference" or notice.what in used
     ]
     plan = replace(plan, subjects=tuple(subjects), warnings=(*known, *findings.notices))
-    return plan, tuple(problem for problem in problems if problem not in taken)
+    return plan, tuple(problem for problem in problems if problem not in seen)
 
 
 def _check_structural(settings: Settings, findings: Findings) -> Plan:

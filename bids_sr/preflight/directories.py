@@ -114,11 +114,11 @@ def check_owner(settings: Settings, findings: Findings) -> None:
             reason = f"it is not empty ({min(others).name}), and no output of bids-sr"
             findings.refuse(out, reason, fix)
         return
-    told = read_json(file)
-    made = told.get("GeneratedBy")
+    marker = read_json(file)
+    made = marker.get("GeneratedBy")
     by = made[0] if isinstance(made, list) and made and isinstance(made[0], dict) else {}
     name, version = str(by.get("Name", "")), str(by.get("Version", ""))
-    links = told.get("DatasetLinks")
+    links = marker.get("DatasetLinks")
     source = str(links.get("raw", "")) if isinstance(links, dict) else ""
     data = Path(unquote(source.removeprefix("file://")))
     data = (out / data).resolve()
@@ -189,15 +189,17 @@ def _check_writable(
 
 def check_region(settings: Settings, findings: Findings) -> None:
     """An atlas or a file of a region of interest that cannot be read, or has nothing in it."""
-    how = settings.activation
-    if is_file(how.roi):
-        where, fix = f"--roi {how.roi}", "or --roi motor or --roi brain."
-        values = _values(Path(how.roi), where, f"Give one mask or label image, {fix}", findings)
+    activation = settings.activation
+    if is_file(activation.roi):
+        where, fix = f"--roi {activation.roi}", "or --roi motor or --roi brain."
+        values = _values(
+            Path(activation.roi), where, f"Give one mask or label image, {fix}", findings
+        )
         if values is not None and not (values > 0).any():
             fix = f"Give a mask with 1 inside the region, {fix}"
             findings.refuse_option(where, "it is empty: no voxel is above zero", fix)
-    if not is_aal2(how.atlas):
-        _check_atlas(how.atlas, findings)
+    if not is_aal2(activation.atlas):
+        _check_atlas(activation.atlas, findings)
 
 
 def _values(image: Path, where: str, fix: str, findings: Findings) -> np.ndarray | None:

@@ -109,15 +109,15 @@ def estimate(plan: Plan, settings: Settings) -> Estimate:
     if not plan.runs:
         return _structural(plan, settings, sizes) if plan.subjects else Estimate()
     largest, nprocs = largest_gb(sizes), settings.resources.nprocs or 1
-    given = settings.resources.mem_gb
-    workers = nprocs if given is None else max(1, workers_that_fit(given, nprocs, largest))
+    limit = settings.resources.mem_gb
+    workers = nprocs if limit is None else max(1, workers_that_fit(limit, nprocs, largest))
     # need none of each other
     side_by_side = len(plan.runs) * max(1, len(plan.series)) * len(settings.activation.smoothing)
     peak = BASE_GB + largest + (min(workers, side_by_side) - 1) * (WORKER_GB + _BESIDE_GB)
     return Estimate(
         processors=max(1.0, min(_CORE_USE * workers, _CORES_A_RUN * len(plan.runs))),
         sizes=sizes,
-        memory_gb=peak if given is None else min(peak, max(given, BASE_GB + largest)),
+        memory_gb=peak if limit is None else min(peak, max(limit, BASE_GB + largest)),
         work_gb=_work(plan, settings, sizes),
         output_gb=_results(plan, settings, sizes),
     )
@@ -160,14 +160,14 @@ def _contrasts(plan: Plan, run: BoldRun) -> int:
 
 def _results(plan: Plan, settings: Settings, sizes: Sizes) -> float:
     """Return the size of stored outputs (GB) by level; links to a file take no space."""
-    superres, how, level = settings.superres, settings.activation, settings.run.level
+    superres, activation, level = settings.superres, settings.activation, settings.run.level
     stored = StoredMaps(
         level=level,
         methods=superres.methods,
         baselines=superres.baselines,
-        smoothing=how.smoothing,
-        thresholds=how.thresholds,
-        kinds=how.kinds,
+        smoothing=activation.smoothing,
+        thresholds=activation.thresholds,
+        kinds=activation.kinds,
         correlation=superres.recipe != "fast",
     )
     share = _COMPRESSION * (0.5 if settings.preprocessing.output_dtype == "int16" else 1.0)
@@ -211,12 +211,12 @@ def check_machine(plan: Plan, settings: Settings) -> list[Notice]:
     """
     findings, resources = Findings(), settings.resources
     if resources.use_plugin is None:
-        given, there = resources.mem_gb or 0, machine.memory_gb(free=False)
-        if given > there:
-            reason = f"{given:g} GB are more than the {there:.1f} GB of this machine or job"
+        limit, there = resources.mem_gb or 0, machine.memory_gb(free=False)
+        if limit > there:
+            reason = f"{limit:g} GB are more than the {there:.1f} GB of this machine or job"
             most = int(there)
             fix = f"Give at most --mem-gb {most}, which is --mem-mb {1024 * most}."
-            findings.refuse_option(_as_given(given), reason, fix)
+            findings.refuse_option(_as_given(limit), reason, fix)
         free = None if resources.mem_gb is not None else machine.memory_gb()
         check_memory(settings, _sizes_of(plan.subjects, settings), free, findings)
         if resources.device == "cuda" and settings.superres.learned and not machine.has_gpu():
@@ -240,15 +240,15 @@ def check_memory(
     need = BASE_GB + largest_gb(sizes)
     if settings.resources.use_plugin is not None or memory_gb is None or memory_gb >= need:
         return
-    given, enough, smaller = settings.resources.mem_gb, math.ceil(need * 10) / 10, ""
+    limit, enough, smaller = settings.resources.mem_gb, math.ceil(need * 10) / 10, ""
     if BASE_GB + largest_gb(Sizes(low=sizes.low, high=sizes.high)) <= memory_gb:
         smaller = ", or leave the T1w image out by a --bids-filter-file"
     elif BASE_GB + largest_gb(Sizes(t1w=sizes.t1w, low=sizes.low, high=sizes.low)) <= memory_gb:
         smaller = ", or ask for a smaller --sr-factor"
-    if given is not None:
+    if limit is not None:
         reason = f"{need:.1f} GB are needed by the program with its largest step"
         findings.refuse_option(
-            _as_given(given), reason, f"Give --mem {enough:g} or more{smaller}."
+            _as_given(limit), reason, f"Give --mem {enough:g} or more{smaller}."
         )
     else:
         reason = f"{need:.1f} GB are needed, and {memory_gb:.1f} GB are available"

@@ -517,21 +517,26 @@ def _asks_more(
     if {"type": "glm", **node.model, "x": []} != {"type": "glm", "x": []}:
         yield f"its Model has {', '.join(node.model)}; here it is X, and the Type glm"
     convolved: list[str] = []
-    for each in node.transformations["instructions"]:
-        inputs = [name for name in each["input"] if name.startswith(_TYPE)]
-        if {"model": "spm", **each} == {"name": "Convolve", "input": inputs, "model": "spm"}:
+    for instruction in node.transformations["instructions"]:
+        inputs = [name for name in instruction["input"] if name.startswith(_TYPE)]
+        if {"model": "spm", **instruction} == {
+            "name": "Convolve",
+            "input": inputs,
+            "model": "spm",
+        }:
             convolved += inputs
-        elif each != {"name": "Factor", "input": ["trial_type"]}:
-            yield f"its transformation {each['name']} is not known here, or not with these inputs"
+        elif instruction != {"name": "Factor", "input": ["trial_type"]}:
+            name = instruction["name"]
+            yield f"its transformation {name} is not known here, or not with these inputs"
     columns = list(map(str, node.model["x"]))
     for where, names in (("X", columns), ("Convolve", convolved)):
         if absent := every - {one for name in names for one in matching(every, name)}:
             yield f"{where} lacks {', '.join(sorted(absent))}; here it has every trial type"
     if strange := [name for name in columns if not _COLUMN.fullmatch(name)]:
         yield f"X has {', '.join(strange)}, neither trial types nor confounds"
-    for each in contrasts:
-        if each.get("test") != "t" or not every >= {*each["condition_list"]}:
-            yield f"contrast {each['name']} is no t test of trial types"
+    for instruction in contrasts:
+        if instruction.get("test") != "t" or not every >= {*instruction["condition_list"]}:
+            yield f"contrast {instruction['name']} is no t test of trial types"
 
 
 _BRIEF_S = 0.5  # shorter events may be too weak for nilearn's sampling of them
@@ -544,13 +549,13 @@ def rough_courses(events: "Events", times: Float) -> dict[str, Float]:
     `times`: times of the volumes (s). Time series (T,) by condition, within about .01 of
     `Events.courses` for sustained blocks.
     """
-    found, spans = {}, events.spans()
+    courses, spans = {}, events.spans()
     for name in events.conditions:
         onsets, durations = np.array(spans[name]).T
         since = times[:, None] - onsets
         until = since - np.maximum(durations, _BRIEF_S)
-        found[name] = (_reached(since) - _reached(until)).sum(axis=1)
-    return found
+        courses[name] = (_reached(since) - _reached(until)).sum(axis=1)
+    return courses
 
 
 def surely_estimable(

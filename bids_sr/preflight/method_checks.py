@@ -107,14 +107,14 @@ def check_methods(settings: Settings, subjects: Sequence[Subject], findings: Fin
             _check_slices(superres, run, findings)
     if len(findings.problems) > before:
         return
-    given = [
+    files = [
         file
         for file in superres.pretrained
         if file.is_file() and method_of_model(file) in superres.learned
     ]
     for run in runs:
         with findings.about(run.entities["subject"], run.stem):
-            for file in given:
+            for file in files:
                 where = f"{run.bold} with --pretrained {file}"
                 check_card(
                     file, np.asarray(run.affine), "bold", run.factor, where, findings, superres
@@ -190,15 +190,15 @@ def _check_patches(settings: Settings, run: BoldRun, findings: Findings) -> None
     x, y, _ = (int(n * f + 0.5) for n, f in zip(run.shape, run.factor, strict=True))
     for name in (*superres.pair_trained, *superres.volume_trained):
         method, other = get_method(name), "paper" if superres.recipe == "fast" else "fast"
-        wanted = recipe_name(method, superres.recipe)
-        if wanted not in method.recipes:
+        recipe_label = recipe_name(method, superres.recipe)
+        if recipe_label not in method.recipes:
             findings.refuse(
                 f"--sr-method {name} --recipe {superres.recipe}",
                 f"{name} has no such recipe",
                 f"give --recipe {' or '.join(method.recipes)}.",
             )
             continue
-        recipe = get_recipe(method, wanted)
+        recipe = get_recipe(method, recipe_label)
         away = obstacle(name, run, superres) or pretrained_for(superres, name) is not None
         if recipe.flat_patch is None or away or recipe.fits(x, y):
             continue
@@ -248,11 +248,11 @@ def with_compared(
     subjects: Sequence[Subject], settings: Settings, findings: Findings
 ) -> tuple[Subject, ...]:
     """Return participants with the series their runs are compared with, and report problems."""
-    given = [_split(text) for text in settings.evaluation.compare]
-    if not given or not _named_well(given, settings, findings):
+    named_files = [_split(text) for text in settings.evaluation.compare]
+    if not named_files or not _named_well(named_files, settings, findings):
         return tuple(subjects)
     runs = [run for subject in subjects for run in subject.runs]
-    if len(runs) > 1 and (files := [path for _, path, _ in given if path.is_file()]):
+    if len(runs) > 1 and (files := [path for _, path, _ in named_files if path.is_file()]):
         fix = (
             "Choose its run (--participant-label, --task-id, --run-id), or give a folder of BIDS"
             " derivatives."
@@ -262,7 +262,7 @@ def with_compared(
         findings.refuse_option("--compare", reason, fix)
         return tuple(subjects)
     out = []
-    for name, path, _ in given:
+    for name, path, _ in named_files:
         if path.is_dir() and not any(_candidates(path, run) for run in runs):
             there = (
                 ", ".join(each.name for each in sorted(path.rglob("func/*_bold.nii*"))[:4])
@@ -278,13 +278,13 @@ def with_compared(
                 fix,
             )
     for subject in subjects:
-        own = []
+        found_runs = []
         for run in subject.runs:
             with findings.about(subject.label, run.stem):
-                compared = _series_of(run, given, findings)
+                compared = _series_of(run, named_files, findings)
                 other = _another_run(run, settings, findings) if compared else None
-            own.append(replace(run, compared=compared, another=other))
-        out.append(replace(subject, runs=tuple(own)))
+            found_runs.append(replace(run, compared=compared, another=other))
+        out.append(replace(subject, runs=tuple(found_runs)))
     return tuple(out)
 
 
@@ -317,11 +317,11 @@ def _another_run(run: BoldRun, settings: Settings, findings: Findings) -> BoldRu
 
 
 def _named_well(
-    given: Sequence[tuple[str, Path, str]], settings: Settings, findings: Findings
+    compared: Sequence[tuple[str, Path, str]], settings: Settings, findings: Findings
 ) -> bool:
     """Whether names and paths can be used at all."""
-    before, names = len(findings.problems), [name for name, _, _ in given]
-    for name, path, label in given:
+    before, names = len(findings.problems), [name for name, _, _ in compared]
+    for name, path, label in compared:
         option = f"--compare {name}={path}"
         if why := _why_no_name(name):
             taken = f"{', '.join(BASELINES)}, {', '.join(offered_methods())}, raw, measured"
@@ -351,11 +351,11 @@ def _named_well(
 
 
 def _series_of(
-    run: BoldRun, given: Sequence[tuple[str, Path, str]], findings: Findings
+    run: BoldRun, compared: Sequence[tuple[str, Path, str]], findings: Findings
 ) -> dict[str, BoldRun]:
     """The compared series of a run that can be used, by their names."""
     out = {}
-    for name, path, label in given:
+    for name, path, label in compared:
         misfits = Findings()
         file = path if path.is_file() else _found_in(path, label, name, run, misfits)
         root = path if path.is_dir() else path.parent
@@ -405,7 +405,7 @@ def _found_in(
     if len(native) > 1:
         listed = ", ".join(path.name for path in native)
         labels = sorted({entities_of(path).get("desc", "") for path in native} - {""})
-        how = (
+        fix = (
             f"--compare {name}={folder}{_LABEL}{labels[0]}"
             if len(labels) > 1
             else f"--compare {name}=FILE"
@@ -413,7 +413,7 @@ def _found_in(
         findings.refuse(
             folder,
             f"several series could be meant for {run.stem}: {listed}",
-            f"Choose one: {how}.",
+            f"Choose one: {fix}.",
         )
         return None
     return native[0]

@@ -181,13 +181,13 @@ def kernel_seconds() -> float:
 
     Time of 48 slices there and back (s).
     """
-    found, image = [], np.arange(96 * 96, dtype=np.float32).reshape(96, 96)
+    seconds, image = [], np.arange(96 * 96, dtype=np.float32).reshape(96, 96)
     for _ in range(_REPEATS):
         began = time.process_time()
         for _ in range(48):
             np.fft.irfft2(np.fft.rfft2(image)).sum()
-        found.append(time.process_time() - began)
-    return min(found)
+        seconds.append(time.process_time() - began)
+    return min(seconds)
 
 
 def _processors_had(threads: int) -> float:
@@ -260,12 +260,12 @@ def dry_run_text(plan: Plan, settings: Settings) -> str:
     It lists participants, runs, pairs, series, contrasts and smoothing.
     """
     every = notes(plan, settings)
-    told = [f"{each.level}: {each}" for each in every]
+    notices = [f"{each.level}: {each}" for each in every]
     n_warnings = sum(each.level == "warning" for each in every)
     lines = [
         f"data set {settings.paths.bids_dir}",
         f"results  {settings.paths.output_dir}",
-        *told[:n_warnings],
+        *notices[:n_warnings],
     ]
     for subject in (each for each in plan.subjects if each.structural):
         lines.append(f"sub-{subject.label}: structural scans")
@@ -292,7 +292,7 @@ def dry_run_text(plan: Plan, settings: Settings) -> str:
         f"estimate: {cost_text(plan, settings)}",
         *_cost_table(plan.estimate, pace_now(plan.estimate.processors)[0]),
     ]
-    return "\n".join([*lines, *cost, *told[n_warnings:]])
+    return "\n".join([*lines, *cost, *notices[n_warnings:]])
 
 
 def _cost_table(cost: Estimate, slower: float = 1.0) -> list[str]:
@@ -331,17 +331,17 @@ def _advice(plan: Plan, settings: Settings) -> list[str]:
     runs = plan.runs
     if settings.evaluation.retrospective is not None or not runs:
         return []
-    found = []
+    advice = []
     if settings.superres.run_trained and not all(run.calibration for run in runs):
         scan = "a high-resolution run of 20 volumes or more (same session, slices and task)"
-        found.append(f"{scan} may improve the result (docs/acquire.md).")
+        advice.append(f"{scan} may improve the result (docs/acquire.md).")
     if not any(run.truth is not None for run in runs):
-        found.append(
+        advice.append(
             "no high-resolution reference, so methods are tested one resolution level down; for"
             " the full test, --retrospective downsamples these runs and compares the result with"
             " the originals."
         )
-    return found
+    return advice
 
 
 def notes(plan: Plan, settings: Settings) -> list[Notice]:
@@ -350,7 +350,7 @@ def notes(plan: Plan, settings: Settings) -> list[Notice]:
     Files of the dataset are named by their path in it.
     """
     root = settings.paths.bids_dir
-    told = (
+    relative = (
         (
             replace(each, what=str(place.relative_to(root)))
             if root in (place := Path(each.what)).parents
@@ -358,7 +358,7 @@ def notes(plan: Plan, settings: Settings) -> list[Notice]:
         )
         for each in plan.warnings
     )
-    return sorted(counted(told), key=lambda each: each.level != "warning") + [
+    return sorted(counted(relative), key=lambda each: each.level != "warning") + [
         Notice(what="", why=text, level="note", code="advice") for text in _advice(plan, settings)
     ]
 
@@ -473,13 +473,13 @@ def _formula(weights: Mapping[str, float]) -> str:
         abs(weight * len(weights) - 1) < 1e-6 for weight in weights.values()
     ):
         return f"mean of {', '.join(weights)}"
-    (one, first), *others = sorted(weights.items(), key=lambda each: -each[1])
+    (first_name, first), *others = sorted(weights.items(), key=lambda each: -each[1])
     if (
         first == 1
         and len(others) > 1
         and all(abs(weight * len(others) + 1) < 1e-6 for _, weight in others)
     ):
-        return f"{one} - mean of {', '.join(name for name, _ in others)}"
+        return f"{first_name} - mean of {', '.join(name for name, _ in others)}"
     terms: list[str] = []
     for name, weight in weights.items():
         sign = "-" if weight < 0 else "+" if terms else ""

@@ -142,20 +142,20 @@ def _edges(volumes: Array) -> list[tuple[float, float, float] | None]:
     """
     changes = (volumes[..., ::2] - volumes[..., 1::2]) * volumes.mean(axis=-1, keepdims=True)
     power = np.median(np.abs(np.fft.fft2(changes, axes=(0, 1))) ** 2, axis=(2, 3))
-    found: list[tuple[float, float, float] | None] = []
+    edges: list[tuple[float, float, float] | None] = []
     for along in (power, power.T):
         if min(along.shape) < _LEAST:
-            found.append(None)
+            edges.append(None)
             continue
         radius, across = (np.abs(2 * np.fft.fftfreq(n)) for n in along.shape)
         line = along[:, across > 0.3].mean(axis=1)  # where physiology is weakest
         level = line[(radius > 0.05) & (radius <= 0.25)].mean()
         if not level > 0:
-            found.append(None)
+            edges.append(None)
             continue
         half, end = (float(radius[line >= part * level].max()) for part in (0.5, 0.1))
-        found.append((half, end, float(line[radius >= 0.9].mean() / level)))
-    return found
+        edges.append((half, end, float(line[radius >= 0.9].mean() / level)))
+    return edges
 
 
 _CHUNK = 1 << 20
@@ -345,19 +345,20 @@ def _check_truth(run: BoldRun, findings: Findings) -> None:
     if run.truth is None or (measured := run.truth.series) is None:
         return
     starts = np.unique(np.linspace(0, run.n_volumes - 2, _PLACES).round().astype(int))
-    wanted = sorted({int(t) for start in starts for t in (start, start + 1)})
-    own = _some_volumes(run.bold, wanted, run.axis_order)
-    other = _some_volumes(measured.bold, wanted, measured.axis_order)
-    factor = tuple(n / m for n, m in zip(other[wanted[0]].shape, run.shape, strict=True))
+    numbers = sorted({int(t) for start in starts for t in (start, start + 1)})
+    acquired = _some_volumes(run.bold, numbers, run.axis_order)
+    other = _some_volumes(measured.bold, numbers, measured.axis_order)
+    factor = tuple(n / m for n, m in zip(other[numbers[0]].shape, run.shape, strict=True))
     low = {
         t: kspace_crop(v, np.eye(4), factor=factor, magnitude=True)[0] for t, v in other.items()
     }
-    mean = np.mean([own[t] for t in wanted], axis=0)
+    mean = np.mean([acquired[t] for t in numbers], axis=0)
     inside = mean > _BRIGHT * np.percentile(mean, 98)
-    lowered = np.mean([low[t] for t in wanted], axis=0)[inside]
+    lowered = np.mean([low[t] for t in numbers], axis=0)[inside]
     alike, gain = correlation(mean[inside], lowered), float(np.median(lowered / mean[inside]))
     changes = [
-        np.concatenate([(v[t + 1] - v[t])[inside] for t in map(int, starts)]) for v in (own, low)
+        np.concatenate([(v[t + 1] - v[t])[inside] for t in map(int, starts)])
+        for v in (acquired, low)
     ]
     together = correlation(*changes)
     fix = (
@@ -400,26 +401,26 @@ def _check_compared(run: BoldRun, findings: Findings) -> None:
         refuse_other_nan,
     )
 
-    wanted = moments(run.n_volumes)
+    numbers = moments(run.n_volumes)
     # most like the combined echoes
     middle = run.echoes[len(run.echoes) // 2][0] if run.echoes else run.bold
-    own = _some_volumes(middle, wanted, run.axis_order)
-    for each in run.compared.values():
+    volumes = _some_volumes(middle, numbers, run.axis_order)
+    for compared in run.compared.values():
         try:
-            refuse_other_nan(_volumes(each.bold))
+            refuse_other_nan(_volumes(compared.bold))
             seen = align_volumes(
-                own, _some_volumes(each.bold, wanted, each.axis_order), run.affine
+                volumes, _some_volumes(compared.bold, numbers, compared.axis_order), run.affine
             )
         except ComparedError as error:
-            findings.refuse(each.bold, str(error), "Look at it beside the run.")
+            findings.refuse(compared.bold, str(error), "Look at it beside the run.")
             continue
         if refused := refusal_of(seen):
-            findings.refuse(each.bold, *refused)
+            findings.refuse(compared.bold, *refused)
 
 
-def _some_volumes(path: Path, wanted: list[int], order: AxisOrder) -> dict[int, _Array]:
+def _some_volumes(path: Path, numbers: list[int], order: AxisOrder) -> dict[int, _Array]:
     """Some volumes of a series with their axes in this order, in one forward pass."""
     from bids_sr.io.nifti import SeriesReader
 
     with SeriesReader(path, allow_nan=True) as reader:
-        return {t: reordered(reader.volume(t).astype(np.float64), order) for t in wanted}
+        return {t: reordered(reader.volume(t).astype(np.float64), order) for t in numbers}

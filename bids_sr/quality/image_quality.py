@@ -168,7 +168,7 @@ def _white_matter_hyperintensities(flair: Real, brain: Mask) -> Mask:
     )
 
 
-def overlap(reference: Mask, found: Mask, within: Mask | None = None) -> dict[str, float | None]:
+def overlap(reference: Mask, voxels: Mask, within: Mask | None = None) -> dict[str, float | None]:
     """Return Dice, true positive and negative fractions and positive predictive value.
 
     Nothing over nothing (0/0) is None.
@@ -179,10 +179,12 @@ def overlap(reference: Mask, found: Mask, within: Mask | None = None) -> dict[st
     >>> overlap(np.array([True, True, False]), np.array([True, False, False]))["tpf"]
     0.5
     """
-    if reference.shape != found.shape or (within is not None and within.shape != found.shape):
-        raise ValueError(f"masks of {reference.shape} and {found.shape} voxels cannot be compared")
+    if reference.shape != voxels.shape or (within is not None and within.shape != voxels.shape):
+        raise ValueError(
+            f"masks of {reference.shape} and {voxels.shape} voxels cannot be compared"
+        )
     keep = slice(None) if within is None else np.asarray(within, dtype=bool)
-    a, b = (np.asarray(mask, dtype=bool)[keep] for mask in (reference, found))
+    a, b = (np.asarray(mask, dtype=bool)[keep] for mask in (reference, voxels))
     hit, wrong, missed, left = (int(part.sum()) for part in (a & b, ~a & b, a & ~b, ~a & ~b))
     ratios = {
         "dice": (2 * hit, 2 * hit + wrong + missed),
@@ -249,11 +251,13 @@ def likeness(
     truth, inside = measured[..., kept], mask[..., kept]
     for name, image in series.items():
         seen = image[..., kept]
-        found: dict[str, float | None] = {}
+        values: dict[str, float | None] = {}
         for each in ("mae", "rmse", "nmse", "psnr", "ssim"):
             scale = {"data_range": _DATA_RANGE} if each in ("psnr", "ssim") else {}
-            found[each] = getattr(metrics, each)(truth, seen, mask=inside, **scale)
-        yield from metric_rows(name, found, contrast=contrast, reference="heldOut", region="brain")
+            values[each] = getattr(metrics, each)(truth, seen, mask=inside, **scale)
+        yield from metric_rows(
+            name, values, contrast=contrast, reference="heldOut", region="brain"
+        )
 
 
 def quality(
@@ -289,20 +293,20 @@ def quality(
     whole = bool(tissues) and all(part.any() for part in tissues.values())
     for name, image in series.items():
         widths = [width for width in fwhm(image, zooms, mask) if width is not None]
-        found: dict[str, float | None] = {
+        values: dict[str, float | None] = {
             "efc": efc(image, mask),
             "fwhm": float(np.mean(widths)) if widths else None,
         }
         if whole:
-            found["cjv"] = cjv(image, tissues["gm"], tissues["wm"])
-            found["wm2max"] = wm2max(np.where(mask, image, 0), tissues["wm"])
+            values["cjv"] = cjv(image, tissues["gm"], tissues["wm"])
+            values["wm2max"] = wm2max(np.where(mask, image, 0), tissues["wm"])
             for pair, ratios in _summary_ratios(image, tissues).items():
                 yield from metric_rows(name, ratios, contrast=contrast, region=pair)
-        yield from metric_rows(name, found, contrast=contrast, region="brain")
+        yield from metric_rows(name, values, contrast=contrast, region="brain")
 
 
 def segmentations(
-    contrast: str, found: Mapping[str, Mapping[str, Mask]], mask: Mask, zooms: Sequence[float]
+    contrast: str, masks: Mapping[str, Mapping[str, Mask]], mask: Mask, zooms: Sequence[float]
 ) -> Iterator[MetricRow]:
     """Return the volume (ml) of each class of each series, and its overlap with ``measured``.
 
@@ -312,7 +316,7 @@ def segmentations(
     ----------
     contrast : str
         BIDS suffix of the scans.
-    found : Mapping[str, Mapping[str, Mask]]
+    masks : Mapping[str, Mapping[str, Mask]]
         Voxels of each class (3D, boolean) by name, for each series.
     mask : Mask
         Voxels of the brain on the grid of the scans (3D, boolean).
@@ -324,13 +328,13 @@ def segmentations(
     MetricRow
         Rows of each series and class.
     """
-    for name, classes in found.items():
+    for name, classes in masks.items():
         for label, volume in _tissue_volumes(classes, zooms).items():
             yield from metric_rows(
                 name, {"tissue_volume": volume}, contrast=contrast, region=label
             )
             if name != "measured":
-                shared = overlap(found["measured"][label], classes[label], mask)
+                shared = overlap(masks["measured"][label], classes[label], mask)
                 shared = {"tissue_dice": shared.pop("dice"), **shared}
                 yield from metric_rows(
                     name, shared, contrast=contrast, reference="measured", region=label

@@ -85,12 +85,12 @@ class QualitySums:
         rows, self._last = np.vstack([self._last, rows]), rows[-1]
         for start in range(0, rows.shape[1], _STRIP):
             change = np.diff(rows[:, start : start + _STRIP + self._steps[2]], axis=0)
-            own = change[:, :_STRIP]
-            self._squares[start : start + _STRIP] += np.einsum("tn,tn->n", own, own)
+            part = change[:, :_STRIP]
+            self._squares[start : start + _STRIP] += np.einsum("tn,tn->n", part, part)
             for product, step in zip(self._products, self._steps, strict=True):
                 near = change[:, step : step + _STRIP]
                 n = near.shape[1]
-                product[start : start + n] += np.einsum("tn,tn->n", own[:, :n], near)
+                product[start : start + n] += np.einsum("tn,tn->n", part[:, :n], near)
 
     def quality(self) -> _SeriesQuality:
         """Return what the sums tell, once all volumes are in them."""
@@ -235,8 +235,8 @@ def holdout_rows(scores: Mapping[str, _SliceScores], method: str, *, seed: int) 
 
     Rows of PSNR (dB) and SSIM with intervals; gains in PSNR alone.
     """
-    own = scores[method]
-    n = len(own.counts)
+    of_method = scores[method]
+    n = len(of_method.counts)
     every = np.arange(n)
     drawn = np.random.default_rng(seed).integers(0, n, (_N_BOOT, n))
     rows = []
@@ -245,9 +245,11 @@ def holdout_rows(scores: Mapping[str, _SliceScores], method: str, *, seed: int) 
             rows.append(_row(name, statistic, float(of(every)), of(drawn), n))
     for name, score in scores.items():
         if name != method:
-            gain = float(own.psnr(every) - score.psnr(every))
+            gain = float(of_method.psnr(every) - score.psnr(every))
             rows.append(
-                _row(method, "psnr", gain, own.psnr(drawn) - score.psnr(drawn), n, minus=name)
+                _row(
+                    method, "psnr", gain, of_method.psnr(drawn) - score.psnr(drawn), n, minus=name
+                )
             )
     return rows
 

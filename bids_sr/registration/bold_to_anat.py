@@ -58,18 +58,18 @@ def register_to_t1w(
     tuple[Array, dict[str, object]]
         Transform of a T1w point to its boldref point (4 x 4, RAS+ mm), and facts.
     """
-    own = masks.brain_mask(boldref.data, boldref.affine)
+    bold_mask = masks.brain_mask(boldref.data, boldref.affine)
     brain, brain_mask = _brain(t1w, t1w_mask)
     fit = rigid(
         boldref,
         brain,
-        own,
+        bold_mask,
         brain_mask,
         seed=seed,
         prefix=prefix,
         soft=True,
     )
-    by_headers = mutual_information(boldref, brain, np.eye(4), rim_of(own, boldref))
+    by_headers = mutual_information(boldref, brain, np.eye(4), rim_of(bold_mask, boldref))
     kept = fit.nmi <= by_headers
     if kept:
         _LOGGER.warning(
@@ -79,7 +79,7 @@ def register_to_t1w(
             by_headers,
         )
         fit = replace(fit, xfm=np.eye(4), nmi=by_headers, start="headers")
-    facts = _agreement(boldref, own, brain, brain_mask, fit.xfm, fit.nmi)
+    facts = _agreement(boldref, bold_mask, brain, brain_mask, fit.xfm, fit.nmi)
     return invert(fit.xfm), facts | {"bold_t1w_start": fit.start, "bold_t1w_kept": kept}
 
 
@@ -106,14 +106,14 @@ def facts_of_coreg(
     dict[str, object]
         Size of the transform and agreement of the brains, by name.
     """
-    own, (brain, brain_mask), xfm = (
+    bold_mask, (brain, brain_mask), xfm = (
         masks.brain_mask(boldref.data, boldref.affine),
         _brain(t1w, t1w_mask),
         boldref2t1w,
     )
     to_t1w = invert(xfm)
-    nmi = mutual_information(boldref, brain, to_t1w, rim_of(own, boldref))
-    facts = _agreement(boldref, own, brain, brain_mask, to_t1w, nmi)
+    nmi = mutual_information(boldref, brain, to_t1w, rim_of(bold_mask, boldref))
+    facts = _agreement(boldref, bold_mask, brain, brain_mask, to_t1w, nmi)
     return facts | {"bold_t1w_start": "given"}
 
 
@@ -191,12 +191,12 @@ def register_pair_to_bold(
     """
     before = np.eye(4) if highres2lowres is None else np.asarray(highres2lowres, dtype=float)
     moved = Volume(data=highres.data, affine=invert(before) @ highres.affine)
-    own = masks.brain_mask(boldref.data, boldref.affine)
+    bold_mask = masks.brain_mask(boldref.data, boldref.affine)
     fine = masks.brain_mask(highres.data, highres.affine)
     fit = rigid(
         boldref,
         moved,
-        own,
+        bold_mask,
         fine,
         seed=seed,
         prefix=prefix,
@@ -209,7 +209,7 @@ def register_pair_to_bold(
             "BOLD and T2*-weighted pair hardly agree (mutual information %.3f)", fit.nmi
         )
     facts: dict[str, object] = {
-        f"bold_pair_{key}": value for key, value in size_of(xfm, own, boldref.affine).items()
+        f"bold_pair_{key}": value for key, value in size_of(xfm, bold_mask, boldref.affine).items()
     }
     facts |= {
         "bold_pair_start": fit.start,
@@ -256,27 +256,27 @@ def combined_masks(
     tuple[Array, Array, Array, dict[str, object]]
         Both masks (boolean), the finer grid's voxel-to-world matrix (RAS+ mm), and facts.
     """
-    own = masks.brain_mask(boldref.data, boldref.affine)
+    bold_mask = masks.brain_mask(boldref.data, boldref.affine)
     shape, affine = hr_grid(boldref.data.shape, boldref.affine, factor)
-    own_fine = _finer_mask(own, boldref.affine, shape, affine)
+    own_fine = _finer_mask(bold_mask, boldref.affine, shape, affine)
     facts: dict[str, object] = {"mask_source": "boldref"}
     if brain is None:
-        return own, own_fine, affine, facts
+        return bold_mask, own_fine, affine, facts
     t1w_mask, xfm = brain
     to_t1w = invert(xfm)
     low, high = (
         masks.coverage(t1w_mask.data, t1w_mask.affine, grid_shape, grid, to_t1w) >= 0.5
         for grid_shape, grid in ((boldref.data.shape, boldref.affine), (shape, affine))
     )
-    agreed = masks.dice(own, low)
+    agreed = masks.dice(bold_mask, low)
     facts["mask_dice"] = round(agreed, 4)
     if agreed < _POOR_DICE:
         _LOGGER.warning(
             "The T1w brain does not fit the BOLD (Dice %.2f); its own mask is used", agreed
         )
-        return own, own_fine, affine, facts
+        return bold_mask, own_fine, affine, facts
     facts["mask_source"] = "T1w brain within 4 mm of the boldref mask"
-    low = low & masks.grow(own, boldref.affine, _RIM_MM)
+    low = low & masks.grow(bold_mask, boldref.affine, _RIM_MM)
     high = high & masks.grow(own_fine, affine, _RIM_MM)
     return low, high, affine, facts
 
@@ -319,15 +319,15 @@ def region_on_bold(
     """
     chain = boldref_onward(boldref2t1w, to_region, folder)
     mask = Volume(data=(region.data > 0.5).astype(np.float32), affine=region.affine)
-    found = []
+    regions = []
     for grid in grids:
         factor = masks.hr_factor(grid.affine, 2.0)
         shape, affine = hr_grid(grid.data.shape, grid.affine, factor)
         fine = apply(
             mask, Volume(data=np.zeros(shape, dtype=np.float32), affine=affine), chain, seed=seed
         )
-        found.append((masks.block_average(fine, factor) >= 0.5) & (grid.data > 0.5))
-    low, high = found
+        regions.append((masks.block_average(fine, factor) >= 0.5) & (grid.data > 0.5))
+    low, high = regions
     facts: dict[str, object] = {
         "roi_voxels": int(low.sum()),
         "roi_fraction_in_fov": round(_fraction_in_view(mask, chain, grids[0], seed=seed), 3),

@@ -206,7 +206,7 @@ def _align_head(
         "sampling": 0.25,
     }
     stages = [Stage(transform="Rigid[0.1]", **levels), Stage(transform="Affine[0.1]", **levels)]
-    found = []
+    tried = []
     for n in np.argsort(scores)[::-1][:tries]:
         files = register(
             low_template,
@@ -218,8 +218,8 @@ def _align_head(
             fixed_mask=inside,
         )
         matrix = read_linear(files[0])
-        found.append((mutual_information(low_template, low_head, matrix, inside), matrix))
-    nmi, xfm = max(found, key=lambda pair: pair[0])
+        tried.append((mutual_information(low_template, low_head, matrix, inside), matrix))
+    nmi, xfm = max(tried, key=lambda pair: pair[0])
     return xfm, nmi, scores[0]
 
 

@@ -131,13 +131,13 @@ def moments(n_volumes: int) -> list[int]:
 
 
 def align_volumes(
-    own: Mapping[int, Array], other: Mapping[int, Array], affine: Array
+    acquired: Mapping[int, Array], other: Mapping[int, Array], affine: Array
 ) -> Alignment:
     """How some volumes of a series lie on those of the run at the same moments.
 
     Parameters
     ----------
-    own : Mapping[int, Array]
+    acquired : Mapping[int, Array]
         (x, y, z) volumes of the run as acquired, by number.
     other : Mapping[int, Array]
         Those of the compared series, on that grid or a finer one of its field of view.
@@ -153,8 +153,8 @@ def align_volumes(
     ------
     ComparedError : nothing in it looks like a head, or it is NaN inside the brain
     """
-    shape = next(iter(own.values())).shape
-    mean = np.mean(list(own.values()), axis=0)
+    shape = next(iter(acquired.values())).shape
+    mean = np.mean(list(acquired.values()), axis=0)
     try:
         mask = head_mask(mean, affine)
         brain = brain_mask(mean, affine)
@@ -175,11 +175,15 @@ def align_volumes(
     its = np.mean(list(low.values()), axis=0)
     mask, margin = _covered(mask, there)
     alike = correlation(mean[mask], its[mask])
-    starts = [t for t in own if t + 1 in own]
-    changes = [np.concatenate([_change(each, t)[mask] for t in starts]) for each in (own, low)]
+    starts = [t for t in acquired if t + 1 in acquired]
+    changes = [
+        np.concatenate([_change(each, t)[mask] for t in starts]) for each in (acquired, low)
+    ]
     poses = np.eye(4)[None]
     if alike >= _WORTH_A_TRY:
-        poses = np.stack([_pose(own[t], low[t], there, (mask, margin), affine) for t in starts])
+        poses = np.stack(
+            [_pose(acquired[t], low[t], there, (mask, margin), affine) for t in starts]
+        )
         back = sample_volume(
             np.where(there, its, mean), affine, shape, affine, poses[len(poses) // 2]
         )
@@ -187,7 +191,7 @@ def align_volumes(
     shift, spread = _constant(poses, mask, affine)
     if max(map(abs, shift)) >= _SAID_SHIFT and (sigma := _smoother(mean, its, mask, affine)).any():
         # across an edge of the field of view, smoothing alone moves what a registration sees
-        smooth = {t: scale * ndimage.gaussian_filter(own[t], sigma) + offset for t in starts}
+        smooth = {t: scale * ndimage.gaussian_filter(acquired[t], sigma) + offset for t in starts}
         again = np.stack([_pose(smooth[t], low[t], there, (mask, margin), affine) for t in starts])
         if max(map(abs, _constant(again, mask, affine)[0])) < _SAID_SHIFT:
             shift, spread = _constant(again, mask, affine)
@@ -380,13 +384,13 @@ def read_moments(reader: SeriesReader) -> dict[int, Array]:
     return {t: reader.volume(t) for t in moments(reader.shape[3])}
 
 
-def checked(own: SeriesReader, other: SeriesReader) -> Alignment:
+def checked(acquired: SeriesReader, other: SeriesReader) -> Alignment:
     """How a series lies on its run.
 
     `InferenceError`: A value is not finite.
     """
     seen = align_volumes(
-        read_moments(own), read_moments(other), np.asarray(own.affine, dtype=float)
+        read_moments(acquired), read_moments(other), np.asarray(acquired.affine, dtype=float)
     )
     if refused := refusal_of(seen):
         raise ComparedError(f"{refused[0]}. {refused[1]}")
@@ -430,16 +434,16 @@ def poses_of(
     shape = boldref.data.shape
     low = np.mean([downsample(each, shape) for each in read_moments(other).values()], axis=0)
     reference, there = np.asarray(boldref.data), low > seen.least
-    found = _pose(
+    pose = _pose(
         reference, seen.scale * low + seen.offset, there, _covered(mask, there), boldref.affine
     )
-    far = rms_distance(np.eye(4), found, points_in(mask, boldref.affine, 7))
+    far = rms_distance(np.eye(4), pose, points_in(mask, boldref.affine, 7))
     if far > _MOST_APART_MM:
         raise ComparedError(
             f"its head motion was undone, and the reference it was aligned to lies {far:.1f} mm"
             " from that of the run"
         )
-    return np.repeat(found[None], len(poses), axis=0)
+    return np.repeat(pose[None], len(poses), axis=0)
 
 
 # Of the low-resolution voxel, rms over the head: what is left would reach the trained network as a
@@ -520,12 +524,12 @@ def registered_pair(
         Fine image, low-resolution image, brain mask, transform (1, 4, 4; RAS+ mm) and facts.
     """
     mask, xfm = masks.brain_mask(lowres.data, lowres.affine), np.eye(4)
-    told: dict[str, object] = {}
+    registered: dict[str, object] = {}
     if not in_frame:
         fine_mask = masks.brain_mask(highres.data, highres.affine)
         fit = rigid(lowres, highres, mask, fine_mask, seed=seed, prefix=prefix)
         xfm = _polish(highres, lowres, mask, fit.xfm, factor)
-        told = {"start": fit.start, "nmi": round(fit.nmi, 4)}
+        registered = {"start": fit.start, "nmi": round(fit.nmi, 4)}
     size = size_of(xfm, mask, lowres.affine)
     shape, grid = hr_grid(lowres.data.shape, lowres.affine, factor)
     tolerance = _TOLERANCE_VOXELS * float(lowres.zooms.min())
@@ -546,7 +550,7 @@ def registered_pair(
         **size,
         "tolerance_mm": round(tolerance, 4),
         "same_grid": bool(same_grid),
-        **told,
+        **registered,
     }
     return Volume(data, grid), lowres, lowres.like(mask), xfm[None], facts
 

@@ -290,12 +290,12 @@ def register_to_calibration(
         np.asarray(fine.data, np.float32), gap / FWHM_PER_SIGMA, mode="nearest"
     )
     xfm = refine(boldref, Volume(data=soft, affine=fine.affine), mask, fit.xfm)
-    own: dict[str, object] = {
+    facts: dict[str, object] = {
         **size_of(xfm, mask, boldref.affine),
         "start": fit.start,
         "nmi": round(fit.nmi, 4),
     }
-    return xfm, own | agreement(boldref, mask, fine, fine_mask, xfm, factor)
+    return xfm, facts | agreement(boldref, mask, fine, fine_mask, xfm, factor)
 
 
 def agreement(
@@ -341,12 +341,12 @@ def agreement(
         "edges_apart_p90_mm": None,
     }
     try:
-        found = edge_mismatch(
+        mismatch = edge_mismatch(
             boldref.data, low, both, boldref.affine, blur_mm=float(boldref.zooms[:2].max())
         )
     except EdgeError:
         return facts
-    told = {"edges_apart_mm": found.median, "edges_apart_p90_mm": found.p90}
+    told = {"edges_apart_mm": mismatch.median, "edges_apart_p90_mm": mismatch.p90}
     return facts | {
         key: round(value, 3) if math.isfinite(value) else None for key, value in told.items()
     }
@@ -453,22 +453,22 @@ def calibration_patterns(
     series = _in_reference(reader, matrices, first)
     used = slice(first, first + series.shape[3])
     fd, far = framewise_displacement(params[used]), moved_mm(matrices[used], mask, reader.affine)
-    task, told = _task(events, tr, reader.shape[3])
+    task, task_facts = _task(events, tr, reader.shape[3])
     # mm at the head's radius
     motion = np.asarray(params[used], dtype=np.float64) * ([1.0] * 3 + [HEAD_RADIUS_MM] * 3)
     away = far > _MOST_MOTION_MM
-    told |= {
+    task_facts |= {
         "fd_max_mm": round(float(np.nanmax(fd)), 4),
         "fd_mean_mm": round(float(np.nanmean(fd)), 4),
         "motion_max_mm": round(float(far.max()), 4),
         "far_share": round(float(away.mean()), 4),
     }
-    facts |= told
+    facts |= task_facts
     if against := objection(
         {name: value for name, value in facts.items() if isinstance(value, float)}
     ):
         raise SeriesError(against)
-    patterns, found = calibration_components(
+    patterns, components = calibration_components(
         series,
         mask,
         drift=drift_basis(series.shape[3], tr),
@@ -477,7 +477,7 @@ def calibration_patterns(
         task=None if task is None else task[used],
         first=first,
     )
-    return patterns, told | found
+    return patterns, task_facts | components
 
 
 def _task(events: Path | None, tr: float, volumes: int) -> tuple[Array | None, dict[str, object]]:

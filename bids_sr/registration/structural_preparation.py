@@ -111,9 +111,9 @@ def _placements(
     fixed, moving = (low, low_frame) if turned else (low_frame, low)
     heads = [masks.head_mask(each.data, each.affine) for each in (fixed, moving)]
     xfm = rigid(fixed, moving, heads[0], heads[1], seed=seed, prefix=prefix).xfm
-    found: dict[Align, Placement] = {"rigid": Placement(xfm=invert(xfm) if turned else xfm)}
+    placements: dict[Align, Placement] = {"rigid": Placement(xfm=invert(xfm) if turned else xfm)}
     if align == "rigid":
-        return found
+        return placements
     rim = rim_of(heads[0], fixed)
     size = float(fixed.zooms.min())
     stages = linear_stages("Affine", size)
@@ -121,7 +121,7 @@ def _placements(
         fixed, moving, stages, seed=seed, prefix=f"{prefix}affine_", start=xfm, fixed_mask=rim
     )
     xfm = read_linear(files[0])
-    found["affine"] = Placement(xfm=invert(xfm) if turned else xfm)
+    placements["affine"] = Placement(xfm=invert(xfm) if turned else xfm)
     if align == "nonlinear":
         stage = Stage(
             transform="SyN[0.1,3,0]", iterations=(40, 20), shrink=(2, 1), mm=(size, 0.5 * size)
@@ -129,8 +129,10 @@ def _placements(
         files = register(
             fixed, moving, [stage], seed=seed, prefix=f"{prefix}syn_", start=xfm, fixed_mask=rim
         )
-        found["nonlinear"] = _warped(frame, found["affine"].xfm, files[1] if turned else files[0])
-    return found
+        placements["nonlinear"] = _warped(
+            frame, placements["affine"].xfm, files[1] if turned else files[0]
+        )
+    return placements
 
 
 def _warped(frame: Volume, xfm: Array, composite: Path) -> Placement:

@@ -146,12 +146,12 @@ def tissue_probabilities(volume: Array, mask: Array, priors: Array | None = None
         The brain mask is empty, or the image has no signal in it.
     """
     inside = np.asarray(mask, dtype=bool)
-    found = np.argwhere(inside)
-    if not len(found):
+    voxels = np.argwhere(inside)
+    if not len(voxels):
         raise ValueError("the brain mask of the T1w image is empty")
     box = tuple(
         slice(low, high + 1)
-        for low, high in zip(found.min(axis=0), found.max(axis=0), strict=True)
+        for low, high in zip(voxels.min(axis=0), voxels.max(axis=0), strict=True)
     )
     mask = inside[box]
     x = np.asarray(volume[box], dtype=np.float32)[mask]

@@ -98,26 +98,26 @@ def _pack_figures(source: Path, root: Path, label: str) -> None:
         return
     target = _archive_of(root, label)
     before = _members(target)
-    found = dict(before)
-    notes = {note["file"]: note for note in json.loads(found.pop(_MANIFEST, b"[]"))}
+    files = dict(before)
+    notes = {note["file"]: note for note in json.loads(files.pop(_MANIFEST, b"[]"))}
     loose = list(_loose(folder))
     drawn = {scope_of(path.name) for path, _ in loose}
-    for name in [name for name in found if scope_of(name) in drawn]:
-        del found[name]
+    for name in [name for name in files if scope_of(name) in drawn]:
+        del files[name]
         notes.pop(name, None)
     for path, note in loose:
-        found[path.name], notes[path.name] = path.read_bytes(), note
-    found[_MANIFEST] = json.dumps([notes[name] for name in sorted(notes)], indent=1).encode(
+        files[path.name], notes[path.name] = path.read_bytes(), note
+    files[_MANIFEST] = json.dumps([notes[name] for name in sorted(notes)], indent=1).encode(
         "utf-8"
     )
-    if found == before:
+    if files == before:
         return
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
-        for name in sorted(found):
+        for name in sorted(files):
             info = zipfile.ZipInfo(name, _NO_TIME)
             info.compress_type, info.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
-            archive.writestr(info, found[name])
+            archive.writestr(info, files[name])
     atomic_files.write_bytes(target, packed.getvalue())
 
 
@@ -164,18 +164,18 @@ def figures_of(root: Path, label: str) -> list[ArchivedFigure]:
     Figures with what was noted of them; empty for none.
     """
     archive = _archive_of(root, label)
-    found: dict[str, ArchivedFigure] = {}
+    figures: dict[str, ArchivedFigure] = {}
     packed = 0
     if archive.is_file() and zipfile.is_zipfile(archive):
         packed = archive.stat().st_mtime_ns
         inside = zipfile.Path(archive)  # opened once for all figures
         manifest = inside / _MANIFEST
         for note in json.loads(manifest.read_text(encoding="utf-8")) if manifest.exists() else ():
-            found[note["file"]] = _archived(inside / note["file"], note)
+            figures[note["file"]] = _archived(inside / note["file"], note)
     for path, note in _loose(archive.parent):
-        if path.name not in found or path.stat().st_mtime_ns > packed:
-            found[path.name] = _archived(path, note)
-    every = (found[name] for name in sorted(found))
+        if path.name not in figures or path.stat().st_mtime_ns > packed:
+            figures[path.name] = _archived(path, note)
+    every = (figures[name] for name in sorted(figures))
     return sorted(every, key=lambda each: (each.contrast, each.figure, each.smoothing, each.label))
 
 
@@ -316,7 +316,7 @@ def _assemble(
     for figure in figures:
         there.setdefault((figure.figure, figure.html), []).append(figure)
     in_order = sorted(shown, key=lambda each: each.place)
-    found = {
+    by_section = {
         each: [
             (one, there.get((one.desc, one.html), []))
             for one in in_order
@@ -332,12 +332,13 @@ def _assemble(
             each in special
             or custom.get(each.name)
             or (
-                not each.only and (not (special and found[each]) or any(f for _, f in found[each]))
+                not each.only
+                and (not (special and by_section[each]) or any(f for _, f in by_section[each]))
             )
         )
-        and (not found[each] or any(files or one.missing for one, files in found[each]))
+        and (not by_section[each] or any(files or one.missing for one, files in by_section[each]))
     ]
-    return [_section(each, found[each], custom.get(each.name, ""), root) for each in kept]
+    return [_section(each, by_section[each], custom.get(each.name, ""), root) for each in kept]
 
 
 def _sortable(key: _Key) -> tuple[tuple[int, int, str], ...]:
@@ -346,11 +347,11 @@ def _sortable(key: _Key) -> tuple[tuple[int, int, str], ...]:
     )
 
 
-def _section(spec: SectionSpec, found: _Found, custom: str, root: Path) -> _Section:
+def _section(spec: SectionSpec, fragments: _Found, custom: str, root: Path) -> _Section:
     key_of = _run_of if spec.by_run else (lambda _: _NO_RUN)
-    keys: set[_Key] = {key_of(file) for _, files in found for file in files}
-    of_runs = {one for one, files in found if any(key_of(file) != _NO_RUN for file in files)}
-    missing, on_request = _named(found)
+    keys: set[_Key] = {key_of(file) for _, files in fragments for file in files}
+    of_runs = {one for one, files in fragments if any(key_of(file) != _NO_RUN for file in files)}
+    missing, on_request = _named(fragments)
     blocks = (
         [_Strip(name=f"{spec.name}-text", panels=[_Reportlet(content=Markup(custom))])]
         if custom
@@ -359,17 +360,19 @@ def _section(spec: SectionSpec, found: _Found, custom: str, root: Path) -> _Sect
     for key in sorted(keys, key=_sortable):
         entities = {name: value for name, value in zip(RUN_ENTITIES, key, strict=True) if value}
         label = run_text(entities)
-        own = [(one, [file for file in files if key_of(file) == key]) for one, files in found]
+        shown = [
+            (one, [file for file in files if key_of(file) == key]) for one, files in fragments
+        ]
         anchor = "-".join([spec.name, *_pairs(entities)])
-        drawn = list(_blocks(anchor, own, root))
+        drawn = list(_blocks(anchor, shown, root))
         if drawn and label:
             drawn[0] = replace(drawn[0], run=label)
             # what other runs have and this one lacks
-            lacking = [(one, files) for one, files in own if one in of_runs or files]
+            lacking = [(one, files) for one, files in shown if one in of_runs or files]
             for texts, more in zip((missing, on_request), _named(lacking), strict=True):
                 texts += [f"{text} of {label}" for text in more]
         blocks += drawn
-    titles = dict.fromkeys(one.title for one, files in found if files and one.title)
+    titles = dict.fromkeys(one.title for one, files in fragments if files and one.title)
     title = " and ".join(titles) or spec.title
     title = title[:1] + title[1:].lower() if len(titles) > 1 else title
     return _Section(
@@ -402,9 +405,9 @@ def _pairs(entities: Mapping[str, str]) -> list[str]:
     ]
 
 
-def _blocks(anchor: str, found: _Found, root: Path) -> Iterator[_Strip]:
+def _blocks(anchor: str, fragments: _Found, root: Path) -> Iterator[_Strip]:
     """Reportlets of one run (or of none) that have something to show."""
-    for number, (shown, figures) in enumerate(found):
+    for number, (shown, figures) in enumerate(fragments):
         panels = [
             _Reportlet(
                 content=_embedded(each, static=shown.static, alt=_described(shown, each)),
@@ -442,20 +445,20 @@ def _tables_of(figure: ArchivedFigure, names: Sequence[str], root: Path) -> list
     who = f"sub-{figure.entities['subject']}"
     stem = "_".join([who, *_pairs(figure.entities)])
     cards = {MODEL: f"sourcedata/models/{who}/{stem}_desc-*_model.json"}
-    found = (
+    paths = (
         sorted(root.glob(cards.get(name, f"{who}/**/{stem}_desc-{name}_metrics.tsv")))
         for name in names
     )
-    return [path.relative_to(root).as_posix() for files in found for path in files]
+    return [path.relative_to(root).as_posix() for files in paths for path in files]
 
 
-def _named(found: _Found) -> tuple[list[str], list[str]]:
+def _named(fragments: _Found) -> tuple[list[str], list[str]]:
     """Return text on missing items: those always made, and those made on request.
 
     An item that another one replaces is not mentioned.
     """
-    there = {one.desc for one, files in found if files}
-    absent = [one for one, files in found if not files and one.unless not in there]
+    there = {one.desc for one, files in fragments if files}
+    absent = [one for one, files in fragments if not files and one.unless not in there]
     missing = [one.missing for one in absent if one.missing and not one.request]
     return missing, [one.request for one in absent if one.request]
 

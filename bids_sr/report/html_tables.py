@@ -51,18 +51,18 @@ def held_out_text(card: Mapping[str, object]) -> str:
     seen = mapped(card.get("on_trained_slices"))
     held_out = seen or mapped(card.get("held_out"))
     scores = scores_of(held_out)
-    own = scores.pop(NETWORK, None)
-    if own is None:
+    network_score = scores.pop(NETWORK, None)
+    if network_score is None:
         return ""
     method = card.get("method", NETWORK)
     parts = [
-        f"{method} {number(own['psnr'], '.2f')} dB"
-        + (f", SSIM {number(own['ssim'], '.3f')}" if "ssim" in own else "")
+        f"{method} {number(network_score['psnr'], '.2f')} dB"
+        + (f", SSIM {number(network_score['ssim'], '.3f')}" if "ssim" in network_score else "")
     ]
     for name, each in scores.items():
-        change = f"{method} − {name} {number(own['psnr'] - each['psnr'], '+.2f')} dB"
-        if "ssim" in own and "ssim" in each:
-            change += f", SSIM {number(own['ssim'] - each['ssim'], '+.3f')}"
+        change = f"{method} − {name} {number(network_score['psnr'] - each['psnr'], '+.2f')} dB"
+        if "ssim" in network_score and "ssim" in each:
+            change += f", SSIM {number(network_score['ssim'] - each['ssim'], '+.3f')}"
         parts.append(change)
     spans = (listed(mapped(part).get("slices")) for part in listed(held_out.get("parts")))
     # models of version 0.2 and before tell the slices of a pair themselves
@@ -150,7 +150,7 @@ def registration_warnings(facts: Mapping[str, object]) -> list[str]:
 
     Warnings, that of the T1w brain first; empty for none.
     """
-    told = {
+    texts_of = {
         "bold_t1w_kept": (
             "BOLD and T1w keep the alignment of their headers: registration did not improve it."
         ),
@@ -166,7 +166,7 @@ def registration_warnings(facts: Mapping[str, object]) -> list[str]:
             " instead."
         ),
     }
-    warnings = [text for key, text in told.items() if facts.get(key)]
+    warnings = [text for key, text in texts_of.items() if facts.get(key)]
     if facts.get("brain_doubts"):
         why = "; ".join(texts(facts["brain_doubts"]))
         told_brain = (
@@ -206,22 +206,24 @@ def _calibration_warnings(facts: Mapping[str, object], voxel_mm: float) -> list[
             f"The calibration is left out: {facts['reason']}. The run's own variance is used"
             " instead, as without one."
         ]
-    found = []
+    warnings = []
     overlap, apart = real(facts.get("overlap"), 1.0), real(facts.get("edges_apart_mm"), 0.0)
     noise = real(facts.get("noise_share"), 0.0)
     if overlap < _FAIR_OVERLAP:
-        found.append(f"Only {number(overlap, '.0%')} of the run's brain lies in the calibration.")
+        warnings.append(
+            f"Only {number(overlap, '.0%')} of the run's brain lies in the calibration."
+        )
     if apart > _HALF * voxel_mm:
-        found.append(
+        warnings.append(
             f"Edges of the calibration and of the run lie {apart:.1f} mm apart (median), more than"
             " half a voxel of the run: their distortion differs, or the registration failed."
         )
     if noise > _MOSTLY_NOISE:
-        found.append(
+        warnings.append(
             f"{number(noise, '.0%')} of the variance is thermal noise; a longer calibration, or"
             " larger voxels, would help."
         )
-    return found
+    return warnings
 
 
 _ORDER: tuple[Kind, ...] = (
@@ -272,7 +274,7 @@ def contrasts_of(rows: Iterable[MetricRow]) -> list[str]:
 
 
 def series_of(
-    rows: Iterable[MetricRow], wanted: Sequence[str] = (), kinds: Iterable[Kind] = ()
+    rows: Iterable[MetricRow], names: Sequence[str] = (), kinds: Iterable[Kind] = ()
 ) -> list[str]:
     """Return the series of the rows by kind, in the wanted order within each kind.
 
@@ -282,11 +284,11 @@ def series_of(
     all but members of ensembles and placebos.
     """
     kept = set(kinds) or {"baseline", "control", "method", "measured", "run"}
-    found = [name for name in dict.fromkeys(row.series for row in rows) if kind_of(name) in kept]
-    place = {name: k for k, name in enumerate(wanted)}
+    ordered = [name for name in dict.fromkeys(row.series for row in rows) if kind_of(name) in kept]
+    place = {name: k for k, name in enumerate(names)}
     known = {name: k for k, name in enumerate((*ACQUIRED, *BASELINES, *CONTROLS))}
     return sorted(
-        found,
+        ordered,
         key=lambda name: (
             _ORDER.index(kind_of(name)),
             not name.startswith("raw"),
@@ -353,18 +355,21 @@ def clusters_html(clusters: pd.DataFrame, series: str, *, first: str = "") -> Ma
     smoothing = f"smoothed by {widest:g} mm" if widest else "not smoothed"
     tables: list[tuple[str, Markup]] = []
     for contrast in sorted(clusters["contrast"].unique(), key=lambda name: name != first):
-        own = list(shown[shown["contrast"] == contrast].itertuples())
+        of_contrast = list(shown[shown["contrast"] == contrast].itertuples())
         if tables:
-            own = [row for row in own if str(row.cluster).isdigit()][:_LISTED]
-        if own:
-            by = f", by {own[0].threshold}" if "threshold" in clusters else ""
+            of_contrast = [row for row in of_contrast if str(row.cluster).isdigit()][:_LISTED]
+        if of_contrast:
+            by = f", by {of_contrast[0].threshold}" if "threshold" in clusters else ""
             title = f"Largest clusters of {series}: {contrast}, {smoothing}{by}"
-            at: Head = ("peak at x, y, z", "MNI, mm" if own[0].space == "MNI" else "scanner, mm")
-            heads: list[Head] = ["cluster", at, own[0].statistic, ("volume", "mm³")]
+            at: Head = (
+                "peak at x, y, z",
+                "MNI, mm" if of_contrast[0].space == "MNI" else "scanner, mm",
+            )
+            heads: list[Head] = ["cluster", at, of_contrast[0].statistic, ("volume", "mm³")]
             heads += [("effect", "95 % interval"), ("opposite sign", "probability at the peak")]
             heads += [("expected wrong", "share of the cluster")]
             heads += ["label at the peak", "labels of the cluster"]
-            tables.append((title, table(title, heads, map(_line, own), texts={7, 8})))
+            tables.append((title, table(title, heads, map(_line, of_contrast), texts={7, 8})))
     return picked(tables) or Markup("<p class='note'>No cluster in the series that is shown.</p>")
 
 

@@ -118,12 +118,12 @@ def _missing_keys(markdown: str, bibtex: str) -> list[str]:
 
 def _citation(state: StateInline, silent: bool) -> bool:
     """Rule of the parser: a citation is a token of its own."""
-    found = _CITATION.match(state.src, state.pos)
-    if found is None:
+    match = _CITATION.match(state.src, state.pos)
+    if match is None:
         return False
     if not silent:
-        state.push("citation", "", 0).meta = {"keys": _KEY.findall(found[1])}
-    state.pos = found.end()
+        state.push("citation", "", 0).meta = {"keys": _KEY.findall(match[1])}
+    state.pos = match.end()
     return True
 
 

@@ -145,16 +145,16 @@ def placebo_html(rows: Sequence[MetricRow]) -> Markup:
 
     This is own minus placebo, in words first.
     """
-    own = pick.placebo_gains(rows)
-    methods = list(dict.fromkeys(row.series for row in own))
+    gains = pick.placebo_gains(rows)
+    methods = list(dict.fromkeys(row.series for row in gains))
     evidence = strongest("function", rows, methods)
     said = [
         text
         for method in methods
         if (text := specific_text(specific(evidence, method), in_full=True))
     ]
-    regions = main_regions(row.region for row in own)
-    tables = rendered(_OWN_DATA, [row for row in own if row.region in regions])
+    regions = main_regions(row.region for row in gains)
+    tables = rendered(_OWN_DATA, [row for row in gains if row.region in regions])
     return (
         joined([*(Markup("<p>{}</p>").format(text) for text in said), picked(tables)]) or NOTHING
     )
@@ -205,11 +205,11 @@ def _table(
     heads: list[Head] = [*declared.lines]
     for key in columns:
         unit = next(own[0].unit for (_, column), own in places.items() if column == key)
-        told = dict(zip(declared.columns, key, strict=True))
-        minus = told.pop("minus", MISSING)
-        words = ", ".join(_word(name, value) for name, value in told.items())
+        row_key = dict(zip(declared.columns, key, strict=True))
+        minus = row_key.pop("minus", MISSING)
+        words = ", ".join(_word(name, value) for name, value in row_key.items())
         words += f" minus {_word('series', minus)}" if minus != MISSING else ""
-        heads.append((words or _VALUE, "" if unit in ("1", "signal") or not told else unit))
+        heads.append((words or _VALUE, "" if unit in ("1", "signal") or not row_key else unit))
     lines = [
         [
             *(_word(name, value) or "–" for name, value in zip(declared.lines, line, strict=True)),
@@ -221,14 +221,14 @@ def _table(
     return table(title, heads, lines, names=min(texts, 2), texts=range(texts))
 
 
-def _cell_of(declared: MetricTable, own: Sequence[MetricRow]) -> str:
+def _cell_of(declared: MetricTable, rows: Sequence[MetricRow]) -> str:
     """The value of a place of a table."""
     if not declared.largest:
-        row = next(iter(own), None)
+        row = next(iter(rows), None)
         return cell(row, bold=row is not None and row.is_difference)
-    row = max(own, key=lambda each: each.value if math.isfinite(each.value) else -math.inf)
+    row = max(rows, key=lambda each: each.value if math.isfinite(each.value) else -math.inf)
     note = "" if row.contrast == MISSING else row.contrast
-    note += f" (largest of {len(own)})" if len(own) > 1 else ""
+    note += f" (largest of {len(rows)})" if len(rows) > 1 else ""
     return cell(row, note=note)
 
 
@@ -301,12 +301,12 @@ def verdict_html(
     sentences = [mapped(each) for each in listed(verdict.get("sentences"))]
     evidence = accuracy(rows, [best]) if best else None
     points: list[str] = []
-    for each in sentences:
-        about = str(each.get("series", MISSING))
-        in_table = evidence is not None and each.get("band") == evidence.band
+    for sentence in sentences:
+        about = str(sentence.get("series", MISSING))
+        in_table = evidence is not None and sentence.get("band") == evidence.band
         if about in (best or about, MISSING) and not in_table:
-            sign, word, _ = DECISIONS.get(str(each.get("decision")), ("", "", ""))
-            text = str(each.get("text", ""))
+            sign, word, _ = DECISIONS.get(str(sentence.get("decision")), ("", "", ""))
+            text = str(sentence.get("text", ""))
             points.append(render("decision", f"{sign} {word}", text) if sign else text)
     margins = {each.region: each.value for each in rows if each.statistic == "verdict_margin"}
     values = _evidence_html(evidence, best, margins) if evidence else Markup("")

@@ -106,7 +106,7 @@ def overview_html(
     """
     status, best = str(verdict.get("status", "not assessed")), str(verdict.get("best", ""))
     applied, idle = applied_methods(rows), texts(verdict.get("not_applied"))
-    found, evidence = strongest("function", rows, applied), accuracy(rows, applied)
+    detail, evidence = strongest("function", rows, applied), accuracy(rows, applied)
     tested, basis = one_level_down(rows, one_level), ""
     mark, kind = MARKS.get(status, MARKS["not assessed"])
     if tested is not None:
@@ -114,9 +114,9 @@ def overview_html(
         why = [f"The reason: tested on this run {tested.where_text}, {text}" for text in failed]
         why += (words.untested(tested, name) for name in [*applied, *idle])
         basis = ". ".join(filter(None, why))
-    if found is not None and best:
+    if detail is not None and best:
         mapped = "seed" if run.at_rest else "contrast"
-        basis = f"Compared with {found.reference.words}; {mapped} {found.contrast}"
+        basis = f"Compared with {detail.reference.words}; {mapped} {detail.contrast}"
     rests = "" if evidence is not None or tested is None else f", tested only {tested.where_text}"
     checks = [
         *motion_checks(run.displacement),
@@ -128,7 +128,7 @@ def overview_html(
     else:
         numbers = _earlier_number(best, tested is not None and tested.calibrated)
     numbers += _reliable_number(rows, best, contrast)
-    undecided = bool(applied) and not (found is not None and found.no_detail)
+    undecided = bool(applied) and not (detail is not None and detail.no_detail)
     return render(
         "overview",
         _header_text(run),
@@ -204,29 +204,31 @@ def _earlier_number(best: str, calibrated: bool) -> list[Number]:
     if not best:
         return []
     earlier = EARLIER[calibrated]
-    told = (
+    text = (
         f"in runs where it was measured ({earlier.where}), sbl explained {earlier.active} of it in"
         f" {words.region_text(ACQUIRED_ACTIVE)} and {earlier.brain} over the brain (adding no"
         " detail: 0 %)"
     )
     label = f"how much of the true fine detail {best} explains in this run"
-    return [Number("not measured", label, told if best == "sbl" else "")]
+    return [Number("not measured", label, text if best == "sbl" else "")]
 
 
 def _reliable_number(rows: Sequence[MetricRow], best: str, contrast: str) -> list[Number]:
     """Which voxels of the best method's map to believe; nothing where no error is known."""
-    own = [row for row in rows if (row.series, row.contrast) == (best, contrast)]
-    widths = [row.fwhm_mm for row in own if row.statistic == "expected_wrong"]
+    of_best = [row for row in rows if (row.series, row.contrast) == (best, contrast)]
+    widths = [row.fwhm_mm for row in of_best if row.statistic == "expected_wrong"]
     if not widths:
         return []
-    told = {(row.statistic, row.threshold): row.value for row in own if row.fwhm_mm == min(widths)}
-    tested = [row.value for row in own if row.statistic == "coverage_one_level_down"]
+    values = {
+        (row.statistic, row.threshold): row.value for row in of_best if row.fwhm_mm == min(widths)
+    }
+    tested = [row.value for row in of_best if row.statistic == "coverage_one_level_down"]
     smoothing = f"smoothed by {min(widths):g} mm" if min(widths) else "not smoothed"
-    active, kept = told["voxels", "fdr"], told.get(("voxels", "reliable"))
+    active, kept = values["voxels", "fdr"], values.get(("voxels", "reliable"))
     label = f"voxels of {best} to believe: {contrast}, {smoothing}"
     if not active:
         return [Number("0", label, "no voxel is active at a false discovery rate of .05")]
-    wrong = number(told["expected_wrong", "fdr"], ".0%")
+    wrong = number(values["expected_wrong", "fdr"], ".0%")
     note = (
         f"of the {active:.0f} voxels active at a false discovery rate of .05 {wrong} are expected"
         " to have the opposite sign, by noise and error of the reconstruction together"
@@ -240,7 +242,7 @@ def _reliable_number(rows: Sequence[MetricRow], best: str, contrast: str) -> lis
     if kept is None:
         return [Number("none", label, f"{note}; {where}: no region is called reliable")]
     if kept:
-        note += f"; of the reliable ones {number(told['expected_wrong', 'reliable'], '.0%')}"
+        note += f"; of the reliable ones {number(values['expected_wrong', 'reliable'], '.0%')}"
     return [Number(f"{kept:.0f} of {active:.0f} reliable", label, f"{note}; {where}")]
 
 
@@ -289,13 +291,13 @@ def flag_checks(
 
     `not_applied`: names of methods that fell back to zero filling.
     """
-    found, rows = [], [row for row in rows if not derives_from(row.series, not_applied)]
+    checks, rows = [], [row for row in rows if not derives_from(row.series, not_applied)]
     for name, up in raised_flags(rows).items():
         whose = f"{', '.join(dict.fromkeys(up))}: " if name == "harm" and up else ""
         text = f"{whose}{FLAGS[name].failed if up else FLAGS[name].passed}"
         text += f"{harm_tested}{_below_over_brain(rows)}" if name == "harm" else ""
-        found.append(_Check(not up, text, "guards"))
-    return sorted(found, key=lambda each: each.passed)
+        checks.append(_Check(not up, text, "guards"))
+    return sorted(checks, key=lambda each: each.passed)
 
 
 def _below_over_brain(rows: Sequence[MetricRow]) -> str:
@@ -319,13 +321,13 @@ def _remedies(rows: Sequence[MetricRow], not_applied: Sequence[str] = ()) -> lis
     `not_applied`: names of methods that fell back to zero filling. Sentences for flags that have a
     remedy; empty for none.
     """
-    told = (
+    remedies = (
         FLAGS[name].remedy.format(series=series)
         for name, up in raised_flags(rows).items()
         for series in up
         if not derives_from(series, not_applied)
     )
-    return list(filter(None, told))
+    return list(filter(None, remedies))
 
 
 _CALIBRATION = "scan a calibration (about 20 volumes at the high resolution, same slices)"

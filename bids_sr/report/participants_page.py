@@ -68,19 +68,14 @@ class Note:
 
     @classmethod
     def from_text(cls, text: str) -> "Note":
-        """Parse a note as written.
-
-        A note of an earlier version, whose rows have other fields, is read without the rows.
-        """
-        found = json.loads(text)
+        """Parse a note as written."""
+        values = json.loads(text)
         rows = tuple(
             _PageRow(file=row["file"], stamps=tuple(row["stamps"]), summary=dict(row["summary"]))
-            for row in found.get("rows", ())
+            for row in values.get("rows", ())
         )
-        if any(not HEADS.keys() >= row.summary.keys() for row in rows):
-            return cls(run=found["run"])
-        last, settings = found.get("last", ""), found.get("settings", "")
-        return cls(run=found["run"], last=last, settings=settings, rows=rows)
+        last, settings = values.get("last", ""), values.get("settings", "")
+        return cls(run=values["run"], last=last, settings=settings, rows=rows)
 
 
 def note_of(logs: Path, label: str) -> Note | None:
@@ -119,13 +114,13 @@ def left_out_text(notice: Notice) -> str:
 
 def _left_out(log_dir: Path) -> dict[str, dict[str, str]]:
     """Participant (label) → name of each run that a call left out → why, in a line."""
-    found: dict[str, dict[str, str]] = {}
+    reasons: dict[str, dict[str, str]] = {}
     for each in recorded(log_dir):
         if each.code == "left-out":
-            runs, why = found.setdefault(each.subject, {}), left_out_text(each)
+            runs, why = reasons.setdefault(each.subject, {}), left_out_text(each)
             name = name_below(each.run, each.subject)
             runs[name] = "; ".join(dict.fromkeys(filter(None, (runs.get(name), why))))
-    return found
+    return reasons
 
 
 def rows_of(root: Path, label: str) -> list[RunSummary]:
@@ -242,16 +237,16 @@ def _reports(root: Path) -> list[tuple[str, bool, list[RunSummary]]]:
     return found
 
 
-def _write(root: Path, found: Sequence[tuple[str, bool, list[RunSummary]]]) -> None:
+def _write(root: Path, summaries: Sequence[tuple[str, bool, list[RunSummary]]]) -> None:
     rows: list[RunSummary] = []
     pages = {path.name for path in root.glob("sub-*_ses-*.html")}
-    for label, reported, told in found:
+    for label, reported, notices in summaries:
         name = (
             _link(f"sub-{label}.html", f"sub-{label}") if reported else f"sub-{label} (no report)"
         )
         rows += [
             {**each, "participant": name, "run": _run_cell(each["run"], label, pages)}
-            for each in told or [{"run": "–", "verdict": NOT_EVALUATED}]
+            for each in notices or [{"run": "–", "verdict": NOT_EVALUATED}]
         ]
     kept = [head for head in HEADS if head in SHOWN or any(row.get(head) for row in rows)]
     cells = [[row.get(head) or "–" for head in kept] for row in rows]
@@ -353,8 +348,7 @@ def _logs_of_outputs(logs: Path, label: str, *, default: Path) -> Path:
     note = note_of(logs, label)
     if note is not None and (named := logs / note.run).is_dir():
         return named
-    made = sorted(path.parent for path in logs.glob("*/CITATION.md"))  # of an earlier version
-    return made[-1] if made else default
+    return default
 
 
 def write_participants(
@@ -413,17 +407,17 @@ def _build_report(
     written = (path for folder in (log_dir, root) if (path := folder / "CITATION.md").exists())
     text = next((path.read_text(encoding="utf-8") for path in written), "")
     every = recorded(log_dir)
-    told = [each for each in every if each.concerns(label)]
+    notices = [each for each in every if each.concerns(label)]
     messages = {
         "warning": [
-            f"{each.run}: {left_out_text(each)}" for each in told if each.code == "left-out"
+            f"{each.run}: {left_out_text(each)}" for each in notices if each.code == "left-out"
         ]
-        + [str(each) for each in told if each.level == "warning"],
-        "note": [str(each) for each in told if each.level == "note"],
+        + [str(each) for each in notices if each.level == "warning"],
+        "note": [str(each) for each in notices if each.level == "note"],
     }
     messages = {kind: list(dict.fromkeys(texts)) for kind, texts in messages.items()}
     named = {Path(each.file).name for each in every}
-    failed = [each for each in told if each.failed] + [
+    failed = [each for each in notices if each.failed] + [
         Notice(what=file.name, code="crashed", file=str(file))
         for file in sorted(log_dir.glob("crash-*"))
         if file.name not in named  # of an earlier version, or the record could not be written

@@ -117,12 +117,12 @@ def job_number(said: str) -> str:
 
 def queue(job_names: Sequence[str]) -> dict[str, str]:
     """Return jobs by number (``12_3`` for a task) with states, recently ended ones included."""
-    found: dict[str, str] = {}
+    states: dict[str, str] = {}
     asked = ("--noheader", "--array", "--all", "--states=all", f"--format={QUEUE_FORMAT}")
     for names in chunks(job_names):
         listed = rows(_answer("squeue", *asked, f"--name={','.join(names)}"))
-        found.update({job: state for job, state, _ in listed})
-    return found
+        states.update({job: state for job, state, _ in listed})
+    return states
 
 
 def peaks_mb(jobs: Sequence[str]) -> dict[str, int]:
@@ -342,12 +342,12 @@ def _ended(submission: Submission) -> dict[str, str]:
 
     The cancellations are those made from here.
     """
-    found: dict[str, str] = {}
+    states: dict[str, str] = {}
     for name in (CANCELLED_FILE, "ended.txt"):
         with contextlib.suppress(OSError):
             listed = rows((submission.folder / name).read_text(encoding="utf-8"))
-            found.update({job: state for job, state, _ in listed if state not in ACTIVE})
-    return found
+            states.update({job: state for job, state, _ in listed if state not in ACTIVE})
+    return states
 
 
 def _fate(submission: Submission, of: Job, name: str, queue: Mapping[str, str]) -> Fate:
@@ -467,13 +467,13 @@ def failures(fates: Sequence[Fate], output_dir: Path) -> list[Notice]:
     """
     failed = [fate for fate in fates if fate.state is State.FAILED]
     since = {fate.participant.removeprefix("sub-"): fate.started for fate in failed}
-    steps, told = failed_steps(output_dir / "logs", since), list[Notice]()
+    steps, notices = failed_steps(output_dir / "logs", since), list[Notice]()
     retry = f"`bids-sr-slurm retry {shlex.quote(str(output_dir))}`"
     for fate in failed:
         label = fate.participant.removeprefix("sub-")
         had, gets = map(_room, (fate.request, enlarged(fate.request, fate.code, fate.seen_mb)))
         again = f"{_BEFORE_RETRY.get(fate.code, '')}{retry} resumes with {gets}."
-        told.append(
+        notices.append(
             Notice(
                 what=fate.participant,
                 why=f"{CODES[fate.code][0]}; its job had {had} for each start",
@@ -483,8 +483,8 @@ def failures(fates: Sequence[Fate], output_dir: Path) -> list[Notice]:
                 file=str(fate.log),
             )
         )
-        told += steps.get(label, []) if fate.code == "crashed" else []
-    return told
+        notices += steps.get(label, []) if fate.code == "crashed" else []
+    return notices
 
 
 def _room(request: Request) -> str:

@@ -15,7 +15,6 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, field, replace
 from pathlib import Path
-from typing import Any
 
 from bids_sr.config import UsageError, section
 from bids_sr.config.machine import SHARED_GB
@@ -180,10 +179,7 @@ def load(path: Path) -> Submission:
     """
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        version = values.pop("format")
-        if version == 1:
-            values = _from_first_format(values)
-        elif version != _FORMAT:
+        if values.pop("format") != _FORMAT:
             raise ValueError("another version of bids-sr wrote it")
         return Submission(**values)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, UsageError) as error:
@@ -194,15 +190,6 @@ def load(path: Path) -> Submission:
         raise UsageError(f"{path} cannot be read", str(error), fix) from error
 
 
-def _from_first_format(values: dict[str, Any]) -> dict[str, Any]:
-    """A record of an earlier version: arrays, and a group job in fields of its own."""
-    arrays, request, number = (values.pop(n) for n in ("arrays", "group_request", "group_job"))
-    jobs = [{"number": array.pop("job"), **array} for array in arrays]
-    if request is not None:
-        jobs.append({**asdict(group_job(Request(**request))), "number": number})
-    return {**values, "jobs": jobs}
-
-
 def submissions(output_dir: Path) -> list[Submission]:
     """Return all submissions of an output, oldest first.
 
@@ -211,9 +198,9 @@ def submissions(output_dir: Path) -> list[Submission]:
     return [load(path) for path in sorted(_slurm_dir(output_dir).glob("*/submission.json"))]
 
 
-def latest(found: Iterable[Submission]) -> dict[str, Submission]:
+def latest(submissions: Iterable[Submission]) -> dict[str, Submission]:
     """Participant → the last submission that works on them, in the order of their names."""
-    last = {label: submission for submission in found for label in submission.participants}
+    last = {label: submission for submission in submissions for label in submission.participants}
     return dict(sorted(last.items()))
 
 

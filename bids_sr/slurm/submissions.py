@@ -232,9 +232,9 @@ def overview(output_dir: Path) -> Overview:
     )
 
 
-def _unused(submission: Submission, found: dict[str, Fate]) -> bool:
+def _unused(submission: Submission, fates: dict[str, Fate]) -> bool:
     """Whether scripts were only printed, and nobody has submitted them since."""
-    return submission.printed and all(fate.state is State.UNSENT for fate in found.values())
+    return submission.printed and all(fate.state is State.UNSENT for fate in fates.values())
 
 
 def open_now(output_dir: Path) -> Overview | None:
@@ -311,11 +311,9 @@ def retries(
     and `minutes` are what every task gets, whatever it had. Raises `UsageError` where nobody
     failed, or someone who was chosen did not.
     """
-    wanted = set(chosen)
-    failed = {
-        fate.participant: fate for fate in seen.failed if not wanted or fate.participant in wanted
-    }
-    if strangers := sorted(wanted - set(failed)):
+    ids = set(chosen)
+    failed = {fate.participant: fate for fate in seen.failed if not ids or fate.participant in ids}
+    if strangers := sorted(ids - set(failed)):
         fix = "see `bids-sr-slurm status OUT`"
         raise UsageError(
             f"{' '.join(strangers)}: nothing to retry",
@@ -332,7 +330,7 @@ def retries(
         kinds.setdefault((text, old.site, old.bids_dir, old.work_dir), {}).setdefault(
             request, []
         ).append(name)
-    found, numbers = [], tuple(range(1, len(failed) + 1))
+    retried, numbers = [], tuple(range(1, len(failed) + 1))
     for (text, site, bids_dir, work_dir), by_request in kinds.items():
         old = seen.origin[next(iter(by_request.values()))[0]]
         arrays = [
@@ -353,8 +351,8 @@ def retries(
             site=site,
             jobs=(*arrays, *group),
         )
-        found.append((made, text))
-    return found
+        retried.append((made, text))
+    return retried
 
 
 def _group_again(seen: Overview, mem: float | None, minutes: int | None) -> tuple[Submission, str]:
@@ -385,17 +383,17 @@ def cancel(seen: Overview, chosen: Iterable[str] = ()) -> list[str]:
 
     `chosen`: participants with the prefix; empty for everything.
     """
-    wanted = set(chosen)
+    chosen_ids = set(chosen)
     opened = {f.participant: f.job for f in seen.fates if f.open and f.participant != GROUP}
-    if strangers := sorted(wanted - set(opened)):
+    if strangers := sorted(chosen_ids - set(opened)):
         what = f"{' '.join(strangers)}: nothing to cancel"
         raise UsageError(
             what, "they are neither waiting nor running", "see `bids-sr-slurm status OUT`"
         )
-    jobs = {job for name, job in opened.items() if not wanted or name in wanted}
+    jobs = {job for name, job in opened.items() if not chosen_ids or name in chosen_ids}
     names = [name for name, job in opened.items() if job in jobs]
     marks = [(seen.origin[name], opened[name]) for name in names]
-    if not wanted and seen.open_groups:
+    if not chosen_ids and seen.open_groups:
         marks += seen.open_groups
         names.append(GROUP)
     if marks:
@@ -420,12 +418,12 @@ def wait(
 
     Raises `SlurmError` where SLURM has not answered for 15 min. `sleep` waits for so many seconds.
     """
-    told: dict[str, State] = {}
+    last_states: dict[str, State] = {}
     began = last_answer = time.monotonic()
     doubted = False
     while True:
         try:
-            found = overview(output_dir).fates
+            fates = overview(output_dir).fates
         except job_states.SlurmError as error:
             if time.monotonic() - last_answer > _PATIENCE_S:
                 raise
@@ -433,15 +431,15 @@ def wait(
             sleep(30)
             continue
         last_answer = time.monotonic()
-        settled = not any(fate.open for fate in found)
-        lost = any(fate.state is State.FAILED and fate.exit_code is None for fate in found)
+        settled = not any(fate.open for fate in fates)
+        lost = any(fate.state is State.FAILED and fate.exit_code is None for fate in fates)
         if not (settled and lost and not doubted):  # a status file may come late over a network
-            for fate in found:
-                if told.get(fate.participant) != fate.state:
-                    told[fate.participant] = fate.state
+            for fate in fates:
+                if last_states.get(fate.participant) != fate.state:
+                    last_states[fate.participant] = fate.state
                     why = f" ({CODES[fate.code][0]})" if fate.code else ""
                     say(f"{fate.participant}: {fate.state}{why}")
             if settled:
-                return found
+                return fates
         doubted = settled
         sleep(min(30.0, 2 + (time.monotonic() - began) / 60))

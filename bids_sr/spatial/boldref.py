@@ -132,7 +132,7 @@ def estimate_run(
     """
     learned, total = _steady_volumes(reader, n_dummy), reader.shape[3]
     mask = brain_mask(reference, reader.affine) if mask is None else mask
-    found = estimate_motion(
+    motion = estimate_motion(
         (reader.volume(t) for t in range(n_dummy, total)),
         reference,
         mask,
@@ -142,9 +142,9 @@ def estimate_run(
     first = np.maximum(np.arange(total) - n_dummy, 0)
     steady = np.arange(total) >= n_dummy
     return MotionEstimates(
-        matrices=found.matrices[first],
-        params=found.params[first],
-        residual=np.where(steady, found.residual[first], np.nan),
+        matrices=motion.matrices[first],
+        params=motion.params[first],
+        residual=np.where(steady, motion.residual[first], np.nan),
     )
 
 

@@ -306,16 +306,16 @@ def carry(points: Array, chain: Sequence[Path]) -> Float:
     TransformError
         A text file of the chain holds more than one transform.
     """
-    found = np.asarray(points, dtype=np.float64)
+    carried = np.asarray(points, dtype=np.float64)
     for path in reversed(chain):
         if path.suffix == ".h5":
-            found = _composite(found * _FLIP, path) * _FLIP
+            carried = _composite(carried * _FLIP, path) * _FLIP
             continue
         matrices = read_itk(path)
         if len(matrices) != 1:
             raise TransformError(f"{path}: holds {len(matrices)} transforms where one is due")
-        found = moved(matrices[0], found)
-    return found
+        carried = moved(matrices[0], carried)
+    return carried
 
 
 def moved(matrix: Array, points: Array) -> Array:

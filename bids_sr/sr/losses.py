@@ -316,21 +316,23 @@ def _load_vgg19(path: Path) -> nn.Sequential:
     except Exception as error:
         raise ValueError(f"{path}: cannot be read as weights of VGG-19: {error}") from error
     net = _vgg19_features()
-    wanted = net.state_dict()
-    found = {
+    expected = net.state_dict()
+    weights = {
         key.removeprefix("features."): value
         for key, value in state.items()
         if key.startswith("features.")
     }
     wrong = [
-        f"features.{k}" for k, v in wanted.items() if k not in found or found[k].shape != v.shape
+        f"features.{k}"
+        for k, v in expected.items()
+        if k not in weights or weights[k].shape != v.shape
     ]
     if wrong:
         raise ValueError(
             f"{path}: not VGG-19 as torchvision stores it: {', '.join(wrong[:3])} missing or"
             " misshapen"
         )
-    net.load_state_dict({key: found[key].float() for key in wanted})
+    net.load_state_dict({key: weights[key].float() for key in expected})
     return net.eval().requires_grad_(False)
 
 

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import field
 from functools import cache
 from math import inf
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from bids_sr.frozen import frozen
@@ -21,9 +20,6 @@ from bids_sr.sr import methods
 
 if TYPE_CHECKING:
     from bids_sr.sr.recipe import Recipe, VarianceRecipe
-
-REMOVED: Mapping[str, str] = MappingProxyType({"guided": "sbl", "wmn": "sbl", "focuss": "sbl"})
-"""Methods of earlier versions, and what takes their place."""
 
 
 @frozen
@@ -245,10 +241,6 @@ def method_names() -> tuple[str, ...]:
 
 def get_method(name: str) -> Method:
     """The method of that name; `UnknownMethod` lists those there are and names the nearest."""
-    if name in REMOVED:
-        raise UnknownMethod(
-            f"the method {name!r} was removed from the program; {REMOVED[name]} takes its place"
-        )
     if name not in _modules():
         from difflib import get_close_matches
 

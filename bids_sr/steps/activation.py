@@ -115,7 +115,7 @@ def stored_maps(setting: Lookup) -> list[dict[str, str]]:
     At a level that stores no maps of the series, there are none.
     """
     series = setting("series_name")
-    found: list[dict[str, str]] = []
+    entities: list[dict[str, str]] = []
     chosen = StoredMaps(
         level=setting("level"),
         methods=setting("methods"),
@@ -129,19 +129,20 @@ def stored_maps(setting: Lookup) -> list[dict[str, str]]:
     )
     left_out = chosen.leaves_out(series)
     contrasts = [name for name in setting("contrasts") if name not in left_out]
-    for fwhm_mm, own in chosen.of(series).items():
+    for fwhm_mm, statistics in chosen.of(series).items():
         desc = map_label(series, fwhm_mm)
-        stats = [each for stat in own.stats for each in (stat, *_BESIDE.get(stat, ()))]
-        found += [{"suffix": "statmap", "stat": stat, "desc": desc} for stat in stats]
+        stats = [each for stat in statistics.stats for each in (stat, *_BESIDE.get(stat, ()))]
+        entities += [{"suffix": "statmap", "stat": stat, "desc": desc} for stat in stats]
         regions = [
-            map_label(series, fwhm_mm, each.label) for each in parse_thresholds(own.thresholds)
+            map_label(series, fwhm_mm, each.label)
+            for each in parse_thresholds(statistics.thresholds)
         ]
-        regions += [desc + "Reliable"] * ("effect" in own.stats)
-        found += [{"suffix": "mask", "desc": region} for region in regions]
+        regions += [desc + "Reliable"] * ("effect" in statistics.stats)
+        entities += [{"suffix": "mask", "desc": region} for region in regions]
     if not left_out:
-        return found
+        return entities
     key = {"statmap": "contrast", "mask": "label"}
-    return [{**own, key[own["suffix"]]: name} for own in found for name in contrasts]
+    return [{**own, key[own["suffix"]]: name} for own in entities for name in contrasts]
 
 
 @step(
@@ -209,7 +210,7 @@ def map_series(
     lacking = [name for name in nuisance or () if not model_confounds(confounds, [name])]
     if lacking and series_name == RAW:
         _LOGGER.warning("no confound %s of the BIDS Stats Model in this run", ", ".join(lacking))
-    how = ActivationSettings(
+    settings = ActivationSettings(
         kinds=tuple(kinds),
         confound_names=model_confounds(confounds, nuisance),
         low_pass=low_pass,
@@ -220,11 +221,11 @@ def map_series(
         slice_time_ref=slice_time_ref,
     )
     sums = QualitySums(mask.data, series.zooms, series.shape[3] - n_dummy)
-    found = fitted(series, mask.data, regressors, contrasts, how, here, confounds, sums.add)
+    fits = fitted(series, mask.data, regressors, contrasts, settings, here, confounds, sums.add)
     maps: list[Derivative] = []
     rows: list[MetricRow] = []
-    for fwhm_mm, own in found.items():
-        regions = find_regions(own.maps, mask.data, roi.data, parse_thresholds(thresholds))
+    for fwhm_mm, fit in fits.items():
+        regions = find_regions(fit.maps, mask.data, roi.data, parse_thresholds(thresholds))
         common = activation_regions.common_sidecar(
             series=series_name, fwhm_mm=fwhm_mm, zooms=series.zooms, axis_order=axis_order
         )
@@ -238,10 +239,10 @@ def map_series(
                 here,
             )
             for values, entities, sidecar in _images(
-                own, regions, thresholds, contrasts, low_pass, map_label(series_name, fwhm_mm)
+                fit, regions, thresholds, contrasts, low_pass, map_label(series_name, fwhm_mm)
             )
         ]
-        design = own.design
+        design = fit.design
         size = {
             "dof": design.dof,
             "design_rank": design.rank,
@@ -249,7 +250,7 @@ def map_series(
         }
         rows += metric_rows(series_name, size if "glm" in kinds else {}, fwhm_mm=fwhm_mm)
         rows += activation_rows(
-            own.maps,
+            fit.maps,
             regions,
             regressors.contrasts(contrasts),
             mask=mask.data,
@@ -290,7 +291,7 @@ def fitted(
     mask: Array,
     regressors: Regressors,
     contrasts: Contrasts,
-    how: ActivationSettings,
+    settings: ActivationSettings,
     here: Path,
     confounds: Confounds | None = None,
     seen: Callable[[list[Float32]], None] | None = None,
@@ -299,7 +300,7 @@ def fitted(
 
     There is one step for every series.
 
-    `how`: settings of the correlation and of the linear model. `seen`: what else is done with the
+    `settings`: of the correlation and of the linear model. `seen`: what else is done with the
     volumes that are read, some at a time. Maps by contrast and statistic, with the design, by
     smoothing (FWHM, mm). `confounds`: confounds of the run, one row a volume; None: none enter the
     model.
@@ -311,7 +312,7 @@ def fitted(
             mask,
             regressors,
             there,
-            how,
+            settings,
             scratch=here,
             confounds=confounds,
             seen=seen,
@@ -319,7 +320,7 @@ def fitted(
 
 
 def _images(
-    found: ActivationMaps,
+    fit: ActivationMaps,
     regions: Regions,
     thresholds: Sequence[str],
     contrasts: Contrasts,
@@ -328,19 +329,19 @@ def _images(
 ) -> Iterator[tuple[Array, dict[str, str], activation_regions.Sidecar]]:
     """Values, entities and sidecar of maps and of regions."""
     limits = {each.label: each for each in parse_thresholds(thresholds)}
-    for (name, stat), values in found.maps.items():
+    for (name, stat), values in fit.maps.items():
         model = activation_regions.model_text(
-            stat, found.design, noise_order=found.noise_order, low_pass=low_pass
+            stat, fit.design, noise_order=fit.noise_order, low_pass=low_pass
         )
-        own = {"contrast": name, "stat": stat, "desc": desc, "suffix": "statmap"}
+        entities = {"contrast": name, "stat": stat, "desc": desc, "suffix": "statmap"}
         yield (
             values,
-            own,
+            entities,
             activation_regions.map_sidecar(stat, scaled_weights(contrasts[name]), model),
         )
     for (name, label), (region, _) in regions.items():
-        own = {"label": name, "desc": desc + label, "suffix": "mask"}
-        yield region, own, activation_regions.region_sidecar(limits[label])
+        entities = {"label": name, "desc": desc + label, "suffix": "mask"}
+        yield region, entities, activation_regions.region_sidecar(limits[label])
 
 
 @step(
@@ -382,16 +383,16 @@ def sorted_maps(maps: Iterable[Derivative]) -> tuple[_Sorted, _Sorted]:
     Maps are by contrast, statistic and FWHM (mm), regions by contrast, kind and FWHM.
     """
     stats, regions = _Sorted(), _Sorted()
-    for each in maps:
-        own, about = each.entities, each.sidecar
-        if own.get("space"):
+    for made in maps:
+        entities, about = made.entities, made.sidecar
+        if entities.get("space"):
             continue
         series, fwhm_mm = str(about["SourceSeries"]), real(about["SmoothingFWHM"])
-        if own["suffix"] == "statmap":
-            stats.setdefault((own["contrast"], own["stat"], fwhm_mm), {})[series] = each
-        elif own["suffix"] == "mask":
+        if entities["suffix"] == "statmap":
+            stats.setdefault((entities["contrast"], entities["stat"], fwhm_mm), {})[series] = made
+        elif entities["suffix"] == "mask":
             region = str(about["ThresholdLabel"])
-            regions.setdefault((own["label"], region, fwhm_mm), {})[series] = each
+            regions.setdefault((entities["label"], region, fwhm_mm), {})[series] = made
     return stats, regions
 
 

@@ -142,7 +142,7 @@ def _atlas_on(image: Volume, atlas: Volume, chain: Sequence[Path]) -> Array:
 
 
 def _thresholded(
-    maps: Sequence[Derivative], wanted: Sequence[str]
+    maps: Sequence[Derivative], series_names: Sequence[str]
 ) -> Iterator[tuple[dict[str, str], Derivative, Derivative, dict[str, Array]]]:
     """Yield what a map is of, the map, its region, and the maps beside it, series by series.
 
@@ -157,7 +157,7 @@ def _thresholded(
     )
     for (contrast, each_kind, fwhm_mm), by_series in regions.items():
         own = stats.get((contrast, stat, fwhm_mm), {})
-        for series in wanted if each_kind == kind else ():
+        for series in series_names if each_kind == kind else ():
             if series in own and series in by_series:
                 total = stats.get((contrast, "tTotal", fwhm_mm), {}).get(series)
                 sure = regions.get((contrast, "Reliable", fwhm_mm), {}).get(series)
@@ -224,7 +224,7 @@ def grow_region(
     `low_pass`: cut-off of the low-pass filter (Hz); None for none. `slice_time_ref`: moment within
     a TR (0 to 1) to which slice timing was corrected.
     """
-    how = ActivationSettings(
+    settings = ActivationSettings(
         kinds=("cc",),
         confound_names=(),
         low_pass=low_pass,
@@ -234,7 +234,7 @@ def grow_region(
         high_pass=0.0,
         slice_time_ref=slice_time_ref,
     )
-    (found,) = fitted(preproc, bold_mask.data, regressors, contrasts, how, here).values()
+    (found,) = fitted(preproc, bold_mask.data, regressors, contrasts, settings, here).values()
     highest = np.max(
         [found.maps[name, "cc"] for name in judged_contrasts(regressors.contrasts(contrasts))],
         axis=0,

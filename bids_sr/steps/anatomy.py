@@ -315,14 +315,18 @@ def place_atlas(
     T1w grid; columns index and name; what takes T1w points to the space of the atlas, none where
     it is T1w space.
     """
-    found = find_atlas(atlas, template_space)
-    image = load(found.image)
+    atlas_files = find_atlas(atlas, template_space)
+    image = load(atlas_files.image)
     own = is_file(atlas) and not ants.in_template_space(image, template, t1w_preproc)
     xfms = [] if own else [std2t1w_xfm]
     labels = on_t1w(image, t1w_preproc, xfms, seed=random_seed, interpolator="nearestNeighbor")
-    table = pd.DataFrame({"index": list(found.labels.values()), "name": list(found.labels)})
+    table = pd.DataFrame(
+        {"index": list(atlas_files.labels.values()), "name": list(atlas_files.labels)}
+    )
     on_grid = Volume(
-        np.round(labels).astype(np.int16 if max(found.labels.values()) < 2**15 else np.int32),
+        np.round(labels).astype(
+            np.int16 if max(atlas_files.labels.values()) < 2**15 else np.int32
+        ),
         t1w_preproc.affine,
     )
     return Volume(image.data, image.affine), on_grid, table, xfms
@@ -391,23 +395,24 @@ def text_of_imported_anatomy(origin: str, template_space: str, files: Collection
 
     `template_space`: name of the template as in TemplateFlow, cohort after a plus sign.
     """
-    taken = ["the preprocessed T1-weighted image", "its brain mask"]
+    imported = ["the preprocessed T1-weighted image", "its brain mask"]
     made = ""
     if "gm" in files:
-        taken.append("its tissue maps")
+        imported.append("its tissue maps")
     else:
         made = (
             "Tissues were segmented by a Gaussian mixture with the template's maps as priors"
             " [@unifiedseg; @fast]. "
         )
     if "t1w2std_xfm" in files:
-        taken.append(f"its transforms to {template_space}")
+        imported.append(f"its transforms to {template_space}")
     else:
         registered = (
             f"registered to the {template_space} template [@icbm2009] by SyN in ANTs [@ants]"
         )
         made = f"The T1-weighted image was {registered}. {made}"
-    return f"Taken over from {origin} [@fmriprep]: {', '.join(taken[:-1])} and {taken[-1]}. {made}"
+    listed = f"{', '.join(imported[:-1])} and {imported[-1]}"
+    return f"Taken over from {origin} [@fmriprep]: {listed}. {made}"
 
 
 _TISSUES = ("GM", "WM", "CSF")

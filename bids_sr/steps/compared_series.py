@@ -149,8 +149,10 @@ def place_compared(
     as_acquired = facts["frame"] == "as acquired"
     scale = float(facts["scale"])
     offset = float(facts["offset"])
-    own = factor if stc.shape[:3] == acquired.shape[:3] else _AS_ACQUIRED
-    upsample = make_upsampler(UPSAMPLING if own == factor else "raw", UpsamplerInputs(factor=own))
+    own_factor = factor if stc.shape[:3] == acquired.shape[:3] else _AS_ACQUIRED
+    upsample = make_upsampler(
+        UPSAMPLING if own_factor == factor else "raw", UpsamplerInputs(factor=own_factor)
+    )
     shape, affine = bold_mask_hr.data.shape, bold_mask_hr.affine
     mask, least = bold_mask_hr, float(facts["least_signal"]) if facts["left_out"] else 0.0
     lacks = np.mean(list(read_moments(stc).values()), axis=0) <= least
@@ -194,7 +196,7 @@ def place_compared(
             compared_xfms,
             shape,
             affine,
-            factor=own,
+            factor=own_factor,
             distortion=distortion if as_acquired else None,
         )
     return SeriesReader(target), mask
@@ -218,18 +220,23 @@ def match_resolution(
     high-resolution grid. None for one whose smoothness cannot be measured.
     """
     zooms = bold_mask_hr.zooms.tolist()
-    found: dict[str, object] = {}
+    widths: dict[str, object] = {}
     with threadpool_limits(1):
-        acquired, own = changes_of(series[UPSAMPLING], n_dummy), load_effects(effects[UPSAMPLING])
+        acquired, own_effects = (
+            changes_of(series[UPSAMPLING], n_dummy),
+            load_effects(effects[UPSAMPLING]),
+        )
         for name in compared_names:
             inside = load_effects(effects[name]).mask & bold_mask_hr.data
             width = same_resolution(
                 acquired, changes_of(series[name], n_dummy), inside, zooms, factor
             )
-            found[name] = (
-                round(control_width(own, inside, width), 2) if math.isfinite(width) else None
+            widths[name] = (
+                round(control_width(own_effects, inside, width), 2)
+                if math.isfinite(width)
+                else None
             )
-    return found
+    return widths
 
 
 _OTHER_RUN_TEXT = (
@@ -303,11 +310,11 @@ def measure_other_run(
             confounds=pd.DataFrame(motion_columns(motion)),
         )
         with SeriesReader(target) as placed:
-            found = block_effects(
+            measured = block_effects(
                 placed, bold_mask_hr.data, design, series=ACQUIRED_BAND, with_t=True
             )
     target.unlink()
-    return found
+    return measured
 
 
 @step(makes="other_rows", memory=EFFECTS, cost=Cost(always=2.0))
@@ -435,7 +442,7 @@ def measure_calibration(
     }
     try:
         if "reason" not in facts:
-            patterns, told = calibration_patterns(
+            patterns, told_facts = calibration_patterns(
                 bold,
                 head_mask.data,
                 hmc_xfms,
@@ -445,7 +452,7 @@ def measure_calibration(
                 tr=tr,
                 events=calibration_events,
             )
-            facts |= told
+            facts |= told_facts
     except SeriesError as error:
         facts["reason"] = str(error)
     if facts.get("reason"):

@@ -331,12 +331,12 @@ def gather_tested(
         name: each for table in tested for name, each in table.items() if isinstance(each, dict)
     }
     names = [name for name in series_names if name != "zerofill"]
-    found = {
+    by_name = {
         name: tried.get(name) or {"reason": _why_not(name, network_names, voxel, factor)}
         for name in names
     }
-    known = {name: each for name, each in found.items() if "share" in each}
-    told = {
+    known = {name: each for name, each in by_name.items() if "share" in each}
+    facts = {
         "from_mm": [round(mm * f, 4) for mm, f in zip(voxel, factor, strict=True)],
         "to_mm": [round(mm, 4) for mm in voxel],
         "stretches": max((each["stretches"] for each in known.values()), default=0),
@@ -349,7 +349,7 @@ def gather_tested(
                 for key, value in each.items()
                 if key not in ("stretches", "stretch_volumes", "thermal_noise")
             }
-            for name, each in found.items()
+            for name, each in by_name.items()
         },
     }
     nothing = float("nan")
@@ -366,7 +366,7 @@ def gather_tested(
         )
         for name, each in known.items()
     ]
-    return rows, told
+    return rows, facts
 
 
 def _why_not(
@@ -420,10 +420,10 @@ def raise_flags(
     and rows flag_* that the tables lack: 1 or 0, n/a where it is not known.
     """
     names = judged_contrasts({} if at_rest else contrasts)
-    given = [row for table in rows for row in table]
+    all_rows = [row for table in rows for row in table]
     acquired = float(np.sqrt(np.prod(bold_mask.zooms[:2])))
     stats, regions = sorted_maps(maps)
-    distortion = distortion_flag(given, acquired)
+    distortion = distortion_flag(all_rows, acquired)
     flags = [
         *activation_flags(
             _of_raw(stats, "cc", names),
@@ -434,27 +434,27 @@ def raise_flags(
         ),
         *_pair_flags(train_highres, train_lowres, pair_mask, factor),
         *([distortion] if distortion else []),
-        *harm_flags(given, _applied(method_names, card_file)),
+        *harm_flags(all_rows, _applied(method_names, card_file)),
     ]
-    known = {(row.series, row.statistic, row.contrast) for row in given}
-    own = [
+    known = {(row.series, row.statistic, row.contrast) for row in all_rows}
+    flag_rows = [
         row
         for flag in flags
         if ((row := flag.row()).series, row.statistic, row.contrast) not in known
     ]
-    return {"flags": [{**asdict(flag), "remedy": flag.remedy} for flag in flags]}, own
+    return {"flags": [{**asdict(flag), "remedy": flag.remedy} for flag in flags]}, flag_rows
 
 
 def _of_raw(
-    found: Mapping[tuple[str, str, float], Mapping[str, Derivative]],
-    wanted: str,
+    maps: Mapping[tuple[str, str, float], Mapping[str, Derivative]],
+    stat: str,
     names: Sequence[str],
 ) -> dict[str, Array]:
     """One kind of maps or regions of raw at its widest smoothing, by contrast of those named."""
     return {
         contrast: own[RAW].volume.data
-        for (contrast, kind, _), own in sorted(found.items(), key=lambda each: each[0][2])
-        if kind == wanted and contrast in names and RAW in own
+        for (contrast, kind, _), own in sorted(maps.items(), key=lambda each: each[0][2])
+        if kind == stat and contrast in names and RAW in own
     }
 
 
@@ -501,10 +501,10 @@ def judge(
     sentences and limits in words. `margin`: differences within it count as none; None: told from
     the measured series.
     """
-    given = [row for table in rows for row in table]
+    all_rows = [row for table in rows for row in table]
     applied = _applied(method_names, card_file)
-    found = make_verdict(
-        given,
+    verdict = make_verdict(
+        all_rows,
         methods=method_names,
         baselines=[name for name in series_names if name not in method_names],
         margin=margin,
@@ -523,7 +523,7 @@ def judge(
     others = [
         compared_verdict(
             name,
-            given,
+            all_rows,
             fwhm_mm=widths.get(name, math.nan),
             facts=known.get(name, {}),
             advice=ADVICE[audience],
@@ -531,6 +531,10 @@ def judge(
         )
         for name in compared_names
     ]
-    every = compared_rows([*given, *found.rows, *(row for each in others for row in each.rows)])
-    told = found.to_json() | ({"compared": [each.to_json() for each in others]} if others else {})
+    every = compared_rows(
+        [*all_rows, *verdict.rows, *(row for each in others for row in each.rows)]
+    )
+    told = verdict.to_json() | (
+        {"compared": [each.to_json() for each in others]} if others else {}
+    )
     return every, columns_json(row.statistic for row in every), told

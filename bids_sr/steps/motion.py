@@ -103,11 +103,11 @@ def count_dummies(bold: Series, *, dummy_scans: int | None) -> int:
 
 
 def _text_of_reference(setting: Lookup) -> str:
-    given = setting("dummy_scans")
+    dummy_scans = setting("dummy_scans")
     dummies = (
         "Volumes before the steady state were detected from the global signal"
-        if given is None
-        else f"The first {given} volumes were taken as not in steady state"
+        if dummy_scans is None
+        else f"The first {dummy_scans} volumes were taken as not in steady state"
     )
     return (
         f"{dummies} and left out of all estimates. The reference of the run is the mean of steady"

@@ -90,8 +90,8 @@ def measure_uncertainty(
     mask, affine = bold_mask_hr.data, bold_mask_hr.affine
     rows, maps = [], []
     for name, weights in contrasts.items():
-        found = spread_of_effect(effects, list(member_effects.values()), weights, mask, affine)
-        if found is None:
+        spread = spread_of_effect(effects, list(member_effects.values()), weights, mask, affine)
+        if spread is None:
             _LOGGER.warning(
                 "%s: contrast %s cannot be made of the blocks; no uncertainty map",
                 series_name,
@@ -104,11 +104,11 @@ def measure_uncertainty(
                 contrast=name,
                 region="brain",
                 statistic="ensemble_sd",
-                value=float(np.median(found[mask])),
+                value=float(np.median(spread[mask])),
                 n=1 + len(member_effects),
             )
         )
-        own = activation_regions.entities(
+        entities = activation_regions.entities(
             series=series_name,
             contrast=name,
             stat="ensemblesd",
@@ -129,7 +129,9 @@ def measure_uncertainty(
             **common,
         }
         maps.append(
-            Derivative(Volume(np.where(mask, found, 0).astype(np.float32), affine), own, sidecar)
+            Derivative(
+                Volume(np.where(mask, spread, 0).astype(np.float32), affine), entities, sidecar
+            )
         )
     return rows, maps
 
@@ -212,7 +214,7 @@ def guard_precision(
         confounds=confounds,
         confound_names=model_confounds(confounds, nuisance),
     )
-    found = _change_of_t(
+    t_change = _change_of_t(
         stc,
         boldref,
         bold_mask,
@@ -224,13 +226,13 @@ def guard_precision(
         where,
         omp_nthreads,
     )
-    change = max(found.values())
+    change = max(t_change.values())
     passes = change <= _LARGEST_CHANGE
     if not passes:
         _refuse_or_warn(series_name, change, asked=precision == "bf16", force=force)
     rows = [
         row
-        for name, each in found.items()
+        for name, each in t_change.items()
         for row in metric_rows(
             series_name, {"precision_change": each}, contrast=name, region="brain"
         )
@@ -302,7 +304,7 @@ def compare_edges(
     axis = {"i": 0, "j": 1}.get(phase_encoding[:1])
     sizes = boldref.zooms
     seen = sample_volume(boldref.data, boldref.affine, guide_hr.data.shape, guide_hr.affine)
-    found = edge_mismatch(
+    mismatch = edge_mismatch(
         seen,
         guide_hr.data,
         bold_mask_hr.data,
@@ -311,29 +313,29 @@ def compare_edges(
         axis=axis,
     )
     limit = 0.5 * float(sizes[1 if axis is None else axis])
-    if text := _edge_warning(found, limit, guided_names):
+    if text := _edge_warning(mismatch, limit, guided_names):
         _LOGGER.warning(text)
     values = {
-        "edge_mismatch": found.median,
-        "edge_mismatch_p90": found.p90,
-        "flag_distortion": float(found.median > limit),
+        "edge_mismatch": mismatch.median,
+        "edge_mismatch_p90": mismatch.p90,
+        "flag_distortion": float(mismatch.median > limit),
     }
-    return metric_rows("run", values, region="brain", n=found.n)
+    return metric_rows("run", values, region="brain", n=mismatch.n)
 
 
-def _edge_warning(found: Mismatch, limit: float, guided: Sequence[str]) -> str:
+def _edge_warning(mismatch: Mismatch, limit: float, guided: Sequence[str]) -> str:
     """What the user should know; nothing where the edges agree."""
-    if np.isnan(found.median):
+    if np.isnan(mismatch.median):
         return (
             "Too few edges of the boldref were found in the T2*-weighted image to measure"
             " distortion."
         )
-    if found.median <= limit:
+    if mismatch.median <= limit:
         return ""
     names = f" {', '.join(guided)} lay" if guided else " What takes detail from that image lays"
     return (
-        f"Edges of the boldref and of the T2*-weighted image lie {found.median:.1f} mm apart"
-        f" (median; a tenth more than {found.p90:.1f} mm), more than half an acquired voxel"
+        f"Edges of the boldref and of the T2*-weighted image lie {mismatch.median:.1f} mm apart"
+        f" (median; a tenth more than {mismatch.p90:.1f} mm), more than half an acquired voxel"
         f" ({limit:.1f} mm): the BOLD is distorted.{names} detail where it does not belong."
     )
 
@@ -429,7 +431,7 @@ def check_intervals(
     except (SeriesError, ResolutionError) as error:
         _LOGGER.warning("%s: its intervals cannot be tested: %s", series_name, error)
         return []
-    how = ActivationSettings(
+    settings = ActivationSettings(
         kinds=("glm",),
         confound_names=model_confounds(confounds, nuisance),
         tr=tr,
@@ -441,7 +443,7 @@ def check_intervals(
     for path, mask in ((below.low, below.low_mask), (below.errors, below.mask)):
         with SeriesReader(path) as reader:
             zooms = reader.zooms
-            found = fitted(reader, mask, regressors, contrasts, how, here, confounds)
+            found = fitted(reader, mask, regressors, contrasts, settings, here, confounds)
             maps[path] = found[0.0].maps, zooms
         path.unlink()
     (seen, zooms), (missed, _) = maps[below.low], maps[below.errors]
@@ -513,17 +515,17 @@ def measure_error(
     centers = ((np.arange(coarse.shape[2]) + 0.5) * thinner).astype(int)
     power = _mean_square(acquired_draws, narrowest)[..., centers]
     scales = {}
-    for name, own in _by_contrast(acquired_maps, narrowest):
-        effect, variance = (own[stat].volume.data for stat in ("effect", "variance"))
+    for name, acquired in _by_contrast(acquired_maps, narrowest):
+        effect, variance = (acquired[stat].volume.data for stat in ("effect", "variance"))
         scales[name] = _onto(
             effect_scale(effect, variance, power, coarse, zooms.tolist()), brain.shape
         )
-    found: list[Derivative] = []
+    error_maps: list[Derivative] = []
     rows: list[MetricRow] = list(coverage_rows)
     for width in smoothing:
         unit, is_wide = _mean_square(error_draws, width), bool(width >= _WIDE * max(zooms[:2]))
-        for name, own in _by_contrast(maps, width):
-            effect, variance, t, z = (own[stat].volume.data for stat in _FITTED)
+        for name, acquired in _by_contrast(maps, width):
+            effect, variance, t, z = (acquired[stat].volume.data for stat in _FITTED)
             # tau^2 averaged by the square of the Gaussian, in the place of smoothing scaled draws
             scale = smooth(scales[name], mask.zooms.tolist(), width / 2**0.5)
             error = np.where(brain, scale * unit, 0)
@@ -537,7 +539,7 @@ def measure_error(
                 reliable = fdr_region(z * reduced, brain)[0]
             else:
                 reliable = reliable_region(t, wrong, active)
-            of = own["effect"]
+            of = acquired["effect"]
             made = list(_statmaps(images, of))
             regions = {"fdr": active}
             if covered.get(name, 0.0) >= LEAST_COVERAGE:
@@ -545,7 +547,7 @@ def measure_error(
                 made.append(_region(reliable, of, _RELIABLE[int(is_wide)]))
             for values, named in made:
                 save_image(values, mask.affine, path := here / f"{named.name}.nii")
-                found.append(Derivative(path, named.entities, named.sidecar))
+                error_maps.append(Derivative(path, named.entities, named.sidecar))
             for threshold, region in regions.items():
                 metrics = {
                     "expected_wrong": float(wrong[region].mean()) if region.any() else None,
@@ -554,16 +556,16 @@ def measure_error(
                 rows += metric_rows(
                     series_name, metrics, threshold=threshold, contrast=name, fwhm_mm=width
                 )
-    return found, rows
+    return error_maps, rows
 
 
 def _by_contrast(maps: Sequence[Derivative], width: float) -> Iterator[_OfContrast]:
     """Maps of the linear model at one smoothing (FWHM, mm), by statistic."""
-    found: dict[str, dict[str, Derivative]] = {}
+    by_contrast: dict[str, dict[str, Derivative]] = {}
     for each in maps:
         if each.entities["suffix"] == "statmap" and real(each.sidecar["SmoothingFWHM"]) == width:
-            found.setdefault(each.entities["contrast"], {})[each.entities["stat"]] = each
-    return ((name, own) for name, own in found.items() if own.keys() >= set(_FITTED))
+            by_contrast.setdefault(each.entities["contrast"], {})[each.entities["stat"]] = each
+    return ((name, own) for name, own in by_contrast.items() if own.keys() >= set(_FITTED))
 
 
 def _mean_square(draws: SeriesReader, width: float) -> Float32:
@@ -588,9 +590,15 @@ def _statmaps(images: Mapping[str, Array], effect: Derivative) -> Iterator[_Imag
 
 def _region(region: Array, effect: Derivative, text: str) -> _Image:
     """A reliable region of the contrast of an effect."""
-    own = {key: label for key, label in effect.entities.items() if key not in ("contrast", "stat")}
-    own |= {"label": effect.entities["contrast"], "desc": own["desc"] + RELIABLE, "suffix": "mask"}
+    entities = {
+        key: label for key, label in effect.entities.items() if key not in ("contrast", "stat")
+    }
+    entities |= {
+        "label": effect.entities["contrast"],
+        "desc": entities["desc"] + RELIABLE,
+        "suffix": "mask",
+    }
     common = ("SkullStripped", "SourceSeries", "SmoothingFWHM", "Resolution")
     told = {key: effect.sidecar[key] for key in common if key in effect.sidecar}
     about = {"Type": "ROI", "Description": text, "ThresholdLabel": RELIABLE}
-    return region.astype(np.uint8), Derivative(None, own, {**told, **about})
+    return region.astype(np.uint8), Derivative(None, entities, {**told, **about})

@@ -476,7 +476,7 @@ def place_fsaverage(
     from nilearn.surface.surface import mesh_to_gifti
     from scipy.interpolate import RBFInterpolator
 
-    fsaverage, found = fetch_surf_fsaverage("fsaverage5"), []
+    fsaverage, placed = fetch_surf_fsaverage("fsaverage5"), []
     for k, name in enumerate(_RIBBON):
         points, faces = load_surf_mesh(fsaverage[name])
         if given_surfaces and given_spheres:
@@ -488,8 +488,8 @@ def place_fsaverage(
             in_mni = apply_affine(_MNI305_TO_152, points)
             points = carry_points(in_mni, [t1w2std_xfm], seed=random_seed)
         mesh_to_gifti(points.astype("float32"), faces, here / f"{name}.surf.gii")
-        found.append(here / f"{name}.surf.gii")
-    return found
+        placed.append(here / f"{name}.surf.gii")
+    return placed
 
 
 @step(
@@ -523,8 +523,8 @@ def maps_to_surfaces(
     """
     from nibabel.gifti import GiftiDataArray, GiftiImage, GiftiMetaData
 
-    wanted = [each for each in maps if each.entities["suffix"] == "statmap"]
-    affine, found = invert(boldref2t1w_xfm[0]) @ mask.affine, []
+    statmaps = [each for each in maps if each.entities["suffix"] == "statmap"]
+    affine, on_surfaces = invert(boldref2t1w_xfm[0]) @ mask.affine, []
     for side, uri, *files in zip(_SIDES, surface_uris, surfaces, surfaces[2:], strict=False):
         white, pial = map(_mesh, files)
         about = {
@@ -533,9 +533,9 @@ def maps_to_surfaces(
             "Density": f"{len(white[0])} vertices",
         }
         meta = GiftiMetaData({"AnatomicalStructurePrimary": f"Cortex{side.title()}"})
-        images = (each.volume.data for each in wanted)
+        images = (each.volume.data for each in statmaps)
         values = ribbon_means(images, mask.data, affine, white, pial)
-        for each, data in zip(wanted, values, strict=True):
+        for each, data in zip(statmaps, values, strict=True):
             own = {key: label for key, label in each.entities.items() if key != "res"}
             entities = {"hemi": side[0].upper(), **space_entities, **own}
             named = Derivative(None, entities, {**each.sidecar, **about})
@@ -543,8 +543,8 @@ def maps_to_surfaces(
             GiftiImage(darrays=[array], meta=meta).to_filename(
                 path := here / f"{named.name}.func.gii"
             )
-            found.append(Derivative(path, named.entities, named.sidecar))
-    return found
+            on_surfaces.append(Derivative(path, named.entities, named.sidecar))
+    return on_surfaces
 
 
 def _mesh(file: File) -> tuple[Array, Array]:
@@ -579,11 +579,11 @@ def text_of_registration(*, to_t1w: bool, to_pair: bool) -> str:
 
 def text_of_imported_registration(origin: str, files: Collection[str]) -> str:
     """Sentence of the methods text on an imported mask or registration; empty for neither."""
-    taken = {
+    imported = {
         "the brain mask of the run": "bold_mask",
         "its registration to the T1-weighted image": "boldref2t1w_xfm",
     }
-    found = " and ".join(words for words, name in taken.items() if name in files)
+    found = " and ".join(words for words, name in imported.items() if name in files)
     return f"Taken over from {origin} [@fmriprep]: {found}." if found else ""
 
 

@@ -391,7 +391,7 @@ def _measured_rows(
 
     zooms = voxel_sizes(affine).tolist()
     every = {"measured": measured, **series}
-    found = {
+    by_scan = {
         name: tissues
         for name, scans in every.items()
         if (tissues := _tissues(scans, mask, affine, seed, name))
@@ -401,16 +401,16 @@ def _measured_rows(
         images = {name: scans[contrast] for name, scans in series.items()}
         rows += likeness(contrast, images, truth, mask, slices)
         rows += quality(
-            contrast, {"measured": truth, **images}, mask, found.get("measured", {}), zooms
+            contrast, {"measured": truth, **images}, mask, by_scan.get("measured", {}), zooms
         )
-    if "measured" in found:
-        rows += segmentations("all", found, mask, zooms)
+    if "measured" in by_scan:
+        rows += segmentations("all", by_scan, mask, zooms)
     if "FLAIR" in measured:
         seen = lesions({name: scans["FLAIR"] for name, scans in every.items()}, mask)
         rows += segmentations("FLAIR", seen, mask, zooms)
     labels = np.zeros(mask.shape, np.uint8)
     for label, tissue in enumerate(NAMES, 1):
-        labels[found.get("measured", {}).get(tissue, np.zeros(mask.shape, bool))] = label
+        labels[by_scan.get("measured", {}).get(tissue, np.zeros(mask.shape, bool))] = label
     return rows, labels
 
 

@@ -111,11 +111,11 @@ def _in_spaces(setting: Lookup) -> dict[str, str] | None:
 
 def _kept_in_spaces(setting: Lookup) -> dict[str, object]:
     """Sidecar of a series in another space."""
-    how = (
+    made = (
         f"super-resolved by {setting('series_name')} on the acquired field of view, then"
         " interpolated once"
     )
-    return _of_raw(setting) | {"Resolution": how}
+    return _of_raw(setting) | {"Resolution": made}
 
 
 def _level(setting: Lookup) -> Level:
@@ -251,11 +251,11 @@ def super_resolve(
     ]
     files = [here / f"{each.name}.nii" for each in named]
     elsewhere, target = dict(zip(files, space_grids, strict=True)), here / "series.nii"
-    how = (series_name, acquired, model) if not of_run else ("zerofill", acquired)
+    upsampling = (series_name, acquired, model) if not of_run else ("zerofill", acquired)
     write = partial(
         write_series,
         stc,
-        upsampler=make_upsampler(*how),
+        upsampler=make_upsampler(*upsampling),
         xfms=hmc_xfms,
         reference_affine=boldref.affine,
         factor=factor,

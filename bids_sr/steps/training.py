@@ -107,7 +107,7 @@ def _variance_text(setting: Lookup) -> str:
         return ""
     if given:
         return f"Variance maps of another run ({method.name}) were used for super-resolution."
-    own = method.own_text(setting("recipe")) or f"given by {method.about}"
+    method_text = method.own_text(setting("recipe")) or f"given by {method.about}"
     exemplars = (
         " The components of the calibration entered the prior as local covariance with the weight"
         " that they earned by predicting the outermost fifth of the acquired k-space of held-out"
@@ -116,8 +116,8 @@ def _variance_text(setting: Lookup) -> str:
     )
     return (
         f"{series_name(method.name)} estimated the signal change over time beyond the acquired"
-        f" band of k-space under a Gaussian prior {own}. The variance map of each half of the run"
-        " had to explain part of what zero filling misses in the other half, one level of"
+        f" band of k-space under a Gaussian prior {method_text}. The variance map of each half of"
+        " the run had to explain part of what zero filling misses in the other half, one level of"
         " resolution down; otherwise the run was zero"
         f" filled.{exemplars if method.calibrated and setting('calibrated') else ''}"
     )
@@ -380,18 +380,18 @@ def _tested(
     from bids_sr.sr.variance.fit_variance import tested_entry, why_untried
     from bids_sr.sr.variance.one_level_down import try_interpolation
 
-    own: Facts = {
+    own_share: Facts = {
         "reason": "its maps are those of another run, or of an earlier version of the program"
     }
     if card.data_sha256 == data.checksums() and "tested" in card.held_out:
-        own = {**part_of(card.held_out, "tested"), "applied": card.json.get("applied", True)}
-    found = {series_name(method.name): own}
+        own_share = {**part_of(card.held_out, "tested"), "applied": card.json.get("applied", True)}
+    shares = {series_name(method.name): own_share}
     for name in interpolations:
         try:
-            found[name] = tested_entry(try_interpolation(data.trial(), name), data.volumes)
+            shares[name] = tested_entry(try_interpolation(data.trial(), name), data.volumes)
         except (SeriesError, ResolutionError) as error:
-            found[name] = {"reason": why_untried(error)}
-    return found
+            shares[name] = {"reason": why_untried(error)}
+    return shares
 
 
 def _weight(model: LoadedModel, data: "RunData") -> Volume:

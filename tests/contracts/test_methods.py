@@ -18,7 +18,6 @@ from bids_sr.sr.inference.acquired import InferenceError, UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import enforce, make_upsampler
 from bids_sr.sr.matrices import kspace_crop
 from bids_sr.sr.method import (
-    REMOVED,
     UnknownMethod,
     all_methods,
     get_method,
@@ -110,16 +109,6 @@ def test_every_network_and_loss_that_a_recipe_names_is_there(name):
             t.build for t in recipe.losses
         ]
         assert all(callable(each.loaded) for each in named)
-
-
-def test_a_removed_name_is_refused_with_what_takes_its_place():
-    for name, now in REMOVED.items():
-        assert name not in method_names()
-        assert now in offered_methods()
-        with pytest.raises(
-            UnknownMethod, match=f"'{name}' was removed from the program; {now} takes its place"
-        ):
-            get_method(name)
 
 
 def test_an_unknown_name_is_refused_with_the_list():

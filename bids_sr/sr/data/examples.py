@@ -254,21 +254,22 @@ class Examples:
         The patch, cut down to the smallest image and to whole low-resolution voxels.
         """
         shapes = [(*self.at(i, factor).shape[:2], high - low) for i, (low, high) in rooms]
-        wanted = [min(shape[axis] for shape in shapes) for axis in range(self.ndim)]
+        smallest = [min(shape[axis] for shape in shapes) for axis in range(self.ndim)]
         patch = self.recipe.patch
         if patch is not None:
             asked = (patch,) * self.ndim if isinstance(patch, int) else patch
-            wanted = [min(n, side) for n, side in zip(wanted, asked, strict=True)]
+            smallest = [min(n, side) for n, side in zip(smallest, asked, strict=True)]
         if self.aligned:  # a whole plane is one, whatever the factor divides
             whole = [
                 axis < 2 and {n} == {shape[axis] for shape in shapes}
-                for axis, n in enumerate(wanted)
+                for axis, n in enumerate(smallest)
             ]
             steps = self.at(rooms[0][0], factor).steps
-            wanted = [
-                n if w else n // p * p for n, w, (p, _) in zip(wanted, whole, steps, strict=False)
+            smallest = [
+                n if w else n // p * p
+                for n, w, (p, _) in zip(smallest, whole, steps, strict=False)
             ]
-        return tuple(wanted) if self.ndim == 3 else (*wanted, 1)
+        return tuple(smallest) if self.ndim == 3 else (*smallest, 1)
 
     def _corners(
         self, index: int, factor: Factor, slices: tuple[int, int], sides: tuple[int, ...]

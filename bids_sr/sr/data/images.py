@@ -130,14 +130,14 @@ def check_images(images: TrainingImages, recipe: Recipe, factor: Factor, ndim: i
     """Refuse images that do not belong together or cannot serve."""
     if not images:
         raise TrainingDataError("no image to train on")
-    for what, found in (
+    for what, values in (
         ("contrasts", {image.contrast for image in images}),
         ("numbers of channels", {image.channels for image in images}),
         ("kinds (with and without a fine image)", {image.fine is None for image in images}),
     ):
-        if len(found) > 1:
+        if len(values) > 1:
             raise TrainingDataError(
-                f"the images to train on have different {what}: {sorted(map(str, found))}"
+                f"the images to train on have different {what}: {sorted(map(str, values))}"
             )
     names = [image.name for image in images]
     if len(set(names)) != len(names):
@@ -157,11 +157,11 @@ def check_images(images: TrainingImages, recipe: Recipe, factor: Factor, ndim: i
             )
         if image.fine is None or image.coarse is None:
             continue
-        wanted = tuple(map(highres_size, image.coarse.shape[-3:], factor))
-        if image.shape != wanted:
+        shape = tuple(map(highres_size, image.coarse.shape[-3:], factor))
+        if image.shape != shape:
             raise TrainingDataError(
                 f"{image.name}: the coarse image {image.coarse.shape[-3:]} by {factor} is"
-                f" {wanted}, not the fine one's {image.shape}"
+                f" {shape}, not the fine one's {image.shape}"
             )
     if recipe.objective == "cycle" and recipe.upsampled_by is None:
         raise ValueError(
@@ -218,12 +218,12 @@ def pair_image(
     ------
     TrainingDataError : sizes that do not belong together, and as of `TrainingImage`
     """
-    wanted = tuple(
+    shape = tuple(
         highres_size(n, f) for n, f in zip(lowres.shape, check_factor(factor), strict=True)
     )
-    if highres.shape != wanted:
+    if highres.shape != shape:
         raise TrainingDataError(
-            f"low resolution {lowres.shape} by {factor} is {wanted}, not {highres.shape}"
+            f"low resolution {lowres.shape} by {factor} is {shape}, not {highres.shape}"
         )
     if mask.shape != lowres.shape:
         raise TrainingDataError(

@@ -247,18 +247,18 @@ def write_series(
     from threadpoolctl import threadpool_limits
 
     shape, affine = hr_grid(reader.shape[:3], reference_affine, factor)
-    size, told = (*shape, reader.shape[3]), reader.tr if tr is None else tr
+    size, seconds = (*shape, reader.shape[3]), reader.tr if tr is None else tr
     limits = {"blas": 1, "openmp": threads}
     with ExitStack() as stack:
         stack.enter_context(threadpool_limits(limits))
         writer = None
         if target is not None:
             writer = stack.enter_context(
-                SeriesWriter(target, size, affine, told, header_like=reader.header)
+                SeriesWriter(target, size, affine, seconds, header_like=reader.header)
             )
         others = []
         for path, placed in elsewhere.items():
-            own = SeriesWriter(path, (*placed.shape, reader.shape[3]), placed.affine, told)
+            own = SeriesWriter(path, (*placed.shape, reader.shape[3]), placed.affine, seconds)
             others.append(_InSpace(placed, stack.enter_context(own), affine, distortion))
         super_resolve_series(
             reader,

@@ -83,12 +83,12 @@ class ModelCard:
     @property
     def psnr(self) -> dict[str, float]:
         """Return held-out peak signal-to-noise ratio (dB) of network and plain interpolation."""
-        found = {
+        scores = {
             name: part_of(self.held_out, name).get("psnr")
             for name in ("network", "input", "bspline", "zerofill")
         }
         return {
-            name: float(value) for name, value in found.items() if isinstance(value, int | float)
+            name: float(value) for name, value in scores.items() if isinstance(value, int | float)
         }
 
     @classmethod
@@ -272,8 +272,8 @@ def _trained_for(card: ModelCard, factor: Factor) -> bool:
 
     This is its own factor or, if trained with random ones, any between them on the same axes.
     """
-    own = card.factor
-    if all(abs(a - b) <= 1e-6 for a, b in zip(factor, own, strict=True)):
+    trained_factor = card.factor
+    if all(abs(a - b) <= 1e-6 for a, b in zip(factor, trained_factor, strict=True)):
         return True
     span = card.factors
     return bool(span) and all(
@@ -282,7 +282,7 @@ def _trained_for(card: ModelCard, factor: Factor) -> bool:
             if abs(known - 1) <= 1e-6
             else min(span) - 1e-6 <= asked <= max(span) + 1e-6
         )
-        for asked, known in zip(factor, own, strict=True)
+        for asked, known in zip(factor, trained_factor, strict=True)
     )
 
 
@@ -324,15 +324,17 @@ def check_model(
     ------
     UsageError : with every difference and the remedy
     """
-    found = _mismatches(card, affine, contrast, factor, align)
+    mismatches = _mismatches(card, affine, contrast, factor, align)
     hopeless = not card.settings.get("upsampled_by") and any(
-        each.startswith("factor") for each in found
+        each.startswith("factor") for each in mismatches
     )
-    if hopeless or (found and not force):
+    if hopeless or (mismatches and not force):
         remedy = "Train on a pair that matches, or overrule with --force."
         remedy = "Train a model for this factor." if hopeless else remedy
-        raise UsageError(f"the model {card.method} does not fit", f"{'; '.join(found)}.", remedy)
-    return found
+        raise UsageError(
+            f"the model {card.method} does not fit", f"{'; '.join(mismatches)}.", remedy
+        )
+    return mismatches
 
 
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -466,11 +468,11 @@ def other_models(
     weights; empty where no model serves.
     """
     root = Path(models_dir)
-    found = sorted(
+    models = sorted(
         (path.relative_to(root).parts[0].removeprefix("sub-"), path)
         for path in root.glob(f"sub-*/**/*_desc-{method}_model.safetensors")
     )
-    others = [(label, path) for label, path in found if label != subject.removeprefix("sub-")]
+    others = [(label, path) for label, path in models if label != subject.removeprefix("sub-")]
     later = [path for label, path in others if label > subject.removeprefix("sub-")]
     earlier = [path for label, path in others if label < subject.removeprefix("sub-")]
     return [path for path in (*later, *earlier) if _serves(path, factor, zooms)]

@@ -150,13 +150,13 @@ def _fill(network: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
         ),
         "unknown": sorted(state.keys() - own.keys()),
     }
-    told = [
+    texts = [
         f"{len(keys)} {words} ({keys[0]}{', …' if keys[1:] else ''})"
         for words, keys in wrong.items()
         if keys
     ]
-    if told:
-        raise ValueError(f"its tensors are not those of {name}: {', '.join(told)}")
+    if texts:
+        raise ValueError(f"its tensors are not those of {name}: {', '.join(texts)}")
     network.load_state_dict(state)
 
 

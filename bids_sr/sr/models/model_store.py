@@ -63,15 +63,15 @@ def _find_model(training: TrainingRequest, data: TrainingData | None) -> Path | 
     """A model that may stand in for training, or None."""
     if training.pretrained is not None:
         return training.pretrained
-    found = list(_models_in(training.model_dir)) if training.source != "train" else []
+    models = list(_models_in(training.model_dir)) if training.source != "train" else []
     if data is not None:
-        for weights, card in found:
+        for weights, card in models:
             if _same_training(card, training, data):
                 return weights
     if training.source != "reuse":
         return None
     name, recipe = training.method.name, training.recipe
-    fitting = [each for each in found if (each[1].method, each[1].recipe) == (name, recipe)]
+    fitting = [each for each in models if (each[1].method, each[1].recipe) == (name, recipe)]
     sums = None if data is None else _checksums(data)
     own = [each for each in fitting if sums is not None and each[1].data_sha256 == sums]
     # that of the very pair before that of another, whatever its settings

@@ -88,17 +88,17 @@ def compare(
 
 def _metrics(images: Sequence[Tensor], windows: Sequence[ScoredWindow]) -> dict[str, float]:
     """PSNR (dB), and the structural similarity where windows are large enough for it."""
-    found, counts = [], []
+    values, counts = [], []
     for image, window in zip(images, windows, strict=True):
         inside = window.batch.weight[0, 0].cpu().numpy() > 0
         if min(image.shape[2:4]) >= _SMALLEST_SSIM and inside.any():
             for made, truth in zip(
                 image[0].cpu().numpy(), window.batch.target[0].cpu().numpy(), strict=True
             ):
-                found.append(ssim(truth, made, data_range=1.0, mask=inside))
+                values.append(ssim(truth, made, data_range=1.0, mask=inside))
                 counts.append(float(inside.sum()))
     out = {"psnr": round(_db(_error(images, windows)), 4)}
-    return out | ({"ssim": round(float(np.average(found, weights=counts)), 5)} if found else {})
+    return out | ({"ssim": round(float(np.average(values, weights=counts)), 5)} if values else {})
 
 
 class TrainingDiverged(RuntimeError):
@@ -296,23 +296,23 @@ class Phase:
         row: dict[str, str | float] = {"phase": self.name, "iteration": at.iteration, **parts}
         if self.scored:
             try:
-                found = (
+                score = (
                     _score(self.nets, self.windows)
                     if self.windows
                     else _db(float(np.mean(self.losses)))
                 )
             except torch.cuda.OutOfMemoryError as error:
                 raise self._no_room("what is held out") from error
-            row["psnr"], self.losses = found, []
-            gained = found > at.best_psnr + _GAIN_DB
+            row["psnr"], self.losses = score, []
+            gained = score > at.best_psnr + _GAIN_DB
             at.looks_without_gain = 0 if gained else at.looks_without_gain + 1
             at.looks_since_drop = 0 if gained else at.looks_since_drop + 1
             if gained:
-                at.best_psnr, at.best_iteration = found, at.iteration
+                at.best_psnr, at.best_iteration = score, at.iteration
             if recipe.schedule == "plateau" and at.looks_since_drop >= recipe.plateau_patience:
                 at.rate_factor, at.looks_since_drop = at.rate_factor * recipe.plateau_factor, 0
             if at.mixed:
-                self._check_precision(found)
+                self._check_precision(score)
         if not self.scored or at.best_iteration == at.iteration:
             self.best = {
                 key: value.detach().clone()
@@ -369,13 +369,13 @@ class Phase:
 
     def _resume(self) -> None:
         try:
-            found = checkpoints.read_checkpoint(self.checkpoint)
+            checkpoint = checkpoints.read_checkpoint(self.checkpoint)
         except ValueError as error:
             _LOG.warning("%s; %s is trained from the start", error, self.name)
             return
-        if found is None or found[1].get("signature") != self.signature:
+        if checkpoint is None or checkpoint[1].get("signature") != self.signature:
             return
-        tensors, values = found
+        tensors, values = checkpoint
         for name, optimizer in self.nets.optimizers.items():
             self.nets.nets[name].load_state_dict(_part(tensors, f"{name}."))
             checkpoints.restore_optimizer(optimizer, tensors, f"{name}_optimizer")

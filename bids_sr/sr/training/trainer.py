@@ -261,12 +261,12 @@ def _check_start(training: TrainingRequest, recipe: Recipe, examples: Examples) 
             f"the model to start from has {layers} layers with weights: {count} of them cannot be"
             " trained"
         )
-    wanted = recipe.build_generator(examples.channels, examples.factor).state_dict()
-    found = start.generator.state_dict()
+    expected = recipe.build_generator(examples.channels, examples.factor).state_dict()
+    state = start.generator.state_dict()
     wrong = [
         k
-        for k in {*wanted, *found}
-        if k not in wanted or k not in found or wanted[k].shape != found[k].shape
+        for k in {*expected, *state}
+        if k not in expected or k not in state or expected[k].shape != state[k].shape
     ]
     if wrong:
         raise ModelError(

@@ -62,7 +62,7 @@ def fit_variance(training: TrainingRequest, data: RunData) -> TrainedModel:
         level = level_above(data.mask.shape, data.factor)
         whole = Tile.around(level.in_plane(), data.mask)
         components = level.across(_slices(data.statistics))
-        used, fit, told = _gate(method, recipe, data, seed)
+        used, fit, held_out = _gate(method, recipe, data, seed)
         widths, (x, y, z) = recipe.fwhm or (0.0,), level.fine
         # zero filling
         prior = Prior(
@@ -74,10 +74,10 @@ def fit_variance(training: TrainingRequest, data: RunData) -> TrainedModel:
             prior = estimate_prior(components, whole, recipe, seed=seed, progress=tell)
             if fit is not None and fit.weight:
                 prior = with_exemplars(prior, _patterns(data, fit, level.fine), fit.weight)
-    _LOG.info("%s: %s (%.0f s)", method.name, told["model"], time.monotonic() - began)
+    _LOG.info("%s: %s (%.0f s)", method.name, held_out["model"], time.monotonic() - began)
     card = card_entries(training, data.described()) | {
         "applied": used,
-        "held_out": told,
+        "held_out": held_out,
         "components": len(components),
         "refit_on_all_slices": False,
         "perceptual": {"active": False, "reason": "nothing is trained"},
@@ -166,39 +166,39 @@ def _gate(
     if fit is not None and fit.weight and not tried[fit.weight].share > tried[0.0].share:
         fit = replace(fit, weight=0.0)
     best = fit.weight if fit is not None else 0.0
-    share, how = tried[best].share, "" if fit is None else fit.text
+    share, fit_text = tried[best].share, "" if fit is None else fit.text
     if best:
-        how += (
+        fit_text += (
             f"; without it, {100 * tried[0.0].share:.1f} % would be explained one level of"
             " resolution down"
         )
-    told: dict[str, object] = {
+    held_out: dict[str, object] = {
         "explained_over_zerofill": round(share, 5),
         "explained_by_half": [round(each, 5) for each in tried[best].by_half],
         "tested": (
             tested_entry(tried[best], data.volumes)
             | {"thermal_noise": round(data.statistics.thermal, 5)}
             | ({"calibrated": True} if best else {})
-            | ({} if fit is None else {"calibration": how})
+            | ({} if fit is None else {"calibration": fit_text})
         ),
     }
     if fit is not None:
-        told |= fit.entries | {
+        held_out |= fit.entries | {
             "explained_by_weight": {f"{w:g}": round(each.share, 5) for w, each in tried.items()}
         }
     used = least is None or share >= least
-    told["model"] = (
-        "the map of the whole run" if fit is None else f"the map of the whole run; {how}"
+    held_out["model"] = (
+        "the map of the whole run" if fit is None else f"the map of the whole run; {fit_text}"
     )
     if least is None:
-        told["model"] = why
+        held_out["model"] = why
     elif not used:
-        told["model"] = (
+        held_out["model"] = (
             f"{fallback}one level of resolution down the map of one half of the run explains"
             f" {number(share, '.1%')} of what zero filling misses in the other half, less than"
             f" {least:.0%}"
         )
-    return used, fit, told
+    return used, fit, held_out
 
 
 def why_untried(error: SeriesError | ResolutionError) -> str:
@@ -211,11 +211,11 @@ def why_untried(error: SeriesError | ResolutionError) -> str:
     return f"the run cannot be downsampled once more to try it ({error})"
 
 
-def tested_entry(found: Explained, volumes: int) -> dict[str, object]:
+def tested_entry(explained: Explained, volumes: int) -> dict[str, object]:
     """Return the share, its interval and the stretches of a tested series, as plain values."""
-    numbers = zip(("share", "lower", "upper"), (found.share, *found.interval), strict=True)
+    numbers = zip(("share", "lower", "upper"), (explained.share, *explained.interval), strict=True)
     entry: dict[str, object] = {
         name: round(value, 5) for name, value in numbers if math.isfinite(value)
     }
-    count = len(found.by_stretch)
+    count = len(explained.by_stretch)
     return entry | {"stretches": count, "stretch_volumes": volumes // count if count else 0}

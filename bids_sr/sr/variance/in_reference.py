@@ -263,7 +263,7 @@ def detail_of(model: LoadedModel, acquired: UpsamplerInputs, shape: tuple[int, .
         seen = acquired.guide.seen(level.fine, hr_grid(shape, affine, factor)[1], None)
         detail = to_volume(level.beyond(to_slices(seen)))
         constant = acquired.gain * np.ascontiguousarray(detail)
-    state, own = model.generator.state_dict(), model.recipe.fwhm
+    state, widths = model.generator.state_dict(), model.recipe.fwhm
     weight = _displaced(state["weight"].float(), acquired.displaced, affine, factor)
     weight, whole = onto_grid(weight, level.fine), Tile.around(level.in_plane(), mask > 0)
     if bool(weight.any()):
@@ -272,10 +272,10 @@ def detail_of(model: LoadedModel, acquired: UpsamplerInputs, shape: tuple[int, .
             Prior(
                 whole=whole,
                 weight=weight,
-                fwhm=(*own, *(FWHM,) * (len(weight) - len(own))),
+                fwhm=(*widths, *(FWHM,) * (len(weight) - len(widths))),
                 noise=float(state["noise"]),
             )
-            if own
+            if widths
             else Modulation(whole=whole, weight=weight[0])
         )
     return Detail(change=change, constant=constant)
@@ -307,23 +307,21 @@ def onto_grid(weight: Tensor, fine: tuple[int, int, int]) -> Tensor:
     return torch.from_numpy(np.stack(maps).astype(np.float32))
 
 
-def _displaced(weight: Tensor, how: str, affine: Array, factor: Factor) -> Tensor:
+def _displaced(weight: Tensor, displaced: str, affine: Array, factor: Factor) -> Tensor:
     """Return maps (Q, Z, X, Y) of the wrong place, as a placebo.
 
-    how : "mirror" exchanges left and right about the middle of the maps, so that a head off center
-        stays where it is, "shift" moves them by three acquired voxels along both axes of the
-        slice, "" leaves them; affine: voxel -> RAS mm, which tells the axis from left to right
-
-    `weight`: variance maps on the high-resolution grid (Q, Z, X, Y). `how`: placebo that moves
-    variance maps: ``mirror`` or ``shift``; empty for none. Moved maps of the same shape, which
-    wrap around at the edges.
+    `weight`: variance maps on the high-resolution grid (Q, Z, X, Y). `displaced`: ``mirror``
+    exchanges left and right about the middle of the maps, so that a head off center stays where it
+    is, ``shift`` moves them by three acquired voxels along both axes of the slice, empty leaves
+    them. `affine`: voxel to RAS mm, which tells the axis from left to right. Maps wrap around at
+    the edges.
     """
-    if not how:
+    if not displaced:
         return weight
-    if how == "shift":
+    if displaced == "shift":
         return weight.roll([round(_SHIFT * factor[0]), round(_SHIFT * factor[1])], (2, 3))
-    if how != "mirror":
-        raise ValueError(f"maps can be displaced by mirror or shift, not by {how!r}")
+    if displaced != "mirror":
+        raise ValueError(f"maps can be displaced by mirror or shift, not by {displaced!r}")
     across = int(np.argmax(np.abs(np.asarray(affine, float)[0, :3])))
     axis = (2, 3, 1)[across]
     n = weight.shape[axis]

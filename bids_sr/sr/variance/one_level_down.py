@@ -93,13 +93,13 @@ def _mean(shares: Array) -> float:
 
 def _shares_of(added: _Added, level: Level, images: Tensor, mask: Tensor) -> Array:
     """`_explained_share` of each image (C,); NaN where zero filling misses nothing."""
-    coarse, found = level.down(images), np.full(len(images), np.nan)
+    coarse, shares = level.down(images), np.full(len(images), np.nan)
     for number, (image, low, more) in enumerate(zip(images, coarse, added(coarse), strict=True)):
         missed = (image - level.up(low))[mask]
         energy = float(missed.square().sum())
         if energy > 0:
-            found[number] = 1 - float((missed - more[mask]).square().sum()) / energy
-    return found
+            shares[number] = 1 - float((missed - more[mask]).square().sum()) / energy
+    return shares
 
 
 def _added_by(prior: Prior | Modulation, level: Level) -> _Added:
@@ -206,7 +206,7 @@ def try_maps(
             map_of(trial.level.across(trial.level.down(half)), whole, recipe, seed)
             for half in trial.halves[::-1]
         ]
-        found = {}
+        explained = {}
         for weight in weights:
             priors = [
                 each
@@ -214,8 +214,8 @@ def try_maps(
                 else with_exemplars(each, other, weight)
                 for each in maps
             ]
-            found[weight] = trial.tried([_added_by(prior, trial.level) for prior in priors])
-    return found
+            explained[weight] = trial.tried([_added_by(prior, trial.level) for prior in priors])
+    return explained
 
 
 def map_of(

@@ -243,11 +243,11 @@ class OuterBand:
 def _counted_tiles(whole: Tile, mask: Tensor) -> list[tuple[int, Tile]]:
     """Tiles that hold enough brain, as (number of the slice, tile), evenly over all slices."""
     out, parts = [], []
-    for own in whole.inner:
-        count = max(1, (own.stop - own.start) // _INNER)
-        start = own.start + (own.stop - own.start - count * _INNER) // 2
-        edges = [max(own.start, start + k * _INNER) for k in range(count + 1)]
-        parts.append([slice(a, min(b, own.stop)) for a, b in pairwise(edges)])
+    for axis in whole.inner:
+        count = max(1, (axis.stop - axis.start) // _INNER)
+        start = axis.start + (axis.stop - axis.start - count * _INNER) // 2
+        edges = [max(axis.start, start + k * _INNER) for k in range(count + 1)]
+        parts.append([slice(a, min(b, axis.stop)) for a, b in pairwise(edges)])
     for z in range(len(mask)):
         for inner in product(*parts):
             if float(mask[z, inner[0], inner[1]].float().mean()) >= _LEAST_BRAIN:
@@ -307,25 +307,25 @@ class CalibrationFit:
             if self.moved_mm > _TOLD_MM
             else ""
         )
-        told = f"the calibration is used with weight {self.weight:g}{moved}"
+        sentence = f"the calibration is used with weight {self.weight:g}{moved}"
         if (found := self.full if self.weight == SHARE else self.cautious) is None:
-            return told
+            return sentence
         having, without = (100 * float(np.mean(each)) for each in (found.having, found.without))
         return (
-            f"{told}; it predicts {having:.1f} % of the outermost acquired frequencies"
+            f"{sentence}; it predicts {having:.1f} % of the outermost acquired frequencies"
             f" ({without:.1f} % without it)"
         )
 
     @property
     def entries(self) -> dict[str, object]:
         """For the card."""
-        told: dict[str, object] = {
+        facts: dict[str, object] = {
             "weight": self.weight,
             "position_correction_mm": round(self.moved_mm, 3),
         }
         if self.cautious is None or self.full is None:
-            return told
-        return told | {
+            return facts
+        return facts | {
             "predicted_without": round(float(np.mean(self.full.without)), 5),
             "predicted_gain_by_weight": {
                 f"{_CAUTIOUS:g}": round(self.cautious.gain, 5),
@@ -374,12 +374,12 @@ def fit_calibration(
 
     farthest = _FARTHEST * float(fine[:2].max())
     params, full = _climb(predicted)
-    found = _correction(params, center, axes, fine)
-    cautious = band.predicted(exemplars, found, _CAUTIOUS)
+    correction = _correction(params, center, axes, fine)
+    cautious = band.predicted(exemplars, correction, _CAUTIOUS)
     return CalibrationFit(
         weight=_weight_of(cautious, full),
-        correction=found,
-        moved_mm=rms_distance(np.eye(4), found, points),
+        correction=correction,
+        moved_mm=rms_distance(np.eye(4), correction, points),
         cautious=cautious,
         full=full,
     )

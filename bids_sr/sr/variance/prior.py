@@ -217,9 +217,9 @@ def _by_rows(
     windows = ahead[:, reach + steps.start :].unfold(1, len(steps), 1).transpose(0, 1)
     sides = []
     for width in dict.fromkeys(fwhm):
-        own = maps[[q for q, w in enumerate(fwhm) if w == width]]
-        near = pad(own, (0, 0, reach, reach)).transpose(0, 1)
-        sides.append((width, own.permute(1, 2, 0), near))
+        maps_of_width = maps[[q for q, w in enumerate(fwhm) if w == width]]
+        near = pad(maps_of_width, (0, 0, reach, reach)).transpose(0, 1)
+        sides.append((width, maps_of_width.permute(1, 2, 0), near))
     block, pairs = torch.zeros(2, _BLOCK, size, size)
     seen = torch.empty(len(steps), _BLOCK, size if along is None else len(along), len(right[1]))
     for start in range(0, count, _BLOCK):
@@ -233,8 +233,8 @@ def _by_rows(
                     share = float(correlation(count, width)[0, abs(step)])
                     share *= 0.5 if alike and step == 0 else 1.0
                     block.addcmul_(pairs, correlation(size, width), value=share)
-            own = block[:n] @ right[1].T
-            part[:] = own if along is None else along @ own
+            maps_of_width = block[:n] @ right[1].T
+            part[:] = maps_of_width if along is None else along @ maps_of_width
         rows = windows[start : start + n] @ seen[:, :n].flatten(2).transpose(0, 1)
         yield slice(start, start + n), rows.unflatten(2, seen.shape[2:])
 

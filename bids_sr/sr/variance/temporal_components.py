@@ -116,8 +116,8 @@ def temporal_statistics(
         mean[..., z] = slab.mean(0, dtype=np.float64)
         slab = _without(slab - mean[None, ..., z], out)
         chosen = slab[:, inside[..., z]]
-        for gram, each in zip(grams, ranges, strict=True):
-            gram += chosen[each] @ chosen[each].T
+        for gram, rows in zip(grams, ranges, strict=True):
+            gram += chosen[rows] @ chosen[rows].T
     slow = [_slow_courses(len(gram), reader.tr) for gram in grams]
     slow[0] = np.linalg.qr(_without(slow[0], out))[0]
     spectra = [np.linalg.eigh(own.T @ gram @ own) for own, gram in zip(slow, grams, strict=True)]
@@ -143,8 +143,8 @@ def temporal_statistics(
     images = [np.empty((len(each), *shape), np.float32) for each in courses]
     for z in range(shape[2]):
         slab = _without(_slab(reader, z, part) - mean[None, ..., z], out).reshape(count, -1)
-        for image, each, course in zip(images, ranges, courses, strict=True):
-            image[..., z] = (course @ slab[each]).reshape(-1, *shape[:2])
+        for image, rows, course in zip(images, ranges, courses, strict=True):
+            image[..., z] = (course @ slab[rows]).reshape(-1, *shape[:2])
     share = float(values[::-1][:kept].sum() / np.trace(grams[0]))
     _LOG.info("%d components hold %.0f %% of the change in the mask", kept, 100 * share)
     checksums = {

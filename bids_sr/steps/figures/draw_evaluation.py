@@ -195,11 +195,11 @@ def _agreement(rows: Sequence[MetricRow], names: Sequence[str]) -> Iterator[Draw
 
     every = of_halves(rows)
     for statistic in ("ev", "r"):
-        if own := [row for row in every if row.statistic == statistic]:
-            first, *_ = contrasts_of(own)
+        if shown := [row for row in every if row.statistic == statistic]:
+            first, *_ = contrasts_of(shown)
             drawn = agreement_figure(rows, statistic=statistic, contrast=first, names=names)
             yield Drawn("splithalf", drawn)
-            beyond = contrasts_of(row for row in own if row.band == "beyond")
+            beyond = contrasts_of(row for row in shown if row.band == "beyond")
             if others := [contrast for contrast in beyond if contrast != first][:_MAX_CONTRASTS]:
                 drawn = contrasts_figure(rows, statistic=statistic, contrasts=others, names=names)
                 yield Drawn("splithalfContrasts", drawn)
@@ -216,8 +216,8 @@ def _beyond(
     from bids_sr.figures.evaluation_figures import of_halves
     from bids_sr.figures.map_figures import beyond_figure
 
-    with np.load(path, allow_pickle=False) as found:
-        names, contrast = found["series"].tolist(), str(found["contrast"])
+    with np.load(path, allow_pickle=False) as arrays:
+        names, contrast = arrays["series"].tolist(), str(arrays["contrast"])
         own = [row for row in of_halves(rows) if (row.contrast, row.band) == (contrast, "beyond")]
         own = [row for row in own if row.statistic in statistics]
         region = next(iter(main_regions(row.region for row in own)), "brain")
@@ -228,9 +228,9 @@ def _beyond(
         lead = next(filter(None, scored), [])
         scores = {row.series: row.value for row in reversed(lead)}
         what = f"{STATISTICS[lead[0].statistic].label}, {region_text(region)}" if lead else ""
-        mask = Volume(found["mask"], found["affine"])
+        mask = Volume(arrays["mask"], arrays["affine"])
         shown = shown_series(names, scores)
-        maps = {name: mask.like(found[f"beyond_{name}"]) for name in shown}
+        maps = {name: mask.like(arrays[f"beyond_{name}"]) for name in shown}
     if maps:
         yield Drawn(
             "beyond", beyond_figure(maps, mask, scores=scores, score=what, percent=percent)
@@ -318,11 +318,11 @@ def draw_quality(
 
 def _by_contrast(maps: Iterable[Derivative]) -> dict[str, dict[str, Derivative]]:
     """Contrast to series to map; of many contrasts, that of all and the first ones."""
-    found: dict[str, dict[str, Derivative]] = {}
+    by_contrast: dict[str, dict[str, Derivative]] = {}
     for each in maps:
-        found.setdefault(each.entities["contrast"], {})[each.entities["desc"]] = each
-    shown = sorted(found, key=lambda name: name != "all")[:_MAX_CONTRASTS]
-    return {name: of_series for name, of_series in found.items() if name in shown}
+        by_contrast.setdefault(each.entities["contrast"], {})[each.entities["desc"]] = each
+    shown = sorted(by_contrast, key=lambda name: name != "all")[:_MAX_CONTRASTS]
+    return {name: of_series for name, of_series in by_contrast.items() if name in shown}
 
 
 @figure(

@@ -316,18 +316,18 @@ def draw_activation(
     """
     from bids_sr.figures.map_figures import activation_figure
 
-    found = display_grids.sort_maps(maps)
+    shown_maps = display_grids.sort_maps(maps)
     scene = display_grids.scene_of(guide_hr or boldref, bold_mask_hr, roi_hr)
-    display, what = found.display, "connectivity" if at_rest else "activation"
-    for (contrast, stat, fwhm), own in found.stats.items():
+    display, what = shown_maps.display, "connectivity" if at_rest else "activation"
+    for (contrast, stat, fwhm), by_series in shown_maps.stats.items():
         if stat == display.statistic:
-            regions = found.regions.get((contrast, "Fdr", fwhm), {})
-            names = display_grids.compared(own, series_names)
+            regions = shown_maps.regions.get((contrast, "Fdr", fwhm), {})
+            names = display_grids.compared(by_series, series_names)
             drawn = activation_figure(
-                {name: own[name].volume for name in names},
+                {name: by_series[name].volume for name in names},
                 scene,
                 display=display,
-                limit=display_grids.color_limit(own.values(), display.floor),
+                limit=display_grids.color_limit(by_series.values(), display.floor),
                 significant={name: regions[name].volume for name in names if name in regions},
             )
             yield Drawn(what, drawn, contrast=contrast, fwhm_mm=fwhm)

@@ -89,8 +89,8 @@ def draw_overview(
     from bids_sr.figures.canvas import units_text
     from bids_sr.report.overview_text import RunFacts, overview_html
 
-    found = display_grids.sort_maps([*maps, *(error_maps or ())])
-    contrast = found.leading(display_grids.judged_contrast(evaluation, verdict))
+    shown_maps = display_grids.sort_maps([*maps, *(error_maps or ())])
+    contrast = shown_maps.leading(display_grids.judged_contrast(evaluation, verdict))
     run = RunFacts(
         entities=entities,
         displacement=[float(value) for value in confounds["framewise_displacement"]],
@@ -108,8 +108,8 @@ def draw_overview(
     known = (truth_maps or {}).get(contrast)
     title = f"{'seed' if at_rest else 'contrast'} {contrast}"
     best = str(verdict["best"])
-    yield Drawn("overview", _zoomed(found, contrast, best, known, scene, unit, title))
-    if drawn := _believed(found, contrast, best, scene, unit, title):
+    yield Drawn("overview", _zoomed(shown_maps, contrast, best, known, scene, unit, title))
+    if drawn := _believed(shown_maps, contrast, best, scene, unit, title):
         yield Drawn("reliable", drawn)
 
 
@@ -120,14 +120,14 @@ def _believed(
     from bids_sr.figures.map_figures import Display, peak_voxel, zoomed_figure
 
     widths = [fwhm for name, stat, fwhm in shown_maps.stats if (name, stat) == (contrast, "sd")]
-    own = {
+    by_stat = {
         text: shown_maps.stats[contrast, stat, min(widths)].get(best) if widths else None
         for stat, text in (("effect", f"effect of {best}"), ("sd", "SD of its error"))
     }
-    shown = {text: each.volume for text, each in own.items() if each is not None}
-    if len(shown) < len(own):
+    shown = {text: each.volume for text, each in by_stat.items() if each is not None}
+    if len(shown) < len(by_stat):
         return None
-    limit = display_grids.color_limit([each for each in own.values() if each is not None], 0.0)
+    limit = display_grids.color_limit([each for each in by_stat.values() if each is not None], 0.0)
     floor = float(f"{_EFFECT_SHARE * limit:.2g}")
     display = Display(statistic="effect", threshold=floor, floor=0.0, unit=unit)
     region = shown_maps.regions.get((contrast, "Reliable", min(widths)), {}).get(best)
@@ -169,14 +169,14 @@ def _zoomed(
     kinds = {stat for name, stat, _ in shown_maps.stats if name == contrast}
     stat = "effect" if truth and "effect" in kinds else "t" if "t" in kinds else "cc"
     width = min(fwhm for name, kind, fwhm in shown_maps.stats if (name, kind) == (contrast, stat))
-    own = dict(shown_maps.stats[contrast, stat, width])
-    names = [name for name in ("raw", "bspline", best, "measured") if name in own]
-    if truth and stat == "effect" and "measured" not in own:
-        own["truth"] = Derivative(truth, {})
+    by_series = dict(shown_maps.stats[contrast, stat, width])
+    names = [name for name in ("raw", "bspline", best, "measured") if name in by_series]
+    if truth and stat == "effect" and "measured" not in by_series:
+        by_series["truth"] = Derivative(truth, {})
         names.append("truth")
-    shown = {TITLES.get(name, name): own[name].volume for name in names}
+    shown = {TITLES.get(name, name): by_series[name].volume for name in names}
     display = {"t": T_DISPLAY, "cc": CC_DISPLAY}.get(stat)
-    limit = display_grids.color_limit(own.values(), display.floor if display else 0.0)
+    limit = display_grids.color_limit(by_series.values(), display.floor if display else 0.0)
     if display is None:
         display = Display(
             statistic="effect",
@@ -243,9 +243,9 @@ def show_viewer(
     from bids_sr.figures.map_viewer import map_key, room_of, viewer_html
     from bids_sr.pipeline.store import derivative_path
 
-    found = display_grids.sort_maps(maps)
-    judged = found.leading(display_grids.judged_contrast(evaluation, verdict))
-    display, grid = found.display, grid_of(bold_mask_hr)
+    shown_maps = display_grids.sort_maps(maps)
+    judged = shown_maps.leading(display_grids.judged_contrast(evaluation, verdict))
+    display, grid = shown_maps.display, grid_of(bold_mask_hr)
     stored = StoredMaps(
         level=level,
         methods=methods,
@@ -258,16 +258,21 @@ def show_viewer(
     shown = {}
     files: dict[str, str] = {}
     for contrast, stat, fwhm in sorted(
-        found.stats, key=lambda key: (key[0] != judged, key[0] != "all", key[2])
+        shown_maps.stats, key=lambda key: (key[0] != judged, key[0] != "all", key[2])
     ):
         if stat == display.statistic:
-            own = found.stats[contrast, stat, fwhm]
-            every = display_grids.ordered(own, series_names)
+            by_series = shown_maps.stats[contrast, stat, fwhm]
+            every = display_grids.ordered(by_series, series_names)
             width = f"{fwhm:g} mm" if fwhm else "none"
-            shown[contrast, width] = _Read({name: own[name] for name in every})
+            shown[contrast, width] = _Read({name: by_series[name] for name in every})
             files |= {
                 map_key(contrast, width, name): derivative_path(
-                    {**entities, **own[name].entities, "datatype": "func", "extension": ".nii.gz"}
+                    {
+                        **entities,
+                        **by_series[name].entities,
+                        "datatype": "func",
+                        "extension": ".nii.gz",
+                    }
                 )
                 for name in every
                 if stored.holds(name, contrast, fwhm, stat)

@@ -290,18 +290,6 @@ def test_methods_are_told_apart_by_what_they_are_trained_on() -> None:
     assert (control.learned, control.run_trained) == ((), ("sdmod",))
 
 
-def test_a_settings_file_that_names_a_removed_method_is_refused_with_what_takes_its_place(
-    tmp_path: Path,
-) -> None:
-    """Settings of earlier runs name it, as it was a default."""
-    old = Settings(paths=PATHS, superres=SuperRes(methods=("srgan", "sbl"))).to_toml()
-    (tmp_path / "old.toml").write_text(old.replace('"sbl"', '"guided"'))
-    with pytest.raises(UsageError, match="'guided'") as caught:
-        Settings.from_toml(tmp_path / "old.toml")
-    assert "removed from the program; sbl takes its place" in caught.value.notice.why
-    assert "--sr-method sbl" in caught.value.notice.remedy
-
-
 def test_the_place_of_the_truth_becomes_absolute(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

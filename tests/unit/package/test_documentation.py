@@ -14,7 +14,6 @@ from syntax import statements
 
 from bids_sr import steps
 from bids_sr.pipeline.step import Step
-from bids_sr.sr.method import REMOVED
 
 ROOT = Path(__file__).parents[3]
 PAGES = [
@@ -115,17 +114,6 @@ def test_anchors_work_on_github_too(page: str) -> None:
         there = path.parent / target if target else path
         if there.suffix == ".md" and there.exists():
             assert anchor in _on_github(there), f"{page}: {target}#{anchor}"
-
-
-def test_no_table_of_results_lists_a_method_that_is_gone():
-    compared = {"wmn", "focuss"}  # controls of the benchmark, whose tables of people keep them
-    gone = "|".join(set(REMOVED) - compared)
-    listed = [
-        path.name
-        for path in (ROOT / "benchmarks/results").glob("*.md")
-        if re.search(rf"^\| ({gone}) \|", path.read_text(), re.MULTILINE)
-    ]
-    assert listed == []
 
 
 def _docstrings():

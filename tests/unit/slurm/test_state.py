@@ -250,19 +250,6 @@ def test_records_come_back_and_the_last_counts(made: Submission, tmp_path: Path)
     }
 
 
-def test_a_record_of_the_first_format(made: Submission) -> None:
-    path = made.save()
-    values = json.loads(path.read_text())
-    *arrays, group = values.pop("jobs")
-    for array in arrays:
-        array["job"] = array.pop("number")
-    first = values | {"format": 1, "arrays": arrays, "group_request": group["request"]}
-    path.write_text(json.dumps(first | {"group_job": group["number"]}))
-    assert load(path) == made
-    path.write_text(json.dumps(first | {"group_request": None, "group_job": ""}))
-    assert load(path) == dataclasses.replace(made, jobs=made.arrays)
-
-
 def test_records_that_cannot_be_read_are_not_taken_for_none(tmp_path: Path) -> None:
     assert open_now(tmp_path) is None
     path = tmp_path / "logs" / "slurm" / "x" / "submission.json"
