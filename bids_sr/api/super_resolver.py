@@ -48,7 +48,7 @@ from bids_sr.api.placed_run import (
 )
 from bids_sr.evaluation.evidence import was_applied
 from bids_sr.io.atomic_files import link_whole
-from bids_sr.io.copies import compress_series
+from bids_sr.io.copies import compress_series, copy_series
 from bids_sr.io.grids import Array, Float, Volume
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.pipeline.graph import Scope
@@ -473,7 +473,10 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         scope.add(super_resolve, quiet=True)
         (series,) = RunHere(scope, folder, say).load(scope["series"])
         with cast("SeriesReader", series) as made:
-            return made.path
+            if made.plain:
+                return made.path
+            copy_series(made.path, folder / "plain.nii")
+        return folder / "plain.nii"
 
     def _poses(self, reader: SeriesReader, motion: Motion | None) -> Array | None:
         """Head motion of a series; None of another run than that of `fit` to be estimated."""

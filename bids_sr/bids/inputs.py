@@ -21,7 +21,7 @@ from bids_sr.frozen import frozen
 from bids_sr.io.atomic_files import read_json
 from bids_sr.io.grids import AS_STORED, AxisOrder, Header, Triple, size_text
 from bids_sr.series import PAIR_BASELINES, SDMOD, series_names
-from bids_sr.sr.method import REMOVED, get_method
+from bids_sr.sr.method import get_method, method_names
 
 DEFAULT_FACTOR = 2.0  # in plane, where nothing tells it
 
@@ -448,13 +448,10 @@ def check_given_models(superres: SuperRes, findings: Findings) -> None:
     first: dict[str, Path] = {}
     for file in superres.pretrained:
         method = method_of_model(file)
-        if method is None:
-            continue  # no file or no card, which is told where the file is opened
+        if method is None or method not in method_names():
+            continue  # no file, no card or no such method, which is told where the file is opened
         where, what = f"--pretrained {file}", f"it is a model of the method {method}"
-        if method in REMOVED:
-            fix = f"Leave the file out: {REMOVED[method]} replaces it and needs no trained model."
-            findings.refuse_option(where, f"{what}, which was removed from the program", fix)
-        elif method not in superres.learned:
+        if method not in superres.learned:
             fix = f"Add {method} to --sr-method, or leave the file out of --pretrained."
             findings.refuse_option(where, f"{what}, which is not among --sr-method", fix)
         elif method in first:

@@ -377,7 +377,9 @@ def _fit(
 ) -> tuple[dict[str, Float32], int | None]:
     """Values by stat, (contrasts, voxels) float32; order of noise."""
     stats = [stat for kind in settings.kinds for stat in _STATS[kind]]
-    values = {stat: np.zeros((len(vectors), signals.n_voxels), dtype=np.float32) for stat in stats}
+    values = {
+        stat: np.zeros((len(vectors), len(signals.first)), dtype=np.float32) for stat in stats
+    }
     temporal = (
         _temporal_filter(signals.n_times, settings.tr, settings.low_pass)
         if "cc" in settings.kinds

@@ -22,7 +22,7 @@ from scipy import ndimage
 
 from bids_sr.frozen import frozen
 from bids_sr.io.grids import Array, Float, Float32, Mask, Real
-from bids_sr.io.nifti import SeriesReader
+from bids_sr.io.nifti import SeriesReader, in_half, step_of
 from bids_sr.spatial.masks import bounding_box
 from bids_sr.spatial.resampling import FWHM_PER_SIGMA
 
@@ -159,14 +159,17 @@ def smooth(volume: Real, zooms: Sequence[float], fwhm_mm: float, box: _Box = _WH
 
 @frozen
 class VoxelTimeSeries:
-    """Scratch file of float32 time series, (n_times, n_voxels) in C order.
+    """Scratch file of time series, (n_times, n_voxels) in C order.
 
-    The voxels are ordered as in `numpy.flatnonzero(mask)`.
+    The voxels are ordered as in `numpy.flatnonzero(mask)`. `first`: values at the first time, of
+    which the file has the differences in half precision, in units of `step`; without a step it has
+    the values in single precision.
     """
 
     path: Path
     n_times: int
-    n_voxels: int
+    first: Float32
+    step: float
 
     def blocks(self, budget: int = BLOCK_BYTES) -> Iterator[tuple[slice, Float32]]:
         """Yield (voxels, time series (n_times, n)) in blocks until all voxels are covered.
@@ -174,15 +177,20 @@ class VoxelTimeSeries:
         Fitting a block takes about `budget` bytes.
         """
         width = max(1, budget // (self.n_times * _BYTES_PER_VALUE))
+        kind = np.dtype(np.float16 if self.step else np.float32)
         with open(self.path, "rb", buffering=0) as stream:
-            for start in range(0, self.n_voxels, width):
-                stop = min(start + width, self.n_voxels)
-                block = np.empty((self.n_times, stop - start), dtype=np.float32)
+            for start in range(0, len(self.first), width):
+                here = slice(start, min(start + width, len(self.first)))
+                block = np.empty((self.n_times, here.stop - start), dtype=kind)
                 for t in range(self.n_times):
-                    stream.seek(4 * (t * self.n_voxels + start))
-                    if stream.readinto(memoryview(block[t]).cast("B")) != 4 * (stop - start):
+                    stream.seek(kind.itemsize * (t * len(self.first) + start))
+                    if stream.readinto(memoryview(block[t]).cast("B")) != block[t].nbytes:
                         raise OSError(f"{self.path}: scratch file ends early")
-                yield slice(start, stop), block
+                if self.step:
+                    block = block.astype(np.float32)
+                    block *= np.float32(self.step)
+                    block += self.first[here]
+                yield here, block
 
 
 @contextmanager
@@ -198,7 +206,7 @@ def extract_time_series(
     """Write smoothed time series of the mask's voxels, from volume `start` on, to scratch files.
 
     The series is read once for all widths, and the files are removed at the end. Each takes 4
-    bytes · volumes · voxels.
+    bytes · volumes · voxels, a large one half of them.
     """
     if mask.shape != reader.shape[:3]:
         raise ValueError(f"{reader.path}: volumes of {reader.shape[:3]}, mask of {mask.shape}")
@@ -210,17 +218,23 @@ def extract_time_series(
     inside = np.arange(within.size).reshape(within.shape, order="F")[within]
     count = reader.shape[3] - start
     paths = {width: folder / f"time_series_{width:g}mm.raw" for width in smoothing}
+    firsts: dict[float, Float32] = {}
+    step = 0.0
     try:
         with ExitStack() as files:
             streams = {width: files.enter_context(open(at, "wb")) for width, at in paths.items()}
             for batch in in_batches(reader.volumes(start)):
+                step = step if firsts else step_of((count, len(inside)), batch[0])
                 for volume, (width, stream) in product(batch, streams.items()):
                     kept = smooth(volume, reader.zooms, width, box).ravel(order="F")[inside]
+                    first = firsts.setdefault(width, kept)
+                    if step:
+                        kept = in_half(kept - first, step, reader.path)
                     stream.write(memoryview(kept).cast("B"))
                 if seen is not None:
                     seen(batch)
         yield {
-            width: VoxelTimeSeries(path=path, n_times=count, n_voxels=len(inside))
+            width: VoxelTimeSeries(path=path, n_times=count, first=firsts[width], step=step)
             for width, path in paths.items()
         }
     finally:

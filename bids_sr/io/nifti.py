@@ -4,11 +4,16 @@ Reads are explicit (no memory mapping: mapped pages count as the process's own).
 volume; a writer fills a file beside the final name and renames it once every volume is there.
 Compressed files carry neither time nor name in their gzip header, so that equal data give equal
 bytes.
+
+A large series of the working directory is kept as its first volume and, in half precision, the
+difference of each volume from it: half of the bytes, with an error below a thousandth of the
+change. Only a reader of this module can read such a file (`SeriesReader.plain`).
 """
 
 import contextlib
 import gzip
 import io
+import math
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +31,9 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 _GZIP = 16 + zlib.MAX_WBITS  # a gzip header, and with zlib's own it carries neither time nor name
+_HALF = np.dtype("<f2")
+_LARGE = 500_000_000  # bytes; larger series of the working directory take half of them
+_DIFFERENCES = b"differences"  # intent of files that other programs would misread
 _PAGE = 4096  # bytes of a file that are on the disk or not
 _SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6, "unknown": 1.0}
 
@@ -81,12 +89,15 @@ class SeriesReader:
         # the header of a loaded image does not tell
         self.scaled = (self._slope, self._inter) != (1.0, 0.0)
         self._offset = int(stored.offset)
+        self.plain = self.header["intent_name"].item() != _DIFFERENCES
+        self.step = 0.0 if self.plain else float(self.header["intent_p1"])
+        self._first: Array | None = None
         self._allow_nan = allow_nan
         self._voxels = int(np.prod(self.shape[:3]))
         self._stream: IO[bytes] | None = None
         self._next = 0
         if not self.compressed:
-            wanted = self._offset + self._voxels * self.shape[3] * self.dtype.itemsize
+            wanted = self._place(self.shape[3])
             if self.path.stat().st_size < wanted:
                 raise ImageError(
                     f"{self.path}: truncated ({self.path.stat().st_size} of {wanted} bytes)"
@@ -104,6 +115,12 @@ class SeriesReader:
             self._stream.close()
         self._stream = None
 
+    def _place(self, t: int) -> int:
+        """Where volume t begins in the file (bytes)."""
+        if self.plain:
+            return self._offset + t * self._voxels * self.dtype.itemsize
+        return self._offset + self._voxels * (self.dtype.itemsize + t * _HALF.itemsize)
+
     def _seek(self, t: int) -> IO[bytes]:
         """Return a stream positioned at volume t.
 
@@ -117,15 +134,17 @@ class SeriesReader:
             self._next = -1
         if self._next != t:
             try:
-                stream.seek(self._offset + t * self._voxels * self.dtype.itemsize)
+                stream.seek(self._place(t))
             except (EOFError, OSError, zlib.error) as err:
                 raise ImageError(
                     f"{self.path}: truncated or damaged before volume {t} ({err})"
                 ) from err
         return stream
 
-    def _read(self, stream: IO[bytes], count: int, what: str) -> Array:
-        raw = np.empty(count, dtype=self.dtype)
+    def _read(
+        self, stream: IO[bytes], count: int, what: str, dtype: np.dtype | None = None
+    ) -> Array:
+        raw = np.empty(count, dtype=dtype or self.dtype)
         try:
             size = stream.readinto(raw.view(np.uint8))  # type: ignore[attr-defined]
         except (EOFError, OSError, zlib.error) as err:
@@ -152,11 +171,24 @@ class SeriesReader:
         t = t + self.shape[3] if t < 0 else t
         if not 0 <= t < self.shape[3]:
             raise IndexError(f"{self.path}: volume {t} of {self.shape[3]}")
+        if not self.plain and self._first is None:
+            with open(self.path, "rb") as start:
+                start.seek(self._offset)
+                self._first = self._read(start, self._voxels, "its first volume")
         stream = self._seek(t)
         self._next = -1
-        values = self._scaled(self._read(stream, self._voxels, f"volume {t}"), f"volume {t}")
+        values = self._values(stream, self._first, self._voxels, f"volume {t}")
         self._next = t + 1
         return values.reshape(self.shape[:3], order="F")
+
+    def _values(self, stream: IO[bytes], first: Array | None, count: int, what: str) -> Float32:
+        """The next values, `first` those of the first volume where it is not `plain`."""
+        if first is None:
+            return self._scaled(self._read(stream, count, what), what)
+        values = self._read(stream, count, what, _HALF).astype(np.float32)
+        values *= np.float32(self.step)
+        values += first
+        return self._scaled(values, what)
 
     def volumes(self, start: int = 0, stop: int | None = None) -> Iterator[Float32]:
         """Return volumes start..stop-1 in order, in one forward pass where the file is compressed.
@@ -193,11 +225,14 @@ class SeriesReader:
         x, y, _, n = self.shape
         out = np.empty((n, (z1 - z0) * y * x), dtype=np.float32)
         with open(self.path, "rb") as stream:
+            first = None
+            if not self.plain:
+                stream.seek(self._offset + z0 * x * y * self.dtype.itemsize)
+                first = self._read(stream, out.shape[1], "its first volume")
+            item = self.dtype.itemsize if self.plain else _HALF.itemsize
             for t in range(n):
-                stream.seek(self._offset + (t * self._voxels + z0 * x * y) * self.dtype.itemsize)
-                out[t] = self._scaled(
-                    self._read(stream, out.shape[1], f"volume {t}"), f"volume {t}"
-                )
+                stream.seek(self._place(t) + z0 * x * y * item)
+                out[t] = self._values(stream, first, out.shape[1], f"volume {t}")
         return out.reshape(n, z1 - z0, y, x).T
 
 
@@ -289,7 +324,8 @@ class SeriesWriter:
     `shape4d, affine, tr`: (X, Y, Z, T); voxel to RAS mm; repetition time in s, into pixdim[4].
     `dtype`: type on disk; integers are stored as (value - inter) / slope, rounded. `header_like`:
     header whose q/sform codes are kept. `slope, inter, compressed`: scl_slope, scl_inter, whether
-    to compress (None: told by the name).
+    to compress (None: told by the name). `step`: of differences from the first volume that are
+    kept in half precision (see `step_of`); 0 for a plain file.
     """
 
     def __init__(
@@ -304,6 +340,7 @@ class SeriesWriter:
         slope: float = 1.0,
         inter: float = 0.0,
         compressed: bool | None = None,
+        step: float = 0.0,
     ) -> None:
         self.path = path
         if len(shape4d) != 4:
@@ -312,6 +349,10 @@ class SeriesWriter:
         self.dtype = np.dtype(dtype).newbyteorder("<")
         self._slope, self._inter = float(slope), float(inter)
         header = _header(self.shape, affine, tr, self.dtype, header_like, self._slope, self._inter)
+        self._step = step
+        self._first: Array | None = None
+        if step:
+            header["intent_name"], header["intent_p1"] = _DIFFERENCES, step
         self._temporary = atomic_files.beside(self.path)
         self._compressed = self.path.suffix == ".gz" if compressed is None else compressed
         self._raw = open(self._temporary, "wb")  # noqa: SIM115 - closed by `close` or `discard`
@@ -333,6 +374,11 @@ class SeriesWriter:
         if self._written >= self.shape[3]:
             raise ImageError(f"{self.path}: more than {self.shape[3]} volumes")
         stored = _to_dtype(np.asarray(volume), self.dtype, self._slope, self._inter, self.path)
+        if self._step:
+            if self._first is None:
+                self._first = np.array(stored)
+                self._stream.write(np.ascontiguousarray(stored.T).data)
+            stored = in_half(stored - self._first, self._step, self.path)
         self._stream.write(np.ascontiguousarray(stored.T).data)
         self._written += 1
 
@@ -355,8 +401,14 @@ class SeriesWriter:
                 f"{self.path}: cannot take a slab of shape {slab.shape} at slice {z0}"
             )
         stored = _to_dtype(np.asarray(slab), self.dtype, self._slope, self._inter, self.path)
+        start, item = 352, self.dtype.itemsize
+        if self._step:
+            self._stream.seek(start + z0 * x * y * item)
+            self._stream.write(stored[..., 0].tobytes(order="F"))
+            start, item = start + z * x * y * item, _HALF.itemsize
+            stored = in_half(stored - stored[..., :1], self._step, self.path)
         for t in range(n):
-            self._stream.seek(352 + (t * z + z0) * x * y * self.dtype.itemsize)
+            self._stream.seek(start + (t * z + z0) * x * y * item)
             self._stream.write(stored[..., t].tobytes(order="F"))
         self._slices.update(range(z0, z0 + slab.shape[2]))
 
@@ -394,6 +446,27 @@ class SeriesWriter:
             self.close()
         else:
             self.discard()
+
+
+def in_half(change: Array, step: float, path: Path) -> Array:
+    """Return a change in units of `step` (see `step_of`) in half precision, or refuse it."""
+    with np.errstate(over="ignore"):
+        stored = (change * np.float32(1 / step)).astype(_HALF)
+    if not np.isfinite(stored).all():
+        raise ImageError(f"{path}: its values change by more than half precision holds")
+    return stored
+
+
+def step_of(shape: tuple[int, ...], volume: Array) -> float:
+    """Return the step in which differences of a large series are kept, 0 for a smaller one.
+
+    It is a power of two, so that nothing but half precision rounds, and small enough against a
+    `volume` of the series that no change of a signal is out of range.
+    """
+    largest = float(np.abs(volume).max())
+    if 4 * math.prod(shape) <= _LARGE or not largest:
+        return 0.0
+    return 2.0 ** (math.ceil(math.log2(largest)) - 11)
 
 
 def save_image(

@@ -30,7 +30,12 @@ from bids_sr.io.grids import Array
 from bids_sr.notices import UsageError
 from bids_sr.series import ACQUIRED_BAND, BASELINES, kind_of
 from bids_sr.sr.matrices import Factor
-from bids_sr.sr.method import REMOVED, get_method, get_recipe, offered_methods, recipe_name
+from bids_sr.sr.method import (
+    get_method,
+    get_recipe,
+    offered_methods,
+    recipe_name,
+)
 from bids_sr.sr.models.card import ModelError, check_model, read_card
 from bids_sr.sr.models.model import load_model, verify
 
@@ -44,8 +49,6 @@ def check_pretrained(superres: SuperRes, findings: Findings) -> None:
     """Return problems of ``--pretrained`` models: damaged, foreign, not as their cards say."""
     reasons = {}
     for file in superres.pretrained if superres.learned else ():
-        if method_of_model(file) in REMOVED:
-            continue  # told by `check_given_models`
         if file.is_file() and file.suffix == ".safetensors":  # others are refused as no such file
             try:
                 verify(file)

@@ -348,7 +348,8 @@ def _logs_of_outputs(logs: Path, label: str, *, default: Path) -> Path:
     note = note_of(logs, label)
     if note is not None and (named := logs / note.run).is_dir():
         return named
-    return default
+    made = sorted(path.parent for path in logs.glob("*/CITATION.md"))
+    return made[-1] if made else default
 
 
 def write_participants(

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from bids_sr.io.grids import Array, Float32, evenly_spaced
-from bids_sr.io.nifti import SeriesReader, SeriesWriter
+from bids_sr.io.nifti import SeriesReader, SeriesWriter, step_of
 from bids_sr.series import INTERPOLATIONS, PAIR_BASELINES
 from bids_sr.spatial.output_grids import PlacedGrid
 from bids_sr.spatial.resampling import Distortion, sample_volume, spline_coefficients
@@ -254,7 +254,14 @@ def write_series(
         writer = None
         if target is not None:
             writer = stack.enter_context(
-                SeriesWriter(target, size, affine, seconds, header_like=reader.header)
+                SeriesWriter(
+                    target,
+                    size,
+                    affine,
+                    seconds,
+                    header_like=reader.header,
+                    step=step_of(size, reader.volume(0)),
+                )
             )
         others = []
         for path, placed in elsewhere.items():

@@ -196,18 +196,25 @@ class Detail:
             link_whole(zerofilled.path, target)
             return
         (x, y, depth, _), affine = zerofilled.shape, zerofilled.affine
-        files = [(target, zerofilled.shape, affine)]
+        files = [(target, zerofilled.shape, affine, zerofilled.step)]
         if draws is not None and isinstance(self.change, Prior):
             for path, grid in zip(draws, ((x, y), self.change.whole.level.coarse), strict=True):
                 shape = (grid[0], grid[1], depth)
                 there = resized_affine(affine, (x, y, depth), shape)
-                files.append((path, (*shape, DRAWS), there))
+                files.append((path, (*shape, DRAWS), there, 0.0))
         with ExitStack() as stack:
             writers = [
                 stack.enter_context(
-                    SeriesWriter(*file, zerofilled.tr, header_like=zerofilled.header)
+                    SeriesWriter(
+                        path,
+                        size,
+                        there,
+                        zerofilled.tr,
+                        header_like=zerofilled.header,
+                        step=step,
+                    )
                 )
-                for file in files
+                for path, size, there, step in files
             ]
             stack.enter_context(torch.inference_mode())
             slabs = ((z, zerofilled.slab(z, z + 1)) for z in range(depth))

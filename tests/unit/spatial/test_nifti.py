@@ -10,13 +10,15 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from bids_sr.io.copies import compress_series
+from bids_sr.io import nifti
+from bids_sr.io.copies import compress_series, copy_series
 from bids_sr.io.nifti import (
     ImageError,
     SeriesReader,
     SeriesWriter,
     load_image,
     save_image,
+    step_of,
 )
 
 AFFINE = np.array([[-3.0, 0, 0, 90], [0, 3.0, 0.1, -70], [0, -0.1, 3.3, -40], [0, 0, 0, 1]])
@@ -239,3 +241,53 @@ def test_an_image_in_the_folder_of_a_step_takes_no_disk_for_zeros_around_the_bra
     save_image(np.zeros_like(data), np.eye(4), path)
     assert path.stat().st_size == 352 + data.nbytes, "also where its end is zero"
     assert not load_image(path)[0].any()
+
+
+@pytest.mark.parametrize("by_slab", [False, True])
+def test_a_large_series_takes_half_of_the_bytes_and_errs_by_a_thousandth_of_its_change(
+    tmp_path, monkeypatch, by_slab
+):
+    rng = np.random.default_rng(0)
+    image = 1000 + 200 * rng.random((12, 10, 6, 1))
+    values = (image + 9 * rng.standard_normal((12, 10, 6, 40))).astype(np.float32)
+    assert step_of(values.shape, values[..., 0]) == 0, "a small one is kept as it is"
+    monkeypatch.setattr(nifti, "_LARGE", 1000)
+    step = step_of(values.shape, values[..., 0])
+    assert 0 < step <= 2**-10 * values[..., 0].max()
+    path = tmp_path / "series.nii"
+    with SeriesWriter(path, values.shape, np.eye(4), 2.0, step=step) as writer:
+        for k in range(6 if by_slab else 40):
+            if by_slab:
+                writer.put_slab(k, values[:, :, k : k + 1])
+            else:
+                writer.append(values[..., k])
+    assert path.stat().st_size == 352 + values[..., 0].size * (4 + 2 * 40)
+    with SeriesReader(path) as reader:
+        assert not reader.plain
+        found = np.stack(list(reader.volumes()), axis=-1)
+        np.testing.assert_array_equal(reader.slab(2, 5), found[:, :, 2:5])
+        np.testing.assert_array_equal(reader.volume(-1), found[..., -1])
+    np.testing.assert_array_equal(found[..., 0], values[..., 0])
+    change = np.abs(values - values[..., :1])
+    assert (np.abs(found - values) <= 1e-3 * change + 2e-4).all()
+    copy_series(path, tmp_path / "plain.nii")
+    np.testing.assert_array_equal(nib.load(tmp_path / "plain.nii").get_fdata(), found)
+
+
+def test_a_change_that_half_precision_does_not_hold_is_refused(tmp_path):
+    writer = SeriesWriter(tmp_path / "series.nii", (2, 2, 2, 2), np.eye(4), 1.0, step=0.5)
+    writer.append(np.ones((2, 2, 2)))
+    with pytest.raises(ImageError, match="change by more than half precision holds"):
+        writer.append(np.full((2, 2, 2), 1e5))
+    writer.discard()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_of_differences_that_ends_early_is_refused(tmp_path):
+    path = tmp_path / "series.nii"
+    with SeriesWriter(path, (2, 2, 2, 3), np.eye(4), 1.0, step=0.5) as writer:
+        for k in range(3):
+            writer.append(np.full((2, 2, 2), float(k)))
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ImageError, match="truncated"):
+        SeriesReader(path)

@@ -10,6 +10,7 @@ from scipy import ndimage
 from bids_sr.glm.design import Events
 from bids_sr.glm.linear_model import ActivationSettings, map_activation
 from bids_sr.glm.time_series import extract_time_series, smooth
+from bids_sr.io import nifti
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.quality.series_quality import series_quality, smoothness
 
@@ -190,3 +191,28 @@ def test_masks_that_do_not_fit_are_refused(series, tmp_path):
                 extract_time_series(reader, mask.astype(bool), tmp_path),
             ):
                 pass
+
+
+def test_maps_of_large_series_kept_in_half_precision_are_the_same(series, tmp_path, monkeypatch):
+    """Both the series and its scratch files: t within a hundredth."""
+    settings = ActivationSettings(tr=2.0, smoothing=(0.0, 5.0), confound_names=())
+    contrasts = {"a": {"a": 1.0}}
+
+    def maps_of(file):
+        with SeriesReader(file) as reader:
+            mask = np.ones(reader.shape[:3], bool)
+            found = map_activation(reader, mask, EVENTS, contrasts, settings, scratch=tmp_path)
+        return {width: of_width.maps for width, of_width in found.items()}
+
+    known = maps_of(series)
+    monkeypatch.setattr(nifti, "_LARGE", 0)
+    with SeriesReader(series) as reader:
+        data = np.stack(list(reader.volumes()), axis=-1)
+    step, half = nifti.step_of(data.shape, data[..., 0]), tmp_path / "half.nii"
+    with SeriesWriter(half, data.shape, reader.affine, 2.0, step=step) as writer:
+        writer.put_slab(0, data)
+    for width, found in maps_of(half).items():
+        for key, values in known[width].items():
+            assert (values != found[key]).any()
+            atol = 0.01 if key[1] in ("t", "z") else 1e-3 * np.abs(values).max()
+            np.testing.assert_allclose(found[key], values, atol=atol)
