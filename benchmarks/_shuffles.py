@@ -364,7 +364,7 @@ def null_rates(
         for shuffle in range(settings.n_shuffles):
             rng = np.random.default_rng([settings.seed, 0, shuffle])
             phases = random_phases(signals.n_times, rng)
-            step = int(rng.integers(signals.n_voxels // 4, 3 * signals.n_voxels // 4 + 1))
+            step = int(rng.integers(len(signals.first) // 4, 3 * len(signals.first) // 4 + 1))
             drawn, vector = _drawn_design(events, n_volumes, settings, confounds, rng, phases)
             shuffled = partial(
                 shuffled_blocks, signals, source, settings.block_bytes, phases, step
@@ -378,7 +378,7 @@ def null_rates(
             any_corrected=np.array(corrected),
             maxima=np.array(maxima),
             observed=observed,
-            n_voxels=signals.n_voxels,
+            n_voxels=len(signals.first),
             n_mask=int(mask.sum()),
             p=settings.p,
         )
