@@ -513,7 +513,7 @@ class Run(Checked):
     keep_series: bool = option(
         False,
         "--keep-series",
-        "keep series above 0.5 GB in the working directory when all steps have read them; else a"
+        "keep series above 0.25 GB in the working directory when all steps have read them; else a"
         " call with other settings makes them again",
         decides=False,
     )

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_sr.io import atomic_files
+from bids_sr.io.nifti import LARGE
 from bids_sr.notices import record, recorded
 from bids_sr.pipeline.graph import Graph, Placed
 from bids_sr.pipeline.store import RECORD as WRITTEN
@@ -30,7 +31,7 @@ _LOGGER = logging.getLogger(__name__)
 # the number changes with what the files of steps are, so that those left before are made anew
 _RECORD = "_left-2.json"
 _DROPPED = "_dropped"
-_LARGE = 500_000_000  # bytes; smaller images stay, for calls with other settings
+_LARGE = LARGE // 2  # bytes of a file; smaller images stay, for calls with other settings
 # nipype rewrites the first two, and reads neither to run a step
 _OWN = {"_node.pklz", "_inputs.pklz", _RECORD, _DROPPED}
 _HASH = "_0x*.json"

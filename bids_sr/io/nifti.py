@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 _GZIP = 16 + zlib.MAX_WBITS  # a gzip header, and with zlib's own it carries neither time nor name
 _HALF = np.dtype("<f2")
-_LARGE = 500_000_000  # bytes; larger series of the working directory take half of them
+LARGE = 500_000_000
+"""Bytes of a series in single precision, above which the working directory has it in half."""
 _DIFFERENCES = b"differences"  # intent of files that other programs would misread
 _PAGE = 4096  # bytes of a file that are on the disk or not
 _SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6, "unknown": 1.0}
@@ -464,7 +465,7 @@ def step_of(shape: tuple[int, ...], volume: Array) -> float:
     `volume` of the series that no change of a signal is out of range.
     """
     largest = float(np.abs(volume).max())
-    if 4 * math.prod(shape) <= _LARGE or not largest:
+    if 4 * math.prod(shape) <= LARGE or not largest:
         return 0.0
     return 2.0 ** (math.ceil(math.log2(largest)) - 11)
 

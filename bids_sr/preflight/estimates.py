@@ -25,6 +25,7 @@ from bids_sr.config.machine import (
 )
 from bids_sr.config.section import StoredMaps, reaches, series_level
 from bids_sr.config.spaces import FUNC
+from bids_sr.io.nifti import LARGE
 from bids_sr.io.template_cache import grid_of
 from bids_sr.notices import Notice
 from bids_sr.preflight.plan import Estimate, Plan
@@ -52,6 +53,11 @@ def _run_gigabytes(run: BoldRun) -> tuple[float, float]:
     """Size of the series as float32 (GB), on the acquired and on the high-resolution grid."""
     low = float(np.prod(run.shape)) * run.n_volumes * 4e-9
     return low, low * float(np.prod(run.factor))
+
+
+def _kept(gigabytes: float) -> float:
+    """Size of a series in the working directory (GB), by that as float32."""
+    return gigabytes / 2 if gigabytes * 1e9 > LARGE else gigabytes
 
 
 def _sizes_of(subjects: Iterable[Subject], settings: Settings) -> Sizes:
@@ -137,9 +143,9 @@ def _work(plan: Plan, settings: Settings, sizes: Sizes) -> float:
         series, by_other_programs = plan.series_of(run), len(run.compared) + bool(run.another)
         made = extras + bool(run.truth and run.truth.series)
         # imported, in time, in space (`raw`)
-        total += low * (3 if run.slice_timing else 2) + high * (len(series) - 1)
-        total += high * (by_other_programs + first + other * max(0, len(series) - 2))
-        total += high * made * (1 + other)
+        total += low * (2 if run.slice_timing else 1) + _kept(low)
+        total += _kept(high) * (len(series) - 1 + made)
+        total += high * (by_other_programs + first + other * max(0, len(series) - 2 + made))
         volumes = (low + high * (len(series) - 1)) / run.n_volumes
         total += widths * _MAP_COPIES * _contrasts(plan, run) * volumes
         if run.calibration is not None and superres.calibrated:

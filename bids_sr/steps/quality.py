@@ -524,8 +524,8 @@ def measure_error(
     rows: list[MetricRow] = list(coverage_rows)
     for width in smoothing:
         unit, is_wide = _mean_square(error_draws, width), bool(width >= _WIDE * max(zooms[:2]))
-        for name, acquired in _by_contrast(maps, width):
-            effect, variance, t, z = (acquired[stat].volume.data for stat in _FITTED)
+        for name, fitted_maps in _by_contrast(maps, width):
+            effect, variance, t, z = (fitted_maps[stat].volume.data for stat in _FITTED)
             # tau^2 averaged by the square of the Gaussian, in the place of smoothing scaled draws
             scale = smooth(scales[name], mask.zooms.tolist(), width / 2**0.5)
             error = np.where(brain, scale * unit, 0)
@@ -539,7 +539,7 @@ def measure_error(
                 reliable = fdr_region(z * reduced, brain)[0]
             else:
                 reliable = reliable_region(t, wrong, active)
-            of = acquired["effect"]
+            of = fitted_maps["effect"]
             made = list(_statmaps(images, of))
             regions = {"fdr": active}
             if covered.get(name, 0.0) >= LEAST_COVERAGE:
@@ -590,14 +590,9 @@ def _statmaps(images: Mapping[str, Array], effect: Derivative) -> Iterator[_Imag
 
 def _region(region: Array, effect: Derivative, text: str) -> _Image:
     """A reliable region of the contrast of an effect."""
-    entities = {
-        key: label for key, label in effect.entities.items() if key not in ("contrast", "stat")
-    }
-    entities |= {
-        "label": effect.entities["contrast"],
-        "desc": entities["desc"] + RELIABLE,
-        "suffix": "mask",
-    }
+    named = effect.entities["contrast"], effect.entities["desc"] + RELIABLE
+    kept = {key: name for key, name in effect.entities.items() if key not in ("contrast", "stat")}
+    entities = {**kept, "label": named[0], "desc": named[1], "suffix": "mask"}
     common = ("SkullStripped", "SourceSeries", "SmoothingFWHM", "Resolution")
     told = {key: effect.sidecar[key] for key in common if key in effect.sidecar}
     about = {"Type": "ROI", "Description": text, "ThresholdLabel": RELIABLE}

@@ -251,7 +251,7 @@ def test_a_large_series_takes_half_of_the_bytes_and_errs_by_a_thousandth_of_its_
     image = 1000 + 200 * rng.random((12, 10, 6, 1))
     values = (image + 9 * rng.standard_normal((12, 10, 6, 40))).astype(np.float32)
     assert step_of(values.shape, values[..., 0]) == 0, "a small one is kept as it is"
-    monkeypatch.setattr(nifti, "_LARGE", 1000)
+    monkeypatch.setattr(nifti, "LARGE", 1000)
     step = step_of(values.shape, values[..., 0])
     assert 0 < step <= 2**-10 * values[..., 0].max()
     path = tmp_path / "series.nii"

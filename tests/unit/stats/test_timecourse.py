@@ -205,7 +205,7 @@ def test_maps_of_large_series_kept_in_half_precision_are_the_same(series, tmp_pa
         return {width: of_width.maps for width, of_width in found.items()}
 
     known = maps_of(series)
-    monkeypatch.setattr(nifti, "_LARGE", 0)
+    monkeypatch.setattr(nifti, "LARGE", 0)
     with SeriesReader(series) as reader:
         data = np.stack(list(reader.volumes()), axis=-1)
     step, half = nifti.step_of(data.shape, data[..., 0]), tmp_path / "half.nii"
