@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_sr.io import atomic_files
-from bids_sr.io.nifti import LARGE
+from bids_sr.io.grids import LARGE
 from bids_sr.notices import record, recorded
 from bids_sr.pipeline.graph import Graph, Placed
 from bids_sr.pipeline.store import RECORD as WRITTEN

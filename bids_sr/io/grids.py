@@ -61,6 +61,8 @@ def evenly_spaced(count: int, most: int) -> tuple[int, ...]:
 
 _T = TypeVar("_T", bound=np.generic)
 AxisOrder = tuple[int, int, int]
+LARGE = 500_000_000
+"""Bytes of a series in single precision, above which the working directory has it in half."""
 AS_STORED: AxisOrder = (0, 1, 2)
 LEAST_SAMPLES = 4
 """Voxels along an axis; with fewer no motion along it can be told: no sample lies inside, or there

@@ -25,15 +25,13 @@ import numpy.typing as npt
 from isal import isal_zlib
 
 from bids_sr.io import atomic_files
-from bids_sr.io.grids import Array, Float, Float32
+from bids_sr.io.grids import LARGE, Array, Float, Float32
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 _GZIP = 16 + zlib.MAX_WBITS  # a gzip header, and with zlib's own it carries neither time nor name
 _HALF = np.dtype("<f2")
-LARGE = 500_000_000
-"""Bytes of a series in single precision, above which the working directory has it in half."""
 _DIFFERENCES = b"differences"  # intent of files that other programs would misread
 _PAGE = 4096  # bytes of a file that are on the disk or not
 _SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6, "unknown": 1.0}

@@ -184,7 +184,7 @@ def _cost(setting: Lookup) -> Cost:
     """A series is compressed; nothing else takes long."""
     own = setting("own_entities")
     is_series = isinstance(own, Mapping) and own.get("suffix") == "bold"
-    return Cost(volumes=0.037) if is_series else Cost(always=0.1)
+    return Cost(volumes=0.013) if is_series else Cost(always=0.1)
 
 
 @step(makes="stored", cost=_cost)

@@ -25,7 +25,7 @@ from bids_sr.config.machine import (
 )
 from bids_sr.config.section import StoredMaps, reaches, series_level
 from bids_sr.config.spaces import FUNC
-from bids_sr.io.nifti import LARGE
+from bids_sr.io.grids import LARGE
 from bids_sr.io.template_cache import grid_of
 from bids_sr.notices import Notice
 from bids_sr.preflight.plan import Estimate, Plan

@@ -151,7 +151,7 @@ def stored_maps(setting: Lookup) -> list[dict[str, str]]:
     text=_maps_text,
     memory=MAPS,
     keep={"maps": Keep(among=stored_maps, varies=OF_CONTRAST)},
-    cost=Cost(always=1.1, volumes=0.029),
+    cost=lambda setting: Cost(always=1.1, volumes=0.015, high=0.9 * len(setting("contrasts"))),
 )
 def map_series(
     series: Series,
@@ -404,7 +404,7 @@ def sorted_maps(maps: Iterable[Derivative]) -> tuple[_Sorted, _Sorted]:
         " cubic spline interpolation. "
     ),
     keep={"activation": kept_table("activation", "activation_columns")},
-    cost=Cost(always=1.5),
+    cost=lambda setting: Cost(always=1.5, high=0.6 * len(setting("contrasts"))),
 )
 def compare_maps(
     maps: list[Map],

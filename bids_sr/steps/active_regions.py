@@ -76,7 +76,7 @@ def _clusters_text(setting: Lookup) -> str:
     part=Part.MAPS,
     text=_clusters_text,
     keep={"clusters": kept_table("clusters", "clusters_columns", level="standard")},
-    cost=Cost(always=2.5),
+    cost=Cost(always=2.5, high=1.0),
 )
 def list_clusters(
     maps: list[Map],

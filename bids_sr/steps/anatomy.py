@@ -436,7 +436,7 @@ _BRAIN = "brain of the super-resolved series, as far as the field of view of the
             dataset="primary",
         )
     },
-    cost=Cost(volumes=0.02),
+    cost=Cost(volumes=0.005),
 )
 def average_series(series: Series, *, n_dummy: int) -> Image:
     """Average the steady volumes of a series on its own grid.

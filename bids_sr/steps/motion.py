@@ -170,7 +170,7 @@ def estimate_motion(
         "Slice timing was corrected by cubic spline interpolation in time, to "
         f"{setting('slice_time_ref'):g} of the slice acquisition range (0: first slice, 1: last)."
     ),
-    cost=Cost(volumes=0.037),
+    cost=Cost(volumes=0.02),
 )
 def correct_slice_timing(
     bold: Series, here: Path, *, slice_times: Sequence[float], slice_time_ref: float, n_dummy: int

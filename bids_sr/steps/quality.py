@@ -382,7 +382,7 @@ _RELIABLE = (
         " down: the run was brought down once more, reconstructed by its own maps there, and held"
         " against what was acquired.\n"
     ),
-    cost=Cost(always=2.0, low=40.0, volumes=0.008),
+    cost=Cost(always=2.0, low=70.0, volumes=0.008),
 )
 def check_intervals(
     preproc: Series,
@@ -484,7 +484,7 @@ def _onto(scale: Array, shape: Sequence[int]) -> Float32:
         " linear model.\n"
     ),
     keep={"error_maps": Keep(among=stored_maps, varies=OF_CONTRAST)},
-    cost=Cost(always=4.0),
+    cost=Cost(always=4.0, high=4.0),
 )
 def measure_error(
     maps: list[Map],

@@ -11,7 +11,7 @@ METHOD = Method(
     reference="sparse_bayes",
     summary="sparse Bayesian learning, stopped early: variance maps from the acquired data",
     placebos=PLACEBOS_OF_A_RUN,
-    costs={"fast": Cost(always=2.0, low=145.0, volumes=0.005, series=0.02)},
+    costs={"fast": Cost(always=2.0, low=200.0, volumes=0.005, series=0.08)},
     calibrated=True,
     text={
         "any": (

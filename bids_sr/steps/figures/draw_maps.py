@@ -296,7 +296,9 @@ def draw_design(
         tables=("activation",),
     ),
     memory=MAPS,
-    cost=lambda setting: Cost(always=1.0 + 0.95 * len(setting("contrasts"))),
+    cost=lambda setting: Cost(
+        always=1.0 + 0.95 * len(setting("contrasts")), high=0.3 * len(setting("contrasts"))
+    ),
 )
 def draw_activation(
     maps: list[Map],

@@ -209,7 +209,7 @@ class _Read(UserDict[str, Any]):
 
 @figure(
     Shown("viewer", "maps", html=True, place=-1, missing="viewer of the maps"),
-    cost=Cost(always=1.5),
+    cost=lambda setting: Cost(always=1.5, high=0.3 * len(setting("contrasts"))),
 )
 def show_viewer(
     maps: list[Map],

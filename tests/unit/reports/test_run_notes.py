@@ -12,7 +12,6 @@ import pytest
 from bids_sr.notices import RECORD, Notice, record, recorded
 from bids_sr.report import overview_text, participants_page
 from bids_sr.report.participants_page import (
-    _logs_of_outputs,
     is_last,
     note_of,
     note_run,
@@ -112,23 +111,6 @@ def test_a_call_that_recomputes_nothing_changes_nothing(out: Path) -> None:
     assert _note(out, "01", settings="b")
     _verdict(out, "01", "Another.")
     assert _note(out, "01", settings="b")
-
-
-def test_the_note_of_an_earlier_version_names_the_run(out: Path) -> None:
-    (out / "logs" / "latest").mkdir(parents=True)
-    (out / "logs" / "run0").mkdir()
-    told = {
-        "run": "run0",
-        "settings": "a",
-        "rows": [{"file": "x", "stamps": [1], "summary": {"unknown": ""}}],
-    }
-    (out / "logs" / "latest" / "sub-01.json").write_text(json.dumps(told))
-    note = note_of(out / "logs", "01")
-    assert note is not None
-    assert (note.run, note.settings, note.rows) == ("run0", "", ())
-    assert _logs_of_outputs(out / "logs", "01", default=out) == out / "logs" / "run0"
-    assert [row["verdict"] for row in rows_of(out, "01")] == ["Found in 01."]
-    assert note_of(out / "logs", "02") is None
 
 
 def test_a_note_survives_the_file(out: Path) -> None:

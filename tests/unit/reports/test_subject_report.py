@@ -420,11 +420,11 @@ def test_errors_of_another_participant_stand_on_their_own_page(finished):
     assert "wf.other" not in text
 
 
-def test_outputs_of_earlier_versions_keep_their_errors_and_warnings(finished):
+def test_a_crash_file_that_no_notice_names_is_told_beside_the_warnings(finished):
     out, logs = finished
     (logs / "crash-2.txt").write_text(CRASH.format(lines='  File "x.py", line 1'))
     fields = {"what": "sub-01", "why": "old words", "level": "warning", "subject": "01"}
-    (logs / RECORD).write_text(json.dumps({**fields, "code": ""}) + "\n")
+    (logs / RECORD).write_text(json.dumps({**fields, "code": "log"}) + "\n")
     _, text = page_of(out, logs)
     assert "No errors" not in text
     errors = text[text.index('<section id="errors"') : text.index('<section id="about"')]
