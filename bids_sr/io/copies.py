@@ -76,7 +76,8 @@ def copy_series(
 ) -> None:
     """Copy a series with its axes in another order (see `io.grids`).
 
-    One volume is in memory at a time, and the values are unchanged.
+    One volume is in memory at a time, and the values are unchanged: integers of 16 bits without
+    a scale stay what they are, all else becomes float32.
 
     `tr` is its repetition time (s), that of its header by default, which may be missing or in a
     wrong unit. Of one that is `masked` what is not finite becomes 0; else it is refused.
@@ -84,7 +85,9 @@ def copy_series(
     `order`: stored axis that each of the first three axes of the copy takes.
     """
     with SeriesReader(src, allow_nan=masked) as reader:
-        _copy(reader, dst, order, tr or reader.tr, masked=masked)
+        short = reader.dtype.kind in "iu" and reader.dtype.itemsize <= 2 and not reader.scaled
+        kind = reader.dtype if short else np.float32
+        _copy(reader, dst, order, tr or reader.tr, dtype=kind, masked=masked)
 
 
 def save_reordered(

@@ -142,8 +142,8 @@ def _work(plan: Plan, settings: Settings, sizes: Sizes) -> float:
         low, high = _run_gigabytes(run)
         series, by_other_programs = plan.series_of(run), len(run.compared) + bool(run.another)
         made = extras + bool(run.truth and run.truth.series)
-        # imported, in time, in space (`raw`)
-        total += low * (2 if run.slice_timing else 1) + _kept(low)
+        # imported (at most; as float32), in time, in space (`raw`)
+        total += low + _kept(low) * (2 if run.slice_timing else 1)
         total += _kept(high) * (len(series) - 1 + made)
         total += high * (by_other_programs + first + other * max(0, len(series) - 2 + made))
         volumes = (low + high * (len(series) - 1)) / run.n_volumes

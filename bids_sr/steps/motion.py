@@ -11,7 +11,7 @@ from bids_sr.glm import confound_table
 from bids_sr.glm.confounds import motion_columns, motion_table, nonsteady_at_start
 from bids_sr.io.copies import copy_series
 from bids_sr.io.grids import AxisOrder, Volume
-from bids_sr.io.nifti import SeriesReader, SeriesWriter
+from bids_sr.io.nifti import SeriesReader, SeriesWriter, step_of
 from bids_sr.pipeline.artifacts import (
     Confounds,
     Facts,
@@ -53,7 +53,7 @@ KEEP_CONFOUNDS = Keep(
 
 @step(makes="bold", cost=Cost(volumes=0.02))
 def import_series(bold_file: File, here: Path, *, tr: float, axis_order: AxisOrder) -> Series:
-    """Copy a series to uncompressed float32 with slices on the third axis, one volume in memory.
+    """Copy a series to an uncompressed file with slices on the third axis, one volume in memory.
 
     `bold_file`: BOLD run as stored (NIfTI, 4D). `axis_order`: axis of the file that each axis of
     the series is; see `bids_sr.io.grids`.
@@ -178,7 +178,12 @@ def correct_slice_timing(
     """Bring all slices to one time of acquisition, in time only."""
     moment = hmc.reference_time(slice_times, slice_time_ref)
     with SeriesWriter(
-        here / "stc.nii", bold.shape, bold.affine, bold.tr, header_like=bold.header
+        here / "stc.nii",
+        bold.shape,
+        bold.affine,
+        bold.tr,
+        header_like=bold.header,
+        step=step_of(bold.shape, bold.volume(0)),
     ) as writer:
         hmc.correct_slice_timing(bold, writer, slice_times, bold.tr, moment, n_dummy=n_dummy)
     return SeriesReader(here / "stc.nii")

@@ -274,6 +274,25 @@ def test_a_large_series_takes_half_of_the_bytes_and_errs_by_a_thousandth_of_its_
     np.testing.assert_array_equal(nib.load(tmp_path / "plain.nii").get_fdata(), found)
 
 
+@pytest.mark.parametrize(
+    ("stored", "slope", "kept"),
+    [("int16", 1.0, "<i2"), ("int16", 0.5, "<f4"), ("int32", 1.0, "<f4")],
+)
+def test_an_unpacked_copy_has_the_values_and_short_integers_stay_short(
+    tmp_path, stored, slope, kept
+):
+    values = np.random.default_rng(0).integers(-400, 400, (5, 4, 3, 6)).astype(np.float32) * slope
+    path, copy = tmp_path / "stored.nii.gz", tmp_path / "plain.nii"
+    with SeriesWriter(path, values.shape, np.eye(4), 2.0, dtype=stored, slope=slope) as writer:
+        for t in range(6):
+            writer.append(values[..., t])
+    copy_series(path, copy)
+    with SeriesReader(copy) as reader:
+        assert reader.dtype == kept
+        np.testing.assert_array_equal(np.stack(list(reader.volumes()), axis=-1), values)
+        np.testing.assert_array_equal(reader.slab(0, 3), values)
+
+
 def test_a_change_that_half_precision_does_not_hold_is_refused(tmp_path):
     writer = SeriesWriter(tmp_path / "series.nii", (2, 2, 2, 2), np.eye(4), 1.0, step=0.5)
     writer.append(np.ones((2, 2, 2)))

@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from bids_sr.config.machine import Sizes
 from bids_sr.glm.confounds import MOTION
+from bids_sr.io import nifti
 from bids_sr.io.grids import AS_STORED, Volume
 from bids_sr.io.nifti import SeriesReader, load_image
 from bids_sr.pipeline.graph import Graph, Scope
@@ -107,7 +108,7 @@ def test_import_is_exact_and_keeps_the_header(tmp_path: Path, bold: Path) -> Non
     assert out.suffix == ".nii"
     image, source = nib.load(out), nib.load(bold)
     np.testing.assert_array_equal(np.asarray(image.dataobj), source.get_fdata(dtype=np.float32))
-    assert image.get_data_dtype() == np.float32
+    assert image.get_data_dtype() == source.get_data_dtype() == np.int16
     assert (int(image.header["qform_code"]), int(image.header["sform_code"])) == (1, 2)
     assert float(image.header["pixdim"][4]) == pytest.approx(2.0)
 
@@ -130,6 +131,19 @@ def test_slices_are_brought_to_one_time_by_the_repetition_time_of_the_sidecar(
         found.append(nib.load(timed.path))
     assert found[1].header["pixdim"][4] == 2.0
     np.testing.assert_array_equal(found[0].get_fdata(), found[1].get_fdata())
+
+
+def test_a_large_series_in_time_takes_half_of_the_bytes(
+    tmp_path: Path, ran: Ran, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(nifti, "LARGE", 1000)
+    with motion.correct_slice_timing(
+        ran.bold, tmp_path, slice_times=TIMES, slice_time_ref=0.5, n_dummy=ran.n_dummy
+    ) as half:
+        assert half.path.stat().st_size < 0.6 * ran.stc.path.stat().st_size
+        for t in (0, ran.n_dummy, -1):
+            change = np.abs(ran.stc.volume(t) - ran.stc.volume(0))
+            assert (np.abs(half.volume(t) - ran.stc.volume(t)) <= 1e-3 * change + 1e-3).all()
 
 
 def test_dummies_are_detected_or_taken_from_the_user(bold: Path) -> None:
