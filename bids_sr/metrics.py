@@ -21,9 +21,9 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import numpy as np
 
@@ -111,6 +111,20 @@ _NUMBERS = ("fwhm_mm", "value", "lower", "upper")
 _DTYPES = {
     name: "Int64" if name == "n" else "float64" if name in _NUMBERS else "str" for name in COLUMNS
 }
+
+
+class VerdictFacts(TypedDict, total=False):
+    """A verdict as its JSON has it; of a file that is missing or damaged nothing is there."""
+
+    headline: str
+    status: str
+    best: str
+    not_applied: Sequence[str]
+    motion_text: str
+    not_applied_text: str
+    sentences: Sequence[Mapping[str, Any]]
+    limits: Sequence[str]
+    compared: Sequence[Mapping[str, Any]]
 
 
 @frozen

@@ -30,7 +30,6 @@ from bids_sr.config.spaces import Seed
 from bids_sr.glm.blocks import TooFewBlocks
 from bids_sr.glm.contrasts import resolve_contrasts
 from bids_sr.glm.design import MOTION, DesignError, Events, Seeds, read_events
-from bids_sr.io.atomic_files import listed, mapped
 from bids_sr.io.grids import (
     AS_STORED,
     EDGE_TOLERANCE,
@@ -40,6 +39,7 @@ from bids_sr.io.grids import (
     misfits,
 )
 from bids_sr.io.nifti import ImageError, SeriesReader
+from bids_sr.metrics import VerdictFacts
 from bids_sr.notices import UsageError
 from bids_sr.pipeline.graph import Maker, Scope
 from bids_sr.pipeline.run_here import RunHere
@@ -331,10 +331,10 @@ def _check_compared(
         raise ImageInputError("\n".join(f"compared: {name}: {each}" for each in problems))
 
 
-def evidence_and_limits(verdict: Mapping[str, object]) -> dict[str, list[str]]:
+def evidence_and_limits(verdict: VerdictFacts) -> dict[str, Sequence[str]]:
     """What a verdict rests on and what it cannot say, in sentences, by their heading."""
-    found = [str(mapped(each)["text"]) for each in listed(verdict["sentences"])]
-    return {"Evidence": found, "Limitations": [str(each) for each in listed(verdict["limits"])]}
+    evidence = [each["text"] for each in verdict["sentences"]]
+    return {"Evidence": evidence, "Limitations": verdict["limits"]}
 
 
 _T_MAP: dict[str, Any] = {

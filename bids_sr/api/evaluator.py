@@ -50,7 +50,7 @@ from bids_sr.glm.blocks import TooFewBlocks
 from bids_sr.glm.design import MOTION
 from bids_sr.io.grids import Float, Volume
 from bids_sr.io.nifti import SeriesReader
-from bids_sr.metrics import MetricRow
+from bids_sr.metrics import MetricRow, VerdictFacts
 from bids_sr.metrics import frame as frame_of
 from bids_sr.pipeline.graph import Scope
 from bids_sr.pipeline.run_here import RunHere
@@ -349,8 +349,8 @@ class Evaluator(BaseEstimator):
             text = f"{name} was not applied: its series is that of zerofill, and not compared"
             warnings.warn(text, SuperResolutionWarning, stacklevel=3)
         self.contrasts_: dict[str, Mapping[str, float]] = scope.setting("contrasts")  # type: ignore[assignment]
-        self.verdict_ = dict(cast("Mapping[str, object]", verdict))
-        self.compared_: list[dict[str, object]] = self.verdict_.pop("compared", [])  # type: ignore[assignment]
+        self.verdict_ = cast("VerdictFacts", verdict)
+        self.compared_ = self.verdict_.pop("compared", [])
         found = cast("list[MetricRow]", rows)
         self._rows = [each for each in found if inputs.roi is not None or each.region != "roi"]
         self._judged = [*series, *compared]
@@ -486,7 +486,7 @@ class Evaluator(BaseEstimator):
             return "\n\n".join(
                 f"Run {k}\n{each.summary()}" for k, each in enumerate(self.runs_, 1)
             )
-        parts = [*(str(each["text"]) for each in self.compared_), verdict_line(self.verdict_)]
+        parts = [*(each["text"] for each in self.compared_), verdict_line(self.verdict_)]
         for head, lines in given_as.evidence_and_limits(self.verdict_).items():
             if lines:
                 parts += [f"\n{head}", *(f"- {line}" for line in lines)]

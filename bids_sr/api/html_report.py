@@ -10,7 +10,7 @@ import tempfile
 import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup, escape
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from bids_sr.metrics import MetricRow
+    from bids_sr.metrics import MetricRow, VerdictFacts
 
 _PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
@@ -143,17 +143,17 @@ def resolved(
 
 def evaluated(
     rows: Sequence[MetricRow],
-    verdict: Mapping[str, object],
+    verdict: VerdictFacts,
     contrasts: Sequence[str],
     table: pd.DataFrame,
-    compared: Sequence[Mapping[str, object]] = (),
+    compared: Sequence[Mapping[str, Any]] = (),
 ) -> tuple[str, list[Markup]]:
     """Return the lead and parts of one evaluated run: verdict, agreement and table.
 
     The agreement of all series is that in the first contrast.
     """
     contrast = "all" if "all" in contrasts else contrasts[0]
-    shown = {**verdict, "compared": list(compared)}
+    shown: VerdictFacts = {**verdict, "compared": compared}
     parts = [compared_html(shown)]
     for reference, words in _REFERENCES.items():
         own = of_halves(rows, reference)

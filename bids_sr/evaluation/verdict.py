@@ -61,7 +61,7 @@ from bids_sr.evaluation.evidence import (
 from bids_sr.evaluation.qc_flags import raised_flags
 from bids_sr.evaluation.words import Sentence, placebos_of
 from bids_sr.frozen import frozen
-from bids_sr.metrics import MetricRow
+from bids_sr.metrics import MetricRow, VerdictFacts
 from bids_sr.series import ACQUIRED_BAND, CONTROLS, IMAGE_REFERENCES, PLAIN, same_name
 
 
@@ -87,24 +87,21 @@ class Verdict:
     not_applied_text: str
     rows: tuple[MetricRow, ...]
 
-    def to_json(self) -> dict[str, object]:
+    def to_json(self) -> VerdictFacts:
         """Return headline, status, sentences and limits as plain values, None for undefined."""
-        said: dict[str, object] = {
-            "status": self.status,
-            "best": self.best,
-            "not_applied": list(self.not_applied),
-        }
+        told = VerdictFacts(
+            headline=self.headline,
+            status=self.status,
+            best=self.best,
+            not_applied=list(self.not_applied),
+        )
         if self.motion:
-            said["motion_text"] = self.motion
+            told["motion_text"] = self.motion
         if self.not_applied:
-            said["not_applied_text"] = self.not_applied_text
-        sentences = [_plain(each) for each in self.sentences]
-        return {
-            "headline": self.headline,
-            **said,
-            "sentences": sentences,
-            "limits": list(self.limits),
-        }
+            told["not_applied_text"] = self.not_applied_text
+        told["sentences"] = [_plain(each) for each in self.sentences]
+        told["limits"] = list(self.limits)
+        return told
 
 
 def _plain(sentence: Sentence) -> dict[str, object]:

@@ -32,8 +32,7 @@ from bids_sr.evaluation.words import (
 )
 from bids_sr.frozen import frozen
 from bids_sr.glm.activation_regions import NO_ERROR
-from bids_sr.io.atomic_files import listed, mapped
-from bids_sr.metrics import FLAGS, MISSING, MetricRow
+from bids_sr.metrics import FLAGS, MISSING, MetricRow, VerdictFacts
 from bids_sr.series import CONTROLS, same_name
 
 NOTHING_APPLIED = (
@@ -385,23 +384,24 @@ def compared_place(facts: Mapping[str, object]) -> list[str]:
     return out
 
 
-def said_first(verdict: Mapping[str, object]) -> list[str]:
-    """What a verdict, given as its JSON, says before its headline: motion, and what was idle.
+def said_first(verdict: VerdictFacts) -> list[str]:
+    """What a verdict says before its headline: motion, and what was idle.
 
     Sentences in that order, at most two; may be empty.
     """
-    return [str(verdict[key]) for key in ("motion_text", "not_applied_text") if verdict.get(key)]
+    texts = verdict.get("motion_text"), verdict.get("not_applied_text")
+    return [text for text in texts if text]
 
 
-def verdict_line(verdict: Mapping[str, object]) -> str:
-    """Return a verdict, given as its JSON, in one line.
+def verdict_line(verdict: VerdictFacts) -> str:
+    """Return a verdict in one line.
 
     Large motion and methods that were not applied come before the headline.
 
     What is said of series of other programs comes after it.
     """
-    others = [str(mapped(each).get("headline", "")) for each in listed(verdict.get("compared"))]
-    own = str(verdict.get("headline") or "")
-    if others and own == NOTHING_COMPARED:
-        own = ""
-    return " ".join(filter(None, [*said_first(verdict), own, *others]))
+    others = [each["headline"] for each in verdict.get("compared", [])]
+    headline = verdict.get("headline", "")
+    if others and headline == NOTHING_COMPARED:
+        headline = ""
+    return " ".join(filter(None, [*said_first(verdict), headline, *others]))

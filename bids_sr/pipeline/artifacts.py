@@ -31,7 +31,7 @@ from typing import (
 from bids_sr import metrics
 from bids_sr.io.atomic_files import write_json
 from bids_sr.io.grids import Volume
-from bids_sr.metrics import MetricRow
+from bids_sr.metrics import MetricRow, VerdictFacts
 
 if TYPE_CHECKING:
     import numpy as np
@@ -340,6 +340,7 @@ Table = Annotated["pd.DataFrame", _Table()]
 Confounds = Annotated["pd.DataFrame", _Table(digits="%.9g")]
 Rows = Annotated[list["MetricRow"], _Metrics()]
 Facts = Annotated[Content, _Facts()]
+Verdict = Annotated[VerdictFacts, _Facts()]
 Map = Annotated[Derivative, _Derivatives()]
 Figure = Annotated[Derivative, _Figures()]
 

@@ -29,8 +29,16 @@ from bids_sr.evaluation.words import (
     specific_text,
 )
 from bids_sr.frozen import frozen
-from bids_sr.io.atomic_files import listed, mapped, texts
-from bids_sr.metrics import FLAGS, MISSING, STATISTICS, MetricRow, interval, number, statistic
+from bids_sr.metrics import (
+    FLAGS,
+    MISSING,
+    STATISTICS,
+    MetricRow,
+    VerdictFacts,
+    interval,
+    number,
+    statistic,
+)
 from bids_sr.report import html_tables as pick
 from bids_sr.report.html_tables import messages_html
 from bids_sr.report.sections import Head, folded, joined, picked, render, table
@@ -288,7 +296,7 @@ def _word(column: str, value: str) -> str:
 
 
 def verdict_html(
-    verdict: Mapping[str, object],
+    verdict: VerdictFacts,
     rows: Sequence[MetricRow] = (),
     flags: Sequence[Mapping[str, object]] = (),
 ) -> Markup:
@@ -296,35 +304,34 @@ def verdict_html(
 
     Large motion and methods that were not applied come before the headline.
     """
-    headline = str(verdict.get("headline", "No verdict was reached."))
-    best = str(verdict.get("best", ""))
-    sentences = [mapped(each) for each in listed(verdict.get("sentences"))]
+    headline = verdict.get("headline", "No verdict was reached.")
+    best = verdict.get("best", "")
     evidence = accuracy(rows, [best]) if best else None
     points: list[str] = []
-    for sentence in sentences:
-        about = str(sentence.get("series", MISSING))
+    for sentence in verdict.get("sentences", []):
+        about = sentence.get("series", MISSING)
         in_table = evidence is not None and sentence.get("band") == evidence.band
         if about in (best or about, MISSING) and not in_table:
-            sign, word, _ = DECISIONS.get(str(sentence.get("decision")), ("", "", ""))
-            text = str(sentence.get("text", ""))
+            sign, word, _ = DECISIONS.get(sentence.get("decision", ""), ("", "", ""))
+            text = sentence["text"]
             points.append(render("decision", f"{sign} {word}", text) if sign else text)
     margins = {each.region: each.value for each in rows if each.statistic == "verdict_margin"}
     values = _evidence_html(evidence, best, margins) if evidence else Markup("")
     warned = messages_html("warning", said_first(verdict)) + _flags_html(rows, flags)
     explained = pick.series_of(rows, kinds=("baseline", "method", "placebo"))
-    limits = texts(verdict.get("limits"))
+    limits = verdict.get("limits", [])
     told = render("verdict", headline, list(filter(None, points)), values, limits)
     return joined([warned, told, compared_html(verdict), _legend_html(explained)])
 
 
-def compared_html(verdict: Mapping[str, object]) -> Markup:
+def compared_html(verdict: VerdictFacts) -> Markup:
     """Return verdicts on series of other programs; nothing where there are none.
 
     Heading and a sentence for each series, or empty markup.
     """
     said = [
-        render("decision", MARKS[str(each.get("status"))][0], str(each.get("text", "")))
-        for each in map(mapped, listed(verdict.get("compared")))
+        render("decision", MARKS[each["status"]][0], each["text"])
+        for each in verdict.get("compared", [])
     ]
     title = "Series of other programs, against the acquired series"
     return render("headed", title, render("items", said))

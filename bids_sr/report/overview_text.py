@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from markupsafe import Markup
 
@@ -34,12 +34,13 @@ from bids_sr.evaluation.qc_flags import raised_flags
 from bids_sr.evaluation.verdict_text import said_first, verdict_line
 from bids_sr.evaluation.words import MARKS, MOVED_MM, moved, region_text
 from bids_sr.frozen import frozen
-from bids_sr.io.atomic_files import column, listed, mapped, read_json, texts
+from bids_sr.io.atomic_files import column, read_json
 from bids_sr.io.grids import size_text
 from bids_sr.metrics import (
     FLAGS,
     MISSING,
     MetricRow,
+    VerdictFacts,
     interval,
     number,
     read_frame,
@@ -91,7 +92,7 @@ class _Check(NamedTuple):
 
 
 def overview_html(
-    verdict: Mapping[str, object],
+    verdict: VerdictFacts,
     rows: Sequence[MetricRow],
     registration: Mapping[str, object],
     run: RunFacts,
@@ -104,8 +105,8 @@ def overview_html(
 
     `one_level`: what was tested one level down, as read from JSON; None for nothing.
     """
-    status, best = str(verdict.get("status", "not assessed")), str(verdict.get("best", ""))
-    applied, idle = applied_methods(rows), texts(verdict.get("not_applied"))
+    status, best = verdict.get("status", "not assessed"), verdict.get("best", "")
+    applied, idle = applied_methods(rows), verdict.get("not_applied", [])
     detail, evidence = strongest("function", rows, applied), accuracy(rows, applied)
     tested, basis = one_level_down(rows, one_level), ""
     mark, kind = MARKS.get(status, MARKS["not assessed"])
@@ -134,7 +135,7 @@ def overview_html(
         _header_text(run),
         mark,
         kind,
-        str(verdict.get("headline", "")),
+        verdict.get("headline", ""),
         basis,
         said_first(verdict),
         [*numbers, _check_number(checks, measured=evidence is not None)],
@@ -338,7 +339,7 @@ _MOVE_LESS = (
 
 
 def _next_steps(
-    verdict: Mapping[str, object], remedies: Sequence[str], undecided: bool, run: RunFacts
+    verdict: VerdictFacts, remedies: Sequence[str], undecided: bool, run: RunFacts
 ) -> list[str]:
     """Return at most two next steps, the most useful first.
 
@@ -347,7 +348,7 @@ def _next_steps(
     `undecided`: a method was applied, and the run has no reference, rather than one without
     detail.
     """
-    status, best = str(verdict.get("status", "not assessed")), str(verdict.get("best", ""))
+    status, best = verdict.get("status", "not assessed"), verdict.get("best", "")
     steps = [_MOVE_LESS] * bool(verdict.get("motion_text")) + list(remedies)
     if verdict.get("not_applied") and not run.calibrated:
         steps.append(
@@ -433,10 +434,11 @@ def compared_of(verdict_file: Path) -> list[str]:
 
     Sentences; empty for none.
     """
-    return [
-        str(mapped(each).get("text", ""))
-        for each in listed(read_json(verdict_file).get("compared"))
-    ]
+    return [each["text"] for each in _read_verdict(verdict_file).get("compared", [])]
+
+
+def _read_verdict(file: Path) -> VerdictFacts:
+    return cast("VerdictFacts", read_json(file))
 
 
 def stamps_of(verdict_file: Path) -> tuple[int, ...]:
@@ -469,10 +471,10 @@ def _summary(stem: str, label: str, stamped: tuple[tuple[Path, int], ...]) -> Ru
     The page is rewritten until nothing changes.
     """
     verdict_file, table_file, confounds_file, registration_file = (file for file, _ in stamped)
-    verdict = read_json(verdict_file)
+    verdict = _read_verdict(verdict_file)
     rows = _rows(table_file)
     displacement = _displacement(confounds_file)
-    idle, evidence = texts(verdict.get("not_applied")), accuracy(rows, applied_methods(rows))
+    idle, evidence = verdict.get("not_applied", []), accuracy(rows, applied_methods(rows))
     checks = [*motion_checks(displacement), *registration_checks(read_json(registration_file))]
     checks += flag_checks(
         rows, idle, "" if evidence is not None else ", tested only one level down"
@@ -481,7 +483,7 @@ def _summary(stem: str, label: str, stamped: tuple[tuple[Path, int], ...]) -> Ru
     cells = (
         name_below(stem, label),
         ", ".join(idle),
-        "" if evidence is None else _accuracy(evidence, str(verdict.get("best", ""))),
+        "" if evidence is None else _accuracy(evidence, verdict.get("best", "")),
         f"{motion[0]:.2f}" if motion else "",
         number(motion[1], ".0%") if motion else "",
         "; ".join(failed) or ("none" if checks else ""),

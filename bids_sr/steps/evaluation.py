@@ -54,6 +54,7 @@ from bids_sr.pipeline.artifacts import (
     Regressors,
     Rows,
     Series,
+    Verdict,
 )
 from bids_sr.pipeline.step import Lookup, Part, step
 from bids_sr.series import MEASURED, PAIR_BASELINES, PCA_RANKS, RAW, kind_of
@@ -492,7 +493,7 @@ def judge(
     margin: float | None,
     compared_names: Sequence[str] = (),
     audience: Audience = "program",
-) -> tuple[Rows, Facts, Facts]:
+) -> tuple[Rows, Facts, Verdict]:
     """Say in plain words what the evaluation of a run allows to say, and join all its figures.
 
     `method_names, series_names`: series under judgment, and all of the plan, of which the others
@@ -534,7 +535,7 @@ def judge(
     every = compared_rows(
         [*all_rows, *verdict.rows, *(row for each in others for row in each.rows)]
     )
-    told = verdict.to_json() | (
-        {"compared": [each.to_json() for each in others]} if others else {}
-    )
+    told = verdict.to_json()
+    if others:
+        told["compared"] = [each.to_json() for each in others]
     return every, columns_json(row.statistic for row in every), told

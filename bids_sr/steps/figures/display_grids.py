@@ -14,7 +14,7 @@ from nibabel.affines import apply_affine
 
 from bids_sr.evaluation.evidence import strongest
 from bids_sr.io.grids import Array, Float
-from bids_sr.metrics import MetricRow
+from bids_sr.metrics import MetricRow, VerdictFacts
 from bids_sr.pipeline.artifacts import Derivative, Facts, Volume
 from bids_sr.series import MEASURED, RAW, kind_of
 from bids_sr.spatial.masks import percent_scale
@@ -149,12 +149,12 @@ def sort_maps(maps: Iterable[Derivative]) -> ShownMaps:
     return ShownMaps(stats=stats, regions=regions)
 
 
-def judged_contrast(rows: Sequence[MetricRow], verdict: Mapping[str, object]) -> str:
+def judged_contrast(rows: Sequence[MetricRow], verdict: VerdictFacts) -> str:
     """Return the contrast of the evidence that a verdict rests on.
 
     It is empty where no method was applied or none was compared.
     """
-    evidence = strongest("function", rows, [str(verdict["best"])]) if verdict["best"] else None
+    evidence = strongest("function", rows, [verdict["best"]]) if verdict["best"] else None
     return "" if evidence is None else evidence.contrast
 
 

@@ -23,6 +23,7 @@ from bids_sr.pipeline.artifacts import (
     Mask,
     Rows,
     Table,
+    Verdict,
     Volume,
 )
 from bids_sr.pipeline.step import Content, Drawn, figure
@@ -147,7 +148,7 @@ _VALUES = ("evaluation",)
 )
 def draw_evaluation(
     evaluation: Rows,
-    verdict: Facts,
+    verdict: Verdict,
     flags: Facts,
     boldref: Image,
     bold_mask: Mask,

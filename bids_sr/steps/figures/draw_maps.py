@@ -13,7 +13,6 @@ from bids_sr.io.grids import Array
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.pipeline.artifacts import (
     Confounds,
-    Facts,
     File,
     Image,
     Map,
@@ -22,6 +21,7 @@ from bids_sr.pipeline.artifacts import (
     Rows,
     Series,
     Table,
+    Verdict,
 )
 from bids_sr.pipeline.step import Content, Drawn, figure
 from bids_sr.report.sections import Shown
@@ -180,7 +180,7 @@ def draw_output(
     series: dict[str, Series],
     tsnr: dict[str, Image],
     bold_mask_hr: Mask,
-    verdict: Facts,
+    verdict: Verdict,
     tpms_bold: list[Image] | None = None,
     *,
     n_dummy: int = 0,
@@ -195,7 +195,7 @@ def draw_output(
     from bids_sr.figures.motion_figures import carpet_figure, carpet_rows
     from bids_sr.report.html_tables import series_text
 
-    best = str(verdict["best"])
+    best = verdict["best"]
     name = best if best in series else next(reversed(series))
     grid = grid_of(bold_mask_hr)
     ratios = {series_text(key): onto(tsnr[key], *grid, order=0) for key in (RAW, name)}
@@ -390,9 +390,9 @@ def draw_surfaces(
         tables=("clusters",),
     ),
 )
-def show_clusters(clusters: Table, evaluation: Rows, verdict: Facts) -> Content:
+def show_clusters(clusters: Table, evaluation: Rows, verdict: Verdict) -> Content:
     """Show the best method's largest clusters with atlas labels, the judged contrast first."""
     from bids_sr.report.html_tables import clusters_html
 
     judged = display_grids.judged_contrast(evaluation, verdict)
-    return clusters_html(clusters, str(verdict["best"]) or "bspline", first=judged)
+    return clusters_html(clusters, verdict["best"] or "bspline", first=judged)

@@ -18,6 +18,7 @@ from bids_sr.pipeline.artifacts import (
     Mask,
     Rows,
     Transforms,
+    Verdict,
     Volume,
 )
 from bids_sr.pipeline.step import Content, Drawn, figure
@@ -62,7 +63,7 @@ _EFFECT_SHARE = 0.2
 )
 def draw_overview(
     evaluation: Rows,
-    verdict: Facts,
+    verdict: Verdict,
     registration: Facts,
     confounds: Confounds,
     maps: list[Map],
@@ -107,7 +108,7 @@ def draw_overview(
     unit = units_text(percent_of(boldref, bold_mask))
     known = (truth_maps or {}).get(contrast)
     title = f"{'seed' if at_rest else 'contrast'} {contrast}"
-    best = str(verdict["best"])
+    best = verdict["best"]
     yield Drawn("overview", _zoomed(shown_maps, contrast, best, known, scene, unit, title))
     if drawn := _believed(shown_maps, contrast, best, scene, unit, title):
         yield Drawn("reliable", drawn)
@@ -215,7 +216,7 @@ def show_viewer(
     maps: list[Map],
     bold_mask_hr: Mask,
     evaluation: Rows,
-    verdict: Facts,
+    verdict: Verdict,
     boldref: Image,
     guide_hr: Image | None = None,
     boldref2t1w_xfm: Transforms | None = None,
@@ -287,7 +288,7 @@ def show_viewer(
         bold_mask_hr,
         display=display,
         files=files,
-        first_series=str(verdict["best"]),
+        first_series=verdict["best"],
         room=room_of(n_runs),
         mni=mni,
     )
