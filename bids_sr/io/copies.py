@@ -23,9 +23,8 @@ def compress_series(
 
     The type is little-endian, and one volume is in memory at a time.
 
-    Integers take two passes: the first finds the range of the run, the second stores every volume
-    with that one slope, so that no volume is quantized unlike its neighbors. 0 stays 0. `code`:
-    see `save_reordered`.
+    Integers take the range of the run, so that every volume is stored with one slope and none is
+    quantized unlike its neighbors. 0 stays 0. `code`: see `save_reordered`.
 
     `dtype`: data type on disk; integers are scaled to the range of the run. `order`: stored axis
     that each of the first three axes of the copy takes.
@@ -34,11 +33,7 @@ def compress_series(
     with SeriesReader(src_nii) as reader:
         slope, inter = 1.0, 0.0
         if kind.kind in "iu":
-            lowest = highest = 0.0
-            for volume in reader.volumes():
-                lowest = min(lowest, float(volume.min()))
-                highest = max(highest, float(volume.max()))
-            slope, inter = _scale(lowest, highest, kind)
+            slope, inter = _scale(*reader.extent(), kind)
         _copy(
             reader,
             dst_gz,

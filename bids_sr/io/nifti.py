@@ -14,6 +14,7 @@ import contextlib
 import gzip
 import io
 import math
+import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 _GZIP = 16 + zlib.MAX_WBITS  # a gzip header, and with zlib's own it carries neither time nor name
 _HALF = np.dtype("<f2")
 _DIFFERENCES = b"differences"  # intent of files that other programs would misread
+_AT_EXTENT = 124  # where the header has cal_max, and cal_min after it
 _PAGE = 4096  # bytes of a file that are on the disk or not
 _SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6, "unknown": 1.0}
 
@@ -209,6 +211,19 @@ class SeriesReader:
             total, count = total + volume, count + 1
         return total / count
 
+    def extent(self) -> tuple[float, float]:
+        """Return a range of values that holds all of them and 0.
+
+        A file of differences has it in its header, with a margin; else this takes a pass.
+        """
+        if not self.plain:
+            return float(self.header["cal_min"]), float(self.header["cal_max"])
+        lowest = highest = 0.0
+        for volume in self.volumes():
+            lowest = min(lowest, float(volume.min()))
+            highest = max(highest, float(volume.max()))
+        return lowest, highest
+
     def slab(self, z0: int, z1: int) -> Float32:
         """Return slices z0..z1-1 of all volumes as float32 (X, Y, z1 - z0, T).
 
@@ -350,6 +365,7 @@ class SeriesWriter:
         header = _header(self.shape, affine, tr, self.dtype, header_like, self._slope, self._inter)
         self._step = step
         self._first: Array | None = None
+        self._lowest = self._highest = 0.0
         if step:
             header["intent_name"], header["intent_p1"] = _DIFFERENCES, step
         self._temporary = atomic_files.beside(self.path)
@@ -377,6 +393,7 @@ class SeriesWriter:
             if self._first is None:
                 self._first = np.array(stored)
                 self._stream.write(np.ascontiguousarray(stored.T).data)
+            self._see(stored)
             stored = in_half(stored - self._first, self._step, self.path)
         self._stream.write(np.ascontiguousarray(stored.T).data)
         self._written += 1
@@ -405,11 +422,16 @@ class SeriesWriter:
             self._stream.seek(start + z0 * x * y * item)
             self._stream.write(stored[..., 0].tobytes(order="F"))
             start, item = start + z * x * y * item, _HALF.itemsize
+            self._see(stored)
             stored = in_half(stored - stored[..., :1], self._step, self.path)
         for t in range(n):
             self._stream.seek(start + (t * z + z0) * x * y * item)
             self._stream.write(stored[..., t].tobytes(order="F"))
         self._slices.update(range(z0, z0 + slab.shape[2]))
+
+    def _see(self, stored: Array) -> None:
+        self._lowest = min(self._lowest, float(stored.min()))
+        self._highest = max(self._highest, float(stored.max()))
 
     def close(self) -> None:
         """Rename into place; ImageError if volumes are missing."""
@@ -421,6 +443,13 @@ class SeriesWriter:
                 f"{self.path}: closed after {self._written} of {self.shape[3]} volumes"
             )
         try:
+            if self._step:
+                # of values as they are read: half precision errs by less than the margin
+                margin = (self._highest - self._lowest) * 2**-10
+                self._stream.seek(_AT_EXTENT)
+                self._stream.write(
+                    struct.pack("<2f", self._highest + margin, self._lowest - margin)
+                )
             self._stream.close()
             self._raw.close()
             atomic_files.put_in_place(self._temporary, self.path, durable=False)

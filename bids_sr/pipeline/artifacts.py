@@ -77,6 +77,15 @@ class Derivative:
             return self.content
         raise TypeError(f"{dict(self.entities)} is no volume")
 
+    @property
+    def voxels(self) -> Any:
+        """Return values by indices of voxels; of a file only those are read."""
+        if isinstance(self.content, Path):
+            import nibabel as nib
+
+            return nib.Nifti1Image.from_filename(self.content).dataobj
+        return self.volume.data
+
 
 def entities_of_name(path: Path) -> dict[str, str]:
     """Return entities of a file whose name tells them; see `Derivative.name`."""

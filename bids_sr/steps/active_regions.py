@@ -171,10 +171,15 @@ def _thresholded(
                     "threshold": kept,
                     "statistic": shown.entities["stat"],
                 }
-                beside = {
-                    name: stats[contrast, name, fwhm_mm][series].volume.data
+                there = {
+                    name: stats[contrast, name, fwhm_mm][series]
                     for name in ("effect", "variance", "sd", "wrongsign")
                     if series in stats.get((contrast, name, fwhm_mm), {})
+                }
+                # of a cluster all of the latter are read, of the others its peaks
+                beside = {
+                    name: each.volume.data if name == "wrongsign" else each.voxels
+                    for name, each in there.items()
                 }
                 yield where, shown, region, beside
 

@@ -272,6 +272,13 @@ def test_a_large_series_takes_half_of_the_bytes_and_errs_by_a_thousandth_of_its_
     assert (np.abs(found - values) <= 1e-3 * change + 2e-4).all()
     copy_series(path, tmp_path / "plain.nii")
     np.testing.assert_array_equal(nib.load(tmp_path / "plain.nii").get_fdata(), found)
+    with SeriesReader(path) as reader, SeriesReader(tmp_path / "plain.nii") as plain:
+        (lowest, highest), (low, high) = reader.extent(), plain.extent()
+    assert (low, high) == (0, found.max())
+    assert -2 < lowest <= low < high <= highest < 1.002 * high
+    compress_series(path, tmp_path / "packed.nii.gz", dtype="int16")
+    packed = nib.load(tmp_path / "packed.nii.gz").get_fdata()
+    assert np.abs(packed - found).max() <= 0.51 * 1.01 * high / 2**16
 
 
 @pytest.mark.parametrize(
