@@ -36,6 +36,7 @@ from bids_sr.io.copies import copy_series
 from bids_sr.io.grids import (
     AS_STORED,
     Array,
+    Factor,
     Triple,
     reordered,
     reordered_affine,
@@ -44,7 +45,7 @@ from bids_sr.io.grids import (
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, load_image, save_image
 from bids_sr.spatial.boldref import combine_echoes
 from bids_sr.spatial.transforms import resized_affine
-from bids_sr.sr.matrices import Factor, kspace_crop, lowres_size
+from bids_sr.sr.matrices import kspace_crop, lowres_size
 from bids_sr.version import __version__
 
 _PAIRS = 20  # of successive volumes, spread over the run, that tell its noise

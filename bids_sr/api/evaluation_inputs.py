@@ -33,6 +33,7 @@ from bids_sr.glm.design import MOTION, DesignError, Events, Seeds, read_events
 from bids_sr.io.grids import (
     AS_STORED,
     EDGE_TOLERANCE,
+    Factor,
     Volume,
     corners_apart,
     inside_field,
@@ -60,8 +61,6 @@ from bids_sr.workflows.judge import (
 )
 from bids_sr.workflows.run import NO_GUIDE
 from bids_sr.workflows.wanted import TRAINING
-
-_Factor = tuple[float, float, float]
 
 
 def checked_names(
@@ -219,7 +218,7 @@ def check_inputs(
     inputs: Given,
     folder: Path,
     *,
-    factor: _Factor,
+    factor: Factor,
     tr: float,
     high_pass: float,
     contrasts: Sequence[str],
@@ -287,7 +286,7 @@ def _check_events(
         check_blocks(events_of(inputs.events), n_volumes, tr, high_pass)
 
 
-def _check_truth(truth: ImageLike, acquired: SeriesReader, factor: _Factor, folder: Path) -> None:
+def _check_truth(truth: ImageLike, acquired: SeriesReader, factor: Factor, folder: Path) -> None:
     finest, _ = hr_grid(acquired.shape[:3], acquired.affine, factor)
     with SeriesReader(series_file(truth, folder, "truth")) as reader:
         count, shape = reader.shape[3], reader.shape[:3]
@@ -308,7 +307,7 @@ def _check_truth(truth: ImageLike, acquired: SeriesReader, factor: _Factor, fold
 
 
 def _check_compared(
-    name: str, image: ImageLike, acquired: SeriesReader, tr: float, factor: _Factor, folder: Path
+    name: str, image: ImageLike, acquired: SeriesReader, tr: float, factor: Factor, folder: Path
 ) -> None:
     with SeriesReader(series_file(image, folder, name, allow_nan=True), allow_nan=True) as reader:
         wrong = misfits(

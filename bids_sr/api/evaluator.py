@@ -48,7 +48,7 @@ from bids_sr.api.super_resolver import SuperResolver
 from bids_sr.evaluation.verdict_text import verdict_line
 from bids_sr.glm.blocks import TooFewBlocks
 from bids_sr.glm.design import MOTION
-from bids_sr.io.grids import Float, Volume
+from bids_sr.io.grids import Factor, Float, Volume
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.metrics import MetricRow, VerdictFacts
 from bids_sr.metrics import frame as frame_of
@@ -143,7 +143,7 @@ class Evaluator(BaseEstimator):
     sklearn.exceptions.NotFittedError: This Evaluator instance is not fitted yet...
     """
 
-    factor: float | tuple[float, float, float] = 2
+    factor: float | Factor = 2
     _: KW_ONLY
     tr: float | None = None
     contrasts: Sequence[str] | None = None

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from bids_sr.io.copies import copy_series
-from bids_sr.io.grids import Array, Float, Float32, Volume
+from bids_sr.io.grids import Array, Factor, Float, Float32, Volume
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, load_image, save_image
 from bids_sr.spatial.transforms import read_itk
 
@@ -216,7 +216,7 @@ def transform_of(xfm: Motion, what: str) -> Float:
     return poses_of(matrix[None] if matrix.ndim == 2 else matrix, 1, what)[0]
 
 
-def in_plane(factor: object) -> tuple[float, float, float]:
+def in_plane(factor: object) -> Factor:
     """Acquired over high-resolution voxel size by axis; one number is meant in plane.
 
     >>> in_plane(2), in_plane((1.5, 1.5, 1))

@@ -49,7 +49,7 @@ from bids_sr.api.placed_run import (
 from bids_sr.evaluation.evidence import was_applied
 from bids_sr.io.atomic_files import link_whole
 from bids_sr.io.copies import compress_series, copy_series
-from bids_sr.io.grids import Array, Float, Volume
+from bids_sr.io.grids import Array, Factor, Float, Volume
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.pipeline.graph import Scope
 from bids_sr.pipeline.run_here import RunHere
@@ -169,7 +169,7 @@ class SuperResolver(TransformerMixin, BaseEstimator):
     """
 
     method: str = "sbl"
-    factor: float | tuple[float, float, float] = 2
+    factor: float | Factor = 2
     _: KW_ONLY
     recipe: RecipeName = "fast"
     n_dummy: Dummies = "auto"

@@ -19,7 +19,7 @@ from bids_sr.bids.findings import Derivatives, Findings, PrecomputedAnat, Precom
 from bids_sr.config import Settings, SuperRes
 from bids_sr.frozen import frozen
 from bids_sr.io.atomic_files import read_json
-from bids_sr.io.grids import AS_STORED, AxisOrder, Header, Triple, size_text
+from bids_sr.io.grids import AS_STORED, AxisOrder, Header, Shape, Triple, size_text
 from bids_sr.series import PAIR_BASELINES, SDMOD, series_names
 from bids_sr.sr.method import get_method, method_names
 
@@ -140,7 +140,7 @@ class BoldRun:
         return self.header.path.absolute()
 
     @property
-    def shape(self) -> tuple[int, int, int]:
+    def shape(self) -> Shape:
         """Matrix of a volume."""
         x, y, z = self.header.shape[:3]
         return x, y, z

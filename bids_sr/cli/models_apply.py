@@ -23,14 +23,14 @@ from bids_sr.cli.models_options import ApplyOptions, EvaluateOptions, ImageOptio
 from bids_sr.config import UsageError
 from bids_sr.frozen import frozen
 from bids_sr.io.atomic_files import write_whole
-from bids_sr.io.grids import Array, evenly_spaced
+from bids_sr.io.grids import Array, Factor, evenly_spaced
 from bids_sr.io.nifti import ImageError, SeriesReader, SeriesWriter, save_image
 from bids_sr.quality.image_quality import effective_resolution
 from bids_sr.series import BASELINES, INTERPOLATIONS, PAIR_BASELINES
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.inference.acquired import InferenceError, Upsampler, UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import make_upsampler
-from bids_sr.sr.matrices import MATRICES, Factor, upsample
+from bids_sr.sr.matrices import MATRICES, upsample
 from bids_sr.sr.models.model import LoadedModel
 from bids_sr.version import __version__
 

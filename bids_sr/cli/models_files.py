@@ -18,14 +18,14 @@ import numpy as np
 from bids_sr.cli.console import table_text
 from bids_sr.cli.models_options import CardOptions, ListOptions, MachineOptions
 from bids_sr.config import UsageError, machine, nearest_name
-from bids_sr.io.grids import Array, Mask, evenly_spaced
+from bids_sr.io.grids import Array, Factor, Mask, evenly_spaced
 from bids_sr.io.nifti import ImageError, SeriesReader, load_image
 from bids_sr.series import BASELINES, INTERPOLATIONS
 from bids_sr.spatial.masks import MaskError, brain_mask
 from bids_sr.spatial.transforms import TransformError, hr_grid
 from bids_sr.sr.data.images import TrainingDataError
 from bids_sr.sr.inference.acquired import InferenceError
-from bids_sr.sr.matrices import MATRICES, Factor, ResolutionError
+from bids_sr.sr.matrices import MATRICES, ResolutionError
 from bids_sr.sr.method import UnknownMethod, get_method, offered_methods
 from bids_sr.sr.models.card import ModelError, check_model
 from bids_sr.sr.models.model import LoadedModel, load_model

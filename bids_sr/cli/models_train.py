@@ -21,10 +21,9 @@ from bids_sr.cli.console import progress_line
 from bids_sr.cli.models_options import TrainOptions
 from bids_sr.config import UsageError
 from bids_sr.io.atomic_files import write_whole
-from bids_sr.io.grids import Float32
+from bids_sr.io.grids import Factor, Float32
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.sr.data.images import TrainingImage, TrainingImages, check_images
-from bids_sr.sr.matrices import Factor
 from bids_sr.sr.method import Method, get_method, get_recipe, recipe_name
 from bids_sr.sr.models.card import read_card
 from bids_sr.sr.models.model import LoadedModel, TrainingRequest, save_model

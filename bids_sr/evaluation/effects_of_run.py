@@ -29,6 +29,7 @@ from scipy import special
 from bids_sr.frozen import frozen
 from bids_sr.glm.block_effects import Effects, load_effects
 from bids_sr.glm.blocks import Block, missing_conditions
+from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.time_series import smooth
 from bids_sr.io import atomic_files
 from bids_sr.io.grids import Float, Float32, Mask, Real
@@ -70,7 +71,7 @@ class RunEffects:
     """
 
     files: Mapping[str, Path]
-    contrasts: Mapping[str, Mapping[str, float]]
+    contrasts: Contrasts
     mask: Mask
     affine: Float
     roi: Mask

@@ -27,6 +27,7 @@ from bids_sr.evaluation.words import region_text
 from bids_sr.frozen import frozen
 from bids_sr.glm.activation_regions import ACTIVE_CC, REACH_MM, ring
 from bids_sr.glm.block_effects import Effects, load_effects
+from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.design import Design, contrast_vector
 from bids_sr.glm.time_series import StreamedFit
 from bids_sr.io.grids import Array, Float, Mask, Real
@@ -425,7 +426,7 @@ def _t(fit: StreamedFit, weights: Float, dof: int) -> Float:
 def t_change(
     pairs: Iterable[tuple[Array, Array]],
     design: Design,
-    contrasts: Mapping[str, Mapping[str, float]],
+    contrasts: Contrasts,
 ) -> dict[str, float]:
     """Return the RMS change of t over voxels, by contrast.
 
@@ -441,7 +442,7 @@ def t_change(
         Values of each volume in one form and in the other (V, each).
     design : Design
         Model of the run, dummies left out.
-    contrasts : Mapping[str, Mapping[str, float]]
+    contrasts : Contrasts
         Weights of conditions (at rest: seeds) by contrast.
 
     Returns

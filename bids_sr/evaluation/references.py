@@ -33,6 +33,7 @@ from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
 from bids_sr.frozen import frozen
 from bids_sr.glm.activation_regions import centroid, dice, peak
 from bids_sr.glm.block_effects import Effects
+from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.design import scaled_weights
 from bids_sr.glm.map_summary import correlation, single_conditions
 from bids_sr.io.grids import Array, Float, Float32, Mask, Real, Volume
@@ -126,7 +127,7 @@ def _measured_truth(maps: Mapping[tuple[str, str], Float32], contrast: str) -> _
 
 def known_truths(
     known: Mapping[str, tuple[Float32, Float]],
-    contrasts: Mapping[str, Mapping[str, float]],
+    contrasts: Contrasts,
     grid: Volume,
 ) -> dict[str, _TrueEffect]:
     """Truth of every contrast that is known or follows from known conditions.
@@ -266,7 +267,7 @@ def _rows_of(
 def truth_rows(
     files: Mapping[float, Mapping[str, Mapping[tuple[str, str], _File]]],
     load: Callable[[_File], Float32],
-    contrasts: Mapping[str, Mapping[str, float]],
+    contrasts: Contrasts,
     *,
     grid: Volume,
     roi: Mask,
@@ -282,7 +283,7 @@ def truth_rows(
         FWHM (mm) to series to (contrast, stat) to what `load` takes; t and effect, on the grid.
     load : Callable[[File], Float32]
         Reads a map (3D) from its file or artifact.
-    contrasts : Mapping[str, Mapping[str, float]]
+    contrasts : Contrasts
         Weights of conditions (at rest: seeds) by contrast.
     grid, roi : Volume
         Brain on the high-resolution grid, and region of interest.
@@ -543,7 +544,7 @@ def _active(
             yield ComparedVoxels(name=f"active{round(10 * limit)}", voxels=t > limit, ways=[way])
 
 
-def _units(effects: Effects, contrasts: Mapping[str, Mapping[str, float]]) -> dict[str, int]:
+def _units(effects: Effects, contrasts: Contrasts) -> dict[str, int]:
     """Blocks that count in each contrast."""
     found = {name: effects.halves(weights) for name, weights in contrasts.items()}
     return {

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from bids_sr.figures import canvas as s
+from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.design import Design
 from bids_sr.io.grids import Array
 from bids_sr.metrics import number
@@ -202,9 +203,7 @@ _GROUPS = {
 _ROW_INCH, _LEAST_INCH = 0.27, 1.9
 
 
-def design_figure(
-    design: Design, blocks: _Blocks, contrasts: Mapping[str, Mapping[str, float]]
-) -> Figure:
+def design_figure(design: Design, blocks: _Blocks, contrasts: Contrasts) -> Figure:
     """Plot each condition's events and response in a row, design matrix and contrast weights.
 
     Volumes of the matrix go down; every column is divided by its largest magnitude.
@@ -231,9 +230,7 @@ def design_figure(
     return fig
 
 
-def _draw_contrasts(
-    ax: Axes, design: Design, contrasts: Mapping[str, Mapping[str, float]]
-) -> None:
+def _draw_contrasts(ax: Axes, design: Design, contrasts: Contrasts) -> None:
     """Draw the contrast weights, a row for each contrast and a column for each condition.
 
     Each weight is a number in a color; the cell is empty where it is 0.

@@ -31,6 +31,8 @@ default.
 
 Contrast = dict[str, float]
 """Weight of each trial type; types that are not named weigh nothing."""
+Contrasts = Mapping[str, Mapping[str, float]]
+"""Contrasts by name."""
 
 _LONGEST_LABEL = 80  # letters, as it becomes part of file names
 _SYMBOLS = {
@@ -141,7 +143,7 @@ def _default_contrasts(trial_types: Sequence[str]) -> dict[str, Contrast]:
     return contrasts
 
 
-def minus_others(contrasts: Mapping[str, Mapping[str, float]]) -> tuple[str, ...]:
+def minus_others(contrasts: Contrasts) -> tuple[str, ...]:
     """Return the contrasts of one condition with the mean of three or more."""
     return tuple(
         name

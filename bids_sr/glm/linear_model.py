@@ -28,6 +28,7 @@ from scipy.linalg import toeplitz
 
 from bids_sr.frozen import frozen
 from bids_sr.glm.confounds import slow_cosines
+from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.design import MOTION, Design, Regressors, build_design, contrast_vector
 from bids_sr.glm.noise import Noise, effective_dof, estimate_noise, levinson, moving, orthonormal
 from bids_sr.glm.time_series import BLOCK_BYTES, FLAT, VoxelTimeSeries, extract_time_series
@@ -407,7 +408,7 @@ def map_activation(
     reader: SeriesReader,
     mask: Mask,
     events: Regressors,
-    contrasts: Mapping[str, Mapping[str, float]],
+    contrasts: Contrasts,
     settings: ActivationSettings,
     *,
     scratch: Path,
@@ -426,7 +427,7 @@ def map_activation(
         (X, Y, Z) on the series' grid.
     events : Regressors
         Events, or seeds in their place.
-    contrasts : Mapping[str, Mapping[str, float]]
+    contrasts : Contrasts
         Weights of conditions (at rest: seeds) by contrast.
     settings : ActivationSettings
         Settings of the correlation and of the linear model.

@@ -12,6 +12,7 @@ import numpy as np
 from scipy import ndimage
 
 from bids_sr.glm.activation_regions import Peak, Threshold, centroid, dice, peak
+from bids_sr.glm.contrasts import Contrasts
 from bids_sr.io.grids import Float, Float32, Mask, Volume
 from bids_sr.metrics import MISSING, MetricRow, metric_rows
 from bids_sr.series import RAW_SPLINE
@@ -21,7 +22,7 @@ _Maps = Mapping[tuple[str, str], Float32]
 Regions = Mapping[tuple[str, str], tuple[Mask, float | None]]
 
 
-def single_conditions(contrasts: Mapping[str, Mapping[str, float]]) -> list[str]:
+def single_conditions(contrasts: Contrasts) -> list[str]:
     """Return contrasts of one condition against rest: those whose overlap is of interest."""
     return [
         name
@@ -137,7 +138,7 @@ def _pair_metrics(
 def activation_rows(
     maps: _Maps,
     regions: Regions,
-    contrasts: Mapping[str, Mapping[str, float]],
+    contrasts: Contrasts,
     *,
     mask: Mask,
     roi: Mask,
@@ -152,7 +153,7 @@ def activation_rows(
     ----------
     maps, regions : _Maps
         By (contrast, stat) and by (contrast, threshold label); on one grid.
-    contrasts : Mapping[str, Mapping[str, float]]
+    contrasts : Contrasts
         Weights of conditions (at rest: seeds) by contrast.
     mask, roi, affine : Mask
         (X, Y, Z) brain and region of interest; voxel to RAS mm.
@@ -227,7 +228,7 @@ def _upsample_maps(maps: _Maps, source: Volume, target: Volume) -> dict[tuple[st
 
 def raised_rows(
     maps: _Maps,
-    contrasts: Mapping[str, Mapping[str, float]],
+    contrasts: Contrasts,
     thresholds: Sequence[Threshold],
     *,
     acquired: Volume,
@@ -244,7 +245,7 @@ def raised_rows(
     ----------
     maps : _Maps
         On the acquired grid, by (contrast, stat).
-    contrasts, thresholds : Mapping[str, Mapping[str, float]]
+    contrasts, thresholds : Contrasts
         As the maps were made with.
     acquired, fine : Volume
         Brain on both grids.

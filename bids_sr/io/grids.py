@@ -61,6 +61,10 @@ def evenly_spaced(count: int, most: int) -> tuple[int, ...]:
 
 _T = TypeVar("_T", bound=np.generic)
 AxisOrder = tuple[int, int, int]
+Shape = tuple[int, int, int]
+"""Voxels of a grid along each axis."""
+Factor = tuple[float, float, float]
+"""How many times finer a grid is along each axis."""
 LARGE = 500_000_000
 """Bytes of a series in single precision, above which the working directory has it in half."""
 AS_STORED: AxisOrder = (0, 1, 2)

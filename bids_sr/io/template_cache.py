@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from bids_sr.io.dataset_description import SKELETON, template_files, templateflow_home
-from bids_sr.io.grids import Float
+from bids_sr.io.grids import Float, Shape
 from bids_sr.region_names import package_file
 
 DEFAULT_SPACE = "MNI152NLin2009aSym"
@@ -30,7 +30,7 @@ CARRIED = {
 _MIN_BYTES = 352  # of a file that was fetched: an image has a header
 _SAME_MM = 1e-3
 
-_Grid = tuple[tuple[int, int, int], Float]
+_Grid = tuple[Shape, Float]
 """Shape, and voxel -> RAS mm."""
 
 

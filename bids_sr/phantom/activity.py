@@ -11,7 +11,7 @@ import numpy as np
 from scipy import ndimage
 
 from bids_sr.frozen import frozen
-from bids_sr.io.grids import Array
+from bids_sr.io.grids import Array, Shape
 from bids_sr.phantom.head import Head, make_head, smooth_field
 from bids_sr.phantom.presets import TASKS, Preset, draw_pose
 from bids_sr.spatial.resampling import FWHM_PER_SIGMA
@@ -307,12 +307,12 @@ class SimulatedSubject:
         self.pair_poses = tuple(_pair_poses(draw("pair", k)) for k in range(pairs))
 
     @property
-    def bold_grid(self) -> tuple[tuple[int, int, int], Array]:
+    def bold_grid(self) -> tuple[Shape, Array]:
         """Return (shape, affine) of the BOLD."""
         return self.preset.bold_shape, self.preset.bold_affine
 
     @property
-    def hr_grid(self) -> tuple[tuple[int, int, int], Array]:
+    def hr_grid(self) -> tuple[Shape, Array]:
         """Return (shape, affine) of the BOLD at the resolution of highres."""
         return hr_grid(*self.bold_grid, self.preset.factor)
 

@@ -23,7 +23,7 @@ from functools import cached_property, partial
 import numpy as np
 
 from bids_sr.frozen import frozen
-from bids_sr.io.grids import Array
+from bids_sr.io.grids import Array, Shape
 from bids_sr.phantom.activity import FOCI, Event, SimulatedSubject, block_design, response
 from bids_sr.phantom.head import TISSUES, PulseSequence, polynomial
 from bids_sr.phantom.presets import CENTER, Preset, draw_motion, draw_pose
@@ -440,7 +440,7 @@ def _scanner(
     pose: Array,
     *,
     coil: int,
-    low_shape: tuple[int, int, int],
+    low_shape: Shape,
     unevenness: float = 0.06,
 ) -> Scanner:
     """The scanner with a subject in it; `pose` takes a BOLD point to its point in the image."""

@@ -18,7 +18,7 @@ from nilearn import datasets
 from scipy import interpolate, ndimage
 
 from bids_sr.frozen import frozen
-from bids_sr.io.grids import Array
+from bids_sr.io.grids import Array, Shape
 
 
 def upsample(samples: Array, shape: Sequence[int]) -> Array:
@@ -142,7 +142,7 @@ def _templates() -> tuple[tuple[Array, ...], Array]:
     return maps, np.asarray(images[0].affine, dtype=np.float64)
 
 
-def _scene_grid(voxel: float) -> tuple[tuple[int, int, int], Array]:
+def _scene_grid(voxel: float) -> tuple[Shape, Array]:
     """(shape, affine) of the scene at a voxel size in mm."""
     n = np.ceil((_HIGH - _LOW) / voxel).astype(int) + 1
     affine = np.diag([voxel, voxel, voxel, 1.0])
@@ -150,7 +150,7 @@ def _scene_grid(voxel: float) -> tuple[tuple[int, int, int], Array]:
     return (int(n[0]), int(n[1]), int(n[2])), affine
 
 
-def _deformation(rng: np.random.Generator, shape: tuple[int, int, int], affine: Array) -> Array:
+def _deformation(rng: np.random.Generator, shape: Shape, affine: Array) -> Array:
     """Return a smooth random displacement in mm, (3, X, Y, Z).
 
     It is the sum of the size of the head, broad folds and finer ones.

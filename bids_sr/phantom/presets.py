@@ -15,7 +15,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from bids_sr.frozen import frozen
-from bids_sr.io.grids import Array
+from bids_sr.io.grids import Array, Factor, Shape
 from bids_sr.phantom.head import PulseSequence
 from bids_sr.spatial.transforms import invert, rigid_matrix
 
@@ -46,7 +46,7 @@ class Preset:
     BOLD (longer readout); highres follows from the volume of its voxel.
     """
 
-    bold_shape: tuple[int, int, int]
+    bold_shape: Shape
     bold_voxel: tuple[float, float, float]
     bold_center: tuple[float, float, float] = (0.0, -18.0, 24.0)
     volumes: int
@@ -54,14 +54,14 @@ class Preset:
     te: float
     flip: float
     multiband: int = 1
-    factor: tuple[float, float, float] = (2.0, 2.0, 1.0)
+    factor: Factor = (2.0, 2.0, 1.0)
     pair_te: float = 0.025
     pair_tr: float = 2.0
     pair_flip: float = 90.0
-    t1w_shape: tuple[int, int, int]
+    t1w_shape: Shape
     t1w_voxel: float
     t1w_center: tuple[float, float, float] = (0.0, -16.0, 14.0)
-    anat_factor: tuple[float, float, float] = (2.0, 2.0, 4.0)
+    anat_factor: Factor = (2.0, 2.0, 4.0)
     scene_mm: float = 1.0
     lead: float
     block: float

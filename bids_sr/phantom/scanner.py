@@ -18,14 +18,14 @@ import numpy as np
 from scipy import ndimage
 
 from bids_sr.frozen import frozen
-from bids_sr.io.grids import Array
+from bids_sr.io.grids import Array, Factor, Shape
 from bids_sr.phantom.head import Head, polynomial
 from bids_sr.phantom.presets import Preset
 from bids_sr.spatial.resampling import sample_grid, sample_volume, spline_coefficients
 from bids_sr.spatial.transforms import hr_grid, invert
 from bids_sr.sr.matrices import apply_along, crop_matrix_complex, kspace_crop
 
-Grid = tuple[tuple[int, int, int], Array]
+Grid = tuple[Shape, Array]
 _OVERSAMPLE = 4  # in-plane, samples of the scene per low-resolution voxel
 MARGIN = 10  # samples of the scene above and below the field of view, for a head that moves
 BOLD_FRAME = "Rigid part only: the distortion of the EPI is a file of its own."
@@ -98,7 +98,7 @@ class Scanner:
     head_affine: Array
     coil: int
     unevenness: float = 0.06
-    low_shape: tuple[int, int, int] | None = None
+    low_shape: Shape | None = None
     shift: Array | None = None
 
     @property
@@ -141,7 +141,7 @@ class Scanner:
         )
         return displaced * (1 + np.gradient(self.shift, self.dense_grid[1][1, 1], axis=1))
 
-    def ideal(self, dense: Array, factor: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> Array:
+    def ideal(self, dense: Array, factor: Factor = (1.0, 1.0, 1.0)) -> Array:
         """Return the complex64 image at `factor` times the resolution.
 
         It is without noise, blur by the readout, and motion.

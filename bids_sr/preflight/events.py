@@ -30,6 +30,7 @@ from bids_sr.glm.contrasts import (
     NO_TIME,
     UNNAMED,
     Contrast,
+    Contrasts,
     camel,
     modeled_types,
     resolve_contrasts,
@@ -342,7 +343,7 @@ def contrasts_of_runs(
 
 def is_estimable(
     run: BoldRun,
-    contrasts: Mapping[str, Mapping[str, float]],
+    contrasts: Contrasts,
     settings: Settings,
     findings: Findings,
 ) -> bool:

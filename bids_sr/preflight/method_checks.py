@@ -26,10 +26,9 @@ from bids_sr.bids.inputs import (
 )
 from bids_sr.config import Settings, SuperRes
 from bids_sr.config.section import split_named
-from bids_sr.io.grids import Array
+from bids_sr.io.grids import Array, Factor
 from bids_sr.notices import UsageError
 from bids_sr.series import ACQUIRED_BAND, BASELINES, kind_of
-from bids_sr.sr.matrices import Factor
 from bids_sr.sr.method import (
     get_method,
     get_recipe,

@@ -25,6 +25,7 @@ from bids_sr.bids.pairs import foreseen, makers, retrospective_factor
 from bids_sr.config import Settings
 from bids_sr.config.machine import Sizes
 from bids_sr.frozen import frozen
+from bids_sr.glm.contrasts import Contrasts
 from bids_sr.notices import Notice
 
 
@@ -71,7 +72,7 @@ class Plan:
     warnings: tuple[Notice, ...] = ()
     estimate: Estimate = field(default_factory=Estimate)
     series: tuple[str, ...] = ("raw",)
-    contrasts: Mapping[Path, Mapping[str, Mapping[str, float]]] = field(default_factory=dict)
+    contrasts: Mapping[Path, Contrasts] = field(default_factory=dict)
     series_by_run: Mapping[Path, tuple[str, ...]] = field(default_factory=dict)
     unsplit: frozenset[Path] = frozenset()
     left_out: Mapping[str, tuple[Notice, ...]] = field(default_factory=dict)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from nibabel.affines import apply_affine
 
-from bids_sr.io.grids import Array, Volume
+from bids_sr.io.grids import Array, Factor, Shape, Volume
 from bids_sr.registration.ants import apply
 from bids_sr.registration.brain import coarse, mutual_information
 from bids_sr.registration.rigid import rigid, rim_of, size_of
@@ -22,7 +22,6 @@ from bids_sr.spatial.transforms import (
     rms_distance,
     write_itk,
 )
-from bids_sr.sr.matrices import Factor
 
 _LOGGER = logging.getLogger(__name__)
 _POOR_DICE = 0.7  # brain masks of BOLD and T1w that agree less point to a failed registration
@@ -219,7 +218,7 @@ def register_pair_to_bold(
     return xfm, facts
 
 
-def _finer_mask(mask: Array, affine: Array, shape: tuple[int, int, int], fine: Array) -> Array:
+def _finer_mask(mask: Array, affine: Array, shape: Shape, fine: Array) -> Array:
     """Resample a mask to a finer grid of the same field of view.
 
     It holds the voxels at least half inside the mask and those nearest to it.

@@ -18,7 +18,7 @@ from nibabel.affines import apply_affine, voxel_sizes
 from scipy import ndimage
 
 from bids_sr.frozen import frozen
-from bids_sr.io.grids import Array, Float, Mask, Volume
+from bids_sr.io.grids import Array, Factor, Float, Mask, Volume
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.registration.rigid import refine, rigid, size_of
 from bids_sr.spatial import masks
@@ -26,7 +26,7 @@ from bids_sr.spatial.hmc import estimate_motion
 from bids_sr.spatial.masks import MaskError, brain_mask, correlation, grow, head_mask
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid, points_in, rms_distance
-from bids_sr.sr.matrices import Factor, apply_along, block_matrix, downsample, kspace_crop
+from bids_sr.sr.matrices import apply_along, block_matrix, downsample, kspace_crop
 
 _PLACES = 6
 """Moments of the run, evenly spaced, at each of which two volumes that follow one another are

@@ -21,7 +21,7 @@ from scipy import ndimage
 from bids_sr.frozen import frozen
 from bids_sr.glm.confounds import HEAD_RADIUS_MM, drift_basis, framewise_displacement
 from bids_sr.glm.design import DesignError, frame_times, read_events
-from bids_sr.io.grids import Array, Volume
+from bids_sr.io.grids import Array, Factor, Volume
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.registration.ants import Stage, read_linear, register
 from bids_sr.registration.brain import mutual_information
@@ -31,7 +31,7 @@ from bids_sr.spatial.hmc import MotionEstimator
 from bids_sr.spatial.masks import EdgeError, edge_mismatch
 from bids_sr.spatial.resampling import FWHM_PER_SIGMA, sample_volume
 from bids_sr.spatial.transforms import displacement, hr_grid, points_in, rigid_params, rms_distance
-from bids_sr.sr.matrices import Factor, kspace_crop
+from bids_sr.sr.matrices import kspace_crop
 from bids_sr.sr.variance.temporal_components import (
     LEAST_VOLUMES,
     SeriesError,

@@ -17,11 +17,10 @@ import numpy as np
 
 from bids_sr.frozen import frozen
 from bids_sr.io import atomic_files
-from bids_sr.io.grids import Array, Float, Float32, Mask, parts_of
+from bids_sr.io.grids import Array, Float, Float32, Mask, Shape, parts_of
 from bids_sr.spatial.resampling import Distortion, sample_points, spline_coefficients
 from bids_sr.spatial.transforms import linear_values, moved
 
-_Shape = tuple[int, int, int]
 _RIM = 2  # voxels around the brain
 _POINTS = 400_000  # at a time, which bounds what is held in double precision
 
@@ -31,7 +30,7 @@ class PlacedGrid:
     """A grid in some space, and the points of a run's reference at which its voxels lie."""
 
     entities: Mapping[str, str]
-    shape: _Shape
+    shape: Shape
     affine: Array
     inside: Mask
     points: Float32
@@ -106,10 +105,10 @@ class PlacedGrid:
 
 def place_grid(
     entities: Mapping[str, str],
-    shape: _Shape,
+    shape: Shape,
     affine: Array,
     to_reference: Callable[[Array], Array],
-    reference_shape: _Shape,
+    reference_shape: Shape,
     reference_affine: Array,
 ) -> PlacedGrid:
     """A grid with its points in the reference of a run.
@@ -120,7 +119,7 @@ def place_grid(
         Of the grid, see `PlacedGrid`.
     to_reference : Callable[[Array], Array]
         Takes points (N, 3) of the space to their points in the reference (RAS mm).
-    reference_shape, reference_affine : _Shape
+    reference_shape, reference_affine : Shape
         Grid of the reference, beyond whose outer edges nothing was measured.
 
     Returns
@@ -165,7 +164,7 @@ def zooms_in_ras(affine: Array) -> Float:
     return out
 
 
-def grid_around(mask: Mask, affine: Array, zooms: Array) -> tuple[_Shape, Float]:
+def grid_around(mask: Mask, affine: Array, zooms: Array) -> tuple[Shape, Float]:
     """Return a grid of given voxel size around a brain, two voxels wider, in RAS axis order.
 
     Its axes lie along right, anterior and superior.

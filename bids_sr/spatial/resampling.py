@@ -32,7 +32,7 @@ import numpy.typing as npt
 from scipy import fft, ndimage
 
 from bids_sr.frozen import frozen
-from bids_sr.io.grids import Array, Float, Float32, Mask
+from bids_sr.io.grids import Array, Float, Float32, Mask, Shape
 
 Shift = tuple[Array, Float]
 """How far each target voxel's source point is moved (the shape of the target), and along what (3,;
@@ -124,7 +124,7 @@ def _at_points(stored: Float32, points: Array) -> Float32:
     return out
 
 
-def sample_grid(coefficients: Float32, matrix: Array, shape: tuple[int, int, int]) -> Float32:
+def sample_grid(coefficients: Float32, matrix: Array, shape: Shape) -> Float32:
     """Sample the cubic spline on a grid by a voxel-to-voxel matrix; first axis contiguous.
 
     The values that `sample_volume` gives, for a volume that is sampled often; `coefficients` of
@@ -360,14 +360,14 @@ class Distortion:
         """One acquired voxel along the phase encoding (mm)."""
         return np.asarray(self.affine, dtype=np.float64)[:3, self.axis]
 
-    def onto(self, shape: tuple[int, int, int], affine: Array) -> Shift:
+    def onto(self, shape: Shape, affine: Array) -> Shift:
         """Return the shift at each voxel of a grid in the reference frame, into any volume.
 
         Acquired voxels of shift (3D), and the step of one (3,; RAS+ mm).
         """
         return sample_volume(self.shift, self.affine, shape, affine), self.step
 
-    def back(self, shape: tuple[int, int, int], affine: Array, pose: Array) -> tuple[Array, Float]:
+    def back(self, shape: Shape, affine: Array, pose: Array) -> tuple[Array, Float]:
         """Return the shift of the signal at each voxel of a grid in the frame of a volume.
 
         Solves s(q) = d(inv(M) (q - s v)) by iteration, which converges where the field folds
@@ -402,7 +402,7 @@ def voxel_shift(
     hertz: Array,
     affine: Array,
     xfm: Array,
-    shape: tuple[int, int, int],
+    shape: Shape,
     grid: Array,
     direction: str,
     readout: float,

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from bids_sr.io import atomic_files
-from bids_sr.io.grids import Array, Float, Float32
+from bids_sr.io.grids import Array, Float, Float32, Shape
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _KINDS = (
@@ -144,9 +144,7 @@ def rms_distance(matrix_a: Array, matrix_b: Array, points: Array) -> float:
     return float(np.sqrt((displacement(matrix_a, matrix_b, points) ** 2).mean()))
 
 
-def hr_grid(
-    shape: Sequence[int], affine: Array, factor: Sequence[float]
-) -> tuple[tuple[int, int, int], Float]:
+def hr_grid(shape: Sequence[int], affine: Array, factor: Sequence[float]) -> tuple[Shape, Float]:
     """Return shape and affine of a grid with `factor` times finer voxels and the same FOV edges.
 
     Matrix size round(shape * factor) (halves up); voxels are the field of view over that size, so

@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bids_sr.frozen import frozen
-from bids_sr.io.grids import Array
+from bids_sr.io.grids import Array, Factor, Shape
 from bids_sr.sr import matrices
 from bids_sr.sr.matrices import (
-    Factor,
     ResolutionError,
     divided,
     highres_size,
@@ -28,7 +27,6 @@ from bids_sr.sr.matrices import (
     windowed_affine,
 )
 
-_Shape = tuple[int, int, int]
 _DEGRADATIONS: dict[str, Callable[[int, int], NDArray[np.float64]]] = {
     "kspace": matrices.crop_matrix,
     "block": matrices.block_matrix,
@@ -190,8 +188,8 @@ class Level:
 
     def __init__(
         self,
-        coarse: _Shape,
-        fine: _Shape,
+        coarse: Shape,
+        fine: Shape,
         device: str | torch.device = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
@@ -258,7 +256,7 @@ class Level:
 
 @lru_cache(maxsize=64)
 def _plane_level(
-    coarse: _Shape, factor: tuple[float, float], dtype: torch.dtype, device: torch.device
+    coarse: Shape, factor: tuple[float, float], dtype: torch.dtype, device: torch.device
 ) -> Level:
     x, y = (highres_size(m, f) for m, f in zip(coarse[:2], factor, strict=True))
     return Level(coarse, (x, y, 1), device, dtype)

@@ -16,7 +16,8 @@ from bids_sr.frozen import frozen
 if TYPE_CHECKING:
     from torch import nn
 
-    from bids_sr.sr.matrices import Factor
+    from bids_sr.io.grids import Factor
+
 
 RecipeName = Literal["fast", "paper", "paper-mse"]
 _LossKind = Literal[

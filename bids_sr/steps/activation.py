@@ -14,12 +14,13 @@ from bids_sr.config.machine import MAPS
 from bids_sr.config.section import Level, StoredMaps
 from bids_sr.glm import activation_regions
 from bids_sr.glm.activation_regions import parse_thresholds
+from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.design import model_confounds, scaled_weights
 from bids_sr.glm.linear_model import ActivationMaps, ActivationSettings, map_activation
 from bids_sr.glm.map_summary import Regions, activation_rows, find_regions, raised_rows
 from bids_sr.glm.noise import FULL_ORDER_DOF, noise_words
 from bids_sr.io.atomic_files import link_whole, real
-from bids_sr.io.grids import Array, Float32
+from bids_sr.io.grids import Array, AxisOrder, Factor, Float32
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.metrics import MetricRow, columns_json, metric_rows
 from bids_sr.pipeline.artifacts import (
@@ -41,8 +42,6 @@ from bids_sr.sr.method import Cost
 
 _LOGGER = logging.getLogger(__name__)
 
-Factor = tuple[float, float, float]
-Contrasts = Mapping[str, Mapping[str, float]]
 _Kinds = Sequence[Literal["cc", "glm"]]
 _ON_OFF = "on/off time series convolved with the canonical response [@stss_srfmri]"
 
@@ -177,7 +176,7 @@ def map_series(
     high_pass: float,
     low_pass: float | None,
     slice_time_ref: float,
-    axis_order: tuple[int, int, int],
+    axis_order: AxisOrder,
     nuisance: list[str] | None,
 ) -> tuple[list[Map], Rows, Rows, Image, Image]:
     """Map correlation and linear model of one series, with regions, metrics and image quality.

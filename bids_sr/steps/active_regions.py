@@ -24,6 +24,7 @@ from bids_sr.glm.activation_regions import (
     placed,
 )
 from bids_sr.glm.block_effects import temporal_components
+from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.design import Seeds, build_design, model_confounds
 from bids_sr.glm.linear_model import ActivationSettings
 from bids_sr.glm.map_summary import single_conditions
@@ -50,7 +51,6 @@ from bids_sr.series import MEASURED, RAW
 from bids_sr.spatial.transforms import write_itk
 from bids_sr.sr.method import Cost
 from bids_sr.steps.activation import (
-    Contrasts,
     fitted,
     kept_table,
     sorted_maps,

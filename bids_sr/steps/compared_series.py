@@ -34,8 +34,9 @@ from bids_sr.evaluation.verdict import ON_ACQUIRED
 from bids_sr.glm.block_effects import block_effects, load_effects
 from bids_sr.glm.blocks import block_design
 from bids_sr.glm.confounds import MOTION, motion_columns
+from bids_sr.glm.contrasts import Contrasts
 from bids_sr.io.copies import copy_series
-from bids_sr.io.grids import Array, AxisOrder, Volume
+from bids_sr.io.grids import Array, AxisOrder, Factor, Volume
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.pipeline.artifacts import (
     Distortion,
@@ -66,7 +67,6 @@ from bids_sr.sr.inference.apply_to_series import make_upsampler, super_resolve_s
 from bids_sr.sr.matrices import upsample as upsampled
 from bids_sr.sr.method import Cost
 from bids_sr.sr.variance.temporal_components import SeriesError
-from bids_sr.steps.activation import Contrasts, Factor
 from bids_sr.steps.evaluation import N_BOOT, run_effects
 
 _AS_ACQUIRED: Factor = (1.0, 1.0, 1.0)

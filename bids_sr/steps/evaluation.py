@@ -39,8 +39,9 @@ from bids_sr.evaluation.verdict import compared_verdict, make_verdict
 from bids_sr.evaluation.verdict_text import ADVICE, Audience
 from bids_sr.glm.block_effects import block_effects
 from bids_sr.glm.blocks import block_design
+from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.design import MOTION
-from bids_sr.io.grids import Array, mm_text
+from bids_sr.io.grids import Array, Factor, mm_text
 from bids_sr.metrics import MetricRow, columns_json
 from bids_sr.pipeline.artifacts import (
     Confounds,
@@ -62,7 +63,7 @@ from bids_sr.spatial.masks import head_mask
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.matrices import kspace_crop
 from bids_sr.sr.method import Cost
-from bids_sr.steps.activation import Contrasts, Factor, by_smoothing, kept_table, sorted_maps
+from bids_sr.steps.activation import by_smoothing, kept_table, sorted_maps
 from bids_sr.steps.active_regions import judged_contrasts
 
 UNSPLIT = "The run had too few blocks for split halves, so reproducible detail was not measured. "

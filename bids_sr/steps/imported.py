@@ -7,7 +7,7 @@ import numpy as np
 from bids_sr.config.machine import SHOW_IN_TEMPLATE, Need
 from bids_sr.glm.confound_table import take_over
 from bids_sr.glm.confounds import MOTION, motion_table
-from bids_sr.io.grids import Array, AxisOrder, Volume, inverse, reordered, reordered_affine
+from bids_sr.io.grids import Array, AxisOrder, Factor, Volume, inverse, reordered, reordered_affine
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.pipeline.artifacts import (
     Confounds,
@@ -29,7 +29,6 @@ from bids_sr.spatial.boldref import mean_in_reference, motion_of_mcflirt, precom
 from bids_sr.spatial.masks import brain_mask
 from bids_sr.spatial.resampling import sample_volume, voxel_shift
 from bids_sr.spatial.transforms import hr_grid, invert
-from bids_sr.sr.matrices import Factor
 from bids_sr.sr.method import Cost
 from bids_sr.steps import anatomy, registration
 from bids_sr.steps.motion import KEEP_BOLDREF, KEEP_CONFOUNDS, KEEP_MOTION

@@ -15,11 +15,12 @@ from bids_sr.evaluation.evidence import was_applied
 from bids_sr.evaluation.qc_flags import spread_of_effect, t_change
 from bids_sr.glm import activation_regions
 from bids_sr.glm.activation_regions import fdr_region, reliable_region
+from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.design import Design, build_design, model_confounds
 from bids_sr.glm.linear_model import ActivationSettings
 from bids_sr.glm.time_series import smooth
 from bids_sr.io.atomic_files import real
-from bids_sr.io.grids import Array, Float32, Volume
+from bids_sr.io.grids import Array, AxisOrder, Factor, Float32, Volume
 from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.metrics import MetricRow, metric_rows
 from bids_sr.pipeline.artifacts import (
@@ -47,7 +48,7 @@ from bids_sr.sr.models.card import domain_difference, read_card
 from bids_sr.sr.models.model import load_model
 from bids_sr.sr.recipe import VarianceRecipe
 from bids_sr.sr.variance.temporal_components import SeriesError, motion_courses, open_uncompressed
-from bids_sr.steps.activation import OF_CONTRAST, Contrasts, Factor, fitted, stored_maps
+from bids_sr.steps.activation import OF_CONTRAST, fitted, stored_maps
 
 _LOGGER = logging.getLogger(__name__)
 _LARGEST_CHANGE = 0.01
@@ -84,7 +85,7 @@ def measure_uncertainty(
     *,
     series_name: str,
     contrasts: Contrasts,
-    axis_order: tuple[int, int, int],
+    axis_order: AxisOrder,
 ) -> tuple[Rows, list[Map]]:
     """Return a method's uncertainty: the SD of the effect between members of its ensemble."""
     mask, affine = bold_mask_hr.data, bold_mask_hr.affine

@@ -12,7 +12,7 @@ from nibabel.affines import apply_affine
 
 from bids_sr.config.machine import TO_TEMPLATE, Need
 from bids_sr.io import template_cache
-from bids_sr.io.grids import AS_STORED, Array, AxisOrder, Volume
+from bids_sr.io.grids import AS_STORED, Array, AxisOrder, Factor, Volume
 from bids_sr.io.nifti import save_image
 from bids_sr.pipeline.artifacts import (
     Derivative,
@@ -34,7 +34,6 @@ from bids_sr.spatial.masks import coverage
 from bids_sr.spatial.output_grids import grid_around, place_grid, ribbon_means, zooms_in_ras
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid, invert
-from bids_sr.sr.matrices import Factor
 from bids_sr.sr.method import Cost
 from bids_sr.steps.activation import OF_CONTRAST, stored_maps
 

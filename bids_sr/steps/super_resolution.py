@@ -13,7 +13,7 @@ from bids_sr.config.machine import RESOLVE, SERIES, Need
 from bids_sr.config.section import Level, series_level
 from bids_sr.evaluation.evidence import was_applied
 from bids_sr.evaluation.words import PLACEBOS
-from bids_sr.io.grids import Array, Volume, inverse
+from bids_sr.io.grids import Array, Factor, Volume, inverse
 from bids_sr.io.nifti import SeriesReader, load_image
 from bids_sr.pipeline.artifacts import (
     Derivative,
@@ -34,7 +34,7 @@ from bids_sr.spatial.transforms import hr_grid, invert
 from bids_sr.sr.device import Device, Precision, choose_device
 from bids_sr.sr.inference.acquired import Displaced, InferenceError, PosedImage, UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import Keeping, make_upsampler, write_series
-from bids_sr.sr.matrices import Factor, kspace_crop
+from bids_sr.sr.matrices import kspace_crop
 from bids_sr.sr.method import Cost, method_of_series
 from bids_sr.sr.models.card import check_model
 from bids_sr.sr.models.model import LoadedModel, load_model

@@ -12,7 +12,7 @@ import numpy as np
 
 from bids_sr.boilerplate import data_of
 from bids_sr.config.machine import TRAIN, TRAIN_ON_VOLUMES, VARIANCE, Need
-from bids_sr.io.grids import Array, Volume
+from bids_sr.io.grids import Array, Factor, Volume
 from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Rows, Series, Transforms
 from bids_sr.pipeline.step import Keep, Lookup, Part, step
 from bids_sr.quality.series_quality import holdout_rows, slice_scores
@@ -22,7 +22,7 @@ from bids_sr.sr.data.images import VOLUMES, TrainingImage, pair_image, volumes_o
 from bids_sr.sr.device import Device, Precision, choose_device
 from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import make_upsampler
-from bids_sr.sr.matrices import Factor, ResolutionError
+from bids_sr.sr.matrices import ResolutionError
 from bids_sr.sr.method import Cost, Method, get_method
 from bids_sr.sr.models.card import ModelCard, check_model, part_of, read_card
 from bids_sr.sr.models.model import LoadedModel, TrainingRequest, load_model

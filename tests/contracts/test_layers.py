@@ -50,7 +50,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "spatial": {"io"},
     "metrics": {"boilerplate", "io"},
     "sr": {"io", "spatial", "metrics"},
-    "sr/methods": set(),
+    "sr/methods": {"io"},
     "glm": {"boilerplate", "io", "metrics", "spatial"},
     "quality": {"glm", "io", "metrics", "spatial"},
     "evaluation": {"glm", "io", "metrics", "spatial", "sr/methods"},

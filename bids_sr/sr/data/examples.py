@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bids_sr.frozen import frozen
-from bids_sr.io.grids import Array, evenly_spaced
+from bids_sr.io.grids import Array, Factor, evenly_spaced
 from bids_sr.sr.data.images import TrainingDataError, TrainingImages, check_images, checksums
 from bids_sr.sr.data.windows import (
     Box,
@@ -25,7 +25,7 @@ from bids_sr.sr.data.windows import (
     symmetries,
     turned,
 )
-from bids_sr.sr.matrices import Factor, upsample
+from bids_sr.sr.matrices import upsample
 from bids_sr.sr.models.card import image_entries
 from bids_sr.sr.operators import Degradation, get_operator, level_of, upsample_slices
 from bids_sr.sr.recipe import Recipe

@@ -11,10 +11,10 @@ import numpy as np
 from nibabel.affines import voxel_sizes
 
 from bids_sr.frozen import frozen
-from bids_sr.io.grids import Array
+from bids_sr.io.grids import Array, Factor, Shape
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.spatial.transforms import resized_affine
-from bids_sr.sr.matrices import Factor, check_factor, downsample, highres_size, upsample
+from bids_sr.sr.matrices import check_factor, downsample, highres_size, upsample
 from bids_sr.sr.recipe import Recipe
 
 _LEAST = 8  # voxels in-plane
@@ -88,7 +88,7 @@ class TrainingImage:
         return image
 
     @property
-    def shape(self) -> tuple[int, int, int]:
+    def shape(self) -> Shape:
         """The grid of mask and affine."""
         x, y, z = self._image.shape[-3:]
         return x, y, z

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bids_sr.frozen import frozen
-from bids_sr.io.grids import Array
+from bids_sr.io.grids import Array, Factor, Shape
 from bids_sr.sr.data.images import TrainingDataError, TrainingImage
-from bids_sr.sr.matrices import Factor, highres_size, lowres_size, upsample
+from bids_sr.sr.matrices import highres_size, lowres_size, upsample
 from bids_sr.sr.operators import get_operator
 from bids_sr.sr.recipe import Recipe
 
@@ -54,7 +54,7 @@ class Prepared:
     steps: tuple[tuple[int, int], ...]
 
     @property
-    def shape(self) -> tuple[int, int, int]:
+    def shape(self) -> Shape:
         """The high-resolution grid."""
         x, y, z = self.inside.shape[1:]
         return x, y, z

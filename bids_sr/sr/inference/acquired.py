@@ -12,11 +12,11 @@ from typing import Literal, Protocol, Self
 import numpy as np
 
 from bids_sr.frozen import frozen
-from bids_sr.io.grids import Array
+from bids_sr.io.grids import Array, Factor, Shape
 from bids_sr.spatial.resampling import Distortion, sample_volume, spline_coefficients
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.device import Precision
-from bids_sr.sr.matrices import Factor, downsample, upsample
+from bids_sr.sr.matrices import downsample, upsample
 
 # a change relative to a mean below this part of the run's intensity says nothing about the head
 _LEAST_MEAN = 0.1
@@ -37,7 +37,7 @@ class PosedImage:
     distortion: Distortion | None = None
     _coefficients: Array | None = field(default=None, init=False, repr=False)
 
-    def seen(self, shape: tuple[int, int, int], affine: Array, pose: Array | None) -> Array:
+    def seen(self, shape: Shape, affine: Array, pose: Array | None) -> Array:
         """Resample the image to a grid in the frame of a volume, given its pose.
 
         The pose takes boldref points to the volume's points.

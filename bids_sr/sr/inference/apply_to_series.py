@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from bids_sr.io.grids import Array, Float32, evenly_spaced
+from bids_sr.io.grids import Array, Factor, Float32, Shape, evenly_spaced
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, step_of
 from bids_sr.series import INTERPOLATIONS, PAIR_BASELINES
 from bids_sr.spatial.output_grids import PlacedGrid
@@ -27,7 +27,7 @@ from bids_sr.sr.inference.acquired import (
     inject,
     ratio,
 )
-from bids_sr.sr.matrices import Factor, check_factor, downsample, upsample
+from bids_sr.sr.matrices import check_factor, downsample, upsample
 from bids_sr.sr.method import get_method, method_of_series
 from bids_sr.sr.models.model import LoadedModel
 
@@ -104,7 +104,7 @@ def super_resolve_series(
     writer: SeriesWriter | None,
     upsampler: Upsampler,
     xfms: Array,
-    hr_shape: tuple[int, int, int],
+    hr_shape: Shape,
     hr_affine: Array,
     *,
     factor: Factor,
@@ -125,7 +125,7 @@ def super_resolve_series(
         Upsampler of volumes on their acquired grid.
     xfms : Array
         (T, 4, 4), take a boldref point to where it lies in volume t (RAS mm).
-    hr_shape, hr_affine : tuple[int, int, int]
+    hr_shape, hr_affine : Shape
         The boldref's high-resolution grid.
     factor : Factor
         Low- over high-resolution voxel size along each axis.

@@ -28,9 +28,9 @@ from typing import Self
 import numpy as np
 
 from bids_sr.frozen import frozen
-from bids_sr.io.grids import Array, size_text
+from bids_sr.io.grids import Array, Factor, size_text
 from bids_sr.notices import UsageError
-from bids_sr.sr.matrices import Factor, highres_size
+from bids_sr.sr.matrices import highres_size
 
 _BOUND = ("method", "recipe", "factor", "resolution", "contrast", "orientation")
 CARD_VERSION = 1
@@ -60,7 +60,7 @@ class ModelCard:
 
     method: str = ""
     recipe: str = ""
-    factor: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    factor: Factor = (1.0, 1.0, 1.0)
     factors: tuple[float, ...] = ()
     contrast: str = ""
     orientation: str = ""

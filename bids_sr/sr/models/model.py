@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from bids_sr.frozen import frozen
 from bids_sr.io import atomic_files
-from bids_sr.sr.matrices import Factor
+from bids_sr.io.grids import Factor
 from bids_sr.sr.method import Method, get_recipe, recipe_name
 from bids_sr.sr.models.card import (
     CARD_VERSION,

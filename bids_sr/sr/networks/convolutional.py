@@ -35,7 +35,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from bids_sr.sr.matrices import Factor
+from bids_sr.io.grids import Factor
 from bids_sr.sr.networks.unet_generator import (
     ResidualBlock,
     ResidualBlock3d,

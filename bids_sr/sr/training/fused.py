@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from bids_sr.frozen import frozen
-from bids_sr.io.grids import Array
+from bids_sr.io.grids import Array, Factor
 from bids_sr.sr.data.images import TrainingImage
 from bids_sr.sr.data.windows import Prepared, prepare
-from bids_sr.sr.matrices import Factor
 from bids_sr.sr.models.card import ModelCard, ModelError
 from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.recipe import Recipe

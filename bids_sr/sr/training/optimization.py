@@ -21,9 +21,9 @@ import torch
 from torch import Tensor, nn
 
 from bids_sr.io import atomic_files
+from bids_sr.io.grids import Factor
 from bids_sr.sr.data.examples import Batch
 from bids_sr.sr.losses import clip_weights, gradient_penalty
-from bids_sr.sr.matrices import Factor
 from bids_sr.sr.recipe import Recipe
 
 if TYPE_CHECKING:

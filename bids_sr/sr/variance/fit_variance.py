@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bids_sr.io.grids import Shape
 from bids_sr.metrics import number
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.device import torch_threads
@@ -101,7 +102,7 @@ def _slices(statistics: TemporalStatistics) -> Tensor:
     return torch.stack([to_slices(image) for image in statistics.components])
 
 
-def _patterns(data: RunData, fit: CalibrationFit, shape: tuple[int, int, int]) -> Tensor:
+def _patterns(data: RunData, fit: CalibrationFit, shape: Shape) -> Tensor:
     """Return patterns (C, Z, X, Y) on the high-resolution grid, where registration put them."""
     assert data.exemplars is not None
     _, affine = hr_grid(data.mask.shape, data.affine, data.factor)

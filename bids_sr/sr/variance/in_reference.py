@@ -45,12 +45,11 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from bids_sr.io.atomic_files import link_whole
-from bids_sr.io.grids import Array, Float32, Mask
+from bids_sr.io.grids import Array, Factor, Float32, Mask, Shape
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.spatial.transforms import hr_grid, resized_affine
 from bids_sr.sr.device import side_by_side
 from bids_sr.sr.inference.acquired import InferenceError, UpsamplerInputs
-from bids_sr.sr.matrices import Factor
 from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.operators import Level, level_above, to_slices, to_volume
 from bids_sr.sr.recipe import VarianceRecipe
@@ -288,7 +287,7 @@ def detail_of(model: LoadedModel, acquired: UpsamplerInputs, shape: tuple[int, .
     return Detail(change=change, constant=constant)
 
 
-def onto_grid(weight: Tensor, fine: tuple[int, int, int]) -> Tensor:
+def onto_grid(weight: Tensor, fine: Shape) -> Tensor:
     """Return maps (Q, Z, X, Y) of another run or person on the grid of this one.
 
     Parameters

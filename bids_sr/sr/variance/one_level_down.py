@@ -28,11 +28,11 @@ from nibabel.affines import apply_affine
 from scipy import ndimage, special
 from torch import Tensor
 
-from bids_sr.io.grids import Array, Float32, Mask
+from bids_sr.io.grids import Array, Factor, Float32, Mask
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.spatial.transforms import resized_affine
 from bids_sr.sr.device import side_by_side
-from bids_sr.sr.matrices import Factor, check_factor
+from bids_sr.sr.matrices import check_factor
 from bids_sr.sr.models.card import image_entries
 from bids_sr.sr.operators import Level, interpolate, level_below, to_slices
 from bids_sr.sr.recipe import VarianceRecipe

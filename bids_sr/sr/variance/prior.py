@@ -45,11 +45,10 @@ from scipy.ndimage import maximum_filter
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from bids_sr.io.grids import Array, float32_checksum
+from bids_sr.io.grids import Array, Factor, Shape, float32_checksum
 from bids_sr.spatial.masks import bounding_box
 from bids_sr.spatial.resampling import sample_volume, spline_coefficients
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.sr.matrices import Factor
 from bids_sr.sr.operators import Level, level_above, to_slices
 
 _MARGIN = 4  # acquired voxels around the mask whose data and fluctuations count
@@ -396,9 +395,7 @@ class Exemplars:
         """Of their splines, which are made once, however often they are moved."""
         return [spline_coefficients(np.asarray(each, np.float32)) for each in self.patterns]
 
-    def on(
-        self, shape: tuple[int, int, int], affine: Array, correction: Array | None = None
-    ) -> Tensor:
+    def on(self, shape: Shape, affine: Array, correction: Array | None = None) -> Tensor:
         """Return patterns (C, Z, X, Y) on a grid in boldref space, 0 outside the calibration.
 
         They are 0 outside the field of view of the calibration.
@@ -415,7 +412,7 @@ class Exemplars:
         inside = self._inside(shape, np.linalg.inv(self.affine) @ xfm @ affine)
         return torch.stack([to_slices(each) for each in seen]) * to_slices(inside)
 
-    def _inside(self, shape: tuple[int, int, int], to_voxel: Array) -> Array:
+    def _inside(self, shape: Shape, to_voxel: Array) -> Array:
         """Whether each voxel of a grid lies in the field of view of the calibration.
 
         `to_voxel` takes it to a voxel of the calibration.

@@ -13,7 +13,7 @@ import numpy as np
 from nibabel.affines import apply_affine
 
 from bids_sr.evaluation.evidence import strongest
-from bids_sr.io.grids import Array, Float
+from bids_sr.io.grids import Array, Float, Shape
 from bids_sr.metrics import MetricRow, VerdictFacts
 from bids_sr.pipeline.artifacts import Derivative, Facts, Volume
 from bids_sr.series import MEASURED, RAW, kind_of
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 _DISPLAY_MM = 1.5
 _FINE_MM = 0.85
-_Grid = tuple[tuple[int, int, int], Float]
+_Grid = tuple[Shape, Float]
 """Shape, and affine (voxel to RAS mm)."""
 
 

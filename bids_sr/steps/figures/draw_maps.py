@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from bids_sr.config.machine import MAPS
+from bids_sr.glm.contrasts import Contrasts
 from bids_sr.io.atomic_files import real
 from bids_sr.io.grids import Array
 from bids_sr.io.nifti import SeriesReader
@@ -236,7 +237,7 @@ def draw_design(
     tr: float,
     high_pass: float,
     slice_time_ref: float,
-    contrasts: Mapping[str, Mapping[str, float]],
+    contrasts: Contrasts,
     nuisance: list[str] | None = None,
     n_dummy: int = 0,
 ) -> Content:
