@@ -85,10 +85,7 @@ def register(
 
 
 def statistic(name: str) -> _Statistic:
-    """The statistic of a name; KeyError where there is none.
-
-    `UndeclaredMetric`: no statistic has that name. Unit, description, direction of merit and
-    label.
+    """Unit, description, direction of merit and label of a statistic; KeyError where undeclared.
 
     >>> statistic("volume").unit
     'mm^3'
@@ -393,8 +390,7 @@ def p_value(value: float, form: str = ".3f") -> str:
     >>> p_value(0.0312), p_value(0.0001), p_value(1.0), p_value(0.15625, ".3g")
     ('.031', '< .001', '1.000', '.156')
 
-    `value`: probability from 0 to 1; NaN for not defined. Text without an equals sign; ``< .001``
-    for anything smaller.
+    `value`: probability from 0 to 1; NaN for not defined.
     """
     return "< .001" if value < 0.001 else number(value, form).replace("0.", ".", 1)
 
@@ -412,10 +408,10 @@ def _both(reference: Real, image: Real, mask: Mask | None) -> tuple[Float, Float
 def reference_range(reference: Real, mask: Mask | None = None) -> float:
     """Return the range of the reference (in the mask): the data range stated for PSNR and SSIM.
 
-    It is the maximum minus the minimum.
+    It is the maximum minus the minimum, in the unit of the image.
 
-    `reference`: image that is held for true, in any unit of intensity. Difference in the unit of
-    the image. `mask`: voxels that count (boolean, same shape); None for all of them.
+    `reference`: image that is held for true, in any unit of intensity. `mask`: voxels that count
+    (boolean, same shape); None for all of them.
     """
     inside = reference if mask is None else reference[mask]
     return float(inside.max()) - float(inside.min())
@@ -445,8 +441,7 @@ def nmse(reference: Real, image: Real, *, mask: Mask | None = None) -> float:
     """Return ‖image − reference‖² / ‖reference‖².
 
     `reference`: image that is held for true, in any unit of intensity. `image`: image to judge, of
-    the same shape and unit. Error relative to the energy of the reference, 0 for equal images.
-    `mask`: voxels that count (boolean, same shape); None for all of them.
+    the same shape and unit. `mask`: voxels that count (boolean, same shape); None for all of them.
     """
     x, y = _both(reference, image, mask)
     return float(((x - y) ** 2).sum() / (x**2).sum())

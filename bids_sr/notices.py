@@ -213,7 +213,7 @@ def whom_text(subject: str, run: str) -> str:
     """Name of a run, else of a participant (by its label); "" where there is neither.
 
     `subject`: label of the participant; empty for the whole call. `run`: name of the run; empty
-    for the participant alone. Name of the run, ``sub-`` with the label, or an empty text.
+    for the participant alone.
     """
     return run or (subject and f"sub-{subject}")
 
@@ -224,7 +224,7 @@ def as_json(notice: Notice, **more: str) -> str:
 
 
 def record(folder: Path, notices: Iterable[Notice]) -> None:
-    """Add notices to the record in the folder of a run's logs.
+    """Add notices to the record in the folder of a run's logs, which has to exist.
 
     Processes and jobs of a run write to the same file: all lines of a call are written at once.
     """
@@ -269,7 +269,7 @@ def failed_steps(logs: Path, since: Mapping[str, float] = {}) -> dict[str, list[
     """Return the steps that failed in the last run that recorded any, by participant (label).
 
     `since`: time (s since 1970) by participant: records that were left before do not count. Errors
-    by label; those of no participant under an empty text.
+    of no participant are under an empty text.
     """
     by_step: dict[str, list[Notice]] = {}
     for path in sorted(logs.glob(f"*/{RECORD}")):

@@ -98,7 +98,7 @@ _OWN = "or give a NIfTI label image with its table beside it: --atlas FILE"
 
 @dataclass(frozen=True, slots=True)
 class _Atlas:
-    """A label image and the names of its labels."""
+    """A label image and the names of its labels; `desc` tells apart parcellations of one name."""
 
     name: str
     desc: str
@@ -132,7 +132,8 @@ def find_atlas(named: str = AAL2, template: str = "") -> _Atlas:
 
     `named`: AAL2; NAME or NAME:DESC of an atlas in TemplateFlow's cache, such as
     Schaefer2018:400Parcels7Networks; or the path of a NIfTI file, beside which its table lies (the
-    same name with ``.tsv``, columns index and name).
+    same name with ``.tsv``, columns index and name). `template`: in whose space it is taken,
+    if there is one there; else in that of another MNI template.
     """
     if is_file(named):
         return _atlas_of_file(Path(named))

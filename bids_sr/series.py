@@ -85,8 +85,9 @@ class Series:
     """One series of a run.
 
     `kind`: "acquired", "baseline", "control", "method", "placebo", "member", "measured" or "run".
-    `variant`: "" or what sets it apart: "Phantom", "Other", "T1w", "Mirror", "Shift" (placebos),
-    "Seed1" (members), "Same".
+    `method`: that of which a placebo or member is a variant; else the name. `variant`: "" or what
+    sets it apart: "Phantom", "Other", "T1w", "Mirror", "Shift" (placebos), "Seed1" (members),
+    "Same".
     """
 
     name: str

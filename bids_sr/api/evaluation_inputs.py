@@ -113,8 +113,8 @@ def confounds_of(what: pd.DataFrame | np.ndarray | str | Path, n_volumes: int) -
 
     Of fMRIPrep's table these are head motion and its derivatives, of any other all columns.
 
-    `what`: table, array (t, columns) or file, as nilearn takes them. Columns with names; the first
-    row alone may be missing.
+    `what`: table, array (t, columns) or file, as nilearn takes them. Returns columns with names;
+    values of the first row alone may be missing.
     """
     try:
         if isinstance(what, str | Path):
@@ -141,7 +141,7 @@ def of_runs(what: object) -> object:
 
 
 def series_on(brain: Volume, image: ImageLike, n_volumes: int, folder: Path, name: str) -> Path:
-    """The file of a super-resolved series.
+    """The file of a super-resolved series of `n_volumes`, dummies included.
 
     `brain`: voxels of the brain on the high-resolution grid (3D, boolean).
     """
@@ -348,7 +348,7 @@ _T_MAP: dict[str, Any] = {
 def place_design(
     scope: Scope, here: RunHere, inputs: Given, brain: Volume, folder: Path, radius_mm: float
 ) -> None:
-    """Return events or seeds, confounds and region of interest of a run.
+    """Place events or seeds, confounds and region of interest of a run.
 
     `brain`: voxels of the brain on the high-resolution grid (3D, boolean).
     """
@@ -429,8 +429,8 @@ def place_comparisons(
     """Place references of a run and what compares its series with them; makers of the rows.
 
     `series`: scopes of all that is compared; the measured one is added. `brain`: voxels of the
-    brain on the high-resolution grid (3D, boolean). Steps that make the tables of rows; empty
-    where there is no reference.
+    brain on the high-resolution grid (3D, boolean). Returns the steps that make the tables of
+    rows, none where there is no reference.
     """
     known = {name: covering(brain, image, folder, name) for name, image in inputs.known.items()}
     if known:

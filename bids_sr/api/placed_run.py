@@ -110,7 +110,12 @@ def place_run(
     n_dummy: Dummies,
     found: Mapping[str, object] | None = None,
 ) -> Scope:
-    """Place a run, with the steps that find what is not given of `OF_RUN`."""
+    """Place a run, with the steps that find what is not given of `OF_RUN`.
+
+    `reader`: has to be readable in any order. `settings`: of further steps; ``realigned`` says
+    that head motion was undone before, ``registered`` that headers of other images tell where they
+    lie. `found`: what was found of the run before (`OF_RUN`), where nothing else is given.
+    """
     slices_last(reader)
     total, known = reader.shape[3], dict(found or {})
     if n_dummy != "auto" and not 0 <= n_dummy <= total - 2:
@@ -297,7 +302,7 @@ def place_model(
 ) -> None:
     """Place what a series needs: pair, guide, calibration, and training or a model that is given.
 
-    `name, method`: of the series; a plain baseline has no method.
+    `scope`: has the settings of the steps of training. `method`: None for a plain baseline.
     """
     estimated = method is not None and method.trained_on == "series"
     trained = method is not None and method.needs_pair and inputs.guide is not None

@@ -93,8 +93,8 @@ def read_run(
 ) -> BoldRun | None:
     """Read a BOLD series from its header, or report a problem and return None.
 
-    `beside`: run whose axis order it takes; by default, slices come last. Run without events and
-    slice times; None where it cannot be read.
+    `beside`: run whose axis order it takes; by default, slices come last. Returns a run without
+    events and slice times, or None.
     """
     header, said = hd.read_header(path, findings), ""
     if header is None or not hd.is_bold(header, findings):
@@ -122,7 +122,7 @@ def companion(
     """Return a series that fits its run as far as header, sidecar and events tell, or None.
 
     `kind`: what it is to the run: ``reference``, ``compared``, ``another`` or ``calibration``.
-    Series with its axes as those of the run; None with a problem.
+    Returns the series with its axes as those of the run; None with a problem.
     """
     asked, before = _ASKED[kind], len(findings.problems)
     if not findings.fetched(path):
@@ -268,8 +268,8 @@ def ratio_of(candidate: BoldRun, run: BoldRun) -> Triple | None:
 
     In plane it is a simple fraction, or a whole number within the tolerance.
 
-    `candidate`: calibration with its axes in the order of the run. Factor along each axis; None
-    without a simple ratio above 1.
+    `candidate`: calibration with its axes in the order of the run. Returns None without a simple
+    ratio above 1.
     """
     mean = float(np.mean(np.asarray(run.zooms[:2]) / np.asarray(candidate.zooms[:2])))
     near = simple_ratio(mean) or (
@@ -507,7 +507,7 @@ def read_filters(path: Path | None, findings: Findings) -> dict[str, dict[str, o
     An example is ``{"bold": {"echo": 2}, "t2starw": {"session": "hires"}}``.
 
     `InputError`: the file is missing or no JSON, names another kind of image, or a value could
-    leave the data set. Queries of pybids by kind of image, null as ``Query.NONE``; empty for none.
+    leave the data set. Returns queries of pybids by kind of image, null as ``Query.NONE``.
     """
     if path is None:
         return {}

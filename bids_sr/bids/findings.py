@@ -185,7 +185,10 @@ class Findings:
             self.refuse(what, why, remedy)
 
     def fetched(self, path: Path) -> bool:
-        """False, with a problem, for a file of DataLad or Git LFS that was not downloaded."""
+        """False, with a problem, for a file of DataLad or Git LFS that was not downloaded.
+
+        True also for a file that does not exist.
+        """
         what = absent(path)
         if what:
             self.add([_not_downloaded(path, what)])
@@ -251,8 +254,9 @@ class Derivatives:
 class PrecomputedAnat:
     """The anatomy of one participant; None and empty where there is no such file.
 
-    `spaces`: name of a template to (file that brings the T1w image there, file that brings the
-    template back). `surfaces`: left and
+    `preproc`: T1w image without bias, on whose grid are the brain in `mask`, `dseg` (1 GM, 2 WM,
+    3 CSF) and `tpms`, the probabilities of GM, WM and CSF. `spaces`: name of a template to (file
+    that brings the T1w image there, file that brings the template back). `surfaces`: left and
     right ``white``, ``pial`` and ``sphere``, the one registered to fsaverage.
     """
 
@@ -282,7 +286,8 @@ class PrecomputedAnat:
 class PrecomputedField:
     """A field map and its place in the run's reference.
 
-    `readout`: its total readout time (s).
+    `fieldmap`: in Hz, on a grid of its own. `xfm`: ITK text that brings the reference of the run
+    onto the field map. `phase_encoding`, `readout`: of the BOLD run, as BIDS has it, and in s.
     """
 
     name: str
@@ -297,7 +302,8 @@ class PrecomputedRun:
     """One BOLD run; None where there is no such file.
 
     `hmc` is ITK text, one affine a volume, and brings the volume onto the reference; without it
-    the six parameters in `confounds` tell the motion.
+    the six parameters in `confounds` tell the motion. `mask` is on the grid of the reference,
+    `coreg` brings the reference onto the T1w image, `n_dummy` volumes are marked as not steady.
     """
 
     origin: Derivatives
@@ -501,8 +507,7 @@ def check_confounds(path: Path, n_volumes: int, findings: Findings) -> int | Non
     """Return the number of non-steady-state volumes of a confounds table, or None.
 
     The table needs one row per volume and the six motion parameters; None if it is refused.
-
-    Number of leading rows marked as outliers not in the steady state, or None.
+    Leading rows that are marked as outliers not in the steady state count.
     """
     sidecar = path.with_suffix(".json")  # tells the mask of each component of aCompCor
     if not findings.fetched(path) or not findings.fetched(sidecar):

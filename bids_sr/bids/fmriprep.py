@@ -89,7 +89,8 @@ def precomputed_anat(
 ) -> PrecomputedAnat | None:
     """The anatomy of a participant from the first folder that has it.
 
-    `images`: T1w images of the data set; the session of the first is preferred.
+    `images`: T1w images of the data set; the session of the first is preferred. `spaces`:
+    templates that maps go to.
     """
     if sources and not any((origin.root / f"sub-{label}").is_dir() for origin in sources):
         roots = " and ".join(str(origin.root) for origin in sources)

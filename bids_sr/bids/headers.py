@@ -104,11 +104,9 @@ def _read(path: Path, findings: Findings) -> Header | None:
 
 
 def _orientation(image: "Nifti1Image") -> tuple[bool, float]:
-    """Return whether qform or sform is set, and their disagreement at the corners (mm).
+    """Return whether qform or sform is set, and their largest distance at the corners (mm).
 
-    The disagreement exists only if both are set.
-
-    Whether a code is set, and the largest distance of corners (mm; 0 without both).
+    The distance is 0 unless both are set.
     """
     qform, sform = image.get_qform(coded=True), image.get_sform(coded=True)
     if not (qform[1] and sform[1]):
@@ -119,11 +117,7 @@ def _orientation(image: "Nifti1Image") -> tuple[bool, float]:
 
 
 def squeeze_3d(header: Header) -> tuple[int, ...]:
-    """Shape without trailing axes of length one.
-
-    `header`: header of an image of at least three axes. Numbers of voxels along the axes that are
-    left, at least three.
-    """
+    """Shape of an image of three axes or more, without those of length one behind the third."""
     shape = header.shape
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
@@ -256,8 +250,8 @@ def slice_times(
 ) -> tuple[float, ...] | None:
     """Return the slice times along axis 2 (s), or None if there is nothing to correct or trust.
 
-    `sidecar`: metadata with axes named as in the header. Time of each slice from the start of a
-    volume (s), or None.
+    `sidecar`: metadata with axes named as in the header, which has slices on the third axis. Times
+    are from the start of a volume.
     """
     value = sidecar.get("SliceTiming")
     if value is None:
@@ -361,7 +355,10 @@ def like(header: Header, affine: np.ndarray) -> Header:
 
 
 def sidecar_in_order(sidecar: Mapping[str, object], order: AxisOrder) -> dict[str, object]:
-    """Return the metadata of a reordered series, with axes named by their new places."""
+    """Return the metadata of a reordered series, with axes named by their new places.
+
+    `order`: stored axis that each axis in use takes.
+    """
     reordered = dict(sidecar)
     for key in ("SliceEncodingDirection", "PhaseEncodingDirection"):
         text = str(reordered.get(key, ""))

@@ -72,8 +72,8 @@ RUN_KEYS = (
 class Pair:
     """One contrast of a participant at two resolutions, to learn from; paths are absolute.
 
-    `lowres`: none: it is made of the other one by k-space truncation. `orders`: of axes of the
-    files, to lie as those of the run.
+    `lowres`: if None, it is made of the other one by k-space truncation. `factor`: low- over
+    high-resolution voxel size, each axis. `orders`: of axes of the files, to lie as the run's.
     """
 
     highres: Path
@@ -111,12 +111,14 @@ class BoldRun:
     Slices lie along its third axis, whatever the order in its file. Companions of a run are BOLD
     runs, too, with axes as near to those of the run as can be.
 
-    `slice_timing`: S from the start of a volume, one per slice along axis 2; None: nothing to
-    correct. `echoes`: file and echo time (ms) of each echo that is combined, of which `bold` is
-    the first; empty for a single echo. `pair`: the images of the same person that this run is
-    super-resolved with. `holdout`: A second pair, which is not trained on, where that was asked
-    for. `calibration`: short run at the high resolution that it is calibrated with. `compared`:
-    name → series of another program that is judged beside it.
+    `sidecar`: after inheritance. `events`: None at rest, and where they are ignored.
+    `slice_timing`: seconds from the start of a volume, one per slice along axis 2; None: nothing
+    to correct. `echoes`: file and echo time (ms) of each echo that is combined, of which `bold` is
+    the first; empty for a single echo. `factor`: acquired over high-resolution voxel size, each
+    axis. `pair`: the images of the same person that this run is super-resolved with. `holdout`: a
+    second pair, which is not trained on, where that was asked for. `calibration`: short run at the
+    high resolution that it is calibrated with. `another`: run of the same task, where series of
+    other programs are judged. `compared`: name → series of another program, judged beside it.
     """
 
     header: Header = field(repr=False)
@@ -250,8 +252,8 @@ class Survey(Findings):
     `type_order` has for each task the trial types in the order that decides the sign of default
     contrasts, the same for every participant of the data set.
 
-    `chosen`: name → BOLD file and events table of all runs chosen: tables of unsound ones are
-    checked, too.
+    `subjects`: with the runs that are sound. `chosen`: name → BOLD file and events table of all
+    runs chosen: tables of unsound ones are checked, too.
     """
 
     subjects: tuple[Subject, ...] = ()
@@ -283,9 +285,7 @@ def stem_of_echoes(path: Path) -> str:
 def entities_of(path: Path) -> dict[str, str]:
     """Return the entities of a file name, with pybids' long names, in the order of the name.
 
-    Labels remain text.
-
-    Labels by long name; unknown entities keep their short name.
+    Labels remain text; unknown entities keep their short name.
     """
     pairs = (part.partition("-") for part in path.name.split("_")[:-1] if "-" in part)
     return {ENTITIES.get(key, key): value for key, _, value in pairs}
@@ -307,10 +307,7 @@ def same_run(first: Mapping[str, str], second: Mapping[str, str], keys: Iterable
 
 
 def label_of(entities: Mapping[str, str], key: str, numbered: tuple[str, ...] = ("run",)) -> str:
-    """Return the label of an entity ("" without one), without leading zeros if numbered.
-
-    Label without prefix, or an empty text.
-    """
+    """Return the label of an entity ("" without one), without leading zeros if numbered."""
     label = entities.get(key, "")
     return str(int(label)) if key in numbered and label.isdigit() else label
 
@@ -385,7 +382,7 @@ def refuse_all(findings: Findings, table: Iterable[tuple[bool, str, str, str]]) 
 
 
 def check_guide(superres: SuperRes, subject: Subject, findings: Findings) -> None:
-    """A guide that was asked for by name and is not there."""
+    """Refuse a guide that was asked for by name and is not there."""
     for run in subject.runs:
         if superres.run_trained and superres.guide == "highres" and run.pair is None:
             fix = "Leave --guide out: then static detail is added where there is a pair."
@@ -393,7 +390,7 @@ def check_guide(superres: SuperRes, subject: Subject, findings: Findings) -> Non
 
 
 def check_options(settings: Settings, findings: Findings) -> None:
-    """Return options that could do nothing with the methods chosen."""
+    """Refuse options that could do nothing with the methods chosen."""
     superres, evaluation = settings.superres, settings.evaluation
     anat = "Leave it out, or add --sr-target anat."
     refuse_all(

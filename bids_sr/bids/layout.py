@@ -49,7 +49,8 @@ _NAME_KEYS = frozenset(
 class Index:
     """Index of the data set by pybids, queried once per kind of image.
 
-    Filters are given by kind of image.
+    `bids_dir`: root of the data set, absolute. `filters`: values of entities by their long name,
+    for each kind of image.
     """
 
     def __init__(
@@ -67,8 +68,8 @@ class Index:
     def find(self, kind: str, label: str) -> list[Path]:
         """Return images of a kind (bold, t1w, t2starw, ...) of a participant, sorted by name.
 
-        `InputError`: the filter has an entity or a value that the data set has not. Images that
-        pass the filters; empty for none.
+        `InputError`: the filter has an entity or a value that the data set has not. Returns images
+        that pass the filters; empty for none.
         """
         if kind in self._images:
             return self._images[kind].get(label, [])
@@ -109,18 +110,15 @@ class Index:
         return inherited(image, self._root, lambda at: known.get((at, suffix, extension), ()))
 
     def events(self, image: Path) -> Path | None:
-        """Table of events that applies to an image: the nearest, with the most entities.
-
-        Table in the nearest folder, of the most specific name; None for none.
-        """
+        """Table of events that applies to an image: the nearest, then with the most entities."""
         found = self._inherited(image, "events", ".tsv")
         return max(found, key=lambda file: (len(file.parts), len(entities_of(file))), default=None)
 
     def sidecar(self, path: Path) -> dict[str, object]:
         """Metadata of an image or table after inheritance; values of null are left out.
 
-        `InputError`: a JSON file that applies cannot be read or holds no object. Values by key;
-        nearer and more specific files take precedence.
+        Nearer and more specific files take precedence. `InputError`: a JSON file that applies
+        cannot be read or holds no object.
         """
         return merged(self._inherited(path, suffix_of(path), ".json"))
 
@@ -137,7 +135,7 @@ def open_index(
     With a database directory everything is indexed, as the database serves later calls with other
     participants. It is made again once a file was added, removed or renamed.
 
-    `database_dir`: holds one folder for each data set, or None.
+    `bids_dir`: absolute. `database_dir`: holds one folder for each data set, or None.
     """
     metadata = any(key not in _NAME_KEYS for query in filters.values() for key in query)
     if database_dir is None:
@@ -286,7 +284,6 @@ def read_object(path: Path) -> dict[str, object]:
     """Read a JSON file that holds an object.
 
     `InputError`: it was not downloaded, cannot be read, is no JSON, or holds something else.
-    Values by key, with null as None.
     """
     require(path)
     try:
@@ -321,8 +318,6 @@ def inherited(image: Path, root: Path, files_in: Callable[[Path], Iterable[Path]
 
     They stand in the folder of the image or above it, and all their entities are those of the
     image: from the root of the data set down, those with more entities later.
-
-    Table of the highest rank; None where none applies.
     """
     return [
         file
@@ -334,10 +329,7 @@ def inherited(image: Path, root: Path, files_in: Callable[[Path], Iterable[Path]
 
 
 def sidecars_on_disk(image: Path, root: Path) -> list[Path]:
-    """JSON files that apply to an image, from the root of its data set down.
-
-    One file, in ascending rank of inheritance.
-    """
+    """JSON files that apply to an image, in ascending rank: from the root of its data set down."""
     suffix = suffix_of(image)
     return inherited(
         image,

@@ -101,7 +101,7 @@ def _calibrate(
 ) -> BoldRun | None:
     """Choose a run's calibration among the series of all sessions and the named file.
 
-    None without a problem means that none fits.
+    None without a problem means that none fits. A `factor` of None is told by the calibration.
     """
     calibration, file = settings.superres.calibration, settings.superres.calibration_file
     if calibration == "none" or settings.evaluation.retrospective is not None:
@@ -209,7 +209,8 @@ def calibrations(
 ) -> tuple[dict[Path, BoldRun], list[Path]]:
     """Return the calibration of each run that has one, and the runs left to super-resolve.
 
-    The runs that serve as calibrations are taken out.
+    The runs that serve as calibrations are taken out. `bolds, every`: series of one participant
+    that were chosen, and all of them. `factor`: of super-resolution of a run, as far as known.
     """
     named = settings.superres.calibration_file
     subject = entities_of(every[0])["subject"]
@@ -339,7 +340,7 @@ def truth_in_dataset(
 
     `findings`: takes what is told; nothing in those places refuses a run. `seeds`: names of what
     is mapped in a run without events; known activation of anything else says nothing of it.
-    Reference from the first place that has a sound one, or None.
+    Returns the reference from the first place that has a sound one, or None.
     """
     for place in (root / name for name in _PLACES):
         series, maps = _files(place, run)

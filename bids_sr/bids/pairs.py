@@ -159,9 +159,8 @@ def choose_two(
     Images of one session and one number of a run make a pair. Those of the run's own session come
     first, then the lowest numbers; the second is held out.
 
-    `bold, session, candidates, superres, found`: as in `choose`; a problem where there are fewer
-    than two sound pairs of one factor. Pair to train on and pair held out; both None where there
-    are no two.
+    Parameters are those of `choose`; a problem where there are fewer than two sound pairs of one
+    factor, and None for both.
     """
     groups: dict[tuple[str | None, str], list[Header]] = {}
     for header in candidates:

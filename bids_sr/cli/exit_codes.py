@@ -125,7 +125,7 @@ _as_json = False
 def ended(prog: str, run: Callable[[], int], *, interrupted: str) -> int:
     """Run a program to its end.
 
-    `run`: does the work and returns an exit code. Exit code, whatever `run` raises.
+    `run`: does the work and returns an exit code. Returns an exit code whatever `run` raises.
     """
     try:
         with interruptible():

@@ -177,10 +177,7 @@ class _Task:
 
 
 def evaluate(options: EvaluateOptions) -> None:
-    """Measure models against a reference.
-
-    `UsageError`: the number of volumes is below 1.
-    """
+    """Measure models against a reference."""
     with SeriesReader(options.reference) as reference:
         if options.image is not None:
             with SeriesReader(options.image) as coarse:

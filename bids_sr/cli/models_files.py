@@ -90,9 +90,8 @@ def contrast_of(file: Path, contrast: str | None) -> str:
 def factor_from(numbers: Sequence[float], default: Factor) -> Factor:
     """Three numbers from one (in plane) or three; `default` where none was given.
 
-    `numbers`: numbers that the option gives; None where it was not given. `UsageError`: it is
-    neither one number nor three, or one is not 1 to 8. Low- over high-resolution voxel size along
-    each axis.
+    `numbers`: those of the option; empty where it was not given. Returns low- over high-resolution
+    voxel size along each axis, as `default` is.
     """
     if not numbers:
         return default
@@ -106,8 +105,8 @@ def factor_between(coarse: SeriesReader, fine: SeriesReader, asked: Sequence[flo
 
     Raises UsageError if they cover different fields of view or another factor was asked for.
 
-    `fine`: image or series at the high resolution. `asked`: numbers that the option gives; None
-    where it was not given. Low- over high-resolution voxel size along each axis.
+    `asked`: numbers that the option gives; empty where it was not given. Returns low- over
+    high-resolution voxel size along each axis.
     """
     x, y, z = (n / m for n, m in zip(fine.shape[:3], coarse.shape[:3], strict=True))
     factor = (x, y, z)
@@ -243,8 +242,8 @@ def fit_for(
 def brain_and_scale(reader: SeriesReader, mask_file: Path | None) -> tuple[Mask, float, str]:
     """Find the brain and the scale of the intensities of an image.
 
-    The intensity that is 1 for a network: the 99th percentile of the mean in the mask. What the
-    user may not expect; empty where there is nothing.
+    Returns the mask; the intensity that is 1 for a network, the 99th percentile of the mean in the
+    mask; and a note of what the user may not expect, empty for none.
     """
     picked = evenly_spaced(reader.shape[3], _MEAN_OF)
     total = np.zeros(reader.shape[:3])

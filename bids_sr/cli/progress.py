@@ -73,8 +73,8 @@ _START, _START_S = "start of the program, pages of the report", 14.0
 def stage_of(step: "AnyStep | None") -> str:
     """Return the key of `STAGES` for a step.
 
-    `step`: step of the graph; None for what only joins. Name of a step or module, or an empty
-    text.
+    `step`: step of the graph; None for what only joins. Returns the name of a step or module, or
+    an empty text.
     """
     known = () if step is None else (step.__name__, *step.__module__.split(".")[:1:-1])
     return next((name for name in known if name in STAGES), "")
@@ -84,7 +84,7 @@ def expected(plan: Plan, settings: Settings, steps: "Iterable[Placed] | None" = 
     """Return the cost of a call with the time and memory of each stage.
 
     `steps`: those that it runs; None places all, of downsampled data with ``--retrospective``.
-    That of `preflight`, and processor time as the steps declare it.
+    Memory and disk are those of `preflight`, processor time is as the steps declare it.
     """
     from bids_sr.workflows.participant import place_all
 
@@ -209,9 +209,9 @@ class Progress:
     It is called when a node starts, ends or fails. A verdict is shown as soon as it is there.
 
     `graph`: all steps of the run, with the processor time that they declare as ``seconds``.
-    `slower`: how many times as long as declared the steps are expected to take. `stream`: where a
-    bar may be drawn; None takes the standard output. `clock`: gives the time (s); it never goes
-    back.
+    `processors`: steps that run at one time. `slower`: how many times as long as declared they are
+    expected to take. `stream`: where a bar may be drawn; None takes the standard output. `clock`:
+    gives the time (s); it never goes back.
     """
 
     def __init__(

@@ -52,10 +52,11 @@ class Sizes:
     `scans` are those of the largest high-resolution scan of ``--sr-target anat``, and 0 otherwise;
     `trained` those of all heads that one network is trained on; `learned` those of the
     high-resolution volume where a method learns from the run's own volumes, and 0 otherwise;
-    `measured` those of it where a run has a measured reference;
-    `dense` those where a dense network of recipe `paper` works; `spaces` those of a run's grids in
-    other spaces, all of them together; `calibrated` millions of values that are held of a run with
-    a calibration, see `held_of_calibrated`, and 0 without one.
+    `measured` those of it where a run has a measured reference; `dense` those where a dense
+    network of recipe `paper` works; `spaces` those of a run's grids in other spaces, all of them
+    together; `calibrated` millions of values that are held of a run with a calibration, see
+    `held_of_calibrated`, and 0 without one. `threads`: further threads that each hold the matrices
+    of a slice, where maps of a run are applied.
     """
 
     scans: float = 0.0
@@ -90,7 +91,7 @@ class Need:
     `dense`: memory for a million voxels that a dense network trains on (GB). `dense_piece`: memory
     for a million voxels in a dense network at once (GB). `spaces`: memory for a million voxels of
     grids in other spaces (GB). `calibrated`: memory for a million values held with a calibration
-    (GB).
+    (GB). `threads`: memory for each further thread (GB).
     """
 
     always: float = 0.03
@@ -108,11 +109,7 @@ class Need:
     threads: float = 0.0
 
     def gigabytes(self, sizes: Sizes) -> float:
-        """With head room, on grids of these sizes.
-
-        `sizes`: millions of voxels of the largest images. Memory (GB), 15 percent more than
-        measured.
-        """
+        """With head room, 15 percent more than measured, on grids of these sizes."""
         grids = [item.name for item in fields(self) if item.name != "always"]
         return _HEADROOM * (
             self.always + sum(getattr(self, name) * getattr(sizes, name) for name in grids)
@@ -187,11 +184,7 @@ steps.
 
 
 def step_gb(need: Need, sizes: Sizes) -> float:
-    """Memory that the process of a step holds of its own at the peak (GB).
-
-    `sizes`: millions of voxels of the largest images. Memory (GB), that of an idle worker
-    included.
-    """
+    """Memory that the process of a step holds at the peak (GB), an idle worker's included."""
     return WORKER_GB + need.gigabytes(sizes)
 
 
@@ -436,8 +429,12 @@ class Plugin(Checked):
     ``MultiProc``: processes of this machine; ``SLURM``: one job a step, submitted when its turn
     has come. With `join_small` steps of small tables run in the program that submits.
 
-    `unused`: arguments of Nipype in the file that have no effect here. `time_minutes`: time limit;
-    None: the partition's.
+    `unused`: arguments of Nipype in the file that have no effect here. `sbatch_args`, `gpu_args`:
+    of every job, and more for steps that use a GPU. `template`: first lines of job scripts, or a
+    file with them, relative to the plugin file. `time_minutes`: time limit; None: the
+    partition's. `memory_extra_gb`: what a process takes beyond its step's. `max_jobs`: under way
+    at one time. `poll_seconds`: between two questions to the queue. `grace_seconds`: that a file
+    may take to be seen from another host. `patience_seconds`: that SLURM may be silent.
     """
 
     plugin: Literal["MultiProc", "SLURM"] = "MultiProc"

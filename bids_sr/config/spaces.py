@@ -46,6 +46,7 @@ _OTHERS = {
 class Space:
     """A space, and the grid in it that results are sampled on.
 
+    `name`: ``func`` (that of the run), ``T1w``, a template, ``fsnative`` or ``fsaverage``.
     `resolution`: label of the template's grid; empty for the voxel size of the series. `cohort`:
     label of the template's cohort; empty for none. `density`: label of the number of vertices of a
     template's surfaces; empty for volumes.

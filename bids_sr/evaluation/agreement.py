@@ -104,7 +104,8 @@ class Way:
 
     The first are those of the run itself, the others those of resamples.
 
-    `twin`: of the reference, sharing no noise with either.
+    `source`: of the series. `target`: of the reference. `twin`: of it, sharing no noise with
+    either.
     """
 
     contrast: str
@@ -117,8 +118,8 @@ class Way:
 class ComparedVoxels:
     """A set of voxels, and what is compared in it.
 
-    `name`: name of the region, such as ``brain`` or ``active40``. `ways`: weights of block maps,
-    for each comparison that is made there.
+    `name`: of the region, such as ``brain`` or ``active40``. `voxels`: (N,) of those in the brain.
+    `ways`: weights of block maps, for each comparison that is made there.
     """
 
     name: str
@@ -148,7 +149,8 @@ class Reference:
 
     `targets`: by band, maps of its blocks in the N voxels of the brain, (N, B). `units`: number of
     blocks used, by contrast; empty without intervals. `itself`: series that it was made from, if
-    left unscored; empty for none.
+    left unscored; empty for none. `has_controls`: whether denoising controls are made of the
+    B-spline series.
     """
 
     name: str
@@ -194,8 +196,7 @@ def _inner_products(a: Real, b: Real) -> Float:
 
     The rows are maps, each less its own mean over the N voxels.
 
-    `b`: other maps over the same voxels, one a row (B, N). Sums over voxels (A, B), in double
-    precision.
+    `b`: other maps over the same voxels, one a row (B, N). The sums are in double precision.
 
     >>> _inner_products(np.array([[1.0, 3.0]]), np.array([[0.0, 4.0]]))
     array([[4.]])
@@ -479,10 +480,9 @@ def changes_of(series: SeriesReader, n_dummy: int) -> list[Array]:
 def _smoothness(changes: Sequence[Array], mask: Mask, step: Sequence[int]) -> float:
     """Return the mean correlation of mask voxels `step` voxels apart, along x and along y.
 
-    It is the mean of both axes.
+    It is the mean of both axes, from -1 to 1; NaN where it is not defined.
 
-    `changes`: changes from a volume to the next (3D each). Correlation from -1 to 1; NaN where it
-    is not defined.
+    `changes`: changes from a volume to the next (3D each).
     """
     widths = []
     for axis in (0, 1):

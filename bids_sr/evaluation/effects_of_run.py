@@ -63,7 +63,8 @@ _LOGGER = logging.getLogger(__name__)
 class RunEffects:
     """Effects of the blocks of all series of a run, and where and how they are compared.
 
-    `files`: by series, as `bids_sr.glm.block_effects.save_effects` writes them.
+    `files`: by series, as `bids_sr.glm.block_effects.save_effects` writes them. `mask`, `affine`,
+    `roi`: on the high-resolution grid. `factor`: acquired over high-resolution voxel by axis.
     `acquired_t`: by contrast, t of the whole acquired run, unsmoothed, as a cubic B-spline on the
     high-resolution grid (X, Y, Z); empty where it was not mapped. `same_widths`: smoothing (mm
     FWHM) that gives the acquired series the smoothness of series of other programs, by their

@@ -243,8 +243,8 @@ class Evidence:
     def margin(self, region: str) -> float:
         """A tenth of the gap between bspline and measured; NaN without either or a gap.
 
-        `region`: name of the region; empty for the first one. Difference that counts as none, in
-        the unit of the statistic.
+        It is the difference that counts as none, in the unit of the statistic. `region`: empty for
+        the first one.
         """
         gap = self.value("measured", region) - self.value("bspline", region)
         return _MARGIN_SHARE * gap if gap > 0 else math.nan
@@ -353,8 +353,8 @@ def strongest(kind: Kind, rows: Sequence[MetricRow], series: Sequence[str]) -> E
     A measured reference whose halves have no detail in common has no values: then no map of it is
     evidence, as its detail is noise (`Evidence.no_detail`).
 
-    `kind`: what the claim is about, such as ``function`` or ``within``. Agreement with one
-    reference; None where no row is about it.
+    `kind`: what the claim is about, such as ``function`` or ``within``. Returns None where no row
+    is about it.
     """
     every = (_gather(kind, reference, rows, series) for reference in STRONGEST[kind])
     candidates = [each for each in every if each is not None]
@@ -457,8 +457,9 @@ one.
 class OneLevelDown:
     """What was tested one level down: shares of the squared error of zero filling.
 
-    `sizes`: voxel sizes one level down and as acquired, in words; empty where they are not known.
-    `thermal_noise`: standard deviation over the mean signal of the brain; 0 where it is not known.
+    `sizes`: voxel sizes one level down and as acquired, in words; None where they are not known.
+    `calibrated`: whether a calibration run made the map. `thermal_noise`: standard deviation over
+    the mean signal of the brain; 0 where it is not known.
     """
 
     tested: Mapping[str, MetricRow] = field(default_factory=dict)
@@ -512,10 +513,7 @@ def one_level_down(
 ) -> OneLevelDown | None:
     """Return the rows and facts of a run's test one level down, or None without either.
 
-    The facts are those of ``one_level_down.json``.
-
-    `facts`: content of ``one_level_down.json`` by key; None without such a file. Shares, reasons
-    and voxel sizes, or None.
+    `facts`: content of ``one_level_down.json`` by key; None without such a file.
     """
     facts = facts or {}
     rows = [row for row in rows if row.statistic == TESTED and math.isfinite(row.value)]

@@ -57,7 +57,7 @@ _MIN_VOXELS = 20
 class Flag:
     """One flag of quality control.
 
-    `raised`: none where it could not be evaluated. `series`: series that it is about; ``run`` for
+    `raised`: None where it could not be evaluated. `series`: series that it is about; ``run`` for
     no single one.
     """
 
@@ -102,8 +102,8 @@ def _task_flag(cc: Real, roi: Mask, mask: Mask, contrast: str) -> Flag:
 
     "Task not done" are the paper's words.
 
-    `cc`: map of correlation with the condition (3D, -1 to 1). Flag of the acquired series; unknown
-    without voxels inside and outside.
+    `cc`: map of correlation with the condition (3D, -1 to 1). The flag is unknown without voxels
+    inside and outside.
     """
     inside, outside, raised = roi & mask, mask & ~roi, None
     text = (
@@ -151,8 +151,8 @@ def _misplaced_flag(cc: Real, roi: Mask, mask: Mask, affine: Float, contrast: st
 
     CC just outside it, up to 10 mm, is .5 or more and clearly higher than inside.
 
-    `cc`: map of correlation with the condition (3D, -1 to 1). Flag of the acquired series; unknown
-    where brain is lacking in or around it.
+    `cc`: map of correlation with the condition (3D, -1 to 1). The flag is unknown where brain is
+    lacking in or around the region.
     """
     inside, around, raised = roi & mask, ring(roi, mask, affine), None
     text = "The region of interest, or its surroundings, contain no brain voxels."
@@ -190,8 +190,8 @@ def _outlying_slices(residuals: Float) -> list[int]:
 
     MAD is the median absolute deviation.
 
-    `residuals`: residual over mean signal, one value a slice; NaN where unknown. Numbers of the
-    slices, counted from 0; none with fewer than five known.
+    `residuals`: over mean signal, one value a slice; NaN where unknown. Returns numbers of slices,
+    counted from 0; none with fewer than five known.
     """
     known = residuals[np.isfinite(residuals)]
     if len(known) < _MIN_SLICES:
@@ -209,11 +209,10 @@ def _ghost_share(image: Real, head: Mask) -> float:
     head.
 
     The larger one of the two in-plane axes, as the direction of phase encoding may be unknown; NaN
-    where the head fills the image.
+    where the head fills the image. It is below 0 where the rest is brighter.
 
     `image`: image with its background (3D, real), of which magnitudes are taken. `head`: voxels of
-    the head on the same grid (3D, boolean). Share of the mean signal; below 0 where the rest is
-    brighter.
+    the head on the same grid (3D, boolean).
     """
     values = np.abs(np.asarray(image, dtype=np.float64))
     inside = float(values[head].mean()) if head.any() else 0.0
@@ -369,8 +368,6 @@ def spread(members: Iterable[Real]) -> Real:
     """Standard deviation (n - 1) between members, one in memory at a time (Welford's update).
 
     ValueError for fewer than two members, or grids that differ.
-
-    `EnsembleError`: there are fewer than two members, or their shapes differ.
     """
     mean: Real = np.zeros(())
     squares: Real = np.zeros(())
@@ -395,10 +392,9 @@ def spread_of_effect(
 ) -> Real | None:
     """Return the spread of a contrast's effect over both halves' blocks, None if too few.
 
-    `own, members`: effects of the method, and effects files of the further members, of which one
-    is held at a time. `mask, affine`: brain on the high-resolution grid; ValueError for effects on
-    another. `ValueError`: fewer than two members. Standard deviation (3D, signal units) and number
-    of members, or None.
+    `effects`: of the method. `members`: effects files of the further members, of which one is held
+    at a time. `mask, affine`: brain on the high-resolution grid. `ValueError`: effects on another
+    grid, or no further member. Returns the standard deviation (3D, signal units), or None.
     """
     whole = effects.whole(weights)
     if whole is None:

@@ -54,9 +54,10 @@ MEASURED_MAP = "measuredMap"
 def _ranking(score: Real, active: Mask) -> tuple[Array, float, float]:
     """Rank voxels (N,) by their score, the first of equals first, and tell how well that does.
 
-    `active`: voxels that are truly active (N, boolean). Numbers of the voxels by falling score.
-    Mean precision at truly active voxels, ties together, NaN where none is. Area under the ROC
-    curve, the chance that active voxels outscore inactive ones, ties half, NaN without both.
+    `active`: voxels that are truly active (N, boolean). Returns numbers of the voxels by falling
+    score, mean precision at truly active voxels, ties together, NaN where none is, and area under
+    the ROC curve, the chance that active voxels outscore inactive ones, ties half, NaN without
+    both.
     """
     order = np.argsort(-score, kind="stable")
     ranked = score[order]
@@ -75,7 +76,7 @@ def _detection(t: Float32, active: Mask, region: Mask, affine: Float) -> dict[st
     They are compared with as many voxels in which t is highest.
 
     `active`: voxels that are truly active (3D, boolean). `region`: voxels to choose from (3D,
-    boolean). Average precision, AUC, Dice and distance of centroids (mm), by name.
+    boolean). Returns average precision, AUC, Dice and distance of centroids (mm), by name.
     """
     true, found = active & region, np.zeros(t.shape, dtype=bool)
     order, precision, auc = _ranking(t[region], active[region])
@@ -95,7 +96,7 @@ def _sorting(mask: Mask, true: Mask) -> dict[str, float]:
     """Return accuracy, false discovery rate and Jaccard index of voxels (N,), NaN if none found.
 
     `mask`: voxels that were found active (N, boolean). `true`: voxels that are truly active (N,
-    boolean). Shares from 0 to 1 by name; NaN where one is not defined.
+    boolean). Returns shares from 0 to 1 by name; NaN where one is not defined.
 
     >>> _sorting(np.array([True, True, False, False]), np.array([True, False, False, False]))
     {'accuracy': 0.75, 'fdr': 0.5, 'jaccard': 0.5}
@@ -479,7 +480,8 @@ def known_activation(
 def another_run(run: RunEffects, other: Effects) -> Reference | None:
     """Compare whole-run effects with one half of another run within the acquired band.
 
-    The other run is an acquired one of the same task.
+    `other`: of the acquired series of a run of the same task, on the grid, with what `smooth_t`
+    needs.
 
     Its noise is its own: what agrees with it is signal. Voxels are those that its other half shows
     to be active, both ways. Effects that differ between the runs, by habituation or position,

@@ -155,8 +155,8 @@ def specific(evidence: Evidence | None, method: str) -> Claim:
 
     It is where the gain is above 0 for every placebo there is.
 
-    `evidence`: agreement with the strongest reference; None for none. Claim with its comparisons;
-    undecided where no placebo was compared.
+    `evidence`: agreement with the strongest reference; None for none. The claim is undecided where
+    no placebo was compared.
     """
     comparisons: list[Comparison] = []
     if evidence is not None and evidence.reference is not MAPS:
@@ -303,9 +303,9 @@ def make_verdict(
     placebos and their members are left out. `advice`: how the reader gets what the limits name as
     missing. `displacement`: (V,) framewise displacement of each volume (mm); NaN where it is not
     known. `one_level`: facts of the test one level down, as
-    `bids_sr.evaluation.evidence.one_level_down` takes them. Headline, sentences and limits, with
-    rows for the table. `margin`: differences within ± this count as none, in the unit of the
-    evidence; None: a tenth of the gap between bspline and measured.
+    `bids_sr.evaluation.evidence.one_level_down` takes them. `margin`: differences within ± this
+    count as none, in the unit of the evidence; None: a tenth of the gap between bspline and
+    measured.
     """
     idle = [method for method in methods if method in not_applied]
     below = one_level_down(rows, one_level)
@@ -373,7 +373,8 @@ class _ComparedVerdict:
     """What can be said of one series.
 
     `text`: the same with bands and numbers, and what to scan where something is not assessed.
-    `claims`: what was decided within and beyond the acquired Nyquist limit.
+    `claims`: what was decided within and beyond the acquired Nyquist limit. `fwhm_mm`: smoothing
+    of the control at the same resolution; NaN: there is none.
     """
 
     name: str

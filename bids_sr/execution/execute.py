@@ -160,11 +160,11 @@ def execute(
 ) -> RunOutcome:
     """Run the workflow; a node that fails does not stop those that do not need it.
 
-    `workflow`: graph of all steps, with its working directory. `plugin`: whether nodes run here or
-    as jobs of SLURM, and how these are asked for. `keep_series`: whether large series stay that no
-    step is to read any more. `KeyboardInterrupt`: when the run was interrupted; workers are gone
-    by then, and finished nodes stay finished. `Exception`: the run failed and no crash file tells
-    of it.
+    `workflow`: graph of all steps, with its working directory. `nprocs`, `mem_gb`: what all nodes
+    that run at one time may take together. `plugin`: whether nodes run here or as jobs of SLURM,
+    and how these are asked for. `keep_series`: whether large series stay that no step is to read
+    any more. `KeyboardInterrupt`: when the run was interrupted; workers are gone by then, and
+    finished nodes stay finished. `Exception`: the run failed and no crash file tells of it.
     """
     # steps run again whose files were deleted, cut short or touched since; nipype would call them
     # done

@@ -153,8 +153,8 @@ def run_node(node: "Node", updatehash: bool, taskid: int) -> Answer:
 
     This holds also where the node left no result to load.
 
-    `updatehash`: whether to renew the hash of a step without running it. Result of the step, or
-    the lines of its error and its peak memory (GB).
+    `updatehash`: whether to renew the hash of a step without running it. Returns the result of the
+    step, or the lines of its error and its peak memory (GB).
     """
     answer: Answer = {"result": None, "traceback": None, "taskid": taskid}
     hold_threads(node.n_procs)

@@ -92,7 +92,7 @@ class Queue:
         This waits where SLURM is silent or the user has too many jobs.
 
         `name`: no other job ever had it: a job whose submission was not answered is recognized by
-        it.
+        it. `alive`: whether jobs are under way that will make room.
         """
         pause, tried = self.pause, False
         while True:
@@ -135,8 +135,8 @@ class Queue:
     def end_of(self, job: str) -> tuple[str, str, str]:
         """Ask how a job ended that is no longer in the queue.
 
-        `job`: array or group job whose script is submitted. Its state, ``UNKNOWN`` where SLURM has
-        forgotten it, and what else is known.
+        Returns its state, ``UNKNOWN`` where SLURM has forgotten it, with what else is known; the
+        code of `_code_of_end`; and the host that it ran on.
         """
         done = call("scontrol", "--oneliner", "show", "job", job)
         said = dict(re.findall(r"\b(JobState|Reason|ExitCode|NodeList)=(\S*)", done.stdout))
@@ -150,7 +150,7 @@ class Queue:
     def named(self, belongs: Callable[[str], bool]) -> list[str]:
         """Return jobs of this user that are under way and whose name belongs to what is sought.
 
-        SLURM's identifiers of the jobs; empty also where SLURM is silent.
+        Returns SLURM's identifiers of the jobs; empty also where SLURM is silent.
         """
         done = call(
             "squeue", "--noheader", f"--user={os.getuid()}", "--format=%i|%T|%j", seconds=20

@@ -373,8 +373,7 @@ def contrasts_figure(
 ) -> Figure:
     """The highest band for several contrasts: a column each contrast, a row each region.
 
-    `names`: names of series in the order shown; others follow. Forest plot with one scale for all
-    panels.
+    `names`: names of series in the order shown; others follow.
     """
     shown = [
         row

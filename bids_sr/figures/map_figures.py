@@ -188,7 +188,7 @@ def activation_figure(
     limit: float | None = None,
     significant: Mapping[str, Volume] | None = None,
 ) -> Figure:
-    """Plot the maps of one contrast, a row for each series.
+    """Plot maps of one contrast on any grid of the scene's field of view, a row for each series.
 
     The columns are the same planes, whole and zoomed into the region.
 

@@ -135,8 +135,8 @@ def carpet_figure(
 
     The traces explain the stripes of the time series.
 
-    `rows, tissues`: (voxels, T) of `carpet_rows` by tissue; name and number of rows of each group,
-    top to bottom. `traces`: curves of length T to draw above, by label.
+    `rows`: (voxels, T) of `carpet_rows`, by tissue. `tissues`: name and number of rows of each
+    group, top to bottom. `traces`: curves of length T to draw above, by label.
     """
     n_volumes = rows.shape[1]
     time = np.arange(n_volumes) * tr

@@ -230,7 +230,7 @@ def _spread_planes(mask: Volume, count: int, axis: int = 2) -> list[float]:
     The fewer the planes, the more of the ends is excluded; where the mask is empty, they are
     spread over all of it.
 
-    `axis`: axis across the planes: 0 sagittal, 1 coronal, 2 axial. Ascending places from the lower
+    `axis`: axis across the planes: 0 sagittal, 1 coronal, 2 axial. Places ascend from the lower
     edge (mm, RAS order).
     """
     turned = canonical(mask)

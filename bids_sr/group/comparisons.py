@@ -229,10 +229,9 @@ def _worded(row: Any) -> tuple[str, str]:
 def attainable_text(n: float, p_smallest: float, family: float = 1) -> str:
     """Explain why no difference could be significant; empty where one could.
 
-    The text gives the number of differences and the smallest attainable p.
+    The text, without a period, gives the number of differences and the smallest attainable p.
 
-    `p_smallest`: what the signed-rank test could at best reach. Clause without a period, or an
-    empty text.
+    `p_smallest`: what the signed-rank test could at best reach.
 
     >>> attainable_text(5, 2**-4)
     'n = 5 non-zero differences; smallest attainable p = .0625'

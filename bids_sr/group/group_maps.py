@@ -149,8 +149,8 @@ class Sampling:
 def way_of(run: RunMaps, target: Target, at: Array) -> Sampling:
     """How a run reaches the template: maps that are there already, else the stored transforms.
 
-    `at`: (N,) boolean; voxels of the target's mask that are still of interest. Points of the run
-    for these voxels, or None for stored maps, and its scale.
+    `at`: (N,) boolean; voxels of the target's mask that are still of interest. Returns points of
+    the run for these voxels, or None for stored maps, and its scale.
     """
     if run.mask is None or run.boldref is None:
         raise ValueError(f"{run.name} has no mask or no boldref")
@@ -196,9 +196,9 @@ def _values_of(
     Maps that it lacks are absent.
 
     `keys`: contrast, series, FWHM (mm) and statistic of each map. `several`: whether it is
-    combined with other runs, for which variances are needed. Values of each map at the voxels (N,;
-    percent of the mean signal), and the variance, (effect / t)², which is not positive where it is
-    unknown; None where all of it is.
+    combined with other runs, for which variances are needed. Returns values of each map at the
+    voxels (N,; percent of the mean signal), and the variance, (effect / t)², which is not positive
+    where it is unknown; None where all of it is.
     """
     facts = dict(way.stored)
     maps: dict[_Map, tuple[Array, Array]] = {}
@@ -243,10 +243,9 @@ def _fixed_effects(effects: Sequence[Array], variances: Sequence[Array | None]) 
 
 
 def participant_of(ways: Sequence[Sampling], keys: Sequence[MapKey]) -> Mapping[MapKey, Array]:
-    """The effects of one participant, runs combined; those that no run has are absent.
+    """Effects of one participant (N,; percent), runs combined; those that no run has are absent.
 
-    `keys`: contrast, series, FWHM (mm) and statistic of each map. Values of each map at the voxels
-    (N,; percent of the mean signal).
+    `keys`: contrast, series, FWHM (mm) and statistic of each map.
     """
     runs = [_values_of(way, keys, several=len(ways) > 1) for way in ways]
     means: dict[MapKey, Array] = {}

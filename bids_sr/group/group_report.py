@@ -85,8 +85,9 @@ _FLAGS = {f"flag_{name}": flag.failed for name, flag in FLAGS.items()}
 class GroupContent:
     """What the page is made from.
 
-    `tables`: tables, joined, comparisons: tables that entered, what they hold together, and the
-    statistics of it.
+    `tables`: tables that entered; `joined`: what they hold together; `comparisons`: the statistics
+    of it. `maps`: maps of z with the template below them. `method`: series of the primary
+    comparisons. `margin`: of equivalence, where one was asked for, else None.
     """
 
     tables: pd.DataFrame

@@ -91,7 +91,7 @@ def signed_rank(values: npt.ArrayLike) -> dict[str, float | str]:
     Ties get their mean rank. Up to `_EXACT_UP_TO` differences the p value is exact given the
     ranks; beyond it is that of the normal approximation with corrections for ties and continuity.
 
-    `values`: differences; those of zero say nothing about the sign and are left out.
+    `values`: differences; those of zero say nothing about the sign and are left out. Returns
     ``effect_size`` (matched-pairs rank-biserial correlation; NaN where all differences are zero),
     ``w_plus``, ``n_nonzero``, ``method`` (exact, normal, or identical), ``p_wilcoxon``, and
     ``p_smallest``, what the test could at best reach with these ranks.
@@ -311,8 +311,9 @@ Z_SHOWN = 3.1
 class GroupMaps:
     """All group maps, and what was left out and why.
 
-    `space`: template's space; None where nothing could be made. `background`: the template, and
-    which voxels were tested, on the maps' grid.
+    `space`: template's space; None where nothing could be made. `maps`: rows of
+    `group_maps._one_map`, in the order of task, contrast, series. `background`, `mask`: the
+    template, and which voxels were tested, on the maps' grid; None without maps.
     """
 
     space: str | None = None

@@ -72,7 +72,7 @@ class Joined:
     `values`: what is compared, runs combined: columns `QUESTION` and series, then one for each
     participant (NaN: no value; infinite: not defined). `told`: columns task, name (the run as
     text), series, statistic: flags that are raised, and methods that were not applied (`APPLIED`),
-    which are not compared there.
+    which are not compared there. `methods`: those under test, then series of other programs.
     """
 
     values: pd.DataFrame
@@ -363,10 +363,11 @@ def absent_runs(runs: Iterable[Mapping[str, str]], tables: pd.DataFrame) -> list
 class RunMaps:
     """The maps of one run.
 
-    `participant`: of the run; variant holds the entities besides session, task and run. `task`:
-    label of the task; n/a for none. `variant`: entities besides session, task and run; n/a for
-    none. `boldref2t1w`: ITK file that takes a T1w point to its boldref point, or None. `t1w2std`:
-    file that takes a template point to its T1w point, by space.
+    `task`, `variant`: label of the task, and entities besides session, task and run; n/a for none.
+    `maps`: by space of a template (empty: that of the boldref) and key, the name of a map without
+    the participant, as many runs share it. `mask`, `boldref`: on the acquired grid. `boldref2t1w`:
+    ITK file that takes a T1w point to its boldref point, or None. `t1w2std`: file that takes a
+    template point to its T1w point, by space.
     """
 
     participant: str

@@ -381,8 +381,8 @@ class Port:
 
         Series are closed with the stack. What is no file is a value itself.
 
-        `names`: keys of a dictionary of artifacts, in order; otherwise not used. Artifact in
-        memory, or several as a list or dictionary.
+        `names`: keys of a dictionary of artifacts, in order; otherwise not used. Returns the
+        artifact in memory, or several as a list or dictionary.
         """
         if self.many is None:
             if not isinstance(value, (str, Path)):
@@ -441,10 +441,9 @@ _SEVERAL: Mapping[object, Literal["list", "dict"]] = {
 
 
 def port_of(hint: object, default: object = REQUIRED) -> Port | None:
-    """The port that an annotation stands for; None for a setting.
+    """The port that an annotation stands for; None for a setting or a plain value.
 
-    `default`: default of the parameter; ``REQUIRED`` where there is none. Port of an artifact;
-    None for settings and plain values.
+    `default`: default of the parameter; ``REQUIRED`` where there is none.
     """
     hint = bare(hint)
     several = _SEVERAL.get(get_origin(hint))

@@ -285,10 +285,9 @@ class Scope:
         alias: Mapping[str, str] | None = None,
         **settings: object,
     ) -> "Scope":
-        """Add an inner scope; its settings are `known`, overridden by keywords.
+        """Add an inner scope and return it; its settings are `known`, overridden by keywords.
 
-        `alias`: names of artifacts to those they stand for there; None for none. Scope that was
-        added, still without steps.
+        `alias`: names of artifacts to those they stand for there; None for none.
         """
         own = {**(known or {}), **settings}
         inner = Scope(name, own, self, beside, dict(alias or {}), self.store, texts=self.texts)

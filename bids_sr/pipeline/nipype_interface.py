@@ -29,11 +29,11 @@ def interface_class(
     run: Callable[[Mapping[str, object], Path], dict[str, object]],
     **own: object,
 ) -> type[SimpleInterface]:
-    """The interface class of a step.
+    """The interface class of a step, with a trait for each parameter and output.
 
     `function`: pickle finds the class, and its specifications, as attributes ``interface`` of what
     has its name. `run`: runs it with the values of its traits in a folder; gives its outputs by
-    name. Class of Nipype with a trait for each parameter and output.
+    name.
     """
 
     def run_interface(interface: SimpleInterface, runtime: Bunch) -> Bunch:

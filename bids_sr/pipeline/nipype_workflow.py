@@ -20,10 +20,10 @@ def workflow_of(
     need_gb: Callable[[Need], float],
     seconds: Callable[[Placed], float] = lambda placed: placed.cost.always,
 ) -> LiterateWorkflow:
-    """The workflow of a graph.
+    """The workflow of a graph: that of its outermost scope, with those of inner scopes inside it.
 
-    `seconds`: processor time of a step, which its node has as ``seconds``. Workflow of the
-    outermost scope, with those of inner scopes inside it.
+    `need_gb`: memory to declare (GB) for that of a step. `seconds`: processor time of a step,
+    which its node has as ``seconds``.
     """
     flows = {
         one: LiterateWorkflow(name=one.name)

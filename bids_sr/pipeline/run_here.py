@@ -20,7 +20,8 @@ class RunHere:
     """What a scope makes, as it is asked for.
 
     Only steps that an artifact needs are run, each once. They exchange files, as in a workflow, so
-    that values are those of the program. Steps may be placed between two requests.
+    that values are those of the program. Steps may be placed between two requests. The scope
+    has no `store`.
     """
 
     def __init__(self, scope: Scope, folder: Path, say: Callable[[str], object] = str) -> None:
@@ -31,8 +32,8 @@ class RunHere:
         """Make artifacts.
 
         `*makers`: who makes them, see `bids_sr.pipeline.graph.Scope`. `GraphError`: a step is
-        asked for what no other makes, or for a setting that is not there. Their values, in memory;
-        series are files, and open.
+        asked for what no other makes, or for a setting that is not there. Returns their values, in
+        memory; series are files, and open.
         """
         graph = Graph(self._scope)
         for placed in _needed(graph, makers, {*self._made}):
@@ -94,7 +95,8 @@ def _listed(value: object) -> list[object]:
 class _Line(NamedTuple):
     """A step; or scopes in which the same is done, or steps that stood before, by their names.
 
-    `makes`: artifacts that it makes, with entities of stored ones in brackets.
+    `makes`: artifacts that it makes, with entities of stored ones in brackets. `of`: artifacts
+    that it takes, with their makers in parentheses. `where`: file below ``bids_sr/steps``.
     """
 
     depth: int

@@ -380,8 +380,7 @@ Content = Union["Figure", str]
 class Drawn(NamedTuple):
     """What was drawn, and the desc of its declaration; of several, what each of them shows.
 
-    `label` is the name of a method, `notices` are numbers of messages in it by kind (``warning``,
-    ``note``).
+    `label` is the name of a method, where each has a figure of its own.
     """
 
     desc: str

@@ -30,7 +30,7 @@ _NOTHING_VARIES: Varies = {}
 
 
 def derivative_path(entities: Mapping[str, str]) -> str:
-    """Relative path of a derivative."""
+    """Relative path of a derivative, of entities by their long names."""
     from bids.layout.writing import build_path
 
     from bids_sr.boilerplate import data_of
@@ -221,8 +221,8 @@ def store(
     `references`: URI of the image whose grid or frame an image has, by the entity ``space``; ""
     for none. `output_dtype`: stored type of uncompressed series. `datasets`: series of whose data
     sets for other programs the files may be. `exported_as`: what of the entities is another one in
-    `datasets`, an empty label for none; None: they are not there. Files that were stored, with
-    those in data sets for other programs.
+    `datasets`, an empty label for none; None: they are not there. Returns the files that were
+    stored, with those in data sets for other programs.
     """
     told_by_files = (
         [path for path in files if path.suffix == ".json"] if own_entities is None else []

@@ -450,7 +450,7 @@ def without_unfit_references(
 ) -> tuple[Plan, tuple[Notice, ...]]:
     """Drop references found automatically, not named, where their voxels do not fit the run.
 
-    Plan : what was taken is told in its warnings; problems : those that are of no reference.
+    Returns the plan, whose warnings tell what was taken, and problems that are of no reference.
     """
     unfit = {(Path(problem.what), problem.subject, problem.run): problem for problem in problems}
     findings, subjects, seen = Findings(), [], set[Notice]()

@@ -188,7 +188,7 @@ def _check_writable(
 
 
 def check_region(settings: Settings, findings: Findings) -> None:
-    """An atlas or a file of a region of interest that cannot be read, or has nothing in it."""
+    """Refuse an atlas or file of a region of interest that cannot be read or has nothing in it."""
     activation = settings.activation
     if is_file(activation.roi):
         where, fix = f"--roi {activation.roi}", "or --roi motor or --roi brain."

@@ -242,7 +242,7 @@ def _as_given(mem_gb: float) -> str:
 def check_memory(
     settings: Settings, sizes: Sizes, memory_gb: float | None, findings: Findings
 ) -> None:
-    """Report memory too small for the largest step alone; None where it is not known."""
+    """Report memory too small for the largest step alone; `memory_gb`: None if not known."""
     need = BASE_GB + largest_gb(sizes)
     if settings.resources.use_plugin is not None or memory_gb is None or memory_gb >= need:
         return

@@ -547,7 +547,7 @@ _APART = 0.05  # least singular value of columns of length one: none is near a m
 def rough_courses(events: "Events", times: Float) -> dict[str, Float]:
     """Return the response of SPM to each condition, its integral in closed form.
 
-    `times`: times of the volumes (s). Time series (T,) by condition, within about .01 of
+    `times`: times of the volumes (s). Returns time series (T,) by condition, within about .01 of
     `Events.courses` for sustained blocks.
     """
     courses, spans = {}, events.spans()
@@ -564,8 +564,8 @@ def surely_estimable(
 ) -> bool:
     """Return whether a look at the rough model suffices; else ask nilearn's.
 
-    `times`: times of the volumes that count (s). False where conditions lack events or are alike,
-    events are brief, or volumes are few.
+    `times`: times of the volumes that count (s). Returns False where conditions lack events or are
+    alike, events are brief, or volumes are few.
     """
     courses = rough_courses(events, times)
     if not courses.keys() >= set(conditions) or (events.table["duration"] < _BRIEF_S).any():

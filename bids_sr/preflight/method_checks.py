@@ -45,7 +45,7 @@ _LOAD = (
 
 
 def check_pretrained(superres: SuperRes, findings: Findings) -> None:
-    """Return problems of ``--pretrained`` models: damaged, foreign, not as their cards say."""
+    """Refuse ``--pretrained`` models that are damaged, foreign, or not as their cards say."""
     reasons = {}
     for file in superres.pretrained if superres.learned else ():
         if file.is_file() and file.suffix == ".safetensors":  # others are refused as no such file

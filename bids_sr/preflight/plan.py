@@ -40,9 +40,10 @@ class Row:
 
 @frozen
 class Estimate:
-    """Cost of a call; time, on idle processors of 2024, is known with its steps (`cli.stages`).
+    """Cost of a call; time, on idle processors of 2024, is known with its steps (`cli.progress`).
 
-    `sizes`: of the largest images, which memory follows.
+    `minutes`: wall clock on the processors given, of which `processors` are busy on average.
+    `memory_gb`: peak of all processes. `sizes`: of the largest images, which memory follows.
     """
 
     minutes: float = 0.0
@@ -63,8 +64,9 @@ class Plan:
     file those of `series` that are made of it, and runs that are not in it have all.
 
     `problems`: why it cannot start; empty if it can. `warnings`: what is done otherwise than
-    expected, for the terminal and the report. `nuisance`: columns of the confounds in the model of
-    tasks; None: motion and aCompCor.
+    expected, for the terminal and the report. `unsplit`: BOLD files of runs with too few blocks
+    for split halves. `left_out`: name of a run not worked on → why. `nuisance`: columns of the
+    confounds in the model of tasks; None: motion and aCompCor.
     """
 
     subjects: tuple[Subject, ...] = ()
@@ -126,9 +128,9 @@ def exclude(
 ) -> tuple[tuple[Subject, ...], dict[str, tuple[Notice, ...]], tuple[Notice, ...]]:
     """Exclude the runs that problems stop from all chosen runs.
 
-    The participants hold the runs that are sound so far.
-
-    data set; problems : those that stop the whole call, and all of them where no run is left.
+    The participants hold the runs that are sound so far. Returns participants with what is left;
+    name of a run → what stops it, in the order of names; and the problems that stop the whole
+    call, or all of them where no run is left.
     """
     stopped: dict[str, tuple[Notice, ...]] = {}
     whole = []

@@ -177,8 +177,8 @@ def check_data(plan: Plan, *, forced: bool = False) -> tuple[Notice, ...]:
     Brain masks of another program are read too: those that can be no brain's are returned, and
     runs whose k-space does not reach the limit of the voxels.
 
-    `forced`: whether ``--force`` was given, by which empty k-space becomes a note. Problems, then
-    warnings and notes, each with its participant or run.
+    `forced`: whether ``--force`` was given, by which empty k-space becomes a note. Returns
+    problems, then warnings and notes, each with its participant or run.
     """
     findings, runs = Findings(), plan.runs
     calibrations = {run.calibration.bold for run in runs if run.calibration}

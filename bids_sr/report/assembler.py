@@ -55,6 +55,7 @@ _NO_TIME = (1980, 1, 1, 0, 0, 0)  # equal figures give an equal archive
 class ArchivedFigure:
     """A figure of a participant, and what was noted where it was drawn.
 
+    `figure`: name of its declaration. `contrast`, `smoothing`: in words; n/a where it is of all.
     `label`: name of the method where each has a figure; else empty. `heading`: text above it;
     empty for none. `caption`: text below it; empty for none. `alt`: alternative text; empty takes
     the text above it.
@@ -239,7 +240,8 @@ class _Strip:
 class _Section:
     """A section of the page: also one where nothing was found, because its absence is news too.
 
-    `folded`: whether it is closed until a reader opens it.
+    `folded`: closed until it is opened. `missing`: always made, not found. `on_request`: not asked
+    for.
     """
 
     name: str
@@ -523,7 +525,7 @@ def write_page(
 ) -> None:
     """Render sections by our template and write the page atomically.
 
-    Everything but our own markup is escaped.
+    Everything but our own markup is escaped. `neighbors`: file name by text of the link to it.
     """
     css, *scripts = (carried(name).read_text(encoding="utf-8") for name in _CARRIED)
     script = "\n".join(scripts)

@@ -125,7 +125,7 @@ def facts_html(facts: Mapping[str, _Value]) -> Markup:
 def messages_html(kind: str, messages: Iterable[str]) -> Markup:
     """Render prominent messages, each in its own box; ``kind`` is ``warning`` or ``note``.
 
-    Markup of the boxes; empty for none.
+    Returns markup of the boxes; empty for none.
     """
     return render("messages", kind, list(messages))
 

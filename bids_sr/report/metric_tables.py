@@ -55,7 +55,10 @@ _BOLD = "bold: the interval excludes 0"
 class MetricTable:
     """A table, or several of one kind; columns are those of `bids_sr.metrics.COLUMNS`.
 
-    `title`: in braces columns of `split`, whose words are filled in.
+    `title`: in braces columns of `split`, whose words are filled in. `rows`: which rows it shows,
+    by any of some choices; their values are in the order of lines and columns. `lines`, `columns`,
+    `split`: each combination of the values of these is a line, a column, a table of its own.
+    `largest`: of several values of one place the largest is shown, else the first.
     """
 
     title: str
@@ -171,8 +174,7 @@ def placebo_html(rows: Sequence[MetricRow]) -> Markup:
 def cell(row: MetricRow | None, *, bold: bool = False, note: str | None = None) -> str:
     """A value with its interval, as the inside of a table cell; with a note, its unit too.
 
-    `note`: words behind the interval, empty for the unit alone; None leaves out both. Markup of
-    the cell; a dash for none.
+    `note`: words behind the interval, empty for the unit alone; None leaves out both.
     """
     if row is None:
         return "–"

@@ -55,12 +55,9 @@ from bids_sr.report.sections import render, run_text
 class RunFacts:
     """Acquisition facts: entities, voxel sizes (mm) before and after, FD (mm) of each volume.
 
-    `described` is what the sidecar of the series says of it, such as that it was simulated from a
-    finer one, `calibrated` whether there is a calibration run (the test one level down knows
-    whether it was used), `at_rest` whether seeds take the place of conditions.
-
-    `displacement`: framewise displacement (FD) of each volume (mm). `described`: what the sidecar
-    says of the series; empty for nothing.
+    `described` is what the sidecar of the series says of it (empty for nothing), such as that it
+    was simulated from a finer one, `calibrated` whether there is a calibration run (the test one
+    level down knows whether it was used), `at_rest` whether seeds take the place of conditions.
     """
 
     entities: Mapping[str, str]

@@ -55,7 +55,11 @@ class _PageRow:
 
 @frozen
 class Note:
-    """One participant."""
+    """One participant.
+
+    `run`: name of the folder of logs of its outputs; `last`: of the last call, which may have left
+    out all of it. `settings`: digest of those that decide results.
+    """
 
     run: str
     last: str = ""

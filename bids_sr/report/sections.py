@@ -204,16 +204,13 @@ def picked(entries: Iterable[tuple[str, str]]) -> Markup:
 
     Print and pages without scripts show all of them.
 
-    `entries`: title and markup of each table; those without markup are left out. Markup with a
-    selector, or of the one table; empty for none.
+    `entries`: title and markup of each table; those without markup are left out. Of one table
+    alone there is no selector.
     """
     kept = [(title, content) for title, content in entries if content]
     return render("picked", kept) if len(kept) > 1 else joined(content for _, content in kept)
 
 
 def folded(title: str, content: str) -> Markup:
-    """Content behind a line to click; nothing where there is none.
-
-    `content`: markup behind it; empty for none. Markup of the closed section, or empty markup.
-    """
+    """Content behind a line to click; nothing where there is none."""
     return render("folded", title, content) if content else Markup("")

@@ -71,8 +71,8 @@ def call(
     processors, is left out of the environment; the name of the user, which some sites' plugins
     need, is in it. Raises `SlurmError` where there is no such program.
 
-    `seconds`: time limit (s); None takes 120 s. Exit code and output; 1 and a message after the
-    time limit.
+    `seconds`: time limit (s), after which exit code and output are 1 and a message; None takes
+    120 s.
     """
     seconds = _SECONDS if seconds is None else seconds
     if shutil.which(program) is None:
@@ -296,8 +296,10 @@ class _Status:
 class Fate:
     """One line of the table.
 
-    `job`: its number in SLURM (``12_3``), the log of its task, what its job asked for. `seen_mb`:
-    most memory (MiB) that SLURM saw, where it was too little for the first time; else 0.
+    `code`: of its notice, where it failed. `starts`: how often the task was started; `minutes`:
+    duration of the last start; `started`: time of that (s since 1970). `job`: its number in SLURM
+    (``12_3``). `log`: of its task, or of the group job. `request`: what its job asked for.
+    `seen_mb`: most memory (MiB) that SLURM saw, where it was too little the first time; else 0.
     """
 
     participant: str
@@ -329,7 +331,7 @@ def _read_status(path: Path) -> _Status | None:
 def fates(submission: Submission, queue: Mapping[str, str]) -> list[Fate]:
     """What became of everyone in a submission, and of its group job at the end.
 
-    `queue`, number → state as `slurm_calls.queue` gives it, is asked *before* this is called: a
+    `queue`, number → state as the function `queue` gives it, is asked *before* this is called: a
     task writes its status file and then leaves the queue, so that the two read in this order miss
     nothing.
     """
@@ -462,7 +464,7 @@ def summary(fates: Sequence[Fate]) -> str:
 def failures(fates: Sequence[Fate], output_dir: Path) -> list[Notice]:
     """Return what failed, and why: each job, and the steps that its last call has recorded.
 
-    `fates`: of a submission; those that did not fail are left out. Those of jobs have the log of
+    `fates`: of a submission; those that did not fail are left out. Notices of jobs have the log of
     the task.
     """
     failed = [fate for fate in fates if fate.state is State.FAILED]

@@ -78,8 +78,9 @@ class Site(Checked):
 class Job(Checked):
     """An array of tasks with the same request; or the group level, one task without an array.
 
-    `at_once`: how many may run at the same time (0: as many as SLURM lets). `number`: that SLURM
-    gave; empty: not submitted.
+    `tasks`: participants of each task (``sub-01``), task 1 first. `indices`: those that were asked
+    for, from 1. `at_once`: how many may run at the same time (0: as many as SLURM lets). `number`:
+    that SLURM gave; empty: not submitted.
     """
 
     name: str
@@ -118,8 +119,8 @@ def group_job(request: Request) -> Job:
 class Submission(Checked):
     """Arrays that were submitted together, and the group job behind them.
 
-    `id`: time of submission and a random part; the name of its folder. `printed`: scripts were
-    written for someone else to submit.
+    `id`: time of submission and a random part; the name of its folder. Directories are absolute.
+    `jobs`: the group level's last. `printed`: scripts were written for someone else to submit.
     """
 
     id: str
@@ -193,7 +194,7 @@ def load(path: Path) -> Submission:
 def submissions(output_dir: Path) -> list[Submission]:
     """Return all submissions of an output, oldest first.
 
-    Raises `UsageError` where there is none, or one cannot be read.
+    Raises `UsageError` where one cannot be read.
     """
     return [load(path) for path in sorted(_slurm_dir(output_dir).glob("*/submission.json"))]
 
@@ -376,8 +377,5 @@ def as_spec(indices: Sequence[int], at_once: int = 0) -> str:
 
 
 def in_tasks(labels: Sequence[str], batch: int) -> tuple[tuple[str, ...], ...]:
-    """Return participants in tasks of `batch` each, in their order.
-
-    `UsageError`: A task would have no participant.
-    """
+    """Return participants in tasks of `batch` each, at least 1, in their order."""
     return tuple(tuple(labels[at : at + batch]) for at in range(0, len(labels), batch))

@@ -134,10 +134,7 @@ def write_scripts(submission: Submission, settings_toml: str) -> list[Path]:
 def sbatch_arguments(submission: Submission, job: Job, after: Sequence[str] = ()) -> list[str]:
     """Return arguments of ``sbatch`` that stand in no script, as their names may hold anything.
 
-    The jobs in `after` end before this one starts, however they end.
-
-    `job`: array or group job whose script is submitted. Arguments with folder, log and
-    dependencies; the script comes last.
+    The jobs in `after` end before this one starts, however they end. The script comes last.
     """
     folder = submission.folder
     logs = str(folder / "logs").replace("%", "%%")
@@ -187,7 +184,7 @@ minutes.
 
 @frozen
 class Overview:
-    """An output as a whole."""
+    """An output as a whole: the fates by the last submission of each, `origin`."""
 
     fates: tuple[Fate, ...]
     origin: dict[str, Submission]

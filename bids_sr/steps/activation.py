@@ -184,12 +184,12 @@ def map_series(
     The series is read once for all smoothings, and for tSNR, mean signal and noise smoothness of
     its steady volumes. Figures need its middle volume and the map of tSNR, and no series.
 
-    `series`: in BOLD signal units, dummies included. `zerofilled, zerofilled_maps,
-    zerofilled_metrics, zerofilled_quality, zerofilled_tsnr`: the zero-filled series and what this
-    step made of it: that of the series, too, where the series is the same file, as of a method
-    that is not applied.
-    `slice_time_ref`: moment within a TR (0 to 1) to which slice timing was corrected. `nuisance`:
-    columns of the confounds that enter the model; None: motion and aCompCor.
+    `series`: in BOLD signal units, dummies included. `mask`, `roi`: on its grid. `low_pass`: Hz,
+    of correlation only. `zerofilled, zerofilled_maps, zerofilled_metrics, zerofilled_quality,
+    zerofilled_tsnr`: the zero-filled series and what this step made of it: that of the series,
+    too, where the series is the same file, as of a method that is not applied. `slice_time_ref`:
+    moment within a TR (0 to 1) to which slice timing was corrected. `nuisance`: columns of the
+    confounds that enter the model; None: motion and aCompCor.
     """
     middle = Volume(series.volume(series.shape[3] // 2), series.affine)
     if zerofilled is not None and Path(series.path).samefile(zerofilled.path):
@@ -300,9 +300,8 @@ def fitted(
     There is one step for every series.
 
     `settings`: of the correlation and of the linear model. `seen`: what else is done with the
-    volumes that are read, some at a time. Maps by contrast and statistic, with the design, by
-    smoothing (FWHM, mm). `confounds`: confounds of the run, one row a volume; None: none enter the
-    model.
+    volumes that are read, some at a time. `confounds`: confounds of the run, one row a volume;
+    None: none enter the model. Returns maps, with the design, by smoothing (FWHM, mm).
     """
     there = regressors.contrasts(contrasts)
     with threadpool_limits(1):

@@ -382,8 +382,8 @@ def _place_seeds(
 ) -> tuple[dict[str, Array], dict[str, dict[str, object]]]:
     """Return voxels of the seeds that lie in the field of view, and what is told of every one.
 
-    `seeds`: spheres and atlas regions, given in template space. Voxels by seed (3D, boolean), and
-    description of each seed.
+    `seeds`: spheres and atlas regions, given in template space. `points`: center of each in the
+    run's frame (RAS mm). Returns voxels by seed (3D, boolean), and description of each.
     """
     voxels: dict[str, Array] = {}
     facts: dict[str, dict[str, object]] = {}

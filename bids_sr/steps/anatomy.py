@@ -127,9 +127,9 @@ def mask_brain(
     """Brain mask of a T1w image: the template's, carried over and fitted to the tissue.
 
     `t1w_head`: T1w without bias: head, defaced head or brain. `template_mask`: voxels of the brain
-    in the template (3D, boolean). Brain on the grid of the T1w image; the affine that takes a
-    template point to its T1w point, (1, 4, 4) in RAS mm; figures of the mask, and what speaks
-    against it.
+    in the template (3D, boolean). Returns the brain on the grid of the T1w image; the affine that
+    takes a template point to its T1w point, (1, 4, 4) in RAS mm; figures of the mask, and what
+    speaks against it.
     """
     mask, affine, check = brain_from_head(
         t1w_head,
@@ -212,7 +212,7 @@ def normalize_t1w(
 ) -> tuple[File, File, Image]:
     """Affine and SyN registration of the T1w brain to the template, as two composite transforms.
 
-    `template_mask`: voxels of the brain in the template (3D, boolean). What resamples T1w-space
+    `start_xfm`: affine, takes a template point to its T1w point. Returns what resamples T1w-space
     images into the template, and template-space images onto the T1w image (.h5); T1w image in
     template space, 2 mm.
     """
@@ -311,9 +311,9 @@ def place_atlas(
     `define_region` is.
 
     `std2t1w_xfm`: transform file that brings template images onto the T1w image. `template_space`:
-    name of the template as in TemplateFlow, cohort after a plus sign. Label image; the same on the
-    T1w grid; columns index and name; what takes T1w points to the space of the atlas, none where
-    it is T1w space.
+    name of the template as in TemplateFlow, cohort after a plus sign. Returns the label image; the
+    same on the T1w grid; columns index and name; what takes T1w points to the space of the atlas,
+    none where it is T1w space.
     """
     atlas_files = find_atlas(atlas, template_space)
     image = load(atlas_files.image)
@@ -376,8 +376,8 @@ def define_region(
 
     `std2t1w_xfm`: transform file that brings template images onto the T1w image. `atlas_source,
     atlas_labels, atlas_xfms`: label image, its table, what takes T1w points to it; for names
-    alone. Region on the T1w grid; region in the space in which it was given; what takes T1w points
-    to that space, none where it is T1w space.
+    alone. Returns the region on the T1w grid; region in the space in which it was given; what
+    takes T1w points to that space, none where it is T1w space.
     """
     names = region_labels(roi, atlas)
     if names and atlas_source is not None and atlas_labels is not None:

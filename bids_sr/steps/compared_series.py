@@ -91,8 +91,7 @@ def compared_text(names: Sequence[str]) -> str:
 def import_compared(bold_file: File, here: Path, *, tr: float, axis_order: AxisOrder) -> Series:
     """Copy a compared series as `bids_sr.steps.motion.import_series` does, with NaN set to 0.
 
-    `bold_file`: BOLD series as its program wrote it (NIfTI, 4D). Copy of the series, uncompressed,
-    with slices on the third axis.
+    `bold_file`: BOLD series as its program wrote it (NIfTI, 4D).
     """
     copy_series(bold_file, here / "bold.nii", order=axis_order, tr=tr, masked=True)
     return SeriesReader(here / "bold.nii")
@@ -114,6 +113,8 @@ def align_compared(
 
     `hmc_xfms`: of the run; take a boldref point to where it lies in each volume (RAS mm).
     `ComparedError`: it is shifted, of another run or head, or in no frame of the run.
+    `compared_xfms`: as `hmc_xfms`, of the compared series. `compared_signal`: voxels of the
+    acquired grid in which both series have signal.
     """
     seen = checked(bold, compared)
     facts = seen.facts() | {
@@ -142,7 +143,10 @@ def place_compared(
 ) -> tuple[Series, Mask]:
     """A compared series on the high-resolution grid of the run, each volume interpolated once.
 
-    `distortion`: of the run; what had its motion undone is taken to have that undone, too.
+    It is in signal units of the run; where it has no signal, that of the acquired one is taken, as
+    filters see whole slices. `stc`, `acquired`: the series and the run as acquired, both corrected
+    in time. `distortion`: of the run; what had its motion undone is taken to have that undone,
+    too.
     """
     facts = compared_facts[series_name]
     assert isinstance(facts, dict)
@@ -214,10 +218,10 @@ def match_resolution(
 ) -> Facts:
     """Find the smoothing (mm FWHM) that makes the acquired series each compared one's control.
 
-    The results are by the names of the compared series.
+    The results are by the names of the compared series; None where smoothness cannot be measured.
 
     `series, effects`: compared ones, and `zerofill`, which stands for the acquired one, on the
-    high-resolution grid. None for one whose smoothness cannot be measured.
+    high-resolution grid.
     """
     zooms = bold_mask_hr.zooms.tolist()
     widths: dict[str, object] = {}
@@ -277,7 +281,9 @@ def measure_other_run(
 ) -> Effects:
     """Effect of every block of another run, on the high-resolution grid of the run under test.
 
-    `slice_time_ref`: moment within a TR (0 to 1) to which slice timing was corrected.
+    `stc` to `regressors`: of the other run, on its grid. `boldref`, `bold_mask`, `bold_mask_hr`:
+    of the run under test, which it is registered to. `slice_time_ref`: moment within a TR (0 to 1)
+    to which slice timing was corrected.
     """
     import pandas as pd
 
@@ -384,8 +390,9 @@ def register_calibration(
     """Rigid registration of the run's reference and the calibration's.
 
     `known_calibration_xfm`: takes a boldref point to its calibration point; then none is
-    estimated. What takes a boldref point to its calibration point, (1, 4, 4) in RAS mm; size and
-    quality of the registration, or ``reason``, where there is none.
+    estimated. `factor`: voxel of the run over that of the calibration, by axis. Returns such a
+    transform, (1, 4, 4) in RAS mm, and size and quality of the registration, or ``reason``, where
+    there is none.
     """
     if known_calibration_xfm is not None:
         xfm = known_calibration_xfm[0]
@@ -427,9 +434,10 @@ def measure_calibration(
 ) -> tuple[Image, Facts]:
     """Return fluctuations of a calibration, or the reason why it has none that can be used.
 
-    `calibration_events`: BIDS events of the calibration; without them no task is taken out.
-    Principal components of the fluctuations on its own grid (X, Y, Z, C), signal units, strongest
-    first, one of nothing if not usable; ``usable``, ``reason``, and everything that was measured.
+    `bold` to `motion`, `n_dummy`, `tr`: of the calibration. `calibration_events`: BIDS events of
+    it; without them no task is taken out. Returns principal components of the fluctuations on its
+    own grid (X, Y, Z, C), signal units, strongest first, one of nothing if not usable; ``usable``,
+    ``reason``, and everything that was measured.
     """
     facts = dict(calibration_registration)
     nothing = np.zeros((1, *bold.shape[:3]), dtype=np.float32)

@@ -133,8 +133,7 @@ def check_blocks(regressors: Regressors, n_volumes: int, tr: float, high_pass: f
 def widths_of(same_widths: Mapping[str, object] | None) -> dict[str, float]:
     """Smoothing (mm) by the name of a compared series; empty where there is none.
 
-    `same_widths`: smoothing (FWHM, mm) by compared series; None in it for unknown ones. Smoothing
-    by compared series (FWHM, mm); NaN for unknown ones.
+    `same_widths`: the same (FWHM, mm), with None for unknown ones, which become NaN.
     """
     return {
         name: math.nan if width is None else float(str(width))
@@ -418,8 +417,8 @@ def raise_flags(
 
     `bold_mask, roi_bold`: brain, and region of interest as registration placed it, on the acquired
     grid. `train_highres, train_lowres, pair_mask`: the pair in one frame, and its brain on the
-    grid of lowres. Flags in words (name, raised, text, remedy, contrast, series) under "flags",
-    and rows flag_* that the tables lack: 1 or 0, n/a where it is not known.
+    grid of lowres. Returns flags in words (name, raised, text, remedy, contrast, series) under
+    "flags", and rows flag_* that the tables lack: 1 or 0, n/a where it is not known.
     """
     names = judged_contrasts({} if at_rest else contrasts)
     all_rows = [row for table in rows for row in table]
@@ -497,11 +496,12 @@ def judge(
 ) -> tuple[Rows, Facts, Verdict]:
     """Say in plain words what the evaluation of a run allows to say, and join all its figures.
 
-    `method_names, series_names`: series under judgment, and all of the plan, of which the others
-    must be beaten. `audience`: whom the limits tell how to get what is missing. Every figure with
-    its interval, without comparisons of who was not applied; what the columns mean; headline,
-    sentences and limits in words. `margin`: differences within it count as none; None: told from
-    the measured series.
+    `rows`: in the order of the table that is made of them, flags last. `method_names,
+    series_names`: series under judgment, and all of the plan, of which the others must be beaten.
+    `audience`: whom the limits tell how to get what is missing. `margin`: differences within it
+    count as none; None: told from the measured series. Returns every figure with its interval,
+    without comparisons of who was not applied; what the columns mean; headline, sentences and
+    limits in words.
     """
     all_rows = [row for table in rows for row in table]
     applied = _applied(method_names, card_file)

@@ -45,8 +45,8 @@ _KEPT_MOTION = {"hmc_xfms": KEEP_MOTION, "boldref": KEEP_BOLDREF}
 def import_anatomy(t1w_file: File, given_t1w_mask: File) -> tuple[Image, Mask, Facts]:
     """Copy an anatomy to uncompressed images; values stay as they are.
 
-    `t1w_file, given_t1w_mask`: T1w without bias, and its brain. T1w; its brain; figures of the
-    mask, and what speaks against it.
+    `t1w_file, given_t1w_mask`: T1w without bias, and its brain. Returns both, and figures of the
+    mask with what speaks against it.
     """
     t1w, mask = load(t1w_file), load(given_t1w_mask)
     inside = mask.like(mask.data > 0.5)
@@ -124,9 +124,9 @@ def import_motion(
     The reference is in the run's own units.
 
     `given_hmc_xfms`: one a volume, onto the reference (RAS mm). `given_boldref`: reference that
-    the transforms belong to, where it takes the place of the mean. One rigid transform a volume,
-    boldref point to its point in it; six parameters (mm, rad) and no residual, one row a volume;
-    mean of steady volumes brought into register by them.
+    the transforms belong to, where it takes the place of the mean. Returns one rigid transform a
+    volume, boldref point to its point in it; six parameters (mm, rad) and no residual, one row a
+    volume; mean of steady volumes brought into register by them.
     """
     return _in_register(bold, given_hmc_xfms, distortion, n_dummy, given_boldref)
 
@@ -202,10 +202,10 @@ def field_to_shift(
     readout: float,
     phase_encoding: Literal["i", "i-", "j", "j-", "k", "k-"],
 ) -> Distortion:
-    """How far a field shifts the signal of a run.
+    """How far a field (Hz) shifts the signal of a run, on the boldref's grid.
 
     `boldref2fmap_xfm`: takes a field map point to its boldref point (RAS mm). `readout`: total
-    readout time (s). Shift of the signal on the boldref's grid; see `bids_sr.spatial.resampling`.
+    readout time (s). See `bids_sr.spatial.resampling`.
     """
     field, xfm, (x, y, z, _) = load(fieldmap), invert(boldref2fmap_xfm[0]), bold.shape
     return voxel_shift(
@@ -225,7 +225,7 @@ def import_coreg(
     """Take over a registration of BOLD and T1w, and measure how well the brains agree by it.
 
     `given_boldref2t1w_xfm`: boldref onto the T1w image: takes a T1w point to its boldref point
-    (RAS mm). The transform; size and quality of the registration.
+    (RAS mm). Returned with size and quality of the registration.
     """
     facts = facts_of_coreg(boldref, t1w_preproc, t1w_mask.data, given_boldref2t1w_xfm[0])
     return given_boldref2t1w_xfm[:1], facts | {"bold_t1w_origin": origin}

@@ -211,8 +211,8 @@ def find_motion_left(
 def motion_confounds(motion: Table, known_confounds: Confounds | None = None) -> Confounds:
     """Return confounds of head motion alone, for a run without a table of all.
 
-    `known_confounds`: columns that take the place of these, or stand beside them. Parameters,
-    their backward differences and framewise displacement, one row a volume.
+    `known_confounds`: columns that take the place of these, or stand beside them. Returns
+    parameters, their backward differences and framewise displacement, one row a volume.
     """
     own = pd.DataFrame(motion_columns(motion))
     return own if known_confounds is None else own.assign(**dict(known_confounds.items()))
@@ -260,8 +260,8 @@ def gather_confounds(
     point to where it lies in that volume (RAS mm). `registration`: tissue maps are not used where
     it doubts the brain of the T1w image. `fd_spike_threshold, dvars_spike_threshold`: mm, and of
     std_dvars; above one of them a volume is a motion outlier. `return_all_components`: every
-    component of CompCor, instead of those that explain half of the variance. Confounds, one row a
-    volume; description and unit of each column.
+    component of CompCor, instead of those that explain half of the variance. Returns confounds,
+    one row a volume; description and unit of each column.
     """
     doubtful = registration is not None and registration.get("brain_doubts")
     tpms = [] if doubtful else [each.data for each in tpms_bold or ()]

@@ -299,8 +299,8 @@ def compare_edges(
 ) -> Rows:
     """Measure how far boldref edges lie from T2*-weighted ones: susceptibility distortion.
 
-    `phase_encoding`: direction as in BIDS; "" where it is not known. Rows of median and 90th
-    percentile (mm), and of the flag.
+    `phase_encoding`: direction as in BIDS; "" where it is not known. Returns rows of median and
+    90th percentile (mm), and of the flag.
     """
     axis = {"i": 0, "j": 1}.get(phase_encoding[:1])
     sizes = boldref.zooms

@@ -120,9 +120,9 @@ def register_pair(
     `highres_file, lowres_file`: T2*-weighted images at both resolutions, as acquired.
     `highres_order, lowres_order`: axis of the file that each axis of the runs is, see
     `bids_sr.io.grids`. `registered`: their headers tell how they lie to each other, and nothing is
-    estimated. Highres in the frame of lowres, on its high-resolution grid; lowres; head in lowres;
-    what takes a lowres point to its point in highres as acquired; offset of the pair, and whether
-    it was resampled.
+    estimated. Returns highres in the frame of lowres, on its high-resolution grid; lowres; head in
+    lowres; what takes a lowres point to its point in highres as acquired; offset of the pair, and
+    whether it was resampled.
     """
     images = load(highres_file, highres_order), load(lowres_file, lowres_order)
     prefix = str(here / "pair_")
@@ -145,8 +145,7 @@ def truncate_pair(
 ) -> tuple[Image, Image, Mask, Transforms, Facts]:
     """Make the low-resolution member of a pair from the other; see `register_pair`.
 
-    `highres_file`: high-resolution image of the T2*w pair as acquired (3D). Highres, lowres, head
-    in lowres, transform (1, 4, 4; RAS+ mm) and facts.
+    `highres_file`: high-resolution image of the T2*w pair as acquired (3D).
     """
     return truncated_pair(load(highres_file, highres_order), factor)
 
@@ -216,9 +215,9 @@ def register_to_pair(
 ) -> tuple[Transforms, Image, Facts]:
     """Rigid registration of highres to boldref; the pair's own offset tells where to start.
 
-    `highres2lowres_xfm`: takes a lowres point to its highres point; where the search starts. What
-    takes a boldref point to its highres point; highres on the high-resolution grid of boldref, for
-    masks and report; size and quality of the registration.
+    `highres2lowres_xfm`: takes a lowres point to its highres point; where the search starts.
+    Returns what takes a boldref point to its highres point; highres on the high-resolution grid of
+    boldref, for masks and report; size and quality of the registration.
     """
     highres = load_like(highres_file, boldref)
     start = None if highres2lowres_xfm is None else highres2lowres_xfm[0]
@@ -280,9 +279,9 @@ def region_to_bold(
 ) -> tuple[Mask, Mask, Facts]:
     """Resample an ROI to the BOLD by one concatenated transform and one interpolation per grid.
 
-    `roi_xfms`: from T1w points to that space; none: it is in T1w space. Region on the grid of
-    boldref, and on its high-resolution grid, inside the brain; share of the region in the field of
-    view, and whether the brain took its place.
+    `roi_xfms`: from T1w points to the space of `roi_source`; none: that is T1w space. Returns the
+    region on the grid of boldref, and on its high-resolution grid, inside the brain; share of the
+    region in the field of view, and whether the brain took its place.
     """
     (low, high), facts = region_on_bold(
         roi_source,
@@ -325,8 +324,7 @@ def gather_registration(
     """Size and quality of the registrations of a run, its masks and its region, as one.
 
     `brain_facts`: figures of the T1w brain mask, with doubts about it. `region_facts`: share of
-    the region of interest in the field of view. All figures by name; those that are None are left
-    out.
+    the region of interest in the field of view.
     """
     found: dict[str, object] = {}
     for facts in (mask_facts, brain_facts, coreg_facts, region_facts, guide_facts):
@@ -426,7 +424,7 @@ def maps_to_spaces(
     Masks stay masks.
 
     `maps, mask`: on one grid in the frame of the boldref; brain there, outside which they are 0.
-    Maps with what tells the space of their entities and metadata.
+    Entities and metadata of the maps made tell the space.
     """
     about = {"Resolution": "one linear interpolation of the map"}
     carried = []
@@ -467,8 +465,8 @@ def place_fsaverage(
 
     `t1w2std_xfm`: takes a point of an MNI152 template to its T1w point, which is used without
     spheres. `given_surfaces`: white and pial surfaces of the participant, each left and right.
-    White and pial surfaces with the vertices of fsaverage, each left and right, in the frame of
-    the T1w image.
+    Returns white and pial surfaces with the vertices of fsaverage, each left and right, in the
+    frame of the T1w image.
     """
     from nilearn.datasets import fetch_surf_fsaverage
     from nilearn.surface import load_surf_mesh
@@ -517,8 +515,8 @@ def maps_to_surfaces(
 
     `maps, mask`: on one grid in the frame of the boldref; brain there, outside which they are 0.
     `surfaces`: white and pial surfaces, each left and right, in the frame of the T1w image.
-    `boldref2t1w_xfm`: takes a T1w point to its boldref point (1, 4, 4; RAS+ mm). Files of values
-    at the vertices (GIFTI), those of the left hemisphere first.
+    `boldref2t1w_xfm`: takes a T1w point to its boldref point (1, 4, 4; RAS+ mm). Returns files of
+    values at the vertices (GIFTI), those of the left hemisphere first.
     """
     from nibabel.gifti import GiftiDataArray, GiftiImage, GiftiMetaData
 
@@ -563,8 +561,8 @@ def _mesh(file: File) -> tuple[Array, Array]:
 def text_of_registration(*, to_t1w: bool, to_pair: bool) -> str:
     """What the methods text says of the registrations of a run that are estimated here.
 
-    `to_pair`: whether the run is registered to the high-resolution T2*w image here. Sentence of
-    the methods text; empty for neither.
+    `to_pair`: whether the run is registered to the high-resolution T2*w image here. The text is
+    empty for neither.
     """
     others = ["to the T1-weighted brain"] if to_t1w else []
     others += ["to the high-resolution T2*-weighted image"] if to_pair else []

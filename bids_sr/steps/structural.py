@@ -105,9 +105,9 @@ def prepare_scans(
 
     `highres_files, lowres_files`: fine and coarse scan of each contrast, as acquired.
     `template_mask`: voxels of the brain in the template (3D, boolean). `suffixes`: BIDS suffix of
-    each; the first is the frame. Fine scans on one grid; coarse scans there by cubic spline; all
-    contrasts by each of the other interpolations, in order; brain on that grid; position of each
-    scan, and the intensities that became 1.
+    each; the first is the frame. Returns fine scans on one grid; coarse scans there by cubic
+    spline; all contrasts by each of the other interpolations, in order; brain on that grid;
+    position of each scan, and the intensities that became 1.
     """
     from bids_sr.registration import structural_preparation
     from bids_sr.registration.ants import load
@@ -360,8 +360,8 @@ def measure_scans(
 
     `coarse_scans`: coarse scans on the fine grid by cubic spline, one for each contrast.
     `scan_mask`: voxels of the brain on the grid of the scans (3D, boolean). `card_file`: cards of
-    their models, which tell the slices that these have not seen. Table of metrics; what its
-    columns mean; tissues of the fine scans, 1 GM, 2 WM, 3 CSF.
+    their models, which tell the slices that these have not seen. Returns the table of metrics;
+    what its columns mean; tissues of the fine scans, 1 GM, 2 WM, 3 CSF.
     """
     series = by_series([*coarse_scans, *other_scans, *made_scans])
     measured = by_series(fine_scans)["measured"]
@@ -383,8 +383,7 @@ def _measured_rows(
 ) -> tuple[list[MetricRow], Array]:
     """All rows of the table, and the tissues of the measured scans (1 GM, 2 WM, 3 CSF).
 
-    `slices`: that images are compared in with the fine ones. Rows of metrics, and tissue label of
-    each voxel (3D, uint8).
+    `slices`: that images are compared in with the fine ones.
     """
     from bids_sr.quality.image_quality import lesions, likeness, quality, segmentations
     from bids_sr.registration.tissues import NAMES

@@ -155,8 +155,8 @@ def undo_motion(
     This uses the same code as for every other series.
 
     `hmc_xfms`: (T, 4, 4) boldref point to its point in each volume (RAS mm). `distortion`: of the
-    volumes; it is undone by the same interpolation. Preproc : series on the grid of the boldref,
-    signal units.
+    volumes; it is undone by the same interpolation. Returns the series on the grid of the boldref,
+    in signal units.
     """
     upsampler = make_upsampler(RAW, UpsamplerInputs(factor=_AS_ACQUIRED))
     write_series(
@@ -222,8 +222,11 @@ def super_resolve(
     placebo: variance maps that are mirrored or shifted. `draws`: whether to draw the
     reconstruction's error, of maps of a run that are a prior. `UsageError`: the model is for
     another resolution, contrast, orientation or factor. `InferenceError`: the mask is empty, or
-    something that the series needs is not there. acquired of them; see
-    `bids_sr.sr.variance.in_reference`; None without.
+    something that the series needs is not there. Makes the series on the boldref's high-resolution
+    grid, head motion undone, in signal units, and on each other grid, by one interpolation of the
+    upsampled volumes; `series_facts`: whether a run-trained method was applied, and what the
+    series is where it was not; `error_draws`, `acquired_draws`: draws of the error (4D, unit
+    scale), and what is acquired of them; see `bids_sr.sr.variance.in_reference`; None without.
     """
     model = None if model_file is None else load_model(model_file)
     of_run = model is not None and model.card.trained_on == "series"

@@ -134,10 +134,10 @@ def train_or_reuse(
 ) -> Model:
     """Train or find the model that is wanted, and refuse one that does not fit.
 
+    `here`: folder of the model, and of the checkpoints from which a killed training goes on.
     `affine, contrast`: grid (voxel -> RAS mm) and BIDS suffix of what the model has to serve; it
     is not asked where there is no grid. `ModelError`: there is no such model, and none can be
-    trained. `UsageError`: it is for other images. Files of the weights, the card and the log of
-    training.
+    trained. `UsageError`: it is for other images.
     """
     from threadpoolctl import threadpool_limits
 
@@ -202,7 +202,7 @@ def train_on_pair(
     `train_lowres, pair_mask`: low-resolution image, and head or brain on its grid. `model_dir`:
     where models to reuse lie; it may be missing. `vgg_weights`: file of VGG-19 weights; None
     leaves out the perceptual loss. `TrainingDataError, ModelError, UsageError`: see
-    `train_or_reuse`. Weights, their card, the log of training.
+    `train_or_reuse`.
     """
     training = TrainingRequest(
         method=get_method(method),
@@ -229,8 +229,7 @@ def _training_pair(highres: Volume, lowres: Volume, mask: Volume, factor: Factor
 
     Raise TrainingDataError where that is impossible.
 
-    `highres`: high-resolution image on the fine grid of lowres, in its pose (3D). Both images with
-    mask and gain, as a network learns from them.
+    `highres`: high-resolution image on the fine grid of lowres, in its pose (3D).
     """
     return pair_image(
         lowres.data, highres.data, np.asarray(mask.data > 0.5), lowres.affine, factor
@@ -320,10 +319,10 @@ def estimate_variance(
     to its point in each volume (RAS mm); what follows head motion is taken out.
     `boldref2calibration_xfm`: (1, 4, 4) takes a boldref point to its point in the calibration.
     `interpolations`: plain ones that are tried one level down beside it. `model_source`: whether
-    to estimate (``train``), to ``reuse`` maps, or either (``auto``). model_file, card_file,
-    log_file : maps, their card, rounds of the estimation weight : high-resolution grid: standard
-    deviation of the fluctuations, signal units tested : what each series explains one level of
-    resolution down, or why that is not known.
+    to estimate (``train``), to ``reuse`` maps, or either (``auto``). `model_file`, `card_file`,
+    `log_file`: maps, their card, rounds of the estimation. `weight`: standard deviation of the
+    fluctuations on the high-resolution grid, signal units. `tested`: what each series explains one
+    level of resolution down, or why that is not known.
     """
     from threadpoolctl import threadpool_limits
 

@@ -78,7 +78,7 @@ def display_grid(mask: Volume, *, zoom: float = _DISPLAY_MM) -> _Grid:
 
     It lies along the axes of the mask's image and is never finer than that image.
 
-    `zoom`: smallest edge length of the grid's voxels (mm). Numbers of voxels (x, y, z) and
+    `zoom`: smallest edge length of the grid's voxels (mm). Returns numbers of voxels (x, y, z) and
     voxel-to-world matrix (RAS+ mm).
     """
     filled = np.argwhere(mask.data > 0)
@@ -115,8 +115,8 @@ _OfSeries = dict[str, Derivative]
 class ShownMaps:
     """Maps and regions of a run by series.
 
-    `stats`: maps by series for each contrast, statistic and smoothing (tenths of mm). `regions`:
-    masks by series for each contrast, kind and smoothing (tenths of mm).
+    `stats`: maps by series for each contrast, statistic and smoothing (FWHM, mm). `regions`: masks
+    by series for each contrast, kind and smoothing.
     """
 
     stats: dict[tuple[str, str, float], _OfSeries]
@@ -186,8 +186,7 @@ def compared(names: Iterable[str], series_names: Sequence[str]) -> list[str]:
 def scene_of(background: Volume, mask: Volume, roi: Volume) -> Scene:
     """Background (on any grid), brain and region of a run.
 
-    `ImageError`: the image is constant or not positive, or the mask does not fit. What maps are
-    drawn upon, on the grid of the mask.
+    It is what maps are drawn upon, on the grid of the mask.
     """
     from bids_sr.figures.map_figures import Scene
 

@@ -118,8 +118,7 @@ def draw_normalization(
     """T1w against the template, before and after normalization.
 
     `std_t1w`: T1w image in template space, with voxels of 2 mm (3D). `template_mask`: voxels of
-    the brain in the template (3D, boolean). Slices of the three images with outlines of the
-    template.
+    the brain in the template (3D, boolean).
     """
     from bids_sr.figures.anat_figures import isolines, registration_figure
 
@@ -239,8 +238,7 @@ def draw_coregistration(
     """BOLD reference against T1w, before and after registration.
 
     `boldref2t1w_xfm`: transform of a T1w point to its boldref point (1, 4, 4; RAS+ mm).
-    `t1w_tpms`: probabilities of gray matter, white matter and CSF in T1w voxels (3D each). Slices
-    of the three images with outlines of the T1w image.
+    `t1w_tpms`: probabilities of gray matter, white matter and CSF in T1w voxels (3D each).
     """
     from bids_sr.figures.anat_figures import registration_figure
     from bids_sr.figures.canvas import PURPLE, RED
@@ -325,11 +323,8 @@ def draw_calibration(
 ) -> Iterator[Drawn]:
     """The calibration against the run, and what became of it.
 
-    tested : of the series that it entered, see `estimate_variance`
-
     `boldref2calibration_xfm`: transform of a boldref point to its calibration point (1, 4, 4; RAS+
-    mm). `tested`: what each series explains one level of resolution down. Slices of both
-    references, then values in HTML.
+    mm). `tested`: of the series that it entered, see `estimate_variance`.
     """
     from bids_sr.figures.anat_figures import AXIAL_VIEWS, isolines, registration_figure
     from bids_sr.report.html_tables import calibration_html

@@ -296,8 +296,8 @@ def draw_quality(
 
     `boldref, bold_mask`: reference of the run and brain on its grid, for effects in percent.
     `uncertainty_maps`: standard deviation between ensemble members, by contrast and method; None
-    without ensembles. Checks in HTML, then maps of up to four contrasts. `guide_hr`: high-
-    resolution T2*w image as background (3D); None takes boldref.
+    without ensembles. `guide_hr`: high-resolution T2*w image as background (3D); None takes
+    boldref.
     """
     from bids_sr.figures.canvas import units_text
     from bids_sr.figures.map_figures import overlay_figure

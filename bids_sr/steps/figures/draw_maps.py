@@ -98,8 +98,9 @@ def carpet(
 ) -> tuple[Array, list[tuple[str, int]]]:
     """Time series of a thinned set of voxels, grouped by tissue, read one volume at a time.
 
-    `tissues`: probabilities there by name, in the order of the groups; none: one group, ``brain``.
-    (voxels, T) float32 with at most ``_MAX_CARPET_ROWS`` rows; name and size of each group.
+    `mask`, `tissues`: (X, Y, Z) on the grid of the series; probabilities by name, in the order of
+    the groups; none: one group, ``brain``. Returns (voxels, T) float32 with at most
+    ``_MAX_CARPET_ROWS`` rows; name and size of each group.
     """
     inside = np.asarray(mask) > 0
     groups = {"brain": np.flatnonzero(inside)}

@@ -83,9 +83,8 @@ def draw_overview(
 ) -> Iterator[Drawn]:
     """The first screen: one sentence, three numbers, one figure, checks, and what to do next.
 
-    `boldref, bold_mask`: reference of the run and brain on its grid, for effects in percent. Text
-    in HTML, then maps of one contrast in a zoomed slice. `guide_hr`: high-resolution T2*w image as
-    background (3D); None takes boldref.
+    `boldref, bold_mask`: reference of the run and brain on its grid, for effects in percent.
+    `guide_hr`: high-resolution T2*w image as background (3D); None takes boldref.
     """
     from bids_sr.figures.canvas import units_text
     from bids_sr.report.overview_text import RunFacts, overview_html
