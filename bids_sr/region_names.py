@@ -244,7 +244,8 @@ def _labels_of(table: Path, delimiter: str) -> dict[str, int]:
 
 def _atlas_of_templateflow(name: str, desc: str, template: str) -> _Atlas:
     """An atlas of TemplateFlow's cache, in the space of a template or of another MNI template."""
-    home, atlas = templateflow_home(), f"{name}:{desc}" if desc else name
+    home = templateflow_home()
+    atlas = f"{name}:{desc}" if desc else name
     listed: dict[str, str] = {}  # what there is of that name, fetched or not, as it is asked for
     for space in dict.fromkeys([template, *_MNI] if template else _MNI):
         for image, names in _images_of(home / f"tpl-{space}", name):

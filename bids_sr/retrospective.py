@@ -375,8 +375,10 @@ def _make_run(
 
     Both the copy and the measured volumes have the events.
     """
-    factor, session = retrospective_factor(settings), run.entities.get("session")
-    bold, dummies = _one_series(run, building), settings.preprocessing.dummy_scans
+    factor = retrospective_factor(settings)
+    session = run.entities.get("session")
+    bold = _one_series(run, building)
+    dummies = settings.preprocessing.dummy_scans
     first = dummies or 0
     if any(run is maker for maker in makers(subject).values()):
         steady = nonsteady_at_start(bold) if dummies is None else dummies
@@ -390,7 +392,8 @@ def _make_run(
         noise = added_noise(thermal_noise(bold, first), factor)
     folders = (_folder(building / part, subject, session, "func") for part in ("data", "truth"))
     low, high = (folder / f"{run.stem}_bold.nii.gz" for folder in folders)
-    seed, types = settings.resources.random_seed, type_order.get(run.entities.get("task", ""), ())
+    seed = settings.resources.random_seed
+    types = type_order.get(run.entities.get("task", ""), ())
     write_lr_series(bold, low, factor=factor, first=first, noise_sd=noise, seed=seed)
     write_measured_series(bold, high, factor=factor, first=first)
     sidecar = {key: value for key, value in run.sidecar.items() if key not in _GEOMETRY_KEYS}
@@ -429,7 +432,8 @@ def _make_pair(pair: Pair, subject: Subject, settings: Settings, root: Path) -> 
         image, affine = kspace_crop(image, affine, factor=pair.factor, magnitude=True)
     with SeriesReader(source) as reader:
         header = reordered_header(reader.header, order)
-    folder, number = _folder(root, subject, session, "anat"), f"_run-{run}" if run else ""
+    folder = _folder(root, subject, session, "anat")
+    number = f"_run-{run}" if run else ""
     factor = retrospective_factor(settings)
     _write_pair(
         (image, affine, header),
@@ -484,7 +488,8 @@ def _moved_events(table: Path, seconds: float) -> str:
 
     `seconds`: time that is added to each onset (s).
     """
-    text, out = table.read_text(encoding="utf-8-sig"), io.StringIO()
+    text = table.read_text(encoding="utf-8-sig")
+    out = io.StringIO()
     if not seconds:
         return text
     rows = list(filter(None, csv.reader(io.StringIO(text), delimiter="\t")))

@@ -99,7 +99,8 @@ def add_truth(
 
     Makers of the rows; empty without any truth.
     """
-    makers, measured = [], MEASURED in series
+    makers = []
+    measured = MEASURED in series
     if (measured or has_known) and with_models:
         scope.add(evaluation.compare_with_truth)
         if split and not measured:
@@ -159,7 +160,8 @@ def add_motion(scope: Scope, reference: str = "boldref") -> None:
 
     `reference`: name of the reference; of another series than that of the run nothing is stored.
     """
-    of_run, made = reference == "boldref", {"boldref": reference}
+    of_run = reference == "boldref"
+    made = {"boldref": reference}
     keep, quiet = of_run, not of_run
     if "given_hmc_xfms" in scope.makers:
         wires: Wires = {} if of_run else {"distortion": (), "given_boldref": ()}
@@ -223,7 +225,8 @@ def add_compared(run: RunOf) -> None:
     """Place the compared series of a run; they are evaluated beside the others, and not stored."""
     if not run.bold.compared:
         return
-    scope, timed = run.scope, bool(run.scope.setting("has_stc"))
+    scope = run.scope
+    timed = bool(run.scope.setting("has_stc"))
     scope.say(Part.SERIES, compared_series.compared_text(run.compared))
     for name, one in run.bold.compared.items():
         correct = timed and not one.is_corrected

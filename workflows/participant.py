@@ -26,7 +26,8 @@ _Models = Mapping[str, Scope]
 
 def add_participant(root: Scope, planned: Planned, subject: Subject) -> None:
     """Place the steps of a participant."""
-    template, roi = _template(planned, subject), _roi(planned, subject)
+    template = _template(planned, subject)
+    roi = _roi(planned, subject)
     specs_of = {run.bold: planned.wanted(run, with_anat=bool(subject.t1w)) for run in subject.runs}
     made = [one.name for run in subject.runs for one in specs_of[run.bold] if one.stored]
     scope = root.within(
@@ -90,7 +91,8 @@ def _add_anatomy(scope: Scope, planned: Planned, subject: Subject, template: str
 
     Every step takes one thread, because sums over threads are not reproducible.
     """
-    t1w, precomputed = subject.t1w[0], subject.precomputed
+    t1w = subject.t1w[0]
+    precomputed = subject.precomputed
     files = precomputed.files(template) if precomputed else {}
     anat = scope.within(
         "anat_wf",

@@ -354,7 +354,8 @@ def _add_series(run: RunOf, grids: Sequence[Maker]) -> None:
 
 def _add_seeds(run: RunOf) -> None:
     """Add time series that replace events: of seeds or, without any, temporal components."""
-    how, with_anat = run.planned.settings.activation, bool(run.scope.setting("with_anat"))
+    how = run.planned.settings.activation
+    with_anat = bool(run.scope.setting("with_anat"))
     seeds = seeds_of(how.seeds, with_anat=with_anat, atlas=how.atlas)
     if seeds:
         by_label = any(seed.labels for seed in seeds)
@@ -516,7 +517,8 @@ def _add_maps(run: RunOf, grids: Sequence[Maker], spaces: Sequence[Scope]) -> No
 
 def _draw(run: RunOf, *, with_anat: bool, with_pair: bool) -> None:
     """Figures and tables of a run in the report; no result depends on them."""
-    scope, stored = run.scope, [one for one in run.wanted if one.stored]
+    scope = run.scope
+    stored = [one for one in run.wanted if one.stored]
     scope.add(draw_maps.summarize_run, draw_maps.draw_motion, draw_anatomy.show_registration)
     if "glm" in run.planned.settings.activation.kinds:
         scope.add(draw_maps.draw_design)

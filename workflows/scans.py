@@ -209,7 +209,8 @@ def add_spaces(run: RunOf, anat: Scope) -> list[Maker]:
     """
     spaces = spaces_of(run.planned, with_anat=True)
     placed_spaces = [space for space in spaces if space.name != FUNC and not space.is_surface]
-    templates, grids = _templates(anat), []
+    templates = _templates(anat)
+    grids = []
     for space in placed_spaces:
         space_scope = run.scope.within(
             "_".join(["space", *space.entities.values()]) + "_wf",

@@ -160,7 +160,8 @@ def _placebos(settings: Settings, run: BoldRun, spec: Wanted, with_anat: bool) -
     models = {"Phantom": [shipped] if shipped.exists() else []}
     if "Other" in offered:
         store = settings.paths.output_dir / "sourcedata" / "models"
-        label, factor = run.entities["subject"], run.factor
+        label = run.entities["subject"]
+        factor = run.factor
         models["Other"] = other_models(store, spec.name, label, factor=factor, zooms=run.zooms)
     for placebo, found in models.items():
         if placebo in offered and found:

@@ -73,7 +73,8 @@ def told_tr(header: nib.Nifti1Header) -> float:
 
 
 def _written(image: nib.Nifti1Image, path: Path, what: str, *, allow_nan: bool) -> Path:
-    shape, single = image.shape, len(image.shape) == 3
+    shape = image.shape
+    single = len(image.shape) == 3
     if len(shape) not in (3, 4):
         raise ImageInputError(
             f"{what}: it has {len(shape)} axes; give a series (x, y, z, t) or a volume (x, y, z)"
@@ -117,7 +118,8 @@ def told_once(logger: str) -> Iterator[None]:
     messages = set[str]()
 
     def is_new(record: logging.LogRecord) -> bool:
-        before, text = len(messages), record.getMessage()
+        before = len(messages)
+        text = record.getMessage()
         messages.add(text)
         return len(messages) > before
 
@@ -138,7 +140,8 @@ def opened(
     """
     path = series_file(image, folder, what)
     with SeriesReader(path) as stored:
-        seconds, compressed = told_tr(stored.header), stored.compressed
+        seconds = told_tr(stored.header)
+        compressed = stored.compressed
     if any_order and compressed:
         plain = folder / f"{what}_unpacked.nii"
         copy_series(path, plain)

@@ -117,7 +117,8 @@ def place_run(
     lie. `found`: what was found of the run before (`OF_RUN`), where nothing else is given.
     """
     slices_last(reader)
-    total, known = reader.shape[3], dict(found or {})
+    total = reader.shape[3]
+    known = dict(found or {})
     if n_dummy != "auto" and not 0 <= n_dummy <= total - 2:
         raise ImageInputError(
             f"n_dummy: {n_dummy} of {total} volumes leave less than two; give a smaller number"
@@ -260,7 +261,8 @@ def _place_calibration(scope: Scope, here: RunHere, inputs: Given, folder: Path)
     with SeriesReader(file) as reader:
         checked_series(reader, "calibration")
         slices_last(reader)
-        tr, n_volumes = told_tr(reader.header), reader.shape[3]
+        tr = told_tr(reader.header)
+        n_volumes = reader.shape[3]
     if not tr > 0:
         fix = "image.header.set_zooms((*image.header.get_zooms()[:3], tr)) and "
         fix = f"set both, for instance by {fix}image.header.set_xyzt_units('mm', 'sec')"

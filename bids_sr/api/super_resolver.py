@@ -264,7 +264,9 @@ class SuperResolver(TransformerMixin, BaseEstimator):
 
     def _fit_one(self, bold: ImageLike, inputs: Given) -> None:
         """Learn from one run."""
-        name, method, self.factor_ = self.method, self._checked(), in_plane(self.factor)
+        name = self.method
+        method = self._checked()
+        self.factor_ = in_plane(self.factor)
         refuse_without_guide(name, self.pretrained, inputs)
         settings = {
             "factor": self.factor_,

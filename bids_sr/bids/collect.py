@@ -76,7 +76,8 @@ def open_dataset(settings: Settings, findings: Findings) -> tuple[list[str], Ind
 
     `InputError`: the data set cannot be opened.
     """
-    bids_dir, selection = settings.paths.bids_dir.absolute(), settings.selection
+    bids_dir = settings.paths.bids_dir.absolute()
+    selection = settings.selection
     existing = companions.participants(bids_dir, findings)
     labels = companions.choose(bids_dir, existing, selection, findings)
     filters = companions.read_filters(selection.bids_filter_file, findings)
@@ -244,7 +245,8 @@ def _choose(
     bold: Header, stars: Sequence[Header], settings: Settings, findings: Findings
 ) -> tuple[Pair | None, Pair | None]:
     """The pair that a run is trained on, and the one that is held out where that was asked for."""
-    superres, session = settings.superres, entities_of(bold.path).get("session")
+    superres = settings.superres
+    session = entities_of(bold.path).get("session")
     # the factor is by how much the BOLD will be downsampled
     if settings.evaluation.retrospective is not None:
         superres = replace(superres, factor=None)
@@ -255,12 +257,14 @@ def _choose(
 
 def _truth(run: BoldRun, settings: Settings, seen: Survey, *, with_anat: bool) -> Truth | None:
     """The truth of a run: that of the folder given, else one that lies in the data set."""
-    evaluation, timed = settings.evaluation, "slicetiming" not in settings.preprocessing.ignore
+    evaluation = settings.evaluation
+    timed = "slicetiming" not in settings.preprocessing.ignore
     if evaluation.truth_dir is not None:
         return find_truth(evaluation.truth_dir, run, seen, timed=timed)
     if evaluation.truth == "none" or evaluation.retrospective is not None:
         return None
-    root, how = settings.paths.bids_dir.absolute(), settings.activation
+    root = settings.paths.bids_dir.absolute()
+    how = settings.activation
     seeds = seeds_of(how.seeds, with_anat=with_anat, atlas=how.atlas)
     return truth_in_dataset(root, run, seen, timed=timed, seeds=seed_names(seeds))
 
@@ -337,7 +341,8 @@ def _echoes(index: Index, paths: Sequence[Path], seen: Survey) -> tuple[tuple[Pa
     """Echoes of a run with their echo times (ms); what is unsound becomes a problem."""
     echoes = []
     for path in paths:
-        header, sidecar = hd.read_header(path, seen), _sidecar(index, path, seen)
+        header = hd.read_header(path, seen)
+        sidecar = _sidecar(index, path, seen)
         if header is None or sidecar is None:
             return ()
         first = seen.headers.get(paths[0])

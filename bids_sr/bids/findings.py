@@ -146,7 +146,9 @@ class Findings:
         added with the general one; empty changes nothing.
         """
         before = self._subject, self._run, self._code
-        self._subject, self._run, self._code = subject, run, code or self._code
+        self._subject = subject
+        self._run = run
+        self._code = code or self._code
         try:
             yield
         finally:
@@ -359,7 +361,8 @@ def open_derivatives(
 
 
 def _open(name: str, root: Path, bids_dir: Path, findings: Findings) -> Derivatives | None:
-    described, fix = root / _DESCRIPTION, "Give the output folder of fMRIPrep."
+    described = root / _DESCRIPTION
+    fix = "Give the output folder of fMRIPrep."
     if not root.is_dir():
         findings.refuse(root, "there is no such folder (--derivatives)", "Check the path.")
         return None

@@ -361,7 +361,8 @@ def _files_of(origin: Derivatives, run: BoldRun) -> dict[str, Path]:
 
 def _places(origin: Derivatives, run: BoldRun) -> list[Path]:
     """Folders of the session of a run, whose number may have leading zeros, then the one above."""
-    top, session = origin.root / f"sub-{run.entities['subject']}", ("session",)
+    top = origin.root / f"sub-{run.entities['subject']}"
+    session = ("session",)
     of_session = [
         path
         for path in sorted(top.glob("ses-*"))

@@ -108,7 +108,8 @@ def _orientation(image: "Nifti1Image") -> tuple[bool, float]:
 
     The distance is 0 unless both are set.
     """
-    qform, sform = image.get_qform(coded=True), image.get_sform(coded=True)
+    qform = image.get_qform(coded=True)
+    sform = image.get_sform(coded=True)
     if not (qform[1] and sform[1]):
         return bool(qform[1] or sform[1]), 0.0
     corners = np.array([*np.ndindex(2, 2, 2)]) * (np.array(image.shape[:3]) - 1)
@@ -207,7 +208,8 @@ def repetition_time(header: Header, value: object, findings: Findings) -> float 
     `header`: header of the series, axes in any order. `value`: ``RepetitionTime`` after
     inheritance, or None.
     """
-    path, likely = header.path, _likely_tr(header.tr)
+    path = header.path
+    likely = _likely_tr(header.tr)
     said = _header_text(header.tr)
     if value is None:
         hint = f"{likely:g}" if likely else "the time in seconds"

@@ -39,7 +39,8 @@ _OUT = "leave it out with --calibration none"
 
 def check_named(settings: Settings, labels: Sequence[str], findings: Findings) -> None:
     """Refuse a ``--calibration`` file of no chosen participant, or with an excluding option."""
-    superres, option = settings.superres, f"--calibration {settings.superres.calibration}"
+    superres = settings.superres
+    option = f"--calibration {settings.superres.calibration}"
     file = superres.calibration_file
     if superres.calibration in _WORDS:
         return
@@ -114,7 +115,8 @@ def _calibrate(
     those = [one for one in others if calibration in ("auto", _acquisition(one))]
     if file is not None:
         those = [one for one in others if one.bold == file.absolute()]
-    fitting, dummies = [], settings.preprocessing.dummy_scans or 0
+    fitting = []
+    dummies = settings.preprocessing.dummy_scans or 0
     reasons: dict[Path, str] = {}
     for candidate in those:
         against = [why for _, why, _ in unfit(candidate, run, "calibration", factor, dummies)]
@@ -310,7 +312,8 @@ def _checked(root: Path, run: BoldRun, findings: Findings, *, timed: bool) -> Tr
         if header is not None and len(hd.squeeze_3d(header)) != 3:
             findings.refuse(path, "it is not a 3D image", "Give one map for each condition.")
         elif header is not None:
-            header, own_shape = hd.like(header, run.affine), (*run.shape, run.n_volumes)
+            header = hd.like(header, run.affine)
+            own_shape = (*run.shape, run.n_volumes)
             for reason, fix in misfits(
                 header.shape[:3],
                 header.affine,
@@ -364,5 +367,6 @@ def truth_in_dataset(
 
 def _files(root: Path, run: BoldRun) -> tuple[list[Path], list[Path]]:
     """Series and maps of activation of a run in a folder of references."""
-    folder, named = root / f"sub-{run.entities['subject']}", run.entities
+    folder = root / f"sub-{run.entities['subject']}"
+    named = run.entities
     return series_named(folder, named, _KEYS), series_named(folder, named, _KEYS, _MAPS)

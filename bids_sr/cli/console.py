@@ -65,7 +65,8 @@ def start_lines(plan: "Plan", settings: Settings) -> Iterator[Notice]:
     from bids_sr import preflight
     from bids_sr.bids.companions import some
 
-    paths, lines = settings.paths, preflight.notes(plan, settings)
+    paths = settings.paths
+    lines = preflight.notes(plan, settings)
     yield from (each for each in lines if each.level == "warning")
     yield made(
         "results",
@@ -135,7 +136,9 @@ def end_lines(plan: "Plan", settings: Settings, outcome: "RunOutcome") -> Iterat
     from bids_sr.report.overview_text import VERDICT, compared_of, run_summary
     from bids_sr.report.participants_page import INDEX
 
-    out, folders, reports = settings.paths.output_dir, set[Path](), outcome.reports
+    out = settings.paths.output_dir
+    folders = set[Path]()
+    reports = outcome.reports
     idle_in = list[str]()
     for run in plan.runs:
         found = sorted((out / f"sub-{run.entities['subject']}").rglob(f"{run.stem}{VERDICT}"))

@@ -40,7 +40,8 @@ _GRACE_S = 8.0
 """How long a run may take to stop by itself; SLURM and containers often give 10 s."""
 
 _AT_ONCE = "ended at once, as asked"
-_ASKED, _STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP), 0
+_ASKED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_STOP = 0
 
 
 @contextlib.contextmanager

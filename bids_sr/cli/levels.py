@@ -147,7 +147,8 @@ def _worked(
     from bids_sr.workflows.participant import primary_series
 
     out, run = settings.paths.output_dir, settings.run
-    log_dir, outcome = out / "logs" / run.run_uuid, RunOutcome()
+    log_dir = out / "logs" / run.run_uuid
+    outcome = RunOutcome()
     labels = [subject.label for subject in plan.subjects]
     with packed_figures(settings.figures_dir, out, labels):
         if left := finish.left():
@@ -159,7 +160,8 @@ def _worked(
         else:
             say("all steps are done, as an earlier call left them")
         finish.retell(log_dir)
-        own, text = {each.stem for each in plan.runs}, graph.methods_text()
+        own = {each.stem for each in plan.runs}
+        text = graph.methods_text()
         for series in primary_series(graph):
             idle = [name for name, on in applied_in(out, series).items() if not on]
             if named := ", ".join(name for name in idle if name in own):

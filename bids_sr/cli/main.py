@@ -126,7 +126,8 @@ def _participants(settings: Settings) -> int:
             )
             show("\n".join(map(str, who_makes_what(graph_of(settings, plan, __version__)))))
         return DONE
-    paths, labels = settings.paths, [subject.label for subject in plan.subjects]
+    paths = settings.paths
+    labels = [subject.label for subject in plan.subjects]
     computes = not (settings.run.boilerplate_only or settings.run.reports_only)
     anew = paths.work_dir is not None and not paths.work_dir.exists()
     if computes and anew and settings.resources.use_plugin is None:
@@ -222,7 +223,8 @@ def _downsampled(settings: Settings, plan: "Plan") -> tuple[Settings, "Plan"]:
 
     with still(say, "downsampling"):
         derived = prepare(settings, plan.subjects, plan.type_order, say)
-    made, findings = _check(derived), Findings()
+    made = _check(derived)
+    findings = Findings()
     tell_retrospective(plan.subjects, settings, findings)
     left_out = {**plan.left_out, **made.left_out}
     return derived, dataclasses.replace(

@@ -83,7 +83,8 @@ def _ready(
             make=lambda scale: make_upsampler(name, UpsamplerInputs(factor=factor)),
         )
     model = files.open_model(name)
-    trained_factor, shape = model.card.factor, reader.shape[:3]
+    trained_factor = model.card.factor
+    shape = reader.shape[:3]
     if (
         default is None
         or hr_grid(shape, reader.affine, trained_factor)[0]
@@ -147,7 +148,8 @@ def _write(reader: SeriesReader, upsampler: Upsampler, factor: Factor, out: Path
         fine = _checked(upsampler(volume, np.eye(4)), 0)
         save_image(fine.astype(np.float32), affine, out, header_like=reader.header)
         return
-    count, tell = reader.shape[3], progress_line()
+    count = reader.shape[3]
+    tell = progress_line()
     with SeriesWriter(
         out, (*shape, count), affine, reader.tr, header_like=reader.header
     ) as writer:
@@ -275,7 +277,8 @@ def _evaluate(
 
 def _made(file: Path, reference: SeriesReader, window: tuple[slice, slice, slice]) -> SeriesReader:
     """An image made elsewhere; it has to lie on the grid of the reference."""
-    reader, tolerance = SeriesReader(file), 0.05 * min(reference.zooms)
+    reader = SeriesReader(file)
+    tolerance = 0.05 * min(reference.zooms)
     if reader.shape != reference.shape or not np.allclose(
         reader.affine, reference.affine, atol=tolerance
     ):
@@ -289,7 +292,8 @@ def _row(
     name: str, ready: _Ready, scale: float, task: _Task, made_here: bool
 ) -> dict[str, str | float]:
     """One model or interpolation."""
-    upsampler, spent = ready.make(scale), []
+    upsampler = ready.make(scale)
+    spent = []
 
     def fine(t: int) -> Array:
         volume = task.coarse.volume(
@@ -311,7 +315,8 @@ def _measured(name: str, fine: Callable[[int], Array], task: _Task) -> dict[str,
     resolution = None
     ranged, plain = (metrics.psnr, metrics.ssim), ("rmse", "mae", "nmse")
     for t in task.volumes:
-        truth, image = task.reference.volume(t)[task.window], np.asarray(fine(t))
+        truth = task.reference.volume(t)[task.window]
+        image = np.asarray(fine(t))
         if not by_image and name != "nearest":  # the edges of its blocks would pass for detail
             resolution = effective_resolution(image, task.reference.zooms, task.mask)
         scores = {

@@ -252,7 +252,8 @@ def brain_and_scale(reader: SeriesReader, mask_file: Path | None) -> tuple[Mask,
     mean: Array = (total / len(picked)).astype(np.float32)
     if np.ptp(mean) == 0:
         raise ImageError(f"{reader.path}: it is constant: all voxels have the same value")
-    note, mask = "", np.zeros(mean.shape, bool)
+    note = ""
+    mask = np.zeros(mean.shape, bool)
     if mask_file is not None:
         mask = load_image(mask_file)[0] > 0.5
         if mask.shape != mean.shape or not mask.any():
@@ -321,7 +322,8 @@ def _sizes(name: str) -> str:
     """
     import torch
 
-    method, sizes = get_method(name), []
+    method = get_method(name)
+    sizes = []
     for recipe in (method.recipes.get("fast"), method.recipes.get("paper")):
         if recipe is None:
             sizes.append("-")

@@ -35,7 +35,8 @@ from bids_sr.sr.training.trainer import fit
 def read_images(options: TrainOptions, training: TrainingRequest) -> tuple[TrainingImages, Factor]:
     """Read all images with brains (random volumes, by the seed), and the factor to train for."""
     fine, coarse = (list(map(SeriesReader, each)) for each in (options.fine, options.coarse))
-    factor, readers = _factor(options, training, fine, coarse), fine or coarse
+    factor = _factor(options, training, fine, coarse)
+    readers = fine or coarse
     contrasts = sorted({files.contrast_of(reader.path, options.contrast) for reader in readers})
     if len(contrasts) > 1:
         fix = (
@@ -45,7 +46,8 @@ def read_images(options: TrainOptions, training: TrainingRequest) -> tuple[Train
         raise UsageError(
             f"images of {' and '.join(contrasts)}", "a model trained here takes one contrast", fix
         )
-    rng, images = np.random.default_rng(training.seed), list[TrainingImage]()
+    rng = np.random.default_rng(training.seed)
+    images = list[TrainingImage]()
     for number, reader in enumerate(readers):
         given = options.mask[number] if options.mask else None
         mask, _, note = files.brain_and_scale(reader, given)
@@ -131,7 +133,8 @@ def train(options: TrainOptions) -> None:
     training = _suited(replace(training, factor=factor), images)
     stem = options.out.with_name(options.out.name.removesuffix(".safetensors"))
     files.make_folder(stem)
-    began, work = time.monotonic(), options.work_dir or stem.with_name(f"{stem.name}.work")
+    began = time.monotonic()
+    work = options.work_dir or stem.with_name(f"{stem.name}.work")
     made = fit(training, images, work, progress_line())
     json.dumps(dict(made.card))
     write_whole(stem.with_name(f"{stem.name}.tsv"), log_tsv(made.log))

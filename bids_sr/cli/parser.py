@@ -65,7 +65,8 @@ class Parser(argparse.ArgumentParser):
 
         `everything`: whether the help lists all of them, or the common ones alone.
         """
-        hints, own = get_type_hints(kind), kind.__annotations__
+        hints = get_type_hints(kind)
+        own = kind.__annotations__
         fields = dataclasses.fields(kind)  # type: ignore[arg-type]  # all are dataclasses
         # what several commands share comes last in the help
         for item in sorted(fields, key=lambda each: each.name not in own):
@@ -73,7 +74,8 @@ class Parser(argparse.ArgumentParser):
             if not known.flags or item.name in without:
                 continue
             *names, last = known.flags.split()
-            where, keywords = f"{kind.__name__.lower()}.{item.name}", dict[str, Any]()
+            where = f"{kind.__name__.lower()}.{item.name}"
+            keywords = dict[str, Any]()
             if last.startswith("-"):
                 names.append(last)
             else:
@@ -134,7 +136,8 @@ class Parser(argparse.ArgumentParser):
         except SettingError as error:
             section, _, name = error.setting.partition(".")
             if name in values.get(section, {}) and error.setting in flags:
-                flag, notice = flags[error.setting], error.notice
+                flag = flags[error.setting]
+                notice = error.notice
                 raise SettingError(flag, error.value, notice.why, notice.remedy) from None
             raise
 

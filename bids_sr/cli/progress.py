@@ -174,8 +174,10 @@ class _TimeLeft:
     def __init__(
         self, steps: Mapping[str, float], *, processors: float = 1.0, slower: float = 1.0
     ) -> None:
-        self._left, self._total = dict(steps), sum(steps.values())
-        self._slower, self._expected = slower, slower * self._total / processors
+        self._left = dict(steps)
+        self._total = sum(steps.values())
+        self._slower = slower
+        self._expected = slower * self._total / processors
         self._since: dict[str, float] = {}
 
     def start(self, name: str, now: float) -> None:
@@ -229,8 +231,11 @@ class Progress:
         steps = {node.fullname: getattr(node, "seconds", 0.0) for node in graph.nodes()}
         self._left = _TimeLeft(steps, processors=processors, slower=slower)
         began = clock()
-        self._say, self._clock, self._said = say, lambda: clock() - began, 0.0
-        self._told, self.judged = set[tuple[str, str]](), set[str]()
+        self._say = say
+        self._clock = lambda: clock() - began
+        self._said = 0.0
+        self._told = set[tuple[str, str]]()
+        self.judged = set[str]()
         # node → participant or run, stage, since when
         self._running: dict[str, tuple[str, str, float]] = {}
         self._lock = threading.RLock()
@@ -261,7 +266,8 @@ class Progress:
 
     def __call__(self, node: "Node", status: str) -> None:
         """Take note that `node` starts, ended or failed."""
-        label, stage = whom_text(*whom_of(node)), stage_of(getattr(node.interface, "step", None))
+        label = whom_text(*whom_of(node))
+        stage = stage_of(getattr(node.interface, "step", None))
         with self._lock:
             if status == "exception":
                 self.line(f"failed: {node.fullname}")

@@ -48,7 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     `argv`: arguments of the command line; None takes those of the process.
     """
-    prog, arguments = "python -m bids_sr.cli.rerun", sys.argv[1:] if argv is None else argv
+    prog = "python -m bids_sr.cli.rerun"
+    arguments = sys.argv[1:] if argv is None else argv
     parser = Parser(prog, __doc__.partition("\n")[0], _RerunOptions)
 
     def run() -> int:
@@ -96,7 +97,8 @@ def _run(node: "Node", work_dir: Path) -> int:
     from bids_sr.execution.execute import configure_nipype
 
     configure_nipype(crash_dir=work_dir, stop_on_first_crash=True, verbose=True)
-    node.base_dir, node._output_dir = str(work_dir.absolute()), None
+    node.base_dir = str(work_dir.absolute())
+    node._output_dir = None
     print(f"running {node.fullname} in {node.output_dir()}", flush=True)
     try:
         result = node.run()

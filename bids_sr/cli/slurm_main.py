@@ -197,7 +197,8 @@ def _arrays(
         return ()
     indices, at_once = choose(options.array, len(tasks))
     of_task = [[costs[name] for name in tasks[index - 1]] for index in indices]
-    memory_gb, cpus = settings.resources.mem_gb, settings.resources.nprocs or 1
+    memory_gb = settings.resources.mem_gb
+    cpus = settings.resources.nprocs or 1
     resident = not ask or job_states.sums_resident()
     request = request_for(
         [
@@ -451,7 +452,8 @@ def _retry(
     )
     for submission, _ in made:
         for array in submission.arrays:
-            gigabytes, time = array.request.memory_mb / 1024, time_text(array.request.minutes)
+            gigabytes = array.request.memory_mb / 1024
+            time = time_text(array.request.minutes)
             print(f"  again: {' '.join(array.task_of)} with {gigabytes:.1f} GB and {time}")
         if submission.group:
             print("  again: group")

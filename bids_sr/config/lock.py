@@ -50,7 +50,8 @@ class _Holder:
 def _myself(run: str) -> _Holder:
     """This process as a holder."""
     began = time.strftime("%Y-%m-%d %H:%M:%S")
-    machine, ticks = _machine(), _ticks(os.getpid()) or ""
+    machine = _machine()
+    ticks = _ticks(os.getpid()) or ""
     return _Holder(
         run=run,
         host=socket.gethostname(),

@@ -57,10 +57,12 @@ def read_tables(path: Path, what: str, yaml: Sequence[str] = ()) -> dict[str, An
     try:
         return parse(read_text(path).replace("\r\n", "\n"))
     except OSError as error:
-        why, fix = f"cannot be read: {error.strerror}", "check the path"
+        why = f"cannot be read: {error.strerror}"
+        fix = "check the path"
         raise UsageError(f"{what} {path}", why, fix) from error
     except (ValueError, RecursionError, YAMLError) as error:
-        why, fix = f"is no {form}: {error}", "mend that line"
+        why = f"is no {form}: {error}"
+        fix = "mend that line"
         raise UsageError(f"{what} {path}", why, fix) from error
 
 
@@ -78,7 +80,8 @@ def nearest_name(name: str, known: Iterable[str]) -> str:
 
     Question to the user, or an empty text.
     """
-    word, bare = name.lstrip("-").lower(), {each.lstrip("-").lower(): each for each in known}
+    word = name.lstrip("-").lower()
+    bare = {each.lstrip("-").lower(): each for each in known}
     part = [
         each
         for each in bare
@@ -99,7 +102,8 @@ def as_annotated(value: object, hint: object, where: str) -> object:
     that is meant; the word ``none`` stands for a number that is not set. Raises `UsageError`,
     naming `where`, if the value is nothing of the kind.
     """
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    origin = typing.get_origin(hint)
+    args = typing.get_args(hint)
     if origin in (types.UnionType, typing.Union):  # the latter where a Literal is one of the two
         inner = next(arg for arg in args if arg is not type(None))
         if value is None or (value == "none" and inner in (int, float)):

@@ -388,7 +388,8 @@ class Settings:
             for group, found in dataclasses.asdict(self).items()
         }
         paths, activation, resources = values["paths"], values["activation"], values["resources"]
-        run, unused = values["run"], [*self.run.without_effect]
+        run = values["run"]
+        unused = [*self.run.without_effect]
         if paths["work_dir"] is None:
             digest = _sha256(os.fsencode(paths["bids_dir"]))[:8]
             paths["work_dir"] = _absolute(Path("work", f"bids-sr-{digest}"))

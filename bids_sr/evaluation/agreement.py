@@ -288,7 +288,8 @@ def interval(values: Float) -> tuple[float, float]:
 
     See the module's text.
     """
-    value, draws = float(values[0]), values[1:]
+    value = float(values[0])
+    draws = values[1:]
     if not draws.size or not np.isfinite(values).all():
         return math.nan, math.nan
     low, high = np.quantile((draws - draws.mean()) / _STEP, [0.025, 0.975])
@@ -434,7 +435,8 @@ def _row(reference: Reference, series: str, key: Key, values: Float, minus: str 
     """
     value, (low, high) = float(values[0]), interval(values)
     if key.statistic == "r" and not minus and math.isfinite(low):
-        low, high = max(low, -1.0), min(high, 1.0)
+        low = max(low, -1.0)
+        high = min(high, 1.0)
     if (reference.name, series, key.statistic, minus) == (
         MEASURED,
         MEASURED,
@@ -494,7 +496,8 @@ def _smoothness(changes: Sequence[Array], mask: Mask, step: Sequence[int]) -> fl
         both = mask[here] & mask[there]
         products, first, other = 0.0, 0.0, 0.0
         for change in changes:
-            a, b = change[here][both], change[there][both]
+            a = change[here][both]
+            b = change[there][both]
             products += float(a @ b)
             first += float(a @ a)
             other += float(b @ b)

@@ -286,7 +286,8 @@ def save_fine_effects(run: RunEffects, path: Path) -> Path:
     (names of all but ensemble members; none where no contrast can be split, or no axis was made
     finer) and ``beyond_NAME`` (X, Y, Z) of each of these.
     """
-    first, mask = run.first(), run.mask
+    first = run.first()
+    mask = run.mask
     whole = {name: first.whole(weights) for name, weights in run.contrasts.items()}
     able = [name for name, weights in whole.items() if weights is not None]
     contrast = "all" if "all" in able else next(iter(able), "")
@@ -294,7 +295,8 @@ def save_fine_effects(run: RunEffects, path: Path) -> Path:
     moved = np.array(run.affine, dtype=np.float64)
     moved[:3, 3] += moved[:3, :3] @ [part.start for part in box]
     arrays: dict[str, Any] = {"contrast": np.array(contrast), "affine": moved, "mask": mask[box]}
-    weights, names = whole.get(contrast), []
+    weights = whole.get(contrast)
+    names = []
     if weights is not None and max(run.factor) > 1:
         for file in [file for series, file in run.files.items() if kind_of(series) != "member"]:
             name, betas = on_grid(load_effects(file), mask.shape, run.affine)
@@ -489,7 +491,8 @@ def image_rows(
     for series, own in scores.items():
         for other in (name for name in IMAGE_REFERENCES if name in scores and name != series):
             for name in _SCORES:
-                a, b = own[name], scores[other][name]
+                a = own[name]
+                b = scores[other][name]
                 gain = np.subtract(
                     a, b, out=np.full(len(a), math.nan), where=np.isfinite(a) & np.isfinite(b)
                 )

@@ -105,7 +105,9 @@ def _task_flag(cc: Real, roi: Mask, mask: Mask, contrast: str) -> Flag:
     `cc`: map of correlation with the condition (3D, -1 to 1). The flag is unknown without voxels
     inside and outside.
     """
-    inside, outside, raised = roi & mask, mask & ~roi, None
+    inside = roi & mask
+    outside = mask & ~roi
+    raised = None
     text = (
         "The region of interest contains all of the brain, or none of it: activity inside and"
         " outside cannot be compared."
@@ -154,7 +156,9 @@ def _misplaced_flag(cc: Real, roi: Mask, mask: Mask, affine: Float, contrast: st
     `cc`: map of correlation with the condition (3D, -1 to 1). The flag is unknown where brain is
     lacking in or around the region.
     """
-    inside, around, raised = roi & mask, ring(roi, mask, affine), None
+    inside = roi & mask
+    around = ring(roi, mask, affine)
+    raised = None
     text = "The region of interest, or its surroundings, contain no brain voxels."
     if inside.any() and around.any():
         here, near = float(cc[inside].max()), float(cc[around].max())
@@ -177,7 +181,8 @@ def _slice_residuals(lowres: Real, degraded: Real, mask: Mask) -> Float:
     low, other = np.asarray(lowres, dtype=np.float64), np.asarray(degraded, dtype=np.float64)
     power = float((other[mask] ** 2).sum())
     gain = float((low[mask] * other[mask]).sum()) / power if power else 0.0
-    rest, scale = low - gain * other, float(low[mask].mean())
+    rest = low - gain * other
+    scale = float(low[mask].mean())
     out = np.full(low.shape[2], np.nan)
     for k in range(low.shape[2]):
         if mask[:, :, k].sum() >= _MIN_VOXELS and scale > 0:
@@ -293,7 +298,8 @@ def harm_flags(rows: Sequence[MetricRow], methods: Sequence[str]) -> list[Flag]:
 
     A method of which neither is known has no flag, not even one that is down.
     """
-    evidence, flags = accuracy(rows, methods), []
+    evidence = accuracy(rows, methods)
+    flags = []
     by_share = evidence is not None and evidence.reference is not MAPS
     for method in methods:
         levels = (
@@ -452,7 +458,8 @@ def t_change(
         The volumes differ in number from the rows of the design.
     """
     left, sizes, right = np.linalg.svd(design.matrix, full_matrices=False)
-    basis, back = left[:, : design.rank], right[: design.rank].T / sizes[: design.rank]
+    basis = left[:, : design.rank]
+    back = right[: design.rank].T / sizes[: design.rank]
     fits: list[StreamedFit] = []
     rows = 0
     for pair in pairs:

@@ -64,7 +64,8 @@ def _ranking(score: Real, active: Mask) -> tuple[Array, float, float]:
     counts = np.flatnonzero(np.diff(ranked, append=np.nan)) + 1  # up to the last of equals
     hits = np.cumsum(active[order])[counts - 1]
     gained, false = np.diff(hits, prepend=0), np.diff(counts - hits, prepend=0)
-    total, others = gained.sum(), false.sum()
+    total = gained.sum()
+    others = false.sum()
     precision = float((gained * hits / counts).sum() / total) if total else math.nan
     area = (false * (hits - gained / 2)).sum()
     return order, precision, float(area / (total * others)) if total and others else math.nan
@@ -78,10 +79,13 @@ def _detection(t: Float32, active: Mask, region: Mask, affine: Float) -> dict[st
     `active`: voxels that are truly active (3D, boolean). `region`: voxels to choose from (3D,
     boolean). Returns average precision, AUC, Dice and distance of centroids (mm), by name.
     """
-    true, found = active & region, np.zeros(t.shape, dtype=bool)
+    true = active & region
+    found = np.zeros(t.shape, dtype=bool)
     order, precision, auc = _ranking(t[region], active[region])
     found.ravel()[np.flatnonzero(region)[order[: int(true.sum())]]] = True
-    overlap, here, there = dice(true, found), centroid(true, affine), centroid(found, affine)
+    overlap = dice(true, found)
+    here = centroid(true, affine)
+    there = centroid(found, affine)
     return {
         "average_precision": precision,
         "auc": auc,
@@ -305,7 +309,8 @@ def truth_rows(
     roi = roi & grid.data
     if not roi.any():
         _LOGGER.warning("region of interest: no voxel inside the brain; its figures are n/a")
-    conditions, fixed = single_conditions(contrasts), known_truths(known, contrasts, grid)
+    conditions = single_conditions(contrasts)
+    fixed = known_truths(known, contrasts, grid)
     rows: list[MetricRow] = []
     for fwhm_mm, by_series in files.items():
         measured = {key: load(path) for key, path in by_series.get(MEASURED, {}).items()}
@@ -323,7 +328,8 @@ def truth_rows(
             for reference, by_name in metrics.items():
                 if (series, reference) == (MEASURED, MEASURED_MAP):
                     continue
-                true, metrics_of = truths[reference], _Metrics()
+                true = truths[reference]
+                metrics_of = _Metrics()
                 for name, truth in true.items():
                     metrics_of |= _contrast_metrics(
                         maps, name, truth, _regions(truth, grid, roi), grid.affine
@@ -492,7 +498,8 @@ def another_run(run: RunEffects, other: Effects) -> Reference | None:
     ways: dict[str, list[Way]] = {}
     active: list[ComparedVoxels] = []
     for contrast, weights in run.contrasts.items():
-        whole, halves = first.whole(weights), other.halves(weights)
+        whole = first.whole(weights)
+        halves = other.halves(weights)
         if whole is None or halves is None:
             continue
         source = resampled(first.blocks, whole[None], run.n_boot, run.seed, contrast)[0]

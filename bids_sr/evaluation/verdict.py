@@ -443,7 +443,8 @@ def compared_verdict(
         _claim(kind, name, rows, _MARGIN if margin is None else margin, finer=finer)
         for kind in _KINDS
     ]
-    decided, status = [each for each in claims if each.decision is not None], _status(claims)
+    decided = [each for each in claims if each.decision is not None]
+    status = _status(claims)
     parts = [text.compared_headline(name, status)]
     parts += [
         text.compared_band(each, fwhm_mm, counts=_counts(each), finer=finer) for each in decided

@@ -160,7 +160,8 @@ def value_text(row: MetricRow, form: str = "") -> str:
 
 def comparison(compared: Comparison) -> Sentence:
     """A difference between two series, or between a method and one of its placebos."""
-    row, placebo = compared.row, PLACEBOS.get(compared.row.minus)
+    row = compared.row
+    placebo = PLACEBOS.get(compared.row.minus)
     other = f"the same method with {placebo.instead}" if placebo else row.minus
     images = row.statistic == "psnr"
     where = against(row) if images else region_text(row.region)
@@ -184,7 +185,8 @@ def specific_text(claim: Claim, *, in_full: bool = False) -> str:
     """
     if claim.holds is None:
         return ""
-    reach, there = claim.unbeaten, [each.row.minus for each in claim.comparisons]
+    reach = claim.unbeaten
+    there = [each.row.minus for each in claim.comparisons]
     if claim.holds:
         text = f"Part of the gain of {claim.series} is specific to this participant's own data."
     else:
@@ -267,7 +269,8 @@ def untested(one_level: OneLevelDown, method: str) -> str:
 
 def share_text(row: MetricRow) -> str:
     """What a series explains of zero filling's error one level down, with its interval."""
-    share, ends = number(row.value, ".0%"), interval(row.lower, row.upper, ".0%")
+    share = number(row.value, ".0%")
+    ends = interval(row.lower, row.upper, ".0%")
     over = f"95 % interval over {row.n or 'the'} stretches of volumes: {ends}" if ends else ""
     if not (below_zero(row) or row.lower <= 0):
         text = f"{row.series} explains {share} of what zero filling misses"

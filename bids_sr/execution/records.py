@@ -120,9 +120,11 @@ class Finish:
     """
 
     def __init__(self, graph: Graph, work_dir: Path) -> None:
-        self._wires, self._steps = graph.wires, dict[Placed, tuple[Path, str]]()
+        self._wires = graph.wires
+        self._steps = dict[Placed, tuple[Path, str]]()
         for placed, settings in graph.settings.items():
-            step, folder = placed.step, Path(work_dir, *placed.scope.path.split("."), placed.name)
+            step = placed.step
+            folder = Path(work_dir, *placed.scope.path.split("."), placed.name)
             given = [
                 __version__,
                 step.__module__,

@@ -117,7 +117,8 @@ def keep_warnings(folder: Path, node: "Node") -> None:
     """
     _forget_warnings()
     handler = _Kept(logging.WARNING)
-    handler.folder, handler.node = folder.absolute(), node
+    handler.folder = folder.absolute()
+    handler.node = node
     logging.getLogger("bids_sr").addHandler(handler)
 
 
@@ -179,7 +180,8 @@ def report_crash(node: "Node", answer: Answer | None, crashes: list[Notice]) -> 
     told = known.get("traceback") or traceback.format_exception(*sys.exc_info())
     _keep_node(node)
     here = None if answer else getattr(sys.exc_info()[1], "notice", None)
-    why, notice = "".join(told).rstrip(), known.get("notice") or here
+    why = "".join(told).rstrip()
+    notice = known.get("notice") or here
     logs, (subject, run) = Path(node.config["execution"]["crashdump_dir"]), whom_of(node)
     last = next((line.strip() for line in reversed(why.splitlines()) if line.strip()), "")
     said = notice or Notice(what="", why=last or "nothing was said", code=_cause_of(why))
@@ -222,7 +224,8 @@ def _room(code: str, node: "Node") -> str:
 
     A step that stores derivatives writes to two.
     """
-    folder, stored = Path(node.output_dir()), getattr(node.inputs, "output_dir", None)
+    folder = Path(node.output_dir())
+    stored = getattr(node.inputs, "output_dir", None)
     if code == "full":
         places = dict.fromkeys(
             [folder, *([Path(stored)] if isinstance(stored, str | Path) else [])]

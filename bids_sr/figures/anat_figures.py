@@ -53,7 +53,8 @@ def mosaic_figure(
     `image`: image in any unit of intensity (3D).
     """
     inside = _inside(image, mask)
-    gray, lines = slices.gray(image, inside), _thin(outlines)
+    gray = slices.gray(image, inside)
+    lines = _thin(outlines)
     rows = [
         slices.row_of("", slices.spread_cuts(inside, _MARGIN_MM, view), gray, *lines)
         for view in views
@@ -82,7 +83,8 @@ def registration_figure(
     if len(shapes := {each.data.shape for each in images.values()}) > 1:
         raise FigureInputError(f"images of shapes {sorted(shapes)} are not on one grid")
     reference, *_ = images.values()
-    inside, lines = _inside(reference, mask), _thin(outlines)
+    inside = _inside(reference, mask)
+    lines = _thin(outlines)
     layers = [slices.gray(each, inside) for each in images.values()]
     stacks = [[each] for each in layers[:-1]] + [[layers[0], replace(layers[-1], blinks=True)]]
     cuts = slices.spread_cuts(inside, _MARGIN_MM, *views)
@@ -146,7 +148,8 @@ def scans_figure(
         scan.data.shape != shape for scans in series.values() for scan in scans.values()
     ):
         raise FigureInputError("the series to draw are none, or not on the grid of the brain mask")
-    cut, last = _stored_slice(mask, index, slices.box_of(mask, _MARGIN_MM)), list(series)[-1]
+    cut = _stored_slice(mask, index, slices.box_of(mask, _MARGIN_MM))
+    last = list(series)[-1]
     rows: list[Row] = []
     for contrast, truth in measured.items():
         low, high = slices.gray_limits(truth, mask)
@@ -190,7 +193,8 @@ def explanation_figure(
     shown += [(title, each, top) for title, each in maps.items()]
     if not shown:
         raise FigureInputError("neither attention masks nor maps of a critic to show")
-    cut, below = _stored_slice(image, index, slices.field_of_view(image)), slices.gray(image)
+    cut = _stored_slice(image, index, slices.field_of_view(image))
+    below = slices.gray(image)
     panels = [
         Panel(
             cut=cut,

@@ -253,7 +253,8 @@ def _smaller_image(encoded: str) -> str:
     if (pixels[..., 3] == 255).all() and (pixels[..., :2] == pixels[..., 1:3]).all():
         small = Image.fromarray(np.ascontiguousarray(pixels[..., 0]))
         if pixels[..., 0].size > _MANY_PIXELS:
-            kind, options = "jpeg", {"quality": _JPEG_QUALITY}
+            kind = "jpeg"
+            options = {"quality": _JPEG_QUALITY}
     else:
         colors, index = np.unique(
             pixels.view(np.uint32).reshape(pixels.shape[:2]), return_inverse=True

@@ -93,7 +93,8 @@ def forest_figure(
     """
     if not grid or not labels:
         raise FigureInputError("there is no figure of the evaluation to draw")
-    body, gap = len(labels) * row_inch, 0.6 if row_names else 0.3
+    body = len(labels) * row_inch
+    gap = 0.6 if row_names else 0.3
     panels = [panel for row in grid for panel in row]
     texts = [
         len(point.text) for panel in panels for each in panel.points.values() for point in each
@@ -438,7 +439,8 @@ def truth_figure(
     for key in shown:
         points: dict[str, list[Point]] = {}
         for row in (row for row in of_reference if _measure(row) == key):
-            color, marker = _KIND_STYLE[pick.kind_of(row.series)][0], markers.get(row.fwhm_mm, "P")
+            color = _KIND_STYLE[pick.kind_of(row.series)][0]
+            marker = markers.get(row.fwhm_mm, "P")
             point = Point(value=row.value, color=color, marker=marker, hollow=row.fwhm_mm > 0)
             points.setdefault(row.series, []).append(point)
         panels.append(ForestPanel(title=_WHOLE_RUN[key], points=points))

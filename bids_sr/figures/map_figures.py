@@ -62,7 +62,9 @@ a brain.
 """
 _MAP_CMAP = LinearSegmentedColormap.from_list("bids-sr-maps", MAP_COLORS)
 _N_PLANES = 9
-ZOOM_MM, _CLOSE_MM, _PART_MM = (72.0, 62.0), 64.0, (110.0, 80.0)
+ZOOM_MM = (72.0, 62.0)
+_CLOSE_MM = 64.0
+_PART_MM = (110.0, 80.0)
 """Size (x, y) of the enlarged part of the first screen; width of that beside maps; size of a part
 of one slice.
 """
@@ -201,12 +203,14 @@ def activation_figure(
     """
     if not maps:
         raise FigureInputError("there is no map to draw")
-    first, whole = next(iter(maps.values())), slices.box_of(scene.mask, 3.0)
+    first = next(iter(maps.values()))
+    whole = slices.box_of(scene.mask, 3.0)
     places = _informative_planes(scene, first, 2 * n_slices if scene.roi_is_brain else n_slices)
     cuts = slices.cuts(places, whole)
     if not scene.roi_is_brain:
         cuts += slices.cuts(places, _close_up(scene, first, places, whole))
-    layers, regions = _on_one_scale(maps, display, limit, alpha=0.92), significant or {}
+    layers = _on_one_scale(maps, display, limit, alpha=0.92)
+    regions = significant or {}
     rows: list[Row] = []
     for name, layer in layers.items():
         lines = (
@@ -239,7 +243,8 @@ def zoomed_figure(
         raise FigureInputError("there is no map to draw")
     brain = slices.canonical(scene.mask)
     voxel = at or peak_voxel(next(iter(maps.values())), scene.mask)
-    center, whole = (np.array(voxel) + 0.5) * brain.zooms, slices.box_of(scene.mask, 3.0)
+    center = (np.array(voxel) + 0.5) * brain.zooms
+    whole = slices.box_of(scene.mask, 3.0)
     box = slices.part_of(whole, center, ZOOM_MM)
     layers = _on_one_scale(maps, display, limit, alpha=0.95)
     lines = [] if region is None else [Outline(image=region, color=_FDR_COLOR, width=0.8)]
@@ -335,7 +340,8 @@ def beyond_figure(
     shown = {
         name: each.like(np.where(mask.data > 0, each.data, np.nan)) for name, each in maps.items()
     }
-    last, whole = slices.canonical(list(shown.values())[-1]), slices.box_of(mask, 3.0)
+    last = slices.canonical(list(shown.values())[-1])
+    whole = slices.box_of(mask, 3.0)
     energy = np.square(np.nan_to_num(last.data))
     planes = slices.strongest_planes(energy.sum(axis=(0, 1)), 2, 2) or [energy.shape[2] // 2]
     boxes = [
@@ -498,7 +504,8 @@ def surface_figure(
     fig.suptitle(title)
     for column in range(4):
         (points, faces), own = surfaces[column // 2], values[column // 2]
-        corners, shown = points[faces], own[faces].mean(axis=1)
+        corners = points[faces]
+        shown = own[faces].mean(axis=1)
         normals = np.cross(*np.diff(corners, axis=1).swapaxes(0, 1))
         light = np.abs(normals[:, :1]) / np.linalg.norm(normals, axis=1, keepdims=True)
         above = np.abs(shown)[:, None] > display.threshold

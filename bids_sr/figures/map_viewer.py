@@ -124,7 +124,8 @@ def viewer_html(
     """
     if not maps:
         return Markup("")
-    statistic, least = display.statistic, _LEAST.get(display.statistic, 0.0)
+    statistic = display.statistic
+    least = _LEAST.get(display.statistic, 0.0)
     volumes, limits, left_out = _volumes(maps, display, room)
     start, *_ = maps
     series = list(dict.fromkeys(name for own in maps.values() for name in own))
@@ -176,7 +177,8 @@ def _volumes(
 
     The ends of the color scales are by contrast and smoothing.
     """
-    statistic, least = display.statistic, _LEAST.get(display.statistic, 0.0)
+    statistic = display.statistic
+    least = _LEAST.get(display.statistic, 0.0)
     about = f"bids-sr preview: |{statistic}| < {least:g} set to 0, rounded to 8 bit; not the map"
     volumes: dict[str, str] = {}
     limits: dict[tuple[str, str], float] = {}

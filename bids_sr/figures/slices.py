@@ -146,7 +146,8 @@ def repeated(image: Volume, target: Volume) -> Array:
     """
     data, shape = canonical(image).data, canonical(target).data.shape
     for axis in range(3):
-        n, m = data.shape[axis], shape[axis]
+        n = data.shape[axis]
+        m = shape[axis]
         if n != m:
             data = np.take(
                 data, np.minimum(((np.arange(m) + 0.5) * n / m).astype(int), n - 1), axis=axis
@@ -182,7 +183,8 @@ def gray_limits(image: Volume, mask: Volume | None = None) -> tuple[float, float
     if not inside.size:
         return 0.0, 1.0
     first, last = np.percentile(inside, [1, 99])
-    low, high = min(0.0, float(first)), 1.15 * float(last)
+    low = min(0.0, float(first))
+    high = 1.15 * float(last)
     return low, high if high > low else low + 1.0
 
 
@@ -202,7 +204,8 @@ def box_of(mask: Volume, margin_mm: float) -> Array:
 
     Lowest and highest corner (2, 3; mm, RAS order).
     """
-    whole, turned = field_of_view(mask), canonical(mask)
+    whole = field_of_view(mask)
+    turned = canonical(mask)
     filled = np.argwhere(turned.data > 0)
     if not len(filled):
         return whole
@@ -506,9 +509,11 @@ def cut_out(image: Volume, cut: Cut) -> tuple[Array, tuple[float, ...]]:
     where: list[Any] = [_index(turned, cut)] * 3
     edges: list[float] = []
     for axis in _across(cut.axis):
-        zoom, n = float(turned.zooms[axis]), turned.data.shape[axis]
+        zoom = float(turned.zooms[axis])
+        n = turned.data.shape[axis]
         low, high = cut.box[:, axis] / zoom
-        start, stop = max(int(np.floor(low + 1e-3)), 0), min(int(np.ceil(high - 1e-3)), n)
+        start = max(int(np.floor(low + 1e-3)), 0)
+        stop = min(int(np.ceil(high - 1e-3)), n)
         where[axis] = slice(start, stop)
         edges += [start * zoom, stop * zoom]
     return turned.data[tuple(where)].T, tuple(edges)

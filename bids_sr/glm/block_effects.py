@@ -180,7 +180,9 @@ def block_effects(
     ValueError
         Series, mask and model do not fit in shape or number of volumes.
     """
-    shape, rows, start = reader.shape[:3], len(design.matrix), design.n_dummy
+    shape = reader.shape[:3]
+    rows = len(design.matrix)
+    start = design.n_dummy
     if mask.shape != shape or rows != reader.shape[3] - start:
         raise ValueError(
             f"{reader.path}: {reader.shape}, mask of {mask.shape}, model of {rows} rows, {start}"

@@ -95,7 +95,9 @@ def find_blocks(events: Events) -> list[Block]:
     table = events.table.sort_values("onset", kind="stable")
     spans: list[tuple[str, float, float]] = []
     for row in table.itertuples():
-        name, start, end = str(row.trial_type), float(row.onset), float(row.onset + row.duration)
+        name = str(row.trial_type)
+        start = float(row.onset)
+        end = float(row.onset + row.duration)
         if spans and spans[-1][0] == name and start - spans[-1][2] <= _MAX_GAP_S:
             spans[-1] = (name, spans[-1][1], max(end, spans[-1][2]))
         else:

@@ -274,7 +274,8 @@ def motion_columns(motion: pd.DataFrame) -> dict[str, Float]:
     out: dict[str, Float] = {}
     for name in MOTION:
         values = motion[name].to_numpy(dtype=np.float64)
-        out[name], out[f"{name}_derivative1"] = values, derivative(values)
+        out[name] = values
+        out[f"{name}_derivative1"] = derivative(values)
     out["framewise_displacement"] = framewise_displacement(
         np.stack([out[n] for n in MOTION], axis=1)
     )

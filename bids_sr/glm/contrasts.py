@@ -180,7 +180,8 @@ def _add(contrasts: dict[str, Contrast], name: str, weights: Contrast) -> None:
     unique, number = name, 2
     joint = "x" if name[-1].isdigit() else ""
     while unique in contrasts:
-        unique, number = f"{name}{joint}{number}", number + 1
+        unique = f"{name}{joint}{number}"
+        number = number + 1
     contrasts[unique] = weights
 
 

@@ -231,7 +231,8 @@ class Events:
         """
         from nilearn.glm.first_level import compute_regressor
 
-        events, by_name = self.table, {}
+        events = self.table
+        by_name = {}
         earliest = min(-24.0, float(events["onset"].min()) - float(times[0]) - 1.0)
         for name in self.conditions:
             rows = events.loc[(events["trial_type"] == name) & (events["onset"] <= times[-1])]
@@ -266,7 +267,8 @@ class Seeds:
         >>> Seeds.of(pd.DataFrame({"motor": [np.nan, 1.0, 3.0]})).table["motor"].tolist()
         [nan, -1.0, 1.0]
         """
-        centered, spread = table - table.mean(), table.std(ddof=0)
+        centered = table - table.mean()
+        spread = table.std(ddof=0)
         return cls(centered / spread.where(spread > 0, 1.0), source, table)
 
     @property

@@ -150,8 +150,10 @@ class ContrastModel:
         return np.square(self._reading(_Precision.of(rho))[1]).sum(axis=1)
 
     def _solve(self, group: int) -> _Whitened:
-        rho, spread = self._noise.rho[group], self._noise.spread[group]
-        precision, factors = _Precision.of(rho), self._factors(rho)
+        rho = self._noise.rho[group]
+        spread = self._noise.spread[group]
+        precision = _Precision.of(rho)
+        factors = self._factors(rho)
         fit, weights = self._reading(precision)
         slopes = np.stack(
             [
@@ -181,13 +183,15 @@ class ContrastModel:
         """
         from bids_sr.spatial.spline_kernels import add_lag_products
 
-        n, order = signals.shape[1], self._noise.rho.shape[1]
+        n = signals.shape[1]
+        order = self._noise.rho.shape[1]
         labels = self._noise.labels[voxels]
         if len(labels) != n:
             raise ValueError(f"time series of {n} voxels, noise of {len(labels)}")
         # the voxels of a group side by side
         places = np.argsort(labels, kind="stable")
-        signals, labels = np.take(signals, places, axis=1, mode="clip"), labels[places]
+        signals = np.take(signals, places, axis=1, mode="clip")
+        labels = labels[places]
         mean, products, ends = np.zeros(n), np.zeros((order + 1, n)), np.zeros((2, order, n))
         for part in parts_of(n):
             y = signals[:, part].astype(np.float64, order="C")

@@ -50,7 +50,8 @@ def _distance(a: Float | None, b: Float | None) -> float | None:
 
 def correlation(a: Float32, b: Float32, mask: Mask) -> float:
     """Pearson correlation over the mask; NaN where either map is constant in it."""
-    x, y = a[mask].astype(np.float64), b[mask].astype(np.float64)
+    x = a[mask].astype(np.float64)
+    y = b[mask].astype(np.float64)
     if len(x) < 2 or not x.std() or not y.std():
         return math.nan
     return float(np.corrcoef(x, y)[0, 1])
@@ -188,7 +189,8 @@ def activation_rows(
         at, to = (peaks[name].get("t", peaks[name].get("cc")) for name in (a, b))
         add(f"{a}+{b}", _pair_metrics(maps, (a, b), at, to))
         for label in dict.fromkeys(key[1] for key in regions):
-            first, second = regions[a, label][0], regions[b, label][0]
+            first = regions[a, label][0]
+            second = regions[b, label][0]
             distance = _distance(centroid(first & roi, affine), centroid(second & roi, affine))
             # Overlap inside the ROI for every threshold: the paper's regions end there
             overlap = dice(first & roi, second & roi)

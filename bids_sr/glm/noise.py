@@ -63,7 +63,8 @@ def levinson(rho: Float) -> tuple[list[Float], Float]:
     (M, k), of the latest sample first, and (M, p + 1) shares of the variance that are left.
     """
     count, order = rho.shape
-    predictors, left = [np.zeros((count, 0))], np.ones((count, order + 1))
+    predictors = [np.zeros((count, 0))]
+    left = np.ones((count, order + 1))
     for k in range(1, order + 1):
         last = predictors[-1]
         partial = (rho[:, k - 1] - (last * rho[:, : k - 1][:, ::-1]).sum(axis=1)) / left[:, k - 1]
@@ -158,13 +159,17 @@ def unseen(target: Float, products: Float) -> Float:
 
     `products`: factors of the autocovariances, as of `expected_products` (p + 1, T).
     """
-    rho, order = target.copy(), target.shape[1]
-    best, least, slope = rho.copy(), np.full(len(rho), np.inf), np.zeros(0)
+    rho = target.copy()
+    order = target.shape[1]
+    best = rho.copy()
+    least = np.full(len(rho), np.inf)
+    slope = np.zeros(0)
     for turn in range(_ROUNDS):
         error = target - _seen(rho, products)
         size = np.abs(error).max(axis=1)
         better = size < least
-        best[better], least[better] = rho[better], size[better]
+        best[better] = rho[better]
+        least[better] = size[better]
         if least.max() < _CLOSE:
             break
         if turn % _RENEW == 0:
@@ -467,7 +472,8 @@ def estimate_noise(
     `numpy.flatnonzero`. `mask, zooms`: (X, Y, Z); voxel size (mm). Autocorrelation by groups;
     white noise where no voxel has residuals.
     """
-    basis, n = orthonormal(matrix), int(np.count_nonzero(mask))
+    basis = orthonormal(matrix)
+    n = int(np.count_nonzero(mask))
     order = max(1, min(order, (basis.shape[0] - basis.shape[1]) // _ROWS_A_LAG))
     lags, known, level = _voxel_lags(blocks, n, basis, order, level)
     if not known.any():
@@ -501,7 +507,9 @@ def _own_share(
     + S)^-1 (own - pooled).
     """
     labels, means = _like_groups(pooled)
-    bias, ratios, doubts = np.zeros_like(pooled), pooled.copy(), []
+    bias = np.zeros_like(pooled)
+    ratios = pooled.copy()
+    doubts = []
     for group, rho in enumerate(unseen(means, products)):
         mean_bias, scatter = sampling(rho, basis)
         every = labels == group

@@ -47,7 +47,9 @@ class StreamedFit:
     """
 
     def __init__(self, basis: Array, first: Array) -> None:
-        self.first, self.basis, self.rows = first.ravel(), basis, 0
+        self.first = first.ravel()
+        self.basis = basis
+        self.rows = 0
         n = first.size
         self.total, self.squares = np.zeros(n), np.zeros(n)
         self.products = np.zeros((n, basis.shape[1]), dtype=basis.dtype)

@@ -146,7 +146,8 @@ def _paired(own_values: Float, other: Float, name: str, margin: float) -> dict[s
     """
     known = np.isfinite(own_values) & np.isfinite(other)
     n, there = int(known.sum()), int((~np.isnan(own_values) & ~np.isnan(other)).sum())
-    own_values, other = own_values[known], other[known]
+    own_values = own_values[known]
+    other = other[known]
     statistics: dict[str, Any] = {
         "better": statistic(name).better,
         "n": n,
@@ -254,7 +255,8 @@ def _paired_power(effect: float, n: npt.ArrayLike) -> Float:
 
     Their mean is `effect` standard deviations.
     """
-    dof, shift = np.asarray(n) - 1, effect * np.sqrt(n)
+    dof = np.asarray(n) - 1
+    shift = effect * np.sqrt(n)
     limit = special.stdtrit(dof, 1 - ALPHA / 2)
     return special.nctdtr(dof, shift, -limit) + 1 - special.nctdtr(dof, shift, limit)
 

@@ -86,7 +86,8 @@ def paired_figure(
 def _make_room(fig: Figure) -> None:
     """Move the sides of the axes inwards until every label lies in the figure."""
     for _ in range(2):  # narrower axes can have other ticks
-        found, now = fig.get_tightbbox(), fig.subplotpars
+        found = fig.get_tightbbox()
+        now = fig.subplotpars
         wide, tall = fig.get_size_inches()
         left, right = max(0.0, _EDGE - found.x0) / wide, max(0.0, found.x1 + _EDGE - wide) / wide
         bottom, top = max(0.0, _EDGE - found.y0) / tall, max(0.0, found.y1 + _EDGE - tall) / tall
@@ -99,7 +100,8 @@ def _make_room(fig: Figure) -> None:
 
 
 def _boxes(ax: Axes, table: pd.DataFrame, methods: Sequence[str]) -> None:
-    names, many = list(table), len(table) > _MANY
+    names = list(table)
+    many = len(table) > _MANY
     lines = table.assign(gap=math.nan).to_numpy()  # one line that is broken between participants
     places = [*range(len(names)), math.nan] * len(table)
     ax.plot(places, lines.ravel(), color=s.GRID, lw=0.7, zorder=1, rasterized=many)
@@ -155,25 +157,21 @@ def primary_figure(row: Any) -> Figure:
     for value, who, rival in people:
         text = f"{number(value, '+.3f')} (minus {series_text(rival)})" if named else ""
         color = s.ORANGE if value > 0 else s.SOFT
-        labels[who], points[who] = (
-            who if named else "",
-            [Point(value=value, color=color, marker="D", text=text)],
-        )
+        labels[who] = who if named else ""
+        points[who] = [Point(value=value, color=color, marker="D", text=text)]
     if row.n > 1:
         low, at, high = row.lower, row.difference, row.upper
-        labels[""], points[""] = (
-            f"all, n = {row.n}",
-            [
-                Point(
-                    value=at,
-                    lower=low,
-                    upper=high,
-                    color=s.INK,
-                    marker="s",
-                    text=estimate(at, low, high, "+.3f"),
-                )
-            ],
-        )
+        labels[""] = f"all, n = {row.n}"
+        points[""] = [
+            Point(
+                value=at,
+                lower=low,
+                upper=high,
+                color=s.INK,
+                marker="s",
+                text=estimate(at, low, high, "+.3f"),
+            )
+        ]
     what = f"explained variance: {row.series} minus the participant's strongest reference"
     return forest_figure(
         [[ForestPanel(title="", points=points)]],
@@ -252,7 +250,8 @@ def papers(values: pd.DataFrame) -> Iterator[pd.DataFrame]:
     """
     sizes = values[values["threshold"] == "quarter"]
     for _, paper in sizes.groupby(["task", "variant"], sort=False):
-        pairs, is_dice = words.paired_conditions(paper["contrast"]), paper["statistic"] == "dice"
+        pairs = words.paired_conditions(paper["contrast"])
+        is_dice = paper["statistic"] == "dice"
         for pair in (name for name in paper["contrast"][is_dice].unique() if name in pairs):
             titles = {name: f"size, {name}" for name in pairs[pair]} | {pair: "Dice"}
             kept = is_dice | (paper["statistic"] == "size_acquired_voxels")

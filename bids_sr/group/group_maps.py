@@ -179,7 +179,8 @@ def _stored(way: Sampling, key: MapKey) -> Array | None:
 
     One on another grid is interpolated where the run has no other way.
     """
-    path, target = way.run.map_file(key, way.target.space), way.target
+    path = way.run.map_file(key, way.target.space)
+    target = way.target
     if path is None:
         return None
     data, affine = load_image(path)

@@ -210,7 +210,8 @@ def _answer_html(content: GroupContent, figure_dir: Path) -> Markup:
         )
         for k, row in enumerate(primary.itertuples())
     ]
-    tables, tasks = content.joined, _runs_of_tasks(content.tables)
+    tables = content.joined
+    tasks = _runs_of_tasks(content.tables)
     reasons = {
         task: words.why_not_assessed(task, tables.values, tables.told, content.method)
         for task in tasks
@@ -351,7 +352,8 @@ def _of_question(
     figure_dir: Path,
 ) -> Iterator[Markup]:
     first = findings[0][0]
-    about, title = statistic(first.statistic), capital(words.question_text(first))
+    about = statistic(first.statistic)
+    title = capital(words.question_text(first))
     values = of_question(content.joined.values, content.comparisons.loc[first.at])
     yield Markup("<h3>{}</h3><p>{}</p>").format(
         title, f"{words.where_text(first)}. {first.statistic}: {about.description}."

@@ -156,7 +156,8 @@ def hodges_lehmann(values: npt.ArrayLike) -> dict[str, float]:
         level = 1 - 2 * float(below[cut - 1])
     else:
         spread = math.sqrt(n * (n + 1) * (2 * n + 1) / 24)
-        cut, level = max(1, math.floor(count / 2 - float(special.ndtri(1 - tail)) * spread)), 0.95
+        cut = max(1, math.floor(count / 2 - float(special.ndtri(1 - tail)) * spread))
+        level = 0.95
     low, high, lower, upper = _ordered_means(
         d, ((count - 1) // 2, count // 2, cut - 1, count - cut)
     )
@@ -171,7 +172,8 @@ def _ordered_means(d: Float, ranks: Sequence[int]) -> list[float]:
     Of many differences only those pairs are made that lie between two bounds, which bisection
     brings together until few are left; where nearly all are one value, to rounding.
     """
-    order, few = np.arange(len(d)), _PAIRS * len(d) if len(d) > _EXACT_UP_TO else math.inf
+    order = np.arange(len(d))
+    few = _PAIRS * len(d) if len(d) > _EXACT_UP_TO else math.inf
     grain = _GRAIN * (max(abs(float(d[0])), abs(float(d[-1]))) or 1.0)
     # of each bound that was tried: how many means are up to it, and where the partners end with
     # which those of each value are
@@ -385,7 +387,8 @@ class Running:
 
     def keep(self, which: Array) -> None:
         """Go on with some of the voxels."""
-        self.mean, self.squares = self.mean[which], self.squares[which]
+        self.mean = self.mean[which]
+        self.squares = self.squares[which]
 
     def join(self, other: "Running") -> None:
         """Add all that another holds of the same voxels (Chan)."""

@@ -96,7 +96,8 @@ def save_reordered(
     that each of the first three axes of the copy takes.
     """
     with SeriesReader(src, allow_nan=True) as reader:
-        data, affine = reordered(reader.volume(0), order), reordered_affine(reader.affine, order)
+        data = reordered(reader.volume(0), order)
+        affine = reordered_affine(reader.affine, order)
         header = _header(reader, order, code)
         save_image(data, affine, dst, dtype=reader.dtype, header_like=header, compressed=True)
 
@@ -123,7 +124,8 @@ def _copy(
 ) -> None:
     x, y, z = order
     shape = reader.shape[x], reader.shape[y], reader.shape[z], reader.shape[3]
-    affine, header = reordered_affine(reader.affine, order), _header(reader, order, code)
+    affine = reordered_affine(reader.affine, order)
+    header = _header(reader, order, code)
     with SeriesWriter(
         dst,
         shape,

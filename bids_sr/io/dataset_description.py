@@ -134,7 +134,9 @@ def write_dataset(
     """
     sources = {"raw": bids_dir, **(links or {})}
     name = str(_description(bids_dir).get("Name") or bids_dir.name)
-    root, about, readme = output_dir, f"super-resolved BOLD and activation maps of {name}", _README
+    root = output_dir
+    about = f"super-resolved BOLD and activation maps of {name}"
+    readme = _README
     text = ""
     if series:
         root = dataset_of(output_dir, series)
@@ -224,7 +226,8 @@ def _link_to(folder: Path, root: Path) -> str:
     >>> _link_to(Path("/input"), Path("/output"))
     'file:///input'
     """
-    folder, root = folder.resolve(), root.resolve()
+    folder = folder.resolve()
+    root = root.resolve()
     apart = os.path.commonpath([folder, root]) == folder.anchor
     return folder.as_uri() if apart else Path(os.path.relpath(folder, root)).as_posix()
 

@@ -206,7 +206,8 @@ class SeriesReader:
         `stop`: number of the volume before which to end; None reads to the last. Mean of those
         volumes in double precision (X, Y, Z).
         """
-        total, count = np.zeros(self.shape[:3], order="F"), 0
+        total = np.zeros(self.shape[:3], order="F")
+        count = 0
         for volume in self.volumes(start, stop):
             total, count = total + volume, count + 1
         return total / count
@@ -421,7 +422,8 @@ class SeriesWriter:
         if self._step:
             self._stream.seek(start + z0 * x * y * item)
             self._stream.write(stored[..., 0].tobytes(order="F"))
-            start, item = start + z * x * y * item, _HALF.itemsize
+            start = start + z * x * y * item
+            item = _HALF.itemsize
             self._see(stored)
             stored = in_half(stored - stored[..., :1], self._step, self.path)
         for t in range(n):

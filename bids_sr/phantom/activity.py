@@ -204,7 +204,8 @@ def block_design(preset: Preset) -> list[Event]:
     """
     end = preset.volumes * preset.tr
     events: list[Event] = [(0.0, preset.lead, "rest")]
-    onset, cycle = preset.lead, 4 * preset.block
+    onset = preset.lead
+    cycle = 4 * preset.block
     while onset + cycle <= end + 1e-9:
         for k, kind in enumerate(("thumb", "rest", "little", "rest")):
             events.append((onset + k * preset.block, preset.block, kind))

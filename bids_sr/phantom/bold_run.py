@@ -77,7 +77,8 @@ class SimulatedRun:
     @cached_property
     def scene(self) -> Array:
         """Signal of the head; the receiver's gain is that of a single echo at the preset's TE."""
-        head, single = self.subject.head, self.preset.epi.scene(self.subject.head)
+        head = self.subject.head
+        single = self.preset.epi.scene(self.subject.head)
         gain = np.float32(BOLD_LEVEL / float(single[head.brain].mean()))
         return replace(self.preset.epi, te=self.te).scene(head) * gain
 
@@ -93,7 +94,8 @@ class SimulatedRun:
         The amplitudes of the foci are those at the preset's TE; the change of R2* that makes them
         acts for `te`.
         """
-        level, out = np.float32(self.scene[self.subject.head.brain].mean()), {}
+        level = np.float32(self.scene[self.subject.head.brain].mean())
+        out = {}
         for focus in () if self.subject.null else self.subject.foci:
             share = np.expm1(np.log1p(focus.amplitude) * np.float32(self.te / self.preset.te))
             out[focus.label] = self.scanner.bring(
@@ -349,7 +351,8 @@ def t1w(subject: SimulatedSubject) -> StillScan:
     rng = subject.draw("t1w")
     protocol = PROTOCOLS["T1w"]
     pose = subject.t1w_pose
-    scene, affine = protocol.scaled_scene(subject.head, LEVEL), p.t1w_affine
+    scene = protocol.scaled_scene(subject.head, LEVEL)
+    affine = p.t1w_affine
     image = sample_volume(
         scene, subject.head.affine, p.t1w_shape, affine, subject.bold_pose @ invert(pose)
     )
@@ -369,7 +372,8 @@ def pair(subject: SimulatedSubject, number: int, *, noise: bool = True) -> dict[
 
     `subject`: simulated head with its activity and poses.
     """
-    p, out = subject.preset, {}
+    p = subject.preset
+    out = {}
     scene = p.pair_sequence.scaled_scene(subject.head, PAIR_LEVEL)
     sidecar = p.pair_sequence.sidecar | {
         "MRAcquisitionType": "2D",
@@ -401,7 +405,8 @@ def structural(subject: SimulatedSubject) -> Iterator[StillScan]:
 
     `subject`: simulated head with its activity and poses.
     """
-    p, rng = subject.preset, subject.draw("anat")
+    p = subject.preset
+    rng = subject.draw("anat")
     grids = {"highres": (p.t1w_shape, p.t1w_affine), "lowres": _low_grid(p)}
     # sampled no finer than the highres voxels in-plane, because the scene has no more detail than
     # they do
@@ -470,7 +475,8 @@ def tissue_shares(subject: SimulatedSubject) -> dict[str, Array]:
 
     `subject`: simulated head with its activity and poses.
     """
-    p, pose = subject.preset, subject.bold_pose @ invert(subject.t1w_pose)
+    p = subject.preset
+    pose = subject.bold_pose @ invert(subject.t1w_pose)
     return {
         name.upper(): np.clip(
             sample_volume(

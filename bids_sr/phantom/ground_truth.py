@@ -132,7 +132,8 @@ def _in_image(scanner: Scanner, point: Array) -> Array:
     target = (invert(scanner.pose) @ [*point, 1.0])[:3]
     if scanner.shift is None:
         return target
-    at, inverse = target.copy(), np.linalg.inv(scanner.dense_grid[1])
+    at = target.copy()
+    inverse = np.linalg.inv(scanner.dense_grid[1])
     for _ in range(20):
         index = np.rint((inverse @ [*at, 1.0])[:3]).astype(int)
         at[1] = (
@@ -207,7 +208,9 @@ def write_truth(
 
     The subject is given by name ("sub-01"), and `echoes` are those of its run, if any.
     """
-    subject, func, anat = run.subject, root / name / "func", root / name / "anat"
+    subject = run.subject
+    func = root / name / "func"
+    anat = root / name / "anat"
     for folder in (func, anat):
         folder.mkdir(parents=True, exist_ok=True)
     stem = f"{name}_task-{subject.task}"

@@ -145,7 +145,8 @@ def _describe(root: Path, study: Study) -> None:
 
 
 def _write_subject(root: Path, study: Study, number: int, threads: int, say: _Progress) -> None:
-    preset, name = study.protocol, f"sub-{number + 1:02d}"
+    preset = study.protocol
+    name = f"sub-{number + 1:02d}"
     say(f"{name}: head, activity and motion")
     subject = SimulatedSubject(
         preset,
@@ -169,7 +170,8 @@ def _write_subject(root: Path, study: Study, number: int, threads: int, say: _Pr
         for scan in structural(subject):
             _write_scan(scan, root, name)
             write_structural_truth(subject, scan, name, truth)
-    run, stem = bold_run(subject), f"{func / name}_task-{study.task}"
+    run = bold_run(subject)
+    stem = f"{func / name}_task-{study.task}"
     _write_events(run.events, Path(stem))
     echoes = [echo_of(run, number, te / 1000) for number, te in enumerate(study.echoes, 1)]
     for number, echo in enumerate(echoes, 1):
@@ -220,7 +222,8 @@ def _bold_sidecar(run: SimulatedRun) -> dict[str, object]:
 
 def _write_bold(run: SimulatedRun, stem: Path, threads: int) -> None:
     """A BOLD series with its sidecar; `stem` up to ``_bold``."""
-    p, path = run.preset, Path(f"{stem}_bold.nii.gz")
+    p = run.preset
+    path = Path(f"{stem}_bold.nii.gz")
     with SeriesWriter(
         path, (*p.bold_shape, p.volumes), p.bold_affine, p.tr, dtype=np.int16
     ) as writer:

@@ -68,7 +68,8 @@ class Provenance:
         source = maker.placed
         if source is None or (maker.port is not None and maker.port.kind.drawn):
             return {}
-        uri, own = self.stored.get(maker, ""), placed.settings["own_entities"]
+        uri = self.stored.get(maker, "")
+        own = placed.settings["own_entities"]
         spaces = [own.get("space", "")] if isinstance(own, Mapping) else [*_ALIGNED]
         spaces = spaces if not uri or uri.endswith(".nii.gz") else []
         lies_on = {
@@ -139,7 +140,8 @@ def _stored_path(placed: "Placed", maker: "Maker") -> str:
     name_entities = {**entities, **own_entities, "extension": extension}
     if not extension or placed.settings["in_output"]:
         return derivative_path(name_entities) if extension else ""
-    names, exported_as = placed.scope.setting("datasets"), placed.settings["exported_as"]
+    names = placed.scope.setting("datasets")
+    exported_as = placed.settings["exported_as"]
     assert isinstance(names, Sequence)
     assert isinstance(exported_as, Mapping)
     return (
@@ -349,7 +351,8 @@ class Scope:
             exported_as = exported_as(placed.lookup)
         in_output, among = _chosen(placed, keep)
         if keep.dataset == "primary":
-            in_output, exported_as = False, {} if keep.exported_as is None else exported_as
+            in_output = False
+            exported_as = {} if keep.exported_as is None else exported_as
         if not in_output and exported_as is None:
             return
         entities = keep.entities(placed.lookup) if callable(keep.entities) else keep.entities

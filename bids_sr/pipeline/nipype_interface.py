@@ -78,7 +78,8 @@ def _setting_trait(parameter: inspect.Parameter) -> traits.TraitType:
 
     A default enters the hash of the node, so that a new one runs it again.
     """
-    trait, default = _trait(parameter.annotation), parameter.default
+    trait = _trait(parameter.annotation)
+    default = parameter.default
     if default is REQUIRED:
         return trait(mandatory=True)
     return trait if default is None else trait(default, usedefault=True)
@@ -86,7 +87,8 @@ def _setting_trait(parameter: inspect.Parameter) -> traits.TraitType:
 
 def _trait(hint: object) -> traits.TraitType:
     inner = bare(hint)
-    origin, args = get_origin(inner), get_args(inner)
+    origin = get_origin(inner)
+    args = get_args(inner)
     known_trait = next((trait for known, trait in _KNOWN.items() if known is inner), traits.Any)()
     if origin is Annotated:
         return _trait(args[0])

@@ -55,7 +55,8 @@ class RunHere:
         for name, wire in graph.wires[placed].items():
             values_here = [self._value(each) for each in wire.makers]
             if wire.names:
-                values[name], values[f"{name}_names"] = values_here, list(wire.names)
+                values[name] = values_here
+                values[f"{name}_names"] = list(wire.names)
             else:
                 values[name] = (
                     values_here[0]

@@ -224,8 +224,13 @@ class Step(Generic[_P, _R]):
         reads: Callable[[Lookup], Sequence[Path | str]] | None = None,
     ) -> None:
         update_wrapper(self, function)
-        self.function, self.part, self.text, self.keep = function, part, text, keep or {}
-        self.memory, self.cost, self.small = memory or Need(), cost, small
+        self.function = function
+        self.part = part
+        self.text = text
+        self.keep = keep or {}
+        self.memory = memory or Need()
+        self.cost = cost
+        self.small = small
         self.resumes, self.reads = resumes, reads
         signature = inspect.signature(function)
         ports = {
@@ -239,7 +244,8 @@ class Step(Generic[_P, _R]):
             if not ports[name] and name != "here"
         }
         self.needs_folder = "here" in ports
-        names, returned = tuple(makes) or (function.__name__,), signature.return_annotation
+        names = tuple(makes) or (function.__name__,)
+        returned = signature.return_annotation
         hints = get_args(returned) if len(names) > 1 else (returned,)
         if len(hints) != len(names) or self.keep.keys() - set(names):
             raise TypeError(

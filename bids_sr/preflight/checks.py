@@ -380,7 +380,8 @@ def _seeds_of_runs(
     surveyed: Survey, settings: Settings, findings: Findings
 ) -> dict[Path, tuple[str, ...]]:
     """Names of the seeds of each run without events."""
-    named, found_in = settings.activation.seeds, {}
+    named = settings.activation.seeds
+    found_in = {}
     for subject in surveyed.subjects:
         names = seed_names(
             seeds_of(named, with_anat=bool(subject.t1w), atlas=settings.activation.atlas)
@@ -409,7 +410,8 @@ def _costed(plan: Plan, sound: frozenset[Path], settings: Settings, findings: Fi
     made = {name for names in by_run.values() for name in names}
     series = ("raw", *(name for name in settings.superres.series if name in made or not made))
     plan = replace(plan, series=series, series_by_run=by_run)
-    cost, unsplit = Estimate(), frozenset[Path]()
+    cost = Estimate()
+    unsplit = frozenset[Path]()
     if plan.subjects:
         cost = estimate(replace(plan, subjects=subjects), settings)
         with findings.about(code="room"):
@@ -453,7 +455,9 @@ def without_unfit_references(
     Returns the plan, whose warnings tell what was taken, and problems that are of no reference.
     """
     unfit = {(Path(problem.what), problem.subject, problem.run): problem for problem in problems}
-    findings, subjects, seen = Findings(), [], set[Notice]()
+    findings = Findings()
+    subjects = []
+    seen = set[Notice]()
     for subject in plan.subjects:
         runs = []
         for run in subject.runs:
@@ -516,7 +520,8 @@ def _check_model(
     from bids_sr.sr.training.fused import SAME_GRID, joined
 
     contrasts = [pair.contrast for pair in subject.structural]
-    where, superres = f"sub-{subject.label} with --pretrained {file}", settings.superres
+    where = f"sub-{subject.label} with --pretrained {file}"
+    superres = settings.superres
     try:
         card = read_card(file)
     except ModelError:

@@ -47,7 +47,8 @@ def check_places(settings: Settings, findings: Findings) -> None:
     """
     bids, out, work = settings.paths.bids_dir, settings.paths.output_dir, settings.paths.work_dir
     before = len(findings.problems)
-    root, derivatives = bids.resolve(), (bids / "derivatives").resolve()
+    root = bids.resolve()
+    derivatives = (bids / "derivatives").resolve()
     for what, path in (("the output directory", out), ("the working directory", work)):
         if path is None:
             continue
@@ -104,7 +105,8 @@ def _check_cluster(file: Path, findings: Findings) -> None:
 def check_owner(settings: Settings, findings: Findings) -> None:
     """Refuse an output directory whose files are not those of this program and data set."""
     paths = settings.paths
-    out, file = paths.output_dir, paths.output_dir / "dataset_description.json"
+    out = paths.output_dir
+    file = paths.output_dir / "dataset_description.json"
     fix = f"Choose an empty directory, such as {paths.bids_dir / 'derivatives/bids-sr'}."
     if not file.exists():
         entries = out.iterdir() if out.is_dir() else ()
@@ -136,7 +138,8 @@ def _check_earlier_results(settings: Settings, findings: Findings) -> None:
 
     Results of other data have the same names, such as those of a downsampled copy.
     """
-    out, retrospective = settings.paths.output_dir, settings.evaluation.retrospective is not None
+    out = settings.paths.output_dir
+    retrospective = settings.evaluation.retrospective is not None
     if any(out.glob("sub-*/func/*")):
         downsampled = settings.paths.bids_dir == settings.paths.retrospective_dir
         made = settings.paths.retrospective_dir.is_dir()
@@ -157,7 +160,8 @@ def _check_earlier_results(settings: Settings, findings: Findings) -> None:
 
 def _check_models(settings: Settings, findings: Findings) -> None:
     """A model that is to be used and is not there, or has no card."""
-    superres, before = settings.superres, len(findings.problems)
+    superres = settings.superres
+    before = len(findings.problems)
     check_pretrained(superres, findings)
     folder = superres.models_to_reuse(settings.paths.output_dir)
     untold = [name for name in superres.learned if pretrained_for(superres, name) is None]
@@ -176,7 +180,8 @@ def _check_models(settings: Settings, findings: Findings) -> None:
 def _check_writable(
     what: str, path: Path, findings: Findings, *, only_there: bool = False
 ) -> None:
-    parent, fix = _existing_parent(path), "Choose another directory, or change its permissions."
+    parent = _existing_parent(path)
+    fix = "Choose another directory, or change its permissions."
     if only_there and not path.is_dir():
         return
     if not parent.is_dir():
@@ -191,7 +196,8 @@ def check_region(settings: Settings, findings: Findings) -> None:
     """Refuse an atlas or file of a region of interest that cannot be read or has nothing in it."""
     activation = settings.activation
     if is_file(activation.roi):
-        where, fix = f"--roi {activation.roi}", "or --roi motor or --roi brain."
+        where = f"--roi {activation.roi}"
+        fix = "or --roi motor or --roi brain."
         values = _values(
             Path(activation.roi), where, f"Give one mask or label image, {fix}", findings
         )
@@ -219,7 +225,9 @@ def _values(image: Path, where: str, fix: str, findings: Findings) -> np.ndarray
 
 def _check_atlas(named: str, findings: Findings) -> None:
     """Check that a label image is 3D, holds integers, and has a name for each label."""
-    atlas, where, fix = find_atlas(named), f"--atlas {named}", "Give a label image, or AAL2."
+    atlas = find_atlas(named)
+    where = f"--atlas {named}"
+    fix = "Give a label image, or AAL2."
     values = _values(atlas.image, where, "Give one label image (NIfTI), or AAL2.", findings)
     if values is None:
         return
@@ -425,7 +433,8 @@ def _owners(
         {place.parts[0]} if len(place.parts) > 1 and place.parts[0].startswith("sub-") else set()
     )
     if place == Path(_PARTICIPANTS):
-        listed, line = column(bids_dir / place, "participant_id"), int(issue.get("line") or 0) - 2
+        listed = column(bids_dir / place, "participant_id")
+        line = int(issue.get("line") or 0) - 2
         there = {path.name for path in bids_dir.glob("sub-*")}
         whose = there & set(listed[line : line + 1]) if line >= 0 else set()
         if not whose and any(kind in str(issue.get("code", "")) for kind in _OF_ROWS):

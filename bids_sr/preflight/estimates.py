@@ -114,7 +114,8 @@ def estimate(plan: Plan, settings: Settings) -> Estimate:
     sizes = _sizes_of(plan.subjects, settings)
     if not plan.runs:
         return _structural(plan, settings, sizes) if plan.subjects else Estimate()
-    largest, nprocs = largest_gb(sizes), settings.resources.nprocs or 1
+    largest = largest_gb(sizes)
+    nprocs = settings.resources.nprocs or 1
     limit = settings.resources.mem_gb
     workers = nprocs if limit is None else max(1, workers_that_fit(limit, nprocs, largest))
     # need none of each other
@@ -131,7 +132,8 @@ def estimate(plan: Plan, settings: Settings) -> Estimate:
 
 def _work(plan: Plan, settings: Settings, sizes: Sizes) -> float:
     """Return the size of intermediate files (GB)."""
-    superres, widths = settings.superres, len(settings.activation.smoothing)
+    superres = settings.superres
+    widths = len(settings.activation.smoothing)
     with_t1w = sum(1 for subject in plan.subjects if subject.t1w)
     total = with_t1w * (_TEMPLATE_GB + _T1W_COPIES * sizes.t1w * 4e-3)
     extras = (superres.n_ensemble - 1) * len(superres.learned)
@@ -140,7 +142,8 @@ def _work(plan: Plan, settings: Settings, sizes: Sizes) -> float:
     first, other = _EFFECTS_SHARE
     for run in plan.runs:
         low, high = _run_gigabytes(run)
-        series, by_other_programs = plan.series_of(run), len(run.compared) + bool(run.another)
+        series = plan.series_of(run)
+        by_other_programs = len(run.compared) + bool(run.another)
         made = extras + bool(run.truth and run.truth.series)
         # imported (at most; as float32), in time, in space (`raw`)
         total += low + _kept(low) * (2 if run.slice_timing else 1)
@@ -197,7 +200,8 @@ def _results(plan: Plan, settings: Settings, sizes: Sizes) -> float:
 
 def _structural(plan: Plan, settings: Settings, sizes: Sizes) -> Estimate:
     """Memory and disk, from the numbers of voxels of the high-resolution scans."""
-    superres, people = settings.superres, len(plan.subjects)
+    superres = settings.superres
+    people = len(plan.subjects)
     methods = len(superres.chosen)
     voxels = sum(len(subject.structural) for subject in plan.subjects) * sizes.scans
     copies = 2 + methods + (2 if superres.baselines == "all" else 1)
@@ -215,9 +219,11 @@ def check_machine(plan: Plan, settings: Settings) -> list[Notice]:
 
     Problems with memory or GPU; none with a plugin.
     """
-    findings, resources = Findings(), settings.resources
+    findings = Findings()
+    resources = settings.resources
     if resources.use_plugin is None:
-        limit, there = resources.mem_gb or 0, machine.memory_gb(free=False)
+        limit = resources.mem_gb or 0
+        there = machine.memory_gb(free=False)
         if limit > there:
             reason = f"{limit:g} GB are more than the {there:.1f} GB of this machine or job"
             most = int(there)
@@ -246,7 +252,9 @@ def check_memory(
     need = BASE_GB + largest_gb(sizes)
     if settings.resources.use_plugin is not None or memory_gb is None or memory_gb >= need:
         return
-    limit, enough, smaller = settings.resources.mem_gb, math.ceil(need * 10) / 10, ""
+    limit = settings.resources.mem_gb
+    enough = math.ceil(need * 10) / 10
+    smaller = ""
     if BASE_GB + largest_gb(Sizes(low=sizes.low, high=sizes.high)) <= memory_gb:
         smaller = ", or leave the T1w image out by a --bids-filter-file"
     elif BASE_GB + largest_gb(Sizes(t1w=sizes.t1w, low=sizes.low, high=sizes.low)) <= memory_gb:

@@ -368,7 +368,8 @@ def is_estimable(
     )
 
     events = read_events(run.events)
-    dummies, high_pass = settings.preprocessing.dummy_scans or 0, settings.activation.high_pass
+    dummies = settings.preprocessing.dummy_scans or 0
+    high_pass = settings.activation.high_pass
     asked = {name for weights in contrasts.values() for name in weights}
     times = frame_times(run.n_volumes, run.tr)[dummies:]
     if surely_estimable(events, asked, times, run.tr, high_pass):
@@ -456,7 +457,8 @@ def read_model(
         document = convert_JSON(json.loads(read_text(path)))
         validate_model(document)
         nodes = [BIDSStatsModelsNode(**each) for each in document["nodes"]]
-        single, columns = nodes[0].dummy_contrasts, map(str, nodes[0].model["x"])
+        single = nodes[0].dummy_contrasts
+        columns = map(str, nodes[0].model["x"])
         contrasts = [
             {"name": name, "condition_list": [name], "weights": [1]} | single
             for name in (single.get("contrasts", every) if single else ())
@@ -500,7 +502,8 @@ def _asks_more(
     contrasts: Iterable[Mapping[str, Any]],
 ) -> Iterator[str]:
     """What is asked for besides t contrasts of trial types, with confounds, in each run."""
-    node, runs = nodes[0], {bold.name: entities_of(bold) for bold in types}
+    node = nodes[0]
+    runs = {bold.name: entities_of(bold) for bold in types}
     if not runs:
         yield "no run has events that it could model; select runs of a task, or leave it out"
         return
@@ -550,7 +553,8 @@ def rough_courses(events: "Events", times: Float) -> dict[str, Float]:
     `times`: times of the volumes (s). Returns time series (T,) by condition, within about .01 of
     `Events.courses` for sustained blocks.
     """
-    courses, spans = {}, events.spans()
+    courses = {}
+    spans = events.spans()
     for name in events.conditions:
         onsets, durations = np.array(spans[name]).T
         since = times[:, None] - onsets

@@ -191,7 +191,8 @@ def _check_patches(settings: Settings, run: BoldRun, findings: Findings) -> None
     superres = settings.superres
     x, y, _ = (int(n * f + 0.5) for n, f in zip(run.shape, run.factor, strict=True))
     for name in (*superres.pair_trained, *superres.volume_trained):
-        method, other = get_method(name), "paper" if superres.recipe == "fast" else "fast"
+        method = get_method(name)
+        other = "paper" if superres.recipe == "fast" else "fast"
         recipe_label = recipe_name(method, superres.recipe)
         if recipe_label not in method.recipes:
             findings.refuse(
@@ -239,7 +240,8 @@ def _split(text: str) -> tuple[str, Path, str]:
     ('tedana', PosixPath('out'), 'optcomDenoised')
     """
     name, where = split_named(text)
-    path, label = Path(where), ""
+    path = Path(where)
+    label = ""
     if not path.exists() and _LABEL in where:
         folder, _, label = where.rpartition(_LABEL)
         path = Path(folder)
@@ -294,7 +296,8 @@ def _another_run(run: BoldRun, settings: Settings, findings: Findings) -> BoldRu
     """Return the nearest-numbered other acquired run of the same task, grid and trial types."""
     if run.events is None or run.echoes:
         return None
-    keys, root = set(ENTITIES.values()) - {"run"}, settings.paths.bids_dir.absolute()
+    keys = set(ENTITIES.values()) - {"run"}
+    root = settings.paths.bids_dir.absolute()
     fitting = [
         one
         for path in series_named(run.bold.parent, run.entities, keys, "*_bold.nii*")
@@ -322,7 +325,8 @@ def _named_well(
     compared: Sequence[tuple[str, Path, str]], settings: Settings, findings: Findings
 ) -> bool:
     """Whether names and paths can be used at all."""
-    before, names = len(findings.problems), [name for name, _, _ in compared]
+    before = len(findings.problems)
+    names = [name for name, _, _ in compared]
     for name, path, label in compared:
         option = f"--compare {name}={path}"
         if why := _why_no_name(name):

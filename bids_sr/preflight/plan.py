@@ -184,7 +184,8 @@ def kernel_seconds() -> float:
 
     Time of 48 slices there and back (s).
     """
-    seconds, image = [], np.arange(96 * 96, dtype=np.float32).reshape(96, 96)
+    seconds = []
+    image = np.arange(96 * 96, dtype=np.float32).reshape(96, 96)
     for _ in range(_REPEATS):
         began = time.process_time()
         for _ in range(48):
@@ -208,7 +209,8 @@ def _processors_had(threads: int) -> float:
         while time.perf_counter() < until:
             hashlib.sha256(_BLOCK)  # which needs no lock of the interpreter
 
-    began, used = time.perf_counter(), time.process_time()
+    began = time.perf_counter()
+    used = time.process_time()
     those = [threading.Thread(target=work) for _ in range(threads)]
     for each in those:
         each.start()
@@ -493,7 +495,8 @@ def _formula(weights: Mapping[str, float]) -> str:
 
 def cost_text(plan: Plan, settings: Settings) -> str:
     """Time, memory and disk of a plan in a sentence, the time as this machine is loaded now."""
-    cost, workers = plan.estimate, settings.resources.nprocs or 1
+    cost = plan.estimate
+    workers = settings.resources.nprocs or 1
     slower, busy = pace_now(cost.processors)
     why = f" (machine busy: {busy:.1f} times slower)" if busy >= _NOTICEABLE else ""
     on = "1 process" if workers == 1 else f"{workers} processes"

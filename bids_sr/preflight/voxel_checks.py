@@ -54,7 +54,8 @@ def warn_of_header(run: BoldRun, findings: Findings) -> None:
             f" {acquired / voxels:.0%} of it; detail beyond is interpolated, not measured."
         )
         findings.warn(run.bold, text)
-    made, voxels = _number(run, "ReconMatrixPE"), _voxels(run)[0]
+    made = _number(run, "ReconMatrixPE")
+    voxels = _voxels(run)[0]
     if made and made != voxels:
         text = (
             f"ReconMatrixPE is {made:g}, but the image has {voxels} voxels along phase encoding:"
@@ -180,7 +181,8 @@ def check_data(plan: Plan, *, forced: bool = False) -> tuple[Notice, ...]:
     `forced`: whether ``--force`` was given, by which empty k-space becomes a note. Returns
     problems, then warnings and notes, each with its participant or run.
     """
-    findings, runs = Findings(), plan.runs
+    findings = Findings()
+    runs = plan.runs
     calibrations = {run.calibration.bold for run in runs if run.calibration}
     compared = {each.bold for run in runs for each in run.compared.values()}
     for subject in plan.subjects:
@@ -234,7 +236,10 @@ def _check_image(
 
     `or_else` is a further way out; with `may_mask` NaN is left to `_check_compared`.
     """
-    not_finite, flat, sums, count = list[int](), list[int](), set[int](), 0
+    not_finite = list[int]()
+    flat = list[int]()
+    sums = set[int]()
+    count = 0
     try:
         for volume in _volumes(path):
             low, high = volume.min(), volume.max()  # both carry a NaN along
@@ -287,7 +292,8 @@ def _volumes(path: Path) -> Iterator[np.ndarray]:
 
     image: Any = nb.load(path)
     header = image.header
-    dtype, shape = header.get_data_dtype(), image.shape
+    dtype = header.get_data_dtype()
+    shape = image.shape
     # a header that was read has none
     slope, intercept = float(image.dataobj.slope), float(image.dataobj.inter)
     if not np.isfinite([slope, intercept]).all():
@@ -326,7 +332,8 @@ def _open(path: Path) -> BinaryIO:
 
 def _exactly(stream: BinaryIO, size: int) -> bytearray:
     buffer = bytearray(size)
-    view, filled = memoryview(buffer), 0
+    view = memoryview(buffer)
+    filled = 0
     while filled < size:
         got = stream.readinto(view[filled : filled + _CHUNK])  # type: ignore[attr-defined]
         if not got:
@@ -355,7 +362,8 @@ def _check_truth(run: BoldRun, findings: Findings) -> None:
     mean = np.mean([acquired[t] for t in numbers], axis=0)
     inside = mean > _BRIGHT * np.percentile(mean, 98)
     lowered = np.mean([low[t] for t in numbers], axis=0)[inside]
-    alike, gain = correlation(mean[inside], lowered), float(np.median(lowered / mean[inside]))
+    alike = correlation(mean[inside], lowered)
+    gain = float(np.median(lowered / mean[inside]))
     changes = [
         np.concatenate([(v[t + 1] - v[t])[inside] for t in map(int, starts)])
         for v in (acquired, low)

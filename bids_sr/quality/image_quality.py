@@ -248,7 +248,8 @@ def likeness(
     kept = [z for z in slices if mask[..., z].any()]
     if not kept:
         return
-    truth, inside = measured[..., kept], mask[..., kept]
+    truth = measured[..., kept]
+    inside = mask[..., kept]
     for name, image in series.items():
         seen = image[..., kept]
         values: dict[str, float | None] = {}
@@ -418,7 +419,8 @@ def cutoff(image: Real) -> float | None:
     radius = np.hypot(*np.meshgrid(*(2 * np.fft.fftfreq(n) for n in image.shape), indexing="ij"))
     order = np.argsort(radius, axis=None)
     order = order[radius.ravel()[order] <= 1]
-    at, size = radius.ravel()[order], spectrum.ravel()[order]
+    at = radius.ravel()[order]
+    size = spectrum.ravel()[order]
     if not size.any():
         return None
     radii = np.linspace(0, 1, _RADII)
@@ -450,7 +452,8 @@ def _apodized(image: Real) -> Float:
         width = min(_BORDER, n // 8)
         window = np.ones(n)
         ramp = np.sin(np.pi / 2 * (np.arange(width) + 0.5) / max(width, 1)) ** 2
-        window[:width], window[n - width :] = ramp, ramp[::-1]
+        window[:width] = ramp
+        window[n - width :] = ramp[::-1]
         out = out * np.expand_dims(window, 1 - axis)
     return out
 

@@ -218,7 +218,8 @@ def slice_scores(image: Array, truth: Array, mask: Array, *, data_range: float) 
     shown = [z for z in range(mask.shape[2]) if mask[..., z].any()]
     if not shown:
         raise ValueError("the mask is empty")
-    a, b = image.astype(np.float64), truth.astype(np.float64)
+    a = image.astype(np.float64)
+    b = truth.astype(np.float64)
     counts = np.array([mask[..., z].sum() for z in shown], dtype=float)
     squared = [float(((a[..., z] - b[..., z])[mask[..., z]] ** 2).sum()) for z in shown]
     similar = [ssim(b[..., z], a[..., z], data_range=data_range, mask=mask[..., z]) for z in shown]

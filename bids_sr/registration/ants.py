@@ -358,7 +358,8 @@ def load_template(space: str = DEFAULT_SPACE) -> Template:
     """
     whole, brain_file = cached(space, "T1w.nii.gz"), cached(space, "desc-brain_mask.nii.gz")
     if whole and brain_file:
-        t1, mask = load(whole), load(brain_file).data > 0.5
+        t1 = load(whole)
+        mask = load(brain_file).data > 0.5
         maps = [cached(space, f"label-{tissue}_probseg.nii.gz") for tissue in ("GM", "WM")]
     else:
         image = carried(space)

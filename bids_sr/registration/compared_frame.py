@@ -433,7 +433,8 @@ def poses_of(
         return poses
     shape = boldref.data.shape
     low = np.mean([downsample(each, shape) for each in read_moments(other).values()], axis=0)
-    reference, there = np.asarray(boldref.data), low > seen.least
+    reference = np.asarray(boldref.data)
+    there = low > seen.least
     pose = _pose(
         reference, seen.scale * low + seen.offset, there, _covered(mask, there), boldref.affine
     )
@@ -523,7 +524,8 @@ def registered_pair(
     _AlignedPair
         Fine image, low-resolution image, brain mask, transform (1, 4, 4; RAS+ mm) and facts.
     """
-    mask, xfm = masks.brain_mask(lowres.data, lowres.affine), np.eye(4)
+    mask = masks.brain_mask(lowres.data, lowres.affine)
+    xfm = np.eye(4)
     registered: dict[str, object] = {}
     if not in_frame:
         fine_mask = masks.brain_mask(highres.data, highres.affine)

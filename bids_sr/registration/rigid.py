@@ -452,7 +452,8 @@ def calibration_patterns(
         raise SeriesError(f"it has {count}; {LEAST_VOLUMES} volumes are needed for a variance")
     series = _in_reference(reader, matrices, first)
     used = slice(first, first + series.shape[3])
-    fd, far = framewise_displacement(params[used]), moved_mm(matrices[used], mask, reader.affine)
+    fd = framewise_displacement(params[used])
+    far = moved_mm(matrices[used], mask, reader.affine)
     task, task_facts = _task(events, tr, reader.shape[3])
     # mm at the head's radius
     motion = np.asarray(params[used], dtype=np.float64) * ([1.0] * 3 + [HEAD_RADIUS_MM] * 3)

@@ -53,7 +53,8 @@ class Placement:
         (nearest), 1 (linear) or 3 (cubic). Resampled values on the grid of the frame (3D,
         float32).
         """
-        target, moved = (frame.data.shape, frame.affine), None
+        target = (frame.data.shape, frame.affine)
+        moved = None
         if self.moved is not None and self.grid is not None:
             parts = [sample_volume(part, self.grid, *target, order=1) for part in self.moved]
             moved = np.stack(parts)

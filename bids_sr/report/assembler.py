@@ -107,7 +107,8 @@ def _pack_figures(source: Path, root: Path, label: str) -> None:
         del files[name]
         notes.pop(name, None)
     for path, note in loose:
-        files[path.name], notes[path.name] = path.read_bytes(), note
+        files[path.name] = path.read_bytes()
+        notes[path.name] = note
     files[_MANIFEST] = json.dumps([notes[name] for name in sorted(notes)], indent=1).encode(
         "utf-8"
     )
@@ -117,7 +118,8 @@ def _pack_figures(source: Path, root: Path, label: str) -> None:
     with zipfile.ZipFile(packed, "w") as archive:
         for name in sorted(files):
             info = zipfile.ZipInfo(name, _NO_TIME)
-            info.compress_type, info.external_attr = zipfile.ZIP_DEFLATED, 0o644 << 16
+            info.compress_type = zipfile.ZIP_DEFLATED
+            info.external_attr = 0o644 << 16
             archive.writestr(info, files[name])
     atomic_files.write_bytes(target, packed.getvalue())
 
@@ -482,7 +484,8 @@ def write_subject_page(
     never) each has a page of the figures of its runs and those of no run, which names what is
     missing; the subject's page has figures of no run alone. See `_assemble` and `write_page`.
     """
-    figures, who = figures_of(root, subject), f"sub-{subject}"
+    figures = figures_of(root, subject)
+    who = f"sub-{subject}"
     session_of = [_run_of(each)[0] for each in figures]
     sessions = sorted({session for session in session_of if session})
     split = 0 < most_sessions < len(sessions)

@@ -178,7 +178,8 @@ def cell(row: MetricRow | None, *, bold: bool = False, note: str | None = None) 
     """
     if row is None:
         return "–"
-    text, small = number(row.value), interval(row.lower, row.upper)
+    text = number(row.value)
+    small = interval(row.lower, row.upper)
     if note is not None:
         text += f" {row.unit}" if row.unit != "1" else ""
         small = ", ".join(filter(None, [small, note]))

@@ -103,9 +103,12 @@ def overview_html(
     `one_level`: what was tested one level down, as read from JSON; None for nothing.
     """
     status, best = verdict.get("status", "not assessed"), verdict.get("best", "")
-    applied, idle = applied_methods(rows), verdict.get("not_applied", [])
-    detail, evidence = strongest("function", rows, applied), accuracy(rows, applied)
-    tested, basis = one_level_down(rows, one_level), ""
+    applied = applied_methods(rows)
+    idle = verdict.get("not_applied", [])
+    detail = strongest("function", rows, applied)
+    evidence = accuracy(rows, applied)
+    tested = one_level_down(rows, one_level)
+    basis = ""
     mark, kind = MARKS.get(status, MARKS["not assessed"])
     if tested is not None:
         failed = (words.share_text(tested.tested[name]) for name in idle if name in tested.tested)
@@ -222,7 +225,8 @@ def _reliable_number(rows: Sequence[MetricRow], best: str, contrast: str) -> lis
     }
     tested = [row.value for row in of_best if row.statistic == "coverage_one_level_down"]
     smoothing = f"smoothed by {min(widths):g} mm" if min(widths) else "not smoothed"
-    active, kept = values["voxels", "fdr"], values.get(("voxels", "reliable"))
+    active = values["voxels", "fdr"]
+    kept = values.get(("voxels", "reliable"))
     label = f"voxels of {best} to believe: {contrast}, {smoothing}"
     if not active:
         return [Number("0", label, "no voxel is active at a false discovery rate of .05")]
@@ -289,7 +293,8 @@ def flag_checks(
 
     `not_applied`: names of methods that fell back to zero filling.
     """
-    checks, rows = [], [row for row in rows if not derives_from(row.series, not_applied)]
+    checks = []
+    rows = [row for row in rows if not derives_from(row.series, not_applied)]
     for name, up in raised_flags(rows).items():
         whose = f"{', '.join(dict.fromkeys(up))}: " if name == "harm" and up else ""
         text = f"{whose}{FLAGS[name].failed if up else FLAGS[name].passed}"
@@ -471,12 +476,14 @@ def _summary(stem: str, label: str, stamped: tuple[tuple[Path, int], ...]) -> Ru
     verdict = _read_verdict(verdict_file)
     rows = _rows(table_file)
     displacement = _displacement(confounds_file)
-    idle, evidence = verdict.get("not_applied", []), accuracy(rows, applied_methods(rows))
+    idle = verdict.get("not_applied", [])
+    evidence = accuracy(rows, applied_methods(rows))
     checks = [*motion_checks(displacement), *registration_checks(read_json(registration_file))]
     checks += flag_checks(
         rows, idle, "" if evidence is not None else ", tested only one level down"
     )
-    failed, motion = [each.text for each in checks if not each.passed], moved(displacement)
+    failed = [each.text for each in checks if not each.passed]
+    motion = moved(displacement)
     cells = (
         name_below(stem, label),
         ", ".join(idle),

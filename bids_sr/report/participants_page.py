@@ -121,7 +121,8 @@ def _left_out(log_dir: Path) -> dict[str, dict[str, str]]:
     reasons: dict[str, dict[str, str]] = {}
     for each in recorded(log_dir):
         if each.code == "left-out":
-            runs, why = reasons.setdefault(each.subject, {}), left_out_text(each)
+            runs = reasons.setdefault(each.subject, {})
+            why = left_out_text(each)
             name = name_below(each.run, each.subject)
             runs[name] = "; ".join(dict.fromkeys(filter(None, (runs.get(name), why))))
     return reasons
@@ -408,7 +409,8 @@ def _build_report(
 
     `command`: command line that is told on the page; None: not told.
     """
-    root, label = Path(output_dir).absolute(), subject.removeprefix("sub-")
+    root = Path(output_dir).absolute()
+    label = subject.removeprefix("sub-")
     written = (path for folder in (log_dir, root) if (path := folder / "CITATION.md").exists())
     text = next((path.read_text(encoding="utf-8") for path in written), "")
     every = recorded(log_dir)

@@ -469,7 +469,8 @@ def failures(fates: Sequence[Fate], output_dir: Path) -> list[Notice]:
     """
     failed = [fate for fate in fates if fate.state is State.FAILED]
     since = {fate.participant.removeprefix("sub-"): fate.started for fate in failed}
-    steps, notices = failed_steps(output_dir / "logs", since), list[Notice]()
+    steps = failed_steps(output_dir / "logs", since)
+    notices = list[Notice]()
     retry = f"`bids-sr-slurm retry {shlex.quote(str(output_dir))}`"
     for fate in failed:
         label = fate.participant.removeprefix("sub-")

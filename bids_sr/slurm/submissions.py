@@ -327,7 +327,8 @@ def retries(
         kinds.setdefault((text, old.site, old.bids_dir, old.work_dir), {}).setdefault(
             request, []
         ).append(name)
-    retried, numbers = [], tuple(range(1, len(failed) + 1))
+    retried = []
+    numbers = tuple(range(1, len(failed) + 1))
     for (text, site, bids_dir, work_dir), by_request in kinds.items():
         old = seen.origin[next(iter(by_request.values()))[0]]
         arrays = [

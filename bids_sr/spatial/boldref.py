@@ -77,7 +77,8 @@ def make_boldref(reader: SeriesReader, *, n_dummy: int = 0) -> Float32:
     ValueError
         The run has no volume in the steady state.
     """
-    chosen, total = _steady_volumes(reader, n_dummy), reader.shape[3]
+    chosen = _steady_volumes(reader, n_dummy)
+    total = reader.shape[3]
     middle = (n_dummy + total) // 2
     first = max(n_dummy, min(middle - _SEED // 2, total - _SEED))
     reference = np.median(
@@ -130,7 +131,8 @@ def estimate_run(
     ValueError
         The run has no volume in the steady state.
     """
-    learned, total = _steady_volumes(reader, n_dummy), reader.shape[3]
+    learned = _steady_volumes(reader, n_dummy)
+    total = reader.shape[3]
     mask = brain_mask(reference, reader.affine) if mask is None else mask
     motion = estimate_motion(
         (reader.volume(t) for t in range(n_dummy, total)),

@@ -242,7 +242,8 @@ class MotionEstimator:
         """
         fine, count = self._fine, 0
         total, square, seen = (np.zeros(len(fine.points)) for _ in range(3))
-        matrix, cost = np.eye(4), np.inf
+        matrix = np.eye(4)
+        cost = np.inf
         for volume in volumes:
             coefficients = fine.coefficients(volume)
             matrix, cost = self._near(volume, coefficients, [matrix, np.eye(4)], cost * _JUMP)
@@ -417,7 +418,8 @@ def _shift_in_time(series: Array, fraction: float) -> Array:
     whole = int(np.floor(fraction))
     u = fraction - whole
     taps = ((1 - u) ** 3, 4 - 6 * u**2 + 3 * u**3, 1 + 3 * u + 3 * u**2 - 3 * u**3, u**3)
-    count, first = series.shape[-1], _PAD_IN_TIME + whole - 1
+    count = series.shape[-1]
+    first = _PAD_IN_TIME + whole - 1
     out = np.zeros_like(series)
     for k, tap in enumerate(taps):
         out += np.float32(tap / 6) * spline[..., first + k : first + k + count]

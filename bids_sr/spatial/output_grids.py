@@ -79,7 +79,10 @@ class PlacedGrid:
         `mask, affine`: where they can be other than 0; voxel -> RAS mm of their grid. Values on
         this grid, float32 or uint8.
         """
-        back, near, parts, ways = np.linalg.inv(affine), [], [], []
+        back = np.linalg.inv(affine)
+        near = []
+        parts = []
+        ways = []
         for part in parts_of(len(self.points), _POINTS):
             at = moved(back, self.points[part].astype(np.float64)).T
             hit = linear_values(mask[..., None], at)[:, 0] > 0
@@ -128,8 +131,10 @@ def place_grid(
         The grid, with positions for the voxels inside the reference's field of view.
     """
     inside = np.zeros(shape, dtype=bool)
-    flat, points = inside.reshape(-1), []
-    edges, back = np.array(reference_shape) - 0.5, np.linalg.inv(reference_affine)
+    flat = inside.reshape(-1)
+    points = []
+    edges = np.array(reference_shape) - 0.5
+    back = np.linalg.inv(reference_affine)
     for part in parts_of(flat.size, _POINTS):
         voxels = np.stack(np.unravel_index(np.arange(flat.size)[part], shape), axis=1).astype(
             np.float64
@@ -173,7 +178,8 @@ def grid_around(mask: Mask, affine: Array, zooms: Array) -> tuple[Shape, Float]:
     """
     size = np.round(np.asarray(zooms, dtype=float), 3)
     points = moved(affine, np.argwhere(mask).astype(float))
-    low, high = points.min(axis=0), points.max(axis=0)
+    low = points.min(axis=0)
+    high = points.max(axis=0)
     counts = np.ceil(np.round((high - low) / size, 6)).astype(int) + 1 + 2 * _RIM
     grid = np.diag([*size, 1.0])
     grid[:3, 3] = (low + high) / 2 - (counts - 1) / 2 * size

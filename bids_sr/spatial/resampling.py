@@ -259,7 +259,8 @@ def sample_volume(
         coefficients = spline_coefficients(volume, order)
     by: Callable[[int], Array] | None = None
     if shift is not None:
-        amount, step = shift[0], (back[:3, :3] @ shift[1])[:, None, None]
+        amount = shift[0]
+        step = (back[:3, :3] @ shift[1])[:, None, None]
         by = lambda z: step * amount[:, :, z]  # noqa: E731
     elif moved is not None:
         by = lambda z: np.tensordot(back[:3, :3], moved[..., z], axes=1)  # noqa: E731
@@ -390,7 +391,8 @@ class Distortion:
         values = np.asarray(self.shift, dtype=np.float64)
         for _ in range(_ROUNDS):
             moved = ndimage.map_coordinates(values, points - way * amount, order=1, mode="nearest")
-            change, amount = float(np.abs(moved - amount).max()), moved
+            change = float(np.abs(moved - amount).max())
+            amount = moved
             if change < _CLOSE:
                 return amount.reshape(shape).astype(np.float32), unposed
         raise ValueError(

@@ -297,6 +297,7 @@ def add_lag_products(series: Float, sums: Float) -> None:
     for t in range(len(series)):
         y = series[t]
         for k in range(min(len(sums), len(series) - t)):
-            later, row = series[t + k], sums[k]
+            later = series[t + k]
+            row = sums[k]
             for i in range(len(y)):
                 row[i] += y[i] * later[i]

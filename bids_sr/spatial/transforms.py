@@ -58,7 +58,8 @@ def rigid_matrix(params6: Sequence[float] | Array, center: Sequence[float] | Arr
     angle = float(np.linalg.norm(p[3:]))
     k = np.array([[0.0, -z, y], [z, 0.0, -x], [-y, x, 0.0]])
     # sin(a)/a and (1 - cos(a))/a^2 without loss of digits at small angles
-    s, q = np.sinc(angle / np.pi), 0.5 * np.sinc(angle / (2 * np.pi)) ** 2
+    s = np.sinc(angle / np.pi)
+    q = 0.5 * np.sinc(angle / (2 * np.pi)) ** 2
     out = np.eye(4)
     out[:3, :3] = np.eye(3) + s * k + q * k @ k
     out[:3, 3] = p[:3] + c - out[:3, :3] @ c
@@ -338,7 +339,8 @@ def _composite(points: Array, path: Path) -> Array:
                 if kind.startswith(("AffineTransform", "MatrixOffsetTransformBase")):
                     matrix = about_center(values, fixed[:3]) @ matrix
                 elif kind.startswith("DisplacementFieldTransform"):
-                    points, matrix = moved(matrix, points), np.eye(4)
+                    points = moved(matrix, points)
+                    matrix = np.eye(4)
                     points += _displacements(points, values, fixed)
                 elif not kind.startswith("CompositeTransform"):
                     raise TransformError(f"{path}: holds a {kind}, which is not known here")
@@ -365,7 +367,9 @@ def _displacements(points: Array, values: Array, fixed: Array) -> Array:
     It is 0 beyond half a voxel outside the field.
     """
     shape = tuple(int(n) for n in fixed[:3])
-    origin, spacing, direction = fixed[3:6], fixed[6:9], fixed[9:18].reshape(3, 3)
+    origin = fixed[3:6]
+    spacing = fixed[6:9]
+    direction = fixed[9:18].reshape(3, 3)
     to_grid = np.eye(4)
     to_grid[:3, :3] = np.linalg.inv(direction * spacing)
     to_grid[:3, 3] = -to_grid[:3, :3] @ origin

@@ -94,7 +94,8 @@ class SSIMLoss(nn.Module):
 
     def _mean(self, image: Tensor) -> Tensor:
         """Local mean along every axis of the grid."""
-        window, grid = self.window.to(image), image.shape[2:]
+        window = self.window.to(image)
+        grid = image.shape[2:]
         flat = image.reshape(-1, 1, *grid)
         radius = len(window) // 2
         convolve = {2: functional.conv2d, 3: functional.conv3d}[len(grid)]

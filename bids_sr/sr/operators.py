@@ -151,7 +151,8 @@ def _apply_matrices(
 @lru_cache(maxsize=32)
 def _across(m: int, n: int) -> tuple[Array, Array]:
     """(down m x n, up n x m) across slices."""
-    down, spline = matrices.block_matrix(n, m), matrices.bspline_matrix(m, n)
+    down = matrices.block_matrix(n, m)
+    spline = matrices.bspline_matrix(m, n)
     return down, spline + np.linalg.pinv(down) @ (np.eye(m) - down @ spline)
 
 

@@ -385,7 +385,8 @@ def sorted_maps(maps: Iterable[Derivative]) -> tuple[_Sorted, _Sorted]:
         entities, about = made.entities, made.sidecar
         if entities.get("space"):
             continue
-        series, fwhm_mm = str(about["SourceSeries"]), real(about["SmoothingFWHM"])
+        series = str(about["SourceSeries"])
+        fwhm_mm = real(about["SmoothingFWHM"])
         if entities["suffix"] == "statmap":
             stats.setdefault((entities["contrast"], entities["stat"], fwhm_mm), {})[series] = made
         elif entities["suffix"] == "mask":

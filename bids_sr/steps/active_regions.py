@@ -135,7 +135,8 @@ def list_clusters(
 
 def _atlas_on(image: Volume, atlas: Volume, chain: Sequence[Path]) -> Array:
     """Labels of the atlas on the grid of a map."""
-    grid, labels = Volume(image.data, image.affine), atlas.like(atlas.data.astype(np.float32))
+    grid = Volume(image.data, image.affine)
+    labels = atlas.like(atlas.data.astype(np.float32))
     return (
         apply(labels, grid, chain, seed=_SEED, interpolator="nearestNeighbor").round().astype(int)
     )
@@ -161,7 +162,9 @@ def _thresholded(
             if series in own and series in by_series:
                 total = stats.get((contrast, "tTotal", fwhm_mm), {}).get(series)
                 sure = regions.get((contrast, "Reliable", fwhm_mm), {}).get(series)
-                shown, region, kept = own[series], by_series[series], kind
+                shown = own[series]
+                region = by_series[series]
+                kept = kind
                 if total is not None and sure is not None:
                     shown, region, kept = total, sure, "Reliable"
                 where = {

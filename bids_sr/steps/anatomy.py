@@ -382,7 +382,8 @@ def define_region(
     names = region_labels(roi, atlas)
     if names and atlas_source is not None and atlas_labels is not None:
         numbers = dict(zip(atlas_labels["name"], atlas_labels["index"], strict=True))
-        region, xfms = atlas_region(atlas_source, names, numbers), list(atlas_xfms)
+        region = atlas_region(atlas_source, names, numbers)
+        xfms = list(atlas_xfms)
     else:
         region, in_template = find_region(roi, t1w_mask, template)
         xfms = [std2t1w_xfm] if in_template else []

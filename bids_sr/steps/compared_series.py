@@ -226,10 +226,8 @@ def match_resolution(
     zooms = bold_mask_hr.zooms.tolist()
     widths: dict[str, object] = {}
     with threadpool_limits(1):
-        acquired, own_effects = (
-            changes_of(series[UPSAMPLING], n_dummy),
-            load_effects(effects[UPSAMPLING]),
-        )
+        acquired = changes_of(series[UPSAMPLING], n_dummy)
+        own_effects = load_effects(effects[UPSAMPLING])
         for name in compared_names:
             inside = load_effects(effects[name]).mask & bold_mask_hr.data
             width = same_resolution(
@@ -410,7 +408,8 @@ def register_calibration(
         )
     except (ValueError, RuntimeError, FileNotFoundError) as error:
         _LOGGER.warning("The calibration could not be registered: %s", error)
-        xfm, facts = np.eye(4), {"reason": f"it could not be registered to the run ({error})"}
+        xfm = np.eye(4)
+        facts = {"reason": f"it could not be registered to the run ({error})"}
     return xfm[None], facts
 
 

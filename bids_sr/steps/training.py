@@ -75,7 +75,8 @@ def _pair_text(setting: Lookup) -> str:
     method, given = _asked(setting)
     if given:
         return f"A network trained beforehand ({method.name}) was used for super-resolution."
-    recipe, about = setting("recipe"), method.about
+    recipe = setting("recipe")
+    about = method.about
     if own := method.own_text(recipe):
         return own
     full = (
@@ -162,7 +163,8 @@ def _cost(setting: Lookup) -> Cost:
     if is_given(setting):
         return Cost(always=0.5)
     method = get_method(setting("method"))
-    cost, minutes = method.cost(setting("recipe")), setting("max_train_minutes")
+    cost = method.cost(setting("recipe"))
+    minutes = setting("max_train_minutes")
     limit = math.inf if method.trained_on == "series" else 60 * (minutes or math.inf)
     return replace(cost, limit=limit)
 
@@ -441,7 +443,8 @@ def score_pair(
     model = load_model(model_file)
     label = series_name(method)
     assert pair.gain is not None
-    truth, scores = pair.gain * train_highres.data, {}
+    truth = pair.gain * train_highres.data
+    scores = {}
     scale = float(np.percentile(train_lowres.data[pair_mask.data > 0.5], 99))
     coarse = UpsamplerInputs(
         factor=factor,

@@ -125,7 +125,8 @@ class Examples:
         return [int(z) for z in torch.nonzero(part >= _USABLE).flatten()]
 
     def _parts(self) -> tuple[tuple[Region, ...], tuple[Region, ...]]:
-        hold_out, count = self.recipe.hold_out, len(self.images)
+        hold_out = self.recipe.hold_out
+        count = len(self.images)
         if self.ndim == 2 and count < 3:
             slices = tuple(
                 Region(image=k, slices=(z, z + 1)) for k in range(count) for z in self._usable[k]
@@ -143,7 +144,8 @@ class Examples:
             )
         train, held = [], []
         for k, n in enumerate(depth):
-            p, brain = self.at(k).steps[2][0], self._usable[k] or [0, n - 1]
+            p = self.at(k).steps[2][0]
+            brain = self._usable[k] or [0, n - 1]
             part = max(1, (brain[-1] + 1 - brain[0]) // hold_out)
             kept = max(p, (brain[-1] + 1 - part) // p * p)
             if kept >= n:
@@ -387,7 +389,8 @@ class Examples:
             float(rng.uniform(-vary.shift, vary.shift)),
         )
         gamma, gain = (float(np.exp(rng.normal(0, sd))) for sd in (vary.gamma, vary.gain))
-        noise_sd, noise_seed = float(rng.uniform(0, 2 * vary.noise)), int(rng.integers(2**31))
+        noise_sd = float(rng.uniform(0, 2 * vary.noise))
+        noise_seed = int(rng.integers(2**31))
         if shift != (0.0, 0.0):
             target = shifted(target, shift)
         # the low-resolution image's own noise scales with the gain, and hardly with the exponent
@@ -420,14 +423,17 @@ class Examples:
 
         The first image stands for all in resolution, orientation and intensity.
         """
-        first, seen = self.images[0], self.at(0)
-        zooms, step = np.asarray(first.zooms), np.array([p / q for p, q in seen.steps])
+        first = self.images[0]
+        seen = self.at(0)
+        zooms = np.asarray(first.zooms)
+        step = np.array([p / q for p, q in seen.steps])
         high, low = (zooms, zooms * step) if first.fine is not None else (zooms / step, zooms)
         unit = "99th percentile of each low-resolution image in the mask is 1"
         if self.recipe.intensity == "unit":
             unit = "the largest value of each low-resolution image is 1"
         made = f"made by {self.recipe.degradation} from the fine ones"
-        image, mask = seen.coarse[0].cpu().numpy(), seen.inside_coarse[0].cpu().numpy()
+        image = seen.coarse[0].cpu().numpy()
+        mask = seen.inside_coarse[0].cpu().numpy()
         return image_entries(image, mask, first.affine, self.factor, mm=(low, high)) | {
             "contrast": first.contrast,
             "data_sha256": checksums(self.images),

@@ -77,7 +77,8 @@ def match_gain(guide: Array, boldref: Array, mask: Array) -> float:
     """
     seen = downsample(guide, boldref.shape)
     inside = np.asarray(mask) > 0
-    a, b = seen[inside].astype(np.float64), np.asarray(boldref)[inside].astype(np.float64)
+    a = seen[inside].astype(np.float64)
+    b = np.asarray(boldref)[inside].astype(np.float64)
     if not a.size or a @ a == 0:
         raise ValueError("the high-resolution image and the BOLD run do not overlap in the mask")
     return float(a @ b / (a @ a))

@@ -92,7 +92,8 @@ def enforce(fine: Array, volume: Array, factor: Factor) -> Array:
     Y, Z).
     """
     missing = volume - downsample(fine, volume.shape)
-    m, n = volume.shape[2], fine.shape[2]
+    m = volume.shape[2]
+    n = fine.shape[2]
     if m != n:
         means = matrices.block_matrix(n, m) @ matrices.matrix_for("zerofill", m, n, axis=2)
         missing = matrices.apply_along(np.linalg.inv(means), missing, 2)
@@ -247,7 +248,8 @@ def write_series(
     from threadpoolctl import threadpool_limits
 
     shape, affine = hr_grid(reader.shape[:3], reference_affine, factor)
-    size, seconds = (*shape, reader.shape[3]), reader.tr if tr is None else tr
+    size = (*shape, reader.shape[3])
+    seconds = reader.tr if tr is None else tr
     limits = {"blas": 1, "openmp": threads}
     with ExitStack() as stack:
         stack.enter_context(threadpool_limits(limits))

@@ -104,7 +104,8 @@ def _tiles(n: int, side: int, overlap: int, margin: int) -> list[tuple[slice, Te
     total = torch.zeros(n, dtype=torch.float64)
     windows = []
     for start in _patch_starts(n, side, overlap):
-        part, window = slice(start, start + side), torch.ones(side, dtype=torch.float64)
+        part = slice(start, start + side)
+        window = torch.ones(side, dtype=torch.float64)
         if start > 0:
             window = window * ((at - margin) / ramp).clamp(0, 1)
         if part.stop < n:
@@ -247,9 +248,12 @@ class NetworkUpsampler(Upsampler):
             raise InferenceError(
                 f"a slice-wise network keeps the slices; the factor {factor} asks for thinner ones"
             )
-        self.factor, self.scale, self.device = factor, float(scale), device
+        self.factor = factor
+        self.scale = float(scale)
+        self.device = device
         assert isinstance(model.recipe, Recipe)
-        self.upsampled_by, self.lower = model.recipe.upsampled_by, acquired.precision == "bf16"
+        self.upsampled_by = model.recipe.upsampled_by
+        self.lower = acquired.precision == "bf16"
         if device == "cpu" and not self.lower:
             self.generator = optimize_for_cpu(model.generator)
         else:

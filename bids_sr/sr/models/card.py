@@ -239,7 +239,9 @@ def _mismatches(
     from nibabel.affines import voxel_sizes
 
     out = []
-    trained, zooms, across = card.lowres_mm, voxel_sizes(affine), _slice_orientation(affine)
+    trained = card.lowres_mm
+    zooms = voxel_sizes(affine)
+    across = _slice_orientation(affine)
     allowed = _SERIES_TOLERANCE if card.trained_on == "series" else TOLERANCE
     if any(abs(a - b) > allowed * b for a, b in zip(zooms, trained, strict=True)):
         pretty = [size_text(sizes, " x ") for sizes in (trained, zooms.tolist())]
@@ -436,7 +438,8 @@ def domain_difference(
         return None
     (quantiles, edges), (own, own_edges) = _domain_of(image, mask), card.domain
     distance = max(abs(float(a) - b) for a, b in zip(quantiles, own, strict=True))
-    edges, out = edges / max(own_edges, 1e-12), []
+    edges = edges / max(own_edges, 1e-12)
+    out = []
     if distance > _FARTHEST:
         out.append(
             f"intensities: a quantile of the image lies {distance:.3f} of its range from that of"

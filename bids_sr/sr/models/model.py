@@ -170,8 +170,10 @@ def load_model(path: Path) -> LoadedModel:
 
     card, data = verify(path)
     try:
-        method, name = get_method(card.method), f"{card.method} ({card.recipe})"
-        state, critic = load(data), None
+        method = get_method(card.method)
+        name = f"{card.method} ({card.recipe})"
+        state = load(data)
+        critic = None
         if method.variance is not None:
             recipe: Recipe | VarianceRecipe = method.variance
             generator: nn.Module = VarianceMaps(state.get("weight"))

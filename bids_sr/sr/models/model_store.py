@@ -46,7 +46,8 @@ def _log_of(weights: Path) -> Path:
 def _same_training(card: ModelCard, training: TrainingRequest, data: TrainingData) -> bool:
     """Whether training now would make the model of this card."""
     factor = data.factor if isinstance(data, RunData) else training.factor
-    vgg, known = training.vgg_weights is not None, [settings_of(training)]
+    vgg = training.vgg_weights is not None
+    known = [settings_of(training)]
     if training.variance is None:  # cards before 0.2 list all losses
         known.append(plain_recipe(training.effective_recipe))
     return (

@@ -139,7 +139,9 @@ class Networks:
         return parts
 
     def _train_critic(self, name: str, real: Tensor, fake: Tensor) -> float:
-        critic, optimizer, recipe = self.nets[name], self.optimizers[name], self.recipe
+        critic = self.nets[name]
+        optimizer = self.optimizers[name]
+        recipe = self.recipe
         term = next(module for kind, module, _ in self.terms if kind == "adversarial")
         optimizer.zero_grad(set_to_none=True)
         loss = term.critic(critic(real), critic(fake))  # type: ignore[operator]
@@ -190,9 +192,11 @@ class Networks:
         These are the images that G (to high resolution) and F (back) make of the input x, the
         target y and each other's images.
         """
-        made, kinds = {"G(x)": fake}, {kind for kind, _, _ in self.terms}
+        made = {"G(x)": fake}
+        kinds = {kind for kind, _, _ in self.terms}
         if "backward" in self.nets:
-            to_high, to_low = self.generator, self.nets["backward"]
+            to_high = self.generator
+            to_low = self.nets["backward"]
             made["F(y)"] = to_low(batch.target)
             if "cycle" in kinds:
                 made |= {"F(G(x))": to_low(fake), "G(F(y))": to_high(made["F(y)"])}
@@ -204,7 +208,10 @@ class Networks:
         self, kind: str, module: nn.Module, batch: Batch, made: Mapping[str, Tensor]
     ) -> Tensor:
         """Value of one loss term."""
-        fake, x, y, weight = made["G(x)"], batch.input, batch.target, batch.weight
+        fake = made["G(x)"]
+        x = batch.input
+        y = batch.target
+        weight = batch.weight
         match kind:
             case "cycle":
                 return module(made["F(G(x))"], x, weight) + module(made["G(F(y))"], y, weight)

@@ -212,7 +212,8 @@ class Phase:
 
     def step(self) -> dict[str, float]:
         """One step; returns losses and rate, for the log."""
-        recipe, batch = self.recipe, self.draw()
+        recipe = self.recipe
+        batch = self.draw()
         rate = self.nets.set_rate(self.at.iteration, self.at.rate_factor)
         with torch.autocast(batch.input.device.type, torch.bfloat16, enabled=self.at.mixed):
             fake = self.nets.generator(batch.input)
@@ -303,14 +304,16 @@ class Phase:
                 )
             except torch.cuda.OutOfMemoryError as error:
                 raise self._no_room("what is held out") from error
-            row["psnr"], self.losses = score, []
+            row["psnr"] = score
+            self.losses = []
             gained = score > at.best_psnr + _GAIN_DB
             at.looks_without_gain = 0 if gained else at.looks_without_gain + 1
             at.looks_since_drop = 0 if gained else at.looks_since_drop + 1
             if gained:
                 at.best_psnr, at.best_iteration = score, at.iteration
             if recipe.schedule == "plateau" and at.looks_since_drop >= recipe.plateau_patience:
-                at.rate_factor, at.looks_since_drop = at.rate_factor * recipe.plateau_factor, 0
+                at.rate_factor = at.rate_factor * recipe.plateau_factor
+                at.looks_since_drop = 0
             if at.mixed:
                 self._check_precision(score)
         if not self.scored or at.best_iteration == at.iteration:

@@ -255,7 +255,8 @@ def _check_start(training: TrainingRequest, recipe: Recipe, examples: Examples) 
     start = training.start
     if start is None:
         return
-    count, layers = recipe.freeze_but_last, len(weighted_layers(start.generator))
+    count = recipe.freeze_but_last
+    layers = len(weighted_layers(start.generator))
     if count is not None and not 1 <= count <= layers:
         raise ModelError(
             f"the model to start from has {layers} layers with weights: {count} of them cannot be"

@@ -269,9 +269,11 @@ def detail_of(model: LoadedModel, acquired: UpsamplerInputs, shape: tuple[int, .
         seen = acquired.guide.seen(level.fine, hr_grid(shape, affine, factor)[1], None)
         detail = to_volume(level.beyond(to_slices(seen)))
         constant = acquired.gain * np.ascontiguousarray(detail)
-    state, widths = model.generator.state_dict(), model.recipe.fwhm
+    state = model.generator.state_dict()
+    widths = model.recipe.fwhm
     weight = _displaced(state["weight"].float(), acquired.displaced, affine, factor)
-    weight, whole = onto_grid(weight, level.fine), Tile.around(level.in_plane(), mask > 0)
+    weight = onto_grid(weight, level.fine)
+    whole = Tile.around(level.in_plane(), mask > 0)
     if bool(weight.any()):
         change = (
             # the first maps are the run's own, the others patterns
@@ -407,7 +409,8 @@ def _marginal_likelihood(
     prior = Prior(
         whole=whole, weight=first, fwhm=recipe.fwhm, noise=recipe.noise * variance
     ).scaled(variance)
-    generator, tiles = torch.Generator().manual_seed(seed), prior.tiles()
+    generator = torch.Generator().manual_seed(seed)
+    tiles = prior.tiles()
     for done in range(recipe.rounds):
         seen, drawn = _responses(prior, data, tiles, recipe.draws, generator)
         weight = torch.zeros_like(prior.weight)

@@ -93,7 +93,8 @@ def _mean(shares: Array) -> float:
 
 def _shares_of(added: _Added, level: Level, images: Tensor, mask: Tensor) -> Array:
     """`_explained_share` of each image (C,); NaN where zero filling misses nothing."""
-    coarse, shares = level.down(images), np.full(len(images), np.nan)
+    coarse = level.down(images)
+    shares = np.full(len(images), np.nan)
     for number, (image, low, more) in enumerate(zip(images, coarse, added(coarse), strict=True)):
         missed = (image - level.up(low))[mask]
         energy = float(missed.square().sum())
@@ -457,7 +458,8 @@ def run_data(
         middle = apply_affine(reader.affine, np.argwhere(mask).mean(0))
         nuisance = temporal.motion_courses(poses, middle)
     if temporal.too_short(reader, n_dummy):
-        statistics, halves = temporal.mean_only(reader, n_dummy), None
+        statistics = temporal.mean_only(reader, n_dummy)
+        halves = None
     else:
         statistics = temporal.temporal_statistics(
             reader, mask, n_dummy, recipe.components, nuisance=nuisance

@@ -111,7 +111,9 @@ class OuterBand:
         priors: Sequence[Prior],
         affine: Array,
     ) -> None:
-        self.slices, self.halves, self.priors = list(slices), halves, priors
+        self.slices = list(slices)
+        self.halves = halves
+        self.priors = priors
         self.level = level
         inside = np.asarray(mask)[:, :, self.slices] > 0
         self.mask = to_slices(inside.astype(np.float32)) > 0
@@ -121,7 +123,8 @@ class OuterBand:
         self._sizes = [max(2, 2 * round(_KEPT * size / 2)) for size in (x, y)]
         # steps from the acquired and from the high-resolution grid to fewer voxels
         few = (self._sizes[0], self._sizes[1], n)
-        kept, self._direct = Level(few, (x, y, n)), Level(few, level.fine).down_matrices
+        kept = Level(few, (x, y, n))
+        self._direct = Level(few, level.fine).down_matrices
         self._kept = [
             low @ down for low, down in zip(kept.low_matrices, level.down_matrices, strict=True)
         ]
@@ -148,7 +151,8 @@ class OuterBand:
         z, tile = at
         right, left, counts = [], [], []
         for axis, kept in enumerate(self._rows(tile)):
-            inner, fine = tile.inner[axis], tile.fine[axis]
+            inner = tile.inner[axis]
+            fine = tile.fine[axis]
             right.append(self._direct[axis][kept, fine].contiguous())
             all_ = self.level.down_matrices[axis][inner, fine]
             left.append(torch.cat([all_, self._kept[axis][inner, fine], right[axis]]))
@@ -189,7 +193,8 @@ class OuterBand:
         counted = self.mask[z, *tile.inner].flatten()
         predicted = (across @ torch.cholesky_solve(data.T, root)).T[:, counted]
         known = outer[:, z, *tile.inner].flatten(1)[:, counted]
-        energy, left = known.square().sum(1), (known - predicted).square().sum(1)
+        energy = known.square().sum(1)
+        left = (known - predicted).square().sum(1)
         return float((1 - left / energy.clamp_min(1e-30)).mean())
 
     def predicted(
@@ -414,7 +419,8 @@ def _rotation(degrees: Array) -> Array:
     """About the three axes, one after the other."""
     out = np.eye(3)
     for axis, angle in enumerate(degrees):
-        c, s = cos(radians(angle)), sin(radians(angle))
+        c = cos(radians(angle))
+        s = sin(radians(angle))
         a, b = (k for k in range(3) if k != axis)
         turn = np.eye(3)
         turn[a, a], turn[a, b], turn[b, a], turn[b, b] = c, -s, s, c
@@ -436,7 +442,9 @@ def _climb(predicted: _Look) -> tuple[Array, Predicted]:
             there = at if way is None else _moved(at, number, way)
             if way is None or (found := predicted(there)) is None or not found.exceeds(best):
                 continue
-            at, best, few = there, found, predicted(there, _EVERY)
+            at = there
+            best = found
+            few = predicted(there, _EVERY)
             assert few is not None
     return at, best
 
@@ -448,7 +456,8 @@ def _promising(
     down, up = (predicted(_moved(at, number, way * step), _EVERY) for way in (-1.0, 1.0))
     if down is None or up is None:
         return None
-    slope, curve = (up.gain - down.gain) / 2, (down.gain + up.gain) / 2 - here.gain
+    slope = (up.gain - down.gain) / 2
+    curve = (down.gain + up.gain) / 2 - here.gain
     way = (
         float(np.clip(-slope / (2 * curve), -_REACH, _REACH))
         if curve < 0

@@ -327,7 +327,8 @@ class Prior:
 
     def _solver(self, z: int, tile: Tile) -> Callable[[Tensor], Tensor]:
         """From the data of a tile (T, m), what is made of it (T, X, Y)."""
-        root, weights = self.root(z, tile), self.weight[:, z, *tile.made]
+        root = self.root(z, tile)
+        weights = self.weight[:, z, *tile.made]
 
         def expect(data: Tensor) -> Tensor:
             _, found = self.responses(z, tile, torch.cholesky_solve(data.T, root))
@@ -341,7 +342,8 @@ class Prior:
     def _written_out(self, z: int, tile: Tile) -> Callable[[Tensor], Tensor]:
         """The same for many maps, where one product is faster than one for each map."""
         rows, columns = tile.down
-        maps, sizes = self.weight[:, z, *tile.fine], [s.stop - s.start for s in tile.made]
+        maps = self.weight[:, z, *tile.fine]
+        sizes = [s.stop - s.start for s in tile.made]
         half = torch.empty(maps.shape[1], len(rows), len(columns), len(columns))
         fine = torch.empty(maps.shape[1], sizes[1], len(rows), len(columns))
         for here, found in _by_rows(maps, self.fwhm, tile.down, None):

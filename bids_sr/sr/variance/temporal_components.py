@@ -359,7 +359,8 @@ def calibration_components(
     flat = _checked(series, inside)
     kept = _steady(flat, inside, np.asarray(drift, dtype=np.float64), fd)
     regressors, counts = _regressors(kept, drift, motion, task)
-    n, dof = int(kept.sum()), int(kept.sum()) - regressors.shape[1]
+    n = int(kept.sum())
+    dof = int(kept.sum()) - regressors.shape[1]
     left = flat[kept] - (regressors @ (regressors.T @ flat[kept])).astype(np.float32)
     total = float(np.square(left, dtype=np.float64).sum()) / dof / left.shape[1]
     if not total > 1e-12 * float(np.square(series[inside][:, :1], dtype=np.float64).mean()):
@@ -487,11 +488,13 @@ def _regressors(
         moved = moved - basis @ (basis.T @ moved)
         left, sizes, _ = np.linalg.svd(moved, full_matrices=False)
         strong = left[:, sizes / np.sqrt(n) > _MOTION_MM][:, : n // _VOLUMES_PER_MOTION]
-        basis, counts[1] = np.hstack([basis, strong]), strong.shape[1]
+        basis = np.hstack([basis, strong])
+        counts[1] = strong.shape[1]
     if task is not None:
         both = _calibration_basis(np.hstack([basis, np.asarray(task)[kept]]))
         if n - both.shape[1] >= max(_LEAST_SHARE * n, 1.0):
-            counts[2], basis = both.shape[1] - basis.shape[1], both
+            counts[2] = both.shape[1] - basis.shape[1]
+            basis = both
     return basis, (counts[0], counts[1], counts[2])
 
 

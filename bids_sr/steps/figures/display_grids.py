@@ -86,7 +86,8 @@ def display_grid(mask: Volume, *, zoom: float = _DISPLAY_MM) -> _Grid:
         filled = np.array([[0, 0, 0], np.array(mask.data.shape) - 1])
     sizes = mask.zooms
     zoom = max(zoom, float(sizes.min()))
-    first, last = filled.min(axis=0) - 12.0 / sizes, filled.max(axis=0) + 12.0 / sizes
+    first = filled.min(axis=0) - 12.0 / sizes
+    last = filled.max(axis=0) + 12.0 / sizes
     affine = np.eye(4)
     affine[:3, :3] = mask.affine[:3, :3] / sizes * zoom
     affine[:3, 3] = apply_affine(mask.affine, first)
@@ -168,7 +169,8 @@ def all_names(series_names: Sequence[str]) -> tuple[str, ...]:
 
 def ordered(names: Iterable[str], series_names: Sequence[str]) -> list[str]:
     """Return types in the order that the data set shares; unknown ones come last, by name."""
-    known, wanted = list(dict.fromkeys(names)), all_names(series_names)
+    known = list(dict.fromkeys(names))
+    wanted = all_names(series_names)
     return [name for name in wanted if name in known] + [
         name for name in known if name not in wanted
     ]

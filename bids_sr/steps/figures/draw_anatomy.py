@@ -332,7 +332,8 @@ def draw_calibration(
     ratio = boldref.zooms / calibration_ref.zooms
     grid = hr_grid(boldref.data.shape, boldref.affine, [max(float(each), 1.0) for each in ratio])
     matrix = np.asarray(boldref2calibration_xfm[0])
-    inside, reference = binary(onto(bold_mask, *grid)), onto(boldref, *grid)
+    inside = binary(onto(bold_mask, *grid))
+    reference = onto(boldref, *grid)
     images = {
         "boldref": reference,
         "calibration before": onto(calibration_ref, *grid),

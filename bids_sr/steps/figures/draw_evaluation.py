@@ -218,7 +218,8 @@ def _beyond(
     from bids_sr.figures.map_figures import beyond_figure
 
     with np.load(path, allow_pickle=False) as arrays:
-        names, contrast = arrays["series"].tolist(), str(arrays["contrast"])
+        names = arrays["series"].tolist()
+        contrast = str(arrays["contrast"])
         own = [row for row in of_halves(rows) if (row.contrast, row.band) == (contrast, "beyond")]
         own = [row for row in own if row.statistic in statistics]
         region = next(iter(main_regions(row.region for row in own)), "brain")

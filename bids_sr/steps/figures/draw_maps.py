@@ -322,7 +322,8 @@ def draw_activation(
 
     shown_maps = display_grids.sort_maps(maps)
     scene = display_grids.scene_of(guide_hr or boldref, bold_mask_hr, roi_hr)
-    display, what = shown_maps.display, "connectivity" if at_rest else "activation"
+    display = shown_maps.display
+    what = "connectivity" if at_rest else "activation"
     for (contrast, stat, fwhm), by_series in shown_maps.stats.items():
         if stat == display.statistic:
             regions = shown_maps.regions.get((contrast, "Fdr", fwhm), {})
@@ -369,7 +370,8 @@ def draw_surfaces(
     drawn_on = [tuple(load_surf_mesh(white)) for white in surfaces[:2]]
     stats = {each.entities["stat"] for each in surface_maps}
     display = T_DISPLAY if "t" in stats else CC_DISPLAY
-    half, space = len(surface_maps) // 2, space_entities["space"]
+    half = len(surface_maps) // 2
+    space = space_entities["space"]
     for left, right in zip(surface_maps[:half], surface_maps[half:], strict=True):
         if left.entities["stat"] == display.statistic:
             values = [load_surf_data(str(each.content)) for each in (left, right)]
