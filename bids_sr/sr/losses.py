@@ -66,8 +66,7 @@ class PSNRLoss(nn.Module):
         """Return the distance from a perfect image in dB.
 
         `output`: what the network makes (N, C, *grid). `target`: what the output is compared with
-        (N, C, *grid). `weight`: weight of each voxel in the losses (N, C or 1, *grid). Loss of the
-        batch (scalar, dB).
+        (N, C, *grid). `weight`: weight of each voxel in the losses (N, C or 1, *grid).
         """
         return (_mean((output - target).square(), weight) / _FLOOR).log1p() * (10 / math.log(10))
 
@@ -110,7 +109,7 @@ class SSIMLoss(nn.Module):
         """The map of structural similarity, of the shape of the images.
 
         `output`: what the network makes (N, C, *grid). `target`: what the output is compared with
-        (N, C, *grid). Similarity at each voxel, 1 for equal surroundings (N, C, *grid).
+        (N, C, *grid). The similarity is 1 for equal surroundings.
         """
         mean_o, mean_t = self._mean(output), self._mean(target)
         spread_o = self._mean(output * output) - mean_o * mean_o
@@ -132,11 +131,8 @@ class SSIMLoss(nn.Module):
 def variation(image: Tensor, weight: Tensor | None = None) -> Tensor:
     """Return the mean length of the first-order spatial difference vector over all voxels.
 
-    The difference beyond the last voxel of an axis is zero. image: (N, C, *grid), 2D or 3D;
-    weight: of each voxel in the mean, broadcasts.
-
-    `image`: images whose steps between voxels are measured (N, C, *grid). `weight`: weight of each
-    voxel in the mean; None weighs all alike.
+    The difference beyond the last voxel of an axis is zero. `image`: (N, C, *grid), 2D or 3D.
+    `weight`: of each voxel in the mean, broadcasts; None weighs all alike.
     """
     spatial = image.dim() - 2
     steps = []

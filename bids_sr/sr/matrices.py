@@ -242,8 +242,10 @@ def kspace_crop(
     """Keep the center of k-space along the axes whose factor is not 1.
 
     `hr`: (X, Y, Z[, T]), real or complex; a complex image stays complex. `ResolutionError`: a
-    factor below 1, or a matrix that leaves no voxel. Lr, lr_affine : the image and its affine; the
-    outer edges of the (cropped) field of view stay.
+    factor below 1, or a matrix that leaves no voxel. Returns the image and its affine; the outer
+    edges of the (cropped) field of view stay.
+
+    Source: gan-cpce-circle, section "Low-resolution images"; the half-voxel ramp is ours.
     """
     matrix = crop_matrix_complex if np.iscomplexobj(hr) else crop_matrix
     lr, affine = degrade(hr, hr_affine, factor, matrix)

@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 class Cost:
     """Processor seconds of a step (``benchmarks/resources.py``), or of a method and a recipe.
 
-    `low`: for a million voxels of one volume on the acquired, and on the high-resolution grid.
-    `high`: seconds for a million voxels of one volume on the high-resolution grid. `most`:
-    millions of high-resolution voxels above which training takes no longer. `volumes`: for a
-    million voxels of all volumes on the high-resolution grid. `series`: of applying the network,
-    for a million voxels of all volumes on that grid, without the interpolation. `t1w`: for a
-    million voxels of the T1w image.
+    `always`: whatever the grid. `low`, `high`: for a million voxels of one volume on the acquired,
+    and on the high-resolution grid. `most`: millions of high-resolution voxels above which
+    training takes no longer. `volumes`: for a million voxels of all volumes on the high-resolution
+    grid. `series`: of applying the network, for a million voxels of all volumes on that grid,
+    without the interpolation. `t1w`: for a million voxels of the T1w image. `limit`: seconds after
+    which it stops on the clock.
     """
 
     always: float = 0.0
@@ -57,7 +57,11 @@ _UNMEASURED = (Cost(always=80.0, high=3.0, series=1.0), Cost(always=240_000.0, s
 
 @frozen
 class Placebo:
-    """A negative control: the method itself with one thing exchanged that it claims to use."""
+    """A negative control: the method itself with one thing exchanged that it claims to use.
+
+    `suffix`: of the series' name. `instead`, `attributable_to`: for texts, what takes the place of
+    the subject's own and what causes a gain over it. `method`: series of which it is the placebo.
+    """
 
     suffix: str
     kind: Literal["model", "contrast", "map"]
@@ -288,8 +292,7 @@ def recipe_name(method: Method, name: str) -> str:
 def get_recipe(method: Method, name: str) -> Recipe:
     """The recipe of that name; `UnknownMethod` lists those there are.
 
-    `name`: name of the settings of the training, such as ``fast`` or ``paper``. Settings of the
-    training, or of the variance maps.
+    `name`: name of the settings of the training, such as ``fast`` or ``paper``.
     """
     if name in method.recipes:
         return method.recipes[name]

@@ -88,10 +88,10 @@ def get_operator(
 ) -> Degradation:
     """The operator of that name on a grid.
 
-    `name`: kspace, block, gauss or trilinear. `lowres_shape`: low-resolution grid that covers the
-    whole other one, with the factor's rounding to whole voxels in the matrices (43.75 voxels
-    become 44 by a factor of 1.2571). Where None, a size that the factor does not divide is cropped
-    around its center.
+    `name`: kspace, block, gauss or trilinear. `factor`: rational, of denominators up to 64.
+    `lowres_shape`: low-resolution grid that covers the whole other one, with the factor's rounding
+    to whole voxels in the matrices (43.75 voxels become 44 by a factor of 1.2571). Where None, a
+    size that the factor does not divide is cropped around its center.
     """
     if name not in _DEGRADATIONS:
         raise KeyError(f"no degradation named {name!r}; there are: {', '.join(_DEGRADATIONS)}")
@@ -167,8 +167,7 @@ def to_slices(volume: Array) -> Tensor:
 def to_volume(slices: Tensor) -> Array:
     """Return (Z, X, Y) to an array (X, Y, Z) that shares its memory where it can.
 
-    `slices`: image with slices first, on any device (Z, X, Y). Same values in the CPU's memory,
-    slices last (X, Y, Z).
+    `slices`: image with slices first, on any device; the array is in the CPU's memory.
     """
     return np.moveaxis(slices.cpu().numpy(), 0, 2)
 
@@ -209,24 +208,21 @@ class Level:
     def down(self, fine: Tensor) -> Tensor:
         """Return (..., Z, X, Y) to (..., z, x, y).
 
-        `fine`: images on the high-resolution grid (..., Z, X, Y). Images on the acquired grid
-        (..., z, x, y).
+        `fine`: images on the high-resolution grid, which are brought to the acquired one.
         """
         return _apply_matrices(fine, *self.down_matrices)
 
     def up(self, coarse: Tensor) -> Tensor:
         """Return (..., z, x, y) to (..., Z, X, Y).
 
-        `coarse`: images on the acquired grid (..., z, x, y). Images on the high-resolution grid
-        (..., Z, X, Y).
+        `coarse`: images on the acquired grid, which are brought to the high-resolution one.
         """
         return _apply_matrices(coarse, *self._up)
 
     def across(self, coarse: Tensor) -> Tensor:
         """Return (..., z, x, y) with as many slices as the high-resolution grid has.
 
-        `coarse`: images on the acquired grid (..., z, x, y). Images whose matrix in plane stays
-        (..., Z, x, y).
+        `coarse`: images on the acquired grid, whose matrix in plane stays (..., Z, x, y).
         """
         return coarse if self.coarse[2] == self.fine[2] else _along(self._up[2], coarse, -3)
 
@@ -306,8 +302,7 @@ def level_below(shape: Sequence[int], factor: Factor) -> tuple[Level, tuple[slic
 
     The window is one of the acquired grid, from which the step goes down.
 
-    `ResolutionError`: an axis too short. Step whose fine grid is the window, and that range along
-    each axis.
+    Its shape is the fine grid of the step. `ResolutionError`: an axis too short.
     """
     window, (x, y, z) = divided(shape, factor)
     (a, b), (c, d), (e, f) = window

@@ -92,7 +92,7 @@ class LossTerm:
     critic's scores); between the generator G to high resolution and F back to low: "cycle"
     (F(G(x)), x and G(F(y)), y), "identity" (G(y), y and F(x), x), "sparsify" (G(x), y). `build`:
     makes the module; a perceptual term from the path of the weights. `weight`: factor in the sum;
-    a term of weight 0 is only logged.
+    a term of weight 0 is only logged. `stands_in`: on only while there are no weights of VGG-19.
     """
 
     kind: _LossKind
@@ -149,33 +149,31 @@ class Recipe:
     grid. `build_critic`: (in_channels) -> network from images to scores, or None. `upsampled_by`:
     interpolation of the input before the generator; None for a generator on the acquired grid.
     `patch`: side of the patches (high-resolution voxels), or one side an axis; None for whole
-    slices or volumes. `learning_rate, betas, schedule`: of Adam; "one-cycle" rises for a fifth of
-    the steps and falls to nothing, "plateau" multiplies by `plateau_factor` after
-    `plateau_patience` validation steps without a gain, "linear-decay" is constant up to
-    `decay_from` (epochs, if given in epochs), then falls in a line to `final_learning_rate`.
-    `critic_learning_rate`: of the critic's Adam; the generator's where None. `gradient_limit`:
-    norm to which the generator's gradient is clipped, or None. `background`: weight of the content
-    loss outside the mask (1 inside). `evaluate_every`: iterations between validation steps, and
-    between checkpoints. `patience`: validation steps without a gain of .005 dB after which
-    training stops; None: never. `hold_out`: every n-th slice is held out; 0: none, and the last
-    weights are kept. `refit`: train again on all slices for as many steps as did best on the
-    held-out ones. `epochs, patches`: instead of `iterations`: `patches` places, drawn once, are
-    each seen once an epoch; validation steps are then `look_epochs` epochs apart. `decay_from`:
-    epoch or iteration at which a linear decay of the rate begins. `plateau_patience`: validation
-    steps without a gain after which the rate drops. `critic_game`: "bce" (the adversarial term's
-    own), "wasserstein" (weights clipped to +- `weight_clip` after each critic step) or
-    "wasserstein-gp" (plus `penalty_weight` times the gradient penalty). `weight_clip`: largest
-    magnitude of the critic's weights in the game ``wasserstein``. `penalty_weight`: factor of the
-    gradient penalty in the game ``wasserstein-gp``. `objective`: "supervised"; "self" (the output
-    is downsampled and compared with the low-resolution image: no high-resolution image is needed);
-    or "cycle" (a second generator back to low resolution). `degradation`: name in `operators`,
-    where low-resolution images have to be made, and for the objective "self". `factors`: factors
-    to draw from at each step, for one network of many, on the axes that the factor changes.
-    `freeze_but_last`: layers with weights, counted from the end, that training from a model goes
-    on with; None: all. `keep_critic`: whether the trained critic is kept beside the generator, to
-    be explained. `intensity`: what is 1 for the network: "percentile" (the 99th inside the mask)
-    or "unit" (the largest value, for networks that end in a sigmoid). `patch_at_most`: A smaller
-    image is seen whole in-plane.
+    slices or volumes. `batch, iterations`: images a step, steps at most. `learning_rate, betas,
+    schedule`: of Adam; "one-cycle" rises for a fifth of the steps and falls to nothing, "plateau"
+    multiplies by `plateau_factor` after `plateau_patience` validation steps without a gain,
+    "linear-decay" is constant up to `decay_from` (epochs, if given in epochs), then falls in a
+    line to `final_learning_rate`. `critic_learning_rate`: of the critic's Adam; the generator's
+    where None. `critic_steps`: critic steps a generator step. `adversarial_from`: first iteration
+    with an adversarial term. `gradient_limit`: norm to which the generator's gradient is clipped,
+    or None. `background`: weight of the content loss outside the mask (1 inside).
+    `evaluate_every`: iterations between validation steps, and between checkpoints. `patience`:
+    validation steps without a gain of .005 dB after which training stops; None: never. `hold_out`:
+    every n-th slice is held out; 0: none, and the last weights are kept. `refit`: train again on
+    all slices for as many steps as did best on the held-out ones. `epochs, patches`: instead of
+    `iterations`: `patches` places, drawn once, are each seen once an epoch; validation steps are
+    then `look_epochs` epochs apart. `critic_game`: "bce" (the adversarial term's own),
+    "wasserstein" (weights clipped to +- `weight_clip` after each critic step) or "wasserstein-gp"
+    (plus `penalty_weight` times the gradient penalty). `objective`: "supervised"; "self" (the
+    output is downsampled and compared with the low-resolution image: no high-resolution image is
+    needed); or "cycle" (a second generator back to low resolution). `degradation`: name in
+    `operators`, where low-resolution images have to be made, and for the objective "self".
+    `factors`: factors to draw from at each step, for one network of many, on the axes that the
+    factor changes. `freeze_but_last`: layers with weights, counted from the end, that training
+    from a model goes on with; None: all. `keep_critic`: whether the trained critic is kept beside
+    the generator, to be explained. `intensity`: what is 1 for the network: "percentile" (the 99th
+    inside the mask) or "unit" (the largest value, for networks that end in a sigmoid).
+    `patch_at_most`: a smaller image is seen whole in-plane.
     """
 
     build_generator: Callable[[int, Factor], nn.Module]
@@ -295,11 +293,13 @@ class Recipe:
 class VarianceRecipe:
     """How the variance maps w of a run are found; nothing is trained.
 
-    `fwhm`: full widths of the correlations K_q (high-resolution voxels), one variance map each;
-    none for sdmod. `equalize`: components are divided by this power of their size. `smooth,
-    across`: standard deviations of the smoothing of the ratios, in plane and across slices
-    (voxels). `pull`: share by which log w is drawn towards its neighborhood (1 voxel) at each
-    update. `components`: strongest temporal components that stand for all volumes.
+    `kind`: "sbl", or the control "sdmod". `fwhm`: full widths of the correlations K_q
+    (high-resolution voxels), one variance map each; none for sdmod. `noise`: s2 over the mean
+    variance of the data. `rounds`: updates of w. `draws`: from the prior, an update. `step`: power
+    of the ratio by which w is multiplied. `equalize`: components are divided by this power of
+    their size. `smooth, across`: standard deviations of the smoothing of the ratios, in plane and
+    across slices (voxels). `pull`: share by which log w is drawn towards its neighborhood (1
+    voxel) at each update. `components`: strongest temporal components that stand for all volumes.
     `least_explained`: share of zero filling's error that the map of one half of the run has to
     explain in the other, one level of resolution down; with less the series is zero filled; None:
     always applied (controls).

@@ -186,8 +186,7 @@ class Examples:
     def factor_of(self, drawn: float) -> Factor:
         """A number drawn for all axes that the factor trained for changes.
 
-        `drawn`: low- over high-resolution voxel size along the axes that get finer. Low- over
-        high-resolution voxel size along each axis.
+        `drawn`: low- over high-resolution voxel size along the axes that get finer.
         """
         fx, fy, fz = (drawn if f != 1 else 1.0 for f in self.factor)
         return fx, fy, fz

@@ -35,7 +35,8 @@ class TrainingImage:
     None. `coarse`: low resolution, (x, y, z) or (C, x, y, z), measured, in the pose of the other;
     None where it has to be made by the recipe's degradation. `gain`: brings `fine` to the
     intensity of `coarse`; None where they have one unit. `mask, affine`: (X, Y, Z) brain or head,
-    and voxel -> RAS mm, on the grid of `fine`, of `coarse` where that is None.
+    and voxel -> RAS mm, on the grid of `fine`, of `coarse` where that is None. `contrast`: BIDS
+    suffix; joined by + where there are channels, in their order.
     """
 
     fine: Array | None = None

@@ -38,10 +38,11 @@ where reversed[k].
 class Prepared:
     """One image at one factor, in the intensity of the network.
 
-    `source`: (C, *) input of the generator. `target`: (C, *) what the output is compared with: the
-    high-resolution image, or `coarse` (objective "self"). `inside`: (1, X, Y, Z), (1, x, y, z) the
-    mask, boolean. `inside_coarse`: voxels of the mask on the low-resolution grid (1, x, y, z;
-    boolean). `headroom`: (C,) that level over the 99th percentile of `coarse` in the mask.
+    `source`: (C, *) input of the generator. `coarse`: (C, x, y, z) low-resolution image. `target`:
+    (C, *) what the output is compared with: the high-resolution image, or `coarse` (objective
+    "self"). `inside`, `inside_coarse`: (1, X, Y, Z) and (1, x, y, z) mask, boolean. `level`: (C,)
+    intensity that is 1 for the network. `headroom`: (C,) that level over the 99th percentile of
+    `coarse` in the mask. `steps`: (p, q) an axis, for a factor p/q.
     """
 
     source: Tensor
@@ -207,7 +208,7 @@ def turned(image: Tensor, turn: Turn, *, back: bool = False) -> Tensor:
     """Return (..., *grid) in another arrangement, or `back` from it; a view where it can be.
 
     `image`: images or windows, with the axes of the grid last. `turn`: exchange of axes, and
-    reversals to follow. Images with axes exchanged and reversed.
+    reversals to follow.
     """
     order, reverse = turn
     first = image.ndim - len(order)
@@ -223,7 +224,7 @@ def shifted(image: Tensor, shift: tuple[float, float]) -> Tensor:
     """Move the content by fractions of a voxel (towards higher indices) with a phase ramp.
 
     `image`: images whose last two axes are moved (..., X, Y). `shift`: distance along the last two
-    axes (voxels). Images of the same shape; what leaves one side enters the other.
+    axes (voxels). What leaves one side enters the other.
     """
     rows, columns = (torch.fft.fftfreq(n, dtype=torch.float64) for n in image.shape[-2:])
     angle = -2 * torch.pi * (rows[:, None] * shift[0] + columns[None] * shift[1])

@@ -27,8 +27,8 @@ _MOST_CHANGE = 3.0
 class PosedImage:
     """Image to resample to any grid and head pose; spline coefficients are computed once.
 
-    `from_boldref`: 4x4, takes a boldref point (RAS mm) to the image's point. `distortion`: of the
-    volumes, where the boldref is free of it; or None.
+    `affine`: voxel -> RAS mm. `from_boldref`: 4x4, takes a boldref point (RAS mm) to the image's
+    point. `distortion`: of the volumes, where the boldref is free of it; or None.
     """
 
     data: Array
@@ -106,7 +106,6 @@ def ratio(
     intensity is kept within 0 … 3, so that nothing is divided by air.
 
     `guide_in_pose`: high-resolution image in the pose and intensity of the volume (X, Y, Z).
-    Upsampled volume (X, Y, Z) with the detail of the guide.
     """
     floor = _LEAST_MEAN * scale
     relative = np.clip(
@@ -151,11 +150,13 @@ class InferenceError(ValueError):
 class UpsamplerInputs:
     """A run or an image on the grid on which it was acquired.
 
-    `scale`: intensity that is 1 for a network: the 99th percentile of the boldref in the mask.
-    `mean`: the boldref; needed by `ratio`. `guide, gain`: high-resolution image of `inject` and
-    `ratio`, whose static detail variance maps add, and what brings it to the intensity of the run
-    (`match_gain`). `distortion`: of the volumes (guide and mean bring their own). `displaced`:
-    placebo: variance maps of the wrong place.
+    `factor`: acquired over wanted voxel size. `affine`: voxel -> RAS mm of the acquired grid;
+    needed by `inject`, `ratio` and variance maps. `scale`: intensity that is 1 for a network: the
+    99th percentile of the boldref in the mask. `mask`: (x, y, z) brain on the acquired grid;
+    needed by variance maps. `mean`: the boldref; needed by `ratio`. `guide, gain`: high-resolution
+    image of `inject` and `ratio`, whose static detail variance maps add, and what brings it to the
+    intensity of the run (`match_gain`). `distortion`: of the volumes (guide and mean bring their
+    own). `displaced`: placebo: variance maps of the wrong place.
     """
 
     factor: Factor

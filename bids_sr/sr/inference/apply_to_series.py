@@ -88,8 +88,7 @@ def enforce(fine: Array, volume: Array, factor: Factor) -> Array:
     Across slices, where these get thinner, the correction is a cubic spline whose *means* over the
     acquired slices are what is missing.
 
-    `fine`: upsampled volume (X, Y, Z). Upsampled volume that downsamples to the acquired one (X,
-    Y, Z).
+    `fine`: upsampled volume (X, Y, Z). What is returned downsamples to the acquired one.
     """
     missing = volume - downsample(fine, volume.shape)
     m = volume.shape[2]
@@ -175,7 +174,10 @@ def super_resolve_series(
 
 
 class _InSpace:
-    """Series being written in another space, each volume by one interpolation from its source."""
+    """Series being written in another space, each volume by one interpolation from its source.
+
+    `added_affine`: voxel -> RAS mm of what is added to them, in the frame of the reference.
+    """
 
     def __init__(
         self,

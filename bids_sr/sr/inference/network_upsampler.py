@@ -59,7 +59,9 @@ def apply_in_patches(
 
     `network`: takes (1, C, *patch) to (1, C_out, *patch). `volume`: (C, *grid), two or three axes.
     `patch`: side of the patches (voxels); at most the whole axis. `overlap`: voxels that neighbors
-    share at least; less than the patch.
+    share at least; less than the patch. `margin`: voxels at the inner edges of every patch that do
+    not count, less than half the overlap; with the radius of the network's receptive field the
+    result is that for the whole image.
     """
     grid = volume.shape[1:]
     out: Tensor | None = None
@@ -130,9 +132,6 @@ def channels_innermost(x: Tensor) -> Tensor:
     """Return (N, C, X, Y) with channels innermost in memory.
 
     Its strides say so too where one channel leaves that open.
-
-    `x`: images of any number of channels (N, C, X, Y). Same values and shape, ordered anew in
-    memory.
     """
     _, channels, rows, columns = x.shape
     x = x.contiguous(memory_format=torch.channels_last)
@@ -226,8 +225,8 @@ class NetworkUpsampler(Upsampler):
     be computed again where they overlap (twice over in the plane where an axis takes three). A
     volumetric network on the acquired grid is always applied in one piece.
 
-    Raises MaskError for a scale that is no positive number, ResolutionError for thinner slices of
-    a slice-wise network.
+    Raises InferenceError for a scale that is no positive number, and for thinner slices of a
+    slice-wise network.
 
     `acquired`: precision "auto" is fp32 (TF32 off) on every device: bf16 errs by .7 % of the
     range, as much as activity.
@@ -377,8 +376,6 @@ def grad_cam(critic: nn.Module, images: Tensor) -> Tensor:
     no `Critic`.
 
     Source: Selvaraju et al. 2017, equations 1 and 2; attention_unet, sections 3.7 and 4.8.
-
-    Weight of each place in the score, not negative (N, 1, X, Y).
     """
     if not isinstance(critic, Critic):
         raise ValueError(

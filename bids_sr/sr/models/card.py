@@ -49,13 +49,15 @@ class ModelError(ValueError):
 class ModelCard:
     """What the program rests on of a card; the file (`json`) says more, for people.
 
-    `factors`: factors that were drawn in its place; empty for none. `orientation`: anatomical axis
-    across slices: ``R-L``, ``P-A`` or ``I-S``. `trained_on`: kind of training data: ``pair``,
-    ``series``, ``self`` or ``images``. `reproducible`: whether the same training gives the same
-    weights again. `headroom`: intensity that is 1 for the network over the 99th percentile of the
-    image it was trained on, or None. `start_sha256`: weights with which training began, or None.
-    `align`: structural scans: what registered those of a head. `domain`: quantiles and edge
-    content of the training image, see `compatibility`; metrics on held-out data.
+    `factors`: drawn in place of `factor`; empty for none. `contrast`: BIDS suffix. `orientation`:
+    anatomical axis across slices: ``R-L``, ``P-A`` or ``I-S``. `lowres_mm`: voxel size of the
+    images that the model serves. `trained_on`: kind of training data: ``pair``, ``series``,
+    ``self`` or ``images``. `channels`: contrasts that go in together. `reproducible`: if the same
+    training gives the same weights again. `headroom`: intensity that is 1 for the network over the
+    99th percentile of the image it was trained on, or None. `perceptual`: whether VGG-19 was in
+    the loss. `start_sha256`: weights with which training began, or None. `align`: structural
+    scans: what registered those of a head. `domain`: quantiles and edge content of the training
+    image, see `domain_difference`. `held_out`: scores on held-out parts, and which these are.
     """
 
     method: str = ""

@@ -210,14 +210,17 @@ class TrainingRequest:
     """Which model is wanted, how it is trained, and where one may be had instead.
 
     `changed`: takes the place of the method's recipe of that name; None: the recipe as it is.
-    `start`: A model of the same network, with whose weights training begins (see
-    `Recipe.freeze_but_last`). `precision`: "mixed" computes the generator in bf16 until that
-    changes the held-out score by more than .01 dB at a validation step (in fp32 without held-out
-    data); "auto" is "mixed" for a set of images on a GPU. `sloppy`: A handful of iterations, for
-    tests; marked in the card. `align`: structural scans: what registered those of a head, for the
-    card. `source`: "train" always trains; "reuse" never does; "auto" takes a model of the same
-    data, settings and seed, and trains otherwise. `pretrained`: A weights file that is used
-    whatever `source` says.
+    `seed`: of weights, batches and augmentation; with as many `threads` the result is the same bit
+    for bit. `max_train_minutes`: stop on the clock; the card then says that the model cannot be
+    reproduced. `vgg_weights`: for the perceptual term, which is off without them. `start`: a model
+    of the same network, with whose weights training begins (see `Recipe.freeze_but_last`).
+    `precision`: "mixed" computes the generator in bf16 until that changes the held-out score by
+    more than .01 dB at a validation step (in fp32 without held-out data); "auto" is "mixed" for a
+    set of images on a GPU. `sloppy`: a handful of iterations, for tests; marked in the card.
+    `align`: structural scans: what registered those of a head, for the card. `source`: "train"
+    always trains; "reuse" never does; "auto" takes a model of the same data, settings and seed,
+    and trains otherwise. `model_dir`: searched for models with its subfolders. `pretrained`: a
+    weights file that is used whatever `source` says.
     """
 
     method: Method

@@ -111,8 +111,7 @@ class SubPixelNet(nn.Module):
     def departure(self, x: Tensor) -> Tensor:
         """What `forward` adds to zero filling, without that; up to rounding.
 
-        `x`: images on the acquired grid (N, 1, x, y). Detail beyond the acquired band (N, 1, X,
-        Y).
+        `x`: images on the acquired grid (N, 1, x, y). The detail is (N, 1, X, Y).
         """
         level = level_of(x, self.factor)
         detail = self._detail(x if self.steps else level.up(x))

@@ -206,9 +206,8 @@ def explain_slice(
 def held_out_slices(cards: Sequence[Mapping[str, object]], depth: int, checksum: str) -> list[int]:
     """Return the slices of a head that no model was trained on.
 
-    These are all of them where no model saw this head.
-
-    Numbers of the slices, counted from 0, in ascending order.
+    Numbers from 0, ascending; all of them where no model saw this head. `checksum`: of the head's
+    images, as cards have it: names of heads may be those of another study.
     """
     kept = set(range(depth))
     for card in map(ModelCard.from_json, cards):

@@ -312,10 +312,7 @@ def write_checkpoint(
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, object]] | None:
     """Return (tensors, values), or None without a checkpoint.
 
-    ValueError names a file that is damaged.
-
-    `CheckpointError`: the file is no checkpoint, or is damaged. Tensors on the CPU and JSON
-    values, each by name; None without a file.
+    ValueError names a file that is no checkpoint or damaged. The tensors are on the CPU.
     """
     from safetensors import SafetensorError, safe_open
 

@@ -131,8 +131,10 @@ class _Counters:
 class Phase:
     """One phase of training with everything it needs; mutable, private to the trainer.
 
-    `deadline`: of `time.monotonic`, or None. `progress`: called with phase, iteration and number
-    of iterations; None for none. `mixed`: bf16, until that shows in the score.
+    `parts` are drawn from, `windows` held out. `iterations`: steps at most. `signature`: tells
+    whether a checkpoint belongs to this phase. `folder`: of checkpoints and log. `deadline`: of
+    `time.monotonic`, or None. `progress`: called with phase, iteration and number of iterations;
+    None for none. `mixed`: bf16, until that shows in the score.
     """
 
     name: str

@@ -167,8 +167,8 @@ def fit(
     `work_dir`: of checkpoints and log; a killed training started again with the same arguments
     goes on from there. `progress`: called with (phase, iteration, iterations). `TrainingDiverged`:
     the loss is no longer a number. `OutOfDeviceMemory`: half of the batch does not fit on the
-    device either. `TrainingDataError, ResolutionError`: the images cannot be trained on. Tensors
-    of the networks on the CPU, card, and log of all phases.
+    device either. `TrainingDataError, ResolutionError`: the images cannot be trained on.
+    `ModelError`: it is to begin with another network, or lacks weights of VGG-19.
     """
     method, recipe, device = training.method, training.effective_recipe, training.device
     if training.factor is None:

@@ -46,8 +46,7 @@ def fit_variance(training: TrainingRequest, data: RunData) -> TrainedModel:
     """Find the variance maps of a run and decide whether they are used.
 
     `data`: statistics and mask of the run, and patterns of a calibration. `SeriesError,
-    ResolutionError`: the run cannot be used. Maps, 0 where they are not used, and noise, with card
-    and log.
+    ResolutionError`: the run cannot be used. The maps are 0 where they are not used.
     """
     method, recipe, seed = training.method, training.variance, training.seed
     if recipe is None:
@@ -213,7 +212,7 @@ def why_untried(error: SeriesError | ResolutionError) -> str:
 
 
 def tested_entry(explained: Explained, volumes: int) -> dict[str, object]:
-    """Return the share, its interval and the stretches of a tested series, as plain values."""
+    """Return share, interval and stretches of a series tested on so many steady volumes."""
     numbers = zip(("share", "lower", "upper"), (explained.share, *explained.interval), strict=True)
     entry: dict[str, object] = {
         name: round(value, 5) for name, value in numbers if math.isfinite(value)

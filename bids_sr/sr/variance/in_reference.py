@@ -142,7 +142,7 @@ _AT_ONCE = 128  # volumes
 class Modulation:
     """Control `sdmod`: the zero-filled change scaled by its local standard deviation.
 
-    The scale is its standard deviation over that of its surroundings.
+    The scale is its standard deviation (`weight`, (Z, X, Y)) over that of its surroundings.
     """
 
     whole: Tile
@@ -351,8 +351,7 @@ _SCALE = 1e-30  # below what any run has, in any unit
 def filled_sd(components: Tensor, whole: Tile) -> Tensor:
     """Return the RMS over zero-filled components (C, z, x, y), 0 far from the mask (Z, X, Y).
 
-    `components`: temporal components (C, z, x, y), with as many slices as the high-resolution grid
-    has. Root mean square on the high-resolution grid (Z, X, Y).
+    `components`: with as many slices as the high-resolution grid has.
     """
     x, y, z = whole.level.fine
     total = torch.zeros(z, x, y)

@@ -59,7 +59,11 @@ _WIDER = 1.7  # than the spread of stretches alone tells, which is blind to the 
 
 @dataclass(frozen=True, kw_only=True)
 class Explained:
-    """The explained share of one series."""
+    """The explained share of one series.
+
+    `by_half`: explained share of zero filling's error in each half of the run. `by_stretch`: that
+    of stretches of volumes, those of the first half first.
+    """
 
     by_half: tuple[float, ...]
     by_stretch: tuple[float, ...] = ()
@@ -346,8 +350,9 @@ class RunData:
 
     Raises SeriesError: grids that do not belong together, or an empty mask.
 
-    `statistics`: of the run, motion corrected, and of either half; None where it is too short to
-    be split. `halves`: statistics of the first and of the second half, or None.
+    `statistics`, `halves`: of the run, motion corrected, and of its first and second half; None
+    where it is too short to be split. `affine`: voxel to RAS mm. `exemplars`: of a calibration;
+    None for none. `volumes`: number of volumes in the steady state.
     """
 
     statistics: TemporalStatistics

@@ -52,7 +52,7 @@ _LEAST_BRAIN = 0.6  # of a tile
 
 @dataclass(frozen=True, kw_only=True)
 class Predicted:
-    """Predicted share of outermost frequencies by tile, without and with the calibration."""
+    """Predicted share of outermost frequencies by half and tile, without and with calibration."""
 
     without: tuple[float, ...]
     having: tuple[float, ...]
@@ -68,7 +68,7 @@ class Predicted:
         return _standard_error(np.subtract(self.having, self.without))
 
     def exceeds(self, other: "Predicted") -> bool:
-        """Whether clearly more is predicted than at another place.
+        """Whether clearly more is predicted than at another place, in the same tiles.
 
         True if more by 0.003 and by two standard errors.
         """
@@ -98,8 +98,9 @@ class OuterBand:
     """The test on one run.
 
     `level`: from the acquired to the high-resolution grid, of these slices, in plane alone.
-    `halves`: components (K, n, x, y) of either half of the run in these slices. `priors`: of
-    either half, on the level of these slices.
+    `slices`: numbers, as far apart from one another. `mask`: (x, y, z) brain. `halves`: components
+    (K, n, x, y) of either half of the run in these slices. `priors`: of either half, on the level
+    of these slices. `affine`: voxel -> RAS mm of the acquired grid.
     """
 
     def __init__(
@@ -280,7 +281,7 @@ class CalibrationFit:
     """What was decided, and on what grounds.
 
     `weight`: share of the prior, 0: the calibration is not used. `correction`: 4x4, moves a
-    boldref point before it is looked up in the calibration (RAS mm).
+    boldref point (RAS mm) before its look-up there. `moved_mm`: by it, rms over the brain.
     """
 
     weight: float
@@ -404,7 +405,9 @@ def _weight_of(cautious: Predicted, full: Predicted) -> float:
 def _correction(params: Array, center: Array, axes: Array, fine: Array) -> Array:
     """Return the 4x4 matrix (RAS mm) of a rigid motion with in-plane scales and shear.
 
-    `params`: plane, and their shear, along the axes of the slices.
+    `params`: shifts (3, high-resolution voxels), rotations (3, degrees), scales of both axes of
+    the plane, and their shear, along the axes of the slices. `center`: of the brain, RAS mm.
+    `axes`: (3, 3) unit vectors of the voxel axes, as columns. `fine`: (3,) fine voxel size (mm).
     """
     inner = _rotation(params[3:6]) @ np.array(
         [[1 + params[6], params[8], 0], [0, 1 + params[7], 0], [0, 0, 1.0]]

@@ -91,8 +91,9 @@ def correlation(size: int, fwhm: float) -> Tensor:
 class Tile:
     """Part of every slice of a level, in slices of the axes x and y of the whole grids.
 
-    `level`: from the acquired to the high-resolution grid, in plane alone. `near`: acquired voxels
-    that count for the mask, (x, y, z).
+    `level`: from the acquired to the high-resolution grid, in plane alone. `inner`: acquired
+    voxels that it stands for. `seen`: those whose data count. `near`: acquired voxels that count
+    for the mask, (x, y, z).
     """
 
     level: Level
@@ -184,8 +185,8 @@ def covariance(maps: Tensor, fwhm: Sequence[float], right: _Matrices, left: _Mat
 
     Where L is R, it is symmetric, and half the work.
 
-    `fwhm`: Q full widths of the correlations (high-resolution voxels). `right`: R along either
-    axis, (x, X) and (y, Y). `left`: L along either axis, (u, X) and (v, Y).
+    `maps`: (Q, X, Y). `fwhm`: Q full widths of the correlations (high-resolution voxels). `right`:
+    R along either axis, (x, X) and (y, Y). `left`: L along either axis, (u, X) and (v, Y).
     """
     alike, (u, v) = left is right, map(len, left)
     out = torch.zeros(u, len(right[0]), v, len(right[1]))
@@ -280,7 +281,7 @@ class Prior:
         return total / (len(self.weight[0]) * math.prod(len(m) for m in self.whole.down))
 
     def scaled(self, variance: float) -> "Prior":
-        """The same maps, so that data have another mean variance."""
+        """The same maps, so that data without noise have another mean variance."""
         gain = (variance / max(self.mean_variance, 1e-30)) ** 0.5
         return replace(self, weight=self.weight * gain)
 
@@ -296,7 +297,10 @@ class Prior:
         return root
 
     def responses(self, z: int, tile: Tile, solved: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Return b = D' a and K_q W_q b on the voxels that are made of a tile, (N, X, Y)."""
+        """Return b = D' a and K_q W_q b on the voxels that are made of a tile, (N, X, Y).
+
+        `solved`: a, in columns (m, N).
+        """
         rows, columns = tile.down
         back = rows.T @ (solved.T.reshape(-1, len(rows), len(columns)) @ columns)
         out = []
@@ -385,7 +389,8 @@ _LEAST_SPREAD = 0.02  # of the median standard deviation
 class Exemplars:
     """Patterns of a calibration on its own grid, and where they lie to a run.
 
-    `patterns`: (C, X, Y, Z), strongest first, in signal units of the calibration.
+    `patterns`: (C, X, Y, Z), strongest first, in signal units of the calibration. `affine`: voxel
+    -> RAS mm. `from_boldref`: 4x4, takes a boldref point to its point in the calibration (RAS mm).
     """
 
     patterns: Array
@@ -400,11 +405,8 @@ class Exemplars:
     def on(self, shape: Shape, affine: Array, correction: Array | None = None) -> Tensor:
         """Return patterns (C, Z, X, Y) on a grid in boldref space, 0 outside the calibration.
 
-        They are 0 outside the field of view of the calibration.
-
-        `correction` (4x4) moves a boldref point before it is looked up in the calibration.
-
-        Patterns by spline interpolation (C, Z, X, Y), in signal units of the calibration.
+        By spline interpolation, in signal units of the calibration. `correction` (4x4, RAS mm)
+        moves a boldref point before it is looked up there; None: identity.
         """
         xfm = self.from_boldref if correction is None else self.from_boldref @ correction
         seen = (

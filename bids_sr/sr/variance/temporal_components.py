@@ -83,14 +83,15 @@ def temporal_statistics(
     *,
     stretches: bool = False,
 ) -> TemporalStatistics:
-    """Read a run twice, slice by slice.
+    """Read a run (uncompressed, motion corrected, on the acquired grid) twice, slice by slice.
 
-    `components`: how many at most; fewer where no more are left, or the rest is noise. `nuisance`:
-    (T, P) regressors whose strongest components, one for each six volumes, are taken out of the
-    change before components are sought, such as head motion, whose residue at edges is large and
-    follows the anatomy. `stop`: volume before which to end; None for the last. `stretches`: find
-    the strongest components of up to four stretches of eight volumes at least too. Mean and
-    components, with checksums of series and mask.
+    `mask`: where components are sought, which are images of everything. `components`: how many at
+    most; fewer where no more are left, or the rest is noise, whose variance is up to `noise` times
+    that of the median one. `nuisance`: (T, P) regressors whose strongest components, one for each
+    six volumes, are taken out of the change before components are sought, such as head motion,
+    whose residue at edges is large and follows the anatomy. `stop`: volume before which to end;
+    None for the last. `stretches`: find the strongest components of up to four stretches of eight
+    volumes at least too.
     """
     part = slice(n_dummy, reader.shape[3] if stop is None else stop)
     shape, count = reader.shape[:3], part.stop - part.start
@@ -183,7 +184,7 @@ def mean_only(reader: SeriesReader, n_dummy: int) -> TemporalStatistics:
 
 
 def motion_courses(poses: Array, center: Array) -> Array:
-    """Return (T, 12) head motion: six parameters about a center (mm) and their differences.
+    """Return (T, 12) head motion: translation (mm), rotation (rad), and differences of these.
 
     The differences are those from the previous volume.
 
