@@ -13,7 +13,6 @@ import inspect
 import os
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
@@ -22,7 +21,6 @@ from syntax import statements
 
 ROOT = Path(__file__).parents[2]
 STANDARD = sys.stdlib_module_names
-MOST_LINES = 600
 """Of a module."""
 PURE = {
     "boilerplate",
@@ -189,17 +187,6 @@ def test_every_part_has_a_rule() -> None:
 def test_imports_point_one_way() -> None:
     found = [stray for path in sources() for stray in strays(path.read_text(), path)]
     assert not found, "\n".join(found)
-
-
-def test_modules_are_short_few_in_a_folder_and_have_names_of_their_own() -> None:
-    modules = [path for path in sources() if path.name != "__init__.py"]
-    names, folders = (
-        Counter(path.name for path in modules),
-        Counter(path.parent for path in modules),
-    )
-    assert [name for name, count in names.items() if count > 1] == []
-    assert [folder for folder, count in folders.items() if count > 16] == []
-    assert [path for path in modules if path.read_text().count("\n") > MOST_LINES] == []
 
 
 @pytest.mark.parametrize(
