@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from bids_sr.bids import Pair, Subject
 from bids_sr.bids.fmriprep import SPACES
 from bids_sr.config import Settings
-from bids_sr.pipeline.graph import Graph, Scope, scope_of
+from bids_sr.pipeline.graph import Graph, Maker, Scope, scope_of
 from bids_sr.pipeline.step import Part
 from bids_sr.pipeline.store import store
 from bids_sr.preflight.plan import Plan
@@ -131,6 +131,14 @@ def _add_anatomy(scope: Scope, planned: Planned, subject: Subject, template: str
     return anat
 
 
+_SECOND = {
+    "train_highres": "second_highres",
+    "train_lowres": "second_lowres",
+    "pair_mask": "second_mask",
+}
+"""Inputs of the training that show the members of a held-out pair in its log."""
+
+
 def _add_pair(
     scope: Scope,
     planned: Planned,
@@ -150,23 +158,31 @@ def _add_pair(
     common = {"subject": subject.label, **place, **({"acquisition": tag} if tag else {})}
     pair_scope = _registered(scope, planned, pair, f"pair_{number}_wf", common, tag, keep=True)
     methods = [one for one in learned.values() if one.stored]
-    models: dict[str, Scope] = {}
-    for spec in (each for each in learned.values() if not each.placebo):
-        models[spec.name] = pair_scope.within(
-            spec.name, planned.model_settings(spec), factor=pair.factor
-        )
-        models[spec.name].add(training.train_on_pair, keep=spec.stored, quiet=not spec.stored)
-        if spec.stored:
-            models[spec.name].add(
-                draw_evaluation.draw_training, method_label=spec.name if len(methods) > 1 else ""
-            )
-    pair_scope.add(draw_anatomy.draw_pair)
     held_out = subject.holdouts.get(pair)
+    members: dict[str, Maker] = {}
     if held_out is not None and methods:
         other = _registered(
             scope, planned, held_out, f"holdout_{number}_wf", common, tag, keep=False
         )
         members = {name: other[name] for name in ("train_highres", "train_lowres", "pair_mask")}
+    models: dict[str, Scope] = {}
+    for spec in (each for each in learned.values() if not each.placebo):
+        models[spec.name] = pair_scope.within(
+            spec.name, planned.model_settings(spec), factor=pair.factor
+        )
+        shown = members if held_out is not None and held_out.factor == pair.factor else {}
+        models[spec.name].add(
+            training.train_on_pair,
+            keep=spec.stored,
+            quiet=not spec.stored,
+            wires={_SECOND[name]: maker for name, maker in shown.items()} if spec.stored else {},
+        )
+        if spec.stored:
+            models[spec.name].add(
+                draw_evaluation.draw_training, method_label=spec.name if len(methods) > 1 else ""
+            )
+    pair_scope.add(draw_anatomy.draw_pair)
+    if held_out is not None and methods:
         for spec in methods:
             models[spec.name].add(training.score_pair, wires=members, factor=held_out.factor)
     return pair_scope, models

@@ -151,7 +151,17 @@ class TrainOptions(MachineOptions):
         among=_HOW,
     )
     max_minutes: float | None = option(
-        None, "--max-minutes MIN", "limit of training time", among=_HOW, above=0
+        None,
+        "--max-minutes MIN",
+        "limit of training time; the same command then continues",
+        among=_HOW,
+        above=0,
+    )
+    train_precision: Literal["auto", "fp32", "mixed"] = option(
+        "auto",
+        "--train-precision",
+        "mixed: bf16 as long as it does not change the score; auto is mixed on a GPU, else fp32",
+        among=_HOW,
     )
     seed: int = option(
         0, "--seed N", "seed of weights, batches, augmentation", among=_HOW, least=0
@@ -159,6 +169,7 @@ class TrainOptions(MachineOptions):
     work_dir: Path | None = option(
         None,
         "-w --work-dir DIR",
-        "checkpoints (default: OUT.work); an interrupted training resumes from there",
+        "checkpoints and live log (default: OUT.work, removed when training is finished); an"
+        " interrupted or stopped training resumes from there",
         among=_HOW,
     )

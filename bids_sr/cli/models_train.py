@@ -29,7 +29,7 @@ from bids_sr.sr.models.card import read_card
 from bids_sr.sr.models.model import LoadedModel, TrainingRequest, save_model
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.training.optimization import log_tsv
-from bids_sr.sr.training.trainer import fit
+from bids_sr.sr.training.trainer import fit, steps_at_stop
 
 
 def read_images(options: TrainOptions, training: TrainingRequest) -> tuple[TrainingImages, Factor]:
@@ -139,13 +139,19 @@ def train(options: TrainOptions) -> None:
     json.dumps(dict(made.card))
     write_whole(stem.with_name(f"{stem.name}.tsv"), log_tsv(made.log))
     weights, _ = save_model(stem, made.state, made.card)
-    if options.work_dir is None:
+    at_stop = steps_at_stop(made.card)
+    if options.work_dir is None and not at_stop:
         shutil.rmtree(work, ignore_errors=True)  # its checkpoints have served
     minutes = (time.monotonic() - began) / 60
     print(
         f"{weights}: {training.method.name} ({training.recipe}) on {len(images)} image(s), "
         f"{minutes:.1f} min{_reached(weights)}"
     )
+    if at_stop:
+        print(
+            f"stopped by --max-minutes ({at_stop}): the same command continues from the"
+            f" checkpoints in {work}"
+        )
     print(f"use it: bids-sr-models apply {weights} IMAGE OUT")
     print(f"        bids-sr ... --sr-method {training.method.name} --pretrained {weights}")
 
@@ -179,6 +185,7 @@ def _asked(options: TrainOptions) -> TrainingRequest:
         threads=options.threads,
         device=device,
         max_train_minutes=options.max_minutes,
+        precision=options.train_precision,
         vgg_weights=options.vgg_weights,
         start=start,
     )

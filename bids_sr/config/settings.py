@@ -161,8 +161,15 @@ class SuperRes(Checked):
     max_train_minutes: float | None = option(
         None,
         "--max-train-minutes MIN",
-        "limit of training time; the model is then marked as not reproducible",
+        "limit of training time; the model is then marked as not reproducible; a call with another"
+        " limit, or none, continues",
         above=0,
+    )
+    train_precision: Literal["auto", "fp32", "mixed"] = option(
+        "auto",
+        "--train-precision",
+        "numerical precision of training: mixed (bf16 as long as it does not change the score);"
+        " auto is mixed on a GPU, else fp32",
     )
     n_ensemble: int = option(
         1,

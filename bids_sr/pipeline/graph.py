@@ -105,7 +105,7 @@ class Provenance:
         """What a step takes, by URI."""
         read = placed.step.reads(placed.lookup) if placed.step.reads else ()
         uris = {each if isinstance(each, str) else self.uri(each): True for each in read}
-        for name in placed.step.inputs:
+        for name in (n for n in placed.step.inputs if n not in placed.step.monitored):
             wire = self.wires[placed].get(name)
             for maker in wire.makers if wire else ():
                 for uri, itself in self._above(maker):

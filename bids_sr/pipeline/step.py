@@ -204,6 +204,7 @@ class Step(Generic[_P, _R]):
     stores none. `memory`: what it adds to a process; None takes the usual need. `small`: whether
     it handles only small tables, faster than a job starts. `resumes`: whether a killed step goes
     on from what its folder holds. `reads`: gives files or URIs that settings name; None for none.
+    `monitored`: artifacts that only a log shows, which are no sources of what it makes.
     """
 
     __name__: str
@@ -222,6 +223,7 @@ class Step(Generic[_P, _R]):
         small: bool = False,
         resumes: bool = False,
         reads: Callable[[Lookup], Sequence[Path | str]] | None = None,
+        monitored: Sequence[str] = (),
     ) -> None:
         update_wrapper(self, function)
         self.function = function
@@ -231,7 +233,7 @@ class Step(Generic[_P, _R]):
         self.memory = memory or Need()
         self.cost = cost
         self.small = small
-        self.resumes, self.reads = resumes, reads
+        self.resumes, self.reads, self.monitored = resumes, reads, frozenset(monitored)
         signature = inspect.signature(function)
         ports = {
             name: port_of(one.annotation, one.default)
@@ -325,6 +327,7 @@ def step(
     small: bool = False,
     resumes: bool = False,
     reads: Callable[[Lookup], Sequence[Path | str]] | None = None,
+    monitored: Sequence[str] = (),
 ) -> Callable[[Callable[_P, _R]], Step[_P, _R]]:
     """Declare a function as a step.
 
@@ -348,6 +351,9 @@ def step(
         Its folder stays where it was killed, and it goes on from what it finds there.
     reads : Callable[[Lookup], Sequence[Path | str]] | None, optional
         Files, or their URIs, that it reads because its settings name them.
+    monitored : Sequence[str], optional
+        Artifacts that only a log shows, such as a held-out pair: they are no sources of what the
+        step makes.
 
     Returns
     -------
@@ -375,6 +381,7 @@ def step(
         small=small,
         resumes=resumes,
         reads=reads,
+        monitored=monitored,
     )
 
 

@@ -12,6 +12,8 @@ from typing import Literal, TypeVar
 
 Device = Literal["auto", "cpu", "cuda"]
 Precision = Literal["auto", "fp32", "bf16"]
+TrainPrecision = Literal["auto", "fp32", "mixed"]
+"""Arithmetic of a training; "auto" is "mixed" on a GPU and "fp32" on the CPU."""
 
 
 def choose_device(device: str) -> str:

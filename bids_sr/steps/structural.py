@@ -20,7 +20,7 @@ from bids_sr.io.grids import Array, Float32, Volume
 from bids_sr.metrics import MetricRow, columns_json
 from bids_sr.pipeline.artifacts import Derivative, Facts, File, Image, Map, Mask, Rows
 from bids_sr.pipeline.step import Keep, Lookup, Part, step
-from bids_sr.sr.device import Device, choose_device
+from bids_sr.sr.device import Device, TrainPrecision, choose_device
 from bids_sr.sr.method import Cost, get_method
 from bids_sr.sr.recipe import RecipeName
 from bids_sr.steps.training import KEPT, MODEL, Model, Source, is_given, train_or_reuse
@@ -243,6 +243,7 @@ def train_on_scans(
     model_dir: Path | None,
     pretrained: Path | None,
     vgg_weights: Path | None,
+    train_precision: TrainPrecision,
     max_train_minutes: float | None,
     random_seed: int,
     omp_nthreads: int,
@@ -275,6 +276,7 @@ def train_on_scans(
         seed=random_seed,
         threads=omp_nthreads,
         device=choose_device(device),
+        precision=train_precision,
         max_train_minutes=max_train_minutes,
         vgg_weights=vgg_weights,
         sloppy=sloppy,

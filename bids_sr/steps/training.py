@@ -18,8 +18,14 @@ from bids_sr.pipeline.step import Keep, Lookup, Part, step
 from bids_sr.quality.series_quality import holdout_rows, slice_scores
 from bids_sr.series import VALIDATION_BASELINES, series_name
 from bids_sr.spatial.transforms import hr_grid
-from bids_sr.sr.data.images import VOLUMES, TrainingImage, pair_image, volumes_of_run
-from bids_sr.sr.device import Device, Precision, choose_device
+from bids_sr.sr.data.images import (
+    VOLUMES,
+    TrainingImage,
+    TrainingImages,
+    pair_image,
+    volumes_of_run,
+)
+from bids_sr.sr.device import Device, Precision, TrainPrecision, choose_device
 from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import make_upsampler
 from bids_sr.sr.matrices import ResolutionError
@@ -132,20 +138,22 @@ def train_or_reuse(
     contrast: str = "bold",
     *,
     force: bool,
+    second: TrainingImages = (),
 ) -> Model:
     """Train or find the model that is wanted, and refuse one that does not fit.
 
-    `here`: folder of the model, and of the checkpoints from which a killed training goes on.
-    `affine, contrast`: grid (voxel -> RAS mm) and BIDS suffix of what the model has to serve; it
-    is not asked where there is no grid. `ModelError`: there is no such model, and none can be
-    trained. `UsageError`: it is for other images.
+    `here`: folder of the model; the folder of its checkpoints is beside it. `affine, contrast`:
+    grid (voxel -> RAS mm) and BIDS suffix of what the model has to serve; it is not asked where
+    there is no grid. `second`: images of a pair that is not trained on, whose PSNR the log shows.
+    `ModelError`: there is no such model, and none can be trained. `UsageError`: it is for other
+    images.
     """
     from threadpoolctl import threadpool_limits
 
     from bids_sr.sr.models.model_store import obtain_model
 
     with threadpool_limits(training.threads):
-        model, card, log = obtain_model(training, data, here)
+        model, card, log = obtain_model(training, data, here, second)
     if affine is not None:
         assert training.factor is not None
         check_model(
@@ -175,6 +183,7 @@ def _cost(setting: Lookup) -> Cost:
     text=_pair_text,
     keep=KEPT,
     resumes=True,
+    monitored=("second_highres", "second_lowres", "second_mask"),
     memory=TRAIN,
     cost=_cost,
 )
@@ -182,6 +191,9 @@ def train_on_pair(
     train_highres: Image | None = None,
     train_lowres: Image | None = None,
     pair_mask: Mask | None = None,
+    second_highres: Image | None = None,
+    second_lowres: Image | None = None,
+    second_mask: Mask | None = None,
     *,
     here: Path,
     method: str,
@@ -193,6 +205,7 @@ def train_on_pair(
     random_seed: int = 0,
     omp_nthreads: int = 1,
     device: Device = "auto",
+    train_precision: TrainPrecision = "auto",
     max_train_minutes: float | None = None,
     vgg_weights: Path | None = None,
     force: bool = False,
@@ -201,7 +214,9 @@ def train_on_pair(
     """Train a network on the subject's pair, or take one that was.
 
     `train_highres`: high-resolution image on the fine grid of `train_lowres`, in its pose.
-    `train_lowres, pair_mask`: low-resolution image, and head or brain on its grid. `model_dir`:
+    `train_lowres, pair_mask`: low-resolution image, and head or brain on its grid.
+    `second_highres, second_lowres, second_mask`: another pair of the same factor, in its own
+    frame, whose PSNR the log of training shows; None without --pair-holdout. `model_dir`:
     where models to reuse lie; it may be missing. `vgg_weights`: file of VGG-19 weights; None
     leaves out the perceptual loss. `TrainingDataError, ModelError, UsageError`: see
     `train_or_reuse`.
@@ -216,6 +231,7 @@ def train_on_pair(
         seed=random_seed,
         threads=omp_nthreads,
         device=choose_device(device),
+        precision=train_precision,
         max_train_minutes=max_train_minutes,
         vgg_weights=vgg_weights,
         sloppy=sloppy,
@@ -223,7 +239,18 @@ def train_on_pair(
     if train_highres is None or train_lowres is None or pair_mask is None:
         return train_or_reuse(training, None, here, None, force=force)
     pair = _training_pair(train_highres, train_lowres, pair_mask, factor)
-    return train_or_reuse(training, (pair,), here, train_lowres.affine, pair.contrast, force=force)
+    second: TrainingImages = ()
+    if second_highres is not None and second_lowres is not None and second_mask is not None:
+        second = (_training_pair(second_highres, second_lowres, second_mask, factor),)
+    return train_or_reuse(
+        training,
+        (pair,),
+        here,
+        train_lowres.affine,
+        pair.contrast,
+        force=force,
+        second=second,
+    )
 
 
 def _training_pair(highres: Volume, lowres: Volume, mask: Volume, factor: Factor) -> TrainingImage:
@@ -262,6 +289,7 @@ def train_on_volumes(
     random_seed: int = 0,
     omp_nthreads: int = 1,
     device: Device = "auto",
+    train_precision: TrainPrecision = "auto",
     max_train_minutes: float | None = None,
     force: bool = False,
     sloppy: bool = False,
@@ -277,6 +305,7 @@ def train_on_volumes(
         seed=random_seed,
         threads=omp_nthreads,
         device=choose_device(device),
+        precision=train_precision,
         max_train_minutes=max_train_minutes,
         sloppy=sloppy,
     )

@@ -30,6 +30,7 @@ from bids_sr.sr.recipe import Recipe, VarianceRecipe
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from bids_sr.sr.device import TrainPrecision
     from bids_sr.sr.recipe import Recipe, VarianceRecipe
     from bids_sr.sr.training.optimization import LogRow
 
@@ -214,9 +215,10 @@ class TrainingRequest:
     for bit. `max_train_minutes`: stop on the clock; the card then says that the model cannot be
     reproduced. `vgg_weights`: for the perceptual term, which is off without them. `start`: a model
     of the same network, with whose weights training begins (see `Recipe.freeze_but_last`).
-    `precision`: "mixed" computes the generator in bf16 until that changes the held-out score by
-    more than .01 dB at a validation step (in fp32 without held-out data); "auto" is "mixed" for a
-    set of images on a GPU. `sloppy`: a handful of iterations, for tests; marked in the card.
+    `precision`: "mixed" computes the generator in bf16 until that changes the score of the
+    held-out slices (without these, of the trained ones) by more than .01 dB at a validation step;
+    methods without high-resolution images stay in fp32; "auto" is "mixed" on a GPU. `sloppy`: a
+    handful of iterations, for tests; marked in the card.
     `align`: structural scans: what registered those of a head, for the card. `source`: "train"
     always trains; "reuse" never does; "auto" takes a model of the same data, settings and seed,
     and trains otherwise. `model_dir`: searched for models with its subfolders. `pretrained`: a
@@ -233,7 +235,7 @@ class TrainingRequest:
     max_train_minutes: float | None = None
     vgg_weights: Path | None = None
     start: LoadedModel | None = None
-    precision: Literal["auto", "fp32", "mixed"] = "auto"
+    precision: TrainPrecision = "auto"
     sloppy: bool = False
     align: str | None = None
     source: _Source = "auto"
@@ -256,6 +258,12 @@ class TrainingRequest:
         """The recipe with what this training changes in it."""
         recipe = self.changed or get_recipe(self.method, self.recipe)
         return _sloppy_recipe(recipe) if self.sloppy else recipe
+
+    @property
+    def mixed(self) -> bool:
+        """Whether training begins in mixed precision."""
+        on_gpu = self.device.startswith("cuda")
+        return self.precision == "mixed" or (self.precision == "auto" and on_gpu)
 
     @property
     def started_with(self) -> str | None:

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bids_sr.sr.data.images import TrainingImages, checksums
-from bids_sr.sr.models.card import ModelCard, ModelError, card_path, read_card
+from bids_sr.sr.models.card import ModelCard, ModelError, card_path, part_of, read_card
 from bids_sr.sr.models.model import TrainedModel, TrainingRequest, load_model, save_model
 from bids_sr.sr.training.optimization import log_tsv
-from bids_sr.sr.training.trainer import fit, plain_recipe, settings_of
+from bids_sr.sr.training.trainer import fit, plain_recipe, settings_of, steps_at_stop
 from bids_sr.sr.variance.fit_variance import fit_variance
 from bids_sr.sr.variance.one_level_down import RunData
 
@@ -57,7 +57,14 @@ def _same_training(card: ModelCard, training: TrainingRequest, data: TrainingDat
         and (card.seed, card.factor) == (training.seed, factor)
         and card.data_sha256 == _checksums(data)
         and (card.perceptual, card.start_sha256) == (vgg, training.started_with)
+        and (training.precision == "auto" or _began_mixed(card) == training.mixed)
     )
+
+
+def _began_mixed(card: ModelCard) -> bool:
+    """Whether a training began in mixed precision; older cards have only whether it ended so."""
+    entry = part_of(card.json, "mixed_precision")
+    return bool(entry.get("asked", entry.get("kept", False)))
 
 
 def _find_model(training: TrainingRequest, data: TrainingData | None) -> Path | None:
@@ -85,21 +92,29 @@ def _find_model(training: TrainingRequest, data: TrainingData | None) -> Path | 
 
 
 def obtain_model(
-    training: TrainingRequest, data: TrainingData | None, out_dir: Path
+    training: TrainingRequest,
+    data: TrainingData | None,
+    out_dir: Path,
+    second: TrainingImages = (),
 ) -> tuple[Path, Path, Path]:
     """Put the wanted model into a directory; returns (weights, card, training log).
 
-    `data`: images or run to train on; None where there are none. `ModelError`: nothing to reuse,
-    or the file is damaged. `TrainingDiverged, TrainingDataError`: see `trainer.fit`.
+    Checkpoints are beside that directory (see `checkpoints_of`), because nipype empties it when a
+    setting has changed: a training that the clock stopped continues with another limit.
+
+    `data`: images or run to train on; None where there are none. `second`: images of another pair,
+    whose PSNR the log shows. `ModelError`: nothing to reuse, or the file is damaged.
+    `TrainingDiverged, TrainingDataError`: see `trainer.fit`.
     """
     name = training.method.name
     log = out_dir / f"{name}.tsv"
     source = _find_model(training, data)
     if source is None:
-        made = _trained(training, data, out_dir / "checkpoints")
+        made = _trained(training, data, checkpoints_of(out_dir), second)
         card = dict(made.card) | ({"sloppy": True} if training.sloppy else {})
         card |= {} if training.align is None else {"anat_align": training.align}
         json.dumps(card)
+        out_dir.mkdir(parents=True, exist_ok=True)
         log.write_text(log_tsv(made.log))
         return (*save_model(out_dir / name, made.state, card), log)
     load_model(source)  # refuses damaged files
@@ -112,15 +127,28 @@ def obtain_model(
     return target, card_path(target), log
 
 
-def _trained(training: TrainingRequest, data: TrainingData | None, work_dir: Path) -> TrainedModel:
+def checkpoints_of(out_dir: Path) -> Path:
+    """Return the folder of the checkpoints of a model that is trained in a directory."""
+    return out_dir.with_name(f"{out_dir.name}_checkpoints")
+
+
+def _trained(
+    training: TrainingRequest, data: TrainingData | None, work_dir: Path, second: TrainingImages
+) -> TrainedModel:
     if data is None:
         name, trained_on = training.method.name, training.method.trained_on
         raise ModelError(
             f"{name} is trained on the subject's {trained_on}, and there is none; give"
             " --pretrained"
         )
-    return (
-        fit_variance(training, data)
-        if isinstance(data, RunData)
-        else fit(training, data, work_dir)
-    )
+    if isinstance(data, RunData):
+        return fit_variance(training, data)
+    made = fit(training, data, work_dir, second=second)
+    if at_stop := steps_at_stop(made.card):
+        _LOG.warning(
+            "training of %s was stopped by --max-train-minutes (%s): with a larger limit, or"
+            " without one, the same command continues it",
+            training.method.name,
+            at_stop,
+        )
+    return made

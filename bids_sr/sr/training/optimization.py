@@ -362,17 +362,19 @@ def log_tsv(log: Iterable[LogRow]) -> str:
 class Journal:
     """Log of one phase.
 
-    It goes to ``log_NAME.tsv`` and, where TensorBoard is installed, ``tensorboard/NAME`` in a
-    folder.
+    It goes to ``log_NAME.tsv`` and, if TensorBoard is installed, ``tensorboard/NAME`` in a folder.
+
+    `after`: last iteration in the log of a phase that continues, else 0. TensorBoard drops later
+    ones, which are trained again.
     """
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, folder: Path, name: str, after: int = 0) -> None:
         self.table = folder / f"log_{name}.tsv"
         self._board: Board | None = None
         with suppress(ImportError):
             from torch.utils.tensorboard import SummaryWriter
 
-            self._board = SummaryWriter(str(folder / "tensorboard" / name))
+            self._board = SummaryWriter(str(folder / "tensorboard" / name), purge_step=after + 1)
 
     def add(self, log: Sequence[LogRow]) -> None:
         """Write the whole log, of which the last row is new.

@@ -2,7 +2,8 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -13,7 +14,14 @@ from torch import Tensor, nn
 from bids_sr.io import atomic_files
 from bids_sr.metrics import ssim
 from bids_sr.series import VALIDATION_BASELINES
-from bids_sr.sr.data.examples import Batch, Examples, Region, ScoredWindow, interpolated
+from bids_sr.sr.data.examples import (
+    Batch,
+    Examples,
+    Region,
+    ScoredWindow,
+    interpolated,
+    validation_windows,
+)
 from bids_sr.sr.models.model import TrainingRequest
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.training import optimization as checkpoints
@@ -21,6 +29,9 @@ from bids_sr.sr.training.optimization import Journal, LogRow, Networks, channels
 
 _LOG = logging.getLogger(__name__)
 Progress = Callable[[str, int, int], None]
+Clock = Callable[[], float]
+CHECKPOINT_SECONDS = 120.0
+"""Time after which a checkpoint is written wherever the next validation step is."""
 _SMALLEST_SSIM = 11  # side of the structural similarity's own window
 _GAIN_DB = 0.005
 _LOWER_DB = 0.01  # by which bf16 may change the score; the gain that counts as one is half of that
@@ -111,7 +122,11 @@ class OutOfDeviceMemory(RuntimeError):
 
 @dataclass(kw_only=True)
 class _Counters:
-    """Where a phase stands; part of the checkpoint."""
+    """Where a phase stands; part of the checkpoint.
+
+    `halved`: the device had no room for the recipe's batch. `moved`: the phase continued on
+    another device, with another number of threads, or with another version of torch.
+    """
 
     iteration: int = 0
     best_psnr: float = -1e9
@@ -120,6 +135,7 @@ class _Counters:
     rate_factor: float = 1.0
     looks_since_drop: int = 0
     halved: bool = False
+    moved: bool = False
     mixed: bool = False
     mixed_loss_db: float | None = None
     seconds: float = 0.0
@@ -131,10 +147,11 @@ class _Counters:
 class Phase:
     """One phase of training with everything it needs; mutable, private to the trainer.
 
-    `parts` are drawn from, `windows` held out. `iterations`: steps at most. `signature`: tells
-    whether a checkpoint belongs to this phase. `folder`: of checkpoints and log. `deadline`: of
-    `time.monotonic`, or None. `progress`: called with phase, iteration and number of iterations;
-    None for none. `mixed`: bf16, until that shows in the score.
+    `parts` are drawn from, `windows` held out. `second`: windows of a second pair, for the log.
+    `iterations`: steps at most. `signature`: tells whether a checkpoint belongs to this phase.
+    `folder`: of checkpoints and log. `deadline`: time of `clock` (s) at which the phase stops, or
+    None. `progress`: called with phase, iteration and number of iterations; None for none.
+    `mixed`: bf16, until that shows in the score. `clock`: current time (s), never put back.
     """
 
     name: str
@@ -145,9 +162,13 @@ class Phase:
     iterations: int
     signature: str
     folder: Path
+    second: tuple[ScoredWindow, ...] = ()
     deadline: float | None = None
     progress: Progress | None = None
     mixed: bool = False
+    clock: Clock = time.monotonic
+    # windows that are trained on, for the log
+    trained: tuple[ScoredWindow, ...] = field(init=False)
     # what is trained, all draws besides torch's own, counters, the best weights so far, losses
     # since the last validation step
     nets: Networks = field(init=False)
@@ -169,7 +190,11 @@ class Phase:
             start=None if asked.start is None else asked.start.generator.state_dict(),
         )
         self.rng = np.random.default_rng([asked.seed, len(self.parts)])
-        self.at.mixed = self.mixed and bool(self.windows)
+        # without high-resolution images the loss itself is what can be said of the output
+        self.trained = (
+            () if self.recipe.objective == "self" else validation_windows(seen, self.parts)
+        )
+        self.at.mixed = self.mixed and bool(self.windows or self.trained)
 
     @property
     def recipe(self) -> Recipe:
@@ -178,7 +203,7 @@ class Phase:
 
     @property
     def checkpoint(self) -> Path:
-        """From which it goes on after a kill."""
+        """File from which the phase continues after a kill, or after the clock stopped it."""
         return self.folder / f"{self.name}.checkpoint.safetensors"
 
     @property
@@ -234,10 +259,15 @@ class Phase:
         return parts | {"learning_rate": rate}
 
     def run(self) -> None:
-        """Train to the end, from the checkpoint where there is one."""
+        """Train to the end or the deadline, from the checkpoint if one exists.
+
+        The deadline changes nothing in the state that continues: the checkpoint is written before
+        the last weights are scored, and without `done`.
+        """
         self._resume()
-        started = time.monotonic() - self.at.seconds
-        journal = Journal(self.folder, self.name)
+        written = self.clock()
+        started = written - self.at.seconds
+        journal = Journal(self.folder, self.name, after=_last_iteration(self.at.log))
         while not self.at.done:
             parts = self._tried_step()
             self.at.iteration += 1
@@ -246,16 +276,24 @@ class Phase:
                     f"{self.name}: the loss is no longer a number at iteration {self.at.iteration}"
                     f"{_likely_cause(parts, self.at)}; {self._last_good}"
                 )
-            self.at.seconds = time.monotonic() - started
-            late = self.deadline is not None and time.monotonic() > self.deadline
-            if (
+            now = self.clock()
+            self.at.seconds = now - started
+            late = self.deadline is not None and now > self.deadline
+            look = (
                 self.at.iteration % self.recipe.look_every == 0
                 or self.at.iteration == self.iterations
-                or late
-            ):
+            )
+            if look:
                 self._validate(parts)
-                self.at.done = self._finished(late)
-                self._keep(journal)
+                self.at.done = self._finished()
+            if look or late or now - written >= CHECKPOINT_SECONDS:
+                self._keep(journal if look else None)
+                written = now
+            if late and not self.at.done:
+                if not look:
+                    self._validate(parts)
+                    self._write_log(journal)
+                self.at.done = "time"
             if self.progress is not None:
                 self.progress(self.name, self.at.iteration, self.iterations)
         journal.close()
@@ -294,7 +332,12 @@ class Phase:
         )
 
     def _validate(self, parts: dict[str, float]) -> None:
-        """Score held-out data or the training loss, keep the best weights, and log a row."""
+        """Score held-out data or the training loss, keep the best weights, and log a row.
+
+        Windows that are trained on and those of a second pair are scored for the log. They decide
+        nothing, unless nothing is held out: then mixed precision is checked in those that are
+        trained on.
+        """
         at, recipe = self.at, self.recipe
         row: dict[str, str | float] = {"phase": self.name, "iteration": at.iteration, **parts}
         if self.scored:
@@ -316,8 +359,10 @@ class Phase:
             if recipe.schedule == "plateau" and at.looks_since_drop >= recipe.plateau_patience:
                 at.rate_factor = at.rate_factor * recipe.plateau_factor
                 at.looks_since_drop = 0
-            if at.mixed:
-                self._check_precision(score)
+        row |= self._shown_scores()
+        checked = "psnr" if self.windows else "psnr_trained_slices"
+        if at.mixed and checked in row:
+            self._check_precision(self.windows or self.trained, float(row[checked]))
         if not self.scored or at.best_iteration == at.iteration:
             self.best = {
                 key: value.detach().clone()
@@ -325,9 +370,25 @@ class Phase:
             }
         at.log.append(row)
 
-    def _check_precision(self, full: float) -> None:
-        """Leave mixed precision for good where it shows in the score."""
-        lower = _score(self.nets, self.windows, lower=True)
+    def _shown_scores(self) -> dict[str, float]:
+        """Return the PSNR (dB) of whole slices that only the log shows, by column."""
+        scores: dict[str, float] = {}
+        for column, windows in (
+            ("psnr_trained_slices", self.trained),
+            ("psnr_second_pair", self.second),
+        ):
+            # a device without room for these slices may still train on patches
+            with suppress(torch.cuda.OutOfMemoryError):
+                if windows:
+                    scores[column] = _db(_error(_outputs(self.nets.generator, windows), windows))
+        return scores
+
+    def _check_precision(self, windows: Sequence[ScoredWindow], full: float) -> None:
+        """Leave mixed precision for good if it shows in the score.
+
+        `full`: score of the windows in fp32 (dB).
+        """
+        lower = _score(self.nets, windows, lower=True)
         self.at.mixed_loss_db = round(full - lower, 4)
         if abs(full - lower) > _LOWER_DB:
             self.at.mixed = False
@@ -335,22 +396,21 @@ class Phase:
                 "%s: bf16 changes the score by %.3g dB; going on in fp32", self.name, full - lower
             )
 
-    def _finished(self, late: bool) -> str:
+    def _finished(self) -> str:
         patience = self.recipe.patience
         if self.at.iteration >= self.iterations:
             return "iterations"
         if self.scored and patience is not None and self.at.looks_without_gain >= patience:
             return "plateau"
-        return "time" if late else ""
+        return ""
 
-    def _keep(self, journal: Journal) -> None:
-        """Write checkpoint and log.
+    def _keep(self, journal: Journal | None) -> None:
+        """Write the checkpoint and, at a validation step, the log.
 
-        A full disk costs what would be needed to go on after a kill, not the training.
+        A full disk costs what would be needed to continue after a kill, not the training.
         """
-        tensors = {f"best.{k}": v for k, v in self.best.items()} | {
-            "torch_rng": torch.get_rng_state()
-        }
+        tensors = {f"best.{k}": v for k, v in self.best.items()}
+        tensors |= {f"{kind}_rng": state for kind, state in _torch_states(self.training.device)}
         for name, optimizer in self.nets.optimizers.items():
             tensors |= {f"{name}.{k}": v for k, v in self.nets.nets[name].state_dict().items()}
             tensors |= checkpoints.flatten_optimizer(optimizer, f"{name}_optimizer")
@@ -358,10 +418,13 @@ class Phase:
             "signature": self.signature,
             "rng": self.rng.bit_generator.state,
             "progress": asdict(self.at),
+            "losses": self.losses,
+            "computed_by": self._computed_by,
         }
         try:
             checkpoints.write_checkpoint(self.checkpoint, tensors, values)
-            journal.add(self.at.log)
+            if journal is not None:
+                journal.add(self.at.log)
         # its own text asks to give the command again, which is not needed here
         except atomic_files.DiskFullError:
             _LOG.warning(
@@ -371,6 +434,17 @@ class Phase:
                 self.checkpoint,
                 atomic_files.free_text(self.checkpoint),
             )
+
+    def _write_log(self, journal: Journal) -> None:
+        """Write the log with a row that does not belong to the state that continues."""
+        with suppress(atomic_files.DiskFullError):
+            journal.add(self.at.log)
+
+    @property
+    def _computed_by(self) -> str:
+        """Device, threads and torch, on which the last digits depend."""
+        device, threads = self.training.device, self.training.threads
+        return f"{device}, {threads} threads, torch {torch.__version__}"
 
     def _resume(self) -> None:
         try:
@@ -385,12 +459,17 @@ class Phase:
             self.nets.nets[name].load_state_dict(_part(tensors, f"{name}."))
             checkpoints.restore_optimizer(optimizer, tensors, f"{name}_optimizer")
         self.best = _part(tensors, "best.")
-        state, progress = values["rng"], values["progress"]
+        state, progress, losses = values["rng"], values["progress"], values["losses"]
         assert isinstance(state, dict)
         assert isinstance(progress, dict)
+        assert isinstance(losses, list)
         self.rng.bit_generator.state = state
         torch.set_rng_state(tensors["torch_rng"])
+        if "cuda_rng" in tensors and self.training.device.startswith("cuda"):
+            torch.cuda.set_rng_state(tensors["cuda_rng"], self.training.device)
         self.at = _Counters(**progress)
+        self.at.moved |= values["computed_by"] != self._computed_by
+        self.losses = losses
         _LOG.info("%s goes on from iteration %d", self.name, self.at.iteration)
 
 
@@ -422,3 +501,15 @@ def _likely_cause(parts: Mapping[str, float], at: _Counters) -> str:
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+
+
+def _torch_states(device: str) -> Iterator[tuple[str, Tensor]]:
+    """Yield the random states of torch: of the CPU, and of the GPU if that is the device."""
+    yield "torch", torch.get_rng_state()
+    if device.startswith("cuda"):
+        yield "cuda", torch.cuda.get_rng_state(device)
+
+
+def _last_iteration(log: Sequence[LogRow]) -> int:
+    """Return the iteration of the last row; 0 for an empty log."""
+    return int(log[-1]["iteration"]) if log else 0

@@ -5,6 +5,10 @@ card reports that score. `refit` (where the recipe wants it) starts anew with th
 *all* data for as many iterations as did best. Where nothing is held out the training loss decides,
 or, with a critic in the loss, the last weights are kept.
 
+A training that the clock stopped gives a model, and continues when it is started again. `search`
+continues first: if it then finds another number of iterations, the refit that followed the stop is
+discarded.
+
 What a training writes into the card of its model.
 """
 
@@ -18,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 
-from bids_sr.sr.data.examples import Examples, validation_windows
+from bids_sr.sr.data.examples import Examples, ScoredWindow, validation_windows
 from bids_sr.sr.data.images import TrainingDataError, TrainingImages, checksums
 from bids_sr.sr.device import torch_threads
 from bids_sr.sr.matrices import check_factor
@@ -26,8 +30,9 @@ from bids_sr.sr.models.card import ModelCard, ModelError
 from bids_sr.sr.models.model import TrainedModel, TrainingRequest
 from bids_sr.sr.recipe import FIRST_YOUNGER, Recipe
 from bids_sr.sr.training.optimization import weighted_layers
-from bids_sr.sr.training.phase import Phase, Progress, compare
+from bids_sr.sr.training.phase import Clock, Phase, Progress, compare
 
+_CHECKPOINT_VERSION = 2  # of what checkpoints contain; older ones are not continued
 _NOT_PLAIN = ("build_generator", "build_critic", "losses", "augmentation")  # of a recipe
 
 
@@ -97,6 +102,9 @@ def training_entries(phases: Sequence[Phase], reached: Mapping[str, object]) -> 
     why += ["the device had no room for the batch, which was halved"] * any(
         p.at.halved for p in phases
     )
+    why += ["it continued on another device, with other threads or another torch"] * any(
+        p.at.moved for p in phases
+    )
     again = (
         "the final model was retrained on all parts"
         if len(phases) > 1
@@ -121,17 +129,40 @@ def training_entries(phases: Sequence[Phase], reached: Mapping[str, object]) -> 
             else {}
         ),
         "phases": {
-            p.name: {"iterations": p.at.iteration, "stopped_by": p.at.done} for p in phases
+            p.name: {
+                "iterations": p.at.iteration,
+                "of": p.iterations,
+                "stopped_by": p.at.done,
+            }
+            for p in phases
         },
         "refit_on_all_slices": len(phases) > 1,
         "perceptual": _perceptual_entry(first),
-        "mixed_precision": {"kept": first.at.mixed, "score_change_db": first.at.mixed_loss_db},
+        "mixed_precision": {
+            "asked": first.mixed,
+            "kept": first.at.mixed,
+            "score_change_db": first.at.mixed_loss_db,
+        },
         "reproducible": not why,
         **({"not_reproducible_because": "; ".join(why)} if why else {}),
         "parameters": sum(p.numel() for p in parameters),
         "parameters_trained": sum(p.numel() for p in parameters if p.requires_grad),
         **({} if training.start is None else {"started_from": _started_from(training.start.card)}),
     }
+
+
+def steps_at_stop(card: Mapping[str, object]) -> str:
+    """Return the steps done and asked of each phase that the clock stopped; "" for none.
+
+    >>> steps_at_stop({"phases": {"search": {"iterations": 3, "of": 9, "stopped_by": "time"}}})
+    'search: 3 of 9 steps'
+    """
+    phases = card.get("phases")
+    return ", ".join(
+        f"{name}: {phase['iterations']:,} of {phase['of']:,} steps"
+        for name, phase in (phases.items() if isinstance(phases, Mapping) else ())
+        if phase["stopped_by"] == "time"
+    )
 
 
 def _perceptual_entry(phase: Phase) -> dict[str, object]:
@@ -161,11 +192,16 @@ def fit(
     images: TrainingImages,
     work_dir: Path,
     progress: Progress | None = None,
+    *,
+    second: TrainingImages = (),
+    clock: Clock = time.monotonic,
 ) -> TrainedModel:
     """Train a network.
 
-    `work_dir`: of checkpoints and log; a killed training started again with the same arguments
-    goes on from there. `progress`: called with (phase, iteration, iterations). `TrainingDiverged`:
+    `work_dir`: of checkpoints and log; a training that was killed, or stopped by the clock,
+    continues from there when it is started again with the same arguments, whatever
+    `max_train_minutes`. `progress`: called with (phase, iteration, iterations). `second`: images
+    of another pair, whose PSNR the log shows. `clock`: current time (s). `TrainingDiverged`:
     the loss is no longer a number. `OutOfDeviceMemory`: half of the batch does not fit on the
     device either. `TrainingDataError, ResolutionError`: the images cannot be trained on.
     `ModelError`: it is to begin with another network, or lacks weights of VGG-19.
@@ -178,16 +214,14 @@ def fit(
             f"{method.name} ({training.recipe}) is taught by features of VGG-19: give its weights"
             " with --vgg-weights, or take --recipe paper-mse"
         )
-    now = time.monotonic()
+    now = clock()
     with torch_threads(training.threads):
         examples = Examples(images, recipe, check_factor(training.factor), method.ndim, device)
         _check_start(training, recipe, examples)
         work_dir.mkdir(parents=True, exist_ok=True)
-        on_gpu = device.startswith("cuda") and method.trained_on != "pair"
-        mixed = training.precision == "mixed" or (training.precision == "auto" and on_gpu)
         windows = validation_windows(examples, examples.held)
         refit = recipe.refit and bool(windows)
-        signature = _signature(training, examples, mixed)
+        signature = _signature(training, examples)
         end = None if training.max_train_minutes is None else now + 60 * training.max_train_minutes
         first = last = Phase(
             name="search",
@@ -196,10 +230,12 @@ def fit(
             examples=examples,
             parts=examples.train,
             windows=windows,
-            signature=f"{signature}-{recipe.steps}",
+            second=_windows_of(second, examples),
+            signature=f"{signature}-{recipe.steps}-{training.mixed}",
             folder=work_dir,
             progress=progress,
-            mixed=mixed,
+            mixed=training.mixed,
+            clock=clock,
             deadline=now + (end - now) * (0.55 if refit else 1.0) if end is not None else None,
         )
         first.run()
@@ -217,7 +253,8 @@ def fit(
                 parts=examples.train + examples.held,
                 windows=(),
                 iterations=steps,
-                signature=f"{signature}-{steps}",
+                signature=f"{signature}-{steps}-{first.at.mixed}",
+                mixed=first.at.mixed,
                 deadline=end,
             )
             last.run()
@@ -233,18 +270,27 @@ def fit(
     return TrainedModel(state=state, card=card, log=tuple(row for p in phases for row in p.at.log))
 
 
-def _signature(training: TrainingRequest, examples: Examples, mixed: bool) -> str:
-    """Tells whether a checkpoint belongs to this training."""
+def _windows_of(images: TrainingImages, examples: Examples) -> tuple[ScoredWindow, ...]:
+    """Return windows of images that are not trained on, prepared as those of `examples`."""
+    if not images or examples.recipe.objective == "self":
+        return ()
+    shown = Examples(images, examples.recipe, examples.factor, examples.ndim, examples.device)
+    return validation_windows(shown, (*shown.train, *shown.held))
+
+
+def _signature(training: TrainingRequest, examples: Examples) -> str:
+    """Return a checksum of what a checkpoint has to share with a training that continues it."""
+    vgg = training.vgg_weights
     text = repr(
         (
+            _CHECKPOINT_VERSION,
             training.method.name,
             plain_recipe(examples.recipe),
             checksums(examples.images),
             examples.factor,
             training.seed,
-            training.vgg_weights is not None,
+            None if vgg is None else hashlib.sha256(vgg.read_bytes()).hexdigest(),
             training.started_with,
-            mixed,
         )
     )
     return hashlib.sha256(text.encode()).hexdigest()

@@ -301,7 +301,7 @@ def test_the_clock_stops_and_marks_the_card(tmp_path):
 
 def test_early_stop_after_looks_without_a_gain(tmp_path):
     card = fit(balls(1), recipe(learning_rate=0.0, patience=2, iterations=100), tmp_path).card
-    assert card["phases"]["search"] == {"iterations": 12, "stopped_by": "plateau"}
+    assert card["phases"]["search"] == {"iterations": 12, "of": 100, "stopped_by": "plateau"}
 
 
 @pytest.mark.parametrize(("limit", "kept"), [(10.0, True), (-1.0, False)])
@@ -311,7 +311,11 @@ def test_mixed_precision_is_left_where_it_shows_in_the_score(limit, kept, tmp_pa
     assert mixed.card["mixed_precision"]["kept"] is kept
     assert mixed.card["mixed_precision"]["score_change_db"] is not None
     full = fit(balls(1), recipe(), tmp_path / "full")
-    assert full.card["mixed_precision"] == {"kept": False, "score_change_db": None}
+    assert full.card["mixed_precision"] == {
+        "asked": False,
+        "kept": False,
+        "score_change_db": None,
+    }
     assert not same(mixed.state, full.state)
 
 
@@ -329,7 +333,7 @@ def test_tensorboard_gets_what_the_log_gets(tmp_path, monkeypatch):
         close = flush
 
     board = Board()
-    installed = SimpleNamespace(SummaryWriter=lambda folder: board)
+    installed = SimpleNamespace(SummaryWriter=lambda folder, purge_step: board)
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", installed)
     log = fit(balls(1), recipe(), tmp_path).log
     wanted = [

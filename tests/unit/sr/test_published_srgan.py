@@ -113,7 +113,9 @@ def test_all_slices_are_trained_on_and_the_last_weights_are_kept(
     assert len(players) == 1
     last = players[0].generator.state_dict()
     assert all(torch.equal(made.state[key], value) for key, value in last.items())
-    assert made.card["phases"] == {"search": {"iterations": 7, "stopped_by": "iterations"}}
+    assert made.card["phases"] == {
+        "search": {"iterations": 7, "of": 7, "stopped_by": "iterations"}
+    }
     assert not made.card["refit_on_all_slices"]
     assert {"content"}.isdisjoint(made.log[0])
     assert made.log[0]["perceptual"] > 0

@@ -148,7 +148,7 @@ def test_a_huge_learning_rate_is_reported_not_saved(small_pair, tmp_path):
 def test_a_plateau_stops_the_search_and_the_refit_takes_its_best_step(small_pair, tmp_path):
     frozen = replace(SHORT, learning_rate=0.0, patience=2, iterations=100)
     card = fit(small_pair, tmp_path, frozen).card
-    assert card["phases"]["search"] == {"iterations": 15, "stopped_by": "plateau"}
+    assert card["phases"]["search"] == {"iterations": 15, "of": 100, "stopped_by": "plateau"}
     assert card["phases"]["refit"]["iterations"] == card["held_out"]["iteration"] == 5
 
 

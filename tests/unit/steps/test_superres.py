@@ -170,7 +170,7 @@ def test_the_series_is_the_same_bits_in_another_folder(files, tmp_path, model):
     assert a.read_bytes() == b.read_bytes()
 
 
-def test_a_killed_training_goes_on_in_its_folder(files, tmp_path, model, monkeypatch):
+def test_a_killed_training_continues_from_beside_its_folder(files, tmp_path, model, monkeypatch):
     from bids_sr.sr.training import optimization
 
     real, saved = optimization.write_checkpoint, []
@@ -184,7 +184,7 @@ def test_a_killed_training_goes_on_in_its_folder(files, tmp_path, model, monkeyp
     monkeypatch.setattr(optimization, "write_checkpoint", killed)
     with pytest.raises(KeyboardInterrupt):
         train(files, tmp_path / "node")
-    assert saved[0].is_relative_to(tmp_path / "node")
+    assert saved[0].is_relative_to(tmp_path / "node_checkpoints")
     again = train(files, tmp_path / "node")
     assert len(saved) == 2, "it began anew"
     assert again.model_file.read_bytes() == model.model_file.read_bytes()
@@ -194,7 +194,7 @@ def test_reuse_takes_the_model_of_the_directory(files, tmp_path, model):
     out = train(files, tmp_path / "node", model_dir=model.model_file.parent, model_source="reuse")
     assert out.model_file.read_bytes() == model.model_file.read_bytes()
     assert out.model_file.parent == tmp_path / "node"
-    assert not (tmp_path / "node" / "checkpoints").exists()
+    assert not (tmp_path / "node_checkpoints").exists()
 
 
 def test_importing_the_steps_is_cheap():
