@@ -105,6 +105,7 @@ MISSING = "n/a"
 COLUMNS: Mapping[str, Mapping[str, object]] = data_of("columns.json")["metrics"]
 """Columns of the tables of metrics, with what the sidecar says of them."""
 _NUMBERS = ("fwhm_mm", "value", "lower", "upper")
+_SSIM_WINDOW = 11  # pixels, side of the Gaussian window of SSIM
 _DTYPES = {
     name: "Int64" if name == "n" else "float64" if name in _NUMBERS else "str" for name in COLUMNS
 }
@@ -458,6 +459,29 @@ def psnr(reference: Real, image: Real, *, data_range: float, mask: Mask | None =
     return float("inf") if error == 0 else float(20 * np.log10(data_range / error))
 
 
+def _ssim_map(x: Float, y: Float, data_range: float) -> Float:
+    """Return the structural similarity of two images (X, Y) around each pixel.
+
+    Wang et al. (2004), equation 13. scikit-image gives the same values; training on a machine
+    without it does not need it. ValueError: an image smaller than the window of 11 pixels.
+    """
+    from scipy.ndimage import gaussian_filter
+
+    if min(x.shape) < _SSIM_WINDOW:
+        raise ValueError(f"an image of {x.shape} is smaller than the window of {_SSIM_WINDOW}")
+
+    def local_mean(values: Float) -> Float:
+        return gaussian_filter(values, sigma=1.5, radius=_SSIM_WINDOW // 2)
+
+    mean_x, mean_y = local_mean(x), local_mean(y)
+    variances = local_mean(x * x) - mean_x * mean_x + (local_mean(y * y) - mean_y * mean_y)
+    covariance = local_mean(x * y) - mean_x * mean_y
+    c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
+    above = (2 * mean_x * mean_y + c1) * (2 * covariance + c2)
+    index: Float = above / ((mean_x**2 + mean_y**2 + c1) * (variances + c2))
+    return index
+
+
 def ssim(reference: Real, image: Real, *, data_range: float, mask: Mask | None = None) -> float:
     """Return SSIM as the mean over the mask (or the image).
 
@@ -484,8 +508,6 @@ def ssim(reference: Real, image: Real, *, data_range: float, mask: Mask | None =
     float
         Mean index, 1 for equal images.
     """
-    from skimage.metrics import structural_similarity
-
     _both(reference, image, mask)
     pairs = (
         [(reference, image)]
@@ -493,16 +515,7 @@ def ssim(reference: Real, image: Real, *, data_range: float, mask: Mask | None =
         else list(zip(np.moveaxis(reference, -1, 0), np.moveaxis(image, -1, 0), strict=True))
     )
     index = [
-        structural_similarity(
-            x.astype(np.float64),
-            y.astype(np.float64),
-            data_range=data_range,
-            gaussian_weights=True,
-            sigma=1.5,
-            use_sample_covariance=False,
-            full=True,
-        )[1]
-        for x, y in pairs
+        _ssim_map(x.astype(np.float64), y.astype(np.float64), data_range) for x, y in pairs
     ]
     full = index[0] if image.ndim == 2 else np.stack(index, axis=-1)
     return float(full.mean() if mask is None else full[mask].mean())

@@ -23,7 +23,6 @@ from typing import IO, TYPE_CHECKING, Any, Self
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
-from isal import isal_zlib
 
 from bids_sr.io import atomic_files
 from bids_sr.io.grids import LARGE, Array, Float, Float32
@@ -298,6 +297,8 @@ def _to_dtype(values: Array, dtype: np.dtype, slope: float, inter: float, path: 
 
 def _packer() -> Any:
     """A gzip stream of ISA-L: three times as fast as zlib's fastest level, files no larger."""
+    from isal import isal_zlib  # training on a machine that only reads images does without it
+
     return isal_zlib.compressobj(1, isal_zlib.DEFLATED, _GZIP)
 
 

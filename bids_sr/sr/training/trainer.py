@@ -194,6 +194,7 @@ def fit(
     progress: Progress | None = None,
     *,
     second: TrainingImages = (),
+    in_portions: bool = False,
     clock: Clock = time.monotonic,
 ) -> TrainedModel:
     """Train a network.
@@ -201,9 +202,11 @@ def fit(
     `work_dir`: of checkpoints and log; a training that was killed, or stopped by the clock,
     continues from there when it is started again with the same arguments, whatever
     `max_train_minutes`. `progress`: called with (phase, iteration, iterations). `second`: images
-    of another pair, whose PSNR the log shows. `clock`: current time (s). `TrainingDiverged`:
-    the loss is no longer a number. `OutOfDeviceMemory`: half of the batch does not fit on the
-    device either. `TrainingDataError, ResolutionError`: the images cannot be trained on.
+    of another pair, whose PSNR the log shows. `in_portions`: whether a search that the clock
+    stopped ends the call, without a refit that would be discarded. `clock`: current time (s).
+    `TrainingDiverged`: the loss is no longer a number. `OutOfDeviceMemory`: half of the batch does
+    not fit on the device either. `TrainingDataError, ResolutionError`: the images cannot be
+    trained on.
     `ModelError`: it is to begin with another network, or lacks weights of VGG-19.
     """
     method, recipe, device = training.method, training.effective_recipe, training.device
@@ -222,6 +225,7 @@ def fit(
         windows = validation_windows(examples, examples.held)
         refit = recipe.refit and bool(windows)
         signature = _signature(training, examples)
+        shared = refit and not in_portions
         end = None if training.max_train_minutes is None else now + 60 * training.max_train_minutes
         first = last = Phase(
             name="search",
@@ -236,9 +240,10 @@ def fit(
             progress=progress,
             mixed=training.mixed,
             clock=clock,
-            deadline=now + (end - now) * (0.55 if refit else 1.0) if end is not None else None,
+            deadline=None if end is None else now + (end - now) * (0.55 if shared else 1.0),
         )
         first.run()
+        refit = refit and not (in_portions and first.at.done == "time")
         first.nets.generator.load_state_dict(first.best)
         # without high-resolution images the training loss says it all
         shown = windows or (

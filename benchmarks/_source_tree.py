@@ -1,0 +1,21 @@
+"""Make the program importable from its source tree, on a machine on which it is not installed."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def make_importable() -> None:
+    """Add the source tree to the path unless `bids_sr` is installed."""
+    if importlib.util.find_spec("bids_sr") is None:
+        sys.path.insert(0, str(ROOT))
+    import bids_sr
+
+    # `boilerplate` is beside the package in the source tree, and in it once installed
+    if importlib.util.find_spec("bids_sr.boilerplate") is None:
+        bids_sr.__path__.append(str(ROOT))
+
+
+make_importable()
