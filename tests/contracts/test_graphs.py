@@ -939,3 +939,21 @@ def test_the_listing_has_every_step_and_none_before_what_it_is_made_of(graph: Gr
     order = [line.name for line in lines]
     for earlier, later in (("load_template", "define_region"), ("super_resolve", "compare_maps")):
         assert later not in order or order.index(earlier) < order.index(later)
+
+
+def test_a_held_out_pair_is_in_the_log_of_training_and_no_source_of_the_model(
+    made: Callable[[str], tuple[Graph, set[str]]],
+) -> None:
+    graph, _ = made("some of fMRIPrep, pair held out")
+    (training,) = placed_of(graph, "train_on_pair")
+    (scoring,) = placed_of(graph, "score_pair")
+    for shown, scored in (
+        ("second_highres", "train_highres"),
+        ("second_lowres", "train_lowres"),
+        ("second_mask", "pair_mask"),
+    ):
+        assert made_by(graph, training, shown) == made_by(graph, scoring, scored)
+        assert made_by(graph, training, shown) != made_by(graph, training, scored)
+    (stored,) = (known for placed, known in _stores(graph) if placed.name == "keep_model_file")
+    assert any("acq-highres" in uri for uri in stored["sources"])
+    assert not any("run-2" in uri for uri in stored["sources"])

@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nb
@@ -16,6 +17,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from bids_sr.cli import models_train
 from bids_sr.cli.models_files import _printable, contrast_of, factor_from
 from bids_sr.cli.models_main import main, parsers
 from bids_sr.cli.models_options import TrainOptions
@@ -28,6 +30,7 @@ from bids_sr.sr.inference.apply_to_series import make_upsampler
 from bids_sr.sr.matrices import kspace_crop, upsample
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import load_model, save_model
+from bids_sr.sr.training.trainer import fit
 
 FACTOR = (2.0, 2.0, 1.0)
 AFFINE = np.array([[-3.0, 0, 0, 30], [0, 3, 0, -40], [0, 0, 4, -12], [0, 0, 0, 1]])
@@ -507,3 +510,86 @@ def test_defaults_of_the_parser_are_those_that_the_help_tells() -> None:
         1,
         "auto",
     )
+
+
+SHORT = replace(
+    get_method("srgan").recipes["fast"],
+    iterations=12,
+    evaluate_every=5,
+    adversarial_from=4,
+    batch=2,
+    hold_out=3,
+    refit=True,
+)
+
+
+def train_stopped_at(
+    step: int | None, monkeypatch: pytest.MonkeyPatch, data: Path, out: Path, *more: str
+) -> list[tuple[str, int]]:
+    """Train with a clock that is past the limit from a step on; return the steps that were done.
+
+    `step`: of the phase search; None never stops.
+    """
+    seen: list[tuple[str, int]] = []
+
+    def fit_on_clock(training, images, work, progress):  # type: ignore[no-untyped-def]
+        del progress
+        return fit(
+            training,
+            images,
+            work,
+            lambda phase, done, _: seen.append((phase, done)),
+            clock=lambda: 3600.0 * (step is not None and len(seen) >= step - 1),
+        )
+
+    monkeypatch.setattr(models_train, "fit", fit_on_clock)
+    monkeypatch.setattr(models_train, "get_recipe", lambda method, name: SHORT)
+    fine, coarse = (data / f"sub-01_acq-{each}_T2starw.nii.gz" for each in ("high", "low"))
+    argv = ["train", "srgan", str(out), "--fine", str(fine), "--coarse", str(coarse)]
+    assert main([*argv, *more]) == 0
+    return seen
+
+
+@pytest.mark.parametrize("named", [False, True], ids=["OUT.work", "--work-dir"])
+def test_a_training_stopped_by_the_clock_continues_with_the_same_command(
+    named: bool,
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    whole, out = tmp_path / "whole", tmp_path / "cut"
+    train_stopped_at(None, monkeypatch, data, whole)
+    work = tmp_path / "checkpoints" if named else tmp_path / "cut.work"
+    limit = ["--max-minutes", "10", *(["-w", str(work)] if named else [])]
+    capsys.readouterr()
+    assert train_stopped_at(7, monkeypatch, data, out, *limit)[:7][-1] == ("search", 7)
+    text = capsys.readouterr().out
+    assert "stopped by --max-minutes (search: 7 of 12 steps, refit: 1 of" in text
+    assert f"the same command continues from the checkpoints in {work}" in text
+    assert json.loads((tmp_path / "cut.json").read_text())["reproducible"] is False
+    assert work.is_dir()
+    # the next portion is over in the first step, which is the ninth of all
+    again = train_stopped_at(2, monkeypatch, data, out, *limit)
+    assert again[:2] == [("search", 8), ("search", 9)]
+    assert work.is_dir()
+    capsys.readouterr()
+    assert train_stopped_at(None, monkeypatch, data, out, *limit)[0] == ("search", 10)
+    assert "stopped by" not in capsys.readouterr().out
+    assert work.is_dir() is named
+    first, second = (load_file(f"{each}.safetensors") for each in (whole, out))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert (tmp_path / "whole.tsv").read_text() == (tmp_path / "cut.tsv").read_text()
+    assert (tmp_path / "whole.json").read_text() == (tmp_path / "cut.json").read_text()
+
+
+def test_the_precision_of_training_is_an_option(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for precision in ("mixed", "fp32"):
+        out = tmp_path / precision
+        train_stopped_at(None, monkeypatch, data, out, "--train-precision", precision)
+        entry = json.loads(out.with_suffix(".json").read_text())["mixed_precision"]
+        assert entry["asked"] is (precision == "mixed")
+        assert (entry["score_change_db"] is None) is (precision == "fp32")

@@ -206,3 +206,39 @@ def test_importing_the_steps_is_cheap():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout
     assert out.strip() == "[]"
+
+
+def test_a_run_with_another_limit_continues_what_the_clock_stopped(files, tmp_path, model):
+    """The folder of a step is emptied by nipype when a setting has changed."""
+    from nipype.pipeline import engine as pe
+
+    from bids_sr.sr.models.card import read_card
+
+    def call(minutes):
+        """Run the step as the workflow does; its checkpoint before, and the model."""
+        paths = {
+            "train_highres": "highres",
+            "train_lowres": "lowres",
+            "pair_mask": "mask",
+        }
+        interface = train_on_pair.interface(
+            **{name: str(files[0] / f"{file}.nii") for name, file in paths.items()},
+            method="srgan",
+            factor=FACTOR,
+            sloppy=True,
+            **({} if minutes is None else {"max_train_minutes": minutes}),
+        )
+        node = pe.Node(interface, name="train_on_pair", base_dir=str(tmp_path))
+        return Path(node.run().outputs.model_file)
+
+    stopped = call(1e-9)  # over in the first step
+    assert read_card(stopped).json["phases"]["search"]["iterations"] == 1
+    assert not read_card(stopped).reproducible
+    began = stopped.stat().st_mtime_ns
+    assert call(1e-9).stat().st_mtime_ns == began, "a finished step ran again"
+    again = call(2e-9)
+    assert read_card(again).json["phases"]["search"]["iterations"] == 2
+    finished = call(None)
+    assert read_card(finished).reproducible
+    assert finished.read_bytes() == model.model_file.read_bytes()
+    assert finished.with_suffix(".json").read_text() == model.card_file.read_text()
