@@ -81,6 +81,7 @@ def card_entries(training: TrainingRequest, described: Mapping[str, object]) -> 
         "reference": method.reference,
         "recipe": training.recipe,
         "settings": settings_of(training),
+        **({"changed_settings": changed} if (changed := training.changed_settings) else {}),
         "versions": {"bids_sr": __version__, "torch": torch.__version__, "numpy": np.__version__},
         "seed": training.seed,
         "threads": training.threads,
@@ -239,6 +240,7 @@ def _signature(training: TrainingRequest, examples: Examples, mixed: bool) -> st
         (
             training.method.name,
             plain_recipe(examples.recipe),
+            *([training.changed_settings] if training.changed_settings else []),
             checksums(examples.images),
             examples.factor,
             training.seed,
