@@ -227,6 +227,8 @@ def _about(
         "Images": [image.name for image in images],
         "ImagesSHA256": hashlib.sha256(text.encode()).hexdigest(),
         "PerceptualWeights": options.vgg_weights is not None,
+        "Device": training.device,
+        "Precision": training.precision,
         "TrainedLast": options.train_last or 0,
         "StartedFromSHA256": training.started_with or "",
     }
