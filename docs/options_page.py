@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bids_sr.cli import evaluate_main, models_main, parser, phantom_main, rerun, slurm_main
+from bids_sr.sr.method import all_methods
+from bids_sr.sr.recipe_changes import variable_fields
 
 PAGE = Path(__file__).parent / "options.md"
 INTRODUCTION = """\
@@ -78,6 +80,33 @@ def tables(command: argparse.ArgumentParser, only: str) -> Iterator[str]:
             )
 
 
+def recipe_settings() -> Iterator[str]:
+    """Yield a table of the settings of each method's recipes, see `--set`."""
+    yield "\n## Settings of recipes"
+    yield (
+        "\n`bids-sr --set METHOD.SETTING=VALUE` and `bids-sr-models train METHOD --set"
+        " SETTING=VALUE` change\nthese settings of a recipe. A dash: the recipe does not have the"
+        " setting. [Models](models.md#settings-of-recipes)\nshows how the papers varied them."
+    )
+    for method in all_methods():
+        if not method.recipes:
+            continue
+        fields = {
+            name: {field.name: field for field in variable_fields(recipe)}
+            for name, recipe in method.recipes.items()
+        }
+        heads = " | ".join(f"`{name}`" for name in fields)
+        yield f"\n| `{method.name}` | {heads} | range | sets |"
+        yield f"| --- |{' --- |' * (len(fields) + 2)}"
+        for name in dict.fromkeys(name for each in fields.values() for name in each):
+            of_recipes = [each.get(name) for each in fields.values()]
+            first = next(field for field in of_recipes if field is not None)
+            defaults = " | ".join("-" if f is None else f.shown_default for f in of_recipes)
+            source = f" ({first.source})" if first.source else ""
+            ranges = dict.fromkeys(field.range for field in of_recipes if field is not None)
+            yield f"| `{name}` | {defaults} | {', '.join(ranges)} | {first.sets}{source} |"
+
+
 def page() -> str:
     """The whole page."""
     parts = [INTRODUCTION]
@@ -85,7 +114,7 @@ def page() -> str:
         found = list(tables(command, only))
         if found:
             parts.append("\n".join([f"\n## {name}", *found]))
-    return "\n".join(parts) + "\n"
+    return "\n".join([*parts, *recipe_settings()]) + "\n"
 
 
 if __name__ == "__main__":

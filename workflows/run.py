@@ -67,7 +67,7 @@ def subject_facts(
         "Series": list(dict.fromkeys(series)),
         "Smoothing (mm FWHM)": ", ".join(f"{width:g}" for width in settings.activation.smoothing),
         "Region of interest": roi,
-        "Training recipe": settings.superres.recipe if settings.superres.learned else "none",
+        "Training recipe": settings.superres.recipe_text if settings.superres.learned else "none",
         "Random seed": settings.resources.random_seed,
     }
 

@@ -16,6 +16,7 @@ from bids_sr.config.spaces import FSAVERAGE, FUNC, T1W, Space
 from bids_sr.io.dataset_description import template_uri
 from bids_sr.pipeline.graph import Maker, Scope, Wires, scope_of
 from bids_sr.pipeline.step import Part
+from bids_sr.sr.recipe_changes import changes_of
 from bids_sr.steps import anatomy, imported, registration, structural
 from bids_sr.steps.anatomy import load_template
 from bids_sr.steps.figures import draw_anatomy
@@ -96,6 +97,7 @@ def _add_participant(
             method,
             method=method,
             pretrained=pretrained_for(superres, method),
+            recipe_changes=changes_of(superres.recipe_changes, method),
             model_dir=superres.models_to_reuse(planned.settings.paths.output_dir),
         )
         method_scope.add(structural.train_on_scans, wires=learned)
@@ -123,7 +125,7 @@ def _facts(settings: Settings, subject: Subject) -> dict[str, object]:
         "Scans brought together": settings.superres.anat_align,
         "Methods": list(settings.superres.chosen),
         "Trained on": "all other participants of this call" if others else "these scans",
-        "Training recipe": settings.superres.recipe,
+        "Training recipe": settings.superres.recipe_text,
         "Random seed": settings.resources.random_seed,
     }
 

@@ -29,6 +29,7 @@ from bids_sr.series import (
 )
 from bids_sr.sr.method import Method, method_of_series
 from bids_sr.sr.models.card import other_models
+from bids_sr.sr.recipe_changes import changes_of
 from bids_sr.steps import training
 
 _LearnedFrom = Literal["pair", "volumes", "run"]
@@ -226,6 +227,7 @@ class Planned:
             "method": spec.method.name,
             "model_dir": superres.models_to_reuse(self.settings.paths.output_dir),
             "pretrained": pretrained_for(superres, spec.method.name),
+            "recipe_changes": changes_of(superres.recipe_changes, spec.method.name),
             "random_seed": seed + spec.seed,
         }
 

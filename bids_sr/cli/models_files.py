@@ -17,6 +17,7 @@ import numpy as np
 
 from bids_sr.cli.console import table_text
 from bids_sr.cli.models_options import CardOptions, ListOptions, MachineOptions
+from bids_sr.cli.recipe_settings import settings_text
 from bids_sr.config import UsageError, machine, nearest_name
 from bids_sr.io.grids import Array, Factor, Mask, evenly_spaced
 from bids_sr.io.nifti import ImageError, SeriesReader, load_image
@@ -26,7 +27,7 @@ from bids_sr.spatial.transforms import TransformError, hr_grid
 from bids_sr.sr.data.images import TrainingDataError
 from bids_sr.sr.inference.acquired import InferenceError
 from bids_sr.sr.matrices import MATRICES, ResolutionError
-from bids_sr.sr.method import UnknownMethod, get_method, offered_methods
+from bids_sr.sr.method import UnknownMethod, get_method, method_names, offered_methods
 from bids_sr.sr.models.card import ModelError, check_model
 from bids_sr.sr.models.model import LoadedModel, load_model
 
@@ -287,8 +288,16 @@ _LEARNS_FROM = {
 def list_models(options: ListOptions) -> None:
     """Print methods, baselines and trained models.
 
-    `options`: parsed options of the command line, with folders of further models.
+    For methods that are named, print the settings of their recipes instead.
+
+    `options`: parsed options of the command line, with methods and folders of further models.
     """
+    methods, folders = _named(options.names)
+    if methods:
+        print("\n\n".join(map(settings_text, methods)))
+        if not folders:
+            return
+        print()
     print(
         "Methods (train with: bids-sr-models train METHOD OUT ...; or bids-sr ... --sr-method"
         " METHOD)"
@@ -309,10 +318,23 @@ def list_models(options: ListOptions) -> None:
 
     for title, folder in [
         ("with the package", HERE / "models"),
-        *((str(each), each) for each in options.folder),
+        *((str(folder), folder) for folder in folders),
     ]:
         print(f"\nTrained models: {title}")
         _models(folder)
+
+
+def _named(names: Sequence[str]) -> tuple[list[str], list[Path]]:
+    """Split words into methods and folders; refuse a word that is neither."""
+    methods = [name for name in names if name in method_names()]
+    folders = [Path(name) for name in names if name not in methods]
+    for folder in folders:
+        if not folder.is_dir():
+            known = ", ".join(offered_methods())
+            why = f"it is neither a folder nor a method; the methods are {known}"
+            fix = nearest_name(str(folder), offered_methods()) or "check the name"
+            raise UsageError(f"{folder}", why, fix)
+    return methods, folders
 
 
 def _sizes(name: str) -> str:

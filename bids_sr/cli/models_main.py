@@ -13,6 +13,7 @@ from bids_sr.cli.models_options import (
     CardOptions,
     EvaluateOptions,
     ListOptions,
+    SearchOptions,
     TrainOptions,
 )
 from bids_sr.cli.parser import Parser
@@ -22,6 +23,7 @@ from bids_sr.config.section import Checked
 _COMMANDS: dict[str, tuple[type[Checked], str]] = {
     "list": (ListOptions, "list methods, baselines and trained models"),
     "train": (TrainOptions, "train a method on one or many images, or adapt a trained model"),
+    "search": (SearchOptions, "try settings of a method's recipe, ranked by held-out PSNR"),
     "apply": (ApplyOptions, "super-resolve a NIfTI image or series"),
     "evaluate": (EvaluateOptions, "compare super-resolved images with a reference"),
     "card": (CardOptions, "show what a model was trained on, and what it reached"),
@@ -40,7 +42,7 @@ commands:
 def parsers() -> dict[str, Parser]:
     """Return the parser of each subcommand by its name.
 
-    Parsers by name: ``list``, ``train``, ``apply``, ``evaluate``, ``card``.
+    Parsers by name: ``list``, ``train``, ``search``, ``apply``, ``evaluate``, ``card``.
     """
     return {
         name: Parser(f"bids-sr-models {name}", f"{about[0].upper()}{about[1:]}.", kind)
@@ -69,7 +71,7 @@ def _run(argv: Sequence[str]) -> int:
         fix = nearest_name(command, _COMMANDS) or "see bids-sr-models --help"
         raise UsageError(command, "there is no such subcommand", fix)
     options = parsers()[command].options(argv[1:], _COMMANDS[command][0])
-    from bids_sr.cli import models_apply, models_files, models_train
+    from bids_sr.cli import models_apply, models_files, models_search, models_train
     from bids_sr.cli.models_files import REFUSALS
     from bids_sr.sr.training.phase import OutOfDeviceMemory, TrainingDiverged
 
@@ -83,6 +85,8 @@ def _run(argv: Sequence[str]) -> int:
                 models_apply.apply(options)
             case EvaluateOptions():
                 models_apply.evaluate(options)
+            case SearchOptions():  # which are options of training, too
+                models_search.search(options)
             case TrainOptions():
                 models_train.train(options)
     except REFUSALS as error:

@@ -16,9 +16,14 @@ _HOW = "how"
 
 @frozen
 class ListOptions(Checked):
-    """Where further models are."""
+    """Of which methods the settings are listed, and where further models are."""
 
-    folder: tuple[Path, ...] = option((), "DIR", "folders with further trained models", nargs="*")
+    names: tuple[str, ...] = option(
+        (),
+        "METHOD|DIR",
+        "methods, whose recipes and settings are shown, or folders with further trained models",
+        nargs="*",
+    )
 
 
 @frozen
@@ -140,6 +145,13 @@ class TrainOptions(MachineOptions):
     recipe: Literal["fast", "paper", "paper-mse"] = option(
         "fast", "--recipe", "paper-mse differs from paper for srgan alone", among=_HOW
     )
+    recipe_changes: tuple[str, ...] = option(
+        (),
+        "--set FIELD=VALUE",
+        "change settings of the recipe, for example batch=8 (bids-sr-models list METHOD shows them"
+        " with ranges and defaults)",
+        among=_HOW,
+    )
     start: Path | None = option(None, "--from MODEL", "start from these weights", among=_HOW)
     train_last: int | None = option(
         None, "--train-last N", "change only the last N layers; with --from", among=_HOW, least=1
@@ -173,3 +185,21 @@ class TrainOptions(MachineOptions):
         " interrupted or stopped training resumes from there",
         among=_HOW,
     )
+
+
+@frozen
+class SearchOptions(TrainOptions):
+    """Which settings of a recipe are tried, and on what."""
+
+    method: str = argument("METHOD", f"one of {' '.join(offered_methods())}")
+    out: Path = argument("OUT", "table to write: OUT.tsv, and OUT.json that describes it")
+    recipe_changes: tuple[str, ...] = option(
+        (),
+        "--set FIELD=VALUES",
+        "what each trial draws: FIELD=LOW..HIGH, FIELD=A,B,C, or FIELD=VALUE for all trials"
+        " (default: learning rate and smaller weights, each from a tenth to ten times)",
+        among=_HOW,
+    )
+    trials: int = option(20, "--trials N", "number of trials", among=_HOW, least=1, most=10_000)
+    # a trial that the clock stopped could not be repeated
+    max_minutes: float | None = option(None)

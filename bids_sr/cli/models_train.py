@@ -28,6 +28,13 @@ from bids_sr.sr.method import Method, get_method, get_recipe, recipe_name
 from bids_sr.sr.models.card import read_card
 from bids_sr.sr.models.model import LoadedModel, TrainingRequest, save_model
 from bids_sr.sr.recipe import Recipe
+from bids_sr.sr.recipe_changes import (
+    ChangeError,
+    RecipeChange,
+    apply_changes,
+    change_of_method,
+    check_changes,
+)
 from bids_sr.sr.training.optimization import log_tsv
 from bids_sr.sr.training.trainer import fit, steps_at_stop
 
@@ -128,9 +135,9 @@ def _volumes(
 
 def train(options: TrainOptions) -> None:
     """Train a model and write it."""
-    training = _asked(options)
+    training = requested_training(options)
     images, factor = read_images(options, training)
-    training = _suited(replace(training, factor=factor), images)
+    training = suited(replace(training, factor=factor), images)
     stem = options.out.with_name(options.out.name.removesuffix(".safetensors"))
     files.make_folder(stem)
     began = time.monotonic()
@@ -156,7 +163,7 @@ def train(options: TrainOptions) -> None:
     print(f"        bids-sr ... --sr-method {training.method.name} --pretrained {weights}")
 
 
-def _asked(options: TrainOptions) -> TrainingRequest:
+def requested_training(options: TrainOptions) -> TrainingRequest:
     """Return the requested training, refusing options that contradict each other or the method."""
     method = get_method(options.method)
     if method.variance is not None:
@@ -172,7 +179,8 @@ def _asked(options: TrainOptions) -> TrainingRequest:
     recipe = get_recipe(method, recipe_name(method, options.recipe))
     start = None if options.start is None else files.open_model(options.start)
     device = files.device_of(options)
-    _check(options, method, recipe, start)
+    changes = changes_of_options(options, method)
+    _check(options, method, apply_changes(recipe, changes), start)
     if options.train_last is not None:
         recipe = replace(recipe, freeze_but_last=options.train_last)
     if options.degradation is not None:
@@ -181,6 +189,7 @@ def _asked(options: TrainOptions) -> TrainingRequest:
         method=method,
         recipe=options.recipe,
         changed=recipe,
+        changes=changes,
         seed=options.seed,
         threads=options.threads,
         device=device,
@@ -189,6 +198,17 @@ def _asked(options: TrainOptions) -> TrainingRequest:
         vgg_weights=options.vgg_weights,
         start=start,
     )
+
+
+def changes_of_options(options: TrainOptions, method: Method) -> tuple[RecipeChange, ...]:
+    """Read the changes of the recipe; refuse those that the recipe does not allow."""
+    try:
+        changes = tuple(change_of_method(text, method.name) for text in options.recipe_changes)
+        check_changes(changes, (method.name,), options.recipe, vgg=options.vgg_weights is not None)
+    except ChangeError as error:
+        what = error.change or " ".join(options.recipe_changes)
+        raise UsageError(f"--set {what}", error.why, error.fix) from None
+    return changes
 
 
 def _check(
@@ -260,8 +280,13 @@ def _check_start(options: TrainOptions, method: Method, start: LoadedModel) -> N
         raise UsageError(f"--recipe {options.recipe}", why, f"give --recipe {start.card.recipe}")
 
 
-def _suited(training: TrainingRequest, images: TrainingImages) -> TrainingRequest:
-    """Return the training that images allow, refusing those smaller in plane than a patch."""
+def suited(
+    training: TrainingRequest, images: TrainingImages, *, quiet: bool = False
+) -> TrainingRequest:
+    """Return the training that images allow, refusing those smaller in plane than a patch.
+
+    `quiet`: do not print what is varied.
+    """
     assert training.factor is not None
     for image in images:
         scale = (1.0, 1.0) if image.fine is not None else training.factor[:2]
@@ -287,10 +312,11 @@ def _suited(training: TrainingRequest, images: TrainingImages) -> TrainingReques
     if vary.of_whole_slices and (len(images) > 1 or training.start is not None):
         # several images vary of themselves; with exponents and noise the network was less accurate
         # there
-        print(
-            f"note: with several images, or from a model, {training.method.name} varies them by"
-            " flips and gain alone"
-        )
+        if not quiet:
+            print(
+                f"note: with several images, or from a model, {training.method.name} varies them"
+                " by flips and gain alone"
+            )
         plain = replace(
             training.effective_recipe, augmentation=replace(vary, shift=0.0, gamma=0.0, noise=0.0)
         )

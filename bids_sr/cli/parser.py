@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from bids_sr.boilerplate import data_of
+from bids_sr.cli.recipe_settings import settings_of_recipes
 from bids_sr.config import Settings, UsageError, nearest_name
 from bids_sr.config.section import Checked, SettingError, option_of, path
 from bids_sr.config.settings import read_toml
@@ -235,7 +236,7 @@ def build_parser(*, everything: bool = False) -> Parser:
     parser = Parser("bids-sr", _DESCRIPTION)
     parser.usage = "bids-sr bids_dir output_dir {participant,group} [options]"
     parser.add_argument("--help-all", action="store_true", help="show all options and exit")
-    parser.epilog = None if everything else _EPILOG
+    parser.epilog = settings_of_recipes() if everything else _EPILOG
     add_settings(parser, everything=everything)
     return parser
 

@@ -29,6 +29,7 @@ from typing import Any, Literal, TypeVar, get_args, get_type_hints
 from bids_sr.frozen import frozen
 from bids_sr.notices import UsageError
 from bids_sr.series import BASELINES, MEASURED, RAW, series_names
+from bids_sr.sr.recipe_changes import ChangeError, RecipeChange
 
 _LARGEST = sys.float_info.max
 _CLOSE = 0.75  # of `difflib`, from which a name is proposed for another
@@ -116,6 +117,11 @@ def as_annotated(value: object, hint: object, where: str) -> object:
         raise SettingError(where, repr(value), f"it is one of {', '.join(map(str, args))}", fix)
     if isinstance(value, dict) and isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return hint(**value)
+    if hint is RecipeChange and isinstance(value, str):
+        try:
+            return RecipeChange.from_text(value)
+        except ChangeError as error:
+            raise SettingError(where, value, error.why, error.fix) from None
     if origin is tuple:
         if isinstance(value, list | tuple):
             return tuple(as_annotated(item, args[0], where) for item in value)

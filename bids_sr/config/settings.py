@@ -14,6 +14,7 @@ from typing import Any, Literal, Self, TypeVar, get_type_hints
 from bids_sr.config import groups, machine
 from bids_sr.config.section import (
     Checked,
+    SettingError,
     UsageError,
     argument,
     as_toml,
@@ -28,6 +29,7 @@ from bids_sr.frozen import frozen
 from bids_sr.region_names import is_file
 from bids_sr.series import BASELINES, DEFAULT_BASELINES, PAIR_BASELINES, series_names
 from bids_sr.sr.method import get_method, methods_trained_on, offered_methods
+from bids_sr.sr.recipe_changes import ChangeError, RecipeChange, check_changes
 
 _AUTO = "auto"
 _AUTO_METHODS: dict[str, tuple[str, ...]] = {"bold": ("srgan", "sbl"), "anat": ("srgan",)}
@@ -82,6 +84,7 @@ class SuperRes(Checked):
        `train_on`, a participant's own
     scans or those of all others of the call, and `anat_align`, the transforms that bring the scans
     of a head together. `recipe`: of methods that have no `paper-mse` of their own it is `paper`.
+    `recipe_changes`: settings of methods' recipes that take another value.
     `calibration`: short high-resolution run that tells where others fluctuate: auto, none, an acq-
     label, or a file.
     """
@@ -140,6 +143,12 @@ class SuperRes(Checked):
         "--recipe",
         "training: fast (minutes), paper (as published, days), paper-mse (paper, with squared"
         " error in the loss)",
+    )
+    recipe_changes: tuple[RecipeChange, ...] = option(
+        (),
+        "--set METHOD.FIELD=VALUE",
+        "change settings of a method's recipe, for example tv.tv=0.02; bids-sr-models list METHOD"
+        " shows its settings with ranges and defaults",
     )
     model_source: Literal["auto", "train", "reuse"] = option(
         "auto",
@@ -213,6 +222,14 @@ class SuperRes(Checked):
             if name != _AUTO:
                 _check_method(name)
         self._need(bool(self.methods), "methods", "at least one method or baseline is needed")
+        try:
+            check_changes(
+                self.recipe_changes, self.learned, self.recipe, vgg=self.vgg_weights is not None
+            )
+        except ChangeError as error:
+            raise SettingError(
+                self._where("recipe_changes"), error.change, error.why, error.fix
+            ) from None
 
     @property
     def auto(self) -> bool:
@@ -257,6 +274,11 @@ class SuperRes(Checked):
     def calibration_file(self) -> Path | None:
         """The file that `calibration` names, where it names one."""
         return Path(self.calibration) if self.calibration.endswith((".nii", ".nii.gz")) else None
+
+    @property
+    def recipe_text(self) -> str:
+        """The recipe and what was changed in it, for reports."""
+        return " ".join([self.recipe, *map(str, self.recipe_changes)])
 
     @property
     def dense(self) -> bool:
@@ -517,6 +539,8 @@ def _decisive(settings: Settings) -> dict[str, object]:
 def _plain(value: object) -> Any:
     if isinstance(value, tuple):
         return sorted(map(_plain, value))
+    if isinstance(value, RecipeChange):
+        return str(value)
     if isinstance(value, Path):
         return _sha256(value.read_bytes()) if value.is_file() else "a file that is not there"
     return value

@@ -43,6 +43,7 @@ from bids_sr.pipeline.artifacts import Figure as FigureKind
 from bids_sr.report.sections import Shown
 from bids_sr.series import map_label
 from bids_sr.sr.method import Cost
+from bids_sr.sr.recipe_changes import RecipeChange
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -102,6 +103,8 @@ class Lookup(Protocol):
         ],
         /,
     ) -> str: ...
+    @overload
+    def __call__(self, name: Literal["recipe_changes"], /) -> tuple[RecipeChange, ...]: ...
     @overload
     def __call__(self, name: Literal["seeds"], /) -> Sequence[Seed]: ...
     @overload

@@ -37,6 +37,7 @@ from bids_sr.sr.method import (
 )
 from bids_sr.sr.models.card import ModelError, check_model, read_card
 from bids_sr.sr.models.model import load_model, verify
+from bids_sr.sr.recipe_changes import changed_recipe, changes_of
 
 _LOAD = (
     "import json, sys; from bids_sr.preflight.method_checks import refusal; "
@@ -64,6 +65,15 @@ def check_pretrained(superres: SuperRes, findings: Findings) -> None:
         findings,
         [(bool(reason), f"--pretrained {file}", reason, fix) for file, reason in reasons.items()],
     )
+    for file in sound:
+        changes = changes_of(superres.recipe_changes, method_of_model(file) or "")
+        if changes:
+            findings.refuse_option(
+                f"--set {' '.join(map(str, changes))}",
+                f"the model of {changes[0].method} is given (--pretrained {file}) and is not"
+                " trained",
+                "Leave out one of the two.",
+            )
 
 
 def _networks_refuse(files: Sequence[Path]) -> list[str]:
@@ -201,13 +211,15 @@ def _check_patches(settings: Settings, run: BoldRun, findings: Findings) -> None
                 f"give --recipe {' or '.join(method.recipes)}.",
             )
             continue
-        recipe = get_recipe(method, recipe_label)
+        recipe = changed_recipe(method, recipe_label, superres.recipe_changes)
         away = obstacle(name, run, superres) or pretrained_for(superres, name) is not None
         if recipe.flat_patch is None or away or recipe.fits(x, y):
             continue
         sides = " × ".join(map(str, recipe.flat_patch))
         fits = other in method.recipes and get_recipe(method, other).fits(x, y)
         first = f"give --recipe {other}, or " if fits else ""
+        if any(change.field == "patch" for change in changes_of(superres.recipe_changes, name)):
+            first = f"give a smaller --set {name}.patch, or "
         fix = f"{first}take a method that is trained on whole slices: srgan --recipe fast."
         findings.refuse(
             f"{run.bold} with --sr-method {name} --recipe {superres.recipe}",

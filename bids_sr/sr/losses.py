@@ -21,6 +21,8 @@ from torch.nn import functional
 
 # mean squared error (80 dB at a range of 1) below which less error gains hardly more
 _FLOOR = 1e-8
+# distance from 0 and 1 within which the cross-entropy is straight
+_EDGE = 1e-4
 _C1, _C2 = 0.01**2, 0.03**2  # constants of the structural similarity, at a range of 1
 
 
@@ -54,6 +56,29 @@ class MAE(nn.Module):
         (N, C, *grid). `weight`: weight of each voxel in the losses (N, C or 1, *grid).
         """
         return _mean((output - target).abs(), weight)
+
+
+class BCE(nn.Module):
+    """Weighted mean binary cross-entropy of intensities, -t log o - (1 - t) log(1 - o).
+
+    Output o and target t are clipped to [e, 1 - e] with e = 1e-4 (ours), so that the loss is
+    finite at 0 and 1; an output outside of that range continues the curve by its tangent, so that
+    it is drawn back. The loss of a perfect output is the entropy of the target and not 0.
+
+    Source: attention_unet, section 3.4, which names it as an objective without a formula.
+    """
+
+    def forward(self, output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+        """Return the weighted mean of the cross-entropy.
+
+        `output`: what the network makes (N, C, *grid). `target`: what the output is compared with
+        (N, C, *grid). `weight`: weight of each voxel in the losses (N, C or 1, *grid).
+        """
+        target = target.clamp(_EDGE, 1 - _EDGE)
+        inside = output.clamp(_EDGE, 1 - _EDGE)
+        entropy = -target * inside.log() - (1 - target) * (1 - inside).log()
+        slope = ((inside - target) / (inside * (1 - inside))).detach()
+        return _mean(entropy + slope * (output - inside), weight)
 
 
 class PSNRLoss(nn.Module):

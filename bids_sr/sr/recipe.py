@@ -65,12 +65,14 @@ class ImportedWhenCalled:
 class _Network:
     """Network class with its settings.
 
-    It is called with the number of channels and, for a generator, the factor.
+    It is called with the number of channels and, for a generator, the factor. `smallest`: side of
+    the smallest image that it takes (voxels).
     """
 
     build: ImportedWhenCalled
     settings: Mapping[str, object]
     flat: bool
+    smallest: int = 1
 
     def __call__(self, channels: int, factor: Factor | None = None) -> nn.Module:
         if self.flat and factor is not None:
@@ -78,9 +80,12 @@ class _Network:
         return self.build(channels, **self.settings)
 
 
-def network(path: str, *, flat: bool = False, **settings: object) -> _Network:
-    """Return a network of `bids_sr.sr.networks`; a `flat` one refuses thinner slices."""
-    return _Network(ImportedWhenCalled(f"networks.{path}"), settings, flat)
+def network(path: str, *, flat: bool = False, smallest: int = 1, **settings: object) -> _Network:
+    """Return a network of `bids_sr.sr.networks`; a `flat` one refuses thinner slices.
+
+    `smallest`: side of the smallest image that it takes (voxels).
+    """
+    return _Network(ImportedWhenCalled(f"networks.{path}"), settings, flat, smallest)
 
 
 @frozen
@@ -162,7 +167,9 @@ class Recipe:
     every n-th slice is held out; 0: none, and the last weights are kept. `refit`: train again on
     all slices for as many steps as did best on the held-out ones. `epochs, patches`: instead of
     `iterations`: `patches` places, drawn once, are each seen once an epoch; validation steps are
-    then `look_epochs` epochs apart. `critic_game`: "bce" (the adversarial term's own),
+    then `look_epochs` epochs apart. `patches` with `iterations`: the steps go through so many
+    places again and again; without it each step draws new ones.
+    `critic_game`: "bce" (the adversarial term's own),
     "wasserstein" (weights clipped to +- `weight_clip` after each critic step) or "wasserstein-gp"
     (plus `penalty_weight` times the gradient penalty). `objective`: "supervised"; "self" (the
     output is downsampled and compared with the low-resolution image: no high-resolution image is
@@ -215,13 +222,15 @@ class Recipe:
     patch_at_most: bool = False
 
     def __post_init__(self) -> None:
-        if (self.epochs is None) != (self.patches is None):
-            raise ValueError("a recipe in epochs needs both `epochs` and `patches`")
+        if self.epochs is not None and self.patches is None:
+            raise ValueError("a recipe in epochs needs `patches`, too")
 
     @property
     def steps_an_epoch(self) -> int:
         """Return steps of an epoch; 1 where the recipe is given in iterations."""
-        return 1 if self.patches is None else -(-self.patches // self.batch)
+        if self.epochs is None or self.patches is None:
+            return 1
+        return -(-self.patches // self.batch)
 
     @property
     def steps(self) -> int:
@@ -273,7 +282,14 @@ class Recipe:
     def needs_vgg(self) -> bool:
         """Whether nothing but the perceptual term ties the output to the target."""
         perceptual = any(term.kind == "perceptual" for term in self.losses)
-        return perceptual and not any(term.kind in _TIES for term in self.terms_on(False))
+        return perceptual and not any(
+            term.kind in _TIES and term.weight for term in self.terms_on(False)
+        )
+
+    @property
+    def is_tied(self) -> bool:
+        """Whether a term of the loss compares the output with an image, or its features."""
+        return any(term.kind in (*_TIES, "perceptual") and term.weight for term in self.losses)
 
     def rate(self, iteration: int, base: float) -> float:
         """Learning rate of a step (counted from 0), without a plateau's factor."""

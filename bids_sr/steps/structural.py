@@ -23,7 +23,17 @@ from bids_sr.pipeline.step import Keep, Lookup, Part, step
 from bids_sr.sr.device import Device, TrainPrecision, choose_device
 from bids_sr.sr.method import Cost, get_method
 from bids_sr.sr.recipe import RecipeName
-from bids_sr.steps.training import KEPT, MODEL, Model, Source, is_given, train_or_reuse
+from bids_sr.sr.recipe_changes import RecipeChange
+from bids_sr.steps.training import (
+    KEPT,
+    MODEL,
+    Model,
+    Source,
+    is_given,
+    text_of_changes,
+    train_or_reuse,
+    training_work,
+)
 
 _LOGGER = logging.getLogger(__name__)
 _Align = Literal["rigid", "affine", "nonlinear"]
@@ -200,7 +210,7 @@ def _text_of_network(setting: Lookup) -> str:
         network = f"A network ({method}) was trained on the {whose} and"
     return (
         f"{network} super-resolved all contrasts together, as channels, slice by slice"
-        " [@attention_unet]."
+        f" [@attention_unet].{'' if is_given(setting) else text_of_changes(setting)}"
     )
 
 
@@ -208,6 +218,7 @@ def _cost_of_training(setting: Lookup) -> Cost:
     if is_given(setting):
         return Cost(always=0.5)
     seconds = _TRAINING_S[setting("recipe") != "fast"] * len(setting("suffixes"))
+    seconds *= training_work(setting)
     return Cost(high=seconds, limit=60 * (setting("max_train_minutes") or math.inf))
 
 
@@ -239,6 +250,7 @@ def train_on_scans(
     method: str,
     anat_align: _Align,
     recipe: RecipeName,
+    recipe_changes: tuple[RecipeChange, ...],
     model_source: Source,
     model_dir: Path | None,
     pretrained: Path | None,
@@ -268,6 +280,7 @@ def train_on_scans(
     training = TrainingRequest(
         method=get_method(method),
         recipe=recipe,
+        changes=recipe_changes,
         source=model_source,
         factor=SAME_GRID,
         align=anat_align,

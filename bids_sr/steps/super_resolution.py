@@ -38,6 +38,7 @@ from bids_sr.sr.matrices import kspace_crop
 from bids_sr.sr.method import Cost, method_of_series
 from bids_sr.sr.models.card import check_model
 from bids_sr.sr.models.model import LoadedModel, load_model
+from bids_sr.sr.recipe_changes import changed_recipe, changes_of, width_ratio
 
 _AS_ACQUIRED: Factor = (1.0, 1.0, 1.0)
 _SAMPLE_MM = 1.0  # of a finer image, before it is averaged over the voxels of the pair's grid
@@ -127,7 +128,14 @@ def _level(setting: Lookup) -> Level:
 
 def _cost(setting: Lookup) -> Cost:
     name = setting("series_name")
-    added = 0.0 if name in BASELINES else method_of_series(name).cost(setting("recipe")).series
+    if name in BASELINES:
+        return Cost(volumes=0.025)
+    method, recipe = method_of_series(name), setting("recipe")
+    added = method.cost(recipe).series
+    if changes := changes_of(setting("recipe_changes"), method.name):
+        added *= width_ratio(
+            changed_recipe(method, recipe, ()), changed_recipe(method, recipe, changes)
+        )
     return Cost(volumes=0.025 + added)
 
 

@@ -29,10 +29,11 @@ from bids_sr.sr.device import Device, Precision, TrainPrecision, choose_device
 from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import make_upsampler
 from bids_sr.sr.matrices import ResolutionError
-from bids_sr.sr.method import Cost, Method, get_method
+from bids_sr.sr.method import Cost, Method, get_method, get_recipe, recipe_name
 from bids_sr.sr.models.card import ModelCard, check_model, part_of, read_card
 from bids_sr.sr.models.model import LoadedModel, TrainingRequest, load_model
 from bids_sr.sr.recipe import RecipeName
+from bids_sr.sr.recipe_changes import RecipeChange, changed_recipe, changes_text, work_ratio
 from bids_sr.sr.variance.temporal_components import SeriesError, open_uncompressed
 
 if TYPE_CHECKING:
@@ -77,6 +78,14 @@ def _asked(setting: Lookup) -> tuple[Method, bool]:
     return get_method(setting("method")), is_given(setting)
 
 
+def text_of_changes(setting: Lookup) -> str:
+    """Return a sentence on settings of the recipe that the call changed; "" without any."""
+    method = get_method(setting("method"))
+    name = recipe_name(method, setting("recipe"))
+    changes = setting("recipe_changes")
+    return changes_text(get_recipe(method, name), changes) if changes else ""
+
+
 def _pair_text(setting: Lookup) -> str:
     method, given = _asked(setting)
     if given:
@@ -84,14 +93,14 @@ def _pair_text(setting: Lookup) -> str:
     recipe = setting("recipe")
     about = method.about
     if own := method.own_text(recipe):
-        return own
+        return f"{own}{text_of_changes(setting)}"
     full = (
         "with settings chosen by us" if _WITHOUT_PAPER in about else "with the published settings"
     )
     kind = "with a smaller network and fewer steps" if recipe == "fast" else full
     return (
         f"The network {method.name} was trained on the participant's own pair of T2*-weighted"
-        f" images, {kind}: {about}."
+        f" images, {kind}: {about}.{text_of_changes(setting)}"
     )
 
 
@@ -105,6 +114,7 @@ def _volumes_text(setting: Lookup) -> str:
     return (
         f"The network {method.name} was trained on {VOLUMES} randomly drawn volumes of the run"
         f" itself, as acquired, without a high-resolution image: {method.about}."
+        f"{text_of_changes(setting)}"
     )
 
 
@@ -172,9 +182,24 @@ def _cost(setting: Lookup) -> Cost:
         return Cost(always=0.5)
     method = get_method(setting("method"))
     cost = method.cost(setting("recipe"))
+    if method.variance is None:
+        ratio = training_work(setting)
+        cost = replace(
+            cost, always=cost.always * ratio, low=cost.low * ratio, high=cost.high * ratio
+        )
     minutes = setting("max_train_minutes")
     limit = math.inf if method.trained_on == "series" else 60 * (minutes or math.inf)
     return replace(cost, limit=limit)
+
+
+def training_work(setting: Lookup) -> float:
+    """Return the work of training relative to that of the unchanged recipe."""
+    method, recipe = get_method(setting("method")), setting("recipe")
+    changes = setting("recipe_changes")
+    if not changes:
+        return 1.0
+    changed = changed_recipe(method, recipe, changes)
+    return work_ratio(changed_recipe(method, recipe, ()), changed, method.ndim)
 
 
 @step(
@@ -199,6 +224,7 @@ def train_on_pair(
     method: str,
     factor: Factor,
     recipe: RecipeName = "fast",
+    recipe_changes: tuple[RecipeChange, ...] = (),
     model_source: Source = "auto",
     model_dir: Path | None = None,
     pretrained: Path | None = None,
@@ -224,6 +250,7 @@ def train_on_pair(
     training = TrainingRequest(
         method=get_method(method),
         recipe=recipe,
+        changes=recipe_changes,
         factor=factor,
         source=model_source,
         model_dir=model_dir,
@@ -283,6 +310,7 @@ def train_on_volumes(
     method: str,
     factor: Factor,
     recipe: RecipeName = "fast",
+    recipe_changes: tuple[RecipeChange, ...] = (),
     model_source: Source = "auto",
     model_dir: Path | None = None,
     pretrained: Path | None = None,
@@ -298,6 +326,7 @@ def train_on_volumes(
     training = TrainingRequest(
         method=get_method(method),
         recipe=recipe,
+        changes=recipe_changes,
         factor=factor,
         source=model_source,
         model_dir=model_dir,

@@ -3,8 +3,8 @@
 The table is the whole rule; there is no list of exceptions. Steps see no inputs as a whole;
 workflows hand them on by name. Below all parts lies `bids_sr/io/atomic_files.py`, which writes
 files in whole, knows nothing else of bids_sr and may be imported by everything, as the version
-may. `sr/methods` (`bids_sr/sr/method.py`, `recipe.py` and `methods/`) says what methods are: plain
-values, which settings, estimates, steps, workflows and tables read.
+may. `sr/methods` (`bids_sr/sr/method.py`, `recipe.py`, `recipe_changes.py` and `methods/`) says
+what methods are: plain values, which settings, estimates, steps, workflows and tables read.
 """
 
 import ast
@@ -115,7 +115,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 EVERYWHERE = {"io.atomic_files", "series", "region_names", "version", "frozen", "notices"}
 """The standard library alone, and nothing of bids_sr."""
-LIGHT = {"method", "methods", "recipe"}
+LIGHT = {"method", "methods", "recipe", "recipe_changes"}
 HEAVY = {
     "torch",
     "nilearn",

@@ -19,6 +19,7 @@ from bids_sr.sr.method import Cost, Method
 from bids_sr.sr.recipe import OURS, Augmentation, Recipe, loss, network
 
 FAST_WIDTHS = (16, 32, 64, 128, 256)
+PAPER_WIDTHS = (64, 128, 256, 512, 1024)
 
 
 def without_critic(recipe: Recipe) -> Recipe:
@@ -28,7 +29,7 @@ def without_critic(recipe: Recipe) -> Recipe:
 
 
 PAPER = Recipe(
-    build_generator=network("unet_generator.attention_unet", flat=True),
+    build_generator=network("unet_generator.attention_unet", flat=True, widths=PAPER_WIDTHS),
     build_critic=network("convolutional.guiding_critic"),
     losses=(
         loss("content", "MAE", 1.0),

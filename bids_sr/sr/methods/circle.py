@@ -19,7 +19,7 @@ from bids_sr.sr.recipe import loss, network
 _PAPER = replace(
     cpce.PAPER,
     build_generator=network("convolutional.CircleNet", flat=True),
-    build_critic=network("convolutional.circle_critic"),
+    build_critic=network("convolutional.circle_critic", smallest=32),
     losses=(
         loss("adversarial", "AdversarialWasserstein", 1.0),
         loss("cycle", "MAE", 1.0),
@@ -40,7 +40,9 @@ _FAST = replace(
         joined=(16, 8),
         dropout=0.0,
     ),
-    build_critic=network("convolutional.circle_critic", widths=(8, 16, 32, 32), dense=32),
+    build_critic=network(
+        "convolutional.circle_critic", smallest=32, widths=(8, 16, 32, 32), dense=32
+    ),
     losses=(
         loss("content", "MSE", 1.0),
         loss("adversarial", "AdversarialWasserstein", 1e-4),

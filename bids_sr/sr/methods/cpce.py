@@ -18,7 +18,7 @@ from bids_sr.sr.method import Cost, Method
 from bids_sr.sr.recipe import OURS, Recipe, loss, network
 
 PAPER = Recipe(
-    build_generator=network("convolutional.CPCENet", flat=True),
+    build_generator=network("convolutional.CPCENet", flat=True, smallest=9, width=32),
     build_critic=network("convolutional.cpce_critic"),
     losses=(
         loss("adversarial", "AdversarialWasserstein", 1.0),
@@ -42,7 +42,7 @@ PAPER = Recipe(
 
 FAST = replace(
     OURS,
-    build_generator=network("convolutional.CPCENet", flat=True, skip=True),
+    build_generator=network("convolutional.CPCENet", flat=True, smallest=9, width=32, skip=True),
     build_critic=network("convolutional.cpce_critic", widths=(8, 16, 32), dense=32),
     losses=(
         loss("content", "MSE", 1.0),

@@ -30,7 +30,7 @@ PLANES = 128 * 128 * 35 / 1e6
 
 
 PAPER = Recipe(
-    build_generator=network("convolutional.DenseResidualNet"),
+    build_generator=network("convolutional.DenseResidualNet", width=32),
     losses=(
         loss("content", "MSE", 1.0),
         loss("tv", "TotalVariation", _ALPHA),

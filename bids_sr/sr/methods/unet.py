@@ -14,7 +14,7 @@ from bids_sr.sr.recipe import ImportedWhenCalled, network
 
 _PAPER = replace(
     attunet.without_critic(attunet.PAPER),
-    build_generator=network("unet_generator.UNet", flat=True),
+    build_generator=network("unet_generator.UNet", flat=True, widths=attunet.PAPER_WIDTHS),
 )
 _FAST = replace(
     attunet.without_critic(attunet.FAST),

@@ -52,7 +52,8 @@ class ModelCard:
     `factors`: drawn in place of `factor`; empty for none. `contrast`: BIDS suffix. `orientation`:
     anatomical axis across slices: ``R-L``, ``P-A`` or ``I-S``. `lowres_mm`: voxel size of the
     images that the model serves. `trained_on`: kind of training data: ``pair``, ``series``,
-    ``self`` or ``images``. `channels`: contrasts that go in together. `reproducible`: if the same
+    ``self`` or ``images``. `changed_settings`: settings of the recipe that had another value than
+    its own, by name. `channels`: contrasts that go in together. `reproducible`: if the same
     training gives the same weights again. `headroom`: intensity that is 1 for the network over the
     99th percentile of the image it was trained on, or None. `perceptual`: whether VGG-19 was in
     the loss. `start_sha256`: weights with which training began, or None. `align`: structural
@@ -74,6 +75,7 @@ class ModelCard:
     weights_sha256: str = ""
     data_sha256: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, object] = field(default_factory=dict)
+    changed_settings: Mapping[str, object] = field(default_factory=dict)
     headroom: float | None = None
     perceptual: bool = False
     start_sha256: str | None = None
@@ -120,6 +122,7 @@ class ModelCard:
             reproducible=values.get("reproducible") is True,
             data_sha256={name: str(found) for name, found in sums.items()},
             settings=settings,
+            changed_settings=part_of(values, "changed_settings"),
             headroom=headroom[0] if headroom else None,
             perceptual=part_of(values, "perceptual").get("active") is True,
             start_sha256=None if start is None else str(start),
@@ -144,6 +147,8 @@ def _floats(values: object) -> tuple[float, ...]:
 def digest(card: Mapping[str, object]) -> str:
     """Checksum of what a card says of the images that the model serves."""
     said = {key: card.get(key) for key in _BOUND}
+    # cards of unchanged recipes, as all older ones, have no such entry
+    said |= {key: card[key] for key in ("changed_settings",) if key in card}
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 

@@ -26,6 +26,13 @@ from bids_sr.sr.models.card import (
     size_of_file,
 )
 from bids_sr.sr.recipe import Recipe, VarianceRecipe
+from bids_sr.sr.recipe_changes import (
+    Number,
+    RecipeChange,
+    apply_changes,
+    changes_from,
+    differing_settings,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -180,7 +187,9 @@ def load_model(path: Path) -> LoadedModel:
             generator: nn.Module = VarianceMaps(state.get("weight"))
             _fill(generator, state, name)
         else:
-            recipe = how = get_recipe(method, card.recipe)
+            recipe = how = apply_changes(
+                get_recipe(method, card.recipe), changes_from(card.method, card.changed_settings)
+            )
             generator = how.build_generator(card.channels, card.factor)
             kept = {k for k in state if how.keep_critic and k.startswith("critic.")}
             _fill(generator, {k: v for k, v in state.items() if k not in kept}, name)
@@ -211,6 +220,8 @@ class TrainingRequest:
     """Which model is wanted, how it is trained, and where one may be had instead.
 
     `changed`: takes the place of the method's recipe of that name; None: the recipe as it is.
+    `changes`: settings of that recipe that take other values; those of other methods have no
+    effect.
     `seed`: of weights, batches and augmentation; with as many `threads` the result is the same bit
     for bit. `max_train_minutes`: stop on the clock; the card then says that the model cannot be
     reproduced. `vgg_weights`: for the perceptual term, which is off without them. `start`: a model
@@ -228,6 +239,7 @@ class TrainingRequest:
     method: Method
     recipe: str = "fast"
     changed: Recipe | None = None
+    changes: tuple[RecipeChange, ...] = ()
     factor: Factor | None = None
     seed: int = 0
     threads: int = 1
@@ -244,6 +256,8 @@ class TrainingRequest:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "recipe", recipe_name(self.method, self.recipe))
+        own = tuple(change for change in self.changes if change.method == self.method.name)
+        object.__setattr__(self, "changes", own)
 
     @property
     def variance(self) -> VarianceRecipe | None:
@@ -256,7 +270,7 @@ class TrainingRequest:
     @property
     def effective_recipe(self) -> Recipe:
         """The recipe with what this training changes in it."""
-        recipe = self.changed or get_recipe(self.method, self.recipe)
+        recipe = apply_changes(self._base_recipe, self.changes)
         return _sloppy_recipe(recipe) if self.sloppy else recipe
 
     @property
@@ -264,6 +278,17 @@ class TrainingRequest:
         """Whether training begins in mixed precision."""
         on_gpu = self.device.startswith("cuda")
         return self.precision == "mixed" or (self.precision == "auto" and on_gpu)
+
+    @property
+    def _base_recipe(self) -> Recipe:
+        return self.changed or get_recipe(self.method, self.recipe)
+
+    @property
+    def changed_settings(self) -> dict[str, Number]:
+        """Settings whose value is not the recipe's own, by their names."""
+        if not self.changes:
+            return {}
+        return differing_settings(get_recipe(self.method, self.recipe), self.changes)
 
     @property
     def started_with(self) -> str | None:

@@ -54,6 +54,7 @@ def _same_training(card: ModelCard, training: TrainingRequest, data: TrainingDat
         card.reproducible
         and card.settings in known
         and (card.method, card.recipe) == (training.method.name, training.recipe)
+        and card.changed_settings == training.changed_settings
         and (card.seed, card.factor) == (training.seed, factor)
         and card.data_sha256 == _checksums(data)
         and (card.perceptual, card.start_sha256) == (vgg, training.started_with)
@@ -79,14 +80,21 @@ def _find_model(training: TrainingRequest, data: TrainingData | None) -> Path | 
     if training.source != "reuse":
         return None
     name, recipe = training.method.name, training.recipe
-    fitting = [each for each in models if (each[1].method, each[1].recipe) == (name, recipe)]
+    asked = (name, recipe, training.changed_settings)
+    fitting = [
+        each
+        for each in models
+        if (each[1].method, each[1].recipe, each[1].changed_settings) == asked
+    ]
     sums = None if data is None else _checksums(data)
     own = [each for each in fitting if sums is not None and each[1].data_sha256 == sums]
-    # that of the very pair before that of another, whatever its settings
+    # that of the very pair before that of another, whatever version of the recipe it has
     for weights, _ in (*own, *fitting):
         return weights
+    values = " ".join(f"{key}={value!r}" for key, value in training.changed_settings.items())
     raise ModelError(
-        f"{training.model_dir}: no model of {name} ({recipe}) to reuse; "
+        f"{training.model_dir}: no model of {name} ({recipe}){values and f' with {values}'} to"
+        " reuse; "
         "train one with --model-source auto, or name a file with --pretrained"
     )
 

@@ -257,10 +257,14 @@ class Critic(nn.Module):
     Shapes are (N, C, X, Y) -> (N, 1) or (N, 1, x, y).
 
     `features`: layers from images to features. `score`: layers from features to scores.
+    `smallest`: sides below it are padded to it by zeros (voxels).
     """
 
-    def __init__(self, features: Sequence[nn.Module], score: Sequence[nn.Module]) -> None:
+    def __init__(
+        self, features: Sequence[nn.Module], score: Sequence[nn.Module], *, smallest: int = 1
+    ) -> None:
         super().__init__()
+        self.smallest = smallest
         self.features, self.score = nn.Sequential(*features), nn.Sequential(*score)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -268,6 +272,9 @@ class Critic(nn.Module):
 
         `image`: images to score (N, C, X, Y). One score an image (N, 1), or a patch (N, 1, x, y).
         """
+        x, y = (max(0, self.smallest - side) for side in image.shape[-2:])
+        if x or y:
+            image = nn.functional.pad(image, (0, y, 0, x))
         return self.score(self.features(image))
 
 
@@ -354,7 +361,8 @@ def guiding_critic(
     Four 4x4 convolutions with stride 2, each with leaky ReLU and dropout .5, one convolution to a
     single channel, one dense layer. Source: attention_unet, section 3.5 and figure 4. Ours where
     the paper is silent: widths double from 64, the slope is .2 as in DCGAN, the convolution to one
-    channel is 3x3, 16 x 16 features before the dense layer.
+    channel is 3x3, 16 x 16 features before the dense layer, and patches below 16 voxels are padded
+    to 16, of which the four strides leave one.
 
     `width`: channels after the first convolution; `grid`: side of the map that the dense layer
     sees; `dropout`: share of values dropped in training.
@@ -369,7 +377,7 @@ def guiding_critic(
     features = _stages(channels, [width * 2**k for k in range(4)], stage)
     last = nn.Conv2d(8 * width, 1, 3, padding=1)
     score = [last, nn.AdaptiveAvgPool2d(grid), nn.Flatten(), nn.Linear(grid * grid, 1)]
-    return Critic(features, score)
+    return Critic(features, score, smallest=16)
 
 
 class PatchCritic(nn.Module):

@@ -18,6 +18,7 @@ def settings(**groups: dict[str, Any]) -> Settings:
     [
         ("superres", {"methods": ("srgan",)}),
         ("superres", {"recipe": "paper"}),
+        ("superres", {"recipe_changes": ("srgan.batch=3",)}),
         ("preprocessing", {"dummy_scans": 3}),
         ("activation", {"smoothing": (0.0, 6.0)}),
         ("activation", {"roi": "brain"}),

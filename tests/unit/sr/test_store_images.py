@@ -12,7 +12,9 @@ from engine_helpers import balls
 from bids_sr.sr.data.images import TrainingDataError, checksums
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models import model_store
+from bids_sr.sr.models.card import ModelError
 from bids_sr.sr.models.model import TrainingRequest, _sloppy_recipe, load_model
+from bids_sr.sr.recipe_changes import RecipeChange
 
 CUBE = (2.0, 2.0, 2.0)
 
@@ -67,3 +69,42 @@ def test_a_model_of_the_same_set_is_found_and_one_begun_otherwise_is_not(tmp_pat
     assert len(changed) == 1, "not the last layer alone"
     _, other = obtain(balls(1), tmp_path / "d", factor=CUBE, model_dir=tmp_path / "a")
     assert other["data_sha256"] != first["data_sha256"]
+
+
+def test_a_model_with_other_settings_of_its_recipe_is_not_taken_for_this_one(tmp_path, caplog):
+    caplog.set_level("INFO", logger="bids_sr")
+    # sloppy trainings have the same steps, so that the filters alone differ
+    four, eight = (
+        (RecipeChange(method="resnet3d", field="filters", value=count),) for count in (4, 8)
+    )
+    _, first = obtain(balls(1), tmp_path / "a", factor=CUBE, changes=four)
+    assert first["changed_settings"] == {"filters": 4}
+    _, other = obtain(
+        balls(1), tmp_path / "b", factor=CUBE, changes=eight, model_dir=tmp_path / "a"
+    )
+    assert "reused" not in caplog.text
+    assert other["parameters"] > first["parameters"]
+    _, again = obtain(
+        balls(1), tmp_path / "c", factor=CUBE, changes=four, model_dir=tmp_path / "a"
+    )
+    assert "reused from" in caplog.text
+    assert again == first
+    with pytest.raises(ModelError, match="no model of resnet3d \\(fast\\) with filters=8"):
+        obtain(
+            balls(2),
+            tmp_path / "d",
+            factor=CUBE,
+            changes=eight,
+            model_dir=tmp_path / "a",
+            source="reuse",
+        )
+
+
+def test_a_change_to_the_recipes_own_value_is_none(tmp_path):
+    value = get_method("resnet3d").recipes["fast"].learning_rate
+    same = (RecipeChange(method="resnet3d", field="learning_rate", value=value),)
+    _, card = obtain(balls(1), tmp_path / "a", factor=CUBE, changes=same)
+    assert "changed_settings" not in card
+    other = (RecipeChange(method="tv", field="tv", value=0.02),)
+    _, card = obtain(balls(1), tmp_path / "b", factor=CUBE, changes=other)
+    assert "changed_settings" not in card

@@ -184,6 +184,7 @@ def test_without_tissues_the_other_measures_remain(prepared, monkeypatch):
 ASKED = SimpleNamespace(
     recipe="fast",
     model_source="auto",
+    recipe_changes=(),
     model_dir=None,
     pretrained=None,
     vgg_weights=None,

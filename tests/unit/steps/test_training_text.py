@@ -8,7 +8,12 @@ from bids_sr.steps.training import estimate_variance, train_on_pair, train_on_vo
 
 
 def _text(step, method, recipe, **given):
-    known = {"pretrained": None, "model_source": "auto", "calibrated": False}
+    known = {
+        "pretrained": None,
+        "model_source": "auto",
+        "calibrated": False,
+        "recipe_changes": (),
+    }
     return step.text((known | {"method": method, "recipe": recipe} | given).__getitem__)
 
 

@@ -1,0 +1,303 @@
+"""``bids-sr-models search``: try settings of a recipe, and rank them by their held-out PSNR."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import shlex
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from bids_sr.cli import models_files as files
+from bids_sr.cli.console import progress_line
+from bids_sr.cli.models_options import SearchOptions, TrainOptions
+from bids_sr.cli.models_train import read_images, requested_training, suited
+from bids_sr.config import UsageError
+from bids_sr.config.section import option_of
+from bids_sr.frozen import frozen
+from bids_sr.io.atomic_files import read_json, read_text, write_json, write_whole
+from bids_sr.io.grids import Factor
+from bids_sr.sr.data.images import TrainingImages, checksums
+from bids_sr.sr.method import get_method, get_recipe, recipe_name
+from bids_sr.sr.models.card import ModelCard
+from bids_sr.sr.models.model import TrainedModel, TrainingRequest
+from bids_sr.sr.random_search import Drawn, best_trial, default_space, draw_trial, read_drawn
+from bids_sr.sr.recipe import Recipe
+from bids_sr.sr.recipe_changes import ChangeError, RecipeChange, check_changes, variable_fields
+from bids_sr.sr.training.phase import OutOfDeviceMemory, TrainingDiverged
+from bids_sr.sr.training.trainer import fit
+
+_ABSENT = "n/a"
+_COLUMNS: Mapping[str, Mapping[str, str]] = {
+    "psnr": {
+        "Description": "peak signal-to-noise ratio of the network on what was held out",
+        "Units": "dB",
+    },
+    "ssim": {
+        "Description": "structural similarity of the network on what was held out",
+        "Units": "1",
+    },
+    "psnr_bspline": {
+        "Description": "peak signal-to-noise ratio of cubic spline interpolation there",
+        "Units": "dB",
+    },
+    "step": {"Description": "training step with the highest held-out score", "Units": "1"},
+    "outcome": {
+        "Description": (
+            "done; diverged: the loss was no longer a number; memory: no room on the device"
+        ),
+        "Units": "n/a",
+    },
+}
+_Row = dict[str, str]
+
+
+@frozen
+class _Table:
+    """Table of a search: trials so far, its settings, and its columns.
+
+    `stem`: path of both files up to their extension. `about`: what the search rests on; rows of a
+    search that rests on something else are not continued.
+    """
+
+    stem: Path
+    columns: Mapping[str, Mapping[str, str]]
+    about: Mapping[str, object]
+
+    @property
+    def tsv(self) -> Path:
+        """File of the rows."""
+        return self.stem.with_name(f"{self.stem.name}.tsv")
+
+    @property
+    def sidecar(self) -> Path:
+        """File that describes the columns."""
+        return self.stem.with_name(f"{self.stem.name}.json")
+
+    def rows(self) -> list[_Row]:
+        """Return the trials so far; refuse the table of another search."""
+        if not self.tsv.exists() and not self.sidecar.exists():
+            return []
+        if read_json(self.sidecar).get("Search") != self.about:
+            why = "it is not the table of a search with these settings and images"
+            raise UsageError(f"{self.sidecar}", why, "choose another OUT, or remove the file")
+        if not self.tsv.exists():
+            return []
+        lines = [line.split("\t") for line in read_text(self.tsv).splitlines()]
+        return [dict(zip(lines[0], cells, strict=True)) for cells in lines[1:]]
+
+    def write(self, rows: Sequence[_Row]) -> None:
+        """Write the description, then the rows, each file whole."""
+        write_json(self.sidecar, {**self.columns, "Search": self.about})
+        lines = [list(self.columns), *([row[name] for name in self.columns] for row in rows)]
+        write_whole(self.tsv, "".join("\t".join(cells) + "\n" for cells in lines))
+
+
+def search(options: SearchOptions) -> None:
+    """Train trials with drawn settings, keep their scores in a table, and print the best."""
+    recipe = _searchable(options)
+    space = _space(options, recipe)
+    trials = _trials(options, recipe, space)
+    training = requested_training(replace(options, recipe_changes=()))
+    first = replace(training, changes=trials[0])
+    images, factor = read_images(options, first)
+    prepared = _prepared(replace(training, factor=factor), images, trials)
+    table = _Table(
+        stem=options.out.with_name(options.out.name.removesuffix(".tsv")),
+        columns=_columns(recipe, space),
+        about=_about(options, prepared[0], space, images, factor),
+    )
+    files.make_folder(table.tsv)
+    rows = table.rows()
+    if rows:
+        print(f"{table.tsv}: {len(rows)} trial(s) are done")
+    work = options.work_dir or table.stem.with_name(f"{table.stem.name}.work")
+    for number, trial in enumerate(prepared, 1):
+        if number <= len(rows):
+            continue
+        folder = work / f"trial-{number}"
+        rows.append(_tried(number, trial, images, folder))
+        table.write(rows)
+        shutil.rmtree(folder, ignore_errors=True)  # its checkpoints have served
+        print(f"trial {number} of {len(prepared)}: {_shown(rows[-1], space)}")
+    if options.work_dir is None:
+        shutil.rmtree(work, ignore_errors=True)
+    _report(options, table, rows, space)
+
+
+def _searchable(options: SearchOptions) -> Recipe:
+    """Return the recipe; refuse one whose trials could not be compared."""
+    method = get_method(options.method)
+    if method.variance is not None:
+        why = "it has no recipe: it estimates variance maps and trains no network"
+        raise UsageError(method.name, why, "choose a method that is trained")
+    recipe = get_recipe(method, recipe_name(method, options.recipe))
+    what = f"{method.name} --recipe {options.recipe}"
+    if recipe.objective == "self":
+        why = (
+            "it learns without high-resolution images, so that no trial has a held-out PSNR; its"
+            " own loss changes with the settings"
+        )
+        fix = (
+            "train a model for each setting (bids-sr-models train ... --set), and compare them by"
+            " bids-sr-models evaluate with a reference"
+        )
+        raise UsageError(what, why, fix)
+    if not recipe.hold_out:
+        why = "nothing is held out, so that no trial has a held-out PSNR"
+        others = [name for name, other in method.recipes.items() if other.hold_out]
+        raise UsageError(what, why, f"give --recipe {' or '.join(others)}")
+    return recipe
+
+
+def _space(options: SearchOptions, recipe: Recipe) -> tuple[Drawn, ...]:
+    """Return what is drawn from, as requested or by default."""
+    try:
+        space = tuple(read_drawn(text, options.method, recipe) for text in options.recipe_changes)
+    except ChangeError as error:
+        what = error.change or " ".join(options.recipe_changes)
+        raise UsageError(f"--set {what}", error.why, error.fix) from None
+    return space or default_space(recipe)
+
+
+def _trials(
+    options: SearchOptions, recipe: Recipe, space: Sequence[Drawn]
+) -> list[tuple[RecipeChange, ...]]:
+    """Return the settings of all trials."""
+    vgg = options.vgg_weights is not None
+    try:
+        trials = [
+            draw_trial(space, options.method, recipe, seed=options.seed, number=number)
+            for number in range(1, options.trials + 1)
+        ]
+        # what one trial shows: a setting that is given twice, or has no effect
+        check_changes(trials[0], (options.method,), options.recipe, vgg=vgg)
+        return trials
+    except ChangeError as error:
+        raise UsageError(f"--set {error.change}", error.why, error.fix) from None
+
+
+def _prepared(
+    training: TrainingRequest,
+    images: TrainingImages,
+    trials: Sequence[tuple[RecipeChange, ...]],
+) -> list[TrainingRequest]:
+    """Return the training of each trial; refuse images that a trial could not be trained on."""
+    return [
+        suited(replace(training, changes=changes), images, quiet=number > 0)
+        for number, changes in enumerate(trials)
+    ]
+
+
+def _columns(recipe: Recipe, space: Sequence[Drawn]) -> dict[str, Mapping[str, str]]:
+    """Return the columns of the table with their descriptions."""
+    fields = {field.name: field for field in variable_fields(recipe)}
+    return {
+        "trial": {"Description": "number of the trial", "Units": "1"},
+        **{
+            one.field: {
+                "Description": f"{fields[one.field].sets}; drawn from {one}",
+                "Units": fields[one.field].unit or "1",
+            }
+            for one in space
+        },
+        **_COLUMNS,
+    }
+
+
+def _about(
+    options: SearchOptions,
+    training: TrainingRequest,
+    space: Sequence[Drawn],
+    images: TrainingImages,
+    factor: Factor,
+) -> dict[str, object]:
+    """Return what the scores rest on; the number of trials is not among it."""
+    text = json.dumps(checksums(images), sort_keys=True)
+    return {
+        "Method": training.method.name,
+        "Recipe": training.recipe,
+        "Space": [str(one) for one in space],
+        "Seed": options.seed,
+        "Factor": list(factor),
+        "Degradation": options.degradation or "the method's",
+        "Images": [image.name for image in images],
+        "ImagesSHA256": hashlib.sha256(text.encode()).hexdigest(),
+        "PerceptualWeights": options.vgg_weights is not None,
+        "Device": training.device,
+        "Precision": training.precision,
+        "TrainedLast": options.train_last or 0,
+        "StartedFromSHA256": training.started_with or "",
+    }
+
+
+def _tried(number: int, training: TrainingRequest, images: TrainingImages, folder: Path) -> _Row:
+    """Train one trial and return its row; a killed trial goes on from its checkpoint."""
+    values = {change.field: f"{change.value:.9g}" for change in training.changes}
+    row = {"trial": str(number), **values, **dict.fromkeys(_COLUMNS, _ABSENT)}
+    try:
+        made = fit(training, images, folder, progress_line())
+    except TrainingDiverged:
+        return row | {"outcome": "diverged"}
+    except OutOfDeviceMemory:
+        return row | {"outcome": "memory"}
+    return row | _scores(made)
+
+
+def _scores(made: TrainedModel) -> _Row:
+    """Return what a trained model reached on what was held out."""
+    card = ModelCard.from_json(made.card)
+    network = card.held_out.get("network")
+    scores = network if isinstance(network, Mapping) else {}
+    values = {
+        "psnr": card.psnr.get("network"),
+        "ssim": scores.get("ssim"),
+        "psnr_bspline": card.psnr.get("bspline", card.psnr.get("input")),
+    }
+    shown = {name: _ABSENT if value is None else f"{value:.9g}" for name, value in values.items()}
+    return {**shown, "step": str(card.held_out.get("iteration", _ABSENT)), "outcome": "done"}
+
+
+def _shown(row: _Row, space: Sequence[Drawn]) -> str:
+    values = " ".join(f"{one.field}={row[one.field]}" for one in space)
+    score = f"{row['psnr']} dB" if row["outcome"] == "done" else row["outcome"]
+    return f"{values}: {score}"
+
+
+def _report(
+    options: SearchOptions, table: _Table, rows: Sequence[_Row], space: Sequence[Drawn]
+) -> None:
+    """Print the best trial and the command that trains a model with its settings."""
+    scores = [None if row["psnr"] == _ABSENT else float(row["psnr"]) for row in rows]
+    best = best_trial(scores)
+    print(f"{table.tsv}: {len(rows)} trial(s)")
+    if best is None:
+        print("no trial has a score: every training diverged, or found no room on the device")
+        return
+    row = rows[best]
+    print(
+        f"best: trial {row['trial']}, held-out PSNR {row['psnr']} dB (bspline"
+        f" {row['psnr_bspline']} dB). It was chosen on these images: evaluate it on others."
+    )
+    chosen = [f"{one.field}={row[one.field]}" for one in space]
+    out = table.stem.with_name(f"{table.stem.name}-best")
+    print(f"train it: {train_command(options, out, chosen)}")
+
+
+def train_command(options: SearchOptions, out: Path, changes: Sequence[str]) -> str:
+    """Return the command that trains a model with settings of a trial on the same images.
+
+    `out`: model to write. `changes`: ``FIELD=VALUE`` each.
+    """
+    words = ["bids-sr-models", "train", options.method, str(out)]
+    for item in dataclasses.fields(TrainOptions):
+        value = getattr(options, item.name)
+        flags = [word for word in option_of(item).flags.split() if word.startswith("--")]
+        if not flags or item.name in ("recipe_changes", "work_dir") or value == item.default:
+            continue
+        values = value if isinstance(value, tuple) else (value,)
+        words += [flags[0], *map(str, values)]
+    return shlex.join([*words, "--set", *changes])

@@ -1,0 +1,51 @@
+"""Settings of recipes as the command line shows them: ``list METHOD`` and ``--help-all``."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+
+from bids_sr.cli.console import table_text
+from bids_sr.sr.method import all_methods, get_method
+from bids_sr.sr.recipe_changes import VariableField, variable_fields
+
+_COLUMNS = ("setting", "default", "range", "unit", "what it sets", "varied by")
+
+
+def settings_text(method: str) -> str:
+    """Return a table of the settings of each recipe of a method."""
+    facts = get_method(method)
+    if not facts.recipes:
+        return f"{method}: {facts.summary}\nIt has no recipe: no network is trained."
+    parts = [f"{method}: {facts.summary}"]
+    for name, recipe in facts.recipes.items():
+        rows = [_COLUMNS, *map(_row, variable_fields(recipe))]
+        parts.append(f"Settings of --recipe {name} (bids-sr ... --set {method}.SETTING=VALUE)")
+        parts.append(table_text(rows))
+    return "\n".join(parts)
+
+
+def _row(field: VariableField) -> tuple[str, ...]:
+    return (
+        field.name,
+        field.shown_default,
+        field.range,
+        field.unit or "-",
+        field.sets,
+        field.source or "-",
+    )
+
+
+def settings_of_recipes() -> str:
+    """Return the settings of all recipes for the end of the help, one paragraph per recipe."""
+    lines = ["settings of recipes (--set METHOD.FIELD=VALUE), with range and default:"]
+    for method in all_methods():
+        for name, recipe in method.recipes.items():
+            lines += _paragraph(f"{method.name}, {name}:", variable_fields(recipe))
+    return "\n".join(lines)
+
+
+def _paragraph(title: str, fields: tuple[VariableField, ...]) -> Iterator[str]:
+    text = ", ".join(f"{field.name} {field.range} ({field.shown_default})" for field in fields)
+    yield f"  {title}"
+    yield from textwrap.wrap(text, 90, initial_indent="    ", subsequent_indent="    ")

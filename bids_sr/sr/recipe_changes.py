@@ -1,0 +1,583 @@
+"""Settings of a recipe that a call may change, because papers vary them.
+
+`variable_fields` lists the settings that act on a recipe, with their ranges; it is derived from
+the recipe, so that no method offers a setting without effect. A change is read once, from
+``METHOD.FIELD=VALUE`` (`RecipeChange.from_text`), and carried out by `apply_changes`. The standard
+library suffices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from math import isfinite, prod
+
+from bids_sr.frozen import frozen
+from bids_sr.sr.method import Method, get_method, get_recipe, method_names, recipe_name
+from bids_sr.sr.recipe import LossTerm, Recipe, loss
+
+Number = int | float
+_LARGEST_WEIGHT = 100.0
+_LARGEST_SIDE = 256  # of a patch, in voxels
+# side below which four poolings of VGG-19 leave no features
+_SMALLEST_FOR_VGG = 16
+_SMALLEST_SIDE = 8
+_TV = "Pérez-Bueno et al."
+_ATTENTION_UNET = "Li et al. 2022"
+_MOUSE = "Liang & Zhang 2023"
+
+
+class ChangeError(ValueError):
+    """A change that a recipe does not allow.
+
+    `why`, `fix`: the reason, and what to do instead. `change`: the change, or "" if unknown.
+    """
+
+    def __init__(self, why: str, fix: str, change: str = "") -> None:
+        super().__init__(why)
+        self.why, self.fix, self.change = why, fix, change
+
+
+@frozen
+class RecipeChange:
+    """One setting of a method's recipe that takes another value.
+
+    >>> str(RecipeChange.from_text("tv.tv=2e-2"))
+    'tv.tv=0.02'
+    """
+
+    method: str
+    field: str
+    value: Number
+
+    def __str__(self) -> str:
+        return f"{self.method}.{self.field}={self.value!r}"
+
+    @classmethod
+    def from_text(cls, text: str) -> RecipeChange:
+        """Read ``METHOD.FIELD=VALUE``; `ChangeError` if the text has another form.
+
+        The names are checked against methods and recipes by `check_changes`.
+        """
+        name, equals, number = text.partition("=")
+        method, dot, field = name.strip().partition(".")
+        if not (equals and dot and method and field):
+            raise ChangeError(
+                "it has not the form METHOD.FIELD=VALUE", "write, for example, tv.tv=0.02"
+            )
+        return cls(method=method, field=field, value=number_of(number))
+
+
+def change_of_method(text: str, method: str) -> RecipeChange:
+    """Read ``FIELD=VALUE``, or ``METHOD.FIELD=VALUE`` of this method; else `ChangeError`."""
+    name, equals, _ = text.partition("=")
+    if not (name.strip() and equals):
+        raise ChangeError("it has not the form FIELD=VALUE", "write, for example, batch=8", text)
+    if "." in name and not name.strip().startswith(f"{method}."):
+        raise ChangeError(f"the method is {method}", "write FIELD=VALUE without a method", text)
+    try:
+        return RecipeChange.from_text(text if "." in name else f"{method}.{text}")
+    except ChangeError as error:
+        raise ChangeError(error.why, error.fix, text) from None
+
+
+def number_of(text: str) -> Number:
+    """Read a finite number; a whole one becomes an int.
+
+    >>> number_of("5e3"), number_of(".02")
+    (5000, 0.02)
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        raise ChangeError(f"{text.strip()!r} is not a number", "give one number") from None
+    if not isfinite(value):
+        raise ChangeError(f"{text.strip()!r} is not finite", "give one number")
+    return int(value) if value.is_integer() else value
+
+
+@frozen
+class VariableField:
+    """A setting of a recipe that a call may change.
+
+    `default`: value of the recipe; None if the recipe leaves the setting open; several sides of a
+    patch that is not a cube. `least`, `most`: range. `whole`: whole numbers only. `unit`: unit of
+    the value; "" for a weight. `without_default`: what applies if `default` is None. `sets`: what
+    the value sets. `source`: paper that varies it, with its values; "" if none of ours does.
+    `put`: return the recipe with a value.
+    """
+
+    name: str
+    default: Number | tuple[int, ...] | None
+    least: Number
+    most: Number
+    whole: bool = False
+    unit: str = ""
+    without_default: str = ""
+    sets: str
+    source: str = ""
+    put: Callable[[Recipe, Number], Recipe]
+
+    @property
+    def range(self) -> str:
+        """The range as text, such as ``8 to 256``."""
+        return f"{self.least:g} to {self.most:.9g}"
+
+    @property
+    def shown_default(self) -> str:
+        """The recipe's own value as text."""
+        if self.default is None:
+            return self.without_default
+        if isinstance(self.default, tuple):
+            return " x ".join(map(str, self.default))
+        return f"{self.default:.9g}"
+
+    def checked(self, value: Number) -> Number:
+        """Return a value as the recipe takes it, or raise `ChangeError`."""
+        if self.whole and value != int(value):
+            raise ChangeError(f"{self.name} is a whole number", f"give one from {self.range}")
+        if not self.least <= value <= self.most:
+            raise ChangeError(
+                f"{self.name} ({self.sets}) is from {self.range}", "give a value in this range"
+            )
+        return int(value) if self.whole else float(value)
+
+
+@frozen
+class _Weight:
+    """A term of the loss whose weight may be changed.
+
+    `path`: class of `bids_sr.sr.losses`; "" if any term of the kind is meant.
+    """
+
+    name: str
+    kind: str
+    path: str = ""
+    most: float = _LARGEST_WEIGHT
+    sets: str
+    source: str = ""
+
+    def names(self, term: LossTerm) -> bool:
+        """Whether this is the weight of a term."""
+        path = getattr(term.build, "__name__", "")
+        return term.kind == self.kind and self.path in ("", path)
+
+
+_OBJECTIVES = f"{_ATTENTION_UNET}, section 3.4"
+_IMAGE_LOSSES = (
+    _Weight(
+        name="mae",
+        kind="content",
+        path="MAE",
+        sets="weight of the mean absolute error",
+        source=_OBJECTIVES,
+    ),
+    _Weight(
+        name="mse",
+        kind="content",
+        path="MSE",
+        sets="weight of the mean squared error",
+        source=_OBJECTIVES,
+    ),
+    _Weight(
+        name="bce",
+        kind="content",
+        path="BCE",
+        sets="weight of the binary cross-entropy of intensities",
+        source=_OBJECTIVES,
+    ),
+    _Weight(
+        name="ssim",
+        kind="ssim",
+        path="SSIMLoss",
+        sets="weight of 1 - SSIM",
+        source=_OBJECTIVES,
+    ),
+    _Weight(
+        name="psnr",
+        kind="psnr",
+        path="PSNRLoss",
+        sets="weight of the distance in PSNR (dB) from a perfect image",
+        source=f"{_ATTENTION_UNET}, section 4.3",
+    ),
+)
+_OTHER_WEIGHTS = (
+    _Weight(
+        name="tv",
+        kind="tv",
+        sets="weight of total variation",
+        source=f"{_TV}: 0 to 0.1, equation 2",
+    ),
+    _Weight(name="adversarial", kind="adversarial", sets="weight of the adversarial term"),
+    _Weight(
+        name="perceptual",
+        kind="perceptual",
+        sets="weight of features of VGG-19; needs its weights",
+    ),
+    _Weight(name="cycle", kind="cycle", sets="weight of cycle consistency"),
+    _Weight(name="identity", kind="identity", sets="weight of the identity term"),
+    _Weight(name="sparsify", kind="sparsify", sets="weight of the joint sparsifying term"),
+)
+
+
+def _term(recipe: Recipe, weight: _Weight) -> LossTerm | None:
+    return next((term for term in recipe.losses if weight.names(term)), None)
+
+
+def _with_weight(recipe: Recipe, weight: _Weight, value: Number) -> Recipe:
+    """Return the recipe with a term of that weight, which is added if it is missing.
+
+    A term that stands in for features of VGG-19 is on in any case once its weight is given.
+    """
+    term = _term(recipe, weight)
+    if term is None:
+        # the recipe offers the missing terms of `_IMAGE_LOSSES` alone, which have a class
+        added = loss(weight.kind, weight.path, float(value))  # type: ignore[arg-type]
+        return replace(recipe, losses=(*recipe.losses, added)) if value else recipe
+    changed = replace(term, weight=float(value), stands_in=False)
+    return replace(
+        recipe, losses=tuple(changed if each is term else each for each in recipe.losses)
+    )
+
+
+def _weight_fields(recipe: Recipe) -> Iterable[VariableField]:
+    """Weights of all terms of the loss, and of the image losses that may be added to it."""
+    for weight in (*_IMAGE_LOSSES, *_OTHER_WEIGHTS):
+        term = _term(recipe, weight)
+        if weight in _IMAGE_LOSSES and recipe.objective == "self":
+            continue  # the weight beside it says the same
+        if term is None and not (weight in _IMAGE_LOSSES and _takes(recipe, weight)):
+            continue
+        # in the attention U-Net the term is 1 - D of equation 2, and its weight is lambda
+        guiding = term is not None and getattr(term.build, "__name__", "") == "CriticScore"
+        default = 0.0 if term is None else term.weight
+        yield VariableField(
+            name=weight.name,
+            default=None if term is not None and term.stands_in else default,
+            without_default=f"{default:g} without VGG-19",
+            least=0,
+            most=1 if guiding else weight.most,
+            sets="weight lambda of the critic's score, 1 - D" if guiding else weight.sets,
+            source=f"{_ATTENTION_UNET}: 0 to 1, equation 2" if guiding else weight.source,
+            put=lambda how, value, weight=weight: _with_weight(how, weight, value),
+        )
+
+
+def _takes(recipe: Recipe, weight: _Weight) -> bool:
+    """Whether an image loss can be added to a recipe.
+
+    Cross-entropy needs intensities from 0 to 1.
+    """
+    return recipe.objective == "supervised" and (
+        weight.name != "bce" or recipe.intensity == "unit"
+    )
+
+
+def _network_settings(recipe: Recipe) -> Mapping[str, object]:
+    """What the recipe's generator is built with; empty if the recipe names none of it."""
+    found: Mapping[str, object] = getattr(recipe.build_generator, "settings", {})
+    return found
+
+
+def _doubling(widths: object) -> bool:
+    return isinstance(widths, tuple) and all(b == 2 * a for a, b in pairwise(widths))
+
+
+def _filters(recipe: Recipe) -> Number | None:
+    """Filters of the generator's first layer; None if they do not decide the other layers.
+
+    The width of a transformer's token is no number of filters.
+    """
+    settings = _network_settings(recipe)
+    widths, width = settings.get("widths"), settings.get("width")
+    if isinstance(widths, tuple) and _doubling(widths):
+        return int(widths[0])
+    return width if isinstance(width, int) and "heads" not in settings else None
+
+
+def _with_filters(recipe: Recipe, value: Number) -> Recipe:
+    settings = dict(_network_settings(recipe))
+    widths = settings.get("widths")
+    if isinstance(widths, tuple):
+        settings["widths"] = tuple(int(value) * 2**level for level in range(len(widths)))
+    else:
+        settings["width"] = int(value)
+    build = replace(recipe.build_generator, settings=settings)  # type: ignore[type-var]
+    return replace(recipe, build_generator=build)
+
+
+def _smallest_side(recipe: Recipe) -> int:
+    """Side of the smallest patch that all networks of a recipe take."""
+    sides = [
+        getattr(network, "smallest", 1)
+        for network in (recipe.build_generator, recipe.build_critic)
+        if network is not None
+    ]
+    perceptual = any(term.kind == "perceptual" for term in recipe.losses)
+    return max(_SMALLEST_SIDE, *sides, _SMALLEST_FOR_VGG if perceptual else 1)
+
+
+def variable_fields(recipe: Recipe) -> tuple[VariableField, ...]:
+    """Return the settings of a recipe that may be changed: weights, network, samples, steps."""
+    fields = list(_weight_fields(recipe))
+    filters = _filters(recipe)
+    if filters is not None:
+        fields.append(
+            VariableField(
+                name="filters",
+                default=filters,
+                least=4,
+                most=256,
+                whole=True,
+                unit="channels",
+                sets="filters of the generator's first layer, of which the others follow",
+                source=f"{_ATTENTION_UNET}: 16 to 128, section 4.1.4",
+                put=_with_filters,
+            )
+        )
+    whole_slices = recipe.augmentation.of_whole_slices
+    # total variation and data consistency of a part are not those of the whole volume
+    if not whole_slices and recipe.objective != "self":
+        fields.append(
+            VariableField(
+                name="patch",
+                default=recipe.patch,
+                without_default="whole images",
+                least=_smallest_side(recipe),
+                most=_LARGEST_SIDE,
+                whole=True,
+                unit="high-resolution voxels",
+                sets="side of the training patches, on all axes",
+                source=f"{_ATTENTION_UNET}: 8 to 64, section 4.1.2",
+                put=lambda how, value: replace(how, patch=int(value), patch_at_most=False),
+            )
+        )
+    if not whole_slices:
+        fields.append(
+            VariableField(
+                name="patches",
+                default=recipe.patches,
+                without_default="new ones at each step",
+                least=1,
+                most=10_000_000,
+                whole=True,
+                unit="patches of all images together",
+                sets="training samples: places in the images, drawn once",
+                source=(
+                    f"{_ATTENTION_UNET}: 100 to 5000 per scan, section 4.1.3;"
+                    f" {_MOUSE}: 5000 and 20000, table 1"
+                ),
+                put=lambda how, value: replace(how, patches=int(value)),
+            )
+        )
+    fields += _step_fields(recipe)
+    return tuple(fields)
+
+
+def _step_fields(recipe: Recipe) -> Iterable[VariableField]:
+    """Number and size of the steps of training."""
+    if recipe.epochs is not None:
+        yield VariableField(
+            name="epochs",
+            default=recipe.epochs,
+            least=1,
+            most=100_000,
+            whole=True,
+            unit="epochs",
+            sets="epochs at most; each sees all patches once",
+            put=lambda how, value: replace(how, epochs=int(value)),
+        )
+    else:
+        yield VariableField(
+            name="iterations",
+            default=recipe.iterations,
+            # fewer would leave out the adversarial term
+            least=recipe.adversarial_from + 1,
+            most=10_000_000,
+            whole=True,
+            unit="steps",
+            sets="training steps at most",
+            put=lambda how, value: replace(how, iterations=int(value)),
+        )
+    yield VariableField(
+        name="batch",
+        default=recipe.batch,
+        least=1,
+        most=512,
+        whole=True,
+        unit="patches per step",
+        sets="size of a batch",
+        put=lambda how, value: replace(how, batch=int(value)),
+    )
+    yield VariableField(
+        name="learning_rate",
+        default=recipe.learning_rate,
+        least=1e-7,
+        most=1,
+        unit="",
+        sets="learning rate of Adam for the generator",
+        put=lambda how, value: replace(how, learning_rate=float(value)),
+    )
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """Return ``Did you mean x?`` for the closest known name, or ""."""
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]}?" if close else ""
+
+
+def variable_field(recipe: Recipe, name: str, about: str) -> VariableField:
+    """Return the setting of a recipe by its name; `ChangeError` lists those that it has.
+
+    `about`: method and recipe, for the message.
+    """
+    fields = {field.name: field for field in variable_fields(recipe)}
+    if name not in fields:
+        why = f"{about} has no setting {name!r} to change; it has {', '.join(fields)}"
+        fix = nearest(name, list(fields)) or "choose one of these"
+        if name == "bce" and recipe.objective == "supervised":
+            why = f"cross-entropy needs intensities from 0 to 1, which {about} exceeds"
+            fix = "take --recipe paper of attunet, unet, vit, ccnn3d, resnet3d or gan3d"
+        raise ChangeError(why, fix)
+    return fields[name]
+
+
+def _about(method: str, recipe: str) -> str:
+    return f"{method} ({recipe})"
+
+
+def apply_changes(recipe: Recipe, changes: Sequence[RecipeChange], about: str = "") -> Recipe:
+    """Return a recipe with the changes; the same changes twice give the same recipe.
+
+    `changes`: of this recipe's method. `about`: method and recipe, for messages. `ChangeError`: an
+    unknown setting, a value outside its range, or no term of the loss that compares the output
+    with anything.
+    """
+    changed = recipe
+    for change in changes:
+        try:
+            field = variable_field(recipe, change.field, about or change.method)
+            value = field.checked(change.value)
+        except ChangeError as error:
+            raise ChangeError(error.why, error.fix, str(change)) from None
+        changed = field.put(changed, value)
+    if changes and not changed.is_tied:
+        others = [weight.name for weight in _IMAGE_LOSSES if _takes(recipe, weight)]
+        raise ChangeError(
+            "all terms of the loss that compare the output with an image would have weight 0",
+            f"give one of {', '.join(others)} a weight above 0"
+            if others
+            else "leave one of the weights as it is",
+            " ".join(map(str, changes)),
+        )
+    return changed
+
+
+def changed_recipe(method: Method, name: str, changes: Sequence[RecipeChange]) -> Recipe:
+    """Return the recipe of a method with those of the changes that are the method's."""
+    name = recipe_name(method, name)
+    own = changes_of(changes, method.name)
+    return apply_changes(get_recipe(method, name), own, _about(method.name, name))
+
+
+def changes_of(changes: Sequence[RecipeChange], method: str) -> tuple[RecipeChange, ...]:
+    """Return the changes of one method."""
+    return tuple(change for change in changes if change.method == method)
+
+
+def check_changes(
+    changes: Sequence[RecipeChange], methods: Sequence[str], recipe: str, *, vgg: bool
+) -> None:
+    """Refuse changes that have no effect on the methods of a call; raises `ChangeError`.
+
+    `methods`: those of the call. `recipe`: name of the recipe. `vgg`: whether there are weights of
+    VGG-19.
+    """
+    for change in changes:
+        name = change.method
+        if name not in method_names():
+            why = f"there is no method {name!r}; there are {', '.join(method_names())}"
+            fix = nearest(name, method_names()) or "choose one of these"
+            raise ChangeError(why, fix, str(change))
+        if not get_method(name).recipes:
+            why = f"{name} has no recipe: it estimates variance maps and trains no network"
+            raise ChangeError(why, "leave the change out", str(change))
+        if name not in methods:
+            why = f"{name} is not among the methods of this call ({', '.join(methods) or 'none'})"
+            fix = f"add --sr-method {name}, or leave the change out"
+            raise ChangeError(why, fix, str(change))
+        if change.field == "perceptual" and not vgg:
+            why = "without weights of VGG-19 the perceptual term is off"
+            fix = "give them with --vgg-weights, or leave the change out"
+            raise ChangeError(why, fix, str(change))
+        if [other.field for other in changes_of(changes, name)].count(change.field) > 1:
+            why = f"{name}.{change.field} is given twice"
+            raise ChangeError(why, "give it once", str(change))
+    for name in dict.fromkeys(change.method for change in changes):
+        method = get_method(name)
+        if recipe_name(method, recipe) in method.recipes:  # a missing one has its own refusal
+            changed_recipe(method, recipe, changes)
+
+
+def differing_settings(recipe: Recipe, changes: Sequence[RecipeChange]) -> dict[str, Number]:
+    """Return the values that differ from the recipe's own, by the names of the settings.
+
+    Raises `ChangeError` as `apply_changes` does.
+    """
+    values: dict[str, Number] = {}
+    for change in changes:
+        field = variable_field(recipe, change.field, change.method)
+        value = field.checked(change.value)
+        if value != field.default:
+            values[field.name] = value
+    return dict(sorted(values.items()))
+
+
+def changes_from(method: str, values: Mapping[str, object]) -> tuple[RecipeChange, ...]:
+    """Return changes of a method by name and value, as a card lists them.
+
+    `ChangeError`: a value that is not a finite number.
+    """
+    changes = []
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+            raise ChangeError(f"{name} is not a number", "take the card as it was written")
+        changes.append(RecipeChange(method=method, field=name, value=value))
+    return tuple(changes)
+
+
+def changes_text(recipe: Recipe, changes: Sequence[RecipeChange]) -> str:
+    """Return a sentence on the changes for the methods section; "" without any."""
+    differing = differing_settings(recipe, changes)
+    fields = {field.name: field for field in variable_fields(recipe)}
+    parts = [
+        f"{name} was {value:.9g} ({fields[name].shown_default} in the recipe)"
+        for name, value in differing.items()
+    ]
+    return f" Settings of its recipe were changed: {'; '.join(parts)}." if parts else ""
+
+
+def work_ratio(recipe: Recipe, changed: Recipe, ndim: int) -> float:
+    """Return the work of training by a changed recipe relative to the recipe's own.
+
+    Work is steps times batch, times the volume of a patch, times the squared filters. A recipe on
+    whole slices is taken as one on patches of the same size, which overestimates the work.
+    """
+    ratio = (changed.steps * changed.batch) / (recipe.steps * recipe.batch)
+    ratio *= width_ratio(recipe, changed)
+    if isinstance(recipe.patch, int | tuple) and isinstance(changed.patch, int | tuple):
+        ratio *= _volume(changed.patch, ndim) / _volume(recipe.patch, ndim)
+    return ratio
+
+
+def width_ratio(recipe: Recipe, changed: Recipe) -> float:
+    """Return the squared ratio of the filters of two recipes; 1 if they have no such number."""
+    before, after = _filters(recipe), _filters(changed)
+    return 1.0 if not before or not after else (after / before) ** 2
+
+
+def _volume(patch: int | tuple[int, ...], ndim: int) -> float:
+    return prod((patch,) * ndim if isinstance(patch, int) else patch[:ndim])

@@ -1,0 +1,291 @@
+"""Settings of recipes that a call may change: which there are, and that each of them acts."""
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from engine_helpers import balls
+
+from bids_sr.sr.data.examples import Examples
+from bids_sr.sr.method import all_methods, get_method
+from bids_sr.sr.recipe import Augmentation
+from bids_sr.sr.recipe_changes import (
+    ChangeError,
+    RecipeChange,
+    apply_changes,
+    change_of_method,
+    changed_recipe,
+    changes_from,
+    changes_text,
+    check_changes,
+    differing_settings,
+    variable_field,
+    variable_fields,
+    work_ratio,
+)
+
+FACTOR = (2.0, 2.0, 1.0)
+EVERY = [
+    pytest.param(method, name, id=f"{method.name}-{name}")
+    for method in all_methods()
+    for name in method.recipes
+]
+
+
+def change(text):
+    return RecipeChange.from_text(text)
+
+
+def changed(text, recipe="fast"):
+    """The recipe of a method with changes that are given as text."""
+    changes = tuple(map(change, text.split()))
+    return changed_recipe(get_method(changes[0].method), recipe, changes)
+
+
+def weights(recipe):
+    return {f"{term.kind}:{term.build.__name__}": term.weight for term in recipe.losses}
+
+
+def test_settings_are_read_without_any_library():
+    code = (
+        "import sys, bids_sr.sr.recipe_changes as r\n"
+        "from bids_sr.sr.method import all_methods\n"
+        "assert all(r.variable_fields(one) for m in all_methods() for one in m.recipes.values())\n"
+        "print({'torch', 'numpy'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize(("method", "name"), EVERY)
+def test_every_setting_acts_on_its_recipe_and_its_default_is_the_recipes_own(method, name):
+    recipe = method.recipes[name]
+    for field in variable_fields(recipe):
+        if isinstance(field.default, int | float):
+            assert field.least <= field.default <= field.most, field.name
+            same = RecipeChange(method=method.name, field=field.name, value=field.default)
+            assert apply_changes(recipe, (same,)) == recipe, field.name
+            assert differing_settings(recipe, (same,)) == {}
+        other = field.most if field.default != field.most else field.least
+        one = RecipeChange(method=method.name, field=field.name, value=other)
+        made = apply_changes(recipe, (one,))
+        assert made != recipe, field.name
+        # a change that is carried out again changes nothing more
+        assert apply_changes(made, (one,)) == made, field.name
+        assert variable_field(made, field.name, "").default == other
+        assert differing_settings(recipe, (one,)) == {field.name: other}
+
+
+def test_which_settings_a_recipe_has_follows_from_the_recipe():
+    names = {
+        name: {field.name for field in variable_fields(get_method(name).recipes["fast"])}
+        for name in ("tv", "dip", "attunet", "unet", "circle")
+    }
+    assert "tv" in names["tv"] - names["dip"]
+    assert "adversarial" in names["attunet"] - names["unet"]
+    assert {"cycle", "identity", "sparsify"} <= names["circle"]
+    # operators of whole volumes
+    assert "patch" not in names["tv"]
+    paper = {field.name for field in variable_fields(get_method("attunet").recipes["paper"])}
+    assert "bce" in paper - names["attunet"]
+
+
+def test_a_recipe_that_varies_whole_slices_takes_no_patches_of_them():
+    fast = replace(
+        get_method("unet").recipes["fast"], augmentation=Augmentation(dihedral=True, shift=1.0)
+    )
+    assert not {"patch", "patches"} & {field.name for field in variable_fields(fast)}
+
+
+def test_ranges_hold_what_the_papers_tried():
+    for text, recipe in (
+        *((f"tv.tv={alpha}", "paper") for alpha in (0, 0.001, 0.01, 0.1)),
+        *((f"attunet.patch={side}", "paper") for side in (8, 16, 32, 48, 64)),
+        *((f"attunet.patches={40 * count}", "paper") for count in (100, 500, 1000, 5000)),
+        *((f"attunet.filters={count}", "paper") for count in (16, 32, 64, 128)),
+        *((f"attunet.adversarial={weight}", "paper") for weight in (0, 0.5, 1)),
+        *((f"resnet3d.patches={count}", "paper") for count in (5000, 20000)),
+    ):
+        changed(text, recipe)
+
+
+def test_weights_of_terms_are_set_added_and_kept_at_zero():
+    assert weights(changed("tv.tv=0.02")) == {"content:MSE": 1, "tv:TotalVariation": 0.02}
+    made = changed("attunet.mse=2 attunet.bce=.5 attunet.mae=0", "paper")
+    assert weights(made) == {
+        "content:MAE": 0,
+        "ssim:SSIMLoss": 1,
+        "psnr:PSNRLoss": 0.002,
+        "adversarial:CriticScore": 0,
+        "content:MSE": 2,
+        "content:BCE": 0.5,
+    }
+    # squared error that stands in for features of VGG-19 is on in any case once it has a weight
+    paper = get_method("cpce").recipes["paper"]
+    assert not [t for t in paper.terms_on(True) if t.kind == "content"]
+    made = changed("cpce.mse=1", "paper")
+    assert [t.weight for t in made.terms_on(True) if t.kind == "content"] == [1]
+    assert differing_settings(paper, [change("cpce.mse=1")]) == {"mse": 1}
+
+
+@pytest.mark.parametrize("name", ["attunet", "unet", "resnet3d", "tv", "cpce"])
+@pytest.mark.parametrize("recipe", ["fast", "paper"])
+def test_filters_are_the_channels_of_the_first_layer_and_the_others_follow(name, recipe):
+    def sizes(how):
+        with torch.device("meta"):
+            net = how.build_generator(1, FACTOR if get_method(name).ndim == 2 else (2.0,) * 3)
+        layers = [m for m in net.modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Conv3d)]
+        return layers[0].out_channels, sum(p.numel() for p in net.parameters())
+
+    method = get_method(name)
+    default = variable_field(method.recipes[recipe], "filters", "").default
+    first, count = sizes(method.recipes[recipe])
+    assert first == default
+    twice, more = sizes(changed(f"{name}.filters={2 * default}", recipe))
+    assert twice == 2 * default
+    assert 3 < more / count < 4.1
+
+
+def windows(recipe, steps):
+    """Windows of that many steps as `Examples` draws them: (image, corner), and their sides."""
+    examples = Examples(balls(3, shape=(24, 24, 12)), recipe, (2.0,) * 3, 3)
+    rng = np.random.default_rng(0)
+    drawn = [
+        box
+        for k in range(steps)
+        for box in examples.windows(
+            rng, examples.train, (2.0,) * 3, iteration=k, seed=0, size=recipe.batch
+        )
+    ]
+    places = {(index, tuple(side[0] for side in box)) for index, box in drawn}
+    return len(places), {tuple(b - a for a, b in box) for _, box in drawn}
+
+
+def test_patch_is_the_side_and_patches_the_number_of_places():
+    count, sides = windows(changed("resnet3d.patch=8 resnet3d.patches=5 resnet3d.batch=2"), 40)
+    assert count == 5
+    assert sides == {(8, 8, 8)}
+    count, sides = windows(changed("resnet3d.patch=10 resnet3d.batch=2"), 40)
+    assert count > 40
+    assert sides == {(10, 10, 10)}
+
+
+def test_patches_leave_the_number_of_steps_of_a_recipe_in_steps_as_it_is():
+    made = changed("resnet3d.patches=5000")
+    fast = get_method("resnet3d").recipes["fast"]
+    assert (made.steps, made.look_every, made.rate(7, 1.0)) == (
+        fast.steps,
+        fast.look_every,
+        fast.rate(7, 1.0),
+    )
+    made = changed("resnet3d.patches=5000 resnet3d.epochs=3 resnet3d.batch=8", "paper")
+    assert made.steps == 3 * 625
+
+
+def test_the_critic_of_the_attention_u_net_takes_the_smallest_patches():
+    recipe = changed("attunet.patch=8")
+    critic = recipe.build_critic(1)
+    assert critic(torch.rand(2, 1, 8, 8)).shape == (2, 1)
+    # as an image that is padded by zeros to 16
+    critic.eval()
+    image = torch.rand(1, 1, 8, 8)
+    padded = torch.nn.functional.pad(image, (0, 8, 0, 8))
+    assert torch.equal(critic(image), critic(padded))
+
+
+@pytest.mark.parametrize(
+    ("text", "recipe", "why", "fix"),
+    [
+        ("tv.tvv=1", "fast", "no setting 'tvv' to change; it has tv", "did you mean tv?"),
+        ("tv.tv=-1", "fast", "from 0 to 100", "in this range"),
+        ("tv.filters=8.5", "fast", "whole number", "from 4 to 256"),
+        ("attunet.adversarial=1.5", "fast", "from 0 to 1", "in this range"),
+        ("attunet.bce=1", "fast", "intensities from 0 to 1", "--recipe paper"),
+        ("attunet.patch=4", "fast", "from 8 to 256", "in this range"),
+        ("circle.patch=16", "fast", "from 32 to 256", "in this range"),
+        ("gan3d.iterations=100", "fast", "from 151 to", "in this range"),
+        ("attunet.mae=0 attunet.ssim=0", "fast", "weight 0", "give one of mae, mse, ssim, psnr"),
+        ("mse3d.mse=0", "fast", "weight 0", "give one of mae"),
+    ],
+)
+def test_what_a_recipe_does_not_allow(text, recipe, why, fix):
+    with pytest.raises(ChangeError) as error:
+        changed(text, recipe)
+    assert why in error.value.why
+    assert fix in error.value.fix
+    assert text.split()[0].partition("=")[0] in error.value.change
+
+
+@pytest.mark.parametrize(
+    ("text", "methods", "why", "fix"),
+    [
+        ("tvx.tv=1", ("tv",), "no method 'tvx'", "did you mean tv?"),
+        ("li.mae=2", ("tv",), "not among the methods of this call (tv)", "--sr-method li"),
+        ("sbl.tv=1", ("sbl",), "trains no network", "leave the change out"),
+        ("cpce.perceptual=1", ("cpce",), "without weights of VGG-19", "--vgg-weights"),
+        ("tv.tv=1 tv.tv=2", ("tv",), "given twice", "once"),
+    ],
+)
+def test_changes_without_effect_on_a_call_are_refused(text, methods, why, fix):
+    with pytest.raises(ChangeError) as error:
+        check_changes(tuple(map(change, text.split())), methods, "fast", vgg=False)
+    assert why in error.value.why
+    assert fix in error.value.fix
+
+
+def test_the_perceptual_weight_needs_its_network_alone():
+    check_changes((change("cpce.perceptual=1"),), ("cpce",), "fast", vgg=True)
+
+
+@pytest.mark.parametrize(
+    "text", ["tv.tv", "tv=1", ".tv=1", "tv.=1", "tv.tv=", "tv.tv=x", "tv.tv=nan"]
+)
+def test_text_of_another_form(text):
+    with pytest.raises(ChangeError):
+        RecipeChange.from_text(text)
+
+
+def test_text_is_read_back():
+    for text in ("tv.tv=0.02", "li-agnostic.batch=2", "tv.learning_rate=1e-05"):
+        assert str(change(text)) == text
+    assert change_of_method("tv=.02", "tv") == change_of_method("tv.tv=.02", "tv")
+    for text in ("li.tv=1", "batch", "=1"):
+        with pytest.raises(ChangeError):
+            change_of_method(text, "tv")
+
+
+def test_changes_of_a_card_are_numbers():
+    (one,) = changes_from("tv", {"tv": 0.02})
+    assert str(one) == "tv.tv=0.02"
+    for value in ("0.02", True, None, float("nan")):
+        with pytest.raises(ChangeError):
+            changes_from("tv", {"tv": value})
+
+
+def test_without_weights_above_zero_features_are_needed():
+    assert not get_method("srgan").recipes["paper-mse"].needs_vgg
+    assert changed("srgan.mse=0", "paper-mse").needs_vgg
+    assert not changed("srgan.mse=1", "paper").needs_vgg
+
+
+def test_the_text_names_values_and_defaults_of_what_differs():
+    fast = get_method("tv").recipes["fast"]
+    text = changes_text(fast, [change("tv.tv=0.02"), change("tv.batch=1")])
+    assert text == " Settings of its recipe were changed: tv was 0.02 (0.01 in the recipe)."
+    assert changes_text(fast, [change("tv.tv=0.01")]) == ""
+
+
+def test_work_grows_with_steps_batch_patch_and_squared_filters():
+    base = get_method("resnet3d").recipes["paper"]
+    for text, ratio in (
+        ("resnet3d.epochs=500", 0.5),
+        ("resnet3d.patches=5000", 0.25),
+        ("resnet3d.filters=32", 0.25),
+        ("resnet3d.patch=42", 8),
+    ):
+        made = apply_changes(base, [change(text)])
+        assert work_ratio(base, made, 3) == pytest.approx(ratio, rel=0.01), text
+    assert work_ratio(base, replace(base), 3) == 1
