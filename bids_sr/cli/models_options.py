@@ -30,6 +30,25 @@ class CardOptions(Checked):
 
 
 @frozen
+class Vgg19Options(Checked):
+    """From where the weights of VGG-19 are taken."""
+
+    file: Path | None = option(
+        None,
+        "FILE",
+        "torchvision's vgg19-dcbb9e9d.pth (default: searched in the cache of torch)",
+        nargs="?",
+    )
+    download: bool = option(False, "--download", "download the file from PyTorch (575 MB)")
+
+    def _check(self) -> None:
+        if self.file is not None and self.download:
+            raise UsageError(
+                "--download", f"{self.file} is given, so nothing is downloaded", "leave one out"
+            )
+
+
+@frozen
 class MachineOptions(Checked):
     """On what a network runs, and for which factor."""
 
