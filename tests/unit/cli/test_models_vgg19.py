@@ -8,6 +8,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -66,7 +67,8 @@ class Handler(SimpleHTTPRequestHandler):
         if self.path.startswith("/short/"):
             outputfile.write(source.read(1000))
             return
-        super().copyfile(source, outputfile)
+        with suppress(ConnectionError):  # of a program that was interrupted
+            super().copyfile(source, outputfile)
 
     def translate_path(self, path: str) -> str:
         return super().translate_path(path.removeprefix("/short"))
