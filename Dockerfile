@@ -2,7 +2,8 @@ ARG BASE_IMAGE=python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac1
 FROM ${BASE_IMAGE} AS dependencies
 
 # Which build of torch: cpu or cuda. The Python package index has only the CUDA build, which is several GB larger; PyTorch
-# keeps the CPU build in an index of its own. A mirror of that index can be given instead.
+# keeps the CPU build in an index of its own. A mirror of that index can be given instead, and a folder of wheels that pip's
+# own settings name serves, too.
 ARG TORCH=cpu
 ARG TORCH_CPU_INDEX=https://download.pytorch.org/whl/cpu
 # an own mirror of the package index; pip reads these as they are
