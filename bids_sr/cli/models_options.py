@@ -166,8 +166,8 @@ class TrainOptions(MachineOptions):
     vgg_weights: Path | None = option(
         None,
         "--vgg-weights FILE",
-        "VGG-19 weights (.safetensors) for perceptual losses (default: for --recipe paper those that"
-        " bids-sr-models vgg19 keeps)",
+        "VGG-19 weights (.safetensors) for perceptual losses (default: for --recipe paper those"
+        " that bids-sr-models vgg19 keeps)",
         among=_HOW,
     )
     max_minutes: float | None = option(

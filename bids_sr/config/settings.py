@@ -158,8 +158,8 @@ class SuperRes(Checked):
     vgg_weights: Path | None = option(
         None,
         "--vgg-weights FILE",
-        "VGG-19 weights (.safetensors) for perceptual losses (default: for --recipe paper those that"
-        " bids-sr-models vgg19 keeps)",
+        "VGG-19 weights (.safetensors) for perceptual losses (default: for --recipe paper those"
+        " that bids-sr-models vgg19 keeps)",
     )
     max_train_minutes: float | None = option(
         None,
