@@ -1,11 +1,11 @@
 ARG BASE_IMAGE=python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
 FROM ${BASE_IMAGE} AS dependencies
 
-# cpu or cuda: which build of torch. The package index has only the one with CUDA, of several GB. That for the CPU is taken
-# from a folder that the settings of pip name, else from TORCH_CPU_INDEX, the index that PyTorch keeps for it; where neither
-# is given, the image gets the one with CUDA, which works without a GPU too.
+# Which build of torch: cpu or cuda. The Python package index has only the CUDA build, which is several GB larger; PyTorch
+# keeps the CPU build in an index of its own. A mirror of that index can be given instead, and a folder of wheels that pip's
+# own settings name serves, too.
 ARG TORCH=cpu
-ARG TORCH_CPU_INDEX=
+ARG TORCH_CPU_INDEX=https://download.pytorch.org/whl/cpu
 # an own mirror of the package index; pip reads these as they are
 ARG PIP_INDEX_URL
 ARG PIP_EXTRA_INDEX_URL
@@ -25,12 +25,11 @@ RUN python -m venv /build \
 
 RUN torch() { build=$1; shift; /build/bin/pip --python /opt/bids-sr install --no-deps --require-hashes --requirement "/locks/torch-${build}.lock" "$@"; } \
     && case "${TORCH}" in \
-         cpu) if torch cpu --no-index; then :; \
-              elif [ -n "${TORCH_CPU_INDEX}" ]; then torch cpu --index-url "${TORCH_CPU_INDEX}"; \
-              else echo "no TORCH_CPU_INDEX: taking the build with CUDA" >&2; torch cuda; fi ;; \
+         cpu) torch cpu --index-url "${TORCH_CPU_INDEX}" ;; \
          cuda) torch cuda ;; \
          *) echo "TORCH is cpu or cuda, not ${TORCH}" >&2; exit 1 ;; \
-       esac
+       esac \
+    || { echo "torch (${TORCH}) was not installed; TORCH=cuda takes it from the Python package index" >&2; exit 1; }
 
 # as wheels first: what has none is built with the locked setuptools, not with whatever is newest
 RUN /build/bin/pip wheel --no-deps --no-build-isolation --require-hashes --requirement /locks/requirements.lock --wheel-dir /wheels \
@@ -61,6 +60,19 @@ RUN BIDS_SR_REVISION="${REVISION}" /build/bin/pip wheel --no-deps --no-build-iso
     && /build/bin/pip --python /opt/bids-sr check
 
 
+# Weights of VGG-19, which srgan and cpce need with --recipe paper. Empty: none; download: from PyTorch; else the path of
+# vgg19-dcbb9e9d.pth in the build context, such as docker/vgg19-dcbb9e9d.pth.
+FROM package AS weights
+ARG VGG19=
+RUN install -d /opt/weights \
+    && export BIDS_SR_VGG19=/opt/weights/vgg19-dcbb9e9d.safetensors \
+    && case "${VGG19}" in \
+         "") ;; \
+         download) /opt/bids-sr/bin/bids-sr-models vgg19 --download ;; \
+         *) /opt/bids-sr/bin/bids-sr-models vgg19 "/src/${VGG19}" ;; \
+       esac
+
+
 FROM ${BASE_IMAGE}
 
 # tini passes signals on, so that a stopped container ends at once.
@@ -74,6 +86,7 @@ RUN apt-get update \
 COPY --from=dependencies /opt/bids-sr /opt/bids-sr
 COPY --from=dependencies /opt/templateflow /opt/templateflow
 COPY docker/entry.sh /usr/local/bin/bids-sr-entry
+COPY --from=weights /opt/weights /opt/weights
 COPY --from=package /opt/package /opt/bids-sr
 COPY LICENSE NOTICE /opt/bids-sr/
 
@@ -99,6 +112,7 @@ ENV PATH=/opt/bids-sr/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbi
     USER=bids-sr \
     TEMPLATEFLOW_HOME=/opt/templateflow \
     TEMPLATEFLOW_AUTOUPDATE=0 \
+    BIDS_SR_VGG19=/opt/weights/vgg19-dcbb9e9d.safetensors \
     MPLCONFIGDIR=/tmp/matplotlib \
     XDG_CACHE_HOME=/tmp/cache \
     NIPYPE_NO_ET=1 \
@@ -107,9 +121,11 @@ ENV PATH=/opt/bids-sr/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbi
     PYTHONDONTWRITEBYTECODE=1 \
     LANG=C.UTF-8
 
-RUN useradd --uid 1000 --no-create-home --home-dir /tmp bids-sr \
+# by number, so that Kubernetes and others can see that the user is not root
+RUN groupadd --gid 1000 bids-sr \
+    && useradd --uid 1000 --gid 1000 --no-create-home --home-dir /tmp bids-sr \
     && install -d -m 1777 /work
-USER bids-sr
+USER 1000:1000
 WORKDIR /work
 
 ENTRYPOINT ["/usr/local/bin/bids-sr-entry", "bids-sr"]

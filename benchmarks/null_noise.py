@@ -9,7 +9,7 @@ One-sided p < .001 by z; the rate is the mean over both tails, as that of `_shuf
 noise: 16,384 independent voxels, another design of 17 confounds in every run. `own` is the same
 model with each voxel's own autocorrelation in place of that of its neighborhood. People: residuals
 of the acquired runs after task, drift, head motion and its derivatives, phases drawn at random
-alike in all voxels, onsets drawn at random (`bids_sr.stats.controls.false_positive_rates`).
+alike in all voxels, onsets drawn at random (`null_rates` of `_shuffles.py`).
 """
 
 import argparse

@@ -9,7 +9,7 @@ The grids are in T1w and in templates; surfaces are those of the participant or 
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from bids_sr.bids import Subject, entities_of, pretrained_for
+from bids_sr.bids import Subject, entities_of, pretrained_for, vgg_weights_for
 from bids_sr.bids.fmriprep import SPACES
 from bids_sr.config import Settings
 from bids_sr.config.spaces import FSAVERAGE, FUNC, T1W, Space
@@ -98,6 +98,7 @@ def _add_participant(
             method=method,
             pretrained=pretrained_for(superres, method),
             recipe_changes=changes_of(superres.recipe_changes, method),
+            vgg_weights=vgg_weights_for(superres, method),
             model_dir=superres.models_to_reuse(planned.settings.paths.output_dir),
         )
         method_scope.add(structural.train_on_scans, wires=learned)

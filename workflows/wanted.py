@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from bids_sr.bids import BoldRun, entities_of, guide_of, pretrained_for
+from bids_sr.bids import BoldRun, entities_of, guide_of, pretrained_for, vgg_weights_for
 from bids_sr.boilerplate import HERE
 from bids_sr.config import Settings
 from bids_sr.config.settings import analysis_digest
@@ -228,6 +228,7 @@ class Planned:
             "model_dir": superres.models_to_reuse(self.settings.paths.output_dir),
             "pretrained": pretrained_for(superres, spec.method.name),
             "recipe_changes": changes_of(superres.recipe_changes, spec.method.name),
+            "vgg_weights": vgg_weights_for(superres, spec.method.name),
             "random_seed": seed + spec.seed,
         }
 

@@ -15,6 +15,7 @@ from bids_sr.bids.inputs import (
     guide_of,
     pretrained_for,
     stem_of,
+    vgg_weights_for,
 )
 from bids_sr.bids.pairs import needs_pair
 from bids_sr.io.grids import Header
@@ -34,4 +35,5 @@ __all__ = [
     "stem_of",
     "survey",
     "survey_structural",
+    "vgg_weights_for",
 ]

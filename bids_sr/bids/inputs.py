@@ -17,11 +17,12 @@ import numpy as np
 
 from bids_sr.bids.findings import Derivatives, Findings, PrecomputedAnat, PrecomputedRun
 from bids_sr.config import Settings, SuperRes
+from bids_sr.config.vgg19_weights import VGG19_COMMAND, vgg19_for
 from bids_sr.frozen import frozen
 from bids_sr.io.atomic_files import read_json
 from bids_sr.io.grids import AS_STORED, AxisOrder, Header, Shape, Triple, size_text
 from bids_sr.series import PAIR_BASELINES, SDMOD, series_names
-from bids_sr.sr.method import get_method, method_names
+from bids_sr.sr.method import get_method, method_names, recipe_name
 
 DEFAULT_FACTOR = 2.0  # in plane, where nothing tells it
 
@@ -474,19 +475,20 @@ def _check_perceptual(settings: Settings, findings: Findings) -> None:
     image.
     """
     superres, placebo = settings.superres, settings.evaluation.null_checks
-    if superres.recipe != "paper" or superres.vgg_weights is not None:
+    if superres.recipe != "paper":
         return
     for name in superres.learned:
         trained = placebo or (
             superres.model_source != "reuse" and pretrained_for(superres, name) is None
         )
-        if trained and get_method(name).needs_vgg:
+        if trained and get_method(name).needs_vgg and vgg_weights_for(superres, name) is None:
             findings.refuse_option(
                 f"--sr-method {name} --recipe paper",
                 "as published it is taught by features of VGG-19, and there are no weights of that"
                 " network",
-                "Give them with --vgg-weights, or take --recipe paper-mse, which has squared error"
-                " in their place, or --recipe fast.",
+                f"Run {VGG19_COMMAND} once, which keeps them on this machine; or give them with"
+                " --vgg-weights, or take --recipe paper-mse, which has squared error in their"
+                " place, or --recipe fast.",
             )
 
 
@@ -507,3 +509,10 @@ def pretrained_for(superres: SuperRes, method: str) -> Path | None:
     First file whose card names the method, or None.
     """
     return next((file for file in superres.pretrained if method_of_model(file) == method), None)
+
+
+def vgg_weights_for(superres: SuperRes, method: str) -> Path | None:
+    """Return the weights of VGG-19 that the training of this method uses, or None."""
+    known = get_method(method)
+    recipe = known.recipes.get(recipe_name(known, superres.recipe))
+    return vgg19_for(recipe, superres.vgg_weights)

@@ -15,6 +15,7 @@ from bids_sr.cli.models_options import (
     ListOptions,
     SearchOptions,
     TrainOptions,
+    Vgg19Options,
 )
 from bids_sr.cli.parser import Parser
 from bids_sr.config import UsageError, nearest_name
@@ -27,6 +28,7 @@ _COMMANDS: dict[str, tuple[type[Checked], str]] = {
     "apply": (ApplyOptions, "super-resolve a NIfTI image or series"),
     "evaluate": (EvaluateOptions, "compare super-resolved images with a reference"),
     "card": (CardOptions, "show what a model was trained on, and what it reached"),
+    "vgg19": (Vgg19Options, "keep weights of VGG-19 on this machine, for --recipe paper"),
 }
 _DESCRIPTION = """\
 Models of super-resolution outside a run: list the methods, train one on many images, apply it to
@@ -42,7 +44,7 @@ commands:
 def parsers() -> dict[str, Parser]:
     """Return the parser of each subcommand by its name.
 
-    Parsers by name: ``list``, ``train``, ``search``, ``apply``, ``evaluate``, ``card``.
+    Parsers by name: ``list``, ``train``, ``search``, ``apply``, ``evaluate``, ``card``, ``vgg19``.
     """
     return {
         name: Parser(f"bids-sr-models {name}", f"{about[0].upper()}{about[1:]}.", kind)
@@ -56,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     `argv`: arguments of the command line; None takes those of the process.
     """
     arguments = sys.argv[1:] if argv is None else argv
-    interrupted = "rerun the same command to resume training"
+    interrupted = "rerun the same command; a training resumes where it was"
     return ended("bids-sr-models", lambda: _run(arguments), interrupted=interrupted)
 
 
@@ -71,6 +73,10 @@ def _run(argv: Sequence[str]) -> int:
         fix = nearest_name(command, _COMMANDS) or "see bids-sr-models --help"
         raise UsageError(command, "there is no such subcommand", fix)
     options = parsers()[command].options(argv[1:], _COMMANDS[command][0])
+    if isinstance(options, Vgg19Options):
+        from bids_sr.cli.models_vgg19 import keep_vgg19
+
+        return keep_vgg19(options)
     from bids_sr.cli import models_apply, models_files, models_search, models_train
     from bids_sr.cli.models_files import REFUSALS
     from bids_sr.sr.training.phase import OutOfDeviceMemory, TrainingDiverged

@@ -35,6 +35,25 @@ class CardOptions(Checked):
 
 
 @frozen
+class Vgg19Options(Checked):
+    """From where the weights of VGG-19 are taken."""
+
+    file: Path | None = option(
+        None,
+        "FILE",
+        "torchvision's vgg19-dcbb9e9d.pth (default: searched in the cache of torch)",
+        nargs="?",
+    )
+    download: bool = option(False, "--download", "download the file from PyTorch (575 MB)")
+
+    def _check(self) -> None:
+        if self.file is not None and self.download:
+            raise UsageError(
+                "--download", f"{self.file} is given, so nothing is downloaded", "leave one out"
+            )
+
+
+@frozen
 class MachineOptions(Checked):
     """On what a network runs, and for which factor."""
 
@@ -159,7 +178,8 @@ class TrainOptions(MachineOptions):
     vgg_weights: Path | None = option(
         None,
         "--vgg-weights FILE",
-        "VGG-19 (.safetensors) for perceptual losses",
+        "VGG-19 weights (.safetensors) for perceptual losses (default: for --recipe paper those"
+        " that bids-sr-models vgg19 keeps)",
         among=_HOW,
     )
     max_minutes: float | None = option(

@@ -20,6 +20,7 @@ from bids_sr.cli import models_files as files
 from bids_sr.cli.console import progress_line
 from bids_sr.cli.models_options import TrainOptions
 from bids_sr.config import UsageError
+from bids_sr.config.vgg19_weights import VGG19_COMMAND, vgg19_for
 from bids_sr.io.atomic_files import write_whole
 from bids_sr.io.grids import Factor, Float32
 from bids_sr.io.nifti import SeriesReader
@@ -195,7 +196,7 @@ def requested_training(options: TrainOptions) -> TrainingRequest:
         device=device,
         max_train_minutes=options.max_minutes,
         precision=options.train_precision,
-        vgg_weights=options.vgg_weights,
+        vgg_weights=_vgg19(options, recipe),
         start=start,
     )
 
@@ -209,6 +210,14 @@ def changes_of_options(options: TrainOptions, method: Method) -> tuple[RecipeCha
         what = error.change or " ".join(options.recipe_changes)
         raise UsageError(f"--set {what}", error.why, error.fix) from None
     return changes
+
+
+def _vgg19(options: TrainOptions, recipe: Recipe) -> Path | None:
+    """Return the weights of VGG-19 for the loss, and print which file it is."""
+    weights = vgg19_for(recipe, options.vgg_weights)
+    if weights is not None:
+        print(f"features of VGG-19: weights from {weights}")
+    return weights
 
 
 def _check(
@@ -251,18 +260,17 @@ def _check(
             "leave one of the two out",
         )
     if options.vgg_weights is not None and options.vgg_weights.suffix != ".safetensors":
-        why = "a file of torch.save may hold a program and is not opened"
-        raise UsageError(
-            f"{options.vgg_weights}", why, "convert it to .safetensors (docs/usage.md)"
-        )
-    if recipe.needs_vgg and options.vgg_weights is None:
+        why = "not a .safetensors file; files of torch.save may contain a program and are not read"
+        fix = f"convert torchvision's file with: {VGG19_COMMAND} {options.vgg_weights}"
+        raise UsageError(f"--vgg-weights {options.vgg_weights}", why, fix)
+    if recipe.needs_vgg and vgg19_for(recipe, options.vgg_weights) is None:
         why = (
             "as published it is taught by features of VGG-19, and there are no weights of that"
             " network"
         )
         fix = (
-            "give them with --vgg-weights, or take --recipe paper-mse, which has squared error in"
-            " their place"
+            f"run {VGG19_COMMAND} once, which keeps them on this machine; or give them with"
+            " --vgg-weights, or take --recipe paper-mse, which has squared error in their place"
         )
         raise UsageError(f"{method.name} --recipe {options.recipe}", why, fix)
     if start is not None:

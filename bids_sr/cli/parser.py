@@ -84,6 +84,9 @@ class Parser(argparse.ArgumentParser):
             keywords["help"] = known.help if everything or known.common else argparse.SUPPRESS
             if names:
                 keywords |= {"dest": where, "required": item.default is dataclasses.MISSING}
+            elif known.how.get("nargs") == "?":
+                # argparse would read the word that stands for "no value" as if it had been typed
+                keywords["default"] = item.default
             keywords = _of_kind(
                 {**keywords, **known.how}, hints[item.name], item.default, named=bool(names)
             )

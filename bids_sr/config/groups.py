@@ -223,7 +223,7 @@ class Activation(Checked):
     `smoothing` is FWHM in mm; `low_pass` (CC path only) and `high_pass` are in Hz.
 
     `low_pass` None switches the filter off. `contrasts` empty: see
-    `bids_sr.glm.contrasts.default_contrasts`. `roi`: auto, brain, names of regions joined by
+    `bids_sr.glm.contrasts.resolve_contrasts`. `roi`: auto, brain, names of regions joined by
     commas, or a file; see `bids_sr.region_names`. `seeds`: of the connectivity maps of runs
     without events, see `bids_sr.config.spaces`.
     """

@@ -165,7 +165,10 @@ class SuperRes(Checked):
         "use these .safetensors models, one per method, instead of training",
     )
     vgg_weights: Path | None = option(
-        None, "--vgg-weights FILE", "VGG-19 weights (.safetensors); enables the perceptual loss"
+        None,
+        "--vgg-weights FILE",
+        "VGG-19 weights (.safetensors) for perceptual losses (default: for --recipe paper those"
+        " that bids-sr-models vgg19 keeps)",
     )
     max_train_minutes: float | None = option(
         None,

@@ -24,7 +24,10 @@ from bids_sr.region_names import package_file, templateflow_home
 from bids_sr.series import BASELINES
 
 _BIDS_VERSION = "1.11.1"
-"""The newest that the schema of the installed validator knows (`tests/e2e/test_validated.py`)."""
+"""The newest version in the schema of the installed validator.
+
+`tests/contracts/test_validated.py` checks it.
+"""
 _NO_DATA = (
     "*.html",
     "CITATION.*",

@@ -20,6 +20,7 @@ import numpy as np
 from bids_sr.bids import Findings, entities_of, pretrained_for
 from bids_sr.bids.inputs import RUN_KEYS, same_run
 from bids_sr.config import Settings
+from bids_sr.config.vgg19_weights import VGG19_COMMAND
 from bids_sr.io.atomic_files import column, read_json
 from bids_sr.io.dataset_description import RESULTS
 from bids_sr.preflight.method_checks import check_pretrained
@@ -81,10 +82,9 @@ def check_places(settings: Settings, findings: Findings) -> None:
                 "it is not a .safetensors file; files of torch.save can run code and are not"
                 " opened"
             )
-            fix = (
-                "Give a .safetensors file; docs/usage.md has the line that converts weights of"
-                " torchvision."
-            )
+            fix = "Give a .safetensors file."
+            if file == settings.superres.vgg_weights:
+                fix = f"Convert torchvision's file with: {VGG19_COMMAND} {file}"
             findings.refuse(file, reason, fix)
     _check_earlier_results(settings, findings)
     _check_models(settings, findings)

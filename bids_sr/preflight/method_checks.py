@@ -23,9 +23,11 @@ from bids_sr.bids.inputs import (
     obstacle,
     pretrained_for,
     refuse_all,
+    vgg_weights_for,
 )
 from bids_sr.config import Settings, SuperRes
 from bids_sr.config.section import split_named
+from bids_sr.config.vgg19_weights import VGG19_COMMAND
 from bids_sr.io.grids import Array, Factor
 from bids_sr.notices import UsageError
 from bids_sr.series import ACQUIRED_BAND, BASELINES, kind_of
@@ -147,6 +149,18 @@ def tell_recipe(superres: SuperRes, findings: Findings) -> None:
     for name in superres.learned:
         if get_method(name).needs_vgg and pretrained_for(superres, name) is None:
             findings.tell(f"--sr-method {name} --recipe paper", text)
+
+
+def tell_vgg19(superres: SuperRes, findings: Findings) -> None:
+    """Tell which weights of VGG-19 a training uses, also if nobody named them."""
+    for name in superres.learned if superres.model_source != "reuse" else ():
+        weights = vgg_weights_for(superres, name)
+        if weights is not None and pretrained_for(superres, name) is None:
+            kept = "" if superres.vgg_weights else f" (kept by {VGG19_COMMAND})"
+            findings.tell(
+                f"--sr-method {name} --recipe {superres.recipe}",
+                f"features of VGG-19: weights from {weights}{kept}.",
+            )
 
 
 def _check_slices(superres: SuperRes, run: BoldRun, findings: Findings) -> None:

@@ -7,8 +7,7 @@ The cross-entropy is binary; the Wasserstein distance has clipping or a gradient
 Real images score high and generated ones low (gan-cpce-circle prints the same objective with the
 opposite sign); scores have any shape, one number an image or a patch.
 
-The weights are the user's (`--vgg-weights`): torchvision's tensors as safetensors; nothing is
-downloaded.
+Features of VGG-19 need weights, which do not come with the program (`bids_sr.sr.vgg19`).
 """
 
 import hashlib
@@ -18,6 +17,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+
+from bids_sr.sr.vgg19 import load_vgg19
 
 # mean squared error (80 dB at a range of 1) below which less error gains hardly more
 _FLOOR = 1e-8
@@ -297,65 +298,7 @@ def gradient_penalty(critic: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
     return (torch.linalg.vector_norm(slope.flatten(1), dim=1) - 1).square().mean()
 
 
-# channels of the convolutions between the poolings of VGG-19 (Simonyan & Zisserman 2015, table 1,
-# column E)
-_STAGES = ((64, 64), (128, 128), (256, 256, 256, 256), (512, 512, 512, 512), (512, 512, 512, 512))
 _MEAN, _SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-
-def _vgg19_features() -> nn.Sequential:
-    """Return the sixteen convolutions of VGG-19 and their activations.
-
-    They go up to the activation after the last one; layers count as in torchvision.
-    """
-    layers: list[nn.Module] = []
-    before = 3
-    for stage, widths in enumerate(_STAGES):
-        if stage:
-            layers.append(nn.MaxPool2d(2))
-        for width in widths:
-            layers += [nn.Conv2d(before, width, 3, padding=1), nn.ReLU()]
-            before = width
-    return nn.Sequential(*layers)
-
-
-_CONVERT = (
-    "only .safetensors files are read, as a file of torch.save may hold a program. Convert it"
-    ' once, where you trust it: python -c "import sys, torch; from safetensors.torch import'
-    ' save_file as s; s(torch.load(sys.argv[1], weights_only=True), sys.argv[2])" vgg19.pth'
-    " vgg19.safetensors"
-)
-
-
-def _load_vgg19(path: Path) -> nn.Sequential:
-    """Load VGG-19's features from a weights file; `ValueError` names file and fault."""
-    from safetensors.torch import load_file
-
-    if path.suffix != ".safetensors":
-        raise ValueError(f"{path}: {_CONVERT}")
-    try:
-        state = load_file(path)
-    except Exception as error:
-        raise ValueError(f"{path}: cannot be read as weights of VGG-19: {error}") from error
-    net = _vgg19_features()
-    expected = net.state_dict()
-    weights = {
-        key.removeprefix("features."): value
-        for key, value in state.items()
-        if key.startswith("features.")
-    }
-    wrong = [
-        f"features.{k}"
-        for k, v in expected.items()
-        if k not in weights or weights[k].shape != v.shape
-    ]
-    if wrong:
-        raise ValueError(
-            f"{path}: not VGG-19 as torchvision stores it: {', '.join(wrong[:3])} missing or"
-            " misshapen"
-        )
-    net.load_state_dict({key: weights[key].float() for key in expected})
-    return net.eval().requires_grad_(False)
 
 
 class VGGPerceptual(nn.Module):
@@ -375,7 +318,7 @@ class VGGPerceptual(nn.Module):
 
     def __init__(self, weights: Path) -> None:
         super().__init__()
-        self.features = _load_vgg19(weights)
+        self.features = load_vgg19(weights)
         with weights.open("rb") as stream:
             self.checksum = hashlib.file_digest(stream, "sha256").hexdigest()
         self.register_buffer("mean", torch.tensor(_MEAN).view(1, 3, 1, 1))

@@ -279,10 +279,14 @@ class Recipe:
         )
 
     @property
+    def perceptual(self) -> bool:
+        """Whether the loss has a term of VGG-19 features, which is off without its weights."""
+        return any(term.kind == "perceptual" for term in self.losses)
+
+    @property
     def needs_vgg(self) -> bool:
         """Whether nothing but the perceptual term ties the output to the target."""
-        perceptual = any(term.kind == "perceptual" for term in self.losses)
-        return perceptual and not any(
+        return self.perceptual and not any(
             term.kind in _TIES and term.weight for term in self.terms_on(False)
         )
 
@@ -290,6 +294,17 @@ class Recipe:
     def is_tied(self) -> bool:
         """Whether a term of the loss compares the output with an image, or its features."""
         return any(term.kind in (*_TIES, "perceptual") and term.weight for term in self.losses)
+
+    @property
+    def taught_by_vgg(self) -> bool:
+        """Whether, given weights of VGG-19, only its features tie the output to the target.
+
+        Without weights such a recipe is either refused (`needs_vgg`) or falls back to a term that
+        stands in for the features.
+        """
+        return self.perceptual and not any(
+            term.kind in _TIES and term.weight for term in self.terms_on(True)
+        )
 
     def rate(self, iteration: int, base: float) -> float:
         """Learning rate of a step (counted from 0), without a plateau's factor."""

@@ -83,7 +83,7 @@ def test_it_is_labelled_and_runs_as_nobody_in_particular(image) -> None:
     assert labels["org.opencontainers.image.version"] == bids_sr.RELEASE
     assert labels["org.opencontainers.image.revision"] == REVISION
     assert labels["org.opencontainers.image.licenses"] == "Apache-2.0 AND GPL-1.0-or-later"
-    assert config["Config"]["User"] not in ("", "root", "0")
+    assert config["Config"]["User"] == "1000:1000"
 
 
 @pytest.mark.parametrize(("arguments", "expected"), [(["--version"], BUILT), ([], "usage:")])

@@ -147,8 +147,123 @@ def test_the_documented_lines_fit_the_image(engine: str) -> None:
     (line,) = [each for each in text.splitlines() if each.startswith(engine)]
     assert line.endswith("/data /out participant")
     mounted = dict(re.findall(r":(/[\w/]+)(:ro)?", line))
-    assert mounted == {"/data": ":ro", "/out": "", "/work": "", "/opt/templateflow": ":ro"}
+    # nothing on /opt/templateflow, where an empty folder would hide the templates of the image
+    assert mounted == {"/data": ":ro", "/out": "", "/work": ""}
     assert "TEMPLATEFLOW_HOME=/opt/templateflow" in DOCKERFILE
+
+
+def test_no_documented_mount_hides_the_templates_of_the_image() -> None:
+    pages = [ROOT / "README.md", ROOT / "docker/bids-sr.def", *(ROOT / "docs").rglob("*.md")]
+    found = [page.name for page in pages if ":/opt/templateflow:" in page.read_text()]
+    assert found == []
+    assert ":/opt/templateflow/tpl-" in (ROOT / "docs/container.md").read_text()
+
+
+def argument(name: str) -> str:
+    """The default of a build argument, where it is first declared."""
+    return re.search(rf"^ARG {name}=(.*)$", DOCKERFILE, re.MULTILINE)[1]
+
+
+def torch_step() -> str:
+    """The instruction that installs torch, as a shell script."""
+    (step,) = [
+        text
+        for text in DOCKERFILE.replace("\\\n", " ").splitlines()
+        if text.startswith("RUN torch()")
+    ]
+    return step.removeprefix("RUN ").replace("/build/bin/pip", "pip")
+
+
+@pytest.mark.parametrize(
+    ("build", "lock", "index"),
+    [
+        ("", "torch-cpu.lock", "whl/cpu"),
+        ("cpu", "torch-cpu.lock", "whl/cpu"),
+        ("cuda", "torch-cuda.lock", ""),
+    ],
+)
+def test_the_build_without_arguments_takes_the_cpu_build_of_torch(
+    build: str, lock: str, index: str, tmp_path: Path
+) -> None:
+    """The step is run with a pip that only prints what it is asked for."""
+    (pip := tmp_path / "pip").write_text('#!/bin/sh\necho "$@"\n')
+    pip.chmod(0o755)
+    values = {
+        "TORCH": build or argument("TORCH"),
+        "TORCH_CPU_INDEX": argument("TORCH_CPU_INDEX"),
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+    }
+    done = subprocess.run(
+        ["sh", "-c", torch_step()], env=values, capture_output=True, text=True, check=True
+    )
+    (line,) = done.stdout.splitlines()
+    assert f"/locks/{lock}" in line
+    assert ("--index-url" in line) is bool(index)
+    assert line.endswith(index or lock)
+
+
+@pytest.mark.parametrize(
+    ("build", "pip", "reason"),
+    [("gpu", "true", "TORCH is cpu or cuda, not gpu"), ("cpu", "false", "was not installed")],
+)
+def test_torch_that_cannot_be_installed_ends_the_build(
+    build: str, pip: str, reason: str, tmp_path: Path
+) -> None:
+    """There is no silent second choice of several gigabytes."""
+    (program := tmp_path / "pip").write_text(f"#!/bin/sh\n{pip}\n")
+    program.chmod(0o755)
+    values = {
+        "TORCH": build,
+        "TORCH_CPU_INDEX": "x",
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+    }
+    done = subprocess.run(
+        ["sh", "-c", torch_step()], env=values, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert reason in done.stderr
+
+
+def test_the_user_is_a_number_and_not_root() -> None:
+    """Kubernetes' runAsNonRoot refuses a name, which it cannot tell from root."""
+    user, group = re.findall(r"^USER (\d+):(\d+)$", DOCKERFILE, re.MULTILINE)[-1]
+    assert int(user) > 0
+    assert f"groupadd --gid {group} bids-sr" in DOCKERFILE
+    assert f"useradd --uid {user} --gid {group} " in DOCKERFILE
+
+
+@pytest.mark.parametrize(
+    ("given", "arguments"),
+    [
+        ("", ""),
+        ("download", "vgg19 --download"),
+        ("docker/vgg19-dcbb9e9d.pth", "vgg19 /src/docker/vgg19-dcbb9e9d.pth"),
+    ],
+)
+def test_weights_of_vgg19_come_with_the_image_only_on_request(
+    given: str, arguments: str, tmp_path: Path
+) -> None:
+    """The step is run with a program that only prints its arguments and where it is to write."""
+    assert argument("VGG19") == ""
+    (step,) = [
+        text
+        for text in DOCKERFILE.replace("\\\n", " ").splitlines()
+        if text.startswith("RUN install -d /opt/weights")
+    ]
+    (program := tmp_path / "bids-sr-models").write_text('#!/bin/sh\necho "$BIDS_SR_VGG19|$@"\n')
+    program.chmod(0o755)
+    step = step.removeprefix("RUN ").replace("/opt/bids-sr/bin/bids-sr-models", str(program))
+    step = step.replace("install -d /opt/weights", "true")
+    done = subprocess.run(
+        ["sh", "-c", step],
+        env={"VGG19": given, "PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    file = re.search(r"BIDS_SR_VGG19=(\S+) \\\n    MPL", DOCKERFILE)[1]
+    assert done.stdout == (f"{file}|{arguments}\n" if arguments else "")
+    assert f"COPY --from=weights {Path(file).parent} {Path(file).parent}" in DOCKERFILE
 
 
 def test_apptainer_runs_what_docker_runs() -> None:

@@ -215,8 +215,9 @@ def fit(
         raise TrainingDataError("images do not tell the factor of super-resolution: give it")
     if recipe.needs_vgg and training.vgg_weights is None:
         raise ModelError(
-            f"{method.name} ({training.recipe}) is taught by features of VGG-19: give its weights"
-            " with --vgg-weights, or take --recipe paper-mse"
+            f"{method.name} ({training.recipe}) is taught by features of VGG-19: run"
+            " bids-sr-models vgg19 once, give weights with --vgg-weights, or take --recipe"
+            " paper-mse"
         )
     now = clock()
     with torch_threads(training.threads):

@@ -352,7 +352,8 @@ REFUSED: dict[str, tuple[Argv, str]] = {
     ),
     "no features": (
         lambda d, t: ["train", "srgan", t / "m", "--fine", d / HIGH, "--recipe", "paper"],
-        "give them with --vgg-weights, or take --recipe paper-mse",
+        "run bids-sr-models vgg19 once, which keeps them on this machine; or give them with"
+        " --vgg-weights, or take --recipe paper-mse",
     ),
     "last layers of nothing": (
         lambda d, t: ["train", "unet", t / "m", "--fine", d / HIGH, "--train-last", "3"],

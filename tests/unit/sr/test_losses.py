@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from bids_sr.sr.losses import MAE, MSE, AdversarialBCE, PSNRLoss, VGGPerceptual, _vgg19_features
+from bids_sr.sr.losses import MAE, MSE, AdversarialBCE, PSNRLoss, VGGPerceptual
+from bids_sr.sr.vgg19 import vgg19_features
 
 CONTENT = [MSE(), MAE(), PSNRLoss()]
 
@@ -75,14 +76,14 @@ def test_extreme_scores_stay_finite():
 def vgg_file(tmp_path_factory):
     """Random weights in torchvision's layout, classifier included."""
     torch.manual_seed(0)
-    state = {f"features.{k}": v * 0.5 for k, v in _vgg19_features().state_dict().items()}
+    state = {f"features.{k}": v * 0.5 for k, v in vgg19_features().state_dict().items()}
     path = tmp_path_factory.mktemp("vgg") / "vgg19.safetensors"
     save_file(state | {"classifier.0.bias": torch.zeros(4)}, path)
     return path
 
 
 def test_vgg_has_sixteen_convolutions_at_torchvisions_places():
-    keys = [k for k in _vgg19_features().state_dict() if k.endswith("weight")]
+    keys = [k for k in vgg19_features().state_dict() if k.endswith("weight")]
     assert len(keys) == 16
     assert keys[0] == "0.weight"
     assert keys[-1] == "34.weight"

@@ -1,0 +1,219 @@
+"""``bids-sr-models vgg19``: keep the weights of VGG-19 that ``--recipe paper`` needs.
+
+The file is torchvision's: one that you name, one in the cache of torch, or a download. This is the
+only module that opens a connection, and it does so only for ``--download``.
+"""
+
+import http.client
+import os
+import shutil
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bids_sr.cli.console import progress_line
+from bids_sr.cli.exit_codes import DONE, FAILED, complain
+from bids_sr.cli.models_options import Vgg19Options
+from bids_sr.config import UsageError
+from bids_sr.config.vgg19_weights import (
+    VGG19_COMMAND,
+    VGG19_DIGITS,
+    VGG19_SOURCE,
+    VGG19_VARIABLE,
+    kept_vgg19,
+)
+from bids_sr.io.atomic_files import FULL, DiskFullError, beside, write_bytes
+
+BASE = "https://download.pytorch.org/models"
+"""Address of the folder from which torchvision itself takes its weights."""
+_DOWNLOAD_BYTES, _KEPT_BYTES = 575_000_000, 81_000_000
+_CHUNK = 1 << 20  # bytes per read
+_TIMEOUT_S = 60.0  # without any data
+_ABANDONED_S = 3600.0  # age of an unfinished download that no process is still writing
+_MB = 1_000_000
+
+
+def keep_vgg19(options: Vgg19Options, *, base: str = BASE, digits: str = VGG19_DIGITS) -> int:
+    """Convert torchvision's VGG-19 and keep it where trainings find it; return an exit code.
+
+    Parameters
+    ----------
+    options : Vgg19Options
+        File, or whether to download.
+    base : str
+        Address of the folder on the server, without the file's name.
+    digits : str
+        First hexadecimal digits of the SHA-256 of torchvision's file.
+
+    Returns
+    -------
+    int
+        0 if the weights are kept, 1 if they could not be downloaded.
+
+    Raises
+    ------
+    UsageError
+        The file is missing, has another checksum or other content, or nothing may be written.
+    DiskFullError
+        Too little space for the download or the weights.
+    """
+    target = kept_vgg19()
+    if options.file is None and _is_kept(target):
+        print(f"{target}: weights of VGG-19 are already kept here")
+        return DONE
+    _check_target(target)
+    address = f"{base}/{VGG19_SOURCE}"
+    if not options.download:
+        source = options.file or _torch_cache() / VGG19_SOURCE
+        if options.file is None and not source.is_file():
+            raise UsageError(
+                f"{source}",
+                "there is no such file in the cache of torch, and no other file is given",
+                f"Download {address} (575 MB) with {VGG19_COMMAND} --download, or get it on"
+                f" another machine and give it: {VGG19_COMMAND} FILE",
+            )
+        _keep(source, target, digits)
+        return DONE
+    try:
+        with _downloaded(address, target.parent) as source:
+            _keep(source, target, digits, address)
+    except _DownloadFailed as error:
+        complain(
+            f"bids-sr-models: {address}: cannot be downloaded: {error}. Try again, or get the file"
+            f" on another machine and give it: {VGG19_COMMAND} {VGG19_SOURCE}"
+        )
+        return FAILED
+    return DONE
+
+
+class _DownloadFailed(Exception):
+    """The server cannot be reached, refuses, or ends too early."""
+
+
+def _is_kept(target: Path) -> bool:
+    """Return whether usable weights are kept already."""
+    if not target.is_file():
+        return False
+    from bids_sr.sr.vgg19 import load_vgg19
+
+    try:
+        load_vgg19(target)
+    except ValueError:
+        return False
+    return True
+
+
+def _check_target(target: Path) -> None:
+    """Refuse a place where the weights cannot be written, before any heavy work."""
+    fix = f"set {VGG19_VARIABLE} to a .safetensors file in a folder that you may write to"
+    if target.suffix != ".safetensors":
+        raise UsageError(f"{VGG19_VARIABLE}={target}", "its name must end in .safetensors", fix)
+    if target.is_dir():
+        raise UsageError(f"{target}", "it is a directory", fix)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"{target}", f"its folder cannot be made ({error.strerror})", fix
+        ) from error
+    if not os.access(target.parent, os.W_OK | os.X_OK):
+        raise UsageError(f"{target}", "you may not write to its folder", fix)
+
+
+def _torch_cache() -> Path:
+    """Return the folder in which torch keeps what it downloads."""
+    cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    home = os.environ.get("TORCH_HOME") or str(Path(cache, "torch"))
+    return Path(os.path.expanduser(home), "hub", "checkpoints")
+
+
+def _keep(source: Path, target: Path, digits: str, address: str = "") -> None:
+    """Convert and write the weights if the checksum is right, and print where they are.
+
+    `address`: where `source` was downloaded from; "" for a file of the user's.
+    """
+    from bids_sr.sr.vgg19 import WrongChecksum, convert_vgg19
+
+    name = address or str(source)
+    if source.suffix == ".safetensors":
+        why = "it is a .safetensors file already"
+        raise UsageError(name, why, f"give it as it is: bids-sr ... --vgg-weights {source}")
+    try:
+        content = convert_vgg19(source, digits)
+    except WrongChecksum as error:
+        fix = (
+            "a proxy may have answered in place of the server; try again, or on another network"
+            if address
+            else f"get the file again: {VGG19_COMMAND} --download, or {BASE}/{VGG19_SOURCE}"
+        )
+        raise UsageError(
+            name,
+            f"it is not {VGG19_SOURCE}, or is incomplete: its SHA-256 should begin with {digits},"
+            f" and is {error.digest}",
+            fix,
+        ) from error
+    except FileNotFoundError as error:
+        raise UsageError(name, "there is no such file", "Check the path.") from error
+    except OSError as error:
+        raise UsageError(
+            name, f"it cannot be read ({error.strerror})", "Give a file that you may read."
+        ) from error
+    except ValueError as error:
+        raise UsageError(
+            str(error).replace(str(source), name), remedy=f"give torchvision's {VGG19_SOURCE}"
+        ) from error
+    write_bytes(target, content)
+    print(f"{target}: convolutions of VGG-19 ({len(content) / _MB:.0f} MB), made from {name}")
+    print("used by: bids-sr ... --recipe paper, and bids-sr-models train ... --recipe paper")
+    print("         with the methods srgan and cpce, unless --vgg-weights names another file")
+
+
+@contextmanager
+def _downloaded(address: str, folder: Path) -> Iterator[Path]:
+    """Yield the downloaded file, which is removed afterwards, whatever happens."""
+    for old in folder.glob(f".{VGG19_SOURCE}.*.part"):
+        if time.time() - old.stat().st_mtime > _ABANDONED_S:
+            old.unlink(missing_ok=True)
+    part = beside(folder / VGG19_SOURCE)
+    try:
+        _download(address, part)
+        yield part
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _download(address: str, part: Path) -> None:
+    """Write what an address serves to a file.
+
+    `DiskFullError`: there is too little space, before or while it is written.
+    """
+    try:
+        with urllib.request.urlopen(address, timeout=_TIMEOUT_S) as answer:
+            size = int(answer.headers.get("Content-Length") or _DOWNLOAD_BYTES)
+            needed = size + _KEPT_BYTES
+            if shutil.disk_usage(part.parent).free < needed:
+                raise DiskFullError(part.parent, needed)
+            print(f"downloading {address} ({size / _MB:.0f} MB)", flush=True)
+            done, tell = 0, progress_line()
+            with part.open("wb") as stream:
+                while chunk := answer.read(_CHUNK):
+                    stream.write(chunk)
+                    done += len(chunk)
+                    tell("MB", done // _MB, size // _MB)
+    except urllib.error.HTTPError as error:
+        raise _DownloadFailed(f"the server answers {error.code} {error.reason}") from error
+    except urllib.error.URLError as error:
+        raise _DownloadFailed(f"no connection ({error.reason})") from error
+    except http.client.HTTPException as error:
+        raise _DownloadFailed(f"the connection ended early ({error!r})") from error
+    except OSError as error:
+        if isinstance(error, DiskFullError):
+            raise
+        if error.errno in FULL:
+            raise DiskFullError(part.parent, needed) from error
+        raise _DownloadFailed(str(error)) from error
+    if "Content-Length" in answer.headers and done < size:
+        raise _DownloadFailed(f"it ended after {done} of {size} bytes")

@@ -1,0 +1,129 @@
+"""VGG-19: its convolutions, weights for them, and the conversion of torchvision's file.
+
+Weights are never distributed with the program. Trainings read only safetensors. A file of
+``torch.save`` is read once, by `convert_vgg19`, after its checksum and without running code.
+"""
+
+import hashlib
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+# channels of the convolutions between the poolings of VGG-19 (Simonyan & Zisserman 2015, table 1,
+# column E)
+_STAGES = ((64, 64), (128, 128), (256, 256, 256, 256), (512, 512, 512, 512), (512, 512, 512, 512))
+_PREFIX = "features."  # of the convolutions in torchvision's file
+
+
+class WrongChecksum(ValueError):
+    """A file whose SHA-256 (`digest`, 64 hexadecimal digits) does not begin as expected."""
+
+    def __init__(self, path: Path, digits: str, digest: str) -> None:
+        self.digest = digest
+        super().__init__(
+            f"{path}: its SHA-256 should begin with {digits}, and is {digest}; the file is"
+            " incomplete, damaged or another file"
+        )
+
+
+def vgg19_features() -> nn.Sequential:
+    """Return the sixteen convolutions of VGG-19 and their activations, with random weights.
+
+    They go up to the activation after the last one; layers count as in torchvision.
+    """
+    layers: list[nn.Module] = []
+    before = 3
+    for stage, widths in enumerate(_STAGES):
+        if stage:
+            layers.append(nn.MaxPool2d(2))
+        for width in widths:
+            layers += [nn.Conv2d(before, width, 3, padding=1), nn.ReLU()]
+            before = width
+    return nn.Sequential(*layers)
+
+
+def load_vgg19(path: Path) -> nn.Sequential:
+    """Load VGG-19's features, frozen, from a .safetensors file with torchvision's names.
+
+    `ValueError`: the message names the file and the fault.
+    """
+    from safetensors.torch import load_file
+
+    if path.suffix != ".safetensors":
+        raise ValueError(
+            f"{path}: not a .safetensors file; files of torch.save may contain a program and are"
+            f" not read. Convert torchvision's file with: bids-sr-models vgg19 {path}"
+        )
+    try:
+        state = load_file(path)
+    except Exception as error:
+        raise ValueError(f"{path}: cannot be read as weights of VGG-19: {error}") from error
+    net = vgg19_features()
+    net.load_state_dict(_convolutions(path, state))
+    return net.eval().requires_grad_(False)
+
+
+def convert_vgg19(path: Path, digits: str) -> bytes:
+    """Return the convolutions in torchvision's file as the content of a safetensors file.
+
+    Nothing is deserialized before the checksum is known to be right, and code is never run. Equal
+    files give equal bytes (80 MB).
+
+    Parameters
+    ----------
+    path : Path
+        File of ``torch.save`` with a state dictionary. Its classifier is left out.
+    digits : str
+        First hexadecimal digits of the file's SHA-256.
+
+    Returns
+    -------
+    bytes
+        Tensors in single precision, with the SHA-256 of the source in the metadata.
+
+    Raises
+    ------
+    WrongChecksum
+        The SHA-256 begins with other digits.
+    ValueError
+        The file is not a state dictionary, or lacks a convolution of VGG-19.
+    """
+    from safetensors.torch import save
+
+    with path.open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        if not digest.startswith(digits):
+            raise WrongChecksum(path, digits, digest)
+        stream.seek(0)  # the same open file, so that nobody can exchange it after the check
+        try:
+            state = torch.load(stream, map_location="cpu", weights_only=True)
+        except Exception as error:
+            raise ValueError(
+                f"{path}: cannot be read as weights of torch ({type(error).__name__})"
+            ) from error
+    if not isinstance(state, dict):
+        raise ValueError(f"{path}: not a state dictionary but a {type(state).__name__}")
+    weights = {f"{_PREFIX}{key}": value for key, value in _convolutions(path, state).items()}
+    # one entry, because the order of several is not fixed
+    return save(weights, {"source": f"sha256:{digest}"})
+
+
+def _convolutions(path: Path, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of `vgg19_features` from torchvision's, in single precision.
+
+    `path` is for the message of the `ValueError` that names missing or misshapen tensors.
+    """
+    with torch.device("meta"):
+        shapes = {key: value.shape for key, value in vgg19_features().state_dict().items()}
+    wrong = [
+        f"{_PREFIX}{key}"
+        for key, shape in shapes.items()
+        if getattr(state.get(f"{_PREFIX}{key}"), "shape", None) != shape
+    ]
+    if wrong:
+        raise ValueError(
+            f"{path}: not VGG-19 as torchvision stores it: {', '.join(wrong[:3])} missing or"
+            " misshapen"
+        )
+    return {key: state[f"{_PREFIX}{key}"].float().contiguous() for key in shapes}
