@@ -78,14 +78,14 @@ OTA2022 = Preset(
             setting="superres.recipe",
             value="paper",
             option="--recipe paper",
-            source="published training; VGG-19 features in the loss, since --vgg-weights are given",
+            source="published training, with VGG-19 features in the loss (--vgg-weights is given)",
             needs="superres.vgg_weights",
         ),
         Choice(
             setting="superres.recipe",
             value="paper-mse",
             option="--recipe paper-mse",
-            source="published training; squared error in the loss, since --vgg-weights are missing",
+            source="published training, with squared error in the loss (no --vgg-weights)",
         ),
         Choice(
             setting="preprocessing.dummy_scans",

@@ -101,7 +101,7 @@ def _largest(values: Array, percent: float) -> float:
     return max(float(np.percentile(known, percent)) if known.size else 0.0, 1e-12)
 
 
-def layers_on_one_scale(
+def _on_one_scale(
     maps: Mapping[str, Volume], display: Display, limit: float | None, *, alpha: float
 ) -> dict[str, Layer]:
     """Maps without the values up to the threshold."""
@@ -209,7 +209,7 @@ def activation_figure(
     cuts = slices.cuts(places, whole)
     if not scene.roi_is_brain:
         cuts += slices.cuts(places, _close_up(scene, first, places, whole))
-    layers = layers_on_one_scale(maps, display, limit, alpha=0.92)
+    layers = _on_one_scale(maps, display, limit, alpha=0.92)
     regions = significant or {}
     rows: list[Row] = []
     for name, layer in layers.items():
@@ -246,7 +246,7 @@ def zoomed_figure(
     center = (np.array(voxel) + 0.5) * brain.zooms
     whole = slices.box_of(scene.mask, 3.0)
     box = slices.part_of(whole, center, ZOOM_MM)
-    layers = layers_on_one_scale(maps, display, limit, alpha=0.95)
+    layers = _on_one_scale(maps, display, limit, alpha=0.95)
     lines = [] if region is None else [Outline(image=region, color=_FDR_COLOR, width=0.8)]
     stacks = {name: scene.around(each, *lines) for name, each in layers.items()}
     z = float(brain.affine[2] @ [*voxel, 1])

@@ -17,12 +17,14 @@ from bids_sr.io.grids import Array, Volume
 from bids_sr.metrics import number
 from bids_sr.report.html_tables import series_text
 
-_FIRST, _SECOND, _BOTH = s.ORANGE, s.BLUE, "#ffffff"
+_FIRST, _SECOND, _BOTH = s.ORANGE, s.BLUE, s.PURPLE
 """Colors of voxels of the first condition only, of the second only, and of both."""
 _MARGIN_MM, _LEAST_MM, _APART_MM = 14.0, 64.0, 4.0
 """Around the regions of the first series in the enlarged part; least width of that part; least
 distance of two planes.
 """
+_MOST_SHARE = 0.6  # of the width of the brain, for the enlarged part
+_TALLEST = 3.0  # inches, of a panel
 
 
 def overlap_figure(
@@ -85,6 +87,7 @@ def overlap_figure(
         rows,
         outlines=[] if scene.roi_is_brain else [roi],
         fills={f"{a} only": _FIRST, f"{b} only": _SECOND, "both": _BOTH},
+        tallest=_TALLEST,
     )
 
 
@@ -103,12 +106,15 @@ def _planes(first: Volume, count: int) -> list[float]:
 
 
 def _close_up(first: Volume, whole: Array) -> Array:
-    """Return the corners (2, 3; mm) of a part that holds the regions of a series.
+    """Return the corners (2, 3; mm) of a part around the middle of the regions of a series.
 
-    Its ratio of height to width is that of `whole`, so that rows keep their columns.
+    It holds them all unless they need more than `_MOST_SHARE` of the width of `whole`. Its ratio
+    of height to width is the ratio of `whole`, so that rows keep their columns.
     """
-    box = slices.box_of(first, _MARGIN_MM)
     wide, high, _ = np.ptp(whole, axis=0)
-    needed_x, needed_y, _ = np.ptp(box, axis=0)
-    width = min(wide, max(_LEAST_MM, needed_x, needed_y * wide / high))
-    return slices.part_of(whole, box.mean(axis=0), (width, width * high / wide))
+    needed_x, needed_y, _ = np.ptp(slices.box_of(first, _MARGIN_MM), axis=0)
+    needed = max(needed_x, needed_y * wide / high)
+    width = float(np.clip(needed, min(_LEAST_MM, wide), max(_LEAST_MM, _MOST_SHARE * wide)))
+    turned = slices.canonical(first)
+    middle = (np.median(np.argwhere(turned.data > 0), axis=0) + 0.5) * turned.zooms
+    return slices.part_of(whole, middle, (width, width * high / wide))

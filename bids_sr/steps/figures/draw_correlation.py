@@ -21,12 +21,13 @@ from bids_sr.steps.figures import display_grids
         heading="{contrast}, {smoothing}",
         tab="CC maps",
         caption=(
-            "Correlation (-1 to 1) of the detrended, low-pass filtered time series of each voxel"
-            " with the task. One row per series, with the same color scale and threshold, over the"
-            " T2* image (or the BOLD reference if there is none): an axial and a sagittal plane"
-            " through the highest CC of the first row in the region of interest (light blue"
-            " outline), each with its yellow frame enlarged. Sharper maps are not more accurate by"
-            " themselves: compare with B-spline, which adds no detail."
+            "Correlation (-1 to 1) of each voxel's detrended, low-pass filtered time series with"
+            " the task, over the T2* image (or the BOLD reference if there is none). One row per"
+            " series: an axial and a sagittal plane through the highest CC of the first row in the"
+            " region of interest (light blue outline), each with its yellow frame enlarged. One"
+            " color scale and one threshold hold for all rows; negative values are not drawn."
+            " Peak: highest CC of a series in the region of interest. Sharper maps are not more"
+            " accurate by themselves: compare with B-spline, which adds no detail."
         ),
         request="maps of cross-correlation (--activation cc, --preset ota2022)",
         tables=("activation",),
@@ -57,9 +58,5 @@ def draw_correlation(
     for (contrast, stat, fwhm), by_series in display_grids.sort_maps(maps).stats.items():
         if stat == CC_DISPLAY.statistic and contrast in conditions:
             names = display_grids.compared(by_series, series_names)
-            drawn = correlation_figure(
-                {name: by_series[name].volume for name in names},
-                scene,
-                limit=display_grids.color_limit(by_series.values(), CC_DISPLAY.floor),
-            )
+            drawn = correlation_figure({name: by_series[name].volume for name in names}, scene)
             yield Drawn("correlation", drawn, contrast=contrast, fwhm_mm=fwhm)
