@@ -11,6 +11,7 @@ from bids_sr.bids import BoldRun, Pair, Subject
 from bids_sr.bids.findings import PrecomputedAnat, PrecomputedRun
 from bids_sr.config import Settings
 from bids_sr.config.spaces import FUNC, seeds_of
+from bids_sr.glm.condition_pair import condition_pair
 from bids_sr.glm.contrasts import minus_others
 from bids_sr.io.atomic_files import read_json
 from bids_sr.io.grids import size_text
@@ -29,7 +30,14 @@ from bids_sr.steps import (
     super_resolution,
     training,
 )
-from bids_sr.steps.figures import draw_anatomy, draw_evaluation, draw_maps, draw_overview
+from bids_sr.steps.figures import (
+    draw_anatomy,
+    draw_correlation,
+    draw_evaluation,
+    draw_maps,
+    draw_overlap,
+    draw_overview,
+)
 from bids_sr.steps.quality import check_intervals, guard_precision, measure_error
 from bids_sr.workflows.judge import add_calibration, add_compared, add_evaluation, add_motion
 from bids_sr.workflows.scans import add_spaces, show_spaces, spaces_of
@@ -542,7 +550,26 @@ def _draw(run: RunOf, *, with_anat: bool, with_pair: bool) -> None:
     tsnr = scope.gather("tsnr", ("raw", *shown))
     scope.add(draw_maps.draw_output, wires={"series": scope.gather("series", shown), "tsnr": tsnr})
     scope.add(draw_maps.draw_activation, draw_maps.show_clusters)
+    if _shows_correlation(run):
+        scope.add(draw_correlation.draw_correlation)
+    names = run.planned.settings.activation.overlap_names
+    contrasts = run.planned.plan.contrasts[run.bold.bold]
+    pair = None if names is None else condition_pair(names, contrasts)
+    if pair is not None and run.bold.events is not None:
+        scope.add(draw_overlap.draw_overlap, overlap_pair=pair)
     scope.add(
         draw_overview.show_viewer, draw_overview.draw_overview, draw_evaluation.draw_evaluation
     )
     scope.add(draw_evaluation.draw_quality)
+
+
+def _shows_correlation(run: RunOf) -> bool:
+    """Whether maps of cross-correlation are drawn beside those of t.
+
+    They are if cc was named as an option, if there are no maps of t, and if a network is trained
+    as published.
+    """
+    settings = run.planned.settings
+    how = settings.activation
+    asked = how.draws_cc or "glm" not in how.kinds or settings.superres.recipe != "fast"
+    return "cc" in how.kinds and run.bold.events is not None and asked

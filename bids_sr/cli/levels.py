@@ -430,8 +430,8 @@ def _maps_not_stored(series: Sequence[str], runs: Sequence[RunMaps]) -> list[str
     stored = {key[1] for run in runs for key in run.map_keys()}
     if not stored:
         return [
-            "group maps: no maps are stored; the participant level stores them with --level"
-            " standard or full"
+            "group maps: no maps of t and effects are stored; the participant level makes them"
+            " with --activation glm and stores them with --level standard or full"
         ]
     lacking = [name for name in series if name not in stored]
     text = (
@@ -458,7 +458,7 @@ def run_group(settings: Settings, group: _Group, say: Callable[[str], None]) -> 
     from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 
     from bids_sr.execution.execute import RunOutcome
-    from bids_sr.group.comparisons import write_tables
+    from bids_sr.group.comparisons import primary_method, write_tables
     from bids_sr.group.group_maps import CHUNK, LEAST_PARTICIPANTS, group_maps
     from bids_sr.group.group_report import GroupContent, build_group_report
     from bids_sr.group.group_values import TableError
@@ -510,7 +510,7 @@ def run_group(settings: Settings, group: _Group, say: Callable[[str], None]) -> 
         joined=joined,
         comparisons=comparisons,
         maps=replace(maps, left_out=(*maps.left_out, *unstored)),
-        method=default,
+        method=primary_method(default, joined.methods),
         margin=margin,
         about={
             "bids-sr version": __version__,

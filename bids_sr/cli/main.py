@@ -41,6 +41,7 @@ from bids_sr.cli.exit_codes import (
     start_log,
 )
 from bids_sr.cli.parser import parse_settings
+from bids_sr.cli.preset_text import preset_lines
 from bids_sr.config import Settings, UsageError
 from bids_sr.notices import CODES, Notice, record
 from bids_sr.version import __version__
@@ -88,6 +89,7 @@ def _run(argv: Sequence[str]) -> int:
     for option, why in settings.run.without_effect:
         notice = Notice(what=f"{option} has no effect", why=why, level="note", code="option")
         show(line_of(notice), notice)
+    _show_lines(preset_lines(settings))
     for line in settings.summary() if settings.run.verbosity else ():
         show(
             textwrap.fill(

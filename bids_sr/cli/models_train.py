@@ -180,7 +180,8 @@ def requested_training(options: TrainOptions) -> TrainingRequest:
     recipe = get_recipe(method, recipe_name(method, options.recipe))
     start = None if options.start is None else files.open_model(options.start)
     device = files.device_of(options)
-    changes = changes_of_options(options, method)
+    vgg_weights = _vgg19(options, recipe)
+    changes = changes_of_options(options, method, vgg=vgg_weights is not None)
     _check(options, method, apply_changes(recipe, changes), start)
     if options.train_last is not None:
         recipe = replace(recipe, freeze_but_last=options.train_last)
@@ -196,16 +197,21 @@ def requested_training(options: TrainOptions) -> TrainingRequest:
         device=device,
         max_train_minutes=options.max_minutes,
         precision=options.train_precision,
-        vgg_weights=_vgg19(options, recipe),
+        vgg_weights=vgg_weights,
         start=start,
     )
 
 
-def changes_of_options(options: TrainOptions, method: Method) -> tuple[RecipeChange, ...]:
-    """Read the changes of the recipe; refuse those that the recipe does not allow."""
+def changes_of_options(
+    options: TrainOptions, method: Method, *, vgg: bool
+) -> tuple[RecipeChange, ...]:
+    """Read the changes of the recipe; refuse those that the recipe does not allow.
+
+    `vgg`: whether there are weights of VGG-19.
+    """
     try:
         changes = tuple(change_of_method(text, method.name) for text in options.recipe_changes)
-        check_changes(changes, (method.name,), options.recipe, vgg=options.vgg_weights is not None)
+        check_changes(changes, (method.name,), options.recipe, vgg=vgg)
     except ChangeError as error:
         what = error.change or " ".join(options.recipe_changes)
         raise UsageError(f"--set {what}", error.why, error.fix) from None

@@ -20,6 +20,7 @@ from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin,
 from bids_sr.boilerplate import data_of
 from bids_sr.cli.recipe_settings import settings_of_recipes
 from bids_sr.config import Settings, UsageError, nearest_name
+from bids_sr.config.presets import find_preset, with_preset
 from bids_sr.config.section import Checked, SettingError, option_of, path
 from bids_sr.config.settings import read_toml
 from bids_sr.version import __version__
@@ -279,4 +280,11 @@ def settings_of(inputs: Given) -> Settings:
         values = read_toml(Path(os.path.expanduser(str(file))), reusable_only=True)
     for section, names in inputs.items():
         values[section] = {**values.get(section, {}), **names}
+    kinds = inputs.get("activation", {}).get("kinds")
+    if isinstance(kinds, list) and "cc" in kinds:  # as the default has, whose maps are not drawn
+        values["activation"].setdefault("draws_cc", True)
+    # the group level reads tables, on which no setting of a preset acts
+    preset = str(inputs.get("run", {}).get("preset", ""))
+    if preset and inputs.get("selection", {}).get("analysis_level") != "group":
+        values = with_preset(find_preset(preset), values, inputs)
     return Settings.from_mapping(values)

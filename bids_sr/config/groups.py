@@ -13,6 +13,7 @@ from typing import Literal
 
 from bids_sr import region_names
 from bids_sr.config import section
+from bids_sr.config.presets import PRESETS, find_preset
 from bids_sr.config.section import (
     SMOOTHING,
     THRESHOLDS,
@@ -37,6 +38,7 @@ from bids_sr.frozen import frozen
 
 WHICH_DATA, HOW_IT_RUNS = "which data", "how it runs"
 """Headings of the help under which options of several groups stand."""
+_AUTO = "auto"  # --overlap of the two conditions of a run that has no others
 
 
 @frozen
@@ -225,7 +227,9 @@ class Activation(Checked):
     `low_pass` None switches the filter off. `contrasts` empty: see
     `bids_sr.glm.contrasts.resolve_contrasts`. `roi`: auto, brain, names of regions joined by
     commas, or a file; see `bids_sr.region_names`. `seeds`: of the connectivity maps of runs
-    without events, see `bids_sr.config.spaces`.
+    without events, see `bids_sr.config.spaces`. `draws_cc`: true if the command line names cc;
+    without it, maps of cross-correlation are drawn if there are no others, or if a network is
+    trained as published.
     """
 
     contrasts: tuple[str, ...] = option(
@@ -288,6 +292,18 @@ class Activation(Checked):
         "--threshold {quarter,fdr,Z}",
         "regions: upper quarter of the range, false discovery rate .05, or a value of z",
     )
+    overlap: tuple[str, ...] = option(
+        (),
+        "--overlap CONDITION",
+        "draw the regions of two conditions (upper quarter) in one image, with their Dice"
+        " coefficient; auto: of runs with exactly two conditions (default: not drawn)",
+        decides=False,
+    )
+    draws_cc: bool = option(
+        False,
+        help="whether maps of cross-correlation are drawn in axial and sagittal planes",
+        decides=False,
+    )
 
     def _check(self) -> None:
         self._each_once("contrasts", "kinds", "smoothing", "thresholds", "seeds")
@@ -315,6 +331,28 @@ class Activation(Checked):
         self._need(
             _apart(map(float, numbers)), "thresholds", "two values of z are alike in tenths"
         )
+        self._each_once("overlap")
+        if self.overlap not in ((), (_AUTO,)):
+            why = "two different conditions are needed, or auto alone"
+            two = len(self.overlap) == 2 and _AUTO not in self.overlap
+            self._need(two, "overlap", why)
+            why = "it draws regions that --activation cc and --threshold quarter make"
+            self._need(self.maps_quarter, "overlap", why)
+
+    @property
+    def overlap_names(self) -> tuple[str, ...] | None:
+        """The two conditions whose regions are drawn, or () for the two of a run that has no more.
+
+        None if no overlap is drawn.
+        """
+        if not self.overlap or not self.maps_quarter:
+            return None
+        return () if self.overlap == (_AUTO,) else self.overlap
+
+    @property
+    def maps_quarter(self) -> bool:
+        """Whether regions in the upper quarter of the range of CC are made."""
+        return "cc" in self.kinds and "quarter" in self.thresholds
 
 
 @frozen
@@ -486,6 +524,15 @@ class Run(Checked):
         decides=False,
         once=True,
     )
+    preset: str = option(
+        "",
+        "--preset NAME",
+        "settings of a published analysis, where no option is given:"
+        f" {'; '.join(f'{each.name} ({each.title})' for each in PRESETS.values())}",
+        common=True,
+        decides=False,
+        once=True,
+    )
     level: Level = option(
         "standard",
         "--level",
@@ -576,6 +623,8 @@ class Run(Checked):
             "boilerplate_only",
             "it excludes reports_only",
         )
+        if self.preset:
+            find_preset(self.preset)
 
 
 def _apart(values: Iterable[float]) -> bool:

@@ -9,13 +9,15 @@ axes of the field of view in RAS order, from its lower corner, so that they hold
 oblique ones too.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from textwrap import fill
+from types import MappingProxyType
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 from contourpy import contour_generator
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Colormap, Normalize
@@ -288,6 +290,7 @@ def image_figure(
     scale: Layer | None = None,
     label: str = "",
     outlines: Sequence[Outline] = (),
+    fills: Mapping[str, str] = MappingProxyType({}),
     note: str = "",
     tallest: float = _TALLEST,
     ground: str = "black",
@@ -301,7 +304,7 @@ def image_figure(
 
     `scale, label`: whose scale of colors stands below, and what it is of. `outlines, note`: which
     are named below, and what else is said there. `tallest`: height of a panel (inches) that none
-    exceeds where there are few.
+    exceeds where there are few. `fills`: colors of areas by the name that the legend gives them.
     """
     names = ["\n".join(fill(line, _NAME) for line in name.split("\n")) for name, _ in rows]
     panels = [row for _, row in rows]
@@ -314,7 +317,7 @@ def image_figure(
     heights = (WIDTH - left - _GAP * columns) / (columns * np.array(shares))
     heights *= min(1.0, tallest / heights.max())  # alike for all rows, which keeps columns
     heads = [_HEAD * any(panel.title for panel in row) for row in panels]
-    below = 0.62 if scale else 0.36 if outlines or note else 0.02
+    below = 0.62 if scale else 0.36 if outlines or fills or note else 0.02
     tall = below + sum(heights) + sum(heads) + _GAP * len(rows)
     with s.style(literal=True):
         fig = s.new_figure(WIDTH, tall)
@@ -347,10 +350,11 @@ def image_figure(
         if scale:
             colors = ScalarMappable(Normalize(scale.low, scale.high), scale.colors)
             s.color_bar(fig, colors, (0.36, 0.4 / tall, 0.28, 0.09 / tall), label)
-        if outlines:
-            handles = [
+        if outlines or fills:
+            handles: list[Artist] = [
                 Line2D([], [], color=each.color, lw=1.6, label=each.name) for each in outlines
             ]
+            handles += [Rectangle((0, 0), 1, 1, color=fills[name], label=name) for name in fills]
             fig.legend(
                 handles=handles,
                 loc="lower left",

@@ -31,6 +31,7 @@ from bids_sr.io.atomic_files import whole_file, write_json, write_whole
 from bids_sr.io.grids import Float
 from bids_sr.metrics import COLUMNS, LOWER, MISSING, NEITHER, ONE, columns_json, p_value, statistic
 from bids_sr.series import ACQUIRED, BASELINES, CONTROLS, MEASURED, PLAIN, kind_of, same_name
+from bids_sr.sr.method import offered_methods
 
 _SHARE_OF_GAP = 0.1
 SETTLED = {1: "better", -1: "worse"}
@@ -294,6 +295,20 @@ def on_accuracy(rows: pd.DataFrame) -> pd.Series:
     return np.logical_and.reduce([*about, rows["reference"].isin(_TRUTHS)])
 
 
+def primary_method(default: str, methods: Sequence[str]) -> str:
+    """Return the method of the primary comparison.
+
+    It is fixed before any value is seen: the default method if it was run, else the only method
+    that was run. If several others were run, there is a choice, and the default method stays: it
+    has no values, and nothing was prespecified.
+
+    `default`: method of the program that runs unless others are named. `methods`: methods under
+    test, see `bids_sr.group.group_values.Joined`; series of other programs do not count.
+    """
+    run = [name for name in methods if name in offered_methods()]
+    return run[0] if len(run) == 1 else default
+
+
 def primary(values: pd.DataFrame, method: str) -> pd.DataFrame:
     """Return each task's prespecified comparison.
 
@@ -382,7 +397,7 @@ def write_tables(
     tables : pandas.DataFrame
         Those of the participants.
     method : str
-        That of the primary comparisons, fixed beforehand.
+        Default method; the primary comparisons are of `primary_method`.
     margin : float, optional
         Of equivalence, see `bids_sr.group.comparisons.margin_of`.
 
@@ -399,7 +414,7 @@ def write_tables(
     with whole_file(output_dir / "group_metrics.tsv") as beside:
         with beside.open("w", encoding="utf-8") as stream:
             joined = group_values.join_tables(tables, stream)
-        found = _all_comparisons(joined, method, margin)
+        found = _all_comparisons(joined, primary_method(method, joined.methods), margin)
     metrics = {**group_values.COLUMN_TEXT, **columns_json(joined.statistics)}
     for table, text in (("group_metrics", metrics), ("group_stats", COLUMN_TEXT)):
         write_json(output_dir / f"{table}{_COLUMNS_OF}.json", text)

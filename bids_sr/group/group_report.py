@@ -44,8 +44,9 @@ distribution of its (mid)ranks. Differences are Hodges-Lehmann estimates with th
 belongs to that test [@hodges1963]; effect sizes are matched-pairs rank-biserial correlations. p
 values were corrected within the comparisons of one method on one question [@holm1979]; false
 discovery rates over all comparisons of a measure are in the table [@benjamini1995]. One comparison
-per task was prespecified (corrected only for the number of tasks): the default method minus each
-participant's strongest reference, the largest value among baselines, denoising controls and simple
+per task was prespecified (corrected only for the number of tasks): {method} (the default method,
+or the only one that was run) minus each participant's strongest reference, the largest value among
+baselines, denoising controls and simple
 arithmetic, in explained variance beyond the acquired Nyquist limit, over the brain. Because noise
 inflates the largest of several values, this comparison is biased against the method, and cannot
 show that the method is worse. All others are exploratory. The number of participants needed for
@@ -135,7 +136,10 @@ def build_group_report(output_dir: Path, content: GroupContent) -> Path:
         plain_section(
             "methods",
             "Methods",
-            methods_html(_METHODS.format(margin=margin, maps=made_maps), bibliography()),
+            methods_html(
+                _METHODS.format(method=content.method, margin=margin, maps=made_maps),
+                bibliography(),
+            ),
         ),
         plain_section("about", "About", _about_html(content)),
     ]
@@ -212,14 +216,14 @@ def _answer_html(content: GroupContent, figure_dir: Path) -> Markup:
     ]
     tables = content.joined
     tasks = _runs_of_tasks(content.tables)
-    reasons = {
-        task: words.why_not_assessed(task, tables.values, tables.told, content.method)
+    sentences = {
+        task: words.not_assessed_text(task, tables.values, tables.told, content.method)
         for task in tasks
     }
     idle = tables.told[tables.told["statistic"] == APPLIED].groupby("series", sort=False)["name"]
     return joined(
         [
-            words.group_answer_html(content.comparisons, tasks, reasons),
+            words.group_answer_html(content.comparisons, tasks, sentences),
             *forests,
             *_people_html(content, figure_dir),
             render("box", "Missing.", _missing_lines(content)),

@@ -40,6 +40,7 @@ from bids_sr.report.html_tables import series_text
 from bids_sr.report.overview_text import Number
 from bids_sr.report.sections import joined, render
 from bids_sr.series import PLAIN
+from bids_sr.sr.method import offered_methods
 
 Row = Any
 """A comparison, by the names of its columns."""
@@ -334,33 +335,52 @@ def why_not_assessed(task: str, values: pd.DataFrame, table: pd.DataFrame, metho
     return f"no value of {method} is defined over the brain"
 
 
+def not_assessed_text(task: str, values: pd.DataFrame, table: pd.DataFrame, method: str) -> str:
+    """Return a sentence on a missing primary comparison that does not deny other methods' values.
+
+    `task`: label of the task. `values` and `table` as in `bids_sr.group.group_values.Joined`.
+    `method`: method of the primary comparison.
+    """
+    reason = why_not_assessed(task, values, table, method)
+    of_task = values[(values["task"] == task) & on_accuracy(values)]
+    known = of_task[np.isfinite(of_people(of_task)).any(axis=1)]["series"]
+    others = [name for name in offered_methods() if name in set(known) and name != method]
+    if not others:
+        return f"Accuracy not assessed: {reason}"
+    return (
+        f"Accuracy of {method}, the prespecified method, not assessed: {reason}. For"
+        f" {names(others)}, see Exploratory comparisons"
+    )
+
+
 def group_answer_html(
     comparisons: pd.DataFrame,
     tasks: Mapping[str, Mapping[str, int]],
-    reasons: Mapping[str, str] | None = None,
+    sentences: Mapping[str, str] | None = None,
 ) -> Markup:
     """Render each task's answer: sentence, three numbers and basis; tasks without truth say so.
 
     `tasks`: participants of all tasks, with the number of their runs; empty: only those of the
-    comparisons. `reasons`: by task, why it has no primary comparison (`why_not_assessed`); else,
-    no reference data.
+    comparisons. `sentences`: by task, what is said without a primary comparison
+    (`not_assessed_text`); else, that there are no reference data.
     """
     primary = (
         list(comparisons[comparisons["part"] == PRIMARY].itertuples()) if len(comparisons) else []
     )
     parts = [_answer(row, tasks.get(row.task, {})) for row in primary]
     lacking = [task for task in tasks if task not in {row.task for row in primary}]
-    by_reason: dict[str, list[str]] = {}
+    by_sentence: dict[str, list[str]] = {}
     for task in lacking or [""] * (not primary):
-        by_reason.setdefault((reasons or {}).get(task, _NO_DATA), []).append(task)
-    for reason, which in by_reason.items():
+        sentence = (sentences or {}).get(task, f"Accuracy not assessed: {_NO_DATA}")
+        by_sentence.setdefault(sentence, []).append(task)
+    for sentence, which in by_sentence.items():
         named = f" (task {', '.join(which)})" if len(tasks) > 1 else ""
-        said = f"Accuracy not assessed: {reason}{named}."
         evidence = (
             "The participants' reports show tests one level of resolution down, where these could"
             " be made"
         )
-        parts.append(render("group_answer", "", *MARKS["not assessed"], said, evidence, []))
+        headline = f"{sentence}{named}."
+        parts.append(render("group_answer", "", *MARKS["not assessed"], headline, evidence, []))
     return joined(parts)
 
 

@@ -53,6 +53,7 @@ from bids_sr.preflight.method_checks import (
     tell_vgg19,
     with_compared,
 )
+from bids_sr.preflight.overlap_checks import check_overlap
 from bids_sr.preflight.plan import Estimate, Plan, exclude, files_of
 from bids_sr.preflight.voxel_checks import warn_of_header
 
@@ -312,7 +313,9 @@ def check(settings: Settings) -> Plan:
 
         of_model, nuisance = read_model(settings.activation.stats_model, types, findings)
         asked = (*of_model, *asked)
-    contrasts = events.contrasts_of_runs(types, asked, findings) | {
+    of_events = events.contrasts_of_runs(types, asked, findings)
+    check_overlap(settings, of_events, findings)
+    contrasts = of_events | {
         bold: {name: {name: 1.0} for name in names} for bold, names in seeds.items()
     }
     types |= seeds

@@ -287,7 +287,7 @@ def test_series_without_maps_are_named_with_the_level_that_stores_them(
     places: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert group(places) == 0
-    no_maps = "no maps are stored; the participant level stores them with --level standard or full"
+    no_maps = "no maps of t and effects are stored; the participant level makes them with"
     assert no_maps in capsys.readouterr().out
     assert no_maps in (places[1] / "group.html").read_text()
 

@@ -12,12 +12,13 @@ from scipy import stats as scipy_stats
 
 from bids_sr.group import comparisons, group_tests
 from bids_sr.group import comparisons as pc
-from bids_sr.group.group_values import wide
+from bids_sr.group.group_values import find_tables, wide
 from bids_sr.group.group_verdicts import (
     _primary_numbers,
     _primary_sentence,
     findings,
     group_answer_html,
+    not_assessed_text,
     status,
     verdict,
     why_not_assessed,
@@ -206,12 +207,55 @@ def test_why_a_task_has_no_primary_comparison() -> None:
     assert why_not_assessed("tap", weak, told, "sbl") == "no reference data"
     noise = values_of({name: dict.fromkeys(values, math.nan) for name, values in known.items()})
     assert "no reproducible detail" in why_not_assessed("tap", noise, told, "sbl")
-    html = group_answer_html(pd.DataFrame(), {"tap": {"sub-00": 1}}, {"tap": reason})
+    sentence = not_assessed_text("tap", values_of({"zerofill": people([0.1])}), told, "sbl")
+    html = group_answer_html(pd.DataFrame(), {"tap": {"sub-00": 1}}, {"tap": sentence})
     assert (
         "Accuracy not assessed: sbl was not applied in 2 runs (it fell back to zero filling)."
         in html
     )
     assert "no reference data" not in html
+
+
+def test_a_method_that_was_assessed_is_not_said_to_be_without_assessment() -> None:
+    known = {"zerofill": people([0.1, 0.2]), "srgan": people([0.1, 0.2])}
+    told = pd.DataFrame([], columns=["task", "series", "statistic"])
+    assert not_assessed_text("tap", values_of(known), told, "sbl") == (
+        "Accuracy of sbl, the prespecified method, not assessed: sbl was not run. For srgan, see"
+        " Exploratory comparisons"
+    )
+    undefined = {**known, "srgan": people([math.nan, math.nan])}
+    assert not_assessed_text("tap", values_of(undefined), told, "sbl") == (
+        "Accuracy not assessed: sbl was not run"
+    )
+
+
+@pytest.mark.parametrize(
+    ("methods", "expected"),
+    [
+        (("srgan", "sbl"), "sbl"),
+        (("srgan",), "srgan"),
+        (("srgan", "NORDIC"), "srgan"),
+        (("srgan", "tv"), "sbl"),
+        ((), "sbl"),
+    ],
+)
+def test_the_only_method_that_was_run_is_the_prespecified_one(
+    methods: tuple[str, ...], expected: str
+) -> None:
+    assert pc.primary_method("sbl", methods) == expected
+
+
+def test_the_primary_comparison_of_a_cohort_of_one_method_is_of_that_method(
+    tmp_path: Path,
+) -> None:
+    for n in range(6):
+        rows = [detail("srgan", 0.3 + 0.01 * n), detail("bspline", 0.1), detail("zerofill", 0.15)]
+        write_tables(tmp_path, f"{n:02d}", rows=rows)
+    _, found = pc.write_tables(tmp_path, find_tables(tmp_path), method="sbl")
+    (row,) = found[found["part"] == "primary"].itertuples()
+    assert (row.series, row.n, row.n_above) == ("srgan", 6, 6)
+    html = group_answer_html(found, {"tap": {f"sub-{n:02d}": 1 for n in range(6)}})
+    assert "not assessed" not in html
 
 
 def test_measured_comes_before_known_and_without_a_truth_there_is_none() -> None:

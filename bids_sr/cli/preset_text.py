@@ -1,0 +1,45 @@
+"""What the console says of ``--preset``: the settings that it filled in, and those of the user."""
+
+from collections.abc import Iterator
+
+from bids_sr.cli.console import made
+from bids_sr.config import Settings
+from bids_sr.config.presets import applied_choices, find_preset
+from bids_sr.notices import Notice
+
+
+def preset_lines(settings: Settings) -> Iterator[Notice]:
+    """Yield what the preset of a call set, what the user set instead, and what it leaves open.
+
+    Nothing without ``--preset``.
+    """
+    if not settings.run.preset:
+        return
+    preset = find_preset(settings.run.preset)
+    if settings.selection.analysis_level == "group":
+        text = f"{preset.name}: sets nothing at the group level, which reads the tables"
+        yield made("preset", text)
+        return
+    yield made("preset", f"{preset.name}: {preset.title}; options that you give have precedence")
+    needs = [choice.needs for choice in preset.choices if choice.needs]
+    values: dict[str, dict[str, object]] = {}
+    for setting in needs:
+        group, _, name = setting.partition(".")
+        values.setdefault(group, {})[name] = _value(settings, setting)
+    yours = []
+    for choice in applied_choices(preset, values):
+        if _value(settings, choice.setting) == choice.value:
+            yield made("", f"{choice.option}: {choice.source}")
+        else:
+            yours.append(choice.option)
+    if yours:
+        yield made("", f"your options replace {', '.join(yours)}")
+    yield made("", f"left to you: {'; '.join(preset.yours)}")
+    if settings.superres.recipe != "fast":
+        yield made("", preset.cost)
+
+
+def _value(settings: Settings, setting: str) -> object:
+    """Return the value of a setting (``group.name``)."""
+    group, _, name = setting.partition(".")
+    return getattr(getattr(settings, group), name)

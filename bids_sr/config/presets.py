@@ -1,0 +1,202 @@
+"""Presets: the settings of a published analysis under one name.
+
+A preset is plain data: values of settings, each with its source. It fills in what the user did not
+give; an option on the command line always has precedence.
+"""
+
+from collections.abc import Iterator, Mapping
+
+from bids_sr.config.section import SettingError, nearest_name
+from bids_sr.frozen import frozen
+
+Values = Mapping[str, Mapping[str, object]]
+"""Values of settings by group and name."""
+
+
+@frozen
+class Choice:
+    """Value of one setting in a preset.
+
+    Parameters
+    ----------
+    setting : str
+        Group and name of the setting, as ``activation.kinds``.
+    value : object
+        Value as the setting has it.
+    option : str
+        The same as an option of the command line.
+    source : str
+        Where the published text states it, or why it was chosen if the text does not.
+    needs : str, optional
+        Setting without which another choice of the same setting applies; empty for none.
+    """
+
+    setting: str
+    value: object
+    option: str
+    source: str
+    needs: str = ""
+
+
+@frozen
+class Preset:
+    """Settings of a published analysis.
+
+    Parameters
+    ----------
+    name : str
+        Value of ``--preset``.
+    title : str
+        What is reproduced, with its reference.
+    choices : tuple[Choice, ...]
+        Values that the preset fills in. If several are of one setting, the first applies whose
+        needs are met.
+    yours : tuple[str, ...]
+        What the preset leaves to the user, and why.
+    cost : str
+        What the preset costs, and the option that makes it cheaper.
+    """
+
+    name: str
+    title: str
+    choices: tuple[Choice, ...]
+    yours: tuple[str, ...]
+    cost: str
+
+
+OTA2022 = Preset(
+    name="ota2022",
+    title="size and overlap of the regions of two conditions as in Ota et al. 2022",
+    choices=(
+        Choice(
+            setting="superres.methods",
+            value=("srgan",),
+            option="--sr-method srgan",
+            source="SRGAN trained on the participant's own T2*w pair",
+        ),
+        Choice(
+            setting="superres.recipe",
+            value="paper",
+            option="--recipe paper",
+            source="published training, with VGG-19 features in the loss (--vgg-weights is given)",
+            needs="superres.vgg_weights",
+        ),
+        Choice(
+            setting="superres.recipe",
+            value="paper-mse",
+            option="--recipe paper-mse",
+            source="published training, with squared error in the loss (no --vgg-weights)",
+        ),
+        Choice(
+            setting="preprocessing.dummy_scans",
+            value=60,
+            option="--dummy-scans 60",
+            source="first 60 volumes excluded (30 s at the paper's repetition time)",
+        ),
+        Choice(
+            setting="preprocessing.ignore",
+            value=("slicetiming",),
+            option="--ignore slicetiming",
+            source="no slice-timing correction is described",
+        ),
+        Choice(
+            setting="activation.kinds",
+            value=("cc",),
+            option="--activation cc",
+            source="equation 1, after linear detrending; no confounds are described",
+        ),
+        Choice(
+            setting="activation.low_pass",
+            value=0.1,
+            option="--low-pass 0.1",
+            source="a low-pass filter is described without its cut-off; 0.1 Hz is ours",
+        ),
+        Choice(
+            setting="activation.smoothing",
+            value=(0.0, 3.5, 13.2),
+            option="--smoothing 0 paper",
+            source="none, and sigma = 1.5 read as mm (3.5 mm FWHM) and as pixels (13.2 mm)",
+        ),
+        Choice(
+            setting="activation.roi",
+            value="motor",
+            option="--roi motor",
+            source="motor area of the AAL atlas; the choice of labels is ours",
+        ),
+        Choice(
+            setting="activation.thresholds",
+            value=("quarter",),
+            option="--threshold quarter",
+            source="equation 2, upper quarter of the range of CC in the region of interest",
+        ),
+        Choice(
+            setting="activation.overlap",
+            value=("auto",),
+            option="--overlap auto",
+            source="Figure 6, for runs with exactly two conditions",
+        ),
+    ),
+    yours=(
+        "--dummy-scans for another repetition time",
+        "--roi for another task",
+        "--overlap A B for more than two conditions",
+        "--roi-grow for a misregistered region of interest",
+    ),
+    cost=(
+        "The published training takes days per participant on a CPU;"
+        " --preset ota2022 --recipe fast takes minutes, with a smaller network."
+    ),
+)
+
+PRESETS: Mapping[str, Preset] = {each.name: each for each in (OTA2022,)}
+"""Presets by name."""
+
+
+def find_preset(name: str) -> Preset:
+    """Return a preset by name; raise `SettingError` with the list of presets if it is unknown."""
+    if name in PRESETS:
+        return PRESETS[name]
+    known = ", ".join(PRESETS)
+    fix = nearest_name(name, PRESETS) or f"give one of these, or leave --preset out: {known}"
+    raise SettingError("run.preset", name, f"the presets are: {known}", fix)
+
+
+def applied_choices(preset: Preset, values: Values) -> Iterator[Choice]:
+    """Yield one choice per setting of a preset: the first whose needs are met by the values."""
+    decided: set[str] = set()
+    for choice in preset.choices:
+        met = not choice.needs or value_in(values, choice.needs) is not None
+        if met and choice.setting not in decided:
+            decided.add(choice.setting)
+            yield choice
+
+
+def value_in(values: Values, setting: str) -> object:
+    """Return the value of a setting (``group.name``); None if there is none."""
+    group, _, name = setting.partition(".")
+    return values.get(group, {}).get(name)
+
+
+def with_preset(preset: Preset, values: Values, given: Values) -> dict[str, dict[str, object]]:
+    """Return values in which a preset replaces all settings that were not given as options.
+
+    Parameters
+    ----------
+    preset : Preset
+        Preset whose choices are filled in.
+    values : Values
+        All values known so far, for example those of an earlier settings file.
+    given : Values
+        Values of the command line, which have precedence over the preset.
+
+    Returns
+    -------
+    dict[str, dict[str, object]]
+        Values by group and name; neither argument is changed.
+    """
+    completed = {group: dict(names) for group, names in values.items()}
+    for choice in applied_choices(preset, values):
+        group, _, name = choice.setting.partition(".")
+        if name not in given.get(group, {}):
+            completed.setdefault(group, {})[name] = choice.value
+    return completed

@@ -1,0 +1,35 @@
+"""The two conditions whose regions are compared in one image (``--overlap``)."""
+
+from collections.abc import Sequence
+
+from bids_sr.glm.contrasts import Contrasts, camel
+from bids_sr.glm.map_summary import single_conditions
+
+
+def condition_pair(names: Sequence[str], contrasts: Contrasts) -> tuple[str, str] | None:
+    """Return the two conditions of a run that are compared, or None if the run has no such pair.
+
+    Parameters
+    ----------
+    names : Sequence[str]
+        Two trial types as in the events table or as labels; empty for the two conditions of a run
+        that maps exactly two against rest.
+    contrasts : Contrasts
+        Weights of the trial types in each contrast of the run.
+
+    Returns
+    -------
+    tuple[str, str] | None
+        Names of two contrasts of one condition each.
+
+    Examples
+    --------
+    >>> contrasts = {"thumb": {"thumb": 1.0}, "little": {"little": 1.0}}
+    >>> condition_pair((), contrasts), condition_pair(["thumb", "toe"], contrasts)
+    (('thumb', 'little'), None)
+    """
+    conditions = single_conditions(contrasts)
+    wanted = [camel(name) for name in names] or conditions
+    if len(wanted) != 2 or not set(wanted) <= set(conditions):
+        return None
+    return wanted[0], wanted[1]

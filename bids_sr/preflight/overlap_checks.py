@@ -1,0 +1,56 @@
+"""Check before any work that the runs have the two conditions of ``--overlap``."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from bids_sr.bids import Findings
+from bids_sr.config import Settings, nearest_name
+from bids_sr.glm.condition_pair import condition_pair
+from bids_sr.glm.contrasts import Contrasts, camel
+from bids_sr.glm.map_summary import single_conditions
+
+
+def check_overlap(
+    settings: Settings, contrasts: Mapping[Path, Contrasts], findings: Findings
+) -> None:
+    """Refuse conditions that no run maps; note the runs of which no overlap is drawn.
+
+    Parameters
+    ----------
+    settings : Settings
+        Settings of the call.
+    contrasts : Mapping[Path, Contrasts]
+        Contrasts of each run that has events, by its series.
+    findings : Findings
+        Where problems and notes are added.
+    """
+    names = settings.activation.overlap_names
+    if names is None or not contrasts:
+        return
+    without = {
+        bold: single_conditions(found)
+        for bold, found in contrasts.items()
+        if condition_pair(names, found) is None
+    }
+    if names and len(without) == len(contrasts):
+        mapped = list(dict.fromkeys(name for own in without.values() for name in own))
+        findings.refuse_option(f"--overlap {' '.join(names)}", *_why_unknown(names, mapped))
+        return
+    for bold, conditions in without.items():
+        many = f"{len(conditions)} conditions are mapped ({', '.join(conditions) or 'none'})"
+        if names:
+            text = f"{many}, not {' and '.join(names)}: their overlap is not drawn."
+        else:
+            text = f"{many}: no overlap is drawn; --overlap A B names two of them."
+        findings.tell(bold, text, code="option")
+
+
+def _why_unknown(names: Sequence[str], mapped: Sequence[str]) -> tuple[str, str]:
+    """Return reason and remedy for conditions that no run maps."""
+    unknown = [name for name in names if camel(name) not in mapped]
+    if not unknown:
+        return "no run maps both conditions", "name two conditions of one run"
+    listed = ", ".join(mapped) or "none"
+    why = f"no run maps {' or '.join(unknown)}; conditions mapped against rest: {listed}"
+    fix = nearest_name(unknown[0], mapped) or "name two of these, or add them to --contrasts"
+    return why, fix

@@ -1,0 +1,62 @@
+"""Figure of the maps of cross-correlation of a run in axial and sagittal planes."""
+
+from collections.abc import Iterator, Sequence
+
+from bids_sr.config.machine import MAPS
+from bids_sr.glm.contrasts import Contrasts
+from bids_sr.pipeline.artifacts import Image, Map, Mask
+from bids_sr.pipeline.step import Drawn, figure
+from bids_sr.report.sections import Shown
+from bids_sr.sr.method import Cost
+from bids_sr.steps.active_regions import judged_contrasts
+from bids_sr.steps.figures import display_grids
+
+
+@figure(
+    Shown(
+        "correlation",
+        "activation",
+        place=1,
+        subtitle="Maps of cross-correlation (CC)",
+        heading="{contrast}, {smoothing}",
+        tab="CC maps",
+        caption=(
+            "Correlation (-1 to 1) of each voxel's detrended, low-pass filtered time series with"
+            " the task, over the T2* image (or the BOLD reference if there is none). One row per"
+            " series: an axial and a sagittal plane through the highest CC of the first row in the"
+            " region of interest (light blue outline), each with its yellow frame enlarged. One"
+            " color scale and one threshold hold for all rows; negative values are not drawn."
+            " Peak: highest CC of a series in the region of interest. Sharper maps are not more"
+            " accurate by themselves: compare with B-spline, which adds no detail."
+        ),
+        request="maps of cross-correlation (--activation cc, --preset ota2022)",
+        tables=("activation",),
+    ),
+    memory=MAPS,
+    cost=lambda setting: Cost(always=0.5, high=0.1 * len(setting("contrasts"))),
+)
+def draw_correlation(
+    maps: list[Map],
+    bold_mask_hr: Mask,
+    roi_hr: Mask,
+    boldref: Image,
+    guide_hr: Image | None = None,
+    *,
+    series_names: Sequence[str],
+    contrasts: Contrasts,
+) -> Iterator[Drawn]:
+    """Draw maps of cross-correlation of each condition at each smoothing.
+
+    Acquired, B-spline, methods and measured are drawn. `guide_hr`: high-resolution T2*w image as
+    background (3D); None takes boldref.
+    """
+    from bids_sr.figures.correlation_figure import correlation_figure
+    from bids_sr.figures.map_figures import CC_DISPLAY
+
+    scene = display_grids.scene_of(guide_hr or boldref, bold_mask_hr, roi_hr)
+    conditions = judged_contrasts(contrasts)
+    for (contrast, stat, fwhm), by_series in display_grids.sort_maps(maps).stats.items():
+        if stat == CC_DISPLAY.statistic and contrast in conditions:
+            names = display_grids.compared(by_series, series_names)
+            drawn = correlation_figure({name: by_series[name].volume for name in names}, scene)
+            yield Drawn("correlation", drawn, contrast=contrast, fwhm_mm=fwhm)

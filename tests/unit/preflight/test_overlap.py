@@ -1,0 +1,106 @@
+"""Conditions of --overlap against those of the runs, and which runs get which figures."""
+
+from pathlib import Path
+
+import pytest
+from bidsmaker import BidsMaker
+from graphmaker import placed_of, planned_graph, steps_of
+
+from bids_sr.cli.parser import parse_settings
+from bids_sr.glm.condition_pair import condition_pair
+from bids_sr.preflight import check
+from bids_sr.preflight.plan import Plan
+
+THREE = [(4.0 * k, 2.0, ("thumb", "little", "left foot")[k % 3]) for k in range(7)]
+
+
+@pytest.fixture
+def maker(tmp_path: Path) -> BidsMaker:
+    made = BidsMaker(tmp_path / "data")
+    made.subject()
+    return made
+
+
+def plan_of(maker: BidsMaker, *options: str) -> Plan:
+    out = maker.root.parent / "out"
+    argv = [str(maker.root), str(out), "participant", "--skip-bids-validation", *options]
+    return check(parse_settings(argv).resolved(run_uuid="x"))
+
+
+def notes_of(plan: Plan) -> list[str]:
+    return [each.why for each in plan.warnings if "overlap" in each.why]
+
+
+@pytest.mark.parametrize(
+    ("names", "conditions", "pair"),
+    [
+        ((), ("thumb", "little"), ("thumb", "little")),
+        ((), ("thumb", "little", "foot"), None),
+        ((), ("thumb",), None),
+        (("little", "thumb"), ("thumb", "little", "foot"), ("little", "thumb")),
+        (("left foot", "thumb"), ("thumb", "leftFoot"), ("leftFoot", "thumb")),
+        (("thumb", "toe"), ("thumb", "little"), None),
+    ],
+)
+def test_the_pair_of_a_run(names, conditions, pair) -> None:
+    contrasts = {name: {name: 1.0} for name in conditions}
+    contrasts |= {"all": dict.fromkeys(conditions, 0.5), "a": {"thumb": 1.0, "little": -1.0}}
+    if len(conditions) == 1:
+        del contrasts["all"]
+    assert condition_pair(names, contrasts) == pair
+
+
+def test_conditions_that_no_run_maps_are_refused_with_the_list(maker: BidsMaker) -> None:
+    (problem,) = plan_of(maker, "--overlap", "thum", "little").problems
+    assert problem.what == "--overlap thum little"
+    assert problem.why == "no run maps thum; conditions mapped against rest: thumb, little"
+    assert problem.remedy == "did you mean 'thumb'?"
+    options = ("--overlap", "thumb", "little", "--contrasts", "thumb-little")
+    (problem,) = plan_of(maker, *options).problems
+    assert problem.why.endswith("conditions mapped against rest: none")
+    assert "add them to --contrasts" in problem.remedy
+
+
+def test_runs_without_the_pair_are_named(maker: BidsMaker) -> None:
+    maker.bold("sub-01_task-tap_run-2")
+    maker.events("sub-01_task-tap_run-2", THREE)
+    assert notes_of(plan_of(maker, "--overlap", "thumb", "little")) == []
+    (note,) = notes_of(plan_of(maker, "--overlap", "thumb", "left foot"))
+    assert note == (
+        "2 conditions are mapped (thumb, little), not thumb and left foot: their overlap is not"
+        " drawn."
+    )
+    (note,) = notes_of(plan_of(maker, "--overlap", "auto"))
+    assert note.startswith("3 conditions are mapped (thumb, little, leftFoot): no overlap")
+
+
+@pytest.mark.parametrize(
+    ("options", "correlation", "overlap"),
+    [
+        ("", False, None),
+        ("--overlap auto", False, ("thumb", "little")),
+        ("--overlap little thumb", False, ("little", "thumb")),
+        ("--activation cc", True, None),
+        ("--activation cc glm", True, None),
+        ("--activation glm", False, None),
+        ("--recipe paper-mse --sr-method sbl", True, None),
+        ("--preset ota2022 --recipe fast --dummy-scans 2", True, ("thumb", "little")),
+        ("--preset ota2022 --recipe fast --dummy-scans 2 --activation glm", False, None),
+    ],
+)
+def test_which_figures_are_planned(
+    maker: BidsMaker, tmp_path: Path, options: str, correlation: bool, overlap: object
+) -> None:
+    graph = planned_graph(maker, tmp_path, *options.split())
+    assert ("draw_correlation" in steps_of(graph)) == correlation
+    placed = placed_of(graph, "draw_overlap")
+    assert [graph.settings[each]["overlap_pair"] for each in placed] == (
+        [] if overlap is None else [overlap]
+    )
+    assert "draw_activation" in steps_of(graph)
+
+
+def test_runs_at_rest_have_neither_figure(maker: BidsMaker, tmp_path: Path) -> None:
+    options = ("--overlap", "auto", "--activation", "cc", "glm", "--ignore", "events")
+    graph = planned_graph(maker, tmp_path, *options)
+    assert not {"draw_overlap", "draw_correlation"} & steps_of(graph)
