@@ -4,12 +4,11 @@ import ast
 import importlib
 import json
 import re
-import shlex
 from pathlib import Path
 from pkgutil import walk_packages
 
 import pytest
-from pages import loaded, scripts
+from pages import loaded
 from syntax import statements
 
 from bids_sr import steps
@@ -124,25 +123,6 @@ def _docstrings():
             for node in statements(ast.parse(path.read_text())):
                 if isinstance(node, documented) and (text := ast.get_docstring(node)):
                     yield path.relative_to(ROOT), text.splitlines()
-
-
-def command_lines():
-    """Page and words of each call of ours in a block of code; what stands for more, as in a list
-    of forms, is none.
-    """
-    for page in PAGES:
-        for text in scripts(ROOT / page, ""):
-            for line in re.findall(r"(?:^|&& )(bids-sr\S* [^\n]*)", text, re.MULTILINE):
-                if not re.search(r"\.\.\.|…|\[|  ", line):
-                    yield pytest.param(line, id=f"{page}: {line}")
-
-
-@pytest.mark.parametrize("line", [*command_lines()])
-def test_commands_of_a_page_are_understood(line):
-    parsers = {heading: parser for heading, parser, _ in script("options_page").commands()}
-    words = shlex.split(line, comments=True)
-    name = next(name for name in (" ".join(words[:2]), words[0]) if name in parsers)
-    parsers[name].parse_args(words[len(name.split()) :])
 
 
 def test_lists_in_docstrings_are_lists():
