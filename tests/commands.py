@@ -14,7 +14,7 @@ What a page may write that a shell does not understand:
 """
 
 import configparser
-import os
+import itertools
 import re
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -51,7 +51,7 @@ STARTERS |= {"singularity exec", "srun", "sbatch"}
 
 
 class Call(NamedTuple):
-    """A program that a page calls: its words as bash makes them, and the folder it is called in."""
+    """A program that a page calls: its words as bash makes them, and the working directory."""
 
     words: tuple[str, ...]
     folder: Path
@@ -178,7 +178,7 @@ def ours_within(call: Call) -> Call | None:
 
 def _mounts(words: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Yield folders of a container with those of the host that are mounted there."""
-    for flag, value in zip(words, words[1:], strict=False):
+    for flag, value in itertools.pairwise(words):
         if flag in ("-v", "--volume", "-B", "--bind"):
             for mount in value.split(","):
                 host, _, there = mount.partition(":")

@@ -96,6 +96,7 @@ PAGES = {page: (ROOT / page).read_text(encoding="utf-8") for page in all_pages()
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(7200)
 @pytest.mark.parametrize("page", [page for page, text in PAGES.items() if is_long(text)])
 def test_commands_of_a_page_run_to_the_end(page: str, runs: Runs, tmp_path: Path) -> None:
     box = Sandbox(tmp_path, page, PAGES[page], runs.make_data)

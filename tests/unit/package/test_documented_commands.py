@@ -292,8 +292,9 @@ OTHERS = {
     "qsub": "pbs sge",
     "xcp_d": "downstream orders",
 }
-"""Programs of others in blocks of commands, with the pages. They are not run here: the recipes have
-tests in `tests/others` and `tests/container`.
+"""Programs of others in blocks of commands, with the pages.
+
+They are not run here; `tests/others` and `tests/container` have tests of recipes.
 """
 
 
