@@ -9,11 +9,13 @@ What a page may write that a shell does not understand:
 - ``[--option VALUE]`` in a line of ours may be left out: the line is tried without and with it.
 - ``...`` stands for more of the same, and directly behind `bids-sr` (also ``…``) for the
   positional arguments.
+- ``METHOD|FOLDER`` is one of several words; the first is taken.
 - Behind two spaces a line of ours is explained in words.
 - A block that is no code of a shell names its language, `text` if it has none.
 """
 
 import configparser
+import glob
 import itertools
 import re
 import subprocess
@@ -61,6 +63,17 @@ class Call(NamedTuple):
         """Whether it is one of our programs."""
         return self.words[0] in PROGRAMS
 
+    def with_files(self) -> "Call":
+        """The call with patterns that match by now.
+
+        An earlier command of the page may have made the files.
+        """
+        words: list[str] = []
+        for word in self.words:
+            found = sorted(glob.glob(word, root_dir=self.folder)) if "*" in word else []
+            words += found or [word]
+        return self._replace(words=tuple(words))
+
 
 class NotAShellScript(Exception):
     """Bash cannot run a block of a page."""
@@ -100,6 +113,7 @@ def forms(line: str) -> list[str]:
         return [line]
     line = re.split(r"(?<=\S) {2,}(?=\S)", line)[0]
     line = re.sub(rf"\b({OURS}) (?:\.\.\.|…)", r"\1 DATA OUT participant", line)
+    line = re.sub(r"(?<![\w|])([A-Z]+)(?:\|[A-Z]+)+(?![\w|])", r"\1", line)
     least = re.sub(r" \[[^][]*\]", "", line)
     most = re.sub(r" \[([^][]*)\]", r" \1", line)
     return [re.sub(r" (?:\.\.\.|…)(?= |$)", "", one) for one in dict.fromkeys((least, most))]

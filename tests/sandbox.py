@@ -77,10 +77,13 @@ class Sandbox:
 
     def fill(self, script: str) -> None:
         """Make the files of `FILES` that a script names and that are not yet there."""
+        relative = re.sub(r"/path/to/\S*", "", script)
+        before = r"(?<![\w.-])"
         for name, make in FILES.items():
             place = self.folder / name.removeprefix("/")
-            start = "" if name.startswith("/") else r"(?<![\w.-])"
-            if re.search(rf"{start}{re.escape(name)}(?![\w.-])", script) and not place.exists():
+            whole = name.startswith("/")
+            pattern = rf"{'' if whole else before}{re.escape(name)}(?![\w.-])"
+            if re.search(pattern, script if whole else relative) and not place.exists():
                 place.parent.mkdir(parents=True, exist_ok=True)
                 make(self, place)
 
@@ -148,6 +151,13 @@ def _scans(box: Sandbox, place: Path) -> None:
         nib.save(nib.Nifti1Image(head(SHAPE, int(label)), AFFINE), path)
 
 
+def _t2w(box: Sandbox, place: Path) -> None:
+    """A T2w image, under the pattern's name."""
+    path = box.folder / "sub-01/anat/sub-01_T2w.nii.gz"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(head(SHAPE), AFFINE), path)
+
+
 def _runs(box: Sandbox, place: Path) -> None:
     path = box.folder / "sub-01/func/sub-01_task-tap_bold.nii.gz"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -159,7 +169,8 @@ def _data(box: Sandbox, place: Path) -> None:
 
 
 def _data_of_cubes(box: Sandbox, place: Path) -> None:
-    """A data set whose BOLD has voxels of 6 mm in all directions.
+    """A data set whose BOLD has voxels of 6 mm in all directions, with T2w images of two
+    resolutions.
 
     The head of `Sandbox.make_data` is stretched along the slice axis.
     """
@@ -171,6 +182,9 @@ def _data_of_cubes(box: Sandbox, place: Path) -> None:
         stretched[2] *= 6 / nib.load(box.series()).header.get_zooms()[2]
         copy = nib.Nifti1Image(np.asarray(image.dataobj), stretched, image.header)
         nib.save(copy, path)
+    anat = place / "sub-01" / "anat"
+    _image(box, anat / "sub-01_acq-highres_T2w.nii.gz")
+    _coarse(box, anat / "sub-01_acq-lowres_T2w.nii.gz")
 
 
 def _from_the_data(name: str) -> Callable[[Sandbox, Path], None]:
@@ -260,7 +274,10 @@ FILES: dict[str, Callable[[Sandbox, Path], None]] = {
     "model.json": _block("json"),
     "slurm.toml": _block("toml"),
     "sub-*/anat/*_T1w.nii.gz": _scans,
+    "sub-*/anat/*_T2w.nii.gz": _t2w,
     "sub-*/func/*_bold.nii.gz": _runs,
+    "sub-01_acq-high_bold.nii.gz": _fine_series,
+    "sub-01_acq-low_bold.nii.gz": _from_the_data("sub-01/func/sub-01_task-tap_bold.nii.gz"),
     "sub-01_acq-highres_T2starw.nii.gz": _image,
     "sub-01_acq-lowres_T2starw.nii.gz": _coarse,
     "few_T2starw.nii.gz": _image,

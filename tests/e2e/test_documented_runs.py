@@ -44,7 +44,7 @@ class Runs:
 
     def run(self, call: Call, box: Sandbox) -> str:
         """What a command says if it fails, else ""."""
-        words = [*call.words]
+        words = [*call.with_files().words]
         if words[0] == "bids-sr-slurm" or {"--dry-run", "--help", "--version"} & {*words}:
             return ""  # done by the quick test
         output_dir = call.folder / words[2] if words[0] == "bids-sr" and len(words) > 2 else None

@@ -90,7 +90,7 @@ def test_files_that_a_page_names_are_there(page):
 
 
 def named_object(name):
-    """What a dotted name of the page on architecture means: of the package, of steps, of pipeline."""
+    """Return the object of a dotted name below the package, `steps` or `pipeline`, or None."""
     for top in ("bids_sr", "bids_sr.steps", "bids_sr.pipeline"):
         try:
             return pkgutil.resolve_name(f"{top}.{name}")
