@@ -1,5 +1,5 @@
-"""Adding a method is one file: it is offered, planned, estimated and given its negative controls,
-and nothing else.
+"""Adding a method is one file, as docs/extending.md has it: the method is offered, planned,
+estimated and given its negative controls.
 """
 
 import os
@@ -7,24 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+from recipes import changes_of
+
 ROOT = Path(__file__).parents[2]
-METHOD = '''
-"""A network of the pair that is in no list."""
-
-from bids_sr.sr.method import PLACEBOS_OF_A_PAIR, Cost, Method
-from bids_sr.sr.recipe import Recipe, loss, network
-
-FAST = Recipe(
-    build_generator=network("convolutional.SRResNet", flat=True, width=4, blocks=1),
-    build_critic=None, losses=(loss("content", "MSE", 1.0),),
-    upsampled_by="zerofill", patch=16, iterations=2,
-)
-METHOD = Method(
-    name="new-net", ndim=2, recipes={"fast": FAST}, reference="toy",
-    summary="a network that only a test knows", trained_on="images", placebos=PLACEBOS_OF_A_PAIR,
-    costs={"fast": Cost(always=6000.0)},
-)
-'''
 MAPS = '''
 """Maps of the run that are in no list."""
 
@@ -83,7 +68,7 @@ for step, method in (("train_on_pair", "new-net"), ("estimate_variance", "new-ma
     assert method in found and found <= {method, "sdmod"}, found
 text = graph.methods_text()
 assert "The network new-net was trained" in text, text
-assert ": a network that only a test knows [@toy]." in text, text
+assert ": a network that serves as an example [@toy]." in text, text
 assert "maps that only a test knows [@toy]" in text, text
 card = {"method": "new-net", "recipe": "fast", "factor": [2, 2, 1],
         "resolution": {"lowres_mm": [3, 3, 3]}, "contrast": "T2starw", "orientation": "I-S"}
@@ -95,7 +80,9 @@ assert load_model(saved).card.method == "new-net"
 
 def test_a_method_is_one_file(tmp_path: Path) -> None:
     (tmp_path / "methods").mkdir()
-    (tmp_path / "methods" / "new_net.py").write_text(METHOD)
+    [method] = changes_of("Add a method")
+    assert method.file == "bids_sr/sr/methods/new_net.py"
+    (tmp_path / "methods" / "new_net.py").write_text(method.after)
     (tmp_path / "methods" / "new_maps.py").write_text(MAPS)
     done = subprocess.run(
         [sys.executable, "-c", SCRIPT, str(tmp_path)],

@@ -3,13 +3,14 @@
 import ast
 import importlib
 import json
+import pkgutil
 import re
-import shlex
 from pathlib import Path
 from pkgutil import walk_packages
 
 import pytest
 from pages import loaded, scripts
+from recipes import changes_of
 from syntax import statements
 
 from bids_sr import steps
@@ -83,9 +84,52 @@ def test_files_that_a_page_names_are_there(page):
     for target in re.findall(r"\]\(([^)#:]+?)(?:#[^)]*)?\)", text):
         assert ((ROOT / page).parent / target).exists(), target
     for named in re.findall(
-        r"`((?:benchmarks|docs|tests|workflows|bids_sr|boilerplate)/[\w/.-]+\.\w+)`", text
+        r"`((?:benchmarks|docs|examples|tests|workflows|bids_sr|boilerplate)/[\w/.-]*)`", text
     ):
         assert (ROOT / named).exists(), named
+
+
+def named_object(name):
+    """Return the object of a dotted name below the package, `steps` or `pipeline`, or None."""
+    for top in ("bids_sr", "bids_sr.steps", "bids_sr.pipeline"):
+        try:
+            return pkgutil.resolve_name(f"{top}.{name}")
+        except (ImportError, AttributeError):
+            continue
+    return None
+
+
+def test_names_on_the_page_of_the_architecture_are_in_the_code():
+    text = re.sub(r"```.*?```", "", (ROOT / "docs/architecture.md").read_text(), flags=re.DOTALL)
+    names = set(re.findall(r"`([a-z_]+(?:\.[a-z_]+)*\.\w+)`", text))
+    assert len(names) > 15
+    assert {name for name in names if named_object(name) is None} == set()
+    assert named_object("motion.no_such_step") is None
+
+
+def test_the_example_of_a_step_is_one_of_the_code():
+    [example] = scripts(ROOT / "docs/architecture.md")
+    decorator, signature, summary, body = example.splitlines()
+    code = (ROOT / "bids_sr/steps/motion.py").read_text()
+    assert f"{decorator}\n{signature}\n{summary.removesuffix(chr(34) * 3)}\n" in code
+    assert f"\n{body}\n" in code
+
+
+def test_scripts_that_write_pages_exist():
+    text = (ROOT / "docs/architecture.md").read_text()
+    named = re.findall(r"`python ((?:docs|paper)/\w+\.py)", text)
+    assert len(named) > 8
+    assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_changes_that_the_page_on_extending_shows_fit_the_code():
+    """The lines before a change stand once in their file, so that the change has one meaning."""
+    titles = re.findall(r"^## (.+)$", (ROOT / "docs/extending.md").read_text(), re.MULTILINE)
+    changes = [change for title in titles for change in changes_of(title)]
+    assert len(changes) > 20
+    for file, before, _ in changes:
+        assert (ROOT / file).exists() == bool(before), file
+        assert not before or (ROOT / file).read_text().count(before) == 1, f"{file}: {before}"
 
 
 @pytest.mark.parametrize(
@@ -124,25 +168,6 @@ def _docstrings():
             for node in statements(ast.parse(path.read_text())):
                 if isinstance(node, documented) and (text := ast.get_docstring(node)):
                     yield path.relative_to(ROOT), text.splitlines()
-
-
-def command_lines():
-    """Page and words of each call of ours in a block of code; what stands for more, as in a list
-    of forms, is none.
-    """
-    for page in PAGES:
-        for text in scripts(ROOT / page, ""):
-            for line in re.findall(r"(?:^|&& )(bids-sr\S* [^\n]*)", text, re.MULTILINE):
-                if not re.search(r"\.\.\.|…|\[|  ", line):
-                    yield pytest.param(line, id=f"{page}: {line}")
-
-
-@pytest.mark.parametrize("line", [*command_lines()])
-def test_commands_of_a_page_are_understood(line):
-    parsers = {heading: parser for heading, parser, _ in script("options_page").commands()}
-    words = shlex.split(line, comments=True)
-    name = next(name for name in (" ".join(words[:2]), words[0]) if name in parsers)
-    parsers[name].parse_args(words[len(name.split()) :])
 
 
 def test_lists_in_docstrings_are_lists():

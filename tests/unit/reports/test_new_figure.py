@@ -1,5 +1,5 @@
-"""docs/extending.md, "Add a figure", followed literally: the file as it stands there, and the line
-that places it.
+"""docs/extending.md, "Add a figure", followed literally: the file of the page, and the lines that
+place it.
 """
 
 from importlib import import_module
@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from checking import listed
 from figure_helpers import kept
-from pages import blocks
-from recipes import chapter_of
+from recipes import changes_of, copy_with, told_by
 
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.pipeline import store
@@ -25,11 +24,11 @@ AFFINE = np.diag([3.0, 3.0, 3.0, 1.0])
 @pytest.fixture
 def draw_tsnr(tmp_path, monkeypatch):
     """The step of the documentation, in a file of its own."""
-    chapter = chapter_of("Add a figure")
-    [(_, code)] = blocks(chapter)
-    (tmp_path / "draw_tsnr.py").write_text(code, encoding="utf-8")
+    code, *placed = changes_of("Add a figure")
+    assert code.file == "bids_sr/steps/figures/draw_tsnr.py"
+    (tmp_path / "draw_tsnr.py").write_text(code.after, encoding="utf-8")
     monkeypatch.setattr(figures, "__path__", [*figures.__path__, str(tmp_path)])
-    assert "`scope.add(draw_tsnr.draw_tsnr)`" in chapter
+    assert {change.file for change in placed} == {"workflows/run.py"}
     return import_module("bids_sr.steps.figures.draw_tsnr").draw_tsnr
 
 
@@ -68,3 +67,22 @@ def test_a_function_and_its_place_are_all_that_a_figure_needs(draw_tsnr, tmp_pat
     assert (
         "Mean over standard deviation of each voxel of the brain, after motion correction." in page
     )
+
+
+PLACED = """
+from pathlib import Path
+
+from bidsmaker import BidsMaker
+from graphmaker import made_by, placed_of, planned_graph
+
+maker = BidsMaker(Path("data"))
+maker.subject()
+graph = planned_graph(maker, Path("."))
+[placed] = placed_of(graph, "draw_tsnr")
+assert [one.name for one in made_by(graph, placed, "preproc")] == ["undo_motion"]
+"""
+
+
+@pytest.mark.slow
+def test_the_lines_of_the_page_place_the_figure_in_each_run(tmp_path):
+    told_by(copy_with("Add a figure", tmp_path), PLACED)

@@ -1,0 +1,104 @@
+"""The long commands of the documentation run to the end, on a small phantom.
+
+`tests/unit/package/test_documented_commands.py` checks all commands; here those compute.
+"""
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from commands import Call, all_pages, codes_of
+from pages import ROOT
+from sandbox import FILES, Sandbox, finish
+
+BIN = Path(sys.executable).parent
+LITERAL = "docs/models.md"
+"""The page whose commands run without an additional option."""
+LONG = ("participant", "train", "bids-sr-phantom", "bids-sr-evaluate")
+"""A page with one of these words in a command has something to compute."""
+DATA = {
+    name.removeprefix("/")
+    for name, make in FILES.items()
+    if make in (FILES["DATA"], FILES["examples/studyforrest"])
+}
+"""Names of data sets that all hold the same."""
+Shape = tuple[str, ...]
+
+
+class Runs:
+    """Commands that were run to the end; those that differ only in the names of data set and
+    output are run once.
+    """
+
+    def __init__(self, tiny: Path) -> None:
+        self.tiny = tiny
+        self.finished: dict[Shape, Path] = {}
+
+    def make_data(self, place: Path) -> None:
+        """Copy the phantom to a folder."""
+        shutil.copytree(self.tiny, place)
+
+    def run(self, call: Call, box: Sandbox) -> str:
+        """What a command says if it fails, else ""."""
+        words = [*call.with_files().words]
+        if words[0] == "bids-sr-slurm" or {"--dry-run", "--help", "--version"} & {*words}:
+            return ""  # done by the quick test
+        output_dir = call.folder / words[2] if words[0] == "bids-sr" and len(words) > 2 else None
+        shape = self._shape(call, box)
+        if output_dir is not None and "participant" in words:
+            if shape in self.finished:
+                if not output_dir.exists():
+                    shutil.copytree(self.finished[shape], output_dir)
+                return ""
+            if box.page != LITERAL:
+                words += ["--dry-run"] if "--use-plugin" in words else ["--sloppy"]
+        elif output_dir is not None and not output_dir.exists():
+            finish(output_dir)  # for the group level and the pages
+        done = subprocess.run(
+            [str(BIN / words[0]), *words[1:]],
+            cwd=call.folder,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            return f"{shlex.join(words)}\nexit code {done.returncode}\n{done.stdout[-3000:]}"
+        if output_dir is not None and output_dir.exists():
+            self.finished[shape] = output_dir
+        return ""
+
+    def _shape(self, call: Call, box: Sandbox) -> Shape:
+        """What a command computes, whatever its data set and output are called."""
+        first, *rest = call.words
+        if len(rest) < 2:
+            return call.words
+        data = os.path.relpath(call.folder / rest[0], box.folder)
+        return (first, "DATA" if data in DATA else f"{box.page}:{data}", *rest[2:])
+
+
+@pytest.fixture(scope="module")
+def runs(tiny: Path) -> Runs:
+    return Runs(tiny)
+
+
+def is_long(text: str) -> bool:
+    """Whether a page has something to compute."""
+    return any(word in code for code in codes_of(text) for word in LONG)
+
+
+PAGES = {page: (ROOT / page).read_text(encoding="utf-8") for page in all_pages()}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("page", [page for page, text in PAGES.items() if is_long(text)])
+def test_commands_of_a_page_run_to_the_end(page: str, runs: Runs, tmp_path: Path) -> None:
+    box = Sandbox(tmp_path, page, PAGES[page], runs.make_data)
+    wrong = [said for call in box.calls() if (said := runs.run(call, box))]
+    assert not wrong, "\n".join(wrong)

@@ -1,0 +1,298 @@
+"""What the commands of the documentation find in their folder: a small file or data set under
+each name that a page gives to one.
+
+A page that names a new input needs a line in `FILES`; a word that stands for a value, or for a
+file whose name needs an ending, needs one in `WORDS`.
+"""
+
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import torch
+from bidsmaker import BidsMaker, affine_for
+from commands import Call, calls_of, codes_of, ours_within, script_of
+from fmriprepmaker import FmriprepMaker
+from grouptables import cohort
+from pages import ROOT, blocks
+
+from bids_sr.sr.matrices import kspace_crop
+from bids_sr.sr.method import get_method
+from bids_sr.sr.models.model import save_model
+
+WORDS: Mapping[str, Mapping[str, str]] = {
+    "": {"METHOD": "srgan", "MODEL": "a.safetensors"},
+    "docs/compare.md": {
+        "ACQUIRED": "acquired_bold.nii.gz",
+        "FILE": "denoised_bold.nii.gz",
+        "FINE": "fine_bold.nii.gz",
+        "RUN": "second_bold.nii.gz",
+    },
+    "docs/models.md": {
+        "FILE": "fine_T2starw.nii.gz",
+        "IMAGE": "coarse_T2starw.nii.gz",
+        "REFERENCE": "fine_T2starw.nii.gz",
+    },
+}
+"""What a page's word in capitals is replaced by; "" is for all pages."""
+
+VARIABLES = {
+    "NSLOTS": "4",
+    "PBS_ARRAY_INDEX": "1",
+    "PBS_O_WORKDIR": ".",
+    "SGE_TASK_ID": "1",
+}
+"""What a batch system gives to a job."""
+
+
+class Sandbox:
+    """A folder in which the commands of a page find their inputs.
+
+    `make_data` writes a data set of one participant to a folder; None: the small one of noise.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        page: str,
+        text: str,
+        make_data: Callable[[Path], None] | None = None,
+    ) -> None:
+        self.folder = folder.resolve()
+        self.page = page
+        self.text = text
+        self.make_data = make_data or noise
+
+    def script(self, code: str) -> str:
+        """Code of the page with its words in capitals replaced, and its absolute paths moved below
+        the folder.
+        """
+        for words in (WORDS.get(self.page, {}), WORDS[""]):
+            for word, value in words.items():
+                code = re.sub(rf"(?<![\w/.]){word}(?![\w/.])", value, code)
+        return code.replace("/path/to/", f"{self.folder}/path/to/")
+
+    def fill(self, script: str) -> None:
+        """Make the files of `FILES` that a script names and that are not yet there."""
+        relative = re.sub(r"/path/to/\S*", "", script)
+        before = r"(?<![\w.-])"
+        for name, make in FILES.items():
+            place = self.folder / name.removeprefix("/")
+            whole = name.startswith("/")
+            pattern = rf"{'' if whole else before}{re.escape(name)}(?![\w.-])"
+            if re.search(pattern, script if whole else relative) and not place.exists():
+                place.parent.mkdir(parents=True, exist_ok=True)
+                make(self, place)
+
+    def calls(self) -> list[Call]:
+        """The calls of our programs on the page, with those that programs of others start."""
+        made = []
+        for code in codes_of(self.text):
+            script = self.script(script_of(code))
+            self.fill(script)
+            for call in calls_of(script, self.folder, VARIABLES):
+                inner = call if call.is_ours else ours_within(call)
+                made += [] if inner is None else [inner]
+        return made
+
+    def series(self) -> Path:
+        """The acquired run of a data set."""
+        return self.data() / "sub-01/func/sub-01_task-tap_bold.nii.gz"
+
+    def data(self) -> Path:
+        """A data set that no page names."""
+        place = self.folder / ".data"
+        if not place.exists():
+            self.make_data(place)
+        return place
+
+
+def noise(folder: Path) -> None:
+    """A data set of one participant on a grid of a few hundred voxels."""
+    BidsMaker(folder).subject()
+    _list_participants(folder)
+
+
+def _list_participants(folder: Path) -> None:
+    (folder / "participants.tsv").write_text("participant_id\tage\nsub-01\t30\n")
+
+
+def head(shape: tuple[int, int, int], seed: int = 0) -> np.ndarray:
+    """A ball with a texture, on a dark ground."""
+    grid = np.indices(shape, float)
+    middle = [(n - 1) / 2 for n in shape]
+    radius = sum(((g - m) / (0.45 * n)) ** 2 for g, m, n in zip(grid, middle, shape, strict=True))
+    texture = 1 + 0.3 * np.sin(grid[0] * 1.7) * np.cos(grid[1] * 1.3) + 0.1 * np.cos(grid[2])
+    noise_ = np.random.default_rng(seed).normal(0, 2, shape)
+    return np.asarray(np.where(radius < 1, 500 * texture, 5) + noise_, np.float32)
+
+
+SHAPE = (56, 56, 32)
+AFFINE = affine_for((3.0, 3.0, 3.0), fov=(168, 168, 96))
+
+
+def _image(box: Sandbox, place: Path) -> None:
+    nib.save(nib.Nifti1Image(head(SHAPE), AFFINE), place)
+
+
+def _coarse(box: Sandbox, place: Path) -> None:
+    low, affine = kspace_crop(head(SHAPE), AFFINE, factor=(2.0, 2.0, 1.0))
+    nib.save(nib.Nifti1Image(low.astype(np.float32), affine), place)
+
+
+def _scans(box: Sandbox, place: Path) -> None:
+    """T1w images of two participants, under the pattern's name."""
+    for label in ("01", "02"):
+        path = box.folder / f"sub-{label}/anat/sub-{label}_T1w.nii.gz"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        nib.save(nib.Nifti1Image(head(SHAPE, int(label)), AFFINE), path)
+
+
+def _t2w(box: Sandbox, place: Path) -> None:
+    """A T2w image, under the pattern's name."""
+    path = box.folder / "sub-01/anat/sub-01_T2w.nii.gz"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(head(SHAPE), AFFINE), path)
+
+
+def _runs(box: Sandbox, place: Path) -> None:
+    path = box.folder / "sub-01/func/sub-01_task-tap_bold.nii.gz"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(box.series(), path)
+
+
+def _data(box: Sandbox, place: Path) -> None:
+    box.make_data(place)
+
+
+def _data_of_cubes(box: Sandbox, place: Path) -> None:
+    """A data set whose BOLD has voxels of 6 mm in all directions, with T2w images of two
+    resolutions.
+
+    The head of `Sandbox.make_data` is stretched along the slice axis.
+    """
+    box.make_data(place)
+    shutil.rmtree(place / "derivatives", ignore_errors=True)  # known activation, on another grid
+    for path in sorted(place.glob("sub-01/*/*.nii.gz")):
+        image = nib.load(path)
+        stretched = image.affine.copy()
+        stretched[2] *= 6 / nib.load(box.series()).header.get_zooms()[2]
+        copy = nib.Nifti1Image(np.asarray(image.dataobj), stretched, image.header)
+        nib.save(copy, path)
+    anat = place / "sub-01" / "anat"
+    _image(box, anat / "sub-01_acq-highres_T2w.nii.gz")
+    _coarse(box, anat / "sub-01_acq-lowres_T2w.nii.gz")
+
+
+def _from_the_data(name: str) -> Callable[[Sandbox, Path], None]:
+    def make(box: Sandbox, place: Path) -> None:
+        shutil.copy(box.data() / name, place)
+
+    return make
+
+
+def _fine_series(box: Sandbox, place: Path) -> None:
+    """The run at twice the resolution in plane."""
+    from bids_sr.spatial.transforms import hr_grid
+
+    image = nib.load(box.series())
+    data = np.asarray(image.dataobj).repeat(2, 0).repeat(2, 1)
+    _, affine = hr_grid(image.shape[:3], image.affine, (2, 2, 1))
+    nib.save(nib.Nifti1Image(data, affine, image.header), place)
+
+
+def _derivatives(box: Sandbox, place: Path) -> None:
+    """A folder with the run as another program left it."""
+    BidsMaker.json(
+        place / "dataset_description.json",
+        {"Name": "denoised", "BIDSVersion": "1.9.0", "DatasetType": "derivative"},
+    )
+    func = place / "sub-01" / "func"
+    func.mkdir(parents=True)
+    shutil.copy(box.series(), func / "sub-01_task-tap_desc-denoised_bold.nii.gz")
+
+
+def _fmriprep(box: Sandbox, place: Path) -> None:
+    if (box.data() / "derivatives" / "ground-truth").exists():
+        from fmriprepmaker import of_phantom
+
+        of_phantom(box.data(), place)
+        return
+    maker = FmriprepMaker(place)
+    maker.anat(box.data() / "sub-01" / "anat" / "sub-01_T1w.nii.gz")
+    maker.run(box.series())
+
+
+def _model(box: Sandbox, place: Path) -> None:
+    """An untrained network, for images of 6 x 6 x 3 mm."""
+    card = {
+        "method": "srgan",
+        "recipe": "fast",
+        "factor": [2.0, 2.0, 1.0],
+        "contrast": "T1w" if "T1w" in place.name else "T2starw",
+        "orientation": "I-S",
+        "resolution": {"lowres_mm": [6.0, 6.0, 3.0]},
+    }
+    torch.manual_seed(0)
+    network = get_method("srgan").recipes["fast"].build_generator(1, (2.0, 2.0, 1.0))
+    save_model(place.with_suffix(""), network.state_dict(), card)
+
+
+def _block(language: str) -> Callable[[Sandbox, Path], None]:
+    """The one block of the page in a language."""
+
+    def make(box: Sandbox, place: Path) -> None:
+        [code] = [code for name, code in blocks(box.text) if name == language]
+        place.write_text(code, encoding="utf-8")
+
+    return make
+
+
+def _example(box: Sandbox, place: Path) -> None:
+    """The example of the repository, unless runs are to be computed."""
+    if box.make_data is not noise:
+        box.make_data(place)
+        return
+    place.symlink_to(ROOT / place.relative_to(box.folder))
+
+
+FILES: dict[str, Callable[[Sandbox, Path], None]] = {
+    **dict.fromkeys(("/path/to/bids", "COPY", "DATA", "RAW"), _data),
+    "bids": _data_of_cubes,
+    "DIR": _data,
+    "FOLDER": _derivatives,
+    "PREP": _fmriprep,
+    "examples/studyforrest": _example,
+    "acquired_bold.nii.gz": _from_the_data("sub-01/func/sub-01_task-tap_bold.nii.gz"),
+    "denoised_bold.nii.gz": _from_the_data("sub-01/func/sub-01_task-tap_bold.nii.gz"),
+    "second_bold.nii.gz": _from_the_data("sub-01/func/sub-01_task-tap_bold.nii.gz"),
+    "fine_bold.nii.gz": _fine_series,
+    "EVENTS.tsv": _from_the_data("sub-01/func/sub-01_task-tap_events.tsv"),
+    "model.json": _block("json"),
+    "slurm.toml": _block("toml"),
+    "sub-*/anat/*_T1w.nii.gz": _scans,
+    "sub-*/anat/*_T2w.nii.gz": _t2w,
+    "sub-*/func/*_bold.nii.gz": _runs,
+    "sub-01_acq-high_bold.nii.gz": _fine_series,
+    "sub-01_acq-low_bold.nii.gz": _from_the_data("sub-01/func/sub-01_task-tap_bold.nii.gz"),
+    "sub-01_acq-highres_T2starw.nii.gz": _image,
+    "sub-01_acq-lowres_T2starw.nii.gz": _coarse,
+    "few_T2starw.nii.gz": _image,
+    "fine_T1w.nii.gz": _image,
+    "fine_T2starw.nii.gz": _image,
+    "coarse_T2starw.nii.gz": _coarse,
+    "a.safetensors": _model,
+    "b.safetensors": _model,
+}
+"""How each file, folder or pattern that a page names is made."""
+
+
+def finish(output_dir: Path) -> None:
+    """What participants leave of tables and figures, for the group level and the pages."""
+    for label in cohort(output_dir, 3):
+        figures = output_dir / label / "figures"
+        figures.mkdir(parents=True)
+        (figures / f"{label}_desc-summary_T1w.html").write_text("<p>found</p>")
