@@ -6,8 +6,8 @@ Choices that the paper leaves open and that are ours:
   derivatives. It sums to one, so that a block that outlasts it has a plateau of one: an effect is
   the change of the signal, in the series' own units, that a sustained block makes, for shorter
   events too.
-- Volume t is taken to be acquired at t·TR + slice_time_ref·TR where slice timing was corrected to
-  that moment, else at the middle of its repetition time, in every series alike.
+- Volume t is dated t·TR + start_time, in every series of a run alike: the moment to which slice
+  timing was corrected, else the middle of the time in which a volume is acquired.
 - Dummy volumes keep their place in time and lose their row.
 
 Regressors of interest of a run's linear model: task events or, if there are none, seeds.
@@ -403,15 +403,19 @@ def model_confounds(
     return (*MOTION, *found[:_N_COMPONENTS]) if len(table) >= _COMPCOR_VOLUMES else MOTION
 
 
-def frame_times(n_volumes: int, tr: float, *, slice_time_ref: float = 0.5) -> Float:
-    """Return the acquisition time of each volume (s after run start), (n_volumes,).
+def frame_times(n_volumes: int, tr: float, *, start_time: float | None = None) -> Float:
+    """Return the time of each volume, (n_volumes,), in s after the first volume began.
 
-    See the module's docstring.
-
-    `slice_time_ref`: moment within a TR (0 to 1) to which slice timing was corrected, 0.5 where it
-    was not. Times since the first volume began (s).
+    Parameters
+    ----------
+    n_volumes : int
+        Number of volumes, dummies included.
+    tr : float
+        Repetition time (s).
+    start_time : float | None, optional
+        Moment of a volume for which its values hold (s after its start); None: the middle of TR.
     """
-    return np.asarray((np.arange(n_volumes) + slice_time_ref) * tr)
+    return np.arange(n_volumes) * tr + (tr / 2 if start_time is None else start_time)
 
 
 def _confound_columns(
@@ -448,7 +452,7 @@ def build_design(
     n_volumes: int,
     tr: float,
     n_dummy: int = 0,
-    slice_time_ref: float = 0.5,
+    start_time: float | None = None,
     high_pass: float = 1 / 128,
     confounds: pd.DataFrame | None = None,
     confound_names: Sequence[str] = MOTION,
@@ -465,8 +469,9 @@ def build_design(
         Repetition time (s).
     n_dummy : int, optional
         Of the series, dummies included; and those at its start, which are left out.
-    slice_time_ref : float, optional
-        Moment within a TR (0 to 1) to which slice timing was corrected, 0.5 where it was not.
+    start_time : float | None, optional
+        Moment of a volume for which its values hold (s after its start), such as the one to which
+        slice timing was corrected; None: the middle of TR.
     high_pass : float, optional
         Hz; drift is modeled by cosines up to this frequency, by a straight line where it is 0.
     confounds, confound_names : pd.DataFrame | None, optional
@@ -485,7 +490,7 @@ def build_design(
 
     if n_volumes - n_dummy < 3:
         raise DesignError(f"{n_volumes} volumes less {n_dummy} dummies leave no time series")
-    times = frame_times(n_volumes, tr, slice_time_ref=slice_time_ref)
+    times = frame_times(n_volumes, tr, start_time=start_time)
     kept = {name: values[n_dummy:] for name, values in events.courses(times).items()}
     silent = [name for name, values in kept.items() if np.abs(values).max() < _SILENT]
     parts = {name: values for name, values in kept.items() if name not in silent}

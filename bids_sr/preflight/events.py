@@ -371,12 +371,18 @@ def is_estimable(
     dummies = settings.preprocessing.dummy_scans or 0
     high_pass = settings.activation.high_pass
     asked = {name for weights in contrasts.values() for name in weights}
-    times = frame_times(run.n_volumes, run.tr)[dummies:]
+    start_time = run.start_time(settings.preprocessing.slice_time_ref)
+    times = frame_times(run.n_volumes, run.tr, start_time=start_time)[dummies:]
     if surely_estimable(events, asked, times, run.tr, high_pass):
         return True
     try:
         design = build_design(
-            events, n_volumes=run.n_volumes, tr=run.tr, n_dummy=dummies, high_pass=high_pass
+            events,
+            n_volumes=run.n_volumes,
+            tr=run.tr,
+            n_dummy=dummies,
+            start_time=start_time,
+            high_pass=high_pass,
         )
         for name, weights in contrasts.items():
             contrast_vector(design, name, weights)
@@ -407,7 +413,8 @@ def can_be_split(
     from bids_sr.glm.design import frame_times, read_events
 
     blocks = find_blocks(read_events(run.events))
-    times = frame_times(run.n_volumes, run.tr)[dummies:]
+    start_time = run.start_time(settings.preprocessing.slice_time_ref)
+    times = frame_times(run.n_volumes, run.tr, start_time=start_time)[dummies:]
     counts = dict.fromkeys((block.condition for block in blocks), 0)
     shares = response_shares(blocks, times, run.tr, rough_courses)
     if any(abs(share - MIN_SHARE) < _UNSURE for share in shares):
