@@ -13,7 +13,7 @@ from pathlib import Path
 from bids_sr.bids import companions, pairs
 from bids_sr.bids import headers as hd
 from bids_sr.bids.companions import ratio_of, read_run
-from bids_sr.bids.findings import Findings, InputError, open_derivatives
+from bids_sr.bids.findings import Findings, InputError, open_derivatives, refuse_output_as_data
 from bids_sr.bids.fmriprep import check_surfaces, precomputed_anat, precomputed_run
 from bids_sr.bids.inputs import (
     DEFAULT_FACTOR,
@@ -41,10 +41,11 @@ from bids_sr.bids.other_runs import (
     truth_in_dataset,
 )
 from bids_sr.bids.pairs import check_retrospective, sizes
+from bids_sr.bids.run_names import check_names
 from bids_sr.config import Selection, Settings
 from bids_sr.config.spaces import seed_names, seeds_of
-from bids_sr.io.atomic_files import column
 from bids_sr.io.grids import LEAST_SAMPLES, Header, Triple
+from bids_sr.io.tables import column
 from bids_sr.region_names import is_file
 from bids_sr.sr.method import all_methods, method_names
 
@@ -90,6 +91,8 @@ def _walk(settings: Settings, seen: Survey) -> None:
     bids_dir = settings.paths.bids_dir.absolute()
     companions.check_dataset(bids_dir)
     check_options(settings, seen)
+    if refuse_output_as_data(bids_dir, seen):
+        return
     if settings.evaluation.truth_dir is not None:
         check_root(settings.evaluation.truth_dir)
     seen.sources = open_derivatives(settings.preprocessing.derivatives, bids_dir, seen)
@@ -105,6 +108,7 @@ def _walk(settings: Settings, seen: Survey) -> None:
     subjects = []
     for label, bolds in _select(every, settings.selection, seen).items():
         with seen.about(label):
+            bolds = check_names(bolds, seen)
             subject = (
                 _subject(index, label, bolds, every[label], settings, seen) if bolds else None
             )

@@ -32,8 +32,9 @@ from bids_sr.bids.pairs import MIN_OVERLAP, SIZE_TOLERANCE, overlap, simple_rati
 from bids_sr.bids.volume_timing import read_spacing
 from bids_sr.config import Selection, nearest_name
 from bids_sr.frozen import frozen
-from bids_sr.io.atomic_files import column, read_text
+from bids_sr.io.atomic_files import read_text
 from bids_sr.io.grids import Triple, misfits, mm_text
+from bids_sr.io.tables import column
 
 _Kind = Literal["reference", "compared", "another", "calibration"]
 SERIES = "func/*_bold.nii*"
