@@ -55,8 +55,6 @@ def test_an_echo_that_is_stored_flipped_is_refused(tmp_path: Path) -> None:
     "second",
     [{"SliceTiming": TIMES[::-1]}, {"RepetitionTime": 1.0005}],
     ids=lambda sidecar: next(iter(sidecar)),
-    [{"SliceTiming": TIMES[::-1]}, {"RepetitionTime": 1.0005}],
-    ids=lambda v: next(iter(v)),
 )
 def test_echoes_of_another_timing_are_refused(tmp_path: Path, second: dict[str, object]) -> None:
     maker = BidsMaker(tmp_path / "bids")
