@@ -49,7 +49,7 @@ from bids_sr.preflight.directories import validate
 from bids_sr.preflight.estimates import check_memory, estimate
 from bids_sr.preflight.method_checks import check_card, check_methods, tell_recipe, with_compared
 from bids_sr.preflight.plan import Estimate, Plan, exclude, files_of
-from bids_sr.preflight.voxel_checks import warn_of_header
+from bids_sr.preflight.voxel_checks import refuse_phase, warn_of_header
 
 _LOGGER = logging.getLogger(__name__)
 _IMAGES: tuple[dict[str, object], ...] = (
@@ -288,6 +288,7 @@ def check(settings: Settings) -> Plan:
     for run in (run for one in surveyed.subjects for run in one.runs):
         with findings.about(run.entities["subject"], run.stem):
             for series in filter(None, (run, run.calibration)):
+                refuse_phase(series, findings)
                 warn_of_header(series, findings)
     for name, (bold, table) in surveyed.chosen.items():
         if table is None:
