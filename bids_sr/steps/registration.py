@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 from nibabel.affines import apply_affine
 
 from bids_sr.config.machine import TO_TEMPLATE, Need
