@@ -53,7 +53,7 @@ from bids_sr.sr.variance.in_reference import estimate_prior
 from bids_sr.sr.variance.one_level_down import run_data
 from bids_sr.sr.variance.prior import Prior, Tile
 
-MODEL = ("tr", "n_dummy", "high_pass", "slice_time_ref", "has_stc")
+MODEL = ("tr", "n_dummy", "high_pass", "start_time")
 TOP = 0.05
 """Share of the voxels of the brain."""
 

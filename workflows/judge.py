@@ -10,6 +10,7 @@ What a scope was given takes the place of what would be estimated.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from bids_sr.glm.design import Events
@@ -239,7 +240,9 @@ def add_compared(run: RunOf) -> None:
             axis_order=other.axis_order,
             tr=other.tr,
             slice_times=other.slice_timing,
-            slice_time_ref=run.scope.setting("slice_time_ref") if correct else 0.5,
+            start_time=(other if correct else replace(other, slice_timing=None)).start_time(
+                run.planned.settings.preprocessing.slice_time_ref
+            ),
             dummy_scans=run.planned.settings.preprocessing.dummy_scans,
         )
         add_another_run(other_scope, other.bold, other.events, correct=correct)

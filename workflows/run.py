@@ -211,7 +211,8 @@ def _settings(
         else dummies,
         "slice_times": bold.slice_timing if timed else None,
         "has_stc": timed,
-        "slice_time_ref": settings.preprocessing.slice_time_ref if timed else 0.5,
+        "slice_timing_corrected": timed or bold.is_corrected,
+        "start_time": bold.start_time(settings.preprocessing.slice_time_ref),
         "contrasts": {
             name: dict(weights) for name, weights in planned.plan.contrasts[bold.bold].items()
         },
@@ -265,6 +266,8 @@ def _add_motion(run: RunOf) -> None:
         scope.alias["stc"] = "bold"
         if "slicetiming" in run.planned.settings.preprocessing.ignore:
             scope.say(Part.PREPROCESSING, "Slice timing was not corrected.")
+        elif bold.is_corrected:
+            scope.say(Part.PREPROCESSING, "Slice timing had been corrected in the input series.")
 
 
 def _add_registration(run: RunOf, *, with_anat: bool, with_pair: bool) -> None:
@@ -349,7 +352,6 @@ def _add_series(run: RunOf, grids: Sequence[Maker]) -> None:
                 motion.correct_slice_timing,
                 quiet=True,
                 slice_times=measured.slice_timing,
-                slice_time_ref=run.planned.settings.preprocessing.slice_time_ref,
             )
         else:
             series_scope.alias["stc"] = "bold"

@@ -40,6 +40,7 @@ from bids_sr.io.grids import (
     misfits,
 )
 from bids_sr.io.nifti import ImageError, SeriesReader
+from bids_sr.io.tables import read_frame
 from bids_sr.metrics import VerdictFacts
 from bids_sr.notices import UsageError
 from bids_sr.pipeline.graph import Maker, Scope
@@ -118,7 +119,7 @@ def confounds_of(what: pd.DataFrame | np.ndarray | str | Path, n_volumes: int) -
     """
     try:
         if isinstance(what, str | Path):
-            what = pd.read_csv(what, sep="\t", na_values="n/a")
+            what = read_frame(Path(what))
         table = pd.DataFrame(what).rename(columns=str).astype(float)
     except (OSError, ValueError, TypeError) as error:
         raise ImageInputError(f"confounds: they are no table of numbers ({error})") from error

@@ -90,10 +90,9 @@ class Evaluator(BaseEstimator):
         guide, ``inject`` and ``ratio``. B-spline is always among them.
     high_pass : float, default=1/128
         Cut-off of the drift of the linear model (Hz).
-    slice_time_ref : float, default=0.5
-        Moment within a TR to which slice timing was corrected, if `slice_timing_corrected`.
-    slice_timing_corrected : bool, default=False
-        Whether it was.
+    start_time : float, optional
+        Moment of a volume for which its values hold (s after its start), such as the one to which
+        slice timing was corrected; the middle of TR where None.
     n_dummy : int or "auto", default="auto"
         Volumes at the start that are left out.
     realigned, registered : bool, default=False
@@ -149,8 +148,7 @@ class Evaluator(BaseEstimator):
     contrasts: Sequence[str] | None = None
     baselines: Sequence[str] | None = None
     high_pass: float = 1 / 128
-    slice_time_ref: float = 0.5
-    slice_timing_corrected: bool = False
+    start_time: float | None = None
     n_dummy: Dummies = "auto"
     realigned: bool = False
     registered: bool = False
@@ -385,15 +383,15 @@ class Evaluator(BaseEstimator):
         folder: Path,
     ) -> Scope:
         """The run; reference, brain and motion are given, of the first estimator, or found."""
-        factor = in_plane(self.factor)
+        factor, tr = in_plane(self.factor), self.tr or reader.tr
         settings = {
-            "tr": self.tr or reader.tr,
+            "tr": tr,
             "factor": factor,
             "contrasts": given_as.contrasts_of(inputs, self.contrasts or ()),
             "high_pass": self.high_pass,
             "nuisance": None if inputs.confounds is None else list(inputs.confounds),
             "effect_confounds": MOTION if inputs.confounds is None else tuple(inputs.confounds),
-            "slice_time_ref": self.slice_time_ref if self.slice_timing_corrected else 0.5,
+            "start_time": tr / 2 if self.start_time is None else self.start_time,
             "n_boot": self.n_boot,
             "random_seed": self.random_state,
             "compared_names": compared,

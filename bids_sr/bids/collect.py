@@ -5,7 +5,7 @@ The companions of a run are its pair, T1w image, events and metadata.
 Structural scans at two resolutions (``--sr-target anat``): a participant's shared contrasts.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import prod
 from pathlib import Path
@@ -13,7 +13,7 @@ from pathlib import Path
 from bids_sr.bids import companions, pairs
 from bids_sr.bids import headers as hd
 from bids_sr.bids.companions import ratio_of, read_run
-from bids_sr.bids.findings import Findings, InputError, open_derivatives
+from bids_sr.bids.findings import Findings, InputError, open_derivatives, refuse_output_as_data
 from bids_sr.bids.fmriprep import check_surfaces, precomputed_anat, precomputed_run
 from bids_sr.bids.inputs import (
     DEFAULT_FACTOR,
@@ -41,10 +41,11 @@ from bids_sr.bids.other_runs import (
     truth_in_dataset,
 )
 from bids_sr.bids.pairs import check_retrospective, sizes
+from bids_sr.bids.run_names import check_names
 from bids_sr.config import Selection, Settings
 from bids_sr.config.spaces import seed_names, seeds_of
-from bids_sr.io.atomic_files import column
-from bids_sr.io.grids import LEAST_SAMPLES, Header, Triple
+from bids_sr.io.grids import LEAST_SAMPLES, Header, Triple, corners_apart
+from bids_sr.io.tables import column
 from bids_sr.region_names import is_file
 from bids_sr.sr.method import all_methods, method_names
 
@@ -90,6 +91,8 @@ def _walk(settings: Settings, seen: Survey) -> None:
     bids_dir = settings.paths.bids_dir.absolute()
     companions.check_dataset(bids_dir)
     check_options(settings, seen)
+    if refuse_output_as_data(bids_dir, seen):
+        return
     if settings.evaluation.truth_dir is not None:
         check_root(settings.evaluation.truth_dir)
     seen.sources = open_derivatives(settings.preprocessing.derivatives, bids_dir, seen)
@@ -105,6 +108,7 @@ def _walk(settings: Settings, seen: Survey) -> None:
     subjects = []
     for label, bolds in _select(every, settings.selection, seen).items():
         with seen.about(label):
+            bolds = check_names(bolds, seen)
             subject = (
                 _subject(index, label, bolds, every[label], settings, seen) if bolds else None
             )
@@ -337,6 +341,25 @@ def volume_header(path: Path, findings: Findings) -> Header | None:
     return None
 
 
+def _differences(
+    header: Header,
+    sidecar: Mapping[str, object],
+    first: Header,
+    first_sidecar: Mapping[str, object],
+) -> Iterator[str]:
+    """Yield how an echo differs from the first one in what all echoes of a volume share."""
+    if header.shape != first.shape:
+        yield f"its shape {header.shape} is not the shape {first.shape}"
+    else:
+        apart = corners_apart(header.shape[:3], header.affine, first.shape[:3], first.affine)
+        if apart > _ECHOES_APART_MM:
+            yield f"its field of view is up to {apart:.3g} mm from the field of view"
+    for key in ("RepetitionTime", "SliceTiming", "SliceEncodingDirection"):
+        value, reference = sidecar.get(key), first_sidecar.get(key)
+        if value != reference and not (value is None or reference is None):
+            yield f"its {key} is not the {key}"
+
+
 def _echoes(index: Index, paths: Sequence[Path], seen: Survey) -> tuple[tuple[Path, float], ...]:
     """Echoes of a run with their echo times (ms); what is unsound becomes a problem."""
     echoes = []
@@ -346,13 +369,14 @@ def _echoes(index: Index, paths: Sequence[Path], seen: Survey) -> tuple[tuple[Pa
         if header is None or sidecar is None:
             return ()
         first = seen.headers.get(paths[0])
-        if first is not None and header.shape != first.shape:
-            reason = f"its shape {header.shape} is not that of {paths[0].name}, {first.shape}"
-            seen.refuse(
-                path,
-                reason,
-                "Convert the DICOM images again, or choose one echo with --echo-idx N.",
-            )
+        if first is not None and path != paths[0]:
+            reference = _sidecar(index, paths[0], seen) or {}
+            for difference in _differences(header, sidecar, first, reference):
+                seen.refuse(
+                    path,
+                    f"{difference} of {paths[0].name}, so that the echoes cannot be combined",
+                    "Convert the DICOM images again, or choose one echo with --echo-idx N.",
+                )
         te = sidecar.get("EchoTime")
         if isinstance(te, bool) or not isinstance(te, int | float) or not 0 < te < 1:
             reason = (
@@ -396,6 +420,7 @@ def _type_order(index: Index, bids_dir: Path, task: str, seen: Survey) -> tuple[
 
 _CONTRASTS = {KINDS[kind][1]: kind for kind in ("t1w", "t2w", "flair")}
 """BIDS suffix → kind of image in the index, in the order of the channels."""
+_ECHOES_APART_MM = 0.1  # headers of the echoes of one volume differ by rounding alone
 _LEAST = 1.5  # low- over high-resolution voxel volume; less is no second resolution
 
 

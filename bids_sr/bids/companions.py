@@ -29,10 +29,12 @@ from bids_sr.bids.inputs import (
 )
 from bids_sr.bids.layout import KINDS, merged, read_object, sidecars_on_disk
 from bids_sr.bids.pairs import MIN_OVERLAP, SIZE_TOLERANCE, overlap, simple_ratio, sizes
+from bids_sr.bids.volume_timing import read_spacing
 from bids_sr.config import Selection, nearest_name
 from bids_sr.frozen import frozen
-from bids_sr.io.atomic_files import column, read_text
+from bids_sr.io.atomic_files import read_text
 from bids_sr.io.grids import Triple, misfits, mm_text
+from bids_sr.io.tables import column
 
 _Kind = Literal["reference", "compared", "another", "calibration"]
 SERIES = "func/*_bold.nii*"
@@ -105,8 +107,13 @@ def read_run(
         header, said = hd.with_slices_last(header, sidecar)
         if not hd.is_wide(header, findings):
             return None
+    value, timing = sidecar.get("RepetitionTime"), sidecar.get("VolumeTiming")
+    if timing is not None:
+        value = read_spacing(path, timing, header.shape[3], value, findings)
+        if value is None:
+            return None
     if tr is None:
-        tr = hd.repetition_time(header, sidecar.get("RepetitionTime"), findings)
+        tr = hd.repetition_time(header, value, findings)
     elif isinstance(told := sidecar.get("RepetitionTime", header.tr), int | float):
         tr = float(told)
     if tr is None:

@@ -8,7 +8,6 @@ They are made by another program.
 from __future__ import annotations
 
 import contextlib
-import csv
 import json
 import math
 import os
@@ -25,6 +24,7 @@ from bids_sr.config import UsageError
 from bids_sr.config.section import split_named
 from bids_sr.frozen import frozen
 from bids_sr.io.grids import Header, corners_apart
+from bids_sr.io.tables import TABLE_ERRORS, TableError, split_table
 from bids_sr.notices import Level, Notice
 
 
@@ -360,6 +360,19 @@ def open_derivatives(
     return tuple(opened.values())
 
 
+def refuse_output_as_data(bids_dir: Path, findings: Findings) -> bool:
+    """Report that the data set is the output of fMRIPrep, and return whether it is."""
+    described = bids_dir / _DESCRIPTION
+    if not _is_of_fmriprep(described):
+        return False
+    findings.refuse(
+        described,
+        "the data set is the output of fMRIPrep",
+        f"Give the raw data set, and this folder with -d fmriprep={bids_dir}.",
+    )
+    return True
+
+
 def _open(name: str, root: Path, bids_dir: Path, findings: Findings) -> Derivatives | None:
     described = root / _DESCRIPTION
     fix = "Give the output folder of fMRIPrep."
@@ -516,12 +529,12 @@ def check_confounds(path: Path, n_volumes: int, findings: Findings) -> int | Non
     if not findings.fetched(path) or not findings.fetched(sidecar):
         return None
     try:
-        with path.open(encoding="utf-8", newline="") as stream:
-            rows = list(csv.reader(stream, delimiter="\t"))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        findings.refuse(path, f"the table cannot be read ({type(error).__name__})", _COPY_AGAIN)
+        names, numbered = split_table(path)
+    except TABLE_ERRORS as error:
+        reason = str(error) if isinstance(error, TableError) else type(error).__name__
+        findings.refuse(path, f"the table cannot be read ({reason})", _COPY_AGAIN)
         return None
-    names, body = (rows[0], [row for row in rows[1:] if row]) if rows else ([], [])
+    body = [cells for _, cells in numbered]
     missing = [name for name in _MOTION if name not in names]
     fix, reason = _COPY_AGAIN, ""
     if missing:

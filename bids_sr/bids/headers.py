@@ -4,7 +4,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
@@ -247,16 +247,30 @@ def repetition_time(header: Header, value: object, findings: Findings) -> float 
     return float(value)
 
 
+def is_slice_timing(value: object, n_slices: int, tr: float) -> TypeGuard[list[float]]:
+    """Return whether SliceTiming of a sidecar has one time within TR (s) for each slice."""
+    return (
+        isinstance(value, list)
+        and len(value) == n_slices
+        and all(isinstance(time, int | float) and 0 <= time < tr for time in value)
+    )
+
+
 def slice_times(
     header: Header, sidecar: Mapping[str, object], tr: float, findings: Findings
 ) -> tuple[float, ...] | None:
-    """Return the slice times along axis 2 (s), or None if there is nothing to correct or trust.
+    """Return the slice times along axis 2 (s), or None if slice timing is not to be corrected.
 
     `sidecar`: metadata with axes named as in the header, which has slices on the third axis. Times
     are from the start of a volume.
     """
     value = sidecar.get("SliceTiming")
     if value is None:
+        return None
+    if sidecar.get("SliceTimingCorrected"):
+        findings.tell(
+            header.path, "SliceTimingCorrected is true; slice timing is not corrected again."
+        )
         return None
     direction = str(sidecar.get("SliceEncodingDirection", "k"))
     if not isinstance(value, list) or not all(

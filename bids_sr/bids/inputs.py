@@ -16,11 +16,13 @@ from typing import Literal
 import numpy as np
 
 from bids_sr.bids.findings import Derivatives, Findings, PrecomputedAnat, PrecomputedRun
+from bids_sr.bids.headers import is_slice_timing
 from bids_sr.config import Settings, SuperRes
 from bids_sr.config.vgg19_weights import VGG19_COMMAND, vgg19_for
 from bids_sr.frozen import frozen
 from bids_sr.io.atomic_files import read_json
 from bids_sr.io.grids import AS_STORED, AxisOrder, Header, Shape, Triple, size_text
+from bids_sr.io.volume_times import middle_of_acquisition, reference_time
 from bids_sr.series import PAIR_BASELINES, SDMOD, series_names
 from bids_sr.sr.method import get_method, method_names, recipe_name
 
@@ -113,13 +115,14 @@ class BoldRun:
     runs, too, with axes as near to those of the run as can be.
 
     `sidecar`: after inheritance. `events`: None at rest, and where they are ignored.
-    `slice_timing`: seconds from the start of a volume, one per slice along axis 2; None: nothing
-    to correct. `echoes`: file and echo time (ms) of each echo that is combined, of which `bold` is
-    the first; empty for a single echo. `factor`: acquired over high-resolution voxel size, each
-    axis. `pair`: the images of the same person that this run is super-resolved with. `holdout`: a
-    second pair, which is not trained on, where that was asked for. `calibration`: short run at the
-    high resolution that it is calibrated with. `another`: run of the same task, where series of
-    other programs are judged. `compared`: name → series of another program, judged beside it.
+    `slice_timing`: seconds from the start of a volume, one per slice along axis 2; None: slice
+    timing is not corrected. `echoes`: file and echo time (ms) of each echo that is combined, of
+    which `bold` is the first; empty for a single echo. `factor`: acquired over high-resolution
+    voxel size, each axis. `pair`: the images of the same person that this run is super-resolved
+    with. `holdout`: a second pair, which is not trained on, where that was asked for.
+    `calibration`: short run at the high resolution that it is calibrated with. `another`: run of
+    the same task, where series of other programs are judged. `compared`: name → series of another
+    program, judged beside it.
     """
 
     header: Header = field(repr=False)
@@ -196,6 +199,29 @@ class BoldRun:
     def is_corrected(self) -> bool:
         """Whether slice timing was corrected in it already."""
         return bool(self.sidecar.get("SliceTimingCorrected", False))
+
+    def start_time(self, fraction: float) -> float:
+        """Return the moment of a volume for which its values hold, in s after its start.
+
+        It is the moment to which slice timing is corrected here, or was corrected before
+        (StartTime), else the middle of the time in which the slices of a volume are acquired.
+
+        Parameters
+        ----------
+        fraction : float
+            Moment of the slice acquisition range to which slice timing is corrected (0: first
+            slice, .5: middle, 1: last slice).
+        """
+        if self.slice_timing is not None:
+            return reference_time(self.slice_timing, fraction)
+        start, times = self.sidecar.get("StartTime"), self.sidecar.get("SliceTiming")
+        if self.is_corrected and isinstance(start, int | float) and 0 <= start <= self.tr:
+            return float(start)
+        if is_slice_timing(times, self.header.shape[2], self.tr):
+            return reference_time(times, 0.5)
+        delay = self.sidecar.get("DelayTime")
+        known = isinstance(delay, int | float) and 0 <= delay < self.tr
+        return middle_of_acquisition(self.tr, float(delay) if known else 0.0)
 
     @property
     def images(self) -> tuple[Path, ...]:

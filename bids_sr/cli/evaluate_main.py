@@ -55,8 +55,12 @@ class _EvaluateOptions(Checked):
     n_dummy: int | None = option(
         None, "--n-dummy N", "volumes at the start that are left out (default: detected)"
     )
-    slice_timing_corrected: bool = option(
-        False, "--slice-timing-corrected", "slice timing was corrected in all series"
+    start_time: float | None = option(
+        None,
+        "--start-time S",
+        "moment of a volume for which its values hold, such as the one to which slice timing was"
+        " corrected (s after its start; default: the middle of TR)",
+        least=0,
     )
     random_seed: int = option(0, "--random-seed N", "seed of the resampled blocks")
     dry_run: bool = option(False, "--dry-run", "check all inputs, and stop")
@@ -145,7 +149,7 @@ def _evaluated(options: _EvaluateOptions) -> "Evaluator | None":
         contrasts=options.contrasts,
         random_state=options.random_seed,
         n_dummy="auto" if options.n_dummy is None else options.n_dummy,
-        slice_timing_corrected=options.slice_timing_corrected,
+        start_time=options.start_time,
         verbose=1,
     )
     known = options.known

@@ -32,6 +32,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TextIO
 
+from bids_sr.cli.standard_streams import tolerant_streams
 from bids_sr.config import UsageError
 from bids_sr.notices import Level, Notice, as_json
 
@@ -128,15 +129,18 @@ def ended(prog: str, run: Callable[[], int], *, interrupted: str) -> int:
 
     `run`: does the work and returns an exit code. Returns an exit code whatever `run` raises.
     """
+    with tolerant_streams():
+        return _ended(prog, run, interrupted)
+
+
+def _ended(prog: str, run: Callable[[], int], interrupted: str) -> int:
     try:
+        _check_folder()
         with interruptible():
             return run()
     except UsageError as error:
         complain(f"{prog}: {error}", *error.problems)
         return REFUSED
-    except BrokenPipeError:  # `bids-sr … | head` has read enough
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - what is still buffered is for nobody
-        return DONE
     except KeyboardInterrupt:
         complain(f"{prog}: interrupted; {interrupted}")
         return INTERRUPTED
@@ -160,6 +164,16 @@ def ended(prog: str, run: Callable[[], int], *, interrupted: str) -> int:
             f"{prog}: an unexpected error, see above; please report it{told if settings else ''}"
         )
         return os.EX_SOFTWARE
+
+
+def _check_folder() -> None:
+    """Refuse to start in a folder that was removed, in which relative paths lead nowhere."""
+    try:
+        os.getcwd()
+    except FileNotFoundError as error:
+        raise UsageError(
+            "the current folder", "it was removed", "Change to another folder (cd) and call again."
+        ) from error
 
 
 def choose_format(name: str) -> None:

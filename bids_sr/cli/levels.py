@@ -11,7 +11,6 @@ asked.
 """
 
 import contextlib
-import csv
 import dataclasses
 import io
 import logging
@@ -42,6 +41,7 @@ from bids_sr.config.settings import SuperRes, analysis_digest
 from bids_sr.frozen import frozen
 from bids_sr.group.group_values import RunMaps, absent, absent_runs, find_runs, find_tables, mixed
 from bids_sr.io.dataset_description import EARLIER, set_aside
+from bids_sr.io.tables import column
 from bids_sr.notices import Notice, failed_steps, record
 from bids_sr.preflight import cost_text
 from bids_sr.preflight.plan import pace_now
@@ -366,9 +366,7 @@ def _expected_participants(settings: Settings) -> list[str]:
     labels = {path.name for path in bids_dir.glob("sub-*") if path.is_dir()}
     listing = bids_dir / "participants.tsv"
     if listing.exists():
-        with listing.open(encoding="utf-8-sig", newline="") as stream:
-            rows = list(csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE))
-        names = ((row.get("participant_id") or "").strip() for row in rows)
+        names = (name.strip() for name in column(listing, "participant_id"))
         labels |= {f"sub-{name.removeprefix('sub-')}" for name in names if name}
     return sorted(labels)
 

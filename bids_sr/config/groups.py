@@ -118,7 +118,7 @@ class Selection(Checked):
 class Preprocessing(Checked):
     """Settings before super-resolution.
 
-    `dummy_scans` None: detected. `slice_time_ref` is a fraction of the TR.
+    `dummy_scans` None: detected. `slice_time_ref` is a fraction of the slice acquisition range.
 
     `echo`: of multi-echo runs the one that is used alone; None: they are combined.
     `derivatives` are folders that another program left, as ``NAME=DIR`` or ``DIR``; what is in
@@ -148,7 +148,8 @@ class Preprocessing(Checked):
     slice_time_ref: float = option(
         0.5,
         "--slice-time-ref FRACTION",
-        "reference time for slice-timing correction: a fraction of TR, start or middle",
+        "moment to which slice timing is corrected, as a fraction of the slice acquisition range:"
+        " 0 or start is the first slice, 0.5 or middle (default) the middle, 1 the last slice",
         type=section.fraction,
         least=0,
         most=1,

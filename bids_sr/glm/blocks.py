@@ -246,7 +246,7 @@ def block_design(
     n_volumes: int,
     tr: float,
     n_dummy: int = 0,
-    slice_time_ref: float = 0.5,
+    start_time: float | None = None,
     min_share: float = MIN_SHARE,
     high_pass: float = 1 / 128,
     confounds: pd.DataFrame | None = None,
@@ -270,8 +270,8 @@ def block_design(
         Repetition time, TR (s).
     n_dummy : int, optional
         Number of volumes at the start that are not in the steady state.
-    slice_time_ref : float, optional
-        Moment within a TR (0 to 1) to which slice timing was corrected, 0.5 where it was not.
+    start_time : float | None, optional
+        Moment of a volume for which its values hold (s after its start); None: the middle of TR.
     min_share : float, optional
         Share of a block's response (0 to 1) that makes it count.
     high_pass : float, optional
@@ -286,7 +286,7 @@ def block_design(
     BlockDesign
         Model, blocks with their halves, and how effects are read off.
     """
-    times = frame_times(n_volumes, tr, slice_time_ref=slice_time_ref)
+    times = frame_times(n_volumes, tr, start_time=start_time)
     if isinstance(events, Seeds):
         candidates = [
             Block(condition=name, events=(span,)) for name, span in events.segments(tr, n_dummy)
@@ -324,7 +324,7 @@ def block_design(
         n_volumes=n_volumes,
         tr=tr,
         n_dummy=n_dummy,
-        slice_time_ref=slice_time_ref,
+        start_time=start_time,
         high_pass=high_pass,
         confounds=confounds,
         confound_names=confound_names,

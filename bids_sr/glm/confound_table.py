@@ -36,6 +36,7 @@ from bids_sr.glm.confounds import (
 from bids_sr.io.atomic_files import read_json
 from bids_sr.io.grids import Array, Float, Mask
 from bids_sr.io.nifti import SeriesReader
+from bids_sr.io.tables import read_frame
 
 Described = dict[str, dict[str, object]]
 """Description, unit and what else is known of each column, by its name."""
@@ -342,7 +343,7 @@ def take_over(path: Path, *, n_dummy: int, origin: str) -> tuple[pd.DataFrame, D
     ValueError
         A column of head motion is missing.
     """
-    theirs = pd.read_csv(path, sep="\t", na_values="n/a")
+    theirs = read_frame(path)
     missing = [name for name in MOTION if name not in theirs]
     if missing:
         raise ValueError(f"{path}: the table has no column {', '.join(missing)}")

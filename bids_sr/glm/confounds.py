@@ -81,10 +81,35 @@ def _count_nonsteady(signal: Sequence[float] | Array) -> int:
 
 
 def nonsteady_at_start(path: Path) -> int:
-    """Count non-steady-state volumes of an acquired series, from its first volumes alone."""
+    """Count non-steady-state volumes of an acquired series, from its first volumes alone.
+
+    The signal is that of the head above the background, so that a hot voxel, padding or an offset
+    does not matter.
+    """
     with SeriesReader(path) as reader:
+        stop = min(_LOOKED_AT, reader.shape[3])
+        lowest = highest = reader.volume(0)
+        total = np.zeros(reader.shape[:3], np.float64)
+        for volume in reader.volumes(stop=stop):
+            lowest, highest = np.minimum(lowest, volume), np.maximum(highest, volume)
+            total += volume
+        varying = highest > lowest  # padding is constant
+        if not varying.any():
+            return 0
+        mean = total[varying] / stop
+        background, bright = np.percentile(mean, [2, 98])
+        head = np.zeros(reader.shape[:3], dtype=bool)
+        # up to the brightness that vessels have; beyond are hot voxels
+        head[varying] = (mean > background + 0.3 * (bright - background)) & (
+            mean < background + 3 * (bright - background)
+        )
+        if not head.any():
+            head = varying
         return _count_nonsteady(
-            [float(volume.mean()) for volume in reader.volumes(stop=_LOOKED_AT)]
+            [
+                float(volume[head].mean(dtype=np.float64)) - background
+                for volume in reader.volumes(stop=stop)
+            ]
         )
 
 

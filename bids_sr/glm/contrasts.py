@@ -34,6 +34,11 @@ Contrast = dict[str, float]
 Contrasts = Mapping[str, Mapping[str, float]]
 """Contrasts by name."""
 
+ALL = "all"
+"""Contrast of the mean of all trial types."""
+ALL_TYPE = "typeAll"
+"""Contrast of a trial type that is named ``all``."""
+
 _LONGEST_LABEL = 80  # letters, as it becomes part of file names
 _SYMBOLS = {
     "+": "plus",
@@ -96,21 +101,27 @@ def camel(name: str) -> str:
 
     Which trial type a label stands for is told by the weights in the sidecar of every map.
 
-    >>> camel("left hand"), camel("-1"), camel("+1"), camel("левая рука"), camel("%")
-    ('leftHand', 'minus1', 'plus1', 'levayaRuka', 'percent')
+    >>> camel("left hand"), camel("-1"), camel("1.5"), camel("левая рука"), camel("%")
+    ('leftHand', 'minus1', '1dot5', 'levayaRuka', 'percent')
     """
     from anyascii import anyascii
 
     signed = re.sub(r"(?:^|(?<=[\s(,;:]))[+-](?=\d)", lambda sign: _SYMBOLS[sign[0]], name.strip())
-    words = re.findall(r"[A-Za-z0-9]+", anyascii(signed))
+    pointed = re.sub(r"(?<=\d)\.(?=\d)", "dot", signed)
+    words = re.findall(r"[A-Za-z0-9]+", anyascii(pointed))
     if not words:
         words = [_SYMBOLS.get(letter, f"u{ord(letter):x}") for letter in name.strip()] or [
             "contrast"
         ]
     label = words[0] + "".join(word[0].upper() + word[1:] for word in words[1:])
-    if len(label) > _LONGEST_LABEL:  # one letter may become several
-        label = label[: _LONGEST_LABEL - 8] + hashlib.sha256(name.encode()).hexdigest()[:8]
-    return label
+    return shortened(label, name)
+
+
+def shortened(label: str, name: str) -> str:
+    """Return a label for file names; a long one is cut and ends in a checksum of the name."""
+    if len(label) <= _LONGEST_LABEL:
+        return label
+    return label[: _LONGEST_LABEL - 8] + hashlib.sha256(name.encode()).hexdigest()[:8]
 
 
 def _capital(name: str) -> str:
@@ -125,11 +136,13 @@ def _default_contrasts(trial_types: Sequence[str]) -> dict[str, Contrast]:
     of the others; more not at all.
     """
     contrasts: dict[str, Contrast] = {}
-    for name in dict.fromkeys(trial_types):
-        _add(contrasts, camel(name), {name: 1.0})
     count = len(trial_types)
+    for name in dict.fromkeys(trial_types):
+        label = camel(name)
+        # `all` is the mean of all types, also if one of them has this name
+        _add(contrasts, ALL_TYPE if label == ALL and count > 1 else label, {name: 1.0})
     if count > 1:
-        _add(contrasts, "all", dict.fromkeys(trial_types, 1.0 / count))
+        _add(contrasts, ALL, dict.fromkeys(trial_types, 1.0 / count))
     if count <= MAX_TYPES_FOR_PAIRS:
         for first, second in combinations(trial_types, 2):
             _add(contrasts, f"{camel(first)}Minus{_capital(second)}", {first: 1.0, second: -1.0})
@@ -177,6 +190,7 @@ def resolve_contrasts(
 
 def _add(contrasts: dict[str, Contrast], name: str, weights: Contrast) -> None:
     """Put a contrast under a name of its own: two types may shorten to the same letters."""
+    name = shortened(name, name)
     unique, number = name, 2
     joint = "x" if name[-1].isdigit() else ""
     while unique in contrasts:
@@ -187,13 +201,16 @@ def _add(contrasts: dict[str, Contrast], name: str, weights: Contrast) -> None:
 
 def _parse(text: str, trial_types: Sequence[str]) -> tuple[str, Contrast]:
     expression = text.strip()
-    if expression in trial_types:  # a name may itself hold a dash or a plus
+    # a name may itself hold a dash or a plus
+    if expression in trial_types and (expression != ALL or len(trial_types) == 1):
         return camel(expression), {expression: 1.0}
     named = _NAMED.match(expression)
     body = named.group(2) if named else expression
-    if body.strip() == "all" and trial_types:
+    if body.strip() == ALL and trial_types:
         weights = {name: 1.0 / len(trial_types) for name in trial_types}
-        return (named.group(1) if named else "all"), weights
+        return (named.group(1) if named else ALL), weights
+    if body.strip() == ALL_TYPE and ALL in trial_types and ALL_TYPE not in trial_types:
+        return (named.group(1) if named else ALL_TYPE), {ALL: 1.0}
     terms = _terms(text, body, trial_types)
     weights = {}
     for trial_type, weight in terms:

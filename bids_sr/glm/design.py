@@ -6,8 +6,8 @@ Choices that the paper leaves open and that are ours:
   derivatives. It sums to one, so that a block that outlasts it has a plateau of one: an effect is
   the change of the signal, in the series' own units, that a sustained block makes, for shorter
   events too.
-- Volume t is taken to be acquired at t·TR + slice_time_ref·TR where slice timing was corrected to
-  that moment, else at the middle of its repetition time, in every series alike.
+- Volume t is dated t·TR + start_time, in every series of a run alike: the moment to which slice
+  timing was corrected, else the middle of the time in which a volume is acquired.
 - Dummy volumes keep their place in time and lose their row.
 
 Regressors of interest of a run's linear model: task events or, if there are none, seeds.
@@ -40,9 +40,9 @@ from nibabel.affines import apply_affine
 
 from bids_sr.frozen import frozen
 from bids_sr.glm.contrasts import NO_TIME, NOT_MODELED, UNNAMED, modeled_types, seconds
-from bids_sr.io.atomic_files import TABLE_ERRORS, TableRow, read_rows
 from bids_sr.io.grids import Float, Mask
 from bids_sr.io.nifti import SeriesReader
+from bids_sr.io.tables import TABLE_ERRORS, TableRow, read_frame, read_rows
 
 _SEGMENT_S = 30.0  # about the length of a block of a task
 MOST_SEGMENTS, LEAST_SEGMENTS = 20, 4
@@ -162,6 +162,33 @@ class DesignError(ValueError):
     """
 
 
+_OVERSAMPLING = 50  # samples of the stimulus per TR, nilearn's default
+_IMPULSE_S = 1.0  # area of an event of duration 0, as in SPM
+
+
+def _amplitudes(events: pd.DataFrame, grid: Float) -> Float:
+    """Return heights of events that give brief ones their area.
+
+    A sampled event has a whole number of steps, at least one, and the height 1 would give it the
+    area of these.
+
+    Parameters
+    ----------
+    events : pd.DataFrame
+        Columns onset and duration (s).
+    grid : Float
+        Times at which nilearn samples the stimulus (s), evenly spaced.
+    """
+    durations = events["duration"].to_numpy(dtype=np.float64)
+    onsets = events["onset"].to_numpy(dtype=np.float64)
+    step = float(grid[1] - grid[0])
+    n_steps = np.searchsorted(grid, onsets + durations) - np.searchsorted(grid, onsets)
+    areas = np.where(durations > 0, durations, _IMPULSE_S)
+    # the rounding of a longer event is below 2 %, and its plateau has to be 1
+    brief = durations < _OVERSAMPLING * step
+    return np.where(brief, areas / (np.maximum(n_steps, 1) * step), 1.0)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Events:
     """The events of a run that are modeled, one at least.
@@ -178,8 +205,8 @@ class Events:
     ) -> "Events":
         """Those of a table of text; `where` names it in a DesignError.
 
-        Rows named rest, baseline, fixation or n/a, or without onset or duration, are left out;
-        where there is no column trial_type all rows are of one.
+        Rows named rest, baseline, fixation or n/a, or without onset or duration, are left out, and
+        so are repetitions of an event; without a column trial_type all rows are of one type.
         """
         if missing := [name for name in _TIMES if name not in columns]:
             raise DesignError(
@@ -201,7 +228,9 @@ class Events:
                 f"{where}: no event to model (rows named"
                 f" {', '.join(sorted(filter(None, NOT_MODELED)))} are not)"
             )
-        return cls(pd.DataFrame(kept, columns=[*_TIMES, "trial_type"]), source)
+        # an event that is listed twice would halve its effect
+        unique = list(dict.fromkeys(kept))
+        return cls(pd.DataFrame(unique, columns=[*_TIMES, "trial_type"]), source)
 
     @property
     def conditions(self) -> list[str]:
@@ -222,7 +251,9 @@ class Events:
     def courses(self, times: Float) -> dict[str, Float]:
         """Return the convolved on/off time series of each condition at given times (s).
 
-        The plateau of a sustained block is one.
+        The plateau of a sustained block is one. The area under a shorter event is its duration; an
+        event of duration 0 is an impulse of area 1 s, as in SPM. (nilearn samples the stimulus at
+        1/50 of TR, and gives events shorter than that, also those of duration 0, this duration.)
 
         Events before the run count: what they leave behind in the first volumes is part of the
         model, however early. Those that begin after the last volume do not.
@@ -234,13 +265,19 @@ class Events:
         events = self.table
         by_name = {}
         earliest = min(-24.0, float(events["onset"].min()) - float(times[0]) - 1.0)
+        tr = float(times[1] - times[0])
+        begin, end = float(times[0]) + earliest, float(times[-1]) * (1 + 1 / (len(times) - 1))
+        grid = np.linspace(begin, end, round((end - begin) / tr * _OVERSAMPLING) + 1)
         for name in self.conditions:
             rows = events.loc[(events["trial_type"] == name) & (events["onset"] <= times[-1])]
             if rows.empty:
                 by_name[name] = np.zeros(len(times))
                 continue
-            timing = np.vstack([rows["onset"], rows["duration"], np.ones(len(rows))])
-            by_name[name] = compute_regressor(timing, "spm", times, min_onset=earliest)[0][:, 0]
+            amplitudes = _amplitudes(rows, grid)
+            timing = np.vstack([rows["onset"], rows["duration"], amplitudes])
+            by_name[name] = compute_regressor(
+                timing, "spm", times, oversampling=_OVERSAMPLING, min_onset=earliest
+            )[0][:, 0]
         return by_name
 
 
@@ -338,7 +375,7 @@ def read_regressors(path: Path) -> Regressors:
     """
     if not str(path).endswith("_timeseries.tsv"):
         return read_events(path)
-    return Seeds.of(pd.read_csv(path, sep="\t", na_values="n/a", dtype=np.float64), path.name)
+    return Seeds.of(read_frame(path).astype(np.float64), path.name)
 
 
 _LOGGER = logging.getLogger(__name__)
@@ -403,15 +440,19 @@ def model_confounds(
     return (*MOTION, *found[:_N_COMPONENTS]) if len(table) >= _COMPCOR_VOLUMES else MOTION
 
 
-def frame_times(n_volumes: int, tr: float, *, slice_time_ref: float = 0.5) -> Float:
-    """Return the acquisition time of each volume (s after run start), (n_volumes,).
+def frame_times(n_volumes: int, tr: float, *, start_time: float | None = None) -> Float:
+    """Return the time of each volume, (n_volumes,), in s after the first volume began.
 
-    See the module's docstring.
-
-    `slice_time_ref`: moment within a TR (0 to 1) to which slice timing was corrected, 0.5 where it
-    was not. Times since the first volume began (s).
+    Parameters
+    ----------
+    n_volumes : int
+        Number of volumes, dummies included.
+    tr : float
+        Repetition time (s).
+    start_time : float | None, optional
+        Moment of a volume for which its values hold (s after its start); None: the middle of TR.
     """
-    return np.asarray((np.arange(n_volumes) + slice_time_ref) * tr)
+    return np.arange(n_volumes) * tr + (tr / 2 if start_time is None else start_time)
 
 
 def _confound_columns(
@@ -448,7 +489,7 @@ def build_design(
     n_volumes: int,
     tr: float,
     n_dummy: int = 0,
-    slice_time_ref: float = 0.5,
+    start_time: float | None = None,
     high_pass: float = 1 / 128,
     confounds: pd.DataFrame | None = None,
     confound_names: Sequence[str] = MOTION,
@@ -465,8 +506,9 @@ def build_design(
         Repetition time (s).
     n_dummy : int, optional
         Of the series, dummies included; and those at its start, which are left out.
-    slice_time_ref : float, optional
-        Moment within a TR (0 to 1) to which slice timing was corrected, 0.5 where it was not.
+    start_time : float | None, optional
+        Moment of a volume for which its values hold (s after its start), such as the one to which
+        slice timing was corrected; None: the middle of TR.
     high_pass : float, optional
         Hz; drift is modeled by cosines up to this frequency, by a straight line where it is 0.
     confounds, confound_names : pd.DataFrame | None, optional
@@ -485,7 +527,7 @@ def build_design(
 
     if n_volumes - n_dummy < 3:
         raise DesignError(f"{n_volumes} volumes less {n_dummy} dummies leave no time series")
-    times = frame_times(n_volumes, tr, slice_time_ref=slice_time_ref)
+    times = frame_times(n_volumes, tr, start_time=start_time)
     kept = {name: values[n_dummy:] for name, values in events.courses(times).items()}
     silent = [name for name, values in kept.items() if np.abs(values).max() < _SILENT]
     parts = {name: values for name, values in kept.items() if name not in silent}

@@ -298,16 +298,16 @@ class ActivationSettings:
 
     They also say what is mapped.
 
-    `slice_time_ref`: moment within a TR to which slice timing was corrected, 0.5 where it was not.
-    `block_bytes`: memory for a block of voxels; no result depends on it. `low_pass`: hz,
-    correlation only; None: none.
+    `start_time`: moment of a volume for which its values hold (s after its start); None: the
+    middle of TR. `block_bytes`: memory for a block of voxels; no result depends on it. `low_pass`:
+    hz, correlation only; None: none.
     """
 
     tr: float
     n_dummy: int = 0
     smoothing: tuple[float, ...] = (0.0,)
     high_pass: float = 1 / 128
-    slice_time_ref: float = 0.5
+    start_time: float | None = None
     confound_names: tuple[str, ...] = MOTION
     block_bytes: int = BLOCK_BYTES
     kinds: tuple[Literal["cc", "glm"], ...] = ("cc", "glm")
@@ -323,7 +323,7 @@ class ActivationSettings:
             n_volumes=n_volumes,
             tr=self.tr,
             n_dummy=self.n_dummy,
-            slice_time_ref=self.slice_time_ref,
+            start_time=self.start_time,
             high_pass=self.high_pass,
             confounds=confounds,
             confound_names=self.confound_names,

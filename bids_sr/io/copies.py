@@ -7,7 +7,14 @@ import numpy as np
 import numpy.typing as npt
 from nibabel.nifti1 import Nifti1Header
 
-from bids_sr.io.grids import AS_STORED, AxisOrder, reordered, reordered_affine, reordered_header
+from bids_sr.io.grids import (
+    AS_STORED,
+    Array,
+    AxisOrder,
+    reordered,
+    reordered_affine,
+    reordered_header,
+)
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, save_image
 
 
@@ -24,7 +31,9 @@ def compress_series(
     The type is little-endian, and one volume is in memory at a time.
 
     Integers take the range of the run, so that every volume is stored with one slope and none is
-    quantized unlike its neighbors. 0 stays 0. `code`: see `save_reordered`.
+    quantized unlike its neighbors. 0 stays 0. If single voxels or an offset make this range so
+    wide that the head would have fewer than 1,000 steps, the copy is float32. `code`: see
+    `save_reordered`.
 
     `dtype`: data type on disk; integers are scaled to the range of the run. `order`: stored axis
     that each of the first three axes of the copy takes.
@@ -34,6 +43,8 @@ def compress_series(
         slope, inter = 1.0, 0.0
         if kind.kind in "iu":
             slope, inter = _scale(*reader.extent(), kind)
+            if slope > _spread(reader.volume(0)) / _LEAST_STEPS:
+                kind, slope, inter = np.dtype("<f4"), 1.0, 0.0
         _copy(
             reader,
             dst_gz,
@@ -45,6 +56,23 @@ def compress_series(
             inter=inter,
             compressed=True,
         )
+
+
+_LEAST_STEPS = 1000  # of the integers, within the spread of the head
+
+
+def _spread(volume: Array) -> float:
+    """Return the range of most values of a volume, without background and padding.
+
+    A few voxels far above the head (artifacts) count for nothing, nor does an offset. Infinite if
+    only a few values occur.
+    """
+    values, counts = np.unique(volume, return_counts=True)
+    rare = values[counts < 0.01 * volume.size]  # a background or padding has one value
+    if not rare.size:
+        return math.inf
+    signal = volume[np.isin(volume, rare)]
+    return float(np.percentile(np.abs(signal - np.median(signal)), 98))
 
 
 def _scale(lowest: float, highest: float, kind: npt.DTypeLike) -> tuple[float, float]:

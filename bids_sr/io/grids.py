@@ -68,6 +68,8 @@ Factor = tuple[float, float, float]
 LARGE = 500_000_000
 """Bytes of a series in single precision, above which the working directory has it in half."""
 AS_STORED: AxisOrder = (0, 1, 2)
+LARGEST_BRAIN_ML = 2500.0
+"""Volume (ml) above which a mask cannot be that of a brain."""
 LEAST_SAMPLES = 4
 """Voxels along an axis; with fewer no motion along it can be told: no sample lies inside, or there
 is no gradient.

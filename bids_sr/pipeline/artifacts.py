@@ -31,6 +31,7 @@ from typing import (
 from bids_sr import metrics
 from bids_sr.io.atomic_files import write_json
 from bids_sr.io.grids import Volume
+from bids_sr.io.tables import read_frame
 from bids_sr.metrics import MetricRow, VerdictFacts
 
 if TYPE_CHECKING:
@@ -186,9 +187,7 @@ class _Table(Kind["pd.DataFrame"]):
     digits: str | None = None
 
     def load(self, path: Path) -> "pd.DataFrame":
-        import pandas as pd
-
-        return pd.read_csv(path, sep="\t", na_values="n/a")
+        return read_frame(path)
 
     def save(self, value: "pd.DataFrame", stem: Path) -> Path:
         value.to_csv(

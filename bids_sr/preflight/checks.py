@@ -13,6 +13,7 @@ import fcntl
 import importlib
 import logging
 import os
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -55,7 +56,7 @@ from bids_sr.preflight.method_checks import (
 )
 from bids_sr.preflight.overlap_checks import check_overlap
 from bids_sr.preflight.plan import Estimate, Plan, exclude, files_of
-from bids_sr.preflight.voxel_checks import warn_of_header
+from bids_sr.preflight.voxel_checks import refuse_phase, warn_of_header
 
 _LOGGER = logging.getLogger(__name__)
 _IMAGES: tuple[dict[str, object], ...] = (
@@ -295,6 +296,7 @@ def check(settings: Settings) -> Plan:
     for run in (run for one in surveyed.subjects for run in one.runs):
         with findings.about(run.entities["subject"], run.stem):
             for series in filter(None, (run, run.calibration)):
+                refuse_phase(series, findings)
                 warn_of_header(series, findings)
     for name, (bold, table) in surveyed.chosen.items():
         if table is None:
@@ -369,6 +371,21 @@ def _check_beside(settings: Settings, surveyed: Survey, findings: Findings) -> N
         directories.check_region(settings, findings)
 
 
+def is_rest(task: str) -> bool:
+    """Return whether a task label says rest: a word of it, in camel case, and not a part of one.
+
+    Examples
+    --------
+    >>> [is_rest(label) for label in ("rest", "restingstate", "preRest", "forest", "restaurant")]
+    [True, True, True, False, False]
+    """
+    words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])|\d+", task)
+    return any(
+        re.fullmatch(r"rest(ing)?(state)?|resteyes(open|closed)?|rs|rsfmri", word.lower())
+        for word in words
+    )
+
+
 def _warn_of_missing_events(surveyed: Survey, settings: Settings, findings: Findings) -> None:
     """Warn of task runs without events.
 
@@ -376,7 +393,7 @@ def _warn_of_missing_events(surveyed: Survey, settings: Settings, findings: Find
     """
     asked = "events" not in settings.preprocessing.ignore
     for name, (bold, table) in surveyed.chosen.items() if asked else ():
-        if table is None and "rest" not in entities_of(bold).get("task", "rest").lower():
+        if table is None and not is_rest(entities_of(bold).get("task", "rest")):
             text = (
                 f"there is no {name}_events.tsv: this run is mapped as rest, by the connectivity"
                 " of seeds. For maps of the task add the table and run again; --ignore events"

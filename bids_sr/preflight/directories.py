@@ -21,8 +21,9 @@ from bids_sr.bids import Findings, entities_of, pretrained_for
 from bids_sr.bids.inputs import RUN_KEYS, same_run
 from bids_sr.config import Settings
 from bids_sr.config.vgg19_weights import VGG19_COMMAND
-from bids_sr.io.atomic_files import column, read_json
+from bids_sr.io.atomic_files import read_json
 from bids_sr.io.dataset_description import RESULTS
+from bids_sr.io.tables import column
 from bids_sr.preflight.method_checks import check_pretrained
 from bids_sr.preflight.plan import Estimate
 from bids_sr.region_names import find_atlas, is_aal2, is_file

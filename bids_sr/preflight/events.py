@@ -27,6 +27,8 @@ from bids_sr.bids.inputs import entities_of, same_run, stem_of_echoes
 from bids_sr.config import Settings
 from bids_sr.frozen import frozen
 from bids_sr.glm.contrasts import (
+    ALL,
+    ALL_TYPE,
     NO_TIME,
     UNNAMED,
     Contrast,
@@ -36,8 +38,9 @@ from bids_sr.glm.contrasts import (
     resolve_contrasts,
     seconds,
 )
-from bids_sr.io.atomic_files import TABLE_ERRORS, read_rows, read_text
+from bids_sr.io.atomic_files import read_text
 from bids_sr.io.grids import Float
+from bids_sr.io.tables import TABLE_ERRORS, read_rows
 from bids_sr.notices import UsageError
 
 if TYPE_CHECKING:
@@ -49,7 +52,6 @@ _ASTRAY_S = 3600.0  # so far from the run no event can lie that was meant for it
 # share of events after the end of the run beyond which the table is not that of the run
 _MOST_LATE = 0.5
 _MOST_EVENTS = 50_000
-_LONGEST_NAME = 80  # letters of a trial type: it becomes part of file names
 # s; a shorter half of a run holds no half period of the fastest of slow fluctuations, .1 Hz
 _HALF_AT_REST = 5.0
 _MOTION_REGRESSORS = 12  # six parameters and their derivatives
@@ -80,6 +82,12 @@ def check_events(
     misfits = Findings()
     rows = _read(table, misfits)
     types = modeled_types(row.trial_type for row in rows)
+    if ALL in types and len(types) > 1:
+        misfits.tell(
+            table,
+            f"its trial type {ALL!r} is mapped as contrast {ALL_TYPE}; contrast {ALL} is the mean"
+            " of all trial types.",
+        )
     if not misfits.problems and not types:
         reason = "it has no trial type to model (all rows are rest, or have no onset or duration)"
         misfits.refuse(table, reason, f"{_WHERE} to model.")
@@ -208,17 +216,58 @@ def _read(path: Path, findings: Findings) -> list[_Row]:
     rows = [
         row for line, record in records if (row := _row(path, line, record, findings)) is not None
     ]
+    rows = _without_repetitions(rows, path, findings)
     if brief := sum(row.duration == 0 for row in rows):
         of = "all" if brief == len(rows) else f"{brief} of {len(rows)}"
-        findings.tell(path, f"{of} events have duration 0: modeled as brief events.")
+        findings.tell(
+            path, f"{of} events have duration 0: modeled as impulses of area 1 s, as in SPM."
+        )
     if "\0" in read_text(path, encoding="utf-8-sig"):
         fix = "Store it as plain text in UTF-8."
         findings.refuse(path, "it holds NUL bytes, which end a name for some programs", fix)
-    wide = next((line for line, record in records if None in record), None)
+    wide = next((line for line, record in records if "" in record), None)
     if wide is not None:
         fix = "Give each line as many cells as columns."
         findings.refuse(path, f"line {wide} has more cells than there are columns", fix)
     return rows
+
+
+def _without_repetitions(rows: Sequence[_Row], path: Path, findings: Findings) -> list[_Row]:
+    """Drop events that are listed twice, and report them and overlapping events of one type."""
+    unique = {(row.onset, row.duration, row.trial_type): row for row in reversed(rows)}
+    kept = [row for row in rows if unique[row.onset, row.duration, row.trial_type] is row]
+    modeled = set(modeled_types(row.trial_type for row in rows))
+    lines = {row.line for row in kept}
+    repeated = [row for row in rows if row.trial_type in modeled and row.line not in lines]
+    if repeated:
+        findings.tell(
+            path,
+            f"{len(repeated)} of {len(rows)} events repeat onset, duration and trial_type of"
+            f" another (the first: line {repeated[0].line}); each event is modeled once.",
+        )
+    _tell_overlaps([row for row in kept if row.trial_type in modeled], path, findings)
+    return kept
+
+
+def _tell_overlaps(rows: Sequence[_Row], path: Path, findings: Findings) -> None:
+    """Report events that begin before an earlier event of their type has ended."""
+    overlapping, latest = dict[str, list[_Row]](), dict[str, float]()
+    for row in sorted(rows, key=lambda row: row.onset):
+        if row.onset < latest.get(row.trial_type, -math.inf) - 1e-3:
+            overlapping.setdefault(row.trial_type, []).append(row)
+        end = row.onset + row.duration
+        latest[row.trial_type] = max(end, latest.get(row.trial_type, -math.inf))
+    for name, events in overlapping.items():
+        overlap = (
+            "1 event of {} overlaps"
+            if len(events) == 1
+            else f"{len(events)} events of {{}} overlap"
+        )
+        findings.tell(
+            path,
+            f"{overlap.format(repr(name))} an earlier event of this type (the first: line"
+            f" {events[0].line}); their responses are added.",
+        )
 
 
 def _row(
@@ -236,9 +285,6 @@ def _row(
             " times in seconds"
         )
         fix = "Give both in seconds; a duration of 0 means a brief event."
-    elif len(name) > _LONGEST_NAME:
-        reason = f"line {line}: the name of the trial type has {len(name)} letters ({name[:20]}…)"
-        fix = f"Give it a name of {_LONGEST_NAME} letters at most; it becomes part of file names."
     if fix and len(findings.problems) < 3:
         findings.refuse(path, reason, fix)
     return (
@@ -371,12 +417,18 @@ def is_estimable(
     dummies = settings.preprocessing.dummy_scans or 0
     high_pass = settings.activation.high_pass
     asked = {name for weights in contrasts.values() for name in weights}
-    times = frame_times(run.n_volumes, run.tr)[dummies:]
+    start_time = run.start_time(settings.preprocessing.slice_time_ref)
+    times = frame_times(run.n_volumes, run.tr, start_time=start_time)[dummies:]
     if surely_estimable(events, asked, times, run.tr, high_pass):
         return True
     try:
         design = build_design(
-            events, n_volumes=run.n_volumes, tr=run.tr, n_dummy=dummies, high_pass=high_pass
+            events,
+            n_volumes=run.n_volumes,
+            tr=run.tr,
+            n_dummy=dummies,
+            start_time=start_time,
+            high_pass=high_pass,
         )
         for name, weights in contrasts.items():
             contrast_vector(design, name, weights)
@@ -407,7 +459,8 @@ def can_be_split(
     from bids_sr.glm.design import frame_times, read_events
 
     blocks = find_blocks(read_events(run.events))
-    times = frame_times(run.n_volumes, run.tr)[dummies:]
+    start_time = run.start_time(settings.preprocessing.slice_time_ref)
+    times = frame_times(run.n_volumes, run.tr, start_time=start_time)[dummies:]
     counts = dict.fromkeys((block.condition for block in blocks), 0)
     shares = response_shares(blocks, times, run.tr, rough_courses)
     if any(abs(share - MIN_SHARE) < _UNSURE for share in shares):

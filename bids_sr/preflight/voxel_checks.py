@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from bids_sr.bids import BoldRun, Findings
 from bids_sr.bids.headers import READ_ERRORS
-from bids_sr.io.grids import Array, AxisOrder, reordered
+from bids_sr.io.grids import LARGEST_BRAIN_ML, Array, AxisOrder, reordered
 from bids_sr.notices import Notice
 from bids_sr.preflight.plan import Plan
 from bids_sr.sr.matrices import kspace_crop
@@ -36,6 +36,18 @@ _WEAK = 0.18  # of the power at low frequencies; .19 and more at the edge of run
 _LEAST = 24  # voxels along an axis, below which its spectrum has too few points
 _VOLUMES, _SLICES = 16, 16
 _NOT_THERE = "the acquired Nyquist limit is not where the voxels say"
+
+
+def refuse_phase(run: BoldRun, findings: Findings) -> None:
+    """Refuse a phase image that is named as a magnitude, by ImageType of its sidecar."""
+    kinds = run.sidecar.get("ImageType")
+    words = {str(kind).upper() for kind in kinds} if isinstance(kinds, list) else set()
+    if words & {"P", "PHASE"} and not words & {"M", "MAGNITUDE"}:
+        findings.refuse(
+            run.bold,
+            "it is a phase image (ImageType in its sidecar), and is named as a magnitude",
+            "Name it with part-phase, and add the magnitude of the run.",
+        )
 
 
 def warn_of_header(run: BoldRun, findings: Findings) -> None:
@@ -166,7 +178,7 @@ _ALIKE = 0.5  # correlation over voxels below which it is another head, or the s
 _TOGETHER = 0.1
 _MOST_GAIN = 1.25  # of the signal of a reference over that of its run
 # fewer or more make no brain, whatever the coil, the slab and the age
-_MASK_VOXELS, _MASK_ML = 50, 2500.0
+_MASK_VOXELS = 50
 _BRIGHT = 0.25  # of the 98th percentile
 
 _Array = npt.NDArray[np.float64]
@@ -198,11 +210,32 @@ def check_data(plan: Plan, *, forced: bool = False) -> tuple[Notice, ...]:
     for run in runs:
         if unsound.isdisjoint(run.images):
             with findings.about(run.entities["subject"], run.stem):
+                _check_mean(run, findings)
                 _check_truth(run, findings)
                 _check_compared(run, findings)
                 for one in filter(None, (run, run.calibration)):
                     check_kspace(one, findings, forced=forced)
     return (*findings.problems, *findings.notices)
+
+
+_NEGATIVE = 0.1  # share of the sum of absolute values; interpolation leaves a few negative values
+
+
+def _check_mean(run: BoldRun, findings: Findings) -> None:
+    """Refuse a series of which the mean was subtracted, or that is no magnitude."""
+    numbers = sorted({0, run.n_volumes // 2, run.n_volumes - 1})
+    volumes = _some_volumes(run.bold, numbers, run.axis_order)
+    values = np.stack([volumes[number] for number in numbers]).astype(np.float64)
+    values = values[np.isfinite(values)]
+    total = float(np.abs(values).sum())
+    negative = -float(values[values < 0].sum()) / total if total > 0 else 0.0
+    if negative > _NEGATIVE:
+        findings.refuse(
+            run.bold,
+            f"it is not a magnitude series: {negative:.0%} of its signal is negative, as after"
+            " subtraction of the mean, in percent signal change, or in a phase image",
+            "Give the series with its mean, as acquired or as fMRIPrep writes it.",
+        )
 
 
 def _check_mask(path: Path, findings: Findings) -> None:
@@ -222,7 +255,7 @@ def _check_mask(path: Path, findings: Findings) -> None:
         reason = f"the brain mask holds {inside} voxel{'s' * (inside != 1)}"
     elif inside == values.size:
         reason = "the brain mask is the whole field of view"
-    elif inside * voxel_ml > _MASK_ML:
+    elif inside * voxel_ml > LARGEST_BRAIN_ML:
         reason = f"the brain mask has {inside * voxel_ml:.0f} ml, more than any brain"
     if reason:
         fix = "Look at it beside its image and run that program again, or leave out --derivatives."

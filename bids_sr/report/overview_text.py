@@ -34,8 +34,9 @@ from bids_sr.evaluation.qc_flags import raised_flags
 from bids_sr.evaluation.verdict_text import said_first, verdict_line
 from bids_sr.evaluation.words import MARKS, MOVED_MM, moved, region_text
 from bids_sr.frozen import frozen
-from bids_sr.io.atomic_files import column, read_json
+from bids_sr.io.atomic_files import read_json
 from bids_sr.io.grids import size_text
+from bids_sr.io.tables import column
 from bids_sr.metrics import (
     FLAGS,
     MISSING,

@@ -12,14 +12,6 @@ volume lose it there.
 
 Along an axis of fewer than `LEAST_SAMPLES` voxels motion is not estimated: the head moves in the
 plane of the others.
-
-Slice-time correction: interpolation in time only, on the acquired grid.
-
-Every slice is a uniformly sampled series whose samples lie by one constant fraction of TR off the
-common time, so one short filter serves it: cubic B-spline coefficients along time, evaluated at
-that fraction. A sinusoid comes back to the common time within 0.5 % of its amplitude up to 0.15 of
-the sampling rate, 3 % at a quarter of it; what is faster than half of it, as the pulse mostly is,
-is aliased already and not repaired.
 """
 
 import logging
@@ -33,7 +25,6 @@ from scipy import ndimage
 
 from bids_sr.frozen import frozen
 from bids_sr.io.grids import LEAST_SAMPLES, Array, Float, Mask
-from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.spatial.resampling import FWHM_PER_SIGMA
 from bids_sr.spatial.transforms import invert, rigid_matrix, rigid_params
 
@@ -386,99 +377,3 @@ def estimate_motion(
         params=np.stack([rigid_params(m, estimator.center) for m in matrices]),
         residual=np.array(residuals),
     )
-
-
-_PAD_IN_TIME = 6  # samples: the spline's memory of the edge is gone to 1e-3 after them
-# rows of a slice worked on at once, so that memory grows by little with the length of the run
-_ROWS = 4
-
-
-def reference_time(slice_times: Sequence[float], fraction: float) -> float:
-    """Return the time of slices after volume onset (s): `fraction` from first to last slice."""
-    return min(slice_times) + fraction * (max(slice_times) - min(slice_times))
-
-
-def _shift_in_time(series: Array, fraction: float) -> Array:
-    """Shift a series (..., T) by `fraction` (-1 to 1) of a sample, float32; ends are held.
-
-    A positive `fraction` samples it later.
-
-    `series`: evenly sampled time series along the last axis (..., T). Shifted time series of the
-    same shape.
-    """
-    if abs(fraction) > 1:
-        raise ValueError(f"a shift of {fraction} samples is more than one")
-    series = np.asarray(series, dtype=np.float32)
-    if fraction == 0:
-        return series.copy()
-    padded = np.pad(
-        series, [(0, 0)] * (series.ndim - 1) + [(_PAD_IN_TIME, _PAD_IN_TIME)], mode="edge"
-    )
-    spline = ndimage.spline_filter1d(padded, order=3, axis=-1, output=np.float32, mode="mirror")
-    whole = int(np.floor(fraction))
-    u = fraction - whole
-    taps = ((1 - u) ** 3, 4 - 6 * u**2 + 3 * u**3, 1 + 3 * u + 3 * u**2 - 3 * u**3, u**3)
-    count = series.shape[-1]
-    first = _PAD_IN_TIME + whole - 1
-    out = np.zeros_like(series)
-    for k, tap in enumerate(taps):
-        out += np.float32(tap / 6) * spline[..., first + k : first + k + count]
-    return out
-
-
-def correct_slice_timing(
-    reader: SeriesReader,
-    writer: SeriesWriter,
-    slice_times: Sequence[float],
-    tr: float,
-    ref_time: float,
-    *,
-    n_dummy: int = 0,
-) -> None:
-    """Bring every slice of a series to one time of acquisition; one slice is in memory at a time.
-
-    Parameters
-    ----------
-    reader : SeriesReader
-        Series as acquired (4D, uncompressed), slices along its third axis.
-    writer : SeriesWriter
-        Writer of an uncompressed series of the same shape.
-    slice_times : Sequence[float]
-        S after the start of the volume, for slice 0, 1, ... of axis 2 as on disk.
-    tr : float
-        Repetition time, TR (s).
-    ref_time : float
-        S after the start of the volume.
-    n_dummy : int, optional
-        Volumes at the start that are copied and have no say in the others (their signal is not
-        steady).
-
-    Raises
-    ------
-    ValueError : as many slice times as slices are needed, all within a TR; and two steady volumes
-    """
-    slices, volumes = reader.shape[2], reader.shape[3]
-    times = np.asarray(slice_times, dtype=np.float64)
-    if times.shape != (slices,):
-        raise ValueError(f"{times.size} slice times for {slices} slices")
-    if (
-        tr <= 0
-        or times.min() < 0
-        or times.max() > tr * (1 + 1e-3)
-        or not 0 <= ref_time <= tr * (1 + 1e-3)
-    ):
-        raise ValueError(
-            f"slice times of {times.min():g} to {times.max():g} s do not lie within a TR of"
-            f" {tr:g} s"
-        )
-    if volumes - n_dummy < 2:
-        raise ValueError(
-            f"{volumes} volumes with {n_dummy} of them not steady leave nothing to interpolate"
-        )
-    for z in range(slices):
-        slab = reader.slab(z, z + 1)
-        fraction = float(np.clip((ref_time - times[z]) / tr, -1, 1))
-        for y in range(0, slab.shape[1], _ROWS):
-            part = slab[:, y : y + _ROWS, :, n_dummy:]
-            part[...] = _shift_in_time(part, fraction)
-        writer.put_slab(z, slab)

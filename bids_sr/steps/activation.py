@@ -175,7 +175,7 @@ def map_series(
     n_dummy: int,
     high_pass: float,
     low_pass: float | None,
-    slice_time_ref: float,
+    start_time: float,
     axis_order: AxisOrder,
     nuisance: list[str] | None,
 ) -> tuple[list[Map], Rows, Rows, Image, Image]:
@@ -187,8 +187,8 @@ def map_series(
     `series`: in BOLD signal units, dummies included. `mask`, `roi`: on its grid. `low_pass`: Hz,
     of correlation only. `zerofilled, zerofilled_maps, zerofilled_metrics, zerofilled_quality,
     zerofilled_tsnr`: the zero-filled series and what this step made of it: that of the series,
-    too, where the series is the same file, as of a method that is not applied. `slice_time_ref`:
-    moment within a TR (0 to 1) to which slice timing was corrected. `nuisance`: columns of the
+    too, where the series is the same file, as of a method that is not applied. `start_time`:
+    moment of a volume for which its values hold (s after its start). `nuisance`: columns of the
     confounds that enter the model; None: motion and aCompCor.
     """
     middle = Volume(series.volume(series.shape[3] // 2), series.affine)
@@ -217,7 +217,7 @@ def map_series(
         tr=tr,
         n_dummy=n_dummy,
         high_pass=high_pass,
-        slice_time_ref=slice_time_ref,
+        start_time=start_time,
     )
     sums = QualitySums(mask.data, series.zooms, series.shape[3] - n_dummy)
     fits = fitted(series, mask.data, regressors, contrasts, settings, here, confounds, sums.add)

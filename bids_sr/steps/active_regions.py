@@ -222,15 +222,15 @@ def grow_region(
     tr: float,
     n_dummy: int,
     low_pass: float | None,
-    slice_time_ref: float,
+    start_time: float,
 ) -> tuple[Mask, Mask, Facts]:
     """Grow the region of interest into activity of the acquired series that its border cuts off.
 
     Correlation at the widest smoothing is followed, of conditions against rest. The facts are the
     voxels added on the acquired grid, the correlation from which they were, and the reach (mm).
 
-    `low_pass`: cut-off of the low-pass filter (Hz); None for none. `slice_time_ref`: moment within
-    a TR (0 to 1) to which slice timing was corrected.
+    `low_pass`: cut-off of the low-pass filter (Hz); None for none. `start_time`: moment of a
+    volume for which its values hold (s after its start).
     """
     settings = ActivationSettings(
         kinds=("cc",),
@@ -240,7 +240,7 @@ def grow_region(
         tr=tr,
         n_dummy=n_dummy,
         high_pass=0.0,
-        slice_time_ref=slice_time_ref,
+        start_time=start_time,
     )
     (found,) = fitted(preproc, bold_mask.data, regressors, contrasts, settings, here).values()
     highest = np.max(
@@ -319,7 +319,7 @@ def seed_series(
     n_dummy: int,
     tr: float,
     high_pass: float,
-    slice_time_ref: float,
+    start_time: float,
 ) -> tuple[Regressors, Facts]:
     """Return mean time series of seeds, without drift and confounds.
 
@@ -328,9 +328,9 @@ def seed_series(
     `preproc`: acquired series, head motion undone, dummies included. `boldref2t1w_xfm`: takes a
     T1w point to its boldref point (RAS mm). `t1w2std_xfm`: takes a template point to its T1w
     point; without it, seeds are spheres whose centers are given in the frame of the run. `tr,
-    high_pass`: repetition time (s); slower (Hz) is drift. `slice_time_ref`: moment within a TR to
-    which slice timing was corrected, 0.5 where it was not. A column a seed, a row a volume; what
-    the columns are, and where.
+    high_pass`: repetition time (s); slower (Hz) is drift. `start_time`: moment of a volume for
+    which its values hold (s after its start). A column a seed, a row a volume; what the columns
+    are, and where.
     """
     regions: dict[str, Array] = {}
     if boldref2t1w_xfm is None or t1w2std_xfm is None:
@@ -359,7 +359,7 @@ def seed_series(
         n_volumes=len(measured),
         tr=tr,
         n_dummy=n_dummy,
-        slice_time_ref=slice_time_ref,
+        start_time=start_time,
         high_pass=high_pass,
         confounds=confounds,
         confound_names=model_confounds(confounds),

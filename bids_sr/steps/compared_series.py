@@ -274,14 +274,14 @@ def measure_other_run(
     tr: float,
     n_dummy: int,
     high_pass: float,
-    slice_time_ref: float,
+    start_time: float,
     random_seed: int,
 ) -> Effects:
     """Effect of every block of another run, on the high-resolution grid of the run under test.
 
     `stc` to `regressors`: of the other run, on its grid. `boldref`, `bold_mask`, `bold_mask_hr`:
-    of the run under test, which it is registered to. `slice_time_ref`: moment within a TR (0 to 1)
-    to which slice timing was corrected.
+    of the run under test, which it is registered to. `start_time`: moment of a volume for which
+    its values hold (s after its start).
     """
     import pandas as pd
 
@@ -310,7 +310,7 @@ def measure_other_run(
             tr=tr,
             n_dummy=n_dummy,
             high_pass=high_pass,
-            slice_time_ref=slice_time_ref,
+            start_time=start_time,
             confounds=pd.DataFrame(motion_columns(motion)),
         )
         with SeriesReader(target) as placed:

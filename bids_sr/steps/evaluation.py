@@ -92,16 +92,16 @@ def measure_effects(
     tr: float,
     n_dummy: int,
     high_pass: float,
-    slice_time_ref: float,
+    start_time: float,
     has_measured: bool,
     effect_confounds: Sequence[str] = MOTION,
 ) -> Effects:
     """Effect of every block of a run in one series, whole slices.
 
-    `series, mask`: in BOLD signal units, dummies included; brain on its grid. `slice_time_ref`:
-    moment within a TR (0 to 1) to which slice timing was corrected. `has_measured`: whether the
-    run has a measured series, which controls of the B-spline one are held against.
-    `effect_confounds`: names of confounds; head motion and its derivatives.
+    `series, mask`: in BOLD signal units, dummies included; brain on its grid. `start_time`: moment
+    of a volume for which its values hold (s after its start). `has_measured`: whether the run has
+    a measured series, which controls of the B-spline one are held against. `effect_confounds`:
+    names of confounds; head motion and its derivatives.
     """
     design = block_design(
         regressors,
@@ -109,7 +109,7 @@ def measure_effects(
         tr=tr,
         n_dummy=n_dummy,
         high_pass=high_pass,
-        slice_time_ref=slice_time_ref,
+        start_time=start_time,
         confounds=confounds,
         confound_names=effect_confounds,
     )

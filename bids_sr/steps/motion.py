@@ -24,7 +24,7 @@ from bids_sr.pipeline.artifacts import (
 )
 from bids_sr.pipeline.step import Keep, Lookup, Part, enumerated, step
 from bids_sr.registration.rigid import moved_mm
-from bids_sr.spatial import hmc
+from bids_sr.spatial import hmc, slice_timing
 from bids_sr.spatial.boldref import estimate_run, make_boldref
 from bids_sr.spatial.masks import brain_mask
 from bids_sr.sr.method import Cost
@@ -167,16 +167,19 @@ def estimate_motion(
     makes="stc",
     part=Part.PREPROCESSING,
     text=lambda setting: (
-        "Slice timing was corrected by cubic spline interpolation in time, to "
-        f"{setting('slice_time_ref'):g} of the slice acquisition range (0: first slice, 1: last)."
+        "Slice timing was corrected by cubic spline interpolation in time, to"
+        f" {setting('start_time'):.4g} s after the start of each volume."
     ),
     cost=Cost(volumes=0.02),
 )
 def correct_slice_timing(
-    bold: Series, here: Path, *, slice_times: Sequence[float], slice_time_ref: float, n_dummy: int
+    bold: Series, here: Path, *, slice_times: Sequence[float], start_time: float, n_dummy: int
 ) -> Series:
-    """Bring all slices to one time of acquisition, in time only."""
-    moment = hmc.reference_time(slice_times, slice_time_ref)
+    """Bring all slices to one moment of the volume, in time only.
+
+    `slice_times, start_time`: acquisition time of each slice along the third axis, and the moment
+    to which they are brought (s after the start of a volume).
+    """
     with SeriesWriter(
         here / "stc.nii",
         bold.shape,
@@ -185,7 +188,9 @@ def correct_slice_timing(
         header_like=bold.header,
         step=step_of(bold.shape, bold.volume(0)),
     ) as writer:
-        hmc.correct_slice_timing(bold, writer, slice_times, bold.tr, moment, n_dummy=n_dummy)
+        slice_timing.correct_slice_timing(
+            bold, writer, slice_times, bold.tr, start_time, n_dummy=n_dummy
+        )
     return SeriesReader(here / "stc.nii")
 
 

@@ -186,7 +186,7 @@ def guard_precision(
     tr: float,
     n_dummy: int,
     high_pass: float,
-    slice_time_ref: float,
+    start_time: float,
     nuisance: list[str] | None,
 ) -> tuple[str, Rows]:
     """Choose the network's precision, fp32 or bf16: the lower one only where it leaves t alone.
@@ -195,7 +195,7 @@ def guard_precision(
     elsewhere it is fp32. ``bf16`` is tried, and refused where it fails unless forced. Variance
     maps of the run are applied in fp32 whatever is asked for.
 
-    `slice_time_ref`: moment within a TR (0 to 1) to which slice timing was corrected. `nuisance`:
+    `start_time`: moment of a volume for which its values hold (s after its start). `nuisance`:
     columns of the confounds that enter the model; None: motion and aCompCor. `ValueError`: bf16
     was asked for and changes t, and nothing is forced.
     """
@@ -211,7 +211,7 @@ def guard_precision(
         tr=tr,
         n_dummy=n_dummy,
         high_pass=high_pass,
-        slice_time_ref=slice_time_ref,
+        start_time=start_time,
         confounds=confounds,
         confound_names=model_confounds(confounds, nuisance),
     )
@@ -400,7 +400,7 @@ def check_intervals(
     tr: float,
     n_dummy: int,
     high_pass: float,
-    slice_time_ref: float,
+    start_time: float,
     nuisance: list[str] | None,
     random_seed: int,
     omp_nthreads: int,
@@ -438,7 +438,7 @@ def check_intervals(
         tr=tr,
         n_dummy=n_dummy,
         high_pass=high_pass,
-        slice_time_ref=slice_time_ref,
+        start_time=start_time,
     )
     maps = {}
     for path, mask in ((below.low, below.low_mask), (below.errors, below.mask)):

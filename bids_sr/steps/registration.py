@@ -8,11 +8,12 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 from nibabel.affines import apply_affine
 
 from bids_sr.config.machine import TO_TEMPLATE, Need
 from bids_sr.io import template_cache
-from bids_sr.io.grids import AS_STORED, Array, AxisOrder, Factor, Volume
+from bids_sr.io.grids import AS_STORED, LARGEST_BRAIN_ML, Array, AxisOrder, Factor, Volume
 from bids_sr.io.nifti import save_image
 from bids_sr.pipeline.artifacts import (
     Derivative,
@@ -248,10 +249,17 @@ def mask_bold(
     """Brain mask of the BOLD: its own, kept to the T1w brain where that fits.
 
     Brain on the grid of boldref, and on its high-resolution grid; agreement of the masks, and
-    which was taken.
+    which was taken. `ValueError`: the mask is larger than any brain.
     """
     brain = None if t1w_mask is None or boldref2t1w_xfm is None else (t1w_mask, boldref2t1w_xfm[0])
     low, high, fine_affine, facts = combined_masks(boldref, factor, brain)
+    volume_ml = float(low.sum()) * abs(float(np.linalg.det(boldref.affine[:3, :3]))) / 1000
+    if volume_ml > LARGEST_BRAIN_ML:
+        raise ValueError(
+            f"the brain mask of the run has {volume_ml:.0f} ml, more than any brain: the mean of"
+            " the series does not show a head. Look at the series; is it a magnitude image with"
+            " its mean?"
+        )
     return Volume(low, boldref.affine), Volume(high, fine_affine), facts
 
 

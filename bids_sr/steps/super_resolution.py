@@ -80,8 +80,8 @@ def _of_raw(setting: Lookup) -> dict[str, object]:
         "TaskName": setting("task_name"),
         "RepetitionTime": setting("tr"),
         "SkullStripped": False,
-        "SliceTimingCorrected": bool(setting("has_stc")),
-        "StartTime": round(setting("slice_time_ref") * setting("tr"), 6),
+        "SliceTimingCorrected": bool(setting("slice_timing_corrected")),
+        "StartTime": round(setting("start_time"), 6),
     }
 
 

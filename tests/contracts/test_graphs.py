@@ -693,7 +693,15 @@ def seen(made: Callable[[str], tuple[Graph, set[str]]]) -> Seen:
     return found
 
 
-@pytest.mark.parametrize(("sidecar", "moment"), [({"SliceTiming": TIMES}, 0.25), ({}, 0.5)])
+@pytest.mark.parametrize(
+    ("sidecar", "moment"),
+    [
+        ({"SliceTiming": TIMES}, 0.25 * max(TIMES)),
+        ({}, 0.5),
+        ({"DelayTime": 0.2}, 0.4),
+        ({"SliceTimingCorrected": True, "StartTime": 0.6, "SliceTiming": TIMES}, 0.6),
+    ],
+)
 def test_models_have_the_moment_to_which_slice_timing_was_corrected(
     tmp_path: Path, sidecar: dict[str, object], moment: float
 ) -> None:
@@ -702,7 +710,8 @@ def test_models_have_the_moment_to_which_slice_timing_was_corrected(
     maker.bold(sidecar=sidecar)
     made = planned_graph(maker, tmp_path, "--slice-time-ref", "0.25")
     for name in ("map_series", "measure_effects"):
-        assert {made.settings[one]["slice_time_ref"] for one in placed_of(made, name)} == {moment}
+        (start_time,) = {made.settings[one]["start_time"] for one in placed_of(made, name)}
+        assert start_time == pytest.approx(moment)
 
 
 def test_every_setting_of_a_scope_is_read(seen: Seen) -> None:

@@ -113,7 +113,15 @@ MAY_IMPORT: dict[str, set[str]] = {
         "workflows",
     },
 }
-EVERYWHERE = {"io.atomic_files", "series", "region_names", "version", "frozen", "notices"}
+EVERYWHERE = {
+    "io.atomic_files",
+    "io.tables",
+    "series",
+    "region_names",
+    "version",
+    "frozen",
+    "notices",
+}
 """The standard library alone, and nothing of bids_sr."""
 LIGHT = {"method", "methods", "recipe", "recipe_changes"}
 HEAVY = {

@@ -237,7 +237,7 @@ def draw_design(
     *,
     tr: float,
     high_pass: float,
-    slice_time_ref: float,
+    start_time: float,
     contrasts: Contrasts,
     nuisance: list[str] | None = None,
     n_dummy: int = 0,
@@ -246,7 +246,7 @@ def draw_design(
 
     Every series of the run is fitted with this model.
 
-    `slice_time_ref`: moment within a TR (0 to 1) to which slice timing was corrected. `nuisance`:
+    `start_time`: moment of a volume for which its values hold (s after its start). `nuisance`:
     columns of the confounds that enter the model; None: motion and aCompCor.
     """
     from bids_sr.figures.motion_figures import design_figure
@@ -260,7 +260,7 @@ def draw_design(
         confound_names=model_confounds(confounds, nuisance),
         tr=tr,
         high_pass=high_pass,
-        slice_time_ref=slice_time_ref,
+        start_time=start_time,
     )
     return design_figure(design, regressors.spans(), regressors.contrasts(contrasts))
 

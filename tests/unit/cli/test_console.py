@@ -519,18 +519,3 @@ def test_help_shows_what_matters_and_help_all_the_rest(
     assert "--n-ensemble" not in short
     assert sum(line.lstrip().startswith("-") for line in short.splitlines()) <= 12 + 3
     assert len(short.splitlines()) < 80 < len(whole.splitlines())
-
-
-def test_a_reader_that_has_seen_enough_is_no_error(
-    monkeypatch: pytest.MonkeyPatch, outputs: Path
-) -> None:
-    before = sys.stdout
-
-    def broken(*_: object) -> int:
-        raise BrokenPipeError(32, "Broken pipe")
-
-    monkeypatch.setattr("bids_sr.cli.rerun.report_main", broken)
-    try:
-        assert main(["report", str(outputs)]) == 0
-    finally:
-        sys.stdout = before

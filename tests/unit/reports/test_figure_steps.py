@@ -328,7 +328,7 @@ def test_events_and_design_matrix_are_those_of_the_model(tmp_path: Path):
         n_dummy=2,
         tr=2.0,
         high_pass=0.01,
-        slice_time_ref=0.5,
+        start_time=1.0,
         contrasts={
             "all": {"face": 0.5, "<house>": 0.5},
             "difference": {"face": 1.0, "<house>": -1.0},
@@ -373,7 +373,7 @@ def test_weights_at_rest_are_those_of_the_seeds_inside_the_field_of_view(tmp_pat
         confounds,
         tr=2.0,
         high_pass=0.01,
-        slice_time_ref=0.5,
+        start_time=1.0,
         contrasts=contrasts,
     )
     assert kept(draw_maps.draw_design, drawn, tmp_path) == [("activation", "design.svg")]

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bids_sr.spatial.hmc import _shift_in_time, correct_slice_timing, reference_time
+from bids_sr.io.volume_times import reference_time
+from bids_sr.spatial.slice_timing import _shift_in_time, correct_slice_timing
 
 TR = 2.0
 

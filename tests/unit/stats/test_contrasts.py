@@ -103,11 +103,6 @@ def test_types_that_shorten_alike_keep_their_own_name() -> None:
     assert list(_default_contrasts(("a-b", "a b", "aB", "c"))) == first + last
 
 
-def test_a_type_called_all_is_not_the_mean_of_all() -> None:
-    assert _default_contrasts(("all", "x"))["all"] == {"all": 1.0}
-    assert _default_contrasts(("all", "x"))["all2"] == {"all": 0.5, "x": 0.5}
-
-
 @pytest.mark.parametrize(
     ("text", "reason", "fix"),
     [

@@ -42,7 +42,7 @@ def test_event_long_before_the_run_still_counts_in_its_first_volumes():
 
 def test_frame_times_follow_slice_timing():
     np.testing.assert_allclose(frame_times(3, 2.0), [1, 3, 5])
-    np.testing.assert_allclose(frame_times(3, 2.0, slice_time_ref=0.25), [0.5, 2.5, 4.5])
+    np.testing.assert_allclose(frame_times(3, 2.0, start_time=0.5), [0.5, 2.5, 4.5])
 
 
 def test_dummies_lose_their_row_but_not_their_time():

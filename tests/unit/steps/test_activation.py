@@ -97,7 +97,7 @@ OPTIONS = {
     "high_pass": 1 / 128,
     "thresholds": ["quarter", "fdr", "3.1"],
     "factor": (2.0, 2.0, 1.0),
-    "slice_time_ref": 0.5,
+    "start_time": 1.0,
     "axis_order": (0, 1, 2),
     "nuisance": None,
 }
@@ -261,7 +261,7 @@ def test_options_act(run, tmp_path):
         "low": {"low_pass": None},
         "high": {"high_pass": 1 / 60},
         "dummy": {"n_dummy": 0},
-        "stc": {"slice_time_ref": 0.0},
+        "stc": {"start_time": 0.0},
         "conf": {"confounds": False},
     }.items():
         other, *_ = maps_of(run, "raw", tmp_path, **changes)

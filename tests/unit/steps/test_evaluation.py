@@ -36,7 +36,7 @@ HOW = {
     "n_dummy": 2,
     "tr": 2.0,
     "high_pass": 1 / 128,
-    "slice_time_ref": 0.5,
+    "start_time": 1.0,
     "has_measured": True,
 }
 FACTOR = (2.0, 2.0, 1.0)

@@ -160,7 +160,7 @@ def bold(tmp_path: Path) -> dict[str, Any]:
         "contrasts": CONTRASTS,
         "device": "cpu",
         "high_pass": 0.0,
-        "slice_time_ref": 0.5,
+        "start_time": 1.0,
         "omp_nthreads": 1,
         "nuisance": None,
     }

@@ -28,7 +28,7 @@ AFFINE = np.diag([4.0, 4.0, 4.0, 1.0])
 FINE_AFFINE = np.diag([2.0, 2.0, 4.0, 1.0])
 FINE_AFFINE[:2, 3] = -1.0
 VOXEL, FACTOR = (4.0, 4.0, 4.0), (2.0, 2.0, 1.0)
-MODEL = {"tr": 2.0, "n_dummy": 0, "low_pass": 0.1, "slice_time_ref": 0.5}
+MODEL = {"tr": 2.0, "n_dummy": 0, "low_pass": 0.1, "start_time": 1.0}
 PAIR = ("thumb", "little")
 EVENTS = Events(
     pd.DataFrame(

@@ -98,7 +98,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory, bold: Path) -> Ran:
     mask = motion.mask_head(boldref)
     xfms, table = motion.estimate_motion(series, boldref, mask, n_dummy=n_dummy)
     stc = motion.correct_slice_timing(
-        series, here, slice_times=TIMES, slice_time_ref=0.5, n_dummy=n_dummy
+        series, here, slice_times=TIMES, start_time=1.0, n_dummy=n_dummy
     )
     return Ran(series, n_dummy, boldref, mask, xfms, table, stc)
 
@@ -126,7 +126,7 @@ def test_slices_are_brought_to_one_time_by_the_repetition_time_of_the_sidecar(
         series = motion.import_series(file, here, tr=2.0, axis_order=AS_STORED)
         times = [0.4 * k % 2 for k in range(SHAPE[2])]
         timed = motion.correct_slice_timing(
-            series, here, slice_times=times, slice_time_ref=0.5, n_dummy=0
+            series, here, slice_times=times, start_time=1.0, n_dummy=0
         )
         found.append(nib.load(timed.path))
     assert found[1].header["pixdim"][4] == 2.0
@@ -138,7 +138,7 @@ def test_a_large_series_in_time_takes_half_of_the_bytes(
 ) -> None:
     monkeypatch.setattr(nifti, "LARGE", 1000)
     with motion.correct_slice_timing(
-        ran.bold, tmp_path, slice_times=TIMES, slice_time_ref=0.5, n_dummy=ran.n_dummy
+        ran.bold, tmp_path, slice_times=TIMES, start_time=1.0, n_dummy=ran.n_dummy
     ) as half:
         assert half.path.stat().st_size < 0.6 * ran.stc.path.stat().st_size
         for t in (0, ran.n_dummy, -1):
@@ -191,7 +191,7 @@ def test_slice_timing_acts_in_time_only(ran: Ran, tmp_path: Path, bold: Path) ->
         np.testing.assert_array_equal(ran.stc.volume(0), source.volume(0))  # a dummy volume
         assert np.abs(ran.stc.volume(6) - source.volume(6)).max() > 5
     same = motion.correct_slice_timing(
-        ran.bold, tmp_path, slice_times=[0.5] * SHAPE[2], slice_time_ref=0.5, n_dummy=0
+        ran.bold, tmp_path, slice_times=[0.5] * SHAPE[2], start_time=0.5, n_dummy=0
     )
     np.testing.assert_array_equal(load_image(same.path)[0], load_image(ran.bold.path)[0])
 
@@ -207,7 +207,7 @@ def test_the_same_through_nipype_on_files_and_the_methods_text_says_it(
             "axis_order": AS_STORED,
             "dummy_scans": None,
             "slice_times": TIMES,
-            "slice_time_ref": 0.5,
+            "start_time": 1.0,
         },
     )
     run.give(bold_file=bold)
@@ -232,8 +232,7 @@ def test_the_same_through_nipype_on_files_and_the_methods_text_says_it(
         " estimated by Gauss-Newton minimization of squared differences with the gradients of"
         " the reference [@bakermatthews2004], together with a gain and a quadratic intensity"
         " bias; volumes were not resampled at this stage. Slice timing was corrected by cubic"
-        " spline interpolation in time, to 0.5 of the slice acquisition range (0: first slice,"
-        " 1: last).\n"
+        " spline interpolation in time, to 1 s after the start of each volume.\n"
     )
 
 

@@ -357,7 +357,7 @@ def checked(run, folder, **card):
             tr=2.0,
             n_dummy=0,
             high_pass=0.0,
-            slice_time_ref=0.5,
+            start_time=1.0,
             nuisance=None if run.confounds is None else list(run.confounds),
             random_seed=1,
             omp_nthreads=1,

@@ -57,7 +57,7 @@ def run(tmp_path: Path) -> dict[str, Any]:
         "n_dummy": 2,
         "tr": 2.0,
         "high_pass": 1 / 128,
-        "slice_time_ref": 0.5,
+        "start_time": 1.0,
     }
 
 

@@ -1,0 +1,56 @@
+"""Names of BOLD runs: which can be processed, and which would share the name of a result."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from bids_sr.bids.findings import Findings
+from bids_sr.bids.inputs import stem_of
+
+RUN_ENTITIES = ("sub", "ses", "task", "acq", "ce", "rec", "dir", "run", "echo", "part", "chunk")
+"""Entities of a raw BOLD run, which the names of its results keep."""
+_REPLACED = "desc"
+_USE_DERIVATIVES = (
+    "Give the raw data set; results of fMRIPrep are used with -d fmriprep=DIR beside it."
+)
+
+
+def _parts(path: Path) -> list[tuple[str, str]]:
+    """Return (entity, label) of a file name, in order."""
+    return [(part.partition("-")[0], part) for part in stem_of(path).split("_")]
+
+
+def check_names(paths: Sequence[Path], findings: Findings) -> list[Path]:
+    """Return the series whose results get names of their own; report the others.
+
+    The names of results keep the entities of raw BOLD runs, and replace ``desc``.
+
+    Parameters
+    ----------
+    paths : Sequence[Path]
+        Series of one participant that are to be processed, with sound entities.
+    findings : Findings
+        Takes the problems.
+    """
+    sound, same_name = list[Path](), dict[str, list[Path]]()
+    for path in paths:
+        foreign = [
+            part for key, part in _parts(path) if key not in RUN_ENTITIES and key != _REPLACED
+        ]
+        if foreign:
+            reason = f"its name contains {foreign[0]}, which a raw BOLD run cannot have"
+            findings.refuse(path, reason, _USE_DERIVATIVES)
+            continue
+        sound.append(path)
+        kept = "_".join(part for key, part in _parts(path) if key != _REPLACED)
+        same_name.setdefault(kept, []).append(path)
+    for name, series in same_name.items():
+        if len(series) > 1:
+            findings.refuse(
+                series[0],
+                f"{len(series)} series differ only in {_REPLACED}"
+                f" ({', '.join(path.name for path in series)}), so that their results would have"
+                f" the same names ({name}_…)",
+                "Choose one of them with --bids-filter-file, or tell them apart by acq- or rec-.",
+            )
+            sound = [path for path in sound if path not in series]
+    return sound

@@ -1,0 +1,65 @@
+"""VolumeTiming: the times of volumes where a sidecar lists them in the place of RepetitionTime."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from bids_sr.bids.findings import Findings
+
+# s; scanners round times of volumes to the millisecond
+_TOLERANCE = 2e-3
+
+
+def read_spacing(
+    path: Path, timing: object, n_volumes: int, tr: object, findings: Findings
+) -> float | None:
+    """Return the time between volumes (s) from VolumeTiming; report a problem and return None.
+
+    The filters and the noise model need volumes at equal intervals, so a series with pauses or
+    with a variable repetition time is refused.
+
+    Parameters
+    ----------
+    path : Path
+        File of the series, for messages.
+    timing : object
+        VolumeTiming of the sidecar (s).
+    n_volumes : int
+        Number of volumes in the file.
+    tr : object
+        RepetitionTime of the sidecar (s); None if it has none.
+    findings : Findings
+        Takes the problems.
+    """
+    if not isinstance(timing, list) or not all(isinstance(t, int | float) for t in timing):
+        reason, fix = "VolumeTiming is not a list of times in seconds", "Correct the sidecar."
+    elif len(timing) != n_volumes:
+        reason = f"VolumeTiming has {len(timing)} entries and the series {n_volumes} volumes"
+        fix = "Correct the sidecar: one time per volume."
+    elif (gap := _first_gap(timing)) is not None:
+        reason = (
+            f"VolumeTiming lists volumes at unequal intervals ({timing[1] - timing[0]:g} s at the"
+            f" start, {timing[gap + 1] - timing[gap]:g} s after volume {gap})"
+        )
+        fix = (
+            "Series with pauses or a variable repetition time cannot be analyzed: split the run at"
+            " the pauses (one file, sidecar and events table per part), or leave it out."
+        )
+    else:
+        spacing = (timing[-1] - timing[0]) / (n_volumes - 1)
+        if not isinstance(tr, int | float) or abs(spacing - tr) <= _TOLERANCE:
+            return float(spacing)
+        reason = f"VolumeTiming has a volume every {spacing:g} s, RepetitionTime is {tr:g} s"
+        fix = "Remove the one that is wrong (BIDS allows only one of them)."
+    findings.refuse(path, reason, fix)
+    return None
+
+
+def _first_gap(times: Sequence[float]) -> int | None:
+    """Return the first volume after which the interval differs from the first interval."""
+    if len(times) < 2 or times[1] <= times[0]:
+        return 0 if len(times) > 1 else None
+    usual = times[1] - times[0]
+    for index in range(1, len(times) - 1):
+        if abs(times[index + 1] - times[index] - usual) > _TOLERANCE:
+            return index
+    return None

@@ -1,0 +1,163 @@
+"""Read tab-separated tables of BIDS, one way for the whole program.
+
+A row is a line of the file. A cell that begins and ends with a quotation mark, as R writes all
+text, is read without the marks; any other quotation mark is a character like others.
+"""
+
+import re
+from collections.abc import Iterable
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bids_sr.io.atomic_files import read_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+# a quoted cell up to the next delimiter or the end of the line, else all text up to it
+_CELL = {
+    delimiter: re.compile(rf'"((?:[^"]|"")*)"(?={delimiter}|$)|([^{delimiter}]*)')
+    for delimiter in ("\t", ",")
+}
+
+
+class TableError(ValueError):
+    """A table that cannot be read; the message names the row or column."""
+
+
+TABLE_ERRORS = (OSError, UnicodeDecodeError, TableError)
+"""What `read_rows` and `read_frame` raise."""
+TableRow = tuple[int, dict[str, str | None]]
+"""Number of the line, and the cells by column; None if the line has fewer cells than columns.
+
+Cells beyond the last column are joined under the key "" by tabs.
+"""
+
+
+def split_line(line: str, delimiter: str = "\t") -> list[str]:
+    """Return the cells of a line.
+
+    Examples
+    --------
+    >>> split_line('1.5\\t"a ""quoted"" cell"\\t"open')
+    ['1.5', 'a "quoted" cell', '"open']
+    """
+    cells, position = list[str](), 0
+    while position <= len(line):
+        match = _CELL[delimiter].match(line, position)
+        assert match is not None
+        quoted = match.group(1)
+        cells.append(match.group(2) if quoted is None else quoted.replace('""', '"'))
+        position = match.end() + 1
+    return cells
+
+
+def join_line(cells: Iterable[str]) -> str:
+    """Return cells as a line that `split_line` splits into the same cells.
+
+    Examples
+    --------
+    >>> join_line(["1.5", 'a "quoted" cell', '"open'])
+    '1.5\\ta "quoted" cell\\t"open'
+    """
+    return "\t".join(_protect(cell) for cell in cells)
+
+
+def _protect(cell: str) -> str:
+    """Quote a cell that would be read as another text."""
+    if "\t" in cell or (len(cell) > 1 and cell[0] == cell[-1] == '"'):
+        return '"' + cell.replace('"', '""') + '"'
+    return cell
+
+
+def split_table(
+    path: Path, delimiter: str = "\t"
+) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Return the column names of a table, and (line number, cells) of its rows.
+
+    Empty lines are skipped.
+
+    Raises
+    ------
+    OSError, UnicodeDecodeError
+        The file cannot be read as UTF-8.
+    TableError
+        Two columns have one name, which BIDS forbids.
+    """
+    # other line separators of Unicode may stand within a cell
+    lines = re.split(r"\r\n|\n|\r", read_text(path, encoding="utf-8-sig"))
+    numbered = [(number, line) for number, line in enumerate(lines, 1) if line.strip("\r\n ")]
+    if not numbered:
+        return [], []
+    columns = split_line(numbered[0][1], delimiter)
+    repeated = sorted({name for name in columns if name and columns.count(name) > 1})
+    if repeated:
+        raise TableError(f"two columns are named {repeated[0]!r}")
+    return columns, [(number, split_line(line, delimiter)) for number, line in numbered[1:]]
+
+
+def read_rows(
+    path: Path, most: int | None = None, *, delimiter: str = "\t"
+) -> tuple[list[str], list[TableRow]]:
+    """Return the columns of a table, and its rows with their line numbers.
+
+    Parameters
+    ----------
+    path : Path
+        Text in UTF-8 with a line of column names.
+    most : int | None, optional
+        Number of rows that are returned at most; None: all.
+    delimiter : str, optional
+        Tab or comma.
+
+    Raises
+    ------
+    OSError, UnicodeDecodeError, TableError
+        See `split_table`.
+    """
+    columns, rows = split_table(path, delimiter)
+    records = list[TableRow]()
+    for number, cells in islice(rows, most):
+        record: dict[str, str | None] = dict.fromkeys(columns)
+        record.update(zip(columns, cells, strict=False))
+        if len(cells) > len(columns):
+            record[""] = delimiter.join(cells[len(columns) :])
+        records.append((number, record))
+    return columns, records
+
+
+def read_frame(path: Path) -> "pd.DataFrame":
+    """Return a tab-separated table as a data frame; n/a and empty cells are missing.
+
+    Raises
+    ------
+    OSError, UnicodeDecodeError, TableError
+        See `split_table`; also a row with more or fewer cells than columns.
+    """
+    import csv
+    import io
+
+    import pandas as pd
+
+    columns, rows = split_table(path)
+    for number, cells in rows:
+        if len(cells) != len(columns):
+            raise TableError(f"line {number} has {len(cells)} cells for {len(columns)} columns")
+    stream = io.StringIO()
+    csv.writer(stream, delimiter="\t", lineterminator="\n").writerows(
+        [columns, *(cells for _, cells in rows)]
+    )
+    stream.seek(0)
+    return pd.read_csv(stream, sep="\t", na_values="n/a", skip_blank_lines=False)
+
+
+def column(table: Path, name: str) -> list[str]:
+    """Return the values of a column as text, from top to bottom.
+
+    Empty if the table has no such column or cannot be read (preflight reports that).
+    """
+    try:
+        return [row.get(name) or "" for _, row in read_rows(table)[1]]
+    except TABLE_ERRORS:
+        return []

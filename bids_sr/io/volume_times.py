@@ -1,0 +1,43 @@
+"""Moments within a volume, in seconds after its start.
+
+One quantity dates the volumes of a run everywhere, in the design, in the correction of slice
+timing and as StartTime in sidecars: the moment of a volume for which its values hold.
+"""
+
+from collections.abc import Sequence
+
+
+def reference_time(slice_times: Sequence[float], fraction: float) -> float:
+    """Return a moment of the slice acquisition range, in s after the start of a volume.
+
+    Parameters
+    ----------
+    slice_times : Sequence[float]
+        Acquisition time of each slice (s after the start of a volume).
+    fraction : float
+        0: first slice, .5: middle, 1: last slice.
+
+    Examples
+    --------
+    >>> reference_time([0.0, 1.0, 0.5, 1.5], 0.5)
+    0.75
+    """
+    return min(slice_times) + fraction * (max(slice_times) - min(slice_times))
+
+
+def middle_of_acquisition(tr: float, delay: float = 0.0) -> float:
+    """Return the middle of the time in which a volume is acquired, in s after its start.
+
+    Parameters
+    ----------
+    tr : float
+        Repetition time (s).
+    delay : float, optional
+        Silent gap at the end of the repetition time (s; BIDS DelayTime).
+
+    Examples
+    --------
+    >>> middle_of_acquisition(10.0, delay=8.0)
+    1.0
+    """
+    return (tr - delay) / 2

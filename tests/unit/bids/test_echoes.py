@@ -1,0 +1,63 @@
+"""Echoes that are combined share grid and timing."""
+
+from pathlib import Path
+
+import nibabel as nib
+import pytest
+from bidsmaker import BidsMaker
+
+from bids_sr.bids import Survey, survey
+from bids_sr.config import Paths, Settings
+
+TIMES = [0.0, 0.5, 0.2, 0.7, 0.3, 0.8]
+
+
+def surveyed(maker: BidsMaker) -> Survey:
+    paths = Paths(bids_dir=maker.root, output_dir=maker.root.parent / "out")
+    return survey(Settings(paths=paths))
+
+
+def echoes(maker: BidsMaker, second: dict[str, object], **image: object) -> None:
+    maker.subject()
+    maker.path("sub-01_task-tap_bold.nii.gz", "func").unlink()
+    maker.path("sub-01_task-tap_bold.json", "func").unlink()
+    for echo, more in ((1, {}), (2, second)):
+        maker.bold(
+            f"sub-01_task-tap_echo-{echo}",
+            sidecar={"EchoTime": 0.012 * echo, "SliceTiming": TIMES, **more},
+        )
+
+
+def test_echoes_of_one_grid_and_timing_are_combined(tmp_path: Path) -> None:
+    maker = BidsMaker(tmp_path / "bids")
+    echoes(maker, {})
+    found = surveyed(maker)
+    assert not found.problems
+    assert len(found.subjects[0].runs[0].echoes) == 2
+
+
+def test_an_echo_that_is_stored_flipped_is_refused(tmp_path: Path) -> None:
+    maker = BidsMaker(tmp_path / "bids")
+    echoes(maker, {})
+    path = maker.path("sub-01_task-tap_echo-2_bold.nii.gz", "func")
+    image = nib.load(path)
+    affine = image.affine.copy()
+    affine[:, 3] = affine @ [image.shape[0] - 1, 0, 0, 1]
+    affine[:3, 0] *= -1
+    nib.Nifti1Image(image.get_fdata()[::-1].astype("i2"), affine, image.header).to_filename(path)
+    (problem,) = surveyed(maker).problems
+    assert "field of view" in str(problem)
+    assert "echo-2" in str(problem)
+    assert "--echo-idx" in str(problem)
+
+
+@pytest.mark.parametrize(
+    "second",
+    [{"SliceTiming": TIMES[::-1]}, {"RepetitionTime": 1.0005}],
+    ids=lambda sidecar: next(iter(sidecar)),
+)
+def test_echoes_of_another_timing_are_refused(tmp_path: Path, second: dict[str, object]) -> None:
+    maker = BidsMaker(tmp_path / "bids")
+    echoes(maker, second)
+    problems = "\n".join(map(str, surveyed(maker).problems))
+    assert f"its {next(iter(second))} is not" in problems

@@ -1,0 +1,54 @@
+"""Closed standard streams, and a folder that was removed."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = """
+import sys
+from pathlib import Path
+from bids_sr.cli.exit_codes import ended, show
+
+def work():
+    for k in range(3):
+        show(f"line {k}")
+        print("of a library", file=sys.stderr, flush=True)
+    Path(sys.argv[1]).write_text("done")
+    return 0
+
+sys.exit(ended("bids-sr", work, interrupted=""))
+"""
+
+
+@pytest.mark.parametrize(
+    "end", [">&-", "2>&-", "<&- >&- 2>&-", "2>&1 | true", "| head -1", "2>&1 | head -1"]
+)
+def test_the_work_goes_on_when_nobody_reads(tmp_path: Path, end: str) -> None:
+    (program := tmp_path / "program.py").write_text(PROGRAM)
+    command = f"{sys.executable} {program} {tmp_path / 'result'} {end}"
+    subprocess.run(
+        ["bash", "-c", f"{command}; echo ${{PIPESTATUS[0]}} > {tmp_path / 'code'}"],
+        check=True,
+        timeout=60,
+        capture_output=True,
+    )
+    assert (tmp_path / "code").read_text() == "0\n"
+    assert (tmp_path / "result").read_text() == "done"
+
+
+def test_a_folder_that_was_removed_is_named(tmp_path: Path) -> None:
+    (program := tmp_path / "program.py").write_text(PROGRAM)
+    (folder := tmp_path / "gone").mkdir()
+    done = subprocess.run(
+        ["bash", "-c", f"rmdir {folder}; {sys.executable} {program} {tmp_path / 'result'}"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "the current folder\n  why: it was removed" in done.stderr
+    assert not (tmp_path / "result").exists()

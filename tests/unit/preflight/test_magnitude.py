@@ -1,0 +1,58 @@
+"""A series without a mean, or a phase image, is refused before any work."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from bidsmaker import BidsMaker
+
+from bids_sr.cli.parser import parse_settings
+from bids_sr.preflight import check, check_data
+
+Alter = Callable[[np.ndarray], np.ndarray]
+
+
+def demeaned(values: np.ndarray) -> np.ndarray:
+    return values - values.mean(-1, keepdims=True)
+
+
+def percent_change(values: np.ndarray) -> np.ndarray:
+    mean = values.mean(-1, keepdims=True)
+    return 100 * (values - mean) / np.maximum(mean, 1)
+
+
+def negative(values: np.ndarray) -> np.ndarray:
+    return values - values.max() - 1
+
+
+@pytest.fixture
+def maker(tmp_path: Path) -> BidsMaker:
+    maker = BidsMaker(tmp_path / "bids")
+    maker.subject()
+    return maker
+
+
+def settings_of(maker: BidsMaker) -> object:
+    out = str(maker.root.parent / "out")
+    return parse_settings([str(maker.root), out, "participant", "--skip-bids-validation"])
+
+
+@pytest.mark.parametrize("alter", [demeaned, percent_change, negative])
+def test_a_series_without_a_mean_is_refused(maker: BidsMaker, alter: Alter) -> None:
+    plan = check(settings_of(maker))
+    assert not any("negative" in str(notice) for notice in check_data(plan))
+    path = maker.path("sub-01_task-tap_bold.nii.gz", "func")
+    image = nib.load(path)
+    values = alter(image.get_fdata())
+    nib.Nifti1Image(values.astype(np.float32), image.affine).to_filename(path)
+    problems = [notice for notice in check_data(plan) if notice.level == "error"]
+    assert any("not a magnitude series" in str(problem) for problem in problems)
+
+
+def test_a_phase_image_that_is_named_as_a_magnitude_is_refused(maker: BidsMaker) -> None:
+    maker.bold(sidecar={"ImageType": ["ORIGINAL", "PRIMARY", "P", "ND"]})
+    (problem,) = check(settings_of(maker)).problems
+    assert "phase image" in str(problem)
+    assert "part-phase" in str(problem)
