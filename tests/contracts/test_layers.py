@@ -115,7 +115,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 EVERYWHERE = {"io.atomic_files", "series", "region_names", "version", "frozen", "notices"}
 """The standard library alone, and nothing of bids_sr."""
-LIGHT = {"method", "methods", "recipe"}
+LIGHT = {"former_names", "method", "methods", "recipe"}
 HEAVY = {
     "torch",
     "nilearn",

@@ -107,9 +107,14 @@ def training_entries(phases: Sequence[Phase], reached: Mapping[str, object]) -> 
         if first.by_loss
         else "the last weights are kept"
     )
-    told = f"scores of a model trained without these parts, which determined when to stop; {again}"
+    role = (
+        "which determined when to stop"
+        if first.chosen
+        else "which determined nothing: the last weights are kept"
+    )
+    told = f"scores of a model trained without these parts, {role}; {again}"
     held_out = examples.named(held, [(window.image, window.box) for window in first.windows]) | {
-        "iteration": first.at.best_iteration if first.scored else first.at.iteration,
+        "iteration": first.kept_iteration,
         "model": told if held else f"nothing was held out: {kept}",
     }
     parameters = list(first.nets.generator.parameters())
@@ -123,6 +128,7 @@ def training_entries(phases: Sequence[Phase], reached: Mapping[str, object]) -> 
         "phases": {
             p.name: {"iterations": p.at.iteration, "stopped_by": p.at.done} for p in phases
         },
+        **_pretraining_entry(phases[-1]),
         "refit_on_all_slices": len(phases) > 1,
         "perceptual": _perceptual_entry(first),
         "mixed_precision": {"kept": first.at.mixed, "score_change_db": first.at.mixed_loss_db},
@@ -131,6 +137,26 @@ def training_entries(phases: Sequence[Phase], reached: Mapping[str, object]) -> 
         "parameters": sum(p.numel() for p in parameters),
         "parameters_trained": sum(p.numel() for p in parameters if p.requires_grad),
         **({} if training.start is None else {"started_from": _started_from(training.start.card)}),
+    }
+
+
+def _pretraining_entry(phase: Phase) -> dict[str, object]:
+    """Entry ``pretraining``: steps before and with the adversarial term, and the terms before.
+
+    Empty if the loss has no adversarial term, or has it from the first step on.
+    """
+    recipe = phase.recipe
+    if not (recipe.contested and recipe.adversarial_from):
+        return {}
+    before = min(recipe.adversarial_from, phase.at.iteration)
+    terms = recipe.terms_on(phase.training.vgg_weights is not None)
+    kinds = [term.kind for term in terms if phase.nets.pretrains(term.kind)]
+    return {
+        "pretraining": {
+            "iterations": before,
+            "losses": kinds,
+            "adversarial_iterations": phase.at.iteration - before,
+        }
     }
 
 
@@ -210,7 +236,7 @@ def fit(
         )
         reached = compare(first.nets.generator, examples, shown) if shown else {}
         if refit:
-            steps = max(1, first.at.best_iteration)
+            steps = max(1, first.kept_iteration)
             last = replace(
                 first,
                 name="refit",
