@@ -176,8 +176,8 @@ class Recipe:
     inside the mask) or "unit" (the largest value, for networks that end in a sigmoid).
     `patch_at_most`: a smaller image is seen whole in-plane. `keep`: weights that are kept if
     slices are held out: the ones with the best score, or the last ones. Adversarial training may
-    lower the score, and "best" would then undo it. `pretrained_by`: kinds of the terms that are on in
-    the steps before `adversarial_from`; (): all but the adversarial one.
+    lower the score, and "best" would then undo it. `pretrained_by`: kinds of the terms that are
+    on in the steps before `adversarial_from`; (): all but the adversarial one.
     """
 
     build_generator: Callable[[int, Factor], nn.Module]
