@@ -1,4 +1,4 @@
-"""Models that earlier versions called otherwise are used under their current names, with a notice.
+"""Models that earlier versions called otherwise are used under current names, with a notice."""
 
 import json
 from pathlib import Path
