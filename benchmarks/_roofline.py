@@ -264,7 +264,7 @@ def of_a_volume(
     series = ("bspline", "zerofill", *guided, "srgan")
     return [
         Kernel(
-            name="network of srgan on all slices, with zero filling",
+            name="network of srgan on all slices, with interpolation",
             unit="volume",
             parts=("srgan",),
             work=inside + up,

@@ -24,6 +24,7 @@ from bids_sr.io.atomic_files import read_json
 from bids_sr.io.grids import AS_STORED, AxisOrder, Header, Shape, Triple, size_text
 from bids_sr.io.volume_times import middle_of_acquisition, reference_time
 from bids_sr.series import PAIR_BASELINES, SDMOD, series_names
+from bids_sr.sr.former_names import current_names, renaming
 from bids_sr.sr.method import get_method, method_names, recipe_name
 
 DEFAULT_FACTOR = 2.0  # in plane, where nothing tells it
@@ -475,6 +476,8 @@ def check_given_models(superres: SuperRes, findings: Findings) -> None:
         if method is None or method not in method_names():
             continue  # no file, no card or no such method, which is told where the file is opened
         where, what = f"--pretrained {file}", f"it is a model of the method {method}"
+        renamed = renaming(read_json(file.with_suffix(".json")))
+        what = renamed or what
         if method not in superres.learned:
             fix = f"Add {method} to --sr-method, or leave the file out of --pretrained."
             findings.refuse_option(where, f"{what}, which is not among --sr-method", fix)
@@ -484,6 +487,8 @@ def check_given_models(superres: SuperRes, findings: Findings) -> None:
                 " of them."
             )
             findings.refuse_option(where, f"{what}, and so is {first[method]}", fix)
+        elif renamed:
+            findings.tell(where, f"{renamed}.")
         first.setdefault(method, file)
     if superres.n_ensemble > 1 and superres.learned and set(superres.learned) <= set(first):
         reason = "every method has its model given with --pretrained, so there is nothing to vary"
@@ -521,10 +526,11 @@ def _check_perceptual(settings: Settings, findings: Findings) -> None:
 def method_of_model(model: Path) -> str | None:
     """Return the method of a ``.safetensors`` file by its model card, or None.
 
-    It is None if the card beside the file does not name a method.
+    It is None if the card beside the file does not name a method. Names of earlier versions are
+    replaced by the current ones.
     """
-    method = read_json(model.with_suffix(".json")).get("method")
-    return method if isinstance(method, str) else None
+    card = read_json(model.with_suffix(".json"))
+    return current_names(card)[0] if isinstance(card.get("method"), str) else None
 
 
 def pretrained_for(superres: SuperRes, method: str) -> Path | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +26,7 @@ from bids_sr.series import BASELINES, INTERPOLATIONS
 from bids_sr.spatial.masks import MaskError, brain_mask
 from bids_sr.spatial.transforms import TransformError, hr_grid
 from bids_sr.sr.data.images import TrainingDataError
+from bids_sr.sr.former_names import renaming
 from bids_sr.sr.inference.acquired import InferenceError
 from bids_sr.sr.matrices import MATRICES, ResolutionError
 from bids_sr.sr.method import UnknownMethod, get_method, method_names, offered_methods
@@ -203,7 +205,11 @@ def open_model(name: str | Path) -> LoadedModel:
         raise ModelError(
             f"{file}: no .safetensors file; one of torch.save may hold a program and is not opened"
         )
-    return load_model(file)
+    model = load_model(file)
+    if renamed := renaming(model.card.json):
+        # the standard output may be a card in JSON
+        print(f"note: {file}: {renamed}", file=sys.stderr)
+    return model
 
 
 def fit_for(
@@ -373,7 +379,8 @@ def _models(folder: Path) -> None:
         rows.append(
             (
                 str(weights.relative_to(folder)),
-                f"{card.method} ({card.recipe})",
+                f"{card.method} ({card.recipe})"
+                + (f", called {card.json['method']} by its card" if renaming(card.json) else ""),
                 f"{mm} mm by {factor}",
                 card.contrast,
                 reached,
@@ -387,7 +394,7 @@ def show_card(options: CardOptions) -> None:
     """Print a card; the weights are checked against it first."""
 
     model = open_model(options.model)
-    card = {**model.card.json, "recipe": model.card.recipe}
+    card = {**model.card.json, "method": model.card.method, "recipe": model.card.recipe}
     if options.json:
         print(json.dumps(card, indent=2, sort_keys=True))
         return

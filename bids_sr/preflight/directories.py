@@ -19,7 +19,7 @@ import numpy as np
 
 from bids_sr.bids import Findings, entities_of, pretrained_for
 from bids_sr.bids.inputs import RUN_KEYS, same_run
-from bids_sr.config import Settings
+from bids_sr.config import Settings, SuperRes
 from bids_sr.config.vgg19_weights import VGG19_COMMAND
 from bids_sr.io.atomic_files import read_json
 from bids_sr.io.dataset_description import RESULTS
@@ -27,6 +27,8 @@ from bids_sr.io.tables import column
 from bids_sr.preflight.method_checks import check_pretrained
 from bids_sr.preflight.plan import Estimate
 from bids_sr.region_names import find_atlas, is_aal2, is_file
+from bids_sr.sr.former_names import current_names, renaming
+from bids_sr.sr.method import get_method, recipe_name
 from bids_sr.version import __version__
 
 _OWN = frozenset({"logs", "sourcedata"})
@@ -176,6 +178,35 @@ def _check_models(settings: Settings, findings: Findings) -> None:
     if not any(folder.rglob("*.safetensors")):
         fix = "Give its folder with --model-dir, or leave out --model-source reuse to train it."
         findings.refuse_option(f"--model-source reuse: {folder}", "there is no model in it", fix)
+        return
+    _check_renamed(superres, untold, folder, findings)
+
+
+def _check_renamed(
+    superres: SuperRes, methods: Sequence[str], folder: Path, findings: Findings
+) -> None:
+    """Refuse to reuse models that have the name of a requested method, but are another network.
+
+    `methods`: methods whose model has to be in the folder.
+    """
+    cards = {file: read_json(file.with_suffix(".json")) for file in folder.rglob("*.safetensors")}
+    current = {file: current_names(card) for file, card in cards.items()}
+    for method in methods:
+        recipe = recipe_name(get_method(method), superres.recipe)
+        former = [
+            file
+            for file, card in sorted(cards.items())
+            if (card.get("method"), card.get("recipe")) == (method, superres.recipe)
+            and current[file] != (method, recipe)
+        ]
+        if former and (method, recipe) not in current.values():
+            other = current[former[0]][0]
+            fix = (
+                f"Take --sr-method {other} to use it, or leave --model-source reuse out to train"
+                f" {method}."
+            )
+            reason = renaming(cards[former[0]])
+            findings.refuse_option(f"--model-source reuse: {former[0]}", reason, fix)
 
 
 def _check_writable(

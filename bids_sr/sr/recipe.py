@@ -160,8 +160,9 @@ class Recipe:
     "linear-decay" is constant up to `decay_from` (epochs, if given in epochs), then falls in a
     line to `final_learning_rate`. `critic_learning_rate`: of the critic's Adam; the generator's
     where None. `critic_steps`: critic steps a generator step. `adversarial_from`: first iteration
-    with an adversarial term. `gradient_limit`: norm to which the generator's gradient is clipped,
-    or None. `background`: weight of the content loss outside the mask (1 inside).
+    with an adversarial term; the steps before pre-train the generator, and the critic rests.
+    `gradient_limit`: norm to which the generator's gradient is clipped, or None.
+    `background`: weight of the content loss outside the mask (1 inside).
     `evaluate_every`: iterations between validation steps, and between checkpoints. `patience`:
     validation steps without a gain of .005 dB after which training stops; None: never. `hold_out`:
     every n-th slice is held out; 0: none, and the last weights are kept. `refit`: train again on
@@ -180,7 +181,10 @@ class Recipe:
     from a model goes on with; None: all. `keep_critic`: whether the trained critic is kept beside
     the generator, to be explained. `intensity`: what is 1 for the network: "percentile" (the 99th
     inside the mask) or "unit" (the largest value, for networks that end in a sigmoid).
-    `patch_at_most`: a smaller image is seen whole in-plane.
+    `patch_at_most`: a smaller image is seen whole in-plane. `keep`: weights that are kept if
+    slices are held out: the ones with the best score, or the last ones. Adversarial training may
+    lower the score, and "best" would then undo it. `pretrained_by`: kinds of the terms that are
+    on in the steps before `adversarial_from`; (): all but the adversarial one.
     """
 
     build_generator: Callable[[int, Factor], nn.Module]
@@ -220,6 +224,8 @@ class Recipe:
     keep_critic: bool = False
     intensity: Literal["percentile", "unit"] = "percentile"
     patch_at_most: bool = False
+    keep: Literal["best", "last"] = "best"
+    pretrained_by: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.epochs is not None and self.patches is None:

@@ -30,7 +30,7 @@ model = Path(temporary.name) / "pair.safetensors"
 # -----
 # Every fifth slice is held out, and the weights that are most accurate there are kept. The model
 # is written with a card, which says what it was made from and what it reached, and with the log.
-command = ["bids-sr-models", "train", "srgan", model, "--fine", highres, "--coarse", lowres]
+command = ["bids-sr-models", "train", "dcnet", model, "--fine", highres, "--coarse", lowres]
 subprocess.run(command, check=True, capture_output=True)
 
 card = json.loads(model.with_suffix(".json").read_text())
@@ -44,7 +44,7 @@ for name in ("bspline", "network"):
 # Held-out slices of the network come closer to the measured ones than B-spline interpolation.
 bspline = card["held_out"]["bspline"]["psnr"]
 figure, axis = plt.subplots(figsize=(6, 3.5), layout="constrained")
-axis.plot(log.iteration, log.psnr, "o-", label="srgan")
+axis.plot(log.iteration, log.psnr, "o-", label="dcnet")
 axis.axhline(bspline, color="0.5", linestyle="--", label="B-spline")
 axis.set(xlabel="iteration", ylabel="PSNR of held-out slices (dB)")
 axis.legend()
@@ -62,13 +62,13 @@ events = pd.read_csv(func / "sub-01_task-localizer_events.tsv", sep="\t")
 events = events[events.onset > -5].assign(trial_type="images")
 measured = study / "derivatives/highres-reference/sub-01/func/sub-01_task-localizer_bold.nii.gz"
 
-network = SuperResolver(method="srgan", factor=2, pretrained=model).fit(bold)
+network = SuperResolver(method="dcnet", factor=2, pretrained=model).fit(bold)
 evaluator = Evaluator(factor=2, baselines=["bspline", "sdmod"], n_boot=200).fit(
-    bold, series={"srgan": network}, events=events, truth=measured
+    bold, series={"dcnet": network}, events=events, truth=measured
 )
 wanted = (
     "statistic == 'ev' and band == 'beyond' and reference == 'measured' and minus == 'n/a'"
-    " and region == 'active40' and series in ['bspline', 'sdmod', 'srgan', 'measured']"
+    " and region == 'active40' and series in ['bspline', 'sdmod', 'dcnet', 'measured']"
 )
 detail = evaluator.table_.query(wanted).set_index("series")[["value", "lower", "upper"]]
 print(detail.round(2))
@@ -77,7 +77,7 @@ print(detail.round(2))
 # The network has learned what anatomy looks like, and little of where the signal changes: it
 # explains more of the measured detail than B-spline, and less than `sdmod`. An accurate image is
 # not yet an accurate map.
-shown = detail.loc[["bspline", "sdmod", "srgan", "measured"]]
+shown = detail.loc[["bspline", "sdmod", "dcnet", "measured"]]
 errors = [shown.value - shown.lower, shown.upper - shown.value]
 colors = ["0.7", "0.7", "tab:orange", "0.3"]
 figure, axis = plt.subplots(figsize=(6, 3.5), layout="constrained")

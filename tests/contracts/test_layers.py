@@ -123,7 +123,7 @@ EVERYWHERE = {
     "notices",
 }
 """The standard library alone, and nothing of bids_sr."""
-LIGHT = {"method", "methods", "recipe", "recipe_changes"}
+LIGHT = {"former_names", "method", "methods", "recipe", "recipe_changes"}
 HEAVY = {
     "torch",
     "nilearn",

@@ -56,7 +56,7 @@ FINDINGS: dict[str, Callable[[Made], bool]] = {
     "plot_3_calibration.py": of_calibration,
     "plot_4_rest.py": lambda made: explained(made, "bspline", "sdmod", "sbl", "measured"),
     "plot_5_compare.py": of_comparison,
-    "plot_6_network.py": lambda made: explained(made, "bspline", "srgan", "sdmod"),
+    "plot_6_network.py": lambda made: explained(made, "bspline", "dcnet", "sdmod"),
     "plot_7_group_map.py": of_group,
     "plot_8_cluster.py": of_cluster,
 }

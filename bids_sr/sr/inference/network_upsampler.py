@@ -12,8 +12,8 @@ left out (`margin`), but not at the image's own border. The rule for blending is
 CPU-optimized copies of trained networks for inference.
 
 - A convolution fills a processor's registers with output channels, sixteen at a time. The last one
-  of a network has one to four: here it is a matrix product that makes every tap's image, and a sum
-  of these, shifted.
+  of `SRResNet` has one: here it makes a square of 4 x 4 neighboring voxels at once, as sixteen
+  channels of a larger kernel with stride 4 (a seventh of the time for 9 x 9).
 - A dense layer, which would copy all earlier ones into one image first, is the sum of one
   convolution for each of them.
 
@@ -40,7 +40,12 @@ from bids_sr.sr.inference.acquired import InferenceError, Upsampler, UpsamplerIn
 from bids_sr.sr.matrices import ResolutionError, upsample
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import LoadedModel
-from bids_sr.sr.networks.convolutional import Critic, DenseResidualNet, SubPixelNet
+from bids_sr.sr.networks.convolutional import (
+    Critic,
+    DenseResidualNet,
+    SRResNet,
+    SubPixelNet,
+)
 from bids_sr.sr.networks.unet_generator import AttentionGate, ResidualBlock3d
 from bids_sr.sr.operators import upsample_slices
 from bids_sr.sr.recipe import Recipe
@@ -150,6 +155,8 @@ def _changed(module: nn.Module) -> nn.Module:
         return _Block3d(module)
     if isinstance(module, DenseResidualNet):
         return _Dense(module)
+    if isinstance(module, SRResNet) and module.tail.out_channels == 1:
+        module.tail = _SquareTail(module.tail)  # type: ignore[assignment]
     for name, part in module.named_children():
         setattr(module, name, _changed(part))
     return module
@@ -181,6 +188,33 @@ class _Dense(nn.Module):
         for parts in self.layers:
             features.append(_summed(parts, features).relu_())
         return _summed(self.tail, features).add_(x)
+
+
+class _SquareTail(nn.Module):
+    """Two-dimensional convolution to one channel with an odd, square kernel."""
+
+    _SIDE = 4  # voxels of the square
+
+    def __init__(self, layer: nn.Conv2d) -> None:
+        super().__init__()
+        side = self._SIDE
+        assert layer.bias is not None
+        self.margin = layer.kernel_size[0] // 2
+        moves = product(range(side), repeat=2)
+        kernels = [
+            functional.pad(layer.weight[0], (y, side - 1 - y, x, side - 1 - x)) for x, y in moves
+        ]
+        weight = torch.stack(kernels).contiguous(memory_format=torch.channels_last)
+        self.weight = nn.Parameter(weight)
+        self.bias = nn.Parameter(layer.bias.expand(side * side).clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows, columns = x.shape[2:]
+        side, margin = self._SIDE, self.margin
+        if rows % side or columns % side:
+            x = functional.pad(x, (0, -columns % side, 0, -rows % side))
+        squares = functional.conv2d(x, self.weight, self.bias, side, margin)
+        return functional.pixel_shuffle(squares, side)[:, :, :rows, :columns]
 
 
 def _split(layer: nn.Module, width: int) -> nn.ModuleList:

@@ -30,6 +30,7 @@ import numpy as np
 from bids_sr.frozen import frozen
 from bids_sr.io.grids import Array, Factor, size_text
 from bids_sr.notices import UsageError
+from bids_sr.sr.former_names import current_names, earlier_names
 from bids_sr.sr.matrices import highres_size
 
 _BOUND = ("method", "recipe", "factor", "resolution", "contrast", "orientation")
@@ -49,13 +50,14 @@ class ModelError(ValueError):
 class ModelCard:
     """What the program rests on of a card; the file (`json`) says more, for people.
 
-    `factors`: drawn in place of `factor`; empty for none. `contrast`: BIDS suffix. `orientation`:
-    anatomical axis across slices: ``R-L``, ``P-A`` or ``I-S``. `lowres_mm`: voxel size of the
-    images that the model serves. `trained_on`: kind of training data: ``pair``, ``series``,
-    ``self`` or ``images``. `changed_settings`: settings of the recipe that had another value than
-    its own, by name. `channels`: contrasts that go in together. `reproducible`: if the same
-    training gives the same weights again. `headroom`: intensity that is 1 for the network over the
-    99th percentile of the image it was trained on, or None. `perceptual`: whether VGG-19 was in
+    `method`, `recipe`: as this version names them; `json` has the names that the version had which
+    made the model. `factors`: drawn in place of `factor`; empty for none. `contrast`: BIDS suffix.
+    `orientation`: anatomical axis across slices: ``R-L``, ``P-A`` or ``I-S``. `lowres_mm`: voxel
+    size of the images that the model serves. `trained_on`: kind of training data: ``pair``,
+    ``series``, ``self`` or ``images``. `changed_settings`: settings of the recipe that had another
+    value than its own, by name. `channels`: contrasts that go in together. `reproducible`: if the
+    same training gives the same weights again. `headroom`: intensity that is 1 for the network over
+    the 99th percentile of the image it was trained on, or None. `perceptual`: whether VGG-19 was in
     the loss. `start_sha256`: weights with which training began, or None. `align`: structural
     scans: what registered those of a head. `domain`: quantiles and edge content of the training
     image, see `domain_difference`. `held_out`: scores on held-out parts, and which these are.
@@ -101,11 +103,9 @@ class ModelCard:
         settings, domain = part_of(values, "settings"), part_of(values, "domain")
         text = {
             name: str(values.get(name, ""))
-            for name in ("method", "recipe", "contrast", "orientation", "weights_sha256")
+            for name in ("contrast", "orientation", "weights_sha256")
         }
-        by_error = "content:MSE" in part_of(settings, "losses")
-        if (text["method"], text["recipe"]) == ("srgan", "paper") and by_error:
-            text["recipe"] = "paper-mse"
+        method, recipe = current_names(values)
         channels, seed, align = (values.get(name) for name in ("channels", "seed", "anat_align"))
         fx, fy, fz = _floats(values.get("factor")) or (1.0, 1.0, 1.0)
         headroom = _floats(part_of(values, "intensity").get("headroom"))
@@ -113,6 +113,8 @@ class ModelCard:
         sums = part_of(values, "data_sha256")
         return cls(
             **text,
+            method=method,
+            recipe=recipe,
             factor=(fx, fy, fz),
             factors=_floats(values.get("factors")),
             lowres_mm=_floats(part_of(values, "resolution").get("lowres_mm")),
@@ -480,16 +482,19 @@ def other_models(
     root = Path(models_dir)
     models = sorted(
         (path.relative_to(root).parts[0].removeprefix("sub-"), path)
-        for path in root.glob(f"sub-*/**/*_desc-{method}_model.safetensors")
+        for name in (method, *earlier_names(method))
+        for path in root.glob(f"sub-*/**/*_desc-{name}_model.safetensors")
     )
     others = [(label, path) for label, path in models if label != subject.removeprefix("sub-")]
     later = [path for label, path in others if label > subject.removeprefix("sub-")]
     earlier = [path for label, path in others if label < subject.removeprefix("sub-")]
-    return [path for path in (*later, *earlier) if _serves(path, factor, zooms)]
+    return [path for path in (*later, *earlier) if _serves(path, method, factor, zooms)]
 
 
-def _serves(weights: Path, factor: Sequence[float] | None, zooms: Sequence[float] | None) -> bool:
-    """Whether a model's card can be read and names this factor and resolution."""
+def _serves(
+    weights: Path, method: str, factor: Sequence[float] | None, zooms: Sequence[float] | None
+) -> bool:
+    """Whether a model's card can be read and names this method, factor and resolution."""
     try:
         card = read_card(weights)
     except ModelError:
@@ -497,7 +502,11 @@ def _serves(weights: Path, factor: Sequence[float] | None, zooms: Sequence[float
     same = factor is None or all(
         abs(a - b) < 1e-6 for a, b in zip(factor, card.factor, strict=True)
     )
-    return same and (
-        zooms is None
-        or all(abs(a - b) <= TOLERANCE * b for a, b in zip(zooms, card.lowres_mm, strict=True))
+    return (
+        same
+        and card.method == method
+        and (
+            zooms is None
+            or all(abs(a - b) <= TOLERANCE * b for a, b in zip(zooms, card.lowres_mm, strict=True))
+        )
     )

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bids_sr.sr.data.images import TrainingImages, checksums
+from bids_sr.sr.former_names import renaming
 from bids_sr.sr.models.card import ModelCard, ModelError, card_path, part_of, read_card
 from bids_sr.sr.models.model import TrainedModel, TrainingRequest, load_model, save_model
 from bids_sr.sr.training.optimization import log_tsv
@@ -92,9 +93,11 @@ def _find_model(training: TrainingRequest, data: TrainingData | None) -> Path | 
     for weights, _ in (*own, *fitting):
         return weights
     values = " ".join(f"{key}={value!r}" for key, value in training.changed_settings.items())
+    former = [renaming(card.json) for _, card in models if card.json["method"] == name]
+    why = next((f" ({text})" for text in former if text), "")
     raise ModelError(
         f"{training.model_dir}: no model of {name} ({recipe}){values and f' with {values}'} to"
-        " reuse; "
+        f" reuse{why}; "
         "train one with --model-source auto, or name a file with --pretrained"
     )
 
@@ -125,7 +128,9 @@ def obtain_model(
         out_dir.mkdir(parents=True, exist_ok=True)
         log.write_text(log_tsv(made.log))
         return (*save_model(out_dir / name, made.state, card), log)
-    load_model(source)  # refuses damaged files
+    card_of_source = load_model(source).card  # refuses damaged files
+    if renamed := renaming(card_of_source.json):
+        _LOG.warning("%s: %s", source, renamed)
     target = out_dir / f"{name}.safetensors"
     shutil.copyfile(source, target)
     shutil.copyfile(card_path(source), card_path(target))

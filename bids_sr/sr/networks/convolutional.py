@@ -306,15 +306,28 @@ def _dense(width: int, side: int, dense: int) -> list[nn.Module]:
     ]
 
 
-def srgan_critic(channels: int = 1) -> Critic:
+def srgan_critic(
+    channels: int = 1,
+    *,
+    widths: tuple[int, ...] = (64, 128, 256, 512, 512),
+    dense: int = 1024,
+) -> Critic:
     """Return SRGAN's discriminator with ten convolutions instead of eight, and no batch norm.
 
     Source: stss-srfmri, "Deep learning-based super-resolution"; SRGAN (Ledig et al. 2017, figure
-    4). Ours: the fifth pair keeps 512 channels.
+    4). Ours: the fifth pair keeps 512 channels. The critic gives one score per image, (N, 1).
 
-    Critic that gives each image one score (N, 1).
+    Parameters
+    ----------
+    channels
+        Contrasts of an image.
+    widths
+        Channels of the pairs of convolutions, the second of which halves the image. Recipe `fast`
+        has five narrower pairs.
+    dense
+        Features between the two dense layers, 1024 in SRGAN.
     """
-    return Critic(_stages(channels, (64, 128, 256, 512, 512), _pair), _dense(512, 2, 1024))
+    return Critic(_stages(channels, widths, _pair), _dense(widths[-1], 2, dense))
 
 
 def cpce_critic(

@@ -164,7 +164,7 @@ class Networks:
         parts: dict[str, float] = {}
         made = self._made(batch, fake)
         for kind, module, weight in self.terms:
-            if kind == "adversarial" and not adversarial:
+            if not (adversarial or self.pretrains(kind)):
                 continue
             with torch.set_grad_enabled(weight != 0):  # a term without weight is only logged
                 value = self._term(kind, module, batch, made)
@@ -185,6 +185,11 @@ class Networks:
                     torch.nn.utils.clip_grad_norm_(net.parameters(), self.recipe.gradient_limit)
                 optimizer.step()
         return parts
+
+    def pretrains(self, kind: str) -> bool:
+        """Whether a term is on in the steps without an adversarial term."""
+        chosen = self.recipe.pretrained_by
+        return kind != "adversarial" and (not chosen or kind in chosen)
 
     def _made(self, batch: Batch, fake: Tensor) -> dict[str, Tensor]:
         """Return what the generators make of the batch, as far as a loss term asks for it.

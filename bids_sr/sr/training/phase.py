@@ -216,8 +216,18 @@ class Phase:
 
     @property
     def scored(self) -> bool:
-        """Whether something decides which weights are best; else the last ones are kept."""
+        """Whether validation steps have a score: of held-out windows, or the training loss."""
         return bool(self.windows) or self.by_loss
+
+    @property
+    def chosen(self) -> bool:
+        """Whether the weights with the best score are kept; else the last ones."""
+        return self.scored and self.recipe.keep == "best"
+
+    @property
+    def kept_iteration(self) -> int:
+        """Number of steps that made the kept weights."""
+        return self.at.best_iteration if self.chosen else self.at.iteration
 
     @property
     def batch_size(self) -> int:
@@ -363,7 +373,7 @@ class Phase:
         checked = "psnr" if self.windows else "psnr_trained_slices"
         if at.mixed and checked in row:
             self._check_precision(self.windows or self.trained, float(row[checked]))
-        if not self.scored or at.best_iteration == at.iteration:
+        if not self.chosen or at.best_iteration == at.iteration:
             self.best = {
                 key: value.detach().clone()
                 for key, value in self.nets.generator.state_dict().items()
@@ -400,7 +410,7 @@ class Phase:
         patience = self.recipe.patience
         if self.at.iteration >= self.iterations:
             return "iterations"
-        if self.scored and patience is not None and self.at.looks_without_gain >= patience:
+        if self.chosen and patience is not None and self.at.looks_without_gain >= patience:
             return "plateau"
         return ""
 

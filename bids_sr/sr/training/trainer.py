@@ -116,9 +116,14 @@ def training_entries(phases: Sequence[Phase], reached: Mapping[str, object]) -> 
         if first.by_loss
         else "the last weights are kept"
     )
-    told = f"scores of a model trained without these parts, which determined when to stop; {again}"
+    role = (
+        "which determined when to stop"
+        if first.chosen
+        else "which determined nothing: the last weights are kept"
+    )
+    told = f"scores of a model trained without these parts, {role}; {again}"
     held_out = examples.named(held, [(window.image, window.box) for window in first.windows]) | {
-        "iteration": first.at.best_iteration if first.scored else first.at.iteration,
+        "iteration": first.kept_iteration,
         "model": told if held else f"nothing was held out: {kept}",
     }
     parameters = list(first.nets.generator.parameters())
@@ -137,6 +142,7 @@ def training_entries(phases: Sequence[Phase], reached: Mapping[str, object]) -> 
             }
             for p in phases
         },
+        **_pretraining_entry(phases[-1]),
         "refit_on_all_slices": len(phases) > 1,
         "perceptual": _perceptual_entry(first),
         "mixed_precision": {
@@ -164,6 +170,26 @@ def steps_at_stop(card: Mapping[str, object]) -> str:
         for name, phase in (phases.items() if isinstance(phases, Mapping) else ())
         if phase["stopped_by"] == "time"
     )
+
+
+def _pretraining_entry(phase: Phase) -> dict[str, object]:
+    """Entry ``pretraining``: steps before and with the adversarial term, and the terms before.
+
+    Empty if the loss has no adversarial term, or has it from the first step on.
+    """
+    recipe = phase.recipe
+    if not (recipe.contested and recipe.adversarial_from):
+        return {}
+    before = min(recipe.adversarial_from, phase.at.iteration)
+    terms = recipe.terms_on(phase.training.vgg_weights is not None)
+    kinds = [term.kind for term in terms if phase.nets.pretrains(term.kind)]
+    return {
+        "pretraining": {
+            "iterations": before,
+            "losses": kinds,
+            "adversarial_iterations": phase.at.iteration - before,
+        }
+    }
 
 
 def _perceptual_entry(phase: Phase) -> dict[str, object]:
@@ -253,7 +279,7 @@ def fit(
         )
         reached = compare(first.nets.generator, examples, shown) if shown else {}
         if refit:
-            steps = max(1, first.at.best_iteration)
+            steps = max(1, first.kept_iteration)
             last = replace(
                 first,
                 name="refit",

@@ -29,6 +29,7 @@ from bids_sr.pipeline.artifacts import (
 from bids_sr.pipeline.step import Content, Drawn, figure
 from bids_sr.report.html_tables import contrasts_of, placebo_gains, shown_series
 from bids_sr.report.sections import MODEL, PAIR, Shown
+from bids_sr.sr.former_names import current_names, renaming
 from bids_sr.steps.figures import display_grids
 from bids_sr.steps.figures.display_grids import binary, grid_of, onto, percent_of
 
@@ -417,5 +418,7 @@ def _training(stem: str, log: Table, card: Card, label: str) -> Iterator[Drawn]:
     from bids_sr.report.html_tables import card_html
 
     columns = {str(name): values.to_numpy() for name, values in log.items()}
+    if renaming(card):  # a model of an earlier version
+        card = {**card, "method": current_names(card)[0]}
     yield Drawn(f"{stem}training", training_figure(columns, card), label=label)
     yield Drawn(f"{stem}card", card_html(card), label=label)

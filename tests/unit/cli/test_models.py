@@ -163,7 +163,7 @@ def test_evaluate_measures_in_the_mask_against_the_range_of_the_reference(
     assert rows["nearest"]["resolution_mm"] == "n/a", "its blocks have edges"
     found = effective_resolution(truth, (3.0, 3.0, 4.0), where)
     assert rows[str(fine)]["resolution_mm"] == ("n/a" if found is None else f"{found:.5g}")
-    assert float(rows["srgan (srgan.safetensors)"]["parameters"]) == 75588
+    assert float(rows["srgan (srgan.safetensors)"]["parameters"]) == 14_257
     assert set(rows) >= {"nearest", "linear", "bspline", "lanczos", "zerofill"}
     said = json.loads((tmp_path / "table.json").read_text())
     assert said["DataRange"] == pytest.approx(span)
@@ -260,7 +260,7 @@ def test_the_list_names_methods_sizes_and_models_and_what_is_wrong_with_them(
     assert main(["list", str(data), str(tmp_path)]) == 0
     text = capsys.readouterr().out
     # of srgan: METHODS, "Facts measured", says 1.23 M for the paper's
-    assert "75,588 / 1,230,145" in text
+    assert "14,257 / 1,230,145" in text
     assert "6 x 6 x 4 mm by 2 x 2 x 1" in text
     assert "bad.safetensors  cannot be used" in text
     for name in ("tv", "li-agnostic", "attunet", "lanczos", "ratio"):

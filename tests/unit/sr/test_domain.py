@@ -75,7 +75,7 @@ def test_a_card_from_before_says_nothing_and_every_new_card_does(
     image, mask = small_pair.coarse, small_pair.mask[::2, ::2]
     assert image is not None
     assert card.domain_difference(ModelCard(), image, mask) is None
-    method = get_method("srgan")
+    method = get_method("dcnet")
     seen = Examples((small_pair,), method.recipes["fast"], (2.0, 2.0, 1.0), 2)
     made = trainer.card_entries(TrainingRequest(method=method), seen.described())
     found = card.domain_difference(ModelCard.from_json(made), image, mask)

@@ -28,7 +28,7 @@ def upsampler(
     rng = np.random.default_rng(3)
     if name in ("fast", "paper"):
         torch.manual_seed(0)
-        recipe = get_method("srgan").recipes[name]
+        recipe = get_method("dcnet" if name == "fast" else "srgan").recipes[name]
         net = recipe.build_generator(1, factor)
         if name == "fast":
             nn.init.normal_(net.tail.weight, std=0.1)

@@ -21,7 +21,7 @@ from bids_sr.sr.models.model import LoadedModel
 
 AFFINE = np.array([[-3.0, 0, 0, 40], [0, 3.0, 0, -30], [0, 0, 3.5, 5], [0, 0, 0, 1.0]])
 TWO = (2.0, 2.0, 1.0)
-FAST = get_method("srgan").recipes["fast"]
+FAST = get_method("dcnet").recipes["fast"]
 
 
 def untrained(factor=TWO, *, says=0.0):
@@ -60,7 +60,7 @@ def test_an_identity_network_returns_the_input_exactly(tmp_path, size, scale):
     volumes = [rng.random(size, dtype=np.float32) * 900 for _ in range(3)]
     model = LoadedModel(generator=nn.Identity(), recipe=FAST, card=ModelCard())
     up = apply_to_series.make_upsampler(
-        "srgan", UpsamplerInputs(factor=(1, 1, 1), scale=scale), model
+        "dcnet", UpsamplerInputs(factor=(1, 1, 1), scale=scale), model
     )
     out, _ = run(tmp_path, volumes, up, np.repeat(np.eye(4)[None], 3, 0), (1.0, 1.0, 1.0))
     np.testing.assert_array_equal(out, np.stack(volumes, -1))
@@ -69,7 +69,7 @@ def test_an_identity_network_returns_the_input_exactly(tmp_path, size, scale):
 @pytest.mark.parametrize("size", [(12, 12, 5), (11, 9, 3), (10, 13, 1)])
 def test_any_matrix_size_and_slices_do_not_see_one_another(size):
     model = untrained(says=0.1)
-    up = apply_to_series.make_upsampler("srgan", UpsamplerInputs(factor=TWO, scale=1.0), model)
+    up = apply_to_series.make_upsampler("dcnet", UpsamplerInputs(factor=TWO, scale=1.0), model)
     volume = np.random.default_rng(0).random(size, dtype=np.float32)
     whole = up(volume, np.eye(4))
     assert whole.shape == (2 * size[0], 2 * size[1], size[2])
@@ -81,7 +81,7 @@ def test_any_matrix_size_and_slices_do_not_see_one_another(size):
 
 def test_the_scale_is_that_of_the_run_not_of_the_volume():
     up = apply_to_series.make_upsampler(
-        "srgan", UpsamplerInputs(factor=TWO, scale=1000.0), untrained(says=0.1)
+        "dcnet", UpsamplerInputs(factor=TWO, scale=1000.0), untrained(says=0.1)
     )
     volume = np.random.default_rng(0).random((12, 12, 4), dtype=np.float32) * 1000
     same, brighter = up(volume, np.eye(4)), up(volume * 1.1, np.eye(4))
@@ -89,16 +89,16 @@ def test_the_scale_is_that_of_the_run_not_of_the_volume():
     # make this exact
     assert np.abs(brighter - 1.1 * same).max() > 1e-2
     shared = apply_to_series.make_upsampler(
-        "srgan", UpsamplerInputs(factor=TWO, scale=1100.0), untrained(says=0.1)
+        "dcnet", UpsamplerInputs(factor=TWO, scale=1100.0), untrained(says=0.1)
     )
     np.testing.assert_allclose(shared(volume * 1.1, np.eye(4)), 1.1 * same, rtol=1e-4, atol=0.05)
 
 
-@pytest.mark.parametrize("name", [*matrices.MATRICES, "srgan"])
+@pytest.mark.parametrize("name", [*matrices.MATRICES, "dcnet"])
 def test_motion_and_grid_bring_the_blob_back_to_where_it_was(tmp_path, name):
     volume_grid = (22, 24, 16)
     still = AFFINE @ [11.3, 12.1, 7.8, 1]
-    model = untrained() if name == "srgan" else None
+    model = untrained() if name == "dcnet" else None
     up = apply_to_series.make_upsampler(name, UpsamplerInputs(factor=TWO), model)
     xfms, volumes = [], []
     for params in ([0, 0, 0, 0, 0, 0], [2.0, -1.5, 1.0, 0.03, -0.02, 0.04]):
@@ -195,7 +195,7 @@ def test_bf16_is_near_fp32_and_auto_is_fp32():
     volume = np.random.default_rng(0).random((12, 12, 3), dtype=np.float32)
     by = {
         p: apply_to_series.make_upsampler(
-            "srgan", UpsamplerInputs(factor=TWO, scale=1.0, precision=p), untrained(says=0.1)
+            "dcnet", UpsamplerInputs(factor=TWO, scale=1.0, precision=p), untrained(says=0.1)
         )(volume, np.eye(4))
         for p in ("auto", "fp32", "bf16")
     }
@@ -206,10 +206,10 @@ def test_bf16_is_near_fp32_and_auto_is_fp32():
 @pytest.mark.parametrize(
     ("name", "given", "message"),
     [
-        ("srgan", {}, "no baseline .* without a trained model"),
+        ("dcnet", {}, "no baseline .* without a trained model"),
         ("inject", {}, "needs the subject's high-resolution image"),
         ("raw", {}, "stays on its grid"),
-        ("srgan", {"scale": 0.0}, "mask empty"),
+        ("dcnet", {"scale": 0.0}, "mask empty"),
     ],
 )
 def test_what_is_missing_is_said(name, given, message):
@@ -239,6 +239,6 @@ def test_values_that_are_not_finite_stop_the_run(tmp_path):
         run(
             tmp_path,
             volumes,
-            apply_to_series.make_upsampler("srgan", UpsamplerInputs(factor=TWO), bad),
+            apply_to_series.make_upsampler("dcnet", UpsamplerInputs(factor=TWO), bad),
             np.eye(4)[None],
         )

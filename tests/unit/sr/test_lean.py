@@ -26,7 +26,7 @@ from bids_sr.sr.networks.unet_generator import ResidualBlock, ResidualBlock3d
 from bids_sr.sr.operators import level_of, upsample_slices
 
 SCALE = 900.0
-FAST = get_method("srgan").recipes["fast"]
+FAST = get_method("dcnet").recipes["fast"]
 PAPER = replace(
     get_method("srgan").recipes["paper"],
     build_generator=lambda channels, _: SRResNet(channels, width=6, blocks=2),

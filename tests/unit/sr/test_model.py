@@ -18,16 +18,16 @@ from bids_sr.sr.models.model import TrainingRequest, _sloppy_recipe
 from bids_sr.sr.training import trainer
 from bids_sr.sr.training.optimization import read_checkpoint
 
-SRGAN = get_method("srgan")
+DCNET = get_method("dcnet")
 
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory):
     """(weights, card) of an untrained network with a plausible card."""
     torch.manual_seed(0)
-    generator = SRGAN.recipes["fast"].build_generator(1, (2.0, 2.0, 1.0))
+    generator = DCNET.recipes["fast"].build_generator(1, (2.0, 2.0, 1.0))
     card = {
-        "method": "srgan",
+        "method": "dcnet",
         "recipe": "fast",
         "factor": [2.0, 2.0, 1.0],
         "resolution": {"lowres_mm": [3.75, 3.75, 4.0]},
@@ -35,7 +35,7 @@ def saved(tmp_path_factory):
         "orientation": "I-S",
     }
     return model.save_model(
-        tmp_path_factory.mktemp("model") / "srgan", generator.state_dict(), card
+        tmp_path_factory.mktemp("model") / "dcnet", generator.state_dict(), card
     )
 
 
@@ -50,7 +50,7 @@ def copy(saved, tmp_path):
 def test_round_trip(saved):
     loaded = model.load_model(saved[0])
     torch.manual_seed(0)
-    wanted = SRGAN.recipes["fast"].build_generator(1, (2.0, 2.0, 1.0)).state_dict()
+    wanted = DCNET.recipes["fast"].build_generator(1, (2.0, 2.0, 1.0)).state_dict()
     assert all(torch.equal(wanted[k], v) for k, v in loaded.generator.state_dict().items())
     assert loaded.card.contrast == "T2starw"
     assert not loaded.generator.training
@@ -59,7 +59,7 @@ def test_round_trip(saved):
 
 def test_a_truncated_file_is_refused(copy):
     copy.write_bytes(copy.read_bytes()[:-100])
-    with pytest.raises(cards.ModelError, match=r"srgan\.safetensors: truncated or changed"):
+    with pytest.raises(cards.ModelError, match=r"dcnet\.safetensors: truncated or changed"):
         model.load_model(copy)
 
 
@@ -73,14 +73,14 @@ def test_a_changed_byte_is_refused(copy):
 
 def test_weights_without_a_card_are_refused(copy):
     cards.card_path(copy).unlink()
-    with pytest.raises(cards.ModelError, match=r"srgan\.json: the model's card is missing"):
+    with pytest.raises(cards.ModelError, match=r"dcnet\.json: the model's card is missing"):
         model.load_model(copy)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"method": "nonesuch"}, "no method named 'nonesuch'; there are: .*srgan"),
+        ({"method": "nonesuch"}, "no method named 'nonesuch'; there are: .*dcnet"),
         ({"recipe": "slow"}, "no recipe 'slow'"),
         ({"card_version": 99}, "card version 99"),
         ({"factor": [3.0, 3.0, 1.0]}, "does not fit this program"),
@@ -152,7 +152,7 @@ def test_orientation_is_the_axis_across_slices(axes, name):
 
 
 FACTOR = (2.0, 2.0, 1.0)
-REQUEST = TrainingRequest(method=SRGAN, sloppy=True, factor=FACTOR)
+REQUEST = TrainingRequest(method=DCNET, sloppy=True, factor=FACTOR)
 
 
 def test_auto_trains_once_and_then_reuses(small_pair, tmp_path, monkeypatch):
@@ -197,7 +197,7 @@ def test_other_data_are_not_served_by_auto_but_by_reuse(small_pair, tmp_path):
     asked = replace(REQUEST, model_dir=tmp_path / "kept")
     assert model_store._find_model(asked, other) is None
     found = model_store._find_model(replace(asked, source="reuse"), other)
-    assert found == tmp_path / "kept" / "srgan.safetensors"
+    assert found == tmp_path / "kept" / "dcnet.safetensors"
 
 
 def test_reuse_prefers_the_model_of_the_very_pair_and_keeps_its_log(small_pair, tmp_path):
@@ -209,7 +209,7 @@ def test_reuse_prefers_the_model_of_the_very_pair_and_keeps_its_log(small_pair, 
         ("01", replace(small_pair, coarse=small_pair.coarse * 1.5)),
         ("02", small_pair),
     ):
-        stem = f"sub-{label}_desc-srgan_"
+        stem = f"sub-{label}_desc-dcnet_"
         for made, name in zip(
             model_store.obtain_model(REQUEST, (pair,), make(tmp_path / label)),
             ("model", "model", "log"),
@@ -218,14 +218,14 @@ def test_reuse_prefers_the_model_of_the_very_pair_and_keeps_its_log(small_pair, 
             shutil.copy(made, folder / f"{stem}{name}{made.suffix}")
     asked = replace(REQUEST, model_dir=folder, source="reuse", seed=7)
     weights, card, log = model_store.obtain_model(asked, (small_pair,), make(tmp_path / "new"))
-    assert card.read_bytes() == (folder / "sub-02_desc-srgan_model.json").read_bytes()
+    assert card.read_bytes() == (folder / "sub-02_desc-dcnet_model.json").read_bytes()
     assert weights.exists()
     assert len(log.read_text().splitlines()) > 1
 
 
 def test_reuse_without_a_model_names_the_remedy(small_pair, tmp_path):
     asked = replace(REQUEST, model_dir=tmp_path, source="reuse")
-    with pytest.raises(cards.ModelError, match=r"no model of srgan .*--pretrained"):
+    with pytest.raises(cards.ModelError, match=r"no model of dcnet .*--pretrained"):
         model_store.obtain_model(asked, (small_pair,), tmp_path)
 
 
@@ -248,8 +248,8 @@ def test_a_damaged_checkpoint_is_named(tmp_path):
 
 
 def test_the_card_of_training_is_enough_for_the_guards(small_pair, tmp_path):
-    recipe = _sloppy_recipe(SRGAN.recipes["fast"])
-    request = TrainingRequest(method=SRGAN, recipe="fast", changed=recipe, factor=FACTOR)
+    recipe = _sloppy_recipe(DCNET.recipes["fast"])
+    request = TrainingRequest(method=DCNET, recipe="fast", changed=recipe, factor=FACTOR)
     made = trainer.fit(request, (small_pair,), tmp_path / "work")
     weights, _ = model.save_model(tmp_path / "m", made.state, made.card)
     loaded = model.load_model(weights)

@@ -25,7 +25,7 @@ from bids_sr.sr.models import card as cards
 from bids_sr.sr.models.card import ModelCard
 
 CARD: dict[str, Any] = {
-    "method": "srgan",
+    "method": "dcnet",
     "recipe": "fast",
     "factor": [2.0, 2.0, 1.0],
     "resolution": {"lowres_mm": [3.75, 3.75, 4.0]},
@@ -37,7 +37,7 @@ CARD: dict[str, Any] = {
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
-    network = get_method("srgan").recipes["fast"].build_generator(1, (2.0, 2.0, 1.0))
+    network = get_method("dcnet").recipes["fast"].build_generator(1, (2.0, 2.0, 1.0))
     return model.save_model(tmp_path_factory.mktemp("model") / "m", network.state_dict(), CARD)[0]
 
 
@@ -64,7 +64,7 @@ def replace(weights: Path, data: bytes) -> None:
     ("change", "reason"),
     [
         ({"method": "../../evil"}, "method is no plain name"),
-        ({"method": ["srgan"]}, "method is no plain name"),
+        ({"method": ["dcnet"]}, "method is no plain name"),
         ({"recipe": None}, "recipe is no plain name"),
         ({"contrast": "T1w\x1b[2J"}, "contrast is no plain name"),
         ({"orientation": "up"}, "orientation is none of R-L, P-A, I-S"),
@@ -137,7 +137,7 @@ def test_models_of_older_versions_hold_no_such_checksum_and_load(
     assert model._bound_digest(old) is None
     replace(weights, old)
     model.load_model(weights)
-    shipped = (HERE / "models" / "srgan_phantom.safetensors").read_bytes()
+    shipped = (HERE / "models" / "dcnet_phantom.safetensors").read_bytes()
     assert model._bound_digest(shipped) is None
 
 

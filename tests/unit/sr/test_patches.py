@@ -17,7 +17,7 @@ from bids_sr.sr.operators import level_of, upsample_slices
 from bids_sr.sr.recipe import Augmentation
 
 FACTOR = (2.0, 2.0, 1.0)
-FAST = get_method("srgan").recipes["fast"]
+FAST = get_method("dcnet").recipes["fast"]
 LEVEL = level_of(torch.zeros(12, 12), (2, 2))
 PLAIN = replace(FAST, augmentation=Augmentation(), background=0.0)
 

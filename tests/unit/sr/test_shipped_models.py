@@ -15,7 +15,7 @@ FOLDER = Path(bids_sr.boilerplate.__file__).parent / "models"
 @pytest.mark.parametrize(
     ("name", "method", "limit"),
     [
-        ("srgan_phantom", "srgan", 2_000_000),
+        ("dcnet_phantom", "dcnet", 2_000_000),
     ],
 )
 def test_a_shipped_model_loads_and_says_that_it_is_of_a_phantom(name, method, limit):

@@ -19,10 +19,10 @@ from bids_sr.sr.models.model import TrainingRequest
 from bids_sr.sr.training import trainer
 from bids_sr.sr.training.phase import compare
 
-SRGAN = method.get_method("srgan")
-WEIGHTS = Path(bids_sr.boilerplate.__file__).parent / "models" / "srgan_phantom.safetensors"
+DCNET = method.get_method("dcnet")
+WEIGHTS = Path(bids_sr.boilerplate.__file__).parent / "models" / "dcnet_phantom.safetensors"
 SHORT = replace(
-    SRGAN.recipes["fast"],
+    DCNET.recipes["fast"],
     iterations=8,
     evaluate_every=4,
     adversarial_from=2,
@@ -30,7 +30,7 @@ SHORT = replace(
     hold_out=3,
     patience=None,
 )
-COLD = TrainingRequest(method=SRGAN, factor=(2.0, 2.0, 1.0), sloppy=True)
+COLD = TrainingRequest(method=DCNET, factor=(2.0, 2.0, 1.0), sloppy=True)
 WARM = replace(COLD, start=model.load_model(WEIGHTS))
 
 
@@ -42,7 +42,7 @@ def start():
 def fit(pair, work_dir, changed=SHORT, **given):
     return trainer.fit(
         TrainingRequest(
-            method=SRGAN, changed=changed, factor=(2.0, 2.0, 1.0), **{"seed": 3} | given
+            method=DCNET, changed=changed, factor=(2.0, 2.0, 1.0), **{"seed": 3} | given
         ),
         (pair,),
         work_dir,
@@ -90,9 +90,9 @@ def test_a_checkpoint_of_the_other_kind_is_not_gone_on_with(
 
 
 def test_weights_of_another_network_are_refused(small_pair, tmp_path, start):
-    paper = replace(SRGAN.recipes["paper-mse"], iterations=2)
+    paper = replace(method.get_method("srgan").recipes["paper-mse"], iterations=2)
     with pytest.raises(
-        cards.ModelError, match=r"\(srgan, fast\) is another network than that of srgan"
+        cards.ModelError, match=r"\(dcnet, fast\) is another network than that of dcnet"
     ):
         fit(small_pair, tmp_path, paper, recipe="paper-mse", start=start)
 

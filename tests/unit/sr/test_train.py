@@ -17,9 +17,9 @@ from bids_sr.sr.training import phase, trainer
 from bids_sr.sr.training.optimization import Networks, log_tsv
 
 FACTOR = (2.0, 2.0, 1.0)
-SRGAN = method.get_method("srgan")
+DCNET = method.get_method("dcnet")
 SHORT = replace(
-    SRGAN.recipes["fast"],
+    DCNET.recipes["fast"],
     iterations=20,
     evaluate_every=5,
     adversarial_from=4,
@@ -35,7 +35,7 @@ class Stopped(Exception):
 
 def fit(pair, work_dir, recipe=SHORT, progress=None, **given):
     """Short training with the defaults of these tests."""
-    asked = TrainingRequest(method=SRGAN, changed=recipe, factor=FACTOR, **{"seed": 3} | given)
+    asked = TrainingRequest(method=DCNET, changed=recipe, factor=FACTOR, **{"seed": 3} | given)
     return trainer.fit(asked, (pair,), work_dir, progress)
 
 

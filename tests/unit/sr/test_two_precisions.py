@@ -36,7 +36,7 @@ def test_the_fine_mask_is_the_voxel_it_lies_in() -> None:
 
 def test_what_is_compared_is_what_inference_gives(tmp_path) -> None:
     torch.manual_seed(0)
-    recipe = get_method("srgan").recipes["fast"]
+    recipe = get_method("dcnet").recipes["fast"]
     net = recipe.build_generator(1, TWO)
     nn.init.normal_(net.tail.weight, std=0.1)
     model = LoadedModel(generator=net.eval(), recipe=recipe, card=ModelCard())
@@ -47,7 +47,7 @@ def test_what_is_compared_is_what_inference_gives(tmp_path) -> None:
             writer.append(volumes[..., t])
     up = {
         p: apply_to_series.make_upsampler(
-            "srgan", UpsamplerInputs(factor=TWO, scale=900.0, precision=p), model
+            "dcnet", UpsamplerInputs(factor=TWO, scale=900.0, precision=p), model
         )
         for p in ("fp32", "bf16")
     }

@@ -65,7 +65,7 @@ def train(files, folder, **given):
     folder.mkdir(exist_ok=True)
     pair = [volume(files[0] / f"{name}.nii") for name in ("highres", "lowres", "mask")]
     return Model(
-        *train_on_pair(*pair, here=folder, method="srgan", factor=FACTOR, sloppy=True, **given)
+        *train_on_pair(*pair, here=folder, method="dcnet", factor=FACTOR, sloppy=True, **given)
     )
 
 
@@ -104,15 +104,15 @@ def model(files, tmp_path_factory):
 
 def test_training_leaves_model_card_and_log(model):
     card = json.loads(model.card_file.read_text())
-    assert card["method"] == "srgan"
+    assert card["method"] == "dcnet"
     assert card["resolution"]["lowres_mm"] == [3.0, 3.0, 4.0]
     assert model.log_file.read_text().startswith("phase\titeration\tloss")
     assert model.model_file.suffix == ".safetensors"
 
 
-@pytest.mark.parametrize("series", ["raw", "bspline", "zerofill", "inject", "ratio", "srgan"])
+@pytest.mark.parametrize("series", ["raw", "bspline", "zerofill", "inject", "ratio", "dcnet"])
 def test_a_series_on_its_grid_in_signal_units(files, tmp_path, model, series):
-    given = {"model_file": model.model_file} if series == "srgan" else {}
+    given = {"model_file": model.model_file} if series == "dcnet" else {}
     if series in ("inject", "ratio"):
         given = {"highres_file": files[0] / "highres.nii", "highres2boldref_xfm": np.eye(4)[None]}
     out = resolve(files, tmp_path / series, series, **given)
@@ -129,7 +129,7 @@ def test_a_series_on_its_grid_in_signal_units(files, tmp_path, model, series):
         np.asarray(image.dataobj)[inside].mean() / np.asarray(wanted.dataobj)[inside].mean()
     )
     assert brightness == pytest.approx(1.0 if series == "raw" else 1.5, rel=0.05)
-    if series in ("raw", "zerofill", "inject", "srgan"):
+    if series in ("raw", "zerofill", "inject", "dcnet"):
         first = np.asarray(source.dataobj)[..., 0]  # of which there is no motion to undo
         assert inconsistency(np.asarray(image.dataobj)[..., 0], first) < 1e-5
 
@@ -142,7 +142,7 @@ def test_as_a_node_it_writes_its_series(files, tmp_path, model):
         **{name: str(folder / f"{file}.nii") for name, file in paths.items()},
         hmc_xfms=str(tmp_path / "hmc.txt"),
         model_file=str(model.model_file),
-        series_name="srgan",
+        series_name="dcnet",
         factor=FACTOR,
         data_consistency="off",
         precision="auto",
@@ -151,7 +151,7 @@ def test_as_a_node_it_writes_its_series(files, tmp_path, model):
         device="cpu",
     )
     made = node.run(cwd=str(tmp_path)).outputs
-    in_memory = resolve(files, tmp_path / "memory", "srgan", model_file=model.model_file)
+    in_memory = resolve(files, tmp_path / "memory", "dcnet", model_file=model.model_file)
     assert Path(made.series).read_bytes() == in_memory.read_bytes()
 
 
@@ -161,12 +161,12 @@ def test_a_model_of_another_resolution_is_refused_and_may_be_forced(files, tmp_p
     save_image(np.asarray(image.dataobj), image.affine @ np.diag([1.3, 1.3, 1, 1]), other, tr=2.0)
     given = {"model_file": model.model_file, "bold": other}
     with pytest.raises(UsageError, match=r"resolution.*3\.9 x 3\.9(?s:.*)--force"):
-        resolve(files, tmp_path / "refused", "srgan", **given)
-    assert resolve(files, tmp_path / "forced", "srgan", force=True, **given).exists()
+        resolve(files, tmp_path / "refused", "dcnet", **given)
+    assert resolve(files, tmp_path / "forced", "dcnet", force=True, **given).exists()
 
 
 def test_the_series_is_the_same_bits_in_another_folder(files, tmp_path, model):
-    a, b = (resolve(files, tmp_path / n, "srgan", model_file=model.model_file) for n in ("a", "b"))
+    a, b = (resolve(files, tmp_path / n, "dcnet", model_file=model.model_file) for n in ("a", "b"))
     assert a.read_bytes() == b.read_bytes()
 
 

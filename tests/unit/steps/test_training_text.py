@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from bids_sr.figures.anat_figures import training_figure
+from bids_sr.sr.method import get_method
 from bids_sr.steps.training import estimate_variance, train_on_pair, train_on_volumes
 
 
@@ -17,13 +18,22 @@ def _text(step, method, recipe, **given):
     return step.text((known | {"method": method, "recipe": recipe} | given).__getitem__)
 
 
-def test_srgan_of_recipe_fast_is_called_what_it_is():
-    text = _text(train_on_pair, "srgan", "fast")
+def test_dcnet_is_called_what_it_is():
+    text = _text(train_on_pair, "dcnet", "fast")
     assert text.startswith(
-        "A data-consistent network (srgan) was trained on the participant's own pair"
+        "A data-consistent network (dcnet) was trained on the participant's own pair"
     )
     assert "generative adversarial network" not in text
     assert "@stss_srfmri" in text
+
+
+def test_srgan_of_recipe_fast_says_that_it_is_small_and_pre_trained():
+    text = _text(train_on_pair, "srgan", "fast")
+    assert text.startswith("A generative adversarial network (srgan) was trained")
+    assert "smaller generator and critic" in text
+    steps = get_method("srgan").recipes["fast"].adversarial_from
+    assert f"pre-trained by squared error for {steps} steps" in text
+    assert "held-out" not in text
 
 
 def test_the_published_run_and_its_variant_are_told_apart():

@@ -1,0 +1,59 @@
+"""A small data-consistent network trained on the subject's own T2*-weighted pair.
+
+It works on the acquired grid, predicts the k-space that was not measured and leaves the acquired
+band as it is (`networks.convolutional.SubPixelNet`). The idea of training on a low- and a
+high-resolution T2*-weighted image of the same head, and of applying the network to every slice of
+the BOLD series, is that of stss-srfmri; network and training are ours. Up to version 0.2 this was
+recipe `fast` of the method `srgan`, whose models are loaded as models of `dcnet`.
+
+The loss is squared error. Over five pairs of trainings its adversarial term adds no energy beyond
+Nyquist and costs .01 dB, a quarter of the spread of seeds (benchmarks/results/adversarial.md); it
+stays because earlier models have it. No refit: measured against true volumes (benchmarks/TRUTH.md)
+that gained nothing and would double the time. So the card's held-out metrics are those of the very
+model.
+"""
+
+from dataclasses import replace
+
+from bids_sr.sr.method import PLACEBOS_OF_A_PAIR, Cost, Method
+from bids_sr.sr.recipe import OURS, Augmentation, loss, network
+
+_FAST = replace(
+    OURS,
+    build_critic=network("convolutional.PatchCritic"),
+    losses=(
+        loss("content", "MSE", 1.0),
+        loss("adversarial", "AdversarialBCE", 3e-4),
+        loss("perceptual", "VGGPerceptual", 1e-4),
+    ),
+    iterations=800,
+    learning_rate=2e-3,
+    betas=(0.9, 0.99),
+    critic_learning_rate=5e-4,
+    adversarial_from=200,
+    gradient_limit=0.05,
+    augmentation=Augmentation(dihedral=True, shift=1.0, gamma=0.15, gain=0.1, noise=0.01),
+)
+
+_TEXT = (
+    "A data-consistent network (dcnet) was trained on the participant's own pair of T2*-weighted"
+    " images, an idea taken from a published method [@stss_srfmri]. The network is small, works on"
+    " the acquired grid and predicts only the unmeasured band of k-space; squared error is the"
+    " main loss, beside an adversarial term of small weight, and training stopped when accuracy on"
+    " held-out slices stopped improving."
+)
+
+METHOD = Method(
+    name="dcnet",
+    ndim=2,
+    recipes={"fast": _FAST},
+    reference="stss_srfmri",
+    summary=(
+        "data-consistent network trained on the participant's own T2*-weighted pair, slice by"
+        " slice: the acquired band of k-space stays as measured"
+    ),
+    placebos=PLACEBOS_OF_A_PAIR,
+    # from whole runs on grids of many sizes
+    costs={"fast": Cost(always=10.0, low=650.0, series=0.33)},
+    text={"fast": _TEXT},
+)

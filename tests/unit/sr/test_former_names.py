@@ -1,0 +1,74 @@
+"""Models that earlier versions called otherwise are used under current names, with a notice."""
+
+import json
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+import bids_sr.boilerplate
+from bids_sr.sr.former_names import current_names, renaming
+from bids_sr.sr.method import get_method
+from bids_sr.sr.models import model_store
+from bids_sr.sr.models.card import ModelError, read_card
+from bids_sr.sr.models.model import TrainingRequest, load_model, save_model
+from bids_sr.sr.networks.convolutional import SubPixelNet
+
+SHIPPED = Path(bids_sr.boilerplate.__file__).parent / "models" / "dcnet_phantom.safetensors"
+
+
+@pytest.fixture
+def old(tmp_path):
+    """A model as an earlier version saved it: method srgan, recipe fast."""
+    card = json.loads(SHIPPED.with_suffix(".json").read_text()) | {"method": "srgan"}
+    return save_model(tmp_path / "models" / "old", load_file(SHIPPED), card)[0]
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path):
+    (tmp_path / "models").mkdir()
+    (tmp_path / "made").mkdir()
+
+
+@pytest.mark.parametrize(
+    ("method", "recipe", "settings", "current"),
+    [
+        ("srgan", "fast", {"upsampled_by": None}, ("dcnet", "fast")),
+        ("srgan", "fast", {"upsampled_by": "lanczos"}, ("srgan", "fast")),
+        ("srgan", "fast", {}, ("srgan", "fast")),
+        ("srgan", "paper", {"upsampled_by": "lanczos"}, ("srgan", "paper")),
+        ("srgan", "paper", {"losses": {"content:MSE": 1.0}}, ("srgan", "paper-mse")),
+        ("unet", "fast", {"upsampled_by": None}, ("unet", "fast")),
+    ],
+)
+def test_names_follow_the_network(method, recipe, settings, current):
+    card = {"method": method, "recipe": recipe, "settings": settings}
+    assert current_names(card) == current
+    assert bool(renaming(card)) == (current[0] != method)
+
+
+def test_an_old_model_is_loaded_as_dcnet(old):
+    model = load_model(old)
+    assert (model.card.method, model.card.recipe) == ("dcnet", "fast")
+    assert isinstance(model.generator, SubPixelNet)
+    assert model.card.json["method"] == "srgan"  # the file stays as it is
+
+
+def request(method, old, **given):
+    return TrainingRequest(
+        method=get_method(method), factor=(2.0, 2.0, 1.0), model_dir=old.parent, **given
+    )
+
+
+def test_dcnet_reuses_it_with_a_notice(old, tmp_path, caplog):
+    asked = request("dcnet", old, source="reuse")
+    made = model_store.obtain_model(asked, None, tmp_path / "made")[0]
+    assert made.name == "dcnet.safetensors"
+    assert read_card(made).method == "dcnet"
+    (notice,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert notice.startswith(f"{old}: it was trained as srgan --recipe fast by an earlier version")
+
+
+def test_srgan_does_not_reuse_it_and_says_why(old, tmp_path):
+    with pytest.raises(ModelError, match=r"no model of srgan \(fast\) .*now the method dcnet"):
+        model_store.obtain_model(request("srgan", old, source="reuse"), None, tmp_path / "made")
