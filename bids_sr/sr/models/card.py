@@ -56,11 +56,12 @@ class ModelCard:
     size of the images that the model serves. `trained_on`: kind of training data: ``pair``,
     ``series``, ``self`` or ``images``. `changed_settings`: settings of the recipe that had another
     value than its own, by name. `channels`: contrasts that go in together. `reproducible`: if the
-    same training gives the same weights again. `headroom`: intensity that is 1 for the network over
-    the 99th percentile of the image it was trained on, or None. `perceptual`: whether VGG-19 was in
-    the loss. `start_sha256`: weights with which training began, or None. `align`: structural
-    scans: what registered those of a head. `domain`: quantiles and edge content of the training
-    image, see `domain_difference`. `held_out`: scores on held-out parts, and which these are.
+    same training gives the same weights again. `headroom`: intensity that is 1 for the network
+    over the 99th percentile of the image it was trained on, or None. `perceptual`: whether VGG-19
+    was in the loss. `start_sha256`: weights with which training began, or None. `align`:
+    structural scans: what registered those of a head. `domain`: quantiles and edge content of the
+    training image, see `domain_difference`. `held_out`: scores on held-out parts, and which these
+    are.
     """
 
     method: str = ""
