@@ -41,7 +41,7 @@ from bids_sr.glm.block_effects import block_effects
 from bids_sr.glm.blocks import block_design
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.design import MOTION
-from bids_sr.io.grids import Array, Factor, mm_text
+from bids_sr.io.grids import Array, Factor, mm_text, size_text
 from bids_sr.metrics import MetricRow, columns_json
 from bids_sr.pipeline.artifacts import (
     Confounds,
@@ -61,7 +61,7 @@ from bids_sr.pipeline.step import Lookup, Part, step
 from bids_sr.series import MEASURED, PAIR_BASELINES, PCA_RANKS, RAW, kind_of
 from bids_sr.spatial.masks import head_mask
 from bids_sr.spatial.resampling import sample_volume
-from bids_sr.sr.matrices import kspace_crop
+from bids_sr.sr.matrices import acquire
 from bids_sr.sr.method import Cost
 from bids_sr.steps.activation import by_smoothing, kept_table, sorted_maps
 from bids_sr.steps.active_regions import judged_contrasts
@@ -378,7 +378,9 @@ def _why_not(
         sizes = (
             [mm * f**power for mm, f in zip(voxel, factor, strict=True)] for power in (-1, 0, 1)
         )
-        fine, acquired, low = (mm_text(max(size[:2])) for size in sizes)
+        fine, acquired, low = (
+            mm_text(max(size[:2])) if factor[2] == 1 else size_text(size, "×") for size in sizes
+        )
         trained = f"it was trained for {acquired} → {fine} mm"
         return f"{trained}; testing it at {low} → {acquired} mm would need a separate network"
     if name == "inject":
@@ -465,7 +467,7 @@ def _pair_flags(
     """The pair's flag, where there is a pair."""
     if highres is None or lowres is None or pair_mask is None:
         return []
-    degraded, made = kspace_crop(highres.data, highres.affine, factor=factor)
+    degraded, made = acquire(highres.data, highres.affine, factor=factor)
     if degraded.shape != lowres.data.shape:
         degraded = sample_volume(degraded, made, lowres.data.shape, lowres.affine)
     head = head_mask(lowres.data, lowres.affine) | pair_mask.data

@@ -34,7 +34,7 @@ from bids_sr.spatial.transforms import hr_grid, invert
 from bids_sr.sr.device import Device, Precision, choose_device
 from bids_sr.sr.inference.acquired import Displaced, InferenceError, PosedImage, UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import Keeping, make_upsampler, write_series
-from bids_sr.sr.matrices import kspace_crop
+from bids_sr.sr.matrices import acquire
 from bids_sr.sr.method import Cost, method_of_series
 from bids_sr.sr.models.card import check_model
 from bids_sr.sr.models.model import LoadedModel, load_model
@@ -379,7 +379,7 @@ def another_contrast(
     high = np.maximum(
         masks.coverage(t1w_preproc.data, t1w_preproc.affine, shape, grid, xfm, mm=_SAMPLE_MM), 0
     )
-    low, low_affine = kspace_crop(high, grid, factor=factor)
+    low, low_affine = acquire(high, grid, factor=factor)
     if low.shape != boldref.data.shape[:3]:
         raise ValueError(
             f"boldref: {shape} by {factor} is {low.shape}, not {boldref.data.shape[:3]}"

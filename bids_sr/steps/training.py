@@ -23,10 +23,10 @@ from bids_sr.sr.device import Device, Precision, choose_device
 from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import make_upsampler
 from bids_sr.sr.matrices import ResolutionError
-from bids_sr.sr.method import Cost, Method, get_method
+from bids_sr.sr.method import Cost, Method, get_method, get_recipe, recipe_name
 from bids_sr.sr.models.card import ModelCard, check_model, part_of, read_card
 from bids_sr.sr.models.model import LoadedModel, TrainingRequest, load_model
-from bids_sr.sr.recipe import RecipeName
+from bids_sr.sr.recipe import MULTISLICE, Recipe, RecipeName
 from bids_sr.sr.variance.temporal_components import SeriesError, open_uncompressed
 
 if TYPE_CHECKING:
@@ -124,6 +124,18 @@ def _variance_text(setting: Lookup) -> str:
     )
 
 
+def recipe_of_slices(method: Method, recipe: str, factor: Factor) -> Recipe | None:
+    """Return the recipe for slices that were acquired one by one and get thinner, or None.
+
+    Recipes of 3D methods that assume a crop of k-space assume it in plane only: across slices, the
+    scanner averages over the slice. Published recipes with another assumption keep theirs.
+    """
+    settings = get_recipe(method, recipe_name(method, recipe))
+    if factor[2] == 1 or settings.degradation != "kspace":
+        return None
+    return replace(settings, degradation=MULTISLICE)
+
+
 def train_or_reuse(
     training: TrainingRequest,
     data: "TrainingData | None",
@@ -209,6 +221,7 @@ def train_on_pair(
     training = TrainingRequest(
         method=get_method(method),
         recipe=recipe,
+        changed=recipe_of_slices(get_method(method), recipe, factor),
         factor=factor,
         source=model_source,
         model_dir=model_dir,
@@ -270,6 +283,7 @@ def train_on_volumes(
     training = TrainingRequest(
         method=get_method(method),
         recipe=recipe,
+        changed=recipe_of_slices(get_method(method), recipe, factor),
         factor=factor,
         source=model_source,
         model_dir=model_dir,
