@@ -27,7 +27,7 @@ from bids_sr.config.section import (
 )
 from bids_sr.frozen import frozen
 from bids_sr.region_names import is_file
-from bids_sr.series import BASELINES, DEFAULT_BASELINES, PAIR_BASELINES, series_names
+from bids_sr.series import BASELINES, DEFAULT_BASELINES, PAIR_BASELINES, SDMOD, series_names
 from bids_sr.sr.method import get_method, methods_trained_on, offered_methods
 
 _AUTO = "auto"
@@ -309,9 +309,12 @@ class SuperRes(Checked):
         """Every series that is made besides ``raw``, baselines first.
 
         Where only baselines were asked for, those that need a pair are left out unless named, so
-        that data without a pair can be run.
+        that data without a pair can be run. `sdmod` works in plane, and is left out if slices get
+        thinner.
         """
         baselines = DEFAULT_BASELINES if self.baselines == "default" else tuple(BASELINES)
+        if self.thins_slices:
+            baselines = tuple(name for name in baselines if name != SDMOD)
         if not self.learned:
             extra = (
                 tuple(b for b in baselines if b not in PAIR_BASELINES)

@@ -208,7 +208,8 @@ def _check_patches(settings: Settings, run: BoldRun, findings: Findings) -> None
         sides = " × ".join(map(str, recipe.flat_patch))
         fits = other in method.recipes and get_recipe(method, other).fits(x, y)
         first = f"give --recipe {other}, or " if fits else ""
-        fix = f"{first}take a method that is trained on whole slices: srgan --recipe fast."
+        whole = "srgan --recipe fast" if run.factor[2] == 1 else "tv --recipe fast"
+        fix = f"{first}take a method that is trained on whole slices: {whole}."
         findings.refuse(
             f"{run.bold} with --sr-method {name} --recipe {superres.recipe}",
             f"patches of {sides} voxels do not fit into its slices of {x} × {y} (at the high"

@@ -342,10 +342,12 @@ def _advice(plan: Plan, settings: Settings) -> list[str]:
         scan = "a high-resolution run of 20 volumes or more (same session, slices and task)"
         advice.append(f"{scan} may improve the result (docs/acquire.md).")
     if not any(run.truth is not None for run in runs):
+        tested = "methods are tested one resolution level down; for the full test"
+        if any(run.factor[2] != 1 for run in runs):
+            tested = "nothing is tested; for a test"
         advice.append(
-            "no high-resolution reference, so methods are tested one resolution level down; for"
-            " the full test, --retrospective downsamples these runs and compares the result with"
-            " the originals."
+            f"no high-resolution reference, so {tested}, --retrospective downsamples these runs"
+            " and compares the result with the originals."
         )
     return advice
 
@@ -416,7 +418,7 @@ def _choice_text(run: BoldRun, settings: Settings) -> str:
         why.append("no T2*w pair, which srgan needs")
     elif superres.auto and set(superres.learned) - set(names):
         why.append("single slice: too few to train a network")
-    if run.factor[2] != 1 and SDMOD in superres.series:
+    if run.factor[2] != 1 and (run.truth is not None or superres.baselines == "all"):
         why.append(f"the baseline {SDMOD} works in plane and is left out")
     if settings.evaluation.retrospective is None:
         why.append(_why_factor(run, settings))

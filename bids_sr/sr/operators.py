@@ -97,9 +97,9 @@ def get_operator(
     """The operator of that name on a grid.
 
     `name`: kspace, multislice, block, gauss or trilinear. `factor`: rational, of denominators up
-    to 64. `lowres_shape`: low-resolution grid that covers the whole other one, with the factor's rounding
-    to whole voxels in the matrices (43.75 voxels become 44 by a factor of 1.2571). Where None, a
-    size that the factor does not divide is cropped around its center.
+    to 64. `lowres_shape`: low-resolution grid that covers the whole other one, with the factor's
+    rounding to whole voxels in the matrices (43.75 voxels become 44 by a factor of 1.2571). Where
+    None, a size that the factor does not divide is cropped around its center.
     """
     if name not in _DEGRADATIONS:
         raise KeyError(f"no degradation named {name!r}; there are: {', '.join(_DEGRADATIONS)}")

@@ -47,10 +47,27 @@ def _undone(corrected: bool) -> str:
     return f"head motion{' and susceptibility distortion together' if corrected else ''}"
 
 
-def series_text(names: Sequence[str], corrected: bool) -> str:
-    """Return the methods text shared by all series but the acquired one, and of the baselines."""
+def series_text(names: Sequence[str], corrected: bool, thinner: bool = False) -> str:
+    """Return the methods text shared by all series but the acquired one, and of the baselines.
+
+    Parameters
+    ----------
+    names : Sequence[str]
+        Series of the run.
+    corrected : bool
+        Whether susceptibility distortion is undone, too.
+    thinner : bool, optional
+        Whether slices of the high-resolution grid are thinner than the acquired ones.
+
+    Returns
+    -------
+    str
+        Paragraph of the methods section.
+    """
     listed = [f"{BASELINES[name]} ({name})" for name in names if name in BASELINES]
     baselines = f" Baselines: {'; '.join(listed)}." if listed else ""
+    if baselines and thinner:
+        baselines += " Across slices, cubic splines took the place of zero filling."
     return (
         "Every other series was brought to the high-resolution grid by a single interpolation of"
         f" each volume, which also undid {_undone(corrected)}.{baselines}\n"
