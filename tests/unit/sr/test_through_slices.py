@@ -64,7 +64,9 @@ def test_an_acquisition_crops_k_space_in_plane_and_averages_over_the_slice():
 
 def test_in_two_dimensions_a_slice_has_its_k_space_cropped():
     image = torch.from_numpy(np.random.default_rng(0).random((8, 6)))
-    made = [get_operator(name, (8, 6), (2.0, 2.0)).forward(image) for name in ("multislice", "kspace")]
+    made = [
+        get_operator(name, (8, 6), (2.0, 2.0)).forward(image) for name in ("multislice", "kspace")
+    ]
     torch.testing.assert_close(*made)
 
 
