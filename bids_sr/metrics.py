@@ -130,7 +130,7 @@ class MetricRow:
     """One value of a metric, see `COLUMNS`. NaN stands for not defined.
 
     `value`: value in the unit of the statistic. `minus`: series that was subtracted; n/a for a
-    value by itself. `band`: spatial frequencies in plane that entered: ``all``, ``within`` or
+    value by itself. `band`: spatial frequencies that entered: ``all``, ``within`` or
     ``beyond``. `reference`: what the series is held against; n/a for nothing. `lower`: lower end
     of the 95 % interval; NaN without one. `upper`: upper end of the 95 % interval; NaN without
     one. `n`: number of units resampled for the interval; None without one.

@@ -26,7 +26,14 @@ import numpy as np
 from nibabel.nifti1 import Nifti1Header
 
 from bids_sr.bids import BoldRun, Pair, Subject, stem_of
-from bids_sr.bids.pairs import averaged, left_out, makers, pair_place, retrospective_factor
+from bids_sr.bids.pairs import (
+    averaged,
+    factor_text,
+    left_out,
+    makers,
+    pair_place,
+    retrospective_factor,
+)
 from bids_sr.config import Settings
 from bids_sr.glm.confounds import nonsteady_at_start
 from bids_sr.io.atomic_files import read_json, write_json, write_whole
@@ -44,7 +51,7 @@ from bids_sr.io.nifti import SeriesReader, SeriesWriter, load_image, save_image
 from bids_sr.io.tables import join_line, split_table
 from bids_sr.spatial.boldref import combine_echoes
 from bids_sr.spatial.transforms import resized_affine
-from bids_sr.sr.matrices import kspace_crop, lowres_size
+from bids_sr.sr.matrices import acquire, block_matrix, lowres_size
 from bids_sr.version import __version__
 
 _PAIRS = 20  # of successive volumes, spread over the run, that tell its noise
@@ -55,7 +62,7 @@ _TO_SD = 1.4826  # median of absolute values to standard deviation, for a Gaussi
 def _window(
     shape: tuple[int, ...], factor: Factor
 ) -> tuple[tuple[slice, slice, slice], tuple[int, int, int]]:
-    """Return the central part of a matrix as `kspace_crop` takes it, and the lower matrix.
+    """Return the central part of a matrix as `acquire` takes it, and the lower matrix.
 
     The factors divide the central part.
     """
@@ -77,15 +84,16 @@ def _cropped_affine(affine: Array, part: tuple[slice, slice, slice]) -> Array:
 def _downsample(
     volume: Array, factor: Factor, *, noise_sd: float = 0.0, rng: np.random.Generator | None = None
 ) -> Array:
-    """Truncate the complex k-space of a volume (X, Y, Z) and return the magnitude.
+    """Truncate the complex k-space of a volume (X, Y, Z) in plane and return the magnitude.
 
-    The factors divide the matrix of the volume.
+    The factors divide the matrix of the volume. Across slices, complex signals are averaged over
+    the thicker slice, as slices are excited one by one (`bids_sr.sr.matrices.acquire`).
 
     A magnitude image has no phase, so its k-space is that of a scanner without phase errors; of
     the two samples at the Nyquist limit the lower matrix sees one, which makes the image complex.
     Noise of `noise_sd` (signal units) is added to the real and to the imaginary part.
     """
-    low, _ = kspace_crop(volume.astype(np.complex64), np.eye(4), factor=factor)
+    low, _ = acquire(volume.astype(np.complex64), np.eye(4), factor=factor)
     if noise_sd:
         assert rng is not None
         low = low + noise_sd * (
@@ -223,7 +231,8 @@ def prepare(
     `say` gets a line for each participant that is made.
     """
     data, truth = settings.paths.retrospective_dir, settings.paths.retrospective_truth_dir
-    _describe(data, settings, "downsampled by truncation of k-space")
+    across = " and averaging across slices" if retrospective_factor(settings)[2] != 1 else ""
+    _describe(data, settings, f"downsampled by truncation of k-space{across}")
     _describe(
         truth, settings, "the measured volumes, which are the truth of the data set downsampled"
     )
@@ -251,7 +260,7 @@ def prepare(
         paths=replace(paths, bids_dir=data, work_dir=work_dir and work_dir / "retrospective"),
         selection=selection,
         superres=replace(
-            settings.superres, factor=retrospective_factor(settings)[0], hr_acq=None, lr_acq=None
+            settings.superres, factor=retrospective_factor(settings), hr_acq=None, lr_acq=None
         ),
         preprocessing=replace(settings.preprocessing, dummy_scans=dummies),
         evaluation=replace(settings.evaluation, truth=str(truth), retrospective=None),
@@ -262,8 +271,8 @@ def _describe(root: Path, settings: Settings, what: str) -> None:
     """What makes the directory a BIDS data set."""
     source = settings.paths.bids_dir / "dataset_description.json"
     name = json.loads(source.read_text(encoding="utf-8")).get("Name", settings.paths.bids_dir.name)
-    factor = retrospective_factor(settings)[0]
-    downsampled = f"factor {factor:g} in plane, {settings.evaluation.retrospective}"
+    factor = factor_text(retrospective_factor(settings))
+    downsampled = f"{factor}, {settings.evaluation.retrospective}"
     description = {
         "Name": f"{name}: {what}",
         "BIDSVersion": "1.9.0",
@@ -395,16 +404,57 @@ def _make_run(
     types = type_order.get(run.entities.get("task", ""), ())
     write_lr_series(bold, low, factor=factor, first=first, noise_sd=noise, seed=seed)
     write_measured_series(bold, high, factor=factor, first=first)
-    sidecar = {key: value for key, value in run.sidecar.items() if key not in _GEOMETRY_KEYS}
+    measured = dict(run.sidecar)
+    sidecar = {key: value for key, value in measured.items() if key not in _GEOMETRY_KEYS}
+    if factor[2] != 1:
+        part, lowered = _window(run.shape, factor)
+        for content, count in ((measured, part[2].stop - part[2].start), (sidecar, lowered[2])):
+            _reslice(content, run.slice_timing, part[2], count)
     made = {"Factor": list(factor), "VolumesLeftOut": first, "NoiseAdded": round(noise, 6)}
-    said = {"Description": f"simulated: {run.voxel} data, k-space cropped", "Retrospective": made}
-    for path, content in ((low, sidecar | said), (high, dict(run.sidecar))):
+    across = "" if factor[2] == 1 else ", slices averaged"
+    said = {
+        "Description": f"simulated: {run.voxel} data, k-space cropped{across}",
+        "Retrospective": made,
+    }
+    for path, content in ((low, sidecar | said), (high, measured)):
         write_json(path.with_name(f"{run.stem}_bold.json"), content)
         if run.events is None:
             continue
         table = path.with_name(f"{run.stem}_events.tsv")
         table.write_text(_moved_events(run.events, -first * run.tr), encoding="utf-8")
         write_json(table.with_suffix(".json"), _sidecar_of_events(run.events, types))
+
+
+_THICKNESS_KEYS = ("SliceThickness", "SpacingBetweenSlices")  # mm
+
+
+def _reslice(
+    sidecar: dict[str, object], times: Sequence[float] | None, part: slice, count: int
+) -> None:
+    """Change the entries on slices of a sidecar for a part of the slices, averaged into fewer.
+
+    A thicker slice is timed by the mean of the slices that it averages.
+
+    Parameters
+    ----------
+    sidecar : dict[str, object]
+        Metadata of a run, which is changed in place.
+    times : Sequence[float] | None
+        Acquisition time of each slice of the run, from its first slice on (s); None if unknown.
+    part : slice
+        Slices of the run that are kept.
+    count : int
+        Number of slices that are made of them.
+    """
+    kept = part.stop - part.start
+    for name in ("SliceTiming", "SliceEncodingDirection"):
+        sidecar.pop(name, None)
+    if times is not None:
+        mean_times = block_matrix(kept, count) @ np.asarray(times, dtype=np.float64)[part]
+        sidecar["SliceTiming"] = [round(float(time), 6) for time in mean_times]
+    for name in _THICKNESS_KEYS:
+        if isinstance(thickness := sidecar.get(name), int | float):
+            sidecar[name] = round(thickness * kept / count, 6)
 
 
 def _one_series(run: BoldRun, building: Path) -> Path:
@@ -428,7 +478,7 @@ def _make_pair(pair: Pair, subject: Subject, settings: Settings, root: Path) -> 
     image = reordered(image.reshape(image.shape[:3]), order)
     affine = reordered_affine(affine, order)
     if pair.lowres is None:
-        image, affine = kspace_crop(image, affine, factor=pair.factor, magnitude=True)
+        image, affine = acquire(image, affine, factor=pair.factor, magnitude=True)
     with SeriesReader(source) as reader:
         header = reordered_header(reader.header, order)
     folder = _folder(root, subject, session, "anat")
@@ -469,11 +519,11 @@ def _write_pair(
         "Manufacturer",
         "SliceThickness",
     )
-    for path in (high, low):
-        write_json(
-            path.with_name(f"{stem_of(path)}_T2starw.json"),
-            {key: sidecar[key] for key in kept if key in sidecar},
-        )
+    for path, thicker in ((high, 1.0), (low, factor[2])):
+        content = {key: sidecar[key] for key in kept if key in sidecar}
+        if thicker != 1 and isinstance(thickness := content.get("SliceThickness"), int | float):
+            content["SliceThickness"] = round(thickness * thicker, 6)
+        write_json(path.with_name(f"{stem_of(path)}_T2starw.json"), content)
 
 
 def _json_of(image: Path) -> Path:

@@ -105,7 +105,7 @@ def add_truth(
     if (measured or has_known) and with_models:
         scope.add(evaluation.compare_with_truth)
         if split and not measured:
-            scope.say(Part.EVALUATION, evaluation.KNOWN_TEXT)
+            scope.say(Part.EVALUATION, evaluation.known_text(scope.setting))
         makers.append(scope["truth"])
     if measured:
         scope.add(evaluation.compare_images, wires={"series": scope.gather("series", series)})

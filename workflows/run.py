@@ -153,7 +153,10 @@ def add_run(
         scope.give(truth_maps=dict(bold.truth.activations))
     run = RunOf(planned=planned, bold=bold, wanted=specs, scope=scope, models=models)
     names = [one.name for one in specs if one.stored]
-    scope.say(Part.SERIES, super_resolution.series_text(names, corrected="fieldmap" in run.taken))
+    text = super_resolution.series_text(
+        names, corrected="fieldmap" in run.taken, thinner=bold.factor[2] != 1
+    )
+    scope.say(Part.SERIES, text)
     _add_motion(run)
     _add_registration(run, with_anat=anat is not None, with_pair=pair is not None)
     if scope.setting("calibrated"):

@@ -16,7 +16,7 @@ from bids_sr.bids.companions import ratio_of, read_run
 from bids_sr.bids.findings import Findings, InputError, open_derivatives, refuse_output_as_data
 from bids_sr.bids.fmriprep import check_surfaces, precomputed_anat, precomputed_run
 from bids_sr.bids.inputs import (
-    DEFAULT_FACTOR,
+    DEFAULT_FACTORS,
     BoldRun,
     Pair,
     Subject,
@@ -26,6 +26,7 @@ from bids_sr.bids.inputs import (
     check_guide,
     check_options,
     entities_of,
+    factor_without_pair,
     is_magnitude,
     label_of,
     refuse_all,
@@ -188,7 +189,7 @@ def _subject(
     star_headers = [h for h in (volume_header(path, seen) for path in stars) if h is not None]
     runs, missing = [], []
     superres, timed = settings.superres, "slicetiming" not in settings.preprocessing.ignore
-    named = None if superres.factor is None else (superres.factor, superres.factor, 1.0)
+    named = factor_without_pair(superres)
 
     def known(run: BoldRun) -> Triple | None:
         pair, _ = _choose(run.header, star_headers, settings, Findings())
@@ -213,11 +214,13 @@ def _subject(
         if pair is None and not findings.problems and not stars:
             missing.append(bold)
         _take(findings, settings, seen)
+        if pair is None and _conflicts(header, star_headers, settings):
+            seen.add(findings.problems)
         if run is None:
             continue
         calibration = calibrated.get(bold)
         ratio = None if calibration is None else ratio_of(calibration, run)
-        ratio = named or ratio or (DEFAULT_FACTOR, DEFAULT_FACTOR, 1.0)
+        ratio = named or ratio or DEFAULT_FACTORS
         with seen.about(label, name):
             times = hd.slice_times(run.header, run.sidecar, run.tr, seen) if timed else None
             run = replace(run, events=events, echoes=echoes, slice_timing=times)
@@ -253,10 +256,25 @@ def _choose(
     session = entities_of(bold.path).get("session")
     # the factor is by how much the BOLD will be downsampled
     if settings.evaluation.retrospective is not None:
-        superres = replace(superres, factor=None)
+        superres = replace(superres, factor=())
     if settings.evaluation.pair_holdout:
         return pairs.choose_two(bold, session, stars, superres, findings)
     return pairs.choose(bold, session, stars, superres, findings), None
+
+
+def _conflicts(bold: Header, stars: Sequence[Header], settings: Settings) -> bool:
+    """Return whether a pair would serve a run if --sr-factor were not given.
+
+    The factor has to differ in plane: across slices, a pair with slices as thick as those of the
+    run is what most participants have.
+    """
+    superres = settings.superres
+    asked = superres.factor_by_axis
+    if asked is None or superres.force or settings.evaluation.retrospective is not None:
+        return False
+    free = replace(settings, superres=replace(superres, factor=()))
+    pair, _ = _choose(bold, stars, free, Findings())
+    return pair is not None and pair.factor[:2] != asked[:2]
 
 
 def _truth(run: BoldRun, settings: Settings, seen: Survey, *, with_anat: bool) -> Truth | None:
@@ -270,7 +288,8 @@ def _truth(run: BoldRun, settings: Settings, seen: Survey, *, with_anat: bool) -
     root = settings.paths.bids_dir.absolute()
     how = settings.activation
     seeds = seeds_of(how.seeds, with_anat=with_anat, atlas=how.atlas)
-    return truth_in_dataset(root, run, seen, timed=timed, seeds=seed_names(seeds))
+    strict = bool(settings.superres.factor) and not settings.superres.force
+    return truth_in_dataset(root, run, seen, timed=timed, seeds=seed_names(seeds), strict=strict)
 
 
 def _take(findings: Findings, settings: Settings, seen: Survey) -> None:
@@ -456,7 +475,7 @@ def _check_methods(settings: Settings, findings: Findings) -> None:
         "--pair-holdout": evaluation.pair_holdout,
         "--null-checks": evaluation.null_checks,
         "--n-ensemble": superres.n_ensemble > 1,
-        "--sr-factor": superres.factor is not None,
+        "--sr-factor": bool(superres.factor),
         "--derivatives": bool(settings.preprocessing.derivatives),
         "--model": settings.activation.stats_model is not None,
     }

@@ -25,9 +25,10 @@ from bids_sr.io.grids import AS_STORED, AxisOrder, Header, Shape, Triple, size_t
 from bids_sr.io.volume_times import middle_of_acquisition, reference_time
 from bids_sr.series import PAIR_BASELINES, SDMOD, series_names
 from bids_sr.sr.former_names import current_names, renaming
-from bids_sr.sr.method import get_method, method_names, recipe_name
+from bids_sr.sr.method import get_method, method_names, offered_methods, recipe_name
+from bids_sr.sr.models.card import ModelError, read_card
 
-DEFAULT_FACTOR = 2.0  # in plane, where nothing tells it
+DEFAULT_FACTORS: Triple = (2.0, 2.0, 1.0)  # unless a pair, an option or a model states it
 
 ENTITIES: dict[str, str] = {
     "sub": "subject",
@@ -132,7 +133,7 @@ class BoldRun:
     events: Path | None = None
     slice_timing: tuple[float, ...] | None = None
     echoes: tuple[tuple[Path, float], ...] = ()
-    factor: Triple = (DEFAULT_FACTOR, DEFAULT_FACTOR, 1.0)
+    factor: Triple = DEFAULT_FACTORS
     pair: Pair | None = None
     holdout: Pair | None = None
     truth: Truth | None = None
@@ -367,6 +368,14 @@ def guide_of(superres: SuperRes, run: BoldRun) -> _GuideKind:
     return superres.guide
 
 
+def works_in_plane(name: str) -> bool:
+    """Return whether a method, or a control such as ``sdmod``, leaves slices as thick as they are.
+
+    Interpolations, `inject` and `ratio` make slices thinner, too.
+    """
+    return name in method_names() and get_method(name).ndim == 2
+
+
 def obstacle(name: str, run: BoldRun, superres: SuperRes) -> str:
     """Why a run cannot have a method or baseline that needs not be there, or "".
 
@@ -374,6 +383,8 @@ def obstacle(name: str, run: BoldRun, superres: SuperRes) -> str:
     """
     if name in PAIR_BASELINES:
         return "" if run.pair is not None else "no T2*w pair"
+    if run.factor[2] != 1 and works_in_plane(name) and (superres.auto or name == SDMOD):
+        return "it works in plane, and slices get thinner"
     if (
         name not in superres.pair_trained
         or not superres.auto
@@ -445,6 +456,7 @@ def check_options(settings: Settings, findings: Findings) -> None:
         ],
     )
     check_given_models(superres, findings)
+    _check_through_slices(superres, findings)
     _check_perceptual(settings, findings)
     refuse_all(
         findings,
@@ -466,6 +478,29 @@ def check_options(settings: Settings, findings: Findings) -> None:
             ),
         ],
     )
+
+
+def _check_through_slices(superres: SuperRes, findings: Findings) -> None:
+    """Refuse requested methods that work in plane if slices get thinner."""
+    factor = factor_without_pair(superres)
+    if factor is None or factor[2] == 1:
+        return
+    volumetric = [name for name in offered_methods() if not works_in_plane(name)]
+    source = "--sr-factor" if superres.factor else "--pretrained"
+    for name in superres.methods:
+        if not works_in_plane(name):
+            continue
+        reason = (
+            f"it works in plane, and {source} makes slices thinner ({factor[0]:g} {factor[1]:g}"
+            f" {factor[2]:g})"
+        )
+        fix = (
+            f"Choose a 3D method ({', '.join(volumetric)}), or leave --sr-method out, which then"
+            " is tv"
+        )
+        if superres.factor:
+            fix += f"; or give --sr-factor {factor[0]:g} alone, which leaves slices as they are"
+        findings.refuse_option(f"--sr-method {name}", reason, f"{fix}.")
 
 
 def check_given_models(superres: SuperRes, findings: Findings) -> None:
@@ -531,6 +566,29 @@ def method_of_model(model: Path) -> str | None:
     """
     card = read_json(model.with_suffix(".json"))
     return current_names(card)[0] if isinstance(card.get("method"), str) else None
+
+
+def factor_of_models(superres: SuperRes) -> Triple | None:
+    """Return the factor of the ``--pretrained`` models, or None without one factor for all.
+
+    A model that was trained with several factors has none of its own, and neither has a model
+    whose method is not requested.
+    """
+    factors = set()
+    for file in superres.pretrained:
+        if method_of_model(file) not in superres.learned:
+            continue
+        try:
+            card = read_card(file)
+        except ModelError:
+            return None  # reported where the model is checked
+        factors.add(None if card.factors else card.factor)
+    return next(iter(factors)) if len(factors) == 1 else None
+
+
+def factor_without_pair(superres: SuperRes) -> Triple | None:
+    """Return the factor that ``--sr-factor`` or the given models state, or None."""
+    return superres.factor_by_axis or factor_of_models(superres)
 
 
 def pretrained_for(superres: SuperRes, method: str) -> Path | None:

@@ -31,6 +31,7 @@ from bids_sr.bids.layout import Index
 from bids_sr.bids.pairs import SIZE_TOLERANCE
 from bids_sr.config import Settings
 from bids_sr.io.grids import Triple, misfits
+from bids_sr.sr.matrices import highres_size
 
 _SHORT = 40  # volumes; a finer run with fewer is a calibration and nothing else
 _WORDS = ("auto", "none")
@@ -338,12 +339,14 @@ def truth_in_dataset(
     *,
     timed: bool = True,
     seeds: Collection[str] = (),
+    strict: bool = False,
 ) -> Truth | None:
     """Find the reference of a run in the data set itself (`_PLACES`), or report a misfit.
 
-    `findings`: takes what is told; nothing in those places refuses a run. `seeds`: names of what
-    is mapped in a run without events; known activation of anything else says nothing of it.
-    Returns the reference from the first place that has a sound one, or None.
+    `findings`: takes notes on references that do not fit. `seeds`: names of what is mapped in a
+    run without events; known activation of anything else says nothing of it. `strict`: whether to
+    refuse a reference of another factor in plane, as --sr-factor would leave it out. Returns the
+    reference from the first place that has a sound one, or None.
     """
     for place in (root / name for name in _PLACES):
         series, maps = _files(place, run)
@@ -357,12 +360,33 @@ def truth_in_dataset(
         if truth is not None:
             findings.tell(place, _USED, code="reference")
             return truth
+        if strict and any(_of_other_factor(path, run) for path in (*series, *maps)):
+            by = "×".join(f"{number:g}" for number in run.factor)
+            reason = (
+                f"this high-resolution reference of {run.stem} has another factor than --sr-factor"
+                f" ({by})"
+            )
+            fix = (
+                "Leave --sr-factor out, ignore the reference with --truth none, or go on without"
+                " it by --force."
+            )
+            findings.refuse([*series, *maps][0], reason, fix)
+            continue
         for problem in misfits.problems:
             findings.tell(
                 problem.what,
                 f"no high-resolution reference of {run.stem}: {problem.why}. {problem.remedy}",
             )
     return None
+
+
+def _of_other_factor(path: Path, run: BoldRun) -> bool:
+    """Return whether an image has another matrix in plane than the run's high-resolution grid."""
+    header = hd.read_header(path, Findings())
+    if header is None or len(header.shape) < 3:
+        return False
+    shape = hd.like(header, run.affine).shape
+    return any(shape[axis] != highres_size(run.shape[axis], run.factor[axis]) for axis in (0, 1))
 
 
 def _files(root: Path, run: BoldRun) -> tuple[list[Path], list[Path]]:

@@ -19,13 +19,15 @@ from bids_sr.bids import headers as hd
 from bids_sr.bids.findings import Findings
 from bids_sr.bids.headers import LEAST_MATRIX
 from bids_sr.bids.inputs import (
-    DEFAULT_FACTOR,
+    DEFAULT_FACTORS,
     BoldRun,
     Pair,
     Subject,
     Truth,
     entities_of,
+    factor_without_pair,
     pretrained_for,
+    works_in_plane,
 )
 from bids_sr.config import Settings, SuperRes
 from bids_sr.io.grids import Header, Triple, mm_text, size_text
@@ -294,7 +296,7 @@ def _make(
     if low is None:
         text = (
             "there is no low-resolution T2*-weighted image; a k-space-truncated copy of it"
-            f" (factor {factor[0]:g}) is used instead. Such a copy is an easier case than a real"
+            f" ({factor_text(factor)}) is used instead. Such a copy is an easier case than a real"
             " acquisition."
         )
         findings.tell(high.path, text)
@@ -325,13 +327,15 @@ def _check_geometry(bold: Header, image: Header, findings: Findings) -> None:
 def _factor(
     bold: Header, high: Header, low: Header | None, superres: SuperRes, findings: Findings
 ) -> Triple | None:
-    """Return the ratio of voxel sizes.
+    """Return the ratio of voxel sizes, or None with a problem.
 
-    It is 1 along slices if the low-resolution image is made from the other one, in plane.
+    If the low-resolution image is made from the other one, its slices are as thick as those of
+    that image, unless --sr-factor requests thinner slices.
     """
     lowres = low or bold
+    asked = superres.factor_by_axis
     ratios = np.asarray(lowres.zooms) / np.asarray(high.zooms)
-    if low is None:
+    if low is None and not superres.thins_slices:
         if abs(ratios[2] - 1) > SIZE_TOLERANCE:
             text = (
                 f"its slices are {mm_text(high.zooms[2])} mm apart, the BOLD's"
@@ -340,20 +344,26 @@ def _factor(
             findings.tell(high.path, text)
         ratios[2] = 1.0
     factors = [simple_ratio(float(ratio)) for ratio in ratios]
-    if superres.factor is not None:
+    if asked is not None:
         limit = _RATIO_TOLERANCE if low else SIZE_TOLERANCE
-        if np.any(np.abs(ratios[:2] / superres.factor - 1) > limit):
-            stand = "×".join(f"{ratio:.3g}" for ratio in ratios[:2])
+        differs = np.abs(ratios / asked - 1) > limit
+        if np.any(differs):
+            # in plane alone where that tells it, as most pairs share their slices
+            axes = slice(2) if np.any(differs[:2]) and asked[2] == 1 else slice(3)
+            stand, wanted = (
+                "×".join(f"{ratio:.3g}" for ratio in values[axes]) for values in (ratios, asked)
+            )
             reason = (
                 f"voxel sizes of {lowres.path.name} and of it have the ratio {stand}, not that of"
-                " --sr-factor"
+                f" --sr-factor, {wanted}"
             )
             findings.refuse(
                 high.path,
                 reason,
-                "Leave --sr-factor out, or choose another pair (--hr-acq, --lr-acq).",
+                "Leave --sr-factor out, choose another pair (--hr-acq, --lr-acq), or do without"
+                " the pair by --force and a method that needs none.",
             )
-        factors[:2] = [superres.factor, superres.factor]
+        factors = [*asked]
     # the copy can be made at any factor: take a whole one if that comes near the BOLD's voxel
     elif low is None:
         near = [float(round(ratio)) for ratio in ratios[:2]]
@@ -369,13 +379,20 @@ def _factor(
         fix = "Reconstruct one of the images so that the ratio is near 2, 3/2, 4/3 or the like."
         findings.refuse(high.path, reason, fix)
         return None
-    if z != 1.0:
+    flat = superres.auto or any(map(works_in_plane, superres.methods))
+    if z < 1:
+        reason = f"its slices are thicker than those of {lowres.path.name}"
+        findings.refuse(high.path, reason, "Give a pair with slices as thick, or thinner ones.")
+    elif z != 1 and asked is None and flat:
         reason = (
-            f"the pair differs along slices ({sizes(lowres)} over {sizes(high)}); the methods work"
-            " in plane"
+            f"the pair differs along slices ({sizes(lowres)} over {sizes(high)}), and a method of"
+            " --sr-method works in plane"
         )
-        fix = "Give a pair with the slice thickness of the BOLD, or try with --force."
-        findings.refuse_unless(superres.force, high.path, reason, fix)
+        fix = (
+            "Give a pair with the slice thickness of the BOLD, or make slices thinner by a 3D"
+            f" method: --sr-method mse3d --sr-factor {x:g} {y:g} {z:g}."
+        )
+        findings.refuse(high.path, reason, fix)
     return x, y, z
 
 
@@ -425,18 +442,31 @@ def refuse_without_pair(
 
 _LEAST_AVERAGED, _SHARE_AVERAGED = 10, 0.1  # volumes whose mean stands for a T2*-weighted image
 _LEAST_KEPT = 10  # volumes of what is worked on
+_LEAST_SLICES = 2  # of a run that is downsampled across slices
 _ONE_AT_A_TIME = (
     "Run them apart, each with its own output directory: --session-label, --task-id or --run-id."
 )
 
 
-def retrospective_factor(settings: Settings) -> Triple:
-    """By how much the BOLD is downsampled: ``--sr-factor`` in plane, 2 where it is not given.
+def factor_text(factor: Triple) -> str:
+    """Return a factor in words.
 
-    Downsampled over measured voxel size along each axis, 1 along slices.
+    >>> factor_text((2.0, 2.0, 1.0)), factor_text((2.0, 2.0, 1.5))
+    ('factor 2 in plane', 'factor 2×2×1.5, averaged across slices')
     """
-    factor = settings.superres.factor or DEFAULT_FACTOR
-    return factor, factor, 1.0
+    x, y, z = factor
+    if z == 1 and x == y:
+        return f"factor {x:g} in plane"
+    across = "" if z == 1 else ", averaged across slices"
+    return f"factor {x:g}×{y:g}×{z:g}{across}"
+
+
+def retrospective_factor(settings: Settings) -> Triple:
+    """Return downsampled over measured voxel size along each axis.
+
+    It is that of ``--sr-factor`` or of the given models, else 2 in plane.
+    """
+    return factor_without_pair(settings.superres) or DEFAULT_FACTORS
 
 
 def averaged(run: BoldRun) -> int:
@@ -490,6 +520,8 @@ def check_retrospective(subject: Subject, settings: Settings, findings: Findings
                 f"its downsampled copy would have {coarse.shape[0]} × {coarse.shape[1]} voxels in"
                 " plane"
             )
+        elif coarse.shape[2] < _LEAST_SLICES and coarse.factor[2] != 1:
+            reason = f"its downsampled copy would have {coarse.shape[2]} slice(s)"
         if reason:
             fix = (
                 "Leave this run out (--task-id, --run-id), or --retrospective; the method needs"
@@ -567,11 +599,11 @@ def tell_retrospective(
     """What is made, for the terminal and the report."""
     noisy = settings.evaluation.retrospective == "noisy"
     noise_text = "with as much thermal noise as the run has" if noisy else "no noise added"
-    factor = retrospective_factor(settings)[0]
+    factor = factor_text(retrospective_factor(settings))
     for subject in subjects:
         for run in subject.runs:
             text = (
-                f"--retrospective: a copy downsampled by {factor:g} in plane ({noise_text}) is"
+                f"--retrospective: a copy downsampled by {factor} ({noise_text}) is"
                 " super-resolved; the original series is the reference."
             )
             with findings.about(subject.label, run.stem):

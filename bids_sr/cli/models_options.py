@@ -9,7 +9,7 @@ from bids_sr.frozen import frozen
 from bids_sr.series import INTERPOLATIONS
 from bids_sr.sr.method import offered_methods
 
-_Degradation = Literal["kspace", "block", "gauss", "trilinear"]
+_Degradation = Literal["kspace", "multislice", "block", "gauss", "trilinear"]
 _IMAGES = "images, in the same order; registered, with the same field of view"
 _HOW = "how"
 

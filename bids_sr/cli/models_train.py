@@ -161,7 +161,17 @@ def train(options: TrainOptions) -> None:
             f" checkpoints in {work}"
         )
     print(f"use it: bids-sr-models apply {weights} IMAGE OUT")
-    print(f"        bids-sr ... --sr-method {training.method.name} --pretrained {weights}")
+    print(f"        {_in_a_run(training.method, weights, factor)}")
+
+
+def _in_a_run(method: Method, weights: Path, factor: Factor) -> str:
+    """Return the options of ``bids-sr`` that use a model in a BIDS run.
+
+    The factor is that of the model; one number is in plane.
+    """
+    x, y, z = factor
+    asked = f"{x:g}" if x == y and z == 1 else f"{x:g} {y:g} {z:g}"
+    return f"bids-sr ... --sr-method {method.name} --pretrained {weights} --sr-factor {asked}"
 
 
 def requested_training(options: TrainOptions) -> TrainingRequest:

@@ -128,7 +128,7 @@ class Parser(argparse.ArgumentParser):
             raise UsageError(
                 f"unrecognized arguments: {' '.join(refused)}", remedy="; ".join(fixes)
             )
-        parsed = vars(self.parse_args(tokens))
+        parsed = vars(self.parse_args([*self._one_number_each(tokens)]))
         for key, value in parsed.items():
             section, _, name = key.partition(".")
             if name:
@@ -145,6 +145,31 @@ class Parser(argparse.ArgumentParser):
                 notice = error.notice
                 raise SettingError(flag, error.value, notice.why, notice.remedy) from None
             raise
+
+    def _one_number_each(self, tokens: Sequence[str]) -> Iterator[str]:
+        """Yield tokens with ``--flag 2 2 2`` as ``--flag=2 --flag=2 --flag=2``.
+
+        Options that take several numbers then end at the first token that is not a number, and
+        a directory may follow them.
+        """
+        flags = {
+            flag
+            for action in self._actions
+            for flag in action.option_strings
+            if action.nargs == "+" and action.type is float
+        }
+        left = list(tokens)
+        while left:
+            token = left.pop(0)
+            if token == "--":
+                yield from (token, *left)
+                return
+            if token not in flags or not left or left[0].startswith("--"):
+                yield token
+                continue
+            yield f"{token}={left.pop(0)}"
+            while left and _is_number(left[0]):
+                yield f"{token}={left.pop(0)}"
 
     def options(self, argv: Sequence[str], kind: type[_C]) -> _C:
         """Return the options of a class that a command line holds; raises as `read` does."""
@@ -168,6 +193,14 @@ class Parser(argparse.ArgumentParser):
             )
             fix = f"the command is: {self.prog} {these} [options]; see {self.prog} --help"
         raise UsageError(message, remedy=fix)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def made_of(inputs: Given, kind: type[_C]) -> _C:

@@ -99,9 +99,9 @@ def nearest_name(name: str, known: Iterable[str]) -> str:
 def as_annotated(value: object, hint: object, where: str) -> object:
     """Return `value` as the annotation `hint` asks for.
 
-    A list becomes a tuple, text a path, an integer a float, a mapping an object of a class where
-    that is meant; the word ``none`` stands for a number that is not set. Raises `UsageError`,
-    naming `where`, if the value is nothing of the kind.
+    A list becomes a tuple, a number a tuple of one number, text a path, an integer a float, a
+    mapping an object of a class where that is meant; the word ``none`` stands for a number that is
+    not set. Raises `UsageError`, naming `where`, if the value is nothing of the kind.
     """
     origin = typing.get_origin(hint)
     args = typing.get_args(hint)
@@ -123,6 +123,8 @@ def as_annotated(value: object, hint: object, where: str) -> object:
         except ChangeError as error:
             raise SettingError(where, value, error.why, error.fix) from None
     if origin is tuple:
+        if args[0] is float and isinstance(value, int | float):
+            value = (value,)
         if isinstance(value, list | tuple):
             return tuple(as_annotated(item, args[0], where) for item in value)
     elif hint is Path:

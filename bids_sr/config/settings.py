@@ -27,13 +27,15 @@ from bids_sr.config.section import (
 )
 from bids_sr.frozen import frozen
 from bids_sr.region_names import is_file
-from bids_sr.series import BASELINES, DEFAULT_BASELINES, PAIR_BASELINES, series_names
+from bids_sr.series import BASELINES, DEFAULT_BASELINES, PAIR_BASELINES, SDMOD, series_names
 from bids_sr.sr.method import get_method, methods_trained_on, offered_methods
 from bids_sr.sr.recipe_changes import ChangeError, RecipeChange, check_changes
 
 _AUTO = "auto"
 _AUTO_METHODS: dict[str, tuple[str, ...]] = {"bold": ("srgan", "sbl"), "anat": ("srgan",)}
 """What `auto` may stand for, by target."""
+_THROUGH_SLICES = ("tv",)
+"""What `auto` stands for if slices get thinner: a 3D method that needs no finer image."""
 
 
 def _check_method(name: str) -> None:
@@ -79,14 +81,14 @@ class SuperRes(Checked):
     """How resolution is raised.
 
     `methods`: names, or `auto`: what the data of each run allow.
-    `factor`: ratio of voxel sizes in plane; None: told by the T2*w pair or the calibration, else
-    2. `target`: BOLD runs, or structural scans, whose contrasts are fused. For these are
-       `train_on`, a participant's own
-    scans or those of all others of the call, and `anat_align`, the transforms that bring the scans
-    of a head together. `recipe`: of methods that have no `paper-mse` of their own it is `paper`.
-    `recipe_changes`: settings of methods' recipes that take another value.
-    `calibration`: short high-resolution run that tells where others fluctuate: auto, none, an acq-
-    label, or a file.
+    `factor`: acquired over high-resolution voxel size, one number (in plane) or three (the last
+    one across slices); empty: that of the T2*w pair, the calibration or the given model, else 2 in
+    plane. `target`: BOLD runs, or structural scans, whose contrasts are fused. For these are
+    `train_on`, a participant's own scans or those of all others of the call, and `anat_align`, the
+    transforms that bring the scans of a head together. `recipe`: of methods that have no
+    `paper-mse` of their own it is `paper`. `recipe_changes`: settings of methods' recipes that take
+    another value. `calibration`: short high-resolution run that tells where others fluctuate: auto,
+    none, an acq- label, or a file.
     """
 
     target: Literal["bold", "anat"] = option(
@@ -106,8 +108,8 @@ class SuperRes(Checked):
     methods: tuple[str, ...] = option(
         (_AUTO,),
         "--sr-method NAME",
-        "auto (sbl, and srgan if there is a T2*w pair), or one or more of"
-        f" {', '.join(offered_methods())} (sbl, tv, dip need no pair), or baselines alone",
+        "auto (sbl, and srgan if there is a T2*w pair; tv if slices get thinner), or one or more"
+        f" of {', '.join(offered_methods())} (sbl, tv, dip need no pair), or baselines alone",
         common=True,
     )
     baselines: Literal["default", "all"] = option(
@@ -117,12 +119,13 @@ class SuperRes(Checked):
         " and, with a pair, inject ratio; all: these without a reference, too, and nearest linear"
         " lanczos",
     )
-    factor: float | None = option(
-        None,
+    factor: tuple[float, ...] = option(
+        (),
         "--sr-factor F",
-        "in-plane ratio of voxel sizes (default: that of the T2*w pair or the calibration run,"
-        " else 2)",
-        above=1,
+        "acquired over high-resolution voxel size: one number in plane, or three (x, y, across"
+        " slices); thinner slices need a 3D method, and tv becomes the default (default: that of"
+        " the T2*w pair, the calibration run or the --pretrained model, else 2 in plane)",
+        least=1,
         most=8,
     )
     hr_acq: str | None = option(
@@ -233,6 +236,38 @@ class SuperRes(Checked):
             raise SettingError(
                 self._where("recipe_changes"), error.change, error.why, error.fix
             ) from None
+        self._check_factor()
+
+    def _check_factor(self) -> None:
+        """Refuse a factor of two numbers, or one that changes nothing."""
+        count = len(self.factor)
+        why = ""
+        if count not in (0, 1, 3):
+            why = (
+                f"it has {count} numbers, and it needs one (in plane) or three (x, y and across"
+                " slices)"
+            )
+        elif count and max(self.factor) == 1:
+            why = "it leaves all voxels as they are: at least one number must be above 1"
+        if why:
+            fix = "give --sr-factor 2 for smaller voxels in plane, 2 2 2 for thinner slices, too"
+            shown = " ".join(f"{number:g}" for number in self.factor)
+            raise SettingError(self._where("factor"), shown, why, fix)
+        if count == 3 and self.factor[0] == self.factor[1] and self.factor[2] == 1:
+            self._set("factor", self.factor[:1])  # equal factors are equal settings
+
+    @property
+    def factor_by_axis(self) -> tuple[float, float, float] | None:
+        """Requested acquired over high-resolution voxel size along each axis, or None."""
+        if not self.factor:
+            return None
+        x, y, z = self.factor if len(self.factor) == 3 else (*self.factor, *self.factor, 1.0)
+        return x, y, z
+
+    @property
+    def thins_slices(self) -> bool:
+        """Whether the requested factor makes slices thinner."""
+        return self.factor_by_axis is not None and self.factor_by_axis[2] != 1
 
     @property
     def auto(self) -> bool:
@@ -242,7 +277,9 @@ class SuperRes(Checked):
     @property
     def chosen(self) -> tuple[str, ...]:
         """Return methods and baselines by their names; with `auto` all that a run may get."""
-        found = _AUTO_METHODS[self.target] if self.auto else ()
+        found: tuple[str, ...] = ()
+        if self.auto:
+            found = _THROUGH_SLICES if self.thins_slices else _AUTO_METHODS[self.target]
         return tuple(dict.fromkeys((*found, *(name for name in self.methods if name != _AUTO))))
 
     @property
@@ -303,9 +340,12 @@ class SuperRes(Checked):
         """Every series that is made besides ``raw``, baselines first.
 
         Where only baselines were asked for, those that need a pair are left out unless named, so
-        that data without a pair can be run.
+        that data without a pair can be run. `sdmod` works in plane, and is left out if slices get
+        thinner.
         """
         baselines = DEFAULT_BASELINES if self.baselines == "default" else tuple(BASELINES)
+        if self.thins_slices:
+            baselines = tuple(name for name in baselines if name != SDMOD)
         if not self.learned:
             extra = (
                 tuple(b for b in baselines if b not in PAIR_BASELINES)
@@ -523,7 +563,7 @@ def read_toml(path: Path, *, reusable_only: bool = False) -> dict[str, dict[str,
 def _decisive(settings: Settings) -> dict[str, object]:
     """Return the settings that decide the results, by ``group.name``.
 
-    Files are represented by their content, and lists as sets.
+    Files are represented by their content, and lists as sets, except for the factor.
     """
     values: dict[str, Any] = {}
     for group in dataclasses.fields(settings):
@@ -534,6 +574,9 @@ def _decisive(settings: Settings) -> dict[str, object]:
         values["preprocessing.derivatives"] = "taken over"
     if settings.superres.calibration_file is not None:
         values["superres.calibration"] = _plain(settings.superres.calibration_file)
+    # its numbers have an order, and one number is written as before there could be three
+    factor = settings.superres.factor
+    values["superres.factor"] = list(factor) if len(factor) > 1 else next(iter(factor), None)
     roi = settings.activation.roi
     values["activation.roi"] = _plain(Path(roi)) if is_file(roi) else roi
     return values

@@ -234,7 +234,8 @@ def _check_patches(settings: Settings, run: BoldRun, findings: Findings) -> None
         first = f"give --recipe {other}, or " if fits else ""
         if any(change.field == "patch" for change in changes_of(superres.recipe_changes, name)):
             first = f"give a smaller --set {name}.patch, or "
-        fix = f"{first}take a method that is trained on whole slices: srgan --recipe fast."
+        whole = "dcnet" if run.factor[2] == 1 else "tv --recipe fast"
+        fix = f"{first}take a method that is trained on whole slices: {whole}."
         findings.refuse(
             f"{run.bold} with --sr-method {name} --recipe {superres.recipe}",
             f"patches of {sides} voxels do not fit into its slices of {x} × {y} (at the high"

@@ -20,13 +20,14 @@ import numpy as np
 from bids_sr.bids import BoldRun, Subject, entities_of
 from bids_sr.bids.companions import some
 from bids_sr.bids.findings import Derivatives, counted, grouped, taken_text
-from bids_sr.bids.inputs import obstacle, stem_of_echoes
+from bids_sr.bids.inputs import factor_of_models, obstacle, stem_of_echoes
 from bids_sr.bids.pairs import foreseen, makers, retrospective_factor
 from bids_sr.config import Settings
 from bids_sr.config.machine import Sizes
 from bids_sr.frozen import frozen
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.notices import Notice
+from bids_sr.series import SDMOD
 
 
 @frozen
@@ -341,10 +342,12 @@ def _advice(plan: Plan, settings: Settings) -> list[str]:
         scan = "a high-resolution run of 20 volumes or more (same session, slices and task)"
         advice.append(f"{scan} may improve the result (docs/acquire.md).")
     if not any(run.truth is not None for run in runs):
+        tested = "methods are tested one resolution level down; for the full test"
+        if any(run.factor[2] != 1 for run in runs):
+            tested = "nothing is tested; for a test"
         advice.append(
-            "no high-resolution reference, so methods are tested one resolution level down; for"
-            " the full test, --retrospective downsamples these runs and compares the result with"
-            " the originals."
+            f"no high-resolution reference, so {tested}, --retrospective downsamples these runs"
+            " and compares the result with the originals."
         )
     return advice
 
@@ -409,10 +412,14 @@ def _choice_text(run: BoldRun, settings: Settings) -> str:
     superres = settings.superres
     names = [name for name in superres.chosen if not obstacle(name, run, superres)]
     why = []
-    if superres.auto and run.pair is None:
+    if superres.auto and superres.thins_slices:
+        why.append("tv, as slices get thinner: the other defaults, srgan and sbl, work in plane")
+    elif superres.auto and run.pair is None:
         why.append("no T2*w pair, which srgan needs")
     elif superres.auto and set(superres.learned) - set(names):
         why.append("single slice: too few to train a network")
+    if run.factor[2] != 1 and (run.truth is not None or superres.baselines == "all"):
+        why.append(f"the baseline {SDMOD} works in plane and is left out")
     if settings.evaluation.retrospective is None:
         why.append(_why_factor(run, settings))
     reasons = f" ({'; '.join(why)})" if why else ""
@@ -442,8 +449,10 @@ def choice_lines(plan: Plan, settings: Settings) -> Iterator[tuple[str, str]]:
 def _why_factor(run: BoldRun, settings: Settings) -> str:
     if run.pair is not None:
         return "factor from the T2*w pair"
-    if settings.superres.factor is not None:
+    if settings.superres.factor:
         return "factor from --sr-factor"
+    if factor_of_models(settings.superres) is not None:
+        return "factor from the --pretrained model"
     if run.calibration is not None:
         return "factor from the calibration run"
     slices = f"slices stay {run.zooms[2]:.3g} mm"

@@ -26,7 +26,7 @@ from bids_sr.bids.headers import READ_ERRORS
 from bids_sr.io.grids import LARGEST_BRAIN_ML, Array, AxisOrder, reordered
 from bids_sr.notices import Notice
 from bids_sr.preflight.plan import Plan
-from bids_sr.sr.matrices import kspace_crop
+from bids_sr.sr.matrices import acquire
 
 _FULL = 0.95  # of a matrix or of the limit; scanners leave out a line or two
 _EMPTY = 0.75  # of the limit: little is left to learn from where nothing lies beyond
@@ -389,9 +389,7 @@ def _check_truth(run: BoldRun, findings: Findings) -> None:
     acquired = _some_volumes(run.bold, numbers, run.axis_order)
     other = _some_volumes(measured.bold, numbers, measured.axis_order)
     factor = tuple(n / m for n, m in zip(other[numbers[0]].shape, run.shape, strict=True))
-    low = {
-        t: kspace_crop(v, np.eye(4), factor=factor, magnitude=True)[0] for t, v in other.items()
-    }
+    low = {t: acquire(v, np.eye(4), factor=factor, magnitude=True)[0] for t, v in other.items()}
     mean = np.mean([acquired[t] for t in numbers], axis=0)
     inside = mean > _BRIGHT * np.percentile(mean, 98)
     lowered = np.mean([low[t] for t in numbers], axis=0)[inside]

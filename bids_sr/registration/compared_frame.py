@@ -26,7 +26,7 @@ from bids_sr.spatial.hmc import estimate_motion
 from bids_sr.spatial.masks import MaskError, brain_mask, correlation, grow, head_mask
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid, points_in, rms_distance
-from bids_sr.sr.matrices import apply_along, block_matrix, downsample, kspace_crop
+from bids_sr.sr.matrices import acquire, apply_along, block_matrix, downsample
 
 _PLACES = 6
 """Moments of the run, evenly spaced, at each of which two volumes that follow one another are
@@ -475,7 +475,7 @@ def truncated_pair(highres: Volume, factor: Factor) -> _AlignedPair:
     _AlignedPair
         Fine image, low-resolution image, brain mask, transform (1, 4, 4; RAS+ mm) and facts.
     """
-    data, affine = kspace_crop(highres.data, highres.affine, factor=factor)
+    data, affine = acquire(highres.data, highres.affine, factor=factor)
     lowres = Volume(data=np.maximum(np.asarray(data, dtype=np.float32), 0), affine=affine)
     shape, grid = hr_grid(lowres.data.shape, lowres.affine, factor)
     fine = Volume(data=sample_volume(highres.data, highres.affine, shape, grid), affine=grid)
@@ -567,7 +567,7 @@ def _polish(highres: Volume, lowres: Volume, mask: Array, start: Array, factor: 
     ones = np.ones(highres.data.shape, dtype=np.float32)
     for _ in range(2):
         fine = sample_volume(highres.data, highres.affine, shape, grid, xfm)
-        low, affine = kspace_crop(fine, grid, factor=factor)
+        low, affine = acquire(fine, grid, factor=factor)
         seen = sample_volume(
             ones, highres.affine, lowres.data.shape, lowres.affine, xfm, order=1, zero_outside=True
         )

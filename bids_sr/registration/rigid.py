@@ -31,7 +31,7 @@ from bids_sr.spatial.hmc import MotionEstimator
 from bids_sr.spatial.masks import EdgeError, edge_mismatch
 from bids_sr.spatial.resampling import FWHM_PER_SIGMA, sample_volume
 from bids_sr.spatial.transforms import displacement, hr_grid, points_in, rigid_params, rms_distance
-from bids_sr.sr.matrices import kspace_crop
+from bids_sr.sr.matrices import acquire
 from bids_sr.sr.variance.temporal_components import (
     LEAST_VOLUMES,
     SeriesError,
@@ -331,7 +331,7 @@ def agreement(
     grid_shape, affine = hr_grid(shape, boldref.affine, factor)
     moved = sample_volume(fine.data, fine.affine, grid_shape, affine, xfm)
     # as the run's matrix would show it
-    low = np.asarray(kspace_crop(moved, affine, factor=factor, magnitude=True)[0])
+    low = np.asarray(acquire(moved, affine, factor=factor, magnitude=True)[0])
     both = carried & mask
     facts: dict[str, float | None] = {
         "overlap": round(overlap, 4),

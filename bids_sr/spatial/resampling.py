@@ -298,7 +298,12 @@ FWHM_PER_SIGMA = float(np.sqrt(8 * np.log(2)))
 
 
 def beyond_nyquist(maps: Array, factor: Sequence[float]) -> Array:
-    """Keep only in-plane Fourier coefficients at or beyond the acquired Nyquist limit.
+    """Keep only the spatial frequencies at or beyond the acquired Nyquist limit of an axis.
+
+    In plane these are Fourier coefficients, as the head ends within a slice. Across slices they
+    are coefficients of the discrete cosine transform (type 2): there the head goes on beyond the
+    field of view, and a Fourier transform would take the step from the last slice to the first for
+    detail.
 
     Parameters
     ----------
@@ -307,13 +312,13 @@ def beyond_nyquist(maps: Array, factor: Sequence[float]) -> Array:
     factor : Sequence[float]
         Acquired over high-resolution voxel by axis; n voxels at factor f were acquired as n/f,
         whose limit is n/(2f) cycles over the field of view. An axis of factor 1 has no limit of
-        its own; ValueError where all are. Where the factor is above 1 across slices only, the band
-        is the one beyond their limit.
+        its own.
 
     Returns
     -------
     Array
-        Detail in the units of the maps, of the same shape.
+        Detail in the units of the maps, of the same shape: whatever lies at or beyond the limit of
+        at least one axis.
 
     Raises
     ------
@@ -326,19 +331,22 @@ def beyond_nyquist(maps: Array, factor: Sequence[float]) -> Array:
     >>> float(np.abs(beyond_nyquist(smooth, (2, 2, 1))).max().round(6))
     0.0
     """
-    axes = [axis for axis in (0, 1) if factor[axis] > 1] or [
-        axis for axis in (2,) if factor[axis] > 1
-    ]
-    if not axes:
+    axes = [axis for axis in (0, 1) if factor[axis] > 1]
+    if not axes and factor[2] <= 1:
         raise ValueError(f"a factor of {tuple(factor)} leaves nothing beyond the acquired limit")
-    spectrum = fft.fftn(maps, axes=axes)
+    across = factor[2] > 1
+    spectrum = fft.dct(maps, axis=2, norm="ortho") if across else maps
+    spectrum = fft.fftn(spectrum, axes=axes) if axes else np.array(spectrum)
     inner = np.ones((1,) * spectrum.ndim, dtype=bool)
-    for axis in axes:
+    for axis in (*axes, *([2] if across else [])):
         n = spectrum.shape[axis]
-        within = np.abs(fft.fftfreq(n) * n) < n / (2 * factor[axis]) - 1e-6
+        # cycles over the field of view
+        cycles = np.abs(fft.fftfreq(n) * n) if axis < 2 else np.arange(n) / 2
+        within = cycles < n / (2 * factor[axis]) - 1e-6
         inner = inner & within.reshape([-1 if k == axis else 1 for k in range(spectrum.ndim)])
     spectrum *= ~inner
-    return np.ascontiguousarray(fft.ifftn(spectrum, axes=axes).real)
+    detail = fft.ifftn(spectrum, axes=axes).real if axes else spectrum
+    return np.ascontiguousarray(fft.idct(detail, axis=2, norm="ortho") if across else detail)
 
 
 _ROUNDS = 30

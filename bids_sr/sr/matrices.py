@@ -252,6 +252,71 @@ def kspace_crop(
     return (np.abs(lr) if magnitude else lr), affine
 
 
+def acquire(
+    hr: Array, hr_affine: Array, *, factor: Factor, magnitude: bool = False
+) -> tuple[Array, Array]:
+    """Downsample an image as a slice-by-slice acquisition does; return image and affine.
+
+    In plane, the center of k-space is kept, as by `kspace_crop`. Across slices, where a scanner
+    excites one slice at a time and encodes nothing, signals are averaged over the thicker slice.
+    Without thinner slices the two functions give the same image.
+
+    Parameters
+    ----------
+    hr : Array
+        (X, Y, Z[, T]), real or complex, slices on the third axis; complex images stay complex.
+    hr_affine : Array
+        Voxel -> RAS mm of the high-resolution grid (4 x 4).
+    factor : Factor
+        Low- over high-resolution voxel size along each axis.
+    magnitude : bool, optional
+        Whether to return the magnitude of the image.
+
+    Returns
+    -------
+    tuple[Array, Array]
+        Low-resolution image and its affine; the outer edges of the (cropped) field of view stay.
+
+    Raises
+    ------
+    ResolutionError
+        A factor below 1, or a matrix that leaves no voxel.
+    """
+    hr = _as_image(hr)
+    window, shape = divided(hr.shape[:3], check_factor(factor))
+    crop = crop_matrix_complex if np.iscomplexobj(hr) else crop_matrix
+    seen = hr[tuple(slice(*part) for part in window)]
+    out = _apply(seen, shape, lambda axis, n, m: crop(n, m) if axis < 2 else block_matrix(n, m))
+    lr = np.ascontiguousarray(np.abs(out) if magnitude else out)
+    return lr, windowed_affine(hr_affine, window, shape)
+
+
+def fill(missing: Array, factor: Factor) -> Array:
+    """Upsample what an upsampled image lacks of the acquired one, so that it agrees with it.
+
+    In plane this is zero filling. Across slices, where they get thinner, it is a cubic spline
+    whose *means* over the acquired slices are what is missing.
+
+    Parameters
+    ----------
+    missing : Array
+        Acquired minus downsampled image (x, y, z), any unit.
+    factor : Factor
+        Acquired over high-resolution voxel size along each axis.
+
+    Returns
+    -------
+    Array
+        Image on the high-resolution grid (X, Y, Z), which `downsample` turns into `missing`.
+    """
+    m = missing.shape[2]
+    n = highres_size(m, factor[2])
+    if m != n:
+        means = block_matrix(n, m) @ matrix_for("zerofill", m, n, axis=2)
+        missing = apply_along(np.linalg.inv(means), missing, 2)
+    return upsample("zerofill", missing, factor)
+
+
 def _positions(m: int, n: int) -> Array:
     """Where the centers of n high-resolution voxels lie on a grid of m acquired ones."""
     return (np.arange(n) + 0.5) * m / n - 0.5

@@ -3,6 +3,7 @@
 | name | what is done to the high-resolution image | source |
 | --- | --- | --- |
 | kspace | center of k-space, with the ramp that moves samples to voxel centers | gan-cpce-circle |
+| multislice | k-space cropped in plane, mean over the slice across | ours, `matrices.acquire` |
 | block | mean over the low-resolution voxel | mouse-sr |
 | gauss | Gaussian as wide as the low-resolution voxel (FWHM), sampled at its center | tv-self-sr |
 | trilinear | linear interpolation at the centers, no filter before it | ours, what libraries do |
@@ -26,13 +27,19 @@ from bids_sr.sr.matrices import (
     matrix_for,
     windowed_affine,
 )
+from bids_sr.sr.recipe import MULTISLICE
 
-_DEGRADATIONS: dict[str, Callable[[int, int], NDArray[np.float64]]] = {
+_MATRICES: dict[str, Callable[[int, int], NDArray[np.float64]]] = {
     "kspace": matrices.crop_matrix,
     "block": matrices.block_matrix,
     "gauss": matrices.gaussian_matrix,
     "trilinear": matrices.linear_matrix,
 }
+_DEGRADATIONS: dict[str, tuple[str, str, str]] = {
+    **{name: (name, name, name) for name in _MATRICES},
+    MULTISLICE: ("kspace", "kspace", "block"),
+}
+"""Degradation → names of the matrices along x, y and across slices."""
 
 
 @frozen
@@ -58,12 +65,13 @@ class Degradation:
             raise ResolutionError(
                 f"{self.name} was made for {self.shape}; the image is {tuple(x.shape)}"
             )
-        for axis, (m, (start, stop)) in enumerate(
-            zip(self.lowres_shape, self.window, strict=True), -count
+        kinds = _DEGRADATIONS[self.name][:count]
+        for axis, (kind, m, (start, stop)) in enumerate(
+            zip(kinds, self.lowres_shape, self.window, strict=True), -count
         ):
             x = x.narrow(axis, start, stop - start)
             if m != stop - start:
-                x = _along(_matrix(self.name, stop - start, m, x.dtype, x.device), x, axis)
+                x = _along(_matrix(kind, stop - start, m, x.dtype, x.device), x, axis)
         return x
 
     def lowres_affine(self, fine_affine: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -88,10 +96,10 @@ def get_operator(
 ) -> Degradation:
     """The operator of that name on a grid.
 
-    `name`: kspace, block, gauss or trilinear. `factor`: rational, of denominators up to 64.
-    `lowres_shape`: low-resolution grid that covers the whole other one, with the factor's rounding
-    to whole voxels in the matrices (43.75 voxels become 44 by a factor of 1.2571). Where None, a
-    size that the factor does not divide is cropped around its center.
+    `name`: kspace, multislice, block, gauss or trilinear. `factor`: rational, of denominators up
+    to 64. `lowres_shape`: low-resolution grid that covers the whole other one, with the factor's
+    rounding to whole voxels in the matrices (43.75 voxels become 44 by a factor of 1.2571). Where
+    None, a size that the factor does not divide is cropped around its center.
     """
     if name not in _DEGRADATIONS:
         raise KeyError(f"no degradation named {name!r}; there are: {', '.join(_DEGRADATIONS)}")
@@ -118,7 +126,7 @@ def get_operator(
 def _matrix(name: str, n: int, m: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     # made in inference mode, a kept matrix would refuse every later backward pass
     with torch.inference_mode(False):
-        return torch.tensor(np.array(_DEGRADATIONS[name](n, m)), dtype=dtype, device=device)
+        return torch.tensor(np.array(_MATRICES[name](n, m)), dtype=dtype, device=device)
 
 
 def _along(matrix: Tensor, x: Tensor, axis: int) -> Tensor:

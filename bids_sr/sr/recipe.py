@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from bids_sr.io.grids import Factor
 
 
+MULTISLICE = "multislice"
+"""Degradation of a slice-by-slice acquisition, such as that of BOLD runs."""
 RecipeName = Literal["fast", "paper", "paper-mse"]
 _LossKind = Literal[
     "content", "psnr", "adversarial", "perceptual", "tv", "ssim", "identity", "cycle", "sparsify"

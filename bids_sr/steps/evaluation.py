@@ -41,7 +41,7 @@ from bids_sr.glm.block_effects import block_effects
 from bids_sr.glm.blocks import block_design
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.design import MOTION
-from bids_sr.io.grids import Array, Factor, mm_text
+from bids_sr.io.grids import Array, Factor, mm_text, size_text
 from bids_sr.metrics import MetricRow, columns_json
 from bids_sr.pipeline.artifacts import (
     Confounds,
@@ -61,7 +61,7 @@ from bids_sr.pipeline.step import Lookup, Part, step
 from bids_sr.series import MEASURED, PAIR_BASELINES, PCA_RANKS, RAW, kind_of
 from bids_sr.spatial.masks import head_mask
 from bids_sr.spatial.resampling import sample_volume
-from bids_sr.sr.matrices import kspace_crop
+from bids_sr.sr.matrices import acquire
 from bids_sr.sr.method import Cost
 from bids_sr.steps.activation import by_smoothing, kept_table, sorted_maps
 from bids_sr.steps.active_regions import judged_contrasts
@@ -194,12 +194,25 @@ def gather_fine_effects(
         return save_fine_effects(run, here / "fine_effects.npz")
 
 
+def _bands_text(setting: Lookup) -> str:
+    """Return the spatial frequencies of a comparison in words."""
+    if setting("factor")[2] == 1:
+        return (
+            "over all in-plane spatial frequencies and over those at or beyond the Nyquist limit"
+            " of the acquisition"
+        )
+    return (
+        "over all spatial frequencies and over those at or beyond the Nyquist limit of the"
+        " acquisition, in plane (Fourier transform) or across slices (discrete cosine transform)"
+    )
+
+
 def _halves_text(setting: Lookup) -> str:
     blocks = "Segments of the run" if setting("at_rest") else "Blocks of each condition"
     return (
         f"{blocks} were split into two halves; the effect in one half was compared with that of"
-        " the measured high-resolution series in the other half, both ways, over all in-plane"
-        " spatial frequencies and over those at or beyond the Nyquist limit of the acquisition."
+        " the measured high-resolution series in the other half, both ways,"
+        f" {_bands_text(setting)}."
         " The explained variance of the true effect T by an estimate e, 1 - E|e - T|^2 / E|T|^2,"
         " was corrected for noise in the measured series by the covariance of its halves."
         " Confidence intervals come from resampling blocks, with the same draws for all series. "
@@ -238,12 +251,13 @@ def compare_halves(
         return agreement_rows(run, measured_halves)
 
 
-KNOWN_TEXT = (
-    "Effects of the whole run, not smoothed, were compared with known activation, over all"
-    " in-plane spatial frequencies and over those at or beyond the Nyquist limit of the"
-    " acquisition, with confidence intervals from resampled blocks, the same for all series. "
-)
-"""Methods text of a run whose activation is known, without a measured series."""
+def known_text(setting: Lookup) -> str:
+    """Return methods text of a run whose activation is known, without a measured series."""
+    return (
+        "Effects of the whole run, not smoothed, were compared with known activation,"
+        f" {_bands_text(setting)}, with confidence intervals from resampled blocks, the same for"
+        " all series. "
+    )
 
 
 @step(makes="truth", memory=EFFECTS, cost=Cost(always=1.2, low=29.0))
@@ -378,7 +392,10 @@ def _why_not(
         sizes = (
             [mm * f**power for mm, f in zip(voxel, factor, strict=True)] for power in (-1, 0, 1)
         )
-        fine, acquired, low = (mm_text(max(size[:2])) for size in sizes)
+        fine, acquired, low = (
+            mm_text(max(size[:2])) if factor[2] == 1 else size_text(size, "×", "")
+            for size in sizes
+        )
         trained = f"it was trained for {acquired} → {fine} mm"
         return f"{trained}; testing it at {low} → {acquired} mm would need a separate network"
     if name == "inject":
@@ -465,7 +482,7 @@ def _pair_flags(
     """The pair's flag, where there is a pair."""
     if highres is None or lowres is None or pair_mask is None:
         return []
-    degraded, made = kspace_crop(highres.data, highres.affine, factor=factor)
+    degraded, made = acquire(highres.data, highres.affine, factor=factor)
     if degraded.shape != lowres.data.shape:
         degraded = sample_volume(degraded, made, lowres.data.shape, lowres.affine)
     head = head_mask(lowres.data, lowres.affine) | pair_mask.data

@@ -90,16 +90,21 @@ _KEPT_PAIR = {
 }
 
 
+def _slices_text(setting: Lookup) -> str:
+    """Return what was done across slices besides truncating k-space in plane, or ""."""
+    return "" if setting("factor")[2] == 1 else " in plane and slices averaged"
+
+
 @step(
     makes=_PAIR,
     part=Part.PAIR,
     memory=Need(always=0.06),
     keep=_KEPT_PAIR,
-    text=(
+    text=lambda setting: (
         "The T2*-weighted pair was registered rigidly by mutual information in ANTs [@ants] and"
         " then by Gauss-Newton on intensities, with the k-space of the high-resolution image"
-        " truncated; where the images were out of register, the high-resolution image was"
-        " interpolated once."
+        f" truncated{_slices_text(setting)}; where the images were out of register, the"
+        " high-resolution image was interpolated once."
     ),
     cost=Cost(always=0.2, low=35.0),
 )
@@ -135,9 +140,9 @@ def register_pair(
     part=Part.PAIR,
     memory=Need(always=0.06),
     keep=_KEPT_PAIR,
-    text=(
+    text=lambda setting: (
         "The low-resolution member of the T2*-weighted pair was made from the other by truncating"
-        " its k-space."
+        f" its k-space{_slices_text(setting)}."
     ),
     cost=Cost(always=0.5),
 )

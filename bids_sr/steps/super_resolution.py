@@ -34,7 +34,7 @@ from bids_sr.spatial.transforms import hr_grid, invert
 from bids_sr.sr.device import Device, Precision, choose_device
 from bids_sr.sr.inference.acquired import Displaced, InferenceError, PosedImage, UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import Keeping, make_upsampler, write_series
-from bids_sr.sr.matrices import kspace_crop
+from bids_sr.sr.matrices import acquire
 from bids_sr.sr.method import Cost, method_of_series
 from bids_sr.sr.models.card import check_model
 from bids_sr.sr.models.model import LoadedModel, load_model
@@ -48,10 +48,27 @@ def _undone(corrected: bool) -> str:
     return f"head motion{' and susceptibility distortion together' if corrected else ''}"
 
 
-def series_text(names: Sequence[str], corrected: bool) -> str:
-    """Return the methods text shared by all series but the acquired one, and of the baselines."""
+def series_text(names: Sequence[str], corrected: bool, thinner: bool = False) -> str:
+    """Return the methods text shared by all series but the acquired one, and of the baselines.
+
+    Parameters
+    ----------
+    names : Sequence[str]
+        Series of the run.
+    corrected : bool
+        Whether susceptibility distortion is undone, too.
+    thinner : bool, optional
+        Whether slices of the high-resolution grid are thinner than the acquired ones.
+
+    Returns
+    -------
+    str
+        Paragraph of the methods section.
+    """
     listed = [f"{BASELINES[name]} ({name})" for name in names if name in BASELINES]
     baselines = f" Baselines: {'; '.join(listed)}." if listed else ""
+    if baselines and thinner:
+        baselines += " Across slices, cubic splines took the place of zero filling."
     return (
         "Every other series was brought to the high-resolution grid by a single interpolation of"
         f" each volume, which also undid {_undone(corrected)}.{baselines}\n"
@@ -387,7 +404,7 @@ def another_contrast(
     high = np.maximum(
         masks.coverage(t1w_preproc.data, t1w_preproc.affine, shape, grid, xfm, mm=_SAMPLE_MM), 0
     )
-    low, low_affine = kspace_crop(high, grid, factor=factor)
+    low, low_affine = acquire(high, grid, factor=factor)
     if low.shape != boldref.data.shape[:3]:
         raise ValueError(
             f"boldref: {shape} by {factor} is {low.shape}, not {boldref.data.shape[:3]}"

@@ -32,7 +32,7 @@ from bids_sr.sr.matrices import ResolutionError
 from bids_sr.sr.method import Cost, Method, get_method, get_recipe, recipe_name
 from bids_sr.sr.models.card import ModelCard, check_model, part_of, read_card
 from bids_sr.sr.models.model import LoadedModel, TrainingRequest, load_model
-from bids_sr.sr.recipe import RecipeName
+from bids_sr.sr.recipe import MULTISLICE, Recipe, RecipeName
 from bids_sr.sr.recipe_changes import RecipeChange, changed_recipe, changes_text, work_ratio
 from bids_sr.sr.variance.temporal_components import SeriesError, open_uncompressed
 
@@ -138,6 +138,18 @@ def _variance_text(setting: Lookup) -> str:
         " resolution down; otherwise the run was zero"
         f" filled.{exemplars if method.calibrated and setting('calibrated') else ''}"
     )
+
+
+def recipe_of_slices(method: Method, recipe: str, factor: Factor) -> Recipe | None:
+    """Return the recipe for slices that were acquired one by one and get thinner, or None.
+
+    Recipes of 3D methods that assume a crop of k-space assume it in plane only: across slices, the
+    scanner averages over the slice. Published recipes with another assumption keep theirs.
+    """
+    settings = get_recipe(method, recipe_name(method, recipe))
+    if factor[2] == 1 or settings.degradation != "kspace":
+        return None
+    return replace(settings, degradation=MULTISLICE)
 
 
 def train_or_reuse(
@@ -251,6 +263,7 @@ def train_on_pair(
         method=get_method(method),
         recipe=recipe,
         changes=recipe_changes,
+        changed=recipe_of_slices(get_method(method), recipe, factor),
         factor=factor,
         source=model_source,
         model_dir=model_dir,
@@ -327,6 +340,7 @@ def train_on_volumes(
         method=get_method(method),
         recipe=recipe,
         changes=recipe_changes,
+        changed=recipe_of_slices(get_method(method), recipe, factor),
         factor=factor,
         source=model_source,
         model_dir=model_dir,

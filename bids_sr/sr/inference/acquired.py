@@ -16,7 +16,7 @@ from bids_sr.io.grids import Array, Factor, Shape
 from bids_sr.spatial.resampling import Distortion, sample_volume, spline_coefficients
 from bids_sr.spatial.transforms import hr_grid
 from bids_sr.sr.device import Precision
-from bids_sr.sr.matrices import downsample, upsample
+from bids_sr.sr.matrices import downsample, fill, upsample
 
 # a change relative to a mean below this part of the run's intensity says nothing about the head
 _LEAST_MEAN = 0.1
@@ -92,8 +92,7 @@ def inject(volume: Array, guide_in_pose: Array, factor: Factor) -> Array:
 
     Upsampled volume (X, Y, Z), equal to the acquired one when downsampled.
     """
-    low = downsample(guide_in_pose, volume.shape)
-    return guide_in_pose + upsample("zerofill", volume - low, factor)
+    return guide_in_pose + fill(volume - downsample(guide_in_pose, volume.shape), factor)
 
 
 def ratio(

@@ -27,7 +27,7 @@ from bids_sr.sr.inference.acquired import (
     inject,
     ratio,
 )
-from bids_sr.sr.matrices import check_factor, downsample, upsample
+from bids_sr.sr.matrices import check_factor, downsample, fill, upsample
 from bids_sr.sr.method import get_method, method_of_series
 from bids_sr.sr.models.model import LoadedModel
 
@@ -90,13 +90,7 @@ def enforce(fine: Array, volume: Array, factor: Factor) -> Array:
 
     `fine`: upsampled volume (X, Y, Z). What is returned downsamples to the acquired one.
     """
-    missing = volume - downsample(fine, volume.shape)
-    m = volume.shape[2]
-    n = fine.shape[2]
-    if m != n:
-        means = matrices.block_matrix(n, m) @ matrices.matrix_for("zerofill", m, n, axis=2)
-        missing = matrices.apply_along(np.linalg.inv(means), missing, 2)
-    return fine + upsample("zerofill", missing, factor)
+    return fine + fill(volume - downsample(fine, volume.shape), factor)
 
 
 def super_resolve_series(

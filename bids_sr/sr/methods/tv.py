@@ -63,7 +63,7 @@ FAST = replace(
 )
 
 # for its supervised twins, which compare at high resolution, so that parts of volumes do
-FAST_PARTS = replace(FAST, patch=(48, 48, 16), patch_at_most=False, batch=2, iterations=600)
+FAST_PARTS = replace(FAST, patch=(48, 48, 16), batch=2, iterations=600)
 
 METHOD = Method(
     name="tv",

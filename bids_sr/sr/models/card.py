@@ -343,6 +343,10 @@ def check_model(
     if hopeless or (mismatches and not force):
         remedy = "Train on a pair that matches, or overrule with --force."
         remedy = "Train a model for this factor." if hopeless else remedy
+        if not _trained_for(card, factor):
+            asked = " ".join(f"{number:g}" for number in card.factor)
+            option = f"--sr-factor {asked} (bids-sr-models: --factor {asked})"
+            remedy = f"{remedy[:-1]}, or use the factor of the model: {option}."
         raise UsageError(
             f"the model {card.method} does not fit", f"{'; '.join(mismatches)}.", remedy
         )

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from bids_sr.config import Paths, Resources, Selection, Settings, SuperRes, UsageError
 from bids_sr.config.groups import Activation, Evaluation, Preprocessing, Run
 from bids_sr.config.section import as_annotated, as_toml
-from bids_sr.config.settings import read_toml
+from bids_sr.config.settings import analysis_digest, differing, read_toml
 from bids_sr.config.spaces import seed_names, seeds_of
 
 PATHS = Paths(bids_dir=Path("/data"), output_dir=Path("/out"))
@@ -44,7 +44,9 @@ EVERYTHING = st.builds(
             tuple
         ),
         baselines=st.sampled_from(["default", "all"]),
-        factor=maybe(st.floats(1.01, 8)),
+        factor=st.just(())
+        | st.floats(1.01, 8).map(lambda f: (f,))
+        | st.tuples(*[st.floats(1.01, 8)] * 3),
         hr_acq=maybe(text),
         max_train_minutes=maybe(st.floats(1e-9, 1e9)),
         data_consistency=st.sampled_from(["off", "enforce"]),
@@ -113,6 +115,25 @@ def test_one_given_model_of_older_settings_is_a_list_of_one(tmp_path: Path) -> N
     assert read_toml(tmp_path / "s.toml", reusable_only=True)["superres"]["pretrained"] == [
         "/m.safetensors"
     ]
+
+
+def test_a_factor_of_older_settings_is_one_number(tmp_path: Path) -> None:
+    now = Settings(paths=PATHS, superres=SuperRes(factor=(1.5,)))
+    (tmp_path / "s.toml").write_text(now.to_toml().replace("factor = [1.5]", "factor = 1.5"))
+    assert "factor = 1.5" in (tmp_path / "s.toml").read_text()
+    assert Settings.from_toml(tmp_path / "s.toml") == now
+
+
+def test_results_depend_on_the_axis_of_a_factor() -> None:
+    def digest(*factor: float) -> str:
+        return analysis_digest(Settings(paths=PATHS, superres=SuperRes(factor=factor)))
+
+    assert digest(2, 1, 2) != digest(2, 2, 1)
+    assert digest(2, 2, 1) == digest(2)
+    assert differing(
+        Settings(paths=PATHS, superres=SuperRes(factor=(1, 2, 2))),
+        Settings(paths=PATHS, superres=SuperRes(factor=(2, 1, 2))),
+    ) == {"superres.factor": "[1.0, 2.0, 2.0] and [2.0, 1.0, 2.0]"}
 
 
 def test_a_setting_switched_off_is_not_read_as_its_default(tmp_path: Path) -> None:

@@ -491,7 +491,7 @@ CASES = {
         spoil=_wrong_factor, file=HIGH, reason="have the ratio 2×2", fix="Leave --sr-factor out"
     ),
     "other slices": Case(
-        spoil=_thin_slices, file=HIGH, reason="differs along slices", fix="--force"
+        spoil=_thin_slices, file=HIGH, reason="differs along slices", fix="--sr-factor 2 2 2"
     ),
     "unknown acq": Case(
         spoil=_unknown_acq, file=BOLD, reason="fits acq-finest", fix="--hr-acq and --lr-acq"

@@ -132,7 +132,7 @@ def test_the_measured_volumes_are_the_truth_and_their_copies_are_worked_on(
         rtol=1e-4,
     )
     assert derived.evaluation.truth_dir == derived.paths.retrospective_truth_dir
-    assert (derived.evaluation.retrospective, derived.superres.factor) == (None, 2.0)
+    assert (derived.evaluation.retrospective, derived.superres.factor) == (None, (2.0,))
     assert check_data(plan) == ()
 
 
@@ -212,6 +212,44 @@ def test_other_factors(maker: BidsMaker) -> None:
     assert run.shape == (16, 16, 6)
     assert run.pair is not None
     assert run.pair.factor == (1.5, 1.5, 1.0)
+
+
+def test_slices_are_averaged_where_the_factor_makes_them_thicker(maker: BidsMaker) -> None:
+    """With an odd number of slices, timed one by one, of which the last one is left out."""
+    times = [0.0, 0.5, 0.1, 0.6, 0.2, 0.7, 0.3]
+    sidecar = {"SliceTiming": times[::-1], "SliceEncodingDirection": "k-", "SliceThickness": 3.0}
+    maker.bold(zooms=(2.0, 2.0, 24 / 7), data=series((24, 24, 7, 80)), sidecar=sidecar)
+    derived, plan = made(maker, "--sr-factor", "2", "2", "2")
+    (run,) = plan.subjects[0].runs
+    assert derived.superres.factor == (2.0, 2.0, 2.0)
+    assert (run.shape, run.factor) == ((12, 12, 3), (2.0, 2.0, 2.0))
+    assert run.truth is not None
+    assert run.truth.series is not None
+    assert run.truth.series.slice_timing == tuple(times[:6])
+    assert run.slice_timing == pytest.approx((0.25, 0.35, 0.45))
+    thick, thin = (one.sidecar["SliceThickness"] for one in (run, run.truth.series))
+    assert (thick, thin) == (6.0, 3.0)
+    measured = nb.load(maker.path(BOLD, "func"))
+    kept = np.asarray(measured.dataobj)[:, :, :6]  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(voxels(run.truth.series.bold), kept[..., 10:])
+    flat = kspace_crop(kept[..., 37].astype(complex), np.eye(4), factor=FACTOR)[0]
+    mean = flat.reshape(12, 12, 3, 2).mean(-1)
+    np.testing.assert_allclose(voxels(run.bold)[..., 27], np.abs(mean), rtol=1e-4)
+    low, high = nb.load(run.bold), nb.load(run.truth.series.bold)
+    np.testing.assert_allclose(
+        low.affine, resized_affine(high.affine, (24, 24, 6), (12, 12, 3)), atol=1e-5
+    )  # type: ignore[attr-defined]
+    assert run.pair is not None
+    assert run.pair.lowres is not None
+    assert nb.load(run.pair.lowres).shape == (12, 12, 3)  # type: ignore[attr-defined]
+    said = json.loads((derived.paths.bids_dir / "dataset_description.json").read_text())
+    assert "factor 2×2×2, averaged across slices" in said["GeneratedBy"][0]["Description"]
+
+
+def test_too_few_slices_are_refused(maker: BidsMaker) -> None:
+    settings = settings_for(maker, "--sr-factor", "2", "2", "4")
+    reasons = [problem.why for problem in check(settings).problems]
+    assert "--retrospective: its downsampled copy would have 1 slice(s)" in reasons
 
 
 def test_noisy_has_the_noise_of_the_measured_series(maker: BidsMaker) -> None:

@@ -1,0 +1,55 @@
+"""A run whose slices get thinner, judged by the measured thin slices."""
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from bids_sr.metrics import read_frame
+
+from .conftest import BIN, call
+
+pytestmark = pytest.mark.slow
+FUNC = "sub-01/func/sub-01_task-tap"
+
+
+@pytest.fixture(scope="module")
+def thinner(tiny, tmp_path_factory):
+    """The documented command; training is that of the fast recipes, some minutes."""
+    base = tmp_path_factory.mktemp("thinner")
+    command = [str(BIN / "bids-sr"), str(tiny), str(base / "out"), "participant"]
+    command += ["--sr-factor", "2", "2", "2", "--sr-method", "tv", "mse3d", "--baselines", "all"]
+    command += ["--retrospective", "--smoothing", "0", "--activation", "glm"]
+    command += ["-w", str(base / "work"), "--skip-bids-validation"]
+    code, text, _ = call(command)
+    assert code == 0, text
+    return base / "out"
+
+
+def test_slices_are_half_as_thick_within_the_same_edges(thinner):
+    raw = nib.load(thinner / f"{FUNC}_desc-raw_bold.nii.gz")
+    measured = nib.load(next((thinner / "sourcedata/retrospective-truth").rglob("*_bold.nii.gz")))
+    for name in ("tv", "mse3d"):
+        made = nib.load(thinner / f"{FUNC}_res-hr_desc-{name}_bold.nii.gz")
+        assert made.shape == measured.shape
+        np.testing.assert_allclose(made.affine, measured.affine, atol=1e-3)
+        np.testing.assert_allclose(
+            made.header.get_zooms()[:3], np.array(raw.header.get_zooms()[:3]) / 2, rtol=1e-5
+        )
+        edges = [image.affine @ [*(np.array(image.shape[:3]) - 0.5), 1] for image in (raw, made)]
+        np.testing.assert_allclose(*edges, atol=1e-3)
+
+
+def test_networks_come_closer_to_the_measured_volumes_than_trilinear_interpolation(thinner):
+    table = read_frame(thinner / f"{FUNC}_desc-evaluation_metrics.tsv")
+    scores = table.query("statistic == 'psnr' and region == 'brain' and minus == 'n/a'")
+    found = scores.groupby("series").value.mean()
+    assert found["tv"] > found["linear"] + 1, found
+    assert found["mse3d"] > found["linear"] + 1, found
+
+
+def test_what_works_in_plane_is_left_out(thinner):
+    table = read_frame(thinner / f"{FUNC}_desc-evaluation_metrics.tsv")
+    assert "sdmod" not in set(table.series)
+    assert {"nearest", "linear", "bspline", "lanczos", "zerofill", "inject", "ratio"} <= set(
+        table.series
+    )

@@ -1,0 +1,100 @@
+"""What steps do, and say, if slices get thinner."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bids_sr.cli.models_train import _in_a_run
+from bids_sr.cli.parser import parse_settings
+from bids_sr.io.grids import Volume
+from bids_sr.registration.compared_frame import truncated_pair
+from bids_sr.sr.matrices import acquire
+from bids_sr.sr.method import get_method
+from bids_sr.steps.evaluation import _halves_text, _why_not, known_text
+from bids_sr.steps.registration import _slices_text
+from bids_sr.steps.super_resolution import _kept, another_contrast, series_text
+from bids_sr.steps.training import recipe_of_slices
+
+THIN, FLAT = (2.0, 2.0, 2.0), (2.0, 2.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("method", "recipe", "assumed"),
+    [
+        ("tv", "fast", "multislice"),
+        ("dip", "fast", "multislice"),
+        ("mse3d", "fast", "multislice"),
+        ("tv", "paper", "gauss"),
+        ("ccnn3d", "fast", "block"),
+    ],
+)
+def test_recipes_that_crop_k_space_crop_it_in_plane_alone(method, recipe, assumed):
+    made = recipe_of_slices(get_method(method), recipe, THIN)
+    known = get_method(method).recipes[recipe]
+    assert (made or known).degradation == assumed
+    assert (made is None) == (known.degradation != "kspace")
+    assert recipe_of_slices(get_method(method), recipe, FLAT) is None
+
+
+@pytest.mark.parametrize(
+    ("factor", "written"), [(THIN, "2 2 2"), (FLAT, "2"), ((1.5, 2.0, 1.0), "1.5 2 1")]
+)
+def test_the_command_that_training_prints_asks_for_the_factor_of_the_model(factor, written):
+    text = _in_a_run(get_method("resnet3d"), Path("tuned.safetensors"), factor)
+    assert text.endswith(
+        f"--sr-method resnet3d --pretrained tuned.safetensors --sr-factor {written}"
+    )
+    words = shlex.split(text.replace("...", "bids out participant"))
+    assert parse_settings(words[1:]).superres.factor_by_axis == factor
+
+
+def test_a_copy_of_the_high_resolution_image_has_its_slices_averaged():
+    rng = np.random.default_rng(0)
+    x, y = np.indices((24, 24, 8))[:2]
+    head = (((x - 11.5) / 9) ** 2 + ((y - 11.5) / 9) ** 2 < 1) * (500 + 100 * rng.random(x.shape))
+    fine = Volume(head.astype(np.float32), np.diag([2.0, 2, 2, 1]))
+    high, low, *_ = truncated_pair(fine, THIN)
+    np.testing.assert_allclose(
+        low.data, np.maximum(acquire(head, fine.affine, factor=THIN)[0], 0), rtol=1e-4, atol=1e-2
+    )
+    assert (high.data.shape, low.data.shape) == ((24, 24, 8), (12, 12, 4))
+    _, made = another_contrast.function(fine, low, factor=THIN)
+    assert made.data.shape == low.data.shape
+
+
+def test_texts_name_the_axes_of_a_comparison():
+    def texts(factor):
+        setting = {"factor": factor, "at_rest": False}.__getitem__
+        return known_text(setting), _halves_text(setting), _slices_text(setting)
+
+    for thin, flat in zip(texts(THIN), texts(FLAT), strict=True):
+        assert thin != flat
+    assert all("in-plane spatial frequencies" in text for text in texts(FLAT)[:2])
+    assert all("or across slices" in text for text in texts(THIN)[:2])
+    assert "Across slices, cubic splines" in series_text(["zerofill"], False, thinner=True)
+    assert "Across slices" not in series_text(["zerofill"], False)
+
+
+def test_reasons_and_sidecars_have_the_sizes_of_all_axes():
+    text = _why_not("tv", ["tv"], (6.0, 6.0, 5.0), THIN)
+    assert text == (
+        "it was trained for 6×6×5 → 3×3×2.5 mm; testing it at 12×12×10 → 6×6×5 mm would need a"
+        " separate network"
+    )
+    assert "6 → 3 mm" in _why_not("srgan", ["srgan"], (6.0, 6.0, 5.0), FLAT)
+    setting = {
+        "factor": THIN,
+        "axis_order": (0, 1, 2),
+        "series_name": "tv",
+        "task_name": "tap",
+        "tr": 2.0,
+        "has_stc": True,
+        "slice_time_ref": 0.5,
+    }.__getitem__
+    assert (
+        _kept(setting)["Resolution"] == "acquired field of view, voxels 2x2x2 times finer, by tv"
+    )
