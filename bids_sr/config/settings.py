@@ -25,6 +25,7 @@ from bids_sr.config.section import (
     read_tables,
     split_named,
 )
+from bids_sr.config.vgg19_weights import kept_vgg19
 from bids_sr.frozen import frozen
 from bids_sr.region_names import is_file
 from bids_sr.series import BASELINES, DEFAULT_BASELINES, PAIR_BASELINES, SDMOD, series_names
@@ -80,15 +81,15 @@ class Paths(Checked):
 class SuperRes(Checked):
     """How resolution is raised.
 
-    `methods`: names, or `auto`: what the data of each run allow.
-    `factor`: acquired over high-resolution voxel size, one number (in plane) or three (the last
-    one across slices); empty: that of the T2*w pair, the calibration or the given model, else 2 in
-    plane. `target`: BOLD runs, or structural scans, whose contrasts are fused. For these are
-    `train_on`, a participant's own scans or those of all others of the call, and `anat_align`, the
-    transforms that bring the scans of a head together. `recipe`: of methods that have no
-    `paper-mse` of their own it is `paper`. `recipe_changes`: settings of methods' recipes that take
-    another value. `calibration`: short high-resolution run that tells where others fluctuate: auto,
-    none, an acq- label, or a file.
+    `methods`: names, or `auto`: what the data of each run allow. `factor`: acquired over
+    high-resolution voxel size, one number (in plane) or three (the last one across slices); empty:
+    that of the T2*w pair, the calibration or the given model, else 2 in plane. `target`: BOLD
+    runs, or structural scans, whose contrasts are fused. For these are `train_on`, a participant's
+    own scans or those of all others of the call, and `anat_align`, the transforms that bring the
+    scans of a head together. `recipe`: of methods that have no `paper-mse` of their own it is
+    `paper`. `recipe_changes`: settings of methods' recipes that take another value. `calibration`:
+    short high-resolution run that tells where others fluctuate: auto, none, an acq- label, or a
+    file.
     """
 
     target: Literal["bold", "anat"] = option(
@@ -228,15 +229,19 @@ class SuperRes(Checked):
             if name != _AUTO:
                 _check_method(name)
         self._need(bool(self.methods), "methods", "at least one method or baseline is needed")
+        self._check_factor()
+        kept = self.recipe == "paper" and kept_vgg19().is_file()
         try:
             check_changes(
-                self.recipe_changes, self.learned, self.recipe, vgg=self.vgg_weights is not None
+                self.recipe_changes,
+                self.learned,
+                self.recipe,
+                vgg=kept or self.vgg_weights is not None,
             )
         except ChangeError as error:
             raise SettingError(
                 self._where("recipe_changes"), error.change, error.why, error.fix
             ) from None
-        self._check_factor()
 
     def _check_factor(self) -> None:
         """Refuse a factor of two numbers, or one that changes nothing."""
