@@ -514,8 +514,6 @@ def ssim(reference: Real, image: Real, *, data_range: float, mask: Mask | None =
         if image.ndim == 2
         else list(zip(np.moveaxis(reference, -1, 0), np.moveaxis(image, -1, 0), strict=True))
     )
-    index = [
-        _ssim_map(x.astype(np.float64), y.astype(np.float64), data_range) for x, y in pairs
-    ]
+    index = [_ssim_map(x.astype(np.float64), y.astype(np.float64), data_range) for x, y in pairs]
     full = index[0] if image.ndim == 2 else np.stack(index, axis=-1)
     return float(full.mean() if mask is None else full[mask].mean())

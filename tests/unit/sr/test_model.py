@@ -174,12 +174,21 @@ def make(path):
 
 
 @pytest.mark.parametrize(
-    "change", [{"seed": 1}, {"source": "train"}, {"vgg_weights": Path("other")}]
+    "change",
+    [{"seed": 1}, {"source": "train"}, {"vgg_weights": Path("other")}, {"precision": "mixed"}],
 )
 def test_auto_trains_when_anything_differs(small_pair, tmp_path, change, monkeypatch):
     model_store.obtain_model(REQUEST, (small_pair,), make(tmp_path / "kept"))
     asked = replace(REQUEST, model_dir=tmp_path / "kept", **change)
     assert model_store._find_model(asked, (small_pair,)) is None
+
+
+@pytest.mark.parametrize("entry", [{"asked": True, "kept": False}, {"kept": True}, None])
+def test_a_card_tells_whether_its_training_began_in_mixed_precision(entry):
+    """Cards of earlier versions have no `asked`, or no entry at all."""
+    known = {} if entry is None else {"mixed_precision": entry}
+    began_mixed = model_store._began_mixed(cards.ModelCard.from_json(known))
+    assert began_mixed is (entry is not None)
 
 
 def test_other_data_are_not_served_by_auto_but_by_reuse(small_pair, tmp_path):

@@ -1,6 +1,8 @@
 """A training that the clock stopped continues, and ends as if nothing had stopped it."""
 
+import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -335,3 +337,40 @@ def test_auto_is_mixed_on_a_gpu(precision, device, mixed):
         method=a_method(), changed=recipe(), device=device, precision=precision
     )
     assert asked.mixed is mixed
+
+
+# --- the live log
+
+
+def test_without_tensorboard_nothing_breaks(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    fit(balls(1), recipe(), tmp_path)
+    assert (tmp_path / "log_search.tsv").exists()
+    assert not (tmp_path / "tensorboard").exists()
+
+
+def test_tensorboard_drops_what_is_trained_again(tmp_path, monkeypatch):
+    purged, rows = [], []
+
+    class Board:
+        def __init__(self, _folder, purge_step):
+            purged.append(purge_step)
+
+        def add_scalar(self, _name, _value, step):
+            rows.append(step)
+
+        def flush(self):
+            pass
+
+        close = flush
+
+    installed = SimpleNamespace(SummaryWriter=Board)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", installed)
+    fit(balls(1), recipe(), tmp_path, Clock(("search", 5)), minutes=10)
+    assert sorted(set(rows)) == [4, 6], "the row at the stop is shown"
+    fit(balls(1), recipe(), tmp_path)
+    # the row at the stop belongs to no state that continues: all after the fourth step goes
+    assert purged == [1, 5]
+    assert sorted(set(rows)) == [4, 6, 8, 12]
+    written = (tmp_path / "log_search.tsv").read_text().splitlines()[1:]
+    assert [line.split("\t")[1] for line in written] == ["4", "8", "12"]
