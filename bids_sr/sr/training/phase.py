@@ -42,13 +42,14 @@ def _outputs(
 ) -> list[Tensor]:
     """What the generator makes of each window, in bf16 where `lower`."""
     generator.eval()
-    with (
-        torch.no_grad(),
-        torch.autocast(windows[0].batch.input.device.type, torch.bfloat16, enabled=lower),
-    ):
-        out = [generator(window.batch.input).float() for window in windows]
-    generator.train()
-    return out
+    try:
+        with (
+            torch.no_grad(),
+            torch.autocast(windows[0].batch.input.device.type, torch.bfloat16, enabled=lower),
+        ):
+            return [generator(window.batch.input).float() for window in windows]
+    finally:  # without memory for them, too: training goes on with dropout
+        generator.train()
 
 
 def _error(made: Sequence[Tensor], windows: Sequence[ScoredWindow]) -> float:
