@@ -22,7 +22,7 @@ from bids_sr.frozen import frozen
 from bids_sr.io.atomic_files import read_json
 from bids_sr.io.grids import AS_STORED, AxisOrder, Header, Shape, Triple, size_text
 from bids_sr.series import PAIR_BASELINES, SDMOD, series_names
-from bids_sr.sr.method import get_method, method_names, recipe_name
+from bids_sr.sr.method import get_method, method_names
 
 DEFAULT_FACTOR = 2.0  # in plane, where nothing tells it
 
@@ -513,6 +513,4 @@ def pretrained_for(superres: SuperRes, method: str) -> Path | None:
 
 def vgg_weights_for(superres: SuperRes, method: str) -> Path | None:
     """Return the weights of VGG-19 that the training of this method uses, or None."""
-    known = get_method(method)
-    recipe = known.recipes.get(recipe_name(known, superres.recipe))
-    return vgg19_for(recipe, superres.vgg_weights)
+    return vgg19_for(get_method(method), superres.recipe, superres.vgg_weights)
