@@ -25,7 +25,7 @@ from bids_sr.io.grids import AS_STORED, AxisOrder, Header, Shape, Triple, size_t
 from bids_sr.io.volume_times import middle_of_acquisition, reference_time
 from bids_sr.series import PAIR_BASELINES, SDMOD, series_names
 from bids_sr.sr.former_names import current_names, renaming
-from bids_sr.sr.method import get_method, method_names, offered_methods, recipe_name
+from bids_sr.sr.method import get_method, method_names, offered_methods
 from bids_sr.sr.models.card import ModelError, read_card
 
 DEFAULT_FACTORS: Triple = (2.0, 2.0, 1.0)  # unless a pair, an option or a model states it
@@ -603,6 +603,4 @@ def pretrained_for(superres: SuperRes, method: str) -> Path | None:
 
 def vgg_weights_for(superres: SuperRes, method: str) -> Path | None:
     """Return the weights of VGG-19 that the training of this method uses, or None."""
-    known = get_method(method)
-    recipe = known.recipes.get(recipe_name(known, superres.recipe))
-    return vgg19_for(recipe, superres.vgg_weights)
+    return vgg19_for(get_method(method), superres.recipe, superres.vgg_weights)

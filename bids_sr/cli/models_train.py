@@ -190,7 +190,7 @@ def requested_training(options: TrainOptions) -> TrainingRequest:
     recipe = get_recipe(method, recipe_name(method, options.recipe))
     start = None if options.start is None else files.open_model(options.start)
     device = files.device_of(options)
-    vgg_weights = _vgg19(options, recipe)
+    vgg_weights = _vgg19(options, method)
     changes = changes_of_options(options, method, vgg=vgg_weights is not None)
     _check(options, method, apply_changes(recipe, changes), start)
     if options.train_last is not None:
@@ -228,9 +228,9 @@ def changes_of_options(
     return changes
 
 
-def _vgg19(options: TrainOptions, recipe: Recipe) -> Path | None:
+def _vgg19(options: TrainOptions, method: Method) -> Path | None:
     """Return the weights of VGG-19 for the loss, and print which file it is."""
-    weights = vgg19_for(recipe, options.vgg_weights)
+    weights = vgg19_for(method, options.recipe, options.vgg_weights)
     if weights is not None:
         print(f"features of VGG-19: weights from {weights}")
     return weights
@@ -279,7 +279,7 @@ def _check(
         why = "not a .safetensors file; files of torch.save may contain a program and are not read"
         fix = f"convert torchvision's file with: {VGG19_COMMAND} {options.vgg_weights}"
         raise UsageError(f"--vgg-weights {options.vgg_weights}", why, fix)
-    if recipe.needs_vgg and vgg19_for(recipe, options.vgg_weights) is None:
+    if recipe.needs_vgg and vgg19_for(method, options.recipe, options.vgg_weights) is None:
         why = (
             "as published it is taught by features of VGG-19, and there are no weights of that"
             " network"

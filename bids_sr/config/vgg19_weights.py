@@ -8,7 +8,7 @@ with features of VGG-19 in the place of squared error.
 import os
 from pathlib import Path
 
-from bids_sr.sr.recipe import Recipe
+from bids_sr.sr.method import Method, recipe_name
 
 VGG19_VARIABLE = "BIDS_SR_VGG19"
 """Environment variable that names another file."""
@@ -26,13 +26,15 @@ def kept_vgg19() -> Path:
     return Path(os.path.expanduser(cache), "bids-sr", VGG19_SOURCE).with_suffix(".safetensors")
 
 
-def vgg19_for(recipe: Recipe | None, given: Path | None) -> Path | None:
-    """Return the weights of VGG-19 that a training with this recipe uses.
+def vgg19_for(method: Method, recipe: str, given: Path | None) -> Path | None:
+    """Return the weights of VGG-19 that a training uses.
 
     Parameters
     ----------
-    recipe : Recipe | None
-        Recipe of the training; None if no network is trained.
+    method : Method
+        Method that is trained.
+    recipe : str
+        Name of the recipe, as ``--recipe`` gives it.
     given : Path | None
         File that the user names with ``--vgg-weights``.
 
@@ -40,11 +42,15 @@ def vgg19_for(recipe: Recipe | None, given: Path | None) -> Path | None:
     -------
     Path | None
         `given` if the loss has a perceptual term. Without `given`, the kept file, if it exists and
-        the recipe is `bids_sr.sr.recipe.Recipe.taught_by_vgg`. Otherwise None.
+        the recipe is the published one (``paper``) and
+        `bids_sr.sr.recipe.Recipe.taught_by_vgg`. Otherwise None.
     """
-    if recipe is None or not recipe.perceptual:
+    name = recipe_name(method, recipe)
+    trained = method.recipes.get(name)
+    if trained is None or not trained.perceptual:
         return None
     if given is not None:
         return given
     kept = kept_vgg19()
-    return kept if recipe.taught_by_vgg and kept.is_file() else None
+    published = name == "paper" and trained.taught_by_vgg
+    return kept if published and kept.is_file() else None
