@@ -1,17 +1,18 @@
-"""Commands that pages of the documentation show, as the shell would run them.
+"""Commands on pages of the documentation, read by a shell.
 
-A page is given to bash, block by block, with a function in the place of each of our programs that
-records its words. So quotes, variables, globs, loops, continued lines and job scripts mean here
-what they mean to the reader. Programs of others are recorded, too, and none of them is started.
+Each block of a page is given to bash, with one function per program of ours that records its
+arguments. Quotes, variables, patterns, loops, continued lines and job scripts therefore mean the
+same as for a reader. Programs of others are also recorded, and no program is started.
 
-What a page may write that a shell does not understand:
+Pages may use these forms, which a shell does not understand:
 
-- ``[--option VALUE]`` in a line of ours may be left out: the line is tried without and with it.
-- ``...`` stands for more of the same, and directly behind `bids-sr` (also ``…``) for the
-  positional arguments.
-- ``METHOD|FOLDER`` is one of several words; the first is taken.
-- Behind two spaces a line of ours is explained in words.
-- A block that is no code of a shell names its language, `text` if it has none.
+- ``[--option VALUE]`` is optional: the command is tried without and with it.
+- ``...`` means more of the same. Directly after ``bids-sr``, ``...`` or ``…`` means the positional
+  arguments.
+- ``METHOD|FOLDER`` is a choice: the first word is taken.
+- Text after two spaces explains the command.
+
+A block that is not code for a shell has to name its language, ``text`` if it has none.
 """
 
 import configparser
@@ -27,7 +28,7 @@ from pages import ROOT, blocks
 
 SHELL = ("", "bash", "sh", "shell", "console")
 """Languages of the blocks that a shell runs."""
-OPERATORS = r"(?:^|&& |\|\| |; |\| |\$ )"
+OPERATORS = r"(?:^\s*|&& |\|\| |; |\| |do )"
 
 
 def entry_points() -> dict[str, str]:
@@ -41,15 +42,17 @@ def entry_points() -> dict[str, str]:
 PROGRAMS = tuple(entry_points())
 OURS = "|".join(sorted(map(re.escape, PROGRAMS), key=len, reverse=True))
 STARTERS = {
+    "apptainer exec",
+    "apptainer run",
     "docker run",
     "podman run",
-    "apptainer run",
-    "apptainer exec",
-    "singularity run",
     "qsub",
+    "sbatch",
+    "singularity exec",
+    "singularity run",
+    "srun",
 }
-"""Programs of others that start one of ours, whose words stand at their end."""
-STARTERS |= {"singularity exec", "srun", "sbatch"}
+"""Programs of others whose last arguments are a command of ours."""
 
 
 class Call(NamedTuple):
@@ -80,14 +83,18 @@ class NotAShellScript(Exception):
 
 
 def codes_of(text: str) -> list[str]:
-    """Code of a page for a shell, in order: blocks, and commands of ours within sentences.
+    """Return the shell code of a page in order: blocks, and commands of ours within sentences.
 
-    A name alone (`bids-sr-models`), also with a subcommand, is a command only in a block.
+    Within a sentence, a program with at most a subcommand (`bids-sr-models train`) is a name.
     """
     codes = []
     for part in re.split(r"(^ *```\w*\n.*?^ *```$)", text, flags=re.DOTALL | re.MULTILINE):
         if found := blocks(f"{part}\n"):
-            codes += [code for language, code in found if language in SHELL]
+            codes += [
+                _typed(code) if language == "console" else code
+                for language, code in found
+                if language in SHELL
+            ]
             continue
         for _, span in re.findall(r"(`+)(.+?)\1", part.replace("\\|", "|"), re.DOTALL):
             line = " ".join(span.split())
@@ -96,8 +103,13 @@ def codes_of(text: str) -> list[str]:
     return codes
 
 
+def _typed(console: str) -> str:
+    """The lines of a console that were typed; the others are output."""
+    return "\n".join(re.findall(r"^\$ (.*)", console, re.MULTILINE)) + "\n"
+
+
 def blocks_of_other_languages(text: str) -> set[str]:
-    """Languages of the blocks that call one of our programs and are not for a shell."""
+    """Return the languages of blocks that call a program of ours and are not shell code."""
     return {
         language
         for language, code in blocks(text)
@@ -107,8 +119,7 @@ def blocks_of_other_languages(text: str) -> set[str]:
 
 
 def forms(line: str) -> list[str]:
-    """The lines for a shell that a line of a page stands for."""
-    line = re.sub(r"^\s*\$ ", "", line)
+    """Return the commands that a line of a page stands for."""
     if not re.search(rf"{OPERATORS}(?:\w+=\S* )*(?:{OURS}) ", line):
         return [line]
     line = re.split(r"(?<=\S) {2,}(?=\S)", line)[0]
@@ -120,7 +131,7 @@ def forms(line: str) -> list[str]:
 
 
 def script_of(code: str) -> str:
-    """Code of a page as a script, with continued lines joined."""
+    """Return code of a page as a script of bash."""
     lines = re.sub(r" *\\\n *", " ", code).splitlines()
     return "\n".join(form for line in lines for form in forms(line))
 
@@ -136,9 +147,9 @@ id() { /usr/bin/id "$@"; }
 
 
 def calls_of(code: str, folder: Path, variables: Mapping[str, str] | None = None) -> list[Call]:
-    """Run a script in a folder and return what it calls; nothing is started.
+    """Return the calls of a script that is run in a folder, without starting a program.
 
-    Raises `NotAShellScript`.
+    `variables`: environment of the script. Raises `NotAShellScript`.
     """
     record = folder / ".calls"
     record.unlink(missing_ok=True)
@@ -165,9 +176,9 @@ def calls_of(code: str, folder: Path, variables: Mapping[str, str] | None = None
 
 
 def ours_within(call: Call) -> Call | None:
-    """The call of one of our programs in a call of `STARTERS`, with paths as the host has them.
+    """Return the call of a program of ours that a call of `STARTERS` contains, or None.
 
-    None if there is none.
+    Paths of a container are replaced by those of the host.
     """
     words = call.words
     if not {words[0], " ".join(words[:2])} & STARTERS:

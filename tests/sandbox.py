@@ -84,7 +84,8 @@ class Sandbox:
             whole = name.startswith("/")
             pattern = rf"{'' if whole else before}{re.escape(name)}(?![\w.-])"
             if re.search(pattern, script if whole else relative) and not place.exists():
-                place.parent.mkdir(parents=True, exist_ok=True)
+                if "*" not in name:
+                    place.parent.mkdir(parents=True, exist_ok=True)
                 make(self, place)
 
     def calls(self) -> list[Call]:

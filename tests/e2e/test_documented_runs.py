@@ -25,7 +25,9 @@ DATA = {
     for name, make in FILES.items()
     if make in (FILES["DATA"], FILES["examples/studyforrest"])
 }
-"""Names of data sets that all hold the same."""
+"""Names of data sets with the same content."""
+QUICK = {"--dry-run", "--help", "--help-all", "--version", "report", "vgg19"}
+"""Commands with one of these words are left to the quick test."""
 Shape = tuple[str, ...]
 
 
@@ -37,27 +39,31 @@ class Runs:
     def __init__(self, tiny: Path) -> None:
         self.tiny = tiny
         self.finished: dict[Shape, Path] = {}
+        self.data_of: dict[Path, str] = {}
 
     def make_data(self, place: Path) -> None:
         """Copy the phantom to a folder."""
         shutil.copytree(self.tiny, place)
 
     def run(self, call: Call, box: Sandbox) -> str:
-        """What a command says if it fails, else ""."""
+        """Run a command to the end and return its messages if it fails, else ""."""
         words = [*call.with_files().words]
-        if words[0] == "bids-sr-slurm" or {"--dry-run", "--help", "--version"} & {*words}:
-            return ""  # done by the quick test
+        if words[0] == "bids-sr-slurm" or QUICK & {*words}:
+            return ""
         output_dir = call.folder / words[2] if words[0] == "bids-sr" and len(words) > 2 else None
         shape = self._shape(call, box)
         if output_dir is not None and "participant" in words:
+            if self.data_of.setdefault(output_dir, words[1]) != words[1]:
+                shutil.rmtree(output_dir)  # the page means another output by the same name
+                self.data_of[output_dir] = words[1]
             if shape in self.finished:
                 if not output_dir.exists():
                     shutil.copytree(self.finished[shape], output_dir)
                 return ""
             if box.page != LITERAL:
                 words += ["--dry-run"] if "--use-plugin" in words else ["--sloppy"]
-        elif output_dir is not None and not output_dir.exists():
-            finish(output_dir)  # for the group level and the pages
+        elif output_dir is not None and "group" in words:
+            _complete(output_dir)
         done = subprocess.run(
             [str(BIN / words[0]), *words[1:]],
             cwd=call.folder,
@@ -74,17 +80,32 @@ class Runs:
         return ""
 
     def _shape(self, call: Call, box: Sandbox) -> Shape:
-        """What a command computes, whatever its data set and output are called."""
+        """Return the words of a command, with one name for equal data sets and no output."""
         first, *rest = call.words
         if len(rest) < 2:
             return call.words
         data = os.path.relpath(call.folder / rest[0], box.folder)
-        return (first, "DATA" if data in DATA else f"{box.page}:{data}", *rest[2:])
+        return (first, "DATA" if data in DATA else data, *rest[2:])
 
 
 @pytest.fixture(scope="module")
 def runs(tiny: Path) -> Runs:
     return Runs(tiny)
+
+
+def _complete(output_dir: Path) -> None:
+    """Give the group level the participants that it needs: made-up ones, or a second like the
+    first.
+    """
+    if not output_dir.exists():
+        finish(output_dir)
+    if (output_dir / "sub-02").exists():
+        return
+    for path in sorted((output_dir / "sub-01").rglob("*")):
+        copy = output_dir / str(path.relative_to(output_dir)).replace("sub-01", "sub-02")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_file():
+            shutil.copy(path, copy)
 
 
 def is_long(text: str) -> bool:

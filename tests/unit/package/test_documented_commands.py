@@ -246,6 +246,11 @@ bids-sr-phantom -  what it does, in words
     ]
 
 
+def test_output_of_a_console_is_not_run() -> None:
+    text = "```console\n$ bids-sr --version\nbids-sr 1; done\n```\n"
+    assert codes_of(text) == ["bids-sr --version\n"]
+
+
 def test_a_form_is_tried_without_and_with_its_optional_parts() -> None:
     assert forms("bids-sr-models list [DIR ...]   methods") == [
         "bids-sr-models list",
@@ -346,3 +351,32 @@ def test_commands_in_blocks_of_other_languages_are_read_by_a_test() -> None:
         (page, name) for page, text in TEXTS.items() for name in blocks_of_other_languages(text)
     }
     assert found == ELSEWHERE
+
+
+OTHER_OPTIONS = {
+    "--build-arg",
+    "--container-overrides",
+    "--env",
+    "--hpc",
+    "--no-container",
+    "--no-home",
+    "--processing-level",
+    "--read-only",
+    "--strict-skips",
+    "--upgrade",
+}
+"""Options of other programs within sentences."""
+
+
+def unknown_options(text: str) -> set[str]:
+    """Return options within sentences of a page that no command of ours has."""
+    sentences = re.sub(r"^ *```.*?^ *```$", "", text, flags=re.DOTALL | re.MULTILINE)
+    flags = {flag for parser in PARSERS.values() for flag in parser._option_string_actions}
+    return set(re.findall(r"`(--[a-z][\w-]*)[^`]*`", sentences)) - flags - OTHER_OPTIONS
+
+
+def test_options_within_sentences_exist() -> None:
+    pages = TEXTS.keys() - {"docs/field_options.md"}  # options of fMRIPrep, MRIQC and XCP-D
+    wrong = {page: found for page in pages if (found := unknown_options(TEXTS[page]))}
+    assert wrong == {}
+    assert unknown_options("Give `--sr-factor 2` or `--sr-fctor`.\n") == {"--sr-fctor"}
