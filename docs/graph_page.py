@@ -146,6 +146,11 @@ def scans(maker: BidsMaker) -> None:
 CASES = (
     Case("A task, a pair and a T1w image", plain),
     Case(
+        "The same with `--preset ota2022`",
+        plain,
+        ("--preset", "ota2022", "--recipe", "fast", "--dummy-scans", "3"),
+    ),
+    Case(
         "Two sessions, slice times, a calibration, a measured run; controls, and maps in template"
         " space",
         with_all,

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from bids_sr.cli.console import made
 from bids_sr.config import Settings
-from bids_sr.config.presets import applied_choices, find_preset
+from bids_sr.config.presets import Setting, applied_choices, find_preset
 from bids_sr.notices import Notice
 
 
@@ -21,11 +21,11 @@ def preset_lines(settings: Settings) -> Iterator[Notice]:
         yield made("preset", text)
         return
     yield made("preset", f"{preset.name}: {preset.title}; options that you give have precedence")
-    needs = [choice.needs for choice in preset.choices if choice.needs]
     values: dict[str, dict[str, object]] = {}
-    for setting in needs:
-        group, _, name = setting.partition(".")
-        values.setdefault(group, {})[name] = _value(settings, setting)
+    for choice in preset.choices:
+        if choice.needs is not None:
+            group, name = choice.needs
+            values.setdefault(group, {})[name] = _value(settings, choice.needs)
     yours = []
     for choice in applied_choices(preset, values):
         if _value(settings, choice.setting) == choice.value:
@@ -39,7 +39,6 @@ def preset_lines(settings: Settings) -> Iterator[Notice]:
         yield made("", preset.cost)
 
 
-def _value(settings: Settings, setting: str) -> object:
-    """Return the value of a setting (``group.name``)."""
-    group, _, name = setting.partition(".")
+def _value(settings: Settings, setting: Setting) -> object:
+    group, name = setting
     return getattr(getattr(settings, group), name)

@@ -288,11 +288,6 @@ class Activation(Checked):
         " labels of the atlas joined by commas, or a mask",
         common=True,
     )
-    thresholds: tuple[str, ...] = option(
-        THRESHOLDS,
-        "--threshold {quarter,fdr,Z}",
-        "regions: upper quarter of the range, false discovery rate .05, or a value of z",
-    )
     overlap: tuple[str, ...] = option(
         (),
         "--overlap CONDITION",
@@ -304,6 +299,11 @@ class Activation(Checked):
         False,
         help="whether maps of cross-correlation are drawn in axial and sagittal planes",
         decides=False,
+    )
+    thresholds: tuple[str, ...] = option(
+        THRESHOLDS,
+        "--threshold {quarter,fdr,Z}",
+        "regions: upper quarter of the range, false discovery rate .05, or a value of z",
     )
 
     def _check(self) -> None:

@@ -11,6 +11,8 @@ from bids_sr.frozen import frozen
 
 Values = Mapping[str, Mapping[str, object]]
 """Values of settings by group and name."""
+Setting = tuple[str, str]
+"""Group and name of a setting, as ``("activation", "kinds")``."""
 
 
 @frozen
@@ -19,27 +21,27 @@ class Choice:
 
     Parameters
     ----------
-    setting : str
-        Group and name of the setting, as ``activation.kinds``.
+    setting : Setting
+        Setting that the value is of.
     value : object
         Value as the setting has it.
     option : str
         The same as an option of the command line.
     source : str
         Where the published text states it, or why it was chosen if the text does not.
-    needs : str, optional
-        Setting without which another choice of the same setting applies; empty for none.
+    needs : Setting | None, optional
+        Setting without which another choice of the same setting applies; None for none.
     """
 
-    setting: str
+    setting: Setting
     value: object
     option: str
     source: str
-    needs: str = ""
+    needs: Setting | None = None
 
 
 @frozen
-class Preset:
+class AnalysisPreset:
     """Settings of a published analysis.
 
     Parameters
@@ -64,73 +66,73 @@ class Preset:
     cost: str
 
 
-OTA2022 = Preset(
+OTA2022 = AnalysisPreset(
     name="ota2022",
     title="size and overlap of the regions of two conditions as in Ota et al. 2022",
     choices=(
         Choice(
-            setting="superres.methods",
+            setting=("superres", "methods"),
             value=("srgan",),
             option="--sr-method srgan",
             source="SRGAN trained on the participant's own T2*w pair",
         ),
         Choice(
-            setting="superres.recipe",
+            setting=("superres", "recipe"),
             value="paper",
             option="--recipe paper",
             source="published training, with VGG-19 features in the loss (--vgg-weights is given)",
-            needs="superres.vgg_weights",
+            needs=("superres", "vgg_weights"),
         ),
         Choice(
-            setting="superres.recipe",
+            setting=("superres", "recipe"),
             value="paper-mse",
             option="--recipe paper-mse",
             source="published training, with squared error in the loss (no --vgg-weights)",
         ),
         Choice(
-            setting="preprocessing.dummy_scans",
+            setting=("preprocessing", "dummy_scans"),
             value=60,
             option="--dummy-scans 60",
             source="first 60 volumes excluded (30 s at the paper's repetition time)",
         ),
         Choice(
-            setting="preprocessing.ignore",
+            setting=("preprocessing", "ignore"),
             value=("slicetiming",),
             option="--ignore slicetiming",
             source="no slice-timing correction is described",
         ),
         Choice(
-            setting="activation.kinds",
+            setting=("activation", "kinds"),
             value=("cc",),
             option="--activation cc",
             source="equation 1, after linear detrending; no confounds are described",
         ),
         Choice(
-            setting="activation.low_pass",
+            setting=("activation", "low_pass"),
             value=0.1,
             option="--low-pass 0.1",
             source="a low-pass filter is described without its cut-off; 0.1 Hz is ours",
         ),
         Choice(
-            setting="activation.smoothing",
+            setting=("activation", "smoothing"),
             value=(0.0, 3.5, 13.2),
             option="--smoothing 0 paper",
             source="none, and sigma = 1.5 read as mm (3.5 mm FWHM) and as pixels (13.2 mm)",
         ),
         Choice(
-            setting="activation.roi",
+            setting=("activation", "roi"),
             value="motor",
             option="--roi motor",
             source="motor area of the AAL atlas; the choice of labels is ours",
         ),
         Choice(
-            setting="activation.thresholds",
+            setting=("activation", "thresholds"),
             value=("quarter",),
             option="--threshold quarter",
             source="equation 2, upper quarter of the range of CC in the region of interest",
         ),
         Choice(
-            setting="activation.overlap",
+            setting=("activation", "overlap"),
             value=("auto",),
             option="--overlap auto",
             source="Figure 6, for runs with exactly two conditions",
@@ -148,11 +150,11 @@ OTA2022 = Preset(
     ),
 )
 
-PRESETS: Mapping[str, Preset] = {each.name: each for each in (OTA2022,)}
+PRESETS: Mapping[str, AnalysisPreset] = {each.name: each for each in (OTA2022,)}
 """Presets by name."""
 
 
-def find_preset(name: str) -> Preset:
+def find_preset(name: str) -> AnalysisPreset:
     """Return a preset by name; raise `SettingError` with the list of presets if it is unknown."""
     if name in PRESETS:
         return PRESETS[name]
@@ -161,28 +163,28 @@ def find_preset(name: str) -> Preset:
     raise SettingError("run.preset", name, f"the presets are: {known}", fix)
 
 
-def applied_choices(preset: Preset, values: Values) -> Iterator[Choice]:
+def applied_choices(preset: AnalysisPreset, values: Values) -> Iterator[Choice]:
     """Yield one choice per setting of a preset: the first whose needs are met by the values."""
-    decided: set[str] = set()
+    decided: set[Setting] = set()
     for choice in preset.choices:
-        met = not choice.needs or value_in(values, choice.needs) is not None
-        if met and choice.setting not in decided:
+        if choice.setting not in decided and (choice.needs is None or _has(values, choice.needs)):
             decided.add(choice.setting)
             yield choice
 
 
-def value_in(values: Values, setting: str) -> object:
-    """Return the value of a setting (``group.name``); None if there is none."""
-    group, _, name = setting.partition(".")
-    return values.get(group, {}).get(name)
+def _has(values: Values, setting: Setting) -> bool:
+    group, name = setting
+    return values.get(group, {}).get(name) is not None
 
 
-def with_preset(preset: Preset, values: Values, given: Values) -> dict[str, dict[str, object]]:
+def with_preset(
+    preset: AnalysisPreset, values: Values, given: Values
+) -> dict[str, dict[str, object]]:
     """Return values in which a preset replaces all settings that were not given as options.
 
     Parameters
     ----------
-    preset : Preset
+    preset : AnalysisPreset
         Preset whose choices are filled in.
     values : Values
         All values known so far, for example those of an earlier settings file.
@@ -196,7 +198,7 @@ def with_preset(preset: Preset, values: Values, given: Values) -> dict[str, dict
     """
     completed = {group: dict(names) for group, names in values.items()}
     for choice in applied_choices(preset, values):
-        group, _, name = choice.setting.partition(".")
+        group, name = choice.setting
         if name not in given.get(group, {}):
             completed.setdefault(group, {})[name] = choice.value
     return completed

@@ -56,6 +56,7 @@ from bids_sr.preflight.method_checks import (
 )
 from bids_sr.preflight.overlap_checks import check_overlap
 from bids_sr.preflight.plan import Estimate, Plan, exclude, files_of
+from bids_sr.preflight.reference_checks import tell_unused_reference
 from bids_sr.preflight.voxel_checks import refuse_phase, warn_of_header
 
 _LOGGER = logging.getLogger(__name__)
@@ -336,6 +337,7 @@ def check(settings: Settings) -> Plan:
     with findings.about(code="method"):
         check_methods(settings, as_downsampled(surveyed.subjects, settings), findings)
     _check_beside(settings, surveyed, findings)
+    tell_unused_reference(settings, surveyed.subjects, findings)
     subjects = tuple(
         one for one in surveyed.subjects if any(run.bold in contrasts for run in one.runs)
     )

@@ -314,7 +314,10 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
         _no_t1w_and_room_for_patches,
         ["--sr-method", "srgan", "li-agnostic", "tv", "cpce", "resnet3d"],
     ),
-    "every entity": (_all_entities, ["--omp-nthreads", "2", "--ignore", "slicetiming"]),
+    "every entity": (
+        _all_entities,
+        ["--omp-nthreads", "2", "--ignore", "slicetiming", "--overlap", "auto"],
+    ),
     "all references": (
         _all_references,
         ["--truth", "{root}/truth", "--n-ensemble", "2", "--precision", "bf16"],

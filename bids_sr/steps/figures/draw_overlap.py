@@ -44,9 +44,10 @@ def draw_overlap(
     series_names: Sequence[str],
     overlap_pair: Sequence[str],
 ) -> Iterator[Drawn]:
-    """Draw the regions of two conditions at each smoothing, acquired, B-spline, methods, measured.
+    """Draw the regions of two conditions at each smoothing.
 
-    `overlap_pair`: names of the two contrasts. `guide_hr`: high-resolution T2*w image as
+    Acquired, B-spline, methods and measured are drawn. `overlap_pair`: names of the two
+    contrasts. `guide_hr`: high-resolution T2*w image as
     background (3D); None takes boldref. Nothing is drawn at a smoothing at which the acquired
     series has no region.
     """

@@ -19,8 +19,8 @@ def parse(line: str = "") -> Settings:
     return parse_settings(FIRST + shlex.split(line))
 
 
-def value(settings: Settings, setting: str) -> object:
-    group, _, name = setting.partition(".")
+def value(settings: Settings, setting: tuple[str, str]) -> object:
+    group, name = setting
     return getattr(getattr(settings, group), name)
 
 

@@ -1,0 +1,22 @@
+"""Check before any work that a high-resolution reference is compared with anything."""
+
+from collections.abc import Sequence
+
+from bids_sr.bids import Findings, Subject
+from bids_sr.config import Settings
+
+
+def tell_unused_reference(
+    settings: Settings, subjects: Sequence[Subject], findings: Findings
+) -> None:
+    """Note known activation with which nothing is compared, because no linear model is fitted."""
+    if "glm" in settings.activation.kinds:
+        return
+    truths = [run.truth for subject in subjects for run in subject.runs if run.truth is not None]
+    for truth in truths:
+        if truth.activations and truth.series is None:
+            text = (
+                "known activation is compared with maps of the linear model only, so that accuracy"
+                " is not measured; --activation cc glm adds them."
+            )
+            findings.tell(str(truth.root), text, code="reference")

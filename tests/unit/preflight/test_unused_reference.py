@@ -1,0 +1,39 @@
+"""Known activation needs a linear model, and the plan says so."""
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from bids_sr.bids import Findings
+from bids_sr.bids.inputs import Truth
+from bids_sr.cli.parser import parse_settings
+from bids_sr.preflight.reference_checks import tell_unused_reference
+
+KNOWN = Truth(root=Path("truth"), activations={"thumb": Path("thumb.nii.gz")})
+MEASURED: Any = SimpleNamespace(
+    root=Path("truth"), activations=KNOWN.activations, series=SimpleNamespace()
+)
+
+
+@pytest.mark.parametrize(
+    ("options", "truths", "noted"),
+    [
+        ("--activation cc", (KNOWN, KNOWN), True),
+        ("--preset ota2022", (KNOWN,), True),
+        ("--activation cc glm", (KNOWN,), False),
+        ("", (KNOWN,), False),
+        ("--activation cc", (MEASURED,), False),
+        ("--activation cc", (None,), False),
+    ],
+)
+def test_known_activation_without_a_linear_model_is_noted_once(
+    options: str, truths: tuple[Any, ...], noted: bool
+) -> None:
+    settings = parse_settings(["in", "out", "participant", *options.split()])
+    subject: Any = SimpleNamespace(runs=[SimpleNamespace(truth=truth) for truth in truths])
+    findings = Findings()
+    tell_unused_reference(settings, [subject], findings)
+    assert [each.what for each in findings.notices] == ["truth"] * noted
+    assert all("--activation cc glm adds them" in each.why for each in findings.notices)
