@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from math import isfinite, prod
 
@@ -225,7 +226,7 @@ def _term(recipe: Recipe, weight: _Weight) -> LossTerm | None:
     return next((term for term in recipe.losses if weight.names(term)), None)
 
 
-def _with_weight(recipe: Recipe, weight: _Weight, value: Number) -> Recipe:
+def _with_weight(recipe: Recipe, value: Number, weight: _Weight) -> Recipe:
     """Return the recipe with a term of that weight, which is added if it is missing.
 
     A term that stands in for features of VGG-19 is on in any case once its weight is given.
@@ -260,7 +261,7 @@ def _weight_fields(recipe: Recipe) -> Iterable[VariableField]:
             most=1 if guiding else weight.most,
             sets="weight lambda of the critic's score, 1 - D" if guiding else weight.sets,
             source=f"{_ATTENTION_UNET}: 0 to 1, equation 2" if guiding else weight.source,
-            put=lambda how, value, weight=weight: _with_weight(how, weight, value),
+            put=partial(_with_weight, weight=weight),
         )
 
 
