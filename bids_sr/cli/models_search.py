@@ -24,7 +24,13 @@ from bids_sr.sr.data.images import TrainingImages, checksums
 from bids_sr.sr.method import get_method, get_recipe, recipe_name
 from bids_sr.sr.models.card import ModelCard
 from bids_sr.sr.models.model import TrainedModel, TrainingRequest
-from bids_sr.sr.random_search import Drawn, best_trial, default_space, draw_trial, read_drawn
+from bids_sr.sr.random_search import (
+    SearchedSetting,
+    best_trial,
+    default_space,
+    draw_trial,
+    read_drawn,
+)
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.recipe_changes import ChangeError, RecipeChange, check_changes, variable_fields
 from bids_sr.sr.training.phase import OutOfDeviceMemory, TrainingDiverged
@@ -56,7 +62,7 @@ _Row = dict[str, str]
 
 
 @frozen
-class _Table:
+class _SearchTable:
     """Table of a search: trials so far, its settings, and its columns.
 
     `stem`: path of both files up to their extension. `about`: what the search rests on; rows of a
@@ -105,7 +111,7 @@ def search(options: SearchOptions) -> None:
     first = replace(training, changes=trials[0])
     images, factor = read_images(options, first)
     prepared = _prepared(replace(training, factor=factor), images, trials)
-    table = _Table(
+    table = _SearchTable(
         stem=options.out.with_name(options.out.name.removesuffix(".tsv")),
         columns=_columns(recipe, space),
         about=_about(options, prepared[0], space, images, factor),
@@ -153,7 +159,7 @@ def _searchable(options: SearchOptions) -> Recipe:
     return recipe
 
 
-def _space(options: SearchOptions, recipe: Recipe) -> tuple[Drawn, ...]:
+def _space(options: SearchOptions, recipe: Recipe) -> tuple[SearchedSetting, ...]:
     """Return what is drawn from, as requested or by default."""
     try:
         space = tuple(read_drawn(text, options.method, recipe) for text in options.recipe_changes)
@@ -164,7 +170,7 @@ def _space(options: SearchOptions, recipe: Recipe) -> tuple[Drawn, ...]:
 
 
 def _trials(
-    options: SearchOptions, recipe: Recipe, space: Sequence[Drawn]
+    options: SearchOptions, recipe: Recipe, space: Sequence[SearchedSetting]
 ) -> list[tuple[RecipeChange, ...]]:
     """Return the settings of all trials."""
     vgg = options.vgg_weights is not None
@@ -192,7 +198,7 @@ def _prepared(
     ]
 
 
-def _columns(recipe: Recipe, space: Sequence[Drawn]) -> dict[str, Mapping[str, str]]:
+def _columns(recipe: Recipe, space: Sequence[SearchedSetting]) -> dict[str, Mapping[str, str]]:
     """Return the columns of the table with their descriptions."""
     fields = {field.name: field for field in variable_fields(recipe)}
     return {
@@ -211,7 +217,7 @@ def _columns(recipe: Recipe, space: Sequence[Drawn]) -> dict[str, Mapping[str, s
 def _about(
     options: SearchOptions,
     training: TrainingRequest,
-    space: Sequence[Drawn],
+    space: Sequence[SearchedSetting],
     images: TrainingImages,
     factor: Factor,
 ) -> dict[str, object]:
@@ -221,7 +227,7 @@ def _about(
         "Method": training.method.name,
         "Recipe": training.recipe,
         "Space": [str(one) for one in space],
-        "Seed": options.seed,
+        "RandomSeed": options.seed,
         "Factor": list(factor),
         "Degradation": options.degradation or "the method's",
         "Images": [image.name for image in images],
@@ -261,14 +267,17 @@ def _scores(made: TrainedModel) -> _Row:
     return {**shown, "step": str(card.held_out.get("iteration", _ABSENT)), "outcome": "done"}
 
 
-def _shown(row: _Row, space: Sequence[Drawn]) -> str:
+def _shown(row: _Row, space: Sequence[SearchedSetting]) -> str:
     values = " ".join(f"{one.field}={row[one.field]}" for one in space)
     score = f"{row['psnr']} dB" if row["outcome"] == "done" else row["outcome"]
     return f"{values}: {score}"
 
 
 def _report(
-    options: SearchOptions, table: _Table, rows: Sequence[_Row], space: Sequence[Drawn]
+    options: SearchOptions,
+    table: _SearchTable,
+    rows: Sequence[_Row],
+    space: Sequence[SearchedSetting],
 ) -> None:
     """Print the best trial and the command that trains a model with its settings."""
     scores = [None if row["psnr"] == _ABSENT else float(row["psnr"]) for row in rows]

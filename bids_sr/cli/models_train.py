@@ -35,6 +35,8 @@ from bids_sr.sr.recipe_changes import (
     apply_changes,
     change_of_method,
     check_changes,
+    variable_field,
+    width_ratio,
 )
 from bids_sr.sr.training.optimization import log_tsv
 from bids_sr.sr.training.trainer import fit, steps_at_stop
@@ -291,6 +293,7 @@ def _check(
         raise UsageError(f"{method.name} --recipe {options.recipe}", why, fix)
     if start is not None:
         _check_start(options, method, start)
+        _check_filters(options, recipe, start)
 
 
 def _check_start(options: TrainOptions, method: Method, start: LoadedModel) -> None:
@@ -302,6 +305,15 @@ def _check_start(options: TrainOptions, method: Method, start: LoadedModel) -> N
     if start.card.recipe != recipe_name(method, options.recipe):
         why = f"the model to begin with has the network of {start.card.recipe}"
         raise UsageError(f"--recipe {options.recipe}", why, f"give --recipe {start.card.recipe}")
+
+
+def _check_filters(options: TrainOptions, recipe: Recipe, start: LoadedModel) -> None:
+    """Refuse a model with another number of filters to begin with."""
+    if not isinstance(start.recipe, Recipe) or width_ratio(start.recipe, recipe) == 1:
+        return
+    filters = variable_field(start.recipe, "filters", "").shown_default
+    why = f"the model to begin with has {filters} filters, and the network to train has not"
+    raise UsageError(f"--from {options.start}", why, f"give --set filters={filters}")
 
 
 def suited(

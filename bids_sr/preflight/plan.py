@@ -284,6 +284,9 @@ def dry_run_text(plan: Plan, settings: Settings) -> str:
         for run in subject.runs:
             lines += [f"  {line}" for line in _run_lines(run, subject, plan, settings)]
     lines.append(f"series: {' '.join(plan.series)}")
+    if settings.superres.recipe_changes:
+        changes = " ".join(map(str, settings.superres.recipe_changes))
+        lines.append(f"recipe: {settings.superres.recipe}, with {changes}")
     if settings.superres.target != "anat":
         lines.append(
             "smoothing (FWHM): " + ", ".join(f"{mm:g} mm" for mm in settings.activation.smoothing)

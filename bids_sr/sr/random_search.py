@@ -32,7 +32,7 @@ _ATTEMPTS = 100  # draws of a trial until its settings go together
 
 
 @frozen
-class Drawn:
+class SearchedSetting:
     """Values of one setting from which a trial draws.
 
     `choices`: values, each with the same probability; empty for a range. `low`, `high`: ends of
@@ -67,7 +67,7 @@ class Drawn:
         return min(max(value, self.low), self.high)
 
 
-def read_drawn(text: str, method: str, recipe: Recipe) -> Drawn:
+def read_drawn(text: str, method: str, recipe: Recipe) -> SearchedSetting:
     """Read ``FIELD=LOW..HIGH``, ``FIELD=A,B,C`` or ``FIELD=VALUE``.
 
     `ChangeError`: another form, an unknown setting, or a value that the recipe does not allow.
@@ -83,13 +83,15 @@ def read_drawn(text: str, method: str, recipe: Recipe) -> Drawn:
     except ChangeError as error:
         raise ChangeError(error.why, error.fix, text) from None
     if not dots:
-        return Drawn(field=field.name, choices=tuple(dict.fromkeys(numbers)), whole=field.whole)
+        return SearchedSetting(
+            field=field.name, choices=tuple(dict.fromkeys(numbers)), whole=field.whole
+        )
     if numbers[0] >= numbers[1]:
         raise ChangeError("the range ends before it begins", f"write {field.name}=LOW..HIGH", text)
-    return Drawn(field=field.name, low=numbers[0], high=numbers[1], whole=field.whole)
+    return SearchedSetting(field=field.name, low=numbers[0], high=numbers[1], whole=field.whole)
 
 
-def default_space(recipe: Recipe) -> tuple[Drawn, ...]:
+def default_space(recipe: Recipe) -> tuple[SearchedSetting, ...]:
     """Return what is searched if nothing else is requested (ours).
 
     The learning rate, and the weights of the terms that are less than the largest, each from a
@@ -107,13 +109,15 @@ def default_space(recipe: Recipe) -> tuple[Drawn, ...]:
         if searched and isinstance(value, int | float):
             low, high = max(field.least, value / 10), min(field.most, value * 10)
             space.append(
-                Drawn(field=field.name, low=float(f"{low:.4g}"), high=float(f"{high:.4g}"))
+                SearchedSetting(
+                    field=field.name, low=float(f"{low:.4g}"), high=float(f"{high:.4g}")
+                )
             )
     return tuple(space)
 
 
 def draw_trial(
-    space: Sequence[Drawn], method: str, recipe: Recipe, *, seed: int, number: int
+    space: Sequence[SearchedSetting], method: str, recipe: Recipe, *, seed: int, number: int
 ) -> tuple[RecipeChange, ...]:
     """Return the settings of a trial, counted from 1.
 

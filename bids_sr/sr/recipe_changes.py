@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from math import isfinite, prod
 
@@ -213,7 +214,7 @@ _OTHER_WEIGHTS = (
     _Weight(
         name="perceptual",
         kind="perceptual",
-        sets="weight of features of VGG-19; needs its weights",
+        sets="weight of features of VGG-19",
     ),
     _Weight(name="cycle", kind="cycle", sets="weight of cycle consistency"),
     _Weight(name="identity", kind="identity", sets="weight of the identity term"),
@@ -225,7 +226,7 @@ def _term(recipe: Recipe, weight: _Weight) -> LossTerm | None:
     return next((term for term in recipe.losses if weight.names(term)), None)
 
 
-def _with_weight(recipe: Recipe, weight: _Weight, value: Number) -> Recipe:
+def _with_weight(recipe: Recipe, value: Number, weight: _Weight) -> Recipe:
     """Return the recipe with a term of that weight, which is added if it is missing.
 
     A term that stands in for features of VGG-19 is on in any case once its weight is given.
@@ -260,7 +261,7 @@ def _weight_fields(recipe: Recipe) -> Iterable[VariableField]:
             most=1 if guiding else weight.most,
             sets="weight lambda of the critic's score, 1 - D" if guiding else weight.sets,
             source=f"{_ATTENTION_UNET}: 0 to 1, equation 2" if guiding else weight.source,
-            put=lambda how, value, weight=weight: _with_weight(how, weight, value),
+            put=partial(_with_weight, weight=weight),
         )
 
 
@@ -331,7 +332,7 @@ def variable_fields(recipe: Recipe) -> tuple[VariableField, ...]:
                 most=256,
                 whole=True,
                 unit="channels",
-                sets="filters of the generator's first layer, of which the others follow",
+                sets="filters of the generator's first layer",
                 source=f"{_ATTENTION_UNET}: 16 to 128, section 4.1.4",
                 put=_with_filters,
             )
@@ -348,7 +349,7 @@ def variable_fields(recipe: Recipe) -> tuple[VariableField, ...]:
                 most=_LARGEST_SIDE,
                 whole=True,
                 unit="high-resolution voxels",
-                sets="side of the training patches, on all axes",
+                sets="side of the training patches",
                 source=f"{_ATTENTION_UNET}: 8 to 64, section 4.1.2",
                 put=lambda how, value: replace(how, patch=int(value), patch_at_most=False),
             )
@@ -363,7 +364,7 @@ def variable_fields(recipe: Recipe) -> tuple[VariableField, ...]:
                 most=10_000_000,
                 whole=True,
                 unit="patches of all images together",
-                sets="training samples: places in the images, drawn once",
+                sets="training samples, drawn once",
                 source=(
                     f"{_ATTENTION_UNET}: 100 to 5000 per scan, section 4.1.3;"
                     f" {_MOUSE}: 5000 and 20000, table 1"
@@ -385,7 +386,7 @@ def _step_fields(recipe: Recipe) -> Iterable[VariableField]:
             most=100_000,
             whole=True,
             unit="epochs",
-            sets="epochs at most; each sees all patches once",
+            sets="largest number of epochs",
             put=lambda how, value: replace(how, epochs=int(value)),
         )
     else:
@@ -397,7 +398,7 @@ def _step_fields(recipe: Recipe) -> Iterable[VariableField]:
             most=10_000_000,
             whole=True,
             unit="steps",
-            sets="training steps at most",
+            sets="largest number of training steps",
             put=lambda how, value: replace(how, iterations=int(value)),
         )
     yield VariableField(
@@ -554,7 +555,7 @@ def changes_text(recipe: Recipe, changes: Sequence[RecipeChange]) -> str:
     differing = differing_settings(recipe, changes)
     fields = {field.name: field for field in variable_fields(recipe)}
     parts = [
-        f"{name} was {value:.9g} ({fields[name].shown_default} in the recipe)"
+        f"{fields[name].sets} {value:.9g} instead of {fields[name].shown_default}"
         for name, value in differing.items()
     ]
     return f" Settings of its recipe were changed: {'; '.join(parts)}." if parts else ""

@@ -117,6 +117,8 @@ ALLOWED: dict[str, str] = {
     "bids_sr/cli/rerun.py::*": USERS,
     "bids_sr/cli/slurm_main.py::*": USERS,
     "bids_sr/cli/models_*": FILES,
+    "bids_sr/sr/recipe_changes.py::*": USERS,
+    "bids_sr/sr/random_search.py::read_drawn": USERS,
     "bids_sr/cli/exit_codes.py::*": FOREIGN,
     "bids_sr/cli/progress.py::stage_of": CODE,
     "bids_sr/bids/*": FILES,

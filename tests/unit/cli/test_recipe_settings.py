@@ -78,6 +78,17 @@ def test_a_card_with_another_change_does_not_go_with_the_weights(
             load_model(tmp_path / "model.safetensors")
 
 
+def test_training_begins_with_a_model_of_as_many_filters(
+    trained: Path, fine: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["train", "unet", str(tmp_path / "tuned"), "--fine", fine, "--from", str(trained)]
+    assert main([*argv, "--set", *SMALL]) == 2
+    assert "give --set filters=4" in capsys.readouterr().err
+    assert main([*argv, "--set", "filters=4", *SMALL]) == 0
+    card = read_card(tmp_path / "tuned.safetensors")
+    assert card.start_sha256 == read_card(trained).weights_sha256
+
+
 @pytest.mark.parametrize(
     ("argv", "why", "fix"),
     [

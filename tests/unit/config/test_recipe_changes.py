@@ -13,8 +13,10 @@ from bids_sr.cli.parser import build_parser, parse_settings
 from bids_sr.config import Settings, UsageError
 from bids_sr.config.settings import analysis_digest
 from bids_sr.preflight import check
+from bids_sr.preflight.plan import dry_run_text
 from bids_sr.sr.models.card import read_card
 from bids_sr.sr.recipe_changes import RecipeChange
+from bids_sr.steps.training import train_on_volumes
 
 CALL = ["in", "out", "participant", "--sr-method", "tv", "unet"]
 TV = RecipeChange(method="tv", field="tv", value=0.02)
@@ -81,10 +83,20 @@ def test_a_change_reaches_the_training_of_its_method_and_its_text(tmp_path: Path
     assert graph.settings[volumes]["recipe_changes"] == (TV,)
     assert graph.settings[pair]["recipe_changes"] == (UNET,)
     text = graph.methods_text()
-    assert "Settings of its recipe were changed: tv was 0.02 (0.01 in the recipe)." in text
-    assert "Settings of its recipe were changed: filters was 8 (16 in the recipe)." in text
+    assert "were changed: weight of total variation 0.02 instead of 0.01." in text
+    assert "were changed: filters of the generator's first layer 8 instead of 16." in text
     plain = planned_graph(maker, tmp_path, "--sr-method", "tv", "unet")
     assert "Settings of its recipe" not in plain.methods_text()
+
+
+def test_another_change_runs_the_training_again_and_the_same_does_not() -> None:
+    def digest(*changes: RecipeChange) -> str:
+        node = train_on_volumes.interface()
+        node.inputs.recipe_changes = changes
+        return str(node.inputs.get_hashval()[1])
+
+    assert digest(TV) == digest(TV)
+    assert len({digest(), digest(TV), digest(RecipeChange(method="tv", field="tv", value=1))}) == 3
 
 
 def planned(maker: BidsMaker, root: Path, *options: str) -> Settings:
@@ -110,6 +122,13 @@ def test_the_estimate_of_time_follows_the_steps(tmp_path: Path) -> None:
     shorter = minutes("--set", "tv.iterations=40")
     assert longer - plain == pytest.approx(10 * (plain - shorter), rel=0.01)
     assert longer > plain > shorter
+
+
+def test_the_plan_names_the_changes(tmp_path: Path) -> None:
+    maker = BidsMaker(tmp_path / "data")
+    maker.subject()
+    settings = planned(maker, tmp_path, "--sr-method", "tv", "--set", "tv.tv=0.02")
+    assert "recipe: fast, with tv.tv=0.02" in dry_run_text(check(settings), settings).splitlines()
 
 
 def test_a_patch_larger_than_the_slices_is_refused(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from bids_sr.sr.method import get_method
 from bids_sr.sr.random_search import (
-    Drawn,
+    SearchedSetting,
     best_trial,
     default_space,
     draw_trial,
@@ -27,9 +27,11 @@ def values(drawn, count=400):
 
 def test_a_range_and_a_list_are_read():
     assert space("learning_rate=1e-4..1e-2") == (
-        Drawn(field="learning_rate", low=1e-4, high=1e-2),
+        SearchedSetting(field="learning_rate", low=1e-4, high=1e-2),
     )
-    assert space("filters=8,16,8") == (Drawn(field="filters", choices=(8, 16), whole=True),)
+    assert space("filters=8,16,8") == (
+        SearchedSetting(field="filters", choices=(8, 16), whole=True),
+    )
     assert [str(one) for one in space("filters=8..64", "batch=4", "unet.mae=.5..1")] == [
         "filters=8..64",
         "batch=4",
