@@ -56,6 +56,16 @@ def test_the_critic_is_the_published_one_with_fewer_channels():
     assert narrow(torch.rand(2, 1, 64, 72)).shape == (2, 1)
 
 
+def test_an_image_reaches_the_score_of_the_critic_from_the_start():
+    torch.manual_seed(0)
+    images = torch.rand(8, 1, 64, 64)
+    with torch.no_grad():
+        scores = {name: SRGAN.recipes[name].build_critic(1)(images) for name in ("fast", "paper")}
+    spread = {name: float(score.std()) for name, score in scores.items()}
+    assert spread["fast"] > 0.02
+    assert spread["paper"] < 1e-3  # torch's own initial weights
+
+
 def test_squared_error_trains_alone_before_the_critic(small_pair, tmp_path, monkeypatch):
     critics, steps = [], []
     own, generators = Networks.critics_step, Networks.generators_step

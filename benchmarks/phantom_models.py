@@ -1,0 +1,60 @@
+"""A model trained on a simulated head, which ships with the package as a control of srgan.
+
+python benchmarks/phantom_models.py PHANTOM OUT
+
+PHANTOM is made by `bids-sr-phantom` (preset demo). OUT.safetensors and OUT.json are written. The
+model stands in for a participant's own one in the series `srganPhantom`: what it reaches is owed
+to no one's own pair. `boilerplate/models/dcnet_phantom`, that of dcnet, was made by version 0.1.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from bids_sr.io.nifti import load_image
+from bids_sr.spatial.masks import brain_mask
+from bids_sr.spatial.resampling import sample_volume
+from bids_sr.spatial.transforms import hr_grid, read_itk
+from bids_sr.sr.data.images import TrainingImage, pair_image
+from bids_sr.sr.method import get_method
+from bids_sr.sr.models.model import TrainingRequest, save_model
+from bids_sr.sr.training.trainer import fit
+
+FACTOR = (2.0, 2.0, 1.0)
+
+
+def one(root: Path, pattern: str) -> Path:
+    """Return the only file of a pattern."""
+    (path,) = root.glob(pattern)
+    return path
+
+
+def pair_of(root: Path) -> TrainingImage:
+    """The phantom's pair, the high-resolution image in the pose of the low-resolution one."""
+    lowres, affine = load_image(one(root, "sub-*/anat/*acq-lowres_T2starw.nii.gz"))
+    highres, own = load_image(one(root, "sub-*/anat/*acq-highres_T2starw.nii.gz"))
+    truth = root / "derivatives" / "ground-truth"
+    to_highres = np.linalg.inv(read_itk(one(truth, "sub-*/anat/*from-highres_to-lowres*.txt"))[0])
+    shape, grid = hr_grid(lowres.shape, affine, FACTOR)
+    moved = sample_volume(highres, own, shape, grid, to_highres)
+    return pair_image(lowres, moved, brain_mask(lowres, affine) > 0, affine, FACTOR)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("phantom", type=Path)
+    parser.add_argument("out", type=Path)
+    given = parser.parse_args()
+    about = json.loads((given.phantom / "dataset_description.json").read_text())["Name"]
+    request = TrainingRequest(method=get_method("srgan"), factor=FACTOR, threads=1)
+    work = given.out.with_name(f"{given.out.name}.work")  # a stopped training goes on from there
+    made = fit(request, (pair_of(given.phantom),), work)
+    weights, _ = save_model(given.out, made.state, dict(made.card) | {"trained_with": about})
+    sys.stdout.write(f"{weights}: {weights.stat().st_size} bytes, {made.card['held_out']}\n")
+
+
+if __name__ == "__main__":
+    main()

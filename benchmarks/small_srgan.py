@@ -1,0 +1,116 @@
+"""Settings of recipe `fast` of srgan, beside dcnet: accuracy on held-out slices of one pair.
+
+python benchmarks/small_srgan.py PAIR WORK [--seeds N]
+
+PAIR has train_lowres.nii, train_highres.nii and pair_mask.nii, as `bids-sr` leaves them in its
+working directory (step register_pair). Every variant is trained with N seeds; WORK keeps one JSON
+per training, and what is there is not trained again. No variant was chosen by a single seed.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from _table import keep
+
+from bids_sr.sr.data.images import TrainingImage, pair_image
+from bids_sr.sr.method import get_method
+from bids_sr.sr.models.model import TrainingRequest
+from bids_sr.sr.recipe import Recipe, loss
+from bids_sr.sr.training.trainer import fit
+
+FACTOR = (2.0, 2.0, 1.0)
+_FAST = get_method("srgan").recipes["fast"]
+
+
+def _adversarial(weight: float) -> Recipe:
+    """The recipe with another weight of the adversarial term."""
+    return replace(
+        _FAST,
+        losses=(loss("content", "MSE", 1.0), loss("adversarial", "AdversarialBCE", weight)),
+    )
+
+
+VARIANTS: dict[str, Recipe] = {
+    "srgan": _FAST,
+    "five times the adversarial weight": _adversarial(5e-3),
+    "half the learning rate": replace(_FAST, learning_rate=_FAST.learning_rate / 2),
+    "batches of 2, 1200 steps": replace(
+        _FAST, batch=2, iterations=1200, adversarial_from=800, learning_rate=3e-3
+    ),
+    "dcnet": get_method("dcnet").recipes["fast"],
+}
+
+
+def pair_of(folder: Path) -> TrainingImage:
+    """The pair as training sees it."""
+    low, high, mask = (
+        nib.load(folder / f"{name}.nii")  # type: ignore[attr-defined]
+        for name in ("train_lowres", "train_highres", "pair_mask")
+    )
+    lowres, highres = (np.asarray(image.dataobj, np.float32) for image in (low, high))
+    return pair_image(lowres, highres, np.asarray(mask.dataobj) > 0.5, low.affine, FACTOR)
+
+
+def trained(pair: TrainingImage, name: str, seed: int) -> dict[str, Any]:
+    """Held-out scores and processor seconds of one training."""
+    method = get_method("dcnet" if name == "dcnet" else "srgan")
+    began = time.process_time()
+    with tempfile.TemporaryDirectory() as work:
+        request = TrainingRequest(
+            method=method, changed=VARIANTS[name], factor=FACTOR, seed=seed, threads=1
+        )
+        card = fit(request, (pair,), Path(work)).card
+    held_out: Any = card["held_out"]
+    scores = {key: held_out[key] for key in ("network", "zerofill", "bspline")}
+    return {"scores": scores, "seconds": time.process_time() - began}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("pair", type=Path)
+    parser.add_argument("work", type=Path)
+    parser.add_argument("--seeds", type=int, default=3)
+    given = parser.parse_args()
+    given.work.mkdir(parents=True, exist_ok=True)
+    pair = pair_of(given.pair)
+    rows = []
+    for name in VARIANTS:
+        found = []
+        for seed in range(given.seeds):
+            file = given.work / f"{name.replace(' ', '_')}-{seed}.json"
+            if not file.exists():
+                file.write_text(json.dumps(trained(pair, name, seed)))
+            found.append(json.loads(file.read_text()))
+        psnr, ssim = ([one["scores"]["network"][key] for one in found] for key in ("psnr", "ssim"))
+        rows.append(
+            {
+                "variant": name,
+                "PSNR (dB)": float(np.mean(psnr)),
+                "lowest": min(psnr),
+                "highest": max(psnr),
+                "SSIM": float(np.mean(ssim)),
+                "processor seconds": float(np.mean([one["seconds"] for one in found])),
+            }
+        )
+    plain = found[0]["scores"]
+    remark = "; ".join(
+        f"{name} {plain[name]['psnr']:.2f} dB, SSIM {plain[name]['ssim']:.3f}"
+        for name in ("zerofill", "bspline")
+    )
+    keep(
+        "small_srgan",
+        "srgan, recipe fast, and variants of it: held-out slices of one pair",
+        rows,
+        remarks=[f"{given.seeds} seeds per variant. Interpolation of the same slices: {remark}."],
+    )
+
+
+if __name__ == "__main__":
+    main()
