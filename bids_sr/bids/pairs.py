@@ -79,8 +79,23 @@ def _in_plane(header: Header) -> np.ndarray:
     return np.asarray(header.zooms[:2])
 
 
-def _is_like(header: Header, bold: Header) -> bool:
-    return bool(np.all(np.abs(_in_plane(header) / _in_plane(bold) - 1) <= SIZE_TOLERANCE))
+def _ratios(header: Header, other: Header, superres: SuperRes) -> np.ndarray:
+    """Return voxel sizes over those of another image, across slices only if they get thinner."""
+    ratios = np.asarray(header.zooms) / np.asarray(other.zooms)
+    return ratios if superres.thins_slices else ratios[:2]
+
+
+def _is_like(header: Header, bold: Header, superres: SuperRes) -> bool:
+    return bool(np.all(np.abs(_ratios(header, bold, superres) - 1) <= SIZE_TOLERANCE))
+
+
+def _is_finer(header: Header, bold: Header, superres: SuperRes) -> bool:
+    """Return whether all axes that get smaller voxels have smaller voxels in an image."""
+    ratios = _ratios(header, bold, superres)
+    if not superres.thins_slices:
+        return bool(np.all(ratios < 1 - SIZE_TOLERANCE))
+    # an axis may have the factor 1
+    return bool(np.all(ratios <= 1 + SIZE_TOLERANCE) and np.any(ratios < 1 - SIZE_TOLERANCE))
 
 
 def _acq(header: Header) -> str:
@@ -209,8 +224,8 @@ def _split(
     The user's labels take precedence.
     """
     free = [h for h in images if _acq(h) not in (superres.hr_acq, superres.lr_acq)]
-    high = [h for h in free if np.all(_in_plane(h) / _in_plane(bold) < 1 - SIZE_TOLERANCE)]
-    low = [h for h in free if _is_like(h, bold)]
+    high = [h for h in free if _is_finer(h, bold, superres)]
+    low = [h for h in free if _is_like(h, bold, superres)]
     return (
         [h for h in images if _acq(h) == superres.hr_acq] if superres.hr_acq else high,
         [h for h in images if _acq(h) == superres.lr_acq] if superres.lr_acq else low,
@@ -227,9 +242,9 @@ def _contradicts(images: Sequence[Header], superres: SuperRes, findings: Finding
         if len(images) != 2 or superres.hr_acq or superres.lr_acq:
             return False
         high, low = [images[0]], [images[1]]
-        if not np.allclose(_in_plane(high[0]), _in_plane(low[0]), rtol=_RATIO_TOLERANCE):
+        if np.any(np.abs(_ratios(high[0], low[0], superres) - 1) > _RATIO_TOLERANCE):
             return False
-    ratio = _in_plane(low[0]) / _in_plane(high[0])
+    ratio = _ratios(low[0], high[0], superres)
     if np.all(np.abs(ratio - 1) <= _RATIO_TOLERANCE):
         reason = (
             f"it and {low[0].path.name} have equal resolutions ({sizes(high[0])}); there is no"
@@ -240,7 +255,7 @@ def _contradicts(images: Sequence[Header], superres: SuperRes, findings: Finding
             reason,
             f"Give a finer image as the high-resolution one. {_HOW_TO_CHOOSE}.",
         )
-    elif np.any(ratio < 1):
+    elif np.any(ratio < (1 - _RATIO_TOLERANCE if superres.thins_slices else 1)):
         reason = (
             f"the pair is swapped: {sizes(high[0])} in it, and {sizes(low[0])} in"
             f" {low[0].path.name}"
@@ -283,7 +298,7 @@ def _make(
     """Check the two images against the run and one another, and work out the factor."""
     for image in [high, low] if low else [high]:
         _check_geometry(bold, image, findings)
-    if low is not None and not _is_like(low, bold):
+    if low is not None and not _is_like(low, bold, superres):
         reason = (
             f"its voxels ({sizes(low)}) differ by more than 10 % from the BOLD's ({sizes(bold)}): "
             "the model would be applied at a resolution for which it was not trained"

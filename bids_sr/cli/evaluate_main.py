@@ -46,7 +46,11 @@ class _EvaluateOptions(Checked):
         None, "--other-run FILE", "another acquired run of the same task"
     )
     other_events: Path | None = option(None, "--other-events TSV", "its events")
-    factor: float = option(2.0, "--factor N", "acquired over high-resolution voxel in plane")
+    factor: tuple[float, ...] = option(
+        (2.0,),
+        "--factor N",
+        "acquired over high-resolution voxel: one number in plane, or three (x, y, across slices)",
+    )
     tr: float | None = option(None, "--tr S", "repetition time (default: of the header)")
     mask: Path | None = option(None, "--mask FILE", "brain on the acquired grid (default: found)")
     contrasts: tuple[str, ...] = option(
@@ -69,6 +73,7 @@ class _EvaluateOptions(Checked):
     )
 
     def _check(self) -> None:
+        self._need(len(self.factor) in (1, 3), "factor", "it must be one number or three")
         names = [split_named(each)[0] for each in self.compared]
         self._need(len(set(names)) == len(names), "compared", "a name is given twice")
         if (self.other_run is None) != (self.other_events is None):
@@ -144,7 +149,7 @@ def _evaluated(options: _EvaluateOptions) -> "Evaluator | None":
         _audience, _name = "command", "bids-sr-evaluate"
 
     evaluator = OfCommand(
-        factor=options.factor,
+        factor=options.factor[0] if len(options.factor) == 1 else options.factor,
         tr=options.tr,
         contrasts=options.contrasts,
         random_state=options.random_seed,

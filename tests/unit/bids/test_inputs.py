@@ -319,7 +319,7 @@ class TestPair:
         pair = found.subjects[0].runs[0].pair
         assert pair is not None
         assert (pair.lowres, pair.factor) == (None, (2.0, 2.0, 1.0))
-        assert "k-space-truncated copy of it (factor 2)" in texts(found)
+        assert "k-space-truncated copy of it (factor 2 in plane)" in texts(found)
 
     @pytest.mark.parametrize(("zoom", "factor"), [(3.2, 2.0), (4.0, 1.5), (4.8, 1.25)])
     def test_factor_of_a_fine_image_alone(

@@ -147,6 +147,17 @@ def test_a_pair_with_thinner_slices_is_no_pair_of_a_method_in_plane(
     assert (run.pair, run.factor) == (None, (2.0, 2.0, 1.0))
 
 
+def test_a_pair_may_differ_across_slices_alone(maker: BidsMaker) -> None:
+    maker.star("sub-01_acq-highres", (6.0, 6.0, 2.0))
+    extra = ["--sr-factor", "1", "1", "2", "--sr-method", "mse3d", "--recipe", "paper"]
+    plan = planned(maker, *extra)
+    assert plan.problems == ()
+    (run,) = plan.subjects[0].runs
+    assert run.pair is not None
+    assert run.pair.highres.name == "sub-01_acq-highres_T2starw.nii.gz"
+    assert run.factor == (1.0, 1.0, 2.0)
+
+
 def test_a_pair_with_thicker_slices_is_refused(
     maker: BidsMaker, capfd: pytest.CaptureFixture[str]
 ) -> None:
