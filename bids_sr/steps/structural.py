@@ -23,7 +23,17 @@ from bids_sr.pipeline.step import Keep, Lookup, Part, step
 from bids_sr.sr.device import Device, choose_device
 from bids_sr.sr.method import Cost, get_method
 from bids_sr.sr.recipe import RecipeName
-from bids_sr.steps.training import KEPT, MODEL, Model, Source, is_given, train_or_reuse
+from bids_sr.sr.training_text import images_text
+from bids_sr.steps.training import (
+    KEPT,
+    MODEL,
+    Model,
+    Source,
+    cards_in,
+    is_given,
+    network_text,
+    train_or_reuse,
+)
 
 _LOGGER = logging.getLogger(__name__)
 _Align = Literal["rigid", "affine", "nonlinear"]
@@ -187,21 +197,26 @@ def untrained_slices(
     return held_out_slices(cards, mask.data.shape[2], own.checksum())
 
 
+_TOGETHER = "It super-resolves all contrasts together, as channels, slice by slice."
+
+
+def _training_scans(setting: Lookup, heads: str) -> str:
+    if setting("train_on") == "others":
+        return f"pairs of scans of {heads} other participants"
+    return "the participant's own pairs of scans"
+
+
 def _text_of_network(setting: Lookup) -> str:
-    method = setting("method")
-    if is_given(setting):
-        network = f"A network trained beforehand ({method})"
-    else:
-        whose = (
-            "pairs of the other participants"
-            if setting("train_on") == "others"
-            else "participant's own pairs"
-        )
-        network = f"A network ({method}) was trained on the {whose} and"
-    return (
-        f"{network} super-resolved all contrasts together, as channels, slice by slice"
-        " [@attention_unet]."
-    )
+    data, features = _training_scans(setting, "the"), setting("vgg_weights") is not None
+    text = network_text(setting, (), data=data, features=features)
+    return f"{text} {_TOGETHER}"
+
+
+def _text_of_network_after(setting: Lookup, folders: Sequence[Path], unfinished: int) -> str:
+    cards, sources = cards_in(setting, folders)
+    data = _training_scans(setting, images_text(cards))
+    text = network_text(setting, cards, data=data, sources=sources, unfinished=unfinished)
+    return f"{text} {_TOGETHER}"
 
 
 def _cost_of_training(setting: Lookup) -> Cost:
@@ -224,6 +239,7 @@ def _of_scans(kept: Keep) -> Keep:
     makes=MODEL,
     part=Part.SERIES,
     text=_text_of_network,
+    text_after=_text_of_network_after,
     memory=TRAIN_ON_SCANS,
     resumes=True,
     keep={name: _of_scans(kept) for name, kept in KEPT.items()},

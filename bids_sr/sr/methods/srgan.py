@@ -67,26 +67,15 @@ FAST = replace(
     augmentation=Augmentation(dihedral=True, shift=1.0, gamma=0.15, gain=0.1, noise=0.01),
 )
 
-_TRAINED = "trained on the participant's own pair of T2*-weighted images"
-_FAST = (
-    f"A data-consistent network (srgan) was {_TRAINED}, following a published method"
-    " [@stss_srfmri]. Unlike the published network, it is small, works on the acquired grid and"
-    " predicts only the unmeasured band of k-space, with squared error as the main loss and an"
-    " adversarial term of small weight; training stopped when accuracy on held-out slices stopped"
-    " improving."
-)
-_GAN = f"A generative adversarial network (srgan) was {_TRAINED} [@stss_srfmri; @srgan], "
-_TEXT = {
-    "fast": _FAST,
-    "paper": (
-        f"{_GAN}by features of VGG-19 and a critic, on all slices for the published number of"
-        " steps."
+_GAN = "a generative adversarial network [@stss_srfmri; @srgan]"
+_NETWORK = {
+    "fast": (
+        "a small data-consistent network after a super-resolution method for fMRI [@stss_srfmri];"
+        " unlike the network of that method, it works on the acquired grid and predicts only the"
+        " unmeasured band of k-space"
     ),
-    "paper-mse": (
-        f"{_GAN}with the published settings, but with squared error added to the loss, and until"
-        " accuracy on held-out slices stopped improving; the network was then trained anew on all"
-        " slices for as many steps."
-    ),
+    "paper": _GAN,
+    "paper-mse": _GAN,
 }
 
 METHOD = Method(
@@ -106,5 +95,5 @@ METHOD = Method(
         "paper": Cost(always=250_000.0, series=19.0),
         "paper-mse": Cost(always=192_000.0, series=19.0),
     },
-    text=_TEXT,
+    network_text=_NETWORK,
 )
