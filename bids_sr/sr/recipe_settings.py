@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, fields
 
+from bids_sr.sr.loss_words import loss_name
 from bids_sr.sr.recipe import FIRST_YOUNGER, Recipe
 
 _NOT_PLAIN = ("build_generator", "build_critic", "losses", "augmentation")  # of a recipe
@@ -28,7 +29,7 @@ def plain_recipe(recipe: Recipe, *, vgg: bool | None = None) -> dict[str, object
         if number < younger or getattr(recipe, f.name) != f.default
     }
     terms = recipe.losses if vgg is None else recipe.terms_on(vgg)
-    out["losses"] = {f"{t.kind}:{getattr(t.build, '__name__', t.build)}": t.weight for t in terms}
+    out["losses"] = {loss_name(term): term.weight for term in terms}
     return json.loads(json.dumps(out | {"augmentation": asdict(recipe.augmentation)}))
 
 

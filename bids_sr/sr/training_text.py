@@ -7,23 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from bids_sr.sr.method import Method, recipe_name
+from bids_sr.sr.loss_words import loss_in_words
+from bids_sr.sr.method import Method
+from bids_sr.sr.missing_features import missing_features
 from bids_sr.sr.models.card import ModelCard
 from bids_sr.sr.models.training_record import PhaseRecord, TrainingRecord, read_training
 
-_TERMS = {
-    "content:MSE": "squared error",
-    "content:MAE": "absolute error",
-    "ssim:SSIMLoss": "structural dissimilarity",
-    "psnr:PSNRLoss": "a PSNR term",
-    "adversarial:AdversarialBCE": "the adversarial term of a discriminator",
-    "adversarial:AdversarialWasserstein": "the adversarial term of a Wasserstein critic",
-    "perceptual:VGGPerceptual": "squared error of VGG-19 features",
-    "tv:TotalVariation": "total variation",
-    "cycle:MAE": "absolute error of cycles to the other resolution and back",
-    "identity:MAE": "an identity term",
-    "sparsify:JointSparsify": "a joint sparsifying term",
-}
 _MOST_CHANGES = 8  # settings that are listed one by one
 
 
@@ -75,41 +64,14 @@ def planned_sentences(
     str
         Sentences; "" if there is nothing to say.
     """
-    lacking = "" if features else lacking_features(method, recipe)
-    out = [f"Features of VGG-19 will not enter the loss: {lacking}."] if lacking else []
+    lacking = "" if features else missing_features(method, recipe)
+    out = []
+    if lacking:
+        out.append(f"Features of VGG-19 will not enter the loss of {method.name}: {lacking}.")
     if minutes is not None:
-        out.append(f"Training will be stopped after {minutes:g} minutes at the latest.")
+        latest = f"after {minutes:g} minutes at the latest"
+        out.append(f"Training of {method.name} will be stopped {latest}.")
     return " ".join(out)
-
-
-def lacking_features(method: Method, recipe: str) -> str:
-    """Return what a training without weights of VGG-19 lacks, as a clause.
-
-    Parameters
-    ----------
-    method : Method
-        What is to be trained.
-    recipe : str
-        Name of the settings of the training, such as ``fast`` or ``paper``.
-
-    Returns
-    -------
-    str
-        A clause such as "no weights are given, and squared error takes their place"; "" if the
-        recipe has no such term, or cannot be trained without it.
-    """
-    chosen = method.recipes.get(recipe_name(method, recipe))
-    if chosen is None or chosen.needs_vgg:
-        return ""
-    if not any(term.kind == "perceptual" for term in chosen.losses):
-        return ""
-    stand_ins = [
-        _term(f"{term.kind}:{getattr(term.build, '__name__', '')}")
-        for term in chosen.losses
-        if term.stands_in
-    ]
-    takes_place = f", and {' plus '.join(stand_ins)} takes their place" if stand_ins else ""
-    return f"no weights of that network are given{takes_place}"
 
 
 def data_text(cards: Sequence[ModelCard]) -> str:
@@ -175,7 +137,7 @@ def _sentences(records: Sequence[TrainingRecord]) -> list[str]:
 def _recipe_sentences(record: TrainingRecord) -> list[str]:
     """Return whose settings the training had, and in which it differed from its recipe."""
     seed = "" if record.seed is None else f" with seed {record.seed}"
-    out = [f"Training followed recipe {record.recipe} of bids-sr{seed}{_whose(record)}."]
+    out = [f"Training of {record.name} followed recipe {record.recipe}{seed}{_whose(record)}."]
     if record.sloppy:
         out.append("It was cut down to a few steps for a test of the program (--sloppy).")
     elif record.changed or record.other_changes:
@@ -237,9 +199,9 @@ def _start_sentences(record: TrainingRecord) -> list[str]:
         else f"; only its last {record.layers_trained} layers with weights were trained"
     )
     return [
-        f"Training began with the weights of another model of {start['method']} (recipe"
-        f" {start['recipe']}, {start['contrast']}, SHA-256 {start['weights_sha256'][:12]}…)"
-        f"{layers}."
+        f"Training of {record.name} began with the weights of another model of {start['method']}"
+        f" (recipe {start['recipe']}, {start['contrast']}, SHA-256"
+        f" {start['weights_sha256'][:12]}…){layers}."
     ]
 
 
@@ -252,28 +214,29 @@ def _loss_sentences(record: TrainingRecord) -> list[str]:
         if record.adversarial_acted or not name.startswith("adversarial:")
     }
     if acted:
-        out.append(f"The loss was {_sum_text(acted, record)}.")
+        out.append(f"The loss of {record.name} was {_sum_text(acted, record)}.")
     if record.adversarial_acted and record.adversarial_from:
         before = {name: acted[name] for name in record.pretrained_by if name in acted}
         out.append(
-            f"The first {record.adversarial_from:,} steps were pre-training by"
+            f"The first {record.adversarial_from:,} steps of {record.name} were pre-training by"
             f" {_sum_text(before, record)} alone."
         )
     if record.contested and not record.adversarial_acted:
         out.append(
-            "The adversarial term of the recipe was to act after the first"
+            f"The adversarial term of {record.name} was to act after the first"
             f" {record.adversarial_from:,} steps and did not act on the weights that were kept."
         )
     if record.inspected_critic:
         out.append(
-            "A critic was trained beside the network for inspection and had no weight in the loss."
+            f"A critic was trained beside {record.name} for inspection and had no weight in the"
+            " loss."
         )
     if record.features_off:
-        instead = " plus ".join(map(_term, record.stand_ins))
-        takes_place = f"; {instead} took their place" if instead else ""
+        instead = " plus ".join(map(loss_in_words, record.stand_ins))
+        stood_in = f"; {instead} stood in for them" if instead else ""
         out.append(
-            "Features of VGG-19, a term of this recipe, did not enter the loss, as no weights of"
-            f" that network were given{takes_place}."
+            f"Features of VGG-19, a term of this recipe, did not enter the loss of {record.name},"
+            f" as no weights of that network were given{stood_in}."
         )
     return out
 
@@ -281,17 +244,17 @@ def _loss_sentences(record: TrainingRecord) -> list[str]:
 def _sum_text(losses: Mapping[str, float], record: TrainingRecord) -> str:
     """Return a loss as the sum of its terms with their weights."""
     terms = [
-        f"{'' if weight == 1 else f'{weight:g} × '}{_term(name, record.unsupervised)}"
+        f"{'' if weight == 1 else f'{weight:g} × '}{_term(name, unsupervised=record.unsupervised)}"
         for name, weight in losses.items()
     ]
     return " plus ".join(terms)
 
 
-def _term(name: str, unsupervised: bool = False) -> str:
+def _term(name: str, *, unsupervised: bool) -> str:
     """Return a term of the loss in words; `name`: ``KIND:CLASS``, as in a card."""
-    text = _TERMS.get(name, f"the term {name}")
     seen = " between the downsampled output and the acquired volume"
-    return f"{text}{seen}" if unsupervised and name.startswith("content:") else text
+    is_error = unsupervised and name.startswith("content:")
+    return loss_in_words(name) + seen * is_error
 
 
 def _end_sentences(records: Sequence[TrainingRecord]) -> list[str]:
@@ -308,40 +271,42 @@ def _end_sentences(records: Sequence[TrainingRecord]) -> list[str]:
         search, refit = ([record.phases[k] for record in records] for k in (0, 1))
         steps = _range(phase.planned or phase.steps for phase in refit)
         out.append(
-            "The network was first trained without the held-out slices, to find the number of"
+            f"{first.name} was first trained without the held-out slices, to find the number of"
             f" steps. {_end_text(search, first)}{trainings}; the score on held-out slices was best"
             f" at step {steps}."
         )
         done = _range(phase.steps for phase in refit)
-        anew = "It was then trained anew on all slices"
+        anew = f"{first.name} was then trained anew on all slices"
         out.append(
             f"{anew}; the time limit stopped this training after {done} of {steps} steps."
             if first.phases[1].ended_by == "time"
             else f"{anew} for {done} steps."
         )
     if first.irreproducible:
-        out.append(f"The weights cannot be reproduced exactly: {first.irreproducible}.")
+        reason = first.irreproducible
+        out.append(f"The weights of {first.name} cannot be reproduced exactly: {reason}.")
     return out
 
 
 def _end_text(phases: Sequence[PhaseRecord], record: TrainingRecord) -> str:
     """Return the steps that phases took and why they ended; all ended for the same reason."""
     first = phases[0]
+    training = f"Training of {record.name}"
     done = _range(phase.steps for phase in phases)
     most = "" if first.planned is None else f" of {first.planned:,}"
     if all(phase.complete for phase in phases):
-        return f"Training took all {done} steps"
+        return f"{training} took all {done} steps"
     if first.ended_by == "time":
-        return f"Training was stopped by the time limit after {done}{most} steps"
+        return f"{training} was stopped by the time limit after {done}{most} steps"
     if first.ended_by == "plateau":
         score = "score on held-out slices" if record.held_out else "training loss"
         looks = "" if record.patience is None else f" for {record.patience} validations"
         at_most = most.replace(" of ", " of at most ")
         return (
-            f"Training ended early, after {done}{at_most} steps, because the {score} had not"
+            f"{training} ended early, after {done}{at_most} steps, because the {score} had not"
             f" improved{looks}"
         )
-    return f"Training took {done}{most} steps"
+    return f"{training} took {done}{most} steps"
 
 
 def _kept_text(records: Sequence[TrainingRecord]) -> str:

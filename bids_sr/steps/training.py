@@ -117,8 +117,8 @@ def network_text(
         minutes = setting("max_train_minutes")
         plan = planned_sentences(method, recipe, features=features, minutes=minutes)
         return (
-            f"The network {method.name} will be trained on {data} with recipe"
-            f" {recipe_name(method, recipe)}: {what}. {plan}"
+            f"With recipe {recipe_name(method, recipe)}, the network {method.name} will be trained"
+            f" on {data}: {what}. {plan}"
         ).strip()
     return (
         f"The network {method.name} was trained on {data}: {what}."

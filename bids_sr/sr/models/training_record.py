@@ -6,18 +6,21 @@ A card may come from anyone: an entry that is missing, or of another kind, count
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from typing import Literal
 
 from bids_sr.frozen import frozen
+from bids_sr.sr.loss_words import loss_name
 from bids_sr.sr.method import Method, UnknownMethod, get_method
 from bids_sr.sr.models.card import ModelCard, part_of
-from bids_sr.sr.recipe import LossTerm, Recipe
+from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.recipe_settings import differing_settings, plain_recipe
 
 Ending = Literal["iterations", "plateau", "time", ""]
 """Why a phase ended: all steps were done, no more gain, the time limit, or unknown."""
 _ENDINGS: tuple[Ending, ...] = ("iterations", "plateau", "time")
+_LONGEST = 300  # characters of a text that is taken from a card
 _PHASES = ("search", "refit")  # in this order; a card is sorted by name
 
 
@@ -54,6 +57,8 @@ class TrainingRecord:
 
     Parameters
     ----------
+    name : str
+        Name of the method.
     method : Method | None
         None if this version does not have the method.
     recipe : str
@@ -105,6 +110,7 @@ class TrainingRecord:
         Why the same training would not give the same weights; "" if it would.
     """
 
+    name: str
     method: Method | None
     recipe: str
     seed: int | None
@@ -176,10 +182,11 @@ def read_training(card: ModelCard) -> TrainingRecord:
     terms = () if recipe is None else recipe.losses
     has_features = any(term.kind == "perceptual" for term in terms)
     stand_ins = tuple(
-        name for term in terms if term.stands_in and (name := _loss_name(term)) in weights
+        name for term in terms if term.stands_in and (name := loss_name(term)) in weights
     )
     images = card.json.get("images")
     return TrainingRecord(
+        name=card.method,
         method=method,
         recipe=card.recipe,
         seed=card.seed,
@@ -204,12 +211,12 @@ def read_training(card: ModelCard) -> TrainingRecord:
         recipe_known=recipe is not None,
         sloppy=card.json.get("sloppy") is True,
         started_from={
-            key: str(started.get(key, ""))
+            key: _plain(started.get(key, "unknown"))
             for key in ("method", "recipe", "contrast", "weights_sha256")
             if started
         },
         layers_trained=_count(settings.get("freeze_but_last")),
-        irreproducible=str(card.json.get("not_reproducible_because", "")),
+        irreproducible=_plain(card.json.get("not_reproducible_because", "")),
     )
 
 
@@ -247,7 +254,7 @@ def _phases(card: ModelCard, best_step: int) -> tuple[PhaseRecord, ...]:
 def _changed(card: ModelCard, recipe: Recipe) -> dict[str, tuple[object, object]]:
     """Return in which settings a training differed from its recipe."""
     changed = differing_settings(card.settings, plain_recipe(recipe, vgg=card.perceptual))
-    if set(changed) <= {f"losses.{_loss_name(term)}" for term in recipe.losses}:
+    if set(changed) <= {f"losses.{loss_name(term)}" for term in recipe.losses}:
         # cards before 0.2 list all losses
         every = differing_settings(card.settings, plain_recipe(recipe))
         changed = every and changed
@@ -262,9 +269,9 @@ def _pretrained_by(settings: Mapping[str, object], losses: Mapping[str, float]) 
     return tuple(name for name in terms if not chosen or name.partition(":")[0] in chosen)
 
 
-def _loss_name(term: LossTerm) -> str:
-    """Return the name of a term of the loss in a card."""
-    return f"{term.kind}:{getattr(term.build, '__name__', term.build)}"
+def _plain(value: object) -> str:
+    """Return a text of a card without characters that could be markup."""
+    return re.sub(r"[^\w .,;:()'+-]", "", str(value))[:_LONGEST]
 
 
 def _count(value: object) -> int | None:
