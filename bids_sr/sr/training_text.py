@@ -136,7 +136,7 @@ def _sentences(records: Sequence[TrainingRecord]) -> list[str]:
 
 def _recipe_sentences(record: TrainingRecord) -> list[str]:
     """Return whose settings the training had, and in which it differed from its recipe."""
-    seed = "" if record.seed is None else f" with seed {record.seed}"
+    seed = "" if record.seed is None else f" (seed {record.seed})"
     out = [f"Training of {record.name} followed recipe {record.recipe}{seed}{_whose(record)}."]
     if record.sloppy:
         out.append("It was cut down to a few steps for a test of the program (--sloppy).")

@@ -49,7 +49,7 @@ def trained(monkeypatch, tmp_path):
 def test_all_steps_of_the_unchanged_recipe_paper_are_the_published_ones(trained):
     text = training_sentences([trained()])
     assert text == (
-        "Training of tiny followed recipe paper with seed 3, with the published settings, losses"
+        "Training of tiny followed recipe paper (seed 3), with the published settings, losses"
         " and number of steps, as far as the publication gives them. The loss of tiny was squared"
         " error. Training of tiny took all 12 steps; the weights of the last step were kept."
     )
