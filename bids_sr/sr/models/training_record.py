@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, get_args
 
 from bids_sr.frozen import frozen
 from bids_sr.sr.loss_words import loss_name
@@ -19,7 +19,7 @@ from bids_sr.sr.recipe_settings import differing_settings, plain_recipe
 
 Ending = Literal["iterations", "plateau", "time", ""]
 """Why a phase ended: all steps were done, no more gain, the time limit, or unknown."""
-_ENDINGS: tuple[Ending, ...] = ("iterations", "plateau", "time")
+_ENDINGS: Mapping[str, Ending] = {name: name for name in get_args(Ending)}
 _LONGEST = 300  # characters of a text that is taken from a card
 _PHASES = ("search", "refit")  # in this order; a card is sorted by name
 
@@ -246,7 +246,7 @@ def _phases(card: ModelCard, best_step: int) -> tuple[PhaseRecord, ...]:
         phase = part_of(entries, name)
         steps = _count(phase.get("iterations")) or 0
         most = _count(phase.get("of")) or planned.get(name)
-        ended_by = next((one for one in _ENDINGS if one == phase.get("stopped_by")), "")
+        ended_by = _ENDINGS.get(str(phase.get("stopped_by")), "")
         out.append(PhaseRecord(name=name, steps=steps, planned=most, ended_by=ended_by))
     return tuple(out)
 
