@@ -38,7 +38,7 @@ def training_sentences(cards: Sequence[ModelCard]) -> str:
     if len(alike) == 1:
         return " ".join(_sentences(next(iter(alike.values()))))
     return " ".join(
-        f"Of the {len(cards)} models, {len(records)}: {' '.join(_sentences(records))}"
+        f"{len(records)} of {len(cards)} models: {' '.join(_sentences(records))}"
         for records in alike.values()
     )
 
@@ -77,21 +77,23 @@ def planned_sentences(
 def data_text(cards: Sequence[ModelCard]) -> str:
     """Return on what models were trained, as far as their cards contain it.
 
-    A noun phrase such as "1 image (T2starw) and its measured low-resolution image".
+    A noun phrase such as "1 pair of images (T2starw), of high and of low resolution".
     """
-    records = [read_training(card) for card in cards]
-    first = records[0]
+    first = read_training(cards[0])
+    contrast = f"({first.contrast})"
+    if not first.images:
+        return f"images {contrast} that the card does not list"
     count = images_text(cards)
     several = count != "1"
-    of_contrast = f"({first.contrast})"
     if first.unsupervised:
         noun = "volumes" if several else "volume"
-        return f"{count} {noun} {of_contrast} as acquired, without a high-resolution image"
-    nouns = ("images", "their", "images") if several else ("image", "its", "image")
-    kind = "measured low-resolution" if first.measured else "low-resolution"
-    made = "" if first.measured else ", which was computed from it"
-    made = ", which were computed from them" if made and several else made
-    return f"{count} {nouns[0]} {of_contrast} and {nouns[1]} {kind} {nouns[2]}{made}"
+        return f"{count} {noun} {contrast} as acquired, without a high-resolution image"
+    if first.paired:
+        noun = "pairs" if several else "pair"
+        return f"{count} {noun} of images {contrast}, of high and of low resolution"
+    if several:
+        return f"{count} images {contrast} and low-resolution images computed from them"
+    return f"{count} image {contrast} and a low-resolution image computed from it"
 
 
 def images_text(cards: Sequence[ModelCard]) -> str:
@@ -115,7 +117,9 @@ def _what_sentences_share(record: TrainingRecord) -> tuple[object, ...]:
         tuple(record.losses.items()),
         record.adversarial_acted,
         record.features_off,
+        record.stand_ins,
         str(record.changed),
+        record.other_changes,
         str(record.started_from),
         record.sloppy,
         record.irreproducible,
@@ -140,7 +144,7 @@ def _recipe_sentences(record: TrainingRecord) -> list[str]:
     out = [f"Training of {record.name} followed recipe {record.recipe}{seed}{_whose(record)}."]
     if record.sloppy:
         out.append("It was cut down to a few steps for a test of the program (--sloppy).")
-    elif record.changed or record.other_changes:
+    if record.changed or record.other_changes:
         out.append(f"It differed from this recipe in {_changes_text(record)}.")
     return out
 
@@ -271,9 +275,8 @@ def _end_sentences(records: Sequence[TrainingRecord]) -> list[str]:
         search, refit = ([record.phases[k] for record in records] for k in (0, 1))
         steps = _range(phase.planned or phase.steps for phase in refit)
         out.append(
-            f"{first.name} was first trained without the held-out slices, to find the number of"
-            f" steps. {_end_text(search, first)}{trainings}; the score on held-out slices was best"
-            f" at step {steps}."
+            f"{first.name} was first trained without the held-out slices to find the number of"
+            f" steps, {steps}. {_end_text(search, first)}{trainings}."
         )
         done = _range(phase.steps for phase in refit)
         anew = f"{first.name} was then trained anew on all slices"

@@ -209,7 +209,11 @@ def _variance_text(setting: Lookup) -> str:
     if method.control:
         return ""
     if is_given(setting):
-        return f"Variance maps of another run ({method.name}) were used for super-resolution."
+        named = setting("pretrained")
+        file = "" if named is None else f", file {Path(str(named)).name}"
+        return (
+            f"Variance maps of another run ({method.name}{file}) were used for super-resolution."
+        )
     method_text = method.own_text(setting("recipe")) or f"given by {method.about}"
     exemplars = (
         " The components of the calibration entered the prior as local covariance with the weight"

@@ -20,6 +20,16 @@ from bids_sr.sr.recipe_settings import differing_settings, plain_recipe
 Ending = Literal["iterations", "plateau", "time", ""]
 """Why a phase ended: all steps were done, no more gain, the time limit, or unknown."""
 _ENDINGS: Mapping[str, Ending] = {name: name for name in get_args(Ending)}
+# settings that --sloppy changes
+_CUT_DOWN = (
+    "iterations",
+    "epochs",
+    "patches",
+    "decay_from",
+    "evaluate_every",
+    "batch",
+    "adversarial_from",
+)
 _LONGEST = 300  # characters of a text that is taken from a card
 _PHASES = ("search", "refit")  # in this order; a card is sorted by name
 
@@ -69,8 +79,9 @@ class TrainingRecord:
         Names of the training images; empty in cards of early versions.
     contrast : str
         BIDS suffix of the training images.
-    measured : bool
-        Whether the low-resolution images were measured rather than made from the others.
+    paired : bool
+        Whether the low-resolution images were given; otherwise training made them from the
+        high-resolution ones.
     unsupervised : bool
         Whether no high-resolution image was used.
     phases : tuple[PhaseRecord, ...]
@@ -94,7 +105,8 @@ class TrainingRecord:
     stand_ins : tuple[str, ...]
         Terms, as in `losses`, that took the place of that term.
     changed : Mapping[str, tuple[object, object]]
-        Value in this training and in the recipe, of the settings that differ.
+        Value in this training and in the recipe, of the settings that differ; without those that
+        `sloppy` stands for.
     other_changes : bool
         Whether the card lists changes of the recipe beyond `changed`, such as of the network.
     recipe_known : bool
@@ -116,7 +128,7 @@ class TrainingRecord:
     seed: int | None
     images: tuple[str, ...]
     contrast: str
-    measured: bool
+    paired: bool
     unsupervised: bool
     phases: tuple[PhaseRecord, ...]
     held_out: bool
@@ -192,7 +204,7 @@ def read_training(card: ModelCard) -> TrainingRecord:
         seed=card.seed,
         images=tuple(map(str, images)) if isinstance(images, list) else (),
         contrast=card.contrast,
-        measured=card.json.get("coarse_images") == "measured",
+        paired=card.json.get("coarse_images") == "measured",
         unsupervised=card.json.get("objective", settings.get("objective")) == "self",
         phases=phases,
         held_out=bool(card.held_out.get("parts") or card.held_out.get("slices")),
@@ -254,6 +266,8 @@ def _phases(card: ModelCard, best_step: int) -> tuple[PhaseRecord, ...]:
 def _changed(card: ModelCard, recipe: Recipe) -> dict[str, tuple[object, object]]:
     """Return in which settings a training differed from its recipe."""
     changed = differing_settings(card.settings, plain_recipe(recipe, vgg=card.perceptual))
+    if card.json.get("sloppy") is True:
+        changed = {name: pair for name, pair in changed.items() if name not in _CUT_DOWN}
     if set(changed) <= {f"losses.{loss_name(term)}" for term in recipe.losses}:
         # cards before 0.2 list all losses
         every = differing_settings(card.settings, plain_recipe(recipe))

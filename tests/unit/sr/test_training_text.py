@@ -157,10 +157,8 @@ def test_a_second_training_on_all_slices_is_told_apart(trained):
     text = training_sentences([card])
     best = card.json["held_out"]["iteration"]
     assert "tiny was first trained without the held-out slices" in text
-    assert (
-        f"was best at step {best}. tiny was then trained anew on all slices for {best} steps."
-        in text
-    )
+    assert f" to find the number of steps, {best}. Training of tiny took all 12 steps. " in text
+    assert f"tiny was then trained anew on all slices for {best} steps." in text
     phases = {**card.json["phases"], "refit": {"iterations": 1, "stopped_by": "time"}}
     cut = ModelCard.from_json({**card.json, "phases": phases})
     assert f"the time limit stopped this training after 1 of {best} steps." in training_sentences(
@@ -191,6 +189,10 @@ def test_a_training_cut_down_for_a_test_says_so(trained):
     assert "It was cut down to a few steps for a test of the program (--sloppy)." in text
     assert "took all 12 steps" in text
     assert "publish" not in text
+    assert "differed" not in text
+    other = replace(PAPER, iterations=500, learning_rate=0.5)
+    text = training_sentences([trained(PAPER, sloppy=True, changed=other, folder="other")])
+    assert "It differed from this recipe in learning_rate (0.5 instead of 0.01)." in text
 
 
 def test_a_fine_tuned_model_names_its_start(trained):
@@ -222,8 +224,8 @@ def test_models_that_were_trained_alike_share_their_sentences(trained):
         {**card.json, "phases": {"search": {"iterations": 9, "stopped_by": "time"}}}
     )
     text = training_sentences([card, other, late])
-    assert "Of the 3 models, 2: " in text
-    assert "Of the 3 models, 1: " in text
+    assert "2 of 3 models: " in text
+    assert "1 of 3 models: " in text
     assert "by the time limit after 9 of 400 steps" in text
 
 
@@ -328,12 +330,17 @@ def test_before_a_training_only_what_is_sure_is_said():
     [
         (
             {"images": ["pair"], "coarse_images": "measured"},
-            "1 image (T2starw) and its measured low-resolution image",
+            "1 pair of images (T2starw), of high and of low resolution",
         ),
         (
             {"images": ["a", "b"], "coarse_images": "made by kspace from the fine ones"},
-            "2 images (T2starw) and their low-resolution images, which were computed from them",
+            "2 images (T2starw) and low-resolution images computed from them",
         ),
+        (
+            {"images": ["a"], "coarse_images": "made by kspace from the fine ones"},
+            "1 image (T2starw) and a low-resolution image computed from it",
+        ),
+        ({}, "images (T2starw) that the card does not list"),
         (
             {"images": ["v"] * 20, "objective": "self"},
             "20 volumes (T2starw) as acquired, without a high-resolution image",

@@ -142,8 +142,8 @@ def test_a_model_that_was_given_is_named_by_its_file_and_described_by_its_card(t
         "A network trained beforehand, srgan (file mine.safetensors), was used: a generative"
     )
     assert (
-        "According to its card, it was trained on 1 image (T2starw) and its measured"
-        " low-resolution image. Training of srgan followed recipe paper" in text
+        "According to its card, it was trained on 1 pair of images (T2starw), of high and of low"
+        " resolution. Training of srgan followed recipe paper" in text
     )
     assert "after 8 of 100,000 steps" in text
 
@@ -188,6 +188,13 @@ def test_maps_of_the_run_say_what_entered_them_and_a_control_says_nothing():
         " out where they did not help."
     )
     assert _before(estimate_variance, "sdmod", "fast") == ""
+    given = _before(
+        estimate_variance, "sbl", "fast", pretrained=Path("models/of-run-2.safetensors")
+    )
+    assert given == (
+        "Variance maps of another run (sbl, file of-run-2.safetensors) were used for"
+        " super-resolution."
+    )
 
 
 @pytest.mark.parametrize(("psnr", "said"), [([np.nan, np.nan], True), ([np.nan, 25.0], False)])
