@@ -202,9 +202,17 @@ class Method:
         return "paper" in self.recipes and self.recipes["paper"].needs_vgg
 
     def described(self, recipe: str) -> str:
-        """Return what its network is, as a noun phrase with citations for the methods text.
+        """Return what its network is, for the methods text.
 
-        `recipe`: name of the settings of the training, such as ``fast`` or ``paper``.
+        Parameters
+        ----------
+        recipe : str
+            Name of the settings of the training, such as ``fast`` or ``paper``.
+
+        Returns
+        -------
+        str
+            Noun phrase with citations.
         """
         return self.network_text.get(recipe_name(self, recipe), self.about)
 

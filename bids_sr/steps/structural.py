@@ -197,7 +197,9 @@ def untrained_slices(
     return held_out_slices(cards, mask.data.shape[2], own.checksum())
 
 
-_TOGETHER = "It super-resolves all contrasts together, as channels, slice by slice."
+def _together(setting: Lookup) -> str:
+    name = setting("method")
+    return f"{name} super-resolves all contrasts together, as channels, slice by slice."
 
 
 def _training_scans(setting: Lookup, heads: str) -> str:
@@ -209,14 +211,14 @@ def _training_scans(setting: Lookup, heads: str) -> str:
 def _text_of_network(setting: Lookup) -> str:
     data, features = _training_scans(setting, "the"), setting("vgg_weights") is not None
     text = network_text(setting, (), data=data, features=features)
-    return f"{text} {_TOGETHER}"
+    return f"{text} {_together(setting)}"
 
 
 def _text_of_network_after(setting: Lookup, folders: Sequence[Path], unfinished: int) -> str:
     cards, sources = cards_in(setting, folders)
     data = _training_scans(setting, images_text(cards))
     text = network_text(setting, cards, data=data, sources=sources, unfinished=unfinished)
-    return f"{text} {_TOGETHER}"
+    return f"{text} {_together(setting)}"
 
 
 def _cost_of_training(setting: Lookup) -> Cost:
