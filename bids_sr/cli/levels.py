@@ -104,7 +104,7 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
                 write_atlas(out, atlas.name, atlas.description)
         if run.boilerplate_only:
             html = not run.md_only_boilerplate
-            write_citations(graph.methods_text(), out, log_dir, html=html)
+            write_citations(graph.methods_text(finish.ended()), out, log_dir, html=html)
             return dataclasses.replace(outcome, reports=(out / "CITATION.md",))
         if run.clean_workdir and settings.paths.work_dir is not None:
             steps = settings.paths.work_dir / graph.scope.name
@@ -161,7 +161,7 @@ def _worked(
             say("all steps are done, as an earlier call left them")
         finish.retell(log_dir)
         own = {each.stem for each in plan.runs}
-        text = graph.methods_text()
+        text = graph.methods_text(finish.ended())
         for series in primary_series(graph):
             idle = [name for name, on in applied_in(out, series).items() if not on]
             if named := ", ".join(name for name in idle if name in own):

@@ -26,6 +26,7 @@ from bids_sr.io.grids import Factor, Float32
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.sr.data.images import TrainingImage, TrainingImages, check_images
 from bids_sr.sr.method import Method, get_method, get_recipe, recipe_name
+from bids_sr.sr.missing_features import features_notice
 from bids_sr.sr.models.card import read_card
 from bids_sr.sr.models.model import LoadedModel, TrainingRequest, save_model
 from bids_sr.sr.recipe import Recipe
@@ -195,6 +196,9 @@ def requested_training(options: TrainOptions) -> TrainingRequest:
     vgg_weights = _vgg19(options, method)
     changes = changes_of_options(options, method, vgg=vgg_weights is not None)
     _check(options, method, apply_changes(recipe, changes), start)
+    if vgg_weights is None and (notice := features_notice(method, options.recipe)):
+        level, text = notice
+        print(f"{level}: {method.name} --recipe {options.recipe}: {text}")
     if options.train_last is not None:
         recipe = replace(recipe, freeze_but_last=options.train_last)
     if options.degradation is not None:

@@ -543,7 +543,12 @@ class Run(Checked):
         decides=False,
     )
     boilerplate_only: bool = option(
-        False, "--boilerplate-only", "write the methods text and stop", decides=False, once=True
+        False,
+        "--boilerplate-only",
+        "write the methods text and stop; trainings are described in the future tense until they"
+        " have ended (in an earlier call with the same settings)",
+        decides=False,
+        once=True,
     )
     md_only_boilerplate: bool = option(
         False,

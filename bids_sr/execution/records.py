@@ -12,7 +12,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -153,6 +153,14 @@ class Finish:
             if not more:
                 return left
             lost |= more
+
+    def ended(self) -> Callable[[Placed], Path | None]:
+        """Return a function that gives the folder of a step, or None if it has not ended.
+
+        Only steps count that have ended with what they are given now.
+        """
+        left = self.left()
+        return lambda placed: None if placed in left else self._steps[placed][0]
 
     def _given(self, placed: Placed) -> set[Placed]:
         """Steps that make what a step is given."""

@@ -37,6 +37,10 @@ _Found = Iterator[tuple[str, bool]]
 _NO_SIDECAR = frozenset({".safetensors"})
 """Files that tell nothing of themselves: what they are made of is named beside them."""
 _SERIES = "_bold.nii.gz"  # the parent of a series is always named
+_IN_THE_FUTURE = (
+    "Sentences in the future tense are about steps that had not ended when this text was written;"
+    " the methods text of a finished run describes what they did."
+)
 _ALIGNED = {"": "reference", "T1w": "t1w_preproc"}
 """What images of a space lie on, by its name in the graph; the template's spaces are none of the
 graph.
@@ -208,6 +212,18 @@ class Maker(NamedTuple):
 Wires = Mapping[str, Maker | Sequence[Maker] | Mapping[str, Maker]]
 
 
+class Passage(NamedTuple):
+    """Sentences of the methods text, as they are before a run.
+
+    `placed`: step that they are about, if what it did is described after it has ended; None for
+    sentences that stay.
+    """
+
+    part: Part
+    text: str
+    placed: "Placed | None" = None
+
+
 @dataclass(eq=False, slots=True)
 class Placed:
     """A step in a scope, with the settings and connections that it has there of its own.
@@ -275,7 +291,7 @@ class Scope:
     inner: list["Scope"] = field(default_factory=list)
     steps: list[Placed] = field(default_factory=list)
     makers: dict[str, Maker] = field(default_factory=dict)
-    texts: list[tuple[Part, str]] = field(default_factory=list)
+    texts: list[Passage] = field(default_factory=list)
 
     def within(
         self,
@@ -306,7 +322,7 @@ class Scope:
 
         `text`: sentences in Markdown; a final line feed ends the paragraph.
         """
-        self.texts.append((part, text))
+        self.texts.append(Passage(part, text))
 
     def add(
         self,
@@ -333,12 +349,9 @@ class Scope:
             for made in step.outputs:
                 self._enter((rename or {}).get(made, made), Maker(placed, made))
             if step.text and not quiet:
-                self.texts.append(
-                    (
-                        step.part,
-                        step.text if isinstance(step.text, str) else step.text(placed.lookup),
-                    )
-                )
+                text = step.text if isinstance(step.text, str) else step.text(placed.lookup)
+                changes = step.text_after is not None
+                self.texts.append(Passage(step.part, text, placed if changes else None))
             if keep and self.store is not None:
                 for artifact, how in step.keep.items():
                     self._keep(placed, artifact, how, (rename or {}).get(artifact, artifact))
@@ -493,20 +506,39 @@ class Graph:
             placed: dict(_settings(placed, self.wires[placed])) for placed in self.placed
         }
 
-    def methods_text(self) -> str:
+    def methods_text(self, ended: "Callable[[Placed], Path | None]" = lambda _: None) -> str:
         """Return the methods text in processing order.
 
         Each text is there once, however many runs there are.
 
         A text that ends with a line feed ends a paragraph, and so does a part.
 
-        Paragraphs in Markdown, separated by empty lines.
+        Parameters
+        ----------
+        ended : Callable[[Placed], Path | None], optional
+            Folder of a step that has ended, None for others; by default, no step has ended. Steps
+            with a `text_after` are described from their folders, as far as they have ended.
+
+        Returns
+        -------
+        str
+            Paragraphs in Markdown, separated by empty lines. If sentences are about steps that
+            have not ended, the last paragraph says so.
         """
+        passages: dict[tuple[Part, str], list[Placed]] = {}
+        for part, text, placed in self.scope.texts:
+            passages.setdefault((part, text), []).extend([] if placed is None else [placed])
         parts: dict[Part, dict[str, None]] = {part: {} for part in Part}
-        for part, text in self.scope.texts:
+        waits = False
+        for (part, before), steps in passages.items():
+            text, folders = before, [path for placed in steps if (path := ended(placed))]
+            waits |= len(folders) < len(steps)
+            if folders and (tell := steps[0].step.text_after) is not None:
+                text = tell(steps[0].lookup, folders, len(steps) - len(folders))
             parts[part].setdefault(text if text.endswith("\n") else f"{text} ")
         found = "\n".join("".join(texts) + "\n" for texts in parts.values())
-        paragraphs = (" ".join(lines.split()) for lines in found.split("\n"))
+        paragraphs = [" ".join(lines.split()) for lines in found.split("\n")]
+        paragraphs += [_IN_THE_FUTURE] * waits
         return "\n\n".join(paragraph for paragraph in paragraphs if paragraph) + "\n"
 
 

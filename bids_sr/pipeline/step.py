@@ -137,6 +137,10 @@ class Part(IntEnum):
 
 
 Varies = Mapping[str, Sequence[str]]
+TextAfter = Callable[[Lookup, Sequence[Path], int], str]
+"""Sentences on what steps did: from settings, the folders of those that have ended, and the number
+of those that have not.
+"""
 _LITTLE = Cost(always=0.1)
 
 
@@ -204,7 +208,8 @@ class Step(Generic[_P, _R]):
 
     `function`: function whose annotations tell artifacts from settings. `makes`: artifacts that it
     returns, in order; empty for its own name. `keep`: how artifacts are stored, by name; None
-    stores none. `memory`: what it adds to a process; None takes the usual need. `small`: whether
+    stores none. `text_after`: what is said instead of `text` once it has ended; None: the same.
+    `memory`: what it adds to a process; None takes the usual need. `small`: whether
     it handles only small tables, faster than a job starts. `resumes`: whether a killed step goes
     on from what its folder holds. `reads`: gives files or URIs that settings name; None for none.
     `monitored`: artifacts that only a log shows, which are no sources of what it makes.
@@ -220,6 +225,7 @@ class Step(Generic[_P, _R]):
         *,
         part: Part = Part.OPENING,
         text: str | Callable[[Lookup], str] = "",
+        text_after: TextAfter | None = None,
         keep: Mapping[str, Keep] | None = None,
         memory: Need | None = None,
         cost: Cost | Callable[[Lookup], Cost] = _LITTLE,
@@ -232,6 +238,7 @@ class Step(Generic[_P, _R]):
         self.function = function
         self.part = part
         self.text = text
+        self.text_after = text_after
         self.keep = keep or {}
         self.memory = memory or Need()
         self.cost = cost
@@ -324,6 +331,7 @@ def step(
     makes: str | Sequence[str] = (),
     part: Part = Part.OPENING,
     text: str | Callable[[Lookup], str] = "",
+    text_after: TextAfter | None = None,
     keep: Mapping[str, Keep] | None = None,
     memory: Need | None = None,
     cost: Cost | Callable[[Lookup], Cost] = _LITTLE,
@@ -341,7 +349,11 @@ def step(
         is none.
     part, text : Part, optional
         Its sentences in the methods text, or a function that is given a look-up of settings, and
-        their place.
+        their place. They may depend on settings only, so that they are known before a run.
+    text_after : TextAfter | None, optional
+        Sentences that take the place of `text` when the step has ended, made of what is in its
+        folder; steps of one `text` are described together. In this case `text` is in the future
+        tense.
     keep : Mapping[str, Keep] | None, optional
         How those of its artifacts are stored that are kept, by name.
     memory : Need | None, optional
@@ -378,6 +390,7 @@ def step(
         names,
         part=part,
         text=text,
+        text_after=text_after,
         keep=keep,
         memory=memory,
         cost=cost,

@@ -50,6 +50,7 @@ from bids_sr.preflight.estimates import check_memory, estimate
 from bids_sr.preflight.method_checks import (
     check_card,
     check_methods,
+    tell_missing_features,
     tell_recipe,
     tell_vgg19,
     with_compared,
@@ -288,6 +289,7 @@ def check(settings: Settings) -> Plan:
     findings.add_all(surveyed)
     tell_recipe(settings.superres, findings)
     tell_vgg19(settings.superres, findings)
+    tell_missing_features(settings.superres, findings)
     resources, processors = settings.resources, machine.processors()
     if resources.use_plugin is None and (resources.nprocs or 0) > processors:
         text = f"this machine or job has {processors} processors: more take memory and no time."
@@ -519,6 +521,7 @@ def _check_structural(settings: Settings, findings: Findings) -> Plan:
     """Plan a call and collect all problems in `findings`; reads headers only, writes nothing."""
     surveyed = survey_structural(settings)
     findings.add_all(surveyed)
+    tell_missing_features(settings.superres, findings)
     for name in settings.superres.learned:
         file = pretrained_for(settings.superres, name)
         for subject in surveyed.subjects:

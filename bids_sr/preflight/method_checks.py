@@ -37,6 +37,7 @@ from bids_sr.sr.method import (
     offered_methods,
     recipe_name,
 )
+from bids_sr.sr.missing_features import features_notice
 from bids_sr.sr.models.card import ModelError, check_model, read_card
 from bids_sr.sr.models.model import load_model, verify
 from bids_sr.sr.recipe_changes import changed_recipe, changes_of
@@ -141,8 +142,10 @@ def tell_recipe(superres: SuperRes, findings: Findings) -> None:
     """What recipe `paper` does otherwise than it did, and than the other recipes do."""
     if superres.recipe != "paper" or superres.model_source == "reuse":
         return
+    limited = superres.max_train_minutes is not None
+    until = " until --max-train-minutes stops it" * limited
     text = (
-        "trained as published: VGG-19 features without squared error, all slices, no early"
+        f"trained as published{until}: VGG-19 features without squared error, all slices, no early"
         " stopping, so that no held-out accuracy can be reported. What --recipe paper meant"
         " earlier, also in settings files, is now --recipe paper-mse."
     )
@@ -161,6 +164,26 @@ def tell_vgg19(superres: SuperRes, findings: Findings) -> None:
                 f"--sr-method {name} --recipe {superres.recipe}",
                 f"features of VGG-19: weights from {weights}{kept}.",
             )
+
+
+def tell_missing_features(superres: SuperRes, findings: Findings) -> None:
+    """Report trainings whose loss lacks features of VGG-19 because there are no weights.
+
+    Of the methods that run by default, in which the term is optional, nothing is reported.
+    """
+    if superres.model_source == "reuse":
+        return
+    default = SuperRes().learned
+    for name in superres.learned:
+        notice = features_notice(get_method(name), superres.recipe)
+        if notice is None or pretrained_for(superres, name) is not None:
+            continue
+        if vgg_weights_for(superres, name) is not None:
+            continue
+        level, text = notice
+        report = findings.warn if level == "warning" else findings.tell
+        if level == "warning" or name not in default:
+            report(f"--sr-method {name} --recipe {superres.recipe}", text, code="method")
 
 
 def _check_slices(superres: SuperRes, run: BoldRun, findings: Findings) -> None:

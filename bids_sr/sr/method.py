@@ -142,9 +142,16 @@ class Method:
         A calibration scan enters its maps.
     draws : bool
         Another seed gives another result, so that an ensemble can be made.
+    without_paper : bool
+        Its paper was not at hand when it was written, so that no recipe of it is the published
+        one.
+    network_text : Mapping[str, str]
+        By name of recipe, what its network is, as a noun phrase with citations for the methods
+        text; `about` for recipes without. How a training went follows from the model's card
+        (`bids_sr.sr.training_text`).
     text : Mapping[str, str]
-        By name of recipe, or "any", its own text for the methods section (of a variance method,
-        what follows "under a Gaussian prior"); empty: made from `about`.
+        Of a variance method: by name of recipe, or "any", what follows "under a Gaussian prior" in
+        the methods text; empty: made from `about`.
     """
 
     name: str
@@ -160,6 +167,8 @@ class Method:
     placebos: tuple[Placebo, ...] = ()
     calibrated: bool = False
     draws: bool = True
+    without_paper: bool = False
+    network_text: Mapping[str, str] = field(default_factory=dict)
     text: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -192,8 +201,8 @@ class Method:
         """Whether recipe `paper` is taught by features of VGG-19 alone."""
         return "paper" in self.recipes and self.recipes["paper"].needs_vgg
 
-    def own_text(self, recipe: str) -> str:
-        """Return its own text of the training, or "".
+    def described(self, recipe: str) -> str:
+        """Return what its network is, for the methods text.
 
         Parameters
         ----------
@@ -203,7 +212,22 @@ class Method:
         Returns
         -------
         str
-            Words for the methods section; empty where the method has none.
+            Noun phrase with citations.
+        """
+        return self.network_text.get(recipe_name(self, recipe), self.about)
+
+    def own_text(self, recipe: str) -> str:
+        """Return the prior of a variance method for the methods text, or "".
+
+        Parameters
+        ----------
+        recipe : str
+            Name of the settings of the training, such as ``fast`` or ``paper``.
+
+        Returns
+        -------
+        str
+            What follows "under a Gaussian prior"; empty if the method has no such text.
         """
         return self.text.get(recipe_name(self, recipe), self.text.get("any", ""))
 

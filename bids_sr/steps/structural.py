@@ -24,13 +24,15 @@ from bids_sr.sr.device import Device, TrainPrecision, choose_device
 from bids_sr.sr.method import Cost, get_method
 from bids_sr.sr.recipe import RecipeName
 from bids_sr.sr.recipe_changes import RecipeChange
+from bids_sr.sr.training_text import images_text
 from bids_sr.steps.training import (
     KEPT,
     MODEL,
     Model,
     Source,
+    cards_in,
     is_given,
-    text_of_changes,
+    network_text,
     train_or_reuse,
     training_work,
 )
@@ -197,21 +199,28 @@ def untrained_slices(
     return held_out_slices(cards, mask.data.shape[2], own.checksum())
 
 
+def _together(setting: Lookup) -> str:
+    name = setting("method")
+    return f"{name} super-resolves all contrasts together, as channels, slice by slice."
+
+
+def _training_scans(setting: Lookup, heads: str) -> str:
+    if setting("train_on") == "others":
+        return f"pairs of scans of {heads} other participants"
+    return "the participant's own pairs of scans"
+
+
 def _text_of_network(setting: Lookup) -> str:
-    method = setting("method")
-    if is_given(setting):
-        network = f"A network trained beforehand ({method})"
-    else:
-        whose = (
-            "pairs of the other participants"
-            if setting("train_on") == "others"
-            else "participant's own pairs"
-        )
-        network = f"A network ({method}) was trained on the {whose} and"
-    return (
-        f"{network} super-resolved all contrasts together, as channels, slice by slice"
-        f" [@attention_unet].{'' if is_given(setting) else text_of_changes(setting)}"
-    )
+    data, features = _training_scans(setting, "the"), setting("vgg_weights") is not None
+    text = network_text(setting, (), data=data, features=features)
+    return f"{text} {_together(setting)}"
+
+
+def _text_of_network_after(setting: Lookup, folders: Sequence[Path], unfinished: int) -> str:
+    cards, sources = cards_in(setting, folders)
+    data = _training_scans(setting, images_text(cards))
+    text = network_text(setting, cards, data=data, sources=sources, unfinished=unfinished)
+    return f"{text} {_together(setting)}"
 
 
 def _cost_of_training(setting: Lookup) -> Cost:
@@ -235,6 +244,7 @@ def _of_scans(kept: Keep) -> Keep:
     makes=MODEL,
     part=Part.SERIES,
     text=_text_of_network,
+    text_after=_text_of_network_after,
     memory=TRAIN_ON_SCANS,
     resumes=True,
     keep={name: _of_scans(kept) for name, kept in KEPT.items()},

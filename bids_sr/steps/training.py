@@ -4,6 +4,7 @@ The variance maps are of the run; the tests score another pair.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -14,7 +15,7 @@ from bids_sr.boilerplate import data_of
 from bids_sr.config.machine import TRAIN, TRAIN_ON_VOLUMES, VARIANCE, Need
 from bids_sr.io.grids import Array, Factor, Volume
 from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Rows, Series, Transforms
-from bids_sr.pipeline.step import Keep, Lookup, Part, step
+from bids_sr.pipeline.step import Keep, Lookup, Part, enumerated, step
 from bids_sr.quality.series_quality import holdout_rows, slice_scores
 from bids_sr.series import VALIDATION_BASELINES, series_name
 from bids_sr.spatial.transforms import hr_grid
@@ -30,10 +31,23 @@ from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import make_upsampler
 from bids_sr.sr.matrices import ResolutionError
 from bids_sr.sr.method import Cost, Method, get_method, get_recipe, recipe_name
-from bids_sr.sr.models.card import ModelCard, check_model, part_of, read_card
+from bids_sr.sr.models.card import (
+    ModelCard,
+    check_model,
+    part_of,
+    read_card,
+    source_in,
+    weights_in,
+)
 from bids_sr.sr.models.model import LoadedModel, TrainingRequest, load_model
 from bids_sr.sr.recipe import MULTISLICE, Recipe, RecipeName
 from bids_sr.sr.recipe_changes import RecipeChange, changed_recipe, changes_text, work_ratio
+from bids_sr.sr.training_text import (
+    data_text,
+    images_text,
+    planned_sentences,
+    training_sentences,
+)
 from bids_sr.sr.variance.temporal_components import SeriesError, open_uncompressed
 
 if TYPE_CHECKING:
@@ -44,8 +58,6 @@ Model = tuple[File, File, File]
 """Weights or maps (safetensors), their card beside them (JSON), the log of training (TSV)."""
 Source = Literal["auto", "train", "reuse"]
 MODEL = ("model_file", "card_file", "log_file")
-# in what a method says of itself that is known from others alone
-_WITHOUT_PAPER = "written without its paper"
 
 
 def _kept(suffix: str, extension: str) -> Keep:
@@ -73,9 +85,99 @@ def is_given(setting: Lookup) -> bool:
     return setting("pretrained") is not None or setting("model_source") == "reuse"
 
 
-def _asked(setting: Lookup) -> tuple[Method, bool]:
-    """The method, and whether its model was given instead of trained."""
-    return get_method(setting("method")), is_given(setting)
+def network_text(
+    setting: Lookup,
+    cards: Sequence[ModelCard],
+    *,
+    data: str,
+    features: bool = True,
+    sources: Sequence[str] = (),
+    unfinished: int = 0,
+) -> str:
+    """Return the sentences on networks, before or after they are trained or taken.
+
+    Parameters
+    ----------
+    setting : Lookup
+        Settings of the step.
+    cards : Sequence[ModelCard]
+        Cards of the models that exist; empty before training.
+    data : str
+        Training data of a network that this run trains, as a noun phrase.
+    features : bool, optional
+        Whether a network that has still to be trained has weights of VGG-19.
+    sources : Sequence[str], optional
+        Names of the files from which models were taken; empty if unknown.
+    unfinished : int, optional
+        Steps that have not ended.
+
+    Returns
+    -------
+    str
+        Sentences in the future tense without cards, else in the past tense.
+    """
+    method, recipe = get_method(setting("method")), setting("recipe")
+    if is_given(setting):
+        return _given_text(setting, method, cards, sources, unfinished)
+    what = method.described(recipe)
+    if not cards:
+        minutes = setting("max_train_minutes")
+        plan = planned_sentences(method, recipe, features=features, minutes=minutes)
+        return (
+            f"With recipe {recipe_name(method, recipe)}, the network {method.name} will be trained"
+            f" on {data}: {what}. {plan}"
+        ).strip() + text_of_changes(setting)
+    return (
+        f"The network {method.name} was trained on {data}: {what}."
+        f" {training_sentences(cards)}{_unfinished_text(unfinished)}"
+    )
+
+
+def _given_text(
+    setting: Lookup,
+    method: Method,
+    cards: Sequence[ModelCard],
+    sources: Sequence[str],
+    unfinished: int,
+) -> str:
+    """Return the sentences on networks that were trained before."""
+    named = setting("pretrained")
+    names = sorted({*sources} or {Path(str(named)).name} if named is not None else {*sources})
+    files = f"file {enumerated(names)}" if len(names) == 1 else f"files {enumerated(names)}"
+    of_file = f" ({files})" if names else ""
+    recipes = {card.recipe for card in cards}
+    what = method.described(recipes.pop()) if len(recipes) == 1 else method.about
+    network = f"A network trained beforehand, {method.name}{of_file},"
+    if not cards:
+        return f"{network} will be used: {what}."
+    says = "According to its card, it was" if len(cards) == 1 else "Their cards say: each was"
+    return (
+        f"{network} was used: {what}. {says} trained on {data_text(cards)}."
+        f" {training_sentences(cards)}{_unfinished_text(unfinished)}"
+    )
+
+
+def _unfinished_text(unfinished: int) -> str:
+    """Return how many more trainings there will be, with a space before; "" for none."""
+    if not unfinished:
+        return ""
+    return f" {unfinished} more {'network' if unfinished == 1 else 'networks'} will be trained."
+
+
+def cards_in(
+    setting: Lookup, folders: Sequence[Path]
+) -> tuple[tuple[ModelCard, ...], tuple[str, ...]]:
+    """Return the cards of the models in folders of steps, and names of files they were taken from.
+
+    A model that a step trained itself has no such name.
+    """
+    name = setting("method")
+    cards = tuple(read_card(weights_in(folder, name)) for folder in folders)
+    notes = (source_in(folder) for folder in folders)
+    return cards, tuple(note.read_text().strip() for note in notes if note.exists())
+
+
+_PAIR = "the participant's own pair of T2*-weighted images"
 
 
 def text_of_changes(setting: Lookup) -> str:
@@ -87,43 +189,46 @@ def text_of_changes(setting: Lookup) -> str:
 
 
 def _pair_text(setting: Lookup) -> str:
-    method, given = _asked(setting)
-    if given:
-        return f"A network trained beforehand ({method.name}) was used for super-resolution."
-    recipe = setting("recipe")
-    about = method.about
-    if own := method.own_text(recipe):
-        return f"{own}{text_of_changes(setting)}"
-    full = (
-        "with settings chosen by us" if _WITHOUT_PAPER in about else "with the published settings"
-    )
-    kind = "with a smaller network and fewer steps" if recipe == "fast" else full
+    return network_text(setting, (), data=_PAIR, features=setting("vgg_weights") is not None)
+
+
+def _pair_text_after(setting: Lookup, folders: Sequence[Path], unfinished: int) -> str:
+    cards, sources = cards_in(setting, folders)
+    return network_text(setting, cards, data=_PAIR, sources=sources, unfinished=unfinished)
+
+
+def _volumes_data(count: str) -> str:
     return (
-        f"The network {method.name} was trained on the participant's own pair of T2*-weighted"
-        f" images, {kind}: {about}.{text_of_changes(setting)}"
+        f"{count} randomly drawn volumes of the run itself, as acquired, without a"
+        " high-resolution image"
     )
 
 
 def _volumes_text(setting: Lookup) -> str:
-    method, given = _asked(setting)
-    if given:
-        return (
-            f"A network trained beforehand ({method.name}) was used for super-resolution:"
-            f" {method.about}."
-        )
-    return (
-        f"The network {method.name} was trained on {VOLUMES} randomly drawn volumes of the run"
-        f" itself, as acquired, without a high-resolution image: {method.about}."
-        f"{text_of_changes(setting)}"
+    return network_text(setting, (), data=_volumes_data(f"up to {VOLUMES}"))
+
+
+def _volumes_text_after(setting: Lookup, folders: Sequence[Path], unfinished: int) -> str:
+    cards, sources = cards_in(setting, folders)
+    return network_text(
+        setting,
+        cards,
+        data=_volumes_data(images_text(cards)),
+        sources=sources,
+        unfinished=unfinished,
     )
 
 
 def _variance_text(setting: Lookup) -> str:
-    method, given = _asked(setting)
+    method = get_method(setting("method"))
     if method.control:
         return ""
-    if given:
-        return f"Variance maps of another run ({method.name}) were used for super-resolution."
+    if is_given(setting):
+        named = setting("pretrained")
+        file = "" if named is None else f", file {Path(str(named)).name}"
+        return (
+            f"Variance maps of another run ({method.name}{file}) were used for super-resolution."
+        )
     method_text = method.own_text(setting("recipe")) or f"given by {method.about}"
     exemplars = (
         " The components of the calibration entered the prior as local covariance with the weight"
@@ -218,6 +323,7 @@ def training_work(setting: Lookup) -> float:
     makes=MODEL,
     part=Part.PAIR,
     text=_pair_text,
+    text_after=_pair_text_after,
     keep=KEPT,
     resumes=True,
     monitored=("second_highres", "second_lowres", "second_mask"),
@@ -309,6 +415,7 @@ def _training_pair(highres: Volume, lowres: Volume, mask: Volume, factor: Factor
     makes=MODEL,
     part=Part.SERIES,
     text=_volumes_text,
+    text_after=_volumes_text_after,
     keep=KEPT,
     resumes=True,
     memory=TRAIN_ON_VOLUMES,

@@ -834,7 +834,8 @@ def test_the_methods_text_says_what_was_done_and_nothing_else(
 
 def test_every_methods_text_has_its_part(graph: Graph) -> None:
     """What has none would stand in the opening."""
-    texts = [text for part, text in graph.scope.texts if part is Part.OPENING and text]
+    passages = graph.scope.texts
+    texts = [one.text for one in passages if one.part is Part.OPENING and one.text]
     assert len(texts) == 1
 
 

@@ -67,7 +67,7 @@ for step, method in (("train_on_pair", "new-net"), ("estimate_variance", "new-ma
     found = {graph.settings[placed]["method"] for placed in placed_of(graph, step)}
     assert method in found and found <= {method, "sdmod"}, found
 text = graph.methods_text()
-assert "The network new-net was trained" in text, text
+assert "With recipe fast, the network new-net will be trained on" in text, text
 assert ": a network that serves as an example [@toy]." in text, text
 assert "maps that only a test knows [@toy]" in text, text
 card = {"method": "new-net", "recipe": "fast", "factor": [2, 2, 1],

@@ -35,5 +35,6 @@ METHOD = Method(
     ),
     trained_on="images",
     large=True,
+    without_paper=True,
     costs={"fast": Cost(always=130.0, high=3.0, series=1.09)},
 )

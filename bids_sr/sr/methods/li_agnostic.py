@@ -26,5 +26,6 @@ METHOD = Method(
     ),
     trained_on="images",
     large=True,
+    without_paper=True,
     costs={"fast": Cost(always=133.0, high=3.0, series=1.07)},
 )

@@ -75,26 +75,14 @@ _FAST = replace(
     augmentation=Augmentation(dihedral=True, shift=1.0, gamma=0.15, gain=0.1, noise=0.01),
 )
 
-_GAN = (
-    "A generative adversarial network (srgan) was trained on the participant's own pair of"
-    " T2*-weighted images [@stss_srfmri; @srgan], "
-)
-_FAST_TEXT = (
-    f"{_GAN}with a smaller generator and critic and fewer steps than published: the generator was"
-    f" pre-trained by squared error for {_FAST.adversarial_from} steps, then trained by squared"
-    " error and the critic; the last weights were kept."
-)
-_TEXT = {
-    "fast": _FAST_TEXT,
-    "paper": (
-        f"{_GAN}by features of VGG-19 and a critic, on all slices for the published number of"
-        " steps."
+_GAN = "a generative adversarial network [@stss_srfmri; @srgan]"
+_NETWORK = {
+    "fast": (
+        "a small generative adversarial network after a super-resolution method for fMRI"
+        " [@stss_srfmri; @srgan], with a smaller generator and critic than published"
     ),
-    "paper-mse": (
-        f"{_GAN}with the published settings, but with squared error added to the loss, and until"
-        " accuracy on held-out slices stopped improving; the network was then trained anew on all"
-        " slices for as many steps."
-    ),
+    "paper": _GAN,
+    "paper-mse": _GAN,
 }
 
 METHOD = Method(
@@ -114,5 +102,5 @@ METHOD = Method(
         "paper": Cost(always=250_000.0, series=19.0),
         "paper-mse": Cost(always=192_000.0, series=19.0),
     },
-    text=_TEXT,
+    network_text=_NETWORK,
 )

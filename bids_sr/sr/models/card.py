@@ -160,6 +160,16 @@ def card_path(weights: Path) -> Path:
     return Path(weights).with_suffix(".json")
 
 
+def weights_in(folder: Path, method: str) -> Path:
+    """Return the path of a method's weights in the folder in which a step trains or takes them."""
+    return folder / f"{method}.safetensors"
+
+
+def source_in(folder: Path) -> Path:
+    """Return the path of a text with the name of the file from which a step took a model."""
+    return folder / "source.txt"
+
+
 def size_of_file(path: Path) -> int:
     """Return bytes of a regular file, links followed; refuse directories, pipes, devices."""
     state = path.stat()

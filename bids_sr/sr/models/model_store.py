@@ -8,10 +8,19 @@ from pathlib import Path
 
 from bids_sr.sr.data.images import TrainingImages, checksums
 from bids_sr.sr.former_names import renaming
-from bids_sr.sr.models.card import ModelCard, ModelError, card_path, part_of, read_card
+from bids_sr.sr.models.card import (
+    ModelCard,
+    ModelError,
+    card_path,
+    part_of,
+    read_card,
+    source_in,
+    weights_in,
+)
 from bids_sr.sr.models.model import TrainedModel, TrainingRequest, load_model, save_model
+from bids_sr.sr.recipe_settings import plain_recipe
 from bids_sr.sr.training.optimization import log_tsv
-from bids_sr.sr.training.trainer import fit, plain_recipe, settings_of, steps_at_stop
+from bids_sr.sr.training.trainer import fit, settings_of, steps_at_stop
 from bids_sr.sr.variance.fit_variance import fit_variance
 from bids_sr.sr.variance.one_level_down import RunData
 
@@ -121,6 +130,7 @@ def obtain_model(
     log = out_dir / f"{name}.tsv"
     source = _find_model(training, data)
     if source is None:
+        source_in(out_dir).unlink(missing_ok=True)
         made = _trained(training, data, checkpoints_of(out_dir), second)
         card = dict(made.card) | ({"sloppy": True} if training.sloppy else {})
         card |= {} if training.align is None else {"anat_align": training.align}
@@ -131,11 +141,12 @@ def obtain_model(
     card_of_source = load_model(source).card  # refuses damaged files
     if renamed := renaming(card_of_source.json):
         _LOG.warning("%s: %s", source, renamed)
-    target = out_dir / f"{name}.safetensors"
+    target = weights_in(out_dir, name)
     shutil.copyfile(source, target)
     shutil.copyfile(card_path(source), card_path(target))
     old_log = _log_of(source)
     log.write_text(old_log.read_text() if old_log.exists() else log_tsv(()))
+    source_in(out_dir).write_text(f"{source.name}\n")
     _LOG.info("model %s reused from %s", name, source)
     return target, card_path(target), log
 

@@ -19,7 +19,7 @@ import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from bids_sr.sr.data.examples import Examples, ScoredWindow, validation_windows
@@ -28,33 +28,13 @@ from bids_sr.sr.device import torch_threads
 from bids_sr.sr.matrices import check_factor
 from bids_sr.sr.models.card import ModelCard, ModelError
 from bids_sr.sr.models.model import TrainedModel, TrainingRequest
-from bids_sr.sr.recipe import FIRST_YOUNGER, Recipe
+from bids_sr.sr.recipe import Recipe
+from bids_sr.sr.recipe_settings import plain_recipe
 from bids_sr.sr.training.optimization import weighted_layers
 from bids_sr.sr.training.phase import Clock, Phase, Progress, compare
 
 _CHECKPOINT_VERSION = 2  # of what checkpoints contain; older ones are not continued
-_NOT_PLAIN = ("build_generator", "build_critic", "losses", "augmentation")  # of a recipe
 
-
-def plain_recipe(recipe: Recipe, *, vgg: bool | None = None) -> dict[str, object]:
-    """Return the recipe's numbers for the card, with the losses in use.
-
-    The losses are those that are on with or without weights of VGG-19.
-
-    Without `vgg` all losses are listed, as in cards before 0.2. Settings younger than the first
-    models appear only where they are not the default, so that older models are found again by
-    comparing these.
-    """
-    known = [f for f in fields(recipe) if f.name not in _NOT_PLAIN]
-    younger = [f.name for f in known].index(FIRST_YOUNGER)
-    out: dict[str, object] = {
-        f.name: getattr(recipe, f.name)
-        for number, f in enumerate(known)
-        if number < younger or getattr(recipe, f.name) != f.default
-    }
-    terms = recipe.losses if vgg is None else recipe.terms_on(vgg)
-    out["losses"] = {f"{t.kind}:{getattr(t.build, '__name__', t.build)}": t.weight for t in terms}
-    return json.loads(json.dumps(out | {"augmentation": asdict(recipe.augmentation)}))
 
 
 def settings_of(training: TrainingRequest) -> dict[str, object]:

@@ -220,6 +220,24 @@ def test_training_and_tuning_the_last_layers(
     assert json.loads(capsys.readouterr().out) == card
 
 
+@pytest.mark.parametrize(
+    ("recipe", "level", "words"),
+    [
+        ("paper", "warning", "squared error stands in for the features"),
+        ("fast", "note", "The term is optional in this recipe"),
+    ],
+)
+def test_features_that_will_be_missing_are_reported(
+    recipe: str, level: str, words: str, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fine = str(data / "sub-01_acq-high_T2starw.nii.gz")
+    line = ["train", "cpce", str(data / "none"), "--fine", fine, "--recipe", recipe]
+    assert main(line) == 2  # patches do not fit, which is found later
+    out = capsys.readouterr().out
+    assert f"{level}: cpce --recipe {recipe}: features of VGG-19 will not enter the loss" in out
+    assert words in out
+
+
 def test_training_on_coarse_volumes_alone(tmp_path: Path) -> None:
     volumes = np.stack([head((26, 26, 8), seed) for seed in range(4)], -1)
     save_image(volumes, AFFINE, tmp_path / "s_bold.nii.gz", tr=2.0)

@@ -1,5 +1,6 @@
 """The participant level around the graph: which logs a report belongs to."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,30 @@ def test_the_methods_text_is_written_as_markdown_and_bibtex_alone_where_that_is_
     assert Path("out/CITATION.html").exists()
     assert call(maker, "--boilerplate-only", "--md-only-boilerplate") == 0
     assert not Path("out/CITATION.html").exists()  # it may say something else
+
+
+def test_the_methods_text_alone_describes_trainings_that_an_earlier_call_has_ended(
+    maker: BidsMaker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = ("--boilerplate-only", "--md-only-boilerplate", "--sr-method", "srgan")
+    assert call(maker, *line) == 0
+    text = Path("out/CITATION.md").read_text()
+    assert "With recipe fast, the network srgan will be trained on the participant's own" in text
+    assert "Sentences in the future tense are about steps that had not ended" in text
+    card = {"card_version": 1, "method": "srgan", "recipe": "fast", "factor": [2, 2, 1]}
+    card |= {"resolution": {"lowres_mm": [6, 6, 4]}, "contrast": "T2starw", "seed": 0}
+    card |= {"orientation": "I-S", "weights_sha256": "0" * 64}
+    card |= {"phases": {"search": {"iterations": 8, "stopped_by": "time"}}}
+    folder = Path("step")
+    folder.mkdir()
+    (folder / "srgan.json").write_text(json.dumps(card))
+    monkeypatch.setattr(Finish, "ended", lambda _: lambda placed: folder)
+    assert call(maker, *line) == 0
+    text = Path("out/CITATION.md").read_text()
+    assert "The network srgan was trained on the participant's own pair" in text
+    assert "Training of srgan was stopped by the time limit after 8 steps" in text
+    assert "will be" not in text
+    assert "future tense" not in text
 
 
 def test_the_working_directory_is_cleaned_of_our_own_steps_alone(

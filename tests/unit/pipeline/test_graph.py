@@ -269,6 +269,47 @@ def test_the_methods_text_has_each_sentence_once_in_the_order_of_the_parts(bold,
     )
 
 
+def _counted(setting, folders, unfinished):
+    names = [folder.name for folder in folders]
+    return f"Of {setting('task')}, {names} were counted, {unfinished} were not."
+
+
+@step(
+    makes="counted",
+    part=Part.SERIES,
+    text=lambda setting: f"Volumes of {setting('task')} will be counted.",
+    text_after=_counted,
+)
+def count_later(*, task: str) -> int:
+    return len(task)
+
+
+def test_the_methods_text_describes_what_ended_steps_did_and_marks_what_is_to_come():
+    root = Scope("wf", {"task": "tap"})
+    for name in ("run1", "run2"):
+        root.within(name).add(count_later)
+    root.within("rest", task="rest").add(count_later)
+    root.within("member").add(count_later, quiet=True)
+    graph = Graph(root)
+    future = "Sentences in the future tense are about steps that had not ended"
+    planned = "Volumes of tap will be counted. Volumes of rest will be counted."
+    before = graph.methods_text()
+    assert before.startswith(planned)
+    assert before.split("\n\n")[-1].startswith(future)
+
+    def ended(*names):
+        return lambda placed: Path(placed.scope.name) if placed.scope.name in names else None
+
+    half = graph.methods_text(ended("run2"))
+    assert half.startswith("Of tap, ['run2'] were counted, 1 were not. Volumes of rest will")
+    assert future in half
+    whole = graph.methods_text(ended("run1", "run2", "rest"))
+    assert whole == (
+        "Of tap, ['run1', 'run2'] were counted, 0 were not. Of rest, ['rest'] were counted, 0 were"
+        " not.\n"
+    )
+
+
 def test_an_interface_is_found_by_pickle_and_resumes_where_the_step_does():
     interface = train.interface(device="cuda", omp_nthreads=2)
     again = pickle.loads(pickle.dumps(interface))

@@ -17,6 +17,7 @@ from bids_sr.cli.console import start_lines
 from bids_sr.cli.main import main
 from bids_sr.cli.parser import parse_settings
 from bids_sr.config import Settings, SuperRes
+from bids_sr.notices import Notice
 from bids_sr.preflight import Plan, check, dry_run_text
 from bids_sr.preflight.plan import _choice_text, choice_lines
 
@@ -361,6 +362,52 @@ def test_the_published_run_says_what_it_is_and_how_the_variant_of_before_is_call
     assert "is now --recipe paper-mse" in told["paper"]
     assert "no held-out accuracy" in told["paper"]
     assert "paper-mse" not in told["fast"]
+
+
+def test_the_published_run_with_a_time_limit_is_not_announced_without_it(maker: BidsMaker) -> None:
+    weights = maker.root.parent / "vgg19.safetensors"
+    weights.touch()
+    given = ("--sr-method", "srgan", "--recipe", "paper", "--vgg-weights", str(weights))
+    told = " ".join(map(str, planned(maker, *given, "--max-train-minutes", "3").warnings))
+    assert "trained as published until --max-train-minutes stops it" in told
+
+
+@pytest.mark.parametrize(
+    ("name", "recipe", "level", "words"),
+    [
+        ("cpce", "paper", "warning", "and squared error stands in for the features. The training"),
+        ("srgan", "paper-mse", "warning", "The training is then not that of the paper."),
+        ("cpce", "fast", "note", "The term is optional in this recipe"),
+        ("srgan", "fast", None, ""),  # runs by default, with an optional term
+        ("tv", "paper", None, ""),  # has no such term
+    ],
+)
+def test_features_that_will_be_missing_are_reported_before_training(
+    name: str, recipe: str, level: str | None, words: str, maker: BidsMaker
+) -> None:
+    def reported(*options: str) -> list[Notice]:
+        plan = planned(maker, "--sr-method", name, "--recipe", recipe, *options)
+        return [one for one in plan.warnings if "features of VGG-19 will not" in one.why]
+
+    found = reported()
+    assert [one.level for one in found] == ([level] if level else [])
+    assert all(words in one.why for one in found)
+    assert all(one.what == f"--sr-method {name} --recipe {recipe}" for one in found)
+    weights = maker.root.parent / "vgg19.safetensors"
+    weights.touch()
+    assert reported("--vgg-weights", str(weights)) == []
+    assert reported("--model-source", "reuse", "--model-dir", "models") == []
+    if name == "cpce":
+        assert reported("--pretrained", model(maker, "cpce")) == []
+
+
+def test_dry_run_and_start_print_that_features_will_be_missing(maker: BidsMaker) -> None:
+    settings = settings_for(maker, "--sr-method", "cpce", "--recipe", "paper")
+    plan = check(settings)
+    words = "warning: --sr-method cpce --recipe paper: features of VGG-19 will not enter"
+    assert words in dry_run_text(plan, settings)
+    first = next(start_lines(plan, settings))
+    assert f"{first.level}: {first}".startswith(words)
 
 
 def test_estimates_of_both_recipes_of_the_paper(maker: BidsMaker) -> None:

@@ -19,9 +19,9 @@ from bids_sr.sr.matrices import upsample
 from bids_sr.sr.models.model import TrainingRequest
 from bids_sr.sr.operators import get_operator
 from bids_sr.sr.recipe import Augmentation, LossTerm
+from bids_sr.sr.recipe_settings import plain_recipe
 from bids_sr.sr.training.optimization import Networks, _freeze_but_last
 from bids_sr.sr.training.phase import Phase
-from bids_sr.sr.training.trainer import plain_recipe
 
 CUBE = (2.0, 2.0, 2.0)
 

@@ -14,6 +14,7 @@ from bids_sr.spatial.transforms import resized_affine
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models import card, model, model_store
 from bids_sr.sr.models import card as cards
+from bids_sr.sr.models.card import source_in
 from bids_sr.sr.models.model import TrainingRequest, _sloppy_recipe
 from bids_sr.sr.training import trainer
 from bids_sr.sr.training.optimization import read_checkpoint
@@ -221,6 +222,9 @@ def test_reuse_prefers_the_model_of_the_very_pair_and_keeps_its_log(small_pair, 
     assert card.read_bytes() == (folder / "sub-02_desc-dcnet_model.json").read_bytes()
     assert weights.exists()
     assert len(log.read_text().splitlines()) > 1
+    source = source_in(tmp_path / "new")
+    assert source.read_text() == "sub-02_desc-srgan_model.safetensors\n"
+    assert not source_in(tmp_path / "02").exists(), "it was trained there"
 
 
 def test_reuse_without_a_model_names_the_remedy(small_pair, tmp_path):

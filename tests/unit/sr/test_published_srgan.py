@@ -18,8 +18,9 @@ from bids_sr.sr.models import model, model_store
 from bids_sr.sr.models.card import ModelCard
 from bids_sr.sr.models.model import TrainingRequest
 from bids_sr.sr.recipe import Augmentation
+from bids_sr.sr.recipe_settings import plain_recipe
 from bids_sr.sr.training import phase, trainer
-from bids_sr.sr.training.trainer import card_entries, plain_recipe
+from bids_sr.sr.training.trainer import card_entries
 
 FACTOR = (2.0, 2.0, 1.0)
 SRGAN = get_method("srgan")

@@ -221,6 +221,22 @@ def test_a_step_whose_file_is_gone_is_left_with_what_follows(
     assert _left(*ended) == left
 
 
+def test_folders_are_given_of_steps_that_have_ended_with_what_they_are_given_now(
+    ended: tuple[Path, Path],
+) -> None:
+    def folders(**asked: float) -> list[Path | None]:
+        finish = _finish(*ended, **asked)
+        return [finish.ended()(placed) for placed in finish._steps]
+
+    assert folders() == [None, None]
+    _finish(*ended).note()
+    work = ended[0] / "wf"
+    assert folders() == [work / "first", work / "inner" / "second"]
+    (work / "inner/second/made.json").unlink()
+    assert folders() == [work / "first", None]
+    assert folders(gain=2.0) == [None, None]
+
+
 def test_large_images_that_nobody_reads_any_more_leave_holes_and_are_made_again_where_asked_for(
     ended: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

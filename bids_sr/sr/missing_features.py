@@ -1,0 +1,51 @@
+"""Recipes whose term on features of VGG-19 is off without the weights of that network."""
+
+from __future__ import annotations
+
+from bids_sr.notices import Level
+from bids_sr.sr.loss_words import loss_in_words, loss_name
+from bids_sr.sr.method import Method, recipe_name
+
+
+def missing_features(method: Method, recipe: str) -> str:
+    """Return what a training without weights of VGG-19 lacks, as a clause.
+
+    Parameters
+    ----------
+    method : Method
+        What is to be trained.
+    recipe : str
+        Name of the settings of the training, such as ``fast`` or ``paper``.
+
+    Returns
+    -------
+    str
+        A clause such as "no weights of that network are given, and squared error stands in for
+        the features"; "" if the recipe has no such term, or cannot be trained without it.
+    """
+    chosen = method.recipes.get(recipe_name(method, recipe))
+    if chosen is None or chosen.needs_vgg:
+        return ""
+    if not any(term.kind == "perceptual" for term in chosen.losses):
+        return ""
+    stand_ins = [loss_in_words(loss_name(term)) for term in chosen.losses if term.stands_in]
+    instead = f", and {' plus '.join(stand_ins)} stands in for the features" if stand_ins else ""
+    return f"no weights of that network are given{instead}"
+
+
+def features_notice(method: Method, recipe: str) -> tuple[Level, str] | None:
+    """Return level and text of the notice that features of VGG-19 will be missing.
+
+    It is a warning for the recipes that follow a paper, and a note for ``fast``, in which the term
+    is optional and has a small weight. None if nothing is missing.
+    """
+    lacking = missing_features(method, recipe)
+    if not lacking:
+        return None
+    text = f"features of VGG-19 will not enter the loss: {lacking}"
+    if recipe == "fast":
+        return "note", f"{text}. The term is optional in this recipe (--vgg-weights FILE)."
+    return "warning", (
+        f"{text}. The training is then not that of the paper. To include them, give the weights"
+        " with --vgg-weights FILE."
+    )

@@ -1,0 +1,332 @@
+"""Sentences of the methods text on trainings: of those that have ended, from the models' cards.
+
+`planned_sentences` is for a training that has not ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from bids_sr.sr.loss_words import loss_in_words
+from bids_sr.sr.method import Method
+from bids_sr.sr.missing_features import missing_features
+from bids_sr.sr.models.card import ModelCard
+from bids_sr.sr.models.training_record import PhaseRecord, TrainingRecord, read_training
+
+_MOST_CHANGES = 8  # settings that are listed one by one
+
+
+def training_sentences(cards: Sequence[ModelCard]) -> str:
+    """Return the sentences on recipe, loss, steps and end of the trainings that made models.
+
+    Models that were trained alike share their sentences; numbers of steps that differ become a
+    range.
+
+    Parameters
+    ----------
+    cards : Sequence[ModelCard]
+        Cards of models of one method, at least one; not of variance maps.
+
+    Returns
+    -------
+    str
+        Sentences for the methods text, in the past tense.
+    """
+    alike: dict[tuple[object, ...], list[TrainingRecord]] = {}
+    for record in map(read_training, cards):
+        alike.setdefault(_what_sentences_share(record), []).append(record)
+    if len(alike) == 1:
+        return " ".join(_sentences(next(iter(alike.values()))))
+    return " ".join(
+        f"{len(records)} of {len(cards)} models: {' '.join(_sentences(records))}"
+        for records in alike.values()
+    )
+
+
+def planned_sentences(
+    method: Method, recipe: str, *, features: bool, minutes: float | None
+) -> str:
+    """Return what is known of a training before it ends, in the future tense.
+
+    Parameters
+    ----------
+    method : Method
+        What is to be trained.
+    recipe : str
+        Name of the settings of the training, such as ``fast`` or ``paper``.
+    features : bool
+        Whether weights of VGG-19 are given.
+    minutes : float | None
+        Limit of the training time; None: no limit.
+
+    Returns
+    -------
+    str
+        Sentences; "" if there is nothing to say.
+    """
+    lacking = "" if features else missing_features(method, recipe)
+    out = []
+    if lacking:
+        out.append(f"Features of VGG-19 will not enter the loss of {method.name}: {lacking}.")
+    if minutes is not None:
+        latest = f"after {minutes:g} minutes at the latest"
+        out.append(f"Training of {method.name} will be stopped {latest}.")
+    return " ".join(out)
+
+
+def data_text(cards: Sequence[ModelCard]) -> str:
+    """Return on what models were trained, as far as their cards contain it.
+
+    A noun phrase such as "1 pair of images (T2starw), of high and of low resolution".
+    """
+    first = read_training(cards[0])
+    contrast = f"({first.contrast})"
+    if not first.images:
+        return f"images {contrast} that the card does not list"
+    count = images_text(cards)
+    several = count != "1"
+    if first.unsupervised:
+        noun = "volumes" if several else "volume"
+        return f"{count} {noun} {contrast} as acquired, without a high-resolution image"
+    if first.paired:
+        noun = "pairs" if several else "pair"
+        return f"{count} {noun} of images {contrast}, of high and of low resolution"
+    if several:
+        return f"{count} images {contrast} and low-resolution images computed from them"
+    return f"{count} image {contrast} and a low-resolution image computed from it"
+
+
+def images_text(cards: Sequence[ModelCard]) -> str:
+    """Return the number of training images of models, as a number or a range."""
+    return _range(len(read_training(card).images) or 1 for card in cards)
+
+
+def _what_sentences_share(record: TrainingRecord) -> tuple[object, ...]:
+    """Return all that models have to have in common to share their sentences."""
+    phases = tuple(
+        (phase.name, phase.name == "search" and phase.planned, phase.ended_by, phase.complete)
+        for phase in record.phases
+    )
+    return (
+        record.recipe,
+        record.seed,
+        phases,
+        record.held_out,
+        record.patience,
+        record.phases != () and record.kept_step < record.phases[-1].steps,
+        tuple(record.losses.items()),
+        record.adversarial_acted,
+        record.features_off,
+        record.stand_ins,
+        str(record.changed),
+        record.other_changes,
+        str(record.started_from),
+        record.sloppy,
+        record.irreproducible,
+        record.as_published,
+    )
+
+
+def _sentences(records: Sequence[TrainingRecord]) -> list[str]:
+    """Return the sentences that models share."""
+    first = records[0]
+    return [
+        *_recipe_sentences(first),
+        *_start_sentences(first),
+        *_loss_sentences(first),
+        *_end_sentences(records),
+    ]
+
+
+def _recipe_sentences(record: TrainingRecord) -> list[str]:
+    """Return whose settings the training had, and in which it differed from its recipe."""
+    seed = "" if record.seed is None else f" (seed {record.seed})"
+    out = [f"Training of {record.name} followed recipe {record.recipe}{seed}{_whose(record)}."]
+    if record.sloppy:
+        out.append("It was cut down to a few steps for a test of the program (--sloppy).")
+    if record.changed or record.other_changes:
+        out.append(f"It differed from this recipe in {_changes_text(record)}.")
+    return out
+
+
+def _whose(record: TrainingRecord) -> str:
+    """Return whose settings a recipe has, as a clause behind its name."""
+    method = record.method
+    if record.as_published:
+        return (
+            ", with the published settings, losses and number of steps, as far as the publication"
+            " gives them"
+        )
+    if method is None:
+        return ""
+    if method.without_paper:
+        return ", whose settings are ours, as the paper of the method was not at hand"
+    if record.recipe == "paper":
+        return ", whose settings are those of the paper as far as it gives them"
+    if record.recipe_known and "paper" in method.recipes:
+        ours, theirs = method.recipes[record.recipe], method.recipes["paper"]
+        steps = f" with at most {ours.steps:,} steps" * (ours.steps != theirs.steps)
+        instead = f" of {theirs.steps:,}" if steps else ""
+        return f", which is ours and not that of the paper{steps and f':{steps} instead{instead}'}"
+    return ", which is ours"
+
+
+def _changes_text(record: TrainingRecord) -> str:
+    """Return the settings of a training that are not its recipe's, with both values."""
+    listed = [
+        f"{name} ({_value(value)} instead of {_value(original)})"
+        for name, (value, original) in record.changed.items()
+    ]
+    more = len(listed) - _MOST_CHANGES
+    parts = listed[:_MOST_CHANGES] + [f"{more} more settings"] * (more > 0)
+    parts += ["settings of the network or the loss that the model's card lists"] * (
+        record.other_changes and not listed
+    )
+    return ", ".join(parts)
+
+
+def _value(value: object) -> str:
+    """Return a value of a setting in words."""
+    if value is None:
+        return "none"
+    return f"{value:,g}" if isinstance(value, float) else str(value)
+
+
+def _start_sentences(record: TrainingRecord) -> list[str]:
+    """Return with whose weights training began, unless with random ones."""
+    start = record.started_from
+    if not start:
+        return []
+    layers = (
+        ""
+        if record.layers_trained is None
+        else f"; only its last {record.layers_trained} layers with weights were trained"
+    )
+    return [
+        f"Training of {record.name} began with the weights of another model of {start['method']}"
+        f" (recipe {start['recipe']}, {start['contrast']}, SHA-256"
+        f" {start['weights_sha256'][:12]}…){layers}."
+    ]
+
+
+def _loss_sentences(record: TrainingRecord) -> list[str]:
+    """Return the terms of the loss that were active, and those of the recipe that were not."""
+    out = []
+    acted = {
+        name: weight
+        for name, weight in record.losses.items()
+        if record.adversarial_acted or not name.startswith("adversarial:")
+    }
+    if acted:
+        out.append(f"The loss of {record.name} was {_sum_text(acted, record)}.")
+    if record.adversarial_acted and record.adversarial_from:
+        before = {name: acted[name] for name in record.pretrained_by if name in acted}
+        out.append(
+            f"The first {record.adversarial_from:,} steps of {record.name} were pre-training by"
+            f" {_sum_text(before, record)} alone."
+        )
+    if record.contested and not record.adversarial_acted:
+        out.append(
+            f"The adversarial term of {record.name} was to act after the first"
+            f" {record.adversarial_from:,} steps and did not act on the weights that were kept."
+        )
+    if record.inspected_critic:
+        out.append(
+            f"A critic was trained beside {record.name} for inspection and had no weight in the"
+            " loss."
+        )
+    if record.features_off:
+        instead = " plus ".join(map(loss_in_words, record.stand_ins))
+        stood_in = f"; {instead} stood in for them" if instead else ""
+        out.append(
+            f"Features of VGG-19, a term of this recipe, did not enter the loss of {record.name},"
+            f" as no weights of that network were given{stood_in}."
+        )
+    return out
+
+
+def _sum_text(losses: Mapping[str, float], record: TrainingRecord) -> str:
+    """Return a loss as the sum of its terms with their weights."""
+    terms = [
+        f"{'' if weight == 1 else f'{weight:g} × '}{_term(name, unsupervised=record.unsupervised)}"
+        for name, weight in losses.items()
+    ]
+    return " plus ".join(terms)
+
+
+def _term(name: str, *, unsupervised: bool) -> str:
+    """Return a term of the loss in words; `name`: ``KIND:CLASS``, as in a card."""
+    seen = " between the downsampled output and the acquired volume"
+    is_error = unsupervised and name.startswith("content:")
+    return loss_in_words(name) + seen * is_error
+
+
+def _end_sentences(records: Sequence[TrainingRecord]) -> list[str]:
+    """Return how many steps were done, why training ended, and which weights were kept."""
+    first = records[0]
+    if not first.phases:
+        return []
+    trainings = f" in each of {len(records)} trainings" if len(records) > 1 else ""
+    out = []
+    if len(first.phases) == 1:
+        end = _end_text([record.phases[0] for record in records], first)
+        out.append(f"{end}{trainings}; {_kept_text(records)}.")
+    else:
+        search, refit = ([record.phases[k] for record in records] for k in (0, 1))
+        steps = _range(phase.planned or phase.steps for phase in refit)
+        out.append(
+            f"{first.name} was first trained without the held-out slices to find the number of"
+            f" steps, {steps}. {_end_text(search, first)}{trainings}."
+        )
+        done = _range(phase.steps for phase in refit)
+        anew = f"{first.name} was then trained anew on all slices"
+        out.append(
+            f"{anew}; the time limit stopped this training after {done} of {steps} steps."
+            if first.phases[1].ended_by == "time"
+            else f"{anew} for {done} steps."
+        )
+    if first.irreproducible:
+        reason = first.irreproducible
+        out.append(f"The weights of {first.name} cannot be reproduced exactly: {reason}.")
+    return out
+
+
+def _end_text(phases: Sequence[PhaseRecord], record: TrainingRecord) -> str:
+    """Return the steps that phases took and why they ended; all ended for the same reason."""
+    first = phases[0]
+    training = f"Training of {record.name}"
+    done = _range(phase.steps for phase in phases)
+    most = "" if first.planned is None else f" of {first.planned:,}"
+    if all(phase.complete for phase in phases):
+        return f"{training} took all {done} steps"
+    if first.ended_by == "time":
+        return f"{training} was stopped by the time limit after {done}{most} steps"
+    if first.ended_by == "plateau":
+        score = "score on held-out slices" if record.held_out else "training loss"
+        looks = "" if record.patience is None else f" for {record.patience} validations"
+        at_most = most.replace(" of ", " of at most ")
+        return (
+            f"{training} ended early, after {done}{at_most} steps, because the {score} had not"
+            f" improved{looks}"
+        )
+    return f"{training} took {done}{most} steps"
+
+
+def _kept_text(records: Sequence[TrainingRecord]) -> str:
+    """Return which weights the models have, as a clause."""
+    first = records[0]
+    if first.kept_step >= first.phases[-1].steps:
+        return "the weights of the last step were kept"
+    step = _range(record.kept_step for record in records)
+    why = "scored best on held-out slices" if first.held_out else "had the smallest training loss"
+    return f"the weights of step {step}, which {why}, were kept"
+
+
+def _range(values: Iterable[int]) -> str:
+    """Return the smallest and the largest of some numbers, or the one that they all are.
+
+    >>> _range([400, 350]), _range([1200])
+    ('350 to 400', '1,200')
+    """
+    low, *_, high = sorted(values) * 2
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"

@@ -1,0 +1,205 @@
+"""What the methods text says of a network, before and after it is trained or taken."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bids_sr.figures.anat_figures import training_figure
+from bids_sr.sr.method import get_method
+from bids_sr.sr.models.card import source_in, weights_in
+from bids_sr.sr.recipe_settings import plain_recipe
+from bids_sr.steps.structural import train_on_scans
+from bids_sr.steps.training import estimate_variance, train_on_pair, train_on_volumes
+
+KNOWN = {
+    "pretrained": None,
+    "model_source": "auto",
+    "calibrated": False,
+    "max_train_minutes": None,
+    "vgg_weights": None,
+    "train_on": "own",
+}
+
+
+def _lookup(method, recipe, **given):
+    return (KNOWN | {"method": method, "recipe": recipe} | given).__getitem__
+
+
+def _before(step, method, recipe, **given):
+    return step.text(_lookup(method, recipe, **given))
+
+
+def _folder(parent, method, recipe="fast", *, steps=None, ended_by="iterations", **entries):
+    """A folder as a training step leaves it: the card of a whole training, or of `steps`."""
+    how = get_method(method).recipes[recipe]
+    done = how.steps if steps is None else steps
+    card = {
+        "card_version": 1,
+        "method": method,
+        "recipe": recipe,
+        "factor": [2, 2, 1],
+        "resolution": {"lowres_mm": [3, 3, 3]},
+        "contrast": "T2starw",
+        "orientation": "I-S",
+        "weights_sha256": "0" * 64,
+        "seed": 0,
+        "images": ["pair"],
+        "coarse_images": "measured",
+        "objective": how.objective,
+        "settings": plain_recipe(how, vgg=False),
+        "perceptual": {"active": False},
+        "held_out": {"iteration": done},
+        "phases": {"search": {"iterations": done, "stopped_by": ended_by}},
+    }
+    parent.mkdir(parents=True, exist_ok=True)
+    path = weights_in(parent, method).with_suffix(".json")
+    path.write_text(json.dumps(card | entries))
+    return parent
+
+
+def _after(step, folders, method, recipe="fast", *, unfinished=0, **given):
+    return step.text_after(_lookup(method, recipe, **given), folders, unfinished)
+
+
+def test_before_training_the_text_is_in_the_future_tense():
+    text = _before(train_on_pair, "srgan", "fast", max_train_minutes=3.0)
+    assert text.startswith(
+        "With recipe fast, the network srgan will be trained on the participant's own pair of"
+        " T2*-weighted images: a small data-consistent network"
+    )
+    assert "@stss_srfmri" in text
+    assert text.endswith("will be stopped after 3 minutes at the latest.")
+    assert "published" not in text
+    text = _before(train_on_pair, "cpce", "paper")
+    assert "Features of VGG-19 will not enter the loss of cpce" in text
+    assert "VGG" not in _before(train_on_pair, "cpce", "paper", vgg_weights=Path("vgg"))
+    assert "up to 20 randomly drawn volumes" in _before(train_on_volumes, "tv", "fast")
+
+
+def test_a_training_that_the_clock_stopped_is_described_by_its_steps(tmp_path):
+    folder = _folder(tmp_path, "srgan", "paper", steps=8, ended_by="time")
+    text = _after(train_on_pair, [folder], "srgan", "paper")
+    assert text.startswith(
+        "The network srgan was trained on the participant's own pair of T2*-weighted images: a"
+        " generative adversarial network [@stss_srfmri; @srgan]."
+    )
+    assert "was stopped by the time limit after 8 of 100,000 steps" in text
+    assert "published" not in text
+
+
+def test_the_published_run_is_called_so_after_all_its_steps(tmp_path):
+    how = get_method("srgan").recipes["paper"]
+    whole = {"settings": plain_recipe(how, vgg=True), "perceptual": {"active": True}}
+    text = _after(train_on_pair, [_folder(tmp_path, "srgan", "paper", **whole)], "srgan", "paper")
+    assert "with the published settings, losses and number of steps" in text
+    assert "Training of srgan took all 100,000 steps" in text
+    assert "squared error of VGG-19 features" in text
+
+
+@pytest.mark.parametrize("name", ["li", "li-agnostic"])
+@pytest.mark.parametrize("recipe", ["fast", "paper"])
+def test_methods_without_their_paper_are_marked(name, recipe, tmp_path):
+    text = _after(train_on_pair, [_folder(tmp_path, name, recipe)], name, recipe)
+    assert "written without its paper" in text
+    assert "whose settings are ours, as the paper of the method was not at hand" in text
+    assert "published" not in text
+
+
+def test_volumes_are_counted_from_the_cards(tmp_path):
+    folders = [
+        _folder(tmp_path / str(n), "tv", images=[f"volume-{k}" for k in range(n)])
+        for n in (12, 20)
+    ]
+    text = _after(train_on_volumes, folders, "tv")
+    assert "was trained on 12 to 20 randomly drawn volumes of the run itself, as acquired" in text
+    assert "Training of tv took all 400 steps in each of 2 trainings" in text
+
+
+def test_trainings_that_have_not_ended_are_counted(tmp_path):
+    folder = _folder(tmp_path, "tv")
+    assert _after(train_on_volumes, [folder], "tv", unfinished=2).endswith(
+        " 2 more networks will be trained."
+    )
+    assert _after(train_on_volumes, [folder], "tv", unfinished=1).endswith(
+        " 1 more network will be trained."
+    )
+
+
+def test_a_model_that_was_given_is_named_by_its_file_and_described_by_its_card(tmp_path):
+    given = {"pretrained": tmp_path / "mine.safetensors"}
+    before = _before(train_on_pair, "srgan", "fast", **given)
+    assert before == (
+        "A network trained beforehand, srgan (file mine.safetensors), will be used: network"
+        " trained on the participant's own T2*-weighted pair, slice by slice; adversarial in"
+        " effect only with --recipe paper [@stss_srfmri]."
+    )
+    folder = _folder(tmp_path / "step", "srgan", "paper", steps=8, ended_by="time")
+    source_in(folder).write_text("mine.safetensors\n")
+    text = _after(train_on_pair, [folder], "srgan", "fast", **given)
+    assert text.startswith(
+        "A network trained beforehand, srgan (file mine.safetensors), was used: a generative"
+    )
+    assert (
+        "According to its card, it was trained on 1 pair of images (T2starw), of high and of low"
+        " resolution. Training of srgan followed recipe paper" in text
+    )
+    assert "after 8 of 100,000 steps" in text
+
+
+def test_reused_models_are_named_by_their_files(tmp_path):
+    folders = []
+    for k in (1, 2):
+        folders.append(_folder(tmp_path / str(k), "tv"))
+        source_in(folders[-1]).write_text(f"sub-0{k}_desc-tv_model.safetensors\n")
+    text = _after(train_on_volumes, folders, "tv", model_source="reuse")
+    assert (
+        "A network trained beforehand, tv (files sub-01_desc-tv_model.safetensors and"
+        " sub-02_desc-tv_model.safetensors), was used" in text
+    )
+    assert "Their cards say: each was trained on 1 volume (T2starw) as acquired" in text
+    assert "will be used" in _before(train_on_volumes, "tv", "fast", model_source="reuse")
+
+
+def test_networks_of_structural_scans_say_whose_heads_they_learned_from(tmp_path):
+    text = _before(train_on_scans, "attunet", "fast")
+    assert "will be trained on the participant's own pairs of scans" in text
+    assert text.endswith("together, as channels, slice by slice.")
+    folder = _folder(tmp_path, "attunet", images=["sub-02", "sub-03"])
+    text = _after(train_on_scans, [folder], "attunet", train_on="others")
+    assert "was trained on pairs of scans of 2 other participants" in text
+    assert "A critic was trained beside attunet for inspection" in text
+
+
+def test_maps_of_the_run_say_what_entered_them_and_a_control_says_nothing():
+    plain, calibrated = (
+        _before(estimate_variance, "sbl", "fast", calibrated=each) for each in (False, True)
+    )
+    assert plain.startswith(
+        "sbl estimated the signal change over time beyond the acquired band of k-space under a"
+    )
+    assert (
+        calibrated
+        == plain
+        + " The components of the calibration entered the prior as local covariance with the"
+        " weight that they earned by predicting the outermost fifth of the acquired k-space of"
+        " held-out halves from the rest, by which their registration was refined, or were left"
+        " out where they did not help."
+    )
+    assert _before(estimate_variance, "sdmod", "fast") == ""
+    given = _before(
+        estimate_variance, "sbl", "fast", pretrained=Path("models/of-run-2.safetensors")
+    )
+    assert given == (
+        "Variance maps of another run (sbl, file of-run-2.safetensors) were used for"
+        " super-resolution."
+    )
+
+
+@pytest.mark.parametrize(("psnr", "said"), [([np.nan, np.nan], True), ([np.nan, 25.0], False)])
+def test_a_curve_without_held_out_slices_says_so(psnr, said):
+    steps = np.array([1.0, 2.0])
+    columns = {"iteration": steps, "psnr": np.array(psnr), "loss": steps}
+    figure = training_figure(columns, {"method": "srgan", "held_out": {"iteration": 2}})
+    assert ("no slice was held out" in [text.get_text() for text in figure.axes[0].texts]) is said
