@@ -55,7 +55,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "registration": {"glm", "io", "spatial", "sr"},
     "report": {"boilerplate", "evaluation", "io", "metrics"},
     "figures": {"evaluation", "glm", "io", "metrics", "report"},
-    "bids": {"config", "io", "sr", "sr/methods"},
+    "bids": {"config", "io", "sr/methods"},
     "preflight": {"bids", "config", "glm", "io", "registration", "spatial", "sr", "sr/methods"},
     "retrospective": {"bids", "config", "glm", "io", "spatial", "sr"},
     "group": {
