@@ -26,10 +26,10 @@ from bids_sr.io.volume_times import middle_of_acquisition, reference_time
 from bids_sr.series import PAIR_BASELINES, SDMOD, series_names
 from bids_sr.sr.former_names import current_names, renaming
 from bids_sr.sr.method import get_method, method_names, offered_methods
-from bids_sr.sr.models.card import ModelError, read_card
 
 DEFAULT_FACTORS: Triple = (2.0, 2.0, 1.0)  # unless a pair, an option or a model states it
 
+_LARGEST = 8  # along an axis
 ENTITIES: dict[str, str] = {
     "sub": "subject",
     "ses": "session",
@@ -574,16 +574,24 @@ def factor_of_models(superres: SuperRes) -> Triple | None:
     A model that was trained with several factors has none of its own, and neither has a model
     whose method is not requested.
     """
-    factors = set()
-    for file in superres.pretrained:
-        if method_of_model(file) not in superres.learned:
-            continue
-        try:
-            card = read_card(file)
-        except ModelError:
-            return None  # reported where the model is checked
-        factors.add(None if card.factors else card.factor)
+    factors = {
+        _factor_of_model(file)
+        for file in superres.pretrained
+        if method_of_model(file) in superres.learned
+    }
     return next(iter(factors)) if len(factors) == 1 else None
+
+
+def _factor_of_model(model: Path) -> Triple | None:
+    """Return the one factor that a model card states; a card is checked where it is used."""
+    card = read_json(model.with_suffix(".json"))
+    factor = card.get("factor")
+    if card.get("factors") or not isinstance(factor, list) or len(factor) != 3:
+        return None
+    if not all(isinstance(number, int | float) and 1 <= number <= _LARGEST for number in factor):
+        return None
+    x, y, z = map(float, factor)
+    return None if x == y == z == 1 else (x, y, z)
 
 
 def factor_without_pair(superres: SuperRes) -> Triple | None:

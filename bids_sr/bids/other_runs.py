@@ -31,7 +31,6 @@ from bids_sr.bids.layout import Index
 from bids_sr.bids.pairs import SIZE_TOLERANCE
 from bids_sr.config import Settings
 from bids_sr.io.grids import Triple, misfits
-from bids_sr.sr.matrices import highres_size
 
 _SHORT = 40  # volumes; a finer run with fewer is a calibration and nothing else
 _WORDS = ("auto", "none")
@@ -386,7 +385,8 @@ def _of_other_factor(path: Path, run: BoldRun) -> bool:
     if header is None or len(header.shape) < 3:
         return False
     shape = hd.like(header, run.affine).shape
-    return any(shape[axis] != highres_size(run.shape[axis], run.factor[axis]) for axis in (0, 1))
+    wanted = np.floor(np.multiply(run.shape, run.factor) + 0.5)
+    return any(shape[axis] != wanted[axis] for axis in (0, 1))
 
 
 def _files(root: Path, run: BoldRun) -> tuple[list[Path], list[Path]]:

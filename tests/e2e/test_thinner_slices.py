@@ -8,7 +8,7 @@ from bids_sr.metrics import read_frame
 
 from .conftest import BIN, call
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 FUNC = "sub-01/func/sub-01_task-tap"
 
 
