@@ -246,10 +246,10 @@ def _loss_sentences(record: TrainingRecord) -> list[str]:
 
 
 def _sum_text(losses: Mapping[str, float], record: TrainingRecord) -> str:
-    """Return a loss as the sum of its terms with their weights."""
+    """Return a loss as the sum of its terms with their weights, the largest weight first."""
     terms = [
         f"{'' if weight == 1 else f'{weight:g} × '}{_term(name, unsupervised=record.unsupervised)}"
-        for name, weight in losses.items()
+        for name, weight in sorted(losses.items(), key=lambda item: -item[1])
     ]
     return " plus ".join(terms)
 
