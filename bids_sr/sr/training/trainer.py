@@ -36,7 +36,6 @@ from bids_sr.sr.training.phase import Clock, Phase, Progress, compare
 _CHECKPOINT_VERSION = 2  # of what checkpoints contain; older ones are not continued
 
 
-
 def settings_of(training: TrainingRequest) -> dict[str, object]:
     """Return what a card says of how a model was trained, or its variance maps were found.
 
