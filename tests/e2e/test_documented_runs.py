@@ -54,7 +54,9 @@ class Runs:
         shape = self._shape(call, box)
         if output_dir is not None and "participant" in words:
             if self.data_of.setdefault(output_dir, words[1]) != words[1]:
-                shutil.rmtree(output_dir)  # the page means another output by the same name
+                shutil.rmtree(
+                    output_dir, ignore_errors=True
+                )  # the page means another output by the same name
                 self.data_of[output_dir] = words[1]
             if shape in self.finished:
                 if not output_dir.exists():
