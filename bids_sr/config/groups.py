@@ -530,7 +530,6 @@ class Run(Checked):
         "--preset NAME",
         "settings of a published analysis, where no option is given:"
         f" {'; '.join(f'{each.name} ({each.title})' for each in PRESETS.values())}",
-        common=True,
         decides=False,
         once=True,
     )

@@ -29,7 +29,6 @@ from bids_sr.steps.figures import display_grids
             " Peak: highest CC of a series in the region of interest. Sharper maps are not more"
             " accurate by themselves: compare with B-spline, which adds no detail."
         ),
-        request="maps of cross-correlation (--activation cc, --preset ota2022)",
         tables=("activation",),
     ),
     memory=MAPS,

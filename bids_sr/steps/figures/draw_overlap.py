@@ -28,7 +28,6 @@ _REGION = "Quarter"
             " with the maximum of each map, and a finer grid alone changes regions (compare"
             " B-spline): less overlap does not prove a more accurate map."
         ),
-        request="regions of two conditions in one image (--overlap A B, --preset ota2022)",
         tables=("activation",),
     ),
     memory=MAPS,
