@@ -426,7 +426,7 @@ class Phase:
             tensors |= {f"{name}.{k}": v for k, v in self.nets.nets[name].state_dict().items()}
             tensors |= checkpoints.flatten_optimizer(optimizer, f"{name}_optimizer")
         values = {
-            "signature": self.signature,
+            "signature": self._continued_by,
             "rng": self.rng.bit_generator.state,
             "progress": asdict(self.at),
             "losses": self.losses,
@@ -452,6 +452,16 @@ class Phase:
             journal.add(self.at.log)
 
     @property
+    def _continued_by(self) -> str:
+        """The signature with the checksums of networks that compute features for the loss."""
+        features = [
+            getattr(module, "checksum", "")
+            for kind, module, _ in self.nets.terms
+            if kind == "perceptual"
+        ]
+        return "-".join([self.signature, *features])
+
+    @property
     def _computed_by(self) -> str:
         """Device, threads and torch, on which the last digits depend."""
         device, threads = self.training.device, self.training.threads
@@ -463,7 +473,7 @@ class Phase:
         except ValueError as error:
             _LOG.warning("%s; %s is trained from the start", error, self.name)
             return
-        if checkpoint is None or checkpoint[1].get("signature") != self.signature:
+        if checkpoint is None or checkpoint[1].get("signature") != self._continued_by:
             return
         tensors, values = checkpoint
         for name, optimizer in self.nets.optimizers.items():

@@ -271,7 +271,8 @@ def test_documents_name_only_options_that_there_are(document: str) -> None:
     }
     named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", (ROOT / document).read_text()))
     of_fmriprep = {"--level", "--subject-anatomical-reference"}
-    assert named <= known | of_fmriprep | {"--build-arg", "--rm", "--slow"}
+    of_tensorboard = {"--logdir"}
+    assert named <= known | of_fmriprep | of_tensorboard | {"--build-arg", "--rm", "--slow"}
 
 
 def test_it_is_imported_in_the_root_of_a_clone_though_the_installed_one_is_hidden() -> None:

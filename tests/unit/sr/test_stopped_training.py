@@ -6,10 +6,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from engine_helpers import a_method, balls, recipe, same
+from engine_helpers import CONTENT, a_method, balls, recipe, same
 from test_engine_faults import GAMES, dropping
+from torch import nn
 
 from bids_sr.sr.models.model import TrainingRequest
+from bids_sr.sr.recipe import LossTerm
 from bids_sr.sr.training import phase as loop
 from bids_sr.sr.training import trainer
 from bids_sr.sr.training.optimization import log_tsv, read_checkpoint
@@ -173,17 +175,31 @@ def test_checkpoints_of_earlier_versions_are_not_continued(tmp_path, monkeypatch
     assert clock.seen[0] == ("search", 1)
 
 
-def test_other_weights_of_vgg_begin_anew(tmp_path):
+class Features(nn.Module):
+    """Stands for VGG-19; the content of its file is `content`."""
+
+    content = "one"
+
+    def __init__(self, _weights):
+        super().__init__()
+        self.checksum = Features.content
+
+    def forward(self, made, target):
+        return (made - target).abs().mean()
+
+
+def test_other_weights_of_vgg_begin_anew(tmp_path, monkeypatch):
     """The same path with other content: a checkpoint of the former is not continued."""
-    images, how = balls(1), recipe()
-    examples = trainer.Examples(images, how, (2.0, 2.0, 2.0), 3)
+    how = recipe(losses=(CONTENT, LossTerm(kind="perceptual", build=Features, weight=0.1)))
     weights = tmp_path / "vgg.safetensors"
-    found = set()
-    for content in (b"one", b"two"):
-        weights.write_bytes(content)
-        asked = TrainingRequest(method=a_method(), changed=how, vgg_weights=weights)
-        found.add(trainer._signature(asked, examples))
-    assert len(found) == 2
+    fit(balls(1), how, tmp_path, Clock(("search", 5)), minutes=10, vgg_weights=weights)
+    clock = Clock(("search", 8))
+    fit(balls(1), how, tmp_path, clock, minutes=10, vgg_weights=weights)
+    assert clock.seen[0] == ("search", 7)
+    monkeypatch.setattr(Features, "content", "two")
+    clock = Clock()
+    fit(balls(1), how, tmp_path, clock, vgg_weights=weights)
+    assert clock.seen[0] == ("search", 1)
 
 
 def test_the_state_of_the_gpu_is_in_its_checkpoints(monkeypatch):
