@@ -222,7 +222,7 @@ def _labels_of(table: Path, delimiter: str) -> dict[str, int]:
     for number, row in enumerate(rows, 2):
         name = (row["name"] or "").strip()
         try:
-            index = float(row["index"])
+            index = float(row["index"] or "")
             whole = int(index)
         except (TypeError, ValueError, OverflowError):
             raise UsageError(

@@ -12,11 +12,12 @@ What a scope was given takes the place of what would be estimated.
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 from bids_sr.glm.design import Events
 from bids_sr.io.grids import AxisOrder
 from bids_sr.pipeline.graph import Maker, Scope, Wires
-from bids_sr.pipeline.step import Part
+from bids_sr.pipeline.step import Lookup, Part
 from bids_sr.series import ACQUIRED_BAND, MEASURED
 from bids_sr.steps import compared_series, evaluation, imported, motion, quality, super_resolution
 from bids_sr.workflows.wanted import RunOf
@@ -105,7 +106,7 @@ def add_truth(
     if (measured or has_known) and with_models:
         scope.add(evaluation.compare_with_truth)
         if split and not measured:
-            scope.say(Part.EVALUATION, evaluation.known_text(scope.setting))
+            scope.say(Part.EVALUATION, evaluation.known_text(cast(Lookup, scope.setting)))
         makers.append(scope["truth"])
     if measured:
         scope.add(evaluation.compare_images, wires={"series": scope.gather("series", series)})

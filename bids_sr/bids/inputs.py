@@ -222,8 +222,9 @@ class BoldRun:
         if is_slice_timing(times, self.header.shape[2], self.tr):
             return reference_time(times, 0.5)
         delay = self.sidecar.get("DelayTime")
-        known = isinstance(delay, int | float) and 0 <= delay < self.tr
-        return middle_of_acquisition(self.tr, float(delay) if known else 0.0)
+        if isinstance(delay, int | float) and 0 <= delay < self.tr:
+            return middle_of_acquisition(self.tr, float(delay))
+        return middle_of_acquisition(self.tr)
 
     @property
     def images(self) -> tuple[Path, ...]:

@@ -366,7 +366,8 @@ def _factor(
             # in plane alone where that tells it, as most pairs share their slices
             axes = slice(2) if np.any(differs[:2]) and asked[2] == 1 else slice(3)
             stand, wanted = (
-                "×".join(f"{ratio:.3g}" for ratio in values[axes]) for values in (ratios, asked)
+                "×".join(f"{ratio:.3g}" for ratio in values[axes])
+                for values in (ratios, np.asarray(asked))
             )
             reason = (
                 f"voxel sizes of {lowres.path.name} and of it have the ratio {stand}, not that of"

@@ -148,8 +148,10 @@ def _evaluated(options: _EvaluateOptions) -> "Evaluator | None":
     class OfCommand(Evaluator):
         _audience, _name = "command", "bids-sr-evaluate"
 
+    in_plane, *others = options.factor
+    y, across = others or (in_plane, 1.0)
     evaluator = OfCommand(
-        factor=options.factor[0] if len(options.factor) == 1 else options.factor,
+        factor=(in_plane, y, across) if others else in_plane,
         tr=options.tr,
         contrasts=options.contrasts,
         random_state=options.random_seed,

@@ -56,7 +56,7 @@ def tolerant_streams() -> Iterator[None]:
     """Let a program run to its end if its standard output or error is closed."""
     _open_closed_descriptors()
     streams = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = (TolerantStream(stream) for stream in streams)  # type: ignore[assignment]
+    sys.stdout, sys.stderr = (TolerantStream(stream) for stream in streams)
     try:
         yield
     finally:

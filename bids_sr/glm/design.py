@@ -452,7 +452,8 @@ def frame_times(n_volumes: int, tr: float, *, start_time: float | None = None) -
     start_time : float | None, optional
         Moment of a volume for which its values hold (s after its start); None: the middle of TR.
     """
-    return np.arange(n_volumes) * tr + (tr / 2 if start_time is None else start_time)
+    offset = tr / 2 if start_time is None else start_time
+    return np.asarray(np.arange(n_volumes) * tr + offset, dtype=np.float64)
 
 
 def _confound_columns(
