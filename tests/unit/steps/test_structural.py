@@ -188,6 +188,7 @@ ASKED = SimpleNamespace(
     model_dir=None,
     pretrained=None,
     vgg_weights=None,
+    train_precision="auto",
     max_train_minutes=None,
     random_seed=0,
     omp_nthreads=1,
