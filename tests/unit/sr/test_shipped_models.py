@@ -16,6 +16,7 @@ FOLDER = Path(bids_sr.boilerplate.__file__).parent / "models"
     ("name", "method", "limit"),
     [
         ("dcnet_phantom", "dcnet", 2_000_000),
+        ("srgan_phantom", "srgan", 2_000_000),
     ],
 )
 def test_a_shipped_model_loads_and_says_that_it_is_of_a_phantom(name, method, limit):
