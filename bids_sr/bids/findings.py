@@ -24,7 +24,7 @@ from bids_sr.config import UsageError
 from bids_sr.config.section import split_named
 from bids_sr.frozen import frozen
 from bids_sr.io.grids import Header, corners_apart
-from bids_sr.io.tables import TABLE_ERRORS, TableError, split_table
+from bids_sr.io.tables import TABLE_ERRORS, MalformedTable, split_table
 from bids_sr.notices import Level, Notice
 
 
@@ -531,7 +531,7 @@ def check_confounds(path: Path, n_volumes: int, findings: Findings) -> int | Non
     try:
         names, numbered = split_table(path)
     except TABLE_ERRORS as error:
-        reason = str(error) if isinstance(error, TableError) else type(error).__name__
+        reason = str(error) if isinstance(error, MalformedTable) else type(error).__name__
         findings.refuse(path, f"the table cannot be read ({reason})", _COPY_AGAIN)
         return None
     body = [cells for _, cells in numbered]

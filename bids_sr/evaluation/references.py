@@ -33,9 +33,9 @@ from bids_sr.evaluation.evidence import ACQUIRED_ACTIVE
 from bids_sr.frozen import frozen
 from bids_sr.glm.activation_regions import centroid, dice, peak
 from bids_sr.glm.block_effects import Effects
-from bids_sr.glm.contrasts import Contrasts
+from bids_sr.glm.contrasts import Contrasts, single_conditions
 from bids_sr.glm.design import scaled_weights
-from bids_sr.glm.map_summary import correlation, single_conditions
+from bids_sr.glm.map_summary import correlation
 from bids_sr.io.grids import Array, Float, Float32, Mask, Real, Volume
 from bids_sr.metrics import MISSING, MetricRow
 from bids_sr.series import MEASURED, OTHER_RUN

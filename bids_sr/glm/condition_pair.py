@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 
-from bids_sr.glm.contrasts import Contrasts, camel
-from bids_sr.glm.map_summary import single_conditions
+from bids_sr.glm.contrasts import Contrasts, camel, single_conditions
 
 
 def condition_pair(names: Sequence[str], contrasts: Contrasts) -> tuple[str, str] | None:

@@ -166,6 +166,15 @@ def minus_others(contrasts: Contrasts) -> tuple[str, ...]:
     )
 
 
+def single_conditions(contrasts: Contrasts) -> list[str]:
+    """Return contrasts of one condition against rest: those whose overlap is of interest."""
+    return [
+        name
+        for name, weights in contrasts.items()
+        if [w > 0 for w in weights.values() if w] == [True]
+    ]
+
+
 def resolve_contrasts(
     trial_types: Sequence[str], requested: Sequence[str | tuple[str, Contrast]] = ()
 ) -> dict[str, Contrast]:

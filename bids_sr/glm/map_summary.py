@@ -12,7 +12,7 @@ import numpy as np
 from scipy import ndimage
 
 from bids_sr.glm.activation_regions import Peak, Threshold, centroid, dice, peak
-from bids_sr.glm.contrasts import Contrasts
+from bids_sr.glm.contrasts import Contrasts, single_conditions
 from bids_sr.io.grids import Float, Float32, Mask, Volume
 from bids_sr.metrics import MISSING, MetricRow, metric_rows
 from bids_sr.series import RAW_SPLINE
@@ -20,15 +20,6 @@ from bids_sr.spatial.resampling import sample_volume
 
 _Maps = Mapping[tuple[str, str], Float32]
 Regions = Mapping[tuple[str, str], tuple[Mask, float | None]]
-
-
-def single_conditions(contrasts: Contrasts) -> list[str]:
-    """Return contrasts of one condition against rest: those whose overlap is of interest."""
-    return [
-        name
-        for name, weights in contrasts.items()
-        if [w > 0 for w in weights.values() if w] == [True]
-    ]
 
 
 def find_regions(maps: _Maps, mask: Mask, roi: Mask, thresholds: Sequence[Threshold]) -> Regions:

@@ -20,7 +20,7 @@ from functools import cache
 from pathlib import Path
 
 from bids_sr.io import atomic_files
-from bids_sr.region_names import package_file, templateflow_home
+from bids_sr.io.installed_files import package_file, templateflow_home
 from bids_sr.series import BASELINES
 
 _BIDS_VERSION = "1.11.1"

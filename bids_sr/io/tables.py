@@ -22,11 +22,11 @@ _CELL = {
 }
 
 
-class TableError(ValueError):
+class MalformedTable(ValueError):
     """A table that cannot be read; the message names the row or column."""
 
 
-TABLE_ERRORS = (OSError, UnicodeDecodeError, TableError)
+TABLE_ERRORS = (OSError, UnicodeDecodeError, MalformedTable)
 """What `read_rows` and `read_frame` raise."""
 TableRow = tuple[int, dict[str, str | None]]
 """Number of the line, and the cells by column; None if the line has fewer cells than columns.
@@ -82,7 +82,7 @@ def split_table(
     ------
     OSError, UnicodeDecodeError
         The file cannot be read as UTF-8.
-    TableError
+    MalformedTable
         Two columns have one name, which BIDS forbids.
     """
     # other line separators of Unicode may stand within a cell
@@ -93,7 +93,7 @@ def split_table(
     columns = split_line(numbered[0][1], delimiter)
     repeated = sorted({name for name in columns if name and columns.count(name) > 1})
     if repeated:
-        raise TableError(f"two columns are named {repeated[0]!r}")
+        raise MalformedTable(f"two columns are named {repeated[0]!r}")
     return columns, [(number, split_line(line, delimiter)) for number, line in numbered[1:]]
 
 
@@ -113,7 +113,7 @@ def read_rows(
 
     Raises
     ------
-    OSError, UnicodeDecodeError, TableError
+    OSError, UnicodeDecodeError, MalformedTable
         See `split_table`.
     """
     columns, rows = split_table(path, delimiter)
@@ -132,7 +132,7 @@ def read_frame(path: Path) -> "pd.DataFrame":
 
     Raises
     ------
-    OSError, UnicodeDecodeError, TableError
+    OSError, UnicodeDecodeError, MalformedTable
         See `split_table`; also a row with more or fewer cells than columns.
     """
     import csv
@@ -143,7 +143,9 @@ def read_frame(path: Path) -> "pd.DataFrame":
     columns, rows = split_table(path)
     for number, cells in rows:
         if len(cells) != len(columns):
-            raise TableError(f"line {number} has {len(cells)} cells for {len(columns)} columns")
+            raise MalformedTable(
+                f"line {number} has {len(cells)} cells for {len(columns)} columns"
+            )
     stream = io.StringIO()
     csv.writer(stream, delimiter="\t", lineterminator="\n").writerows(
         [columns, *(cells for _, cells in rows)]

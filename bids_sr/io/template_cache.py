@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 
-from bids_sr.io.dataset_description import SKELETON, template_files, templateflow_home
+from bids_sr.io.dataset_description import SKELETON, template_files
 from bids_sr.io.grids import Float, Shape
-from bids_sr.region_names import package_file
+from bids_sr.io.installed_files import package_file, templateflow_home
 
 DEFAULT_SPACE = "MNI152NLin2009aSym"
 CARRIED = {

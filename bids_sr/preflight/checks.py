@@ -35,7 +35,7 @@ from bids_sr.bids.pairs import as_downsampled, tell_retrospective
 from bids_sr.config import Settings, machine
 from bids_sr.config.spaces import COMPONENTS, FUNC, Space, seed_names, seeds_of
 from bids_sr.glm.contrasts import Contrast
-from bids_sr.io.dataset_description import templateflow_home
+from bids_sr.io.installed_files import templateflow_home
 from bids_sr.io.template_cache import (
     cached,
     described_resolutions,

@@ -6,8 +6,7 @@ from pathlib import Path
 from bids_sr.bids import Findings
 from bids_sr.config import Settings, nearest_name
 from bids_sr.glm.condition_pair import condition_pair
-from bids_sr.glm.contrasts import Contrasts, camel
-from bids_sr.glm.map_summary import single_conditions
+from bids_sr.glm.contrasts import Contrasts, camel, single_conditions
 
 
 def check_overlap(

@@ -34,9 +34,10 @@ from bids_sr.io.grids import (
     reordered,
     reordered_affine,
 )
+from bids_sr.io.installed_files import package_file
 from bids_sr.io.nifti import load_image
 from bids_sr.io.template_cache import DEFAULT_SPACE, cached, carried, templates_here
-from bids_sr.region_names import BRAIN, package_file
+from bids_sr.region_names import BRAIN
 from bids_sr.spatial import masks
 from bids_sr.spatial.transforms import LPS, TransformError, about_center, carry, write_itk
 

@@ -42,6 +42,11 @@ _DEGRADATIONS: dict[str, tuple[str, str, str]] = {
 """Degradation → names of the matrices along x, y and across slices."""
 
 
+def matrices_along(name: str) -> tuple[str, str, str]:
+    """Return what a degradation does along x, y and across slices, as names of its matrices."""
+    return _DEGRADATIONS[name]
+
+
 @frozen
 class Degradation:
     """Separable linear operator B from a high- to a low-resolution grid; see `get_operator`.

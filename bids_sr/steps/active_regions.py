@@ -24,10 +24,9 @@ from bids_sr.glm.activation_regions import (
     placed,
 )
 from bids_sr.glm.block_effects import temporal_components
-from bids_sr.glm.contrasts import Contrasts
+from bids_sr.glm.contrasts import Contrasts, single_conditions
 from bids_sr.glm.design import Seeds, build_design, model_confounds
 from bids_sr.glm.linear_model import ActivationSettings
-from bids_sr.glm.map_summary import single_conditions
 from bids_sr.io.grids import Array, Float
 from bids_sr.pipeline.artifacts import (
     Confounds,

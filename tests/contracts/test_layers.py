@@ -115,6 +115,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 EVERYWHERE = {
     "io.atomic_files",
+    "io.installed_files",
     "io.tables",
     "series",
     "region_names",

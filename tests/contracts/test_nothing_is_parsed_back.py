@@ -139,6 +139,8 @@ ALLOWED: dict[str, str] = {
     "bids_sr/cli/console.py::end_lines": FILES,
     "bids_sr/io/template_cache.py::*": FILES,
     "bids_sr/io/atomic_files.py::*": FORMAT,
+    "bids_sr/io/tables.py::*": FORMAT,
+    "bids_sr/preflight/checks.py::is_rest": FILES,
     "bids_sr/metrics.py::read_cells": FORMAT,
     "bids_sr/pipeline/artifacts.py::*": FILES,
     "bids_sr/pipeline/graph.py::Graph.methods_text": FORMAT,

@@ -194,7 +194,12 @@ class Examples:
     def turns(self, factor: Factor, sides: Sequence[int]) -> tuple[Turn, ...]:
         """Return symmetries of windows of these sides at a factor."""
         zooms = self.images[0].zooms
-        return symmetries(sides[: self.ndim], zooms[: self.ndim], factor[: self.ndim])
+        return symmetries(
+            sides[: self.ndim],
+            zooms[: self.ndim],
+            factor[: self.ndim],
+            self.recipe.degradation,
+        )
 
     def windows(
         self,

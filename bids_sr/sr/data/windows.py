@@ -23,7 +23,7 @@ from bids_sr.frozen import frozen
 from bids_sr.io.grids import Array, Factor, Shape
 from bids_sr.sr.data.images import TrainingDataError, TrainingImage
 from bids_sr.sr.matrices import highres_size, lowres_size, upsample
-from bids_sr.sr.operators import get_operator
+from bids_sr.sr.operators import get_operator, matrices_along
 from bids_sr.sr.recipe import Recipe
 
 Box = tuple[tuple[int, int], ...]
@@ -183,18 +183,28 @@ def corners_inside(mask: Array, sides: Sequence[int], steps: Sequence[int]) -> N
 
 
 def symmetries(
-    sides: Sequence[int], zooms: Sequence[float], factor: Sequence[float]
+    sides: Sequence[int],
+    zooms: Sequence[float],
+    factor: Sequence[float],
+    degradation: str = "kspace",
 ) -> tuple[Turn, ...]:
     """Return all arrangements of a window that keep the physics.
 
-    There are 8 or 48 for equal axes, 4 or 8 where none are equal.
+    There are 8 or 48 for equal axes, 4 or 8 if none are equal.
 
-    Sides are in voxels, voxel sizes in mm; sizes within one part in a thousand are one.
+    Parameters
+    ----------
+    sides, zooms, factor : Sequence[float]
+        Side of the window (voxels), voxel size (mm) and factor along each axis. Voxel sizes within
+        one part in a thousand are equal.
+    degradation : str, optional
+        Name of the degradation; axes along which it acts differently are not exchanged.
     """
-    axes = list(zip(sides, zooms, factor, strict=True))
+    acts = matrices_along(degradation)[: len(sides)]
+    axes = list(zip(sides, zooms, factor, acts, strict=True))
     same = [
-        [n == m and abs(z - y) <= 1e-3 * z and abs(f - g) < 1e-6 for m, y, g in axes]
-        for n, z, f in axes
+        [n == m and abs(z - y) <= 1e-3 * z and abs(f - g) < 1e-6 and a == b for m, y, g, b in axes]
+        for n, z, f, a in axes
     ]
     orders = [
         order

@@ -79,7 +79,7 @@ _GAN = "a generative adversarial network [@stss_srfmri; @srgan]"
 _NETWORK = {
     "fast": (
         "a small generative adversarial network after a super-resolution method for fMRI"
-        " [@stss_srfmri; @srgan], with a smaller generator and critic than published"
+        " [@stss_srfmri; @srgan], with fewer channels and blocks than that method has"
     ),
     "paper": _GAN,
     "paper-mse": _GAN,

@@ -120,7 +120,6 @@ FOUND: dict[str, tuple[Callable[[BidsMaker], None], str, str]] = {
         "more than an hour from",
     ),
     "samples for events": (_rows(*MANY), EVENTS_TSV, "more than 50000 rows"),
-    "a name too long": (_rows(*EVENTS, (25, 1, "x" * 81)), EVENTS_TSV, "81 letters"),
     "two names for one": (
         _rows(*((t, 2, name) for t in (3, 12, 20) for name in ("thumb", "little"))),
         EVENTS_TSV,

@@ -357,7 +357,7 @@ REFUSED: dict[str, tuple[Argv, str]] = {
         "single slice",
     ),
     "patch": (
-        lambda d, t: ["train", "li", t / "m", "--fine", d / LOW],
+        lambda d, t: ["train", "resnet3d", t / "m", "--fine", d / LOW],
         "patches of 48 x 48 voxels do not fit",
     ),
     "patch of both recipes": (

@@ -9,7 +9,9 @@ import json
 import re
 import shlex
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from bidsmaker import BidsMaker
@@ -30,6 +32,8 @@ from sandbox import VARIABLES, Sandbox, finish, noise
 from slurmmaker import program
 
 from bids_sr.slurm.submission import submissions
+from bids_sr.sr.models.model import TrainedModel, TrainingRequest
+from bids_sr.sr.training.trainer import fit
 
 PARSERS = {
     heading: parser for heading, parser, _ in loaded(ROOT / "docs/options_page.py").commands()
@@ -58,6 +62,8 @@ def quick(words: Sequence[str]) -> list[str]:
         return [*words]
     if "--dry-run" in flags:
         return [*words, "--dry-run"]
+    if "--trials" in flags:
+        return [*words, "--trials", "1"]
     if "--max-minutes" in flags:
         return [*words, *FIRST_STEP]
     return [*words]
@@ -71,6 +77,11 @@ def simulated(out: Path, study: object, **_: object) -> None:
         for contrast in ("T1w", "T2w", "FLAIR"):
             maker.image(f"sub-01_acq-highres_{contrast}.nii.gz", "anat", (3.0, 3.0, 3.0))
             maker.image(f"sub-01_acq-lowres_{contrast}.nii.gz", "anat", (6.0, 6.0, 6.0))
+
+
+def _first_step(training: TrainingRequest, *where: Any) -> TrainedModel:
+    """Train for a step, as a search has no limit of time."""
+    return fit(replace(training, max_train_minutes=1e-4), *where)
 
 
 def _refuse(*_: object) -> None:
@@ -91,6 +102,7 @@ def attempt(
     monkeypatch.setenv("PATH", f"{slurm}:/usr/bin:/bin")
     monkeypatch.setenv("TEMPLATEFLOW_HOME", str(tmp_path / "templateflow"))
     monkeypatch.setattr("bids_sr.phantom.simulated_dataset.make_dataset", simulated)
+    monkeypatch.setattr("bids_sr.cli.models_search.fit", _first_step)
     monkeypatch.setattr("socket.socket.connect", _refuse)  # nothing is downloaded
 
     def run(call: Call) -> str:
@@ -319,6 +331,7 @@ OTHERS = {
     "python": "container usage",
     "python3": "CONTRIBUTING README index usage",
     "qsub": "pbs sge",
+    "tensorboard": "models",
     "xcp_d": "downstream orders",
 }
 """Programs of others in blocks of commands, with the pages.
@@ -358,6 +371,7 @@ OTHER_OPTIONS = {
     "--container-overrides",
     "--env",
     "--hpc",
+    "--logdir",
     "--no-container",
     "--no-home",
     "--processing-level",

@@ -95,8 +95,8 @@ def large_patch(maker: BidsMaker, sound: Path) -> list[str]:
     return ["--sr-method", "srgan", "--recipe", "paper"]
 
 
-def large_patch_of_li(maker: BidsMaker, sound: Path) -> list[str]:
-    return ["--sr-method", "li"]
+def large_patch_in_3d(maker: BidsMaker, sound: Path) -> list[str]:
+    return ["--sr-method", "resnet3d"]
 
 
 def single_slice(maker: BidsMaker, sound: Path) -> list[str]:
@@ -177,7 +177,7 @@ CASES = {
         spoil=large_patch, reason="patches of 64 × 64 voxels do not fit", fix="Give --recipe fast"
     ),
     "3D patch": Case(
-        spoil=large_patch_of_li, reason="patches of 48 × 48 voxels do", fix="Give --recipe paper"
+        spoil=large_patch_in_3d, reason="patches of 48 × 48 voxels do", fix="whole slices"
     ),
     "single slice": Case(
         spoil=single_slice, reason="a single slice, and tv works in three", fix="baselines only"

@@ -44,7 +44,7 @@ def test_the_published_recipe_takes_what_is_kept_and_says_so(maker: BidsMaker, k
 
 
 def test_the_default_recipe_never_takes_what_is_kept(maker: BidsMaker, kept: Path) -> None:
-    assert "VGG-19" not in notes(maker, "--sr-method", "srgan", "cpce")
+    assert "weights from" not in notes(maker, "--sr-method", "srgan", "cpce")
     superres = settings_for(maker, "--sr-method", "srgan", "cpce").superres
     assert vgg_weights_for(superres, "srgan") is None
     assert vgg_weights_for(superres, "cpce") is None

@@ -223,7 +223,7 @@ def test_reuse_prefers_the_model_of_the_very_pair_and_keeps_its_log(small_pair, 
     assert weights.exists()
     assert len(log.read_text().splitlines()) > 1
     source = source_in(tmp_path / "new")
-    assert source.read_text() == "sub-02_desc-srgan_model.safetensors\n"
+    assert source.read_text() == "sub-02_desc-dcnet_model.safetensors\n"
     assert not source_in(tmp_path / "02").exists(), "it was trained there"
 
 

@@ -66,7 +66,7 @@ def test_every_symmetry_commutes_with_every_degradation(patch, zooms, factor, co
     for name in _DEGRADATIONS:
         operator = get_operator(name, patch, factor)
         plain = operator.forward(x)
-        for symmetry in found:
+        for symmetry in symmetries(patch, zooms, factor, name):
             torch.testing.assert_close(
                 operator.forward(turned(x, symmetry)), turned(plain, symmetry), atol=1e-12, rtol=0
             )

@@ -40,6 +40,9 @@ def test_every_placebo_is_named_after_its_method():
         "srganPhantom",
         "srganOther",
         "srganT1w",
+        "dcnetPhantom",
+        "dcnetOther",
+        "dcnetT1w",
         *(f"{name}{how}" for name in ("sbl",) for how in ("Mirror", "Shift", "Other")),
     }
     for name, placebo in PLACEBOS.items():

@@ -16,6 +16,7 @@ from bids_sr.steps.training import estimate_variance, train_on_pair, train_on_vo
 KNOWN = {
     "pretrained": None,
     "model_source": "auto",
+    "recipe_changes": (),
     "calibrated": False,
     "max_train_minutes": None,
     "vgg_weights": None,
@@ -131,9 +132,9 @@ def test_a_model_that_was_given_is_named_by_its_file_and_described_by_its_card(t
     given = {"pretrained": tmp_path / "mine.safetensors"}
     before = _before(train_on_pair, "srgan", "fast", **given)
     assert before == (
-        "A network trained beforehand, srgan (file mine.safetensors), will be used: network"
-        " trained on the participant's own T2*-weighted pair, slice by slice; adversarial in"
-        " effect only with --recipe paper [@stss_srfmri]."
+        "A network trained beforehand, srgan (file mine.safetensors), will be used: SRGAN"
+        " trained on the participant's own T2*-weighted pair, slice by slice; with --recipe"
+        " fast a small one [@stss_srfmri]."
     )
     folder = _folder(tmp_path / "step", "srgan", "paper", steps=8, ended_by="time")
     source_in(folder).write_text("mine.safetensors\n")

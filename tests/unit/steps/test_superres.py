@@ -223,7 +223,7 @@ def test_a_run_with_another_limit_continues_what_the_clock_stopped(files, tmp_pa
         }
         interface = train_on_pair.interface(
             **{name: str(files[0] / f"{file}.nii") for name, file in paths.items()},
-            method="srgan",
+            method="dcnet",
             factor=FACTOR,
             sloppy=True,
             **({} if minutes is None else {"max_train_minutes": minutes}),

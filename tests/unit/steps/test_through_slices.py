@@ -92,8 +92,8 @@ def test_reasons_and_sidecars_have_the_sizes_of_all_axes():
         "series_name": "tv",
         "task_name": "tap",
         "tr": 2.0,
-        "has_stc": True,
-        "slice_time_ref": 0.5,
+        "slice_timing_corrected": True,
+        "start_time": 1.0,
     }.__getitem__
     assert (
         _kept(setting)["Resolution"] == "acquired field of view, voxels 2x2x2 times finer, by tv"
