@@ -84,8 +84,8 @@ def recipe_settings() -> Iterator[str]:
     """Yield a table of the settings of each method's recipes, see `--set`."""
     yield "\n## Settings of recipes"
     yield (
-        "\n`--set METHOD.SETTING=VALUE` of `bids-sr` and `--set SETTING=VALUE` of `bids-sr-models train`"
-        " change\nthese settings of a recipe. A dash: the recipe does not have the"
+        "\n`--set METHOD.SETTING=VALUE` of `bids-sr` and `--set SETTING=VALUE` of"
+        " `bids-sr-models train` change\nthese settings of a recipe. A dash: the recipe does not have the"
         " setting. [Models](models.md#settings-of-recipes)\nshows how the papers varied them."
     )
     for method in all_methods():
