@@ -85,8 +85,9 @@ def recipe_settings() -> Iterator[str]:
     yield "\n## Settings of recipes"
     yield (
         "\n`--set METHOD.SETTING=VALUE` of `bids-sr` and `--set SETTING=VALUE` of"
-        " `bids-sr-models train` change\nthese settings of a recipe. A dash: the recipe does not have"
-        " the setting. [Models](models.md#settings-of-recipes)\nshows how the papers varied them."
+        " `bids-sr-models train` change\nthese settings of a recipe. A dash: the recipe does not"
+        " have the setting. [Models](models.md#settings-of-recipes)\nshows how the papers varied"
+        " them."
     )
     for method in all_methods():
         if not method.recipes:
