@@ -131,8 +131,8 @@ def head(shape: tuple[int, int, int], seed: int = 0) -> np.ndarray:
     return np.asarray(np.where(radius < 1, 500 * texture, 5) + noise_, np.float32)
 
 
-SHAPE = (56, 56, 32)
-AFFINE = affine_for((3.0, 3.0, 3.0), fov=(168, 168, 96))
+SHAPE = (64, 64, 32)
+AFFINE = affine_for((3.0, 3.0, 3.0), fov=(192, 192, 96))
 
 
 def _image(box: Sandbox, place: Path) -> None:

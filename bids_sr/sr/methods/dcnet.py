@@ -36,8 +36,8 @@ _FAST = replace(
 )
 
 _NETWORK = (
-    "a small data-consistent network, trained after an idea of a published method [@stss_srfmri];"
-    " it works on the acquired grid and predicts only the unmeasured band of k-space"
+    "a small data-consistent network, which takes the training on a pair of the same head from"
+    " [@stss_srfmri]; it works on the acquired grid and predicts only the unmeasured band of k-space"
 )
 
 METHOD = Method(

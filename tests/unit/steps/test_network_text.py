@@ -68,7 +68,7 @@ def test_before_training_the_text_is_in_the_future_tense():
     text = _before(train_on_pair, "srgan", "fast", max_train_minutes=3.0)
     assert text.startswith(
         "With recipe fast, the network srgan will be trained on the participant's own pair of"
-        " T2*-weighted images: a small data-consistent network"
+        " T2*-weighted images: a small generative adversarial network"
     )
     assert "@stss_srfmri" in text
     assert text.endswith("will be stopped after 3 minutes at the latest.")
