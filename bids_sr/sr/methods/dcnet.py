@@ -37,7 +37,8 @@ _FAST = replace(
 
 _NETWORK = (
     "a small data-consistent network, which takes the training on a pair of the same head from"
-    " [@stss_srfmri]; it works on the acquired grid and predicts only the unmeasured band of k-space"
+    " [@stss_srfmri]; it works on the acquired grid and predicts only the unmeasured band of"
+    " k-space"
 )
 
 METHOD = Method(
