@@ -304,11 +304,29 @@ def _take(findings: Findings, settings: Settings, seen: Survey) -> None:
             seen.tell(problem.what, f"no pair is used: {problem.why}. {problem.remedy}")
 
 
+_SLAB = 0.6  # thinnest extent of a slab relative to that of an image of the whole head
+
+
+def _slabs(images: Sequence[Path]) -> set[Path]:
+    """Return the images that cover less of the head than others, such as ``acq-inplane``."""
+    extents = {}
+    for path in images:
+        header = hd.read_header(path, Findings())
+        if header is not None:
+            sides = zip(header.shape[:3], header.zooms, strict=False)
+            extents[path] = min(n * zoom for n, zoom in sides)
+    return {path for path, extent in extents.items() if extent < _SLAB * max(extents.values())}
+
+
 def _t1w(paths: Sequence[Path], label: str, settings: Settings, seen: Survey) -> list[Path]:
     images = companions.magnitudes(paths, seen)
     sessions, roi = settings.selection.session_label, settings.activation.roi
+    slabs = _slabs(images) if len(images) > 1 else set()
     images.sort(
-        key=lambda path: bool(sessions) and entities_of(path).get("session", "") not in sessions
+        key=lambda path: (
+            bool(sessions) and entities_of(path).get("session", "") not in sessions,
+            path in slabs,
+        )
     )
     for path in images[:1]:
         volume_header(path, seen)
