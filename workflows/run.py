@@ -190,12 +190,19 @@ def _settings(
         for one in specs
         if one.learned_from == "run"
     )
+    contrasts = {
+        name: dict(weights) for name, weights in planned.plan.contrasts[bold.bold].items()
+    }
     return {
         "entities": {
             **{k: v for k, v in bold.entities.items() if k not in left_out},
             "datatype": "func",
         },
-        "provenance": {**planned.made_by, "MappedBy": "seeds" if at_rest else "events"},
+        "provenance": {
+            **planned.made_by,
+            "MappedBy": "seeds" if at_rest else "events",
+            "ContrastWeights": contrasts,
+        },
         "task_name": str(bold.sidecar.get("TaskName", bold.entities.get("task", ""))),
         "primary": planned.primary(bold),
         "datasets": planned.datasets([bold]),
@@ -216,9 +223,7 @@ def _settings(
         "has_stc": timed,
         "slice_timing_corrected": timed or bold.is_corrected,
         "start_time": bold.start_time(settings.preprocessing.slice_time_ref),
-        "contrasts": {
-            name: dict(weights) for name, weights in planned.plan.contrasts[bold.bold].items()
-        },
+        "contrasts": contrasts,
         "minus_others": ()
         if activation_settings.contrasts or activation_settings.stats_model
         else minus_others(planned.plan.contrasts[bold.bold]),

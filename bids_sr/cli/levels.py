@@ -39,6 +39,7 @@ from bids_sr.config.machine import (
 )
 from bids_sr.config.settings import SuperRes, analysis_digest
 from bids_sr.frozen import frozen
+from bids_sr.group.equal_contrasts import unequal_lines
 from bids_sr.group.group_values import RunMaps, absent, absent_runs, find_runs, find_tables, mixed
 from bids_sr.io.dataset_description import EARLIER, set_aside
 from bids_sr.io.tables import column
@@ -315,9 +316,13 @@ def prepare(settings: Settings) -> _Group:
         )
         why = "statistics over participants need at least two"
         raise UsageError(what, why, "run the participant level for more of them")
+    missing += unequal_lines(tables)
+    unequal = dict(zip(tables["stem"], tables["unequal"], strict=True))
     return _Group(
         tables=tables,
-        runs=tuple(find_runs(output_dir, chosen)),
+        runs=tuple(
+            run.without(unequal.get(run.name, ())) for run in find_runs(output_dir, chosen)
+        ),
         participants=people,
         absent=tuple(_with_crashes(missing, output_dir)),
     )

@@ -14,7 +14,8 @@ import json
 import math
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from itertools import groupby
 from operator import attrgetter
@@ -31,6 +32,7 @@ from bids_sr.boilerplate import data_of
 from bids_sr.evaluation.evidence import APPLIED, derives_from
 from bids_sr.evaluation.verdict import COMPARED
 from bids_sr.frozen import frozen
+from bids_sr.group.equal_contrasts import unequal_contrasts
 from bids_sr.io.grids import Float
 from bids_sr.metrics import COLUMNS, MISSING, STATISTICS
 from bids_sr.series import parse_map_label
@@ -142,9 +144,12 @@ def _rows(
         head, *lines = source.path.read_text(encoding="utf-8").splitlines()
         if head.split("\t") != list(COLUMNS):
             raise ValueError(f"columns {head!r}, expected {' '.join(COLUMNS)}")
+        if source.unequal:
+            contrast = list(COLUMNS).index("contrast")
+            lines = [line for line in lines if line.split("\t")[contrast] not in source.unequal]
+        place = (source.task, source.variant, source.table)
         run = "\t".join(getattr(source, name) for name in RUN)
         stream.writelines(f"{run}\t{line}\n" for line in lines)
-        place = (source.task, source.variant, source.table)
         of_table = known[place]
         for line in lines:
             about, value, *ends, _, _ = line.rsplit("\t", 5)
@@ -270,8 +275,9 @@ def find_tables(output_dir: Path, asked: _Wanted = lambda _: True) -> pd.DataFra
     """Find all metrics tables of participants in a derivatives folder, in the order of their runs.
 
     A row each: participant, session, task, run and variant as in the group's table, their text
-    (``name``), path, table, version and digest of the settings (empty where not recorded), and
-    whether seeds took the place of events (``at_rest``).
+    (``name``), path, table, version and digest of the settings (empty if not recorded), whether
+    seeds took the place of events (``at_rest``), weights of the trial types by contrast, and the
+    contrasts that are left out because their weights differ from most participants' (``unequal``).
     """
     rows = []
     folders = _func_files(output_dir, "_metrics.tsv")
@@ -288,6 +294,8 @@ def find_tables(output_dir: Path, asked: _Wanted = lambda _: True) -> pd.DataFra
                     "version": str(facts.get("GeneratedByVersion", "")),
                     "digest": str(facts.get("SettingsDigest", "")),
                     "at_rest": facts.get("MappedBy") == "seeds",
+                    "weights": facts.get("ContrastWeights", {}),
+                    "stem": _run_name(entities),
                     "scan": _scan(entities),
                 }
             )
@@ -298,7 +306,9 @@ def find_tables(output_dir: Path, asked: _Wanted = lambda _: True) -> pd.DataFra
     table = table.sort_values(
         ["participant", "session", "task", "run", "variant", "table"], ignore_index=True
     )
-    return table.assign(name=_run_text(table))
+    table = table.assign(name=_run_text(table))
+    unequal = unequal_contrasts(table)
+    return table.assign(unequal=[unequal.get(name, frozenset()) for name in table["name"]])
 
 
 def mixed(tables: pd.DataFrame) -> list[str]:
@@ -396,6 +406,14 @@ class RunMaps:
         Contrast, series, FWHM (mm) and statistic of each.
         """
         return {key for own in self.maps.values() for key in own}
+
+    def without(self, contrasts: Collection[str]) -> "RunMaps":
+        """Return the run without the maps of some contrasts."""
+        maps = {
+            space: {key: name for key, name in of_space.items() if key[0] not in contrasts}
+            for space, of_space in self.maps.items()
+        }
+        return replace(self, maps=maps)
 
     def reaches(self, space: str) -> bool:
         """Whether the maps can be had in a template's space, and their scale is known.

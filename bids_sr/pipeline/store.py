@@ -200,7 +200,7 @@ def store(
     among: list[Mapping[str, str]] | None = None,
     sources: Sequence[str] = (),
     references: Mapping[str, str] = _NOTHING,
-    provenance: Mapping[str, str] = _NOTHING,
+    provenance: Mapping[str, object] = _NOTHING,
     axis_order: AxisOrder = AS_STORED,
     output_dtype: Literal["float32", "int16"] = "float32",
     datasets: Sequence[str] = (),

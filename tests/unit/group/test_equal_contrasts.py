@@ -1,0 +1,79 @@
+"""Only contrasts with equal weights are combined, and who is left out is named."""
+
+import io
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from bids_sr.group.equal_contrasts import unequal_contrasts, unequal_lines
+from bids_sr.group.group_values import RunMaps, find_tables, join_tables
+from bids_sr.metrics import COLUMNS
+
+TWO = {"all": {"a": 0.5, "b": 0.5}, "a": {"a": 1.0}}
+THREE = {"all": dict.fromkeys("abc", 1 / 3), "a": {"a": 1.0}}
+
+
+def written(root: Path, label: str, weights: dict[str, dict[str, float]] | None) -> None:
+    """Write a participant's table with a value for each contrast."""
+    stem = root / f"sub-{label}" / "func" / f"sub-{label}_task-tap_desc-activation_metrics"
+    stem.parent.mkdir(parents=True)
+    cells = dict.fromkeys(COLUMNS, "n/a") | {"series": "raw", "statistic": "peak_z"}
+    cells |= {"fwhm_mm": "0", "value": "3", "n": "1", "unit": "1"}
+    rows = [cells | {"contrast": contrast} for contrast in ("all", "a")]
+    lines = ["\t".join(COLUMNS), *("\t".join(row[name] for name in COLUMNS) for row in rows)]
+    stem.with_suffix(".tsv").write_text("\n".join(lines) + "\n")
+    facts = {"GeneratedByVersion": "1", "SettingsDigest": "x"}
+    facts |= {} if weights is None else {"ContrastWeights": weights}
+    stem.with_suffix(".json").write_text(json.dumps(facts))
+
+
+def joined(tables: pd.DataFrame) -> set[tuple[str, str]]:
+    stream = io.StringIO()
+    join_tables(tables, stream)
+    table = pd.read_csv(io.StringIO(stream.getvalue()), sep="\t")
+    return set(zip(table["participant"], table["contrast"], strict=True))
+
+
+def test_a_participant_without_a_trial_type_is_not_in_the_mean_of_all(tmp_path: Path) -> None:
+    for label, weights in (("01", THREE), ("02", TWO), ("03", THREE)):
+        written(tmp_path, label, weights)
+    tables = find_tables(tmp_path)
+    assert joined(tables) == {
+        ("sub-01", "all"),
+        ("sub-03", "all"),
+        ("sub-01", "a"),
+        ("sub-02", "a"),
+        ("sub-03", "a"),
+    }
+    ((participant, line),) = unequal_lines(tables)
+    assert participant == "sub-02"
+    assert "sub-02 task-tap: all left out" in line
+
+
+def test_factors_of_all_weights_and_unrecorded_weights_do_not_matter(tmp_path: Path) -> None:
+    written(tmp_path, "01", TWO)
+    written(tmp_path, "02", {"all": {"b": 1.0, "a": 1.0}, "a": {"a": 2.0}})
+    written(tmp_path, "03", None)
+    tables = find_tables(tmp_path)
+    assert unequal_contrasts(tables) == {}
+    assert unequal_lines(tables) == []
+    assert len(joined(tables)) == 6
+
+
+def test_maps_of_a_contrast_are_left_out() -> None:
+    maps = {"": {("all", "raw", 0.0, "t"): "x", ("a", "raw", 0.0, "t"): "y"}}
+    run = RunMaps(
+        participant="sub-02",
+        task="tap",
+        variant="n/a",
+        name="sub-02_task-tap",
+        folder=Path(),
+        maps=maps,
+        mask=None,
+        boldref=None,
+        boldref2t1w=None,
+        t1w2std={},
+    )
+    assert run.without({"all"}).map_keys() == {("a", "raw", 0.0, "t")}
+    assert run.without(()).map_keys() == run.map_keys()
