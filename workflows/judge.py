@@ -131,6 +131,9 @@ def _quality_control(run: RunOf, *, split: bool) -> list[Maker]:
     """
     scope = run.scope
     makers: list[Maker] = []
+    if split:
+        scope.add(quality.compare_masks)
+        makers.append(scope["mask_rows"])
     if run.bold.pair is not None:
         guided = [one.name for one in run.wanted if one.stored and one.guided]
         scope.add(quality.compare_edges, guided_names=guided)

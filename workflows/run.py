@@ -35,6 +35,7 @@ from bids_sr.steps.figures import (
     draw_correlation,
     draw_evaluation,
     draw_maps,
+    draw_networks,
     draw_overlap,
     draw_overview,
 )
@@ -567,6 +568,8 @@ def _draw(run: RunOf, *, with_anat: bool, with_pair: bool) -> None:
     scope.add(draw_maps.draw_activation, draw_maps.show_clusters)
     if _shows_correlation(run):
         scope.add(draw_correlation.draw_correlation)
+    if run.bold.events is None and "cc" in run.planned.settings.activation.kinds:
+        scope.add(draw_networks.draw_networks)
     names = run.planned.settings.activation.overlap_names
     contrasts = run.planned.plan.contrasts[run.bold.bold]
     pair = None if names is None else condition_pair(names, contrasts)

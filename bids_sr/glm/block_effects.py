@@ -285,6 +285,12 @@ def save_effects(effects: Effects, path: Path) -> Path:
     return path
 
 
+def load_mean(path: Path) -> tuple[Float32, Float]:
+    """Read the mean over time (X, Y, Z) and its affine from what `save_effects` wrote."""
+    with np.load(path, allow_pickle=False) as data:
+        return data["mean"], data["affine"]
+
+
 def load_effects(path: Path) -> Effects:
     """Read what `save_effects` wrote."""
     with np.load(path, allow_pickle=False) as data:

@@ -310,7 +310,7 @@ def measure_other_run(
             )
         confounds = pd.DataFrame(motion_columns(motion))
         if time_columns is not None:
-            confounds = confounds.assign(**dict(time_columns.items()))
+            confounds = pd.concat([confounds, time_columns], axis=1)
         design = block_design(
             regressors,
             n_volumes=stc.shape[3],

@@ -311,7 +311,7 @@ def model_time(
     """
     model = time_columns.time_model(fd_censor, enorm_censor, band_pass, drift)
     added, described = time_columns.time_columns(gathered_confounds, model, tr=tr, n_dummy=n_dummy)
-    table = gathered_confounds.assign(**dict(added.items()))
+    table = pd.concat([gathered_confounds, added], axis=1)
     kept = time_columns.kept_volumes(added, len(table))[n_dummy:]
     names = [
         name

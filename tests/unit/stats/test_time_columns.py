@@ -229,7 +229,13 @@ def test_what_a_censored_volume_holds_changes_no_map_no_block_and_no_component(t
     for corrupt in (False, True):
         with series(tmp_path, corrupt) as reader:
             (fit,) = map_activation(
-                reader, mask, task(), {"a": {"a": 1.0}}, settings, scratch=tmp_path, confounds=table
+                reader,
+                mask,
+                task(),
+                {"a": {"a": 1.0}},
+                settings,
+                scratch=tmp_path,
+                confounds=table,
             ).values()
             maps.append({key: fit.maps[key] for key in fit.maps})
             effects.append(
