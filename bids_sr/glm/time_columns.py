@@ -65,13 +65,13 @@ class TimeModel:
 
     @property
     def words(self) -> str:
-        """Filters of the model in words."""
-        band = "all frequencies"
+        """Filters of the model in words; slow cosines if no other filter is given."""
+        parts = []
         if self.band_pass is not None:
-            band = f"{self.band_pass[0]:g} to {self.band_pass[1]:g} Hz"
-        order = self.legendre
-        drift = "" if order is None else f", Legendre polynomials up to order {order}"
-        return f"{band}{drift}"
+            parts.append(f"pass band {self.band_pass[0]:g} to {self.band_pass[1]:g} Hz")
+        if self.legendre is not None:
+            parts.append(f"Legendre polynomials up to order {self.legendre}")
+        return ", ".join(parts) or "slow cosines"
 
     @property
     def rules(self) -> str:

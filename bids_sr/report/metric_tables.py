@@ -325,6 +325,8 @@ def _word(column: str, value: str) -> str:
         return STATISTICS[value].label
     if column == "region":
         return region_text(value)
+    if column == "fwhm_mm":
+        return f"{float(value):g}"
     return BANDS[value] if column == "band" else value
 
 

@@ -39,9 +39,10 @@ OF_PYTHON_ALONE = {"n_boot", "audience", "registered", "effect_confounds"}
 """Settings that a call of the command line does not have, but `Evaluator`."""
 GIVEN_IN_PYTHON_ALONE = {
     "import_motion.given_boldref",
+    "motion_confounds.known_confounds",
     "register_calibration.known_calibration_xfm",
 }
-STEPS_OF_PYTHON_ALONE = {"motion_confounds", "find_motion_left"}
+STEPS_OF_PYTHON_ALONE = {"find_motion_left"}
 UNDER_OTHER_NAMES = {"given_t1w_preproc", "given_gm", "given_wm", "given_csf"}
 """Files of another program that are given once more under the name by which steps ask for them."""
 EXTENSIONS = {
@@ -361,7 +362,10 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
     "an older fMRIPrep": (_fmriprep_20, [*PREPARED, "--sr-method", "bspline"]),
     "at rest": (_at_rest, ["--seeds", "motor", "Calcarine_L"]),
     "echoes at rest without T1w": (_echoes, PLAIN),
-    "components, censored": (_echoes, [*PLAIN, "--fd-censor", "0.5", "--band-pass", "0.01", "0.1"]),
+    "components, censored": (
+        _echoes,
+        [*PLAIN, "--fd-censor", "0.5", "--band-pass", "0.01", "0.1"],
+    ),
     "at rest with a pair": (_at_rest_with_a_pair, ["--sr-method", "inject"]),
     "task, censored and grown": (
         _two_runs,

@@ -49,7 +49,7 @@ def summarize_run(
 
     facts = {**run_facts, "Non-steady volumes": n_dummy}
     if censoring is not None:
-        facts["Temporal model"] = str(censoring["model"])
+        facts["Temporal filter"] = str(censoring["model"])
         if censoring["rules"]:
             facts["Censored volumes"] = (
                 f"{censoring['censored']} of {censoring['steady']}"
