@@ -16,7 +16,7 @@ from typing import cast
 
 from bids_sr.glm.design import Events
 from bids_sr.io.grids import AxisOrder
-from bids_sr.pipeline.graph import Maker, Scope, Wires
+from bids_sr.pipeline.graph import AnyStep, Maker, Scope, Wires
 from bids_sr.pipeline.step import Lookup, Part
 from bids_sr.series import ACQUIRED_BAND, MEASURED
 from bids_sr.steps import compared_series, evaluation, imported, motion, quality, super_resolution
@@ -131,6 +131,9 @@ def _quality_control(run: RunOf, *, split: bool) -> list[Maker]:
     """
     scope = run.scope
     makers: list[Maker] = []
+    if split:
+        scope.add(quality.compare_masks)
+        makers.append(scope["mask_rows"])
     if run.bold.pair is not None:
         guided = [one.name for one in run.wanted if one.stored and one.guided]
         scope.add(quality.compare_edges, guided_names=guided)
@@ -177,6 +180,21 @@ def add_motion(scope: Scope, reference: str = "boldref") -> None:
         scope.add(motion.mask_head, motion.estimate_motion, wires=wires, keep=keep, quiet=quiet)
 
 
+def add_confounds(
+    scope: Scope, step: AnyStep, *, models_time: bool, keep: bool = True, quiet: bool = False
+) -> None:
+    """Add the confounds of a series and, if it has one, its temporal model.
+
+    `models_time`: whether volumes are censored, or filters are part of the model.
+    """
+    if not models_time:
+        scope.add(step, keep=keep, quiet=quiet)
+        return
+    renamed = {"confounds": "gathered_confounds", "confounds_columns": "gathered_columns"}
+    scope.add(step, rename=renamed, keep=False, quiet=quiet)
+    scope.add(motion.model_time, keep=keep, quiet=quiet)
+
+
 def add_calibration(scope: Scope, events: Path | None) -> None:
     """Add a short high-resolution run that tells where the run fluctuates, registered with it."""
     assert scope.outer is not None
@@ -199,13 +217,18 @@ def add_calibration(scope: Scope, events: Path | None) -> None:
 
 
 def add_another_run(
-    scope: Scope, file: Path, events: Path | Events | None, *, correct: bool
+    scope: Scope,
+    file: Path,
+    events: Path | Events | None,
+    *,
+    correct: bool,
+    models_time: bool = False,
 ) -> None:
     """Add another acquired run of the task.
 
     This gives its motion, its alignment to the run, and the effects of its blocks.
 
-    `file`: file of the series (NIfTI, 4D).
+    `file`: file of the series (NIfTI, 4D). `models_time`: see `add_confounds`.
     """
     assert scope.outer is not None
     scope.alias["reference"] = "other_ref"
@@ -216,6 +239,8 @@ def add_another_run(
         scope.add(motion.correct_slice_timing, quiet=True)
     else:
         scope.alias["stc"] = "bold"
+    if models_time:
+        add_confounds(scope, motion.motion_confounds, models_time=True, keep=False, quiet=True)
     scope.add(compared_series.measure_other_run)
     scope.outer.give(other_effects=scope["other_effects"])
 
@@ -246,7 +271,13 @@ def add_compared(run: RunOf) -> None:
             ),
             dummy_scans=run.planned.settings.preprocessing.dummy_scans,
         )
-        add_another_run(other_scope, other.bold, other.events, correct=correct)
+        add_another_run(
+            other_scope,
+            other.bold,
+            other.events,
+            correct=correct,
+            models_time=run.planned.settings.activation.models_time,
+        )
 
 
 def place_compared(

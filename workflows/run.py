@@ -35,11 +35,18 @@ from bids_sr.steps.figures import (
     draw_correlation,
     draw_evaluation,
     draw_maps,
+    draw_networks,
     draw_overlap,
     draw_overview,
 )
 from bids_sr.steps.quality import check_intervals, guard_precision, measure_error
-from bids_sr.workflows.judge import add_calibration, add_compared, add_evaluation, add_motion
+from bids_sr.workflows.judge import (
+    add_calibration,
+    add_compared,
+    add_confounds,
+    add_evaluation,
+    add_motion,
+)
 from bids_sr.workflows.scans import add_spaces, show_spaces, spaces_of
 from bids_sr.workflows.wanted import TRAINING, Planned, RunOf, Wanted, methods_of
 
@@ -227,6 +234,8 @@ def _settings(
         "minus_others": ()
         if activation_settings.contrasts or activation_settings.stats_model
         else minus_others(planned.plan.contrasts[bold.bold]),
+        "high_pass": activation_settings.cosine_cutoff,
+        "low_pass": activation_settings.correlation_cutoff,
         "nuisance": None if at_rest else planned.plan.nuisance,
         "at_rest": at_rest,
         "has_truth": bool(known) or (truth is not None and truth.series is not None),
@@ -333,8 +342,10 @@ def _add_series(run: RunOf, grids: Sequence[Maker]) -> None:
     scope.add(super_resolution.undo_motion)
     raw = run.series["raw"] = scope.within("raw", alias=_ACQUIRED, series_name="raw")
     raw.give(series=scope["preproc"])
-    scope.add(
-        imported.import_confounds if "confounds_tsv" in run.taken else motion.gather_confounds
+    add_confounds(
+        scope,
+        imported.import_confounds if "confounds_tsv" in run.taken else motion.gather_confounds,
+        models_time=run.planned.settings.activation.models_time,
     )
     if run.bold.events is not None:
         scope.give(regressors=run.bold.events)
@@ -562,6 +573,8 @@ def _draw(run: RunOf, *, with_anat: bool, with_pair: bool) -> None:
     scope.add(draw_maps.draw_activation, draw_maps.show_clusters)
     if _shows_correlation(run):
         scope.add(draw_correlation.draw_correlation)
+    if run.bold.events is None and "cc" in run.planned.settings.activation.kinds:
+        scope.add(draw_networks.draw_networks)
     names = run.planned.settings.activation.overlap_names
     contrasts = run.planned.plan.contrasts[run.bold.bold]
     pair = None if names is None else condition_pair(names, contrasts)

@@ -38,6 +38,8 @@ from bids_sr.frozen import frozen
 
 WHICH_DATA, HOW_IT_RUNS = "which data", "how it runs"
 """Headings of the help under which options of several groups stand."""
+COSINE = "cosine"
+_MOST_LEGENDRE = 20
 _AUTO = "auto"  # --overlap of the two conditions of a run that has no others
 
 
@@ -225,8 +227,9 @@ class Activation(Checked):
 
     `smoothing` is FWHM in mm; `low_pass` (CC path only) and `high_pass` are in Hz.
 
-    `low_pass` None switches the filter off. `contrasts` empty: see
-    `bids_sr.glm.contrasts.resolve_contrasts`. `roi`: auto, brain, names of regions joined by
+    `low_pass` None switches the filter off. `band_pass` (Hz) takes the place of both; `fd_censor`
+    (mm) and `enorm_censor` (mm and degrees) are None if no volume is censored. `contrasts` empty:
+    see `bids_sr.glm.contrasts.resolve_contrasts`. `roi`: auto, brain, names of regions joined by
     commas, or a file; see `bids_sr.region_names`. `seeds`: of the connectivity maps of runs
     without events, see `bids_sr.config.spaces`. `draws_cc`: true if the command line names cc;
     without it, maps of cross-correlation are drawn if there are no others, or if a network is
@@ -267,6 +270,32 @@ class Activation(Checked):
         "high-pass cut-off of the GLM (Hz), or none",
         type=lambda text: section.frequency(text) or 0.0,
         least=0,
+    )
+    band_pass: tuple[float, ...] = option(
+        (),
+        "--band-pass HZ",
+        "LOW HIGH: pass band (Hz) of all models and of the cross-correlation, by regressors; in"
+        " place of --high-pass and --low-pass",
+        above=0,
+    )
+    drift: str = option(
+        COSINE,
+        "--drift {cosine,legendre:N}",
+        "slow drift of the GLM: cosines up to --high-pass, or Legendre polynomials up to order N",
+    )
+    fd_censor: float | None = option(
+        None,
+        "--fd-censor MM",
+        "censor volumes with a framewise displacement above this; no model uses them (default:"
+        " none)",
+        above=0,
+    )
+    enorm_censor: float | None = option(
+        None,
+        "--enorm-censor VALUE",
+        "censor volumes whose motion derivatives (mm, degrees) have at least this Euclidean norm,"
+        " such as .3 (default: none)",
+        above=0,
     )
     seeds: tuple[str, ...] = option(
         DEFAULT_SEEDS,
@@ -322,6 +351,18 @@ class Activation(Checked):
         )
         above = self.low_pass is None or self.low_pass > self.high_pass
         self._need(above, "low_pass", "it must lie above the high-pass frequency")
+        self._need(
+            not self.band_pass
+            or (len(self.band_pass) == 2 and self.band_pass[0] < self.band_pass[1]),
+            "band_pass",
+            "two frequencies are needed, the lower one first",
+        )
+        order = self.legendre_order
+        self._need(
+            self.drift == COSINE or (order is not None and 1 <= order <= _MOST_LEGENDRE),
+            "drift",
+            f"it is {COSINE}, or legendre:N with N from 1 to {_MOST_LEGENDRE}",
+        )
         numbers = [
             threshold for threshold in self.thresholds if threshold not in ("quarter", "fdr")
         ]
@@ -349,6 +390,27 @@ class Activation(Checked):
         if not self.overlap or not self.maps_quarter:
             return None
         return () if self.overlap == (_AUTO,) else self.overlap
+
+    @property
+    def legendre_order(self) -> int | None:
+        """Order of the polynomials that model drift; None for cosines."""
+        found = re.fullmatch(r"legendre:(\d{1,3})", self.drift)
+        return None if found is None else int(found[1])
+
+    @property
+    def models_time(self) -> bool:
+        """Whether the models have regressors of censored volumes, a pass band or polynomials."""
+        return bool(self.band_pass or self.legendre_order or self.fd_censor or self.enorm_censor)
+
+    @property
+    def cosine_cutoff(self) -> float:
+        """Highest frequency (Hz) of the cosines that model drift; 0 if other columns do."""
+        return 0.0 if self.band_pass or self.legendre_order else self.high_pass
+
+    @property
+    def correlation_cutoff(self) -> float | None:
+        """Low-pass cut-off (Hz) of cross-correlation; None if off or if a pass band is given."""
+        return None if self.band_pass else self.low_pass
 
     @property
     def maps_quarter(self) -> bool:

@@ -9,9 +9,10 @@ physiology, and where the acquired series was made of the measured one, the same
 metrics say how alike the maps are, split halves how much of that is signal. Known activation has
 no noise and is never smoothed; truly active is 25 % of its maximum and more, and how well voxels
 are found is asked of it alone. Of seeds, voxels count as connected where their correlation is .5
-or more (TV self-supervision, section 3.3), in truth where activation is known to be; the share
-sorted alike, false discoveries and overlap are of those. What is not defined is NaN (n/a in the
-table).
+or more (TV self-supervision, section 3.3). The true network is where activation is known to be, or
+the voxels whose correlation is .5 or more in the measured series (Table 3 of that paper); the
+share sorted alike, false discoveries and overlap are of those. What is not defined is NaN (n/a in
+the table).
 
 Maps of activation end at the mask, whose edge is detail that all series share (it lifts the
 correlation of a denoised B-spline from .03 to .07 in the brain): metrics beyond the acquired
@@ -121,13 +122,21 @@ class _TrueEffect:
     t: Float32 | None  # (X, Y, Z) of the measured series, None for known activation
     # (X, Y, Z) truly active voxels, of a seed its network; None for the measured series
     active: Mask | None
+    # (X, Y, Z) network of a seed, which maps of correlation are compared with; None: no such map
+    connected: Mask | None = None
 
 
 def _measured_truth(maps: Mapping[tuple[str, str], Float32], contrast: str) -> _TrueEffect | None:
     """Truth of one contrast from the measured maps, or None where they are missing."""
     if (contrast, "t") not in maps or (contrast, "effect") not in maps:
         return None
-    return _TrueEffect(effect=maps[contrast, "effect"], t=maps[contrast, "t"], active=None)
+    cc = maps.get((contrast, "cc"))
+    return _TrueEffect(
+        effect=maps[contrast, "effect"],
+        t=maps[contrast, "t"],
+        active=None,
+        connected=None if cc is None else cc >= _CONNECTED,
+    )
 
 
 def known_truths(
@@ -170,7 +179,7 @@ def known_truths(
             continue
         top = float(effect.max())
         active = grid.data & (effect >= _TRUE_SHARE * top) if top > 0 else np.zeros_like(grid.data)
-        out[name] = _TrueEffect(effect=effect, t=None, active=active)
+        out[name] = _TrueEffect(effect=effect, t=None, active=active, connected=active)
     return out
 
 
@@ -192,13 +201,13 @@ def _contrast_metrics(
             out[contrast, region, "r_t"] = correlation(t, truth.t, voxels)
         if effect is not None:
             out[contrast, region, "r"] = correlation(effect, truth.effect, voxels)
-        if truth.active is None or region not in ("brain", "roi"):
+        if region not in ("brain", "roi"):
             continue
-        if t is not None:
+        if t is not None and truth.active is not None:
             found = _detection(t, truth.active, voxels, affine)
             out |= {(contrast, region, name): value for name, value in found.items()}
-        if cc is not None:
-            sorted_ = _sorting(cc[voxels] >= _CONNECTED, truth.active[voxels])
+        if cc is not None and truth.connected is not None:
+            sorted_ = _sorting(cc[voxels] >= _CONNECTED, truth.connected[voxels])
             out |= {
                 (contrast, region, f"connected_{name}"): value for name, value in sorted_.items()
             }

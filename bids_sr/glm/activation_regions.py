@@ -17,6 +17,7 @@ from bids_sr.boilerplate import data_of
 from bids_sr.frozen import frozen
 from bids_sr.glm.design import Design
 from bids_sr.glm.noise import noise_words
+from bids_sr.glm.time_columns import CENSORED, time_column_names
 from bids_sr.io.grids import AS_STORED, Array, Float, Mask, Real, inverse, size_text
 from bids_sr.metrics import MISSING
 from bids_sr.spatial import masks
@@ -501,17 +502,25 @@ def model_text(
     cut-off of the low-pass filter (Hz); None for none.
     """
     shared: Sidecar = {"HRF": "spm", "DummyVolumes": design.n_dummy}
+    of_time = time_column_names(design.columns)
+    if of_time:
+        shared["CensoredVolumes"] = list(design.censored)
+    others = sorted({name.rstrip("0123456789") for name in of_time} - {CENSORED})
+    filters = f"columns {', '.join(f'{name}*' for name in others)} of the confounds"
     if stat == "cc":
         return {
             **shared,
             "Type": "correlation",
             "Detrending": "linear",
             "LowPassHz": low_pass or "n/a",
+            **({"FilteredBy": filters} if others else {}),
         }
     nuisance = [
         c
         for c in design.columns
-        if c not in design.conditions and not c.startswith(("drift", "constant"))
+        if c not in design.conditions
+        and not c.startswith(("drift", "constant"))
+        and c not in of_time
     ]
     return {
         **shared,
@@ -519,7 +528,8 @@ def model_text(
         "NoiseModel": noise_words(noise_order or 0),
         "DegreesOfFreedom": design.dof,
         "DesignRank": design.rank,
-        "HighPassHz": design.high_pass,
+        "HighPassHz": "n/a" if others else design.high_pass,
+        **({"FilteredBy": filters} if others else {}),
         "Conditions": list(design.conditions),
         "Confounds": nuisance,
     }

@@ -106,7 +106,12 @@ class Effects:
 
 
 def temporal_components(
-    reader: SeriesReader, mask: Mask, start: int, count: int, scratch: Path
+    reader: SeriesReader,
+    mask: Mask,
+    start: int,
+    count: int,
+    scratch: Path,
+    censored: Sequence[int] = (),
 ) -> Float:
     """Return the leading eigenvectors of the inner products in time, (rows, count).
 
@@ -124,6 +129,8 @@ def temporal_components(
         Number of components.
     scratch : Path
         Folder of a scratch file, which is removed in the end.
+    censored : Sequence[int], optional
+        Volumes that do not count, in which the components are 0; counted from 0.
 
     Returns
     -------
@@ -133,9 +140,12 @@ def temporal_components(
     with extract_time_series(reader, mask, scratch, start=start) as signals:
         (courses,) = signals.values()
         gram = np.zeros((courses.n_times, courses.n_times))
+        kept = np.ones(courses.n_times, dtype=bool)
+        kept[[volume - start for volume in censored]] = False
         for _, block in courses.blocks():
             y = block.astype(np.float64)
-            y -= y.mean(axis=0)
+            y -= y.mean(axis=0) if kept.all() else y[kept].mean(axis=0)
+            y[~kept] = 0
             gram += y @ y.T
     vectors = np.linalg.eigh(gram)[1][:, ::-1][:, :count]
     return vectors * np.where(vectors[np.abs(vectors).argmax(axis=0), np.arange(count)] < 0, -1, 1)
@@ -188,13 +198,16 @@ def block_effects(
             f"{reader.path}: {reader.shape}, mask of {mask.shape}, model of {rows} rows, {start}"
             " dummies"
         )
-    ranks = tuple(sorted({int(k) for k in pca_ranks if 0 < k < rows}))
+    ranks = tuple(sorted({int(k) for k in pca_ranks if 0 < k < rows - len(design.censored)}))
     # the weights of a block lie in the space of the model: they alone read its effect off
     count = len(design.blocks)
     columns = design.weights
     if ranks:
         columns = np.column_stack(
-            [columns, temporal_components(reader, mask, start, ranks[-1], scratch)]
+            [
+                columns,
+                temporal_components(reader, mask, start, ranks[-1], scratch, design.censored),
+            ]
         )
     sums, smoothed = _stream(
         reader, start, columns.astype(np.float32), design.basis if with_t else None
@@ -270,6 +283,12 @@ def save_effects(effects: Effects, path: Path) -> Path:
     with atomic_files.whole_file(path) as part, open(part, "wb") as stream:
         np.savez(stream, **arrays)
     return path
+
+
+def load_mean(path: Path) -> tuple[Float32, Float]:
+    """Read the mean over time (X, Y, Z) and its affine from what `save_effects` wrote."""
+    with np.load(path, allow_pickle=False) as data:
+        return data["mean"], data["affine"]
 
 
 def load_effects(path: Path) -> Effects:

@@ -29,7 +29,8 @@ from bids_sr.glm.design import (
     scaled_weights,
     within,
 )
-from bids_sr.io.grids import Float
+from bids_sr.glm.time_columns import kept_volumes
+from bids_sr.io.grids import Float, Mask
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -70,6 +71,7 @@ class BlockDesign:
     `covariance`: (B, B); of the effects, for noise of variance one. `leak`: (B, P); how far each
     effect's row of the resolution matrix is from its unit vector; zeros where the effect can be
     told from everything else. `basis`: (rows, rank) orthonormal columns that span the model.
+    `censored`: volumes that the model does not use, counted from 0 with the dummies.
     """
 
     blocks: tuple[Block, ...]
@@ -80,6 +82,7 @@ class BlockDesign:
     basis: Float
     n_dummy: int
     dof: int
+    censored: tuple[int, ...] = ()
 
 
 def find_blocks(events: Events) -> list[Block]:
@@ -182,10 +185,12 @@ def _events(blocks: Sequence[Block]) -> Events:
     return Events(pd.DataFrame(rows, columns=["onset", "duration", "trial_type"]))
 
 
-def _within(blocks: Sequence[Block], courses: Mapping[str, Float], tr: float) -> Seeds:
+def _within(blocks: Sequence[Block], seeds: Seeds, tr: float) -> Seeds:
     """Time series of seeds within each block, by its number."""
     parts = {
-        f"{k:05d}": within(courses[block.condition], tr, *block.events[0])
+        f"{k:05d}": within(
+            seeds.table[block.condition].to_numpy(dtype=np.float64), tr, *block.events[0]
+        )
         for k, block in enumerate(blocks)
     }
     return Seeds(pd.DataFrame(parts))
@@ -238,6 +243,20 @@ def response_shares(
     for index, signal in zip(cut, courses(_events(near), wide).values(), strict=True):
         shares[index] = float((signal[inside] ** 2).sum() / max((signal**2).sum(), 1e-300))
     return shares
+
+
+def _shares_kept(
+    blocks: Sequence[Block], events: Regressors, times: Float, kept: Mask, tr: float, n_dummy: int
+) -> list[float]:
+    """Return the share of each block's squared response in the run that is not censored.
+
+    Of a segment of seeds it is the share of its volumes. `times`, `kept`: of all volumes (T,).
+    """
+    if isinstance(events, Seeds):
+        spans = [(round(s / tr), round((s + t) / tr)) for ((s, t),) in (b.events for b in blocks)]
+        return [float(kept[first:last].mean()) for first, last in spans]
+    responses = [r[n_dummy:] ** 2 for r in _events(blocks).courses(times).values()]
+    return [float(r[kept[n_dummy:]].sum() / max(r.sum(), 1e-300)) for r in responses]
 
 
 def block_design(
@@ -295,6 +314,13 @@ def block_design(
     else:
         candidates = find_blocks(events)
         shares = response_shares(candidates, times[n_dummy:], tr)
+    kept = kept_volumes(
+        None if confounds is None else confounds[[c for c in confounds if c in confound_names]],
+        n_volumes,
+    )
+    if not kept[n_dummy:].all():
+        left = _shares_kept(candidates, events, times, kept, tr, n_dummy)
+        shares = [share * part for share, part in zip(shares, left, strict=True)]
     blocks = [
         replace(b, share=s, used=s >= min_share and s > 0)
         for b, s in zip(candidates, shares, strict=True)
@@ -304,6 +330,8 @@ def block_design(
             share = f"with {1 - block.share:.0%} of its response " if block.share >= 0.005 else ""
             onset = block.events[0][0]
             where = "before the steady state" if 0 <= onset < n_dummy * tr else "outside the run"
+            if not kept[n_dummy:].all():
+                where += " or in censored volumes"
             words = (events.source, block.condition, onset, share, where)
             # one before the run begins is that of a longer recording, and nobody's mistake
             level = logging.INFO if onset < 0 else logging.WARNING
@@ -314,11 +342,7 @@ def block_design(
             )
     blocks = _assign_halves(blocks)
     _check_split(blocks, events.source)
-    regressors = (
-        _within(blocks, events.courses(times), tr)
-        if isinstance(events, Seeds)
-        else _events(blocks)
-    )
+    regressors = _within(blocks, events, tr) if isinstance(events, Seeds) else _events(blocks)
     design = build_design(
         regressors,
         n_volumes=n_volumes,
@@ -329,9 +353,10 @@ def block_design(
         confounds=confounds,
         confound_names=confound_names,
     )
-    return _read_off(
+    read_off = _read_off(
         blocks, design.matrix, [int(name) for name in design.conditions], n_dummy, design.dof
     )
+    return replace(read_off, censored=design.censored)
 
 
 def _read_off(

@@ -40,6 +40,7 @@ from nibabel.affines import apply_affine
 
 from bids_sr.frozen import frozen
 from bids_sr.glm.contrasts import NO_TIME, NOT_MODELED, UNNAMED, modeled_types, seconds
+from bids_sr.glm.time_columns import kept_volumes, time_column_names
 from bids_sr.io.grids import Float, Mask
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.io.tables import TABLE_ERRORS, TableRow, read_frame, read_rows
@@ -91,8 +92,12 @@ def seed_voxels(mask: Mask, affine: Float, center_mm: Sequence[float], radius_mm
     return out
 
 
-def without(table: pd.DataFrame, nuisance: Float, n_dummy: int = 0) -> pd.DataFrame:
-    """Time series without what nuisance regressors explain of them, NaN in dummy volumes.
+def without(
+    table: pd.DataFrame, nuisance: Float, n_dummy: int = 0, censored: Sequence[int] = ()
+) -> pd.DataFrame:
+    """Subtract from time series what nuisance regressors explain of them.
+
+    Dummy and censored volumes are NaN; the latter are counted from 0.
 
     Their standard deviation is then that of what the maps are about, and effects are changes of
     the signal per standard deviation of a seed's own fluctuation; t does not change, as the model
@@ -105,6 +110,7 @@ def without(table: pd.DataFrame, nuisance: Float, n_dummy: int = 0) -> pd.DataFr
     values = out.iloc[n_dummy:].to_numpy()
     out.iloc[:n_dummy] = np.nan
     out.iloc[n_dummy:] = values - nuisance @ np.linalg.lstsq(nuisance, values, rcond=None)[0]
+    out.iloc[list(censored)] = np.nan
     return out
 
 
@@ -143,11 +149,15 @@ def segment_count(n_rows: int, n_seeds: int, tr: float) -> int:
 def within(regressor: Float, tr: float, start: float, length: float) -> Float:
     """A regressor within one segment, the mean of the segment taken off, and 0 outside it.
 
-    `regressor`: time series of a seed (T,), dummies included.
+    `regressor`: time series of a seed (T,), dummies included; NaN in censored volumes, which are 0
+    in the result.
     """
     first, last = round(start / tr), round((start + length) / tr)
     out = np.zeros_like(regressor)
-    out[first:last] = regressor[first:last] - regressor[first:last].mean()
+    values = regressor[first:last]
+    known = ~np.isnan(values)
+    if known.any():
+        out[first:last] = np.where(known, values - values[known].mean(), 0)
     return out
 
 
@@ -400,6 +410,8 @@ class Design:
     `matrix`: (rows, columns) float64, read-only; conditions first, then confounds, drift,
     constant. `conditions`: names of the columns that are conditions; their plateau is one. `rank`:
     of the matrix; below the number of columns where confounds or conditions repeat each other.
+    `censored`: volumes that the model does not use, counted from 0 with the dummies; the matrix
+    has a column for each (`bids_sr.glm.time_columns`).
     """
 
     matrix: Float
@@ -409,10 +421,14 @@ class Design:
     tr: float
     high_pass: float
     rank: int
+    censored: tuple[int, ...] = ()
 
     @property
     def dof(self) -> int:
-        """Return degrees of freedom of the residuals: rows less rank."""
+        """Return degrees of freedom of the residuals: rows less rank.
+
+        A censored volume is a row and a column, and gives none.
+        """
         return self.matrix.shape[0] - self.rank
 
 
@@ -422,7 +438,8 @@ def model_confounds(
     """Return the confounds that enter the model, those of the table that are named.
 
     By default these are motion, its derivatives and the first five aCompCor components. Without
-    tissue maps there are no aCompCor components.
+    tissue maps there are no aCompCor components. The columns of the temporal model
+    (`bids_sr.glm.time_columns`) always enter.
 
     Without the components breathing and pulse stay in the residuals of smoothed series, and twice
     as many voxels as nominal pass p < .001 where the phantom is silent. Runs of fewer than 50
@@ -434,10 +451,13 @@ def model_confounds(
     """
     if table is None:
         return ()
+    always = time_column_names(table)
     if named is not None:
-        return tuple(dict.fromkeys(one for name in named for one in matching(table, name)))
+        chosen = (one for name in named for one in matching(table, name))
+        return tuple(dict.fromkeys((*chosen, *always)))
     found = [name for name in table if name.startswith("a_comp_cor")]
-    return (*MOTION, *found[:_N_COMPONENTS]) if len(table) >= _COMPCOR_VOLUMES else MOTION
+    components = found[:_N_COMPONENTS] if len(table) >= _COMPCOR_VOLUMES else ()
+    return (*MOTION, *components, *always)
 
 
 def frame_times(n_volumes: int, tr: float, *, start_time: float | None = None) -> Float:
@@ -530,7 +550,12 @@ def build_design(
         raise DesignError(f"{n_volumes} volumes less {n_dummy} dummies leave no time series")
     times = frame_times(n_volumes, tr, start_time=start_time)
     kept = {name: values[n_dummy:] for name, values in events.courses(times).items()}
-    silent = [name for name, values in kept.items() if np.abs(values).max() < _SILENT]
+    used = set(confound_names)
+    within_run = None if confounds is None else confounds[[c for c in confounds if c in used]]
+    counted = kept_volumes(within_run, n_volumes)[n_dummy:]
+    if not counted.any():
+        raise DesignError("every volume is censored")
+    silent = [name for name, values in kept.items() if np.abs(values[counted]).max() < _SILENT]
     parts = {name: values for name, values in kept.items() if name not in silent}
     conditions = tuple(parts)
     for name, values in _confound_columns(confounds, confound_names, n_volumes).items():
@@ -556,7 +581,11 @@ def build_design(
             "design of %d columns has rank %d: some repeat each other", len(columns), rank
         )
     if rank >= matrix.shape[0]:
-        raise DesignError(f"{matrix.shape[0]} volumes are too few for a model of rank {rank}")
+        censored = int((~counted).sum())
+        raise DesignError(
+            f"{matrix.shape[0] - censored} volumes are too few for a model of rank"
+            f" {rank - censored}"
+        )
     matrix.setflags(write=False)
     return Design(
         matrix=matrix,
@@ -566,6 +595,7 @@ def build_design(
         tr=tr,
         high_pass=high_pass,
         rank=rank,
+        censored=tuple(n_dummy + int(row) for row in np.flatnonzero(~counted)),
     )
 
 

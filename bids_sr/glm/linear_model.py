@@ -31,6 +31,7 @@ from bids_sr.glm.confounds import slow_cosines
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.design import MOTION, Design, Regressors, build_design, contrast_vector
 from bids_sr.glm.noise import Noise, effective_dof, estimate_noise, levinson, moving, orthonormal
+from bids_sr.glm.time_columns import cosines_outside, time_column_names
 from bids_sr.glm.time_series import BLOCK_BYTES, FLAT, VoxelTimeSeries, extract_time_series
 from bids_sr.io.grids import Float, Float32, Mask, Real, parts_of
 from bids_sr.io.nifti import SeriesReader
@@ -263,6 +264,27 @@ def _temporal_filter(n: int, tr: float, low_pass: float | None) -> _Filter:
     return trend, band - trend @ (trend.T @ band)
 
 
+def _filter_of_design(design: Design, low_pass: float | None) -> _Filter:
+    """Return the filter of correlations for a design with columns of the temporal model.
+
+    Constant, slope, these columns and the cosines above the low-pass are regressed out together,
+    so that censored volumes have no weight and nothing is interpolated before filtering.
+    """
+    names = time_column_names(design.columns)
+    n, tr = len(design.matrix), design.tr
+    columns = [np.ones(n), np.linspace(-1, 1, n)]
+    columns += [design.matrix[:, design.columns.index(name)] for name in names]
+    if low_pass and low_pass < 0.5 / tr:
+        columns += list(cosines_outside(n, tr, 0.0, low_pass)[0].T)
+    trend = orthonormal(np.column_stack(columns))
+    if trend.shape[1] > n - 2:
+        raise ValueError(
+            f"filters and censoring leave nothing of {n} volumes to correlate: give a wider"
+            " --band-pass or a higher --low-pass, or censor fewer volumes"
+        )
+    return trend, None
+
+
 def _filtered(signals: Float, temporal: _Filter) -> Float:
     """Filtered time series (T, N), or what they are in units of the band's cosines, (K, N)."""
     trend, band = temporal
@@ -385,11 +407,13 @@ def _fit(
     values = {
         stat: np.zeros((len(vectors), len(signals.first)), dtype=np.float32) for stat in stats
     }
-    temporal = (
-        _temporal_filter(signals.n_times, settings.tr, settings.low_pass)
-        if "cc" in settings.kinds
-        else None
-    )
+    temporal = None
+    if "cc" in settings.kinds:
+        temporal = (
+            _filter_of_design(design, settings.low_pass)
+            if time_column_names(design.columns)
+            else _temporal_filter(signals.n_times, settings.tr, settings.low_pass)
+        )
     tasks = design.matrix @ vectors.T
     model, noise_order = None, None
     if "glm" in settings.kinds:

@@ -44,6 +44,8 @@ from bids_sr.io.tables import TABLE_ERRORS, read_rows
 from bids_sr.notices import UsageError
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from bids_sr.glm.design import Events
 
 
@@ -304,8 +306,10 @@ def is_long_enough(run: BoldRun, n_types: int, settings: Settings, findings: Fin
     """
     dummies = settings.preprocessing.dummy_scans or 0
     rows = run.n_volumes - dummies
-    drift = math.floor(2 * rows * run.tr * settings.activation.high_pass)
+    drift = math.floor(2 * rows * run.tr * settings.activation.cosine_cutoff)
     columns = n_types + _MOTION_REGRESSORS + drift + 1
+    if settings.activation.models_time:
+        return _is_long_enough_for_time_model(run, columns, rows, settings, findings)
     needed = columns + 1 if run.events is None or "glm" in settings.activation.kinds else 3
     what = f"{run.n_volumes} volumes" + (f" less {dummies} dummy volumes" if dummies else "")
     reason = ""
@@ -326,6 +330,45 @@ def is_long_enough(run: BoldRun, n_types: int, settings: Settings, findings: Fin
             "Leave the run out (--task-id, --run-id), or give fewer --dummy-scans.",
         )
     return not reason
+
+
+def _is_long_enough_for_time_model(
+    run: BoldRun, columns: int, rows: int, settings: Settings, findings: Findings
+) -> bool:
+    """Return whether censoring and filters leave a run enough volumes, as far as it is known.
+
+    Censored volumes are known before the run only if head motion is taken over from another
+    program; else `bids_sr.steps.motion.model_time` stops the run once motion has been estimated.
+
+    `columns`: regressors besides those of the temporal model; `rows`: volumes less dummies.
+    """
+    from bids_sr.glm.confounds import MOTION
+    from bids_sr.glm.time_columns import (
+        LEAST_AT_REST_S,
+        TooFewVolumes,
+        censored_volumes,
+        check_volumes,
+        column_count,
+        time_model,
+    )
+    from bids_sr.io.tables import read_frame
+
+    how = settings.activation
+    model = time_model(how.fd_censor, how.enorm_censor, how.band_pass, how.drift)
+    kept = rows
+    table = None if run.precomputed is None else run.precomputed.confounds
+    if table is not None and model.censors:
+        confounds = read_frame(table)
+        if {*MOTION, "framewise_displacement"} <= set(confounds):
+            kept -= int(censored_volumes(confounds, model)[run.n_volumes - rows :].sum())
+    columns += column_count(rows, run.tr, model)
+    try:
+        least_s = LEAST_AT_REST_S if run.events is None else 0.0
+        check_volumes(kept, rows, columns, model, tr=run.tr, least_s=least_s)
+    except TooFewVolumes as error:
+        findings.refuse(run.bold, error.reason, error.fix)
+        return False
+    return True
 
 
 def ordered(types: Sequence[str], order: Sequence[str]) -> tuple[str, ...]:
@@ -415,12 +458,15 @@ def is_estimable(
 
     events = read_events(run.events)
     dummies = settings.preprocessing.dummy_scans or 0
-    high_pass = settings.activation.high_pass
+    high_pass = settings.activation.cosine_cutoff
     asked = {name for weights in contrasts.values() for name in weights}
     start_time = run.start_time(settings.preprocessing.slice_time_ref)
     times = frame_times(run.n_volumes, run.tr, start_time=start_time)[dummies:]
-    if surely_estimable(events, asked, times, run.tr, high_pass):
+    how = settings.activation
+    filtered = bool(how.band_pass or how.legendre_order)
+    if not filtered and surely_estimable(events, asked, times, run.tr, high_pass):
         return True
+    table = _filter_columns(run, dummies, settings) if filtered else None
     try:
         design = build_design(
             events,
@@ -429,6 +475,8 @@ def is_estimable(
             n_dummy=dummies,
             start_time=start_time,
             high_pass=high_pass,
+            confounds=table,
+            confound_names=() if table is None else tuple(map(str, table)),
         )
         for name, weights in contrasts.items():
             contrast_vector(design, name, weights)
@@ -437,6 +485,18 @@ def is_estimable(
         findings.refuse(run.events, f"its design matrix is not usable: {error}", fix)
         return False
     return True
+
+
+def _filter_columns(run: BoldRun, dummies: int, settings: Settings) -> "pd.DataFrame":
+    """Return the columns of a run's temporal model that do not depend on head motion."""
+    import pandas as pd
+
+    from bids_sr.glm.time_columns import time_columns, time_model
+
+    how = settings.activation
+    still = pd.DataFrame(index=range(run.n_volumes))
+    model = time_model(None, None, how.band_pass, how.drift)
+    return time_columns(still, model, tr=run.tr, n_dummy=dummies)[0]
 
 
 def can_be_split(

@@ -138,6 +138,36 @@ QUALITY = MetricTable(
 """Values of quality control, over all contrasts."""
 
 
+_NETWORK = ("connected_accuracy", "connected_fdr", "connected_jaccard")
+NETWORKS = tuple(
+    MetricTable(
+        title=(
+            f"Network of the seed {{contrast}} at r of .5 and more, {{fwhm_mm}} mm, against {words}"
+        ),
+        rows=(
+            {
+                "statistic": _NETWORK,
+                "reference": (reference,),
+                "region": ("brain",),
+                "minus": (MISSING,),
+            },
+        ),
+        split=("contrast", "fwhm_mm"),
+    )
+    for reference, words in (
+        ("measuredMap", "that of the measured series"),
+        ("truth", "the known network"),
+    )
+)
+"""Accuracy and false discovery rate of thresholded networks (Table 3 of TV self-supervision)."""
+MASKS = MetricTable(
+    title="Brain masks from the mean of each series: overlap with the reference (Jaccard)",
+    rows=({"statistic": ("mask_jaccard",), "reference": ("acquired", "measured")},),
+    columns=("reference",),
+)
+"""Overlap of the brain masks of reconstructed and original series."""
+
+
 def tables_html(
     declared: Iterable[MetricTable], rows: Sequence[MetricRow], names: Sequence[str] = ()
 ) -> Markup:
@@ -295,6 +325,8 @@ def _word(column: str, value: str) -> str:
         return STATISTICS[value].label
     if column == "region":
         return region_text(value)
+    if column == "fwhm_mm":
+        return f"{float(value):g}"
     return BANDS[value] if column == "band" else value
 
 

@@ -27,6 +27,7 @@ from bids_sr.glm.block_effects import temporal_components
 from bids_sr.glm.contrasts import Contrasts, single_conditions
 from bids_sr.glm.design import Seeds, build_design, model_confounds
 from bids_sr.glm.linear_model import ActivationSettings
+from bids_sr.glm.time_columns import kept_volumes, time_column_names
 from bids_sr.io.grids import Array, Float
 from bids_sr.pipeline.artifacts import (
     Confounds,
@@ -215,6 +216,7 @@ def grow_region(
     roi_bold_hr: Mask,
     regressors: Regressors,
     here: Path,
+    time_columns: Confounds | None = None,
     *,
     contrasts: Contrasts,
     smoothing: Sequence[float],
@@ -229,11 +231,12 @@ def grow_region(
     voxels added on the acquired grid, the correlation from which they were, and the reach (mm).
 
     `low_pass`: cut-off of the low-pass filter (Hz); None for none. `start_time`: moment of a
-    volume for which its values hold (s after its start).
+    volume for which its values hold (s after its start). `time_columns`: columns of the temporal
+    model; None: the run has none.
     """
     settings = ActivationSettings(
         kinds=("cc",),
-        confound_names=(),
+        confound_names=time_column_names(time_columns),
         low_pass=low_pass,
         smoothing=(max(smoothing),),
         tr=tr,
@@ -241,7 +244,9 @@ def grow_region(
         high_pass=0.0,
         start_time=start_time,
     )
-    (found,) = fitted(preproc, bold_mask.data, regressors, contrasts, settings, here).values()
+    (found,) = fitted(
+        preproc, bold_mask.data, regressors, contrasts, settings, here, time_columns
+    ).values()
     highest = np.max(
         [found.maps[name, "cc"] for name in judged_contrasts(regressors.contrasts(contrasts))],
         axis=0,
@@ -365,7 +370,9 @@ def seed_series(
     )
     return (
         Seeds.of(
-            arithmetic.without(measured, design.matrix[:, len(design.conditions) :], n_dummy)
+            arithmetic.without(
+                measured, design.matrix[:, len(design.conditions) :], n_dummy, design.censored
+            )
         ),
         facts,
     )
@@ -441,15 +448,25 @@ def _on_mask(region: Volume, mask: Volume, chain: Sequence[Path]) -> Array:
     cost=Cost(volumes=0.02),
 )
 def component_series(
-    preproc: Series, bold_mask: Mask, here: Path, *, n_dummy: int
+    preproc: Series,
+    bold_mask: Mask,
+    here: Path,
+    time_columns: Confounds | None = None,
+    *,
+    n_dummy: int,
 ) -> tuple[Regressors, Facts]:
     """The leading temporal components of a run, in the place of seeds; as `seed_series`.
 
-    `preproc`: acquired series, head motion undone (4D).
+    `preproc`: acquired series, head motion undone (4D). `time_columns`: columns of the temporal
+    model, of which the censored volumes do not count; None: all steady volumes count.
     """
-    found = temporal_components(preproc, bold_mask.data, n_dummy, N_COMPONENTS, here)
+    kept = kept_volumes(time_columns, preproc.shape[3])
+    kept[:n_dummy] = False
+    censored = [int(volume) for volume in np.flatnonzero(~kept) if volume >= n_dummy]
+    found = temporal_components(preproc, bold_mask.data, n_dummy, N_COMPONENTS, here, censored)
     values = np.full((preproc.shape[3], found.shape[1]), np.nan)
     values[n_dummy:] = found
+    values[~kept] = np.nan
     names = seed_names(())[: found.shape[1]]
     facts = {
         name: {"Description": "leading temporal component of the acquired series"}

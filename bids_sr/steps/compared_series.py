@@ -35,10 +35,13 @@ from bids_sr.glm.block_effects import block_effects, load_effects
 from bids_sr.glm.blocks import block_design
 from bids_sr.glm.confounds import MOTION, motion_columns
 from bids_sr.glm.contrasts import Contrasts
+from bids_sr.glm.design import MOTION as MODEL_MOTION
+from bids_sr.glm.time_columns import time_column_names
 from bids_sr.io.copies import copy_series
 from bids_sr.io.grids import Array, AxisOrder, Factor, Volume
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.pipeline.artifacts import (
+    Confounds,
     Distortion,
     Effects,
     Facts,
@@ -269,6 +272,7 @@ def measure_other_run(
     bold_mask: Mask,
     bold_mask_hr: Mask,
     here: Path,
+    time_columns: Confounds | None = None,
     *,
     factor: Factor,
     tr: float,
@@ -281,7 +285,7 @@ def measure_other_run(
 
     `stc` to `regressors`: of the other run, on its grid. `boldref`, `bold_mask`, `bold_mask_hr`:
     of the run under test, which it is registered to. `start_time`: moment of a volume for which
-    its values hold (s after its start).
+    its values hold (s after its start). `time_columns`: columns of the other run's temporal model.
     """
     import pandas as pd
 
@@ -304,6 +308,9 @@ def measure_other_run(
             super_resolve_series(
                 stc, writer, upsample, hmc_xfms @ onto, shape, affine, factor=factor
             )
+        confounds = pd.DataFrame(motion_columns(motion))
+        if time_columns is not None:
+            confounds = pd.concat([confounds, time_columns], axis=1)
         design = block_design(
             regressors,
             n_volumes=stc.shape[3],
@@ -311,7 +318,8 @@ def measure_other_run(
             n_dummy=n_dummy,
             high_pass=high_pass,
             start_time=start_time,
-            confounds=pd.DataFrame(motion_columns(motion)),
+            confounds=confounds,
+            confound_names=(*MODEL_MOTION, *time_column_names(time_columns)),
         )
         with SeriesReader(target) as placed:
             measured = block_effects(

@@ -41,6 +41,7 @@ from bids_sr.glm.block_effects import block_effects
 from bids_sr.glm.blocks import block_design
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.design import MOTION
+from bids_sr.glm.time_columns import time_column_names
 from bids_sr.io.grids import Array, Factor, mm_text, size_text
 from bids_sr.metrics import MetricRow, columns_json
 from bids_sr.pipeline.artifacts import (
@@ -101,7 +102,7 @@ def measure_effects(
     `series, mask`: in BOLD signal units, dummies included; brain on its grid. `start_time`: moment
     of a volume for which its values hold (s after its start). `has_measured`: whether the run has
     a measured series, which controls of the B-spline one are held against. `effect_confounds`:
-    names of confounds; head motion and its derivatives.
+    names of confounds, besides the columns of the temporal model; head motion and its derivatives.
     """
     design = block_design(
         regressors,
@@ -111,7 +112,7 @@ def measure_effects(
         high_pass=high_pass,
         start_time=start_time,
         confounds=confounds,
-        confound_names=effect_confounds,
+        confound_names=(*effect_confounds, *time_column_names(confounds)),
     )
     with threadpool_limits(1):
         return block_effects(

@@ -7,8 +7,11 @@ from typing import cast
 import numpy as np
 import pandas as pd
 
-from bids_sr.glm import confound_table
+from bids_sr.glm import confound_table, time_columns
 from bids_sr.glm.confounds import motion_columns, motion_table, nonsteady_at_start
+from bids_sr.glm.contrasts import Contrasts
+from bids_sr.glm.design import model_confounds
+from bids_sr.io.atomic_files import read_json, real
 from bids_sr.io.copies import copy_series
 from bids_sr.io.grids import AxisOrder, Volume
 from bids_sr.io.nifti import SeriesReader, SeriesWriter, step_of
@@ -221,6 +224,113 @@ def motion_confounds(motion: Table, known_confounds: Confounds | None = None) ->
     """
     own = pd.DataFrame(motion_columns(motion))
     return own if known_confounds is None else own.assign(**dict(known_confounds.items()))
+
+
+def _time_text(setting: Lookup) -> str:
+    """Return methods text of the temporal model of a run."""
+    model = _time_model(setting)
+    parts = []
+    if model.censors:
+        parts.append(
+            f"Volumes with {model.rules} were censored [@power2012]: no model, correlation, seed"
+            " or comparison of halves uses them, in any series, and they were not interpolated."
+        )
+    if model.band_pass is not None:
+        low, high = model.band_pass
+        parts.append(
+            f"The pass band was {low:g} to {high:g} Hz: cosines of all other frequencies were"
+            " regressors of every model, together with the other nuisance regressors, and of the"
+            " correlations."
+        )
+    if model.legendre is not None:
+        parts.append(
+            f"Slow drift was modeled by Legendre polynomials up to order {model.legendre}."
+        )
+    return " ".join(parts)
+
+
+def _time_text_after(setting: Lookup, folders: Sequence[Path], unfinished: int) -> str:
+    """Return methods text with the numbers of the runs whose volumes have been censored."""
+    text = _time_text(setting)
+    if not _time_model(setting).censors:
+        return text
+    tables = [read_json(folder / "censoring.json") for folder in folders]
+    shares = [real(table["share"]) for table in tables]
+    counts = [f"{table['censored']} of {table['steady']}" for table in tables]
+    numbers = (
+        f"{counts[0]} volumes ({shares[0]:.1%}) were censored."
+        if len(tables) == 1
+        else f"In {len(tables)} runs, {min(shares):.1%} to {max(shares):.1%} of the volumes were"
+        f" censored ({', '.join(counts)})."
+    )
+    return f"{text} {numbers}"
+
+
+def _time_model(setting: Lookup) -> time_columns.TimeModel:
+    return time_columns.time_model(
+        setting("fd_censor"), setting("enorm_censor"), setting("band_pass"), setting("drift")
+    )
+
+
+@step(
+    makes=("confounds", "confounds_columns", "time_columns", "censoring"),
+    part=Part.PREPROCESSING,
+    text=_time_text,
+    text_after=_time_text_after,
+    keep={
+        "confounds": KEEP_CONFOUNDS,
+        "censoring": Keep({"desc": "censoring", "suffix": "metrics"}, level="minimal"),
+    },
+    small=True,
+)
+def model_time(
+    gathered_confounds: Confounds,
+    gathered_columns: Facts | None = None,
+    *,
+    fd_censor: float | None,
+    enorm_censor: float | None,
+    band_pass: Sequence[float],
+    drift: str,
+    tr: float,
+    n_dummy: int,
+    high_pass: float,
+    at_rest: bool,
+    contrasts: Contrasts,
+    nuisance: list[str] | None,
+) -> tuple[Confounds, Facts, Confounds, Facts]:
+    """Add columns that censor volumes, filter by frequency and model drift.
+
+    Returns the confounds with these columns, the description of all columns, these columns alone,
+    and numbers of the censoring. `TooFewVolumes`: the volumes kept are too few for the model.
+
+    `gathered_confounds`, `gathered_columns`: confounds of the run and their descriptions.
+    `fd_censor`, `enorm_censor`: thresholds of censoring (mm; mm and degrees); None: off.
+    `band_pass`: lowest and highest frequency that remain (Hz); empty: all. `drift`: cosine, or
+    legendre:N. `high_pass`: cut-off of the cosines that model drift (Hz); 0: these columns do.
+    `nuisance`: columns of the confounds that enter the model; None: motion and aCompCor.
+    """
+    model = time_columns.time_model(fd_censor, enorm_censor, band_pass, drift)
+    added, described = time_columns.time_columns(gathered_confounds, model, tr=tr, n_dummy=n_dummy)
+    table = pd.concat([gathered_confounds, added], axis=1)
+    kept = time_columns.kept_volumes(added, len(table))[n_dummy:]
+    names = [
+        name
+        for name in model_confounds(table, nuisance)
+        if not name.startswith(time_columns.CENSORED)
+    ]
+    conditions = {name for weights in contrasts.values() for name, w in weights.items() if w}
+    time_columns.check_volumes(
+        int(kept.sum()),
+        len(kept),
+        len(conditions) + len(names) + 1 + max(1, int(2 * len(kept) * tr * high_pass)),
+        model,
+        tr=tr,
+        least_s=time_columns.LEAST_AT_REST_S if at_rest else 0.0,
+    )
+    facts = dict(time_columns.censoring_facts(kept, model))
+    facts["volumes"] = [n_dummy + int(row) for row in np.flatnonzero(~kept)]
+    facts["model"] = model.words
+    return table, {**(gathered_columns or {}), **described}, added, facts
 
 
 _NO_TISSUES = (

@@ -12,9 +12,11 @@ from threadpoolctl import threadpool_limits
 
 from bids_sr.config.machine import EFFECTS, MAPS, VARIANCE, Need
 from bids_sr.evaluation.evidence import was_applied
+from bids_sr.evaluation.mask_overlap import mask_of_mean, mask_rows, onto_grid
 from bids_sr.evaluation.qc_flags import spread_of_effect, t_change
 from bids_sr.glm import activation_regions
 from bids_sr.glm.activation_regions import fdr_region, reliable_region
+from bids_sr.glm.block_effects import load_mean
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.design import Design, build_design, model_confounds
 from bids_sr.glm.linear_model import ActivationSettings
@@ -39,6 +41,7 @@ from bids_sr.pipeline.artifacts import (
 from bids_sr.pipeline.step import Keep, Part, enumerated, step
 from bids_sr.spatial.masks import Mismatch, edge_mismatch
 from bids_sr.spatial.resampling import sample_volume
+from bids_sr.series import MEASURED
 from bids_sr.sr.device import choose_device
 from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import fine_mask, in_both, make_upsampler, some_slices
@@ -322,6 +325,37 @@ def compare_edges(
         "flag_distortion": float(mismatch.median > limit),
     }
     return metric_rows("run", values, region="brain", n=mismatch.n)
+
+
+@step(
+    makes="mask_rows",
+    part=Part.EVALUATION,
+    text=(
+        "The brain was also segmented in the mean of each series, and these masks were compared by"
+        " the Jaccard index. "
+    ),
+    memory=EFFECTS,
+    cost=Cost(always=0.5, volumes=0.002),
+)
+def compare_masks(
+    preproc: Series, effects: dict[str, File], bold_mask_hr: Mask, *, n_dummy: int
+) -> Rows:
+    """Compare the brain mask of each series' own mean with the acquired and the measured one.
+
+    `preproc`: acquired series, head motion undone. `effects`: of all series on the high-resolution
+    grid, whose means are read one at a time.
+    """
+    total = np.zeros(preproc.shape[:3], dtype=np.float64)
+    for volume in preproc.volumes(n_dummy):
+        total += volume
+    acquired = mask_of_mean(total / (preproc.shape[3] - n_dummy), preproc.affine)
+    masks = {name: mask_of_mean(*load_mean(path)) for name, path in effects.items()}
+    references = {}
+    if acquired is not None:
+        references["acquired"] = onto_grid(acquired, preproc.affine, bold_mask_hr)
+    if (measured := masks.get(MEASURED)) is not None:
+        references[MEASURED] = bold_mask_hr.like(measured)
+    return mask_rows(masks, references)
 
 
 def _edge_warning(mismatch: Mismatch, limit: float, guided: Sequence[str]) -> str:

@@ -39,9 +39,10 @@ OF_PYTHON_ALONE = {"n_boot", "audience", "registered", "effect_confounds"}
 """Settings that a call of the command line does not have, but `Evaluator`."""
 GIVEN_IN_PYTHON_ALONE = {
     "import_motion.given_boldref",
+    "motion_confounds.known_confounds",
     "register_calibration.known_calibration_xfm",
 }
-STEPS_OF_PYTHON_ALONE = {"motion_confounds", "find_motion_left"}
+STEPS_OF_PYTHON_ALONE = {"find_motion_left"}
 UNDER_OTHER_NAMES = {"given_t1w_preproc", "given_gm", "given_wm", "given_csf"}
 """Files of another program that are given once more under the name by which steps ask for them."""
 EXTENSIONS = {
@@ -227,6 +228,12 @@ def _at_rest(maker: BidsMaker) -> None:
     maker.t1w()
 
 
+def _at_rest_with_a_pair(maker: BidsMaker) -> None:
+    maker.subject()
+    _without(maker, "*_task-tap_*")
+    maker.bold(n_volumes=90)
+
+
 def _echoes(maker: BidsMaker) -> None:
     for number, te in enumerate((0.012, 0.028), 1):
         maker.bold(f"sub-01_task-tap_echo-{number}", sidecar={"EchoTime": te}, n_volumes=90)
@@ -355,6 +362,22 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
     "an older fMRIPrep": (_fmriprep_20, [*PREPARED, "--sr-method", "bspline"]),
     "at rest": (_at_rest, ["--seeds", "motor", "Calcarine_L"]),
     "echoes at rest without T1w": (_echoes, PLAIN),
+    "components, censored": (
+        _echoes,
+        [*PLAIN, "--fd-censor", "0.5", "--band-pass", "0.01", "0.1"],
+    ),
+    "at rest with a pair": (_at_rest_with_a_pair, ["--sr-method", "inject"]),
+    "task, censored and grown": (
+        _two_runs,
+        ["--sr-method", "bspline", "--roi-grow", "--fd-censor", "0.5", "--drift", "legendre:3"],
+    ),
+    "series of other programs, censored": (
+        _other_programs,
+        [
+            *[*PLAIN, *PREPARED, "--truth", "{root}/truth", "--enorm-censor", "0.3"],
+            *["--compare", "one={root}/made:desc-denoised"],
+        ],
+    ),
 }
 
 

@@ -121,6 +121,31 @@ _VALUES = ("evaluation",)
         ),
     ),
     Shown(
+        "networkscores",
+        "evaluation",
+        html=True,
+        tables=_VALUES,
+        tab="Networks",
+        caption=(
+            "Voxels with a seed correlation of .5 and more in each series, against the network of"
+            " the reference. Accuracy: share of brain voxels sorted alike; most voxels belong to"
+            " no network. False discovery rate: share of the voxels found that are not in the"
+            " reference's network; n/a if none is found. The measured series contains the same"
+            " noise as the acquired series if the latter was made from it (--retrospective)."
+        ),
+    ),
+    Shown(
+        "masks",
+        "evaluation",
+        html=True,
+        tables=_VALUES,
+        tab="Brain masks",
+        caption=(
+            "The brain was segmented in the mean of each series; 1: the same voxels. Series are"
+            " otherwise analyzed within one shared mask."
+        ),
+    ),
+    Shown(
         "holdout",
         "evaluation",
         html=True,
@@ -164,7 +189,14 @@ def draw_evaluation(
     `halves_figures`: effects beyond the Nyquist limit of each series, for the maps. `has_truth`:
     whether high-resolution BOLD or activation is known.
     """
-    from bids_sr.report.metric_tables import HELD_OUT, IMAGES, tables_html, verdict_html
+    from bids_sr.report.metric_tables import (
+        HELD_OUT,
+        IMAGES,
+        MASKS,
+        NETWORKS,
+        tables_html,
+        verdict_html,
+    )
 
     yield Drawn("verdict", verdict_html(verdict, evaluation, display_grids.raised(flags)))
     if has_truth:
@@ -184,6 +216,12 @@ def draw_evaluation(
             if not row.is_difference
         ):
             yield Drawn(desc, tables_html([table], evaluation, series_names))
+    for statistic, tables, desc in (
+        ("connected_accuracy", NETWORKS, "networkscores"),
+        ("mask_jaccard", (MASKS,), "masks"),
+    ):
+        if any(row.statistic == statistic for row in evaluation):
+            yield Drawn(desc, tables_html(tables, evaluation, series_names))
 
 
 def _agreement(rows: Sequence[MetricRow], names: Sequence[str]) -> Iterator[Drawn]:

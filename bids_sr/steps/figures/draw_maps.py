@@ -14,6 +14,7 @@ from bids_sr.io.grids import Array
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.pipeline.artifacts import (
     Confounds,
+    Facts,
     File,
     Image,
     Map,
@@ -37,11 +38,25 @@ _TRACES = {"FD (mm)": "framewise_displacement", "DVARS": "std_dvars", "global": 
 
 
 @figure(Shown("runsummary", "motion", html=True, missing="summary of the run"))
-def summarize_run(*, run_facts: Mapping[str, object], n_dummy: int) -> Content:
-    """What was acquired, and how many volumes at the start are left out."""
+def summarize_run(
+    censoring: Facts | None = None, *, run_facts: Mapping[str, object], n_dummy: int
+) -> Content:
+    """Return what was acquired, and how many volumes are left out.
+
+    `censoring`: numbers of censored volumes; None if none was to be censored.
+    """
     from bids_sr.report.html_tables import facts_html
 
-    return facts_html({**run_facts, "Non-steady volumes": n_dummy})
+    facts = {**run_facts, "Non-steady volumes": n_dummy}
+    if censoring is not None:
+        facts["Temporal filter"] = str(censoring["model"])
+        if censoring["rules"]:
+            facts["Censored volumes"] = (
+                f"{censoring['censored']} of {censoring['steady']}"
+                f" ({float(str(censoring['share'])):.1%}), with {censoring['rules']}; no"
+                " model uses them"
+            )
+    return facts_html(facts)
 
 
 @figure(

@@ -231,6 +231,14 @@ def test_what_belongs_to_one_call_is_not_reused(tmp_path: Path) -> None:
         (Activation, {"kinds": ("ccc",)}, "cc, glm"),
         (Activation, {"low_pass": 0.005}, "above the high-pass"),
         (Activation, {"thresholds": ("half",)}, "3.1"),
+        (Activation, {"band_pass": (0.1,)}, "two frequencies are needed, the lower one first"),
+        (Activation, {"band_pass": (0.1, 0.01)}, "two frequencies are needed"),
+        (Activation, {"band_pass": (0.0, 0.1)}, "above 0"),
+        (Activation, {"drift": "legendre"}, "legendre:N with N from 1 to 20"),
+        (Activation, {"drift": "legendre:0"}, "legendre:N with N from 1 to 20"),
+        (Activation, {"drift": "spline"}, "cosine, or legendre:N"),
+        (Activation, {"fd_censor": 0.0}, "above 0"),
+        (Activation, {"enorm_censor": -1.0}, "above 0"),
         (SuperRes, {"n_ensemble": 21}, "at most 20"),
         (SuperRes, {"guide": "t1w"}, "highres"),
         (Evaluation, {"truth": "x", "retrospective": "clean"}, "--truth"),
@@ -249,6 +257,20 @@ def test_a_value_that_cannot_hold_is_refused(
         group(**values)
     assert says in str(refusal.value)
     assert refusal.value.notice.remedy
+
+
+def test_a_pass_band_and_polynomials_take_the_place_of_the_cut_offs() -> None:
+    plain = Activation()
+    assert not plain.models_time
+    assert (plain.cosine_cutoff, plain.correlation_cutoff) == (plain.high_pass, plain.low_pass)
+    band = Activation(band_pass=(0.01, 0.08))
+    assert (band.cosine_cutoff, band.correlation_cutoff) == (0.0, None)
+    slow = Activation(drift="legendre:4")
+    assert (slow.legendre_order, slow.cosine_cutoff) == (4, 0.0)
+    assert slow.correlation_cutoff == plain.low_pass
+    censored = Activation(fd_censor=0.5)
+    assert censored.models_time
+    assert censored.cosine_cutoff == plain.high_pass
 
 
 def test_a_refusal_tells_what_the_option_takes() -> None:

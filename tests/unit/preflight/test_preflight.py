@@ -195,6 +195,18 @@ class TestEvents:
         assert "30 volumes less 15 dummy volumes are too few" in problem.why
         assert "--dummy-scans" in problem.remedy
 
+    def test_a_pass_band_that_leaves_too_few_volumes_is_refused(
+        self, maker: BidsMaker, planned: Planned
+    ) -> None:
+        (problem,) = planned(activation=Activation(band_pass=(0.01, 0.02))).problems
+        assert "volumes remain: the linear model has" in problem.why
+        assert problem.remedy.startswith("Give a wider --band-pass, or leave the run out")
+
+    def test_a_pass_band_that_removes_the_task_is_refused(
+        self, maker: BidsMaker, planned: Planned
+    ) -> None:
+        assert not planned(activation=Activation(drift="legendre:4")).problems
+
     def test_going_on_after_the_end_is_said(self, maker: BidsMaker, planned: Planned) -> None:
         maker.events(rows=(*EVENTS, (28.0, 5.0, "thumb")))
         plan = planned()

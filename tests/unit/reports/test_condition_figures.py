@@ -10,6 +10,7 @@ from bids_sr.figures import slices
 from bids_sr.figures.canvas import FigureInputError
 from bids_sr.figures.correlation_figure import correlation_figure, shown_above
 from bids_sr.figures.map_figures import Scene
+from bids_sr.figures.network_figure import network_figure
 from bids_sr.figures.overlap_figure import _BOTH, _FIRST, _SECOND, overlap_figure, overlap_labels
 from bids_sr.glm.activation_regions import parse_thresholds
 from bids_sr.glm.contrasts import Contrasts
@@ -242,6 +243,27 @@ def test_axial_and_sagittal_planes_pass_through_the_peak_of_the_first_map(scene:
     assert {each.get_clim() for each in layers} == {(0.25, 0.9)}
     with pytest.raises(FigureInputError, match="no map of cross-correlation"):
         correlation_figure({}, scene)
+
+
+def test_seed_maps_are_drawn_whole_and_at_half(scene: Scene) -> None:
+    first, second = np.zeros(SHAPE, np.float32), np.full(SHAPE, 0.3, np.float32)
+    first[20, 28, 10], first[24, 28, 10], first[20, 24, 10] = 0.9, 0.4, -0.7
+    maps = {"raw": Volume(first, AFFINE), "bspline": Volume(second, AFFINE)}
+    fig = network_figure(maps, scene)
+    inside = int((scene.mask.data > 0).sum())
+    assert {f"acquired\n{100 / inside:.1f} % at .5", "bspline\n0.0 % at .5"} <= set(sheet_texts(fig))
+    layers = [each for each in fig.axes[0].images if each.get_cmap().name == "bids-sr-r"]
+    shown = [np.ma.masked_invalid(each.get_array()).compressed() for each in layers]
+    assert len(shown) == 8
+    # axial: all of the brain, with the negative voxel and the one below .5; then the network alone
+    assert {0.9, 0.4, -0.7} <= {round(float(value), 3) for value in shown[0]}
+    assert shown[1] == pytest.approx([0.9])
+    assert shown[3] == pytest.approx([0.9])
+    assert shown[4] == pytest.approx(0.3)
+    assert not shown[5].size
+    assert {each.get_clim() for each in layers} == {(-1.0, 1.0)}
+    with pytest.raises(FigureInputError, match="no map of seed correlation"):
+        network_figure({}, scene)
 
 
 @pytest.mark.parametrize(("spread", "expected"), [(0.05, 0.25), (0.2, 0.4), (0.4, 0.5)])

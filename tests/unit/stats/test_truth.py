@@ -233,3 +233,29 @@ def test_seed_correlation_sorts_voxels_as_the_known_network_does():
     jaccard = (here & there).sum() / (here | there).sum()
     assert rows["sbl", "truth", *at, "truth_connected_jaccard"] == pytest.approx(jaccard)
     assert ("bspline", "truth", *at, "truth_connected_acc") not in rows  # it has no such map here
+
+
+def test_seed_correlation_sorts_voxels_as_the_network_of_the_measured_series_does():
+    """Table 3 of the paper: the network of the original series at .5 is the reference."""
+    maps, _ = world()
+    rng = np.random.default_rng(6)
+    for name in ("measured", "bspline", "sbl"):
+        maps[name]["thumb", "cc"] = rng.uniform(-1, 1, SHAPE).astype(np.float32)
+    rows = rows_of(maps)
+    there = maps["measured"]["thumb", "cc"] >= 0.5
+    at = ("thumb", "brain")
+    for name in ("bspline", "sbl"):
+        here = maps[name]["thumb", "cc"] >= 0.5
+        found = {
+            measure: rows[name, "measured", *at, f"truth_connected_{measure}"]
+            for measure in ("acc", "fdr", "jaccard")
+        }
+        assert found == pytest.approx(
+            {
+                "acc": (here == there).mean(),
+                "fdr": 1 - there[here].mean(),
+                "jaccard": (here & there).sum() / (here | there).sum(),
+            }
+        )
+    assert not any(key[0] == "measured" for key in rows)
+    assert not any("active" in key[-1] for key in rows)  # truly active voxels stay unknown

@@ -14,7 +14,9 @@ from scipy import ndimage
 
 from bids_sr.config.machine import Sizes
 from bids_sr.glm.confounds import MOTION
+from bids_sr.glm.time_columns import TooFewVolumes
 from bids_sr.io import nifti
+from bids_sr.io.atomic_files import write_json
 from bids_sr.io.grids import AS_STORED, Volume
 from bids_sr.io.nifti import SeriesReader, load_image
 from bids_sr.pipeline.graph import Graph, Scope
@@ -318,3 +320,57 @@ def test_the_methods_text_tells_how_echoes_were_combined() -> None:
     text = motion.combine_echoes.text({"echo_times": [13.0, 29.0, 45.0]}.__getitem__)
     assert "(echo times 13, 29 and 45 ms)" in text
     assert "[@tedana]" in text
+
+
+def _moving_table(n: int = 60) -> pd.DataFrame:
+    table = pd.DataFrame(0.0, index=range(n), columns=list(MOTION))
+    for name in MOTION:
+        table[name] = np.random.default_rng(0).normal(0, 1e-3, n)
+        table[f"{name}_derivative1"] = table[name].diff()
+    displacement = np.full(n, 0.1)
+    displacement[[20, 40, 41]] = 0.9
+    return table.assign(framewise_displacement=displacement)
+
+
+MODELED = {
+    "fd_censor": 0.5,
+    "enorm_censor": None,
+    "band_pass": (0.01, 0.2),
+    "drift": "legendre:2",
+    "tr": 2.0,
+    "n_dummy": 4,
+    "high_pass": 0.0,
+    "at_rest": True,
+    "contrasts": {"s": {"s": 1.0}},
+    "nuisance": None,
+}
+
+
+def test_the_temporal_model_is_part_of_the_confounds_and_its_numbers_are_told(tmp_path) -> None:
+    table = _moving_table()
+    confounds, columns, added, facts = motion.model_time(table, {"x": {}}, **MODELED)
+    assert list(confounds) == [*table, *added]
+    assert set(columns) == {"x", *added}
+    assert facts == {
+        "rules": "framewise displacement above 0.5 mm",
+        "censored": 3,
+        "steady": 56,
+        "share": round(3 / 56, 4),
+        "volumes": [20, 40, 41],
+        "model": "pass band 0.01 to 0.2 Hz, Legendre polynomials up to order 2",
+    }
+    write_json(tmp_path / "censoring.json", facts)
+    before = motion.model_time.text(MODELED.__getitem__)
+    after = motion.model_time.text_after(MODELED.__getitem__, [tmp_path], 0)
+    assert "framewise displacement above 0.5 mm were censored" in before
+    assert "pass band was 0.01 to 0.2 Hz" in before
+    assert "Legendre polynomials up to order 2" in before
+    assert after == f"{before} 3 of 56 volumes (5.4%) were censored."
+    both = motion.model_time.text_after(MODELED.__getitem__, [tmp_path, tmp_path], 0)
+    assert "In 2 runs, 5.4% to 5.4% of the volumes were censored (3 of 56, 3 of 56)." in both
+
+
+def test_a_run_that_keeps_too_few_volumes_ends_with_the_reason_and_the_option() -> None:
+    with pytest.raises(TooFewVolumes, match=r"0 of 56 volumes remain \(56 censored") as error:
+        motion.model_time(_moving_table(), **{**MODELED, "fd_censor": 0.05})
+    assert "Give a higher --fd-censor or a wider --band-pass" in str(error.value)

@@ -1,0 +1,69 @@
+"""Overlap of the brain masks of two series, each from the mean of its own series.
+
+Source: TV self-supervision, which compares the brain masks of original and reconstructed series.
+"""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+
+from bids_sr.io.grids import Float, Mask, Real, Volume
+from bids_sr.metrics import MetricRow, metric_rows
+from bids_sr.spatial.masks import MaskError, brain_mask
+from bids_sr.spatial.resampling import sample_volume
+
+
+def jaccard(first: Mask, second: Mask) -> float:
+    """Return the Jaccard index of two masks of one shape; NaN if both are empty.
+
+    >>> jaccard(np.array([True, True, False]), np.array([False, True, True]))
+    0.3333333333333333
+    """
+    either = int((first | second).sum())
+    return int((first & second).sum()) / either if either else math.nan
+
+
+def mask_of_mean(mean: Real, affine: Float) -> Mask | None:
+    """Return the brain mask of a series' mean (X, Y, Z); None if it has no brain."""
+    try:
+        return brain_mask(np.asarray(mean), affine)
+    except MaskError:
+        return None
+
+
+def mask_rows(
+    masks: Mapping[str, Mask | None], references: Mapping[str, Volume]
+) -> list[MetricRow]:
+    """Return the Jaccard index of each series' mask with the mask of each reference.
+
+    Parameters
+    ----------
+    masks : Mapping[str, Mask | None]
+        Masks (X, Y, Z) by series, on one grid; None gives n/a.
+    references : Mapping[str, Volume]
+        Mask of the acquired and, if there is one, of the measured series, by name, on the same
+        grid.
+
+    Returns
+    -------
+    list[MetricRow]
+        One row per series and reference; none of a series with itself.
+    """
+    rows: list[MetricRow] = []
+    for reference, other in references.items():
+        for series, mask in masks.items():
+            if series != reference:
+                value = math.nan if mask is None else jaccard(mask, other.data)
+                rows += metric_rows(
+                    series, {"mask_jaccard": value}, reference=reference, region="brain"
+                )
+    return rows
+
+
+def onto_grid(mask: Mask, affine: Float, grid: Volume) -> Volume:
+    """Return a mask on another grid of its field of view: voxels at least half inside."""
+    values = sample_volume(
+        mask.astype(np.float32), affine, grid.data.shape, grid.affine, None, order=1
+    )
+    return Volume(values >= 0.5, grid.affine)

@@ -1,0 +1,273 @@
+"""Regressors of the temporal model that censor volumes, filter by frequency and remove drift.
+
+All are columns of the confounds table, so that every model of a run gets the same ones: maps,
+seeds, effects of blocks, controls, and the measured reference.
+
+- `censored…`: 1 in one volume and 0 elsewhere. A model with this column estimates everything else
+  from the other volumes: least squares and generalized least squares give the same estimates,
+  residuals and degrees of freedom as without the row, and the noise keeps its distance in time
+  across the gap. Nothing is interpolated.
+- `band_stop…`: cosines (DCT-II) outside a pass band. The filter is thus part of the model
+  (simultaneous regression, as in AFNI's 3dTproject), which counts the degrees of freedom that it
+  costs and does not bring back what other regressors removed (Lindquist et al. 2019).
+- `legendre…`: Legendre polynomials over the run, in place of slow cosines.
+
+Volumes before the steady state have no row in a model; here they are 0.
+
+Source of the thresholds: power2012 (framewise displacement) and the Euclidean norm of the motion
+derivatives of AFNI's 1d_tool.py, in mm and degrees.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+
+from bids_sr.frozen import frozen
+from bids_sr.glm.confounds import MOTION
+from bids_sr.io.grids import Array, Float, Mask
+
+CENSORED, BAND_STOP, LEGENDRE = "censored", "band_stop", "legendre"
+LEAST_AT_REST_S = 10.0  # as preflight asks of every run without events
+_PREFIXES = (CENSORED, BAND_STOP, LEGENDRE)
+
+
+class TooFewVolumes(ValueError):
+    """A run of which censoring or filtering leaves too few volumes for its model.
+
+    `reason`: what is wrong. `fix`: what to do.
+    """
+
+    def __init__(self, reason: str, fix: str) -> None:
+        super().__init__(f"{reason}. {fix}")
+        self.reason, self.fix = reason, fix
+
+
+@frozen
+class TimeModel:
+    """Options of the temporal model of a run.
+
+    `fd_censor`: volumes with a framewise displacement above this (mm) are censored.
+    `enorm_censor`: volumes with a Euclidean norm of the motion derivatives (mm, degrees) at or
+    above this are censored. `band_pass`: lowest and highest frequency that remain (Hz).
+    `legendre`: order of the polynomials that model drift. None: off.
+    """
+
+    fd_censor: float | None = None
+    enorm_censor: float | None = None
+    band_pass: tuple[float, float] | None = None
+    legendre: int | None = None
+
+    @property
+    def censors(self) -> bool:
+        """Whether volumes with head motion are censored."""
+        return self.fd_censor is not None or self.enorm_censor is not None
+
+    @property
+    def words(self) -> str:
+        """Filters of the model in words; slow cosines if no other filter is given."""
+        parts = []
+        if self.band_pass is not None:
+            parts.append(f"pass band {self.band_pass[0]:g} to {self.band_pass[1]:g} Hz")
+        if self.legendre is not None:
+            parts.append(f"Legendre polynomials up to order {self.legendre}")
+        return ", ".join(parts) or "slow cosines"
+
+    @property
+    def rules(self) -> str:
+        """The rules of censoring in words; "" if nothing is censored."""
+        rules = []
+        if self.fd_censor is not None:
+            rules.append(f"framewise displacement above {self.fd_censor:g} mm")
+        if self.enorm_censor is not None:
+            rules.append(
+                "a Euclidean norm of the motion derivatives of at least"
+                f" {self.enorm_censor:g} (mm, degrees)"
+            )
+        return " or ".join(rules)
+
+
+def time_model(
+    fd_censor: float | None,
+    enorm_censor: float | None,
+    band_pass: Sequence[float],
+    drift: str,
+) -> TimeModel:
+    """Return the temporal model that options describe.
+
+    `band_pass`: lowest and highest frequency (Hz); empty for none. `drift`: cosine, or legendre:N.
+    """
+    kind, _, order = drift.partition(":")
+    low_high = tuple(map(float, band_pass))
+    return TimeModel(
+        fd_censor=fd_censor,
+        enorm_censor=enorm_censor,
+        band_pass=(low_high[0], low_high[1]) if low_high else None,
+        legendre=int(order) if kind == "legendre" else None,
+    )
+
+
+def motion_norm(params: Array) -> Float:
+    """Return the Euclidean norm of the motion derivatives, first value NaN.
+
+    It is the root of the sum of squared backward differences, rotations in degrees, as AFNI's
+    1d_tool.py computes it.
+
+    `params`: six motion parameters, one row per volume (T, 6; mm, rad).
+    """
+    change = np.diff(np.asarray(params, dtype=np.float64), axis=0)
+    change[:, 3:] = np.degrees(change[:, 3:])
+    return np.concatenate([[np.nan], np.linalg.norm(change, axis=1)])
+
+
+def censored_volumes(confounds: pd.DataFrame, model: TimeModel) -> Mask:
+    """Return which volumes a model censors, (T,); the first volume never is.
+
+    `confounds`: six motion parameters and framewise_displacement, one row per volume.
+    """
+    out = np.zeros(len(confounds), dtype=bool)
+    if model.fd_censor is not None:
+        out |= confounds["framewise_displacement"].to_numpy(dtype=np.float64) > model.fd_censor
+    if model.enorm_censor is not None:
+        norm = motion_norm(confounds[list(MOTION)].to_numpy(dtype=np.float64))
+        out |= norm >= model.enorm_censor
+    return out
+
+
+def cosines_outside(n: int, tr: float, low: float, high: float) -> tuple[Float, Float]:
+    """Return cosines (DCT-II) of n samples below and above a pass band, and their frequencies.
+
+    The constant is left out. Returns (n, K) of amplitude 1, and (K,) in Hz.
+    """
+    order = np.arange(1, n)
+    frequency = order / (2 * n * tr)
+    kept = (frequency < low * (1 - 1e-9)) | (frequency > high * (1 + 1e-9))
+    cosines = np.cos(np.pi * (np.arange(n)[:, None] + 0.5) * order[kept] / n)
+    return cosines, frequency[kept]
+
+
+def column_count(n: int, tr: float, model: TimeModel) -> int:
+    """Return the number of columns of a model besides censored volumes, for n steady volumes."""
+    band = 0 if model.band_pass is None else cosines_outside(n, tr, *model.band_pass)[1].size
+    return band + (model.legendre or 0)
+
+
+def time_columns(
+    confounds: pd.DataFrame, model: TimeModel, *, tr: float, n_dummy: int = 0
+) -> tuple[pd.DataFrame, dict[str, dict[str, object]]]:
+    """Return the columns of a temporal model, one row per volume, and their descriptions.
+
+    `confounds`: six motion parameters and framewise_displacement of the run.
+    """
+    n_volumes = len(confounds)
+    rows = n_volumes - n_dummy
+    columns: dict[str, Float] = {}
+    described: dict[str, dict[str, object]] = {}
+    for volume in np.flatnonzero(censored_volumes(confounds, model)):
+        if volume >= n_dummy:
+            name = f"{CENSORED}{volume:04d}"
+            columns[name] = (np.arange(n_volumes) == volume).astype(np.float64)
+            described[name] = {
+                "Description": f"1 in volume {volume}, which no model uses: {model.rules}",
+                "Units": "arbitrary",
+            }
+    if model.band_pass is not None:
+        low, high = model.band_pass
+        cosines, frequencies = cosines_outside(rows, tr, low, high)
+        for values, frequency in zip(cosines.T, frequencies, strict=True):
+            name = f"{BAND_STOP}{round(2 * rows * tr * frequency):04d}"
+            columns[name] = np.concatenate([np.zeros(n_dummy), values])
+            described[name] = {
+                "Description": (
+                    f"Cosine of {frequency:.4g} Hz, outside the pass band of {low:g} to"
+                    f" {high:g} Hz; 0 in volumes that are not steady"
+                ),
+                "Units": "arbitrary",
+            }
+    for order in range(1, 1 + (model.legendre or 0)):
+        name = f"{LEGENDRE}{order:02d}"
+        values = np.polynomial.Legendre.basis(order)(np.linspace(-1, 1, rows))
+        columns[name] = np.concatenate([np.zeros(n_dummy), values])
+        described[name] = {
+            "Description": (
+                f"Legendre polynomial of order {order} over the run; 0 in volumes that are not"
+                " steady"
+            ),
+            "Units": "arbitrary",
+        }
+    return pd.DataFrame(columns, index=confounds.index), described
+
+
+def time_column_names(names: Sequence[object] | pd.DataFrame | None) -> tuple[str, ...]:
+    """Return those of some columns that belong to the temporal model; none of None."""
+    if names is None:
+        return ()
+    return tuple(str(name) for name in names if str(name).startswith(_PREFIXES))
+
+
+def kept_volumes(table: pd.DataFrame | None, n_volumes: int) -> Mask:
+    """Return which volumes are not censored, (n_volumes,), from the columns of a table."""
+    kept = np.ones(n_volumes, dtype=bool)
+    for name in time_column_names(table):
+        if table is not None and name.startswith(CENSORED):
+            kept[table[name].to_numpy() != 0] = False
+    return kept
+
+
+def check_volumes(
+    kept: int, n_steady: int, n_columns: int, model: TimeModel, *, tr: float, least_s: float = 0.0
+) -> None:
+    """Raise `TooFewVolumes` if the volumes kept are too few for a model.
+
+    Parameters
+    ----------
+    kept : int
+        Number of steady volumes that are not censored.
+    n_steady : int
+        Number of steady volumes.
+    n_columns : int
+        Number of regressors, censored volumes not counted.
+    model : TimeModel
+        Options, for the message.
+    tr : float
+        Repetition time (s).
+    least_s : float, optional
+        Time that has to remain (s).
+    """
+    censored = n_steady - kept
+    text = f"{kept} of {n_steady} volumes remain"
+    if model.censors:
+        text += f" ({censored} censored for {model.rules})"
+    if kept <= n_columns:
+        raise TooFewVolumes(
+            f"{text}: the linear model has {n_columns} regressors and needs {n_columns + 1}"
+            " volumes",
+            _fix(model),
+        )
+    if kept * tr < least_s - 1e-6:
+        raise TooFewVolumes(
+            f"{text}, {kept * tr:g} s: a run without events needs {least_s:g} s", _fix(model)
+        )
+
+
+def _fix(model: TimeModel) -> str:
+    """Return the options that would leave more volumes, in a sentence."""
+    options = {
+        "a higher --fd-censor": model.fd_censor,
+        "a higher --enorm-censor": model.enorm_censor,
+        "a wider --band-pass": model.band_pass,
+        "a lower order of --drift": model.legendre,
+    }
+    given = [text for text, value in options.items() if value is not None]
+    return f"Give {' or '.join(given)}, or leave the run out (--task-id, --run-id)."
+
+
+def censoring_facts(kept: Mask, model: TimeModel) -> Mapping[str, object]:
+    """Return the numbers of a run's censoring; `kept` are its steady volumes (T,)."""
+    count = int((~kept).sum())
+    return {
+        "rules": model.rules,
+        "censored": count,
+        "steady": len(kept),
+        "share": round(count / max(len(kept), 1), 4),
+    }

@@ -1,0 +1,55 @@
+"""Figure of the seed correlation maps of a run without events, thresholded and unthresholded."""
+
+from collections.abc import Iterator, Sequence
+
+from bids_sr.config.machine import MAPS
+from bids_sr.pipeline.artifacts import Image, Map, Mask
+from bids_sr.pipeline.step import Drawn, figure
+from bids_sr.report.sections import Shown
+from bids_sr.sr.method import Cost
+from bids_sr.steps.figures import display_grids
+
+
+@figure(
+    Shown(
+        "networks",
+        "activation",
+        place=1,
+        subtitle="Seed correlation (r)",
+        heading="Seed {contrast}, {smoothing}",
+        tab="Seed correlation",
+        caption=(
+            "Correlation (-1 to 1) of each voxel's filtered time series with the seed, over the"
+            " T2* image (or the BOLD reference if there is none). One row per series: an axial and"
+            " a sagittal plane through the highest correlation of the first row, each without a"
+            " threshold and at r of .5 and more. Left: share of brain voxels at r of .5 and more."
+            " Smoothing and interpolation raise correlations by themselves: compare with B-spline,"
+            " which adds no detail."
+        ),
+        tables=("activation", "evaluation"),
+    ),
+    memory=MAPS,
+    cost=lambda setting: Cost(always=0.5, high=0.1 * len(setting("contrasts"))),
+)
+def draw_networks(
+    maps: list[Map],
+    bold_mask_hr: Mask,
+    roi_hr: Mask,
+    boldref: Image,
+    guide_hr: Image | None = None,
+    *,
+    series_names: Sequence[str],
+) -> Iterator[Drawn]:
+    """Draw the correlation maps of each seed at each smoothing.
+
+    Acquired, B-spline, methods and measured are drawn. `guide_hr`: high-resolution T2*w image as
+    background (3D); None takes boldref.
+    """
+    from bids_sr.figures.network_figure import network_figure
+
+    scene = display_grids.scene_of(guide_hr or boldref, bold_mask_hr, roi_hr)
+    for (contrast, stat, fwhm), by_series in display_grids.sort_maps(maps).stats.items():
+        if stat == "cc":
+            names = display_grids.compared(by_series, series_names)
+            drawn = network_figure({name: by_series[name].volume for name in names}, scene)
+            yield Drawn("networks", drawn, contrast=contrast, fwhm_mm=fwhm)
