@@ -87,6 +87,7 @@ def _add_participant(
         subject_facts=_facts(planned.settings, subject),
     )
     measured = _scope(scope, "measured", planned, subject)
+    measured.settings["provenance"] = planned.made_by
     learned: Wires = {
         "heads_fine": [head["fine_scans"] for head in heads.values()],
         "heads_coarse": [head["coarse_scans"] for head in heads.values()],

@@ -357,7 +357,10 @@ def super_resolve_scans(
     ),
     keep={
         "scan_metrics": Keep(
-            {"desc": "anat", "suffix": "metrics"}, "scan_columns", level="minimal"
+            {"desc": "anat", "suffix": "metrics"},
+            "scan_columns",
+            provenance=True,
+            level="minimal",
         ),
         "scan_dseg": Keep(
             {"res": "hr", "desc": "measured", "suffix": "dseg"},
