@@ -168,8 +168,8 @@ def stacked(scans: Sequence[Derivative]) -> Float32:
     return np.stack([each.volume.data for each in scans])
 
 
-def _suffixes_of(scans: Sequence[Derivative]) -> list[str]:
-    """Contrasts of scans, in order."""
+def suffixes_of(scans: Sequence[Derivative]) -> list[str]:
+    """Return the contrasts of scans (BIDS suffixes), in order."""
     return [each.entities["suffix"] for each in scans]
 
 
@@ -194,7 +194,7 @@ def untrained_slices(
     from bids_sr.sr.training.fused import contrast_image, held_out_slices
 
     own = contrast_image(
-        stacked(fine), stacked(coarse), mask.data, mask.affine, _suffixes_of(fine), "own"
+        stacked(fine), stacked(coarse), mask.data, mask.affine, suffixes_of(fine), "own"
     )
     return held_out_slices(cards, mask.data.shape[2], own.checksum())
 
@@ -281,7 +281,7 @@ def train_on_scans(
     from bids_sr.sr.training.fused import SAME_GRID, contrast_image, joined
 
     count = len(heads_fine) // len(heads_masks)
-    suffixes = _suffixes_of(heads_fine[:count])
+    suffixes = suffixes_of(heads_fine[:count])
     heads = []
     for place, (name, mask) in enumerate(heads_masks.items()):
         own = slice(place * count, (place + 1) * count)
