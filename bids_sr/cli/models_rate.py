@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 import zlib
 from pathlib import Path
 from typing import Any
@@ -55,17 +56,18 @@ def make_kit(options: RateMakeOptions) -> None:
 
     Raises `UsageError` if the kit exists, or if there are no scans to rate.
     """
-    kit = options.out
-    if kit.exists() and any(kit.iterdir() if kit.is_dir() else [kit]):
-        raise UsageError(
-            f"{kit} is not empty", "a kit is never overwritten", "choose a new folder"
-        )
+    target = options.out
+    if target.exists() and any(target.iterdir() if target.is_dir() else [target]):
+        fix = "choose a new folder"
+        raise UsageError(f"{target} is not empty", "a kit is never overwritten", fix)
     scans = _scans_of(options.derivatives, options.series)
     # the random order is the order of the codes, which have nothing to do with the scans
     codes = draw_codes(len(scans), options.seed)
     pictures: dict[tuple[str, ...], tuple[Array, list[int], float]] = {}
     entries: dict[str, dict[str, str]] = {}
-    (kit / IMAGES).mkdir(parents=True, exist_ok=True)
+    kit = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(kit, ignore_errors=True)
+    (kit / IMAGES).mkdir(parents=True)
     for code, scan in zip(codes, scans, strict=True):
         entries[code] = {key: scan[key] for key in ("participant", "contrast", "series")}
         place = (scan["participant"], scan["contrast"])
@@ -77,16 +79,20 @@ def make_kit(options: RateMakeOptions) -> None:
     rows = "".join(f"{code}\t{IMAGES}/{code}.png\t\t\n" for code in sorted(codes))
     write_whole(kit / SHEET, "code\timage\trating\tcomment\n" + rows)
     text = _INSTRUCTIONS.format(
-        sheet=SHEET, images=IMAGES, key=KEY, low=LOWEST, high=HIGHEST, kit=kit.name
+        sheet=SHEET, images=IMAGES, key=KEY, low=LOWEST, high=HIGHEST, kit=target.name
     )
     write_whole(kit / "README.txt", text)
     packed = zlib.compress(json.dumps(entries, sort_keys=True).encode())
     write_whole(kit / KEY, base64.b64encode(packed).decode("ascii") + "\n")
-    print(f"{len(scans)} pictures of {len({s['participant'] for s in scans})} participants: {kit}")
+    if target.exists():
+        target.rmdir()
+    kit.rename(target)
+    people = len({scan["participant"] for scan in scans})
+    print(f"{len(scans)} pictures of {people} participants: {target}")
 
 
 def _scans_of(derivatives: Path, series: tuple[str, ...]) -> list[dict[str, str]]:
-    """Return participant, contrast, series and path of the stored scans of a derivatives folder."""
+    """Return participant, contrast, series and path of all stored scans."""
     scans = []
     for pattern in ("sub-*/anat", "sub-*/ses-*/anat"):
         for suffix in ("T1w", "T2w", "FLAIR"):

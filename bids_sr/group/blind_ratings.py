@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from bids_sr.group.group_tests import differences, hodges_lehmann, holm, signed_rank
+from bids_sr.series import BASELINES, MEASURED
 
 LOWEST, HIGHEST = 0.0, 5.0
 """Ends of the scale: unusable, and excellent."""
@@ -107,8 +108,15 @@ def _by_participant(ratings: pd.DataFrame) -> dict[str, pd.DataFrame]:
     key = ["contrast", "participant", "series"]
     means = known.groupby(key, sort=False)["rating"].mean().reset_index()
     tables = {"all": means, **dict(iter(means.groupby("contrast", sort=False)))}
+    # methods, then what they are compared with
+    order = sorted(
+        set(means["series"]), key=lambda name: (name in BASELINES, name == MEASURED, name)
+    )
     return {
-        str(name): own.groupby(["participant", "series"], sort=False)["rating"].mean().unstack()
+        str(name): own.groupby(["participant", "series"])["rating"]
+        .mean()
+        .unstack()
+        .reindex(columns=order)
         for name, own in tables.items()
     }
 
@@ -155,9 +163,8 @@ def intraclass_correlation(table: npt.ArrayLike) -> float:
 
     `table`: ratings, a row per image and a column per rater.
 
-    >>> table = [[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]]
-    >>> round(intraclass_correlation(table), 2)
-    0.29
+    >>> round(intraclass_correlation([[1, 2], [2, 3], [3, 4]]), 3)
+    0.667
     """
     values = np.asarray(table, dtype=np.float64)
     values = values[np.isfinite(values).all(axis=1)]

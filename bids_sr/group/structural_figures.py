@@ -21,7 +21,9 @@ CLASS_NAMES = {
     "csf": "CSF",
     "wmh": "white-matter hyperintensities",
     "veins": "veins and sinuses",
-    "pial": "pial layer",
+    "pial": "pial layer and partial volume",
+    "csfSpaces": "CSF spaces (all contrasts)",
+    "brainTissue": "brain tissue (all contrasts)",
     "brain": "brain",
 }
 """Classes of segmentations in words."""

@@ -13,7 +13,8 @@ from bids_sr.report.sections import render
 from bids_sr.series import BASELINES, MEASURED
 
 _BY = "psnr"
-_OPEN, _GOOD, _BAD = ("?", "open"), ("✓", "good"), ("✗", "bad")
+# one participant is no test, so the result is open whatever its sign
+_MARK, _STATE = "?", "open"
 Changes = Mapping[str, Mapping[str, tuple[float, str]]]
 """Difference in PSNR (dB) and the interpolation that was subtracted, by method and contrast."""
 
@@ -40,30 +41,24 @@ def changes_of(rows: Sequence[MetricRow]) -> dict[str, dict[str, tuple[float, st
     return changes
 
 
-def headline_of(changes: Changes) -> tuple[str, tuple[str, str]]:
-    """Return the result in a sentence, and the symbol and class of its state.
+def headline_of(changes: Changes) -> str:
+    """Return the result in a sentence: which methods have the higher PSNR, where and by how much.
 
-    The state is good if a method has the higher PSNR in all contrasts, bad if all methods have the
-    lower PSNR in all contrasts, else open.
+    `changes`: as `changes_of` returns them.
     """
     if not changes:
-        return "Not compared with interpolation: no slice was held out from training", _OPEN
-    higher = {
-        name: [contrast for contrast, (change, _) in own.items() if change > 0]
-        for name, own in changes.items()
-    }
-    parts = [
-        f"{name} in {', '.join(higher[name])}"
-        if len(higher[name]) < len(own)
-        else f"{name} in all contrasts"
-        for name, own in changes.items()
-        if higher[name]
-    ]
+        return "Not compared with interpolation: no slice was held out from training"
+    parts = []
+    for name, own in changes.items():
+        higher = {contrast: change for contrast, (change, _) in own.items() if change > 0}
+        if higher:
+            where = "all contrasts" if len(higher) == len(own) else ", ".join(higher)
+            lowest, highest = (number(end(higher.values()), ".2f") for end in (min, max))
+            size = lowest if lowest == highest else f"{lowest} to {highest}"
+            parts.append(f"{name} in {where} (by {size} dB)")
     if not parts:
-        methods = ", ".join(changes)
-        return f"PSNR not higher than interpolation in any contrast ({methods})", _BAD
-    complete = any(len(higher[name]) == len(own) for name, own in changes.items())
-    return f"PSNR higher than interpolation: {'; '.join(parts)}", _GOOD if complete else _OPEN
+        return f"PSNR not higher than interpolation in any contrast ({', '.join(changes)})"
+    return f"PSNR higher than interpolation: {'; '.join(parts)}"
 
 
 def scans_overview_html(
@@ -81,7 +76,6 @@ def scans_overview_html(
         BIDS suffixes of the scans, in order.
     """
     changes = changes_of(rows)
-    headline, (mark, kind) = headline_of(changes)
     numbers = [
         {
             "value": f"{number(change, '+.2f')} dB",
@@ -97,4 +91,4 @@ def scans_overview_html(
         " differences over participants"
     )
     header = f"{participant}, structural scans: {', '.join(contrasts)}"
-    return render("group_answer", header, mark, kind, headline, evidence, numbers)
+    return render("group_answer", header, _MARK, _STATE, headline_of(changes), evidence, numbers)

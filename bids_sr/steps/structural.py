@@ -352,8 +352,9 @@ def super_resolve_scans(
     memory=MEASURE_SCANS,
     text=(
         "Images were compared with the measured scans by error, PSNR and SSIM in slices that"
-        " training had not seen, by image quality measures, and by tissues segmented with Atropos"
-        " [@ants] and white-matter hyperintensities [@attention_unet]."
+        " training had not seen, by image quality measures, by tissues segmented with Atropos"
+        " [@ants], and by CSF, veins, pial layer and white-matter hyperintensities"
+        " [@attention_unet]."
     ),
     keep={
         "scan_metrics": Keep(
@@ -414,6 +415,7 @@ def _measured_rows(
     `slices`: that images are compared in with the fine ones.
     """
     from bids_sr.quality.image_quality import lesions, likeness, quality, segmentations
+    from bids_sr.registration.multispectral import CONTRASTS, segment_multispectral
     from bids_sr.registration.tissues import NAMES
 
     zooms = voxel_sizes(affine).tolist()
@@ -432,8 +434,11 @@ def _measured_rows(
         )
     if "measured" in by_scan:
         rows += segmentations("all", by_scan, mask, zooms)
+    if set(CONTRASTS) <= set(measured):
+        classes = {name: segment_multispectral(scans, mask) for name, scans in every.items()}
+        rows += segmentations("all", classes, mask, zooms)
     if "FLAIR" in measured:
-        seen = lesions({name: scans["FLAIR"] for name, scans in every.items()}, mask)
+        seen = lesions({name: scans["FLAIR"] for name, scans in every.items()}, mask, zooms)
         rows += segmentations("FLAIR", seen, mask, zooms)
     labels = np.zeros(mask.shape, np.uint8)
     for label, tissue in enumerate(NAMES, 1):
