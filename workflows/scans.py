@@ -8,6 +8,7 @@ The grids are in T1w and in templates; surfaces are those of the participant or 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from bids_sr.bids import Subject, entities_of, pretrained_for, vgg_weights_for
 from bids_sr.bids.fmriprep import SPACES
@@ -47,14 +48,20 @@ def _suffixes(subject: Subject) -> tuple[str, ...]:
     return tuple(pair.contrast for pair in subject.structural)
 
 
-def _scope(outer: Scope, name: str, planned: Planned, subject: Subject) -> Scope:
+def _scope(
+    outer: Scope,
+    name: str,
+    planned: Planned,
+    subject: Subject,
+    provenance: Mapping[str, str] = MappingProxyType({}),
+) -> Scope:
     """A scope whose artifacts are stored among the structural scans of a participant."""
     sessions = {entities_of(pair.highres).get("session", "") for pair in subject.structural}
     session = {"session": max(sessions)} if len(sessions) == 1 and max(sessions) else {}
     return outer.within(
         name,
         entities={"subject": subject.label, **session, "datatype": "anat"},
-        provenance={},
+        provenance=dict(provenance),
         suffixes=_suffixes(subject),
         template_space=next(iter(planned.settings.preprocessing.templates), SPACES[0]),
     )
@@ -86,7 +93,7 @@ def _add_participant(
         provenance={},
         subject_facts=_facts(planned.settings, subject),
     )
-    measured = _scope(scope, "measured", planned, subject)
+    measured = _scope(scope, "measured", planned, subject, planned.made_by)
     learned: Wires = {
         "heads_fine": [head["fine_scans"] for head in heads.values()],
         "heads_coarse": [head["coarse_scans"] for head in heads.values()],

@@ -24,9 +24,11 @@ from typing import TYPE_CHECKING
 
 from bids_sr.bids import entities_of
 from bids_sr.bids.companions import some
+from bids_sr.cli import structural_group
 from bids_sr.cli.console import line_of, made, still
 from bids_sr.cli.exit_codes import show
 from bids_sr.cli.progress import Progress, declared_seconds, expected
+from bids_sr.cli.structural_group import ScansGroup
 from bids_sr.config import Settings, UsageError, machine
 from bids_sr.config.machine import (
     SHARED_GB,
@@ -268,8 +270,8 @@ class _Group:
     absent: tuple[str, ...]
 
 
-def prepare(settings: Settings) -> _Group:
-    """Find the tables of the group level.
+def prepare(settings: Settings) -> _Group | ScansGroup:
+    """Find the tables of the group level, of functional runs or of structural scans.
 
     Raises `UsageError` for none, for one participant, or for tables of other versions or settings.
     """
@@ -282,6 +284,8 @@ def prepare(settings: Settings) -> _Group:
         )
     _refuse_of_others(settings)
     chosen = _chooser(settings)
+    if structural_group.is_structural(settings):
+        return structural_group.prepare(settings, chosen, _expected_participants(settings))
     tables = find_tables(output_dir, chosen)
     if tables.empty:
         why = "the group level combines these tables"
@@ -422,8 +426,10 @@ def _with_crashes(absent: Sequence[tuple[str, str]], output_dir: Path) -> list[s
     return lines
 
 
-def plan_text(prepared: _Group) -> str:
-    """What would be joined, and who is missing."""
+def plan_text(prepared: _Group | ScansGroup) -> str:
+    """Return what would be joined, and who is missing."""
+    if isinstance(prepared, ScansGroup):
+        return structural_group.plan_text(prepared)
     lines = [f"{len(prepared.tables)} tables of {len(prepared.participants)} participants"]
     return "\n".join([*lines, *(f"missing: {line}" for line in prepared.absent)])
 
@@ -452,11 +458,16 @@ def _without_effect(settings: Settings) -> list[str]:
     return [name for name in differing(plain, settings) if name not in _READ]
 
 
-def run_group(settings: Settings, group: _Group, say: Callable[[str], None]) -> "RunOutcome":
+def run_group(
+    settings: Settings, group: _Group | ScansGroup, say: Callable[[str], None]
+) -> "RunOutcome":
     """Join, test and map the metrics, and write the group results; `say` prints one line.
 
-    The results are ``group_metrics``, ``group_stats`` and ``group.html``.
+    The results are ``group_metrics``, ``group_stats`` and ``group.html``; of structural scans
+    ``group_scans_*`` and ``group_scans.html``.
     """
+    if isinstance(group, ScansGroup):
+        return structural_group.run_structural_group(settings, group, say)
     import multiprocessing
     from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 

@@ -13,6 +13,8 @@ from bids_sr.cli.models_options import (
     CardOptions,
     EvaluateOptions,
     ListOptions,
+    RateMakeOptions,
+    RateScoreOptions,
     SearchOptions,
     TrainOptions,
     Vgg19Options,
@@ -28,6 +30,8 @@ _COMMANDS: dict[str, tuple[type[Checked], str]] = {
     "apply": (ApplyOptions, "super-resolve a NIfTI image or series"),
     "evaluate": (EvaluateOptions, "compare super-resolved images with a reference"),
     "card": (CardOptions, "show what a model was trained on, and what it reached"),
+    "rate-make": (RateMakeOptions, "make a kit for blinded visual rating of structural scans"),
+    "rate-score": (RateScoreOptions, "score filled sheets of a rating kit"),
     "vgg19": (Vgg19Options, "keep weights of VGG-19 on this machine, for --recipe paper"),
 }
 _DESCRIPTION = """\
@@ -38,13 +42,14 @@ bids-sr ... --sr-method METHOD --pretrained MODEL.safetensors
 For research; not for clinical use.
 
 commands:
-""" + "\n".join(f"  {name:<10}{about}" for name, (_, about) in _COMMANDS.items())
+""" + "\n".join(f"  {name:<12}{about}" for name, (_, about) in _COMMANDS.items())
 
 
 def parsers() -> dict[str, Parser]:
     """Return the parser of each subcommand by its name.
 
-    Parsers by name: ``list``, ``train``, ``search``, ``apply``, ``evaluate``, ``card``, ``vgg19``.
+    Parsers by name: ``list``, ``train``, ``search``, ``apply``, ``evaluate``, ``card``,
+    ``rate-make``, ``rate-score``, ``vgg19``.
     """
     return {
         name: Parser(f"bids-sr-models {name}", f"{about[0].upper()}{about[1:]}.", kind)
@@ -77,6 +82,14 @@ def _run(argv: Sequence[str]) -> int:
         from bids_sr.cli.models_vgg19 import keep_vgg19
 
         return keep_vgg19(options)
+    if isinstance(options, RateMakeOptions | RateScoreOptions):
+        from bids_sr.cli import models_rate
+
+        if isinstance(options, RateMakeOptions):
+            models_rate.make_kit(options)
+        else:
+            models_rate.score_sheets(options)
+        return DONE
     from bids_sr.cli import models_apply, models_files, models_search, models_train
     from bids_sr.cli.models_files import REFUSALS
     from bids_sr.sr.training.phase import OutOfDeviceMemory, TrainingDiverged

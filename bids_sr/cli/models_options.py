@@ -54,6 +54,29 @@ class Vgg19Options(Checked):
 
 
 @frozen
+class RateMakeOptions(Checked):
+    """What is rated, and where the kit is written."""
+
+    derivatives: Path = argument("OUT", "output directory of bids-sr with structural scans")
+    out: Path = argument("KIT", "folder of the kit, which must be empty or not exist")
+    series: tuple[str, ...] = option(
+        (), "--series NAME", "series to rate, such as bspline attunet measured (default: all)"
+    )
+    seed: int = option(0, "--seed N", "seed of codes and order", least=0)
+
+
+@frozen
+class RateScoreOptions(Checked):
+    """Which kit is scored, and by which sheets."""
+
+    kit: Path = argument("KIT", "folder that rate-make wrote")
+    sheets: tuple[Path, ...] = argument("SHEET", "filled sheets, one per rater", nargs="+")
+    out: Path | None = option(
+        None, "-o --out TSV", "also write mean ratings here, and tests to a JSON file beside it"
+    )
+
+
+@frozen
 class MachineOptions(Checked):
     """On what a network runs, and for which factor."""
 

@@ -424,7 +424,8 @@ class Evaluation(Checked):
 
     `truth`: high-resolution reference, a folder (excludes `retrospective`, which makes one), auto
     (in the data), none. `null_checks`: whether placebos are made. `margin`: of the equivalence
-    test; None: a tenth of B-spline to measured.
+    test; None: a tenth of B-spline to measured. `protocol`: column or sidecar key of
+    the acquisition protocol of structural scans.
     """
 
     truth: str = option(
@@ -478,6 +479,14 @@ class Evaluation(Checked):
         "(default, and for all others: a tenth of the gap between B-spline and measured)",
         decides=False,
         above=0,
+    )
+    protocol: str | None = option(
+        None,
+        "--protocol COLUMN",
+        "acquisition protocol of structural scans at the group level, by which errors of quality"
+        " metrics are grouped: a column of participants.tsv, such as scanner, or a key of the"
+        " low-resolution scans' sidecars, such as ManufacturersModelName (default: one group)",
+        decides=False,
     )
     group_permutations: int = option(
         0,

@@ -27,6 +27,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
+from scipy import ndimage
 
 from bids_sr import metrics
 from bids_sr.io.grids import Float, Mask, Real
@@ -42,6 +43,11 @@ _RATIOS: Mapping[str, Callable[[Float], float]] = {
 }
 _PAIRS = (("gm", "wm"), ("csf", "gm"), ("csf", "wm"))
 _LESION_SD = 1.3  # standard deviations above the brain's mean
+_LESION_SMOOTHING_MM = 2.0  # FWHM
+_LESION_SHARE = 0.1  # smoothed value below which a voxel is removed
+_LESION_Z = 0.95  # z score below which a voxel is removed
+FWHM_PER_SIGMA = 2 * math.sqrt(2 * math.log(2))
+"""Full width at half maximum of a Gaussian of standard deviation 1."""
 _TOP_PERCENTILE = 99.95  # MRIQC's; attention-unet prints 95 %, as MRIQC's manual does
 
 
@@ -150,26 +156,54 @@ def wm2max(image: Real, wm: Mask) -> float:
     return float(np.median(_inside(image, wm, "wm")) / top)
 
 
-def _white_matter_hyperintensities(flair: Real, brain: Mask) -> Mask:
-    """Return voxels of a bias-corrected FLAIR (X, Y, Z) above the brain's mean + 1.3 SD.
+def white_matter_hyperintensities(
+    flair: Real, brain: Mask, zooms: Sequence[float], likely: Mask | None = None
+) -> Mask:
+    """Return white-matter hyperintensities of a bias-corrected FLAIR (X, Y, Z).
 
-    Source: attention-unet, section 3.8.3. Its template of where lesions occur is not public and is
-    left out, so this is its raw mask, which also holds bright gray matter: it compares images of
-    one head, it is no lesion load.
+    Voxels above the brain's mean + 1.3 SD, where lesions are likely, are smoothed by a Gaussian;
+    voxels of a smoothed value below 0.1 and of a z score below .95 are removed.
 
-    `brain`: voxels of the brain on the same grid (3D, boolean).
+    Source: attention-unet, section 3.8.3. The paper prints no width of the Gaussian; it is
+    `_LESION_SMOOTHING_MM` here. Its template of where lesions occur is not public: without
+    `likely`, the mask also contains bright gray matter, so that it compares images of one head and
+    is not a lesion load.
+
+    Parameters
+    ----------
+    flair : Real
+        Image in any unit of intensity.
+    brain : Mask
+        Voxels of the brain on the same grid.
+    zooms : Sequence[float]
+        Voxel size along each axis (mm).
+    likely : Mask | None, optional
+        Voxels in which lesions occur; None: everywhere in the brain.
+
+    Raises
+    ------
+    ValueError
+        The brain mask is empty.
     """
     inside = np.asarray(brain, dtype=bool)
     values = np.asarray(flair, dtype=np.float64)
     if not inside.any():
         raise ValueError("the brain mask is empty")
-    return np.asarray(
-        inside & (values > values[inside].mean() + _LESION_SD * values[inside].std()), dtype=bool
-    )
+    spread = values[inside].std()
+    if not spread > 0:
+        return np.zeros(inside.shape, dtype=bool)
+    z = (values - values[inside].mean()) / spread
+    seeds = inside & (z > _LESION_SD)
+    if likely is not None:
+        seeds &= np.asarray(likely, dtype=bool)
+    sigma = [_LESION_SMOOTHING_MM / FWHM_PER_SIGMA / float(mm) for mm in zooms[:3]]
+    smooth = ndimage.gaussian_filter(seeds.astype(np.float64), sigma)
+    kept = inside & (smooth >= _LESION_SHARE) & (z >= _LESION_Z)
+    return np.asarray(kept, dtype=bool)
 
 
 def overlap(reference: Mask, voxels: Mask, within: Mask | None = None) -> dict[str, float | None]:
-    """Return Dice, true positive and negative fractions and positive predictive value.
+    """Return Dice, Jaccard, true positive and negative fractions, positive predictive value.
 
     Nothing over nothing (0/0) is None.
 
@@ -188,6 +222,7 @@ def overlap(reference: Mask, voxels: Mask, within: Mask | None = None) -> dict[s
     hit, wrong, missed, left = (int(part.sum()) for part in (a & b, ~a & b, a & ~b, ~a & ~b))
     ratios = {
         "dice": (2 * hit, 2 * hit + wrong + missed),
+        "jaccard": (hit, hit + wrong + missed),
         "tpf": (hit, hit + missed),
         "tnf": (left, left + wrong),
         "ppv": (hit, hit + wrong),
@@ -336,19 +371,26 @@ def segmentations(
             )
             if name != "measured":
                 shared = overlap(masks["measured"][label], classes[label], mask)
-                shared = {"tissue_dice": shared.pop("dice"), **shared}
+                shared = {
+                    "tissue_dice": shared.pop("dice"),
+                    "tissue_jaccard": shared.pop("jaccard"),
+                    **shared,
+                }
                 yield from metric_rows(
                     name, shared, contrast=contrast, reference="measured", region=label
                 )
 
 
-def lesions(series: Mapping[str, Real], mask: Mask) -> dict[str, dict[str, Mask]]:
+def lesions(
+    series: Mapping[str, Real], mask: Mask, zooms: Sequence[float]
+) -> dict[str, dict[str, Mask]]:
     """Return each series' FLAIR white-matter hyperintensities as a class for `segmentations`.
 
-    `series`: scans of one contrast (3D, 0 to 1) by series.
+    `series`: scans of one contrast (3D, 0 to 1) by series. `zooms`: voxel size along each axis
+    (mm).
     """
     return {
-        name: {"wmh": _white_matter_hyperintensities(image, mask)}
+        name: {"wmh": white_matter_hyperintensities(image, mask, zooms)}
         for name, image in series.items()
     }
 

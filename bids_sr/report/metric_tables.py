@@ -88,7 +88,19 @@ SCANS = (
             "Tissues and lesions, {contrast}: volume, and overlap with the segmentation of the"
             " measured scans"
         ),
-        rows=({"region": ("gm", "wm", "csf", "wmh")},),
+        rows=(
+            {
+                "region": ("gm", "wm", "csf", "csfSpaces", "veins", "pial", "brainTissue", "wmh"),
+                "statistic": (
+                    "tissue_volume",
+                    "tissue_dice",
+                    "tissue_jaccard",
+                    "tpf",
+                    "tnf",
+                    "ppv",
+                ),
+            },
+        ),
         columns=("statistic", "region"),
         split=("contrast",),
     ),

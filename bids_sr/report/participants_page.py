@@ -188,7 +188,7 @@ def _file(logs: Path, label: str) -> Path:
     return logs / "latest" / f"sub-{label}.json"
 
 
-INDEX, GROUP = "index.html", "group.html"
+INDEX, GROUP, SCANS_GROUP = "index.html", "group.html", "group_scans.html"
 ALL = {"All participants": INDEX}
 _MOST_TRIES = 5
 _CITATIONS = {"html": "references", "md": "Markdown", "bib": "BibTeX"}
@@ -261,10 +261,12 @@ def _write(root: Path, summaries: Sequence[tuple[str, bool, list[RunSummary]]]) 
         table("Runs", heads, cells, names=2, texts=texts),
         *([Markup("<p>{}</p>").format(READING)] if MEASURED in kept else ()),
     ]
-    if (root / GROUP).is_file():
-        people.insert(
-            0, Markup("<p>{}</p>").format(_link(GROUP, "Group: accuracy over participants"))
-        )
+    for page, text in (
+        (SCANS_GROUP, "Group: structural scans over participants"),
+        (GROUP, "Group: accuracy over participants"),
+    ):
+        if (root / page).is_file():
+            people.insert(0, Markup("<p>{}</p>").format(_link(page, text)))
     sections = [plain_section("participants", "Participants", joined(people))]
     write_page(root / INDEX, title="bids-sr: participants", sections=sections)
 

@@ -68,6 +68,7 @@ class SectionSpec:
 
 SECTIONS = (
     SectionSpec(name="overview", title="Overview", folded=False),
+    SectionSpec(name="result", title="Result", folded=False, by_run=False, only="scansoverview"),
     SectionSpec(name="maps", title="Maps", folded=False),
     SectionSpec(name="verdict", title="Evidence", folded=False),
     SectionSpec(name="summary", title="Summary", by_run=False),

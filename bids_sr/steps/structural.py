@@ -168,8 +168,8 @@ def stacked(scans: Sequence[Derivative]) -> Float32:
     return np.stack([each.volume.data for each in scans])
 
 
-def _suffixes_of(scans: Sequence[Derivative]) -> list[str]:
-    """Contrasts of scans, in order."""
+def suffixes_of(scans: Sequence[Derivative]) -> list[str]:
+    """Return the contrasts of scans (BIDS suffixes), in order."""
     return [each.entities["suffix"] for each in scans]
 
 
@@ -194,7 +194,7 @@ def untrained_slices(
     from bids_sr.sr.training.fused import contrast_image, held_out_slices
 
     own = contrast_image(
-        stacked(fine), stacked(coarse), mask.data, mask.affine, _suffixes_of(fine), "own"
+        stacked(fine), stacked(coarse), mask.data, mask.affine, suffixes_of(fine), "own"
     )
     return held_out_slices(cards, mask.data.shape[2], own.checksum())
 
@@ -281,7 +281,7 @@ def train_on_scans(
     from bids_sr.sr.training.fused import SAME_GRID, contrast_image, joined
 
     count = len(heads_fine) // len(heads_masks)
-    suffixes = _suffixes_of(heads_fine[:count])
+    suffixes = suffixes_of(heads_fine[:count])
     heads = []
     for place, (name, mask) in enumerate(heads_masks.items()):
         own = slice(place * count, (place + 1) * count)
@@ -352,12 +352,16 @@ def super_resolve_scans(
     memory=MEASURE_SCANS,
     text=(
         "Images were compared with the measured scans by error, PSNR and SSIM in slices that"
-        " training had not seen, by image quality measures, and by tissues segmented with Atropos"
-        " [@ants] and white-matter hyperintensities [@attention_unet]."
+        " training had not seen, by image quality measures, by tissues segmented with Atropos"
+        " [@ants], and by CSF, veins, pial layer and white-matter hyperintensities"
+        " [@attention_unet]."
     ),
     keep={
         "scan_metrics": Keep(
-            {"desc": "anat", "suffix": "metrics"}, "scan_columns", level="minimal"
+            {"desc": "anat", "suffix": "metrics"},
+            "scan_columns",
+            provenance=True,
+            level="minimal",
         ),
         "scan_dseg": Keep(
             {"res": "hr", "desc": "measured", "suffix": "dseg"},
@@ -411,6 +415,7 @@ def _measured_rows(
     `slices`: that images are compared in with the fine ones.
     """
     from bids_sr.quality.image_quality import lesions, likeness, quality, segmentations
+    from bids_sr.registration.multispectral import CONTRASTS, segment_multispectral
     from bids_sr.registration.tissues import NAMES
 
     zooms = voxel_sizes(affine).tolist()
@@ -429,8 +434,11 @@ def _measured_rows(
         )
     if "measured" in by_scan:
         rows += segmentations("all", by_scan, mask, zooms)
+    if set(CONTRASTS) <= set(measured):
+        classes = {name: segment_multispectral(scans, mask) for name, scans in every.items()}
+        rows += segmentations("all", classes, mask, zooms)
     if "FLAIR" in measured:
-        seen = lesions({name: scans["FLAIR"] for name, scans in every.items()}, mask)
+        seen = lesions({name: scans["FLAIR"] for name, scans in every.items()}, mask, zooms)
         rows += segmentations("FLAIR", seen, mask, zooms)
     labels = np.zeros(mask.shape, np.uint8)
     for label, tissue in enumerate(NAMES, 1):

@@ -100,6 +100,8 @@ def test_measures_are_those_of_the_stored_images(fused):
     rows = pd.read_csv(anat / "sub-01_desc-anat_metrics.tsv", sep="\t")
     described = json.loads((anat / "sub-01_desc-anat_metrics.json").read_text())
     assert described.pop("Sources")
+    assert described.pop("GeneratedByVersion")
+    assert described.pop("SettingsDigest")
     assert set(rows.columns) == set(described)
     card = json.loads(
         (
@@ -129,6 +131,8 @@ def test_the_report_shows_scans_and_nothing_of_bold(fused):
         r'id="(summary|structural|motion)"', page
     )
     assert "structural" in sections
+    assert sections[0] == "result"
+    assert "PSNR" in page.split("headline")[1]
     assert "motion" not in sections
     figures = {each.figure: each.path for each in figures_of(fused.out, "01") if not each.html}
     assert {"scans", "attention"} <= set(figures)

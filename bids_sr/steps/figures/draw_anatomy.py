@@ -33,7 +33,7 @@ from bids_sr.steps.figures.display_grids import (
     native_or_display,
     onto,
 )
-from bids_sr.steps.structural import by_series, stacked, untrained_slices
+from bids_sr.steps.structural import by_series, stacked, suffixes_of, untrained_slices
 
 
 @figure(
@@ -352,11 +352,17 @@ def draw_calibration(
 
 @figure(
     Shown(
+        "scansoverview",
+        "result",
+        suffix=SCANS,
+        html=True,
+        missing="result of the structural scans (a step did not finish)",
+    ),
+    Shown(
         "scans",
-        "structural",
+        "result",
         suffix=SCANS,
         subtitle="One slice of each contrast in all series",
-        tab="Slices",
         caption=(
             "A slice on which no model was trained. Scans were aligned, interpolated once and"
             " scaled to the same mean within the brain. Last column: the last method minus the"
@@ -394,8 +400,10 @@ def draw_scans(
     card_file: list[Facts],
     scan_metrics: Rows,
     scan_facts: Facts,
+    *,
+    subject_facts: Mapping[str, object],
 ) -> Iterator[Drawn]:
-    """Draw series side by side in a held-out slice, the metrics, and the scans' misalignment.
+    """Draw the result, series side by side in a held-out slice, metrics, and misalignment.
 
     The misalignment is how far the scans lay from each other.
 
@@ -405,7 +413,10 @@ def draw_scans(
     from bids_sr.figures.anat_figures import scans_figure
     from bids_sr.report.html_tables import facts_html
     from bids_sr.report.metric_tables import SCANS, tables_html
+    from bids_sr.report.scans_overview import scans_overview_html
 
+    who = f"sub-{subject_facts['Participant']}"
+    yield Drawn("scansoverview", scans_overview_html(scan_metrics, who, suffixes_of(fine_scans)))
     found = by_series([*coarse_scans, *other_scans, *made_scans, *fine_scans])
     series = {
         name: {key: scan_mask.like(scan) for key, scan in scans.items()}

@@ -95,15 +95,16 @@ def page(tmp_path, names):
 
 
 def test_a_report_of_scans_owes_nothing_about_bold_and_the_other_way_round(tmp_path):
-    scans = page(tmp_path / "a", ["summary", "scans"])
+    scans = page(tmp_path / "a", ["summary", "scans", "scansoverview"])
     assert [section.name for section in scans] == [
+        "result",
         "summary",
         "structural",
         "methods",
         "errors",
         "about",
     ]
-    assert any("slice of each contrast" in words for words in scans[1].missing)
+    assert any("slice of each contrast" in words for words in scans[0].missing)
     runs = page(tmp_path / "b", ["summary"])
     names = [section.name for section in runs]
     assert "structural" not in names

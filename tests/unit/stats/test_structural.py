@@ -2,9 +2,17 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from bids_sr.metrics import MetricRow, table_text
-from bids_sr.quality.image_quality import fwhm, lesions, likeness, quality, segmentations
+from bids_sr.quality.image_quality import (
+    fwhm,
+    lesions,
+    likeness,
+    quality,
+    segmentations,
+    white_matter_hyperintensities,
+)
 
 ZOOMS = (1.0, 1.0, 2.0)
 
@@ -81,7 +89,7 @@ def test_lesions_are_what_is_brighter_than_the_brain():
     image = np.full((10, 10, 10), 0.5)
     image[::2] = 0.4
     image[5, 5, 5] = 1.0
-    found = lesions({"x": image}, np.ones(image.shape, bool))["x"]["wmh"]
+    found = lesions({"x": image}, np.ones(image.shape, bool), (1, 1, 1))["x"]["wmh"]
     assert np.argwhere(found).tolist() == [[5, 5, 5]]
 
 
@@ -98,3 +106,32 @@ def test_the_table_says_where_there_is_no_figure():
     head, *lines = (line.split("\t") for line in table_text(rows).splitlines())
     assert [line[head.index("value")] for line in lines] == ["n/a", "0.333333", "n/a"]
     assert [line[head.index("unit")] for line in lines] == ["dB", "signal", "mm"]
+
+
+def ball(shape, center, radius):
+    place = np.indices(shape) - np.reshape(center, (3, 1, 1, 1))
+    return (place**2).sum(axis=0) <= radius**2
+
+
+def test_lesions_grow_to_the_z_limit_and_stay_where_they_are_likely():
+    shape = (24, 24, 24)
+    flair = np.random.default_rng(0).normal(0.5, 0.05, shape)
+    core, rim = ball(shape, (8, 8, 8), 3), ball(shape, (8, 8, 8), 4)
+    other = ball(shape, (17, 17, 17), 3)
+    flair[rim] = 0.6
+    flair[core | other] = 0.9
+    brain = np.ones(shape, bool)
+    z = (flair - flair.mean()) / flair.std()
+    assert 0.95 < z[rim & ~core].mean() < 1.3, "between both limits"
+    lesion = white_matter_hyperintensities(flair, brain, (1, 1, 1))
+    assert lesion[core | other].all()
+    assert lesion[rim & ~core].mean() > 0.9, "the rim is joined by smoothing"
+    assert not lesion[z < 0.95].any()
+    near = ndimage.binary_dilation(z > 1.3, iterations=3)
+    assert not lesion[~near].any()
+    likely = ball(shape, (8, 8, 8), 6)
+    limited = white_matter_hyperintensities(flair, brain, (1, 1, 1), likely)
+    assert limited[core].all()
+    assert not limited[other].any()
+    with pytest.raises(ValueError, match="empty"):
+        white_matter_hyperintensities(flair, np.zeros(shape, bool), (1, 1, 1))

@@ -88,6 +88,6 @@ def test_hyperintensities_are_above_mean_and_a_multiple_of_the_deviation():
     flair[4, 4:6, 4] = 110
     flair[7, 7, 7] = 110
     inside = flair[brain]
-    found = image_quality._white_matter_hyperintensities(flair, brain)
+    found = image_quality.white_matter_hyperintensities(flair, brain, (4, 4, 4))
     assert np.array_equal(found, brain & (flair > inside.mean() + 1.3 * inside.std()))
     assert found.sum() == 3

@@ -269,7 +269,9 @@ def test_one_head_from_training_to_measures(head, prepared, scans_of, tmp_path):
         )
     )
     facts = {"align": "affine", "offsets": {"FLAIR_lowres": {"stretch_percent": 1.25}}}
-    shown = draw_scans(fine, coarse, [], mask, made, [card], rows, facts)
+    shown = draw_scans(
+        fine, coarse, [], mask, made, [card], rows, facts, subject_facts={"Participant": "01"}
+    )
     told = "".join(each.content for each in shown if isinstance(each.content, str))
     assert "(affine)" in told
     assert "1.25" in told

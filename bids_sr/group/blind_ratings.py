@@ -1,0 +1,180 @@
+"""Blinded visual ratings: codes of images, means per series, tests, agreement between raters.
+
+Source of the scale (0 to 5) and of the design: attention-unet, section 3.9. Agreement: intraclass
+correlation ICC(2,1) of Shrout and Fleiss 1979 (Psychological Bulletin 86:420).
+"""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from bids_sr.group.group_tests import differences, hodges_lehmann, holm, signed_rank
+from bids_sr.series import BASELINES, MEASURED
+
+LOWEST, HIGHEST = 0.0, 5.0
+"""Ends of the scale: unusable, and excellent."""
+_LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"  # without I, O, 0 and 1, which look alike
+_LENGTH = 5
+
+
+class RatingError(ValueError):
+    """A sheet that cannot be scored; the message names the line and the reason."""
+
+
+def draw_codes(n: int, seed: int) -> list[str]:
+    """Return n different codes in random order, the same codes for the same seed.
+
+    >>> len(set(draw_codes(300, 0)))
+    300
+    """
+    random = np.random.default_rng(seed)
+    codes: dict[str, None] = {}
+    while len(codes) < n:
+        codes["".join(random.choice(list(_LETTERS), _LENGTH))] = None
+    return list(codes)
+
+
+def check_sheet(
+    rows: Sequence[tuple[int, Mapping[str, str | None]]], codes: Sequence[str]
+) -> dict[str, float]:
+    """Return the ratings of one sheet by code; NaN if an image was not rated.
+
+    Parameters
+    ----------
+    rows : Sequence[tuple[int, Mapping[str, str | None]]]
+        Number of the line, and cells by column (code and rating) of each row.
+    codes : Sequence[str]
+        Codes of the kit.
+
+    Raises
+    ------
+    RatingError
+        An unknown or repeated code, or a rating that is not a number from 0 to 5.
+    """
+    known, ratings = set(codes), dict[str, float]()
+    for line, row in rows:
+        code, cell = (row.get("code") or "").strip(), (row.get("rating") or "").strip()
+        if code not in known:
+            raise RatingError(f"line {line}: code {code or '(empty)'} is not in the kit")
+        if code in ratings:
+            raise RatingError(f"line {line}: code {code} occurs twice")
+        try:
+            value = math.nan if cell.lower() in ("", "n/a") else float(cell.replace(",", "."))
+        except ValueError:
+            raise RatingError(f"line {line}: rating {cell} of {code} is not a number") from None
+        if not math.isnan(value) and not LOWEST <= value <= HIGHEST:
+            raise RatingError(
+                f"line {line}: rating {cell} of {code} is outside {LOWEST:g} to {HIGHEST:g}"
+            )
+        ratings[code] = value
+    return {code: ratings.get(code, math.nan) for code in codes}
+
+
+def mean_ratings(ratings: pd.DataFrame) -> pd.DataFrame:
+    """Return mean, standard deviation and range of the ratings per contrast and series.
+
+    The unit is the participant: ratings of all raters are averaged first. Contrast ``all`` is the
+    mean over contrasts. Columns contrast, series, n (participants), mean, sd, minimum, maximum.
+
+    `ratings`: a row per rating, columns participant, contrast, series, rater and rating.
+    """
+    rows = []
+    for contrast, wide in _by_participant(ratings).items():
+        for series in wide:
+            values = wide[series].dropna()
+            if len(values):
+                rows.append(
+                    {
+                        "contrast": contrast,
+                        "series": series,
+                        "n": len(values),
+                        "mean": values.mean(),
+                        "sd": values.std(ddof=1) if len(values) > 1 else math.nan,
+                        "minimum": values.min(),
+                        "maximum": values.max(),
+                    }
+                )
+    columns = ["contrast", "series", "n", "mean", "sd", "minimum", "maximum"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _by_participant(ratings: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return participants by series for all contrasts together, then for each contrast."""
+    known = ratings.dropna(subset=["rating"])
+    key = ["contrast", "participant", "series"]
+    means = known.groupby(key, sort=False)["rating"].mean().reset_index()
+    tables = {"all": means, **dict(iter(means.groupby("contrast", sort=False)))}
+    # methods, then what they are compared with
+    order = sorted(
+        set(means["series"]), key=lambda name: (name in BASELINES, name == MEASURED, name)
+    )
+    return {
+        str(name): own.groupby(["participant", "series"])["rating"]
+        .mean()
+        .unstack()
+        .reindex(columns=order)
+        for name, own in tables.items()
+    }
+
+
+def compare_ratings(ratings: pd.DataFrame) -> pd.DataFrame:
+    """Compare all pairs of series over participants by the Wilcoxon signed-rank test.
+
+    Columns contrast, series, minus, n, difference (Hodges-Lehmann), lower, upper, p_wilcoxon and
+    p_holm (corrected over all pairs of the contrast). Pairs without a common participant are
+    skipped.
+    """
+    parts = []
+    for contrast, wide in _by_participant(ratings).items():
+        rows = []
+        for series, other in itertools.combinations(wide, 2):
+            both = wide[[series, other]].dropna().to_numpy()
+            if not len(both):
+                continue
+            change = differences(both[:, 0], both[:, 1])
+            shift = hodges_lehmann(change)
+            rows.append(
+                {
+                    "contrast": contrast,
+                    "series": series,
+                    "minus": other,
+                    "n": len(both),
+                    **{key: shift[key] for key in ("difference", "lower", "upper")},
+                    "p_wilcoxon": float(signed_rank(change)["p_wilcoxon"]),
+                }
+            )
+        parts += [
+            {**row, "p_holm": p}
+            for row, p in zip(rows, holm([row["p_wilcoxon"] for row in rows]), strict=True)
+        ]
+    columns = ["contrast", "series", "minus", "n", "difference", "lower", "upper"]
+    return pd.DataFrame(parts, columns=[*columns, "p_wilcoxon", "p_holm"])
+
+
+def intraclass_correlation(table: npt.ArrayLike) -> float:
+    """Return ICC(2,1), the absolute agreement of single raters.
+
+    Images that a rater did not rate are omitted. NaN for fewer than two raters or images, or if
+    no rating varies.
+
+    `table`: ratings, a row per image and a column per rater.
+
+    >>> round(intraclass_correlation([[1, 2], [2, 3], [3, 4]]), 3)
+    0.667
+    """
+    values = np.asarray(table, dtype=np.float64)
+    values = values[np.isfinite(values).all(axis=1)]
+    n, k = values.shape if values.ndim == 2 else (0, 0)
+    if n < 2 or k < 2:
+        return math.nan
+    mean = values.mean()
+    of_images = k * float(((values.mean(axis=1) - mean) ** 2).sum()) / (n - 1)
+    of_raters = n * float(((values.mean(axis=0) - mean) ** 2).sum()) / (k - 1)
+    left = values - values.mean(axis=1, keepdims=True) - values.mean(axis=0) + mean
+    error = float((left**2).sum()) / ((n - 1) * (k - 1))
+    whole = of_images + (k - 1) * error + k * (of_raters - error) / n
+    return (of_images - error) / whole if whole > 0 else math.nan

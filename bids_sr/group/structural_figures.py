@@ -1,0 +1,158 @@
+"""Figures of the group level of structural scans: similarity, agreement, variability."""
+
+import math
+from collections.abc import Sequence
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from bids_sr.figures import canvas as s
+from bids_sr.figures.canvas import FigureInputError
+from bids_sr.group.limits_of_agreement import limits_of_agreement
+from bids_sr.group.structural_values import by_participant, series_of, session_volumes
+from bids_sr.metrics import statistic
+from bids_sr.series import BASELINES, MEASURED
+
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+CLASS_NAMES = {
+    "gm": "gray matter",
+    "wm": "white matter",
+    "csf": "CSF",
+    "wmh": "white-matter hyperintensities",
+    "veins": "veins and sinuses",
+    "pial": "pial layer and partial volume",
+    "csfSpaces": "CSF spaces (all contrasts)",
+    "brainTissue": "brain tissue (all contrasts)",
+    "brain": "brain",
+}
+"""Classes of segmentations in words."""
+
+
+def _color_of(name: str) -> str:
+    if name == MEASURED:
+        return s.GREEN
+    return s.BLUE if name in BASELINES else s.ORANGE
+
+
+def similarity_figure(values: pd.DataFrame, name: str) -> Figure:
+    """Plot one metric of similarity: a line per participant, series on the abscissa.
+
+    One panel per contrast; the bar is the median. Raises `FigureInputError` if no series has a
+    value.
+
+    `values`: rows of all participants (`read_values`). `name`: statistic.
+    """
+    wide = by_participant(values[values["statistic"] == name])
+    contrasts = list(dict.fromkeys(wide.index.get_level_values("contrast"))) if len(wide) else []
+    if not contrasts:
+        raise FigureInputError(f"no table has a value of {name}")
+    names = [each for each in series_of(values) if each in wide]
+    with s.style():
+        fig = s.new_figure(12.0, 3.4)
+        axes = fig.subplots(1, len(contrasts), squeeze=False)[0]
+        for ax, contrast in zip(axes, contrasts, strict=True):
+            people = wide.xs(contrast, level="contrast")[names]
+            for line in people.to_numpy():
+                ax.plot(range(len(names)), line, color=s.GRID, lw=0.8, zorder=1)
+            for x, each in enumerate(names):
+                color = _color_of(each)
+                ax.scatter([x] * len(people), people[each], s=14, color=color, zorder=2)
+                median = people[each].median()
+                ax.plot([x - 0.25, x + 0.25], [median, median], color=color, lw=2.2, zorder=3)
+            ax.set_xticks(range(len(names)), names)
+            ax.set_xlim(-0.5, len(names) - 0.5)
+            ax.set_title(contrast, loc="left")
+        about = statistic(name)
+        unit = "" if about.unit in ("1", "signal") else f" ({about.unit})"
+        axes[0].set_ylabel(f"{about.label or name}{unit}")
+        fig.subplots_adjust(left=0.06, right=0.99, top=0.9, bottom=0.12, wspace=0.2)
+    return fig
+
+
+def agreement_figure(pairs: pd.DataFrame, region: str) -> Figure:
+    """Plot Bland-Altman panels of the volume of one class, one panel per series.
+
+    Abscissa: mean of both volumes (ml). Ordinate: difference from the measured scans in percent of
+    this mean. Solid line: bias; dashed lines: limits of agreement; bands: their 95 % intervals.
+
+    `pairs`: volumes of all participants (`volume_pairs`). `region`: class of the segmentation.
+    """
+    of_class = pairs[pairs["region"] == region].dropna(subset=["percent"])
+    names = list(dict.fromkeys(of_class["series"]))
+    if not names:
+        raise FigureInputError(f"no table has a volume of {region}")
+    low, high = math.inf, -math.inf
+    with s.style():
+        fig = s.new_figure(12.0, 3.2)
+        axes = fig.subplots(1, len(names), squeeze=False, sharex=True, sharey=True)[0]
+        for ax, name in zip(axes, names, strict=True):
+            own = of_class[of_class["series"] == name]
+            found = limits_of_agreement(own["percent"])
+            ax.axhline(0, color=s.GRID, lw=0.8)
+            if found.n > 1:
+                bands = (
+                    (found.bias, found.bias_lower, found.bias_upper, "-", s.INK),
+                    (found.low_limit, found.low_limit_lower, found.low_limit_upper, "--", s.SOFT),
+                    (
+                        found.high_limit,
+                        found.high_limit_lower,
+                        found.high_limit_upper,
+                        "--",
+                        s.SOFT,
+                    ),
+                )
+                for value, lower, upper, line, color in bands:
+                    ax.axhspan(lower, upper, color=color, alpha=0.08, lw=0)
+                    ax.axhline(value, color=color, lw=1.2, ls=line)
+                low, high = min(low, found.low_limit_lower), max(high, found.high_limit_upper)
+            ax.scatter(own["mean"], own["percent"], s=18, color=_color_of(name), zorder=3)
+            ax.set_title(name, loc="left")
+            ax.set_xlabel("mean of both (ml)")
+        if low < high:
+            margin = 0.05 * (high - low)
+            axes[0].set_ylim(low - margin, high + margin)
+        axes[0].set_ylabel("difference (% of mean)")
+        fig.subplots_adjust(left=0.06, right=0.99, top=0.9, bottom=0.17, wspace=0.06)
+    return fig
+
+
+def variability_figure(values: pd.DataFrame, classes: Sequence[str]) -> Figure:
+    """Plot volumes over sessions in percent of each participant's mean, a panel per class.
+
+    One line per participant and series, each series in a panel row of its own. Raises
+    `FigureInputError` if no participant has two sessions.
+    """
+    volumes = session_volumes(values)
+    names = [each for each in series_of(values) if each in set(volumes["series"])]
+    if not names:
+        raise FigureInputError("no participant has two sessions")
+    sessions = sorted(set(volumes["session"]))
+    people = list(dict.fromkeys(volumes["participant"]))
+    shown = [each for each in classes if (volumes["region"] == each).any()]
+    with s.style():
+        fig = s.new_figure(12.0, 0.6 + 1.5 * len(names))
+        axes = fig.subplots(len(names), len(shown), squeeze=False, sharex=True, sharey="col")
+        for row, name in zip(axes, names, strict=True):
+            for ax, region in zip(row, shown, strict=True):
+                own = volumes[(volumes["series"] == name) & (volumes["region"] == region)]
+                _session_lines(ax, own, people, sessions, _color_of(name))
+            row[0].set_ylabel(f"{name} (%)")
+        for ax, region in zip(axes[0], shown, strict=True):
+            ax.set_title(CLASS_NAMES.get(region, region), loc="left")
+        for ax in axes[-1]:
+            ax.set_xticks(range(len(sessions)), [f"ses-{each}" for each in sessions])
+            ax.set_xlim(-0.3, len(sessions) - 0.7)
+        fig.subplots_adjust(left=0.07, right=0.99, top=0.93, bottom=0.07, wspace=0.2, hspace=0.15)
+    return fig
+
+
+def _session_lines(
+    ax: Axes, volumes: pd.DataFrame, people: Sequence[str], sessions: Sequence[str], color: str
+) -> None:
+    ax.axhline(100, color=s.GRID, lw=0.8)
+    for number, person in enumerate(people):
+        own = volumes[volumes["participant"] == person].sort_values("session")
+        places = [sessions.index(each) for each in own["session"]]
+        marker = _MARKERS[number % len(_MARKERS)]
+        ax.plot(places, own["percent"], color=color, lw=0.9, marker=marker, ms=4, alpha=0.8)

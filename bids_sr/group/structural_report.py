@@ -1,0 +1,401 @@
+"""``group_scans.html``: structural scans over participants.
+
+The page opens with the comparison with interpolation in a sentence, then shows the table of
+methods, errors by acquisition protocol, agreement of volumes and their variability over sessions.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from bids_sr.boilerplate import bibliography
+from bids_sr.figures.canvas import FigureInputError, svg_text
+from bids_sr.frozen import frozen
+from bids_sr.group.structural_figures import (
+    CLASS_NAMES,
+    agreement_figure,
+    similarity_figure,
+    variability_figure,
+)
+from bids_sr.group.structural_values import (
+    AGREEMENT_COLUMNS,
+    METHODS_COLUMNS,
+    OVERLAP,
+    PROTOCOL_COLUMNS,
+    SIMILARITY,
+    VARIABILITY_COLUMNS,
+    StructuralTables,
+    series_of,
+    volume_pairs,
+)
+from bids_sr.io.atomic_files import write_json, write_whole
+from bids_sr.metrics import (
+    LOWER,
+    MISSING,
+    columns_json,
+    estimate,
+    number,
+    p_value,
+    statistic,
+)
+from bids_sr.report.assembler import data_uri, plain_section, write_page
+from bids_sr.report.html_tables import facts_html
+from bids_sr.report.methods_text import methods_html
+from bids_sr.report.participants_page import ALL, SCANS_GROUP
+from bids_sr.report.sections import folded, joined, picked, render, table
+
+_ALPHA = 0.05
+_METHODS = """
+The unit of all statistics is the participant; values of several sessions of one participant were
+averaged. Each method was compared with the interpolation of the better median by the Wilcoxon
+signed-rank test [@wilcoxon1945]; this choice favors the interpolation. Differences are
+Hodges-Lehmann estimates with the interval that belongs to that test [@hodges1963]. p values were
+corrected over all contrasts and methods of a metric [@holm1979]. Errors of quality metrics are
+absolute differences from the value of the measured high-resolution scan [@attention_unet].
+Agreement of volumes is expressed as bias and limits of agreement, bias ± 1.96 standard deviations,
+with 95 % intervals from the t distribution. Variability over sessions is the pooled standard
+deviation within participants.
+"""
+
+
+@frozen
+class ScansContent:
+    """Contents of the page.
+
+    `tables`: tables of the group level. `protocol`: column or sidecar key that names the
+    protocols; "" if none was named. `absent`: lines on who is missing. `about`: facts on the call.
+    """
+
+    tables: StructuralTables
+    protocol: str
+    absent: Sequence[str]
+    about: Mapping[str, object]
+
+
+def write_structural_tables(output_dir: Path, tables: StructuralTables) -> None:
+    """Write the tables of the group level as TSV, each with a JSON that describes its columns."""
+    place = {
+        "participant": {"Description": "Participant"},
+        "session": {"Description": "Session; n/a without one"},
+        "protocol": {"Description": "Acquisition protocol; all if no column was named"},
+    }
+    names = set(tables.values["statistic"])
+    parts = {
+        "metrics": (tables.values, {**place, **columns_json(sorted(names))}),
+        "methods": (tables.methods, METHODS_COLUMNS),
+        "protocols": (tables.protocols, PROTOCOL_COLUMNS),
+        "agreement": (tables.agreement, AGREEMENT_COLUMNS),
+        "variability": (tables.variability, VARIABILITY_COLUMNS),
+    }
+    for name, (frame, columns) in parts.items():
+        text = frame.to_csv(sep="\t", index=False, na_rep=MISSING, float_format="%.6g")
+        write_whole(output_dir / f"group_scans_{name}.tsv", text)
+        write_json(output_dir / f"group_scans_{name}_columns.json", columns)
+
+
+def build_structural_report(output_dir: Path, content: ScansContent) -> Path:
+    """Write ``group_scans.html`` atomically and return its path.
+
+    Its figures are embedded and also written to ``group/figures``.
+    """
+    figure_dir = output_dir / "group" / "figures"
+    figure_dir.mkdir(parents=True, exist_ok=True)
+    tables = content.tables
+    sections = [
+        plain_section("verdict", "Accuracy over participants", _verdict_html(tables, figure_dir)),
+        plain_section("methods-table", "Methods by metric", _methods_html(tables)),
+        plain_section(
+            "protocols", "Quality metrics by protocol", _protocols_html(content), ["metrics"]
+        ),
+        plain_section(
+            "agreement", "Agreement of volumes", _agreement_html(tables, figure_dir), ["volumes"]
+        ),
+        plain_section(
+            "variability", "Variability over sessions", _variability_html(tables, figure_dir)
+        ),
+        plain_section("participants", "Participants", _participants_html(content)),
+        plain_section("methods", "Methods", methods_html(_METHODS, bibliography())),
+        plain_section(
+            "about",
+            "About",
+            facts_html({**content.about, "All values": "group_scans_metrics.tsv"}),
+        ),
+    ]
+    page = output_dir / SCANS_GROUP
+    write_page(page, title="bids-sr: structural scans", sections=sections, neighbors=ALL)
+    return page
+
+
+def headline_of(methods: pd.DataFrame, n: int, name: str = "psnr") -> tuple[str, str]:
+    """Return the answer in one sentence, and its state: ``good``, ``bad`` or ``open``.
+
+    A method is more similar to the measured scans than interpolation if its difference in `name`
+    is on the better side after correction in at least one contrast and on the worse side in none.
+
+    `methods`: table over participants (`methods_table`). `n`: participants.
+    """
+    own = methods[(methods["statistic"] == name) & methods["minus"].notna()]
+    if own.empty:
+        return "No method to compare with interpolation", "open"
+    sign = -1 if statistic(name).better == LOWER else 1
+    gains = sign * own["difference"]
+    sure = own["p_holm"] < _ALPHA
+    better = own[sure & (gains > 0)]
+    worse = own[sure & (gains < 0)]
+    label = statistic(name).label or name
+    parts = [
+        f"{series} {word} interpolation in {label} of {', '.join(rows['contrast'])}"
+        for word, found in (("exceeds", better), ("is below", worse))
+        for series, rows in found.groupby("series", sort=False)
+    ]
+    if parts:
+        state = "bad" if len(worse) else "good"
+        return "; ".join(parts), state
+    smallest = float(own["p_smallest"].min())
+    reason = (
+        f" ({n} participants cannot reach p < .05)" if not smallest * len(own) < _ALPHA else ""
+    )
+    return f"No difference from interpolation established in {label}{reason}", "open"
+
+
+_MARKS = {"good": ("✓", "good"), "bad": ("✗", "bad"), "open": ("?", "open")}
+
+
+def _verdict_html(tables: StructuralTables, figure_dir: Path) -> Markup:
+    people = tables.values["participant"].nunique()
+    headline, state = headline_of(tables.methods, people)
+    rows = tables.methods[
+        (tables.methods["statistic"] == "psnr") & tables.methods["minus"].notna()
+    ]
+    numbers = [
+        {
+            "value": f"{number(row.difference, '+.2f')} dB",
+            "label": f"PSNR of {row.contrast}, {row.series}",
+            "note": f"minus {row.minus}; p {p_value(row.p_holm)} corrected",
+        }
+        for row in rows.itertuples()
+    ]
+    evidence = (
+        "Compared with the better interpolation of each contrast, in slices on which no model was"
+        f" trained, over {people} participants"
+    )
+    mark, kind = _MARKS[state]
+    answer = render("group_answer", "", mark, kind, headline, evidence, numbers)
+    shown = [name for name in ("psnr", "ssim") if (tables.values["statistic"] == name).any()]
+    figures = [
+        _figure(
+            partial(similarity_figure, tables.values, name),
+            figure_dir,
+            f"group_desc-scans{name}",
+            f"{statistic(name).label or name}: one line per participant; bars: median over"
+            " participants.",
+        )
+        for name in shown
+    ]
+    return joined([answer, *figures])
+
+
+def _methods_html(tables: StructuralTables) -> Markup:
+    """Return table 1: series by metric, one table per contrast, with differences beside."""
+    entries = []
+    for contrast, own in tables.methods.groupby("contrast", sort=False):
+        entries.append((str(contrast), _methods_of(own)))
+    return picked(entries)
+
+
+def _methods_of(own: pd.DataFrame) -> Markup:
+    named = [name for name in (*SIMILARITY, *OVERLAP) if (own["statistic"] == name).any()]
+    regions = list(dict.fromkeys(own["region"]))
+    columns = [
+        (name, region)
+        for region in regions
+        for name in named
+        if ((own["statistic"] == name) & (own["region"] == region)).any()
+    ]
+    heads = ["series"]
+    for name, region in columns:
+        place = "" if region == "brain" and len(regions) == 1 else f", {_class(region)}"
+        heads.append(f"{statistic(name).label or name}{place}{_unit(name)}")
+    lines = []
+    for series, rows in own.groupby("series", sort=False):
+        cells = [str(series)]
+        for name, region in columns:
+            found = rows[(rows["statistic"] == name) & (rows["region"] == region)]
+            cells.append(_mean_text(found.iloc[0]) if len(found) else MISSING)
+        lines.append(cells)
+    people = int(own["n"].max())
+    summary = table(f"Mean ± standard deviation over {people} participants", heads, lines)
+    changes = own[own["minus"].notna()]
+    compared = table(
+        "Each method minus the better interpolation",
+        ["method", "metric", "region", "minus", "difference [95 % interval]", "p", "p (Holm)"],
+        [
+            [
+                row.series,
+                statistic(row.statistic).label or row.statistic,
+                _class(row.region),
+                row.minus,
+                estimate(row.difference, row.lower, row.upper, _form(row.difference)),
+                p_value(row.p_wilcoxon),
+                p_value(row.p_holm),
+            ]
+            for row in changes.itertuples()
+        ],
+    )
+    return joined([summary, folded("Differences from interpolation", compared)])
+
+
+def _form(value: float) -> str:
+    return "+.4f" if abs(value) < 0.1 else "+.3f"
+
+
+def _mean_text(row: pd.Series) -> str:
+    form = ".4f" if abs(row["mean"]) < 1 else ".2f"
+    return f"{number(row['mean'], form)} ± {number(row['sd'], form)}"
+
+
+def _unit(name: str) -> str:
+    unit = statistic(name).unit
+    return "" if unit in ("1", "signal") else f" ({unit})"
+
+
+def _class(region: str) -> str:
+    return CLASS_NAMES.get(region, region)
+
+
+def _protocols_html(content: ScansContent) -> Markup:
+    """Return table 2: mean absolute errors of the quality metrics, one table per protocol."""
+    errors = content.tables.protocols
+    intro = (
+        f"Participants are grouped by {content.protocol}."
+        if content.protocol
+        else "All participants are one group. To group them by acquisition protocol, name a column"
+        " of participants.tsv, or a key of the sidecars, with --protocol."
+    )
+    shown = series_of(errors) if len(errors) else []
+    entries = []
+    for (protocol, contrast), own in errors.groupby(["protocol", "contrast"], sort=False):
+        keys = list(dict.fromkeys(zip(own["statistic"], own["region"], strict=True)))
+        lines = []
+        for name, region in keys:
+            rows = own[(own["statistic"] == name) & (own["region"] == region)]
+            by_series = rows.set_index("series")
+            best = by_series["mae"].idxmin()
+            cells = [f"{statistic(name).label or name}{_unit(name)}", _class(region)]
+            for series in shown:
+                if series not in by_series.index:
+                    cells.append(MISSING)
+                    continue
+                row = by_series.loc[series]
+                star = " *" if series == best else ""
+                sd = number(row["mae_sd"], ".4f")
+                cells.append(f"{number(row['mae'], '.4f')} ± {sd}{star}")
+            lines.append(cells)
+        title = f"{contrast}, protocol {protocol}" if content.protocol else str(contrast)
+        people = int(own["n"].max())
+        caption = (
+            f"{title}: absolute error against the measured scan, mean ± standard deviation over"
+            f" {people} participants (* smallest)"
+        )
+        entries.append((title, table(caption, ["metric", "region", *shown], lines, names=2)))
+    return joined([Markup("<p>{}</p>").format(intro), picked(entries)]) if entries else Markup("")
+
+
+def _agreement_html(tables: StructuralTables, figure_dir: Path) -> Markup:
+    pairs = volume_pairs(tables.values)
+    if pairs.empty:
+        return Markup("")
+    entries = []
+    for (contrast, region), own in tables.agreement.groupby(["contrast", "region"], sort=False):
+        figure = _figure(
+            partial(agreement_figure, pairs[pairs["contrast"] == contrast], str(region)),
+            figure_dir,
+            f"group_desc-agreement{region}",
+            f"Volume of {_class(str(region))}: difference from the measured scans against the mean"
+            " of both, a point per participant. Solid: bias; dashed: 95 % limits of agreement;"
+            " bands: their 95 % intervals.",
+        )
+        heads = ["series", "unit", "participants", "bias", "lower limit", "upper limit"]
+        lines = [
+            [
+                row.series,
+                row.unit,
+                str(row.n),
+                estimate(row.bias, row.bias_lower, row.bias_upper, "+.1f"),
+                estimate(row.low_limit, row.low_limit_lower, row.low_limit_upper, "+.1f"),
+                estimate(row.high_limit, row.high_limit_lower, row.high_limit_upper, "+.1f"),
+            ]
+            for row in own.itertuples()
+        ]
+        caption = f"Volume of {_class(str(region))} minus the measured scans' volume"
+        title = _class(str(region))
+        entries.append((title, joined([figure, table(caption, heads, lines, names=2)])))
+    return picked(entries)
+
+
+def _variability_html(tables: StructuralTables, figure_dir: Path) -> Markup:
+    found = tables.variability
+    if found.empty:
+        return render(
+            "note",
+            "note",
+            "No participant has structural scans of two sessions. Run the participant level once"
+            " per session (--session-label) to measure the variability of volumes over time.",
+        )
+    classes = list(dict.fromkeys(found["region"]))
+    figure = _figure(
+        partial(variability_figure, tables.values, classes),
+        figure_dir,
+        "group_desc-variability",
+        "Volumes over sessions in percent of the participant's mean, a line per participant.",
+    )
+    heads = [
+        "class",
+        "series",
+        "participants",
+        "sessions",
+        "mean (ml)",
+        "SD within participants (ml)",
+        "SD (% of mean)",
+    ]
+    lines = [
+        [
+            _class(row.region),
+            row.series,
+            str(row.n),
+            str(row.n_scans),
+            number(row.mean, ".1f"),
+            number(row.sd_within, ".2f"),
+            number(row.cv_percent, ".2f"),
+        ]
+        for row in found.itertuples()
+    ]
+    caption = "Variability of volumes over the sessions of a participant"
+    return joined([figure, table(caption, heads, lines, names=2)])
+
+
+def _participants_html(content: ScansContent) -> Markup:
+    values = content.tables.values
+    people = values.groupby("participant", sort=False)["session"].nunique()
+    included = [
+        f"{name} ({count} sessions)" if count > 1 else name for name, count in people.items()
+    ]
+    facts: dict[str, object] = {"Included": included, "Missing": list(content.absent) or "none"}
+    if content.protocol:
+        groups = values.groupby("protocol")["participant"].unique()
+        facts |= {f"Protocol {name}": list(who) for name, who in groups.items()}
+    return facts_html(facts)
+
+
+def _figure(draw: Callable[[], Figure], figure_dir: Path, name: str, caption: str) -> Markup:
+    """Return a figure embedded in the page, and write it as a file; a notice if it is empty."""
+    try:
+        svg = svg_text(draw())
+    except FigureInputError as error:
+        return render("note", "missing", f"No figure: {error} ({caption})")
+    write_whole(figure_dir / f"{name}.svg", svg)
+    return render("figure", data_uri(svg.encode()), caption, caption, name)

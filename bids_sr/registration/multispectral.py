@@ -1,0 +1,109 @@
+"""CSF, veins and sinuses, pial layer and brain from T1w, T2w and FLAIR together.
+
+Source: attention-unet, section 3.8.2: Gaussian clustering of the array of the three contrasts,
+optimized by expectation-maximization. The classes are named by their intensities there: CSF is
+dark in T1w and FLAIR and bright in T2w; veins and sinuses are dark in T2w and of low to medium
+intensity otherwise; the pial layer, with partial volumes of brain and CSF, is dark in T1w and
+bright in T2w and FLAIR; gray and white matter are of medium intensity.
+
+These descriptions are the starting means here, in standard deviations of the brain, and a weak
+prior on the means (as many voxels as `_PRIOR` of the image), without which classes of few voxels
+drift into the brain. The paper prints neither starting values nor software. Only voxels of the
+brain mask are classified, so that sinuses outside this mask are missed.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from bids_sr.io.grids import Array
+
+CONTRASTS = ("T1w", "T2w", "FLAIR")
+"""Contrasts that are all required, in order of the array."""
+CLASSES = ("csfSpaces", "veins", "pial", "brainTissue")
+"""Classes; csfSpaces differs from the tissue class csf of the three-class segmentation."""
+# standard deviations from the robust center of the brain, by contrast; class of each component
+_STARTS = (
+    ("csfSpaces", (-2.0, 2.0, -2.0)),
+    ("veins", (-1.0, -2.0, -0.75)),
+    ("pial", (-1.5, 1.5, 1.0)),
+    ("brainTissue", (0.0, 0.0, 0.25)),
+    ("brainTissue", (0.75, -0.5, -0.25)),
+)
+_WEIGHTS = (0.12, 0.03, 0.08, 0.42, 0.35)
+_PRIOR = 0.02  # voxels of the image, as a share, that the prior on a mean counts for
+_FLOOR = 0.05  # added to the variances, in squared standard deviations of the brain
+_ROUNDS = 25
+_SAMPLE = 100_000  # voxels that the mixture is fitted to
+
+
+def segment_multispectral(scans: Mapping[str, Array], mask: Array) -> dict[str, Array]:
+    """Return the most probable class of each voxel as one mask per class.
+
+    Parameters
+    ----------
+    scans : Mapping[str, Array]
+        T1w, T2w and FLAIR on one grid (3D), corrected for intensity non-uniformity.
+    mask : Array
+        Voxels of the brain (3D, boolean).
+
+    Returns
+    -------
+    dict[str, Array]
+        Voxels (3D, boolean) by class (`CLASSES`); each voxel of the mask is in one class.
+
+    Raises
+    ------
+    ValueError
+        A contrast is missing, the mask is empty or on another grid, or a scan is constant.
+    """
+    if missing := [name for name in CONTRASTS if name not in scans]:
+        raise ValueError(f"classes from all contrasts together need {', '.join(missing)}, too")
+    inside = np.asarray(mask, dtype=bool)
+    if not inside.any() or any(scans[name].shape != inside.shape for name in CONTRASTS):
+        raise ValueError(f"the brain mask {inside.shape} is empty or on another grid")
+    x = np.stack([_standardized(np.asarray(scans[name])[inside], name) for name in CONTRASTS])
+    x = x.T
+    sample = x[:: max(1, len(x) // _SAMPLE)]
+    starts = np.array([start for _, start in _STARTS])
+    means, weights = starts.copy(), np.array(_WEIGHTS)
+    covariances = np.tile(0.5 * np.eye(len(CONTRASTS)), (len(starts), 1, 1))
+    for _ in range(_ROUNDS):
+        posterior = _posterior(sample, means, covariances, weights)
+        mass = posterior.sum(axis=0) + 1e-9
+        prior = _PRIOR * len(sample)
+        means = (posterior.T @ sample + prior * starts) / (mass + prior)[:, None]
+        for k in range(len(starts)):
+            left = sample - means[k]
+            spread = (posterior[:, k, None] * left).T @ left / mass[k]
+            covariances[k] = spread + _FLOOR * np.eye(len(CONTRASTS))
+        weights = mass / mass.sum()
+    component = _posterior(x, means, covariances, weights).argmax(axis=1)
+    masks = {}
+    for name in CLASSES:
+        numbers = [k for k, (label, _) in enumerate(_STARTS) if label == name]
+        voxels = np.zeros(inside.shape, dtype=bool)
+        voxels[inside] = np.isin(component, numbers)
+        masks[name] = voxels
+    return masks
+
+
+def _standardized(values: Array, name: str) -> Array:
+    """Return intensities in robust standard deviations from the median (n,)."""
+    center = float(np.median(values))
+    spread = 1.4826 * float(np.median(np.abs(values - center))) or float(values.std())
+    if not spread > 0:
+        raise ValueError(f"the {name} scan is constant in the brain")
+    return np.clip((np.asarray(values, dtype=np.float64) - center) / spread, -8, 8)
+
+
+def _posterior(x: Array, means: Array, covariances: Array, weights: Array) -> Array:
+    """Return the probability of each component at each voxel (n, components)."""
+    logs = np.empty((len(x), len(means)))
+    for k, (mean, covariance) in enumerate(zip(means, covariances, strict=True)):
+        left = np.linalg.solve(np.linalg.cholesky(covariance), (x - mean).T)
+        _, log_volume = np.linalg.slogdet(covariance)
+        logs[:, k] = np.log(weights[k]) - 0.5 * (log_volume + (left**2).sum(axis=0))
+    logs -= logs.max(axis=1, keepdims=True)
+    posterior = np.exp(logs)
+    return np.asarray(posterior / posterior.sum(axis=1, keepdims=True))

@@ -1,0 +1,94 @@
+"""First screen of a participant's structural scans: one sentence and a number per contrast.
+
+All of it is read from the rows of the metrics table.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from markupsafe import Markup
+
+from bids_sr.metrics import MetricRow, number
+from bids_sr.report.sections import render
+from bids_sr.series import BASELINES, MEASURED
+
+_BY = "psnr"
+# one participant is no test, so the result is open whatever its sign
+_MARK, _STATE = "?", "open"
+Changes = Mapping[str, Mapping[str, tuple[float, str]]]
+"""Difference in PSNR (dB) and the interpolation that was subtracted, by method and contrast."""
+
+
+def changes_of(rows: Sequence[MetricRow]) -> dict[str, dict[str, tuple[float, str]]]:
+    """Return each method's PSNR minus the better interpolation's, by method and contrast.
+
+    Only rows on slices that no model was trained on count. Empty if there are none, or if no
+    method was run.
+    """
+    values: dict[str, dict[str, float]] = {}
+    for row in rows:
+        if row.statistic == _BY and row.reference == "heldOut" and math.isfinite(row.value):
+            values.setdefault(row.contrast, {})[row.series] = row.value
+    changes: dict[str, dict[str, tuple[float, str]]] = {}
+    for contrast, by_series in values.items():
+        plain = {name: value for name, value in by_series.items() if name in BASELINES}
+        if not plain:
+            continue
+        best = max(plain, key=lambda name: plain[name])
+        for name, value in by_series.items():
+            if name not in BASELINES and name != MEASURED:
+                changes.setdefault(name, {})[contrast] = (value - plain[best], best)
+    return changes
+
+
+def headline_of(changes: Changes) -> str:
+    """Return the result in a sentence: which methods have the higher PSNR, where and by how much.
+
+    `changes`: as `changes_of` returns them.
+    """
+    if not changes:
+        return "Not compared with interpolation: no slice was held out from training"
+    parts = []
+    for name, own in changes.items():
+        higher = {contrast: change for contrast, (change, _) in own.items() if change > 0}
+        if higher:
+            where = "all contrasts" if len(higher) == len(own) else ", ".join(higher)
+            lowest, highest = (number(end(higher.values()), ".2f") for end in (min, max))
+            size = lowest if lowest == highest else f"{lowest} to {highest}"
+            parts.append(f"{name} in {where} (by {size} dB)")
+    if not parts:
+        return f"PSNR not higher than interpolation in any contrast ({', '.join(changes)})"
+    return f"PSNR higher than interpolation: {'; '.join(parts)}"
+
+
+def scans_overview_html(
+    rows: Sequence[MetricRow], participant: str, contrasts: Sequence[str]
+) -> Markup:
+    """Render the sentence, what it is based on, and a number per method and contrast.
+
+    Parameters
+    ----------
+    rows : Sequence[MetricRow]
+        Rows of the metrics table of the scans.
+    participant : str
+        Participant in words.
+    contrasts : Sequence[str]
+        BIDS suffixes of the scans, in order.
+    """
+    changes = changes_of(rows)
+    numbers = [
+        {
+            "value": f"{number(change, '+.2f')} dB",
+            "label": f"PSNR of {contrast}, {name}",
+            "note": f"minus {plain} interpolation",
+        }
+        for name, own in changes.items()
+        for contrast, (change, plain) in own.items()
+    ]
+    evidence = (
+        "Compared with the better interpolation and the measured high-resolution scans, in slices"
+        " on which no model was trained. One participant: no test; the group level tests"
+        " differences over participants"
+    )
+    header = f"{participant}, structural scans: {', '.join(contrasts)}"
+    return render("group_answer", header, _MARK, _STATE, headline_of(changes), evidence, numbers)

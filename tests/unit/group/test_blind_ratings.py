@@ -1,0 +1,161 @@
+"""Kit for blinded rating: codes, sheets, scores and refusals."""
+
+import json
+import math
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from bids_sr.cli import models_main
+from bids_sr.cli.models_rate import read_key
+from bids_sr.group.blind_ratings import (
+    RatingError,
+    check_sheet,
+    compare_ratings,
+    intraclass_correlation,
+    mean_ratings,
+)
+
+SERIES = ("bspline", "attunet", "measured")
+PEOPLE = ("sub-01", "sub-02")
+
+
+@pytest.fixture
+def derivatives(tmp_path: Path) -> Path:
+    out = tmp_path / "out"
+    for number, person in enumerate(PEOPLE):
+        folder = out / person / "anat"
+        folder.mkdir(parents=True)
+        for k, series in enumerate(SERIES):
+            data = np.zeros((12, 14, 10), np.float32)
+            data[2:10, 2:12, 1:9] = 0.2 + 0.2 * k + 0.1 * number
+            data[2, 2, 1:9] = 1
+            path = folder / f"{person}_res-hr_desc-{series}_T1w.nii.gz"
+            nib.save(nib.Nifti1Image(data, np.diag([2.0, 2, 2, 1])), path)
+    return out
+
+
+def rate(*arguments: object) -> int:
+    return models_main.main([str(each) for each in arguments])
+
+
+def fill(kit: Path, sheet: Path, scores: dict[str, float]) -> Path:
+    """Rate each picture of a kit by the score of its series."""
+    key = read_key(kit)
+    lines = [f"{code}\t{scores[entry['series']]}" for code, entry in key.items()]
+    sheet.write_text("code\trating\n" + "\n".join(lines) + "\n")
+    return sheet
+
+
+def test_a_kit_is_blind_and_scores_what_was_rated(
+    derivatives: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kit = tmp_path / "kit"
+    assert rate("rate-make", derivatives, kit) == 0
+    key = read_key(kit)
+    assert {(e["participant"], e["series"]) for e in key.values()} == {
+        (person, series) for person in PEOPLE for series in SERIES
+    }
+    pictures = sorted(path.stem for path in (kit / "images").iterdir())
+    assert pictures == sorted(key)
+    for path in (kit / "ratings.tsv", kit / "README.txt", kit / "key.sealed"):
+        assert not any(series in path.read_text() for series in SERIES), path
+    sheets = [
+        fill(kit, tmp_path / "a.tsv", {"bspline": 2, "attunet": 3, "measured": 5}),
+        fill(kit, tmp_path / "b.tsv", {"bspline": 1, "attunet": 3, "measured": 4}),
+    ]
+    assert rate("rate-score", kit, *sheets, "-o", tmp_path / "scores.tsv") == 0
+    table = pd.read_csv(tmp_path / "scores.tsv", sep="\t").query("contrast == 'all'")
+    means = dict(zip(table["series"], table["mean"], strict=True))
+    assert means == {"bspline": 1.5, "attunet": 3.0, "measured": 4.5}
+    facts = json.loads((tmp_path / "scores.json").read_text())
+    assert facts["raters"] == 2
+    assert 0.8 < facts["icc_2_1"] < 1
+    assert "ICC(2,1)" in capsys.readouterr().out
+
+
+def test_pictures_share_planes_and_gray_scale(derivatives: Path, tmp_path: Path) -> None:
+    kit = tmp_path / "kit"
+    assert rate("rate-make", derivatives, kit, "--seed", 3) == 0
+    key = read_key(kit)
+    own = {e["series"]: c for c, e in key.items() if e["participant"] == "sub-01"}
+    grays = {
+        series: np.median((a := np.asarray(Image.open(kit / "images" / f"{code}.png")))[a > 0])
+        for series, code in own.items()
+    }
+    assert grays["bspline"] < grays["attunet"] < grays["measured"], "not scaled one by one"
+    assert rate("rate-make", derivatives, tmp_path / "other", "--seed", 4) == 0
+    assert set(read_key(tmp_path / "other")) != set(key)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("code\trating\nXXXXX\t3\n", "line 2: code XXXXX is not in the kit"),
+        ("code\trating\nFIRST\t7\n", "outside 0 to 5"),
+        ("code\trating\nFIRST\tgood\n", "is not a number"),
+        ("code\trating\nFIRST\t3\nFIRST\t4\n", "occurs twice"),
+        ("code\tscore\nFIRST\t3\n", "no column rating"),
+        ("code\trating\nFIRST\t\n", "no rating"),
+    ],
+)
+def test_a_wrong_sheet_is_refused(
+    derivatives: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, reason: str
+) -> None:
+    kit, sheet = tmp_path / "kit", tmp_path / "sheet.tsv"
+    assert rate("rate-make", derivatives, kit) == 0
+    sheet.write_text(text.replace("FIRST", next(iter(read_key(kit)))))
+    assert rate("rate-score", kit, sheet, "-o", tmp_path / "scores.tsv") == 2
+    shown = capsys.readouterr().err
+    assert reason in shown
+    assert sheet.name in shown
+    assert not (tmp_path / "scores.tsv").exists()
+
+
+def test_what_makes_no_kit_is_refused(
+    derivatives: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert rate("rate-make", tmp_path / "nothing", tmp_path / "kit") == 2
+    assert rate("rate-make", derivatives, tmp_path / "kit", "--series", "vit") == 2
+    assert not (tmp_path / "kit").exists()
+    assert rate("rate-make", derivatives, derivatives) == 2
+    assert "is not empty" in capsys.readouterr().err
+    (tmp_path / "kit").mkdir()
+    assert rate("rate-score", tmp_path / "kit", tmp_path / "a.tsv") == 2
+
+
+def test_pairs_are_compared_over_participants() -> None:
+    rows = [
+        {"participant": p, "contrast": c, "series": s, "rater": r, "rating": value + p}
+        for p in range(3)
+        for c in ("T1w", "FLAIR")
+        for r in ("a", "b")
+        for s, value in (("x", 1.0), ("y", 2.0))
+    ]
+    ratings = pd.DataFrame(rows)
+    ratings.loc[0, "rating"] = math.nan
+    means = mean_ratings(ratings).set_index(["contrast", "series"])
+    assert means.loc[("all", "x"), "n"] == 3
+    assert means.loc[("all", "y"), "mean"] == pytest.approx(3)
+    tests = compare_ratings(ratings).set_index("contrast")
+    assert tests.loc["all", "difference"] == pytest.approx(-1)
+    assert tests.loc["all", "p_wilcoxon"] == pytest.approx(0.25)
+
+
+def test_agreement_is_that_of_shrout_and_fleiss() -> None:
+    table = [[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]]
+    assert intraclass_correlation(table) == pytest.approx(0.29, abs=0.005)
+    assert intraclass_correlation([[1, 1], [3, 3], [2, 2]]) == pytest.approx(1)
+    assert math.isnan(intraclass_correlation([[1], [2]]))
+
+
+def test_a_missing_row_is_not_rated() -> None:
+    found = check_sheet([(2, {"code": "A", "rating": "2,5"})], ["A", "B"])
+    assert found["A"] == 2.5
+    assert math.isnan(found["B"])
+    with pytest.raises(RatingError, match="empty"):
+        check_sheet([(2, {"code": "", "rating": "1"})], ["A"])

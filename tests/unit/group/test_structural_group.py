@@ -1,0 +1,229 @@
+"""Group level of structural scans: tables, page and refusals, from participants' tables alone."""
+
+import json
+import math
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from bids_sr.cli import main
+from bids_sr.group.structural_report import headline_of
+from bids_sr.group.structural_values import (
+    agreement_table,
+    find_scan_tables,
+    methods_table,
+    protocols_table,
+    read_values,
+    tables_of,
+    variability_table,
+)
+from bids_sr.metrics import MetricRow, table_text
+
+SERIES = {"bspline": 20.0, "linear": 18.0, "attunet": 21.0}
+MADE_BY = {"GeneratedByVersion": "1", "SettingsDigest": "abc"}
+
+
+def row(series: str, name: str, value: float, **about: str) -> MetricRow:
+    return MetricRow(series=series, statistic=name, value=value, **about)
+
+
+def write_scans(
+    out: Path, label: str, shift: float, session: str = "", facts: dict[str, str] = MADE_BY
+) -> Path:
+    """Write the metrics table of one participant, whose values differ by `shift`."""
+    rows = []
+    for name, psnr in SERIES.items():
+        rows.append(
+            row(
+                name,
+                "psnr",
+                psnr + shift * (1.5 if name == "attunet" else 1),
+                reference="heldOut",
+                region="brain",
+                contrast="T1w",
+            )
+        )
+    for name, extra in {"measured": 0.0, "bspline": 0.3, "linear": -0.5, "attunet": 0.1}.items():
+        rows += [
+            row(name, "cjv", 1.0 + extra + extra * shift, region="brain", contrast="T1w"),
+            row(name, "tissue_volume", 600 + 100 * extra + 5 * shift, region="gm", contrast="all"),
+        ]
+    folder = out / f"sub-{label}" / (f"ses-{session}" if session else "") / "anat"
+    folder.mkdir(parents=True)
+    stem = f"sub-{label}" + (f"_ses-{session}" if session else "")
+    path = folder / f"{stem}_desc-anat_metrics.tsv"
+    path.write_text(table_text(rows))
+    path.with_suffix(".json").write_text(json.dumps(facts))
+    return path
+
+
+@pytest.fixture
+def places(tmp_path: Path) -> tuple[Path, Path]:
+    bids_dir, out = tmp_path / "in", tmp_path / "out"
+    bids_dir.mkdir()
+    listing = "participant_id\tscanner\n" + "".join(
+        f"sub-{n:02d}\t{'A' if n < 3 else 'B'}\n" for n in range(1, 6)
+    )
+    (bids_dir / "participants.tsv").write_text(listing)
+    for number in range(1, 5):
+        write_scans(out, f"{number:02d}", 0.1 * number)
+    return bids_dir, out
+
+
+def values_of(out: Path, protocols: dict[str, str] | None = None) -> pd.DataFrame:
+    return read_values(find_scan_tables(out), protocols or {})
+
+
+def group(places: tuple[Path, Path], *options: str) -> int:
+    return main.main([str(places[0]), str(places[1]), "group", *options])
+
+
+def test_methods_are_compared_with_the_better_interpolation(places: tuple[Path, Path]) -> None:
+    table = methods_table(values_of(places[1])).set_index("series")
+    assert set(table.index) == set(SERIES)
+    assert table.loc["bspline", "mean"] == pytest.approx(20.25)
+    attunet = table.loc["attunet"]
+    assert attunet["minus"] == "bspline"
+    assert attunet["n"] == 4
+    # differences 1.05, 1.10, 1.15, 1.20
+    assert attunet["difference"] == pytest.approx(1.125)
+    assert attunet["p_wilcoxon"] == pytest.approx(0.125)
+    assert table.loc["bspline", "minus"] is None or pd.isna(table.loc["bspline", "minus"])
+
+
+def test_sessions_count_once_per_participant(places: tuple[Path, Path]) -> None:
+    write_scans(places[1], "05", 0.0, "1")
+    write_scans(places[1], "05", 1.0, "2")
+    table = methods_table(values_of(places[1])).set_index("series")
+    assert table.loc["linear", "n"] == 5
+    assert table.loc["linear", "maximum"] == pytest.approx(18.5)
+
+
+def test_errors_of_quality_are_absolute_and_by_protocol(places: tuple[Path, Path]) -> None:
+    protocols = {f"sub-{n:02d}": "A" if n < 3 else "B" for n in range(1, 5)}
+    table = protocols_table(values_of(places[1], protocols)).set_index(["protocol", "series"])
+    # |extra (1 + shift)| with shifts .1, .2 and .3, .4
+    assert table.loc[("A", "linear"), "mae"] == pytest.approx(0.5 * 1.15)
+    assert table.loc[("B", "attunet"), "mae"] == pytest.approx(0.1 * 1.35)
+    assert table.loc[("B", "attunet"), "mae_sd"] == pytest.approx(0.01 / math.sqrt(2))
+    assert (table["n"] == 2).all()
+
+
+def test_volumes_agree_by_their_bias(places: tuple[Path, Path]) -> None:
+    table = agreement_table(values_of(places[1])).set_index(["series", "unit"])
+    assert table.loc[("bspline", "ml"), "bias"] == pytest.approx(30)
+    assert table.loc[("bspline", "ml"), "high_limit"] == pytest.approx(30)
+    assert table.loc[("linear", "percent"), "bias"] < -8
+
+
+def test_variability_needs_two_sessions(places: tuple[Path, Path]) -> None:
+    assert variability_table(values_of(places[1])).empty
+    write_scans(places[1], "05", 0.0, "1")
+    write_scans(places[1], "05", 1.0, "2")
+    table = variability_table(values_of(places[1])).set_index("series")
+    assert table.loc["measured", "n"] == 1
+    assert table.loc["measured", "sd_within"] == pytest.approx(5 / math.sqrt(2))
+
+
+def test_the_headline_claims_no_more_than_the_test(places: tuple[Path, Path]) -> None:
+    four = methods_table(values_of(places[1]))
+    assert headline_of(four, 4) == (
+        "No difference from interpolation established in PSNR (4 participants cannot reach"
+        " p < .05)",
+        "open",
+    )
+    for number in range(5, 10):
+        write_scans(places[1], f"{number:02d}", 0.1 * number)
+    nine = methods_table(values_of(places[1]))
+    assert headline_of(nine, 9) == ("attunet exceeds interpolation in PSNR of T1w", "good")
+    flipped = nine.assign(difference=-nine["difference"])
+    assert headline_of(flipped, 9) == ("attunet is below interpolation in PSNR of T1w", "bad")
+
+
+def test_the_call_writes_tables_and_a_page(
+    places: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_scans(places[1], "05", 0.0, "1")
+    write_scans(places[1], "05", 1.0, "2")
+    assert group(places, "--protocol", "scanner") == 0
+    assert "joining 6 tables of structural scans of 5 participants" in capsys.readouterr().out
+    for name in ("metrics", "methods", "protocols", "agreement", "variability"):
+        table = pd.read_csv(places[1] / f"group_scans_{name}.tsv", sep="\t")
+        described = json.loads((places[1] / f"group_scans_{name}_columns.json").read_text())
+        assert len(table)
+        assert set(table) == set(described)
+    page = (places[1] / "group_scans.html").read_text()
+    for text in ("Accuracy over participants", "protocol B", "limits of agreement", "ses-2"):
+        assert text in page
+    assert "group_scans.html" in (places[1] / "index.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (("--protocol", "scaner"), "did you mean 'scanner'?"),
+        (("--protocol", "zzz"), "choose among scanner"),
+        (("--participant-label", "01"), "at least two"),
+        (("--participant-label", "09"), "run the participant level with --sr-target anat"),
+    ],
+)
+def test_what_cannot_be_combined_is_refused(
+    places: tuple[Path, Path],
+    capsys: pytest.CaptureFixture[str],
+    options: tuple[str, ...],
+    text: str,
+) -> None:
+    assert group(places, *options, "--sr-target", "anat") == 2
+    assert text in capsys.readouterr().err
+    assert not (places[1] / "group_scans.html").exists()
+
+
+def test_other_versions_and_damaged_tables_are_refused(
+    places: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = write_scans(places[1], "05", 0.0, facts={**MADE_BY, "GeneratedByVersion": "2"})
+    assert group(places) == 2
+    assert "different versions" in capsys.readouterr().err
+    other.with_suffix(".json").write_text(json.dumps(MADE_BY))
+    other.write_text("series\tvalue\nx\t1\n")
+    assert group(places) == 2
+    assert other.name in capsys.readouterr().err
+
+
+def test_the_dry_run_shows_protocols_and_writes_nothing(
+    places: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(places[1].rglob("*"))
+    assert group(places, "--protocol", "scanner", "--dry-run") == 0
+    shown = capsys.readouterr().out
+    assert "protocols: A (2 tables), B (2 tables)" in shown
+    assert "missing: sub-05" in shown
+    assert sorted(places[1].rglob("*")) == before
+
+
+def test_a_sidecar_key_is_a_protocol(places: tuple[Path, Path]) -> None:
+    bids_dir, out = places
+    for number in range(1, 5):
+        name = f"sub-{number:02d}"
+        anat = bids_dir / name / "anat"
+        anat.mkdir(parents=True)
+        for acquisition, model in (("highres", "Fine"), ("lowres", f"M{number % 2}")):
+            (anat / f"{name}_acq-{acquisition}_T1w.json").write_text(
+                json.dumps({"ManufacturersModelName": model})
+            )
+        sources = [
+            f"bids:raw:{name}/anat/{name}_acq-{a}_T1w.nii.gz" for a in ("highres", "lowres")
+        ]
+        (out / name / "anat" / f"{name}_res-hr_desc-bspline_T1w.json").write_text(
+            json.dumps({"Sources": sources})
+        )
+    assert group(places, "--protocol", "ManufacturersModelName") == 0
+    table = pd.read_csv(out / "group_scans_protocols.tsv", sep="\t")
+    assert set(table["protocol"]) == {"M0", "M1"}
+
+
+def test_all_tables_come_from_one_reading(places: tuple[Path, Path]) -> None:
+    tables = tables_of(values_of(places[1]))
+    assert len(tables.values) == 4 * 11
+    assert len(tables.methods) == 3
