@@ -154,7 +154,7 @@ _NETWORK = ("connected_accuracy", "connected_fdr", "connected_jaccard")
 NETWORKS = tuple(
     MetricTable(
         title=(
-            f"Network of the seed {{contrast}} at r of .5 and more, {{fwhm_mm}} mm, against {words}"
+            f"Network of the seed {{contrast}} at r of .5 or more, {{fwhm_mm}} mm, against {words}"
         ),
         rows=(
             {
