@@ -26,7 +26,7 @@ _COMMANDS: dict[str, tuple[type[Checked], str]] = {
     "train": (TrainOptions, "train a method on one or many images, or adapt a trained model"),
     "search": (SearchOptions, "try settings of a method's recipe, ranked by held-out PSNR"),
     "apply": (ApplyOptions, "super-resolve a NIfTI image or series"),
-    "evaluate": (EvaluateOptions, "compare super-resolved images with a reference"),
+    "evaluate": (EvaluateOptions, "compare super-resolved images with references"),
     "card": (CardOptions, "show what a model was trained on, and what it reached"),
     "vgg19": (Vgg19Options, "keep weights of VGG-19 on this machine, for --recipe paper"),
 }
@@ -77,7 +77,13 @@ def _run(argv: Sequence[str]) -> int:
         from bids_sr.cli.models_vgg19 import keep_vgg19
 
         return keep_vgg19(options)
-    from bids_sr.cli import models_apply, models_files, models_search, models_train
+    from bids_sr.cli import (
+        models_apply,
+        models_evaluate,
+        models_files,
+        models_search,
+        models_train,
+    )
     from bids_sr.cli.models_files import REFUSALS
     from bids_sr.sr.training.phase import OutOfDeviceMemory, TrainingDiverged
 
@@ -90,7 +96,7 @@ def _run(argv: Sequence[str]) -> int:
             case ApplyOptions():
                 models_apply.apply(options)
             case EvaluateOptions():
-                models_apply.evaluate(options)
+                models_evaluate.evaluate(options)
             case SearchOptions():  # which are options of training, too
                 models_search.search(options)
             case TrainOptions():

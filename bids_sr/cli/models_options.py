@@ -10,6 +10,7 @@ from bids_sr.series import INTERPOLATIONS
 from bids_sr.sr.method import offered_methods
 
 _Degradation = Literal["kspace", "multislice", "block", "gauss", "trilinear"]
+Mismatch = Literal["resolution", "contrast", "orientation", "factor"]
 _IMAGES = "images, in the same order; registered, with the same field of view"
 _HOW = "how"
 
@@ -76,17 +77,16 @@ class MachineOptions(Checked):
 class ImageOptions(MachineOptions):
     """How a model is applied to an image."""
 
-    mask: Path | None = option(
-        None, "--mask FILE", "brain mask on the grid of the image (default: computed)"
-    )
     contrast: str | None = option(
         None, "--contrast SUFFIX", "BIDS suffix of the image (default: from its name)"
     )
-    force: bool = option(
-        False,
-        "--force",
-        "apply a model to another resolution, contrast or orientation than it was trained on",
+    allow: tuple[Mismatch, ...] = option(
+        (),
+        "--allow MISMATCH",
+        "apply a model although this differs from what it was trained on: resolution, contrast,"
+        " orientation, factor",
     )
+    force: bool = option(False, "--force", "allow all of these")
     precision: Literal["auto", "fp32", "bf16"] = option("auto", "--precision", "auto is fp32")
 
 
@@ -99,36 +99,92 @@ class ApplyOptions(ImageOptions):
     )
     image: Path = argument("IMAGE", "NIfTI image or series to super-resolve")
     out: Path = argument("OUT", "NIfTI file to write; a JSON sidecar is written beside it")
+    mask: Path | None = option(
+        None, "--mask FILE", "brain mask on the grid of the image (default: computed)"
+    )
 
 
 @frozen
 class EvaluateOptions(ImageOptions):
     """What is compared with a reference."""
 
-    reference: Path = argument("REFERENCE", "measured fine image or series (NIfTI)")
+    reference: tuple[Path, ...] = argument(
+        "REFERENCE", "measured fine images or series (NIfTI), of one participant or several"
+    )
     model: tuple[str, ...] = option(
         (),
         "-m --model MODEL",
         "trained models (.safetensors); all interpolations are always included",
     )
-    image: Path | None = option(
-        None, "--image IMAGE", "measured coarse image of the same field of view, registered"
+    image: tuple[Path, ...] = option(
+        (),
+        "--image IMAGE",
+        "measured coarse images of the same field of view, registered; one for each reference, in"
+        " the same order",
+    )
+    mask: tuple[Path, ...] = option(
+        (),
+        "--mask FILE",
+        "brain masks on the grids of the coarse images, one for each reference (default:"
+        " computed)",
+    )
+    group: tuple[str, ...] = option(
+        (),
+        "--group LABEL",
+        "group of each reference, such as its resolution or scanner; Welch's analysis of variance"
+        " compares the groups",
     )
     degradation: _Degradation | None = option(
         None, "--degradation", "how to downsample the reference; this or --image"
     )
-    made: tuple[Path, ...] = option((), "--made FILE", "fine images made elsewhere")
+    made: tuple[Path, ...] = option(
+        (),
+        "--made FILE",
+        "fine images made elsewhere; with several references, one for each, in the same order",
+    )
     volumes: int = option(10, "--volumes N", "volumes of a series to score", least=1)
+    figures: Literal["none", "png", "svg"] = option(
+        "none",
+        "--figures",
+        "draw slice, enlarged region and differences of all methods, one figure per reference,"
+        " and a page with tables and figures; with --out",
+    )
+    decorrelation: bool = option(
+        False,
+        "--decorrelation",
+        "also draw the decorrelation curves that give the effective resolution; with --figures",
+    )
     out: Path | None = option(
         None, "-o --out TSV", "also write the table to this file, with a JSON sidecar"
     )
 
     def _check(self) -> None:
         MachineOptions._check(self)
-        if (self.image is None) == (self.degradation is None):
+        if bool(self.image) == (self.degradation is not None):
             why = "both are given" if self.image else "neither is given"
             fix = "--image COARSE where one was measured, else --degradation kspace"
             raise UsageError("one of --image and --degradation is required", why, fix)
+        self._check_counts()
+        if self.figures != "none" and self.out is None:
+            why = "figures are written beside the table"
+            raise UsageError("--figures without --out", why, "give --out TABLE.tsv")
+        if self.decorrelation and self.figures == "none":
+            why = "the curves are a figure"
+            raise UsageError("--decorrelation without --figures", why, "add --figures png or svg")
+
+    def _check_counts(self) -> None:
+        """Refuse lists of files that do not match the references one to one."""
+        count = len(self.reference)
+        for name in ("image", "mask", "group", "made"):
+            values = getattr(self, name)
+            if values and len(values) != count and (name != "made" or count > 1):
+                what = f"--{name}: {len(values)} value(s)"
+                fix = f"give one for each reference, in the same order, or leave --{name} out"
+                raise UsageError(what, f"there are {count} references", fix)
+        repeated = {path for path in self.reference if self.reference.count(path) > 1}
+        if repeated:
+            what = f"{min(repeated)}"
+            raise UsageError(what, "this reference is given twice", "give each reference once")
 
 
 @frozen
