@@ -135,13 +135,17 @@ def _check_groups(options: EvaluateOptions) -> None:
             raise UsageError(what, why, "give one label for all images of a participant")
 
 
-def prepare_tasks(options: EvaluateOptions, stack: ExitStack) -> list[_Task]:
+def prepare_tasks(
+    options: EvaluateOptions, stack: ExitStack, labels: Mapping[str, str] | None = None
+) -> list[_Task]:
     """Open all images and models and refuse what does not fit, before anything is scored.
 
     Low-resolution images that are made are written to a temporary folder, which `stack` removes.
+
+    `labels`: name in the table of each model, by its path; None: method and file.
     """
     tasks = list[_Task]()
-    labels = _labels(options.model)
+    labels = _labels(options.model) if labels is None else labels
     for number, path in enumerate(options.reference):
         reference = stack.enter_context(SeriesReader(path))
         volumes = evenly_spaced(reference.shape[3], options.volumes)

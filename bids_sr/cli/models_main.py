@@ -11,6 +11,8 @@ from bids_sr.cli.exit_codes import DONE, FAILED, complain, ended
 from bids_sr.cli.models_options import (
     ApplyOptions,
     CardOptions,
+    CompareOptions,
+    CorrelateOptions,
     EvaluateOptions,
     ListOptions,
     SearchOptions,
@@ -27,6 +29,8 @@ _COMMANDS: dict[str, tuple[type[Checked], str]] = {
     "search": (SearchOptions, "try settings of a method's recipe, ranked by held-out PSNR"),
     "apply": (ApplyOptions, "super-resolve a NIfTI image or series"),
     "evaluate": (EvaluateOptions, "compare super-resolved images with references"),
+    "compare": (CompareOptions, "train methods on some participants and test them on others"),
+    "correlate": (CorrelateOptions, "correlate two images voxel by voxel"),
     "card": (CardOptions, "show what a model was trained on, and what it reached"),
     "vgg19": (Vgg19Options, "keep weights of VGG-19 on this machine, for --recipe paper"),
 }
@@ -44,7 +48,8 @@ commands:
 def parsers() -> dict[str, Parser]:
     """Return the parser of each subcommand by its name.
 
-    Parsers by name: ``list``, ``train``, ``search``, ``apply``, ``evaluate``, ``card``, ``vgg19``.
+    Parsers by name: ``list``, ``train``, ``search``, ``apply``, ``evaluate``,
+    ``compare``, ``correlate``, ``card``, ``vgg19``.
     """
     return {
         name: Parser(f"bids-sr-models {name}", f"{about[0].upper()}{about[1:]}.", kind)
@@ -79,6 +84,8 @@ def _run(argv: Sequence[str]) -> int:
         return keep_vgg19(options)
     from bids_sr.cli import (
         models_apply,
+        models_compare,
+        models_correlate,
         models_evaluate,
         models_files,
         models_search,
@@ -97,6 +104,10 @@ def _run(argv: Sequence[str]) -> int:
                 models_apply.apply(options)
             case EvaluateOptions():
                 models_evaluate.evaluate(options)
+            case CompareOptions():  # which are options of training, too
+                models_compare.compare(options)
+            case CorrelateOptions():
+                models_correlate.correlate(options)
             case SearchOptions():  # which are options of training, too
                 models_search.search(options)
             case TrainOptions():

@@ -13,6 +13,7 @@ _Degradation = Literal["kspace", "multislice", "block", "gauss", "trilinear"]
 Mismatch = Literal["resolution", "contrast", "orientation", "factor"]
 _IMAGES = "images, in the same order; registered, with the same field of view"
 _HOW = "how"
+_SETS = "training, validation and test sets"
 
 
 @frozen
@@ -279,3 +280,92 @@ class SearchOptions(TrainOptions):
     trials: int = option(20, "--trials N", "number of trials", among=_HOW, least=1, most=10_000)
     # a trial that the clock stopped could not be repeated
     max_minutes: float | None = option(None)
+
+
+@frozen
+class CompareOptions(TrainOptions):
+    """Which methods are trained, and on which participants they are tested."""
+
+    method: str = argument("METHODS", "methods to train, separated by commas (unet,resnet3d)")
+    out: Path = argument(
+        "OUT", "table to write: OUT.tsv, tables of tests beside it, and models in OUT_models"
+    )
+    folds: int | None = option(
+        None,
+        "--folds K",
+        "K-fold cross-validation over participants",
+        among=_SETS,
+        least=2,
+    )
+    validation: int = option(
+        0,
+        "--validation N",
+        "participants of each fold that decide when training stops; with --folds",
+        among=_SETS,
+        least=0,
+    )
+    split: tuple[int, ...] = option(
+        (),
+        "--split N",
+        "participants, drawn at random, to train, validate and test on (8 2 2), or to train and"
+        " test on (8 4)",
+        among=_SETS,
+    )
+    test_on: tuple[str, ...] = option(
+        (), "--test-on LABEL", "participants to test on; others are trained on", among=_SETS
+    )
+    validate_on: tuple[str, ...] = option(
+        (),
+        "--validate-on LABEL",
+        "participants that decide when training stops; with --test-on",
+        among=_SETS,
+    )
+    train_coarser: tuple[float, ...] = option(
+        (1.0,),
+        "--train-coarser F",
+        "train each method on images downsampled by these factors: 1 matches the resolution of"
+        " the tests, 2 is half of it",
+        among=_HOW,
+        least=1,
+        most=8,
+    )
+    dry_run: bool = option(False, "--dry-run", "print the sets and trainings and stop")
+    # a training that the clock stopped could not be repeated
+    max_minutes: float | None = option(None)
+
+    def _check(self) -> None:
+        TrainOptions._check(self)
+        ways = {
+            "--folds": self.folds is not None,
+            "--split": bool(self.split),
+            "--test-on": bool(self.test_on),
+        }
+        given = [flag for flag, present in ways.items() if present]
+        if len(given) != 1:
+            why = f"given together: {' '.join(given)}" if given else "none is given"
+            fix = "for example --folds 4, or --split 8 2 2"
+            raise UsageError("one of --folds, --split and --test-on is required", why, fix)
+        self._need(len(self.split) in (0, 2, 3), "split", "it must be two or three numbers")
+        if self.validation and self.folds is None:
+            fix = "give a number of three to --split, or --validate-on"
+            raise UsageError("--validation", "it belongs to --folds", fix)
+        if self.validate_on and not self.test_on:
+            raise UsageError("--validate-on", "it belongs to --test-on", "give --test-on, too")
+        if self.coarse and self.train_coarser != (1.0,):
+            why = "measured coarse images have one resolution"
+            raise UsageError("--train-coarser with --coarse", why, "leave one of the two out")
+
+
+@frozen
+class CorrelateOptions(Checked):
+    """Which two images are correlated voxel by voxel."""
+
+    first: Path = argument("A", "NIfTI image")
+    second: Path = argument("B", "NIfTI image on the same grid")
+    mask: Path | None = option(
+        None, "--mask FILE", "voxels that count (default: those where both images are not 0)"
+    )
+    figure: Path | None = option(None, "--figure FILE", "draw the joint histogram (.png or .svg)")
+    out: Path | None = option(
+        None, "-o --out TSV", "also write the values to this file, with a JSON sidecar"
+    )

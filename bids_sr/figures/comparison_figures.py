@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from scipy.ndimage import uniform_filter
 
+from bids_sr.evaluation.voxel_correlation import VoxelCorrelation
 from bids_sr.figures import canvas as s
 from bids_sr.figures.slices import canonical
 from bids_sr.io.grids import Array, Mask, Real, Volume
@@ -233,3 +234,23 @@ def _draw_curves(ax: Axes, name: str, image: Real, zoom: float) -> None:
 def _turned(image: Real, affine: Array) -> Array:
     """Return an image in the closest RAS order."""
     return np.asarray(canonical(Volume(np.asarray(image, np.float32), affine)).data)
+
+
+def correlation_histogram(
+    names: tuple[str, str], first: Real, second: Real, found: VoxelCorrelation
+) -> Figure:
+    """Draw the joint histogram of two images with the regression line.
+
+    `names`: labels of the axes. `first`, `second`: values of the voxels (n,).
+    """
+    with s.style(literal=True):
+        fig = s.new_figure(4.2, 3.8)
+        fig.set_label(f"{names[1]} against {names[0]}")
+        ax = fig.add_axes((0.17, 0.14, 0.78, 0.76))
+        ax.hexbin(first, second, gridsize=60, bins="log", cmap="viridis", mincnt=1)
+        ends = np.array([float(first.min()), float(first.max())])
+        ax.plot(ends, found.slope * ends + found.intercept, color=s.RED, lw=1.2)
+        ax.set_xlabel(names[0], fontsize=8)
+        ax.set_ylabel(names[1], fontsize=8)
+        ax.set_title(f"r = {found.r:.3f}, {found.voxels} voxels", fontsize=9)
+    return fig
