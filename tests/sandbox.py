@@ -152,6 +152,13 @@ def _scans(box: Sandbox, place: Path) -> None:
         nib.save(nib.Nifti1Image(head(SHAPE, int(label)), AFFINE), path)
 
 
+def _people(box: Sandbox, place: Path) -> None:
+    """T2*-weighted images of twelve participants in one folder, under the pattern's name."""
+    for number in range(1, 13):
+        image = nib.Nifti1Image(head((56, 56, 16), number), AFFINE)
+        nib.save(image, box.folder / f"sub-{number:02}_T2starw.nii.gz")
+
+
 def _t2w(box: Sandbox, place: Path) -> None:
     """A T2w image, under the pattern's name."""
     path = box.folder / "sub-01/anat/sub-01_T2w.nii.gz"
@@ -287,6 +294,7 @@ FILES: dict[str, Callable[[Sandbox, Path], None]] = {
     "slurm.toml": _block("toml"),
     "sub-*/anat/*_T1w.nii.gz": _scans,
     "sub-*/anat/*_T2w.nii.gz": _t2w,
+    "sub-*_T2starw.nii.gz": _people,
     "sub-*/func/*_bold.nii.gz": _runs,
     "sub-01_acq-high_bold.nii.gz": _fine_series,
     "sub-01_acq-low_bold.nii.gz": _from_the_data("sub-01/func/sub-01_task-tap_bold.nii.gz"),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -213,9 +213,17 @@ def open_model(name: str | Path) -> LoadedModel:
 
 
 def fit_for(
-    model: LoadedModel, reader: SeriesReader, contrast: str, factor: Factor, *, force: bool
+    model: LoadedModel,
+    reader: SeriesReader,
+    contrast: str,
+    factor: Factor,
+    *,
+    force: bool,
+    allow: Collection[str] = (),
 ) -> list[str]:
-    """Refuse a misfit model (UsageError); return what `force` overruled.
+    """Refuse a misfit model (UsageError); return the differences that are allowed.
+
+    `force` allows all differences, `allow` those that it names (resolution, contrast, ...).
 
     Misfits in words; empty for none.
     """
@@ -243,7 +251,7 @@ def fit_for(
         what = f"--factor {factor[0]:g} {factor[1]:g} {factor[2]:g}"
         why = f"{method.name} works slice by slice and cannot make slices thinner"
         raise UsageError(what, why, "give 1 as the third number")
-    return check_model(card, reader.affine, contrast, factor, force=force)
+    return check_model(card, reader.affine, contrast, factor, force=force, allow=allow)
 
 
 def brain_and_scale(reader: SeriesReader, mask_file: Path | None) -> tuple[Mask, float, str]:

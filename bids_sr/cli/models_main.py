@@ -11,6 +11,8 @@ from bids_sr.cli.exit_codes import DONE, FAILED, complain, ended
 from bids_sr.cli.models_options import (
     ApplyOptions,
     CardOptions,
+    CompareOptions,
+    CorrelateOptions,
     EvaluateOptions,
     ListOptions,
     RateMakeOptions,
@@ -28,7 +30,9 @@ _COMMANDS: dict[str, tuple[type[Checked], str]] = {
     "train": (TrainOptions, "train a method on one or many images, or adapt a trained model"),
     "search": (SearchOptions, "try settings of a method's recipe, ranked by held-out PSNR"),
     "apply": (ApplyOptions, "super-resolve a NIfTI image or series"),
-    "evaluate": (EvaluateOptions, "compare super-resolved images with a reference"),
+    "evaluate": (EvaluateOptions, "compare super-resolved images with references"),
+    "compare": (CompareOptions, "train methods on some participants and test them on others"),
+    "correlate": (CorrelateOptions, "correlate two images voxel by voxel"),
     "card": (CardOptions, "show what a model was trained on, and what it reached"),
     "rate-make": (RateMakeOptions, "make a kit for blinded visual rating of structural scans"),
     "rate-score": (RateScoreOptions, "score filled sheets of a rating kit"),
@@ -48,8 +52,8 @@ commands:
 def parsers() -> dict[str, Parser]:
     """Return the parser of each subcommand by its name.
 
-    Parsers by name: ``list``, ``train``, ``search``, ``apply``, ``evaluate``, ``card``,
-    ``rate-make``, ``rate-score``, ``vgg19``.
+    Parsers by name: ``list``, ``train``, ``search``, ``apply``, ``evaluate``, ``compare``,
+    ``correlate``, ``card``, ``rate-make``, ``rate-score``, ``vgg19``.
     """
     return {
         name: Parser(f"bids-sr-models {name}", f"{about[0].upper()}{about[1:]}.", kind)
@@ -90,7 +94,15 @@ def _run(argv: Sequence[str]) -> int:
         else:
             models_rate.score_sheets(options)
         return DONE
-    from bids_sr.cli import models_apply, models_files, models_search, models_train
+    from bids_sr.cli import (
+        models_apply,
+        models_compare,
+        models_correlate,
+        models_evaluate,
+        models_files,
+        models_search,
+        models_train,
+    )
     from bids_sr.cli.models_files import REFUSALS
     from bids_sr.sr.training.phase import OutOfDeviceMemory, TrainingDiverged
 
@@ -103,7 +115,11 @@ def _run(argv: Sequence[str]) -> int:
             case ApplyOptions():
                 models_apply.apply(options)
             case EvaluateOptions():
-                models_apply.evaluate(options)
+                models_evaluate.evaluate(options)
+            case CompareOptions():  # which are options of training, too
+                models_compare.compare(options)
+            case CorrelateOptions():
+                models_correlate.correlate(options)
             case SearchOptions():  # which are options of training, too
                 models_search.search(options)
             case TrainOptions():

@@ -10,8 +10,10 @@ from bids_sr.series import INTERPOLATIONS
 from bids_sr.sr.method import offered_methods
 
 _Degradation = Literal["kspace", "multislice", "block", "gauss", "trilinear"]
+Mismatch = Literal["resolution", "contrast", "orientation", "factor"]
 _IMAGES = "images, in the same order; registered, with the same field of view"
 _HOW = "how"
+_SETS = "training, validation and test sets"
 
 
 @frozen
@@ -99,17 +101,16 @@ class MachineOptions(Checked):
 class ImageOptions(MachineOptions):
     """How a model is applied to an image."""
 
-    mask: Path | None = option(
-        None, "--mask FILE", "brain mask on the grid of the image (default: computed)"
-    )
     contrast: str | None = option(
         None, "--contrast SUFFIX", "BIDS suffix of the image (default: from its name)"
     )
-    force: bool = option(
-        False,
-        "--force",
-        "apply a model to another resolution, contrast or orientation than it was trained on",
+    allow: tuple[Mismatch, ...] = option(
+        (),
+        "--allow MISMATCH",
+        "apply a model although this differs from what it was trained on: resolution, contrast,"
+        " orientation, factor",
     )
+    force: bool = option(False, "--force", "allow all of these")
     precision: Literal["auto", "fp32", "bf16"] = option("auto", "--precision", "auto is fp32")
 
 
@@ -122,36 +123,92 @@ class ApplyOptions(ImageOptions):
     )
     image: Path = argument("IMAGE", "NIfTI image or series to super-resolve")
     out: Path = argument("OUT", "NIfTI file to write; a JSON sidecar is written beside it")
+    mask: Path | None = option(
+        None, "--mask FILE", "brain mask on the grid of the image (default: computed)"
+    )
 
 
 @frozen
 class EvaluateOptions(ImageOptions):
     """What is compared with a reference."""
 
-    reference: Path = argument("REFERENCE", "measured fine image or series (NIfTI)")
+    reference: tuple[Path, ...] = argument(
+        "REFERENCE", "measured fine images or series (NIfTI), of one participant or several"
+    )
     model: tuple[str, ...] = option(
         (),
         "-m --model MODEL",
         "trained models (.safetensors); all interpolations are always included",
     )
-    image: Path | None = option(
-        None, "--image IMAGE", "measured coarse image of the same field of view, registered"
+    image: tuple[Path, ...] = option(
+        (),
+        "--image IMAGE",
+        "measured coarse images of the same field of view, registered; one for each reference, in"
+        " the same order",
+    )
+    mask: tuple[Path, ...] = option(
+        (),
+        "--mask FILE",
+        "brain masks on the grids of the coarse images, one for each reference (default:"
+        " computed)",
+    )
+    group: tuple[str, ...] = option(
+        (),
+        "--group LABEL",
+        "group of each reference, such as its resolution or scanner; Welch's analysis of variance"
+        " compares the groups",
     )
     degradation: _Degradation | None = option(
         None, "--degradation", "how to downsample the reference; this or --image"
     )
-    made: tuple[Path, ...] = option((), "--made FILE", "fine images made elsewhere")
+    made: tuple[Path, ...] = option(
+        (),
+        "--made FILE",
+        "fine images made elsewhere; with several references, one for each, in the same order",
+    )
     volumes: int = option(10, "--volumes N", "volumes of a series to score", least=1)
+    figures: Literal["none", "png", "svg"] = option(
+        "none",
+        "--figures",
+        "draw slice, enlarged region and differences of all methods, one figure per reference,"
+        " and a page with tables and figures; with --out",
+    )
+    decorrelation: bool = option(
+        False,
+        "--decorrelation",
+        "also draw the decorrelation curves that give the effective resolution; with --figures",
+    )
     out: Path | None = option(
         None, "-o --out TSV", "also write the table to this file, with a JSON sidecar"
     )
 
     def _check(self) -> None:
         MachineOptions._check(self)
-        if (self.image is None) == (self.degradation is None):
+        if bool(self.image) == (self.degradation is not None):
             why = "both are given" if self.image else "neither is given"
             fix = "--image COARSE where one was measured, else --degradation kspace"
             raise UsageError("one of --image and --degradation is required", why, fix)
+        self._check_counts()
+        if self.figures != "none" and self.out is None:
+            why = "figures are written beside the table"
+            raise UsageError("--figures without --out", why, "give --out TABLE.tsv")
+        if self.decorrelation and self.figures == "none":
+            why = "the curves are a figure"
+            raise UsageError("--decorrelation without --figures", why, "add --figures png or svg")
+
+    def _check_counts(self) -> None:
+        """Refuse lists of files that do not match the references one to one."""
+        count = len(self.reference)
+        for name in ("image", "mask", "group", "made"):
+            values = getattr(self, name)
+            if values and len(values) != count and (name != "made" or count > 1):
+                what = f"--{name}: {len(values)} value(s)"
+                fix = f"give one for each reference, in the same order, or leave --{name} out"
+                raise UsageError(what, f"there are {count} references", fix)
+        repeated = {path for path in self.reference if self.reference.count(path) > 1}
+        if repeated:
+            what = f"{min(repeated)}"
+            raise UsageError(what, "this reference is given twice", "give each reference once")
 
 
 @frozen
@@ -246,3 +303,92 @@ class SearchOptions(TrainOptions):
     trials: int = option(20, "--trials N", "number of trials", among=_HOW, least=1, most=10_000)
     # a trial that the clock stopped could not be repeated
     max_minutes: float | None = option(None)
+
+
+@frozen
+class CompareOptions(TrainOptions):
+    """Which methods are trained, and on which participants they are tested."""
+
+    method: str = argument("METHODS", "methods to train, separated by commas (unet,resnet3d)")
+    out: Path = argument(
+        "OUT", "table to write: OUT.tsv, tables of tests beside it, and models in OUT_models"
+    )
+    folds: int | None = option(
+        None,
+        "--folds K",
+        "K-fold cross-validation over participants",
+        among=_SETS,
+        least=2,
+    )
+    validation: int = option(
+        0,
+        "--validation N",
+        "participants of each fold that decide when training stops; with --folds",
+        among=_SETS,
+        least=0,
+    )
+    split: tuple[int, ...] = option(
+        (),
+        "--split N",
+        "participants, drawn at random, to train, validate and test on (8 2 2), or to train and"
+        " test on (8 4)",
+        among=_SETS,
+    )
+    test_on: tuple[str, ...] = option(
+        (), "--test-on LABEL", "participants to test on; others are trained on", among=_SETS
+    )
+    validate_on: tuple[str, ...] = option(
+        (),
+        "--validate-on LABEL",
+        "participants that decide when training stops; with --test-on",
+        among=_SETS,
+    )
+    train_coarser: tuple[float, ...] = option(
+        (1.0,),
+        "--train-coarser F",
+        "train each method on images downsampled by these factors: 1 matches the resolution of"
+        " the tests, 2 is half of it",
+        among=_HOW,
+        least=1,
+        most=8,
+    )
+    dry_run: bool = option(False, "--dry-run", "print the sets and trainings and stop")
+    # a training that the clock stopped could not be repeated
+    max_minutes: float | None = option(None)
+
+    def _check(self) -> None:
+        TrainOptions._check(self)
+        ways = {
+            "--folds": self.folds is not None,
+            "--split": bool(self.split),
+            "--test-on": bool(self.test_on),
+        }
+        given = [flag for flag, present in ways.items() if present]
+        if len(given) != 1:
+            why = f"given together: {' '.join(given)}" if given else "none is given"
+            fix = "for example --folds 4, or --split 8 2 2"
+            raise UsageError("one of --folds, --split and --test-on is required", why, fix)
+        self._need(len(self.split) in (0, 2, 3), "split", "it must be two or three numbers")
+        if self.validation and self.folds is None:
+            fix = "give a number of three to --split, or --validate-on"
+            raise UsageError("--validation", "it belongs to --folds", fix)
+        if self.validate_on and not self.test_on:
+            raise UsageError("--validate-on", "it belongs to --test-on", "give --test-on, too")
+        if self.coarse and self.train_coarser != (1.0,):
+            why = "measured coarse images have one resolution"
+            raise UsageError("--train-coarser with --coarse", why, "leave one of the two out")
+
+
+@frozen
+class CorrelateOptions(Checked):
+    """Which two images are correlated voxel by voxel."""
+
+    first: Path = argument("A", "NIfTI image")
+    second: Path = argument("B", "NIfTI image on the same grid")
+    mask: Path | None = option(
+        None, "--mask FILE", "voxels that count (default: those where both images are not 0)"
+    )
+    figure: Path | None = option(None, "--figure FILE", "draw the joint histogram (.png or .svg)")
+    out: Path | None = option(
+        None, "-o --out TSV", "also write the values to this file, with a JSON sidecar"
+    )

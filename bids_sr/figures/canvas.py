@@ -159,6 +159,16 @@ def save_svg(fig: Figure, path: Path) -> Path:
     return atomic_files.write_whole(path, svg_text(fig))
 
 
+def save_figure(fig: Figure, path: Path) -> Path:
+    """Write a figure as SVG or as PNG (150 dpi on white), by the suffix of the path."""
+    if path.suffix == ".svg":
+        return save_svg(fig, path)
+    buffer = io.BytesIO()
+    with style():
+        fig.savefig(buffer, format="png", dpi=150, facecolor="white", metadata={"Software": None})
+    return atomic_files.write_bytes(path, buffer.getvalue())
+
+
 def svg_text(fig: Figure) -> str:
     """A figure as SVG: same figure, same text; images stay pixels inside it.
 

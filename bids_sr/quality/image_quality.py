@@ -30,8 +30,10 @@ import numpy as np
 from scipy import ndimage
 
 from bids_sr import metrics
+from bids_sr.frozen import frozen
 from bids_sr.io.grids import Float, Mask, Real
 from bids_sr.metrics import MetricRow, metric_rows
+from bids_sr.quality import printed_metrics
 from bids_sr.quality.series_quality import smoothness
 
 _DATA_RANGE = 1.0
@@ -260,7 +262,7 @@ def likeness(
 ) -> Iterator[MetricRow]:
     """Return MAE, RMSE, NMSE, PSNR and SSIM of each series (X, Y, Z), in some slices' brain.
 
-    The data range is 1.
+    The data range is 1. NMSE is given as usual and as attention-unet prints it (``nmse_voxel``).
 
     Parameters
     ----------
@@ -291,6 +293,7 @@ def likeness(
         for each in ("mae", "rmse", "nmse", "psnr", "ssim"):
             scale = {"data_range": _DATA_RANGE} if each in ("psnr", "ssim") else {}
             values[each] = getattr(metrics, each)(truth, seen, mask=inside, **scale)
+        values["nmse_voxel"] = printed_metrics.nmse_voxel(truth, seen, mask=inside)
         yield from metric_rows(
             name, values, contrast=contrast, reference="heldOut", region="brain"
         )
@@ -324,7 +327,8 @@ def quality(
     Yields
     ------
     MetricRow
-        Rows of each series; without all tissues only EFC and FWHM.
+        Rows of each series; without all tissues only EFC and FWHM. Both, and WM2max, are given as
+        MRIQC computes them and as attention-unet prints them.
     """
     whole = bool(tissues) and all(part.any() for part in tissues.values())
     for name, image in series.items():
@@ -332,10 +336,14 @@ def quality(
         values: dict[str, float | None] = {
             "efc": efc(image, mask),
             "fwhm": float(np.mean(widths)) if widths else None,
+            "efc_sum": printed_metrics.efc_sum(image, mask),
+            "half_maximum": printed_metrics.half_maximum(image, mask),
         }
         if whole:
             values["cjv"] = cjv(image, tissues["gm"], tissues["wm"])
-            values["wm2max"] = wm2max(np.where(mask, image, 0), tissues["wm"])
+            in_brain = np.where(mask, image, 0)
+            values["wm2max"] = wm2max(in_brain, tissues["wm"])
+            values["wm2max_p95"] = printed_metrics.wm2max_p95(in_brain, tissues["wm"])
             for pair, ratios in _summary_ratios(image, tissues).items():
                 yield from metric_rows(name, ratios, contrast=contrast, region=pair)
         yield from metric_rows(name, values, contrast=contrast, region="brain")
@@ -457,6 +465,31 @@ def cutoff(image: Real) -> float | None:
     `image`: one slice in any unit of intensity (X, Y). Radius from 0 to 1 (the Nyquist limit), or
     None.
     """
+    steps = decorrelation_steps(image)
+    peaks = [] if steps is None else [peak_radius(*curve) for curve in steps.curves]
+    return max((peak for peak in peaks if peak is not None), default=None)
+
+
+@frozen
+class DecorrelationSteps:
+    """All curves of the analysis of one slice.
+
+    `at`, `size`: radius (ascending) and magnitude of each Fourier coefficient within the Nyquist
+    circle. `radii`: of the first curves. `curves`: radii and d of each curve: without a filter,
+    filtered, and filtered once more on finer radii (if a curve before had a maximum).
+    """
+
+    at: Float
+    size: Float
+    radii: Float
+    curves: tuple[tuple[Float, Float], ...]
+
+
+def decorrelation_steps(image: Real) -> DecorrelationSteps | None:
+    """Compute all decorrelation curves of one slice (X, Y); None if the slice is constant.
+
+    `image`: one slice in any unit of intensity (X, Y).
+    """
     spectrum = np.abs(np.fft.fft2(_apodized(image)))
     radius = np.hypot(*np.meshgrid(*(2 * np.fft.fftfreq(n) for n in image.shape), indexing="ij"))
     order = np.argsort(radius, axis=None)
@@ -466,21 +499,22 @@ def cutoff(image: Real) -> float | None:
     if not size.any():
         return None
     radii = np.linspace(0, 1, _RADII)
-    plain = _peak(radii, decorrelation(at, size, radii))
+    curves = [(radii, decorrelation(at, size, radii))]
+    plain = peak_radius(*curves[0])
     widest = 2 / plain if plain else max(image.shape) / 2
     widths = np.array([max(image.shape) / 4, *np.geomspace(widest, _STRONGEST, _FILTERS)])
-    peaks = [plain, *(_filtered(at, size, radii, width) for width in widths)]
+    curves += [(radii, _filtered(at, size, radii, width)) for width in widths]
+    peaks = [peak_radius(*curve) for curve in curves]
     kept = [(peak, k) for k, peak in enumerate(peaks) if peak is not None]
-    if not kept:
-        return None
-    best, which = max(kept)
-    # once more, finely: around the radius that was found and the filter that found it
-    step = radii[1] - radii[0]
-    fine = np.linspace(max(0.0, best - step), min(1.0, best + 0.4), _RADII)
-    around = widths[max(which - 2, 0) : which + 1]
-    finer = np.geomspace(around.max(), max(_STRONGEST, around.min() / 2), _FILTERS)
-    again = [_filtered(at, size, fine, width) for width in finer]
-    return float(max([best, *(peak for peak in again if peak is not None)]))
+    if kept:
+        best, which = max(kept)
+        # once more, finely: around the radius that was found and the filter that found it
+        step = radii[1] - radii[0]
+        fine = np.linspace(max(0.0, best - step), min(1.0, best + 0.4), _RADII)
+        around = widths[max(which - 2, 0) : which + 1]
+        finer = np.geomspace(around.max(), max(_STRONGEST, around.min() / 2), _FILTERS)
+        curves += [(fine, _filtered(at, size, fine, width)) for width in finer]
+    return DecorrelationSteps(at=at, size=size, radii=radii, curves=tuple(curves))
 
 
 def _apodized(image: Real) -> Float:
@@ -511,17 +545,20 @@ def decorrelation(at: Float, size: Float, radii: Float) -> Float:
     return total / np.sqrt(np.maximum(count, 1) * (size**2).sum())
 
 
-def _filtered(at: Float, size: Float, radii: Float, width: float) -> float | None:
-    """Return the maximum of d after high-pass filtering by a Gaussian of `width` pixels.
+def _filtered(at: Float, size: Float, radii: Float, width: float) -> Float:
+    """Return d(r) after high-pass filtering by a Gaussian of `width` pixels.
 
     The blurred copy of the image is subtracted from it.
     """
     blur = np.exp(-((np.pi * width * at / 2) ** 2) * 2)
-    return _peak(radii, decorrelation(at, size * (1 - blur), radii))
+    return decorrelation(at, size * (1 - blur), radii)
 
 
-def _peak(radii: Float, curve: Float) -> float | None:
-    """Radius of the highest point that the curve falls behind; None where it rises to its end."""
+def peak_radius(radii: Float, curve: Float) -> float | None:
+    """Return the radius of the highest point behind which the curve falls, or None.
+
+    None if the curve rises to its end.
+    """
     end = len(curve)
     while end > 2:
         top = int(np.argmax(curve[:end]))

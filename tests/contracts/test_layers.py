@@ -54,7 +54,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evaluation": {"glm", "io", "metrics", "spatial", "sr/methods"},
     "registration": {"glm", "io", "spatial", "sr"},
     "report": {"boilerplate", "evaluation", "io", "metrics"},
-    "figures": {"evaluation", "glm", "io", "metrics", "report"},
+    "figures": {"evaluation", "glm", "io", "metrics", "quality", "report"},
     "bids": {"config", "io", "sr/methods"},
     "preflight": {"bids", "config", "glm", "io", "registration", "spatial", "sr", "sr/methods"},
     "retrospective": {"bids", "config", "glm", "io", "spatial", "sr"},

@@ -84,6 +84,6 @@ with contextlib.redirect_stderr(sys.stdout):
 def test_the_option_of_another_command_is_a_field_and_its_use(tmp_path: Path) -> None:
     assert files_of(OTHER) == {
         "bids_sr/cli/models_options.py",
-        "bids_sr/cli/models_apply.py",
+        "bids_sr/cli/models_evaluate.py",
     }
     assert "--digits: 0" in told_by(copy_with(OTHER, tmp_path), OTHER_SCRIPT)

@@ -83,7 +83,7 @@ class Examples:
 
     `train` and `held` are the parts that are trained on and those that are held out: whole images
     where there are at least three, else every n-th slice (2D), or the last n-th part of the brain
-    in each image (3D).
+    in each image (3D). Images that are marked (`TrainingImage.validation`) are held out instead.
 
     `ValueError`: a recipe that cannot be carried out.
     """
@@ -127,6 +127,13 @@ class Examples:
     def _parts(self) -> tuple[tuple[Region, ...], tuple[Region, ...]]:
         hold_out = self.recipe.hold_out
         count = len(self.images)
+        if any(image.validation for image in self.images):
+            whole = [
+                Region(image=k, slices=(0, self.at(k).shape[2])) for k in range(len(self.images))
+            ]
+            return tuple(p for p in whole if not self.images[p.image].validation), tuple(
+                p for p in whole if self.images[p.image].validation
+            )
         if self.ndim == 2 and count < 3:
             slices = tuple(
                 Region(image=k, slices=(z, z + 1)) for k in range(count) for z in self._usable[k]

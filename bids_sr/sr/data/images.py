@@ -36,7 +36,8 @@ class TrainingImage:
     None where it has to be made by the recipe's degradation. `gain`: brings `fine` to the
     intensity of `coarse`; None where they have one unit. `mask, affine`: (X, Y, Z) brain or head,
     and voxel -> RAS mm, on the grid of `fine`, of `coarse` where that is None. `contrast`: BIDS
-    suffix; joined by + where there are channels, in their order.
+    suffix; joined by + where there are channels, in their order. `validation`: whether the image
+    is held out, to decide when to stop; if any image is, the recipe's own choice has no effect.
     """
 
     fine: Array | None = None
@@ -46,6 +47,7 @@ class TrainingImage:
     affine: Array
     contrast: str
     name: str
+    validation: bool = False
 
     def __post_init__(self) -> None:
         if self.fine is None and self.coarse is None:

@@ -20,7 +20,7 @@ import json
 import math
 import re
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
 from typing import Self
@@ -316,8 +316,9 @@ def check_model(
     *,
     align: str | None = None,
     force: bool = False,
+    allow: Collection[str] = (),
 ) -> list[str]:
-    """Refuse a model that does not fit the image; returns the differences that `force` overruled.
+    """Refuse a model that does not fit the image; returns the differences that are allowed.
 
     The factor can be forced only where the network sees an interpolated image: else another factor
     is another network.
@@ -336,6 +337,8 @@ def check_model(
         Structural scans: what registered those of a head (``--anat-align``).
     force : bool, optional
         Whether to use a model that does not fit.
+    allow : Collection[str], optional
+        Differences that do not matter: resolution, contrast, orientation, factor.
 
     Returns
     -------
@@ -347,20 +350,32 @@ def check_model(
     UsageError : with every difference and the remedy
     """
     mismatches = _mismatches(card, affine, contrast, factor, align)
+    refused = [each for each in mismatches if not (force or _kind(each) in allow)]
     hopeless = not card.settings.get("upsampled_by") and any(
         each.startswith("factor") for each in mismatches
     )
-    if hopeless or (mismatches and not force):
-        remedy = "Train on a pair that matches, or overrule with --force."
+    if hopeless or refused:
+        kinds = " ".join(map(_kind, refused))
+        remedy = (
+            "Train on a pair that matches, or overrule with --force (bids-sr-models: --allow"
+            f" {kinds})."
+        )
         remedy = "Train a model for this factor." if hopeless else remedy
         if not _trained_for(card, factor):
             asked = " ".join(f"{number:g}" for number in card.factor)
             option = f"--sr-factor {asked} (bids-sr-models: --factor {asked})"
             remedy = f"{remedy[:-1]}, or use the factor of the model: {option}."
         raise UsageError(
-            f"the model {card.method} does not fit", f"{'; '.join(mismatches)}.", remedy
+            f"the model {card.method} does not fit",
+            f"{'; '.join(mismatches if hopeless else refused)}.",
+            remedy,
         )
     return mismatches
+
+
+def _kind(mismatch: str) -> str:
+    """Return which property differs, as ``--allow`` names it."""
+    return mismatch.partition(":")[0].removeprefix("slice ")
 
 
 _QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)

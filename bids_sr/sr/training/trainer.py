@@ -230,7 +230,9 @@ def fit(
         _check_start(training, recipe, examples)
         work_dir.mkdir(parents=True, exist_ok=True)
         windows = validation_windows(examples, examples.held)
-        refit = recipe.refit and bool(windows)
+        # images that are marked to be held out are never trained on
+        marked = [image.name for image in images if image.validation]
+        refit = recipe.refit and bool(windows) and not marked
         signature = _signature(training, examples)
         shared = refit and not in_portions
         end = None if training.max_train_minutes is None else now + 60 * training.max_train_minutes
@@ -303,6 +305,7 @@ def _signature(training: TrainingRequest, examples: Examples) -> str:
             training.seed,
             training.vgg_weights is not None,
             training.started_with,
+            *[image.name for image in examples.images if image.validation],
         )
     )
     return hashlib.sha256(text.encode()).hexdigest()

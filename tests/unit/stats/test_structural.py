@@ -64,7 +64,9 @@ def test_quality_uses_one_segmentation_for_all_series():
     without = values(
         quality("T1w", {"one": image}, mask, tissues | {"wm": np.zeros_like(mask)}, ZOOMS)
     )
-    assert set(without) == {("one", "efc", "brain"), ("one", "fwhm", "brain")}
+    assert set(without) == {
+        ("one", name, "brain") for name in ("efc", "efc_sum", "fwhm", "half_maximum")
+    }
 
 
 def test_volumes_in_ml_and_overlap_with_the_measured_segmentation():

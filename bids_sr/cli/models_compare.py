@@ -1,0 +1,394 @@
+"""``bids-sr-models compare``: train methods on some participants and test them on others.
+
+A single split or k-fold cross-validation. Models and scores are kept after each step, so that the
+same command continues a stopped comparison and ends with the same tables.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+
+from bids_sr.cli import models_files as files
+from bids_sr.cli.console import progress_line
+from bids_sr.cli.models_evaluate import (
+    SCORES,
+    cell_text,
+    compare_rows,
+    measure_task,
+    participant_of,
+    prepare_tasks,
+    write_table,
+)
+from bids_sr.cli.models_options import CompareOptions, EvaluateOptions
+from bids_sr.cli.models_train import read_images, requested_training, suited
+from bids_sr.config import UsageError, nearest_name
+from bids_sr.frozen import frozen
+from bids_sr.group.method_scores import TableRow
+from bids_sr.io.atomic_files import read_json, read_text
+from bids_sr.io.grids import Factor
+from bids_sr.sr.data.images import TrainingImage, TrainingImages, check_images, checksums
+from bids_sr.sr.data.participant_splits import (
+    ParticipantSplit,
+    SplitError,
+    make_folds,
+    split_at_random,
+    split_by_names,
+)
+from bids_sr.sr.method import offered_methods
+from bids_sr.sr.models.card import ModelError
+from bids_sr.sr.models.model import TrainingRequest, load_model, save_model
+from bids_sr.sr.training.trainer import fit
+
+
+@frozen
+class _Candidate:
+    """A method to train, at the resolution of the images or a lower one.
+
+    `coarser`: voxel size of the images that are trained on, relative to the images of the call.
+    """
+
+    name: str
+    training: TrainingRequest
+    coarser: float
+
+
+@frozen
+class _Study:
+    """Images of all participants, and what is trained on them.
+
+    `images`: by number of the file of the call. `people`: participant of each file.
+    """
+
+    candidates: tuple[_Candidate, ...]
+    people: tuple[str, ...]
+    images: tuple[TrainingImages, ...]
+    factor: Factor
+    degradation: str | None  # of test images; None if measured ones are given
+    folds: tuple[ParticipantSplit, ...]
+
+
+def compare(options: CompareOptions) -> None:
+    """Train all methods in all folds, score them on the test sets, and compare them."""
+    study = _prepare(options)
+    out = options.out.with_name(f"{options.out.name.removesuffix('.tsv')}.tsv")
+    about = _about(study, options)
+    rows = _rows_so_far(out, about)
+    _print_plan(study, options)
+    if options.dry_run:
+        return
+    files.make_folder(out)
+    if not rows:
+        write_table(out, "models_compare", [], {"Comparison": about})
+    models = out.with_name(f"{out.stem}_models")
+    for number, fold in enumerate(study.folds, 1):
+        if any(row["fold"] == str(number) for row in rows):
+            print(f"fold {number} of {len(study.folds)}: done")
+            continue
+        trained = {
+            one.name: _train(one, study, fold, models / f"fold-{number}_{one.name}", options)
+            for one in study.candidates
+        }
+        rows += [
+            {"set": kind, "fold": str(number), **row}
+            for kind, people in (("validation", fold.validation), ("test", fold.test))
+            for row in _score(trained, study, people, options)
+        ]
+        write_table(out, "models_compare", rows, {"Comparison": about})
+        rows = _rows_so_far(out, about)  # with the digits of the file, as when it is continued
+        print(f"fold {number} of {len(study.folds)}: tested on {' '.join(fold.test)}")
+    names = [one.name for one in study.candidates]
+    test_rows = [row for row in rows if row["set"] == "test"]
+    print(f"{out}: test sets")
+    compare_rows(test_rows, names, {}, out)
+    print(f"models: {models}")
+
+
+def _prepare(options: CompareOptions) -> _Study:
+    """Read the images and check all trainings; refuse what cannot be compared."""
+    candidates = _candidates(options)
+    lead = options.fine
+    if not lead:
+        why = "methods are tested against high-resolution images"
+        raise UsageError("compare without --fine", why, "give --fine FILE ...")
+    people = tuple(participant_of(path) for path in lead)
+    folds = _folds(options, list(dict.fromkeys(people)))
+    first = candidates[0].training
+    images = list[TrainingImages]()
+    factors = set[Factor]()
+    for number, path in enumerate(lead):
+        one = replace(
+            options,
+            fine=(path,),
+            coarse=options.coarse[number : number + 1],
+            mask=options.mask[number : number + 1],
+        )
+        made, factor = read_images(one, first)
+        alike = [other.name for other in lead].count(path.name) > 1
+        images.append(
+            tuple(
+                replace(image, name=f"{number + 1}-{image.name}") if alike else image
+                for image in made
+            )
+        )
+        factors.add(factor)
+    if len(factors) > 1:
+        why = f"the pairs have different factors: {sorted(factors)}"
+        raise UsageError("--fine and --coarse", why, "compare the images of one factor")
+    factor = factors.pop()
+    study = _Study(
+        candidates=tuple(
+            replace(one, training=replace(one.training, factor=factor)) for one in candidates
+        ),
+        people=people,
+        images=tuple(images),
+        factor=factor,
+        degradation=None if options.coarse else _degradation(options, candidates),
+        folds=tuple(folds),
+    )
+    for one in study.candidates:
+        everything = _training_images(one, study, folds[0])
+        check_images(everything, one.training.effective_recipe, factor, one.training.method.ndim)
+        suited(one.training, everything, quiet=True)
+    return study
+
+
+def _candidates(options: CompareOptions) -> list[_Candidate]:
+    """Return what is trained: each method at each training resolution."""
+    names = [name for name in options.method.split(",") if name]
+    for name in names:
+        if name not in offered_methods():
+            fix = nearest_name(name, offered_methods()) or "bids-sr-models list shows the methods"
+            raise UsageError(name, "there is no such method", fix)
+    for change in options.recipe_changes:
+        method, dot, _ = change.partition("=")[0].partition(".")
+        if dot and method not in names:
+            fix = f"name one of {' '.join(names)}, or none for all"
+            raise UsageError(f"--set {change}", f"{method} is not compared", fix)
+    candidates = list[_Candidate]()
+    for name in dict.fromkeys(names):
+        changes = tuple(
+            change
+            for change in options.recipe_changes
+            if "." not in change.partition("=")[0] or change.startswith(f"{name}.")
+        )
+        training = requested_training(replace(options, method=name, recipe_changes=changes))
+        candidates += [
+            _Candidate(
+                name=name if coarser == 1 else f"{name}-at-{coarser:g}x",
+                training=training,
+                coarser=coarser,
+            )
+            for coarser in dict.fromkeys(options.train_coarser)
+        ]
+    return candidates
+
+
+def _folds(options: CompareOptions, participants: list[str]) -> list[ParticipantSplit]:
+    """Return the split or folds that the options request."""
+    labels = [
+        tuple(
+            name if name in participants else f"sub-{name.removeprefix('sub-')}" for name in given
+        )
+        for given in (options.validate_on, options.test_on)
+    ]
+    try:
+        if options.folds is not None:
+            return make_folds(participants, options.folds, options.validation, options.seed)
+        if options.split:
+            return [split_at_random(participants, options.split, options.seed)]
+        return [split_by_names(participants, *labels)]
+    except SplitError as error:
+        flag = "--folds" if options.folds is not None else "--split"
+        flag = flag if options.folds is not None or options.split else "--test-on"
+        raise UsageError(flag, error.why, error.remedy) from None
+
+
+def _degradation(options: CompareOptions, candidates: Sequence[_Candidate]) -> str:
+    """Return the degradation that makes the test images, the same for all methods."""
+    names = {one.training.effective_recipe.degradation for one in candidates}
+    if len(names) > 1:
+        of_each = ", ".join(
+            f"{one.name} {one.training.effective_recipe.degradation}" for one in candidates
+        )
+        why = f"the methods are trained for different degradations ({of_each})"
+        raise UsageError("--degradation", why, "name one for all methods")
+    return names.pop()
+
+
+def _training_images(
+    candidate: _Candidate, study: _Study, fold: ParticipantSplit
+) -> TrainingImages:
+    """Return the images that a method is trained on; those to validate on are marked.
+
+    A recipe that holds nothing out does not use the participants to validate on.
+    """
+    validates = bool(candidate.training.effective_recipe.hold_out)
+    return tuple(
+        _coarsened(replace(image, validation=who in fold.validation), candidate, study)
+        for who, images in zip(study.people, study.images, strict=True)
+        for image in images
+        if who in fold.train or (validates and who in fold.validation)
+    )
+
+
+def _coarsened(image: TrainingImage, candidate: _Candidate, study: _Study) -> TrainingImage:
+    """Return an image at the training resolution of a candidate."""
+    if candidate.coarser == 1 or image.fine is None or study.degradation is None:
+        return image
+    import torch
+
+    from bids_sr.sr.operators import get_operator
+
+    x, y, z = (candidate.coarser if f != 1 else 1.0 for f in study.factor)
+    operator = get_operator(study.degradation, tuple(image.shape), (x, y, z))
+    fine, inside = (
+        operator.forward(torch.from_numpy(np.asarray(one, np.float64))).numpy()
+        for one in (image.fine, image.mask > 0)
+    )
+    return replace(
+        image,
+        fine=fine.astype(np.float32),
+        mask=inside > 0.5,
+        affine=operator.lowres_affine(image.affine),
+    )
+
+
+def _train(
+    candidate: _Candidate,
+    study: _Study,
+    fold: ParticipantSplit,
+    stem: Path,
+    options: CompareOptions,
+) -> Path:
+    """Train a method in one fold, or return its model if it is already there."""
+    weights = stem.with_name(f"{stem.name}.safetensors")
+    if weights.exists():
+        try:
+            load_model(weights)
+        except ModelError:  # its card was not written any more
+            weights.unlink()
+        else:
+            print(f"{weights}: trained")
+            return weights
+    files.make_folder(stem)
+    work = (options.work_dir or stem.parent) / f"{stem.name}.work"
+    images = _training_images(candidate, study, fold)
+    made = fit(suited(candidate.training, images, quiet=True), images, work, progress_line())
+    save_model(stem, made.state, made.card)
+    shutil.rmtree(work, ignore_errors=True)  # its checkpoints have served
+    print(f"{weights}: {candidate.name} on {len(images)} image(s)")
+    return weights
+
+
+def _score(
+    trained: Mapping[str, Path], study: _Study, people: Sequence[str], options: CompareOptions
+) -> list[TableRow]:
+    """Return the scores of all models and interpolations in some participants."""
+    chosen = [k for k, who in enumerate(study.people) if who in people]
+    if not chosen:
+        return []
+    evaluation = EvaluateOptions(
+        reference=tuple(options.fine[k] for k in chosen),
+        image=tuple(options.coarse[k] for k in chosen) if options.coarse else (),
+        degradation=study.degradation,  # type: ignore[arg-type]  # checked as an option
+        model=tuple(map(str, trained.values())),
+        factor=() if options.coarse else study.factor,
+        threads=options.threads,
+        device=options.device,
+        contrast=options.contrast,
+        volumes=options.volumes,
+        allow=("resolution",) if any(one.coarser != 1 for one in study.candidates) else (),
+    )
+    rows = list[TableRow]()
+    with ExitStack() as stack:
+        for task in prepare_tasks(
+            evaluation, stack, labels={str(path): name for name, path in trained.items()}
+        ):
+            rows += measure_task(task, draw=False)[0].rows
+    return [{**row, **{name: cell_text(row[name]) for name in SCORES}} for row in rows]
+
+
+def _rows_so_far(out: Path, about: Mapping[str, object]) -> list[TableRow]:
+    """Return the rows of folds that are done; refuse the table of another comparison."""
+    sidecar = out.with_suffix(".json")
+    models = out.with_name(f"{out.stem}_models")
+    if not sidecar.exists():
+        if out.exists() or any(models.glob("*.safetensors")):
+            _refuse_other(out, models)
+        return []
+    if read_json(sidecar).get("Comparison") != json.loads(json.dumps(about)):
+        _refuse_other(sidecar, models)
+    if not out.exists():
+        return []
+    head, *lines = (line.split("\t") for line in read_text(out).splitlines())
+    return [dict(zip(head, cells, strict=True)) for cells in lines]
+
+
+def _refuse_other(file: Path, models: Path) -> NoReturn:
+    why = "it is not of a comparison with these images, methods and settings"
+    fix = f"choose another OUT, or remove it and {models}"
+    raise UsageError(f"{file}", why, fix)
+
+
+def _about(study: _Study, options: CompareOptions) -> dict[str, object]:
+    """Return what models and scores rest on."""
+    text = json.dumps([checksums(images) for images in study.images], sort_keys=True)
+    return {
+        "Methods": {
+            one.name: {
+                "Recipe": one.training.recipe,
+                "Settings": one.training.changed_settings,
+                "TrainedAt": one.coarser,
+            }
+            for one in study.candidates
+        },
+        "Folds": [
+            {"Train": fold.train, "Validation": fold.validation, "Test": fold.test}
+            for fold in study.folds
+        ],
+        "RandomSeed": options.seed,
+        "Factor": list(study.factor),
+        "Degradation": study.degradation or "measured",
+        "Images": [str(path) for path in options.fine],
+        "ImagesSHA256": hashlib.sha256(text.encode()).hexdigest(),
+        "Volumes": options.volumes,
+        "PerceptualWeights": [one.training.vgg_weights is not None for one in study.candidates],
+        "Precision": options.train_precision,
+        "TrainedLast": options.train_last or 0,
+        "StartedFromSHA256": [one.training.started_with or "" for one in study.candidates],
+    }
+
+
+def _print_plan(study: _Study, options: CompareOptions) -> None:
+    """Print the sets of each fold and what is trained."""
+    for number, fold in enumerate(study.folds, 1):
+        validation = f"; validate on {' '.join(fold.validation)}" if fold.validation else ""
+        print(
+            f"fold {number} of {len(study.folds)}: train on {' '.join(fold.train)}{validation};"
+            f" test on {' '.join(fold.test)}"
+        )
+    unused = [
+        one.name
+        for one in study.candidates
+        if not one.training.effective_recipe.hold_out and any(f.validation for f in study.folds)
+    ]
+    if unused:
+        print(
+            f"note: {' '.join(unused)}: the recipe holds nothing out, so that its training does"
+            " not use the validation set"
+        )
+    factor = " x ".join(f"{f:.4g}" for f in study.factor)
+    count = len(study.folds) * len(study.candidates)
+    print(
+        f"{count} training(s): {' '.join(one.name for one in study.candidates)}, factor {factor},"
+        f" coarse images {f'made by {study.degradation}' if study.degradation else 'measured'}"
+    )

@@ -1,0 +1,554 @@
+"""``bids-sr-models evaluate``: models and interpolations against high-resolution references.
+
+References may be of one participant or several. All refusals come before anything is computed,
+and one reference is in memory at a time.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from bids_sr import metrics
+from bids_sr.boilerplate import data_of
+from bids_sr.cli import models_files as files
+from bids_sr.cli.console import table_text
+from bids_sr.cli.models_apply import (
+    ReadyMethod,
+    checked_finite,
+    overruled_notes,
+    ready_method,
+)
+from bids_sr.cli.models_options import EvaluateOptions
+from bids_sr.config import UsageError
+from bids_sr.frozen import frozen
+from bids_sr.group.method_scores import (
+    Score,
+    TableRow,
+    compare_groups,
+    compare_models,
+    compare_pairs,
+    scores_by_metric,
+    summarize,
+)
+from bids_sr.io.atomic_files import write_json, write_whole
+from bids_sr.io.grids import Array, Factor, Mask, evenly_spaced
+from bids_sr.io.nifti import ImageError, SeriesReader, save_image
+from bids_sr.quality.image_quality import effective_resolution
+from bids_sr.quality.printed_metrics import nmse_voxel
+from bids_sr.sr.matrices import MATRICES, upsample
+
+SCORES = ("psnr", "ssim", "rmse", "mae", "nmse", "nmse_voxel", "resolution_mm")
+"""Columns that are summarized over participants."""
+_TESTED = SCORES[:-1]
+_SHOWN = ("psnr", "ssim", "rmse", "nmse")
+_MISSING = "n/a"
+
+
+@frozen
+class DrawnImages:
+    """What figures of one reference show: its first scored volume, and those of all rows.
+
+    All images are 3D on the grid of the reference, `interpolated` is the low-resolution image
+    brought there by linear interpolation, and `mask` are the voxels that are scored.
+    """
+
+    title: str
+    affine: Array
+    reference: Array
+    interpolated: Array
+    mask: Mask
+    methods: Mapping[str, Array]
+
+
+@frozen
+class _Task:
+    """What every row of one reference is measured on."""
+
+    participant: str
+    coarse: SeriesReader
+    reference: SeriesReader
+    window: tuple[slice, slice, slice]  # of the reference that the low-resolution image covers
+    factor: Factor  # low- over high-resolution voxel size
+    volumes: Sequence[int]  # numbers of those evaluated
+    coarse_volumes: Sequence[int]  # their numbers in the low-resolution image
+    methods: Mapping[str, ReadyMethod]  # by the name in the table
+    made: Mapping[str, SeriesReader]
+    mask_file: Path | None
+
+
+@frozen
+class _Measured:
+    """Rows of one reference and the region and range that they rest on."""
+
+    rows: tuple[TableRow, ...]
+    voxels: int
+    data_range: float
+
+
+def participant_of(file: Path) -> str:
+    """Return the participant (``sub-01``) in a file's name or folders, else the file's name.
+
+    >>> participant_of(Path("sub-01/anat/sub-01_T1w.nii.gz")), participant_of(Path("a_T1w.nii"))
+    ('sub-01', 'a_T1w')
+    """
+    for part in (file.name, *reversed(file.parts[:-1])):
+        if match := re.match(r"sub-[A-Za-z0-9+]+", part):
+            return match[0]
+    return files.stem_of(file)
+
+
+def evaluate(options: EvaluateOptions) -> None:
+    """Measure models and interpolations against references, and compare them."""
+    _check_groups(options)
+    with ExitStack() as stack:
+        tasks = prepare_tasks(options, stack)
+        if options.out is not None:
+            files.make_folder(options.out)
+        measured = list[_Measured]()
+        pages = list[Path]()
+        for number, task in enumerate(tasks, 1):
+            one, drawn = measure_task(task, draw=options.figures != "none")
+            measured.append(one)
+            if drawn is not None and options.out is not None:
+                pages += _draw(drawn, options, number)
+            _print_table(one, task, options)
+    _report(measured, tasks, options, pages)
+
+
+def _check_groups(options: EvaluateOptions) -> None:
+    """Refuse a participant in two groups, whose images would not be independent."""
+    group_of = dict[str, str]()
+    for path, label in zip(options.reference, options.group, strict=False):
+        who = participant_of(path)
+        if group_of.setdefault(who, label) != label:
+            what = f"--group {group_of[who]} and {label}: {who}"
+            why = "a participant is in two groups, which would then not be independent"
+            raise UsageError(what, why, "give one label for all images of a participant")
+
+
+def prepare_tasks(
+    options: EvaluateOptions, stack: ExitStack, labels: Mapping[str, str] | None = None
+) -> list[_Task]:
+    """Open all images and models and refuse what does not fit, before anything is scored.
+
+    Low-resolution images that are made are written to a temporary folder, which `stack` removes.
+
+    `labels`: name in the table of each model, by its path; None: method and file.
+    """
+    tasks = list[_Task]()
+    labels = _labels(options.model) if labels is None else labels
+    for number, path in enumerate(options.reference):
+        reference = stack.enter_context(SeriesReader(path))
+        volumes = evenly_spaced(reference.shape[3], options.volumes)
+        if options.image:
+            coarse = stack.enter_context(SeriesReader(options.image[number]))
+            x, y, z = (slice(0, n) for n in reference.shape[:3])
+            factor = files.factor_between(coarse, reference, options.factor)
+            if coarse.shape[3] != reference.shape[3]:
+                raise ImageError(
+                    f"{coarse.path}: {coarse.shape[3]} volumes, its reference has"
+                    f" {reference.shape[3]}"
+                )
+            coarse_volumes = volumes
+        else:
+            first = next((name for name in options.model if name not in MATRICES), None)
+            factor = files.factor_from(
+                options.factor,
+                files.IN_PLANE if first is None else files.open_model(first).card.factor,
+            )
+            folder = Path(stack.enter_context(TemporaryDirectory()))
+            file, (x, y, z) = _degraded(reference, options, factor, folder)
+            coarse = stack.enter_context(SeriesReader(file))
+            coarse_volumes = tuple(range(len(volumes)))
+        made_here = options.made if len(options.reference) == 1 else options.made[number:][:1]
+        made = {
+            str(file) if len(options.reference) == 1 else "made elsewhere": _made(
+                file, reference, stack
+            )
+            for file in made_here
+        }
+        tasks.append(
+            _Task(
+                participant=participant_of(path),
+                coarse=coarse,
+                reference=reference,
+                window=(x, y, z),
+                factor=factor,
+                volumes=volumes,
+                coarse_volumes=coarse_volumes,
+                methods={
+                    labels.get(name, name): ready_method(name, coarse, options, factor)
+                    for name in dict.fromkeys((*options.model, *MATRICES))
+                },
+                made=made,
+                mask_file=options.mask[number] if options.mask else None,
+            )
+        )
+    notes = {
+        f"{name}: {note}": None
+        for task in tasks
+        for name, ready in task.methods.items()
+        for note in overruled_notes(ready, options)
+    }
+    for note in notes:
+        print(f"note: {note}")
+    return tasks
+
+
+def _labels(models: Sequence[str]) -> dict[str, str]:
+    """Return the name of each model in the table: method and file, with folders if ambiguous."""
+    paths = [name for name in dict.fromkeys(models) if name not in MATRICES]
+    names = [Path(name).name for name in paths]
+    return {
+        path: f"{files.open_model(path).card.method} ({name if names.count(name) == 1 else path})"
+        for path, name in zip(paths, names, strict=True)
+    }
+
+
+def _degraded(
+    reference: SeriesReader, options: EvaluateOptions, factor: Factor, folder: Path
+) -> tuple[Path, tuple[slice, slice, slice]]:
+    """Write the downsampled reference to a file and return it with the window that it covers.
+
+    The file has the name, and so the contrast, of the reference.
+    """
+    import torch
+
+    from bids_sr.sr.operators import get_operator
+
+    operator = get_operator(options.degradation, tuple(reference.shape[:3]), tuple(factor))
+    picked = evenly_spaced(reference.shape[3], options.volumes)
+    made = [
+        operator.forward(torch.from_numpy(reference.volume(t).astype(np.float64))).numpy()
+        for t in picked
+    ]
+    data = np.stack(made, -1).astype(np.float32)
+    file = folder / reference.path.name
+    save_image(
+        data if reference.ndim == 4 else data[..., 0],
+        operator.lowres_affine(reference.affine),
+        file,
+        tr=1.0,
+    )
+    x, y, z = (slice(a, b) for a, b in operator.window)
+    return file, (x, y, z)
+
+
+def _made(file: Path, reference: SeriesReader, stack: ExitStack) -> SeriesReader:
+    """Open an image made elsewhere; refuse one on another grid than the reference."""
+    reader = stack.enter_context(SeriesReader(file))
+    tolerance = 0.05 * min(reference.zooms)
+    if reader.shape != reference.shape or not np.allclose(
+        reader.affine, reference.affine, atol=tolerance
+    ):
+        raise ImageError(
+            f"{file}: {reader.shape}, not on the grid of {reference.path.name} {reference.shape}"
+        )
+    return reader
+
+
+def measure_task(task: _Task, *, draw: bool) -> tuple[_Measured, DrawnImages | None]:
+    """Measure all rows of one reference; return them with the images to draw, if requested."""
+    brain, scale, note = files.brain_and_scale(task.coarse, task.mask_file)
+    if note:
+        print(f"note: {note}")
+    mask = upsample("nearest", brain.astype(np.float32), task.factor) > 0.5
+    reference_mean = np.mean([task.reference.volume(t)[task.window] for t in task.volumes], axis=0)
+    data_range = metrics.reference_range(reference_mean, mask)
+    images = dict[str, Array]()
+    rows = list[TableRow]()
+    for name, ready in task.methods.items():
+        spent = list[float]()
+        volumes = _super_resolved(task, ready, scale, spent)
+        row, image = _scores(name, volumes, task, mask, data_range)
+        images |= {name: image} if draw else {}
+        rows.append(
+            row | {"seconds": float(np.mean(spent)), "parameters": ready.parameters or _MISSING}
+        )
+    for name, reader in task.made.items():
+        volumes = (reader.volume(t)[task.window] for t in task.volumes)
+        row, image = _scores(name, volumes, task, mask, data_range)
+        images |= {name: image} if draw else {}
+        rows.append(row)
+    measured = _Measured(rows=tuple(rows), voxels=int(mask.sum()), data_range=data_range)
+    if not draw:
+        return measured, None
+    start = [one.start for one in task.window]
+    affine = task.reference.affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ start
+    return measured, DrawnImages(
+        title=task.reference.path.name,
+        affine=affine,
+        reference=task.reference.volume(task.volumes[0])[task.window],
+        interpolated=images["linear"],
+        mask=mask,
+        methods=images,
+    )
+
+
+def _super_resolved(
+    task: _Task, ready: ReadyMethod, scale: float, spent: list[float]
+) -> Iterator[Array]:
+    """Yield the super-resolved volumes; append the seconds of each to `spent`."""
+    upsampler = ready.make(scale)
+    for t in task.coarse_volumes:
+        volume = task.coarse.volume(t)
+        began = time.perf_counter()
+        image = checked_finite(upsampler(volume, np.eye(4)), t)
+        spent.append(time.perf_counter() - began)
+        yield image
+
+
+def _scores(
+    name: str, volumes: Iterator[Array], task: _Task, mask: Mask, data_range: float
+) -> tuple[TableRow, Array]:
+    """Return the metrics of one row, means over the volumes, and the first volume."""
+    by_volume = list[dict[str, float]]()
+    first: Array | None = None
+    for t, image in zip(task.volumes, map(np.asarray, volumes), strict=True):
+        reference = task.reference.volume(t)[task.window]
+        first = image if first is None else first
+        by_volume.append(
+            {
+                "psnr": metrics.psnr(reference, image, data_range=data_range, mask=mask),
+                "ssim": metrics.ssim(reference, image, data_range=data_range, mask=mask),
+                "rmse": metrics.rmse(reference, image, mask=mask),
+                "mae": metrics.mae(reference, image, mask=mask),
+                "nmse": metrics.nmse(reference, image, mask=mask),
+                "nmse_voxel": nmse_voxel(reference, image, mask=mask),
+            }
+        )
+    assert first is not None
+    means = {key: float(np.mean([one[key] for one in by_volume])) for key in by_volume[0]}
+    resolution = None
+    if name != "nearest":  # the edges of its blocks would count as detail
+        resolution = effective_resolution(first, task.reference.zooms, mask)
+    row: TableRow = {
+        "name": name,
+        **means,
+        "resolution_mm": _MISSING if resolution is None else resolution,
+        "seconds": _MISSING,
+        "parameters": _MISSING,
+        "participant": task.participant,
+        "reference": str(task.reference.path),
+    }
+    return row, first
+
+
+def _coarse_text(task: _Task, options: EvaluateOptions) -> str:
+    if options.image:
+        return f"measured ({task.coarse.path.name})"
+    return f"made by {options.degradation}"
+
+
+def _print_table(measured: _Measured, task: _Task, options: EvaluateOptions) -> None:
+    """Print the rows of one reference, best PSNR first."""
+    print(
+        f"{task.reference.path.name}: {len(task.volumes)} of {task.reference.shape[3]} volume(s);"
+        f" coarse image {_coarse_text(task, options)}, factor"
+        f" {' x '.join(f'{f:.4g}' for f in task.factor)}; {measured.voxels} voxels in the mask;"
+        f" data range {measured.data_range:.6g} (maximum minus minimum of the reference in the"
+        " mask)"
+    )
+    columns = [name for name in data_of("columns.json")["models_apply"] if name != "reference"]
+    if len(options.reference) == 1:
+        columns.remove("participant")
+    print(table_text([tuple(columns), *_cells(by_psnr(measured.rows), columns, options)]))
+
+
+def by_psnr(rows: Sequence[TableRow]) -> list[TableRow]:
+    """Return rows in descending order of PSNR."""
+    return sorted(rows, key=lambda row: -float(row["psnr"]))
+
+
+def _cells(
+    rows: Sequence[TableRow], columns: Sequence[str], options: EvaluateOptions
+) -> list[list[str]]:
+    return [
+        [f"{row[c]:.5g}" if isinstance(row[c], float) else str(row[c]) for c in columns]
+        for row in rows
+    ]
+
+
+def write_table(
+    file: Path,
+    columns: str,
+    rows: Sequence[TableRow],
+    about: Mapping[str, object] | None = None,
+) -> None:
+    """Write rows as TSV, and the JSON that describes the columns.
+
+    `columns`: entry of ``columns.json``. `about`: further entries of the JSON.
+    """
+    described = data_of("columns.json")[columns]
+    lines = [list(described), *([cell_text(row[name]) for name in described] for row in rows)]
+    write_json(file.with_suffix(".json"), {**described, **(about or {})})
+    write_whole(file, "".join("\t".join(line) + "\n" for line in lines))
+
+
+def cell_text(value: str | float) -> str:
+    """Return a cell: six significant digits of a number; n/a for NaN."""
+    if isinstance(value, str):
+        return value
+    return _MISSING if math.isnan(value) else f"{value:.6g}"
+
+
+def beside(out: Path, suffix: str) -> Path:
+    """Return a file beside a table, as ``table_summary.tsv`` beside ``table.tsv``."""
+    stem = out.name.removesuffix(out.suffix) if out.suffix == ".tsv" else out.name
+    return out.with_name(f"{stem}_{suffix}")
+
+
+def _report(
+    measured: Sequence[_Measured],
+    tasks: Sequence[_Task],
+    options: EvaluateOptions,
+    figures: Sequence[Path],
+) -> None:
+    """Print what was found over participants, and write the tables and the page."""
+    rows = [row for one in measured for row in by_psnr(one.rows)]
+    if options.out is not None:
+        columns = data_of("columns.json")["models_apply"]
+        lines = [tuple(columns), *_cells(rows, list(columns), options)]
+        write_whole(options.out, "".join("\t".join(line) + "\n" for line in lines))
+        described: Mapping[str, object] = {
+            **columns,
+            "DataRange": _one_or_all([one.data_range for one in measured]),
+            "Factor": _one_or_all([list(task.factor) for task in tasks]),
+            "CoarseImage": _one_or_all([_coarse_text(task, options) for task in tasks]),
+            "Reference": _one_or_all([str(file) for file in options.reference]),
+            "Volumes": _one_or_all([list(task.volumes) for task in tasks]),
+        }
+        write_whole(options.out.with_suffix(".json"), json.dumps(described, indent=2) + "\n")
+    trained = [name for name, ready in tasks[0].methods.items() if ready.model is not None]
+    trained += list(tasks[0].made)
+    group_of = {task.participant: label for task, label in zip(tasks, options.group, strict=False)}
+    tables = compare_rows(rows, trained, group_of, options.out) if len(tasks) > 1 else {}
+    if options.figures != "none" and options.out is not None:
+        from bids_sr.report.comparison_page import write_comparison_page
+
+        page = options.out.with_suffix(".html")
+        shown = {"Scores": _page_rows(rows, "models_apply")}
+        shown |= {title: _page_rows(found, kind) for (kind, title), found in tables.items()}
+        write_comparison_page(page, "Super-resolved images and references", shown, figures)
+        print(f"page: {page}")
+
+
+def _one_or_all(values: Sequence[object]) -> object:
+    """Return the value of a single reference, or a list with one value per reference."""
+    return values[0] if len(values) == 1 else list(values)
+
+
+def _page_rows(rows: Sequence[TableRow], columns: str) -> list[list[str]]:
+    """Return a heading and the rows as text."""
+    names = list(data_of("columns.json")[columns])
+    return [names, *([cell_text(row[name]) for name in names] for row in rows)]
+
+
+_TABLES = {
+    ("models_summary", "Participants"): "summary.tsv",
+    ("models_tests", "Paired tests"): "tests.tsv",
+    ("models_anova", "Welch's analysis of variance"): "anova.tsv",
+}
+
+
+def compare_rows(
+    rows: Sequence[TableRow],
+    trained: Sequence[str],
+    group_of: Mapping[str, str],
+    out: Path | None,
+) -> dict[tuple[str, str], list[TableRow]]:
+    """Summarize and test scores over participants, print the summary and write the tables.
+
+    Parameters
+    ----------
+    rows : Sequence[TableRow]
+        One row per image and method, with the columns of `SCORES`, ``name`` and ``participant``.
+    trained : Sequence[str]
+        Names of the methods that are compared with each other and with the interpolations.
+    group_of : Mapping[str, str]
+        Group of each participant; empty for none.
+    out : Path | None
+        Table of the images, beside which the tables are written; None: print only.
+
+    Returns
+    -------
+    dict[tuple[str, str], list[TableRow]]
+        Rows of the tables by their columns and titles; tables without rows are left out.
+    """
+    by_metric = scores_by_metric(
+        Score(
+            name=str(row["name"]),
+            participant=str(row["participant"]),
+            metric=metric,
+            value=math.nan if row[metric] == _MISSING else float(row[metric]),
+        )
+        for metric in SCORES
+        for row in rows
+    )
+    tested = {metric: by_metric[metric] for metric in _TESTED}
+    anova = compare_models(tested, trained) + compare_groups(tested, group_of)
+    kinds = dict(
+        zip(_TABLES, (summarize(by_metric), compare_pairs(tested, trained), anova), strict=True)
+    )
+    _print_summary(kinds["models_summary", "Participants"])
+    tables = {key: found for key, found in kinds.items() if found}
+    for key, found in tables.items():
+        if out is not None:
+            file = beside(out, _TABLES[key])
+            write_table(file, key[0], found)
+            print(f"{key[1].lower() if key[0] != 'models_anova' else key[1]}: {file}")
+    return tables
+
+
+def _print_summary(rows: Sequence[TableRow]) -> None:
+    """Print mean, SD and interval over participants, best PSNR first."""
+    cells: dict[str, dict[str, str]] = {}
+    for row in rows:
+        if row["metric"] in _SHOWN:
+            mean, sd, low, high = (float(row[key]) for key in ("mean", "sd", "lower", "upper"))
+            spread = "" if math.isnan(sd) else f" ± {sd:.4g} [{low:.5g}, {high:.5g}]"
+            cells.setdefault(str(row["name"]), {})[str(row["metric"])] = f"{mean:.5g}{spread}"
+    order = sorted(
+        (row for row in rows if row["metric"] == "psnr"), key=lambda row: -float(row["mean"])
+    )
+    print(f"{order[0]['n']} participants: mean ± SD [95 % interval of the mean]")
+    lines = [[str(row["name"]), *(cells[str(row["name"])][m] for m in _SHOWN)] for row in order]
+    print(table_text([("name", *_SHOWN), *lines]))
+
+
+def _draw(drawn: DrawnImages, options: EvaluateOptions, number: int) -> list[Path]:
+    """Write the figures of one reference beside the table; return their files."""
+    from bids_sr.figures.canvas import save_figure
+    from bids_sr.figures.comparison_figures import comparison_figure, decorrelation_figure
+
+    assert options.out is not None
+    zooms = np.linalg.norm(drawn.affine[:3, :3], axis=0)
+    figures = {
+        "images": comparison_figure(
+            drawn.title,
+            drawn.affine,
+            drawn.reference,
+            drawn.interpolated,
+            drawn.mask,
+            drawn.methods,
+        )
+    }
+    if options.decorrelation:
+        images = {"reference": drawn.reference, **drawn.methods}
+        del images["nearest"]  # the edges of its blocks would count as detail
+        figures["decorrelation"] = decorrelation_figure(drawn.title, images, zooms, drawn.mask)
+    written = list[Path]()
+    for kind, figure in figures.items():
+        file = beside(options.out, f"{number}_{kind}.{options.figures}")
+        written.append(save_figure(figure, file))
+    return written

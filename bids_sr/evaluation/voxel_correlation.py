@@ -1,0 +1,48 @@
+"""Voxelwise correlation of two images."""
+
+import numpy as np
+from scipy import stats
+
+from bids_sr.frozen import frozen
+from bids_sr.io.grids import Mask, Real
+
+
+@frozen
+class VoxelCorrelation:
+    """Pearson's r, Spearman's rho, and the line second = slope * first + intercept.
+
+    `slope` is in units of the second image per unit of the first, `voxels` the number of voxels.
+    """
+
+    r: float
+    rho: float
+    slope: float
+    intercept: float
+    voxels: int
+
+
+def correlate_voxels(first: Real, second: Real, mask: Mask) -> VoxelCorrelation:
+    """Correlate two images over the voxels of a mask (mouse-sr, figure 6F and G).
+
+    There is no p value: neighboring voxels are not independent, and a test that counts each of
+    them finds any correlation significant.
+
+    `first`, `second`: images on one grid, in any units. `mask`: voxels that count (boolean, same
+    shape). ValueError for fewer than three voxels, values that are not finite, or an image that
+    is constant in the mask.
+    """
+    x, y = (np.asarray(image[mask], dtype=np.float64) for image in (first, second))
+    if len(x) < 3:
+        raise ValueError(f"{len(x)} voxels are too few for a correlation")
+    if not (np.isfinite(x).all() and np.isfinite(y).all()):
+        raise ValueError("an image has values that are not finite in the mask")
+    if not (np.ptp(x) > 0 and np.ptp(y) > 0):
+        raise ValueError("an image is constant in the mask")
+    line = stats.linregress(x, y)
+    return VoxelCorrelation(
+        r=float(line.rvalue),
+        rho=float(stats.spearmanr(x, y).statistic),
+        slope=float(line.slope),
+        intercept=float(line.intercept),
+        voxels=len(x),
+    )

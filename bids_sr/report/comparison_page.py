@@ -1,0 +1,59 @@
+"""Page of ``bids-sr-models evaluate``: tables and figures in one self-contained HTML file."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from markupsafe import Markup
+
+from bids_sr.io.atomic_files import write_whole
+from bids_sr.version import __version__
+
+_STYLE = """body{font:15px/1.5 system-ui,sans-serif;color:#1f2933;background:#fff;
+max-width:75rem;margin:1.5rem auto;padding:0 1rem}
+img{max-width:100%}table{border-collapse:collapse;display:block;overflow-x:auto}
+td,th{padding:.15rem .6rem;text-align:left;border-bottom:1px solid #d5dade}
+footer{color:#5b6770;font-size:.85em}"""
+_MIME = {".png": "image/png", ".svg": "image/svg+xml"}
+
+
+def write_comparison_page(
+    target: Path,
+    title: str,
+    tables: Mapping[str, Sequence[Sequence[str]]],
+    figures: Sequence[Path],
+) -> Path:
+    """Write a page of tables and figures, whole or not at all.
+
+    `tables`: rows of cells by heading; the first row contains the names of the columns. `figures`:
+    PNG or SVG files, which are embedded.
+    """
+    parts = [_table_html(heading, rows) for heading, rows in tables.items()]
+    parts += [_figure_html(file) for file in figures]
+    page = Markup(
+        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
+        "<style>{style}</style></head><body><h1>{title}</h1>{body}"
+        "<footer>bids-sr {version}; for research, not for clinical use</footer></body></html>\n"
+    ).format(title=title, style=Markup(_STYLE), body=Markup("\n").join(parts), version=__version__)
+    return write_whole(target, str(page))
+
+
+def _table_html(heading: str, rows: Sequence[Sequence[str]]) -> Markup:
+    head, *lines = rows
+    cells = Markup("").join(Markup("<th>{}</th>").format(name) for name in head)
+    body = Markup("").join(
+        Markup("<tr>{}</tr>").format(
+            Markup("").join(Markup("<td>{}</td>").format(cell) for cell in line)
+        )
+        for line in lines
+    )
+    return Markup("<h2>{}</h2><table><tr>{}</tr>{}</table>").format(heading, cells, body)
+
+
+def _figure_html(file: Path) -> Markup:
+    from base64 import b64encode
+
+    data = b64encode(file.read_bytes()).decode("ascii")
+    return Markup(
+        '<figure><img alt="{name}" src="data:{mime};base64,{data}">'
+        "<figcaption>{name}</figcaption></figure>"
+    ).format(name=file.name, mime=_MIME[file.suffix], data=data)

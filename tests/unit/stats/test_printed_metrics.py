@@ -1,0 +1,48 @@
+"""Metrics as attention-unet prints them: examples worked by hand."""
+
+import math
+
+import numpy as np
+import pytest
+
+from bids_sr.quality import image_quality, printed_metrics
+
+
+def test_nmse_is_the_mean_of_the_ratios_of_voxels_that_are_not_zero() -> None:
+    reference, image = np.array([1.0, 2.0, 4.0, 0.0]), np.array([2.0, 2.0, 2.0, 9.0])
+    assert printed_metrics.nmse_voxel(reference, image) == pytest.approx((1 + 0 + 0.25) / 3)
+    inside = np.array([False, True, True, True])
+    assert printed_metrics.nmse_voxel(reference, image, mask=inside) == pytest.approx(0.125)
+    assert math.isnan(printed_metrics.nmse_voxel(np.zeros(3), np.ones(3)))
+
+
+def test_efc_is_minus_that_of_mriqc_times_its_maximum() -> None:
+    image = np.random.default_rng(0).uniform(0, 5, (4, 5, 6))
+    root = math.sqrt(image.size)
+    assert printed_metrics.efc_sum(image) == pytest.approx(
+        -image_quality.efc(image) * root * math.log(root)
+    )
+    assert printed_metrics.efc_sum(np.array([0.0, 3.0])) == 0
+    assert printed_metrics.efc_sum(np.array([3.0, 4.0])) == pytest.approx(
+        0.6 * math.log(0.6) + 0.8 * math.log(0.8)
+    )
+    with pytest.raises(ValueError, match="not empty"):
+        printed_metrics.efc_sum(np.zeros(3))
+
+
+def test_half_maximum_is_an_intensity() -> None:
+    image = np.array([1.0, 7.0, 9.0])
+    assert printed_metrics.half_maximum(image) == 4.5
+    assert printed_metrics.half_maximum(image, np.array([True, True, False])) == 3.5
+
+
+def test_white_matter_is_divided_by_the_95th_percentile() -> None:
+    image = np.arange(1000.0).reshape(10, 10, 10)
+    wm = image > 900
+    assert printed_metrics.wm2max_p95(image, wm) == pytest.approx(
+        np.median(image[wm]) / np.percentile(image, 95)
+    )
+    with pytest.raises(ValueError, match="no voxel"):
+        printed_metrics.wm2max_p95(image, wm & False)
+    with pytest.raises(ValueError, match="zero or less"):
+        printed_metrics.wm2max_p95(np.zeros((3, 3, 3)), np.ones((3, 3, 3), bool))
