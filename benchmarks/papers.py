@@ -44,8 +44,8 @@ BOLD = EXAMPLE / "derivatives/highres-reference/sub-01/func/sub-01_task-localize
 TV_STEPS = 60
 TV_FACTORS = (1.25, 1.5, 1.75, 2.0)
 CPCE_STEPS = 150
-MOUSE_STEPS = 300
-ATTUNET_STEPS = 150
+MOUSE_STEPS = 150
+ATTUNET_STEPS = 100
 SRGAN_STEPS = 500
 SRGAN_PEOPLE = 2
 

@@ -4,8 +4,9 @@ python benchmarks/papers_data.py OUT
 
 Clones the two DICOM data sets of the studyforrest project below (license PDDL), converts them with
 dcm2niix, which must be on the PATH, and writes OUT/measured: a BIDS data set of one person with
-the whole run (80 x 80 x 35, 3 mm) and the T1w image (1 mm). `papers.py --data OUT/measured` then
-measures the tables of `tv`, `cpce` and `mouse` on these images instead of the example's part. Needs a network. Nothing is overwritten.
+the whole run (80 x 80 x 35, 3 mm) and the T1w image. `papers.py --data OUT/measured` then measures
+the tables of `tv`, `cpce` and `mouse` on these images instead of the example's part of them.
+Needs a network. Nothing is overwritten.
 """
 
 import argparse
@@ -24,8 +25,7 @@ README = """# measured
 
 One run of a localizer of higher visual areas (3 T, Sengupta et al. 2016,
 doi:10.1038/sdata.2016.93) and a T1-weighted image of the same person (Hanke et al. 2014,
-doi:10.1038/sdata.2014.3), from the
-studyforrest project, published under the PDDL:
+doi:10.1038/sdata.2014.3), from the studyforrest project, published under the PDDL:
 {sources}
 """
 
