@@ -331,7 +331,7 @@ def attunet(_: Path) -> None:
     side = 64
 
     def head(number: int, protocol: str) -> dict[str, Any]:
-        """Return scans, mask and tissues of one simulated head of 3 mm, at the center of its grid."""
+        """Return scans, mask and tissues of a simulated head (3 mm), at the center of its grid."""
         rng = np.random.default_rng([SEED, number])
         drawn = make_head(rng, 3.0)
         starts = [(n - side) // 2 for n in drawn.brain.shape]
