@@ -35,16 +35,24 @@ def short_recipe(method: str, steps: int, **settings: Any) -> Recipe:
     return replace(recipe, iterations=steps, **settings)
 
 
-def train(
-    method: str, recipe: Recipe, images: Sequence[TrainingImage], factor: Factor
-) -> LoadedModel:
-    """Train a model with seed `SEED` on one thread, and return it ready for inference."""
+def save(
+    method: str, recipe: Recipe, images: Sequence[TrainingImage], factor: Factor, stem: Path
+) -> Path:
+    """Train a model with seed `SEED` on one thread; write STEM.safetensors and its card."""
     request = TrainingRequest(
         method=get_method(method), changed=recipe, factor=factor, seed=SEED, threads=1
     )
     with tempfile.TemporaryDirectory() as folder:
-        made = fit(request, tuple(images), Path(folder) / "work")
-        weights, _ = save_model(Path(folder) / "model", made.state, made.card)
+        made = fit(request, tuple(images), Path(folder))
+    return save_model(stem, made.state, made.card)[0]
+
+
+def train(
+    method: str, recipe: Recipe, images: Sequence[TrainingImage], factor: Factor
+) -> LoadedModel:
+    """Train a model as `save`, and return it ready for inference."""
+    with tempfile.TemporaryDirectory() as folder:
+        weights = save(method, recipe, images, factor, Path(folder) / "model")
         return replace(load_model(weights), recipe=recipe)
 
 
