@@ -40,7 +40,10 @@ def markdown(rows: list[dict[str, object]]) -> str:
 
 
 def table(name: str) -> str:
-    """Return a stored result as a table with its remarks; FileNotFoundError if it is not kept."""
+    """Return a stored result as a table with its remarks, or that it is not stored."""
+    if not (RESULTS / f"{name}.json").exists():
+        paper = name.split("_")[1]
+        return f"*No stored table yet; `python benchmarks/papers.py {paper}` makes it.*"
     stored = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
     text = (RESULTS / f"{name}.md").read_text(encoding="utf-8")
     remarks = text.partition("\n\n| ")[2].partition("\n\n")[2].strip()
