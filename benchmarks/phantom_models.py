@@ -32,12 +32,14 @@ def one(root: Path, pattern: str) -> Path:
     return path
 
 
-def pair_of(root: Path) -> TrainingImage:
-    """The phantom's pair, the high-resolution image in the pose of the low-resolution one."""
-    lowres, affine = load_image(one(root, "sub-*/anat/*acq-lowres_T2starw.nii.gz"))
-    highres, own = load_image(one(root, "sub-*/anat/*acq-highres_T2starw.nii.gz"))
+def pair_of(root: Path, participant: str = "sub-*") -> TrainingImage:
+    """Return a participant's pair, the high-resolution image in the pose of the other one."""
+    lowres, affine = load_image(one(root, f"{participant}/anat/*acq-lowres_T2starw.nii.gz"))
+    highres, own = load_image(one(root, f"{participant}/anat/*acq-highres_T2starw.nii.gz"))
     truth = root / "derivatives" / "ground-truth"
-    to_highres = np.linalg.inv(read_itk(one(truth, "sub-*/anat/*from-highres_to-lowres*.txt"))[0])
+    to_highres = np.linalg.inv(
+        read_itk(one(truth, f"{participant}/anat/*from-highres_to-lowres*.txt"))[0]
+    )
     shape, grid = hr_grid(lowres.shape, affine, FACTOR)
     moved = sample_volume(highres, own, shape, grid, to_highres)
     return pair_image(lowres, moved, brain_mask(lowres, affine) > 0, affine, FACTOR)

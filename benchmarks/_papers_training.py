@@ -1,0 +1,110 @@
+"""Short trainings and scores of `papers.py`: one place for seed, threads, scale and mask."""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bids_sr import metrics
+from bids_sr.io.grids import Array, Factor
+from bids_sr.sr.data.images import TrainingImage
+from bids_sr.sr.inference.acquired import UpsamplerInputs
+from bids_sr.sr.inference.apply_to_series import make_upsampler
+from bids_sr.sr.matrices import MATRICES
+from bids_sr.sr.method import get_method
+from bids_sr.sr.models.model import LoadedModel, TrainingRequest, load_model, save_model
+from bids_sr.sr.operators import get_operator
+from bids_sr.sr.recipe import Recipe
+from bids_sr.sr.training.trainer import fit
+
+SEED = 0
+
+
+def short_recipe(method: str, steps: int, **settings: Any) -> Recipe:
+    """Return recipe `fast` of a method with fewer steps.
+
+    The adversarial term, if the recipe has one, begins after a third of the steps.
+    """
+    recipe = get_method(method).recipes["fast"]
+    if recipe.adversarial_from:
+        settings = {"adversarial_from": steps // 3, **settings}
+    return replace(recipe, iterations=steps, **settings)
+
+
+def save(
+    method: str, recipe: Recipe, images: Sequence[TrainingImage], factor: Factor, stem: Path
+) -> Path:
+    """Train a model with seed `SEED` on one thread; write STEM.safetensors and its card."""
+    request = TrainingRequest(
+        method=get_method(method), changed=recipe, factor=factor, seed=SEED, threads=1
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        made = fit(request, tuple(images), Path(folder))
+    return save_model(stem, made.state, made.card)[0]
+
+
+def train(
+    method: str, recipe: Recipe, images: Sequence[TrainingImage], factor: Factor
+) -> LoadedModel:
+    """Train a model as `save`, and return it ready for inference."""
+    with tempfile.TemporaryDirectory() as folder:
+        weights = save(method, recipe, images, factor, Path(folder) / "model")
+        return replace(load_model(weights), recipe=recipe)
+
+
+def downsample(image: Array, degradation: str, factor: Factor) -> tuple[Array, Array]:
+    """Return the low-resolution image, and the part of the image that it covers."""
+    operator = get_operator(degradation, image.shape, factor)
+    low = operator.forward(torch.from_numpy(image.astype(np.float64))).numpy()
+    x, y, z = (slice(first, last) for first, last in operator.window)
+    return low.astype(np.float32), image[x, y, z]
+
+
+def upsample(what: str | LoadedModel, low: Array, factor: Factor) -> Array:
+    """Super-resolve one image by an interpolation, given by name, or by a model."""
+    scale = float(np.percentile(low[low > 0.1 * low.max()], 99))
+    inputs = UpsamplerInputs(factor=factor, scale=scale, precision="fp32")
+    if isinstance(what, str):
+        assert what in MATRICES, what
+        upsampler = make_upsampler(what, inputs)
+    else:
+        upsampler = make_upsampler(what.card.method, inputs, what)
+    return np.asarray(upsampler(low, np.eye(4)))
+
+
+def head_mask(image: Array) -> Array:
+    """Return voxels above a tenth of the 99th percentile, for all methods alike."""
+    return np.asarray(image > 0.1 * np.percentile(image, 99))
+
+
+def scores(reference: Array, image: Array) -> dict[str, float]:
+    """Return PSNR (dB; the peak is the range of the reference), SSIM and RMSE in the head."""
+    mask = head_mask(reference)
+    data_range = metrics.reference_range(reference, mask)
+    return {
+        "psnr": metrics.psnr(reference, image, data_range=data_range, mask=mask),
+        "ssim": metrics.ssim(reference, image, data_range=data_range, mask=mask),
+        "rmse": metrics.rmse(reference, image, mask=mask),
+    }
+
+
+def image_of(image: Array, zooms: Sequence[float], contrast: str, name: str) -> TrainingImage:
+    """Return a high-resolution image to train on."""
+    affine = np.diag([*zooms, 1.0])
+    return TrainingImage(
+        fine=image, mask=head_mask(image), affine=affine, contrast=contrast, name=name
+    )
+
+
+def coarse_image_of(
+    image: Array, zooms: Sequence[float], contrast: str, name: str
+) -> TrainingImage:
+    """Return a low-resolution image to train on, for methods that need no other."""
+    affine = np.diag([*zooms, 1.0])
+    return TrainingImage(
+        coarse=image, mask=head_mask(image), affine=affine, contrast=contrast, name=name
+    )

@@ -1,0 +1,187 @@
+"""Tables of the papers: their numbers, their page, and the list of items."""
+
+import math
+import shlex
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pages import ROOT, loaded
+
+from bids_sr.sr.method import offered_methods
+from bids_sr.sr.recipe_changes import ChangeError, change_of_method, check_changes
+
+sys.path.append(str(ROOT / "benchmarks"))
+import _papers_training as training
+import _table
+import papers
+import papers_data
+
+PAGE = loaded(ROOT / "docs/papers_page.py")
+PARSERS = {
+    heading: parser for heading, parser, _ in loaded(ROOT / "docs/options_page.py").commands()
+}
+ITEMS = PAGE.items()
+
+
+def fault_of_command(command: str) -> str:
+    """Return what is wrong with a command of the list, or "".
+
+    A command of bids-sr may lack positional arguments; options and their values are checked.
+    """
+    words = shlex.split(command)
+    heading = next((name for name in (" ".join(words[:2]), words[0]) if name in PARSERS), "")
+    if not heading:
+        known = words[0] in ("docker", "git", "pip", "python")
+        if words[0] == "python" and not (ROOT / words[1]).exists():
+            return f"no file {words[1]}"
+        return "" if known else f"no command {words[0]}"
+    rest = words[len(heading.split()) :]
+    actions = PARSERS[heading]._option_string_actions
+    for word in rest:
+        if word.startswith("--") and word not in actions:
+            return f"no option {word}"
+    for option, value in pairwise(rest):
+        action = actions.get(option)
+        if action is None or action.nargs == 0 or value.startswith("--"):
+            continue
+        if action.choices is not None and value not in action.choices:
+            return f"{option} {value}"
+    if heading == "bids-sr-models train":
+        method = rest[0]
+        if method not in offered_methods():
+            return f"no method {method}"
+        if "--set" in rest:
+            first = rest.index("--set") + 1
+            texts = [word for word in rest[first:] if "=" in word]
+            try:
+                changes = [change_of_method(text, method) for text in texts]
+                check_changes(changes, [method], "paper", vgg=False)
+            except ChangeError as error:
+                return str(error)
+    return ""
+
+
+def fault_of_test(name: str) -> str:
+    """Return what is wrong with the name of a test, or ""."""
+    file, _, function = name.partition("::")
+    if not (ROOT / file).is_file():
+        return f"no file {file}"
+    if function and f"def {function}(" not in (ROOT / file).read_text(encoding="utf-8"):
+        return f"no test {function} in {file}"
+    return ""
+
+
+def test_items_are_149_each_with_a_status() -> None:
+    assert [int(row["number"]) for row in ITEMS] == list(range(1, 150))
+    assert {row["status"] for row in ITEMS} <= set(PAGE.STATUSES)
+    assert [row["number"] for row in ITEMS if row["status"] == "broken"] == []
+
+
+@pytest.mark.parametrize("row", ITEMS, ids=[row["number"] for row in ITEMS])
+def test_an_item_names_what_exists(row: dict[str, str]) -> None:
+    if row["command"]:
+        assert fault_of_command(row["command"]) == ""
+    if row["test"]:
+        assert fault_of_test(row["test"]) == ""
+    if row["status"] == "works":
+        assert row["command"]
+        assert row["test"]
+    if row["status"] == "differs":
+        assert row["note"], "the note says how it differs"
+
+
+@pytest.mark.parametrize(
+    ("command", "fault"),
+    [
+        ("bids-sr DATA OUT participant --smothing 5", "--smothing"),
+        ("bids-sr-models trian tv", "no command bids-sr-models"),
+        ("bids-sr-models train vt", "no method vt"),
+        ("bids-sr-models train tv --degradation blur", "--degradation blur"),
+        ("bids-sr-models train tv --set tvv=0.02", "tvv"),
+        ("bids-sr-models train tv --set tv=-1", "0"),
+        ("python benchmarks/no_such.py", "no file"),
+    ],
+)
+def test_a_wrong_command_is_found(command: str, fault: str) -> None:
+    assert fault in fault_of_command(command)
+
+
+def test_a_test_that_is_gone_is_found() -> None:
+    assert "no file" in fault_of_test("tests/unit/sr/test_no_such.py")
+    assert "no test" in fault_of_test("tests/unit/sr/test_published_srgan.py::test_no_such")
+
+
+def test_the_page_is_of_today() -> None:
+    text = PAGE.PAGE.read_text(encoding="utf-8")
+    assert text == PAGE.filled(text), "python docs/papers_page.py writes it anew"
+    kept = {path.stem for path in PAGE.RESULTS.glob("papers_*.json")}
+    assert kept <= set(PAGE.TABLE.findall(text)), "every stored table is on the page"
+
+
+def test_a_table_is_on_the_page_as_it_is_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PAGE, "RESULTS", tmp_path)
+    empty = "<!-- table papers_new -->\n<!-- end of table -->"
+    assert "No stored table yet; `python benchmarks/papers.py new`" in PAGE.filled(empty)
+    monkeypatch.setattr(_table, "RESULTS", tmp_path)
+    monkeypatch.setattr(_table, "commit", lambda: "85ca1a4b")
+    _table.keep("papers_new", "Title", [{"a": 1.25, "b": "x"}], remarks=["First.", "Second."])
+    filled = PAGE.filled(empty)
+    assert "| a | b |\n| --- | --- |\n| 1.25 | x |\n\nFirst.\n\nSecond.\n\nStored" in filled
+    assert PAGE.filled(filled) == filled
+
+
+def test_blocks_are_averaged() -> None:
+    image = np.arange(4 * 4 * 5, dtype=np.float32).reshape(4, 4, 5)
+    small = papers.block_mean(image, 2)
+    assert small.shape == (2, 2, 2)
+    assert small[0, 0, 0] == image[:2, :2, :2].mean()
+    assert small[1, 1, 1] == image[2:, 2:, 2:4].mean()
+
+
+def test_scores_are_those_of_the_head_and_differences_are_to_the_baseline() -> None:
+    reference = np.zeros((12, 12, 6), np.float32)
+    reference[2:10, 2:10] = np.linspace(50, 100, 8, dtype=np.float32)[:, None, None]
+    noisy = reference + np.where(reference > 0, 5, 99)  # errors outside the head do not count
+    value = training.scores(reference, noisy.astype(np.float32))
+    assert value["rmse"] == pytest.approx(5)
+    assert value["psnr"] == pytest.approx(20 * math.log10(50 / 5))
+    assert training.scores(reference, reference)["ssim"] == pytest.approx(1)
+    shown = papers.differences({"psnr": 31.256, "ssim": 0.9}, {"psnr": 30.0, "ssim": 0.85})
+    assert shown["PSNR − trilinear"] == 1.26
+    assert shown["SSIM − trilinear"] == 0.05
+
+
+def test_a_short_training_gives_the_same_image_twice() -> None:
+    rng = np.random.default_rng(0)
+    fine = (100 + 10 * rng.standard_normal((24, 24, 8))).astype(np.float32)
+    image = training.image_of(fine, (1.0, 1.0, 1.0), "T1w", "noise")
+    factor = (2.0, 2.0, 2.0)
+    low, covered = training.downsample(fine, "block", factor)
+    recipe = training.short_recipe("ccnn3d", 3, patch=8, batch=1, upsampled_by="bspline")
+    first, second = (
+        training.upsample(training.train("ccnn3d", recipe, [image], factor), low, factor)
+        for _ in range(2)
+    )
+    assert first.shape == covered.shape
+    assert np.array_equal(first, second)
+
+
+def test_the_adversarial_term_of_a_short_training_acts() -> None:
+    for method in ("gan3d", "cpce", "circle"):
+        assert training.short_recipe(method, 90).adversarial_from == 30
+
+
+def test_data_are_not_fetched_without_the_programs_or_over_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None if name == "dcm2niix" else name)
+    assert papers_data.check(tmp_path) == "dcm2niix: not on the PATH. Install before fetching."
+    monkeypatch.setattr("shutil.which", lambda name: name)
+    assert papers_data.check(tmp_path) == ""
+    (tmp_path / "measured").mkdir()
+    assert "exists" in papers_data.check(tmp_path)
