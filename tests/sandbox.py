@@ -155,7 +155,7 @@ def _scans(box: Sandbox, place: Path) -> None:
 def _people(box: Sandbox, place: Path) -> None:
     """T2*-weighted images of twelve participants in one folder, under the pattern's name."""
     for number in range(1, 13):
-        image = nib.Nifti1Image(head((56, 56, 16), number), AFFINE)
+        image = nib.Nifti1Image(head((112, 112, 16), number), AFFINE)
         nib.save(image, box.folder / f"sub-{number:02}_T2starw.nii.gz")
 
 

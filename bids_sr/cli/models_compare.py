@@ -125,13 +125,13 @@ def _prepare(options: CompareOptions) -> _Study:
     images = list[TrainingImages]()
     factors = set[Factor]()
     for number, path in enumerate(lead):
-        one = replace(
+        of_file = replace(
             options,
             fine=(path,),
             coarse=options.coarse[number : number + 1],
             mask=options.mask[number : number + 1],
         )
-        made, factor = read_images(one, first)
+        made, factor = read_images(of_file, first)
         alike = [other.name for other in lead].count(path.name) > 1
         images.append(
             tuple(
