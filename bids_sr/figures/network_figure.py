@@ -67,7 +67,9 @@ def network_figure(maps: Mapping[str, Volume], scene: Scene) -> Figure:
         ]
         rows.append((f"{series_text(name)}\n{number(_share(values), '.1%')} at .5", panels))
     return slices.image_figure(
-        rows, scale=_layer(scene.mask), label="correlation with the seed (r); right panel of each plane: r ≥ .5"
+        rows,
+        scale=_layer(scene.mask),
+        label="correlation with the seed (r); right panel of each plane: r ≥ .5",
     )
 
 

@@ -39,9 +39,9 @@ from bids_sr.pipeline.artifacts import (
     Transforms,
 )
 from bids_sr.pipeline.step import Keep, Part, enumerated, step
+from bids_sr.series import MEASURED
 from bids_sr.spatial.masks import Mismatch, edge_mismatch
 from bids_sr.spatial.resampling import sample_volume
-from bids_sr.series import MEASURED
 from bids_sr.sr.device import choose_device
 from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import fine_mask, in_both, make_upsampler, some_slices

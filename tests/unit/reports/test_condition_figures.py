@@ -251,7 +251,9 @@ def test_seed_maps_are_drawn_whole_and_at_half(scene: Scene) -> None:
     maps = {"raw": Volume(first, AFFINE), "bspline": Volume(second, AFFINE)}
     fig = network_figure(maps, scene)
     inside = int((scene.mask.data > 0).sum())
-    assert {f"acquired\n{100 / inside:.1f} % at .5", "bspline\n0.0 % at .5"} <= set(sheet_texts(fig))
+    assert {f"acquired\n{100 / inside:.1f} % at .5", "bspline\n0.0 % at .5"} <= set(
+        sheet_texts(fig)
+    )
     layers = [each for each in fig.axes[0].images if each.get_cmap().name == "bids-sr-r"]
     shown = [np.ma.masked_invalid(each.get_array()).compressed() for each in layers]
     assert len(shown) == 8
