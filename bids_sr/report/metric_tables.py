@@ -142,7 +142,8 @@ _NETWORK = ("connected_accuracy", "connected_fdr", "connected_jaccard")
 NETWORKS = tuple(
     MetricTable(
         title=(
-            f"Network of the seed {{contrast}} at r of .5 and more, {{fwhm_mm}} mm, against {words}"
+            "Network of the seed {contrast} at r of .5 and more, {fwhm_mm} mm, against"
+            f" {words}"
         ),
         rows=(
             {
