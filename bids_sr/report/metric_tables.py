@@ -88,19 +88,7 @@ SCANS = (
             "Tissues and lesions, {contrast}: volume, and overlap with the segmentation of the"
             " measured scans"
         ),
-        rows=(
-            {
-                "region": ("gm", "wm", "csf", "csfSpaces", "veins", "pial", "brainTissue", "wmh"),
-                "statistic": (
-                    "tissue_volume",
-                    "tissue_dice",
-                    "tissue_jaccard",
-                    "tpf",
-                    "tnf",
-                    "ppv",
-                ),
-            },
-        ),
+        rows=({"region": ("gm", "wm", "csf", "wmh")},),
         columns=("statistic", "region"),
         split=("contrast",),
     ),
@@ -154,7 +142,8 @@ _NETWORK = ("connected_accuracy", "connected_fdr", "connected_jaccard")
 NETWORKS = tuple(
     MetricTable(
         title=(
-            f"Network of the seed {{contrast}} at r of .5 or more, {{fwhm_mm}} mm, against {words}"
+            "Network of the seed {contrast} at r of .5 and more, {fwhm_mm} mm, against"
+            f" {words}"
         ),
         rows=(
             {

@@ -110,6 +110,7 @@ ALLOWED: dict[str, str] = {
     "bids_sr/config/*": USERS,
     "bids_sr/cli/parser.py::Parser.error": FOREIGN,
     "bids_sr/cli/parser.py::hyphens": USERS,
+    "bids_sr/glm/time_columns.py::time_model": USERS,
     "bids_sr/cli/parser.py::Parser.*": CODE,
     "bids_sr/phantom/study.py::_echo_times": USERS,
     "bids_sr/cli/levels.py::*expected_participants": USERS,

@@ -202,7 +202,7 @@ class TestEvents:
         assert "volumes remain: the linear model has" in problem.why
         assert problem.remedy.startswith("Give a wider --band-pass, or leave the run out")
 
-    def test_a_pass_band_that_removes_the_task_is_refused(
+    def test_polynomials_that_leave_the_task_are_no_problem(
         self, maker: BidsMaker, planned: Planned
     ) -> None:
         assert not planned(activation=Activation(drift="legendre:4")).problems
