@@ -84,7 +84,7 @@ def write_structural_tables(output_dir: Path, tables: StructuralTables) -> None:
         "protocol": {"Description": "Acquisition protocol; all if no column was named"},
     }
     names = set(tables.values["statistic"])
-    parts = {
+    parts: dict[str, tuple[pd.DataFrame, Mapping[str, object]]] = {
         "metrics": (tables.values, {**place, **columns_json(sorted(names))}),
         "methods": (tables.methods, METHODS_COLUMNS),
         "protocols": (tables.protocols, PROTOCOL_COLUMNS),
