@@ -58,12 +58,15 @@ def _scope(
     """A scope whose artifacts are stored among the structural scans of a participant."""
     sessions = {entities_of(pair.highres).get("session", "") for pair in subject.structural}
     session = {"session": max(sessions)} if len(sessions) == 1 and max(sessions) else {}
+    template = next(iter(planned.settings.preprocessing.templates), SPACES[0])
+    in_template = planned.settings.superres.anat_align == "template"
+    space = Space(name=template).entities if in_template else {}
     return outer.within(
         name,
-        entities={"subject": subject.label, **session, "datatype": "anat"},
+        entities={"subject": subject.label, **session, **space, "datatype": "anat"},
         provenance=dict(provenance),
         suffixes=_suffixes(subject),
-        template_space=next(iter(planned.settings.preprocessing.templates), SPACES[0]),
+        template_space=template,
     )
 
 

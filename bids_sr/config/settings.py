@@ -103,8 +103,11 @@ class SuperRes(Checked):
         "--train-on",
         "training scans for --sr-target anat: the participant's own, or those of all others",
     )
-    anat_align: Literal["rigid", "affine", "nonlinear"] = option(
-        "rigid", "--anat-align", "registration between the scans of a head for --sr-target anat"
+    anat_align: Literal["rigid", "affine", "nonlinear", "template"] = option(
+        "rigid",
+        "--anat-align",
+        "registration between the scans of a head for --sr-target anat; template: an affine, and"
+        " another one to the first template of --output-spaces, on a grid around its brain",
     )
     methods: tuple[str, ...] = option(
         (_AUTO,),

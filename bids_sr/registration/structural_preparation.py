@@ -7,8 +7,12 @@ and shear, as gradients that are calibrated differently leave between scanners; 
 what gradients that are not linear leave. Both follow noise and blur as well where there is nothing
 to take up.
 
-Source: attention_unet, section 3.1, which aligns to a template instead and names warping useless
-(section 4.4).
+With "template", scans are aligned to the frame by an affine, and the frame to the template by
+another; both are applied in the one interpolation, onto a grid of the frame's voxel size around
+the template's intracranial volume.
+
+Source: attention_unet, section 3.1, which aligns to a template and names warping useless (section
+4.4).
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,9 +31,13 @@ from bids_sr.registration.rigid import linear_stages, orthonormal, rigid, rim_of
 from bids_sr.spatial import masks
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import carry, hr_grid, invert, points_in, rms_distance
+from bids_sr.spatial.windowed_sinc import resample_sinc
 from bids_sr.sr.training.fused import unit_range
 
-Align = Literal["rigid", "affine", "nonlinear"]
+Align = Literal["rigid", "affine", "nonlinear", "template"]
+SINC = -1
+"""Takes the place of the order of a spline: a sinc with Lanczos' window."""
+_CROP_MM = 4.0  # margin of the grid around the template's brain
 # grid on which a deformation is read from its file; SyN smooths its own over three voxels
 _WARP_MM = 4.0
 
@@ -50,10 +58,16 @@ class Placement:
         """The scan on the grid of the frame, in one interpolation by a spline of that order.
 
         `image`: scan of the same head as the frame (3D). `order`: order of the spline, such as 0
-        (nearest), 1 (linear) or 3 (cubic). Resampled values on the grid of the frame (3D,
+        (nearest), 1 (linear) or 3 (cubic), or `SINC`. ValueError for `SINC` with a deformation.
+        Resampled values on the grid of the frame (3D,
         float32).
         """
         target = (frame.data.shape, frame.affine)
+        if order == SINC and self.moved is None:
+            x, y, z = frame.data.shape
+            return resample_sinc(image.data, image.affine, (x, y, z), self.xfm @ frame.affine)
+        if order == SINC:
+            raise ValueError("a deformation is interpolated by splines only")
         moved = None
         if self.moved is not None and self.grid is not None:
             parts = [sample_volume(part, self.grid, *target, order=1) for part in self.moved]
@@ -167,7 +181,7 @@ def _facts(placed: Placement, mask: Array, affine: Array) -> dict[str, float]:
     return facts
 
 
-_ORDERS = {"bspline": 3, "linear": 1, "nearest": 0}
+_ORDERS = {"bspline": 3, "linear": 1, "lanczos": SINC, "nearest": 0}
 """Interpolations that bring a coarse scan to the fine grid, with their spline order."""
 _REGISTERED_MM = 2.0
 
@@ -217,7 +231,8 @@ def prepare(
     interpolations : Sequence[str], optional
         Interpolations of low-resolution scans by name, ``bspline`` among them.
     align : Align, optional
-        Most general transform allowed: ``rigid``, ``affine`` or ``nonlinear``.
+        Most general transform allowed: ``rigid``, ``affine`` or ``nonlinear``; ``template``: an
+        affine, and another one to the template, whose cropped grid takes the place of the frame.
     seed : int
         Seed of the random samples of ANTs.
     prefix : str
@@ -236,7 +251,7 @@ def prepare(
     }
     first = next(iter(scans))[0]
     frame = even[first, "highres"]
-    mask, *_ = brain_from_head(
+    mask, template_to_head, _ = brain_from_head(
         frame,
         template,
         template_mask,
@@ -252,9 +267,51 @@ def prepare(
         if image is not frame:
             key = f"{contrast}_{kind}"
             places[contrast, kind], facts[key] = _register_to(
-                frame, image, mask, align=align, seed=seed, prefix=f"{prefix}{key}_", mm=mm
+                frame,
+                image,
+                mask,
+                align="affine" if align == "template" else align,
+                seed=seed,
+                prefix=f"{prefix}{key}_",
+                mm=mm,
             )
+    if align == "template":
+        cropped = template_grid(template, template_mask, frame)
+        carried = sample_volume(
+            mask.astype(np.float32),
+            frame.affine,
+            cropped.data.shape,
+            cropped.affine,
+            template_to_head,
+            order=1,
+            zero_outside=True,
+        )
+        places = {
+            key: Placement(xfm=place.xfm @ template_to_head) for key, place in places.items()
+        }
+        frame, mask = cropped, carried > 0.5
     return _assemble(even, places, frame, mask, facts, interpolations)
+
+
+def template_grid(template: Volume, template_mask: Array, frame: Volume) -> Volume:
+    """Return an empty image around the template's intracranial volume.
+
+    It has the axes of the template, the mean voxel size of the frame along each (the voxel volume
+    of both is equal), and a margin of `_CROP_MM`.
+
+    `template_mask`: voxels of the intracranial volume in the template (3D, boolean). `frame`: scan
+    whose voxel size is taken.
+    """
+    size = float(np.prod(frame.zooms[:3])) ** (1 / 3)
+    voxels = np.argwhere(template_mask)
+    zooms = np.asarray(template.zooms[:3], dtype=np.float64)
+    low = voxels.min(axis=0) - _CROP_MM / zooms
+    high = voxels.max(axis=0) + _CROP_MM / zooms
+    shape = tuple(int(n) for n in np.ceil((high - low) * zooms / size) + 1)
+    affine = np.array(template.affine, dtype=np.float64)
+    affine[:3, 3] = apply_affine(template.affine, low)
+    affine[:3, :3] = affine[:3, :3] * (size / zooms)
+    return Volume(np.zeros(shape, dtype=np.float32), affine)
 
 
 def _assemble(

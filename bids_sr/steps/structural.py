@@ -38,7 +38,7 @@ from bids_sr.steps.training import (
 )
 
 _LOGGER = logging.getLogger(__name__)
-_Align = Literal["rigid", "affine", "nonlinear"]
+_Align = Literal["rigid", "affine", "nonlinear", "template"]
 _Scans = tuple[list[Map], list[Map], list[Map], Mask, Facts]
 _ALIGNED = {
     "rigid": (
@@ -52,15 +52,22 @@ _ALIGNED = {
         "aligned to the high-resolution {} scan by an affine transform and a symmetric deformation"
         " that maximize mutual information in ANTs [@ants]"
     ),
+    "template": (
+        "aligned to the high-resolution {} scan, and this scan to the template, by affine"
+        " transforms that maximize mutual information in ANTs [@ants], cropped to the template's"
+        " intracranial volume"
+    ),
 }
 
 
-_TIMES_AS_LONG = {"rigid": 1.0, "affine": 1.5, "nonlinear": 2.0}
+_TIMES_AS_LONG = {"rigid": 1.0, "affine": 1.5, "nonlinear": 2.0, "template": 1.5}
 """Of the preparation: an affine measured; a deformation by its further iterations."""
 _TRAINING_S = (220.0, 400_000.0)  # for a million voxels of all contrasts, recipes fast and paper
 
 
-def _grid(first: str) -> str:
+def _grid(first: str, align: str) -> str:
+    if align == "template":
+        return f"voxel size of the high-resolution {first} scan, around the template's brain"
     return f"grid of the high-resolution {first} scan"
 
 
@@ -94,7 +101,7 @@ def _cost_of_preparation(setting: Lookup) -> Cost:
             lambda setting: {
                 "Description": "brain",
                 "Type": "Brain",
-                "Resolution": _grid(setting("suffixes")[0]),
+                "Resolution": _grid(setting("suffixes")[0], setting("anat_align")),
             },
         ),
     },
@@ -124,7 +131,10 @@ def prepare_scans(
     from bids_sr.registration import structural_preparation
     from bids_sr.registration.ants import load
 
-    others = ("linear", "nearest") if baselines == "all" else ("linear",)
+    others: tuple[str, ...] = ("linear",)
+    if baselines == "all":
+        # a deformation is interpolated by splines only
+        others += ("nearest",) if anat_align == "nonlinear" else ("lanczos", "nearest")
     scans = {
         (name, kind): load(path)
         for name, *paths in zip(suffixes, highres_files, lowres_files, strict=True)
@@ -141,7 +151,7 @@ def prepare_scans(
         align=anat_align,
     )
     about = {
-        "Resolution": _grid(suffixes[0]),
+        "Resolution": _grid(suffixes[0], anat_align),
         "SkullStripped": True,
         "Description": (
             "scaled to [0, 1]: 1 is the 99.9th percentile of the brain in the low-resolution scan"
@@ -236,7 +246,7 @@ def _of_scans(kept: Keep) -> Keep:
     entities = kept.entities
     assert callable(entities)
     return dataclasses.replace(
-        kept, entities=lambda setting: {"acquisition": "anat", **entities(setting)}
+        kept, entities=lambda setting: {"acquisition": "anat", "space": "", **entities(setting)}
     )
 
 
@@ -366,7 +376,7 @@ def super_resolve_scans(
         "scan_dseg": Keep(
             {"res": "hr", "desc": "measured", "suffix": "dseg"},
             lambda setting: {
-                "Resolution": _grid(setting("suffixes")[0]),
+                "Resolution": _grid(setting("suffixes")[0], setting("anat_align")),
                 "Description": "tissues of the measured scans by Atropos: 1 GM, 2 WM, 3 CSF",
             },
         ),

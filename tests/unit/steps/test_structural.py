@@ -190,6 +190,7 @@ ASKED = SimpleNamespace(
     vgg_weights=None,
     train_precision="auto",
     max_train_minutes=None,
+    train_precision="fp32",
     random_seed=0,
     omp_nthreads=1,
     device="cpu",
@@ -334,6 +335,7 @@ def test_the_preparation_as_a_node_keeps_the_order_of_its_files(
         sloppy=True,
     )
     prepared.lr.setdefault("linear", prepared.lr["nearest"])
+    prepared.lr.setdefault("lanczos", prepared.lr["nearest"])
     out = node.run(cwd=str(tmp_path)).outputs
     for files, series, stack in (
         (listed(out.fine_scans), "measured", prepared.hr),

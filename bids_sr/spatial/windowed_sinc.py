@@ -1,0 +1,77 @@
+"""Interpolation by a windowed sinc at arbitrary points of a volume.
+
+Lanczos' window with three lobes (Duchon 1979, Journal of Applied Meteorology 18:1016), as the
+interpolation `lanczos` of the acquired grid. The weights of a point sum to 1, so that a constant
+image stays constant.
+"""
+
+import itertools
+
+import numpy as np
+
+from bids_sr.io.grids import Array, Float32
+
+_LOBES = 3
+
+
+def sample_sinc(volume: Array, points: Array) -> Float32:
+    """Return the values of a volume at points in voxels (n,).
+
+    Beyond the edge the outermost samples are repeated.
+
+    Parameters
+    ----------
+    volume : Array
+        Image to interpolate (3D).
+    points : Array
+        Coordinates in voxels along the three axes (3, n).
+
+    Examples
+    --------
+    >>> volume = np.arange(27.0).reshape(3, 3, 3)
+    >>> sample_sinc(volume, np.array([[1.0], [1.0], [2.0]])).tolist()
+    [14.0]
+    """
+    data = np.asarray(volume, dtype=np.float32)
+    first = np.floor(points).astype(np.int64) - _LOBES + 1
+    weights, places = [], []
+    for axis in range(3):
+        offsets = first[axis] + np.arange(2 * _LOBES)[:, None]
+        x = points[axis] - offsets
+        taps = np.where(np.abs(x) < _LOBES, np.sinc(x) * np.sinc(x / _LOBES), 0.0)
+        weights.append((taps / taps.sum(axis=0)).astype(np.float32))
+        places.append(np.clip(offsets, 0, data.shape[axis] - 1))
+    out = np.zeros(points.shape[1], dtype=np.float32)
+    for i, j in itertools.product(range(2 * _LOBES), repeat=2):
+        column = np.zeros_like(out)
+        for k in range(2 * _LOBES):
+            column += weights[2][k] * data[places[0][i], places[1][j], places[2][k]]
+        out += weights[0][i] * weights[1][j] * column
+    return out
+
+
+def resample_sinc(
+    volume: Array, affine: Array, target_shape: tuple[int, int, int], to_volume: Array
+) -> Float32:
+    """Return a volume on another grid (3D), slice by slice so that memory stays small.
+
+    Parameters
+    ----------
+    volume : Array
+        Image to interpolate (3D).
+    affine : Array
+        Voxel-to-world matrix of the volume (4 x 4, RAS+ mm).
+    target_shape : tuple[int, int, int]
+        Voxels of the target along its axes.
+    to_volume : Array
+        Matrix from a voxel of the target to its point in the volume (4 x 4, RAS+ mm).
+    """
+    matrix = np.linalg.inv(affine) @ to_volume
+    nx, ny, nz = target_shape
+    plane = np.indices((nx, ny)).reshape(2, -1)
+    out = np.empty(target_shape, dtype=np.float32)
+    for z in range(nz):
+        voxels = np.vstack([plane, np.full(plane.shape[1], z)])
+        points = matrix[:3, :3] @ voxels + matrix[:3, 3:]
+        out[:, :, z] = sample_sinc(volume, points).reshape(nx, ny)
+    return out
