@@ -19,6 +19,7 @@ from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import LoadedModel, TrainingRequest, load_model, save_model
 from bids_sr.sr.operators import get_operator
 from bids_sr.sr.recipe import Recipe
+from bids_sr.sr.training.optimization import log_tsv
 from bids_sr.sr.training.trainer import fit
 
 SEED = 0
@@ -38,12 +39,13 @@ def short_recipe(method: str, steps: int, **settings: Any) -> Recipe:
 def save(
     method: str, recipe: Recipe, images: Sequence[TrainingImage], factor: Factor, stem: Path
 ) -> Path:
-    """Train a model with seed `SEED` on one thread; write STEM.safetensors and its card."""
+    """Train a model with seed `SEED` on one thread; write STEM.safetensors, card and log."""
     request = TrainingRequest(
         method=get_method(method), changed=recipe, factor=factor, seed=SEED, threads=1
     )
     with tempfile.TemporaryDirectory() as folder:
         made = fit(request, tuple(images), Path(folder))
+    stem.with_name(f"{stem.name}.tsv").write_text(log_tsv(made.log))  # a run draws it
     return save_model(stem, made.state, made.card)[0]
 
 
