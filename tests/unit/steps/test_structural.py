@@ -190,7 +190,6 @@ ASKED = SimpleNamespace(
     vgg_weights=None,
     train_precision="auto",
     max_train_minutes=None,
-    train_precision="fp32",
     random_seed=0,
     omp_nthreads=1,
     device="cpu",
