@@ -52,7 +52,7 @@ def test_a_series_without_a_mean_is_refused(maker: BidsMaker, alter: Alter) -> N
 
 
 def test_a_phase_image_that_is_named_as_a_magnitude_is_refused(maker: BidsMaker) -> None:
-    maker.bold(sidecar={"ImageType": ["ORIGINAL", "PRIMARY", "P", "ND"]})
+    maker.bold(sidecar={"ImageType": ["ORIGINAL", "PRIMARY", "P", "NORM"]})
     (problem,) = check(settings_of(maker)).problems
     assert "phase image" in str(problem)
     assert "part-phase" in str(problem)
