@@ -170,7 +170,7 @@ CASES = (
         ),
     ),
     Case("Several echoes, and no low-resolution image in the pair", echoes),
-    Case("At rest", rest),
+    Case("At rest, with censoring", rest, ("--fd-censor", "0.5")),
     Case("At rest, without a T1w image", rest_alone),
     Case(
         "Networks that learn from the run",

@@ -32,7 +32,11 @@ WORDS: Mapping[str, Mapping[str, str]] = {
         "RUN": "second_bold.nii.gz",
     },
     "docs/models.md": {
+        "A": "fine_T2starw.nii.gz",
+        "B": "fine_T1w.nii.gz",
         "FILE": "fine_T2starw.nii.gz",
+        "K": "3",
+        "METHODS": "unet,resnet3d",
         "IMAGE": "coarse_T2starw.nii.gz",
         "REFERENCE": "fine_T2starw.nii.gz",
     },
@@ -154,9 +158,10 @@ def _scans(box: Sandbox, place: Path) -> None:
 
 def _people(box: Sandbox, place: Path) -> None:
     """T2*-weighted images of twelve participants in one folder, under the pattern's name."""
+    (box.folder / "heads").mkdir()
     for number in range(1, 13):
         image = nib.Nifti1Image(head((112, 112, 16), number), AFFINE)
-        nib.save(image, box.folder / f"sub-{number:02}_T2starw.nii.gz")
+        nib.save(image, box.folder / f"heads/sub-{number:02}_T2starw.nii.gz")
 
 
 def _t2w(box: Sandbox, place: Path) -> None:
@@ -294,7 +299,7 @@ FILES: dict[str, Callable[[Sandbox, Path], None]] = {
     "slurm.toml": _block("toml"),
     "sub-*/anat/*_T1w.nii.gz": _scans,
     "sub-*/anat/*_T2w.nii.gz": _t2w,
-    "sub-*_T2starw.nii.gz": _people,
+    "heads/sub-*_T2starw.nii.gz": _people,
     "sub-*/func/*_bold.nii.gz": _runs,
     "sub-01_acq-high_bold.nii.gz": _fine_series,
     "sub-01_acq-low_bold.nii.gz": _from_the_data("sub-01/func/sub-01_task-tap_bold.nii.gz"),

@@ -117,6 +117,7 @@ ALLOWED: dict[str, str] = {
     "bids_sr/cli/levels.py::*expected_runs": FILES,
     "bids_sr/cli/rerun.py::*": USERS,
     "bids_sr/cli/slurm_main.py::*": USERS,
+    "bids_sr/cli/structural_group.py::*": FILES,
     "bids_sr/cli/models_*": FILES,
     "bids_sr/sr/recipe_changes.py::*": USERS,
     "bids_sr/sr/random_search.py::read_drawn": USERS,

@@ -26,7 +26,8 @@ DATA = {
     if make in (FILES["DATA"], FILES["examples/studyforrest"])
 }
 """Names of data sets with the same content."""
-QUICK = {"--dry-run", "--help", "--help-all", "--preset", "--version", "report", "vgg19"}
+QUICK = {"--dry-run", "--help", "--help-all", "--preset", "--version", "report"}
+QUICK |= {"rate-make", "rate-score", "vgg19"}
 """Commands with one of these words are left to the quick test."""
 Shape = tuple[str, ...]
 
