@@ -42,8 +42,8 @@ TEXTS = {page: (ROOT / page).read_text(encoding="utf-8") for page in all_pages()
 FIRST_STEP = ("--max-minutes", "0.0001")
 """Ends `bids-sr-models train` after its first step."""
 FROM_OUTSIDE = {"bids-sr-models rate-make", "bids-sr-models rate-score", "bids-sr-models vgg19"}
-"""Commands that need a file of others, or super-resolved structural scans and the sheets of raters,
-which no test has; their words are parsed, no more.
+"""Commands that need what no test has: a file of others, super-resolved scans, sheets of raters.
+Their words are parsed, no more.
 """
 Attempt = Callable[[str, str], list[str]]
 
