@@ -36,7 +36,7 @@ WORDS: Mapping[str, Mapping[str, str]] = {
         "B": "fine_T1w.nii.gz",
         "FILE": "fine_T2starw.nii.gz",
         "K": "3",
-        "METHODS": "unet,resnet3d",
+        "METHODS": "unet,attunet",
         "IMAGE": "coarse_T2starw.nii.gz",
         "REFERENCE": "fine_T2starw.nii.gz",
     },
@@ -158,9 +158,9 @@ def _scans(box: Sandbox, place: Path) -> None:
 
 def _people(box: Sandbox, place: Path) -> None:
     """T2*-weighted images of twelve participants in one folder, under the pattern's name."""
-    (box.folder / "heads").mkdir()
+    (box.folder / "heads").mkdir(exist_ok=True)
     for number in range(1, 13):
-        image = nib.Nifti1Image(head((112, 112, 16), number), AFFINE)
+        image = nib.Nifti1Image(head((96, 96, 16), number), AFFINE)
         nib.save(image, box.folder / f"heads/sub-{number:02}_T2starw.nii.gz")
 
 
