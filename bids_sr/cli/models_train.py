@@ -39,7 +39,7 @@ from bids_sr.sr.recipe_changes import (
     variable_field,
     width_ratio,
 )
-from bids_sr.sr.training.optimization import log_tsv
+from bids_sr.sr.training.optimization import TENSORBOARD, log_tsv
 from bids_sr.sr.training.trainer import fit, steps_at_stop
 
 
@@ -152,7 +152,7 @@ def train(options: TrainOptions) -> None:
     weights, _ = save_model(stem, made.state, made.card)
     at_stop = steps_at_stop(made.card)
     if options.work_dir is None and not at_stop:
-        shutil.rmtree(work, ignore_errors=True)  # its checkpoints have served
+        _remove_checkpoints(work)
     minutes = (time.monotonic() - began) / 60
     print(
         f"{weights}: {training.method.name} ({training.recipe}) on {len(images)} image(s), "
@@ -165,6 +165,18 @@ def train(options: TrainOptions) -> None:
         )
     print(f"use it: bids-sr-models apply {weights} IMAGE OUT")
     print(f"        {_in_a_run(training.method, weights, factor)}")
+
+
+def _remove_checkpoints(work: Path) -> None:
+    """Remove what a finished training needs no more; TensorBoard's files remain."""
+    if not (work / TENSORBOARD).is_dir():
+        shutil.rmtree(work, ignore_errors=True)
+        return
+    for path in work.iterdir():
+        if path.is_dir() and path.name != TENSORBOARD:
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.is_file():
+            path.unlink()
 
 
 def _in_a_run(method: Method, weights: Path, factor: Factor) -> str:

@@ -332,6 +332,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, object]] |
 
 
 LogRow = Mapping[str, str | float]
+TENSORBOARD = "tensorboard"  # folder of TensorBoard's files, beside the log
 _LOG_COLUMNS = (
     "phase",
     "iteration",
@@ -379,7 +380,7 @@ class Journal:
         with suppress(ImportError):
             from torch.utils.tensorboard import SummaryWriter
 
-            self._board = SummaryWriter(str(folder / "tensorboard" / name), purge_step=after + 1)
+            self._board = SummaryWriter(str(folder / TENSORBOARD / name), purge_step=after + 1)
 
     def add(self, log: Sequence[LogRow]) -> None:
         """Write the whole log, of which the last row is new.

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel as nb
 import numpy as np
@@ -218,6 +219,33 @@ def test_training_and_tuning_the_last_layers(
     capsys.readouterr()
     assert main(["card", f"{second}.safetensors", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == card
+
+
+def test_files_of_tensorboard_outlive_the_checkpoints_of_a_training(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Board:
+        def __init__(self, folder: str, purge_step: int) -> None:
+            self.events = Path(folder) / "events"
+
+        def add_scalar(self, name: str, value: float, step: int) -> None:
+            self.events.parent.mkdir(parents=True, exist_ok=True)
+            self.events.touch()
+
+        def flush(self) -> None:
+            pass
+
+        close = flush
+
+    installed = SimpleNamespace(SummaryWriter=Board)
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", installed)
+    fine, coarse = data / "sub-01_acq-high_T2starw.nii.gz", data / "sub-01_acq-low_T2starw.nii.gz"
+    argv = ["--fine", str(fine), "--coarse", str(coarse), "--set", "iterations=4"]
+    assert main(["train", "unet", str(tmp_path / "new"), *argv]) == 0
+    work = tmp_path / "new.work"
+    kept = {path.relative_to(work).parts[0] for path in work.rglob("events")}
+    assert kept == {"tensorboard"}
+    assert [path.name for path in work.iterdir()] == ["tensorboard"]
 
 
 @pytest.mark.parametrize(
