@@ -87,7 +87,10 @@ OTA2022 = AnalysisPreset(
             setting=("superres", "recipe"),
             value="paper-mse",
             option="--recipe paper-mse",
-            source="published training, with squared error in the loss (no --vgg-weights)",
+            source=(
+                "published training, with squared error in the loss (no --vgg-weights;"
+                " --recipe paper uses weights kept by bids-sr-models vgg19)"
+            ),
         ),
         Choice(
             setting=("preprocessing", "dummy_scans"),
