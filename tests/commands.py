@@ -220,5 +220,7 @@ def _on_host(word: str, mounts: Mapping[str, str]) -> str:
 def all_pages() -> list[str]:
     """Names of the pages whose commands are tried, in the repository."""
     docs = sorted((ROOT / "docs").rglob("*.md"))
+    generated = ROOT / "docs" / "examples"  # made from Python scripts by a build of the docs
+    docs = [path for path in docs if generated not in path.parents]
     pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *docs]
     return [path.relative_to(ROOT).as_posix() for path in pages]
