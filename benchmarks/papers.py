@@ -469,8 +469,8 @@ def srgan(work: Path, people: int) -> None:
         srgan_rows(out),
         remarks=[
             f"{people} simulated participants (`bids-sr-phantom OUT --preset tiny`),"
-            " `--preset ota2022 --recipe fast`; `srgan` is trained on the pair of the participant, for"
-            f" {SRGAN_STEPS} steps. Median (IQR) over"
+            " `--preset ota2022 --recipe fast`; `srgan` is trained on the pair of the participant,"
+            f" for {SRGAN_STEPS} steps. Median (IQR) over"
             " participants; sizes in acquired voxels; p of exact Wilcoxon signed-rank tests, of"
             f" which none can be below {2 / 2**people:.3g} with {people} participants.",
         ],
