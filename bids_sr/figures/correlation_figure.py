@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from bids_sr.figures import slices
 from bids_sr.figures.canvas import FigureInputError
-from bids_sr.figures.map_figures import CC_DISPLAY, MAP_COLORS, Scene, peak_voxel
+from bids_sr.figures.map_figures import CC_DISPLAY, MAP_COLORS, Scene, highest_point
 from bids_sr.figures.slices import Cut, Layer, Panel, Row
 from bids_sr.glm.activation_regions import ACTIVE_CC
 from bids_sr.io.grids import Array, Float, Volume
@@ -52,9 +52,7 @@ def correlation_figure(
     if not maps:
         raise FigureInputError("there is no map of cross-correlation to draw")
     first = next(iter(maps))
-    positive = maps[first].like(np.nan_to_num(maps[first].data).clip(0))
-    brain = slices.canonical(scene.mask)
-    center = (np.array(peak_voxel(positive, scene.roi)) + 0.5) * brain.zooms
+    center = highest_point(maps[first], scene.roi)
     whole = slices.box_of(scene.mask, 3.0)
     cuts: list[tuple[Cut, Array | None]] = []
     for axis in (2, 0):  # axial, sagittal

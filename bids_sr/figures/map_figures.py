@@ -15,7 +15,7 @@ from bids_sr.figures import slices
 from bids_sr.figures.canvas import FigureInputError
 from bids_sr.figures.slices import Cut, Layer, Outline, Panel, Row
 from bids_sr.frozen import frozen
-from bids_sr.io.grids import Array, Volume, size_text
+from bids_sr.io.grids import Array, Float, Volume, size_text
 from bids_sr.metrics import number
 from bids_sr.report.html_tables import series_text
 
@@ -163,6 +163,16 @@ def peak_voxel(first: Volume, mask: Volume) -> tuple[int, int, int]:
     )
     x, y, z = (int(k) for k in np.unravel_index(np.argmax(found), found.shape))
     return x, y, z
+
+
+def highest_point(image: Volume, region: Volume) -> Float:
+    """Return the center of the voxel of highest positive value in a region, (3,).
+
+    `image` may be on any grid of the same field of view as `region`. In mm along right, anterior
+    and superior, from the corner of the region's grid, as planes of `bids_sr.figures.slices` are.
+    """
+    positive = image.like(np.nan_to_num(image.data).clip(0))
+    return (np.array(peak_voxel(positive, region)) + 0.5) * slices.canonical(region).zooms
 
 
 def _close_up(scene: Scene, first: Volume, places: Sequence[float], whole: Array) -> Array:

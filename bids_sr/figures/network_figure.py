@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from bids_sr.figures import slices
 from bids_sr.figures.canvas import FigureInputError
-from bids_sr.figures.map_figures import MAP_COLORS, Scene, peak_voxel
+from bids_sr.figures.map_figures import MAP_COLORS, Scene, highest_point
 from bids_sr.figures.slices import Cut, Layer, Panel, Row
 from bids_sr.glm.activation_regions import ACTIVE_CC
 from bids_sr.io.grids import Volume
@@ -48,10 +48,7 @@ def network_figure(maps: Mapping[str, Volume], scene: Scene) -> Figure:
     """
     if not maps:
         raise FigureInputError("there is no map of seed correlation to draw")
-    first = next(iter(maps.values()))
-    positive = first.like(np.nan_to_num(first.data).clip(0))
-    brain = slices.canonical(scene.mask)
-    center = (np.array(peak_voxel(positive, scene.mask)) + 0.5) * brain.zooms
+    center = highest_point(next(iter(maps.values())), scene.mask)
     box = slices.box_of(scene.mask, 3.0)
     cuts = [Cut(axis=axis, at=float(center[axis]), box=box) for axis in (2, 0)]
     rows: list[Row] = []

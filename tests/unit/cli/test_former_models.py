@@ -7,30 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
+from formermodels import save_former_srgan
 
 from bids_sr.cli.models_main import main
 from bids_sr.io.nifti import save_image
-from bids_sr.sr.method import get_method
-from bids_sr.sr.models.model import save_model
 
-CARD = {
-    "method": "srgan",
-    "recipe": "fast",
-    "factor": [2.0, 2.0, 1.0],
-    "contrast": "T2starw",
-    "orientation": "I-S",
-    "resolution": {"lowres_mm": [6.0, 6.0, 4.0]},
-    "settings": {"upsampled_by": None},
-}
 NOTE = "note: {}: it was trained as srgan --recipe fast by an earlier version"
 
 
 @pytest.fixture
 def old(tmp_path: Path) -> Path:
-    torch.manual_seed(0)
-    network = get_method("dcnet").recipes["fast"].build_generator(1, (2.0, 2.0, 1.0))
-    return save_model(tmp_path / "old", network.state_dict(), CARD)[0]
+    return save_former_srgan(tmp_path)
 
 
 def test_its_card_has_the_current_name(old: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,21 +6,11 @@ from pathlib import Path
 
 import pytest
 from bidsmaker import BidsMaker
+from formermodels import save_former_srgan
 
 from bids_sr.cli.parser import parse_settings
 from bids_sr.preflight import Plan, check
-from bids_sr.sr.method import get_method
-from bids_sr.sr.models.model import save_model
 
-CARD = {
-    "method": "srgan",
-    "recipe": "fast",
-    "factor": [2.0, 2.0, 1.0],
-    "contrast": "T2starw",
-    "orientation": "I-S",
-    "resolution": {"lowres_mm": [6.0, 6.0, 4.0]},
-    "settings": {"upsampled_by": None},
-}
 NOW = "is a model of the data-consistent network, which is now the method dcnet"
 
 
@@ -34,9 +24,8 @@ def maker(tmp_path: Path) -> BidsMaker:
 @pytest.fixture
 def old(tmp_path: Path) -> Path:
     """An untrained model as an earlier version saved it."""
-    network = get_method("dcnet").recipes["fast"].build_generator(1, (2.0, 2.0, 1.0))
     (tmp_path / "models").mkdir()
-    return save_model(tmp_path / "models" / "old", network.state_dict(), CARD)[0]
+    return save_former_srgan(tmp_path / "models")
 
 
 def planned(maker: BidsMaker, *extra: str) -> Plan:
