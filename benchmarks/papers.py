@@ -384,7 +384,7 @@ def attunet(_: Path) -> None:
                 for found in likeness(
                     name, {method: image[k]}, one["fine"][k], one["mask"], range(image.shape[3])
                 ):
-                    if found.statistic in values and found.value is not None:
+                    if found.region == "brain" and found.statistic in values:
                         values[found.statistic].append(found.value)
         means = {key: float(np.mean(value)) for key, value in values.items()}
         rows.append(

@@ -102,6 +102,8 @@ for _name, _flag in FLAGS.items():
 
 
 MISSING = "n/a"
+BRAIN, SCAN = "brain", "scan"
+"""Regions in which structural scans are compared: the brain mask, and all voxels of the slices."""
 COLUMNS: Mapping[str, Mapping[str, object]] = data_of("columns.json")["metrics"]
 """Columns of the tables of metrics, with what the sidecar says of them."""
 _NUMBERS = ("fwhm_mm", "value", "lower", "upper")
@@ -179,7 +181,7 @@ class MetricRow:
         if column == "fwhm_mm":
             return f"{value:g}"
         if column in _NUMBERS:
-            return _number_text(value)
+            return cell_number(value)
         return MISSING if value is None else str(value)
 
 
@@ -217,9 +219,18 @@ def metric_rows(
     ]
 
 
-def _number_text(value: float | None) -> str:
-    """Six significant digits; n/a for what is not defined or not finite."""
-    return MISSING if value is None or not math.isfinite(value) else f"{value:.6g}"
+def cell_number(value: float | None) -> str:
+    """Return a number for a table: six significant digits, but all digits of a large count.
+
+    n/a if the value is not defined or not finite.
+
+    >>> cell_number(1 / 3), cell_number(1234567.0), cell_number(1234567.5), cell_number(None)
+    ('0.333333', '1234567', '1.23457e+06', 'n/a')
+    """
+    if value is None or not math.isfinite(value):
+        return MISSING
+    count = 1e6 <= abs(value) < 1e15 and float(value).is_integer()
+    return f"{value:.0f}" if count else f"{value:.6g}"
 
 
 def table_text(rows: Iterable[MetricRow]) -> str:

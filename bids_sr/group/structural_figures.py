@@ -11,7 +11,7 @@ from bids_sr.figures import canvas as s
 from bids_sr.figures.canvas import FigureInputError
 from bids_sr.group.limits_of_agreement import limits_of_agreement
 from bids_sr.group.structural_values import by_participant, series_of, session_volumes
-from bids_sr.metrics import statistic
+from bids_sr.metrics import BRAIN, statistic
 from bids_sr.series import BASELINES, MEASURED
 
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
@@ -25,6 +25,7 @@ CLASS_NAMES = {
     "csfSpaces": "CSF spaces (all contrasts)",
     "brainTissue": "brain tissue (all contrasts)",
     "brain": "brain",
+    "scan": "whole scan",
 }
 """Classes of segmentations in words."""
 
@@ -36,14 +37,14 @@ def _color_of(name: str) -> str:
 
 
 def similarity_figure(values: pd.DataFrame, name: str) -> Figure:
-    """Plot one metric of similarity: a line per participant, series on the abscissa.
+    """Plot one metric of similarity in the brain: a line per participant, series on the abscissa.
 
     One panel per contrast; the bar is the median. Raises `FigureInputError` if no series has a
     value.
 
     `values`: rows of all participants (`read_values`). `name`: statistic.
     """
-    wide = by_participant(values[values["statistic"] == name])
+    wide = by_participant(values[(values["statistic"] == name) & (values["region"] == BRAIN)])
     contrasts = list(dict.fromkeys(wide.index.get_level_values("contrast"))) if len(wide) else []
     if not contrasts:
         raise FigureInputError(f"no table has a value of {name}")

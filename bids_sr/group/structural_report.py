@@ -26,7 +26,9 @@ from bids_sr.group.structural_values import (
     METHODS_COLUMNS,
     OVERLAP,
     PROTOCOL_COLUMNS,
+    QUALITY,
     SIMILARITY,
+    SIZE,
     VARIABILITY_COLUMNS,
     StructuralTables,
     series_of,
@@ -34,8 +36,10 @@ from bids_sr.group.structural_values import (
 )
 from bids_sr.io.atomic_files import write_json, write_whole
 from bids_sr.metrics import (
+    BRAIN,
     LOWER,
     MISSING,
+    cell_number,
     columns_json,
     estimate,
     number,
@@ -54,7 +58,8 @@ The unit of all statistics is the participant; values of several sessions of one
 averaged. Each method was compared with the interpolation of the better median by the Wilcoxon
 signed-rank test [@wilcoxon1945]; this choice favors the interpolation. Differences are
 Hodges-Lehmann estimates with the interval that belongs to that test [@hodges1963]. p values were
-corrected over all contrasts and methods of a metric [@holm1979]. Errors of quality metrics are
+corrected over all contrasts and methods of a metric [@holm1979], those over the whole scan apart
+from those in the brain and its tissues. Errors of quality metrics are
 absolute differences from the value of the measured high-resolution scan [@attention_unet].
 Agreement of volumes is expressed as bias and limits of agreement, bias ± 1.96 standard deviations,
 with 95 % intervals from the t distribution. Variability over sessions is the pooled standard
@@ -92,7 +97,7 @@ def write_structural_tables(output_dir: Path, tables: StructuralTables) -> None:
         "variability": (tables.variability, VARIABILITY_COLUMNS),
     }
     for name, (frame, columns) in parts.items():
-        text = frame.to_csv(sep="\t", index=False, na_rep=MISSING, float_format="%.6g")
+        text = frame.to_csv(sep="\t", index=False, na_rep=MISSING, float_format=cell_number)
         write_whole(output_dir / f"group_scans_{name}.tsv", text)
         write_json(output_dir / f"group_scans_{name}_columns.json", columns)
 
@@ -138,7 +143,7 @@ def headline_of(methods: pd.DataFrame, n: int, name: str = "psnr") -> tuple[str,
 
     `methods`: table over participants (`methods_table`). `n`: participants.
     """
-    own = methods[(methods["statistic"] == name) & methods["minus"].notna()]
+    own = _compared(methods, name)
     if own.empty:
         return "No method to compare with interpolation", "open"
     sign = -1 if statistic(name).better == LOWER else 1
@@ -162,15 +167,20 @@ def headline_of(methods: pd.DataFrame, n: int, name: str = "psnr") -> tuple[str,
     return f"No difference from interpolation established in {label}{reason}", "open"
 
 
+def _compared(methods: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Return the comparisons of methods with interpolation in the brain by one statistic."""
+    return methods[
+        (methods["statistic"] == name) & (methods["region"] == BRAIN) & methods["minus"].notna()
+    ]
+
+
 _MARKS = {"good": ("✓", "good"), "bad": ("✗", "bad"), "open": ("?", "open")}
 
 
 def _verdict_html(tables: StructuralTables, figure_dir: Path) -> Markup:
     people = tables.values["participant"].nunique()
     headline, state = headline_of(tables.methods, people)
-    rows = tables.methods[
-        (tables.methods["statistic"] == "psnr") & tables.methods["minus"].notna()
-    ]
+    rows = _compared(tables.methods, "psnr")
     numbers = [
         {
             "value": f"{number(row.difference, '+.2f')} dB",
@@ -201,13 +211,18 @@ def _verdict_html(tables: StructuralTables, figure_dir: Path) -> Markup:
 
 def _methods_html(tables: StructuralTables) -> Markup:
     """Return table 1: series by metric, one table per contrast, with differences beside."""
-    entries = []
-    for contrast, own in tables.methods.groupby("contrast", sort=False):
-        entries.append((str(contrast), _methods_of(own)))
-    return picked(entries)
+    sizes = tables.methods[tables.methods["statistic"] == SIZE].set_index("series")["median"]
+    others = tables.methods[tables.methods["statistic"] != SIZE]
+    return picked(
+        [
+            (str(contrast), _methods_of(own, sizes))
+            for contrast, own in others.groupby("contrast", sort=False)
+        ]
+    )
 
 
-def _methods_of(own: pd.DataFrame) -> Markup:
+def _methods_of(own: pd.DataFrame, sizes: pd.Series) -> Markup:
+    """Return the tables of one contrast; `sizes`: number of parameters by series."""
     named = [name for name in (*SIMILARITY, *OVERLAP) if (own["statistic"] == name).any()]
     regions = list(dict.fromkeys(own["region"]))
     columns = [
@@ -220,12 +235,17 @@ def _methods_of(own: pd.DataFrame) -> Markup:
     for name, region in columns:
         place = "" if region == "brain" and len(regions) == 1 else f", {_class(region)}"
         heads.append(f"{statistic(name).label or name}{place}{_unit(name)}")
+    if len(sizes):
+        heads.append("parameters")
     lines = []
     for series, rows in own.groupby("series", sort=False):
         cells = [str(series)]
         for name, region in columns:
             found = rows[(rows["statistic"] == name) & (rows["region"] == region)]
             cells.append(_mean_text(found.iloc[0]) if len(found) else MISSING)
+        if len(sizes):
+            count = sizes.get(str(series))
+            cells.append(MISSING if count is None else f"{count:,.0f}")
         lines.append(cells)
     people = int(own["n"].max())
     summary = table(f"Mean ± standard deviation over {people} participants", heads, lines)
@@ -254,7 +274,8 @@ def _form(value: float) -> str:
 
 
 def _mean_text(row: pd.Series) -> str:
-    form = ".4f" if abs(row["mean"]) < 1 else ".2f"
+    size = abs(row["mean"])
+    form = ".2f" if size >= 1 else ".4f" if size >= 0.01 else ".2e"
     return f"{number(row['mean'], form)} ± {number(row['sd'], form)}"
 
 
@@ -279,7 +300,10 @@ def _protocols_html(content: ScansContent) -> Markup:
     shown = series_of(errors) if len(errors) else []
     entries = []
     for (protocol, contrast), own in errors.groupby(["protocol", "contrast"], sort=False):
-        keys = list(dict.fromkeys(zip(own["statistic"], own["region"], strict=True)))
+        keys = sorted(
+            dict.fromkeys(zip(own["statistic"], own["region"], strict=True)),
+            key=lambda key: QUALITY.index(key[0]),
+        )
         lines = []
         for name, region in keys:
             rows = own[(own["statistic"] == name) & (own["region"] == region)]

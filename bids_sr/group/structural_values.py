@@ -24,16 +24,32 @@ from bids_sr.group.limits_of_agreement import (
     percent_differences,
     within_unit_sd,
 )
-from bids_sr.metrics import COLUMNS, LOWER, MISSING, read_frame, statistic
+from bids_sr.metrics import COLUMNS, LOWER, MISSING, SCAN, read_frame, statistic
 from bids_sr.series import BASELINES, MEASURED
 
-SIMILARITY = ("mae", "rmse", "nmse", "psnr", "ssim")
+SIMILARITY = ("mae", "rmse", "nmse", "nmse_voxel", "psnr", "ssim")
 """Statistics that compare a series with the measured scan."""
-QUALITY = ("cjv", "efc", "fwhm", "wm2max", "ratio_mean", "ratio_sd", "ratio_p05", "ratio_p95")
-"""Statistics of one image, whose error is the difference from the measured scan's value."""
+QUALITY = (
+    "cjv",
+    "cjv_signed",
+    "efc",
+    "efc_sum",
+    "fwhm",
+    "half_maximum",
+    "wm2max",
+    "wm2max_p95",
+    "ratio_mean",
+    "ratio_sd",
+    "ratio_p05",
+    "ratio_p95",
+)
+"""Statistics of one image, whose error is the difference from the measured scan's value; metrics
+that attention-unet prints in another form follow the usual ones."""
 OVERLAP = ("tissue_dice", "tissue_jaccard", "tpf", "tnf", "ppv")
 """Statistics that compare segmentations with the segmentation of the measured scan."""
 VOLUME = "tissue_volume"
+SIZE = "parameters"
+"""Statistic with the number of parameters of a network."""
 ALL_PROTOCOLS = "all"
 """Protocol of participants if no column was named."""
 _KEY = ["participant", "session", "protocol", "contrast", "region", "statistic", "series"]
@@ -144,9 +160,10 @@ def methods_table(values: pd.DataFrame) -> pd.DataFrame:
 
     A method is compared with the interpolation of the better median (`minus`) by the Wilcoxon
     signed-rank test; p values are corrected within the methods and contrasts of one statistic
-    (Holm). The choice of the better interpolation favors the interpolation.
+    (Holm), those over the whole scan apart from those in the brain and its tissues. The choice of
+    the better interpolation favors the interpolation. Rows of `SIZE` are not compared.
     """
-    wide = by_participant(values[values["statistic"].isin((*SIMILARITY, *OVERLAP))])
+    wide = by_participant(values[values["statistic"].isin((*SIMILARITY, *OVERLAP, SIZE))])
     rows = []
     for question, people in wide.groupby(level=_PERSON, sort=False):
         place = dict(zip(_PERSON, question, strict=True))
@@ -162,7 +179,8 @@ def methods_table(values: pd.DataFrame) -> pd.DataFrame:
             rows.append(row)
     table = pd.DataFrame(rows).reindex(columns=list(METHODS_COLUMNS))
     table["p_holm"] = np.nan
-    for _, own in table[table["minus"].notna()].groupby("statistic"):
+    compared = table[table["minus"].notna()]
+    for _, own in compared.groupby(["statistic", compared["region"] == SCAN]):
         table.loc[own.index, "p_holm"] = holm(list(own["p_wilcoxon"]))
     return table
 
@@ -320,7 +338,7 @@ def _columns(**texts: str) -> dict[str, dict[str, str]]:
 _PLACE = _columns(
     contrast="Suffix of the scans; all: all contrasts together",
     statistic="Metric, as in the participants' tables",
-    region="Brain, tissue, or pair of tissues",
+    region="Brain, tissue, pair of tissues, or scan (all voxels of the slices)",
     series="Interpolation, method, or measured (high-resolution scan)",
 )
 METHODS_COLUMNS = {
@@ -338,7 +356,8 @@ METHODS_COLUMNS = {
         upper="Upper end of its 95 % interval",
         p_wilcoxon="p value of the Wilcoxon signed-rank test, two-sided, not corrected",
         p_smallest="Smallest p value that the test can reach with so many participants",
-        p_holm="p value corrected over all comparisons of the statistic (Holm)",
+        p_holm="p value corrected over all comparisons of the statistic (Holm); comparisons over"
+        " the whole scan are corrected by themselves",
     ),
 }
 PROTOCOL_COLUMNS = {

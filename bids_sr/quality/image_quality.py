@@ -32,7 +32,7 @@ from scipy import ndimage
 from bids_sr import metrics
 from bids_sr.frozen import frozen
 from bids_sr.io.grids import Float, Mask, Real
-from bids_sr.metrics import MetricRow, metric_rows
+from bids_sr.metrics import BRAIN, SCAN, MetricRow, metric_rows
 from bids_sr.quality import printed_metrics
 from bids_sr.quality.series_quality import smoothness
 
@@ -260,7 +260,11 @@ def _inside(image: Real, mask: Mask, name: str) -> Float:
 def likeness(
     contrast: str, series: Mapping[str, Real], measured: Real, mask: Mask, slices: Sequence[int]
 ) -> Iterator[MetricRow]:
-    """Return MAE, RMSE, NMSE, PSNR and SSIM of each series (X, Y, Z), in some slices' brain.
+    """Return MAE, RMSE, NMSE, PSNR and SSIM of each series (X, Y, Z), in some slices.
+
+    They are given in the brain, and over all voxels of these slices (region `SCAN`), as
+    attention-unet averages them over the entire scan, whose background was removed. The background
+    raises PSNR and SSIM: compare values of one region and one field of view only.
 
     The data range is 1. NMSE is given as usual and as attention-unet prints it (``nmse_voxel``).
 
@@ -280,23 +284,24 @@ def likeness(
     Yields
     ------
     MetricRow
-        Rows of each series; none where the slices hold no brain.
+        Rows of each series and region; none if the slices contain no brain.
     """
-    kept = [z for z in slices if mask[..., z].any()]
-    if not kept:
+    with_brain = [z for z in slices if mask[..., z].any()]
+    if not with_brain:
         return
-    truth = measured[..., kept]
-    inside = mask[..., kept]
-    for name, image in series.items():
-        seen = image[..., kept]
-        values: dict[str, float | None] = {}
-        for each in ("mae", "rmse", "nmse", "psnr", "ssim"):
-            scale = {"data_range": _DATA_RANGE} if each in ("psnr", "ssim") else {}
-            values[each] = getattr(metrics, each)(truth, seen, mask=inside, **scale)
-        values["nmse_voxel"] = printed_metrics.nmse_voxel(truth, seen, mask=inside)
-        yield from metric_rows(
-            name, values, contrast=contrast, reference="heldOut", region="brain"
-        )
+    for region, chosen in ((BRAIN, with_brain), (SCAN, list(slices))):
+        truth = measured[..., chosen]
+        inside = mask[..., chosen] if region == BRAIN else None
+        for name, image in series.items():
+            seen = image[..., chosen]
+            values: dict[str, float | None] = {}
+            for each in ("mae", "rmse", "nmse", "psnr", "ssim"):
+                scale = {"data_range": _DATA_RANGE} if each in ("psnr", "ssim") else {}
+                values[each] = getattr(metrics, each)(truth, seen, mask=inside, **scale)
+            values["nmse_voxel"] = printed_metrics.nmse_voxel(truth, seen, mask=inside)
+            yield from metric_rows(
+                name, values, contrast=contrast, reference="heldOut", region=region
+            )
 
 
 def quality(
@@ -327,8 +332,8 @@ def quality(
     Yields
     ------
     MetricRow
-        Rows of each series; without all tissues only EFC and FWHM. Both, and WM2max, are given as
-        MRIQC computes them and as attention-unet prints them.
+        Rows of each series; without all tissues only EFC and FWHM. Both, CJV and WM2max are given
+        as MRIQC computes them and as attention-unet prints them.
     """
     whole = bool(tissues) and all(part.any() for part in tissues.values())
     for name, image in series.items():
@@ -341,6 +346,7 @@ def quality(
         }
         if whole:
             values["cjv"] = cjv(image, tissues["gm"], tissues["wm"])
+            values["cjv_signed"] = printed_metrics.cjv_signed(image, tissues["gm"], tissues["wm"])
             in_brain = np.where(mask, image, 0)
             values["wm2max"] = wm2max(in_brain, tissues["wm"])
             values["wm2max_p95"] = printed_metrics.wm2max_p95(in_brain, tissues["wm"])

@@ -1,7 +1,7 @@
 """Image metrics as attention-unet prints them, where they differ from the usual definitions.
 
-The usual ones are in `bids_sr.metrics` (NMSE) and `bids_sr.quality.image_quality` (EFC, FWHM and
-WM2max, as MRIQC computes them). Source: attention-unet, section 3.8.1.
+The usual ones are in `bids_sr.metrics` (NMSE) and `bids_sr.quality.image_quality` (CJV, EFC, FWHM
+and WM2max, as MRIQC computes them). Source: attention-unet, section 3.8.1.
 """
 
 import math
@@ -28,6 +28,23 @@ def nmse_voxel(reference: Real, image: Real, *, mask: Mask | None = None) -> flo
     if not known.any():
         return math.nan
     return float((((y - x)[known] / x[known]) ** 2).mean())
+
+
+def cjv_signed(image: Real, gm: Mask, wm: Mask) -> float:
+    """Return (sd WM + sd GM) / (mean WM - mean GM), with the sign of the contrast (equation 6).
+
+    It is negative in images in which gray matter is brighter, such as T2w and FLAIR; MRIQC takes
+    the absolute difference of the means. Infinite for equal means.
+
+    `image`: image in any unit of intensity (3D). `gm`, `wm`: voxels of gray and white matter (3D,
+    boolean). ValueError for a tissue without a voxel.
+    """
+    if not (gm.any() and wm.any()):
+        raise ValueError("there is no voxel of gray or of white matter")
+    gray, white = (np.asarray(image, dtype=np.float64)[mask] for mask in (gm, wm))
+    difference = float(white.mean()) - float(gray.mean())
+    spread = float(white.std()) + float(gray.std())
+    return spread / difference if difference else math.inf
 
 
 def efc_sum(image: Real, mask: Mask | None = None) -> float:

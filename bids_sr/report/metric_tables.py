@@ -74,7 +74,15 @@ SCANS = (
         title=(
             "{contrast}, brain: against the measured scan in slices that no model was trained on"
         ),
-        rows=({"reference": ("heldOut",)},),
+        rows=({"reference": ("heldOut",), "region": ("brain",)},),
+        split=("contrast",),
+    ),
+    MetricTable(
+        title=(
+            "{contrast}, whole scan (all voxels of these slices, 0 outside the brain): against the"
+            " measured scan"
+        ),
+        rows=({"reference": ("heldOut",), "region": ("scan",)},),
         split=("contrast",),
     ),
     MetricTable(
@@ -92,6 +100,7 @@ SCANS = (
         columns=("statistic", "region"),
         split=("contrast",),
     ),
+    MetricTable(title="Size of each network", rows=({"statistic": ("parameters",)},)),
 )
 """Tables of structural scans: likeness and quality of each contrast, tissues and lesions."""
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
-from bids_sr.metrics import MetricRow, number
+from bids_sr.metrics import BRAIN, MetricRow, number
 from bids_sr.report.sections import render
 from bids_sr.series import BASELINES, MEASURED
 
@@ -22,12 +22,14 @@ Changes = Mapping[str, Mapping[str, tuple[float, str]]]
 def changes_of(rows: Sequence[MetricRow]) -> dict[str, dict[str, tuple[float, str]]]:
     """Return each method's PSNR minus the better interpolation's, by method and contrast.
 
-    Only rows on slices that no model was trained on count. Empty if there are none, or if no
+    Only rows of the brain in slices that no model was trained on count. Empty if there are none, or if no
     method was run.
     """
     values: dict[str, dict[str, float]] = {}
     for row in rows:
-        if row.statistic == _BY and row.reference == "heldOut" and math.isfinite(row.value):
+        if (row.statistic, row.reference, row.region) != (_BY, "heldOut", BRAIN):
+            continue
+        if math.isfinite(row.value):
             values.setdefault(row.contrast, {})[row.series] = row.value
     changes: dict[str, dict[str, tuple[float, str]]] = {}
     for contrast, by_series in values.items():

@@ -17,11 +17,12 @@ from nibabel.affines import voxel_sizes
 
 from bids_sr.config.machine import MEASURE_SCANS, PREPARE_SCANS, RESOLVE_SCANS, TRAIN_ON_SCANS
 from bids_sr.io.grids import Array, Float32, Volume
-from bids_sr.metrics import MetricRow, columns_json
+from bids_sr.metrics import MetricRow, columns_json, metric_rows
 from bids_sr.pipeline.artifacts import Derivative, Facts, File, Image, Map, Mask, Rows
 from bids_sr.pipeline.step import Keep, Lookup, Part, step
 from bids_sr.sr.device import Device, TrainPrecision, choose_device
 from bids_sr.sr.method import Cost, get_method
+from bids_sr.sr.models.card import ModelCard
 from bids_sr.sr.recipe import RecipeName
 from bids_sr.sr.recipe_changes import RecipeChange
 from bids_sr.sr.training_text import images_text
@@ -399,8 +400,9 @@ def measure_scans(
 
     `coarse_scans`: coarse scans on the fine grid by cubic spline, one for each contrast.
     `scan_mask`: voxels of the brain on the grid of the scans (3D, boolean). `card_file`: cards of
-    their models, which tell the slices that these have not seen. Returns the table of metrics;
-    what its columns mean; tissues of the fine scans, 1 GM, 2 WM, 3 CSF.
+    their models, which list the slices that these have not seen, and the number of parameters.
+    Returns the table of metrics; what its columns mean; tissues of the fine scans, 1 GM, 2 WM, 3
+    CSF.
     """
     series = by_series([*coarse_scans, *other_scans, *made_scans])
     measured = by_series(fine_scans)["measured"]
@@ -408,7 +410,20 @@ def measure_scans(
     rows, labels = _measured_rows(
         measured, series, scan_mask.data, scan_mask.affine, slices, seed=random_seed
     )
+    rows += _sizes(card_file)
     return rows, columns_json(row.statistic for row in rows), Volume(labels, scan_mask.affine)
+
+
+def _sizes(cards: Sequence[Mapping[str, object]]) -> list[MetricRow]:
+    """Return a row per network with its number of parameters, if its card has it."""
+    return [
+        row
+        for card in cards
+        if isinstance(count := card.get("parameters"), int)
+        for row in metric_rows(
+            ModelCard.from_json(card).method, {"parameters": float(count)}, contrast="all"
+        )
+    ]
 
 
 def _measured_rows(

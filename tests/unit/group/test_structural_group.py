@@ -110,6 +110,62 @@ def test_errors_of_quality_are_absolute_and_by_protocol(places: tuple[Path, Path
     assert (table["n"] == 2).all()
 
 
+def test_metrics_as_printed_have_their_errors_beside_the_usual_ones(tmp_path: Path) -> None:
+    rows = []
+    for name, sign in (("measured", -1.0), ("bspline", -1.1), ("attunet", 0.9)):
+        rows += [
+            row(name, statistic, value, region="brain", contrast="T2w")
+            for statistic, value in (
+                ("cjv", abs(sign)),
+                ("cjv_signed", sign),
+                ("efc_sum", -7 * abs(sign)),
+                ("half_maximum", 0.5 * abs(sign)),
+                ("wm2max_p95", 0.8 * abs(sign)),
+            )
+        ]
+    for label in ("01", "02"):
+        folder = tmp_path / f"sub-{label}" / "anat"
+        folder.mkdir(parents=True)
+        (folder / f"sub-{label}_desc-anat_metrics.tsv").write_text(table_text(rows))
+    table = protocols_table(values_of(tmp_path)).set_index(["statistic", "series"])["mae"]
+    assert table["cjv", "attunet"] == pytest.approx(0.1)
+    # the contrast of gray and white matter is inverted, which the absolute value hides
+    assert table["cjv_signed", "attunet"] == pytest.approx(1.9)
+    assert table["cjv_signed", "bspline"] == pytest.approx(0.1)
+    assert table["efc_sum", "bspline"] == pytest.approx(0.7)
+    assert table["half_maximum", "bspline"] == pytest.approx(0.05)
+    assert table["wm2max_p95", "attunet"] == pytest.approx(0.08)
+
+
+def test_the_whole_scan_is_compared_apart_from_the_brain(places: tuple[Path, Path]) -> None:
+    values = values_of(places[1])
+    psnr = values[values["statistic"] == "psnr"]
+    both = pd.concat([values, psnr.assign(region="scan", value=psnr["value"] + 10)])
+    table = methods_table(both)
+    brain = methods_table(values)
+    own = table[table["region"] == "brain"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(own, brain, check_dtype=False)
+    scan = table[(table["region"] == "scan") & (table["series"] == "attunet")].iloc[0]
+    assert scan["difference"] == pytest.approx(1.125)
+    assert scan["p_holm"] == brain.set_index("series").loc["attunet", "p_holm"]
+    assert headline_of(table, 4) == headline_of(brain, 4)
+
+
+def test_table_1_has_the_size_of_each_network(places: tuple[Path, Path]) -> None:
+    for number in range(1, 5):
+        path = places[1] / f"sub-{number:02d}" / "anat" / f"sub-{number:02d}_desc-anat_metrics.tsv"
+        size = row("attunet", "parameters", 1234567.0, contrast="all")
+        path.write_text(path.read_text() + table_text([size]).split("\n", 1)[1])
+    table = methods_table(values_of(places[1]))
+    size = table[table["statistic"] == "parameters"]
+    assert list(size["series"]) == ["attunet"]
+    assert size["median"].item() == 1234567
+    assert size["minus"].isna().all()
+    assert group(places) == 0
+    page = (places[1] / "group_scans.html").read_text()
+    assert "1,234,567" in page
+
+
 def test_volumes_agree_by_their_bias(places: tuple[Path, Path]) -> None:
     table = agreement_table(values_of(places[1])).set_index(["series", "unit"])
     assert table.loc[("bspline", "ml"), "bias"] == pytest.approx(30)

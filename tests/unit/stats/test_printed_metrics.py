@@ -30,6 +30,16 @@ def test_efc_is_minus_that_of_mriqc_times_its_maximum() -> None:
         printed_metrics.efc_sum(np.zeros(3))
 
 
+def test_cjv_has_the_sign_of_the_contrast() -> None:
+    image = np.array([1.0, 3.0, 5.0, 9.0])
+    gm, wm = np.array([True, True, False, False]), np.array([False, False, True, True])
+    assert printed_metrics.cjv_signed(image, gm, wm) == pytest.approx((2 + 1) / (7 - 2))
+    assert printed_metrics.cjv_signed(image, wm, gm) == pytest.approx(-3 / 5)
+    assert printed_metrics.cjv_signed(np.ones(4), gm, wm) == math.inf
+    with pytest.raises(ValueError, match="no voxel of gray or of white matter"):
+        printed_metrics.cjv_signed(image, gm, wm & False)
+
+
 def test_half_maximum_is_an_intensity() -> None:
     image = np.array([1.0, 7.0, 9.0])
     assert printed_metrics.half_maximum(image) == 4.5

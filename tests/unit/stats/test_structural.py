@@ -41,6 +41,14 @@ def test_likeness_counts_only_the_brain_of_the_slices_that_were_held_out():
         0.01 * mask[..., 1:3].sum() / (truth[..., 1:3][mask[..., 1:3]] ** 2).sum()
     )
     assert found["same", "ssim", "brain"] == pytest.approx(1.0)
+    # all voxels of both slices, as the paper averages: the error of 5 outside the brain counts
+    share = 2 / 12
+    assert found["a", "mae", "scan"] == pytest.approx((1 - share) * 0.1 + share * 5.1)
+    assert found["a", "psnr", "scan"] == pytest.approx(
+        -10 * np.log10((1 - share) * 0.1**2 + share * 5.1**2)
+    )
+    assert found["a", "ssim", "scan"] < found["a", "ssim", "brain"]
+    assert found["same", "ssim", "scan"] == pytest.approx(1.0)
     assert found["a", "ssim", "brain"] < 1
     assert list(likeness("T1w", {"a": off}, truth, np.zeros_like(mask), [1])) == []
 
@@ -58,6 +66,11 @@ def test_quality_uses_one_segmentation_for_all_series():
         assert found["two", *key] == pytest.approx(found["one", *key], abs=1e-6), (
             "none of them knows a unit"
         )
+    # white matter is brighter here; with gray matter brighter only the sign changes
+    assert found["one", "cjv_signed", "brain"] == pytest.approx(found["one", "cjv", "brain"])
+    inverted = values(quality("T2w", {"one": 1 - image}, mask, tissues, ZOOMS))
+    assert inverted["one", "cjv_signed", "brain"] == pytest.approx(-found["one", "cjv", "brain"])
+    assert inverted["one", "cjv", "brain"] == pytest.approx(found["one", "cjv", "brain"])
     assert found["one", "fwhm", "brain"] == pytest.approx(
         np.mean([w for w in fwhm(image, ZOOMS, mask) if w is not None])
     )

@@ -21,7 +21,7 @@ from bids_sr.glm.map_summary import (
 from bids_sr.io.grids import Volume
 from bids_sr.metrics import (
     COLUMNS,
-    _number_text,
+    cell_number,
     columns_json,
     metric_rows,
     read_table,
@@ -61,7 +61,7 @@ def maps():
 
 
 def figures(rows, contrast):
-    return {measure_of(r): _number_text(r.value) for r in rows if r.contrast == contrast}
+    return {measure_of(r): cell_number(r.value) for r in rows if r.contrast == contrast}
 
 
 def make_rows(maps, contrasts, per_acquired=4.0):
@@ -191,7 +191,7 @@ def test_raw_maps_are_put_on_the_fine_grid(maps):
         fwhm_mm=0.0,
         per_acquired=4.0,
     )
-    by = {(r.series, r.contrast, measure_of(r)): _number_text(r.value) for r in rows}
+    by = {(r.series, r.contrast, measure_of(r)): cell_number(r.value) for r in rows}
     assert (
         float(by["rawSpline", "thumb", "quarter_paper"])
         == float(by["rawSpline", "thumb", "quarter_voxels"]) / 4

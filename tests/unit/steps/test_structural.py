@@ -248,7 +248,13 @@ def test_one_head_from_training_to_measures(head, prepared, scans_of, tmp_path):
         assert np.abs(image.volume.data - before.volume.data)[head[1]].mean() < 0.1
         assert not image.volume.data[~head[1]].any()
     rows, _, _ = structural.measure_scans(fine, coarse, [], mask, made, [card], random_seed=1)
-    psnr = {(row.contrast, row.series): row.value for row in rows if row.statistic == "psnr"}
+    psnr = {
+        (row.contrast, row.series): row.value
+        for row in rows
+        if row.statistic == "psnr" and row.region == "brain"
+    }
+    sizes = {row.series: row.value for row in rows if row.statistic == "parameters"}
+    assert sizes == {"attunet": card["parameters"]}
     assert set(psnr) == {(c, s) for c in CONTRASTS for s in ("bspline", "attunet")}
     kept = sorted({z for part in card["held_out"]["parts"] for z in range(*part["slices"])})
     assert 0 < len(kept) < SHAPE[2] / 3
