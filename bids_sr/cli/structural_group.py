@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bids_sr.bids.layout import sidecars_on_disk
+from bids_sr.bids.session_times import months_of_sessions
 from bids_sr.config import Settings, UsageError, nearest_name
 from bids_sr.frozen import frozen
 from bids_sr.group.group_values import TableError, find_tables, mixed
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from bids_sr.execution.execute import RunOutcome
 
 _RUN_PARTICIPANTS = "run the participant level with --sr-target anat first"
-_READ = ("superres.target", "evaluation.protocol", "resources.random_seed")
+_READ = ("superres.target", "evaluation.protocol", "evaluation.months", "resources.random_seed")
 """Decisive settings of this level."""
 _SOURCE = "bids:raw:"
 
@@ -35,11 +36,13 @@ class ScansGroup:
     """Inputs of the group level of structural scans.
 
     `tables`: as `find_scan_tables` returns them. `protocols`: protocol by name of a table.
+    `months`: months since the first session by participant and session label.
     `absent`: a line for each participant without a table.
     """
 
     tables: "pd.DataFrame"
     protocols: Mapping[str, str]
+    months: Mapping[tuple[str, str], float]
     absent: tuple[str, ...]
 
 
@@ -74,8 +77,8 @@ def prepare(
     Raises
     ------
     UsageError
-        No tables, fewer than two participants, tables of different versions or settings, or an
-        unknown protocol column.
+        No tables, fewer than two participants, tables of different versions or settings, an
+        unknown protocol column, or an unknown column or time of sessions.
     """
     output_dir = settings.paths.output_dir
     tables = find_scan_tables(output_dir, chosen)
@@ -100,7 +103,9 @@ def prepare(
         )
     absent = tuple(f"{name}: no table of metrics" for name in expected if name not in people)
     protocols = _protocols(settings, tables) if settings.evaluation.protocol else {}
-    return ScansGroup(tables=tables, protocols=protocols, absent=absent)
+    sessions = {str(name): list(own) for name, own in tables.groupby("participant")["session"]}
+    months = months_of_sessions(settings.paths.bids_dir, sessions, settings.evaluation.months)
+    return ScansGroup(tables=tables, protocols=protocols, months=months, absent=absent)
 
 
 def _protocols(settings: Settings, tables: "pd.DataFrame") -> dict[str, str]:
@@ -183,6 +188,9 @@ def plan_text(group: ScansGroup) -> str:
         lines.append(
             "protocols: " + ", ".join(f"{name} ({n} tables)" for name, n in counts.items())
         )
+    if group.months:
+        times = sorted({round(month) for month in group.months.values()})
+        lines.append(f"months since the first session: {', '.join(map(str, times))}")
     return "\n".join([*lines, *(f"missing: {line}" for line in group.absent)])
 
 
@@ -210,7 +218,7 @@ def run_structural_group(
     people = group.tables["participant"].nunique()
     say(f"joining {len(group.tables)} tables of structural scans of {people} participants")
     try:
-        tables = tables_of(read_values(group.tables, group.protocols))
+        tables = tables_of(read_values(group.tables, group.protocols, group.months))
     except TableError as error:
         raise UsageError(
             str(error), "it is not a table of this version", "run that participant again"

@@ -488,6 +488,14 @@ class Evaluation(Checked):
         " low-resolution scans' sidecars, such as ManufacturersModelName (default: one group)",
         decides=False,
     )
+    months: str | None = option(
+        None,
+        "--months COLUMN",
+        "column of the sub-*_sessions.tsv files with the months since baseline, for the change of"
+        " tissue volumes over sessions at the group level of structural scans (default: from the"
+        " dates in acq_time of sessions.tsv or scans.tsv)",
+        decides=False,
+    )
     group_permutations: int = option(
         0,
         "--group-permutations N",

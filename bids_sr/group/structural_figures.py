@@ -1,6 +1,7 @@
-"""Figures of the group level of structural scans: similarity, agreement, variability."""
+"""Figures of the group level of structural scans: similarity, agreement, change over time."""
 
 import math
+import textwrap
 from collections.abc import Sequence
 
 import pandas as pd
@@ -11,6 +12,8 @@ from bids_sr.figures import canvas as s
 from bids_sr.figures.canvas import FigureInputError
 from bids_sr.group.limits_of_agreement import limits_of_agreement
 from bids_sr.group.structural_values import by_participant, series_of, session_volumes
+from bids_sr.group.volume_change import in_order
+from bids_sr.io.grids import Float
 from bids_sr.metrics import BRAIN, statistic
 from bids_sr.series import BASELINES, MEASURED
 
@@ -132,7 +135,8 @@ def variability_figure(values: pd.DataFrame, classes: Sequence[str]) -> Figure:
     people = list(dict.fromkeys(volumes["participant"]))
     shown = [each for each in classes if (volumes["region"] == each).any()]
     with s.style():
-        fig = s.new_figure(12.0, 0.6 + 1.5 * len(names))
+        height = 0.8 + 1.5 * len(names)
+        fig = s.new_figure(12.0, height)
         axes = fig.subplots(len(names), len(shown), squeeze=False, sharex=True, sharey="col")
         for row, name in zip(axes, names, strict=True):
             for ax, region in zip(row, shown, strict=True):
@@ -140,12 +144,79 @@ def variability_figure(values: pd.DataFrame, classes: Sequence[str]) -> Figure:
                 _session_lines(ax, own, people, sessions, _color_of(name))
             row[0].set_ylabel(f"{name} (%)")
         for ax, region in zip(axes[0], shown, strict=True):
-            ax.set_title(CLASS_NAMES.get(region, region), loc="left")
+            _name_class(ax, region, len(shown))
         for ax in axes[-1]:
-            ax.set_xticks(range(len(sessions)), [f"ses-{each}" for each in sessions])
+            ax.set_xticks(range(len(sessions)), sessions)
+            ax.set_xlabel("session")
             ax.set_xlim(-0.3, len(sessions) - 0.7)
-        fig.subplots_adjust(left=0.07, right=0.99, top=0.93, bottom=0.07, wspace=0.2, hspace=0.15)
+        fig.subplots_adjust(
+            left=0.07,
+            right=0.99,
+            top=1 - 0.45 / height,
+            bottom=0.45 / height,
+            wspace=0.4,
+            hspace=0.15,
+        )
     return fig
+
+
+def change_figure(volumes: pd.DataFrame, classes: Sequence[str], unit: str) -> Figure:
+    """Plot volumes of the measured scans and their change from baseline over time, as boxes.
+
+    A column of panels per class: volumes (ml) above, change in percent below. Boxes show quartiles
+    and median, whiskers the full range, diamonds the mean.
+
+    `volumes`: as of `volume_change.timed_volumes`. `classes`: classes in order. `unit`: unit of
+    time in words. Raises `FigureInputError` if no measured scan has a volume.
+    """
+    own = volumes[volumes["series"] == MEASURED]
+    shown = [each for each in classes if (own["region"] == each).any()]
+    if not shown:
+        raise FigureInputError("no measured scan has a volume")
+    times = in_order(own["time"])
+    with s.style():
+        fig = s.new_figure(12.0, 4.0)
+        axes = fig.subplots(2, len(shown), squeeze=False, sharex=True)
+        for column, region in zip(axes.T, shown, strict=True):
+            for ax, name in zip(column, ("value", "change"), strict=True):
+                parts = own[own["region"] == region]
+                boxes = [
+                    parts.loc[parts["time"] == time, name].dropna().to_numpy() for time in times
+                ]
+                _boxes(ax, boxes)
+            _name_class(column[0], region, len(shown))
+            column[1].axhline(0, color=s.GRID, lw=0.8, zorder=0)
+            column[1].set_xticks(range(len(times)), times)
+            column[1].set_xlim(-0.6, len(times) - 0.4)
+            column[1].set_xlabel(unit)
+        axes[0][0].set_ylabel("volume (ml)")
+        axes[1][0].set_ylabel("change (%)")
+        fig.subplots_adjust(left=0.06, right=0.99, top=0.89, bottom=0.12, wspace=0.45, hspace=0.1)
+    return fig
+
+
+def _name_class(ax: Axes, region: str, panels: int) -> None:
+    """Write the name of a class above a panel, in lines that fit its width."""
+    name = textwrap.fill(
+        CLASS_NAMES.get(region, region), max(12, 120 // panels), break_long_words=False
+    )
+    ax.set_title(name, loc="left", fontsize=8)
+
+
+def _boxes(ax: Axes, boxes: Sequence[Float]) -> None:
+    known = [place for place, values in enumerate(boxes) if len(values)]
+    if known:
+        ax.boxplot(
+            [boxes[place] for place in known],
+            positions=known,
+            widths=0.6,
+            whis=(0, 100),
+            showmeans=True,
+            manage_ticks=False,
+            medianprops={"color": s.GREEN, "lw": 1.6},
+            meanprops={"marker": "D", "ms": 3.5, "mfc": s.INK, "mec": s.INK},
+            boxprops={"lw": 0.9},
+        )
 
 
 def _session_lines(

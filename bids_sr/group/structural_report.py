@@ -18,6 +18,7 @@ from bids_sr.frozen import frozen
 from bids_sr.group.structural_figures import (
     CLASS_NAMES,
     agreement_figure,
+    change_figure,
     similarity_figure,
     variability_figure,
 )
@@ -34,6 +35,7 @@ from bids_sr.group.structural_values import (
     series_of,
     volume_pairs,
 )
+from bids_sr.group.volume_change import CHANGE_COLUMNS, knows_months, timed_volumes
 from bids_sr.io.atomic_files import write_json, write_whole
 from bids_sr.metrics import (
     BRAIN,
@@ -63,7 +65,8 @@ from those in the brain and its tissues. Errors of quality metrics are
 absolute differences from the value of the measured high-resolution scan [@attention_unet].
 Agreement of volumes is expressed as bias and limits of agreement, bias ± 1.96 standard deviations,
 with 95 % intervals from the t distribution. Variability over sessions is the pooled standard
-deviation within participants.
+deviation within participants. Change over time is given in percent of the participant's volume at
+baseline, summarized by median and quartiles over participants.
 """
 
 
@@ -86,6 +89,7 @@ def write_structural_tables(output_dir: Path, tables: StructuralTables) -> None:
     place = {
         "participant": {"Description": "Participant"},
         "session": {"Description": "Session; n/a without one"},
+        "month": {"Description": "Months since the participant's first session", "Units": "month"},
         "protocol": {"Description": "Acquisition protocol; all if no column was named"},
     }
     names = set(tables.values["statistic"])
@@ -95,6 +99,7 @@ def write_structural_tables(output_dir: Path, tables: StructuralTables) -> None:
         "protocols": (tables.protocols, PROTOCOL_COLUMNS),
         "agreement": (tables.agreement, AGREEMENT_COLUMNS),
         "variability": (tables.variability, VARIABILITY_COLUMNS),
+        "change": (tables.change, CHANGE_COLUMNS),
     }
     for name, (frame, columns) in parts.items():
         text = frame.to_csv(sep="\t", index=False, na_rep=MISSING, float_format=cell_number)
@@ -112,7 +117,7 @@ def build_structural_report(output_dir: Path, content: ScansContent) -> Path:
     tables = content.tables
     sections = [
         plain_section("verdict", "Accuracy over participants", _verdict_html(tables, figure_dir)),
-        plain_section("methods-table", "Methods by metric", _methods_html(tables)),
+        plain_section("methods-table", "Methods by metric", _methods_html(tables), ["metrics"]),
         plain_section(
             "protocols", "Quality metrics by protocol", _protocols_html(content), ["metrics"]
         ),
@@ -121,6 +126,11 @@ def build_structural_report(output_dir: Path, content: ScansContent) -> Path:
         ),
         plain_section(
             "variability", "Variability over sessions", _variability_html(tables, figure_dir)
+        ),
+        *(
+            [plain_section("change", "Change from baseline", change)]
+            if (change := _change_html(tables, figure_dir))
+            else []
         ),
         plain_section("participants", "Participants", _participants_html(content)),
         plain_section("methods", "Methods", methods_html(_METHODS, bibliography())),
@@ -190,8 +200,10 @@ def _verdict_html(tables: StructuralTables, figure_dir: Path) -> Markup:
         for row in rows.itertuples()
     ]
     evidence = (
-        "Compared with the better interpolation of each contrast, in slices on which no model was"
-        f" trained, over {people} participants"
+        f"{people} participants, without a super-resolved scan"
+        if rows.empty
+        else "Compared with the better interpolation of each contrast, in slices on which no model"
+        f" was trained, over {int(rows['n'].max())} participants"
     )
     mark, kind = _MARKS[state]
     answer = render("group_answer", "", mark, kind, headline, evidence, numbers)
@@ -400,6 +412,63 @@ def _variability_html(tables: StructuralTables, figure_dir: Path) -> Markup:
     ]
     caption = "Variability of volumes over the sessions of a participant"
     return joined([figure, table(caption, heads, lines, names=2)])
+
+
+def _change_html(tables: StructuralTables, figure_dir: Path) -> Markup:
+    """Return volumes and their change from baseline by month (attention-unet, figure 13)."""
+    found = tables.change
+    if found.empty:
+        return Markup("")
+    by_month = knows_months(tables.values)
+    volumes = timed_volumes(tables.values)
+    classes = list(dict.fromkeys(found["region"]))
+    unit = "month" if by_month else "session"
+    figure = _figure(
+        partial(change_figure, volumes, classes, unit),
+        figure_dir,
+        "group_desc-change",
+        f"High-resolution scans by {unit}. Top: volumes in ml; bottom: change from the"
+        " participant's baseline in percent. Boxes: quartiles and median; whiskers: full range;"
+        " diamonds: mean.",
+    )
+    heads = [
+        "class",
+        "series",
+        unit,
+        "participants",
+        "median volume (ml)",
+        "participants with baseline",
+        "change, median [quartiles] (%)",
+        "without sign (%)",
+    ]
+    lines = [
+        [
+            _class(row.region),
+            row.series,
+            str(row.time),
+            str(row.n),
+            f"{number(row.median, '.1f')} [{number(row.q1, '.1f')}, {number(row.q3, '.1f')}]",
+            str(row.n_change),
+            *(
+                f"{number(middle, '.2f')} [{number(low, '.2f')}, {number(high, '.2f')}]"
+                if row.n_change
+                else MISSING
+                for middle, low, high in (
+                    (row.change_median, row.change_q1, row.change_q3),
+                    (row.absolute_median, row.absolute_q1, row.absolute_q3),
+                )
+            ),
+        ]
+        for row in found.itertuples()
+    ]
+    note = (
+        ""
+        if by_month
+        else " Sessions are compared by their labels: add dates (acq_time in"
+        " sub-*_sessions.tsv), or name a column with --months, to group them by month."
+    )
+    caption = f"Volumes by {unit}, and change from the participant's baseline.{note}"
+    return joined([figure, table(caption, heads, lines, names=3)])
 
 
 def _participants_html(content: ScansContent) -> Markup:

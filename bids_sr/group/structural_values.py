@@ -1,9 +1,10 @@
 """Metrics of structural scans over participants: tables of the group level.
 
-Four tables are computed from the participants' metrics: series by metric (attention-unet, table
+Five tables are computed from the participants' metrics: series by metric (attention-unet, table
 1), errors of quality metrics by acquisition protocol (table 2), agreement of tissue volumes
-(figure 10) and their variability over sessions (figure 13). The unit is the participant: sessions
-of one participant are averaged first, except in the variability over sessions.
+(figure 10), their variability over sessions and their change from baseline (figure 13). The unit
+is the participant: sessions of one participant are averaged first, except in the tables over
+sessions.
 """
 
 import dataclasses
@@ -11,6 +12,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -24,6 +26,7 @@ from bids_sr.group.limits_of_agreement import (
     percent_differences,
     within_unit_sd,
 )
+from bids_sr.group.volume_change import change_table
 from bids_sr.metrics import COLUMNS, LOWER, MISSING, SCAN, read_frame, statistic
 from bids_sr.series import BASELINES, MEASURED
 
@@ -62,8 +65,8 @@ class StructuralTables:
 
     `values`: metrics, a row per participant, session and value. `methods`: series by metric over
     participants. `protocols`: errors of quality metrics by protocol. `agreement`: bias and limits
-    of agreement of volumes. `variability`: volumes over sessions; no rows if no participant has
-    two sessions.
+    of agreement of volumes. `variability`, `change`: volumes over sessions, and their change from
+    baseline by month; no rows if no participant has two sessions.
     """
 
     values: pd.DataFrame
@@ -71,6 +74,7 @@ class StructuralTables:
     protocols: pd.DataFrame
     agreement: pd.DataFrame
     variability: pd.DataFrame
+    change: pd.DataFrame
 
 
 def find_scan_tables(
@@ -108,11 +112,16 @@ def find_scan_tables(
     return table.sort_values(["participant", "session"], ignore_index=True)
 
 
-def read_values(tables: pd.DataFrame, protocols: Mapping[str, str]) -> pd.DataFrame:
-    """Return the rows of all tables, preceded by participant, session and protocol.
+def read_values(
+    tables: pd.DataFrame,
+    protocols: Mapping[str, str],
+    months: Mapping[tuple[str, str], float] = MappingProxyType({}),
+) -> pd.DataFrame:
+    """Return the rows of all tables, preceded by participant, session, month and protocol.
 
     `protocols`: protocol by name of the table's row (`find_scan_tables`); others are
-    `ALL_PROTOCOLS`. Raises `TableError` if a table has other columns than this version writes.
+    `ALL_PROTOCOLS`. `months`: months since the first session by participant and session. Raises
+    `TableError` if a table has other columns than this version writes.
     """
     frames = []
     for row in tables.itertuples():
@@ -124,7 +133,8 @@ def read_values(tables: pd.DataFrame, protocols: Mapping[str, str]) -> pd.DataFr
             raise TableError(f"{row.path}: columns {', '.join(frame)}, not {', '.join(COLUMNS)}")
         frame.insert(0, "participant", row.participant)
         frame.insert(1, "session", row.session)
-        frame.insert(2, "protocol", protocols.get(row.name, ALL_PROTOCOLS))
+        frame.insert(2, "month", months.get((row.participant, row.session), math.nan))
+        frame.insert(3, "protocol", protocols.get(row.name, ALL_PROTOCOLS))
         frames.append(frame)
     values = pd.concat(frames, ignore_index=True)
     return values.fillna({"region": MISSING, "contrast": MISSING})
@@ -138,6 +148,7 @@ def tables_of(values: pd.DataFrame) -> StructuralTables:
         protocols=protocols_table(values),
         agreement=agreement_table(values),
         variability=variability_table(values),
+        change=change_table(values),
     )
 
 

@@ -22,8 +22,8 @@ Changes = Mapping[str, Mapping[str, tuple[float, str]]]
 def changes_of(rows: Sequence[MetricRow]) -> dict[str, dict[str, tuple[float, str]]]:
     """Return each method's PSNR minus the better interpolation's, by method and contrast.
 
-    Only rows of the brain in slices that no model was trained on count. Empty if there are none, or if no
-    method was run.
+    Only rows of the brain in slices that no model was trained on count. Empty if there are none,
+    or if no method was run.
     """
     values: dict[str, dict[str, float]] = {}
     for row in rows:

@@ -204,13 +204,13 @@ def test_the_call_writes_tables_and_a_page(
     write_scans(places[1], "05", 1.0, "2")
     assert group(places, "--protocol", "scanner") == 0
     assert "joining 6 tables of structural scans of 5 participants" in capsys.readouterr().out
-    for name in ("metrics", "methods", "protocols", "agreement", "variability"):
+    for name in ("metrics", "methods", "protocols", "agreement", "variability", "change"):
         table = pd.read_csv(places[1] / f"group_scans_{name}.tsv", sep="\t")
         described = json.loads((places[1] / f"group_scans_{name}_columns.json").read_text())
         assert len(table)
         assert set(table) == set(described)
     page = (places[1] / "group_scans.html").read_text()
-    for text in ("Accuracy over participants", "protocol B", "limits of agreement", "ses-2"):
+    for text in ("Accuracy over participants", "protocol B", "limits of agreement", ">session<"):
         assert text in page
     assert "group_scans.html" in (places[1] / "index.html").read_text()
 
@@ -283,3 +283,124 @@ def test_all_tables_come_from_one_reading(places: tuple[Path, Path]) -> None:
     tables = tables_of(values_of(places[1]))
     assert len(tables.values) == 4 * 11
     assert len(tables.methods) == 3
+
+
+MONTHS = {"01": (0.0, 1.1, 2.9), "02": (0.0, 0.8), "03": (0.0, 3.2), "04": (0.0,)}
+"""Sessions of each participant in months; session labels count from 1."""
+VOLUMES = {"01": (100.0, 104.0, 90.0), "02": (200.0, 196.0), "03": (50.0, 55.0), "04": (80.0,)}
+
+
+def write_sessions(bids_dir: Path, out: Path) -> None:
+    """Write high-resolution scans only, of several sessions, and their dates."""
+    for label, months in MONTHS.items():
+        lines = []
+        for number, (month, volume) in enumerate(zip(months, VOLUMES[label], strict=True), 1):
+            folder = out / f"sub-{label}" / f"ses-{number}" / "anat"
+            folder.mkdir(parents=True)
+            path = folder / f"sub-{label}_ses-{number}_desc-anat_metrics.tsv"
+            rows = [row("measured", "tissue_volume", volume, region="veins", contrast="all")]
+            path.write_text(table_text(rows))
+            path.with_suffix(".json").write_text(json.dumps(MADE_BY))
+            date = pd.Timestamp("1925-03-01") + pd.Timedelta(days=month * 30.4375)
+            lines.append(f"ses-{number}\t{date.isoformat()}\t{month + 100:g}\n")
+        (bids_dir / f"sub-{label}").mkdir(parents=True)
+        (bids_dir / f"sub-{label}" / f"sub-{label}_sessions.tsv").write_text(
+            "session_id\tacq_time\tage_months\n" + "".join(lines)
+        )
+
+
+@pytest.fixture
+def control(tmp_path: Path) -> tuple[Path, Path]:
+    bids_dir, out = tmp_path / "in", tmp_path / "out"
+    write_sessions(bids_dir, out)
+    return bids_dir, out
+
+
+def change_of(places: tuple[Path, Path]) -> pd.DataFrame:
+    table = pd.read_csv(
+        places[1] / "group_scans_change.tsv", sep="\t", na_values="n/a", dtype={"time": str}
+    )
+    return table.set_index("time")
+
+
+def test_volumes_change_from_baseline_by_month(control: tuple[Path, Path]) -> None:
+    assert group(control) == 0
+    table = change_of(control)
+    assert list(table.index) == ["0", "1", "3"]
+    assert table.loc["0", "n"] == 4
+    assert table.loc["0", "median"] == pytest.approx(90)
+    assert table.loc["0", ["n_change", "minimum", "maximum"]].tolist() == [0, 50, 200]
+    # +4 % and -2 % at one month, -10 % and +10 % at three
+    assert table.loc["1", ["change_median", "change_q1", "change_q3"]].tolist() == pytest.approx(
+        [1, -0.5, 2.5]
+    )
+    assert table.loc["1", "absolute_median"] == pytest.approx(3)
+    assert table.loc["3", "change_median"] == pytest.approx(0, abs=1e-9)
+    assert table.loc["3", ["absolute_q1", "absolute_q3"]].tolist() == pytest.approx([10, 10])
+    page = (control[1] / "group_scans.html").read_text()
+    assert "Change from baseline" in page
+    assert "veins and sinuses" in page
+    assert (control[1] / "group" / "figures" / "group_desc-change.svg").exists()
+
+
+def test_dates_of_scans_serve_if_sessions_have_none(control: tuple[Path, Path]) -> None:
+    for label, months in MONTHS.items():
+        folder = control[0] / f"sub-{label}"
+        (folder / f"sub-{label}_sessions.tsv").unlink()
+        for number, month in enumerate(months, 1):
+            date = pd.Timestamp("2020-01-31T23:00:00") + pd.Timedelta(days=month * 30.4375)
+            (folder / f"ses-{number}").mkdir()
+            (folder / f"ses-{number}" / f"sub-{label}_ses-{number}_scans.tsv").write_text(
+                f"filename\tacq_time\nanat/a.nii.gz\t{date.isoformat()}\nanat/b.nii.gz\tn/a\n"
+            )
+    assert group(control) == 0
+    assert list(change_of(control).index) == ["0", "1", "3"]
+
+
+def test_sessions_without_dates_are_compared_by_label(control: tuple[Path, Path]) -> None:
+    for table in control[0].glob("*/*_sessions.tsv"):
+        table.unlink()
+    assert group(control) == 0
+    table = change_of(control)
+    assert list(table.index) == ["1", "2", "3"]
+    assert table.loc["2", "n_change"] == 3
+    # +4, -2, +10 %
+    assert table.loc["2", "change_median"] == pytest.approx(4)
+    assert "by their labels" in (control[1] / "group_scans.html").read_text()
+
+
+def test_a_column_of_months_can_be_named(control: tuple[Path, Path]) -> None:
+    for table in control[0].glob("*/*_sessions.tsv"):
+        lines = table.read_text().splitlines()
+        cells = [line.split("\t") for line in lines[1:]]
+        table.write_text(
+            "session_id\tmonths\n"
+            + "".join(f"{name}\t{float(age) - 99:g}\n" for name, _, age in cells)
+        )
+    assert group(control, "--months", "months") == 0
+    # months count from the study's baseline, at which nobody was measured
+    assert list(change_of(control).index) == ["1", "2", "4"]
+    assert change_of(control)["change_median"].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("table", "options", "text"),
+    [
+        ("session_id\tacq_time\nses-1\tyesterday\n", (), "acq_time is 'yesterday'"),
+        ("session_id\tage\nses-1\t3\n", ("--months", "month"), "their columns are: age"),
+        ("session_id\tmonth\nses-1\tx\n", ("--months", "month"), "have to be numbers"),
+        ("session_id\tacq_time\nses-1\t\xff\n", (), "cannot be read"),
+    ],
+)
+def test_unreadable_times_are_refused(
+    control: tuple[Path, Path],
+    capsys: pytest.CaptureFixture[str],
+    table: str,
+    options: tuple[str, ...],
+    text: str,
+) -> None:
+    for path in control[0].glob("*/*_sessions.tsv"):
+        path.write_bytes(table.encode("latin-1"))
+    assert group(control, *options) == 2
+    assert text in capsys.readouterr().err
+    assert not (control[1] / "group_scans.html").exists()

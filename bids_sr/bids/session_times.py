@@ -1,0 +1,137 @@
+"""Months between the sessions of a participant, from the tables that BIDS has for this.
+
+``sub-…_sessions.tsv`` is read first, then ``…_scans.tsv``; both have the time in a column
+``acq_time``. Dates that were shifted for anonymity keep their differences.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bids_sr.io.tables import TABLE_ERRORS, read_rows
+from bids_sr.notices import UsageError
+
+ACQ_TIME = "acq_time"
+_DAYS_PER_MONTH = 365.25 / 12
+
+
+def months_of_sessions(
+    bids_dir: Path, sessions: Mapping[str, Iterable[str]], column: str | None = None
+) -> dict[tuple[str, str], float]:
+    """Return the months since a participant's first session, by participant and session label.
+
+    Sessions without a time are left out. A participant whose first session is not among `sessions`
+    has no month 0.
+
+    Parameters
+    ----------
+    bids_dir : Path
+        Root of the BIDS data set.
+    sessions : Mapping[str, Iterable[str]]
+        Session labels by participant (``sub-…``).
+    column : str | None, optional
+        Column of the sessions' tables that has the months as numbers; None: dates in `ACQ_TIME`.
+
+    Raises
+    ------
+    UsageError
+        A table cannot be read, no table has the column, or a cell is not a number or a date.
+    """
+    months: dict[tuple[str, str], float] = {}
+    seen: set[str] = set()
+    for participant, labels in sessions.items():
+        table = bids_dir / participant / f"{participant}_sessions.tsv"
+        cells, columns = _cells(table, column or ACQ_TIME)
+        seen |= columns
+        if column is not None:
+            found = {label: _number(table, column, cell) for label, cell in cells.items()}
+        else:
+            dates = {label: _date(table, cell) for label, cell in cells.items()}
+            found = _since_first(dates or _dates_of_scans(bids_dir / participant, labels))
+        months |= {(participant, label): found[label] for label in labels if label in found}
+    if column is not None and not months:
+        known = ", ".join(sorted(seen - {"session_id"})) or "none"
+        raise UsageError(
+            f"--months {column} is not a column of any sub-*/sub-*_sessions.tsv",
+            f"their columns are: {known}",
+            "name one of them, or omit the option to use the dates in acq_time",
+        )
+    return months
+
+
+def _rows(table: Path) -> tuple[list[str], list[dict[str, str | None]]]:
+    try:
+        columns, rows = read_rows(table)
+    except FileNotFoundError:
+        return [], []
+    except TABLE_ERRORS as error:
+        raise UsageError(
+            f"{table} cannot be read",
+            str(error),
+            "correct the table: months between sessions are taken from it",
+        ) from error
+    return columns, [row for _, row in rows]
+
+
+def _cells(table: Path, column: str) -> tuple[dict[str, str], set[str]]:
+    """Return the known cells of a column by session label, and all columns of the table."""
+    columns, rows = _rows(table)
+    cells = {
+        (row.get("session_id") or "").removeprefix("ses-"): cell
+        for row in rows
+        if (cell := row.get(column)) not in (None, "", "n/a")
+    }
+    return cells, set(columns)
+
+
+def _number(table: Path, column: str, cell: str) -> float:
+    try:
+        value = float(cell)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise UsageError(
+            f"{table}: column {column} has {cell!r}",
+            "months since baseline have to be numbers",
+            "correct the table, or name another column with --months",
+        )
+    return value
+
+
+def _date(table: Path, cell: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(cell)
+    except ValueError as error:
+        raise UsageError(
+            f"{table}: {ACQ_TIME} is {cell!r}",
+            "dates have the form 2024-05-17 or 2024-05-17T14:30:00",
+            "correct the table: months between sessions are taken from it",
+        ) from error
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _since_first(dates: Mapping[str, datetime]) -> dict[str, float]:
+    """Return the months since the earliest date by label; {} without dates."""
+    first = min(dates.values(), default=None)
+    return {
+        label: (date - first).total_seconds() / 86_400 / _DAYS_PER_MONTH
+        for label, date in dates.items()
+        if first is not None
+    }
+
+
+def _dates_of_scans(folder: Path, labels: Iterable[str]) -> dict[str, datetime]:
+    """Return the date of the first scan of each session, from its ``scans.tsv``."""
+    dates: dict[str, datetime] = {}
+    for label in labels:
+        table = folder / f"ses-{label}" / f"{folder.name}_ses-{label}_scans.tsv"
+        _, rows = _rows(table)
+        known = [
+            _date(table, cell)
+            for row in rows
+            if (cell := row.get(ACQ_TIME)) not in (None, "", "n/a")
+        ]
+        if known:
+            dates[label] = min(known)
+    return dates

@@ -1,0 +1,145 @@
+"""Tissue volumes over time: change from baseline by month (attention-unet, figure 13).
+
+A participant is one unit at each time. Participants whose high-resolution scans only were measured
+(``--anat-control``) count like all others.
+"""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from bids_sr.metrics import MISSING
+
+BASELINE = "0"
+"""Time of the baseline in months."""
+_PLACE = ["contrast", "region", "series"]
+
+
+def knows_months(values: pd.DataFrame) -> bool:
+    """Return whether the month of two sessions of any participant is known.
+
+    `values`: rows of `structural_values.read_values`.
+    """
+    known = values[values["month"].notna() & (values["session"] != MISSING)]
+    return bool((known.groupby("participant")["session"].nunique() >= 2).any())
+
+
+def timed_volumes(values: pd.DataFrame) -> pd.DataFrame:
+    """Return the tissue volumes of participants at each time.
+
+    Times are whole months since the participant's first session, or session labels if no month is
+    known. Several sessions in one month are averaged. Participants with one session count at their
+    time, as in figure 13.
+
+    Parameters
+    ----------
+    values : pd.DataFrame
+        Rows of `structural_values.read_values`.
+
+    Returns
+    -------
+    pd.DataFrame
+        Columns contrast, region, series, participant, time, value (ml), and change (percent of the
+        volume at baseline; NaN without one). Empty if no participant has two sessions.
+    """
+    columns = [*_PLACE, "participant", "time", "value", "change"]
+    volumes = values[(values["statistic"] == "tissue_volume") & (values["session"] != MISSING)]
+    by_month = knows_months(values)
+    if by_month:
+        volumes = volumes[volumes["month"].notna()]
+        whole = volumes["month"].round().astype(int)
+        volumes = volumes.assign(time=whole.astype(str))
+    else:
+        volumes = volumes.assign(time=volumes["session"])
+    repeated = volumes.groupby("participant")["session"].nunique()
+    if not (repeated >= 2).any():
+        return pd.DataFrame(columns=columns)
+    key = [*_PLACE, "participant"]
+    means = volumes.groupby([*key, "time"], sort=False)["value"].mean().reset_index()
+    start = BASELINE if by_month else in_order(means["time"])[0]
+    first = means[means["time"] == start].set_index(key)["value"].rename("baseline")
+    means = means.join(first, on=key)
+    positive = means["baseline"].where(means["baseline"] > 0)
+    means["change"] = 100 * (means["value"] - positive) / positive
+    return means[columns]
+
+
+def in_order(times: Sequence[str] | pd.Series) -> list[str]:
+    """Return distinct times in order; digits in them count as numbers.
+
+    >>> in_order(["10", "2", "0"]), in_order(["m10", "m2", "base"])
+    (['0', '2', '10'], ['base', 'm2', 'm10'])
+    """
+
+    def key(text: str) -> list[tuple[int, int, str]]:
+        parts = re.findall(r"-?\d+|\D+", text)
+        return [(0, int(p), "") if p.lstrip("-").isdigit() else (1, 0, p) for p in parts]
+
+    return sorted(dict.fromkeys(times), key=key)
+
+
+def change_table(values: pd.DataFrame) -> pd.DataFrame:
+    """Summarize volumes and their change from baseline over participants at each time.
+
+    The paper prints medians and quartiles of differences without saying whether their sign was
+    kept: both are given, with the sign and without. No rows if no participant has two sessions.
+
+    `values`: rows of `structural_values.read_values`.
+    """
+    volumes = timed_volumes(values)
+    rows = []
+    for place, own in volumes.groupby(_PLACE, sort=False):
+        start = in_order(own["time"])[0]
+        for time in in_order(own["time"]):
+            part = own[own["time"] == time]
+            change = part["change"].dropna() if time != start else part["change"].iloc[:0]
+            rows.append(
+                {
+                    **dict(zip(_PLACE, place, strict=True)),
+                    "time": time,
+                    "n": len(part),
+                    "mean": part["value"].mean(),
+                    **_quartiles(part["value"], ""),
+                    "minimum": part["value"].min(),
+                    "maximum": part["value"].max(),
+                    "n_change": len(change),
+                    **_quartiles(change, "change_"),
+                    **_quartiles(change.abs(), "absolute_"),
+                }
+            )
+    return pd.DataFrame(rows).reindex(columns=list(CHANGE_COLUMNS))
+
+
+def _quartiles(values: pd.Series, prefix: str) -> dict[str, float]:
+    names = [f"{prefix}{name}" for name in ("median", "q1", "q3")]
+    if values.empty:
+        return dict.fromkeys(names, np.nan)
+    return dict(zip(names, np.percentile(values, (50, 25, 75)), strict=True))
+
+
+CHANGE_COLUMNS = {
+    name: {"Description": text}
+    for name, text in {
+        "contrast": "Suffix of the scans; all: all contrasts together",
+        "region": "Class of the segmentation",
+        "series": "Interpolation, method, or measured (high-resolution scan)",
+        "time": "Whole months since the participant's first session; session label if the data"
+        " set lists no dates",
+        "n": "Participants with scans at this time",
+        "mean": "Mean volume over participants (ml)",
+        "median": "Median volume (ml)",
+        "q1": "25th percentile of the volume (ml)",
+        "q3": "75th percentile of the volume (ml)",
+        "minimum": "Smallest volume (ml)",
+        "maximum": "Largest volume (ml)",
+        "n_change": "Participants with scans at this time and at baseline; 0 at baseline",
+        "change_median": "Median change from the participant's baseline (percent of it)",
+        "change_q1": "25th percentile of the change (percent)",
+        "change_q3": "75th percentile of the change (percent)",
+        "absolute_median": "Median change without its sign (percent)",
+        "absolute_q1": "25th percentile of the change without its sign (percent)",
+        "absolute_q3": "75th percentile of the change without its sign (percent)",
+    }.items()
+}
