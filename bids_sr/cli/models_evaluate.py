@@ -10,7 +10,8 @@ import json
 import math
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -125,7 +126,10 @@ def evaluate(options: EvaluateOptions) -> None:
 
 
 def _check_groups(options: EvaluateOptions) -> None:
-    """Refuse a participant in two groups, whose images would not be independent."""
+    """Refuse groups that the analysis of variance cannot compare.
+
+    These are a participant in two groups, a single group, and a group of one participant.
+    """
     group_of = dict[str, str]()
     for path, label in zip(options.reference, options.group, strict=False):
         who = participant_of(path)
@@ -133,6 +137,17 @@ def _check_groups(options: EvaluateOptions) -> None:
             what = f"--group {group_of[who]} and {label}: {who}"
             why = "a participant is in two groups, which would then not be independent"
             raise UsageError(what, why, "give one label for all images of a participant")
+    counts = Counter(group_of.values())
+    small = [label for label, count in counts.items() if count < 2]
+    if not options.group or (len(counts) > 1 and not small):
+        return
+    if small:
+        what = f"--group {small[0]}: one participant"
+        why = "Welch's analysis of variance needs the variance within each group"
+    else:
+        what = f"--group {options.group[0]}: one group"
+        why = "the analysis of variance compares two groups or more"
+    raise UsageError(what, why, "give two participants or more in each group, or leave it out")
 
 
 def prepare_tasks(
@@ -433,6 +448,8 @@ def _report(
     trained += list(tasks[0].made)
     group_of = {task.participant: label for task, label in zip(tasks, options.group, strict=False)}
     tables = compare_rows(rows, trained, group_of, options.out) if len(tasks) > 1 else {}
+    if reason := untested_reason({task.participant for task in tasks}):
+        print(f"note: {reason}")
     if options.figures != "none" and options.out is not None:
         from bids_sr.report.comparison_page import write_comparison_page
 
@@ -441,6 +458,22 @@ def _report(
         shown |= {title: _page_rows(found, kind) for (kind, title), found in tables.items()}
         write_comparison_page(page, "Super-resolved images and references", shown, figures)
         print(f"page: {page}")
+
+
+def untested_reason(participants: Collection[str]) -> str:
+    """Explain why no method was tested over participants, and what a test needs.
+
+    "" if there are two participants or more.
+
+    >>> untested_reason(["sub-01", "sub-02"])
+    ''
+    """
+    if len(participants) > 1:
+        return ""
+    return (
+        "no tests and no analysis of variance: methods are compared over participants, and all"
+        f" references are of {min(participants)}. Give references of two participants or more"
+    )
 
 
 def _one_or_all(values: Sequence[object]) -> object:

@@ -100,12 +100,36 @@ def test_participants_are_summarized_and_methods_tested(data: Path, tmp_path: Pa
 
 def test_groups_of_references_are_compared(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "t.tsv"
-    argv = ["evaluate", *references(data), "--degradation", "kspace", "-o", str(out)]
-    assert main([*argv, "--group", "old", "old", "new"]) == 0
+    fourth = tmp_path / "sub-04_acq-high_T1w.nii.gz"
+    save_image(head(4), AFFINE, fourth)
+    files = [*references(data), str(fourth)]
+    argv = ["evaluate", *files, "--degradation", "kspace", "-o", str(out)]
+    assert main([*argv, "--group", "old", "old", "new", "new"]) == 0
     anova = rows_of(tmp_path / "t_anova.tsv")
     assert {row["factor"] for row in anova} == {"group"}
-    assert {row["groups"] for row in anova} == {"old (n = 2); new (n = 1)"}
-    assert {row["p"] for row in anova} == {"n/a"}, "one participant has no variance"
+    assert {row["groups"] for row in anova} == {"old (n = 2); new (n = 2)"}
+    scores: dict[str, list[float]] = {}
+    for row in rows_of(out):
+        scores.setdefault(row["name"], []).append(float(row["psnr"]))
+    [found] = [row for row in anova if (row["metric"], row["name"]) == ("psnr", "bspline")]
+    values = scores["bspline"]
+    expected = stats.ttest_ind(values[:2], values[2:], equal_var=False)
+    assert float(found["f"]) == pytest.approx(float(expected.statistic) ** 2, rel=1e-2)
+
+
+def test_one_participant_is_told_why_there_are_no_tests(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "t.tsv"
+    argv = ["evaluate", references(data)[0], "--degradation", "kspace", "-o", str(out)]
+    assert main(argv) == 0
+    shown = capsys.readouterr().out
+    assert "note: no tests and no analysis of variance" in shown
+    assert "all references are of sub-01. Give references of two participants" in shown
+    assert not (tmp_path / "t_tests.tsv").exists()
+    assert main([*argv[:1], *references(data), *argv[2:]]) == 0
+    assert "no tests" not in capsys.readouterr().out
+    assert (tmp_path / "t_tests.tsv").exists()
 
 
 @pytest.mark.parametrize("kind", ["png", "svg"])
@@ -169,6 +193,26 @@ REFUSED: dict[str, tuple[Argv, str]] = {
     "fewer groups": (
         lambda d, t: ["evaluate", *references(d), "--degradation", "block", "--group", "a"],
         "--group: 1 value(s)",
+    ),
+    "a group of one": (
+        lambda d, t: [
+            *("evaluate", *references(d), "--degradation", "block"),
+            *("--group", "a", "a", "b"),
+        ],
+        "--group b: one participant\n  why: Welch's analysis of variance needs",
+    ),
+    "one group": (
+        lambda d, t: [
+            *("evaluate", *references(d), "--degradation", "block"),
+            *("--group", "a", "a", "a"),
+        ],
+        "compares two groups or more",
+    ),
+    "one reference with a group": (
+        lambda d, t: [
+            *("evaluate", d / HIGH, "--degradation", "block", "--group", "a", "-o", t / "t.tsv")
+        ],
+        "--group a: one participant",
     ),
     "two groups": (
         lambda d, t: [
