@@ -26,6 +26,7 @@ from bids_sr.cli.models_evaluate import (
     measure_task,
     participant_of,
     prepare_tasks,
+    untested_reason,
     write_table,
 )
 from bids_sr.cli.models_options import CompareOptions, EvaluateOptions
@@ -109,6 +110,8 @@ def compare(options: CompareOptions) -> None:
     test_rows = [row for row in rows if row["set"] == "test"]
     print(f"{out}: test sets")
     compare_rows(test_rows, names, {}, out)
+    if reason := untested_reason({str(row["participant"]) for row in test_rows}):
+        print(f"note: {reason}")
     print(f"models: {models}")
 
 

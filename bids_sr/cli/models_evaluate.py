@@ -471,8 +471,8 @@ def untested_reason(participants: Collection[str]) -> str:
     if len(participants) > 1:
         return ""
     return (
-        "no tests and no analysis of variance: methods are compared over participants, and all"
-        f" references are of {min(participants)}. Give references of two participants or more"
+        "no tests and no analysis of variance: methods are compared over participants, and only"
+        f" {min(participants)} was tested. Test two participants or more"
     )
 
 

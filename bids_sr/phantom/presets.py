@@ -38,8 +38,8 @@ class Preset:
     (degrees). `multiband`: number of slices of the BOLD excited together. `pair_te`: echo time of
     the T2*w pair, TE (s). `pair_tr`: repetition time of the T2*w pair, TR (s). `pair_flip`: flip
     angle of the T2*w pair (degrees). `t1w_shape`: numbers of voxels of the T1w image (x, y, z).
-    `t1w_voxel`: voxel size of the T1w image along all axes (mm). `t1w_center`: center of the field
-    of view of the T1w image (RAS+ mm). `lead`: rest before the first block, length of each block
+    `t1w_voxel`: voxel size of the T1w image along each axis (mm). `t1w_center`: center of the
+    field of view of the T1w image (RAS+ mm). `lead`: rest before the first block, length of each block
     (task and rest alternate). `block`: length of each block of task or rest (s). `snr`: thermal
     signal-to-noise ratio of one BOLD volume, mean of the brain over the standard deviation of each
     of the two components. `pair_gain`: signal-to-noise ratio of the lowres T2*w over that of the
@@ -59,7 +59,7 @@ class Preset:
     pair_tr: float = 2.0
     pair_flip: float = 90.0
     t1w_shape: Shape
-    t1w_voxel: float
+    t1w_voxel: tuple[float, float, float]
     t1w_center: tuple[float, float, float] = (0.0, -16.0, 14.0)
     anat_factor: Factor = (2.0, 2.0, 4.0)
     scene_mm: float = 1.0
@@ -76,7 +76,7 @@ class Preset:
     @property
     def t1w_affine(self) -> npt.NDArray[np.float64]:
         """Voxel to RAS mm of the T1w."""
-        return _centered_affine(self.t1w_shape, (self.t1w_voxel,) * 3, self.t1w_center)
+        return _centered_affine(self.t1w_shape, self.t1w_voxel, self.t1w_center)
 
     @property
     def epi(self) -> PulseSequence:
@@ -125,7 +125,7 @@ _DEMO = Preset(
     te=0.030,
     flip=70.0,
     t1w_shape=(184, 224, 192),
-    t1w_voxel=1.0,
+    t1w_voxel=(1.0, 1.0, 1.0),
     lead=16.0,
     block=16.0,
     snr=110.0,
@@ -140,7 +140,7 @@ PRESETS: dict[str, Preset] = {
         te=0.030,
         flip=70.0,
         t1w_shape=(92, 112, 96),
-        t1w_voxel=2.0,
+        t1w_voxel=(2.0, 2.0, 2.0),
         scene_mm=2.0,
         lead=6.0,
         block=14.0,
@@ -156,6 +156,9 @@ PRESETS: dict[str, Preset] = {
         te=0.025,
         flip=44.0,
         multiband=5,
+        # sagittal slices of 1 mm, 256 x 256 over 250 mm; their number is not in the paper
+        t1w_shape=(184, 256, 256),
+        t1w_voxel=(1.0, 250 / 256, 250 / 256),
         lead=30.0,
         block=20.0,
         snr=80.0,

@@ -39,7 +39,8 @@ class Study(Checked):
     preset: Literal["tiny", "demo", "paper"] = option(
         "demo",
         "--preset",
-        "tiny: seconds, for tests; demo: a minute; paper: 64x64x30x900 at TR 0.5 s, some minutes",
+        "tiny: seconds, for tests; demo: a minute; paper: 64x64x30x900 at TR 0.5 s, T1w"
+        " 184x256x256, some minutes",
     )
     subjects: int = option(1, "--subjects N", "number of subjects", least=1)
     pairs: int = option(

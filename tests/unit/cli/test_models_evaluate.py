@@ -125,7 +125,7 @@ def test_one_participant_is_told_why_there_are_no_tests(
     assert main(argv) == 0
     shown = capsys.readouterr().out
     assert "note: no tests and no analysis of variance" in shown
-    assert "all references are of sub-01. Give references of two participants" in shown
+    assert "only sub-01 was tested. Test two participants or more" in shown
     assert not (tmp_path / "t_tests.tsv").exists()
     assert main([*argv[:1], *references(data), *argv[2:]]) == 0
     assert "no tests" not in capsys.readouterr().out

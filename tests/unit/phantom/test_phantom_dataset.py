@@ -102,6 +102,22 @@ def test_the_same_seed_gives_the_same_bytes(made: Path, tmp_path: Path) -> None:
     assert digests(tmp_path / "again") == digests(made)
 
 
+def test_the_preset_of_the_paper_has_its_table_of_parameters() -> None:
+    paper = Study(preset="paper").protocol
+    assert (*paper.bold_shape, paper.volumes) == (64, 64, 30, 900)
+    assert (paper.tr, paper.te, paper.flip) == (0.5, 0.025, 44.0)
+    assert np.multiply(paper.bold_shape, paper.bold_voxel).tolist() == [240, 240, 120]
+    assert np.multiply(paper.bold_shape, paper.factor).tolist() == [128, 128, 30]
+    assert (paper.pair_tr, paper.pair_te, paper.pair_flip) == (2.0, 0.025, 90.0)
+    # T1w: 256 x 256 over 250 mm, slices of 1 mm (the paper prints "250 mm x 250 mm")
+    assert paper.t1w_shape[1:] == (256, 256)
+    assert np.linalg.norm(paper.t1w_affine[:3, :3], axis=0) * paper.t1w_shape == pytest.approx(
+        [184, 250, 250]
+    )
+    center = paper.t1w_affine @ [*(np.array(paper.t1w_shape) - 1) / 2, 1]
+    assert center[:3] == pytest.approx(paper.t1w_center)
+
+
 def test_nothing_is_left_of_a_phantom_that_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
