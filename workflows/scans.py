@@ -66,6 +66,7 @@ def _scope(
         entities={"subject": subject.label, **session, **space, "datatype": "anat"},
         provenance=dict(provenance),
         suffixes=_suffixes(subject),
+        anat_scale=planned.settings.superres.scaling_of_scans,
         template_space=template,
     )
 
@@ -134,6 +135,7 @@ def _facts(settings: Settings, subject: Subject) -> dict[str, object]:
         "Contrasts, fused": list(_suffixes(subject)),
         "Scans": [path.name for pair in subject.structural for path in pair.images],
         "Scans brought together": settings.superres.anat_align,
+        "Intensities": settings.superres.scaling_of_scans,
         "Methods": list(settings.superres.chosen),
         "Trained on": "all other participants of this call" if others else "these scans",
         "Training recipe": settings.superres.recipe_text,

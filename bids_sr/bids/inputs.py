@@ -449,6 +449,12 @@ def check_options(settings: Settings, findings: Findings) -> None:
                 anat,
             ),
             (
+                superres.anat_scale != "auto",
+                f"--anat-scale {superres.anat_scale}",
+                "it applies to structural scans only, and these are BOLD runs",
+                anat,
+            ),
+            (
                 superres.n_ensemble > 1 and not superres.learned,
                 f"--n-ensemble {superres.n_ensemble}",
                 "no method of --sr-method is trained, so there are no models to vary",

@@ -86,10 +86,10 @@ class SuperRes(Checked):
     that of the T2*w pair, the calibration or the given model, else 2 in plane. `target`: BOLD
     runs, or structural scans, whose contrasts are fused. For these are `train_on`, a participant's
     own scans or those of all others of the call, and `anat_align`, the transforms that bring the
-    scans of a head together. `recipe`: of methods that have no `paper-mse` of their own it is
-    `paper`. `recipe_changes`: settings of methods' recipes that take another value. `calibration`:
-    short high-resolution run that tells where others fluctuate: auto, none, an acq- label, or a
-    file.
+    scans of a head together, and `anat_scale`, how they are scaled to [0, 1]. `recipe`: of methods
+    that have no `paper-mse` of their own it is `paper`. `recipe_changes`: settings of methods'
+    recipes that take another value. `calibration`: short high-resolution run that tells where
+    others fluctuate: auto, none, an acq- label, or a file.
     """
 
     target: Literal["bold", "anat"] = option(
@@ -108,6 +108,14 @@ class SuperRes(Checked):
         "--anat-align",
         "registration between the scans of a head for --sr-target anat; template: an affine, and"
         " another one to the first template of --output-spaces, on a grid around its brain",
+    )
+    anat_scale: Literal["auto", "percentile", "range"] = option(
+        "auto",
+        "--anat-scale",
+        "intensities of the scans for --sr-target anat; percentile: 1 is the 99.9th percentile of"
+        " the brain in the low-resolution scan, and both resolutions have the same mean; range:"
+        " each scan from its minimum to its maximum; auto: range with --recipe paper, else"
+        " percentile",
     )
     methods: tuple[str, ...] = option(
         (_AUTO,),
@@ -322,6 +330,13 @@ class SuperRes(Checked):
     def calibration_file(self) -> Path | None:
         """The file that `calibration` names, where it names one."""
         return Path(self.calibration) if self.calibration.endswith((".nii", ".nii.gz")) else None
+
+    @property
+    def scaling_of_scans(self) -> Literal["percentile", "range"]:
+        """The scaling of structural scans, chosen by the recipe if none was named."""
+        if self.anat_scale != "auto":
+            return self.anat_scale
+        return "percentile" if self.recipe == "fast" else "range"
 
     @property
     def recipe_text(self) -> str:

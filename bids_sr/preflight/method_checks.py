@@ -224,6 +224,7 @@ def check_card(
             contrast,
             factor,
             align=None if contrast == "bold" else superres.anat_align,
+            scale=None if contrast == "bold" else superres.scaling_of_scans,
             force=superres.force,
         )
     except ModelError:

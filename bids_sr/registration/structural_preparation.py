@@ -35,6 +35,10 @@ from bids_sr.spatial.windowed_sinc import resample_sinc
 from bids_sr.sr.training.fused import unit_range
 
 Align = Literal["rigid", "affine", "nonlinear", "template"]
+Scale = Literal["percentile", "range"]
+"""``percentile``: 1 is the 99.9th percentile of the coarse scan's brain, and the fine scan has its
+mean. ``range``: each scan is scaled linearly from its minimum to its maximum.
+"""
 SINC = -1
 """Takes the place of the order of a spline: a sinc with Lanczos' window."""
 _CROP_MM = 4.0  # margin of the grid around the template's brain
@@ -209,6 +213,7 @@ def prepare(
     *,
     interpolations: Sequence[str] = ("bspline",),
     align: Align = "rigid",
+    scale: Scale = "percentile",
     seed: int,
     prefix: str,
     sloppy: bool,
@@ -233,6 +238,8 @@ def prepare(
     align : Align, optional
         Most general transform allowed: ``rigid``, ``affine`` or ``nonlinear``; ``template``: an
         affine, and another one to the template, whose cropped grid takes the place of the frame.
+    scale : Scale, optional
+        How intensities are brought to [0, 1].
     seed : int
         Seed of the random samples of ANTs.
     prefix : str
@@ -290,7 +297,7 @@ def prepare(
             key: Placement(xfm=place.xfm @ template_to_head) for key, place in places.items()
         }
         frame, mask = cropped, carried > 0.5
-    return _assemble(even, places, frame, mask, facts, interpolations)
+    return _assemble(even, places, frame, mask, facts, interpolations, scale)
 
 
 def template_grid(template: Volume, template_mask: Array, frame: Volume) -> Volume:
@@ -321,6 +328,7 @@ def _assemble(
     mask: Array,
     facts: dict[str, dict[str, float]],
     interpolations: Sequence[str],
+    scale: Scale,
 ) -> _PreparedContrasts:
     """All scans on the grid of the frame, each interpolated once from its place, in [0, 1].
 
@@ -338,14 +346,35 @@ def _assemble(
         seen = {
             name: place.seen(image, frame, order) for name, order in _ORDERS.items() if name in lr
         }
-        _, units[contrast] = unit_range(seen["bspline"], mask)
+        if scale == "range":
+            units[contrast] = largest(seen["bspline"], mask)
+        else:
+            _, units[contrast] = unit_range(seen["bspline"], mask)
         for name, data in seen.items():
-            lr[name][contrast] = _scaled(data, units[contrast], mask)
+            unit = largest(data, mask) if scale == "range" else units[contrast]
+            lr[name][contrast] = _scaled(data, unit, mask)
     for contrast, data in hr.items():
-        hr[contrast] = _scaled(data, _hr_unit(data, lr["bspline"][contrast], mask), mask)
+        same_mean = scale == "percentile"
+        unit = _hr_unit(data, lr["bspline"][contrast], mask) if same_mean else largest(data, mask)
+        hr[contrast] = _scaled(data, unit, mask)
     return _PreparedContrasts(
         hr=hr, lr=lr, mask=mask, affine=frame.affine, units=units, facts=facts
     )
+
+
+def largest(data: Array, mask: Array) -> float:
+    """Return the largest intensity of a brain-extracted scan, which becomes 1.
+
+    Its smallest intensity is 0, outside the brain: splines that fall below it are cut off there.
+    ValueError if nothing in the brain is above zero. Source: attention_unet, section 3.1, whose
+    linear normalization this is; a single bright vessel decides it.
+
+    `data`: scan in any unit of intensity (3D). `mask`: voxels of the brain (3D, boolean).
+    """
+    top = float(data[mask].max()) if mask.any() else 0.0
+    if not np.isfinite(top) or top <= 0:
+        raise ValueError("nothing inside the brain mask is above zero")
+    return top
 
 
 def _scaled(data: Array, unit: float, mask: Array) -> Array:

@@ -40,6 +40,7 @@ from bids_sr.steps.training import (
 
 _LOGGER = logging.getLogger(__name__)
 _Align = Literal["rigid", "affine", "nonlinear", "template"]
+_Scale = Literal["percentile", "range"]
 _Scans = tuple[list[Map], list[Map], list[Map], Mask, Facts]
 _ALIGNED = {
     "rigid": (
@@ -61,6 +62,23 @@ _ALIGNED = {
 }
 
 
+_SCALED = {
+    "percentile": (
+        "were scaled linearly to the range from 0 to 1, with equal means in the brain at both"
+        " resolutions"
+    ),
+    "range": (
+        "of each scan were scaled linearly from its minimum and maximum to the range from 0 to 1"
+        " [@attention_unet]"
+    ),
+}
+_UNITS = {
+    "percentile": (
+        "scaled to [0, 1]: 1 is the 99.9th percentile of the brain in the low-resolution scan"
+    ),
+    "range": "scaled to [0, 1]: 0 and 1 are the minimum and maximum of the brain-extracted scan",
+}
+"""What the sidecars say of the intensities."""
 _TIMES_AS_LONG = {"rigid": 1.0, "affine": 1.5, "nonlinear": 2.0, "template": 1.5}
 """Of the preparation: an affine measured; a deformation by its further iterations."""
 _TRAINING_S = (220.0, 400_000.0)  # for a million voxels of all contrasts, recipes fast and paper
@@ -78,8 +96,7 @@ def _text_of_preparation(setting: Lookup) -> str:
         f"The {' and '.join(suffixes)} scans of both resolutions were corrected for intensity"
         f" non-uniformity with N4 [@n4], {_ALIGNED[setting('anat_align')].format(suffixes[0])} and"
         " interpolated once, each; the brain was taken from the template's mask, and intensities"
-        " were scaled linearly to the range from 0 to 1, with equal means in the brain at both"
-        " resolutions."
+        f" {_SCALED[setting('anat_scale')]}."
     )
 
 
@@ -118,6 +135,7 @@ def prepare_scans(
     suffixes: tuple[str, ...],
     baselines: Literal["default", "all"],
     anat_align: _Align,
+    anat_scale: _Scale,
     random_seed: int,
     sloppy: bool,
 ) -> _Scans:
@@ -150,13 +168,12 @@ def prepare_scans(
         sloppy=sloppy,
         interpolations=("bspline", *others),
         align=anat_align,
+        scale=anat_scale,
     )
     about = {
         "Resolution": _grid(suffixes[0], anat_align),
         "SkullStripped": True,
-        "Description": (
-            "scaled to [0, 1]: 1 is the 99.9th percentile of the brain in the low-resolution scan"
-        ),
+        "Description": _UNITS[anat_scale],
     }
     series = {
         name: [_scan(Volume(stack[each], made.affine), name, each, about) for each in suffixes]
@@ -270,6 +287,7 @@ def train_on_scans(
     here: Path,
     method: str,
     anat_align: _Align,
+    anat_scale: _Scale,
     recipe: RecipeName,
     recipe_changes: tuple[RecipeChange, ...],
     model_source: Source,
@@ -305,6 +323,7 @@ def train_on_scans(
         source=model_source,
         factor=SAME_GRID,
         align=anat_align,
+        scale=anat_scale,
         model_dir=model_dir,
         pretrained=pretrained,
         seed=random_seed,

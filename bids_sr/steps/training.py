@@ -289,6 +289,7 @@ def train_or_reuse(
             contrast,
             training.factor,
             align=training.align,
+            scale=training.scale,
             force=force,
         )
     return model, card, log

@@ -59,9 +59,10 @@ class ModelCard:
     same training gives the same weights again. `headroom`: intensity that is 1 for the network
     over the 99th percentile of the image it was trained on, or None. `perceptual`: whether VGG-19
     was in the loss. `start_sha256`: weights with which training began, or None. `align`:
-    structural scans: what registered those of a head. `domain`: quantiles and edge content of the
-    training image, see `domain_difference`. `held_out`: scores on held-out parts, and which these
-    are.
+    structural scans: what registered those of a head. `scale`: how they were brought to [0, 1];
+    cards without it are of scans scaled by a percentile. `domain`: quantiles and edge content of
+    the training image, see `domain_difference`. `held_out`: scores on held-out parts, and which
+    these are.
     """
 
     method: str = ""
@@ -83,6 +84,7 @@ class ModelCard:
     perceptual: bool = False
     start_sha256: str | None = None
     align: str | None = None
+    scale: str = "percentile"
     domain: tuple[tuple[float, ...], float] | None = None
     held_out: Mapping[str, object] = field(default_factory=dict)
     json: Mapping[str, object] = field(default_factory=dict)
@@ -130,6 +132,7 @@ class ModelCard:
             perceptual=part_of(values, "perceptual").get("active") is True,
             start_sha256=None if start is None else str(start),
             align=None if align is None else str(align),
+            scale=str(values.get("anat_scale", "percentile")),
             domain=(_floats(domain["quantiles"]), float(str(domain["edges"]))) if domain else None,
             held_out=part_of(values, "held_out"),
             json=values,
@@ -253,7 +256,12 @@ def _slice_orientation(affine: Array) -> str:
 
 
 def _mismatches(
-    card: ModelCard, affine: Array, contrast: str, factor: Factor, align: str | None
+    card: ModelCard,
+    affine: Array,
+    contrast: str,
+    factor: Factor,
+    align: str | None,
+    scale: str | None,
 ) -> list[str]:
     """What differs, one sentence each; empty where the model serves."""
     from nibabel.affines import voxel_sizes
@@ -279,6 +287,10 @@ def _mismatches(
         out.append(
             f"alignment: trained on scans brought together by --anat-align {card.align}, these are"
             f" {align}"
+        )
+    if card.align and scale and card.scale != scale:
+        out.append(
+            f"intensities: trained on scans scaled by --anat-scale {card.scale}, these are {scale}"
         )
     if not _trained_for(card, factor):
         span = card.factors
@@ -315,6 +327,7 @@ def check_model(
     factor: Factor,
     *,
     align: str | None = None,
+    scale: str | None = None,
     force: bool = False,
     allow: Collection[str] = (),
 ) -> list[str]:
@@ -335,6 +348,8 @@ def check_model(
         Acquired over wanted voxel size.
     align : str | None, optional
         Structural scans: what registered those of a head (``--anat-align``).
+    scale : str | None, optional
+        Structural scans: how they were brought to [0, 1] (``--anat-scale``).
     force : bool, optional
         Whether to use a model that does not fit.
     allow : Collection[str], optional
@@ -349,7 +364,7 @@ def check_model(
     ------
     UsageError : with every difference and the remedy
     """
-    mismatches = _mismatches(card, affine, contrast, factor, align)
+    mismatches = _mismatches(card, affine, contrast, factor, align, scale)
     refused = [each for each in mismatches if not (force or _kind(each) in allow)]
     hopeless = not card.settings.get("upsampled_by") and any(
         each.startswith("factor") for each in mismatches
@@ -360,6 +375,8 @@ def check_model(
             "Train on a pair that matches, or overrule with --force (bids-sr-models: --allow"
             f" {kinds})."
         )
+        if any(each.startswith("intensities") for each in refused):
+            remedy = f"Give --anat-scale {card.scale}, or overrule with --force."
         remedy = "Train a model for this factor." if hopeless else remedy
         if not _trained_for(card, factor):
             asked = " ".join(f"{number:g}" for number in card.factor)

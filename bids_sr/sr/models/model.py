@@ -230,7 +230,8 @@ class TrainingRequest:
     held-out slices (without these, of the trained ones) by more than .01 dB at a validation step;
     methods without high-resolution images stay in fp32; "auto" is "mixed" on a GPU. `sloppy`: a
     handful of iterations, for tests; marked in the card.
-    `align`: structural scans: what registered those of a head, for the card. `source`: "train"
+    `align`, `scale`: structural scans: what registered those of a head and how they were brought
+    to [0, 1], for the card. `source`: "train"
     always trains; "reuse" never does; "auto" takes a model of the same data, settings and seed,
     and trains otherwise. `model_dir`: searched for models with its subfolders. `pretrained`: a
     weights file that is used whatever `source` says.
@@ -250,6 +251,7 @@ class TrainingRequest:
     precision: TrainPrecision = "auto"
     sloppy: bool = False
     align: str | None = None
+    scale: str | None = None
     source: _Source = "auto"
     model_dir: Path | None = None
     pretrained: Path | None = None

@@ -134,6 +134,7 @@ def obtain_model(
         made = _trained(training, data, checkpoints_of(out_dir), second)
         card = dict(made.card) | ({"sloppy": True} if training.sloppy else {})
         card |= {} if training.align is None else {"anat_align": training.align}
+        card |= {} if training.scale is None else {"anat_scale": training.scale}
         json.dumps(card)
         out_dir.mkdir(parents=True, exist_ok=True)
         log.write_text(log_tsv(made.log))

@@ -255,6 +255,10 @@ def test_one_model_a_method_is_taken_and_no_file_is_dropped(
             {"anat_align": "nonlinear"},
             "brought together by --anat-align nonlinear, these are rigid",
         ),
+        (
+            {"anat_align": "rigid", "anat_scale": "range"},
+            "scaled by --anat-scale range, these are percentile",
+        ),
     ],
 )
 def test_a_given_model_is_held_against_every_participant_before_the_work(
@@ -279,3 +283,24 @@ def test_a_given_model_saves_its_training(maker: BidsMaker, model: Callable[...,
         for options in ((*methods[:2], *given), (*methods, *given), methods)
     )
     assert 0 < neither < one < both
+
+
+@pytest.mark.parametrize(
+    ("options", "scale", "words"),
+    [
+        ((), "percentile", "equal means in the brain"),
+        (("--recipe", "paper"), "range", "from its minimum and maximum"),
+        (("--recipe", "paper", "--anat-scale", "percentile"), "percentile", "equal means"),
+        (("--anat-scale", "range"), "range", "from its minimum and maximum"),
+    ],
+)
+def test_the_recipe_of_the_paper_scales_scans_by_their_range(
+    maker: BidsMaker, options: tuple[str, ...], scale: str, words: str
+) -> None:
+    scans(maker)
+    settings = settings_for(maker, *options)
+    graph = graph_of(settings, check(settings), "0")
+    for name in ("prepare_scans", "train_on_scans"):
+        [placed] = placed_of(graph, name)
+        assert graph.settings[placed]["anat_scale"] == scale
+    assert words in graph.methods_text()

@@ -74,9 +74,8 @@ def poses():
     }
 
 
-@pytest.fixture(scope="module")
-def prepared(head, poses, tmp_path_factory):
-    """The scans, prepared with the true brain (the template's is another test's business)."""
+def prepare(head, poses, tmp_path_factory, **options):
+    """Prepare the scans with the true brain (the template's is another test's business)."""
     patch = pytest.MonkeyPatch()
     patch.setattr(
         structural_preparation,
@@ -93,9 +92,31 @@ def prepared(head, poses, tmp_path_factory):
         seed=0,
         prefix=prefix,
         sloppy=True,
+        **options,
     )
     patch.undo()
     return made
+
+
+@pytest.fixture(scope="module")
+def prepared(head, poses, tmp_path_factory):
+    return prepare(head, poses, tmp_path_factory)
+
+
+def test_each_scan_can_be_scaled_by_its_own_range(head, poses, prepared, tmp_path_factory):
+    made = prepare(head, poses, tmp_path_factory, scale="range")
+    arrays, brain = head
+    for contrast in CONTRASTS:
+        for image in (made.hr[contrast], *(scans[contrast] for scans in made.lr.values())):
+            assert (image.min(), image.max()) == (0, 1)
+    # the frame itself: linear up to its maximum, nothing is cut off
+    inside = arrays["T1w"][brain]
+    np.testing.assert_allclose(made.hr["T1w"][brain], inside / inside.max(), atol=1e-6)
+    assert (made.hr["T1w"] == 1).sum() == 1
+    # the same image in another unit, so the mean is no longer that of the coarse scan
+    ratio = made.lr["bspline"]["T1w"][brain].mean() / prepared.lr["bspline"]["T1w"][brain].mean()
+    assert ratio < 0.999
+    assert made.units["T1w"] > prepared.units["T1w"]
 
 
 def test_prepared_scans_lie_on_one_another_in_one_range(head, prepared):
@@ -235,6 +256,7 @@ def test_one_head_from_training_to_measures(head, prepared, scans_of, tmp_path):
         here=tmp_path,
         method="attunet",
         anat_align="rigid",
+        anat_scale="percentile",
         **vars(ASKED),
     )
     card = json.loads(card_file.read_text())
@@ -307,7 +329,7 @@ def test_a_network_can_be_trained_on_several_other_heads(scans_of, tmp_path):
         [each for scans in heads.values() for each in scans[which]] for which in (0, 1)
     )
     given = (scans_of(1)[2], fine, coarse, {name: scans[2] for name, scans in heads.items()})
-    asked = vars(ASKED) | {"here": tmp_path, "method": "unet"}
+    asked = vars(ASKED) | {"here": tmp_path, "method": "unet", "anat_scale": "percentile"}
     model, card, _ = structural.train_on_scans(*given, anat_align="affine", **asked)
     assert json.loads(card.read_text())["images"] == ["sub-02", "sub-03"]
     (tmp_path / "kept").mkdir()
@@ -317,6 +339,9 @@ def test_a_network_can_be_trained_on_several_other_heads(scans_of, tmp_path):
     asked |= {"model_source": "reuse", "model_dir": tmp_path / "kept", "here": tmp_path / "again"}
     with pytest.raises(UsageError, match="by --anat-align affine, these are rigid"):
         structural.train_on_scans(*given, anat_align="rigid", **asked)
+    with pytest.raises(UsageError, match="by --anat-scale percentile, these are range") as error:
+        structural.train_on_scans(*given, anat_align="affine", **asked | {"anat_scale": "range"})
+    assert "Give --anat-scale percentile" in str(error.value)
     assert structural.train_on_scans(*given, anat_align="affine", **asked)
 
 
@@ -336,6 +361,7 @@ def test_the_preparation_as_a_node_keeps_the_order_of_its_files(
         suffixes=tuple(CONTRASTS),
         baselines="all",
         anat_align="rigid",
+        anat_scale="range",
         random_seed=0,
         sloppy=True,
     )
@@ -355,6 +381,7 @@ def test_the_preparation_as_a_node_keeps_the_order_of_its_files(
     assert set(json.loads(Path(out.scan_facts).read_text())["units"]) == set(CONTRASTS)
     about = json.loads(listed(out.fine_scans)[1].read_text())
     assert about["Resolution"] == "grid of the high-resolution T1w scan"
+    assert "0 and 1 are the minimum and maximum" in about["Description"]
 
 
 def test_the_table_of_measures_is_stored_with_its_columns(scans_of, tmp_path):
