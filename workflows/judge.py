@@ -195,6 +195,23 @@ def add_confounds(
     scope.add(motion.model_time, keep=keep, quiet=quiet)
 
 
+def add_acquired(
+    scope: Scope, *, timed: bool, input_smoothing: float, quiet: bool = False, **settings: object
+) -> None:
+    """Add slice timing and smoothing of an acquired series, from which others are made.
+
+    `timed`: whether slice timing is corrected, with the `settings` of that step.
+    `input_smoothing`: FWHM (mm) of the smoothing; 0 for none.
+    """
+    name = "unsmoothed" if input_smoothing else "stc"
+    if timed:
+        scope.add(motion.correct_slice_timing, rename={"stc": name}, quiet=quiet, **settings)
+    else:
+        scope.alias[name] = "bold"
+    if input_smoothing:
+        scope.add(motion.smooth_acquired, quiet=quiet, input_smoothing=input_smoothing)
+
+
 def add_calibration(scope: Scope, events: Path | None) -> None:
     """Add a short high-resolution run that tells where the run fluctuates, registered with it."""
     assert scope.outer is not None
@@ -223,22 +240,21 @@ def add_another_run(
     *,
     correct: bool,
     models_time: bool = False,
+    input_smoothing: float = 0.0,
 ) -> None:
     """Add another acquired run of the task.
 
     This gives its motion, its alignment to the run, and the effects of its blocks.
 
-    `file`: file of the series (NIfTI, 4D). `models_time`: see `add_confounds`.
+    `file`: file of the series (NIfTI, 4D). `models_time`: see `add_confounds`. `input_smoothing`:
+    see `add_acquired`.
     """
     assert scope.outer is not None
     scope.alias["reference"] = "other_ref"
     scope.give(bold_file=file, regressors=events)
     scope.add(motion.import_series, motion.count_dummies, quiet=True)
     add_motion(scope, "other_ref")
-    if correct:
-        scope.add(motion.correct_slice_timing, quiet=True)
-    else:
-        scope.alias["stc"] = "bold"
+    add_acquired(scope, timed=correct, input_smoothing=input_smoothing, quiet=True)
     if models_time:
         add_confounds(scope, motion.motion_confounds, models_time=True, keep=False, quiet=True)
     scope.add(compared_series.measure_other_run)
@@ -277,6 +293,7 @@ def add_compared(run: RunOf) -> None:
             other.events,
             correct=correct,
             models_time=run.planned.settings.activation.models_time,
+            input_smoothing=run.planned.settings.preprocessing.input_smoothing,
         )
 
 

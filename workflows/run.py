@@ -41,6 +41,7 @@ from bids_sr.steps.figures import (
 )
 from bids_sr.steps.quality import check_intervals, guard_precision, measure_error
 from bids_sr.workflows.judge import (
+    add_acquired,
     add_calibration,
     add_compared,
     add_confounds,
@@ -98,6 +99,11 @@ def run_facts(settings: Settings, run: BoldRun, *, timed: bool) -> _Facts:
         "Matrix": " × ".join(map(str, run.shape)),
         "Voxel (mm)": size_text(run.zooms, unit=""),
         "Slice timing": "corrected" if timed else "not corrected",
+        **(
+            {"Smoothed before super-resolution (mm FWHM)": width}
+            if (width := settings.preprocessing.input_smoothing)
+            else {}
+        ),
         "Super-resolution factor": " × ".join(f"{f:g}" for f in run.factor)
         + (": slices stay" if run.factor[2] == 1 else ""),
         "Pair": _pair_words(run.pair),
@@ -208,6 +214,11 @@ def _settings(
         "provenance": {
             **planned.made_by,
             "MappedBy": "seeds" if at_rest else "events",
+            **(
+                {"InputSmoothingFWHM": width}
+                if (width := settings.preprocessing.input_smoothing)
+                else {}
+            ),
             "ContrastWeights": contrasts,
         },
         "task_name": str(bold.sidecar.get("TaskName", bold.entities.get("task", ""))),
@@ -277,10 +288,10 @@ def _add_motion(run: RunOf) -> None:
     add_motion(scope)
     if "fieldmap" in run.taken:
         scope.add(imported.field_to_shift)
-    if scope.setting("has_stc"):
-        scope.add(motion.correct_slice_timing)
-    else:
-        scope.alias["stc"] = "bold"
+    width = run.planned.settings.preprocessing.input_smoothing
+    timed = bool(scope.setting("has_stc"))
+    add_acquired(scope, timed=timed, input_smoothing=width)
+    if not timed:
         if "slicetiming" in run.planned.settings.preprocessing.ignore:
             scope.say(Part.PREPROCESSING, "Slice timing was not corrected.")
         elif bold.is_corrected:
@@ -366,14 +377,13 @@ def _add_series(run: RunOf, grids: Sequence[Maker]) -> None:
         )
         series_scope.give(bold_file=measured.bold)
         series_scope.add(motion.import_series, quiet=True, axis_order=measured.axis_order)
-        if timed:
-            series_scope.add(
-                motion.correct_slice_timing,
-                quiet=True,
-                slice_times=measured.slice_timing,
-            )
-        else:
-            series_scope.alias["stc"] = "bold"
+        add_acquired(
+            series_scope,
+            timed=timed,
+            input_smoothing=run.planned.settings.preprocessing.input_smoothing,
+            quiet=True,
+            **({"slice_times": measured.slice_timing} if timed else {}),
+        )
         series_scope.add(super_resolution.place_measured)
     add_compared(run)
     for spec in run.wanted:

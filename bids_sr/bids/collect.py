@@ -496,6 +496,7 @@ def _check_methods(settings: Settings, findings: Findings) -> None:
         "--sr-factor": bool(superres.factor),
         "--derivatives": bool(settings.preprocessing.derivatives),
         "--model": settings.activation.stats_model is not None,
+        "--input-smoothing": settings.preprocessing.input_smoothing > 0,
     }
     fix = "Leave one of the two options out."
     refuse_all(

@@ -433,9 +433,17 @@ def check_options(settings: Settings, findings: Findings) -> None:
     """Refuse options that could do nothing with the methods chosen."""
     superres, evaluation = settings.superres, settings.evaluation
     anat = "Leave it out, or add --sr-target anat."
+    smoothed = settings.preprocessing.input_smoothing
     refuse_all(
         findings,
         [
+            (
+                bool(smoothed and evaluation.compare),
+                f"--input-smoothing {smoothed:g}",
+                "series of other programs (--compare) are not smoothed before, so that they could"
+                " not be compared",
+                "Leave one of the two options out.",
+            ),
             (
                 superres.train_on != "own",
                 f"--train-on {superres.train_on}",

@@ -50,6 +50,9 @@ def check_named(settings: Settings, labels: Sequence[str], findings: Findings) -
             " calibration"
         )
         findings.refuse_option(option, reason, "Leave one of the two options out.")
+    elif settings.preprocessing.input_smoothing:
+        reason = "--input-smoothing smooths the run, and a calibration is not smoothed"
+        findings.refuse_option(option, reason, "Leave one of the two options out.")
     elif file is not None and not file.exists():
         findings.refuse_option(
             option, "there is no such file", "Check the path, or give an acq- label."
@@ -105,7 +108,11 @@ def _calibrate(
     None without a problem means that none fits. A `factor` of None is told by the calibration.
     """
     calibration, file = settings.superres.calibration, settings.superres.calibration_file
-    if calibration == "none" or settings.evaluation.retrospective is not None:
+    unsuited = (
+        settings.evaluation.retrospective is not None
+        or settings.preprocessing.input_smoothing  # a calibration is not smoothed
+    )
+    if calibration == "none" or unsuited:
         return None
     others = [
         replace(one, header=hd.like(one.header, run.affine))

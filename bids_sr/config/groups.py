@@ -122,7 +122,8 @@ class Preprocessing(Checked):
 
     `dummy_scans` None: detected. `slice_time_ref` is a fraction of the slice acquisition range.
 
-    `echo`: of multi-echo runs the one that is used alone; None: they are combined.
+    `input_smoothing`: FWHM (mm) of a Gaussian before super-resolution and interpolation; 0 for
+    none. `echo`: of multi-echo runs the one that is used alone; None: they are combined.
     `derivatives` are folders that another program left, as ``NAME=DIR`` or ``DIR``; what is in
     them is not made again.
     """
@@ -182,6 +183,15 @@ class Preprocessing(Checked):
         "--ignore",
         "slicetiming: do not correct it; events: treat the run as resting state; the others are"
         " fMRIPrep's and have no effect",
+    )
+    input_smoothing: float = option(
+        0.0,
+        "--input-smoothing MM",
+        "FWHM (mm) of a Gaussian on the acquired series before super-resolution and every"
+        " interpolation, as in Ota et al. 2022; --smoothing of the maps comes on top (default: 0,"
+        " none)",
+        least=0,
+        most=50,
     )
     output_spaces: tuple[str, ...] = option(
         (FUNC,),

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from bids_sr.figures import canvas as s
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.design import Design
-from bids_sr.io.grids import Array
+from bids_sr.io.grids import Array, Mask
 from bids_sr.metrics import number
 
 _AXIS_COLORS = (s.RED, s.GREEN, s.BLUE)
@@ -41,12 +41,15 @@ def _summary(values: Array, unit: str) -> str:
     )
 
 
-def motion_figure(table: Mapping[str, Array], tr: float, *, n_dummy: int = 0) -> Figure:
+def motion_figure(
+    table: Mapping[str, Array], tr: float, *, n_dummy: int = 0, kept: Mask | None = None
+) -> Figure:
     """Plot translations, rotations, FD and DVARS over the run, with a TR of `tr` s.
 
     `table` has columns of the confounds table by name: ``trans_x…`` (mm), ``rot_x…`` (rad),
     ``framewise_displacement`` (mm), ``std_dvars`` or ``dvars``; a missing column leaves its panel
-    with a note. The first `n_dummy` volumes are shaded.
+    with a note. The first `n_dummy` volumes are shaded. `kept`: volumes that are not censored
+    (T,); the others are shaded red, and mean and maximum are of the kept ones; None: all.
     """
     panels = (
         ("Translation\n(mm)", [_column(table, f"trans_{a}") for a in "xyz"]),
@@ -62,12 +65,18 @@ def motion_figure(table: Mapping[str, Array], tr: float, *, n_dummy: int = 0) ->
     )
     n_volumes = max((len(np.asarray(c)) for c in table.values()), default=1)
     time = np.arange(n_volumes) * tr
+    counted = np.arange(n_volumes) >= n_dummy
+    left_out = np.zeros(n_volumes, dtype=bool) if kept is None else counted & ~np.asarray(kept)
+    counted &= ~left_out
     with s.style():
         fig = s.new_figure(12.0, 3.7)
         grid = {"left": 0.075, "right": 0.9, "top": 0.985, "bottom": 0.1, "hspace": 0.14}
         axes = fig.subplots(4, 1, gridspec_kw=grid)
         for ax, (label, curves) in zip(axes, panels, strict=True):
             _tidy(ax, label, last=ax is axes[-1], n_dummy=n_dummy, end=time[-1], step=tr)
+            for volume in np.flatnonzero(left_out):
+                at = time[volume]
+                ax.axvspan(at - tr / 2, at + tr / 2, color=s.RED, alpha=0.25, lw=0)
             known = [curve for curve in curves if curve is not None]
             if len(known) < len(curves):
                 ax.text(
@@ -89,7 +98,8 @@ def motion_figure(table: Mapping[str, Array], tr: float, *, n_dummy: int = 0) ->
                     label=None if single else axis,
                 )
                 if single:
-                    text = _summary(curve[n_dummy:], "mm" if "mm" in label else "")
+                    text = _summary(curve[counted], "mm" if "mm" in label else "")
+                    text = f"kept volumes:\n{text}" if left_out.any() else text
                     ax.text(1.01, 0.5, text, transform=ax.transAxes, va="center", fontsize=8)
             if len(curves) > 1:
                 ax.legend(
@@ -97,9 +107,9 @@ def motion_figure(table: Mapping[str, Array], tr: float, *, n_dummy: int = 0) ->
                 )
             if label.startswith("FD"):
                 ax.axhline(0.5, color=s.RED, lw=0.7, ls=(0, (4, 3)))
-        axes[-1].set_xlabel(
-            "Time (s); gray: non-steady volumes" if n_dummy else "Time (s)", fontsize=8
-        )
+        shades = {"gray: non-steady": n_dummy > 0, "red: censored": bool(left_out.any())}
+        shown = ", ".join(text for text, there in shades.items() if there)
+        axes[-1].set_xlabel(f"Time (s); {shown} volumes" if shown else "Time (s)", fontsize=8)
     return fig
 
 

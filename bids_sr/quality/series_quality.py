@@ -54,10 +54,17 @@ class QualitySums:
     Smoothness comes from differences of successive volumes, which hold little signal and no trend:
     for each pair of neighbors inside the mask their correlation over time, averaged over pairs.
 
-    `n_volumes`: number of volumes in the steady state that will come, four at least.
+    `n_volumes`: number of volumes in the steady state that will come. `kept`: which of them are
+    not censored (n_volumes,), four at least; None: all. Mean, noise and trend are of the kept
+    volumes, and differences of those that follow each other directly.
     """
 
-    def __init__(self, mask: Mask, zooms: Sequence[float], n_volumes: int) -> None:
+    def __init__(
+        self, mask: Mask, zooms: Sequence[float], n_volumes: int, kept: Mask | None = None
+    ) -> None:
+        times = np.linspace(-1, 1, n_volumes)
+        self._kept = np.ones(n_volumes, dtype=bool) if kept is None else np.asarray(kept, bool)
+        n_volumes = int(self._kept.sum())
         if n_volumes < _DEGREE + 2:
             raise ValueError(f"{n_volumes} volumes are too few for noise over time")
         if not mask.any():
@@ -69,22 +76,34 @@ class QualitySums:
         self._steps = (1, shape[0], shape[0] * shape[1])
         count = math.prod(shape)
         self._squares, self._products = np.zeros(count), np.zeros((3, count))
-        times = np.linspace(-1, 1, n_volumes)
-        self._basis = np.linalg.qr(np.vander(times, _DEGREE + 1, increasing=True))[0]
+        trend = np.vander(times[self._kept], _DEGREE + 1, increasing=True)
+        self._basis = np.linalg.qr(trend)[0]
+        self._seen = 0
+        self._last_seen = -1  # number of the last kept volume
         self._fit: StreamedFit | None = None
 
     def add(self, volumes: Sequence[Real]) -> None:
         """The next volumes in order of time (X, Y, Z)."""
         if any(volume.shape != self._mask.shape for volume in volumes):
             raise ValueError(f"volumes of {volumes[0].shape}, mask of {self._mask.shape}")
-        rows = np.array([volume[self._box].ravel(order="F") for volume in volumes], np.float32)
+        numbers = np.arange(self._seen, self._seen + len(volumes))
+        self._seen += len(volumes)
+        chosen = np.flatnonzero(self._kept[numbers])
+        if not chosen.size:
+            return
+        rows = np.array([volumes[k][self._box].ravel(order="F") for k in chosen], np.float32)
         if self._fit is None:
             self._last = rows[0].copy()
             self._fit = StreamedFit(self._basis.astype(np.float32), self._last)
         self._fit.add(rows)
+        gaps = np.diff([self._last_seen, *numbers[chosen]])
+        adjacent = np.flatnonzero(gaps == 1)
+        self._last_seen = int(numbers[chosen[-1]])
         rows, self._last = np.vstack([self._last, rows]), rows[-1]
         for start in range(0, rows.shape[1], _STRIP):
             change = np.diff(rows[:, start : start + _STRIP + self._steps[2]], axis=0)
+            if len(adjacent) < len(change):
+                change = change[adjacent]
             part = change[:, :_STRIP]
             self._squares[start : start + _STRIP] += np.einsum("tn,tn->n", part, part)
             for product, step in zip(self._products, self._steps, strict=True):
@@ -115,10 +134,18 @@ class QualitySums:
 
 
 def series_quality(
-    volumes: Iterable[Real], mask: Mask, zooms: Sequence[float], *, n_volumes: int
+    volumes: Iterable[Real],
+    mask: Mask,
+    zooms: Sequence[float],
+    *,
+    n_volumes: int,
+    kept: Mask | None = None,
 ) -> _SeriesQuality:
-    """Measure the quality of a series of volumes (X, Y, Z), without dummies, in one pass."""
-    sums = QualitySums(mask, zooms, n_volumes)
+    """Measure the quality of a series of volumes (X, Y, Z), without dummies, in one pass.
+
+    `kept`: volumes that are not censored (n_volumes,); None: all.
+    """
+    sums = QualitySums(mask, zooms, n_volumes, kept)
     for batch in in_batches(volumes):
         sums.add(batch)
     return sums.quality()

@@ -19,6 +19,7 @@ from bids_sr.glm.design import model_confounds, scaled_weights
 from bids_sr.glm.linear_model import ActivationMaps, ActivationSettings, map_activation
 from bids_sr.glm.map_summary import Regions, activation_rows, find_regions, raised_rows
 from bids_sr.glm.noise import FULL_ORDER_DOF, noise_words
+from bids_sr.glm.time_columns import kept_volumes
 from bids_sr.io.atomic_files import link_whole, real
 from bids_sr.io.grids import Array, AxisOrder, Factor, Float32
 from bids_sr.io.nifti import SeriesReader, save_image
@@ -178,18 +179,21 @@ def map_series(
     start_time: float,
     axis_order: AxisOrder,
     nuisance: list[str] | None,
+    input_smoothing: float = 0.0,
 ) -> tuple[list[Map], Rows, Rows, Image, Image]:
     """Map correlation and linear model of one series, with regions, metrics and image quality.
 
     The series is read once for all smoothings, and for tSNR, mean signal and noise smoothness of
-    its steady volumes. Figures need its middle volume and the map of tSNR, and no series.
+    its steady volumes that are not censored. Figures need its middle volume and the map of tSNR,
+    and no series.
 
     `series`: in BOLD signal units, dummies included. `mask`, `roi`: on its grid. `low_pass`: Hz,
     of correlation only. `zerofilled, zerofilled_maps, zerofilled_metrics, zerofilled_quality,
     zerofilled_tsnr`: the zero-filled series and what this step made of it: that of the series,
     too, where the series is the same file, as of a method that is not applied. `start_time`:
     moment of a volume for which its values hold (s after its start). `nuisance`: columns of the
-    confounds that enter the model; None: motion and aCompCor.
+    confounds that enter the model; None: motion and aCompCor. `input_smoothing`: FWHM (mm) by
+    which the acquired volumes had been smoothed, for the sidecars.
     """
     middle = Volume(series.volume(series.shape[3] // 2), series.affine)
     if zerofilled is not None and Path(series.path).samefile(zerofilled.path):
@@ -219,7 +223,8 @@ def map_series(
         high_pass=high_pass,
         start_time=start_time,
     )
-    sums = QualitySums(mask.data, series.zooms, series.shape[3] - n_dummy)
+    kept = kept_volumes(confounds, series.shape[3])[n_dummy:]
+    sums = QualitySums(mask.data, series.zooms, len(kept), None if kept.all() else kept)
     fits = fitted(series, mask.data, regressors, contrasts, settings, here, confounds, sums.add)
     maps: list[Derivative] = []
     rows: list[MetricRow] = []
@@ -228,6 +233,8 @@ def map_series(
         common = activation_regions.common_sidecar(
             series=series_name, fwhm_mm=fwhm_mm, zooms=series.zooms, axis_order=axis_order
         )
+        if input_smoothing:
+            common = {**common, "InputSmoothingFWHM": input_smoothing}
         maps += [
             _written(
                 Derivative(

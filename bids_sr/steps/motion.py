@@ -11,6 +11,7 @@ from bids_sr.glm import confound_table, time_columns
 from bids_sr.glm.confounds import motion_columns, motion_table, nonsteady_at_start
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.design import model_confounds
+from bids_sr.glm.time_series import smooth
 from bids_sr.io.atomic_files import read_json, real
 from bids_sr.io.copies import copy_series
 from bids_sr.io.grids import AxisOrder, Volume
@@ -195,6 +196,36 @@ def correct_slice_timing(
             bold, writer, slice_times, bold.tr, start_time, n_dummy=n_dummy
         )
     return SeriesReader(here / "stc.nii")
+
+
+@step(
+    makes="stc",
+    part=Part.PREPROCESSING,
+    text=lambda setting: (
+        "The acquired series was smoothed by a Gaussian of"
+        f" {setting('input_smoothing'):g} mm FWHM before super-resolution and before every"
+        " interpolation [@stss_srfmri]; head motion and the reference were estimated without"
+        " smoothing."
+    ),
+    cost=Cost(volumes=0.01),
+)
+def smooth_acquired(unsmoothed: Series, here: Path, *, input_smoothing: float) -> Series:
+    """Smooth every volume on the acquired grid, from which all series are then made.
+
+    `input_smoothing`: FWHM (mm).
+    """
+    first = smooth(unsmoothed.volume(0), unsmoothed.zooms, input_smoothing)
+    with SeriesWriter(
+        here / "smoothed.nii",
+        unsmoothed.shape,
+        unsmoothed.affine,
+        unsmoothed.tr,
+        header_like=unsmoothed.header,
+        step=step_of(unsmoothed.shape, first),
+    ) as writer:
+        for volume in unsmoothed.volumes():
+            writer.append(smooth(volume, unsmoothed.zooms, input_smoothing))
+    return SeriesReader(here / "smoothed.nii")
 
 
 @step(makes=("doubtful_volume", "displacement_mm"), cost=Cost(volumes=0.1))

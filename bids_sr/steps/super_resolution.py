@@ -92,11 +92,13 @@ def _of_raw(setting: Lookup) -> dict[str, object]:
     """Sidecar of the acquired series."""
     name = setting("series_name")
     made = "as acquired" if name == "raw" else f"on the high-resolution grid: {name}"
+    width = setting("input_smoothing")
     return {
         "Description": f"BOLD series, head motion undone, {made}",
         "TaskName": setting("task_name"),
         "RepetitionTime": setting("tr"),
         "SkullStripped": False,
+        **({"InputSmoothingFWHM": width} if width else {}),
         "SliceTimingCorrected": bool(setting("slice_timing_corrected")),
         "StartTime": round(setting("start_time"), 6),
     }

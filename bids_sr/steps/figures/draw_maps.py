@@ -9,6 +9,7 @@ import numpy as np
 
 from bids_sr.config.machine import MAPS
 from bids_sr.glm.contrasts import Contrasts
+from bids_sr.glm.time_columns import kept_volumes
 from bids_sr.io.atomic_files import real
 from bids_sr.io.grids import Array
 from bids_sr.io.nifti import SeriesReader
@@ -67,7 +68,8 @@ def summarize_run(
         tab="Motion",
         caption=(
             "Translation and rotation of the head relative to the BOLD reference; framewise"
-            " displacement (dashed: .5 mm) and DVARS of the motion-corrected series."
+            " displacement (dashed: .5 mm) and DVARS of the motion-corrected series. If volumes"
+            " are censored, these are shaded red, and mean and maximum are those of the others."
         ),
         missing="motion parameters",
     ),
@@ -100,7 +102,8 @@ def draw_motion(
     }
     rows, groups = carpet(preproc, bold_mask.data, tissues)
     tr = preproc.tr or 1.0
-    yield Drawn("motion", motion_figure(columns, tr, n_dummy=n_dummy))
+    kept = kept_volumes(confounds, preproc.shape[3])
+    yield Drawn("motion", motion_figure(columns, tr, n_dummy=n_dummy, kept=kept))
     traces = {label: columns[name] for label, name in _TRACES.items() if name in columns}
     yield Drawn(
         "carpet",
@@ -173,9 +176,9 @@ def draw_slice(
         subtitle="Temporal signal-to-noise ratio",
         tab="tSNR",
         caption=(
-            "Mean divided by standard deviation in time (quadratic trend removed), on one color"
-            " scale. Interpolation averages noise, so a higher ratio alone is no gain in"
-            " sensitivity."
+            "Mean divided by standard deviation in time (quadratic trend removed) over the volumes"
+            " that are not censored, on one color scale. Interpolation averages noise, so a higher"
+            " ratio alone is no gain in sensitivity."
         ),
         missing="maps of the temporal signal-to-noise ratio",
         tables=("image",),

@@ -284,6 +284,22 @@ def test_motion_figure_says_which_column_it_lacks(tmp_path):
     assert "mean 1.00\nmax 1.00 mm" in texts
 
 
+def test_motion_figure_summarizes_the_volumes_that_are_kept():
+    displacement = np.r_[np.nan, 9, np.ones(7), 5.0]  # the second volume is no steady one
+    table = {"framewise_displacement": displacement, "std_dvars": 2 * displacement}
+    kept = np.arange(10) != 9
+    fig = motion_figures.motion_figure(table, 2.0, n_dummy=2, kept=kept)
+    texts = [text.get_text() for ax in fig.axes for text in ax.texts]
+    assert "kept volumes:\nmean 1.00\nmax 1.00 mm" in texts
+    assert "kept volumes:\nmean 2.00\nmax 2.00" in texts
+    assert fig.axes[-1].get_xlabel() == "Time (s); gray: non-steady, red: censored volumes"
+    shaded = [patch for patch in fig.axes[0].patches if patch.get_alpha() == 0.25]
+    assert [patch.get_x() for patch in shaded] == [17.0]
+    everything = motion_figures.motion_figure(table, 2.0, n_dummy=2)
+    texts = [text.get_text() for ax in everything.axes for text in ax.texts]
+    assert "mean 1.50\nmax 5.00 mm" in texts
+
+
 def beside_the_data(legend) -> bool:
     """Whether a legend, or a text, leaves its panel alone."""
     legend.get_figure().canvas.draw()

@@ -106,6 +106,32 @@ def test_tsnr_by_hand():
     assert still.fwhm_mm == (None, None, None)
 
 
+def test_censored_volumes_enter_neither_tsnr_nor_smoothness():
+    zooms, rng = (2.0, 2.0, 2.0), np.random.default_rng(3)
+    mask = np.zeros((30, 30, 20), dtype=bool)
+    mask[4:-4, 4:-4, 4:-4] = True
+    volumes = [1000 + 60 * smooth(rng.standard_normal(mask.shape), zooms, 6.0) for _ in range(60)]
+    kept = np.ones(60, dtype=bool)
+    kept[[0, 17, 18, 40]] = False  # in a batch, across its border, and at the start
+    spoiled = [
+        v if k else v * rng.uniform(0, 3, v.shape) for v, k in zip(volumes, kept, strict=True)
+    ]
+    found = series_quality(spoiled, mask, zooms, n_volumes=60, kept=kept)
+    assert found.n_volumes == 56
+    clean = series_quality(volumes, mask, zooms, n_volumes=60)
+    assert np.median(found.tsnr[mask]) == pytest.approx(np.median(clean.tsnr[mask]), rel=0.03)
+    np.testing.assert_allclose(found.fwhm_mm, 6.0, rtol=0.06)
+    # noise by hand: residual of a quadratic trend at the times of the kept volumes
+    times = np.linspace(-1, 1, 60)[kept]
+    rows = np.array([v[mask] for v in volumes])[kept]
+    trend = np.vander(times, 3)
+    rest = rows - trend @ np.linalg.lstsq(trend, rows, rcond=None)[0]
+    noise = np.sqrt((rest**2).sum(0) / (56 - 3))
+    np.testing.assert_allclose(found.noise[mask], noise, rtol=1e-2)
+    everything = series_quality(spoiled, mask, zooms, n_volumes=60)
+    assert np.median(everything.tsnr[mask]) < 0.5 * np.median(found.tsnr[mask])
+
+
 def test_courses_come_back_in_the_order_of_the_mask(series, tmp_path):
     mask = np.random.default_rng(5).random((9, 8, 5)) > 0.4
     with SeriesReader(series) as reader:
