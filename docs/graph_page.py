@@ -137,10 +137,11 @@ def compared(maker: BidsMaker) -> None:
 
 
 def scans(maker: BidsMaker) -> None:
-    """Structural scans in two resolutions."""
+    """Structural scans in two resolutions, and high-resolution scans of another participant."""
     for contrast in ("T1w", "T2w"):
         for acquisition, zooms in (("fine", (3.0, 3.0, 3.0)), ("coarse", (6.0, 6.0, 6.0))):
             maker.image(f"sub-01_ses-a_acq-{acquisition}_{contrast}.nii.gz", "anat", zooms)
+    maker.image("sub-02_ses-a_T1w.nii.gz", "anat", (3.0, 3.0, 3.0))
 
 
 CASES = (
@@ -188,7 +189,7 @@ CASES = (
         ("-d", "prep", "--output-spaces", "MNI152NLin2009aSym"),
     ),
     Case("Series of another program", compared, ("--compare", "made")),
-    Case("Structural scans", scans, ("--sr-target", "anat")),
+    Case("Structural scans", scans, ("--sr-target", "anat", "--anat-control")),
 )
 
 

@@ -267,13 +267,13 @@ def place_all(settings: Settings, plan: Plan, version: str) -> Scope:
     """Place the steps of all participants; they are not connected yet."""
     planned = Planned(settings=settings, plan=plan, version=version)
     root = Scope("bids_sr_wf", _settings_by_name(settings), store=store, uri=planned.uri)
-    scans = [subject for subject in plan.subjects if subject.structural]
+    scans = [subject for subject in plan.subjects if subject.structural or subject.controls]
     compared = _OF_SCANS if scans else _OF_SERIES
     root.say(Part.OPENING, _OPENING.format(version=version, compared=compared))
     if scans:
         add_structural(root, planned, scans)
     for subject in plan.subjects:
-        if not subject.structural:
+        if subject not in scans:
             add_participant(root, planned, subject)
     return root
 

@@ -10,7 +10,7 @@ The grids are in T1w and in templates; surfaces are those of the participant or 
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
-from bids_sr.bids import Subject, entities_of, pretrained_for, vgg_weights_for
+from bids_sr.bids import Pair, Subject, entities_of, pretrained_for, vgg_weights_for
 from bids_sr.bids.fmriprep import SPACES
 from bids_sr.config import Settings
 from bids_sr.config.spaces import FSAVERAGE, FUNC, T1W, Space
@@ -32,20 +32,24 @@ def add_structural(root: Scope, planned: Planned, subjects: Sequence[Subject]) -
     All heads are prepared in scopes of their own, because networks may be trained on the heads of
     others.
     """
-    prepared = {subject.label: _add_prepared(root, planned, subject) for subject in subjects}
+    paired = [subject for subject in subjects if subject.structural]
+    prepared = {subject.label: _add_prepared(root, planned, subject) for subject in paired}
     for subject in subjects:
+        if subject.controls:
+            _add_controls(root, planned, subject)
+    for subject in paired:
         own = subject.label
         heads = {own: prepared[own]}
         if planned.settings.superres.train_on == "others":
-            alike = {each.label for each in subjects if _suffixes(each) == _suffixes(subject)} - {
-                own
-            }
+            contrasts = _suffixes(subject.structural)
+            alike = {each.label for each in paired if _suffixes(each.structural) == contrasts}
+            alike -= {own}
             heads = {label: scope for label, scope in prepared.items() if label in alike}
         _add_participant(root, planned, subject, prepared[own], heads)
 
 
-def _suffixes(subject: Subject) -> tuple[str, ...]:
-    return tuple(pair.contrast for pair in subject.structural)
+def _suffixes(scans: Sequence[Pair]) -> tuple[str, ...]:
+    return tuple(pair.contrast for pair in scans)
 
 
 def _scope(
@@ -54,9 +58,14 @@ def _scope(
     planned: Planned,
     subject: Subject,
     provenance: Mapping[str, str] = MappingProxyType({}),
+    scans: Sequence[Pair] = (),
 ) -> Scope:
-    """A scope whose artifacts are stored among the structural scans of a participant."""
-    sessions = {entities_of(pair.highres).get("session", "") for pair in subject.structural}
+    """A scope whose artifacts are stored among the structural scans of a participant.
+
+    `scans`: high-resolution scans of one session; empty: the pairs of the participant.
+    """
+    scans = scans or subject.structural
+    sessions = {entities_of(pair.highres).get("session", "") for pair in scans}
     session = {"session": max(sessions)} if len(sessions) == 1 and max(sessions) else {}
     template = next(iter(planned.settings.preprocessing.templates), SPACES[0])
     in_template = planned.settings.superres.anat_align == "template"
@@ -65,7 +74,7 @@ def _scope(
         name,
         entities={"subject": subject.label, **session, **space, "datatype": "anat"},
         provenance=dict(provenance),
-        suffixes=_suffixes(subject),
+        suffixes=_suffixes(scans),
         anat_scale=planned.settings.superres.scaling_of_scans,
         template_space=template,
     )
@@ -126,13 +135,39 @@ def _add_participant(
     scope.add(draw_anatomy.summarize_subject)
 
 
+def _add_controls(root: Scope, planned: Planned, subject: Subject) -> None:
+    """Add tissue volumes of each session of a participant with high-resolution scans only."""
+    settings = planned.settings
+    scope = root.within(
+        scope_of(f"sub-{subject.label}"),
+        entities={"subject": subject.label},
+        provenance={},
+        subject_facts={
+            "Participant": subject.label,
+            "Target": "structural scans, high resolution only",
+            "Scans": [scan.highres.name for scans in subject.controls for scan in scans],
+            "Scans brought together": settings.superres.anat_align,
+            "Intensities": settings.superres.scaling_of_scans,
+            "Random seed": settings.resources.random_seed,
+        },
+    )
+    for scans in subject.controls:
+        session = entities_of(scans[0].highres).get("session", "")
+        name = f"control_{session}" if session else "control"
+        own = _scope(scope, name, planned, subject, planned.made_by, scans)
+        own.give(highres_files=[scan.highres for scan in scans])
+        own.add(load_template, structural.prepare_control, structural.measure_control)
+        own.add(draw_anatomy.draw_control, session=session)
+    scope.add(draw_anatomy.summarize_subject)
+
+
 def _facts(settings: Settings, subject: Subject) -> dict[str, object]:
     """What was found and what will be done, for the first section of the report."""
     others = settings.superres.train_on == "others"
     return {
         "Participant": subject.label,
         "Target": "structural scans",
-        "Contrasts, fused": list(_suffixes(subject)),
+        "Contrasts, fused": list(_suffixes(subject.structural)),
         "Scans": [path.name for pair in subject.structural for path in pair.images],
         "Scans brought together": settings.superres.anat_align,
         "Intensities": settings.superres.scaling_of_scans,

@@ -519,8 +519,15 @@ def _walk_scans(settings: Settings, seen: Findings) -> tuple[Subject, ...]:
                 for suffix in _CONTRASTS
                 for pair in _pairs(index, label, suffix, settings, seen)
             ]
-        if pairs:
-            subjects.append(Subject(label=label, t1w=(), runs=(), structural=tuple(pairs)))
+            controls = (
+                _controls(index, label, settings, seen)
+                if settings.superres.anat_control and not pairs
+                else ()
+            )
+        if pairs or controls:
+            subjects.append(
+                Subject(label=label, t1w=(), runs=(), structural=tuple(pairs), controls=controls)
+            )
         elif label in settings.selection.participant_label or len(labels) == 1:
             _refuse_without_pair(label, seen)
         else:
@@ -533,7 +540,7 @@ def _walk_scans(settings: Settings, seen: Findings) -> tuple[Subject, ...]:
         _refuse_without_pair("*", seen)
     for subject in subjects if settings.superres.train_on == "others" else ():
         own = [pair.contrast for pair in subject.structural]
-        if not any(
+        if own and not any(
             each is not subject and [pair.contrast for pair in each.structural] == own
             for each in subjects
         ):
@@ -554,8 +561,8 @@ def _refuse_without_pair(label: str, findings: Findings) -> None:
         "none of T1w, T2w and FLAIR is there at two resolutions, so there is nothing to learn from"
     )
     fix = (
-        "Add the scans (told apart by acq-), name them with --hr-acq and --lr-acq, or choose other"
-        " participants."
+        "Add the scans (told apart by acq-), name them with --hr-acq and --lr-acq, choose other"
+        " participants, or add --anat-control to measure volumes of high-resolution scans."
     )
     findings.refuse(f"sub-{label}", reason, fix)
 
@@ -564,16 +571,8 @@ def _pairs(
     index: Index, label: str, suffix: str, settings: Settings, seen: Findings
 ) -> list[Pair]:
     """The pair of one contrast, or none: its finest image and its coarsest one."""
-    sessions, superres = settings.selection.session_label, settings.superres
-    paths = companions.well_named(index.find(_CONTRASTS[suffix], label), seen)
-    paths = [
-        p
-        for p in paths
-        if is_magnitude(p) and (not sessions or entities_of(p).get("session", "") in sessions)
-    ]
-    images = [
-        header for header in (volume_header(path, seen) for path in paths) if header is not None
-    ]
+    superres = settings.superres
+    images = _images(index, label, suffix, settings, seen)
     high = min(_of(images, superres.hr_acq), key=_volume, default=None)
     low = max(_of(images, superres.lr_acq), key=_volume, default=None)
     if high is None or low is None:
@@ -581,8 +580,10 @@ def _pairs(
     if _volume(low) < _LEAST * _volume(high):
         both = f"{sizes(low)} over {sizes(high)}: ratio {_volume(low) / _volume(high):.3g}"
         why = f"has voxel volumes that are too similar ({both}; at least {_LEAST:g} is needed)"
-        why = "was found at one resolution only" if low.path == high.path else why
-        seen.tell(f"sub-{label}", f"{suffix} {why} and is not super-resolved.")
+        alone = low.path == high.path
+        why = "was found at one resolution only" if alone else why
+        if not (alone and superres.anat_control):  # it was asked for, once per participant
+            seen.tell(f"sub-{label}", f"{suffix} {why} and is not super-resolved.")
         return []
     if any(header.path not in (high.path, low.path) for header in images):
         text = (
@@ -592,6 +593,38 @@ def _pairs(
         seen.tell(high.path, text)
     x, y, z = (a / b for a, b in zip(hd.like(low, high.affine).zooms, high.zooms, strict=True))
     return [Pair(highres=high.path, lowres=low.path, factor=(x, y, z))]
+
+
+def _images(
+    index: Index, label: str, suffix: str, settings: Settings, seen: Findings
+) -> list[Header]:
+    """Return the headers of the sound images of one contrast in the chosen sessions."""
+    sessions = settings.selection.session_label
+    paths = companions.well_named(index.find(_CONTRASTS[suffix], label), seen)
+    chosen = [
+        p
+        for p in paths
+        if is_magnitude(p) and (not sessions or entities_of(p).get("session", "") in sessions)
+    ]
+    headers = (volume_header(path, seen) for path in chosen)
+    return [header for header in headers if header is not None]
+
+
+def _controls(
+    index: Index, label: str, settings: Settings, seen: Findings
+) -> tuple[tuple[Pair, ...], ...]:
+    """Return the finest scan of each contrast by session, of a participant without pairs."""
+    sessions: dict[str, list[Pair]] = {}
+    for suffix in _CONTRASTS:
+        by_session: dict[str, list[Header]] = {}
+        for header in _of(_images(index, label, suffix, settings, seen), settings.superres.hr_acq):
+            session = entities_of(header.path).get("session", "")
+            by_session.setdefault(session, []).append(header)
+        for session, headers in by_session.items():
+            finest = min(headers, key=_volume)
+            scan = Pair(highres=finest.path, lowres=None, factor=(1.0, 1.0, 1.0))
+            sessions.setdefault(session, []).append(scan)
+    return tuple(tuple(scans) for _, scans in sorted(sessions.items()))
 
 
 def _of(images: Sequence[Header], acquisition: str | None) -> list[Header]:

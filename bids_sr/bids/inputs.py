@@ -244,7 +244,8 @@ class Subject:
 
     `runs`: BOLD runs that are processed; empty for structural scans. `precomputed`: what another
     program has made; its T1w image is then the first. `structural`: contrasts that ``--sr-target
-    anat`` works on.
+    anat`` works on. `controls`: contrasts of each session that has high-resolution scans only
+    (``--anat-control``); without low-resolution images.
     """
 
     label: str
@@ -252,6 +253,7 @@ class Subject:
     runs: tuple[BoldRun, ...]
     precomputed: PrecomputedAnat | None = None
     structural: tuple[Pair, ...] = ()
+    controls: tuple[tuple[Pair, ...], ...] = ()
 
     @property
     def pairs(self) -> tuple[Pair, ...]:
@@ -261,7 +263,8 @@ class Subject:
     @property
     def images(self) -> tuple[Path, ...]:
         """Every image that is read, each once: what is checked voxel by voxel before the work."""
-        pairs = (*self.structural, *self.pairs, *self.holdouts.values())
+        scans = (*self.structural, *(scan for session in self.controls for scan in session))
+        pairs = (*scans, *self.pairs, *self.holdouts.values())
         of: tuple[Pair | BoldRun, ...] = (*pairs, *self.runs)
         return tuple(dict.fromkeys([*self.t1w[:1], *(path for one in of for path in one.images)]))
 
@@ -453,6 +456,12 @@ def check_options(settings: Settings, findings: Findings) -> None:
             (
                 superres.anat_align != "rigid",
                 f"--anat-align {superres.anat_align}",
+                "it applies to structural scans only, and these are BOLD runs",
+                anat,
+            ),
+            (
+                superres.anat_control,
+                "--anat-control",
                 "it applies to structural scans only, and these are BOLD runs",
                 anat,
             ),

@@ -109,6 +109,13 @@ class SuperRes(Checked):
         "registration between the scans of a head for --sr-target anat; template: an affine, and"
         " another one to the first template of --output-spaces, on a grid around its brain",
     )
+    anat_control: bool = option(
+        False,
+        "--anat-control",
+        "for --sr-target anat, also participants with high-resolution scans only: tissue volumes"
+        " of each session, for the change over sessions at the group level",
+        decides=False,
+    )
     anat_scale: Literal["auto", "percentile", "range"] = option(
         "auto",
         "--anat-scale",

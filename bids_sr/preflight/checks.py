@@ -362,12 +362,14 @@ def check(settings: Settings) -> Plan:
 def _check_beside(settings: Settings, surveyed: Survey, findings: Findings) -> None:
     """Check by the validator what was chosen, and spaces and regions that were asked for."""
     subjects = surveyed.subjects
-    labels = {one.label for one in subjects if one.structural}
+    labels = {one.label for one in subjects if one.structural or one.controls}
     labels |= {entities_of(bold)["subject"] for bold, _ in surveyed.chosen.values()}
     if labels and not settings.selection.skip_bids_validation:
         with findings.about(code="validator"):
             validate(settings.paths.bids_dir.absolute(), labels, surveyed.chosen, findings)
-    without_anat = [one.label for one in subjects if not (one.t1w or one.structural)]
+    without_anat = [
+        one.label for one in subjects if not (one.t1w or one.structural or one.controls)
+    ]
     with findings.about(code="space"):
         check_spaces(
             settings, findings, labels=[one.label for one in subjects], without_anat=without_anat
@@ -525,6 +527,8 @@ def _check_structural(settings: Settings, findings: Findings) -> Plan:
     for name in settings.superres.learned:
         file = pretrained_for(settings.superres, name)
         for subject in surveyed.subjects:
+            if not subject.structural:
+                continue
             header = surveyed.headers.get(subject.structural[0].highres)
             if file is not None and header is not None:
                 _check_model(settings, subject, header, file, findings)

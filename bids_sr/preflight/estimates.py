@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bids_sr.bids import BoldRun, Findings, Subject
+from bids_sr.bids import BoldRun, Findings, Pair, Subject
 from bids_sr.bids.headers import read_header
 from bids_sr.config import Settings, machine
 from bids_sr.config.machine import (
@@ -60,11 +60,16 @@ def _kept(gigabytes: float) -> float:
     return gigabytes / 2 if gigabytes * 1e9 > LARGE else gigabytes
 
 
+def _scans(subject: Subject) -> tuple[Pair, ...]:
+    """Return all structural scans of a participant, those without low resolution included."""
+    return (*subject.structural, *(scan for session in subject.controls for scan in session))
+
+
 def _sizes_of(subjects: Iterable[Subject], settings: Settings) -> Sizes:
     """The largest grid of each kind, of all participants."""
     every = tuple(subjects)
     runs = [run for one in every for run in one.runs]
-    scans = max((_millions(pair.highres) for one in every for pair in one.structural), default=0.0)
+    scans = max((_millions(pair.highres) for one in every for pair in _scans(one)), default=0.0)
     high = max((math.prod(run.shape) * math.prod(run.factor) / 1e6 for run in runs), default=0.0)
     calibrated = (
         [run for run in runs if run.calibration is not None]
@@ -203,7 +208,7 @@ def _structural(plan: Plan, settings: Settings, sizes: Sizes) -> Estimate:
     superres = settings.superres
     people = len(plan.subjects)
     methods = len(superres.chosen)
-    voxels = sum(len(subject.structural) for subject in plan.subjects) * sizes.scans
+    voxels = sum(len(_scans(subject)) for subject in plan.subjects) * sizes.scans
     copies = 2 + methods + (2 if superres.baselines == "all" else 1)
     return Estimate(
         processors=min(people, settings.resources.nprocs or 1),

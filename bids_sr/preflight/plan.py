@@ -279,7 +279,12 @@ def dry_run_text(plan: Plan, settings: Settings) -> str:
             f"  {pair.contrast}: {' from '.join(path.name for path in pair.images)}"
             for pair in subject.structural
         ]
-    for subject in (each for each in plan.subjects if not each.structural):
+    for subject in (each for each in plan.subjects if each.controls):
+        lines.append(f"sub-{subject.label}: high-resolution scans only, volumes of each session")
+        lines += [
+            "  " + ", ".join(scan.highres.name for scan in session) for session in subject.controls
+        ]
+    for subject in (each for each in plan.subjects if not (each.structural or each.controls)):
         lines.append(f"sub-{subject.label}: T1w {subject.t1w[0].name if subject.t1w else 'none'}")
         for run in subject.runs:
             lines += [f"  {line}" for line in _run_lines(run, subject, plan, settings)]

@@ -228,7 +228,8 @@ def prepare(
     Parameters
     ----------
     scans : Mapping[_Key, Volume]
-        Scans by contrast and resolution (``highres`` or ``lowres``).
+        Scans by contrast and resolution (``highres`` or ``lowres``); of contrasts without a
+        low-resolution scan, the 99.9th percentile of the other becomes 1.
     template : Volume
         Skull-stripped T1w template (3D).
     template_mask : Array
@@ -354,8 +355,12 @@ def _assemble(
             unit = largest(data, mask) if scale == "range" else units[contrast]
             lr[name][contrast] = _scaled(data, unit, mask)
     for contrast, data in hr.items():
-        same_mean = scale == "percentile"
-        unit = _hr_unit(data, lr["bspline"][contrast], mask) if same_mean else largest(data, mask)
+        if scale == "range":
+            unit = largest(data, mask)
+        elif contrast in lr["bspline"]:
+            unit = _hr_unit(data, lr["bspline"][contrast], mask)
+        else:
+            unit = units[contrast] = unit_range(data, mask)[1]
         hr[contrast] = _scaled(data, unit, mask)
     return _PreparedContrasts(
         hr=hr, lr=lr, mask=mask, affine=frame.affine, units=units, facts=facts

@@ -103,6 +103,13 @@ SCANS = (
     MetricTable(title="Size of each network", rows=({"statistic": ("parameters",)},)),
 )
 """Tables of structural scans: likeness and quality of each contrast, tissues and lesions."""
+CONTROL_SCANS = MetricTable(
+    title="Volumes of tissues, {contrast}",
+    rows=({"statistic": ("tissue_volume",)},),
+    lines=("region",),
+    split=("contrast",),
+)
+"""Volumes of high-resolution scans that nothing is compared with."""
 
 
 def _of_images(title: str, reference: str) -> MetricTable:

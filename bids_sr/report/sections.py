@@ -69,6 +69,13 @@ class SectionSpec:
 SECTIONS = (
     SectionSpec(name="overview", title="Overview", folded=False),
     SectionSpec(name="result", title="Result", folded=False, by_run=False, only="scansoverview"),
+    SectionSpec(
+        name="control",
+        title="High-resolution scans",
+        folded=False,
+        by_run=False,
+        only="controlscans",
+    ),
     SectionSpec(name="maps", title="Maps", folded=False),
     SectionSpec(name="verdict", title="Evidence", folded=False),
     SectionSpec(name="summary", title="Summary", by_run=False),

@@ -105,6 +105,16 @@ def _cost_of_preparation(setting: Lookup) -> Cost:
     return Cost(always=30.0, high=45.0 * scans * _TIMES_AS_LONG[setting("anat_align")])
 
 
+_KEEP_MASK = Keep(
+    {"res": "hr", "desc": "brain", "suffix": "mask"},
+    lambda setting: {
+        "Description": "brain",
+        "Type": "Brain",
+        "Resolution": _grid(setting("suffixes")[0], setting("anat_align")),
+    },
+)
+
+
 @step(
     makes=("fine_scans", "coarse_scans", "other_scans", "scan_mask", "scan_facts"),
     part=Part.ANATOMY,
@@ -114,14 +124,7 @@ def _cost_of_preparation(setting: Lookup) -> Cost:
         "fine_scans": Keep(),
         "coarse_scans": Keep(),
         "other_scans": Keep(),
-        "scan_mask": Keep(
-            {"res": "hr", "desc": "brain", "suffix": "mask"},
-            lambda setting: {
-                "Description": "brain",
-                "Type": "Brain",
-                "Resolution": _grid(setting("suffixes")[0], setting("anat_align")),
-            },
-        ),
+        "scan_mask": _KEEP_MASK,
     },
     cost=_cost_of_preparation,
 )
@@ -182,6 +185,63 @@ def prepare_scans(
     facts = {"units": made.units, "align": anat_align, "offsets": made.facts}
     rest = [scan for name in others for scan in series[name]]
     return series["measured"], series["bspline"], rest, Volume(made.mask, made.affine), facts
+
+
+@step(
+    makes=("fine_scans", "scan_mask", "scan_facts"),
+    part=Part.ANATOMY,
+    text=lambda setting: (
+        "High-resolution scans of participants without low-resolution scans were prepared in the"
+        " same way."
+    ),
+    memory=PREPARE_SCANS,
+    keep={"fine_scans": Keep(), "scan_mask": _KEEP_MASK},
+    cost=_cost_of_preparation,
+)
+def prepare_control(
+    highres_files: list[File],
+    template: Image,
+    template_mask: Mask,
+    *,
+    here: Path,
+    suffixes: tuple[str, ...],
+    anat_align: _Align,
+    anat_scale: _Scale,
+    random_seed: int,
+    sloppy: bool,
+) -> tuple[list[Map], Mask, Facts]:
+    """Bring the high-resolution scans of one session into one frame and to [0, 1].
+
+    `highres_files`: scan of each contrast, as acquired. `template_mask`: voxels of the brain in
+    the template (3D, boolean). `suffixes`: BIDS suffix of each; the first is the frame. Returns
+    the scans on one grid; brain on that grid; position of each scan.
+    """
+    from bids_sr.registration import structural_preparation
+    from bids_sr.registration.ants import load
+
+    made = structural_preparation.prepare(
+        {
+            (name, "highres"): load(path)
+            for name, path in zip(suffixes, highres_files, strict=True)
+        },
+        template,
+        template_mask.data,
+        seed=random_seed,
+        prefix=str(here / "scans_"),
+        sloppy=sloppy,
+        align=anat_align,
+        scale=anat_scale,
+    )
+    about = {
+        "Resolution": _grid(suffixes[0], anat_align),
+        "SkullStripped": True,
+        "Description": _UNITS[anat_scale].replace("low-resolution", "high-resolution"),
+    }
+    scans = [
+        _scan(Volume(made.hr[each], made.affine), "measured", each, about) for each in suffixes
+    ]
+    facts = {"units": made.units, "align": anat_align, "offsets": made.facts}
+    return scans, Volume(made.mask, made.affine), facts
 
 
 def _scan(image: Volume, series: str, suffix: str, about: Mapping[str, object]) -> Derivative:
@@ -376,6 +436,23 @@ def super_resolve_scans(
     ]
 
 
+_KEEP_MEASURES = {
+    "scan_metrics": Keep(
+        {"desc": "anat", "suffix": "metrics"},
+        "scan_columns",
+        provenance=True,
+        level="minimal",
+    ),
+    "scan_dseg": Keep(
+        {"res": "hr", "desc": "measured", "suffix": "dseg"},
+        lambda setting: {
+            "Resolution": _grid(setting("suffixes")[0], setting("anat_align")),
+            "Description": "tissues of the measured scans by Atropos: 1 GM, 2 WM, 3 CSF",
+        },
+    ),
+}
+
+
 @step(
     makes=("scan_metrics", "scan_columns", "scan_dseg"),
     part=Part.EVALUATION,
@@ -386,21 +463,7 @@ def super_resolve_scans(
         " [@ants], and by CSF, veins, pial layer and white-matter hyperintensities"
         " [@attention_unet]."
     ),
-    keep={
-        "scan_metrics": Keep(
-            {"desc": "anat", "suffix": "metrics"},
-            "scan_columns",
-            provenance=True,
-            level="minimal",
-        ),
-        "scan_dseg": Keep(
-            {"res": "hr", "desc": "measured", "suffix": "dseg"},
-            lambda setting: {
-                "Resolution": _grid(setting("suffixes")[0], setting("anat_align")),
-                "Description": "tissues of the measured scans by Atropos: 1 GM, 2 WM, 3 CSF",
-            },
-        ),
-    },
+    keep=_KEEP_MEASURES,
     cost=lambda setting: Cost(always=10.0, high=36.0 * len(setting("suffixes"))),
 )
 def measure_scans(
@@ -430,6 +493,32 @@ def measure_scans(
         measured, series, scan_mask.data, scan_mask.affine, slices, seed=random_seed
     )
     rows += _sizes(card_file)
+    return rows, columns_json(row.statistic for row in rows), Volume(labels, scan_mask.affine)
+
+
+@step(
+    makes=("scan_metrics", "scan_columns", "scan_dseg"),
+    part=Part.EVALUATION,
+    memory=MEASURE_SCANS,
+    text=(
+        "Tissue volumes of participants without low-resolution scans were measured in each"
+        " session; they show how much volumes vary over time [@attention_unet]."
+    ),
+    keep=_KEEP_MEASURES,
+    cost=lambda setting: Cost(always=10.0, high=12.0 * len(setting("suffixes"))),
+)
+def measure_control(
+    fine_scans: list[Map], scan_mask: Mask, *, random_seed: int
+) -> tuple[Rows, Facts, Image]:
+    """Measure tissue volumes and quality of high-resolution scans that nothing is compared with.
+
+    `scan_mask`: voxels of the brain on the grid of the scans (3D, boolean). Returns the table of
+    metrics; what its columns mean; tissues of the scans, 1 GM, 2 WM, 3 CSF.
+    """
+    measured = by_series(fine_scans)["measured"]
+    rows, labels = _measured_rows(
+        measured, {}, scan_mask.data, scan_mask.affine, (), seed=random_seed
+    )
     return rows, columns_json(row.statistic for row in rows), Volume(labels, scan_mask.affine)
 
 

@@ -162,6 +162,13 @@ def _scans_of_three(maker: BidsMaker) -> None:
         _scans(maker, label)
 
 
+def _scans_and_controls(maker: BidsMaker) -> None:
+    """A pair, and a participant with high-resolution scans of two sessions only."""
+    _scans(maker)
+    for session in ("a", "b"):
+        maker.image(f"sub-02_ses-{session}_T1w.nii.gz", "anat", (3.0, 3.0, 3.0))
+
+
 def _all_references(maker: BidsMaker) -> None:
     """The run measured at the high resolution too, activation that is known, and a calibration
     with events.
@@ -299,6 +306,14 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
         ],
     ),
     "structural scans, deformed": (_scans, ["--sr-target", "anat", "--anat-align", "nonlinear"]),
+    "structural scans of one resolution": (
+        _scans_and_controls,
+        ["--sr-target", "anat", "--anat-control", "--anat-scale", "range"],
+    ),
+    "smoothed before super-resolution": (
+        _interleaved_slices,
+        ["--sr-method", "bspline", "--input-smoothing", "3.5", "--smoothing", "0"],
+    ),
     "structural scans of others": (
         _scans_of_three,
         ["--sr-target", "anat", "--train-on", "others"],

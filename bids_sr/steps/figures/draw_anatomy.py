@@ -352,6 +352,41 @@ def draw_calibration(
 
 @figure(
     Shown(
+        "controlscans",
+        "control",
+        suffix=SCANS,
+        html=True,
+        missing="volumes of the structural scans (a step did not finish)",
+    ),
+    cost=Cost(always=0.5),
+)
+def draw_control(scan_metrics: Rows, scan_facts: Facts, *, session: str) -> Content:
+    """Show the tissue volumes of one session of a participant without low-resolution scans.
+
+    `scan_facts`: alignment and position of each scan. `session`: label of the session; "" without
+    one.
+    """
+    from bids_sr.report.html_tables import facts_html
+    from bids_sr.report.metric_tables import CONTROL_SCANS, tables_html
+    from bids_sr.report.sections import joined, render
+
+    title = f"Session {session}: tissue volumes" if session else "Tissue volumes"
+    note = (
+        f"{title}. No scan of low resolution was super-resolved: the group level shows how volumes"
+        " change over the sessions of participants."
+    )
+    positions = {f"Position against the first scan ({scan_facts['align']})": scan_facts["offsets"]}
+    return joined(
+        [
+            render("note", "note", note),
+            tables_html([CONTROL_SCANS], scan_metrics),
+            facts_html(positions),
+        ]
+    )
+
+
+@figure(
+    Shown(
         "scansoverview",
         "result",
         suffix=SCANS,

@@ -304,3 +304,51 @@ def test_the_recipe_of_the_paper_scales_scans_by_their_range(
         [placed] = placed_of(graph, name)
         assert graph.settings[placed]["anat_scale"] == scale
     assert words in graph.methods_text()
+
+
+def controls(maker: BidsMaker, label: str = "02") -> None:
+    """High-resolution scans only: two contrasts at baseline, one of them twice, one later."""
+    for session, contrasts in (("base", ("T1w", "FLAIR")), ("m1", ("T1w",))):
+        for contrast in contrasts:
+            maker.image(f"sub-{label}_ses-{session}_{contrast}.nii.gz", "anat", FINE)
+    maker.image(f"sub-{label}_ses-base_acq-thick_T1w.nii.gz", "anat", (3.0, 3.0, 3.6))
+
+
+def test_scans_of_one_resolution_are_measured_by_session(maker: BidsMaker) -> None:
+    scans(maker)
+    controls(maker)
+    assert [one.label for one in look(maker).subjects] == ["01"]
+    found = look(maker, "--anat-control")
+    assert not found.problems
+    assert not [notice for notice in found.notices if "one resolution" in str(notice)]
+    first, second = found.subjects
+    assert (len(first.structural), first.controls) == (3, ())
+    assert second.structural == ()
+    names = [[scan.highres.name for scan in session] for session in second.controls]
+    assert names == [
+        ["sub-02_ses-base_T1w.nii.gz", "sub-02_ses-base_FLAIR.nii.gz"],
+        ["sub-02_ses-m1_T1w.nii.gz"],
+    ]
+    assert {path.name for path in second.images} == {name for each in names for name in each}
+    settings = settings_for(maker, "--anat-control", "--train-on", "own")
+    plan = check(settings)
+    assert not plan.problems
+    graph = graph_of(settings, plan, "0")
+    assert len(placed_of(graph, "prepare_control")) == 2
+    assert len(placed_of(graph, "train_on_scans")) == 1
+    suffixes = [graph.settings[one]["suffixes"] for one in placed_of(graph, "prepare_control")]
+    assert suffixes == [("T1w", "FLAIR"), ("T1w",)]
+    kept = [one for one in graph.placed if one.name == "keep_scan_metrics"]
+    sessions = [graph.settings[one]["entities"] for one in kept]
+    assert {"subject": "02", "session": "m1", "datatype": "anat"} in sessions
+    assert "high-resolution scans only" in dry_run_text(plan, settings)
+
+
+def test_a_sample_of_one_resolution_needs_no_pair(maker: BidsMaker) -> None:
+    controls(maker)
+    (problem,) = look(maker).problems
+    assert "--anat-control" in problem.remedy
+    settings = settings_for(maker, "--anat-control")
+    plan = check(settings)
+    assert not plan.problems
+    assert not placed_of(graph_of(settings, plan, "0"), "train_on_scans")
