@@ -189,8 +189,9 @@ _MARKS = {"good": ("✓", "good"), "bad": ("✗", "bad"), "open": ("?", "open")}
 
 def _verdict_html(tables: StructuralTables, figure_dir: Path) -> Markup:
     people = tables.values["participant"].nunique()
-    headline, state = headline_of(tables.methods, people)
     rows = _compared(tables.methods, "psnr")
+    compared = people if rows.empty else int(rows["n"].max())
+    headline, state = headline_of(tables.methods, compared)
     numbers = [
         {
             "value": f"{number(row.difference, '+.2f')} dB",
@@ -203,7 +204,7 @@ def _verdict_html(tables: StructuralTables, figure_dir: Path) -> Markup:
         f"{people} participants, without a super-resolved scan"
         if rows.empty
         else "Compared with the better interpolation of each contrast, in slices on which no model"
-        f" was trained, over {int(rows['n'].max())} participants"
+        f" was trained, over {compared} participants"
     )
     mark, kind = _MARKS[state]
     answer = render("group_answer", "", mark, kind, headline, evidence, numbers)

@@ -343,6 +343,25 @@ def test_volumes_change_from_baseline_by_month(control: tuple[Path, Path]) -> No
     assert (control[1] / "group" / "figures" / "group_desc-change.svg").exists()
 
 
+def test_a_control_sample_does_not_count_in_the_comparison(places: tuple[Path, Path]) -> None:
+    """Four participants with pairs, one more with two sessions of high-resolution scans only."""
+    out = places[1]
+    for session, volume in (("1", 100.0), ("2", 110.0)):
+        folder = out / "sub-09" / f"ses-{session}" / "anat"
+        folder.mkdir(parents=True)
+        path = folder / f"sub-09_ses-{session}_desc-anat_metrics.tsv"
+        rows = [row("measured", "tissue_volume", volume, region="gm", contrast="all")]
+        path.write_text(table_text(rows))
+        path.with_suffix(".json").write_text(json.dumps(MADE_BY))
+    assert group(places) == 0
+    page = (out / "group_scans.html").read_text()
+    assert "4 participants cannot reach" in page
+    assert "over 4 participants" in page
+    methods = pd.read_csv(out / "group_scans_methods.tsv", sep="\t")
+    assert set(methods["n"]) == {4}
+    assert change_of(places).loc["2", "change_median"] == pytest.approx(10)
+
+
 def test_dates_of_scans_serve_if_sessions_have_none(control: tuple[Path, Path]) -> None:
     for label, months in MONTHS.items():
         folder = control[0] / f"sub-{label}"
