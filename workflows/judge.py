@@ -196,18 +196,26 @@ def add_confounds(
 
 
 def add_acquired(
-    scope: Scope, *, timed: bool, input_smoothing: float, quiet: bool = False, **settings: object
+    scope: Scope,
+    *,
+    timed: bool,
+    input_smoothing: float,
+    slice_times: Sequence[float] | None = None,
+    quiet: bool = False,
 ) -> None:
     """Add slice timing and smoothing of an acquired series, from which others are made.
 
-    `timed`: whether slice timing is corrected, with the `settings` of that step.
-    `input_smoothing`: FWHM (mm) of the smoothing; 0 for none.
+    `timed`: whether slice timing is corrected. `input_smoothing`: FWHM (mm) of the smoothing; 0
+    for none. `slice_times`: of this series (s); None: those that the scope has.
     """
     name = "unsmoothed" if input_smoothing else "stc"
-    if timed:
-        scope.add(motion.correct_slice_timing, rename={"stc": name}, quiet=quiet, **settings)
-    else:
+    made = {"stc": name}
+    if not timed:
         scope.alias[name] = "bold"
+    elif slice_times is None:
+        scope.add(motion.correct_slice_timing, rename=made, quiet=quiet)
+    else:
+        scope.add(motion.correct_slice_timing, rename=made, quiet=quiet, slice_times=slice_times)
     if input_smoothing:
         scope.add(motion.smooth_acquired, quiet=quiet, input_smoothing=input_smoothing)
 

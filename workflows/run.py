@@ -381,8 +381,8 @@ def _add_series(run: RunOf, grids: Sequence[Maker]) -> None:
             series_scope,
             timed=timed,
             input_smoothing=run.planned.settings.preprocessing.input_smoothing,
+            slice_times=measured.slice_timing,
             quiet=True,
-            **({"slice_times": measured.slice_timing} if timed else {}),
         )
         series_scope.add(super_resolution.place_measured)
     add_compared(run)

@@ -100,6 +100,7 @@ class Lookup(Protocol):
             "template_space",
             "atlas",
             "anat_align",
+            "anat_scale",
             "primary",
             "baselines",
             "drift",
