@@ -152,6 +152,14 @@ CASES = (
         ("--preset", "ota2022", "--recipe", "fast", "--dummy-scans", "3"),
     ),
     Case(
+        "The same, smoothed before super-resolution",
+        plain,
+        (
+            *("--preset", "ota2022", "--recipe", "fast", "--dummy-scans", "3"),
+            *("--input-smoothing", "3.5", "--smoothing", "0"),
+        ),
+    ),
+    Case(
         "Two sessions, slice times, a calibration, a measured run; controls, and maps in template"
         " space",
         with_all,

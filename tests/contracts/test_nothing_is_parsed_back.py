@@ -138,6 +138,7 @@ ALLOWED: dict[str, str] = {
     "bids_sr/cli/levels.py::_of_earlier_calls": FILES,
     "bids_sr/io/dataset_description.py::*": FILES,
     "bids_sr/group/group_values.py::*": FILES,
+    "bids_sr/group/volume_change.py::in_order.*": FILES,
     "bids_sr/cli/console.py::end_lines": FILES,
     "bids_sr/io/template_cache.py::*": FILES,
     "bids_sr/io/atomic_files.py::*": FORMAT,
