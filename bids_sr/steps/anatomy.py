@@ -293,7 +293,7 @@ def _kept_atlas(extension: str) -> Keep:
     makes=("atlas_source", "atlas_t1w", "atlas_labels", "atlas_xfms"),
     memory=REGION,
     keep={"atlas_t1w": _kept_atlas(".nii.gz"), "atlas_labels": _kept_atlas(".tsv")},
-    reads=lambda setting: [find_atlas(setting("atlas"), setting("template_space")).image],
+    reads=lambda setting: find_atlas(setting("atlas"), setting("template_space")).files,
     cost=Cost(always=0.1, t1w=0.12),
 )
 def place_atlas(
