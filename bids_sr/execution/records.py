@@ -117,8 +117,8 @@ class Finish:
     """Which steps of a graph have ended, as a file beside the folder of each tells.
 
     It holds what the step was last asked for: a digest of the version and of all that it is given,
-    with size, time stamp and checksum of files. A call whose steps have all ended with what it asks for has
-    nothing to compute, and need not ask nipype.
+    with size, time stamp and checksum of files. A call whose steps have all ended with what it
+    asks for has nothing to compute, and need not ask nipype.
     """
 
     def __init__(self, graph: Graph, work_dir: Path) -> None:

@@ -6,7 +6,7 @@ is therefore decided by the content.
 """
 
 import hashlib
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 
@@ -21,7 +21,7 @@ def checksum(path: Path) -> str:
     )
 
 
-@lru_cache(maxsize=None)
+@cache
 def _checksum(path: Path, *_state: int) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
