@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from nibabel.affines import apply_affine
 
-from bids_sr.io.grids import Array, Factor, Shape, Volume
+from bids_sr.io.grids import TURNED_DEG, Array, Factor, Shape, Volume
 from bids_sr.registration.ants import apply
 from bids_sr.registration.brain import coarse, mutual_information
 from bids_sr.registration.rigid import rigid, rim_of, size_of
@@ -20,6 +20,7 @@ from bids_sr.spatial.transforms import (
     invert,
     points_in,
     rms_distance,
+    turn_deg,
     write_itk,
 )
 
@@ -79,6 +80,12 @@ def register_to_t1w(
         )
         fit = replace(fit, xfm=np.eye(4), nmi=by_headers, start="headers")
     facts = _agreement(boldref, bold_mask, brain, brain_mask, fit.xfm, fit.nmi)
+    if (angle := turn_deg(fit.xfm)) > TURNED_DEG:
+        _LOGGER.warning(
+            "The orientation in the header of BOLD or T1w looks wrong: registration turned the"
+            " head by %.0f degrees. Check the registration in the report.",
+            angle,
+        )
     return invert(fit.xfm), facts | {"bold_t1w_start": fit.start, "bold_t1w_kept": kept}
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 from bids_sr.config.machine import REGION, SEGMENT, TO_TEMPLATE, Need
 from bids_sr.io import template_cache
 from bids_sr.io.atomic_files import texts
-from bids_sr.io.grids import Volume
+from bids_sr.io.grids import TURNED_DEG, Volume
 from bids_sr.pipeline.artifacts import (
     Derivative,
     Facts,
@@ -170,6 +170,13 @@ def doubted(check: dict[str, object]) -> dict[str, object]:
             "The brain of the T1w image looks wrong: %s. aCompCor and tissue signals are left out"
             " of the confounds.",
             "; ".join(doubts),
+        )
+    angle = check.get("brain_turned_deg")
+    if isinstance(angle, float) and angle > TURNED_DEG:
+        _LOGGER.warning(
+            "The orientation in the header of the T1w image looks wrong: registration to the"
+            " template turned the head by %.0f degrees. Check the brain in the report.",
+            angle,
         )
     return check
 
