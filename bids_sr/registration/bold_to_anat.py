@@ -124,9 +124,10 @@ def facts_of_coreg(
 
 
 def _brain(t1w: Volume, t1w_mask: Array) -> tuple[Volume, Array]:
-    """The T1w brain and its mask on 2 mm voxels."""
-    brain = coarse(Volume(data=np.where(t1w_mask, t1w.data, 0), affine=t1w.affine), 2.0)
-    return brain, masks.coarse_mask(t1w_mask, t1w.affine, 2.0)
+    """The T1w brain and its mask on 2 mm voxels, in small heads in proportion."""
+    mm = 2.0 * masks.head_scale(t1w_mask, t1w.affine)
+    brain = coarse(Volume(data=np.where(t1w_mask, t1w.data, 0), affine=t1w.affine), mm)
+    return brain, masks.coarse_mask(t1w_mask, t1w.affine, mm)
 
 
 def _agreement(
@@ -282,8 +283,9 @@ def combined_masks(
         )
         return bold_mask, own_fine, affine, facts
     facts["mask_source"] = "T1w brain within 4 mm of the boldref mask"
-    low = low & masks.grow(bold_mask, boldref.affine, _RIM_MM)
-    high = high & masks.grow(own_fine, affine, _RIM_MM)
+    rim_mm = _RIM_MM * masks.head_scale(bold_mask, boldref.affine)
+    low = low & masks.grow(bold_mask, boldref.affine, rim_mm)
+    high = high & masks.grow(own_fine, affine, rim_mm)
     return low, high, affine, facts
 
 

@@ -78,8 +78,8 @@ def volume_ml(mask: Array, affine: Array) -> float:
 _TOP_MM = 130.0  # brain and cerebellum lie within this distance below the top of the head
 # the MNI templates are larger than most brains; at their own size they start in the scalp
 _START_SCALE = 0.92
-# Below this normalized mutual information in the template's brain the header may be wrong by quarter
-# turns; upright heads had 1.09 and more, turned ones at most 1.04.
+# Below this normalized mutual information in the template's brain the header may be wrong by
+# quarter turns; upright heads had 1.09 and more, turned ones at most 1.04.
 _UNLIKE_NMI = 1.06
 _TURN_MM = 8.0  # voxels on which poses of turned heads are compared
 _TURNS_TRIED = 3

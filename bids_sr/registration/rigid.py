@@ -48,8 +48,8 @@ from bids_sr.sr.variance.temporal_components import (
 _MIN_OVERLAP = 0.3  # of the smaller head, below which headers are not believed alone
 # a start from the headers that ends below this share of the best start's information is poor
 _POOR_GAIN = 0.5
-# A header that is wrong by a quarter turn leaves a match with little information. Turned starts are
-# looked at on voxels of this size (mm), and registered if they come near that match unregistered.
+# A header that is wrong by a quarter turn leaves a match with little information. Turned starts
+# are compared on voxels of this size (mm), and registered if they come near that match as they are
 _TURN_MM = 4.0
 _TURNS_TRIED = 3
 # information of a turned start over that of the headers, from which the headers are not believed
@@ -189,8 +189,9 @@ def _turned_starts(
 
     Centers of mass lie on each other. `nmi`: of the best match so far.
     """
-    low, other = coarse(fixed, _TURN_MM), coarse(moving, _TURN_MM)
-    inside = rim_of(masks.coarse_mask(fixed_mask, fixed.affine, _TURN_MM), low)
+    mm = _TURN_MM * masks.head_scale(moving_mask, moving.affine)
+    low, other = coarse(fixed, mm), coarse(moving, mm)
+    inside = rim_of(masks.coarse_mask(fixed_mask, fixed.affine, mm), low)
     center, target = _center(fixed_mask, fixed.affine), _center(moving_mask, moving.affine)
     scored = []
     for turn in quarter_turns():

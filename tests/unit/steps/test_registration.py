@@ -14,10 +14,10 @@ from bids_sr.io.grids import Volume
 from bids_sr.io.nifti import SeriesReader, load_image, save_image
 from bids_sr.registration import bold_to_anat
 from bids_sr.registration.rigid import _Fit
+from bids_sr.report.html_tables import registration_warnings
 from bids_sr.spatial import masks
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import displacement, hr_grid, invert, rigid_matrix, write_itk
-from bids_sr.report.html_tables import registration_warnings
 from bids_sr.sr.matrices import kspace_crop
 from bids_sr.steps import registration as steps
 
