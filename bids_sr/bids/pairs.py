@@ -342,8 +342,8 @@ def is_too_fine(pair: Pair | None, superres: SuperRes, findings: Findings) -> bo
     x, y, z = pair.factor
     option = f"{x:g}" if x == y and z == 1 else f"{x:g} {y:g} {z:g}"
     reason = (
-        f"its {factor_text(pair.factor)} is more than {_MOST_BY_DEFAULT}, up to which the factor is"
-        " taken from a pair by default: it may be a susceptibility-weighted image"
+        f"its {factor_text(pair.factor)} is more than {_MOST_BY_DEFAULT}, up to which the factor"
+        " is taken from a pair by default: it may be a susceptibility-weighted image"
     )
     fix = (
         f"Use it with --sr-factor {option}"

@@ -51,9 +51,9 @@ def otsu(values: Array) -> float:
         There are no values, or they are constant.
     """
     values = np.asarray(values, dtype=np.float64).ravel()
-    low, high = (
-        (float(values.min()), float(np.percentile(values, 99.9))) if values.size else (0.0, 0.0)
-    )
+    if not values.size:
+        raise MaskError("no voxel of the image is positive: nothing can be told apart in it")
+    low, high = float(values.min()), float(np.percentile(values, 99.9))
     if not high > low:
         raise MaskError("the image is constant: nothing can be told apart in it")
     counts, edges = np.histogram(values, bins=256, range=(low, high))
