@@ -249,7 +249,7 @@ def _turned_poses(head: Volume, template: Volume, template_mask: Array) -> list[
     low_template, low_head = coarse(template, _TURN_MM), coarse(head, _TURN_MM)
     inside = masks.coarse_mask(template_mask, template.affine, _TURN_MM)
     center = points_in(masks.head_mask(head.data, head.affine), head.affine).mean(axis=0)
-    best = []
+    best: list[tuple[float, int, Array]] = []
     for turn in quarter_turns():
         back = np.eye(4)
         back[:3, :3], back[:3, 3] = turn.T, center - turn.T @ center

@@ -182,7 +182,7 @@ def head_scale(mask: Mask, affine: Array) -> float:
     if not mask.any():
         return 1.0
     box = bounding_box(mask)
-    extents = [(part.stop - part.start) for part in box] * voxel_sizes(affine)
+    extents = np.array([part.stop - part.start for part in box]) * voxel_sizes(affine)
     largest = float(extents.max())
     return 1.0 if largest >= _LEAST_HUMAN_MM else largest / HUMAN_MM
 
