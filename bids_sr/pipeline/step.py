@@ -100,6 +100,8 @@ class Lookup(Protocol):
             "template_space",
             "atlas",
             "anat_align",
+            "anat_mask",
+            "anat_tools",
             "primary",
             "baselines",
             "drift",

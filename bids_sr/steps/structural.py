@@ -6,8 +6,10 @@ brain.
 """
 
 import dataclasses
+import itertools
 import logging
 import math
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -38,8 +40,12 @@ from bids_sr.steps.training import (
 )
 
 _LOGGER = logging.getLogger(__name__)
-_Align = Literal["rigid", "affine", "nonlinear", "template"]
-_Scans = tuple[list[Map], list[Map], list[Map], Mask, Facts]
+_Align = Literal["rigid", "affine", "nonlinear", "template-rigid", "template", "template-warp"]
+_Scans = tuple[list[Map], list[Map], list[Map], Mask, Mask, Facts]
+_TO_TEMPLATE = (
+    "aligned to the high-resolution {} scan, and this scan to the template, by %s that maximize"
+    " mutual information in ANTs [@ants], cropped to the template's intracranial volume"
+)
 _ALIGNED = {
     "rigid": (
         "aligned rigidly to the high-resolution {} scan by mutual information in ANTs [@ants]"
@@ -52,34 +58,56 @@ _ALIGNED = {
         "aligned to the high-resolution {} scan by an affine transform and a symmetric deformation"
         " that maximize mutual information in ANTs [@ants]"
     ),
-    "template": (
+    "template-rigid": _TO_TEMPLATE % "rigid transforms",
+    "template": _TO_TEMPLATE % "affine transforms",
+    # the step to the template maximizes another metric than mutual information
+    "template-warp": (
         "aligned to the high-resolution {} scan, and this scan to the template, by affine"
-        " transforms that maximize mutual information in ANTs [@ants], cropped to the template's"
+        " transforms and symmetric deformations in ANTs [@ants], cropped to the template's"
         " intracranial volume"
     ),
 }
 
 
-_TIMES_AS_LONG = {"rigid": 1.0, "affine": 1.5, "nonlinear": 2.0, "template": 1.5}
-"""Of the preparation: an affine measured; a deformation by its further iterations."""
+_TIMES_AS_LONG = {
+    "rigid": 1.0,
+    "affine": 1.5,
+    "nonlinear": 2.0,
+    "template-rigid": 1.2,
+    "template": 1.5,
+    "template-warp": 2.5,
+}
+"""Of the preparation: an affine measured; others by their further iterations."""
 _TRAINING_S = (220.0, 400_000.0)  # for a million voxels of all contrasts, recipes fast and paper
 
 
 def _grid(first: str, align: str) -> str:
-    if align == "template":
+    if align.startswith("template"):
         return f"voxel size of the high-resolution {first} scan, around the template's brain"
     return f"grid of the high-resolution {first} scan"
 
 
 def _text_of_preparation(setting: Lookup) -> str:
     suffixes = list(setting("suffixes"))
+    by_fsl = setting("anat_tools") == "fsl"
+    bias = "FAST of FSL [@fast]" if by_fsl else "N4 [@n4]"
+    brain = "extracted with BET2 of FSL [@bet]" if by_fsl else "taken from the template's mask"
+    if setting("anat_mask") == "intracranial":
+        brain += " and dilated by 6 mm"
     return (
         f"The {' and '.join(suffixes)} scans of both resolutions were corrected for intensity"
-        f" non-uniformity with N4 [@n4], {_ALIGNED[setting('anat_align')].format(suffixes[0])} and"
-        " interpolated once, each; the brain was taken from the template's mask, and intensities"
+        f" non-uniformity with {bias}, {_ALIGNED[setting('anat_align')].format(suffixes[0])} and"
+        f" interpolated once, each; the brain was {brain}, and intensities"
         " were scaled linearly to the range from 0 to 1, with equal means in the brain at both"
         " resolutions."
     )
+
+
+def _mask_entities(setting: Lookup) -> dict[str, str]:
+    return {"res": "hr", "desc": setting("anat_mask"), "suffix": "mask"}
+
+
+_MASKED = {"brain": "brain", "intracranial": "brain and all within 6 mm of it"}
 
 
 def _cost_of_preparation(setting: Lookup) -> Cost:
@@ -88,7 +116,7 @@ def _cost_of_preparation(setting: Lookup) -> Cost:
 
 
 @step(
-    makes=("fine_scans", "coarse_scans", "other_scans", "scan_mask", "scan_facts"),
+    makes=("fine_scans", "coarse_scans", "other_scans", "scan_mask", "scan_brain", "scan_facts"),
     part=Part.ANATOMY,
     text=_text_of_preparation,
     memory=PREPARE_SCANS,
@@ -97,9 +125,9 @@ def _cost_of_preparation(setting: Lookup) -> Cost:
         "coarse_scans": Keep(),
         "other_scans": Keep(),
         "scan_mask": Keep(
-            {"res": "hr", "desc": "brain", "suffix": "mask"},
+            _mask_entities,
             lambda setting: {
-                "Description": "brain",
+                "Description": _MASKED[setting("anat_mask")],
                 "Type": "Brain",
                 "Resolution": _grid(setting("suffixes")[0], setting("anat_align")),
             },
@@ -117,6 +145,8 @@ def prepare_scans(
     suffixes: tuple[str, ...],
     baselines: Literal["default", "all"],
     anat_align: _Align,
+    anat_mask: Literal["brain", "intracranial"],
+    anat_tools: Literal["ants", "fsl"],
     random_seed: int,
     sloppy: bool,
 ) -> _Scans:
@@ -125,21 +155,25 @@ def prepare_scans(
     `highres_files, lowres_files`: fine and coarse scan of each contrast, as acquired.
     `template_mask`: voxels of the brain in the template (3D, boolean). `suffixes`: BIDS suffix of
     each; the first is the frame. Returns fine scans on one grid; coarse scans there by cubic
-    spline; all contrasts by each of the other interpolations, in order; brain on that grid;
-    position of each scan, and the intensities that became 1.
+    spline; all contrasts by each of the other interpolations, in order; what remains of the scans
+    on that grid (`anat_mask`); brain there; position of each scan, the intensities that became 1,
+    and the way to the template.
     """
-    from bids_sr.registration import structural_preparation
+    from bids_sr.registration import fsl, structural_preparation
     from bids_sr.registration.ants import load
 
     others: tuple[str, ...] = ("linear",)
     if baselines == "all":
         # a deformation is interpolated by splines only
-        others += ("nearest",) if anat_align == "nonlinear" else ("lanczos", "nearest")
+        warped = anat_align in ("nonlinear", "template-warp")
+        others += ("nearest",) if warped else ("lanczos", "nearest")
     scans = {
         (name, kind): load(path)
         for name, *paths in zip(suffixes, highres_files, lowres_files, strict=True)
         for kind, path in zip(("highres", "lowres"), paths, strict=True)
     }
+    folders = (here / f"fsl_{number}" for number in itertools.count())
+    by_fsl = anat_tools == "fsl"
     made = structural_preparation.prepare(
         scans,
         template,
@@ -149,6 +183,15 @@ def prepare_scans(
         sloppy=sloppy,
         interpolations=("bspline", *others),
         align=anat_align,
+        extracted=anat_mask,
+        unbias=(
+            (lambda image, name: fsl.unbiased_by_fast(image, name, _emptied(next(folders))))
+            if by_fsl
+            else None
+        ),
+        extract_brain=(
+            (lambda image: fsl.brain_by_bet(image, _emptied(next(folders)))) if by_fsl else None
+        ),
     )
     about = {
         "Resolution": _grid(suffixes[0], anat_align),
@@ -161,9 +204,28 @@ def prepare_scans(
         name: [_scan(Volume(stack[each], made.affine), name, each, about) for each in suffixes]
         for name, stack in {"measured": made.hr, **made.lr}.items()
     }
-    facts = {"units": made.units, "align": anat_align, "offsets": made.facts}
+    facts = {
+        "units": made.units,
+        "align": anat_align,
+        "offsets": made.facts,
+        "to_template": made.to_template.tolist(),
+    }
+    if (cropped := made.facts.get("template", {}).get("brain_cropped_percent", 0.0)) > 1:
+        _LOGGER.warning(
+            "%.1f %% of the brain lie outside the intracranial volume of the template and are cut"
+            " off; --anat-align template scales the brain to it",
+            cropped,
+        )
     rest = [scan for name in others for scan in series[name]]
-    return series["measured"], series["bspline"], rest, Volume(made.mask, made.affine), facts
+    mask, brain = (Volume(each, made.affine) for each in (made.mask, made.brain))
+    return series["measured"], series["bspline"], rest, mask, brain, facts
+
+
+def _emptied(folder: Path) -> Path:
+    """Return a new, empty folder in place of any of that name."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
 
 
 def _scan(image: Volume, series: str, suffix: str, about: Mapping[str, object]) -> Derivative:
@@ -357,7 +419,7 @@ def super_resolve_scans(
 
 
 @step(
-    makes=("scan_metrics", "scan_columns", "scan_dseg"),
+    makes=("scan_metrics", "scan_columns", "scan_dseg", "scan_classes"),
     part=Part.EVALUATION,
     memory=MEASURE_SCANS,
     text=(
@@ -388,27 +450,87 @@ def measure_scans(
     coarse_scans: list[Map],
     other_scans: list[Map],
     scan_mask: Mask,
+    scan_brain: Mask,
+    scan_facts: Facts,
     made_scans: list[Map],
     card_file: list[Facts],
+    given_lesion_template: File | None = None,
     *,
     random_seed: int,
-) -> tuple[Rows, Facts, Image]:
+) -> tuple[Rows, Facts, Image, list[Map]]:
     """Compare super-resolved and interpolated scans with the fine ones.
 
     The metrics are on similarity, quality, tissues and lesions.
 
     `coarse_scans`: coarse scans on the fine grid by cubic spline, one for each contrast.
-    `scan_mask`: voxels of the brain on the grid of the scans (3D, boolean). `card_file`: cards of
-    their models, which tell the slices that these have not seen. Returns the table of metrics;
-    what its columns mean; tissues of the fine scans, 1 GM, 2 WM, 3 CSF.
+    `scan_mask`: voxels that remain of the scans, on their grid (3D, boolean). `scan_brain`: voxels
+    of the brain there. `scan_facts`: contains the way to the template. `card_file`: cards of their
+    models, which tell the slices that these have not seen. `given_lesion_template`: where lesions
+    occur, in template space; None: everywhere. Returns the table of metrics; what its columns
+    mean; tissues of the fine scans, 1 GM, 2 WM, 3 CSF; classes of all series (`CLASS_LABELS`) and
+    their white-matter hyperintensities.
     """
     series = by_series([*coarse_scans, *other_scans, *made_scans])
     measured = by_series(fine_scans)["measured"]
     slices = untrained_slices(fine_scans, coarse_scans, scan_mask, card_file)
-    rows, labels = _measured_rows(
-        measured, series, scan_mask.data, scan_mask.affine, slices, seed=random_seed
+    likely = None
+    if given_lesion_template is not None:
+        likely = _likely_lesions(given_lesion_template, scan_mask, scan_facts["to_template"])
+    rows, labels, classes = _measured_rows(
+        measured,
+        series,
+        scan_mask.data,
+        scan_mask.affine,
+        slices,
+        brain=scan_brain.data,
+        likely=likely,
+        seed=random_seed,
     )
-    return rows, columns_json(row.statistic for row in rows), Volume(labels, scan_mask.affine)
+    columns = columns_json(row.statistic for row in rows)
+    dseg = Volume(labels, scan_mask.affine)
+    return rows, columns, dseg, _drawn_classes(classes, scan_mask.affine)
+
+
+CLASS_LABELS = {"csfSpaces": 1, "veins": 2, "pial": 3, "brainTissue": 4}
+"""Labels of the classes of all contrasts together; 0 is no class."""
+
+
+def _drawn_classes(
+    classes: Mapping[str, Mapping[str, Mapping[str, Array]]], affine: Array
+) -> list[Derivative]:
+    """Return classes of each series as label images, and its hyperintensities as a mask."""
+    images = []
+    for name, masks_of in classes["all"].items():
+        labels = np.zeros(next(iter(masks_of.values())).shape, np.uint8)
+        for label, voxels in masks_of.items():
+            labels[voxels] = CLASS_LABELS[label]
+        entities = {"res": "hr", "desc": name, "suffix": "dseg"}
+        images.append(Derivative(Volume(labels, affine, dtype="uint8"), entities, {}))
+    for name, masks_of in classes["FLAIR"].items():
+        entities = {"res": "hr", "desc": name, "label": "WMH", "suffix": "mask"}
+        images.append(Derivative(Volume(masks_of["wmh"], affine), entities, {}))
+    return images
+
+
+def _likely_lesions(file: Path, grid: Volume, to_template: Sequence[Sequence[float]]) -> Array:
+    """Return voxels in which lesions occur, by the nearest voxel of a template (3D, boolean).
+
+    `to_template`: matrix from a point of the grid to its point in the template (RAS mm).
+    """
+    from bids_sr.registration.ants import load
+    from bids_sr.spatial.resampling import sample_volume
+
+    prior = load(file)
+    found = sample_volume(
+        (prior.data > 0).astype(np.float32),
+        prior.affine,
+        grid.data.shape,
+        grid.affine,
+        np.asarray(to_template, dtype=np.float64),
+        order=0,
+        zero_outside=True,
+    )
+    return np.asarray(found > 0.5)
 
 
 def _measured_rows(
@@ -418,11 +540,15 @@ def _measured_rows(
     affine: Array,
     slices: Sequence[int],
     *,
+    brain: Array | None = None,
+    likely: Array | None = None,
     seed: int,
-) -> tuple[list[MetricRow], Array]:
-    """All rows of the table, and the tissues of the measured scans (1 GM, 2 WM, 3 CSF).
+) -> tuple[list[MetricRow], Array, dict[str, dict[str, dict[str, Array]]]]:
+    """All rows of the table, the tissues of the measured scans (1 GM, 2 WM, 3 CSF), and classes.
 
-    `slices`: that images are compared in with the fine ones.
+    `slices`: that images are compared in with the fine ones. `brain`: voxels in which tissues are
+    segmented; None: `mask`. `likely`: voxels in which lesions occur; None: everywhere. Classes are
+    masks by contrast (``all``, ``FLAIR``), series and class.
     """
     from bids_sr.quality.image_quality import lesions, likeness, quality, segmentations
     from bids_sr.registration.multispectral import CONTRASTS, segment_multispectral
@@ -430,12 +556,15 @@ def _measured_rows(
 
     zooms = voxel_sizes(affine).tolist()
     every = {"measured": measured, **series}
+    inside = mask if brain is None else brain
+    around = None if np.array_equal(inside, mask) else mask
     by_scan = {
         name: tissues
         for name, scans in every.items()
-        if (tissues := _tissues(scans, mask, affine, seed, name))
+        if (tissues := _tissues(scans, inside, affine, seed, name))
     }
     rows: list[MetricRow] = []
+    drawn: dict[str, dict[str, dict[str, Array]]] = {"all": {}, "FLAIR": {}}
     for contrast, truth in measured.items():
         images = {name: scans[contrast] for name, scans in series.items()}
         rows += likeness(contrast, images, truth, mask, slices)
@@ -445,15 +574,18 @@ def _measured_rows(
     if "measured" in by_scan:
         rows += segmentations("all", by_scan, mask, zooms)
     if set(CONTRASTS) <= set(measured):
-        classes = {name: segment_multispectral(scans, mask) for name, scans in every.items()}
-        rows += segmentations("all", classes, mask, zooms)
+        drawn["all"] = {
+            name: segment_multispectral(scans, inside, around) for name, scans in every.items()
+        }
+        rows += segmentations("all", drawn["all"], mask, zooms)
     if "FLAIR" in measured:
-        seen = lesions({name: scans["FLAIR"] for name, scans in every.items()}, mask, zooms)
-        rows += segmentations("FLAIR", seen, mask, zooms)
+        flairs = {name: scans["FLAIR"] for name, scans in every.items()}
+        drawn["FLAIR"] = lesions(flairs, inside, zooms, likely)
+        rows += segmentations("FLAIR", drawn["FLAIR"], mask, zooms)
     labels = np.zeros(mask.shape, np.uint8)
     for label, tissue in enumerate(NAMES, 1):
         labels[by_scan.get("measured", {}).get(tissue, np.zeros(mask.shape, bool))] = label
-    return rows, labels
+    return rows, labels, drawn
 
 
 def _tissues(
