@@ -182,7 +182,8 @@ def scans_figure(
 
 
 _LESIONS, _MEASURED_LESIONS = "hyperintensities", "hyperintensities, measured scan"
-_CLASS_COLORS = {"CSF": (1, s.RED), "veins and sinuses": (2, s.GREEN), "pial layer": (3, s.BLUE)}
+_RED, _GREEN, _BLUE = "#e6262b", "#2ca02c", "#2f6fde"
+_CLASS_COLORS = {"CSF": (1, _RED), "veins and sinuses": (2, _GREEN), "pial layer": (3, _BLUE)}
 """Labels of classes that are drawn, with the colors of attention_unet, figure 11."""
 
 
@@ -216,7 +217,7 @@ def classes_figure(
     below = {name: Layer(image=scan, low=low, high=high) for name, scan in scans.items()}
     axial = _stored_slice(mask, index, slices.box_of(mask, _MARGIN_MM))
     over = {
-        name: [_colored(each, each.data > 0, s.YELLOW if name == "measured" else s.RED)]
+        name: [_colored(each, each.data > 0, s.YELLOW if name == "measured" else _RED)]
         for name, each in lesions.items()
     }
     titled = [Panel(cut=axial, shown=[layer], title=name) for name, layer in below.items()]
@@ -227,7 +228,7 @@ def classes_figure(
             [Panel(cut=axial, shown=[below[name], *over.get(name, [])]) for name in scans],
         ),
     ]
-    fills = {_LESIONS: s.RED, _MEASURED_LESIONS: s.YELLOW}
+    fills = {_LESIONS: _RED, _MEASURED_LESIONS: s.YELLOW}
     if classes:
         coronal = _middle_coronal(mask)
         over = {
@@ -245,7 +246,7 @@ def classes_figure(
             ),
         ]
         fills |= {
-            name if color != s.RED else f"{name} (classes)": color
+            name if color != _RED else f"{name} (classes)": color
             for name, (_, color) in _CLASS_COLORS.items()
         }
     return slices.image_figure(rows, tallest=_TALL, fills=fills)
