@@ -37,25 +37,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for k, who in enumerate(PEOPLE):
         for number, contrast in enumerate(CONTRASTS):
             fine = scan(k, number)
-            low = np.where(
-                fine > 0, np.clip(ndimage.gaussian_filter(fine, (1.5, 1.5, 0)), 0, 1), 0
-            )
+            low = np.where(fine > 0, ndimage.gaussian_filter(fine, (1.5, 1.5, 0)), 0)
             for desc, data in (("measured", fine), ("bspline", low)):
                 file = folder / f"{who}_res-hr_desc-{desc}_{contrast}.nii.gz"
                 save_image(data.astype(np.float32), AFFINE, file)
     return folder
 
 
-def given(
-    folder: Path, people: Sequence[str] = PEOPLE, contrasts: Sequence[str] = CONTRASTS
-) -> list[str]:
+def given(folder: Path) -> list[str]:
     words = ["--channels", *CONTRASTS]
     for flag, desc in (("--fine", "measured"), ("--coarse", "bspline")):
         words += [flag]
         words += [
             str(folder / f"{who}_res-hr_desc-{desc}_{contrast}.nii.gz")
-            for contrast in contrasts
-            for who in people
+            for contrast in CONTRASTS
+            for who in PEOPLE
         ]
     return words
 
@@ -169,8 +165,8 @@ def test_scans_that_are_no_prepared_heads_are_refused(
     words = given(folder)
     lacking = [word for word in words if "sub-02" not in word or "FLAIR" not in word]
     assert "no scan of FLAIR" in refusal(lacking, tmp_path, capsys)
-    half = len(words) // 2 + 2
-    swapped = [*words[:half], *reversed(words[half:])]
+    first_coarse = words.index("--coarse") + 1
+    swapped = [*words[:first_coarse], *reversed(words[first_coarse:])]
     assert "give both lists in the same order" in refusal(swapped, tmp_path, capsys)
     assert "takes one contrast" in refusal(words, tmp_path, capsys, "srgan")
     bright = tmp_path / "bright" / "sub-01_res-hr_desc-measured_T1w.nii.gz"
@@ -181,3 +177,9 @@ def test_scans_that_are_no_prepared_heads_are_refused(
     assert "not from 0 to 1" in refusal(changed, tmp_path, capsys)
     save_image(scan(0, 0)[1:].astype(np.float32), AFFINE, bright)
     assert "differs from the grid" in refusal(changed, tmp_path, capsys)
+    again = folder / "again" / Path(first).name
+    again.parent.mkdir()
+    save_image(scan(0, 0).astype(np.float32), AFFINE, again)
+    twice = [*words[: first_coarse - 1], str(again), *words[first_coarse - 1 :]]
+    twice += [word for word in words if "sub-01_res-hr_desc-bspline_T1w" in word]
+    assert "sub-01 has another T1w scan" in refusal(twice, tmp_path, capsys)
