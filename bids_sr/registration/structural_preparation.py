@@ -20,6 +20,7 @@ Source: attention_unet, section 3.1, which aligns to a template and names warpin
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Literal, cast
 
 import numpy as np
@@ -148,6 +149,8 @@ Unbias = Callable[[Volume, str], Volume]
 """Corrects the bias field of a scan of a contrast."""
 ExtractBrain = Callable[[Volume], Array]
 """Returns the brain mask of a bias-corrected scan (3D, boolean)."""
+AlignLinear = Callable[[Volume, Volume], Array]
+"""Returns the matrix from the frame to a scan, for the trilinear interpolation (4 x 4, RAS mm)."""
 
 
 @frozen
@@ -179,6 +182,7 @@ def prepare(
     extracted: Literal["brain", "intracranial"] = "brain",
     unbias: Unbias | None = None,
     extract_brain: ExtractBrain | None = None,
+    align_linear: AlignLinear | None = None,
     seed: int,
     prefix: str,
     sloppy: bool,
@@ -211,6 +215,9 @@ def prepare(
     extract_brain : ExtractBrain | None, optional
         Function that returns the brain mask of the frame; None: the mask of the template, fitted
         to the head.
+    align_linear : AlignLinear | None, optional
+        Function that aligns low-resolution scans to the frame where they are interpolated
+        trilinearly; None: as for all other interpolations.
     seed : int
         Seed of the random samples of ANTs.
     prefix : str
@@ -261,6 +268,13 @@ def prepare(
                 prefix=f"{prefix}{key}_",
                 mm=mm,
             )
+    trilinear: dict[_Key, Placement] = {}
+    if align_linear is not None and "linear" in interpolations:
+        for (contrast, kind), image in even.items():
+            if kind == "lowres":
+                place = Placement(xfm=align_linear(frame, image))
+                trilinear[contrast, kind] = place
+                facts[f"{contrast}_lowres_trilinear"] = _facts(place, mask, frame.affine)
     to_template = invert(template_to_head)
     if transform is not None:
         cropped = template_grid(template, template_mask, frame)
@@ -276,7 +290,10 @@ def prepare(
             prefix=f"{prefix}template_",
             sloppy=sloppy,
         )
-        places = {key: composed(cropped, to_frame, place) for key, place in places.items()}
+        places, trilinear = (
+            {key: composed(cropped, to_frame, place) for key, place in group.items()}
+            for group in (places, trilinear)
+        )
         carried = to_frame.seen(frame.like(mask.astype(np.float32)), cropped, 1, zero_outside=True)
         facts["template"] = _facts(to_frame, template_mask, template.affine) | {
             "brain_cropped_percent": _cropped_percent(mask, frame, cropped, to_frame)
@@ -286,7 +303,8 @@ def prepare(
     kept = mask
     if extracted == "intracranial":
         kept = masks.grow(mask, frame.affine, _INTRACRANIAL_MM)
-    return _assemble(even, places, frame, (mask, kept), facts, interpolations, to_template)
+    made = _assemble(even, (places, trilinear), frame, (mask, kept), interpolations)
+    return replace(made, facts=facts, to_template=to_template)
 
 
 def _cropped_percent(brain: Array, frame: Volume, grid: Volume, to_frame: Placement) -> float:
@@ -299,19 +317,19 @@ def _cropped_percent(brain: Array, frame: Volume, grid: Volume, to_frame: Placem
 
 def _assemble(
     even: Mapping[_Key, Volume],
-    places: Mapping[_Key, Placement],
+    placements: tuple[Mapping[_Key, Placement], Mapping[_Key, Placement]],
     frame: Volume,
     masks_of_frame: tuple[Array, Array],
-    facts: dict[str, dict[str, float]],
     interpolations: Sequence[str],
-    to_template: Array,
 ) -> _PreparedContrasts:
     """All scans on the grid of the frame, each interpolated once from its place, in [0, 1].
 
-    Scans without bias and their places are by contrast and "highres" or "lowres".
+    Scans without bias and their places are by contrast and "highres" or "lowres". `placements`: of
+    all scans, and other ones for the trilinear interpolation, if any.
     `masks_of_frame`: brain, which sets the scale of intensities, and voxels that are kept.
     """
     brain, kept = masks_of_frame
+    places, trilinear = placements
     hr: dict[str, Array] = {}
     lr: dict[str, dict[str, Array]] = {name: {} for name in interpolations}
     units: dict[str, float] = {}
@@ -321,7 +339,11 @@ def _assemble(
             hr[contrast] = place.seen(image, frame, 3)
             continue
         seen = {
-            name: place.seen(image, frame, order) for name, order in _ORDERS.items() if name in lr
+            name: (trilinear.get((contrast, kind), place) if name == "linear" else place).seen(
+                image, frame, order
+            )
+            for name, order in _ORDERS.items()
+            if name in lr
         }
         _, units[contrast] = unit_range(seen["bspline"], brain)
         for name, data in seen.items():
@@ -335,8 +357,8 @@ def _assemble(
         brain=brain,
         affine=frame.affine,
         units=units,
-        facts=facts,
-        to_template=to_template,
+        facts={},
+        to_template=np.eye(4),
     )
 
 

@@ -94,12 +94,16 @@ def _text_of_preparation(setting: Lookup) -> str:
     brain = "extracted with BET2 of FSL [@bet]" if by_fsl else "taken from the template's mask"
     if setting("anat_mask") == "intracranial":
         brain += " and dilated by 6 mm"
+    trilinear = (
+        " For trilinear interpolation, low-resolution scans were aligned with FLIRT of FSL"
+        " [@flirt] by the correlation ratio."
+    )
     return (
         f"The {' and '.join(suffixes)} scans of both resolutions were corrected for intensity"
         f" non-uniformity with {bias}, {_ALIGNED[setting('anat_align')].format(suffixes[0])} and"
         f" interpolated once, each; the brain was {brain}, and intensities"
         " were scaled linearly to the range from 0 to 1, with equal means in the brain at both"
-        " resolutions."
+        f" resolutions.{trilinear * by_fsl}"
     )
 
 
@@ -191,6 +195,18 @@ def prepare_scans(
         ),
         extract_brain=(
             (lambda image: fsl.brain_by_bet(image, _emptied(next(folders)))) if by_fsl else None
+        ),
+        align_linear=(
+            (
+                lambda frame, image: fsl.aligned_by_flirt(
+                    frame,
+                    image,
+                    _emptied(next(folders)),
+                    affine=anat_align not in ("rigid", "template-rigid"),
+                )
+            )
+            if by_fsl
+            else None
         ),
     )
     about = {

@@ -11,7 +11,13 @@ import numpy as np
 import pytest
 
 from bids_sr.io.grids import Volume
-from bids_sr.registration.fsl import brain_by_bet, unbiased_by_fast
+from bids_sr.registration.fsl import (
+    aligned_by_flirt,
+    brain_by_bet,
+    unbiased_by_fast,
+    world_matrix,
+)
+from bids_sr.spatial.transforms import rigid_matrix
 
 AFFINE = np.array([[-2.0, 0, 0, 10], [0, 2, 0, -10], [0, 0, 3, -5], [0, 0, 0, 1]])
 SHAPE = (9, 10, 7)
@@ -89,3 +95,53 @@ def test_a_failure_of_bet_is_reported(
     stand_in(programs, "bet", body)
     with pytest.raises(Exception, match=reason):  # nipype has an exception of its own
         brain_by_bet(head, tmp_path)
+
+
+FLIRT = """
+value = {flag: words[words.index(flag) + 1] for flag in ("-in", "-ref", "-omat", "-cost", "-dof")}
+assert value["-cost"] == "corratio" and words[words.index("-searchcost") + 1] == "corratio", words
+for flag in ("-in", "-ref"):
+    nib.load(value[flag])
+matrix = np.eye(4)
+matrix[:3, 3] = (2, -3, float(value["-dof"]))
+np.savetxt(value["-omat"], matrix)
+open(words[words.index("-out") + 1], "w").close()
+"""
+
+
+@pytest.mark.parametrize(("affine", "dof"), [(False, 6), (True, 12)])
+def test_flirt_is_asked_for_the_correlation_ratio_and_its_matrix_is_turned_around(
+    programs: Path, head: Volume, tmp_path: Path, affine: bool, dof: int
+) -> None:
+    stand_in(programs, "flirt", FLIRT)
+    found = aligned_by_flirt(head, head, tmp_path, affine=affine)
+    # the first axis of this array runs to the left, as FSL's does: +2 mm there are -2 mm in RAS
+    expected = np.eye(4)
+    expected[:3, 3] = (2, 3, -dof)
+    np.testing.assert_allclose(found, expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("flipped", ["neither", "frame", "image", "both"])
+def test_a_matrix_of_flirt_is_read_as_nitransforms_writes_it(flipped: str) -> None:
+    """nitransforms has code of its own for FSL's coordinates."""
+    import nibabel as nib
+
+    fsl = pytest.importorskip("nitransforms.io.fsl")
+    turn = rigid_matrix([3.0, -2.0, 4.0, 0.2, -0.1, 0.15], (0, 0, 0)) @ np.diag([1.1, 0.9, 1, 1])
+    oblique = rigid_matrix([5.0, 1.0, -2.0, 0.1, 0.2, -0.1], (0, 0, 0))
+    grids = {
+        "frame": (oblique @ np.diag([2.0, 2.5, 3.0, 1.0]), (9, 10, 7)),
+        "image": (np.diag([4.0, 3.0, 2.0, 1.0]), (12, 8, 11)),
+    }
+    images = {}
+    for name, (affine, shape) in grids.items():
+        own = affine @ np.diag([-1.0, 1, 1, 1]) if flipped in (name, "both") else affine
+        images[name] = Volume(np.zeros(shape, np.float32), own)
+    files = {name: nib.Nifti1Image(each.data, each.affine) for name, each in images.items()}
+    written = fsl.FSLLinearTransform.from_ras(
+        turn, moving=files["image"], reference=files["frame"]
+    )
+    matrix = np.asarray(written["parameters"])
+    np.testing.assert_allclose(
+        world_matrix(matrix, images["frame"], images["image"]), turn, atol=1e-6
+    )

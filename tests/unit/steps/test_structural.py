@@ -477,12 +477,21 @@ def test_fsl_corrects_each_scan_by_its_contrast_and_sets_the_brain(
     smaller = ndimage.binary_erosion(head[1], iterations=2)
     monkeypatch.setattr(fsl, "unbiased_by_fast", unbiased)
     monkeypatch.setattr(fsl, "brain_by_bet", lambda image, folder: smaller)
+    away_mm = np.eye(4)
+    away_mm[0, 3] = 30
+    affines = []
+
+    def flirt(frame, image, folder, *, affine):
+        affines.append(affine)
+        return away_mm
+
+    monkeypatch.setattr(fsl, "aligned_by_flirt", flirt)
     monkeypatch.setattr(
         structural_preparation, "brain_from_head", lambda *_a, **_k: (head[1], np.eye(4), None)
     )
     found = {}
     for kept in ("brain", "intracranial"):
-        *_, mask, brain, facts = structural.prepare_scans(
+        _, coarse, other, mask, brain, facts = structural.prepare_scans(
             [path for path in names if path.name.startswith("highres")],
             [path for path in names if path.name.startswith("lowres")],
             Volume(np.ones((2, 2, 2)), np.eye(4)),
@@ -502,6 +511,16 @@ def test_fsl_corrects_each_scan_by_its_contrast_and_sets_the_brain(
         (contrast, shape) for contrast in CONTRASTS for shape in (SHAPE, (20, 22, 18))
     )
     np.testing.assert_array_equal(found["brain"], smaller)
+    assert affines == [False] * 4
+    # trilinear scans are where FLIRT puts them, all others where ANTs does
+    assert [each.entities["desc"] for each in other] == ["linear", "linear"]
+    low = scans(head, poses)["T1w", "lowres"]
+    direct = sample_volume(low.data, low.affine, SHAPE, AFFINE, away_mm, order=1)
+    inside = smaller & (other[0].volume.data < 1)
+    unit = facts["units"]["T1w"]
+    np.testing.assert_allclose(other[0].volume.data[inside] * unit, direct[inside], rtol=1e-3)
+    assert np.corrcoef(coarse[0].volume.data[inside], direct[inside])[0, 1] < 0.8
+    assert facts["offsets"]["T1w_lowres_trilinear"]["offset_mm"] == pytest.approx(30, abs=0.01)
     away = ndimage.distance_transform_edt(~smaller, sampling=2.0)
     np.testing.assert_array_equal(found["intracranial"], away <= 6)
     assert facts["to_template"] == np.eye(4).tolist()
