@@ -73,9 +73,9 @@ class Head:
         assert affine is not None
         fine, coarse = np.stack(arrays["fine"]), np.stack(arrays["coarse"])
         if mask_file is None:
-            mask = (coarse > 0).any(axis=0)
+            mask = np.asarray((coarse > 0).any(axis=0))
         else:
-            mask = load_image(mask_file)[0] > 0.5
+            mask = np.asarray(load_image(mask_file)[0] > 0.5)
         if mask.shape != fine.shape[1:] or not mask.any():
             what = f"{mask_file or self.coarse[0]}"
             raise UsageError(what, "the brain mask is empty or on another grid", _PREPARE)

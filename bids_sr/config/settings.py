@@ -123,8 +123,8 @@ class SuperRes(Checked):
         "ants",
         "--anat-tools",
         "bias correction and brain extraction for --sr-target anat: N4 and a template's mask, or"
-        " FAST and BET2 of FSL, which must be installed; fsl also aligns scans of the series linear"
-        " by the correlation ratio (FLIRT)",
+        " FAST and BET2 of FSL, which must be installed; fsl also aligns the scans of the series"
+        " linear by the correlation ratio (FLIRT)",
     )
     lesion_template: Path | None = option(
         None,

@@ -491,7 +491,9 @@ def measure_scans(
     slices = untrained_slices(fine_scans, coarse_scans, scan_mask, card_file)
     likely = None
     if given_lesion_template is not None:
-        likely = _likely_lesions(given_lesion_template, scan_mask, scan_facts["to_template"])
+        likely = _likely_lesions(
+            given_lesion_template, scan_mask, np.asarray(scan_facts["to_template"], np.float64)
+        )
     rows, labels, classes = _measured_rows(
         measured,
         series,
@@ -528,7 +530,7 @@ def _drawn_classes(
     return images
 
 
-def _likely_lesions(file: Path, grid: Volume, to_template: Sequence[Sequence[float]]) -> Array:
+def _likely_lesions(file: Path, grid: Volume, to_template: Array) -> Array:
     """Return voxels in which lesions occur, by the nearest voxel of a template (3D, boolean).
 
     `to_template`: matrix from a point of the grid to its point in the template (RAS mm).
@@ -542,7 +544,7 @@ def _likely_lesions(file: Path, grid: Volume, to_template: Sequence[Sequence[flo
         prior.affine,
         grid.data.shape,
         grid.affine,
-        np.asarray(to_template, dtype=np.float64),
+        to_template,
         order=0,
         zero_outside=True,
     )
