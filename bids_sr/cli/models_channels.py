@@ -35,7 +35,7 @@ _NEAR = 1e-3  # difference of two grids' affines that is rounding (mm)
 
 
 @frozen
-class Head:
+class ScannedHead:
     """Scans of one head (one session of a participant), with contrasts in the order of the call.
 
     `name`: participant and session. `fine, coarse`: files of each contrast.
@@ -88,7 +88,7 @@ _PREPARE = (
 )
 
 
-def heads_of(options: CompareOptions) -> list[Head]:
+def heads_of(options: CompareOptions) -> list[ScannedHead]:
     """Group the files of a call by participant and session; refuse incomplete groups."""
     found: dict[str, dict[str, tuple[Path, Path]]] = {}
     participants: dict[str, str] = {}
@@ -114,7 +114,7 @@ def heads_of(options: CompareOptions) -> list[Head]:
             raise UsageError(head, why, fix)
         pairs = [group[name] for name in options.channels]
         heads.append(
-            Head(
+            ScannedHead(
                 participant=participants[head],
                 name=head,
                 fine=tuple(fine for fine, _ in pairs),
@@ -150,7 +150,7 @@ def check_fusing(methods: Sequence[Method]) -> None:
 
 def score_heads(
     trained: Mapping[str, Path],
-    heads: Sequence[tuple[Head, TrainingImage]],
+    heads: Sequence[tuple[ScannedHead, TrainingImage]],
     options: CompareOptions,
 ) -> Iterator[TableRow]:
     """Yield scores of all models and of the low-resolution scans, one row per contrast.

@@ -19,7 +19,7 @@ import numpy as np
 
 from bids_sr.cli import models_files as files
 from bids_sr.cli.console import progress_line
-from bids_sr.cli.models_channels import Head, check_fusing, heads_of, score_heads
+from bids_sr.cli.models_channels import ScannedHead, check_fusing, heads_of, score_heads
 from bids_sr.cli.models_evaluate import (
     SCORES,
     cell_text,
@@ -77,7 +77,7 @@ class _Study:
     factor: Factor
     degradation: str | None  # of test images; None if measured ones are given
     folds: tuple[ParticipantSplit, ...]
-    heads: tuple[Head, ...] = ()
+    heads: tuple[ScannedHead, ...] = ()
 
 
 def compare(options: CompareOptions) -> None:
