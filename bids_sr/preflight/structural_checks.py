@@ -22,7 +22,7 @@ def check_tools(settings: Settings, findings: Findings) -> None:
     if absent:
         findings.refuse_option(
             "--anat-tools fsl",
-            f"{', '.join(absent)} of FSL is not on the PATH",
+            f"programs of FSL that are not on the PATH: {', '.join(absent)}",
             "Install FSL (https://fsl.fmrib.ox.ac.uk/fsl/docs/) and add its bin folder to the"
             " PATH, or leave the option out: N4 and the template's mask are then used.",
         )
@@ -64,7 +64,8 @@ def _problem(file: Path, space: str) -> tuple[str, str] | None:
         data, affine = load_image(file)
     except (UsageError, OSError, EOFError, ValueError, ImageFileError) as error:
         first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        return f"the file cannot be read as NIfTI ({first_line})", give
+        reason = first_line.removeprefix(f"{file}: ")
+        return f"the file cannot be read as NIfTI ({reason})", give
     if data.ndim != 3:
         return f"the image has {data.ndim} axes {data.shape}; a lesion template has 3", give
     voxels = np.argwhere(data > 0)
