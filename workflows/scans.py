@@ -68,7 +68,7 @@ def _scope(
     sessions = {entities_of(pair.highres).get("session", "") for pair in scans}
     session = {"session": max(sessions)} if len(sessions) == 1 and max(sessions) else {}
     template = next(iter(planned.settings.preprocessing.templates), SPACES[0])
-    in_template = planned.settings.superres.anat_align == "template"
+    in_template = planned.settings.superres.aligns_to_template
     space = Space(name=template).entities if in_template else {}
     return outer.within(
         name,
@@ -107,6 +107,8 @@ def _add_participant(
         subject_facts=_facts(planned.settings, subject),
     )
     measured = _scope(scope, "measured", planned, subject, planned.made_by)
+    if superres.lesion_template is not None:
+        measured.give(given_lesion_template=superres.lesion_template)
     learned: Wires = {
         "heads_fine": [head["fine_scans"] for head in heads.values()],
         "heads_coarse": [head["coarse_scans"] for head in heads.values()],
@@ -131,7 +133,10 @@ def _add_participant(
             method_label=method if len(superres.chosen) > 1 else "",
         )
     measured.add(structural.measure_scans)
-    scope.add(draw_anatomy.draw_scans, wires={"scan_metrics": measured["scan_metrics"]})
+    scope.add(
+        draw_anatomy.draw_scans,
+        wires={name: measured[name] for name in ("scan_metrics", "scan_classes")},
+    )
     scope.add(draw_anatomy.summarize_subject)
 
 
@@ -156,6 +161,8 @@ def _add_controls(root: Scope, planned: Planned, subject: Subject) -> None:
         name = f"control_{session}" if session else "control"
         own = _scope(scope, name, planned, subject, planned.made_by, scans)
         own.give(highres_files=[scan.highres for scan in scans])
+        if settings.superres.lesion_template is not None:
+            own.give(given_lesion_template=settings.superres.lesion_template)
         own.add(load_template, structural.prepare_control, structural.measure_control)
         own.add(draw_anatomy.draw_control, session=session)
     scope.add(draw_anatomy.summarize_subject)

@@ -466,8 +466,26 @@ def check_options(settings: Settings, findings: Findings) -> None:
                 anat,
             ),
             (
+                superres.anat_mask != "brain",
+                f"--anat-mask {superres.anat_mask}",
+                "it applies to structural scans only, and these are BOLD runs",
+                anat,
+            ),
+            (
                 superres.anat_scale != "auto",
                 f"--anat-scale {superres.anat_scale}",
+                "it applies to structural scans only, and these are BOLD runs",
+                anat,
+            ),
+            (
+                superres.anat_tools != "ants",
+                f"--anat-tools {superres.anat_tools}",
+                "it applies to structural scans only, and these are BOLD runs",
+                anat,
+            ),
+            (
+                superres.lesion_template is not None,
+                f"--lesion-template {superres.lesion_template}",
                 "it applies to structural scans only, and these are BOLD runs",
                 anat,
             ),

@@ -19,6 +19,7 @@ import numpy as np
 
 from bids_sr.cli import models_files as files
 from bids_sr.cli.console import progress_line
+from bids_sr.cli.models_channels import ScannedHead, check_fusing, heads_of, score_heads
 from bids_sr.cli.models_evaluate import (
     SCORES,
     cell_text,
@@ -47,6 +48,7 @@ from bids_sr.sr.data.participant_splits import (
 from bids_sr.sr.method import offered_methods
 from bids_sr.sr.models.card import ModelError
 from bids_sr.sr.models.model import TrainingRequest, load_model, save_model
+from bids_sr.sr.training.fused import SAME_GRID
 from bids_sr.sr.training.trainer import fit
 
 
@@ -66,7 +68,8 @@ class _Candidate:
 class _Study:
     """Images of all participants, and what is trained on them.
 
-    `images`: by number of the file of the call. `people`: participant of each file.
+    `images`: by number of the file of the call. `people`: participant of each file. With several
+    contrasts as channels, both are by number of the head, and `heads` has their files.
     """
 
     candidates: tuple[_Candidate, ...]
@@ -75,6 +78,7 @@ class _Study:
     factor: Factor
     degradation: str | None  # of test images; None if measured ones are given
     folds: tuple[ParticipantSplit, ...]
+    heads: tuple[ScannedHead, ...] = ()
 
 
 def compare(options: CompareOptions) -> None:
@@ -122,6 +126,8 @@ def _prepare(options: CompareOptions) -> _Study:
     if not lead:
         why = "methods are tested against high-resolution images"
         raise UsageError("compare without --fine", why, "give --fine FILE ...")
+    if options.channels:
+        return _checked(_prepare_channels(options, candidates))
     people = tuple(participant_of(path) for path in lead)
     folds = _folds(options, list(dict.fromkeys(people)))
     first = candidates[0].training
@@ -157,9 +163,35 @@ def _prepare(options: CompareOptions) -> _Study:
         degradation=None if options.coarse else _degradation(options, candidates),
         folds=tuple(folds),
     )
+    return _checked(study)
+
+
+def _prepare_channels(options: CompareOptions, candidates: Sequence[_Candidate]) -> _Study:
+    """Read the scans of all heads, with contrasts as channels on the high-resolution grid."""
+    check_fusing([one.training.method for one in candidates])
+    heads = heads_of(options)
+    people = tuple(head.participant for head in heads)
+    folds = _folds(options, list(dict.fromkeys(people)))
+    mask_of = dict(zip(options.fine, options.mask, strict=False))
+    return _Study(
+        candidates=tuple(
+            replace(one, training=replace(one.training, factor=SAME_GRID)) for one in candidates
+        ),
+        people=people,
+        images=tuple((head.read(options.channels, mask_of.get(head.fine[0])),) for head in heads),
+        factor=SAME_GRID,
+        degradation=None,
+        folds=tuple(folds),
+        heads=tuple(heads),
+    )
+
+
+def _checked(study: _Study) -> _Study:
+    """Return a study whose trainings all fit their images; refuse any other."""
     for one in study.candidates:
-        everything = _training_images(one, study, folds[0])
-        check_images(everything, one.training.effective_recipe, factor, one.training.method.ndim)
+        everything = _training_images(one, study, study.folds[0])
+        recipe, ndim = one.training.effective_recipe, one.training.method.ndim
+        check_images(everything, recipe, study.factor, ndim)
         suited(one.training, everything, quiet=True)
     return study
 
@@ -299,6 +331,9 @@ def _score(
     chosen = [k for k, who in enumerate(study.people) if who in people]
     if not chosen:
         return []
+    if study.heads:
+        heads = [(study.heads[k], study.images[k][0]) for k in chosen]
+        return list(score_heads(trained, heads, options))
     evaluation = EvaluateOptions(
         reference=tuple(options.fine[k] for k in chosen),
         image=tuple(options.coarse[k] for k in chosen) if options.coarse else (),
@@ -362,6 +397,7 @@ def _about(study: _Study, options: CompareOptions) -> dict[str, object]:
         "Factor": list(study.factor),
         "Degradation": study.degradation or "measured",
         "Images": [str(path) for path in options.fine],
+        **({"Channels": list(options.channels)} if options.channels else {}),
         "ImagesSHA256": hashlib.sha256(text.encode()).hexdigest(),
         "Volumes": options.volumes,
         "PerceptualWeights": [one.training.vgg_weights is not None for one in study.candidates],

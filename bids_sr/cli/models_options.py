@@ -313,6 +313,13 @@ class CompareOptions(TrainOptions):
     out: Path = argument(
         "OUT", "table to write: OUT.tsv, tables of tests beside it, and models in OUT_models"
     )
+    channels: tuple[str, ...] = option(
+        (),
+        "--channels SUFFIX",
+        "contrasts that are channels of one network (T1w T2w FLAIR): --fine and --coarse are then"
+        " scans of all of them, prepared by bids-sr ... --sr-target anat",
+        among=_IMAGES,
+    )
     folds: int | None = option(
         None,
         "--folds K",
@@ -374,9 +381,33 @@ class CompareOptions(TrainOptions):
             raise UsageError("--validation", "it belongs to --folds", fix)
         if self.validate_on and not self.test_on:
             raise UsageError("--validate-on", "it belongs to --test-on", "give --test-on, too")
+        self._check_channels()
         if self.coarse and self.train_coarser != (1.0,):
             why = "measured coarse images have one resolution"
             raise UsageError("--train-coarser with --coarse", why, "leave one of the two out")
+
+    def _check_channels(self) -> None:
+        """Refuse channels without what they need, and options that do not apply to them."""
+        if not self.channels:
+            return
+        what = f"--channels {' '.join(self.channels)}"
+        known = ("T1w", "T2w", "FLAIR")
+        if len(set(self.channels)) < max(len(self.channels), 2) or set(self.channels) - set(known):
+            why = f"channels are two or three different contrasts of {', '.join(known)}"
+            raise UsageError(what, why, "for example --channels T1w T2w FLAIR")
+        if not self.coarse:
+            why = "fused contrasts are super-resolved from measured low-resolution scans"
+            raise UsageError(f"{what} without --coarse", why, "give --coarse, one for each --fine")
+        if len(self.coarse) != len(self.fine):
+            why = f"there are {len(self.fine)} fine images"
+            raise UsageError(f"--coarse: {len(self.coarse)} file(s)", why, "give one for each")
+        for flag, given in (
+            ("--factor", bool(self.factor)),
+            ("--contrast", self.contrast is not None),
+        ):
+            if given:
+                why = "all scans are on the high-resolution grid, and their names have a contrast"
+                raise UsageError(f"{flag} with --channels", why, f"leave {flag} out")
 
 
 @frozen

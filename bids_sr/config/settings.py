@@ -86,7 +86,8 @@ class SuperRes(Checked):
     that of the T2*w pair, the calibration or the given model, else 2 in plane. `target`: BOLD
     runs, or structural scans, whose contrasts are fused. For these are `train_on`, a participant's
     own scans or those of all others of the call, and `anat_align`, the transforms that bring the
-    scans of a head together, and `anat_scale`, how they are scaled to [0, 1]. `recipe`: of methods
+    scans of a head together, and `anat_scale`, how they are scaled to [0, 1]. `anat_mask`,
+    `anat_tools` and `lesion_template` also apply to structural scans only. `recipe`: of methods
     that have no `paper-mse` of their own it is `paper`. `recipe_changes`: settings of methods'
     recipes that take another value. `calibration`: short high-resolution run that tells where
     others fluctuate: auto, none, an acq- label, or a file.
@@ -103,11 +104,33 @@ class SuperRes(Checked):
         "--train-on",
         "training scans for --sr-target anat: the participant's own, or those of all others",
     )
-    anat_align: Literal["rigid", "affine", "nonlinear", "template"] = option(
+    anat_align: Literal[
+        "rigid", "affine", "nonlinear", "template-rigid", "template", "template-warp"
+    ] = option(
         "rigid",
         "--anat-align",
         "registration between the scans of a head for --sr-target anat; template: an affine, and"
-        " another one to the first template of --output-spaces, on a grid around its brain",
+        " another one to the first template of --output-spaces, on a grid around its brain;"
+        " template-rigid, template-warp: the same with rigid transforms or deformations",
+    )
+    anat_mask: Literal["brain", "intracranial"] = option(
+        "brain",
+        "--anat-mask",
+        "what remains of scans for --sr-target anat: the brain, or all within 6 mm of it, where"
+        " sinuses are then found, too",
+    )
+    anat_tools: Literal["ants", "fsl"] = option(
+        "ants",
+        "--anat-tools",
+        "bias correction and brain extraction for --sr-target anat: N4 and a template's mask, or"
+        " FAST and BET2 of FSL, which must be installed; fsl also aligns the scans of the series"
+        " linear by the correlation ratio (FLIRT)",
+    )
+    lesion_template: Path | None = option(
+        None,
+        "--lesion-template FILE",
+        "where lesions occur (.nii, .nii.gz; above 0), in the space of the first template of"
+        " --output-spaces: white-matter hyperintensities of --sr-target anat start there only",
     )
     anat_control: bool = option(
         False,
@@ -292,6 +315,11 @@ class SuperRes(Checked):
     def thins_slices(self) -> bool:
         """Whether the requested factor makes slices thinner."""
         return self.factor_by_axis is not None and self.factor_by_axis[2] != 1
+
+    @property
+    def aligns_to_template(self) -> bool:
+        """Whether structural scans are brought into the space of a template."""
+        return self.anat_align.startswith("template")
 
     @property
     def auto(self) -> bool:

@@ -101,6 +101,8 @@ class Lookup(Protocol):
             "atlas",
             "anat_align",
             "anat_scale",
+            "anat_mask",
+            "anat_tools",
             "primary",
             "baselines",
             "drift",

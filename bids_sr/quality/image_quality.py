@@ -396,15 +396,15 @@ def segmentations(
 
 
 def lesions(
-    series: Mapping[str, Real], mask: Mask, zooms: Sequence[float]
+    series: Mapping[str, Real], mask: Mask, zooms: Sequence[float], likely: Mask | None = None
 ) -> dict[str, dict[str, Mask]]:
     """Return each series' FLAIR white-matter hyperintensities as a class for `segmentations`.
 
     `series`: scans of one contrast (3D, 0 to 1) by series. `zooms`: voxel size along each axis
-    (mm).
+    (mm). `likely`: voxels in which lesions occur (3D, boolean); None: everywhere in the brain.
     """
     return {
-        name: {"wmh": white_matter_hyperintensities(image, mask, zooms)}
+        name: {"wmh": white_matter_hyperintensities(image, mask, zooms, likely)}
         for name, image in series.items()
     }
 

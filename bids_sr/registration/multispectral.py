@@ -8,11 +8,15 @@ bright in T2w and FLAIR; gray and white matter are of medium intensity.
 
 These descriptions are the starting means here, in standard deviations of the brain, and a weak
 prior on the means (as many voxels as `_PRIOR` of the image), without which classes of few voxels
-drift into the brain. The paper prints neither starting values nor software. Only voxels of the
-brain mask are classified, so that sinuses outside this mask are missed.
+drift into the brain. The paper prints neither starting values nor software.
+
+The classes are fitted in the brain mask. Sinuses lie in the dura, outside this mask: veins are
+also searched in a wider, intracranial mask around it. The skull, which begins there, is dark in
+all three contrasts, as the background is, and the fat of its marrow bright in T1w; both get
+components of their own there and belong to no class.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -32,12 +36,18 @@ _STARTS = (
 )
 _WEIGHTS = (0.12, 0.03, 0.08, 0.42, 0.35)
 _PRIOR = 0.02  # voxels of the image, as a share, that the prior on a mean counts for
+_PRIOR_AROUND = 0.1  # the same around the brain, where the means of the brain are kept more firmly
+_MARROW = (2.5, 1.0, 1.0)  # fat in the skull, in standard deviations of the brain
+_Mixture = tuple[Array, Array, Array]
+"""Means, covariances and weights of components."""
 _FLOOR = 0.05  # added to the variances, in squared standard deviations of the brain
 _ROUNDS = 25
 _SAMPLE = 100_000  # voxels that the mixture is fitted to
 
 
-def segment_multispectral(scans: Mapping[str, Array], mask: Array) -> dict[str, Array]:
+def segment_multispectral(
+    scans: Mapping[str, Array], mask: Array, intracranial: Array | None = None
+) -> dict[str, Array]:
     """Return the most probable class of each voxel as one mask per class.
 
     Parameters
@@ -46,11 +56,14 @@ def segment_multispectral(scans: Mapping[str, Array], mask: Array) -> dict[str, 
         T1w, T2w and FLAIR on one grid (3D), corrected for intensity non-uniformity.
     mask : Array
         Voxels of the brain (3D, boolean).
+    intracranial : Array | None, optional
+        Voxels in which veins are searched, too (3D, boolean); None: the brain only.
 
     Returns
     -------
     dict[str, Array]
-        Voxels (3D, boolean) by class (`CLASSES`); each voxel of the mask is in one class.
+        Voxels (3D, boolean) by class (`CLASSES`); each voxel of the mask is in one class, and
+        voxels around it are veins or in no class.
 
     Raises
     ------
@@ -62,39 +75,101 @@ def segment_multispectral(scans: Mapping[str, Array], mask: Array) -> dict[str, 
     inside = np.asarray(mask, dtype=bool)
     if not inside.any() or any(scans[name].shape != inside.shape for name in CONTRASTS):
         raise ValueError(f"the brain mask {inside.shape} is empty or on another grid")
-    x = np.stack([_standardized(np.asarray(scans[name])[inside], name) for name in CONTRASTS])
-    x = x.T
+    scales = [_scale(np.asarray(scans[name])[inside], name) for name in CONTRASTS]
+    x = _standardized(scans, inside, scales)
     sample = x[:: max(1, len(x) // _SAMPLE)]
     starts = np.array([start for _, start in _STARTS])
-    means, weights = starts.copy(), np.array(_WEIGHTS)
-    covariances = np.tile(0.5 * np.eye(len(CONTRASTS)), (len(starts), 1, 1))
-    for _ in range(_ROUNDS):
-        posterior = _posterior(sample, means, covariances, weights)
-        mass = posterior.sum(axis=0) + 1e-9
-        prior = _PRIOR * len(sample)
-        means = (posterior.T @ sample + prior * starts) / (mass + prior)[:, None]
-        for k in range(len(starts)):
-            left = sample - means[k]
-            spread = (posterior[:, k, None] * left).T @ left / mass[k]
-            covariances[k] = spread + _FLOOR * np.eye(len(CONTRASTS))
-        weights = mass / mass.sum()
-    component = _posterior(x, means, covariances, weights).argmax(axis=1)
+    mixture = _fitted(sample, starts, np.array(_WEIGHTS), _PRIOR)
+    component = _posterior(x, *mixture).argmax(axis=1)
     masks = {}
     for name in CLASSES:
         numbers = [k for k, (label, _) in enumerate(_STARTS) if label == name]
         voxels = np.zeros(inside.shape, dtype=bool)
         voxels[inside] = np.isin(component, numbers)
         masks[name] = voxels
+    if intracranial is not None:
+        masks["veins"] |= _veins_around(scans, inside, intracranial, scales, mixture)
     return masks
 
 
-def _standardized(values: Array, name: str) -> Array:
-    """Return intensities in robust standard deviations from the median (n,)."""
+def _veins_around(
+    scans: Mapping[str, Array],
+    brain: Array,
+    intracranial: Array,
+    scales: Sequence[tuple[float, float]],
+    mixture: _Mixture,
+) -> Array:
+    """Return voxels around the brain (3D, boolean) that are veins or sinuses.
+
+    `scales`: median and spread of each contrast in the brain. `mixture`: components in the brain;
+    their means are kept there, and their weights and those of skull and marrow are fitted.
+    """
+    rim = np.asarray(intracranial, dtype=bool) & ~brain
+    veins = np.zeros(brain.shape, dtype=bool)
+    if not rim.any():
+        return veins
+    x = _standardized(scans, rim, scales)
+    no_signal = np.clip([-center / spread for center, spread in scales], -8, 8)
+    means, _, weights = mixture
+    starts = np.vstack([means, 0.9 * no_signal, _MARROW])
+    sample = x[:: max(1, len(x) // _SAMPLE)]
+    around = _fitted(
+        sample, starts, np.append(0.5 * weights, [0.4, 0.1]), _PRIOR_AROUND, covariances=mixture[1]
+    )
+    number = next(k for k, (label, _) in enumerate(_STARTS) if label == "veins")
+    veins[rim] = _posterior(x, *around).argmax(axis=1) == number
+    return veins
+
+
+def _fitted(
+    sample: Array,
+    starts: Array,
+    weights: Array,
+    share: float,
+    *,
+    covariances: Array | None = None,
+) -> _Mixture:
+    """Fit a mixture by expectation-maximization, with a prior on the means.
+
+    `sample`: voxels (n, contrasts). `share`: share of the voxels that the prior on each mean,
+    which is `starts`, counts for. `covariances`: of the first components to start from; None: a
+    variance of 0.5.
+    """
+    means = starts.copy()
+    spreads = np.tile(0.5 * np.eye(len(CONTRASTS)), (len(starts), 1, 1))
+    if covariances is not None:
+        spreads[: len(covariances)] = covariances
+    for _ in range(_ROUNDS):
+        posterior = _posterior(sample, means, spreads, weights)
+        mass = posterior.sum(axis=0) + 1e-9
+        prior = share * len(sample)
+        means = (posterior.T @ sample + prior * starts) / (mass + prior)[:, None]
+        for k in range(len(starts)):
+            left = sample - means[k]
+            spread = (posterior[:, k, None] * left).T @ left / mass[k]
+            spreads[k] = spread + _FLOOR * np.eye(len(CONTRASTS))
+        weights = mass / mass.sum()
+    return means, spreads, weights
+
+
+def _scale(values: Array, name: str) -> tuple[float, float]:
+    """Return median and robust standard deviation of intensities in the brain."""
     center = float(np.median(values))
     spread = 1.4826 * float(np.median(np.abs(values - center))) or float(values.std())
     if not spread > 0:
         raise ValueError(f"the {name} scan is constant in the brain")
-    return np.clip((np.asarray(values, dtype=np.float64) - center) / spread, -8, 8)
+    return center, spread
+
+
+def _standardized(
+    scans: Mapping[str, Array], voxels: Array, scales: Sequence[tuple[float, float]]
+) -> Array:
+    """Return intensities in robust standard deviations from the median (n, contrasts)."""
+    columns = [
+        np.clip((np.asarray(scans[name][voxels], dtype=np.float64) - center) / spread, -8, 8)
+        for name, (center, spread) in zip(CONTRASTS, scales, strict=True)
+    ]
+    return np.stack(columns, axis=1)
 
 
 def _posterior(x: Array, means: Array, covariances: Array, weights: Array) -> Array:

@@ -8,86 +8,50 @@ what gradients that are not linear leave. Both follow noise and blur as well whe
 to take up.
 
 With "template", scans are aligned to the frame by an affine, and the frame to the template by
-another; both are applied in the one interpolation, onto a grid of the frame's voxel size around
+another; "template-rigid" and "template-warp" do the same with rigid transforms and deformations.
+Both transforms are applied in the one interpolation, onto a grid of the frame's voxel size around
 the template's intracranial volume.
+
+Scans are extracted by the brain mask, or by an intracranial mask, which also contains the space
+around the brain with its sinuses.
 
 Source: attention_unet, section 3.1, which aligns to a template and names warping useless (section
 4.4).
 """
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Literal, cast
 
 import numpy as np
 from nibabel.affines import apply_affine
-from scipy import ndimage
 
 from bids_sr.frozen import frozen
 from bids_sr.io.grids import Array, Volume
 from bids_sr.registration.ants import Stage, read_linear, register
 from bids_sr.registration.brain import brain_from_head, coarse, unbiased
+from bids_sr.registration.placement import SINC, Placement, composed, deformed
 from bids_sr.registration.rigid import linear_stages, orthonormal, rigid, rim_of, size_of
+from bids_sr.registration.template_frame import placed_in_template, template_grid
 from bids_sr.spatial import masks
-from bids_sr.spatial.resampling import sample_volume
-from bids_sr.spatial.transforms import carry, hr_grid, invert, points_in, rms_distance
-from bids_sr.spatial.windowed_sinc import resample_sinc
+from bids_sr.spatial.transforms import invert, points_in, rms_distance
 from bids_sr.sr.training.fused import unit_range
 
-Align = Literal["rigid", "affine", "nonlinear", "template"]
+_Transform = Literal["rigid", "affine", "nonlinear"]
+Align = Literal["rigid", "affine", "nonlinear", "template-rigid", "template", "template-warp"]
 Scale = Literal["percentile", "range"]
 """``percentile``: 1 is the 99.9th percentile of the coarse scan's brain, and the fine scan has its
 mean. ``range``: each scan is scaled linearly from its minimum to its maximum.
 """
-SINC = -1
-"""Takes the place of the order of a spline: a sinc with Lanczos' window."""
-_CROP_MM = 4.0  # margin of the grid around the template's brain
-# grid on which a deformation is read from its file; SyN smooths its own over three voxels
-_WARP_MM = 4.0
-
-
-@frozen
-class Placement:
-    """Where points of the frame lie in another scan.
-
-    `moved`: displacement added after the transform (3, X, Y, Z; RAS+ mm), or None. `grid`:
-    voxel-to-world matrix of the displacements (4 x 4, RAS+ mm), or None.
-    """
-
-    xfm: Array
-    moved: Array | None = None
-    grid: Array | None = None
-
-    def seen(self, image: Volume, frame: Volume, order: int) -> Array:
-        """The scan on the grid of the frame, in one interpolation by a spline of that order.
-
-        `image`: scan of the same head as the frame (3D). `order`: order of the spline, such as 0
-        (nearest), 1 (linear) or 3 (cubic), or `SINC`. ValueError for `SINC` with a deformation.
-        Resampled values on the grid of the frame (3D,
-        float32).
-        """
-        target = (frame.data.shape, frame.affine)
-        if order == SINC and self.moved is None:
-            x, y, z = frame.data.shape
-            return resample_sinc(image.data, image.affine, (x, y, z), self.xfm @ frame.affine)
-        if order == SINC:
-            raise ValueError("a deformation is interpolated by splines only")
-        moved = None
-        if self.moved is not None and self.grid is not None:
-            parts = [sample_volume(part, self.grid, *target, order=1) for part in self.moved]
-            moved = np.stack(parts)
-        return sample_volume(image.data, image.affine, *target, self.xfm, order=order, moved=moved)
-
-    def points(self, points: Array) -> Array:
-        """Return (N, 3) points of the frame in the scan, RAS mm."""
-        there = apply_affine(self.xfm, points)
-        if self.moved is None or self.grid is None:
-            return there
-        at = apply_affine(invert(self.grid), points).T
-        shifts = [
-            ndimage.map_coordinates(part, at, order=1, mode="nearest") for part in self.moved
-        ]
-        return there + np.stack(shifts, axis=1)
+_OF_TEMPLATE: dict[str, _Transform] = {
+    "template-rigid": "rigid",
+    "template": "affine",
+    "template-warp": "nonlinear",
+}
+"""Transforms of alignments to the template: between scans, and from frame to template."""
+_INTRACRANIAL_MM = 6.0
+"""Distance from the brain mask to the edge of the intracranial mask: subarachnoid space, dura with
+its sinuses; the inner table of the skull begins within it."""
 
 
 def _register_to(
@@ -95,7 +59,7 @@ def _register_to(
     image: Volume,
     mask: Array,
     *,
-    align: Align = "rigid",
+    align: _Transform = "rigid",
     seed: int,
     prefix: str,
     mm: float = 2.0,
@@ -115,8 +79,8 @@ def _register_to(
 
 
 def _placements(
-    frame: Volume, image: Volume, *, align: Align, seed: int, prefix: str, mm: float = 2.0
-) -> dict[Align, Placement]:
+    frame: Volume, image: Volume, *, align: _Transform, seed: int, prefix: str, mm: float = 2.0
+) -> dict[_Transform, Placement]:
     """Register a scan to the frame by each transform type up to the requested one.
 
     See `_register_to`.
@@ -130,7 +94,9 @@ def _placements(
     fixed, moving = (low, low_frame) if turned else (low_frame, low)
     heads = [masks.head_mask(each.data, each.affine) for each in (fixed, moving)]
     xfm = rigid(fixed, moving, heads[0], heads[1], seed=seed, prefix=prefix).xfm
-    placements: dict[Align, Placement] = {"rigid": Placement(xfm=invert(xfm) if turned else xfm)}
+    placements: dict[_Transform, Placement] = {
+        "rigid": Placement(xfm=invert(xfm) if turned else xfm)
+    }
     if align == "rigid":
         return placements
     rim = rim_of(heads[0], fixed)
@@ -148,19 +114,10 @@ def _placements(
         files = register(
             fixed, moving, [stage], seed=seed, prefix=f"{prefix}syn_", start=xfm, fixed_mask=rim
         )
-        placements["nonlinear"] = _warped(
+        placements["nonlinear"] = deformed(
             frame, placements["affine"].xfm, files[1] if turned else files[0]
         )
     return placements
-
-
-def _warped(frame: Volume, xfm: Array, composite: Path) -> Placement:
-    """What a composite transform does beyond a matrix, on a coarse grid over the frame."""
-    factor = [min(1.0, float(zoom) / _WARP_MM) for zoom in frame.zooms]
-    shape, grid = hr_grid(frame.data.shape, frame.affine, factor)
-    points = apply_affine(grid, np.indices(shape).reshape(3, -1).T)
-    moved = carry(points, [composite]) - apply_affine(xfm, points)
-    return Placement(xfm=xfm, moved=moved.T.reshape(3, *shape).astype(np.float32), grid=grid)
 
 
 def _facts(placed: Placement, mask: Array, affine: Array) -> dict[str, float]:
@@ -192,18 +149,31 @@ _REGISTERED_MM = 2.0
 
 _Key = tuple[str, str]
 """Contrast, and "highres" or "lowres"."""
+Unbias = Callable[[Volume, str], Volume]
+"""Corrects the bias field of a scan of a contrast."""
+ExtractBrain = Callable[[Volume], Array]
+"""Returns the brain mask of a bias-corrected scan (3D, boolean)."""
+AlignLinear = Callable[[Volume, Volume], Array]
+"""Returns the matrix from the frame to a scan, for the trilinear interpolation (4 x 4, RAS mm)."""
 
 
 @frozen
 class _PreparedContrasts:
-    """All contrasts on one grid, in [0, 1], nothing outside the brain."""
+    """All contrasts on one grid, in [0, 1], nothing outside the mask.
+
+    `mask`: voxels that are kept: the brain, or the intracranial volume. `brain`: voxels of the
+    brain. `to_template`: matrix from a point of the grid to its point in the template (4 x 4, RAS
+    mm; affine).
+    """
 
     hr: Mapping[str, Array]
     lr: Mapping[str, Mapping[str, Array]]
     mask: Array
+    brain: Array
     affine: Array
     units: Mapping[str, float]
     facts: dict[str, dict[str, float]]
+    to_template: Array
 
 
 def prepare(
@@ -214,6 +184,10 @@ def prepare(
     interpolations: Sequence[str] = ("bspline",),
     align: Align = "rigid",
     scale: Scale = "percentile",
+    extracted: Literal["brain", "intracranial"] = "brain",
+    unbias: Unbias | None = None,
+    extract_brain: ExtractBrain | None = None,
+    align_linear: AlignLinear | None = None,
     seed: int,
     prefix: str,
     sloppy: bool,
@@ -237,10 +211,21 @@ def prepare(
     interpolations : Sequence[str], optional
         Interpolations of low-resolution scans by name, ``bspline`` among them.
     align : Align, optional
-        Most general transform allowed: ``rigid``, ``affine`` or ``nonlinear``; ``template``: an
-        affine, and another one to the template, whose cropped grid takes the place of the frame.
+        Most general transform allowed between scans: ``rigid``, ``affine`` or ``nonlinear``;
+        ``template-rigid``, ``template`` (affine) or ``template-warp``: the same, and another
+        transform of this type to the template, whose cropped grid takes the place of the frame.
     scale : Scale, optional
-        How intensities are brought to [0, 1].
+        How intensities are scaled to [0, 1].
+    extracted : Literal["brain", "intracranial"], optional
+        What remains of the scans: the brain, or everything within `_INTRACRANIAL_MM` of it.
+    unbias : Unbias | None, optional
+        Function that corrects the bias field of a scan by contrast; None: N4.
+    extract_brain : ExtractBrain | None, optional
+        Function that returns the brain mask of the frame; None: the mask of the template, fitted
+        to the head.
+    align_linear : AlignLinear | None, optional
+        Function that aligns low-resolution scans to the frame where they are interpolated
+        trilinearly; None: as for all other interpolations.
     seed : int
         Seed of the random samples of ANTs.
     prefix : str
@@ -251,12 +236,16 @@ def prepare(
     Returns
     -------
     _PreparedContrasts
-        Scans on the frame's grid, from 0 to 1, the brain mask and facts.
+        Scans on the frame's grid, from 0 to 1, the masks and facts.
     """
-    rounds = (20,) if sloppy else (20, 15)
-    even = {
-        key: unbiased(image, None, seed=seed, iterations=rounds) for key, image in scans.items()
-    }
+    if unbias is None:
+        rounds = (20,) if sloppy else (20, 15)
+        even = {
+            key: unbiased(image, None, seed=seed, iterations=rounds)
+            for key, image in scans.items()
+        }
+    else:
+        even = {key: unbias(image, key[0]) for key, image in scans.items()}
     first = next(iter(scans))[0]
     frame = even[first, "highres"]
     mask, template_to_head, _ = brain_from_head(
@@ -268,6 +257,10 @@ def prepare(
         sloppy=sloppy,
         fitted=first == "T1w",
     )
+    if extract_brain is not None:
+        mask = extract_brain(frame)
+    transform = _OF_TEMPLATE.get(align)
+    between = cast(_Transform, align) if transform is None else transform
     mm = 2 * _REGISTERED_MM if sloppy else _REGISTERED_MM
     places: dict[_Key, Placement] = {(first, "highres"): Placement(xfm=np.eye(4))}
     facts: dict[str, dict[str, float]] = {}
@@ -278,64 +271,74 @@ def prepare(
                 frame,
                 image,
                 mask,
-                align="affine" if align == "template" else align,
+                align=between,
                 seed=seed,
                 prefix=f"{prefix}{key}_",
                 mm=mm,
             )
-    if align == "template":
+    trilinear: dict[_Key, Placement] = {}
+    if align_linear is not None and "linear" in interpolations:
+        for (contrast, kind), image in even.items():
+            if kind == "lowres":
+                place = Placement(xfm=align_linear(frame, image))
+                trilinear[contrast, kind] = place
+                facts[f"{contrast}_lowres_trilinear"] = _facts(place, mask, frame.affine)
+    to_template = invert(template_to_head)
+    if transform is not None:
         cropped = template_grid(template, template_mask, frame)
-        carried = sample_volume(
-            mask.astype(np.float32),
-            frame.affine,
-            cropped.data.shape,
-            cropped.affine,
+        to_frame = placed_in_template(
+            frame,
+            mask,
+            template,
+            template_mask,
             template_to_head,
-            order=1,
-            zero_outside=True,
+            transform=transform,
+            grid=cropped,
+            seed=seed,
+            prefix=f"{prefix}template_",
+            sloppy=sloppy,
         )
-        places = {
-            key: Placement(xfm=place.xfm @ template_to_head) for key, place in places.items()
+        places, trilinear = (
+            {key: composed(cropped, to_frame, place) for key, place in group.items()}
+            for group in (places, trilinear)
+        )
+        carried = to_frame.seen(frame.like(mask.astype(np.float32)), cropped, 1, zero_outside=True)
+        facts["template"] = _facts(to_frame, template_mask, template.affine) | {
+            "brain_cropped_percent": _cropped_percent(mask, frame, cropped, to_frame)
         }
         frame, mask = cropped, carried > 0.5
-    return _assemble(even, places, frame, mask, facts, interpolations, scale)
+        to_template = np.eye(4)
+    kept = mask
+    if extracted == "intracranial":
+        kept = masks.grow(mask, frame.affine, _INTRACRANIAL_MM)
+    made = _assemble(even, (places, trilinear), frame, (mask, kept), interpolations, scale)
+    return replace(made, facts=facts, to_template=to_template)
 
 
-def template_grid(template: Volume, template_mask: Array, frame: Volume) -> Volume:
-    """Return an empty image around the template's intracranial volume.
-
-    It has the axes of the template, the mean voxel size of the frame along each (the voxel volume
-    of both is equal), and a margin of `_CROP_MM`.
-
-    `template_mask`: voxels of the intracranial volume in the template (3D, boolean). `frame`: scan
-    whose voxel size is taken.
-    """
-    size = float(np.prod(frame.zooms[:3])) ** (1 / 3)
-    voxels = np.argwhere(template_mask)
-    zooms = np.asarray(template.zooms[:3], dtype=np.float64)
-    low = voxels.min(axis=0) - _CROP_MM / zooms
-    high = voxels.max(axis=0) + _CROP_MM / zooms
-    shape = tuple(int(n) for n in np.ceil((high - low) * zooms / size) + 1)
-    affine = np.array(template.affine, dtype=np.float64)
-    affine[:3, 3] = apply_affine(template.affine, low)
-    affine[:3, :3] = affine[:3, :3] * (size / zooms)
-    return Volume(np.zeros(shape, dtype=np.float32), affine)
+def _cropped_percent(brain: Array, frame: Volume, grid: Volume, to_frame: Placement) -> float:
+    """Return the share of the brain outside a grid in template space, by the matrix alone (%)."""
+    points = apply_affine(invert(to_frame.xfm), points_in(brain, frame.affine, 7))
+    voxels = apply_affine(invert(grid.affine), points)
+    outside = (voxels < -0.5) | (voxels > np.subtract(grid.data.shape, 0.5))
+    return round(100 * float(outside.any(axis=1).mean()), 3)
 
 
 def _assemble(
     even: Mapping[_Key, Volume],
-    places: Mapping[_Key, Placement],
+    placements: tuple[Mapping[_Key, Placement], Mapping[_Key, Placement]],
     frame: Volume,
-    mask: Array,
-    facts: dict[str, dict[str, float]],
+    masks_of_frame: tuple[Array, Array],
     interpolations: Sequence[str],
     scale: Scale,
 ) -> _PreparedContrasts:
     """All scans on the grid of the frame, each interpolated once from its place, in [0, 1].
 
-    Scans without bias and their places are by contrast and "highres" or "lowres"; `mask` is the
-    brain in the frame.
+    Scans without bias and their places are by contrast and "highres" or "lowres". `placements`: of
+    all scans, and other ones for the trilinear interpolation, if any.
+    `masks_of_frame`: brain, which sets the scale of intensities, and voxels that are kept.
     """
+    brain, kept = masks_of_frame
+    places, trilinear = placements
     hr: dict[str, Array] = {}
     lr: dict[str, dict[str, Array]] = {name: {} for name in interpolations}
     units: dict[str, float] = {}
@@ -345,25 +348,36 @@ def _assemble(
             hr[contrast] = place.seen(image, frame, 3)
             continue
         seen = {
-            name: place.seen(image, frame, order) for name, order in _ORDERS.items() if name in lr
+            name: (trilinear.get((contrast, kind), place) if name == "linear" else place).seen(
+                image, frame, order
+            )
+            for name, order in _ORDERS.items()
+            if name in lr
         }
         if scale == "range":
-            units[contrast] = largest(seen["bspline"], mask)
+            units[contrast] = largest(seen["bspline"], brain)
         else:
-            _, units[contrast] = unit_range(seen["bspline"], mask)
+            _, units[contrast] = unit_range(seen["bspline"], brain)
         for name, data in seen.items():
-            unit = largest(data, mask) if scale == "range" else units[contrast]
-            lr[name][contrast] = _scaled(data, unit, mask)
+            unit = largest(data, brain) if scale == "range" else units[contrast]
+            lr[name][contrast] = _scaled(data, unit, kept)
     for contrast, data in hr.items():
         if scale == "range":
-            unit = largest(data, mask)
+            unit = largest(data, brain)
         elif contrast in lr["bspline"]:
-            unit = _hr_unit(data, lr["bspline"][contrast], mask)
+            unit = _hr_unit(data, lr["bspline"][contrast], brain)
         else:
-            unit = units[contrast] = unit_range(data, mask)[1]
-        hr[contrast] = _scaled(data, unit, mask)
+            unit = units[contrast] = unit_range(data, brain)[1]
+        hr[contrast] = _scaled(data, unit, kept)
     return _PreparedContrasts(
-        hr=hr, lr=lr, mask=mask, affine=frame.affine, units=units, facts=facts
+        hr=hr,
+        lr=lr,
+        mask=kept,
+        brain=brain,
+        affine=frame.affine,
+        units=units,
+        facts={},
+        to_template=np.eye(4),
     )
 
 

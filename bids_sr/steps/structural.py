@@ -6,11 +6,13 @@ brain.
 """
 
 import dataclasses
+import itertools
 import logging
 import math
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from nibabel.affines import voxel_sizes
@@ -38,10 +40,17 @@ from bids_sr.steps.training import (
     training_work,
 )
 
+if TYPE_CHECKING:
+    from bids_sr.registration.structural_preparation import AlignLinear, ExtractBrain, Unbias
+
 _LOGGER = logging.getLogger(__name__)
-_Align = Literal["rigid", "affine", "nonlinear", "template"]
+_Align = Literal["rigid", "affine", "nonlinear", "template-rigid", "template", "template-warp"]
 _Scale = Literal["percentile", "range"]
-_Scans = tuple[list[Map], list[Map], list[Map], Mask, Facts]
+_Scans = tuple[list[Map], list[Map], list[Map], Mask, Mask, Facts]
+_TO_TEMPLATE = (
+    "aligned to the high-resolution {} scan, and this scan to the template, by %s that maximize"
+    " mutual information in ANTs [@ants], cropped to the template's intracranial volume"
+)
 _ALIGNED = {
     "rigid": (
         "aligned rigidly to the high-resolution {} scan by mutual information in ANTs [@ants]"
@@ -54,9 +63,12 @@ _ALIGNED = {
         "aligned to the high-resolution {} scan by an affine transform and a symmetric deformation"
         " that maximize mutual information in ANTs [@ants]"
     ),
-    "template": (
+    "template-rigid": _TO_TEMPLATE % "rigid transforms",
+    "template": _TO_TEMPLATE % "affine transforms",
+    # the step to the template maximizes another metric than mutual information
+    "template-warp": (
         "aligned to the high-resolution {} scan, and this scan to the template, by affine"
-        " transforms that maximize mutual information in ANTs [@ants], cropped to the template's"
+        " transforms and symmetric deformations in ANTs [@ants], cropped to the template's"
         " intracranial volume"
     ),
 }
@@ -78,26 +90,49 @@ _UNITS = {
     ),
     "range": "scaled to [0, 1]: 0 and 1 are the minimum and maximum of the brain-extracted scan",
 }
-"""What the sidecars say of the intensities."""
-_TIMES_AS_LONG = {"rigid": 1.0, "affine": 1.5, "nonlinear": 2.0, "template": 1.5}
-"""Of the preparation: an affine measured; a deformation by its further iterations."""
+"""Descriptions of the intensities in sidecars."""
+_TIMES_AS_LONG = {
+    "rigid": 1.0,
+    "affine": 1.5,
+    "nonlinear": 2.0,
+    "template-rigid": 1.2,
+    "template": 1.5,
+    "template-warp": 2.5,
+}
+"""Of the preparation: an affine measured; others by their further iterations."""
 _TRAINING_S = (220.0, 400_000.0)  # for a million voxels of all contrasts, recipes fast and paper
 
 
 def _grid(first: str, align: str) -> str:
-    if align == "template":
+    if align.startswith("template"):
         return f"voxel size of the high-resolution {first} scan, around the template's brain"
     return f"grid of the high-resolution {first} scan"
 
 
 def _text_of_preparation(setting: Lookup) -> str:
     suffixes = list(setting("suffixes"))
+    by_fsl = setting("anat_tools") == "fsl"
+    bias = "FAST of FSL [@fast]" if by_fsl else "N4 [@n4]"
+    brain = "extracted with BET2 of FSL [@bet]" if by_fsl else "taken from the template's mask"
+    if setting("anat_mask") == "intracranial":
+        brain += " and dilated by 6 mm"
+    trilinear = (
+        " For trilinear interpolation, low-resolution scans were aligned with FLIRT of FSL"
+        " [@flirt] by the correlation ratio."
+    )
     return (
         f"The {' and '.join(suffixes)} scans of both resolutions were corrected for intensity"
-        f" non-uniformity with N4 [@n4], {_ALIGNED[setting('anat_align')].format(suffixes[0])} and"
-        " interpolated once, each; the brain was taken from the template's mask, and intensities"
-        f" {_SCALED[setting('anat_scale')]}."
+        f" non-uniformity with {bias}, {_ALIGNED[setting('anat_align')].format(suffixes[0])} and"
+        f" each interpolated once. The brain was {brain}, and intensities"
+        f" {_SCALED[setting('anat_scale')]}.{trilinear * by_fsl}"
     )
+
+
+def _mask_entities(setting: Lookup) -> dict[str, str]:
+    return {"res": "hr", "desc": setting("anat_mask"), "suffix": "mask"}
+
+
+_MASKED = {"brain": "brain", "intracranial": "brain and all within 6 mm of it"}
 
 
 def _cost_of_preparation(setting: Lookup) -> Cost:
@@ -106,9 +141,9 @@ def _cost_of_preparation(setting: Lookup) -> Cost:
 
 
 _KEEP_MASK = Keep(
-    {"res": "hr", "desc": "brain", "suffix": "mask"},
+    _mask_entities,
     lambda setting: {
-        "Description": "brain",
+        "Description": _MASKED[setting("anat_mask")],
         "Type": "Brain",
         "Resolution": _grid(setting("suffixes")[0], setting("anat_align")),
     },
@@ -116,7 +151,7 @@ _KEEP_MASK = Keep(
 
 
 @step(
-    makes=("fine_scans", "coarse_scans", "other_scans", "scan_mask", "scan_facts"),
+    makes=("fine_scans", "coarse_scans", "other_scans", "scan_mask", "scan_brain", "scan_facts"),
     part=Part.ANATOMY,
     text=_text_of_preparation,
     memory=PREPARE_SCANS,
@@ -139,6 +174,8 @@ def prepare_scans(
     baselines: Literal["default", "all"],
     anat_align: _Align,
     anat_scale: _Scale,
+    anat_mask: Literal["brain", "intracranial"],
+    anat_tools: Literal["ants", "fsl"],
     random_seed: int,
     sloppy: bool,
 ) -> _Scans:
@@ -147,8 +184,9 @@ def prepare_scans(
     `highres_files, lowres_files`: fine and coarse scan of each contrast, as acquired.
     `template_mask`: voxels of the brain in the template (3D, boolean). `suffixes`: BIDS suffix of
     each; the first is the frame. Returns fine scans on one grid; coarse scans there by cubic
-    spline; all contrasts by each of the other interpolations, in order; brain on that grid;
-    position of each scan, and the intensities that became 1.
+    spline; all contrasts by each of the other interpolations, in order; what remains of the scans
+    on that grid (`anat_mask`); brain there; position of each scan, the intensities that became 1,
+    and the way to the template.
     """
     from bids_sr.registration import structural_preparation
     from bids_sr.registration.ants import load
@@ -156,12 +194,14 @@ def prepare_scans(
     others: tuple[str, ...] = ("linear",)
     if baselines == "all":
         # a deformation is interpolated by splines only
-        others += ("nearest",) if anat_align == "nonlinear" else ("lanczos", "nearest")
+        warped = anat_align in ("nonlinear", "template-warp")
+        others += ("nearest",) if warped else ("lanczos", "nearest")
     scans = {
         (name, kind): load(path)
         for name, *paths in zip(suffixes, highres_files, lowres_files, strict=True)
         for kind, path in zip(("highres", "lowres"), paths, strict=True)
     }
+    unbias, extract_brain, align_linear = _external_tools(anat_tools, anat_align, here)
     made = structural_preparation.prepare(
         scans,
         template,
@@ -172,6 +212,10 @@ def prepare_scans(
         interpolations=("bspline", *others),
         align=anat_align,
         scale=anat_scale,
+        extracted=anat_mask,
+        unbias=unbias,
+        extract_brain=extract_brain,
+        align_linear=align_linear,
     )
     about = {
         "Resolution": _grid(suffixes[0], anat_align),
@@ -182,13 +226,58 @@ def prepare_scans(
         name: [_scan(Volume(stack[each], made.affine), name, each, about) for each in suffixes]
         for name, stack in {"measured": made.hr, **made.lr}.items()
     }
-    facts = {"units": made.units, "align": anat_align, "offsets": made.facts}
+    facts = {
+        "units": made.units,
+        "align": anat_align,
+        "offsets": made.facts,
+        "to_template": made.to_template.tolist(),
+    }
+    if (cropped := made.facts.get("template", {}).get("brain_cropped_percent", 0.0)) > 1:
+        _LOGGER.warning(
+            "%.1f %% of the brain lie outside the intracranial volume of the template and are cut"
+            " off; --anat-align template scales the brain to it",
+            cropped,
+        )
     rest = [scan for name in others for scan in series[name]]
-    return series["measured"], series["bspline"], rest, Volume(made.mask, made.affine), facts
+    mask, brain = (Volume(each, made.affine) for each in (made.mask, made.brain))
+    return series["measured"], series["bspline"], rest, mask, brain, facts
+
+
+def _external_tools(
+    anat_tools: Literal["ants", "fsl"], anat_align: _Align, here: Path
+) -> "tuple[Unbias | None, ExtractBrain | None, AlignLinear | None]":
+    """Return functions for bias correction, brain extraction and trilinear alignment with FSL.
+
+    `here`: directory for their files. None, None, None if `anat_tools` is ``ants``.
+    """
+    if anat_tools == "ants":
+        return None, None, None
+    from bids_sr.registration import fsl
+
+    folders = (here / f"fsl_{number}" for number in itertools.count())
+    affine = anat_align not in ("rigid", "template-rigid")
+
+    def unbias(image: Volume, name: str) -> Volume:
+        return fsl.unbiased_by_fast(image, name, _emptied(next(folders)))
+
+    def extract_brain(image: Volume) -> Array:
+        return fsl.brain_by_bet(image, _emptied(next(folders)))
+
+    def align_linear(frame: Volume, image: Volume) -> Array:
+        return fsl.aligned_by_flirt(frame, image, _emptied(next(folders)), affine=affine)
+
+    return unbias, extract_brain, align_linear
+
+
+def _emptied(folder: Path) -> Path:
+    """Return a new, empty folder in place of any of that name."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
 
 
 @step(
-    makes=("fine_scans", "scan_mask", "scan_facts"),
+    makes=("fine_scans", "scan_mask", "scan_brain", "scan_facts"),
     part=Part.ANATOMY,
     text=lambda setting: (
         "High-resolution scans of participants without low-resolution scans were prepared in the"
@@ -207,18 +296,22 @@ def prepare_control(
     suffixes: tuple[str, ...],
     anat_align: _Align,
     anat_scale: _Scale,
+    anat_mask: Literal["brain", "intracranial"],
+    anat_tools: Literal["ants", "fsl"],
     random_seed: int,
     sloppy: bool,
-) -> tuple[list[Map], Mask, Facts]:
+) -> tuple[list[Map], Mask, Mask, Facts]:
     """Bring the high-resolution scans of one session into one frame and to [0, 1].
 
     `highres_files`: scan of each contrast, as acquired. `template_mask`: voxels of the brain in
     the template (3D, boolean). `suffixes`: BIDS suffix of each; the first is the frame. Returns
-    the scans on one grid; brain on that grid; position of each scan.
+    the scans on one grid; what remains of the scans there (`anat_mask`); brain there; position of
+    each scan, and the matrix to the template.
     """
     from bids_sr.registration import structural_preparation
     from bids_sr.registration.ants import load
 
+    unbias, extract_brain, _ = _external_tools(anat_tools, anat_align, here)
     made = structural_preparation.prepare(
         {
             (name, "highres"): load(path)
@@ -231,6 +324,9 @@ def prepare_control(
         sloppy=sloppy,
         align=anat_align,
         scale=anat_scale,
+        extracted=anat_mask,
+        unbias=unbias,
+        extract_brain=extract_brain,
     )
     about = {
         "Resolution": _grid(suffixes[0], anat_align),
@@ -240,8 +336,14 @@ def prepare_control(
     scans = [
         _scan(Volume(made.hr[each], made.affine), "measured", each, about) for each in suffixes
     ]
-    facts = {"units": made.units, "align": anat_align, "offsets": made.facts}
-    return scans, Volume(made.mask, made.affine), facts
+    facts = {
+        "units": made.units,
+        "align": anat_align,
+        "offsets": made.facts,
+        "to_template": made.to_template.tolist(),
+    }
+    mask, brain = (Volume(voxels, made.affine) for voxels in (made.mask, made.brain))
+    return scans, mask, brain, facts
 
 
 def _scan(image: Volume, series: str, suffix: str, about: Mapping[str, object]) -> Derivative:
@@ -454,7 +556,7 @@ _KEEP_MEASURES = {
 
 
 @step(
-    makes=("scan_metrics", "scan_columns", "scan_dseg"),
+    makes=("scan_metrics", "scan_columns", "scan_dseg", "scan_classes"),
     part=Part.EVALUATION,
     memory=MEASURE_SCANS,
     text=(
@@ -471,29 +573,89 @@ def measure_scans(
     coarse_scans: list[Map],
     other_scans: list[Map],
     scan_mask: Mask,
+    scan_brain: Mask,
+    scan_facts: Facts,
     made_scans: list[Map],
     card_file: list[Facts],
+    given_lesion_template: File | None = None,
     *,
     random_seed: int,
-) -> tuple[Rows, Facts, Image]:
+) -> tuple[Rows, Facts, Image, list[Map]]:
     """Compare super-resolved and interpolated scans with the fine ones.
 
     The metrics are on similarity, quality, tissues and lesions.
 
     `coarse_scans`: coarse scans on the fine grid by cubic spline, one for each contrast.
-    `scan_mask`: voxels of the brain on the grid of the scans (3D, boolean). `card_file`: cards of
+    `scan_mask`: voxels that remain of the scans, on their grid (3D, boolean). `scan_brain`: voxels
+    of the brain there. `scan_facts`: contains the matrix to the template. `card_file`: cards of
     their models, which list the slices that these have not seen, and the number of parameters.
-    Returns the table of metrics; what its columns mean; tissues of the fine scans, 1 GM, 2 WM, 3
-    CSF.
+    `given_lesion_template`: where lesions occur, in template space; None: everywhere. Returns the
+    table of metrics; what its columns mean; tissues of the fine scans, 1 GM, 2 WM, 3 CSF; classes
+    of all series (`CLASS_LABELS`) and their white-matter hyperintensities.
     """
     series = by_series([*coarse_scans, *other_scans, *made_scans])
     measured = by_series(fine_scans)["measured"]
     slices = untrained_slices(fine_scans, coarse_scans, scan_mask, card_file)
-    rows, labels = _measured_rows(
-        measured, series, scan_mask.data, scan_mask.affine, slices, seed=random_seed
+    likely = _likely_lesions(given_lesion_template, scan_mask, scan_facts)
+    rows, labels, classes = _measured_rows(
+        measured,
+        series,
+        scan_mask.data,
+        scan_mask.affine,
+        slices,
+        brain=scan_brain.data,
+        likely=likely,
+        seed=random_seed,
     )
     rows += _sizes(card_file)
-    return rows, columns_json(row.statistic for row in rows), Volume(labels, scan_mask.affine)
+    columns = columns_json(row.statistic for row in rows)
+    dseg = Volume(labels, scan_mask.affine)
+    return rows, columns, dseg, _drawn_classes(classes, scan_mask.affine)
+
+
+CLASS_LABELS = {"csfSpaces": 1, "veins": 2, "pial": 3, "brainTissue": 4}
+"""Labels of the classes of all contrasts together; 0 is no class."""
+
+
+def _drawn_classes(
+    classes: Mapping[str, Mapping[str, Mapping[str, Array]]], affine: Array
+) -> list[Derivative]:
+    """Return classes of each series as label images, and its hyperintensities as a mask."""
+    images = []
+    for name, masks_of in classes["all"].items():
+        labels = np.zeros(next(iter(masks_of.values())).shape, np.uint8)
+        for label, voxels in masks_of.items():
+            labels[voxels] = CLASS_LABELS[label]
+        entities = {"res": "hr", "desc": name, "suffix": "dseg"}
+        images.append(Derivative(Volume(labels, affine, dtype="uint8"), entities, {}))
+    for name, masks_of in classes["FLAIR"].items():
+        entities = {"res": "hr", "desc": name, "label": "WMH", "suffix": "mask"}
+        images.append(Derivative(Volume(masks_of["wmh"], affine), entities, {}))
+    return images
+
+
+def _likely_lesions(file: Path | None, grid: Volume, facts: Mapping[str, object]) -> Array | None:
+    """Return voxels in which lesions occur, by the nearest voxel of a template (3D, boolean).
+
+    `file`: template; None returns None (everywhere). `facts`: its ``to_template`` is the matrix
+    from a point of the grid to its point in the template (RAS mm).
+    """
+    if file is None:
+        return None
+    from bids_sr.registration.ants import load
+    from bids_sr.spatial.resampling import sample_volume
+
+    prior = load(file)
+    found = sample_volume(
+        (prior.data > 0).astype(np.float32),
+        prior.affine,
+        grid.data.shape,
+        grid.affine,
+        np.asarray(facts["to_template"], np.float64),
+        order=0,
+        zero_outside=True,
+    )
+    return np.asarray(found > 0.5)
 
 
 @step(
@@ -508,16 +670,29 @@ def measure_scans(
     cost=lambda setting: Cost(always=10.0, high=12.0 * len(setting("suffixes"))),
 )
 def measure_control(
-    fine_scans: list[Map], scan_mask: Mask, *, random_seed: int
+    fine_scans: list[Map],
+    scan_mask: Mask,
+    scan_brain: Mask,
+    scan_facts: Facts,
+    given_lesion_template: File | None = None,
+    *,
+    random_seed: int,
 ) -> tuple[Rows, Facts, Image]:
     """Measure tissue volumes and quality of high-resolution scans that nothing is compared with.
 
-    `scan_mask`: voxels of the brain on the grid of the scans (3D, boolean). Returns the table of
-    metrics; what its columns mean; tissues of the scans, 1 GM, 2 WM, 3 CSF.
+    `scan_mask`, `scan_brain`, `scan_facts`, `given_lesion_template`: as in `measure_scans`.
+    Returns the table of metrics; what its columns mean; tissues of the scans, 1 GM, 2 WM, 3 CSF.
     """
     measured = by_series(fine_scans)["measured"]
-    rows, labels = _measured_rows(
-        measured, {}, scan_mask.data, scan_mask.affine, (), seed=random_seed
+    rows, labels, _ = _measured_rows(
+        measured,
+        {},
+        scan_mask.data,
+        scan_mask.affine,
+        (),
+        brain=scan_brain.data,
+        likely=_likely_lesions(given_lesion_template, scan_mask, scan_facts),
+        seed=random_seed,
     )
     return rows, columns_json(row.statistic for row in rows), Volume(labels, scan_mask.affine)
 
@@ -541,11 +716,15 @@ def _measured_rows(
     affine: Array,
     slices: Sequence[int],
     *,
+    brain: Array | None = None,
+    likely: Array | None = None,
     seed: int,
-) -> tuple[list[MetricRow], Array]:
-    """All rows of the table, and the tissues of the measured scans (1 GM, 2 WM, 3 CSF).
+) -> tuple[list[MetricRow], Array, dict[str, dict[str, dict[str, Array]]]]:
+    """All rows of the table, the tissues of the measured scans (1 GM, 2 WM, 3 CSF), and classes.
 
-    `slices`: that images are compared in with the fine ones.
+    `slices`: that images are compared in with the fine ones. `brain`: voxels in which tissues are
+    segmented; None: `mask`. `likely`: voxels in which lesions occur; None: everywhere. Classes are
+    masks by contrast (``all``, ``FLAIR``), series and class.
     """
     from bids_sr.quality.image_quality import lesions, likeness, quality, segmentations
     from bids_sr.registration.multispectral import CONTRASTS, segment_multispectral
@@ -553,12 +732,15 @@ def _measured_rows(
 
     zooms = voxel_sizes(affine).tolist()
     every = {"measured": measured, **series}
+    inside = mask if brain is None else brain
+    around = None if np.array_equal(inside, mask) else mask
     by_scan = {
         name: tissues
         for name, scans in every.items()
-        if (tissues := _tissues(scans, mask, affine, seed, name))
+        if (tissues := _tissues(scans, inside, affine, seed, name))
     }
     rows: list[MetricRow] = []
+    drawn: dict[str, dict[str, dict[str, Array]]] = {"all": {}, "FLAIR": {}}
     for contrast, truth in measured.items():
         images = {name: scans[contrast] for name, scans in series.items()}
         rows += likeness(contrast, images, truth, mask, slices)
@@ -568,15 +750,18 @@ def _measured_rows(
     if "measured" in by_scan:
         rows += segmentations("all", by_scan, mask, zooms)
     if set(CONTRASTS) <= set(measured):
-        classes = {name: segment_multispectral(scans, mask) for name, scans in every.items()}
-        rows += segmentations("all", classes, mask, zooms)
+        drawn["all"] = {
+            name: segment_multispectral(scans, inside, around) for name, scans in every.items()
+        }
+        rows += segmentations("all", drawn["all"], mask, zooms)
     if "FLAIR" in measured:
-        seen = lesions({name: scans["FLAIR"] for name, scans in every.items()}, mask, zooms)
-        rows += segmentations("FLAIR", seen, mask, zooms)
+        flairs = {name: scans["FLAIR"] for name, scans in every.items()}
+        drawn["FLAIR"] = lesions(flairs, inside, zooms, likely)
+        rows += segmentations("FLAIR", drawn["FLAIR"], mask, zooms)
     labels = np.zeros(mask.shape, np.uint8)
     for label, tissue in enumerate(NAMES, 1):
         labels[by_scan.get("measured", {}).get(tissue, np.zeros(mask.shape, bool))] = label
-    return rows, labels
+    return rows, labels, drawn
 
 
 def _tissues(

@@ -305,6 +305,10 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
             "paper",
         ],
     ),
+    "structural scans, deformed to the template": (
+        _scans,
+        ["--sr-target", "anat", "--anat-align", "template-warp", "--anat-mask", "intracranial"],
+    ),
     "structural scans, deformed": (_scans, ["--sr-target", "anat", "--anat-align", "nonlinear"]),
     "structural scans of one resolution": (
         _scans_and_controls,

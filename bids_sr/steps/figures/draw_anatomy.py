@@ -5,7 +5,7 @@ Figures of what a run was registered to: the T1w image, the pair and the calibra
 Figures of structural scans that were super-resolved together.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -407,6 +407,29 @@ def draw_control(scan_metrics: Rows, scan_facts: Facts, *, session: str) -> Cont
         missing="slice of each contrast",
     ),
     Shown(
+        "scanscoronal",
+        "result",
+        suffix=SCANS,
+        subtitle="Middle coronal plane of each contrast in all series",
+        caption=(
+            "The same in the middle coronal plane. It crosses all axial slices: with --train-on"
+            " own, the network was trained on four of five of them."
+        ),
+        missing="coronal plane of each contrast",
+    ),
+    Shown(
+        "scanmasks",
+        "result",
+        suffix=SCANS,
+        subtitle="Lesions and tissue classes of input, super-resolved and measured scans",
+        caption=(
+            "FLAIR. Second row: white-matter hyperintensities of each scan (red; yellow: measured"
+            " scan). Fourth row: CSF (red), veins and sinuses (green) and pial layer (blue) of the"
+            " middle coronal plane, from T1w, T2w and FLAIR together. Each scan was segmented on"
+            " its own by the same settings; no mask was edited."
+        ),
+    ),
+    Shown(
         "scans",
         "structural",
         suffix=SCANS,
@@ -434,6 +457,7 @@ def draw_scans(
     made_scans: list[Map],
     card_file: list[Facts],
     scan_metrics: Rows,
+    scan_classes: list[Map],
     scan_facts: Facts,
     *,
     subject_facts: Mapping[str, object],
@@ -442,10 +466,11 @@ def draw_scans(
 
     The misalignment is how far the scans lay from each other.
 
-    `scan_mask`: voxels of the brain on the grid of the scans (3D, boolean). `scan_facts`:
-    alignment, position of each scan, and intensities that became 1.
+    `scan_mask`: voxels of the brain on the grid of the scans (3D, boolean). `scan_classes`:
+    classes and lesions of all series. `scan_facts`: alignment, position of each scan, and
+    intensities that became 1.
     """
-    from bids_sr.figures.anat_figures import scans_figure
+    from bids_sr.figures.anat_figures import classes_figure, scans_figure
     from bids_sr.report.html_tables import facts_html
     from bids_sr.report.metric_tables import SCANS, tables_html
     from bids_sr.report.scans_overview import scans_overview_html
@@ -462,6 +487,22 @@ def draw_scans(
         scan_mask.data, untrained_slices(fine_scans, coarse_scans, scan_mask, card_file)
     )
     yield Drawn("scans", scans_figure(series, measured, scan_mask, index))
+    yield Drawn("scanscoronal", scans_figure(series, measured, scan_mask, None))
+    if "FLAIR" in measured:
+        made = dict.fromkeys(each.entities["desc"] for each in made_scans)
+        flairs = {name: series[name]["FLAIR"] for name in (_drawn_input(series), *made)}
+        kinds = {
+            suffix: {
+                each.entities["desc"]: each.volume
+                for each in scan_classes
+                if each.entities["suffix"] == suffix
+            }
+            for suffix in ("mask", "dseg")
+        }
+        flairs["measured"] = measured["FLAIR"]
+        yield Drawn(
+            "scanmasks", classes_figure(flairs, kinds["mask"], kinds["dseg"], scan_mask, index)
+        )
     yield Drawn("scans", tables_html(SCANS, scan_metrics))
     title = f"Position against the first scan ({scan_facts['align']})"
     yield Drawn("scanfacts", facts_html({title: scan_facts["offsets"]}))
@@ -542,6 +583,11 @@ def explain_scans(
         columns = {str(name): values.to_numpy() for name, values in log_file.items()}
         yield Drawn("scantraining", training_figure(columns, card_file), label=method_label)
     yield Drawn("scancard", card_html(card_file), label=method_label)
+
+
+def _drawn_input(series: Collection[str]) -> str:
+    """Return the interpolation that stands for the input: trilinear, as in attention_unet."""
+    return "linear" if "linear" in series else "bspline"
 
 
 def _shown_slice(mask: Array, held_out: Sequence[int]) -> int:

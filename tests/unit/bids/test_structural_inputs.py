@@ -179,6 +179,7 @@ def test_what_brings_scans_together_reaches_the_plan_and_the_methods_text(
         ((), "aligned rigidly"),
         (("affine",), "affine transform"),
         (("nonlinear",), "deformation"),
+        (("template-warp",), "this scan to the template, by affine transforms and symmetric"),
     ):
         settings = settings_for(maker, *(("--anat-align", *given) if given else ()))
         plan = check(settings)

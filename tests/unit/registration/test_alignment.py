@@ -6,7 +6,8 @@ from nibabel.affines import apply_affine as apply
 from scipy import ndimage
 
 from bids_sr.io.grids import Volume
-from bids_sr.registration.structural_preparation import Placement, _register_to
+from bids_sr.registration.placement import Placement
+from bids_sr.registration.structural_preparation import _register_to
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import invert, rigid_matrix
 

@@ -54,3 +54,46 @@ def test_what_cannot_be_classified_is_refused():
         segment_multispectral(scans, mask[1:])
     with pytest.raises(ValueError, match="T2w scan is constant"):
         segment_multispectral({**scans, "T2w": np.ones(mask.shape)}, mask)
+
+
+def head_with_a_sinus(seed=3, shape=(56, 56, 40)):
+    """Brain in CSF, a sinus in the dura outside the brain mask, skull and scalp: known classes."""
+    random = np.random.default_rng(seed)
+    x, y, z = (np.indices(shape) - (np.array(shape)[:, None, None, None] - 1) / 2) * 2
+    radius = np.sqrt((x / 44) ** 2 + (y / 44) ** 2 + (z / 30) ** 2)
+    labels = np.full(shape, "air", dtype=object)
+    labels[radius < 1.25] = "marrow"
+    labels[radius < 1.14] = "skull"
+    labels[radius < 1.06] = "csfSpaces"
+    brain = radius < 1
+    inside = random.choice(
+        ["gray", "white", "csfSpaces", "pial", "veins"], shape, p=[0.42, 0.40, 0.1, 0.06, 0.02]
+    )
+    labels[brain] = inside[brain]
+    sinus = (np.hypot(x, y - 46) < 6) & ~brain & (radius < 1.25)
+    labels[sinus] = "veins"
+    means = MEANS | {
+        "air": (0.02, 0.02, 0.02),
+        "skull": (0.06, 0.04, 0.05),
+        "marrow": (0.95, 0.6, 0.65),
+    }
+    noise = {name: random.normal(0, 0.03, shape) for name in CONTRASTS}
+    scans = {
+        name: np.abs(np.vectorize({key: mean[k] for key, mean in means.items()}.get)(labels))
+        + noise[name]
+        for k, name in enumerate(CONTRASTS)
+    }
+    intracranial = radius < 1.16
+    return scans, brain, intracranial, sinus & intracranial
+
+
+def test_a_sinus_outside_the_brain_mask_is_found_in_the_intracranial_mask():
+    scans, brain, intracranial, sinus = head_with_a_sinus()
+    inside, both = (segment_multispectral(scans, brain, mask) for mask in (None, intracranial))
+    assert not inside["veins"][sinus].any()
+    veins = both["veins"] & ~brain
+    dice = 2 * (veins & sinus).sum() / (veins.sum() + sinus.sum())
+    assert dice > 0.9
+    for name in CLASSES:
+        np.testing.assert_array_equal(both[name][brain], inside[name][brain])
+        assert name == "veins" or not both[name][~brain].any()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from figure_helpers import noted
 
-from bids_sr.figures.anat_figures import explanation_figure, scans_figure
+from bids_sr.figures.anat_figures import classes_figure, explanation_figure, scans_figure
 from bids_sr.figures.canvas import FigureInputError
 from bids_sr.io.grids import Volume
 from bids_sr.metrics import MetricRow
@@ -41,6 +41,51 @@ def test_panels_show_the_slice_asked_for_with_left_at_the_left():
     assert [each.get_text() for each in fig.axes[0].texts if each.get_text() in titles] == titles
     with pytest.raises(FigureInputError, match="grid"):
         scans_figure({"bspline": {"T1w": mask.like(scan(0).data[1:])}}, measured, mask, 3)
+
+
+def test_the_coronal_plane_is_the_middle_of_the_brain():
+    brain = np.zeros(SHAPE, bool)
+    brain[:, 3:8] = True
+    measured, made = {"T1w": scan(0)}, {"T1w": scan(2)}
+    fig = scans_figure({"attunet": made}, measured, Volume(brain, AFFINE), None)
+    images = [each.get_array() for each in fig.axes[0].images]
+    np.testing.assert_allclose(images[0], made["T1w"].data[::-1, 5, :].T, rtol=1e-6)
+    np.testing.assert_allclose(images[1], measured["T1w"].data[::-1, 5, :].T, rtol=1e-6)
+
+
+def test_lesions_and_classes_are_drawn_in_the_colors_of_the_paper_over_each_series():
+    mask = Volume(np.ones(SHAPE, bool), AFFINE)
+    names = ["linear", "attunet", "measured"]
+    flairs = {name: scan(k) for k, name in enumerate(names)}
+    random = np.random.default_rng(9)
+    lesions = {name: mask.like(random.random(SHAPE) > 0.6) for name in names}
+    classes = {name: mask.like(random.integers(0, 5, SHAPE)) for name in names}
+    fig = classes_figure(flairs, lesions, classes, mask, 3)
+    drawn = fig.axes[0].images
+    plain, over, coronal, layers = drawn[:3], drawn[3:9], drawn[9:12], drawn[12:]
+    assert len(layers) == 3 * 4
+    for k, name in enumerate(names):
+        image = flairs[name].data
+        for axial in (plain[k], over[2 * k]):
+            np.testing.assert_allclose(axial.get_array(), image[::-1, :, 3].T, rtol=1e-6)
+        np.testing.assert_array_equal(
+            np.ma.filled(over[2 * k + 1].get_array(), 0) == 1, lesions[name].data[::-1, :, 3].T
+        )
+        red, green, blue, _ = over[2 * k + 1].to_rgba([1.0])[0]
+        assert red > 0.8
+        assert blue < 0.4
+        assert (green > 0.6) == (name == "measured"), "yellow for the measured scan"
+        np.testing.assert_allclose(coronal[k].get_array(), image[::-1, 6, :].T, rtol=1e-6)
+        shown = layers[4 * k + 1 : 4 * k + 4]
+        # CSF red, veins and sinuses green, pial layer blue
+        for label, channel, layer in ((1, 0, shown[0]), (2, 1, shown[1]), (3, 2, shown[2])):
+            np.testing.assert_array_equal(
+                np.ma.filled(layer.get_array(), 0) == 1, label == classes[name].data[::-1, 6, :].T
+            )
+            assert np.argmax(layer.to_rgba([1.0])[0][:3]) == channel
+    assert len(classes_figure(flairs, lesions, {}, mask, 3).axes[0].images) == 9
+    with pytest.raises(FigureInputError, match="grid"):
+        classes_figure({"linear": mask.like(scan(0).data[1:])}, lesions, {}, mask, 3)
 
 
 def test_masks_and_maps_lie_over_the_slice():

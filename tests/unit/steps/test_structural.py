@@ -158,7 +158,7 @@ def test_a_head_that_was_trained_on_whole_leaves_no_slice_to_judge_by():
 
 
 def test_measures_of_the_measured_scan_itself_are_perfect(prepared):
-    rows, labels = structural._measured_rows(
+    rows, labels, _ = structural._measured_rows(
         prepared.hr,
         {"same": prepared.hr, "bspline": prepared.lr["bspline"]},
         prepared.mask,
@@ -187,7 +187,7 @@ def test_without_tissues_the_other_measures_remain(prepared, monkeypatch):
         raise RuntimeError("Atropos failed")
 
     monkeypatch.setattr(tissues, "segment_tissues", fails)
-    rows, labels = structural._measured_rows(
+    rows, labels, _ = structural._measured_rows(
         prepared.hr,
         {"bspline": prepared.lr["bspline"]},
         prepared.mask,
@@ -269,7 +269,12 @@ def test_one_head_from_training_to_measures(head, prepared, scans_of, tmp_path):
     for image, before in zip(made, coarse, strict=True):
         assert np.abs(image.volume.data - before.volume.data)[head[1]].mean() < 0.1
         assert not image.volume.data[~head[1]].any()
-    rows, _, _ = structural.measure_scans(fine, coarse, [], mask, made, [card], random_seed=1)
+    rows, _, _, classes = structural.measure_scans(
+        fine, coarse, [], mask, mask, {}, made, [card], random_seed=1
+    )
+    assert {each.name for each in classes} == {
+        f"res-hr_desc-{name}_label-WMH_mask" for name in ("measured", "bspline", "attunet")
+    }, "classes of all contrasts also need T2w"
     psnr = {
         (row.contrast, row.series): row.value
         for row in rows
@@ -298,8 +303,22 @@ def test_one_head_from_training_to_measures(head, prepared, scans_of, tmp_path):
     )
     facts = {"align": "affine", "offsets": {"FLAIR_lowres": {"stretch_percent": 1.25}}}
     shown = draw_scans(
-        fine, coarse, [], mask, made, [card], rows, facts, subject_facts={"Participant": "01"}
+        fine,
+        coarse,
+        [],
+        mask,
+        made,
+        [card],
+        rows,
+        classes,
+        facts,
+        subject_facts={"Participant": "01"},
     )
+    assert [each.entities["desc"] for each in shown if not isinstance(each.content, str)] == [
+        "scans",
+        "scanscoronal",
+        "scanmasks",
+    ]
     told = "".join(each.content for each in shown if isinstance(each.content, str))
     assert "(affine)" in told
     assert "1.25" in told
@@ -362,6 +381,8 @@ def test_the_preparation_as_a_node_keeps_the_order_of_its_files(
         baselines="all",
         anat_align="rigid",
         anat_scale="range",
+        anat_mask="brain",
+        anat_tools="ants",
         random_seed=0,
         sloppy=True,
     )
@@ -386,8 +407,8 @@ def test_the_preparation_as_a_node_keeps_the_order_of_its_files(
 
 def test_the_table_of_measures_is_stored_with_its_columns(scans_of, tmp_path):
     fine, coarse, mask = scans_of()
-    rows, described, tissues_found = structural.measure_scans(
-        fine, coarse, [], mask, [], [], random_seed=1
+    rows, described, tissues_found, _ = structural.measure_scans(
+        fine, coarse, [], mask, mask, {}, [], [], random_seed=1
     )
     port = structural.measure_scans.outputs["scan_metrics"]
     with Path(port.save(rows, tmp_path / "x")).open(newline="") as stream:
@@ -395,3 +416,144 @@ def test_the_table_of_measures_is_stored_with_its_columns(scans_of, tmp_path):
     assert list(lines[0]) == list(described)
     assert len(lines) == len(rows)
     assert set(np.unique(tissues_found.data)) == {0, 1, 2, 3}
+
+
+def test_a_lesion_template_is_carried_to_the_scans_and_limits_where_lesions_start(
+    prepared, scans_of, tmp_path
+):
+    """Known spots inside and outside the template; the template has another grid and position."""
+    fine, coarse, mask = scans_of()
+    spots = {"inside": (18, 20, 20), "outside": (18, 28, 20)}
+    flair = 0.5 * np.ones(SHAPE) + np.random.default_rng(0).normal(0, 0.01, SHAPE)
+    places = {}
+    for name, (x, y, z) in spots.items():
+        places[name] = (slice(x, x + 4), slice(y, y + 4), slice(z, z + 4))
+        flair[places[name]] = 0.9
+    flair = np.where(prepared.mask, flair, 0).astype(np.float32)
+    fine = [fine[0], Derivative(Volume(flair, AFFINE), fine[1].entities, {})]
+    to_template = np.diag([0.9, 1.0, 1.1, 1.0])
+    to_template[:3, 3] = (3.0, -2.0, 1.0)
+    # the template contains the scan's box of the first spot and a margin of 2 voxels
+    corners = np.array([(16, 18, 18), (24, 26, 26)]) @ AFFINE[:3, :3] + AFFINE[:3, 3]
+    low, high = corners @ to_template[:3, :3] + to_template[:3, 3]
+    prior = np.zeros((60, 60, 60), np.float32)
+    affine = np.diag([2.0, 2.0, 2.0, 1.0])
+    affine[:3, 3] = (-60.0, -60.0, -60.0)
+    (a, b, c), (d, e, f) = np.round((np.array([low, high]) + 60) / 2).astype(int)
+    prior[a:d, b:e, c:f] = 0.02
+    file = tmp_path / "lesions.nii.gz"
+    save_image(prior, affine, file)
+    found = {}
+    for name, given in (("without", {}), ("with", {"given_lesion_template": file})):
+        _, _, _, classes = structural.measure_scans(
+            fine,
+            coarse,
+            [],
+            mask,
+            mask,
+            {"to_template": to_template.tolist()},
+            [],
+            [],
+            random_seed=1,
+            **given,
+        )
+        found[name] = next(
+            each.volume.data for each in classes if each.entities["desc"] == "measured"
+        )
+    for name, place in places.items():
+        assert found["without"][place].mean() > 0.8, name
+    assert found["with"][places["inside"]].mean() > 0.8
+    assert not found["with"][places["outside"]].any()
+
+
+def test_tissues_are_segmented_in_the_brain_only_where_more_of_the_scans_remains(prepared):
+    from bids_sr.registration.multispectral import CLASSES
+
+    random = np.random.default_rng(1)
+    around = ndimage.binary_dilation(prepared.mask, iterations=3)
+    scans = {
+        name: np.where(around, 0.6 + random.normal(0, 0.05, SHAPE), 0).astype(np.float32)
+        for name in ("T1w", "T2w", "FLAIR")
+    }
+    rows, _, classes = structural._measured_rows(
+        scans, {}, around, AFFINE, [], brain=prepared.mask, seed=0
+    )
+    assert set(classes["all"]["measured"]) == set(CLASSES)
+    brain_ml = prepared.mask.sum() * 8 / 1000
+    assert sum(
+        row.value
+        for row in rows
+        if row.statistic == "tissue_volume"
+        and row.contrast == "all"
+        and row.region in ("gm", "wm", "csf")
+    ) == pytest.approx(brain_ml)
+
+
+def test_fsl_corrects_each_scan_by_its_contrast_and_sets_the_brain(
+    head, poses, tmp_path, monkeypatch
+):
+    from bids_sr.registration import fsl
+
+    names = []
+    for (contrast, kind), image in scans(head, poses).items():
+        names.append(tmp_path / f"{kind}_{contrast}.nii")
+        save_image(image.data.astype(np.float32), image.affine, names[-1])
+    corrected = []
+
+    def unbiased(image, contrast, folder):
+        assert folder.is_dir()
+        assert not list(folder.iterdir())
+        (folder / "used").touch()
+        corrected.append((contrast, image.data.shape))
+        return image
+
+    smaller = ndimage.binary_erosion(head[1], iterations=2)
+    monkeypatch.setattr(fsl, "unbiased_by_fast", unbiased)
+    monkeypatch.setattr(fsl, "brain_by_bet", lambda image, folder: smaller)
+    away_mm = np.eye(4)
+    away_mm[0, 3] = 30
+    affines = []
+
+    def flirt(frame, image, folder, *, affine):
+        affines.append(affine)
+        return away_mm
+
+    monkeypatch.setattr(fsl, "aligned_by_flirt", flirt)
+    monkeypatch.setattr(
+        structural_preparation, "brain_from_head", lambda *_a, **_k: (head[1], np.eye(4), None)
+    )
+    found = {}
+    for kept in ("brain", "intracranial"):
+        _, coarse, other, mask, brain, facts = structural.prepare_scans(
+            [path for path in names if path.name.startswith("highres")],
+            [path for path in names if path.name.startswith("lowres")],
+            Volume(np.ones((2, 2, 2)), np.eye(4)),
+            Volume(np.ones((2, 2, 2), bool), np.eye(4)),
+            here=tmp_path,
+            suffixes=tuple(CONTRASTS),
+            baselines="default",
+            anat_align="rigid",
+            anat_mask=kept,
+            anat_tools="fsl",
+            random_seed=0,
+            sloppy=True,
+        )
+        np.testing.assert_array_equal(brain.data, smaller)
+        found[kept] = mask.data
+    assert sorted(corrected[:4]) == sorted(
+        (contrast, shape) for contrast in CONTRASTS for shape in (SHAPE, (20, 22, 18))
+    )
+    np.testing.assert_array_equal(found["brain"], smaller)
+    assert affines == [False] * 4
+    # trilinear scans are where FLIRT puts them, all others where ANTs does
+    assert [each.entities["desc"] for each in other] == ["linear", "linear"]
+    low = scans(head, poses)["T1w", "lowres"]
+    direct = sample_volume(low.data, low.affine, SHAPE, AFFINE, away_mm, order=1)
+    inside = smaller & (other[0].volume.data < 1)
+    unit = facts["units"]["T1w"]
+    np.testing.assert_allclose(other[0].volume.data[inside] * unit, direct[inside], rtol=1e-3)
+    assert np.corrcoef(coarse[0].volume.data[inside], direct[inside])[0, 1] < 0.8
+    assert facts["offsets"]["T1w_lowres_trilinear"]["offset_mm"] == pytest.approx(30, abs=0.01)
+    away = ndimage.distance_transform_edt(~smaller, sampling=2.0)
+    np.testing.assert_array_equal(found["intracranial"], away <= 6)
+    assert facts["to_template"] == np.eye(4).tolist()

@@ -1,0 +1,85 @@
+"""Checks of the options of structural scans: programs of FSL, and the template of lesions."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from nibabel.affines import apply_affine
+
+from bids_sr.bids import Findings, Subject
+from bids_sr.bids.fmriprep import SPACES
+from bids_sr.config import Settings
+from bids_sr.notices import UsageError
+from bids_sr.registration.fsl import PROGRAMS
+
+
+def check_tools(settings: Settings, findings: Findings) -> None:
+    """Refuse ``--anat-tools fsl`` if a program of FSL is not on the PATH."""
+    if settings.superres.anat_tools != "fsl":
+        return
+    absent = [name for name in PROGRAMS if shutil.which(name) is None]
+    if absent:
+        findings.refuse_option(
+            "--anat-tools fsl",
+            f"programs of FSL that are not on the PATH: {', '.join(absent)}",
+            "Install FSL (https://fsl.fmrib.ox.ac.uk/fsl/docs/) and add its bin folder to the"
+            " PATH, or leave the option out: N4 and the template's mask are then used.",
+        )
+
+
+def check_lesion_template(
+    settings: Settings, subjects: Sequence[Subject], findings: Findings
+) -> None:
+    """Refuse a lesion template that cannot be used, before any work."""
+    file = settings.superres.lesion_template
+    if file is None:
+        return
+    where = f"--lesion-template {file}"
+    flair = any(pair.contrast == "FLAIR" for one in subjects for pair in one.structural)
+    if subjects and not flair:
+        findings.refuse_option(
+            where,
+            "white-matter hyperintensities are segmented in FLAIR, and no participant has FLAIR"
+            " scans at two resolutions",
+            "Leave the option out.",
+        )
+    space = next(iter(settings.preprocessing.templates), SPACES[0])
+    if problem := _problem(file, space):
+        why, fix = problem
+        findings.refuse_option(where, why, fix)
+
+
+def _problem(file: Path, space: str) -> tuple[str, str] | None:
+    """Return why a file is no lesion template in a space, and what to do; None if it is one."""
+    from nibabel.filebasedimages import ImageFileError
+
+    from bids_sr.io.nifti import load_image
+    from bids_sr.registration.ants import TemplateError, load_template
+
+    give = f"Give a map of where lesions occur in {space} (3D NIfTI, above 0 there)."
+    if not file.is_file():
+        return "there is no such file", "Check the path."
+    try:
+        data, affine = load_image(file)
+    except (UsageError, OSError, EOFError, ValueError, ImageFileError) as error:
+        first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line.removeprefix(f"{file}: ")
+        return f"the file cannot be read as NIfTI ({reason})", give
+    if data.ndim != 3:
+        return f"the image has {data.ndim} axes {data.shape}; a lesion template has 3", give
+    voxels = np.argwhere(data > 0)
+    if not len(voxels):
+        return "the image is empty: no voxel is above 0", give
+    try:
+        brain = load_template(space).mask
+    except TemplateError:
+        return None  # refused with the spaces
+    at = np.round(apply_affine(np.linalg.inv(brain.affine), apply_affine(affine, voxels))).astype(
+        int
+    )
+    within = ((at >= 0) & (at < brain.data.shape)).all(axis=1)
+    if not brain.data[tuple(at[within].T)].any():
+        why = f"no voxel above 0 is in the brain of {space}: the image is in another space"
+        return why, f"{give} Another template is named with --output-spaces."
+    return None

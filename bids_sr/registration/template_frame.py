@@ -1,0 +1,137 @@
+"""Structural scans in the space of a template: alignment of the frame, and the cropped grid.
+
+The frame, the high-resolution scan of the first contrast, is aligned to the template by a rigid
+transform, an affine or a deformation.
+
+Source: attention_unet, section 3.1, which compares these three and crops the image to the
+intracranial volume of the template.
+"""
+
+from typing import Literal
+
+import numpy as np
+from nibabel.affines import apply_affine
+
+from bids_sr.io.grids import Array, Volume
+from bids_sr.registration.ants import read_linear, register
+from bids_sr.registration.brain import coarse, normalize
+from bids_sr.registration.placement import Placement, deformed
+from bids_sr.registration.rigid import linear_stages, rim_of
+from bids_sr.spatial import masks
+from bids_sr.spatial.transforms import points_in
+
+_CROP_MM = 4.0  # margin of the grid around the template's brain
+
+
+def template_grid(template: Volume, template_mask: Array, frame: Volume) -> Volume:
+    """Return an empty image around the template's intracranial volume.
+
+    It has the axes of the template, the mean voxel size of the frame along each (the voxel volume
+    of both is equal), and a margin of `_CROP_MM`.
+
+    `template_mask`: voxels of the intracranial volume in the template (3D, boolean). `frame`: scan
+    whose voxel size is taken.
+    """
+    size = float(np.prod(frame.zooms[:3])) ** (1 / 3)
+    voxels = np.argwhere(template_mask)
+    zooms = np.asarray(template.zooms[:3], dtype=np.float64)
+    low = voxels.min(axis=0) - _CROP_MM / zooms
+    high = voxels.max(axis=0) + _CROP_MM / zooms
+    shape = tuple(int(n) for n in np.ceil((high - low) * zooms / size) + 1)
+    affine = np.array(template.affine, dtype=np.float64)
+    affine[:3, 3] = apply_affine(template.affine, low)
+    affine[:3, :3] = affine[:3, :3] * (size / zooms)
+    return Volume(np.zeros(shape, dtype=np.float32), affine)
+
+
+def placed_in_template(
+    frame: Volume,
+    brain: Array,
+    template: Volume,
+    template_mask: Array,
+    affine: Array,
+    *,
+    transform: Literal["rigid", "affine", "nonlinear"],
+    grid: Volume,
+    seed: int,
+    prefix: str,
+    sloppy: bool,
+) -> Placement:
+    """Align the brain of the frame to the template, and return the template's points in it.
+
+    An affine is taken as it is. A rigid transform starts from the rigid transform closest to the
+    affine over the brain and maximizes mutual information. A deformation (SyN) starts from the
+    affine.
+
+    Parameters
+    ----------
+    frame : Volume
+        Bias-corrected scan (3D).
+    brain : Array
+        Voxels of the brain in the frame (3D, boolean).
+    template : Volume
+        Skull-stripped T1w template (3D).
+    template_mask : Array
+        Voxels of the brain in the template (3D, boolean).
+    affine : Array
+        Matrix from a template point to its point in the frame (4 x 4, RAS mm).
+    transform : Literal["rigid", "affine", "nonlinear"]
+        Transform type.
+    grid : Volume
+        Cropped grid in template space, on which a displacement is read.
+    seed : int
+        Seed of the random samples of ANTs.
+    prefix : str
+        Path and first letters of the files that ANTs writes.
+    sloppy : bool
+        Whether to be quick instead of accurate.
+
+    Returns
+    -------
+    Placement
+        Position of points of the template in the frame.
+    """
+    if transform == "affine":
+        return Placement(xfm=affine)
+    if transform == "nonlinear":
+        forward, _ = normalize(
+            frame,
+            brain,
+            template,
+            template_mask,
+            affine,
+            seed=seed,
+            prefix=f"{prefix}syn_",
+            sloppy=sloppy,
+        )
+        return deformed(grid, affine, forward)
+    mm = 4.0 if sloppy else 2.0
+    low_template = coarse(template, mm)
+    inside = masks.coarse_mask(template_mask, template.affine, mm)
+    stripped = coarse(frame.like(np.where(brain, frame.data, 0)), mm)
+    start = closest_rigid(affine, points_in(template_mask, template.affine, 7))
+    files = register(
+        low_template,
+        stripped,
+        linear_stages("Rigid", float(low_template.zooms.min())),
+        seed=seed,
+        prefix=f"{prefix}rigid_",
+        start=start,
+        fixed_mask=rim_of(inside, low_template),
+    )
+    return Placement(xfm=read_linear(files[0]))
+
+
+def closest_rigid(matrix: Array, points: Array) -> Array:
+    """Return the rigid matrix that moves points most like an affine does, by least squares.
+
+    `matrix`: affine (4 x 4, RAS mm). `points`: points that it moves (N, 3; RAS mm).
+    """
+    moved = apply_affine(matrix, points)
+    center, moved_center = points.mean(axis=0), moved.mean(axis=0)
+    u, _, vt = np.linalg.svd((moved - moved_center).T @ (points - center))
+    turn = u @ np.diag([1.0, 1.0, np.linalg.det(u @ vt)]) @ vt
+    out = np.eye(4)
+    out[:3, :3] = turn
+    out[:3, 3] = moved_center - turn @ center
+    return out

@@ -1,0 +1,125 @@
+"""Options of structural scans that the preflight refuses: absent FSL, unfit lesion templates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bidsmaker import BidsMaker
+
+from bids_sr.cli.parser import parse_settings
+from bids_sr.config import Settings
+from bids_sr.io.nifti import save_image
+from bids_sr.preflight import check
+from bids_sr.registration.ants import load_template
+from bids_sr.registration.fsl import PROGRAMS
+
+
+@pytest.fixture
+def maker(tmp_path: Path) -> BidsMaker:
+    maker = BidsMaker(tmp_path / "bids")
+    for contrast in ("T1w", "FLAIR"):
+        maker.image(f"sub-01_acq-fine_{contrast}.nii.gz", "anat", (3.0, 3.0, 3.0))
+        maker.image(f"sub-01_acq-coarse_{contrast}.nii.gz", "anat", (6.0, 6.0, 6.0))
+    return maker
+
+
+def settings_for(maker: BidsMaker, *options: str) -> Settings:
+    argv = [str(maker.root), str(maker.root.parent / "out"), "participant", *options]
+    return parse_settings(
+        [*argv, "--skip-bids-validation", "-w", str(maker.root.parent / "work")]
+    ).resolved(run_uuid="x")
+
+
+def test_fsl_is_refused_unless_all_of_its_programs_are_on_the_path(
+    maker: BidsMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = settings_for(maker, "--sr-target", "anat", "--anat-tools", "fsl")
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", str(folder))
+    for name in PROGRAMS:
+        (problem,) = check(settings).problems
+        assert problem.what == "--anat-tools fsl"
+        assert f"{name}" in problem.why
+        assert "Install FSL" in problem.remedy
+        (folder / name).write_text("#!/bin/sh\n")
+        (folder / name).chmod(0o755)
+    assert check(settings).problems == ()
+
+
+def empty(image: np.ndarray) -> np.ndarray:
+    return np.zeros_like(image)
+
+
+def beyond(image: np.ndarray) -> np.ndarray:
+    """Only the corner of the field of view, where no brain is."""
+    corner = np.zeros_like(image)
+    corner[:3, :3, :3] = 1
+    return corner
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (empty, "no voxel is above 0"),
+        (beyond, "the image is in another space"),
+        (lambda image: np.stack([image, image], axis=-1), "4 axes"),
+        (np.asarray, ""),
+    ],
+)
+def test_a_lesion_template_has_three_axes_and_lies_in_the_template(
+    maker: BidsMaker,
+    tmp_path: Path,
+    change: Callable[[np.ndarray], np.ndarray],
+    reason: str,
+) -> None:
+    brain = load_template().mask
+    file = tmp_path / "lesions.nii.gz"
+    save_image(change(brain.data[::2, ::2, ::2].astype(np.float32)), halved(brain.affine), file)
+    found = check(settings_for(maker, "--sr-target", "anat", "--lesion-template", str(file)))
+    assert [problem.what for problem in found.problems] == [f"--lesion-template {file}"] * bool(
+        reason
+    )
+    assert not reason or reason in found.problems[0].why
+
+
+def halved(affine: np.ndarray) -> np.ndarray:
+    return affine @ np.diag([2.0, 2.0, 2.0, 1.0])
+
+
+def test_a_lesion_template_that_cannot_be_read_or_used_is_refused(
+    maker: BidsMaker, tmp_path: Path
+) -> None:
+    file = tmp_path / "lesions.nii.gz"
+    options = ("--sr-target", "anat", "--lesion-template", str(file))
+    (problem,) = check(settings_for(maker, *options)).problems
+    assert problem.why == "there is no such file"
+    file.write_text("no image")
+    (problem,) = check(settings_for(maker, *options)).problems
+    assert "cannot be read as NIfTI" in problem.why
+    other = BidsMaker(tmp_path / "other")
+    other.image("sub-01_acq-fine_T1w.nii.gz", "anat", (3.0, 3.0, 3.0))
+    other.image("sub-01_acq-coarse_T1w.nii.gz", "anat", (6.0, 6.0, 6.0))
+    brain = load_template().mask
+    save_image(brain.data.astype(np.float32), brain.affine, file)
+    (problem,) = check(settings_for(other, *options)).problems
+    assert "no participant has FLAIR" in problem.why
+
+
+def test_options_of_structural_scans_are_refused_for_bold_runs(
+    maker: BidsMaker, tmp_path: Path
+) -> None:
+    maker.subject()
+    file = tmp_path / "lesions.nii.gz"
+    options = ["--anat-mask", "intracranial", "--anat-tools", "fsl", "--lesion-template"]
+    refused = {
+        problem.what for problem in check(settings_for(maker, *options, str(file))).problems
+    }
+    assert {
+        "--anat-mask intracranial",
+        "--anat-tools fsl",
+        f"--lesion-template {file}",
+    } <= refused

@@ -1,0 +1,147 @@
+"""FAST and BET2 by stand-ins on the PATH, which check their arguments: FSL itself is not run."""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bids_sr.io.grids import Volume
+from bids_sr.registration.fsl import (
+    aligned_by_flirt,
+    brain_by_bet,
+    unbiased_by_fast,
+    world_matrix,
+)
+from bids_sr.spatial.transforms import rigid_matrix
+
+AFFINE = np.array([[-2.0, 0, 0, 10], [0, 2, 0, -10], [0, 0, 3, -5], [0, 0, 0, 1]])
+SHAPE = (9, 10, 7)
+
+FAST = """
+base = words[words.index("-o") + 1]
+classes = words[words.index("-n") + 1]
+kind = words[words.index("-t") + 1]
+assert "-B" in words and "--nopve" in words and classes == "3", words
+assert os.environ["FSLOUTPUTTYPE"] == "NIFTI_GZ"
+image = nib.load(words[-1])
+data = image.get_fdata(dtype=np.float32) / 2 + 10 * int(kind)
+nib.save(nib.Nifti1Image(data, image.affine), base + "_restore.nii.gz")
+nib.save(nib.Nifti1Image(np.ones_like(data), image.affine), base + "_seg.nii.gz")
+"""
+BET = """
+source, target, *options = words
+assert options == ["-m"], words
+image = nib.load(source)
+mask = (image.get_fdata() > 100).astype(np.int16)
+name = target.removesuffix(".nii.gz")
+nib.save(nib.Nifti1Image(mask, image.affine), name + "_mask.nii.gz")
+nib.save(image, target)
+"""
+
+
+def stand_in(folder: Path, name: str, body: str) -> None:
+    head = f"#!{sys.executable}\nimport os, sys\nimport nibabel as nib\nimport numpy as np\n"
+    file = folder / name
+    file.write_text(f"{head}words = sys.argv[1:]\n{body}")
+    file.chmod(file.stat().st_mode | stat.S_IXUSR)
+
+
+@pytest.fixture
+def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    return folder
+
+
+@pytest.fixture
+def head() -> Volume:
+    data = np.random.default_rng(0).uniform(0, 200, SHAPE).astype(np.float32)
+    return Volume(data, AFFINE)
+
+
+@pytest.mark.parametrize(("contrast", "kind"), [("T1w", 1), ("T2w", 2), ("FLAIR", 2)])
+def test_fast_gets_the_type_of_the_image_and_its_restored_image_is_taken(
+    programs: Path, head: Volume, tmp_path: Path, contrast: str, kind: int
+) -> None:
+    stand_in(programs, "fast", FAST)
+    made = unbiased_by_fast(head, contrast, tmp_path)
+    np.testing.assert_allclose(made.data, head.data / 2 + 10 * kind, rtol=1e-5)
+    np.testing.assert_array_equal(made.affine, AFFINE)
+
+
+def test_the_mask_of_bet_is_taken(programs: Path, head: Volume, tmp_path: Path) -> None:
+    stand_in(programs, "bet", BET)
+    np.testing.assert_array_equal(brain_by_bet(head, tmp_path), head.data > 100)
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (BET.replace("> 100", "> 1000"), "bet found no brain"),
+        ("pass", "without bet_mask.nii.gz"),
+        (BET.replace("> 100)", "> 100)[1:]"), "changed the grid"),
+        ("sys.exit('no licence')", "no licence"),
+    ],
+)
+def test_a_failure_of_bet_is_reported(
+    programs: Path, head: Volume, tmp_path: Path, body: str, reason: str
+) -> None:
+    stand_in(programs, "bet", body)
+    with pytest.raises(Exception, match=reason):  # nipype has an exception of its own
+        brain_by_bet(head, tmp_path)
+
+
+FLIRT = """
+value = {flag: words[words.index(flag) + 1] for flag in ("-in", "-ref", "-omat", "-cost", "-dof")}
+assert value["-cost"] == "corratio" and words[words.index("-searchcost") + 1] == "corratio", words
+for flag in ("-in", "-ref"):
+    nib.load(value[flag])
+matrix = np.eye(4)
+matrix[:3, 3] = (2, -3, float(value["-dof"]))
+np.savetxt(value["-omat"], matrix)
+open(words[words.index("-out") + 1], "w").close()
+"""
+
+
+@pytest.mark.parametrize(("affine", "dof"), [(False, 6), (True, 12)])
+def test_flirt_is_asked_for_the_correlation_ratio_and_its_matrix_is_turned_around(
+    programs: Path, head: Volume, tmp_path: Path, affine: bool, dof: int
+) -> None:
+    stand_in(programs, "flirt", FLIRT)
+    found = aligned_by_flirt(head, head, tmp_path, affine=affine)
+    # the first axis of this array runs to the left, as FSL's does: +2 mm there are -2 mm in RAS
+    expected = np.eye(4)
+    expected[:3, 3] = (2, 3, -dof)
+    np.testing.assert_allclose(found, expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("flipped", ["neither", "frame", "image", "both"])
+def test_a_matrix_of_flirt_is_read_as_nitransforms_writes_it(flipped: str) -> None:
+    """nitransforms has code of its own for FSL's coordinates."""
+    import nibabel as nib
+
+    fsl = pytest.importorskip("nitransforms.io.fsl")
+    turn = rigid_matrix([3.0, -2.0, 4.0, 0.2, -0.1, 0.15], (0, 0, 0)) @ np.diag([1.1, 0.9, 1, 1])
+    oblique = rigid_matrix([5.0, 1.0, -2.0, 0.1, 0.2, -0.1], (0, 0, 0))
+    grids = {
+        "frame": (oblique @ np.diag([2.0, 2.5, 3.0, 1.0]), (9, 10, 7)),
+        "image": (np.diag([4.0, 3.0, 2.0, 1.0]), (12, 8, 11)),
+    }
+    images = {}
+    for name, (affine, shape) in grids.items():
+        own = affine @ np.diag([-1.0, 1, 1, 1]) if flipped in (name, "both") else affine
+        images[name] = Volume(np.zeros(shape, np.float32), own)
+    files = {name: nib.Nifti1Image(each.data, each.affine) for name, each in images.items()}
+    written = fsl.FSLLinearTransform.from_ras(
+        turn, moving=files["image"], reference=files["frame"]
+    )
+    matrix = np.asarray(written["parameters"])
+    np.testing.assert_allclose(
+        world_matrix(matrix, images["frame"], images["image"]), turn, atol=1e-6
+    )
