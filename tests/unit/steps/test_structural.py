@@ -535,6 +535,7 @@ def test_fsl_corrects_each_scan_by_its_contrast_and_sets_the_brain(
             anat_align="rigid",
             anat_mask=kept,
             anat_tools="fsl",
+            anat_scale="percentile",
             random_seed=0,
             sloppy=True,
         )
