@@ -271,7 +271,7 @@ def _takes(recipe: Recipe, weight: _Weight) -> bool:
     Cross-entropy needs intensities from 0 to 1.
     """
     return recipe.objective == "supervised" and (
-        weight.name != "bce" or recipe.intensity == "unit"
+        weight.name != "bce" or recipe.intensity != "percentile"
     )
 
 

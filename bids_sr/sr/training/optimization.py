@@ -230,7 +230,7 @@ class Networks:
                     )
                 return value
             case "tv":
-                return module(fake)
+                return module(fake, y)
             case "sparsify":
                 return module(fake, y, weight)
         seen = fake if batch.operator is None else batch.operator.forward(fake)

@@ -76,7 +76,11 @@ def _score(nets: Networks, windows: Sequence[ScoredWindow], lower: bool = False)
     if nets.recipe.objective == "self":
         for kind, module, weight in nets.terms:
             if kind == "tv":
-                error += weight * float(np.mean([float(module(image)) for image in made]))
+                values = [
+                    float(module(image, window.batch.target))
+                    for image, window in zip(made, windows, strict=True)
+                ]
+                error += weight * float(np.mean(values))
     return _db(error)
 
 

@@ -111,7 +111,7 @@ def test_training_on_coarse_images_alone_agrees_with_them_and_prefers_smooth_one
         given = start(
             torch.from_numpy(coarse / unit)[None, None], scale_factor=2, mode="trilinear"
         )
-        rough.append(float(TotalVariation()(net(given)).detach()))
+        rough.append(float(TotalVariation()(net(given), given).detach()))
     assert rough[1] < 0.9 * rough[0]
     assert made[0].card["held_out"]["parts"] == []
     assert made[0].card["resolution"] == {
