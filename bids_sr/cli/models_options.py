@@ -112,6 +112,32 @@ class ImageOptions(MachineOptions):
     )
     force: bool = option(False, "--force", "allow all of these")
     precision: Literal["auto", "fp32", "bf16"] = option("auto", "--precision", "auto is fp32")
+    patch: int | None = option(
+        None,
+        "--patch N",
+        "apply a network in patches of N voxels of the fine grid and put them together; 0: whole"
+        " slices or volumes (default: the model's; the recipe paper of networks trained on patches"
+        " has those patches)",
+        least=0,
+        most=1024,
+    )
+    overlap: int = option(
+        0,
+        "--overlap N",
+        "voxels that neighboring patches share; the outer half of them does not count, so that"
+        " edges of patches do not show",
+        least=0,
+        most=512,
+    )
+
+    def _check(self) -> None:
+        MachineOptions._check(self)
+        if self.patch and self.overlap >= self.patch:
+            why = f"patches of {self.patch} voxels cannot share {self.overlap}"
+            raise UsageError(f"--overlap {self.overlap}", why, "give less than --patch")
+        if self.patch == 0 and self.overlap:
+            why = "whole images share nothing"
+            raise UsageError("--overlap with --patch 0", why, "leave --overlap out")
 
 
 @frozen
@@ -183,7 +209,7 @@ class EvaluateOptions(ImageOptions):
     )
 
     def _check(self) -> None:
-        MachineOptions._check(self)
+        ImageOptions._check(self)
         if bool(self.image) == (self.degradation is not None):
             why = "both are given" if self.image else "neither is given"
             fix = "--image COARSE where one was measured, else --degradation kspace"

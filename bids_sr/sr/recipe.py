@@ -269,6 +269,11 @@ class Recipe:
             else (self.patch[0], self.patch[1])
         )
 
+    @property
+    def patch_applied(self) -> int | tuple[int, ...] | None:
+        """Return sides of the patches in which models are applied; None for whole images."""
+        return self.patch if self.applied_in_patches else None
+
     def fits(self, x: int, y: int) -> bool:
         """Whether slices of that size hold its patches.
 

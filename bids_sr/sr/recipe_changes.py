@@ -23,7 +23,7 @@ _LARGEST_WEIGHT = 100.0
 _LARGEST_SIDE = 256  # of a patch, in voxels
 # side below which four poolings of VGG-19 leave no features
 _SMALLEST_FOR_VGG = 16
-_SMALLEST_SIDE = 8
+SMALLEST_SIDE = 8  # of a patch, in voxels
 _TV = "Pérez-Bueno et al."
 _ATTENTION_UNET = "Li et al. 2022"
 _MOUSE = "Liang & Zhang 2023"
@@ -316,7 +316,7 @@ def _smallest_side(recipe: Recipe) -> int:
         if network is not None
     ]
     perceptual = any(term.kind == "perceptual" for term in recipe.losses)
-    return max(_SMALLEST_SIDE, *sides, _SMALLEST_FOR_VGG if perceptual else 1)
+    return max(SMALLEST_SIDE, *sides, _SMALLEST_FOR_VGG if perceptual else 1)
 
 
 def variable_fields(recipe: Recipe) -> tuple[VariableField, ...]:

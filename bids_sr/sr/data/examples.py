@@ -446,6 +446,8 @@ class Examples:
         unit = "99th percentile of each low-resolution image in the mask is 1"
         if self.recipe.intensity == "unit":
             unit = "the largest value of each low-resolution image is 1"
+        elif self.recipe.intensity == "range":
+            unit = "the smallest value of each low-resolution image is 0, the largest 1"
         made = f"made by {self.recipe.degradation} from the fine ones"
         image = seen.coarse[0].cpu().numpy()
         mask = seen.inside_coarse[0].cpu().numpy()
@@ -460,6 +462,7 @@ class Examples:
                 "scale": [float(v) for v in seen.level],
                 "headroom": [round(float(v), 6) for v in seen.headroom],
                 "rule": unit,
+                **({"lowest": [float(v) for v in seen.lowest]} if seen.lowest.any() else {}),
                 **({} if first.gain is None else {"highres_gain": first.gain}),
             },
         }

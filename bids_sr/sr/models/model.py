@@ -168,6 +168,20 @@ def _fill(network: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
     network.load_state_dict(state)
 
 
+def _applied_as_trained(recipe: Recipe, card: ModelCard) -> Recipe:
+    """Return the recipe with what the application of a model shares with its training.
+
+    Recipes changed since older models were made, which are applied as they were then.
+    """
+    if not card.settings:
+        return recipe
+    intensity = card.settings.get("intensity", "percentile")
+    if intensity not in ("percentile", "unit", "range"):
+        raise ValueError(f"it scales intensities by {intensity!r}, which is unknown")
+    in_patches = card.settings.get("applied_in_patches") is True
+    return replace(recipe, intensity=intensity, applied_in_patches=in_patches)  # type: ignore[arg-type]
+
+
 def load_model(path: Path) -> LoadedModel:
     """Load STEM.safetensors with the card beside it."""
     from safetensors import SafetensorError
@@ -190,6 +204,7 @@ def load_model(path: Path) -> LoadedModel:
             recipe = how = apply_changes(
                 get_recipe(method, card.recipe), changes_from(card.method, card.changed_settings)
             )
+            recipe = how = _applied_as_trained(how, card)
             generator = how.build_generator(card.channels, card.factor)
             kept = {k for k in state if how.keep_critic and k.startswith("critic.")}
             _fill(generator, {k: v for k, v in state.items() if k not in kept}, name)

@@ -129,6 +129,22 @@ def test_a_model_of_an_image_is_what_the_library_makes_of_it(data: Path, tmp_pat
     assert "Model" in json.loads((tmp_path / "fine.json").read_text())
 
 
+def test_a_network_is_applied_in_patches_of_the_requested_size(data: Path, tmp_path: Path) -> None:
+    source, out = data / "sub-01_acq-low_T2starw.nii.gz", tmp_path / "fine.nii.gz"
+    command = ["apply", str(data / "srgan.safetensors"), str(source), str(out)]
+    made = {}
+    for name in ("", "--patch 12", "--patch 12 --overlap 4", "--patch 0"):
+        assert main([*command, *name.split()]) == 0
+        made[name] = load_image(out)[0]
+        said = json.loads((tmp_path / "fine.json").read_text())
+        wanted = (12, 4 if "overlap" in name else 0) if "12" in name else (None, None)
+        assert (said.get("Patch"), said.get("PatchOverlap")) == wanted
+    np.testing.assert_array_equal(made[""], made["--patch 0"])
+    worst = {name: float(np.abs(image - made[""]).max()) for name, image in made.items()}
+    # patches that share voxels are nearer to whole slices
+    assert worst["--patch 12"] > worst["--patch 12 --overlap 4"] > 0
+
+
 def test_evaluate_measures_in_the_mask_against_the_range_of_the_reference(
     data: Path, tmp_path: Path
 ) -> None:
@@ -446,6 +462,26 @@ REFUSED: dict[str, tuple[Argv, str]] = {
     "thinner slices": (
         lambda d, t: ["apply", "M", d / LOW, t / "o.nii", "--factor", "2", "2", "2"],
         "slice by slice",
+    ),
+    "patches of an interpolation": (
+        lambda d, t: ["apply", "linear", d / LOW, t / "o.nii", "--patch", "16"],
+        "linear is an interpolation of whole images",
+    ),
+    "small patches": (
+        lambda d, t: ["apply", "M", d / LOW, t / "o.nii", "--patch", "7"],
+        "srgan takes patches of 8 voxels or more",
+    ),
+    "overlap of patches": (
+        lambda d, t: ["apply", "M", d / LOW, t / "o.nii", "--patch", "16", "--overlap", "16"],
+        "patches of 16 voxels cannot share 16",
+    ),
+    "overlap of whole images": (
+        lambda d, t: ["apply", "M", d / LOW, t / "o.nii", "--overlap", "4"],
+        "this model is applied to whole images",
+    ),
+    "overlap of no patches": (
+        lambda d, t: ["apply", "M", d / LOW, t / "o.nii", "--patch", "0", "--overlap", "4"],
+        "whole images share nothing",
     ),
     "resolution": (
         lambda d, t: ["apply", "M", d / HIGH, t / "o.nii"],
