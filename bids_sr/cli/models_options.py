@@ -281,6 +281,13 @@ class TrainOptions(MachineOptions):
     train_last: int | None = option(
         None, "--train-last N", "change only the last N layers; with --from", among=_HOW, least=1
     )
+    keep_critic: bool = option(
+        False,
+        "--keep-critic",
+        "also keep the critic in the model's file, for a later training with --from (the file is"
+        " larger; attunet always keeps it)",
+        among=_HOW,
+    )
     vgg_weights: Path | None = option(
         None,
         "--vgg-weights FILE",
@@ -326,6 +333,8 @@ class SearchOptions(TrainOptions):
         " (default: learning rate and smaller weights, each from a tenth to ten times)",
         among=_HOW,
     )
+    # trials leave no models
+    keep_critic: bool = option(False)
     trials: int = option(20, "--trials N", "number of trials", among=_HOW, least=1, most=10_000)
     # a trial that the clock stopped could not be repeated
     max_minutes: float | None = option(None)

@@ -181,7 +181,8 @@ class Recipe:
     `factors`: factors to draw from at each step, for one network of many, on the axes that the
     factor changes. `freeze_but_last`: layers with weights, counted from the end, that training
     from a model goes on with; None: all. `keep_critic`: whether the trained critic is kept beside
-    the generator, to be explained. `intensity`: what is 1 for the network: "percentile" (the 99th
+    the generator, to be explained and to continue from; for a cycle, the second generator and its
+    critic as well. `intensity`: what is 1 for the network: "percentile" (the 99th
     inside the mask), "unit" (the largest value, for networks that end in a sigmoid) or "range"
     (the largest value, while the smallest is 0).
     `patch_at_most`: a smaller image is seen whole in-plane. `keep`: weights that are kept if

@@ -193,6 +193,7 @@ class Phase:
             channels=seen.channels,
             ndim=seen.ndim,
             start=None if asked.start is None else asked.start.generator.state_dict(),
+            companions=None if asked.start is None else asked.start.companions,
         )
         self.rng = np.random.default_rng([asked.seed, len(self.parts)])
         # without high-resolution images the loss itself is what can be said of the output

@@ -30,6 +30,7 @@ from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import make_upsampler
 from bids_sr.sr.matrices import kspace_crop, upsample
 from bids_sr.sr.method import get_method
+from bids_sr.sr.models.card import ModelError
 from bids_sr.sr.models.model import load_model, save_model
 from bids_sr.sr.training.trainer import fit
 
@@ -237,6 +238,66 @@ def test_training_and_tuning_the_last_layers(
     assert json.loads(capsys.readouterr().out) == card
 
 
+def test_pretraining_and_tuning_with_the_same_critic(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fine, coarse = data / "sub-01_acq-high_T2starw.nii.gz", data / "sub-01_acq-low_T2starw.nii.gz"
+    argv = ["--fine", str(fine), "--coarse", str(coarse), "--set", "filters=4", "batch=1"]
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert main(["train", "attunet", str(first), *argv, "iterations=2"]) == 0
+    before = load_file(f"{first}.safetensors")
+    # a step that hardly moves the weights; other weights would be drawn with this seed
+    still = ["iterations=1", "learning_rate=1e-7", "--seed", "9", "--from"]
+    assert main(["train", "attunet", str(second), *argv, *still, f"{first}.safetensors"]) == 0
+    assert "note" not in capsys.readouterr().out
+    after = load_file(f"{second}.safetensors")
+    critic = [name for name in before if name.startswith("critic.")]
+    assert critic
+    # the rate of the critic is the recipe's
+    limit = 10 * get_method("attunet").recipes["fast"].critic_learning_rate
+    assert all((after[name] - before[name]).abs().max() < limit for name in critic)
+    assert json.loads(Path(f"{second}.json").read_text())["started_from"]["with"] == ["critic"]
+    # a model whose critic was not kept
+    card = json.loads(Path(f"{first}.json").read_text())
+    bare = {name: value for name, value in before.items() if name not in critic}
+    save_model(tmp_path / "bare", bare, card)
+    argv += [*still, str(tmp_path / "bare.safetensors")]
+    assert main(["train", "attunet", str(tmp_path / "third"), *argv]) == 0
+    told = capsys.readouterr().out
+    assert "bare.safetensors has no weights of the critic: new ones are drawn" in told
+    assert "train it with --keep-critic" in told
+    new = load_file(tmp_path / "third.safetensors")
+    name = max(critic, key=lambda key: new[key].numel())
+    assert (new[name] - before[name]).abs().max() > limit
+
+
+def test_a_cycle_keeps_its_four_networks(tmp_path: Path) -> None:
+    recipe = get_method("circle").recipes["fast"]
+    parts = {
+        "": recipe.build_generator(1, FACTOR),
+        "backward.": recipe.build_generator(1, FACTOR),
+        "critic.": recipe.build_critic(1),
+        "backward_critic.": recipe.build_critic(1),
+    }
+    state = {
+        f"{name}{key}": value
+        for name, network in parts.items()
+        for key, value in network.state_dict().items()
+    }
+    card = {**CARD, "method": "circle"}
+    weights, _ = save_model(tmp_path / "circle", state, card)
+    loaded = load_model(weights)
+    assert set(loaded.companions) == {"critic", "backward", "backward_critic"}
+    for name, network in parts.items():
+        own = loaded.companions[name[:-1]] if name else loaded.generator.state_dict()
+        assert all(torch.equal(value, own[key]) for key, value in network.state_dict().items())
+    # of another network
+    state["backward.more"] = torch.zeros(1)
+    weights, _ = save_model(tmp_path / "circle", state, card)
+    with pytest.raises(ModelError, match="not those of the backward of circle"):
+        load_model(weights)
+
+
 def test_files_of_tensorboard_outlive_the_checkpoints_of_a_training(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -420,6 +481,10 @@ REFUSED: dict[str, tuple[Argv, str]] = {
     "last layers of nothing": (
         lambda d, t: ["train", "unet", t / "m", "--fine", d / HIGH, "--train-last", "3"],
         "--from",
+    ),
+    "critic of none": (
+        lambda d, t: ["train", "unet", t / "m", "--fine", d / HIGH, "--keep-critic"],
+        "unet --recipe fast is trained without a critic",
     ),
     "another method's model": (
         lambda d, t: [
