@@ -336,6 +336,12 @@ class SearchOptions(TrainOptions):
     # trials leave no models
     keep_critic: bool = option(False)
     trials: int = option(20, "--trials N", "number of trials", among=_HOW, least=1, most=10_000)
+    grid: bool = option(
+        False,
+        "--grid",
+        "try all combinations of the values that --set lists, instead of drawing --trials of them",
+        among=_HOW,
+    )
     # a trial that the clock stopped could not be repeated
     max_minutes: float | None = option(None)
 
