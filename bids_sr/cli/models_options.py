@@ -387,8 +387,17 @@ class CompareOptions(TrainOptions):
     train_coarser: tuple[float, ...] = option(
         (1.0,),
         "--train-coarser F",
-        "train each method on images downsampled by these factors: 1 matches the resolution of"
-        " the tests, 2 is half of it",
+        "train each method on images downsampled by these factors: 1 is the resolution of the"
+        " images, and of the tests unless --test-coarser is given; 2 is half of it",
+        among=_HOW,
+        least=1,
+        most=8,
+    )
+    test_coarser: float = option(
+        1.0,
+        "--test-coarser F",
+        "test on images downsampled by F: --train-coarser 1 then trains at a finer resolution than"
+        " that of the tests, F at the same",
         among=_HOW,
         least=1,
         most=8,
@@ -418,6 +427,9 @@ class CompareOptions(TrainOptions):
         if self.coarse and self.train_coarser != (1.0,):
             why = "measured coarse images have one resolution"
             raise UsageError("--train-coarser with --coarse", why, "leave one of the two out")
+        if self.coarse and self.test_coarser != 1:
+            why = "measured coarse images have one resolution"
+            raise UsageError("--test-coarser with --coarse", why, "leave one of the two out")
 
 
 @frozen
