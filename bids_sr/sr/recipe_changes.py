@@ -441,7 +441,7 @@ def variable_field(recipe: Recipe, name: str, about: str) -> VariableField:
         fix = nearest(name, list(fields)) or "choose one of these"
         if name == "bce" and recipe.objective == "supervised":
             why = f"cross-entropy needs intensities from 0 to 1, which {about} exceeds"
-            fix = "take --recipe paper of attunet, unet, vit, ccnn3d, resnet3d or gan3d"
+            fix = "take --recipe paper of attunet, unet, vit, ccnn3d, resnet2d, resnet3d or gan3d"
         raise ChangeError(why, fix)
     return fields[name]
 

@@ -23,6 +23,7 @@ from bids_sr.sr.networks.convolutional import (
     circle_critic,
     cpce_critic,
 )
+from bids_sr.sr.networks.resnet2d import ResNet2d
 from bids_sr.sr.operators import get_operator
 from bids_sr.sr.training.optimization import Networks
 from bids_sr.sr.training.trainer import fit
@@ -32,6 +33,7 @@ NETWORKS = {
     "tv": (partial(DenseResidualNet, width=4, layers=2), None),
     "ccnn3d": (partial(ConventionalNet3d, widths=(6, 4)), None),
     "resnet3d": (partial(ResNet3d, width=4, blocks=2), None),
+    "resnet2d": (partial(ResNet2d, width=4, blocks=2), None),
     "gan3d": (partial(ResNet3d, width=4, blocks=2), partial(ResNetCritic3d, width=4, blocks=1)),
     "cpce": (partial(CPCENet, width=6), partial(cpce_critic, widths=(4, 6, 8), dense=8)),
     "circle": (
@@ -72,7 +74,7 @@ def shortened(name, kind, **changes):
     generator, critic = NETWORKS[name]
     skip = (
         {"skip": True}
-        if kind == "fast" and name in ("ccnn3d", "resnet3d", "gan3d", "cpce")
+        if kind == "fast" and name in ("ccnn3d", "resnet2d", "resnet3d", "gan3d", "cpce")
         else {}
     )
     return replace(
