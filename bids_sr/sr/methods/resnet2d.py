@@ -2,8 +2,8 @@
 
 `paper` is `methods.resnet3d` with kernels of 3 x 3 on slices. The paper used data in two
 dimensions to test how many training samples are needed (mouse-sr, section 2.3.3 and table 1: 5,000
-and 20,000, which is ``--set patches=5000``). Ours, as the paper gives no network and no size in two
-dimensions: kernels and patches (21 x 21) are those of three dimensions without the third.
+and 20,000, which is ``--set patches=5000``). Ours, as the paper gives no network and no size in
+two dimensions: kernels and patches (21 x 21) are those of three dimensions without the third.
 
 `fast` is ours: three blocks of 16 channels on whole slices, and the input added to the output.
 """
