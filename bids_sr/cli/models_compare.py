@@ -338,6 +338,7 @@ def _score(
     chosen = [k for k, who in enumerate(study.people) if who in people]
     if not chosen:
         return []
+    mismatched = any(one.coarser != options.test_coarser for one in study.candidates)
     evaluation = EvaluateOptions(
         reference=tuple(_reference(k, study, options, folder) for k in chosen),
         image=tuple(options.coarse[k] for k in chosen) if options.coarse else (),
@@ -348,8 +349,7 @@ def _score(
         device=options.device,
         contrast=options.contrast,
         volumes=options.volumes,
-        allow=("resolution",)
-        * any(one.coarser != options.test_coarser for one in study.candidates),
+        allow=("resolution",) if mismatched else (),
     )
     rows = list[TableRow]()
     with ExitStack() as stack:

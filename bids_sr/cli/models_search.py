@@ -322,7 +322,10 @@ def _scores(made: TrainedModel, reference: Mapping[str, Mapping[str, float]]) ->
     `reference`: scores of `_reference_scores`; those of the card if there are none.
     """
     card = ModelCard.from_json(made.card)
-    found = reference or {name: part_of(card.held_out, name) for name in card.held_out}
+    parts: dict[str, Mapping[str, object]] = {
+        name: part_of(card.held_out, name) for name in card.held_out
+    }
+    found: Mapping[str, Mapping[str, object]] = reference or parts
     network, plain = (
         part_of(found, name) for name in ("network", "input" if "input" in found else "bspline")
     )

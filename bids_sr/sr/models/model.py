@@ -201,7 +201,7 @@ def _applied_as_trained(recipe: Recipe, card: ModelCard) -> Recipe:
     if intensity not in ("percentile", "unit", "range"):
         raise ValueError(f"it scales intensities by {intensity!r}, which is unknown")
     in_patches = card.settings.get("applied_in_patches") is True
-    return replace(recipe, intensity=intensity, applied_in_patches=in_patches)  # type: ignore[arg-type]
+    return replace(recipe, intensity=intensity, applied_in_patches=in_patches)
 
 
 def load_model(path: Path) -> LoadedModel:
