@@ -27,6 +27,8 @@ from bids_sr.sr.inference.acquired import InferenceError, Upsampler, UpsamplerIn
 from bids_sr.sr.inference.apply_to_series import make_upsampler
 from bids_sr.sr.matrices import MATRICES
 from bids_sr.sr.models.model import LoadedModel
+from bids_sr.sr.recipe import Recipe
+from bids_sr.sr.recipe_changes import SMALLEST_SIDE
 from bids_sr.version import __version__
 
 
@@ -72,6 +74,9 @@ def ready_method(
         )
         raise UsageError(name, why, f"use bids-sr, which finds them: --sr-method {name}")
     if name in MATRICES:
+        if options.patch or options.overlap:
+            what = "--patch" if options.patch else "--overlap"
+            raise UsageError(what, f"{name} is an interpolation of whole images", "leave it out")
         factor = files.factor_from(options.factor, default or files.IN_PLANE)
         return ReadyMethod(
             name=name,
@@ -92,6 +97,7 @@ def ready_method(
     overruled = files.fit_for(
         model, reader, contrast, factor, force=options.force, allow=options.allow
     )
+    _check_patches(model, options)
     device = files.device_of(options)
 
     def make(scale: float) -> Upsampler:
@@ -101,12 +107,44 @@ def ready_method(
             precision=options.precision,
             device=device,
             threads=options.threads,
+            patch=options.patch,
+            overlap=options.overlap,
         )
         return make_upsampler(model.card.method, image, model)
 
     return ReadyMethod(
         name=model.card.method, factor=factor, make=make, model=model, overruled=tuple(overruled)
     )
+
+
+def _patches(model: LoadedModel, options: ImageOptions) -> dict[str, object]:
+    """Return the entries of the sidecar on patches; none for whole images."""
+    own = model.recipe.patch_applied if isinstance(model.recipe, Recipe) else None
+    side = own if options.patch is None else options.patch
+    return {"Patch": side, "PatchOverlap": options.overlap} if side else {}
+
+
+def _check_patches(model: LoadedModel, options: ImageOptions) -> None:
+    """Refuse patches that the network of a model cannot take, and an overlap without patches."""
+    recipe = model.recipe
+    what = f"--patch {options.patch}" if options.patch else f"--overlap {options.overlap}"
+    if not options.patch and not options.overlap:
+        return
+    if not isinstance(recipe, Recipe) or recipe.upsampled_by is None:
+        why = f"{model.card.method} works on whole images on the acquired grid"
+        raise UsageError(what, why, "leave it out")
+    side = options.patch or recipe.patch_applied
+    if side is None:
+        why = "this model is applied to whole images"
+        raise UsageError(what, why, "give --patch, or leave --overlap out")
+    smallest = min(side) if isinstance(side, tuple) else side
+    least = max(SMALLEST_SIDE, getattr(recipe.build_generator, "smallest", 1))
+    if smallest < least:
+        why = f"{model.card.method} takes patches of {least} voxels or more"
+        raise UsageError(what, why, f"give --patch {least} or more")
+    if options.overlap >= smallest:
+        why = f"patches of {smallest} voxels cannot share as many"
+        raise UsageError(what, why, "give a smaller --overlap, or --patch")
 
 
 def overruled_notes(prepared: ReadyMethod, options: ImageOptions) -> list[str]:
@@ -139,6 +177,7 @@ def apply(options: ApplyOptions) -> None:
     }
     if prepared.model is not None:
         content |= {"Model": str(options.model), "ModelSHA256": prepared.model.card.weights_sha256}
+        content |= _patches(prepared.model, options)
     content |= {"Notes": notes} if notes else {}
     write_whole(out.with_name(f"{files.stem_of(out)}.json"), json.dumps(content, indent=2) + "\n")
     print(f"{out}: {reader.shape[3]} volume(s) by {prepared.name}, {seconds:.1f} s")

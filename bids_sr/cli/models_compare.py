@@ -36,7 +36,8 @@ from bids_sr.config import UsageError, nearest_name
 from bids_sr.frozen import frozen
 from bids_sr.group.method_scores import TableRow
 from bids_sr.io.atomic_files import read_json, read_text
-from bids_sr.io.grids import Factor
+from bids_sr.io.grids import Array, Factor
+from bids_sr.io.nifti import SeriesReader, save_image
 from bids_sr.sr.data.images import TrainingImage, TrainingImages, check_images, checksums
 from bids_sr.sr.data.participant_splits import (
     ParticipantSplit,
@@ -105,7 +106,7 @@ def compare(options: CompareOptions) -> None:
         rows += [
             {"set": kind, "fold": str(number), **row}
             for kind, people in (("validation", fold.validation), ("test", fold.test))
-            for row in _score(trained, study, people, options)
+            for row in _score(trained, study, people, options, models)
         ]
         write_table(out, "models_compare", rows, {"Comparison": about})
         rows = _rows_so_far(out, about)  # with the digits of the file, as when it is continued
@@ -279,22 +280,56 @@ def _coarsened(image: TrainingImage, candidate: _Candidate, study: _Study) -> Tr
     """Return an image at the training resolution of a candidate."""
     if candidate.coarser == 1 or image.fine is None or study.degradation is None:
         return image
+    (fine, inside), affine = _downsampled(
+        (image.fine, image.mask > 0), image.affine, candidate.coarser, study
+    )
+    return replace(image, fine=fine.astype(np.float32), mask=inside > 0.5, affine=affine)
+
+
+def _downsampled(
+    images: Sequence[Array], affine: Array, coarser: float, study: _Study
+) -> tuple[list[Array], Array]:
+    """Return images (X, Y, Z) of one grid at a lower resolution, and their affine.
+
+    `coarser`: voxel size relative to the images, along the axes that the factor changes.
+    """
     import torch
 
     from bids_sr.sr.operators import get_operator
 
-    x, y, z = (candidate.coarser if f != 1 else 1.0 for f in study.factor)
-    operator = get_operator(study.degradation, tuple(image.shape), (x, y, z))
-    fine, inside = (
-        operator.forward(torch.from_numpy(np.asarray(one, np.float64))).numpy()
-        for one in (image.fine, image.mask > 0)
+    x, y, z = (coarser if f != 1 else 1.0 for f in study.factor)
+    assert study.degradation is not None
+    operator = get_operator(study.degradation, tuple(images[0].shape), (x, y, z))
+    low = [
+        operator.forward(torch.from_numpy(np.asarray(image, np.float64))).numpy()
+        for image in images
+    ]
+    return low, operator.lowres_affine(affine)
+
+
+def _reference(number: int, study: _Study, options: CompareOptions, folder: Path) -> Path:
+    """Return the file of a reference of the tests, which is written if it has to be downsampled.
+
+    `number`: of the file of the call. `folder`: of the models.
+    """
+    path = options.fine[number]
+    if options.test_coarser == 1:
+        return path
+    # the name of the participant is found in a folder if the name of the file has none
+    name = f"{files.stem_of(path)}.nii.gz"
+    out = (
+        folder / f"tests-at-{options.test_coarser:g}x" / study.people[number] / str(number) / name
     )
-    return replace(
-        image,
-        fine=fine.astype(np.float32),
-        mask=inside > 0.5,
-        affine=operator.lowres_affine(image.affine),
-    )
+    if not out.exists():
+        with SeriesReader(path) as reader:
+            low, affine = _downsampled(
+                list(reader.volumes()), reader.affine, options.test_coarser, study
+            )
+            image = low[0] if reader.ndim == 3 else np.stack(low, axis=-1)
+            files.make_folder(out)
+            tr = None if reader.ndim == 3 else reader.tr
+            save_image(image.astype(np.float32), affine, out, header_like=reader.header, tr=tr)
+    return out
 
 
 def _train(
@@ -325,17 +360,25 @@ def _train(
 
 
 def _score(
-    trained: Mapping[str, Path], study: _Study, people: Sequence[str], options: CompareOptions
+    trained: Mapping[str, Path],
+    study: _Study,
+    people: Sequence[str],
+    options: CompareOptions,
+    folder: Path,
 ) -> list[TableRow]:
-    """Return the scores of all models and interpolations in some participants."""
+    """Return the scores of all models and interpolations in some participants.
+
+    `folder`: of the models, where references of a lower resolution are kept.
+    """
     chosen = [k for k, who in enumerate(study.people) if who in people]
     if not chosen:
         return []
     if study.heads:
         heads = [(study.heads[k], study.images[k][0]) for k in chosen]
         return list(score_heads(trained, heads, options))
+    mismatched = any(one.coarser != options.test_coarser for one in study.candidates)
     evaluation = EvaluateOptions(
-        reference=tuple(options.fine[k] for k in chosen),
+        reference=tuple(_reference(k, study, options, folder) for k in chosen),
         image=tuple(options.coarse[k] for k in chosen) if options.coarse else (),
         degradation=study.degradation,  # type: ignore[arg-type]  # checked as an option
         model=tuple(map(str, trained.values())),
@@ -344,7 +387,7 @@ def _score(
         device=options.device,
         contrast=options.contrast,
         volumes=options.volumes,
-        allow=("resolution",) if any(one.coarser != 1 for one in study.candidates) else (),
+        allow=("resolution",) if mismatched else (),
     )
     rows = list[TableRow]()
     with ExitStack() as stack:
@@ -400,6 +443,7 @@ def _about(study: _Study, options: CompareOptions) -> dict[str, object]:
         **({"Channels": list(options.channels)} if options.channels else {}),
         "ImagesSHA256": hashlib.sha256(text.encode()).hexdigest(),
         "Volumes": options.volumes,
+        **({"TestedAt": options.test_coarser} if options.test_coarser != 1 else {}),
         "PerceptualWeights": [one.training.vgg_weights is not None for one in study.candidates],
         "Precision": options.train_precision,
         "TrainedLast": options.train_last or 0,
@@ -431,3 +475,5 @@ def _print_plan(study: _Study, options: CompareOptions) -> None:
         f"{count} training(s): {' '.join(one.name for one in study.candidates)}, factor {factor},"
         f" coarse images {f'made by {study.degradation}' if study.degradation else 'measured'}"
     )
+    if options.test_coarser != 1:
+        print(f"tests at {options.test_coarser:g} times the voxel size of the images")

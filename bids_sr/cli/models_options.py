@@ -112,6 +112,32 @@ class ImageOptions(MachineOptions):
     )
     force: bool = option(False, "--force", "allow all of these")
     precision: Literal["auto", "fp32", "bf16"] = option("auto", "--precision", "auto is fp32")
+    patch: int | None = option(
+        None,
+        "--patch N",
+        "apply a network in patches of N voxels of the fine grid and put them together; 0: whole"
+        " slices or volumes (default: the model's; the recipe paper of networks trained on patches"
+        " has those patches)",
+        least=0,
+        most=1024,
+    )
+    overlap: int = option(
+        0,
+        "--overlap N",
+        "voxels that neighboring patches share; the outer half of them does not count, so that"
+        " edges of patches do not show",
+        least=0,
+        most=512,
+    )
+
+    def _check(self) -> None:
+        MachineOptions._check(self)
+        if self.patch and self.overlap >= self.patch:
+            why = f"patches of {self.patch} voxels cannot share {self.overlap}"
+            raise UsageError(f"--overlap {self.overlap}", why, "give less than --patch")
+        if self.patch == 0 and self.overlap:
+            why = "whole images share nothing"
+            raise UsageError("--overlap with --patch 0", why, "leave --overlap out")
 
 
 @frozen
@@ -183,7 +209,7 @@ class EvaluateOptions(ImageOptions):
     )
 
     def _check(self) -> None:
-        MachineOptions._check(self)
+        ImageOptions._check(self)
         if bool(self.image) == (self.degradation is not None):
             why = "both are given" if self.image else "neither is given"
             fix = "--image COARSE where one was measured, else --degradation kspace"
@@ -255,6 +281,13 @@ class TrainOptions(MachineOptions):
     train_last: int | None = option(
         None, "--train-last N", "change only the last N layers; with --from", among=_HOW, least=1
     )
+    keep_critic: bool = option(
+        False,
+        "--keep-critic",
+        "also keep the critic in the model's file, for a later training with --from (the file is"
+        " larger; attunet always keeps it)",
+        among=_HOW,
+    )
     vgg_weights: Path | None = option(
         None,
         "--vgg-weights FILE",
@@ -300,7 +333,15 @@ class SearchOptions(TrainOptions):
         " (default: learning rate and smaller weights, each from a tenth to ten times)",
         among=_HOW,
     )
+    # trials leave no models
+    keep_critic: bool = option(False)
     trials: int = option(20, "--trials N", "number of trials", among=_HOW, least=1, most=10_000)
+    grid: bool = option(
+        False,
+        "--grid",
+        "try all combinations of the values that --set lists, instead of drawing --trials of them",
+        among=_HOW,
+    )
     # a trial that the clock stopped could not be repeated
     max_minutes: float | None = option(None)
 
@@ -353,8 +394,17 @@ class CompareOptions(TrainOptions):
     train_coarser: tuple[float, ...] = option(
         (1.0,),
         "--train-coarser F",
-        "train each method on images downsampled by these factors: 1 matches the resolution of"
-        " the tests, 2 is half of it",
+        "train each method on images downsampled by these factors: 1 is the resolution of the"
+        " images, and of the tests unless --test-coarser is given; 2 is half of it",
+        among=_HOW,
+        least=1,
+        most=8,
+    )
+    test_coarser: float = option(
+        1.0,
+        "--test-coarser F",
+        "test on images downsampled by F: --train-coarser 1 then trains at a finer resolution than"
+        " that of the tests, F at the same",
         among=_HOW,
         least=1,
         most=8,
@@ -385,6 +435,9 @@ class CompareOptions(TrainOptions):
         if self.coarse and self.train_coarser != (1.0,):
             why = "measured coarse images have one resolution"
             raise UsageError("--train-coarser with --coarse", why, "leave one of the two out")
+        if self.coarse and self.test_coarser != 1:
+            why = "measured coarse images have one resolution"
+            raise UsageError("--test-coarser with --coarse", why, "leave one of the two out")
 
     def _check_channels(self) -> None:
         """Refuse channels without what they need, and options that do not apply to them."""

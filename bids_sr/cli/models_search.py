@@ -1,4 +1,8 @@
-"""``bids-sr-models search``: try settings of a recipe, and rank them by their held-out PSNR."""
+"""``bids-sr-models search``: try settings of a recipe, and rank them by their held-out PSNR.
+
+Methods that learn without high-resolution images are scored with the high-resolution images of
+what is held out, which training does not see (tv-self-sr chose alpha in this way).
+"""
 
 from __future__ import annotations
 
@@ -20,20 +24,22 @@ from bids_sr.config.section import option_of
 from bids_sr.frozen import frozen
 from bids_sr.io.atomic_files import read_json, read_text, write_json, write_whole
 from bids_sr.io.grids import Factor
+from bids_sr.sr.data.examples import Examples, validation_windows
 from bids_sr.sr.data.images import TrainingImages, checksums
 from bids_sr.sr.method import get_method, get_recipe, recipe_name
-from bids_sr.sr.models.card import ModelCard
+from bids_sr.sr.models.card import ModelCard, part_of
 from bids_sr.sr.models.model import TrainedModel, TrainingRequest
 from bids_sr.sr.random_search import (
     SearchedSetting,
     best_trial,
     default_space,
     draw_trial,
+    grid_trials,
     read_drawn,
 )
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.recipe_changes import ChangeError, RecipeChange, check_changes, variable_fields
-from bids_sr.sr.training.phase import OutOfDeviceMemory, TrainingDiverged
+from bids_sr.sr.training.phase import OutOfDeviceMemory, TrainingDiverged, compare
 from bids_sr.sr.training.trainer import fit
 
 _ABSENT = "n/a"
@@ -114,18 +120,20 @@ def search(options: SearchOptions) -> None:
     table = _SearchTable(
         stem=options.out.with_name(options.out.name.removesuffix(".tsv")),
         columns=_columns(recipe, space),
-        about=_about(options, prepared[0], space, images, factor),
+        about=_about(options, prepared[0], space, images, factor)
+        | _about_scores(options, _split(recipe, images)[1]),
     )
     files.make_folder(table.tsv)
     rows = table.rows()
     if rows:
         print(f"{table.tsv}: {len(rows)} trial(s) are done")
+    trained_on, scored_on = _split(recipe, images)
     work = options.work_dir or table.stem.with_name(f"{table.stem.name}.work")
     for number, trial in enumerate(prepared, 1):
         if number <= len(rows):
             continue
         folder = work / f"trial-{number}"
-        rows.append(_tried(number, trial, images, folder))
+        rows.append(_tried(number, trial, trained_on, scored_on, folder))
         table.write(rows)
         shutil.rmtree(folder, ignore_errors=True)  # its checkpoints have served
         print(f"trial {number} of {len(prepared)}: {_shown(rows[-1], space)}")
@@ -142,17 +150,17 @@ def _searchable(options: SearchOptions) -> Recipe:
         raise UsageError(method.name, why, "choose a method that is trained")
     recipe = get_recipe(method, recipe_name(method, options.recipe))
     what = f"{method.name} --recipe {options.recipe}"
-    if recipe.objective == "self":
+    if recipe.objective == "self" and not options.fine:
         why = (
-            "it learns without high-resolution images, so that no trial has a held-out PSNR; its"
-            " own loss changes with the settings"
+            "without high-resolution images no trial has a PSNR; the loss itself changes with the"
+            " settings"
         )
         fix = (
-            "train a model for each setting (bids-sr-models train ... --set), and compare them by"
-            " bids-sr-models evaluate with a reference"
+            "give --fine FILE ...: training sees only their low-resolution copies, and the trials"
+            " are scored with the images themselves"
         )
         raise UsageError(what, why, fix)
-    if not recipe.hold_out:
+    if recipe.objective != "self" and not recipe.hold_out:
         why = "nothing is held out, so that no trial has a held-out PSNR"
         others = [name for name, other in method.recipes.items() if other.hold_out]
         raise UsageError(what, why, f"give --recipe {' or '.join(others)}")
@@ -174,16 +182,46 @@ def _trials(
 ) -> list[tuple[RecipeChange, ...]]:
     """Return the settings of all trials."""
     vgg = options.vgg_weights is not None
+    defaults = {item.name: item.default for item in dataclasses.fields(SearchOptions)}
+    if options.grid and options.trials != defaults["trials"]:
+        why = "a grid has as many trials as combinations of values"
+        raise UsageError("--trials with --grid", why, "leave one of the two out")
     try:
-        trials = [
-            draw_trial(space, options.method, recipe, seed=options.seed, number=number)
-            for number in range(1, options.trials + 1)
-        ]
+        trials = (
+            grid_trials(space, options.method, recipe)
+            if options.grid
+            else [
+                draw_trial(space, options.method, recipe, seed=options.seed, number=number)
+                for number in range(1, options.trials + 1)
+            ]
+        )
         # what one trial shows: a setting that is given twice, or has no effect
         check_changes(trials[0], (options.method,), options.recipe, vgg=vgg)
         return trials
     except ChangeError as error:
         raise UsageError(f"--set {error.change}", error.why, error.fix) from None
+
+
+def _split(recipe: Recipe, images: TrainingImages) -> tuple[TrainingImages, TrainingImages]:
+    """Return the images to train on, and those whose high-resolution images score the trials.
+
+    The latter are none for supervised methods, which hold out parts of their own. Every fifth
+    image is held out; one or two images are both trained on and scored, because training does not
+    see their high resolution.
+    """
+    if recipe.objective != "self":
+        return images, ()
+    if len(images) < 3:
+        return images, images
+    held = range(2, len(images), 5)
+    trained = (image for number, image in enumerate(images) if number not in held)
+    return tuple(trained), tuple(images[number] for number in held)
+
+
+def _about_scores(options: SearchOptions, scored_on: TrainingImages) -> dict[str, object]:
+    """Return the entries of searches that older programs did not have."""
+    names = [image.name for image in scored_on]
+    return ({"Grid": True} if options.grid else {}) | ({"ScoredOn": names} if names else {})
 
 
 def _prepared(
@@ -240,8 +278,17 @@ def _about(
     }
 
 
-def _tried(number: int, training: TrainingRequest, images: TrainingImages, folder: Path) -> _Row:
-    """Train one trial and return its row; a killed trial goes on from its checkpoint."""
+def _tried(
+    number: int,
+    training: TrainingRequest,
+    images: TrainingImages,
+    scored_on: TrainingImages,
+    folder: Path,
+) -> _Row:
+    """Train one trial and return its row; a killed trial goes on from its checkpoint.
+
+    `scored_on`: images with which a method is scored that learns without high-resolution ones.
+    """
     values = {change.field: f"{change.value:.9g}" for change in training.changes}
     row = {"trial": str(number), **values, **dict.fromkeys(_COLUMNS, _ABSENT)}
     try:
@@ -250,18 +297,42 @@ def _tried(number: int, training: TrainingRequest, images: TrainingImages, folde
         return row | {"outcome": "diverged"}
     except OutOfDeviceMemory:
         return row | {"outcome": "memory"}
-    return row | _scores(made)
+    return row | _scores(made, _reference_scores(made, training, scored_on))
 
 
-def _scores(made: TrainedModel) -> _Row:
-    """Return what a trained model reached on what was held out."""
+def _reference_scores(
+    made: TrainedModel, training: TrainingRequest, images: TrainingImages
+) -> Mapping[str, Mapping[str, float]]:
+    """Return scores against high-resolution images as `compare` does; none without images."""
+    if not images:
+        return {}
+    recipe = replace(training.effective_recipe, objective="supervised", hold_out=0)
+    assert training.factor is not None
+    method = training.method
+    examples = Examples(images, recipe, training.factor, method.ndim, training.device)
+    generator = recipe.build_generator(examples.channels, training.factor)
+    generator.load_state_dict(dict(made.state))
+    windows = validation_windows(examples, examples.train)
+    return compare(generator.to(training.device), examples, windows)
+
+
+def _scores(made: TrainedModel, reference: Mapping[str, Mapping[str, float]]) -> _Row:
+    """Return what a trained model reached on what was held out.
+
+    `reference`: scores of `_reference_scores`; those of the card if there are none.
+    """
     card = ModelCard.from_json(made.card)
-    network = card.held_out.get("network")
-    scores = network if isinstance(network, Mapping) else {}
+    parts: dict[str, Mapping[str, object]] = {
+        name: part_of(card.held_out, name) for name in card.held_out
+    }
+    found: Mapping[str, Mapping[str, object]] = reference or parts
+    network, plain = (
+        part_of(found, name) for name in ("network", "input" if "input" in found else "bspline")
+    )
     values = {
-        "psnr": card.psnr.get("network"),
-        "ssim": scores.get("ssim"),
-        "psnr_bspline": card.psnr.get("bspline", card.psnr.get("input")),
+        "psnr": network.get("psnr"),
+        "ssim": network.get("ssim"),
+        "psnr_bspline": plain.get("psnr"),
     }
     shown = {name: _ABSENT if value is None else f"{value:.9g}" for name, value in values.items()}
     return {**shown, "step": str(card.held_out.get("iteration", _ABSENT)), "outcome": "done"}

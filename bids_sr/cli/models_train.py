@@ -208,11 +208,18 @@ def requested_training(options: TrainOptions) -> TrainingRequest:
     vgg_weights = _vgg19(options, method)
     changes = changes_of_options(options, method, vgg=vgg_weights is not None)
     _check(options, method, apply_changes(recipe, changes), start)
+    if start is not None and (missing := _networks_that_start_anew(recipe, start)):
+        print(
+            f"note: {options.start} has no weights of {missing}: new ones are drawn. To keep them"
+            " in a model, train it with --keep-critic"
+        )
     if vgg_weights is None and (notice := features_notice(method, options.recipe)):
         level, text = notice
         print(f"{level}: {method.name} --recipe {options.recipe}: {text}")
     if options.train_last is not None:
         recipe = replace(recipe, freeze_but_last=options.train_last)
+    if options.keep_critic:
+        recipe = replace(recipe, keep_critic=True)
     if options.degradation is not None:
         recipe = replace(recipe, degradation=options.degradation)
     return TrainingRequest(
@@ -254,10 +261,20 @@ def _vgg19(options: TrainOptions, method: Method) -> Path | None:
     return weights
 
 
+def _networks_that_start_anew(recipe: Recipe, start: LoadedModel) -> str:
+    """Return which networks beside the generator a model to begin with lacks; "" for none."""
+    if recipe.build_critic is None or "critic" in start.companions:
+        return ""
+    return "the network back and both critics" if recipe.objective == "cycle" else "the critic"
+
+
 def _check(
     options: TrainOptions, method: Method, recipe: Recipe, start: LoadedModel | None
 ) -> None:
     """Refuse missing images, and options that contradict one another or the method."""
+    if options.keep_critic and recipe.build_critic is None:
+        why = f"{method.name} --recipe {options.recipe} is trained without a critic"
+        raise UsageError("--keep-critic", why, "leave it out")
     if options.train_last is not None and start is None:
         raise UsageError(
             "--train-last",

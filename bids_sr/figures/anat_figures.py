@@ -309,10 +309,12 @@ def training_figure(columns: Mapping[str, Array], card: Mapping[str, object]) ->
     first one is shown.
 
     `columns`: of the training log: ``iteration``, ``psnr`` and the losses, NaN where a row has no
-    such value. `card`: of the model; its ``held_out`` has the levels and the iteration of the
-    weights kept.
+    such value; a log without rows is that of a model that came without its log. `card`: of the
+    model; its ``held_out`` has the levels and the iteration of the weights kept.
     """
-    steps = np.asarray(columns["iteration"], dtype=float)
+    # columns without rows have no type
+    columns = {name: np.asarray(v, dtype=float) for name, v in columns.items() if name != "phase"}
+    steps = columns["iteration"]
     again = np.flatnonzero(np.diff(steps) < 0)
     if again.size:
         columns = {name: values[: again[0] + 1] for name, values in columns.items()}
@@ -341,7 +343,7 @@ def training_figure(columns: Mapping[str, Array], card: Mapping[str, object]) ->
             quality.text(
                 0.5,
                 0.5,
-                "no slice was held out",
+                "no slice was held out" if len(steps) else "the model came without a training log",
                 transform=quality.transAxes,
                 ha="center",
                 color=s.SOFT,

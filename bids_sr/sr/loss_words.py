@@ -14,6 +14,7 @@ _WORDS = {
     "adversarial:CriticScore": "the score that a critic gives",
     "perceptual:VGGPerceptual": "squared error of VGG-19 features",
     "tv:TotalVariation": "total variation",
+    "tv:SummedVariation": "total variation per acquired voxel",
     "cycle:MAE": "absolute error of cycles to the other resolution and back",
     "identity:MAE": "an identity term",
     "sparsify:JointSparsify": "a joint sparsifying term",

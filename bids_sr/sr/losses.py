@@ -171,19 +171,37 @@ def variation(image: Tensor, weight: Tensor | None = None) -> Tensor:
 
 
 class TotalVariation(nn.Module):
-    """`variation` of the output.
+    """`variation` of the output: a mean over the high-resolution voxels.
 
-    Source: tv-self-sr, equation 2 and section 2 (isotropic 3D norm). Ours, as the paper leaves
-    open whether it sums: a mean over the high-resolution voxels, beside a fidelity that is a mean
-    over the acquired ones.
+    Source: tv-self-sr, section 2 (isotropic 3D norm). The mean is ours: next to a fidelity that is
+    a mean over the acquired voxels, alpha then does not depend on the factor. Relative to the sums
+    of equation 2 (`SummedVariation`), alpha is divided by the product of the three factors.
     """
 
-    def forward(self, output: Tensor) -> Tensor:
+    def forward(self, output: Tensor, acquired: Tensor) -> Tensor:
         """Return the total variation of the output.
 
-        `output`: what the network makes (N, C, *grid).
+        `output`: image of the network (N, C, *grid). `acquired`: image that the downsampled output
+        is compared with (N, C, *coarse grid); its size matters only to `SummedVariation`.
         """
         return variation(output)
+
+
+class SummedVariation(TotalVariation):
+    """Sum of the output's variation over its voxels, divided by the number of acquired voxels.
+
+    Source: tv-self-sr, equation 2, in which both terms are sums. Mean squared error plus alpha
+    times this term is equation 2 divided by the number of acquired voxels, so that alpha has the
+    paper's meaning and the learning rate does not depend on the size of the image.
+    """
+
+    def forward(self, output: Tensor, acquired: Tensor) -> Tensor:
+        """Return the summed variation of the output per acquired voxel.
+
+        `output`: image of the network (N, C, *grid). `acquired`: image that the downsampled output
+        is compared with (N, C, *coarse grid).
+        """
+        return variation(output) * (output.numel() / acquired.numel())
 
 
 class JointSparsify(nn.Module):

@@ -1,15 +1,16 @@
-"""Random search over the settings of a recipe: what is drawn, and which trial is best.
+"""Search over the settings of a recipe: what is drawn or combined, and which trial is best.
 
-Trial n depends on the seed and n alone, so that a search that was stopped goes on as if it had
-not been, and a longer search begins with the trials of the shorter one.
+Trial n of a random search depends on the seed and n alone, so that a search that was stopped goes
+on as if it had not been, and a longer search begins with the trials of the shorter one.
 
 Source: Bergstra & Bengio 2012, which shows that random trials find better settings than a grid of
-as many.
+as many. A grid is for one or two settings, as in tv-self-sr, which chose alpha by a grid.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from math import exp, log
 
 import numpy as np
@@ -28,6 +29,9 @@ from bids_sr.sr.recipe_changes import (
 
 _DIGITS = 4  # significant digits of a value that is drawn, so that it can be typed
 _WIDE = 10  # ratio of the ends of a range from which values are drawn evenly in their logarithm
+# weights of total variation in a search that names none: the interval of tv-self-sr, section 3.2,
+# in steps of ours
+_ALPHAS = (0.0, 0.001, 0.003, 0.01, 0.03, 0.1)
 _ATTEMPTS = 100  # draws of a trial until its settings go together
 
 
@@ -95,8 +99,11 @@ def default_space(recipe: Recipe) -> tuple[SearchedSetting, ...]:
     """Return what is searched if nothing else is requested (ours).
 
     The learning rate, and the weights of the terms that are less than the largest, each from a
-    tenth of the recipe's value to ten times it.
+    tenth of the recipe's value to ten times it; the weight alpha of total variation, from a list
+    of 0 to 0.1, if nothing else decides about detail.
     """
+    if recipe.objective == "self" and any(field.name == "tv" for field in variable_fields(recipe)):
+        return (SearchedSetting(field="tv", choices=_ALPHAS),)
     weights = {term.weight for term in recipe.losses}
     largest = max(weights, default=0.0)
     names = {"mae", "mse", "bce", "ssim", "psnr", "adversarial", "cycle", "identity", "sparsify"}
@@ -139,6 +146,29 @@ def draw_trial(
         return changes
     assert reason is not None
     raise reason
+
+
+def grid_trials(
+    space: Sequence[SearchedSetting], method: str, recipe: Recipe
+) -> list[tuple[RecipeChange, ...]]:
+    """Return all combinations of the listed values; the last setting varies fastest.
+
+    `ChangeError`: a range instead of a list, or settings that do not go together.
+    """
+    for searched in space:
+        if not searched.choices:
+            why = f"a grid has no values of a range ({searched})"
+            raise ChangeError(why, f"list them, such as {searched.field}=A,B,C", str(searched))
+    trials = [
+        tuple(
+            RecipeChange(method=method, field=searched.field, value=value)
+            for searched, value in zip(space, values, strict=True)
+        )
+        for values in product(*(searched.choices for searched in space))
+    ]
+    for changes in trials:
+        apply_changes(recipe, changes)
+    return trials
 
 
 def best_trial(scores: Sequence[float | None]) -> int | None:

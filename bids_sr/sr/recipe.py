@@ -181,12 +181,17 @@ class Recipe:
     `factors`: factors to draw from at each step, for one network of many, on the axes that the
     factor changes. `freeze_but_last`: layers with weights, counted from the end, that training
     from a model goes on with; None: all. `keep_critic`: whether the trained critic is kept beside
-    the generator, to be explained. `intensity`: what is 1 for the network: "percentile" (the 99th
-    inside the mask) or "unit" (the largest value, for networks that end in a sigmoid).
+    the generator, to be explained and to continue from; for a cycle, the second generator and its
+    critic as well. `intensity`: what is 1 for the network: "percentile" (the 99th
+    inside the mask), "unit" (the largest value, for networks that end in a sigmoid) or "range"
+    (the largest value, while the smallest is 0).
     `patch_at_most`: a smaller image is seen whole in-plane. `keep`: weights that are kept if
     slices are held out: the ones with the best score, or the last ones. Adversarial training may
     lower the score, and "best" would then undo it. `pretrained_by`: kinds of the terms that are
-    on in the steps before `adversarial_from`; (): all but the adversarial one.
+    on in the steps before `adversarial_from`; (): all but the adversarial one. `every_slice`:
+    whether slices that hardly show the head are also trained on. `applied_in_patches`: whether a
+    model is applied in patches of the size that it was trained on, side by side, as a paper does;
+    else to whole slices or volumes.
     """
 
     build_generator: Callable[[int, Factor], nn.Module]
@@ -224,10 +229,12 @@ class Recipe:
     factors: tuple[float, ...] = ()
     freeze_but_last: int | None = None
     keep_critic: bool = False
-    intensity: Literal["percentile", "unit"] = "percentile"
+    intensity: Literal["percentile", "unit", "range"] = "percentile"
     patch_at_most: bool = False
     keep: Literal["best", "last"] = "best"
     pretrained_by: tuple[str, ...] = ()
+    every_slice: bool = False
+    applied_in_patches: bool = False
 
     def __post_init__(self) -> None:
         if self.epochs is not None and self.patches is None:
@@ -262,6 +269,11 @@ class Recipe:
             if isinstance(self.patch, int)
             else (self.patch[0], self.patch[1])
         )
+
+    @property
+    def patch_applied(self) -> int | tuple[int, ...] | None:
+        """Return sides of the patches in which models are applied; None for whole images."""
+        return self.patch if self.applied_in_patches else None
 
     def fits(self, x: int, y: int) -> bool:
         """Whether slices of that size hold its patches.

@@ -23,7 +23,7 @@ _LARGEST_WEIGHT = 100.0
 _LARGEST_SIDE = 256  # of a patch, in voxels
 # side below which four poolings of VGG-19 leave no features
 _SMALLEST_FOR_VGG = 16
-_SMALLEST_SIDE = 8
+SMALLEST_SIDE = 8  # of a patch, in voxels
 _TV = "Pérez-Bueno et al."
 _ATTENTION_UNET = "Li et al. 2022"
 _MOUSE = "Liang & Zhang 2023"
@@ -271,7 +271,7 @@ def _takes(recipe: Recipe, weight: _Weight) -> bool:
     Cross-entropy needs intensities from 0 to 1.
     """
     return recipe.objective == "supervised" and (
-        weight.name != "bce" or recipe.intensity == "unit"
+        weight.name != "bce" or recipe.intensity != "percentile"
     )
 
 
@@ -316,7 +316,7 @@ def _smallest_side(recipe: Recipe) -> int:
         if network is not None
     ]
     perceptual = any(term.kind == "perceptual" for term in recipe.losses)
-    return max(_SMALLEST_SIDE, *sides, _SMALLEST_FOR_VGG if perceptual else 1)
+    return max(SMALLEST_SIDE, *sides, _SMALLEST_FOR_VGG if perceptual else 1)
 
 
 def variable_fields(recipe: Recipe) -> tuple[VariableField, ...]:
@@ -441,7 +441,7 @@ def variable_field(recipe: Recipe, name: str, about: str) -> VariableField:
         fix = nearest(name, list(fields)) or "choose one of these"
         if name == "bce" and recipe.objective == "supervised":
             why = f"cross-entropy needs intensities from 0 to 1, which {about} exceeds"
-            fix = "take --recipe paper of attunet, unet, vit, ccnn3d, resnet3d or gan3d"
+            fix = "take --recipe paper of attunet, unet, vit, ccnn3d, resnet2d, resnet3d or gan3d"
         raise ChangeError(why, fix)
     return fields[name]
 

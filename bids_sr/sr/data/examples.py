@@ -120,7 +120,9 @@ class Examples:
         return self._prepared[key]
 
     def _usable_slices(self, index: int) -> list[int]:
-        """Slices of an image that show enough of the head."""
+        """Slices of an image that show enough of the head, or all if the recipe says so."""
+        if self.recipe.every_slice:
+            return list(range(self.at(index).shape[2]))
         part = self.at(index).inside[0].float().mean((0, 1))
         return [int(z) for z in torch.nonzero(part >= _USABLE).flatten()]
 
@@ -294,6 +296,8 @@ class Examples:
         key = (index, factor, slices, sides)
         if key not in self._places:
             inside = self.at(index, factor).inside[0, ..., slice(*slices)].cpu().numpy()
+            if self.recipe.every_slice and not inside.any():
+                inside = np.ones_like(inside)  # a slice beyond the head, of which any part serves
             found = np.flatnonzero(inside)
             if len(found) > _PLACES:
                 inside = np.zeros(inside.shape, dtype=bool)
@@ -442,6 +446,8 @@ class Examples:
         unit = "99th percentile of each low-resolution image in the mask is 1"
         if self.recipe.intensity == "unit":
             unit = "the largest value of each low-resolution image is 1"
+        elif self.recipe.intensity == "range":
+            unit = "the smallest value of each low-resolution image is 0, the largest 1"
         made = f"made by {self.recipe.degradation} from the fine ones"
         image = seen.coarse[0].cpu().numpy()
         mask = seen.inside_coarse[0].cpu().numpy()
@@ -456,6 +462,7 @@ class Examples:
                 "scale": [float(v) for v in seen.level],
                 "headroom": [round(float(v), 6) for v in seen.headroom],
                 "rule": unit,
+                **({"lowest": [float(v) for v in seen.lowest]} if seen.lowest.any() else {}),
                 **({} if first.gain is None else {"highres_gain": first.gain}),
             },
         }
@@ -479,7 +486,8 @@ class ScoredWindow:
 def validation_windows(examples: Examples, parts: Sequence[Region]) -> tuple[ScoredWindow, ...]:
     """Return windows of some parts: whole slices, or blocks of volumes with some context.
 
-    Windows to score, at most 8, evenly spaced over the parts.
+    Windows to score: at most 8, evenly spaced over the parts, or all if the recipe trains on every
+    slice.
     """
     chosen: list[tuple[Region, Box]] = []
     for region in parts:
@@ -489,7 +497,8 @@ def validation_windows(examples: Examples, parts: Sequence[Region]) -> tuple[Sco
             chosen += [(region, image.slice_box(low + z)) for z in shown]
         else:
             chosen.append((region, _block(examples, region)))
-    return tuple(_window(examples, *chosen[k]) for k in evenly_spaced(len(chosen), _WATCHED))
+    most = max(_WATCHED, len(chosen)) if examples.recipe.every_slice else _WATCHED
+    return tuple(_window(examples, *chosen[k]) for k in evenly_spaced(len(chosen), most))
 
 
 def _block(examples: Examples, region: Region) -> Box:

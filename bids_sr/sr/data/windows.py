@@ -41,8 +41,9 @@ class Prepared:
     `source`: (C, *) input of the generator. `coarse`: (C, x, y, z) low-resolution image. `target`:
     (C, *) what the output is compared with: the high-resolution image, or `coarse` (objective
     "self"). `inside`, `inside_coarse`: (1, X, Y, Z) and (1, x, y, z) mask, boolean. `level`: (C,)
-    intensity that is 1 for the network. `headroom`: (C,) that level over the 99th percentile of
-    `coarse` in the mask. `steps`: (p, q) an axis, for a factor p/q.
+    intensity between 0 and 1 for the network. `lowest`: (C,) intensity that is 0. `headroom`: (C,)
+    that level over the 99th percentile of `coarse` in the mask. `steps`: (p, q) an axis, for a
+    factor p/q.
     """
 
     source: Tensor
@@ -51,6 +52,7 @@ class Prepared:
     inside: Tensor
     inside_coarse: Tensor
     level: NDArray[np.float64]
+    lowest: NDArray[np.float64]
     headroom: NDArray[np.float64]
     steps: tuple[tuple[int, int], ...]
 
@@ -120,15 +122,15 @@ def prepare(image: TrainingImage, recipe: Recipe, factor: Factor, device: str) -
     high = np.array(
         [np.percentile(c[inside_coarse[0].numpy() > 0], 99) for c in values], dtype=np.float64
     )
-    level = (
-        high
-        if recipe.intensity == "percentile"
-        else values.reshape(len(values), -1).max(1).astype(np.float64)
-    )
+    flat = values.reshape(len(values), -1).astype(np.float64)
+    lowest = flat.min(1) if recipe.intensity == "range" else np.zeros(len(flat))
+    level = high if recipe.intensity == "percentile" else flat.max(1) - lowest
     if not (level > 0).all() or not (high > 0).all():
         raise TrainingDataError(f"{image.name}: no positive intensity inside the mask")
-    unit = torch.tensor(level, dtype=torch.float32)[:, None, None, None]
-    source = coarse = coarse / unit
+    unit, zero = (
+        torch.tensor(found, dtype=torch.float32)[:, None, None, None] for found in (level, lowest)
+    )
+    source = coarse = (coarse - zero) / unit if lowest.any() else coarse / unit
     if recipe.upsampled_by is not None:
         source = _tensor(
             np.stack([upsample(recipe.upsampled_by, c, factor) for c in coarse.numpy()])
@@ -139,6 +141,7 @@ def prepare(image: TrainingImage, recipe: Recipe, factor: Factor, device: str) -
             None if image.gain is None else torch.tensor(image.gain / level, dtype=torch.float32)
         )
         target = fine / unit if gains is None else fine * gains[:, None, None, None]
+        target = target - zero / unit if lowest.any() else target
     return Prepared(
         source=source.to(device),
         coarse=coarse.to(device),
@@ -146,6 +149,7 @@ def prepare(image: TrainingImage, recipe: Recipe, factor: Factor, device: str) -
         inside=(inside > 0).to(device),
         inside_coarse=(inside_coarse > 0).to(device),
         level=level,
+        lowest=lowest,
         headroom=level / high,
         steps=tuple((f.numerator, f.denominator) for f in ratios),
     )

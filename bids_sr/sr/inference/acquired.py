@@ -156,6 +156,9 @@ class UpsamplerInputs:
     image of `inject` and `ratio`, whose static detail variance maps add, and what brings it to the
     intensity of the run (`match_gain`). `distortion`: of the volumes (guide and mean bring their
     own). `displaced`: placebo: variance maps of the wrong place.
+    `patch, overlap`: side of the patches in which a network is applied, and what neighbors share
+    (voxels of the high-resolution grid); 0 for whole slices or volumes, None for what the recipe
+    of the model says.
     """
 
     factor: Factor
@@ -167,6 +170,8 @@ class UpsamplerInputs:
     gain: float = 1.0
     distortion: Distortion | None = None
     displaced: Displaced = ""
+    patch: int | None = None
+    overlap: int = 0
     precision: Precision = "auto"
     device: str = "cpu"
     threads: int = 1

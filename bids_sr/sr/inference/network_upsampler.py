@@ -56,22 +56,26 @@ def apply_in_patches(
     network: Callable[[Tensor], Tensor],
     volume: Tensor,
     *,
-    patch: int,
+    patch: int | Sequence[int],
     overlap: int,
     margin: int = 0,
 ) -> Tensor:
     """What the network gives for a whole image, computed in patches.
 
     `network`: takes (1, C, *patch) to (1, C_out, *patch). `volume`: (C, *grid), two or three axes.
-    `patch`: side of the patches (voxels); at most the whole axis. `overlap`: voxels that neighbors
-    share at least; less than the patch. `margin`: voxels at the inner edges of every patch that do
-    not count, less than half the overlap; with the radius of the network's receptive field the
-    result is that for the whole image.
+    `patch`: side of the patches (voxels), or one side per axis; at most the whole axis. `overlap`:
+    voxels that neighbors share at least; less than the patch. `margin`: voxels at the inner edges
+    of every patch that do not count, less than half the overlap; with the radius of the network's
+    receptive field the result is that for the whole image.
     """
     grid = volume.shape[1:]
+    sides = (patch,) * len(grid) if isinstance(patch, int) else tuple(patch)[: len(grid)]
     out: Tensor | None = None
     with torch.no_grad():
-        for place in product(*(_tiles(n, min(patch, n), overlap, margin) for n in grid)):
+        axes = (
+            _tiles(n, min(side, n), overlap, margin) for n, side in zip(grid, sides, strict=True)
+        )
+        for place in product(*axes):
             box = (slice(None), *(part for part, _ in place))
             made = network(volume[box][None])[0]
             if made.shape[1:] != volume[box].shape[1:]:
@@ -88,6 +92,18 @@ def apply_in_patches(
             out[box] += result
     assert out is not None
     return out.to(kind)
+
+
+def margin_of(overlap: int) -> int:
+    """Return the voxels at the inner edges of a patch that do not count, given the overlap.
+
+    Nearly half the overlap, so that the inner parts of neighbors meet: two voxels at most are the
+    mean of both.
+
+    >>> [margin_of(overlap) for overlap in (0, 1, 4, 16)]
+    [0, 0, 1, 7]
+    """
+    return max(0, (overlap - 1) // 2)
 
 
 def _patch_starts(n: int, side: int, overlap: int) -> list[int]:
@@ -257,10 +273,14 @@ class NetworkUpsampler(Upsampler):
 
     Volumes are taken in one piece where memory allows, else in patches without seams, which would
     be computed again where they overlap (twice over in the plane where an axis takes three). A
-    volumetric network on the acquired grid is always applied in one piece.
+    volumetric network on the acquired grid is always applied in one piece. If patches are
+    requested, or are part of the model's recipe, they are of the requested size, and slices are
+    divided into patches in plane.
 
-    Raises InferenceError for a scale that is no positive number, and for thinner slices of a
-    slice-wise network.
+    If the recipe scales each image to its range, each volume is scaled to its own.
+
+    Raises InferenceError for a scale that is no positive number, for thinner slices of a
+    slice-wise network, and for patches of a network on the acquired grid.
 
     `acquired`: precision "auto" is fp32 (TF32 off) on every device: bf16 errs by .7 % of the
     range, as much as activity.
@@ -269,7 +289,11 @@ class NetworkUpsampler(Upsampler):
     def __init__(
         self, model: LoadedModel, acquired: UpsamplerInputs, *, volumetric: bool = False
     ) -> None:
-        self.volumetric = volumetric
+        assert isinstance(model.recipe, Recipe)
+        self.by_range = model.recipe.intensity == "range"
+        # the range is that of a whole volume
+        self.volumetric = volumetric or self.by_range
+        self.in_slices = not volumetric
         factor, device, headroom = acquired.factor, acquired.device, model.card.headroom
         # a network that was trained on images whose largest value was 1 gets as much headroom here
         scale = acquired.scale * (1.0 if headroom is None else headroom)
@@ -277,20 +301,26 @@ class NetworkUpsampler(Upsampler):
             raise InferenceError(
                 f"an intensity scale of {scale} cannot be used: is the mask empty?"
             )
-        if factor[2] != 1 and not self.volumetric:
+        if factor[2] != 1 and self.in_slices:
             raise InferenceError(
                 f"a slice-wise network keeps the slices; the factor {factor} asks for thinner ones"
             )
         self.factor = factor
         self.scale = float(scale)
         self.device = device
-        assert isinstance(model.recipe, Recipe)
         self.upsampled_by = model.recipe.upsampled_by
+        self.patch = model.recipe.patch_applied if acquired.patch is None else acquired.patch
+        self.overlap = acquired.overlap
+        if self.patch and self.upsampled_by is None:
+            raise InferenceError(
+                f"{model.card.method} works on the acquired grid, on whole slices or volumes: it"
+                " cannot be applied in patches"
+            )
         self.lower = acquired.precision == "bf16"
         if device == "cpu" and not self.lower:
             self.generator = optimize_for_cpu(model.generator)
         else:
-            order = channels_last(3 if self.volumetric else 2)
+            order = channels_last(2 if self.in_slices else 3)
             self.generator = model.generator.to(device, memory_format=order)  # type: ignore[call-overload]
         width = widest(model.generator)
         # voxels of a volume in one piece
@@ -304,13 +334,32 @@ class NetworkUpsampler(Upsampler):
             torch.inference_mode(),
             torch.autocast(self.device.split(":")[0], torch.bfloat16, enabled=self.lower),
         ):
-            departure = self._of_volume if self.volumetric else self._of_all_slices
-            return base + self.scale * departure(volume, base)
+            departure = self._of_all_slices if self.in_slices else self._of_volume
+            if not self.by_range:
+                return base + self.scale * departure(volume, base)
+            low = float(volume.min())
+            span = float(volume.max()) - low
+            if not span > 0:  # nothing to add to a constant volume
+                return base
+            return base + span * departure((volume - low) / span, (base - low) / span)
 
     def _scaled(self, image: Array) -> Tensor:
-        return (
-            torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32)).to(self.device)
-            / self.scale
+        on_device = torch.from_numpy(np.ascontiguousarray(image, dtype=np.float32)).to(self.device)
+        return on_device if self.by_range else on_device / self.scale
+
+    def _in_patches(self, plain: Tensor) -> Tensor:
+        """Apply the network to an image (1, *grid) in patches of the requested size."""
+        assert self.patch
+
+        def network(part: Tensor) -> Tensor:
+            return self.generator(channels_innermost(part) if self.in_slices else part).float()
+
+        return apply_in_patches(
+            network,
+            plain,
+            patch=self.patch,
+            overlap=self.overlap,
+            margin=margin_of(self.overlap),
         )
 
     def _of_all_slices(self, volume: Array, base: Array) -> Array:
@@ -331,6 +380,8 @@ class NetworkUpsampler(Upsampler):
         if isinstance(self.generator, SubPixelNet):
             return self.generator.departure(channels_innermost(slices)).float()
         plain = upsample_slices(slices, self.factor[:2], self.upsampled_by or "zerofill")
+        if self.patch:
+            return torch.stack([self._in_patches(image) for image in plain]) - plain
         return (
             self.generator(channels_innermost(plain if self.upsampled_by else slices)).float()
             - plain
@@ -341,6 +392,8 @@ class NetworkUpsampler(Upsampler):
         plain = self._scaled(base)
         if self.upsampled_by is None:
             made = self.generator(self._scaled(volume)[None, None])[0, 0]
+        elif self.patch:
+            made = self._in_patches(plain[None])[0]
         elif plain.numel() <= self.at_once:
             made = self.generator(plain[None, None])[0, 0]
         else:

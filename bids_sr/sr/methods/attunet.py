@@ -6,7 +6,9 @@ error, structural similarity and PSNR are the loss, because the paper names thes
 model that it keeps (section 4.3). Ours, as its supplement was not at hand: weights of 1, 1 and
 .002 (with which a voxel's slope is that of the absolute error at the 35.4 dB that the paper
 reached), a rate of 1e-3, batches of 8, a B-spline before the network. The critic takes five steps
-for each of the network's and weighs nothing in its loss: adding it gained nothing there.
+for each of the network's and weighs nothing in its loss: adding it gained nothing there. A network
+that was trained on patches (``--set patch=64``) is applied in patches of that size, put together
+side by side (section 3.6).
 
 `fast` is ours: a quarter of the width, added to the interpolated image; structural similarity
 weighs less, because it cares as much for a quiet background as for the brain, and the PSNR is left
@@ -45,6 +47,7 @@ PAPER = Recipe(
     refit=False,
     keep_critic=True,
     intensity="unit",
+    applied_in_patches=True,
 )
 
 FAST = replace(

@@ -2,8 +2,10 @@
 
 `paper` is mouse-sr, section 2.3: 64, 32 and 1 channels, kernels of 3, Glorot weights, mean squared
 error, Adam at 1e-3, 20,000 patches of 21 voxels, at most 1,000 epochs, an end after 100 without a
-gain; downsampled by block averages. Ours: batches of 32, and the largest value of the
-low-resolution image as what becomes 1 ("ranging [0, 1]").
+gain; downsampled by block averages. The range of each low-resolution image becomes 0 to 1, in
+training and when a model is applied, and a model is applied in patches of 21 that are put together
+side by side (section 2.3.6). Ours: batches of 32; "each input" is a volume; where the size of the
+image is not a multiple of 21, patches share voxels, which are averaged.
 
 `fast` is ours: half of the channels, the input added to the output, so that only the difference is
 learned, and zero filling in the place of the cubic interpolation, which leaves the acquired band
@@ -26,7 +28,8 @@ PAPER = Recipe(
     patience=100,
     refit=False,
     degradation="block",
-    intensity="unit",
+    intensity="range",
+    applied_in_patches=True,
 )
 
 FAST = replace(

@@ -5,17 +5,17 @@ keeps what B does not see from being noise: |x - B f(x)|^2 + alpha TV(f(x)).
 
 `paper` is tv-self-sr: equation 2 with alpha .01, ten dense residual layers behind a trilinear
 interpolation, Adam at 1e-3, halved after five epochs without a gain, whole volumes drawn at random
-from the runs. Ours, as the paper is silent: both terms are means over voxels (see
-`TotalVariation`), intensities are scaled to the 99th percentile of the mask, a step sees one
-volume, an epoch 100 of them, training ends after 100 epochs, and B is a Gaussian as wide as the
-acquired voxel followed by decimation. Nothing is held out: the training loss itself tells of a
-plateau.
+from the runs. Both terms are sums, divided by the number of acquired voxels (`SummedVariation`).
+Ours, as the paper is silent: intensities are scaled to the 99th percentile of the mask (alpha
+depends on their unit), a step sees one volume, an epoch 100 of them, training ends after 100
+epochs, and B is a Gaussian as wide as the acquired voxel followed by decimation. Nothing is held
+out: the training loss itself tells of a plateau.
 
-`fast` is ours: four layers of eight channels on whole planes of 16 slices, 400 steps, zero filling
-in the place of the trilinear interpolation, and a B that crops k-space, as a scanner does. A B
-that is not what happened costs more than the network gains (benchmarks/results/tv_images.md). The
-crop acts on whole planes: on smaller patches it is another operator, and the network learns their
-edges.
+`fast` is ours: each term is a mean over the voxels of its own grid (`TotalVariation`), four layers
+of eight channels on whole planes of 16 slices, 400 steps, zero filling in the place of the
+trilinear interpolation, and a B that crops k-space, as a scanner does. A B that is not what
+happened costs more than the network gains (benchmarks/results/tv_images.md). The crop acts on
+whole planes: on smaller patches it is another operator, and the network learns their edges.
 """
 
 from dataclasses import replace
@@ -33,7 +33,7 @@ PAPER = Recipe(
     build_generator=network("convolutional.DenseResidualNet", width=32),
     losses=(
         loss("content", "MSE", 1.0),
-        loss("tv", "TotalVariation", _ALPHA),
+        loss("tv", "SummedVariation", _ALPHA),
     ),
     upsampled_by="linear",
     batch=1,
@@ -49,7 +49,10 @@ PAPER = Recipe(
 FAST = replace(
     OURS,
     build_generator=network("convolutional.DenseResidualNet", width=8, layers=4),
-    losses=PAPER.losses,
+    losses=(
+        loss("content", "MSE", 1.0),
+        loss("tv", "TotalVariation", _ALPHA),
+    ),
     upsampled_by="zerofill",
     patch=(128, 128, 16),
     patch_at_most=True,

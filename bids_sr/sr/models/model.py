@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 
 _METADATA_KEY = "bids_sr_card"
+COMPANIONS = ("critic", "backward", "backward_critic")
+"""Networks that are trained beside the generator, and prefixes of their tensors in its file."""
 
 
 @frozen
@@ -58,13 +60,15 @@ class TrainedModel:
 class LoadedModel:
     """Model for inference, in eval mode: network or variance maps, critic if kept, and card.
 
-    `critic`: network that scores images; None where it was not kept.
+    `critic`: network that scores images; None where it was not kept. `companions`: weights of all
+    networks that were kept beside the generator, by name (`COMPANIONS`).
     """
 
     generator: nn.Module
     recipe: Recipe | VarianceRecipe
     card: ModelCard
     critic: nn.Module | None = None
+    companions: Mapping[str, Mapping[str, Tensor]] = field(default_factory=dict)
 
 
 def save_model(
@@ -168,6 +172,38 @@ def _fill(network: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
     network.load_state_dict(state)
 
 
+def _companions(recipe: Recipe, state: Mapping[str, Tensor]) -> dict[str, Mapping[str, Tensor]]:
+    """Return the weights of the networks in a file beside the generator, by name."""
+    names = (
+        ()
+        if recipe.build_critic is None
+        else COMPANIONS[: 3 if recipe.objective == "cycle" else 1]
+    )
+    parts = {
+        name: {
+            key.removeprefix(f"{name}."): value
+            for key, value in state.items()
+            if key.startswith(f"{name}.")
+        }
+        for name in names
+    }
+    return {name: tensors for name, tensors in parts.items() if tensors}
+
+
+def _applied_as_trained(recipe: Recipe, card: ModelCard) -> Recipe:
+    """Return the recipe with what the application of a model shares with its training.
+
+    Recipes changed since older models were made, which are applied as they were then.
+    """
+    if not card.settings:
+        return recipe
+    intensity = card.settings.get("intensity", "percentile")
+    if intensity not in ("percentile", "unit", "range"):
+        raise ValueError(f"it scales intensities by {intensity!r}, which is unknown")
+    in_patches = card.settings.get("applied_in_patches") is True
+    return replace(recipe, intensity=intensity, applied_in_patches=in_patches)
+
+
 def load_model(path: Path) -> LoadedModel:
     """Load STEM.safetensors with the card beside it."""
     from safetensors import SafetensorError
@@ -182,6 +218,7 @@ def load_model(path: Path) -> LoadedModel:
         name = f"{card.method} ({card.recipe})"
         state = load(data)
         critic = None
+        companions: dict[str, Mapping[str, Tensor]] = {}
         if method.variance is not None:
             recipe: Recipe | VarianceRecipe = method.variance
             generator: nn.Module = VarianceMaps(state.get("weight"))
@@ -190,14 +227,20 @@ def load_model(path: Path) -> LoadedModel:
             recipe = how = apply_changes(
                 get_recipe(method, card.recipe), changes_from(card.method, card.changed_settings)
             )
+            recipe = how = _applied_as_trained(how, card)
             generator = how.build_generator(card.channels, card.factor)
-            kept = {k for k in state if how.keep_critic and k.startswith("critic.")}
+            companions = _companions(how, state)
+            kept = {f"{part}.{key}" for part, own in companions.items() for key in own}
             _fill(generator, {k: v for k, v in state.items() if k not in kept}, name)
-            if kept and how.build_critic is not None:
-                critic = how.build_critic(card.channels)
-                own = {k.removeprefix("critic."): state[k] for k in kept}
-                _fill(critic, own, f"the critic of {name}")
-                critic.eval().requires_grad_(False)
+            for part, own in companions.items():
+                beside = (
+                    how.build_generator(card.channels, card.factor)
+                    if part == "backward" or how.build_critic is None
+                    else how.build_critic(card.channels)
+                )
+                _fill(beside, own, f"the {part.replace('_', ' ')} of {name}")
+                if part == "critic":
+                    critic = beside.eval().requires_grad_(False)
     except (UnknownMethod, SafetensorError, RuntimeError, ValueError) as error:
         raise ModelError(f"{path}: does not fit this program: {error}") from error
     if not all(bool(tensor.isfinite().all()) for tensor in state.values()):
@@ -208,7 +251,11 @@ def load_model(path: Path) -> LoadedModel:
             " the model serves"
         )
     return LoadedModel(
-        generator=generator.eval().requires_grad_(False), recipe=recipe, card=card, critic=critic
+        generator=generator.eval().requires_grad_(False),
+        recipe=recipe,
+        card=card,
+        critic=critic,
+        companions=companions,
     )
 
 

@@ -90,7 +90,8 @@ def super_resolve_contrasts(
 ) -> Array:
     """Apply the network to all contrasts (C, X, Y, Z) of one head, in [0, 1], slice by slice.
 
-    Shape and unit stay the same.
+    Shape and unit stay the same. Slices are whole, unless the recipe of the model says that it is
+    applied in patches of the size that it was trained on.
 
     Parameters
     ----------
@@ -119,8 +120,11 @@ def super_resolve_contrasts(
     import torch
 
     from bids_sr.sr.device import torch_threads
+    from bids_sr.sr.inference.network_upsampler import apply_in_patches
 
     ready = _prepared(model, coarse, mask, affine, device)
+    assert isinstance(model.recipe, Recipe)
+    patch = model.recipe.patch_applied
     generator = model.generator.to(device)
     out = np.zeros(coarse.shape, np.float32)
     shown = np.flatnonzero((np.asarray(mask) > 0).any((0, 1)))
@@ -128,7 +132,13 @@ def super_resolve_contrasts(
         for first in range(0, len(shown), _SLICES):
             which = shown[first : first + _SLICES]
             batch = torch.movedim(ready.source[..., which], -1, 0).contiguous()
-            out[..., which] = np.moveaxis(generator(batch).float().cpu().numpy(), 0, -1)
+            if patch is None:
+                made = generator(batch)
+            else:
+                made = torch.stack(
+                    [apply_in_patches(generator, one, patch=patch, overlap=0) for one in batch]
+                )
+            out[..., which] = np.moveaxis(made.float().cpu().numpy(), 0, -1)
     level = np.asarray(ready.level, np.float32)[:, None, None, None]
     return np.where(np.asarray(mask) > 0, np.maximum(out * level, 0), 0).astype(np.float32)
 

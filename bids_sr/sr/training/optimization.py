@@ -46,7 +46,8 @@ class Networks:
     `terms` are (kind, module, weight) of the generators' loss, those that are on.
 
     `start`: weights of the generator to begin with; layers are frozen as the recipe says only
-    where they are given.
+    where they are given. `companions`: weights of other networks to begin with, by their names;
+    those that are missing, or that the recipe does not train, have no effect.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Networks:
         ndim: int = 2,
         vgg_weights: Path | None = None,
         start: Mapping[str, Tensor] | None = None,
+        companions: Mapping[str, Mapping[str, Tensor]] | None = None,
     ) -> None:
         torch.manual_seed(seed)
         losses = recipe.terms_on(vgg_weights is not None)
@@ -77,6 +79,9 @@ class Networks:
         if start is not None:
             nets["generator"].load_state_dict(start)
             _freeze_but_last(nets["generator"], recipe.freeze_but_last)
+        for name, state in (companions or {}).items():
+            if name in nets:
+                nets[name].load_state_dict(state)
         self.recipe, self.nets = recipe, nets
         self.terms = [
             (t.kind, t.build(*[vgg_weights] * (t.kind == "perceptual")).to(device), t.weight)
@@ -230,7 +235,7 @@ class Networks:
                     )
                 return value
             case "tv":
-                return module(fake)
+                return module(fake, y)
             case "sparsify":
                 return module(fake, y, weight)
         seen = fake if batch.operator is None else batch.operator.forward(fake)

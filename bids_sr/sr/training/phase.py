@@ -76,7 +76,11 @@ def _score(nets: Networks, windows: Sequence[ScoredWindow], lower: bool = False)
     if nets.recipe.objective == "self":
         for kind, module, weight in nets.terms:
             if kind == "tv":
-                error += weight * float(np.mean([float(module(image)) for image in made]))
+                values = [
+                    float(module(image, window.batch.target))
+                    for image, window in zip(made, windows, strict=True)
+                ]
+                error += weight * float(np.mean(values))
     return _db(error)
 
 
@@ -189,6 +193,7 @@ class Phase:
             channels=seen.channels,
             ndim=seen.ndim,
             start=None if asked.start is None else asked.start.generator.state_dict(),
+            companions=None if asked.start is None else asked.start.companions,
         )
         self.rng = np.random.default_rng([asked.seed, len(self.parts)])
         # without high-resolution images the loss itself is what can be said of the output

@@ -26,8 +26,8 @@ from bids_sr.sr.data.examples import Examples, ScoredWindow, validation_windows
 from bids_sr.sr.data.images import TrainingDataError, TrainingImages, checksums
 from bids_sr.sr.device import torch_threads
 from bids_sr.sr.matrices import check_factor
-from bids_sr.sr.models.card import ModelCard, ModelError
-from bids_sr.sr.models.model import TrainedModel, TrainingRequest
+from bids_sr.sr.models.card import ModelError
+from bids_sr.sr.models.model import COMPANIONS, LoadedModel, TrainedModel, TrainingRequest
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.recipe_settings import plain_recipe
 from bids_sr.sr.training.optimization import weighted_layers
@@ -133,7 +133,7 @@ def training_entries(phases: Sequence[Phase], reached: Mapping[str, object]) -> 
         **({"not_reproducible_because": "; ".join(why)} if why else {}),
         "parameters": sum(p.numel() for p in parameters),
         "parameters_trained": sum(p.numel() for p in parameters if p.requires_grad),
-        **({} if training.start is None else {"started_from": _started_from(training.start.card)}),
+        **({} if training.start is None else {"started_from": _started_from(training.start)}),
     }
 
 
@@ -183,10 +183,12 @@ def _perceptual_entry(phase: Phase) -> dict[str, object]:
     return {"active": False, "reason": "no weights of VGG-19 given (--vgg-weights)"}
 
 
-def _started_from(card: ModelCard) -> dict[str, object]:
+def _started_from(start: LoadedModel) -> dict[str, object]:
     """The card's entry on the model that training began with."""
+    card = start.card
     keys = ("name", "method", "contrast", "resolution", "weights_sha256", "trained_with")
     own = {key: card.json[key] for key in (*keys, "started_from") if key in card.json}
+    own |= {"with": sorted(start.companions)} if start.companions else {}
     return own | {"recipe": card.recipe}
 
 
@@ -276,11 +278,10 @@ def fit(
     _LOG.info("trained %s in %.0f s: %s", method.name, sum(p.at.seconds for p in phases), reached)
     card = card_entries(training, examples.described()) | training_entries(phases, reached)
     state = {key: value.cpu() for key, value in last.best.items()}
-    if recipe.keep_critic and "critic" in last.nets.nets:
-        state |= {
-            f"critic.{key}": value.cpu()
-            for key, value in last.nets.nets["critic"].state_dict().items()
-        }
+    for name in COMPANIONS if recipe.keep_critic else ():
+        if name in last.nets.nets:
+            tensors = last.nets.nets[name].state_dict()
+            state |= {f"{name}.{key}": value.cpu() for key, value in tensors.items()}
     return TrainedModel(state=state, card=card, log=tuple(row for p in phases for row in p.at.log))
 
 
@@ -335,3 +336,11 @@ def _check_start(training: TrainingRequest, recipe: Recipe, examples: Examples) 
             f"the model to start from ({start.card.method}, {start.card.recipe}) is another"
             f" network than that of {training.method.name}: {', '.join(sorted(wrong)[:3])} differ"
         )
+    if "critic" in start.companions and recipe.build_critic is not None:
+        critic = recipe.build_critic(examples.channels).state_dict()
+        kept = start.companions["critic"]
+        if {k: v.shape for k, v in critic.items()} != {k: v.shape for k, v in kept.items()}:
+            raise ModelError(
+                f"the model to start from ({start.card.method}, {start.card.recipe}) has another"
+                f" critic than {training.method.name}"
+            )

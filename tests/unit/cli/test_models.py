@@ -30,6 +30,7 @@ from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import make_upsampler
 from bids_sr.sr.matrices import kspace_crop, upsample
 from bids_sr.sr.method import get_method
+from bids_sr.sr.models.card import ModelError
 from bids_sr.sr.models.model import load_model, save_model
 from bids_sr.sr.training.trainer import fit
 
@@ -129,6 +130,22 @@ def test_a_model_of_an_image_is_what_the_library_makes_of_it(data: Path, tmp_pat
     assert "Model" in json.loads((tmp_path / "fine.json").read_text())
 
 
+def test_a_network_is_applied_in_patches_of_the_requested_size(data: Path, tmp_path: Path) -> None:
+    source, out = data / "sub-01_acq-low_T2starw.nii.gz", tmp_path / "fine.nii.gz"
+    command = ["apply", str(data / "srgan.safetensors"), str(source), str(out)]
+    made = {}
+    for name in ("", "--patch 12", "--patch 12 --overlap 4", "--patch 0"):
+        assert main([*command, *name.split()]) == 0
+        made[name] = load_image(out)[0]
+        said = json.loads((tmp_path / "fine.json").read_text())
+        wanted = (12, 4 if "overlap" in name else 0) if "12" in name else (None, None)
+        assert (said.get("Patch"), said.get("PatchOverlap")) == wanted
+    np.testing.assert_array_equal(made[""], made["--patch 0"])
+    worst = {name: float(np.abs(image - made[""]).max()) for name, image in made.items()}
+    # patches that share voxels are nearer to whole slices
+    assert worst["--patch 12"] > worst["--patch 12 --overlap 4"] > 0
+
+
 def test_evaluate_measures_in_the_mask_against_the_range_of_the_reference(
     data: Path, tmp_path: Path
 ) -> None:
@@ -219,6 +236,66 @@ def test_training_and_tuning_the_last_layers(
     capsys.readouterr()
     assert main(["card", f"{second}.safetensors", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == card
+
+
+def test_pretraining_and_tuning_with_the_same_critic(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fine, coarse = data / "sub-01_acq-high_T2starw.nii.gz", data / "sub-01_acq-low_T2starw.nii.gz"
+    argv = ["--fine", str(fine), "--coarse", str(coarse), "--set", "filters=4", "batch=1"]
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert main(["train", "attunet", str(first), *argv, "iterations=2"]) == 0
+    before = load_file(f"{first}.safetensors")
+    # a step that hardly moves the weights; other weights would be drawn with this seed
+    still = ["iterations=1", "learning_rate=1e-7", "--seed", "9", "--from"]
+    assert main(["train", "attunet", str(second), *argv, *still, f"{first}.safetensors"]) == 0
+    assert "note" not in capsys.readouterr().out
+    after = load_file(f"{second}.safetensors")
+    critic = [name for name in before if name.startswith("critic.")]
+    assert critic
+    # the rate of the critic is the recipe's
+    limit = 10 * get_method("attunet").recipes["fast"].critic_learning_rate
+    assert all((after[name] - before[name]).abs().max() < limit for name in critic)
+    assert json.loads(Path(f"{second}.json").read_text())["started_from"]["with"] == ["critic"]
+    # a model whose critic was not kept
+    card = json.loads(Path(f"{first}.json").read_text())
+    bare = {name: value for name, value in before.items() if name not in critic}
+    save_model(tmp_path / "bare", bare, card)
+    argv += [*still, str(tmp_path / "bare.safetensors")]
+    assert main(["train", "attunet", str(tmp_path / "third"), *argv]) == 0
+    told = capsys.readouterr().out
+    assert "bare.safetensors has no weights of the critic: new ones are drawn" in told
+    assert "train it with --keep-critic" in told
+    new = load_file(tmp_path / "third.safetensors")
+    name = max(critic, key=lambda key: new[key].numel())
+    assert (new[name] - before[name]).abs().max() > limit
+
+
+def test_a_cycle_keeps_its_four_networks(tmp_path: Path) -> None:
+    recipe = get_method("circle").recipes["fast"]
+    parts = {
+        "": recipe.build_generator(1, FACTOR),
+        "backward.": recipe.build_generator(1, FACTOR),
+        "critic.": recipe.build_critic(1),
+        "backward_critic.": recipe.build_critic(1),
+    }
+    state = {
+        f"{name}{key}": value
+        for name, network in parts.items()
+        for key, value in network.state_dict().items()
+    }
+    card = {**CARD, "method": "circle"}
+    weights, _ = save_model(tmp_path / "circle", state, card)
+    loaded = load_model(weights)
+    assert set(loaded.companions) == {"critic", "backward", "backward_critic"}
+    for name, network in parts.items():
+        own = loaded.companions[name[:-1]] if name else loaded.generator.state_dict()
+        assert all(torch.equal(value, own[key]) for key, value in network.state_dict().items())
+    # of another network
+    state["backward.more"] = torch.zeros(1)
+    weights, _ = save_model(tmp_path / "circle", state, card)
+    with pytest.raises(ModelError, match="not those of the backward of circle"):
+        load_model(weights)
 
 
 def test_files_of_tensorboard_outlive_the_checkpoints_of_a_training(
@@ -405,6 +482,10 @@ REFUSED: dict[str, tuple[Argv, str]] = {
         lambda d, t: ["train", "unet", t / "m", "--fine", d / HIGH, "--train-last", "3"],
         "--from",
     ),
+    "critic of none": (
+        lambda d, t: ["train", "unet", t / "m", "--fine", d / HIGH, "--keep-critic"],
+        "unet --recipe fast is trained without a critic",
+    ),
     "another method's model": (
         lambda d, t: [
             "train",
@@ -446,6 +527,26 @@ REFUSED: dict[str, tuple[Argv, str]] = {
     "thinner slices": (
         lambda d, t: ["apply", "M", d / LOW, t / "o.nii", "--factor", "2", "2", "2"],
         "slice by slice",
+    ),
+    "patches of an interpolation": (
+        lambda d, t: ["apply", "linear", d / LOW, t / "o.nii", "--patch", "16"],
+        "linear is an interpolation of whole images",
+    ),
+    "small patches": (
+        lambda d, t: ["apply", "M", d / LOW, t / "o.nii", "--patch", "7"],
+        "srgan takes patches of 8 voxels or more",
+    ),
+    "overlap of patches": (
+        lambda d, t: ["apply", "M", d / LOW, t / "o.nii", "--patch", "16", "--overlap", "16"],
+        "patches of 16 voxels cannot share 16",
+    ),
+    "overlap of whole images": (
+        lambda d, t: ["apply", "M", d / LOW, t / "o.nii", "--overlap", "4"],
+        "this model is applied to whole images",
+    ),
+    "overlap of no patches": (
+        lambda d, t: ["apply", "M", d / LOW, t / "o.nii", "--patch", "0", "--overlap", "4"],
+        "whole images share nothing",
     ),
     "resolution": (
         lambda d, t: ["apply", "M", d / HIGH, t / "o.nii"],

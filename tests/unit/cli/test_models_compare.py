@@ -12,10 +12,11 @@ import pytest
 
 from bids_sr.cli import models_compare
 from bids_sr.cli.models_main import main
-from bids_sr.io.nifti import save_image
+from bids_sr.io.nifti import load_image, save_image
 from bids_sr.sr.data.examples import Examples
 from bids_sr.sr.data.images import TrainingImage
 from bids_sr.sr.method import get_method
+from bids_sr.sr.models.model import load_model
 from bids_sr.sr.training.trainer import fit
 
 AFFINE = np.diag([3.0, 3.0, 4.0, 1.0])
@@ -111,6 +112,42 @@ def test_models_of_two_resolutions_are_tested_on_participants_they_did_not_see(
     assert row["groups"] == "unet (n = 2); unet-at-1.04x (n = 2)"
 
 
+def test_models_of_a_finer_resolution_are_tested_at_a_lower_one(tmp_path: Path) -> None:
+    files = []
+    for number, who in enumerate(PEOPLE[:3]):
+        files.append(tmp_path / who / "T1w.nii.gz")  # the participant is that of the folder
+        files[-1].parent.mkdir()
+        save_image(head(number)[:48, :48], AFFINE, files[-1])
+    argv = ["--fine", *map(str, files), "--test-on", "03", *QUICK, "--degradation", "block"]
+    argv += ["--train-coarser", "1", "2", "--test-coarser", "2"]
+    out = tmp_path / "c"
+    assert main(["compare", "unet", str(out), *argv]) == 0
+    models = tmp_path / "c_models"
+    sizes = {
+        path.stem: load_model(path).card.lowres_mm[0] for path in models.glob("*.safetensors")
+    }
+    assert sizes == {"fold-1_unet": 6.0, "fold-1_unet-at-2x": 12.0}
+    rows = rows_of(tmp_path / "c.tsv")
+    assert {row["participant"] for row in rows} == {"sub-03"}
+    assert {"unet", "unet-at-2x", "bspline"} <= {row["name"] for row in rows}
+    # the tests are those of the image at half the resolution, made by hand
+    [reference] = models.rglob("T1w.nii.gz")
+    low, affine = load_image(reference)
+    fine = head(2)[:48, :48]
+    np.testing.assert_allclose(low, fine.reshape(24, 2, 24, 2, 3).mean((1, 3)), rtol=1e-5)
+    np.testing.assert_allclose(np.diag(affine), [6, 6, 4, 1])
+    table = tmp_path / "e.tsv"
+    given = ["--degradation", "block", "--factor", "2", "-m", str(models / "fold-1_unet-at-2x")]
+    given[-1] += ".safetensors"
+    assert main(["evaluate", str(reference), *given, "-o", str(table)]) == 0
+    [matched] = [row for row in rows if row["name"] == "unet-at-2x"]
+    scores = [float(row["nmse"]) for row in rows_of(table) if row["name"].startswith("unet")]
+    assert scores == [pytest.approx(float(matched["nmse"]), rel=1e-3)]
+    # another resolution of the tests is another comparison
+    argv[-1] = "1"
+    assert main(["compare", "unet", str(out), *argv]) == 2
+
+
 def test_marked_images_are_held_out_and_never_trained_on() -> None:
     recipe = replace(get_method("unet").recipes["fast"], hold_out=5)
     images = tuple(
@@ -139,6 +176,10 @@ REFUSED = {
     "unknown": (["--test-on", "07"], "sub-07: no image of that participant"),
     "sizes": (["--split", "1", "1", "1"], "the sets have 3 participants, the images 4"),
     "one number": (["--split", "4"], "it must be two or three numbers"),
+    "measured images at another resolution": (
+        ["--folds", "2", "--coarse", *PEOPLE, "--test-coarser", "2"],
+        "measured coarse images have one resolution",
+    ),
     "validation": (["--split", "3", "1", "--validation", "1"], "it belongs to --folds"),
     "validate on": (["--split", "3", "1", "--validate-on", "01"], "it belongs to --test-on"),
     "setting of another method": (

@@ -221,10 +221,67 @@ def test_a_trial_that_diverges_has_no_score_and_is_not_the_best(
     assert "no trial has a score" in capsys.readouterr().out
 
 
+def test_alpha_of_tv_is_chosen_by_a_grid_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = []
+    for number in range(4):
+        files.append(tmp_path / f"sub-{number}_T1w.nii.gz")
+        rng = np.random.default_rng(number)
+        save_image(head() + rng.normal(0, 20, (24, 28, 6)).astype(np.float32), AFFINE, files[-1])
+    trained, fit = [], models_search.fit
+
+    def watched(*given: object) -> object:
+        trained.append([image.name for image in given[1]])  # type: ignore[attr-defined]
+        return fit(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(models_search, "fit", watched)
+    table = tmp_path / "alpha"
+    argv = ["search", "tv", str(table), "--factor", "2", "--grid"]
+    argv += ["--set", "tv=0,0.01,1", "filters=4", "iterations=12"]
+    assert main([*argv, "--fine", *map(str, files)]) == 0
+    assert trained == [["sub-0_T1w", "sub-1_T1w", "sub-3_T1w"]] * 3
+    rows = [line.split("\t") for line in table.with_name("alpha.tsv").read_text().splitlines()]
+    values = [dict(zip(rows[0], row, strict=True)) for row in rows[1:]]
+    assert [row["tv"] for row in values] == ["0", "0.01", "1"]
+    scores = [float(row["psnr"]) for row in values]
+    assert len(set(scores)) == 3
+    # a weight of 1 smooths everything away
+    assert scores[2] < min(scores[:2]) - 0.5
+    best = max(range(3), key=scores.__getitem__)
+    said = capsys.readouterr().out
+    assert f"best: trial {best + 1}" in said
+    search = json.loads(table.with_name("alpha.json").read_text())["Search"]
+    assert (search["Grid"], search["ScoredOn"]) == (True, ["sub-2_T1w"])
+    # the score is that of the evaluation of the best model's network in the held-out image
+    assert float(values[0]["psnr_bspline"]) == float(values[2]["psnr_bspline"])
+    # the table of another grid is not continued
+    argv[argv.index("tv=0,0.01,1")] = "tv=0,0.01"
+    assert main([*argv, "--fine", *map(str, files)]) == 2
+
+
+def test_a_search_with_one_image_scores_what_training_does_not_see(
+    fine: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["search", "tv", str(tmp_path / "one"), "--factor", "2", "--fine", fine]
+    small = ["filters=4", "iterations=2", "tv=0.01"]
+    assert main([*argv, "--grid", "--set", *small]) == 0
+    assert json.loads((tmp_path / "one.json").read_text())["Search"]["ScoredOn"] == ["sub-01_T1w"]
+    capsys.readouterr()
+    for more, why in (
+        (["--grid", "--set", "tv=0..0.1"], "a grid has no values of a range"),
+        (["--grid", "--trials", "3"], "as many trials as combinations"),
+    ):
+        assert main([*argv, *more]) == 2
+        assert why in capsys.readouterr().err
+    argv = ["search", "tv", str(tmp_path / "none"), "--coarse", fine]
+    assert main(argv) == 2
+    assert "give --fine FILE" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("method", "recipe", "why", "fix"),
     [
-        ("tv", "fast", "without high-resolution images", "bids-sr-models evaluate"),
         ("srgan", "paper", "nothing is held out", "paper-mse"),
         ("sbl", "fast", "trains no network", "a method that is trained"),
     ],

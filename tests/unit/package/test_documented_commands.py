@@ -64,7 +64,7 @@ def quick(words: Sequence[str]) -> list[str]:
         return [*words]
     if "--dry-run" in flags:
         return [*words, "--dry-run"]
-    if "--trials" in flags:
+    if "--trials" in flags and "--grid" not in given:
         return [*words, "--trials", "1"]
     if "--max-minutes" in flags:
         return [*words, *FIRST_STEP]

@@ -163,7 +163,7 @@ def other_model_factor(maker: BidsMaker, sound: Path) -> list[str]:
 
 CASES = {
     "unknown method": Case(
-        spoil=unknown, reason="li-agnostic, mse3d, resnet3d, sbl, srgan, tv", fix="mean 'resnet3d'"
+        spoil=unknown, reason="mse3d, resnet2d, resnet3d, sbl, srgan, tv", fix="mean 'resnet3d'"
     ),
     "no pair": Case(
         spoil=without_pair, reason="resnet3d needs a pair", fix="--sr-method auto, the default"

@@ -1,5 +1,6 @@
 """Figures are functions of values: they draw what a run has, by names known to store and page."""
 
+import io
 import json
 import pickle
 from pathlib import Path
@@ -17,6 +18,7 @@ from bids_sr.io.nifti import SeriesReader
 from bids_sr.pipeline.artifacts import Derivative, Volume
 from bids_sr.pipeline.step import Drawn, figure
 from bids_sr.report.sections import Shown
+from bids_sr.sr.training.optimization import log_tsv
 from bids_sr.steps.figures import display_grids, draw_anatomy, draw_evaluation, draw_maps
 from bids_sr.steps.figures.display_grids import onto
 
@@ -187,6 +189,14 @@ CARD = {"method": "srgan", "held_out": {"iteration": 50, "network": {"psnr": 31.
 def test_training(tmp_path, label, expected):
     drawn = draw_evaluation.draw_training(LOG, CARD, method_label=label)
     assert descs(kept(draw_evaluation.draw_training, drawn, tmp_path)) == expected
+
+
+def test_training_of_a_model_that_came_without_its_log(tmp_path):
+    empty = pd.read_csv(io.StringIO(log_tsv(())), sep="\t", na_values="n/a")
+    drawn = list(draw_evaluation.draw_training(empty, CARD))
+    assert descs(kept(draw_evaluation.draw_training, drawn, tmp_path)) == ["training", "card"]
+    text = save_svg(drawn[0].content, tmp_path / "x.svg").read_text()
+    assert "the model came without a training log" in text
 
 
 def test_training_on_the_volumes_of_a_run(tmp_path):

@@ -8,6 +8,7 @@ import torch
 from bids_sr.sr.losses import (
     AdversarialWasserstein,
     JointSparsify,
+    SummedVariation,
     TotalVariation,
     clip_weights,
     gradient_penalty,
@@ -51,12 +52,20 @@ def test_tv_of_one_bright_voxel_counts_its_neighbors():
 @pytest.mark.parametrize("shape", SHAPES)
 def test_tv_is_zero_and_flat_on_a_constant_and_scales_with_the_image(shape):
     image = torch.full((2, 1, *shape), 0.3, requires_grad=True)
-    value = TotalVariation()(image)
+    value = TotalVariation()(image, image)
     value.backward()
     assert float(value.detach()) == 0
     assert float(image.grad.abs().max()) == 0
     other = torch.rand(2, 1, *shape, generator=torch.Generator().manual_seed(1))
     assert float(variation(-3 * other)) == pytest.approx(3 * float(variation(other)), rel=1e-5)
+
+
+def test_summed_tv_is_the_sum_over_fine_voxels_per_acquired_voxel():
+    fine = torch.zeros(2, 1, 6, 6, 6, dtype=torch.float64)
+    fine[:, 0, 2, 2, 2] = 1
+    acquired = torch.zeros(2, 1, 3, 3, 3)
+    assert float(SummedVariation()(fine, acquired)) == pytest.approx((3**0.5 + 3) / 27, rel=1e-12)
+    assert float(TotalVariation()(fine, acquired)) == pytest.approx((3**0.5 + 3) / 216, rel=1e-12)
 
 
 def test_slope_of_tv_and_of_the_sparsifying_loss_against_finite_differences():

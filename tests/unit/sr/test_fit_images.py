@@ -111,7 +111,7 @@ def test_training_on_coarse_images_alone_agrees_with_them_and_prefers_smooth_one
         given = start(
             torch.from_numpy(coarse / unit)[None, None], scale_factor=2, mode="trilinear"
         )
-        rough.append(float(TotalVariation()(net(given)).detach()))
+        rough.append(float(TotalVariation()(net(given), given).detach()))
     assert rough[1] < 0.9 * rough[0]
     assert made[0].card["held_out"]["parts"] == []
     assert made[0].card["resolution"] == {
@@ -237,6 +237,31 @@ def test_a_kept_critic_travels_with_the_generator(tmp_path):
     TinyCritic().load_state_dict(critic)
     # a game without weight teaches the critic and leaves the generator as it would be without
     assert same({k: v for k, v in made.state.items() if not k.startswith("critic.")}, alone.state)
+
+
+def test_a_start_continues_with_its_critic(tmp_path):
+    """With a rate of 0 the networks at the end are those at the beginning."""
+    game = LossTerm(kind="adversarial", build=AdversarialBCE, weight=0.1)
+    still = {"learning_rate": 0.0, "critic_learning_rate": 1e-12, "iterations": 2}
+    how = recipe(build_critic=TinyCritic, losses=(CONTENT, game), keep_critic=True, **still)
+    torch.manual_seed(7)
+    critic = TinyCritic().state_dict()
+    begun = LoadedModel(generator=Tiny(), recipe=how, card=BEGUN, companions={"critic": critic})
+
+    def critic_of(start, name):
+        made = fit(balls(1), how, tmp_path / name, start=start)
+        return made, {key: made.state[f"critic.{key}"] for key in critic}
+
+    made, after = critic_of(begun, "kept")
+    for key, value in critic.items():
+        torch.testing.assert_close(after[key], value, atol=1e-9, rtol=0)
+    assert made.card["started_from"]["with"] == ["critic"]
+    made, after = critic_of(replace(begun, companions={}), "new")
+    assert not torch.allclose(after["look.weight"], critic["look.weight"])
+    assert "with" not in made.card["started_from"]
+    wide = replace(begun, companions={"critic": TinyCritic(width=5).state_dict()})
+    with pytest.raises(ModelError, match="has another critic than tiny"):
+        critic_of(wide, "wide")
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from bids_sr.sr.models.card import ModelCard, ModelError
 from bids_sr.sr.models.model import LoadedModel, TrainingRequest, load_model, save_model
 from bids_sr.sr.networks.convolutional import guiding_critic
 from bids_sr.sr.networks.unet_generator import attention_unet
+from bids_sr.sr.recipe_changes import change_of_method, changed_recipe
 from bids_sr.sr.training.fused import (
     SAME_GRID,
     contrast_image,
@@ -57,6 +58,31 @@ def test_an_identity_network_returns_every_contrast_in_its_place():
     recipe = get_method("attunet").recipes["fast"]
     out = super_resolve_contrasts(model(torch.nn.Identity(), recipe), fine * 0.7, mask, AFFINE)
     np.testing.assert_allclose(out, fine * 0.7, atol=1e-6)
+
+
+def test_a_network_trained_on_patches_is_applied_in_patches_by_the_recipe_of_the_paper():
+    fine, _, mask = head()
+    methods = [get_method(name) for name in ("attunet", "unet", "vit")]
+    assert {m.recipes["paper"].patch_applied for m in methods} == {None}  # whole slices
+    paper = changed_recipe(methods[0], "paper", [change_of_method("patch=8", "attunet")])
+    assert paper.patch_applied == 8
+    seen = []
+
+    class Mean(torch.nn.Module):
+        """The mean of what it sees."""
+
+        def forward(self, x):
+            seen.append(tuple(x.shape[2:]))
+            return torch.zeros_like(x) + x.mean((2, 3), keepdim=True)
+
+    out = super_resolve_contrasts(model(Mean(), paper), fine, mask, AFFINE)
+    assert set(seen) == {(8, 8)}
+    # 24 voxels are three patches; 26 are four, of which neighbors share some
+    block = np.where(mask, fine[0], 0)[:8, :8, 4]
+    np.testing.assert_allclose(out[0, :8, :6, 4][mask[:8, :6, 4]], block.mean(), atol=1e-6)
+    fast = changed_recipe(methods[0], "fast", [change_of_method("patch=8", "attunet")])
+    super_resolve_contrasts(model(Mean(), fast), fine, mask, AFFINE)
+    assert seen[-1] == (24, 26)
 
 
 def test_channels_do_not_change_places_and_slices_keep_theirs():

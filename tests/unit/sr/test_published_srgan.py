@@ -5,13 +5,14 @@ cards say otherwise.
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from features import WEIGHTS, with_features
 
 from bids_sr.config import SuperRes
 from bids_sr.report.html_tables import held_out_text
-from bids_sr.sr.data.examples import Examples
+from bids_sr.sr.data.examples import Examples, validation_windows
 from bids_sr.sr.method import get_method, get_recipe, method_names, recipe_name
 from bids_sr.sr.models import card as cards
 from bids_sr.sr.models import model, model_store
@@ -56,7 +57,9 @@ def test_squared_error_stands_beside_it_under_a_name_of_its_own():
     assert {t.kind for t in MSE.losses} == {"content", "adversarial", "perceptual"}
     assert (MSE.hold_out, MSE.refit) == (5, True)
     assert not MSE.needs_vgg
-    assert replace(MSE, losses=PAPER.losses, hold_out=0, refit=False) == PAPER
+    # its results were measured without slices that hardly show the head
+    like_paper = {"losses": PAPER.losses, "hold_out": 0, "refit": False, "every_slice": True}
+    assert replace(MSE, **like_paper) == PAPER
 
 
 def test_the_command_line_knows_without_torch_which_recipes_need_features():
@@ -120,6 +123,40 @@ def test_all_slices_are_trained_on_and_the_last_weights_are_kept(
     assert not made.card["refit_on_all_slices"]
     assert {"content"}.isdisjoint(made.log[0])
     assert made.log[0]["perceptual"] > 0
+
+
+def test_slices_that_hardly_show_the_head_are_trained_on_and_scored_too(small_pair):
+    mask = small_pair.mask.copy()
+    mask[..., 0] = False
+    mask[..., 5] = False
+    mask[12:14, 12:14, 5] = True  # less than 2 % of the slice
+    image = replace(small_pair, mask=mask)
+    every, some = (Examples((image,), how, FACTOR, 2) for how in (SHORT, replace(MSE, patch=16)))
+    assert [part.slices[0] for part in every.train] == [0, 1, 2, 3, 4, 5]
+    assert sorted(part.slices[0] for part in some.train + some.held) == [1, 2, 3, 4]
+    scored = validation_windows(every, every.train)
+    assert [window.box[2][0] for window in scored] == [1, 2, 3, 4, 5]
+    # patches of the slice without any head lie anywhere in it
+    alone = [part for part in every.train if part.slices[0] == 0]
+    rng = np.random.default_rng(0)
+    drawn = [every.windows(rng, alone, FACTOR, iteration=0, seed=0, size=1)[0] for _ in range(40)]
+    assert {box[2] for _, box in drawn} == {(0, 1)}
+    assert len({box[0] for _, box in drawn}) > 4
+
+
+def test_all_slices_are_scored_however_many(small_pair):
+    def deep(image):
+        return np.concatenate([image, image], axis=2)
+
+    image = replace(
+        small_pair,
+        fine=deep(small_pair.fine),
+        coarse=deep(small_pair.coarse),
+        mask=deep(small_pair.mask),
+    )
+    for how, count in ((SHORT, 12), (replace(MSE, patch=16, hold_out=0), 8)):
+        examples = Examples((image,), how, FACTOR, 2)
+        assert len(validation_windows(examples, examples.train)) == count
 
 
 @pytest.mark.slow

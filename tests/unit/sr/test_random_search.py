@@ -9,6 +9,7 @@ from bids_sr.sr.random_search import (
     best_trial,
     default_space,
     draw_trial,
+    grid_trials,
     read_drawn,
 )
 from bids_sr.sr.recipe_changes import ChangeError, apply_changes
@@ -107,3 +108,24 @@ def test_the_best_is_the_highest_score_and_the_first_of_equals():
     assert best_trial([30.0, 31.0, None, 31.0]) == 1
     assert best_trial([None, None]) is None
     assert best_trial([]) is None
+
+
+def test_a_grid_has_all_combinations_of_listed_values():
+    trials = grid_trials(space("filters=8,16", "batch=1,2,4", "mae=1"), "unet", RECIPE)
+    values = [tuple(change.value for change in trial) for trial in trials]
+    assert values == [(f, b, 1) for f in (8, 16) for b in (1, 2, 4)]
+    with pytest.raises(ChangeError, match="a grid has no values of a range"):
+        grid_trials(space("filters=8..16"), "unet", RECIPE)
+    # all weights of terms that see the target would be 0
+    with pytest.raises(ChangeError, match="would have weight 0"):
+        grid_trials(space("mae=0,1", "ssim=0,1"), "unet", RECIPE)
+
+
+def test_alpha_is_searched_where_nothing_else_decides():
+    tv = get_method("tv").recipes["paper"]
+    (alpha,) = default_space(tv)
+    assert alpha.field == "tv"
+    assert (alpha.choices[0], 0.01 in alpha.choices, alpha.choices[-1]) == (0, True, 0.1)
+    assert [one.field for one in default_space(get_method("dip").recipes["paper"])] == [
+        "learning_rate"
+    ]

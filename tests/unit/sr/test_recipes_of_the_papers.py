@@ -2,22 +2,27 @@
 thinner slices.
 """
 
+import numpy as np
 import pytest
 
+from bids_sr.sr.data.examples import Examples
+from bids_sr.sr.data.images import TrainingImage
 from bids_sr.sr.losses import (
     MAE,
     MSE,
     AdversarialWasserstein,
     JointSparsify,
     SSIMLoss,
+    SummedVariation,
     TotalVariation,
     VGGPerceptual,
 )
 from bids_sr.sr.method import get_method
 from bids_sr.sr.networks.convolutional import CircleNet, DenseResidualNet
+from bids_sr.sr.recipe_changes import change_of_method, changed_recipe
 
 TV_FAMILY = ("tv", "dip", "mse3d", "li", "li-agnostic")
-MOUSE = ("ccnn3d", "resnet3d", "gan3d")
+MOUSE = ("ccnn3d", "resnet2d", "resnet3d", "gan3d")
 PLANES = ("cpce", "circle")
 
 
@@ -44,7 +49,8 @@ def test_the_family_of_tv_shares_network_optimizer_and_schedule(name):
 
 
 def test_what_sets_them_apart_is_what_they_are_judged_by():
-    assert terms("tv") == {"content": (MSE, 1.0), "tv": (TotalVariation, 0.01)}
+    assert terms("tv") == {"content": (MSE, 1.0), "tv": (SummedVariation, 0.01)}
+    assert terms("tv", "fast") == {"content": (MSE, 1.0), "tv": (TotalVariation, 0.01)}
     assert terms("dip") == {"content": (MSE, 1.0)}
     assert terms("mse3d") == {"content": (MSE, 1.0)}
     assert terms("li") == terms("li-agnostic") == {"content": (MAE, 1.0), "ssim": (SSIMLoss, 1.0)}
@@ -67,10 +73,46 @@ def test_the_mouse_papers_training(name):
     assert (recipe.upsampled_by, recipe.degradation, recipe.intensity) == (
         "bspline",
         "block",
-        "unit",
+        "range",
     )
+    assert recipe.patch_applied == 21
     assert terms(name)["content"] == (MSE, 1.0)
     assert ("adversarial" in terms(name)) == (name == "gan3d")
+
+
+def test_the_residual_network_in_two_dimensions_is_that_of_three():
+    flat, deep = (paper(name).build_generator(1, (2.0, 2.0, 1.0)) for name in MOUSE[1:3])
+    shapes = [[tuple(p.shape) for p in network.parameters()] for network in (flat, deep)]
+    assert shapes[0] == [s[:-1] if len(s) == 5 else s for s in shapes[1]]
+    assert sum(p.numel() for p in flat.parameters()) == 739_777
+
+
+@pytest.mark.parametrize("count", [5000, 20_000])
+def test_samples_in_two_dimensions_are_drawn_once(count):
+    """Source: mouse-sr, section 2.3.3 and table 1."""
+    recipe = changed_recipe(
+        get_method("resnet2d"), "paper", [change_of_method(f"patches={count}", "resnet2d")]
+    )
+    fine = np.random.default_rng(0).random((64, 60, 12)).astype(np.float32)
+    image = TrainingImage(
+        fine=fine, mask=np.ones(fine.shape, bool), affine=np.eye(4), contrast="T2w", name="one"
+    )
+    examples = Examples((image,), recipe, (2.0, 2.0, 1.0), 2)
+    rng, drawn = np.random.default_rng(0), []
+    steps = -(-count // recipe.batch)
+    for iteration in range(0, 2 * steps, steps):  # the same places in two epochs
+        drawn.append(
+            {
+                box
+                for k in range(iteration, iteration + steps)
+                for _, box in examples.windows(
+                    rng, examples.train, (2.0, 2.0, 1.0), iteration=k, seed=0, size=recipe.batch
+                )
+            }
+        )
+    assert len(drawn[0] ^ drawn[1]) < 0.02 * len(drawn[0])
+    assert {tuple(b - a for a, b in box) for box in drawn[0]} == {(21, 21, 1)}
+    assert recipe.steps_an_epoch == steps
 
 
 @pytest.mark.parametrize("name", PLANES)
@@ -102,7 +144,7 @@ def test_the_games_of_cpce_and_circle():
     assert {kind: build for kind, (build, _) in terms("circle").items()} == kinds
 
 
-@pytest.mark.parametrize("name", PLANES)
+@pytest.mark.parametrize("name", [*PLANES, "resnet2d"])
 @pytest.mark.parametrize("recipe", ["paper", "fast"])
 def test_networks_in_plane_refuse_thinner_slices(name, recipe):
     with pytest.raises(ValueError, match="thinner slices"):
@@ -117,8 +159,8 @@ def test_fast_is_at_most_a_fiftieth_of_the_work_of_paper(name):
     work = {}
     for kind, recipe in get_method(name).recipes.items():
         size = sum(p.numel() for p in recipe.build_generator(1, (2.0, 2.0, 1.0)).parameters())
-        patch = recipe.patch or (96, 96, 32)
         ndim = get_method(name).ndim
+        patch = recipe.patch or (96, 96, 32 if ndim == 3 else 1)
         voxels = patch**ndim if isinstance(patch, int) else patch[0] * patch[1] * patch[2]
         work[kind] = size * voxels * recipe.batch * recipe.steps
     assert work["fast"] < work["paper"] / 50

@@ -360,11 +360,15 @@ def test_a_loss_of_cards_before_0_2_that_lists_all_terms_is_no_change():
     assert "differed" not in training_sentences([card])
 
 
-def test_unsupervised_errors_are_named_as_such():
+@pytest.mark.parametrize(
+    ("recipe", "variation"),
+    [("fast", "total variation"), ("paper", "total variation per acquired voxel")],
+)
+def test_unsupervised_errors_are_named_as_such(recipe, variation):
     tv = get_method("tv")
-    text = training_sentences([_card(tv, "paper", set())])
+    text = training_sentences([_card(tv, recipe, set())])
     assert (
         "The loss of tv was squared error between the downsampled output and the acquired volume"
-        " plus 0.01 × total variation." in text
+        f" plus 0.01 × {variation}." in text
     )
     assert loss("tv", "TotalVariation", 0.01).weight == 0.01
