@@ -236,7 +236,7 @@ def _settings(
         else minus_others(planned.plan.contrasts[bold.bold]),
         "high_pass": activation_settings.cosine_cutoff,
         "low_pass": activation_settings.correlation_cutoff,
-        "nuisance": None if at_rest else planned.plan.nuisance,
+        "nuisance": planned.plan.nuisance,
         "at_rest": at_rest,
         "has_truth": bool(known) or (truth is not None and truth.series is not None),
         "series_names": tuple(one.name for one in specs if one.stored),

@@ -79,8 +79,7 @@ def _maps_text(setting: Lookup) -> str:
             "six motion parameters and their derivatives, and the first five aCompCor components"
             " [@behzadi2007] of both tissues together where there were tissue maps"
             if nuisance is None
-            else f"and those of the BIDS Stats Model (`{', '.join(nuisance) or 'none'}`) that the"
-            " run has"
+            else f"and the chosen confounds (`{', '.join(nuisance) or 'none'}`) that the run has"
         )
         drift = f"cosines up to {high_pass:.2g} Hz" if high_pass else "a straight line"
         parts.append(
@@ -206,9 +205,10 @@ def map_series(
             middle,
             zerofilled_tsnr or middle,
         )
-    lacking = [name for name in nuisance or () if not model_confounds(confounds, [name])]
+    always = model_confounds(confounds, [])  # of the temporal model
+    lacking = [name for name in nuisance or () if model_confounds(confounds, [name]) == always]
     if lacking and series_name == RAW:
-        _LOGGER.warning("no confound %s of the BIDS Stats Model in this run", ", ".join(lacking))
+        _LOGGER.warning("this run has no confound %s", ", ".join(lacking))
     settings = ActivationSettings(
         kinds=tuple(kinds),
         confound_names=model_confounds(confounds, nuisance),

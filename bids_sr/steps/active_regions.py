@@ -324,6 +324,7 @@ def seed_series(
     tr: float,
     high_pass: float,
     start_time: float,
+    nuisance: list[str] | None,
 ) -> tuple[Regressors, Facts]:
     """Return mean time series of seeds, without drift and confounds.
 
@@ -366,7 +367,7 @@ def seed_series(
         start_time=start_time,
         high_pass=high_pass,
         confounds=confounds,
-        confound_names=model_confounds(confounds),
+        confound_names=model_confounds(confounds, nuisance),
     )
     return (
         Seeds.of(

@@ -110,6 +110,20 @@ def test_a_run_too_short_for_halves_has_no_segments() -> None:
     assert Seeds(pd.DataFrame({"a": np.zeros(20)})).segments(2.0, 0) == []
 
 
+def test_segments_are_fewer_if_filters_leave_no_room_for_all() -> None:
+    rng = np.random.default_rng(0)
+    seeds = Seeds.of(pd.DataFrame(rng.normal(size=(T, 2)), columns=["a", "b"]))
+    filters = pd.DataFrame(rng.normal(size=(T, 108)), columns=[f"f{k}" for k in range(108)])
+    names = tuple(filters)
+    given = {"n_volumes": T, "tr": TR, "confounds": filters}
+    assert design.segment_count(T, 2, TR) == 8
+    found = block_design(seeds, confound_names=names[:100], **given)
+    assert len(found.blocks) == 2 * 6
+    assert found.dof >= 1
+    with pytest.raises(TooFewBlocks, match="too few for a model of rank"):
+        block_design(seeds, confound_names=names, **given)
+
+
 @given(
     n=st.integers(40, 400),
     n_dummy=st.integers(0, 6),
