@@ -313,6 +313,12 @@ class Activation(Checked):
         f"connectivity of runs without events: {', '.join(KNOWN)}, labels of the atlas,"
         " NAME=LABEL[,LABEL], NAME=x,y,z[,radius] in mm (MNI), or components",
     )
+    seed_series: Literal["acquired", "own"] = option(
+        "acquired",
+        "--seed-series",
+        "series from which the time series of a seed is extracted: acquired (one for all maps), or"
+        " own (each map has that of its own series)",
+    )
     atlas: str = option(
         region_names.AAL2,
         "--atlas {NAME,FILE}",

@@ -52,10 +52,17 @@ LEAST_S, LEAST_ROWS = 90.0, 40
 _ROWS_PER_REGRESSOR = 5
 
 
-def seed_voxels(mask: Mask, affine: Float, center_mm: Sequence[float], radius_mm: float) -> Mask:
+def seed_voxels(
+    mask: Mask,
+    affine: Float,
+    center_mm: Sequence[float],
+    radius_mm: float,
+    *,
+    nearest: bool = False,
+) -> Mask:
     """Return the mask voxels whose centers lie within the radius of a seed.
 
-    Where there are none, it is the nearest voxel within a voxel's diagonal.
+    If no voxel lies there, it is the nearest voxel within a voxel's diagonal.
 
     Parameters
     ----------
@@ -67,6 +74,8 @@ def seed_voxels(mask: Mask, affine: Float, center_mm: Sequence[float], radius_mm
         Of the seed, RAS mm of the mask.
     radius_mm : float
         Radius of the sphere (mm).
+    nearest : bool, optional
+        Whether the nearest voxel is taken at any distance.
 
     Returns
     -------
@@ -83,7 +92,7 @@ def seed_voxels(mask: Mask, affine: Float, center_mm: Sequence[float], radius_mm
     away = np.linalg.norm(apply_affine(affine, at) - center_mm, axis=1)
     diagonal = float(np.linalg.norm(affine[:3, :3].sum(axis=1)))
     chosen = away <= radius_mm + 1e-6
-    if not chosen.any() and away.min() <= diagonal:
+    if not chosen.any() and (nearest or away.min() <= diagonal):
         chosen = away == away.min()
     if not chosen.any():
         or_near = f", or {diagonal:.3g} mm, a voxel's diagonal" if diagonal > radius_mm else ""
@@ -638,6 +647,15 @@ def build_design(
         rank=rank,
         censored=tuple(n_dummy + int(row) for row in np.flatnonzero(~counted)),
     )
+
+
+def nuisance_columns(columns: Sequence[str], conditions: Sequence[str]) -> tuple[str, ...]:
+    """Return the columns of a design that are confounds or of the temporal model.
+
+    Drift by cosines and the constant are not among them.
+    """
+    of_drift = ("drift", "constant")
+    return tuple(c for c in columns if c not in conditions and not c.startswith(of_drift))
 
 
 def scaled_weights(weights: Mapping[str, float]) -> dict[str, float]:

@@ -310,6 +310,7 @@ def check(settings: Settings) -> Plan:
         if names:
             order = surveyed.type_order.get(named.get("task", ""), ())
             types[bold] = events.ordered(names, order)
+    events.warn_of_alike_types(types, findings)
     seeds = _seeds_of_runs(surveyed, settings, findings)
     asked: Sequence[str | tuple[str, Contrast]] = settings.activation.contrasts
     of_model_confounds: list[str] | None = None
@@ -332,6 +333,7 @@ def check(settings: Settings) -> Plan:
         if run.bold in types
     ):
         with findings.about(run.entities["subject"], run.stem, code="events"):
+            events.tell_nyquist(run, settings, findings)
             if not (
                 confound_checks.are_usable(run, nuisance, findings)
                 and events.is_long_enough(

@@ -14,6 +14,7 @@ import contextlib
 import json
 import math
 import re
+import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from fnmatch import filter as matching
 from fractions import Fraction
@@ -100,6 +101,36 @@ def check_events(
         types = _against_length(modeled, types, table, bold, duration, misfits)
     findings.add_all(misfits)
     return () if misfits.problems else types
+
+
+def warn_of_alike_types(types: Mapping[Path, Sequence[str]], findings: Findings) -> None:
+    """Warn of trial types, in one run or in several, whose names look or read alike.
+
+    They differ in case, in spaces, in invisible characters, or in how Unicode composes an accent.
+
+    `types`: modeled trial types by BOLD file.
+    """
+    spellings: dict[str, dict[str, Path]] = {}
+    for bold, names in types.items():
+        for name in names:
+            spellings.setdefault(_plain(name), {}).setdefault(name, bold)
+    for group in spellings.values():
+        if len(group) > 1:
+            written = ", ".join(sorted(map(ascii, group)))
+            findings.warn(
+                next(iter(group.values())),
+                f"trial types {written} differ only in case, spaces, invisible characters or the"
+                " form of accents: they are different conditions. Correct the tables of events if"
+                " one is meant.",
+                code="events",
+            )
+
+
+def _plain(name: str) -> str:
+    """Return a name without case, spaces, and invisible characters, accents in one form."""
+    folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+    invisible = ("Cc", "Cf", "Zs")
+    return "".join(one for one in folded if unicodedata.category(one) not in invisible)
 
 
 def _against_length(
@@ -535,6 +566,17 @@ def _filter_columns(run: BoldRun, dummies: int, settings: Settings) -> "pd.DataF
     still = pd.DataFrame(index=range(run.n_volumes))
     model = time_model(None, None, how.band_pass, how.drift)
     return time_columns(still, model, tr=run.tr, n_dummy=dummies)[0]
+
+
+def tell_nyquist(run: BoldRun, settings: Settings, findings: Findings) -> None:
+    """Report a pass band that ends above the highest frequency of a run."""
+    band, highest = settings.activation.band_pass, 0.5 / run.tr
+    if band and band[1] > highest * (1 + 1e-9):
+        findings.tell(
+            run.bold,
+            f"--band-pass ends at {band[1]:g} Hz, above the Nyquist frequency of the run"
+            f" ({highest:.3g} Hz at a TR of {run.tr:g} s): nothing is removed at its upper end.",
+        )
 
 
 def can_be_split(

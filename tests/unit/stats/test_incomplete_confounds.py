@@ -69,7 +69,7 @@ def test_the_first_five_components_without_gaps_enter_the_model():
     frame.loc[0, "a_comp_cor_01"] = np.nan  # the first volume may lack a value
     components = [f"a_comp_cor_0{k}" for k in (1, 2, 4, 5, 6)]
     assert model_confounds(frame) == (*MODEL_MOTION, *components)
-    assert model_confounds(frame.assign(**{name: np.nan for name in components})) == MODEL_MOTION
+    assert model_confounds(frame.assign(**dict.fromkeys(components, np.nan))) == MODEL_MOTION
 
 
 def test_sets_of_confounds_can_be_chosen_by_name():
