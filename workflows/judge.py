@@ -268,7 +268,7 @@ def add_compared(run: RunOf) -> None:
         correct = timed and not one.is_corrected
         run.series[name] = place_compared(scope, name, one.bold, one.axis_order, correct=correct)
     other = run.bold.another
-    if other is not None and run.bold.bold not in run.planned.plan.unsplit:
+    if other is not None and not {run.bold.bold, other.bold} & run.planned.plan.unsplit:
         correct = timed and other.slice_timing is not None
         other_scope = scope.within(
             "another_run_wf",

@@ -467,6 +467,13 @@ def _costed(plan: Plan, sound: frozenset[Path], settings: Settings, findings: Fi
                     run, settings, findings, n_seeds=len(plan.contrasts[run.bold])
                 ):
                     unsplit |= {run.bold}
+                other = run.another
+                if (
+                    other is not None
+                    and other.events is not None
+                    and not events.can_be_split(other, settings, findings)
+                ):
+                    unsplit |= {other.bold}
     return replace(
         plan,
         estimate=cost,
