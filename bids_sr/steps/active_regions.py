@@ -30,6 +30,7 @@ from bids_sr.glm.design import Seeds, build_design, model_confounds
 from bids_sr.glm.linear_model import ActivationSettings
 from bids_sr.glm.time_columns import kept_volumes, time_column_names
 from bids_sr.io.grids import Array, Float
+from bids_sr.io.nifti import SeriesReader
 from bids_sr.pipeline.artifacts import (
     Confounds,
     Derivative,
@@ -354,9 +355,7 @@ def seed_series(
             " are used instead; name seeds inside it with --seeds NAME=x,y,z for others",
             ", ".join(seed.name for seed in seeds),
         )
-        components, about = component_series(
-            preproc, bold_mask, here, confounds, n_dummy=n_dummy, n_components=len(seeds)
-        )
+        components, about = _components(preproc, bold_mask, here, confounds, n_dummy, len(seeds))
         return components, {**facts, **about}
     measured = arithmetic.seed_series(preproc, voxels, n_dummy)
     return (
@@ -585,18 +584,28 @@ def component_series(
     time_columns: Confounds | None = None,
     *,
     n_dummy: int,
-    n_components: int = N_COMPONENTS,
 ) -> tuple[Regressors, Facts]:
     """Return the leading temporal components of a run, in the place of seeds; as `seed_series`.
 
     `preproc`: acquired series, head motion undone (4D). `time_columns`: columns of the temporal
     model, of which the censored volumes do not count; None: all steady volumes count.
-    `n_components`: number of components, of which there are never more than three.
     """
+    return _components(preproc, bold_mask, here, time_columns, n_dummy, N_COMPONENTS)
+
+
+def _components(
+    preproc: SeriesReader,
+    bold_mask: Volume,
+    here: Path,
+    time_columns: pd.DataFrame | None,
+    n_dummy: int,
+    count: int,
+) -> tuple[Seeds, Facts]:
+    """Return at most so many leading temporal components of a run, and what they are."""
     kept = kept_volumes(time_columns, preproc.shape[3])
     kept[:n_dummy] = False
     censored = [int(volume) for volume in np.flatnonzero(~kept) if volume >= n_dummy]
-    count = min(n_components, N_COMPONENTS)
+    count = min(count, N_COMPONENTS)
     found = temporal_components(preproc, bold_mask.data, n_dummy, count, here, censored)
     values = np.full((preproc.shape[3], found.shape[1]), np.nan)
     values[n_dummy:] = found
