@@ -34,7 +34,12 @@ def test_each_series_can_have_its_own_seeds(tmp_path: Path) -> None:
     maker = BidsMaker(tmp_path / "bids")
     maker.bold(n_volumes=120)
     maker.t1w()
-    graph = planned_graph(maker, tmp_path, "--seed-series", "own")
+    graph = planned_graph(maker, tmp_path, "--seed-series", "own", "--confounds", "motion")
+    for placed in placed_of(graph, "map_series"):
+        assert graph.settings[placed]["correlation_confounds"] is True
+    for name in ("map_series", "seed_series", "own_seed_series"):
+        for placed in placed_of(graph, name):
+            assert graph.settings[placed]["nuisance"] == ["motion"]
     for name in ("map_series", "measure_effects"):
         steps = {
             placed.scope.name: made_by(graph, placed, "regressors")
