@@ -4,14 +4,13 @@ Confounds of another program are read before the run, so that a table that the m
 is refused, or changed with a note, before any work.
 """
 
-import contextlib
 from collections.abc import Sequence
 from fnmatch import filter as matching
 
 from bids_sr.bids import BoldRun, Findings
 from bids_sr.config import Settings
 from bids_sr.config.groups import NO_CONFOUNDS
-from bids_sr.io.tables import TABLE_ERRORS, read_frame
+from bids_sr.io.tables import read_frame
 from bids_sr.preflight.events import MOTION_REGRESSORS, is_confound
 
 
@@ -55,15 +54,12 @@ def are_usable(run: BoldRun, chosen: Sequence[str] | None, findings: Findings) -
     if path is None or not path.exists():
         return True
     from bids_sr.glm.confound_table import as_numbers
-    from bids_sr.glm.confounds import MOTION, is_complete
+    from bids_sr.glm.confounds import is_complete
     from bids_sr.glm.design import COMPCOR_VOLUMES, COMPONENTS_SET, CONFOUND_SETS
 
-    try:
-        frame = read_frame(path)
-    except TABLE_ERRORS:
-        return True  # refused by `bids_sr.bids.findings.check_confounds`, as are these:
-    if not {*MOTION} <= {*frame} or len(frame) != run.n_volumes:
-        return True
+    if any(problem.what == str(path) for problem in findings.problems):
+        return False  # refused by `bids_sr.bids.findings.check_confounds`
+    frame = read_frame(path)
     table, computed, text = as_numbers(frame)
     if computed:
         findings.tell(
@@ -106,8 +102,10 @@ def are_usable(run: BoldRun, chosen: Sequence[str] | None, findings: Findings) -
 def count_confounds(run: BoldRun, chosen: Sequence[str] | None) -> int:
     """Return how many columns of a run's confounds the linear model has at least.
 
-    `chosen`: see `chosen_confounds`. Components of runs without a table of another program are not
-    counted, as their number is known later.
+    Components of runs without a table of another program are not counted, as their number is known
+    later. `are_usable` has to hold.
+
+    `chosen`: see `chosen_confounds`.
     """
     from bids_sr.glm.design import COMPONENTS_SET, MOTION, MOTION_SET, model_confounds
 
@@ -115,8 +113,7 @@ def count_confounds(run: BoldRun, chosen: Sequence[str] | None) -> int:
     if path is not None and path.exists():
         from bids_sr.glm.confound_table import as_numbers
 
-        with contextlib.suppress(*TABLE_ERRORS, KeyError):
-            return len(model_confounds(as_numbers(read_frame(path))[0], chosen))
+        return len(model_confounds(as_numbers(read_frame(path))[0], chosen))
     if chosen is None:
         return MOTION_REGRESSORS
     sets = {MOTION_SET: MOTION, COMPONENTS_SET: ()}
