@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import nibabel as nb
+import numpy as np
 import pytest
 from bidsmaker import BidsMaker
 from fmriprepmaker import planned
@@ -34,3 +36,17 @@ def test_few_blocks_are_not_reported(tmp_path: Path) -> None:
     maker.subject()
     plan = planned(maker, "--sr-method", "bspline")
     assert not [notice for notice in plan.warnings if "can tell apart" in notice.why]
+
+
+def test_volumes_that_are_not_steady_are_counted_before_a_short_run(tmp_path: Path) -> None:
+    maker = BidsMaker(tmp_path / "bids")
+    maker.subject()
+    path = maker.bold(n_volumes=18)
+    maker.events(rows=[(5.0, 2.0, "thumb"), (11.0, 2.0, "little")])
+    assert planned(maker, "--sr-method", "bspline").problems == ()
+    image = nb.load(path)
+    brighter = np.asarray(image.dataobj).astype(np.float32)
+    brighter[..., :4] *= 3
+    nb.Nifti1Image(brighter, image.affine, image.header).to_filename(path)
+    (problem,) = planned(maker, "--sr-method", "bspline").problems
+    assert problem.why.startswith("18 volumes less 4 dummy volumes are too few")
