@@ -187,7 +187,8 @@ def _turned_starts(
 ) -> list[Array]:
     """Return starts turned by multiples of 90 degrees that are worth a registration, best first.
 
-    Centers of mass lie on each other. `nmi`: of the best match so far.
+    Centers of mass lie on each other. `nmi`: of the best match so far. A turned start is worth it
+    if it comes near that match, or if it is better than the headers without registration.
     """
     mm = _TURN_MM * masks.head_scale(moving_mask, moving.affine)
     low, other = coarse(fixed, mm), coarse(moving, mm)
@@ -200,7 +201,9 @@ def _turned_starts(
         start[:3, 3] = target - turn @ center
         scored.append((mutual_information(low, other, start, inside), start))
     scored.sort(key=lambda pair: -pair[0])
-    worth = [start for score, start in scored if score - 1 >= _POOR_GAIN * (nmi - 1)]
+    by_headers = mutual_information(low, other, np.eye(4), inside)
+    least = min(_POOR_GAIN * (nmi - 1), by_headers - 1)
+    worth = [start for score, start in scored if score - 1 >= least]
     return worth[:_TURNS_TRIED]
 
 
