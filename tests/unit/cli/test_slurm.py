@@ -194,7 +194,7 @@ def test_options_are_judged_before_the_cluster_is_asked(
     assert call("--notrack") == 2
     told = capsys.readouterr()
     assert "note: --notrack has no effect" in told.out
-    assert "squeue ended with 1" in told.err
+    assert "squeue failed with exit code 1" in told.err
 
 
 def test_tasks_of_an_array_submit_no_jobs_of_their_own(
