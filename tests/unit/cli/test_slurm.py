@@ -116,7 +116,7 @@ def test_submission_status_retry_and_cancel(
     (tmp_path / "queue").write_text("")
     assert slurm_main.main(["status", out]) == 1
     text = capsys.readouterr().out
-    assert "sub-01\n  why: refused; its job had " in text
+    assert "sub-01\n  why: rejected; resources of the job: " in text
     assert "  fix: Mend what the log names" in text
     assert "sub-02\n  why: cancelled; " in text
     assert (

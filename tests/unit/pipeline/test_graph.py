@@ -199,7 +199,7 @@ def test_one_word_is_one_artifact_and_a_mistake_is_told_before_anything_runs(bol
     alone.give(boldreff=bold)
     alone.add(threshold)
     with pytest.raises(
-        _GraphError, match="alone: boldref is not an output .* similar names: boldreff"
+        _GraphError, match=r"alone: boldref is not an output .* similar names: boldreff"
     ):
         Graph(alone)
     other = Scope("other", {"level": 1.0})
@@ -207,7 +207,7 @@ def test_one_word_is_one_artifact_and_a_mistake_is_told_before_anything_runs(bol
     other.add(double, rename={"series": "boldref"})
     other.add(threshold)
     with pytest.raises(
-        _GraphError, match=r"boldref of other\.double is Series, and Volume is asked for"
+        _GraphError, match=r"boldref of other\.double has type Series; expected Volume"
     ):
         Graph(other)
     less = Scope("less")

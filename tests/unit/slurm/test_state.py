@@ -199,7 +199,8 @@ def test_of_a_task_that_crashed_the_recorded_steps_are_told(made: Submission) ->
         ("time", "{retry} resumes with 4.0 GB and 0-01:00:00."),
         (
             "refused",
-            "Correct the problem reported in the log; then {retry} resumes with 4.0 GB and 0-00:30:00.",
+            "Correct the problem reported in the log; then {retry} resumes with 4.0 GB and"
+            " 0-00:30:00.",
         ),
     ],
 )
