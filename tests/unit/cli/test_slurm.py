@@ -117,7 +117,7 @@ def test_submission_status_retry_and_cancel(
     assert slurm_main.main(["status", out]) == 1
     text = capsys.readouterr().out
     assert "sub-01\n  why: rejected; resources of the job: " in text
-    assert "  fix: Mend what the log names" in text
+    assert "  fix: Correct the problem reported in the log" in text
     assert "sub-02\n  why: cancelled; " in text
     assert (
         slurm_main.main(["retry", out, "--participant-label", "01", "--mem", "7G", "--print-only"])
