@@ -59,7 +59,7 @@ class QualitySums:
 
     def __init__(self, mask: Mask, zooms: Sequence[float], n_volumes: int) -> None:
         if n_volumes < _DEGREE + 2:
-            raise ValueError(f"{n_volumes} volumes are too few for noise over time")
+            raise ValueError(f"{n_volumes} volumes are too few to estimate temporal noise")
         if not mask.any():
             raise ValueError("the mask is empty")
         self._mask, self._zooms, self._n_volumes = mask, zooms, n_volumes

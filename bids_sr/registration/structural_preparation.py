@@ -67,7 +67,7 @@ class Placement:
             x, y, z = frame.data.shape
             return resample_sinc(image.data, image.affine, (x, y, z), self.xfm @ frame.affine)
         if order == SINC:
-            raise ValueError("a deformation is interpolated by splines only")
+            raise ValueError("deformations are only available with spline interpolation")
         moved = None
         if self.moved is not None and self.grid is not None:
             parts = [sample_volume(part, self.grid, *target, order=1) for part in self.moved]
@@ -361,5 +361,5 @@ def _hr_unit(hr: Array, lr: Array, mask: Array) -> float:
     """
     own, wanted = float(np.maximum(hr[mask], 0).mean()), float(lr[mask].mean())
     if not own > 0 or not wanted > 0:
-        raise ValueError("nothing inside the brain mask is above zero")
+        raise ValueError("no voxel of the brain mask is above zero")
     return own / wanted

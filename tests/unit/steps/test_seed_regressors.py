@@ -98,7 +98,7 @@ def test_a_seed_is_the_mean_of_its_voxels(run: dict[str, Any], tmp_path: Path) -
         > 0.5
         > np.abs(np.corrcoef(np.arange(T - 2), table["here"][2:])[0, 1])
     )
-    assert facts["far"]["Description"].startswith("left out: no voxel of the brain lies within")
+    assert facts["far"]["Description"].startswith("left out: no voxel of the brain mask is within")
 
 
 def test_without_a_template_centers_are_those_of_the_run(run: dict[str, Any]) -> None:
