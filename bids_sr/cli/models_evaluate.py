@@ -131,8 +131,8 @@ def _check_groups(options: EvaluateOptions) -> None:
         who = participant_of(path)
         if group_of.setdefault(who, label) != label:
             what = f"--group {group_of[who]} and {label}: {who}"
-            why = "a participant is in two groups, which would then not be independent"
-            raise UsageError(what, why, "give one label for all images of a participant")
+            why = "a participant is in two groups, so the groups are not independent"
+            raise UsageError(what, why, "use one label for all images of a participant")
 
 
 def prepare_tasks(
