@@ -82,10 +82,7 @@ def _run(argv: Sequence[str]) -> int:
     settings = settings.resolved(run_uuid=identifier)
     choose_format(settings.run.log_format)
     start_log(settings.run.verbosity)
-    say(
-        f"bids-sr {__version__}, {settings.selection.analysis_level} level:"
-        f" {settings.paths.bids_dir}"
-    )
+    say(f"bids-sr {__version__}, {settings.selection.analysis_level} level")
     for option, why in settings.run.without_effect:
         notice = Notice(what=f"{option} has no effect", why=why, level="note", code="option")
         show(line_of(notice), notice)
@@ -232,7 +229,13 @@ def _downsampled(settings: Settings, plan: "Plan") -> tuple[Settings, "Plan"]:
 
 
 def _group(settings: Settings) -> int:
-    """The group level: needs the participants' outputs and no image of the data set."""
+    """Run the group level, which reads outputs of the participant level and no raw image."""
+    _show_lines(
+        (
+            made("dataset", str(settings.paths.bids_dir)),
+            made("output", str(settings.paths.output_dir)),
+        )
+    )
     say("checking the tables of the participants")
     from bids_sr.cli import levels
     from bids_sr.config.lock import output_lock
@@ -295,7 +298,7 @@ def _conclude(outcome: "RunOutcome", settings: Settings, plan: "Plan | None" = N
             ""
             if plan is None
             else (
-                f"\nIn all, about {plan.estimate.output_gb:.1f} GB of output and"
+                f"\nIn total, about {plan.estimate.output_gb:.1f} GB of output and"
                 f" {plan.estimate.work_gb:.1f} GB of work are needed."
             )
         )
@@ -315,5 +318,5 @@ def _conclude(outcome: "RunOutcome", settings: Settings, plan: "Plan | None" = N
             " --strict, bids-sr stops instead)"
         )
         return LEFT_OUT
-    say("done")
+    say("finished")
     return DONE

@@ -171,7 +171,7 @@ class Preprocessing(Checked):
     return_all_components: bool = option(
         False,
         "--return-all-components",
-        "store all CompCor components in the confounds, instead of those that explain 50 % of the"
+        "store all CompCor components in the confounds, instead of those that explain half of the"
         " variance",
     )
     ignore: tuple[

@@ -195,7 +195,7 @@ def test_a_data_set_that_is_not_there_or_names_nobody(
     places: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main.main([str(places[0] / "nowhere"), str(places[1]), "group"]) == 2
-    assert "is not a folder" in capsys.readouterr().err
+    assert "is not a directory" in capsys.readouterr().err
     (places[0] / "sub-10").rmdir()
     (places[0] / "participants.tsv").unlink()
     assert group(places, "--dry-run") == 0
@@ -286,7 +286,7 @@ def test_series_without_maps_are_named_with_the_level_that_stores_them(
     places: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert group(places) == 0
-    no_maps = "no maps of t and effects are stored; the participant level makes them with"
+    no_maps = "no t and effect maps are stored. The participant level computes them with"
     assert no_maps in capsys.readouterr().out
     assert no_maps in (places[1] / "group.html").read_text()
 

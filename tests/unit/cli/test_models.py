@@ -367,7 +367,7 @@ REFUSED: dict[str, tuple[Argv, str]] = {
         lambda d, t: ["train", "sbl", t / "m", "--coarse", d / BOLD],
         "use bids-sr ... --sr-method sbl",
     ),
-    "no image": (lambda d, t: ["train", "tv", t / "m"], "training needs at least one"),
+    "no image": (lambda d, t: ["train", "tv", t / "m"], "training needs at least one image"),
     "no fine image": (
         lambda d, t: ["train", "cpce", t / "m", "--coarse", d / LOW],
         "it is supervised",
@@ -394,7 +394,7 @@ REFUSED: dict[str, tuple[Argv, str]] = {
     ),
     "patch of one recipe": (
         lambda d, t: ["train", "srgan", t / "m", "--fine", d / LOW, "--recipe", "paper-mse"],
-        "take larger images, or --recipe fast",
+        "use larger images, or --recipe fast",
     ),
     "no features": (
         lambda d, t: ["train", "srgan", t / "m", "--fine", d / HIGH, "--recipe", "paper"],
@@ -473,7 +473,7 @@ REFUSED: dict[str, tuple[Argv, str]] = {
     ),
     "over itself": (
         lambda d, t: ["apply", "linear", d / LOW, d / LOW],
-        "it is the image that is read",
+        "the output file is the input image",
     ),
     "not a NIfTI": (
         lambda d, t: ["apply", "linear", t / "text.nii", t / "o.nii"],
@@ -482,7 +482,7 @@ REFUSED: dict[str, tuple[Argv, str]] = {
     "no file": (lambda d, t: ["apply", "linear", t / "nowhere.nii", t / "o.nii"], "no such file"),
     "name of the result": (
         lambda d, t: ["apply", "linear", d / LOW, t / "o.png"],
-        "end the name in .nii.gz",
+        "use a name that ends in .nii.gz",
     ),
     "constant": (
         lambda d, t: ["apply", "linear", t / "flat_T1w.nii", t / "o.nii"],
@@ -613,7 +613,7 @@ def test_a_training_stopped_by_the_clock_continues_with_the_same_command(
     assert train_stopped_at(7, monkeypatch, data, out, *limit)[:7][-1] == ("search", 7)
     text = capsys.readouterr().out
     assert "stopped by --max-minutes (search: 7 of 12 steps, refit: 1 of" in text
-    assert f"the same command continues from the checkpoints in {work}" in text
+    assert f"rerun the same command to continue from the checkpoints in {work}" in text
     assert json.loads((tmp_path / "cut.json").read_text())["reproducible"] is False
     assert work.is_dir()
     # the next portion is over in the first step, which is the ninth of all

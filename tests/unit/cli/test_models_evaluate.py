@@ -206,7 +206,7 @@ REFUSED: dict[str, tuple[Argv, str]] = {
     ),
     "figure of another kind": (
         lambda d, t: ["correlate", d / HIGH, d / HIGH, "--figure", t / "x.pdf"],
-        "end the name in .png",
+        "use a name that ends in .png",
     ),
 }
 

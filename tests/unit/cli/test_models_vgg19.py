@@ -281,15 +281,15 @@ def test_an_interrupted_download_leaves_nothing_and_old_parts_are_removed(
 REFUSED = {
     "nothing there": (
         ["vgg19"],
-        f"hub/checkpoints/{NAME}\n  why: there is no such file",
+        f"hub/checkpoints/{NAME}\n  why: file not found",
         "--download",
     ),
     "missing": (
         ["vgg19", "absent.pth"],
-        "absent.pth\n  why: there is no such file",
+        "absent.pth\n  why: file not found",
         "Check the path",
     ),
-    "folder": (["vgg19", "/"], "/\n  why: it cannot be read (Is a directory)", "Give a file"),
+    "folder": (["vgg19", "/"], "/\n  why: cannot be read (Is a directory)", "Give a file"),
     "converted": (["vgg19", "x.safetensors"], "is a .safetensors file already", "--vgg-weights"),
     "both": (["vgg19", "x.pth", "--download"], "x.pth is given", "leave one out"),
 }
@@ -336,4 +336,4 @@ def test_a_folder_without_permission_is_refused(
 ) -> None:
     monkeypatch.setattr(models_vgg19.os, "access", lambda path, mode: False)
     assert main(["vgg19", "absent.pth"]) == 2
-    assert "you may not write to its folder" in capsys.readouterr().err
+    assert "the directory is not writable" in capsys.readouterr().err

@@ -284,7 +284,7 @@ def test_each_command_answers_with_its_own_usage(
 @pytest.mark.parametrize(
     ("argv", "told"),
     [
-        (["A=x", "A=y", "--events", "e"], "NAME=FILE: A=x A=y\n  why: a name is given twice"),
+        (["A=x", "A=y", "--events", "e"], "NAME=FILE: A=x A=y\n  why: duplicate name"),
         (
             ["A=x", "--events", "e", "--other-events", "t"],
             "--other-run, --other-events\n  why: they go",
