@@ -78,7 +78,7 @@ class _EvaluateOptions(Checked):
         names = [split_named(each)[0] for each in self.compared]
         self._need(len(set(names)) == len(names), "compared", "duplicate name")
         if (self.other_run is None) != (self.other_events is None):
-            raise UsageError("--other-run, --other-events", "both options are needed", "give both")
+            raise UsageError("--other-run, --other-events", "both options are needed", "use both")
         why = "specify one measured series, or known activation as CONTRAST=FILE"
         self._need("" not in self.known or len(self.truth) == 1, "truth", why)
 

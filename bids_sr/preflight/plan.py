@@ -415,7 +415,9 @@ def _choice_text(run: BoldRun, settings: Settings) -> str:
     names = [name for name in superres.chosen if not obstacle(name, run, superres)]
     why = []
     if superres.auto and superres.thins_slices:
-        why.append("tv, because slices become thinner; the other defaults, srgan and sbl, work in plane")
+        why.append(
+            "tv, because slices become thinner; the other defaults, srgan and sbl, work in plane"
+        )
     elif superres.auto and run.pair is None:
         why.append("srgan needs a T2*w pair, and there is none")
     elif superres.auto and set(superres.learned) - set(names):

@@ -335,8 +335,8 @@ def test_the_end_says_the_verdict_and_where_everything_is(tmp_path: Path) -> Non
     assert "It is finer" not in again, "it was told when it was there"
     assert f"all 2 runs: {tmp_path / 'index.html'}." in again
     assert (
-        "bids-sr-sbl: NOT super-resolved but zero-filled: sub-01_task-tap (sbl was not applied)."
-        " Prepr" in again
+        "bids-sr-sbl: NOT super-resolved but zero filled: sub-01_task-tap (sbl was not applied)."
+        " prepr" in again
     )
     assert (
         "sub-01_task-tap: It moved. sbl was not applied. It is finer. NORDIC is more accurate."

@@ -272,7 +272,7 @@ def test_a_list_without_labels_is_refused(tmp_path: Path) -> None:
     """It would mean all."""
     (tmp_path / "none.txt").write_text("\n")
     for text in ("", ",", f"@{tmp_path}/none.txt"):
-        with pytest.raises(UsageError, match="holds no label"):
+        with pytest.raises(UsageError, match="contains no label"):
             parse_settings([*FIRST, "--participant-label", text])
     assert f"{tmp_path}/absent cannot be read" in str(
         refusal_of(f"--participant-label @{tmp_path}/absent")

@@ -333,7 +333,7 @@ def test_numbers_of_a_factor() -> None:
     assert factor_from([1, 2, 3], FACTOR) == (1.0, 2.0, 3.0)
     assert factor_from((), FACTOR) == FACTOR
     for wrong in ("2 2", "0.5", "9"):
-        with pytest.raises(UsageError, match=r"--factor: .*\n.*it must be"):
+        with pytest.raises(UsageError, match=r"--factor: .*\n.*(expected one number|it must be)"):
             parsers()["train"].options(["tv", "out", "--factor", *wrong.split()], TrainOptions)
 
 
@@ -353,7 +353,7 @@ REFUSED: dict[str, tuple[Argv, str]] = {
     ),
     "method for a model": (
         lambda d, t: ["apply", "srgan", d / LOW, t / "o.nii"],
-        "it is a method",
+        "this is a method, not a model",
     ),
     "misspelt baseline": (
         lambda d, t: ["apply", "zerofil", d / LOW, t / "o.nii"],
@@ -370,7 +370,7 @@ REFUSED: dict[str, tuple[Argv, str]] = {
     "no image": (lambda d, t: ["train", "tv", t / "m"], "training needs at least one image"),
     "no fine image": (
         lambda d, t: ["train", "cpce", t / "m", "--coarse", d / LOW],
-        "it is supervised",
+        "the method is supervised",
     ),
     "counts": (
         lambda d, t: ["train", "cpce", t / "m", "--fine", d / HIGH, d / HIGH, "--coarse", d / LOW],
@@ -378,7 +378,7 @@ REFUSED: dict[str, tuple[Argv, str]] = {
     ),
     "single slice": (
         lambda d, t: ["apply", "M3D", t / "slice_T1w.nii", t / "o.nii"],
-        "this is a single slice",
+        "the image is a single slice",
     ),
     "single slice to train on": (
         lambda d, t: ["train", "cpce", t / "m", "--fine", t / "slice_T1w.nii"],
@@ -398,8 +398,7 @@ REFUSED: dict[str, tuple[Argv, str]] = {
     ),
     "no features": (
         lambda d, t: ["train", "srgan", t / "m", "--fine", d / HIGH, "--recipe", "paper"],
-        "run bids-sr-models vgg19 once, which keeps them on this machine; or give them with"
-        " --vgg-weights, or take --recipe paper-mse",
+        "bids-sr-models vgg19 once, which stores the weights on this computer",
     ),
     "last layers of nothing": (
         lambda d, t: ["train", "unet", t / "m", "--fine", d / HIGH, "--train-last", "3"],
@@ -457,7 +456,7 @@ REFUSED: dict[str, tuple[Argv, str]] = {
     ),
     "contrast not known": (
         lambda d, t: ["apply", "M", t / "plain.nii", t / "o.nii"],
-        "its contrast is not known",
+        "the contrast is unknown",
     ),
     "shifted reference": (
         lambda d, t: ["evaluate", t / "moved_T2starw.nii", "--image", d / LOW],
@@ -469,7 +468,7 @@ REFUSED: dict[str, tuple[Argv, str]] = {
     ),
     "two sources": (
         lambda d, t: ["evaluate", d / HIGH, "--image", d / LOW, "--degradation", "kspace"],
-        "both are given",
+        "both were specified",
     ),
     "over itself": (
         lambda d, t: ["apply", "linear", d / LOW, d / LOW],
@@ -492,10 +491,13 @@ REFUSED: dict[str, tuple[Argv, str]] = {
         lambda d, t: ["apply", "linear", d / LOW, t / "o.nii", "--mask", d / HIGH],
         "a mask of",
     ),
-    "pickle": (lambda d, t: ["card", t / "x.pth"], "may hold a program and is not opened"),
+    "pickle": (
+        lambda d, t: ["card", t / "x.pth"],
+        "not opened because they may contain a program",
+    ),
     "threads": (
         lambda d, t: ["apply", "M", d / LOW, t / "o.nii", "--threads", "0"],
-        "--threads: 0\n  why: it must be at least 1",
+        "--threads: 0\n  why: expected one number at least 1",
     ),
 }
 

@@ -179,11 +179,11 @@ REFUSED: dict[str, tuple[Argv, str]] = {
     ),
     "twice": (
         lambda d, t: ["evaluate", d / HIGH, d / HIGH, "--degradation", "block"],
-        "given twice",
+        "duplicate reference",
     ),
     "figures without a table": (
         lambda d, t: ["evaluate", d / HIGH, "--image", d / LOW, "--figures", "png"],
-        "give --out",
+        "add --out",
     ),
     "curves without figures": (
         lambda d, t: [

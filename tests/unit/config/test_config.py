@@ -212,7 +212,11 @@ def test_what_belongs_to_one_call_is_not_reused(tmp_path: Path) -> None:
         (Preprocessing, {"dvars_spike_threshold": -1.5}, "above 0"),
         (Preprocessing, {"dummy_scans": True}, "type int"),
         (Preprocessing, {"slice_time_ref": 1.5}, "at most 1"),
-        (Preprocessing, {"output_spaces": ("MNI 152",)}, "MNI 152: MNI 152 is not the name of a space"),
+        (
+            Preprocessing,
+            {"output_spaces": ("MNI 152",)},
+            "MNI 152: MNI 152 is not the name of a space",
+        ),
         (Preprocessing, {"output_spaces": ("func", "func")}, "func is named twice"),
         (Preprocessing, {"output_spaces": ("A:res-02", "A:res-2")}, "A:res-2 is named twice"),
         (Preprocessing, {"output_spaces": ("A:2",)}, "neither res-LABEL nor cohort-LABEL"),

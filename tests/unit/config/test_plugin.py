@@ -159,7 +159,9 @@ def test_a_file_for_this_machine_is_as_two_options(tmp_path: Path) -> None:
     found = parse_settings(line).resolved(run_uuid="x")
     resources = found.resources
     assert (resources.use_plugin, resources.nprocs, resources.mem_gb) == (None, 3, 5.0)
-    assert found.run.without_effect == (("scheduler of the plugin file", "no effect with these settings"),)
+    assert found.run.without_effect == (
+        ("scheduler of the plugin file", "no effect with these settings"),
+    )
     resources = (
         parse_settings([*line, "--nprocs", "2", "--mem", "1"]).resolved(run_uuid="x").resources
     )

@@ -689,7 +689,7 @@ class TestEventsThatAreNotThere:
         assert shown.index("warning: ") < shown.index("series: ") < shown.index("note: ")
         first, second, *_ = map(line_of, start_lines(plan, settings))
         assert first.startswith("  warning ")
-        assert second.startswith("  results ")
+        assert second.startswith("  dataset ")
 
     @pytest.mark.parametrize("how", ["rest", "ignored"])
     def test_rest_is_no_reason_to_warn(self, maker: BidsMaker, how: str) -> None:
