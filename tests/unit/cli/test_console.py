@@ -344,7 +344,9 @@ def test_the_end_says_the_verdict_and_where_everything_is(tmp_path: Path) -> Non
     )
     assert "  compared  NORDIC is more accurate. Within the acquired band by .1." in shown
     assert "Of an earlier call" not in shown
-    assert f"raw sbl, in {func}" in shown.replace("\n            ", " ")
+    assert f"{func}: *_desc-NAME_bold.nii.gz; NAME: raw sbl" in shown.replace(
+        "\n            ", " "
+    )
     assert shown.count(".html") == 6 + 2  # of all participants
     assert "and 3 more" in shown
 
