@@ -75,10 +75,10 @@ def _text_of_preparation(setting: Lookup) -> str:
     suffixes = list(setting("suffixes"))
     return (
         f"The {' and '.join(suffixes)} scans of both resolutions were corrected for intensity"
-        f" non-uniformity with N4 [@n4], {_ALIGNED[setting('anat_align')].format(suffixes[0])} and"
-        " interpolated once, each; the brain was taken from the template's mask, and intensities"
-        " were scaled linearly to the range from 0 to 1, with equal means in the brain at both"
-        " resolutions."
+        f" non-uniformity with N4 [@n4], {_ALIGNED[setting('anat_align')].format(suffixes[0])}"
+        " and each interpolated once. The brain mask was taken from the template, and"
+        " intensities were scaled linearly to the range from 0 to 1, with equal means within the"
+        " brain at both resolutions."
     )
 
 
@@ -361,8 +361,8 @@ def super_resolve_scans(
     part=Part.EVALUATION,
     memory=MEASURE_SCANS,
     text=(
-        "Images were compared with the measured scans by error, PSNR and SSIM in slices that"
-        " training had not seen, by image quality measures, by tissues segmented with Atropos"
+        "Images were compared with the measured scans by error, PSNR and SSIM in slices that were"
+        " not used for training, by image quality metrics, by tissues segmented with Atropos"
         " [@ants], and by CSF, veins, pial layer and white-matter hyperintensities"
         " [@attention_unet]."
     ),

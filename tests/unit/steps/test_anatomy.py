@@ -399,7 +399,7 @@ def test_the_brain_or_a_file_may_be_the_region(heads: Heads, to_std: Path, tmp_p
             "Vis_1 of the Schaefer2018, 400Parcels7Networks atlas.",
         ),
         ("V1", "/my/atlas-own_dseg.nii", "V1 of the atlas own, provided by the user."),
-        ("/data/mask.nii.gz", "AAL2", "a mask given by the user."),
+        ("/data/mask.nii.gz", "AAL2", "a mask provided by the user."),
     ],
 )
 def test_the_region_is_named_in_the_methods_text(roi: str, atlas: str, words: str) -> None:

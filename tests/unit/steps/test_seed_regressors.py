@@ -87,7 +87,7 @@ def test_a_seed_is_the_mean_of_its_voxels(run: dict[str, Any], tmp_path: Path) -
     inside = np.linalg.norm(places - facts["here"]["CenterBoldref"], axis=1) <= 4.1
     assert (
         facts["here"]["Description"]
-        == f"mean of {inside.sum()} voxels within 4.1 mm, without drift and confounds"
+        == f"mean of {inside.sum()} voxels within 4.1 mm, after regression of drift and confounds"
     )
     mean = np.array([volume.ravel()[inside].mean() for volume in run["preproc"].volumes(2)])
     # a drift differs little
@@ -136,7 +136,9 @@ def test_a_region_of_the_atlas_is_a_seed(run: dict[str, Any]) -> None:
     made, facts = seed_series(seeds=seeds, **run)
     assert facts["putamen"]["Labels"] == ["Putamen_L", "Putamen_R"]
     assert "voxels of the labels" in facts["putamen"]["Description"]
-    assert facts["visual"]["Description"] == "left out: no voxel of the brain lies in Calcarine_L"
+    assert (
+        facts["visual"]["Description"] == "left out: no voxel of the brain mask is in Calcarine_L"
+    )
     assert made.conditions == ["putamen"]
 
 
