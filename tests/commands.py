@@ -63,7 +63,7 @@ class Call(NamedTuple):
 
     @property
     def is_ours(self) -> bool:
-        """Whether it is one of our programs."""
+        """Whether expected one of our programs."""
         return self.words[0] in PROGRAMS
 
     def with_files(self) -> "Call":

@@ -1,8 +1,6 @@
-"""Console output around the work: four start lines, the outputs, and finished reports.
+"""Console output before and after processing: the plan, verdicts, reports and outputs.
 
-The outputs are listed at the end.
-
-Signs of life: what the console says while work that says nothing itself goes on.
+During long work without messages of its own, a line is repeated at least once per minute.
 """
 
 import contextlib
@@ -27,13 +25,12 @@ _INDENT = 12
 
 
 def item(name: str, text: str) -> str:
-    """A line of a list: a word, and what there is to say.
+    """Return a line of a list: a word and its text.
 
-    >>> item("results", "/out")
-    '  results   /out'
+    >>> item("output", "/out")
+    '  output    /out'
 
-    `name`: word at the start of the line; may be empty. `text`: what there is to say; long texts
-    are wrapped.
+    `name`: word at the start of the line; may be empty. `text`: long texts are wrapped.
     """
     return textwrap.fill(
         text,
@@ -46,33 +43,31 @@ def item(name: str, text: str) -> str:
 
 
 def line_of(notice: Notice) -> str:
-    """A line of a list: the head of `made`, else the level of a notice, and what it tells."""
+    """Return a notice as a line of a list, after its heading or its level."""
     is_made = notice.code == "progress"
     return item(notice.what, notice.why) if is_made else item(notice.level, str(notice))
 
 
 def made(head: str, text: str) -> Notice:
-    """What a run works on or has made.
+    """Return a notice about an input, a choice or an output of the call.
 
-    `head`: word at the start of the line; may be empty. `text`: what there is to say; long texts
-    are wrapped.
+    `head`: word at the start of the line; may be empty. `text`: long texts are wrapped.
     """
     return Notice(what=head, why=text, level="note", code="progress")
 
 
 def start_lines(plan: "Plan", settings: Settings) -> Iterator[Notice]:
-    """Yield the output folder, runs, steps per run, and warnings."""
+    """Yield warnings, directories, runs, methods, contrasts and notes of a call."""
     from bids_sr import preflight
     from bids_sr.bids.companions import some
 
     paths = settings.paths
     lines = preflight.notes(plan, settings)
     yield from (each for each in lines if each.level == "warning")
-    yield made(
-        "results",
-        f"{paths.output_dir} (settings: logs/{settings.run.run_uuid}; intermediate files:"
-        f" {paths.work_dir})",
-    )
+    yield made("dataset", str(paths.bids_dir))
+    yield made("output", str(paths.output_dir))
+    yield made("settings", str(paths.output_dir / "logs" / settings.run.run_uuid))
+    yield made("work", f"{paths.work_dir} (intermediate files)")
     runs = [run.stem for run in plan.runs]
     scans = [
         f"sub-{subject.label} {scan.contrast}"
@@ -86,7 +81,11 @@ def start_lines(plan: "Plan", settings: Settings) -> Iterator[Notice]:
     )
     for title, line in preflight.choice_lines(plan, settings):
         yield made(title, line)
-    yield from (each for each in lines if each.level != "warning")
+    for notice in lines:
+        if notice.code == "advice":
+            yield made("tip", notice.why)
+        elif notice.level != "warning":
+            yield notice
 
 
 def table_text(rows: Sequence[Sequence[str]]) -> str:
@@ -102,7 +101,7 @@ def table_text(rows: Sequence[Sequence[str]]) -> str:
 
 
 def progress_line() -> Callable[[str, int, int], None]:
-    """Return what tells how far work is: a line on a terminal, one line a minute elsewhere."""
+    """Return a function that shows progress: one line on a terminal, else one line per minute."""
     last = time.monotonic()
 
     def tell(what: str, done: int, count: int) -> None:
@@ -127,10 +126,7 @@ def count_text(number: int, noun: str) -> str:
 
 
 def end_lines(plan: "Plan", settings: Settings, outcome: "RunOutcome") -> Iterator[Notice]:
-    """Yield verdicts that were not told yet, and the paths of series, maps and reports.
-
-    Several runs are summed up. The data sets for other tools are listed, too.
-    """
+    """Yield verdicts not shown yet, reports, and paths of series, maps and exported datasets."""
     from bids_sr.bids.companions import some
     from bids_sr.io.dataset_description import applied_in, dataset_of
     from bids_sr.report.overview_text import VERDICT, compared_of, run_summary
@@ -151,9 +147,13 @@ def end_lines(plan: "Plan", settings: Settings, outcome: "RunOutcome") -> Iterat
                 idle_in.append(f"{run.stem} ({summary['not applied']})")
             for line in compared_of(path):
                 yield made("compared", line)
+    for report in reports[:_MOST_NAMED]:
+        yield made("report", str(report))
+    if len(reports) > _MOST_NAMED:
+        yield made("", f"and {len(reports) - _MOST_NAMED} more; all are listed in {out / INDEX}")
     if len(plan.runs) > 1:
-        not_applied = f" not applied: {some(idle_in, _MOST_NAMED)}." if idle_in else ""
-        yield made("verdicts", f"of {len(plan.runs)} runs, {out / INDEX} has each.{not_applied}")
+        not_applied = f" Not applied: {some(idle_in, _MOST_NAMED)}." if idle_in else ""
+        yield made("verdicts", f"all {len(plan.runs)} runs: {out / INDEX}.{not_applied}")
     where = [str(folder) for folder in sorted(folders)]
     if where:
         stored = {
@@ -164,26 +164,23 @@ def end_lines(plan: "Plan", settings: Settings, outcome: "RunOutcome") -> Iterat
         there = " ".join(name for name in plan.series if f"{name}_bold.nii.gz" in stored)
         yield made(
             "series",
-            f"*_desc-NAME_bold.nii.gz, where NAME is one of {there}, in"
-            f" {some(where, _MOST_NAMED)}",
+            f"{some(where, _MOST_NAMED)}: *_desc-NAME_bold.nii.gz; NAME: {there}",
         )
     if any(path for place in folders for path in place.glob("*_statmap.nii.gz")):
-        yield made("maps", f"*_statmap.nii.gz, in the same folder{'s' if len(where) > 1 else ''}")
+        yield made(
+            "maps", f"*_statmap.nii.gz, in the same director{'ies' if len(where) > 1 else 'y'}"
+        )
     for name in (name for name in plan.series if any(dataset_of(out, name).glob("sub-*"))):
         idle = [run for run, applied in applied_in(out, name).items() if not applied]
         zero = (
-            f"NOT super-resolved but zero-filled: {some(idle, _MOST_NAMED)} ({name} was not"
+            f"NOT super-resolved but zero filled: {some(idle, _MOST_NAMED)} ({name} was not"
             " applied). "
             if idle
             else ""
         )
-        text = "Preprocessed series with fMRIPrep's file names, for nilearn, XCP-D and others"
+        text = "preprocessed series under fMRIPrep's file names, for nilearn, XCP-D and others"
         yield made("exported", f"{dataset_of(out, name)}: {zero}{text}")
     yield from warning_lines(out / "logs" / settings.run.run_uuid)
-    for report in reports[:_MOST_NAMED]:
-        yield made("report", str(report))
-    if len(reports) > _MOST_NAMED:
-        yield made("", f"and {len(reports) - _MOST_NAMED} more, all in {out / INDEX}")
 
 
 def warning_lines(folder: Path) -> Iterator[Notice]:
@@ -201,7 +198,7 @@ def warning_lines(folder: Path) -> Iterator[Notice]:
 
 
 EVERY_S = 50.0
-"""Between two signs of life: a line at least once a minute, however late the thread wakes up."""
+"""Seconds between repeated lines: at least one per minute, even if the thread wakes up late."""
 
 
 @contextlib.contextmanager

@@ -19,29 +19,29 @@ if TYPE_CHECKING:
     from bids_sr.api.evaluator import Evaluator
 
 _DESCRIPTION = """\
-Judge series that other programs made of a run (NORDIC, tedana, an upsampling): is each more
-accurate than the series as acquired, in which band of spatial frequencies, and by how much?"""
+Evaluate series that other programs computed from a run (NORDIC, tedana, an upsampling): is each
+series more accurate than the acquired series, in which band of spatial frequencies, and by how
+much?"""
 _EPILOG = """\
-References: --truth, --other-run; without one the verdict is 'not assessed'. Exit codes: 0 done, 2
-wrong usage or input."""
+References: --truth, --other-run. Without a reference, the verdict is 'not assessed'.
+Exit codes: 0 done, 2 wrong usage or input."""
 
 
 @frozen
 class _EvaluateOptions(Checked):
     """What is evaluated, and by what it is held."""
 
-    acquired: Path = argument("ACQUIRED", "series as acquired, 4D NIfTI")
+    acquired: Path = argument("ACQUIRED", "acquired series, 4D NIfTI")
     compared: tuple[str, ...] = argument(
         "NAME=FILE",
-        "series made of it, acquired grid or finer",
+        "series computed from it, on the acquired grid or a finer grid",
         type=section.named_file,
     )
     events: Path = argument("--events TSV", "BIDS events: onset, duration (s), trial_type")
     truth: tuple[str, ...] = option(
         (),
         "--truth FILE",
-        "series measured at the high resolution in the same run, or known activation as"
-        " CONTRAST=FILE",
+        "the same run measured at the high resolution, or known activation as CONTRAST=FILE",
     )
     other_run: Path | None = option(
         None, "--other-run FILE", "another acquired run of the same task"
@@ -50,36 +50,37 @@ class _EvaluateOptions(Checked):
     factor: tuple[float, ...] = option(
         (2.0,),
         "--factor N",
-        "acquired over high-resolution voxel: one number in plane, or three (x, y, across slices)",
+        "acquired divided by high-resolution voxel size: one number (in plane), or three (x, y,"
+        " across slices)",
     )
-    tr: float | None = option(None, "--tr S", "repetition time (default: of the header)")
-    mask: Path | None = option(None, "--mask FILE", "brain on the acquired grid (default: found)")
-    contrasts: tuple[str, ...] = option(
-        (), "--contrasts EXPR", "as of bids-sr (its defaults without)"
+    tr: float | None = option(None, "--tr S", "repetition time in s (default: from the header)")
+    mask: Path | None = option(
+        None, "--mask FILE", "brain mask on the acquired grid (default: computed)"
     )
+    contrasts: tuple[str, ...] = option((), "--contrasts EXPR", "as in bids-sr (same defaults)")
     n_dummy: int | None = option(
-        None, "--n-dummy N", "volumes at the start that are left out (default: detected)"
+        None, "--n-dummy N", "non-steady-state volumes at the start (default: detected)"
     )
     start_time: float | None = option(
         None,
         "--start-time S",
-        "moment of a volume for which its values hold, such as the one to which slice timing was"
-        " corrected (s after its start; default: the middle of TR)",
+        "time within a volume to which its values refer, such as the reference of slice-timing"
+        " correction (s after the start of the volume; default: the middle of TR)",
         least=0,
     )
     random_seed: int = option(0, "--random-seed N", "seed of the resampled blocks")
-    dry_run: bool = option(False, "--dry-run", "check all inputs, and stop")
+    dry_run: bool = option(False, "--dry-run", "check all inputs and stop")
     out: Path | None = option(
-        None, "--out DIR", "write verdict.json, evaluation.tsv and report.html there"
+        None, "--out DIR", "directory for verdict.json, evaluation.tsv and report.html"
     )
 
     def _check(self) -> None:
-        self._need(len(self.factor) in (1, 3), "factor", "it must be one number or three")
+        self._need(len(self.factor) in (1, 3), "factor", "expected one number or three")
         names = [split_named(each)[0] for each in self.compared]
-        self._need(len(set(names)) == len(names), "compared", "a name is given twice")
+        self._need(len(set(names)) == len(names), "compared", "duplicate name")
         if (self.other_run is None) != (self.other_events is None):
-            raise UsageError("--other-run, --other-events", "they go together", "give both")
-        why = "give one measured series, or known activation as CONTRAST=FILE"
+            raise UsageError("--other-run, --other-events", "both options are needed", "use both")
+        why = "specify one measured series, or known activation as CONTRAST=FILE"
         self._need("" not in self.known or len(self.truth) == 1, "truth", why)
 
     @property
@@ -131,7 +132,7 @@ def _run(argv: Sequence[str]) -> int:
     ) as error:
         raise UsageError(str(error)) from error
     if evaluator is None:
-        print("all inputs can be used")
+        print("all inputs are valid")
         return DONE
     for each in evaluator.compared_:
         print(each["text"])

@@ -40,7 +40,7 @@ INTERRUPTED = 130
 _GRACE_S = 8.0
 """How long a run may take to stop by itself; SLURM and containers often give 10 s."""
 
-_AT_ONCE = "ended at once, as asked"
+_AT_ONCE = "stopped immediately, as requested"
 _ASKED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _STOP = 0
 
@@ -93,7 +93,9 @@ def _watch(reading: int, asked: frozenset[signal.Signals]) -> None:
             if late is not None:
                 _end_now(_AT_ONCE)
             late = threading.Timer(
-                _GRACE_S, _end_now, args=(f"had not stopped {_GRACE_S:g} s after it was asked to",)
+                _GRACE_S,
+                _end_now,
+                args=(f"had not stopped {_GRACE_S:g} s after the request to stop",),
             )
             late.daemon = True
             late.start()
@@ -159,9 +161,11 @@ def _ended(prog: str, run: Callable[[], int], interrupted: str) -> int:
         complain(traceback.format_exc().rstrip())
         # programs that have settings
         settings = prog in ("bids-sr", "bids-sr-slurm")
-        told = " with the settings (logs/*/settings.toml in the output, or what --verbose prints)"
+        told = (
+            " with the settings (logs/*/settings.toml in the output, or the output of --verbose)"
+        )
         complain(
-            f"{prog}: an unexpected error, see above; please report it{told if settings else ''}"
+            f"{prog}: unexpected error, see above. Please report it{told if settings else ''}"
         )
         return os.EX_SOFTWARE
 
@@ -172,7 +176,9 @@ def _check_folder() -> None:
         os.getcwd()
     except FileNotFoundError as error:
         raise UsageError(
-            "the current folder", "it was removed", "Change to another folder (cd) and call again."
+            "the current folder",
+            "it was removed",
+            "Change to another directory (cd) and rerun the command.",
         ) from error
 
 

@@ -96,7 +96,7 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
     )
     digest, changed = analysis_digest(settings), True
     if not run.reports_only:
-        with still(say, "building the graph of steps"):
+        with still(say, "building the workflow"):
             graph = graph_of(settings, plan, __version__)
             finish = Finish(graph, settings.paths.work_dir or Path())
             exported = [] if run.boilerplate_only else primary_series(graph)
@@ -161,7 +161,7 @@ def _worked(
             if not (outcome.crashes or outcome.missing):
                 finish.note()
         else:
-            say("all steps are done, as an earlier call left them")
+            say("all steps were finished by an earlier call")
         finish.retell(log_dir)
         own = {each.stem for each in plan.runs}
         text = graph.methods_text(finish.ended())
@@ -257,7 +257,7 @@ def _executed(
 _LOGGER = logging.getLogger(__name__)
 _READ = ("evaluation.margin", "evaluation.group_permutations", "resources.random_seed")
 """Decisive settings of the group level."""
-_RUN_PARTICIPANTS = "run the participant level first; partial results are enough"
+_RUN_PARTICIPANTS = "run the participant level first (partial results are sufficient)"
 
 
 @frozen
@@ -278,8 +278,8 @@ def prepare(settings: Settings) -> _Group | ScansGroup:
     output_dir, bids_dir = settings.paths.output_dir, settings.paths.bids_dir
     if not bids_dir.is_dir():
         raise UsageError(
-            f"{bids_dir} is not a folder",
-            "its list of participants shows who is missing",
+            f"{bids_dir} is not a directory",
+            "its list of participants shows which ones are missing",
             "check the path",
         )
     _refuse_of_others(settings)
@@ -291,8 +291,10 @@ def prepare(settings: Settings) -> _Group | ScansGroup:
         why = "the group level combines these tables"
         if not (others := find_tables(output_dir, lambda _: True)).empty:
             there = some([*dict.fromkeys(others["name"])], 5)
-            what = f"no tables of the participants and runs asked for in {output_dir}"
-            raise UsageError(what, f"there are tables of {there}", "check the filters of the call")
+            what = f"no tables of the requested participants and runs in {output_dir}"
+            raise UsageError(
+                what, f"there are tables of {there}", "check the filters of the command"
+            )
         raise UsageError(f"no tables of metrics in {output_dir}", why, _RUN_PARTICIPANTS)
     if lines := mixed(tables):
         what = "\n  ".join(
@@ -303,8 +305,8 @@ def prepare(settings: Settings) -> _Group | ScansGroup:
             or "their values are not comparable"
         )
         fix = (
-            "run the participant level again for those, with one version and the same settings;"
-            " --force does not help"
+            "rerun the participant level for these participants with one version and the same"
+            " settings (--force does not help)"
         )
         raise UsageError(what, why, fix)
     people = tuple(tables["participant"].unique())
@@ -319,7 +321,7 @@ def prepare(settings: Settings) -> _Group | ScansGroup:
             [f"one participant ({people[0]}) at the group level", *(line for _, line in missing)]
         )
         why = "statistics over participants need at least two"
-        raise UsageError(what, why, "run the participant level for more of them")
+        raise UsageError(what, why, "run the participant level for more participants")
     missing += unequal_lines(tables)
     unequal = dict(zip(tables["stem"], tables["unequal"], strict=True))
     return _Group(
@@ -341,7 +343,7 @@ def _refuse_of_others(settings: Settings) -> None:
     if (settings.paths.output_dir / "dataset_description.json").exists():
         check_owner(settings, findings)
     for problem in findings.problems:
-        raise UsageError(problem.what, problem.why, "give the output directory of this data set")
+        raise UsageError(problem.what, problem.why, "specify the output directory of this dataset")
 
 
 def _chooser(settings: Settings) -> Callable[[Mapping[str, str]], bool]:
@@ -439,8 +441,8 @@ def _maps_not_stored(series: Sequence[str], runs: Sequence[RunMaps]) -> list[str
     stored = {key[1] for run in runs for key in run.map_keys()}
     if not stored:
         return [
-            "group maps: no maps of t and effects are stored; the participant level makes them"
-            " with --activation glm and stores them with --level standard or full"
+            "group maps: no t and effect maps are stored. The participant level computes them"
+            " with --activation glm and stores them with --level standard or full."
         ]
     lacking = [name for name in series if name not in stored]
     text = (
@@ -509,7 +511,7 @@ def run_group(
             joined, comparisons = tables.result()
         except TableError as error:
             raise UsageError(
-                str(error), "it is not a table of this version", "run that participant again"
+                str(error), "the table was written by another version", "rerun this participant"
             ) from error
     present = set(joined.series["series"])
     enough = len(group.participants) >= LEAST_PARTICIPANTS

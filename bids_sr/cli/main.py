@@ -85,10 +85,7 @@ def _run(argv: Sequence[str]) -> int:
     settings = settings.resolved(run_uuid=identifier)
     choose_format(settings.run.log_format)
     start_log(settings.run.verbosity)
-    say(
-        f"bids-sr {__version__}, {settings.selection.analysis_level} level:"
-        f" {settings.paths.bids_dir}"
-    )
+    say(f"bids-sr {__version__}, {settings.selection.analysis_level} level")
     for option, why in settings.run.without_effect:
         notice = Notice(what=f"{option} has no effect", why=why, level="note", code="option")
         show(line_of(notice), notice)
@@ -118,17 +115,14 @@ def _participants(settings: Settings) -> int:
         from bids_sr.cli.progress import expected
 
         plan = dataclasses.replace(plan, estimate=expected(plan, settings))
-        say("plan (dry run: nothing is written; voxel values are checked when a run starts)")
+        say("plan (dry run: no files are written; voxel values are checked when a run starts)")
         text = preflight.dry_run_text(plan, settings)
         show(text, made("plan", text), *_found_before(plan))
         if settings.run.graph:
             from bids_sr.pipeline.run_here import who_makes_what
             from bids_sr.workflows.participant import graph_of
 
-            say(
-                "graph (step: what it makes [as what it is kept] <- of what (who makes it);"
-                " settings)"
-            )
+            say("graph (step: outputs [stored as] <- inputs (step that computes them); settings)")
             show("\n".join(map(str, who_makes_what(graph_of(settings, plan, __version__)))))
         return DONE
     paths = settings.paths
@@ -221,7 +215,7 @@ def _show_lines(lines: "Iterable[Notice]") -> None:
 
 def _downsampled(settings: Settings, plan: "Plan") -> tuple[Settings, "Plan"]:
     """Make the data set that ``--retrospective`` works on, and check it as any other."""
-    say("downsampling the data; the original serves as reference")
+    say("downsampling the data; the original series is the reference")
     from bids_sr.bids import Findings
     from bids_sr.bids.pairs import tell_retrospective
     from bids_sr.retrospective import prepare
@@ -238,16 +232,22 @@ def _downsampled(settings: Settings, plan: "Plan") -> tuple[Settings, "Plan"]:
 
 
 def _group(settings: Settings) -> int:
-    """The group level: needs the participants' outputs and no image of the data set."""
-    say("checking the participants' tables")
+    """Run the group level, which reads outputs of the participant level and no raw image."""
+    _show_lines(
+        (
+            made("dataset", str(settings.paths.bids_dir)),
+            made("output", str(settings.paths.output_dir)),
+        )
+    )
+    say("checking the tables of the participants")
     from bids_sr.cli import levels
     from bids_sr.config.lock import output_lock
     from bids_sr.io.dataset_description import write_ignored
 
-    with still(say, "checking the participants' tables"):
+    with still(say, "checking the tables of the participants"):
         prepared = levels.prepare(settings)
     if settings.run.dry_run:
-        say("plan (dry run: nothing is written)")
+        say("plan (dry run: no files are written)")
         show(levels.plan_text(prepared))
         return DONE
     run, output_dir = settings.run.run_uuid, settings.paths.output_dir
@@ -263,7 +263,7 @@ def _check(settings: Settings) -> "Plan":
     """Check what headers and tables tell; refuse with every problem at once."""
     from bids_sr import preflight
 
-    with still(say, "checking the data set"):
+    with still(say, "checking the dataset"):
         plan = preflight.check(settings)
     _refuse((*plan.problems, *preflight.check_machine(plan, settings)))
     if not settings.run.dry_run:  # the plan that a dry run shows has them too
@@ -301,7 +301,7 @@ def _conclude(outcome: "RunOutcome", settings: Settings, plan: "Plan | None" = N
             ""
             if plan is None
             else (
-                f"\nIn all, about {plan.estimate.output_gb:.1f} GB of output and"
+                f"\nIn total, about {plan.estimate.output_gb:.1f} GB of output and"
                 f" {plan.estimate.work_gb:.1f} GB of work are needed."
             )
         )
@@ -312,14 +312,14 @@ def _conclude(outcome: "RunOutcome", settings: Settings, plan: "Plan | None" = N
     for missing in outcome.missing:
         complain(f"missing: {missing}", Notice(what=missing, code="missing"))
     if outcome.crashes or outcome.missing:
-        complain("bids-sr: some steps failed; rerun the same command to retry them")
+        complain("bids-sr: some steps failed. Rerun the same command to retry them.")
         return FAILED
     if plan is not None and plan.left_out:
         _tell_left_out(plan.left_out)
         complain(
-            f"bids-sr: done, {count_text(len(plan.left_out), 'run')} skipped, see above (--strict"
-            " stops instead)"
+            f"bids-sr: done, {count_text(len(plan.left_out), 'run')} skipped, see above (with"
+            " --strict, bids-sr stops instead)"
         )
         return LEFT_OUT
-    say("done")
+    say("finished")
     return DONE

@@ -63,16 +63,18 @@ def ready_method(
     """
     if name in PAIR_BASELINES:
         why = (
-            "it takes its detail from a fine image of the same participant, in register with"
-            " the run"
+            "the method takes detail from a high-resolution image of the participant that is"
+            " registered to the run"
         )
-        raise UsageError(name, why, "use bids-sr, which registers them: --sr-method inject ratio")
+        raise UsageError(
+            name, why, "use bids-sr, which registers the images: --sr-method inject ratio"
+        )
     if name in BASELINES and name not in INTERPOLATIONS:
         why = (
-            "it weighs changes over time by where a run fluctuates, which needs its brain and head"
-            " motion"
+            "the method weights signal changes by the temporal variance of the run, so it needs"
+            " the brain mask and the head motion"
         )
-        raise UsageError(name, why, f"use bids-sr, which finds them: --sr-method {name}")
+        raise UsageError(name, why, f"use bids-sr, which estimates them: --sr-method {name}")
     if name in MATRICES:
         if options.patch or options.overlap:
             what = "--patch" if options.patch else "--overlap"
@@ -204,5 +206,5 @@ def _write(reader: SeriesReader, upsampler: Upsampler, factor: Factor, out: Path
 def checked_finite(fine: Array, volume: int) -> Array:
     """A super-resolved volume, refused where it is not finite."""
     if not np.isfinite(fine).all():
-        raise InferenceError(f"volume {volume}: super-resolution gave values that are not finite")
+        raise InferenceError(f"volume {volume}: super-resolution produced non-finite values")
     return fine

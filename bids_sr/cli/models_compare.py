@@ -1,4 +1,4 @@
-"""``bids-sr-models compare``: train methods on some participants and test them on others.
+"""``bids-sr-models compare``: train methods on some participants, test on others.
 
 A single split or k-fold cross-validation. Models and scores are kept after each step, so that the
 same command continues a stopped comparison and ends with the same tables.
@@ -125,7 +125,7 @@ def _prepare(options: CompareOptions) -> _Study:
     candidates = _candidates(options)
     lead = options.fine
     if not lead:
-        why = "methods are tested against high-resolution images"
+        why = "methods are tested with high-resolution images"
         raise UsageError("compare without --fine", why, "give --fine FILE ...")
     if options.channels:
         return _checked(_prepare_channels(options, candidates))
@@ -152,7 +152,7 @@ def _prepare(options: CompareOptions) -> _Study:
         factors.add(factor)
     if len(factors) > 1:
         why = f"the pairs have different factors: {sorted(factors)}"
-        raise UsageError("--fine and --coarse", why, "compare the images of one factor")
+        raise UsageError("--fine and --coarse", why, "compare only images with the same factor")
     factor = factors.pop()
     study = _Study(
         candidates=tuple(
@@ -203,7 +203,7 @@ def _candidates(options: CompareOptions) -> list[_Candidate]:
     for name in names:
         if name not in offered_methods():
             fix = nearest_name(name, offered_methods()) or "bids-sr-models list shows the methods"
-            raise UsageError(name, "there is no such method", fix)
+            raise UsageError(name, "unknown method", fix)
     for change in options.recipe_changes:
         method, dot, _ = change.partition("=")[0].partition(".")
         if dot and method not in names:
@@ -256,7 +256,7 @@ def _degradation(options: CompareOptions, candidates: Sequence[_Candidate]) -> s
             f"{one.name} {one.training.effective_recipe.degradation}" for one in candidates
         )
         why = f"the methods are trained for different degradations ({of_each})"
-        raise UsageError("--degradation", why, "name one for all methods")
+        raise UsageError("--degradation", why, "choose one for all methods")
     return names.pop()
 
 
@@ -415,8 +415,8 @@ def _rows_so_far(out: Path, about: Mapping[str, object]) -> list[TableRow]:
 
 
 def _refuse_other(file: Path, models: Path) -> NoReturn:
-    why = "it is not of a comparison with these images, methods and settings"
-    fix = f"choose another OUT, or remove it and {models}"
+    why = "the file belongs to a comparison with other images, methods or settings"
+    fix = f"choose another OUT, or remove the file and {models}"
     raise UsageError(f"{file}", why, fix)
 
 
@@ -466,8 +466,8 @@ def _print_plan(study: _Study, options: CompareOptions) -> None:
     ]
     if unused:
         print(
-            f"note: {' '.join(unused)}: the recipe holds nothing out, so that its training does"
-            " not use the validation set"
+            f"note: {' '.join(unused)}: the recipe holds no data out, so the validation set is"
+            " not used in training"
         )
     factor = " x ".join(f"{f:.4g}" for f in study.factor)
     count = len(study.folds) * len(study.candidates)

@@ -20,13 +20,13 @@ def correlate(options: CorrelateOptions) -> None:
     """Print the correlation of two images, and write table and figure if requested."""
     if options.figure is not None and options.figure.suffix not in (".png", ".svg"):
         why = "figures are written as .png or .svg"
-        raise UsageError(f"--figure {options.figure}", why, "end the name in .png")
+        raise UsageError(f"--figure {options.figure}", why, "use a name that ends in .png")
     first, second, mask = _read(options)
     try:
         found = correlate_voxels(first, second, mask)
     except ValueError as error:
         what = f"{options.first} and {options.second}"
-        raise UsageError(what, str(error), "give other images or another --mask") from None
+        raise UsageError(what, str(error), "use other images or another --mask") from None
     print(
         f"r = {found.r:.4f}, Spearman's rho = {found.rho:.4f}, {found.voxels} voxels;"
         f" {options.second.name} = {found.slope:.5g} x {options.first.name}"
@@ -52,7 +52,7 @@ def _read(options: CorrelateOptions) -> tuple[Array, Array, Mask]:
         if images[-1].shape != images[0].shape or not np.allclose(affine, grids[0], atol=1e-2):
             why = f"it is not on the grid of {options.first}: {images[-1].shape} voxels"
             why += f" instead of {images[0].shape}, or another position"
-            raise UsageError(f"{path}", why, "register and resample it to that grid first")
+            raise UsageError(f"{path}", why, "first register and resample the image to that grid")
     first, second, *masks = images
     known = np.isfinite(first) & np.isfinite(second)
     mask = masks[0] > 0.5 if masks else (first != 0) & (second != 0)

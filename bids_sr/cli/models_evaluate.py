@@ -135,8 +135,8 @@ def _check_groups(options: EvaluateOptions) -> None:
         who = participant_of(path)
         if group_of.setdefault(who, label) != label:
             what = f"--group {group_of[who]} and {label}: {who}"
-            why = "a participant is in two groups, which would then not be independent"
-            raise UsageError(what, why, "give one label for all images of a participant")
+            why = "a participant is in two groups, so the groups are not independent"
+            raise UsageError(what, why, "use one label for all images of a participant")
     counts = Counter(group_of.values())
     small = [label for label, count in counts.items() if count < 2]
     if not options.group or (len(counts) > 1 and not small):
@@ -146,8 +146,8 @@ def _check_groups(options: EvaluateOptions) -> None:
         why = "Welch's analysis of variance needs the variance within each group"
     else:
         what = f"--group {options.group[0]}: one group"
-        why = "the analysis of variance compares two groups or more"
-    raise UsageError(what, why, "give two participants or more in each group, or leave it out")
+        why = "the analysis of variance compares two or more groups"
+    raise UsageError(what, why, "use at least two participants per group, or omit --group")
 
 
 def prepare_tasks(

@@ -84,10 +84,11 @@ def contrast_of(file: Path, contrast: str | None) -> str:
     if found in _SUFFIXES:
         return found
     why = (
-        "its name ends in no suffix of BIDS (such as _bold or _T1w), so its contrast is not known"
+        "the file name does not end in a BIDS suffix (such as _bold or _T1w), so the contrast is"
+        " unknown"
     )
-    why += "; a network serves the contrast that it was trained on"
-    raise UsageError(f"{file}", why, "Give --contrast, for example --contrast T2starw.")
+    why += "; a network is valid only for the contrast on which it was trained"
+    raise UsageError(f"{file}", why, "Specify the contrast, for example --contrast T2starw.")
 
 
 def factor_from(numbers: Sequence[float], default: Factor) -> Factor:
@@ -126,15 +127,14 @@ def factor_between(coarse: SeriesReader, fine: SeriesReader, asked: Sequence[flo
             " lie up to "
         )
         fix = (
-            "resample it to the same outer edges first, or leave --image out and give"
-            " --degradation"
+            "first resample the image to the same outer edges, or replace --image by --degradation"
         )
         raise UsageError(f"{fine.path}", f"{why}{apart:.2f} mm apart)", fix)
     asked_factor = factor_from(asked, factor)
     if any(abs(a - b) > 0.02 * b for a, b in zip(asked_factor, factor, strict=True)):
         shown = " x ".join(f"{f:.3g}" for f in factor)
         raise UsageError(
-            f"--factor {asked_factor}", f"the two images stand as {shown}", "leave --factor out"
+            f"--factor {asked_factor}", f"the two images stand as {shown}", "omit --factor"
         )
     return factor
 
@@ -146,7 +146,9 @@ def device_of(options: MachineOptions) -> str:
     """
     found = options.device != "cpu" and machine.has_gpu()
     if options.device == "cuda" and not found:
-        raise UsageError("--device cuda", "torch finds no usable CUDA device", "use --device cpu")
+        raise UsageError(
+            "--device cuda", "no usable CUDA device found by torch", "use --device cpu"
+        )
     return "cuda" if found else "cpu"
 
 
@@ -154,11 +156,11 @@ def to_write(out: Path, inputs: Sequence[Path]) -> Path:
     """A NIfTI file that may be written, with its folder; another than what is read."""
     if not out.name.endswith((".nii", ".nii.gz")):
         raise UsageError(
-            f"{out}", "images are written as .nii or .nii.gz", "end the name in .nii.gz"
+            f"{out}", "images are written as .nii or .nii.gz", "use a name that ends in .nii.gz"
         )
     if any(out.exists() and each.exists() and out.samefile(each) for each in inputs):
         raise UsageError(
-            f"{out}", "it is the image that is read", "choose another name for the result"
+            f"{out}", "the output file is the input image", "choose another output file"
         )
     make_folder(out)
     return out
@@ -175,7 +177,9 @@ def make_folder(out: Path) -> None:
         out.absolute().parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(
-            f"{out}", f"its folder cannot be made ({error.strerror})", "choose another place"
+            f"{out}",
+            f"the directory cannot be created ({error.strerror})",
+            "choose another directory",
         ) from None
 
 
@@ -186,24 +190,23 @@ def open_model(name: str | Path) -> LoadedModel:
         known = offered_methods()
         if str(name) in known:
             fix = (
-                f"train one: bids-sr-models train {name} ...; bids-sr-models list shows those that"
-                " come along"
+                f"train one: bids-sr-models train {name} ...; bids-sr-models list shows the"
+                " included models"
             )
             raise UsageError(
                 f"{name}",
-                "it is a method, of which there are many models; give the file of one",
+                "this is a method, not a model; specify the file of a model",
                 fix,
             )
         fix = (
             nearest_name(str(name), (*MATRICES, *known))
-            or "bids-sr-models list shows what there is"
+            or "bids-sr-models list shows the available models"
         )
-        raise UsageError(
-            f"{name}", "there is no such file, and no interpolation of that name", fix
-        )
+        raise UsageError(f"{name}", "neither a file nor an interpolation of this name exists", fix)
     if file.exists() and file.suffix != ".safetensors":
         raise ModelError(
-            f"{file}: no .safetensors file; one of torch.save may hold a program and is not opened"
+            f"{file}: not a .safetensors file; files of torch.save are not opened because they"
+            " may contain a program"
         )
     model = load_model(file)
     if renamed := renaming(model.card.json):
@@ -230,27 +233,30 @@ def fit_for(
     card = model.card
     what, option = f"a model of {card.method}", f"--sr-method {card.method} --pretrained MODEL"
     if card.trained_on == "series":
-        why = "it says where one run fluctuates, and acts on changes against its mean"
+        why = (
+            "the model describes the temporal variance of one run and is applied to changes from"
+            " its mean"
+        )
         raise UsageError(what, why, f"use bids-sr ... {option}")
     if card.channels > 1:
         why = (
-            f"it takes {card.channels} contrasts of one head at once, brought to one grid and"
-            " scaled together"
+            f"it takes {card.channels} contrasts of one head at once, on the same grid and scaled"
+            " together"
         )
         fix = f"use bids-sr ... --sr-target anat {option}, which prepares them"
         raise UsageError(f"{what} for {card.contrast}", f"{why}; here is one", fix)
     method = get_method(card.method)
     if method.ndim == 3 and reader.shape[2] < 2:
-        why = f"{method.name} works in three dimensions, and this is a single slice"
+        why = f"{method.name} is a three-dimensional method, and the image is a single slice"
         raise UsageError(
             f"{reader.path}",
             why,
-            "take a slice-wise method; bids-sr-models list shows which are 2D",
+            "use a slice-wise method; bids-sr-models list shows which methods are 2D",
         )
     if method.ndim == 2 and factor[2] != 1:
         what = f"--factor {factor[0]:g} {factor[1]:g} {factor[2]:g}"
         why = f"{method.name} works slice by slice and cannot make slices thinner"
-        raise UsageError(what, why, "give 1 as the third number")
+        raise UsageError(what, why, "set the third number to 1")
     return check_model(card, reader.affine, contrast, factor, force=force, allow=allow)
 
 
@@ -266,7 +272,7 @@ def brain_and_scale(reader: SeriesReader, mask_file: Path | None) -> tuple[Mask,
         total += reader.volume(t)
     mean: Array = (total / len(picked)).astype(np.float32)
     if np.ptp(mean) == 0:
-        raise ImageError(f"{reader.path}: it is constant: all voxels have the same value")
+        raise ImageError(f"{reader.path}: the image is constant (all voxels have the same value)")
     note = ""
     mask = np.zeros(mean.shape, bool)
     if mask_file is not None:
@@ -282,8 +288,8 @@ def brain_and_scale(reader: SeriesReader, mask_file: Path | None) -> tuple[Mask,
         if not mask.any():
             mask = np.asarray(mean > 0) if (mean > 0).any() else np.ones(mean.shape, bool)
             note = (
-                f"{reader.path.name}: no brain can be told; intensities are scaled by all that is"
-                " not 0 (--mask)"
+                f"{reader.path.name}: no brain found; intensities are scaled by all voxels other"
+                " than 0 (use --mask to specify the brain)"
             )
     scale = float(np.percentile(mean[mask], 99))
     if not scale > 0:
@@ -292,10 +298,10 @@ def brain_and_scale(reader: SeriesReader, mask_file: Path | None) -> tuple[Mask,
 
 
 _LEARNS_FROM = {
-    "pair": "a pair of fine and coarse images",
-    "images": "fine images, with measured or made coarse ones",
-    "series": "the run itself, over time",
-    "self": "coarse images alone",
+    "pair": "pair of high- and low-resolution images",
+    "images": "high-resolution images, with measured or computed low-resolution images",
+    "series": "the run itself",
+    "self": "only low-resolution images",
 }
 
 
@@ -322,8 +328,8 @@ def list_models(options: ListOptions) -> None:
         learns = _LEARNS_FROM.get(facts.trained_on, facts.trained_on)
         rows.append((name, f"{facts.ndim}D", _sizes(name), facts.reference, learns, facts.summary))
     print(table_text(rows))
-    print("\nBaselines (nothing is learned)")
-    of_the_run = " (in bids-sr only)"
+    print("\nBaselines (no training)")
+    of_the_run = " (only in bids-sr)"
     nothing_learned = [
         (n, f"{t}{of_the_run * (n not in INTERPOLATIONS)}") for n, t in BASELINES.items()
     ]
@@ -345,7 +351,7 @@ def _named(names: Sequence[str]) -> tuple[list[str], list[Path]]:
     for folder in folders:
         if not folder.is_dir():
             known = ", ".join(offered_methods())
-            why = f"it is neither a folder nor a method; the methods are {known}"
+            why = f"neither a directory nor a method; methods: {known}"
             fix = nearest_name(str(folder), offered_methods()) or "check the name"
             raise UsageError(f"{folder}", why, fix)
     return methods, folders

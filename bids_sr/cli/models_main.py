@@ -28,16 +28,19 @@ from bids_sr.config.section import Checked
 
 _COMMANDS: dict[str, tuple[type[Checked], str]] = {
     "list": (ListOptions, "list methods, baselines and trained models"),
-    "train": (TrainOptions, "train a method on one or many images, or adapt a trained model"),
-    "search": (SearchOptions, "try settings of a method's recipe, ranked by held-out PSNR"),
+    "train": (TrainOptions, "train a method on one or more images, or fine-tune a trained model"),
+    "search": (SearchOptions, "try settings of a recipe and rank them by held-out PSNR"),
     "apply": (ApplyOptions, "super-resolve a NIfTI image or series"),
     "evaluate": (EvaluateOptions, "compare super-resolved images with references"),
-    "compare": (CompareOptions, "train methods on some participants and test them on others"),
+    "compare": (
+        CompareOptions,
+        "train methods on some participants and test them on other participants",
+    ),
     "correlate": (CorrelateOptions, "correlate two images voxel by voxel"),
-    "card": (CardOptions, "show what a model was trained on, and what it reached"),
-    "rate-make": (RateMakeOptions, "make a kit for blinded visual rating of structural scans"),
+    "card": (CardOptions, "show the training data and scores of a model"),
+    "rate-make": (RateMakeOptions, "create a kit for blinded visual rating of structural scans"),
     "rate-score": (RateScoreOptions, "score filled sheets of a rating kit"),
-    "vgg19": (Vgg19Options, "keep weights of VGG-19 on this machine, for --recipe paper"),
+    "vgg19": (Vgg19Options, "store weights of VGG-19 on this computer, for --recipe paper"),
 }
 _DESCRIPTION = """\
 Models of super-resolution outside a run: list the methods, train one on many images, apply it to
@@ -70,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:
         restart_in_utf8()
     arguments = sys.argv[1:] if argv is None else argv
-    interrupted = "rerun the same command; a training resumes where it was"
+    interrupted = "rerun the same command; an interrupted training resumes"
     return ended("bids-sr-models", lambda: _run(arguments), interrupted=interrupted)
 
 
@@ -83,7 +86,7 @@ def _run(argv: Sequence[str]) -> int:
             parser.add_argument("command", metavar="COMMAND", help="one of these")
             parser.parse_args(argv)
         fix = nearest_name(command, _COMMANDS) or "see bids-sr-models --help"
-        raise UsageError(command, "there is no such subcommand", fix)
+        raise UsageError(command, "unknown subcommand", fix)
     options = parsers()[command].options(argv[1:], _COMMANDS[command][0])
     if isinstance(options, Vgg19Options):
         from bids_sr.cli.models_vgg19 import keep_vgg19

@@ -23,7 +23,7 @@ class ListOptions(Checked):
     names: tuple[str, ...] = option(
         (),
         "METHOD|DIR",
-        "methods, whose recipes and settings are shown, or folders with further trained models",
+        "methods whose recipes and settings are shown, or directories with further trained models",
         nargs="*",
     )
 
@@ -33,7 +33,7 @@ class CardOptions(Checked):
     """Of which model the card is shown."""
 
     model: Path = argument("MODEL", "trained model (.safetensors)")
-    json: bool = option(False, "--json", "the whole card as JSON")
+    json: bool = option(False, "--json", "print the complete card as JSON")
 
 
 @frozen
@@ -43,7 +43,7 @@ class Vgg19Options(Checked):
     file: Path | None = option(
         None,
         "FILE",
-        "torchvision's vgg19-dcbb9e9d.pth (default: searched in the cache of torch)",
+        "file vgg19-dcbb9e9d.pth of torchvision (default: searched in the cache of torch)",
         nargs="?",
     )
     download: bool = option(False, "--download", "download the file from PyTorch (575 MB)")
@@ -51,7 +51,9 @@ class Vgg19Options(Checked):
     def _check(self) -> None:
         if self.file is not None and self.download:
             raise UsageError(
-                "--download", f"{self.file} is given, so nothing is downloaded", "leave one out"
+                "--download",
+                f"{self.file} was specified, so no download is needed",
+                "omit one of them",
             )
 
 
@@ -60,21 +62,23 @@ class RateMakeOptions(Checked):
     """What is rated, and where the kit is written."""
 
     derivatives: Path = argument("OUT", "output directory of bids-sr with structural scans")
-    out: Path = argument("KIT", "folder of the kit, which must be empty or not exist")
+    out: Path = argument("KIT", "directory of the kit; must be empty or not exist")
     series: tuple[str, ...] = option(
         (), "--series NAME", "series to rate, such as bspline attunet measured (default: all)"
     )
-    seed: int = option(0, "--seed N", "seed of codes and order", least=0)
+    seed: int = option(0, "--seed N", "seed of the codes and the order", least=0)
 
 
 @frozen
 class RateScoreOptions(Checked):
     """Which kit is scored, and by which sheets."""
 
-    kit: Path = argument("KIT", "folder that rate-make wrote")
+    kit: Path = argument("KIT", "directory written by rate-make")
     sheets: tuple[Path, ...] = argument("SHEET", "filled sheets, one per rater", nargs="+")
     out: Path | None = option(
-        None, "-o --out TSV", "also write mean ratings here, and tests to a JSON file beside it"
+        None,
+        "-o --out TSV",
+        "also write the mean ratings to this file, and the tests to a JSON file of the same name",
     )
 
 
@@ -85,16 +89,16 @@ class MachineOptions(Checked):
     factor: tuple[float, ...] = option(
         (),
         "--factor F",
-        "coarse over fine voxel size: one number for the axes in plane, or three (default: the"
-        " model's, or 2)",
+        "low- divided by high-resolution voxel size: one number (in plane), or three (default:"
+        " factor of the model, or 2)",
         least=1,
         most=8,
     )
-    threads: int = option(1, "--threads N", "threads of the network", least=1)
+    threads: int = option(1, "--threads N", "number of threads of the network", least=1)
     device: Literal["auto", "cpu", "cuda"] = option("auto", "--device", "device of the network")
 
     def _check(self) -> None:
-        self._need(len(self.factor) in (0, 1, 3), "factor", "it must be one number or three")
+        self._need(len(self.factor) in (0, 1, 3), "factor", "expected one number or three")
 
 
 @frozen
@@ -107,10 +111,10 @@ class ImageOptions(MachineOptions):
     allow: tuple[Mismatch, ...] = option(
         (),
         "--allow MISMATCH",
-        "apply a model although this differs from what it was trained on: resolution, contrast,"
+        "apply a model although this differs from its training data: resolution, contrast,"
         " orientation, factor",
     )
-    force: bool = option(False, "--force", "allow all of these")
+    force: bool = option(False, "--force", "allow all of these differences")
     precision: Literal["auto", "fp32", "bf16"] = option("auto", "--precision", "auto is fp32")
     patch: int | None = option(
         None,
@@ -148,7 +152,9 @@ class ApplyOptions(ImageOptions):
         "MODEL", f"trained model (.safetensors), or one of {' '.join(INTERPOLATIONS)}"
     )
     image: Path = argument("IMAGE", "NIfTI image or series to super-resolve")
-    out: Path = argument("OUT", "NIfTI file to write; a JSON sidecar is written beside it")
+    out: Path = argument(
+        "OUT", "NIfTI file to write; a JSON sidecar of the same name is also written"
+    )
     mask: Path | None = option(
         None, "--mask FILE", "brain mask on the grid of the image (default: computed)"
     )
@@ -159,7 +165,8 @@ class EvaluateOptions(ImageOptions):
     """What is compared with a reference."""
 
     reference: tuple[Path, ...] = argument(
-        "REFERENCE", "measured fine images or series (NIfTI), of one participant or several"
+        "REFERENCE",
+        "measured high-resolution images or series (NIfTI) of one or more participants",
     )
     model: tuple[str, ...] = option(
         (),
@@ -169,13 +176,13 @@ class EvaluateOptions(ImageOptions):
     image: tuple[Path, ...] = option(
         (),
         "--image IMAGE",
-        "measured coarse images of the same field of view, registered; one for each reference, in"
-        " the same order",
+        "measured low-resolution images of the same field of view, registered; one per reference,"
+        " in the same order",
     )
     mask: tuple[Path, ...] = option(
         (),
         "--mask FILE",
-        "brain masks on the grids of the coarse images, one for each reference (default:"
+        "brain masks on the grids of the low-resolution images, one per reference (default:"
         " computed)",
     )
     group: tuple[str, ...] = option(
@@ -185,24 +192,26 @@ class EvaluateOptions(ImageOptions):
         " compares the groups",
     )
     degradation: _Degradation | None = option(
-        None, "--degradation", "how to downsample the reference; this or --image"
+        None, "--degradation", "method for downsampling the reference; alternative to --image"
     )
     made: tuple[Path, ...] = option(
         (),
         "--made FILE",
-        "fine images made elsewhere; with several references, one for each, in the same order",
+        "high-resolution images computed by other programs; with several references, one per"
+        " reference, in the same order",
     )
-    volumes: int = option(10, "--volumes N", "volumes of a series to score", least=1)
+    volumes: int = option(10, "--volumes N", "volumes of a series that are scored", least=1)
     figures: Literal["none", "png", "svg"] = option(
         "none",
         "--figures",
-        "draw slice, enlarged region and differences of all methods, one figure per reference,"
-        " and a page with tables and figures; with --out",
+        "draw a slice, an enlarged region and the differences for all methods, one figure per"
+        " reference, and write a page with tables and figures; needs --out",
     )
     decorrelation: bool = option(
         False,
         "--decorrelation",
-        "also draw the decorrelation curves that give the effective resolution; with --figures",
+        "also draw the decorrelation curves that determine the effective resolution; needs"
+        " --figures",
     )
     out: Path | None = option(
         None, "-o --out TSV", "also write the table to this file, with a JSON sidecar"
@@ -211,15 +220,18 @@ class EvaluateOptions(ImageOptions):
     def _check(self) -> None:
         ImageOptions._check(self)
         if bool(self.image) == (self.degradation is not None):
-            why = "both are given" if self.image else "neither is given"
-            fix = "--image COARSE where one was measured, else --degradation kspace"
+            why = "both were specified" if self.image else "neither was specified"
+            fix = (
+                "use --image COARSE if a low-resolution image was measured, otherwise"
+                " --degradation kspace"
+            )
             raise UsageError("one of --image and --degradation is required", why, fix)
         self._check_counts()
         if self.figures != "none" and self.out is None:
-            why = "figures are written beside the table"
-            raise UsageError("--figures without --out", why, "give --out TABLE.tsv")
+            why = "figures are written to the directory of the table"
+            raise UsageError("--figures without --out", why, "add --out TABLE.tsv")
         if self.decorrelation and self.figures == "none":
-            why = "the curves are a figure"
+            why = "the curves are drawn in a figure"
             raise UsageError("--decorrelation without --figures", why, "add --figures png or svg")
 
     def _check_counts(self) -> None:
@@ -234,7 +246,7 @@ class EvaluateOptions(ImageOptions):
         repeated = {path for path in self.reference if self.reference.count(path) > 1}
         if repeated:
             what = f"{min(repeated)}"
-            raise UsageError(what, "this reference is given twice", "give each reference once")
+            raise UsageError(what, "duplicate reference", "specify each reference once")
 
 
 @frozen
@@ -247,8 +259,8 @@ class TrainOptions(MachineOptions):
     coarse: tuple[Path, ...] = option(
         (),
         "--coarse FILE",
-        "measured low-resolution images, one for each fine one (otherwise made by the"
-        " degradation); alone for methods that need no fine image",
+        "measured low-resolution images, one per high-resolution image (default: computed by the"
+        " degradation); for methods that do not need high-resolution images, use only this option",
         among=_IMAGES,
     )
     mask: tuple[Path, ...] = option(
@@ -257,18 +269,21 @@ class TrainOptions(MachineOptions):
     contrast: str | None = option(
         None,
         "--contrast SUFFIX",
-        "BIDS suffix of all (default: from the file names)",
+        "BIDS suffix of all images (default: from the file names)",
         among=_IMAGES,
     )
-    volumes: int = option(10, "--volumes N", "random volumes of a series", among=_IMAGES, least=1)
+    volumes: int = option(
+        10, "--volumes N", "number of random volumes per series", among=_IMAGES, least=1
+    )
     degradation: _Degradation | None = option(
         None,
         "--degradation",
-        "how to downsample fine images given alone (default: the method's)",
+        "method for downsampling high-resolution images if --coarse is not used (default: depends"
+        " on the training method)",
         among=_HOW,
     )
     recipe: Literal["fast", "paper", "paper-mse"] = option(
-        "fast", "--recipe", "paper-mse differs from paper for srgan alone", among=_HOW
+        "fast", "--recipe", "paper-mse differs from paper only for srgan", among=_HOW
     )
     recipe_changes: tuple[str, ...] = option(
         (),
@@ -277,9 +292,11 @@ class TrainOptions(MachineOptions):
         " with ranges and defaults)",
         among=_HOW,
     )
-    start: Path | None = option(None, "--from MODEL", "start from these weights", among=_HOW)
+    start: Path | None = option(
+        None, "--from MODEL", "start from the weights of this model", among=_HOW
+    )
     train_last: int | None = option(
-        None, "--train-last N", "change only the last N layers; with --from", among=_HOW, least=1
+        None, "--train-last N", "train only the last N layers; needs --from", among=_HOW, least=1
     )
     keep_critic: bool = option(
         False,
@@ -291,21 +308,21 @@ class TrainOptions(MachineOptions):
     vgg_weights: Path | None = option(
         None,
         "--vgg-weights FILE",
-        "VGG-19 weights (.safetensors) for perceptual losses (default: for --recipe paper those"
-        " that bids-sr-models vgg19 keeps)",
+        "VGG-19 weights (.safetensors) for perceptual losses (default with --recipe paper:"
+        " weights kept by bids-sr-models vgg19)",
         among=_HOW,
     )
     max_minutes: float | None = option(
         None,
         "--max-minutes MIN",
-        "limit of training time; the same command then continues",
+        "limit of the training time; the same command then continues the training",
         among=_HOW,
         above=0,
     )
     train_precision: Literal["auto", "fp32", "mixed"] = option(
         "auto",
         "--train-precision",
-        "mixed: bf16 as long as it does not change the score; auto is mixed on a GPU, else fp32",
+        "mixed: bf16 if it does not change the score; auto is mixed on a GPU, otherwise fp32",
         among=_HOW,
     )
     seed: int = option(
@@ -314,8 +331,8 @@ class TrainOptions(MachineOptions):
     work_dir: Path | None = option(
         None,
         "-w --work-dir DIR",
-        "checkpoints and live log (default: OUT.work, removed when training is finished); an"
-        " interrupted or stopped training resumes from there",
+        "directory for checkpoints and the current log (default: OUT.work, removed when training"
+        " is finished); an interrupted or stopped training resumes from it",
         among=_HOW,
     )
 
@@ -325,12 +342,13 @@ class SearchOptions(TrainOptions):
     """Which settings of a recipe are tried, and on what."""
 
     method: str = argument("METHOD", f"one of {' '.join(offered_methods())}")
-    out: Path = argument("OUT", "table to write: OUT.tsv, and OUT.json that describes it")
+    out: Path = argument("OUT", "table to write: OUT.tsv, and its description OUT.json")
     recipe_changes: tuple[str, ...] = option(
         (),
         "--set FIELD=VALUES",
-        "what each trial draws: FIELD=LOW..HIGH, FIELD=A,B,C, or FIELD=VALUE for all trials"
-        " (default: learning rate and smaller weights, each from a tenth to ten times)",
+        "values that trials draw: FIELD=LOW..HIGH, FIELD=A,B,C, or FIELD=VALUE for all trials"
+        " (default: learning rate and the smaller weights, from a tenth to ten times their"
+        " values)",
         among=_HOW,
     )
     # trials leave no models
@@ -352,7 +370,9 @@ class CompareOptions(TrainOptions):
 
     method: str = argument("METHODS", "methods to train, separated by commas (unet,resnet3d)")
     out: Path = argument(
-        "OUT", "table to write: OUT.tsv, tables of tests beside it, and models in OUT_models"
+        "OUT",
+        "table to write: OUT.tsv; tables of tests are written to the same directory, and models to"
+        " OUT_models",
     )
     channels: tuple[str, ...] = option(
         (),
@@ -371,24 +391,27 @@ class CompareOptions(TrainOptions):
     validation: int = option(
         0,
         "--validation N",
-        "participants of each fold that decide when training stops; with --folds",
+        "number of participants per fold that determine when training stops; needs --folds",
         among=_SETS,
         least=0,
     )
     split: tuple[int, ...] = option(
         (),
         "--split N",
-        "participants, drawn at random, to train, validate and test on (8 2 2), or to train and"
-        " test on (8 4)",
+        "numbers of randomly drawn participants for training, validation and test (8 2 2), or for"
+        " training and test (8 4)",
         among=_SETS,
     )
     test_on: tuple[str, ...] = option(
-        (), "--test-on LABEL", "participants to test on; others are trained on", among=_SETS
+        (),
+        "--test-on LABEL",
+        "test participants; the other participants are used for training",
+        among=_SETS,
     )
     validate_on: tuple[str, ...] = option(
         (),
         "--validate-on LABEL",
-        "participants that decide when training stops; with --test-on",
+        "participants that determine when training stops; needs --test-on",
         among=_SETS,
     )
     train_coarser: tuple[float, ...] = option(
@@ -409,7 +432,7 @@ class CompareOptions(TrainOptions):
         least=1,
         most=8,
     )
-    dry_run: bool = option(False, "--dry-run", "print the sets and trainings and stop")
+    dry_run: bool = option(False, "--dry-run", "print the sets and the trainings, and stop")
     # a training that the clock stopped could not be repeated
     max_minutes: float | None = option(None)
 
@@ -422,22 +445,22 @@ class CompareOptions(TrainOptions):
         }
         given = [flag for flag, present in ways.items() if present]
         if len(given) != 1:
-            why = f"given together: {' '.join(given)}" if given else "none is given"
+            why = f"given together: {' '.join(given)}" if given else "none was specified"
             fix = "for example --folds 4, or --split 8 2 2"
             raise UsageError("one of --folds, --split and --test-on is required", why, fix)
-        self._need(len(self.split) in (0, 2, 3), "split", "it must be two or three numbers")
+        self._need(len(self.split) in (0, 2, 3), "split", "expected two or three numbers")
         if self.validation and self.folds is None:
             fix = "give a number of three to --split, or --validate-on"
-            raise UsageError("--validation", "it belongs to --folds", fix)
+            raise UsageError("--validation", "needs --folds", fix)
         if self.validate_on and not self.test_on:
-            raise UsageError("--validate-on", "it belongs to --test-on", "give --test-on, too")
+            raise UsageError("--validate-on", "needs --test-on", "also use --test-on")
         self._check_channels()
         if self.coarse and self.train_coarser != (1.0,):
             why = "measured coarse images have one resolution"
-            raise UsageError("--train-coarser with --coarse", why, "leave one of the two out")
+            raise UsageError("--train-coarser with --coarse", why, "omit one of the two")
         if self.coarse and self.test_coarser != 1:
             why = "measured coarse images have one resolution"
-            raise UsageError("--test-coarser with --coarse", why, "leave one of the two out")
+            raise UsageError("--test-coarser with --coarse", why, "omit one of the two")
 
     def _check_channels(self) -> None:
         """Refuse channels without what they need, and options that do not apply to them."""
@@ -449,18 +472,24 @@ class CompareOptions(TrainOptions):
             why = f"channels are two or three different contrasts of {', '.join(known)}"
             raise UsageError(what, why, "for example --channels T1w T2w FLAIR")
         if not self.coarse:
-            why = "fused contrasts are super-resolved from measured low-resolution scans"
-            raise UsageError(f"{what} without --coarse", why, "give --coarse, one for each --fine")
+            why = "several contrasts are super-resolved from measured low-resolution scans"
+            raise UsageError(
+                f"{what} without --coarse", why, "specify --coarse, one file per file of --fine"
+            )
         if len(self.coarse) != len(self.fine):
-            why = f"there are {len(self.fine)} fine images"
-            raise UsageError(f"--coarse: {len(self.coarse)} file(s)", why, "give one for each")
+            why = f"there are {len(self.fine)} high-resolution images"
+            raise UsageError(
+                f"--coarse: {len(self.coarse)} file(s)",
+                why,
+                "specify one per high-resolution image",
+            )
         for flag, given in (
             ("--factor", bool(self.factor)),
             ("--contrast", self.contrast is not None),
         ):
             if given:
                 why = "all scans are on the high-resolution grid, and their names have a contrast"
-                raise UsageError(f"{flag} with --channels", why, f"leave {flag} out")
+                raise UsageError(f"{flag} with --channels", why, f"omit {flag}")
 
 
 @frozen
@@ -470,7 +499,7 @@ class CorrelateOptions(Checked):
     first: Path = argument("A", "NIfTI image")
     second: Path = argument("B", "NIfTI image on the same grid")
     mask: Path | None = option(
-        None, "--mask FILE", "voxels that count (default: those where both images are not 0)"
+        None, "--mask FILE", "mask of the voxels (default: voxels in which both images are not 0)"
     )
     figure: Path | None = option(None, "--figure FILE", "draw the joint histogram (.png or .svg)")
     out: Path | None = option(

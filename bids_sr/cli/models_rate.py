@@ -42,7 +42,7 @@ _PIXELS = 256  # least height of a picture
 _INSTRUCTIONS = """\
 Blinded rating of structural scans
 
-1. Copy {sheet} to a file of your own, such as ratings_rater-A.tsv.
+1. Copy {sheet} to a new file, such as ratings_rater-A.tsv.
 2. Open each picture in {images}/ and write a whole or half number from {low:g} (unusable) to
    {high:g} (excellent) in the column "rating". Leave the cell empty if you cannot rate a picture.
 3. Do not open {key}: it contains which picture was made by which method.
@@ -58,7 +58,7 @@ def make_kit(options: RateMakeOptions) -> None:
     """
     target = options.out
     if target.exists() and any(target.iterdir() if target.is_dir() else [target]):
-        fix = "choose a new folder"
+        fix = "choose a new directory"
         raise UsageError(f"{target} is not empty", "a kit is never overwritten", fix)
     scans = _scans_of(options.derivatives, options.series)
     # the random order is the order of the codes, which have nothing to do with the scans
@@ -115,12 +115,12 @@ def _scans_of(derivatives: Path, series: tuple[str, ...]) -> list[dict[str, str]
         raise UsageError(
             f"--series {' '.join(missing)}: {derivatives} has no such scans",
             "the kit contains stored scans only",
-            "name series of files *_res-hr_desc-SERIES_T1w.nii.gz",
+            "use names of series in files *_res-hr_desc-SERIES_T1w.nii.gz",
         )
     if not scans:
         raise UsageError(
             f"{derivatives} has no super-resolved structural scans",
-            "the kit is made of files sub-*/anat/*_res-hr_desc-*_T1w.nii.gz",
+            "the kit is created from the files sub-*/anat/*_res-hr_desc-*_T1w.nii.gz",
             "run bids-sr DATA OUT participant --sr-target anat first",
         )
     return scans
@@ -135,7 +135,7 @@ def _canonical(path: Path) -> Array:
 def _planes(image: Array) -> list[int]:
     filled = np.flatnonzero((image > 0).any(axis=(0, 1)))
     if not filled.size:
-        raise UsageError("a scan is empty", "it has no voxel above 0", "check the derivatives")
+        raise UsageError("a scan is empty", "no voxel is above 0", "check the derivatives")
     low, high = int(filled[0]), int(filled[-1])
     return [round(low + share * (high - low)) for share in _HEIGHTS]
 
@@ -165,7 +165,7 @@ def read_key(kit: Path) -> dict[str, dict[str, str]]:
         raise UsageError(
             f"{kit / KEY} cannot be read",
             str(error),
-            "name the folder that bids-sr-models rate-make wrote",
+            "specify the directory written by bids-sr-models rate-make",
         ) from error
 
 
@@ -182,14 +182,16 @@ def score_sheets(options: RateScoreOptions) -> None:
         try:
             columns, rows = read_rows(sheet)
             if missing := {"code", "rating"} - set(columns):
-                raise RatingError(f"there is no column {' and '.join(sorted(missing))}")
+                raise RatingError(f"missing column {' and '.join(sorted(missing))}")
             ratings = check_sheet(rows, list(key))
         except (*TABLE_ERRORS, RatingError) as error:
             raise UsageError(str(sheet), str(error), fix) from error
         if all(np.isnan(value) for value in ratings.values()):
-            raise UsageError(str(sheet), "it contains no rating", "fill in the column rating")
+            raise UsageError(
+                str(sheet), "the sheet contains no rating", "fill in the column rating"
+            )
         if sheet.stem in by_rater:
-            raise UsageError(str(sheet), "two sheets have this name", "rename one of them")
+            raise UsageError(str(sheet), "two sheets have the same name", "rename one of them")
         by_rater[sheet.stem] = ratings
     table = pd.DataFrame(
         [

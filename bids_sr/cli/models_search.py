@@ -45,21 +45,22 @@ from bids_sr.sr.training.trainer import fit
 _ABSENT = "n/a"
 _COLUMNS: Mapping[str, Mapping[str, str]] = {
     "psnr": {
-        "Description": "peak signal-to-noise ratio of the network on what was held out",
+        "Description": "peak signal-to-noise ratio of the network on the held-out data",
         "Units": "dB",
     },
     "ssim": {
-        "Description": "structural similarity of the network on what was held out",
+        "Description": "structural similarity of the network on the held-out data",
         "Units": "1",
     },
     "psnr_bspline": {
-        "Description": "peak signal-to-noise ratio of cubic spline interpolation there",
+        "Description": "peak signal-to-noise ratio of cubic spline interpolation on the held-out"
+        " data",
         "Units": "dB",
     },
     "step": {"Description": "training step with the highest held-out score", "Units": "1"},
     "outcome": {
         "Description": (
-            "done; diverged: the loss was no longer a number; memory: no room on the device"
+            "done; diverged: the loss became not a number; memory: not enough memory on the device"
         ),
         "Units": "n/a",
     },
@@ -94,7 +95,7 @@ class _SearchTable:
         if not self.tsv.exists() and not self.sidecar.exists():
             return []
         if read_json(self.sidecar).get("Search") != self.about:
-            why = "it is not the table of a search with these settings and images"
+            why = "the file is not a table of a search with these settings and images"
             raise UsageError(f"{self.sidecar}", why, "choose another OUT, or remove the file")
         if not self.tsv.exists():
             return []
@@ -146,8 +147,8 @@ def _searchable(options: SearchOptions) -> Recipe:
     """Return the recipe; refuse one whose trials could not be compared."""
     method = get_method(options.method)
     if method.variance is not None:
-        why = "it has no recipe: it estimates variance maps and trains no network"
-        raise UsageError(method.name, why, "choose a method that is trained")
+        why = "the method has no recipe: it estimates variance maps and does not train a network"
+        raise UsageError(method.name, why, "choose a method with training")
     recipe = get_recipe(method, recipe_name(method, options.recipe))
     what = f"{method.name} --recipe {options.recipe}"
     if recipe.objective == "self" and not options.fine:
@@ -161,7 +162,7 @@ def _searchable(options: SearchOptions) -> Recipe:
         )
         raise UsageError(what, why, fix)
     if recipe.objective != "self" and not recipe.hold_out:
-        why = "nothing is held out, so that no trial has a held-out PSNR"
+        why = "the recipe holds no data out, so trials have no held-out PSNR"
         others = [name for name, other in method.recipes.items() if other.hold_out]
         raise UsageError(what, why, f"give --recipe {' or '.join(others)}")
     return recipe
@@ -355,12 +356,13 @@ def _report(
     best = best_trial(scores)
     print(f"{table.tsv}: {len(rows)} trial(s)")
     if best is None:
-        print("no trial has a score: every training diverged, or found no room on the device")
+        print("no trial has a score: all trainings diverged or ran out of memory on the device")
         return
     row = rows[best]
     print(
         f"best: trial {row['trial']}, held-out PSNR {row['psnr']} dB (bspline"
-        f" {row['psnr_bspline']} dB). It was chosen on these images: evaluate it on others."
+        f" {row['psnr_bspline']} dB). It was chosen with these images; evaluate it on other"
+        " images."
     )
     chosen = [f"{one.field}={row[one.field]}" for one in space]
     out = table.stem.with_name(f"{table.stem.name}-best")

@@ -55,7 +55,9 @@ def read_images(options: TrainOptions, training: TrainingRequest) -> tuple[Train
             " --sr-method attunet"
         )
         raise UsageError(
-            f"images of {' and '.join(contrasts)}", "a model trained here takes one contrast", fix
+            f"images of {' and '.join(contrasts)}",
+            "models trained by this command have one contrast",
+            fix,
         )
     rng = np.random.default_rng(training.seed)
     images = list[TrainingImage]()
@@ -102,19 +104,21 @@ def _factor(
         for low, high in zip(coarse, fine, strict=False)
     }
     if len(factors) > 1:
-        why = f"the pairs stand in different ratios: {sorted(factors)}"
-        raise UsageError("--fine and --coarse", why, "train one model for each ratio")
+        why = f"the pairs have different factors: {sorted(factors)}"
+        raise UsageError("--fine and --coarse", why, "train one model per factor")
     factor = factors.pop() if factors else files.factor_from(options.factor, default)
     if method.ndim == 2 and factor[2] != 1:
         why = f"{method.name} works slice by slice and cannot make slices thinner"
         raise UsageError(
-            f"factor {factor}", why, "give images with slices of one thickness, or a 3D method"
+            f"factor {factor}", why, "use images with the same slice thickness, or a 3D method"
         )
     differs = any(abs(a - b) > 1e-6 for a, b in zip(factor, default, strict=True))
     if start is not None and not start.card.factors and differs:
-        why = f"the model to begin with was trained for {default}"
+        why = f"the model of --from was trained for {default}"
         raise UsageError(
-            f"factor {factor}", why, "leave --from out, or bring the images to its factor"
+            f"factor {factor}",
+            why,
+            "omit --from, or resample the images to the factor of the model",
         )
     return factor
 
@@ -127,8 +131,8 @@ def _volumes(
     if low is not None and low.shape[3] != count:
         raise UsageError(
             f"{low.path}",
-            f"{low.shape[3]} volumes, its fine image has {count}",
-            "give the same run",
+            f"{low.shape[3]} volumes, the high-resolution image has {count}",
+            "use images of the same run",
         )
     for t in sorted(int(t) for t in rng.choice(count, min(count, most), replace=False)):
         yield t, reader.volume(t), None if low is None else low.volume(t)
@@ -160,7 +164,7 @@ def train(options: TrainOptions) -> None:
     )
     if at_stop:
         print(
-            f"stopped by --max-minutes ({at_stop}): the same command continues from the"
+            f"stopped by --max-minutes ({at_stop}): rerun the same command to continue from the"
             f" checkpoints in {work}"
         )
     print(f"use it: bids-sr-models apply {weights} IMAGE OUT")
@@ -194,11 +198,11 @@ def requested_training(options: TrainOptions) -> TrainingRequest:
     method = get_method(options.method)
     if method.variance is not None:
         why = (
-            "nothing is trained: its variance maps are those of one run, and need its brain and"
-            " head motion"
+            "the method is not trained: it estimates variance maps of one run, which needs the"
+            " brain mask and the head motion"
         )
         fix = (
-            f"use bids-sr ... --sr-method {method.name}, which finds them and keeps them in"
+            f"use bids-sr ... --sr-method {method.name}, which estimates them and stores them in"
             " sourcedata/models"
         )
         raise UsageError(method.name, why, fix)
@@ -279,16 +283,19 @@ def _check(
         raise UsageError(
             "--train-last",
             "the other layers would keep random weights",
-            "give a model with --from",
+            "specify a model with --from",
         )
     if not options.fine and not options.coarse:
         raise UsageError(
-            "no image", "training needs at least one", "give --fine FILE ..., or --coarse FILE ..."
+            "no image",
+            "training needs at least one image",
+            "specify --fine FILE ..., or --coarse FILE ...",
         )
     if not options.fine and method.needs_pair:
-        why = "it is supervised: it needs images at the high resolution"
+        why = "the method is supervised and needs high-resolution images"
         fix = (
-            "give --fine FILE ..., or train a method that learns from coarse images alone: tv"
+            "give --fine FILE ..., or train a method that learns from only low-resolution images:"
+            " tv"
             " or dip"
         )
         raise UsageError(f"{method.name} without --fine", why, fix)
@@ -303,12 +310,12 @@ def _check(
     if options.degradation not in (None, "kspace") and method.trained_on == "pair":
         what = f"--degradation {options.degradation}"
         why = f"{method.name} is trained on images with k-space cropped"
-        raise UsageError(what, why, "leave it out, or give measured images with --coarse")
+        raise UsageError(what, why, "omit the option, or specify measured images with --coarse")
     if options.coarse and options.degradation and options.fine:
         raise UsageError(
             "--degradation",
-            "coarse images are given, so none are made",
-            "leave one of the two out",
+            "low-resolution images were specified, so none are computed",
+            "omit one of the two",
         )
     if options.vgg_weights is not None and options.vgg_weights.suffix != ".safetensors":
         why = "not a .safetensors file; files of torch.save may contain a program and are not read"
@@ -316,12 +323,13 @@ def _check(
         raise UsageError(f"--vgg-weights {options.vgg_weights}", why, fix)
     if recipe.needs_vgg and vgg19_for(method, options.recipe, options.vgg_weights) is None:
         why = (
-            "as published it is taught by features of VGG-19, and there are no weights of that"
-            " network"
+            "the published training uses features of VGG-19, and no weights of VGG-19 are"
+            " available"
         )
         fix = (
-            f"run {VGG19_COMMAND} once, which keeps them on this machine; or give them with"
-            " --vgg-weights, or take --recipe paper-mse, which has squared error in their place"
+            f"run {VGG19_COMMAND} once, which stores the weights on this computer; or specify a"
+            " file with --vgg-weights, or use --recipe paper-mse, which replaces these features"
+            " by squared error"
         )
         raise UsageError(f"{method.name} --recipe {options.recipe}", why, fix)
     if start is not None:
@@ -371,7 +379,7 @@ def suited(
                 if serve
                 else "srgan or unet, whose fast recipes are trained on"
             )
-            fix = f"take larger images, or {instead if serve else f'{instead} whole slices'}"
+            fix = f"use larger images, or {instead if serve else f'{instead} whole slices'}"
             raise UsageError(
                 f"{image.name}",
                 f"patches of {want} voxels do not fit into its slices of {have}",
@@ -383,8 +391,8 @@ def suited(
         # there
         if not quiet:
             print(
-                f"note: with several images, or from a model, {training.method.name} varies them"
-                " by flips and gain alone"
+                f"note: with several images, or from a model, {training.method.name} augments"
+                " them only by flips and intensity scaling"
             )
         plain = replace(
             training.effective_recipe, augmentation=replace(vary, shift=0.0, gamma=0.0, noise=0.0)

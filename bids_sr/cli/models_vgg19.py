@@ -62,7 +62,7 @@ def keep_vgg19(options: Vgg19Options, *, base: str = BASE, digits: str = VGG19_D
     """
     target = kept_vgg19()
     if options.file is None and _is_kept(target):
-        print(f"{target}: weights of VGG-19 are already kept here")
+        print(f"{target}: weights of VGG-19 are already stored here")
         return DONE
     _check_target(target)
     address = f"{base}/{VGG19_SOURCE}"
@@ -71,9 +71,9 @@ def keep_vgg19(options: Vgg19Options, *, base: str = BASE, digits: str = VGG19_D
         if options.file is None and not source.is_file():
             raise UsageError(
                 f"{source}",
-                "there is no such file in the cache of torch, and no other file is given",
-                f"Download {address} (575 MB) with {VGG19_COMMAND} --download, or get it on"
-                f" another machine and give it: {VGG19_COMMAND} FILE",
+                "the file is not in the cache of torch, and no other file was specified",
+                f"Download {address} (575 MB) with {VGG19_COMMAND} --download, or download it on"
+                f" another computer and specify it: {VGG19_COMMAND} FILE",
             )
         _keep(source, target, digits)
         return DONE
@@ -82,8 +82,8 @@ def keep_vgg19(options: Vgg19Options, *, base: str = BASE, digits: str = VGG19_D
             _keep(source, target, digits, address)
     except _DownloadFailed as error:
         complain(
-            f"bids-sr-models: {address}: cannot be downloaded: {error}. Try again, or get the file"
-            f" on another machine and give it: {VGG19_COMMAND} {VGG19_SOURCE}"
+            f"bids-sr-models: {address}: cannot be downloaded: {error}. Retry, or download the"
+            f" file on another computer and specify it: {VGG19_COMMAND} {VGG19_SOURCE}"
         )
         return FAILED
     return DONE
@@ -108,19 +108,19 @@ def _is_kept(target: Path) -> bool:
 
 def _check_target(target: Path) -> None:
     """Refuse a place where the weights cannot be written, before any heavy work."""
-    fix = f"set {VGG19_VARIABLE} to a .safetensors file in a folder that you may write to"
+    fix = f"set {VGG19_VARIABLE} to a .safetensors file in a writable directory"
     if target.suffix != ".safetensors":
-        raise UsageError(f"{VGG19_VARIABLE}={target}", "its name must end in .safetensors", fix)
+        raise UsageError(f"{VGG19_VARIABLE}={target}", "the name must end in .safetensors", fix)
     if target.is_dir():
         raise UsageError(f"{target}", "it is a directory", fix)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(
-            f"{target}", f"its folder cannot be made ({error.strerror})", fix
+            f"{target}", f"the directory cannot be created ({error.strerror})", fix
         ) from error
     if not os.access(target.parent, os.W_OK | os.X_OK):
-        raise UsageError(f"{target}", "you may not write to its folder", fix)
+        raise UsageError(f"{target}", "the directory is not writable", fix)
 
 
 def _torch_cache() -> Path:
@@ -139,13 +139,13 @@ def _keep(source: Path, target: Path, digits: str, address: str = "") -> None:
 
     name = address or str(source)
     if source.suffix == ".safetensors":
-        why = "it is a .safetensors file already"
-        raise UsageError(name, why, f"give it as it is: bids-sr ... --vgg-weights {source}")
+        why = "the file is already a .safetensors file"
+        raise UsageError(name, why, f"use it directly: bids-sr ... --vgg-weights {source}")
     try:
         content = convert_vgg19(source, digits)
     except WrongChecksum as error:
         fix = (
-            "a proxy may have answered in place of the server; try again, or on another network"
+            "the response may come from a proxy; retry, or use another network"
             if address
             else f"get the file again: {VGG19_COMMAND} --download, or {BASE}/{VGG19_SOURCE}"
         )
@@ -156,10 +156,10 @@ def _keep(source: Path, target: Path, digits: str, address: str = "") -> None:
             fix,
         ) from error
     except FileNotFoundError as error:
-        raise UsageError(name, "there is no such file", "Check the path.") from error
+        raise UsageError(name, "file not found", "Check the path.") from error
     except OSError as error:
         raise UsageError(
-            name, f"it cannot be read ({error.strerror})", "Give a file that you may read."
+            name, f"cannot be read ({error.strerror})", "Specify a readable file."
         ) from error
     except ValueError as error:
         raise UsageError(
@@ -204,11 +204,11 @@ def _download(address: str, part: Path) -> None:
                     done += len(chunk)
                     tell("MB", done // _MB, size // _MB)
     except urllib.error.HTTPError as error:
-        raise _DownloadFailed(f"the server answers {error.code} {error.reason}") from error
+        raise _DownloadFailed(f"the server responded {error.code} {error.reason}") from error
     except urllib.error.URLError as error:
         raise _DownloadFailed(f"no connection ({error.reason})") from error
     except http.client.HTTPException as error:
-        raise _DownloadFailed(f"the connection ended early ({error!r})") from error
+        raise _DownloadFailed(f"the connection was closed early ({error!r})") from error
     except OSError as error:
         if isinstance(error, DiskFullError):
             raise
@@ -216,4 +216,4 @@ def _download(address: str, part: Path) -> None:
             raise DiskFullError(part.parent, needed) from error
         raise _DownloadFailed(str(error)) from error
     if "Content-Length" in answer.headers and done < size:
-        raise _DownloadFailed(f"it ended after {done} of {size} bytes")
+        raise _DownloadFailed(f"the download ended after {done} of {size} bytes")

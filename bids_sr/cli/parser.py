@@ -260,9 +260,8 @@ def _shown(value: object) -> str:
 
 
 _DESCRIPTION = """\
-Super-resolution of fMRI as a BIDS-App: super-resolves every BOLD series of a BIDS data set, and
-maps activation (connectivity at rest) on the acquired, the interpolated and the super-resolved
-series side by side.
+Super-resolution of fMRI as a BIDS App: super-resolves every BOLD series of a BIDS dataset and maps
+activation (at rest, connectivity) on the acquired, interpolated and super-resolved series.
 For research; not for clinical use."""
 _EPILOG = """\
 bids-sr --help-all lists all options; bids-sr report OUTPUT_DIR --open shows finished reports."""

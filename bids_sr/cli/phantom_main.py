@@ -13,15 +13,15 @@ from bids_sr.frozen import frozen
 from bids_sr.phantom.study import Study
 
 _DESCRIPTION = """\
-Simulate a BIDS data set: BOLD of a tapping task or at rest, a T2*w pair, a T1w, and their ground
-truth in derivatives/ground-truth."""
+Simulate a BIDS dataset: BOLD of a tapping task or at rest, a T2*w pair and a T1w image, with the
+ground truth in derivatives/ground-truth."""
 
 
 @frozen
 class _Destination(Checked):
     """Where the data set goes."""
 
-    out: Path = argument("OUT", "directory to make; must not exist, or be empty")
+    out: Path = argument("OUT", "directory to create; must be empty or not exist")
 
 
 def build_parser() -> Parser:
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:
         restart_in_utf8()
     arguments = sys.argv[1:] if argv is None else argv
-    return ended("bids-sr-phantom", lambda: _run(arguments), interrupted="nothing was left behind")
+    return ended("bids-sr-phantom", lambda: _run(arguments), interrupted="all files were removed")
 
 
 def _options_of(inputs: Given) -> tuple[Path, Study]:

@@ -17,10 +17,12 @@ def preset_lines(settings: Settings) -> Iterator[Notice]:
         return
     preset = find_preset(settings.run.preset)
     if settings.selection.analysis_level == "group":
-        text = f"{preset.name}: sets nothing at the group level, which reads the tables"
+        text = f"{preset.name}: has no effect at the group level, which reads tables"
         yield made("preset", text)
         return
-    yield made("preset", f"{preset.name}: {preset.title}; options that you give have precedence")
+    yield made(
+        "preset", f"{preset.name}: {preset.title}; options that you specify have precedence"
+    )
     values: dict[str, dict[str, object]] = {}
     for choice in preset.choices:
         if choice.needs is not None:
@@ -34,7 +36,7 @@ def preset_lines(settings: Settings) -> Iterator[Notice]:
             yours.append(choice.option)
     if yours:
         yield made("", f"your options replace {', '.join(yours)}")
-    yield made("", f"left to you: {'; '.join(preset.yours)}")
+    yield made("", f"not set by the preset: {'; '.join(preset.yours)}")
     if settings.superres.recipe != "fast":
         yield made("", preset.cost)
 

@@ -43,7 +43,7 @@ STAGES: Mapping[str, str] = {
     "prepare_control": "structural scans: bias field, brain, registration",
     "structural": "structural scans: training and super-resolution of all contrasts",
     "anatomy": "anatomy: bias field, brain mask, template, atlas",
-    "imported": "what other programs made",
+    "imported": "series of other programs",
     "motion": "head motion and slice timing",
     "register_pair": "registration",
     "registration": "registration",

@@ -9,14 +9,16 @@ from bids_sr.cli.console import table_text
 from bids_sr.sr.method import all_methods, get_method
 from bids_sr.sr.recipe_changes import VariableField, variable_fields
 
-_COLUMNS = ("setting", "default", "range", "unit", "what it sets", "varied by")
+_COLUMNS = ("setting", "default", "range", "unit", "its settings", "varied by")
 
 
 def settings_text(method: str) -> str:
     """Return a table of the settings of each recipe of a method."""
     facts = get_method(method)
     if not facts.recipes:
-        return f"{method}: {facts.summary}\nIt has no recipe: no network is trained."
+        return (
+            f"{method}: {facts.summary}\nThe method has no recipe, because no network is trained."
+        )
     parts = [f"{method}: {facts.summary}"]
     for name, recipe in facts.recipes.items():
         rows = [_COLUMNS, *map(_row, variable_fields(recipe))]

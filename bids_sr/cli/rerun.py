@@ -39,7 +39,9 @@ class _RerunOptions(Checked):
 
     node_dir: Path = argument("NODE_DIR", "directory of the step in the working directory")
     work_dir: Path | None = option(
-        None, "-w --work-dir DIR", "where it works (default: a new temporary directory)"
+        None,
+        "-w --work-dir DIR",
+        "directory in which the step runs (default: a new temporary directory)",
     )
 
 
@@ -68,14 +70,14 @@ def _load(folder: Path) -> "Node":
     """
     file = folder / "_node.pklz"
     if not file.is_file():
-        why = "it holds no _node.pklz, which a step leaves when it begins"
+        why = "the file _node.pklz, which is written when a step begins, is missing"
         raise UsageError(
-            f"{folder} is no directory of a step",
+            f"{folder} is not the directory of a step",
             why,
-            "take the directory that the crash file names",
+            "use the directory given in the crash file",
         )
     if file.stat().st_uid not in (os.getuid(), 0):
-        why = "reading it would run whatever that user has put into it"
+        why = "reading the file could run code of that user"
         raise UsageError(f"{file} belongs to another user", why, "run the step as that user")
     os.environ["NIPYPE_NO_ET"] = "1"
     from bids_sr.execution.usage import limit_threads
@@ -86,7 +88,7 @@ def _load(folder: Path) -> "Node":
     try:
         return loadpkl(file)
     except Exception as error:
-        fix = "give the command of the whole run again: it makes this step anew"
+        fix = "rerun the command of the complete run, which repeats this step"
         raise UsageError(
             f"{file} cannot be read", f"{type(error).__name__}: {error}", fix
         ) from error
@@ -172,7 +174,9 @@ def _make_reports(output_dir: Path, labels: Sequence[str], sessions: int) -> lis
     labels_of_call = [label.removeprefix("sub-") for label in labels] or there
     if not there:
         raise UsageError(
-            str(output_dir), "it holds no figures of bids-sr", "give the output directory of a run"
+            str(output_dir),
+            "the directory contains no figures of bids-sr",
+            "specify the output directory of a run",
         )
     for label in labels_of_call:
         if label not in there:

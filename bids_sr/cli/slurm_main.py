@@ -6,7 +6,7 @@ code    meaning
 0       submitted; with ``--wait`` and for ``status``: nothing failed
 1       something failed; each is named
 2       the command or the data cannot be used, or SLURM refuses: nothing was submitted
-130     interrupted; what was submitted goes on
+130     interrupted; submitted jobs continue
 ======  ====================================================================
 
 Options of ``bids-sr-slurm`` beside those of ``bids-sr``.
@@ -58,10 +58,12 @@ class _Sent(Checked):
     """How jobs are submitted, for the first time or again."""
 
     print_only: bool = option(
-        False, "--print-only", "write and show the scripts and submit nothing"
+        False, "--print-only", "write and print the scripts without submitting them"
     )
     wait: bool = option(
-        False, "--wait", "return when all jobs have ended: 0 if nothing failed, else 1"
+        False,
+        "--wait",
+        "wait until all jobs have ended; exit code 0 if no job failed, otherwise 1",
     )
 
 
@@ -69,14 +71,14 @@ class _Sent(Checked):
 class LaterOptions(_Sent):
     """Whose jobs are asked for, cancelled or submitted again, and what they then ask for."""
 
-    output_dir: Path = argument("OUT", "the output directory of the submission")
+    output_dir: Path = argument("OUT", "output directory of the submission")
     participant_label: tuple[str, ...] = option(
         (), "--participant-label LABEL", "participants (default: all)", type=section.labels
     )
     mem: float | None = option(
         None,
         "--mem SIZE",
-        "memory of the program in each task: 8, 8G; the job asks for more",
+        "memory of the program per task, such as 8 or 8G; the job requests more",
         type=section.gigabytes,
     )
     time: str = option("", "--time TIME", "time limit of each task")
@@ -89,22 +91,25 @@ class SlurmOptions(_Sent):
     array: str = option(
         "",
         "--array SPEC",
-        "tasks to submit, from 1, and how many run at once: 1-10, 3,5, 1-20:2%%4, %%4 (default:"
+        "tasks to submit (from 1) and, after %%, the number of simultaneous tasks: 1-10, 3,5,"
+        " 1-20:2%%4, %%4 (default:"
         " all)",
     )
-    batch: int = option(1, "--batch N", "participants per task, one after the other", least=1)
+    batch: int = option(
+        1, "--batch N", "participants per task, processed one after the other", least=1
+    )
     time: str = option(
         "",
         "--time TIME",
         "time limit of a task: minutes, H:MM:SS or D-HH (default: from the estimate)",
     )
     cpus: int | None = option(
-        None, "--cpus N", "processors of a task, as --nprocs (default: 4)", least=1
+        None, "--cpus N", "processors per task, as --nprocs (default: 4)", least=1
     )
     gpus: int | None = option(
-        None, "--gpus N", "GPUs of a task (default: 1 with --device cuda, else 0)", least=0
+        None, "--gpus N", "GPUs per task (default: 1 with --device cuda, otherwise 0)", least=0
     )
-    no_group: bool = option(False, "--no-group", "no job for the group level")
+    no_group: bool = option(False, "--no-group", "do not submit a job for the group level")
 
 
 _NO_LIMIT_GB = 1e6
@@ -252,22 +257,22 @@ def _unfit(settings: Settings, site: Site) -> list[str]:
         "--reports-only": settings.run.reports_only,
     }
     wrong = [
-        f"{flag}: it takes seconds; call bids-sr with it, without SLURM"
+        f"{flag}: takes only seconds; use it with bids-sr, without SLURM"
         for flag, asked in only.items()
         if asked
     ]
     if settings.resources.use_plugin is not None:
         wrong.append(
-            "--use-plugin: tasks of an array submit no jobs of their own; call bids-sr with it"
+            "--use-plugin: tasks of an array cannot submit jobs; use this option with bids-sr"
         )
     if settings.run.clean_workdir:
         wrong.append(
-            "--clean-workdir: a task that is requeued would lose what it has done; give -w a new"
-            " directory"
+            "--clean-workdir: a requeued task would lose its finished steps; specify a new"
+            " directory with -w"
         )
     for name, text in (("setup", site.setup), ("container", site.container)):
         if text and "://" not in text and not Path(text).expanduser().exists():
-            wrong.append(f"--{name} {text}: there is no such file; check the path")
+            wrong.append(f"--{name} {text}: file not found; check the path")
     return wrong
 
 
@@ -282,7 +287,7 @@ def _clashes(arrays: "tuple[Job, ...]", seen: "Overview | None", *, printed: boo
     ):
         some = " ".join(twice[:20]) + (f" and {len(twice) - 20} more" if len(twice) > 20 else "")
         wrong.append(
-            f"{some}: already waiting or running; wait, or `bids-sr-slurm cancel OUT` first"
+            f"{some}: already pending or running. Wait, or first use `bids-sr-slurm cancel OUT`."
         )
     if not printed and arrays:
         largest = job_states.largest_index()
@@ -305,30 +310,30 @@ def _describe(submission: Submission, plan: "Plan") -> None:
             f" {time_text(request.minutes)}" + (f", {request.gpus} GPUs" if request.gpus else "")
         )
     print(
-        f"  estimated memory {cost.memory_gb:.1f} GB; what is asked for and was not given as an"
-        " option is the estimate of the most demanding task with head room (docs/hpc.md)"
+        f"  estimated memory {cost.memory_gb:.1f} GB; requests that were not specified as options"
+        " are the estimate of the most demanding task plus a reserve (docs/hpc.md)"
     )
-    print("  a group job follows" if submission.group else "  no group job")
+    print("  followed by a group job" if submission.group else "  no group job")
 
 
 _DESCRIPTION = """\
-Run bids-sr on a SLURM cluster: one array task a participant and a group job behind them. Takes
-the options of bids-sr (--nprocs and --mem hold for each task; its job asks for more memory than
---mem) and those of the group "SLURM".
+Run bids-sr on a SLURM cluster: one array task per participant, followed by a group job. The
+options are those of bids-sr (--nprocs and --mem apply per task; the job requests more memory than
+--mem) and the group "SLURM".
 
 Afterwards: bids-sr-slurm status OUT, bids-sr-slurm retry OUT, bids-sr-slurm cancel OUT."""
 _AGAIN = {"mem", "time", "print_only", "wait"}
 
 
 _LATER = {
-    "status": ("what became of each participant", {"participant_label", *_AGAIN}),
+    "status": ("show the state of each participant", {"participant_label", *_AGAIN}),
     "retry": (
-        "submit again those that failed: more memory for those that ran out of it, more time for"
-        " those that timed out; and a new group job",
+        "resubmit failed participants, with more memory if memory ran out and more time if they"
+        " timed out, and a new group job",
         set(),
     ),
     "cancel": (
-        "cancel what waits or runs, the group job included unless participants are named",
+        "cancel pending and running jobs; also the group job, unless participants are specified",
         _AGAIN,
     ),
 }
@@ -362,7 +367,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:
         restart_in_utf8()
     arguments = list(sys.argv[1:] if argv is None else argv)
-    interrupted = "what was submitted goes on"
+    interrupted = "submitted jobs continue"
     return ended("bids-sr-slurm", lambda: _run(arguments), interrupted=interrupted)
 
 
@@ -380,7 +385,7 @@ def _run(arguments: list[str]) -> int:
     if command == "retry":
         return _retry(seen, people, options, minutes)
     names = cancel(seen, people)
-    print(f"cancelled: {' '.join(names)}" if names else "nothing is left to cancel")
+    print(f"cancelled: {' '.join(names)}" if names else "no job left to cancel")
     return DONE
 
 
@@ -417,7 +422,7 @@ def _print_only(submission: Submission, text: str, after: Sequence[str]) -> int:
     scripts, lines = print_scripts(submission, text, after=after)
     for script in (*scripts, lines):
         print(f"\n--- {script}\n{script.read_text(encoding='utf-8')}", end="")
-    print(f"\nnothing was submitted; this submits it: bash {shlex.quote(str(lines))}")
+    print(f"\nno job was submitted. To submit: bash {shlex.quote(str(lines))}")
     return DONE
 
 
@@ -431,7 +436,7 @@ def _send(made: "list[tuple[Submission, str]]", after: Sequence[str], *, wait: b
     output_dir = made[0][0].output_dir
     if wait:
         return _show(submissions.wait(output_dir, say), output_dir)
-    print(f"see how it goes: bids-sr-slurm status {shlex.quote(str(output_dir))}")
+    print(f"state of the jobs: bids-sr-slurm status {shlex.quote(str(output_dir))}")
     return DONE
 
 

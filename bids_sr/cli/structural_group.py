@@ -92,14 +92,14 @@ def prepare(
         raise UsageError(
             "\n  ".join(["metrics of different versions or settings cannot be combined", *lines]),
             "their values are not comparable",
-            "run the participant level again with one version and the same settings",
+            "rerun the participant level with one version and the same settings",
         )
     people = list(tables["participant"].unique())
     if len(people) < 2:
         raise UsageError(
             f"structural scans of one participant ({people[0]}) at the group level",
             "statistics over participants need at least two",
-            "run the participant level for more of them",
+            "run the participant level for more participants",
         )
     absent = tuple(f"{name}: no table of metrics" for name in expected if name not in people)
     protocols = _protocols(settings, tables) if settings.evaluation.protocol else {}
@@ -221,7 +221,7 @@ def run_structural_group(
         tables = tables_of(read_values(group.tables, group.protocols, group.months))
     except TableError as error:
         raise UsageError(
-            str(error), "it is not a table of this version", "run that participant again"
+            str(error), "the table was written by another version", "rerun this participant"
         ) from error
     output_dir = settings.paths.output_dir
     write_structural_tables(output_dir, tables)

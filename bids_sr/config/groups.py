@@ -83,12 +83,12 @@ class Selection(Checked):
     bids_filter_file: Path | None = option(
         None,
         "--bids-filter-file FILE",
-        "JSON with pybids filters for bold, t2starw, t1w, t2w, flair; others, such as fmap, have"
-        " no effect",
+        "JSON file with pybids filters for bold, t2starw, t1w, t2w and flair; filters for other"
+        " images, such as fmap, have no effect",
         decides=False,
     )
     bids_database_dir: Path | None = option(
-        None, "--bids-database-dir DIR", "pybids database of a large data set", decides=False
+        None, "--bids-database-dir DIR", "pybids database of a large dataset", decides=False
     )
     skip_bids_validation: bool = option(
         False,
@@ -109,8 +109,8 @@ class Selection(Checked):
             self._set(name, labels)
             for label in labels:
                 why = (
-                    f"{label!r} is no BIDS label: letters, digits and +, several of them separated"
-                    " by spaces or commas"
+                    f"{label!r} is not a valid BIDS label (letters, digits and +). Separate"
+                    " several labels by spaces or commas."
                 )
                 self._need(is_label(label), name, why)
         self._set("run_id", tuple(dict.fromkeys(self.run_id)))
@@ -137,8 +137,8 @@ class Preprocessing(Checked):
     derivatives: tuple[str, ...] = option(
         (),
         "-d --derivatives NAME=DIR",
-        "output of fMRIPrep (fmriprep=DIR, or DIR): its anatomy, masks, transforms, head motion,"
-        " field maps and confounds are used instead of computed",
+        "output of fMRIPrep (fmriprep=DIR, or DIR): anatomical images, masks, transforms, head"
+        " motion, field maps and confounds are taken from it instead of computed",
         common=True,
         decides=False,
     )
@@ -151,8 +151,8 @@ class Preprocessing(Checked):
     slice_time_ref: float = option(
         0.5,
         "--slice-time-ref FRACTION",
-        "moment to which slice timing is corrected, as a fraction of the slice acquisition range:"
-        " 0 or start is the first slice, 0.5 or middle (default) the middle, 1 the last slice",
+        "time to which slice timing is corrected, as a fraction of the slice acquisition range: 0"
+        " or start (first slice), 0.5 or middle (default), 1 (last slice)",
         type=section.fraction,
         least=0,
         most=1,
@@ -172,7 +172,7 @@ class Preprocessing(Checked):
     return_all_components: bool = option(
         False,
         "--return-all-components",
-        "all components of CompCor in the confounds, not only those that explain half of the"
+        "store all CompCor components in the confounds, instead of those that explain half of the"
         " variance",
     )
     ignore: tuple[
@@ -181,8 +181,8 @@ class Preprocessing(Checked):
     ] = option(
         (),
         "--ignore",
-        "slicetiming: do not correct it; events: treat the run as resting state; the others are"
-        " fMRIPrep's and have no effect",
+        "slicetiming: skip slice-timing correction; events: treat the runs as resting state; the"
+        " other values of fMRIPrep are accepted and have no effect",
     )
     input_smoothing: float = option(
         0.0,
@@ -197,7 +197,7 @@ class Preprocessing(Checked):
         (FUNC,),
         "--output-spaces SPACE",
         "spaces of the super-resolved series and the maps: func, T1w, templates such as"
-        " MNI152NLin2009cAsym:res-2; of the maps alone: fsnative, fsaverage:den-10k",
+        " MNI152NLin2009cAsym:res-2; only for the maps: fsnative, fsaverage:den-10k",
         common=True,
         decides=False,
     )
@@ -211,12 +211,12 @@ class Preprocessing(Checked):
             self._need(
                 bool(text.strip()) and not text.endswith("="),
                 "derivatives",
-                "it names no folder; write NAME=DIR, or DIR alone",
+                "no directory given; write NAME=DIR, or DIR",
             )
         try:
             parse_spaces(self.output_spaces)
         except ValueError as error:
-            fix = "name spaces as func T1w MNI152NLin2009cAsym:res-2"
+            fix = "write spaces as func T1w MNI152NLin2009cAsym:res-2"
             given = " ".join(self.output_spaces)
             raise SettingError("preprocessing.output_spaces", given, str(error), fix) from error
 
@@ -287,27 +287,27 @@ class Activation(Checked):
     band_pass: tuple[float, ...] = option(
         (),
         "--band-pass HZ",
-        "LOW HIGH: pass band (Hz) of all models and of the cross-correlation, by regressors; in"
-        " place of --high-pass and --low-pass",
+        "LOW HIGH: pass band (Hz) of all models and of the cross-correlation, applied by"
+        " regressors; replaces --high-pass and --low-pass",
         above=0,
     )
     drift: str = option(
         COSINE,
         "--drift {cosine,legendre:N}",
-        "slow drift of the GLM: cosines up to --high-pass, or Legendre polynomials up to order N",
+        "drift model of the GLM: cosines up to --high-pass, or Legendre polynomials up to order N",
     )
     fd_censor: float | None = option(
         None,
         "--fd-censor MM",
-        "censor volumes with a framewise displacement above this; no model uses them (default:"
-        " none)",
+        "framewise displacement above which a volume is censored, that is, excluded from all"
+        " models (default: no censoring)",
         above=0,
     )
     enorm_censor: float | None = option(
         None,
         "--enorm-censor VALUE",
-        "censor volumes whose motion derivatives (mm, degrees) have at least this Euclidean norm,"
-        " such as .3 (default: none)",
+        "Euclidean norm of the motion derivatives (mm, degrees) from which a volume is censored,"
+        " such as .3 (default: no censoring)",
         above=0,
     )
     confounds: tuple[str, ...] = option(
@@ -332,27 +332,28 @@ class Activation(Checked):
     atlas: str = option(
         region_names.AAL2,
         "--atlas {NAME,FILE}",
-        "labels of the brain for --roi, --seeds and the table of clusters: AAL2, an atlas in"
-        " TemplateFlow's cache such as Schaefer2018:400Parcels7Networks, or a NIfTI file with its"
-        " table (index, name) beside it as .tsv",
+        "atlas for --roi, --seeds and the table of clusters: AAL2, an atlas in TemplateFlow's"
+        " cache such as Schaefer2018:400Parcels7Networks, or a NIfTI label image with a table"
+        " (columns index, name) of the same name as .tsv",
     )
     roi: str = option(
         region_names.AUTO,
         "--roi {auto,brain,NAMES,FILE}",
-        "where regions are measured: auto (by the task's name), brain, motor, visual, auditory,"
-        " labels of the atlas joined by commas, or a mask",
+        "region of interest in which activated regions are measured: auto (by the name of the"
+        " task), brain, motor, visual, auditory, labels of the atlas separated by commas, or a"
+        " mask",
         common=True,
     )
     overlap: tuple[str, ...] = option(
         (),
         "--overlap CONDITION",
         "draw the regions of two conditions (upper quarter) in one image, with their Dice"
-        " coefficient; auto: of runs with exactly two conditions (default: not drawn)",
+        " coefficient; auto: for runs with exactly two conditions (default: not drawn)",
         decides=False,
     )
     draws_cc: bool = option(
         False,
-        help="whether maps of cross-correlation are drawn in axial and sagittal planes",
+        help="draw maps of the cross-correlation in axial and sagittal planes",
         decides=False,
     )
     thresholds: tuple[str, ...] = option(
@@ -370,23 +371,27 @@ class Activation(Checked):
         )
         self._need(bool(self.seeds), "seeds", "at least one seed is needed, or `components`")
         self._need(
-            COMPONENTS not in self.seeds or len(self.seeds) == 1, "seeds", "components stand alone"
+            COMPONENTS not in self.seeds or len(self.seeds) == 1,
+            "seeds",
+            "components cannot be combined with seeds",
         )
         check_regions(self.atlas, self.roi, self.seeds)
         names = seed_names(seeds_of(self.seeds, with_anat=True, atlas=self.atlas))
-        self._need(len(set(names)) == len(names), "seeds", "two seeds have one name")
+        self._need(len(set(names)) == len(names), "seeds", "two seeds have the same name")
         self._need(bool(self.kinds), "kinds", "at least one of cc and glm is needed")
-        self._need(bool(self.smoothing), "smoothing", "at least one width is needed; 0 is none")
         self._need(
-            _apart(self.smoothing), "smoothing", "two widths are alike in tenths of a millimeter"
+            bool(self.smoothing), "smoothing", "at least one width is needed; 0 means no smoothing"
+        )
+        self._need(
+            _apart(self.smoothing), "smoothing", "two widths are equal when rounded to 0.1 mm"
         )
         above = self.low_pass is None or self.low_pass > self.high_pass
-        self._need(above, "low_pass", "it must lie above the high-pass frequency")
+        self._need(above, "low_pass", "must be above the high-pass frequency")
         self._need(
             not self.band_pass
             or (len(self.band_pass) == 2 and self.band_pass[0] < self.band_pass[1]),
             "band_pass",
-            "two frequencies are needed, the lower one first",
+            "two frequencies are needed, the lower first",
         )
         order = self.legendre_order
         self._need(
@@ -398,18 +403,18 @@ class Activation(Checked):
             threshold for threshold in self.thresholds if threshold not in ("quarter", "fdr")
         ]
         readable = all(re.fullmatch(r"\d+(\.\d+)?", number) for number in numbers)
+        self._need(readable, "thresholds", "expected quarter, fdr or a value of z such as 3.1")
         self._need(
-            readable, "thresholds", "a threshold is quarter, fdr or a value of z such as 3.1"
-        )
-        self._need(
-            _apart(map(float, numbers)), "thresholds", "two values of z are alike in tenths"
+            _apart(map(float, numbers)),
+            "thresholds",
+            "two values of z are equal when rounded to 0.1",
         )
         self._each_once("overlap")
         if self.overlap not in ((), (_AUTO,)):
-            why = "two different conditions are needed, or auto alone"
+            why = "expected two different conditions, or auto"
             two = len(self.overlap) == 2 and _AUTO not in self.overlap
             self._need(two, "overlap", why)
-            why = "it draws regions that --activation cc and --threshold quarter make"
+            why = "needs the regions of --activation cc and --threshold quarter"
             self._need(self.maps_quarter, "overlap", why)
 
     @property
@@ -462,17 +467,18 @@ class Evaluation(Checked):
     truth: str = option(
         "auto",
         "--truth {auto,none,DIR}",
-        "high-resolution reference: data set with the same runs measured at the high resolution,"
-        " or with their known activation; auto finds derivatives/highres-reference and"
-        " derivatives/ground-truth in the data set",
+        "high-resolution reference: dataset with the same runs measured at the high resolution,"
+        " or with their known activation; auto uses derivatives/highres-reference or"
+        " derivatives/ground-truth of the dataset, if present",
         decides=False,
         type=section.folder,
     )
     retrospective: Literal["clean", "noisy"] | None = option(
         None,
         "--retrospective",
-        "downsample the BOLD series by the factor (default 2), super-resolve it and compare with"
-        " the original; noisy also adds thermal noise up to the original level (default: clean)",
+        "downsample the BOLD series by the factor (default 2), super-resolve the result and"
+        " compare it with the original; noisy also adds thermal noise up to the level of the"
+        " original (default: clean)",
         common=True,
         nargs="?",
         const="clean",
@@ -480,9 +486,9 @@ class Evaluation(Checked):
     compare: tuple[str, ...] = option(
         (),
         "--compare NAME=FILE",
-        "judge a series that another program made of the run, on the acquired or a finer grid: is"
-        " it more accurate than the acquired one? NORDIC=FILE; tedana=DIR or tedana=DIR:desc-LABEL"
-        " of BIDS derivatives",
+        "evaluate a series that another program computed from the run, on the acquired or a finer"
+        " grid: is it more accurate than the acquired series? NORDIC=FILE; tedana=DIR or"
+        " tedana=DIR:desc-LABEL of BIDS derivatives",
         decides=False,
         type=section.named_file,
     )
@@ -495,28 +501,30 @@ class Evaluation(Checked):
     null_checks: bool = option(
         False,
         "--null-checks",
-        "run control analyses (placebos): each method with one of its inputs replaced",
+        "run negative controls (placebos): each method with one of its inputs replaced",
         decides=False,
     )
     roi_grow: bool = option(
         False,
         "--roi-grow",
-        "extend the region of interest to adjacent activation that its border cuts off",
+        "extend the region of interest to activation that crosses its border",
     )
     margin: float | None = option(
         None,
         "--margin VALUE",
-        "equivalence margin at the group level for dimensionless metrics, such as correlations "
-        "(default, and for all others: a tenth of the gap between B-spline and measured)",
+        "equivalence margin at the group level for dimensionless metrics, such as correlations"
+        " (default, and for all other metrics: a tenth of the difference between B-spline and"
+        " measured)",
         decides=False,
         above=0,
     )
     protocol: str | None = option(
         None,
         "--protocol COLUMN",
-        "acquisition protocol of structural scans at the group level, by which errors of quality"
-        " metrics are grouped: a column of participants.tsv, such as scanner, or a key of the"
-        " low-resolution scans' sidecars, such as ManufacturersModelName (default: one group)",
+        "acquisition protocol of structural scans at the group level; errors of quality metrics"
+        " are grouped by it: a column of participants.tsv, such as scanner, or a key of the"
+        " sidecars of the low-resolution scans, such as ManufacturersModelName (default: one"
+        " group)",
         decides=False,
     )
     months: str | None = option(
@@ -530,18 +538,21 @@ class Evaluation(Checked):
     group_permutations: int = option(
         0,
         "--group-permutations N",
-        "also correct each group map for all voxels (family-wise, two-sided) by the largest t of N"
-        " random sign flips, such as 5000 (default: none); needs 6 participants, and memory of"
-        " 6 MB for each run and, on each processor, for each participant",
+        "also correct group maps for multiple comparisons (family-wise, two-sided) by the largest"
+        " |t| of N random sign flips, such as 5000 (default: no correction); needs 6"
+        " participants, and 6 MB of memory per run and, on each processor, per participant",
         decides=False,
         least=0,
     )
 
     def _check(self) -> None:
-        why = "it makes its own truth, so it excludes a folder of evaluation.truth (--truth)"
+        why = (
+            "it creates its own reference, so it cannot be combined with a directory in"
+            " evaluation.truth (--truth)"
+        )
         self._need(self.truth_dir is None or self.retrospective is None, "retrospective", why)
         why = (
-            "a series of the run cannot be held against its downsampled copy; leave out"
+            "a series of the run cannot be compared with the downsampled run; omit"
             " evaluation.retrospective"
         )
         self._need(not self.compare or self.retrospective is None, "compare", why)
@@ -578,8 +589,8 @@ class Resources(Checked):
     mem_gb: float | None = option(
         None,
         "--mem --mem-gb --mem-mb SIZE",
-        "memory limit: 8G, 512M; a bare number is in GB, that of --mem-mb in MB (default: free"
-        " memory)",
+        "memory limit, such as 8G or 512M; a number without unit is in GB, with --mem-mb in MB"
+        " (default: free memory)",
         common=True,
         decides=False,
         action=section.Memory,
@@ -595,17 +606,14 @@ class Resources(Checked):
     use_plugin: Path | None = option(
         None,
         "--use-plugin --nipype-plugin-file FILE",
-        "Nipype's YAML file, or TOML; with SLURM each step becomes a job (default: steps run on"
-        " this machine)",
+        "Nipype plugin file (YAML or TOML); with SLURM, each step is a job (default: steps run on"
+        " this computer)",
         decides=False,
     )
 
     def _check(self) -> None:
         fits = self.omp_nthreads is None or self.nprocs is None or self.omp_nthreads <= self.nprocs
-        why = (
-            "one step cannot take more threads than there are processors (nprocs is"
-            f" {self.nprocs})"
-        )
+        why = f"a step cannot use more threads than there are processors (nprocs is {self.nprocs})"
         self._need(fits, "omp_nthreads", why)
 
 
@@ -614,7 +622,8 @@ def sessions_option() -> int:
     return option(
         4,
         "--aggregate-session-reports N",
-        "sessions of a participant in one report; with more, each has its own (default: 4)",
+        "largest number of sessions in one report; with more sessions, one report per session"
+        " (default: 4)",
         decides=False,
         least=1,
     )
@@ -638,7 +647,7 @@ class Run(Checked):
     preset: str = option(
         "",
         "--preset NAME",
-        "settings of a published analysis, where no option is given:"
+        "settings of a published analysis; options that you specify have precedence:"
         f" {'; '.join(f'{each.name} ({each.title})' for each in PRESETS.values())}",
         decides=False,
         once=True,
@@ -646,16 +655,16 @@ class Run(Checked):
     level: Level = option(
         "standard",
         "--level",
-        "files that are stored: minimal (series, confounds, report, tables), standard (also maps"
-        " of raw, bspline, the methods and measured), full (also maps and series of all"
-        " baselines); the results are the same",
+        "stored files: minimal (series, confounds, report, tables), standard (also maps of raw,"
+        " bspline, the methods and measured), full (also maps and series of all baselines);"
+        " results do not depend on it",
         decides=False,
     )
     boilerplate_only: bool = option(
         False,
         "--boilerplate-only",
-        "write the methods text and stop; trainings are described in the future tense until they"
-        " have ended (in an earlier call with the same settings)",
+        "write the methods text and stop; trainings that have not finished in an earlier call"
+        " with the same settings are described in the future tense",
         decides=False,
         once=True,
     )
@@ -668,15 +677,16 @@ class Run(Checked):
     clean_workdir: bool = option(
         False,
         "--clean-workdir",
-        "first remove what earlier runs left of the participants' steps in the working directory",
+        "first remove the steps of the participants that earlier runs left in the working"
+        " directory",
         decides=False,
         once=True,
     )
     keep_series: bool = option(
         False,
         "--keep-series",
-        "keep series above 0.25 GB in the working directory when all steps have read them; else a"
-        " call with other settings makes them again",
+        "keep series above 0.25 GB in the working directory after all steps have read them;"
+        " otherwise a call with other settings recomputes them",
         decides=False,
     )
     reports_only: bool = option(
@@ -690,7 +700,7 @@ class Run(Checked):
     strict: bool = option(
         False,
         "--strict",
-        "stop before any work if a run cannot be processed, instead of skipping it",
+        "stop before processing if a run cannot be processed, instead of skipping the run",
         decides=False,
     )
     stop_on_first_crash: bool = option(
@@ -701,19 +711,20 @@ class Run(Checked):
     )
     sloppy: bool = option(False, "--sloppy", "low quality, for tests only")
     verbosity: int = option(
-        0, "-v --verbose", "print more; may be given twice", decides=False, action="count", least=0
+        0, "-v --verbose", "print more; can be used twice", decides=False, action="count", least=0
     )
     log_format: Literal["text", "json"] = option(
         "text",
         "--log-format",
-        "what the console prints: text, or notices and progress as JSON, one a line",
+        "format of the console output: text, or JSON lines with notices and progress",
         decides=False,
         once=True,
     )
     dry_run: bool = option(
         False,
         "--dry-run",
-        "show what would run, with estimates of time, memory and disk, and stop",
+        "check the inputs, show what would run with estimates of time, memory and disk space, and"
+        " stop",
         common=True,
         decides=False,
         once=True,
@@ -722,21 +733,26 @@ class Run(Checked):
     graph: bool = option(
         False,
         "--graph",
-        "as --dry-run, and print which step makes what of what",
+        "as --dry-run, and print the inputs and outputs of all steps",
         decides=False,
         once=True,
         among=WHICH_DATA,
     )
-    run_uuid: str = option("", help="name of the call's log folder", decides=False, once=True)
+    run_uuid: str = option(
+        "", help="name of the log directory of the call", decides=False, once=True
+    )
     without_effect: tuple[tuple[str, ...], ...] = option(
-        (), help="what was given and has no effect, with the reason", decides=False, once=True
+        (),
+        help="options that were specified but have no effect, with the reason",
+        decides=False,
+        once=True,
     )
 
     def _check(self) -> None:
         self._need(
             not (self.boilerplate_only and self.reports_only),
             "boilerplate_only",
-            "it excludes reports_only",
+            "cannot be combined with reports_only",
         )
         if self.preset:
             find_preset(self.preset)

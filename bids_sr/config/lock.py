@@ -144,10 +144,10 @@ def output_lock(
             lines = [f"{path}: {_read_holder(path) or 'an unknown run'}" for path in locked]
             raise UsageError(
                 f"another run is working on {names_taken}",
-                "two at once would write the same files. " + "; ".join(lines),
-                "wait until it has ended, or stop it, then give the command again; it may work on"
-                " other participants (--participant-label) at the same time. If you know that it"
-                " no longer runs, delete the file named here",
+                "Two simultaneous runs would write the same files. " + "; ".join(lines),
+                "wait until it has ended, or stop it, and rerun the command; or process other"
+                " participants at the same time (--participant-label). If you are sure that it is"
+                " no longer running, delete the file named above",
             )
         beats.start()
         yield
@@ -177,7 +177,7 @@ def _lock(path: Path, holder: _Holder) -> bool:
             continue  # another run has just removed the directory that it left empty
         except OSError as error:
             raise UsageError(
-                f"cannot write {path}", str(error), "choose a directory that can be written"
+                f"cannot write {path}", str(error), "choose a writable directory"
             ) from error
 
 
@@ -201,7 +201,9 @@ def _take_away(path: Path, dead: _Holder | None) -> None:
         return  # another run was quicker
     if _read_holder(aside) == dead:
         _LOGGER.warning(
-            "%s was left by %s, which no longer runs: taken over", path, dead or "an unknown run"
+            "%s was left by %s, which is no longer running; the lock is taken over",
+            path,
+            dead or "an unknown run",
         )
     elif not path.exists():
         os.rename(aside, path)  # another run was quicker and holds it now
@@ -218,7 +220,8 @@ def _keep_beating(held: Sequence[Path], holder: _Holder, stop: threading.Event) 
             if stop.is_set() or _read_holder(path) == holder or _unreachable(path):
                 continue
             _LOGGER.error(
-                "%s is no longer held by this run: another one has taken over, so this one stops",
+                "%s is no longer held by this run because another run has taken over; this run"
+                " stops",
                 path,
             )
             os.kill(os.getpid(), signal.SIGTERM)

@@ -464,7 +464,7 @@ class Plugin(Checked):
         """Read the file, raising `UsageError` for unreadable or unknown entries."""
         tables = read_tables(path, "plugin file", yaml=(".yml", ".yaml"))
         if not isinstance(tables, dict):
-            raise UsageError(f"plugin file {path}", "it holds no keys", "write plugin: SLURM")
+            raise UsageError(f"plugin file {path}", "the file has no keys", "write plugin: SLURM")
         arguments = tables.pop("plugin_args", None) or {}
         _refuse_unknown(tables, ("plugin", "plugin_args"), path)
         # the same, by its name in fMRIPrep's files, and as Nipype submits it all at once
@@ -500,7 +500,7 @@ def _refuse_unknown(values: dict[str, object], known: Sequence[str], path: Path)
         if name not in known:
             fix = nearest_name(str(name), known) or f"there are {', '.join(known)}"
             raise UsageError(
-                f"unknown key {name!r} in {path}", "the plugin has no such setting", fix
+                f"unknown key {name!r} in {path}", "unknown setting of the plugin", fix
             )
 
 
@@ -511,12 +511,12 @@ def _check_arguments(name: str, arguments: tuple[str, ...]) -> None:
         if option in _REFUSED_OPTIONS:
             raise UsageError(
                 f"plugin_args.{name}: {word}",
-                f"the plugin itself decides on {option}",
-                "leave it out",
+                f"set by the plugin itself: {option}",
+                "omit it",
             )
         if word.startswith("-") and " " in word and "=" not in word:
             head, _, rest = word.partition(" ")
-            why = "each string is one argument, as no shell takes it apart"
+            why = "each string is one argument; it is not split by a shell"
             raise UsageError(
                 f"plugin_args.{name}: {word!r}", why, f'write it as "{head}", "{rest}"'
             )
@@ -532,5 +532,5 @@ def _template(text: str, beside: Path) -> str:
     except (OSError, UnicodeDecodeError) as error:
         why = f"the template {path} cannot be read: {getattr(error, 'strerror', None) or error}"
         raise UsageError(
-            f"plugin_args.template: {text}", why, "give a file, or lines that begin with #!"
+            f"plugin_args.template: {text}", why, "specify a file, or lines that begin with #!"
         ) from error

@@ -80,7 +80,8 @@ OTA2022 = AnalysisPreset(
             setting=("superres", "recipe"),
             value="paper",
             option="--recipe paper",
-            source="published training, with VGG-19 features in the loss (--vgg-weights is given)",
+            source="published training, with VGG-19 features in the loss (if --vgg-weights is"
+            " specified)",
             needs=("superres", "vgg_weights"),
         ),
         Choice(
@@ -102,19 +103,20 @@ OTA2022 = AnalysisPreset(
             setting=("preprocessing", "ignore"),
             value=("slicetiming",),
             option="--ignore slicetiming",
-            source="no slice-timing correction is described",
+            source="slice-timing correction is not described in the paper",
         ),
         Choice(
             setting=("activation", "kinds"),
             value=("cc",),
             option="--activation cc",
-            source="equation 1, after linear detrending; no confounds are described",
+            source="equation 1, after linear detrending; confounds are not described in the paper",
         ),
         Choice(
             setting=("activation", "low_pass"),
             value=0.1,
             option="--low-pass 0.1",
-            source="a low-pass filter is described without its cut-off; 0.1 Hz is ours",
+            source="the paper describes a low-pass filter without its cut-off; 0.1 Hz is our"
+            " choice",
         ),
         Choice(
             setting=("activation", "smoothing"),
@@ -126,7 +128,7 @@ OTA2022 = AnalysisPreset(
             setting=("activation", "roi"),
             value="motor",
             option="--roi motor",
-            source="motor area of the AAL atlas; the choice of labels is ours",
+            source="motor area of the AAL atlas; the labels are our choice",
         ),
         Choice(
             setting=("activation", "thresholds"),
@@ -162,8 +164,8 @@ def find_preset(name: str) -> AnalysisPreset:
     if name in PRESETS:
         return PRESETS[name]
     known = ", ".join(PRESETS)
-    fix = nearest_name(name, PRESETS) or f"give one of these, or leave --preset out: {known}"
-    raise SettingError("run.preset", name, f"the presets are: {known}", fix)
+    fix = nearest_name(name, PRESETS) or f"choose one of these, or omit --preset: {known}"
+    raise SettingError("run.preset", name, f"available presets: {known}", fix)
 
 
 def applied_choices(preset: AnalysisPreset, values: Values) -> Iterator[Choice]:

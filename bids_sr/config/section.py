@@ -63,7 +63,7 @@ def read_tables(path: Path, what: str, yaml: Sequence[str] = ()) -> dict[str, An
         raise UsageError(f"{what} {path}", why, fix) from error
     except (ValueError, RecursionError, YAMLError) as error:
         why = f"is no {form}: {error}"
-        fix = "mend that line"
+        fix = "correct that line"
         raise UsageError(f"{what} {path}", why, fix) from error
 
 
@@ -114,7 +114,7 @@ def as_annotated(value: object, hint: object, where: str) -> object:
         if value in args:
             return value
         fix = nearest_name(str(value), map(str, args)) or "choose one of these"
-        raise SettingError(where, repr(value), f"it is one of {', '.join(map(str, args))}", fix)
+        raise SettingError(where, repr(value), f"expected one of {', '.join(map(str, args))}", fix)
     if isinstance(value, dict) and isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return hint(**value)
     if hint is RecipeChange and isinstance(value, str):
@@ -144,9 +144,7 @@ def as_annotated(value: object, hint: object, where: str) -> object:
     ):
         return value
     kind = getattr(hint, "__name__", str(hint)) if origin is None else "list"
-    raise SettingError(
-        where, repr(value), f"this setting takes a value of kind {kind}", "give such a value"
-    )
+    raise SettingError(where, repr(value), f"expected a value of type {kind}", "change the value")
 
 
 def as_toml(value: object) -> str:
@@ -350,9 +348,7 @@ def gigabytes(text: str, unit: str = "g") -> float:
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?|\.\d+)\s*(?:([kmgt])(?:i?b)?)?", text.strip().lower())
     if match is None:
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is not a memory size; write it as 8, 8G or 512M"
-        )
+        raise argparse.ArgumentTypeError(f"{text!r} is not a memory size; write 8, 8G or 512M")
     size = float(match[1]) * _GIGABYTES[match[2] or unit]
     if size > 2000 and not match[2]:  # such a number is one of MB
         raise argparse.ArgumentTypeError(f"{text} would be {size:g} GB; write {text}M or {text}G")
@@ -394,7 +390,7 @@ def labels(text: str) -> tuple[str, ...]:
         listed = " ".join(line.partition(mark)[0] for line in table.splitlines())
     found = re.findall(r"[^\s,]+", listed.removeprefix("participant_id"))
     if not found:
-        raise argparse.ArgumentTypeError(f"{text!r} holds no label; leave the option out for all")
+        raise argparse.ArgumentTypeError(f"{text!r} contains no label; omit the option to use all")
     return tuple(found)
 
 
@@ -423,7 +419,7 @@ def named_file(text: str) -> str:
     """Read ``NAME=FILE`` or ``NAME=DIR``; both are needed."""
     name, where = split_named(text)
     if not name or not where.strip():
-        raise argparse.ArgumentTypeError(f"{text!r} names no series; write it as NORDIC=PATH")
+        raise argparse.ArgumentTypeError(f"{text!r} does not name a series; write NORDIC=PATH")
     return text
 
 
@@ -431,7 +427,7 @@ def run_number(text: str) -> int:
     """Read the number of a run: ``1``, ``01``, ``run-01``."""
     digits = text.removeprefix("run-")
     if not (digits.isascii() and digits.isdigit()):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a run number; write it as 1 or run-1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a run number; write 1 or run-1")
     return int(digits)
 
 

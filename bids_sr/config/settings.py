@@ -55,12 +55,12 @@ def _check_method(name: str) -> None:
 class Paths(Checked):
     """Paths of the data, the results and the work folder, which allows resuming a run."""
 
-    bids_dir: Path = argument("bids_dir", "root of the BIDS data set")
-    output_dir: Path = argument("output_dir", "where the derivatives go")
+    bids_dir: Path = argument("bids_dir", "root directory of the BIDS dataset")
+    output_dir: Path = argument("output_dir", "output directory for the derivatives")
     work_dir: Path | None = option(
         None,
         "-w --work-dir DIR",
-        "intermediate files (default: ./work)",
+        "directory for intermediate files (default: ./work)",
         common=True,
         decides=False,
         among=groups.HOW_IT_RUNS,
@@ -96,8 +96,8 @@ class SuperRes(Checked):
     target: Literal["bold", "anat"] = option(
         "bold",
         "--sr-target",
-        "bold: functional runs; anat: T1w, T2w and FLAIR at two resolutions, fused (methods"
-        " attunet, unet, vit)",
+        "bold: functional runs; anat: T1w, T2w and FLAIR at two resolutions, super-resolved"
+        " together (methods attunet, unet, vit)",
     )
     train_on: Literal["own", "others"] = option(
         "own",
@@ -151,22 +151,24 @@ class SuperRes(Checked):
         (_AUTO,),
         "--sr-method NAME",
         "auto (sbl, and srgan if there is a T2*w pair; tv if slices get thinner), or one or more"
-        f" of {', '.join(offered_methods())} (sbl, tv, dip need no pair), or baselines alone",
+        f" of {', '.join(offered_methods())} (sbl, tv and dip do not need a pair), or only"
+        " baselines",
         common=True,
     )
     baselines: Literal["default", "all"] = option(
         "default",
         "--baselines",
-        "baselines for comparison: bspline zerofill, with a high-resolution reference also sdmod"
-        " and, with a pair, inject ratio; all: these without a reference, too, and nearest linear"
-        " lanczos",
+        "baselines for comparison. Default: bspline zerofill; with a high-resolution reference"
+        " also sdmod; with a reference and a pair also inject ratio. all: all of these in any"
+        " run, and nearest linear lanczos",
     )
     factor: tuple[float, ...] = option(
         (),
         "--sr-factor F",
-        "acquired over high-resolution voxel size: one number in plane, or three (x, y, across"
-        " slices); thinner slices need a 3D method, and tv becomes the default (default: that of"
-        " the T2*w pair, if at most 4, the calibration run or the --pretrained model, else 2 in"
+        "acquired divided by high-resolution voxel size: one number (in plane), or three (x, y,"
+        " across slices); thinner slices need a 3D method, and tv is then the default (default:"
+        " factor of the T2*w pair, if at most 4, the calibration run or the --pretrained model;"
+        " otherwise 2 in"
         " plane)",
         least=1,
         most=8,
@@ -180,8 +182,8 @@ class SuperRes(Checked):
     calibration: str = option(
         "auto",
         "--calibration {auto,none,LABEL,FILE}",
-        "short high-resolution BOLD run, from which the variance map of the other runs is"
-        " estimated: auto (matched by voxel size), none, an acq- label, or a file",
+        "short high-resolution BOLD run for estimating the variance map of the other runs: auto"
+        " (found by its voxel size), none, an acq- label, or a file",
         common=True,
     )
     recipe: Literal["fast", "paper", "paper-mse"] = option(
@@ -193,8 +195,8 @@ class SuperRes(Checked):
     recipe_changes: tuple[RecipeChange, ...] = option(
         (),
         "--set METHOD.FIELD=VALUE",
-        "change settings of a method's recipe, for example tv.tv=0.02; bids-sr-models list METHOD"
-        " shows its settings with ranges and defaults",
+        "change settings of a recipe, for example tv.tv=0.02; bids-sr-models list METHOD shows"
+        " the settings of a method with ranges and defaults",
     )
     model_source: Literal["auto", "train", "reuse"] = option(
         "auto",
@@ -203,7 +205,7 @@ class SuperRes(Checked):
         decides=False,
     )
     model_dir: Path | None = option(
-        None, "--model-dir DIR", "folder with trained models", decides=False
+        None, "--model-dir DIR", "directory with trained models", decides=False
     )
     pretrained: tuple[Path, ...] = option(
         (),
@@ -213,21 +215,21 @@ class SuperRes(Checked):
     vgg_weights: Path | None = option(
         None,
         "--vgg-weights FILE",
-        "VGG-19 weights (.safetensors) for perceptual losses (default: for --recipe paper those"
-        " that bids-sr-models vgg19 keeps)",
+        "VGG-19 weights (.safetensors) for perceptual losses (default with --recipe paper:"
+        " weights kept by bids-sr-models vgg19)",
     )
     max_train_minutes: float | None = option(
         None,
         "--max-train-minutes MIN",
-        "limit of training time; the model is then marked as not reproducible; a call with another"
-        " limit, or none, continues",
+        "limit of the training time; a model stopped by it is marked as not reproducible, and a"
+        " call with another limit, or without one, continues its training",
         above=0,
     )
     train_precision: Literal["auto", "fp32", "mixed"] = option(
         "auto",
         "--train-precision",
-        "numerical precision of training: mixed (bf16 as long as it does not change the score);"
-        " auto is mixed on a GPU, else fp32",
+        "numerical precision of training: mixed (bf16 if it does not change the score) or fp32;"
+        " auto is mixed on a GPU, otherwise fp32",
     )
     n_ensemble: int = option(
         1,
@@ -237,7 +239,9 @@ class SuperRes(Checked):
         most=20,
     )
     data_consistency: Literal["off", "enforce"] = option(
-        "off", "--data-consistency", "enforce puts what was acquired back into its band of k-space"
+        "off",
+        "--data-consistency",
+        "enforce: replace the acquired band of k-space by the acquired data",
     )
     guide: Literal["auto", "highres", "none"] = option(
         "auto",
@@ -252,7 +256,7 @@ class SuperRes(Checked):
         False,
         "--force",
         "apply a model to a resolution or orientation for which it was not trained, and process a"
-        " run whose k-space is empty below the limit of its voxels",
+        " run whose k-space is empty below the Nyquist frequency of its voxels",
         decides=False,
     )
 
@@ -265,7 +269,7 @@ class SuperRes(Checked):
         self._need(
             named,
             "calibration",
-            "it is auto, none, the acq- label of a BOLD run, or a file (.nii.gz)",
+            "expected auto, none, the acq- label of a BOLD run, or a file (.nii.gz)",
         )
         for name in self.methods:
             if name != _AUTO:
@@ -291,13 +295,13 @@ class SuperRes(Checked):
         why = ""
         if count not in (0, 1, 3):
             why = (
-                f"it has {count} numbers, and it needs one (in plane) or three (x, y and across"
+                f"it has {count} numbers; expected one (in plane) or three (x, y and across"
                 " slices)"
             )
         elif count and max(self.factor) == 1:
-            why = "it leaves all voxels as they are: at least one number must be above 1"
+            why = "no voxel size would change: at least one number must be above 1"
         if why:
-            fix = "give --sr-factor 2 for smaller voxels in plane, 2 2 2 for thinner slices, too"
+            fix = "use --sr-factor 2 for smaller voxels in plane, 2 2 2 for thinner slices as well"
             shown = " ".join(f"{number:g}" for number in self.factor)
             raise SettingError(self._where("factor"), shown, why, fix)
         if count == 3 and self.factor[0] == self.factor[1] and self.factor[2] == 1:
@@ -417,7 +421,7 @@ class SuperRes(Checked):
 
 
 _ANAT_METHODS = ("attunet",)
-_UNUSED = "nothing here uses it"
+_UNUSED = "no effect with these settings"
 
 _T = TypeVar("_T")
 
@@ -589,9 +593,10 @@ def _check_keys(group: str, names: object) -> None:
     for key in asked or ([group] if group not in get_type_hints(Settings) else []):
         if key not in known:
             fix = (
-                nearest_name(key, known) or f"the groups are {', '.join(get_type_hints(Settings))}"
+                nearest_name(key, known)
+                or f"available groups: {', '.join(get_type_hints(Settings))}"
             )
-            raise UsageError(f"unknown setting {key!r}", "no setting has that name", fix)
+            raise UsageError(f"unknown setting {key!r}", "unknown setting", fix)
 
 
 def read_toml(path: Path, *, reusable_only: bool = False) -> dict[str, dict[str, object]]:

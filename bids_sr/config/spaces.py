@@ -116,7 +116,7 @@ def _parse_space(text: str) -> Iterator[Space]:
         yield _SURFACES[surface]
         return
     if not re.fullmatch(r"[A-Za-z0-9]+", name):
-        raise ValueError(f"{name or 'an empty word'} is no name of a space")
+        raise ValueError(f"{name or 'an empty name'} is not the name of a space")
     if name.startswith(_OF_SURFACES):
         raise ValueError(
             f"of surfaces there are {' and '.join(_SURFACES)}: no package here carries another"
@@ -126,7 +126,7 @@ def _parse_space(text: str) -> Iterator[Space]:
     for part in parts:
         key, _, value = part.partition("-")
         if key not in parsed or not re.fullmatch(r"[A-Za-z0-9]+", value):
-            raise ValueError(f"{part or 'an empty word'} is neither res-LABEL nor cohort-LABEL")
+            raise ValueError(f"{part or 'an empty name'} is neither res-LABEL nor cohort-LABEL")
         parsed[key].append("" if (key, value) == ("res", _NATIVE) else value)
     if parts and name in (FUNC, T1W):
         raise ValueError(

@@ -171,7 +171,9 @@ def execute(
     nodes = _nodes(workflow)
     if again := len(forget_damaged(nodes)):
         _LOGGER.warning(
-            "files of %d steps are no longer as they were left: these steps run again", again
+            "output files of %d steps were changed or removed after the last run: these steps are"
+            " rerun",
+            again,
         )
     runner = _runner(plugin, nprocs, mem_gb, has_gpu, progress)
     runner.keeps = keep_series
@@ -183,12 +185,15 @@ def execute(
         failure = error
         if not isinstance(error, DiskFullError):  # which is said once, at the end
             _LOGGER.error(
-                "the run did not finish: %s",
+                "run not finished: %s",
                 str(error).strip().splitlines()[-1] if str(error) else error,
             )
     crashes: tuple[Notice, ...] = tuple(getattr(runner, "crashes", ()))
     if isinstance(failure, UsageError):  # SLURM itself cannot be used: no single step is at fault
-        fix = f"{failure.notice.remedy}; the same command ends jobs that are left and goes on"
+        fix = (
+            f"{failure.notice.remedy}; then rerun the same command: it cancels the remaining jobs"
+            " and resumes"
+        )
         told = replace(failure.notice, remedy=fix)
         crashes = (*crashes, told)
         with contextlib.suppress(OSError):  # a full disk

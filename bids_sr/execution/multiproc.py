@@ -361,7 +361,8 @@ class ResilientMultiProc(NotesLeft, MultiProcPlugin):
         node = self._nodes[taskid][0]
         if taskid not in self._second_try:
             _LOGGER.warning(
-                "The worker that ran %s was killed; trying once more on its own.", node.fullname
+                "%s: the process of this step was killed; running it once more, alone.",
+                node.fullname,
             )
             self._second_try.add(taskid)
             self._taskresult.pop(taskid, None)
@@ -371,8 +372,8 @@ class ResilientMultiProc(NotesLeft, MultiProcPlugin):
             self._submit_to(pool, taskid)
             return None
         died = (
-            f"The worker that ran {node.fullname} was killed twice, most likely because memory ran"
-            f" out (the node declares {node.mem_gb:.2f} GB)."
+            f"{node.fullname}: the process of this step was killed twice, most likely for lack of"
+            f" memory (declared: {node.mem_gb:.2f} GB)."
         )
         return {
             "result": None,
@@ -425,7 +426,7 @@ def main(argv: list[str]) -> int:
     folder = Path(argv[0])
     order = json.loads((folder / "order.json").read_text())
     if (folder.parent / CALLED_OFF).exists():
-        sys.stderr.write("the run that asked for this was called off\n")
+        sys.stderr.write("the run that submitted this job was cancelled\n")
         return 1
     answer: dict[str, object] = {"failed": None, "traceback": None, "host": socket.gethostname()}
     node = None

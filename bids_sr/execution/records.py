@@ -50,7 +50,8 @@ def note_left(folder: Path) -> None:
             part.write_text(json.dumps(stamps), encoding="utf-8")
     except OSError as error:
         _LOGGER.warning(
-            "%s: what it holds could not be noted, so a rerun does this step again (%s)",
+            "%s: the content of this directory could not be recorded; a rerun repeats this step"
+            " (%s)",
             folder,
             error,
         )

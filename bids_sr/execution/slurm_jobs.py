@@ -107,11 +107,11 @@ class Queue:
             tried = True
             if _CROWDED.search(said) and alive():
                 self._heard()
-                _LOGGER.info("SLURM takes no more jobs of this user now; waiting")
+                _LOGGER.info("job limit of this user reached; waiting")
             elif _CROWDED.search(said) or _SILENT.search(said):
                 self._silent(said)
             else:
-                raise Refused(said or f"sbatch ended with {done.returncode}")
+                raise Refused(said or f"sbatch failed with exit code {done.returncode}")
             time.sleep(pause)
             pause = min(2 * pause, 30.0)
 
@@ -178,11 +178,11 @@ class Queue:
         if self._silent_since is None:
             self._silent_since = now
             _LOGGER.warning(
-                "SLURM does not answer (%s); trying again for %.0f s", said, self.patience
+                "SLURM does not respond (%s); retrying for %.0f s", said, self.patience
             )
         if now - self._silent_since >= self.patience:
             raise Unreachable(
-                f"SLURM has not answered for {now - self._silent_since:.0f} s; it last said:"
+                f"SLURM has not responded for {now - self._silent_since:.0f} s; last message:"
                 f" {said}"
             )
 
@@ -259,13 +259,15 @@ class Jobs:
 
         if not tokens or not (left := self.queue.named(orphaned)):
             return
-        _LOGGER.warning("ending %d jobs that an earlier run has left in the queue", len(left))
+        _LOGGER.warning(
+            "cancelling %d jobs of an earlier run that are still in the queue", len(left)
+        )
         self.queue.cancel(left)
         if not self._wait_for_end(orphaned, _ORPHAN_SECONDS):
             raise SlurmError(
-                f"jobs {', '.join(left)} do not end",
-                "they are of an earlier run in this work directory",
-                "end them with scancel",
+                f"jobs {', '.join(left)} could not be cancelled",
+                "they belong to an earlier run with this working directory",
+                "cancel them with scancel",
             )
 
     def start(self, node: "Node", *, updatehash: bool) -> int:
@@ -299,12 +301,10 @@ class Jobs:
             job.slurm_id = self.queue.submit(name, arguments, alive=self._any_alive)
         except Refused as error:
             job.ending = self._lost(
-                job, f"SLURM refuses the job of {_name(job)}: {error}.", "refused"
+                job, f"SLURM rejected the job of {_name(job)}: {error}.", "refused"
             )
         except Unreachable as error:
-            self.unreachable = Unreachable(
-                f"{error}; no job could be asked for to run {_name(job)}"
-            )
+            self.unreachable = Unreachable(f"{error}; no job could be submitted for {_name(job)}")
             raise self.unreachable from None
         return number
 
@@ -335,7 +335,7 @@ class Jobs:
         self.queue.cancel(self.queue.named(self._is_own))
         if not self._wait_for_end(self._is_own, _GONE_SECONDS):
             _LOGGER.warning(
-                "jobs %s were told to end and have not yet",
+                "jobs %s were cancelled but have not ended yet",
                 ", ".join(self.queue.named(self._is_own)),
             )
 
@@ -399,8 +399,9 @@ class Jobs:
             job.ending = answer
         elif time.monotonic() - job.answered > self.options.grace_seconds:
             text = (
-                f"SLURM job {job.slurm_id} ran {_name(job)} on {answer['host']}; its result cannot"
-                " be seen here."
+                f"SLURM job {job.slurm_id} ran {_name(job)} on {answer['host']}, but its result"
+                " is not"
+                " visible on this computer."
             )
             job.ending = self._lost(job, text, "unseen")
 
@@ -429,10 +430,10 @@ class Jobs:
         """Say why a job will not answer any more."""
         if job.doomed:
             self.queue.cancel([job.slurm_id])
-            text = f"SLURM job {job.slurm_id} of {_name(job)} would never start: {job.doomed}."
+            text = f"SLURM job {job.slurm_id} of {_name(job)} cannot start: {job.doomed}."
             return self._lost(job, text, "refused")
         told, code, host = self.queue.end_of(job.slurm_id)
-        text = f"SLURM job {job.slurm_id} that ran {_name(job)} ended {told} without a result."
+        text = f"SLURM job {job.slurm_id} of {_name(job)} ended {told} without a result."
         return self._lost(job, text, "ended" if code == "crashed" else code, host=host)
 
     def _lost(self, job: _Job, text: str, code: str, host: str = "") -> Answer:
@@ -442,10 +443,10 @@ class Jobs:
             for word in _requests(node, job.folder, self.options)
             if word.startswith(("--mem", "--time"))
         ]
-        had = f"It had asked for: {' '.join(asked) or 'the defaults of the partition'}; "
+        had = f"Requested: {' '.join(asked) or 'the defaults of the partition'}; "
         lines = (
             *_tail(job.folder / "log.txt"),
-            f"{had}the step declares {node.mem_gb:.2f} GB.\n",
+            f"{had}memory declared by the step: {node.mem_gb:.2f} GB.\n",
             f"{text}\n",
         )
         known = Notice(what="", why=text, code=code)
@@ -472,7 +473,9 @@ def _tail(log: Path) -> list[str]:
         text = log.read_text(errors="replace").splitlines()[-30:]
     except OSError:
         return []
-    return [f"Last words of the job ({log}):\n", *(f"  {line}\n" for line in text)] if text else []
+    return (
+        [f"End of the job's output ({log}):\n", *(f"  {line}\n" for line in text)] if text else []
+    )
 
 
 _HANDED_ON = (*POOLS, "PYTHONPATH", "TEMPLATEFLOW_HOME", "MPLCONFIGDIR")

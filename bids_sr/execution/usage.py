@@ -184,7 +184,7 @@ def report_crash(node: "Node", answer: Answer | None, crashes: list[Notice]) -> 
     notice = known.get("notice") or here
     logs, (subject, run) = Path(node.config["execution"]["crashdump_dir"]), whom_of(node)
     last = next((line.strip() for line in reversed(why.splitlines()) if line.strip()), "")
-    said = notice or Notice(what="", why=last or "nothing was said", code=_cause_of(why))
+    said = notice or Notice(what="", why=last or "no message", code=_cause_of(why))
     crash = replace(
         said,
         what=node.fullname,
@@ -202,7 +202,7 @@ def report_crash(node: "Node", answer: Answer | None, crashes: list[Notice]) -> 
             crash = replace(crash, file=str(atomic_files.write_whole(place / name, text)))
             break
     else:
-        _LOGGER.error("no crash file can be written anywhere; it would say:\n%s", text)
+        _LOGGER.error("no crash file could be written; its content:\n%s", text)
     with contextlib.suppress(OSError):
         record(logs, [crash])
     _LOGGER.error("%s failed: see %s", node.fullname, crash.file)
@@ -263,13 +263,13 @@ def _crash_text(
 
 
 def _memory(node: "Node", peak_gb: float | None) -> str:
-    text = f"the step declares {node.mem_gb:.2f} GB"
+    text = f"declared by the step: {node.mem_gb:.2f} GB"
     if peak_gb is not None:
-        text += f", its process held up to {peak_gb:.2f} GB"
+        text += f"; peak of its process: {peak_gb:.2f} GB"
     with contextlib.suppress(OSError, StopIteration, ValueError):
         rows = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         free = next(int(row.split()[1]) for row in rows if row.startswith("MemAvailable:"))
-        text += f"; {free * 1024e-9:.2f} GB are available on the machine of the scheduler now"
+        text += f"; available on the submitting computer now: {free * 1024e-9:.2f} GB"
     return text
 
 

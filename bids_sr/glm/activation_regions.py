@@ -159,7 +159,7 @@ def parse_thresholds(texts: Sequence[str | float]) -> tuple[Threshold, ...]:
                 value = float(text)
             except ValueError as err:
                 raise ValueError(
-                    f"threshold {text!r} is neither quarter, fdr nor a value of z"
+                    f"threshold {text!r} is not valid; expected quarter, fdr or a value of z"
                 ) from err
             thresholds.append(Threshold(label=f"Z{round(value * 10):02d}", stat="z", z=value))
     return tuple(thresholds)
@@ -213,7 +213,8 @@ def grow_roi(roi: Mask, cc_map: Real, mask: Mask, affine: Float) -> tuple[Mask, 
     inside = roi & mask
     if not inside.any():
         raise ValueError(
-            "the region of interest has no voxel in the brain: there is nothing to grow from"
+            "the region of interest has no voxel in the brain mask, so no region can be grown"
+            " from it"
         )
     around = ring(roi, mask, affine, REACH_MM)
     threshold = _quarter_region(cc_map, inside | around)[1]

@@ -97,7 +97,8 @@ class Effects:
         """
         if self.smooth_variance is None:
             raise ValueError(
-                f"effects of {self.series} were made without the variance of the smoothed series"
+                f"effects of {self.series} were computed without the variance of the smoothed"
+                " series"
             )
         effect = smooth(self.effect(block_weights), self.zooms, _ACTIVE_FWHM_MM)
         scale = float(block_weights @ self.covariance @ block_weights)

@@ -158,20 +158,21 @@ def _check_split(blocks: Sequence[Block], source: str) -> None:
     TooFewBlocks names the source. Warns of conditions that have one.
     """
     if not blocks:
-        raise TooFewBlocks(f"{source}: the run is too short to be split in halves")
+        raise TooFewBlocks(f"{source}: the run is too short for split halves")
     counts = dict.fromkeys((block.condition for block in blocks), 0)
     for block in blocks:
         counts[block.condition] += block.used
     alone = [name for name, count in counts.items() if count < 2]
     if len(alone) == len(counts):
         raise TooFewBlocks(
-            f"{source}: {', '.join(f'{name} ({counts[name]})' for name in counts)}: a run is split"
-            " by blocks, and no condition has two inside the run. Measure more blocks, or leave"
-            " the split halves out"
+            f"{source}: {', '.join(f'{name} ({counts[name]})' for name in counts)}: split halves"
+            " need a condition with two blocks inside the run, and there is none. Acquire more"
+            " blocks, or omit the split halves"
         )
     for name in alone:
         _LOGGER.info(  # the plan has told it
-            "%s: condition %s has %d block inside the run; it does not enter split halves",
+            "%s: condition %s has %d block inside the run; split halves need 2, so it is skipped"
+            " in them",
             source,
             name,
             counts[name],
@@ -403,7 +404,7 @@ def _block_design(
             level = logging.INFO if onset < 0 else logging.WARNING
             _LOGGER.log(
                 level,
-                "%s: block of %s at %.1f s lies %s%s: ignored by split halves; check its onset",
+                "%s: block of %s at %.1f s lies %s%s: skipped in split halves. Check its onset",
                 *words,
             )
     blocks = _assign_halves(blocks)

@@ -184,7 +184,7 @@ def mark_nonsteady(table: pd.DataFrame, described: Described, n_dummy: int) -> N
         name = f"non_steady_state_outlier{k:02d}"
         table[name] = (np.arange(len(table)) == k).astype(np.float64)
         described[name] = {
-            "Description": f"1 in volume {k}, which is not in steady state",
+            "Description": f"1 in volume {k}, which precedes the steady state",
             "Units": "arbitrary",
         }
 
@@ -199,7 +199,7 @@ def _drifts(volumes: int, n_dummy: int, tr: float, described: Described) -> dict
         described[f"cosine{k:02d}"] = {
             "Description": (
                 f"Slow cosine with a period of {period:.4g} s, removed before CompCor; 0 in"
-                " volumes that are not steady"
+                " non-steady-state volumes"
             ),
             "Units": "arbitrary",
         }
@@ -219,7 +219,7 @@ def _noises(
         if name in tissues:
             yield prefix, where, {"Method": "aCompCor", "Mask": mask_name}, tissues[name]
     most = most_variable(reader, mask, n_dummy)
-    yield "t", "the voxels that fluctuate most", {"Method": "tCompCor"}, most
+    yield "t", "the voxels with the highest temporal variance", {"Method": "tCompCor"}, most
 
 
 def _components(
@@ -238,7 +238,7 @@ def _components(
         described[name] = {
             "Description": (
                 f"Component {k} of {about['Method']} in {where} ({int(mask.sum())} voxels), after"
-                f" removal of drifts slower than {CUTOFF_S:g} s; 0 in volumes that are not steady"
+                f" removal of drifts slower than {CUTOFF_S:g} s; 0 in non-steady-state volumes"
             ),
             "Units": "arbitrary",
             **about,
@@ -263,11 +263,12 @@ def describe(columns: Iterable[str]) -> Described:
         "white_matter": ("Mean signal in white matter", signal),
         "csf_wm": ("Mean signal in the core of white matter and cerebrospinal fluid", signal),
         "dvars": (
-            "Root mean square over the brain mask of the change from the volume before",
+            "Root mean square, over the brain mask, of the change from the previous volume",
             signal,
         ),
         "std_dvars": (
-            "dvars over what a stationary AR(1) series of the same variance would have",
+            "dvars divided by its expected value for a stationary AR(1) series of the same"
+            " variance",
             "arbitrary",
         ),
         "framewise_displacement": (
@@ -278,13 +279,13 @@ def describe(columns: Iterable[str]) -> Described:
             "mm",
         ),
         "rmsd": (
-            "Root mean square displacement since the volume before, over a ball of 80 mm",
+            "Root mean square displacement from the previous volume, over a ball of 80 mm",
             "mm",
         ),
     }
     for axis, way in axes.items():
         fixed[f"trans_{axis}"] = (
-            f"Translation of the head's center against boldref, {way} (RAS+)",
+            f"Translation of the head's center relative to the boldref, {way} (RAS+)",
             "mm",
         )
         fixed[f"rot_{axis}"] = (
@@ -297,7 +298,7 @@ def describe(columns: Iterable[str]) -> Described:
     for name in (*MOTION, *_SIGNALS):
         unit = fixed[name][1]
         fixed[f"{name}_derivative1"] = (
-            f"Change of {name} from the volume before",
+            f"Change of {name} from the previous volume",
             f"{unit} per volume",
         )
         fixed[f"{name}_power2"] = (f"Square of {name}", f"({unit})^2")

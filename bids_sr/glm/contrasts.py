@@ -182,7 +182,7 @@ def resolve_contrasts(
 
     `requested`: forms ``thumb``, ``thumb-little``, ``thumb+little``,
     ``name=0.5*thumb-0.5*little``, ``all`` (mean of all types); a plain sum weighs each term by 1;
-    or name and weights; empty: `_default_contrasts`. `UsageError`: a term names no trial type (the
+    or name and weights; empty: `_default_contrasts`. `UsageError`: a term is not a trial type (the
     nearest is suggested), or the text has another form.
     """
     if not requested:
@@ -227,8 +227,8 @@ def _parse(text: str, trial_types: Sequence[str]) -> tuple[str, Contrast]:
     if not any(weights.values()):
         raise UsageError(
             f"contrast {text!r}",
-            "all of its weights are zero",
-            "Write for example `thumb-little`.",
+            "all weights are zero",
+            "For example: `thumb-little`.",
         )
     return (named.group(1) if named else _name_of(terms)), weights
 
@@ -242,8 +242,8 @@ def _terms(text: str, body: str, trial_types: Sequence[str]) -> list[tuple[str, 
         if sign is None and terms:
             raise UsageError(
                 f"contrast {text!r}",
-                f"a sign is missing before {body[position:]!r}",
-                "Join the terms by `+` or `-`.",
+                f"missing sign before {body[position:]!r}",
+                "Join terms with `+` or `-`.",
             )
         position = sign.end() if sign else position
         weight = _WEIGHT.match(body, position)
@@ -256,7 +256,9 @@ def _terms(text: str, body: str, trial_types: Sequence[str]) -> list[tuple[str, 
         position += len(name)
     if not terms:
         raise UsageError(
-            f"contrast {text!r}", "it is empty", f"Name one of {', '.join(trial_types)}."
+            f"contrast {text!r}",
+            "the contrast is empty",
+            f"Choose one of {', '.join(trial_types)}.",
         )
     return terms
 
@@ -270,23 +272,23 @@ def _unknown(text: str, body: str, position: int, trial_types: Sequence[str]) ->
     word = _UNKNOWN.match(body, position)
     if word is None:
         return UsageError(
-            f"contrast {text!r}", "a trial type is missing", "Write for example `thumb-little`."
+            f"contrast {text!r}", "missing trial type", "For example: `thumb-little`."
         )
     name = word.group(1)
     if name in trial_types:
         return UsageError(
             f"contrast {text!r}",
-            f"a sign is missing after {name!r}",
-            "Join the terms by `+` or `-`.",
+            f"missing sign after {name!r}",
+            "Join terms with `+` or `-`.",
         )
     have = (
-        f"The trial types here are {', '.join(trial_types)}"
+        f"Trial types of this run: {', '.join(trial_types)}"
         if trial_types
-        else "There are no trial types here"
+        else "This run has no trial types"
     )
     return UsageError(
         f"contrast {text!r}",
-        f"{name!r} names no trial type",
+        f"{name!r} is not a trial type",
         f"{have}{_suggestion(name, trial_types) or '.'}",
     )
 

@@ -96,7 +96,7 @@ def seed_voxels(
         chosen = away == away.min()
     if not chosen.any():
         or_near = f", or {diagonal:.3g} mm, a voxel's diagonal" if diagonal > radius_mm else ""
-        raise ValueError(f"no voxel of the brain lies within {radius_mm:g} mm of it{or_near}")
+        raise ValueError(f"no voxel of the brain mask is within {radius_mm:g} mm of it{or_near}")
     out = np.zeros(mask.shape, dtype=bool)
     out[tuple(at[chosen].T)] = True
     return out
@@ -403,7 +403,7 @@ def read_events(path: Path) -> Events:
     try:
         columns, rows = read_rows(path)
     except TABLE_ERRORS as error:
-        raise DesignError(f"{path}: it cannot be read as a table ({error})") from error
+        raise DesignError(f"{path}: cannot be read as a table ({error})") from error
     return Events.of(columns, rows, str(path), path.name)
 
 
@@ -596,7 +596,9 @@ def build_design(
     from nilearn.glm.first_level import make_first_level_design_matrix
 
     if n_volumes - n_dummy < 3:
-        raise DesignError(f"{n_volumes} volumes less {n_dummy} dummies leave no time series")
+        raise DesignError(
+            f"{n_volumes} volumes less {n_dummy} non-steady-state volumes leave no time series"
+        )
     times = frame_times(n_volumes, tr, start_time=start_time)
     kept = {name: values[n_dummy:] for name, values in events.courses(times).items()}
     used = set(confound_names)
@@ -634,7 +636,7 @@ def build_design(
         )
     if rank < len(columns):
         _LOGGER.warning(
-            "design of %d columns has rank %d: some repeat each other", len(columns), rank
+            "design of %d columns has rank %d: some columns are collinear", len(columns), rank
         )
     matrix.setflags(write=False)
     return Design(
@@ -671,7 +673,7 @@ def scaled_weights(weights: Mapping[str, float]) -> dict[str, float]:
     """
     sides = (sum(w for w in weights.values() if w > 0), -sum(w for w in weights.values() if w < 0))
     if not max(sides) > 0:
-        raise DesignError(f"a contrast needs a weight other than 0, not {dict(weights)}")
+        raise DesignError(f"a contrast needs a nonzero weight, not {dict(weights)}")
     return {name: weight / max(sides) for name, weight in weights.items() if weight != 0}
 
 
@@ -704,7 +706,8 @@ def contrast_vector(design: Design, name: str, weights: Mapping[str, float]) -> 
     for condition, weight in scaled_weights(weights).items():
         if condition not in design.conditions:
             raise DesignError(
-                f"contrast {name}: condition {condition!r} has no event inside the run; there are "
+                f"contrast {name}: condition {condition!r} has no event inside the run;"
+                " conditions with events: "
                 f"{', '.join(design.conditions) or 'none'}"
             )
         vector[design.conditions.index(condition)] = weight
@@ -712,6 +715,7 @@ def contrast_vector(design: Design, name: str, weights: Mapping[str, float]) -> 
         projected = np.linalg.pinv(design.matrix) @ (design.matrix @ vector)
         if np.abs(projected - vector).max() > 1e-6:
             raise DesignError(
-                f"contrast {name}: its conditions cannot be told from other columns of the design"
+                f"contrast {name}: its conditions are collinear with other columns of the design"
+                " matrix"
             )
     return vector

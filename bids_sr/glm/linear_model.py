@@ -139,7 +139,7 @@ class ContrastModel:
         )
         if self.dof < 1:
             raise ValueError(
-                f"a design of {self.matrix.shape[0]} rows leaves no degree of freedom"
+                f"a design of {self.matrix.shape[0]} rows leaves no degrees of freedom"
             )
         # the whitened basis has the rank of the design, whatever columns repeat each other
         self._basis = orthonormal(self.matrix)
@@ -267,7 +267,7 @@ def _temporal_filter(n: int, tr: float, low_pass: float | None) -> _Filter:
         return trend, None
     band = np.sqrt(2 / n) * slow_cosines(n, tr, low_pass)[:, 1:]
     if band.shape[1] < 2:
-        raise ValueError(f"a low-pass of {low_pass} Hz leaves nothing of {n * tr:.0f} s")
+        raise ValueError(f"a low-pass of {low_pass} Hz removes all of {n * tr:.0f} s")
     return trend, band - trend @ (trend.T @ band)
 
 
@@ -292,8 +292,8 @@ def _filter_of_design(design: Design, low_pass: float | None, confounds: bool) -
     trend = orthonormal(np.column_stack(columns))
     if trend.shape[1] > n - 2:
         raise ValueError(
-            f"filters and censoring leave nothing of {n} volumes to correlate: give a wider"
-            " --band-pass or a higher --low-pass, or censor fewer volumes"
+            f"filters and censoring remove all signal of {n} volumes. Use a wider --band-pass or"
+            " a higher --low-pass, or censor fewer volumes"
         )
     return trend, None
 
@@ -366,7 +366,7 @@ class ActivationSettings:
             confound_names=self.confound_names,
         )
         if silent := sorted(set(events.conditions) - set(design.conditions)):
-            _LOGGER.warning("no event of %s lies inside the run: not modeled", ", ".join(silent))
+            _LOGGER.warning("no event of %s is inside the run; not modeled", ", ".join(silent))
         return design
 
 

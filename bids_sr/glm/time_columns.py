@@ -168,7 +168,8 @@ def time_columns(
             name = f"{CENSORED}{volume:04d}"
             columns[name] = (np.arange(n_volumes) == volume).astype(np.float64)
             described[name] = {
-                "Description": f"1 in volume {volume}, which no model uses: {model.rules}",
+                "Description": f"1 in volume {volume}, which is excluded from all models:"
+                f" {model.rules}",
                 "Units": "arbitrary",
             }
     if model.band_pass is not None:
@@ -180,7 +181,7 @@ def time_columns(
             described[name] = {
                 "Description": (
                     f"Cosine of {frequency:.4g} Hz, outside the pass band of {low:g} to"
-                    f" {high:g} Hz; 0 in volumes that are not steady"
+                    f" {high:g} Hz; 0 in non-steady-state volumes"
                 ),
                 "Units": "arbitrary",
             }
@@ -190,8 +191,7 @@ def time_columns(
         columns[name] = np.concatenate([np.zeros(n_dummy), values])
         described[name] = {
             "Description": (
-                f"Legendre polynomial of order {order} over the run; 0 in volumes that are not"
-                " steady"
+                f"Legendre polynomial of order {order} over the run; 0 in non-steady-state volumes"
             ),
             "Units": "arbitrary",
         }

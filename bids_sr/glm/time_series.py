@@ -187,7 +187,7 @@ class VoxelTimeSeries:
                 for t in range(self.n_times):
                     stream.seek(kind.itemsize * (t * len(self.first) + start))
                     if stream.readinto(memoryview(block[t]).cast("B")) != block[t].nbytes:
-                        raise OSError(f"{self.path}: scratch file ends early")
+                        raise OSError(f"{self.path}: scratch file is truncated")
                 if self.step:
                     block = block.astype(np.float32)
                     block *= np.float32(self.step)
@@ -213,7 +213,7 @@ def extract_time_series(
     if mask.shape != reader.shape[:3]:
         raise ValueError(f"{reader.path}: volumes of {reader.shape[:3]}, mask of {mask.shape}")
     if not mask.any():
-        raise ValueError(f"{reader.path}: its mask is empty")
+        raise ValueError(f"{reader.path}: the mask is empty")
     box = bounding_box(mask)
     within = mask[box]
     # where volumes, stored with X contiguous, have the voxels of the mask

@@ -47,7 +47,10 @@ _POWER = 0.8
 _EFFICIENCY = 3 / math.pi
 _LEAST = 6
 _MOST = 100_000
-BELOW = "below the strongest reference, which being the largest of several values is no loss shown"
+BELOW = (
+    "below the strongest reference; because the reference is the largest of several values, this"
+    " does not show a loss"
+)
 
 
 def references(series: str, known: Sequence[str], methods: Sequence[str]) -> dict[str, str]:

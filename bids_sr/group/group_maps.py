@@ -153,7 +153,7 @@ def way_of(run: RunMaps, target: Target, at: Array) -> Sampling:
     the run for these voxels, or None for stored maps, and its scale.
     """
     if run.mask is None or run.boldref is None:
-        raise ValueError(f"{run.name} has no mask or no boldref")
+        raise ValueError(f"{run.name} has no brain mask or boldref")
     mask, affine = load_image(run.mask)
     scale = percent_scale(load_image(run.boldref)[0], mask > 0)
     way = Sampling(run=run, target=target, at=at, points=None, inside=at[at], scale=scale)
@@ -365,7 +365,7 @@ def group_maps(
         sums = _joined((pool.map if pool else map)(add_up, chunks))
         if not sums.inside.any():
             left_out.append(
-                f"group maps of task {task}: no voxel lies in the brain of every participant"
+                f"group maps of task {task}: no voxel is in the brain masks of all participants"
             )
             continue
         say(
@@ -409,10 +409,10 @@ def _too_few(flips: int, counts: Collection[int]) -> Iterator[str]:
     for n in sorted(counts):
         differ = 2 ** (n - 1)  # all signs the other way give the same abs(t)
         if (least := 1 / min(differ, flips + 1)) > FWE or differ <= flips:
-            none = "; nothing can pass .05" * (least > FWE)
+            none = "; no voxel can reach .05" * (least > FWE)
             yield (
-                f"{flips} sign flips of {_people(n)}, of which {differ} differ, give no corrected"
-                f" p below {least:.2g}{none}"
+                f"{flips} sign flips of {_people(n)}, of which {differ} differ, cannot give a"
+                f" corrected p value below {least:.2g}{none}"
             )
 
 
@@ -515,12 +515,12 @@ def _store(
             "Mean over participants of the effect, percent of the mean signal of each run's brain",
             "percent",
         ),
-        "variance": ("Variance of that mean, its squared standard error", "percent^2"),
-        "t": (f"t of that mean, {len(people) - 1} degrees of freedom", None),
-        "z": ("The same as z", None),
+        "variance": ("Variance of the mean (squared standard error)", "percent^2"),
+        "t": (f"t of the mean, {len(people) - 1} degrees of freedom", None),
+        "z": ("t of the mean, transformed to z", None),
         "logpMaxT": (
-            "-log10 of p of that t, two-sided, corrected for all voxels by the largest of each"
-            " sign flip; t above FWE05Threshold or below its negative has p <= .05",
+            "-log10 of the two-sided p value of t, corrected for all voxels by the largest |t| of"
+            " each sign flip; p <= .05 if |t| is above FWE05Threshold",
             None,
         ),
     }[stat]

@@ -38,23 +38,23 @@ from bids_sr.series import map_label
 _METHODS = """
 The unit of all group statistics is the participant. Runs of one participant were combined first by
 fixed effects: by inverse variance if every run has an interval, otherwise by their mean. Each
-method was compared with every baseline, control and other method, and separately with its control
-analyses, by the Wilcoxon signed-rank test [@wilcoxon1945], computed exactly from the permutation
-distribution of its (mid)ranks. Differences are Hodges-Lehmann estimates with the interval that
-belongs to that test [@hodges1963]; effect sizes are matched-pairs rank-biserial correlations. p
-values were corrected within the comparisons of one method on one question [@holm1979]; false
-discovery rates over all comparisons of a measure are in the table [@benjamini1995]. One comparison
+method was compared with every baseline, denoising control and other method, and separately with
+its negative controls, by the Wilcoxon signed-rank test [@wilcoxon1945], computed exactly from the
+permutation distribution of the (mid)ranks. Differences are Hodges-Lehmann estimates with the
+corresponding intervals [@hodges1963]; effect sizes are matched-pairs rank-biserial correlations.
+p values were corrected over the comparisons of one method on one question [@holm1979]; the table
+also lists false discovery rates over all comparisons of a measure [@benjamini1995]. One comparison
 per task was prespecified (corrected only for the number of tasks): {method} (the default method,
-or the only one that was run) minus each participant's strongest reference, the largest value among
-baselines, denoising controls and simple
-arithmetic, in explained variance beyond the acquired Nyquist limit, over the brain. Because noise
-inflates the largest of several values, this comparison is biased against the method, and cannot
-show that the method is worse. All others are exploratory. The number of participants needed for
-80 % power is that of the paired t test with the observed effect, divided by the relative
+or the only method that was run) minus the strongest reference of each participant, in explained
+variance above the acquired Nyquist frequency, over the brain. The strongest reference is the
+largest value among baselines, denoising controls and simple arithmetic. Because noise inflates the
+largest of several values, this comparison is biased against the method and cannot show that the
+method is worse. All other comparisons are exploratory. The number of participants needed for 80 %
+power was computed for the paired t test with the observed effect and divided by the relative
 efficiency 3/pi of the signed-rank test. *The same* means that two one-sided paired t tests
-[@schuirmann1987] place the mean difference within the margin: {margin}. Paired t tests and
-Friedman's test [@friedman1937] over all series are in the table, too. Values that are not defined,
-such as the overlap of an empty region, are excluded and counted, never replaced. {maps}
+[@schuirmann1987] place the mean difference within the margin: {margin}. The table also contains
+paired t tests and Friedman's test [@friedman1937] over all series. Undefined values, such as the
+overlap of an empty region, were excluded and counted, never replaced. {maps}
 """
 _MAPS = (
     "Effect maps were divided by the mean signal of the run's brain, resampled to {space} by a"
@@ -62,8 +62,8 @@ _MAPS = (
     " a one-sample t test."
 )
 _FLIPS = (
-    " Family-wise corrected, two-sided p values are those of the largest absolute t over the brain"
-    " in random sign flips [@winkler2014; @nilearn]."
+    " Family-wise corrected, two-sided p values were computed from the largest absolute t over"
+    " the brain in random sign flips [@winkler2014; @nilearn]."
 )
 _EXPLORATORY = (
     "None of these comparisons was prespecified. p values are corrected within the comparisons of"
@@ -72,13 +72,16 @@ _EXPLORATORY = (
 )
 _SIZE_NOTE = (
     "Sizes are voxels at or above the threshold of the paper's equation 2, divided by the"
-    " super-resolution factor. The p values are those of exact signed-rank tests against the"
+    " super-resolution factor. p values are from exact signed-rank tests against the"
     " acquired series and against bspline, not corrected. The change from acquired to bspline is"
-    " due to the finer grid alone; a smaller region is not better by itself."
+    " due only to the finer grid. A smaller region is not an improvement by itself."
 )
 
 
-_GAP = "a tenth of the median gap between bspline and what was measured, where there is such a gap"
+_GAP = (
+    "a tenth of the median difference between bspline and the measured series, if there is such a"
+    " difference"
+)
 _FLAGS = {f"flag_{name}": flag.failed for name, flag in FLAGS.items()}
 
 
@@ -181,7 +184,7 @@ def _participants_html(content: GroupContent) -> Markup:
     flags = [f"{row.name}, {row.series}: {_FLAGS[row.statistic]}" for row in raised.itertuples()]
     people += messages_html("note", list(content.maps.left_out))
     raised_flags = render("items", list(dict.fromkeys(flags)))
-    return people + render("headed", "Flags of the participants' own reports", raised_flags)
+    return people + render("headed", "Flags in the reports of the participants", raised_flags)
 
 
 def _about_html(content: GroupContent) -> Markup:
@@ -190,7 +193,7 @@ def _about_html(content: GroupContent) -> Markup:
     return facts_html(
         {
             **content.about,
-            "Tables made by version": first["version"] or "not recorded",
+            "Version that wrote the tables": first["version"] or "not recorded",
             "Digest of their settings": first["digest"] or "not recorded",
             "All values": "group_metrics.tsv (long table), group_stats.tsv (all comparisons)",
         }
@@ -208,8 +211,9 @@ def _answer_html(content: GroupContent, figure_dir: Path) -> Markup:
             partial(group_figures.primary_figure, row),
             figure_dir,
             f"group_desc-primary{k}",
-            f"Primary comparison, {words.where_text(row)}: one diamond per participant"
-            " (of many, some of every rank); the square is the Hodges-Lehmann estimate with its"
+            f"Primary comparison, {words.where_text(row)}: one diamond per participant (a"
+            " selection over all ranks if there are many); the square is the Hodges-Lehmann"
+            " estimate with its"
             " interval.",
         )
         for k, row in enumerate(primary.itertuples())
@@ -229,11 +233,8 @@ def _answer_html(content: GroupContent, figure_dir: Path) -> Markup:
             render("box", "Missing.", _missing_lines(content)),
             render(
                 "box",
-                "Not applied (fell back to zero filling).",
-                [
-                    f"{', '.join(runs)}: {method} fell back to zero filling"
-                    for method, runs in idle
-                ],
+                "Not applied (zero filled).",
+                [f"{', '.join(runs)}: {method} was zero filled" for method, runs in idle],
             ),
         ]
     )
@@ -284,13 +285,14 @@ def _exploratory_html(findings: Sequence[Sequence[words.Row]], methods: Sequence
         for each in findings
         if each[0].strength == findings[0][0].strength
     ]
-    nothing = render("note", "note", "No method under test has values to compare.")
+    nothing = render("note", "note", "No tested method has values to compare.")
     return joined(
         [
             render("note", "note", _EXPLORATORY),
             render("items", lines, bold=True) or nothing,
             folded(
-                "All comparisons in words", render("items", list(map(words.sentence, findings)))
+                "All comparisons as sentences",
+                render("items", list(map(words.sentence, findings))),
             ),
             render("headed", "Control analyses", render("items", list(filter(None, placebos)))),
         ]
@@ -450,8 +452,8 @@ def _map_figures(group_maps: GroupMaps, figure_dir: Path) -> Iterator[Markup]:
             f"group_task-{task}{kind}_contrast-{contrast}_desc-maps",
             f"z of the mean over {' to '.join(map(str, counts))} participants in"
             f" {group_maps.space}, {first['fwhm_mm']:g} mm smoothing; planes chosen by"
-            f" {first['series']}. Not corrected for multiple tests: the table has the threshold"
-            " at a false discovery rate of .05 over the brain, one-sided.",
+            f" {first['series']}. Not corrected for multiple tests; the table lists the one-sided"
+            " threshold at a false discovery rate of .05 over the brain.",
             heading,
         )
         yield render("headed", heading, figure)

@@ -58,11 +58,9 @@ def differences(values: npt.ArrayLike, reference: npt.ArrayLike) -> Float:
     """
     a, b = np.asarray(values, dtype=np.float64), np.asarray(reference, dtype=np.float64)
     if a.shape != b.shape or a.ndim != 1 or not len(a):
-        raise ValueError(f"{a.size} and {b.size} figures are no pairs")
+        raise ValueError(f"{a.size} and {b.size} values are not pairs")
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
-        raise ValueError(
-            "figures that are not defined cannot be compared; leave those subjects out"
-        )
+        raise ValueError("undefined values cannot be compared; exclude these participants")
     grain = _ALIKE * max(float(np.abs(a).max()), float(np.abs(b).max()))
     found = a - b
     if grain > 0:

@@ -344,7 +344,7 @@ def absent(expected: Iterable[str], tables: pd.DataFrame) -> list[tuple[str, str
     Each as what logs call whom it is about (nobody: empty), and in words.
     """
     lines = [
-        (label, f"{label}: no table of metrics at all")
+        (label, f"{label}: no tables of metrics")
         for label in sorted(set(expected) - set(tables["participant"]))
     ]
     for _, of_task in tables.groupby("task", sort=False):
@@ -362,7 +362,7 @@ def absent_runs(runs: Iterable[Mapping[str, str]], tables: pd.DataFrame) -> list
     The runs are found by their entities.
     """
     people, known = set(tables["participant"]), set(tables["scan"])
-    why = "no table (left out or not run, if it is no calibration or reference)"
+    why = "no table (skipped or not run, unless it is a calibration or reference run)"
     lacking = [
         run for run in runs if f"sub-{run['subject']}" in people and _scan(run) not in known
     ]

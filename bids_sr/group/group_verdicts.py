@@ -282,7 +282,9 @@ def _claim(finding: Sequence[Row]) -> str:
     if not compared:
         text = f"{method}: no baseline for comparison"
     elif not rest and compared[0].lower_of_series <= 0:
-        text = f"{method} is above every baseline but not shown to explain any variance"
+        text = (
+            f"{method} is above every baseline, but its explained variance does not differ from 0"
+        )
     elif not rest:
         denoised = (
             " and denoised B-spline" if any(row.role == "control" for row in compared) else ""
@@ -329,7 +331,7 @@ def why_not_assessed(task: str, values: pd.DataFrame, table: pd.DataFrame, metho
         return "the reference data show no reproducible detail beyond the acquired resolution"
     if unapplied.any():
         many = f"in {unapplied.sum()} run{'s' if unapplied.sum() > 1 else ''}"
-        return f"{method} was not applied {many} (it fell back to zero filling)"
+        return f"{method} was not applied {many} (it was zero filled)"
     if method not in set(of_task["series"]):
         return f"{method} was not run"
     return f"no value of {method} is defined over the brain"
@@ -376,8 +378,8 @@ def group_answer_html(
     for sentence, which in by_sentence.items():
         named = f" (task {', '.join(which)})" if len(tasks) > 1 else ""
         evidence = (
-            "The participants' reports show tests one level of resolution down, where these could"
-            " be made"
+            "The reports of the participants show the self-test at half the resolution, if it was"
+            " possible"
         )
         headline = f"{sentence}{named}."
         parts.append(render("group_answer", "", *MARKS["not assessed"], headline, evidence, []))
@@ -434,8 +436,8 @@ def _primary_sentence(row: Row) -> str:
         )
     elif row.word == SETTLED[1]:
         what = (
-            f"{row.series} is above every reference of the participant, but is not shown to"
-            " explain any variance"
+            f"{row.series} is above every reference of the participant, but its explained"
+            " variance does not differ from 0"
         )
     else:
         word = "is not more accurate than" if BELOW in row.note else DECISIONS[UNDECIDED][2]
@@ -466,6 +468,6 @@ def _primary_numbers(row: Row) -> list[Number]:
         note = "assuming the observed effect; uncertain with few participants"
         value = number(row.n_needed, ".0f") if pd.notna(row.n_needed) else MISSING
         if value == MISSING:
-            note = "with the observed effect, no number of participants would show a gain"
+            note = "no number of participants would show a gain with the observed effect"
         numbers.append(Number(value=value, label="participants for 80 % power", note=note))
     return numbers

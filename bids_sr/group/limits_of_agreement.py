@@ -62,7 +62,9 @@ def limits_of_agreement(differences: npt.ArrayLike) -> Agreement:
     """
     values = np.asarray(differences, dtype=np.float64).ravel()
     if not values.size or not np.isfinite(values).all():
-        raise ValueError("limits of agreement need at least one difference, all of them finite")
+        raise ValueError(
+            "limits of agreement need at least one difference, and all differences must be finite"
+        )
     n, bias = len(values), float(values.mean())
     sd = float(values.std(ddof=1)) if n > 1 else math.nan
     quantile = float(stats.t.ppf((1 + _LEVEL) / 2, n - 1)) if n > 1 else math.nan

@@ -40,7 +40,7 @@ def _color_of(name: str) -> str:
 
 
 def similarity_figure(values: pd.DataFrame, name: str) -> Figure:
-    """Plot one metric of similarity in the brain: a line per participant, series on the abscissa.
+    """Plot one metric of similarity in the brain: one line per participant, series on the x axis.
 
     One panel per contrast; the bar is the median. Raises `FigureInputError` if no series has a
     value.
@@ -50,7 +50,7 @@ def similarity_figure(values: pd.DataFrame, name: str) -> Figure:
     wide = by_participant(values[(values["statistic"] == name) & (values["region"] == BRAIN)])
     contrasts = list(dict.fromkeys(wide.index.get_level_values("contrast"))) if len(wide) else []
     if not contrasts:
-        raise FigureInputError(f"no table has a value of {name}")
+        raise FigureInputError(f"no table contains a value of {name}")
     names = [each for each in series_of(values) if each in wide]
     with s.style():
         fig = s.new_figure(12.0, 3.4)
@@ -85,7 +85,7 @@ def agreement_figure(pairs: pd.DataFrame, region: str) -> Figure:
     of_class = pairs[pairs["region"] == region].dropna(subset=["percent"])
     names = list(dict.fromkeys(of_class["series"]))
     if not names:
-        raise FigureInputError(f"no table has a volume of {region}")
+        raise FigureInputError(f"no table contains a volume of {region}")
     low, high = math.inf, -math.inf
     with s.style():
         fig = s.new_figure(12.0, 3.2)

@@ -59,9 +59,9 @@ _METHODS = """
 The unit of all statistics is the participant; values of several sessions of one participant were
 averaged. Each method was compared with the interpolation of the better median by the Wilcoxon
 signed-rank test [@wilcoxon1945]; this choice favors the interpolation. Differences are
-Hodges-Lehmann estimates with the interval that belongs to that test [@hodges1963]. p values were
-corrected over all contrasts and methods of a metric [@holm1979], those over the whole scan apart
-from those in the brain and its tissues. Errors of quality metrics are
+Hodges-Lehmann estimates with the corresponding interval [@hodges1963]. p values were
+corrected over all contrasts and methods of a metric [@holm1979]; metrics of the whole scan are
+corrected separately from metrics of the brain and its tissues. Errors of quality metrics are
 absolute differences from the value of the measured high-resolution scan [@attention_unet].
 Agreement of volumes is expressed as bias and limits of agreement, bias ± 1.96 standard deviations,
 with 95 % intervals from the t distribution. Variability over sessions is the pooled standard
@@ -307,8 +307,8 @@ def _protocols_html(content: ScansContent) -> Markup:
     intro = (
         f"Participants are grouped by {content.protocol}."
         if content.protocol
-        else "All participants are one group. To group them by acquisition protocol, name a column"
-        " of participants.tsv, or a key of the sidecars, with --protocol."
+        else "All participants form one group. To group them by acquisition protocol, use"
+        " --protocol with a column of participants.tsv or a key of the sidecars."
     )
     shown = series_of(errors) if len(errors) else []
     entries = []
@@ -353,7 +353,7 @@ def _agreement_html(tables: StructuralTables, figure_dir: Path) -> Markup:
             figure_dir,
             f"group_desc-agreement{region}",
             f"Volume of {_class(str(region))}: difference from the measured scans against the mean"
-            " of both, a point per participant. Solid: bias; dashed: 95 % limits of agreement;"
+            " of both, one point per participant. Solid: bias; dashed: 95 % limits of agreement;"
             " bands: their 95 % intervals.",
         )
         heads = ["series", "unit", "participants", "bias", "lower limit", "upper limit"]
@@ -388,7 +388,7 @@ def _variability_html(tables: StructuralTables, figure_dir: Path) -> Markup:
         partial(variability_figure, tables.values, classes),
         figure_dir,
         "group_desc-variability",
-        "Volumes over sessions in percent of the participant's mean, a line per participant.",
+        "Volumes over sessions in percent of the participant's mean, one line per participant.",
     )
     heads = [
         "class",

@@ -363,12 +363,12 @@ METHODS_COLUMNS = {
         maximum="Highest value of a participant",
         minus="Interpolation of the better median, with which a method is compared",
         difference="Hodges-Lehmann estimate of the difference from minus",
-        lower="Lower end of its 95 % interval",
-        upper="Upper end of its 95 % interval",
+        lower="Lower end of the 95 % interval",
+        upper="Upper end of the 95 % interval",
         p_wilcoxon="p value of the Wilcoxon signed-rank test, two-sided, not corrected",
-        p_smallest="Smallest p value that the test can reach with so many participants",
+        p_smallest="Smallest p value that the test can reach with this number of participants",
         p_holm="p value corrected over all comparisons of the statistic (Holm); comparisons over"
-        " the whole scan are corrected by themselves",
+        " the whole scan are corrected separately",
     ),
 }
 PROTOCOL_COLUMNS = {
@@ -376,7 +376,7 @@ PROTOCOL_COLUMNS = {
     **_PLACE,
     **_columns(
         n="Participants",
-        mae="Mean absolute difference from the measured scan's value",
+        mae="Mean absolute difference from the value of the measured scan",
         mae_sd="Standard deviation of the absolute difference over participants",
     ),
 }
@@ -386,22 +386,22 @@ AGREEMENT_COLUMNS = {
         unit="ml, or percent of the mean of both volumes",
         n="Participants",
         bias="Mean difference from the volume of the measured scans",
-        bias_lower="Lower end of its 95 % interval",
-        bias_upper="Upper end of its 95 % interval",
+        bias_lower="Lower end of the 95 % interval",
+        bias_upper="Upper end of the 95 % interval",
         sd="Standard deviation of the differences",
         low_limit="Lower 95 % limit of agreement, bias - 1.96 SD",
-        low_limit_lower="Lower end of its 95 % interval",
-        low_limit_upper="Upper end of its 95 % interval",
+        low_limit_lower="Lower end of the 95 % interval",
+        low_limit_upper="Upper end of the 95 % interval",
         high_limit="Upper 95 % limit of agreement, bias + 1.96 SD",
-        high_limit_lower="Lower end of its 95 % interval",
-        high_limit_upper="Upper end of its 95 % interval",
+        high_limit_lower="Lower end of the 95 % interval",
+        high_limit_upper="Upper end of the 95 % interval",
     ),
 }
 VARIABILITY_COLUMNS = {
     **{name: text for name, text in _PLACE.items() if name != "statistic"},
     **_columns(
-        n="Participants with two or more sessions",
-        n_scans="Their sessions in total",
+        n="Number of participants with two or more sessions",
+        n_scans="Total number of sessions of these participants",
         mean="Mean volume (ml)",
         sd_within="Pooled standard deviation within participants (ml)",
         cv_percent="Pooled standard deviation in percent of the participant's mean",

@@ -61,34 +61,35 @@ _OF_THE_USER = (
 in.
 """
 _MARK = (
-    "*bids-sr wrote this file. It writes it anew with other results; a README without this line is"
-    " left alone.*\n"
+    "*This file was written by bids-sr and is updated with the results. A README without this line"
+    " is never changed.*\n"
 )
 _README = """\
 # {about}
 
-| what | where |
+| Content | Files |
 | --- | --- |
-| report of a participant: open it first | `sub-*.html` |
+| report of a participant (start here) | `sub-*.html` |
 | series, maps, regions, confounds, tables | `sub-*/**/func/` |
 | T1w image, tissues, atlas, transforms | `sub-*/**/anat/` |
-| the primary series alone, laid out as fMRIPrep's, for other programs | `derivatives/bids-sr-*/` |
+| exported series under fMRIPrep's file names, for other programs | `derivatives/bids-sr-*/` |
 | trained models | `sourcedata/models/` |
-| all settings, warnings | `logs/*/` |
-| how it was made, in words, with citations | `CITATION.md` |
+| settings and warnings of each call | `logs/*/` |
+| methods text with citations | `CITATION.md` |
 
-A participant without a report, or whose report begins with *not finished*, was not finished.
-`Sources` in the JSON of a file say what it was made of (`bids:raw:` is {name}).
-What is no data, or of a kind that the BIDS validator does not know, is named in `.bidsignore`.
+If a participant has no report, or a report that begins with *not finished*, processing of this
+participant was not finished. The field `Sources` in the JSON sidecar of a file lists its input
+files (`bids:raw:` is {name}). `.bidsignore` lists files that are not data, or are unknown to the
+BIDS validator.
 """
 _README_OF_SERIES = """\
 # {about}
 {idle}
-bids-sr has laid this folder out as fMRIPrep does, with the series {series} as the preprocessed
-BOLD (`desc-preproc_bold`): brain mask, reference, confounds, transforms, and the anatomy of
-participants with a T1w image. All other series, maps and the evaluation are in the folder two
-levels up (`bids:bids-sr:` in `Sources`). Large files are hard links to files there: what changes
-one in place changes the other.
+This directory has fMRIPrep's layout. The series {series} is the preprocessed BOLD series
+(`desc-preproc_bold`); brain mask, boldref, confounds, transforms and, for participants with a T1w
+image, the anatomical images are next to it. All other series, the maps and the evaluation are two
+directories up (`bids:bids-sr:` in `Sources`). Large files are hard links to the files there: if
+you change one in place, the other changes as well.
 """
 
 
@@ -147,13 +148,16 @@ def write_dataset(
         applied = applied_in(output_dir, series)
         about = f"BOLD of {name}, {BASELINES.get(series, f'super-resolved ({series})')}"
         if idle := [run for run, value in applied.items() if not value]:
-            some = f"{about}; {len(idle)} of {len(applied)} runs zero-filled"
+            some = f"{about}; {len(idle)} of {len(applied)} runs zero filled"
             about = (
                 some
                 if any(applied.values())
                 else f"BOLD of {name} by zero filling ({series} was not applied)"
             )
-            where = f"**Not super-resolved: {', '.join(idle)}.** {series} was not applied there:"
+            where = (
+                f"**Not super-resolved: {', '.join(idle)}.** {series} was not applied to these"
+                " runs:"
+            )
             text = f"\n{where} `desc-preproc_bold` is the zero-filled series.\n"
     about = f"bids-sr: {about}"
     found = _described(root, about, sources, version, {RESULTS: "../.."} if series else {})
@@ -176,7 +180,9 @@ def _described(
     if container := _container():
         generated["Container"] = container
     place = f"{further[RESULTS]}/" if RESULTS in further else ""
-    cited = f"Cite bids-sr and what it is based on: {place}CITATION.md has the references"
+    cited = (
+        f"Cite bids-sr and the methods it is based on: see the references in {place}CITATION.md"
+    )
     acknowledged = str(raw.get("HowToAcknowledge") or "").strip() or ", ".join(
         map(str, _listed(raw.get("ReferencesAndLinks")))
     )

@@ -223,16 +223,20 @@ def misfits(
     """
     problems = list[tuple[str, str]]()
     if len(shape) > 3 and shape[3] != own_shape[3]:
-        fix = "Give the whole series of this run: put back volumes that were cut off its start."
+        fix = "Provide the complete series of this run, including volumes removed from its start."
         problems.append(
-            (f"it has {shape[3]} volumes and {name} {own_shape[3]}: another run, or trimmed", fix)
+            (
+                f"{shape[3]} volumes; {name} has {own_shape[3]} (is it another run, or trimmed?)",
+                fix,
+            )
         )
     if tr > 0 and own_tr > 0 and abs(tr - own_tr) > _TIME_TOLERANCE:
         fix = (
-            "Give the series of this run, or correct the sidecar or the header (pixdim[4], unit of"
-            " time)."
+            "Provide the series of this run, or correct the repetition time in the sidecar or in"
+            " the"
+            " header (pixdim[4] and its unit)."
         )
-        problems.append((f"its repetition time is {tr:g} s and that of {name} {own_tr:g} s", fix))
+        problems.append((f"repetition time {tr:g} s; {name} has {own_tr:g} s", fix))
     high = [int(np.floor(m * f + 0.5)) for m, f in zip(own_shape, factor, strict=False)]
     low, which = (high, "high resolution,") if finest else (own_shape, "acquired")
     coarser = any(n < m for n, m in zip(shape[:3], low, strict=False))
@@ -244,25 +248,30 @@ def misfits(
             else f"finer than the high resolution, {sizes[2]}"
         )
         fix = (
-            "Give it at the high resolution of the run (--sr-factor where there is no pair)."
+            "Provide the series at the high resolution of the run (given by --sr-factor if there"
+            " is no"
+            " T2*w pair)."
             if finest
-            else "Give it on the acquired grid or a finer one of the same field of view, or choose"
-            " another factor."
+            else "Provide the series on the acquired grid or on a finer grid of the same field of"
+            " view,"
+            " or choose another factor."
         )
         by = "×".join(f"{each:g}" for each in factor)
-        problems.append((f"its matrix {sizes[0]} is {than} (that of {name} by {by})", fix))
+        problems.append((f"matrix {sizes[0]} is {than} (matrix of {name} times {by})", fix))
     voxel, own_voxel = (np.linalg.norm(each[:3, :3], axis=0) for each in (affine, own_affine))
     apart = corners_apart(shape[:3], affine, own_shape[:3], own_affine)
     limit = EDGE_TOLERANCE * float(voxel.min())
     if apart > limit:
         reason = (
-            f"its field of view is not that of {name}: the outer edges lie up to {apart:.3g} mm"
-            f" apart ({apart / own_voxel[:2].min():.2g} acquired voxels), {limit:.2g} mm are"
-            " allowed: shifted, cropped, or in another space"
+            f"field of view differs from {name}: outer edges are up to {apart:.3g} mm"
+            f" ({apart / own_voxel[:2].min():.2g} acquired voxels) apart; at most {limit:.2g} mm"
+            " are"
+            " accepted (is it shifted, cropped, or in another space?)"
         )
         fix = (
-            "Give it in the space of the run (not in that of a template), with the same field of"
-            " view and axis directions (see the affines in the headers)."
+            "Provide the series in the space of the run (not of a template), with the same field"
+            " of"
+            " view and axis directions (compare the affines in the headers)."
         )
         problems.append((reason, fix))
     return problems

@@ -75,15 +75,15 @@ _FRAME = (
 )
 _FOCI_COLUMNS = {
     "label": "focus",
-    "conditions": "trial types that drive it, joined by +; at rest its network",
-    "x": "center of the change in signal units, RAS mm, frame of the BOLD as distorted",
+    "conditions": "trial types that activate the focus, joined by +; at rest, its network",
+    "x": "center of the signal change, RAS mm, frame of the distorted BOLD",
     "y": "as x",
     "z": "as x",
-    "origin_x": "where the neurons are, RAS mm, frame of the BOLD as distorted",
+    "origin_x": "position of the neuronal activity, RAS mm, frame of the distorted BOLD",
     "origin_y": "as origin_x",
     "origin_z": "as origin_x",
     "volume": "volume (mm3) in which the change is at least half of its maximum",
-    "peak_percent": "largest signal change of the scene before sampling, percent of its reference",
+    "peak_percent": "largest signal change before sampling, percent of the resting signal",
     "spread": "full width at half maximum of the vascular spread, mm",
 }
 
@@ -273,8 +273,8 @@ def _write_images(
         "res-hr_desc-noisefree_boldref",
         quiet,
         affine,
-        "Resting image in the steady state without noise or motion, as "
-        "a scan of the finer matrix would show it (no blur by the readout)",
+        "Resting image in the steady state without noise or motion, at the resolution of the"
+        " high-resolution matrix (without blurring by the readout)",
         "arbitrary",
     )
     per = (
@@ -302,7 +302,7 @@ def _write_images(
         "desc-noisefree_boldref",
         _resting_image(echoes),
         run.subject.bold_grid[1],
-        "Resting image as the BOLD would be without noise",
+        "Resting image: BOLD without noise",
         "arbitrary",
     )
     if run.scanner.shift is not None:
@@ -324,7 +324,7 @@ def _write_motion(run: SimulatedRun, stem: str, frame: str) -> None:
     write_transform(
         f"{stem}_from-orig_to-boldref",
         run.motion,
-        "One matrix a volume: takes a point of the reference volume to where it lies in that"
+        "One matrix per volume; maps a point of the reference volume to its position in the"
         " volume",
         ReferenceVolume=run.reference,
         NumberOfNonSteadyVolumes=run.transient.dummies,
@@ -335,7 +335,7 @@ def _write_motion(run: SimulatedRun, stem: str, frame: str) -> None:
 def write_calibration_truth(run: SimulatedRun, name: str, root: Path) -> None:
     """Write pose and motion of a calibration beside the subject's truth."""
     stem = f"{root / name / 'func' / name}_task-{run.subject.task}_acq-highres"
-    text = "Takes a point of boldref to where it lies in the reference volume of the calibration"
+    text = "Maps a point of the boldref to its position in the reference volume of the calibration"
     write_transform(f"{stem}_from-calibration_to-boldref", run.pose, text, Frame=BOLD_FRAME)
     _write_motion(run, stem, BOLD_FRAME)
 
@@ -348,7 +348,7 @@ def _write_poses(subject: SimulatedSubject, func_stem: Path, anat_stem: Path) ->
 
     def put(stem: Path, moving: str, fixed: str, matrix: Array) -> None:
         text = (
-            f"Takes a point of {fixed} to where it lies in {moving} (brings {moving} onto {fixed})"
+            f"Maps a point of {fixed} to its position in {moving} (brings {moving} onto {fixed})"
         )
         write_transform(f"{stem}_from-{moving}_to-{fixed}", matrix, text, Frame=BOLD_FRAME)
 
@@ -373,7 +373,7 @@ def write_structural_truth(
     anat = root / name / "anat"
     anat.mkdir(parents=True, exist_ok=True)
     moving = f"{scan.acquisition}{scan.contrast}"
-    text = f"Takes a point of T1w to where it lies in {moving} (brings {moving} onto T1w)"
+    text = f"Maps a point of the T1w image to its position in {moving} (brings {moving} onto T1w)"
     write_transform(
         str(anat / f"{name}_from-{moving}_to-T1w"), scan.pose @ invert(subject.t1w_pose), text
     )

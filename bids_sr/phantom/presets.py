@@ -2,7 +2,7 @@
 
 Poses of the head: one for each image, one for each volume of a run.
 
-All matrices take a point of a reference frame to where it lies in the image (RAS mm), as
+All matrices take a point of a reference frame to its position in the image (RAS mm), as
 `spatial.transforms` says.
 """
 
@@ -190,7 +190,7 @@ def draw_pose(
 def draw_motion(rng: np.random.Generator, volumes: int, tr: float, reference: int) -> Array:
     """Draw the head motion of a run, (T, 4, 4).
 
-    Each matrix takes a point of volume `reference` to where it lies in volume t.
+    Each matrix takes a point of volume `reference` to its position in volume t.
 
     Slow drift of about half a millimeter and half a degree, a jerk of up to 1 mm every two minutes
     or so that dies away in seconds, and a nod of some hundredths with breathing. Constant within a

@@ -54,18 +54,18 @@ def make_dataset(
     """
     out = Path(out).absolute()
     if out.exists() and not out.is_dir():
-        raise UsageError(str(out), "it is a file", "name a directory that does not exist yet")
+        raise UsageError(str(out), "is a file; a directory is expected", "specify a new directory")
     if out.is_dir() and any(out.iterdir()):
-        fix = "name another directory, or remove what is there first"
-        raise UsageError(str(out), "it is not empty", fix)
+        fix = "specify another directory, or remove its contents first"
+        raise UsageError(str(out), "directory is not empty", fix)
     threads = threads or min(4, len(os.sched_getaffinity(0)))
     say = progress or (lambda _line: None)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     except OSError as err:
-        why = f"it cannot be written to ({err.strerror})"
-        raise UsageError(str(out.parent), why, "choose another place") from err
+        why = f"not writable ({err.strerror})"
+        raise UsageError(str(out.parent), why, "choose another directory") from err
     try:
         _describe(partial, study)
         for number in range(study.subjects):
@@ -110,9 +110,9 @@ def _describe(root: Path, study: Study) -> None:
     )
     protocol = "\n".join(f"- {key}: {value}" for key, value in asdict(study.protocol).items())
     (root / "README").write_text(
-        f"# {name}\n\nSimulated with bids-sr-phantom {__version__}, seed {study.seed}. No person"
-        " was measured.\nThe head comes from the MNI152 template, bent and detailed at random."
-        " What is known of it (activation,\nmotion, poses) lies in"
+        f"# {name}\n\nSimulated with bids-sr-phantom {__version__}, seed {study.seed}. No"
+        " participant was scanned.\nThe head is derived from the MNI152 template by random"
+        " deformation and added detail. The known\nactivation, head motion and poses are in"
         f" derivatives/ground-truth.\n\nProtocol (mm, s, degrees):\n\n{protocol}\n"
     )
     (root / "CHANGES").write_text(f"{__version__} 2025-01-01\n  - Simulated.\n")
@@ -126,18 +126,18 @@ def _describe(root: Path, study: Study) -> None:
         {
             "participant_id": {"Description": "simulated subject"},
             "scene": {
-                "Description": "how the activity lies to the anatomy",
+                "Description": "position of the activity relative to the anatomy",
                 "Levels": {
                     "ribbon": "along the gray matter",
-                    "veins": "displaced towards a draining vein",
-                    "free": "without relation to any border of the anatomy",
+                    "veins": "displaced toward a draining vein",
+                    "free": "independent of anatomical borders",
                 },
             },
             "active": {
                 "Description": "whether the task changes the signal",
                 "Levels": {
                     "yes": "it does",
-                    "no": "it does not",
+                    "no": "the task does not change the signal",
                 },
             },
         },
@@ -166,7 +166,7 @@ def _write_subject(root: Path, study: Study, number: int, threads: int, say: _Pr
         for scan in pair(subject, k).values():
             _write_scan(scan, root, name, f"_run-{k + 1}" if study.pairs > 1 else "")
     if study.anat:
-        say(f"{name}: T2w and FLAIR, and the three of them at a low resolution")
+        say(f"{name}: T2w and FLAIR, and all three contrasts at a low resolution")
         for scan in structural(subject):
             _write_scan(scan, root, name)
             write_structural_truth(subject, scan, name, truth)
@@ -245,8 +245,8 @@ def _write_events(events: Sequence[Event], stem: Path) -> None:
     atomic_files.write_json(
         Path(f"{stem}_events.json"),
         {
-            "onset": {"Description": "start of the block", "Units": "s"},
-            "duration": {"Description": "length of the block", "Units": "s"},
-            "trial_type": {"Description": "what the subject does", "Levels": levels},
+            "onset": {"Description": "onset of the block", "Units": "s"},
+            "duration": {"Description": "duration of the block", "Units": "s"},
+            "trial_type": {"Description": "task of the participant", "Levels": levels},
         },
     )

@@ -42,30 +42,30 @@ class Study(Checked):
         "tiny: seconds, for tests; demo: a minute; paper: 64x64x30x900 at TR 0.5 s, T1w"
         " 184x256x256, some minutes",
     )
-    subjects: int = option(1, "--subjects N", "number of subjects", least=1)
+    subjects: int = option(1, "--subjects N", "number of participants", least=1)
     pairs: int = option(
         1,
         "--pairs N",
-        "T2*w pairs of each subject, each with its own pose and noise; from 2 on as run-1, run-2,"
-        " …",
+        "number of T2*w pairs per participant, with different poses and noise; 2 or more are"
+        " named run-1, run-2, …",
         least=1,
     )
-    seed: int = option(0, "--seed N", "same seed, same files", least=0)
+    seed: int = option(0, "--seed N", "random seed; the same seed gives the same files", least=0)
     scene: Literal["ribbon", "veins", "free"] = option(
         "ribbon",
         "--scene",
         "activity along the gray matter (ribbon), displaced toward draining veins (veins), or"
         " regardless of anatomical borders (free)",
     )
-    null: bool = option(False, help="no activity, although the task is there")
+    null: bool = option(False, help="no activity in response to the task")
     task: Literal["tap", "rest"] = option(
         "tap",
         "--task",
         "tap: blocks of finger tapping; rest: no events, but networks (motor, defaultMode,"
-        " visual) that fluctuate slowly, each of its own",
+        " visual) with independent slow fluctuations",
     )
     volumes: int = option(
-        0, "--volumes N", "volumes of the BOLD (default: as many as the preset has)", least=0
+        0, "--volumes N", "number of BOLD volumes (default: that in the preset)", least=0
     )
     anat: bool = option(
         False,
@@ -77,7 +77,7 @@ class Study(Checked):
         0,
         "--calibration N",
         "also a short BOLD run at the high resolution, acq-highres_bold, of N volumes"
-        " (default: none; 20 where N is not given)",
+        " (default: none; 20 if N is omitted)",
         nargs="?",
         const=20,
         least=0,
@@ -85,8 +85,8 @@ class Study(Checked):
     echoes: tuple[float, ...] = option(
         (),
         "--echoes N|TIMES",
-        "a multi-echo BOLD run (_echo-1_bold, …): how many echoes, the first at 13 ms and one"
-        " every 16 ms, or their times in ms, as 14,30,46",
+        "a multi-echo BOLD run (_echo-1_bold, …): number of echoes (the first at 13 ms, then one"
+        " every 16 ms), or echo times in ms, such as 14,30,46",
         type=_echo_times,
         nargs=None,
         action="store",
@@ -109,10 +109,10 @@ class Study(Checked):
         self._need(self.calibration != 1, "calibration", why)
         if not self.echoes:
             return
-        why = "a multi-echo run has at least 2 echoes; leave --echoes out"
+        why = "a multi-echo run has at least 2 echoes; omit --echoes for a single echo"
         self._need(len(self.echoes) > 1, "echoes", why)
         rising = list(self.echoes) == sorted(set(self.echoes))
-        self._need(rising, "echoes", "the echo times do not rise; give the first echo first")
+        self._need(rising, "echoes", "the echo times are not in ascending order")
         why = f"echo times lie between {_EARLIEST_MS:g} and {_LATEST_MS:g} ms"
         within = self.echoes[0] >= _EARLIEST_MS and self.echoes[-1] <= _LATEST_MS
         self._need(within, "echoes", why)

@@ -76,7 +76,7 @@ class Derivative:
             return _Volume().load(self.content)
         if isinstance(self.content, Volume):
             return self.content
-        raise TypeError(f"{dict(self.entities)} is no volume")
+        raise TypeError(f"{dict(self.entities)}: not a volume")
 
     @property
     def voxels(self) -> Any:
@@ -244,7 +244,7 @@ class _Regressors(Kind["_Events | _Seeds"]):
         from bids_sr.glm.design import Seeds
 
         if not isinstance(value, Seeds):
-            raise TypeError("events are given, not made")
+            raise TypeError("events are an input and cannot be written as an output")
         value.write(path := stem.with_name(f"{stem.name}_timeseries.tsv"))
         return path
 

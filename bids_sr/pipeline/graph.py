@@ -38,8 +38,8 @@ _NO_SIDECAR = frozenset({".safetensors"})
 """Files that tell nothing of themselves: what they are made of is named beside them."""
 _SERIES = "_bold.nii.gz"  # the parent of a series is always named
 _IN_THE_FUTURE = (
-    "Sentences in the future tense are about steps that had not ended when this text was written;"
-    " the methods text of a finished run describes what they did."
+    "Sentences in the future tense describe steps that had not finished when this text was"
+    " written. The methods text of a finished run describes them in the past tense."
 )
 _ALIGNED = {"": "reference", "T1w": "t1w_preproc"}
 """What images of a space lie on, by its name in the graph; the template's spaces are none of the
@@ -402,7 +402,8 @@ class Scope:
     def _enter(self, name: str, maker: Maker) -> None:
         if name in self.makers:
             raise _GraphError(
-                f"{self.path}: {name} is made by {self.makers[name].source} and by {maker.source}"
+                f"{self.path}: {name} is an output of both {self.makers[name].source} and"
+                f" {maker.source}"
             )
         self.makers[name] = maker
 
@@ -448,8 +449,8 @@ class Scope:
             there = {each for one in self.outward() for each in one.makers}
             similar = ", ".join(difflib.get_close_matches(name, there, 3))
             raise _GraphError(
-                f"{self.path}: no step makes {name}"
-                + (f"; there are {similar}" if similar else "")
+                f"{self.path}: {name} is not an output of any step"
+                + (f"; similar names: {similar}" if similar else "")
             )
         return maker
 
@@ -567,13 +568,13 @@ def _wires(placed: Placed) -> Iterator[tuple[str, Wire]]:
                     maker.port and port.takes(maker.port)
                 ):
                     raise _GraphError(
-                        f"{placed}: {name} of {maker.source} is {maker.port}, and {port} is"
-                        " asked for"
+                        f"{placed}: {name} of {maker.source} has type {maker.port}; expected"
+                        f" {port}"
                     )
             yield name, wire
         elif port.default is REQUIRED and (port.many is None or name in placed.wires):
             placed.scope[name]  # raises if nothing makes it
-            raise _GraphError(f"{placed}: nothing is connected to {name}")
+            raise _GraphError(f"{placed}: input {name} is not connected")
 
 
 def _wire(placed: Placed, name: str, port: Port) -> Wire | None:
@@ -603,7 +604,7 @@ def _wire(placed: Placed, name: str, port: Port) -> Wire | None:
     )
     names, makers = zip(*inner, strict=True) if inner else ((), ())
     if len(set(names)) < len(names) and port.many == "dict":
-        raise _GraphError(f"{placed}: scopes of one name make {name}: {', '.join(names)}")
+        raise _GraphError(f"{placed}: scopes of the same name produce {name}: {', '.join(names)}")
     return Wire(makers, names if port.many == "dict" else ()) if inner else None
 
 

@@ -40,11 +40,11 @@ def derivative_path(entities: Mapping[str, str]) -> str:
     unknown = sorted(set(labels) - set(spec["entities"]))
     if unknown:
         raise ValueError(
-            f"unknown entities {', '.join(unknown)}; declared are {', '.join(spec['entities'])}"
+            f"unknown entities {', '.join(unknown)}; known entities: {', '.join(spec['entities'])}"
         )
     path = build_path(labels, spec["default_path_patterns"], strict=True)
     if path is None:
-        raise ValueError(f"no file name can be made of {labels}")
+        raise ValueError(f"no file name pattern fits the entities {labels}")
     return str(path)
 
 

@@ -338,24 +338,23 @@ def _adding_up(values: Iterable[float], digits: int) -> list[float]:
 
 
 def _advice(plan: Plan, settings: Settings) -> list[str]:
-    """Advise which scan would improve the result.
-
-    Where there is no reference, also say how to test the result on these data.
-    """
+    """Return advice on scans that would improve the result and on tests without a reference."""
     runs = plan.runs
     if settings.evaluation.retrospective is not None or not runs:
         return []
     advice = []
     if settings.superres.run_trained and not all(run.calibration for run in runs):
-        scan = "a high-resolution run of 20 volumes or more (same session, slices and task)"
-        advice.append(f"{scan} may improve the result (docs/acquire.md).")
-    if not any(run.truth is not None for run in runs):
-        tested = "methods are tested one resolution level down; for the full test"
-        if any(run.factor[2] != 1 for run in runs):
-            tested = "nothing is tested; for a test"
         advice.append(
-            f"no high-resolution reference, so {tested}, --retrospective downsamples these runs"
-            " and compares the result with the originals."
+            "add a high-resolution run of 20 or more volumes (same session, slices and task). It"
+            " may improve the result: docs/acquire.md"
+        )
+    if not any(run.truth is not None for run in runs):
+        tested = "only the self-test at half the resolution is possible"
+        if any(run.factor[2] != 1 for run in runs):
+            tested = "accuracy is not tested"
+        advice.append(
+            f"without a high-resolution reference, {tested}. Use --retrospective to downsample"
+            " these runs, super-resolve them and compare the result with the originals."
         )
     return advice
 
@@ -416,18 +415,20 @@ def _run_lines(run: BoldRun, subject: Subject, plan: Plan, settings: Settings) -
 
 
 def _choice_text(run: BoldRun, settings: Settings) -> str:
-    """How a run is super-resolved, and why."""
+    """Return the methods and the factor of a run, with reasons."""
     superres = settings.superres
     names = [name for name in superres.chosen if not obstacle(name, run, superres)]
     why = []
     if superres.auto and superres.thins_slices:
-        why.append("tv, as slices get thinner: the other defaults, srgan and sbl, work in plane")
+        why.append(
+            "tv, because slices become thinner; the other defaults, srgan and sbl, work in plane"
+        )
     elif superres.auto and run.pair is None:
-        why.append("no T2*w pair, which srgan needs")
+        why.append("srgan needs a T2*w pair, and there is none")
     elif superres.auto and set(superres.learned) - set(names):
-        why.append("single slice: too few to train a network")
+        why.append("a single slice is not enough to train a network")
     if run.factor[2] != 1 and (run.truth is not None or superres.baselines == "all"):
-        why.append(f"the baseline {SDMOD} works in plane and is left out")
+        why.append(f"the baseline {SDMOD} works in plane and is skipped")
     if settings.evaluation.retrospective is None:
         why.append(_why_factor(run, settings))
     reasons = f" ({'; '.join(why)})" if why else ""
@@ -435,9 +436,10 @@ def _choice_text(run: BoldRun, settings: Settings) -> str:
 
 
 def choice_lines(plan: Plan, settings: Settings) -> Iterator[tuple[str, str]]:
-    """Return titled lines on the processing of runs; runs processed alike share a line.
+    """Yield a title (``method`` or ``contrasts``) and its text; runs processed alike share one.
 
-    Title, ``method`` or ``contrasts``, and text; none with ``--retrospective``.
+    Runs are named if there are several. Nothing is yielded with ``--retrospective``, because the
+    dataset that it creates has a plan of its own.
     """
     runs: dict[tuple[str, str], list[str]] = {}
     # the data set that it makes is planned for itself
@@ -451,7 +453,7 @@ def choice_lines(plan: Plan, settings: Settings) -> Iterator[tuple[str, str]]:
                 run.stem
             )
     for (title, text), names in runs.items():
-        yield title, f"{some(names, _MOST_NAMED)}: {text}"
+        yield title, text if len(plan.runs) == 1 else f"{some(names, _MOST_NAMED)}: {text}"
 
 
 def _why_factor(run: BoldRun, settings: Settings) -> str:
@@ -464,7 +466,7 @@ def _why_factor(run: BoldRun, settings: Settings) -> str:
     if run.calibration is not None:
         return "factor from the calibration run"
     slices = f"slices stay {run.zooms[2]:.3g} mm"
-    return f"no pair or calibration: factor 2 in plane, which --sr-factor changes; {slices}"
+    return f"no pair or calibration run: default factor 2 in plane (--sr-factor); {slices}"
 
 
 def _times(values: Iterable[float], form: str = ".3g") -> str:

@@ -105,7 +105,7 @@ def efc(image: Real, mask: Mask | None = None) -> float:
     x = np.abs(np.asarray(image if mask is None else image[mask], dtype=np.float64)).ravel()
     if x.size < 2 or not x.any():
         raise ValueError(
-            "the entropy focus criterion wants an image of at least two voxels that is not empty"
+            "the entropy focus criterion needs a nonzero image of at least two voxels"
         )
     part = x / np.linalg.norm(x)
     entropy = -(part * np.log(np.where(part > 0, part, 1.0))).sum()
@@ -132,7 +132,7 @@ def fwhm(
     inside = np.ones(x.shape, dtype=bool) if mask is None else np.asarray(mask, dtype=bool)
     variance = float(x[inside].var())
     if variance == 0:
-        raise ValueError("a constant image has no smoothness")
+        raise ValueError("the smoothness of a constant image is not defined")
     correlations = []
     for axis in range(3):
         first, second = (np.take(x, range(k, x.shape[axis] - 1 + k), axis) for k in (0, 1))
@@ -250,7 +250,9 @@ def _tissue_volumes(
 
 def _inside(image: Real, mask: Mask, name: str) -> Float:
     if mask.shape != image.shape:
-        raise ValueError(f"the mask {name} {mask.shape} is not on the image's grid {image.shape}")
+        raise ValueError(
+            f"the mask {name} {mask.shape} is not on the grid of the image {image.shape}"
+        )
     values = np.asarray(image, dtype=np.float64)[np.asarray(mask, dtype=bool)]
     if not values.size:
         raise ValueError(f"there is no voxel of {name}")
@@ -449,7 +451,7 @@ def effective_resolution(
     """
     if abs(zooms[0] - zooms[1]) > 0.01 * zooms[0]:
         raise ValueError(
-            f"decorrelation analysis wants square pixels, not {zooms[0]:g} x {zooms[1]:g} mm"
+            f"decorrelation analysis needs square pixels, not {zooms[0]:g} x {zooms[1]:g} mm"
         )
     stack = image[..., None] if image.ndim == 2 else image
     chosen = (

@@ -59,7 +59,7 @@ def efc_sum(image: Real, mask: Mask | None = None) -> float:
     """
     x = np.abs(np.asarray(image if mask is None else image[mask], dtype=np.float64)).ravel()
     if not x.any():
-        raise ValueError("the entropy focus criterion needs an image that is not empty")
+        raise ValueError("the entropy focus criterion needs a nonzero image")
     part = x / np.linalg.norm(x)
     return float((part * np.log(np.where(part > 0, part, 1.0))).sum())
 
@@ -88,5 +88,5 @@ def wm2max_p95(image: Real, wm: Mask) -> float:
     if top == 0:
         raise ValueError(f"{_TOP_PERCENTILE:g} % of the image are zero or less")
     if not wm.any():
-        raise ValueError("there is no voxel of white matter")
+        raise ValueError("no voxel of white matter")
     return float(np.median(values[wm]) / top)

@@ -66,7 +66,7 @@ class QualitySums:
         self._kept = np.ones(n_volumes, dtype=bool) if kept is None else np.asarray(kept, bool)
         n_volumes = int(self._kept.sum())
         if n_volumes < _DEGREE + 2:
-            raise ValueError(f"{n_volumes} volumes are too few for noise over time")
+            raise ValueError(f"{n_volumes} volumes are too few to estimate temporal noise")
         if not mask.any():
             raise ValueError("the mask is empty")
         self._mask, self._zooms, self._n_volumes = mask, zooms, n_volumes

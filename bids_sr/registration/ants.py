@@ -366,7 +366,8 @@ def load_template(space: str = DEFAULT_SPACE) -> Template:
         image = carried(space)
         if image is None:
             raise TemplateError(
-                f"space {space} is not on this machine; there are: {', '.join(templates_here())}"
+                f"space {space} is not available on this computer; available spaces:"
+                f" {', '.join(templates_here())}"
             )
         t1 = load(image)
         mask = masks.fill(t1.data > 0.1 * np.percentile(t1.data[t1.data > 0], 99))
@@ -390,7 +391,7 @@ def atlas_region(labels: Volume, names: Sequence[str], numbers: Mapping[str, int
     """Return labels of an atlas as one region, clefts of up to 4 mm closed."""
     region = np.isin(np.round(labels.data).astype(int), [numbers[name] for name in names])
     if not region.any():
-        raise TemplateError(f"the atlas has none of the labels {', '.join(names)}")
+        raise TemplateError(f"the atlas does not contain any of the labels {', '.join(names)}")
     return Volume(data=masks.close(region, labels.affine, 2.0), affine=labels.affine)
 
 
@@ -478,14 +479,14 @@ def find_region(roi: str, brain: Volume, template: Volume) -> tuple[Volume, bool
         return brain, False
     if not Path(roi).is_file():
         raise ValueError(
-            f"no region of interest at {roi}: give brain, names of regions or the path of a NIfTI"
-            " mask"
+            f"no region of interest at {roi}: specify brain, names of regions, or the path of a"
+            " NIfTI mask"
         )
     image = load(roi)
     if not (image.data > 0).any():
         raise ValueError(
-            f"{roi}: the region of interest is empty, no voxel is above zero; give a mask with 1"
-            " inside it, or names of regions"
+            f"{roi}: the region of interest is empty (no voxel above zero). Provide a mask that"
+            " is 1 inside the region, or names of regions."
         )
     binary = Volume(data=(image.data > 0).astype(np.float32), affine=image.affine)
     return binary, in_template_space(image, template, brain)

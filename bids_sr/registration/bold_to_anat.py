@@ -73,8 +73,8 @@ def register_to_t1w(
     kept = fit.nmi <= by_headers
     if kept:
         _LOGGER.warning(
-            "BOLD to T1w: nothing scored better than the headers (mutual information %.4f against"
-            " %.4f); they are kept",
+            "BOLD to T1w: no registration was better than the headers (mutual information %.4f;"
+            " headers %.4f); the alignment of the headers is used",
             fit.nmi,
             by_headers,
         )
@@ -144,7 +144,7 @@ def _agreement(
     poor = agreed < _POOR_DICE or nmi < _POOR_NMI
     if poor:
         _LOGGER.warning(
-            "BOLD and T1w hardly agree (Dice of brains %.2f, mutual information %.3f)", agreed, nmi
+            "BOLD and T1w agree poorly (Dice of brains %.2f, mutual information %.3f)", agreed, nmi
         )
     return {
         **{f"bold_t1w_{key}": value for key, value in _size(xfm, values, boldref.affine).items()},
@@ -213,7 +213,7 @@ def register_pair_to_bold(
     poor = fit.nmi < _POOR_NMI
     if poor:
         _LOGGER.warning(
-            "BOLD and T2*-weighted pair hardly agree (mutual information %.3f)", fit.nmi
+            "BOLD and T2*-weighted pair agree poorly (mutual information %.3f)", fit.nmi
         )
     facts: dict[str, object] = {
         f"bold_pair_{key}": value for key, value in size_of(xfm, bold_mask, boldref.affine).items()
@@ -246,7 +246,7 @@ def combined_masks(
 
     With a T1w brain (mask, and the matrix that takes a T1w point to its boldref point): voxels at
     least half inside it and within 4 mm of the BOLD's own mask, so that neither scalp nor regions
-    without signal enter. Where the two hardly agree (Dice below .7) the BOLD's own mask is taken
+    without signal enter. Where the two agree poorly (Dice below .7) the BOLD's own mask is taken
     alone.
 
     Parameters
@@ -279,7 +279,9 @@ def combined_masks(
     facts["mask_dice"] = round(agreed, 4)
     if agreed < _POOR_DICE:
         _LOGGER.warning(
-            "The T1w brain does not fit the BOLD (Dice %.2f); its own mask is used", agreed
+            "The brain mask of the T1w image does not match the BOLD (Dice %.2f); the mask of the"
+            " boldref is used",
+            agreed,
         )
         return bold_mask, own_fine, affine, facts
     facts["mask_source"] = "T1w brain within 4 mm of the boldref mask"
@@ -343,8 +345,8 @@ def region_on_bold(
     facts["roi_is_brain"] = not (low.any() and high.any())
     if facts["roi_is_brain"]:
         _LOGGER.warning(
-            "The region of interest lies outside the BOLD's field of view; the whole brain takes"
-            " its place"
+            "The region of interest is outside the field of view of the BOLD; the whole brain is"
+            " used instead"
         )
         return (grids[0].data > 0.5, grids[1].data > 0.5), facts
     return (low, high), facts

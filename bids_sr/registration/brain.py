@@ -50,10 +50,13 @@ def check_brain(
         )
     if determinant is not None and determinant > _MAX_DETERMINANT:
         doubts.append(
-            f"the template had to grow to {determinant:.2f} of its volume, as it does in the scalp"
+            f"the template was enlarged to {determinant:.2f} of its volume, as happens if it is"
+            " registered to the scalp"
         )
     if nmi is not None and nmi_headers is not None and nmi < nmi_headers:
-        doubts.append("the template fits it no better than by the headers alone")
+        doubts.append(
+            "registration did not improve the alignment of the headers with the template"
+        )
     if template_dice is not None and template_dice < _MIN_DICE:
         doubts.append(
             f"mask and template's brain agree by a Dice coefficient of {template_dice:.2f} alone"

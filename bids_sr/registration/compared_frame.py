@@ -106,7 +106,7 @@ class Alignment:
     def facts(self) -> dict[str, object]:
         """Return it as plain values."""
         return {
-            "frame": "as acquired" if self.moves else "head motion undone",
+            "frame": "as acquired" if self.moves else "corrected for head motion",
             "shift": self.shift_text,
             "spread_mm": round(self.spread_mm, 3),
             "alike": round(self.alike, 3),
@@ -159,7 +159,7 @@ def align_volumes(
         mask = head_mask(mean, affine)
         brain = brain_mask(mean, affine)
     except (MaskError, ValueError) as error:
-        raise ComparedError(f"no head is seen in the run ({error})") from None
+        raise ComparedError(f"no head found in the run ({error})") from None
     _refuse_nan(other, brain, affine)
     own_level = _least_signal(mean, mask)
     as_given = np.mean([np.nan_to_num(each) for each in other.values()], axis=0)
@@ -229,8 +229,7 @@ def _refuse_nan(volumes: Mapping[int, Array], brain: Mask, affine: Array) -> Non
     enclosed = brain & holes & ~np.isin(parts, np.unique(parts[holes & ~brain]))
     if count := int((enclosed | (holes & grow(brain, affine, -_DEEP_MM))).sum()):
         raise ComparedError(
-            f"{count} voxels inside the brain are NaN; give values there, NaN only outside the"
-            " brain"
+            f"{count} voxels inside the brain are NaN. NaN is accepted only outside the brain."
         )
 
 
@@ -252,8 +251,8 @@ def refuse_other_nan(volumes: Iterable[Array]) -> None:
         first = holes if first is None else first
         if not np.array_equal(holes, first):
             raise ComparedError(
-                f"volume {t} is NaN in other voxels than volume 0; give values, or one mask"
-                " for all"
+                f"volume {t} is NaN in voxels in which volume 0 is not. Use the same mask in all"
+                " volumes."
             )
 
 
@@ -334,28 +333,22 @@ def refusal_of(seen: Alignment) -> tuple[str, str] | None:
     if seen.alike < _LEAST_LIKE:
         return (
             (
-                f"its mean image is unlike that of the run (correlation {seen.alike:.2f}): another"
-                " head, another position, or a series whose mean was taken off"
+                f"mean image does not match the run (correlation {seen.alike:.2f}): is it another"
+                " head or position, or was the mean subtracted?"
             ),
-            "Give the series of this run on its grid, with its mean (signal units).",
+            "Provide the series of this run on its grid, including its mean (signal units).",
         )
     if seen.together < _TOGETHER:
         return (
-            (
-                "its changes over time are unlike those of the run (correlation"
-                f" {seen.together:.2f}): another run"
-            ),
-            "Give the series that was made of this run.",
+            (f"time series do not match the run (correlation {seen.together:.2f}): another run"),
+            "Provide a series that was computed from this run.",
         )
     if seen.moves and max(map(abs, seen.shift)) > _MOST_SHIFT:
         return (
+            (f"it lies {seen.shift_text} (of the acquired grid) from the run in all volumes"),
             (
-                f"it lies {seen.shift_text} (of the acquired grid) from the run in every volume:"
-                " shifted"
-            ),
-            (
-                "Correct its affine, or the program that wrote it; a shifted map is wrong whatever"
-                " its detail."
+                "Correct the affine, or the program that wrote it: maps of a shifted series are"
+                " at the wrong position."
             ),
         )
     return None
@@ -441,7 +434,7 @@ def poses_of(
     far = rms_distance(np.eye(4), pose, points_in(mask, boldref.affine, 7))
     if far > _MOST_APART_MM:
         raise ComparedError(
-            f"its head motion was undone, and the reference it was aligned to lies {far:.1f} mm"
+            f"the series is corrected for head motion, and its boldref is {far:.1f} mm"
             " from that of the run"
         )
     return np.repeat(pose[None], len(poses), axis=0)

@@ -71,10 +71,14 @@ def segment_multispectral(
         A contrast is missing, the mask is empty or on another grid, or a scan is constant.
     """
     if missing := [name for name in CONTRASTS if name not in scans]:
-        raise ValueError(f"classes from all contrasts together need {', '.join(missing)}, too")
+        raise ValueError(
+            f"tissue classes from all contrasts together also need {', '.join(missing)}"
+        )
     inside = np.asarray(mask, dtype=bool)
     if not inside.any() or any(scans[name].shape != inside.shape for name in CONTRASTS):
-        raise ValueError(f"the brain mask {inside.shape} is empty or on another grid")
+        raise ValueError(
+            f"the brain mask {inside.shape} is empty, or not on the grid of the scans"
+        )
     scales = [_scale(np.asarray(scans[name])[inside], name) for name in CONTRASTS]
     x = _standardized(scans, inside, scales)
     sample = x[:: max(1, len(x) // _SAMPLE)]
@@ -157,7 +161,7 @@ def _scale(values: Array, name: str) -> tuple[float, float]:
     center = float(np.median(values))
     spread = 1.4826 * float(np.median(np.abs(values - center))) or float(values.std())
     if not spread > 0:
-        raise ValueError(f"the {name} scan is constant in the brain")
+        raise ValueError(f"the {name} scan is constant in the brain mask")
     return center, spread
 
 

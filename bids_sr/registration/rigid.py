@@ -439,18 +439,19 @@ def objection(facts: Mapping[str, float]) -> str:
     """
     if facts["overlap"] < _LEAST_OVERLAP:
         return (
-            f"only {facts['overlap']:.0%} of the run's brain lies in it: measure it with the field"
-            " of view of the run"
+            f"only {facts['overlap']:.0%} of the run's brain is covered. Acquire it with the"
+            " field of view of the run."
         )
     if facts["correlation"] < _LEAST_CORRELATION:
         return (
-            f"in register it looks unlike the run (correlation {facts['correlation']:.2f}):"
-            " another head, another contrast or a registration that failed; look at its figure"
+            "after registration it does not match the run (correlation"
+            f" {facts['correlation']:.2f}):"
+            " another head, another contrast, or a failed registration? See its figure"
         )
     if facts.get("far_share", 0.0) > _MOST_FAR:
         return (
             f"the head moved by {facts['motion_max_mm']:.1f} mm, {_MOST_MOTION_MM:g} mm are"
-            " allowed: measure it again while the participant lies still"
+            " accepted. Repeat it with less head motion."
         )
     return ""
 
@@ -538,5 +539,5 @@ def _task(events: Path | None, tr: float, volumes: int) -> tuple[Array | None, d
     try:
         return _task_regressors(events, tr, volumes), {"task": Path(events).name}
     except DesignError as error:
-        _LOGGER.warning("The task of the calibration stays in its variance: %s", error)
-        return None, {"task": f"not taken out: {error}"}
+        _LOGGER.warning("The task is not removed from the variance of the calibration: %s", error)
+        return None, {"task": f"not removed: {error}"}

@@ -409,5 +409,5 @@ def _hr_unit(hr: Array, lr: Array, mask: Array) -> float:
     """
     own, wanted = float(np.maximum(hr[mask], 0).mean()), float(lr[mask].mean())
     if not own > 0 or not wanted > 0:
-        raise ValueError("nothing inside the brain mask is above zero")
+        raise ValueError("no voxel of the brain mask is above zero")
     return own / wanted

@@ -76,8 +76,8 @@ def call(
     """
     seconds = _SECONDS if seconds is None else seconds
     if shutil.which(program) is None:
-        fix = "call it where jobs are submitted from; else --print-only, or no --use-plugin"
-        raise SlurmError(f"{program} is not found", "this machine has no SLURM", fix)
+        fix = "run the command on a login node, or use --print-only, or omit --use-plugin"
+        raise SlurmError(f"{program} not found", "SLURM is not installed on this computer", fix)
     try:
         name = getpass.getuser()
     except (KeyError, OSError):  # a user that no list knows
@@ -105,8 +105,8 @@ def submit(arguments: Sequence[str]) -> str:
     out = _answer("sbatch", *arguments)
     number = job_number(out)
     if _NUMBER.fullmatch(number) is None:
-        fix = "look with squeue what runs"
-        raise SlurmError("sbatch gave no number", out.strip() or "it said nothing", fix)
+        fix = "check with squeue whether the job was submitted"
+        raise SlurmError("sbatch returned no job number", out.strip() or "no output", fix)
     return number
 
 
@@ -184,9 +184,9 @@ def _answer(program: str, *arguments: str) -> str:
     """What a command writes. Raises `SlurmError` where it fails."""
     done = call(program, *arguments)
     if done.returncode:
-        said = done.stderr.strip() or done.stdout.strip() or "it said nothing"
-        fix = "mend what it names, then try again"
-        raise SlurmError(f"{program} ended with {done.returncode}", said, fix)
+        said = done.stderr.strip() or done.stdout.strip() or "no output"
+        fix = "correct the reported problem, then retry"
+        raise SlurmError(f"{program} failed with exit code {done.returncode}", said, fix)
     return done.stdout
 
 
@@ -250,9 +250,9 @@ _HEADS = ("participant", "state", "exit", "starts", "minutes", "job", "why")
 CANCELLED_FILE = "cancelled.txt"
 _TAIL_BYTES = 20_000
 _BEFORE_RETRY = {
-    "refused": "Mend what the log names; then ",
-    "left-out": "Mend the data that the log names, or leave it; then ",
-    "killed": "Most often memory ran out: add --mem SIZE. ",
+    "refused": "Correct the problem reported in the log; then ",
+    "left-out": "Correct the data named in the log, or accept the skipped runs; then ",
+    "killed": "The most frequent cause is lack of memory: add --mem SIZE. ",
 }
 
 
@@ -479,7 +479,7 @@ def failures(fates: Sequence[Fate], output_dir: Path) -> list[Notice]:
         notices.append(
             Notice(
                 what=fate.participant,
-                why=f"{CODES[fate.code][0]}; its job had {had} for each start",
+                why=f"{CODES[fate.code][0]}; resources of the job: {had} per start",
                 remedy="" if fate.code == "absent" else again,  # a retry would miss it, too
                 subject="" if fate.participant == GROUP else label,
                 code=fate.code,

@@ -50,21 +50,27 @@ class Site(Checked):
     container: str = option(
         "",
         "--container IMAGE",
-        "apptainer or singularity image to run instead of the installed program",
+        "Apptainer or Singularity image that is used instead of the installed program",
     )
     setup: str = option(
         "",
         "--setup FILE",
-        "shell commands that each job runs first, such as module load; bids-sr is then found by"
-        " PATH",
+        "file of shell commands that each job runs first, such as module load; afterwards bids-sr"
+        " must be on the PATH",
         type=section.folder,
     )
     requeues: int = option(
-        3, "--requeues N", "how often a task that reaches its time limit is requeued", least=0
+        3,
+        "--requeues N",
+        "maximum number of requeues of a task that reaches its time limit",
+        least=0,
     )
-    program: str = option("bids-sr", help="the command as installed, where there is no container")
+    program: str = option("bids-sr", help="installed command, used if there is no container")
     binds: tuple[str, ...] = option(
-        (), help="directories and files outside data, output and work that a container sees"
+        (),
+        help="directories and files that are mounted in the container in addition to those for"
+        " data,"
+        " output and work",
     )
 
     @property
@@ -181,12 +187,12 @@ def load(path: Path) -> Submission:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         if values.pop("format") != _FORMAT:
-            raise ValueError("another version of bids-sr wrote it")
+            raise ValueError("the file was written by another version of bids-sr")
         return Submission(**values)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, UsageError) as error:
         fix = (
-            "use the version that submitted, or move the folder away; the jobs themselves are seen"
-            " with squeue"
+            "use the version that submitted the jobs, or move the directory away; squeue shows the"
+            " jobs"
         )
         raise UsageError(f"{path} cannot be read", str(error), fix) from error
 
@@ -304,7 +310,7 @@ def minutes_of(text: str) -> int:
     if match is None:
         raise UsageError(
             f"--time {text}",
-            "that is no time",
+            "not a valid time",
             "write minutes, hours:minutes:seconds or days-hours",
         )
     first, second, third = (int(match[name] or 0) for name in "abc")
@@ -316,7 +322,7 @@ def minutes_of(text: str) -> int:
         seconds = first * 60 + second
     if seconds == 0:
         raise UsageError(
-            f"--time {text}", "a job needs some time", "give minutes, or leave the option out"
+            f"--time {text}", "the time must be above 0", "specify minutes, or omit the option"
         )
     return math.ceil(seconds / 60)
 
@@ -342,22 +348,22 @@ def choose(spec: str, tasks: int) -> tuple[tuple[int, ...], int]:
     """
     ranges, percent, limit = spec.replace(" ", "").partition("%")
     if percent and not (limit.isascii() and limit.isdigit() and int(limit)):
-        raise _unreadable(spec, f"{limit!r} is no number of tasks that run at once")
+        raise _unreadable(spec, f"{limit!r} is not a number of simultaneous tasks")
     indices: set[int] = set()
     for part in ranges.split(",") if ranges else ():
         match = _PART.fullmatch(part) if part.isascii() else None
         if match is None:
-            raise _unreadable(spec, f"{part!r} is no task and no range of tasks")
+            raise _unreadable(spec, f"{part!r} is neither a task nor a range of tasks")
         first, last, step = int(match[1]), int(match[2] or match[1]), int(match[3] or 1)
         if first < 1 or last > tasks or first > last or step < 1:
-            raise _unreadable(spec, f"{part!r} is no part of the tasks 1 to {tasks}")
+            raise _unreadable(spec, f"{part!r} is not within the tasks 1 to {tasks}")
         indices.update(range(first, last + 1, step))
     return tuple(sorted(indices or range(1, tasks + 1))), int(limit or 0)
 
 
 def _unreadable(spec: str, why: str) -> UsageError:
     return UsageError(
-        f"--array {spec}", why, "write it as 1-10, 3,5 or 1-20:2, with %4 behind it for 4 at once"
+        f"--array {spec}", why, "write 1-10, or 3,5, or 1-20:2; append %4 for 4 simultaneous tasks"
     )
 
 

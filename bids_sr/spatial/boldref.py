@@ -51,7 +51,7 @@ def _steady_volumes(reader: SeriesReader, n_dummy: int) -> list[int]:
     """Numbers of steady volumes spread over a run; ValueError where there is none."""
     total = reader.shape[3]
     if total <= n_dummy:
-        raise ValueError(f"{total} volumes, {n_dummy} of them not steady: none left")
+        raise ValueError(f"{total} volumes, {n_dummy} of them non-steady-state: no volume is left")
     return [n_dummy + t for t in evenly_spaced(total - n_dummy, _VOLUMES)]
 
 
@@ -244,7 +244,7 @@ def precomputed_motion(matrices: Array, mask: Array, affine: Array) -> MotionEst
     worst = float(np.abs(sizes - 1).max())
     if worst > _RIGID:
         raise TransformError(
-            f"the head-motion transforms are not rigid: one of them scales by {100 * worst:.1f} %"
+            f"head-motion transforms are not rigid: one scales by {100 * worst:.1f} %"
         )
     matrices[:, :3, :3] = left @ right
     center = apply_affine(affine, np.argwhere(mask).mean(axis=0)[None])[0]

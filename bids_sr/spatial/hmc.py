@@ -209,7 +209,7 @@ class MotionEstimator:
     def __init__(self, reference: Array, mask: Array, affine: Array, margin: int = 2) -> None:
         if reference.ndim != 3 or mask.shape != reference.shape:
             raise ValueError(
-                f"reference {reference.shape} and mask {mask.shape} must be one 3D grid"
+                f"reference {reference.shape} and mask {mask.shape} must be on the same 3D grid"
             )
         head = np.asarray(mask) > 0
         if margin:
@@ -218,7 +218,9 @@ class MotionEstimator:
             if size > 4:
                 head[(slice(None),) * axis + ([0, -1],)] = False
         if head.sum() < 100:
-            raise ValueError(f"only {int(head.sum())} voxels to estimate head motion from")
+            raise ValueError(
+                f"only {int(head.sum())} voxels are available to estimate head motion"
+            )
         scale = head_scale(np.asarray(mask) > 0, affine)
         self._tolerance, self._radius = scale * _TOLERANCE_MM, scale * _RADIUS_MM
         # Coarse levels see a gain only: a polynomial could explain a large displacement away.
@@ -370,14 +372,15 @@ def estimate_motion(
         matrix, cost = estimator.fit(volume, starts, expected)
         if not np.isfinite(cost):
             _LOGGER.warning(
-                "Volume %d leaves the field of view; it keeps the transform of the one before", t
+                "Volume %d leaves the field of view; the transform of the previous volume is used",
+                t,
             )
         else:
             recent.append(cost)
         matrices.append(matrix)
         residuals.append(cost)
     if not matrices:
-        raise ValueError("no volumes to estimate head motion from")
+        raise ValueError("no volumes to estimate head motion")
     return MotionEstimates(
         matrices=np.stack(matrices),
         params=np.stack([rigid_params(m, estimator.center) for m in matrices]),

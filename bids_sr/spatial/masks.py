@@ -55,7 +55,7 @@ def otsu(values: Array) -> float:
         raise MaskError("no voxel of the image is positive: nothing can be told apart in it")
     low, high = float(values.min()), float(np.percentile(values, 99.9))
     if not high > low:
-        raise MaskError("the image is constant: nothing can be told apart in it")
+        raise MaskError("the image is constant: no brain mask can be computed")
     counts, edges = np.histogram(values, bins=256, range=(low, high))
     centers = (edges[1:] + edges[:-1]) / 2
     below = np.cumsum(counts)
@@ -502,13 +502,13 @@ def edge_mismatch(
     """
     if not first.shape == second.shape == mask.shape:
         raise EdgeError(
-            f"images of {first.shape} and {second.shape} and a mask of {mask.shape} are on other"
-            " grids"
+            f"images of {first.shape} and {second.shape} and a mask of {mask.shape} are not on"
+            " the same grid"
         )
     if not mask.any():
         raise EdgeError("the mask is empty")
     if np.ptp(first[mask]) == 0 or np.ptp(second[mask]) == 0:
-        raise EdgeError("an image is constant in the mask: it has no edges")
+        raise EdgeError("an image is constant in the mask and has no edges")
     sizes = voxel_sizes(affine)
     around = grow(mask, affine, blur_mm)
     reach = _REACH_MM * head_scale(mask, affine)

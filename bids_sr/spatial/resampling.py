@@ -333,7 +333,10 @@ def beyond_nyquist(maps: Array, factor: Sequence[float]) -> Array:
     """
     axes = [axis for axis in (0, 1) if factor[axis] > 1]
     if not axes and factor[2] <= 1:
-        raise ValueError(f"a factor of {tuple(factor)} leaves nothing beyond the acquired limit")
+        raise ValueError(
+            f"a factor of {tuple(factor)} leaves no frequencies above the acquired Nyquist"
+            " frequency"
+        )
     across = factor[2] > 1
     spectrum = fft.dct(maps, axis=2, norm="ortho") if across else maps
     spectrum = fft.fftn(spectrum, axes=axes) if axes else np.array(spectrum)
@@ -404,7 +407,7 @@ class Distortion:
             if change < _CLOSE:
                 return amount.reshape(shape).astype(np.float32), unposed
         raise ValueError(
-            "the field folds the image: a shift changes by a voxel or more from voxel to voxel"
+            "the field map folds the image: shifts of neighboring voxels differ by a voxel or more"
         )
 
 
@@ -454,7 +457,7 @@ def load_distortion(path: Path) -> Distortion:
     image: Any = nb.load(path)
     axis = image.header.get_dim_info()[1]
     if axis is None:
-        raise ValueError(f"{path}: its header names no axis of phase encoding")
+        raise ValueError(f"{path}: the header does not define the phase-encoding axis")
     return Distortion(
         shift=np.asarray(image.dataobj, dtype=np.float32), affine=image.affine, axis=int(axis)
     )

@@ -95,7 +95,7 @@ def correct_slice_timing(
         )
     if volumes - n_dummy < 2:
         raise ValueError(
-            f"{volumes} volumes with {n_dummy} of them not steady leave nothing to interpolate"
+            f"{volumes} volumes with {n_dummy} of them not steady leave no volumes to interpolate"
         )
     for z in range(slices):
         slab = reader.slab(z, z + 1)

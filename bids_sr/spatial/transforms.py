@@ -92,7 +92,7 @@ def rigid_params(matrix: Array, center: Sequence[float] | Array) -> Float:
     m, c = np.asarray(matrix, dtype=np.float64), np.asarray(center, dtype=np.float64)
     r = m[:3, :3]
     if not np.allclose(r @ r.T, np.eye(3), atol=1e-4) or np.linalg.det(r) < 0:
-        raise TransformError("not a rigid transform: its 3x3 part is no rotation")
+        raise TransformError("not a rigid transform: the 3x3 part is not a rotation")
     twist = np.array([r[2, 1] - r[1, 2], r[0, 2] - r[2, 0], r[1, 0] - r[0, 1]]) / 2
     sine, cosine = float(np.linalg.norm(twist)), float((np.trace(r) - 1) / 2)
     angle = math.atan2(sine, cosine)
@@ -179,7 +179,7 @@ def hr_grid(shape: Sequence[int], affine: Array, factor: Sequence[float]) -> tup
     high = np.floor(low * np.asarray(factor, dtype=np.float64) + 0.5).astype(int)
     if (high < 1).any():
         raise TransformError(
-            f"a factor of {tuple(factor)} leaves nothing of a {tuple(shape)} grid"
+            f"a factor of {tuple(factor)} leaves no voxel of a {tuple(shape)} grid"
         )
     fine = (int(high[0]), int(high[1]), int(high[2]))
     return fine, resized_affine(affine, shape, fine)
@@ -335,7 +335,7 @@ def carry(points: Array, chain: Sequence[Path]) -> Float:
             continue
         matrices = read_itk(path)
         if len(matrices) != 1:
-            raise TransformError(f"{path}: holds {len(matrices)} transforms where one is due")
+            raise TransformError(f"{path}: holds {len(matrices)} transforms; one is expected")
         carried = moved(matrices[0], carried)
     return carried
 
@@ -366,7 +366,7 @@ def _composite(points: Array, path: Path) -> Array:
                     matrix = np.eye(4)
                     points += _displacements(points, values, fixed)
                 elif not kind.startswith("CompositeTransform"):
-                    raise TransformError(f"{path}: holds a {kind}, which is not known here")
+                    raise TransformError(f"{path}: holds a {kind}, which is not supported")
     except (OSError, KeyError, IndexError, ValueError, TypeError) as error:
         if isinstance(error, TransformError):
             raise

@@ -66,8 +66,7 @@ def _maps_text(setting: Lookup) -> str:
     unit = "standard deviation of the seed" if at_rest else "sustained block"
     none = " (0 mm: none)" if 0 in smoothing else ""
     parts = [
-        f"{what} was mapped in every series with the same model, smoothed by {widths} mm"
-        f" FWHM{none}."
+        f"{what} was mapped in all series with the same model, smoothed by {widths} mm FWHM{none}."
     ]
     if "cc" in kinds:
         filtered = f", low-pass filtered at {low_pass:g} Hz" if low_pass else ""
@@ -75,25 +74,26 @@ def _maps_text(setting: Lookup) -> str:
             filtered += f", cleared of confounds (`{', '.join(nuisance or ()) or 'none'}`)"
         parts.append(
             f"Voxel time series were linearly detrended{filtered} and correlated with the"
-            f" {course}; regions are the voxels of the region of interest in the upper quarter of"
-            " the map's range, at least max - (max - min)/4."
+            f" {course}; regions were defined as the voxels of the region of interest whose value"
+            " was at least max - (max - min)/4."
         )
     if "glm" in kinds:
         named = (
             "six motion parameters and their derivatives, and the first five aCompCor components"
-            " [@behzadi2007] of both tissues together where there were tissue maps"
+            " [@behzadi2007] of both tissues combined, if tissue maps were available"
             if nuisance is None
             else f"and the chosen confounds (`{', '.join(nuisance) or 'none'}`) that the run has"
         )
         drift = f"cosines up to {high_pass:.2g} Hz" if high_pass else "a straight line"
         parts.append(
             "A general linear model was fitted to the unfiltered series by generalized least"
-            " squares; regressors were made with nilearn [@nilearn]. Nuisance regressors were"
+            " squares; regressors were computed with nilearn [@nilearn]. Nuisance regressors were"
             f" {drift}, {named}. The noise model was"
             f" {noise_words()} [@woolrich2001], adjusted for brightness, pooled over voxels with"
             " similar noise [@corbin2018] and corrected for the effect of the design on the"
             f" residuals [@worsley2002]; runs with fewer than {FULL_ORDER_DOF} degrees of freedom"
-            " had a lower order, which the sidecar of each map states. Effects are signal changes"
+            " had a lower order, which is listed in the sidecar of each map. Effects are signal"
+            " changes"
             f" per {unit}."
         )
         if "fdr" in setting("thresholds"):
@@ -418,8 +418,8 @@ def sorted_maps(maps: Iterable[Derivative]) -> tuple[_Sorted, _Sorted]:
     makes=("activation", "activation_columns"),
     part=Part.MAPS,
     text=(
-        "For comparisons, maps of the acquired series were brought to the high-resolution grid by"
-        " cubic spline interpolation. "
+        "For comparisons, maps of the acquired series were interpolated to the high-resolution"
+        " grid by cubic splines. "
     ),
     keep={"activation": kept_table("activation", "activation_columns")},
     cost=lambda setting: Cost(always=1.5, high=0.6 * count_mapped(setting("contrasts"))),

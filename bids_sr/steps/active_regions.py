@@ -63,8 +63,7 @@ _SEED = 1  # of antspyx, which draws nothing when it resamples
 
 def _clusters_text(setting: Lookup) -> str:
     text = (
-        "The ten largest clusters of each map (voxels joined by faces), with further peaks in"
-        " them, were listed"
+        "The ten largest clusters of each map (6-connectivity) and their local peaks were listed"
     )
     return text + (
         f", with labels of the {atlas_title(setting('atlas'))}.\n"
@@ -196,10 +195,10 @@ def judged_contrasts(contrasts: Contrasts) -> list[str]:
 
 def _growth_text(setting: Lookup) -> str:
     return (
-        "The region of interest was grown by up to 10 mm into adjoining voxels in which the"
+        "The region of interest was extended by up to 10 mm into adjacent voxels in which the"
         f" correlation of the acquired series, smoothed by {max(setting('smoothing')):g} mm, with"
         " the task was at least .5 and in the upper quarter of the range over the region and its"
-        " surroundings; all series share the grown region.\n"
+        " surroundings; the extended region was used for all series.\n"
     )
 
 
@@ -257,7 +256,7 @@ def grow_region(
         grown, level = grow_roi(roi_bold.data, highest, bold_mask.data, roi_bold.affine)
     except ValueError as error:
         raise ValueError(
-            f"region of interest: {error}; check the registration or give another --roi"
+            f"region of interest: {error}; check the registration or specify another --roi"
         ) from error
     added = grown & ~roi_bold.data
     fine = carry_over(
@@ -296,11 +295,12 @@ def _text(setting: Lookup) -> str:
     )
     return (
         "The run had no events; functional connectivity [@biswal1995] was mapped with"
-        f" {' and '.join(parts)}, as far as the brain mask of the run holds them, and with leading"
-        " temporal components of the run if it holds none."
-        " The time series of each seed was read from the acquired series,"
-        " cleared of drift and confounds, and used in place of a condition in every series;"
-        " halves of the run were made of segments of about 30 s.\n"
+        f" {' and '.join(parts)}, if they were inside the brain mask of the run; leading temporal"
+        " components of the run were used if none was inside."
+        " The time series of each seed was computed from the acquired series"
+        " after regression of drift and confounds, and replaced the conditions of the design in"
+        " all series;"
+        " halves of the run consisted of segments of about 30 s.\n"
     )
 
 
@@ -329,7 +329,7 @@ def seed_series(
     start_time: float,
     nuisance: list[str] | None,
 ) -> tuple[Regressors, Facts]:
-    """Return mean time series of seeds, without drift and confounds.
+    """Return mean time series of seeds, after regression of drift and confounds.
 
     Seeds are spheres and atlas regions that are given in the template.
 
@@ -351,8 +351,8 @@ def seed_series(
     voxels, facts = _place_seeds(seeds, bold_mask, *frame.places(seeds, bold_mask))
     if not voxels:
         _LOGGER.warning(
-            "no seed lies in the field of view (%s): the leading temporal components of the run"
-            " are used instead; name seeds inside it with --seeds NAME=x,y,z for others",
+            "no seed is in the field of view (%s): the leading temporal components of the run"
+            " are used instead. To use seeds, specify some inside it with --seeds NAME=x,y,z",
             ", ".join(seed.name for seed in seeds),
         )
         components, about = _components(preproc, bold_mask, here, confounds, n_dummy, len(seeds))
@@ -530,7 +530,7 @@ def _place_seeds(
         try:
             if seed.labels:
                 if not regions[seed.name].any():
-                    raise ValueError(f"no voxel of the brain lies in {', '.join(seed.labels)}")
+                    raise ValueError(f"no voxel of the brain mask is in {', '.join(seed.labels)}")
                 voxels[seed.name] = regions[seed.name]
             else:
                 voxels[seed.name] = arithmetic.seed_voxels(
@@ -538,11 +538,11 @@ def _place_seeds(
                 )
             within = "of the labels" if seed.labels else f"within {seed.radius_mm:g} mm"
             about = (
-                f"mean of {int(voxels[seed.name].sum())} voxels {within}, without drift and"
-                " confounds"
+                f"mean of {int(voxels[seed.name].sum())} voxels {within}, after regression of"
+                " drift and confounds"
             )
         except ValueError as error:
-            _LOGGER.warning("the seed %s is left out: %s", seed.name, error)
+            _LOGGER.warning("the seed %s is skipped: %s", seed.name, error)
             about = f"left out: {error}"
         facts[seed.name] = {"Description": about}
         if seed.labels:
@@ -571,8 +571,8 @@ def _on_mask(region: Volume, mask: Volume, chain: Sequence[Path]) -> Array:
     makes=("regressors", "seeds_columns"),
     part=Part.PREPROCESSING,
     text=(
-        "The run had neither events nor an anatomical image by which seeds could be placed; its"
-        " leading temporal components were mapped.\n"
+        "The run had neither events nor an anatomical image for placing seeds, so its leading"
+        " temporal components were mapped.\n"
     ),
     keep=_KEPT,
     cost=Cost(volumes=0.02),

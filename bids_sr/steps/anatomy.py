@@ -51,7 +51,10 @@ _REGIONS = {
     ),
     "brain": "the whole brain",
 }
-_T1W_SIDECAR = {"Description": "T1w image without bias field", "SkullStripped": False}
+_T1W_SIDECAR = {
+    "Description": "T1w image corrected for intensity non-uniformity",
+    "SkullStripped": False,
+}
 _BRAIN_SIDECAR = {"Description": "brain in the T1w image", "Type": "Brain"}
 
 
@@ -103,7 +106,7 @@ def _text_of_mask(setting: Lookup) -> str:
     return (
         "The T1-weighted image was corrected for intensity non-uniformity with N4 [@n4] and"
         f" skull-stripped with the brain mask of the {setting('template_space')} template"
-        " [@icbm2009], transformed to the image and fitted to the tissue."
+        " [@icbm2009], which was transformed to the image and adjusted to the tissue."
     )
 
 
@@ -167,8 +170,8 @@ def doubted(check: dict[str, object]) -> dict[str, object]:
     """Return figures of a brain mask, with a warning of a doubtful one."""
     if doubts := texts(check["brain_doubts"]):
         _LOGGER.warning(
-            "The brain of the T1w image looks wrong: %s. aCompCor and tissue signals are left out"
-            " of the confounds.",
+            "The brain mask of the T1w image is implausible: %s. aCompCor components and tissue"
+            " signals are omitted from the confounds.",
             "; ".join(doubts),
         )
     angle = check.get("brain_turned_deg")
@@ -242,7 +245,8 @@ def normalize_t1w(
     part=Part.ANATOMY,
     memory=SEGMENT,
     text=(
-        "It was registered to the template by SyN in ANTs [@ants]; gray matter, white matter and"
+        "The image was registered to the template by SyN in ANTs [@ants]. Gray matter, white"
+        " matter and"
         " CSF were segmented by a Gaussian mixture with the template's tissue maps as priors"
         " [@unifiedseg; @fast]."
     ),
@@ -345,7 +349,7 @@ def _text_of_region(setting: Lookup) -> str:
     named = f"{roi.replace(',', ', ')} of the {atlas_title(setting('atlas'))}"
     return (
         "The region of interest was"
-        f" {_REGIONS.get(roi, 'a mask given by the user' if is_file(roi) else named)}."
+        f" {_REGIONS.get(roi, 'a mask provided by the user' if is_file(roi) else named)}."
     )
 
 
@@ -403,32 +407,32 @@ def text_of_imported_anatomy(origin: str, template_space: str, files: Collection
 
     `template_space`: name of the template as in TemplateFlow, cohort after a plus sign.
     """
-    imported = ["the preprocessed T1-weighted image", "its brain mask"]
+    imported = ["the preprocessed T1-weighted image", "the brain mask"]
     made = ""
     if "gm" in files:
-        imported.append("its tissue maps")
+        imported.append("the tissue maps")
     else:
         made = (
             "Tissues were segmented by a Gaussian mixture with the template's maps as priors"
             " [@unifiedseg; @fast]. "
         )
     if "t1w2std_xfm" in files:
-        imported.append(f"its transforms to {template_space}")
+        imported.append(f"the transforms to {template_space}")
     else:
         registered = (
             f"registered to the {template_space} template [@icbm2009] by SyN in ANTs [@ants]"
         )
         made = f"The T1-weighted image was {registered}. {made}"
     listed = f"{', '.join(imported[:-1])} and {imported[-1]}"
-    return f"Taken over from {origin} [@fmriprep]: {listed}. {made}"
+    return f"The following was taken from {origin} [@fmriprep]: {listed}. {made}"
 
 
 _TISSUES = ("GM", "WM", "CSF")
 _MEAN = (
-    "mean of the steady volumes of the super-resolved series, in this space by one interpolation"
-    " more"
+    "mean of the steady-state volumes of the super-resolved series, resampled to this space by a"
+    " second interpolation"
 )
-_BRAIN = "brain of the super-resolved series, as far as the field of view of the run reaches"
+_BRAIN = "brain mask of the super-resolved series within the field of view of the run"
 
 
 @step(
@@ -439,7 +443,7 @@ _BRAIN = "brain of the super-resolved series, as far as the field of view of the
             {"suffix": "boldref"},
             {
                 "SkullStripped": False,
-                "Description": "mean of the steady volumes of the preprocessed BOLD",
+                "Description": "mean of the steady-state volumes of the preprocessed BOLD series",
             },
             dataset="primary",
         )
@@ -491,7 +495,7 @@ def label_tissues(t1w_tpms: Sequence[Image]) -> list[Map]:
 
 def _beside(sidecar: Mapping[str, object], **own: str) -> Keep:
     """How an image of a space is stored: in the data set of the primary series alone."""
-    told = {**sidecar, "Resolution": "grid of the preprocessed BOLD in this space"}
+    told = {**sidecar, "Resolution": "grid of the preprocessed BOLD series in this space"}
     return Keep(lambda setting: {**setting("space_entities"), **own}, told, dataset="primary")
 
 

@@ -80,12 +80,13 @@ UPSAMPLING = ACQUIRED_BAND
 def compared_text(names: Sequence[str]) -> str:
     """Return methods text of the compared series of a run."""
     return (
-        f"Series of other programs ({enumerated(list(names))}) were judged beside the acquired"
-        " one. Volumes at several moments were registered to those acquired at the same moments,"
-        " which tells whether head motion was undone already. Those on the acquired grid were"
-        " zero-filled as the acquired series is; each volume was interpolated once, and the"
-        " series went through the same masks, models and comparisons, in the voxels in which both"
-        " it and the acquired series have signal. As a control at the same resolution, effects of"
+        f"Series of other programs ({enumerated(list(names))}) were compared with the acquired"
+        " series. To determine whether they had been corrected for head motion, volumes at"
+        " several times were registered to the volumes acquired at the same times. Series on the"
+        " acquired grid were zero filled like the acquired series. Each volume was interpolated"
+        " once, and the same masks, models and comparisons were used, in voxels in which both"
+        " the series and the acquired series have signal. As a control at the same resolution,"
+        " effects of"
         " the acquired series were smoothed by a Gaussian.\n"
     )
 
@@ -245,11 +246,12 @@ def match_resolution(
 
 
 _OTHER_RUN_TEXT = (
-    "Within the acquired band, series of other programs were also held against another acquired"
-    " run of the same task, whose noise is its own: its head motion was estimated and undone in"
-    " the same way, its reference was registered to that of the run, and its blocks were modeled"
-    " alike. Explained variance of its effect was corrected for its noise by the covariance of its"
-    " halves, in voxels that the other half shows to be active. "
+    "Below the acquired Nyquist frequency, series of other programs were also compared with"
+    " another acquired run of the same task, whose noise is independent. Head motion of this run"
+    " was estimated and corrected in the same way, its boldref was registered to the boldref of"
+    " the run, and its blocks were modeled with the same model. Explained variance was corrected"
+    " for noise by the covariance of the halves of this run, in voxels that were active in the"
+    " other half. "
 )
 """Methods text of a run with such a reference."""
 
@@ -356,10 +358,10 @@ def compare_with_other_run(
 
 
 _LOGGER = logging.getLogger(__name__)
-_WITHOUT = "the run's own variance is used instead"
+_WITHOUT = "the variance of the run is used instead"
 _KEPT_XFM = Keep(
     {"from": "calibration", "to": "boldref", "mode": "image", "desc": "coreg", "suffix": "xfm"},
-    {"Description": "takes a boldref point to its point in the calibration"},
+    {"Description": "maps a point of the boldref to its position in the calibration"},
 )
 
 
@@ -369,10 +371,11 @@ def text_of_calibration(*, with_events: bool) -> str:
     return (
         "A short run at the high resolution was registered rigidly to the run, by mutual"
         " information in ANTs [@ants] and then by Gauss-Newton [@bakermatthews2004], to measure"
-        " how the signal fluctuates: volumes with a framewise displacement above 0.5 mm"
-        f" [@power2012] or a spike were left out, drift{task} {'were' if task else 'was'}"
-        " regressed out, and the residuals were decomposed into principal components over time,"
-        " whose images tell how the signal fluctuates.\n"
+        " the spatial distribution of signal fluctuations: volumes with a framewise displacement"
+        " above 0.5 mm"
+        f" [@power2012] or a spike were excluded, drift{task} {'were' if task else 'was'}"
+        " regressed out, and the residuals were decomposed into temporal principal components"
+        " with their spatial maps.\n"
     )
 
 
@@ -417,7 +420,7 @@ def register_calibration(
     except (ValueError, RuntimeError, FileNotFoundError) as error:
         _LOGGER.warning("The calibration could not be registered: %s", error)
         xfm = np.eye(4)
-        facts = {"reason": f"it could not be registered to the run ({error})"}
+        facts = {"reason": f"not registered to the run ({error})"}
     return xfm[None], facts
 
 
@@ -472,7 +475,7 @@ def measure_calibration(
         facts["reason"] = str(error)
     if facts.get("reason"):
         patterns = nothing
-        _LOGGER.warning("The calibration is left out, %s: %s", _WITHOUT, facts["reason"])
+        _LOGGER.warning("The calibration is skipped, %s: %s", _WITHOUT, facts["reason"])
     facts = {"usable": not facts.get("reason"), "reason": "", **facts}
     series = Volume(np.ascontiguousarray(np.moveaxis(patterns, 0, -1)), bold.affine, bold.header)
     return series, facts

@@ -67,13 +67,16 @@ from bids_sr.sr.method import Cost
 from bids_sr.steps.activation import by_smoothing, kept_table, sorted_maps
 from bids_sr.steps.active_regions import judged_contrasts
 
-UNSPLIT = "The run had too few blocks for split halves, so reproducible detail was not measured. "
+UNSPLIT = (
+    "The run had too few blocks for split halves, so the reproducibility of detail was not"
+    " measured. "
+)
 """Methods text of a run in the place of that of `compare_halves`."""
 ONE_LEVEL_DOWN = (
-    "Methods that estimate variances were also tested one level of resolution down, without a"
-    " reference: the volumes of the run were downsampled by the super-resolution factor,"
-    " super-resolved and compared with those acquired; the share of zero filling's squared error"
-    " that each series explains was computed, with an interval over stretches of volumes. "
+    "Variance-based methods were also tested without a reference: the volumes of the run were"
+    " downsampled once more by the super-resolution factor, super-resolved and compared with the"
+    " acquired volumes. For each series, the share of the squared error of zero filling that it"
+    " removes was computed, with an interval over segments of volumes. "
 )
 """Methods text of a run with a method that estimates variances."""
 N_BOOT = 1000
@@ -199,24 +202,25 @@ def _bands_text(setting: Lookup) -> str:
     """Return the spatial frequencies of a comparison in words."""
     if setting("factor")[2] == 1:
         return (
-            "over all in-plane spatial frequencies and over those at or beyond the Nyquist limit"
-            " of the acquisition"
+            "over all in-plane spatial frequencies and over frequencies at or above the acquired"
+            " Nyquist frequency"
         )
     return (
-        "over all spatial frequencies and over those at or beyond the Nyquist limit of the"
-        " acquisition, in plane (Fourier transform) or across slices (discrete cosine transform)"
+        "over all spatial frequencies and over frequencies at or above the acquired Nyquist"
+        " frequency, in plane (Fourier transform) or across slices (discrete cosine transform)"
     )
 
 
 def _halves_text(setting: Lookup) -> str:
     blocks = "Segments of the run" if setting("at_rest") else "Blocks of each condition"
     return (
-        f"{blocks} were split into two halves; the effect in one half was compared with that of"
-        " the measured high-resolution series in the other half, both ways,"
+        f"{blocks} were split into two halves; the effect in one half was compared with the"
+        " effect of the measured high-resolution series in the other half, in both directions,"
         f" {_bands_text(setting)}."
         " The explained variance of the true effect T by an estimate e, 1 - E|e - T|^2 / E|T|^2,"
         " was corrected for noise in the measured series by the covariance of its halves."
-        " Confidence intervals come from resampling blocks, with the same draws for all series. "
+        " Confidence intervals were computed by resampling blocks, with the same samples for all"
+        " series. "
     )
 
 
@@ -256,8 +260,8 @@ def known_text(setting: Lookup) -> str:
     """Return methods text of a run whose activation is known, without a measured series."""
     return (
         "Effects of the whole run, not smoothed, were compared with known activation,"
-        f" {_bands_text(setting)}, with confidence intervals from resampled blocks, the same for"
-        " all series. "
+        f" {_bands_text(setting)}, with confidence intervals from resampled blocks (the same"
+        " samples for all series). "
     )
 
 
@@ -398,15 +402,15 @@ def _why_not(
             for size in sizes
         )
         trained = f"it was trained for {acquired} → {fine} mm"
-        return f"{trained}; testing it at {low} → {acquired} mm would need a separate network"
+        return f"{trained}; testing it at {low} → {acquired} mm would require a separate network"
     if name == "inject":
         return (
-            "the detail that it adds is constant over time, so its signal change is that of zero"
-            " filling"
+            "the added detail is constant over time, so its signal change equals the signal"
+            " change of zero filling"
         )
     if name in PAIR_BASELINES:
-        return "it would need a T2*-weighted image at the acquired resolution"
-    return "nothing was tested: too few volumes, or no variance-based method"
+        return "a T2*-weighted image at the acquired resolution would be needed"
+    return "not tested: too few volumes, or no variance-based method"
 
 
 def _applied(methods: Sequence[str], card_file: Mapping[str, Facts] | None) -> list[str]:

@@ -99,8 +99,8 @@ def show_in_template(
 def _text_of_motion(what: str, setting: Lookup) -> str:
     return (
         f"Taken over from {setting('origin')} [@fmriprep]: {what}; volumes were not resampled at"
-        " this stage. The reference of the run is the mean of steady volumes that they bring into"
-        " register."
+        " this stage. The boldref of the run is the mean of the steady-state volumes after"
+        " applying these transforms."
     )
 
 
@@ -135,8 +135,8 @@ def import_motion(
     makes=("hmc_xfms", "motion", "boldref"),
     part=Part.PREPROCESSING,
     text=lambda setting: _text_of_motion(
-        "the head motion of the run, its transforms rebuilt from the six parameters that MCFLIRT"
-        " reported",
+        "the head motion of the run, with transforms reconstructed from the six parameters"
+        " reported by MCFLIRT",
         setting,
     ),
     keep=_KEPT_MOTION,
@@ -188,10 +188,10 @@ def _in_register(
     makes="distortion",
     part=Part.PREPROCESSING,
     text=lambda setting: (
-        f"Its field map was taken over from {setting('origin')} too: the shift of the signal along"
-        " phase encoding, field times total readout time, was undone by the same interpolation as"
-        " head motion, without changing intensities; networks saw the distorted volumes as"
-        " acquired, and guides were carried into them."
+        f"The field map was taken from {setting('origin')} too: the shift of the signal along the"
+        " phase-encoding axis (field times total readout time) was corrected in the same"
+        " interpolation as head motion, without changing intensities. Networks were applied to"
+        " the distorted volumes, and guide images were transformed to them."
     ),
 )
 def field_to_shift(
@@ -242,7 +242,7 @@ def import_mask(
     mask = load_like(given_bold_mask, boldref)
     inside = mask.data > 0.5
     if inside.shape != boldref.data.shape or not inside.any():
-        raise ValueError(f"{given_bold_mask}: it is empty, or not on the grid of the run")
+        raise ValueError(f"{given_bold_mask}: the mask is empty, or not on the grid of the run")
     shape, affine = hr_grid(inside.shape, mask.affine, factor)
     high = (
         sample_volume(inside.astype(np.float32), mask.affine, shape, affine, None, order=1) >= 0.5

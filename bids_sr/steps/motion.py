@@ -37,7 +37,7 @@ from bids_sr.sr.method import Cost
 
 _LOGGER = logging.getLogger(__name__)
 _BOLDREF_SIDECAR = {
-    "Description": "reference of the head motion: mean of steady volumes",
+    "Description": "reference of head-motion correction: mean of the steady-state volumes",
     "SkullStripped": False,
 }
 KEEP_BOLDREF = Keep({"desc": "hmc", "suffix": "boldref"}, _BOLDREF_SIDECAR)
@@ -45,7 +45,8 @@ KEEP_MOTION = Keep(
     {"from": "orig", "to": "boldref", "mode": "image", "desc": "hmc", "suffix": "xfm"},
     {
         "Description": (
-            "one rigid transform a volume; takes a boldref point to where it lies in the volume"
+            "one rigid transform per volume; maps a point of the boldref to its position in the"
+            " volume"
         )
     },
     exported_as={},
@@ -73,7 +74,7 @@ def _text_of_echoes(setting: Lookup) -> str:
     times = enumerated([f"{ms:g}" for ms in cast("Sequence[float]", setting("echo_times"))])
     return (
         f"The echoes of the run (echo times {times} ms) were combined with weights by the T2* of"
-        " each voxel [@posse1999], which was fitted with tedana [@tedana], before all else."
+        " each voxel [@posse1999], which was fitted with tedana [@tedana], as the first step."
     )
 
 
@@ -114,11 +115,11 @@ def _text_of_reference(setting: Lookup) -> str:
     dummies = (
         "Volumes before the steady state were detected from the global signal"
         if dummy_scans is None
-        else f"The first {dummy_scans} volumes were taken as not in steady state"
+        else f"The first {dummy_scans} volumes were treated as non-steady-state volumes"
     )
     return (
-        f"{dummies} and left out of all estimates. The reference of the run is the mean of steady"
-        " volumes after registration to one another."
+        f"{dummies} and excluded from all estimates. The boldref of the run is the mean of the"
+        " steady-state volumes after their registration to each other."
     )
 
 
@@ -160,9 +161,10 @@ def mask_head(boldref: Image) -> Mask:
     makes=("hmc_xfms", "motion"),
     part=Part.PREPROCESSING,
     text=(
-        "Rigid head motion of each volume against it was estimated by Gauss-Newton minimization of"
-        " squared differences with the gradients of the reference [@bakermatthews2004], together"
-        " with a gain and a quadratic intensity bias; volumes were not resampled at this stage."
+        "Rigid head motion of each volume relative to the boldref was estimated by Gauss-Newton"
+        " minimization of squared differences with the gradients of the boldref"
+        " [@bakermatthews2004], together with a gain and a quadratic intensity bias. Volumes were"
+        " not resampled at this stage."
     ),
     keep={"hmc_xfms": KEEP_MOTION},
     cost=Cost(always=0.8, volumes=0.135),
@@ -277,15 +279,16 @@ def _time_text(setting: Lookup) -> str:
     parts = []
     if model.censors:
         parts.append(
-            f"Volumes with {model.rules} were censored [@power2012]: no model, correlation, seed"
-            " or comparison of halves uses them, in any series, and they were not interpolated."
+            f"Volumes with {model.rules} were censored [@power2012]: they were excluded from"
+            " models, correlations, seed time series and split halves of all series, and were"
+            " not interpolated."
         )
     if model.band_pass is not None:
         low, high = model.band_pass
         parts.append(
             f"The pass band was {low:g} to {high:g} Hz: cosines of all other frequencies were"
-            " regressors of every model, together with the other nuisance regressors, and of the"
-            " correlations."
+            " included as regressors in all models, together with the other nuisance regressors,"
+            " and in the correlations."
         )
     if model.legendre is not None:
         parts.append(
@@ -382,8 +385,8 @@ def model_time(
 
 
 _NO_TISSUES = (
-    "Columns of single tissues (csf, white_matter, csf_wm, a_comp_cor, w_comp_cor, c_comp_cor) are"
-    " left out: {why}. Strategies of denoising that need them cannot be used for this run."
+    "Columns of single tissues (csf, white_matter, csf_wm, a_comp_cor, w_comp_cor, c_comp_cor)"
+    " are omitted: {why}. Denoising strategies that need them cannot be used for this run."
 )
 
 
@@ -397,7 +400,8 @@ _NO_TISSUES = (
         " [@satterthwaite2013], framewise displacement and DVARS [@power2012], root mean square"
         " displacement [@jenkinson2002], standardized DVARS [@nichols2017], volumes with"
         f" framewise displacement above {setting('fd_spike_threshold'):g} mm or standardized DVARS"
-        f" above {setting('dvars_spike_threshold'):g}, slow cosines, and components of"
+        f" above {setting('dvars_spike_threshold'):g}, discrete cosine regressors, and components"
+        " of"
         f"{' anatomical and' if setting('with_anat') else ''} temporal CompCor [@behzadi2007]."
     ),
     keep={"confounds": KEEP_CONFOUNDS},
@@ -441,5 +445,5 @@ def gather_confounds(
     )
     if tpms:
         return table, described
-    why = "the brain of the T1w image is doubtful" if doubtful else "there is no T1w image"
+    why = "the brain mask of the T1w image is implausible" if doubtful else "there is no T1w image"
     return table, {"Description": _NO_TISSUES.format(why=why), **described}

@@ -59,9 +59,8 @@ _LARGEST_CHANGE = 0.01
 _TRIED_SLICES = 3
 """On which it is tried, all volumes of each."""
 _UNCERTAINTY = (
-    "Standard deviation of the effect between members of an ensemble that differ in the seed of"
-    " training. It shows what chance in training decides and is blind to errors that all members"
-    " share"
+    "Standard deviation of the effect between members of an ensemble with different training"
+    " seeds. It reflects random variation of the training, but not errors common to all members"
 )
 """What the map of an ensemble's uncertainty says of itself."""
 
@@ -70,8 +69,8 @@ def uncertainty_text(methods: Sequence[str], members: int) -> str:
     """Return methods text of the uncertainty of methods with an ensemble of so many members."""
     return (
         f"The uncertainty of {enumerated(methods)} is the standard deviation of the effect between"
-        f" {members} models trained with different seeds; errors common to all of them go"
-        " undetected. "
+        f" {members} models trained with different seeds; errors common to all models are not"
+        " detected. "
     )
 
 
@@ -97,7 +96,7 @@ def measure_uncertainty(
         spread = spread_of_effect(effects, list(member_effects.values()), weights, mask, affine)
         if spread is None:
             _LOGGER.warning(
-                "%s: contrast %s cannot be made of the blocks; no uncertainty map",
+                "%s: contrast %s cannot be computed from the blocks; no uncertainty map",
                 series_name,
                 name,
             )
@@ -167,8 +166,8 @@ def check_domain(model_file: File, boldref: Image, bold_mask: Mask, *, series_na
     part=Part.SERIES,
     memory=Need(always=0.12, high=0.25),
     text=(
-        "Networks computed in single precision unless bfloat16 changed t by less than 1 % of its"
-        " noise in every contrast, on slices of the run itself. "
+        "Networks were applied in single precision, unless bfloat16 changed t by less than 1 % of"
+        " its noise in all contrasts, in slices of the run. "
     ),
 )
 def guard_precision(
@@ -206,7 +205,7 @@ def guard_precision(
     if not (precision == "bf16" or (precision == "auto" and where.startswith("cuda"))):
         return "fp32", []
     if read_card(model_file).trained_on == "series":
-        _LOGGER.info("%s is applied in fp32, whatever precision is asked for", series_name)
+        _LOGGER.info("%s is applied in fp32; the requested precision is ignored", series_name)
         return "fp32", []
     design = build_design(
         regressors,
@@ -250,8 +249,8 @@ def _refuse_or_warn(series_name: str, change: float, *, asked: bool, force: bool
         f" contrast); at most {_LARGEST_CHANGE:g} is allowed"
     )
     if asked and not force:
-        raise ValueError(f"{text}. Use --precision fp32 or auto, or overrule with --force")
-    _LOGGER.warning("%s; %s", text, "overruled by --force" if force else "fp32 is used")
+        raise ValueError(f"{text}. Use --precision fp32 or auto, or override with --force")
+    _LOGGER.warning("%s; %s", text, "overridden by --force" if force else "fp32 is used")
 
 
 def _change_of_t(
@@ -287,8 +286,8 @@ def _change_of_t(
     makes="edges",
     part=Part.EVALUATION,
     text=(
-        "Distortion was measured as the displacement at which the edges of the BOLD reference and"
-        " of the T2*-weighted image agree best locally, regardless of contrast. "
+        "Distortion was measured as the local displacement that maximizes the agreement of edges"
+        " in the boldref and in the T2*-weighted image, independent of contrast. "
     ),
     cost=Cost(low=8.0),
 )
@@ -331,8 +330,8 @@ def compare_edges(
     makes="mask_rows",
     part=Part.EVALUATION,
     text=(
-        "The brain was also segmented in the mean of each series, and these masks were compared by"
-        " the Jaccard index. "
+        "A brain mask was also computed from the mean of each series, and these masks were"
+        " compared by the Jaccard index. "
     ),
     memory=EFFECTS,
     cost=Cost(always=0.5, volumes=0.002),
@@ -384,26 +383,27 @@ _WIDE = 2 / 3
 RELIABLE = "Reliable"
 _TEXT = {
     "sd": (
-        "Standard deviation of the reconstruction's error, which repeats in every block and is in"
-        " no residual of the model; thermal and physiological noise is in the variance",
+        "Standard deviation of the reconstruction error. This error is identical in all blocks"
+        " and does not appear in the residuals of the model; thermal and physiological noise are"
+        " in the variance",
         "arbitrary",
     ),
     "wrongsign": (
-        "Posterior probability that the effect has the opposite sign, by its variance and the"
-        " standard deviation of the reconstruction's error together; no p value",
+        "Posterior probability that the effect has the wrong sign, from its variance and the"
+        " standard deviation of the reconstruction error (not a p value)",
         "1",
     ),
     "tTotal": (
-        "Effect over the square root of its variance and the squared standard deviation of the"
-        " reconstruction's error",
+        "Effect divided by the square root of the sum of its variance and the squared standard"
+        " deviation of the reconstruction error",
         "1",
     ),
-    "zTotal": ("z, reduced as tTotal is from t", "1"),
+    "zTotal": ("z, reduced by the same ratio as tTotal from t", "1"),
 }
 _FITTED = ("effect", "variance", "t", "z")
 _RELIABLE = (
-    "Active voxels (false discovery rate .05 of z) in the order of t, until .05 of them are"
-    " expected to have the opposite sign",
+    "Active voxels (false discovery rate .05 of z) in descending order of t, as many as keep the"
+    " expected share with the wrong sign at .05",
     "Voxels that are active at a false discovery rate of .05 of zTotal",
 )
 
@@ -413,9 +413,9 @@ _RELIABLE = (
     part=Part.EVALUATION,
     memory=VARIANCE,
     text=(
-        "Where a super-resolved effect has intervals, these were tested one level of resolution"
-        " down: the run was brought down once more, reconstructed by its own maps there, and held"
-        " against what was acquired.\n"
+        "To test the intervals of super-resolved effects, the run was downsampled once more by"
+        " the super-resolution factor, reconstructed with variance maps estimated at that"
+        " resolution, and compared with the acquired data.\n"
     ),
     cost=Cost(always=2.0, low=70.0, volumes=0.008),
 )
@@ -464,7 +464,7 @@ def check_intervals(
                 seed=random_seed,
             )
     except (SeriesError, ResolutionError) as error:
-        _LOGGER.warning("%s: its intervals cannot be tested: %s", series_name, error)
+        _LOGGER.warning("%s: the intervals cannot be tested: %s", series_name, error)
         return []
     settings = ActivationSettings(
         kinds=("glm",),
@@ -512,11 +512,12 @@ def _onto(scale: Array, shape: Sequence[int]) -> Float32:
     part=Part.MAPS,
     memory=MAPS,
     text=lambda setting: (
-        f"Where {setting('series_name')} was applied, its error is proportional to the"
-        " effect and repeats in every block. Its standard deviation was taken of 64 draws from the"
-        " prior of the run, scaled by the power of the acquired effect above its noise around each"
-        " voxel; the probability of the opposite sign follows from it and the variance of the"
-        " linear model.\n"
+        f"Where {setting('series_name')} was applied, its reconstruction error is proportional to"
+        " the effect and identical in all blocks, so it does not appear in the residuals of the"
+        " linear model. The standard deviation of this error was estimated from 64 samples of"
+        " the prior of the run, scaled by the local power of the acquired effect above noise."
+        " The probability of a wrong sign was computed from this standard deviation and the"
+        " variance of the linear model.\n"
     ),
     keep={"error_maps": Keep(among=stored_maps, varies=OF_CONTRAST)},
     cost=Cost(always=4.0, high=4.0),

@@ -69,8 +69,8 @@ def _member(name: Literal["highres_entities", "lowres_entities"]) -> Keep:
 
     which = "high" if name == "highres_entities" else "low"
     text = (
-        f"{which}-resolution member of the pair, in register with the other, as networks are"
-        " trained on it"
+        f"{which}-resolution image of the pair, registered to the other image, as used for"
+        " training"
     )
     return Keep(entities, {"Description": text, "SkullStripped": False})
 
@@ -82,7 +82,7 @@ _KEPT_PAIR = {
         {"from": "highres", "to": "lowres", "mode": "image", "desc": "pair", "suffix": "xfm"},
         {
             "Description": (
-                "takes a point of the low-resolution image to its point in the high-resolution"
+                "maps a point of the low-resolution image to its position in the high-resolution"
                 " image"
             )
         },
@@ -103,8 +103,8 @@ def _slices_text(setting: Lookup) -> str:
     text=lambda setting: (
         "The T2*-weighted pair was registered rigidly by mutual information in ANTs [@ants] and"
         " then by Gauss-Newton on intensities, with the k-space of the high-resolution image"
-        f" truncated{_slices_text(setting)}; where the images were out of register, the"
-        " high-resolution image was interpolated once."
+        f" truncated{_slices_text(setting)}; if the images were misaligned, the high-resolution"
+        " image was interpolated once."
     ),
     cost=Cost(always=0.2, low=35.0),
 )
@@ -141,8 +141,8 @@ def register_pair(
     memory=Need(always=0.06),
     keep=_KEPT_PAIR,
     text=lambda setting: (
-        "The low-resolution member of the T2*-weighted pair was made from the other by truncating"
-        f" its k-space{_slices_text(setting)}."
+        "The low-resolution image of the T2*-weighted pair was computed from the high-resolution"
+        f" image by truncating its k-space{_slices_text(setting)}."
     ),
     cost=Cost(always=0.5),
 )
@@ -160,13 +160,13 @@ _KEPT_COREG = Keep(
     {"from": "boldref", "to": "T1w", "mode": "image", "desc": "coreg", "suffix": "xfm"},
     exported_as={},
 )
-_BRAIN_HR = "brain on the grid of the super-resolved series"
+_BRAIN_HR = "brain mask on the grid of the super-resolved series"
 
 
 _KEPT_MASKS = {
     "bold_mask": Keep(
         {"desc": map_label(RAW, region="Brain"), "suffix": "mask"},
-        {"Description": "brain on the acquired grid", "Type": "Brain"},
+        {"Description": "brain mask on the acquired grid", "Type": "Brain"},
     ),
     "bold_mask_hr": Keep(
         {"res": "hr", "desc": "brain", "suffix": "mask"},
@@ -261,9 +261,9 @@ def mask_bold(
     volume_ml = float(low.sum()) * abs(float(np.linalg.det(boldref.affine[:3, :3]))) / 1000
     if volume_ml > LARGEST_BRAIN_ML:
         raise ValueError(
-            f"the brain mask of the run has {volume_ml:.0f} ml, more than any brain: the mean of"
-            " the series does not show a head. Look at the series; is it a magnitude image with"
-            " its mean?"
+            f"the brain mask of the run has {volume_ml:.0f} ml, more than any brain, so the mean"
+            " of the series does not show a head. Check whether the series is a magnitude image"
+            " that includes its mean."
         )
     return Volume(low, boldref.affine), Volume(high, fine_affine), facts
 
@@ -459,9 +459,9 @@ def maps_to_spaces(
     makes="surfaces",
     part=Part.ANATOMY,
     text=(
-        "The vertices of fsaverage, 10,242 a hemisphere as nilearn carries them [@nilearn], were"
-        " placed on the participant's surfaces by the registration of the spheres, where there"
-        " was one, and else brought to the T1-weighted image through MNI152.\n"
+        "The vertices of fsaverage, 10,242 per hemisphere as included in nilearn [@nilearn], were"
+        " mapped to the surfaces of the participant by spherical registration, if available, and"
+        " otherwise transformed to the T1-weighted image via MNI152.\n"
     ),
     memory=_SURFACES,
     cost=Cost(always=3.0),
@@ -582,7 +582,7 @@ def text_of_registration(*, to_t1w: bool, to_pair: bool) -> str:
     if not others:
         return ""
     return (
-        f"The BOLD reference was registered rigidly {enumerated(others)} by mutual information in"
+        f"The boldref was registered rigidly {enumerated(others)} by mutual information in"
         " ANTs [@ants]."
     )
 
@@ -591,7 +591,7 @@ def text_of_imported_registration(origin: str, files: Collection[str]) -> str:
     """Sentence of the methods text on an imported mask or registration; empty for neither."""
     imported = {
         "the brain mask of the run": "bold_mask",
-        "its registration to the T1-weighted image": "boldref2t1w_xfm",
+        "the registration to the T1-weighted image": "boldref2t1w_xfm",
     }
     found = " and ".join(words for words, name in imported.items() if name in files)
     return f"Taken over from {origin} [@fmriprep]: {found}." if found else ""
@@ -601,7 +601,7 @@ def spaces_text(spaces: Sequence[str]) -> str:
     """What the methods text says of the spaces of the results."""
     return (
         f"The super-resolved series and the maps were also resampled to {enumerated(spaces)}. For"
-        " the series the registrations and the head motion of each volume were concatenated and"
-        " applied in a single cubic spline interpolation of the super-resolved volume; maps were"
+        " the series, the registrations and the head motion of each volume were concatenated and"
+        " applied in a single cubic spline interpolation of the super-resolved volume. Maps were"
         " interpolated linearly.\n"
     )

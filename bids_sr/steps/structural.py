@@ -560,8 +560,8 @@ _KEEP_MEASURES = {
     part=Part.EVALUATION,
     memory=MEASURE_SCANS,
     text=(
-        "Images were compared with the measured scans by error, PSNR and SSIM in slices that"
-        " training had not seen, by image quality measures, by tissues segmented with Atropos"
+        "Images were compared with the measured scans by error, PSNR and SSIM in slices that were"
+        " not used for training, by image quality metrics, by tissues segmented with Atropos"
         " [@ants], and by CSF, veins, pial layer and white-matter hyperintensities"
         " [@attention_unet]."
     ),

@@ -68,10 +68,10 @@ def series_text(names: Sequence[str], corrected: bool, thinner: bool = False) ->
     listed = [f"{BASELINES[name]} ({name})" for name in names if name in BASELINES]
     baselines = f" Baselines: {'; '.join(listed)}." if listed else ""
     if baselines and thinner:
-        baselines += " Across slices, cubic splines took the place of zero filling."
+        baselines += " Across slices, cubic splines were used instead of zero filling."
     return (
-        "Every other series was brought to the high-resolution grid by a single interpolation of"
-        f" each volume, which also undid {_undone(corrected)}.{baselines}\n"
+        "All other series were resampled to the high-resolution grid by a single interpolation"
+        f" per volume, which also corrected {_undone(corrected)}.{baselines}\n"
     )
 
 
@@ -82,10 +82,10 @@ def _own_text(setting: Lookup) -> str:
         return ""
     if method_of_series(name).trained_on == "series":
         return (
-            "The change over time of the zero-filled series was estimated in the reference, and"
-            " the part of it outside the acquired band of k-space was added.\n"
+            "The signal change of the zero-filled series was estimated in the frame of the"
+            " boldref, and its part outside the acquired band of k-space was added.\n"
         )
-    return f"{name} was applied to every volume on its acquired grid.\n"
+    return f"{name} was applied to each volume on its acquired grid.\n"
 
 
 def _of_raw(setting: Lookup) -> dict[str, object]:
@@ -94,7 +94,7 @@ def _of_raw(setting: Lookup) -> dict[str, object]:
     made = "as acquired" if name == "raw" else f"on the high-resolution grid: {name}"
     width = setting("input_smoothing")
     return {
-        "Description": f"BOLD series, head motion undone, {made}",
+        "Description": f"BOLD series, corrected for head motion, {made}",
         "TaskName": setting("task_name"),
         "RepetitionTime": setting("tr"),
         "SkullStripped": False,
@@ -163,7 +163,7 @@ def _cost(setting: Lookup) -> Cost:
     part=Part.PREPROCESSING,
     memory=SERIES,
     text=lambda setting: (
-        "The acquired series was resampled once on its own grid to undo"
+        "The acquired series was resampled once on its own grid to correct"
         f" {_undone(bool(setting('readout')))}."
     ),
     keep={"preproc": Keep({"desc": RAW, "suffix": "bold"}, _of_raw, level="minimal")},
@@ -326,7 +326,8 @@ def _applied(model: LoadedModel | None) -> dict[str, object]:
         return {"Applied": True}
     return {
         "Applied": False,
-        "Description": "BOLD series by zero filling, head motion undone: method not applied",
+        "Description": "zero-filled BOLD series, corrected for head motion (the method was not"
+        " applied)",
     }
 
 
@@ -351,8 +352,8 @@ def _guide(
     memory=SERIES,
     keep={"series": Keep(_entities, _kept, level=_level)},
     text=(
-        "The measured high-resolution series went through the same slice timing correction, head"
-        " motion transforms, single interpolation, mask and model as the series under test;"
+        "The measured high-resolution series was processed with the same slice-timing correction,"
+        " head-motion transforms, single interpolation, mask and model as the tested series;"
         " nothing was estimated from it.\n"
     ),
     cost=Cost(volumes=0.05),
@@ -422,8 +423,8 @@ def placebos_text(names: Sequence[str]) -> str:
     Sentence of the methods text; empty without placebos.
     """
     changed = {
-        "Mirror": "its variance maps mirrored left to right",
-        "Shift": "its variance maps shifted",
+        "Mirror": "variance maps mirrored left to right",
+        "Shift": "variance maps shifted",
     }
     changed["T1w"] = (
         "a network trained on the T1-weighted image and its k-space-truncated copy instead of the"

@@ -147,10 +147,14 @@ def _given_text(
     of_file = f" ({files})" if names else ""
     recipes = {card.recipe for card in cards}
     what = method.described(recipes.pop()) if len(recipes) == 1 else method.about
-    network = f"A network trained beforehand, {method.name}{of_file},"
+    network = f"A previously trained network, {method.name}{of_file},"
     if not cards:
         return f"{network} will be used: {what}."
-    says = "According to its card, it was" if len(cards) == 1 else "Their cards say: each was"
+    says = (
+        "According to its card, it was"
+        if len(cards) == 1
+        else "According to their cards, each was"
+    )
     return (
         f"{network} was used: {what}. {says} trained on {data_text(cards)}."
         f" {training_sentences(cards)}{_unfinished_text(unfinished)}"
@@ -200,10 +204,7 @@ def _pair_text_after(setting: Lookup, folders: Sequence[Path], unfinished: int) 
 
 
 def _volumes_data(count: str) -> str:
-    return (
-        f"{count} randomly drawn volumes of the run itself, as acquired, without a"
-        " high-resolution image"
-    )
+    return f"{count} randomly drawn volumes of the acquired run, without a high-resolution image"
 
 
 def _volumes_text(setting: Lookup) -> str:
@@ -233,16 +234,16 @@ def _variance_text(setting: Lookup) -> str:
         )
     method_text = method.own_text(setting("recipe")) or f"given by {method.about}"
     exemplars = (
-        " The components of the calibration entered the prior as local covariance with the weight"
-        " that they earned by predicting the outermost fifth of the acquired k-space of held-out"
-        " halves from the rest, by which their registration was refined, or were left out where"
-        " they did not help."
+        " The components of the calibration were included in the prior as local covariance, with"
+        " a weight determined by how well they predicted the outermost fifth of the acquired"
+        " k-space in held-out halves from the remaining k-space. The same prediction was used to"
+        " refine their registration. They were omitted if they did not improve it."
     )
     return (
-        f"{series_name(method.name)} estimated the signal change over time beyond the acquired"
-        f" band of k-space under a Gaussian prior {method_text}. The variance map of each half of"
-        " the run had to explain part of what zero filling misses in the other half, one level of"
-        " resolution down; otherwise the run was zero"
+        f"{series_name(method.name)} estimated the signal change outside the acquired band of"
+        f" k-space with a Gaussian prior {method_text}. The method was applied only if the"
+        " variance map of each half of the run, tested on the run downsampled once more, reduced"
+        " the error of zero filling in the other half. Otherwise the run was zero"
         f" filled.{exemplars if method.calibrated and setting('calibrated') else ''}"
     )
 
@@ -525,7 +526,7 @@ def estimate_variance(
         sloppy=sloppy,
     )
     if (recipe_of_maps := training.variance) is None:
-        raise ValueError(f"{method} finds no variance maps")
+        raise ValueError(f"{method} has no variance maps")
     mask, exemplars = bold_mask.data, None
     if (
         calibration_patterns is not None
@@ -564,7 +565,7 @@ def _tested(
     from bids_sr.sr.variance.one_level_down import try_interpolation
 
     own_share: Facts = {
-        "reason": "its maps are those of another run, or of an earlier version of the program"
+        "reason": "the maps belong to another run, or to an earlier version of the program"
     }
     if card.data_sha256 == data.checksums() and "tested" in card.held_out:
         own_share = {**part_of(card.held_out, "tested"), "applied": card.json.get("applied", True)}
@@ -595,8 +596,8 @@ def _weight(model: LoadedModel, data: "RunData") -> Volume:
     memory=Need(always=0.12, high=0.25),
     text=(
         "A second pair of T2*-weighted images of the same participant, not used for training, was"
-        " super-resolved from its low-resolution member and compared with its high-resolution"
-        " member; intervals come from resampled slices."
+        " super-resolved from its low-resolution image and compared with its high-resolution"
+        " image; intervals were computed by resampling slices."
     ),
     cost=Cost(always=2.0),
 )

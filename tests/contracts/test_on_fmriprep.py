@@ -157,7 +157,7 @@ def test_the_text_and_the_report_say_what_was_taken_over(whole):
         "the preprocessed T1-weighted image",
         "the head-motion transforms of the run",
         "the confounds",
-        "its registration to the T1-weighted image",
+        "the registration to the T1-weighted image",
         "Its field map",
         "networks saw the distorted volumes",
     ):

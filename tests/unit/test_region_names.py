@@ -106,13 +106,17 @@ def test_an_atlas_of_templateflow_is_the_one_that_was_fetched(flow: Path) -> Non
 @pytest.mark.parametrize(
     ("named", "why", "fix"),
     [
-        ("Schaefer2018:100Parcels7Networks", "was not fetched", "desc='100Parcels7Networks'"),
+        (
+            "Schaefer2018:100Parcels7Networks",
+            "is not in TemplateFlow's cache",
+            "desc='100Parcels7Networks'",
+        ),
         (
             "Schaefer2018",
-            "there is no atlas Schaefer2018",
+            "unknown atlas Schaefer2018",
             "Choose one of Schaefer2018:100Parcels7Networks, Schae",
         ),
-        ("Gordon", "atlas Gordon was not fetched", "atlas='Gordon'"),
+        ("Gordon", "atlas Gordon is not in TemplateFlow", "atlas='Gordon'"),
     ],
 )
 def test_an_atlas_that_is_not_there_is_refused_with_the_way_to_one(
@@ -146,10 +150,10 @@ def test_what_forbids_commercial_use_is_refused_by_name_and_a_file_is_the_users_
         ("index\tname\n", "has no labels"),
         ("number\tname\n1\ta\n", "has no column index"),
         ("index,name\n1,a\n", "has no column index and no column name"),
-        ("index\tname\nx\ta\n", "line 2: x is no number"),
-        ("index\tname\n1.5\ta\n", "line 2: no whole number"),
-        ("index\tname\n1\t\n", "line 2: a label has no name"),
-        ("index\tname\n1\ta\n2\ta\n", "line 3: two labels are named a"),
+        ("index\tname\nx\ta\n", "line 2: x is not a number"),
+        ("index\tname\n1.5\ta\n", "line 2: not an integer"),
+        ("index\tname\n1\t\n", "line 2: a label without a name"),
+        ("index\tname\n1\ta\n2\ta\n", "line 3: two labels have the name a"),
         (b"\xff\xfe\x00", "cannot be read"),
     ],
 )
@@ -189,7 +193,7 @@ def test_regions_and_seeds_are_those_of_the_atlas_and_groups_are_those_of_aal2(
         Activation(atlas=own, roi="Precentral_L")
     with pytest.raises(UsageError, match="a seed is one of"):
         Activation(atlas=own, seeds=("Precentral_L",))
-    with pytest.raises(UsageError, match="there is no file"):
+    with pytest.raises(UsageError, match="file not found:"):
         Activation(atlas=str(tmp_path / "none.nii.gz"))
 
 

@@ -247,10 +247,10 @@ def test_a_line_is_said_once_a_minute_while_a_long_step_runs() -> None:
 
 def test_work_that_says_nothing_is_said_to_go_on() -> None:
     said: list[str] = []
-    with still(said.append, "checking the data set", every_s=0.01):
+    with still(said.append, "checking the dataset", every_s=0.01):
         time.sleep(0.2)
     assert len(said) > 2
-    assert set(said) == {"checking the data set: still running after 0 min"}
+    assert set(said) == {"checking the dataset: still running after 0 min"}
     before = len(said)
     time.sleep(0.05)
     assert len(said) == before
@@ -267,8 +267,15 @@ def test_the_start_says_where_which_runs_and_each_note_once(tmp_path: Path) -> N
     )
     told = start_lines(Plan(warnings=notes), settings(tmp_path))
     lines = [*map(line_of, told)]
-    assert [line.split()[0] for line in lines] == ["results", "runs", "note"]
-    assert str(tmp_path) in lines[0]
+    assert [line.split()[0] for line in lines] == [
+        "dataset",
+        "output",
+        "settings",
+        "work",
+        "runs",
+        "note",
+    ]
+    assert str(tmp_path) in lines[1]
     assert "sub-01 and 1 more" in lines[-1]
 
 
@@ -312,10 +319,10 @@ def test_the_end_says_the_verdict_and_where_everything_is(tmp_path: Path) -> Non
     assert "statmap" not in shown, "at the smallest level no map is stored"
     (func / "sub-01_task-tap_contrast-all_stat-t_desc-raw_statmap.nii.gz").touch()
     assert any(
-        "*_statmap.nii.gz, in the same folder" in each.why
+        "*_statmap.nii.gz, in the same directory" in each.why
         for each in end_lines(plan, settings(tmp_path), RunOutcome())
     )
-    assert f"{dataset_of(tmp_path, 'sbl')}: Preprocessed series" in shown.replace(
+    assert f"{dataset_of(tmp_path, 'sbl')}: preprocessed series" in shown.replace(
         "\n            ", " "
     )
     assert "bids-sr-srgan" not in shown
@@ -326,10 +333,10 @@ def test_the_end_says_the_verdict_and_where_everything_is(tmp_path: Path) -> Non
         "\n            ", " "
     )
     assert "It is finer" not in again, "it was told when it was there"
-    assert f"of 2 runs, {tmp_path / 'index.html'} has each." in again
+    assert f"all 2 runs: {tmp_path / 'index.html'}." in again
     assert (
-        "bids-sr-sbl: NOT super-resolved but zero-filled: sub-01_task-tap (sbl was not applied)."
-        " Prepr" in again
+        "bids-sr-sbl: NOT super-resolved but zero filled: sub-01_task-tap (sbl was not applied)."
+        " prepr" in again
     )
     assert (
         "sub-01_task-tap: It moved. sbl was not applied. It is finer. NORDIC is more accurate."
@@ -337,7 +344,9 @@ def test_the_end_says_the_verdict_and_where_everything_is(tmp_path: Path) -> Non
     )
     assert "  compared  NORDIC is more accurate. Within the acquired band by .1." in shown
     assert "Of an earlier call" not in shown
-    assert f"raw sbl, in {func}" in shown.replace("\n            ", " ")
+    assert f"{func}: *_desc-NAME_bold.nii.gz; NAME: raw sbl" in shown.replace(
+        "\n            ", " "
+    )
     assert shown.count(".html") == 6 + 2  # of all participants
     assert "and 3 more" in shown
 

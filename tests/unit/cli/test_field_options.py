@@ -82,7 +82,9 @@ def test_names_that_share_a_row_are_answered_alike() -> None:
 def test_a_call_without_steps_tells_what_it_does_not_use(line: str) -> None:
     asked = ["--clean-workdir", "--md-only-boilerplate", "--model", "model.json"]
     told = parse_settings(["in", "out", *line.split(), *asked]).resolved(run_uuid="x")
-    assert told.run.without_effect == tuple((flag, "nothing here uses it") for flag in asked[:3])
+    assert told.run.without_effect == tuple(
+        (flag, "no effect with these settings") for flag in asked[:3]
+    )
 
 
 def test_what_serves_is_there() -> None:
@@ -146,7 +148,7 @@ def test_what_has_no_effect_is_told_in_one_line(
     shown = " ".join(capsys.readouterr().out.split())
     assert "note --notrack has no effect: nothing is ever sent" in shown
     assert "note --fs-license-file has no effect: FreeSurfer is not run" in shown
-    assert "note --ignore sbref has no effect: nothing here uses it" in shown
+    assert "note --ignore sbref has no effect: no effect with these settings" in shown
     assert "--ignore slicetiming has no effect" not in shown
 
 
@@ -154,8 +156,8 @@ def test_what_is_ignored_anyway_does_not_decide_on_results() -> None:
     settings = parse("--ignore fieldmaps slicetiming t2w").resolved(run_uuid="x")
     assert settings.preprocessing.ignore == ("slicetiming",)
     assert settings.run.without_effect == (
-        ("--ignore fieldmaps", "nothing here uses it"),
-        ("--ignore t2w", "nothing here uses it"),
+        ("--ignore fieldmaps", "no effect with these settings"),
+        ("--ignore t2w", "no effect with these settings"),
     )
     again = Settings.from_mapping(dataclasses.asdict(settings)).resolved(run_uuid="x")
     assert again == settings
@@ -270,7 +272,7 @@ def test_a_list_without_labels_is_refused(tmp_path: Path) -> None:
     """It would mean all."""
     (tmp_path / "none.txt").write_text("\n")
     for text in ("", ",", f"@{tmp_path}/none.txt"):
-        with pytest.raises(UsageError, match="holds no label"):
+        with pytest.raises(UsageError, match="contains no label"):
             parse_settings([*FIRST, "--participant-label", text])
     assert f"{tmp_path}/absent cannot be read" in str(
         refusal_of(f"--participant-label @{tmp_path}/absent")

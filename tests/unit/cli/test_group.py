@@ -69,13 +69,12 @@ def test_partial_results_are_joined_and_the_missing_named(
     assert group(places) == 0
     shown = capsys.readouterr().out
     assert (
-        "missing: sub-09: no table of metrics at all; crashed: bids_sr_wf.sub_09_wf.train.fit"
-        in shown
+        "missing: sub-09: no tables of metrics; crashed: bids_sr_wf.sub_09_wf.train.fit" in shown
     )
     assert "missing: sub-10" in shown
     page = (places[1] / "group.html").read_text()
     text = re.sub("<[^>]+>", " ", page)
-    assert "sub-10: no table of metrics at all" in text
+    assert "sub-10: no tables of metrics" in text
     assert "sbl is more accurate than every baseline" in text
     assert "The finer map of sbl is more accurate than every reference of the participant" in text
     assert page.index("Accuracy over participants") < page.index(
@@ -196,7 +195,7 @@ def test_a_data_set_that_is_not_there_or_names_nobody(
     places: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main.main([str(places[0] / "nowhere"), str(places[1]), "group"]) == 2
-    assert "is not a folder" in capsys.readouterr().err
+    assert "is not a directory" in capsys.readouterr().err
     (places[0] / "sub-10").rmdir()
     (places[0] / "participants.tsv").unlink()
     assert group(places, "--dry-run") == 0
@@ -287,7 +286,7 @@ def test_series_without_maps_are_named_with_the_level_that_stores_them(
     places: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert group(places) == 0
-    no_maps = "no maps of t and effects are stored; the participant level makes them with"
+    no_maps = "no t and effect maps are stored. The participant level computes them with"
     assert no_maps in capsys.readouterr().out
     assert no_maps in (places[1] / "group.html").read_text()
 

@@ -410,7 +410,7 @@ def test_numbers_of_a_factor() -> None:
     assert factor_from([1, 2, 3], FACTOR) == (1.0, 2.0, 3.0)
     assert factor_from((), FACTOR) == FACTOR
     for wrong in ("2 2", "0.5", "9"):
-        with pytest.raises(UsageError, match=r"--factor: .*\n.*it must be"):
+        with pytest.raises(UsageError, match=r"--factor: .*\n.*(expected one number|it must be)"):
             parsers()["train"].options(["tv", "out", "--factor", *wrong.split()], TrainOptions)
 
 
@@ -430,7 +430,7 @@ REFUSED: dict[str, tuple[Argv, str]] = {
     ),
     "method for a model": (
         lambda d, t: ["apply", "srgan", d / LOW, t / "o.nii"],
-        "it is a method",
+        "this is a method, not a model",
     ),
     "misspelt baseline": (
         lambda d, t: ["apply", "zerofil", d / LOW, t / "o.nii"],
@@ -444,10 +444,10 @@ REFUSED: dict[str, tuple[Argv, str]] = {
         lambda d, t: ["train", "sbl", t / "m", "--coarse", d / BOLD],
         "use bids-sr ... --sr-method sbl",
     ),
-    "no image": (lambda d, t: ["train", "tv", t / "m"], "training needs at least one"),
+    "no image": (lambda d, t: ["train", "tv", t / "m"], "training needs at least one image"),
     "no fine image": (
         lambda d, t: ["train", "cpce", t / "m", "--coarse", d / LOW],
-        "it is supervised",
+        "the method is supervised",
     ),
     "counts": (
         lambda d, t: ["train", "cpce", t / "m", "--fine", d / HIGH, d / HIGH, "--coarse", d / LOW],
@@ -455,7 +455,7 @@ REFUSED: dict[str, tuple[Argv, str]] = {
     ),
     "single slice": (
         lambda d, t: ["apply", "M3D", t / "slice_T1w.nii", t / "o.nii"],
-        "this is a single slice",
+        "the image is a single slice",
     ),
     "single slice to train on": (
         lambda d, t: ["train", "cpce", t / "m", "--fine", t / "slice_T1w.nii"],
@@ -471,12 +471,11 @@ REFUSED: dict[str, tuple[Argv, str]] = {
     ),
     "patch of one recipe": (
         lambda d, t: ["train", "srgan", t / "m", "--fine", d / LOW, "--recipe", "paper-mse"],
-        "take larger images, or --recipe fast",
+        "use larger images, or --recipe fast",
     ),
     "no features": (
         lambda d, t: ["train", "srgan", t / "m", "--fine", d / HIGH, "--recipe", "paper"],
-        "run bids-sr-models vgg19 once, which keeps them on this machine; or give them with"
-        " --vgg-weights, or take --recipe paper-mse",
+        "bids-sr-models vgg19 once, which stores the weights on this computer",
     ),
     "last layers of nothing": (
         lambda d, t: ["train", "unet", t / "m", "--fine", d / HIGH, "--train-last", "3"],
@@ -558,7 +557,7 @@ REFUSED: dict[str, tuple[Argv, str]] = {
     ),
     "contrast not known": (
         lambda d, t: ["apply", "M", t / "plain.nii", t / "o.nii"],
-        "its contrast is not known",
+        "the contrast is unknown",
     ),
     "shifted reference": (
         lambda d, t: ["evaluate", t / "moved_T2starw.nii", "--image", d / LOW],
@@ -570,11 +569,11 @@ REFUSED: dict[str, tuple[Argv, str]] = {
     ),
     "two sources": (
         lambda d, t: ["evaluate", d / HIGH, "--image", d / LOW, "--degradation", "kspace"],
-        "both are given",
+        "both were specified",
     ),
     "over itself": (
         lambda d, t: ["apply", "linear", d / LOW, d / LOW],
-        "it is the image that is read",
+        "the output file is the input image",
     ),
     "not a NIfTI": (
         lambda d, t: ["apply", "linear", t / "text.nii", t / "o.nii"],
@@ -583,7 +582,7 @@ REFUSED: dict[str, tuple[Argv, str]] = {
     "no file": (lambda d, t: ["apply", "linear", t / "nowhere.nii", t / "o.nii"], "no such file"),
     "name of the result": (
         lambda d, t: ["apply", "linear", d / LOW, t / "o.png"],
-        "end the name in .nii.gz",
+        "use a name that ends in .nii.gz",
     ),
     "constant": (
         lambda d, t: ["apply", "linear", t / "flat_T1w.nii", t / "o.nii"],
@@ -593,10 +592,13 @@ REFUSED: dict[str, tuple[Argv, str]] = {
         lambda d, t: ["apply", "linear", d / LOW, t / "o.nii", "--mask", d / HIGH],
         "a mask of",
     ),
-    "pickle": (lambda d, t: ["card", t / "x.pth"], "may hold a program and is not opened"),
+    "pickle": (
+        lambda d, t: ["card", t / "x.pth"],
+        "not opened because they may contain a program",
+    ),
     "threads": (
         lambda d, t: ["apply", "M", d / LOW, t / "o.nii", "--threads", "0"],
-        "--threads: 0\n  why: it must be at least 1",
+        "--threads: 0\n  why: expected one number at least 1",
     ),
 }
 
@@ -714,7 +716,7 @@ def test_a_training_stopped_by_the_clock_continues_with_the_same_command(
     assert train_stopped_at(7, monkeypatch, data, out, *limit)[:7][-1] == ("search", 7)
     text = capsys.readouterr().out
     assert "stopped by --max-minutes (search: 7 of 12 steps, refit: 1 of" in text
-    assert f"the same command continues from the checkpoints in {work}" in text
+    assert f"rerun the same command to continue from the checkpoints in {work}" in text
     assert json.loads((tmp_path / "cut.json").read_text())["reproducible"] is False
     assert work.is_dir()
     # the next portion is over in the first step, which is the ninth of all

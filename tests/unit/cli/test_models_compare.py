@@ -175,13 +175,13 @@ REFUSED = {
     "everyone": (["--test-on", *PEOPLE], "the training set is empty"),
     "unknown": (["--test-on", "07"], "sub-07: no image of that participant"),
     "sizes": (["--split", "1", "1", "1"], "the sets have 3 participants, the images 4"),
-    "one number": (["--split", "4"], "it must be two or three numbers"),
+    "one number": (["--split", "4"], "expected two or three numbers"),
     "measured images at another resolution": (
         ["--folds", "2", "--coarse", *PEOPLE, "--test-coarser", "2"],
         "measured coarse images have one resolution",
     ),
-    "validation": (["--split", "3", "1", "--validation", "1"], "it belongs to --folds"),
-    "validate on": (["--split", "3", "1", "--validate-on", "01"], "it belongs to --test-on"),
+    "validation": (["--split", "3", "1", "--validation", "1"], "needs --folds"),
+    "validate on": (["--split", "3", "1", "--validate-on", "01"], "needs --test-on"),
     "setting of another method": (
         ["--folds", "2", "--set", "tv.tv=0.1"],
         "tv is not compared",
@@ -210,7 +210,7 @@ def test_degradations_that_differ_and_unknown_methods_are_refused(
 ) -> None:
     argv = [str(tmp_path / "c"), "--fine", *scans, "--folds", "2", "--factor", "2"]
     assert main(["compare", "unet,ccnn3d", *argv]) == 2
-    assert "name one for all methods" in capsys.readouterr().err
+    assert "choose one for all methods" in capsys.readouterr().err
     assert main(["compare", "unett", *argv]) == 2
     assert "did you mean 'unet'?" in capsys.readouterr().err.lower()
 

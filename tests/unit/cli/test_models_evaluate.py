@@ -223,11 +223,11 @@ REFUSED: dict[str, tuple[Argv, str]] = {
     ),
     "twice": (
         lambda d, t: ["evaluate", d / HIGH, d / HIGH, "--degradation", "block"],
-        "given twice",
+        "duplicate reference",
     ),
     "figures without a table": (
         lambda d, t: ["evaluate", d / HIGH, "--image", d / LOW, "--figures", "png"],
-        "give --out",
+        "add --out",
     ),
     "curves without figures": (
         lambda d, t: [
@@ -250,7 +250,7 @@ REFUSED: dict[str, tuple[Argv, str]] = {
     ),
     "figure of another kind": (
         lambda d, t: ["correlate", d / HIGH, d / HIGH, "--figure", t / "x.pdf"],
-        "end the name in .png",
+        "use a name that ends in .png",
     ),
 }
 

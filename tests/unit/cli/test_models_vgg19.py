@@ -148,7 +148,7 @@ def test_what_is_kept_is_not_made_again_unless_it_is_damaged(
     capsys.readouterr()
     unreachable = "http://127.0.0.1:9"
     assert keep_vgg19(Vgg19Options(download=True), base=unreachable) == 0
-    assert "already kept" in capsys.readouterr().out
+    assert "already stored" in capsys.readouterr().out
     kept.write_bytes(kept.read_bytes()[:1000])
     assert keep_vgg19(Vgg19Options(download=True), base=unreachable) == 1
 
@@ -181,9 +181,7 @@ def test_another_checksum_ends_with_2_and_names_both(
 
 
 def test_a_download_with_another_checksum_is_not_kept(server: str, kept: Path) -> None:
-    with pytest.raises(
-        UsageError, match=r"(?s)127\.0\.0\.1.*should begin with dcbb9e9d.*try again"
-    ):
+    with pytest.raises(UsageError, match=r"(?s)127\.0\.0\.1.*should begin with dcbb9e9d.*retry"):
         keep_vgg19(Vgg19Options(download=True), base=server)
     assert left(kept.parents[1]) == []
 
@@ -230,13 +228,13 @@ def test_a_connection_that_ends_early_leaves_nothing_and_says_what_to_do(
     assert code == 1
     error = capsys.readouterr().err
     assert f"{server}/short/{NAME}" in error
-    assert "it ended after 1000 of" in error
-    assert f"give it: bids-sr-models vgg19 {NAME}" in error
+    assert "the download ended after 1000 of" in error
+    assert f"specify it: bids-sr-models vgg19 {NAME}" in error
     assert left(kept.parents[1]) == []
 
 
 @pytest.mark.parametrize(
-    ("path", "reason"), [("", "no connection"), ("/missing", "the server answers 404")]
+    ("path", "reason"), [("", "no connection"), ("/missing", "the server responded 404")]
 )
 def test_without_network_or_file_it_says_what_to_do_by_hand(
     path: str, reason: str, server: str, kept: Path, capsys: pytest.CaptureFixture[str]
@@ -246,7 +244,7 @@ def test_without_network_or_file_it_says_what_to_do_by_hand(
     error = capsys.readouterr().err
     assert reason in error
     assert f"{base}/{NAME}" in error
-    assert "on another machine" in error
+    assert "on another computer" in error
     assert left(kept.parents[1]) == []
 
 
@@ -255,7 +253,7 @@ def test_too_little_space_is_said_before_anything_is_written(
 ) -> None:
     usage = models_vgg19.shutil.disk_usage(Path.cwd())._replace(free=100_000_000)
     monkeypatch.setattr(models_vgg19.shutil, "disk_usage", lambda place: usage)
-    with pytest.raises(DiskFullError, match="161 MB are needed; 100 MB are free"):
+    with pytest.raises(DiskFullError, match="161 MB needed; 100 MB free"):
         keep_vgg19(Vgg19Options(download=True), base=server)
     assert left(kept.parents[1]) == []
 
@@ -281,17 +279,21 @@ def test_an_interrupted_download_leaves_nothing_and_old_parts_are_removed(
 REFUSED = {
     "nothing there": (
         ["vgg19"],
-        f"hub/checkpoints/{NAME}\n  why: there is no such file",
+        f"hub/checkpoints/{NAME}\n  why: the file is not in the cache",
         "--download",
     ),
     "missing": (
         ["vgg19", "absent.pth"],
-        "absent.pth\n  why: there is no such file",
+        "absent.pth\n  why: file not found",
         "Check the path",
     ),
-    "folder": (["vgg19", "/"], "/\n  why: it cannot be read (Is a directory)", "Give a file"),
-    "converted": (["vgg19", "x.safetensors"], "is a .safetensors file already", "--vgg-weights"),
-    "both": (["vgg19", "x.pth", "--download"], "x.pth is given", "leave one out"),
+    "folder": (
+        ["vgg19", "/"],
+        "/\n  why: cannot be read (Is a directory)",
+        "Specify a readable file",
+    ),
+    "converted": (["vgg19", "x.safetensors"], "is already a .safetensors file", "--vgg-weights"),
+    "both": (["vgg19", "x.pth", "--download"], "x.pth was specified", "omit one of them"),
 }
 
 
@@ -310,7 +312,7 @@ def test_refusals_end_with_2_and_name_the_way_out(
 PLACES = {
     "of another kind": ("weights.pth", "must end in .safetensors"),
     "a folder": ("folder.safetensors", "it is a directory"),
-    "below a file": ("file/x.safetensors", "its folder cannot be made"),
+    "below a file": ("file/x.safetensors", "the directory cannot be created"),
 }
 
 
@@ -336,4 +338,4 @@ def test_a_folder_without_permission_is_refused(
 ) -> None:
     monkeypatch.setattr(models_vgg19.os, "access", lambda path, mode: False)
     assert main(["vgg19", "absent.pth"]) == 2
-    assert "you may not write to its folder" in capsys.readouterr().err
+    assert "the directory is not writable" in capsys.readouterr().err

@@ -114,8 +114,8 @@ def test_underscores_stay_in_values() -> None:
         ("--sr-method bsplin", "'bspline'"),
         ("--recipe quick", "--recipe"),
         ("--sr-factor 1", "--sr-factor: 1"),
-        ("--sr-factor 1 1 1", "leaves all voxels as they are"),
-        ("--sr-factor 2 2", "it has 2 numbers, and it needs one (in plane) or three"),
+        ("--sr-factor 1 1 1", "no voxel size would change"),
+        ("--sr-factor 2 2", "2 numbers; expected one (in plane) or three"),
         ("--sr-factor 2 2 2 2", "it has 4 numbers"),
         ("--sr-factor 2 2 0.5", "it must be at least 1"),
         ("--sr-factor 2 2 9", "it must be at most 8"),
@@ -136,8 +136,8 @@ def test_underscores_stay_in_values() -> None:
         ("--n-ensemble 0", "--n-ensemble"),
         ("--margin 0", "--margin"),
         ("--group-permutations -1", "--group-permutations"),
-        ("--derivatives=", "names no folder"),
-        ("-d fmriprep=", "names no folder"),
+        ("--derivatives=", "no directory given"),
+        ("-d fmriprep=", "no directory given"),
     ],
 )
 def test_what_is_not_understood_is_refused(line: str, says: str) -> None:
@@ -284,10 +284,10 @@ def test_each_command_answers_with_its_own_usage(
 @pytest.mark.parametrize(
     ("argv", "told"),
     [
-        (["A=x", "A=y", "--events", "e"], "NAME=FILE: A=x A=y\n  why: a name is given twice"),
+        (["A=x", "A=y", "--events", "e"], "NAME=FILE: A=x A=y\n  why: duplicate name"),
         (
             ["A=x", "--events", "e", "--other-events", "t"],
-            "--other-run, --other-events\n  why: they go",
+            "--other-run, --other-events\n  why: both options",
         ),
     ],
 )

@@ -201,7 +201,7 @@ def test_a_table_of_another_search_is_not_continued(
     assert searched(fine, out, "--trials", "1") == 0
     before = out.with_name("table.tsv").read_bytes()
     assert searched(fine, out, "--trials", "1", "--seed", "1") == 2
-    assert "not the table of a search with these settings" in capsys.readouterr().err
+    assert "not a table of a search with these settings" in capsys.readouterr().err
     assert out.with_name("table.tsv").read_bytes() == before
 
 
@@ -282,8 +282,8 @@ def test_a_search_with_one_image_scores_what_training_does_not_see(
 @pytest.mark.parametrize(
     ("method", "recipe", "why", "fix"),
     [
-        ("srgan", "paper", "nothing is held out", "paper-mse"),
-        ("sbl", "fast", "trains no network", "a method that is trained"),
+        ("srgan", "paper", "the recipe holds no data out", "paper-mse"),
+        ("sbl", "fast", "does not train a network", "a method with training"),
     ],
 )
 def test_a_recipe_without_held_out_scores_is_not_searched(

@@ -251,7 +251,8 @@ def test_a_full_disk_is_said_once_last_and_alone(
     assert call(work=FakeOutcome(crashes=crashes, missing=("wf.keep",) * 30)) == 1
     assert capsys.readouterr().err == (
         f"bids-sr: disk full: wf.fit\n  why: OSError\n  fix: Do this.\n  see:"
-        f" {tmp_path}/crash-1.txt\nIn all, about 1.2 GB of output and 3.5 GB of work are needed.\n"
+        f" {tmp_path}/crash-1.txt\n"
+        "In total, about 1.2 GB of output and 3.5 GB of work are needed.\n"
     )
 
 
@@ -262,10 +263,10 @@ def test_a_full_disk_outside_the_steps_is_a_failure_in_words(
     assert call(work=OSError(number, "full", str(tmp_path / "a.html"))) == 1
     shown = capsys.readouterr().err
     assert f"{tmp_path}/a.html" in shown
-    assert "are free on the file system" in shown
+    assert "free on the file system" in shown
     assert "Traceback" not in shown
     assert call(work=DiskFullError(tmp_path / "b.html", 1_500_000)) == 1
-    assert f"{tmp_path}/b.html\n  why: no space left (or your quota is used up); 1.5 MB are" in (
+    assert f"{tmp_path}/b.html\n  why: no space left on the disk, or quota exceeded; 1.5 MB" in (
         capsys.readouterr().err
     )
 

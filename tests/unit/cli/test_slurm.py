@@ -78,7 +78,7 @@ def test_print_only_shows_what_would_be_submitted(
     assert "#SBATCH --partition=long\n" in text
     assert "#SBATCH --time=0-02:00:00\n" in text
     assert "#SBATCH --mem=8735M\n" in text
-    assert "nothing was submitted" in text
+    assert "no job was submitted" in text
     assert not (tmp_path / "sbatch").exists()
     (made,) = submissions(tmp_path / "out")
     assert made.participants == ("sub-02", "sub-03")
@@ -98,7 +98,7 @@ def test_submission_status_retry_and_cancel(
     assert slurm_main.main(["status", out]) == 0
     assert "1 pending, 1 running, group level pending" in capsys.readouterr().out
     assert call("--participant-label", "01", "03") == 2
-    assert "sub-01: already waiting or running" in capsys.readouterr().err
+    assert "sub-01: already pending or running" in capsys.readouterr().err
     assert slurm_main.main(["cancel", out, "--participant-label", "sub-02"]) == 0
     assert (tmp_path / "scancel").read_text() == "1_2\n"
     values = {
@@ -116,8 +116,8 @@ def test_submission_status_retry_and_cancel(
     (tmp_path / "queue").write_text("")
     assert slurm_main.main(["status", out]) == 1
     text = capsys.readouterr().out
-    assert "sub-01\n  why: refused; its job had " in text
-    assert "  fix: Mend what the log names" in text
+    assert "sub-01\n  why: rejected; resources of the job: " in text
+    assert "  fix: Correct the problem reported in the log" in text
     assert "sub-02\n  why: cancelled; " in text
     assert (
         slurm_main.main(["retry", out, "--participant-label", "01", "--mem", "7G", "--print-only"])
@@ -194,7 +194,7 @@ def test_options_are_judged_before_the_cluster_is_asked(
     assert call("--notrack") == 2
     told = capsys.readouterr()
     assert "note: --notrack has no effect" in told.out
-    assert "squeue ended with 1" in told.err
+    assert "squeue failed with exit code 1" in told.err
 
 
 def test_tasks_of_an_array_submit_no_jobs_of_their_own(
@@ -202,7 +202,7 @@ def test_tasks_of_an_array_submit_no_jobs_of_their_own(
 ) -> None:
     (tmp_path / "plugin.toml").write_text('plugin = "SLURM"\n')
     assert call("--use-plugin", str(tmp_path / "plugin.toml")) == 2
-    assert "--use-plugin: tasks of an array submit no jobs of their own" in capsys.readouterr().err
+    assert "--use-plugin: tasks of an array cannot submit jobs" in capsys.readouterr().err
     assert untouched(tmp_path)
 
 
@@ -228,8 +228,8 @@ def test_tasks_that_may_be_requeued_do_not_clean_their_directory(
     call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call("--clean-workdir") == 2
-    assert "--clean-workdir: a task that is requeued" in (told := capsys.readouterr().err)
-    assert "give -w a new directory" in told
+    assert "--clean-workdir: a requeued task" in (told := capsys.readouterr().err)
+    assert "specify a new directory with -w" in told
     assert untouched(tmp_path)
 
 

@@ -203,16 +203,20 @@ def test_what_belongs_to_one_call_is_not_reused(tmp_path: Path) -> None:
         (SuperRes, {"factor": 1.0}, "above 1"),
         (SuperRes, {"recipe": "slow"}, "fast, paper"),
         (SuperRes, {"max_train_minutes": 0}, "it must be above 0"),
-        (SuperRes, {"max_train_minutes": float("nan")}, "kind float"),
+        (SuperRes, {"max_train_minutes": float("nan")}, "type float"),
         (Selection, {"participant_label": ("01,02",)}, "by spaces or commas"),
-        (Selection, {"task_id": "tap"}, "kind list"),
+        (Selection, {"task_id": "tap"}, "type list"),
         (Selection, {"run_id": (-1,)}, "at least 0"),
         (Preprocessing, {"dummy_scans": -1}, "at least 0"),
         (Preprocessing, {"fd_spike_threshold": 0.0}, "above 0"),
         (Preprocessing, {"dvars_spike_threshold": -1.5}, "above 0"),
-        (Preprocessing, {"dummy_scans": True}, "kind int"),
+        (Preprocessing, {"dummy_scans": True}, "type int"),
         (Preprocessing, {"slice_time_ref": 1.5}, "at most 1"),
-        (Preprocessing, {"output_spaces": ("MNI 152",)}, "MNI 152: MNI 152 is no name of a space"),
+        (
+            Preprocessing,
+            {"output_spaces": ("MNI 152",)},
+            "MNI 152: MNI 152 is not the name of a space",
+        ),
         (Preprocessing, {"output_spaces": ("func", "func")}, "func is named twice"),
         (Preprocessing, {"output_spaces": ("A:res-02", "A:res-2")}, "A:res-2 is named twice"),
         (Preprocessing, {"output_spaces": ("A:2",)}, "neither res-LABEL nor cohort-LABEL"),
@@ -226,12 +230,12 @@ def test_what_belongs_to_one_call_is_not_reused(tmp_path: Path) -> None:
         (Activation, {"smoothing": ()}, "at least one"),
         (Activation, {"smoothing": (5.0, -1.0)}, "at least 0"),
         (Activation, {"smoothing": (51.0,)}, "at most 50"),
-        (Activation, {"smoothing": (5.0, 5.04)}, "alike in tenths"),
-        (Activation, {"thresholds": ("3.1", "fdr", "3.10")}, "alike in tenths"),
+        (Activation, {"smoothing": (5.0, 5.04)}, "equal when rounded to 0.1"),
+        (Activation, {"thresholds": ("3.1", "fdr", "3.10")}, "equal when rounded to 0.1"),
         (Activation, {"kinds": ("ccc",)}, "cc, glm"),
         (Activation, {"low_pass": 0.005}, "above the high-pass"),
         (Activation, {"thresholds": ("half",)}, "3.1"),
-        (Activation, {"band_pass": (0.1,)}, "two frequencies are needed, the lower one first"),
+        (Activation, {"band_pass": (0.1,)}, "two frequencies are needed, the lower first"),
         (Activation, {"band_pass": (0.1, 0.01)}, "two frequencies are needed"),
         (Activation, {"band_pass": (0.0, 0.1)}, "above 0"),
         (Activation, {"drift": "legendre"}, "legendre:N with N from 1 to 20"),
@@ -247,7 +251,7 @@ def test_what_belongs_to_one_call_is_not_reused(tmp_path: Path) -> None:
         (Resources, {"nprocs": 0}, "at least 1"),
         (Resources, {"mem_gb": -1.0}, "above 0"),
         (Resources, {"random_seed": 2**32}, "at most 4294967295"),
-        (Run, {"boilerplate_only": True, "reports_only": True}, "excludes"),
+        (Run, {"boilerplate_only": True, "reports_only": True}, "cannot be combined with"),
     ],
 )
 def test_a_value_that_cannot_hold_is_refused(
@@ -420,7 +424,7 @@ def test_seeds_are_places_or_labels_of_the_atlas() -> None:
         ("Calcarine_L",),
         ("Calcarine_L", "Calcarine_R"),
     ]
-    with pytest.raises(UsageError, match="two seeds have one name"):
+    with pytest.raises(UsageError, match="two seeds have the same name"):
         Activation(seeds=("v1=Calcarine_L", "v1=Calcarine_R"))
     with pytest.raises(UsageError, match="a label of the atlas") as refused:
         Activation(seeds=("Calcarin_L",))

@@ -80,7 +80,7 @@ def test_a_full_disk_is_named_with_what_is_needed_and_the_way_out(
     text = str(caught.value)
     assert str(files.file_system_of(tmp_path)) in text
     assert "2.5 kB" in text
-    assert "are free" in text
+    assert "free on the file system" in text
     assert "rerun the same command" in str(caught.value.notice)
     assert "fix:" not in text
     assert caught.value.errno == errno.ENOSPC

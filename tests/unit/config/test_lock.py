@@ -152,7 +152,7 @@ def test_a_run_that_lost_its_lock_stops(tmp_path: Path, caplog: pytest.LogCaptur
             while not told and time.monotonic() < until:
                 time.sleep(0.02)
         assert told
-        assert "another one has taken over" in caplog.text
+        assert "another run has taken over" in caplog.text
         holder = _read_holder(path)
         assert holder is not None
         assert holder.run == "theirs"  # not removed by the one that lost it

@@ -75,25 +75,25 @@ def test_little_is_enough(tmp_path: Path) -> None:
         ('plugin = "SLURM"\nplugin_arg = 1', "did you mean 'plugin_args'"),
         ('plugin = "SLURM"\nplugin_args = 1', "it is a table"),
         ('plugin = "SLURM"\n[plugin_args]\nsbatch_arg = []', "did you mean 'sbatch_args'"),
-        ('plugin = "SLURM"\n[plugin_args]\nsbatch_args = 1', "takes a value of kind list"),
+        ('plugin = "SLURM"\n[plugin_args]\nsbatch_args = 1', "expected a value of type list"),
         (
             'plugin = "SLURM"\n[plugin_args]\nsbatch_args = ["-p short"]',
             'write it as "-p", "short"',
         ),
         (
             'plugin = "SLURM"\n[plugin_args]\nsbatch_args = ["--array=1-3"]',
-            "the plugin itself decides on --array",
+            "set by the plugin itself: --array",
         ),
         (
             'plugin = "SLURM"\n[plugin_args]\nsbatch_args = ["-W"]',
-            "the plugin itself decides on --wait",
+            "set by the plugin itself: --wait",
         ),
         (
             'plugin = "SLURM"\n[plugin_args]\ngpu_args = ["-o", "x"]',
-            "the plugin itself decides on --output",
+            "set by the plugin itself: --output",
         ),
         ('plugin = "SLURM"\n[plugin_args]\nmax_jobs = 0', "at least 1"),
-        ('plugin = "SLURM"\n[plugin_args]\nmax_jobs = 1.5', "kind int"),
+        ('plugin = "SLURM"\n[plugin_args]\nmax_jobs = 1.5', "type int"),
         ('plugin = "SLURM"\n[plugin_args]\npoll_seconds = 0', "above 0"),
         ('plugin = "SLURM"\n[plugin_args]\ntime_minutes = 0', "above 0"),
         ('plugin = "SLURM"\n[plugin_args]\nmemory_extra_gb = -1', "at least 0"),
@@ -136,7 +136,7 @@ def test_the_file_of_nipype_is_read(tmp_path: Path) -> None:
     ("text", "says"),
     [
         ("plugin: [", "is no YAML"),
-        ("- plugin", "it holds no keys"),
+        ("- plugin", "the file has no keys"),
         ("plugin: SGE", "there are MultiProc, SLURM"),
         ("plugin: SLURM\nplugin_args: {sbatch_arg: x}", "did you mean 'sbatch_args'"),
         ("plugin: SLURM\nplugin_args: {on: x}", "unknown key True"),
@@ -159,7 +159,9 @@ def test_a_file_for_this_machine_is_as_two_options(tmp_path: Path) -> None:
     found = parse_settings(line).resolved(run_uuid="x")
     resources = found.resources
     assert (resources.use_plugin, resources.nprocs, resources.mem_gb) == (None, 3, 5.0)
-    assert found.run.without_effect == (("scheduler of the plugin file", "nothing here uses it"),)
+    assert found.run.without_effect == (
+        ("scheduler of the plugin file", "no effect with these settings"),
+    )
     resources = (
         parse_settings([*line, "--nprocs", "2", "--mem", "1"]).resolved(run_uuid="x").resources
     )

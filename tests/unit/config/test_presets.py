@@ -95,12 +95,12 @@ def test_an_unknown_preset_is_refused_with_the_list(
 ) -> None:
     with pytest.raises(UsageError, match="--preset: ota\n") as raised:
         parse("--preset ota")
-    assert "the presets are: ota2022" in str(raised.value)
+    assert "available presets: ota2022" in str(raised.value)
     assert "did you mean 'ota2022'?" in str(raised.value)
-    with pytest.raises(UsageError, match="give one of these"):
+    with pytest.raises(UsageError, match="choose one of these"):
         find_preset("spm")
     assert main([str(tmp_path), str(tmp_path / "out"), "group", "--preset", "spm"]) == 2
-    assert "the presets are: ota2022" in capsys.readouterr().err
+    assert "available presets: ota2022" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
@@ -108,7 +108,7 @@ def test_a_preset_sets_nothing_at_the_group_level() -> None:
     line = ["in", "out", "group"]
     plain, preset = parse_settings(line), parse_settings([*line, "--preset", "ota2022"])
     assert (preset.superres, preset.activation) == (plain.superres, plain.activation)
-    assert "sets nothing at the group level" in console(preset)
+    assert "has no effect at the group level" in console(preset)
 
 
 def test_the_arguments_of_with_preset_stay_as_they_are() -> None:
@@ -124,7 +124,7 @@ def test_the_arguments_of_with_preset_stay_as_they_are() -> None:
 def test_the_console_lists_what_was_set_what_was_given_and_the_cost() -> None:
     text = console(parse("--preset ota2022 --dummy-scans 3"))
     assert "--recipe paper-mse: published training, with squared error" in text
-    assert "--low-pass 0.1: a low-pass filter is described without its cut-off" in text
+    assert "--low-pass 0.1: the paper describes a low-pass filter without its cut-off" in text
     assert "your options replace --dummy-scans 60\n" in text
     assert "takes days per participant on a CPU" in text
     assert "--preset ota2022 --recipe fast" in text
@@ -140,10 +140,10 @@ def test_the_console_lists_what_was_set_what_was_given_and_the_cost() -> None:
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ("--overlap thumb", "two different conditions are needed"),
-        ("--overlap thumb thumb", "two different conditions are needed"),
-        ("--overlap auto thumb", "two different conditions are needed"),
-        ("--overlap a b c", "two different conditions are needed"),
+        ("--overlap thumb", "expected two different conditions"),
+        ("--overlap thumb thumb", "expected two different conditions"),
+        ("--overlap auto thumb", "expected two different conditions"),
+        ("--overlap a b c", "expected two different conditions"),
         ("--overlap a b --activation glm", "--activation cc and --threshold quarter"),
         ("--overlap a b --threshold fdr", "--activation cc and --threshold quarter"),
     ],

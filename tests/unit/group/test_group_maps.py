@@ -289,7 +289,9 @@ def test_maps_are_corrected_alike_for_every_series(cohort: Path, tmp_path: Path)
     ]
     first, other = (each.maps for each in both)
     assert list(first["fwe_t"]) == list(other["fwe_t"])
-    assert "no corrected p below 0.12; nothing can pass .05" in both[0].left_out[0]
+    assert (
+        "cannot give a corrected p value below 0.12; no voxel can reach .05" in both[0].left_out[0]
+    )
     assert both[0].left_out[0] in said
     assert list(first["fwe_mm3"]) == [0, 0]
     plain = group_maps.group_maps(runs, tmp_path / "0", series=("raw", "sbl"))

@@ -93,7 +93,7 @@ def test_a_data_set_of_a_method_that_was_not_applied_says_what_it_holds(raw, tmp
     assert name == "bids-sr: BOLD of study, super-resolved (sbl)"
     assert "zero filling" not in readme
     name, readme = described(rest=False)
-    assert name == "bids-sr: BOLD of study, super-resolved (sbl); 1 of 2 runs zero-filled"
+    assert name == "bids-sr: BOLD of study, super-resolved (sbl); 1 of 2 runs zero filled"
     assert readme.splitlines()[2].startswith(
         "**Not super-resolved: sub-01_task-rest.** sbl was not applied"
     )

@@ -26,8 +26,8 @@ def affine(voxel: float, shift: float = 0.0) -> np.ndarray:
         ((16, 16, 10, 60), 6.0, 0.0, 2.0, False, ["coarser than the acquired 32×32×10"]),
         ((96, 96, 10, 60), 1.0, 0.0, 2.0, False, ["finer than the high resolution, 64×64×10"]),
         ((64, 64, 10, 60), 1.5, 0.14, 2.0, True, []),
-        ((64, 64, 10, 60), 1.5, 0.16, 2.0, True, ["up to 0.16 mm apart (0.053 acquired voxels)"]),
-        ((64, 64, 10, 59), 1.5, 0.0, 2.1, True, ["59 volumes and its run 60", "time is 2.1 s"]),
+        ((64, 64, 10, 60), 1.5, 0.16, 2.0, True, ["up to 0.16 mm (0.053 acquired voxels) apart"]),
+        ((64, 64, 10, 59), 1.5, 0.0, 2.1, True, ["59 volumes; its run has 60", "time 2.1 s"]),
     ],
 )
 def test_times_matrix_and_edges_are_held_against_the_run(

@@ -387,8 +387,8 @@ CASES = {
     "unknown contrast": Case(
         spoil=_contrast_unknown,
         file="--contrasts thump-little",
-        reason="'thump' names no trial type",
-        fix="The trial types here are thumb, little; did you mean 'thumb'?",
+        reason="'thump' is not a trial type",
+        fix="Trial types of this run: thumb, little; did you mean 'thumb'?",
     ),
     "events after the end": Case(
         spoil=_events_late,

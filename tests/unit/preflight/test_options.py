@@ -93,8 +93,8 @@ def test_without_a_pair_auto_takes_the_series_alone(maker: BidsMaker) -> None:
     text = _choice_text(plan.subjects[0].runs[0], settings)
     assert (
         text
-        == "sbl by 2×2×1 (no T2*w pair, which srgan needs; no pair or calibration: factor 2 in"
-        " plane, which --sr-factor changes; slices stay 4 mm)"
+        == "sbl by 2×2×1 (srgan needs a T2*w pair, and there is none; no pair or calibration run:"
+        " default factor 2 in plane (--sr-factor); slices stay 4 mm)"
     )
 
 
@@ -104,7 +104,7 @@ def test_contrasts_of_many_conditions_are_told_beforehand(maker: BidsMaker) -> N
     plan = check(settings)
     told = dict(choice_lines(plan, settings))
     others = ", ".join(f"type{k}MinusOthers" for k in range(4))
-    assert told["contrasts"] == f"sub-01_task-tap: type0, type1, type2, type3, all, {others}"
+    assert told["contrasts"] == f"type0, type1, type2, type3, all, {others}"
     assert "type1MinusOthers = type1 - mean of type0, type2, type3; type2M" in dry_run_text(
         plan, settings
     )

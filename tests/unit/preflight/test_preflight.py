@@ -456,10 +456,10 @@ def test_dry_run_tells_the_plan(maker: BidsMaker, planned: Planned) -> None:
         "super-resolution: srgan, sbl by 2×2×1 (factor from the T2*w pair)",
         "thumbMinusLittle = thumb-little",
         "all = mean of thumb, little",
-        "note: a high-resolution run of 20 volumes or more",
+        "add a high-resolution run of 20 or more volumes",
         (
-            "no high-resolution reference, so methods are tested one resolution level down; for"
-            " the full test, --retro"
+            "without a high-resolution reference, only the self-test at half the resolution is"
+            " possible. Use --retro"
         ),
         "series: raw bspline zerofill srgan sbl",
         "smoothing (FWHM): 0 mm, 5 mm",
@@ -689,7 +689,7 @@ class TestEventsThatAreNotThere:
         assert shown.index("warning: ") < shown.index("series: ") < shown.index("note: ")
         first, second, *_ = map(line_of, start_lines(plan, settings))
         assert first.startswith("  warning ")
-        assert second.startswith("  results ")
+        assert second.startswith("  dataset ")
 
     @pytest.mark.parametrize("how", ["rest", "ignored"])
     def test_rest_is_no_reason_to_warn(self, maker: BidsMaker, how: str) -> None:

@@ -50,7 +50,7 @@ def test_what_cannot_be_classified_is_refused():
     scans, mask, _ = known_head()
     with pytest.raises(ValueError, match="FLAIR"):
         segment_multispectral({"T1w": scans["T1w"], "T2w": scans["T2w"]}, mask)
-    with pytest.raises(ValueError, match="another grid"):
+    with pytest.raises(ValueError, match="not on the grid"):
         segment_multispectral(scans, mask[1:])
     with pytest.raises(ValueError, match="T2w scan is constant"):
         segment_multispectral({**scans, "T2w": np.ones(mask.shape)}, mask)

@@ -69,5 +69,5 @@ def test_what_is_refused(head):
     images, _, mask = head
     with pytest.raises(ValueError, match="T1w, T2w, FLAIR, not from bold"):
         segment_tissues({"bold": images["T1w"]}, mask, AFFINE)
-    with pytest.raises(ValueError, match="another grid"):
+    with pytest.raises(ValueError, match="not on the grid"):
         segment_tissues({"T1w": images["T1w"]}, mask[:-1], AFFINE)

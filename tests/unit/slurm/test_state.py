@@ -158,7 +158,7 @@ def test_the_table_names_who_failed_and_what_to_do(made: Submission) -> None:
     assert summary(found) == "3 participants: 1 pending, 1 done, 1 failed, group level pending"
     (told,) = failures(found, made.output_dir)
     assert (told.what, told.subject, told.code) == ("sub-02", "02", "memory")
-    assert told.why.startswith("out of memory; its job had 4.0 GB and ")
+    assert told.why.startswith("out of memory; resources of the job: 4.0 GB and ")
     assert told.file == str(made.folder / "logs" / "array-1_2.log")
 
 
@@ -197,7 +197,11 @@ def test_of_a_task_that_crashed_the_recorded_steps_are_told(made: Submission) ->
         ("cancelled", "{retry} resumes with 4.0 GB and 0-00:30:00."),
         ("memory", "{retry} resumes with 8.0 GB and 0-00:30:00."),
         ("time", "{retry} resumes with 4.0 GB and 0-01:00:00."),
-        ("refused", "Mend what the log names; then {retry} resumes with 4.0 GB and 0-00:30:00."),
+        (
+            "refused",
+            "Correct the problem reported in the log; then {retry} resumes with 4.0 GB and"
+            " 0-00:30:00.",
+        ),
     ],
 )
 def test_the_remedy_is_a_command(code: str, remedy: str, made: Submission) -> None:

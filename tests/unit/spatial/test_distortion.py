@@ -228,5 +228,5 @@ def test_a_file_without_an_axis_is_refused(tmp_path):
     import nibabel as nb
 
     nb.Nifti1Image(np.zeros(SHAPE, np.float32), AFFINE).to_filename(tmp_path / "x.nii")
-    with pytest.raises(ValueError, match="phase encoding"):
+    with pytest.raises(ValueError, match="phase-encoding axis"):
         load_distortion(tmp_path / "x.nii")

@@ -220,9 +220,9 @@ def test_bias_basis_counts_and_begins_with_a_constant() -> None:
 
 def test_nothing_to_register_is_refused() -> None:
     image = scan(np.eye(4))
-    with pytest.raises(ValueError, match="voxels to estimate"):
+    with pytest.raises(ValueError, match="voxels are available"):
         MotionEstimator(image, np.zeros(SHAPE), AFFINE)
-    with pytest.raises(ValueError, match="one 3D grid"):
+    with pytest.raises(ValueError, match="the same 3D grid"):
         MotionEstimator(image, np.ones((3, 3, 3)), AFFINE)
     with pytest.raises(ValueError, match="no volumes"):
         estimate_motion([], image, _head()[0], AFFINE)

@@ -96,7 +96,7 @@ def test_nonsense_is_refused() -> None:
         correct_slice_timing(series, series, [0, 1], TR, 1.0)
     with pytest.raises(ValueError, match="within a TR"):
         correct_slice_timing(series, series, [0, 1, 2.5], TR, 1.0)
-    with pytest.raises(ValueError, match="nothing to interpolate"):
+    with pytest.raises(ValueError, match="no volumes to interpolate"):
         correct_slice_timing(series, series, [0, 1, 1.5], TR, 1.0, n_dummy=8)
     with pytest.raises(ValueError, match="more than one"):
         _shift_in_time(np.zeros(5), 1.5)

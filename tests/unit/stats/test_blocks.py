@@ -100,13 +100,13 @@ def test_a_block_before_the_run_does_not_count_unless_asked(caplog):
     with caplog.at_level(logging.INFO, logger="bids_sr"):
         design = block_design(events, n_volumes=N, tr=TR, confound_names=())
     assert [b.used for b in design.blocks] == [False, True, True, True, True]
-    assert "block of face at -28.0 s lies outside the run: ignored by split" in caplog.text
+    assert "block of face at -28.0 s lies outside the run: skipped in split" in caplog.text
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert "00000" not in caplog.text, "the number of a block is nobody's name"
     with caplog.at_level(logging.WARNING):
         block_design(events, n_volumes=N, tr=TR, confound_names=(), n_dummy=25)
     told = [record.message for record in caplog.records if "body at 20.0 s" in record.message]
-    assert told[-1].endswith("before the steady state: ignored by split halves; check its onset")
+    assert told[-1].endswith("before the steady state: skipped in split halves. Check its onset")
     assert [b.half for b in design.blocks if b.used] == [0, 0, 1, 1]
     every = block_design(events, n_volumes=N, tr=TR, confound_names=(), min_share=0)
     error = np.sqrt(np.diag(every.covariance))
@@ -117,7 +117,7 @@ def test_a_block_before_the_run_does_not_count_unless_asked(caplog):
 def test_too_few_blocks_name_the_run_the_condition_and_the_fix():
     with pytest.raises(
         TooFewBlocks,
-        match=r"run-2_events.tsv: thumb \(1\), little \(1\).*leave the split halves out",
+        match=r"run-2_events.tsv: thumb \(1\), little \(1\).*omit the split halves",
     ):
         block_design(
             Events(alternating(2).table, "run-2_events.tsv"), n_volumes=N, tr=TR, confound_names=()

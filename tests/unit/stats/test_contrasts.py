@@ -106,18 +106,18 @@ def test_types_that_shorten_alike_keep_their_own_name() -> None:
 @pytest.mark.parametrize(
     ("text", "reason", "fix"),
     [
-        ("thump", "'thump' names no trial type", "did you mean 'thumb'?"),
-        ("thumb-litle", "'litle' names no trial type", "did you mean 'little'?"),
+        ("thump", "'thump' is not a trial type", "did you mean 'thumb'?"),
+        ("thumb-litle", "'litle' is not a trial type", "did you mean 'little'?"),
         (
             "thumblittle",
-            "'thumblittle' names no trial type",
-            "The trial types here are thumb, little",
+            "'thumblittle' is not a trial type",
+            "Trial types of this run: thumb, little",
         ),
-        ("thumb-", "a trial type is missing", "thumb-little"),
-        ("thumb-thumb", "all of its weights are zero", "thumb-little"),
-        ("", "it is empty", "Name one of thumb, little"),
-        ("x=", "'x=' names no trial type", "The trial types here"),
-        ("thumb 0.5*little", "a sign is missing after 'thumb'", "Join the terms"),
+        ("thumb-", "missing trial type", "thumb-little"),
+        ("thumb-thumb", "all weights are zero", "thumb-little"),
+        ("", "the contrast is empty", "Choose one of thumb, little"),
+        ("x=", "'x=' is not a trial type", "Trial types of this run"),
+        ("thumb 0.5*little", "missing sign after 'thumb'", "Join terms"),
     ],
 )
 def test_what_is_refused(text: str, reason: str, fix: str) -> None:

@@ -85,5 +85,5 @@ def test_voxels_that_do_not_vary_are_zero_without_a_warning():
 
 
 def test_low_pass_that_leaves_nothing_is_refused():
-    with pytest.raises(ValueError, match="leaves nothing"):
+    with pytest.raises(ValueError, match="removes all"):
         _temporal_filter(10, 2.0, 0.01)

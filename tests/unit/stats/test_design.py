@@ -133,7 +133,7 @@ def test_degrees_of_freedom_count_repeated_columns_once(caplog):
     )
     assert design.rank == len(design.columns) - 1
     assert design.dof == 80 - design.rank
-    assert "repeat each other" in caplog.text
+    assert "collinear" in caplog.text
     # the condition itself can still be told
     assert contrast_vector(design, "a", {"a": 1.0})[0] == 1.0
 
@@ -229,5 +229,5 @@ def test_high_pass_sets_the_number_of_cosines():
 def test_weights_are_scaled_to_one_block():
     assert scaled_weights({"a": 1.0, "b": 1.0}) == {"a": 0.5, "b": 0.5}
     assert scaled_weights({"a": 2.0, "b": -1.0, "c": -1.0}) == {"a": 1.0, "b": -0.5, "c": -0.5}
-    with pytest.raises(DesignError, match="weight other than 0"):
+    with pytest.raises(DesignError, match="nonzero weight"):
         scaled_weights({"a": 0.0})

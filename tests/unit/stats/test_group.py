@@ -100,7 +100,7 @@ def test_who_and_what_is_missing_is_named(tmp_path: Path) -> None:
     everybody = ["sub-01", "sub-02", "sub-03", "sub-04"]
     absent = group_values.absent(everybody, group_values.find_tables(tmp_path))
     assert absent == [
-        ("sub-04", "sub-04: no table of metrics at all"),
+        ("sub-04", "sub-04: no tables of metrics"),
         ("sub-03", "sub-03 task-tap: no table of evaluation metrics"),
     ]
 

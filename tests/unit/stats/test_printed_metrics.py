@@ -26,7 +26,7 @@ def test_efc_is_minus_that_of_mriqc_times_its_maximum() -> None:
     assert printed_metrics.efc_sum(np.array([3.0, 4.0])) == pytest.approx(
         0.6 * math.log(0.6) + 0.8 * math.log(0.8)
     )
-    with pytest.raises(ValueError, match="not empty"):
+    with pytest.raises(ValueError, match="nonzero image"):
         printed_metrics.efc_sum(np.zeros(3))
 
 

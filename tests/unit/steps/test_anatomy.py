@@ -254,8 +254,8 @@ SOUND = {
     [
         ({"volume": 1901.0}, "1901 ml"),
         ({"volume": 899.0}, "899 ml"),
-        ({"determinant": 1.11}, "grow to 1.11"),
-        ({"nmi": 1.01}, "no better than by the headers"),
+        ({"determinant": 1.11}, "enlarged to 1.11"),
+        ({"nmi": 1.01}, "did not improve the alignment"),
         ({"template_dice": 0.84}, "Dice coefficient of 0.84"),
     ],
 )
@@ -418,8 +418,8 @@ def test_the_brain_or_a_file_may_be_the_region(heads: Heads, to_std: Path, tmp_p
             "Schaefer2018:400Parcels7Networks",
             "Vis_1 of the Schaefer2018, 400Parcels7Networks atlas.",
         ),
-        ("V1", "/my/atlas-own_dseg.nii", "V1 of the atlas own, which the user gave."),
-        ("/data/mask.nii.gz", "AAL2", "a mask given by the user."),
+        ("V1", "/my/atlas-own_dseg.nii", "V1 of the atlas own, provided by the user."),
+        ("/data/mask.nii.gz", "AAL2", "a mask provided by the user."),
     ],
 )
 def test_the_region_is_named_in_the_methods_text(roi: str, atlas: str, words: str) -> None:
@@ -438,7 +438,7 @@ def test_which_space_a_file_is_in_is_told_from_its_field_of_view(tmp_path: Path)
     turned = Volume(t1.data, rigid_matrix([0, 0, 0, 0.1, 0, 0], [0, 0, 0]) @ t1.affine)
     moved = Volume(t1.data, rigid_matrix([0, 20, 0, 0, 0, 0], [0, 0, 0]) @ t1.affine)
     assert not any(in_template_space(image, t1, t1w) for image in (turned, moved, t1w))
-    with pytest.raises(ValueError, match="brain, names of regions or the path"):
+    with pytest.raises(ValueError, match="specify brain, names of regions"):
         find_region(str(tmp_path / "missing.nii"), t1w, t1)
     with pytest.raises(ValueError, match="empty"):
         find_region(str(write(tmp_path / "none.nii", t1w)), t1w, t1)

@@ -100,7 +100,7 @@ def test_motion_is_undone_before_anything_is_measured(
         made.data[..., t] = np.roll(made.data[..., t], 1, axis=0)
         made.matrices[t, 0, 3] = 3.0
     found, facts = made.measure()
-    assert facts["reason"].startswith("the head moved by 3.0 mm, 1 mm are allowed")
+    assert facts["reason"].startswith("the head moved by 3.0 mm, 1 mm are accepted")
     monkeypatch.setattr(tools, "_MOST_MOTION_MM", 5.0)
     found, facts = made.measure()
     assert facts["usable"] is True
@@ -144,7 +144,7 @@ def test_events_that_cannot_be_read_leave_the_task_in_and_say_so(
     made.more["calibration_events"] = tmp_path / "events.tsv"
     _, facts = made.measure()
     assert facts["usable"] is True
-    assert facts["task"].startswith("not taken out: ")
+    assert facts["task"].startswith("not removed: ")
 
 
 def test_a_few_volumes_that_lie_far_away_are_left_out(made: Made) -> None:
@@ -175,14 +175,14 @@ USELESS = {
     "constant": (still_constant, "does not change over time inside the brain"),
     "three volumes": (short, "it has 3 volumes in the steady state"),
     "restless": (restless, "19 of its 20 volumes are moved or spoiled"),
-    "moved": (drifted, "the head moved by 1.4 mm, 1 mm are allowed: measure it again"),
+    "moved": (drifted, "the head moved by 1.4 mm, 1 mm are accepted. Repeat it"),
     "apart": (
         lambda made: made.facts.update(overlap=0.2),
-        "only 20% of the run's brain lies in it",
+        "only 20% of the run's brain is covered",
     ),
     "unlike": (
         lambda made: made.facts.update(correlation=0.31),
-        "looks unlike the run (correlation 0.31)",
+        "does not match the run (correlation 0.31)",
     ),
     "unregistered": (
         lambda made: made.facts.update(reason="it could not be registered"),
@@ -290,7 +290,9 @@ def test_another_head_is_seen(heads: Any, tmp_path: Path) -> None:
     )
     _, facts = register(heads, tmp_path, calibration_ref=Volume(data=other, affine=fine.affine))
     assert facts["correlation"] < 0.5 or facts["overlap"] < 0.5
-    assert "unlike the run" in tools.objection(facts) or "lies in it" in tools.objection(facts)
+    assert "does not match the run" in tools.objection(facts) or "is covered" in tools.objection(
+        facts
+    )
 
 
 def test_one_without_overlap_is_seen(heads: Any, tmp_path: Path) -> None:
@@ -302,7 +304,7 @@ def test_one_without_overlap_is_seen(heads: Any, tmp_path: Path) -> None:
     )
     facts = tools.agreement(boldref, mask, part, fine_mask[..., 14:], true, (2.0, 2.0, 1.0))
     assert 0.05 < facts["overlap"] < 0.4
-    assert "of the run's brain lies in it" in tools.objection(facts)
+    assert "of the run's brain is covered" in tools.objection(facts)
 
 
 def test_its_head_motion_stands_in_a_scope_of_its_own() -> None:

@@ -161,7 +161,7 @@ def test_maps_of_the_error_lie_beside_those_of_the_model(prior, effects, draws, 
     about = found["contrast-hand_stat-wrongsign_desc-sbl_statmap"].sidecar
     assert about["ContrastWeights"] == {"hand": 1.0}
     assert about["Units"] == "1"
-    assert "no p value" in about["Description"]
+    assert "not a p value" in about["Description"]
 
     # by hand, unsmoothed: tau^2 of the acquired effect times the mean square of the draws
     with SeriesReader(draws[0]) as errors, SeriesReader(draws[1]) as seen:
@@ -423,4 +423,4 @@ def test_a_method_that_is_not_applied_and_a_run_that_is_too_small_have_no_test(t
     assert not caplog.messages
     still = run._replace(bold=np.full_like(run.bold, 500.0))
     assert checked(still, tmp_path) == []
-    assert "sbl: its intervals cannot be tested" in caplog.text
+    assert "sbl: the intervals cannot be tested" in caplog.text

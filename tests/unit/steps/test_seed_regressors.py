@@ -94,7 +94,7 @@ def test_a_seed_is_the_mean_of_its_voxels(run: dict[str, Any], tmp_path: Path) -
     inside = np.linalg.norm(places - facts["here"]["CenterBoldref"], axis=1) <= 4.1
     assert (
         facts["here"]["Description"]
-        == f"mean of {inside.sum()} voxels within 4.1 mm, without drift and confounds"
+        == f"mean of {inside.sum()} voxels within 4.1 mm, after regression of drift and confounds"
     )
     mean = np.array([volume.ravel()[inside].mean() for volume in run["preproc"].volumes(2)])
     # a drift differs little
@@ -105,7 +105,7 @@ def test_a_seed_is_the_mean_of_its_voxels(run: dict[str, Any], tmp_path: Path) -
         > 0.5
         > np.abs(np.corrcoef(np.arange(T - 2), table["here"][2:])[0, 1])
     )
-    assert facts["far"]["Description"].startswith("left out: no voxel of the brain lies within")
+    assert facts["far"]["Description"].startswith("left out: no voxel of the brain mask is within")
 
 
 def test_without_a_template_centers_are_those_of_the_run(run: dict[str, Any]) -> None:
@@ -202,7 +202,9 @@ def test_a_region_of_the_atlas_is_a_seed(run: dict[str, Any]) -> None:
     made, facts = seed_series(seeds=seeds, **run)
     assert facts["putamen"]["Labels"] == ["Putamen_L", "Putamen_R"]
     assert "voxels of the labels" in facts["putamen"]["Description"]
-    assert facts["visual"]["Description"] == "left out: no voxel of the brain lies in Calcarine_L"
+    assert (
+        facts["visual"]["Description"] == "left out: no voxel of the brain mask is in Calcarine_L"
+    )
     assert made.conditions == ["putamen"]
 
 

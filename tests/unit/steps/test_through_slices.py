@@ -82,7 +82,7 @@ def test_texts_name_the_axes_of_a_comparison():
 def test_reasons_and_sidecars_have_the_sizes_of_all_axes():
     text = _why_not("tv", ["tv"], (6.0, 6.0, 5.0), THIN)
     assert text == (
-        "it was trained for 6×6×5 → 3×3×2.5 mm; testing it at 12×12×10 → 6×6×5 mm would need a"
+        "it was trained for 6×6×5 → 3×3×2.5 mm; testing it at 12×12×10 → 6×6×5 mm would require a"
         " separate network"
     )
     assert "6 → 3 mm" in _why_not("srgan", ["srgan"], (6.0, 6.0, 5.0), FLAT)

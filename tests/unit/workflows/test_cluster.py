@@ -146,10 +146,8 @@ def test_a_job_that_dies_is_named_and_an_old_result_is_not_taken_for_its_own(
         run(workflow(tmp_path, value=5))
     text = crash_text(tmp_path)
     assert "Node: wf.first\n" in text
-    assert "What happened: SLURM job 1 that ran wf.first ended FAILED" in text
-    assert (
-        "What to do: Most often memory ran out: ask for more of it (--mem, memory_extra_gb" in text
-    )
+    assert "What happened: SLURM job 1 of wf.first ended FAILED" in text
+    assert "What to do: The most frequent cause is lack of memory: request more (--mem" in text
     assert not any("wf.last" in call for call in slurm.calls("sbatch"))
     assert set(slurm.jobs().values()) <= {"FAILED", "CANCELLED", "COMPLETED"}
     slurm.plan("wf.first", "run")
@@ -161,16 +159,16 @@ def test_a_job_that_dies_is_named_and_an_old_result_is_not_taken_for_its_own(
     ("state", "code", "says"),
     [
         ("OUT_OF_MEMORY", "0:125", "memory_extra_gb"),
-        ("FAILED", "0:9", "memory ran out"),
+        ("FAILED", "0:9", "lack of memory"),
         ("TIMEOUT", "0:0", "time_minutes"),
         ("CANCELLED", "0:15", "scancel"),
         ("CANCELLED+", "0:15", "scancel"),
-        ("NODE_FAIL", "0:0", "machine failed"),
-        ("PREEMPTED", "0:0", "machine failed"),
+        ("NODE_FAIL", "0:0", "computer failed"),
+        ("PREEMPTED", "0:0", "computer failed"),
         ("FAILED", "127:0", "template"),
         ("FAILED", "2:0", "retries this step"),
         ("COMPLETED", "0:0", "-w"),
-        ("UNKNOWN", "", "Run it again"),
+        ("UNKNOWN", "", "Rerun the same command"),
     ],
 )
 def test_every_end_has_a_remedy(state: str, code: str, says: str) -> None:
@@ -188,7 +186,7 @@ def test_a_job_lost_says_its_state_its_request_and_its_last_words(
     said = "".join(found["traceback"])
     for word in ("--time=90:30", "0.20 GB", "half way"):
         assert word in said
-    assert "that ran step ended TIMEOUT" in found["traceback"][-1]
+    assert "of step ended TIMEOUT" in found["traceback"][-1]
     assert found["notice"].code == "time"
 
 
@@ -223,13 +221,13 @@ def test_a_result_that_cannot_be_seen_is_no_success(
     (jobs.folder / "answers" / "000001.json").write_text(
         json.dumps({"traceback": None, "host": "h"})
     )
-    assert "cannot be seen" in ending(jobs, number)["traceback"][-1]
+    assert "not visible" in ending(jobs, number)["traceback"][-1]
 
 
 def test_a_job_that_can_never_start_is_ended(tmp_path: Path, slurm: FakeSlurm, jobs: Jobs) -> None:
     slurm.plan("step", "PENDING PartitionConfig")
     said = ending(jobs, jobs.start(node(tmp_path), updatehash=False))["traceback"][-1]
-    assert "would never start: PartitionConfig" in said
+    assert "cannot start: PartitionConfig" in said
     assert slurm.jobs() == {"1": "CANCELLED"}
 
 
@@ -284,8 +282,8 @@ def test_a_controller_that_is_gone_ends_the_run_with_a_word(
     outcome = execute(made, nprocs=1, mem_gb=1, crash_dir=tmp_path / "logs", plugin=plugin)
     (found,) = outcome.crashes
     assert recorded(tmp_path / "logs") == [found]
-    assert "SLURM has not answered" in found.what
-    assert "to run wf.first" in found.what or "to run wf.other" in found.what
+    assert "SLURM has not responded" in found.what
+    assert "for wf.first" in found.what or "for wf.other" in found.what
 
 
 def test_a_controller_that_goes_away_names_a_step_under_way(
@@ -330,7 +328,7 @@ def test_without_slurm_there_is_a_clear_error(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(SlurmError, match="sbatch is not found"):
+    with pytest.raises(SlurmError, match="sbatch not found"):
         Queue(patience=0.0).submit("x", ["job.sh"], alive=lambda: False)
 
 
@@ -411,7 +409,7 @@ def test_jobs_that_do_not_end_are_named(
     (slurm.folder / "scancel").write_text("#!/bin/bash\n")
     (tmp_path / "jobs" / "0123456789ab").mkdir(parents=True)
     slurm.add("first.3.0123456789ab")
-    with pytest.raises(SlurmError, match="jobs 1 do not end"):
+    with pytest.raises(SlurmError, match="jobs 1 could not be cancelled"):
         Jobs(root=tmp_path / "jobs", options=options()).take_over({"first"})
 
 

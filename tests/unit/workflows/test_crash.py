@@ -56,7 +56,7 @@ def test_a_crash_file_names_all_and_its_command_runs_the_step(
         "Participant: sub-01\n",
         "Interface: dyingnode.Die\n",
         "Host: node17\n",
-        "declares 1.50 GB, its process held up to 2.35 GB",
+        "declared by the step: 1.50 GB; peak of its process: 2.35 GB",
         "What happened: ValueError: the reason\n",
         "  value = 4\n",
         f"Directory: {node.output_dir()}\n",
@@ -149,7 +149,7 @@ def test_the_code_follows_from_the_error(why: str, code: str) -> None:
 def test_a_full_disk_is_told_with_its_room(node: pe.Node) -> None:
     place = files.file_system_of(Path(node.output_dir()))
     told = report_crash(node, {"traceback": ["No space left on device"]}, []).why
-    assert f"are free on the file system {place}" in told
+    assert f"free on the file system {place}" in told
 
 
 def test_the_full_file_system_of_a_step_is_said_once_without_a_remedy_inside(
@@ -160,7 +160,7 @@ def test_the_full_file_system_of_a_step_is_said_once_without_a_remedy_inside(
     except files.DiskFullError:
         told = report_crash(node, None, []).why
     assert str(tmp_path / "out" / "map.nii.gz") in told
-    assert told.count("are free on the file system") == 1
+    assert told.count("free on the file system") == 1
     assert "fix:" not in told
 
 
