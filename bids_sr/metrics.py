@@ -112,9 +112,13 @@ _DTYPES = {
 
 
 class VerdictFacts(TypedDict, total=False):
-    """A verdict as its JSON has it; of a file that is missing or damaged nothing is there."""
+    """A verdict as its JSON has it; empty if the file is missing or damaged.
+
+    `lines`: one per method, with ``text`` and ``status``; `headline` is the same as one text.
+    """
 
     headline: str
+    lines: Sequence[Mapping[str, str]]
     status: str
     best: str
     not_applied: Sequence[str]

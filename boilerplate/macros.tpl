@@ -45,14 +45,19 @@
 {% if limits %}<h4>Limitations</h4>{{ items(limits) }}{% endif %}
 {% endmacro %}
 
-{% macro overview(header, mark, kind, headline, evidence, before, numbers, chips, steps) %}
+{% macro cards(entries) %}
+<ul class='numbers'>{% for each in entries %}<li><strong>{{ each.value }}</strong><span{% if each.hint %} class='hint' tabindex='0' title='{{ each.hint }}'{% endif %}>{{ each.label }}</span>{% for fact in each.facts %}<small>{{ fact }}</small>{% endfor %}</li>{% endfor %}</ul>
+{% endmacro %}
+
+{% macro overview(header, described, lines, kind, evidence, before, numbers, chips, cautions, steps) %}
 <div class='overview'>
-<h3 class='run'>{{ header }}</h3>
+<h3 class='run'>{{ header }}{% if described %}<br><small>{{ described }}</small>{% endif %}</h3>
 {{ messages("warning", before) }}
-<div class='answer {{ kind }}'><p class='headline'><span class='mark' aria-hidden='true'>{{ mark }}</span> {{ headline }}</p>
-<p class='evidence'>{% if evidence %}{{ evidence }}. {% endif %}<a href='#verdict'>Why</a></p></div>
-<ul class='numbers'>{% for each in numbers %}<li><strong>{{ each.value }}</strong><span>{{ each.label }}</span><small>{{ each.note }}</small></li>{% endfor %}</ul>
+<div class='answer {{ kind }}'>{% for mark, text in lines %}<p class='headline{{ " further" if not loop.first }}'><span class='mark' aria-hidden='true'>{{ mark }}</span> {{ text }}</p>{% endfor %}
+<p class='evidence'>{% if evidence %}{{ evidence }} {% endif %}<a href='#verdict'>Evidence</a></p></div>
+{{ cards(numbers) }}
 <ul class='chips'>{% for chip in chips %}<li><a class='chip {{ "passed" if chip.passed else "failed" }}' href='#{{ chip.section }}'>{{ "✓" if chip.passed else "!" }} {{ chip.text }}</a></li>{% endfor %}</ul>
+{% if cautions %}<p class='warning caution' role='note'><strong>Caution.</strong> {{ cautions }}</p>{% endif %}
 {% if steps %}<p class='next'><strong>Next:</strong> {{ steps|join(" ") }}</p>{% endif %}
 </div>
 {% endmacro %}
@@ -62,7 +67,7 @@
 {% if header %}<h3 class='run'>{{ header }}</h3>{% endif %}
 <div class='answer {{ kind }}'><p class='headline'><span class='mark' aria-hidden='true'>{{ mark }}</span> {{ headline }}</p>
 <p class='evidence'>{{ evidence }}. <a href='#methods'>Methods</a></p></div>
-{% if numbers %}<ul class='numbers'>{% for each in numbers %}<li><strong>{{ each.value }}</strong><span>{{ each.label }}</span><small>{{ each.note }}</small></li>{% endfor %}</ul>{% endif %}
+{% if numbers %}{{ cards(numbers) }}{% endif %}
 </div>
 {% endmacro %}
 

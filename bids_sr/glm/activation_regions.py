@@ -435,9 +435,12 @@ def placed(
 
 Sidecar = dict[str, object]
 NO_ERROR = (
-    "carry no error of reconstruction: in runs of three people 11 to 15 % of B-spline's most"
-    " active voxels had the wrong sign"
+    "also have a reconstruction error, but come without an estimate of it: 11 to 15 % of"
+    " B-spline's most active voxels had the wrong sign (4 runs of 3 participants)."
 )
+"""Range of the column bspline in ``benchmarks/results/posterior_regions.md`` (without a
+calibration, all events, FDR region).
+"""
 _STAT_TEXT = {
     "cc": (
         "Correlation of the voxel's time series with the task, both detrended and filtered",
@@ -481,9 +484,9 @@ def common_sidecar(
         sizes = size_text([zooms[k] for k in inverse(axis_order)], " x ")
         common["Resolution"] = f"Super-resolved grid of the BOLD run, {sizes}"
     if series == "sbl":
-        common["ErrorOfReconstruction"] = "in stat-sd where the method was applied"
+        common["ErrorOfReconstruction"] = "Standard deviation in stat-sd, if sbl was applied"
     elif series not in ("raw", "measured"):
-        common["ErrorOfReconstruction"] = f"maps of {series} {NO_ERROR}"
+        common["ErrorOfReconstruction"] = f"Maps of {series} {NO_ERROR}"
     return common
 
 

@@ -34,6 +34,16 @@ from bids_sr.steps.figures.draw_overview import _Read, draw_overview, show_viewe
 FINE, COARSE = np.diag([-3.0, 3, 3, 1]), np.diag([-6.0, 6, 3, 1])
 MASK = np.ones((12, 12, 5))
 BRAIN = Volume(MASK, FINE)
+STORED = {
+    "level": "standard",
+    "methods": ["srgan", "sbl"],
+    "baselines": "default",
+    "smoothing": [0.0, 5.0],
+    "kinds": ["glm"],
+    "primary": "sbl",
+    "minus_others": [],
+}
+"""Settings that decide which maps become files."""
 
 
 def opened(text: str) -> nib.Nifti1Image:
@@ -265,10 +275,10 @@ def test_one_map_has_one_color_scale_and_one_voxel_on_the_whole_page():
         calibrated=False,
         at_rest=False,
         run_facts={"Description": "simulated 6 mm"},
+        **STORED,
     )
-    assert "mm (simulated 6 mm) · 1 volumes" in str(
-        next(one.content for one in drawn if isinstance(one.content, str))
-    )
+    html = str(next(one.content for one in drawn if isinstance(one.content, str)))
+    assert "<small>Simulated 6 mm</small>" in html
     overview = content_of(drawn, "overview")
     drawn = draw_activation(
         maps, brain, brain, signal, series_names=["bspline", "srgan", "sbl"], at_rest=False
