@@ -72,10 +72,10 @@
 {% endmacro %}
 
 {% macro viewer(content, least, left_out, stored) %}
-<div class='viewer' data-viewer><p class='unscripted'>The viewer needs JavaScript and a browser of 2023 or later (it decompresses gzip). Without it, see the slices under Activation.</p>
+<div class='viewer' data-viewer><p class='unscripted'>The viewer requires JavaScript and a browser released in 2023 or later. Otherwise, see the slices under Activation.</p>
 <script type='application/json'>{{ content }}</script></div>
-<p class='caption'>Each map is shown on its own voxel grid, without interpolation; all series share a color scale. {{ least }} is hidden. {% if stored %}Full maps are in func/; a map that is stored is named beside it{% else %}Full maps are not stored at this level (<code>--level</code>){% endif %}.{% if left_out %} Left out to limit the size of the page: {{ left_out|join("; ") }}.{% endif %}</p>
-<p class='caption scripted'>Click: move the crosshair. Wheel: next slice. Keys (click the image first): <kbd>←</kbd> <kbd>→</kbd> <kbd>↑</kbd> <kbd>↓</kbd> one voxel in the axial plane, <kbd>Page up</kbd> <kbd>Page down</kbd> one slice, <kbd>b</kbd> previous series.</p>
+<p class='caption'>Maps are shown on their own voxel grids, without interpolation, and share one color scale. Values of {{ least }} are hidden. {% if stored %}The file of the map, if it was stored, is linked below the viewer{% else %}Maps were not stored at this output level (<code>--level</code>){% endif %}.{% if left_out %} Omitted to limit the size of the page: {{ left_out|join("; ") }}.{% endif %}</p>
+<p class='caption scripted'>Click to move the crosshair; turn the wheel to change the slice. Keys, after a click into the image: <kbd>←</kbd> <kbd>→</kbd> <kbd>↑</kbd> <kbd>↓</kbd> move by one voxel in the axial plane, <kbd>Page up</kbd> and <kbd>Page down</kbd> by one slice; <kbd>b</kbd> switches to the previous series.</p>
 {% endmacro %}
 
 {% macro peak(text, at, contrast, series, smoothing) %}<span data-peak="{{ at }}" data-contrast="{{ contrast }}" data-series="{{ series }}" data-smoothing="{{ smoothing }}">{{ text }}</span>{% endmacro %}
@@ -94,7 +94,7 @@
 
 {% macro crashes(entries) %}
 {% if entries %}
-<p class="warning"><strong>{{ entries|length }} step{{ "s" if entries|length > 1 }} failed.</strong> What depends on them is missing above.</p>
+<p class="warning"><strong>{{ entries|length }} step{{ "s" if entries|length > 1 }} failed.</strong> Results that depend on {{ "them" if entries|length > 1 else "it" }} are missing above.</p>
 {% else %}
 <p class="fine">No errors to report!</p>
 {% endif %}

@@ -126,7 +126,8 @@ def verdict_lines(
         lines = _compared(on_function, evidence, claims)
     if good := _series(claims, "image", holds=True):
         text = (
-            f"Single images of {names(good)} are more accurate than those of bspline and inject."
+            f"Single images of {names(good)} are more accurate than the images of bspline and"
+            " inject."
         )
         lines.append(VerdictLine(text=text, status="more accurate"))
     return lines

@@ -76,9 +76,8 @@ BANDS: Mapping[str, str] = {
     "all": "signal units",
     "within": "below the acquired Nyquist frequency",
 }
-TOO_LITTLE = "too little reproducible detail (its two halves correlate below .5)"
-"""Why what a measured half explains of the other, 2 - 1/r, has no value where it would be below 0.
-"""
+TOO_LITTLE = "too little reproducible detail (its two halves correlate below r = .5)"
+"""Why a measured series has no explained variance, 2 - 1/r, if this would be below 0."""
 MOVED_MM, MOVED_SHARE = 0.5, 0.2
 """Framewise displacement (mm) of a volume that moved, and the share of such volumes that is said
 before all else.
@@ -153,9 +152,9 @@ def region_text(region: str) -> str:
 
 
 def against(row: MetricRow) -> str:
-    """What a value is held against; empty for nothing."""
+    """Return what a value is compared with; "" if it has no reference."""
     words = _REFERENCES.get((row.reference, row.statistic == "psnr"))
-    return f"against {words}" if words else ""
+    return f"compared with {words}" if words else ""
 
 
 def measure_text(row: MetricRow) -> str:

@@ -21,6 +21,7 @@ from bids_sr.evaluation.words import (
     MARKS,
     PLACEBOS,
     TOO_LITTLE,
+    active_words,
     beside,
     capital,
     description_of,
@@ -142,7 +143,7 @@ _NETWORK = ("connected_accuracy", "connected_fdr", "connected_jaccard")
 NETWORKS = tuple(
     MetricTable(
         title=(
-            "Network of the seed {contrast} at r of .5 and more, {fwhm_mm} mm, against"
+            "Network of the seed {contrast} (r ≥ .5), {fwhm_mm} mm FWHM, compared with"
             f" {words}"
         ),
         rows=(
@@ -156,7 +157,7 @@ NETWORKS = tuple(
         split=("contrast", "fwhm_mm"),
     )
     for reference, words in (
-        ("measuredMap", "that of the measured series"),
+        ("measuredMap", "the network of the measured series"),
         ("truth", "the known network"),
     )
 )
@@ -250,7 +251,7 @@ def _table(
         row_key = dict(zip(declared.columns, key, strict=True))
         minus = row_key.pop("minus", MISSING)
         words = ", ".join(_word(name, value) for name, value in row_key.items())
-        words += f" minus {_word('series', minus)}" if minus != MISSING else ""
+        words += f" − {_word('series', minus)}" if minus != MISSING else ""
         heads.append((words or _VALUE, "" if unit in ("1", "signal") or not row_key else unit))
     lines = [
         [
@@ -340,7 +341,7 @@ def verdict_html(
 
     Large motion and methods that were not applied come before the headline.
     """
-    headline = verdict.get("headline", "No verdict was reached.")
+    headline = verdict.get("headline", "No verdict.")
     best = verdict.get("best", "")
     evidence = accuracy(rows, [best]) if best else None
     points: list[str] = []
@@ -369,7 +370,7 @@ def compared_html(verdict: VerdictFacts) -> Markup:
         render("decision", MARKS[each["status"]][0], each["text"])
         for each in verdict.get("compared", [])
     ]
-    title = "Series of other programs, against the acquired series"
+    title = "Series of other programs, compared with the acquired series"
     return render("headed", title, render("items", said))
 
 
@@ -381,9 +382,10 @@ def _evidence_html(evidence: Evidence, best: str, margins: Mapping[str, float]) 
     lead = evidence.regions[0]
     others = [words for words, _ in beside(evidence, best, lead)]
     what = statistic(evidence.reference.statistic).label
-    heads: list[Head] = ["series", *((what, region_text(region)) for region in evidence.regions)]
-    heads += [(words, region_text(lead)) for words in others]
-    heads += [(f"{best} minus it", region_text(region)) for region in evidence.regions]
+    regions = [active_words(region)[0] for region in evidence.regions]
+    heads: list[Head] = ["series", *((what, name) for name in regions)]
+    heads += [(words, regions[0]) for words in others]
+    heads += [(f"{best} − series", name) for name in regions]
     lines = []
     for name in pick.series_of(evidence.levels()):
         more = dict(beside(evidence, name, lead))
@@ -402,15 +404,21 @@ def _evidence_html(evidence: Evidence, best: str, margins: Mapping[str, float]) 
             ]
         )
     signs = ", ".join(f"{sign} {text}" for sign, text, _ in DECISIONS.values() if sign)
+    name, definition = active_words(lead)
+    title = f"{capital(f'detail {BANDS[evidence.band]}')}, contrast {evidence.contrast}"
+    title += f" ({name}: {definition})" if definition else ""
+    title += f". Differences: {signs}"
     lacking = any(
         not math.isfinite(evidence.value("measured", region)) for region in evidence.regions
     )
-    note = f"Measured is n/a where it has {TOO_LITTLE}. It is no upper bound: noise lowers it."
+    note = (
+        f"Measured is n/a if it has {TOO_LITTLE}. Noise lowers its value, so other series may"
+        " exceed it."
+    )
     return joined(
         [
             table(
-                f"{capital(f'detail {BANDS[evidence.band]}')}, {evidence.contrast} (differences:"
-                f" {signs})",
+                title,
                 heads,
                 lines,
             ),

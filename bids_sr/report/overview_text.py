@@ -434,7 +434,7 @@ _CORRECT = (
     " voxels."
 )
 _RELIABLE = (
-    "Reliable: the most active voxels, of which 5 % at most are expected to have the wrong sign."
+    "Reliable: the most active voxels; at most 5 % of them are expected to have the wrong sign."
 )
 _CALIBRATION = "a calibration (about 20 volumes at the high resolution, same slices)"
 _MOVE_LESS = (
