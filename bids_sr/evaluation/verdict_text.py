@@ -178,8 +178,7 @@ def _value_text(claim: Claim, evidence: Evidence) -> str:
     if row is None or not math.isfinite(row.value):
         return ""
     form = "" if row.statistic == "r" else ".0%"
-    low = "below −100 %" if form and row.value < -1 else number(row.value, form)
-    value = f"{low} {interval(row.lower, row.upper, form)}".rstrip()
+    value = f"{number(row.value, form)} {interval(row.lower, row.upper, form)}".rstrip()
     return f"{active_words(evidence.brain)[0]}: {value}"
 
 

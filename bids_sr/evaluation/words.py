@@ -296,7 +296,10 @@ def share_text(row: MetricRow) -> str:
     ends = interval(row.lower, row.upper, ".0%")
     over = f"95 % interval over {row.n or 'the'} segments of the run: {ends}" if ends else ""
     score = f"{share} of zero filling's squared error"
-    removed = "; ".join(filter(None, [f"it removes {score}", over]))
+    doubled = "its squared error is more than twice as large"
+    removed = "; ".join(
+        filter(None, [f"it removes {score}" if row.value >= -1 else doubled, over])
+    )
     if below_zero(row):
         return f"{row.series} is worse than zero filling ({removed})"
     if row.lower <= 0:

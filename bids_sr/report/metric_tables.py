@@ -110,7 +110,7 @@ def _of_images(title: str, reference: str) -> MetricTable:
 IMAGES = _of_images("Single volumes compared with those measured at high resolution", "measured")
 HELD_OUT = _of_images("Images of the held-out pair", "heldOut")
 _OWN_DATA = MetricTable(
-    title=f"Method - control: {{contrast}}, {{band}} ({_BOLD})",
+    title=f"Method − control: {{contrast}}, {{band}} ({_BOLD})",
     rows=({"minus": tuple(PLACEBOS), "band": tuple(BANDS)},),
     lines=("series", "minus"),
     columns=("region",),

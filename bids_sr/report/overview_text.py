@@ -186,16 +186,7 @@ def level_text(row: MetricRow | None) -> str:
     """Return a level in percent of the variance, or a correlation; ``n/a`` if it is not known."""
     if row is None or row.statistic == "r" or not math.isfinite(row.value):
         return number(math.nan if row is None else row.value)
-    return share_text(row.value)
-
-
-def share_text(value: float) -> str:
-    """Return an explained variance in percent.
-
-    >>> share_text(0.541), share_text(-0.013), share_text(-32.6)
-    ('54 %', '−1 %', 'below −100 %')
-    """
-    return "below −100 %" if value < -1 else number(value, ".0%")
+    return number(row.value, ".0%")
 
 
 def ends_text(row: MetricRow) -> str:
@@ -391,7 +382,7 @@ def _which_contrasts(below: Mapping[str, float], others: Sequence[str]) -> str:
     """Name contrasts with their values; of many, those that are not among them."""
     if len(below) <= max(_NAMED, len(others)):
         entries = [
-            Markup("<em>{}</em> {}").format(name, _unbroken(share_text(value)))
+            Markup("<em>{}</em> {}").format(name, _unbroken(number(value, ".0%")))
             for name, value in below.items()
         ]
         return Markup(", ").join(entries)

@@ -159,7 +159,7 @@ _VALUES = ("evaluation",)
     Shown(
         "placebo",
         "placebos",
-        subtitle="Method - control",
+        subtitle="Method − control",
         tab="Method − control",
         caption=(
             "Gain of the method with this participant's own model and anatomy over the same method"
