@@ -101,7 +101,7 @@ def test_what_has_no_room_is_left_out_last_smoothing_first_and_named():
     assert {key.split("|")[1] for key in content["maps"]} == {"none"}
     assert content["contrasts"] == ["all", "faces"]
     assert content["smoothings"] == ["none"]
-    assert "Left out to limit the size of the page: all, 5 mm; faces, 5 mm." in html
+    assert "size of the page: all, 5 mm; faces, 5 mm." in html
 
 
 def test_the_viewer_holds_the_maps_of_two_contrasts_at_most():
@@ -333,8 +333,8 @@ def test_the_viewer_shows_every_map_and_names_those_that_are_stored():
         for contrast in ("all", "faces")
         for smoothing in ("none", "5 mm")
     }
-    assert "Full maps are in func/" in fragment_of(maps, [], "sbl", level="standard")
-    assert "not stored at this level" in fragment_of(maps, [], "sbl", level="minimal")
+    assert "linked below the viewer" in fragment_of(maps, [], "sbl", level="standard")
+    assert "not stored at this output level" in fragment_of(maps, [], "sbl", level="minimal")
 
 
 def test_mni_is_told_over_the_whole_field_of_view():

@@ -391,7 +391,7 @@ def test_a_figure_is_saved_as_one_drawing_with_its_caption(shown, tmp_path):
 
 def test_the_view_is_saved_with_what_it_shows(shown, tmp_path):
     text = saved(shown, shown.get_by_role("button", name="Save this view"), tmp_path)
-    assert "bids-sr: sub-01, Task tap, run 1. acquired, all, not smoothed" in text
+    assert "bids-sr: sub-01, Task tap, run 1. acquired, all, unsmoothed" in text
     assert [file.name for file in tmp_path.iterdir()] == [
         "sub-01-Task-tap-run-1_all_raw_none_t.svg"
     ]

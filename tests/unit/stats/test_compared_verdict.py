@@ -169,7 +169,7 @@ def test_the_words_name_band_reference_and_control(judged):
         )
         assert "over acquired smoothed to about its resolution (5.0 mm)" in found["smoothed"].text
         assert "the added detail is wrong" in found["invented"].text
-        assert "shows true detail that the acquired series lacks" in found["finer"].text
+        assert "contains true detail that the acquired series lacks" in found["finer"].text
     if reference == "measured":
         assert "a gain there is not counted" in found["denoised"].text
         assert "scan the task twice" in found["denoised"].text
