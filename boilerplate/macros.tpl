@@ -40,8 +40,10 @@
 <dl>{% for term, text in entries %}<dt>{{ term }}</dt><dd>{{ text }}</dd>{% endfor %}</dl>
 {% endmacro %}
 
-{% macro verdict(headline, points, table, limits) %}
-<div class='verdict'><p class='headline'>{{ headline }}</p>{{ items(points, kind="sentences") }}</div>{{ table }}
+{% macro marked(lines) %}{% for mark, text in lines %}<p class='headline{{ " further" if not loop.first }}'>{% if mark %}<span class='mark' aria-hidden='true'>{{ mark }}</span> {% endif %}{{ text }}</p>{% endfor %}{% endmacro %}
+
+{% macro verdict(lines, points, table, limits) %}
+<div class='verdict'>{{ marked(lines) }}{{ items(points, kind="sentences") }}</div>{{ table }}
 {% if limits %}<h4>Limitations</h4>{{ items(limits) }}{% endif %}
 {% endmacro %}
 
@@ -53,7 +55,7 @@
 <div class='overview'>
 <h3 class='run'>{{ header }}{% if described %}<br><small>{{ described }}</small>{% endif %}</h3>
 {{ messages("warning", before) }}
-<div class='answer {{ kind }}'>{% for mark, text in lines %}<p class='headline{{ " further" if not loop.first }}'><span class='mark' aria-hidden='true'>{{ mark }}</span> {{ text }}</p>{% endfor %}
+<div class='answer {{ kind }}'>{{ marked(lines) }}
 <p class='evidence'>{% if evidence %}{{ evidence }} {% endif %}<a href='#verdict'>Evidence</a></p></div>
 {{ cards(numbers) }}
 <ul class='chips'>{% for chip in chips %}<li><a class='chip {{ "passed" if chip.passed else "failed" }}' href='#{{ chip.section }}'>{{ "✓" if chip.passed else "!" }} {{ chip.text }}</a></li>{% endfor %}</ul>

@@ -334,6 +334,7 @@ _NUMBERS = (
     *("fwhm_mm", "x", "y", "z", "scanner_x", "scanner_y", "scanner_z", "above", "label_mm"),
     *("peak", "volume_mm3", "effect", "lower", "upper", "wrongsign", "expected_wrong"),
 )
+_NBSP = "\N{NO-BREAK SPACE}"
 _STATISTIC_HEADS: Mapping[str, Head] = {
     "tTotal": ("t", "including reconstruction error"),
     "cc": "CC",
@@ -375,13 +376,12 @@ def clusters_html(clusters: pd.DataFrame, series: str, *, first: str = "") -> Ma
                 ("effect", "95 % interval"),
                 ("wrong sign", "probability at the peak"),
                 "label",
-                ("threshold", "of the cluster"),
-                ("volume", "mm³"),
+                ("volume, mm³", "threshold of the cluster"),
                 ("expected wrong sign", "share of the cluster"),
                 "labels of the cluster",
             ]
             title = f"{series}, contrast {contrast}"
-            tables.append((title, table(caption, heads, map(_line, rows), texts={5, 9})))
+            tables.append((title, table(caption, heads, map(_line, rows), texts={5, 8})))
     return picked(tables) or Markup("<p class='note'>No clusters in the map of this series.</p>")
 
 
@@ -405,7 +405,7 @@ def _line(row: Any) -> list[str]:
     peak = render("peak", place, scanner, row.contrast, row.series, smoothing)
     label = row.label if isinstance(row.label, str) else MISSING
     if label != MISSING and row.label_mm > 0:
-        label = f"{label} ({row.label_mm:.0f} mm away)"
+        label = f"{label}, {row.label_mm:.0f} mm away".replace(" ", _NBSP)
     ends = interval(row.lower, row.upper, ".3g")
     line = [
         row.cluster,
@@ -416,10 +416,16 @@ def _line(row: Any) -> list[str]:
         label,
     ]
     if not str(row.cluster).isdigit():
-        return [*line, "", "", "", ""]
+        return [*line, "", "", ""]
     labels = row.labels if isinstance(row.labels, str) else MISSING
-    threshold = MISSING if math.isnan(row.above) else f"{row.above:.3g}"
-    return [*line, threshold, short(row.volume_mm3), _probability(row.expected_wrong), labels]
+    threshold = "" if math.isnan(row.above) else f"{_sign_of(row.statistic)} ≥ {row.above:.3g}"
+    volume = render("value", short(row.volume_mm3), threshold)
+    return [*line, volume, _probability(row.expected_wrong), labels.replace(" %", f"{_NBSP}%")]
+
+
+def _sign_of(statistic: str) -> str:
+    """Return the symbol of a statistic: t, z or CC."""
+    return "CC" if statistic == "cc" else statistic[:1]
 
 
 def _probability(value: float) -> str:

@@ -341,7 +341,10 @@ def verdict_html(
 
     Large motion and methods that were not applied come before the headline.
     """
-    headline = verdict.get("headline", "No verdict.")
+    lines = verdict.get("lines") or [
+        {"text": verdict.get("headline", "No verdict."), "status": verdict.get("status", "")}
+    ]
+    marked = [(MARKS.get(each["status"], ("",))[0], each["text"]) for each in lines]
     best = verdict.get("best", "")
     evidence = accuracy(rows, [best]) if best else None
     points: list[str] = []
@@ -357,7 +360,7 @@ def verdict_html(
     warned = messages_html("warning", said_first(verdict)) + _flags_html(rows, flags)
     explained = pick.series_of(rows, kinds=("baseline", "method", "placebo"))
     limits = verdict.get("limits", [])
-    told = render("verdict", headline, list(filter(None, points)), values, limits)
+    told = render("verdict", marked, list(filter(None, points)), values, limits)
     return joined([warned, told, compared_html(verdict), _legend_html(explained)])
 
 
@@ -467,7 +470,7 @@ def _flags_html(rows: Iterable[MetricRow], flags: Sequence[Mapping[str, object]]
 
 def guards_html(rows: Sequence[MetricRow], flags: Sequence[Mapping[str, object]] = ()) -> Markup:
     """Render raised flags, checked flags not raised, and QC metrics; see `_flags_html`."""
-    passed = ", ".join(FLAGS[name].passed for name, up in raised_flags(rows).items() if not up)
+    passed = "; ".join(FLAGS[name].passed for name, up in raised_flags(rows).items() if not up)
     quiet = render("note", "fine", f"Passed: {passed}.") if passed else ""
     return joined(
         [_flags_html(rows, flags), quiet, *(html for _, html in rendered(QUALITY, rows))]
