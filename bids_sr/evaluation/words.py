@@ -287,7 +287,7 @@ def untested(one_level: OneLevelDown, method: str) -> str:
     Clause without a period, or an empty text.
     """
     why = one_level.reasons.get(method, "").rstrip(".")
-    return f"{method} has no {one_level.test_text}: {why}" if why else ""
+    return f"{method} is not part of the {one_level.test_text}: {why}" if why else ""
 
 
 def share_text(row: MetricRow) -> str:

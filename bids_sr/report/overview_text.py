@@ -114,13 +114,9 @@ def overview_html(
     if detail is not None and best:
         basis = _reference_sentences(detail, run)
     elif tested is not None:
-        basis = [
-            f"{words.capital(tested.test_text)}: {words.share_text(tested.tested[name])}."
-            for name in idle
-            if name in tested.tested
-        ]
-        untested = (words.untested(tested, name) for name in [*applied, *idle])
-        basis += [f"{text}." for text in untested if text]
+        # the warning above has the test of methods that were not applied
+        untested = (words.untested(tested, name) for name in applied)
+        basis = [f"{text}." for text in untested if text]
     checks = [
         *motion_checks(run.displacement),
         *registration_checks(registration),
@@ -277,24 +273,26 @@ def _reliable_card(rows: Sequence[MetricRow], best: str, contrast: str, test: st
     kept = values.get(("voxels", "reliable"))
     if not active:
         return [Card("0", "active voxels", ("No voxel passes FDR .05", where))]
-    held = (
-        f"{words.capital(test)}: 95 % intervals covered {number(covered[0], '.0%')} of voxels"
-        if covered
-        else f"{words.capital(test)} of the 95 % intervals: not possible"
-    )
     wrong = number(values["expected_wrong", "fdr"], ".0%")
     expected = (
         f"Expected wrong sign, from noise and reconstruction error: {wrong} of the {active:,.0f}"
     )
     label = "active voxels (FDR .05) are reliable"
     if kept is None:
-        failed = "Self-test failed" if covered else "No self-test"
-        none = f"{failed}: no voxels are marked as reliable"
-        return [Card("none", f"of {active:,.0f} {label}", (where, none, held, expected))]
+        none = "No voxels are marked as reliable: self-test not possible"
+        if covered:
+            none = (
+                f"No voxels are marked as reliable: {test} failed (95 % intervals covered"
+                f" {number(covered[0], '.0%')} of voxels)"
+            )
+        return [Card("none", f"of {active:,.0f} {label}", (where, none, expected))]
     if kept:
-        share = number(values["expected_wrong", "reliable"], ".0%")
-        expected += f", {share} of the {kept:,.0f}"
-    return [Card(f"{kept:,.0f} of {active:,.0f}", label, (where, expected, held), _RELIABLE)]
+        expected += f", {number(values['expected_wrong', 'reliable'], '.0%')} of the {kept:,.0f}"
+    held = [
+        f"{words.capital(test)}: 95 % intervals covered {number(share, '.0%')} of voxels"
+        for share in covered
+    ]
+    return [Card(f"{kept:,.0f} of {active:,.0f}", label, (where, expected, *held), _RELIABLE)]
 
 
 def _check_card(checks: Sequence[_Check], *, measured: bool) -> Card:
@@ -476,7 +474,7 @@ def _next_steps(
 def _use_maps(best: str, run: RunFacts) -> str:
     """Return which files to use, and what to test next."""
     if not run.maps:
-        use = Markup("Store the {} maps (--level standard).").format(best)
+        use = Markup("Rerun with --level standard to store the {} maps.").format(best)
     elif not run.masks:
         use = Markup("Use the {} maps (<code>{}</code>).").format(best, run.maps)
     else:

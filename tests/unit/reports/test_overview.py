@@ -221,9 +221,11 @@ def test_a_method_that_was_not_applied_is_said_first_and_in_no_number():
     assert "No method was applied" in html
     assert not any(word in html for word in ("40 %", "not measured"))
     idle = [row("sbl", "tested_share", 0.01, 0.004, n=8)]
-    why = overview_html(*judged(idle, not_applied=["sbl", "srgan"]), {}, RUN, ONE_LEVEL)
-    assert "<p class='evidence'>Self-test (12 → 6 mm): sbl removes 1 % of zero filling" in why
-    assert "no network was trained for this resolution. <a" in why
+    why = overview_html(
+        *judged(idle, not_applied=["sbl", "srgan"], one_level=ONE_LEVEL), {}, RUN, ONE_LEVEL
+    )
+    assert why.count("Self-test (12 → 6 mm): sbl removes 1 % of zero filling") == 1
+    assert why.count("no network was trained for this resolution.") == 1
     assert "Scan a calibration" not in overview_html(said, rows, {}, replace(RUN, calibrated=True))
 
 
@@ -277,7 +279,7 @@ def reliable_rows(**changes):
                 ("coverage_one_level_down", "n/a"): 0.61,
             },
             "none",
-            ["Self-test failed", "covered 61 % of voxels", "9 % of the 200"],
+            ["self-test (12 → 6 mm) failed", "covered 61 % of voxels", "9 % of the 200"],
         ),
         ({("voxels", "fdr"): 0.0}, "0", ["No voxel passes FDR .05"]),
     ],

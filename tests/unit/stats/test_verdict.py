@@ -324,7 +324,8 @@ def test_without_a_truth_the_test_one_level_down_stands_in_its_place():
     assert verdict.headline.endswith("detail finer than 6 mm.")
     assert NOT_ACCURACY in verdict.limits
     assert any(
-        s.text == "srgan has no self-test (12 → 6 mm): no network was trained for this resolution."
+        s.text == "srgan is not part of the self-test (12 → 6 mm): no network was trained for this"
+        " resolution."
         for s in verdict.sentences
     )
     assert verdict.status == "not assessed"
