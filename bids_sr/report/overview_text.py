@@ -173,7 +173,7 @@ def _reference_sentences(evidence: Evidence, run: RunFacts) -> list[str]:
     if evidence.reference is HALVES:
         parts = "the run" if run.at_rest else "the blocks"
         sentences.append(f"Effects are compared between independent halves of {parts}.")
-    mapped = "Seed" if run.at_rest else "Contrast"
+    mapped = words.capital("seed" if run.at_rest else "contrast")
     sentences.append(Markup("{}: <em>{}</em>.").format(mapped, evidence.contrast))
     return sentences
 
