@@ -71,13 +71,13 @@ def _maps_text(setting: Lookup) -> str:
         filtered = f", low-pass filtered at {low_pass:g} Hz" if low_pass else ""
         parts.append(
             f"Voxel time series were linearly detrended{filtered} and correlated with the"
-            f" {course}; regions are the voxels of the region of interest in the upper quarter of"
-            " the map's range, at least max - (max - min)/4."
+            f" {course}. Regions were defined as the voxels of the region of interest with values"
+            " of at least max - (max - min)/4."
         )
     if "glm" in kinds:
         named = (
             "six motion parameters and their derivatives, and the first five aCompCor components"
-            " [@behzadi2007] of both tissues together where there were tissue maps"
+            " [@behzadi2007] of both tissues together, if tissue maps were available"
             if nuisance is None
             else f"and those of the BIDS Stats Model (`{', '.join(nuisance) or 'none'}`) that the"
             " run has"

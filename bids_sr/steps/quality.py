@@ -384,27 +384,28 @@ _WIDE = 2 / 3
 RELIABLE = "Reliable"
 _TEXT = {
     "sd": (
-        "Standard deviation of the reconstruction's error, which repeats in every block and is in"
-        " no residual of the model; thermal and physiological noise is in the variance",
+        "Standard deviation of the reconstruction error, which is identical in all blocks and does"
+        " not appear in the residuals of the model; thermal and physiological noise is in the"
+        " variance",
         "arbitrary",
     ),
     "wrongsign": (
-        "Posterior probability that the effect has the opposite sign, by its variance and the"
-        " standard deviation of the reconstruction's error together; no p value",
+        "Posterior probability that the effect has the wrong sign, from its variance and the"
+        " standard deviation of the reconstruction error; not a p value",
         "1",
     ),
     "tTotal": (
-        "Effect over the square root of its variance and the squared standard deviation of the"
-        " reconstruction's error",
+        "Effect divided by the square root of the sum of its variance and the squared standard"
+        " deviation of the reconstruction error",
         "1",
     ),
     "zTotal": ("z, reduced as tTotal is from t", "1"),
 }
 _FITTED = ("effect", "variance", "t", "z")
 _RELIABLE = (
-    "Active voxels (false discovery rate .05 of z) in the order of t, until .05 of them are"
-    " expected to have the opposite sign",
-    "Voxels that are active at a false discovery rate of .05 of zTotal",
+    "The most active voxels (FDR .05 of z, in the order of t); at most 5 % of them are expected to"
+    " have the wrong sign",
+    "Active voxels (FDR .05 of zTotal)",
 )
 
 
@@ -413,9 +414,9 @@ _RELIABLE = (
     part=Part.EVALUATION,
     memory=VARIANCE,
     text=(
-        "Where a super-resolved effect has intervals, these were tested one level of resolution"
-        " down: the run was brought down once more, reconstructed by its own maps there, and held"
-        " against what was acquired.\n"
+        "To test the intervals of super-resolved effects, the run was downsampled once more by the"
+        " super-resolution factor, reconstructed with variance maps estimated at that resolution,"
+        " and compared with the acquired data.\n"
     ),
     cost=Cost(always=2.0, low=70.0, volumes=0.008),
 )
@@ -512,11 +513,11 @@ def _onto(scale: Array, shape: Sequence[int]) -> Float32:
     part=Part.MAPS,
     memory=MAPS,
     text=lambda setting: (
-        f"Where {setting('series_name')} was applied, its error is proportional to the"
-        " effect and repeats in every block. Its standard deviation was taken of 64 draws from the"
-        " prior of the run, scaled by the power of the acquired effect above its noise around each"
-        " voxel; the probability of the opposite sign follows from it and the variance of the"
-        " linear model.\n"
+        f"The reconstruction error of {setting('series_name')} is proportional to the effect and"
+        " identical in all blocks, so it does not appear in the residuals of the linear model. Its"
+        " standard deviation was estimated from 64 draws from the prior of the run, scaled by the"
+        " local power of the acquired effect above noise. The probability of a wrong sign was"
+        " computed from this standard deviation and the variance of the linear model.\n"
     ),
     keep={"error_maps": Keep(among=stored_maps, varies=OF_CONTRAST)},
     cost=Cost(always=4.0, high=4.0),

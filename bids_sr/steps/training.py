@@ -238,9 +238,9 @@ def _variance_text(setting: Lookup) -> str:
     )
     return (
         f"{series_name(method.name)} estimated the signal change over time beyond the acquired"
-        f" band of k-space under a Gaussian prior {method_text}. The variance map of each half of"
-        " the run had to explain part of what zero filling misses in the other half, one level of"
-        " resolution down; otherwise the run was zero"
+        f" band of k-space under a Gaussian prior {method_text}. It was applied only if the"
+        " variance map of each half of the run, tested on the run downsampled once more, reduced"
+        " the error of zero filling in the other half; otherwise the run was zero"
         f" filled.{exemplars if method.calibrated and setting('calibrated') else ''}"
     )
 

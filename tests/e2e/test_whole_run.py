@@ -290,7 +290,7 @@ def test_the_report_is_read_in_minutes(finished):
         (finished.out / "sub-01.html").read_text(),
         flags=re.DOTALL,
     )
-    assert len(re.sub(r"<[^>]+>", " ", page).split()) <= 3700
+    assert len(re.sub(r"<[^>]+>", " ", page).split()) <= 4500
     assert page.count("<table") <= 12
 
 
