@@ -161,7 +161,7 @@ def test_maps_of_the_error_lie_beside_those_of_the_model(prior, effects, draws, 
     about = found["contrast-hand_stat-wrongsign_desc-sbl_statmap"].sidecar
     assert about["ContrastWeights"] == {"hand": 1.0}
     assert about["Units"] == "1"
-    assert "no p value" in about["Description"]
+    assert "not a p value" in about["Description"]
 
     # by hand, unsmoothed: tau^2 of the acquired effect times the mean square of the draws
     with SeriesReader(draws[0]) as errors, SeriesReader(draws[1]) as seen:
