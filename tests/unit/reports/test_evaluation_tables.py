@@ -276,8 +276,8 @@ def test_the_evidence_is_one_table_of_the_best_method():
         f"explained variance {where}",
         "explained variance whole brain",
         f"correlation r {where}",
-        f"recovered amplitude {where}",
-        f"correct fraction {where}",
+        f"amplitude (slope) {where}",
+        f"correct fraction (energy) {where}",
         f"sbl − series {where}",
         "sbl − series whole brain",
     ]

@@ -240,7 +240,7 @@ def test_r_amplitude_and_correct_fraction_stand_beside_explained_variance():
     assert (
         text
         == "sbl: 0.242 [0.232, 0.252], voxels active in the acquired run (|t| > 4); correlation r"
-        " 0.415; recovered amplitude 0.310; correct fraction 0.230; whole brain 0.121."
+        " 0.415; amplitude (slope) 0.310; correct fraction (energy) 0.230; whole brain 0.121."
     )
     undefined = [
         level("measured", math.nan, r.region) if r.series == "measured" else r
