@@ -51,12 +51,13 @@
 <ul class='numbers'>{% for each in entries %}<li><strong>{{ each.value }}</strong><span{% if each.hint %} class='hint' tabindex='0' title='{{ each.hint }}'{% endif %}>{{ each.label }}</span>{% for fact in each.facts %}<small>{{ fact }}</small>{% endfor %}</li>{% endfor %}</ul>
 {% endmacro %}
 
-{% macro overview(header, described, lines, kind, evidence, before, numbers, chips, cautions, steps) %}
+{% macro overview(header, described, lines, kind, evidence, definitions, before, numbers, chips, cautions, steps) %}
 <div class='overview'>
 <h3 class='run'>{{ header }}{% if described %}<br><small>{{ described }}</small>{% endif %}</h3>
 {{ messages("warning", before) }}
 <div class='answer {{ kind }}'>{{ marked(lines) }}
-<p class='evidence'>{% if evidence %}{{ evidence }} {% endif %}<a href='#verdict'>Evidence</a></p></div>
+<p class='evidence'>{% if evidence %}{{ evidence }} {% endif %}<a href='#verdict'>Evidence</a></p>{% if definitions %}
+<p class='evidence defined'>{{ definitions }}</p>{% endif %}</div>
 {{ cards(numbers) }}
 <ul class='chips'>{% for chip in chips %}<li><a class='chip {{ "passed" if chip.passed else "failed" }}' href='#{{ chip.section }}'>{{ "✓" if chip.passed else "!" }} {{ chip.text }}</a></li>{% endfor %}</ul>
 {% if cautions %}<p class='warning caution' role='note'><strong>Caution.</strong> {{ cautions }}</p>{% endif %}

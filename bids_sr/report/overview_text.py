@@ -140,11 +140,22 @@ def overview_html(
         [(_mark(line["status"]), line["text"]) for line in lines],
         MARKS.get(status, MARKS["not assessed"])[1],
         Markup(" ").join(basis),
+        _definitions([best, *applied]),
         said_first(verdict),
         [*cards, _check_card(checks, measured=evidence is not None)],
         checks,
         _cautions(rows, evidence, best),
         _next_steps(verdict, _remedies(rows, idle), undecided, run),
+    )
+
+
+def _definitions(methods: Sequence[str]) -> str:
+    """Define the names of methods: ``sbl: sparse Bayesian learning, …``."""
+    summaries = {name: words.description_of(name) for name in methods if name}
+    return " ".join(
+        f"{name}: {summary.removeprefix('method: ')}."
+        for name, summary in summaries.items()
+        if summary
     )
 
 

@@ -70,10 +70,10 @@ from bids_sr.steps.active_regions import judged_contrasts
 UNSPLIT = "The run had too few blocks for split halves, so reproducible detail was not measured. "
 """Methods text of a run in the place of that of `compare_halves`."""
 ONE_LEVEL_DOWN = (
-    "Methods that estimate variances were also tested one level of resolution down, without a"
-    " reference: the volumes of the run were downsampled by the super-resolution factor,"
-    " super-resolved and compared with those acquired; the share of zero filling's squared error"
-    " that each series explains was computed, with an interval over stretches of volumes. "
+    "Methods that estimate variances were also tested without a reference (self-test): the volumes"
+    " of the run were downsampled by the super-resolution factor, super-resolved and compared with"
+    " the acquired volumes. The score is the share of zero filling's squared error that a series"
+    " removes, with an interval over segments of the run. "
 )
 """Methods text of a run with a method that estimates variances."""
 N_BOOT = 1000
@@ -212,7 +212,7 @@ def _halves_text(setting: Lookup) -> str:
     blocks = "Segments of the run" if setting("at_rest") else "Blocks of each condition"
     return (
         f"{blocks} were split into two halves; the effect in one half was compared with that of"
-        " the measured high-resolution series in the other half, both ways,"
+        " the measured high-resolution series in the other half, in both directions,"
         f" {_bands_text(setting)}."
         " The explained variance of the true effect T by an estimate e, 1 - E|e - T|^2 / E|T|^2,"
         " was corrected for noise in the measured series by the covariance of its halves."
