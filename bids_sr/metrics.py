@@ -114,9 +114,13 @@ _DTYPES = {
 
 
 class VerdictFacts(TypedDict, total=False):
-    """A verdict as its JSON has it; of a file that is missing or damaged nothing is there."""
+    """A verdict as its JSON has it; empty if the file is missing or damaged.
+
+    `lines`: one per method, with ``text`` and ``status``; `headline` is the same as one text.
+    """
 
     headline: str
+    lines: Sequence[Mapping[str, str]]
     status: str
     best: str
     not_applied: Sequence[str]
@@ -333,21 +337,21 @@ def columns_json(statistics: Iterable[str]) -> dict[str, dict[str, object]]:
 
 
 def number(value: float, form: str = "") -> str:
-    """A number with a true minus and no negative zero; n/a where it is not defined.
+    """Return a number with a true minus and no negative zero; n/a if it is not defined.
 
-    A percentage below -100 is no share: the error is more than twice of what is to be explained.
+    The value of a percentage below -100 is not given: the error is more than twice the signal.
 
     `form`: as of `format`; empty: three decimals below 1, two below 10, else one.
 
     >>> number(0.12345), number(-12.345), number(0.274, ".0%")
     ('0.123', '−12.3', '27 %')
     >>> number(-0.0004, "+.3f"), number(math.nan), number(-156.2, ".0%")
-    ('0.000', 'n/a', 'no value (below −100 %)')
+    ('0.000', 'n/a', 'below −100 %')
     """
     if not math.isfinite(value):
         return MISSING
     if form.endswith("%") and value < -1:
-        return "no value (below −100 %)"
+        return "below −100 %"
     if not form:
         form = f".{3 if abs(value) < 1 else 2 if abs(value) < 10 else 1}f"
     text = f"{value:{form}}"

@@ -40,19 +40,27 @@
 <dl>{% for term, text in entries %}<dt>{{ term }}</dt><dd>{{ text }}</dd>{% endfor %}</dl>
 {% endmacro %}
 
-{% macro verdict(headline, points, table, limits) %}
-<div class='verdict'><p class='headline'>{{ headline }}</p>{{ items(points, kind="sentences") }}</div>{{ table }}
+{% macro marked(lines) %}{% for mark, text in lines %}<p class='headline{{ " further" if not loop.first }}'>{% if mark %}<span class='mark' aria-hidden='true'>{{ mark }}</span> {% endif %}{{ text }}</p>{% endfor %}{% endmacro %}
+
+{% macro verdict(lines, points, table, limits) %}
+<div class='verdict'>{{ marked(lines) }}{{ items(points, kind="sentences") }}</div>{{ table }}
 {% if limits %}<h4>Limitations</h4>{{ items(limits) }}{% endif %}
 {% endmacro %}
 
-{% macro overview(header, mark, kind, headline, evidence, before, numbers, chips, steps) %}
+{% macro cards(entries) %}
+<ul class='numbers'>{% for each in entries %}<li><strong>{{ each.value }}</strong><span{% if each.hint %} class='hint' tabindex='0' title='{{ each.hint }}'{% endif %}>{{ each.label }}</span>{% for fact in each.facts %}<small>{{ fact }}</small>{% endfor %}</li>{% endfor %}</ul>
+{% endmacro %}
+
+{% macro overview(header, described, lines, kind, evidence, definitions, before, numbers, chips, cautions, steps) %}
 <div class='overview'>
-<h3 class='run'>{{ header }}</h3>
+<h3 class='run'>{{ header }}{% if described %}<br><small>{{ described }}</small>{% endif %}</h3>
 {{ messages("warning", before) }}
-<div class='answer {{ kind }}'><p class='headline'><span class='mark' aria-hidden='true'>{{ mark }}</span> {{ headline }}</p>
-<p class='evidence'>{% if evidence %}{{ evidence }}. {% endif %}<a href='#verdict'>Why</a></p></div>
-<ul class='numbers'>{% for each in numbers %}<li><strong>{{ each.value }}</strong><span>{{ each.label }}</span><small>{{ each.note }}</small></li>{% endfor %}</ul>
+<div class='answer {{ kind }}'>{{ marked(lines) }}
+<p class='evidence'>{% if evidence %}{{ evidence }} {% endif %}<a href='#verdict'>Evidence</a></p>{% if definitions %}
+<p class='evidence defined'>{{ definitions }}</p>{% endif %}</div>
+{{ cards(numbers) }}
 <ul class='chips'>{% for chip in chips %}<li><a class='chip {{ "passed" if chip.passed else "failed" }}' href='#{{ chip.section }}'>{{ "✓" if chip.passed else "!" }} {{ chip.text }}</a></li>{% endfor %}</ul>
+{% if cautions %}<p class='warning caution' role='note'><strong>Caution.</strong> {{ cautions }}</p>{% endif %}
 {% if steps %}<p class='next'><strong>Next:</strong> {{ steps|join(" ") }}</p>{% endif %}
 </div>
 {% endmacro %}
@@ -62,15 +70,15 @@
 {% if header %}<h3 class='run'>{{ header }}</h3>{% endif %}
 <div class='answer {{ kind }}'><p class='headline'><span class='mark' aria-hidden='true'>{{ mark }}</span> {{ headline }}</p>
 <p class='evidence'>{{ evidence }}. <a href='#methods'>Methods</a></p></div>
-{% if numbers %}<ul class='numbers'>{% for each in numbers %}<li><strong>{{ each.value }}</strong><span>{{ each.label }}</span><small>{{ each.note }}</small></li>{% endfor %}</ul>{% endif %}
+{% if numbers %}{{ cards(numbers) }}{% endif %}
 </div>
 {% endmacro %}
 
 {% macro viewer(content, least, left_out, stored) %}
-<div class='viewer' data-viewer><p class='unscripted'>The viewer needs JavaScript and a browser of 2023 or later (it decompresses gzip). Without it, see the slices under Activation.</p>
+<div class='viewer' data-viewer><p class='unscripted'>The viewer requires JavaScript and a browser released in 2023 or later. Otherwise, see the slices under Activation.</p>
 <script type='application/json'>{{ content }}</script></div>
-<p class='caption'>Each map is shown on its own voxel grid, without interpolation; all series share a color scale. {{ least }} is hidden. {% if stored %}Full maps are in func/; a map that is stored is named beside it{% else %}Full maps are not stored at this level (<code>--level</code>){% endif %}.{% if left_out %} Left out to limit the size of the page: {{ left_out|join("; ") }}.{% endif %}</p>
-<p class='caption scripted'>Click: move the crosshair. Wheel: next slice. Keys (click the image first): <kbd>←</kbd> <kbd>→</kbd> <kbd>↑</kbd> <kbd>↓</kbd> one voxel in the axial plane, <kbd>Page up</kbd> <kbd>Page down</kbd> one slice, <kbd>b</kbd> previous series.</p>
+<p class='caption'>Maps are shown on their own voxel grids, without interpolation, and share one color scale. Values of {{ least }} are hidden. {% if stored %}The file of the map, if it was stored, is linked below the viewer{% else %}Maps were not stored at this output level (<code>--level</code>){% endif %}.{% if left_out %} Omitted to limit the size of the page: {{ left_out|join("; ") }}.{% endif %}</p>
+<p class='caption scripted'>Click to move the crosshair; turn the wheel to change the slice. Keys, after a click into the image: <kbd>←</kbd> <kbd>→</kbd> <kbd>↑</kbd> <kbd>↓</kbd> move by one voxel in the axial plane, <kbd>Page up</kbd> and <kbd>Page down</kbd> by one slice; <kbd>b</kbd> switches to the previous series.</p>
 {% endmacro %}
 
 {% macro peak(text, at, contrast, series, smoothing) %}<span data-peak="{{ at }}" data-contrast="{{ contrast }}" data-series="{{ series }}" data-smoothing="{{ smoothing }}">{{ text }}</span>{% endmacro %}
@@ -89,7 +97,7 @@
 
 {% macro crashes(entries) %}
 {% if entries %}
-<p class="warning"><strong>{{ entries|length }} step{{ "s" if entries|length > 1 }} failed.</strong> What depends on them is missing above.</p>
+<p class="warning"><strong>{{ entries|length }} step{{ "s" if entries|length > 1 }} failed.</strong> Results that depend on {{ "them" if entries|length > 1 else "it" }} are missing above.</p>
 {% else %}
 <p class="fine">No errors to report!</p>
 {% endif %}

@@ -220,7 +220,7 @@
       const { least, statistic, digits, titles, files } = this.given;
       const text = found === null ? "no map" : found === 0 ? `|${statistic}| < ${least}` : `${statistic} ${found.toFixed(digits)}`;
       const name = titles[series] || series;
-      const smoothed = smoothing === "none" ? "not smoothed" : `smoothed by ${smoothing}`;
+      const smoothed = smoothing === "none" ? "unsmoothed" : `smoothed by ${smoothing}`;
       const mni = this.mni ? ` · MNI ${words(inMni(this.mni, this.at))} mm` : "";
       this.readout.textContent = `${name}, ${contrast}, ${smoothed} · scanner ${words(place)} mm${mni} · ${text}`;
       const file = files[this.key(this.state)];

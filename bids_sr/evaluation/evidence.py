@@ -58,12 +58,12 @@ class _ReferenceKind:
     statistic: str = "ev"
 
 
-HALVES = _ReferenceKind(
-    name="measured", words="a measured high-resolution run (independent blocks)"
-)
+HALVES = _ReferenceKind(name="measured", words="the same run, measured at the high resolution")
 KNOWN = _ReferenceKind(name="truth", words="known activation")
 MAPS = _ReferenceKind(
-    name="measuredMap", words="high-resolution maps of the same blocks", statistic="r"
+    name="measuredMap",
+    words="maps of the same run, measured at the high resolution",
+    statistic="r",
 )
 _OTHER = _ReferenceKind(name="otherRun", words="another acquired run of the task")
 STRONGEST: Mapping[Kind, tuple[_ReferenceKind, ...]] = {
@@ -415,14 +415,14 @@ def compared_rows(rows: Iterable[MetricRow]) -> list[MetricRow]:
 
 TESTED = "tested_share"
 CALIBRATED = (
-    "A high-resolution run calibrated the estimate. That it is in its place was tested at the"
-    " acquired resolution, by what it predicts of the outermost acquired frequencies; the test one"
-    " level down does not detect a calibration that is shifted by one voxel."
+    "A high-resolution run calibrated the estimate. Its alignment was tested at the acquired"
+    " resolution, by predicting the outermost acquired spatial frequencies. The self-test does not"
+    " detect a calibration that is shifted by one voxel."
 )
 NOT_ACCURACY = (
-    "The test one level down decides only whether a method is applied. It is a share of zero"
-    " filling's squared error, with thermal noise in it; the explained variance of an activation"
-    " map cannot be read from it."
+    "The self-test score decides only whether a method is applied. It is the share of zero"
+    " filling's squared error, including thermal noise, that the method removes, and does not"
+    " measure the accuracy of an activation map."
 )
 MOST_THERMAL_NOISE = 0.0105
 """Over the mean signal, of runs as they were acquired (``benchmarks/results/gate.md``)."""
@@ -440,10 +440,10 @@ class _Earlier(NamedTuple):
 
 EARLIER: Mapping[bool, _Earlier] = {
     False: _Earlier(
-        active="46 to 63 %", brain="−65 to 43 %", where="4 runs of 3 people, every contrast"
+        active="46 to 63 %", brain="−65 to 43 %", where="4 runs of 3 participants, every contrast"
     ),
     True: _Earlier(
-        active="64 to 87 %", brain="54 to 64 %", where="4 runs of 3 people, all events"
+        active="64 to 87 %", brain="54 to 64 %", where="4 runs of 3 participants, all events"
     ),
 }
 """Without and with a calibration (``benchmarks/results``: people_runs, people_contrasts)."""
@@ -471,14 +471,19 @@ class OneLevelDown:
 
     @property
     def acquired_text(self) -> str:
-        """Voxel size of the run, such as ``6 mm``; in words where it is not known."""
-        return f"{self.sizes[1]} mm" if self.sizes else "your scan"
+        """Voxel size of the run, such as ``6 mm``; in words if it is not known."""
+        return f"{self.sizes[1]} mm" if self.sizes else "the acquired voxels"
 
     @property
     def where_text(self) -> str:
-        """Where it was tested: ``one level down (12 → 6 mm)``."""
+        """Name of the test with its voxel sizes: ``in the self-test (12 → 6 mm)``."""
+        return f"in the {self.test_text}"
+
+    @property
+    def test_text(self) -> str:
+        """Name of the test with its voxel sizes: ``self-test (12 → 6 mm)``."""
         levels = f" ({self.sizes[0]} → {self.sizes[1]} mm)" if self.sizes else ""
-        return f"one level down{levels}"
+        return f"self-test{levels}"
 
     def best(self, methods: Sequence[str]) -> str:
         """Method with the largest tested share; the last (the default) where none was tested.

@@ -109,8 +109,8 @@ def _task_flag(cc: Real, roi: Mask, mask: Mask, contrast: str) -> Flag:
     outside = mask & ~roi
     raised = None
     text = (
-        "The region of interest contains all of the brain, or none of it: activity inside and"
-        " outside cannot be compared."
+        "The region of interest contains the whole brain, or none of it: activity inside and"
+        " outside the region cannot be compared."
     )
     if inside.any() and outside.any():
         here, elsewhere = float(cc[inside].max()), float(cc[outside].max())
@@ -139,12 +139,12 @@ def _broad_flag(
     elif fdr is not None:
         share = float(fdr[mask].mean())
         limit = _BROAD_FDR_SHARE
-        what = "activity at a false discovery rate of .05"
+        what = "activity (FDR .05)"
     else:
         raise ValueError(
             "broad activation needs a correlation map or an FDR region; neither was given"
         )
-    text = f"{contrast}: {100 * share:.1f} % of the brain show {what} (limit {100 * limit:.0f} %)."
+    text = f"{contrast}: {what} in {100 * share:.1f} % of the brain (limit {100 * limit:.0f} %)."
     return Flag(name="broad", raised=share > limit, text=text, contrast=contrast, series="raw")
 
 
@@ -260,12 +260,12 @@ def artifact_flag(lowres: Real, degraded: Real, mask: Mask, head: Mask) -> Flag:
         if share > _GHOST_SHARE
     ]
     reasons = [
-        f"its images disagree in slices {', '.join(map(str, bad))} (counted from 0)"
+        f"the images disagree in slices {', '.join(map(str, bad))} (counted from 0)"
     ] * bool(bad) + worst
     text = (
-        f"The pair: {'; '.join(reasons)}."
+        f"T2* pair: {'; '.join(reasons)}."
         if reasons
-        else "The pair: its images agree in all slices alike; no ghost."
+        else "T2* pair: the images agree in all slices; no ghost."
     )
     return Flag(name="artifact", raised=bool(reasons), text=text)
 
@@ -283,8 +283,8 @@ def distortion_flag(rows: Sequence[MetricRow], acquired_mm: float) -> Flag | Non
         return None
     limit = acquired_mm / 2
     text = (
-        f"Edges of BOLD and T2*-weighted image lie {apart:.1f} mm apart (half an acquired voxel:"
-        f" {limit:.1f} mm)."
+        f"Edges of the boldref and the T2*-weighted image are {apart:.1f} mm apart (limit: half an"
+        f" acquired voxel, {limit:.1f} mm)."
     )
     return Flag(
         name="distortion", raised=bool(values.get("flag_distortion", apart > limit)), text=text
@@ -313,19 +313,20 @@ def harm_flags(rows: Sequence[MetricRow], methods: Sequence[str]) -> list[Flag]:
         if known:
             worst = "; ".join(_harm_text(row) for row in below)
             text = (
-                f"{method}: worse than adding no detail ({worst})."
+                f"{method}: the added detail is wrong ({worst})."
                 if below
-                else f"{method}: not shown to be worse than none."
+                else f"{method}: the added detail was not found to be wrong."
             )
             flags.append(Flag(name="harm", raised=bool(below), text=text, series=method))
     return flags
 
 
 def _harm_text(row: MetricRow) -> str:
+    """Return the value that is below 0, with its region and contrast or the name of its test."""
     share = number(row.value, ".0%")
     if row.statistic == TESTED:
-        return f"tested one level down, of what zero filling misses it explains: {share}"
-    return f"explained variance: {share}, {region_text(row.region)}, contrast {row.contrast}"
+        return f"self-test: removes {share} of zero filling's squared error"
+    return f"explained variance {share}, {region_text(row.region)}, contrast {row.contrast}"
 
 
 def activation_flags(

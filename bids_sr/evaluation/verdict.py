@@ -67,16 +67,16 @@ from bids_sr.series import ACQUIRED_BAND, CONTROLS, IMAGE_REFERENCES, PLAIN, sam
 
 @frozen
 class Verdict:
-    """What can be said of a run.
+    """Verdict of a run.
 
-    `best`: the applied method that explains most, of the truth or else one level down; "" where
-    none was applied. `not_applied`: methods that fell back to zero filling: said first, in no
-    comparison. `motion`: what is said before all else, where the head moved much; else "".
-    `not_applied_text`: which methods were not applied, and what their tests on the run found; ""
-    for none.
+    `lines`: one line per method, with its status. `best`: the applied method that explains most of
+    the reference, or has the highest self-test score; "" if none was applied. `not_applied`:
+    methods whose series are zero filled; they are reported first and compared with nothing.
+    `motion`: sentence on large head motion; "" if it is not large. `not_applied_text`: which
+    methods were not applied, and their self-test; "" if all were applied.
     """
 
-    headline: str
+    lines: tuple[text.VerdictLine, ...]
     status: Status
     best: str
     not_applied: tuple[str, ...]
@@ -87,10 +87,16 @@ class Verdict:
     not_applied_text: str
     rows: tuple[MetricRow, ...]
 
+    @property
+    def headline(self) -> str:
+        """All lines as one text."""
+        return " ".join(each.text for each in self.lines)
+
     def to_json(self) -> VerdictFacts:
         """Return headline, status, sentences and limits as plain values, None for undefined."""
         told = VerdictFacts(
             headline=self.headline,
+            lines=[{"text": each.text, "status": each.status} for each in self.lines],
             status=self.status,
             best=self.best,
             not_applied=list(self.not_applied),
@@ -338,11 +344,17 @@ def make_verdict(
         status = "not more accurate"
         if any(each.holds for each in claims if each.kind == "function"):
             status = "more accurate"
-    nothing = text.NOTHING_APPLIED if idle else text.NOTHING_COMPARED
+    lines = [
+        text.VerdictLine(
+            text=text.NOTHING_APPLIED if idle else text.NOTHING_COMPARED, status=status
+        )
+    ]
+    if methods:
+        lines = text.verdict_lines(claims, detail, tested)
     least = margins[evidence.brain] if evidence is not None else math.nan
     raised = [name for name, up in raised_flags(rows).items() if up]
     return Verdict(
-        headline=text.headline(claims, detail, tested) if methods else nothing,
+        lines=tuple(lines),
         status=status,
         best=_best(evidence, claims, methods, tested),
         not_applied=tuple(idle),

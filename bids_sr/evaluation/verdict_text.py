@@ -24,6 +24,7 @@ from bids_sr.evaluation.evidence import (
 )
 from bids_sr.evaluation.words import (
     TOO_LITTLE,
+    active_words,
     capital,
     names,
     region_text,
@@ -32,17 +33,26 @@ from bids_sr.evaluation.words import (
 )
 from bids_sr.frozen import frozen
 from bids_sr.glm.activation_regions import NO_ERROR
-from bids_sr.metrics import FLAGS, MISSING, MetricRow, VerdictFacts
+from bids_sr.metrics import FLAGS, MISSING, MetricRow, VerdictFacts, interval, number
 from bids_sr.series import CONTROLS, same_name
 
 NOTHING_APPLIED = (
-    "No method was applied, so no detail was added: use the acquired or the B-spline maps."
+    "No method was applied (all series are zero filled): use the acquired or the B-spline maps."
 )
-NOTHING_COMPARED = "No super-resolution method was run; the series are interpolations."
+NOTHING_COMPARED = "No super-resolution method was run; all series are interpolations."
 _NO_DETAIL = (
-    "Accuracy could not be measured: the high-resolution reference shows no reproducible detail"
+    "Accuracy could not be measured: the high-resolution reference has no reproducible detail"
     " beyond the acquired resolution."
 )
+_NOT_MEASURED = "Accuracy was not measured in this run."
+
+
+@frozen
+class VerdictLine:
+    """One line of a verdict, with the status that decides its mark."""
+
+    text: str
+    status: Status
 
 
 @frozen
@@ -100,92 +110,127 @@ ADVICE: Mapping[Audience, Advice] = {"program": PROGRAM, "command": COMMAND, "py
 """Advice for readers of ``bids-sr``, ``bids-sr-evaluate`` and `bids_sr.Evaluator`."""
 
 
-def headline(
+def verdict_lines(
     claims: Sequence[Claim], evidence: Evidence | None, one_level: OneLevelDown | None
-) -> str:
-    """What may be claimed for the methods of a run.
+) -> list[VerdictLine]:
+    """Return the verdict of a run, one line per method.
 
-    `evidence`: agreement with the strongest reference; None for none. `one_level`: what was tested
-    one level down; None for nothing.
+    `evidence`: agreement with the strongest reference; None without a reference. `one_level`:
+    results of the self-test; None if it was not run.
     """
     on_function = [each for each in claims if each.kind == "function"]
     if evidence is None or evidence.no_detail:
         methods = [each.series for each in on_function]
-        said = _unmeasured(methods, one_level or OneLevelDown(), no_detail=evidence is not None)
+        lines = _unmeasured(methods, one_level or OneLevelDown(), no_detail=evidence is not None)
     else:
-        won = _series(claims, "function", holds=True)
-        said = _compared(on_function, evidence)
-        said += [
-            specific_text(each)
-            for each in claims
-            if each.kind == "specific" and each.series in won
-        ]
+        lines = _compared(on_function, evidence, claims)
     if good := _series(claims, "image", holds=True):
-        said.append(
-            f"Single images of {names(good)} are more accurate than those of bspline and inject."
+        text = (
+            f"Single images of {names(good)} are more accurate than the images of bspline and"
+            " inject."
         )
-    return " ".join(filter(None, said))
+        lines.append(VerdictLine(text=text, status="more accurate"))
+    return lines
 
 
 def _series(claims: Sequence[Claim], kind: Kind, *, holds: bool | None) -> list[str]:
-    """Of which series a claim of a kind holds, does not, or cannot be said."""
+    """Return the series whose claim of a kind holds, does not hold, or is undecided (None)."""
     return [each.series for each in claims if each.kind == kind and each.holds is holds]
 
 
-def _compared(claims: Sequence[Claim], evidence: Evidence) -> list[str]:
-    """What a reference allows to say: who recovers real detail, and who does not."""
+def _compared(
+    claims: Sequence[Claim], evidence: Evidence, every: Sequence[Claim]
+) -> list[VerdictLine]:
+    """Return one line per method compared with a reference, methods with a gain first.
+
+    `claims`: on the function of each method. `every`: all claims of the run.
+    """
     place = "" if evidence.brain in ("brain", MISSING) else f" in {region_text(evidence.brain)}"
-    won, lost = (_series(claims, "function", holds=holds) for holds in (True, False))
     others = {each.row.minus for claim in claims for each in claim.comparisons}
-    rivals = ["interpolation", *["denoising"] * bool(others & set(CONTROLS))]
-    detail = f"detail finer than your scan{place}"
-    if won:
-        verb = "recovers" if len(won) == 1 else "recover"
-        said = [f"{names(won)} {verb} real {detail}, more accurately than {names(rivals, 'or')}."]
-        return said + (
-            [f"{names(lost)} {'does' if len(lost) == 1 else 'do'} not."] if lost else []
-        )
-    reach = (
-        (
-            f"{each.series} does not exceed {', '.join(each.unbeaten)}"
-            if each.unbeaten
-            else f"{each.series} is not shown to explain any variance"
-        )
-        for each in claims
-    )
-    return [
-        f"No method recovers {detail} more accurately than {names(rivals, 'or')}:"
-        f" {'; '.join(reach)}."
-    ]
+    rivals = names(["interpolation", *["denoising"] * bool(others & set(CONTROLS))])
+    detail = f"detail beyond the acquired resolution{place} better than {rivals}"
+    won = [each for each in claims if each.holds]
+    lost = [each for each in claims if each.holds is False]
+    lines = []
+    for claim in won:
+        said = [f"{claim.series} recovers {detail}."]
+        said += [
+            specific_text(each)
+            for each in every
+            if each.kind == "specific" and each.series == claim.series
+        ]
+        lines.append(VerdictLine(text=" ".join(filter(None, said)), status="more accurate"))
+    if not won:
+        lines.append(VerdictLine(text=f"No method recovers {detail}.", status="not more accurate"))
+    for claim in lost:
+        value = _value_text(claim, evidence)
+        if won:
+            text = f"{claim.series} does not{f' ({value})' if value else ''}."
+        else:
+            text = f"{claim.series} {_reason(claim, evidence)}{f' ({value})' if value else ''}."
+        lines.append(VerdictLine(text=text, status="not more accurate"))
+    return lines
 
 
-def _unmeasured(methods: Sequence[str], one_level: OneLevelDown, *, no_detail: bool) -> list[str]:
-    """What to do with maps whose accuracy is not known."""
+def _value_text(claim: Claim, evidence: Evidence) -> str:
+    """Return the value of a method in the region that decides: ``whole brain: 0 % [−5, 3] %``."""
+    row = evidence.row(claim.series, evidence.brain)
+    if row is None or not math.isfinite(row.value):
+        return ""
+    form = "" if row.statistic == "r" else ".0%"
+    value = f"{number(row.value, form)} {interval(row.lower, row.upper, form)}".rstrip()
+    return f"{active_words(evidence.brain)[0]}: {value}"
+
+
+def _reason(claim: Claim, evidence: Evidence) -> str:
+    """Return why a method is not more accurate, as a predicate."""
+    if claim.unbeaten:
+        return f"does not exceed {names(claim.unbeaten, 'or')}"
+    row = evidence.row(claim.series, evidence.brain)
+    if row is not None and below_zero(row):
+        return "has an explained variance below 0: wrong detail"
+    return "has an explained variance that does not differ from 0"
+
+
+def _unmeasured(
+    methods: Sequence[str], one_level: OneLevelDown, *, no_detail: bool
+) -> list[VerdictLine]:
+    """Return how to use maps of unknown accuracy.
+
+    `no_detail`: there is a reference, but it has no reproducible detail.
+    """
     harm = [
         name for name in methods if name in one_level.tested and below_zero(one_level.tested[name])
     ]
     rest = [name for name in methods if name not in harm]
-    said = [_NO_DETAIL] if no_detail else []
-    if rest:
-        why = "" if no_detail else ": whether it is true was not measured in this run"
-        finer = f"do not interpret detail finer than {one_level.acquired_text}"
-        said.append(f"Treat the {names(rest)} maps as an interpolation and {finer}{why}.")
-    if harm:
-        are = "it is" if len(harm) == 1 else "they are"
-        said.append(
-            f"Do not use the {names(harm)} maps: {one_level.where_text}, {are} worse than zero"
-            " filling."
+    why = _NO_DETAIL if no_detail else _NOT_MEASURED
+    use = (
+        f" Treat the {names(rest)} maps as an interpolation; do not interpret detail finer than"
+        f" {one_level.acquired_text}."
+        if rest
+        else ""
+    )
+    lines = [VerdictLine(text=why + use, status="not assessed")]
+    lines += [
+        VerdictLine(
+            text=(
+                f"Do not use the {name} maps: {one_level.where_text}, {name} is worse than zero"
+                " filling."
+            ),
+            status="not more accurate",
         )
-    return said
+        for name in harm
+    ]
+    return lines
 
 
 _NO_AGREEMENT = (
-    "The two halves of the measured series do not agree detectably beyond the acquired resolution:"
-    " at least one region has no reproducible detail to explain."
+    "In at least one region, the two halves of the measured series do not correlate detectably"
+    " above the acquired Nyquist frequency: the region has no reproducible detail to explain."
 )
 _BEYOND_ALONE = (
-    "The headline is on detail finer than your scan; over all frequencies denoising may be"
-    " more accurate."
+    "The verdict concerns detail beyond the acquired resolution. Over all spatial frequencies,"
+    " denoising may be more accurate."
 )
 _VEINS = "BOLD detail is not neuronal detail: it also reflects draining veins."
 
@@ -198,10 +243,10 @@ def limits(
     advice: Advice,
     one_level: OneLevelDown | None,
 ) -> list[str]:
-    """What cannot be said of the methods of a run; `raised` are names of flags.
+    """Return the limitations of a verdict; `raised` are names of flags.
 
-    `evidence`: agreement with the strongest reference; None for none. `one_level`: what was tested
-    one level down; None for nothing.
+    `evidence`: agreement with the strongest reference; None without a reference. `one_level`:
+    results of the self-test; None if it was not run.
     """
     accurate = evidence is not None and not evidence.no_detail
     out = []
@@ -209,9 +254,9 @@ def limits(
         out.append(CALIBRATED if one_level.calibrated else NOT_ACCURACY)
     if one_level is not None and one_level.tested and one_level.thermal_noise > MOST_THERMAL_NOISE:
         out.append(
-            f"Thermal noise is {one_level.thermal_noise:.1%} of the signal, more than in all runs"
-            f" measured as acquired (at most {MOST_THERMAL_NOISE:.1%}): figures of other people"
-            " are not of such runs, and the test one level down may let a harmful map pass."
+            f"Thermal noise is {one_level.thermal_noise:.1%} of the signal, more than in any run"
+            f" with a reference (at most {MOST_THERMAL_NOISE:.1%}). The accuracy measured in other"
+            " participants does not apply, and the self-test may accept a map with wrong detail."
         )
     if evidence is None and _series(claims, "function", holds=None):
         out.append(f"No high-resolution reference: {advice.reference}.")
@@ -220,29 +265,29 @@ def limits(
     if accurate and _series(claims, "function", holds=True):
         out.append(_BEYOND_ALONE)
     if accurate and "srgan" in _series(claims, "function", holds=False):
-        out.append("srgan: its published recipe was never run to its end.")
+        out.append("srgan: the published training recipe was never run to completion.")
     if _series(claims, "image", holds=None):
-        both = "this needs both of them, and "
         out.append(
-            "Image quality relative to bspline and inject was not assessed:"
-            f" {both}{advice.images}."
+            "Image quality relative to bspline and inject was not assessed: this requires both"
+            f" series, and {advice.images}."
         )
     if accurate and (lacking := _series(claims, "specific", holds=None)):
-        unknown = "participant-specific benefit is unknown"
         out.append(
-            f"No control analysis was run for {names(lacking)}; {unknown} ({advice.controls})."
+            f"No negative control was run for {names(lacking)}: whether the gain is specific to"
+            f" this participant is unknown ({advice.controls})."
         )
-    out.append(f"Maps of interpolations and networks {NO_ERROR}.")
+    out.append(f"Maps of interpolations and networks {NO_ERROR}")
     up = [FLAGS[name].failed for name in raised]
-    out += [f"Flags were raised: {', '.join(up)}."] if up else []
+    out += [f"Failed checks: {'; '.join(up)}."] if up else []
     return [
         *out,
-        "One run of one participant: test at the group level whether the result holds for others.",
+        "This is one run of one participant. Test at the group level whether the result"
+        " generalizes.",
     ]
 
 
 def _limits_of(evidence: Evidence, margin: float) -> list[str]:
-    """What a reference cannot say."""
+    """Return the limitations of a comparison with a reference."""
     out = (
         []
         if any(row.has_interval for row in evidence.rows.values() if row.minus != MISSING)
@@ -251,26 +296,27 @@ def _limits_of(evidence: Evidence, margin: float) -> list[str]:
     for region in evidence.regions:
         measured = evidence.row("measured", region)
         if measured is not None and not math.isfinite(measured.value):
-            about = "This says nothing about the other series and is not an upper bound for them."
             out.append(
-                f"{capital(region_text(region))}: no value for measured: {TOO_LITTLE}. {about}"
+                f"{capital(region_text(region))}: no value for measured, which has {TOO_LITTLE}."
+                " This does not affect the values of the other series."
             )
     out.append(_VEINS)
     out += (
-        ["Denoised B-spline was not compared with the known truth."]
+        ["Denoised B-spline was not compared with the known activation."]
         if evidence.reference is KNOWN
         else []
     )
     if not math.isfinite(margin):
         out.append(
-            "No equivalence can be claimed: no margin was given, and no measured series sets one."
+            "Equivalence cannot be claimed: no margin was given, and no measured series defines"
+            " a margin."
         )
     return out
 
 
 _HEADS: Mapping[Status, str] = {
     "more accurate": "is more accurate than the acquired series",
-    "not more accurate": "is not shown to be more accurate than the acquired series",
+    "not more accurate": "was not found to be more accurate than the acquired series",
     "less accurate": "is less accurate than the acquired series",
     "mixed": (
         "is more accurate than the acquired series in one band and less accurate in the other"
@@ -284,37 +330,41 @@ def compared_headline(name: str, status: Status) -> str:
 
 
 _BAND: Mapping[Kind, str] = {
-    "within": "within the acquired band",
-    "beyond": "beyond the acquired band",
+    "within": "below the acquired Nyquist frequency",
+    "beyond": "above the acquired Nyquist frequency",
 }
 _FOUND: Mapping[tuple[Kind, Decision], str] = {
     ("within", "better"): "closer to the reference than the acquired series",
     ("within", "worse"): "farther from the reference than the acquired series",
     ("within", "same"): "as accurate as the acquired series",
     ("within", "unclear"): "no detectable difference from the acquired series",
-    ("beyond", "better"): "it shows true detail that the acquired series lacks",
-    ("beyond", "worse"): "the detail that it adds is not true",
-    ("beyond", "same"): "it shows no true detail",
-    ("beyond", "unclear"): "true detail is not shown for sure",
+    ("beyond", "better"): "it contains true detail that the acquired series lacks",
+    ("beyond", "worse"): "the added detail is wrong",
+    ("beyond", "same"): "it contains no true detail",
+    ("beyond", "unclear"): "true detail was not detected with certainty",
 }
 _WHY: Mapping[Why, str] = {
     "smoothed": "not more accurate than the acquired series smoothed to the same resolution",
-    "size": "closer to the reference in amplitude alone, as any smaller copy of a noisy series is",
+    "size": (
+        "closer to the reference in amplitude only, as is any scaled-down copy of a noisy series"
+    ),
     "nothing": (
-        "closer to the reference than the acquired series, and not shown to explain any of it"
+        "closer to the reference than the acquired series, but with an explained variance that"
+        " does not differ from 0"
     ),
     "no control": (
-        "not assessed, as its smoothness, and so the control at the same resolution, could not be"
-        " told"
+        "not assessed: the smoothness of the series, which the control at the same resolution"
+        " requires, could not be estimated"
     ),
     "no detail": "it adds no detail",
 }
 _NOT_COUNTED = (
-    " (a gain there is not counted: the measured series is of the same scan and shares its noise,"
-    " which a program that has seen the whole run carries from one half of the blocks into the"
-    " other)"
+    " (a gain there is not counted: the measured series comes from the same scan and shares its"
+    " noise, which a program that processed the whole run transfers between halves of the blocks)"
 )
-_ON_ACQUIRED_GRID = "Beyond the acquired band it has no detail: it is on the acquired grid."
+_ON_ACQUIRED_GRID = (
+    "Above the acquired Nyquist frequency it has no detail: it is on the acquired grid."
+)
 
 
 def compared_band(claim: Claim, fwhm_mm: float, *, counts: bool, finer: bool) -> str:
@@ -347,8 +397,8 @@ def compared_band(claim: Claim, fwhm_mm: float, *, counts: bool, finer: bool) ->
     said += ", also at the same resolution" if better and fwhm_mm > 0 else ""
     said += _NOT_COUNTED if claim.decision == "better" and not counts else ""
     return (
-        f"{capital(_BAND[claim.kind])} {said}: {', '.join(numbers)}, against"
-        f" {claim.evidence.reference.words}."
+        f"{capital(_BAND[claim.kind])}: {said}; {', '.join(numbers)} (reference:"
+        f" {claim.evidence.reference.words})."
     )
 
 
@@ -364,9 +414,9 @@ def compared_lacking(kind: Kind, advice: Advice, *, finer: bool) -> str:
     """
     if kind == "beyond" and not finer:
         return _ON_ACQUIRED_GRID
-    way, need = advice.fine_run, "this takes a high-resolution reference"
+    way, need = advice.fine_run, "this requires a high-resolution reference"
     if kind == "within":
-        way, need = advice.other_run, "this takes a second run of the same task"
+        way, need = advice.other_run, "this requires a second run of the same task"
     return f"{capital(_BAND[kind])}: not assessed; {need} ({way})."
 
 
@@ -374,21 +424,19 @@ def compared_place(facts: Mapping[str, object]) -> list[str]:
     """What has to be known of how a series of another program lies on the run."""
     out = []
     if facts.get("shift") and facts.get("frame") == "as acquired":
-        out.append(f"It lies {facts['shift']} (of the acquired grid) from the run.")
+        out.append(f"The series is shifted by {facts['shift']} (of the acquired grid).")
     if left_out := int(str(facts.get("left_out", 0))):
         total = int(str(facts["brain_voxels"]))
         out.append(
-            f"It was judged without {left_out:,} of {total:,} brain voxels"
-            f" ({100 * left_out / total:.2g} %), in which it or the acquired series has no signal."
+            f"Excluded from the evaluation: {left_out:,} of {total:,} brain voxels"
+            f" ({100 * left_out / total:.2g} %) without signal in this series or in the acquired"
+            " series."
         )
     return out
 
 
 def said_first(verdict: VerdictFacts) -> list[str]:
-    """What a verdict says before its headline: motion, and what was idle.
-
-    Sentences in that order, at most two; may be empty.
-    """
+    """Return the sentences that precede a verdict: large motion, methods that were not applied."""
     texts = verdict.get("motion_text"), verdict.get("not_applied_text")
     return [text for text in texts if text]
 
@@ -396,9 +444,8 @@ def said_first(verdict: VerdictFacts) -> list[str]:
 def verdict_line(verdict: VerdictFacts) -> str:
     """Return a verdict in one line.
 
-    Large motion and methods that were not applied come before the headline.
-
-    What is said of series of other programs comes after it.
+    Large head motion and methods that were not applied come before the headline, verdicts on
+    series of other programs after it.
     """
     others = [each["headline"] for each in verdict.get("compared", [])]
     headline = verdict.get("headline", "")

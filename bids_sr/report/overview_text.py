@@ -1,11 +1,8 @@
-"""The first screen of a run: one sentence, three numbers, checks, and what to do next.
+"""First screen of a run, and the rows of ``index.html``.
 
-All of it is read from the verdict and the rows of the evaluation, so that it cannot say anything
-else.
-
-Rows of ``index.html``, one for each run.
-
-A row is read from the run's files by the functions of the first screen of its report.
+The first screen has the verdict, cards with values, checks, cautions and the next step. All of
+them are computed from the verdict and the rows of the evaluation. A row of ``index.html`` is read
+from the files of a run by the same functions.
 """
 
 import math
@@ -18,9 +15,9 @@ from markupsafe import Markup
 
 from bids_sr.evaluation import words
 from bids_sr.evaluation.evidence import (
-    ACQUIRED_ACTIVE,
     APPLIED,
     EARLIER,
+    HALVES,
     UNCALIBRATED,
     Evidence,
     accuracy,
@@ -46,7 +43,6 @@ from bids_sr.metrics import (
     number,
     read_frame,
     rows_of,
-    statistic,
 )
 from bids_sr.report.html_tables import registration_warnings
 from bids_sr.report.sections import render, run_text
@@ -56,9 +52,11 @@ from bids_sr.report.sections import render, run_text
 class RunFacts:
     """Acquisition facts: entities, voxel sizes (mm) before and after, FD (mm) of each volume.
 
-    `described` is what the sidecar of the series says of it (empty for nothing), such as that it
-    was simulated from a finer one, `calibrated` whether there is a calibration run (the test one
-    level down knows whether it was used), `at_rest` whether seeds take the place of conditions.
+    `described`: description in the sidecar of the series, such as that it was simulated; "" if it
+    has none. `calibrated`: whether there is a calibration run (the self-test knows whether it was
+    used). `at_rest`: whether maps are of seeds instead of conditions. `maps`, `masks`: file
+    patterns of the best method's maps and of their reliable regions, relative to the output
+    directory; "" if they are not stored.
     """
 
     entities: Mapping[str, str]
@@ -68,21 +66,24 @@ class RunFacts:
     described: str = ""
     calibrated: bool = False
     at_rest: bool = False
+    maps: str = ""
+    masks: str = ""
 
 
-class Number(NamedTuple):
-    """One of the three numbers: value, what it is, and what it is to be held against.
+class Card(NamedTuple):
+    """Card of the first screen: a value, a clause that says what it is, and facts, one per line.
 
-    `note`: what it is to be held against, in words; may be empty.
+    `hint`: definition, shown as a tooltip; may be empty.
     """
 
     value: str
     label: str
-    note: str
+    facts: tuple[str, ...] = ()
+    hint: str = ""
 
 
 class _Check(NamedTuple):
-    """A check: passed or not, in words, with the section that tells more."""
+    """A check: passed or not, in words, with the section that has the details."""
 
     passed: bool
     text: str
@@ -97,11 +98,11 @@ def overview_html(
     one_level: Mapping[str, object] | None = None,
     contrast: str = "",
 ) -> Markup:
-    """Render header line, sentence, numbers, checks and next steps of one run.
+    """Render the first screen of a run.
 
-    The arguments are the contents of the JSON files and tables.
-
-    `one_level`: what was tested one level down, as read from JSON; None for nothing.
+    `verdict`, `rows`, `registration`: contents of the JSON files and tables. `one_level`: results
+    of the self-test as read from JSON; None if it was not run. `contrast`: contrast of the
+    reliable voxels.
     """
     status, best = verdict.get("status", "not assessed"), verdict.get("best", "")
     applied = applied_methods(rows)
@@ -109,114 +110,166 @@ def overview_html(
     detail = strongest("function", rows, applied)
     evidence = accuracy(rows, applied)
     tested = one_level_down(rows, one_level)
-    basis = ""
-    mark, kind = MARKS.get(status, MARKS["not assessed"])
-    if tested is not None:
-        failed = (words.share_text(tested.tested[name]) for name in idle if name in tested.tested)
-        why = [f"The reason: tested on this run {tested.where_text}, {text}" for text in failed]
-        why += (words.untested(tested, name) for name in [*applied, *idle])
-        basis = ". ".join(filter(None, why))
+    basis: list[str] = []
     if detail is not None and best:
-        mapped = "seed" if run.at_rest else "contrast"
-        basis = f"Compared with {detail.reference.words}; {mapped} {detail.contrast}"
-    rests = "" if evidence is not None or tested is None else f", tested only {tested.where_text}"
+        basis = _reference_sentences(detail, run)
+    elif tested is not None:
+        # the warning above has the test of methods that were not applied
+        untested = (words.untested(tested, name) for name in applied)
+        basis = [f"{text}." for text in untested if text]
     checks = [
         *motion_checks(run.displacement),
         *registration_checks(registration),
-        *flag_checks(rows, idle, rests),
+        *flag_checks(rows, idle, self_test=evidence is None and tested is not None),
     ]
+    unit = "segments" if run.at_rest else "blocks"
     if evidence is not None:
-        numbers = [_level_number(evidence, best), *_right_number(evidence, best)]
+        cards = [_level_card(evidence, best, unit), *_correct_card(evidence, best, unit)]
     else:
-        numbers = _earlier_number(best, tested is not None and tested.calibrated)
-    numbers += _reliable_number(rows, best, contrast)
+        calibrated = tested is not None and tested.calibrated
+        cards = _earlier_card(best, calibrated, no_detail=detail is not None)
+    cards += _reliable_card(
+        rows, best, contrast, "self-test" if tested is None else tested.test_text
+    )
     undecided = bool(applied) and not (detail is not None and detail.no_detail)
+    lines = verdict.get("lines") or [{"text": verdict.get("headline", ""), "status": status}]
     return render(
         "overview",
         _header_text(run),
-        mark,
-        kind,
-        verdict.get("headline", ""),
-        basis,
+        words.capital(run.described),
+        [(_mark(line["status"]), line["text"]) for line in lines],
+        MARKS.get(status, MARKS["not assessed"])[1],
+        Markup(" ").join(basis),
+        _definitions([best, *applied]),
         said_first(verdict),
-        [*numbers, _check_number(checks, measured=evidence is not None)],
+        [*cards, _check_card(checks, measured=evidence is not None)],
         checks,
+        _cautions(rows, evidence, best),
         _next_steps(verdict, _remedies(rows, idle), undecided, run),
     )
 
 
+def _definitions(methods: Sequence[str]) -> str:
+    """Define the names of methods: ``sbl: sparse Bayesian learning, …``."""
+    summaries = {name: words.description_of(name) for name in methods if name}
+    return " ".join(
+        f"{name}: {summary.removeprefix('method: ')}."
+        for name, summary in summaries.items()
+        if summary
+    )
+
+
+def _mark(status: str) -> str:
+    return MARKS.get(status, MARKS["not assessed"])[0]
+
+
 def _header_text(run: RunFacts) -> str:
-    """Participant and run, resolution from and to, what the series is, and volumes."""
-    change = f"{size_text(run.acquired_mm, unit='')} → {size_text(run.made_mm)}"
-    described = f" ({run.described})" if run.described else ""
+    """Return participant, run, volumes, and voxel sizes before and after."""
+    sizes = f"{size_text(run.acquired_mm)} → {size_text(run.made_mm)}"
+    participant = f"sub-{run.entities['subject']}"
     volumes = f"{len(run.displacement)} volumes"
-    whose = f"sub-{run.entities['subject']}"
-    return " · ".join([whose, run_text(run.entities), change + described, volumes])
+    return " · ".join([participant, run_text(run.entities), volumes, sizes])
+
+
+def _reference_sentences(evidence: Evidence, run: RunFacts) -> list[str]:
+    """Return what the reference is, what was compared, and for which contrast."""
+    finer = [
+        made
+        for made, acquired in zip(run.made_mm, run.acquired_mm, strict=True)
+        if abs(made - acquired) > _SAME_MM
+    ] or list(run.made_mm)
+    at = size_text(finer[:1] if max(finer) - min(finer) < _SAME_MM else finer)
+    what = evidence.reference.words.replace("at the high resolution", f"at {at}")
+    sentences = [f"Reference: {what}."]
+    if evidence.reference is HALVES:
+        parts = "the run" if run.at_rest else "the blocks"
+        sentences.append(f"Effects are compared between independent halves of {parts}.")
+    mapped = words.capital("seed" if run.at_rest else "contrast")
+    sentences.append(Markup("{}: <em>{}</em>.").format(mapped, evidence.contrast))
+    return sentences
 
 
 def level_text(row: MetricRow | None) -> str:
-    """A level: percent of the variance, in words where it is below 0, or a correlation.
-
-    Text such as ``27 %``; n/a for none.
-    """
+    """Return a level in percent of the variance, or a correlation; ``n/a`` if it is not known."""
     if row is None or row.statistic == "r" or not math.isfinite(row.value):
         return number(math.nan if row is None else row.value)
-    if below_zero(row):
-        return words.WORSE
-    return number(row.value, ".0%") if row.value > -0.005 else "not above 0 %"
+    return number(row.value, ".0%")
 
 
 def ends_text(row: MetricRow) -> str:
-    """The interval of a level, in its unit; empty without one."""
+    """Return the interval of a level, in its unit; "" if it has none."""
     return interval(row.lower, row.upper, "" if row.statistic == "r" else ".0%")
 
 
-def _beside(evidence: Evidence, row: MetricRow, *others: str) -> str:
-    """What stands beside a level: its interval, others, and the same over the brain."""
+def _estimate_text(row: MetricRow | None) -> str:
+    """Return a level with its interval: ``35 % [22, 42] %``."""
+    text = level_text(row) if row is None else f"{level_text(row)} {ends_text(row)}".strip()
+    return _unbroken(text)
+
+
+def _region_facts(evidence: Evidence, row: MetricRow, unit: str, *others: str) -> tuple[str, ...]:
+    """Return interval and region of a level, the level in the whole brain, and other facts."""
     ends = ends_text(row)
-    said = [f"95 % interval over blocks {ends}" if ends else "no interval", *others]
+    facts = [f"95 % interval over {unit}: {_unbroken(ends)}" if ends else "No interval", *others]
+    name, definition = words.active_words(evidence.regions[0])
+    facts.append(words.capital(name) + (f" ({definition})" if definition else ""))
     if evidence.regions[0] != "brain":
         brain = evidence.row(row.series, "brain", statistic=row.statistic)
-        said.append(f"whole brain: {level_text(brain)}")
-    return "; ".join(said)
+        facts.append(f"Whole brain: {_estimate_text(brain)}")
+    return tuple(facts)
 
 
-def _level_number(evidence: Evidence, best: str) -> Number:
-    """Return the best method's detail beyond the acquired Nyquist limit, active voxels first."""
-    label = f"{statistic(evidence.reference.statistic).label} {words.BANDS[evidence.band]}"
-    where = words.region_text(evidence.regions[0])
+def _level_card(evidence: Evidence, best: str, unit: str) -> Card:
+    """Return the best method's level in active voxels, and beside it B-spline's."""
+    explains = evidence.reference.statistic == "ev"
+    hint = _EXPLAINED if explains else _CORRELATION
+    label = (
+        f"of the true detail is explained by {best}"
+        if explains
+        else f"correlation of the detail of {best} with the reference"
+    )
     if (row := evidence.known(best).get(evidence.regions[0])) is None:
-        return Number("–", label, "not assessed")
-    note = _beside(evidence, row, f"B-spline: {level_text(evidence.row('bspline'))}")
-    return Number(f"{best} {level_text(row)}", f"{label}, {where}", note)
+        return Card("–", label, ("Not assessed",), hint)
+    if explains and below_zero(row):
+        label += ": wrong detail"
+    others = f"B-spline: {level_text(evidence.row('bspline'))}"
+    return Card(level_text(row), label, _region_facts(evidence, row, unit, others), hint)
 
 
-def _right_number(evidence: Evidence, best: str) -> list[Number]:
-    """Return how much of the best method's detail is true, or nothing if unknown."""
+def _correct_card(evidence: Evidence, best: str, unit: str) -> list[Card]:
+    """Return how much of the best method's detail is true; no card if it is not known."""
     row = evidence.row(best, statistic="correct_fraction")
     if row is None or not math.isfinite(row.value):
         return []
-    what = f"correct fraction: of the detail that {best} shows, how much is true"
-    label = f"{what}, {words.region_text(evidence.regions[0])}"
-    return [Number(f"{best} {level_text(row)}", label, _beside(evidence, row))]
+    label = f"of the detail shown by {best} is true (correct fraction)"
+    return [Card(level_text(row), label, _region_facts(evidence, row, unit), _CORRECT)]
 
 
-def _earlier_number(best: str, calibrated: bool) -> list[Number]:
-    """What measured runs had, where this one has no truth; nothing where no method was applied."""
+def _earlier_card(best: str, calibrated: bool, *, no_detail: bool) -> list[Card]:
+    """Return the accuracy in other runs; no card if no method was applied.
+
+    `no_detail`: this run has a reference, which has no reproducible detail.
+    """
     if not best:
         return []
     earlier = EARLIER[calibrated]
-    text = (
-        f"in runs where it was measured ({earlier.where}), sbl explained {earlier.active} of it in"
-        f" {words.region_text(ACQUIRED_ACTIVE)} and {earlier.brain} over the brain (adding no"
-        " detail: 0 %)"
+    label = (
+        "The reference has no reproducible detail."
+        if no_detail
+        else "No high-resolution reference for this run."
     )
-    label = f"how much of the true fine detail {best} explains in this run"
-    return [Number("not measured", label, text if best == "sbl" else "")]
+    text = (
+        f"In other runs, sbl explained {earlier.active} of the true detail in active voxels and"
+        f" {earlier.brain} over the whole brain ({earlier.where})"
+    )
+    return [Card("not measured", label, (text,) if best == "sbl" else (), _EXPLAINED)]
 
 
-def _reliable_number(rows: Sequence[MetricRow], best: str, contrast: str) -> list[Number]:
-    """Which voxels of the best method's map to believe; nothing where no error is known."""
+def _reliable_card(rows: Sequence[MetricRow], best: str, contrast: str, test: str) -> list[Card]:
+    """Return how many voxels of the best method's map are reliable; no card without an SD map.
+
+    `test`: name of the self-test, with its voxel sizes.
+    """
     of_best = [row for row in rows if (row.series, row.contrast) == (best, contrast)]
     widths = [row.fwhm_mm for row in of_best if row.statistic == "expected_wrong"]
     if not widths:
@@ -224,106 +277,140 @@ def _reliable_number(rows: Sequence[MetricRow], best: str, contrast: str) -> lis
     values = {
         (row.statistic, row.threshold): row.value for row in of_best if row.fwhm_mm == min(widths)
     }
-    tested = [row.value for row in of_best if row.statistic == "coverage_one_level_down"]
-    smoothing = f"smoothed by {min(widths):g} mm" if min(widths) else "not smoothed"
+    covered = [row.value for row in of_best if row.statistic == "coverage_one_level_down"]
+    smoothing = f"smoothed by {min(widths):g} mm FWHM" if min(widths) else "unsmoothed"
+    where = f"Map: {best}, contrast {contrast}, {smoothing}"
     active = values["voxels", "fdr"]
     kept = values.get(("voxels", "reliable"))
-    label = f"voxels of {best} to believe: {contrast}, {smoothing}"
     if not active:
-        return [Number("0", label, "no voxel is active at a false discovery rate of .05")]
+        return [Card("0", "active voxels", ("No voxel passes FDR .05", where))]
     wrong = number(values["expected_wrong", "fdr"], ".0%")
-    note = (
-        f"of the {active:.0f} voxels active at a false discovery rate of .05 {wrong} are expected"
-        " to have the opposite sign, by noise and error of the reconstruction together"
+    expected = (
+        f"Expected wrong sign, from noise and reconstruction error: {wrong} of the {active:,.0f}"
     )
-    held = (
-        f"its 95 % intervals held in {number(tested[0], '.0%')} of the voxels"
-        if tested
-        else "its intervals could not be tested"
-    )
-    where = f"{held} one level of resolution down"
+    label = "active voxels (FDR .05) are reliable"
     if kept is None:
-        return [Number("none", label, f"{note}; {where}: no region is called reliable")]
+        none = "No voxels are marked as reliable: self-test not possible"
+        if covered:
+            none = (
+                f"No voxels are marked as reliable: {test} failed (95 % intervals covered"
+                f" {number(covered[0], '.0%')} of voxels)"
+            )
+        return [Card("none", f"of {active:,.0f} {label}", (where, none, expected))]
     if kept:
-        note += f"; of the reliable ones {number(values['expected_wrong', 'reliable'], '.0%')}"
-    return [Number(f"{kept:.0f} of {active:.0f} reliable", label, f"{note}; {where}")]
+        expected += f", {number(values['expected_wrong', 'reliable'], '.0%')} of the {kept:,.0f}"
+    held = [
+        f"{words.capital(test)}: 95 % intervals covered {number(share, '.0%')} of voxels"
+        for share in covered
+    ]
+    return [Card(f"{kept:,.0f} of {active:,.0f}", label, (where, expected, *held), _RELIABLE)]
 
 
-def _check_number(checks: Sequence[_Check], *, measured: bool) -> Number:
-    """How many of all checks passed, which did not, and what they do not tell."""
+def _check_card(checks: Sequence[_Check], *, measured: bool) -> Card:
+    """Return how many checks passed, and which failed."""
     failed = [each.text for each in checks if not each.passed]
-    passed = "" if measured else "they do not tell whether the fine detail is true"
-    note = f"failed: {'; '.join(failed)}" if failed else passed
-    return Number(f"{len(checks) - len(failed)} of {len(checks)}", "checks passed", note)
+    facts = [f"Failed: {text}" for text in failed]
+    facts += ["These checks do not assess accuracy."] * (not measured)
+    passed = len(checks) - len(failed)
+    return Card(f"{passed} of {len(checks)}", "checks passed", tuple(facts))
 
 
 def motion_checks(displacement: Sequence[float]) -> list[_Check]:
-    """Mean framewise displacement.
-
-    `displacement`: framewise displacement (FD) of each volume (mm).
-    """
+    """Check the framewise displacement (FD, mm) of the volumes; no check if it is not known."""
     if (found := words.moved(displacement)) is None:
         return []
     mean, share = found
     above = f", {number(share, '.0%')} of volumes above {MOVED_MM:g} mm" if share else ""
-    return [
-        _Check(
-            not words.moved_much(displacement), f"motion: mean FD {mean:.2f} mm{above}", "motion"
-        )
-    ]
+    text = f"Head motion: mean FD {mean:.2f} mm{above}"
+    return [_Check(not words.moved_much(displacement), text, "motion")]
 
 
 _REGISTERED = ("bold_t1w_", "bold_pair_")
 
 
 def registration_checks(facts: Mapping[str, object]) -> list[_Check]:
-    """Whether the registrations look right; no check where nothing was registered."""
+    """Check the registrations for warnings; no check if nothing was registered."""
     count = len(registration_warnings(facts))
     if not count and not any(key.startswith(_REGISTERED) for key in facts):
         return []
-    text = f"registration: {count} warning{'s' * (count > 1)}" if count else "registration"
+    text = f"Registration: {count} warning{'s' * (count > 1)}" if count else "Registration"
     return [_Check(not count, text, "registration")]
 
 
 def flag_checks(
-    rows: Sequence[MetricRow], not_applied: Sequence[str] = (), harm_tested: str = ""
+    rows: Sequence[MetricRow], not_applied: Sequence[str] = (), *, self_test: bool = False
 ) -> list[_Check]:
     """Return one check per flag, failed ones first.
 
-    A method with wrong detail is named, as is where that was tested.
-
-    `not_applied`: names of methods that fell back to zero filling.
+    `not_applied`: names of methods whose series are zero filled; their flags are ignored.
+    `self_test`: added detail was assessed by the self-test only.
     """
     checks = []
     rows = [row for row in rows if not derives_from(row.series, not_applied)]
+    evidence = accuracy(rows, applied_methods(rows))
+    contrast = f" (contrast {evidence.contrast})" if evidence is not None else ""
     for name, up in raised_flags(rows).items():
-        whose = f"{', '.join(dict.fromkeys(up))}: " if name == "harm" and up else ""
-        text = f"{whose}{FLAGS[name].failed if up else FLAGS[name].passed}"
-        text += f"{harm_tested}{_below_over_brain(rows)}" if name == "harm" else ""
+        text = FLAGS[name].failed if up else FLAGS[name].passed
+        if name == "harm":
+            text += " (self-test)" if self_test else contrast
+            text += f": {', '.join(dict.fromkeys(up))}" if up else ""
         checks.append(_Check(not up, text, "guards"))
     return sorted(checks, key=lambda each: each.passed)
 
 
-def _below_over_brain(rows: Sequence[MetricRow]) -> str:
-    """In how many contrasts each applied method explains less than nothing over the brain."""
-    text = ""
-    for method in applied_methods(rows):
+def _cautions(rows: Sequence[MetricRow], evidence: Evidence | None, best: str) -> str:
+    """Name the contrasts in which a method's detail is worse than none over the whole brain.
+
+    The best method comes first; "" if there is no such contrast, or no explained variance.
+    """
+    if evidence is None or evidence.reference.statistic != "ev":
+        return ""
+    cautions = []
+    for method in sorted(applied_methods(rows), key=lambda name: name != best):
         values = {
             row.contrast: row.value
             for row in rows
-            if (row.series, row.statistic, row.band) == (method, "ev", "beyond")
+            if (row.series, row.statistic, row.band) == (method, "ev", evidence.band)
             and (row.region, row.minus) == ("brain", MISSING)
+            and row.reference == evidence.reference.name
+            and math.isfinite(row.value)
         }
-        if below := sum(value < 0 for value in values.values()):
-            text += f"; over the brain {method} is below 0 in {below} of {len(values)} contrasts"
-    return text
+        below = {name: value for name, value in values.items() if value < 0}
+        if below:
+            which = _which_contrasts(below, [name for name in values if name not in below])
+            count = f"in {len(below)} of {len(values)} contrasts"
+            cautions.append(Markup("{} for {} ({})").format(count, method, which))
+    if not cautions:
+        return ""
+    return Markup(
+        "Over the whole brain, added detail is worse than none (explained variance below 0) {}."
+    ).format(Markup("; ").join(cautions))
+
+
+def _which_contrasts(below: Mapping[str, float], others: Sequence[str]) -> str:
+    """Name contrasts with their values; of many, those that are not among them."""
+    if len(below) <= max(_NAMED, len(others)):
+        entries = [
+            Markup("<em>{}</em> {}").format(name, _unbroken(number(value, ".0%")))
+            for name, value in below.items()
+        ]
+        return Markup(", ").join(entries)
+    if not others:
+        return "all"
+    return Markup("all except {}").format(
+        Markup(", ").join(Markup("<em>{}</em>").format(name) for name in others)
+    )
+
+
+def _unbroken(text: str) -> str:
+    """Return a value without places for a line break."""
+    return text.replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def _remedies(rows: Sequence[MetricRow], not_applied: Sequence[str] = ()) -> list[str]:
-    """What to do about each flag that is up.
+    """Return what to do about each raised flag that has a remedy.
 
-    `not_applied`: names of methods that fell back to zero filling. Sentences for flags that have a
-    remedy; empty for none.
+    `not_applied`: names of methods whose series are zero filled; their flags are ignored.
     """
     remedies = (
         FLAGS[name].remedy.format(series=series)
@@ -334,10 +421,25 @@ def _remedies(rows: Sequence[MetricRow], not_applied: Sequence[str] = ()) -> lis
     return list(filter(None, remedies))
 
 
-_CALIBRATION = "scan a calibration (about 20 volumes at the high resolution, same slices)"
+_SAME_MM = 1e-3
+_NAMED = 6
+"""Contrasts that a caution names; of more, it names the others if these are fewer."""
+_EXPLAINED = (
+    "Explained variance above the acquired Nyquist frequency: 100 % all of the detail, 0 % none,"
+    " below 0 wrong detail."
+)
+_CORRELATION = "Correlation of the maps above the acquired Nyquist frequency."
+_CORRECT = (
+    "Squared correlation of the detail with the true detail: a share of its energy, not of the"
+    " voxels."
+)
+_RELIABLE = (
+    "Reliable: the most active voxels; at most 5 % of them are expected to have the wrong sign."
+)
+_CALIBRATION = "a calibration (about 20 volumes at the high resolution, same slices)"
 _MOVE_LESS = (
-    "Look at head motion first: fine detail cannot be trusted where the head moves by a voxel;"
-    " exclude this run, or acquire it again."
+    "Check head motion first. Motion of a voxel or more invalidates fine detail: exclude or repeat"
+    " this run."
 )
 
 
@@ -346,48 +448,52 @@ def _next_steps(
 ) -> list[str]:
     """Return at most two next steps, the most useful first.
 
-    A run that has a calibration is not told to acquire one.
-
-    `undecided`: a method was applied, and the run has no reference, rather than one without
-    detail.
+    `undecided`: a method was applied, and the run has no reference (rather than a reference
+    without detail).
     """
     status, best = verdict.get("status", "not assessed"), verdict.get("best", "")
     steps = [_MOVE_LESS] * bool(verdict.get("motion_text")) + list(remedies)
     if verdict.get("not_applied") and not run.calibrated:
-        steps.append(
-            f"To have a method applied, {_CALIBRATION}: with one, it is applied in more runs."
-        )
+        steps.append(f"Scan {_CALIBRATION}: methods then apply to more runs.")
     if status == "not assessed" and undecided:
         above = [was**2 / is_now for was, is_now in zip(run.acquired_mm, run.made_mm, strict=True)]
         made, acquired, coarser = (
             size_text(size) for size in (run.made_mm, run.acquired_mm, above)
         )
         steps.append(
-            f"To see how {best or 'a method'} does in this participant and task, scan one run at"
-            f" {made} and process it with --retrospective, which downsamples it and compares the"
-            " result with what was measured. Without a scan, --retrospective on this run shows"
-            f" how well {acquired} is recovered from {coarser}."
+            f"To measure the accuracy of {best or 'a method'} in this participant and task, scan"
+            f" one run at {made} and process it with --retrospective: it is downsampled,"
+            " super-resolved and compared with the measurement. Without another scan,"
+            f" --retrospective on this run shows how well {acquired} is recovered from {coarser}."
         )
         if best == "sbl" and not run.calibrated:
-            had = (
-                f"sbl explained {EARLIER[True].active} of the true detail in voxels active in the"
-                f" acquired run, without one {UNCALIBRATED}"
-            )
             steps.append(
-                f"To improve the maps of another session, {_CALIBRATION}: with one, {had}"
-                f" ({EARLIER[True].where})."
+                f"To improve the maps of another session, scan {_CALIBRATION}: with it, sbl"
+                f" explained {EARLIER[True].active} of the true detail in active voxels, without"
+                f" it {UNCALIBRATED} ({EARLIER[True].where})."
             )
     if status == "not more accurate":
         steps.append(
-            "Interpret the B-spline maps; fine detail in the other maps is not shown to be"
-            " accurate here."
+            "Use the B-spline maps. Finer detail in the other maps was not found to be accurate in"
+            " this run."
         )
     if status == "more accurate":
-        folders = [f"sub-{run.entities['subject']}"]
-        folders += [f"ses-{run.entities['session']}"] if "session" in run.entities else []
-        maps = "/".join([*folders, "func", f"*desc-{best}*_statmap.nii.gz"])
-        steps.append(f"Use {maps}, and test at the group level whether the result generalizes.")
+        steps.append(_use_maps(best, run))
     return list(dict.fromkeys(steps))[:2]
+
+
+def _use_maps(best: str, run: RunFacts) -> str:
+    """Return which files to use, and what to test next."""
+    if not run.maps:
+        use = Markup("Rerun with --level standard to store the {} maps.").format(best)
+    elif not run.masks:
+        use = Markup("Use the {} maps (<code>{}</code>).").format(best, run.maps)
+    else:
+        use = Markup(
+            "Use the {} maps (<code>{}</code>) within the masks of reliable voxels"
+            " (<code>{}</code>)."
+        ).format(best, run.maps, run.masks)
+    return use + " Test at the group level whether the result generalizes."
 
 
 VERDICT, TABLE = "_desc-verdict_metrics.json", "_desc-evaluation_metrics.tsv"
@@ -397,26 +503,24 @@ MEASURED = "explained variance"
 HEADS: Mapping[str, str] = {
     "participant": "",
     "run": "",
-    "not applied": "zero filling instead",
-    MEASURED: "beyond the acquired Nyquist limit",
+    "not applied": "zero filled",
+    MEASURED: "above the acquired Nyquist frequency",
     "mean FD (mm)": "",
     f"volumes with FD > {MOVED_MM:g} mm": "",
     "failed checks": "",
     "verdict": "",
 }
-"""Columns of the table, with what they mean; those that are empty in all rows are left out."""
+"""Columns of the table with their second line; columns without any value are left out."""
 SHOWN = frozenset({"participant", "run", "verdict"})
 """Columns that are never left out."""
 NUMBERS = frozenset({"mean FD (mm)", f"volumes with FD > {MOVED_MM:g} mm"})
 """Columns of plain numbers."""
 READING = (
-    "Explained variance: of the best method of each run in active voxels, with its 95 % interval;"
-    " it needs a high-resolution reference."
+    "Explained variance of the best method of each run in active voxels, with 95 % interval. It"
+    " requires a high-resolution reference."
 )
 RunSummary = dict[str, str]
-"""Cells of one run by the head of their column; what there is nothing to tell of is absent or
-empty.
-"""
+"""Cells of one run by the head of their column; cells without a value are absent or empty."""
 
 
 def run_summary(verdict_file: Path, label: str) -> RunSummary:
@@ -433,10 +537,7 @@ def name_below(run: str, label: str) -> str:
 
 
 def compared_of(verdict_file: Path) -> list[str]:
-    """What the verdict of a run says of series of other programs, a line each.
-
-    Sentences; empty for none.
-    """
+    """Return the verdicts on series of other programs, one text per series."""
     return [each["text"] for each in _read_verdict(verdict_file).get("compared", [])]
 
 
@@ -445,9 +546,9 @@ def _read_verdict(file: Path) -> VerdictFacts:
 
 
 def stamps_of(verdict_file: Path) -> tuple[int, ...]:
-    """When each file of a row was changed (ns); 0 for one that is missing.
+    """Return modification times (ns) of verdict, evaluation, confounds and registration.
 
-    Times of verdict, evaluation, confounds and registration (ns).
+    The time of a missing file is 0.
     """
     return tuple(_stamp(file) for file in _files(verdict_file))
 
@@ -480,9 +581,7 @@ def _summary(stem: str, label: str, stamped: tuple[tuple[Path, int], ...]) -> Ru
     idle = verdict.get("not_applied", [])
     evidence = accuracy(rows, applied_methods(rows))
     checks = [*motion_checks(displacement), *registration_checks(read_json(registration_file))]
-    checks += flag_checks(
-        rows, idle, "" if evidence is not None else ", tested only one level down"
-    )
+    checks += flag_checks(rows, idle, self_test=evidence is None)
     failed = [each.text for each in checks if not each.passed]
     motion = moved(displacement)
     cells = (
@@ -500,11 +599,9 @@ def _summary(stem: str, label: str, stamped: tuple[tuple[Path, int], ...]) -> Ru
 def _accuracy(evidence: Evidence, best: str) -> str:
     if (row := evidence.known(best).get(evidence.regions[0])) is None:
         return ""
-    nbsp = "\N{NO-BREAK SPACE}"
     where = "" if row.region != "brain" else f", {region_text(row.region)}"
-    ends = "" if below_zero(row) and row.statistic != "r" else ends_text(row)
-    value = f"{'r ' * (row.statistic == 'r')}{level_text(row)} {ends}".strip()
-    return f"{best} {value.replace(' ', nbsp)}{where}"
+    value = f"{'r ' * (row.statistic == 'r')}{_estimate_text(row)}"
+    return f"{best} {_unbroken(value)}{where}"
 
 
 def _rows(file: Path) -> list[MetricRow]:

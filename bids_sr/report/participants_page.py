@@ -282,8 +282,9 @@ def _link(place: str, text: str) -> Markup:
 
 
 _UNFINISHED = (
-    "Not finished: a call that began at {} works on this participant, or was stopped. Below is"
-    " what an earlier call made; its files may be gone or changed. Rerun the command to go on."
+    "Not finished: a call that started at {} is processing this participant, or was stopped. This"
+    " page is from an earlier call; its files may have been removed or changed. Rerun the command"
+    " to resume."
 )
 _START = '<main id="content" tabindex="-1">'
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from markupsafe import Markup
 
 from bids_sr.metrics import BRAIN, MetricRow, number
+from bids_sr.report.overview_text import Card
 from bids_sr.report.sections import render
 from bids_sr.series import BASELINES, MEASURED
 
@@ -44,12 +45,12 @@ def changes_of(rows: Sequence[MetricRow]) -> dict[str, dict[str, tuple[float, st
 
 
 def headline_of(changes: Changes) -> str:
-    """Return the result in a sentence: which methods have the higher PSNR, where and by how much.
+    """Return which methods have a higher PSNR than interpolation, in which contrasts, by how much.
 
     `changes`: as `changes_of` returns them.
     """
     if not changes:
-        return "Not compared with interpolation: no slice was held out from training"
+        return "Not compared with interpolation: no slices were held out from training"
     parts = []
     for name, own in changes.items():
         higher = {contrast: change for contrast, (change, _) in own.items() if change > 0}
@@ -59,14 +60,14 @@ def headline_of(changes: Changes) -> str:
             size = lowest if lowest == highest else f"{lowest} to {highest}"
             parts.append(f"{name} in {where} (by {size} dB)")
     if not parts:
-        return f"PSNR not higher than interpolation in any contrast ({', '.join(changes)})"
-    return f"PSNR higher than interpolation: {'; '.join(parts)}"
+        return f"PSNR is not higher than with interpolation in any contrast ({', '.join(changes)})"
+    return f"PSNR is higher than with interpolation: {'; '.join(parts)}"
 
 
 def scans_overview_html(
     rows: Sequence[MetricRow], participant: str, contrasts: Sequence[str]
 ) -> Markup:
-    """Render the sentence, what it is based on, and a number per method and contrast.
+    """Render the first screen of structural scans: result, reference, one card per difference.
 
     Parameters
     ----------
@@ -79,18 +80,17 @@ def scans_overview_html(
     """
     changes = changes_of(rows)
     numbers = [
-        {
-            "value": f"{number(change, '+.2f')} dB",
-            "label": f"PSNR of {contrast}, {name}",
-            "note": f"minus {plain} interpolation",
-        }
+        Card(
+            value=f"{number(change, '+.2f')} dB",
+            label=f"PSNR of {contrast}: {name} − {plain} interpolation",
+        )
         for name, own in changes.items()
         for contrast, (change, plain) in own.items()
     ]
     evidence = (
-        "Compared with the better interpolation and the measured high-resolution scans, in slices"
-        " on which no model was trained. One participant: no test; the group level tests"
-        " differences over participants"
+        "Reference: the measured high-resolution scans, in slices that were not used for training."
+        " Each method is compared with the better interpolation. This is one participant; the"
+        " group level tests differences over participants"
     )
     header = f"{participant}, structural scans: {', '.join(contrasts)}"
     return render("group_answer", header, _MARK, _STATE, headline_of(changes), evidence, numbers)

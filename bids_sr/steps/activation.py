@@ -74,8 +74,8 @@ def _maps_text(setting: Lookup) -> str:
             filtered += f", cleared of confounds (`{', '.join(nuisance or ()) or 'none'}`)"
         parts.append(
             f"Voxel time series were linearly detrended{filtered} and correlated with the"
-            f" {course}; regions were defined as the voxels of the region of interest whose value"
-            " was at least max - (max - min)/4."
+            f" {course}. Regions were defined as the voxels of the region of interest with values"
+            " of at least max - (max - min)/4."
         )
     if "glm" in kinds:
         named = (

@@ -63,10 +63,11 @@ _SEED = 1  # of antspyx, which draws nothing when it resamples
 
 def _clusters_text(setting: Lookup) -> str:
     text = (
-        "The ten largest clusters of each map (6-connectivity) and their local peaks were listed"
+        "The ten largest clusters of each map (6-connectivity; clusters above 10 cm³ were split by"
+        " a higher threshold) and their local peaks were listed"
     )
     return text + (
-        f", with labels of the {atlas_title(setting('atlas'))}.\n"
+        f", with the nearest labels of the {atlas_title(setting('atlas'))}.\n"
         if setting("with_anat")
         else ".\n"
     )

@@ -73,10 +73,10 @@ UNSPLIT = (
 )
 """Methods text of a run in the place of that of `compare_halves`."""
 ONE_LEVEL_DOWN = (
-    "Variance-based methods were also tested without a reference: the volumes of the run were"
-    " downsampled once more by the super-resolution factor, super-resolved and compared with the"
-    " acquired volumes. For each series, the share of the squared error of zero filling that it"
-    " removes was computed, with an interval over segments of volumes. "
+    "Variance-based methods were also tested without a reference (self-test): the volumes of the"
+    " run were downsampled once more by the super-resolution factor, super-resolved and compared"
+    " with the acquired volumes. The score is the share of the squared error of zero filling that"
+    " a series removes, with an interval over segments of the run. "
 )
 """Methods text of a run with a method that estimates variances."""
 N_BOOT = 1000

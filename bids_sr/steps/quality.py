@@ -402,9 +402,9 @@ _TEXT = {
 }
 _FITTED = ("effect", "variance", "t", "z")
 _RELIABLE = (
-    "Active voxels (false discovery rate .05 of z) in descending order of t, as many as keep the"
-    " expected share with the wrong sign at .05",
-    "Voxels that are active at a false discovery rate of .05 of zTotal",
+    "The most active voxels (FDR .05 of z, in the order of t); at most 5 % of them are expected to"
+    " have the wrong sign",
+    "Active voxels (FDR .05 of zTotal)",
 )
 
 

@@ -105,7 +105,8 @@ def test_verdict_is_in_words_and_in_the_report(judged):
     assert "No errors to report" in page
     shown = " ".join(unescape(re.sub(r"<[^>]+>", "", page)).split())
     # the other sentences are rows of its tables
-    for text in (verdict["headline"], verdict["sentences"][0]["text"], *verdict["limits"]):
+    lines = [line["text"] for line in verdict["lines"]]
+    for text in (*lines, verdict["sentences"][0]["text"], *verdict["limits"]):
         assert " ".join(text.split()) in shown
 
 

@@ -58,7 +58,7 @@ def summarize_subject(*, subject_facts: Mapping[str, object]) -> Content:
         tab="Brain mask and tissues",
         caption=(
             "Bias-corrected T1w image; outlines of the brain mask, of tissue probabilities at .5,"
-            " and of the region of interest in light blue (none where it is the whole brain)."
+            " and (light blue) of the region of interest, unless it is the whole brain."
         ),
         missing="brain mask and tissues (no T1w image, or the step did not finish)",
     ),
@@ -104,8 +104,8 @@ def draw_brain(
         subtitle="T1w to the template",
         tab="T1w to the template",
         caption=(
-            "Template above, the T1w image before registration (scanner coordinates) in the"
-            " middle, after normalization below; outlines are from the template."
+            "Top: template. Middle: T1w image before registration (scanner coordinates). Bottom:"
+            " T1w image after normalization. Outlines are from the template."
         ),
         missing="T1w to template",
     ),
@@ -134,7 +134,7 @@ def draw_normalization(
         suffix=PAIR,
         subtitle="Training images (T2* pair)",
         tab="Images",
-        caption="Low resolution above, high resolution below, as used for training.",
+        caption="Top: low resolution. Bottom: high resolution. Both as used for training.",
         missing="T2* pair and its registration (no pair, or the step did not finish)",
     ),
     Shown(
@@ -145,9 +145,9 @@ def draw_normalization(
         subtitle="Registration of the T2* pair",
         tab="T2* pair",
         caption=(
-            "Low-resolution image above, the high-resolution image before registration (scanner"
-            " coordinates) in the middle, after registration below; outlines are from the"
-            " low-resolution image."
+            "Top: low-resolution image. Middle: high-resolution image before registration (scanner"
+            " coordinates). Bottom: high-resolution image after registration. Outlines are from"
+            " the low-resolution image."
         ),
     ),
     Shown(
@@ -217,13 +217,13 @@ def show_registration(registration: Facts) -> Content:
         "coreg",
         "registration",
         static=False,
-        subtitle="BOLD reference to T1w",
+        subtitle="boldref to T1w",
         tab="BOLD to T1w",
         caption=(
-            "T1w above, the BOLD reference before registration (scanner coordinates) in the"
-            " middle, after registration below; outlines are from the T1w image."
+            "Top: T1w image. Middle: boldref (mean of the run) before registration (scanner"
+            " coordinates). Bottom: boldref after registration. Outlines are from the T1w image."
         ),
-        missing="BOLD reference to T1w (no T1w image, or the step did not finish)",
+        missing="boldref to T1w (no T1w image, or the step did not finish)",
     ),
     memory=Need(always=0.03, t1w=0.020, high=0.0),
     cost=Cost(always=0.4, t1w=0.27),
@@ -263,14 +263,14 @@ def draw_coregistration(
         "highres",
         "registration",
         static=False,
-        subtitle="High-resolution T2* to the BOLD reference",
+        subtitle="High-resolution T2* to the boldref",
         tab="T2* to BOLD",
         caption=(
-            "BOLD reference above, the high-resolution T2* image before registration (scanner"
-            " coordinates) in the middle, after registration below; outlines are from the BOLD"
-            " reference."
+            "Top: boldref. Middle: high-resolution T2*-weighted image before registration (scanner"
+            " coordinates). Bottom: T2*-weighted image after registration. Outlines are from the"
+            " boldref."
         ),
-        missing="High-resolution T2* to the BOLD reference (no pair, or the step did not finish)",
+        missing="High-resolution T2* to the boldref (no pair, or the step did not finish)",
     ),
 )
 def draw_guide(
@@ -302,13 +302,13 @@ def draw_guide(
         "calibrationreg",
         "registration",
         static=False,
-        subtitle="Calibration to the BOLD reference",
+        subtitle="Calibration to the boldref",
         tab="Calibration to BOLD",
         caption=(
-            "BOLD reference above, the reference of the calibration (short run at the high"
-            " resolution) before registration (scanner coordinates) in the middle, after"
-            " registration below; outlines are from the BOLD reference. Where they diverge after"
-            " registration, the distortion of the calibration differs from that of the run."
+            "Top: boldref. Middle: mean of the calibration (short run at the high resolution)"
+            " before registration (scanner coordinates). Bottom: mean of the calibration after"
+            " registration. Outlines are from the boldref. If they do not fit after registration,"
+            " calibration and run differ in distortion."
         ),
     ),
     Shown("calibrationfacts", "registration", html=True, tab="Calibration values"),

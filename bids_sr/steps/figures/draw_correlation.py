@@ -22,13 +22,13 @@ from bids_sr.steps.figures import display_grids
         heading="{contrast}, {smoothing}",
         tab="CC maps",
         caption=(
-            "Correlation (-1 to 1) of each voxel's detrended, low-pass filtered time series with"
-            " the task, over the T2* image (or the BOLD reference if there is none). One row per"
+            "Correlation (−1 to 1) of each voxel's detrended, low-pass filtered time series with"
+            " the task, over the T2*-weighted image (or the boldref if there is none). One row per"
             " series: an axial and a sagittal plane through the highest CC of the first row in the"
-            " region of interest (light blue outline), each with its yellow frame enlarged. One"
-            " color scale and one threshold hold for all rows; negative values are not drawn."
-            " Peak: highest CC of a series in the region of interest. Sharper maps are not more"
-            " accurate by themselves: compare with B-spline, which adds no detail."
+            " region of interest (light blue outline), each with its yellow frame enlarged. All"
+            " rows share one color scale and threshold; negative values are not shown. Peak:"
+            " highest CC of a series in the region of interest. Sharper maps are not more accurate"
+            " by themselves: compare with B-spline, which adds no detail."
         ),
         tables=("activation",),
     ),

@@ -53,15 +53,15 @@ _VALUES = ("evaluation",)
     Shown(
         "splithalf",
         "evaluation",
-        subtitle="Agreement with the measured high-resolution run (independent blocks)",
+        subtitle="Agreement with the run as measured at the high resolution (independent blocks)",
         tab="Agreement",
         caption=(
             "The effect of each series in one half of the blocks (at rest: segments of the run),"
             " compared with the effect measured at high resolution in the other half; mean of both"
             " directions. Explained variance is 1 − |error|² / |true effect|², corrected for noise"
-            " in the reference. The shaded column shows only detail beyond the acquired Nyquist"
-            " limit. Dashed: the measured series against its own other half, which is no upper"
-            " bound. Dotted: B-spline interpolation."
+            " in the reference. Shaded column: only detail above the acquired Nyquist frequency."
+            " Dashed: one half of the measured series against its other half; noise lowers this"
+            " value, so other series may exceed it. Dotted: B-spline interpolation."
         ),
         request=(
             "agreement with measured high-resolution BOLD (--truth DIR if it was acquired;"
@@ -72,24 +72,25 @@ _VALUES = ("evaluation",)
     Shown(
         "splithalfContrasts",
         "evaluation",
-        subtitle="The same for other contrasts, beyond the acquired Nyquist limit",
+        subtitle="Other contrasts, above the acquired Nyquist frequency",
         tab="Other contrasts",
         caption=(
-            "A harder test: contrasts between conditions cancel what all conditions share, such as"
+            "Explained variance as in the figure above, for other contrasts. Contrasts between"
+            " conditions are a harder test: they cancel effects that all conditions share, such as"
             " large veins."
         ),
     ),
     Shown(
         "beyond",
         "evaluation",
-        subtitle="The effect beyond the acquired Nyquist limit",
+        subtitle="Effect above the acquired Nyquist frequency",
         tab="Detail as maps",
         caption=(
-            "The effect of all blocks, restricted to detail beyond the acquired Nyquist limit, on"
-            " one color scale. Shown are the parts of two slices where the last column is"
-            " strongest. Values of explained variance compare independent halves of the blocks."
+            "Effect of all blocks, restricted to spatial frequencies above the acquired Nyquist"
+            " frequency, on one color scale. Two slices, at the place of the largest values in the"
+            " last column. Values of explained variance compare independent halves of the blocks."
         ),
-        missing="maps beyond the acquired Nyquist limit",
+        missing="maps above the acquired Nyquist frequency",
     ),
     Shown(
         "truth",
@@ -97,9 +98,10 @@ _VALUES = ("evaluation",)
         subtitle="Maps of the whole run against the reference",
         tab="Whole run",
         caption=(
-            "One row per series, one point per smoothing. Where smoothing has removed what"
-            " distinguishes the series, their agreement says nothing about super-resolution."
-            " Detail beyond Nyquist is compared without smoothing."
+            "Agreement of the maps of all blocks with the reference: one row per series, one point"
+            " per smoothing width. Smoothing removes the detail that distinguishes the series:"
+            " equal values do not mean equal detail. Detail above the acquired Nyquist frequency"
+            " is compared without smoothing."
         ),
         request="maps against a reference (--truth DIR or --retrospective)",
         tables=_VALUES,
@@ -111,9 +113,8 @@ _VALUES = ("evaluation",)
         tables=_VALUES,
         tab="Single volumes",
         caption=(
-            "Within the brain. The measured volumes are noisy, so smooth series score well; inject"
-            " shows the effect of static detail alone. Intervals come from resampled segments of"
-            " the run."
+            "Within the brain. The measured volumes are noisy, which favors smooth series. inject"
+            " shows the effect of static detail only. Intervals: 95 %, over segments of the run."
         ),
         request=(
             "comparison of single volumes with measured ones (--truth DIR with a measured series,"
@@ -127,11 +128,12 @@ _VALUES = ("evaluation",)
         tables=_VALUES,
         tab="Networks",
         caption=(
-            "Voxels with a seed correlation of .5 and more in each series, against the network of"
-            " the reference. Accuracy: share of brain voxels sorted alike; most voxels belong to"
-            " no network. False discovery rate: share of the voxels found that are not in the"
-            " reference's network; n/a if none is found. The measured series contains the same"
-            " noise as the acquired series if the latter was made from it (--retrospective)."
+            "Voxels with a seed correlation of at least .5 in each series, compared with the"
+            " network of the reference. Accuracy: share of brain voxels that are inside or outside"
+            " both networks; most voxels are outside. False discovery rate: share of a series'"
+            " network that is outside the reference's network; n/a if the network is empty. If the"
+            " acquired series was made from the measured series (--retrospective), both contain"
+            " the same noise."
         ),
     ),
     Shown(
@@ -141,8 +143,8 @@ _VALUES = ("evaluation",)
         tables=_VALUES,
         tab="Brain masks",
         caption=(
-            "The brain was segmented in the mean of each series; 1: the same voxels. Series are"
-            " otherwise analyzed within one shared mask."
+            "The brain was segmented in the mean image of each series; 1: identical masks. All"
+            " other analyses use one mask for all series."
         ),
     ),
     Shown(
@@ -151,22 +153,19 @@ _VALUES = ("evaluation",)
         html=True,
         tables=_VALUES,
         tab="Second pair",
-        caption=(
-            "Scores of single images, which say nothing about function. Intervals come from"
-            " resampled slices."
-        ),
+        caption=("Quality of single images, not of function. Intervals: 95 %, over slices."),
         request="image quality on a second pair, held out from training (--pair-holdout)",
     ),
     Shown(
         "placebo",
         "placebos",
-        subtitle="Method - control",
+        subtitle="Method − control",
         tab="Method − control",
         caption=(
             "Gain of the method with this participant's own model and anatomy over the same method"
-            " with one input replaced (control). Hollow points: the interval includes 0. What a"
-            " control reproduces is not specific to this participant; whether it is accurate is"
-            " another question (see above)."
+            " with one input replaced (negative control). Hollow points: the interval includes 0."
+            " Detail that a control also has is not specific to this participant; it may still be"
+            " accurate (see above)."
         ),
         request="control analyses (--null-checks)",
     ),

@@ -55,8 +55,8 @@ def summarize_run(
         if censoring["rules"]:
             facts["Censored volumes"] = (
                 f"{censoring['censored']} of {censoring['steady']}"
-                f" ({float(str(censoring['share'])):.1%}), with {censoring['rules']}; no"
-                " model uses them"
+                f" ({float(str(censoring['share'])):.1%}), with {censoring['rules']};"
+                " excluded from all models"
             )
     return facts_html(facts)
 
@@ -68,9 +68,9 @@ def summarize_run(
         subtitle="Motion parameters, framewise displacement and DVARS",
         tab="Motion",
         caption=(
-            "Translation and rotation of the head relative to the BOLD reference; framewise"
-            " displacement (dashed: .5 mm) and DVARS of the motion-corrected series. If volumes"
-            " are censored, these are shaded red, and mean and maximum are those of the others."
+            "Translation and rotation of the head relative to the boldref; framewise displacement"
+            " (dashed: 0.5 mm) and DVARS of the motion-corrected series. Censored volumes, if any,"
+            " are shaded red and excluded from mean and maximum."
         ),
         missing="motion parameters",
     ),
@@ -94,7 +94,7 @@ def draw_motion(
     *,
     n_dummy: int = 0,
 ) -> Iterator[Drawn]:
-    """Motion parameters, FD and DVARS, and the carpet plot of the motion-corrected series."""
+    """Draw motion parameters, FD and DVARS, and the carpet plot of the motion-corrected series."""
     from bids_sr.figures.motion_figures import carpet_figure, carpet_rows, motion_figure
 
     columns = {str(name): values.to_numpy(dtype=float) for name, values in confounds.items()}
@@ -144,11 +144,11 @@ def carpet(
         subtitle="One slice through all series",
         tab="One slice",
         caption=(
-            "One volume after motion correction, on one gray scale. Below: the part in the yellow"
-            " frame enlarged (light blue outline: region of interest; none where it is the whole"
-            " brain), and its difference from B-spline interpolation. A sharper image does not"
-            " prove finer functional detail: inject shows just as much static detail, but its"
-            " signal change is only interpolated."
+            "One volume after motion correction, on one gray scale. Below: the yellow frame"
+            " enlarged, and its difference from B-spline interpolation. Light blue outline: region"
+            " of interest, unless it is the whole brain. A sharper image does not prove finer"
+            " functional detail: inject has the same static detail, but its signal change is only"
+            " interpolated."
         ),
         missing="slice through all series",
         tables=("image",),
@@ -177,9 +177,9 @@ def draw_slice(
         subtitle="Temporal signal-to-noise ratio",
         tab="tSNR",
         caption=(
-            "Mean divided by standard deviation in time (quadratic trend removed) over the volumes"
-            " that are not censored, on one color scale. Interpolation averages noise, so a higher"
-            " ratio alone is no gain in sensitivity."
+            "Mean divided by standard deviation in time (quadratic trend removed) over volumes"
+            " that are not censored, on one color scale. Interpolation averages noise: a higher"
+            " ratio does not imply higher sensitivity."
         ),
         missing="maps of the temporal signal-to-noise ratio",
         tables=("image",),
@@ -190,8 +190,8 @@ def draw_slice(
         subtitle="Carpet plot of the super-resolved series",
         tab="Carpet plot",
         caption=(
-            "Compare with the carpet plot of the acquired series under Head motion: stripes"
-            " seen only here were added."
+            "Compare with the carpet plot of the acquired series under Head motion:"
+            " super-resolution added the stripes that appear only here."
         ),
         missing="carpet plot of the super-resolved series",
     ),
@@ -292,9 +292,9 @@ def draw_design(
         heading="{contrast}, {smoothing}",
         tab="Maps",
         caption=(
-            "One row per series, with the same color scale and threshold, over the T2* image (or"
-            " the BOLD reference if there is none). Planes and zoom were chosen from the first row"
-            " alone. White outline: false discovery rate .05 over the brain. Light blue outline:"
+            "t maps, one row per series, on one color scale and with one threshold, over the"
+            " T2*-weighted image (or the boldref if there is none). Planes and zoom were chosen"
+            " only from the first row. White outline: FDR .05 over the brain. Light blue outline:"
             " region of interest."
         ),
         missing="maps of activation",
@@ -308,11 +308,11 @@ def draw_design(
         heading="Seed {contrast}, {smoothing}",
         tab="Maps",
         caption=(
-            "t of the seed in a model of all seeds, motion, drift and aCompCor: what a voxel"
-            " shares with this seed and with no other. Maps of plain (not partial) seed"
-            " correlation are stored as stat-cc. One row per series, with the same color scale and"
-            " threshold. Planes and zoom were chosen from the first row alone. White outline:"
-            " false discovery rate .05 over the brain. Light blue outline: region of interest."
+            "t maps of the seed in a linear model with all seeds, motion, drift and aCompCor"
+            " (partial connectivity), one row per series, on one color scale and with one"
+            " threshold. Maps of plain seed correlation are stored as stat-cc. Planes and zoom"
+            " were chosen only from the first row. White outline: FDR .05 over the brain. Light"
+            " blue outline: region of interest."
         ),
         tables=("activation",),
     ),
@@ -407,8 +407,9 @@ def draw_surfaces(
         "maps",
         html=True,
         caption=(
-            "The table has further contrasts and series. Labels of the cluster are those that"
-            " contain at least 5 % of it. Click a peak to move the crosshair there."
+            "Click a peak to move the crosshair of the viewer there. Label: at the peak, or the"
+            " nearest one with its distance. Labels of the cluster: atlas regions that contain at"
+            " least 5 % of it. The file lists all contrasts and series."
         ),
         missing="table of clusters",
         tables=("clusters",),

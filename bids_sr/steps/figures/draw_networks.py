@@ -20,12 +20,12 @@ from bids_sr.steps.figures import display_grids
         heading="Seed {contrast}, {smoothing}",
         tab="Seed correlation",
         caption=(
-            "Correlation (-1 to 1) of each voxel's filtered time series with the seed, over the"
-            " T2* image (or the BOLD reference if there is none). One row per series: an axial and"
-            " a sagittal plane through the highest correlation of the first row, each without a"
-            " threshold and at r of .5 and more. Left: share of brain voxels at r of .5 and more."
-            " Smoothing and interpolation raise correlations by themselves: compare with B-spline,"
-            " which adds no detail."
+            "Correlation (−1 to 1) of each voxel's filtered time series with the seed, over the"
+            " T2*-weighted image (or the boldref if there is none). One row per series: an axial"
+            " and a sagittal plane through the highest correlation of the first row, without"
+            " threshold and at r ≥ .5. Left: share of brain voxels with r ≥ .5. Smoothing and"
+            " interpolation increase correlations by themselves: compare with B-spline, which adds"
+            " no detail."
         ),
         tables=("activation", "evaluation"),
     ),

@@ -21,12 +21,12 @@ _REGION = "Quarter"
         heading="{contrast}, {smoothing}",
         tab="Two conditions",
         caption=(
-            "Voxels of the region of interest (light blue outline) in which the correlation with a"
-            " condition is in the upper quarter of its range there, at least max - (max - min)/4."
-            " One row per series; planes and enlarged part were chosen from the first row alone."
-            " Dice: 2 |A ∩ B| / (|A| + |B|) over all planes, as in the table. The threshold moves"
-            " with the maximum of each map, and a finer grid alone changes regions (compare"
-            " B-spline): less overlap does not prove a more accurate map."
+            "Voxels of the region of interest (light blue outline) whose correlation with a"
+            " condition is at least max − (max − min)/4, one row per series. Planes and enlarged"
+            " part were chosen only from the first row. Dice: 2 |A ∩ B| / (|A| + |B|) over all"
+            " planes, as in the table. The threshold depends on the maximum of each map, and a"
+            " finer grid by itself changes regions (compare B-spline): less overlap does not prove"
+            " a more accurate map."
         ),
         tables=("activation",),
     ),

@@ -34,7 +34,12 @@ if TYPE_CHECKING:
     from bids_sr.figures.map_figures import Scene
 
 _EFFECT_SHARE = 0.2
-"""Effects below this share of the color scale are not drawn: they have no threshold of their own.
+"""Threshold of effects, relative to the limit of the color scale."""
+FINER_EFFECTS = (
+    "For effects with finer structure (texture of 3 mm), the error was 1.9 to 2.6 times the SD."
+)
+"""Range of the ratio error / SD for textures of 3 mm in
+``benchmarks/results/posterior_foreign.md``.
 """
 
 
@@ -46,19 +51,19 @@ _EFFECT_SHARE = 0.2
         "overview",
         "overview",
         caption=(
-            "The yellow frame, enlarged: one axial slice at the peak of the acquired map (z in"
-            " scanner mm), where the viewer under Maps opens. All series share a color scale and a"
-            " threshold."
+            "One axial slice through the peak of the acquired map (unsmoothed); right: the yellow"
+            " frame enlarged, one panel per series. z is in scanner mm. All panels share one color"
+            " scale and threshold. The map viewer below opens at the same location."
         ),
     ),
     Shown(
         "reliable",
         "overview",
         caption=(
-            "Effect, and the standard deviation of its reconstruction's error, on one color scale."
-            " Outlined: reliable voxels, of which .05 are expected to have the other sign. The"
-            " error is that of an effect with the fine spectrum of the run's fluctuations; a finer"
-            " one has up to 2.4 times this error."
+            "Effect and standard deviation (SD) of its reconstruction error, on one color scale,"
+            " in the axial slice through the peak of the t map. White outline: reliable voxels; at"
+            " most 5 % of them are expected to have the wrong sign. The SD assumes an effect with"
+            f" the spatial spectrum of the run's fluctuations. {FINER_EFFECTS}"
         ),
     ),
 )
@@ -81,10 +86,17 @@ def draw_overview(
     calibrated: bool,
     at_rest: bool,
     run_facts: Mapping[str, object],
+    level: Level,
+    methods: Sequence[str],
+    baselines: str,
+    smoothing: Sequence[float],
+    kinds: Sequence[str],
+    primary: str,
+    minus_others: Sequence[str],
 ) -> Iterator[Drawn]:
-    """The first screen: one sentence, three numbers, one figure, checks, and what to do next.
+    """Draw the first screen: verdict, cards, checks, next step, and two figures.
 
-    `boldref, bold_mask`: reference of the run and brain on its grid, for effects in percent.
+    `boldref, bold_mask`: boldref of the run and brain on its grid, for effects in percent.
     `guide_hr`: high-resolution T2*w image as background (3D); None takes boldref.
     """
     from bids_sr.figures.canvas import units_text
@@ -92,6 +104,16 @@ def draw_overview(
 
     shown_maps = display_grids.sort_maps([*maps, *(error_maps or ())])
     contrast = shown_maps.leading(display_grids.judged_contrast(evaluation, verdict))
+    stored = StoredMaps(
+        level=level,
+        methods=methods,
+        baselines=baselines,
+        smoothing=smoothing,
+        kinds=kinds,
+        primary=primary,
+        minus_others=minus_others,
+    )
+    maps_pattern, masks_pattern = file_patterns(shown_maps, verdict["best"], stored, entities)
     run = RunFacts(
         entities=entities,
         displacement=[float(value) for value in confounds["framewise_displacement"]],
@@ -100,6 +122,8 @@ def draw_overview(
         calibrated=calibrated,
         at_rest=at_rest,
         described=str(run_facts.get("Description", "")),
+        maps=maps_pattern,
+        masks=masks_pattern,
     )
     one_level = one_level_down or {}
     text = overview_html(verdict, evaluation, registration, run, one_level, contrast)
@@ -114,16 +138,62 @@ def draw_overview(
         yield Drawn("reliable", drawn)
 
 
+def file_patterns(
+    shown_maps: ShownMaps, series: str, stored: StoredMaps, entities: Mapping[str, str]
+) -> tuple[str, str]:
+    """Return file patterns of a series' stored maps and reliable regions, for all contrasts.
+
+    The maps are those of the displayed statistic (t, or cc without t) at the least smoothing. A
+    pattern is relative to the output directory, matches no other file, and is "" if nothing is
+    stored.
+    """
+    from bids_sr.pipeline.store import derivative_path
+
+    stat = shown_maps.display.statistic
+    widths = [
+        fwhm
+        for (name, kind, fwhm), by_series in shown_maps.stats.items()
+        if kind == stat and series in by_series and stored.holds(series, name, fwhm, stat)
+    ]
+    patterns = []
+    for among, kind, key in (
+        (shown_maps.stats, stat, "contrast"),
+        (shown_maps.regions, "Reliable", "label"),
+    ):
+        found = {
+            derivative_path(
+                {
+                    **entities,
+                    **by_series[series].entities,
+                    key: _ANY,
+                    "datatype": "func",
+                    "extension": ".nii.gz",
+                }
+            ).replace(f"{key}-{_ANY}", f"{key}-*")
+            for (name, each, fwhm), by_series in among.items()
+            if (each, fwhm) == (kind, min(widths, default=-1.0)) and series in by_series
+        }
+        patterns.append(next(iter(found), ""))
+    return patterns[0], patterns[1]
+
+
+_ANY = "any"
+"""Contrast in a file name that becomes a pattern."""
+
+
 def _believed(
     shown_maps: ShownMaps, contrast: str, best: str, scene: "Scene", unit: str, title: str
 ) -> "Figure | None":
-    """The best method's effect beside the SD of its error, with the reliable region's outline."""
+    """Draw effect and SD of its error of the best method, with the reliable region's outline."""
     from bids_sr.figures.map_figures import Display, peak_voxel, zoomed_figure
 
     widths = [fwhm for name, stat, fwhm in shown_maps.stats if (name, stat) == (contrast, "sd")]
     by_stat = {
         text: shown_maps.stats[contrast, stat, min(widths)].get(best) if widths else None
-        for stat, text in (("effect", f"effect of {best}"), ("sd", "SD of its error"))
+        for stat, text in (
+            ("effect", f"effect of {best}"),
+            ("sd", "SD of its reconstruction error"),
+        )
     }
     shown = {text: each.volume for text, each in by_stat.items() if each is not None}
     if len(shown) < len(by_stat):
@@ -142,8 +212,8 @@ def _believed(
         region=None if region is None else region.volume,
     )
     drawn.set_label(
-        f"Effect of {best}, {title}, and the standard deviation of its reconstruction's error, on"
-        " one color scale; outlined: the reliable voxels"
+        f"Effect of {best} and SD of its reconstruction error, {title}, one axial slice; reliable"
+        " voxels outlined."
     )
     return drawn
 
@@ -157,7 +227,7 @@ def _zoomed(
     unit: str,
     title: str,
 ) -> "Figure":
-    """Acquired, B-spline, the best method and the truth, where it is known, on one color scale."""
+    """Draw maps of acquired, B-spline, best method and reference, on one color scale."""
     from bids_sr.figures.map_figures import (
         CC_DISPLAY,
         T_DISPLAY,
@@ -192,16 +262,13 @@ def _zoomed(
     first = judged.get("raw") or next(iter(judged.values()))
     at = peak_voxel(first.volume, scene.mask)
     drawn = zoomed_figure(shown, scene, display=display, limit=limit, at=at)
-    smoothing = f"smoothed by {width:g} mm" if width else "not smoothed"
-    drawn.set_label(
-        f"Maps of {stat}, {title}, {smoothing}, in one zoomed axial slice on one color scale: "
-        + ", ".join(shown)
-    )
+    smoothing = f"smoothed by {width:g} mm FWHM" if width else "unsmoothed"
+    drawn.set_label(f"{stat} maps, {title}, {smoothing}, one axial slice: {', '.join(shown)}.")
     return drawn
 
 
 class _Read(UserDict[str, Any]):
-    """Volumes of maps, each read whenever it is asked for."""
+    """Maps by name; a volume is read when it is accessed."""
 
     def __getitem__(self, key: str) -> Volume:
         volume: Volume = self.data[key].volume
@@ -233,11 +300,9 @@ def show_viewer(
     primary: str,
     minus_others: Sequence[str],
 ) -> Content | None:
-    """Show every map of the run to scroll through, by contrast, smoothing and series.
+    """Make the viewer of all maps of a run (HTML); None if there is no map.
 
-    The best method of the verdict comes first.
-
-    Viewer in HTML, or None where there is no map.
+    It opens with the best method of the verdict.
 
     `guide_hr`: high-resolution T2*w image as background (3D); None takes boldref.
     """
@@ -296,10 +361,7 @@ def show_viewer(
 
 
 def _mni(mask: Volume, boldref2t1w: Array, std2t1w: Path) -> Array:
-    """Return MNI coordinates over a grid of the run, through the stored transforms.
-
-    They cover the field of view of the grid.
-    """
+    """Return MNI coordinates of nodes over the field of view of a grid of the run."""
     from bids_sr.figures.map_viewer import mni_nodes
     from bids_sr.figures.slices import canonical
 
@@ -310,7 +372,7 @@ def _mni(mask: Volume, boldref2t1w: Array, std2t1w: Path) -> Array:
 
 
 def _mni_points(points: Array, boldref2t1w: Array, std2t1w: Path) -> Array:
-    """MNI coordinates of points of the run (N, 3; RAS mm)."""
+    """Return MNI coordinates of points of the run (N, 3; RAS mm)."""
     from bids_sr.registration.ants import apply_to_points
     from bids_sr.registration.bold_to_anat import boldref_onward
 

@@ -87,7 +87,7 @@ def test_table_summary_and_page_have_them(judged, tmp_path):
     assert judged.verdict_["status"] == "not assessed", "no method of the program was run"
     judged.generate_report().save_as_html(tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
-    assert "Series of other programs, against the acquired series" in page
+    assert "Series of other programs, compared with the acquired series" in page
     assert judged.compared_[0]["text"].replace(">", "&gt;") in page
     assert "Evidence" not in page, "no method of the program was run"
     assert "No high-resolution reference" not in page

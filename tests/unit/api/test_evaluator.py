@@ -214,8 +214,8 @@ def test_who_was_not_applied_is_named_and_compared_with_nobody(run, lanczos):
             not_applied=["mine"],
         )
     assert found.table_.query("minus != 'n/a' and (series == 'mine' or minus == 'mine')").empty
-    assert found.summary().startswith("mine was not applied: ")
-    assert "mine was not applied: " in str(found.generate_report())
+    assert found.summary().startswith("mine was not applied (zero filled)")
+    assert "mine was not applied (zero filled)" in str(found.generate_report())
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ def test_every_series_is_drawn_at_its_value_with_its_interval(tmp_path):
     fig = evaluation_figures.agreement_figure(rows, statistic="r", contrast="all")
     assert len(fig.axes) == 4
     titles = [ax.get_title(loc="left") for ax in fig.axes]
-    assert titles == ["beyond the acquired Nyquist limit", "signal units"] * 2
+    assert titles == ["above the acquired Nyquist frequency", "signal units"] * 2
     labels = [label.get_text() for label in fig.axes[0].get_yticklabels()]
     assert labels == [
         "bspline",
@@ -143,7 +143,7 @@ def test_explained_variance_stands_first_and_r_beside_it(tmp_path):
     others = evaluation_figures.contrasts_figure(
         evaluation(), statistic="ev", contrasts=("faces",)
     )
-    assert "explained variance beyond the acquired Nyquist limit" in words(others, tmp_path)
+    assert "explained variance above the acquired Nyquist frequency" in words(others, tmp_path)
 
 
 def test_a_series_far_worse_than_none_does_not_flatten_the_scale_and_its_value_is_written(
@@ -205,7 +205,9 @@ def test_other_contrasts_share_a_scale_and_its_name_stands_once():
     fig = evaluation_figures.contrasts_figure(rows, statistic="ev", contrasts=names[1:])
     fig.canvas.draw()
     assert [ax.get_xlabel() for ax in fig.axes] == [""] * 8
-    label = [text for text in fig.texts if "beyond the acquired Nyquist limit" in text.get_text()]
+    label = [
+        text for text in fig.texts if "above the acquired Nyquist frequency" in text.get_text()
+    ]
     assert len(label) == 1
     assert len({ax.get_xlim() for ax in fig.axes}) == 1
     values = [text for ax in fig.axes for text in ax.texts]

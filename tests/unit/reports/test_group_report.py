@@ -85,7 +85,7 @@ def test_a_loss_is_called_a_loss(tmp_path: Path) -> None:
     comparisons = group_comparisons.compare(values_of(values), ["sbl"])
     told = group_verdicts.findings(comparisons, ["sbl"])
     assert group_verdicts.verdict(told, ["sbl"])[0].startswith(
-        "sbl is worse than bspline (explained variance beyond the acquired Nyquist limit against a"
+        "sbl is worse than bspline (explained variance above the acquired Nyquist frequency"
     )
 
 

@@ -34,6 +34,16 @@ from bids_sr.steps.figures.draw_overview import _Read, draw_overview, show_viewe
 FINE, COARSE = np.diag([-3.0, 3, 3, 1]), np.diag([-6.0, 6, 3, 1])
 MASK = np.ones((12, 12, 5))
 BRAIN = Volume(MASK, FINE)
+STORED = {
+    "level": "standard",
+    "methods": ["srgan", "sbl"],
+    "baselines": "default",
+    "smoothing": [0.0, 5.0],
+    "kinds": ["glm"],
+    "primary": "sbl",
+    "minus_others": [],
+}
+"""Settings that decide which maps become files."""
 
 
 def opened(text: str) -> nib.Nifti1Image:
@@ -91,7 +101,7 @@ def test_what_has_no_room_is_left_out_last_smoothing_first_and_named():
     assert {key.split("|")[1] for key in content["maps"]} == {"none"}
     assert content["contrasts"] == ["all", "faces"]
     assert content["smoothings"] == ["none"]
-    assert "Left out to limit the size of the page: all, 5 mm; faces, 5 mm." in html
+    assert "size of the page: all, 5 mm; faces, 5 mm." in html
 
 
 def test_the_viewer_holds_the_maps_of_two_contrasts_at_most():
@@ -265,10 +275,10 @@ def test_one_map_has_one_color_scale_and_one_voxel_on_the_whole_page():
         calibrated=False,
         at_rest=False,
         run_facts={"Description": "simulated 6 mm"},
+        **STORED,
     )
-    assert "mm (simulated 6 mm) · 1 volumes" in str(
-        next(one.content for one in drawn if isinstance(one.content, str))
-    )
+    html = str(next(one.content for one in drawn if isinstance(one.content, str)))
+    assert "<small>Simulated 6 mm</small>" in html
     overview = content_of(drawn, "overview")
     drawn = draw_activation(
         maps, brain, brain, signal, series_names=["bspline", "srgan", "sbl"], at_rest=False
@@ -323,8 +333,8 @@ def test_the_viewer_shows_every_map_and_names_those_that_are_stored():
         for contrast in ("all", "faces")
         for smoothing in ("none", "5 mm")
     }
-    assert "Full maps are in func/" in fragment_of(maps, [], "sbl", level="standard")
-    assert "not stored at this level" in fragment_of(maps, [], "sbl", level="minimal")
+    assert "linked below the viewer" in fragment_of(maps, [], "sbl", level="standard")
+    assert "not stored at this output level" in fragment_of(maps, [], "sbl", level="minimal")
 
 
 def test_mni_is_told_over_the_whole_field_of_view():

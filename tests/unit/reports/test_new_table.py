@@ -73,8 +73,8 @@ def test_a_declaration_and_a_step_are_all_that_a_table_needs(rows, tmp_path):
         r"<th scope='col'[^>]*>([^<]*)</th>", table.replace("<br><small></small>", "")
     ) == [
         "series",
-        "recovered amplitude, voxels active in the acquired run (|t| &gt; 4)",
-        "recovered amplitude, whole brain",
+        "amplitude (slope), voxels active in the acquired run (|t| &gt; 4)",
+        "amplitude (slope), whole brain",
     ]
     line = "<th scope='row'>{}</th><td>{}<br><small>[{}]</small></td>"
     assert line.format("bspline", "0.600", "0.500, 0.700") in table

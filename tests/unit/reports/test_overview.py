@@ -3,21 +3,24 @@ not applied first.
 """
 
 import math
+import re
 from dataclasses import replace
 
 import pytest
 
 from bids_sr.evaluation.evidence import EARLIER, UNCALIBRATED, accuracy
 from bids_sr.evaluation.verdict import make_verdict
-from bids_sr.metrics import MetricRow
+from bids_sr.metrics import FLAGS, MetricRow
 from bids_sr.report.overview_text import (
     RunFacts,
-    _check_number,
+    _cautions,
+    _check_card,
+    _correct_card,
     _header_text,
-    _level_number,
+    _level_card,
     _next_steps,
     _remedies,
-    _right_number,
+    _use_maps,
     flag_checks,
     motion_checks,
     overview_html,
@@ -63,24 +66,31 @@ def judged(rows, **how):
 
 def test_the_header_names_run_resolution_and_volumes():
     assert (
-        _header_text(RUN) == "sub-01 · task tap, run 2 · 6 × 6 × 3.3 → 3 × 3 × 3.3 mm · 3 volumes"
+        _header_text(RUN)
+        == "sub-01 · task tap, run 2 · 3 volumes · 6 × 6 × 3.3 mm → 3 × 3 × 3.3 mm"
     )
-    told = _header_text(replace(RUN, described="simulated 6 mm: 3 mm data, k-space cropped"))
-    assert "→ 3 × 3 × 3.3 mm (simulated 6 mm: 3 mm data, k-space cropped) · 3 vol" in told
+    run = replace(RUN, described="simulated 6 mm: 3 mm data, k-space cropped")
+    html = overview_html(*judged(rows_of()), {}, run)
+    assert "<small>Simulated 6 mm: 3 mm data, k-space cropped</small>" in html
+
+
+def facts_of(card):
+    """Facts of a card with plain spaces."""
+    return [fact.replace("\N{NO-BREAK SPACE}", " ") for fact in card.facts]
 
 
 def test_the_best_method_leads_with_active_voxels_beside_bspline():
-    found = _level_number(accuracy(rows_of(), ["sbl", "srgan"]), "sbl")
-    assert found.value == "sbl 40 %"
-    assert (
-        found.label
-        == "explained variance beyond the acquired Nyquist limit, voxels active in the acquired"
-        " run (|t| > 4)"
-    )
-    assert found.note == "95 % interval over blocks [39, 41] %; B-spline: 2 %; whole brain: 20 %"
+    card = _level_card(accuracy(rows_of(), ["sbl", "srgan"]), "sbl", "blocks")
+    assert card.value == "40 %"
+    assert "explained by sbl" in card.label
+    facts = facts_of(card)
+    assert facts[0].endswith("over blocks: [39, 41] %")
+    assert facts[1] == "B-spline: 2 %"
+    assert "|t| > 4 in the acquired run" in facts[2]
+    assert facts[3] == "Whole brain: 20 % [19, 21] %"
 
 
-def test_below_zero_is_said_in_words():
+def test_below_zero_is_a_number_and_wrong_detail():
     low = [
         replace(r, value=-32.58, lower=-40.0, upper=-20.0) if r.region == "brain" else r
         for r in rows_of()
@@ -88,13 +98,12 @@ def test_below_zero_is_said_in_words():
     low = [
         replace(r, value=-0.3, lower=-0.9, upper=0.1) if r.series == "bspline" else r for r in low
     ]
-    found = _level_number(accuracy(low, ["sbl", "srgan"]), "sbl")
-    assert found.note.endswith("B-spline: not above 0 %; whole brain: worse than adding no detail")
+    facts = facts_of(_level_card(accuracy(low, ["sbl", "srgan"]), "sbl", "blocks"))
+    assert facts[1] == "B-spline: −30 %"
+    assert facts[3].startswith("Whole brain: below −100 %")
     harm = [replace(r, value=-1.64, lower=-1.9, upper=-1.4) for r in rows_of()]
-    assert (
-        _level_number(accuracy(harm, ["srgan"]), "srgan").value
-        == "srgan worse than adding no detail"
-    )
+    card = _level_card(accuracy(harm, ["srgan"]), "srgan", "blocks")
+    assert (card.value, card.label.partition(": ")[2]) == ("below −100 %", "wrong detail")
 
 
 ONE_LEVEL = {
@@ -117,24 +126,19 @@ def blind(**changes):
 
 
 def test_a_run_without_a_reference_is_told_what_to_do_with_its_maps_and_what_to_scan():
-    html = blind()
-    assert (
-        "Treat the srgan and sbl maps as an interpolation and do not interpret detail finer than 6"
-        " mm: " in html
-    )
-    assert (
-        "<strong>not measured</strong><span>how much of the true fine detail sbl explains in this"
-        " run</span>" in html
-    )
-    assert f"sbl explained {EARLIER[False].active} of it in voxels active in" in html
+    html = blind().replace("\N{NO-BREAK SPACE}", " ")
+    assert "Treat the srgan and sbl maps as an interpolation" in html
+    assert "finer than 6 mm" in html
+    assert "<strong>not measured</strong>" in html
+    assert "No high-resolution reference for this run." in html
+    assert EARLIER[False].active in html
+    assert EARLIER[False].brain in html
     assert "no network was trained for this resolution" in html
-    assert "scan one run at 3 × 3 × 3.3 mm and process it with --retrospective" in html
-    assert "on this run shows how well 6 × 6 × 3.3 mm is recovered from 12 × 12 × 3.3 mm" in html
-    assert "they do not tell whether the fine detail is true" in html
-    assert (
-        f"sbl explained {EARLIER[True].active} of the true detail in voxels active in the"
-        f" acquired run, without one {UNCALIBRATED}" in html
-    )
+    assert "at 3 × 3 × 3.3 mm and process it with --retrospective" in html
+    assert "how well 6 × 6 × 3.3 mm is recovered from 12 × 12 × 3.3 mm" in html
+    assert "These checks do not assess accuracy." in html
+    assert EARLIER[True].active in html
+    assert UNCALIBRATED in html
     assert "class='answer open'" in html
     words = ("reproduc", "more accurate", "better", "27 %", "sdmod", "ptimistic", "▲", "▼")
     assert [word for word in words if word in html] == []
@@ -149,67 +153,87 @@ def test_a_calibrated_run_is_told_what_calibrated_runs_had_and_not_to_calibrate(
         html = overview_html(
             *judged(rows, one_level=facts), {}, replace(RUN, calibrated=True), facts
         )
-        assert f"sbl explained {EARLIER[used].active} of it in voxels active in" in html
-        assert "scan a calibration" not in html
-    assert "scan a calibration" in blind()
+        assert EARLIER[used].active in html
+        assert EARLIER[not used].active not in html
+        assert "can a calibration" not in html
+    assert "can a calibration" in blind()
 
 
 @pytest.mark.parametrize("measured", [True, False])
-def test_a_check_names_what_it_rests_on(measured):
-    rest = "" if measured else ", tested only one level down (12 → 6 mm)"
-    texts = [
-        [each.text for each in flag_checks([row(series, "flag_harm", value)], (), rest)]
-        for series, value in (("sbl", 0.0), ("srgan", 1.0))
-    ]
-    assert texts == [
-        [f"not shown to be worse than adding no detail{rest}"],
-        [f"srgan: worse than adding no detail{rest}"],
-    ]
+def test_the_check_of_added_detail_names_its_basis(measured):
+    basis = "contrast all" if measured else "self-test"
+    applied = [row(name, "verdict_applied", 1.0) for name in ("srgan", "sbl")]
+    rows = [*(rows_of() if measured else []), *applied]
+    for series, value in (("sbl", 0.0), ("srgan", 1.0)):
+        (check,) = flag_checks([*rows, row(series, "flag_harm", value)], self_test=not measured)
+        assert check.passed is not bool(value)
+        assert f"({basis})" in check.text
+        assert ("srgan" in check.text) is bool(value)
     said, rows = judged([*(rows_of() if measured else []), row("sbl", "flag_harm", 0.0)])
-    assert f"✓ not shown to be worse than adding no detail{rest}</a>" in overview_html(
-        said, rows, {}, RUN, ONE_LEVEL
-    )
+    assert f"({basis})</a>" in overview_html(said, rows, {}, RUN, ONE_LEVEL)
 
 
 @pytest.mark.parametrize(("gain", "kind"), [(0.1, "good"), (0.0, "bad")])
-def test_the_sentence_is_that_of_the_verdict(gain, kind):
+def test_each_method_has_a_line_and_a_mark(gain, kind):
     said, rows = judged(rows_of(gain=gain))
     html = overview_html(said, rows, {}, RUN)
-    assert said["headline"] in html
+    assert said["headline"] == " ".join(line["text"] for line in said["lines"])
     assert f"class='answer {kind}'" in html
-    assert (
-        "<p class='evidence'>Compared with a measured high-resolution run (independent blocks);"
-        " contrast all." in html
-    )
-    assert "; seed all" in overview_html(said, rows, {}, replace(RUN, at_rest=True))
+    found = re.findall(r"<p class='headline[^']*'><span[^>]*>(.)</span> ([^<]*)</p>", html)
+    assert [text for _, text in found] == [line["text"] for line in said["lines"]]
+    assert {"srgan", "sbl"} <= {text.split()[0] for _, text in found}
+    for mark, text in found:
+        assert mark == ("✓" if kind == "good" and text.startswith("sbl") else "✗")
+
+
+def test_names_of_methods_are_defined_where_they_first_appear():
+    html = overview_html(*judged(rows_of()), {}, RUN)
+    assert html.count("sbl: sparse Bayesian learning") == 1
+    assert html.count("srgan: SRGAN trained on") == 1
+    assert html.index("sbl: sparse") < html.index("srgan: SRGAN") < html.index("class='numbers'")
+
+
+def test_a_verdict_without_lines_is_shown_by_its_headline():
+    said, rows = judged(rows_of())
+    del said["lines"]
+    html = overview_html(said, rows, {}, RUN)
+    assert f"<span class='mark' aria-hidden='true'>✓</span> {said['headline']}" in html
+
+
+def test_the_reference_is_named_with_its_voxel_size():
+    said, rows = judged(rows_of())
+    html = overview_html(said, rows, {}, RUN)
+    assert "<p class='evidence'>Reference: the same run, measured at 3 mm." in html
+    assert "halves of the blocks" in html
+    assert "Contrast: <em>all</em>." in html
+    at_rest = overview_html(said, rows, {}, replace(RUN, at_rest=True))
+    assert "Seed: <em>all</em>." in at_rest
+    assert "blocks" not in at_rest
+    known = [replace(r, reference="truth") for r in rows_of()]
+    html = overview_html(*judged(known), {}, RUN)
+    assert "Reference: known activation." in html
+    assert "the same run" not in html
 
 
 def test_a_method_that_was_not_applied_is_said_first_and_in_no_number():
     said, rows = judged(rows_of(), not_applied=["sbl"])
     html = overview_html(said, rows, {}, RUN)
     assert html.index("sbl was not applied") < html.index("class='headline'")
-    assert "srgan 10 %" in html
-    assert "sbl 40 %" not in html
-    assert "scan a calibration" in html
+    assert "<strong>10 %</strong>" in html
+    assert "<strong>40 %</strong>" not in html
+    assert "Scan a calibration" in html
     said, rows = judged(rows_of(), not_applied=["sbl", "srgan"])
     html = overview_html(said, rows, {}, RUN)
     assert "class='answer idle'" in html
-    assert (
-        "No method was applied, so no detail was added: use the acquired or the B-spline maps."
-        in html
-    )
+    assert "No method was applied" in html
     assert not any(word in html for word in ("40 %", "not measured"))
     idle = [row("sbl", "tested_share", 0.01, 0.004, n=8)]
-    why = overview_html(*judged(idle, not_applied=["sbl", "srgan"]), {}, RUN, ONE_LEVEL)
-    assert (
-        "<p class='evidence'>The reason: tested on this run one level down (12 → 6 mm), sbl"
-        " explains 1 % of what" in why
+    why = overview_html(
+        *judged(idle, not_applied=["sbl", "srgan"], one_level=ONE_LEVEL), {}, RUN, ONE_LEVEL
     )
-    assert (
-        "srgan was not tested one level down (12 → 6 mm): no network was trained for this"
-        " resolution. <a" in why
-    )
-    assert "scan a calibration" not in overview_html(said, rows, {}, replace(RUN, calibrated=True))
+    assert why.count("Self-test (12 → 6 mm): sbl removes 1 % of zero filling") == 1
+    assert why.count("no network was trained for this resolution.") == 1
+    assert "Scan a calibration" not in overview_html(said, rows, {}, replace(RUN, calibrated=True))
 
 
 def test_beside_what_is_explained_stands_how_much_of_what_is_shown_is_true():
@@ -221,22 +245,59 @@ def test_beside_what_is_explained_stands_how_much_of_what_is_shown_is_true():
             for region, value in (("brain", 0.34), ("acquired40", 0.5))
         ),
     ]
-    (found,) = _right_number(accuracy(rows, ["sbl"]), "sbl")
-    assert (found.value, found.note) == (
-        "sbl 50 %",
-        "95 % interval over blocks [49, 51] %; whole brain: 34 %",
-    )
-    assert (
-        found.label
-        == "correct fraction: of the detail that sbl shows, how much is true, voxels active in the"
-        " acquired run (|t| > 4)"
-    )
-    assert _right_number(accuracy(rows_of(), ["sbl"]), "sbl") == []
+    (card,) = _correct_card(accuracy(rows, ["sbl"]), "sbl", "blocks")
+    assert card.value == "50 %"
+    assert "shown by sbl is true" in card.label
+    assert facts_of(card)[0].endswith("[49, 51] %")
+    assert facts_of(card)[-1] == "Whole brain: 34 % [33, 35] %"
+    assert _correct_card(accuracy(rows_of(), ["sbl"]), "sbl", "blocks") == []
     html = overview_html(
         *judged([*rows, row("sbl", "psnr", 0.0, minus="inject", reference="measured")]), {}, RUN
     )
-    assert html.index("<strong>sbl 40 %") < html.index("<strong>sbl 50 %")
+    assert html.index("<strong>40 %") < html.index("<strong>50 %")
     assert not any(word in html for word in ("dB", "FWHM"))
+
+
+def reliable_rows(**changes):
+    """Rows of an SD map: 200 active voxels, 50 of them reliable."""
+    cells = {
+        ("voxels", "fdr"): 200.0,
+        ("voxels", "reliable"): 50.0,
+        ("expected_wrong", "fdr"): 0.09,
+        ("expected_wrong", "reliable"): 0.05,
+        ("coverage_one_level_down", "n/a"): 0.93,
+        **changes.get("cells", {}),
+    }
+    return [
+        row("sbl", statistic, value, contrast="all", threshold=threshold, fwhm_mm=0.0)
+        for (statistic, threshold), value in cells.items()
+        if value is not None
+    ]
+
+
+@pytest.mark.parametrize(
+    ("cells", "value", "said"),
+    [
+        ({}, "50 of 200", ["9 % of the 200", "5 % of the 50", "covered 93 % of voxels"]),
+        (
+            {
+                ("voxels", "reliable"): None,
+                ("expected_wrong", "reliable"): None,
+                ("coverage_one_level_down", "n/a"): 0.61,
+            },
+            "none",
+            ["self-test (12 → 6 mm) failed", "covered 61 % of voxels", "9 % of the 200"],
+        ),
+        ({("voxels", "fdr"): 0.0}, "0", ["No voxel passes FDR .05"]),
+    ],
+)
+def test_the_card_of_reliable_voxels(cells, value, said):
+    html = overview_html(
+        *judged([*rows_of(), *reliable_rows(cells=cells)]), {}, RUN, ONE_LEVEL, "all"
+    )
+    assert f"<strong>{value}</strong>" in html
+    assert "Map: sbl, contrast all, unsmoothed" in html
+    assert [text for text in said if text not in html] == []
 
 
 def test_checks_are_counted_once_over_all_that_is_shown():
@@ -254,17 +315,14 @@ def test_checks_are_counted_once_over_all_that_is_shown():
         *flag_checks(rows, ["tv"]),
     ]
     failed = [
-        "registration: 1 warning",
-        "susceptibility distortion",
-        "srgan: worse than adding no detail",
+        "Registration: 1 warning",
+        FLAGS["distortion"].failed,
+        f"{FLAGS['harm'].failed}: srgan",
     ]
     assert [each.text for each in checks if not each.passed] == failed
-    found = _check_number(checks, measured=True)
-    assert (found.value, found.label, found.note) == (
-        "2 of 5",
-        "checks passed",
-        f"failed: {'; '.join(failed)}",
-    )
+    card = _check_card(checks, measured=True)
+    assert (card.value, card.label) == ("2 of 5", "checks passed")
+    assert card.facts == tuple(f"Failed: {text}" for text in failed)
     html = overview_html(*judged(rows_of()), {"bold_t1w_poor": True}, RUN)
     assert "<strong>1 of 2</strong><span>checks passed</span>" in html
     assert (html.count("chip passed"), html.count("chip failed")) == (1, 1)
@@ -285,16 +343,14 @@ def test_large_motion_is_said_before_all_else_and_is_the_next_step():
     moving = replace(RUN, displacement=(math.nan, *[1.2] * 8, 0.1))
     said, rows = judged(rows_of(), displacement=moving.displacement)
     html = overview_html(said, [*rows, row("raw", "flag_broad", 1.0)], {}, moving)
-    assert html.index("89 % of the volumes moved by more than 0.5 mm") < html.index(
-        "class='headline'"
-    )
-    assert "<strong>Next:</strong> Look at head motion first" in html
+    assert html.index("FD above 0.5 mm in 89 % of the volumes") < html.index("class='headline'")
+    assert "<strong>Next:</strong> Check head motion first" in html
 
 
 def test_checks_pass_or_fail():
     (still,) = motion_checks(RUN.displacement)
     assert still.passed
-    assert still.text == "motion: mean FD 0.15 mm"
+    assert still.text == "Head motion: mean FD 0.15 mm"
     assert not motion_checks((0.6, 0.7))[0].passed
     assert registration_checks({"bold_t1w_poor": False})[0].passed
     assert not registration_checks({"bold_t1w_poor": True})[0].passed
@@ -306,16 +362,15 @@ def test_what_to_do_next_follows_from_the_verdict():
         len(_next_steps({**open_, "best": name}, [], True, RUN)) for name in ("sbl", "srgan")
     ] == [2, 1]
     assert "--retrospective" in _next_steps(open_, [], True, RUN)[0]
-    use = _next_steps(
-        {"status": "more accurate", "best": "sbl"},
-        [],
-        True,
-        replace(RUN, entities={"subject": "01", "session": "2", "task": "tap"}),
-    )
-    assert use[0].startswith("Use sub-01/ses-2/func/*desc-sbl*_statmap.nii.gz, ")
+    maps, masks = "sub-01/func/a_stat-t_*.nii.gz", "sub-01/func/a_label-*_mask.nii.gz"
+    claimed = {"status": "more accurate", "best": "sbl"}
+    (use,) = _next_steps(claimed, [], True, replace(RUN, maps=maps, masks=masks))
+    assert re.findall(r"<code>(.*?)</code>", use) == [maps, masks]
+    assert re.findall(r"<code>(.*?)</code>", _use_maps("sbl", replace(RUN, maps=maps))) == [maps]
+    assert "--level standard" in _use_maps("sbl", RUN)
     assert "B-spline" in _next_steps({"status": "not more accurate"}, [], True, RUN)[0]
     idle = {"status": "not applied", "not_applied": ["sbl"]}
-    assert "scan a calibration" in _next_steps(idle, [], True, RUN)[0]
+    assert "Scan a calibration" in _next_steps(idle, [], True, RUN)[0]
     assert not any(
         "calibration" in step
         for step in _next_steps(idle, [], True, replace(RUN, calibrated=True))
@@ -337,25 +392,48 @@ def test_a_reference_without_reproducible_detail_gives_no_number():
     assert "n/a" not in html
 
 
-def test_contrasts_below_zero_over_the_brain_are_counted():
-    own = [
-        MetricRow(
-            series=series,
-            statistic="ev",
-            band="beyond",
-            reference="measured",
-            contrast=contrast,
-            region=region,
-            value=value,
-        )
-        for series, region, contrast, value in (
-            ("sbl", "brain", "all", 0.3),
-            ("sbl", "brain", "faceMinusOthers", -0.2),
-            ("sbl", "active40", "all", -0.5),
-            ("bspline", "brain", "all", -0.1),
+def below_rows(**levels):
+    """Explained variance over the brain of two methods, by contrast."""
+    return [
+        *rows_of(),
+        *(
+            row(
+                method,
+                "ev",
+                value,
+                contrast=contrast,
+                region="brain",
+                reference="measured",
+                band="beyond",
+            )
+            for method, by_contrast in levels.items()
+            for contrast, value in by_contrast.items()
+        ),
+        *(row(method, "verdict_applied", 1.0) for method in levels),
+    ]
+
+
+def test_a_caution_names_the_contrasts_below_zero_over_the_whole_brain():
+    rows = below_rows(
+        srgan={f"c{k}": -0.1 for k in range(9)}, sbl={"faceMinusOthers": -0.21, "house": 0.2}
+    )
+    # neither active voxels nor another reference count
+    rows += [
+        row(
+            "sbl", "ev", -0.5, contrast="x", region="active40", reference="measured", band="beyond"
         )
     ]
-    rows = [*own, row("sbl", "verdict_applied", 1.0), row("sbl", "flag_harm", 0.0)]
-    (said,) = [each.text for each in flag_checks(rows) if "detail" in each.text]
-    assert said.endswith("no detail; over the brain sbl is below 0 in 1 of 2 contrasts")
-    assert not any("over the brain" in each.text for each in flag_checks(rows, ["sbl"]))
+    rows += [
+        row("sbl", "ev", -0.5, contrast="y", region="brain", reference="truth", band="beyond")
+    ]
+    text = _cautions(rows, accuracy(rows, ["srgan", "sbl"]), "sbl").replace("\xa0", " ")
+    assert "1 of 3 contrasts for sbl (<em>faceMinusOthers</em> −21 %)" in text
+    assert "9 of 10 contrasts for srgan (all except <em>all</em>)" in text
+    assert text.index("for sbl") < text.index("for srgan")
+    assert _cautions(rows_of(), accuracy(rows_of(), ["sbl"]), "sbl") == ""
+    assert _cautions(rows, None, "sbl") == ""
+    html = overview_html(*judged(rows_of()), {}, RUN)
+    assert "Caution" not in html
+    html = overview_html(*judged(rows), {}, RUN)
+    assert html.index("class='chips'") < html.index("<em>faceMinusOthers</em>")
+    assert html.index("<em>faceMinusOthers</em>") < html.index("<strong>Next:")

@@ -18,11 +18,13 @@ import pytest
 from markupsafe import Markup
 from PIL import Image
 
+from bids_sr.evaluation.verdict import make_verdict
 from bids_sr.figures import canvas
 from bids_sr.figures.canvas import save_svg
 from bids_sr.figures.map_figures import MAP_COLORS
 from bids_sr.figures.map_viewer import mni_nodes, viewer_html
 from bids_sr.io.grids import Volume
+from bids_sr.metrics import MetricRow
 from bids_sr.report.assembler import (
     ArchivedFigure,
     _embedded,
@@ -32,6 +34,7 @@ from bids_sr.report.assembler import (
     write_page,
 )
 from bids_sr.report.html_tables import clusters_html, facts_html, messages_html
+from bids_sr.report.overview_text import RunFacts, overview_html
 from bids_sr.report.sections import picked, table
 
 CHROMIUM = next(
@@ -67,6 +70,37 @@ def made(shape, affine, peak) -> Volume:
     data[tuple(np.array(shape) * peak // 10)] = 9.0
     data[tuple(np.array(shape) * 6 // 10)] = -4.0
     return Volume(data, affine)
+
+
+def overview() -> Markup:
+    """A first screen with long file names, many contrasts below 0, and a failed check."""
+    place = {"reference": "measured", "band": "beyond", "region": "brain"}
+    values = {"all": 0.35, **{f"condition{k}MinusOthersOfTheTask": -0.1 * k for k in range(1, 7)}}
+    rows = [
+        MetricRow(
+            series="sbl",
+            statistic="ev",
+            value=value,
+            lower=value - 0.01,
+            upper=value + 0.01,
+            contrast=contrast,
+            **place,
+        )
+        for contrast, value in values.items()
+    ]
+    verdict = make_verdict(rows, methods=["sbl"], baselines=[], margin=0.0)
+    stem = "sub-01/ses-2/func/sub-01_ses-2_task-localizerOfHigherVisualAreas_run-1_res-hr"
+    run = RunFacts(
+        entities={"subject": "01", "session": "2", "task": "localizerOfHigherVisualAreas"},
+        acquired_mm=(6, 6, 3.3),
+        made_mm=(3, 3, 3.3),
+        displacement=(0.1, 0.7, 0.9),
+        described="simulated 6 mm: 3 mm data, k-space cropped",
+        maps=f"{stem}_contrast-*_stat-t_desc-sbl_statmap.nii.gz",
+        masks=f"{stem}_label-*_desc-sblReliable_mask.nii.gz",
+    )
+    said = {**verdict.to_json(), "status": "more accurate"}
+    return overview_html(said, [*rows, *verdict.rows], {"bold_t1w_poor": True}, run)
 
 
 @pytest.fixture(scope="module")
@@ -391,7 +425,7 @@ def test_a_figure_is_saved_as_one_drawing_with_its_caption(shown, tmp_path):
 
 def test_the_view_is_saved_with_what_it_shows(shown, tmp_path):
     text = saved(shown, shown.get_by_role("button", name="Save this view"), tmp_path)
-    assert "bids-sr: sub-01, Task tap, run 1. acquired, all, not smoothed" in text
+    assert "bids-sr: sub-01, Task tap, run 1. acquired, all, unsmoothed" in text
     assert [file.name for file in tmp_path.iterdir()] == [
         "sub-01-Task-tap-run-1_all_raw_none_t.svg"
     ]
@@ -437,6 +471,29 @@ def test_a_table_lies_in_a_box_beside_its_file_and_is_printed_whole(shown):
     assert shown.locator("#t-2 a").get_attribute("href") == "sub-01/func/x.tsv"
     shown.emulate_media(media="print")
     assert all(boxes.nth(k).bounding_box()["height"] > 1000 for k in range(2))
+
+
+@pytest.mark.parametrize("width", [1300, 400])
+def test_nothing_of_the_first_screen_overflows(browser, tmp_path, width):
+    section = _Section(
+        name="overview",
+        title="Overview",
+        blocks=[_Strip(name="o-0", panels=[_Reportlet(content=overview())])],
+    )
+    write_page(tmp_path / "page.html", title="bids-sr: sub-01", sections=[section])
+    context = browser.new_context(viewport={"width": width, "height": 900}, offline=True)
+    tab = context.new_page()
+    tab.goto((tmp_path / "page.html").as_uri())
+    assert tab.locator("#overview .caution").is_visible()
+    assert tab.locator("#overview .next code").count() == 2
+    assert tab.evaluate("document.documentElement.scrollWidth") == width
+    wider = tab.evaluate("""() => [...document.querySelectorAll("#overview *")]
+        .filter((each) => getComputedStyle(each).position !== "absolute")
+        .filter((each) => each.getBoundingClientRect().right > innerWidth
+            || (each.clientWidth && each.scrollWidth > each.clientWidth + 1))
+        .map((each) => each.outerHTML.slice(0, 80))""")
+    context.close()
+    assert wider == []
 
 
 def test_a_phone_scrolls_down_alone_and_has_a_menu(page, browser):

@@ -162,23 +162,23 @@ def test_the_words_name_band_reference_and_control(judged):
             "its resolution is the acquired one"
         )
         assert "closer to the reference than the acquired series" in found["denoised"].text
-        assert "shows no true detail" in found["denoised"].text
+        assert "contains no true detail" in found["denoised"].text
         assert (
             "not more accurate than the acquired series smoothed to the same resolution"
             in found["smoothed"].text
         )
         assert "over acquired smoothed to about its resolution (5.0 mm)" in found["smoothed"].text
-        assert "the detail that it adds is not true" in found["invented"].text
-        assert "shows true detail that the acquired series lacks" in found["finer"].text
+        assert "the added detail is wrong" in found["invented"].text
+        assert "contains true detail that the acquired series lacks" in found["finer"].text
     if reference == "measured":
         assert "a gain there is not counted" in found["denoised"].text
         assert "scan the task twice" in found["denoised"].text
     if reference == "other":
-        assert "against another acquired run of the task" in found["finer"].text
-        assert "Beyond the acquired band: not assessed" in found["finer"].text
+        assert "reference: another acquired run of the task" in found["finer"].text
+        assert "Above the acquired Nyquist frequency: not assessed" in found["finer"].text
         assert "give it with --truth DIR" in found["finer"].text
     if reference == "halves":
-        assert "Within the acquired band: not assessed" in found["denoised"].text
+        assert "Below the acquired Nyquist frequency: not assessed" in found["denoised"].text
 
 
 def test_what_a_denoiser_has_seen_in_both_halves_is_no_gain(run):
@@ -223,7 +223,7 @@ def test_a_shift_is_said_and_python_has_its_own_advice(run):
     found = compared_verdict(
         "denoised", rows_of(run, "halves"), fwhm_mm=0, facts=facts, advice=_PYTHON
     )
-    assert "It lies +0.14 voxels along x (of the acquired grid) from the run" in found.text
+    assert "shifted by +0.14 voxels along x" in found.text
     assert "other_run" in found.text
     assert "--" not in found.text
 

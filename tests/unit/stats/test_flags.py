@@ -203,11 +203,9 @@ def test_detail_that_is_worse_than_none_is_flagged():
         "sbl": False,
         "focuss": False,
     }
-    assert (
-        found["srgan"].text
-        == "srgan: worse than adding no detail (explained variance: no value (below −100 %),"
-        " voxels active in the acquired run (|t| > 4), contrast all)."
-    )
+    assert found["srgan"].text.startswith("srgan: the added detail is wrong")
+    assert "explained variance below −100 %, voxels active in the acquired" in found["srgan"].text
+    assert "contrast all" in found["srgan"].text
     assert found["srgan"].row().statistic == "flag_harm"
     assert "fine detail" in found["srgan"].remedy
     # without a reference the test one level down tells it

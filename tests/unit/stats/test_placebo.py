@@ -86,11 +86,8 @@ def test_anything_else_does_not(value, lower, upper, word):
     claim = judged(gain("sbl", "sblShift", value, lower, upper))
     assert claim.holds is False
     assert word in comparison(claim.comparisons[0]).text
-    assert (
-        specific_text(claim)
-        == "The gain of sbl is not shown to depend on where this run fluctuates: sblShift reaches"
-        " it too."
-    )
+    text = specific_text(claim)
+    assert "not found to depend on where this run fluctuates: sblShift reaches" in text
 
 
 def test_other_rows_are_passed_over():
@@ -112,10 +109,12 @@ def test_other_rows_are_passed_over():
 def test_one_placebo_that_keeps_up_takes_the_claim_away():
     good = [gain("sbl", "sblMirror", 0.1, 0.05, 0.2), gain("sbl", "sblOther", 0.05, 0.01, 0.1)]
     assert judged(*good).holds
-    assert specific_text(judged(*good), in_full=True).endswith("data. Not tried: sblShift.")
+    assert specific_text(judged(*good), in_full=True).endswith("data. Not run: sblShift.")
     claim = judged(good[0], gain("sbl", "sblOther", 0.01, -0.02, 0.04))
     assert (claim.holds, claim.unbeaten) == (False, ["sblOther"])
-    assert "sblOther reaches it too. Not tried: sblShift." in specific_text(claim, in_full=True)
+    assert "sblOther reaches the same gain. Not run: sblShift." in specific_text(
+        claim, in_full=True
+    )
 
 
 def test_the_brain_decides():

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from mapmaker import mapped
 
-from bids_sr.glm.activation_regions import COLUMNS, largest_clusters
+from bids_sr.glm.activation_regions import COLUMNS, largest_clusters, nearest_label
 from bids_sr.io.grids import Volume
 from bids_sr.io.nifti import load_image
 from bids_sr.pipeline.artifacts import Derivative
@@ -144,7 +144,7 @@ def test_the_clusters_of_the_judged_contrast_are_open() -> None:
         "sbl",
         first="houses",
     )
-    titles = re.findall(r'data-title="Largest clusters of sbl: (\w+),', html)
+    titles = re.findall(r'data-title="sbl, contrast (\w+)"', html)
     assert titles == ["houses", "faces"]  # the page shows the first of several tables
 
 
@@ -152,7 +152,7 @@ def test_a_map_without_activity_is_said(tmp_path: Path) -> None:
     table = listed(maps_of(np.zeros(SHAPE, dtype=np.float32)), tmp_path, in_template=True)
     assert list(table) == list(COLUMNS)
     html = clusters_html(table, "bspline")
-    assert "No voxel of any series is above the threshold" in html
+    assert "No clusters" in html
 
 
 def two_peaks(statistic: str) -> list[Derivative]:
@@ -199,14 +199,88 @@ def test_of_other_contrasts_the_page_has_the_largest_without_further_peaks() -> 
         for each in clusters
     ]
     html = clusters_html(pd.DataFrame(rows), "sbl", first="houses")
-    houses, _, faces = html.partition('data-title="Largest clusters of sbl: faces')
+    houses, _, faces = html.partition('data-title="sbl, contrast faces"')
     assert houses.count("data-peak") == 16
-    assert re.findall(r"<th scope='row'>(\w+)</th>", faces) == ["1"]
+    assert re.findall(r"<th scope='row'>(\w+)</th>", faces) == list("12345")
 
 
 def test_names_of_an_atlas_may_have_commas() -> None:
     row = dict.fromkeys(COLUMNS, "1") | {"series": "sbl", "fwhm_mm": "0", "contrast": "all"}
-    labels = {"label": "Gyrus, anterior", "labels": "Gyrus, anterior 60 %, Gyrus, posterior 30 %"}
+    labels = {
+        "label_mm": "0.0",
+        "label": "Gyrus, anterior",
+        "labels": "Gyrus, anterior 60 %, Gyrus, posterior 30 %",
+    }
     html = clusters_html(pd.DataFrame([row | labels]), "sbl")
     assert ">Gyrus, anterior<" in html
-    assert ">Gyrus, anterior 60 %, Gyrus, posterior 30 %<" in html
+    assert ">Gyrus, anterior 60 %, Gyrus, posterior 30 %<" in html.replace("\xa0", " ")
+
+
+def ridge() -> np.ndarray:
+    """Two peaks of 9 and 7 on a plateau of 24 x 24 x 24 mm that joins them; voxels of 2 mm."""
+    values = np.zeros((30, 12, 12), dtype=np.float32)
+    values[1:29] = 2.0
+    for x, height in ((6, 9.0), (22, 7.0)):
+        values[x - 3 : x + 4, 3:9, 3:9] = 4.0
+        values[x, 5, 5] = height
+    return values
+
+
+def test_a_large_cluster_is_split_where_a_higher_threshold_separates_its_peaks() -> None:
+    values, affine = ridge(), np.diag([2.0, 2, 2, 1])
+    assert (values > 0).sum() * 8 > 10_000
+    one, other = largest_clusters(values, values > 0, affine)[:2]
+    assert (one.values[0], other.values[0]) == (9.0, 7.0)
+    assert len(one.voxels) == len(other.voxels) == 7 * 6 * 6
+    assert one.threshold == other.threshold == 4.0
+    # voxels of 1 mm: the whole region has 4 cm³ and stays one cluster at its own threshold
+    (whole,) = largest_clusters(values, values > 0, np.eye(4))
+    assert (len(whole.voxels), whole.threshold) == ((values > 0).sum(), 2.0)
+    assert whole.values == (9.0, 7.0)
+
+
+def test_a_large_cluster_without_separate_peaks_shrinks_to_its_core() -> None:
+    x, y, z = np.indices((24, 24, 24)) - 12
+    values = 20.0 - np.sqrt(x**2 + y**2 + z**2)
+    (found,) = largest_clusters(values, values > 0, np.diag([2.0, 2, 2, 1]))
+    assert len(found.voxels) * 8 <= 10_000
+    assert found.values == (20.0,)
+    assert values[tuple(found.voxels.T)].min() >= found.threshold > values.min()
+    # equal values cannot be separated: the cluster stays whole
+    flat = np.ones((24, 24, 24))
+    (found,) = largest_clusters(flat, flat > 0, np.diag([2.0, 2, 2, 1]))
+    assert (len(found.voxels), found.threshold) == (24**3, 1.0)
+
+
+def test_larger_clusters_have_more_further_peaks() -> None:
+    values = np.zeros((60, 10, 10), dtype=np.float32)
+    values[:58] = 1.0
+    values[1:58:7, 5, 5] = np.arange(9.0, 18.0)  # nine peaks, 7 mm apart
+    counts = {
+        width: len(
+            largest_clusters(values, values > 0, np.diag([width, width, width, 1.0]))[0].peaks
+        )
+        for width in (1.15, 0.913, 0.7)
+    }
+    # 8.8 cm³: all nine; 4.4 cm³: four further ones, and 2.0 cm³: three, 8 mm apart
+    assert counts == {1.15: 9, 0.913: 5, 0.7: 4}
+
+
+def test_a_peak_outside_of_all_labels_has_the_nearest_one() -> None:
+    atlas = np.zeros((20, 5, 5), dtype=int)
+    atlas[8, 2, 2], atlas[2, 2, 2], atlas[7, 2, 2] = 3, 4, 99  # 99 has no name
+    names, affine = {3: "Cuneus_L", 4: "Lingual_L"}, np.diag([2.0, 3, 3, 1])
+    assert nearest_label(atlas, (8, 2, 2), affine, names) == ("Cuneus_L", 0.0)
+    assert nearest_label(atlas, (6, 2, 2), affine, names) == ("Cuneus_L", 4.0)
+    assert nearest_label(atlas, (8, 4, 2), affine, names) == ("Cuneus_L", 6.0)
+    assert nearest_label(atlas, (13, 2, 2), affine, names) == ("Cuneus_L", 10.0)
+    name, distance = nearest_label(atlas, (14, 2, 2), affine, names)  # 12 mm
+    assert (name, np.isnan(distance)) == ("n/a", True)
+    row = dict.fromkeys(COLUMNS, "1") | {"series": "sbl", "fwhm_mm": "5", "contrast": "all"}
+    row |= {"label": "Cuneus_L", "threshold": "Fdr", "cluster": "1"}
+    html = clusters_html(
+        pd.DataFrame([row | {"label_mm": "4.0"}, row | {"label_mm": "0.0", "cluster": "2"}]), "sbl"
+    )
+    assert html.replace("\xa0", " ").count("Cuneus_L, 4 mm away") == 1
+    assert ">Cuneus_L<" in html
+    assert "smoothed by 5 mm FWHM. Threshold: FDR .05" in html
