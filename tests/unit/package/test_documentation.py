@@ -311,7 +311,7 @@ def test_table_and_figure_of_people_are_those_of_the_benchmark() -> None:
     people = script("people_tables")
     for page in people.PAGES:
         text = (ROOT / page).read_text(encoding="utf-8")
-        assert text == people.with_tables(text), (
+        assert text == people.with_tables(text, page), (
             f"{page}: python docs/people_tables.py writes it anew"
         )
         assert people.table() in text, "the page shows what was found on people"
