@@ -15,10 +15,10 @@ import argparse
 import io
 import json
 import re
-import textwrap
 import shutil
 import subprocess
 import tempfile
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -165,8 +165,8 @@ def number_sentence(found: Mapping[str, Any]) -> str:
     spline = f"{round(100 * active['bspline']['value'])}".replace("-", "−")
     text = (
         f"The report should say: *{found['headline']}* In voxels active in the acquired run,"
-        f" `{best}` explains {value} % of the measured detail (95 % interval {lower} to {upper} %)."
-        f" B-spline interpolation explains {spline} %."
+        f" `{best}` explains {value} % of the measured detail (95 % interval {lower} to"
+        f" {upper} %). B-spline interpolation explains {spline} %."
     )
     return "\n".join(textwrap.wrap(text, 130, break_long_words=False, break_on_hyphens=False))
 

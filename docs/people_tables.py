@@ -116,7 +116,9 @@ def table() -> str:
         f"| {series} | {average} % ({low}–{high}) |"
         for series, (average, low, high) in [*rows[:2], *beside().items(), *rows[2:]]
     ]
-    return "\n".join([f"| series | {HEAD}, mean (range over participants) |", "| --- | --- |", *lines])
+    return "\n".join(
+        [f"| series | {HEAD}, mean (range over participants) |", "| --- | --- |", *lines]
+    )
 
 
 def _listed(values: list[float]) -> str:
@@ -175,7 +177,7 @@ def _wrapped(text: str, indent: str = "") -> list[str]:
 
 
 def with_tables(text: str, page: str) -> str:
-    """Return the text of a page with its table as it is now; `page` is its path in the repository."""
+    """Return the text of a page with its table as it is now; `page`: path in the repository."""
     evaluation = "evaluation.md" if page.startswith("docs/") else "docs/evaluation.md"
     shown = f"{START}\n{table()}\n\n{sentences(evaluation)}\n{END}"
     return re.sub(f"{START}\n.*?{END}", lambda _: shown, text, flags=re.DOTALL)
