@@ -151,7 +151,9 @@ def number_lines(found: Mapping[str, Any]) -> str:
             f"| {ACQUIRED} to 3 mm | B-spline | `inject` | `sdmod` | `{best}` | measured |",
             "| --- | --- | --- | --- | --- | --- |",
             *rows,
-            "| image quality (PSNR; the pair is of the same run) | " + " | ".join(quality) + " |",
+            "| image quality (PSNR; the pair is from the same run) | "
+            + " | ".join(quality)
+            + " |",
             "",
             f"Verdict of the run: *{found['headline']}*",
         ]
