@@ -28,7 +28,7 @@ SERIES = {
 """Series of the benchmark and their names on the pages."""
 HEAD = "detail explained in voxels active in the acquired run"
 DEFINITIONS = (
-    "*Detail* is the part of the effect at spatial frequencies above the Nyquist limit of the"
+    "*Detail* is the part of the effect at spatial frequencies above the Nyquist frequency of the"
     " acquisition. *Detail explained* is the [explained variance]({evaluation}#explained-variance)"
     " of the true detail: 100 % is all of it, 0 % is none, and below 0 the added detail is wrong."
     " *Active voxels* have |t| > 4 in the acquired run."
@@ -154,7 +154,7 @@ def sentences(evaluation: str) -> str:
         OUTSIDE,
         PHANTOM,
         f"**Circularity.** When `sbl` learns from the run with the task response removed, it"
-        f" explains {unseen} % instead of {seen} %.",
+        f" explains {unseen} % in active voxels of the {len(brain)} runs, instead of {seen} %.",
         f"**Veins.** 5 % of the brain's voxels, probably veins for the most part, contain"
         f" {min(places):.0f} to {max(places):.0f} % of the detail.",
     )
