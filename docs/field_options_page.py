@@ -1,69 +1,147 @@
-"""Write docs/field_options.md, what options of fMRIPrep, MRIQC and XCP-D are here:
-python docs/field_options_page.py compares docs/field_options.toml with the parser.
+"""Write docs/field_options.md: ``python docs/field_options_page.py``.
+
+The page compares the options of fMRIPrep, MRIQC and XCP-D (docs/field_options.toml) with those
+that the parser of bids-sr accepts.
 """
 
 import argparse
+import re
 import tomllib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from bids_sr.boilerplate import data_of
 from bids_sr.cli import parser
+from bids_sr.config.section import nearest_name
 
 PAGE = Path(__file__).parent / "field_options.md"
 LIST = PAGE.with_suffix(".toml")
 INTRODUCTION = """\
 # From fMRIPrep, MRIQC or XCP-D
 
-A command line of fMRIPrep runs with the name of the program changed, or is refused with what
-serves in the place of an option. What is taken *without effect* is told in one line when the run
-starts. Made by `python docs/field_options_page.py` from the parsers of the versions named;
-[Options](options.md) has all options of bids-sr.
+You can take a command line of fMRIPrep, MRIQC or XCP-D, replace the name of the program with
+`bids-sr`, and run it. Each option then does one of three things:
+
+- **It has the same meaning**, possibly under another name or with a small difference.
+- **It has no effect.** `bids-sr` prints one line with the reason when the run starts.
+- **It is rejected** before any work, with exit code 2. The message names the option to use
+  instead.
+
+Many rejected options control steps that fMRIPrep performs: anatomy, registration, distortion
+correction, masks and confounds. To use them, run fMRIPrep first and pass its output directory with
+`-d fmriprep=DIR` ([usage](usage.md#on-top-of-fmriprep)).
+
+[Options](options.md) lists all options of bids-sr. The tables below were compared with the parsers
+of the versions named, by `python docs/field_options_page.py`.
 """
+ACCEPTED = "bids-sr"  # title of the column of counterparts
 
 
-def answers() -> dict[str, tuple[str, str]]:
-    """Option → what is here (an option, or nothing), and the difference."""
+@dataclass(frozen=True)
+class Answer:
+    """Response of bids-sr to an option of another program: one of the three is not empty."""
+
+    counterpart: str = ""
+    no_effect_because: str = ""
+    use_instead: str = ""
+
+
+def answers() -> dict[str, Answer]:
+    """Return the response of bids-sr to each option, by name."""
     ours = parser.build_parser(everything=True)
     foreign = data_of("foreign_options.json")
-    unused = {each.split()[0]: why for why, flags in foreign["unused"].items() for each in flags}
-    refused = {flag: fix for fix, flags in foreign["refused"].items() for flag in flags}
-    found = {flag: ("", f"refused: {fix}") for flag, fix in refused.items()}
+    reasons = {
+        spec.split()[0]: reason for reason, specs in foreign["unused"].items() for spec in specs
+    }
+    known = {
+        flag: Answer(use_instead=fix)
+        for fix, flags in foreign["refused"].items()
+        for flag in flags
+    }
     for action in ours._actions:
         for flag in action.option_strings:
-            if flag in unused:
-                found[flag] = "", f"without effect: {unused[flag]}"
+            if flag in reasons:
+                known[flag] = Answer(no_effect_because=reasons[flag])
             else:
-                found[flag] = _first_long(action), ""
-    return found
+                known[flag] = Answer(counterpart=_first_long(action))
+    return known
 
 
 def _first_long(action: argparse.Action) -> str:
+    """Return the first long name of an option."""
     return next(flag for flag in action.option_strings if flag.startswith("--"))
 
 
-def rows(options: Sequence[str], differences: dict[str, str]) -> Iterator[str]:
-    """The rows of a program, in its own order."""
+def tables(program: str, options: Sequence[str], differences: dict[str, str]) -> Iterator[str]:
+    """Yield up to three tables: options with a counterpart, without effect, and rejected.
+
+    Options without effect, and rejected options, share a row if they have the same reason.
+    """
     known = answers()
+    accepted: list[str] = []
+    no_effect: dict[str, list[str]] = {}
+    rejected: dict[str, list[str]] = {}
     for names in map(str.split, options):
-        here = [known.get(name, ("", "refused")) for name in names]
-        ours = next((option for option, _ in here if option), "")
-        says = differences.get(ours, "the same") if ours else here[0][1]
-        shown = ", ".join(f"`{name}`" for name in names)
-        yield f"| {shown} | {f'`{ours}`' if ours else ''} | {says} |"
+        responses = [known.get(name) or _nearest(name, known) for name in names]
+        response = next((answer for answer in responses if answer.counterpart), responses[0])
+        if response.counterpart:
+            difference = differences.get(response.counterpart, "same")
+            accepted.append(f"| {_codes(names)} | `{response.counterpart}` | {difference} |")
+        elif response.no_effect_because:
+            no_effect.setdefault(response.no_effect_because, []).extend(names)
+        else:
+            rejected.setdefault(response.use_instead, []).extend(names)
+    if accepted:
+        yield _table(f"{program} | {ACCEPTED} | difference", accepted)
+    for title, groups in (
+        ("options without effect | reason", no_effect),
+        ("rejected options | what to do", rejected),
+    ):
+        if groups:
+            rows = [f"| {_codes(names)} | {_sentence(text)} |" for text, names in groups.items()]
+            yield _table(title, rows)
+
+
+def _nearest(name: str, known: dict[str, Answer]) -> Answer:
+    """Return the suggestion of the parser for an option that is not in any list."""
+    return Answer(use_instead=nearest_name(name, list(known)) or "remove the option")
+
+
+def _codes(names: Sequence[str]) -> str:
+    """Return names as code, separated by commas."""
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def _sentence(text: str) -> str:
+    """Return a message as it reads in a table: capitalized, options as code."""
+    plain = re.sub(r"did you mean '(.+)'\?", r"use \1", text)
+    coded = re.sub(
+        r"(?<![\w`])(--?[a-z][\w-]*(?: fmriprep=DIR| anat| N\b| fsnative fsaverage:den-10k)?)",
+        r"`\1`",
+        plain,
+    )
+    coded = coded.replace("output_dir", "`output_dir`")
+    return coded[0].upper() + coded[1:]
+
+
+def _table(title: str, rows: Sequence[str]) -> str:
+    """Return a Markdown table with the columns of `title`."""
+    rule = "| " + " | ".join(["---"] * (title.count("|") + 1)) + " |"
+    return "\n".join(["", f"| {title} |", rule, *rows])
 
 
 def page() -> str:
-    """The whole page."""
+    """Return the whole page."""
     listed = tomllib.loads(LIST.read_text(encoding="utf-8"))
     parts = [INTRODUCTION]
     for program in listed["program"]:
-        older = " (what the newest no longer has)" if " " in program["name"] else ""
+        older = " " in program["name"]
+        note = ". Only options that the newest version no longer has" if older else ""
         parts += [
             f"\n## {program['name']}\n",
-            f"{program['version']}{older}\n",
-            f"| {program['name']} | bids-sr | difference |\n| --- | --- | --- |",
-            *rows(program["options"], listed["differences"]),
+            f"Version {program['version']}{note}",
+            *tables(program["name"], program["options"], listed["differences"]),
         ]
     return "\n".join(parts) + "\n"
 

@@ -18,6 +18,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -150,7 +151,9 @@ def number_lines(found: Mapping[str, Any]) -> str:
             f"| {ACQUIRED} to 3 mm | B-spline | `inject` | `sdmod` | `{best}` | measured |",
             "| --- | --- | --- | --- | --- | --- |",
             *rows,
-            "| image quality (PSNR; the pair is of the same run) | " + " | ".join(quality) + " |",
+            "| image quality (PSNR; the pair is from the same run) | "
+            + " | ".join(quality)
+            + " |",
             "",
             f"Verdict of the run: *{found['headline']}*",
         ]
@@ -158,15 +161,16 @@ def number_lines(found: Mapping[str, Any]) -> str:
 
 
 def number_sentence(found: Mapping[str, Any]) -> str:
-    """What to expect of the run, in a sentence."""
+    """Return the expected result of the run in a few sentences."""
     active, best = found["explained_variance_beyond_nyquist"]["acquired40"], found["best"]
     value, lower, upper = (round(100 * active[best][key]) for key in ("value", "lower", "upper"))
     spline = f"{round(100 * active['bspline']['value'])}".replace("-", "−")
-    return (
-        f"Expect: *{found['headline']}* `{best}` explains {value} % of the measured detail in"
-        f" voxels active in the acquired run (95 % interval {lower} to {upper}), B-spline"
-        f" {spline} %."
+    text = (
+        f"The report should say: *{found['headline']}* In voxels active in the acquired run,"
+        f" `{best}` explains {value} % of the measured detail (95 % interval {lower} to"
+        f" {upper} %). B-spline interpolation explains {spline} %."
     )
+    return "\n".join(textwrap.wrap(text, 130, break_long_words=False, break_on_hyphens=False))
 
 
 PAGES = {"README.md": number_sentence, "docs/tutorial.md": number_lines}

@@ -48,6 +48,12 @@ def span(values: Iterable[float]) -> str:
     return f"{short(min(found))} to {short(max(found))}"
 
 
+def percents(values: Iterable[float]) -> str:
+    """Lowest and highest in whole percent: 11 to 15."""
+    shares = list(values)
+    return f"{100 * min(shares):.0f} to {100 * max(shares):.0f}"
+
+
 def _largest_change_by_halves() -> float:
     """Largest change of explained variance where W is learned from half of the volumes."""
     found = rows("double_dipping")
@@ -60,7 +66,7 @@ def _largest_change_by_halves() -> float:
 
 
 def numbers() -> dict[str, str]:
-    """Every number of the pages, by its name."""
+    """Return every number of the pages by its name."""
     mean, low, high = people_tables.means()["`sbl`"]
     noise = rows("null_noise_people")
     blind = [
@@ -77,6 +83,11 @@ def numbers() -> dict[str, str]:
     errors: dict[str, list[float]] = {}
     for row in rows("posterior_foreign"):
         errors.setdefault(row["effect"], []).append(float(row["rms error / SD"]))
+    wrong = [
+        row
+        for row in rows("posterior_regions")
+        if (row["sbl"], row["contrast"], row["region"]) == ("blind", "all", "fdr")
+    ]
     files = {row["output"]: row for row in rows("files_count")}
     example = next(row for row in rows("resources") if row["case"] == "example")
     took = {key: float(str(example[key]).rpartition("/ ")[2]) for key in example if " " in key}
@@ -99,6 +110,10 @@ def numbers() -> dict[str, str]:
         **{
             f"error_{re.sub(r'[^a-z0-9]+', '_', effect)}": span(found)
             for effect, found in errors.items()
+        },
+        **{
+            f"wrong_{series}": percents(float(row[column]) for row in wrong)
+            for series, column in (("sbl", "actual"), *((x, x) for x in ("bspline", "measured")))
         },
         "space_func": f"{spaces['func', 'of the series']:.1f}",
         "space_t1w": f"{spaces['T1w', 'of the series']:.1f}",

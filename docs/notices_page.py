@@ -1,6 +1,4 @@
-"""Write docs/notices.md, the codes of notices: python docs/notices_page.py reads them from
-bids_sr/notices.py.
-"""
+"""Write docs/notices.md from the codes in bids_sr/notices.py: ``python docs/notices_page.py``."""
 
 from pathlib import Path
 
@@ -10,18 +8,33 @@ PAGE = Path(__file__).parent / "notices.md"
 INTRODUCTION = f"""\
 # Notices
 
-Made by `python docs/notices_page.py`. What the console, `bids-sr-slurm status`, the reports and
-the index tell is a notice: *what* it is about, *why*, *remedy*, *level* (`note`, `warning`,
-`error`), *subject*, *run*, *code*, and a *file* that tells more. `logs/<run>/{RECORD}` has those
-of a run, one a line as JSON; `--log-format json` prints them in the same form.
+A notice is a message of the program: a note, a warning or an error. You see notices on the
+console, in `bids-sr-slurm status`, in the reports and in `index.html`. To look up an error, find
+its code in the table below.
 
-| code | cause | what to do, where the notice says nothing better |
+To process notices with a script, read `logs/<run>/{RECORD}`, which has one notice per line in
+JSON. `--log-format json` prints the same lines on the console. Each notice has these fields:
+
+| field | content |
+| --- | --- |
+| `what` | the file or option that the notice is about |
+| `why` | the reason |
+| `remedy` | what you can do |
+| `level` | `note`, `warning` or `error` |
+| `subject`, `run` | participant and run; empty if the notice is about the whole call |
+| `code` | a code of the table below |
+| `file` | a file with more information, such as a crash file or a log |
+
+The last column of this table applies if the notice itself has no remedy. The table is written by
+`python docs/notices_page.py` from `bids_sr/notices.py`.
+
+| code | cause | what to do |
 | --- | --- | --- |
 """
 
 
 def page() -> str:
-    """The whole page."""
+    """Return the whole page."""
     rows = (f"| `{code}` | {cause} | {remedy} |\n" for code, (cause, remedy) in CODES.items())
     return INTRODUCTION + "".join(rows)
 

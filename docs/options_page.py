@@ -20,10 +20,16 @@ PAGE = Path(__file__).parent / "options.md"
 INTRODUCTION = """\
 # Options
 
-Made from the fields that hold them by `python docs/options_page.py`. The [usage](usage.md) page
-explains how they work together. In names hyphens and underscores are interchangeable; labels may
-carry their prefix (`sub-01` or `01`). Every command has `--help` and `--version`. Give the
-positional arguments first: an option that takes several values would take them, too.
+This page lists every option of every command. [Usage](usage.md) explains how the options of
+`bids-sr` work together.
+
+- Every command also has `--help` and `--version`.
+- Hyphens and underscores in names of options are interchangeable.
+- Labels may have their prefix (`sub-01` or `01`).
+- Give positional arguments before options. An option that takes several values would otherwise
+  take them as its values.
+
+The page is written by `python docs/options_page.py` from the definitions of the options.
 """
 
 
@@ -85,9 +91,9 @@ def recipe_settings() -> Iterator[str]:
     yield "\n## Settings of recipes"
     yield (
         "\n`--set METHOD.SETTING=VALUE` of `bids-sr` and `--set SETTING=VALUE` of"
-        " `bids-sr-models train` change\nthese settings of a recipe. A dash: the recipe does not"
-        " have the setting. [Models](models.md#settings-of-recipes)\nshows how the papers varied"
-        " them."
+        " `bids-sr-models train` change\nthese settings of a recipe. A dash means that the recipe"
+        " does not have the setting.\n[Models](models.md#settings-of-recipes) explains how the"
+        " papers varied them."
     )
     for method in all_methods():
         if not method.recipes:

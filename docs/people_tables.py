@@ -22,18 +22,24 @@ START, END = "<!-- people, by docs/people_tables.py -->", "<!-- end of people --
 SERIES = {
     "zero filling": "zero filling",
     "`sbl`, blind": "`sbl`",
-    "`sbl`, calibrated": "`sbl` with 20 high-resolution volumes",
+    "`sbl`, calibrated": "`sbl` with 20 high-resolution volumes for calibration",
     "measured": "measured (other half of the run)",
 }
-"""Series of the benchmark, and what the pages call them."""
+"""Series of the benchmark and their names on the pages."""
 HEAD = "detail explained in voxels active in the acquired run"
-OUTSIDE = "Two people scored elsewhere: 35, 44 %."
+DEFINITIONS = (
+    "*Detail* is the part of the effect at spatial frequencies above the Nyquist frequency of the"
+    " acquisition. *Detail explained* is the [explained variance]({evaluation}#explained-variance)"
+    " of the true detail: 100 % is all of it, 0 % is none, and below 0 the added detail is wrong."
+    " *Active voxels* have |t| > 4 in the acquired run."
+)
+OUTSIDE = "**Other data.** In two participants scored elsewhere, `sbl` explained 35 % and 44 %."
 PHANTOM = (
-    "On a phantom with human-like fluctuations `sbl` is applied and wrong (−121, −55 %;"
-    " `benchmarks/FINDINGS.md`)."
+    "**Failure.** On a phantom with human-like fluctuations, `sbl` is applied and adds wrong"
+    " detail: −121 % and −55 % (`benchmarks/FINDINGS.md`)."
 )
 COLORS = {"studyforrest": "#0072b2", "pydecnef": "#d55e00", "opennft": "#009e73"}
-LEFT, WIDE, HIGH = 258, 380, 34
+LEFT, WIDE, HIGH = 330, 380, 34
 """Of the figure: where the axis begins, its length, and the height of a row (pixels)."""
 
 
@@ -96,8 +102,10 @@ def beside() -> dict[str, tuple[int, int, int]]:
         if row["of conditions"] == "yes"
     ]
     return {
-        "`sbl`, thermal noise restored": _of_people(noisy),
-        f"`sbl`, {len(contrasts)} contrasts of conditions (2 people)": _of_people(contrasts),
+        "`sbl`, with thermal noise restored to the cropped data": _of_people(noisy),
+        f"`sbl`, {len(contrasts)} contrasts between conditions (2 participants)": _of_people(
+            contrasts
+        ),
     }
 
 
@@ -108,11 +116,19 @@ def table() -> str:
         f"| {series} | {average} % ({low}–{high}) |"
         for series, (average, low, high) in [*rows[:2], *beside().items(), *rows[2:]]
     ]
-    return "\n".join([f"| series | {HEAD}, mean (range of people) |", "| --- | --- |", *lines])
+    return "\n".join(
+        [f"| series | {HEAD}, mean (range over participants) |", "| --- | --- |", *lines]
+    )
 
 
-def sentences() -> str:
-    """What stands below the table."""
+def _listed(values: list[float]) -> str:
+    """Whole numbers as an enumeration: 47, 45, 44 and 52."""
+    *first, last = (f"{value:.0f}" for value in values)
+    return f"{', '.join(first)} and {last}"
+
+
+def sentences(evaluation: str) -> str:
+    """Return the text below the table; `evaluation` is the link to docs/evaluation.md."""
     brain = [
         _percent(row, "explained variance, brain")
         for row in _rows("people_runs")
@@ -128,21 +144,42 @@ def sentences() -> str:
         what: [_percent(row, "active") for row in _rows("double_dipping") if row["W from"] == what]
         for what in ("as the program", "less the response to conditions")
     }
-    seen, unseen = (", ".join(f"{value:.0f}" for value in each) for each in dipped.values())
+    seen, unseen = map(_listed, dipped.values())
     places = [100 * row["share of energy"] for row in _rows("detail_places")]
     ends = f"{min(weak):.0f} to {max(weak):.0f} %".replace("-", "−")
-    text = (
-        f"Over the brain: {min(known):.0f} to {max(known):.0f} % on {len(known)} of {len(brain)}"
-        f" runs (contrasts of conditions {ends}). {OUTSIDE} {PHANTOM} Learned without the task:"
-        f" {unseen} % instead of {seen} %. 5 % of the voxels (veins) hold {min(places):.0f} to"
-        f" {max(places):.0f} % of the detail."
+    items = (
+        f"**Whole brain.** `sbl` explains {min(known):.0f} to {max(known):.0f} % in {len(known)}"
+        f" of the {len(brain)} runs. In the other run, the measured data have no reproducible"
+        f" detail over the whole brain. For contrasts between conditions the range is {ends}.",
+        OUTSIDE,
+        PHANTOM,
+        f"**Circularity.** When `sbl` learns from the run with the task response removed, it"
+        f" explains {unseen} % in active voxels of the {len(brain)} runs, instead of {seen} %.",
+        f"**Veins.** 5 % of the brain's voxels, probably veins for the most part, contain"
+        f" {min(places):.0f} to {max(places):.0f} % of the detail.",
     )
-    return "\n".join(textwrap.wrap(text, 140, break_long_words=False, break_on_hyphens=False))
+    return "\n".join(
+        [
+            *_wrapped(DEFINITIONS.format(evaluation=evaluation)),
+            "",
+            "What the table does not show:",
+            "",
+            *(line for item in items for line in _wrapped(f"- {item}", indent="  ")),
+        ]
+    )
 
 
-def with_tables(text: str) -> str:
-    """The text of a page with its table as it is now."""
-    shown = f"{START}\n{table()}\n\n{sentences()}\n{END}"
+def _wrapped(text: str, indent: str = "") -> list[str]:
+    """Lines of at most 140 characters."""
+    return textwrap.wrap(
+        text, 140, break_long_words=False, break_on_hyphens=False, subsequent_indent=indent
+    )
+
+
+def with_tables(text: str, page: str) -> str:
+    """Return the text of a page with its table as it is now; `page`: path in the repository."""
+    evaluation = "evaluation.md" if page.startswith("docs/") else "docs/evaluation.md"
+    shown = f"{START}\n{table()}\n\n{sentences(evaluation)}\n{END}"
     return re.sub(f"{START}\n.*?{END}", lambda _: shown, text, flags=re.DOTALL)
 
 
@@ -188,7 +225,7 @@ def figure() -> str:
         ".mean{stroke:#24292f;stroke-width:2}circle{fill-opacity:.9}"
         "@media(prefers-color-scheme:dark){text{fill:#e6edf3}.mean{stroke:#e6edf3}}"
     )
-    title = f"{HEAD.capitalize()}, one dot per run, a bar for the mean over people"
+    title = f"{HEAD.capitalize()}, one dot per run, a bar for the mean over participants"
     size = (
         f'viewBox="0 0 {LEFT + WIDE + 24} {bottom + 70}" width="{LEFT + WIDE + 24}"'
         f' height="{bottom + 70}"'
@@ -206,7 +243,8 @@ def main() -> None:
     FIGURE.write_text(figure(), encoding="utf-8")
     for page in PAGES:
         path = ROOT / page
-        path.write_text(with_tables(path.read_text(encoding="utf-8")), encoding="utf-8")
+        text = with_tables(path.read_text(encoding="utf-8"), page)
+        path.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -2,11 +2,11 @@
 One run from Python
 ===================
 
-`SuperResolver` brings a single BOLD series to a higher resolution in plane. It follows
-scikit-learn: parameters in the constructor, data in `fit`, results in attributes that end with
-`_`. No BIDS data set is needed, only a series.
+`SuperResolver` increases the in-plane resolution of a single BOLD series. It follows scikit-learn:
+parameters in the constructor, data in `fit`, results in attributes that end with `_`. You need
+only a series, not a BIDS dataset.
 
-The run has voxels of 6 mm; we ask for 3 mm.
+The run has voxels of 6 mm. We super-resolve it to 3 mm.
 """
 
 from pathlib import Path
@@ -25,10 +25,10 @@ bold = func / "sub-01_task-localizer_bold.nii.gz"
 # %%
 # Fit
 # ---
-# `fit` finds the reference, head motion and the brain, and then what the method needs. `sbl`
-# learns where the run fluctuates. Whether that knowledge helps is tested before it is used, on
-# stretches of the run that were held out and one level of resolution down. If it does not help,
-# the method falls back to zero filling, and `applied_` is False.
+# `fit` estimates the reference image, head motion and the brain mask, and then the inputs of the
+# method. `sbl` (sparse Bayesian learning, stopped early) learns where the run fluctuates. A
+# self-test, on held-out segments of the run at half the resolution, shows whether this helps. If
+# it does not help, the method falls back to zero filling, and `applied_` is False.
 resolver = SuperResolver(method="sbl", factor=2, verbose=1).fit(bold)
 
 held_out = resolver.facts_["held_out"]
@@ -38,11 +38,11 @@ print(f"explained beyond zero filling: {held_out['explained_over_zerofill']:.0%}
 # %%
 # Transform
 # ---------
-# The result is a NIfTI image on the high-resolution grid of the reference, head motion undone.
-# With `out_file`, it is written volume by volume and not held in memory.
+# The result is a NIfTI image on the high-resolution grid of the reference image, corrected for
+# head motion. With `out_file`, it is written volume by volume and not held in memory.
 #
-# B-spline interpolation of the same run is the series to beat. Reference, head motion and brain
-# are those of the first estimator and are not estimated again.
+# We compare it with B-spline interpolation of the same run. The reference image, head motion and
+# brain mask of the first estimator are used again.
 fine = resolver.transform(bold)
 spline = SuperResolver(method="bspline", factor=2).fit_transform(
     bold, motion=resolver.motion_, boldref=resolver.boldref_, mask=resolver.mask_img_
@@ -52,8 +52,8 @@ print(fine.shape, [round(float(size), 1) for size in fine.header.get_zooms()])
 # %%
 # Map activation with nilearn
 # ---------------------------
-# Every program that reads NIfTI images can go on from here. We take one linear model for both
-# series, images of any category against rest, without the block before the first volume.
+# Any program that reads NIfTI images can continue from here. We fit the same linear model to both
+# series: images of any category against rest, without the block before the first volume.
 events = pd.read_csv(func / "sub-01_task-localizer_events.tsv", sep="\t")
 events = events[events.onset > -5].assign(trial_type="images")
 brain = NiftiMasker(
@@ -66,9 +66,9 @@ for name, series in {"B-spline": spline, "sbl": fine}.items():
 effects["sbl - B-spline"] = image.math_img("a - b", a=effects["sbl"], b=effects["B-spline"])
 
 # %%
-# A close-up of the right visual cortex, in one slice. Both maps have voxels of 3 mm, but only
-# that of `sbl` has detail of this size. Whether the detail is true is another question:
-# [the next example](plot_2_truth.py).
+# The figure shows the right visual cortex in one slice. Both maps have voxels of 3 mm, but only
+# the map of `sbl` has detail of this size. [The next example](plot_2_truth.py) tests whether this
+# detail is accurate.
 window = (slice(12, 34), slice(4, 20), 7)
 figure, axes = plt.subplots(1, 3, figsize=(11, 3.4), layout="constrained")
 for (name, effect), axis in zip(effects.items(), axes, strict=True):

@@ -1,11 +1,11 @@
 """
-One run with its truth
-======================
+One run with its reference
+==========================
 
-A finer map is not yet a true one. Where the run was measured at the high resolution as well, or
-its activation is known, `Evaluator` tells how much of the detail is real.
+A finer map is not necessarily accurate. If the run was also measured at the high resolution, or if
+its activation is known, `Evaluator` reports how much of the true detail a series recovers.
 
-The run of this example was measured at 3 mm; what we super-resolve are the same volumes, reduced
+The run of this example was measured at 3 mm. We super-resolve the same volumes after reducing them
 to 6 mm by truncating k-space.
 """
 
@@ -25,8 +25,8 @@ measured = study / "derivatives/highres-reference/sub-01/func/sub-01_task-locali
 # Evaluate
 # --------
 # The effect of one half of the blocks is compared with the *measured* effect of the other half,
-# whose noise is independent. Baselines are made and evaluated without being asked for: a method
-# that does not exceed them has added nothing. All images are one condition here.
+# which has independent noise. Baselines are always made and evaluated: a method that does not
+# exceed them has added nothing. In this example, all images are one condition.
 events = pd.read_csv(func / "sub-01_task-localizer_events.tsv", sep="\t")
 events = events[events.onset > -5].assign(trial_type="images")
 
@@ -39,9 +39,10 @@ print(evaluator.summary())
 # %%
 # The table behind the summary
 # ----------------------------
-# `table_` has one value per row. The most important one is the explained variance (`ev`)
-# *beyond* the spatial frequencies that were acquired: 1 is all of the measured detail, 0 none,
-# and below 0 the detail is wrong. `active40` are voxels that the measured run shows as active.
+# `table_` has one value per row. The most important value is the explained variance (`ev`) *above*
+# the acquired spatial frequencies (band `beyond`): 1 means all of the measured detail, 0 none, and
+# below 0 the detail is wrong. The region `active40` contains the voxels
+# that are active in the other half of the measured run.
 wanted = (
     "statistic == 'ev' and band == 'beyond' and reference == 'measured' and minus == 'n/a'"
     " and region == 'active40'"
@@ -50,8 +51,8 @@ detail = evaluator.table_.query(wanted).set_index("series")[["value", "lower", "
 print(detail.round(3))
 
 # %%
-# The measured series does not reach 1 because half a run is noisy: it is the most that can be
-# expected of any method. Lines are 95 % intervals over blocks.
+# The measured series does not reach 1 because half a run is noisy. Lines are 95 % intervals over
+# blocks.
 shown = detail.loc[["bspline", "zerofill", "sdmod", "sbl", "measured"]]
 below, above = shown.value - shown.lower, shown.upper - shown.value
 colors = ["0.7", "0.7", "0.7", "tab:blue", "0.3"]

@@ -1,13 +1,13 @@
 """
-With a calibration
-==================
+With a calibration run
+======================
 
-`sbl` places the changes of the signal where the run fluctuates. It estimates these places from
-the run itself, or better from a *calibration*: some 20 volumes of the same slices at the high
+`sbl` adds detail where the run fluctuates. It can estimate these places from the run itself, or
+more accurately from a *calibration run*: about 20 volumes of the same slices at the high
 resolution, [the most useful extra scan](../../docs/acquire.md#the-calibration).
 
-The example has none, but it was measured at 3 mm. So we divide it: its last 20 volumes, as
-measured, serve as the calibration, and the volumes before them are the run.
+The example has no calibration run, but it was measured at 3 mm. We therefore divide it: its last
+20 volumes, as measured, are the calibration run, and the volumes before them are the run.
 """
 
 from pathlib import Path
@@ -30,8 +30,8 @@ truth, calibration = measured.slicer[..., :116], measured.slicer[..., 116:]
 # %%
 # Two estimators
 # --------------
-# The calibration is registered to the run by `fit`; `facts_` says what came of it. Head motion
-# of the run was estimated for the first estimator and is passed on to the second.
+# `fit` registers the calibration run to the run; `facts_` contains the result. Head motion of the
+# run was estimated for the first estimator and is passed to the second.
 plain = SuperResolver(method="sbl", factor=2).fit(run)
 known = {"motion": plain.motion_, "boldref": plain.boldref_, "mask": plain.mask_img_}
 calibrated = SuperResolver(method="sbl", factor=2).fit(run, calibration=calibration, **known)
@@ -57,8 +57,8 @@ detail = evaluator.table_.query(wanted).set_index(["region", "series"])
 print(detail[["value", "lower", "upper"]].round(3))
 
 # %%
-# The calibration raises the detail that is recovered in active voxels. Over the whole brain, most
-# of which holds noise, the intervals are wide.
+# With the calibration run, `sbl` recovers more detail in active voxels. Over the whole brain,
+# which contains mostly noise, the intervals are wide.
 order = ["bspline", "sbl", "sblCalibrated", "measured"]
 figure, axis = plt.subplots(figsize=(7, 4), layout="constrained")
 for offset, region, color in ((-0.2, "active40", "tab:blue"), (0.2, "brain", "0.6")):

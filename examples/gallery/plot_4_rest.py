@@ -2,12 +2,12 @@
 A run at rest
 =============
 
-Without events, a run is mapped by its connectivity: with `seeds` in the place of `events`,
-`Evaluator` maps how every voxel changes with the mean signal of a small sphere, and compares
-segments of the run in the place of blocks.
+A run without events is mapped by its connectivity. With `seeds` instead of `events`, `Evaluator`
+maps how every voxel changes with the mean signal of a small sphere, and compares segments of the
+run instead of blocks.
 
-The example was scanned during a task. We regress the task out of both series and keep what
-fluctuates besides, as it does at rest.
+The example was scanned during a task. We regress the task out of both series and use the remaining
+fluctuations as a substitute for a resting-state run.
 """
 
 from pathlib import Path
@@ -28,9 +28,10 @@ as_acquired = nib.load(study / name)
 as_measured = nib.load(study / "derivatives/highres-reference" / name)
 
 # %%
-# Take the task out
-# -----------------
-# The time series of each category, with derivatives, are regressed out of every voxel.
+# Regress out the task
+# --------------------
+# The predicted time series of each category, and their derivatives, are regressed out of every
+# voxel.
 events = pd.read_csv(study / name.replace("bold.nii.gz", "events.tsv"), sep="\t")
 events = events[events.onset > -5]
 times = 2.0 * np.arange(as_acquired.shape[3]) + 1.0
@@ -43,7 +44,8 @@ bold, measured = (image.clean_img(each, **settings) for each in (as_acquired, as
 # %%
 # Evaluate with a seed
 # --------------------
-# Its center is in scanner coordinates (RAS, mm): the right visual cortex of this participant.
+# The center of the seed is given in scanner coordinates (RAS, mm). It is in the right visual
+# cortex of this participant.
 seeds = {"visual": (24, -73, -9)}
 resolver = SuperResolver(method="sbl", factor=2).fit(bold)
 evaluator = Evaluator(factor=2, tr=2.0, baselines=["bspline", "sdmod"], n_boot=500).fit(
@@ -52,8 +54,8 @@ evaluator = Evaluator(factor=2, tr=2.0, baselines=["bspline", "sdmod"], n_boot=5
 print(evaluator.verdict_["headline"])
 
 # %%
-# How much of the measured connectivity each series explains, beyond the acquired spatial
-# frequencies. Segments of the run stand in the place of blocks.
+# This table shows how much of the measured connectivity each series explains above the acquired
+# spatial frequencies. Segments of the run take the place of blocks.
 wanted = (
     "statistic == 'ev' and band == 'beyond' and reference == 'measured' and minus == 'n/a'"
     " and region == 'active40' and contrast == 'visual'"
@@ -64,7 +66,7 @@ print(detail.round(2))
 # %%
 # Map it
 # ------
-# The correlation of every voxel with the seed, in one slice of three series.
+# The figure shows the correlation of every voxel with the seed, in one slice of three series.
 series = {
     "B-spline": SuperResolver(method="bspline", factor=2).fit_transform(
         bold, motion=resolver.motion_, boldref=resolver.boldref_, mask=resolver.mask_img_

@@ -1,12 +1,13 @@
 """
-Judge a series that another program made
-========================================
+Compare a series of another program
+===================================
 
-Does denoising, smoothing or another upsampling make the maps of a run more accurate? Give
-`compared` the series that any program made of the run; `compared_` has a verdict on each. On the
-command line, `bids-sr-evaluate` does the same.
+Does denoising, smoothing or another upsampling make the maps of a run more accurate? Pass a series
+that any program made from the run as `compared`; `compared_` then contains a verdict on each
+series. On the command line, `bids-sr-evaluate` does the same.
 
-Two series are judged here: the run smoothed, and the run reduced to its principal components.
+This example compares two series: the run smoothed, and the run reduced to its principal
+components.
 """
 
 import textwrap
@@ -29,17 +30,17 @@ events = events[events.onset > -5].assign(trial_type="images")
 # %%
 # Two runs
 # --------
-# Whether denoising helps is told by a second run of the same task, whose noise is independent: it
-# is the cheapest reference. The example has one run, so we divide it into two.
+# A second run of the same task shows whether denoising helps, because its noise is independent. It
+# is the cheapest reference. The example has only one run, so we divide it into two.
 whole = nib.load(study / name)
 run, other_run = whole.slicer[..., :68], whole.slicer[..., 68:]
 events, other_events = events[events.onset < 136], events[events.onset > 136]
 other_events = other_events.assign(onset=other_events.onset - 136)
 
 # %%
-# What other programs make of it
-# ------------------------------
-# nilearn smooths; scikit-learn keeps twelve principal components of the time series.
+# Series of other programs
+# ------------------------
+# nilearn smooths the run. scikit-learn keeps twelve principal components of its time series.
 smoothed = image.smooth_img(run, fwhm=9)
 
 masker = NiftiMasker(mask_strategy="epi", standardize=None).fit(run)
@@ -50,7 +51,7 @@ denoised = masker.inverse_transform(components.inverse_transform(components.tran
 # %%
 # The verdicts
 # ------------
-# Smoothing alone raises many measures of agreement. Therefore each series is compared with the
+# Smoothing by itself raises many measures of agreement. Each series is therefore compared with the
 # run as acquired *and* with the acquired run smoothed to the same resolution.
 evaluator = Evaluator(factor=2, baselines=["zerofill"], n_boot=500).fit(
     run,
@@ -65,8 +66,9 @@ for verdict in evaluator.compared_:
 # %%
 # The numbers behind them
 # -----------------------
-# How much of the other run's effects each series explains, in active voxels. `zerofill` stands
-# for the run as acquired, `smoothedSame` and `componentsSame` for the smoothed controls.
+# This table shows how much of the other run's effects each series explains in active voxels.
+# `zerofill` represents the run as acquired; `smoothedSame` and `componentsSame` are the smoothed
+# controls.
 wanted = (
     "statistic == 'ev' and band == 'within' and reference == 'otherRun' and minus == 'n/a'"
     " and region == 'active40'"
@@ -76,8 +78,8 @@ explained = explained.rename(index={"zerofill": "as acquired"})
 print(explained.round(2))
 
 # %%
-# Heavy smoothing loses what the run had. The components neither gain nor lose, within what two
-# short runs can tell.
+# Heavy smoothing removes effects that the acquired run shows. For the principal components, two
+# short runs show neither a gain nor a loss.
 order = ["as acquired", "smoothed", "smoothedSame", "components", "componentsSame"]
 shown = explained.loc[order]
 errors = [shown.value - shown.lower, shown.upper - shown.value]

@@ -2,10 +2,10 @@ r"""
 Train a network on a pair
 =========================
 
-A network learns how detail follows from what was acquired, from a pair of T2\*-weighted images of
-the participant: one at the resolution of the run, one at the wanted resolution. `bids-sr` trains
-it in passing; [`bids-sr-models`](../../docs/models.md) trains, applies and evaluates networks by
-themselves.
+A network learns from a pair of T2\*-weighted images of the participant, one at the resolution of
+the run and one at the desired resolution, how detail follows from the acquired image. `bids-sr`
+trains such networks as part of a run. [`bids-sr-models`](../../docs/models.md) trains, applies and
+evaluates them separately.
 """
 
 import json
@@ -29,7 +29,8 @@ model = Path(temporary.name) / "pair.safetensors"
 # Train
 # -----
 # Every fifth slice is held out, and the weights that are most accurate there are kept. The model
-# is written with a card, which says what it was made from and what it reached, and with the log.
+# is written together with a model card, which lists its training data and its accuracy, and with
+# the log.
 command = ["bids-sr-models", "train", "dcnet", model, "--fine", highres, "--coarse", lowres]
 subprocess.run(command, check=True, capture_output=True)
 
@@ -41,7 +42,7 @@ for name in ("bspline", "network"):
 # %%
 # An accurate image
 # -----------------
-# Held-out slices of the network come closer to the measured ones than B-spline interpolation.
+# In held-out slices, the network is closer to the measured image than B-spline interpolation.
 bspline = card["held_out"]["bspline"]["psnr"]
 figure, axis = plt.subplots(figsize=(6, 3.5), layout="constrained")
 axis.plot(log.iteration, log.psnr, "o-", label="dcnet")
@@ -53,9 +54,9 @@ plt.show()
 # %%
 # An accurate map?
 # ----------------
-# With `pretrained`, `fit` trains nothing. Of the effects of the measured run, only what lies
-# beyond the acquired spatial frequencies is compared: the part that the network has to invent.
-# `sdmod` stands beside it, a baseline that needs no network and no pair.
+# With `pretrained`, `fit` trains nothing. Effects are compared only above the acquired spatial
+# frequencies: this is the part that the network has to infer. We include `sdmod`, a baseline that
+# needs neither a network nor a pair.
 func = study / "sub-01/func"
 bold = func / "sub-01_task-localizer_bold.nii.gz"
 events = pd.read_csv(func / "sub-01_task-localizer_events.tsv", sep="\t")
@@ -74,9 +75,9 @@ detail = evaluator.table_.query(wanted).set_index("series")[["value", "lower", "
 print(detail.round(2))
 
 # %%
-# The network has learned what anatomy looks like, and little of where the signal changes: it
-# explains more of the measured detail than B-spline, and less than `sdmod`. An accurate image is
-# not yet an accurate map.
+# The network has learned the anatomy, but little about the places where the signal changes. It
+# explains more of the measured detail than B-spline and less than `sdmod`. An accurate image does
+# not imply an accurate map.
 shown = detail.loc[["bspline", "sdmod", "dcnet", "measured"]]
 errors = [shown.value - shown.lower, shown.upper - shown.value]
 colors = ["0.7", "0.7", "tab:orange", "0.3"]

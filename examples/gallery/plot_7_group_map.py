@@ -2,9 +2,9 @@
 Read the outputs with nilearn and make a group map
 ==================================================
 
-`bids-sr` leaves maps of every participant, and a preprocessed series with confounds under the
-names of fMRIPrep. nilearn reads both. We take the maps of three simulated participants to the
-second level.
+`bids-sr` writes maps of every participant, and a preprocessed series with confounds under the file
+names of fMRIPrep. nilearn reads both. This example combines the maps of three simulated
+participants in a second-level model.
 """
 
 import shutil
@@ -26,12 +26,13 @@ data, out = folder / "data", folder / "out"
 # %%
 # From BIDS to maps
 # -----------------
-# The simulation is small and without structural scans, and its series are interpolated alone, so
-# that the example ends soon. For your data, leave out the last line of the command; the maps to
-# take are those of `desc-sbl` then.
+# To keep the example short, the simulation is small and has no structural scans, and its series
+# are only interpolated. For your own data, remove the last line of the command and use the maps
+# with `desc-sbl`.
 #
-# These heads lie alike to within 2 mm, so that their maps can be stacked as they are. Real heads
-# do not: add `--output-spaces MNI152NLin2009cAsym` and take the maps of that space.
+# The positions of these heads differ by less than 2 mm, so their maps can be stacked without
+# registration. For real participants, add `--output-spaces MNI152NLin2009cAsym` and use the maps
+# in that space.
 phantom = ["bids-sr-phantom", data, "--preset", "tiny", "--subjects", "3", "--volumes", "45"]
 subprocess.run(phantom, check=True, capture_output=True)
 for anat in data.glob("sub-*/anat"):
@@ -47,7 +48,7 @@ subprocess.run(program, check=True, capture_output=True)
 # %%
 # A series and its confounds
 # --------------------------
-# They lie in a data set of their own, one for each method.
+# They are in a separate dataset, `derivatives/bids-sr-METHOD`.
 func = out / "derivatives" / "bids-sr-bspline" / "sub-01" / "func"
 bold = func / "sub-01_task-tap_desc-preproc_bold.nii.gz"
 confounds, steady = load_confounds(str(bold), strategy=("motion",), motion="basic")
@@ -56,16 +57,17 @@ print(nib.load(bold).shape, list(confounds.columns), sep="\n")
 # %%
 # The maps
 # --------
-# Names are those of BIDS: contrast, statistic, and the series (`desc-`) that was mapped.
+# The BIDS names contain the contrast, the statistic, and the series (`desc-`).
 name = "*_contrast-thumbMinusLittle_stat-effect_desc-bspline_statmap.nii.gz"
 paths = sorted(out.glob(f"sub-*/func/{name}"))
 for path in paths:
     print(path.name)
 
 # %%
-# To the second level
-# -------------------
-# Voxels outside a participant's brain are 0; we take those that every one has.
+# Fit the second level
+# --------------------
+# Voxels outside a participant's brain are 0. We use the voxels that are inside the brain of all
+# participants.
 maps = [nib.load(path) for path in paths]
 covered = np.all([each.get_fdata() != 0 for each in maps], axis=0)
 mask = nib.Nifti1Image(covered.astype("uint8"), maps[0].affine)
@@ -77,9 +79,9 @@ group = model.compute_contrast("mean", output_type="effect_size")
 # %%
 # The group map
 # -------------
-# Thumb against little finger: a red and a blue place side by side, where the simulation has them.
-# Three participants are too few for a test, so we look at the mean effect, in the slice where it
-# is largest.
+# The contrast is thumb against little finger. The map shows a red and a blue region next to each
+# other, as simulated. Three participants are too few for a test, so we show the mean effect, in
+# the slice where it is largest.
 effect = group.get_fdata()
 z = int(np.abs(effect).max(axis=(0, 1)).argmax())
 most = np.abs(effect).max()

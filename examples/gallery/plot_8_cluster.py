@@ -1,10 +1,10 @@
 """
-A cluster array on a stand-in
-=============================
+A job array on a cluster
+========================
 
-`bids-sr-slurm` makes each participant a task of a SLURM array, with memory and time requested
-from estimates. Here `stand_in_slurm.sh`, a short script beside this one, stands in for SLURM; on a
-cluster, leave the part about the stand-in out. More: [on a cluster](../../docs/hpc.md).
+`bids-sr-slurm` makes each participant a task of a SLURM array and requests memory and time based
+on estimates. In this example, the short script `stand_in_slurm.sh` replaces SLURM. On a cluster,
+omit the section about it. See also [on a cluster](../../docs/hpc.md).
 """
 
 import json
@@ -30,16 +30,16 @@ data, out, work = folder / "data", folder / "out", folder / "work"
 # %%
 # Two participants
 # ----------------
-# They are simulated, small, and without structural scans, so that the example ends soon.
+# To keep the example short, they are simulated, small, and without structural scans.
 call("bids-sr-phantom", data, "--preset", "tiny", "--subjects", 2, "--volumes", 31)
 for anat in data.glob("sub-*/anat"):
     shutil.rmtree(anat)
 
 # %%
-# A stand-in for SLURM
-# --------------------
-# `bids-sr-slurm` calls `sbatch`, `squeue` and `scontrol`. Each is the same script here, found
-# first on the path.
+# A replacement for SLURM
+# -----------------------
+# `bids-sr-slurm` calls `sbatch`, `squeue` and `scontrol`. In this example, all of them are the
+# same script, in the first folder of the path.
 for name in ("sbatch", "squeue", "scontrol"):
     (folder / "slurm").mkdir(exist_ok=True)
     (folder / "slurm" / name).write_text(Path("stand_in_slurm.sh").read_text())
@@ -47,11 +47,11 @@ for name in ("sbatch", "squeue", "scontrol"):
 os.environ["PATH"] = f"{folder / 'slurm'}:{os.environ['PATH']}"
 
 # %%
-# Look before you submit
-# ----------------------
-# The options of `bids-sr` are passed on to every task. The whole data set is checked first, and
-# nothing is submitted where it has a problem. `--print-only` writes the scripts and stops.
-# Without `--no-group`, a job for the group level follows the array.
+# Check before you submit
+# -----------------------
+# The options of `bids-sr` are passed to every task. The whole dataset is checked first, and
+# nothing is submitted if there is a problem. `--print-only` writes the scripts and stops. Without
+# `--no-group`, a job for the group level follows the array.
 options = [
     *("-w", work, "--cpus", 1, "--no-group", "--level", "minimal", "--truth", "none"),
     *("--sr-method", "bspline", "zerofill", "--sr-factor", 2, "--contrasts", "thumb-little"),
@@ -65,16 +65,16 @@ print("\n".join(line for line in script.splitlines() if line.startswith("#SBATCH
 # %%
 # Submit
 # ------
-# With `--wait`, the command returns when all jobs have ended. Without it, ask now and then by
-# `bids-sr-slurm status`; `bids-sr-slurm retry` submits what has failed once more.
+# With `--wait`, the command returns when all jobs have ended. Without it, check the state with
+# `bids-sr-slurm status`. `bids-sr-slurm retry` submits failed tasks again.
 print(call("bids-sr-slurm", data, out, *options, "--wait"))
 print(call("bids-sr-slurm", "status", out))
 
 # %%
 # When each task ran
 # ------------------
-# Each task keeps a record. The stand-in starts all at once; a cluster starts as many as it has
-# room for.
+# Each task writes a record. The replacement starts all tasks at once. A cluster starts as many
+# tasks as it has resources for.
 records = [json.loads(path.read_text()) for path in out.glob("logs/slurm/*/status/*.json")]
 records.sort(key=lambda record: record["started"])
 first = records[0]["started"]
