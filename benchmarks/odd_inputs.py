@@ -7,10 +7,10 @@ python benchmarks/odd_inputs.py FOLDER [--model 300] [--end 200] [--seed 0] [--o
 A simulated run with known effects is altered in one to three ways (`tests/oddkinds.py`, a row per
 kind). Each kind states what is right: maps equal to the unaltered ones times a known factor, maps
 with the known effects, a refusal before any work that names the reason, or a notice. `--model`
-cases go through preflight, all voxels included, and through the steps that the maps of the acquired
-series need; `--end` cases through the whole command. Every result is appended to FOLDER/cases.jsonl
-at once. The same command continues where it was stopped and ends with the same table; cases of
-another commit are repeated with --again only.
+cases go through preflight, all voxels included, and through the steps that the maps of the
+acquired series need; `--end` cases through the whole command. Every result is appended to
+FOLDER/cases.jsonl at once. The same command continues where it was stopped and ends with the same
+table; --again repeats the cases that were run at another commit.
 """
 
 import argparse
@@ -107,8 +107,8 @@ def report(done: dict[tuple[Depth, int], Outcome], counts: dict[Depth, int], see
     )
     wrong = [one for one in asked if one.wrong]
     remarks = [
-        "A case with several kinds counts in the row of each. `wrong`: silent wrong results, crashes,"
-        " and refusals without reason. Kinds with a known fault are listed as `open`.",
+        "A case with several kinds counts in the row of each. `wrong`: silent wrong results,"
+        " crashes, and refusals without reason. Kinds with a known fault are listed as `open`.",
         "Commits of the cases: "
         + ", ".join(f"{count} at {name}" for name, count in versions.items())
         + ".",

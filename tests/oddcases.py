@@ -345,7 +345,7 @@ def judge_maps(maps: Maps, scene: Scene, right: Right, base: Maps) -> tuple[str,
     dice = 2 * (mask & head).sum() / (mask.sum() + head.sum())
     if dice < LEAST_DICE:
         return "accepted", f"the brain mask has {mask.sum()} voxels, the head {head.sum()}"
-    for name in EFFECTS:
+    for name in right.types:
         key = f"map {scene.written_name(name)}"
         if key not in maps:
             return "accepted", f"no map of {scene.written_name(name)!r}; there are {labels}"
@@ -362,7 +362,7 @@ def judge_maps(maps: Maps, scene: Scene, right: Right, base: Maps) -> tuple[str,
                 return "accepted", what
     if not right.exact:
         return "known effects", ""
-    for name in EFFECTS:
+    for name in right.types:
         own = maps[f"map {scene.written_name(name)}"]
         reference = scene.in_file(base[f"map {name}"]) * right.gain
         apart = np.abs(own - reference).max() / reference.std()

@@ -30,16 +30,36 @@ Depth = Literal["model", "end"]
 class Right:
     """What is right for an altered data set.
 
-    `refused`: patterns of messages, any of which has to appear with exit code 2. `may_refuse`: the
-    same, if results are right too. `notices`: patterns of which each has to appear if the data set
-    is accepted. `absent`: patterns that must not appear. `exact`: maps are the unaltered ones times
-    `gain`; otherwise they are compared with the known effects alone. `values`: maps are checked.
-    `plan`: further checks of the plan; each returns what is wrong, or "". `labels`: pattern of the
-    label of a trial type. `relative`: effects are compared relative to the mean signal. `loses`:
-    share of voxels of the head that need not be in the mask. `again`: change of the written data
-    after which the program runs a second time. `shell`: command line around the program, with
-    ``{}`` for it. `environment`: variables of the program. `needs`: artifacts besides the maps that
-    the model depth makes.
+    Attributes
+    ----------
+    refused
+        Patterns of messages, one of which has to appear with exit code 2.
+    may_refuse
+        The same for data sets that may also be accepted, with right results.
+    notices
+        Patterns which all have to appear if the data set is accepted.
+    absent
+        Patterns that must not appear.
+    exact
+        Maps equal the unaltered ones times `gain`; if False, they have the known effects.
+    values
+        Whether maps are checked.
+    relative
+        Effects are compared relative to the mean signal.
+    types
+        Trial types of `EFFECTS` that the table has.
+    plan
+        Further checks of the plan; each returns what is wrong, or "".
+    labels
+        Pattern of the label of a trial type.
+    again
+        Change of the written data, after which the program runs a second time.
+    shell
+        Command line around the program, with ``{}`` for it.
+    environment
+        Variables of the environment of the program.
+    needs
+        Artifacts besides the maps that the model depth makes.
     """
 
     refused: list[str] = field(default_factory=list)
@@ -52,7 +72,7 @@ class Right:
     plan: list[Callable[[Any], str]] = field(default_factory=list)
     labels: dict[str, str] = field(default_factory=dict)
     relative: bool = False
-    loses: float = 0.0
+    types: tuple[str, ...] = tuple(EFFECTS)
     again: Callable[[Scene], None] | None = None
     shell: str = "{}"
     environment: dict[str, str] = field(default_factory=dict)

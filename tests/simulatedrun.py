@@ -19,7 +19,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 from scipy.special import gammainc
 
-SHAPE, ZOOMS = (24, 24, 8), (6.0, 6.0, 6.0)
+SHAPE, ZOOMS = (24, 24, 6), (6.0, 6.0, 6.0)
 EFFECTS = {"thumb": 0.03, "little": 0.02}
 """Response to a sustained event, relative to the local mean, by trial type."""
 NOISE = 2.0
@@ -78,7 +78,7 @@ class Scene:
     root: Path
     seed: int = 0
     tr: float = 2.0
-    n_volumes: int = 60
+    n_volumes: int = 48
     slice_times: np.ndarray = field(default_factory=lambda: interleaved(SHAPE[2], 2.0))
     volume_times: np.ndarray | None = None
     events: list[Event] = field(default_factory=list)
