@@ -172,15 +172,30 @@ def _wait(pid: int) -> int:
 
 
 def _child(scene: Scene, right: Right, log: Path, result: Path) -> None:
-    """Run the program until work would begin, then the model; the process ends with its code."""
-    from bids_sr.cli import main as cli
-
+    """Run preflight and the model in this process, which ends with the code."""
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(descriptor, 1)
     os.dup2(descriptor, 2)
+    sys.stdout, sys.stderr = (
+        open(number, "w", encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115
+        for number in (1, 2)
+    )
     os.chdir(scene.root)
+    code = 1
+    try:
+        code = preflight_and_model(scene, right, result)
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def preflight_and_model(scene: Scene, right: Right, result: Path) -> int:
+    """Run the program until work would begin, write the maps of the model, and return its code."""
+    from bids_sr.cli import main as cli
+
     plans: list[Any] = []
-    undamaged = cli._without_damaged
+    undamaged, write_settings = cli._without_damaged, cli._write_settings
 
     def kept(plan: Any, settings: Any) -> Any:
         plans.append(undamaged(plan, settings))
@@ -195,15 +210,11 @@ def _child(scene: Scene, right: Right, log: Path, result: Path) -> None:
         np.savez(result, **model_maps(plans[-1], settings, right, scene.root / "steps"))
         sys.exit(0)
 
-    cli._without_damaged = kept
-    cli._write_settings = stop
-    code = 1
+    cli._without_damaged, cli._write_settings = kept, stop
     try:
-        code = cli.main(command(scene))
+        return cli.main(command(scene))
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+        cli._without_damaged, cli._write_settings = undamaged, write_settings
 
 
 def model_maps(plan: Any, settings: Any, right: Right, folder: Path) -> Maps:
