@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -74,8 +75,8 @@ def main() -> int:
     given.folder.mkdir(parents=True, exist_ok=True)
     tables = sorted(given.examples.glob("**/func/*_events.tsv"))
     runs = [(str(path.absolute()), *length(path)) for path in tables]
-    now = read(Path(sys.executable), runs)
-    before = now if given.before is None else read(given.before, runs)
+    now = read(Path(sys.executable), runs, given.folder)
+    before = now if given.before is None else read(given.before, runs, given.folder)
     rows, differences = compared(given.examples, tables, before, now)
     remarks = [*differences, *simulated(given, tables)]
     title = f"{len(tables)} events tables of bids-examples"
@@ -125,16 +126,25 @@ def rows_of(table: Path) -> list[tuple[float, float, str]]:
     return list(dict.fromkeys(rows))
 
 
-def read(python: Path, runs: Sequence[tuple[str, float, int]]) -> list[dict[str, Any]]:
-    """Read all tables by one version of the program."""
+def read(
+    python: Path, runs: Sequence[tuple[str, float, int]], folder: Path
+) -> list[dict[str, Any]]:
+    """Read all tables by one version of the program, once per version."""
     text = "\n".join(map(json.dumps, runs))
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    tell = "from bids_sr.version import __version__; print(__version__)"
+    version = subprocess.run([python, "-c", tell], capture_output=True, text=True, check=True)
+    kept = folder / f"tables-{version.stdout.strip()}.json"
+    if kept.exists():
+        return list(json.loads(kept.read_text()))
     done = subprocess.run(
         [python, "-c", _READER], input=text, capture_output=True, text=True, env=environment
     )
     if done.returncode:
         raise SystemExit(done.stderr)
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    results = [json.loads(line) for line in done.stdout.splitlines()]
+    kept.write_text(json.dumps(results))
+    return results
 
 
 def compared(
@@ -198,7 +208,9 @@ def simulated(given: argparse.Namespace, tables: Sequence[Path]) -> list[str]:
         name = str(path.relative_to(given.examples))
         if not name.startswith(SIMULATED):
             continue
+        shutil.rmtree(given.folder / "case", ignore_errors=True)
         scene = scene_of(path, given.folder / "case")
+        scene.root.mkdir()
         right = Right(exact=False, types=tuple(scene.names))
         code, text, maps = model_depth(scene.write(), right)
         result, wrong = judge(code, text, maps, scene, right, {})

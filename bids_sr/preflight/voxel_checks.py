@@ -236,7 +236,7 @@ def _check_mean(run: BoldRun, findings: Findings) -> None:
             " subtraction of the mean, in percent signal change, or in a phase image",
             "Give the series with its mean, as acquired or as fMRIPrep writes it.",
         )
-    elif (padding := _padding(values)) is not None:
+    elif (padding := _padding([volumes[number] for number in numbers])) is not None:
         value, share = padding
         findings.refuse(
             run.bold,
@@ -250,11 +250,10 @@ _PADDED = 0.01  # least share of the voxels; fewer are artifacts
 _BRIGHTER = 2.0  # a saturated head has the value of its brightest voxels
 
 
-def _padding(values: np.ndarray) -> tuple[float, float] | None:
-    """Return the value and the share of voxels with one value far from all others, or None.
-
-    `values`: finite voxels of several volumes.
-    """
+def _padding(volumes: list[_Array]) -> tuple[float, float] | None:
+    """Return the value and the share of voxels with one value far from all others, or None."""
+    values = np.stack(volumes)
+    values = values[np.isfinite(values)]
     found, counts = np.unique(values, return_counts=True)
     index = int(counts.argmax())
     value, share = float(found[index]), counts[index] / values.size
