@@ -429,8 +429,8 @@ MOTION_SET, COMPONENTS_SET = CONFOUND_SETS = ("motion", "acompcor")
 """Sets of confounds that can be named together."""
 COMPCOR_VOLUMES = 50  # with fewer, no components enter a model
 _N_COMPONENTS = 5
-# A regressor below this share of a sustained block's plateau carries no information: the condition
-# is not in the run.
+# A regressor below this share of the plateau of its longest event carries no information: the
+# condition is not in the run. The plateau of an event shorter than 1 s is its area.
 _SILENT = 1e-3
 
 
@@ -606,7 +606,15 @@ def build_design(
     counted = kept_volumes(within_run, n_volumes)[n_dummy:]
     if not counted.any():
         raise DesignError("every volume is censored")
-    silent = [name for name, values in kept.items() if np.abs(values[counted]).max() < _SILENT]
+    plateaus = {
+        name: min(1.0, max(duration or _IMPULSE_S for _, duration in spans))
+        for name, spans in events.spans().items()
+    }
+    silent = [
+        name
+        for name, values in kept.items()
+        if np.abs(values[counted]).max() < _SILENT * plateaus.get(name, 1.0)
+    ]
     parts = {name: values for name, values in kept.items() if name not in silent}
     conditions = tuple(parts)
     for name, values in _confound_columns(confounds, confound_names, n_volumes).items():

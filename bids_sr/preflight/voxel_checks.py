@@ -239,6 +239,33 @@ def _check_mean(run: BoldRun, findings: Findings) -> None:
             " subtraction of the mean, in percent signal change, or in a phase image",
             "Give the series with its mean, as acquired or as fMRIPrep writes it.",
         )
+    elif (padding := _padding([volumes[number] for number in numbers])) is not None:
+        value, share = padding
+        findings.refuse(
+            run.bold,
+            f"{share:.0%} of its voxels have the value {value:g} in every volume, far outside the"
+            " range of all others: it is padding, and would be taken for signal of the head",
+            "Replace this value by 0.",
+        )
+
+
+_PADDED = 0.01  # least share of the voxels; fewer are artifacts
+_BRIGHTER = 2.0  # a saturated head has the value of its brightest voxels
+
+
+def _padding(volumes: list[_Array]) -> tuple[float, float] | None:
+    """Return the value and the share of voxels with one value far from all others, or None."""
+    values = np.stack(volumes)
+    values = values[np.isfinite(values)]
+    found, counts = np.unique(values, return_counts=True)
+    index = int(counts.argmax())
+    value, share = float(found[index]), counts[index] / values.size
+    others = values[values != value]
+    if share < _PADDED or not others.size:
+        return None
+    bright = float(np.percentile(np.abs(others), 98))
+    far = value > _BRIGHTER * bright or value < -0.5 * bright
+    return (value, float(share)) if far else None
 
 
 def _check_anatomical(path: Path, findings: Findings) -> None:

@@ -198,6 +198,23 @@ def head_mask(volume: Array, affine: Array) -> Mask:
     return fill(close(part, affine, 6.0 * head_scale(part, affine)))
 
 
+# spread of a background (median absolute deviation), relative to how far the head is above it;
+# dark parts of a head that fills the field of view have .2 and more
+_UNIFORM = 0.05
+
+
+def _offset(volume: Array, threshold: float) -> float:
+    """Return the constant that was added to all voxels of an image, or 0.
+
+    0 also if the background is dark enough to be told from the head by Otsu's `threshold`.
+    """
+    dark = volume[volume <= threshold]
+    level = float(np.median(dark))
+    spread = float(np.median(np.abs(dark - level)))
+    above = float(volume[volume > threshold].mean()) - level
+    return level if level > 0.75 * threshold and spread < _UNIFORM * above else 0.0
+
+
 def brain_mask(volume: Array, affine: Array) -> Mask:
     """Return the brain mask of a T2*-weighted volume (X, Y, Z).
 
@@ -206,7 +223,7 @@ def brain_mask(volume: Array, affine: Array) -> Mask:
     Otsu's threshold, lowered so that gray matter with signal loss stays, on the slightly smoothed
     volume; scalp and eyes are cut off by an opening; sinuses within the brain are closed.
     Fat-suppressed images have little else. In heads smaller than any human's, lengths are in
-    proportion to the head.
+    proportion to the head. A constant that was added to all voxels does not count.
 
     `volume`: image with T2*-weighted contrast, such as boldref (3D).
     """
@@ -221,7 +238,9 @@ def _brain_seed(volume: Array, affine: Array, scale: float) -> Mask:
     """Return the largest bright part of a volume, without what hangs on by less than a voxel."""
     sizes = voxel_sizes(affine)
     smooth = ndimage.gaussian_filter(np.asarray(volume, dtype=np.float32), 1.5 * scale / sizes)
-    mask = smooth > 0.75 * otsu(smooth)
+    threshold = otsu(smooth)
+    level = _offset(smooth, threshold)
+    mask = smooth > level + 0.75 * (threshold - level)
     opened = open_(mask, affine, 1.2 * float(sizes[:2].max()))
     return largest_part(opened if opened.any() else mask)
 

@@ -74,3 +74,26 @@ def test_a_phase_image_that_is_named_as_a_magnitude_is_refused(maker: BidsMaker)
     (problem,) = check(settings_of(maker)).problems
     assert "phase image" in str(problem)
     assert "part-phase" in str(problem)
+
+
+@pytest.mark.parametrize(("value", "refused"), [(32767, True), (-900, True), (0, False)])
+def test_padding_far_from_all_other_values_is_refused(
+    maker: BidsMaker, value: int, *, refused: bool
+) -> None:
+    path = maker.path("sub-01_task-tap_bold.nii.gz", "func")
+    image = nib.load(path)
+    values = image.get_fdata()
+    values[0, :2] = value
+    nib.Nifti1Image(values.astype(np.int16), image.affine).to_filename(path)
+    plan = check(settings_of(maker))
+    problems = [str(notice) for notice in check_data(plan) if notice.level == "error"]
+    assert any(f"the value {value} in every volume" in text for text in problems) is refused
+
+
+def test_a_saturated_head_is_no_padding(maker: BidsMaker) -> None:
+    path = maker.path("sub-01_task-tap_bold.nii.gz", "func")
+    image = nib.load(path)
+    values = np.minimum(image.get_fdata(), 900)
+    nib.Nifti1Image(values.astype(np.int16), image.affine).to_filename(path)
+    plan = check(settings_of(maker))
+    assert not any("padding" in str(notice) for notice in check_data(plan))

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy.special import gammainc
 
-from bids_sr.glm.design import Events, frame_times
+from bids_sr.glm.design import Events, build_design, contrast_vector, frame_times
 
 N_VOLUMES = 100
 
@@ -38,3 +38,22 @@ def test_an_event_that_is_listed_twice_is_modeled_once() -> None:
     ]
     events = Events.of(["onset", "duration", "trial_type"], rows, "events.tsv")
     assert events.spans() == {"tap": [(10.0, 2.0), (30.0, 2.0), (50.0, 2.0)]}
+
+
+@pytest.mark.parametrize("duration", [0.0002, 0.001, 0.004])
+def test_events_of_milliseconds_are_in_the_model(duration: float) -> None:
+    onsets = np.arange(5, 160, 11.3)
+    types = np.resize(["flash", "click"], len(onsets))
+    table = pd.DataFrame({"onset": onsets, "duration": duration, "trial_type": types})
+    design = build_design(Events(table), n_volumes=N_VOLUMES, tr=2.0)
+    assert design.conditions == ("click", "flash")
+    vector = contrast_vector(design, "flash", {"flash": 1.0})
+    truth = 1 / duration * design.matrix[:, design.columns.index("flash")]
+    effect = np.linalg.lstsq(design.matrix, truth, rcond=None)[0] @ vector
+    assert effect == pytest.approx(1 / duration, rel=1e-6)
+
+
+def test_an_event_whose_response_lies_behind_the_run_is_not_in_the_model() -> None:
+    rows = [(10.0, 2.0, "tap"), (40.0, 2.0, "tap"), (198.9, 30.0, "late")]
+    table = pd.DataFrame(rows, columns=["onset", "duration", "trial_type"])
+    assert build_design(Events(table), n_volumes=N_VOLUMES, tr=2.0).conditions == ("tap",)

@@ -1,0 +1,141 @@
+"""Odd inputs with known results: altered small data sets, and whether the program is right on
+each.
+
+python benchmarks/odd_inputs.py FOLDER [--model 300] [--end 200] [--seed 0] [--only KIND ...]
+[--case NUMBER] [--report]
+
+A simulated run with known effects is altered in one to three ways (`tests/oddkinds.py`, a row per
+kind). Each kind states what is right: maps equal to the unaltered ones times a known factor, maps
+with the known effects, a refusal before any work that names the reason, or a notice. `--model`
+cases go through preflight, all voxels included, and through the steps that the maps of the
+acquired series need; `--end` cases through the whole command. Every result is appended to
+FOLDER/cases.jsonl at once. The same command continues where it was stopped and ends with the same
+table; --again repeats the cases that were run at another commit.
+"""
+
+import argparse
+import json
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+from _table import commit, keep
+from oddcases import Outcome, kinds_of, run_case, warm_up
+from oddkinds import KINDS, Depth
+
+RESULTS = ("equal", "known effects", "refused", "accepted, with the notice", "accepted")
+DEPTHS: tuple[Depth, ...] = ("model", "end")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("folder", type=Path, help="scratch folder, with the results so far")
+    parser.add_argument("--model", type=int, default=300, help="cases through the model")
+    parser.add_argument("--end", type=int, default=200, help="cases to the end")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", nargs="+", default=[], help="kinds that a case begins with")
+    parser.add_argument("--case", type=int, help="run one case and keep its folder")
+    parser.add_argument("--again", action="store_true", help="repeat cases of other commits")
+    parser.add_argument("--report", action="store_true", help="write the table of what was run")
+    given = parser.parse_args()
+    given.folder.mkdir(parents=True, exist_ok=True)
+    record = given.folder / "cases.jsonl"
+    counts: dict[Depth, int] = {"model": given.model, "end": given.end}
+    done = recorded(record, given.seed)
+    if given.report:
+        return report(done, counts, given.seed)
+    version = commit()
+    warm_up(given.folder)
+    for depth in DEPTHS:
+        numbers = [given.case] if given.case is not None else list(range(counts[depth]))
+        for number in numbers if counts[depth] else ():
+            known = done.get((depth, number))
+            stale = known is not None and given.again and known.commit != version
+            chosen = kinds_of(number, given.seed, depth)
+            if given.only and chosen[0].name not in given.only:
+                continue
+            if known is not None and not stale and given.case is None:
+                continue
+            outcome = run_case(number, given.seed, depth, given.folder)
+            outcome = replace(outcome, commit=version)
+            with record.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"seed": given.seed, **json.loads(outcome.line())}) + "\n")
+            done[depth, number] = outcome
+            if outcome.wrong:
+                print(f"{depth} {number} {'+'.join(outcome.kinds)}: {outcome.wrong}", flush=True)
+    return report(done, counts, given.seed)
+
+
+def recorded(record: Path, seed: int) -> dict[tuple[Depth, int], Outcome]:
+    """Read the cases of a seed that were run so far; the last line of a case counts."""
+    done = {}
+    lines = record.read_text(encoding="utf-8").splitlines() if record.exists() else []
+    for line in lines:
+        try:
+            fields = json.loads(line)
+        except ValueError:  # the line that was written when the call was killed
+            continue
+        if fields.pop("seed") == seed:
+            outcome = Outcome(**{**fields, "kinds": tuple(fields["kinds"])})
+            done[outcome.depth, outcome.number] = outcome
+    return done
+
+
+def is_known(outcome: Outcome) -> bool:
+    """Return whether a wrong result has a kind that is known to be wrong."""
+    return any(KINDS[name].open_ for name in outcome.kinds)
+
+
+def report(done: dict[tuple[Depth, int], Outcome], counts: dict[Depth, int], seed: int) -> int:
+    """Write the table of kinds and results; return 1 if a case was wrong."""
+    asked = [one for (depth, number), one in sorted(done.items()) if number < counts[depth]]
+    rows = [_row(name, asked) for name in KINDS]
+    rows = [row for row in rows if row["cases"]]
+    total = _row("all cases, each once", asked)
+    versions = Counter(one.commit for one in asked)
+    ran = {depth: sum(one.depth == depth for one in asked) for depth in DEPTHS}
+    title = (
+        f"Odd inputs: {ran['model']} of {counts['model']} cases through the model and"
+        f" {ran['end']} of {counts['end']} to the end, seed {seed}"
+    )
+    wrong = [one for one in asked if one.wrong]
+    remarks = [
+        "A case with several kinds counts in the row of each. `wrong`: silent wrong results,"
+        " crashes, and refusals without reason. Kinds with a known fault are listed as `open`.",
+        "Commits of the cases: "
+        + ", ".join(f"{count} at {name}" for name, count in versions.items())
+        + ".",
+        f"Processor time: {sum(one.seconds for one in asked) / 60:.0f} min.",
+        *(
+            f"- wrong, {one.depth} {one.number} ({' + '.join(one.kinds)}): {one.wrong}"
+            for one in wrong
+        ),
+    ]
+    keep("odd_inputs", title, [*rows, total], remarks=remarks)
+    return int(bool(wrong))
+
+
+def _row(name: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Return the counts of a kind; of all cases for any other name."""
+    own = [one for one in outcomes if name in one.kinds or name not in KINDS]
+    right = Counter(one.result for one in own if not one.wrong)
+    return {
+        "kind": name,
+        "model": sum(one.depth == "model" for one in own),
+        "end": sum(one.depth == "end" for one in own),
+        "cases": len(own),
+        **{result: right[result] for result in RESULTS},
+        "wrong": sum(bool(one.wrong) for one in own),
+        "open": KINDS[name].open_ if name in KINDS else "",
+    }
+
+
+if __name__ == "__main__":
+    sys.exit(main())

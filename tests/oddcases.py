@@ -1,0 +1,391 @@
+"""Run the program on an altered data set, and judge the result.
+
+A case is a number and a seed: the kinds, their random numbers, and the verdict follow from them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import nibabel as nb
+import numpy as np
+from oddkinds import KINDS, Depth, Kind, Right
+from simulatedrun import EFFECTS, Scene
+
+EXACT = 1e-3
+"""Largest difference from the unaltered maps, in standard deviations of the unaltered map."""
+NEAR = 0.05
+"""Largest relative error of a median effect, where maps are compared with the known effects."""
+LEAST_DICE = 0.9
+WALL_S = 900.0
+OPTIONS = (
+    *("--sr-method", "bspline", "--smoothing", "0", "--nprocs", "1", "--sloppy"),
+    "--skip-bids-validation",
+)
+
+Maps = dict[str, np.ndarray]
+"""Effect by trial type as written, and ``mask`` and ``boldref``, in the order of the file."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Result of a case: what came, and what is wrong with it ("" if nothing)."""
+
+    number: int
+    kinds: tuple[str, ...]
+    depth: Depth
+    result: str
+    wrong: str = ""
+    seconds: float = 0.0
+    commit: str = ""
+
+    def line(self) -> str:
+        """Return it as a line of JSON."""
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+
+def kinds_of(number: int, seed: int, depth: Depth) -> tuple[Kind, ...]:
+    """Draw one to three kinds that touch different parts; the first goes round the table."""
+    table = [each for each in KINDS.values() if depth in each.depths]
+    rng = np.random.default_rng([seed, number, 0])
+    chosen = [table[number % len(table)]]
+    for _ in range(int(rng.integers(3))):
+        taken = frozenset().union(*(each.touches for each in chosen))
+        fitting = [each for each in table if not each.touches & taken]
+        if fitting:
+            chosen.append(fitting[int(rng.integers(len(fitting)))])
+    return tuple(chosen)
+
+
+def prepare(number: int, seed: int, kinds: Sequence[Kind], folder: Path) -> tuple[Scene, Right]:
+    """Return the scene of a case, not yet written, and what is right for it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    scene, right = Scene(folder), Right()
+    for index, each in enumerate(sorted(kinds, key=lambda one: "time" not in one.touches)):
+        each.alter(np.random.default_rng([seed, number, 1 + index]), scene, right)
+    scene.root.mkdir(parents=True, exist_ok=True)
+    return scene, right
+
+
+def run_case(
+    number: int, seed: int, depth: Depth, folder: Path, kinds: Sequence[Kind] = ()
+) -> Outcome:
+    """Make a case, run it and judge it."""
+    kinds = kinds or kinds_of(number, seed, depth)
+    scene, right = prepare(number, seed, kinds, folder / "case")
+    began = os.times()
+    scene.write()
+    base = {} if not right.exact else unaltered(depth, folder)
+    run = model_depth if depth == "model" else end_depth
+    code, text, maps = run(scene, right)
+    result, wrong = judge(code, text, maps, scene, right, base)
+    ended = os.times()
+    spent = sum(ended[:4]) - sum(began[:4])
+    names = tuple(each.name for each in kinds)
+    return Outcome(number, names, depth, result, wrong, round(spent, 1))
+
+
+def warm_up(folder: Path) -> None:
+    """Import and compile everything that the model depth needs, before anything is forked."""
+    from bids_sr import preflight
+    from bids_sr.cli.parser import parse_settings
+
+    scene = Scene(folder / "warm")
+    shutil.rmtree(scene.root, ignore_errors=True)
+    settings = parse_settings(command(scene.write())).resolved(run_uuid="x")
+    plan = preflight.check(settings)
+    preflight.check_data(plan)
+    model_maps(plan, settings, Right(), scene.root / "steps")
+    shutil.rmtree(scene.root)
+
+
+def unaltered(depth: Depth, folder: Path) -> Maps:
+    """Return the maps of the unaltered scene, made once per depth and folder."""
+    kept = folder / f"unaltered-{depth}.npz"
+    if not kept.exists():
+        scene = Scene(folder / "unaltered")
+        shutil.rmtree(scene.root, ignore_errors=True)
+        run = model_depth if depth == "model" else end_depth
+        code, text, maps = run(scene.write(), Right())
+        if code or not maps:
+            raise RuntimeError(f"the unaltered run ended with {code}: {text[-2000:]}")
+        np.savez(kept, **maps)
+        shutil.rmtree(scene.root)
+    with np.load(kept) as stored:
+        return dict(stored)
+
+
+def command(scene: Scene) -> list[str]:
+    """Arguments of the program for a scene."""
+    out, work = scene.root / "out", scene.root / "work"
+    return [str(scene.bids), str(out), "participant", "-w", str(work), *OPTIONS, *scene.options]
+
+
+# --- preflight and the linear model of the acquired series
+
+
+def model_depth(scene: Scene, right: Right) -> tuple[int, str, Maps]:
+    """Run preflight, all voxels included, and the steps that the maps of the acquired series need.
+
+    The steps are those of the graph of the call, so that their settings are the program's own.
+    """
+    log, result = scene.root / "log", scene.root / "maps.npz"
+    pid = os.fork()
+    if pid == 0:
+        _child(scene, right, log, result)
+    code = _wait(pid)
+    text = log.read_text(encoding="utf-8", errors="replace")
+    if right.shell != "{}" or right.environment:
+        dry = _shell(scene, right, "--dry-run")
+        if dry.returncode not in ((0, 2) if code == 2 else (code,)):
+            text += f"\nthe dry run ended with {dry.returncode}:\n{dry.stdout}{dry.stderr}"
+            return dry.returncode, text, {}
+    maps: Maps = {}
+    if code == 0 and result.exists():
+        with np.load(result) as stored:
+            maps = dict(stored)
+    return code, text, maps
+
+
+def _wait(pid: int) -> int:
+    """Wait for a child, and end it if it takes too long."""
+    until = time.monotonic() + WALL_S
+    while True:
+        done, status = os.waitpid(pid, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() > until:
+            os.kill(pid, signal.SIGKILL)
+        time.sleep(0.02)
+
+
+def _child(scene: Scene, right: Right, log: Path, result: Path) -> None:
+    """Run preflight and the model in this process, which ends with the code."""
+    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(descriptor, 1)
+    os.dup2(descriptor, 2)
+    sys.stdout, sys.stderr = (
+        open(number, "w", encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115
+        for number in (1, 2)
+    )
+    os.chdir(scene.root)
+    code = 1
+    try:
+        code = preflight_and_model(scene, right, result)
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def preflight_and_model(scene: Scene, right: Right, result: Path) -> int:
+    """Run the program until work would begin, write the maps of the model, and return its code."""
+    from bids_sr.cli import main as cli
+
+    plans: list[Any] = []
+    undamaged, write_settings = cli._without_damaged, cli._write_settings
+
+    def kept(plan: Any, settings: Any) -> Any:
+        plans.append(undamaged(plan, settings))
+        return plans[-1]
+
+    def stop(settings: Any) -> None:
+        for notice in plans[-1].warnings:
+            print(f"notice {notice.code}: {notice}")
+        for check in right.plan:
+            if wrong := check(plans[-1]):
+                print(f"PLAN: {wrong}")
+        np.savez(result, **model_maps(plans[-1], settings, right, scene.root / "steps"))
+        sys.exit(0)
+
+    cli._without_damaged, cli._write_settings = kept, stop
+    try:
+        return cli.main(command(scene))
+    finally:
+        cli._without_damaged, cli._write_settings = undamaged, write_settings
+
+
+def model_maps(plan: Any, settings: Any, right: Right, folder: Path) -> Maps:
+    """Make the maps of the acquired series of the only run by the steps of the program.
+
+    Anatomy is left out: registration to a template takes long, and does not change these maps.
+    """
+    from bids_sr.io.grids import inverse, reordered
+    from bids_sr.pipeline.run_here import RunHere
+    from bids_sr.workflows.participant import place_all
+
+    subjects = tuple(replace(one, t1w=(), precomputed=None) for one in plan.subjects)
+    plan = replace(plan, subjects=subjects)
+    root = place_all(settings, plan, "0")
+    scopes = {scope.name: scope for scope in root.inward()}
+    raw = scopes["raw"]
+    makers = [raw["maps"], raw["bold_mask"], raw["boldref"]]
+    if "halves" in right.needs:
+        makers.append(scopes["bspline"]["effects"])
+    folder.mkdir()
+    made, mask, boldref, *_ = RunHere(root, folder).load(*makers)
+    back = inverse(plan.runs[0].axis_order)
+    maps: Maps = {"mask": mask.data, "boldref": boldref.data}
+    labels = {}
+    for each in made:
+        weights = dict(each.sidecar.get("ContrastWeights", {}))
+        if each.entities.get("stat") == "effect" and list(weights.values()) == [1.0]:
+            (name,) = weights
+            maps[name] = np.array(each.volume.data)
+            labels[name] = each.entities["contrast"]
+    stored = {f"map {name}": reordered(np.asarray(data), back) for name, data in maps.items()}
+    return {**stored, "labels": np.array(json.dumps(labels))}
+
+
+# --- the whole run
+
+
+def end_depth(scene: Scene, right: Right) -> tuple[int, str, Maps]:
+    """Run the program to its end as a command, twice if files change in between."""
+    done = _shell(scene, right)
+    if right.again is not None and done.returncode == 0:
+        right.again(scene)
+        done = _shell(scene, right)
+    text = done.stdout + done.stderr
+    out = scene.root / "out"
+    for record in sorted(out.glob("logs/*/notices.jsonl")):
+        text += "\n" + "\n".join(
+            f"notice {each.get('code')}: {each.get('what')}: {each.get('why')}"
+            for each in map(json.loads, record.read_text(encoding="utf-8").splitlines())
+        )
+    maps = written_maps(out) if done.returncode == 0 else {}
+    shutil.rmtree(scene.root / "work", ignore_errors=True)
+    return done.returncode, text, maps
+
+
+def _shell(scene: Scene, right: Right, *more: str) -> subprocess.CompletedProcess[str]:
+    program = str(Path(sys.executable).parent / "bids-sr")
+    whole = " ".join(map(shlex.quote, [program, *command(scene), *more]))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", **right.environment}
+    return subprocess.run(
+        ["bash", "-c", right.shell.format(whole)],
+        capture_output=True,
+        text=True,
+        errors="replace",
+        env=environment,
+        cwd=scene.root,
+        timeout=WALL_S,
+        check=False,
+    )
+
+
+def written_maps(out: Path) -> Maps:
+    """Read the effect maps of the acquired series, its mask and its reference."""
+    maps, labels = Maps(), {}
+    weights: dict[str, Mapping[str, float]] = {}
+    for path in out.rglob("*contrast-*_statmap.json"):
+        found = json.loads(path.read_text(encoding="utf-8")).get("ContrastWeights")
+        if found:
+            weights[path.name.split("contrast-")[1].split("_")[0]] = found
+    for path in sorted(out.glob("sub-01/**/*_stat-effect_desc-raw_statmap.nii.gz")):
+        label = path.name.split("contrast-")[1].split("_")[0]
+        if list(weights.get(label, {}).values()) == [1.0]:
+            (name,) = weights[label]
+            maps[f"map {name}"] = np.nan_to_num(nb.load(path).get_fdata())
+            labels[name] = label
+    for name, pattern in (
+        ("mask", "*desc-rawBrain_mask.nii.gz"),
+        ("boldref", "*desc-hmc_boldref.nii.gz"),
+    ):
+        for path in out.glob(f"sub-01/**/{pattern}"):
+            maps[f"map {name}"] = nb.load(path).get_fdata()
+    return {**maps, "labels": np.array(json.dumps(labels))}
+
+
+# --- the judge
+
+
+def judge(
+    code: int, text: str, maps: Maps, scene: Scene, right: Right, base: Maps
+) -> tuple[str, str]:
+    """Return what came, and what is wrong with it ("" if nothing)."""
+    result = {0: "accepted", 2: "refused"}.get(code, f"exit code {code}")
+    if "Traceback" in text or code not in (0, 2):
+        return result, f"exit code {code}: {_last_words(text)}"
+    if code == 2:
+        patterns = right.refused or right.may_refuse
+        if not patterns:
+            return result, f"refused, and is sound: {_last_words(text)}"
+        if not any(re.search(pattern, _joined(text)) for pattern in patterns):
+            return result, f"the message has none of {patterns}: {_last_words(text)}"
+        return result, ""
+    if right.refused:
+        return result, "accepted, and has to be refused"
+    if wrong := re.search("PLAN: (.*)", text):
+        return result, wrong.group(1)
+    silent = right.shell != "{}" and not text.strip()
+    for pattern in right.notices if not silent else ():
+        if not re.search(pattern, _joined(text)):
+            return result, f"no notice has {pattern!r}"
+    for pattern in right.absent:
+        if found := re.search(pattern, _joined(text)):
+            return result, f"a notice has {found.group()!r}"
+    if not right.values:
+        return "accepted, with the notice" if right.notices else result, ""
+    return judge_maps(maps, scene, right, base)
+
+
+def judge_maps(maps: Maps, scene: Scene, right: Right, base: Maps) -> tuple[str, str]:
+    """Compare maps with the unaltered ones, or with the known effects."""
+    labels = json.loads(str(maps["labels"])) if "labels" in maps else {}
+    for name, pattern in right.labels.items():
+        label = labels.get(scene.written_name(name), "")
+        if not re.match(pattern, label):
+            return "accepted", f"label {label!r} of {scene.written_name(name)!r}, not {pattern!r}"
+    if len(set(labels.values())) < len(labels):
+        return "accepted", f"two trial types share a label: {labels}"
+    mask = maps["map mask"] > 0
+    head = scene.in_file(scene.head)
+    dice = 2 * (mask & head).sum() / (mask.sum() + head.sum())
+    if dice < LEAST_DICE:
+        return "accepted", f"the brain mask has {mask.sum()} voxels, the head {head.sum()}"
+    for name in right.types:
+        key = f"map {scene.written_name(name)}"
+        if key not in maps:
+            return "accepted", f"no map of {scene.written_name(name)!r}; there are {labels}"
+        truth = scene.in_file(scene.truth(name)) * right.gain
+        effect = maps[key]
+        if right.relative:
+            effect = effect / np.maximum(maps["map boldref"], 1) * scene.in_file(scene.mean)
+        for region in EFFECTS:
+            inside = scene.in_file(scene.regions[region]) & mask
+            scale = np.median(np.abs(truth[truth != 0]))
+            error = float(np.median((effect - truth)[inside]) / scale)
+            if not abs(error) < NEAR:
+                what = f"effect of {name} in region {region} wrong by {error:.0%}"
+                return "accepted", what
+    if not right.exact:
+        return "known effects", ""
+    for name in right.types:
+        own = maps[f"map {scene.written_name(name)}"]
+        reference = scene.in_file(base[f"map {name}"]) * right.gain
+        apart = np.abs(own - reference).max() / reference.std()
+        if not apart <= EXACT:
+            return "accepted", f"map of {name} differs by {apart:.2g} SD from the unaltered one"
+    return "equal", ""
+
+
+def _joined(text: str) -> str:
+    """Text on one line, as the console wraps lines."""
+    return re.sub(r"\s+", " ", text)
+
+
+def _last_words(text: str) -> str:
+    return _joined(text)[-400:]

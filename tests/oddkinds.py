@@ -1,0 +1,957 @@
+"""Kinds of odd inputs, each with what the program has to make of it: one row of `KINDS` per kind.
+
+A kind takes random numbers, a scene that is not yet written, and the verdict so far. It alters the
+scene and states in the verdict what is right. Kinds that touch different parts of a data set can
+be combined.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import shutil
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import nibabel as nb
+import numpy as np
+from mutations import pick
+from simulatedrun import EFFECTS, SHAPE, STEM, ZOOMS, Event, Scene, centered, interleaved
+
+Rng = np.random.Generator
+Depth = Literal["model", "end"]
+"""Preflight and the linear model of the acquired series; or the whole run."""
+
+
+@dataclass
+class Right:
+    """What is right for an altered data set.
+
+    Attributes
+    ----------
+    refused
+        Patterns of messages, one of which has to appear with exit code 2.
+    may_refuse
+        The same for data sets that may also be accepted, with right results.
+    notices
+        Patterns which all have to appear if the data set is accepted.
+    absent
+        Patterns that must not appear.
+    exact
+        Maps equal the unaltered ones times `gain`; if False, they have the known effects.
+    values
+        Whether maps are checked.
+    relative
+        Effects are compared relative to the mean signal.
+    types
+        Trial types of `EFFECTS` that the table has.
+    plan
+        Further checks of the plan; each returns what is wrong, or "".
+    labels
+        Pattern of the label of a trial type.
+    again
+        Change of the written data, after which the program runs a second time.
+    shell
+        Command line around the program, with ``{}`` for it.
+    environment
+        Variables of the environment of the program.
+    needs
+        Artifacts besides the maps that the model depth makes.
+    """
+
+    refused: list[str] = field(default_factory=list)
+    may_refuse: list[str] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+    absent: list[str] = field(default_factory=list)
+    exact: bool = True
+    gain: float = 1.0
+    values: bool = True
+    plan: list[Callable[[Any], str]] = field(default_factory=list)
+    labels: dict[str, str] = field(default_factory=dict)
+    relative: bool = False
+    types: tuple[str, ...] = tuple(EFFECTS)
+    again: Callable[[Scene], None] | None = None
+    shell: str = "{}"
+    environment: dict[str, str] = field(default_factory=dict)
+    needs: list[str] = field(default_factory=list)
+
+
+Alter = Callable[[Rng, Scene, Right], None]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One row of the table.
+
+    `touches`: parts of a data set that it alters; kinds with a common part are not combined.
+    `depths`: where its oracle can be tested. `open_`: what is known to be wrong today.
+    """
+
+    name: str
+    alter: Alter
+    touches: frozenset[str]
+    depths: tuple[Depth, ...] = ("model", "end")
+    open_: str = ""
+
+
+KINDS: dict[str, Kind] = {}
+
+
+def kind(
+    *touches: str, depths: tuple[Depth, ...] = ("model", "end"), open_: str = ""
+) -> Callable[[Alter], Alter]:
+    """Enter a function in `KINDS`."""
+
+    def enter(alter: Alter) -> Alter:
+        name = alter.__name__
+        KINDS[name] = Kind(name, alter, frozenset(touches), depths, open_)
+        return alter
+
+    return enter
+
+
+# --- timing of the acquisition
+
+
+def _spaced(rng: Rng, scene: Scene, *, gap: tuple[float, float], length: float) -> list[Event]:
+    """Return events of both types in random order, `gap` (s) apart, to the end of the run."""
+    end, onset, events = scene.n_volumes * scene.tr - 12, 4.0, list[Event]()
+    while onset < end:
+        events.append((round(onset, 2), length, tuple(EFFECTS)[int(rng.integers(2))]))
+        onset += length + float(rng.uniform(*gap))
+    return events
+
+
+def _with_gap(rng: Rng, scene: Scene, tr: float, acquisition: float) -> None:
+    """Acquire all slices within the first seconds of each volume, with or without slice times."""
+    scene.tr, scene.slice_times = tr, interleaved(SHAPE[2], acquisition)
+    scene.sidecar["DelayTime"] = tr - acquisition
+    if rng.random() < 0.5:
+        scene.sidecar["SliceTiming"] = None
+
+
+@kind("time", "events")
+def sparse_blocks(rng: Rng, scene: Scene, right: Right) -> None:
+    """Volumes with a silent gap, as for sounds; blocks of two volumes and more."""
+    _with_gap(rng, scene, pick(rng, (6.0, 8.0, 10.0)), pick(rng, (1.5, 2.0)))
+    scene.events = _spaced(rng, scene, gap=(2 * scene.tr, 3 * scene.tr), length=2 * scene.tr)
+    right.exact = False
+
+
+@kind("time", "events")
+def sounds_in_the_gap(rng: Rng, scene: Scene, right: Right) -> None:
+    """One brief event in the silent gap of each volume."""
+    scene.n_volumes = 90
+    _with_gap(rng, scene, 10.0, 2.0)
+    types = rng.permutation(np.repeat([*EFFECTS, ""], scene.n_volumes // 3))
+    scene.events = [(10.0 * k + 4, 4.0, str(name)) for k, name in enumerate(types) if name]
+    right.exact = False
+
+
+@kind("time", "events")
+def clustered_slices(rng: Rng, scene: Scene, right: Right) -> None:
+    """A gap that is shorter than the response."""
+    _with_gap(rng, scene, pick(rng, (3.0, 4.0)), 1.0)
+    scene.n_volumes = 80
+    scene.events = _spaced(rng, scene, gap=(10, 14), length=12.0)
+    right.exact = False
+
+
+@kind("time")
+def corrected_already(rng: Rng, scene: Scene, right: Right) -> None:
+    """Slice timing was corrected; StartTime says to which moment; SliceTiming may be left."""
+    moment = float(rng.choice([0.0, 0.5, 0.93, 1.8]))
+    listed = [float(time) for time in scene.slice_times]
+    scene.slice_times = np.full(SHAPE[2], moment)
+    kept = rng.random() < 0.7
+    scene.sidecar |= {"SliceTimingCorrected": True, "StartTime": moment}
+    scene.sidecar["SliceTiming"] = listed if kept else None
+    if kept:
+        right.notices.append("not corrected again")
+    right.exact = False
+
+
+@kind("time")
+def no_slice_timing(rng: Rng, scene: Scene, right: Right) -> None:
+    """Slice times are not listed, or not usable."""
+    scene.sidecar["SliceTiming"] = pick(rng, (None, [], [0.1] * 5, "n/a"))
+    right.exact = False
+
+
+@kind("time")
+def volumes_with_a_pause(rng: Rng, scene: Scene, right: Right) -> None:
+    """VolumeTiming lists a pause in the middle."""
+    times = scene.tr * np.arange(scene.n_volumes)
+    times[int(rng.integers(20, 40)) :] += float(rng.uniform(3, 20))
+    scene.volume_times = times
+    scene.sidecar["VolumeTiming"] = times.tolist()
+    if rng.random() < 0.5:
+        scene.sidecar["RepetitionTime"] = None
+    right.refused.append("VolumeTiming")
+
+
+@kind("time")
+def volumes_listed(rng: Rng, scene: Scene, right: Right) -> None:
+    """VolumeTiming lists equal intervals, in the place of RepetitionTime or beside it."""
+    scene.sidecar["VolumeTiming"] = (scene.tr * np.arange(scene.n_volumes)).tolist()
+    if rng.random() < 0.7:
+        scene.sidecar["RepetitionTime"] = None
+
+
+# --- events tables
+
+
+def _other_columns(rng: Rng, scene: Scene, name: str, cells: list[str]) -> None:
+    at = int(rng.integers(len(scene.columns) + 1))
+    scene.columns.insert(at, name)
+    for row, cell in zip(scene.rows or [], cells, strict=True):
+        row.insert(at, cell)
+
+
+@kind("table")
+def quotation_marks(rng: Rng, scene: Scene, right: Right) -> None:
+    """Free text in which some quotation marks are never closed."""
+    words = ('"no', 'so "so', 'yes"', '"quoted"', '"', "it's", "''", 'a ""b')
+
+    def alter(scene: Scene) -> None:
+        count = len(scene.rows or [])
+        cells = [pick(rng, words) if rng.random() < 0.4 else "yes" for _ in range(count)]
+        _other_columns(rng, scene, pick(rng, ("said", "response", '"odd"', "comment")), cells)
+        if rng.random() < 0.4:
+            scene.rows = [
+                [f'"{cell}"' if '"' not in cell else cell for cell in row]
+                for row in scene.rows or []
+            ]
+
+    scene.tables.append(alter)
+
+
+@kind("table")
+def duplicated_columns(rng: Rng, scene: Scene, right: Right) -> None:
+    """Two columns of one name."""
+    name = pick(rng, ("trial_type", "onset", "duration"))
+
+    def alter(scene: Scene) -> None:
+        rows = scene.rows or []
+        cells = ["5" if name != "trial_type" else "go" for _ in rows]
+        _other_columns(rng, scene, name, cells)
+
+    scene.tables.append(alter)
+    right.refused.append(rf"two columns are named '{name}'")
+
+
+@kind("table")
+def repeated_rows(rng: Rng, scene: Scene, right: Right) -> None:
+    """Some events are listed twice or three times, as by tables joined to themselves."""
+    share = float(rng.choice([0.2, 0.5, 1.0]))
+
+    def alter(scene: Scene) -> None:
+        rows = scene.rows or []
+        again = [row for row in rows if rng.random() < share] or rows[:1]
+        scene.rows = rows + again
+        if rng.random() < 0.5:
+            scene.rows = sorted(scene.rows, key=lambda row: float(row[0]))
+
+    scene.tables.append(alter)
+    right.notices.append("repeat onset, duration and trial_type|repeats? onset")
+
+
+@kind("table")
+def rows_without_time(rng: Rng, scene: Scene, right: Right) -> None:
+    """Rows without onset or duration, of rest, or with empty lines between them."""
+
+    def alter(scene: Scene) -> None:
+        rows = scene.rows or []
+        extra = [["n/a", "2", "thumb"], ["4", "n/a", "little"], ["7", "", "thumb"]]
+        scene.rows = [*rows, *(row for row in extra if rng.random() < 0.7), extra[0]]
+        scene.rows += [
+            [f"{k}", "3", pick(rng, ("rest", "baseline", "n/a", "fixation"))] for k in (1, 90)
+        ]
+
+    scene.tables.append(alter)
+    right.notices.append("no onset or no duration")
+
+
+@kind("table")
+def late_rows(rng: Rng, scene: Scene, right: Right) -> None:
+    """A few events begin after the last volume."""
+
+    def alter(scene: Scene) -> None:
+        end = scene.n_volumes * scene.tr
+        late = [[f"{end + 3 + 5 * k:g}", "4", "thumb"] for k in range(int(rng.integers(1, 4)))]
+        scene.rows = [*(scene.rows or []), *late]
+
+    scene.tables.append(alter)
+    right.notices.append("after the end of")
+
+
+@kind("table")
+def text_format(rng: Rng, scene: Scene, right: Right) -> None:
+    """A byte order mark, other ends of lines, spaces around names, many decimals."""
+
+    def spaced(scene: Scene) -> None:
+        scene.rows = [
+            [f"{float(o):.9f}", f"{float(d):.3e}", f" {name} "] for o, d, name in scene.rows or []
+        ]
+
+    def rewrite(scene: Scene) -> None:
+        text = scene.table.read_text(encoding="utf-8")
+        end = pick(rng, ("\r\n", "\r", "\n"))
+        mark = b"\xef\xbb\xbf" if rng.random() < 0.5 else b""
+        scene.table.write_bytes(mark + text.replace("\n", end).encode())
+
+    if rng.random() < 0.5:
+        scene.tables.append(spaced)
+    scene.edits.append(rewrite)
+
+
+@kind("table")
+def decimal_commas(rng: Rng, scene: Scene, right: Right) -> None:
+    """Times are written with commas."""
+
+    def alter(scene: Scene) -> None:
+        scene.rows = [
+            [f"{float(o):.2f}".replace(".", ","), d, name] for o, d, name in scene.rows or []
+        ]
+
+    scene.tables.append(alter)
+    right.refused.append("not times in seconds")
+
+
+@kind("events", "time")
+def brief_events(rng: Rng, scene: Scene, right: Right) -> None:
+    """Events that are shorter than a fiftieth of TR, or of duration 0."""
+    length = float(rng.choice([0.0, 0.001, 0.02, 0.035]))
+    scene.n_volumes = 120
+    scene.events = _spaced(rng, scene, gap=(9, 13), length=length)
+    scene.strength = 6.0 / (length or 1.0)
+    right.exact = False
+    if length == 0:
+        right.notices.append("duration 0")
+
+
+@kind("events", "time", open_="17")
+def many_blocks(rng: Rng, scene: Scene, right: Right) -> None:
+    """Almost as many events as volumes, or more."""
+    scene.n_volumes = int(rng.choice([60, 80]))
+    every = float(rng.choice([0.8, 1.0, 1.3])) * scene.tr
+    count = int(scene.n_volumes * scene.tr / every) - 2
+    types = rng.permutation(np.resize([*EFFECTS, "", ""], count))
+    scene.events = [
+        (round(k * every, 2), min(1.0, every), str(name)) for k, name in enumerate(types) if name
+    ]
+    scene.strength = 4.0
+    right.exact = False
+    right.needs.append("halves")
+    right.may_refuse.append("too few|not usable|split")
+
+
+@kind("names of types")
+def numeric_types(rng: Rng, scene: Scene, right: Right) -> None:
+    """Trial types that are numbers, whose labels must not be taken for one another."""
+    first, second, label = pick(
+        rng,
+        (
+            ("1.5", "15", "1dot5"),
+            ("-1", "1", "minus1"),
+            ("1", "01", "1"),
+            ("2", "2.0", "2"),
+            ("0", "-0.5", "0"),
+            ("1e3", "1000", "1e3"),
+        ),
+    )
+    scene.names = {"thumb": first, "little": second}
+    right.labels["thumb"] = rf"{label}$"
+
+
+@kind("names of types")
+def long_types(rng: Rng, scene: Scene, right: Right) -> None:
+    """Trial types of more than 80 letters that differ at the end."""
+    text = "Valid cue of the other category: stimulus of the same size as the one before it, shown"
+    scene.names = {"thumb": f"{text} at the left", "little": f"{text} at the right"}
+
+
+@kind("names of types")
+def names_of_columns(rng: Rng, scene: Scene, right: Right) -> None:
+    """Trial types with names of regressors, contrasts, or Python's words."""
+    first, second = pick(
+        rng,
+        (
+            ("all", "typeAll"),
+            ("all", "little"),
+            ("constant", "drift_1"),
+            ("trans_x", "intercept"),
+            ("a+b", "a-b"),
+            ("a b", "aB"),
+            ("a_b", "a.b"),
+            ("thumbMinusLittle", "little"),
+            ("None", "True"),
+            ("forest", "restless"),
+            ("=x", "{subject}"),
+        ),
+    )
+    scene.names = {"thumb": first, "little": second}
+    if "all" in scene.names.values():
+        right.labels["thumb"] = "typeAll"
+
+
+@kind("names of types")
+def accents(rng: Rng, scene: Scene, right: Right) -> None:
+    """Trial types with accents or of other scripts."""
+    first, second = pick(rng, (("grün", "rot"), ("левая", "правая"), ("左", "右"), ("é", "e")))
+    scene.names = {"thumb": first, "little": second}
+
+
+@kind("names of types", "table", open_="26")
+def alike_types(rng: Rng, scene: Scene, right: Right) -> None:
+    """One trial type is written in two ways that look alike."""
+    first, second = pick(
+        rng,
+        (
+            (unicodedata.normalize("NFC", "grün"), unicodedata.normalize("NFD", "grün")),
+            ("thumb", "Thumb"),
+            ("thumb", "thumb\u200b"),
+            ("left\u00a0hand", "left hand"),
+        ),
+    )
+
+    def alter(scene: Scene) -> None:
+        seen = 0
+        for row in scene.rows or []:
+            if row[2] == "thumb":
+                row[2] = (first, second)[seen % 2]
+                seen += 1
+
+    scene.tables.append(alter)
+    right.values = False
+    right.notices.append("alike|differ only|differs? only by|same letters|same text")
+
+
+# --- values of the series
+
+
+@kind("values")
+def without_mean(rng: Rng, scene: Scene, right: Right) -> None:
+    """The mean was subtracted, or the values are percent signal change, or all negative."""
+    how = pick(rng, ("demeaned", "percent", "negative", "standardized"))
+
+    def change(values: np.ndarray) -> np.ndarray:
+        mean = values.mean(-1, keepdims=True)
+        return np.asarray(
+            {
+                "demeaned": values - mean,
+                "percent": 100 * (values - mean) / np.maximum(mean, 1),
+                "negative": values - values.max() - 1,
+                "standardized": (values - mean) / values.std(-1, keepdims=True),
+            }[how]
+        )
+
+    scene.series.append(change)
+    scene.dtype = "float32"
+    right.refused.append("not a magnitude series")
+
+
+@kind("values", "header")
+def phase(rng: Rng, scene: Scene, right: Right) -> None:
+    """A phase image that is named as a magnitude."""
+    scene.sidecar["ImageType"] = pick(rng, (["ORIGINAL", "PRIMARY", "P"], ["DERIVED", "PHASE"]))
+    scene.series.append(lambda values: 4096 * np.random.default_rng(3).random(values.shape))
+    right.refused.append("phase image")
+
+
+@kind("files")
+def phase_beside(rng: Rng, scene: Scene, right: Right) -> None:
+    """Magnitude and phase of the run are named by part."""
+
+    def edit(scene: Scene) -> None:
+        scene.rename(STEM, f"{STEM}_part-mag")
+        path = scene.func / f"{STEM}_part-mag_events.tsv"
+        if path.exists():
+            path.rename(scene.func / f"{STEM}_events.tsv")
+        for suffix in ("bold.nii.gz", "bold.json"):
+            source = scene.func / f"{STEM}_part-mag_{suffix}"
+            shutil.copy(source, scene.func / f"{STEM}_part-phase_{suffix}")
+
+    scene.edits.append(edit)
+
+
+@kind("values")
+def hot_voxels(rng: Rng, scene: Scene, right: Right) -> None:
+    """A few voxels outside the head are much brighter than it, always or in one volume."""
+    where = np.argwhere(~scene.head)
+    chosen = where[rng.choice(len(where), int(rng.integers(1, 4)), replace=False)]
+    always, level = bool(rng.random() < 0.5), float(rng.choice([5000, 30000]))
+    volume = int(rng.choice([0, 1, 30]))
+
+    def change(values: np.ndarray) -> np.ndarray:
+        for x, y, z in chosen:
+            values[x, y, z, slice(None) if always else volume] = level
+        return values
+
+    scene.series.append(change)
+    right.exact = False
+
+
+@kind("values")
+def offset(rng: Rng, scene: Scene, right: Right) -> None:
+    """A constant is added to all voxels."""
+    added = float(rng.choice([100, 500, 2000, 10000]))
+    scene.series.append(lambda values: values + added)
+    right.exact = False
+
+
+@kind("values")
+def padding(rng: Rng, scene: Scene, right: Right) -> None:
+    """A rim of the field of view, or outer slices, hold one value."""
+    value = float(rng.choice([0, 0, 1, -1, 8, 100, -1024, 32767]))
+    rim = int(rng.integers(1, 3))
+
+    def change(values: np.ndarray) -> np.ndarray:
+        values[:rim], values[-rim:] = value, value
+        values[:, :rim], values[:, -rim:] = value, value
+        return values
+
+    scene.series.append(change)
+    right.exact = False
+    right.may_refuse.append("not a magnitude series|padding")
+
+
+@kind("values")
+def other_units(rng: Rng, scene: Scene, right: Right) -> None:
+    """Values in other units, as floating point numbers or by the scaling of the header."""
+    gain = float(rng.choice([1e-6, 1e-3, 0.05, 40.0, 1e4, 1e7]))
+    scene.series.append(lambda values: np.rint(values) * gain)
+    scene.dtype = pick(rng, ("float32", "float64"))
+    right.gain = gain
+
+
+@kind("values")
+def other_types(rng: Rng, scene: Scene, right: Right) -> None:
+    """Voxels of other types and byte orders."""
+    scene.series.append(np.rint)
+    scene.dtype = pick(rng, ("uint16", "int32", "float64", ">i2", ">f4", "uint32", "int64"))
+
+
+@kind("values")
+def not_finite(rng: Rng, scene: Scene, right: Right) -> None:
+    """The background is NaN or infinite."""
+    value = float(rng.choice([np.nan, np.inf]))
+
+    def change(values: np.ndarray) -> np.ndarray:
+        values[~scene.head] = value
+        return values
+
+    scene.series.append(change)
+    scene.dtype = "float32"
+    right.refused.append("NaN or infinite")
+
+
+# --- header
+
+
+@kind("header", open_="12")
+def scaled_voxels(rng: Rng, scene: Scene, right: Right) -> None:
+    """An animal or an infant: the same image with smaller voxels."""
+    scene.affine = centered(
+        SHAPE, tuple(float(rng.choice([0.08, 0.1, 0.2, 0.5])) * z for z in (ZOOMS[0],) * 3)
+    )
+    # lengths in mm follow the head, so that small differences remain
+    right.exact = False
+    right.may_refuse.append("voxel")
+
+
+@kind("header", "axes")
+def flipped_axes(rng: Rng, scene: Scene, right: Right) -> None:
+    """The first axes run the other way, and the header says so."""
+    axes = pick(rng, ((0,), (1,), (0, 1)))
+
+    def order(values: np.ndarray) -> np.ndarray:
+        return np.flip(values, axes)
+
+    affine = scene.affine.copy()
+    for axis in axes:
+        affine[:3, 3] += affine[:3, axis] * (SHAPE[axis] - 1)
+        affine[:3, axis] *= -1
+    scene.affine = affine
+    scene.stored.append(order)
+
+
+@kind("header", "axes", "time")
+def slices_first(rng: Rng, scene: Scene, right: Right) -> None:
+    """Slices lie along another axis of the file, and may be listed from the other end."""
+    axis = int(rng.integers(2))
+    order = (2, 0, 1) if axis == 0 else (0, 2, 1)
+    scene.stored.append(lambda values: np.transpose(values, (*order, *range(3, values.ndim))))
+    scene.affine = scene.affine[:, [*order, 3]]
+    back = rng.random() < 0.5
+    times = [float(time) for time in scene.slice_times]
+    scene.sidecar |= {
+        "SliceEncodingDirection": "ijk"[axis] + "-" * back,
+        "SliceTiming": times[:: -1 if back else 1],
+    }
+
+
+@kind("header")
+def far_or_oblique(rng: Rng, scene: Scene, right: Right) -> None:
+    """The origin is far away, or the slices are oblique."""
+    angle = float(rng.choice([0.0, 0.2, 0.5]))
+    turn = np.eye(4)
+    turn[1:3, 1:3] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    # head motion is estimated about the axes of the scanner, so that small differences remain
+    right.exact = right.exact and angle == 0
+    scene.affine = turn @ scene.affine
+    scene.affine[:3, 3] += rng.choice([0, 100, -700], 3)
+
+
+@kind("header", "files", "time")
+def units_of_time(rng: Rng, scene: Scene, right: Right) -> None:
+    """TR of the header is in milliseconds, of no unit, or not there."""
+    tr, unit = pick(
+        rng, ((2000.0, "msec"), (2000.0, "sec"), (2.0, "unknown"), (0.0, "sec"), (2e6, "usec"))
+    )
+    if (tr, unit) == (2000.0, "sec"):
+        right.notices.append("wrong unit")
+    if tr == 0:
+        right.notices.append("header has no repetition time")
+
+    def edit(scene: Scene) -> None:
+        for path in scene.func.glob("*_bold.nii.gz"):
+            image = nb.load(path)
+            data = np.asarray(image.dataobj)
+            header = image.header.copy()
+            header.set_xyzt_units("mm", unit)
+            header["pixdim"][4] = tr * scene.tr / 2
+            nb.save(nb.Nifti1Image(data, image.affine, header), path)
+
+    scene.edits.append(edit)
+
+
+# --- names of files
+
+
+@kind("files")
+def two_series_of_one_name(rng: Rng, scene: Scene, right: Right) -> None:
+    """Two series differ in desc alone, which results replace."""
+
+    def edit(scene: Scene) -> None:
+        for suffix in ("bold.nii.gz", "bold.json"):
+            source = scene.func / f"{STEM}_{suffix}"
+            for desc in ("denoised", "optcom"):
+                shutil.copy(source, scene.func / f"{STEM}_desc-{desc}_{suffix}")
+            source.unlink()
+
+    scene.edits.append(edit)
+    right.refused.append("differ only in desc")
+
+
+@kind("files")
+def one_described_series(rng: Rng, scene: Scene, right: Right) -> None:
+    """A single series that has desc in its name."""
+
+    def edit(scene: Scene) -> None:
+        for suffix in ("bold.nii.gz", "bold.json"):
+            source = scene.func / f"{STEM}_{suffix}"
+            source.rename(scene.func / f"{STEM}_desc-denoised_{suffix}")
+
+    scene.edits.append(edit)
+
+
+@kind("files")
+def entities_of_derivatives(rng: Rng, scene: Scene, right: Right) -> None:
+    """The name has an entity that raw BOLD runs do not have."""
+    entity = pick(
+        rng, ("res", "space", "label", "stat", "mod", "voi", "hemi", "den", "from", "model")
+    )
+
+    def edit(scene: Scene) -> None:
+        for suffix in ("bold.nii.gz", "bold.json"):
+            (scene.func / f"{STEM}_{suffix}").rename(scene.func / f"{STEM}_{entity}-2_{suffix}")
+
+    scene.edits.append(edit)
+    right.refused.append(rf"{entity}-2, which a raw BOLD run cannot have|entit")
+
+
+@kind("files", "data set")
+def folder_of_fmriprep(rng: Rng, scene: Scene, right: Right) -> None:
+    """The output of fMRIPrep is given as the data set."""
+
+    def edit(scene: Scene) -> None:
+        program = [{"Name": "fMRIPrep", "Version": "24.1.1"}]
+        content = {
+            "Name": "x",
+            "BIDSVersion": "1.4.0",
+            "DatasetType": "derivative",
+            "GeneratedBy": program,
+        }
+        scene.put(scene.bids / "dataset_description.json", content)
+        scene.rename("_bold", "_desc-preproc_bold")
+
+    scene.edits.append(edit)
+    right.refused.append("-d fmriprep=")
+
+
+@kind("files", "table", "events", "names of types")
+def task_without_events(rng: Rng, scene: Scene, right: Right) -> None:
+    """The table is missing; the task label says rest, or contains these letters."""
+    label, rest = pick(
+        rng,
+        (
+            ("rest", True),
+            ("restingstate", True),
+            ("eyesOpenRest", True),
+            ("forest", False),
+            ("interest", False),
+            ("arrest", False),
+            ("restaurant", False),
+            ("tap", False),
+        ),
+    )
+    scene.at_rest = True
+    scene.edits.append(lambda scene: scene.rename("task-tap", f"task-{label}"))
+    (right.absent if rest else right.notices).append("this run is mapped as rest")
+    right.values = False
+
+
+@kind("files")
+def rest_with_events(rng: Rng, scene: Scene, right: Right) -> None:
+    """A run whose task label says rest has a table of events."""
+    scene.edits.append(lambda scene: scene.rename("task-tap", "task-rest"))
+
+
+# --- echoes
+
+
+@kind("files", "values", "echoes")
+def echoes(rng: Rng, scene: Scene, right: Right) -> None:
+    """Three echoes: sound, or one on another grid, of another TR, or with times in ms."""
+    how = pick(rng, ("sound", "shape", "place", "TR", "header TR", "ms", "SliceTiming", "length"))
+    times = (0.014, 0.03, 0.046)
+
+    def edit(scene: Scene) -> None:
+        image = nb.load(scene.bold)
+        data = np.asarray(image.dataobj, float)
+        for number, te in enumerate(times, 1):
+            values, affine = data * np.exp(-(te - 0.03) / 0.045), image.affine.copy()
+            fields: dict[str, object] = {"EchoTime": te * (1000 if how == "ms" else 1)}
+            odd = number == 3
+            if odd and how == "shape":
+                values = values[:-2]
+            if odd and how == "place":
+                affine[0, 3] += 9
+            if odd and how == "length":
+                values = values[..., :-5]
+            if odd and how == "TR":
+                fields["RepetitionTime"] = scene.tr * 1.5
+            if odd and how == "SliceTiming":
+                fields["SliceTiming"] = [float(t) for t in scene.slice_times[::-1]]
+            stem = scene.func / f"{STEM}_echo-{number}_bold"
+            header = image.header.copy()
+            header.set_data_dtype("int16")
+            if odd and how in ("TR", "header TR"):
+                header["pixdim"][4] *= 1.5
+            values = np.clip(np.rint(values), 0, 32000).astype("int16")
+            nb.save(nb.Nifti1Image(values, affine, header), f"{stem}.nii.gz")
+            shutil.copy(scene.json, f"{stem}.json")
+            scene.edit_sidecar(Path(f"{stem}.json"), **fields)
+        scene.bold.unlink()
+        scene.json.unlink()
+
+    scene.edits.append(edit)
+    right.exact, right.relative = False, True
+    if how != "sound":
+        right.refused.append("echo-3|EchoTime|echoes")
+
+
+# --- anatomy
+
+
+def _head_image(scene: Scene, zoom: float, extent: tuple[int, int, int]) -> np.ndarray:
+    at = [(np.arange(n) - (n - 1) / 2) * zoom for n in extent]
+    x, y, z = np.meshgrid(*at, indexing="ij")
+    head = (x / 58) ** 2 + (y / 58) ** 2 + (z / 58) ** 2 < 1
+    return np.asarray(head * (500 + 100 * np.sin(x / 9) * np.cos(y / 7)) + 5)
+
+
+@kind("anatomy", depths=("model",))
+def several_t1w(rng: Rng, scene: Scene, right: Right) -> None:
+    """Several T1w images, of which some show a slab of the head."""
+    names = list(rng.permutation(["acq-inplane", "run-1", "acq-mprage", "rec-norm"])[:3])
+    slab = int(rng.integers(3))
+
+    def edit(scene: Scene) -> None:
+        for index, name in enumerate(names):
+            extent = (24, 24, 5) if index == slab else (24, 24, 22)
+            affine = centered(extent, (5.0, 5.0, 5.0))
+            path = scene.anat / f"sub-01_{name}_T1w.nii.gz"
+            scene.save(_head_image(scene, 5.0, extent), path, affine=affine)
+
+    scene.edits.append(edit)
+    right.notices.append(r"there are 3 T1w images")
+
+    def whole(plan: Any) -> str:
+        first = plan.subjects[0].t1w[0].name
+        return f"{first} is a slab" if names[slab] in first else ""
+
+    right.plan.append(whole)
+
+
+@kind("anatomy", depths=("model",), open_="15")
+def negative_t1w(rng: Rng, scene: Scene, right: Right) -> None:
+    """All values of the T1w image are negative."""
+    extent = (24, 24, 22)
+
+    def edit(scene: Scene) -> None:
+        values = _head_image(scene, 5.0, extent) - 1500
+        scene.save(values, scene.anat / "sub-01_T1w.nii.gz", affine=centered(extent, (5.0,) * 3))
+
+    scene.edits.append(edit)
+    right.refused.append("negative")
+
+
+@kind("anatomy", depths=("model",), open_="24")
+def swi(rng: Rng, scene: Scene, right: Right) -> None:
+    """A T2*-weighted image that is much finer than the run."""
+    zoom = float(rng.choice([0.6, 0.75, 0.8]))
+    extent = tuple(round(n * z / zoom) for n, z in zip(SHAPE[:2], ZOOMS, strict=False))
+
+    def edit(scene: Scene) -> None:
+        shape = (*extent, SHAPE[2])
+        values = np.random.default_rng(5).integers(50, 900, shape)
+        affine = centered(shape, (zoom, zoom, ZOOMS[2]))
+        scene.save(values, scene.anat / "sub-01_T2starw.nii.gz", affine=affine)
+        scene.put(scene.anat / "sub-01_T2starw.json", {"EchoTime": 0.02})
+
+    scene.edits.append(edit)
+
+    def bounded(plan: Any) -> str:
+        factor = max(plan.runs[0].factor)
+        return f"factor {factor:g} by default" if factor > 4 else ""
+
+    right.plan.append(bounded)
+
+
+# --- confounds of another program
+
+
+@kind("derivatives", "files", open_="16")
+def confounds(rng: Rng, scene: Scene, right: Right) -> None:
+    """Confounds with components that are n/a, without derivatives, or with a column of text."""
+    how = pick(rng, ("sound", "no components", "late components", "no derivatives", "text"))
+
+    def edit(scene: Scene) -> None:
+        prep = scene.root / "prep"
+        shutil.rmtree(prep, ignore_errors=True)
+        func = prep / "sub-01" / "func"
+        program = [{"Name": "fMRIPrep", "Version": "24.1.1"}]
+        content = {
+            "Name": "x",
+            "BIDSVersion": "1.4.0",
+            "DatasetType": "derivative",
+            "GeneratedBy": program,
+        }
+        scene.put(prep / "dataset_description.json", content)
+        func.mkdir(parents=True)
+        shutil.copy(scene.bold, func / f"{STEM}_desc-preproc_bold.nii.gz")
+        fields = {"RepetitionTime": scene.tr, "SkullStripped": False}
+        scene.put(func / f"{STEM}_desc-preproc_bold.json", fields)
+        mask = scene.in_file(scene.head.astype(float))
+        scene.save(mask, func / f"{STEM}_desc-brain_mask.nii.gz", dtype="uint8")
+        draw = np.random.default_rng(4)
+        motion = [f"{kind}_{axis}" for kind in ("trans", "rot") for axis in "xyz"]
+        derivatives = [f"{name}_derivative1" for name in motion]
+        components = [f"a_comp_cor_0{k}" for k in range(6)]
+        table = {
+            name: [f"{value:.6f}" for value in draw.normal(0, 0.01, scene.n_volumes)]
+            for name in (*motion, *derivatives, "csf", "white_matter", *components)
+        }
+        for name in derivatives:
+            table[name][0] = "n/a"
+        missing = slice(0 if how == "no components" else 40, None)
+        if "components" in how:
+            for name in components:
+                table[name][missing] = ["n/a"] * len(table[name][missing])
+        if how == "no derivatives":
+            table = {name: cells for name, cells in table.items() if name not in derivatives}
+        if how == "text":
+            table["remark"] = ["ok"] * scene.n_volumes
+        lines = [
+            "\t".join(table),
+            *("\t".join(cells) for cells in zip(*table.values(), strict=True)),
+        ]
+        path = func / f"{STEM}_desc-confounds_timeseries.tsv"
+        path.write_text("\n".join(lines) + "\n")
+
+    scene.edits.append(edit)
+    scene.options += ["-d", f"fmriprep={scene.root / 'prep'}"]
+    right.exact = False
+    if how != "sound":
+        right.may_refuse.append("confounds_timeseries")
+
+
+# --- environment
+
+
+@kind("environment")
+def closed_streams(rng: Rng, scene: Scene, right: Right) -> None:
+    """Standard output or error is closed, or its reader goes away."""
+    right.shell = pick(
+        rng,
+        (
+            "{} >&-",
+            "{} 2>&-",
+            "{} >&- 2>&-",
+            "{} 2>&1 | head -1; exit ${{PIPESTATUS[0]}}",
+            "{} | true; exit ${{PIPESTATUS[0]}}",
+        ),
+    )
+
+
+@kind("environment", open_="26")
+def no_utf8(rng: Rng, scene: Scene, right: Right) -> None:
+    """A locale without UTF-8, and a folder whose name needs it."""
+    right.environment = {
+        "LC_ALL": "C",
+        "PYTHONUTF8": "0",
+        "PYTHONCOERCECLOCALE": pick(rng, ("0", "1")),
+    }
+    if rng.random() < 0.7:
+        scene.root = scene.root / "Köpfe"
+
+
+# --- several runs of the program
+
+
+@kind("again", "values", "table", depths=("end",), open_="11")
+def stale_files(rng: Rng, scene: Scene, right: Right) -> None:
+    """A file changes; its size and modification time stay."""
+    which = pick(rng, ("series", "events"))
+    right.exact = False
+    scene.names = {"little": "hands"}
+
+    def rewrite(path: Path, content: bytes) -> None:
+        times = path.stat()
+        assert len(content) == times.st_size
+        path.write_bytes(content)
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+    def unpack(scene: Scene) -> None:
+        scene.bold.with_suffix("").write_bytes(gzip.decompress(scene.bold.read_bytes()))
+        scene.bold.unlink()
+
+    def swap(scene: Scene) -> None:
+        text = scene.table.read_text().replace("thumb", "?").replace("hands", "thumb")
+        rewrite(scene.table, text.replace("?", "hands").encode())
+        scene.names = {"little": "thumb", "thumb": "hands"}
+
+    def halve(scene: Scene) -> None:
+        path = scene.bold.with_suffix("")
+        raw = bytearray(path.read_bytes())
+        raw[352:] = (np.frombuffer(raw[352:], "<i2") // 2).astype("<i2").tobytes()
+        rewrite(path, bytes(raw))
+        right.gain = 0.5
+
+    scene.edits += [unpack] if which == "series" else []
+    right.again = halve if which == "series" else swap

@@ -1,0 +1,160 @@
+"""Odd inputs end with right maps, a refusal that names the reason, or a notice; and the judge sees
+wrong ones.
+
+benchmarks/odd_inputs.py does the same with hundreds of combinations of the kinds.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from oddcases import Outcome, judge, kinds_of, run_case, unaltered, warm_up
+from oddkinds import KINDS, Right
+from simulatedrun import EFFECTS, Scene, response
+
+sys.path.append(str(Path(__file__).parents[3] / "benchmarks"))
+
+import odd_inputs
+
+SOUND = [name for name, each in KINDS.items() if not each.open_]
+MODEL = [name for name in SOUND if "model" in KINDS[name].depths]
+AT_LENGTH = {
+    "accents",
+    "clustered_slices",
+    "far_or_oblique",
+    "late_rows",
+    "no_slice_timing",
+    "one_described_series",
+    "other_types",
+    "phase_beside",
+    "sounds_in_the_gap",
+    "text_format",
+    "units_of_time",
+}
+"""Kinds that are left to the slow tests."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("odd")
+    warm_up(folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in AT_LENGTH)) for name in MODEL],
+)
+def test_an_odd_input_is_right_or_refused(name: str, folder: Path) -> None:
+    outcome = run_case(MODEL.index(name), 11, "model", folder, (KINDS[name],))
+    assert outcome.wrong == ""
+
+
+@pytest.mark.parametrize("name", ["closed_streams", "sparse_blocks", "names_of_columns"])
+def test_an_odd_input_is_right_at_the_end_of_a_run(name: str, folder: Path) -> None:
+    assert run_case(3, 11, "end", folder, (KINDS[name],)).wrong == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(60))
+def test_combined_alterations_are_right_or_refused(number: int, folder: Path) -> None:
+    kinds = kinds_of(number, 12, "model")
+    if any(each.open_ for each in kinds):
+        pytest.skip("a kind with a known fault")
+    assert run_case(number, 12, "model", folder, kinds).wrong == ""
+
+
+def scene_and_maps(tmp_path: Path) -> tuple[Scene, dict[str, np.ndarray]]:
+    scene = Scene(tmp_path)
+    maps = {f"map {name}": scene.truth(name) for name in EFFECTS}
+    maps |= {"map mask": scene.head, "map boldref": scene.mean}
+    return scene, {**maps, "labels": np.array(json.dumps({name: name for name in EFFECTS}))}
+
+
+def test_the_judge_takes_the_known_effects(tmp_path: Path) -> None:
+    scene, maps = scene_and_maps(tmp_path)
+    assert judge(0, "", maps, scene, Right(exact=False), {}) == ("known effects", "")
+    assert judge(0, "", maps, scene, Right(), maps) == ("equal", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "gain", "words"),
+    [("thumb", 1.1, "effect of thumb"), ("little", 0.9, "effect of little"), ("mask", 0, "mask")],
+)
+def test_the_judge_sees_a_wrong_map(tmp_path: Path, name: str, gain: float, words: str) -> None:
+    scene, maps = scene_and_maps(tmp_path)
+    maps[f"map {name}"] = maps[f"map {name}"] * gain
+    assert words in judge(0, "", maps, scene, Right(exact=False), {})[1]
+
+
+def test_the_judge_sees_small_differences_from_the_unaltered_maps(tmp_path: Path) -> None:
+    scene, maps = scene_and_maps(tmp_path)
+    other = {**maps, "map thumb": maps["map thumb"] * 1.02}
+    assert "differs by" in judge(0, "", other, scene, Right(), maps)[1]
+    assert judge(0, "", other, scene, Right(gain=1.02, types=("thumb",)), maps) == ("equal", "")
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "right", "words"),
+    [
+        (0, "", Right(refused=["phase"]), "has to be refused"),
+        (2, "file: too short", Right(refused=["phase"]), "the message has none of"),
+        (2, "file: too short", Right(), "and is sound"),
+        (1, "", Right(), "exit code 1"),
+        (0, "Traceback (most recent call last)", Right(), "exit code 0"),
+        (0, "", Right(notices=["listed twice"]), "no notice has"),
+        (0, "mapped as rest", Right(absent=["as rest"]), "a notice has"),
+        (0, "PLAN: a slab", Right(), "a slab"),
+    ],
+)
+def test_the_judge_sees_wrong_ends(
+    tmp_path: Path, code: int, text: str, right: Right, words: str
+) -> None:
+    assert words in judge(code, text, {}, Scene(tmp_path), right, {})[1]
+
+
+def test_a_message_may_be_wrapped(tmp_path: Path) -> None:
+    right = Right(refused=["a phase image"])
+    assert judge(2, "it is a\n  phase image", {}, Scene(tmp_path), right, {}) == ("refused", "")
+
+
+def test_cases_follow_from_their_number_and_do_not_touch_the_same_part_twice() -> None:
+    for number in range(60):
+        kinds = kinds_of(number, 0, "model")
+        assert kinds == kinds_of(number, 0, "model")
+        parts = [part for each in kinds for part in each.touches]
+        assert len(parts) == len(set(parts))
+    first = {kinds_of(number, 0, "model")[0].name for number in range(len(KINDS))}
+    assert first == {name for name, each in KINDS.items() if "model" in each.depths}
+
+
+def test_a_stopped_series_of_cases_continues(tmp_path: Path) -> None:
+    record = tmp_path / "cases.jsonl"
+    lines = []
+    for number, wrong in ((0, ""), (1, "no map"), (1, "")):
+        case = Outcome(number, ("offset",), "model", "equal", wrong, 1.0, "abc")
+        lines.append(json.dumps({"seed": 5, **json.loads(case.line())}))
+    record.write_text("\n".join(lines) + "\n" + lines[0][:40])
+    done = odd_inputs.recorded(record, 5)
+    assert sorted(done) == [("model", 0), ("model", 1)]
+    assert done["model", 1].wrong == ""
+    assert odd_inputs.recorded(record, 6) == {}
+
+
+def test_the_response_is_that_of_nilearn() -> None:
+    from nilearn.glm.first_level import compute_regressor
+
+    times = np.arange(0, 90, 1.5)
+    events = [(4.0, 12.0, "a"), (40.0, 3.0, "a")]
+    condition = np.array([(onset, length, 1.0) for onset, length, _ in events]).T
+    (other,), _ = compute_regressor(condition, "spm", times, oversampling=50)[0].T, None
+    assert np.abs(response(times, events) - other).max() < 0.02
+
+
+def test_the_unaltered_maps_have_the_known_effects(folder: Path) -> None:
+    scene = Scene(folder / "unused")
+    assert judge(0, "", unaltered("model", folder), scene, Right(exact=False), {})[1] == ""
