@@ -107,7 +107,6 @@ def _shift(mm: float) -> np.ndarray:
     return out
 
 
-<<<<<<< HEAD
 @pytest.mark.parametrize("scale", [1.0, 0.5, 0.2, 0.1])
 def test_masks_of_a_small_head_are_those_of_a_large_one(scale: float) -> None:
     """Lengths in mm follow the head; a human infant's (half the size) is a human head."""
@@ -126,7 +125,8 @@ def test_masks_of_a_small_head_are_those_of_a_large_one(scale: float) -> None:
     assert masks.head_scale(brain, affine) == 1
     right = 1 if scale >= 0.5 else pytest.approx(scale * 141 / 150, abs=0.02)
     assert masks.head_scale(brain, small) == right
-=======
+
+
 @pytest.mark.parametrize("offset", [2000.0, 30000.0])
 def test_a_constant_added_to_all_voxels_does_not_change_the_brain_mask(offset: float) -> None:
     rng = np.random.default_rng(0)
@@ -142,4 +142,3 @@ def test_a_head_without_background_is_not_taken_for_one_with_an_offset() -> None
     dark = rng.random((31, 31, 21)) < 0.2  # such as CSF in a slab within the brain
     volume = np.where(dark, 450, 600) + rng.normal(0, 40, dark.shape)
     assert masks.brain_mask(volume, AFFINE).mean() > 0.9
->>>>>>> gen
