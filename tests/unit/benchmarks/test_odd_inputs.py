@@ -108,7 +108,7 @@ def test_the_judge_sees_small_differences_from_the_unaltered_maps(tmp_path: Path
         (0, "Traceback (most recent call last)", Right(), "exit code 0"),
         (0, "", Right(notices=["listed twice"]), "no notice has"),
         (0, "mapped as rest", Right(absent=["as rest"]), "a notice has"),
-        (0, "PLAN: a slab", Right(), "a slab"),
+        (0, "WRONG: a slab", Right(), "a slab"),
     ],
 )
 def test_the_judge_sees_wrong_ends(
