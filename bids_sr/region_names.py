@@ -94,6 +94,11 @@ class _Atlas:
     labels: Mapping[str, int]
 
     @property
+    def files(self) -> tuple[Path, Path]:
+        """Label image and table of names."""
+        return self.image, self.table
+
+    @property
     def license(self) -> str:
         """Under which terms it is, "" where they are not known here."""
         return _LICENSES.get(self.name, "")

@@ -37,6 +37,7 @@ from bids_sr.bids.pairs import (
 from bids_sr.config import Settings
 from bids_sr.glm.confounds import nonsteady_at_start
 from bids_sr.io.atomic_files import read_json, write_json, write_whole
+from bids_sr.io.checksums import checksum
 from bids_sr.io.copies import copy_series
 from bids_sr.io.grids import (
     AS_STORED,
@@ -305,9 +306,7 @@ def _digest(subject: Subject, settings: Settings, type_order: _Types) -> str:
         for path in (pair.highres, pair.lowres)
         if path is not None
     ]
-    files = [
-        (str(path), path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(set(read))
-    ]
+    files = [(str(path), checksum(path)) for path in sorted(set(read))]
     facts = {
         "version": __version__,
         "files": files,

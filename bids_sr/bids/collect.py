@@ -257,9 +257,15 @@ def _choose(
     # the factor is by how much the BOLD will be downsampled
     if settings.evaluation.retrospective is not None:
         superres = replace(superres, factor=())
+    seen = Findings()
     if settings.evaluation.pair_holdout:
-        return pairs.choose_two(bold, session, stars, superres, findings)
-    return pairs.choose(bold, session, stars, superres, findings), None
+        pair, holdout = pairs.choose_two(bold, session, stars, superres, seen)
+    else:
+        pair, holdout = pairs.choose(bold, session, stars, superres, seen), None
+    if settings.evaluation.retrospective is None and pairs.is_too_fine(pair, superres, findings):
+        return None, None
+    findings.add_all(seen)
+    return pair, holdout
 
 
 def _conflicts(bold: Header, stars: Sequence[Header], settings: Settings) -> bool:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from bids_sr.bids.findings import refusal, require
 from bids_sr.bids.inputs import ENTITIES, applies_to, entities_of, stem_of
 from bids_sr.io.atomic_files import read_text
+from bids_sr.io.checksums import checksum
 
 if TYPE_CHECKING:
     from bids.layout import BIDSLayout
@@ -240,12 +241,12 @@ def _make(bids_dir: Path, folder: Path, *, metadata: bool) -> None:
 
 
 def _fingerprint(bids_dir: Path, *, metadata: bool = False) -> str:
-    """Return a digest of all indexed file names, and of the sidecars' state with `metadata`."""
+    """Return a digest of all indexed file names and, with `metadata`, of the sidecars' content."""
     seen = hashlib.sha256(f"{_FORM} {metadata}".encode())
     for entry in _listing(bids_dir):
-        state = entry.stat() if metadata and entry.name.endswith(".json") else None
         seen.update(os.fsencode(entry.path) + b"\0")
-        seen.update(f"{state.st_size} {state.st_mtime_ns}\0".encode() if state else b"")
+        if metadata and entry.name.endswith(".json"):
+            seen.update(checksum(Path(entry.path)).encode())
     return seen.hexdigest()[:16]
 
 
@@ -276,7 +277,7 @@ def _folders(folder: Path, prefix: str) -> list[Path]:
 
 
 @lru_cache(maxsize=4096)
-def _read_text(path: Path, changed: int) -> str:
+def _read_text(path: Path, content: str) -> str:
     return read_text(path, encoding="utf-8-sig")
 
 
@@ -287,7 +288,7 @@ def read_object(path: Path) -> dict[str, object]:
     """
     require(path)
     try:
-        value = json.loads(_read_text(path, path.stat().st_mtime_ns))
+        value = json.loads(_read_text(path, checksum(path)))
     except (OSError, ValueError, RecursionError) as error:
         raise refusal(path, f"it cannot be read as JSON ({error})", "Correct the file.") from error
     if not isinstance(value, dict):

@@ -38,6 +38,8 @@ SIZE_TOLERANCE = 0.10
 _RATIO_TOLERANCE = 0.02  # so far may a ratio of voxel sizes lie from a simple fraction
 _MAX_DENOMINATOR = 4
 MIN_OVERLAP, _FAIR_OVERLAP = 0.10, 0.60  # share of the BOLD field of view that an image covers
+# largest factor that is taken from a pair by default, and that --sr-factor takes
+_MOST_BY_DEFAULT, _MOST_FACTOR = 4, 8
 _HOW_TO_CHOOSE = (
     "Choose with --hr-acq LABEL and --lr-acq LABEL (the acq- labels of the two images)"
 )
@@ -321,6 +323,40 @@ def _make(
         factor=factor,
         orders=(high.order, (low or high).order),
     )
+
+
+def is_too_fine(pair: Pair | None, superres: SuperRes, findings: Findings) -> bool:
+    """Return whether a pair has a factor that is too large to be a default, with a problem.
+
+    Susceptibility-weighted images have voxels of half a millimeter and less. No method was tested
+    at such factors, so the user has to request them. An image that was chosen by its label is one
+    that the user requests.
+    """
+    if (
+        pair is None
+        or superres.hr_acq is not None
+        or factor_without_pair(superres) is not None
+        or max(pair.factor) <= _MOST_BY_DEFAULT
+    ):
+        return False
+    x, y, z = pair.factor
+    option = f"{x:g}" if x == y and z == 1 else f"{x:g} {y:g} {z:g}"
+    reason = (
+        f"its {factor_text(pair.factor)} is more than {_MOST_BY_DEFAULT}, up to which the factor"
+        " is taken from a pair by default: it may be a susceptibility-weighted image"
+    )
+    fix = (
+        f"Use it with --sr-factor {option}"
+        if max(pair.factor) <= _MOST_FACTOR
+        else f"Downsample it, as no factor above {_MOST_FACTOR} is possible"
+    )
+    findings.refuse(
+        pair.highres,
+        reason,
+        f"{fix}. Without this image the factor is that of a calibration run or 2 in plane, or that"
+        " of --sr-factor.",
+    )
+    return True
 
 
 def _check_geometry(bold: Header, image: Header, findings: Findings) -> None:

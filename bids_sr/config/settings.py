@@ -128,7 +128,8 @@ class SuperRes(Checked):
         "--sr-factor F",
         "acquired over high-resolution voxel size: one number in plane, or three (x, y, across"
         " slices); thinner slices need a 3D method, and tv becomes the default (default: that of"
-        " the T2*w pair, the calibration run or the --pretrained model, else 2 in plane)",
+        " the T2*w pair, if at most 4, the calibration run or the --pretrained model, else 2 in"
+        " plane)",
         least=1,
         most=8,
     )

@@ -18,9 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bids_sr.io import atomic_files
+from bids_sr.io.checksums import checksum
 from bids_sr.io.grids import LARGE
 from bids_sr.notices import record, recorded
 from bids_sr.pipeline.graph import Graph, Placed
+from bids_sr.pipeline.input_checksums import input_files
 from bids_sr.pipeline.store import RECORD as WRITTEN
 from bids_sr.version import __version__
 
@@ -115,8 +117,8 @@ class Finish:
     """Which steps of a graph have ended, as a file beside the folder of each tells.
 
     It holds what the step was last asked for: a digest of the version and of all that it is given,
-    with size and time stamp of files. A call whose steps have all ended with what it asks for has
-    nothing to compute, and need not ask nipype.
+    with size, time stamp and checksum of files. A call whose steps have all ended with what it
+    asks for has nothing to compute, and need not ask nipype.
     """
 
     def __init__(self, graph: Graph, work_dir: Path) -> None:
@@ -131,6 +133,7 @@ class Finish:
                 step.__qualname__,
                 graph.wires[placed],
                 settings,
+                input_files(graph, placed),
             ]
             digest = hashlib.sha256(repr(_told(given)).encode()).hexdigest()
             self._steps[placed] = folder, digest
@@ -236,7 +239,9 @@ def _told(value: object) -> object:
     if isinstance(value, list | tuple):
         return [_told(each) for each in value]
     return (
-        (str(value), _stamp(value)) if isinstance(value, Path) and value.is_file() else str(value)
+        (str(value), _stamp(value), checksum(value))
+        if isinstance(value, Path) and value.is_file()
+        else str(value)
     )
 
 

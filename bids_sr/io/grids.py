@@ -68,6 +68,7 @@ Factor = tuple[float, float, float]
 LARGE = 500_000_000
 """Bytes of a series in single precision, above which the working directory has it in half."""
 AS_STORED: AxisOrder = (0, 1, 2)
+TURNED_DEG = 45.0  # angle between two heads above which one of the headers is probably wrong
 LARGEST_BRAIN_ML = 2500.0
 """Volume (ml) above which a mask cannot be that of a brain."""
 LEAST_SAMPLES = 4

@@ -17,6 +17,8 @@ from nipype.interfaces.base.support import Bunch
 
 from bids_sr.pipeline.artifacts import REQUIRED, Port, bare, port_of
 
+INPUTS_CHECKSUM = "inputs_checksum"
+"""Trait of `bids_sr.pipeline.input_checksums`."""
 _KNOWN = {int: traits.Int, float: traits.Float, bool: traits.Bool, str: traits.Str, Path: File}
 
 
@@ -56,6 +58,8 @@ def interface_class(
         if port.many == "dict"
     }
     input_traits |= {name: _setting_trait(one) for name, one in settings.items()}
+    # nipype sees only the size and time of files
+    input_traits[INPUTS_CHECKSUM] = traits.Str()
     if "device" in settings:  # set by the scheduler, which lends the GPU to one step at a time
         input_traits["use_gpu"] = traits.Bool(False, usedefault=True, nohash=True)
     given = {name: File(exists=True) if port else traits.Any() for name, port in outputs.items()}

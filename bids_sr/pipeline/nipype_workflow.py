@@ -9,6 +9,8 @@ from niworkflows.engine.workflows import LiterateWorkflow
 
 from bids_sr.config.machine import Need
 from bids_sr.pipeline.graph import Graph, Maker, Placed, Scope, Wire
+from bids_sr.pipeline.input_checksums import inputs_checksums
+from bids_sr.pipeline.nipype_interface import INPUTS_CHECKSUM
 
 _NEXT_TO_NOTHING_GB = 0.01  # nodes that run in the scheduler itself
 
@@ -37,6 +39,8 @@ def workflow_of(
         if scope is not graph.scope and scope.outer is not None:
             flows[scope.outer].add_nodes([flow])
     nodes = {placed: _node(placed, graph, need_gb) for placed in graph.placed}
+    for placed, checksum in inputs_checksums(graph).items():
+        setattr(nodes[placed].inputs, INPUTS_CHECKSUM, checksum)
     for placed, node in nodes.items():
         node.seconds = seconds(placed)
         flows[placed.scope].add_nodes([node])

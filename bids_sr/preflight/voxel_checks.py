@@ -207,6 +207,12 @@ def check_data(plan: Plan, *, forced: bool = False) -> tuple[Notice, ...]:
             for path in dict.fromkeys(mask for mask in masks if mask is not None):
                 _check_mask(path, findings)
     unsound = {Path(problem.what) for problem in findings.problems}
+    for subject in plan.subjects:
+        pairs = (*subject.structural, *subject.pairs, *subject.holdouts.values())
+        images = [*subject.t1w[:1], *(path for pair in pairs for path in pair.images)]
+        with findings.about(subject.label):
+            for path in (one for one in dict.fromkeys(images) if one not in unsound):
+                _check_anatomical(path, findings)
     for run in runs:
         if unsound.isdisjoint(run.images):
             with findings.about(run.entities["subject"], run.stem):
@@ -225,10 +231,7 @@ def _check_mean(run: BoldRun, findings: Findings) -> None:
     """Refuse a series of which the mean was subtracted, or that is no magnitude."""
     numbers = sorted({0, run.n_volumes // 2, run.n_volumes - 1})
     volumes = _some_volumes(run.bold, numbers, run.axis_order)
-    values = np.stack([volumes[number] for number in numbers]).astype(np.float64)
-    values = values[np.isfinite(values)]
-    total = float(np.abs(values).sum())
-    negative = -float(values[values < 0].sum()) / total if total > 0 else 0.0
+    negative = _negative_share(np.stack([volumes[number] for number in numbers]))
     if negative > _NEGATIVE:
         findings.refuse(
             run.bold,
@@ -263,6 +266,28 @@ def _padding(volumes: list[_Array]) -> tuple[float, float] | None:
     bright = float(np.percentile(np.abs(others), 98))
     far = value > _BRIGHTER * bright or value < -0.5 * bright
     return (value, float(share)) if far else None
+
+
+def _check_anatomical(path: Path, findings: Findings) -> None:
+    """Refuse a T1w, T2*w or other structural image whose brain is not bright on a dark ground."""
+    from bids_sr.io.nifti import load_image
+
+    negative = _negative_share(load_image(path)[0])
+    if negative > _NEGATIVE:
+        part = "all" if negative == 1 else f"{negative:.0%}"
+        findings.refuse(
+            path,
+            f"it is not a magnitude image: {part} of its signal is negative, as after inversion,"
+            " with a wrong scaling in the header, or in a phase image",
+            "Give the magnitude image as reconstructed by the scanner, or leave it out.",
+        )
+
+
+def _negative_share(values: Array) -> float:
+    """Return the share of the sum of absolute finite values that negative ones have, 0 to 1."""
+    values = values[np.isfinite(values)].astype(np.float64)
+    total = float(np.abs(values).sum())
+    return -float(values[values < 0].sum()) / total if total > 0 else 0.0
 
 
 def _check_mask(path: Path, findings: Findings) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from nibabel.affines import apply_affine
 
-from bids_sr.io.grids import Array, Factor, Shape, Volume
+from bids_sr.io.grids import TURNED_DEG, Array, Factor, Shape, Volume
 from bids_sr.registration.ants import apply
 from bids_sr.registration.brain import coarse, mutual_information
 from bids_sr.registration.rigid import rigid, rim_of, size_of
@@ -20,6 +20,7 @@ from bids_sr.spatial.transforms import (
     invert,
     points_in,
     rms_distance,
+    turn_deg,
     write_itk,
 )
 
@@ -79,6 +80,12 @@ def register_to_t1w(
         )
         fit = replace(fit, xfm=np.eye(4), nmi=by_headers, start="headers")
     facts = _agreement(boldref, bold_mask, brain, brain_mask, fit.xfm, fit.nmi)
+    if (angle := turn_deg(fit.xfm)) > TURNED_DEG:
+        _LOGGER.warning(
+            "The orientation in the header of BOLD or T1w looks wrong: registration turned the"
+            " head by %.0f degrees. Check the registration in the report.",
+            angle,
+        )
     return invert(fit.xfm), facts | {"bold_t1w_start": fit.start, "bold_t1w_kept": kept}
 
 
@@ -117,9 +124,10 @@ def facts_of_coreg(
 
 
 def _brain(t1w: Volume, t1w_mask: Array) -> tuple[Volume, Array]:
-    """The T1w brain and its mask on 2 mm voxels."""
-    brain = coarse(Volume(data=np.where(t1w_mask, t1w.data, 0), affine=t1w.affine), 2.0)
-    return brain, masks.coarse_mask(t1w_mask, t1w.affine, 2.0)
+    """The T1w brain and its mask on 2 mm voxels, in small heads in proportion."""
+    mm = 2.0 * masks.head_scale(t1w_mask, t1w.affine)
+    brain = coarse(Volume(data=np.where(t1w_mask, t1w.data, 0), affine=t1w.affine), mm)
+    return brain, masks.coarse_mask(t1w_mask, t1w.affine, mm)
 
 
 def _agreement(
@@ -275,8 +283,9 @@ def combined_masks(
         )
         return bold_mask, own_fine, affine, facts
     facts["mask_source"] = "T1w brain within 4 mm of the boldref mask"
-    low = low & masks.grow(bold_mask, boldref.affine, _RIM_MM)
-    high = high & masks.grow(own_fine, affine, _RIM_MM)
+    rim_mm = _RIM_MM * masks.head_scale(bold_mask, boldref.affine)
+    low = low & masks.grow(bold_mask, boldref.affine, rim_mm)
+    high = high & masks.grow(own_fine, affine, rim_mm)
     return low, high, affine, facts
 
 

@@ -16,7 +16,7 @@ from bids_sr.io.grids import Array, Volume
 from bids_sr.registration.ants import Stage, apply, load_ants, read_linear, register, to_ants
 from bids_sr.spatial import masks
 from bids_sr.spatial.resampling import sample_volume
-from bids_sr.spatial.transforms import invert, points_in, rigid_matrix
+from bids_sr.spatial.transforms import invert, points_in, quarter_turns, rigid_matrix, turn_deg
 
 _VOLUME_ML = (900.0, 1900.0)  # of the brain of an adult or a child of school age
 # of the affine from template to head; the templates are larger than most brains
@@ -31,6 +31,7 @@ def check_brain(
     nmi: float | None = None,
     nmi_headers: float | None = None,
     template_dice: float | None = None,
+    turned_deg: float | None = None,
 ) -> dict[str, object]:
     """Return figures of a brain mask, and under `brain_doubts` why it is probably wrong.
 
@@ -38,7 +39,8 @@ def check_brain(
 
     `determinant`: of the affine from template to head; it and the next are None where no pose
     underlies the mask, as for that of another program. `nmi, nmi_headers`: normalized mutual
-    information in the template's brain by the affine and by the headers.
+    information in the template's brain by the affine and by the headers. `turned_deg`: angle of
+    the head to the template by the affine.
     """
     low, high = _VOLUME_ML
     doubts = []
@@ -62,6 +64,7 @@ def check_brain(
         "brain_nmi": nmi,
         "brain_nmi_headers": nmi_headers,
         "brain_template_dice": template_dice,
+        "brain_turned_deg": turned_deg,
     }
     found: dict[str, object] = {k: round(v, 4) for k, v in figures.items() if v is not None}
     return found | {"brain_doubts": doubts}
@@ -75,6 +78,13 @@ def volume_ml(mask: Array, affine: Array) -> float:
 _TOP_MM = 130.0  # brain and cerebellum lie within this distance below the top of the head
 # the MNI templates are larger than most brains; at their own size they start in the scalp
 _START_SCALE = 0.92
+# Below this normalized mutual information in the template's brain the header may be wrong by
+# quarter turns; upright heads had 1.09 and more, turned ones at most 1.04.
+_UNLIKE_NMI = 1.06
+_TURN_MM = 8.0  # voxels on which poses of turned heads are compared
+_TURNS_TRIED = 3
+# growth of the mutual information above 1, from which a turned pose is believed
+_TURNED_GAIN = 1.5
 _BIAS_MM = 5.0  # voxels on which a bias field is estimated
 
 
@@ -184,7 +194,8 @@ def _align_head(
 ) -> tuple[Array, float, float]:
     """Return the template-to-head affine (RAS mm), the best of many starts at 4 mm.
 
-    It maps a template point to its point in the head.
+    It maps a template point to its point in the head. If the match is poor, heads whose header is
+    wrong by quarter turns are tried, too.
 
     With it the normalized mutual information in the template's brain, and that by the headers
     alone.
@@ -206,21 +217,50 @@ def _align_head(
         "sampling": 0.25,
     }
     stages = [Stage(transform="Rigid[0.1]", **levels), Stage(transform="Affine[0.1]", **levels)]
-    tried = []
-    for n in np.argsort(scores)[::-1][:tries]:
+
+    def aligned(pose: Array, name: str) -> tuple[float, Array]:
         files = register(
             low_template,
             low_head,
             stages,
             seed=seed,
-            prefix=f"{prefix}{n}_",
-            start=poses[n],
+            prefix=f"{prefix}{name}_",
+            start=pose,
             fixed_mask=inside,
         )
         matrix = read_linear(files[0])
-        tried.append((mutual_information(low_template, low_head, matrix, inside), matrix))
-    nmi, xfm = max(tried, key=lambda pair: pair[0])
+        return mutual_information(low_template, low_head, matrix, inside), matrix
+
+    found = [aligned(poses[n], str(n)) for n in np.argsort(scores)[::-1][:tries]]
+    nmi, xfm = max(found, key=lambda pair: pair[0])
+    if nmi < _UNLIKE_NMI:
+        for number, pose in enumerate(_turned_poses(low_head, low_template, inside)):
+            turned_nmi, turned = aligned(pose, f"turned{number}")
+            if turned_nmi - 1 > _TURNED_GAIN * (nmi - 1):
+                nmi, xfm = turned_nmi, turned
     return xfm, nmi, scores[0]
+
+
+def _turned_poses(head: Volume, template: Volume, template_mask: Array) -> list[Array]:
+    """Return the best poses of the template in a head whose header is wrong by quarter turns.
+
+    One pose of each of the best turns, best first.
+    """
+    low_template, low_head = coarse(template, _TURN_MM), coarse(head, _TURN_MM)
+    inside = masks.coarse_mask(template_mask, template.affine, _TURN_MM)
+    center = points_in(masks.head_mask(head.data, head.affine), head.affine).mean(axis=0)
+    best: list[tuple[float, int, Array]] = []
+    for turn in quarter_turns():
+        back = np.eye(4)
+        back[:3, :3], back[:3, 3] = turn.T, center - turn.T @ center
+        upright = Volume(data=low_head.data, affine=back @ low_head.affine)
+        scored = [
+            (mutual_information(low_template, upright, pose, inside), number, pose)
+            for number, pose in enumerate(_starts(upright, low_template))
+        ]
+        score, _, pose = max(scored)
+        best.append((score, len(best), invert(back) @ pose))
+    return [pose for _, _, pose in sorted(best, reverse=True)[:_TURNS_TRIED]]
 
 
 def _fit_mask(head: Volume, carried: Array) -> Array:
@@ -382,6 +422,7 @@ def brain_from_head(
         nmi=nmi,
         nmi_headers=by_headers,
         template_dice=masks.dice(mask > 0.5, carried > 0.5),
+        turned_deg=turn_deg(xfm),
     )
     fine = sample_volume(mask, low.affine, head.data.shape, head.affine, order=1) > 0.5
     return fine, xfm, check

@@ -24,13 +24,20 @@ from bids_sr.glm.design import DesignError, frame_times, read_events
 from bids_sr.io.grids import Array, Factor, Volume
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.registration.ants import Stage, read_linear, register
-from bids_sr.registration.brain import mutual_information
+from bids_sr.registration.brain import coarse, mutual_information
 from bids_sr.spatial import masks
 from bids_sr.spatial.boldref import in_place
 from bids_sr.spatial.hmc import MotionEstimator
 from bids_sr.spatial.masks import EdgeError, edge_mismatch
 from bids_sr.spatial.resampling import FWHM_PER_SIGMA, sample_volume
-from bids_sr.spatial.transforms import displacement, hr_grid, points_in, rigid_params, rms_distance
+from bids_sr.spatial.transforms import (
+    displacement,
+    hr_grid,
+    points_in,
+    quarter_turns,
+    rigid_params,
+    rms_distance,
+)
 from bids_sr.sr.matrices import acquire
 from bids_sr.sr.variance.temporal_components import (
     LEAST_VOLUMES,
@@ -41,6 +48,13 @@ from bids_sr.sr.variance.temporal_components import (
 _MIN_OVERLAP = 0.3  # of the smaller head, below which headers are not believed alone
 # a start from the headers that ends below this share of the best start's information is poor
 _POOR_GAIN = 0.5
+# A header that is wrong by a quarter turn leaves a match with little information. Turned starts
+# are compared on voxels of this size (mm), and registered if they come near that match as they are
+_TURN_MM = 4.0
+_TURNS_TRIED = 3
+_TURN_SHARE = 0.25  # of the information above 1, that counts as near
+# information of a turned start over that of the headers, from which the headers are not believed
+_TURNED_GAIN = 1.5
 
 
 @frozen
@@ -48,7 +62,7 @@ class _Fit:
     """A rigid transform and how well it aligns.
 
     `xfm` takes a fixed point to its moving point; `nmi` is normalized mutual information in the
-    fixed mask (1 is none); `start` is "headers" or "centers of mass".
+    fixed mask (1 is none); `start` is "headers", "centers of mass", or "turned headers".
     """
 
     xfm: Array
@@ -109,7 +123,10 @@ def rigid(
     """Rigid transform between two images of one head by mutual information.
 
     Starts from the headers (scanner coordinates). Where these leave the heads hardly overlapping,
-    or lead to a poor match, it also starts from the centers of mass; the better match wins.
+    or lead to a poor match, it also starts from the centers of mass; the better match wins. A
+    header may also be wrong by quarter turns: if one of these, about the centers of mass, comes
+    near the match without any registration, it is a start, too, and wins where the mutual
+    information above 1 grows by half.
 
     Parameters
     ----------
@@ -141,8 +158,8 @@ def rigid(
             del starts["centers of mass"]
     size = float(fixed.zooms.min())
     stages = linear_stages("Rigid", size, 0.35 * size if soft else 0.0)
-    fits = []
-    for number, (name, start) in enumerate(starts.items()):
+
+    def fitted(start: Array, name: str, number: int) -> _Fit:
         files = register(
             fixed,
             moving,
@@ -153,8 +170,42 @@ def rigid(
             fixed_mask=rim,
         )
         xfm = orthonormal(read_linear(files[0]))
-        fits.append(_Fit(xfm=xfm, nmi=mutual_information(fixed, moving, xfm, rim), start=name))
-    return max(fits, key=lambda fit: fit.nmi)
+        return _Fit(xfm=xfm, nmi=mutual_information(fixed, moving, xfm, rim), start=name)
+
+    fits = [fitted(start, name, number) for number, (name, start) in enumerate(starts.items())]
+    best = max(fits, key=lambda fit: fit.nmi)
+    for number, start in enumerate(
+        _turned_starts(fixed, moving, fixed_mask, moving_mask, best.nmi), len(fits)
+    ):
+        turned = fitted(start, "turned headers", number)
+        if turned.nmi - 1 > _TURNED_GAIN * (best.nmi - 1):
+            best = turned
+    return best
+
+
+def _turned_starts(
+    fixed: Volume, moving: Volume, fixed_mask: Array, moving_mask: Array, nmi: float
+) -> list[Array]:
+    """Return starts turned by multiples of 90 degrees that are worth a registration, best first.
+
+    Centers of mass lie on each other. `nmi`: of the best match so far. A turned start is worth it
+    if it comes near that match, or if it is better than the headers without registration.
+    """
+    mm = _TURN_MM * masks.head_scale(moving_mask, moving.affine)
+    low, other = coarse(fixed, mm), coarse(moving, mm)
+    inside = rim_of(masks.coarse_mask(fixed_mask, fixed.affine, mm), low)
+    center, target = _center(fixed_mask, fixed.affine), _center(moving_mask, moving.affine)
+    scored = []
+    for turn in quarter_turns():
+        start = np.eye(4)
+        start[:3, :3] = turn
+        start[:3, 3] = target - turn @ center
+        scored.append((mutual_information(low, other, start, inside), start))
+    scored.sort(key=lambda pair: -pair[0])
+    by_headers = mutual_information(low, other, np.eye(4), inside)
+    least = min(_TURN_SHARE * (nmi - 1), by_headers - 1)
+    worth = [start for score, start in scored if score - 1 >= least]
+    return worth[:_TURNS_TRIED]
 
 
 def orthonormal(matrix: Array) -> Array:

@@ -21,6 +21,7 @@ from markupsafe import Markup
 from bids_sr import series as registry
 from bids_sr.boilerplate import data_of
 from bids_sr.io.atomic_files import listed, mapped, real, texts
+from bids_sr.io.grids import TURNED_DEG
 from bids_sr.metrics import MISSING, MetricRow, interval, number, short
 from bids_sr.report.sections import Head, picked, render, table
 from bids_sr.series import ACQUIRED, BASELINES, CONTROLS, Kind
@@ -167,6 +168,15 @@ def registration_warnings(facts: Mapping[str, object]) -> list[str]:
         ),
     }
     warnings = [text for key, text in texts_of.items() if facts.get(key)]
+    for key, images in (("bold_t1w_offset_deg", "BOLD and T1w"), ("brain_turned_deg", "T1w")):
+        angle = facts.get(key)
+        if isinstance(angle, int | float) and angle > TURNED_DEG:
+            warnings.insert(
+                0,
+                f"The orientation in the headers of {images} looks wrong: registration turned the"
+                f" head by {angle:.0f} degrees. Check the figures below, and left and right, which"
+                " registration cannot check; then correct the header (qform, sform).",
+            )
     if facts.get("brain_doubts"):
         why = "; ".join(texts(facts["brain_doubts"]))
         told_brain = (

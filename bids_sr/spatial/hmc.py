@@ -10,6 +10,9 @@ vessels, eyes) must not move the head: samples whose residuals vary over time mo
 learned from volumes spread over the run, lose weight for good, and residuals that stand out in one
 volume lose it there.
 
+Smoothing and tolerances are made for human heads, infants' included; in a smaller head, such as a
+rodent's, they are in proportion.
+
 Along an axis of fewer than `LEAST_SAMPLES` voxels motion is not estimated: the head moves in the
 plane of the others.
 """
@@ -25,13 +28,14 @@ from scipy import ndimage
 
 from bids_sr.frozen import frozen
 from bids_sr.io.grids import LEAST_SAMPLES, Array, Float, Mask
+from bids_sr.spatial.masks import head_scale
 from bids_sr.spatial.resampling import FWHM_PER_SIGMA
 from bids_sr.spatial.transforms import invert, rigid_matrix, rigid_params
 
 _LOGGER = logging.getLogger(__name__)
 
 
-# Choices of the estimate, ours
+# Choices of the estimate, ours; lengths in mm are those for human heads (`masks.head_scale`)
 _FWHM_MM = 5.0  # Gaussian smoothing of reference and volumes at the final level
 _COARSE_FWHM_MM = (16.0, 8.0)  # the same at the levels that catch large jumps, coarsest first
 _BIAS_DEGREE = 2  # of the polynomial of the intensity bias; 0 is a gain
@@ -215,13 +219,15 @@ class MotionEstimator:
                 head[(slice(None),) * axis + ([0, -1],)] = False
         if head.sum() < 100:
             raise ValueError(f"only {int(head.sum())} voxels to estimate head motion from")
+        scale = head_scale(np.asarray(mask) > 0, affine)
+        self._tolerance, self._radius = scale * _TOLERANCE_MM, scale * _RADIUS_MM
         # Coarse levels see a gain only: a polynomial could explain a large displacement away.
         self._coarse = [
-            _Level(reference, head, affine, fwhm, bias_degree=0, samples=_QUICK_SAMPLES)
+            _Level(reference, head, affine, scale * fwhm, bias_degree=0, samples=_QUICK_SAMPLES)
             for fwhm in _COARSE_FWHM_MM
         ]
         self._fine, self._quick = (
-            _Level(reference, head, affine, _FWHM_MM, bias_degree=_BIAS_DEGREE, samples=n)
+            _Level(reference, head, affine, scale * _FWHM_MM, bias_degree=_BIAS_DEGREE, samples=n)
             for n in (None, _QUICK_SAMPLES)
         )
         self.center = self._fine.center
@@ -266,7 +272,7 @@ class MotionEstimator:
             x, left = level.step(residual, inside, weights)
             cost = float(np.sqrt((left**2).sum() / inside.sum() / level.power))
             matrix = matrix @ invert(rigid_matrix(x, level.center))
-            size = max(np.abs(x[:3]).max(), np.abs(x[3:]).max() * _RADIUS_MM)
+            size = max(np.abs(x[:3]).max(), np.abs(x[3:]).max() * self._radius)
             if size < tolerance and (weights is not None or not robust):
                 break
             if robust and size < 50 * tolerance:
@@ -290,7 +296,7 @@ class MotionEstimator:
         near, cost = self._near(volume, coefficients, starts, expected)
         if not np.isfinite(cost):
             return near, cost
-        return self._run(self._fine, coefficients, near, tolerance=_TOLERANCE_MM, robust=True)
+        return self._run(self._fine, coefficients, near, tolerance=self._tolerance, robust=True)
 
     def _near(
         self, volume: Array, coefficients: Array, starts: Sequence[Array], expected: float
@@ -298,14 +304,14 @@ class MotionEstimator:
         """As `fit`, from a part of the samples: within some hundredths of a mm."""
         best = starts[0], np.inf
         if np.isfinite(expected):
-            best = self._run(self._quick, coefficients, starts[0], tolerance=10 * _TOLERANCE_MM)
+            best = self._run(self._quick, coefficients, starts[0], tolerance=10 * self._tolerance)
             if best[1] <= expected:
                 return best
         coarse = [level.coefficients(volume) for level in self._coarse]
         for matrix in starts:
             for level, smooth in zip(self._coarse, coarse, strict=True):
-                matrix, _ = self._run(level, smooth, matrix, tolerance=50 * _TOLERANCE_MM)
-            found = self._run(self._quick, coefficients, matrix, tolerance=10 * _TOLERANCE_MM)
+                matrix, _ = self._run(level, smooth, matrix, tolerance=50 * self._tolerance)
+            found = self._run(self._quick, coefficients, matrix, tolerance=10 * self._tolerance)
             best = min(best, found, key=lambda fit: fit[1])
         return best
 

@@ -51,9 +51,9 @@ def otsu(values: Array) -> float:
         There are no values, or they are constant.
     """
     values = np.asarray(values, dtype=np.float64).ravel()
-    low, high = (
-        (float(values.min()), float(np.percentile(values, 99.9))) if values.size else (0.0, 0.0)
-    )
+    if not values.size:
+        raise MaskError("no voxel of the image is positive: nothing can be told apart in it")
+    low, high = float(values.min()), float(np.percentile(values, 99.9))
     if not high > low:
         raise MaskError("the image is constant: nothing can be told apart in it")
     counts, edges = np.histogram(values, bins=256, range=(low, high))
@@ -167,14 +167,35 @@ def percent_scale(reference: Array, mask: Mask) -> float:
     return 100 / float(reference[np.asarray(mask) > 0].mean())
 
 
+# Largest extent of a head in the field of view (mm): no human head, infants' included, has less,
+# and lengths in mm are made for heads of the second size.
+_LEAST_HUMAN_MM, HUMAN_MM = 60.0, 150.0
+
+
+def head_scale(mask: Mask, affine: Array) -> float:
+    """Return the size of a head relative to a human head, by which lengths in mm are multiplied.
+
+    It is 1 for all heads of 60 mm and more in any direction, human infants included, so that
+    results for humans do not depend on it; below, as in rodents, the largest extent over 150 mm. 1
+    for an empty mask.
+    """
+    if not mask.any():
+        return 1.0
+    box = bounding_box(mask)
+    extents = np.array([part.stop - part.start for part in box]) * voxel_sizes(affine)
+    largest = float(extents.max())
+    return 1.0 if largest >= _LEAST_HUMAN_MM else largest / HUMAN_MM
+
+
 def head_mask(volume: Array, affine: Array) -> Mask:
     """The head (or the brain, where the rest was removed) in an anatomical volume (X, Y, Z).
 
-    Voxels of the head without holes (3D, boolean).
+    Voxels of the head without holes (3D, boolean). Clefts up to 12 mm are closed, in small heads
+    in proportion.
     """
     positive = volume[volume > 0]
-    mask = volume > 0.5 * otsu(positive)
-    return fill(close(largest_part(mask), affine, 6.0))
+    part = largest_part(volume > 0.5 * otsu(positive))
+    return fill(close(part, affine, 6.0 * head_scale(part, affine)))
 
 
 # spread of a background (median absolute deviation), relative to how far the head is above it;
@@ -201,18 +222,27 @@ def brain_mask(volume: Array, affine: Array) -> Mask:
 
     Otsu's threshold, lowered so that gray matter with signal loss stays, on the slightly smoothed
     volume; scalp and eyes are cut off by an opening; sinuses within the brain are closed.
-    Fat-suppressed images have little else. A constant that was added to all voxels does not count.
+    Fat-suppressed images have little else. In heads smaller than any human's, lengths are in
+    proportion to the head. A constant that was added to all voxels does not count.
 
     `volume`: image with T2*-weighted contrast, such as boldref (3D).
     """
+    seed = _brain_seed(volume, affine, 1.0)
+    scale = head_scale(seed, affine)
+    if scale < 1:
+        seed = _brain_seed(volume, affine, scale)
+    return fill(close(seed, affine, 8.0 * scale))
+
+
+def _brain_seed(volume: Array, affine: Array, scale: float) -> Mask:
+    """Return the largest bright part of a volume, without what hangs on by less than a voxel."""
     sizes = voxel_sizes(affine)
-    smooth = ndimage.gaussian_filter(np.asarray(volume, dtype=np.float32), 1.5 / sizes)
+    smooth = ndimage.gaussian_filter(np.asarray(volume, dtype=np.float32), 1.5 * scale / sizes)
     threshold = otsu(smooth)
     level = _offset(smooth, threshold)
     mask = smooth > level + 0.75 * (threshold - level)
     opened = open_(mask, affine, 1.2 * float(sizes[:2].max()))
-    seed = largest_part(opened if opened.any() else mask)
-    return fill(close(seed, affine, 8.0))
+    return largest_part(opened if opened.any() else mask)
 
 
 def coarsen(volume: Array, affine: Array, mm: float | Sequence[float]) -> tuple[Array, Array]:
@@ -500,12 +530,13 @@ def edge_mismatch(
         raise EdgeError("an image is constant in the mask: it has no edges")
     sizes = voxel_sizes(affine)
     around = grow(mask, affine, blur_mm)
+    reach = _REACH_MM * head_scale(mask, affine)
     shifts: list[Array] = []
     sizes_of, matched, total = [], 0, 0
     for each in (0, 1) if axis is None else (axis,):
         slope = _slope(first, blur_mm / FWHM_PER_SIGMA / sizes, each)
         at = around & (slope >= max(np.quantile(slope[around], 1 - _SHARE), 1e-12))
-        shift, likeness = _along(first, second, at, each, sizes, blur_mm, _REACH_MM)
+        shift, likeness = _along(first, second, at, each, sizes, blur_mm, reach)
         good = likeness >= _LEAST_LIKENESS
         shifts.append(shift[good])
         sizes_of.append(

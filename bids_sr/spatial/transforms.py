@@ -9,6 +9,7 @@ ten times quicker than resampling images of coordinates.
 import math
 import re
 from collections.abc import Sequence
+from itertools import permutations, product
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,28 @@ def rigid_params(matrix: Array, center: Sequence[float] | Array) -> Float:
         axis = np.linalg.svd(r - np.eye(3))[2][-1]
         vector = axis * angle
     return np.concatenate([m[:3, :3] @ c + m[:3, 3] - c, vector])
+
+
+def turn_deg(matrix: Array) -> float:
+    """Return the angle (degrees) by which an affine turns, apart from its scales and shears."""
+    u, _, vt = np.linalg.svd(np.asarray(matrix, dtype=np.float64)[:3, :3])
+    return float(np.rad2deg(np.arccos(np.clip((np.trace(u @ vt) - 1) / 2, -1.0, 1.0))))
+
+
+def quarter_turns() -> list[Float]:
+    """Return the 23 rotations (3 x 3) by which axes are exchanged or reversed without mirroring.
+
+    These are all turns by 90 and 180 degrees about the axes, and their combinations, without the
+    identity.
+    """
+    turns = []
+    for axes in permutations(range(3)):
+        for signs in product((1.0, -1.0), repeat=3):
+            turn = np.zeros((3, 3))
+            turn[range(3), axes] = signs
+            if np.linalg.det(turn) > 0 and not np.array_equal(turn, np.eye(3)):
+                turns.append(turn)
+    return turns
 
 
 def invert(matrix: Array) -> Float:

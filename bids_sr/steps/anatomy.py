@@ -15,7 +15,7 @@ import pandas as pd
 from bids_sr.config.machine import REGION, SEGMENT, TO_TEMPLATE, Need
 from bids_sr.io import template_cache
 from bids_sr.io.atomic_files import texts
-from bids_sr.io.grids import Volume
+from bids_sr.io.grids import TURNED_DEG, Volume
 from bids_sr.pipeline.artifacts import (
     Derivative,
     Facts,
@@ -171,6 +171,13 @@ def doubted(check: dict[str, object]) -> dict[str, object]:
             " of the confounds.",
             "; ".join(doubts),
         )
+    angle = check.get("brain_turned_deg")
+    if isinstance(angle, float) and angle > TURNED_DEG:
+        _LOGGER.warning(
+            "The orientation in the header of the T1w image looks wrong: registration to the"
+            " template turned the head by %.0f degrees. Check the brain in the report.",
+            angle,
+        )
     return check
 
 
@@ -293,7 +300,7 @@ def _kept_atlas(extension: str) -> Keep:
     makes=("atlas_source", "atlas_t1w", "atlas_labels", "atlas_xfms"),
     memory=REGION,
     keep={"atlas_t1w": _kept_atlas(".nii.gz"), "atlas_labels": _kept_atlas(".tsv")},
-    reads=lambda setting: [find_atlas(setting("atlas"), setting("template_space")).image],
+    reads=lambda setting: find_atlas(setting("atlas"), setting("template_space")).files,
     cost=Cost(always=0.1, t1w=0.12),
 )
 def place_atlas(

@@ -1,5 +1,6 @@
 """Import, hmc, slice timing, non-steady volumes, reference and confounds of one BOLD run."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
@@ -29,9 +30,10 @@ from bids_sr.pipeline.step import Keep, Lookup, Part, enumerated, step
 from bids_sr.registration.rigid import moved_mm
 from bids_sr.spatial import hmc, slice_timing
 from bids_sr.spatial.boldref import estimate_run, make_boldref
-from bids_sr.spatial.masks import brain_mask
+from bids_sr.spatial.masks import HUMAN_MM, brain_mask, head_scale
 from bids_sr.sr.method import Cost
 
+_LOGGER = logging.getLogger(__name__)
 _BOLDREF_SIDECAR = {
     "Description": "reference of the head motion: mean of steady volumes",
     "SkullStripped": False,
@@ -136,9 +138,20 @@ def mask_head(boldref: Image) -> Mask:
 
     Slices at the edge of the field of view count.
 
-    Voxels of the brain, without help of a T1w image (3D, boolean).
+    Voxels of the brain, without help of a T1w image (3D, boolean). Warns of a head smaller than
+    any human's.
     """
-    return boldref.like(brain_mask(boldref.data, boldref.affine))
+    mask = brain_mask(boldref.data, boldref.affine)
+    if (scale := head_scale(mask, boldref.affine)) < 1:
+        _LOGGER.warning(
+            "The head measures %.0f mm, less than any human's: lengths in mm of masks, head motion"
+            " and registration to the T1w image were multiplied by %.2g. Templates, framewise"
+            " displacement (sphere of 50 mm), and figures are those for humans. If this is a human"
+            " head, correct the voxel sizes in the header.",
+            HUMAN_MM * scale,
+            scale,
+        )
+    return boldref.like(mask)
 
 
 @step(

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from bids_sr.io.checksums import checksum
 from bids_sr.sr.data.images import TrainingImages, checksums
 from bids_sr.sr.former_names import renaming
 from bids_sr.sr.models.card import (
@@ -56,7 +57,7 @@ def _log_of(weights: Path) -> Path:
 def _same_training(card: ModelCard, training: TrainingRequest, data: TrainingData) -> bool:
     """Whether training now would make the model of this card."""
     factor = data.factor if isinstance(data, RunData) else training.factor
-    vgg = training.vgg_weights is not None
+    vgg = None if training.vgg_weights is None else checksum(training.vgg_weights)
     known = [settings_of(training)]
     if training.variance is None:  # cards before 0.2 list all losses
         known.append(plain_recipe(training.effective_recipe))
@@ -67,9 +68,15 @@ def _same_training(card: ModelCard, training: TrainingRequest, data: TrainingDat
         and card.changed_settings == training.changed_settings
         and (card.seed, card.factor) == (training.seed, factor)
         and card.data_sha256 == _checksums(data)
-        and (card.perceptual, card.start_sha256) == (vgg, training.started_with)
+        and _perceptual_weights(card) == vgg
+        and card.start_sha256 == training.started_with
         and (training.precision == "auto" or _began_mixed(card) == training.mixed)
     )
+
+
+def _perceptual_weights(card: ModelCard) -> str | None:
+    """Return the checksum of the VGG-19 weights in a training, or None for a training without."""
+    return str(part_of(card.json, "perceptual").get("weights_sha256")) if card.perceptual else None
 
 
 def _began_mixed(card: ModelCard) -> bool:

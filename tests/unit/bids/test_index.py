@@ -108,7 +108,11 @@ def test_metadata_can_be_filtered_by(maker: BidsMaker, tmp_path: Path) -> None:
         assert opened(maker, database, bold={"RepetitionTime": 1.0}).find("bold", "01")
         assert not opened(maker, database, bold={"RepetitionTime": 2.0}).find("bold", "01")
     before = databases(tmp_path / "db")
-    os.utime(maker.path("sub-01_task-tap_bold.json", "func"), ns=(1, 1))
+    sidecar = maker.path("sub-01_task-tap_bold.json", "func")
+    os.utime(sidecar, ns=(1, 1))
+    opened(maker, tmp_path / "db", bold={"RepetitionTime": 1.0})
+    assert databases(tmp_path / "db") == before, "its content is the same"
+    sidecar.write_text(sidecar.read_text() + "\n")
     opened(maker, tmp_path / "db", bold={"RepetitionTime": 1.0})
     assert databases(tmp_path / "db") != before
 
@@ -159,6 +163,17 @@ def test_the_fingerprint_is_that_of_names(maker: BidsMaker) -> None:
     assert _fingerprint(maker.root) == before
     (maker.root / "sub-01" / "anat" / "sub-01_acq-b_T1w.nii").write_bytes(b"")
     assert _fingerprint(maker.root) != before
+
+
+def test_a_sidecar_of_the_same_size_and_time_is_read_again(maker: BidsMaker) -> None:
+    path = maker.root / "sub-01/func/sub-01_task-tap_bold.json"
+    path.write_text('{"RepetitionTime": 2.0}')
+    state, before = path.stat(), _fingerprint(maker.root, metadata=True)
+    assert read_object(path) == {"RepetitionTime": 2.0}
+    path.write_text('{"RepetitionTime": 3.0}')
+    os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert read_object(path) == {"RepetitionTime": 3.0}
+    assert _fingerprint(maker.root, metadata=True) != before
 
 
 @pytest.mark.parametrize(

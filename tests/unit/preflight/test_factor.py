@@ -263,3 +263,27 @@ def test_a_reference_with_thinner_slices_is_taken(maker: BidsMaker) -> None:
     assert plan.subjects[0].runs[0].truth is not None
     flat = planned(maker, "--truth", str(truth.root))
     assert "its matrix 16×16×12 is finer" in flat.problems[0].why
+
+
+def test_an_image_far_sharper_than_the_run_is_no_pair_by_default(
+    maker: BidsMaker, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A susceptibility-weighted image of .8 mm for a run of 6 mm."""
+    maker.path("sub-01_acq-lowres_T2starw.nii.gz", "anat").unlink()
+    maker.star("sub-01_acq-highres", (0.8, 0.8, 4.0))
+    plan = planned(maker)
+    (run,) = plan.subjects[0].runs
+    assert (run.pair, run.factor) == (None, (2.0, 2.0, 1.0))
+    (why,) = [note.why for note in plan.warnings if "factor 7.5" in note.why]
+    assert "no pair is used: its factor 7.5 in plane is more than 4" in why
+    assert "Use it with --sr-factor 7.5." in why
+    assert planned(maker, "--sr-factor", "2").subjects[0].runs[0].pair is None
+    for asked in (("--sr-factor", "7.5"), ("--hr-acq", "highres")):
+        (run,) = planned(maker, *asked).subjects[0].runs
+        assert run.pair is not None
+        assert run.factor == (7.5, 7.5, 1.0)
+    text = refused(maker, capfd, "--sr-method", "srgan")
+    assert "Use it with --sr-factor 7.5" in text
+    maker.star("sub-01_acq-highres", (1.5, 1.5, 4.0))
+    (run,) = planned(maker).subjects[0].runs
+    assert run.factor == (4.0, 4.0, 1.0)

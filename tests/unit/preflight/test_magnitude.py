@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from bidsmaker import BidsMaker
 
+from bids_sr.cli.main import main
 from bids_sr.cli.parser import parse_settings
 from bids_sr.preflight import check, check_data
 
@@ -49,6 +50,23 @@ def test_a_series_without_a_mean_is_refused(maker: BidsMaker, alter: Alter) -> N
     nib.Nifti1Image(values.astype(np.float32), image.affine).to_filename(path)
     problems = [notice for notice in check_data(plan) if notice.level == "error"]
     assert any("not a magnitude series" in str(problem) for problem in problems)
+
+
+@pytest.mark.parametrize("name", ["sub-01_T1w.nii.gz", "sub-01_acq-highres_T2starw.nii.gz"])
+def test_an_anatomical_image_of_negative_values_is_refused_with_the_reason(
+    maker: BidsMaker, name: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = maker.path(name, "anat")
+    image = nib.load(path)
+    inverted = -np.abs(image.get_fdata()) - 1
+    nib.Nifti1Image(inverted.astype(np.float32), image.affine).to_filename(path)
+    out = maker.root.parent / "out"
+    assert main([str(maker.root), str(out), "participant", "--skip-bids-validation"]) == 2
+    told = " ".join(capfd.readouterr().err.split())
+    assert name in told
+    assert "not a magnitude image: all of its signal is negative" in told
+    assert "constant" not in told
+    assert not out.exists()
 
 
 def test_a_phase_image_that_is_named_as_a_magnitude_is_refused(maker: BidsMaker) -> None:

@@ -289,7 +289,7 @@ def test_nothing_is_written_twice(maker: BidsMaker) -> None:
     assert [path.stat().st_mtime_ns for path in files] == times
 
 
-@pytest.mark.parametrize("spoil", ["events", "cut", "gone", "factor", "noise"])
+@pytest.mark.parametrize("spoil", ["events", "same time", "cut", "gone", "factor", "noise"])
 def test_what_changed_is_made_again(spoil: str, maker: BidsMaker) -> None:
     _, plan = made(maker)
     bold = plan.subjects[0].runs[0].bold
@@ -297,6 +297,11 @@ def test_what_changed_is_made_again(spoil: str, maker: BidsMaker) -> None:
     extra, how = [], "clean"
     if spoil == "events":
         maker.events(rows=(*BLOCKS, (70.0, 4.0, "thumb")))
+    elif spoil == "same time":  # and of the same size, as where an onset was corrected
+        events = maker.path("sub-01_task-tap_events.tsv", "func")
+        state, text = events.stat(), events.read_text()
+        events.write_text(text.replace("1", "2", 1))
+        os.utime(events, ns=(state.st_atime_ns, state.st_mtime_ns))
     elif spoil == "cut":
         os.truncate(bold, 100)
     elif spoil == "gone":

@@ -254,3 +254,17 @@ def test_samples_are_those_of_scipy_up_to_the_edges(shape, shift):
     )
     assert inside.any()
     np.testing.assert_allclose(found[inside], (expected - level.values)[inside], atol=1e-6)
+
+
+def test_a_small_head_moves_as_a_human_head_does_in_proportion() -> None:
+    """The same voxels with sides of 1 mm in place of 5 mm, as in a rodent."""
+    mask, *_ = _head()
+    rng = np.random.default_rng(3)
+    truth = [np.eye(4), *(draw(rng, 0.5, 4.0) for _ in range(5))]
+    volumes = [scan(motion, rng) for motion in truth]
+    small = np.diag([0.2, 0.2, 0.2, 1.0])
+    human = estimate_motion(volumes, scan(np.eye(4)), mask, AFFINE)
+    rodent = estimate_motion(volumes, scan(np.eye(4)), mask, small @ AFFINE)
+    enlarged = [np.linalg.inv(small) @ matrix @ small for matrix in rodent.matrices]
+    assert errors(human.matrices, truth).max() < 0.1
+    assert errors(np.array(enlarged), truth).max() < 0.1

@@ -122,3 +122,23 @@ def test_a_head_without_background_is_not_taken_for_one_with_an_offset() -> None
     dark = rng.random((31, 31, 21)) < 0.2  # such as CSF in a slab within the brain
     volume = np.where(dark, 450, 600) + rng.normal(0, 40, dark.shape)
     assert masks.brain_mask(volume, AFFINE).mean() > 0.9
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.5, 0.2, 0.1])
+def test_masks_of_a_small_head_are_those_of_a_large_one(scale: float) -> None:
+    """Lengths in mm follow the head; a human infant's (half the size) is a human head."""
+    shape, affine = (44, 54, 30), np.diag([3.0, 3.0, 4.0, 1.0])
+    x, y, z = ((np.indices(shape).T - (np.array(shape) - 1) / 2) * [3.0, 3.0, 4.0]).T
+    angle = np.arctan2(y, x)
+    outline = 1 + 0.04 * np.sin(14 * angle) + 0.03 * np.cos(9 * angle)  # open sulci
+    radius = np.sqrt((x / 55) ** 2 + (y / 70) ** 2 + (z / 48) ** 2) / outline
+    image = 1000.0 * (radius < 1) * (radius > 0.25)  # with ventricles
+    image += np.random.default_rng(0).normal(20, 10, shape)
+    small = np.diag([scale, scale, scale, 1.0]) @ affine
+    brain, head = masks.brain_mask(image, affine), masks.head_mask(image, affine)
+    least = 0.99 if scale < 0.5 else 0.9
+    assert masks.dice(brain, masks.brain_mask(image, small)) > least
+    assert masks.dice(head, masks.head_mask(image, small)) > least
+    assert masks.head_scale(brain, affine) == 1
+    right = 1 if scale >= 0.5 else pytest.approx(scale * 141 / 150, abs=0.02)
+    assert masks.head_scale(brain, small) == right

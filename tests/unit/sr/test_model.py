@@ -1,5 +1,6 @@
 """Model files: round trip, refused when damaged, refused for images they were not trained for."""
 
+import hashlib
 import json
 import shutil
 from dataclasses import replace
@@ -180,7 +181,22 @@ def make(path):
 )
 def test_auto_trains_when_anything_differs(small_pair, tmp_path, change, monkeypatch):
     model_store.obtain_model(REQUEST, (small_pair,), make(tmp_path / "kept"))
+    monkeypatch.setattr(model_store, "checksum", str)  # of weights that are not there
     asked = replace(REQUEST, model_dir=tmp_path / "kept", **change)
+    assert model_store._find_model(asked, (small_pair,)) is None
+
+
+def test_auto_trains_when_the_weights_of_vgg_are_others(small_pair, tmp_path):
+    _, card_file, *_ = model_store.obtain_model(REQUEST, (small_pair,), make(tmp_path / "kept"))
+    vgg = tmp_path / "vgg19.safetensors"
+    vgg.write_bytes(b"first")
+    used = {"active": True, "weights_sha256": hashlib.sha256(b"first").hexdigest()}
+    asked = replace(REQUEST, model_dir=tmp_path / "kept", vgg_weights=vgg)
+    settings = model_store.settings_of(asked)
+    card = json.loads(card_file.read_text()) | {"perceptual": used, "settings": settings}
+    card_file.write_text(json.dumps(card))
+    assert model_store._find_model(asked, (small_pair,)) is not None
+    vgg.write_bytes(b"other")
     assert model_store._find_model(asked, (small_pair,)) is None
 
 

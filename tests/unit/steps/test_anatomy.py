@@ -206,6 +206,26 @@ def test_a_head_with_face_and_neck_keeps_the_template_out_of_its_scalp(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_the_brain_of_a_head_whose_header_is_wrong_by_a_quarter_turn_is_found(
+    axis: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    head, true = whole_head(2.5)
+    turn = rigid_matrix([9, -7, 5, *(np.pi / 2 * np.eye(3)[axis])], [0, -18, 10])
+    turned = Volume(head.data, turn @ head.affine)
+    t1, mask = brain(2.0)
+    found, start, facts = anatomy.mask_brain(
+        turned, t1, t1.like(mask), here=tmp_path, random_seed=1, sloppy=True
+    )
+    assert masks.dice(found.data, true) > 0.97
+    points = apply(t1.affine, np.argwhere(mask))
+    shifts = np.linalg.norm(apply(start[0], points) - apply(turn, points), axis=1)
+    assert shifts.mean() < 2.5
+    assert abs(facts["brain_turned_deg"] - 90) < 3
+    assert "turned the head by" in caplog.text
+
+
+@pytest.mark.slow
 def test_a_head_twice_as_large_as_any_is_doubted_on_the_console(
     heads: Heads, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

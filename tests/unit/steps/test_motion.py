@@ -374,3 +374,15 @@ def test_a_run_that_keeps_too_few_volumes_ends_with_the_reason_and_the_option() 
     with pytest.raises(TooFewVolumes, match=r"0 of 56 volumes remain \(56 censored") as error:
         motion.model_time(_moving_table(), **{**MODELED, "fd_censor": 0.05})
     assert "Give a higher --fd-censor or a wider --band-pass" in str(error.value)
+
+
+@pytest.mark.parametrize(("scale", "words"), [(1.0, ""), (0.2, "The head measures 24 mm")])
+def test_a_head_smaller_than_any_humans_is_told(
+    scale: float, words: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    head = np.zeros(SHAPE, dtype=np.float32)
+    head[2:22, 3:23, 2:12] = 100.0
+    small = Volume(head, np.diag([scale, scale, scale, 1.0]) @ AFFINE)
+    assert 3000 < motion.mask_head(small).data.sum() < 4500
+    assert caplog.text.count("less than any human's") == bool(words)
+    assert words in caplog.text

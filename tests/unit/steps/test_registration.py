@@ -14,6 +14,7 @@ from bids_sr.io.grids import Volume
 from bids_sr.io.nifti import SeriesReader, load_image, save_image
 from bids_sr.registration import bold_to_anat
 from bids_sr.registration.rigid import _Fit
+from bids_sr.report.html_tables import registration_warnings
 from bids_sr.spatial import masks
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import displacement, hr_grid, invert, rigid_matrix, write_itk
@@ -169,6 +170,26 @@ def test_headers_that_leave_no_overlap_are_not_believed(tmp_path: Path) -> None:
     )
     assert facts["bold_t1w_start"] == "centers of mass"
     assert error(xfm[0], far, t1w_mask, t1w.affine) < 0.5
+
+
+@pytest.mark.parametrize("axis", [0, *(pytest.param(k, marks=pytest.mark.slow) for k in (1, 2))])
+def test_a_header_that_is_wrong_by_a_quarter_turn_is_seen_through(
+    axis: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """T1w points move with the header, so that the transform is the turn (and back)."""
+    t1w, t1w_mask = brain(3.0)
+    few = grid((32, 38, 18), (6.0, 6.0, 6.0), (0, -18, 20))
+    turn = rigid_matrix([4, -3, 5, *(90 * DEGREES * np.eye(3)[axis])], [0, 0, 0])
+    boldref = seen(t2star(), few, np.eye(4), noise=15)
+    turned = Volume(t1w.data, turn @ t1w.affine)
+    xfm, facts = steps.register_to_t1w(
+        boldref, turned, turned.like(t1w_mask), here=tmp_path, random_seed=1
+    )
+    assert error(xfm[0], invert(turn), t1w_mask, turned.affine) < 1
+    assert facts["bold_t1w_start"] == "turned headers"
+    assert abs(facts["bold_t1w_offset_deg"] - 90) < 2
+    assert "turned the head by 90 degrees" in caplog.text
+    assert "looks wrong" in " ".join(registration_warnings(facts))
 
 
 def test_pair_and_bold_come_into_register_across_contrasts(tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ from bids_sr.notices import RECORD, Notice, record, recorded
 from bids_sr.pipeline.artifacts import Facts
 from bids_sr.pipeline.artifacts import File as GivenFile
 from bids_sr.pipeline.graph import Graph, Scope
+from bids_sr.pipeline.nipype_workflow import workflow_of
 from bids_sr.pipeline.step import step
 from bids_sr.pipeline.store import RECORD as WRITTEN
 
@@ -316,3 +317,49 @@ def test_what_steps_warned_of_is_told_once_by_a_call_that_does_not_run_them(
     _finish(work, given).retell(tmp_path)
     assert (tmp_path / RECORD).read_text().count("\n") == 2
     assert recorded(tmp_path) == found
+
+
+def _same_size_and_time(path: Path, text: str) -> None:
+    before = path.stat()
+    assert len(text) == before.st_size
+    path.write_text(text)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_a_file_of_another_content_is_another_one_whatever_its_size_and_time(
+    ended: tuple[Path, Path],
+) -> None:
+    _finish(*ended).note()
+    _same_size_and_time(ended[1], "2")
+    assert _left(*ended) == _BOTH
+
+
+@step()
+def hand_on(given: GivenFile) -> GivenFile:
+    """Return an input as it is, as the import of an uncompressed series does."""
+    return given
+
+
+@step()
+def read(hand_on: GivenFile) -> Facts:
+    return {"text": hand_on.read_text()}
+
+
+def test_steps_read_a_changed_file_again_through_one_that_hands_it_on(tmp_path: Path) -> None:
+    given = tmp_path / "given.txt"
+    given.write_text("1")
+
+    def results() -> list[str]:
+        root = Scope("wf", {})
+        root.give(given=given)
+        root.add(hand_on, read)
+        flow = workflow_of(Graph(root), base_dir=tmp_path / "work", need_gb=lambda need: 0.1)
+        flow.run()
+        return [json.loads((tmp_path / "work/wf/read/read.json").read_text())["text"]]
+
+    assert results() == ["1"]
+    stamp = (tmp_path / "work/wf/read/read.json").stat().st_mtime_ns
+    assert results() == ["1"]
+    assert (tmp_path / "work/wf/read/read.json").stat().st_mtime_ns == stamp, "nothing ran"
+    _same_size_and_time(given, "2")
+    assert results() == ["2"]

@@ -1,0 +1,27 @@
+"""Checksums of files.
+
+Size and modification time do not show every change: ``rsync -t``, archives and version control
+restore times, and a corrected digit does not change the size. Whether earlier results still apply
+is therefore decided by the content.
+"""
+
+import hashlib
+from functools import cache
+from pathlib import Path
+
+
+def checksum(path: Path) -> str:
+    """Return the SHA-256 of a file's content as hexadecimal digits.
+
+    A file is read once per process, unless its size, times, or inode change.
+    """
+    state = path.stat()
+    return _checksum(
+        path, state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
+    )
+
+
+@cache
+def _checksum(path: Path, *_state: int) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
