@@ -170,7 +170,11 @@ CASES = (
         ),
     ),
     Case("Several echoes, and no low-resolution image in the pair", echoes),
-    Case("At rest, with censoring", rest, ("--fd-censor", "0.5")),
+    Case(
+        "At rest, with censoring and the seeds of each series",
+        rest,
+        ("--fd-censor", "0.5", "--seed-series", "own"),
+    ),
     Case("At rest, without a T1w image", rest_alone),
     Case(
         "Networks that learn from the run",

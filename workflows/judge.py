@@ -82,7 +82,9 @@ def add_split_halves(
     `series`: scopes of the series on the high-resolution grid that are evaluated, by their names.
     """
     for own in series.values():
-        own.add(evaluation.measure_effects, has_measured=MEASURED in series)
+        own.add(
+            evaluation.measure_effects, has_measured=MEASURED in series, wires=own_regressors(own)
+        )
     if compared:
         names = [*compared, ACQUIRED_BAND]
         wires: Wires = {name: scope.gather(name, names) for name in ("series", "effects")}
@@ -92,6 +94,13 @@ def add_split_halves(
         return []
     scope.add(evaluation.compare_halves)
     return [scope["split_half"]]
+
+
+def own_regressors(series_scope: Scope) -> dict[str, Maker]:
+    """Return the wire by which a series is modeled with the seeds of its own, if it has them."""
+    if "own_regressors" not in series_scope.makers:
+        return {}
+    return {"regressors": series_scope["own_regressors"]}
 
 
 def add_truth(
@@ -259,7 +268,7 @@ def add_compared(run: RunOf) -> None:
         correct = timed and not one.is_corrected
         run.series[name] = place_compared(scope, name, one.bold, one.axis_order, correct=correct)
     other = run.bold.another
-    if other is not None and run.bold.bold not in run.planned.plan.unsplit:
+    if other is not None and not {run.bold.bold, other.bold} & run.planned.plan.unsplit:
         correct = timed and other.slice_timing is not None
         other_scope = scope.within(
             "another_run_wf",

@@ -10,7 +10,7 @@ from pathlib import Path
 from bids_sr.bids import BoldRun, Pair, Subject
 from bids_sr.bids.findings import PrecomputedAnat, PrecomputedRun
 from bids_sr.config import Settings
-from bids_sr.config.spaces import FUNC, seeds_of
+from bids_sr.config.spaces import FUNC, Seed, seed_names, seeds_of
 from bids_sr.glm.condition_pair import condition_pair
 from bids_sr.glm.contrasts import minus_others
 from bids_sr.io.atomic_files import read_json
@@ -46,6 +46,7 @@ from bids_sr.workflows.judge import (
     add_confounds,
     add_evaluation,
     add_motion,
+    own_regressors,
 )
 from bids_sr.workflows.scans import add_spaces, show_spaces, spaces_of
 from bids_sr.workflows.wanted import TRAINING, Planned, RunOf, Wanted, methods_of
@@ -171,6 +172,7 @@ def add_run(
         _add_calibration(run, bold.calibration)
     grids = add_spaces(run, anat) if anat is not None else []
     _add_series(run, grids)
+    _add_own_seeds(run)
     _add_maps(run, grids, [] if anat is None else anat.inner)
     add_evaluation(run)
     _draw(run, with_anat=anat is not None, with_pair=pair is not None)
@@ -200,6 +202,11 @@ def _settings(
     contrasts = {
         name: dict(weights) for name, weights in planned.plan.contrasts[bold.bold].items()
     }
+    seeds = (
+        seeds_of(activation_settings.seeds, with_anat=with_anat, atlas=activation_settings.atlas)
+        if at_rest
+        else ()
+    )
     return {
         "entities": {
             **{k: v for k, v in bold.entities.items() if k not in left_out},
@@ -230,28 +237,30 @@ def _settings(
         "has_stc": timed,
         "slice_timing_corrected": timed or bold.is_corrected,
         "start_time": bold.start_time(settings.preprocessing.slice_time_ref),
-        "contrasts": contrasts,
+        "contrasts": contrasts | (_fallback(seeds) if at_rest else {}),
         "minus_others": ()
         if activation_settings.contrasts or activation_settings.stats_model
         else minus_others(planned.plan.contrasts[bold.bold]),
         "high_pass": activation_settings.cosine_cutoff,
         "low_pass": activation_settings.correlation_cutoff,
-        "nuisance": None if at_rest else planned.plan.nuisance,
+        "nuisance": planned.plan.nuisance,
+        "correlation_confounds": at_rest and bool(activation_settings.confounds),
         "at_rest": at_rest,
         "has_truth": bool(known) or (truth is not None and truth.series is not None),
         "series_names": tuple(one.name for one in specs if one.stored),
         "method_names": methods_of(specs),
         "compared_names": tuple(bold.compared),
         "with_anat": with_anat,
-        "seeds": seeds_of(
-            activation_settings.seeds, with_anat=with_anat, atlas=activation_settings.atlas
-        )
-        if at_rest
-        else (),
+        "seeds": seeds,
         "origin": precomputed.origin.text if precomputed else "",
         "readout": precomputed.field.readout if precomputed and precomputed.field else 0.0,
         "calibrated": bold.calibration is not None and calibrates,
     }
+
+
+def _fallback(seeds: Sequence[Seed]) -> dict[str, dict[str, float]]:
+    """Return contrasts of the temporal components that are mapped if no seed lies in the run."""
+    return {name: {name: 1.0} for name in seed_names(())[: len(seeds)]}
 
 
 def _add_motion(run: RunOf) -> None:
@@ -393,6 +402,25 @@ def _add_seeds(run: RunOf) -> None:
         run.scope.add(active_regions.component_series)
 
 
+def _add_own_seeds(run: RunOf) -> None:
+    """Add the time series of the seeds in every series but the acquired one, if requested."""
+    how = run.planned.settings.activation
+    seeds = run.scope.setting("seeds")
+    if how.seed_series != "own" or not seeds:
+        return
+    wires = {} if any(seed.labels for seed in seeds) else NO_ATLAS
+    made = {name: one for name, one in run.series.items() if name != "raw"}
+    stored = {one.name for one in run.wanted if one.stored} | {MEASURED}
+    for index, (name, series_scope) in enumerate(made.items()):
+        if "series" in series_scope.makers:
+            series_scope.add(
+                active_regions.own_seed_series,
+                keep=name in stored,
+                quiet=index > 0,
+                wires=wires,
+            )
+
+
 def _series_scope(
     run: RunOf, spec: Wanted, beside: tuple[Scope, ...], anew: Mapping[str, object] | None = None
 ) -> Scope:
@@ -516,6 +544,7 @@ def _add_maps(run: RunOf, grids: Sequence[Maker], spaces: Sequence[Scope]) -> No
         series_scope = run.series[name]
         filled = run.series.get(ACQUIRED_BAND)
         same: Mapping[str, Maker] = {}
+        own_seeds = own_regressors(series_scope)
         if filled is not None and "weight" in series_scope.makers:
             same = {
                 "zerofilled": filled["series"],
@@ -524,7 +553,7 @@ def _add_maps(run: RunOf, grids: Sequence[Maker], spaces: Sequence[Scope]) -> No
                 "zerofilled_quality": filled["quality"],
                 "zerofilled_tsnr": filled["tsnr"],
             }
-        series_scope.add(activation.map_series, wires=same)
+        series_scope.add(activation.map_series, wires={**same, **own_seeds})
         maps: tuple[Maker, ...] = (series_scope["maps"],)
         if name in with_prior and "glm" in settings.activation.kinds:
             series_scope.add(check_intervals)

@@ -120,7 +120,10 @@ def confounds_of(what: pd.DataFrame | np.ndarray | str | Path, n_volumes: int) -
     try:
         if isinstance(what, str | Path):
             what = read_frame(Path(what))
-        table = pd.DataFrame(what).rename(columns=str).astype(float)
+        table = pd.DataFrame(what).rename(columns=str)
+        if "framewise_displacement" in table:
+            table = table[[name for name in table if name in MOTION]]
+        table = table.astype(float)
     except (OSError, ValueError, TypeError) as error:
         raise ImageInputError(f"confounds: they are no table of numbers ({error})") from error
     if len(table) != n_volumes:
@@ -128,8 +131,6 @@ def confounds_of(what: pd.DataFrame | np.ndarray | str | Path, n_volumes: int) -
             f"confounds: {len(table)} rows for {n_volumes} volumes; give one for each, dummy scans"
             " too"
         )
-    if "framewise_displacement" in table:
-        table = table[[name for name in table if name in MOTION]]
     if table.iloc[1:].isna().any(axis=None):
         lacking = ", ".join(table.columns[table.iloc[1:].isna().any()])
         raise ImageInputError(f"confounds: values are missing in {lacking}; fill them, or drop it")

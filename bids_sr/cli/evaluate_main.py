@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from bids_sr.cli.exit_codes import DONE, ended
 from bids_sr.cli.parser import Parser
+from bids_sr.cli.text_encoding import restart_in_utf8
 from bids_sr.config import UsageError, section
 from bids_sr.config.section import Checked, argument, option, split_named
 from bids_sr.frozen import frozen
@@ -105,6 +106,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     `argv`: arguments of the command line; None takes those of the process. Exit code, 0 if done
     and 2 for an input that cannot be used.
     """
+    if argv is None:
+        restart_in_utf8()
     arguments = sys.argv[1:] if argv is None else argv
     return ended("bids-sr-evaluate", lambda: _run(arguments), interrupted="nothing was written")
 

@@ -42,6 +42,7 @@ from bids_sr.cli.exit_codes import (
 )
 from bids_sr.cli.parser import parse_settings
 from bids_sr.cli.preset_text import preset_lines
+from bids_sr.cli.text_encoding import restart_in_utf8
 from bids_sr.config import Settings, UsageError
 from bids_sr.notices import CODES, Notice, record
 from bids_sr.version import __version__
@@ -58,6 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     `argv`: arguments of the command line; None takes those of the process.
     """
+    if argv is None:
+        restart_in_utf8()
     return ended(
         "bids-sr",
         lambda: _run(sys.argv[1:] if argv is None else argv),

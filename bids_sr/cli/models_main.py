@@ -22,6 +22,7 @@ from bids_sr.cli.models_options import (
     Vgg19Options,
 )
 from bids_sr.cli.parser import Parser
+from bids_sr.cli.text_encoding import restart_in_utf8
 from bids_sr.config import UsageError, nearest_name
 from bids_sr.config.section import Checked
 
@@ -66,6 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     `argv`: arguments of the command line; None takes those of the process.
     """
+    if argv is None:
+        restart_in_utf8()
     arguments = sys.argv[1:] if argv is None else argv
     interrupted = "rerun the same command; a training resumes where it was"
     return ended("bids-sr-models", lambda: _run(arguments), interrupted=interrupted)

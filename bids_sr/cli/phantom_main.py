@@ -7,6 +7,7 @@ from pathlib import Path
 
 from bids_sr.cli.exit_codes import DONE, ended
 from bids_sr.cli.parser import Given, Parser, made_of
+from bids_sr.cli.text_encoding import restart_in_utf8
 from bids_sr.config.section import Checked, argument
 from bids_sr.frozen import frozen
 from bids_sr.phantom.study import Study
@@ -33,6 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     `argv`: arguments of the command line; None takes those of the process.
     """
+    if argv is None:
+        restart_in_utf8()
     arguments = sys.argv[1:] if argv is None else argv
     return ended("bids-sr-phantom", lambda: _run(arguments), interrupted="nothing was left behind")
 

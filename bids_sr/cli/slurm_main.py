@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 from bids_sr.cli.console import table_text
 from bids_sr.cli.exit_codes import DONE, FAILED, ended, say
 from bids_sr.cli.parser import Given, Parser, add_settings, made_of, settings_of
+from bids_sr.cli.text_encoding import restart_in_utf8
 from bids_sr.config import Settings, UsageError, section
 from bids_sr.config.machine import Plugin
 from bids_sr.config.section import Checked, argument, option
@@ -358,6 +359,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     `argv`: arguments of the command line; None takes those of the process.
     """
+    if argv is None:
+        restart_in_utf8()
     arguments = list(sys.argv[1:] if argv is None else argv)
     interrupted = "what was submitted goes on"
     return ended("bids-sr-slurm", lambda: _run(arguments), interrupted=interrupted)

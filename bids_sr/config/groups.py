@@ -221,6 +221,9 @@ class Preprocessing(Checked):
         return tuple(dict.fromkeys(each.template for each in self.spaces if each.is_template))
 
 
+NO_CONFOUNDS = "none"  # value of --confounds
+
+
 @frozen
 class Activation(Checked):
     """Settings of activation maps.
@@ -297,11 +300,24 @@ class Activation(Checked):
         " such as .3 (default: none)",
         above=0,
     )
+    confounds: tuple[str, ...] = option(
+        (),
+        "--confounds NAME",
+        "confounds of the linear models and the seeds: motion (six parameters, derivatives),"
+        " acompcor (five components), columns of the table of confounds such as csf*, or none"
+        " (default: motion acompcor, or those of --model)",
+    )
     seeds: tuple[str, ...] = option(
         DEFAULT_SEEDS,
         "--seeds SEED",
         f"connectivity of runs without events: {', '.join(KNOWN)}, labels of the atlas,"
         " NAME=LABEL[,LABEL], NAME=x,y,z[,radius] in mm (MNI), or components",
+    )
+    seed_series: Literal["acquired", "own"] = option(
+        "acquired",
+        "--seed-series",
+        "series from which the time series of a seed is extracted: acquired (one for all maps), or"
+        " own (each map has that of its own series)",
     )
     atlas: str = option(
         region_names.AAL2,
@@ -336,7 +352,12 @@ class Activation(Checked):
     )
 
     def _check(self) -> None:
-        self._each_once("contrasts", "kinds", "smoothing", "thresholds", "seeds")
+        self._each_once("contrasts", "kinds", "smoothing", "thresholds", "seeds", "confounds")
+        self._need(
+            NO_CONFOUNDS not in self.confounds or len(self.confounds) == 1,
+            "confounds",
+            f"{NO_CONFOUNDS} stands alone",
+        )
         self._need(bool(self.seeds), "seeds", "at least one seed is needed, or `components`")
         self._need(
             COMPONENTS not in self.seeds or len(self.seeds) == 1, "seeds", "components stand alone"

@@ -19,7 +19,7 @@ Checks of options that name an atlas and its labels: ``--atlas``, ``--roi``, ``-
 
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -215,6 +215,15 @@ def seed_names(seeds: tuple[Seed, ...]) -> tuple[str, ...]:
     return tuple(seed.name for seed in seeds) or tuple(
         f"component{k}" for k in range(1, N_COMPONENTS + 1)
     )
+
+
+def count_mapped(names: Collection[str]) -> int:
+    """Return how many of a run's contrasts are mapped: temporal components only without others.
+
+    >>> count_mapped(["motor", "visual", "component1", "component2"]), count_mapped(["component1"])
+    (2, 1)
+    """
+    return sum(name not in seed_names(()) for name in names) or len(names)
 
 
 @lru_cache

@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from bids_sr.boilerplate import data_of
 from bids_sr.frozen import frozen
-from bids_sr.glm.design import Design
+from bids_sr.glm.design import Design, nuisance_columns
 from bids_sr.glm.noise import noise_words
 from bids_sr.glm.time_columns import CENSORED, time_column_names
 from bids_sr.io.grids import AS_STORED, Array, Float, Mask, Real, inverse, size_text
@@ -494,12 +494,18 @@ def map_sidecar(stat: str, weights: Mapping[str, float], model: Sidecar) -> Side
 
 
 def model_text(
-    stat: str, design: Design, *, noise_order: int | None = None, low_pass: float | None = None
+    stat: str,
+    design: Design,
+    *,
+    noise_order: int | None = None,
+    low_pass: float | None = None,
+    correlation_confounds: bool = False,
 ) -> Sidecar:
-    """The model behind a map.
+    """Return the sidecar's description of the model behind a map.
 
     `noise_order`: number of lags of the noise model; 0 or None for white noise. `low_pass`:
-    cut-off of the low-pass filter (Hz); None for none.
+    cut-off of the low-pass filter (Hz); None for none. `correlation_confounds`: whether confounds
+    were regressed out of the time series that were correlated.
     """
     shared: Sidecar = {"HRF": "spm", "DummyVolumes": design.n_dummy}
     of_time = time_column_names(design.columns)
@@ -507,6 +513,9 @@ def model_text(
         shared["CensoredVolumes"] = list(design.censored)
     others = sorted({name.rstrip("0123456789") for name in of_time} - {CENSORED})
     filters = f"columns {', '.join(f'{name}*' for name in others)} of the confounds"
+    nuisance = [
+        name for name in nuisance_columns(design.columns, design.conditions) if name not in of_time
+    ]
     if stat == "cc":
         return {
             **shared,
@@ -514,14 +523,8 @@ def model_text(
             "Detrending": "linear",
             "LowPassHz": low_pass or "n/a",
             **({"FilteredBy": filters} if others else {}),
+            **({"Confounds": nuisance} if correlation_confounds else {}),
         }
-    nuisance = [
-        c
-        for c in design.columns
-        if c not in design.conditions
-        and not c.startswith(("drift", "constant"))
-        and c not in of_time
-    ]
     return {
         **shared,
         "Type": "glm",

@@ -24,6 +24,7 @@ from bids_sr.glm.design import (
     Events,
     Regressors,
     Seeds,
+    TooManyColumns,
     build_design,
     frame_times,
     scaled_weights,
@@ -85,15 +86,15 @@ class BlockDesign:
     censored: tuple[int, ...] = ()
 
 
-def find_blocks(events: Events) -> list[Block]:
-    """Return units of a run in order of time, halves not yet told.
+def find_blocks(events: Events, most: int = _MAX_UNITS) -> list[Block]:
+    """Return units of a run in order of the onset of their first event, halves not yet assigned.
 
     Consecutive events of one type with at most `_MAX_GAP_S` between end and onset are one block;
-    above `_MAX_UNITS` of these, chunks of consecutive blocks of one condition are the units. So
-    are chunks of its events where all that a condition has would be one block (quick trials of one
-    kind throughout the run), which could not be split.
+    above `most` of these, chunks of consecutive blocks of one condition are the units. So are
+    chunks of its events if all events of a condition would be one block (quick trials of one kind
+    throughout the run), which could not be split.
 
-    Blocks sorted by the onset of their first event.
+    `most`: number of units, exceeded only if the conditions are so many that two of each are more.
     """
     table = events.table.sort_values("onset", kind="stable")
     spans: list[tuple[str, float, float]] = []
@@ -108,20 +109,22 @@ def find_blocks(events: Events) -> list[Block]:
     timed: dict[str, list[tuple[float, float]]] = {}
     for name, start, end in spans:
         timed.setdefault(name, []).append((start, end - start))
-    if len(spans) <= _MAX_UNITS:
+    count = max(2, most // len(timed) // 2 * 2)  # even, so that both halves get as many
+    if len(spans) <= most:
         units = [
             (name, [event]) for name, all_ in timed.items() if len(all_) > 1 for event in all_
         ]
         for name in (name for name, all_ in timed.items() if len(all_) == 1):
             own = table[table["trial_type"].astype(str) == name]
             trials = [(float(row.onset), float(row.duration)) for row in own.itertuples()]
-            count = LEAST_CHUNKS if len(trials) >= LEAST_TRIALS else 1
+            parts = LEAST_CHUNKS if len(trials) >= LEAST_TRIALS else 1
+            if most < _MAX_UNITS:
+                parts = min(parts, count)
             units += [
                 (name, list(part))
-                for part in (_chunks(trials, count) if count > 1 else [timed[name]])
+                for part in (_chunks(trials, parts) if parts > 1 else [timed[name]])
             ]
     else:
-        count = max(2, _MAX_UNITS // len(timed) // 2 * 2)  # even, so that both halves get as many
         units = [
             (name, list(part)) for name, all_ in timed.items() for part in _chunks(all_, count)
         ]
@@ -276,8 +279,8 @@ def block_design(
     Further parameters are those of `build_design`.
 
     A block with less than `min_share` of its response inside the run does not count; 0 uses every
-    block. TooFewBlocks where no condition has two blocks inside the run, DesignError where the
-    model cannot be built.
+    block. If the run has too few volumes for a regressor per block, consecutive blocks of a
+    condition are joined until one degree of freedom is left, down to two units per condition.
 
     Parameters
     ----------
@@ -304,16 +307,79 @@ def block_design(
     -------
     BlockDesign
         Model, blocks with their halves, and how effects are read off.
+
+    Raises
+    ------
+    TooFewBlocks : no condition has two blocks inside the run, or two are more than it has room for
+    DesignError : the model cannot be built
+    """
+    most: int | None = None
+    while True:
+        units = _units(events, tr, n_dummy, most)
+        try:
+            return _block_design(
+                events,
+                units,
+                n_volumes=n_volumes,
+                tr=tr,
+                n_dummy=n_dummy,
+                start_time=start_time,
+                min_share=min_share,
+                high_pass=high_pass,
+                confounds=confounds,
+                confound_names=confound_names,
+            )
+        except TooManyColumns as error:
+            most = fewer_units(events, tr, n_dummy, len(units) - error.excess)
+            if most is None:
+                raise TooFewBlocks(
+                    f"{events.source}: {error} with a regressor for every block. Measure more"
+                    " volumes, or leave the split halves out"
+                ) from error
+
+
+def fewer_units(events: Regressors, tr: float, n_dummy: int, room: int) -> int | None:
+    """Return the limit of units by which a run has at most as many as its model has room for.
+
+    The limit is the highest one; None if the run cannot be divided into so few units.
+    """
+    for most in range(room, 1, -1):
+        if len(_units(events, tr, n_dummy, most)) <= room:
+            return most
+    return None
+
+
+def _units(events: Regressors, tr: float, n_dummy: int, most: int | None) -> list[Block]:
+    """Return blocks of a task or segments of seeds, at most so many if that is possible."""
+    if isinstance(events, Seeds):
+        spans = events.segments(tr, n_dummy, most)
+        return [Block(condition=name, events=(span,)) for name, span in spans]
+    return find_blocks(events) if most is None else find_blocks(events, most)
+
+
+def _block_design(
+    events: Regressors,
+    candidates: Sequence[Block],
+    *,
+    n_volumes: int,
+    tr: float,
+    n_dummy: int,
+    start_time: float | None,
+    min_share: float,
+    high_pass: float,
+    confounds: pd.DataFrame | None,
+    confound_names: Sequence[str],
+) -> BlockDesign:
+    """Return the model of `block_design` with these blocks or segments.
+
+    `TooManyColumns`: they leave no degree of freedom.
     """
     times = frame_times(n_volumes, tr, start_time=start_time)
-    if isinstance(events, Seeds):
-        candidates = [
-            Block(condition=name, events=(span,)) for name, span in events.segments(tr, n_dummy)
-        ]
-        shares = [1.0] * len(candidates)
-    else:
-        candidates = find_blocks(events)
-        shares = response_shares(candidates, times[n_dummy:], tr)
+    shares = (
+        [1.0] * len(candidates)
+        if isinstance(events, Seeds)
+        else response_shares(candidates, times[n_dummy:], tr)
+    )
     kept = kept_volumes(
         None if confounds is None else confounds[[c for c in confounds if c in confound_names]],
         n_volumes,

@@ -24,6 +24,7 @@ from bids_sr.glm.confounds import (
     derivative,
     drift_basis,
     expected_change,
+    is_complete,
     mean_signals,
     most_variable,
     motion_columns,
@@ -321,8 +322,8 @@ def take_over(path: Path, *, n_dummy: int, origin: str) -> tuple[pd.DataFrame, D
 
     Components of anatomical CompCor in white matter and cerebrospinal fluid together stand before
     those of one tissue, so that the first of the table are those that enter the linear model.
-    Volumes that are not steady are those of this run: `--dummy-scans` wins over the table. Returns
-    what `confound_table.gather` returns; ValueError where a column of head motion is missing.
+    Volumes that are not steady are those of this run: `--dummy-scans` wins over the table. Columns
+    of text are left out, and motion columns that the table lacks are computed; see `as_numbers`.
 
     Parameters
     ----------
@@ -343,10 +344,11 @@ def take_over(path: Path, *, n_dummy: int, origin: str) -> tuple[pd.DataFrame, D
     ValueError
         A column of head motion is missing.
     """
-    theirs = read_frame(path)
-    missing = [name for name in MOTION if name not in theirs]
+    frame = read_frame(path)
+    missing = [name for name in MOTION if name not in frame]
     if missing:
         raise ValueError(f"{path}: the table has no column {', '.join(missing)}")
+    theirs, computed, _ = as_numbers(frame)
     told = read_json(path.with_suffix(".json"))
     said = {name: about for name, about in told.items() if isinstance(about, dict)}
     components = _in_order(
@@ -357,7 +359,7 @@ def take_over(path: Path, *, n_dummy: int, origin: str) -> tuple[pd.DataFrame, D
         for name in theirs
         if name not in components and not name.startswith("non_steady_state_outlier")
     ]
-    table = theirs[[*others, *components]].astype(np.float64)
+    table = theirs[[*others, *components]]
     # theirs is of a series scaled to a median of 1000
     known = describe(name for name in others if name != "dvars")
     described: Described = {name: {**known.get(name, {}), **said.get(name, {})} for name in table}
@@ -372,9 +374,43 @@ def take_over(path: Path, *, n_dummy: int, origin: str) -> tuple[pd.DataFrame, D
         )
         described[name]["Description"] = f"Head motion: {what} of {origin}"
     mark_nonsteady(table, described, n_dummy)
-    for about in described.values():
-        about["Origin"] = origin
+    for name, about in described.items():
+        about["Origin"] = f"bids-sr, from the motion of {origin}" if name in computed else origin
     return table, described
+
+
+def as_numbers(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str], list[str]]:
+    """Return a confounds table of another program in numbers, with every motion column.
+
+    The derivatives of the six motion parameters and framewise displacement are part of every
+    evaluation. If the table has no such column, or one without a number in some volume after the
+    first, it is computed from the six parameters, which have to be complete.
+
+    Parameters
+    ----------
+    frame : pd.DataFrame
+        Table as read, one row per volume.
+
+    Returns
+    -------
+    tuple[pd.DataFrame, list[str], list[str]]
+        Table with missing values as NaN, names of the motion columns that were computed, and names
+        of the columns of text, which the table lacks.
+    """
+    columns, text = dict[str, pd.Series](), list[str]()
+    for name, values in frame.items():
+        numbers = pd.to_numeric(values, errors="coerce").astype(np.float64)
+        if numbers.isna().equals(values.isna()):
+            columns[str(name)] = numbers
+        else:
+            text.append(str(name))
+    table = pd.DataFrame(columns, index=frame.index)
+    computed = []
+    for name, values in motion_columns(table).items():
+        if name not in MOTION and not (name in table and is_complete(table[name])):
+            table[name] = values
+            computed.append(name)
+    return table, computed, [name for name in text if name not in computed]
 
 
 def _in_order(names: Sequence[str], said: Mapping[str, dict[str, object]]) -> list[str]:

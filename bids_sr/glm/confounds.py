@@ -305,3 +305,11 @@ def motion_columns(motion: pd.DataFrame) -> dict[str, Float]:
         np.stack([out[n] for n in MOTION], axis=1)
     )
     return out
+
+
+def is_complete(values: pd.Series) -> bool:
+    """Return whether a confound has a number in every volume after the first.
+
+    In the first volume, derivatives have none.
+    """
+    return bool(np.isfinite(values.to_numpy(dtype=np.float64)[1:]).all())

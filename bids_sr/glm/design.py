@@ -39,6 +39,7 @@ import pandas as pd
 from nibabel.affines import apply_affine
 
 from bids_sr.frozen import frozen
+from bids_sr.glm.confounds import is_complete
 from bids_sr.glm.contrasts import NO_TIME, NOT_MODELED, UNNAMED, modeled_types, seconds
 from bids_sr.glm.time_columns import kept_volumes, time_column_names
 from bids_sr.io.grids import Float, Mask
@@ -51,10 +52,17 @@ LEAST_S, LEAST_ROWS = 90.0, 40
 _ROWS_PER_REGRESSOR = 5
 
 
-def seed_voxels(mask: Mask, affine: Float, center_mm: Sequence[float], radius_mm: float) -> Mask:
+def seed_voxels(
+    mask: Mask,
+    affine: Float,
+    center_mm: Sequence[float],
+    radius_mm: float,
+    *,
+    nearest: bool = False,
+) -> Mask:
     """Return the mask voxels whose centers lie within the radius of a seed.
 
-    Where there are none, it is the nearest voxel within a voxel's diagonal.
+    If no voxel lies there, it is the nearest voxel within a voxel's diagonal.
 
     Parameters
     ----------
@@ -66,6 +74,8 @@ def seed_voxels(mask: Mask, affine: Float, center_mm: Sequence[float], radius_mm
         Of the seed, RAS mm of the mask.
     radius_mm : float
         Radius of the sphere (mm).
+    nearest : bool, optional
+        Whether the nearest voxel is taken at any distance.
 
     Returns
     -------
@@ -82,7 +92,7 @@ def seed_voxels(mask: Mask, affine: Float, center_mm: Sequence[float], radius_mm
     away = np.linalg.norm(apply_affine(affine, at) - center_mm, axis=1)
     diagonal = float(np.linalg.norm(affine[:3, :3].sum(axis=1)))
     chosen = away <= radius_mm + 1e-6
-    if not chosen.any() and away.min() <= diagonal:
+    if not chosen.any() and (nearest or away.min() <= diagonal):
         chosen = away == away.min()
     if not chosen.any():
         or_near = f", or {diagonal:.3g} mm, a voxel's diagonal" if diagonal > radius_mm else ""
@@ -170,6 +180,17 @@ class DesignError(ValueError):
 
     The message names the condition or column.
     """
+
+
+class TooManyColumns(DesignError):
+    """A design without degrees of freedom.
+
+    `excess`: by how much its rank has to fall for one degree of freedom.
+    """
+
+    def __init__(self, message: str, excess: int) -> None:
+        super().__init__(message)
+        self.excess = excess
 
 
 _OVERSAMPLING = 50  # samples of the stimulus per TR, nilearn's default
@@ -346,12 +367,20 @@ class Seeds:
             for name in self.table
         }
 
-    def segments(self, tr: float, n_dummy: int) -> list[tuple[str, tuple[float, float]]]:
+    def segments(
+        self, tr: float, n_dummy: int, most: int | None = None
+    ) -> list[tuple[str, tuple[float, float]]]:
         """Return seed and (start, length) in s of each segment; none if the run is too short.
 
         The segments are in order of time.
+
+        `most`: number of pairs of seed and segment, exceeded only by `LEAST_SEGMENTS` segments;
+        None: see `segment_count`.
         """
-        count = segment_count(len(self.table) - n_dummy, len(self.table.columns), tr)
+        n_seeds = len(self.table.columns)
+        count = segment_count(len(self.table) - n_dummy, n_seeds, tr)
+        if most is not None and count:
+            count = min(count, max(LEAST_SEGMENTS, most // n_seeds // 2 * 2))
         edges = (
             np.linspace(n_dummy, len(self.table), count + 1).round() * tr if count else np.zeros(0)
         )
@@ -396,7 +425,9 @@ MOTION = tuple(
     for kind in ("trans", "rot")
     for axis in "xyz"
 )
-_COMPCOR_VOLUMES = 50
+MOTION_SET, COMPONENTS_SET = CONFOUND_SETS = ("motion", "acompcor")
+"""Sets of confounds that can be named together."""
+COMPCOR_VOLUMES = 50  # with fewer, no components enter a model
 _N_COMPONENTS = 5
 # A regressor below this share of the plateau of its longest event carries no information: the
 # condition is not in the run. The plateau of an event shorter than 1 s is its area.
@@ -443,21 +474,38 @@ def model_confounds(
 
     Without the components breathing and pulse stay in the residuals of smoothed series, and twice
     as many voxels as nominal pass p < .001 where the phantom is silent. Runs of fewer than 50
-    volumes cannot spare the regressors. None of a run without a table.
+    volumes cannot spare the regressors, and components without a value in some volume after the
+    first are skipped.
 
-    `named`: names of columns, some with wildcards; what the table lacks is left out. None: the
-    default. Names of columns, by default at most seventeen. `table`: confounds of the run, one row
-    a volume; None: none enter the model.
+    Parameters
+    ----------
+    table : pd.DataFrame | None
+        Confounds of the run, one row per volume; None: none enter the model.
+    named : Sequence[str] | None, optional
+        Columns, some with wildcards, and the sets ``motion`` (six parameters and derivatives) and
+        ``acompcor`` (see above). Names that the table lacks are skipped. None: both sets.
+
+    Returns
+    -------
+    tuple[str, ...]
+        Names of columns.
     """
     if table is None:
         return ()
-    always = time_column_names(table)
-    if named is not None:
-        chosen = (one for name in named for one in matching(table, name))
-        return tuple(dict.fromkeys((*chosen, *always)))
-    found = [name for name in table if name.startswith("a_comp_cor")]
-    components = found[:_N_COMPONENTS] if len(table) >= _COMPCOR_VOLUMES else ()
-    return (*MOTION, *components, *always)
+    sets = {MOTION_SET: MOTION, COMPONENTS_SET: _components(table)}
+    if named is None:
+        chosen = [*MOTION, *sets[COMPONENTS_SET]]
+    else:
+        chosen = [one for name in named for one in sets.get(name, matching(table, name))]
+    return tuple(dict.fromkeys((*chosen, *time_column_names(table))))
+
+
+def _components(table: pd.DataFrame) -> tuple[str, ...]:
+    """Return the first aCompCor components that have a value in every volume after the first."""
+    if len(table) < COMPCOR_VOLUMES:
+        return ()
+    names = [name for name in table if name.startswith("a_comp_cor") and is_complete(table[name])]
+    return tuple(names[:_N_COMPONENTS])
 
 
 def frame_times(n_volumes: int, tr: float, *, start_time: float | None = None) -> Float:
@@ -542,7 +590,8 @@ def build_design(
 
     Raises
     ------
-    DesignError : no row or degree of freedom is left, or confounds do not fit
+    DesignError : no row is left, or confounds do not fit
+    TooManyColumns : no degree of freedom is left
     """
     from nilearn.glm.first_level import make_first_level_design_matrix
 
@@ -584,15 +633,16 @@ def build_design(
     matrix = np.column_stack([*parts.values(), drift.to_numpy(dtype=np.float64)])
     columns = (*parts, *(str(name) for name in drift.columns))
     rank = int(np.linalg.matrix_rank(matrix))
+    if rank >= matrix.shape[0]:
+        censored = int((~counted).sum())
+        raise TooManyColumns(
+            f"{matrix.shape[0] - censored} volumes are too few for a model of rank"
+            f" {rank - censored}",
+            rank - matrix.shape[0] + 1,
+        )
     if rank < len(columns):
         _LOGGER.warning(
             "design of %d columns has rank %d: some repeat each other", len(columns), rank
-        )
-    if rank >= matrix.shape[0]:
-        censored = int((~counted).sum())
-        raise DesignError(
-            f"{matrix.shape[0] - censored} volumes are too few for a model of rank"
-            f" {rank - censored}"
         )
     matrix.setflags(write=False)
     return Design(
@@ -605,6 +655,15 @@ def build_design(
         rank=rank,
         censored=tuple(n_dummy + int(row) for row in np.flatnonzero(~counted)),
     )
+
+
+def nuisance_columns(columns: Sequence[str], conditions: Sequence[str]) -> tuple[str, ...]:
+    """Return the columns of a design that are confounds or of the temporal model.
+
+    Drift by cosines and the constant are not among them.
+    """
+    of_drift = ("drift", "constant")
+    return tuple(c for c in columns if c not in conditions and not c.startswith(of_drift))
 
 
 def scaled_weights(weights: Mapping[str, float]) -> dict[str, float]:

@@ -29,7 +29,14 @@ from scipy.linalg import toeplitz
 from bids_sr.frozen import frozen
 from bids_sr.glm.confounds import slow_cosines
 from bids_sr.glm.contrasts import Contrasts
-from bids_sr.glm.design import MOTION, Design, Regressors, build_design, contrast_vector
+from bids_sr.glm.design import (
+    MOTION,
+    Design,
+    Regressors,
+    build_design,
+    contrast_vector,
+    nuisance_columns,
+)
 from bids_sr.glm.noise import Noise, effective_dof, estimate_noise, levinson, moving, orthonormal
 from bids_sr.glm.time_columns import cosines_outside, time_column_names
 from bids_sr.glm.time_series import BLOCK_BYTES, FLAT, VoxelTimeSeries, extract_time_series
@@ -264,13 +271,19 @@ def _temporal_filter(n: int, tr: float, low_pass: float | None) -> _Filter:
     return trend, band - trend @ (trend.T @ band)
 
 
-def _filter_of_design(design: Design, low_pass: float | None) -> _Filter:
+def _filter_of_design(design: Design, low_pass: float | None, confounds: bool) -> _Filter:
     """Return the filter of correlations for a design with columns of the temporal model.
 
     Constant, slope, these columns and the cosines above the low-pass are regressed out together,
     so that censored volumes have no weight and nothing is interpolated before filtering.
+
+    `confounds`: whether the confounds of the design are regressed out with them.
     """
-    names = time_column_names(design.columns)
+    names = (
+        nuisance_columns(design.columns, design.conditions)
+        if confounds
+        else time_column_names(design.columns)
+    )
     n, tr = len(design.matrix), design.tr
     columns = [np.ones(n), np.linspace(-1, 1, n)]
     columns += [design.matrix[:, design.columns.index(name)] for name in names]
@@ -322,7 +335,8 @@ class ActivationSettings:
 
     `start_time`: moment of a volume for which its values hold (s after its start); None: the
     middle of TR. `block_bytes`: memory for a block of voxels; no result depends on it. `low_pass`:
-    hz, correlation only; None: none.
+    hz, correlation only; None: none. `correlation_confounds`: whether confounds are regressed out
+    of the time series that are correlated; the linear model always has them.
     """
 
     tr: float
@@ -334,6 +348,7 @@ class ActivationSettings:
     block_bytes: int = BLOCK_BYTES
     kinds: tuple[Literal["cc", "glm"], ...] = ("cc", "glm")
     low_pass: float | None = 0.1
+    correlation_confounds: bool = False
 
     def design(self, events: Regressors, n_volumes: int, confounds: pd.DataFrame | None) -> Design:
         """See `build_design`.
@@ -410,8 +425,8 @@ def _fit(
     temporal = None
     if "cc" in settings.kinds:
         temporal = (
-            _filter_of_design(design, settings.low_pass)
-            if time_column_names(design.columns)
+            _filter_of_design(design, settings.low_pass, settings.correlation_confounds)
+            if time_column_names(design.columns) or settings.correlation_confounds
             else _temporal_filter(signals.n_times, settings.tr, settings.low_pass)
         )
     tasks = design.matrix @ vectors.T

@@ -44,7 +44,7 @@ from bids_sr.io.template_cache import (
     templates_here,
 )
 from bids_sr.notices import Notice
-from bids_sr.preflight import directories, events
+from bids_sr.preflight import confound_checks, directories, events
 from bids_sr.preflight.directories import validate
 from bids_sr.preflight.estimates import check_memory, estimate
 from bids_sr.preflight.method_checks import (
@@ -310,14 +310,16 @@ def check(settings: Settings) -> Plan:
         if names:
             order = surveyed.type_order.get(named.get("task", ""), ())
             types[bold] = events.ordered(names, order)
+    events.warn_of_alike_types(types, findings)
     seeds = _seeds_of_runs(surveyed, settings, findings)
     asked: Sequence[str | tuple[str, Contrast]] = settings.activation.contrasts
-    nuisance: list[str] | None = None
+    of_model_confounds: list[str] | None = None
     if settings.activation.stats_model is not None:
         from bids_sr.preflight.events import read_model
 
-        of_model, nuisance = read_model(settings.activation.stats_model, types, findings)
+        of_model, of_model_confounds = read_model(settings.activation.stats_model, types, findings)
         asked = (*of_model, *asked)
+    nuisance = confound_checks.chosen_confounds(settings, of_model_confounds, findings)
     of_events = events.contrasts_of_runs(types, asked, findings)
     check_overlap(settings, of_events, findings)
     contrasts = of_events | {
@@ -331,8 +333,16 @@ def check(settings: Settings) -> Plan:
         if run.bold in types
     ):
         with findings.about(run.entities["subject"], run.stem, code="events"):
+            events.tell_nyquist(run, settings, findings)
             if not (
-                events.is_long_enough(run, len(types[run.bold]), settings, findings)
+                confound_checks.are_usable(run, nuisance, findings)
+                and events.is_long_enough(
+                    run,
+                    len(types[run.bold]),
+                    settings,
+                    findings,
+                    n_confounds=confound_checks.count_confounds(run, nuisance),
+                )
                 and events.is_estimable(run, contrasts.get(run.bold, {}), settings, findings)
             ):
                 del types[run.bold]  # its blocks are not worth the time
@@ -457,6 +467,13 @@ def _costed(plan: Plan, sound: frozenset[Path], settings: Settings, findings: Fi
                     run, settings, findings, n_seeds=len(plan.contrasts[run.bold])
                 ):
                     unsplit |= {run.bold}
+                other = run.another
+                if (
+                    other is not None
+                    and other.events is not None
+                    and not events.can_be_split(other, settings, findings)
+                ):
+                    unsplit |= {other.bold}
     return replace(
         plan,
         estimate=cost,

@@ -14,6 +14,7 @@ import contextlib
 import json
 import math
 import re
+import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set
 from fnmatch import filter as matching
 from fractions import Fraction
@@ -56,8 +57,9 @@ _MOST_LATE = 0.5
 _MOST_EVENTS = 50_000
 # s; a shorter half of a run holds no half period of the fastest of slow fluctuations, .1 Hz
 _HALF_AT_REST = 5.0
-_MOTION_REGRESSORS = 12  # six parameters and their derivatives
+MOTION_REGRESSORS = 12  # six parameters and their derivatives
 _MOST_VOLUMES = 5000  # beyond, building the model takes longer than all other checks
+_MOST_UNSTEADY = 25  # volumes that can be found not to be steady, at most
 _MOST_DUMMIES = 10  # volumes that may turn out not to be in the steady state
 _UNSURE = 0.1  # of a share, by which the rough response may be wrong
 _NEEDED = 2  # blocks of a condition: one for each half
@@ -99,6 +101,36 @@ def check_events(
         types = _against_length(modeled, types, table, bold, duration, misfits)
     findings.add_all(misfits)
     return () if misfits.problems else types
+
+
+def warn_of_alike_types(types: Mapping[Path, Sequence[str]], findings: Findings) -> None:
+    """Warn of trial types, in one run or in several, whose names look or read alike.
+
+    They differ in case, in spaces, in invisible characters, or in how Unicode composes an accent.
+
+    `types`: modeled trial types by BOLD file.
+    """
+    spellings: dict[str, dict[str, Path]] = {}
+    for bold, names in types.items():
+        for name in names:
+            spellings.setdefault(_plain(name), {}).setdefault(name, bold)
+    for group in spellings.values():
+        if len(group) > 1:
+            written = ", ".join(sorted(map(ascii, group)))
+            findings.warn(
+                next(iter(group.values())),
+                f"trial types {written} differ only in case, spaces, invisible characters or the"
+                " form of accents: they are different conditions. Correct the tables of events if"
+                " one is meant.",
+                code="events",
+            )
+
+
+def _plain(name: str) -> str:
+    """Return a name without case, spaces, and invisible characters, accents in one form."""
+    folded = unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+    invisible = ("Cc", "Cf", "Zs")
+    return "".join(one for one in folded if unicodedata.category(one) not in invisible)
 
 
 def _against_length(
@@ -296,18 +328,43 @@ def _row(
     )
 
 
-def is_long_enough(run: BoldRun, n_types: int, settings: Settings, findings: Findings) -> bool:
+def dummies_of(run: BoldRun, settings: Settings) -> int:
+    """Return the number of volumes of a run that are not in the steady state, as it will be used.
+
+    If neither an option nor another program states it, the first volumes are read.
+    """
+    given = settings.preprocessing.dummy_scans
+    if given is None and run.precomputed is not None:
+        given = run.precomputed.n_dummy
+    if given is not None:
+        return given
+    if run.echoes:  # echoes are combined before volumes are counted
+        return 0
+    from bids_sr.glm.confounds import nonsteady_at_start
+
+    return nonsteady_at_start(run.bold)
+
+
+def is_long_enough(
+    run: BoldRun,
+    n_types: int,
+    settings: Settings,
+    findings: Findings,
+    *,
+    n_confounds: int = MOTION_REGRESSORS,
+) -> bool:
     """Return whether a run has enough volumes for its own model.
 
-    The model consists of trial types or seeds, motion, drift and the mean.
+    The model consists of trial types or seeds, confounds, drift and the mean.
 
     Without events the seeds are cleared of that model whatever maps are made, and slow
     fluctuations are mapped too.
     """
     dummies = settings.preprocessing.dummy_scans or 0
-    rows = run.n_volumes - dummies
-    drift = math.floor(2 * rows * run.tr * settings.activation.cosine_cutoff)
-    columns = n_types + _MOTION_REGRESSORS + drift + 1
+    rows, columns = _size_of_model(run, dummies, n_types + n_confounds, settings)
+    if rows - _MOST_UNSTEADY <= columns:
+        dummies = dummies_of(run, settings)
+        rows, columns = _size_of_model(run, dummies, n_types + n_confounds, settings)
     if settings.activation.models_time:
         return _is_long_enough_for_time_model(run, columns, rows, settings, findings)
     needed = columns + 1 if run.events is None or "glm" in settings.activation.kinds else 3
@@ -332,6 +389,15 @@ def is_long_enough(run: BoldRun, n_types: int, settings: Settings, findings: Fin
     return not reason
 
 
+def _size_of_model(
+    run: BoldRun, dummies: int, n_regressors: int, settings: Settings
+) -> tuple[int, int]:
+    """Return the rows of a run's linear model, and its columns: regressors, drift and the mean."""
+    rows = run.n_volumes - dummies
+    drift = math.floor(2 * rows * run.tr * settings.activation.cosine_cutoff)
+    return rows, n_regressors + drift + 1
+
+
 def _is_long_enough_for_time_model(
     run: BoldRun, columns: int, rows: int, settings: Settings, findings: Findings
 ) -> bool:
@@ -342,6 +408,7 @@ def _is_long_enough_for_time_model(
 
     `columns`: regressors besides those of the temporal model; `rows`: volumes less dummies.
     """
+    from bids_sr.glm.confound_table import as_numbers
     from bids_sr.glm.confounds import MOTION
     from bids_sr.glm.time_columns import (
         LEAST_AT_REST_S,
@@ -359,8 +426,10 @@ def _is_long_enough_for_time_model(
     table = None if run.precomputed is None else run.precomputed.confounds
     if table is not None and model.censors:
         confounds = read_frame(table)
-        if {*MOTION, "framewise_displacement"} <= set(confounds):
-            kept -= int(censored_volumes(confounds, model)[run.n_volumes - rows :].sum())
+        if {*MOTION} <= set(confounds):
+            kept -= int(
+                censored_volumes(as_numbers(confounds)[0], model)[run.n_volumes - rows :].sum()
+            )
     columns += column_count(rows, run.tr, model)
     try:
         least_s = LEAST_AT_REST_S if run.events is None else 0.0
@@ -499,6 +568,17 @@ def _filter_columns(run: BoldRun, dummies: int, settings: Settings) -> "pd.DataF
     return time_columns(still, model, tr=run.tr, n_dummy=dummies)[0]
 
 
+def tell_nyquist(run: BoldRun, settings: Settings, findings: Findings) -> None:
+    """Report a pass band that ends above the highest frequency of a run."""
+    band, highest = settings.activation.band_pass, 0.5 / run.tr
+    if band and band[1] > highest * (1 + 1e-9):
+        findings.tell(
+            run.bold,
+            f"--band-pass ends at {band[1]:g} Hz, above the Nyquist frequency of the run"
+            f" ({highest:.3g} Hz at a TR of {run.tr:g} s): nothing is removed at its upper end.",
+        )
+
+
 def can_be_split(
     run: BoldRun, settings: Settings, findings: Findings, *, n_seeds: int = 0
 ) -> bool:
@@ -507,24 +587,33 @@ def can_be_split(
     The events table of the run has to be sound; conditions without such blocks are reported.
     """
     dummies = settings.preprocessing.dummy_scans or 0
-    if run.events is None:  # halves of segments
-        from bids_sr.glm.design import segment_count
-
-        split = segment_count(run.n_volumes - max(dummies, _MOST_DUMMIES), n_seeds, run.tr) > 0
-        if not split:
-            text = "too short for split halves, which the evaluation skips."
-            findings.tell(run.bold, text)
-        return split
-    from bids_sr.glm.blocks import MIN_SHARE, find_blocks, response_shares
+    if run.events is None:
+        return _has_segments(run, settings, findings, max(dummies, _MOST_DUMMIES), n_seeds)
+    from bids_sr.glm.blocks import MIN_SHARE, fewer_units, find_blocks, response_shares
     from bids_sr.glm.design import frame_times, read_events
 
-    blocks = find_blocks(read_events(run.events))
+    events = read_events(run.events)
+    blocks = find_blocks(events)
     start_time = run.start_time(settings.preprocessing.slice_time_ref)
     times = frame_times(run.n_volumes, run.tr, start_time=start_time)[dummies:]
     counts = dict.fromkeys((block.condition for block in blocks), 0)
     shares = response_shares(blocks, times, run.tr, rough_courses)
     if any(abs(share - MIN_SHARE) < _UNSURE for share in shares):
         shares = response_shares(blocks, times, run.tr)
+    modeled = sum(share > 0 for share in shares)
+    if modeled > _room_for_blocks(run, settings, dummies) - _MOST_UNSTEADY:
+        room = _room_for_blocks(run, settings, dummies_of(run, settings))
+        if modeled > room:
+            most = fewer_units(events, run.tr, dummies, room)
+            text = f"{modeled} blocks are more than {run.n_volumes} volumes can tell apart"
+            if most is None:
+                findings.tell(run.events, f"{text}; the evaluation skips split halves.")
+                return False
+            findings.tell(
+                run.events, f"{text}; split halves are made of groups of consecutive blocks."
+            )
+            blocks = find_blocks(events, most)
+            shares = response_shares(blocks, times, run.tr)
     for block, share in zip(blocks, shares, strict=True):
         counts[block.condition] += share >= MIN_SHARE
     few = [
@@ -543,6 +632,39 @@ def can_be_split(
     return not few or len(few) < len(counts)
 
 
+def _has_segments(
+    run: BoldRun, settings: Settings, findings: Findings, dummies: int, n_seeds: int
+) -> bool:
+    """Return whether a run without events has segments for two halves; a note says if not."""
+    from bids_sr.glm.design import LEAST_SEGMENTS, segment_count
+
+    reason = ""
+    if not segment_count(run.n_volumes - dummies, n_seeds, run.tr):
+        reason = "too short for split halves, which the evaluation skips."
+    elif LEAST_SEGMENTS * n_seeds > _room_for_blocks(run, settings, dummies_of(run, settings)):
+        reason = (
+            f"{run.n_volumes} volumes are too few for split halves with {n_seeds} seeds and these"
+            " filters; the evaluation skips split halves."
+        )
+    if reason:
+        findings.tell(run.bold, reason)
+    return not reason
+
+
+def _room_for_blocks(run: BoldRun, settings: Settings, dummies: int) -> int:
+    """Return how many blocks a run has room for beside motion, drift and the temporal model.
+
+    One degree of freedom is left for residuals.
+    """
+    from bids_sr.glm.time_columns import column_count, time_model
+
+    how = settings.activation
+    rows, columns = _size_of_model(run, dummies, MOTION_REGRESSORS, settings)
+    if how.models_time:
+        columns += column_count(rows, run.tr, time_model(None, None, how.band_pass, how.drift))
+    return rows - columns - 1
+
+
 _TYPE = "trial_type."  # what `Factor` puts before the name of a trial type
 # columns that X may have; wildcards mean those of the run
 _COLUMN = re.compile(
@@ -550,7 +672,13 @@ _COLUMN = re.compile(
     r"|((trans|rot)_[xyz]|global_signal|csf|white_matter)(_derivative1)?(_power2)?"
     r"|([acwt]_comp_cor_|cosine|motion_outlier|non_steady_state_outlier)\d\d"
 )
+_OF_TYPE = re.compile(r"1|intercept|trial_type\..+")  # those of them that are not confounds
 _NO_CONFOUND = ("1", "intercept", _TYPE, "cosine")  # mean and drift are part of every model
+
+
+def is_confound(name: str) -> bool:
+    """Return whether a name, possibly with wildcards, can be one of a column of confounds."""
+    return bool(_COLUMN.fullmatch(name)) and not _OF_TYPE.fullmatch(name)
 
 
 def read_model(

@@ -67,7 +67,7 @@ class Plan:
     `problems`: why it cannot start; empty if it can. `warnings`: what is done otherwise than
     expected, for the terminal and the report. `unsplit`: BOLD files of runs with too few blocks
     for split halves. `left_out`: name of a run not worked on → why. `nuisance`: columns of the
-    confounds in the model of tasks; None: motion and aCompCor.
+    confounds in the linear models; None: motion and aCompCor.
     """
 
     subjects: tuple[Subject, ...] = ()

@@ -275,7 +275,7 @@ def read_itk(path: Path) -> Float:
     TransformError
         The file is not ITK text, or holds other than 3D affine transforms.
     """
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8", errors="replace")
     if not text.startswith("#Insight Transform File"):
         raise TransformError(f"{path}: not an ITK transform text file")
     kinds = re.findall(r"^Transform:\s*(\S+)", text, flags=re.M)

@@ -12,6 +12,7 @@ from threadpoolctl import threadpool_limits
 
 from bids_sr.config.machine import MAPS
 from bids_sr.config.section import Level, StoredMaps
+from bids_sr.config.spaces import count_mapped
 from bids_sr.glm import activation_regions
 from bids_sr.glm.activation_regions import parse_thresholds
 from bids_sr.glm.contrasts import Contrasts
@@ -69,6 +70,8 @@ def _maps_text(setting: Lookup) -> str:
     ]
     if "cc" in kinds:
         filtered = f", low-pass filtered at {low_pass:g} Hz" if low_pass else ""
+        if setting("correlation_confounds"):
+            filtered += f", cleared of confounds (`{', '.join(nuisance or ()) or 'none'}`)"
         parts.append(
             f"Voxel time series were linearly detrended{filtered} and correlated with the"
             f" {course}; regions are the voxels of the region of interest in the upper quarter of"
@@ -79,8 +82,7 @@ def _maps_text(setting: Lookup) -> str:
             "six motion parameters and their derivatives, and the first five aCompCor components"
             " [@behzadi2007] of both tissues together where there were tissue maps"
             if nuisance is None
-            else f"and those of the BIDS Stats Model (`{', '.join(nuisance) or 'none'}`) that the"
-            " run has"
+            else f"and the chosen confounds (`{', '.join(nuisance) or 'none'}`) that the run has"
         )
         drift = f"cosines up to {high_pass:.2g} Hz" if high_pass else "a straight line"
         parts.append(
@@ -150,7 +152,9 @@ def stored_maps(setting: Lookup) -> list[dict[str, str]]:
     text=_maps_text,
     memory=MAPS,
     keep={"maps": Keep(among=stored_maps, varies=OF_CONTRAST)},
-    cost=lambda setting: Cost(always=1.1, volumes=0.015, high=0.9 * len(setting("contrasts"))),
+    cost=lambda setting: Cost(
+        always=1.1, volumes=0.015, high=0.9 * count_mapped(setting("contrasts"))
+    ),
 )
 def map_series(
     series: Series,
@@ -178,6 +182,7 @@ def map_series(
     start_time: float,
     axis_order: AxisOrder,
     nuisance: list[str] | None,
+    correlation_confounds: bool = False,
 ) -> tuple[list[Map], Rows, Rows, Image, Image]:
     """Map correlation and linear model of one series, with regions, metrics and image quality.
 
@@ -189,7 +194,8 @@ def map_series(
     zerofilled_tsnr`: the zero-filled series and what this step made of it: that of the series,
     too, where the series is the same file, as of a method that is not applied. `start_time`:
     moment of a volume for which its values hold (s after its start). `nuisance`: columns of the
-    confounds that enter the model; None: motion and aCompCor.
+    confounds that enter the model; None: motion and aCompCor. `correlation_confounds`: whether
+    they are also regressed out of the time series that are correlated.
     """
     middle = Volume(series.volume(series.shape[3] // 2), series.affine)
     if zerofilled is not None and Path(series.path).samefile(zerofilled.path):
@@ -206,9 +212,10 @@ def map_series(
             middle,
             zerofilled_tsnr or middle,
         )
-    lacking = [name for name in nuisance or () if not model_confounds(confounds, [name])]
+    always = model_confounds(confounds, [])  # of the temporal model
+    lacking = [name for name in nuisance or () if model_confounds(confounds, [name]) == always]
     if lacking and series_name == RAW:
-        _LOGGER.warning("no confound %s of the BIDS Stats Model in this run", ", ".join(lacking))
+        _LOGGER.warning("this run has no confound %s", ", ".join(lacking))
     settings = ActivationSettings(
         kinds=tuple(kinds),
         confound_names=model_confounds(confounds, nuisance),
@@ -218,6 +225,7 @@ def map_series(
         n_dummy=n_dummy,
         high_pass=high_pass,
         start_time=start_time,
+        correlation_confounds=correlation_confounds,
     )
     sums = QualitySums(mask.data, series.zooms, series.shape[3] - n_dummy)
     fits = fitted(series, mask.data, regressors, contrasts, settings, here, confounds, sums.add)
@@ -238,7 +246,7 @@ def map_series(
                 here,
             )
             for values, entities, sidecar in _images(
-                fit, regions, thresholds, contrasts, low_pass, map_label(series_name, fwhm_mm)
+                fit, regions, thresholds, contrasts, settings, map_label(series_name, fwhm_mm)
             )
         ]
         design = fit.design
@@ -322,14 +330,18 @@ def _images(
     regions: Regions,
     thresholds: Sequence[str],
     contrasts: Contrasts,
-    low_pass: float | None,
+    settings: ActivationSettings,
     desc: str,
 ) -> Iterator[tuple[Array, dict[str, str], activation_regions.Sidecar]]:
     """Values, entities and sidecar of maps and of regions."""
     limits = {each.label: each for each in parse_thresholds(thresholds)}
     for (name, stat), values in fit.maps.items():
         model = activation_regions.model_text(
-            stat, fit.design, noise_order=fit.noise_order, low_pass=low_pass
+            stat,
+            fit.design,
+            noise_order=fit.noise_order,
+            low_pass=settings.low_pass,
+            correlation_confounds=settings.correlation_confounds,
         )
         entities = {"contrast": name, "stat": stat, "desc": desc, "suffix": "statmap"}
         yield (
@@ -403,7 +415,7 @@ def sorted_maps(maps: Iterable[Derivative]) -> tuple[_Sorted, _Sorted]:
         " cubic spline interpolation. "
     ),
     keep={"activation": kept_table("activation", "activation_columns")},
-    cost=lambda setting: Cost(always=1.5, high=0.6 * len(setting("contrasts"))),
+    cost=lambda setting: Cost(always=1.5, high=0.6 * count_mapped(setting("contrasts"))),
 )
 def compare_maps(
     maps: list[Map],

@@ -13,6 +13,7 @@ from nibabel.affines import apply_affine
 
 from bids_sr.config.machine import MAPS
 from bids_sr.config.spaces import N_COMPONENTS, Seed, seed_names
+from bids_sr.frozen import frozen
 from bids_sr.glm import design as arithmetic
 from bids_sr.glm.activation_regions import (
     COLUMNS,
@@ -29,6 +30,7 @@ from bids_sr.glm.design import Seeds, build_design, model_confounds
 from bids_sr.glm.linear_model import ActivationSettings
 from bids_sr.glm.time_columns import kept_volumes, time_column_names
 from bids_sr.io.grids import Array, Float
+from bids_sr.io.nifti import SeriesReader
 from bids_sr.pipeline.artifacts import (
     Confounds,
     Derivative,
@@ -294,7 +296,8 @@ def _text(setting: Lookup) -> str:
     )
     return (
         "The run had no events; functional connectivity [@biswal1995] was mapped with"
-        f" {' and '.join(parts)}, as far as the brain mask of the run holds them."
+        f" {' and '.join(parts)}, as far as the brain mask of the run holds them, and with leading"
+        " temporal components of the run if it holds none."
         " The time series of each seed was read from the acquired series,"
         " cleared of drift and confounds, and used in place of a condition in every series;"
         " halves of the run were made of segments of about 30 s.\n"
@@ -324,6 +327,7 @@ def seed_series(
     tr: float,
     high_pass: float,
     start_time: float,
+    nuisance: list[str] | None,
 ) -> tuple[Regressors, Facts]:
     """Return mean time series of seeds, without drift and confounds.
 
@@ -336,28 +340,49 @@ def seed_series(
     which its values hold (s after its start). A column a seed, a row a volume; what the columns
     are, and where.
     """
-    regions: dict[str, Array] = {}
-    if boldref2t1w_xfm is None or t1w2std_xfm is None:
-        points = np.array([seed.center for seed in seeds])
-    else:
-        points = _points_in_run(seeds, boldref2t1w_xfm, t1w2std_xfm, here)
-    if boldref2t1w_xfm is not None and atlas_source is not None and atlas_labels is not None:
-        chain = boldref_onward(boldref2t1w_xfm[0], atlas_xfms, here)
-        numbers = dict(zip(atlas_labels["name"], atlas_labels["index"], strict=True))
-        named = {
-            seed.name: atlas_region(atlas_source, seed.labels, numbers)
-            for seed in seeds
-            if seed.labels
-        }
-        regions = {name: _on_mask(region, bold_mask, chain) for name, region in named.items()}
-    voxels, facts = _place_seeds(seeds, bold_mask, points, regions)
+    frame = _Frame(
+        here=here,
+        boldref2t1w_xfm=boldref2t1w_xfm,
+        t1w2std_xfm=t1w2std_xfm,
+        atlas_source=atlas_source,
+        atlas_labels=atlas_labels,
+        atlas_xfms=tuple(atlas_xfms),
+    )
+    voxels, facts = _place_seeds(seeds, bold_mask, *frame.places(seeds, bold_mask))
     if not voxels:
-        raise ValueError(
-            f"no seed lies in the field of view of {preproc.path}"
-            f" ({', '.join(seed.name for seed in seeds)}); name others with --seeds NAME=x,y,z, or"
-            " take --seeds components"
+        _LOGGER.warning(
+            "no seed lies in the field of view (%s): the leading temporal components of the run"
+            " are used instead; name seeds inside it with --seeds NAME=x,y,z for others",
+            ", ".join(seed.name for seed in seeds),
         )
+        components, about = _components(preproc, bold_mask, here, confounds, n_dummy, len(seeds))
+        return components, {**facts, **about}
     measured = arithmetic.seed_series(preproc, voxels, n_dummy)
+    return (
+        _cleaned(
+            measured,
+            confounds,
+            tr=tr,
+            n_dummy=n_dummy,
+            high_pass=high_pass,
+            start_time=start_time,
+            nuisance=nuisance,
+        ),
+        facts,
+    )
+
+
+def _cleaned(
+    measured: pd.DataFrame,
+    confounds: pd.DataFrame,
+    *,
+    tr: float,
+    n_dummy: int,
+    high_pass: float,
+    start_time: float,
+    nuisance: list[str] | None,
+) -> Seeds:
+    """Return time series of seeds without drift and the confounds of the linear model."""
     design = build_design(
         Seeds.of(measured),
         n_volumes=len(measured),
@@ -366,16 +391,115 @@ def seed_series(
         start_time=start_time,
         high_pass=high_pass,
         confounds=confounds,
-        confound_names=model_confounds(confounds),
+        confound_names=model_confounds(confounds, nuisance),
     )
+    columns = design.matrix[:, len(design.conditions) :]
+    return Seeds.of(arithmetic.without(measured, columns, n_dummy, design.censored))
+
+
+@step(
+    makes=("own_regressors", "own_seeds_columns"),
+    part=Part.MAPS,
+    text=(
+        "The time series of a seed was extracted from each series itself, so that every map shows"
+        " the correlation with the seed of its own series.\n"
+    ),
+    keep={
+        "own_regressors": Keep(
+            lambda setting: {"desc": f"{setting('series_name')}Seeds", "suffix": "timeseries"},
+            "own_seeds_columns",
+        )
+    },
+    cost=Cost(volumes=0.02),
+)
+def own_seed_series(
+    series: Series,
+    mask: Mask,
+    regressors: Regressors,
+    confounds: Confounds,
+    here: Path,
+    boldref2t1w_xfm: Transforms | None = None,
+    t1w2std_xfm: File | None = None,
+    atlas_source: Image | None = None,
+    atlas_labels: Table | None = None,
+    atlas_xfms: Sequence[File] = (),
+    *,
+    seeds: Sequence[Seed],
+    n_dummy: int,
+    tr: float,
+    high_pass: float,
+    start_time: float,
+    nuisance: list[str] | None,
+) -> tuple[Regressors, Facts]:
+    """Return time series of the seeds extracted from a super-resolved or measured series.
+
+    The series has the seeds that the acquired series has. If the acquired series has none, its
+    temporal components are returned, which are the same for all series.
+
+    `series`, `mask`: series with all of its volumes, and the brain on its grid. `regressors`:
+    time series of the acquired series. Other parameters are those of `seed_series`.
+    """
+    chosen = [seed for seed in seeds if seed.name in regressors.conditions]
+    if not chosen:
+        return regressors, {}
+    frame = _Frame(
+        here=here,
+        boldref2t1w_xfm=boldref2t1w_xfm,
+        t1w2std_xfm=t1w2std_xfm,
+        atlas_source=atlas_source,
+        atlas_labels=atlas_labels,
+        atlas_xfms=tuple(atlas_xfms),
+    )
+    points, regions = frame.places(chosen, mask)
+    voxels, facts = _place_seeds(chosen, mask, points, regions, nearest=True)
+    measured = arithmetic.seed_series(series, voxels, n_dummy)
     return (
-        Seeds.of(
-            arithmetic.without(
-                measured, design.matrix[:, len(design.conditions) :], n_dummy, design.censored
-            )
+        _cleaned(
+            measured,
+            confounds,
+            tr=tr,
+            n_dummy=n_dummy,
+            high_pass=high_pass,
+            start_time=start_time,
+            nuisance=nuisance,
         ),
         facts,
     )
+
+
+@frozen
+class _Frame:
+    """Where a run lies in relation to the template in which seeds are given.
+
+    See `seed_series` for the transforms and the atlas.
+    """
+
+    here: Path
+    boldref2t1w_xfm: Array | None
+    t1w2std_xfm: Path | None
+    atlas_source: Volume | None
+    atlas_labels: pd.DataFrame | None
+    atlas_xfms: tuple[Path, ...]
+
+    def places(self, seeds: Sequence[Seed], mask: Volume) -> tuple[Float, dict[str, Array]]:
+        """Return centers of seeds in the frame of the run, and voxels of atlas seeds.
+
+        Centers are (n, 3), RAS mm; voxels are on the grid of the mask, by the name of the seed.
+        """
+        if self.boldref2t1w_xfm is None or self.t1w2std_xfm is None:
+            points: Float = np.array([seed.center for seed in seeds])
+        else:
+            points = _points_in_run(seeds, self.boldref2t1w_xfm, self.t1w2std_xfm, self.here)
+        if self.boldref2t1w_xfm is None or self.atlas_source is None or self.atlas_labels is None:
+            return points, {}
+        chain = boldref_onward(self.boldref2t1w_xfm[0], self.atlas_xfms, self.here)
+        numbers = dict(zip(self.atlas_labels["name"], self.atlas_labels["index"], strict=True))
+        named = {
+            seed.name: atlas_region(self.atlas_source, seed.labels, numbers)
+            for seed in seeds
+            if seed.labels
+        }
+        return points, {name: _on_mask(region, mask, chain) for name, region in named.items()}
 
 
 def _points_in_run(seeds: Sequence[Seed], boldref2t1w: Array, t1w2std: Path, here: Path) -> Float:
@@ -387,12 +511,18 @@ def _points_in_run(seeds: Sequence[Seed], boldref2t1w: Array, t1w2std: Path, her
 
 
 def _place_seeds(
-    seeds: Sequence[Seed], bold_mask: Volume, points: Float, regions: Mapping[str, Array]
+    seeds: Sequence[Seed],
+    bold_mask: Volume,
+    points: Float,
+    regions: Mapping[str, Array],
+    *,
+    nearest: bool = False,
 ) -> tuple[dict[str, Array], dict[str, dict[str, object]]]:
     """Return voxels of the seeds that lie in the field of view, and what is told of every one.
 
     `seeds`: spheres and atlas regions, given in template space. `points`: center of each in the
-    run's frame (RAS mm). Returns voxels by seed (3D, boolean), and description of each.
+    run's frame (RAS mm). `nearest`: whether the nearest voxel stands for a sphere without voxels,
+    whatever its distance. Returns voxels by seed (3D, boolean), and description of each.
     """
     voxels: dict[str, Array] = {}
     facts: dict[str, dict[str, object]] = {}
@@ -404,7 +534,7 @@ def _place_seeds(
                 voxels[seed.name] = regions[seed.name]
             else:
                 voxels[seed.name] = arithmetic.seed_voxels(
-                    bold_mask.data, bold_mask.affine, point, seed.radius_mm
+                    bold_mask.data, bold_mask.affine, point, seed.radius_mm, nearest=nearest
                 )
             within = "of the labels" if seed.labels else f"within {seed.radius_mm:g} mm"
             about = (
@@ -455,15 +585,28 @@ def component_series(
     *,
     n_dummy: int,
 ) -> tuple[Regressors, Facts]:
-    """The leading temporal components of a run, in the place of seeds; as `seed_series`.
+    """Return the leading temporal components of a run, in the place of seeds; as `seed_series`.
 
     `preproc`: acquired series, head motion undone (4D). `time_columns`: columns of the temporal
     model, of which the censored volumes do not count; None: all steady volumes count.
     """
+    return _components(preproc, bold_mask, here, time_columns, n_dummy, N_COMPONENTS)
+
+
+def _components(
+    preproc: SeriesReader,
+    bold_mask: Volume,
+    here: Path,
+    time_columns: pd.DataFrame | None,
+    n_dummy: int,
+    count: int,
+) -> tuple[Seeds, Facts]:
+    """Return at most so many leading temporal components of a run, and what they are."""
     kept = kept_volumes(time_columns, preproc.shape[3])
     kept[:n_dummy] = False
     censored = [int(volume) for volume in np.flatnonzero(~kept) if volume >= n_dummy]
-    found = temporal_components(preproc, bold_mask.data, n_dummy, N_COMPONENTS, here, censored)
+    count = min(count, N_COMPONENTS)
+    found = temporal_components(preproc, bold_mask.data, n_dummy, count, here, censored)
     values = np.full((preproc.shape[3], found.shape[1]), np.nan)
     values[n_dummy:] = found
     values[~kept] = np.nan

@@ -8,6 +8,7 @@ from typing import cast
 import numpy as np
 import pandas as pd
 
+from bids_sr.config.spaces import count_mapped
 from bids_sr.glm import confound_table, time_columns
 from bids_sr.glm.confounds import motion_columns, motion_table, nonsteady_at_start
 from bids_sr.glm.contrasts import Contrasts
@@ -335,7 +336,10 @@ def model_time(
     time_columns.check_volumes(
         int(kept.sum()),
         len(kept),
-        len(conditions) + len(names) + 1 + max(1, int(2 * len(kept) * tr * high_pass)),
+        (count_mapped(conditions) if at_rest else len(conditions))
+        + len(names)
+        + 1
+        + max(1, int(2 * len(kept) * tr * high_pass)),
         model,
         tr=tr,
         least_s=time_columns.LEAST_AT_REST_S if at_rest else 0.0,

@@ -174,7 +174,9 @@ def cards_in(
     name = setting("method")
     cards = tuple(read_card(weights_in(folder, name)) for folder in folders)
     notes = (source_in(folder) for folder in folders)
-    return cards, tuple(note.read_text().strip() for note in notes if note.exists())
+    return cards, tuple(
+        note.read_text(encoding="utf-8").strip() for note in notes if note.exists()
+    )
 
 
 _PAIR = "the participant's own pair of T2*-weighted images"

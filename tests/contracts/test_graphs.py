@@ -360,7 +360,7 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
         [*PREPARED, "--sr-method", "srgan", "--pair-holdout"],
     ),
     "an older fMRIPrep": (_fmriprep_20, [*PREPARED, "--sr-method", "bspline"]),
-    "at rest": (_at_rest, ["--seeds", "motor", "Calcarine_L"]),
+    "at rest": (_at_rest, ["--seeds", "motor", "Calcarine_L", "--seed-series", "own"]),
     "echoes at rest without T1w": (_echoes, PLAIN),
     "components, censored": (
         _echoes,

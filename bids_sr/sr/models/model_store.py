@@ -143,7 +143,7 @@ def obtain_model(
         card |= {} if training.align is None else {"anat_align": training.align}
         json.dumps(card)
         out_dir.mkdir(parents=True, exist_ok=True)
-        log.write_text(log_tsv(made.log))
+        log.write_text(log_tsv(made.log), encoding="utf-8")
         return (*save_model(out_dir / name, made.state, card), log)
     card_of_source = load_model(source).card  # refuses damaged files
     if renamed := renaming(card_of_source.json):
@@ -152,8 +152,9 @@ def obtain_model(
     shutil.copyfile(source, target)
     shutil.copyfile(card_path(source), card_path(target))
     old_log = _log_of(source)
-    log.write_text(old_log.read_text() if old_log.exists() else log_tsv(()))
-    source_in(out_dir).write_text(f"{source.name}\n")
+    old = old_log.read_text(encoding="utf-8") if old_log.exists() else log_tsv(())
+    log.write_text(old, encoding="utf-8")
+    source_in(out_dir).write_text(f"{source.name}\n", encoding="utf-8")
     _LOG.info("model %s reused from %s", name, source)
     return target, card_path(target), log
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from bids_sr.config.machine import MAPS
+from bids_sr.config.spaces import count_mapped
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.io.atomic_files import real
 from bids_sr.io.grids import Array
@@ -314,7 +315,8 @@ def draw_design(
     ),
     memory=MAPS,
     cost=lambda setting: Cost(
-        always=1.0 + 0.95 * len(setting("contrasts")), high=0.3 * len(setting("contrasts"))
+        always=1.0 + 0.95 * count_mapped(setting("contrasts")),
+        high=0.3 * count_mapped(setting("contrasts")),
     ),
 )
 def draw_activation(

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from bids_sr.config.machine import MAPS
+from bids_sr.config.spaces import count_mapped
 from bids_sr.pipeline.artifacts import Image, Map, Mask
 from bids_sr.pipeline.step import Drawn, figure
 from bids_sr.report.sections import Shown
@@ -29,7 +30,7 @@ from bids_sr.steps.figures import display_grids
         tables=("activation", "evaluation"),
     ),
     memory=MAPS,
-    cost=lambda setting: Cost(always=0.5, high=0.1 * len(setting("contrasts"))),
+    cost=lambda setting: Cost(always=0.5, high=0.1 * count_mapped(setting("contrasts"))),
 )
 def draw_networks(
     maps: list[Map],

@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from bids_sr.config.section import Level, StoredMaps
+from bids_sr.config.spaces import count_mapped
 from bids_sr.io.grids import Array
 from bids_sr.pipeline.artifacts import (
     Confounds,
@@ -209,7 +210,7 @@ class _Read(UserDict[str, Any]):
 
 @figure(
     Shown("viewer", "maps", html=True, place=-1, missing="viewer of the maps"),
-    cost=lambda setting: Cost(always=1.5, high=0.3 * len(setting("contrasts"))),
+    cost=lambda setting: Cost(always=1.5, high=0.3 * count_mapped(setting("contrasts"))),
 )
 def show_viewer(
     maps: list[Map],

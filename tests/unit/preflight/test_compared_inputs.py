@@ -184,6 +184,11 @@ def test_another_run_of_the_task_is_the_reference_of_compared_series(maker: Bids
         "the nearest in number"
     )
     assert any("held against it" in notice.why for notice in plan.warnings)
+    assert plan.unsplit == frozenset()
+    rows = [(2.0, 4.0, "thumb"), (14.0, 4.0, "little")]  # one block each cannot be split
+    maker.events("sub-01_task-tap_run-3", rows=rows)
+    plan = planned(maker, f"A={series}", more=("--run-id", "2"))
+    assert plan.unsplit == {plan.runs[0].another.bold}
     maker.events("sub-01_task-tap_run-3", rows=[(2.0, 4.0, "foot"), (8.0, 4.0, "foot")])
     maker.bold("sub-01_task-tap", zooms=(4.0, 4.0, 4.0))
     assert planned(maker, f"A={series}", more=("--run-id", "2")).runs[0].another is None, (

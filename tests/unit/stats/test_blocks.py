@@ -18,6 +18,7 @@ from bids_sr.glm.blocks import (
     half_weights,
     missing_conditions,
 )
+from bids_sr.glm.design import MOTION as MODEL_MOTION
 from bids_sr.glm.design import Events
 from bids_sr.glm.time_series import smooth
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
@@ -45,6 +46,27 @@ def test_events_close_in_time_are_one_block_and_others_are_not():
         ("b", ((12.0, 1.0),)),
         ("a", ((13.0, 1.0),)),
     ]
+
+
+def test_blocks_that_leave_no_degree_of_freedom_are_joined_until_the_model_fits():
+    events = table(*[(2.2 * k, 0.5, "ab"[k % 2]) for k in range(38)])
+    rng = np.random.default_rng(0)
+    motion = pd.DataFrame(rng.normal(size=(46, 12)), columns=list(MODEL_MOTION))
+    design = block_design(events, n_volumes=46, tr=TR, confounds=motion)
+    assert design.dof >= 1
+    assert len(design.blocks) == 28  # 46 volumes less motion, drift, mean and one; even per type
+    onsets = sorted(onset for block in design.blocks for onset, _ in block.events)
+    np.testing.assert_allclose(onsets, 2.2 * np.arange(38))
+    halves = half_weights(design.blocks, {"a": 1.0, "b": -1.0}, design.leak)
+    assert halves is not None
+    np.testing.assert_allclose(halves.sum(axis=1), 0, atol=1e-12)
+
+
+def test_a_run_without_room_for_two_units_of_each_condition_is_not_split():
+    events = table(*[(2.2 * k, 0.5, f"c{k % 17}") for k in range(38)])
+    motion = pd.DataFrame(np.random.default_rng(0).normal(size=(46, 12)), columns=[*MODEL_MOTION])
+    with pytest.raises(TooFewBlocks, match="too few for a model of rank"):
+        block_design(events, n_volumes=46, tr=TR, confounds=motion)
 
 
 def test_many_short_trials_become_chunks_that_keep_their_events():

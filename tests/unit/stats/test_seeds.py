@@ -82,6 +82,40 @@ def test_known_connectivity_is_found(rest: tuple, tmp_path: Path) -> None:
     assert np.abs(found["left", "effect"][where == 1].mean()) < 1
 
 
+def test_confounds_can_be_regressed_out_of_the_correlated_time_series(
+    rest: tuple, tmp_path: Path
+) -> None:
+    path, where, _ = rest
+    table, mask = seeds_in(path, tmp_path), np.ones(SHAPE, dtype=bool)
+    rng = np.random.default_rng(0)
+    noise = pd.DataFrame({"csf": rng.normal(size=T)})
+    loaded = tmp_path / "loaded.nii"
+    with SeriesReader(path) as reader:
+        data = np.stack(list(reader.volumes()), axis=-1) + 40 * noise["csf"].to_numpy()
+    save_image(data.astype(np.float32), AFFINE, loaded, tr=TR)
+
+    def correlation(file: Path, **options: object) -> np.ndarray:
+        settings = ActivationSettings(
+            kinds=("cc",), tr=TR, n_dummy=2, confound_names=("csf",), low_pass=None, **options
+        )
+        with SeriesReader(file) as reader:
+            (found,) = map_activation(
+                reader,
+                mask,
+                table,
+                {"left": {"left": 1.0}},
+                settings,
+                scratch=tmp_path,
+                confounds=noise,
+            ).values()
+        return found.maps["left", "cc"]
+
+    clean = correlation(path, correlation_confounds=True)
+    assert clean[where == 0].min() > 0.7
+    np.testing.assert_allclose(correlation(loaded, correlation_confounds=True), clean, atol=1e-3)
+    assert correlation(loaded)[where == 0].max() < 0.5
+
+
 def test_segments_give_the_effect_of_the_run_and_two_halves(rest: tuple, tmp_path: Path) -> None:
     path, where, _ = rest
     table, mask = seeds_in(path, tmp_path), np.ones(SHAPE, dtype=bool)
@@ -108,6 +142,20 @@ def test_a_run_too_short_for_halves_has_no_segments() -> None:
             Seeds(pd.DataFrame({"a": np.arange(20.0)})), n_volumes=20, tr=2.0, confound_names=()
         )
     assert Seeds(pd.DataFrame({"a": np.zeros(20)})).segments(2.0, 0) == []
+
+
+def test_segments_are_fewer_if_filters_leave_no_room_for_all() -> None:
+    rng = np.random.default_rng(0)
+    seeds = Seeds.of(pd.DataFrame(rng.normal(size=(T, 2)), columns=["a", "b"]))
+    filters = pd.DataFrame(rng.normal(size=(T, 108)), columns=[f"f{k}" for k in range(108)])
+    names = tuple(filters)
+    given = {"n_volumes": T, "tr": TR, "confounds": filters}
+    assert design.segment_count(T, 2, TR) == 8
+    found = block_design(seeds, confound_names=names[:100], **given)
+    assert len(found.blocks) == 2 * 6
+    assert found.dof >= 1
+    with pytest.raises(TooFewBlocks, match="too few for a model of rank"):
+        block_design(seeds, confound_names=names, **given)
 
 
 @given(

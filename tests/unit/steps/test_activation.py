@@ -100,6 +100,7 @@ OPTIONS = {
     "start_time": 1.0,
     "axis_order": (0, 1, 2),
     "nuisance": None,
+    "correlation_confounds": False,
 }
 
 
@@ -126,12 +127,24 @@ def by_name(maps: list[Derivative]) -> dict[str, Derivative]:
     return {each.name: each for each in maps}
 
 
+def test_confounds_of_the_correlation_are_in_its_sidecar(run, tmp_path):
+    chosen = {"nuisance": ["trans_[xy]"], "correlation_confounds": True}
+    name = "contrast-thumb_stat-cc_desc-rawFwhm50_statmap"
+    cc = by_name(maps_of(run, "raw", tmp_path, **chosen)[0])[name]
+    plain = by_name(maps_of(run, "raw", tmp_path, nuisance=["trans_[xy]"])[0])[name]
+    assert cc.sidecar["Model"]["Confounds"] == ["trans_x", "trans_y"]
+    assert "Confounds" not in plain.sidecar["Model"]
+    assert not np.allclose(cc.volume.data, plain.volume.data, equal_nan=True)
+    setting = {"at_rest": True, "series_name": "raw", **OPTIONS, **chosen}.__getitem__
+    assert "cleared of confounds (`trans_[xy]`) and correlated" in map_series.text(setting)
+
+
 def test_confounds_that_are_named_take_the_place_of_the_default_ones(run, tmp_path, caplog):
     """In the model, in the sidecar of every map, and in the methods text."""
     told = {"at_rest": False, "series_name": "raw", **OPTIONS, "nuisance": ["trans_[xy]", "csf"]}
     maps, *_ = maps_of(run, "raw", tmp_path, nuisance=told["nuisance"])
     [said] = caplog.messages
-    assert "no confound csf of the BIDS Stats Model in this run" in said
+    assert "this run has no confound csf" in said
     t = by_name(maps)["contrast-thumb_stat-t_desc-rawFwhm50_statmap"]
     assert t.sidecar["Model"]["Confounds"] == ["trans_x", "trans_y"]
     for one, other in zip(
@@ -142,7 +155,7 @@ def test_confounds_that_are_named_take_the_place_of_the_default_ones(run, tmp_pa
         assert one.sidecar == other.sidecar
         assert np.array_equal(one.volume.data, other.volume.data, equal_nan=True)
     text = map_series.text(told.__getitem__)
-    assert "and those of the BIDS Stats Model (`trans_[xy], csf`) that the run has. The" in text
+    assert "and the chosen confounds (`trans_[xy], csf`) that the run has. The" in text
     assert "aCompCor" not in text
 
 

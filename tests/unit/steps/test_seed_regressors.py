@@ -17,7 +17,13 @@ from bids_sr.region_names import find_atlas
 from bids_sr.registration.ants import apply, apply_to_points, atlas_region, load
 from bids_sr.registration.bold_to_anat import boldref_onward
 from bids_sr.spatial.transforms import write_itk
-from bids_sr.steps.active_regions import _on_mask, _place_seeds, component_series, seed_series
+from bids_sr.steps.active_regions import (
+    _on_mask,
+    _place_seeds,
+    component_series,
+    own_seed_series,
+    seed_series,
+)
 
 SHAPE, T = (10, 10, 8), 40
 AAL2 = pd.DataFrame({"index": find_atlas().labels.values(), "name": list(find_atlas().labels)})
@@ -58,6 +64,7 @@ def run(tmp_path: Path) -> dict[str, Any]:
         "tr": 2.0,
         "high_pass": 1 / 128,
         "start_time": 1.0,
+        "nuisance": None,
     }
 
 
@@ -115,9 +122,68 @@ def test_without_a_template_centers_are_those_of_the_run(run: dict[str, Any]) ->
     assert not np.allclose(other.table["here"][2:], made.table["here"][2:])
 
 
-def test_without_any_seed_in_the_field_of_view_the_fix_is_said(run: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="--seeds components"):
-        seed_series(seeds=[Seed("far", (300.0, 0.0, 0.0), 3.0)], **run)
+def test_without_any_seed_in_the_field_of_view_components_are_mapped(
+    run: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    seeds = [Seed("far", (300.0, 0.0, 0.0), 3.0), Seed("farther", (400.0, 0.0, 0.0), 3.0)]
+    made, facts = seed_series(seeds=seeds, **run)
+    expected, _ = component_series(
+        run["preproc"], run["bold_mask"], run["here"], n_dummy=run["n_dummy"]
+    )
+    assert made.conditions == ["component1", "component2"]  # no more than there are seeds
+    pd.testing.assert_frame_equal(made.table, expected.table[made.conditions])
+    assert facts["far"]["Description"].startswith("left out: no voxel of the brain lies within")
+    assert "component2" in facts
+    assert "no seed lies in the field of view (far, farther)" in caplog.text
+    assert "--seeds NAME=x,y,z" in caplog.text
+
+
+def test_seeds_are_cleared_of_the_confounds_of_the_maps(run: dict[str, Any]) -> None:
+    noise = np.random.default_rng(1).normal(size=T)
+    run["confounds"] = run["confounds"].assign(csf=noise)
+    seed = Seed("here", radius_mm=4.1)
+
+    def correlations(nuisance: list[str] | None) -> np.ndarray:
+        made, _ = seed_series(seeds=[seed], **run | {"nuisance": nuisance})
+        values = made.table["here"][2:]
+        return np.abs(
+            [np.corrcoef(values, run["confounds"][c][2:])[0, 1] for c in ("csf", "rot_x")]
+        )
+
+    assert correlations(["csf"])[0] < 1e-6 < correlations(["csf"])[1]
+    assert correlations(["motion"])[1] < 1e-6 < correlations(["motion"])[0]
+    np.testing.assert_array_equal(correlations(None), correlations(["motion", "acompcor"]))
+
+
+def test_each_series_has_the_seed_of_its_own_voxels(run: dict[str, Any], tmp_path: Path) -> None:
+    seeds = [Seed("here", radius_mm=4.1), Seed("far", (300.0, 0.0, 0.0), 4.1)]
+    acquired, _ = seed_series(seeds=seeds, **run)
+    rng = np.random.default_rng(7)
+    fine = np.diag([2.0, 2.0, 4.0, 1.0])
+    fine[:3, 3] = -19.0, -19.0, -14.0  # the same field of view
+    shape = (20, 20, 8)
+    data = 1000 + rng.normal(size=(*shape, T))
+    save_image(data.astype(np.float32), fine, tmp_path / "fine.nii", tr=2.0)
+    given = {k: v for k, v in run.items() if k not in ("preproc", "bold_mask")}
+    mask = Volume(np.ones(shape, dtype=bool), fine)
+    with SeriesReader(tmp_path / "fine.nii") as series:
+        made, facts = own_seed_series(
+            series=series, mask=mask, regressors=acquired, seeds=seeds, **given
+        )
+    assert made.conditions == ["here"]
+    places = np.argwhere(np.ones(shape)) @ fine[:3, :3].T + fine[:3, 3]
+    inside = np.linalg.norm(places - facts["here"]["CenterBoldref"], axis=1) <= 4.1
+    mean = data.reshape(-1, T)[inside].mean(axis=0)
+    assert np.corrcoef(np.diff(mean[2:]), np.diff(made.table["here"][2:]))[0, 1] > 0.5
+    assert abs(np.corrcoef(acquired.table["here"][2:], made.table["here"][2:])[0, 1]) < 0.5
+    components, _ = component_series(
+        run["preproc"], run["bold_mask"], run["here"], n_dummy=run["n_dummy"]
+    )
+    with SeriesReader(tmp_path / "fine.nii") as series:
+        same, _ = own_seed_series(
+            series=series, mask=mask, regressors=components, seeds=seeds, **given
+        )
+    assert same is components
 
 
 def test_components_take_the_place_of_seeds(run: dict[str, Any], tmp_path: Path) -> None:

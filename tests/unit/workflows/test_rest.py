@@ -30,6 +30,31 @@ def test_seeds_take_the_place_of_events(tmp_path: Path, with_anat: bool) -> None
     assert mapped_by(graph) == {"seeds"}
 
 
+def test_each_series_can_have_its_own_seeds(tmp_path: Path) -> None:
+    maker = BidsMaker(tmp_path / "bids")
+    maker.bold(n_volumes=120)
+    maker.t1w()
+    graph = planned_graph(maker, tmp_path, "--seed-series", "own", "--confounds", "motion")
+    for placed in placed_of(graph, "map_series"):
+        assert graph.settings[placed]["correlation_confounds"] is True
+    for name in ("map_series", "seed_series", "own_seed_series"):
+        for placed in placed_of(graph, name):
+            assert graph.settings[placed]["nuisance"] == ["motion"]
+    for name in ("map_series", "measure_effects"):
+        steps = {
+            placed.scope.name: made_by(graph, placed, "regressors")
+            for placed in placed_of(graph, name)
+        }
+        assert len(steps) > 1
+        for series, (maker_of,) in steps.items():
+            if series == "raw":
+                assert maker_of.step.__name__ == "seed_series"
+            else:
+                assert maker_of.step.__name__ == "own_seed_series"
+                assert maker_of.scope.name == series
+    assert graph.methods_text().count("extracted from each series itself") == 1
+
+
 def mapped_by(graph: Graph) -> set[str]:
     """What the tables of a run say that mapped it."""
     names = {"keep_image_metrics", "keep_activation", "keep_evaluation"}

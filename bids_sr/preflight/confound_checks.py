@@ -1,0 +1,129 @@
+"""Confounds that enter the linear models of a run: which were chosen, and whether they are usable.
+
+Confounds of another program are read before the run, so that a table that the models could not use
+is refused, or changed with a note, before any work.
+"""
+
+from collections.abc import Sequence
+from fnmatch import filter as matching
+
+from bids_sr.bids import BoldRun, Findings
+from bids_sr.config import Settings
+from bids_sr.config.groups import NO_CONFOUNDS
+from bids_sr.io.tables import read_frame
+from bids_sr.preflight.events import MOTION_REGRESSORS, is_confound
+
+
+def chosen_confounds(
+    settings: Settings, of_model: Sequence[str] | None, findings: Findings
+) -> list[str] | None:
+    """Return the confounds that were chosen, as `model_confounds` takes them; None: the default.
+
+    `--confounds` has precedence over a model.
+
+    `of_model`: confounds of the BIDS Stats Model; None if no model was given.
+    """
+    from bids_sr.glm.design import CONFOUND_SETS
+
+    names = settings.activation.confounds
+    if not names:
+        return None if of_model is None else list(of_model)
+    if names == (NO_CONFOUNDS,):
+        return []
+    for name in names:
+        if name not in CONFOUND_SETS and not is_confound(name):
+            findings.refuse_option(
+                f"--confounds {name}",
+                "it is neither a set of confounds nor a column of the table of confounds",
+                f"The sets are {' and '.join(CONFOUND_SETS)}; docs/outputs.md lists the columns,"
+                " which may have wildcards (csf*).",
+            )
+    return list(names)
+
+
+def are_usable(run: BoldRun, chosen: Sequence[str] | None, findings: Findings) -> bool:
+    """Return whether the confounds that another program made for a run can enter its models.
+
+    Columns that are used are checked, and no others. Motion columns that are missing or incomplete
+    are computed later from the six parameters, and components without a value in every volume are
+    skipped; notes say so. A chosen column with missing values is refused.
+
+    `chosen`: see `chosen_confounds`.
+    """
+    path = None if run.precomputed is None else run.precomputed.confounds
+    if path is None or not path.exists():
+        return True
+    from bids_sr.glm.confound_table import as_numbers
+    from bids_sr.glm.confounds import is_complete
+    from bids_sr.glm.design import COMPCOR_VOLUMES, COMPONENTS_SET, CONFOUND_SETS
+
+    if any(problem.what == str(path) for problem in findings.problems):
+        return False  # refused by `bids_sr.bids.findings.check_confounds`
+    frame = read_frame(path)
+    table, computed, text = as_numbers(frame)
+    if computed:
+        findings.tell(
+            path,
+            f"{_listed(computed)} missing or incomplete; computed here from the six motion"
+            " parameters.",
+        )
+    names = list(CONFOUND_SETS if chosen is None else chosen)
+    of_text = [name for name in text if any(matching([name], one) for one in names)]
+    if of_text:
+        findings.refuse(
+            path,
+            f"{_listed(of_text)} text, not numeric",
+            "Correct the table, or choose other confounds (--confounds).",
+        )
+        return False
+    if text:
+        findings.tell(path, f"{_listed(text)} text; left out, and no model uses text.")
+    if COMPONENTS_SET in names and run.n_volumes >= COMPCOR_VOLUMES:
+        components = [name for name in table if str(name).startswith("a_comp_cor")]
+        gaps = [name for name in components if not is_complete(table[name])]
+        if gaps:
+            rest = "the others are used" if len(gaps) < len(components) else "no others exist"
+            findings.tell(
+                path,
+                f"{_listed(gaps)} without a value in some volumes (n/a); skipped in the linear"
+                f" models, and {rest}.",
+            )
+    used = dict.fromkeys(one for name in names for one in matching(map(str, table), name))
+    incomplete = [name for name in used if not is_complete(table[name])]
+    if incomplete:
+        findings.refuse(
+            path,
+            f"{_listed(incomplete)} without a value in some volumes (n/a)",
+            "Choose other confounds (--confounds, or X of --model).",
+        )
+    return not incomplete
+
+
+def count_confounds(run: BoldRun, chosen: Sequence[str] | None) -> int:
+    """Return how many columns of a run's confounds the linear model has at least.
+
+    Components of runs without a table of another program are not counted, as their number is known
+    later. `are_usable` has to hold.
+
+    `chosen`: see `chosen_confounds`.
+    """
+    from bids_sr.glm.design import COMPONENTS_SET, MOTION, MOTION_SET, model_confounds
+
+    path = None if run.precomputed is None else run.precomputed.confounds
+    if path is not None and path.exists():
+        from bids_sr.glm.confound_table import as_numbers
+
+        return len(model_confounds(as_numbers(read_frame(path))[0], chosen))
+    if chosen is None:
+        return MOTION_REGRESSORS
+    sets = {MOTION_SET: MOTION, COMPONENTS_SET: ()}
+    columns = (*MOTION, *(name for name in chosen if name not in sets))
+    return len({one for name in chosen for one in sets.get(name, matching(columns, name))})
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Return the subject of a sentence on some columns, with its verb."""
+    most = 4
+    shown = ", ".join(names[:most])
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"column {shown} is" if len(names) == 1 else f"columns {shown}{more} are"

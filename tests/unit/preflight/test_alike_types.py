@@ -1,0 +1,46 @@
+"""Trial types that read alike, and a pass band beyond the Nyquist frequency, are reported."""
+
+from pathlib import Path
+
+import pytest
+from bidsmaker import BidsMaker
+from fmriprepmaker import planned
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> BidsMaker:
+    maker = BidsMaker(tmp_path / "bids")
+    maker.subject()
+    return maker
+
+
+def notices(data: BidsMaker, *options: str) -> str:
+    return " ".join(map(str, planned(data, "--sr-method", "bspline", *options).warnings))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "shown"),
+    [
+        ("caf\u00e9", "cafe\u0301", r"'caf\xe9', 'cafe\u0301'"),
+        ("thumb", "Thumb", "'Thumb', 'thumb'"),
+        ("thumb", "thu\u200bmb", r"'thu\u200bmb', 'thumb'"),
+    ],
+)
+def test_types_that_read_alike_are_reported_and_kept_apart(data, first, second, shown):
+    data.events(rows=[(0, 4, first), (8, 4, second), (16, 4, first), (24, 4, second)])
+    said = notices(data)
+    assert shown in said
+    assert "differ only in case, spaces, invisible characters or the form of accents" in said
+
+
+def test_other_types_are_not_reported(data):
+    data.events(rows=[(0, 4, "x2"), (8, 4, "x\u00b2"), (16, 4, "x2"), (24, 4, "x\u00b2")])
+    assert "differ only" not in notices(data)
+
+
+def test_a_pass_band_beyond_nyquist_is_reported(data):
+    data.bold(n_volumes=200)
+    assert "above the Nyquist frequency of the run (0.5 Hz" in notices(
+        data, "--band-pass", "0.005", "2"
+    )
+    assert "Nyquist frequency of the run" not in notices(data, "--band-pass", "0.005", "0.4")
