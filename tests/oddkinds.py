@@ -341,7 +341,7 @@ def brief_events(rng: Rng, scene: Scene, right: Right) -> None:
         right.notices.append("duration 0")
 
 
-@kind("events", "time", open_="17")
+@kind("events", "time")
 def many_blocks(rng: Rng, scene: Scene, right: Right) -> None:
     """Almost as many events as volumes, or more."""
     scene.n_volumes = int(rng.choice([60, 80]))
@@ -413,7 +413,7 @@ def accents(rng: Rng, scene: Scene, right: Right) -> None:
     scene.names = {"thumb": first, "little": second}
 
 
-@kind("names of types", "table", open_="26")
+@kind("names of types", "table")
 def alike_types(rng: Rng, scene: Scene, right: Right) -> None:
     """One trial type is written in two ways that look alike."""
     first, second = pick(
@@ -560,7 +560,7 @@ def not_finite(rng: Rng, scene: Scene, right: Right) -> None:
 # --- header
 
 
-@kind("header", open_="12")
+@kind("header")
 def scaled_voxels(rng: Rng, scene: Scene, right: Right) -> None:
     """An animal or an infant: the same image with smaller voxels."""
     scene.affine = centered(
@@ -806,7 +806,7 @@ def several_t1w(rng: Rng, scene: Scene, right: Right) -> None:
     right.plan.append(whole)
 
 
-@kind("anatomy", depths=("model",), open_="15")
+@kind("anatomy", depths=("model",))
 def negative_t1w(rng: Rng, scene: Scene, right: Right) -> None:
     """All values of the T1w image are negative."""
     extent = (24, 24, 22)
@@ -819,7 +819,7 @@ def negative_t1w(rng: Rng, scene: Scene, right: Right) -> None:
     right.refused.append("negative")
 
 
-@kind("anatomy", depths=("model",), open_="24")
+@kind("anatomy", depths=("model",))
 def swi(rng: Rng, scene: Scene, right: Right) -> None:
     """A T2*-weighted image that is much finer than the run."""
     zoom = float(rng.choice([0.6, 0.75, 0.8]))
@@ -844,7 +844,7 @@ def swi(rng: Rng, scene: Scene, right: Right) -> None:
 # --- confounds of another program
 
 
-@kind("derivatives", "files", open_="16")
+@kind("derivatives", "files")
 def confounds(rng: Rng, scene: Scene, right: Right) -> None:
     """Confounds with components that are n/a, without derivatives, or with a column of text."""
     how = pick(rng, ("sound", "no components", "late components", "no derivatives", "text"))
@@ -917,7 +917,7 @@ def closed_streams(rng: Rng, scene: Scene, right: Right) -> None:
     )
 
 
-@kind("environment", open_="26")
+@kind("environment")
 def no_utf8(rng: Rng, scene: Scene, right: Right) -> None:
     """A locale without UTF-8, and a folder whose name needs it."""
     right.environment = {
@@ -932,7 +932,7 @@ def no_utf8(rng: Rng, scene: Scene, right: Right) -> None:
 # --- several runs of the program
 
 
-@kind("again", "values", "table", depths=("end",), open_="11")
+@kind("again", "values", "table", depths=("end",))
 def stale_files(rng: Rng, scene: Scene, right: Right) -> None:
     """A file changes; its size and modification time stay."""
     which = pick(rng, ("series", "events"))
