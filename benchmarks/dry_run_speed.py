@@ -70,7 +70,8 @@ def main() -> int:
 def measured(python: Path, data: Path, out: Path, options: list[str]) -> dict[str, Any]:
     """Return version, exit code and processor time (s) of one dry run, with its children."""
     command = [str(python), "-c", _PROGRAM, str(data.absolute()), str(out.absolute()), *options]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    # python -c would import the program from the current folder
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=data.parent)
     assert process.stdout is not None
     text = process.stdout.read()
     _, status, usage = os.wait4(process.pid, 0)

@@ -95,27 +95,27 @@ class Kind:
     """One row of the table.
 
     `touches`: parts of a data set that it alters; kinds with a common part are not combined.
-    `depths`: where its oracle can be tested. `open_`: what is known to be wrong today.
+    `depths`: where its oracle can be tested. `fault`: what is known to be wrong today.
     """
 
     name: str
     alter: Alter
     touches: frozenset[str]
     depths: tuple[Depth, ...] = ("model", "end")
-    open_: str = ""
+    fault: str = ""
 
 
 KINDS: dict[str, Kind] = {}
 
 
 def kind(
-    *touches: str, depths: tuple[Depth, ...] = ("model", "end"), open_: str = ""
+    *touches: str, depths: tuple[Depth, ...] = ("model", "end"), fault: str = ""
 ) -> Callable[[Alter], Alter]:
     """Enter a function in `KINDS`."""
 
     def enter(alter: Alter) -> Alter:
         name = alter.__name__
-        KINDS[name] = Kind(name, alter, frozenset(touches), depths, open_)
+        KINDS[name] = Kind(name, alter, frozenset(touches), depths, fault)
         return alter
 
     return enter
