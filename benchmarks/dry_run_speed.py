@@ -57,7 +57,7 @@ def main() -> int:
     )
     options = [f"--{name}" for name in given.options]
     for repeat in range(given.repeats):
-        for which, python in (("before", given.before), ("now", Path(sys.executable))):
+        for which, python in (("before", given.before.absolute()), ("now", Path(sys.executable))):
             key = {"which": which, "repeat": repeat, "participants": given.participants}
             if not any(key.items() <= run.items() for run in runs):
                 runs.append({**key, **measured(python, data, given.folder / "none", options)})

@@ -76,7 +76,7 @@ def main() -> int:
     tables = sorted(given.examples.glob("**/func/*_events.tsv"))
     runs = [(str(path.absolute()), *length(path)) for path in tables]
     now = read(Path(sys.executable), runs, given.folder)
-    before = now if given.before is None else read(given.before, runs, given.folder)
+    before = now if given.before is None else read(given.before.absolute(), runs, given.folder)
     rows, differences = compared(given.examples, tables, before, now)
     remarks = [*differences, *simulated(given, tables)]
     title = f"{len(tables)} events tables of bids-examples"
