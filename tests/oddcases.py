@@ -210,6 +210,8 @@ def preflight_and_model(scene: Scene, right: Right, result: Path) -> int:
         np.savez(result, **model_maps(plans[-1], settings, right, scene.root / "steps"))
         sys.exit(0)
 
+    # with a new working directory the program would start the processes of its steps now
+    (scene.root / "work").mkdir()
     cli._without_damaged, cli._write_settings = kept, stop
     try:
         return cli.main(command(scene))
