@@ -24,9 +24,9 @@ SOUND = [name for name, each in KINDS.items() if not each.fault]
 MODEL = [name for name in SOUND if "model" in KINDS[name].depths]
 AT_LENGTH = {
     "accents",
+    "closed_streams",
     "clustered_slices",
     "far_or_oblique",
-    "late_rows",
     "no_slice_timing",
     "one_described_series",
     "other_types",
