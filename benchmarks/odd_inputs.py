@@ -103,7 +103,8 @@ def report(done: dict[tuple[Depth, int], Outcome], counts: dict[Depth, int], see
     wrong = [one for one in asked if one.wrong]
     remarks = [
         "A case with several kinds counts in the row of each. `wrong`: silent wrong results,"
-        " crashes, and refusals without reason.",
+        " crashes, and refusals without reason. All other cases were not run, and kinds without"
+        " a row are in none of these.",
         "Commits of the cases: "
         + ", ".join(f"{count} at {name}" for name, count in versions.items())
         + ".",

@@ -24,16 +24,23 @@ SOUND = [name for name, each in KINDS.items() if not each.fault]
 MODEL = [name for name in SOUND if "model" in KINDS[name].depths]
 AT_LENGTH = {
     "accents",
+    "closed_streams",
     "clustered_slices",
     "far_or_oblique",
-    "late_rows",
+    "many_blocks",
     "no_slice_timing",
+    "no_utf8",
     "one_described_series",
     "other_types",
+    "other_units",
     "phase_beside",
+    "rest_with_events",
+    "scaled_voxels",
     "sounds_in_the_gap",
+    "swi",
     "text_format",
     "units_of_time",
+    "volumes_listed",
 }
 """Kinds that are left to the slow tests."""
 
