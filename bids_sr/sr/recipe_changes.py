@@ -442,7 +442,7 @@ def variable_field(recipe: Recipe, name: str, about: str) -> VariableField:
     fields = {field.name: field for field in variable_fields(recipe)}
     if name not in fields:
         why = f"{about} has no setting {name!r}; expected one of {', '.join(fields)}"
-        fix = nearest(name, list(fields)) or "choose one of them"
+        fix = nearest(name, list(fields)) or "choose one of these"
         if name == "bce" and recipe.objective == "supervised":
             why = (
                 f"cross-entropy requires intensities from 0 to 1, but intensities in {about} can"
@@ -508,7 +508,7 @@ def check_changes(
         name = change.method
         if name not in method_names():
             why = f"unknown method {name!r}; expected one of {', '.join(method_names())}"
-            fix = nearest(name, method_names()) or "choose one of them"
+            fix = nearest(name, method_names()) or "choose one of these"
             raise ChangeError(why, fix, str(change))
         if not get_method(name).recipes:
             why = (

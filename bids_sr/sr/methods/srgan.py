@@ -83,7 +83,7 @@ _GAN = "a generative adversarial network [@stss_srfmri; @srgan]"
 _NETWORK = {
     "fast": (
         "a small generative adversarial network based on a super-resolution method for fMRI"
-        " [@stss_srfmri; @srgan], with fewer channels and blocks than the published network"
+        " [@stss_srfmri; @srgan], with fewer channels and blocks than the original network"
     ),
     "paper": _GAN,
     "paper-mse": _GAN,
