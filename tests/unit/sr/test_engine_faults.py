@@ -238,7 +238,8 @@ def test_half_of_the_batch_stays_after_a_kill(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("batch", "message"), [(4, "batch of 2 either"), (1, "batch of 1, at iteration 1;")]
+    ("batch", "message"),
+    [(4, r"batch of 2 \(half of the original batch\)"), (1, r"batch of 1 at iteration 1\.")],
 )
 def test_a_device_that_has_no_room_at_all_stops_clearly(batch, message, tmp_path, monkeypatch):
     out_of_memory(monkeypatch, batch // 4)

@@ -203,7 +203,7 @@ def test_a_start_of_another_network_is_refused(tmp_path):
 
 def test_more_layers_than_there_are_cannot_be_trained(tmp_path):
     start = LoadedModel(generator=Tiny(), recipe=recipe(), card=BEGUN)
-    with pytest.raises(ModelError, match="has 2 layers with weights: 3 of them"):
+    with pytest.raises(ModelError, match=r"last 3 layers .* has 2 layers with weights"):
         fit(balls(1), recipe(freeze_but_last=3), tmp_path, start=start)
 
 
@@ -285,7 +285,7 @@ def test_an_image_that_cannot_be_trained_on_is_refused(change, message):
 
 def test_sets_that_do_not_hold_together_are_refused(tmp_path):
     one = ball()
-    with pytest.raises(TrainingDataError, match="no image"):
+    with pytest.raises(TrainingDataError, match="no training images"):
         fit((), recipe(), tmp_path)
     with pytest.raises(TrainingDataError, match="different contrasts"):
         fit((one, replace(ball(1), contrast="T2w")), recipe(), tmp_path)

@@ -95,7 +95,7 @@ def test_a_card_of_wrong_values_is_refused(
         (b"[]", "missing"),
         (b"null", "missing"),
         (b"\xff\xfe{}", "decode"),
-        (b"{" + b" " * cards._LARGEST_CARD + b"}", "more than 5 MB"),
+        (b"{" + b" " * cards._LARGEST_CARD + b"}", "larger than 5 MB"),
         (b"{", "Expecting"),
     ],
 )
