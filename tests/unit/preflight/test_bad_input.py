@@ -566,7 +566,7 @@ CASES = {
     "model without its card": Case(
         spoil=_model_without_card,
         file="alone.safetensors",
-        reason="card is missing",
+        reason="model card not found",
         fix="lies beside it",
     ),
     "nothing to report": Case(
