@@ -103,7 +103,7 @@ def convert_vgg19(path: Path, digits: str) -> bytes:
                 f"{path}: cannot be read as a file of torch.save ({type(error).__name__})"
             ) from error
     if not isinstance(state, dict):
-        raise ValueError(f"{path}: contains a {type(state).__name__}; expected a state dictionary")
+        raise ValueError(f"{path}: not a state dictionary; found a {type(state).__name__}")
     weights = {f"{_PREFIX}{key}": value for key, value in _convolutions(path, state).items()}
     # one entry, because the order of several is not fixed
     return save(weights, {"source": f"sha256:{digest}"})

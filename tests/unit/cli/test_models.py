@@ -537,7 +537,7 @@ REFUSED: dict[str, tuple[Argv, str]] = {
     ),
     "overlap of patches": (
         lambda d, t: ["apply", "M", d / LOW, t / "o.nii", "--patch", "16", "--overlap", "16"],
-        "patches of 16 voxels: overlap 16",
+        "patches of 16 voxels cannot share 16",
     ),
     "overlap of whole images": (
         lambda d, t: ["apply", "M", d / LOW, t / "o.nii", "--overlap", "4"],

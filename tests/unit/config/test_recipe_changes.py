@@ -83,7 +83,9 @@ def test_a_change_reaches_the_training_of_its_method_and_its_text(tmp_path: Path
     assert graph.settings[volumes]["recipe_changes"] == (TV,)
     assert graph.settings[pair]["recipe_changes"] == (UNET,)
     text = graph.methods_text()
-    assert "were changed: weight of total variation 0.02 instead of 0.01." in text
+    assert (
+        "Changed settings of the recipe: weight of total variation 0.02 instead of 0.01." in text
+    )
     assert (
         "Changed settings of the recipe: filters of the generator's first layer 8 instead of 16."
         in text

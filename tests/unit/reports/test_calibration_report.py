@@ -67,8 +67,8 @@ def test_what_is_drawn_has_a_place_in_the_report(tmp_path: Path, usable: bool) -
         Volume(fine, own),
         np.eye(4)[None],
         facts,
-        {"sbl": {"share": 0.2, "calibration": "the calibration is used with weight 0.4"}},
+        {"sbl": {"share": 0.2, "calibration": "the calibration run was used with weight 0.4"}},
     )
-    assert "the calibration is used with weight 0.4" in str(drawn[-1].content)
+    assert "the calibration run was used with weight 0.4" in str(drawn[-1].content)
     names = ["calibrationreg.svg", "calibrationfacts.html"]
     assert kept(draw_calibration, drawn, tmp_path) == [("registration", name) for name in names]

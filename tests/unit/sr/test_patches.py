@@ -120,7 +120,7 @@ def test_slices_of_several_images_are_varied_too(small_pair):
     assert batch.input.shape == (12, 1, 12, 12)
     low = LEVEL.down(batch.target)
     assert torch.allclose(low, batch.input, atol=2e-5)
-    with pytest.raises(ValueError, match="in whole slices"):
+    with pytest.raises(ValueError, match="on whole slices"):
         Examples((small_pair,), replace(FAST, patch=8), FACTOR, 2)
 
 

@@ -64,5 +64,5 @@ def test_what_is_refused():
     for wrong in ({"patch": 8, "overlap": 8}, {"patch": 8, "overlap": 4, "margin": 2}):
         with pytest.raises(ResolutionError):
             apply_in_patches(lambda x: x, image, **wrong)
-    with pytest.raises(ResolutionError, match="makes"):
+    with pytest.raises(ResolutionError, match="output of the network"):
         apply_in_patches(lambda x: x[..., ::2], image, patch=8, overlap=2)

@@ -366,7 +366,7 @@ def test_a_calibrated_map_carries_the_warning():
     assert "27 %" not in verdict.headline
     assert "shifted by one voxel" in CALIBRATED
     assert CALIBRATED in verdict.limits
-    text = "the calibration is used with weight 0.4; its position was corrected by 0.7 mm"
+    text = "the calibration run was used with weight 0.4 and its position corrected by 0.7 mm"
     facts = {
         **ONE_LEVEL,
         "calibrated": True,

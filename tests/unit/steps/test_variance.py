@@ -320,7 +320,7 @@ def test_noise_is_zero_filled(files, tmp_path):
     save_image(noise, bold.affine, tmp_path / "noise.nii", tr=2.0)
     card = estimate(files, tmp_path / "node", bold=tmp_path / "noise.nii").card
     assert not card["applied"]
-    assert "less than 2%" in card["held_out"]["model"]
+    assert "at least 2% is required" in card["held_out"]["model"]
 
 
 def test_a_single_slice_is_enough(files, tmp_path):
@@ -429,7 +429,7 @@ def test_voxels_half_as_large_again_are_near_enough(files, tmp_path, made):
         if fits:
             estimate(files, tmp_path / "fits", pretrained=other)
         else:
-            with pytest.raises(UsageError, match=r"50 % are allowed"):
+            with pytest.raises(UsageError, match=r"allowed difference: 50 %"):
                 estimate(files, tmp_path / "not", pretrained=other)
             estimate(files, tmp_path / "forced", pretrained=other, force=True)
 
