@@ -318,7 +318,7 @@ def decimal_commas(rng: Rng, scene: Scene, right: Right) -> None:
         ]
 
     scene.tables.append(alter)
-    right.refused.append("not times in seconds")
+    right.refused.append("times in seconds are expected")
 
 
 @kind("events", "time")
@@ -671,7 +671,7 @@ def entities_of_derivatives(rng: Rng, scene: Scene, right: Right) -> None:
             (scene.func / f"{STEM}_{suffix}").rename(scene.func / f"{STEM}_{entity}-2_{suffix}")
 
     scene.edits.append(edit)
-    right.refused.append(rf"{entity}-2, which a raw BOLD run cannot have|entit")
+    right.refused.append(rf"{entity}-2, which is not allowed for a raw BOLD run|entit")
 
 
 @kind("files", "data set")
@@ -711,7 +711,7 @@ def task_without_events(rng: Rng, scene: Scene, right: Right) -> None:
     )
     scene.at_rest = True
     scene.edits.append(lambda scene: scene.rename("task-tap", f"task-{label}"))
-    (right.absent if rest else right.notices).append("this run is mapped as rest")
+    (right.absent if rest else right.notices).append("the run is analyzed as resting state")
     right.values = False
 
 

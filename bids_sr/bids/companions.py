@@ -51,7 +51,7 @@ class _Asked:
     grid: Literal["high", "between", "factor", "acquired"]
     # whole events (if both have some), or trial types alone
     events: Literal["", "same", "types"] = ""
-    timing: Literal["", "own", "or that of the run"] = ""  # slice times that are corrected
+    timing: Literal["", "own", "own, else of the run"] = ""  # slice times that are corrected
     instead: str = ""  # of the run itself
 
 
@@ -60,7 +60,7 @@ _ASKED: Mapping[_Kind, _Asked] = {
         of_run=True,
         grid="high",
         events="same",
-        timing="or that of the run",
+        timing="own, else of the run",
         instead=(
             "Specify another directory, such as derivatives/ground-truth of simulated data (see"
             " --truth)."
@@ -301,7 +301,7 @@ def _timing(
     if asked.timing and candidate.sidecar.get("SliceTiming") is not None:
         return hd.slice_times(candidate.header, candidate.sidecar, candidate.tr, findings)
     same = run.slice_timing if candidate.shape[2] == run.shape[2] else None
-    if same is None or asked.timing != "or that of the run":
+    if same is None or asked.timing != "own, else of the run":
         return None
     findings.tell(candidate.bold, "no SliceTiming found; the slice times of the run are used.")
     return same

@@ -434,7 +434,9 @@ def _proposal(root: Path) -> str:
     """
     for linked in _linked(root):
         if _is_of_fmriprep(linked / _DESCRIPTION):
-            return f"Specify the directory from which this directory was computed: {linked}."
+            return (
+                f"Specify the fMRIPrep directory that this directory was computed from: {linked}."
+            )
     inner = [
         *sorted(root.glob(f"*/{_DESCRIPTION}")),
         *sorted(root.glob(f"derivatives/*/{_DESCRIPTION}")),

@@ -490,7 +490,7 @@ def _field_of(
         return None
     if len(fields) > 1:
         paths = ", ".join(path.name for path in fields.values())
-        fix = "Keep the registration to the field map with which the run was corrected."
+        fix = "Keep only the registration to the field map that was used to correct the run."
         findings.refuse(
             next(iter(fields.values())),
             f"the run is registered to several field maps ({paths})",

@@ -485,11 +485,11 @@ def refuse_without_pair(
     )
     fix = (
         "Add the pair as anat/sub-…_acq-highres_T2starw.nii.gz and"
-        " anat/sub-…_acq-lowres_T2starw.nii.gz; or add only the highres image (its"
-        " k-space-truncated copy is then used as the lowres image). Without a pair: --sr-method"
-        " auto, the default, uses only the run; --sr-method bspline zerofill runs only baselines;"
-        " --retrospective downsamples the BOLD, super-resolves it and compares it with the"
-        " original."
+        " anat/sub-…_acq-lowres_T2starw.nii.gz, or add only the highres image (its"
+        " k-space-truncated copy is then used as the lowres image). Without a pair, --sr-method"
+        " auto, the default, uses only the run, and --sr-method bspline zerofill runs only"
+        " baselines. --retrospective downsamples the BOLD, super-resolves it and compares it with"
+        " the original."
     )
     more = f" and {len(bolds) - 1} more" if len(bolds) > 1 else ""
     findings.refuse(f"sub-{label} ({bolds[0].name}{more})", reason, fix)

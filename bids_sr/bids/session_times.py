@@ -69,7 +69,7 @@ def _rows(table: Path) -> tuple[list[str], list[dict[str, str | None]]]:
         raise UsageError(
             f"{table} cannot be read",
             str(error),
-            "correct the table, from which the months between sessions are computed",
+            "correct the table; it is used to compute the months between sessions",
         ) from error
     return columns, [row for _, row in rows]
 
@@ -106,7 +106,7 @@ def _date(table: Path, cell: str) -> datetime:
         raise UsageError(
             f"{table}: {ACQ_TIME} is {cell!r}",
             "dates must have the form 2024-05-17 or 2024-05-17T14:30:00",
-            "correct the table, from which the months between sessions are computed",
+            "correct the table; it is used to compute the months between sessions",
         ) from error
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 

@@ -224,7 +224,7 @@ def _read(path: Path, findings: Findings) -> list[_Row]:
         fix = "Check that the file lists events and is not a recording."
         findings.refuse(
             path,
-            f"the table has more than {_MOST_EVENTS} rows, too many for the events of a run",
+            f"the table has more than {_MOST_EVENTS} rows, the largest number of events of a run",
             fix,
         )
         return []
@@ -263,7 +263,9 @@ def _read(path: Path, findings: Findings) -> list[_Row]:
     if "\0" in read_text(path, encoding="utf-8-sig"):
         fix = "Save the table as plain text in UTF-8."
         findings.refuse(
-            path, "the table contains NUL bytes, at which some programs end a name", fix
+            path,
+            "the table contains NUL bytes, which some programs read as the end of a name",
+            fix,
         )
     wide = next((line for line, record in records if "" in record), None)
     if wide is not None:

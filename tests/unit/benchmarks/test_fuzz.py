@@ -101,7 +101,7 @@ FOUND: dict[str, tuple[Callable[[BidsMaker], None], str, str]] = {
         "dataset_description.json",
         "a pipe, a socket or a device",
     ),
-    "data at infinity": (_offset, BOLD, "its header cannot be read"),
+    "data at infinity": (_offset, BOLD, "the header cannot be read"),
     "bytes in a name": (_bytes_in_a_name, "\\xff", "not UTF-8 text"),
     "more cells than columns": (
         _rows(*EVENTS, (25, 1, "thumb", 3, 4)),
@@ -112,12 +112,12 @@ FOUND: dict[str, tuple[Callable[[BidsMaker], None], str, str]] = {
     "years after the run": (
         _rows(*EVENTS, (28, 1e9, "thumb")),
         EVENTS_TSV,
-        "more than an hour from",
+        "more than one hour before or after",
     ),
     "years before the run": (
         _rows((-1e9, 1, "thumb"), *EVENTS),
         EVENTS_TSV,
-        "more than an hour from",
+        "more than one hour before or after",
     ),
     "samples for events": (_rows(*MANY), EVENTS_TSV, "more than 50000 rows"),
     "two names for one": (

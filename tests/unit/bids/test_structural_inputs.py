@@ -94,7 +94,7 @@ def test_of_several_participants_those_without_pairs_are_left_out(maker: BidsMak
     maker.subject("01")
     found = look(maker)
     assert [subject.label for subject in found.subjects] == ["02"]
-    assert any("left out" in str(notice) for notice in found.notices)
+    assert any("the participant is skipped" in str(notice) for notice in found.notices)
     assert look(maker, "--participant-label", "01").problems
 
 
@@ -240,7 +240,7 @@ def test_one_model_a_method_is_taken_and_no_file_is_dropped(
     assert "and so is" in problem.why
     # attunet would have been trained instead
     (problem,) = look(maker, "--pretrained", str(first)).problems
-    assert "of the method unet, which is not among --sr-method" in problem.why
+    assert "of the method unet, which is not in --sr-method" in problem.why
 
 
 @pytest.mark.parametrize(
@@ -248,7 +248,7 @@ def test_one_model_a_method_is_taken_and_no_file_is_dropped(
     [
         (
             {"channels": 2, "contrast": "T1w+T2w"},
-            "takes 2 contrasts (T1w+T2w), there are T1w+T2w+FLAIR",
+            "needs 2 contrasts (T1w+T2w); the participant has T1w+T2w+FLAIR",
         ),
         ({"contrast": "T1w+FLAIR+T2w"}, "contrast: trained on T1w+FLAIR+T2w"),
         ({"resolution": {"lowres_mm": [1.0, 1.0, 1.0]}}, "resolution: trained at 1 x 1"),

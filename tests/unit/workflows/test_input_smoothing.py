@@ -91,7 +91,7 @@ def test_by_default_nothing_is_smoothed_before(maker: BidsMaker) -> None:
     ("options", "reason"),
     [
         (("--compare", "tedana={}"), "series of other programs (--compare) are not smoothed"),
-        (("--calibration", "highres"), "a calibration is not smoothed"),
+        (("--calibration", "highres"), "calibration runs are not smoothed"),
         (("--sr-target", "anat"), "it does not apply to --sr-target anat"),
     ],
 )
