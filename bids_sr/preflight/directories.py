@@ -119,7 +119,7 @@ def check_owner(settings: Settings, findings: Findings) -> None:
         ours = any(out.glob("logs/*/settings.toml"))  # a call that was stopped
         if others and not ours and not all(path.name in _OWN for path in others):
             reason = (
-                f"directory is not empty (contains {min(others).name}) and was not written by"
+                f"the directory is not empty (contains {min(others).name}) and was not written by"
                 " bids-sr"
             )
             findings.refuse(out, reason, fix)
@@ -135,16 +135,18 @@ def check_owner(settings: Settings, findings: Findings) -> None:
     known = {paths.bids_dir.resolve(), paths.retrospective_dir.resolve()}
     if name != RESULTS:
         findings.refuse(
-            out, f"directory contains results of {name or 'another program'} ({file.name})", fix
+            out,
+            f"the directory contains results of {name or 'another program'} ({file.name})",
+            fix,
         )
     elif version.partition(".")[0] not in ("", __version__.partition(".")[0]):
         findings.refuse(
             out,
-            f"directory contains results of bids-sr {version}; this is version {__version__}",
+            f"the directory contains results of bids-sr {version}; this is version {__version__}",
             fix,
         )
     elif source and data not in known and (data / file.name).is_file():
-        findings.refuse(out, f"directory contains results of another dataset, {data}", fix)
+        findings.refuse(out, f"the directory contains results of another dataset, {data}", fix)
 
 
 def _check_earlier_results(settings: Settings, findings: Findings) -> None:
@@ -162,15 +164,17 @@ def _check_earlier_results(settings: Settings, findings: Findings) -> None:
         )
         if made and not downsampled and not retrospective:
             findings.refuse(
-                out, "directory contains results of an earlier run with --retrospective", fix
+                out, "the directory contains results of an earlier run with --retrospective", fix
             )
         elif retrospective and not made:
             findings.refuse(
-                out, "directory contains results of an earlier run without --retrospective", fix
+                out,
+                "the directory contains results of an earlier run without --retrospective",
+                fix,
             )
     if settings.run.reports_only and not any(out.glob("sub-*/figures/*")):
         reason = (
-            "directory contains no figures of an earlier run, which --reports-only needs to"
+            "the directory contains no figures of an earlier run, which --reports-only needs to"
             " rebuild the report"
         )
         findings.refuse(
@@ -198,7 +202,9 @@ def _check_models(settings: Settings, findings: Findings) -> None:
             " train a model."
         )
         findings.refuse_option(
-            f"--model-source reuse: {folder}", "directory contains no model (.safetensors)", fix
+            f"--model-source reuse: {folder}",
+            "the directory contains no model (.safetensors)",
+            fix,
         )
         return
     _check_renamed(superres, untold, folder, findings)

@@ -224,7 +224,7 @@ def _read(path: Path, findings: Findings) -> list[_Row]:
         fix = "Check that the file lists events and is not a recording."
         findings.refuse(
             path,
-            f"the table has more than {_MOST_EVENTS} rows, the largest number of events of a run",
+            f"the table has more than {_MOST_EVENTS} rows, the maximum for the events of a run",
             fix,
         )
         return []

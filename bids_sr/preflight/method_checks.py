@@ -329,7 +329,7 @@ def with_compared(
             )
             findings.refuse_option(
                 f"--compare {name}={path}",
-                f"directory contains no series of a selected run (series found: {there})",
+                f"the directory contains no series of a selected run (series found: {there})",
                 fix,
             )
     for subject in subjects:
@@ -441,7 +441,8 @@ def _found_in(
     if not mine:
         findings.tell(
             folder,
-            f"directory contains no series of {run.stem}; this run is not compared with {name}.",
+            f"the directory contains no series of {run.stem}; this run is not compared with"
+            f" {name}.",
         )
         return None
     chosen = (
@@ -451,7 +452,7 @@ def _found_in(
         there = ", ".join(sorted({f"desc-{entities_of(path).get('desc', '')}" for path in mine}))
         findings.refuse(
             folder,
-            f"directory contains no series of {run.stem} with desc-{label}",
+            f"the directory contains no series of {run.stem} with desc-{label}",
             f"Available: {there}.",
         )
         return None

@@ -463,7 +463,7 @@ def test_a_reference_that_is_the_run_names_the_one_that_is_there(maker: BidsMake
     inner = maker.root / "derivatives" / "ground-truth"
     inner.mkdir(parents=True)
     (problem,) = planned(maker, "--truth", str(maker.root)).problems
-    assert problem.remedy == f"Give {inner}."
+    assert problem.remedy == f"Use {inner}."
 
 
 def _noise_of_another_run(maker: BidsMaker) -> None:

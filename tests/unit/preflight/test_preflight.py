@@ -681,7 +681,7 @@ class TestEventsThatAreNotThere:
         text = str(first)
         assert first.level == "warning"
         assert text.startswith(
-            "sub-01/func/sub-01_task-tap_bold.nii.gz: there is no sub-01_task-tap_events.tsv"
+            "sub-01/func/sub-01_task-tap_bold.nii.gz: sub-01_task-tap_events.tsv not found"
         )
         assert "--ignore events" in text
         assert {each.level for each in others} == {"note"}
