@@ -269,7 +269,7 @@ def _why_no_calibration(
         return f"the slices are {apart[0]} mm apart, the slices of the run {apart[1]} mm"
     if n_steady < _LEAST_VOLUMES:
         needed = f"{_LEAST_VOLUMES} are needed, 20 are recommended"
-        return f"the run has {n_steady} steady-state volumes; {needed}"
+        return f"{n_steady} steady-state volumes found; {needed}"
     share = overlap(run.header, candidate.header)
     if share < MIN_OVERLAP:
         return (

@@ -220,7 +220,7 @@ BAD = {
     ),
     "three volumes": (
         {"n_volumes": 3},
-        "3 steady-state volumes; 8 are needed, 20 are recommended",
+        "3 steady-state volumes found; 8 are needed, 20 are recommended",
     ),
     "elsewhere": (
         {"shift": (200.0, 0, 0)},
@@ -247,7 +247,7 @@ def test_what_does_not_fit_is_told_and_if_it_was_named_refused(
 
 def test_dummies_that_are_known_do_not_count(calibrated: BidsMaker) -> None:
     (problem,) = look(calibrated, "--calibration", "highres", "--dummy-scans", "13").problems
-    assert "the run has 7 steady-state volumes" in problem.why
+    assert "7 steady-state volumes found" in problem.why
 
 
 def test_another_participants_run_is_refused(maker: BidsMaker) -> None:

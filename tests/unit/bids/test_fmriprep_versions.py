@@ -123,7 +123,7 @@ def test_motion_of_versions_that_kept_no_transforms_comes_from_their_table_and_i
     notices = [
         str(notice) for notice in planned(data).warnings if "fMRIPrep 21.0.1" in str(notice)
     ]
-    assert [("six parameters" in text, "no brain mask" in text) for text in notices] == [
+    assert [("six motion parameters" in text, "no brain mask" in text) for text in notices] == [
         (False, True),
         (True, False),
     ]
