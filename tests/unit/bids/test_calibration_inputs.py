@@ -114,7 +114,7 @@ def test_the_methods_text_says_what_is_done_with_the_patterns(calibrated: BidsMa
     assert "drift was regressed out, and the residuals were decomposed" in text
     assert "components of head motion were regressed out" not in text
     for each in (text, alone):
-        assert "zero-filled series was estimated in the reference" in each
+        assert "zero-filled series was estimated in the frame of the boldref" in each
 
 
 @pytest.mark.parametrize("option", ["highres", "acq-highres", "FILE"])
