@@ -185,6 +185,17 @@ RULES = (
         "correct the table",
     ),
     Rule(
+        "former-phrases",
+        (PAGE, MESSAGE),
+        r"\b(?:raised|brought) (?:again|down)\b|\bowed to\b|\bown less placebo\b|\btold apart\b"
+        r"|\btaken apart\b|\bgoes on (?:from (?:here|there)|after)\b|\b[Ii]s the finer map true"
+        r"|\b(?:its|time|own|voxel's) courses?\b|\blearned from\b|\bas fits best\b"
+        r"|\btaught (?:with|by)\b|\bfixed beforehand\b|\b[Tt]ruer\b|\bacquired at 6 mm",
+        "downsampled, due to, distinguished, resume, time series, prespecified, more accurate",
+        "the run is brought down",
+        "the run is downsampled",
+    ),
+    Rule(
         "people",
         (PAGE, MESSAGE),
         r"\b(?:persons?|people)\b",

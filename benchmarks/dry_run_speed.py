@@ -57,7 +57,7 @@ def main() -> int:
     )
     options = [f"--{name}" for name in given.options]
     for repeat in range(given.repeats):
-        for which, python in (("before", given.before), ("now", Path(sys.executable))):
+        for which, python in (("before", given.before.absolute()), ("now", Path(sys.executable))):
             key = {"which": which, "repeat": repeat, "participants": given.participants}
             if not any(key.items() <= run.items() for run in runs):
                 runs.append({**key, **measured(python, data, given.folder / "none", options)})
@@ -70,7 +70,8 @@ def main() -> int:
 def measured(python: Path, data: Path, out: Path, options: list[str]) -> dict[str, Any]:
     """Return version, exit code and processor time (s) of one dry run, with its children."""
     command = [str(python), "-c", _PROGRAM, str(data.absolute()), str(out.absolute()), *options]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    # python -c would import the program from the current folder
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=data.parent)
     assert process.stdout is not None
     text = process.stdout.read()
     _, status, usage = os.wait4(process.pid, 0)

@@ -88,11 +88,6 @@ def recorded(record: Path, seed: int) -> dict[tuple[Depth, int], Outcome]:
     return done
 
 
-def is_known(outcome: Outcome) -> bool:
-    """Return whether a wrong result has a kind that is known to be wrong."""
-    return any(KINDS[name].open_ for name in outcome.kinds)
-
-
 def report(done: dict[tuple[Depth, int], Outcome], counts: dict[Depth, int], seed: int) -> int:
     """Write the table of kinds and results; return 1 if a case was wrong."""
     asked = [one for (depth, number), one in sorted(done.items()) if number < counts[depth]]
@@ -108,7 +103,8 @@ def report(done: dict[tuple[Depth, int], Outcome], counts: dict[Depth, int], see
     wrong = [one for one in asked if one.wrong]
     remarks = [
         "A case with several kinds counts in the row of each. `wrong`: silent wrong results,"
-        " crashes, and refusals without reason. Kinds with a known fault are listed as `open`.",
+        " crashes, and refusals without reason. All other cases were not run, and kinds without"
+        " a row are in none of these.",
         "Commits of the cases: "
         + ", ".join(f"{count} at {name}" for name, count in versions.items())
         + ".",
@@ -133,7 +129,7 @@ def _row(name: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:
         "cases": len(own),
         **{result: right[result] for result in RESULTS},
         "wrong": sum(bool(one.wrong) for one in own),
-        "open": KINDS[name].open_ if name in KINDS else "",
+        "known fault": KINDS[name].fault if name in KINDS else "",
     }
 
 

@@ -76,7 +76,7 @@ def main() -> int:
     tables = sorted(given.examples.glob("**/func/*_events.tsv"))
     runs = [(str(path.absolute()), *length(path)) for path in tables]
     now = read(Path(sys.executable), runs, given.folder)
-    before = now if given.before is None else read(given.before, runs, given.folder)
+    before = now if given.before is None else read(given.before.absolute(), runs, given.folder)
     rows, differences = compared(given.examples, tables, before, now)
     remarks = [*differences, *simulated(given, tables)]
     title = f"{len(tables)} events tables of bids-examples"
@@ -133,12 +133,21 @@ def read(
     text = "\n".join(map(json.dumps, runs))
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     tell = "from bids_sr.version import __version__; print(__version__)"
-    version = subprocess.run([python, "-c", tell], capture_output=True, text=True, check=True)
+    # python -c would import the program from the current folder
+    version = subprocess.run(
+        [python, "-c", tell], capture_output=True, text=True, check=True, cwd=folder
+    )
     kept = folder / f"tables-{version.stdout.strip()}.json"
     if kept.exists():
         return list(json.loads(kept.read_text()))
     done = subprocess.run(
-        [python, "-c", _READER], input=text, capture_output=True, text=True, env=environment
+        [python, "-c", _READER],
+        input=text,
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd=folder,
+        check=False,
     )
     if done.returncode:
         raise SystemExit(done.stderr)

@@ -127,10 +127,10 @@ def unaltered(depth: Depth, folder: Path) -> Maps:
         return dict(stored)
 
 
-def command(scene: Scene) -> list[str]:
+def command(scene: Scene, level: str = "participant") -> list[str]:
     """Arguments of the program for a scene."""
     out, work = scene.root / "out", scene.root / "work"
-    return [str(scene.bids), str(out), "participant", "-w", str(work), *OPTIONS, *scene.options]
+    return [str(scene.bids), str(out), level, "-w", str(work), *OPTIONS, *scene.options]
 
 
 # --- preflight and the linear model of the acquired series
@@ -206,10 +206,12 @@ def preflight_and_model(scene: Scene, right: Right, result: Path) -> int:
             print(f"notice {notice.code}: {notice}")
         for check in right.plan:
             if wrong := check(plans[-1]):
-                print(f"PLAN: {wrong}")
+                print(f"WRONG: {wrong}")
         np.savez(result, **model_maps(plans[-1], settings, right, scene.root / "steps"))
         sys.exit(0)
 
+    # with a new working directory the program would start the processes of its steps now
+    (scene.root / "work").mkdir()
     cli._without_damaged, cli._write_settings = kept, stop
     try:
         return cli.main(command(scene))
@@ -258,7 +260,11 @@ def end_depth(scene: Scene, right: Right) -> tuple[int, str, Maps]:
     if right.again is not None and done.returncode == 0:
         right.again(scene)
         done = _shell(scene, right)
+    if right.group and done.returncode == 0:
+        done = _shell(scene, right, level="group")
     text = done.stdout + done.stderr
+    if done.returncode == 0:
+        text += "".join(f"\nWRONG: {wrong}" for check in right.after if (wrong := check(scene)))
     out = scene.root / "out"
     for record in sorted(out.glob("logs/*/notices.jsonl")):
         text += "\n" + "\n".join(
@@ -270,9 +276,11 @@ def end_depth(scene: Scene, right: Right) -> tuple[int, str, Maps]:
     return done.returncode, text, maps
 
 
-def _shell(scene: Scene, right: Right, *more: str) -> subprocess.CompletedProcess[str]:
+def _shell(
+    scene: Scene, right: Right, *more: str, level: str = "participant"
+) -> subprocess.CompletedProcess[str]:
     program = str(Path(sys.executable).parent / "bids-sr")
-    whole = " ".join(map(shlex.quote, [program, *command(scene), *more]))
+    whole = " ".join(map(shlex.quote, [program, *command(scene, level), *more]))
     environment = {**os.environ, "OMP_NUM_THREADS": "1", **right.environment}
     return subprocess.run(
         ["bash", "-c", right.shell.format(whole)],
@@ -328,7 +336,7 @@ def judge(
         return result, ""
     if right.refused:
         return result, "accepted, and has to be refused"
-    if wrong := re.search("PLAN: (.*)", text):
+    if wrong := re.search("^WRONG: (.*)", text, re.MULTILINE):
         return result, wrong.group(1)
     silent = right.shell != "{}" and not text.strip()
     for pattern in right.notices if not silent else ():

@@ -10,6 +10,8 @@ from __future__ import annotations
 import gzip
 import os
 import shutil
+import subprocess
+import sys
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -60,6 +62,10 @@ class Right:
         Variables of the environment of the program.
     needs
         Artifacts besides the maps that the model depth makes.
+    group
+        Whether the group level runs after the participants.
+    after
+        Further checks of the finished run; each returns what is wrong, or "".
     """
 
     refused: list[str] = field(default_factory=list)
@@ -77,6 +83,8 @@ class Right:
     shell: str = "{}"
     environment: dict[str, str] = field(default_factory=dict)
     needs: list[str] = field(default_factory=list)
+    group: bool = False
+    after: list[Callable[[Scene], str]] = field(default_factory=list)
 
 
 Alter = Callable[[Rng, Scene, Right], None]
@@ -87,27 +95,27 @@ class Kind:
     """One row of the table.
 
     `touches`: parts of a data set that it alters; kinds with a common part are not combined.
-    `depths`: where its oracle can be tested. `open_`: what is known to be wrong today.
+    `depths`: where its oracle can be tested. `fault`: what is known to be wrong today.
     """
 
     name: str
     alter: Alter
     touches: frozenset[str]
     depths: tuple[Depth, ...] = ("model", "end")
-    open_: str = ""
+    fault: str = ""
 
 
 KINDS: dict[str, Kind] = {}
 
 
 def kind(
-    *touches: str, depths: tuple[Depth, ...] = ("model", "end"), open_: str = ""
+    *touches: str, depths: tuple[Depth, ...] = ("model", "end"), fault: str = ""
 ) -> Callable[[Alter], Alter]:
     """Enter a function in `KINDS`."""
 
     def enter(alter: Alter) -> Alter:
         name = alter.__name__
-        KINDS[name] = Kind(name, alter, frozenset(touches), depths, open_)
+        KINDS[name] = Kind(name, alter, frozenset(touches), depths, fault)
         return alter
 
     return enter
@@ -333,7 +341,7 @@ def brief_events(rng: Rng, scene: Scene, right: Right) -> None:
         right.notices.append("duration 0")
 
 
-@kind("events", "time", open_="17")
+@kind("events", "time")
 def many_blocks(rng: Rng, scene: Scene, right: Right) -> None:
     """Almost as many events as volumes, or more."""
     scene.n_volumes = int(rng.choice([60, 80]))
@@ -405,7 +413,7 @@ def accents(rng: Rng, scene: Scene, right: Right) -> None:
     scene.names = {"thumb": first, "little": second}
 
 
-@kind("names of types", "table", open_="26")
+@kind("names of types", "table")
 def alike_types(rng: Rng, scene: Scene, right: Right) -> None:
     """One trial type is written in two ways that look alike."""
     first, second = pick(
@@ -552,7 +560,7 @@ def not_finite(rng: Rng, scene: Scene, right: Right) -> None:
 # --- header
 
 
-@kind("header", open_="12")
+@kind("header")
 def scaled_voxels(rng: Rng, scene: Scene, right: Right) -> None:
     """An animal or an infant: the same image with smaller voxels."""
     scene.affine = centered(
@@ -798,7 +806,7 @@ def several_t1w(rng: Rng, scene: Scene, right: Right) -> None:
     right.plan.append(whole)
 
 
-@kind("anatomy", depths=("model",), open_="15")
+@kind("anatomy", depths=("model",))
 def negative_t1w(rng: Rng, scene: Scene, right: Right) -> None:
     """All values of the T1w image are negative."""
     extent = (24, 24, 22)
@@ -811,7 +819,7 @@ def negative_t1w(rng: Rng, scene: Scene, right: Right) -> None:
     right.refused.append("negative")
 
 
-@kind("anatomy", depths=("model",), open_="24")
+@kind("anatomy", depths=("model",))
 def swi(rng: Rng, scene: Scene, right: Right) -> None:
     """A T2*-weighted image that is much finer than the run."""
     zoom = float(rng.choice([0.6, 0.75, 0.8]))
@@ -836,7 +844,7 @@ def swi(rng: Rng, scene: Scene, right: Right) -> None:
 # --- confounds of another program
 
 
-@kind("derivatives", "files", open_="16")
+@kind("derivatives", "files")
 def confounds(rng: Rng, scene: Scene, right: Right) -> None:
     """Confounds with components that are n/a, without derivatives, or with a column of text."""
     how = pick(rng, ("sound", "no components", "late components", "no derivatives", "text"))
@@ -909,7 +917,7 @@ def closed_streams(rng: Rng, scene: Scene, right: Right) -> None:
     )
 
 
-@kind("environment", open_="26")
+@kind("environment")
 def no_utf8(rng: Rng, scene: Scene, right: Right) -> None:
     """A locale without UTF-8, and a folder whose name needs it."""
     right.environment = {
@@ -924,7 +932,7 @@ def no_utf8(rng: Rng, scene: Scene, right: Right) -> None:
 # --- several runs of the program
 
 
-@kind("again", "values", "table", depths=("end",), open_="11")
+@kind("again", "values", "table", depths=("end",))
 def stale_files(rng: Rng, scene: Scene, right: Right) -> None:
     """A file changes; its size and modification time stay."""
     which = pick(rng, ("series", "events"))
@@ -955,3 +963,104 @@ def stale_files(rng: Rng, scene: Scene, right: Right) -> None:
 
     scene.edits += [unpack] if which == "series" else []
     right.again = halve if which == "series" else swap
+
+
+# --- whole data sets
+
+_EVERYTHING = tuple(sorted(frozenset().union(*(each.touches for each in KINDS.values()))))
+
+
+@kind(*_EVERYTHING, depths=("end",))
+def unequal_weights(rng: Rng, scene: Scene, right: Right) -> None:
+    """One of three participants has no event of a third trial type."""
+    without = pick(rng, ("01", "02", "03"))
+    extra = [[f"{onset}", "2", "miss"] for onset in (1.0, 21.0, 69.0)]
+
+    def edit(scene: Scene) -> None:
+        plain = scene.table.read_text()
+        more = plain + "".join("\t".join(row) + "\n" for row in extra)
+        for label in ("02", "03"):
+            func = scene.bids / f"sub-{label}" / "func"
+            shutil.copytree(scene.func, func)
+            for path in sorted(func.iterdir()):
+                path.rename(path.with_name(path.name.replace("sub-01", f"sub-{label}")))
+        for label in ("01", "02", "03"):
+            name = scene.table.name.replace("sub-01", f"sub-{label}")
+            table = scene.bids / f"sub-{label}" / "func" / name
+            table.write_text(plain if label == without else more)
+
+    def combined(scene: Scene) -> str:
+        lines = (scene.root / "out" / "group_metrics.tsv").read_text().splitlines()
+        header, *rows = [line.split("\t") for line in lines]
+        who, what = header.index("participant"), header.index("contrast")
+        joined = {row[who].removeprefix("sub-") for row in rows if row[what] == "all"}
+        return f"`all` of {sorted(joined)} is combined" if without in joined else ""
+
+    scene.edits.append(edit)
+    right.exact, right.group = False, True
+    right.after.append(combined)
+
+
+@kind(*_EVERYTHING, depths=("end",))
+def slab_at_rest(rng: Rng, scene: Scene, right: Right) -> None:
+    """Three real slices at rest, far from most seeds, with a T1w image: images of nibabel."""
+    images = Path(nb.__file__).parent / "tests" / "data"
+
+    def edit(scene: Scene) -> None:
+        shutil.rmtree(scene.func)
+        scene.func.mkdir()
+        scene.anat.mkdir()
+        stem = "sub-01_task-rest_bold"
+        shutil.copy(images / "functional.nii", scene.func / f"{stem}.nii")
+        scene.put(scene.func / f"{stem}.json", {"RepetitionTime": 2.0, "TaskName": "rest"})
+        shutil.copy(images / "anatomical.nii", scene.anat / "sub-01_T1w.nii")
+
+    scene.edits.append(edit)
+    right.values = False
+    right.may_refuse.append("seed|slices|volumes")
+
+
+@kind(*_EVERYTHING, depths=("end",))
+def turned_t1w(rng: Rng, scene: Scene, right: Right) -> None:
+    """The header of the T1w image turns the simulated head by 90 degrees."""
+    axis, side = int(rng.integers(3)), float(rng.choice([-1, 1]))
+    turn = np.eye(4)
+    i, j = [k for k in range(3) if k != axis]
+    turn[i, i] = turn[j, j] = 0
+    turn[i, j], turn[j, i] = -side, side
+    moved: dict[str, np.ndarray] = {}
+
+    def edit(scene: Scene) -> None:
+        source = scene.root / "phantom"
+        program = Path(sys.executable).parent / "bids-sr-phantom"
+        subprocess.run([program, source, "--preset", "tiny"], check=True, capture_output=True)
+        shutil.rmtree(scene.bids / "sub-01")
+        shutil.copytree(source / "sub-01" / "func", scene.func)
+        path = next((source / "sub-01" / "anat").glob("*_T1w.nii.gz"))
+        image = nb.load(path)
+        middle = image.affine @ np.array([*((np.array(image.shape) - 1) / 2), 1])
+        there, back = np.eye(4), np.eye(4)
+        there[:3, 3], back[:3, 3] = -middle[:3], middle[:3]
+        moved["turn"] = back @ turn @ there
+        scene.save(
+            np.asarray(image.dataobj), scene.anat / path.name, affine=moved["turn"] @ image.affine
+        )
+        data = np.asarray(image.dataobj)
+        inside = np.argwhere(data > 0.3 * data.max())[::97]
+        moved["points"] = nb.affines.apply_affine(moved["turn"] @ image.affine, inside)
+
+    def registered(scene: Scene) -> str:
+        from bids_sr.spatial.transforms import read_itk
+
+        name = f"{STEM}_from-boldref_to-T1w_mode-image"
+        truth = scene.root / "phantom" / "derivatives" / "ground-truth" / "sub-01" / "func"
+        known = read_itk(truth / f"{name}_desc-truth_xfm.txt")[0] @ np.linalg.inv(moved["turn"])
+        (path,) = (scene.root / "out" / "sub-01" / "func").glob(f"{name}*_xfm.txt")
+        apply = nb.affines.apply_affine
+        apart = apply(read_itk(path)[0], moved["points"]) - apply(known, moved["points"])
+        off = float(np.linalg.norm(apart, axis=1).mean())
+        return f"registration to the T1w image is {off:.1f} mm off" if off > 6 else ""
+
+    scene.edits.append(edit)
+    right.values = False
+    right.after.append(registered)

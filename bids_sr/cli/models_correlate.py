@@ -32,6 +32,10 @@ def correlate(options: CorrelateOptions) -> None:
         f" {options.second.name} = {found.slope:.5g} x {options.first.name}"
         f" {'+' if found.intercept >= 0 else '-'} {abs(found.intercept):.5g}"
     )
+    print(
+        f"p = {found.p_independent:.2g} if voxels were independent; they are not, so this p value"
+        " is too small"
+    )
     if options.out is not None:
         files.make_folder(options.out)
         row = dataclasses.asdict(found)

@@ -12,6 +12,9 @@ class VoxelCorrelation:
     """Pearson's r, Spearman's rho, and the line second = slope * first + intercept.
 
     `slope` is in units of the second image per unit of the first, `voxels` the number of voxels.
+    `p_independent` is the two-sided p value of r for as many independent observations as there are
+    voxels. Neighboring voxels are not independent, so it is far too small; it is the value that
+    papers print.
     """
 
     r: float
@@ -19,13 +22,11 @@ class VoxelCorrelation:
     slope: float
     intercept: float
     voxels: int
+    p_independent: float
 
 
 def correlate_voxels(first: Real, second: Real, mask: Mask) -> VoxelCorrelation:
     """Correlate two images over the voxels of a mask (mouse-sr, figure 6F and G).
-
-    There is no p value: neighboring voxels are not independent, and a test that counts each of
-    them finds any correlation significant.
 
     `first`, `second`: images on one grid, in any units. `mask`: voxels that count (boolean, same
     shape). ValueError for fewer than three voxels, values that are not finite, or an image that
@@ -45,4 +46,5 @@ def correlate_voxels(first: Real, second: Real, mask: Mask) -> VoxelCorrelation:
         slope=float(line.slope),
         intercept=float(line.intercept),
         voxels=len(x),
+        p_independent=float(line.pvalue),
     )

@@ -403,9 +403,18 @@ def description_of(name: str) -> str:
     known = series(name)
     if known.variant == SAME:
         return f"acquired series (zerofill), smoothed to the resolution of {known.method}"
+    member = ", trained with another seed" if known.kind == "member" else ""
+    summary = summary_of(known.method)
+    return f"method: {summary}{member}" if summary else ""
+
+
+def summary_of(method: str) -> str:
+    """Return the phrase that defines a method; "" if there is no such method.
+
+    >>> summary_of("sbl")
+    'sparse Bayesian learning, stopped early: variance maps from the acquired data'
+    """
     try:
-        summary = method_of_series(known.method).summary
+        return method_of_series(method).summary
     except UnknownMethod:
         return ""
-    member = ", trained with another seed" if known.kind == "member" else ""
-    return f"method: {summary}{member}"

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bids_sr.bids import BoldRun, Findings
+from bids_sr.bids.headers import READ_ERRORS
 from bids_sr.bids.inputs import entities_of, same_run, stem_of_echoes
 from bids_sr.config import Settings
 from bids_sr.frozen import frozen
@@ -339,7 +340,8 @@ def _row(
 def dummies_of(run: BoldRun, settings: Settings) -> int:
     """Return the number of volumes of a run that are not in the steady state, as it will be used.
 
-    If neither an option nor another program states it, the first volumes are read.
+    If neither an option nor another program states it, the first volumes are read. 0 if they
+    cannot be read, which the check of all voxels reports.
     """
     given = settings.preprocessing.dummy_scans
     if given is None and run.precomputed is not None:
@@ -350,7 +352,10 @@ def dummies_of(run: BoldRun, settings: Settings) -> int:
         return 0
     from bids_sr.glm.confounds import nonsteady_at_start
 
-    return nonsteady_at_start(run.bold)
+    try:
+        return nonsteady_at_start(run.bold)
+    except READ_ERRORS:
+        return 0
 
 
 def is_long_enough(

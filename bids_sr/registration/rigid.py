@@ -52,6 +52,7 @@ _POOR_GAIN = 0.5
 # are compared on voxels of this size (mm), and registered if they come near that match as they are
 _TURN_MM = 4.0
 _TURNS_TRIED = 3
+_TURN_SHARE = 0.25  # of the information above 1, that counts as near
 # information of a turned start over that of the headers, from which the headers are not believed
 _TURNED_GAIN = 1.5
 
@@ -202,7 +203,7 @@ def _turned_starts(
         scored.append((mutual_information(low, other, start, inside), start))
     scored.sort(key=lambda pair: -pair[0])
     by_headers = mutual_information(low, other, np.eye(4), inside)
-    least = min(_POOR_GAIN * (nmi - 1), by_headers - 1)
+    least = min(_TURN_SHARE * (nmi - 1), by_headers - 1)
     worth = [start for score, start in scored if score - 1 >= least]
     return worth[:_TURNS_TRIED]
 

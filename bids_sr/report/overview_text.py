@@ -151,12 +151,8 @@ def overview_html(
 
 def _definitions(methods: Sequence[str]) -> str:
     """Define the names of methods: ``sbl: sparse Bayesian learning, …``."""
-    summaries = {name: words.description_of(name) for name in methods if name}
-    return " ".join(
-        f"{name}: {summary.removeprefix('method: ')}."
-        for name, summary in summaries.items()
-        if summary
-    )
+    summaries = {name: words.summary_of(name) for name in methods if name}
+    return " ".join(f"{name}: {summary}." for name, summary in summaries.items() if summary)
 
 
 def _mark(status: str) -> str:

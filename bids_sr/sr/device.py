@@ -21,7 +21,7 @@ def choose_device(device: str) -> str:
     if device == "cpu" or (device == "auto" and _why_no_cuda()):
         return "cpu"
     if device == "cuda" and _why_no_cuda():
-        raise RuntimeError(f"--device cuda: {_why_no_cuda()}; use --device cpu or auto")
+        raise RuntimeError(f"--device cuda: {_why_no_cuda()}. Use --device cpu or auto.")
     return "cuda"
 
 
@@ -34,7 +34,7 @@ def _why_no_cuda() -> str:
     import torch
 
     if not torch.cuda.is_available():
-        return "torch finds no CUDA device here"
+        return "no CUDA device found by torch"
     try:
         torch.ones(8, device="cuda").sum().item()
     except RuntimeError as error:

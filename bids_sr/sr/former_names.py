@@ -27,8 +27,8 @@ def renaming(card: Mapping[str, object]) -> str:
     if named == method:
         return ""
     return (
-        f"it was trained as {named} --recipe fast by an earlier version, and is a model of the"
-        f" data-consistent network, which is now the method {method}"
+        f"the model was trained as {named} --recipe fast by an earlier version of bids-sr; this"
+        f" data-consistent network is now the method {method}"
     )
 
 

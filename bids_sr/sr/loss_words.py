@@ -11,11 +11,11 @@ _WORDS = {
     "psnr:PSNRLoss": "a PSNR term",
     "adversarial:AdversarialBCE": "the adversarial term of a discriminator",
     "adversarial:AdversarialWasserstein": "the adversarial term of a Wasserstein critic",
-    "adversarial:CriticScore": "the score that a critic gives",
+    "adversarial:CriticScore": "the score of a critic",
     "perceptual:VGGPerceptual": "squared error of VGG-19 features",
     "tv:TotalVariation": "total variation",
     "tv:SummedVariation": "total variation per acquired voxel",
-    "cycle:MAE": "absolute error of cycles to the other resolution and back",
+    "cycle:MAE": "absolute cycle-consistency error",
     "identity:MAE": "an identity term",
     "sparsify:JointSparsify": "a joint sparsifying term",
 }

@@ -32,8 +32,8 @@ def check_factor(factor: Factor) -> Factor:
     out = tuple(float(f) for f in factor)
     if len(out) != 3 or not all(np.isfinite(out)) or min(out) < 1:
         raise ResolutionError(
-            "a factor is three numbers of at least 1 (low- over high-resolution voxel), not"
-            f" {factor}"
+            f"factor {factor}: expected three numbers of at least 1 (low- divided by"
+            " high-resolution voxel size)"
         )
     return out[0], out[1], out[2]
 
@@ -117,7 +117,9 @@ def crop_matrix_complex(n: int, m: int) -> Array:
     resolution (m x n, complex128).
     """
     if not 1 <= m <= n:
-        raise ResolutionError(f"k-space of {n} samples cannot be cropped to {m}")
+        raise ResolutionError(
+            f"k-space of {n} samples cannot be cropped to {m}; expected 1 to {n}"
+        )
     k = np.arange(-(m // 2), m - m // 2)
     centers = (np.arange(m) + 0.5) * n / m - 0.5
     out = np.exp(2j * np.pi * k * (centers[:, None, None] - np.arange(n)[:, None]) / n).sum(-1) / n
@@ -214,7 +216,7 @@ def downsample(hr: Array, lr_shape: tuple[int, ...]) -> Array:
 def _as_image(values: Array) -> Array:
     values = np.asarray(values)
     if values.ndim not in (3, 4):
-        raise ResolutionError(f"an image has 3 or 4 axes, not {values.ndim}")
+        raise ResolutionError(f"the image has {values.ndim} axes; expected 3 or 4")
     return values
 
 
@@ -390,7 +392,7 @@ def matrix_for(name: str, m: int, n: int, axis: int = 0) -> Array:
     (2), B-splines replace zero filling. Matrix from acquired to high resolution (n x m).
     """
     if name not in MATRICES:
-        raise KeyError(f"no interpolation named {name}; there are {', '.join(MATRICES)}")
+        raise KeyError(f"unknown interpolation {name}; expected one of {', '.join(MATRICES)}")
     return MATRICES["bspline" if name == "zerofill" and axis == 2 else name](m, n)
 
 

@@ -70,7 +70,7 @@ class Placebo:
     method: str = ""
 
 
-_SUBJECT = "a model of this subject"
+_SUBJECT = "a model of this participant"
 PLACEBOS_OF_A_PAIR = (
     Placebo(
         suffix="Phantom",
@@ -81,27 +81,27 @@ PLACEBOS_OF_A_PAIR = (
     Placebo(
         suffix="Other",
         kind="model",
-        instead="the model of another subject",
+        instead="the model of another participant",
         attributable_to=_SUBJECT,
     ),
     Placebo(
         suffix="T1w",
         kind="contrast",
-        instead="a model trained on this subject's T1w image",
-        attributable_to="the contrast of the pair",
+        instead="a model trained on the T1w image of this participant",
+        attributable_to="the contrast of the image pair",
     ),
 )
 PLACEBOS_OF_A_RUN = tuple(
     Placebo(
         suffix=suffix,
         kind="map",
-        instead=f"the variance map of {instead}",
-        attributable_to="where this run fluctuates",
+        instead=f"the prior SD map of {instead}",
+        attributable_to="the spatial pattern of the fluctuations in this run",
     )
     for suffix, instead in (
-        ("Mirror", "this run, left and right exchanged"),
-        ("Shift", "this run, moved by three acquired voxels"),
-        ("Other", "another subject"),
+        ("Mirror", "this run, mirrored left to right"),
+        ("Shift", "this run, shifted by three acquired voxels"),
+        ("Other", "another participant"),
     )
 )
 
@@ -275,7 +275,7 @@ def get_method(name: str) -> Method:
         near = get_close_matches(name, method_names(), n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
         raise UnknownMethod(
-            f"no method named {name!r}; there are: {', '.join(method_names())}.{hint}"
+            f"unknown method {name!r}; expected one of {', '.join(method_names())}.{hint}"
         )
     method = importlib.import_module(_modules()[name]).METHOD
     assert isinstance(method, Method)
@@ -321,5 +321,5 @@ def get_recipe(method: Method, name: str) -> Recipe:
     if name in method.recipes:
         return method.recipes[name]
     raise UnknownMethod(
-        f"method {method.name} has no recipe {name!r}; there are: {', '.join(method.recipes)}"
+        f"method {method.name} has no recipe {name!r}; expected one of {', '.join(method.recipes)}"
     )

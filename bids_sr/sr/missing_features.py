@@ -29,8 +29,8 @@ def missing_features(method: Method, recipe: str) -> str:
     if not any(term.kind == "perceptual" for term in chosen.losses):
         return ""
     stand_ins = [loss_in_words(loss_name(term)) for term in chosen.losses if term.stands_in]
-    instead = f", and {' plus '.join(stand_ins)} stands in for the features" if stand_ins else ""
-    return f"no weights of that network are given{instead}"
+    instead = f", so {' plus '.join(stand_ins)} replaces the features" if stand_ins else ""
+    return f"no VGG-19 weights were given{instead}"
 
 
 def features_notice(method: Method, recipe: str) -> tuple[Level, str] | None:
@@ -42,10 +42,10 @@ def features_notice(method: Method, recipe: str) -> tuple[Level, str] | None:
     lacking = missing_features(method, recipe)
     if not lacking:
         return None
-    text = f"features of VGG-19 will not enter the loss: {lacking}"
+    text = f"the loss will not include VGG-19 features: {lacking}"
     if recipe == "fast":
-        return "note", f"{text}. The term is optional in this recipe (--vgg-weights FILE)."
+        return "note", f"{text}. The term is optional in recipe fast (--vgg-weights FILE)."
     return "warning", (
-        f"{text}. The training is then not that of the paper. To include them, give the weights"
-        " with --vgg-weights FILE."
+        f"{text}. The training then differs from the paper. To include the features, specify the"
+        " weights with --vgg-weights FILE."
     )

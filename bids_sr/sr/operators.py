@@ -68,7 +68,8 @@ class Degradation:
         count = len(self.shape)
         if tuple(x.shape[-count:]) != self.shape:
             raise ResolutionError(
-                f"{self.name} was made for {self.shape}; the image is {tuple(x.shape)}"
+                f"degradation {self.name}: the shape of the image is {tuple(x.shape)}; expected"
+                f" {self.shape}"
             )
         kinds = _DEGRADATIONS[self.name][:count]
         for axis, (kind, m, (start, stop)) in enumerate(
@@ -107,20 +108,25 @@ def get_operator(
     None, a size that the factor does not divide is cropped around its center.
     """
     if name not in _DEGRADATIONS:
-        raise KeyError(f"no degradation named {name!r}; there are: {', '.join(_DEGRADATIONS)}")
+        raise KeyError(f"unknown degradation {name!r}; expected one of {', '.join(_DEGRADATIONS)}")
     if len(shape) not in (2, 3) or len(factor) != len(shape):
         raise ResolutionError(
-            f"a degradation needs one factor for each of two or three axes: {shape}, {factor}"
+            f"shape {shape} and factor {factor}: expected two or three axes and one factor per"
+            " axis"
         )
     if not all(np.isfinite(factor)) or min(factor) < 1:
         raise ResolutionError(
-            f"factors are numbers of at least 1 (low- over high-resolution voxel), not {factor}"
+            f"factor {factor}: expected numbers of at least 1 (low- divided by high-resolution"
+            " voxel size)"
         )
     if lowres_shape is not None:
         if len(lowres_shape) != len(shape) or any(
             not 1 <= m <= n for m, n in zip(lowres_shape, shape, strict=True)
         ):
-            raise ResolutionError(f"{lowres_shape} is no coarse grid for {shape}")
+            raise ResolutionError(
+                f"low-resolution grid {lowres_shape}: expected at most as many voxels along"
+                f" each axis as the high-resolution grid {shape}"
+            )
         window, coarse = tuple((0, n) for n in shape), tuple(lowres_shape)
     else:
         window, coarse = divided(shape, factor)

@@ -91,7 +91,9 @@ def read_drawn(text: str, method: str, recipe: Recipe) -> SearchedSetting:
             field=field.name, choices=tuple(dict.fromkeys(numbers)), whole=field.whole
         )
     if numbers[0] >= numbers[1]:
-        raise ChangeError("the range ends before it begins", f"write {field.name}=LOW..HIGH", text)
+        raise ChangeError(
+            "the lower limit is not below the upper limit", f"write {field.name}=LOW..HIGH", text
+        )
     return SearchedSetting(field=field.name, low=numbers[0], high=numbers[1], whole=field.whole)
 
 
@@ -157,8 +159,10 @@ def grid_trials(
     """
     for searched in space:
         if not searched.choices:
-            why = f"a grid has no values of a range ({searched})"
-            raise ChangeError(why, f"list them, such as {searched.field}=A,B,C", str(searched))
+            why = "a grid search requires a list of values, not a range"
+            raise ChangeError(
+                why, f"list the values, such as {searched.field}=A,B,C", str(searched)
+            )
     trials = [
         tuple(
             RecipeChange(method=method, field=searched.field, value=value)

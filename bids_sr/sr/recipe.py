@@ -32,7 +32,8 @@ def in_plane(factor: Factor) -> None:
     """Raise ValueError where a factor asks for thinner slices."""
     if factor[2] != 1:
         raise ValueError(
-            f"a 2D network works in-plane; the factor {factor} also asks for thinner slices"
+            f"factor {factor}: a 2D network changes only the in-plane resolution; expected a"
+            " factor of 1 across slices"
         )
 
 
@@ -238,7 +239,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if self.epochs is not None and self.patches is None:
-            raise ValueError("a recipe in epochs needs `patches`, too")
+            raise ValueError("a recipe with `epochs` also requires `patches`")
 
     @property
     def steps_an_epoch(self) -> int:

@@ -64,9 +64,7 @@ class RecipeChange:
         name, equals, number = text.partition("=")
         method, dot, field = name.strip().partition(".")
         if not (equals and dot and method and field):
-            raise ChangeError(
-                "it has not the form METHOD.FIELD=VALUE", "write, for example, tv.tv=0.02"
-            )
+            raise ChangeError("expected METHOD.FIELD=VALUE", "write, for example, tv.tv=0.02")
         return cls(method=method, field=field, value=number_of(number))
 
 
@@ -74,9 +72,13 @@ def change_of_method(text: str, method: str) -> RecipeChange:
     """Read ``FIELD=VALUE``, or ``METHOD.FIELD=VALUE`` of this method; else `ChangeError`."""
     name, equals, _ = text.partition("=")
     if not (name.strip() and equals):
-        raise ChangeError("it has not the form FIELD=VALUE", "write, for example, batch=8", text)
+        raise ChangeError("expected FIELD=VALUE", "write, for example, batch=8", text)
     if "." in name and not name.strip().startswith(f"{method}."):
-        raise ChangeError(f"the method is {method}", "write FIELD=VALUE without a method", text)
+        raise ChangeError(
+            f"expected a setting of the method {method}",
+            "write FIELD=VALUE without a method",
+            text,
+        )
     try:
         return RecipeChange.from_text(text if "." in name else f"{method}.{text}")
     except ChangeError as error:
@@ -92,9 +94,9 @@ def number_of(text: str) -> Number:
     try:
         value = float(text)
     except ValueError:
-        raise ChangeError(f"{text.strip()!r} is not a number", "give one number") from None
+        raise ChangeError(f"{text.strip()!r} is not a number", "use one number") from None
     if not isfinite(value):
-        raise ChangeError(f"{text.strip()!r} is not finite", "give one number")
+        raise ChangeError(f"{text.strip()!r} is not a finite number", "use one number")
     return int(value) if value.is_integer() else value
 
 
@@ -137,10 +139,12 @@ class VariableField:
     def checked(self, value: Number) -> Number:
         """Return a value as the recipe takes it, or raise `ChangeError`."""
         if self.whole and value != int(value):
-            raise ChangeError(f"{self.name} is a whole number", f"give one from {self.range}")
+            raise ChangeError(
+                f"{self.name} must be a whole number", f"use a whole number from {self.range}"
+            )
         if not self.least <= value <= self.most:
             raise ChangeError(
-                f"{self.name} ({self.sets}) is from {self.range}", "give a value in this range"
+                f"{self.name} ({self.sets}) must be from {self.range}", "use a value in this range"
             )
         return int(value) if self.whole else float(value)
 
@@ -214,7 +218,7 @@ _OTHER_WEIGHTS = (
     _Weight(
         name="perceptual",
         kind="perceptual",
-        sets="weight of features of VGG-19",
+        sets="weight of VGG-19 features",
     ),
     _Weight(name="cycle", kind="cycle", sets="weight of cycle consistency"),
     _Weight(name="identity", kind="identity", sets="weight of the identity term"),
@@ -349,7 +353,7 @@ def variable_fields(recipe: Recipe) -> tuple[VariableField, ...]:
                 most=_LARGEST_SIDE,
                 whole=True,
                 unit="high-resolution voxels",
-                sets="side of the training patches",
+                sets="side length of the training patches",
                 source=f"{_ATTENTION_UNET}: 8 to 64, section 4.1.2",
                 put=lambda how, value: replace(how, patch=int(value), patch_at_most=False),
             )
@@ -359,11 +363,11 @@ def variable_fields(recipe: Recipe) -> tuple[VariableField, ...]:
             VariableField(
                 name="patches",
                 default=recipe.patches,
-                without_default="new ones at each step",
+                without_default="new patches at each step",
                 least=1,
                 most=10_000_000,
                 whole=True,
-                unit="patches of all images together",
+                unit="patches in total, over all images",
                 sets="training samples, drawn once",
                 source=(
                     f"{_ATTENTION_UNET}: 100 to 5000 per scan, section 4.1.3;"
@@ -437,11 +441,14 @@ def variable_field(recipe: Recipe, name: str, about: str) -> VariableField:
     """
     fields = {field.name: field for field in variable_fields(recipe)}
     if name not in fields:
-        why = f"{about} has no setting {name!r} to change; it has {', '.join(fields)}"
+        why = f"{about} has no setting {name!r}; expected one of {', '.join(fields)}"
         fix = nearest(name, list(fields)) or "choose one of these"
         if name == "bce" and recipe.objective == "supervised":
-            why = f"cross-entropy needs intensities from 0 to 1, which {about} exceeds"
-            fix = "take --recipe paper of attunet, unet, vit, ccnn3d, resnet2d, resnet3d or gan3d"
+            why = (
+                f"cross-entropy requires intensities from 0 to 1, but intensities in {about} can"
+                " be above 1"
+            )
+            fix = "use --recipe paper of attunet, unet, vit, ccnn3d, resnet2d, resnet3d or gan3d"
         raise ChangeError(why, fix)
     return fields[name]
 
@@ -469,9 +476,9 @@ def apply_changes(recipe: Recipe, changes: Sequence[RecipeChange], about: str = 
         others = [weight.name for weight in _IMAGE_LOSSES if _takes(recipe, weight)]
         raise ChangeError(
             "all terms of the loss that compare the output with an image would have weight 0",
-            f"give one of {', '.join(others)} a weight above 0"
+            f"use a weight above 0 for one of {', '.join(others)}"
             if others
-            else "leave one of the weights as it is",
+            else "keep the default of one of the weights",
             " ".join(map(str, changes)),
         )
     return changed
@@ -500,23 +507,29 @@ def check_changes(
     for change in changes:
         name = change.method
         if name not in method_names():
-            why = f"there is no method {name!r}; there are {', '.join(method_names())}"
+            why = f"unknown method {name!r}; expected one of {', '.join(method_names())}"
             fix = nearest(name, method_names()) or "choose one of these"
             raise ChangeError(why, fix, str(change))
         if not get_method(name).recipes:
-            why = f"{name} has no recipe: it estimates variance maps and trains no network"
-            raise ChangeError(why, "leave the change out", str(change))
+            why = (
+                f"{name} has no recipe, because the method estimates variance maps and does not"
+                " train a network"
+            )
+            raise ChangeError(why, "omit the change", str(change))
         if name not in methods:
-            why = f"{name} is not among the methods of this call ({', '.join(methods) or 'none'})"
-            fix = f"add --sr-method {name}, or leave the change out"
+            why = (
+                f"{name} is not one of the methods of this command"
+                f" ({', '.join(methods) or 'none'})"
+            )
+            fix = f"add --sr-method {name}, or omit the change"
             raise ChangeError(why, fix, str(change))
         if change.field == "perceptual" and not vgg:
-            why = "without weights of VGG-19 the perceptual term is off"
-            fix = "give them with --vgg-weights, or leave the change out"
+            why = "without VGG-19 weights, the perceptual term is off"
+            fix = "specify the weights with --vgg-weights, or omit the change"
             raise ChangeError(why, fix, str(change))
         if [other.field for other in changes_of(changes, name)].count(change.field) > 1:
-            why = f"{name}.{change.field} is given twice"
-            raise ChangeError(why, "give it once", str(change))
+            why = f"{name}.{change.field} is set twice"
+            raise ChangeError(why, "set it once", str(change))
     for name in dict.fromkeys(change.method for change in changes):
         method = get_method(name)
         if recipe_name(method, recipe) in method.recipes:  # a missing one has its own refusal
@@ -545,7 +558,7 @@ def changes_from(method: str, values: Mapping[str, object]) -> tuple[RecipeChang
     changes = []
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
-            raise ChangeError(f"{name} is not a number", "take the card as it was written")
+            raise ChangeError(f"{name} is not a number", "restore the original card")
         changes.append(RecipeChange(method=method, field=name, value=value))
     return tuple(changes)
 
@@ -558,7 +571,7 @@ def changes_text(recipe: Recipe, changes: Sequence[RecipeChange]) -> str:
         f"{fields[name].sets} {value:.9g} instead of {fields[name].shown_default}"
         for name, value in differing.items()
     ]
-    return f" Settings of its recipe were changed: {'; '.join(parts)}." if parts else ""
+    return f" Changed settings of the recipe: {'; '.join(parts)}." if parts else ""
 
 
 def work_ratio(recipe: Recipe, changed: Recipe, ndim: int) -> float:

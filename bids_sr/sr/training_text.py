@@ -67,7 +67,7 @@ def planned_sentences(
     lacking = "" if features else missing_features(method, recipe)
     out = []
     if lacking:
-        out.append(f"Features of VGG-19 will not enter the loss of {method.name}: {lacking}.")
+        out.append(f"The loss of {method.name} will not include VGG-19 features: {lacking}.")
     if minutes is not None:
         latest = f"after {minutes:g} minutes at the latest"
         out.append(f"Training of {method.name} will be stopped {latest}.")
@@ -82,7 +82,7 @@ def data_text(cards: Sequence[ModelCard]) -> str:
     first = read_training(cards[0])
     contrast = f"({first.contrast})"
     if not first.images:
-        return f"images {contrast} that the card does not list"
+        return f"images {contrast} not listed in the model card"
     count = images_text(cards)
     several = count != "1"
     if first.unsupervised:
@@ -90,7 +90,7 @@ def data_text(cards: Sequence[ModelCard]) -> str:
         return f"{count} {noun} {contrast} as acquired, without a high-resolution image"
     if first.paired:
         noun = "pairs" if several else "pair"
-        return f"{count} {noun} of images {contrast}, of high and of low resolution"
+        return f"{count} {noun} of high- and low-resolution images {contrast}"
     if several:
         return f"{count} images {contrast} and low-resolution images computed from them"
     return f"{count} image {contrast} and a low-resolution image computed from it"
@@ -143,9 +143,11 @@ def _recipe_sentences(record: TrainingRecord) -> list[str]:
     seed = "" if record.seed is None else f" (seed {record.seed})"
     out = [f"Training of {record.name} followed recipe {record.recipe}{seed}{_whose(record)}."]
     if record.sloppy:
-        out.append("It was cut down to a few steps for a test of the program (--sloppy).")
+        out.append(
+            "For a test of the program (--sloppy), the training was limited to a few steps."
+        )
     if record.changed or record.other_changes:
-        out.append(f"It differed from this recipe in {_changes_text(record)}.")
+        out.append(f"The training differed from this recipe in {_changes_text(record)}.")
     return out
 
 
@@ -160,14 +162,16 @@ def _whose(record: TrainingRecord) -> str:
     if method is None:
         return ""
     if method.without_paper:
-        return ", whose settings are ours, as the paper of the method was not at hand"
+        return ", with settings of our own, because the paper of the method was not available"
     if record.recipe == "paper":
-        return ", whose settings are those of the paper as far as it gives them"
+        return ", with the settings of the paper, as far as the paper gives them"
     if record.recipe_known and "paper" in method.recipes:
         ours, theirs = method.recipes[record.recipe], method.recipes["paper"]
         steps = f" with at most {ours.steps:,} steps" * (ours.steps != theirs.steps)
         instead = f" of {theirs.steps:,}" if steps else ""
-        return f", which is ours and not that of the paper{steps and f':{steps} instead{instead}'}"
+        return (
+            f", which is ours and differs from the paper{steps and f':{steps} instead{instead}'}"
+        )
     return ", which is ours"
 
 
@@ -179,7 +183,7 @@ def _changes_text(record: TrainingRecord) -> str:
     ]
     more = len(listed) - _MOST_CHANGES
     parts = listed[:_MOST_CHANGES] + [f"{more} more settings"] * (more > 0)
-    parts += ["settings of the network or the loss that the model's card lists"] * (
+    parts += ["settings of the network or the loss listed in the model card"] * (
         record.other_changes and not listed
     )
     return ", ".join(parts)
@@ -222,25 +226,25 @@ def _loss_sentences(record: TrainingRecord) -> list[str]:
     if record.adversarial_acted and record.adversarial_from:
         before = {name: acted[name] for name in record.pretrained_by if name in acted}
         out.append(
-            f"The first {record.adversarial_from:,} steps of {record.name} were pre-training by"
-            f" {_sum_text(before, record)} alone."
+            f"The first {record.adversarial_from:,} steps of {record.name} were pre-training with"
+            f" only {_sum_text(before, record)}."
         )
     if record.contested and not record.adversarial_acted:
         out.append(
-            f"The adversarial term of {record.name} was to act after the first"
-            f" {record.adversarial_from:,} steps and did not act on the weights that were kept."
+            f"The adversarial term of {record.name} starts after the first"
+            f" {record.adversarial_from:,} steps, so it did not act on the weights that were kept."
         )
     if record.inspected_critic:
         out.append(
-            f"A critic was trained beside {record.name} for inspection and had no weight in the"
-            " loss."
+            f"A critic was trained together with {record.name}, for inspection only; it had no"
+            " weight in the loss."
         )
     if record.features_off:
         instead = " plus ".join(map(loss_in_words, record.stand_ins))
-        stood_in = f"; {instead} stood in for them" if instead else ""
+        stood_in = f"; {instead} replaced the features" if instead else ""
         out.append(
-            f"Features of VGG-19, a term of this recipe, did not enter the loss of {record.name},"
-            f" as no weights of that network were given{stood_in}."
+            f"The loss of {record.name} did not include VGG-19 features, a term of this recipe,"
+            f" because no VGG-19 weights were given{stood_in}."
         )
     return out
 
@@ -279,7 +283,7 @@ def _end_sentences(records: Sequence[TrainingRecord]) -> list[str]:
             f" steps, {steps}. {_end_text(search, first)}{trainings}."
         )
         done = _range(phase.steps for phase in refit)
-        anew = f"{first.name} was then trained anew on all slices"
+        anew = f"{first.name} was then retrained on all slices"
         out.append(
             f"{anew}; the time limit stopped this training after {done} of {steps} steps."
             if first.phases[1].ended_by == "time"

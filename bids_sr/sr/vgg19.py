@@ -22,8 +22,8 @@ class WrongChecksum(ValueError):
     def __init__(self, path: Path, digits: str, digest: str) -> None:
         self.digest = digest
         super().__init__(
-            f"{path}: its SHA-256 should begin with {digits}, and is {digest}; the file is"
-            " incomplete, damaged or another file"
+            f"{path}: the SHA-256 is {digest}; expected a SHA-256 that begins with {digits}. The"
+            " file is incomplete, damaged or a different file."
         )
 
 
@@ -52,13 +52,13 @@ def load_vgg19(path: Path) -> nn.Sequential:
 
     if path.suffix != ".safetensors":
         raise ValueError(
-            f"{path}: not a .safetensors file; files of torch.save may contain a program and are"
-            f" not read. Convert torchvision's file with: bids-sr-models vgg19 {path}"
+            f"{path}: not a .safetensors file. Files of torch.save are not read, because they can"
+            f" contain code. Convert torchvision's file with: bids-sr-models vgg19 {path}"
         )
     try:
         state = load_file(path)
     except Exception as error:
-        raise ValueError(f"{path}: cannot be read as weights of VGG-19: {error}") from error
+        raise ValueError(f"{path}: cannot be read as VGG-19 weights: {error}") from error
     net = vgg19_features()
     net.load_state_dict(_convolutions(path, state))
     return net.eval().requires_grad_(False)
@@ -100,10 +100,10 @@ def convert_vgg19(path: Path, digits: str) -> bytes:
             state = torch.load(stream, map_location="cpu", weights_only=True)
         except Exception as error:
             raise ValueError(
-                f"{path}: cannot be read as weights of torch ({type(error).__name__})"
+                f"{path}: cannot be read as a file of torch.save ({type(error).__name__})"
             ) from error
     if not isinstance(state, dict):
-        raise ValueError(f"{path}: not a state dictionary but a {type(state).__name__}")
+        raise ValueError(f"{path}: contains a {type(state).__name__}; expected a state dictionary")
     weights = {f"{_PREFIX}{key}": value for key, value in _convolutions(path, state).items()}
     # one entry, because the order of several is not fixed
     return save(weights, {"source": f"sha256:{digest}"})
@@ -123,7 +123,7 @@ def _convolutions(path: Path, state: dict[str, Tensor]) -> dict[str, Tensor]:
     ]
     if wrong:
         raise ValueError(
-            f"{path}: not VGG-19 as torchvision stores it: {', '.join(wrong[:3])} missing or"
-            " misshapen"
+            f"{path}: not VGG-19 of torchvision: {', '.join(wrong[:3])} missing or of another"
+            " shape"
         )
     return {key: state[f"{_PREFIX}{key}"].float().contiguous() for key in shapes}

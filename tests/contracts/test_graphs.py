@@ -14,6 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 from bidsmaker import BidsMaker
@@ -162,9 +163,21 @@ def _scans_of_three(maker: BidsMaker) -> None:
         _scans(maker, label)
 
 
+def _scans_and_lesions(maker: BidsMaker) -> None:
+    _scans(maker)
+    _lesions(maker)
+
+
+def _lesions(maker: BidsMaker) -> None:
+    affine = np.diag([10.0, 10, 10, 1])
+    affine[:3, 3] = -45
+    lesions = nib.Nifti1Image(np.ones((10, 10, 10), np.uint8), affine)
+    lesions.to_filename(maker.root.parent / "lesions.nii.gz")
+
+
 def _scans_and_controls(maker: BidsMaker) -> None:
     """A pair, and a participant with high-resolution scans of two sessions only."""
-    _scans(maker)
+    _scans_and_lesions(maker)
     for session in ("a", "b"):
         maker.image(f"sub-02_ses-{session}_T1w.nii.gz", "anat", (3.0, 3.0, 3.0))
 
@@ -306,13 +319,30 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
         ],
     ),
     "structural scans, deformed to the template": (
-        _scans,
-        ["--sr-target", "anat", "--anat-align", "template-warp", "--anat-mask", "intracranial"],
+        _scans_and_lesions,
+        [
+            "--sr-target",
+            "anat",
+            "--anat-align",
+            "template-warp",
+            "--anat-mask",
+            "intracranial",
+            "--lesion-template",
+            "{root}/lesions.nii.gz",
+        ],
     ),
     "structural scans, deformed": (_scans, ["--sr-target", "anat", "--anat-align", "nonlinear"]),
     "structural scans of one resolution": (
         _scans_and_controls,
-        ["--sr-target", "anat", "--anat-control", "--anat-scale", "range"],
+        [
+            "--sr-target",
+            "anat",
+            "--anat-control",
+            "--anat-scale",
+            "range",
+            "--lesion-template",
+            "{root}/lesions.nii.gz",
+        ],
     ),
     "smoothed before super-resolution": (
         _interleaved_slices,
@@ -805,10 +835,10 @@ IN_ORDER = (
     "Rigid head motion",
     "acquired series was resampled",
     "Confounds were",
-    "Every other series was brought",
+    "All other series were resampled",
     "Baselines:",
-    "under a Gaussian prior",
-    "was mapped in every",
+    "with a Gaussian prior",
+    "was mapped in all",
     "split into two halves",
     "compared with known activation",
 )
@@ -834,7 +864,7 @@ def test_the_methods_text_cites_what_exists_says_nothing_twice_and_follows_the_p
     assert [sentence for sentence, times in Counter(sentences).items() if times > 1] == []
     assert (
         text.count("aseline")
-        <= text.count("Every other series was brought")
+        <= text.count("All other series were resampled")
         == text.count("Baselines:")
     )
     places = [text.index(words) for words in IN_ORDER if words in text]

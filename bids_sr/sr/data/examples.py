@@ -142,8 +142,8 @@ class Examples:
             )
             if len(slices) < 2:
                 raise TrainingDataError(
-                    f"only {len(slices)} slice of the images shows enough of the head: nothing"
-                    " could be held out"
+                    f"slices that show enough of the head: {len(slices)}; at least 2 are"
+                    " required, because some are held out"
                 )
             return split(slices, hold_out)
         depth = [self.at(k).shape[2] for k in range(count)]
@@ -159,7 +159,7 @@ class Examples:
             kept = max(p, (brain[-1] + 1 - part) // p * p)
             if kept >= n:
                 raise TrainingDataError(
-                    f"{self.images[k].name}: {n} slices are too few to hold some out"
+                    f"{self.images[k].name}: {n} slices are too few to hold out a part of them"
                 )
             train.append(Region(image=k, slices=(0, kept)))
             held.append(Region(image=k, slices=(kept, n)))
@@ -448,7 +448,7 @@ class Examples:
             unit = "the largest value of each low-resolution image is 1"
         elif self.recipe.intensity == "range":
             unit = "the smallest value of each low-resolution image is 0, the largest 1"
-        made = f"made by {self.recipe.degradation} from the fine ones"
+        made = f"computed from the high-resolution images ({self.recipe.degradation})"
         image = seen.coarse[0].cpu().numpy()
         mask = seen.inside_coarse[0].cpu().numpy()
         return image_entries(image, mask, first.affine, self.factor, mm=(low, high)) | {

@@ -51,24 +51,32 @@ class TrainingImage:
 
     def __post_init__(self) -> None:
         if self.fine is None and self.coarse is None:
-            raise TrainingDataError(f"{self.name}: neither a fine nor a coarse image")
-        for kind, image in (("fine", self.fine), ("coarse", self.coarse)):
+            raise TrainingDataError(
+                f"{self.name}: no image; expected a high-resolution image, a"
+                " low-resolution image, or both"
+            )
+        for kind, image in (("high-resolution", self.fine), ("low-resolution", self.coarse)):
             if image is None:
                 continue
             if image.ndim not in (3, 4):
                 raise TrainingDataError(
-                    f"{self.name}: the {kind} image has {image.ndim} axes, not 3 (4 with channels)"
+                    f"{self.name}: the {kind} image has {image.ndim} axes; expected 3 (4 with"
+                    " channels)"
                 )
             if not np.isfinite(image).all() or np.ptp(image) == 0:
-                raise TrainingDataError(f"{self.name}: the {kind} image is constant or not finite")
+                raise TrainingDataError(
+                    f"{self.name}: the {kind} image is constant, or contains NaN or infinite"
+                    " values"
+                )
             if min(image.shape[-3:-1]) < _LEAST:
                 raise TrainingDataError(
-                    f"{self.name}: the {kind} image {image.shape} has less than {_LEAST} voxels"
-                    " in-plane"
+                    f"{self.name}: the {kind} image {image.shape} has fewer than {_LEAST} voxels"
+                    " along an in-plane axis"
                 )
         if self.mask.shape != self.shape:
             raise TrainingDataError(
-                f"{self.name}: the mask {self.mask.shape} is not on the image's grid {self.shape}"
+                f"{self.name}: the mask {self.mask.shape} is not on the grid of the image"
+                f" {self.shape}"
             )
         if not (self.mask > 0).any():
             raise TrainingDataError(f"{self.name}: the mask is empty")
@@ -78,8 +86,8 @@ class TrainingImage:
             and _channels(self.fine) != _channels(self.coarse)
         ):
             counts = (
-                f"{_channels(self.fine)} channels in the fine image, {_channels(self.coarse)} in"
-                " the coarse"
+                f"{_channels(self.fine)} channels in the high-resolution image,"
+                f" {_channels(self.coarse)} in the low-resolution image; expected equal numbers"
             )
             raise TrainingDataError(f"{self.name}: {counts}")
 
@@ -132,44 +140,51 @@ def checksums(images: TrainingImages) -> dict[str, str]:
 def check_images(images: TrainingImages, recipe: Recipe, factor: Factor, ndim: int) -> None:
     """Refuse images that do not belong together or cannot serve."""
     if not images:
-        raise TrainingDataError("no image to train on")
+        raise TrainingDataError("no training images")
     for what, values in (
         ("contrasts", {image.contrast for image in images}),
         ("numbers of channels", {image.channels for image in images}),
-        ("kinds (with and without a fine image)", {image.fine is None for image in images}),
+        (
+            "types (with and without a high-resolution image)",
+            {image.fine is None for image in images},
+        ),
     ):
         if len(values) > 1:
             raise TrainingDataError(
-                f"the images to train on have different {what}: {sorted(map(str, values))}"
+                f"the training images have different {what}: {sorted(map(str, values))}"
             )
     names = [image.name for image in images]
     if len(set(names)) != len(names):
-        raise TrainingDataError(f"two images to train on have one name: {sorted(names)}")
+        raise TrainingDataError(f"two training images have the same name: {sorted(names)}")
     if recipe.objective != "self" and images[0].fine is None:
         raise TrainingDataError(
-            "this method learns from fine images, and there are only coarse ones"
+            "this method is trained on high-resolution images, but there are only low-resolution"
+            " images"
         )
     if ndim == 2 and factor[2] != 1:
         raise TrainingDataError(
-            f"a 2D method works slice by slice; the factor {factor} asks for thinner slices"
+            f"factor {factor}: a 2D method works slice by slice; expected a factor of 1 across"
+            " slices"
         )
     for image in images:
         if image.shape[2] < 2 and (ndim == 3 or len(images) == 1):
             raise TrainingDataError(
-                f"{image.name}: a single slice, of which nothing could be held out"
+                f"{image.name}: the image has a single slice; at least 2 are required, because"
+                " some are held out"
             )
         if image.fine is None or image.coarse is None:
             continue
         shape = tuple(map(highres_size, image.coarse.shape[-3:], factor))
         if image.shape != shape:
             raise TrainingDataError(
-                f"{image.name}: the coarse image {image.coarse.shape[-3:]} by {factor} is"
-                f" {shape}, not the fine one's {image.shape}"
+                f"{image.name}: the shape of the high-resolution image is {image.shape}; expected"
+                f" {shape} (low-resolution image {image.coarse.shape[-3:]} times the factor"
+                f" {factor})"
             )
     if recipe.objective == "cycle" and recipe.upsampled_by is None:
         raise ValueError(
-            "a cycle needs both images on one grid: the recipe has to upsample the coarse one"
-            " first"
+            "cycle consistency requires both images on the same grid: the recipe has to upsample"
+            " the low-resolution image first"
         )
     if recipe.augmentation.of_whole_slices and (
         ndim,
@@ -183,7 +198,8 @@ def check_images(images: TrainingImages, recipe: Recipe, factor: Factor, ndim: i
         False,
     ):
         raise ValueError(
-            "places, exponents and noise are varied in whole slices at one factor alone"
+            "augmentation by shift, gamma or noise requires a supervised 2D recipe on whole"
+            " slices with a single factor"
         )
 
 
@@ -226,7 +242,8 @@ def pair_image(
     )
     if highres.shape != shape:
         raise TrainingDataError(
-            f"low resolution {lowres.shape} by {factor} is {shape}, not {highres.shape}"
+            f"the shape of the high-resolution image is {highres.shape}; expected {shape}"
+            f" (low-resolution image {lowres.shape} times the factor {factor})"
         )
     if mask.shape != lowres.shape:
         raise TrainingDataError(

@@ -28,15 +28,15 @@ class ParticipantSplit:
         for name in ("training", "test"):
             if not sets[name]:
                 raise SplitError(
-                    f"the {name} set is empty", "leave at least one participant in it"
+                    f"the {name} set is empty", f"assign at least 1 participant to the {name} set"
                 )
         names = list(sets)
         for k, one in enumerate(names):
             for other in names[k + 1 :]:
                 if both := sorted(set(sets[one]) & set(sets[other])):
                     raise SplitError(
-                        f"{' '.join(both)}: in the {one} set and in the {other} set",
-                        "put each participant in one set",
+                        f"{' '.join(both)}: in both the {one} set and the {other} set",
+                        "assign each participant to only one set",
                     )
 
 
@@ -51,11 +51,12 @@ def split_at_random(
     if min(sizes) < 1:
         empty = ("training", "validation", "test") if len(sizes) == 3 else ("training", "test")
         name = empty[[size < 1 for size in sizes].index(True)]
-        raise SplitError(f"the {name} set is empty", "give at least 1 participant to each set")
+        raise SplitError(f"the {name} set is empty", "assign at least 1 participant to each set")
     if sum(sizes) != len(participants):
         raise SplitError(
-            f"the sets have {sum(sizes)} participants, the images {len(participants)}",
-            "give numbers that add up to all participants",
+            f"the sizes add up to {sum(sizes)} participants, but there are images of"
+            f" {len(participants)} participants",
+            "use sizes that add up to the number of participants",
         )
     order = [participants[k] for k in np.random.default_rng(seed).permutation(len(participants))]
     first, last = sizes[0], len(order) - sizes[-1]
@@ -75,8 +76,8 @@ def split_by_names(
     """
     if unknown := sorted({*validation, *test} - set(participants)):
         raise SplitError(
-            f"{' '.join(unknown)}: no image of that participant",
-            f"the participants are {' '.join(participants)}",
+            f"{' '.join(unknown)}: no images found",
+            f"choose from {' '.join(participants)}",
         )
     named = {*validation, *test}
     return ParticipantSplit(
@@ -116,8 +117,9 @@ def make_folds(
     """
     if not 2 <= count <= len(participants):
         raise SplitError(
-            f"{count} folds leave a test set empty: there are {len(participants)} participants",
-            "give from 2 folds to one fold per participant",
+            f"{count} folds with {len(participants)} participants; expected at least 2 folds and"
+            " at most one fold per participant",
+            "use 2 folds or more, up to one fold per participant",
         )
     order = [participants[k] for k in np.random.default_rng(seed).permutation(len(participants))]
     folds = list[ParticipantSplit]()
@@ -127,8 +129,8 @@ def make_folds(
         others = [who for who in order[k:] + order[:k] if who not in test]
         if validation >= len(others):
             raise SplitError(
-                f"{validation} participants to validate on leave the training set empty",
-                f"give at most {len(others) - 1}",
+                f"{validation} validation participants leave the training set empty",
+                f"use at most {len(others) - 1}",
             )
         folds.append(
             ParticipantSplit(

@@ -183,7 +183,7 @@ class UpsamplerInputs:
         Inputs with the scale, mask, gain and mean of the run.
         """
         if not mask.any():
-            raise InferenceError("the mask is empty")
+            raise InferenceError("the brain mask is empty")
         gain = 1.0
         if self.guide is not None:
             shape, grid = hr_grid(boldref.shape, boldref_affine, self.factor)

@@ -46,27 +46,31 @@ def make_upsampler(
     if model is not None:
         method = get_method(model.card.method) if model.card.method else method_of_series(name)
         if method.variance is not None:
-            raise InferenceError(f"{method.name} upsamples a whole run, and no single volume")
+            raise InferenceError(
+                f"{method.name} requires a whole run and cannot upsample single volumes"
+            )
         from bids_sr.sr.inference.network_upsampler import network_upsampler
 
         return network_upsampler(model, acquired)
     if name == "raw":
         if factor != (1.0, 1.0, 1.0):
             raise InferenceError(
-                f"the raw series stays on its grid; a factor of {factor} makes no sense for it"
+                f"raw: factor {factor}; expected 1 along all axes, because the acquired series"
+                " keeps its grid"
             )
         return PlainUpsampler(function=lambda volume, pose: volume)
     if name in matrices.MATRICES:
         return PlainUpsampler(function=lambda volume, pose: upsample(name, volume, factor))
     if name not in PAIR_BASELINES:
         raise InferenceError(
-            f"{name} is no baseline ({', '.join((*INTERPOLATIONS, *PAIR_BASELINES))}) and came"
-            " without a trained model"
+            f"{name}: no trained model was given; without a model, expected a baseline"
+            f" ({', '.join((*INTERPOLATIONS, *PAIR_BASELINES))})"
         )
     source, mean = acquired.guide, acquired.mean
     if source is None or acquired.affine is None or (name == "ratio" and mean is None):
         raise InferenceError(
-            f"{name} needs the subject's high-resolution image and its transform to the BOLD"
+            f"{name} requires the high-resolution image of the participant and its transform to"
+            " the boldref"
         )
     grid = np.asarray(acquired.affine, float)
 
@@ -138,13 +142,15 @@ def super_resolve_series(
     """
     count = reader.shape[3]
     if len(xfms) != count:
-        raise InferenceError(f"{len(xfms)} transforms for {count} volumes")
+        raise InferenceError(
+            f"{len(xfms)} transforms for {count} volumes; expected one transform per volume"
+        )
     affine = np.asarray(reader.affine, float)
     shift = None if distortion is None else distortion.onto(hr_shape, hr_affine)
     for t, volume in enumerate(reader.volumes()):
         fine = upsampler(volume, xfms[t])
         if not np.isfinite(fine).all():
-            raise InferenceError(f"volume {t}: super-resolution gave values that are not finite")
+            raise InferenceError(f"volume {t}: super-resolution produced non-finite values")
         if consistency == "enforce":
             fine = enforce(fine, volume, factor)
         _, grid = hr_grid(volume.shape, affine, factor)

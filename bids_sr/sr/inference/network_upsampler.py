@@ -80,7 +80,8 @@ def apply_in_patches(
             made = network(volume[box][None])[0]
             if made.shape[1:] != volume[box].shape[1:]:
                 raise ResolutionError(
-                    f"the network makes {tuple(made.shape[1:])} of {tuple(volume[box].shape[1:])}"
+                    f"the output of the network has the shape {tuple(made.shape[1:])}; expected"
+                    f" the shape of the patch, {tuple(volume[box].shape[1:])}"
                 )
             if out is None:
                 # sums of many weighted patches err by more than 1e-6 in single precision
@@ -111,7 +112,10 @@ def _patch_starts(n: int, side: int, overlap: int) -> list[int]:
     if side >= n:
         return [0]
     if overlap >= side:
-        raise ResolutionError(f"patches of {side} voxels cannot share {overlap}")
+        raise ResolutionError(
+            f"patches of {side} voxels: overlap {overlap}; expected an overlap smaller than"
+            " the patch"
+        )
     count = -(-(n - side) // (side - overlap))
     return [(n - side) * k // count for k in range(count + 1)]
 
@@ -120,7 +124,8 @@ def _tiles(n: int, side: int, overlap: int, margin: int) -> list[tuple[slice, Te
     """Return (voxels, weights) of each patch of an axis; weights sum to 1."""
     if overlap < 0 or margin < 0 or (side < n and overlap <= 2 * margin and margin > 0):
         raise ResolutionError(
-            f"an overlap of {overlap} leaves nothing of margins of {margin} on both sides"
+            f"overlap {overlap} with margins of {margin} on both sides: expected an overlap"
+            " larger than both margins together"
         )
     at = torch.arange(side, dtype=torch.float64) + 0.5
     ramp = max(overlap - 2 * margin, 1e-9)
@@ -299,11 +304,12 @@ class NetworkUpsampler(Upsampler):
         scale = acquired.scale * (1.0 if headroom is None else headroom)
         if not np.isfinite(scale) or scale <= 0:
             raise InferenceError(
-                f"an intensity scale of {scale} cannot be used: is the mask empty?"
+                f"intensity scale {scale}: expected a positive, finite number. Is the mask empty?"
             )
         if factor[2] != 1 and self.in_slices:
             raise InferenceError(
-                f"a slice-wise network keeps the slices; the factor {factor} asks for thinner ones"
+                f"factor {factor}: a slice-wise network keeps the slices; expected a factor of 1"
+                " across slices"
             )
         self.factor = factor
         self.scale = float(scale)
@@ -313,8 +319,8 @@ class NetworkUpsampler(Upsampler):
         self.overlap = acquired.overlap
         if self.patch and self.upsampled_by is None:
             raise InferenceError(
-                f"{model.card.method} works on the acquired grid, on whole slices or volumes: it"
-                " cannot be applied in patches"
+                f"{model.card.method} cannot be applied in patches, because the network works on"
+                " whole slices or volumes of the acquired grid"
             )
         self.lower = acquired.precision == "bf16"
         if device == "cpu" and not self.lower:
@@ -411,8 +417,8 @@ def network_upsampler(model: LoadedModel, acquired: UpsamplerInputs) -> Upsample
     card = model.card
     if card.channels != 1:
         raise InferenceError(
-            f"the model fuses {card.channels} contrasts ({card.contrast}), and a series has one:"
-            " see --sr-target"
+            f"the model fuses {card.channels} contrasts ({card.contrast}), but a series has only"
+            " one contrast. See --sr-target."
         )
     volumetric = card.method != "" and get_method(card.method).ndim == 3
     return NetworkUpsampler(model, acquired, volumetric=volumetric)
@@ -465,9 +471,7 @@ def grad_cam(critic: nn.Module, images: Tensor) -> Tensor:
     Source: Selvaraju et al. 2017, equations 1 and 2; attention_unet, sections 3.7 and 4.8.
     """
     if not isinstance(critic, Critic):
-        raise ValueError(
-            f"Grad-CAM looks at the features of a Critic, and {type(critic).__name__} is none"
-        )
+        raise ValueError(f"Grad-CAM requires a Critic; found {type(critic).__name__}")
     kept: list[Tensor] = []
     was_training = critic.training
     critic.eval()

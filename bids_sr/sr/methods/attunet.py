@@ -79,8 +79,8 @@ METHOD = Method(
     recipes={"fast": FAST, "paper": PAPER},
     reference="attention_unet",
     summary=(
-        "attention U-Net on whole slices, several contrasts fused, with a critic for inspection"
-        " only"
+        "attention U-Net on whole slices, with several contrasts as channels and a critic for"
+        " inspection only"
     ),
     trained_on="images",
     fuses=True,

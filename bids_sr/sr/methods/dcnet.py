@@ -36,9 +36,9 @@ _FAST = replace(
 )
 
 _NETWORK = (
-    "a small data-consistent network, which takes the training on a pair of the same head from"
-    " [@stss_srfmri]; it works on the acquired grid and predicts only the unmeasured band of"
-    " k-space"
+    "a small data-consistent network, trained on a low- and a high-resolution image of the same"
+    " head, as proposed for fMRI [@stss_srfmri]; the network works on the acquired grid and"
+    " predicts only the unmeasured band of k-space"
 )
 
 METHOD = Method(
@@ -47,8 +47,8 @@ METHOD = Method(
     recipes={"fast": _FAST},
     reference="stss_srfmri",
     summary=(
-        "data-consistent network trained on the participant's own T2*-weighted pair, slice by"
-        " slice: the acquired band of k-space stays as measured"
+        "data-consistent network, trained slice by slice on the participant's own T2*-weighted"
+        " image pair; the acquired band of k-space is unchanged"
     ),
     placebos=PLACEBOS_OF_A_PAIR,
     # from whole runs on grids of many sizes

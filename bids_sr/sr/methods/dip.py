@@ -26,7 +26,10 @@ METHOD = Method(
         "paper": _without_prior(tv.PAPER),
     },
     reference="dip",
-    summary="tv without its prior: volumes that agree with the acquired ones when downsampled",
+    summary=(
+        "deep image prior: tv without total variation; the output matches the acquired volumes"
+        " when downsampled"
+    ),
     trained_on="self",
     large=True,
     costs={"fast": Cost(high=575.0, series=0.97, most=tv.PLANES)},

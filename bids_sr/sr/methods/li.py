@@ -30,8 +30,8 @@ METHOD = Method(
     recipes={"fast": FAST, "paper": PAPER},
     reference="li_agnostic",
     summary=(
-        "the network of tv, trained on finer volumes with absolute error and similarity; written"
-        " without its paper"
+        "the network of tv, trained on high-resolution volumes with absolute error and structural"
+        " similarity; written without access to its paper"
     ),
     trained_on="images",
     large=True,

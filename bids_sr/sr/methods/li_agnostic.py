@@ -22,7 +22,8 @@ METHOD = Method(
     },
     reference="li_agnostic",
     summary=(
-        "li for any factor: volumes are downsampled by random factors; written without its paper"
+        "li for any factor, trained on volumes downsampled by random factors; written without"
+        " access to its paper"
     ),
     trained_on="images",
     large=True,

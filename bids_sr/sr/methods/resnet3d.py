@@ -26,7 +26,7 @@ METHOD = Method(
     recipes={"fast": FAST, "paper": PAPER},
     reference="mouse_sr",
     summary=(
-        "ten volumetric residual blocks on patches; for training on one kind of image and"
+        "ten volumetric residual blocks on patches; for training on one type of image and"
         " fine-tuning on another"
     ),
     trained_on="images",

@@ -9,14 +9,15 @@ METHOD = Method(
     variance=VarianceRecipe(),
     name="sbl",
     reference="sparse_bayes",
-    summary="sparse Bayesian learning, stopped early: variance maps from the acquired data",
+    summary="sparse Bayesian learning, stopped early: prior SD maps from the acquired data",
     placebos=PLACEBOS_OF_A_RUN,
     costs={"fast": Cost(always=2.0, low=200.0, volumes=0.005, series=0.08)},
     calibrated=True,
     text={
         "any": (
-            "with variances found by a few smoothed steps up the marginal likelihood of the run's"
-            " temporal components below .1 Hz, after sparse Bayesian learning [@sparse_bayes]"
+            "whose variances were estimated by a few smoothed steps that increase the marginal"
+            " likelihood of the run's temporal components below 0.1 Hz, after sparse Bayesian"
+            " learning [@sparse_bayes]"
         )
     },
 )

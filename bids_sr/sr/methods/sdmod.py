@@ -14,8 +14,8 @@ METHOD = Method(
     name="sdmod",
     reference="focuss",
     summary=(
-        "zero filling times its temporal standard deviation relative to its surroundings: a"
-        " control"
+        "SD-weighted zero filling (control): zero-filled signal change times its temporal standard"
+        " deviation relative to its surroundings"
     ),
     draws=False,
     costs={"fast": Cost(always=0.5, volumes=0.015, series=0.01)},

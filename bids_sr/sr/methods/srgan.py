@@ -82,8 +82,8 @@ _FAST = replace(
 _GAN = "a generative adversarial network [@stss_srfmri; @srgan]"
 _NETWORK = {
     "fast": (
-        "a small generative adversarial network after a super-resolution method for fMRI"
-        " [@stss_srfmri; @srgan], with fewer channels and blocks than that method has"
+        "a small generative adversarial network based on a super-resolution method for fMRI"
+        " [@stss_srfmri; @srgan], with fewer channels and blocks than the original network"
     ),
     "paper": _GAN,
     "paper-mse": _GAN,
@@ -95,8 +95,8 @@ METHOD = Method(
     recipes={"fast": _FAST, "paper": _PAPER, "paper-mse": _PAPER_MSE},
     reference="stss_srfmri",
     summary=(
-        "SRGAN trained on the participant's own T2*-weighted pair, slice by slice; with --recipe"
-        " fast a small one"
+        "SRGAN, trained slice by slice on the participant's own T2*-weighted image pair (--recipe"
+        " fast: a small SRGAN)"
     ),
     placebos=PLACEBOS_OF_A_PAIR,
     # `fast` from steps at two sizes beside those of dcnet, whose costs are of whole runs; the

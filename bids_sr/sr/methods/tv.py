@@ -74,8 +74,8 @@ METHOD = Method(
     recipes={"fast": FAST, "paper": PAPER},
     reference="tv_self_sr",
     summary=(
-        "volumes that agree with the acquired ones when downsampled, smooth except at edges; needs"
-        " no finer image"
+        "total-variation prior: the output matches the acquired volumes when downsampled and is"
+        " smooth except at edges; no high-resolution image needed"
     ),
     trained_on="self",
     large=True,

@@ -177,7 +177,7 @@ def size_of_file(path: Path) -> int:
     """Return bytes of a regular file, links followed; refuse directories, pipes, devices."""
     state = path.stat()
     if not stat.S_ISREG(state.st_mode):
-        raise ValueError("it is no regular file")
+        raise ValueError("not a regular file")
     return state.st_size
 
 
@@ -186,11 +186,11 @@ def read_card(path: Path) -> ModelCard:
     path = card_path(path)
     try:
         if size_of_file(path) > _LARGEST_CARD:
-            raise ValueError(f"it has more than {_LARGEST_CARD / 1e6:g} MB")
+            raise ValueError(f"larger than {_LARGEST_CARD / 1e6:g} MB")
         card = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ModelError(
-            f"{path}: the model's card is missing; weights without a card are not used"
+            f"{path}: model card not found; weights without a card cannot be used"
         ) from None
     # of JSON and of UTF-8 too, and nesting without end
     except (OSError, ValueError, RecursionError) as error:
@@ -200,7 +200,8 @@ def read_card(path: Path) -> ModelCard:
         raise ModelError(f"{path}: not a model card: {', '.join(missing)} missing")
     if card["card_version"] != CARD_VERSION:
         raise ModelError(
-            f"{path}: card version {card['card_version']}; this program reads {CARD_VERSION}"
+            f"{path}: card version {card['card_version']}; this version of bids-sr reads card"
+            f" version {CARD_VERSION}"
         )
     wrong = _wrong_values(card)
     if wrong:
@@ -214,19 +215,19 @@ def _wrong_values(card: Mapping[str, object]) -> list[str]:
     for key in ("method", "recipe", "contrast"):
         word = card[key]
         if not (isinstance(word, str) and _WORD.fullmatch(word)):
-            out.append(f"{key} is no plain name")
+            out.append(f"{key} is not a plain name")
     if card["orientation"] not in _ORIENTATIONS:
-        out.append(f"orientation is none of {', '.join(_ORIENTATIONS)}")
+        out.append(f"orientation is not one of {', '.join(_ORIENTATIONS)}")
     if not _numbers(card["factor"], 1.0, _LARGEST_FACTOR):
         out.append(f"factor is not three numbers from 1 to {_LARGEST_FACTOR:g}")
     if not _numbers(part_of(card, "resolution").get("lowres_mm"), 1e-3, 1e3):
-        out.append("resolution has no three voxel sizes in mm")
+        out.append("resolution does not contain three voxel sizes in mm")
     checksum = card["weights_sha256"]
     if not (isinstance(checksum, str) and re.fullmatch("[0-9a-f]{64}", checksum)):
-        out.append("weights_sha256 is no checksum")
+        out.append("weights_sha256 is not a SHA-256 checksum")
     channels = card.get("channels", 1)
     if not (isinstance(channels, int) and not isinstance(channels, bool) and 1 <= channels <= 16):
-        out.append("channels is no number from 1 to 16")
+        out.append("channels is not a whole number from 1 to 16")
     return out
 
 
@@ -274,30 +275,36 @@ def _mismatches(
     if any(abs(a - b) > allowed * b for a, b in zip(zooms, trained, strict=True)):
         pretty = [size_text(sizes, " x ") for sizes in (trained, zooms.tolist())]
         out.append(
-            f"resolution: trained at {pretty[0]}, the image has {pretty[1]} ({100 * allowed:.0f} %"
-            " are allowed)"
+            f"resolution: the model was trained at {pretty[0]}, but the image has {pretty[1]}"
+            f" (allowed difference: {100 * allowed:.0f} %)"
         )
     if contrast not in _SERVES.get(card.contrast, (card.contrast,)):
-        out.append(f"contrast: trained on {card.contrast}, the image is {contrast}")
+        out.append(
+            f"contrast: the model was trained on {card.contrast}, but the image is {contrast}"
+        )
     if across != card.orientation:
         out.append(
-            f"slice orientation: trained on slices across {card.orientation}, these are {across}"
+            f"slice orientation: the model was trained on slices across {card.orientation}, but"
+            f" the slices of the image are across {across}"
         )
     if card.align and align and card.align != align:  # cards before 0.2 do not tell
         out.append(
-            f"alignment: trained on scans brought together by --anat-align {card.align}, these are"
-            f" {align}"
+            f"alignment: the model was trained on scans aligned with --anat-align {card.align},"
+            f" but these scans are aligned with --anat-align {align}"
         )
     if card.align and scale and card.scale != scale:
         out.append(
-            f"intensities: trained on scans scaled by --anat-scale {card.scale}, these are {scale}"
+            f"intensities: the model was trained on scans scaled with --anat-scale {card.scale},"
+            f" but these scans are scaled with --anat-scale {scale}"
         )
     if not _trained_for(card, factor):
         span = card.factors
         several = (
-            f" and factors from {min(span):g} to {max(span):g} in their place" if span else ""
+            f" and factors from {min(span):g} to {max(span):g} along the same axes" if span else ""
         )
-        out.append(f"factor: trained for {card.factor}{several}, asked for {factor}")
+        out.append(
+            f"factor: the model was trained for {card.factor}{several}, but {factor} is requested"
+        )
     return out
 
 
@@ -372,18 +379,18 @@ def check_model(
     if hopeless or refused:
         kinds = " ".join(map(_kind, refused))
         remedy = (
-            "Train on a pair that matches, or overrule with --force (bids-sr-models: --allow"
-            f" {kinds})."
+            "Train on a matching image pair, or use --force to apply the model anyway"
+            f" (bids-sr-models: --allow {kinds})."
         )
         if any(each.startswith("intensities") for each in refused):
-            remedy = f"Give --anat-scale {card.scale}, or overrule with --force."
+            remedy = f"Use --anat-scale {card.scale}, or use --force to apply the model anyway."
         remedy = "Train a model for this factor." if hopeless else remedy
         if not _trained_for(card, factor):
             asked = " ".join(f"{number:g}" for number in card.factor)
             option = f"--sr-factor {asked} (bids-sr-models: --factor {asked})"
             remedy = f"{remedy[:-1]}, or use the factor of the model: {option}."
         raise UsageError(
-            f"the model {card.method} does not fit",
+            f"the model {card.method} does not fit the image",
             f"{'; '.join(mismatches if hopeless else refused)}.",
             remedy,
         )
@@ -413,8 +420,8 @@ def _domain_of(image: Array, mask: Array) -> tuple[Array, float]:
     inside = np.asarray(mask) > 0
     if inside.shape != image.shape or not inside.any():
         raise ValueError(
-            f"an image of {image.shape} and a mask of {inside.shape} with {int(inside.sum())}"
-            " voxels"
+            f"image {image.shape} and mask {inside.shape} with {int(inside.sum())} voxels:"
+            " expected one grid and a mask that is not empty"
         )
     level = float(np.percentile(image[inside], 99))
     if not level > 0:
@@ -498,13 +505,13 @@ def domain_difference(
     out = []
     if distance > _FARTHEST:
         out.append(
-            f"intensities: a quantile of the image lies {distance:.3f} of its range from that of"
-            f" the image trained on ({_FARTHEST} is usual at most)"
+            f"intensities: a quantile of the image differs by {distance:.3f} of its 99th"
+            f" percentile from the training image (usual: at most {_FARTHEST})"
         )
     if not 1 / _EDGE_RATIO <= edges <= _EDGE_RATIO:
         out.append(
-            f"edges: the image has {edges:.2g} times the edge content of the image trained on"
-            f" ({1 / _EDGE_RATIO:.2g} to {_EDGE_RATIO:.2g} is usual)"
+            f"edges: the image has {edges:.2g} times the edge content of the training image"
+            f" (usual: {1 / _EDGE_RATIO:.2g} to {_EDGE_RATIO:.2g})"
         )
     return distance, edges, out
 

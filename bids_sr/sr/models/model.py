@@ -122,17 +122,18 @@ def verify(path: Path) -> tuple[ModelCard, bytes]:
         size_of_file(path)
         data = path.read_bytes()
     except FileNotFoundError:
-        raise ModelError(f"{path}: the model's weights are missing") from None
+        raise ModelError(f"{path}: model weights not found") from None
     except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: the model's weights cannot be read: {error}") from None
+        raise ModelError(f"{path}: model weights cannot be read: {error}") from None
     if hashlib.sha256(data).hexdigest() != card.weights_sha256:
         raise ModelError(
-            f"{path}: truncated or changed: its checksum is not that in {card_path(path).name}"
+            f"{path}: truncated or changed: the checksum differs from the checksum in"
+            f" {card_path(path).name}"
         )
     try:
         deserialize(data)
     except SafetensorError as error:
-        raise ModelError(f"{path}: does not fit this program: no safetensors ({error})") from None
+        raise ModelError(f"{path}: not a valid safetensors file ({error})") from None
     return card, data
 
 
@@ -157,7 +158,7 @@ def _fill(network: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
     own = network.state_dict()
     wrong = {
         "missing": sorted(own.keys() - state.keys()),
-        "of another shape": sorted(
+        "with another shape": sorted(
             key for key in own.keys() & state.keys() if own[key].shape != state[key].shape
         ),
         "unknown": sorted(state.keys() - own.keys()),
@@ -168,7 +169,7 @@ def _fill(network: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
         if keys
     ]
     if texts:
-        raise ValueError(f"its tensors are not those of {name}: {', '.join(texts)}")
+        raise ValueError(f"the tensors do not match {name}: {', '.join(texts)}")
     network.load_state_dict(state)
 
 
@@ -199,7 +200,10 @@ def _applied_as_trained(recipe: Recipe, card: ModelCard) -> Recipe:
         return recipe
     intensity = card.settings.get("intensity", "percentile")
     if intensity not in ("percentile", "unit", "range"):
-        raise ValueError(f"it scales intensities by {intensity!r}, which is unknown")
+        raise ValueError(
+            f"the card has the unknown intensity scaling {intensity!r}; expected"
+            " percentile, unit or range"
+        )
     in_patches = card.settings.get("applied_in_patches") is True
     return replace(recipe, intensity=intensity, applied_in_patches=in_patches)
 
@@ -242,13 +246,17 @@ def load_model(path: Path) -> LoadedModel:
                 if part == "critic":
                     critic = beside.eval().requires_grad_(False)
     except (UnknownMethod, SafetensorError, RuntimeError, ValueError) as error:
-        raise ModelError(f"{path}: does not fit this program: {error}") from error
+        raise ModelError(
+            f"{path}: the model cannot be used by this version of bids-sr: {error}"
+        ) from error
     if not all(bool(tensor.isfinite().all()) for tensor in state.values()):
-        raise ModelError(f"{path}: its weights are not finite; the training went wrong")
+        raise ModelError(
+            f"{path}: the weights contain NaN or infinite values, because the training failed"
+        )
     if _bound_digest(data) not in (None, digest(card.json)):
         raise ModelError(
-            f"{card_path(path)}: changed since the model was saved: it says something else of what"
-            " the model serves"
+            f"{card_path(path)}: changed since the model was saved: the content does not match"
+            " the weights"
         )
     return LoadedModel(
         generator=generator.eval().requires_grad_(False),

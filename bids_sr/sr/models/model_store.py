@@ -41,7 +41,7 @@ def _models_in(model_dir: Path | None) -> Iterator[tuple[Path, ModelCard]]:
         try:
             yield weights, read_card(weights)
         except ModelError as error:
-            _LOG.warning("left out: %s", error)
+            _LOG.warning("model skipped: %s", error)
 
 
 def _log_of(weights: Path) -> Path:
@@ -109,12 +109,15 @@ def _find_model(training: TrainingRequest, data: TrainingData | None) -> Path | 
     for weights, _ in (*own, *fitting):
         return weights
     values = " ".join(f"{key}={value!r}" for key, value in training.changed_settings.items())
-    former = [renaming(card.json) for _, card in models if card.json["method"] == name]
-    why = next((f" ({text})" for text in former if text), "")
+    former = [
+        f" ({weights.name}: {text})"
+        for weights, card in models
+        if card.json["method"] == name and (text := renaming(card.json))
+    ]
     raise ModelError(
-        f"{training.model_dir}: no model of {name} ({recipe}){values and f' with {values}'} to"
-        f" reuse{why}; "
-        "train one with --model-source auto, or name a file with --pretrained"
+        f"{training.model_dir}: no model of {name} ({recipe}){values and f' with {values}'} for"
+        f" --model-source reuse{former[0] if former else ''}. Train a model with --model-source"
+        " auto, or specify a file with --pretrained."
     )
 
 
@@ -171,16 +174,16 @@ def _trained(
     if data is None:
         name, trained_on = training.method.name, training.method.trained_on
         raise ModelError(
-            f"{name} is trained on the subject's {trained_on}, and there is none; give"
-            " --pretrained"
+            f"{name}: no training data of this participant ({trained_on}). Specify a model with"
+            " --pretrained."
         )
     if isinstance(data, RunData):
         return fit_variance(training, data)
     made = fit(training, data, work_dir, second=second)
     if at_stop := steps_at_stop(made.card):
         _LOG.warning(
-            "training of %s was stopped by --max-train-minutes (%s): with a larger limit, or"
-            " without one, the same command continues it",
+            "training of %s was stopped by --max-train-minutes (%s). To continue, rerun the same"
+            " command with a larger limit or without a limit.",
             training.method.name,
             at_stop,
         )

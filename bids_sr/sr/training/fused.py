@@ -31,7 +31,7 @@ def unit_range(image: Array, mask: Array) -> tuple[Array, float]:
     inside = np.asarray(mask) > 0
     top = float(np.percentile(image[inside], _TOP)) if inside.any() else 0.0
     if not np.isfinite(top) or top <= 0:
-        raise ValueError("nothing inside the brain mask is above zero")
+        raise ValueError("no positive intensity inside the brain mask")
     return np.where(inside, np.clip(image / np.float32(top), 0, 1), 0).astype(np.float32), top
 
 
@@ -65,8 +65,9 @@ def _prepared(
     wanted = model.card.channels
     if coarse.shape[0] != wanted:
         raise ModelError(
-            f"the model {model.card.method} takes {wanted} contrasts ({model.card.contrast}), not "
-            f"{coarse.shape[0]}: train one on these, or give it those"
+            f"the model {model.card.method} was trained on {wanted} contrasts"
+            f" ({model.card.contrast}), but there are {coarse.shape[0]}. Train a model on these"
+            " contrasts, or use the contrasts of the model."
         )
     image = TrainingImage(
         coarse=np.asarray(coarse, np.float32),

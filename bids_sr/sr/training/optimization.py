@@ -269,7 +269,8 @@ def _freeze_but_last(net: nn.Module, count: int | None) -> None:
         return
     if not 1 <= count <= len(layers):
         raise ValueError(
-            f"the network has {len(layers)} layers with weights: {count} of them cannot be trained"
+            f"the last {count} layers cannot be trained: the network has {len(layers)} layers"
+            f" with weights; expected 1 to {len(layers)}"
         )
     net.requires_grad_(False)
     modules = list(net.modules())

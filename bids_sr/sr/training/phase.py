@@ -289,8 +289,8 @@ class Phase:
             self.at.iteration += 1
             if not all(map(np.isfinite, parts.values())):
                 raise TrainingDiverged(
-                    f"{self.name}: the loss is no longer a number at iteration {self.at.iteration}"
-                    f"{_likely_cause(parts, self.at)}; {self._last_good}"
+                    f"{self.name}: the loss is NaN or infinite at iteration {self.at.iteration}"
+                    f"{_likely_cause(parts, self.at)}. {self._last_good}."
                 )
             now = self.clock()
             self.at.seconds = now - started
@@ -322,13 +322,13 @@ class Phase:
             size = self.batch_size
             if self.at.halved or size == 1:
                 raise self._no_room(
-                    f"a batch of {size}{' either' if self.at.halved else ''}"
+                    f"a batch of {size}{' (half of the original batch)' if self.at.halved else ''}"
                 ) from error
         self.at.halved = True
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         _LOG.warning(
-            "%s: the device has no room for a batch of %d; going on with %d",
+            "%s: not enough device memory for a batch of %d; continuing with a batch of %d",
             self.name,
             size,
             size // 2,
@@ -337,14 +337,14 @@ class Phase:
 
     @property
     def _last_good(self) -> str:
-        kept = f"the last good checkpoint is {self.checkpoint}"
-        return kept if self.checkpoint.exists() else "no checkpoint was kept"
+        kept = f"Last good checkpoint: {self.checkpoint}"
+        return kept if self.checkpoint.exists() else "No checkpoint was written"
 
     def _no_room(self, what: str) -> OutOfDeviceMemory:
         return OutOfDeviceMemory(
-            f"{self.name}: the device has no room for {what}, at iteration"
-            f" {self.at.iteration + 1}; {self._last_good}. Train on the CPU (--device cpu), or"
-            " free memory of the device"
+            f"{self.name}: not enough device memory for {what} at iteration"
+            f" {self.at.iteration + 1}. {self._last_good}. Train on the CPU (--device cpu), or"
+            " free device memory."
         )
 
     def _validate(self, parts: dict[str, float]) -> None:
@@ -364,7 +364,7 @@ class Phase:
                     else _db(float(np.mean(self.losses)))
                 )
             except torch.cuda.OutOfMemoryError as error:
-                raise self._no_room("what is held out") from error
+                raise self._no_room("the held-out data") from error
             row["psnr"] = score
             self.losses = []
             gained = score > at.best_psnr + _GAIN_DB
@@ -409,7 +409,9 @@ class Phase:
         if abs(full - lower) > _LOWER_DB:
             self.at.mixed = False
             _LOG.info(
-                "%s: bf16 changes the score by %.3g dB; going on in fp32", self.name, full - lower
+                "%s: bf16 changes the score by %.3g dB; continuing in fp32",
+                self.name,
+                full - lower,
             )
 
     def _finished(self) -> str:
@@ -444,8 +446,8 @@ class Phase:
         # its own text asks to give the command again, which is not needed here
         except atomic_files.DiskFullError:
             _LOG.warning(
-                "%s: no space left for the checkpoint %s (%s): training goes on, but after a kill"
-                " only from the checkpoint before, if there is one",
+                "%s: no space left for the checkpoint %s (%s). Training continues, but if it is"
+                " killed, it can only resume from the previous checkpoint, if any.",
                 self.name,
                 self.checkpoint,
                 atomic_files.free_text(self.checkpoint),
@@ -476,7 +478,7 @@ class Phase:
         try:
             checkpoint = checkpoints.read_checkpoint(self.checkpoint)
         except ValueError as error:
-            _LOG.warning("%s; %s is trained from the start", error, self.name)
+            _LOG.warning("%s; %s is trained from the beginning", error, self.name)
             return
         if checkpoint is None or checkpoint[1].get("signature") != self._continued_by:
             return
@@ -496,7 +498,7 @@ class Phase:
         self.at = _Counters(**progress)
         self.at.moved |= values["computed_by"] != self._computed_by
         self.losses = losses
-        _LOG.info("%s goes on from iteration %d", self.name, self.at.iteration)
+        _LOG.info("%s resumes from iteration %d", self.name, self.at.iteration)
 
 
 def _likely_cause(parts: Mapping[str, float], at: _Counters) -> str:
@@ -506,22 +508,22 @@ def _likely_cause(parts: Mapping[str, float], at: _Counters) -> str:
     text = f" (in {', '.join(broken)})" if broken else ""
     if not before and at.iteration <= 1:
         return (
-            f"{text}. No step came before: the images, or the weights it began with, hold values"
+            f"{text}. This is the first step: the images or the initial weights contain values"
             " that are too large"
         )
     if not before:
         return (
-            f"{text}. This is before the first look: the first steps were too large. A smaller"
-            " rate may help"
+            f"{text}. This is before the first validation: the first steps were too large. Try a"
+            " lower learning rate"
         )
     if broken and all("critic" in name or name == "adversarial" for name in broken):
         return (
-            f"{text}. The critic has run away: a smaller learning rate for it, or weight of its"
-            " term, may help"
+            f"{text}. The critic diverged: try a lower learning rate for the critic, or a lower"
+            " weight of the adversarial term"
         )
     return (
-        f"{text}. It was {before[-1]:.3g} at the last look, {min(before):.3g} at best: the steps"
-        " are too large. A smaller learning rate, or a limit on the gradient, may help"
+        f"{text}. The loss was {before[-1]:.3g} at the last validation, {min(before):.3g} at"
+        " best: the steps are too large. Try a lower learning rate or a limit on the gradient"
     )
 
 

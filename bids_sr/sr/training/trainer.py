@@ -78,32 +78,33 @@ def training_entries(phases: Sequence[Phase], reached: Mapping[str, object]) -> 
     first = phases[0]
     training, examples, held = first.training, first.examples, first.examples.held
     timed = [p.name for p in phases if p.at.done == "time"]
-    why = [f"{' and '.join(timed)} stopped on the clock"] * bool(timed)
-    why += ["the device had no room for the batch, which was halved"] * any(
+    why = [f"the time limit stopped {' and '.join(timed)}"] * bool(timed)
+    why += ["the batch was halved, because it did not fit in device memory"] * any(
         p.at.halved for p in phases
     )
-    why += ["it continued on another device, with other threads or another torch"] * any(
-        p.at.moved for p in phases
-    )
+    why += [
+        "the training continued on another device, with another number of threads, or with"
+        " another version of torch"
+    ] * any(p.at.moved for p in phases)
     again = (
         "the final model was retrained on all parts"
         if len(phases) > 1
         else "this is the final model"
     )
     kept = (
-        "the training loss chose the stopping point"
+        "the training loss determined when to stop"
         if first.by_loss
         else "the last weights are kept"
     )
     role = (
         "which determined when to stop"
         if first.chosen
-        else "which determined nothing: the last weights are kept"
+        else "which did not determine when to stop: the last weights are kept"
     )
     told = f"scores of a model trained without these parts, {role}; {again}"
     held_out = examples.named(held, [(window.image, window.box) for window in first.windows]) | {
         "iteration": first.kept_iteration,
-        "model": told if held else f"nothing was held out: {kept}",
+        "model": told if held else f"no data were held out: {kept}",
     }
     parameters = list(first.nets.generator.parameters())
     return {
@@ -179,8 +180,8 @@ def _perceptual_entry(phase: Phase) -> dict[str, object]:
             checksum = str(module.checksum)
             return {"active": True, "weights_sha256": checksum, "file": weights.name}
     if not any(term.kind == "perceptual" for term in phase.recipe.losses):
-        return {"active": False, "reason": "the recipe has no such term"}
-    return {"active": False, "reason": "no weights of VGG-19 given (--vgg-weights)"}
+        return {"active": False, "reason": "the recipe has no perceptual term"}
+    return {"active": False, "reason": "no VGG-19 weights were given (--vgg-weights)"}
 
 
 def _started_from(start: LoadedModel) -> dict[str, object]:
@@ -219,12 +220,15 @@ def fit(
     """
     method, recipe, device = training.method, training.effective_recipe, training.device
     if training.factor is None:
-        raise TrainingDataError("images do not tell the factor of super-resolution: give it")
+        raise TrainingDataError(
+            "the super-resolution factor is not specified, and cannot be determined from the"
+            " images. Specify the factor."
+        )
     if recipe.needs_vgg and training.vgg_weights is None:
         raise ModelError(
-            f"{method.name} ({training.recipe}) is taught by features of VGG-19: run"
-            " bids-sr-models vgg19 once, give weights with --vgg-weights, or take --recipe"
-            " paper-mse"
+            f"{method.name} ({training.recipe}) requires VGG-19 weights for its loss. Run"
+            " bids-sr-models vgg19 once, specify the weights with --vgg-weights, or use --recipe"
+            " paper-mse."
         )
     now = clock()
     with torch_threads(training.threads):
@@ -321,8 +325,8 @@ def _check_start(training: TrainingRequest, recipe: Recipe, examples: Examples) 
     layers = len(weighted_layers(start.generator))
     if count is not None and not 1 <= count <= layers:
         raise ModelError(
-            f"the model to start from has {layers} layers with weights: {count} of them cannot be"
-            " trained"
+            f"the last {count} layers cannot be trained: the initial model has {layers} layers"
+            f" with weights; expected 1 to {layers}"
         )
     expected = recipe.build_generator(examples.channels, examples.factor).state_dict()
     state = start.generator.state_dict()
@@ -333,14 +337,14 @@ def _check_start(training: TrainingRequest, recipe: Recipe, examples: Examples) 
     ]
     if wrong:
         raise ModelError(
-            f"the model to start from ({start.card.method}, {start.card.recipe}) is another"
-            f" network than that of {training.method.name}: {', '.join(sorted(wrong)[:3])} differ"
+            f"the initial model ({start.card.method}, {start.card.recipe}) has another network"
+            f" than {training.method.name}: {', '.join(sorted(wrong)[:3])} differ"
         )
     if "critic" in start.companions and recipe.build_critic is not None:
         critic = recipe.build_critic(examples.channels).state_dict()
         kept = start.companions["critic"]
         if {k: v.shape for k, v in critic.items()} != {k: v.shape for k, v in kept.items()}:
             raise ModelError(
-                f"the model to start from ({start.card.method}, {start.card.recipe}) has another"
-                f" critic than {training.method.name}"
+                f"the initial model ({start.card.method}, {start.card.recipe}) has another critic"
+                f" than {training.method.name}"
             )

@@ -238,7 +238,7 @@ class Detail:
         if self.constant is not None:
             slab += self.constant[:, :, z : z + 1, None]
         if not np.isfinite(slab).all():
-            raise InferenceError(f"slice {z}: super-resolution gave values that are not finite")
+            raise InferenceError(f"slice {z}: super-resolution produced non-finite values")
         return z, [slab, *(each.permute(1, 2, 0)[:, :, None].numpy() for each in drawn)]
 
 
@@ -259,9 +259,9 @@ def detail_of(model: LoadedModel, acquired: UpsamplerInputs, shape: tuple[int, .
     """
     affine, mask, factor = acquired.affine, acquired.mask, acquired.factor
     if affine is None or mask is None:
-        raise InferenceError(f"{model.card.method} needs the run's mask and its affine")
+        raise InferenceError(f"{model.card.method} requires the mask and the affine of the run")
     if not isinstance(model.recipe, VarianceRecipe):
-        raise InferenceError(f"the recipe of {model.card.method} is not one of variance maps")
+        raise InferenceError(f"the recipe of {model.card.method} does not describe variance maps")
     torch.set_num_threads(acquired.threads)
     level = level_above(shape, factor)
     constant, change = None, None
@@ -329,7 +329,7 @@ def _displaced(weight: Tensor, displaced: str, affine: Array, factor: Factor) ->
     if displaced == "shift":
         return weight.roll([round(_SHIFT * factor[0]), round(_SHIFT * factor[1])], (2, 3))
     if displaced != "mirror":
-        raise ValueError(f"maps can be displaced by mirror or shift, not by {displaced!r}")
+        raise ValueError(f"displacement {displaced!r} of maps; expected mirror or shift")
     across = int(np.argmax(np.abs(np.asarray(affine, float)[0, :3])))
     axis = (2, 3, 1)[across]
     n = weight.shape[axis]
@@ -384,7 +384,7 @@ def estimate_prior(
     high-resolution grid has. `progress`: called with (rounds done, rounds).
     """
     if not bool(torch.isfinite(components).all()):
-        raise ValueError("the components of the series are not finite")
+        raise ValueError("the components of the series contain NaN or infinite values")
     with torch.inference_mode():
         if recipe.kind == "sdmod":
             sd = filled_sd(components, whole)

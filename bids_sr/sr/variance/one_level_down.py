@@ -394,7 +394,7 @@ class RunData:
         `ResolutionError`: see `Trial`.
         """
         if self.halves is None:
-            raise SeriesError("too few volumes to tell fluctuations from noise")
+            raise SeriesError("too few volumes to distinguish fluctuations from noise")
         return Trial(
             [half.components for half in self.halves],
             self.mask,

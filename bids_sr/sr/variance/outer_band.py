@@ -300,20 +300,17 @@ class CalibrationFit:
                 and _weight_of(self.cautious, self.full) > 0
             )
             why = (
-                "less is explained"
+                "it did not increase the self-test score"
                 if fits
-                else "the outermost acquired frequencies are not predicted better"
+                else "it did not improve the prediction of the outermost acquired frequencies"
             )
-            return (
-                "the calibration is not used: with it"
-                f" {why}{' one level of resolution down' * fits}"
-            )
+            return f"the calibration run was not used: {why}"
         moved = (
-            f"; its position was corrected by {self.moved_mm:.1f} mm"
+            f" and its position corrected by {self.moved_mm:.1f} mm"
             if self.moved_mm > _TOLD_MM
             else ""
         )
-        sentence = f"the calibration is used with weight {self.weight:g}{moved}"
+        sentence = f"the calibration run was used with weight {self.weight:g}{moved}"
         if (found := self.full if self.weight == SHARE else self.cautious) is None:
             return sentence
         having, without = (100 * float(np.mean(each)) for each in (found.having, found.without))

@@ -255,7 +255,10 @@ class Prior:
 
     def __post_init__(self) -> None:
         if len(self.fwhm) != len(self.weight):
-            raise ValueError(f"{len(self.weight)} variance maps and {len(self.fwhm)} correlations")
+            raise ValueError(
+                f"{len(self.weight)} variance maps and {len(self.fwhm)} correlation widths;"
+                " expected equal numbers"
+            )
 
     def tiles(self, largest: int = _LARGEST, least: int = 0) -> list[Tile]:
         """Return tiles whose data are solved for together.
@@ -373,7 +376,9 @@ class VarianceMaps(nn.Module):
         super().__init__()
         like = torch.zeros(1, 1, 1, 1) if like is None else like
         if like.ndim != 4:
-            raise ValueError(f"its maps {tuple(like.shape)} are not on one grid")
+            raise ValueError(
+                f"variance maps of shape {tuple(like.shape)}; expected 4 axes (map, Z, X, Y)"
+            )
         self.register_buffer("weight", torch.zeros_like(like))
         self.register_buffer("noise", torch.zeros(()))
 

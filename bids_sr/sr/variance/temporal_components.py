@@ -100,8 +100,8 @@ def temporal_statistics(
         raise SeriesError(f"the mask {inside.shape} is not on the grid of the series {shape}")
     if count < _LEAST_VOLUMES or not inside.any():
         raise SeriesError(
-            f"{count} volumes in the steady state and {int(inside.sum())} voxels: nothing to learn"
-            " from"
+            f"{count} steady-state volumes and {int(inside.sum())} voxels in the mask; expected"
+            f" at least {_LEAST_VOLUMES} volumes and 1 voxel"
         )
     mean = np.empty(shape, np.float32)
     ranges: list[slice | Array] = [slice(None)]
@@ -124,7 +124,7 @@ def temporal_statistics(
     spectra = [np.linalg.eigh(own.T @ gram @ own) for own, gram in zip(slow, grams, strict=True)]
     values = spectra[0][0]
     if values[-1] <= 0:
-        raise SeriesError("the series does not change over time inside the mask")
+        raise SeriesError("the series is constant over time inside the mask")
     # of all frequencies, as noise is in all; the first belongs to the mean that was taken out
     thermal = np.median(np.linalg.eigvalsh(grams[0])[1:])
     signal = int((values > noise * thermal).sum())
@@ -147,7 +147,9 @@ def temporal_statistics(
         for image, rows, course in zip(images, ranges, courses, strict=True):
             image[..., z] = (course @ slab[rows]).reshape(-1, *shape[:2])
     share = float(values[::-1][:kept].sum() / np.trace(grams[0]))
-    _LOG.info("%d components hold %.0f %% of the change in the mask", kept, 100 * share)
+    _LOG.info(
+        "%d components explain %.0f %% of the variance over time in the mask", kept, 100 * share
+    )
     checksums = {
         "series": seen.hexdigest(),
         "mask": hashlib.sha256(np.packbits(inside).tobytes()).hexdigest(),
@@ -204,7 +206,10 @@ def _basis(nuisance: Array | None, total: int, part: slice) -> Array:
         return np.zeros((part.stop - part.start, 0), np.float32)
     regressors = np.asarray(nuisance, float)
     if len(regressors) != total:
-        raise SeriesError(f"{len(regressors)} rows of nuisance for {total} volumes")
+        raise SeriesError(
+            f"{len(regressors)} rows of nuisance regressors for {total} volumes; expected one row"
+            " per volume"
+        )
     regressors = regressors[part] - regressors[part].mean(0)
     left, sizes, _ = np.linalg.svd(
         regressors / np.maximum(np.linalg.norm(regressors, axis=0), 1e-12), full_matrices=False
@@ -365,7 +370,7 @@ def calibration_components(
     left = flat[kept] - (regressors @ (regressors.T @ flat[kept])).astype(np.float32)
     total = float(np.square(left, dtype=np.float64).sum()) / dof / left.shape[1]
     if not total > 1e-12 * float(np.square(series[inside][:, :1], dtype=np.float64).mean()):
-        raise SeriesError("it does not change over time inside the brain")
+        raise SeriesError("the calibration run is constant over time inside the brain")
     noise = min(_noise_variance(left, dof), total)
     patterns = _patterns(series, kept, flat[kept], drift, task if counts[2] else None)
     return patterns, {
@@ -413,17 +418,18 @@ def _checked(series: Array, inside: Array) -> Array:
     """Series of the mask's voxels less their mean over time, (T, N) float32."""
     if series.ndim != 4 or series.shape[:3] != inside.shape:
         raise SeriesError(
-            f"a series of {series.shape} and a mask of {inside.shape} are not on one grid"
+            f"the calibration run {series.shape} and the mask {inside.shape} are not on the same"
+            " grid"
         )
     if not inside.any():
-        raise SeriesError("there is no brain in it")
+        raise SeriesError("the brain mask of the calibration run is empty")
     if series.shape[3] < LEAST_VOLUMES:
         raise SeriesError(
-            f"it has {series.shape[3]} volumes in the steady state, and {LEAST_VOLUMES} are needed"
-            " for a variance"
+            f"the calibration run has {series.shape[3]} steady-state volumes; at least"
+            f" {LEAST_VOLUMES} are required to estimate a variance"
         )
     if not np.isfinite(series).all():
-        raise SeriesError("it holds voxels that are NaN or infinite")
+        raise SeriesError("the calibration run contains NaN or infinite values")
     chosen = np.asarray(series)[inside]
     return np.ascontiguousarray(
         (chosen - chosen.mean(axis=1, dtype=np.float64, keepdims=True)).T, dtype=np.float32
@@ -444,7 +450,10 @@ def _calibration_basis(regressors: Array) -> Array:
 def _steady(flat: Array, inside: Array, drift: Array, fd: Array | None) -> Array:
     """(T,) volumes without jerks and outliers, found in rounds."""
     if len(drift) != len(flat):
-        raise SeriesError(f"{len(drift)} rows of drift for {len(flat)} volumes")
+        raise SeriesError(
+            f"{len(drift)} rows of drift regressors for {len(flat)} volumes; expected one row per"
+            " volume"
+        )
     kept = np.ones(len(flat), dtype=bool)
     if fd is not None:
         kept &= np.nan_to_num(np.asarray(fd, dtype=np.float64)) <= _FD_MM
@@ -463,8 +472,8 @@ def _steady(flat: Array, inside: Array, drift: Array, fd: Array | None) -> Array
         kept &= ~bad
     if kept.sum() < LEAST_VOLUMES:
         raise SeriesError(
-            f"{int((~kept).sum())} of its {len(kept)} volumes are moved or spoiled, and"
-            f" {LEAST_VOLUMES} are needed"
+            f"{int((~kept).sum())} of the {len(kept)} volumes of the calibration run show head"
+            f" motion or artifacts; at least {LEAST_VOLUMES} other volumes are required"
         )
     return kept
 

@@ -250,15 +250,18 @@ def test_one_model_a_method_is_taken_and_no_file_is_dropped(
             {"channels": 2, "contrast": "T1w+T2w"},
             "needs 2 contrasts (T1w+T2w); the participant has T1w+T2w+FLAIR",
         ),
-        ({"contrast": "T1w+FLAIR+T2w"}, "contrast: trained on T1w+FLAIR+T2w"),
-        ({"resolution": {"lowres_mm": [1.0, 1.0, 1.0]}}, "resolution: trained at 1 x 1"),
+        ({"contrast": "T1w+FLAIR+T2w"}, "contrast: the model was trained on T1w+FLAIR+T2w"),
+        (
+            {"resolution": {"lowres_mm": [1.0, 1.0, 1.0]}},
+            "resolution: the model was trained at 1 x 1",
+        ),
         (
             {"anat_align": "nonlinear"},
-            "brought together by --anat-align nonlinear, these are rigid",
+            "--anat-align nonlinear, but these scans are aligned with --anat-align rigid",
         ),
         (
             {"anat_align": "rigid", "anat_scale": "range"},
-            "scaled by --anat-scale range, these are percentile",
+            "--anat-scale range, but these scans are scaled with --anat-scale percentile",
         ),
     ],
 )

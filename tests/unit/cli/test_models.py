@@ -294,7 +294,7 @@ def test_a_cycle_keeps_its_four_networks(tmp_path: Path) -> None:
     # of another network
     state["backward.more"] = torch.zeros(1)
     weights, _ = save_model(tmp_path / "circle", state, card)
-    with pytest.raises(ModelError, match="not those of the backward of circle"):
+    with pytest.raises(ModelError, match="do not match the backward of circle"):
         load_model(weights)
 
 
@@ -328,8 +328,8 @@ def test_files_of_tensorboard_outlive_the_checkpoints_of_a_training(
 @pytest.mark.parametrize(
     ("recipe", "level", "words"),
     [
-        ("paper", "warning", "squared error stands in for the features"),
-        ("fast", "note", "The term is optional in this recipe"),
+        ("paper", "warning", "squared error replaces the features"),
+        ("fast", "note", "The term is optional in recipe fast"),
     ],
 )
 def test_features_that_will_be_missing_are_reported(
@@ -339,7 +339,7 @@ def test_features_that_will_be_missing_are_reported(
     line = ["train", "cpce", str(data / "none"), "--fine", fine, "--recipe", recipe]
     assert main(line) == 2  # patches do not fit, which is found later
     out = capsys.readouterr().out
-    assert f"{level}: cpce --recipe {recipe}: features of VGG-19 will not enter the loss" in out
+    assert f"{level}: cpce --recipe {recipe}: the loss will not include VGG-19 features" in out
     assert words in out
 
 
@@ -521,7 +521,7 @@ REFUSED: dict[str, tuple[Argv, str]] = {
     ),
     "factor of a model": (
         lambda d, t: ["apply", "M", d / LOW, t / "o.nii", "--factor", "3"],
-        "asked for (3.0, 3.0, 1.0)",
+        "(3.0, 3.0, 1.0) is requested",
     ),
     "thinner slices": (
         lambda d, t: ["apply", "M", d / LOW, t / "o.nii", "--factor", "2", "2", "2"],
@@ -537,7 +537,7 @@ REFUSED: dict[str, tuple[Argv, str]] = {
     ),
     "overlap of patches": (
         lambda d, t: ["apply", "M", d / LOW, t / "o.nii", "--patch", "16", "--overlap", "16"],
-        "patches of 16 voxels cannot share 16",
+        "patches of 16 voxels: overlap 16",
     ),
     "overlap of whole images": (
         lambda d, t: ["apply", "M", d / LOW, t / "o.nii", "--overlap", "4"],

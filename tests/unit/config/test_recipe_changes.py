@@ -48,11 +48,11 @@ def test_the_order_of_changes_decides_nothing() -> None:
     ("change", "why", "fix"),
     [
         ("tv.tv", "METHOD.FIELD=VALUE", "write, for example, tv.tv=0.02"),
-        ("tv.tv=-1", "from 0 to 100", "give a value in this range"),
-        ("tv.tvv=1", "it has tv, filters", "did you mean tv?"),
-        ("untt.filters=8", "no method 'untt'", "did you mean unet?"),
-        ("li.mae=1", "not among the methods of this call (tv, unet)", "add --sr-method li"),
-        ("sbl.tv=1", "trains no network", "leave the change out"),
+        ("tv.tv=-1", "from 0 to 100", "use a value in this range"),
+        ("tv.tvv=1", "expected one of tv, filters", "did you mean tv?"),
+        ("untt.filters=8", "unknown method 'untt'", "did you mean unet?"),
+        ("li.mae=1", "not one of the methods of this command (tv, unet)", "add --sr-method li"),
+        ("sbl.tv=1", "does not train a network", "omit the change"),
     ],
 )
 def test_a_change_that_cannot_be_made_names_option_reason_and_fix(
@@ -84,9 +84,12 @@ def test_a_change_reaches_the_training_of_its_method_and_its_text(tmp_path: Path
     assert graph.settings[pair]["recipe_changes"] == (UNET,)
     text = graph.methods_text()
     assert "were changed: weight of total variation 0.02 instead of 0.01." in text
-    assert "were changed: filters of the generator's first layer 8 instead of 16." in text
+    assert (
+        "Changed settings of the recipe: filters of the generator's first layer 8 instead of 16."
+        in text
+    )
     plain = planned_graph(maker, tmp_path, "--sr-method", "tv", "unet")
-    assert "Settings of its recipe" not in plain.methods_text()
+    assert "Changed settings of the recipe" not in plain.methods_text()
 
 
 def test_another_change_runs_the_training_again_and_the_same_does_not() -> None:

@@ -205,43 +205,6 @@ def test_every_page_is_in_the_menu_and_every_picture_is_of_a_script():
         assert set(shown) <= drawn, path.name
 
 
-# What readers of the field do not say, and what is said in its place; the left side stands in no
-# page.
-WORDS = {
-    r"\b(raised|brought) (again|down)\b": "super-resolved, downsampled",
-    r"\bowed to\b": "due to",
-    r"\bown less placebo\b": "method - control",
-    r"\btold apart\b": "distinguished",
-    r"\brepeatability\b": "reproducibility",
-    r"\btaken apart\b": "sources of",
-    r"\bgoes on (from there|after)\b": "resume",
-    r"recomputes nothing that is done": "resume",
-    r"[Ii]s the finer map true": "accuracy of super-resolved maps",
-    r"\b(best|worst|two) looks?\b": "evaluation",
-    r"\b(its|time|own|voxel's) courses?\b": "time series",
-    r"by its header alone": "before registration (scanner coordinates)",
-    r"was learned from\b": "training images",
-    r"ask who ran": "check task compliance",
-    r"\bas fits best\b": "whichever fits best",
-    r"\btaught (with|by)\b": "trained on, trained with",
-    r"\bfixed beforehand\b": "prespecified",
-    r"\b(are|is|were|was) (held against|at hand)\b": "compared with; available",
-    r"\bsame command again\b": "rerun the same command",
-    r"\b[Tt]ruer\b": "more accurate",
-    r"\b[Pp](erson|eople) [A-C]\b|\| [A-C],? (studyforrest|pydecnef|opennft)": (
-        "the name of the data set"
-    ),
-    r"acquired at 6 mm": "simulated 6 mm",
-}
-
-
-@pytest.mark.parametrize("page", [*PAGES, *GALLERY])
-def test_pages_use_the_words_of_the_field(page):
-    text = " ".join((ROOT / page).read_text().split())
-    for pattern, better in WORDS.items():
-        assert not re.search(pattern, text), f"{page}: {re.search(pattern, text)[0]}: {better}"
-
-
 @pytest.mark.parametrize("flip", [1, -1])
 def test_the_picture_of_the_readme_names_left_and_right(tmp_path, monkeypatch, flip):
     """And has the person's left at the left, in whatever order the voxels are stored."""

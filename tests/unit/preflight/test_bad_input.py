@@ -570,7 +570,7 @@ CASES = {
     "model without its card": Case(
         spoil=_model_without_card,
         file="alone.safetensors",
-        reason="card is missing",
+        reason="model card not found",
         fix="in the same directory",
     ),
     "nothing to report": Case(

@@ -193,7 +193,9 @@ CASES = {
         fix="both files must be unchanged",
     ),
     "foreign": Case(
-        spoil=foreign, reason="does not fit this program", fix="Specify the .safetensors file"
+        spoil=foreign,
+        reason="cannot be used by this version of bids-sr",
+        fix="Specify the .safetensors file",
     ),
     "edited": Case(
         spoil=edited,
@@ -201,10 +203,12 @@ CASES = {
         fix="both files must be unchanged",
     ),
     "malicious": Case(
-        spoil=malicious, reason="method is no plain name", fix="both files must be unchanged"
+        spoil=malicious, reason="method is not a plain name", fix="both files must be unchanged"
     ),
     "not finite": Case(
-        spoil=not_finite, reason="its weights are not finite", fix="Specify the .safetensors file"
+        spoil=not_finite,
+        reason="the weights contain NaN or infinite values",
+        fix="Specify the .safetensors file",
     ),
     "resolution": Case(spoil=other_resolution, reason="trained at 3 x 3 x 4 mm", fix="--force"),
     "contrast": Case(
@@ -291,7 +295,7 @@ def test_a_process_of_its_own_says_the_same(
         method_checks.check_pretrained, SuperRes(methods=("srgan",), pretrained=(path,))
     )
     assert (
-        "other.safetensors: does not fit this program: its tensors are not those of srgan (fast): "
-        in problem.why
+        "other.safetensors: the model cannot be used by this version of bids-sr: the tensors"
+        " do not match srgan (fast): " in problem.why
     )
     assert problem.why.endswith("missing (body.0.activation.weight, …), 1 unknown (conv.weight)")

@@ -11,7 +11,7 @@ from formermodels import save_former_srgan
 from bids_sr.cli.parser import parse_settings
 from bids_sr.preflight import Plan, check
 
-NOW = "is a model of the data-consistent network, which is now the method dcnet"
+NOW = "this data-consistent network is now the method dcnet"
 
 
 @pytest.fixture

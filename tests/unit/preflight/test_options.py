@@ -178,7 +178,7 @@ def test_a_given_model_of_a_method_that_is_not_there_is_refused(maker: BidsMaker
     card = json.loads(file.with_suffix(".json").read_text())
     file.with_suffix(".json").write_text(json.dumps(card | {"method": "guided"}))
     problems = planned(maker, "--pretrained", str(file)).problems
-    (told,) = [problem for problem in problems if "no method named" in problem.why]
+    (told,) = [problem for problem in problems if "unknown method" in problem.why]
     assert str(file) in told.what
     assert not any("Add guided" in problem.remedy for problem in problems)
 
@@ -374,9 +374,9 @@ def test_the_published_run_with_a_time_limit_is_not_announced_without_it(maker: 
 @pytest.mark.parametrize(
     ("name", "recipe", "level", "words"),
     [
-        ("cpce", "paper", "warning", "and squared error stands in for the features. The training"),
-        ("srgan", "paper-mse", "warning", "The training is then not that of the paper."),
-        ("cpce", "fast", "note", "The term is optional in this recipe"),
+        ("cpce", "paper", "warning", "so squared error replaces the features. The training"),
+        ("srgan", "paper-mse", "warning", "The training then differs from the paper."),
+        ("cpce", "fast", "note", "The term is optional in recipe fast"),
         ("srgan", "fast", None, ""),  # runs by default, with an optional term
         ("tv", "paper", None, ""),  # has no such term
     ],
@@ -386,7 +386,7 @@ def test_features_that_will_be_missing_are_reported_before_training(
 ) -> None:
     def reported(*options: str) -> list[Notice]:
         plan = planned(maker, "--sr-method", name, "--recipe", recipe, *options)
-        return [one for one in plan.warnings if "features of VGG-19 will not" in one.why]
+        return [one for one in plan.warnings if "will not include VGG-19 features" in one.why]
 
     found = reported()
     assert [one.level for one in found] == ([level] if level else [])
@@ -403,7 +403,7 @@ def test_features_that_will_be_missing_are_reported_before_training(
 def test_dry_run_and_start_print_that_features_will_be_missing(maker: BidsMaker) -> None:
     settings = settings_for(maker, "--sr-method", "cpce", "--recipe", "paper")
     plan = check(settings)
-    words = "warning: --sr-method cpce --recipe paper: features of VGG-19 will not enter"
+    words = "warning: --sr-method cpce --recipe paper: the loss will not include VGG-19"
     assert words in dry_run_text(plan, settings)
     first = next(start_lines(plan, settings))
     assert f"{first.level}: {first}".startswith(words)

@@ -166,8 +166,8 @@ def test_a_gain_is_called_specific_only_where_every_placebo_is_beaten():
     assert own in unescape(tables.placebo_html(both))
     one = [gain("sbl", "sblMirror", 0.05), gain("sbl", "sblOther", 0.01)]
     assert (
-        "was not found to depend on where this run fluctuates: sblOther reaches the same gain."
-        in tables.placebo_html(one)
+        "was not found to depend on the spatial pattern of the fluctuations in this run: sblOther"
+        " reaches the same gain." in tables.placebo_html(one)
     )
     html = tables.placebo_html(
         [*one, gain("sbl", "bsplinePca", 0.03), gain("srgan", "bspline", 0.03)]
@@ -178,7 +178,7 @@ def test_a_gain_is_called_specific_only_where_every_placebo_is_beaten():
     )
     assert lines[0][:2] == ["series", "minus"]
     assert lines[1][1].startswith("sblMirror: ")
-    assert "left and right exchanged" in lines[1][1]
+    assert "mirrored left to right" in lines[1][1]
     assert lines[2][1].startswith("sblOther: ")
 
 
@@ -344,7 +344,7 @@ def test_names_of_series_are_explained() -> None:
     for words in (
         "zerofill baseline: in-plane zero filling",
         "sbl method: sparse Bayesian",
-        "sblMirror control analysis of sbl: the variance map",
+        "sblMirror control analysis of sbl: the prior SD map",
         "trained with another seed",
     ):
         assert words in shown

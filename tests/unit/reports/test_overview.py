@@ -189,7 +189,7 @@ def test_each_method_has_a_line_and_a_mark(gain, kind):
 def test_names_of_methods_are_defined_where_they_first_appear():
     html = overview_html(*judged(rows_of()), {}, RUN)
     assert html.count("sbl: sparse Bayesian learning") == 1
-    assert html.count("srgan: SRGAN trained on") == 1
+    assert html.count("srgan: SRGAN, trained") == 1
     assert html.index("sbl: sparse") < html.index("srgan: SRGAN") < html.index("class='numbers'")
 
 

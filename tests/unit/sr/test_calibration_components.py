@@ -150,11 +150,11 @@ def test_the_input_stays_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda s, m: (s[..., :3], m), "it has 3 volumes .* 8 are needed"),
-        (lambda s, m: (s, np.zeros_like(m)), "no brain"),
-        (lambda s, m: (np.full_like(s, 7), m), "does not change over time"),
+        (lambda s, m: (s[..., :3], m), "3 steady-state volumes; at least 8"),
+        (lambda s, m: (s, np.zeros_like(m)), "brain mask .* is empty"),
+        (lambda s, m: (np.full_like(s, 7), m), "constant over time"),
         (lambda s, m: (s * np.nan, m), "NaN"),
-        (lambda s, m: (s, m[:-1]), "not on one grid"),
+        (lambda s, m: (s, m[:-1]), "not on the same grid"),
     ],
 )
 def test_what_has_no_fluctuations_is_refused(spoil, message: str) -> None:
@@ -166,7 +166,7 @@ def test_what_has_no_fluctuations_is_refused(spoil, message: str) -> None:
 def test_too_many_spoiled_volumes_are_said(monkeypatch) -> None:
     series, mask, _ = scene()
     fd = np.where(np.arange(20) < 7, 0.1, 2.0)
-    with pytest.raises(SeriesError, match="13 of its 20 volumes are moved or spoiled"):
+    with pytest.raises(SeriesError, match="13 of the 20 volumes"):
         calibration_components(series, mask, drift=drift_of(20), fd=fd)
     monkeypatch.setattr(calibration, "_FD_MM", 3.0)
     assert calibration_components(series, mask, drift=drift_of(20), fd=fd).n_used == 20

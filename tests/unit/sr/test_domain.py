@@ -41,7 +41,10 @@ def test_the_same_head_in_another_unit_is_no_warning(scene: tuple[np.ndarray, np
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda image: np.maximum(image - 500, 0), "intensities: a quantile of the image lies 0"),
+        (
+            lambda image: np.maximum(image - 500, 0),
+            "intensities: a quantile of the image differs by 0",
+        ),
         (lambda image: ndimage.gaussian_filter(image, 2.5), "edges: the image has 0"),
         (
             lambda image: image + np.random.default_rng(0).normal(0, 400, image.shape),

@@ -169,9 +169,10 @@ def broken_at(monkeypatch, step, part):
     [
         (
             "content",
-            r"iteration 7 \(in content\)\. It was .* at the last look.*smaller learning rate",
+            r"iteration 7 \(in content\)\. The loss was .* at the last validation"
+            r".*lower learning rate",
         ),
-        ("adversarial", r"iteration 7 \(in adversarial\)\. The critic has run away"),
+        ("adversarial", r"iteration 7 \(in adversarial\)\. The critic diverged"),
     ],
 )
 def test_a_loss_that_is_no_number_names_step_and_cause_and_keeps_the_last_good_state(
@@ -190,7 +191,7 @@ def test_a_loss_that_is_no_number_names_step_and_cause_and_keeps_the_last_good_s
 
 def test_divergence_at_the_first_steps_says_that_they_were_too_large(tmp_path):
     with pytest.raises(
-        loop.TrainingDiverged, match=r"first steps were too large.*no checkpoint was kept"
+        loop.TrainingDiverged, match=r"first steps were too large.*No checkpoint was written"
     ):
         fit(balls(1), recipe(learning_rate=1e30), tmp_path)
 
@@ -200,7 +201,7 @@ def test_divergence_before_any_step_blames_none():
         {"content": float("nan"), "loss": float("nan")}, loop._Counters(iteration=1)
     )
     assert told.startswith(
-        " (in content). No step came before: the images, or the weights it began with"
+        " (in content). This is the first step: the images or the initial weights"
     )
 
 
@@ -223,7 +224,7 @@ def test_a_batch_that_does_not_fit_is_halved_once_and_said_so(tmp_path, monkeypa
     sizes = out_of_memory(monkeypatch, 2)
     card = fit(balls(1), recipe(batch=4), tmp_path).card
     assert sizes == [4, *[2] * 12]
-    assert "no room for a batch of 4; going on with 2" in caplog.text
+    assert "not enough device memory for a batch of 4; continuing with a batch of 2" in caplog.text
     assert card["reproducible"] is False
     assert "halved" in card["not_reproducible_because"]
 
@@ -237,7 +238,8 @@ def test_half_of_the_batch_stays_after_a_kill(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("batch", "message"), [(4, "batch of 2 either"), (1, "batch of 1, at iteration 1;")]
+    ("batch", "message"),
+    [(4, r"batch of 2 \(half of the original batch\)"), (1, r"batch of 1 at iteration 1\.")],
 )
 def test_a_device_that_has_no_room_at_all_stops_clearly(batch, message, tmp_path, monkeypatch):
     out_of_memory(monkeypatch, batch // 4)
@@ -251,7 +253,8 @@ def test_a_device_without_room_for_a_look_stops_clearly_too(tmp_path, monkeypatc
 
     monkeypatch.setattr(loop, "_score", full)
     with pytest.raises(
-        loop.OutOfDeviceMemory, match=r"no room for what is held out.*--device cpu"
+        loop.OutOfDeviceMemory,
+        match=r"not enough device memory for the held-out data.*--device cpu",
     ):
         fit(balls(1), recipe(), tmp_path)
 
@@ -270,7 +273,7 @@ def test_a_full_disk_leaves_the_old_checkpoint_and_the_training(tmp_path, monkey
     monkeypatch.setattr(Path, "write_bytes", full)
     assert same(fit(balls(1), recipe(), tmp_path / "cut").state, whole.state)
     assert "no space left" in caplog.text
-    assert "only from the checkpoint before" in caplog.text
+    assert "only resume from the previous checkpoint" in caplog.text
     assert "rerun the same command" not in caplog.text, "nothing has stopped"
     assert read_checkpoint(kept)[1]["progress"]["iteration"] == 4
     assert [path.name for path in kept.parent.glob(".*")] == []

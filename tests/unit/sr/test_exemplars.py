@@ -110,7 +110,7 @@ def test_patterns_of_the_person_are_used_and_are_maps_of_the_prior(person):
     shown = told["tested"]["calibration"]
     assert f"({100 * told['predicted_without']:.1f} % without it)" in shown
     assert (
-        f"without it, {100 * told['explained_by_weight']['0']:.1f} % would be explained one level"
+        f"Without it, the self-test score would be {100 * told['explained_by_weight']['0']:.1f} %"
         in shown
     )
     assert len(model.state["weight"]) == 2 + len(patterns)
@@ -127,7 +127,7 @@ def test_a_displaced_calibration_is_put_back(person, moved):
     assert fitted.weight == SHARE
     assert fitted.moved_mm == pytest.approx(np.hypot(*moved), abs=0.4)
     np.testing.assert_allclose(fitted.correction[:2, 3], np.negative(moved), atol=0.4)
-    assert "used with weight 0.4; its position was corrected by 1." in fitted.text
+    assert "used with weight 0.4 and its position corrected by 1." in fitted.text
 
 
 WIDTHS = np.array([1.2, 1.2, 0.6, 2.5, 2.5, 2.5, 0.025, 0.025, 0.025])
@@ -161,7 +161,7 @@ def test_what_does_not_belong_to_the_run_is_left_out(person, spoil):
     model = fit(data_of(series, np.ascontiguousarray(patterns), moved))
     assert model.card["held_out"]["weight"] == 0.0
     assert len(model.state["weight"]) == 2
-    assert "the calibration is not used" in model.card["held_out"]["model"]
+    assert "the calibration run was not used" in model.card["held_out"]["model"]
 
 
 def test_slices_that_get_thinner_are_tried_one_level_down_alone(person):

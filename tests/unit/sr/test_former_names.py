@@ -66,7 +66,9 @@ def test_dcnet_reuses_it_with_a_notice(old, tmp_path, caplog):
     assert made.name == "dcnet.safetensors"
     assert read_card(made).method == "dcnet"
     (notice,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert notice.startswith(f"{old}: it was trained as srgan --recipe fast by an earlier version")
+    assert notice.startswith(
+        f"{old}: the model was trained as srgan --recipe fast by an earlier version"
+    )
 
 
 def test_srgan_does_not_reuse_it_and_says_why(old, tmp_path):

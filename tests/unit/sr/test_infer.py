@@ -206,9 +206,9 @@ def test_bf16_is_near_fp32_and_auto_is_fp32():
 @pytest.mark.parametrize(
     ("name", "given", "message"),
     [
-        ("dcnet", {}, "no baseline .* without a trained model"),
-        ("inject", {}, "needs the subject's high-resolution image"),
-        ("raw", {}, "stays on its grid"),
+        ("dcnet", {}, "no trained model .* expected a baseline"),
+        ("inject", {}, "requires the high-resolution image"),
+        ("raw", {}, "keeps its grid"),
         ("dcnet", {"scale": 0.0}, "mask empty"),
     ],
 )

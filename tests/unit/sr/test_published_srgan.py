@@ -166,7 +166,7 @@ def test_the_card_of_a_training_on_all_slices_claims_nothing_of_others(small_pai
         "parts": [],
         "windows": [],
         "iteration": 7,
-        "model": "nothing was held out: the last weights are kept",
+        "model": "no data were held out: the last weights are kept",
     }
     seen = card["on_trained_slices"]
     assert seen["parts"] == [{"image": "pair", "slices": [z, z + 1]} for z in range(6)]
@@ -235,7 +235,9 @@ def test_an_old_model_serves_paper_mse_and_never_paper(old, small_pair, source):
         if source == "auto":
             assert model_store._find_model(wanted, (small_pair,)) is None
         else:
-            with pytest.raises(cards.ModelError, match=r"no model of srgan \(paper\) to reuse"):
+            with pytest.raises(
+                cards.ModelError, match=r"no model of srgan \(paper\) for --model-source reuse"
+            ):
                 model_store._find_model(wanted, (small_pair,))
 
 

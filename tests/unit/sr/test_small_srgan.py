@@ -105,7 +105,7 @@ def test_the_last_weights_are_kept_though_the_score_falls(
     made = fit(small_pair, tmp_path, replace(SHORT, keep=keep)).card["held_out"]
     assert FAST.keep == "last"
     assert made["iteration"] == kept
-    assert ("determined nothing" in made["model"]) == (keep == "last")
+    assert ("did not determine" in made["model"]) == (keep == "last")
 
 
 def test_features_of_vgg_join_only_where_their_weights_are_given(small_pair, tmp_path):

@@ -163,7 +163,7 @@ def test_another_number_of_threads_is_recorded_as_not_reproducible(tmp_path):
     fit(balls(1), recipe(), tmp_path, Clock(("search", 5)), minutes=10)
     card = fit(balls(1), recipe(), tmp_path, threads=2).card
     assert card["reproducible"] is False
-    assert "other threads" in card["not_reproducible_because"]
+    assert "number of threads" in card["not_reproducible_because"]
 
 
 def test_checkpoints_of_earlier_versions_are_not_continued(tmp_path, monkeypatch):

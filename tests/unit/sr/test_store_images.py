@@ -39,7 +39,7 @@ def test_a_pair_serves_as_a_set_of_one(small_pair, tmp_path):
 
 
 def test_a_set_needs_to_be_told_the_factor(tmp_path):
-    with pytest.raises(TrainingDataError, match="not tell the factor"):
+    with pytest.raises(TrainingDataError, match="factor is not specified"):
         obtain(balls(1), tmp_path / "a")
 
 

@@ -58,7 +58,7 @@ def test_all_steps_of_the_unchanged_recipe_paper_are_the_published_ones(trained)
 def test_a_training_that_the_clock_stopped_is_not_called_published(trained):
     text = training_sentences([trained(max_train_minutes=1e-9)])
     assert "Training of tiny was stopped by the time limit after 1 of 12 steps;" in text
-    assert "cannot be reproduced exactly: search stopped on the clock." in text
+    assert "cannot be reproduced exactly: the time limit stopped search." in text
     assert "publish" not in text
 
 
@@ -118,8 +118,8 @@ def test_features_that_were_off_are_named_with_what_stood_in(trained):
     without = training_sentences([trained(how)])
     assert "The loss of tiny was absolute error." in without
     assert (
-        "Features of VGG-19, a term of this recipe, did not enter the loss of tiny, as no weights"
-        " of that network were given; absolute error stood in for them." in without
+        "The loss of tiny did not include VGG-19 features, a term of this recipe, because no"
+        " VGG-19 weights were given; absolute error replaced the features." in without
     )
     assert "publish" not in without
     given_weights = training_sentences([trained(how, vgg_weights=WEIGHTS, folder="with")])
@@ -127,7 +127,7 @@ def test_features_that_were_off_are_named_with_what_stood_in(trained):
     assert "published" in given_weights
     optional = replace(how, losses=(CONTENT, FEATURES))
     text = training_sentences([trained(optional, folder="optional")])
-    assert "as no weights of that network were given." in text
+    assert "because no VGG-19 weights were given." in text
     assert "publish" not in text
 
 
@@ -141,7 +141,7 @@ def test_an_adversarial_term_is_named_only_if_it_acted(trained):
     text = training_sentences([trained(how)])
     assert (
         "The loss of tiny was squared error plus 0.001 × the adversarial term of a discriminator."
-        " The first 6 steps of tiny were pre-training by squared error alone." in text
+        " The first 6 steps of tiny were pre-training with only squared error." in text
     )
     assert "published" in text
     stopped = training_sentences([trained(how, max_train_minutes=1e-9, folder="stopped")])
@@ -158,7 +158,7 @@ def test_a_second_training_on_all_slices_is_told_apart(trained):
     best = card.json["held_out"]["iteration"]
     assert "tiny was first trained without the held-out slices" in text
     assert f" to find the number of steps, {best}. Training of tiny took all 12 steps. " in text
-    assert f"tiny was then trained anew on all slices for {best} steps." in text
+    assert f"tiny was then retrained on all slices for {best} steps." in text
     phases = {**card.json["phases"], "refit": {"iterations": 1, "stopped_by": "time"}}
     cut = ModelCard.from_json({**card.json, "phases": phases})
     assert f"the time limit stopped this training after 1 of {best} steps." in training_sentences(
@@ -170,8 +170,8 @@ def test_changed_settings_are_named_with_both_values(trained):
     changed = replace(PAPER, learning_rate=0.5, patience=3, losses=(replace(CONTENT, weight=2.0),))
     text = training_sentences([trained(changed=changed)])
     assert (
-        "It differed from this recipe in learning_rate (0.5 instead of 0.01), patience (3 instead"
-        " of none), losses.content:MSE (2 instead of 1)." in text
+        "The training differed from this recipe in learning_rate (0.5 instead of 0.01), patience"
+        " (3 instead of none), losses.content:MSE (2 instead of 1)." in text
     )
     assert "publish" not in text
 
@@ -180,19 +180,19 @@ def test_changes_of_the_network_that_the_card_lists_are_not_published_either(tra
     card = trained()
     listed = ModelCard.from_json({**card.json, "changed_settings": {"width": 8}})
     text = training_sentences([listed])
-    assert "settings of the network or the loss that the model's card lists" in text
+    assert "settings of the network or the loss listed in the model card" in text
     assert "publish" not in text
 
 
 def test_a_training_cut_down_for_a_test_says_so(trained):
     text = training_sentences([trained(replace(PAPER, iterations=500), sloppy=True)])
-    assert "It was cut down to a few steps for a test of the program (--sloppy)." in text
+    assert "For a test of the program (--sloppy), the training was limited to a few steps." in text
     assert "took all 12 steps" in text
     assert "publish" not in text
     assert "differed" not in text
     other = replace(PAPER, iterations=500, learning_rate=0.5)
     text = training_sentences([trained(PAPER, sloppy=True, changed=other, folder="other")])
-    assert "It differed from this recipe in learning_rate (0.5 instead of 0.01)." in text
+    assert "The training differed from this recipe in learning_rate (0.5 instead of 0.01)." in text
 
 
 def test_a_fine_tuned_model_names_its_start(trained):
@@ -231,7 +231,7 @@ def test_models_that_were_trained_alike_share_their_sentences(trained):
 
 def test_a_method_without_its_paper_has_no_published_recipe(trained):
     text = training_sentences([trained(about={"without_paper": True})])
-    assert "whose settings are ours, as the paper of the method was not at hand" in text
+    assert "with settings of our own, because the paper of the method was not available" in text
     assert "publish" not in text
 
 
@@ -318,8 +318,8 @@ def test_before_a_training_only_what_is_sure_is_said():
     cpce = get_method("cpce")
     text = planned_sentences(cpce, "paper", features=False, minutes=2.5)
     assert text == (
-        "Features of VGG-19 will not enter the loss of cpce: no weights of that network are given,"
-        " and squared error stands in for the features. Training of cpce will be stopped after 2.5"
+        "The loss of cpce will not include VGG-19 features: no VGG-19 weights were given, so"
+        " squared error replaces the features. Training of cpce will be stopped after 2.5"
         " minutes at the latest."
     )
     assert planned_sentences(cpce, "paper", features=True, minutes=None) == ""
@@ -331,7 +331,7 @@ def test_before_a_training_only_what_is_sure_is_said():
     [
         (
             {"images": ["pair"], "coarse_images": "measured"},
-            "1 pair of images (T2starw), of high and of low resolution",
+            "1 pair of high- and low-resolution images (T2starw)",
         ),
         (
             {"images": ["a", "b"], "coarse_images": "made by kspace from the fine ones"},
@@ -341,7 +341,7 @@ def test_before_a_training_only_what_is_sure_is_said():
             {"images": ["a"], "coarse_images": "made by kspace from the fine ones"},
             "1 image (T2starw) and a low-resolution image computed from it",
         ),
-        ({}, "images (T2starw) that the card does not list"),
+        ({}, "images (T2starw) not listed in the model card"),
         (
             {"images": ["v"] * 20, "objective": "self"},
             "20 volumes (T2starw) as acquired, without a high-resolution image",

@@ -74,7 +74,7 @@ def test_fluctuations_pass_and_their_map_is_kept_on_the_whole_grid():
     assert model.card["applied"] is True
     assert held_out["explained_over_zerofill"] > 0.05
     assert min(held_out["explained_by_half"]) > 0.02
-    assert held_out["model"] == "the map of the whole run"
+    assert held_out["model"] == "prior SD map of the whole run"
     assert model.state["weight"].shape == (2, SHAPE[2], 2 * SHAPE[0], 2 * SHAPE[1])
     assert float(model.state["weight"].max()) > 0
     assert float(model.state["noise"]) > 0
@@ -87,15 +87,15 @@ def test_noise_fails_and_the_series_is_zero_filled(seed):
     held_out = model.card["held_out"]
     assert model.card["applied"] is False
     assert held_out["explained_over_zerofill"] < 0.02
-    assert held_out["model"].startswith("zero filling: one level of resolution down")
-    assert "less than 2%" in held_out["model"]
+    assert held_out["model"].startswith("zero filling: in the self-test")
+    assert "at least 2% is required" in held_out["model"]
     assert not model.state["weight"].any()
 
 
 def test_too_few_volumes_are_named():
     model = fit(run_data(fluctuations(20), halves=False))
     assert model.card["applied"] is False
-    reason = "too few volumes to tell fluctuations from noise"
+    reason = "too few volumes to distinguish fluctuations from noise"
     assert model.card["held_out"] == {
         "model": f"zero filling: {reason}",
         "tested": {"reason": reason},
@@ -107,7 +107,7 @@ def test_a_run_that_cannot_be_brought_down_is_named():
     narrow = fluctuations(40)[:, :1]
     model = fit(run_data(narrow, mask=np.ones(narrow.shape[:3], bool)))
     assert model.card["applied"] is False
-    assert "cannot be downsampled once more" in model.card["held_out"]["model"]
+    assert "cannot be downsampled again" in model.card["held_out"]["model"]
 
 
 def test_a_control_is_applied_without_a_test():

@@ -189,7 +189,7 @@ def test_older_models_are_applied_as_they_were(tmp_path):
         recipe = load_model(weights).recipe
         assert (recipe.intensity, recipe.patch_applied) == wanted
     weights, _ = save_model(tmp_path / "model", state, card | {"settings": {"intensity": "other"}})
-    with pytest.raises(ModelError, match="'other', which is unknown"):
+    with pytest.raises(ModelError, match="unknown intensity scaling 'other'"):
         load_model(weights)
 
 

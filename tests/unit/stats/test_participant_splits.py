@@ -40,14 +40,17 @@ def test_a_random_split_has_the_sizes_and_depends_on_the_seed() -> None:
     [
         (lambda: split_at_random(PEOPLE, (6, 0, 1), 0), "the validation set is empty"),
         (lambda: split_at_random(PEOPLE, (7, 0), 0), "the test set is empty"),
-        (lambda: split_at_random(PEOPLE, (4, 1, 1), 0), "have 6 participants, the images 7"),
-        (lambda: split_by_names(PEOPLE, ["sub-01"], ["sub-01"]), "sub-01: in the validation"),
+        (
+            lambda: split_at_random(PEOPLE, (4, 1, 1), 0),
+            "6 participants, but there are images of 7",
+        ),
+        (lambda: split_by_names(PEOPLE, ["sub-01"], ["sub-01"]), "sub-01: in both the validation"),
         (lambda: split_by_names(PEOPLE, [], PEOPLE), "the training set is empty"),
         (lambda: split_by_names(PEOPLE, [], []), "the test set is empty"),
         (lambda: split_by_names(PEOPLE, [], ["sub-99"]), "sub-99: no image"),
-        (lambda: make_folds(PEOPLE, 8, 0, 0), "8 folds leave a test set empty"),
+        (lambda: make_folds(PEOPLE, 8, 0, 0), "8 folds with 7 participants"),
         (lambda: make_folds(PEOPLE, 7, 6, 0), "leave the training set empty"),
-        (lambda: ParticipantSplit(train=("a",), test=("a",)), "a: in the training set"),
+        (lambda: ParticipantSplit(train=("a",), test=("a",)), "a: in both the training set"),
     ],
 )
 def test_sets_that_cannot_be_made(make, why: str) -> None:  # type: ignore[no-untyped-def]

@@ -63,9 +63,9 @@ def test_an_interval_above_zero_holds_and_says_so():
     assert claim.holds
     assert (
         comparison(claim.comparisons[0]).text
-        == "sbl is more accurate than the same method with the variance map of this run, left and"
-        " right exchanged: +0.050 [0.020, 0.080], whole brain; this part depends on where this"
-        " run fluctuates."
+        == "sbl is more accurate than the same method with the prior SD map of this run, mirrored"
+        " left to right: +0.050 [0.020, 0.080], whole brain; this part depends on the spatial"
+        " pattern of the fluctuations in this run."
     )
     assert (
         specific_text(claim)
@@ -87,7 +87,7 @@ def test_anything_else_does_not(value, lower, upper, word):
     assert claim.holds is False
     assert word in comparison(claim.comparisons[0]).text
     text = specific_text(claim)
-    assert "not found to depend on where this run fluctuates: sblShift reaches" in text
+    assert "pattern of the fluctuations in this run: sblShift reaches" in text
 
 
 def test_other_rows_are_passed_over():

@@ -14,6 +14,7 @@ def test_it_is_that_of_scipy_in_the_mask() -> None:
     mask = first > -1
     found = correlate_voxels(first, second, mask)
     assert found.r == pytest.approx(stats.pearsonr(first[mask], second[mask]).statistic)
+    assert found.p_independent == pytest.approx(stats.pearsonr(first[mask], second[mask]).pvalue)
     assert found.rho == pytest.approx(stats.spearmanr(first[mask], second[mask]).statistic)
     assert found.voxels == mask.sum()
 

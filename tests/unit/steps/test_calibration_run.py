@@ -172,9 +172,9 @@ def drifted(made: Made) -> None:
 
 
 USELESS = {
-    "constant": (still_constant, "does not change over time inside the brain"),
-    "three volumes": (short, "it has 3 volumes in the steady state"),
-    "restless": (restless, "19 of its 20 volumes are moved or spoiled"),
+    "constant": (still_constant, "constant over time inside the brain"),
+    "three volumes": (short, "3 steady-state volumes"),
+    "restless": (restless, "19 of the 20 volumes"),
     "moved": (drifted, "the head moved by 1.4 mm, 1 mm are accepted. Repeat it"),
     "apart": (
         lambda made: made.facts.update(overlap=0.2),

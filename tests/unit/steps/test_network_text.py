@@ -74,7 +74,7 @@ def test_before_training_the_text_is_in_the_future_tense():
     assert text.endswith("will be stopped after 3 minutes at the latest.")
     assert "published" not in text
     text = _before(train_on_pair, "cpce", "paper")
-    assert "Features of VGG-19 will not enter the loss of cpce" in text
+    assert "The loss of cpce will not include VGG-19 features" in text
     assert "VGG" not in _before(train_on_pair, "cpce", "paper", vgg_weights=Path("vgg"))
     assert "up to 20 randomly drawn volumes" in _before(train_on_volumes, "tv", "fast")
 
@@ -103,8 +103,8 @@ def test_the_published_run_is_called_so_after_all_its_steps(tmp_path):
 @pytest.mark.parametrize("recipe", ["fast", "paper"])
 def test_methods_without_their_paper_are_marked(name, recipe, tmp_path):
     text = _after(train_on_pair, [_folder(tmp_path, name, recipe)], name, recipe)
-    assert "written without its paper" in text
-    assert "whose settings are ours, as the paper of the method was not at hand" in text
+    assert "written without access to its paper" in text
+    assert "with settings of our own, because the paper of the method was not available" in text
     assert "published" not in text
 
 
@@ -132,9 +132,9 @@ def test_a_model_that_was_given_is_named_by_its_file_and_described_by_its_card(t
     given = {"pretrained": tmp_path / "mine.safetensors"}
     before = _before(train_on_pair, "srgan", "fast", **given)
     assert before == (
-        "A previously trained network, srgan (file mine.safetensors), will be used: SRGAN"
-        " trained on the participant's own T2*-weighted pair, slice by slice; with --recipe"
-        " fast a small one [@stss_srfmri]."
+        "A previously trained network, srgan (file mine.safetensors), will be used: SRGAN,"
+        " trained slice by slice on the participant's own T2*-weighted image pair (--recipe fast:"
+        " a small SRGAN) [@stss_srfmri]."
     )
     folder = _folder(tmp_path / "step", "srgan", "paper", steps=8, ended_by="time")
     source_in(folder).write_text("mine.safetensors\n")
@@ -143,8 +143,8 @@ def test_a_model_that_was_given_is_named_by_its_file_and_described_by_its_card(t
         "A previously trained network, srgan (file mine.safetensors), was used: a generative"
     )
     assert (
-        "According to its card, it was trained on 1 pair of images (T2starw), of high and of low"
-        " resolution. Training of srgan followed recipe paper" in text
+        "According to its card, it was trained on 1 pair of high- and low-resolution images"
+        " (T2starw). Training of srgan followed recipe paper" in text
     )
     assert "after 8 of 100,000 steps" in text
 
@@ -170,7 +170,7 @@ def test_networks_of_structural_scans_say_whose_heads_they_learned_from(tmp_path
     folder = _folder(tmp_path, "attunet", images=["sub-02", "sub-03"])
     text = _after(train_on_scans, [folder], "attunet", train_on="others")
     assert "was trained on pairs of scans of 2 other participants" in text
-    assert "A critic was trained beside attunet for inspection" in text
+    assert "A critic was trained together with attunet, for inspection only" in text
 
 
 def test_maps_of_the_run_say_what_entered_them_and_a_control_says_nothing():

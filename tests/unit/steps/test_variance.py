@@ -293,7 +293,7 @@ def test_a_run_of_too_few_volumes_is_zero_filled(files, tmp_path):
     assert not card["applied"]
     assert (
         card["held_out"]["model"]
-        == "zero filling: too few volumes to tell fluctuations from noise"
+        == "zero filling: too few volumes to distinguish fluctuations from noise"
     )
     assert not found.weight.data.any()
     series = data(resolve(files, tmp_path / "series", found, bold="short.nii"))
@@ -309,7 +309,7 @@ def test_a_run_of_five_volumes_has_no_variance(files, tmp_path, method):
     card = found.card
     assert (card["applied"], card["held_out"]["model"]) == (
         False,
-        "zero filling: too few volumes for a variance",
+        "zero filling: too few volumes to estimate a variance",
     )
     assert not found.weight.data.any()
 
