@@ -157,9 +157,9 @@ def test_derivatives_count_among_the_settings_that_decide_the_figures(data):
         (None, "the file is missing"),
         ("{", "the program that wrote the directory is not recorded"),
         ({"Name": "x"}, "the program that wrote the directory is not recorded"),
-        ({"GeneratedBy": [{"Name": "HALFpipe"}]}, "made by HALFpipe"),
-        ({"GeneratedBy": [{"Name": " "}]}, "made by unknown software, not by fMRIPrep"),
-        ({"GeneratedBy": [{"Version": "1"}]}, "made by unknown software, not by fMRIPrep"),
+        ({"GeneratedBy": [{"Name": "HALFpipe"}]}, "written by HALFpipe"),
+        ({"GeneratedBy": [{"Name": " "}]}, "written by unknown software, not by fMRIPrep"),
+        ({"GeneratedBy": [{"Version": "1"}]}, "written by unknown software, not by fMRIPrep"),
     ],
 )
 def test_a_folder_of_another_program_is_refused(data, content, says):

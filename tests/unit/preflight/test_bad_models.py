@@ -212,13 +212,13 @@ CASES = {
     ),
     "resolution": Case(spoil=other_resolution, reason="trained at 3 x 3 x 4 mm", fix="--force"),
     "contrast": Case(
-        spoil=other_contrast, reason="trained on T1w, the image is bold", fix="--force"
+        spoil=other_contrast, reason="trained on T1w, but the image is bold", fix="--force"
     ),
     "orientation": Case(
         spoil=other_orientation, reason="trained on slices across R-L", fix="--force"
     ),
     "factor of the model": Case(
-        spoil=other_model_factor, reason="asked for (3.0, 3.0, 1.0)", fix="Train a model for"
+        spoil=other_model_factor, reason="(3.0, 3.0, 1.0) is requested", fix="Train a model for"
     ),
 }
 

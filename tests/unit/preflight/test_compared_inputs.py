@@ -76,12 +76,12 @@ def test_a_file_and_a_folder_give_the_series_of_the_run(maker: BidsMaker) -> Non
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        ("bspline", "stands for a series of the program"),
-        ("sbl", "stands for a series of the program"),
-        ("measured", "stands for a series of the program"),
-        ("otherRun", "stands for a series of the program"),
-        ("mineMirror", "stands for a series of the program"),
-        ("mineSame", "stands for a series of the program"),
+        ("bspline", "is the name of a series of bids-sr"),
+        ("sbl", "is the name of a series of bids-sr"),
+        ("measured", "is the name of a series of bids-sr"),
+        ("otherRun", "is the name of a series of bids-sr"),
+        ("mineMirror", "is the name of a series of bids-sr"),
+        ("mineSame", "is the name of a series of bids-sr"),
         ("my-own", "other than letters and digits"),
     ],
 )

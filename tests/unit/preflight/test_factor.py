@@ -222,7 +222,7 @@ def test_one_number_does_not_fit_a_model_of_three_and_the_fix_names_them(
 ) -> None:
     extra = ["--sr-method", "mse3d", "--pretrained", model(maker, (2.0, 2.0, 2.0))]
     text = refused(maker, capfd, *extra, "--sr-factor", "2")
-    assert "trained for (2.0, 2.0, 2.0), asked for (2.0, 2.0, 1.0)" in text
+    assert "trained for (2.0, 2.0, 2.0), but (2.0, 2.0, 1.0) is requested" in text
     assert "use the factor of the model: --sr-factor 2 2 2" in text
 
 
