@@ -77,7 +77,7 @@ def test_acquisitions_can_be_named(maker: BidsMaker) -> None:
     maker.image("sub-01_acq-middle_T2w.nii.gz", "anat", (4.0, 4.0, 4.0))
     by_size = look(maker)
     assert by_size.subjects[0].structural[0].lowres.name == "sub-01_acq-coarse_T2w.nii.gz"
-    assert "of 3 T2w images" in "\n".join(map(str, by_size.notices))
+    assert "3 T2w images found" in "\n".join(map(str, by_size.notices))
     named = look(maker, "--lr-acq", "middle")
     assert named.subjects[0].structural[0].lowres.name == "sub-01_acq-middle_T2w.nii.gz"
 
@@ -345,7 +345,7 @@ def test_scans_of_one_resolution_are_measured_by_session(maker: BidsMaker) -> No
     kept = [one for one in graph.placed if one.name == "keep_scan_metrics"]
     sessions = [graph.settings[one]["entities"] for one in kept]
     assert {"subject": "02", "session": "m1", "datatype": "anat"} in sessions
-    assert "high-resolution scans only" in dry_run_text(plan, settings)
+    assert "only high-resolution scans" in dry_run_text(plan, settings)
 
 
 def test_a_sample_of_one_resolution_needs_no_pair(maker: BidsMaker) -> None:
