@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from bids_sr.bids.findings import refusal, require
 from bids_sr.bids.inputs import ENTITIES, applies_to, entities_of, stem_of
-from bids_sr.io.atomic_files import read_text
+from bids_sr.io.atomic_files import read_text, regular
 from bids_sr.io.checksums import checksum
 
 if TYPE_CHECKING:
@@ -290,6 +290,7 @@ def read_object(path: Path) -> dict[str, object]:
     """
     require(path)
     try:
+        regular(path)  # the checksum of a pipe or device would never end
         value = json.loads(_read_text(path, checksum(path)))
     except (OSError, ValueError, RecursionError) as error:
         raise refusal(
