@@ -430,7 +430,7 @@ def test_results_with_and_without_do_not_mix(maker: BidsMaker) -> None:
     line = [*plain, "--sr-method", "sbl", "--sr-factor", "2"]
     problems = check(parse_settings(line).resolved(run_uuid="x")).problems
     assert [problem.why for problem in problems] == [
-        "directory contains results of an earlier run with --retrospective"
+        "the directory contains results of an earlier run with --retrospective"
     ]
 
 
