@@ -54,12 +54,12 @@ def wrong_derivatives(rng: Rng, maker: BidsMaker) -> list[str]:
         rng,
         ("participant", "raw", "program", "nobody", "nothing", "file", "parent", "data", "length"),
     )
-    maker.expected = r"no sub-01 in|left out"
+    maker.expected = r"no sub-01 in|skipped"
     if how == "participant":
         _relabel(prep.root)
     elif how == "raw":  # the data set itself is no derivative
         option = ["-d", f"fmriprep={maker.root}"]
-        maker.expected = r"left out|derivative|not fMRIPrep"
+        maker.expected = r"skipped|derivative|not by fMRIPrep"
     elif how in ("program", "nobody"):
         made_by = (
             [{"Name": pick(rng, ("FreeSurfer", "QSIPrep", "SPM", "", "bids-sr"))}]
@@ -70,7 +70,7 @@ def wrong_derivatives(rng: Rng, maker: BidsMaker) -> list[str]:
             prep.root / "dataset_description.json",
             {"Name": "x", "BIDSVersion": "1.4.0", "GeneratedBy": made_by},
         )
-        maker.expected = r"left out|fMRIPrep"
+        maker.expected = r"skipped|fMRIPrep"
     elif how == "nothing":
         option = ["-d", f"fmriprep={prep.root.parent / 'empty'}"]
         (prep.root.parent / "empty").mkdir()
@@ -84,13 +84,13 @@ def wrong_derivatives(rng: Rng, maker: BidsMaker) -> list[str]:
         other.t1w(zooms=(4.0, 4.0, 4.0))
         other.events()
         prepared(other, mask=np.arange(12 * 12 * 6).reshape(12, 12, 6) % 2 == 0)
-        maker.expected = r"left out|grid|voxels"
+        maker.expected = r"skipped|grid|voxels"
     else:  # same labels and grid, a run of another length
         other = BidsMaker(maker.root.parent / "other")
         other.bold(n_volumes=int(rng.integers(20, 29)))
         other.t1w()
         prepared(other)
-        maker.expected = r"left out|volumes|rows"
+        maker.expected = r"skipped|volumes|rows"
     return option
 
 
@@ -111,7 +111,7 @@ def derivatives_off_grid(rng: Rng, maker: BidsMaker) -> list[str]:
     else:
         affine[:3, :3] = affine[:3, :3] @ np.diag([-1.0, 1.0, 1.0])
     nb.Nifti1Image(data, affine).to_filename(path)
-    maker.expected = r"left out|grid"
+    maker.expected = r"skipped|grid"
     return option
 
 
@@ -128,7 +128,7 @@ def impossible_mask(rng: Rng, maker: BidsMaker) -> list[str]:
     elif how == "one":
         data[tuple(int(rng.integers(n)) for n in data.shape)] = 1
     nb.Nifti1Image(data, image.affine).to_filename(path)
-    maker.expected = r"left out|mask"
+    maker.expected = r"skipped|mask"
     return option
 
 
@@ -226,11 +226,11 @@ def _foreign_events(rng: Rng) -> tuple[str, str]:
         return _lines([(*row[:2], 5) for row in rows], "onset\tduration\tbid"), ""
     if how == "duration":
         rows[int(rng.integers(4))][1] = "n/a"
-        return _lines(rows), r"left out|without"
+        return _lines(rows), r"omitted|without"
     if how == "late":
         return (
             _lines([*rows, (float(rng.uniform(31, 60)), 2.0, "thumb")]),
-            r"left out|after the end|outside",
+            r"omitted|after the end|outside",
         )
     names = {"script": ("左手", "большой", "θέα", "أحمر"), "sign": ("+1", "-1")}.get(
         how, ("a b", "c/d")
@@ -306,7 +306,7 @@ def one_bad_run(rng: Rng, maker: BidsMaker) -> list[str]:
     if image.shape[3] == 30:
         raw = bad.read_bytes()
         bad.write_bytes(pick(rng, (raw[:400], b"", rng.bytes(500))))
-    maker.expected = "left out"
+    maker.expected = "skipped"
     if rng.random() < 0.3:
         return ["--strict"]
     maker.accepted = True

@@ -326,7 +326,7 @@ def decimal_commas(rng: Rng, scene: Scene, right: Right) -> None:
         ]
 
     scene.tables.append(alter)
-    right.refused.append("not times in seconds")
+    right.refused.append("times in seconds are expected")
 
 
 @kind("events", "time")
@@ -679,7 +679,7 @@ def entities_of_derivatives(rng: Rng, scene: Scene, right: Right) -> None:
             (scene.func / f"{STEM}_{suffix}").rename(scene.func / f"{STEM}_{entity}-2_{suffix}")
 
     scene.edits.append(edit)
-    right.refused.append(rf"{entity}-2, which a raw BOLD run cannot have|entit")
+    right.refused.append(rf"{entity}-2, which is not allowed for a raw BOLD run|entit")
 
 
 @kind("files", "data set")
@@ -719,7 +719,7 @@ def task_without_events(rng: Rng, scene: Scene, right: Right) -> None:
     )
     scene.at_rest = True
     scene.edits.append(lambda scene: scene.rename("task-tap", f"task-{label}"))
-    (right.absent if rest else right.notices).append("this run is mapped as rest")
+    (right.absent if rest else right.notices).append("the run is analyzed as resting state")
     right.values = False
 
 
@@ -797,7 +797,7 @@ def several_t1w(rng: Rng, scene: Scene, right: Right) -> None:
             scene.save(_head_image(scene, 5.0, extent), path, affine=affine)
 
     scene.edits.append(edit)
-    right.notices.append(r"there are 3 T1w images")
+    right.notices.append(r"3 T1w images found")
 
     def whole(plan: Any) -> str:
         first = plan.subjects[0].t1w[0].name

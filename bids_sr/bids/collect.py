@@ -136,8 +136,8 @@ def _select(
             - {""}
         )
         for label in (each for each in labels if each not in existing):
-            reason = f"no BOLD run of the participants chosen has the {entity} {label!r}"
-            fix = f"There are: {companions.choice(label, existing)}"
+            reason = f"no BOLD run of the selected participants has the {entity} {label!r}"
+            fix = f"Available: {companions.choice(label, existing)}"
             seen.refuse_option(f"{options[entity]} {label}", reason, fix)
     chosen = {
         label: [
@@ -154,18 +154,20 @@ def _select(
         if label in selection.participant_label and nothing_refused:
             seen.refuse(
                 f"sub-{label}",
-                "it has no BOLD run"
-                + (" of the sessions, tasks and runs asked for" if any(asked.values()) else ""),
-                "Leave the participant out, or add `func/sub-…_task-…_bold.nii.gz`.",
+                "no BOLD run found"
+                + (" for the requested sessions, tasks and runs" if any(asked.values()) else ""),
+                "Exclude the participant, or add `func/sub-…_task-…_bold.nii.gz`.",
             )
         elif not selection.participant_label:
             with seen.about(label):
-                seen.tell(f"sub-{label}", "it has no BOLD run asked for and is left out.")
+                seen.tell(
+                    f"sub-{label}", "no requested BOLD run found; the participant is skipped."
+                )
     if every and not any(chosen.values()) and not seen.problems:
         seen.refuse(
             "sub-*/func",
-            "there is no BOLD run in the data set"
-            + (" that --bids-filter-file takes" if selection.bids_filter_file else ""),
+            "no BOLD run found in the dataset"
+            + (" that passes --bids-filter-file" if selection.bids_filter_file else ""),
             "Add `func/sub-…_task-…_bold.nii.gz`"
             + (", or change the filter file." if selection.bids_filter_file else "."),
         )
@@ -234,7 +236,7 @@ def _subject(
             )
             if run.precomputed is None and run.shape[2] < LEAST_SAMPLES:
                 count = "one slice" if run.shape[2] == 1 else f"{run.shape[2]} slices"
-                seen.tell(bold, f"it has {count}: head motion is estimated in plane only.")
+                seen.tell(bold, f"the run has {count}; head motion is estimated only in plane.")
             runs.append(replace(run, truth=_truth(run, settings, seen, with_anat=bool(t1w))))
     if missing:
         pairs.refuse_without_pair(label, missing, settings, seen)
@@ -337,24 +339,24 @@ def _t1w(paths: Sequence[Path], label: str, settings: Settings, seen: Survey) ->
     for path in images[:1]:
         volume_header(path, seen)
     if not images:
-        taken = " that --bids-filter-file takes" if settings.selection.bids_filter_file else ""
-        text = f"there is no T1w image{taken}: "
+        taken = " that passes --bids-filter-file" if settings.selection.bids_filter_file else ""
+        text = f"no T1w image found{taken}: "
         if roi == "auto":
             text += "the region of interest is the whole brain; "
         elif roi != "brain":
             text += (
                 "the ROI file cannot be transformed to the BOLD"
                 if is_file(roi)
-                else f"the region {roi} is not known"
+                else f"the region {roi} cannot be located"
             )
             text += ", so the region of interest is the whole brain; "
         text += (
-            "nothing is normalized to template space, and there are no confounds of white matter"
-            " and CSF"
+            "results are not normalized to template space, and there are no confounds of white"
+            " matter and CSF"
         )
-        seen.tell(f"sub-{label}", f"{text} (csf, white_matter, CompCor of them).")
+        seen.tell(f"sub-{label}", f"{text} (csf, white_matter, their CompCor components).")
     elif len(images) > 1:
-        seen.tell(images[0], f"there are {len(images)} T1w images; this one is used.")
+        seen.tell(images[0], f"{len(images)} T1w images found; this image is used.")
     return images
 
 
@@ -372,13 +374,13 @@ def volume_header(path: Path, findings: Findings) -> Header | None:
         findings.refuse(
             path,
             hd.COLORED,
-            "Convert the DICOM images of the scan itself, or leave this file out.",
+            "Convert the DICOM images of the scan itself, or exclude this file.",
         )
         return None
     what = "complex voxels" if header.complex else f"{len(header.shape)} dimensions {header.shape}"
     findings.refuse(
         path,
-        f"it has {what}; one 3D magnitude image is expected",
+        f"the image has {what}; one 3D magnitude image is expected",
         "Store the magnitude as a 3D image.",
     )
     return None
@@ -392,15 +394,15 @@ def _differences(
 ) -> Iterator[str]:
     """Yield how an echo differs from the first one in what all echoes of a volume share."""
     if header.shape != first.shape:
-        yield f"its shape {header.shape} is not the shape {first.shape}"
+        yield f"the shape {header.shape} differs from the shape {first.shape}"
     else:
         apart = corners_apart(header.shape[:3], header.affine, first.shape[:3], first.affine)
         if apart > _ECHOES_APART_MM:
-            yield f"its field of view is up to {apart:.3g} mm from the field of view"
+            yield f"the field of view is up to {apart:.3g} mm from the field of view"
     for key in ("RepetitionTime", "SliceTiming", "SliceEncodingDirection"):
         value, reference = sidecar.get(key), first_sidecar.get(key)
         if value != reference and not (value is None or reference is None):
-            yield f"its {key} is not the {key}"
+            yield f"{key} differs from the {key}"
 
 
 def _echoes(index: Index, paths: Sequence[Path], seen: Survey) -> tuple[tuple[Path, float], ...]:
@@ -417,27 +419,28 @@ def _echoes(index: Index, paths: Sequence[Path], seen: Survey) -> tuple[tuple[Pa
             for difference in _differences(header, sidecar, first, reference):
                 seen.refuse(
                     path,
-                    f"{difference} of {paths[0].name}, so that the echoes cannot be combined",
+                    f"{difference} of {paths[0].name}, so the echoes cannot be combined",
                     "Convert the DICOM images again, or choose one echo with --echo-idx N.",
                 )
         te = sidecar.get("EchoTime")
         if isinstance(te, bool) or not isinstance(te, int | float) or not 0 < te < 1:
             reason = (
-                f"EchoTime is {te!r}, which is not a time in seconds, and echoes are combined"
-                " by it"
+                f"EchoTime is {te!r}, not a time in seconds; it is needed to combine the echoes"
             )
             seen.refuse(
-                path, reason, "Give EchoTime in its sidecar, or choose one echo with --echo-idx N."
+                path,
+                reason,
+                "Specify EchoTime in the sidecar, or choose one echo with --echo-idx N.",
             )
         else:
             echoes.append((path, 1000.0 * te))
     times = [te for _, te in echoes]
     listed = ", ".join(f"{te:g}" for te in times)
     if len(echoes) == len(paths) and times != sorted(set(times)):
-        reason = f"the echo times of its echoes do not rise ({listed} ms)"
+        reason = f"the echo times do not increase ({listed} ms)"
         seen.refuse(paths[0], reason, "Correct EchoTime in the sidecars.")
     elif len(echoes) == len(paths):
-        text = f"its {len(paths)} echoes (TE {listed} ms) are combined; --echo-idx N takes one."
+        text = f"{len(paths)} echoes (TE {listed} ms) are combined; --echo-idx N selects one echo."
         seen.tell(stem_of_echoes(paths[0]), text)
     return tuple(echoes)
 
@@ -486,8 +489,14 @@ def _check_methods(settings: Settings, findings: Findings) -> None:
     fusing = [method.name for method in all_methods() if method.fuses]
     for name in settings.superres.chosen:
         if name not in fusing:
-            reason = "--sr-target anat fuses contrasts as channels, which this method does not"
-            reason += "" if name in method_names() else "; interpolations are compared with anyway"
+            reason = (
+                "--sr-target anat fuses contrasts as channels, which this method does not support"
+            )
+            reason += (
+                ""
+                if name in method_names()
+                else "; interpolations are always computed for comparison"
+            )
             findings.refuse_option(
                 f"--sr-method {name}", reason, f"Choose among {', '.join(fusing)}."
             )
@@ -504,11 +513,11 @@ def _check_methods(settings: Settings, findings: Findings) -> None:
         "--model": settings.activation.stats_model is not None,
         "--input-smoothing": settings.preprocessing.input_smoothing > 0,
     }
-    fix = "Leave one of the two options out."
+    fix = "Omit one of the two options."
     refuse_all(
         findings,
         [
-            (asked, flag, "it does not apply to --sr-target anat", fix)
+            (asked, flag, "the option does not apply to --sr-target anat", fix)
             for flag, asked in useless.items()
         ],
     )
@@ -540,7 +549,7 @@ def _walk_scans(settings: Settings, seen: Findings) -> tuple[Subject, ...]:
             with seen.about(label):
                 seen.tell(
                     f"sub-{label}",
-                    "none of T1w, T2w and FLAIR is there at two resolutions, so it is left out.",
+                    "no T1w, T2w or FLAIR scans at two resolutions; the participant is skipped.",
                 )
     if labels and not subjects and not seen.problems:
         _refuse_without_pair("*", seen)
@@ -557,18 +566,16 @@ def _walk_scans(settings: Settings, seen: Findings) -> tuple[Subject, ...]:
             seen.refuse(
                 f"sub-{subject.label}",
                 reason,
-                "Choose more participants, or leave --train-on out.",
+                "Select more participants, or omit --train-on.",
             )
     return tuple(subjects)
 
 
 def _refuse_without_pair(label: str, findings: Findings) -> None:
-    reason = (
-        "none of T1w, T2w and FLAIR is there at two resolutions, so there is nothing to learn from"
-    )
+    reason = "no T1w, T2w or FLAIR scans at two resolutions, so there are no training data"
     fix = (
-        "Add the scans (told apart by acq-), name them with --hr-acq and --lr-acq, choose other"
-        " participants, or add --anat-control to measure volumes of high-resolution scans."
+        "Add the scans (distinguished by acq-), select them with --hr-acq and --lr-acq, choose"
+        " other participants, or add --anat-control to measure volumes of high-resolution scans."
     )
     findings.refuse(f"sub-{label}", reason, fix)
 
@@ -593,8 +600,8 @@ def _pairs(
         return []
     if any(header.path not in (high.path, low.path) for header in images):
         text = (
-            f"of {len(images)} {suffix} images this one and {low.path.name} are used, the finest"
-            " and the coarsest."
+            f"{len(images)} {suffix} images found; this image and {low.path.name} are used, the"
+            " images of the highest and lowest resolution."
         )
         seen.tell(high.path, text)
     x, y, z = (a / b for a, b in zip(hd.like(low, high.affine).zooms, high.zooms, strict=True))

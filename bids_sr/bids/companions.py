@@ -51,7 +51,7 @@ class _Asked:
     grid: Literal["high", "between", "factor", "acquired"]
     # whole events (if both have some), or trial types alone
     events: Literal["", "same", "types"] = ""
-    timing: Literal["", "own", "or that of the run"] = ""  # slice times that are corrected
+    timing: Literal["", "own", "own, else of the run"] = ""  # slice times that are corrected
     instead: str = ""  # of the run itself
 
 
@@ -60,14 +60,16 @@ _ASKED: Mapping[_Kind, _Asked] = {
         of_run=True,
         grid="high",
         events="same",
-        timing="or that of the run",
+        timing="own, else of the run",
         instead=(
-            "Give another directory, such as derivatives/ground-truth of simulated data (see"
+            "Specify another directory, such as derivatives/ground-truth of simulated data (see"
             " --truth)."
         ),
     ),
     "compared": _Asked(
-        of_run=True, grid="between", instead="Give the series that another program made of it."
+        of_run=True,
+        grid="between",
+        instead="Specify the series that another program computed from this run.",
     ),
     "another": _Asked(grid="acquired", events="types", timing="own"),
     "calibration": _Asked(grid="factor"),
@@ -137,7 +139,9 @@ def companion(
     if path.samefile(run.bold):
         inner = root / "derivatives" / "ground-truth"
         there = kind == "reference" and inner.is_dir()
-        findings.refuse(path, "it is the run itself", f"Give {inner}." if there else asked.instead)
+        findings.refuse(
+            path, "the file is the run itself", f"Use {inner}." if there else asked.instead
+        )
         return None
     try:
         sidecar = merged(sidecars_on_disk(path, root))
@@ -179,7 +183,7 @@ def unfit(
         yield from [(candidate.bold, reason, "")] * bool(reason)
     elif asked.grid == "acquired":
         if candidate.shape != run.shape or not np.allclose(candidate.zooms, run.zooms, rtol=0.01):
-            yield candidate.bold, "its grid is not that of the run", ""
+            yield candidate.bold, "the grid differs from the grid of the run", ""
     else:
         assert factor is not None
         own_shape, finest = (*run.shape, run.n_volumes), asked.grid == "high"
@@ -210,14 +214,14 @@ def _unfit_events(
         [] if table is None else _rows(table) for table in (run.events, candidate.events)
     )
     if asked.events == "types" and not {kind for kind, *_ in own} <= {kind for kind, *_ in other}:
-        yield candidate.bold, "it lacks trial types of the run", ""
+        yield candidate.bold, "trial types of the run are missing", ""
     elif asked.events == "same" and not _alike(own, other) and run.events and candidate.events:
         reason = (
-            f"its {len(other)} events are not the {len(own)} of {run.events.name} in onset,"
-            " duration and trial type"
+            f"the {len(other)} events differ from the {len(own)} events of {run.events.name} in"
+            " onset, duration or trial type"
         )
         fix = (
-            "Give the reference of this run; if volumes were removed, shift the onsets in both"
+            "Use the reference of this run; if volumes were removed, shift the onsets in both"
             " tables."
         )
         yield candidate.events, reason, fix
@@ -256,17 +260,22 @@ def _why_no_calibration(
     if told is None or np.any(np.abs(ratio[:2] / np.asarray(told[:2]) - 1) > SIZE_TOLERANCE):
         wanted = "a simple ratio above 1" if told is None else f"the factor {told[0]:g}"
         stand = " and ".join(f"{value:.3g}" for value in ratio[:2])
-        voxels = f"its voxels are {sizes(candidate.header)}, those of the run {sizes(run.header)}"
-        return f"{voxels}: the ratio is {stand}, not {wanted}"
+        voxels = (
+            f"the voxels are {sizes(candidate.header)}, the voxels of the run {sizes(run.header)}"
+        )
+        return f"{voxels}; the ratio is {stand}, expected is {wanted}"
     if abs(ratio[2] / told[2] - 1) > SIZE_TOLERANCE:
         apart = [mm_text(each.zooms[2]) for each in (candidate, run)]
-        return f"its slices are {apart[0]} mm apart and those of the run {apart[1]} mm"
+        return f"the slices are {apart[0]} mm apart, the slices of the run {apart[1]} mm"
     if n_steady < _LEAST_VOLUMES:
         needed = f"{_LEAST_VOLUMES} are needed, 20 are recommended"
-        return f"it has {n_steady} steady-state volumes; {needed}"
+        return f"{n_steady} steady-state volumes found; {needed}"
     share = overlap(run.header, candidate.header)
     if share < MIN_OVERLAP:
-        return f"its field of view covers {share:.0%} of that of the run: they do not overlap"
+        return (
+            f"the field of view covers {share:.0%} of the field of view of the run; at least"
+            f" {MIN_OVERLAP:.0%} is needed"
+        )
     return ""
 
 
@@ -292,9 +301,9 @@ def _timing(
     if asked.timing and candidate.sidecar.get("SliceTiming") is not None:
         return hd.slice_times(candidate.header, candidate.sidecar, candidate.tr, findings)
     same = run.slice_timing if candidate.shape[2] == run.shape[2] else None
-    if same is None or asked.timing != "or that of the run":
+    if same is None or asked.timing != "own, else of the run":
         return None
-    findings.tell(candidate.bold, "it has no SliceTiming; that of the run is used.")
+    findings.tell(candidate.bold, "no SliceTiming found; the slice times of the run are used.")
     return same
 
 
@@ -319,20 +328,19 @@ def check_dataset(bids_dir: Path) -> None:
     It is a directory with a description that has a name.
     """
     if not bids_dir.is_dir():
-        what = (
-            "it is a file, not a directory" if bids_dir.exists() else "there is no such directory"
-        )
-        raise refusal(bids_dir, what, "Give the root directory of a BIDS data set.")
+        what = "a file was found, not a directory" if bids_dir.exists() else "directory not found"
+        raise refusal(bids_dir, what, "Specify the root directory of a BIDS dataset.")
     description = bids_dir / "dataset_description.json"
     require(description)
     if not description.exists():
         raise refusal(
             bids_dir,
-            "it is not a BIDS data set: dataset_description.json is missing",
-            "Give the directory that holds dataset_description.json and the sub-… directories.",
+            "not a BIDS dataset: dataset_description.json is missing",
+            "Specify the directory that contains dataset_description.json and the sub-…"
+            " directories.",
         )
     if "Name" not in read_object(description):
-        raise refusal(description, 'it has no "Name"', 'Add "Name" and "BIDSVersion" to it.')
+        raise refusal(description, '"Name" is missing', 'Add "Name" and "BIDSVersion".')
 
 
 def some(labels: Sequence[str], limit: int = _LISTED) -> str:
@@ -358,7 +366,7 @@ def choice(label: str, existing: Sequence[str]) -> str:
     `existing`: labels to choose among, sorted.
     """
     if not existing:
-        return "none: leave the option out."
+        return "none; omit the option."
     hidden = existing[_LISTED:]
     return f"{some(existing, _LISTED)}. {nearest_name(label, hidden)}".strip()
 
@@ -372,10 +380,12 @@ def participants(bids_dir: Path, findings: Findings) -> list[str]:
     existing = [label for label in named if _LABEL.fullmatch(label)]
     if not existing:
         raise refusal(
-            bids_dir, "it holds no sub-… directory", "Give the root directory of a BIDS data set."
+            bids_dir, "no sub-… directory found", "Specify the root directory of a BIDS dataset."
         )
     for label in sorted(set(named) - set(existing)):
-        text = "its name is not a BIDS label (letters, digits and +), so it is left out."
+        text = (
+            "the name is not a valid BIDS label (letters, digits and +); the directory is skipped."
+        )
         findings.tell(bids_dir / f"sub-{label}", text)
     alike: dict[str, list[str]] = {}
     for label in existing:
@@ -403,10 +413,10 @@ def choose(
     labels, there = selection.participant_label or existing, set(existing)
     for label in labels:
         if label not in there:
-            fix = f"Choose among {choice(label, existing)}"
+            fix = f"Available: {choice(label, existing)}"
             findings.refuse(
                 bids_dir / f"sub-{label}",
-                f"there is no participant {label!r} in the data set",
+                f"participant {label!r} not found in the dataset",
                 fix,
             )
     return [label for label in labels if label in there]
@@ -428,16 +438,16 @@ def well_named(paths: Sequence[Path], findings: Findings) -> list[Path]:
         labels = [part for part in entities if part.startswith(("sub-", "ses-"))]
         if odd is not None:
             reason = (
-                f"its name contains {odd!r}, which is not a BIDS entity: letters, a dash, then"
-                " letters and digits"
+                f"the file name contains {odd!r}, which is not a BIDS entity (letters, a dash,"
+                " then letters and digits)"
             )
-            findings.refuse(path, reason, "Rename the file, and its sidecars.")
+            findings.refuse(path, reason, "Rename the file and its sidecars.")
         elif labels != folders:
             reason = (
-                f"its file name has {' '.join(labels) or 'no participant'}, its folders have"
+                f"the file name has {' '.join(labels) or 'no participant'}, the directories have"
                 f" {' '.join(folders)}"
             )
-            findings.refuse(path, reason, "Rename the file, or move it to where it belongs.")
+            findings.refuse(path, reason, "Rename the file, or move it to the matching directory.")
         else:
             sound.append(path)
     return sound
@@ -448,7 +458,8 @@ def magnitudes(paths: Sequence[Path], findings: Findings) -> list[Path]:
     for path in paths:
         if not is_magnitude(path):
             findings.tell(
-                path, f"it is part-{entities_of(path)['part']}; only magnitudes are used."
+                path,
+                f"part-{entities_of(path)['part']} is ignored; only magnitude images are used.",
             )
     return [path for path in paths if is_magnitude(path)]
 
@@ -477,8 +488,8 @@ def bold_runs(
 def _files_of_run(files: Sequence[Path], echo: int | None, findings: Findings) -> tuple[Path, ...]:
     """The files of a run that are used, in the order of echoes; none with a problem."""
     if not any(map(is_magnitude, files)):
-        reason = "only phase, real or imaginary parts of this run are there"
-        findings.refuse(files[0], reason, "Add the magnitude (part-mag).")
+        reason = "only phase, real or imaginary parts of this run found"
+        findings.refuse(files[0], reason, "Add the magnitude image (part-mag).")
         return ()
     usable = sorted(magnitudes(files, findings), key=lambda path: (_echo(path), path.name))
     names, echoes = ", ".join(p.name for p in usable), [_echo(path) for path in usable]
@@ -488,17 +499,19 @@ def _files_of_run(files: Sequence[Path], echo: int | None, findings: Findings) -
         usable = [path for path in usable if _echo(path) == echo]
         if not usable:
             findings.refuse(
-                files[0], f"it has no echo {echo} ({names})", "Choose another one with --echo-idx."
+                files[0],
+                f"echo {echo} not found ({names})",
+                "Choose another echo with --echo-idx.",
             )
             return ()
         echoes = [echo] * len(usable)
     if len(set(echoes)) < len(echoes):
         findings.refuse(
-            usable[0], f"several files belong to one run ({names})", "Keep one of them."
+            usable[0], f"several files belong to one run ({names})", "Keep one of these files."
         )
         return ()
     if len(usable) == 1 and echoes != [0]:
-        findings.tell(usable[0], f"echo {echoes[0]} alone is used.")
+        findings.tell(usable[0], f"only echo {echoes[0]} is used.")
     return tuple(usable)
 
 
@@ -532,11 +545,13 @@ def read_filters(path: Path | None, findings: Findings) -> dict[str, dict[str, o
     if not isinstance(content, dict) or not all(
         isinstance(value, dict) for value in content.values()
     ):
-        raise refusal(path, "the filter file must hold one query per kind of image", example)
+        raise refusal(path, "the filter file must contain one query per kind of image", example)
     filters: dict[str, dict[str, object]] = {}
     for kind, query in content.items():
         if kind in _NOT_READ:
-            findings.warn(path, f"its filter of {kind} has no effect: such images are not used.")
+            findings.warn(
+                path, f"the filter of {kind} has no effect; bids-sr does not use these images."
+            )
             continue
         if kind not in KINDS:
             fix = f"The kinds are {', '.join(KINDS)}. {example}"
@@ -556,7 +571,7 @@ def _filter_value(path: Path, value: object) -> object:
     if isinstance(value, str) and (not _SAFE.fullmatch(value) or ".." in value):
         raise refusal(
             path,
-            f"{value!r} is not a BIDS label",
+            f"{value!r} is not a valid BIDS label",
             "Labels consist of letters and digits; paths are not accepted.",
         )
     return value
@@ -566,7 +581,7 @@ _FIELD_MAPS = {
     "epi": "EPI of opposite phase encoding",
     "phasediff": "phase differences",
     "phase1": "phases of two echoes",
-    "fieldmap": "a field map in units of its own",
+    "fieldmap": "direct field mapping",
 }
 """Suffix in a folder ``fmap`` to what it is."""
 
@@ -588,8 +603,9 @@ def tell_field_maps(bids_dir: Path, label: str, findings: Findings) -> None:
     kinds = [text for suffix, text in _FIELD_MAPS.items() if suffix in suffixes]
     if kinds:
         text = (
-            f"field maps ({', '.join(kinds)}) are not used: susceptibility distortion is not"
-            " corrected here. fMRIPrep corrects it; with -d fmriprep=DIR its field map is used."
+            f"field maps ({', '.join(kinds)}) are not used: bids-sr does not correct"
+            " susceptibility distortion. fMRIPrep corrects the distortion; with -d fmriprep=DIR,"
+            " its field map is used."
         )
         findings.tell(f"sub-{label}/fmap", text)
 

@@ -69,7 +69,7 @@ def _not_downloaded(path: Path, what: str) -> Notice:
     )
     return Notice(
         what=str(path),
-        why=f"it is not downloaded: {what}",
+        why=f"the file is not downloaded: {what}",
         remedy=f"Download it: {get}.",
         code=code,
     )
@@ -95,7 +95,7 @@ def grouped(problems: Iterable[Notice]) -> list[Notice]:
     names = " ".join(shlex.quote(str(Path(problem.what).relative_to(top))) for problem in links)
     notice = Notice(
         what=f"{top} ({len(links)} files)",
-        why="they are not downloaded: links or pointers of git-annex",
+        why="the files are not downloaded: links or pointers of git-annex",
         remedy=(
             f"Download them: `cd {shlex.quote(str(top))} && datalad get {names}` (or `git annex"
             " get`)."
@@ -182,7 +182,7 @@ class Findings:
     def refuse_unless(self, forced: bool, what: Path | str, why: str, remedy: str) -> None:
         """Add a problem, or a note where ``--force`` was given."""
         if forced:
-            self.tell(what, f"{why}; --force was given.")
+            self.tell(what, f"{why}; accepted because of --force.")
         else:
             self.refuse(what, why, remedy)
 
@@ -340,7 +340,7 @@ def taken_text(run: PrecomputedRun) -> str:
     words |= {"confounds_tsv": "confounds", "fieldmap": "field map"}
     taken = [word for name, word in words.items() if name in files]
     if run.hmc is None:
-        taken.insert(0, "head motion (from the parameters in its confounds)")
+        taken.insert(0, "head motion (from the motion parameters in the confounds)")
     return f"{', '.join(taken)} of {run.origin.text}"
 
 
@@ -353,8 +353,10 @@ def open_derivatives(
         name, root = split_named(text)
         folder = _open(name, Path(root).absolute(), bids_dir, findings)
         if folder is not None and folder.name in opened:
-            fix = "Give each folder a name of its own: --derivatives one=DIR two=DIR."
-            findings.refuse_option(f"--derivatives {text}", "two folders have one name", fix)
+            fix = "Use a different name for each directory: --derivatives one=DIR two=DIR."
+            findings.refuse_option(
+                f"--derivatives {text}", "two directories have the same name", fix
+            )
         elif folder is not None:
             opened[folder.name] = folder
     return tuple(opened.values())
@@ -367,46 +369,50 @@ def refuse_output_as_data(bids_dir: Path, findings: Findings) -> bool:
         return False
     findings.refuse(
         described,
-        "the data set is the output of fMRIPrep",
-        f"Give the raw data set, and this folder with -d fmriprep={bids_dir}.",
+        "the dataset is output of fMRIPrep",
+        f"Specify the raw dataset, and this directory with -d fmriprep={bids_dir}.",
     )
     return True
 
 
 def _open(name: str, root: Path, bids_dir: Path, findings: Findings) -> Derivatives | None:
     described = root / _DESCRIPTION
-    fix = "Give the output folder of fMRIPrep."
+    fix = "Specify the output directory of fMRIPrep."
     if not root.is_dir():
-        findings.refuse(root, "there is no such folder (--derivatives)", "Check the path.")
+        findings.refuse(root, "directory not found (--derivatives)", "Check the path.")
         return None
     if root.resolve() == bids_dir.resolve():
-        reason = "it is the data set itself, not its derivatives"
+        reason = "the directory is the dataset itself, not its derivatives"
     elif not findings.fetched(described):
         return None
     else:
         try:
             program, version = _made_by(described)
         except FileNotFoundError:
-            reason = "the file is missing, so it is not known which program made the folder"
+            reason = "the file is missing, so the program that wrote the directory is unknown"
         except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
-            reason = f"it does not say which program made the folder ({type(error).__name__})"
-            fix = "Copy the file again; it names the program in GeneratedBy."
+            reason = (
+                f"the program that wrote the directory is not recorded ({type(error).__name__})"
+            )
+            fix = "Copy the file again; GeneratedBy must contain the program."
         else:
             folder_name = program.lower()
             if folder_name in _PROGRAMS:
                 return Derivatives(
                     root=root, name=name or folder_name, program=program, version=version
                 )
-            reason = f"it was made by {program or 'unknown software'}, not by fMRIPrep"
-            fix = "Give the output folder of fMRIPrep, the only derivatives that bids-sr reads."
+            reason = (
+                f"the directory was written by {program or 'unknown software'}, not by fMRIPrep"
+            )
+            fix = "Specify the output directory of fMRIPrep; bids-sr reads no other derivatives."
             if folder_name == _OWN:
                 reason = (
-                    "it was made by bids-sr itself: what it holds is super-resolved, and no"
-                    " preprocessing of a run"
+                    "the directory was written by bids-sr and contains super-resolved series, not"
+                    " the preprocessing of a run"
                 )
                 fix = (
-                    "Leave --derivatives out: with the same output and working directory (-w) no"
-                    " finished step is repeated."
+                    "Omit --derivatives: with the same output and working directories (-w),"
+                    " finished steps are not repeated."
                 )
     findings.refuse(described, reason, _proposal(root) or fix)
     return None
@@ -428,7 +434,9 @@ def _proposal(root: Path) -> str:
     """
     for linked in _linked(root):
         if _is_of_fmriprep(linked / _DESCRIPTION):
-            return f"Name the folder that it was made from: {linked}."
+            return (
+                f"Specify the fMRIPrep directory that this directory was computed from: {linked}."
+            )
     inner = [
         *sorted(root.glob(f"*/{_DESCRIPTION}")),
         *sorted(root.glob(f"derivatives/*/{_DESCRIPTION}")),
@@ -438,8 +446,8 @@ def _proposal(root: Path) -> str:
         if _is_of_fmriprep(described):
             where = "around" if described.parent in root.parents else "beside"
             return (
-                f"Name the folder {'inside' if root in described.parents else where} it:"
-                f" {described.parent}."
+                f"Specify the directory {'inside' if root in described.parents else where} this"
+                f" directory: {described.parent}."
             )
     return ""
 
@@ -475,13 +483,15 @@ def check_grid(
     own_size, run_size = (" × ".join(map(str, each[:3])) for each in (header.shape, shape))
     apart = corners_apart(shape[:3], header.affine, shape[:3], affine)
     voxel = float(np.linalg.norm(affine[:3, :3], axis=0).min())
+    most = min(_GRID_TOLERANCE_VOXELS * voxel, _GRID_TOLERANCE_MM)
     if own_size != run_size:
+        findings.refuse(header.path, f"the matrix is {own_size}; {other} has {run_size}", fix)
+    elif apart > most:
         findings.refuse(
-            header.path, f"its matrix {own_size} is not the {run_size} of {other}", fix
-        )
-    elif apart > min(_GRID_TOLERANCE_VOXELS * voxel, _GRID_TOLERANCE_MM):
-        findings.refuse(
-            header.path, f"its voxels lie up to {apart:.2g} mm from those of {other}", fix
+            header.path,
+            f"the voxels are up to {apart:.2g} mm from the voxels of {other}; at most"
+            f" {most:.2g} mm are accepted",
+            fix,
         )
 
 
@@ -493,23 +503,25 @@ def check_transforms(path: Path, count: int, findings: Findings) -> None:
         text = path.read_text(encoding="ascii")
     except (OSError, UnicodeDecodeError) as error:
         findings.refuse(
-            path, f"it cannot be read as ITK text ({type(error).__name__})", _COPY_AGAIN
+            path, f"the file cannot be read as ITK text ({type(error).__name__})", _COPY_AGAIN
         )
         return
     kinds = re.findall(r"^Transform:\s*(\w+?)_", text, flags=re.M)
     numbers = re.findall(r"^(?:Fixed)?Parameters:(.*)$", text, flags=re.M)
     other = ", ".join(sorted(set(kinds) - set(_LINEAR)))
     if not text.startswith("#Insight Transform File"):
-        findings.refuse(path, "it is not an ITK transform text file", _COPY_AGAIN)
+        findings.refuse(path, "not an ITK transform text file", _COPY_AGAIN)
     elif other:
         findings.refuse(
-            path, f"it holds transforms of the kind {other}, not affine ones", _COPY_AGAIN
+            path,
+            f"transforms of the type {other} found; affine transforms are expected",
+            _COPY_AGAIN,
         )
     elif len(numbers) != 2 * len(kinds) or not all(map(_finite, numbers)):
-        findings.refuse(path, "some of its transforms are incomplete or not numeric", _COPY_AGAIN)
+        findings.refuse(path, "some transforms are incomplete or not numeric", _COPY_AGAIN)
     elif len(kinds) != count:
-        what = f"{count} volumes" if count > 1 else "one transform, as its name says"
-        findings.refuse(path, f"it holds {len(kinds)} transforms for {what}", _COPY_AGAIN)
+        what = f"{count} volumes" if count > 1 else "one transform, according to the file name"
+        findings.refuse(path, f"{len(kinds)} transforms found for {what}", _COPY_AGAIN)
 
 
 def _finite(line: str) -> bool:
@@ -540,8 +552,8 @@ def check_confounds(path: Path, n_volumes: int, findings: Findings) -> int | Non
     if missing:
         reason = f"the table has no column {', '.join(missing)}"
     elif len(body) != n_volumes:
-        reason = f"the table has {len(body)} rows and the run {n_volumes} volumes"
-        fix = "Give the fMRIPrep output of this run; both must have all volumes."
+        reason = f"the table has {len(body)} rows; the run has {n_volumes} volumes"
+        fix = "Specify the fMRIPrep output of this run; both must contain all volumes."
     elif any(len(row) != len(names) for row in body):
         reason = "rows of the table differ in length from its first line"
     elif odd := [

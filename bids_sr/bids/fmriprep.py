@@ -59,21 +59,25 @@ _COREG = (
 )
 _CONFOUNDS = ("desc-confounds_timeseries.tsv", "desc-confounds_regressors.tsv")
 _REFERENCES = ("desc-hmc_boldref", "desc-coreg_boldref", "boldref")
-_MASK, _COREGISTRATION, _TABLE = "brain mask on its own grid", "registration to T1w", "confounds"
+_MASK, _COREGISTRATION, _TABLE = (
+    "brain mask on the grid of the run",
+    "registration to T1w",
+    "confounds",
+)
 _ANATOMY = "T1w image with a brain mask"
 _MAPS = "tissue maps (label-{GM,WM,CSF}_probseg)"
 _MOTION = "head motion"
 _OPTIONS = {
-    _MASK: "`--output-spaces func` writes it, and every call since fMRIPrep 23.2.3",
+    _MASK: "written with `--output-spaces func`, and always since fMRIPrep 23.2.3",
     _COREGISTRATION: (
-        "every call since fMRIPrep 20.2 writes it, since 26.0 with `--bold-coreg-level run`"
+        "always written since fMRIPrep 20.2, since 26.0 with `--bold-coreg-level run`"
     ),
-    _TABLE: "`--level full`, the default, writes them",
+    _TABLE: "written with `--level full`, the default",
     _MOTION: (
-        "every call since fMRIPrep 22.1 writes it, and the confounds table of any version tells it"
+        "always written since fMRIPrep 22.1, and contained in the confounds table of all versions"
     ),
-    _ANATOMY: "every call writes them to the anat folder",
-    _MAPS: "every call writes them to the anat folder",
+    _ANATOMY: "always written to the anat directory",
+    _MAPS: "always written to the anat directory",
 }
 """What may be missing, and what of fMRIPrep writes it (its documentation, and lists of outputs in
 its tests).
@@ -103,11 +107,13 @@ def precomputed_anat(
             }
         )
         fix = (
-            f"Give the fMRIPrep folder that contains sub-{label}, or choose others by"
-            " --participant-label."
+            f"Specify the fMRIPrep directory that contains sub-{label}, or select other"
+            " participants with --participant-label."
         )
         findings.refuse(
-            f"sub-{label} (--derivatives)", f"no sub-{label} in {roots}; it has {some(there)}", fix
+            f"sub-{label} (--derivatives)",
+            f"no sub-{label} in {roots} (found: {some(there)})",
+            fix,
         )
         return None
     session = entities_of(images[0]).get("session") if images else None
@@ -124,7 +130,7 @@ def precomputed_anat(
         if lacking:
             asked = " ".join(lacking).replace("+", ":cohort-") if spaces else "MNI152NLin2009cAsym"
             missing[f"transforms between T1w and {' or '.join(lacking)}"] = (
-                f"`--output-spaces {asked}` writes them"
+                f"written with `--output-spaces {asked}`"
             )
         if missing:
             findings.tell(
@@ -135,8 +141,8 @@ def precomputed_anat(
     if sources:
         programs = " and ".join(origin.text for origin in sources)
         text = (
-            f"{programs} output has {_without({_ANATOMY: _OPTIONS[_ANATOMY]})}; the anatomy is"
-            " processed here."
+            f"{programs} output has {_without({_ANATOMY: _OPTIONS[_ANATOMY]})}; the anatomical"
+            " images are processed here."
         )
         findings.tell(f"sub-{label}", text)
     return None
@@ -172,7 +178,8 @@ def _anat_of(
         mask = _only(files, images[0], "_desc-brain_mask")
         if mask is None:
             findings.tell(
-                images[0], "there is no brain mask for it; the anatomy is processed here."
+                images[0],
+                "no brain mask of this image found; the anatomical images are processed here.",
             )
             continue
         tpms = [_only(files, images[0], f"_label-{tissue}_probseg") for tissue in _TISSUES]
@@ -236,18 +243,18 @@ def check_surfaces(
     if asked - {FSAVERAGE} and not {"white", "pial"} <= surfaces.keys():
         findings.refuse(
             f"sub-{label} (--output-spaces fsnative)",
-            "no --derivatives have its surfaces, anat/*_hemi-{L,R}_{white,pial}.surf.gii",
-            "Give fMRIPrep's folder by -d fmriprep=DIR (it has them unless it was called with"
-            " --fs-no-reconall), or leave fsnative out.",
+            "surfaces not found in --derivatives: anat/*_hemi-{L,R}_{white,pial}.surf.gii",
+            "Specify the fMRIPrep directory with -d fmriprep=DIR (fMRIPrep writes surfaces unless"
+            " --fs-no-reconall was used), or omit fsnative.",
         )
     for hemispheres in zip(*surfaces.values(), strict=True) if asked else ():
         counts = {_vertices(path) for path in hemispheres if findings.fetched(path)}
         if len(counts) > 1 or "" in counts:
             findings.refuse(
                 hemispheres[0],
-                "it and the other surfaces of the hemisphere are not GIFTI files with one number"
-                " of vertices",
-                "Copy the anat folder again; all come from one reconstruction.",
+                "the surfaces of this hemisphere are not all GIFTI files with the same number of"
+                " vertices",
+                "Copy the anat directory again; all surfaces must come from one reconstruction.",
             )
 
 
@@ -270,14 +277,14 @@ def _check_anat(anat: PrecomputedAnat, spaces: Sequence[str], findings: Findings
     if grid is not None and len(hd.squeeze_3d(grid)) != 3:
         findings.refuse(
             anat.preproc,
-            f"it has the shape {grid.shape}; one 3D image is expected",
+            f"the shape is {grid.shape}; one 3D image is expected",
             "Run fMRIPrep again.",
         )
         grid = None
     for path in (anat.mask, *anat.tpms, *([anat.dseg] if anat.tpms and anat.dseg else [])):
         header = hd.read_header(path, findings)
         if header is not None and grid is not None:
-            fix = "Copy the folder again; all come from one run."
+            fix = "Copy the directory again; all files must come from one run of fMRIPrep."
             check_grid(header, grid.shape, grid.affine, anat.preproc.name, fix, findings)
     for path in (path for space in spaces for path in anat.spaces[space]):
         if not findings.fetched(path):
@@ -291,7 +298,7 @@ def _check_anat(anat: PrecomputedAnat, spaces: Sequence[str], findings: Findings
             if not sound:
                 findings.refuse(
                     path,
-                    "it is not an HDF5 file, as composite transforms are",
+                    "not an HDF5 file, the format of composite transforms",
                     "Copy the file again.",
                 )
         else:
@@ -316,7 +323,7 @@ def precomputed_run(
         text = (
             f"no head motion of this run ({_OPTIONS[_MOTION]})"
             if any(left.values())
-            else "nothing of this run"
+            else "no files of this run"
         )
         findings.tell(
             run.bold,
@@ -393,7 +400,8 @@ def _run_of(
         header = hd.read_header(path, findings)
         if header is not None:
             fix = (
-                "Give the fMRIPrep output of this data set; its transforms apply to no other grid."
+                "Specify the fMRIPrep output of this dataset; its transforms are valid only for"
+                " its own grid."
             )
             check_grid(
                 hd.like(header, run.affine),
@@ -408,8 +416,8 @@ def _run_of(
         own = _t1w_of(origin, run)
         if own not in (None, anat.preproc):
             text = (
-                f"{coreg.name} goes to {own.name}, and {anat.preproc.name} is used; registered to"
-                " that here."
+                f"{coreg.name} registers the run to {own.name}, but {anat.preproc.name} is used;"
+                f" the run is registered to {anat.preproc.name} here."
             )
             findings.tell(run.bold, text)
             coreg = None
@@ -419,10 +427,10 @@ def _run_of(
         absent(confounds) or confounds.with_suffix(".json").exists()
     ):
         text = (
-            "there is no JSON beside it, so the mask of each component of aCompCor is unknown and"
-            " the first are used"
+            "no JSON sidecar found, so the mask of each component of aCompCor is unknown and the"
+            " first components are used"
         )
-        findings.tell(confounds, f"{text}; copy it too.")
+        findings.tell(confounds, f"{text}. Also copy the sidecar.")
     missing = {name: _OPTIONS[name] for name, file in there.items() if not file}
     if missing:
         findings.tell(
@@ -430,10 +438,10 @@ def _run_of(
         )
     if hmc is None:
         text = (
-            f"{origin.text} output has no head-motion transforms; they are rebuilt from the six"
-            " parameters of its"
+            f"{origin.text} output has no head-motion transforms ({_OPTIONS[_MOTION]}); they are"
+            " recomputed from the six motion"
         )
-        findings.tell(run.bold, f"{text} confounds ({_OPTIONS[_MOTION]}).")
+        findings.tell(run.bold, f"{text} parameters in the confounds.")
     return PrecomputedRun(
         origin=origin,
         hmc=hmc,
@@ -475,14 +483,14 @@ def _field_of(
         )
         if any(same_run(entities_of(path), run.entities, RUN_KEYS) for path in figures):
             text = (
-                f"{origin.text} corrected its distortion without storing the field map's"
-                " registration (23.2 does)"
+                f"{origin.text} corrected the distortion without storing the registration of the"
+                " field map (version 23.2 stores it)"
             )
             findings.tell(run.bold, f"{text}; the distortion is not corrected here.")
         return None
     if len(fields) > 1:
         paths = ", ".join(path.name for path in fields.values())
-        fix = "Keep the one that the run was corrected with."
+        fix = "Keep only the registration to the field map that was used to correct the run."
         findings.refuse(
             next(iter(fields.values())),
             f"the run is registered to several field maps ({paths})",
@@ -496,9 +504,9 @@ def _field_of(
     if not images:
         findings.refuse(
             xfm,
-            f"the run was corrected with the field map {name}, which is not in {folder}",
-            "Copy the fmap folder of the fMRIPrep output too; without it the correction cannot be"
-            " applied here.",
+            f"the run was corrected with the field map {name}, which was not found in {folder}",
+            "Also copy the fmap directory of the fMRIPrep output; without the field map, the"
+            " correction cannot be applied here.",
         )
         return None
     check_transforms(xfm, 1, findings)
@@ -506,22 +514,24 @@ def _field_of(
     if header is not None and len(hd.squeeze_3d(header)) != 3:
         findings.refuse(
             images[0],
-            f"it has the shape {header.shape}; one 3D image is expected",
+            f"the shape is {header.shape}; one 3D image is expected",
             "Run fMRIPrep again.",
         )
     if units != "Hz":
-        findings.refuse(images[0], f"its Units are {units}, not Hz", "Give the field in Hz.")
+        findings.refuse(
+            images[0], f"Units are {units}; Hz is expected", "Convert the field map to Hz."
+        )
     direction = str(run.sidecar.get("PhaseEncodingDirection", ""))
     readout = _total_readout_time(run)
     if not re.fullmatch("[ijk]-?", direction) or readout is None:
         lacking = "PhaseEncodingDirection" if readout is not None else "TotalReadoutTime"
         fix = (
-            f"Add {lacking} to the sidecar of the run: by how much a field shifts the signal"
-            " follows from it."
+            f"Add {lacking} to the sidecar of the run; the shift of the signal is computed from"
+            " it."
         )
         findings.refuse(
             run.bold,
-            f"its metadata have no usable {lacking}, which the field map {name} needs",
+            f"the metadata have no valid {lacking}, which is needed for the field map {name}",
             fix,
         )
         return None

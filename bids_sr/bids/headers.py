@@ -22,7 +22,7 @@ LEAST_MATRIX = 4  # voxels along an axis in plane, of what is super-resolved
 _ORIENTATION_TOLERANCE_MM = 1.0  # a sform may hold shears that a qform cannot
 READ_ERRORS = (OSError, EOFError, zlib.error, ValueError, ArithmeticError, MemoryError)
 """What a truncated or corrupt file raises, gzip or not."""
-COLORED = "its voxels are colors (RGB), not a measured signal"
+COLORED = "the voxels are colors (RGB), not a measured signal"
 _AXES = ("first", "second", "third")
 _SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
 
@@ -45,7 +45,7 @@ def _read(path: Path, findings: Findings) -> Header | None:
     if not findings.fetched(path):
         return None
     if not path.exists():
-        findings.refuse(path, "there is no such file", "Check the path.")
+        findings.refuse(path, "file not found", "Check the path.")
         return None
     try:
         regular(path)
@@ -59,12 +59,12 @@ def _read(path: Path, findings: Findings) -> Header | None:
     except (*READ_ERRORS, ImageFileError, HeaderDataError, KeyError, AttributeError) as error:
         first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         reason = (
-            f"its header cannot be read ({first_line}): truncated, corrupt or not a NIfTI image"
+            f"the header cannot be read ({first_line}): truncated, corrupt or not a NIfTI image"
         )
         findings.refuse(
             path,
             reason,
-            "Copy the file again from where it came, or convert the DICOM images again.",
+            "Copy the file again from its source, or convert the DICOM images again.",
         )
         return None
     if (
@@ -73,20 +73,20 @@ def _read(path: Path, findings: Findings) -> Header | None:
         or not np.all(np.isfinite(affine))
         or abs(np.linalg.det(affine[:3, :3])) < 1e-6
     ):
-        reason = f"its header is invalid: shape {shape}, or an affine that is singular"
+        reason = f"the header is invalid: shape {shape}, or a singular affine"
         findings.refuse(path, reason, "Convert the DICOM images again.")
         return None
     if not known:
         reason = (
-            "left and right are unknown: neither qform nor sform of its header is set (both codes"
+            "left and right are unknown: neither qform nor sform is set in the header (both codes"
             " are 0)"
         )
         findings.refuse(path, reason, "Convert the DICOM images again (dcm2niix sets both).")
         return None
     if apart > _ORIENTATION_TOLERANCE_MM:
         text = (
-            f"its qform and sform lie {apart:.3g} mm apart; the sform is used, which takes"
-            " precedence where its code is"
+            f"qform and sform are {apart:.3g} mm apart; the sform is used, which takes precedence"
+            " if its code is"
         )
         findings.tell(path, f"{text} set.")
     affine.setflags(write=False)
@@ -135,24 +135,24 @@ def is_bold(header: Header, findings: Findings) -> bool:
     before = len(findings.problems)
     if header.colored:
         findings.refuse(
-            path, COLORED, "Convert the DICOM images of the series itself, or leave this file out."
+            path, COLORED, "Convert the DICOM images of the series itself, or exclude this file."
         )
     elif header.complex:
-        reason = "its voxels are complex numbers; a BOLD series of magnitudes is needed"
+        reason = "the voxels are complex numbers; a BOLD series of magnitudes is needed"
         findings.refuse(
-            path, reason, "Store the magnitude as its own file (`_part-mag_bold.nii.gz`)."
+            path, reason, "Save the magnitude as a separate file (`_part-mag_bold.nii.gz`)."
         )
     elif len(shape) == 3:
         fix = "Join the volumes of the run into one 4D file, or rename a single image to `_sbref`."
-        findings.refuse(
-            path, f"it is a 3D image of {size} voxels where a 4D series is expected", fix
-        )
+        findings.refuse(path, f"a 3D image of {size} voxels; a 4D series is expected", fix)
     elif len(shape) > 4:
-        reason = f"it has {len(shape)} dimensions ({size}) where 4 are expected"
+        reason = f"the image has {len(shape)} dimensions ({size}); 4 are expected"
         findings.refuse(path, reason, "Convert the DICOM images again into a 4D series.")
     elif shape[3] < 2:
         fix = "Check that the conversion did not stop early, or rename a single image to `_sbref`."
-        findings.refuse(path, "it holds one volume; head motion and activation need a series", fix)
+        findings.refuse(
+            path, "the series has one volume; head motion and activation need several volumes", fix
+        )
     return len(findings.problems) == before
 
 
@@ -166,9 +166,12 @@ def is_wide(header: Header, findings: Findings) -> bool:
     x, y = header.shape[:2]
     if min(x, y) >= LEAST_MATRIX:
         return True
-    reason = f"its slices have {x}×{y} voxels, fewer than {LEAST_MATRIX} along an axis in plane"
+    reason = (
+        f"the slices have {x}×{y} voxels; at least {LEAST_MATRIX} are needed along both axes in"
+        " plane"
+    )
     fix = (
-        "Leave the run out (--task-id, --run-id), or name the axis of its slices"
+        "Exclude the run (--task-id, --run-id), or specify the slice axis"
         " (SliceEncodingDirection)."
     )
     findings.refuse(header.path, reason, fix)
@@ -191,7 +194,7 @@ def _header_text(tr: float | None) -> str:
     """What a header says of the repetition time (s), for a message; "" where it says nothing."""
     likely = _likely_tr(tr)
     if tr is None or likely == tr:
-        return f" (the header says {tr:g} s)" if tr else ""
+        return f" (header: {tr:g} s)" if tr else ""
     meant = (
         ""
         if likely is None
@@ -199,7 +202,7 @@ def _header_text(tr: float | None) -> str:
         if tr > likely
         else f", probably {likely:g} s"
     )
-    return f" (the header says {tr:g} s{meant})"
+    return f" (header: {tr:g} s{meant})"
 
 
 def repetition_time(header: Header, value: object, findings: Findings) -> float | None:
@@ -214,34 +217,35 @@ def repetition_time(header: Header, value: object, findings: Findings) -> float 
     if value is None:
         hint = f"{likely:g}" if likely else "the time in seconds"
         fix = (
-            f'Write "RepetitionTime": {hint} to the JSON file beside it, if that is how it was'
-            " measured."
+            f'Write "RepetitionTime": {hint} to the JSON sidecar if the run was measured with'
+            " this repetition time."
         )
-        findings.refuse(path, f"RepetitionTime is missing from its sidecar{said}", fix)
+        findings.refuse(path, f"RepetitionTime is missing in the sidecar{said}", fix)
         return None
     if (
         isinstance(value, bool)
         or not isinstance(value, int | float)
         or not _SHORTEST_TR <= value < _LONGEST_TR
     ):
-        reason = f"RepetitionTime is {value!r}, which is not a time in seconds{said}"
-        fix = "Give RepetitionTime in seconds in the sidecar."
+        reason = f"RepetitionTime is {value!r}, not a time in seconds{said}"
+        fix = "Specify RepetitionTime in seconds in the sidecar."
         if isinstance(value, int | float) and _LONGEST_TR <= value < 1000 * _LONGEST_TR:
             fix = f'Write "RepetitionTime": {value / 1000:g}, if {value:g} are milliseconds.'
         findings.refuse(path, reason, fix)
         return None
     if header.tr is None:
-        findings.tell(path, f"the header has no repetition time; {value:g} s is used.")
+        findings.tell(
+            path, f"the header has no repetition time; {value:g} s from the sidecar is used."
+        )
     elif likely is not None and likely != header.tr and abs(likely - value) <= _TR_TOLERANCE:
         findings.tell(
-            path, f"the header says {header.tr:g} s, in a wrong unit; {value:g} s is used."
+            path,
+            f"the repetition time in the header is {header.tr:g} s, in a wrong unit; {value:g}"
+            " s from the sidecar is used.",
         )
     elif abs(header.tr - value) > _TR_TOLERANCE:
         reason = f"RepetitionTime is {value:g} s in the sidecar and {header.tr:g} s in the header"
-        fix = (
-            "Find out which is right and correct the other (header: pixdim[4] and the unit of"
-            " time)."
-        )
+        fix = "Correct the wrong value (header: pixdim[4] and the unit of time)."
         findings.refuse(path, reason, fix)
         return None
     return float(value)
@@ -278,10 +282,11 @@ def slice_times(
     ):
         why = "SliceTiming is not a list of times in seconds"
     elif len(value) != header.shape[2]:
-        why = f"SliceTiming has {len(value)} entries and the image {header.shape[2]} slices"
+        why = f"SliceTiming has {len(value)} entries; the image has {header.shape[2]} slices"
     elif min(value) < 0 or max(value) >= tr:
         why = (
-            f"SliceTiming runs from {min(value):g} to {max(value):g} s, beyond the TR of {tr:g} s"
+            f"SliceTiming ranges from {min(value):g} to {max(value):g} s, outside the TR of {tr:g}"
+            " s"
         )
     elif direction not in ("k", "k-"):
         why = f"slices were acquired along axis {direction}"
@@ -313,7 +318,7 @@ def slice_axis(header: Header, sidecar: Mapping[str, object]) -> tuple[int, str]
     if header.slice_axis is not None:
         return header.slice_axis, "dim_info of the header"
     if header.shape[:3].count(1) == 1:
-        return header.shape.index(1), "its single slice"
+        return header.shape.index(1), "the single slice"
     zooms = np.asarray(header.zooms)
     for axis in (0, 1):
         others = np.delete(zooms, axis)
@@ -335,13 +340,13 @@ def with_slices_last(header: Header, sidecar: Mapping[str, object]) -> tuple[Hea
     order = slices_last(header.affine, axis)
     if order == header.order:
         return header, ""
-    text = f"its slices lie along the {_AXES[axis]} axis (from {told_by})"
+    text = f"the slices are along the {_AXES[axis]} axis (from {told_by})"
     if axis == 2:
-        text = "its in-plane axes are exchanged"
+        text = "the in-plane axes are exchanged"
     taken = ", ".join(_AXES[axis] for axis in order)
     text += (
-        f"; it is processed with the axis order {taken}; results on its own grids are stored in"
-        " its original order."
+        f". The image is processed with the axis order {taken}; results on its own grids are"
+        " stored in the original order."
     )
     return _in_order(header, order), text
 

@@ -388,7 +388,7 @@ def obstacle(name: str, run: BoldRun, superres: SuperRes) -> str:
     if name in PAIR_BASELINES:
         return "" if run.pair is not None else "no T2*w pair"
     if run.factor[2] != 1 and works_in_plane(name) and (superres.auto or name == SDMOD):
-        return "it works in plane, and slices get thinner"
+        return "the method works in plane, and slices become thinner"
     if (
         name not in superres.pair_trained
         or not superres.auto
@@ -428,14 +428,14 @@ def check_guide(superres: SuperRes, subject: Subject, findings: Findings) -> Non
     """Refuse a guide that was asked for by name and is not there."""
     for run in subject.runs:
         if superres.run_trained and superres.guide == "highres" and run.pair is None:
-            fix = "Leave --guide out: then static detail is added where there is a pair."
-            findings.refuse(run.bold, "--guide highres: there is no T2*-weighted pair", fix)
+            fix = "Omit --guide: static detail is then added to runs with a pair."
+            findings.refuse(run.bold, "--guide highres: no T2*-weighted pair found", fix)
 
 
 def check_options(settings: Settings, findings: Findings) -> None:
     """Refuse options that could do nothing with the methods chosen."""
     superres, evaluation = settings.superres, settings.evaluation
-    anat = "Leave it out, or add --sr-target anat."
+    anat = "Omit the option, or add --sr-target anat."
     smoothed = settings.preprocessing.input_smoothing
     refuse_all(
         findings,
@@ -443,57 +443,57 @@ def check_options(settings: Settings, findings: Findings) -> None:
             (
                 bool(smoothed and evaluation.compare),
                 f"--input-smoothing {smoothed:g}",
-                "series of other programs (--compare) are not smoothed before, so that they could"
-                " not be compared",
-                "Leave one of the two options out.",
+                "series of other programs (--compare) are not smoothed before super-resolution,"
+                " so they cannot be compared",
+                "Omit one of the two options.",
             ),
             (
                 superres.train_on != "own",
                 f"--train-on {superres.train_on}",
-                "it applies to structural scans only, and these are BOLD runs",
+                "the option applies only to structural scans; the inputs are BOLD runs",
                 anat,
             ),
             (
                 superres.anat_align != "rigid",
                 f"--anat-align {superres.anat_align}",
-                "it applies to structural scans only, and these are BOLD runs",
+                "the option applies only to structural scans; the inputs are BOLD runs",
                 anat,
             ),
             (
                 superres.anat_control,
                 "--anat-control",
-                "it applies to structural scans only, and these are BOLD runs",
+                "the option applies only to structural scans; the inputs are BOLD runs",
                 anat,
             ),
             (
                 superres.anat_mask != "brain",
                 f"--anat-mask {superres.anat_mask}",
-                "it applies to structural scans only, and these are BOLD runs",
+                "the option applies only to structural scans; the inputs are BOLD runs",
                 anat,
             ),
             (
                 superres.anat_scale != "auto",
                 f"--anat-scale {superres.anat_scale}",
-                "it applies to structural scans only, and these are BOLD runs",
+                "the option applies only to structural scans; the inputs are BOLD runs",
                 anat,
             ),
             (
                 superres.anat_tools != "ants",
                 f"--anat-tools {superres.anat_tools}",
-                "it applies to structural scans only, and these are BOLD runs",
+                "the option applies only to structural scans; the inputs are BOLD runs",
                 anat,
             ),
             (
                 superres.lesion_template is not None,
                 f"--lesion-template {superres.lesion_template}",
-                "it applies to structural scans only, and these are BOLD runs",
+                "the option applies only to structural scans; the inputs are BOLD runs",
                 anat,
             ),
             (
                 superres.n_ensemble > 1 and not superres.learned,
                 f"--n-ensemble {superres.n_ensemble}",
                 "no method of --sr-method is trained, so there are no models to vary",
-                "Leave the option out, or name a method.",
+                "Omit the option, or add a method that is trained.",
             ),
         ],
     )
@@ -507,16 +507,16 @@ def check_options(settings: Settings, findings: Findings) -> None:
                 evaluation.retrospective is not None and bool(settings.preprocessing.derivatives),
                 "--derivatives",
                 (
-                    "--retrospective processes downsampled copies of the runs, on whose grid"
-                    " fMRIPrep's output does not lie"
+                    "--retrospective processes downsampled copies of the runs; fMRIPrep's output"
+                    " is not on the grid of these copies"
                 ),
-                "Leave one of the two options out.",
+                "Omit one of the two options.",
             ),
             (
                 evaluation.pair_holdout and not superres.pair_trained,
                 "--pair-holdout",
                 "no method of --sr-method is trained on the pair, so there is nothing to evaluate",
-                "Leave the option out, or add such a method: srgan.",
+                "Omit the option, or add a method that is trained on the pair, such as srgan.",
             ),
         ],
     )
@@ -533,15 +533,14 @@ def _check_through_slices(superres: SuperRes, findings: Findings) -> None:
         if not works_in_plane(name):
             continue
         reason = (
-            f"it works in plane, and {source} makes slices thinner ({factor[0]:g} {factor[1]:g}"
-            f" {factor[2]:g})"
+            f"the method works in plane, and {source} makes slices thinner ({factor[0]:g}"
+            f" {factor[1]:g} {factor[2]:g})"
         )
         fix = (
-            f"Choose a 3D method ({', '.join(volumetric)}), or leave --sr-method out, which then"
-            " is tv"
+            f"Choose a 3D method ({', '.join(volumetric)}), or omit --sr-method, which is then tv"
         )
         if superres.factor:
-            fix += f"; or give --sr-factor {factor[0]:g} alone, which leaves slices as they are"
+            fix += f"; or use --sr-factor {factor[0]:g}, which does not change the slices"
         findings.refuse_option(f"--sr-method {name}", reason, f"{fix}.")
 
 
@@ -552,25 +551,27 @@ def check_given_models(superres: SuperRes, findings: Findings) -> None:
         method = method_of_model(file)
         if method is None or method not in method_names():
             continue  # no file, no card or no such method, which is told where the file is opened
-        where, what = f"--pretrained {file}", f"it is a model of the method {method}"
+        where, what = f"--pretrained {file}", f"the file is a model of the method {method}"
         renamed = renaming(read_json(file.with_suffix(".json")))
         what = renamed or what
         if method not in superres.learned:
-            fix = f"Add {method} to --sr-method, or leave the file out of --pretrained."
-            findings.refuse_option(where, f"{what}, which is not among --sr-method", fix)
+            fix = f"Add {method} to --sr-method, or remove the file from --pretrained."
+            findings.refuse_option(where, f"{what}, which is not in --sr-method", fix)
         elif method in first:
             fix = (
-                "Give one model per method; run twice, with two output directories, to compare two"
-                " of them."
+                "Specify one model per method; to compare two models, run twice with two output"
+                " directories."
             )
             findings.refuse_option(where, f"{what}, and so is {first[method]}", fix)
         elif renamed:
             findings.tell(where, f"{renamed}.")
         first.setdefault(method, file)
     if superres.n_ensemble > 1 and superres.learned and set(superres.learned) <= set(first):
-        reason = "every method has its model given with --pretrained, so there is nothing to vary"
+        reason = (
+            "the models of all methods are given with --pretrained, so there is nothing to vary"
+        )
         findings.refuse_option(
-            f"--n-ensemble {superres.n_ensemble}", reason, "Leave one of the two options out."
+            f"--n-ensemble {superres.n_ensemble}", reason, "Omit one of the two options."
         )
 
 
@@ -592,11 +593,11 @@ def _check_perceptual(settings: Settings, findings: Findings) -> None:
         if trained and get_method(name).needs_vgg and vgg_weights_for(superres, name) is None:
             findings.refuse_option(
                 f"--sr-method {name} --recipe paper",
-                "as published it is taught by features of VGG-19, and there are no weights of that"
-                " network",
-                f"Run {VGG19_COMMAND} once, which keeps them on this machine; or give them with"
-                " --vgg-weights, or take --recipe paper-mse, which has squared error in their"
-                " place, or --recipe fast.",
+                "the published training uses features of VGG-19, and the weights of VGG-19 were"
+                " not found",
+                f"Run {VGG19_COMMAND} once to store the weights on this machine, or specify them"
+                " with --vgg-weights. Without the weights, use --recipe paper-mse, which has"
+                " squared error in place of these features, or --recipe fast.",
             )
 
 

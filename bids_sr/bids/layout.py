@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 from bids_sr.bids.findings import refusal, require
 from bids_sr.bids.inputs import ENTITIES, applies_to, entities_of, stem_of
-from bids_sr.io.atomic_files import read_text
+from bids_sr.io.atomic_files import read_text, regular
 from bids_sr.io.checksums import checksum
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Index:
         except (ValueError, TypeError) as error:
             raise refusal(
                 f"--bids-filter-file ({kind})",
-                "it has an entity or a value that does not occur in the data set"
+                "an entity or a value of the filter does not occur in the dataset"
                 f" ({str(error).split('. ')[0][:200]})",
                 "Use the long names of pybids: session, acquisition, run, echo, part,"
                 " reconstruction, direction.",
@@ -171,13 +171,15 @@ def _layout(
         )
         shown = os.fsencode(odd).decode(errors="backslashreplace")
         raise refusal(
-            shown, "its name is not UTF-8 text", "Rename it: names have letters, digits, _ and -."
+            shown,
+            "the name is not UTF-8 text",
+            "Rename the file or directory; names consist of letters, digits, _ and -.",
         ) from error
     except OSError as error:
         raise refusal(
             bids_dir,
-            f"a file in it cannot be read ({error}; {error.__cause__})",
-            "Correct that file.",
+            f"a file of the dataset cannot be read ({error}; {error.__cause__})",
+            "Correct this file.",
         ) from error
 
 
@@ -215,8 +217,8 @@ def _stored(bids_dir: Path, database_dir: Path, *, metadata: bool) -> BIDSLayout
     except OSError as error:
         raise refusal(
             f"--bids-database-dir {database_dir}",
-            f"the index cannot be written there ({error})",
-            "Choose a directory that can be written, or leave the option out.",
+            f"the index cannot be written to this directory ({error})",
+            "Choose a writable directory, or omit the option.",
         ) from error
     return _layout(bids_dir, None, folder, metadata=metadata)
 
@@ -288,12 +290,17 @@ def read_object(path: Path) -> dict[str, object]:
     """
     require(path)
     try:
+        regular(path)  # the checksum of a pipe or device would never end
         value = json.loads(_read_text(path, checksum(path)))
     except (OSError, ValueError, RecursionError) as error:
-        raise refusal(path, f"it cannot be read as JSON ({error})", "Correct the file.") from error
+        raise refusal(
+            path, f"the file cannot be read as JSON ({error})", "Correct the file."
+        ) from error
     if not isinstance(value, dict):
         raise refusal(
-            path, "it is not a JSON object", "Correct the file: metadata are one JSON object, {…}."
+            path,
+            "the file does not contain a JSON object",
+            "Correct the file: metadata must be one JSON object, {…}.",
         )
     return value
 

@@ -34,7 +34,7 @@ from bids_sr.io.grids import Triple, misfits
 
 _SHORT = 40  # volumes; a finer run with fewer is a calibration and nothing else
 _WORDS = ("auto", "none")
-_OUT = "leave it out with --calibration none"
+_OUT = "use --calibration none"
 
 
 def check_named(settings: Settings, labels: Sequence[str], findings: Findings) -> None:
@@ -46,27 +46,25 @@ def check_named(settings: Settings, labels: Sequence[str], findings: Findings) -
         return
     if settings.evaluation.retrospective is not None:
         reason = (
-            "--retrospective makes its own high-resolution data of each run, and takes no"
-            " calibration"
+            "--retrospective uses each run as its own high-resolution data, without a calibration"
+            " run"
         )
-        findings.refuse_option(option, reason, "Leave one of the two options out.")
+        findings.refuse_option(option, reason, "Omit one of the two options.")
     elif settings.preprocessing.input_smoothing:
-        reason = "--input-smoothing smooths the run, and a calibration is not smoothed"
-        findings.refuse_option(option, reason, "Leave one of the two options out.")
+        reason = "--input-smoothing smooths the run; calibration runs are not smoothed"
+        findings.refuse_option(option, reason, "Omit one of the two options.")
     elif file is not None and not file.exists():
         findings.refuse_option(
-            option, "there is no such file", "Check the path, or give an acq- label."
+            option, "file not found", "Check the path, or specify an acq- label."
         )
     elif file is not None and (owner := entities_of(file).get("subject")) not in labels:
-        whose = f"of sub-{owner}" if owner else "of no participant: its name has no sub- label"
-        reason = (
-            f"it is {whose}, and the participants worked on are"
-            f" {', '.join(f'sub-{x}' for x in labels)}"
-        )
+        whose = f"the file belongs to sub-{owner}" if owner else "the file name has no sub- label"
+        reason = f"{whose}; the selected participants are {', '.join(f'sub-{x}' for x in labels)}"
         findings.refuse_option(
             option,
             reason,
-            "Give a run of the same participant; a variance map of another brain cannot be used.",
+            "Specify a run of the same participant; a prior SD map of another brain cannot be"
+            " used.",
         )
 
 
@@ -137,15 +135,23 @@ def _calibrate(
         there = sorted({_acquisition(one) for one in others} - {""})
         others_of = f"no other BOLD run of the participant of {run.bold.name}"
         reason = f"{others_of} has the label acq-{calibration}"
-        fix = f"There are: {', '.join(f'acq-{x}' for x in there) or 'none'}. Or {_OUT}."
+        fix = (
+            f"Available labels: {', '.join(f'acq-{x}' for x in there) or 'none'}. Without a"
+            f" calibration run, {_OUT}."
+        )
         findings.refuse_option(f"--calibration {calibration}", reason, fix)
     for path, reason in reasons.items():
         if calibration == "auto":
-            text = f"it is finer than {run.bold.name} and does not calibrate it: {reason}."
+            text = (
+                f"this run has smaller voxels than {run.bold.name}, but cannot calibrate it:"
+                f" {reason}."
+            )
             findings.tell(path, text)
         else:
-            fix = f"Give another run with --calibration, or {_OUT}."
-            findings.refuse(path, f"it cannot calibrate {run.bold.name}: {reason}", fix)
+            fix = f"Specify another run with --calibration, or {_OUT}."
+            findings.refuse(
+                path, f"not usable as calibration run of {run.bold.name}: {reason}", fix
+            )
     return None
 
 
@@ -167,14 +173,15 @@ def _best(run: BoldRun, fitting: Sequence[BoldRun], findings: Findings) -> BoldR
     if rest:
         others = ", ".join(one.bold.name for one in rest)
         text = (
-            f"it calibrates {run.bold.name}; so could {others} (--calibration LABEL or FILE"
-            " chooses)."
+            f"used as calibration run of {run.bold.name}. Other possible calibration runs:"
+            f" {others} (choose with --calibration LABEL or FILE)."
         )
         findings.tell(first.bold, text)
     if session(first) != session(run):
         text = (
-            f"it calibrates {run.bold.name} of another session. In our tests a misregistered"
-            " calibration was worse than none: check its registration in the report."
+            f"used as calibration run of {run.bold.name}, which is from another session. In our"
+            " tests, a misregistered calibration run was worse than none: check the registration"
+            " in the report."
         )
         findings.tell(first.bold, text)
     return first
@@ -193,18 +200,16 @@ def _left_out(
     out = {}
     for path, findings in ((path, read[path]) for path in bolds if path in read):
         if path in used:
-            out[path] = f"it calibrates {used[path]} and is not super-resolved itself"
+            out[path] = f"used as calibration run of {used[path]} and not super-resolved itself"
             if findings.events is not None and findings.n_volumes >= _SHORT:
-                out[path] += " (it would be with --calibration none, or if it were chosen alone)"
+                out[path] += (
+                    " (to super-resolve this run, use --calibration none or select only this run)"
+                )
         elif (findings.events is None or findings.n_volumes < _SHORT) and any(
             _is_finer(findings, read[other]) for other in bolds if other != path and other in read
         ):
-            why = (
-                "has no events"
-                if findings.events is None
-                else f"has {findings.n_volumes} volumes only"
-            )
-            out[path] = f"it is finer than other runs and {why}: it is left out"
+            why = "no events" if findings.events is None else f"only {findings.n_volumes} volumes"
+            out[path] = f"skipped, because the run has smaller voxels than other runs and {why}"
     return out
 
 
@@ -246,8 +251,8 @@ _KEYS = ("subject", "session", "task", "run")
 _PLACES = ("derivatives/highres-reference", "derivatives/ground-truth")
 """Where a data set keeps a reference of its own: as measured, and as known of simulated data."""
 _USED = (
-    "this high-resolution reference was found in the data set and is used (--truth none ignores"
-    " it)."
+    "this high-resolution reference was found in the dataset and is used (to ignore it, use"
+    " --truth none)."
 )
 _MAPS = "func/*_res-hr_contrast-*_stat-effect_desc-truth_statmap.nii*"
 """Known activation."""
@@ -260,15 +265,15 @@ _FORMS = (
 def check_root(root: Path) -> None:
     """Raise `InputError` if the directory of the truth is missing or holds no participant."""
     if not root.is_dir():
-        raise refusal(f"--truth {root}", "there is no such directory", "Check the path.")
+        raise refusal(f"--truth {root}", "directory not found", "Check the path.")
     if not any(path.is_dir() for path in root.glob("sub-*")):
         inner = root / "derivatives" / "ground-truth"
         fix = (
-            f"Give {inner}."
+            f"Use {inner}."
             if inner.is_dir()
-            else f"Give the directory that holds the sub-… directories. {_FORMS}."
+            else f"Specify the directory that contains the sub-… directories. {_FORMS}."
         )
-        raise refusal(f"--truth {root}", "it holds no sub-… directory", fix)
+        raise refusal(f"--truth {root}", "no sub-… directory found", fix)
 
 
 def find_truth(
@@ -291,11 +296,11 @@ def _checked(root: Path, run: BoldRun, findings: Findings, *, timed: bool) -> Tr
     if not folder.is_dir():
         there = companions.some(sorted(path.name for path in root.glob("sub-*") if path.is_dir()))
         fix = (
-            "Give the reference of this participant, or choose those that have one with"
+            "Specify the reference of this participant, or select participants with a reference:"
             f" --participant-label ({there})."
         )
         findings.refuse(
-            folder, f"there is no high-resolution reference of sub-{label} in {root}", fix
+            folder, f"no high-resolution reference of sub-{label} found in {root}", fix
         )
         return None
     bolds, maps = _files(root, run)
@@ -304,20 +309,20 @@ def _checked(root: Path, run: BoldRun, findings: Findings, *, timed: bool) -> Tr
             sorted({path.name for pattern in (SERIES, _MAPS) for path in folder.rglob(pattern)})
         )
         reason = (
-            f"there is no high-resolution reference of {run.stem} in it, only of other runs"
+            f"no high-resolution reference of {run.stem} found, only references of other runs"
             f" ({others})"
         )
-        findings.refuse(folder, reason, f"Give the reference of this run (--truth). {_FORMS}.")
+        findings.refuse(folder, reason, f"Specify the reference of this run (--truth). {_FORMS}.")
         return None
     if len(bolds) > 1:
         names = ", ".join(path.name for path in bolds)
-        reason = f"more than one series could be the reference of {run.stem}: {names}"
-        findings.refuse(folder, reason, "Keep one of them in that directory.")
+        reason = f"several series match the reference of {run.stem}: {names}"
+        findings.refuse(folder, reason, "Keep one of these series in the directory.")
         return None
     for path in maps:
         header = hd.read_header(path, findings)
         if header is not None and len(hd.squeeze_3d(header)) != 3:
-            findings.refuse(path, "it is not a 3D image", "Give one map for each condition.")
+            findings.refuse(path, "not a 3D image", "Specify one map per condition.")
         elif header is not None:
             header = hd.like(header, run.affine)
             own_shape = (*run.shape, run.n_volumes)
@@ -369,19 +374,20 @@ def truth_in_dataset(
         if strict and any(_of_other_factor(path, run) for path in (*series, *maps)):
             by = "×".join(f"{number:g}" for number in run.factor)
             reason = (
-                f"this high-resolution reference of {run.stem} has another factor than --sr-factor"
-                f" ({by})"
+                f"the factor of this high-resolution reference of {run.stem} differs from"
+                f" --sr-factor ({by})"
             )
             fix = (
-                "Leave --sr-factor out, ignore the reference with --truth none, or go on without"
-                " it by --force."
+                "Omit --sr-factor, ignore the reference with --truth none, or continue without"
+                " the reference with --force."
             )
             findings.refuse([*series, *maps][0], reason, fix)
             continue
         for problem in misfits.problems:
             findings.tell(
                 problem.what,
-                f"no high-resolution reference of {run.stem}: {problem.why}. {problem.remedy}",
+                f"no high-resolution reference is used for {run.stem}: {problem.why}."
+                f" {problem.remedy}",
             )
     return None
 

@@ -40,12 +40,10 @@ _MAX_DENOMINATOR = 4
 MIN_OVERLAP, _FAIR_OVERLAP = 0.10, 0.60  # share of the BOLD field of view that an image covers
 # largest factor that is taken from a pair by default, and that --sr-factor takes
 _MOST_BY_DEFAULT, _MOST_FACTOR = 4, 8
-_HOW_TO_CHOOSE = (
-    "Choose with --hr-acq LABEL and --lr-acq LABEL (the acq- labels of the two images)"
-)
+_HOW_TO_CHOOSE = "Choose the images with --hr-acq LABEL and --lr-acq LABEL (their acq- labels)"
 _TWO = (
-    "Leave --pair-holdout out, or add a second pair: another session, or run-1 and run-2 of both"
-    " images (a --bids-filter-file that keeps one of them hides the other)."
+    "Omit --pair-holdout, or add a second pair: another session, or run-1 and run-2 of both"
+    " images (a --bids-filter-file that selects one of them hides the other)."
 )
 
 
@@ -139,9 +137,10 @@ def choose(
     if len(usable) > 1:
         names = ", ".join(f"ses-{label}" for label in usable)
         reason = (
-            f"its own session has no T2*-weighted pair, and several other sessions do ({names})"
+            "the session of the run has no T2*-weighted pair, and several other sessions have a"
+            f" pair ({names})"
         )
-        fix = 'Choose one with --bids-filter-file and {"t2starw": {"session": "LABEL"}}.'
+        fix = 'Choose a session with --bids-filter-file and {"t2starw": {"session": "LABEL"}}.'
         findings.refuse(bold.path, reason, fix)
         return None
     if not usable:
@@ -155,11 +154,11 @@ def choose(
     fix = f"{_HOW_TO_CHOOSE}."
     if any(len(set(map(_acq, images))) < len(images) for images in (high, low)):
         fix += (
-            ' Repeats under one label are told apart with --bids-filter-file and {"t2starw":'
+            ' Distinguish repeats under one label with --bids-filter-file and {"t2starw":'
             ' {"run": 1}}; --pair-holdout trains on the first and scores on the second.'
         )
     what = (
-        f"more than one T2*-weighted pair fits it: high resolution {names}; low resolution"
+        f"several T2*-weighted pairs match the run: high resolution {names}; low resolution"
         f" {others or 'none'}"
     )
     findings.refuse(bold.path, what, fix)
@@ -202,7 +201,7 @@ def choose_two(
     if len(sound) < 2:
         why = "; ".join(dict.fromkeys(reasons))
         reason = (
-            "--pair-holdout needs two T2*-weighted pairs of the participant, and there is"
+            "--pair-holdout needs two T2*-weighted pairs of the participant; found:"
             f" {len(sound) or 'none'}"
         )
         findings.refuse(bold.path, reason + (f" ({why})" if why else ""), _TWO)
@@ -210,7 +209,7 @@ def choose_two(
     (pair, first), (spare, second) = sound[:2]
     names = [" and ".join(path.name for path in each.images) for each in (pair, spare)]
     if pair.factor != spare.factor:
-        reason = f"its two T2*-weighted pairs have different factors: {names[0]} and {names[1]}"
+        reason = f"the two T2*-weighted pairs have different factors: {names[0]} and {names[1]}"
         findings.refuse(bold.path, reason, _TWO)
         return None, None
     findings.add([*first.notices, *second.notices])
@@ -249,18 +248,18 @@ def _contradicts(images: Sequence[Header], superres: SuperRes, findings: Finding
     ratio = _ratios(low[0], high[0], superres)
     if np.all(np.abs(ratio - 1) <= _RATIO_TOLERANCE):
         reason = (
-            f"it and {low[0].path.name} have equal resolutions ({sizes(high[0])}); there is no"
-            " detail to learn"
+            f"the resolution equals the resolution of {low[0].path.name} ({sizes(high[0])}); there"
+            " is no detail to learn"
         )
         findings.refuse(
             high[0].path,
             reason,
-            f"Give a finer image as the high-resolution one. {_HOW_TO_CHOOSE}.",
+            f"Use a high-resolution image with smaller voxels. {_HOW_TO_CHOOSE}.",
         )
     elif np.any(ratio < (1 - _RATIO_TOLERANCE if superres.thins_slices else 1)):
         reason = (
-            f"the pair is swapped: {sizes(high[0])} in it, and {sizes(low[0])} in"
-            f" {low[0].path.name}"
+            f"the pair is swapped: the voxels are {sizes(high[0])} in this high-resolution image"
+            f" and {sizes(low[0])} in {low[0].path.name}"
         )
         findings.refuse(
             high[0].path, reason, f"Exchange the acq- labels of the two images. {_HOW_TO_CHOOSE}."
@@ -273,23 +272,23 @@ def _refuse_unfit(
 ) -> None:
     listed = "; ".join(f"{h.path.name}: {sizes(h)}" for h in candidates)
     asked = [f"acq-{label}" for label in (superres.hr_acq, superres.lr_acq) if label]
-    fix = f"Add a finer acq-highres_T2starw image. {_HOW_TO_CHOOSE}."
+    fix = f"Add an acq-highres_T2starw image with smaller voxels. {_HOW_TO_CHOOSE}."
     if asked:
-        reason = f"no T2*-weighted image of this participant fits {' and '.join(asked)} ({listed})"
-        fix = (
-            "Give labels that occur in these file names with --hr-acq and --lr-acq, or leave the"
-            " options out."
+        reason = (
+            f"no T2*-weighted image of this participant matches {' and '.join(asked)} ({listed})"
         )
+        fix = "Use labels of these file names for --hr-acq and --lr-acq, or omit the options."
     elif all(
         np.all(_in_plane(h) / _in_plane(candidates[0]) - 1 < _RATIO_TOLERANCE) for h in candidates
     ):
         reason = (
-            "the T2*-weighted images have equal resolutions, none finer than the BOLD's"
-            f" {sizes(bold)} ({listed})"
+            "the T2*-weighted images have equal resolutions, and none has smaller voxels than the"
+            f" BOLD, {sizes(bold)} ({listed})"
         )
     else:
         reason = (
-            f"no T2*-weighted image is finer in plane than the BOLD's {sizes(bold)} ({listed})"
+            f"no T2*-weighted image has smaller voxels in plane than the BOLD, {sizes(bold)}"
+            f" ({listed})"
         )
     findings.refuse(bold.path, reason, fix)
 
@@ -302,17 +301,18 @@ def _make(
         _check_geometry(bold, image, findings)
     if low is not None and not _is_like(low, bold, superres):
         reason = (
-            f"its voxels ({sizes(low)}) differ by more than 10 % from the BOLD's ({sizes(bold)}): "
-            "the model would be applied at a resolution for which it was not trained"
+            f"the voxels ({sizes(low)}) differ by more than 10 % from the BOLD voxels"
+            f" ({sizes(bold)}): the model would be applied at a resolution for which it was not"
+            " trained"
         )
-        fix = "Choose another image with --lr-acq, or accept it with --force."
+        fix = "Choose another image with --lr-acq, or accept this image with --force."
         findings.refuse_unless(superres.force, low.path, reason, fix)
     factor = _factor(bold, high, low, superres, findings)
     if findings.problems or factor is None:
         return None
     if low is None:
         text = (
-            "there is no low-resolution T2*-weighted image; a k-space-truncated copy of it"
+            "no low-resolution T2*-weighted image found; a k-space-truncated copy of this image"
             f" ({factor_text(factor)}) is used instead. Such a copy is an easier case than a real"
             " acquisition."
         )
@@ -342,19 +342,19 @@ def is_too_fine(pair: Pair | None, superres: SuperRes, findings: Findings) -> bo
     x, y, z = pair.factor
     option = f"{x:g}" if x == y and z == 1 else f"{x:g} {y:g} {z:g}"
     reason = (
-        f"its {factor_text(pair.factor)} is more than {_MOST_BY_DEFAULT}, up to which the factor"
-        " is taken from a pair by default: it may be a susceptibility-weighted image"
+        f"the pair implies {factor_text(pair.factor)}; by default, at most {_MOST_BY_DEFAULT} is"
+        " taken from a pair. The image may be susceptibility-weighted"
     )
     fix = (
-        f"Use it with --sr-factor {option}"
+        f"To use this image, specify --sr-factor {option}"
         if max(pair.factor) <= _MOST_FACTOR
-        else f"Downsample it, as no factor above {_MOST_FACTOR} is possible"
+        else f"Downsample the image; factors above {_MOST_FACTOR} are not possible"
     )
     findings.refuse(
         pair.highres,
         reason,
-        f"{fix}. Without this image the factor is that of a calibration run or 2 in plane, or that"
-        " of --sr-factor.",
+        f"{fix}. Without this image, the factor is taken from --sr-factor or a calibration run,"
+        " else it is 2 in plane.",
     )
     return True
 
@@ -363,8 +363,8 @@ def _check_geometry(bold: Header, image: Header, findings: Findings) -> None:
     share = overlap(bold, image)
     if share < MIN_OVERLAP:
         reason = (
-            f"its field of view covers {share:.0%} of that of {bold.path.name}: they do not"
-            " overlap"
+            f"the field of view covers {share:.0%} of the field of view of {bold.path.name}; at"
+            f" least {MIN_OVERLAP:.0%} is needed"
         )
         fix = (
             "Check the orientation in the headers (qform, sform), or choose another pair"
@@ -372,7 +372,7 @@ def _check_geometry(bold: Header, image: Header, findings: Findings) -> None:
         )
         findings.refuse(image.path, reason, fix)
     elif not findings.problems and share < _FAIR_OVERLAP:
-        findings.tell(image.path, f"it covers {share:.0%} of the BOLD field of view only.")
+        findings.tell(image.path, f"the image covers only {share:.0%} of the BOLD field of view.")
 
 
 def _factor(
@@ -389,7 +389,7 @@ def _factor(
     if low is None and not superres.thins_slices:
         if abs(ratios[2] - 1) > SIZE_TOLERANCE:
             text = (
-                f"its slices are {mm_text(high.zooms[2])} mm apart, the BOLD's"
+                f"the slices are {mm_text(high.zooms[2])} mm apart, the BOLD slices"
                 f" {mm_text(bold.zooms[2])} mm."
             )
             findings.tell(high.path, text)
@@ -406,14 +406,14 @@ def _factor(
                 for values in (ratios, np.asarray(asked))
             )
             reason = (
-                f"voxel sizes of {lowres.path.name} and of it have the ratio {stand}, not that of"
-                f" --sr-factor, {wanted}"
+                f"the voxel sizes of {lowres.path.name} and of this image have the ratio {stand};"
+                f" --sr-factor is {wanted}"
             )
             findings.refuse(
                 high.path,
                 reason,
-                "Leave --sr-factor out, choose another pair (--hr-acq, --lr-acq), or do without"
-                " the pair by --force and a method that needs none.",
+                "Omit --sr-factor, choose another pair (--hr-acq, --lr-acq), or ignore the pair"
+                " with --force and a method that needs no pair.",
             )
         factors = [*asked]
     # the copy can be made at any factor: take a whole one if that comes near the BOLD's voxel
@@ -427,21 +427,23 @@ def _factor(
         ]
     x, y, z = factors
     if x is None or y is None or z is None:
-        reason = f"voxel sizes ({sizes(lowres)} over {sizes(high)}) are not in a simple ratio"
+        reason = f"the voxel sizes ({sizes(lowres)} over {sizes(high)}) are not in a simple ratio"
         fix = "Reconstruct one of the images so that the ratio is near 2, 3/2, 4/3 or the like."
         findings.refuse(high.path, reason, fix)
         return None
     flat = superres.auto or any(map(works_in_plane, superres.methods))
     if z < 1:
-        reason = f"its slices are thicker than those of {lowres.path.name}"
-        findings.refuse(high.path, reason, "Give a pair with slices as thick, or thinner ones.")
+        reason = f"the slices are thicker than the slices of {lowres.path.name}"
+        findings.refuse(
+            high.path, reason, "Use a high-resolution image whose slices are as thick or thinner."
+        )
     elif z != 1 and asked is None and flat:
         reason = (
-            f"the pair differs along slices ({sizes(lowres)} over {sizes(high)}), and a method of"
-            " --sr-method works in plane"
+            f"the slice thickness differs within the pair ({sizes(lowres)} over {sizes(high)}),"
+            " and a method of --sr-method works in plane"
         )
         fix = (
-            "Give a pair with the slice thickness of the BOLD, or make slices thinner by a 3D"
+            "Use a pair with the slice thickness of the BOLD, or make slices thinner with a 3D"
             f" method: --sr-method mse3d --sr-factor {x:g} {y:g} {z:g}."
         )
         findings.refuse(high.path, reason, fix)
@@ -479,14 +481,15 @@ def refuse_without_pair(
     verb = "needs" if len(needed) == 1 else "need"
     reason = (
         f"{', '.join(needed)} {verb} a pair of T2*-weighted images of the participant, one at the"
-        f" resolution of the BOLD and one finer, and there is none: no file matches {looked}"
+        f" resolution of the BOLD and one at a higher resolution; no file matches {looked}"
     )
     fix = (
         "Add the pair as anat/sub-…_acq-highres_T2starw.nii.gz and"
-        " anat/sub-…_acq-lowres_T2starw.nii.gz; or the highres image alone (a k-space-truncated"
-        " copy is then used as the lowres one). Without a pair: --sr-method auto, the default,"
-        " uses the run alone; --sr-method bspline zerofill runs baselines only; --retrospective"
-        " downsamples the BOLD, super-resolves it and compares it with the original."
+        " anat/sub-…_acq-lowres_T2starw.nii.gz, or add only the highres image (its"
+        " k-space-truncated copy is then used as the lowres image). Without a pair, --sr-method"
+        " auto, the default, uses only the run, and --sr-method bspline zerofill runs only"
+        " baselines. --retrospective downsamples the BOLD, super-resolves it and compares it with"
+        " the original."
     )
     more = f" and {len(bolds) - 1} more" if len(bolds) > 1 else ""
     findings.refuse(f"sub-{label} ({bolds[0].name}{more})", reason, fix)
@@ -496,7 +499,8 @@ _LEAST_AVERAGED, _SHARE_AVERAGED = 10, 0.1  # volumes whose mean stands for a T2
 _LEAST_KEPT = 10  # volumes of what is worked on
 _LEAST_SLICES = 2  # of a run that is downsampled across slices
 _ONE_AT_A_TIME = (
-    "Run them apart, each with its own output directory: --session-label, --task-id or --run-id."
+    "Process them in separate calls, each with its own output directory: --session-label,"
+    " --task-id or --run-id."
 )
 
 
@@ -564,28 +568,29 @@ def check_retrospective(subject: Subject, settings: Settings, findings: Findings
         kept, reason = max(0, run.n_volumes - left_out(run, subject, settings)), ""
         if kept < _LEAST_KEPT:
             reason = (
-                f"only {kept} of its {run.n_volumes} volumes would be left besides those averaged"
-                " to make a pair"
+                f"only {kept} of {run.n_volumes} volumes remain without dummy scans and the"
+                f" volumes averaged to make a pair; at least {_LEAST_KEPT} are needed"
             )
         elif min(coarse.shape[:2]) < LEAST_MATRIX:
             reason = (
-                f"its downsampled copy would have {coarse.shape[0]} × {coarse.shape[1]} voxels in"
-                " plane"
+                f"the downsampled copy would have {coarse.shape[0]} × {coarse.shape[1]} voxels in"
+                f" plane; at least {LEAST_MATRIX} × {LEAST_MATRIX} are needed"
             )
         elif coarse.shape[2] < _LEAST_SLICES and coarse.factor[2] != 1:
-            reason = f"its downsampled copy would have {coarse.shape[2]} slice(s)"
-        if reason:
-            fix = (
-                "Leave this run out (--task-id, --run-id), or --retrospective; the method needs"
-                " more of a run."
+            reason = (
+                f"the downsampled copy would have {coarse.shape[2]} slice(s); at least"
+                f" {_LEAST_SLICES} are needed"
             )
+        if reason:
+            fix = "Exclude this run (--task-id, --run-id), or omit --retrospective."
             findings.refuse(run.bold, f"--retrospective: {reason}", fix)
     places: dict[tuple[str | None, str | None], Pair] = {}
     for pair in (*subject.pairs, *subject.holdouts.values()):
         first = places.setdefault(pair_place(pair), pair)
         if first != pair:
             reason = (
-                f"--retrospective: one session has pairs of two kinds ({first.highres.name} too)"
+                "--retrospective: one session has two different pairs (the other:"
+                f" {first.highres.name})"
             )
             findings.refuse(pair.highres, reason, _ONE_AT_A_TIME)
     for session, maker in makers(subject).items():
@@ -594,13 +599,14 @@ def check_retrospective(subject: Subject, settings: Settings, findings: Findings
                 continue
             if run.pair is not None:
                 reason = (
-                    f"--retrospective: it has a pair, and {maker.stem} of the same session has"
-                    " none"
+                    f"--retrospective: the run has a pair, but {maker.stem} of the same session"
+                    " has no pair"
                 )
                 findings.refuse(run.bold, reason, _ONE_AT_A_TIME)
             elif any(abs(a / b - 1) > 0.02 for a, b in zip(run.zooms, maker.zooms, strict=True)):
                 reason = (
-                    f"its voxels differ from those of {maker.stem}, and one pair has to serve both"
+                    f"the voxels differ from the voxels of {maker.stem}, but one pair is used for"
+                    " both runs"
                 )
                 findings.refuse(run.bold, f"--retrospective: {reason}", _ONE_AT_A_TIME)
 
@@ -656,24 +662,24 @@ def tell_retrospective(
         for run in subject.runs:
             text = (
                 f"--retrospective: a copy downsampled by {factor} ({noise_text}) is"
-                " super-resolved; the original series is the reference."
+                " super-resolved; the original series is the high-resolution reference."
             )
             with findings.about(subject.label, run.stem):
                 findings.tell(run.bold, text)
         for run in makers(subject).values():
             text = (
-                f"there is no T2*-weighted pair: the mean of {averaged(run)} volumes at its start"
-                " is used as the highres image, and they are removed from run and reference. Such"
-                " a pair has the contrast, distortion and head position of the run, so it is an"
-                " easier case than a real pair."
+                f"no T2*-weighted pair found: the mean of {averaged(run)} volumes at the start of"
+                " the run is used as the highres image, and these volumes are removed from the"
+                " run and from the reference. Such a pair has the contrast, distortion and head"
+                " position of the run, so it is an easier case than a real pair."
             )
             with findings.about(subject.label, run.stem):
                 findings.tell(run.bold, text)
         for pair in subject.pairs:
             name = (pair.lowres or pair.highres).name
             text = (
-                f"{name} (resolution of the BOLD) is used as the highres image, its downsampled"
-                " copy as the lowres."
+                f"{name} (resolution of the BOLD) is used as the highres image, and its"
+                " downsampled copy as the lowres image."
             )
             with findings.about(subject.label):
                 findings.tell(pair.highres, f"--retrospective: {text}")

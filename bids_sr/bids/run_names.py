@@ -9,9 +9,7 @@ from bids_sr.bids.inputs import stem_of
 RUN_ENTITIES = ("sub", "ses", "task", "acq", "ce", "rec", "dir", "run", "echo", "part", "chunk")
 """Entities of a raw BOLD run, which the names of its results keep."""
 _REPLACED = "desc"
-_USE_DERIVATIVES = (
-    "Give the raw data set; results of fMRIPrep are used with -d fmriprep=DIR beside it."
-)
+_USE_DERIVATIVES = "Specify the raw dataset; to also use results of fMRIPrep, add -d fmriprep=DIR."
 
 
 def _parts(path: Path) -> list[tuple[str, str]]:
@@ -37,7 +35,9 @@ def check_names(paths: Sequence[Path], findings: Findings) -> list[Path]:
             part for key, part in _parts(path) if key not in RUN_ENTITIES and key != _REPLACED
         ]
         if foreign:
-            reason = f"its name contains {foreign[0]}, which a raw BOLD run cannot have"
+            reason = (
+                f"the file name contains {foreign[0]}, which is not allowed for a raw BOLD run"
+            )
             findings.refuse(path, reason, _USE_DERIVATIVES)
             continue
         sound.append(path)
@@ -48,9 +48,10 @@ def check_names(paths: Sequence[Path], findings: Findings) -> list[Path]:
             findings.refuse(
                 series[0],
                 f"{len(series)} series differ only in {_REPLACED}"
-                f" ({', '.join(path.name for path in series)}), so that their results would have"
-                f" the same names ({name}_…)",
-                "Choose one of them with --bids-filter-file, or tell them apart by acq- or rec-.",
+                f" ({', '.join(path.name for path in series)}), so their results would have the"
+                f" same names ({name}_…)",
+                "Choose one of them with --bids-filter-file, or distinguish them with acq- or"
+                " rec-.",
             )
             sound = [path for path in sound if path not in series]
     return sound

@@ -33,7 +33,7 @@ def read_spacing(
     if not isinstance(timing, list) or not all(isinstance(t, int | float) for t in timing):
         reason, fix = "VolumeTiming is not a list of times in seconds", "Correct the sidecar."
     elif len(timing) != n_volumes:
-        reason = f"VolumeTiming has {len(timing)} entries and the series {n_volumes} volumes"
+        reason = f"VolumeTiming has {len(timing)} entries; the series has {n_volumes} volumes"
         fix = "Correct the sidecar: one time per volume."
     elif (gap := _first_gap(timing)) is not None:
         reason = (
@@ -41,15 +41,15 @@ def read_spacing(
             f" start, {timing[gap + 1] - timing[gap]:g} s after volume {gap})"
         )
         fix = (
-            "Series with pauses or a variable repetition time cannot be analyzed: split the run at"
-            " the pauses (one file, sidecar and events table per part), or leave it out."
+            "Series with pauses or a variable repetition time cannot be analyzed. Split the run"
+            " at the pauses (one file, sidecar and events table per part), or exclude the run."
         )
     else:
         spacing = (timing[-1] - timing[0]) / (n_volumes - 1)
         if not isinstance(tr, int | float) or abs(spacing - tr) <= _TOLERANCE:
             return float(spacing)
-        reason = f"VolumeTiming has a volume every {spacing:g} s, RepetitionTime is {tr:g} s"
-        fix = "Remove the one that is wrong (BIDS allows only one of them)."
+        reason = f"VolumeTiming has one volume every {spacing:g} s, but RepetitionTime is {tr:g} s"
+        fix = "Remove the wrong entry (BIDS allows only one of the two)."
     findings.refuse(path, reason, fix)
     return None
 

@@ -69,7 +69,7 @@ _IMAGES: tuple[dict[str, object], ...] = (
 _TISSUES: tuple[dict[str, object], ...] = tuple(
     {"suffix": "probseg", "label": tissue} for tissue in ("GM", "WM")
 )
-_OTHER_SPACE = "Choose another space, or leave it out."
+_OTHER_SPACE = "Choose another space, or omit this space."
 
 
 def check_spaces(
@@ -78,15 +78,13 @@ def check_spaces(
     """Refuse spaces that results cannot be had in; fetch templates, except for a dry run."""
     spaces = [space for space in settings.preprocessing.spaces if space.name != FUNC]
     if spaces and labels and set(labels) <= set(without_anat):
-        reason = "no participant has a T1w image, which the way to any other space leads through"
-        findings.refuse_option(
-            "--output-spaces", reason, "Leave the option out, or add a T1w image."
-        )
+        reason = "no participant has a T1w image, which is needed for all spaces except func"
+        findings.refuse_option("--output-spaces", reason, "Omit the option, or add a T1w image.")
         return
     for label in without_anat if spaces else ():
         text = (
-            f"without a T1w image there is no way to {', '.join(map(str, spaces))}; results stay"
-            " in the run's space."
+            f"no T1w image found, so results are not transformed to {', '.join(map(str, spaces))};"
+            " they stay in the space of the run."
         )
         with findings.about(label):
             findings.tell(f"sub-{label}", text)
@@ -107,8 +105,8 @@ def _check_template(space: Space, findings: Findings, *, dry: bool) -> None:
                 if dry:
                     findings.tell(
                         where,
-                        "the template is not on this machine; it is downloaded when the run"
-                        " begins.",
+                        "the template is not stored on this machine; it is downloaded when the"
+                        " run starts.",
                     )
                 else:
                     _fetch(space, where, client, findings)
@@ -124,13 +122,13 @@ def _refuse_resolution(
         f"res-{label}" + (f" ({mm:g} mm)" if mm else "") for label, mm in known.items()
     )
     fix = (
-        f"Give {space.template.replace('+', ':cohort-')} alone, which has the voxels of the"
-        " series, or one of its own."
+        f"Use {space.template.replace('+', ':cohort-')} without a resolution (voxel size of the"
+        " series), or choose one of its resolutions."
     )
     findings.refuse_option(
         where,
-        f"the template has no resolution {space.resolution}; it has"
-        f" {listed or 'none with a name'}",
+        f"the template has no resolution {space.resolution}; available:"
+        f" {listed or 'no named resolution'}",
         fix,
     )
 
@@ -144,10 +142,8 @@ def _is_known(space: Space, where: str, findings: Findings) -> bool:
         SpatialReferences([(space.name, spec)])
     except ValueError as error:
         _LOGGER.debug("%s: %s", where, error)
-        reason = (
-            "TemplateFlow has no template of that name, or none with"
-            + (" " if space.cohort else "out ")
-            + "a cohort"
+        reason = "TemplateFlow has no template of this name, or the template" + (
+            " does not have this cohort" if space.cohort else " requires a cohort"
         )
         findings.refuse_option(
             where, reason, f"Templates on this machine: {', '.join(templates_here())}."
@@ -187,11 +183,13 @@ def _templateflow(where: str, findings: Findings) -> Iterator[Any]:
             client = importlib.import_module("templateflow.api")
     except OSError as error:
         reason = (
-            f"the template is not on this machine, and the folder of TemplateFlow {home} cannot be"
-            f" written ({error})"
+            f"the template is not stored on this machine, and the TemplateFlow directory {home} is"
+            f" not writable ({error})"
         )
         findings.refuse_option(
-            where, reason, "Name a folder that can be written in the variable TEMPLATEFLOW_HOME."
+            where,
+            reason,
+            "Set the environment variable TEMPLATEFLOW_HOME to a writable directory.",
         )
         yield None
         return
@@ -223,7 +221,9 @@ def _fetch(space: Space, where: str, client: Any, findings: Findings) -> None:
         if not files and image in _IMAGES:
             what = "T1w image" if image is _IMAGES[0] else "brain mask"
             findings.refuse_option(
-                where, f"the template has no {what}, which registration needs", _OTHER_SPACE
+                where,
+                f"the template has no {what}, which is needed for registration",
+                _OTHER_SPACE,
             )
             return
         try:
@@ -237,7 +237,7 @@ def _fetch(space: Space, where: str, client: Any, findings: Findings) -> None:
     if cached(space.template, "T1w.nii.gz") is None:
         findings.refuse_option(
             where,
-            f"the T1w image of the template is not where it belongs in {templateflow_home()}",
+            f"the T1w image of the template was not found in {templateflow_home()}",
             _OTHER_SPACE,
         )
 
@@ -259,10 +259,10 @@ def _refuse_fetch(
         if files[0].is_relative_to(templateflow_home())
         else files[0]
     )
-    _LOGGER.debug("TemplateFlow could not give %s: %s", name, error)
+    _LOGGER.debug("TemplateFlow could not provide %s: %s", name, error)
     findings.refuse_option(
         where,
-        f"the template is not on this machine, and {name} could not be downloaded"
+        f"the template is not stored on this machine, and {name} could not be downloaded"
         f" ({type(error).__name__})",
         'Run this once on a machine with network (`python -c "from templateflow import api; '
         f"api.get('{template}')\"`), copy its folder of TemplateFlow here and name it in the "
@@ -293,7 +293,10 @@ def check(settings: Settings) -> Plan:
     tell_missing_features(settings.superres, findings)
     resources, processors = settings.resources, machine.processors()
     if resources.use_plugin is None and (resources.nprocs or 0) > processors:
-        text = f"this machine or job has {processors} processors: more take memory and no time."
+        text = (
+            f"this machine or job has {processors} processors; more processes use more memory and"
+            " save no time."
+        )
         findings.tell(f"--nprocs {resources.nprocs}", text)
     types = {}  # of each run whose table is sound, in the order that the data set shares
     lengths = {run.bold: run.duration for one in surveyed.subjects for run in one.runs}
@@ -412,9 +415,9 @@ def _warn_of_missing_events(surveyed: Survey, settings: Settings, findings: Find
     for name, (bold, table) in surveyed.chosen.items() if asked else ():
         if table is None and not is_rest(entities_of(bold).get("task", "rest")):
             text = (
-                f"there is no {name}_events.tsv: this run is mapped as rest, by the connectivity"
-                " of seeds. For maps of the task add the table and run again; --ignore events"
-                " says that this is meant."
+                f"{name}_events.tsv not found: the run is analyzed as resting state (seed-based"
+                " connectivity). For maps of the task, add the table and run again; if resting"
+                " state is intended, use --ignore events."
             )
             with findings.about(entities_of(bold)["subject"], name, code="events"):
                 findings.warn(bold, text)
@@ -434,8 +437,8 @@ def _seeds_of_runs(
         found_in.update(dict.fromkeys((run.bold for run in rest), names))
         if rest and not subject.t1w and named != (COMPONENTS,):
             text = (
-                "without a T1w image the seeds cannot be located; the leading temporal components"
-                " are used instead."
+                "no T1w image found, so the seeds cannot be located; the leading temporal"
+                " components are used instead."
             )
             with findings.about(subject.label):
                 findings.tell(f"sub-{subject.label}", text)
@@ -522,7 +525,8 @@ def without_unfit_references(
                 with findings.about(run.entities["subject"], run.stem):
                     findings.tell(
                         path,
-                        f"no high-resolution reference of {run.stem}: {why.why}. {why.remedy}",
+                        f"no high-resolution reference is used for {run.stem}: {why.why}."
+                        f" {why.remedy}",
                     )
                 run = replace(run, truth=None)
             runs.append(run)
@@ -584,11 +588,12 @@ def _check_model(
         return  # told by `check_pretrained`
     if (channels := card.channels) != len(contrasts):
         reason = (
-            f"the model takes {channels} contrasts ({card.contrast}), there are"
-            f" {joined(contrasts)}"
+            f"the model needs {channels} contrast{'s' * (channels != 1)} ({card.contrast}); the"
+            f" participant has {joined(contrasts)}"
         )
         fix = (
-            "Give a model of these contrasts, or leave the file out of --pretrained to train one."
+            "Use a model of these contrasts, or remove the file from --pretrained to train a"
+            " model."
         )
         findings.refuse(where, reason, fix)
     else:

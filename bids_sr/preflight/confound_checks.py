@@ -34,9 +34,9 @@ def chosen_confounds(
         if name not in CONFOUND_SETS and not is_confound(name):
             findings.refuse_option(
                 f"--confounds {name}",
-                "it is neither a set of confounds nor a column of the table of confounds",
-                f"The sets are {' and '.join(CONFOUND_SETS)}; docs/outputs.md lists the columns,"
-                " which may have wildcards (csf*).",
+                "neither a set of confounds nor a column of the confounds table",
+                f"The sets are {' and '.join(CONFOUND_SETS)}; the columns are listed in"
+                " docs/outputs.md (wildcards such as csf* are allowed).",
             )
     return list(names)
 
@@ -64,7 +64,7 @@ def are_usable(run: BoldRun, chosen: Sequence[str] | None, findings: Findings) -
     if computed:
         findings.tell(
             path,
-            f"{_listed(computed)} missing or incomplete; computed here from the six motion"
+            f"{_listed(computed)} missing or incomplete; recomputed from the six motion"
             " parameters.",
         )
     names = list(CONFOUND_SETS if chosen is None else chosen)
@@ -77,24 +77,28 @@ def are_usable(run: BoldRun, chosen: Sequence[str] | None, findings: Findings) -
         )
         return False
     if text:
-        findings.tell(path, f"{_listed(text)} text; left out, and no model uses text.")
+        findings.tell(path, f"{_listed(text)} text, not numeric; omitted from the confounds.")
     if COMPONENTS_SET in names and run.n_volumes >= COMPCOR_VOLUMES:
         components = [name for name in table if str(name).startswith("a_comp_cor")]
         gaps = [name for name in components if not is_complete(table[name])]
         if gaps:
-            rest = "the others are used" if len(gaps) < len(components) else "no others exist"
+            rest = (
+                "the other components are used"
+                if len(gaps) < len(components)
+                else "there are no other components"
+            )
             findings.tell(
                 path,
-                f"{_listed(gaps)} without a value in some volumes (n/a); skipped in the linear"
-                f" models, and {rest}.",
+                f"{_listed(gaps)} incomplete (n/a in some volumes) and omitted from the linear"
+                f" models; {rest}.",
             )
     used = dict.fromkeys(one for name in names for one in matching(map(str, table), name))
     incomplete = [name for name in used if not is_complete(table[name])]
     if incomplete:
         findings.refuse(
             path,
-            f"{_listed(incomplete)} without a value in some volumes (n/a)",
-            "Choose other confounds (--confounds, or X of --model).",
+            f"{_listed(incomplete)} incomplete (n/a in some volumes)",
+            "Choose other confounds (--confounds, or X in the file of --model).",
         )
     return not incomplete
 

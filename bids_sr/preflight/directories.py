@@ -60,34 +60,36 @@ def check_places(settings: Settings, findings: Findings) -> None:
         if place.is_relative_to(root) and (
             place == derivatives or not place.is_relative_to(derivatives)
         ):
-            reason = f"{what} lies inside the data set {bids}, which is never written to"
+            reason = f"{what} is inside the dataset {bids}, which is never modified"
             fix = (
-                "Choose a directory outside the data set, or one in its derivatives:"
+                "Choose a directory outside the dataset, or a directory in its derivatives:"
                 f" {bids / 'derivatives/bids-sr'}."
             )
             findings.refuse(path, reason, fix)
         elif root.is_relative_to(place) and bids != settings.paths.retrospective_dir:
-            fix = "Choose an empty directory beside the data set."
-            findings.refuse(path, f"the data set {bids} lies inside {what}", fix)
+            fix = "Choose an empty directory that does not contain the dataset."
+            findings.refuse(path, f"the dataset {bids} is inside {what}", fix)
         _check_writable(what, path, findings)
     # what an earlier run, of another user perhaps, has left in the output
     if len(findings.problems) == before:
         check_owner(settings, findings)
-        _check_writable("the directory of the logs", out / "logs", findings, only_there=True)
+        _check_writable("the log directory", out / "logs", findings, only_there=True)
         for label in settings.selection.participant_label or ("*",):
             for path in sorted(out.glob(f"sub-{label}")):
-                _check_writable("the directory of a participant", path, findings, only_there=True)
+                _check_writable(
+                    "the output directory of a participant", path, findings, only_there=True
+                )
     for file in (*settings.superres.pretrained, settings.superres.vgg_weights):
         if file is not None and not file.is_file():
-            findings.refuse(file, "there is no such file", "Check the path.")
+            findings.refuse(file, "file not found", "Check the path.")
         elif file is not None and file.suffix != ".safetensors":
             reason = (
-                "it is not a .safetensors file; files of torch.save can run code and are not"
-                " opened"
+                "not a .safetensors file; files written by torch.save can execute code and are"
+                " not opened"
             )
-            fix = "Give a .safetensors file."
+            fix = "Specify a .safetensors file."
             if file == settings.superres.vgg_weights:
-                fix = f"Convert torchvision's file with: {VGG19_COMMAND} {file}"
+                fix = f"Convert the file of torchvision with: {VGG19_COMMAND} {file}"
             findings.refuse(file, reason, fix)
     _check_earlier_results(settings, findings)
     _check_models(settings, findings)
@@ -101,8 +103,8 @@ def _check_cluster(file: Path, findings: Findings) -> None:
         name for name in ("sbatch", "squeue", "scontrol", "scancel") if shutil.which(name) is None
     ]
     if absent:
-        fix = "Run where SLURM's commands are, or leave --use-plugin out."
-        findings.refuse(file, f"{', '.join(absent)} of SLURM is not on the PATH", fix)
+        fix = "Run on a computer that has the SLURM commands, or omit --use-plugin."
+        findings.refuse(file, f"SLURM commands not found on the PATH: {', '.join(absent)}", fix)
 
 
 def check_owner(settings: Settings, findings: Findings) -> None:
@@ -116,7 +118,10 @@ def check_owner(settings: Settings, findings: Findings) -> None:
         others = [path for path in entries if path.name[0] != "." and path != paths.work_dir]
         ours = any(out.glob("logs/*/settings.toml"))  # a call that was stopped
         if others and not ours and not all(path.name in _OWN for path in others):
-            reason = f"it is not empty ({min(others).name}), and no output of bids-sr"
+            reason = (
+                f"the directory is not empty (contains {min(others).name}) and was not written by"
+                " bids-sr"
+            )
             findings.refuse(out, reason, fix)
         return
     marker = read_json(file)
@@ -129,11 +134,19 @@ def check_owner(settings: Settings, findings: Findings) -> None:
     data = (out / data).resolve()
     known = {paths.bids_dir.resolve(), paths.retrospective_dir.resolve()}
     if name != RESULTS:
-        findings.refuse(out, f"it holds results of {name or 'another program'} ({file.name})", fix)
+        findings.refuse(
+            out,
+            f"the directory contains results of {name or 'another program'} ({file.name})",
+            fix,
+        )
     elif version.partition(".")[0] not in ("", __version__.partition(".")[0]):
-        findings.refuse(out, f"it holds results of bids-sr {version}; this is {__version__}", fix)
+        findings.refuse(
+            out,
+            f"the directory contains results of bids-sr {version}; this is version {__version__}",
+            fix,
+        )
     elif source and data not in known and (data / file.name).is_file():
-        findings.refuse(out, f"it holds results of another data set, {data}", fix)
+        findings.refuse(out, f"the directory contains results of another dataset, {data}", fix)
 
 
 def _check_earlier_results(settings: Settings, findings: Findings) -> None:
@@ -146,18 +159,26 @@ def _check_earlier_results(settings: Settings, findings: Findings) -> None:
     if any(out.glob("sub-*/func/*")):
         downsampled = settings.paths.bids_dir == settings.paths.retrospective_dir
         made = settings.paths.retrospective_dir.is_dir()
-        fix = "Choose another output directory: the names of the files would be the same."
+        fix = (
+            "Choose another output directory; the output files have the same names in both cases."
+        )
         if made and not downsampled and not retrospective:
-            findings.refuse(out, "it holds results of an earlier run with --retrospective", fix)
+            findings.refuse(
+                out, "the directory contains results of an earlier run with --retrospective", fix
+            )
         elif retrospective and not made:
-            findings.refuse(out, "it holds results of an earlier run without --retrospective", fix)
+            findings.refuse(
+                out,
+                "the directory contains results of an earlier run without --retrospective",
+                fix,
+            )
     if settings.run.reports_only and not any(out.glob("sub-*/figures/*")):
         reason = (
-            "it has no figures of an earlier run from which --reports-only could rebuild the"
-            " report"
+            "the directory contains no figures of an earlier run, which --reports-only needs to"
+            " rebuild the report"
         )
         findings.refuse(
-            out, reason, "Give the output directory of that run, or leave --reports-only out."
+            out, reason, "Specify the output directory of an earlier run, or omit --reports-only."
         )
 
 
@@ -176,8 +197,15 @@ def _check_models(settings: Settings, findings: Findings) -> None:
     ):
         return
     if not any(folder.rglob("*.safetensors")):
-        fix = "Give its folder with --model-dir, or leave out --model-source reuse to train it."
-        findings.refuse_option(f"--model-source reuse: {folder}", "there is no model in it", fix)
+        fix = (
+            "Specify the directory of the model with --model-dir, or omit --model-source reuse to"
+            " train a model."
+        )
+        findings.refuse_option(
+            f"--model-source reuse: {folder}",
+            "the directory contains no model (.safetensors)",
+            fix,
+        )
         return
     _check_renamed(superres, untold, folder, findings)
 
@@ -202,8 +230,8 @@ def _check_renamed(
         if former and (method, recipe) not in current.values():
             other = current[former[0]][0]
             fix = (
-                f"Take --sr-method {other} to use it, or leave --model-source reuse out to train"
-                f" {method}."
+                f"Use --sr-method {other} to apply this model, or omit --model-source reuse to"
+                f" train {method}."
             )
             reason = renaming(cards[former[0]])
             findings.refuse_option(f"--model-source reuse: {former[0]}", reason, fix)
@@ -217,10 +245,12 @@ def _check_writable(
     if only_there and not path.is_dir():
         return
     if not parent.is_dir():
-        findings.refuse(path, f"{what} cannot be made: {parent} is not a directory", fix)
+        findings.refuse(path, f"{what} cannot be created: {parent} is not a directory", fix)
     elif not os.access(parent, os.W_OK | os.X_OK):
         findings.refuse(
-            path, f"{what} cannot be written: no permission in {parent}, or it is read-only", fix
+            path,
+            f"{what} is not writable: no permission in {parent}, or the file system is read-only",
+            fix,
         )
 
 
@@ -229,13 +259,13 @@ def check_region(settings: Settings, findings: Findings) -> None:
     activation = settings.activation
     if is_file(activation.roi):
         where = f"--roi {activation.roi}"
-        fix = "or --roi motor or --roi brain."
+        fix = "or use --roi motor or --roi brain."
         values = _values(
-            Path(activation.roi), where, f"Give one mask or label image, {fix}", findings
+            Path(activation.roi), where, f"Specify one mask or label image, {fix}", findings
         )
         if values is not None and not (values > 0).any():
-            fix = f"Give a mask with 1 inside the region, {fix}"
-            findings.refuse_option(where, "it is empty: no voxel is above zero", fix)
+            fix = f"Specify a mask with 1 inside the region, {fix}"
+            findings.refuse_option(where, "the image is empty: no voxel is above 0", fix)
     if not is_aal2(activation.atlas):
         _check_atlas(activation.atlas, findings)
 
@@ -259,8 +289,8 @@ def _check_atlas(named: str, findings: Findings) -> None:
     """Check that a label image is 3D, holds integers, and has a name for each label."""
     atlas = find_atlas(named)
     where = f"--atlas {named}"
-    fix = "Give a label image, or AAL2."
-    values = _values(atlas.image, where, "Give one label image (NIfTI), or AAL2.", findings)
+    fix = "Specify a label image, or AAL2."
+    values = _values(atlas.image, where, "Specify one label image (NIfTI), or AAL2.", findings)
     if values is None:
         return
     numbers = np.unique(values[values != 0])
@@ -268,11 +298,11 @@ def _check_atlas(named: str, findings: Findings) -> None:
     if not numbers.size:
         findings.refuse_option(where, f"{atlas.image} is empty: no voxel has a label", fix)
     elif (numbers != np.round(numbers)).any():
-        findings.refuse_option(where, f"{atlas.image} has values that are no whole numbers", fix)
+        findings.refuse_option(where, f"{atlas.image} has values that are not whole numbers", fix)
     elif nameless:
         shown = ", ".join(map(str, nameless[:5])) + (", …" if len(nameless) > 5 else "")
         text = f"labels of {atlas.image} have no name in {atlas.table.name}: {shown}"
-        findings.refuse_option(where, text, "Give each label a row in the table.")
+        findings.refuse_option(where, text, "Add a row to the table for each of these labels.")
 
 
 def check_room(settings: Settings, estimate: Estimate, findings: Findings) -> None:
@@ -294,11 +324,12 @@ def check_room(settings: Settings, estimate: Estimate, findings: Findings) -> No
         free = shutil.disk_usage(parent).free / 1e9
         if free < need + _SPARE_GB and free + sum(map(_written_gb, places)) < need + _SPARE_GB:
             needed = (
-                f"{_gb(need + _SPARE_GB)} are needed ({_gb(_SPARE_GB)} of it for logs and figures)"
+                f"{_gb(need + _SPARE_GB)} are needed ({_gb(_SPARE_GB)} of this for logs and"
+                " figures)"
             )
             findings.refuse(
                 " and ".join(map(str, places)),
-                f"{needed} and {_gb(free)} are free",
+                f"{needed}; {_gb(free)} are free",
                 "Free some disk space, choose other directories (-w for the working directory), or"
                 " run fewer participants or methods in one call.",
             )
@@ -355,7 +386,7 @@ def validate(
     if program is None:
         findings.tell(bids_dir, f"not validated: {_PROGRAM} is not installed.")
     elif endless is not None:
-        text = "it is a pipe or a device, which the validator cannot read: not validated."
+        text = "a pipe or a device, which the validator cannot read; the dataset is not validated."
         findings.tell(endless, text)
     else:
         try:
@@ -409,7 +440,7 @@ def _run(program: Path, bids_dir: Path, timeout_s: float) -> tuple[list[_Issue],
         )
     report = json.loads(done.stdout[start:])
     if not isinstance(report, dict) or "issues" not in report:
-        raise ValueError("its output is not in the expected format")
+        raise ValueError("the output does not have the expected format")
     return report["issues"].get("issues", []), report["issues"].get("codeMessages", {})
 
 
@@ -442,7 +473,7 @@ def _problems_of(
             findings.refuse(
                 ", ".join(files[:_SHOWN]) + more,
                 f"BIDS validator: {text or 'error'} [{code}{': ' + key if key else ''}]",
-                "Correct the data set, or skip the validator: --skip-bids-validation.",
+                "Correct the dataset, or skip the validator with --skip-bids-validation.",
             )
 
 

@@ -230,18 +230,18 @@ def check_machine(plan: Plan, settings: Settings) -> list[Notice]:
         limit = resources.mem_gb or 0
         there = machine.memory_gb(free=False)
         if limit > there:
-            reason = f"{limit:g} GB are more than the {there:.1f} GB of this machine or job"
+            reason = f"{limit:g} GB exceed the {there:.1f} GB of this machine or job"
             most = int(there)
-            fix = f"Give at most --mem-gb {most}, which is --mem-mb {1024 * most}."
+            fix = f"Use at most --mem-gb {most} (--mem-mb {1024 * most})."
             findings.refuse_option(_as_given(limit), reason, fix)
         free = None if resources.mem_gb is not None else machine.memory_gb()
         check_memory(settings, _sizes_of(plan.subjects, settings), free, findings)
         if resources.device == "cuda" and settings.superres.learned and not machine.has_gpu():
             fix = (
-                "Use --device cpu or auto, or check CUDA_VISIBLE_DEVICES and that torch was built"
-                " with CUDA."
+                "Use --device cpu or auto, or check CUDA_VISIBLE_DEVICES and whether torch was"
+                " built with CUDA."
             )
-            findings.refuse_option("--device cuda", "torch finds no usable CUDA device", fix)
+            findings.refuse_option("--device cuda", "no usable CUDA device found by torch", fix)
     return findings.problems
 
 
@@ -261,14 +261,14 @@ def check_memory(
     enough = math.ceil(need * 10) / 10
     smaller = ""
     if BASE_GB + largest_gb(Sizes(low=sizes.low, high=sizes.high)) <= memory_gb:
-        smaller = ", or leave the T1w image out by a --bids-filter-file"
+        smaller = ", or exclude the T1w image with a --bids-filter-file"
     elif BASE_GB + largest_gb(Sizes(t1w=sizes.t1w, low=sizes.low, high=sizes.low)) <= memory_gb:
-        smaller = ", or ask for a smaller --sr-factor"
+        smaller = ", or use a smaller --sr-factor"
     if limit is not None:
-        reason = f"{need:.1f} GB are needed by the program with its largest step"
-        findings.refuse_option(
-            _as_given(limit), reason, f"Give --mem {enough:g} or more{smaller}."
-        )
+        reason = f"the program and its largest step need {need:.1f} GB"
+        findings.refuse_option(_as_given(limit), reason, f"Use --mem {enough:g} or more{smaller}.")
     else:
-        reason = f"{need:.1f} GB are needed, and {memory_gb:.1f} GB are available"
-        findings.refuse("memory", reason, f"Run where {enough:g} GB are free{smaller}.")
+        reason = f"{need:.1f} GB are needed; {memory_gb:.1f} GB are available"
+        findings.refuse(
+            "memory", reason, f"Run on a computer with {enough:g} GB of free memory{smaller}."
+        )

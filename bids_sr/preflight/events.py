@@ -66,7 +66,7 @@ _UNSURE = 0.1  # of a share, by which the rough response may be wrong
 _NEEDED = 2  # blocks of a condition: one for each half
 _WHERE = "Add a table with the columns onset, duration and, for several conditions, trial_type"
 
-_IGNORE = "; or map all runs as rest, by the connectivity of seeds: --ignore events."
+_IGNORE = "; or analyze all runs as resting state (seed-based connectivity) with --ignore events."
 
 
 @frozen
@@ -90,12 +90,12 @@ def check_events(
     if ALL in types and len(types) > 1:
         misfits.tell(
             table,
-            f"its trial type {ALL!r} is mapped as contrast {ALL_TYPE}; contrast {ALL} is the mean"
-            " of all trial types.",
+            f"trial type {ALL!r} is mapped as contrast {ALL_TYPE}; contrast {ALL} is the mean of"
+            " all trial types.",
         )
     if not misfits.problems and not types:
-        reason = "it has no trial type to model (all rows are rest, or have no onset or duration)"
-        misfits.refuse(table, reason, f"{_WHERE} to model.")
+        reason = "no trial type to model (all rows are rest, or have no onset or duration)"
+        misfits.refuse(table, reason, f"{_WHERE}.")
     if duration is not None:
         known = set(types)
         modeled = [row for row in rows if row.trial_type in known]
@@ -121,8 +121,8 @@ def warn_of_alike_types(types: Mapping[Path, Sequence[str]], findings: Findings)
             findings.warn(
                 next(iter(group.values())),
                 f"trial types {written} differ only in case, spaces, invisible characters or the"
-                " form of accents: they are different conditions. Correct the tables of events if"
-                " one is meant.",
+                " form of accents and are treated as different conditions. If they are the same"
+                " condition, correct the events tables.",
                 code="events",
             )
 
@@ -151,30 +151,33 @@ def _against_length(
     if astray:
         findings.refuse(
             table,
-            f"{len(astray)} event{'s lie' if len(astray) > 1 else ' lies'} more than an hour from"
-            f" {bold.name} (the first: onset {astray[0].onset:g} s, duration"
+            f"{len(astray)} event{'s are' if len(astray) > 1 else ' is'} more than one hour before"
+            f" or after {bold.name} (first: onset {astray[0].onset:g} s, duration"
             f" {astray[0].duration:g} s, line {astray[0].line})",
-            "Check that onsets and durations are in seconds from the first volume.",
+            "Check that onsets and durations are in seconds and that onsets are relative to the"
+            " first volume.",
         )
     late = [row for row in rows if row.onset >= duration]
     if late:
         what = (
             f"{len(late)} of {len(rows)} events begin{'s' * (len(late) == 1)} after the end of"
-            f" {bold.name} at {duration:g} s (the first: {late[0].trial_type!r} at"
-            f" {late[0].onset:g} s, line {late[0].line})"
+            f" {bold.name} at {duration:g} s (first: {late[0].trial_type!r} at {late[0].onset:g}"
+            f" s, line {late[0].line})"
         )
         if len(late) > _MOST_LATE * len(rows):
             fix = (
-                "Check that onsets are in seconds from the first volume, that the table belongs to"
-                " this run and that the series is complete."
+                "Check that onsets are in seconds relative to the first volume, that the table"
+                " belongs to this run and that the series is complete."
             )
             findings.refuse(table, what, fix)
         else:
-            findings.tell(table, f"{what}; they are left out.")
+            findings.tell(table, f"{what}; these events are omitted.")
     over = [row for row in rows if row.onset < duration < row.onset + row.duration - 1e-3]
     if over:
         many = "1 event extends" if len(over) == 1 else f"{len(over)} events extend"
-        text = f"{many} beyond the end of the run ({duration:g} s): cut off there."
+        text = (
+            f"{many} beyond the end of the run ({duration:g} s); truncated at the end of the run."
+        )
         findings.tell(table, text)
     counting = {
         row.trial_type
@@ -186,12 +189,13 @@ def _against_length(
         if name not in counting:
             where = "after the end" if name in after else "more than 24 s before the start"
             findings.tell(
-                table, f"every event of {name!r} lies {where} of the run; it is not modeled."
+                table,
+                f"all events of {name!r} are {where} of the run; this trial type is not modeled.",
             )
     if types and not counting and len(late) <= _MOST_LATE * len(rows):
         findings.refuse(
             table,
-            "all of its events lie more than 24 s before the first volume",
+            "all events are more than 24 s before the first volume",
             "Check the onsets.",
         )
     return tuple(name for name in types if name in counting)
@@ -205,33 +209,32 @@ def _read(path: Path, findings: Findings) -> list[_Row]:
     except TABLE_ERRORS as error:
         findings.refuse(
             path,
-            f"it cannot be read as a table ({error})",
-            "Store it as tab-separated text in UTF-8.",
+            f"the file cannot be read as a table ({error})",
+            "Save the table as tab-separated text in UTF-8.",
         )
         return []
     missing = [name for name in ("onset", "duration") if name not in columns]
     if missing:
         have = ", ".join(str(name) for name in columns) or "none"
-        reason = f"columns are missing: {', '.join(missing)} (there are: {have})"
+        reason = f"required columns are missing: {', '.join(missing)} (found: {have})"
         findings.refuse(
             path, reason, f"{_WHERE}, separated by tabs" + (_IGNORE if not columns else ".")
         )
         return []
     if len(records) > _MOST_EVENTS:
-        fix = "Check that it lists events, and is not a recording."
+        fix = "Check that the file lists events and is not a recording."
         findings.refuse(
-            path, f"it has more than {_MOST_EVENTS} rows, too many for the events of a run", fix
+            path,
+            f"the table has more than {_MOST_EVENTS} rows, the maximum for the events of a run",
+            fix,
         )
         return []
     if not records:
-        findings.refuse(
-            path, "it has no rows", f"{_WHERE} that says what the participant did{_IGNORE}"
-        )
+        findings.refuse(path, "the table has no rows", f"{_WHERE}, and one row per event{_IGNORE}")
     if "trial_type" not in columns:
         findings.tell(
             path,
-            "it has no column trial_type (optional in BIDS): all its events are named"
-            f" {UNNAMED!r}.",
+            f"no column trial_type (optional in BIDS); all events are named {UNNAMED!r}.",
         )
         for _, record in records:
             record["trial_type"] = UNNAMED
@@ -243,10 +246,10 @@ def _read(path: Path, findings: Findings) -> list[_Row]:
     }
     if timeless:
         what = (
-            f"{len(timeless)} of {len(records)} events have no onset or no duration (n/a; the"
-            " first in line"
+            f"{len(timeless)} of {len(records)} events have no onset or no duration (n/a; first in"
+            " line"
         )
-        findings.tell(path, f"{what} {min(timeless)}) and are left out.")
+        findings.tell(path, f"{what} {min(timeless)}) and are omitted.")
         records = [(line, record) for line, record in records if line not in timeless]
     rows = [
         row for line, record in records if (row := _row(path, line, record, findings)) is not None
@@ -255,14 +258,19 @@ def _read(path: Path, findings: Findings) -> list[_Row]:
     if brief := sum(row.duration == 0 for row in rows):
         of = "all" if brief == len(rows) else f"{brief} of {len(rows)}"
         findings.tell(
-            path, f"{of} events have duration 0: modeled as impulses of area 1 s, as in SPM."
+            path,
+            f"{of} events have duration 0 and are modeled as impulses of area 1 s, as in SPM.",
         )
     if "\0" in read_text(path, encoding="utf-8-sig"):
-        fix = "Store it as plain text in UTF-8."
-        findings.refuse(path, "it holds NUL bytes, which end a name for some programs", fix)
+        fix = "Save the table as plain text in UTF-8."
+        findings.refuse(
+            path,
+            "the table contains NUL bytes, which some programs read as the end of a name",
+            fix,
+        )
     wide = next((line for line, record in records if "" in record), None)
     if wide is not None:
-        fix = "Give each line as many cells as columns."
+        fix = "Each line must have as many cells as there are columns."
         findings.refuse(path, f"line {wide} has more cells than there are columns", fix)
     return rows
 
@@ -278,7 +286,7 @@ def _without_repetitions(rows: Sequence[_Row], path: Path, findings: Findings) -
         findings.tell(
             path,
             f"{len(repeated)} of {len(rows)} events repeat onset, duration and trial_type of"
-            f" another (the first: line {repeated[0].line}); each event is modeled once.",
+            f" another event (first: line {repeated[0].line}); each event is modeled once.",
         )
     _tell_overlaps([row for row in kept if row.trial_type in modeled], path, findings)
     return kept
@@ -300,7 +308,7 @@ def _tell_overlaps(rows: Sequence[_Row], path: Path, findings: Findings) -> None
         )
         findings.tell(
             path,
-            f"{overlap.format(repr(name))} an earlier event of this type (the first: line"
+            f"{overlap.format(repr(name))} an earlier event of the same type (first: line"
             f" {events[0].line}); their responses are added.",
         )
 
@@ -316,10 +324,10 @@ def _row(
         onset is None or duration is None or duration < 0
     ):
         reason = (
-            f"line {line}: onset {record['onset']!r}, duration {record['duration']!r} are not"
-            " times in seconds"
+            f"line {line}: onset {record['onset']!r}, duration {record['duration']!r}; times in"
+            " seconds are expected"
         )
-        fix = "Give both in seconds; a duration of 0 means a brief event."
+        fix = "Specify both in seconds; a duration of 0 means a brief event."
     if fix and len(findings.problems) < 3:
         findings.refuse(path, reason, fix)
     return (
@@ -373,12 +381,12 @@ def is_long_enough(
     if settings.activation.models_time:
         return _is_long_enough_for_time_model(run, columns, rows, settings, findings)
     needed = columns + 1 if run.events is None or "glm" in settings.activation.kinds else 3
-    what = f"{run.n_volumes} volumes" + (f" less {dummies} dummy volumes" if dummies else "")
+    what = f"{run.n_volumes} volumes" + (f" minus {dummies} dummy volumes" if dummies else "")
     reason = ""
     if rows < needed:
         reason = (
-            f"{what} are too few: the linear model has {columns} regressors and {needed} volumes"
-            " are needed"
+            f"{what} are too few: the linear model has {columns} regressors and needs {needed}"
+            " volumes"
         )
     elif run.events is None and rows // 2 * run.tr < _HALF_AT_REST - 1e-6:
         reason = (
@@ -389,7 +397,7 @@ def is_long_enough(
         findings.refuse(
             run.bold,
             reason,
-            "Leave the run out (--task-id, --run-id), or give fewer --dummy-scans.",
+            "Exclude the run (--task-id, --run-id), or use a smaller number for --dummy-scans.",
         )
     return not reason
 
@@ -479,7 +487,11 @@ def contrasts_of_runs(
                 fitting[path].append(text)
                 fits += 1
         if 0 < fits < len(types):
-            findings.tell(where, f"it fits {fits} of {len(types)} runs.")
+            findings.tell(
+                where,
+                f"the contrast applies to {fits} of {len(types)} runs; the other runs lack at"
+                " least one of its trial types.",
+            )
         elif not fits:
             unfit = True
             try:
@@ -488,14 +500,20 @@ def contrasts_of_runs(
                 findings.refuse_option(where, error.notice.why, error.notice.remedy)
                 continue
             names = ", ".join(name for weights in resolved.values() for name in weights)
-            reason = f"no run holds all of its trial types ({names}) together"
-            findings.refuse_option(where, reason, "A contrast compares trial types within a run.")
+            reason = f"no run has all trial types of the contrast ({names})"
+            findings.refuse_option(
+                where,
+                reason,
+                "Use trial types of the same run; a contrast compares trial types within a run.",
+            )
     for path, texts in fitting.items():
         if not texts and not unfit:
-            reason = "none of the contrasts asked for fits it, so it yields no activation map"
+            reason = (
+                "none of the requested contrasts applies to the run, so there is no activation map"
+            )
             with findings.about(entities_of(path).get("subject", ""), stem_of_echoes(path)):
                 findings.refuse(
-                    path, reason, "Leave the run out (--task-id, --run-id) or add a contrast."
+                    path, reason, "Exclude the run (--task-id, --run-id) or add a contrast."
                 )
             unfit = True  # the first of them tells enough
     return {
@@ -555,8 +573,8 @@ def is_estimable(
         for name, weights in contrasts.items():
             contrast_vector(design, name, weights)
     except DesignError as error:
-        fix = "Check onsets and durations, or choose others with --contrasts."
-        findings.refuse(run.events, f"its design matrix is not usable: {error}", fix)
+        fix = "Check onsets and durations, or choose other contrasts with --contrasts."
+        findings.refuse(run.events, f"the design matrix is not usable: {error}", fix)
         return False
     return True
 
@@ -580,7 +598,8 @@ def tell_nyquist(run: BoldRun, settings: Settings, findings: Findings) -> None:
         findings.tell(
             run.bold,
             f"--band-pass ends at {band[1]:g} Hz, above the Nyquist frequency of the run"
-            f" ({highest:.3g} Hz at a TR of {run.tr:g} s): nothing is removed at its upper end.",
+            f" ({highest:.3g} Hz at a TR of {run.tr:g} s); nothing is removed at the upper end of"
+            " the band.",
         )
 
 
@@ -610,7 +629,7 @@ def can_be_split(
         room = _room_for_blocks(run, settings, dummies_of(run, settings))
         if modeled > room:
             most = fewer_units(events, run.tr, dummies, room)
-            text = f"{modeled} blocks are more than {run.n_volumes} volumes can tell apart"
+            text = f"{modeled} blocks cannot be estimated separately from {run.n_volumes} volumes"
             if most is None:
                 findings.tell(run.events, f"{text}; the evaluation skips split halves.")
                 return False
@@ -629,7 +648,8 @@ def can_be_split(
     if few and len(few) < len(counts):
         findings.tell(
             run.events,
-            f"excluded from split halves, which need two blocks inside the run: {', '.join(few)}.",
+            "conditions excluded from split halves, which need two blocks inside the run:"
+            f" {', '.join(few)}.",
         )
     elif few:
         what = f"no condition has two blocks inside the run: {', '.join(few)}"
@@ -645,7 +665,7 @@ def _has_segments(
 
     reason = ""
     if not segment_count(run.n_volumes - dummies, n_seeds, run.tr):
-        reason = "too short for split halves, which the evaluation skips."
+        reason = "the run is too short for split halves; the evaluation skips split halves."
     elif LEAST_SEGMENTS * n_seeds > _room_for_blocks(run, settings, dummies_of(run, settings)):
         reason = (
             f"{run.n_volumes} volumes are too few for split halves with {n_seeds} seeds and these"
@@ -714,7 +734,7 @@ def read_model(
             confounds = [name for name in columns if not name.startswith(_NO_CONFOUND)]
             return list(map(_weighted, contrasts)), confounds
     except OSError as error:
-        refused = [f"it cannot be read ({error.strerror})"]
+        refused = [f"the file cannot be read ({error.strerror})"]
     except (
         ValueError,
         ArithmeticError,
@@ -723,9 +743,9 @@ def read_model(
         AttributeError,
         RuntimeError,
     ) as error:
-        refused = [f"it is no BIDS Stats Model ({error!r})"]
+        refused = [f"not a BIDS Stats Model ({error!r})"]
     for why in refused:
-        fix = "Change the model (docs/recipes/stats_model.md), or fit the results by fitlins."
+        fix = "Change the model (docs/recipes/stats_model.md), or fit the results with fitlins."
         findings.refuse_option(f"--model {path}", why, fix)
     return [], []
 
@@ -751,21 +771,27 @@ def _asks_more(
     node = nodes[0]
     runs = {bold.name: entities_of(bold) for bold in types}
     if not runs:
-        yield "no run has events that it could model; select runs of a task, or leave it out"
+        yield "no run has events that the model could use; select runs of a task, or omit --model"
         return
     if [each.level for each in nodes] != ["run"]:
-        yield f"its levels are {', '.join(each.level for each in nodes)}; here it is run alone"
+        yield (
+            f"the levels are {', '.join(each.level for each in nodes)}; only the level run is"
+            " supported"
+        )
     for key, labels in chosen.items():
         named = [{key: str(label)} for label in labels]
         out = [
             name for name, own in runs.items() if not any(same_run(own, n, [key]) for n in named)
         ]
         if out:
-            yield f"its Input leaves out {out[0]} by {key}; select the same runs, as by --task-id"
+            yield (
+                f"Input excludes {out[0]} by {key}; select the same runs, for example with"
+                " --task-id"
+            )
     if len({tuple(map(own.get, node.group_by)) for own in runs.values()}) < len(runs):
-        yield "its GroupBy joins runs; here each is fitted on its own"
+        yield "GroupBy joins runs; bids-sr fits each run separately"
     if {"type": "glm", **node.model, "x": []} != {"type": "glm", "x": []}:
-        yield f"its Model has {', '.join(node.model)}; here it is X, and the Type glm"
+        yield f"Model has {', '.join(node.model)}; only X and the Type glm are supported"
     convolved: list[str] = []
     for instruction in node.transformations["instructions"]:
         inputs = [name for name in instruction["input"] if name.startswith(_TYPE)]
@@ -777,16 +803,16 @@ def _asks_more(
             convolved += inputs
         elif instruction != {"name": "Factor", "input": ["trial_type"]}:
             name = instruction["name"]
-            yield f"its transformation {name} is not known here, or not with these inputs"
+            yield f"transformation {name} is not supported, or not with these inputs"
     columns = list(map(str, node.model["x"]))
     for where, names in (("X", columns), ("Convolve", convolved)):
         if absent := every - {one for name in names for one in matching(every, name)}:
-            yield f"{where} lacks {', '.join(sorted(absent))}; here it has every trial type"
+            yield f"{where} lacks {', '.join(sorted(absent))}; all trial types are expected"
     if strange := [name for name in columns if not _COLUMN.fullmatch(name)]:
-        yield f"X has {', '.join(strange)}, neither trial types nor confounds"
+        yield f"X has columns that are neither trial types nor confounds: {', '.join(strange)}"
     for instruction in contrasts:
         if instruction.get("test") != "t" or not every >= {*instruction["condition_list"]}:
-            yield f"contrast {instruction['name']} is no t test of trial types"
+            yield f"contrast {instruction['name']} is not a t test of trial types"
 
 
 _BRIEF_S = 0.5  # shorter events may be too weak for nilearn's sampling of them

@@ -61,8 +61,8 @@ def check_pretrained(superres: SuperRes, findings: Findings) -> None:
     sound = [file for file, reason in reasons.items() if not reason]
     reasons |= dict(zip(sound, _networks_refuse(sound), strict=True))
     fix = (
-        "Name the .safetensors file of a model whose card (.json, the same name) lies beside it,"
-        " both unchanged."
+        "Specify the .safetensors file of a model. Its card (.json, the same name) must be in the"
+        " same directory, and both files must be unchanged."
     )
     refuse_all(
         findings,
@@ -73,9 +73,9 @@ def check_pretrained(superres: SuperRes, findings: Findings) -> None:
         if changes:
             findings.refuse_option(
                 f"--set {' '.join(map(str, changes))}",
-                f"the model of {changes[0].method} is given (--pretrained {file}) and is not"
-                " trained",
-                "Leave out one of the two.",
+                f"{changes[0].method} is not trained, because its model is given with --pretrained"
+                f" {file}",
+                "Omit one of the two options.",
             )
 
 
@@ -143,11 +143,11 @@ def tell_recipe(superres: SuperRes, findings: Findings) -> None:
     if superres.recipe != "paper" or superres.model_source == "reuse":
         return
     limited = superres.max_train_minutes is not None
-    until = " until --max-train-minutes stops it" * limited
+    until = " until --max-train-minutes stops the training" * limited
     text = (
         f"trained as published{until}: VGG-19 features without squared error, all slices, no early"
-        " stopping, so that no held-out accuracy can be reported. What --recipe paper meant"
-        " earlier, also in settings files, is now --recipe paper-mse."
+        " stopping. Held-out accuracy cannot be reported. The earlier --recipe paper, also in"
+        " settings files, is now --recipe paper-mse."
     )
     for name in superres.learned:
         if get_method(name).needs_vgg and pretrained_for(superres, name) is None:
@@ -159,10 +159,10 @@ def tell_vgg19(superres: SuperRes, findings: Findings) -> None:
     for name in superres.learned if superres.model_source != "reuse" else ():
         weights = vgg_weights_for(superres, name)
         if weights is not None and pretrained_for(superres, name) is None:
-            kept = "" if superres.vgg_weights else f" (kept by {VGG19_COMMAND})"
+            kept = "" if superres.vgg_weights else f" (stored by {VGG19_COMMAND})"
             findings.tell(
                 f"--sr-method {name} --recipe {superres.recipe}",
-                f"features of VGG-19: weights from {weights}{kept}.",
+                f"VGG-19 weights are read from {weights}{kept}.",
             )
 
 
@@ -199,12 +199,12 @@ def _check_slices(superres: SuperRes, run: BoldRun, findings: Findings) -> None:
             name in superres.run_trained or pretrained_for(superres, name) is not None
         ):
             continue
-        why = "works in three dimensions" if ndim == 3 else "is trained with held-out slices"
+        why = "is a 3D method" if ndim == 3 else "is trained with held-out slices"
         fix = (
-            "Use baselines only (--sr-method bspline zerofill), or a slice-wise method with"
+            "Use only baselines (--sr-method bspline zerofill), or a slice-wise method with"
             " --pretrained MODEL."
         )
-        findings.refuse(run.bold, f"it has a single slice, and {name} {why}", fix)
+        findings.refuse(run.bold, f"the run has a single slice, and {name} {why}", fix)
 
 
 def check_card(
@@ -245,8 +245,8 @@ def _check_patches(settings: Settings, run: BoldRun, findings: Findings) -> None
         if recipe_label not in method.recipes:
             findings.refuse(
                 f"--sr-method {name} --recipe {superres.recipe}",
-                f"{name} has no such recipe",
-                f"give --recipe {' or '.join(method.recipes)}.",
+                f"{name} does not have this recipe",
+                f"Use --recipe {' or '.join(method.recipes)}.",
             )
             continue
         recipe = changed_recipe(method, recipe_label, superres.recipe_changes)
@@ -255,15 +255,15 @@ def _check_patches(settings: Settings, run: BoldRun, findings: Findings) -> None
             continue
         sides = " × ".join(map(str, recipe.flat_patch))
         fits = other in method.recipes and get_recipe(method, other).fits(x, y)
-        first = f"give --recipe {other}, or " if fits else ""
+        first = f"use --recipe {other}, or " if fits else ""
         if any(change.field == "patch" for change in changes_of(superres.recipe_changes, name)):
-            first = f"give a smaller --set {name}.patch, or "
+            first = f"use a smaller --set {name}.patch, or "
         whole = "dcnet" if run.factor[2] == 1 else "tv --recipe fast"
-        fix = f"{first}take a method that is trained on whole slices: {whole}."
+        fix = f"{first}choose a method that is trained on whole slices: {whole}."
         findings.refuse(
             f"{run.bold} with --sr-method {name} --recipe {superres.recipe}",
-            f"patches of {sides} voxels do not fit into its slices of {x} × {y} (at the high"
-            " resolution)",
+            f"patches of {sides} voxels do not fit into the slices of {x} × {y} voxels (at the"
+            " high resolution)",
             fix[:1].upper() + fix[1:],
         )
 
@@ -278,9 +278,9 @@ def _why_no_name(name: str) -> str:
     ''
     """
     if not (name.isascii() and name.isalnum()):
-        return f"{name!r} holds more than letters and digits"
+        return f"{name!r} contains characters other than letters and digits"
     if kind_of(name) != "method" or name in {each.replace("-", "") for each in offered_methods()}:
-        return f"{name!r} stands for a series of the program"
+        return f"{name!r} is the name of a series of bids-sr"
     return ""
 
 
@@ -309,8 +309,8 @@ def with_compared(
     runs = [run for subject in subjects for run in subject.runs]
     if len(runs) > 1 and (files := [path for _, path, _ in named_files if path.is_file()]):
         fix = (
-            "Choose its run (--participant-label, --task-id, --run-id), or give a folder of BIDS"
-            " derivatives."
+            "Select its run (--participant-label, --task-id, --run-id), or specify a directory of"
+            " BIDS derivatives."
         )
         names = ", ".join(run.stem for run in runs[:4]) + (" …" if len(runs) > 4 else "")
         reason = f"{files[0].name} is one series, and {len(runs)} runs are selected ({names})"
@@ -321,15 +321,15 @@ def with_compared(
         if path.is_dir() and not any(_candidates(path, run) for run in runs):
             there = (
                 ", ".join(each.name for each in sorted(path.rglob("func/*_bold.nii*"))[:4])
-                or "no series at all"
+                or "none"
             )
             fix = (
-                f"Give its file (--compare {name}=FILE), or the folder that holds the sub-…"
-                " directories."
+                f"Specify the file (--compare {name}=FILE), or the directory that contains the"
+                " sub-… directories."
             )
             findings.refuse_option(
                 f"--compare {name}={path}",
-                f"no series of a run that is selected is in it ({there})",
+                f"the directory contains no series of a selected run (series found: {there})",
                 fix,
             )
     for subject in subjects:
@@ -365,8 +365,8 @@ def _another_run(run: BoldRun, settings: Settings, findings: Findings) -> BoldRu
     )
     if chosen is not None:
         text = (
-            f"series of other programs made of {run.bold.name} are held against it within the"
-            " acquired band."
+            f"series that other programs computed from {run.bold.name} are compared with this run,"
+            " below the acquired Nyquist frequency."
         )
         findings.tell(chosen.bold, text)
     return chosen
@@ -383,25 +383,25 @@ def _named_well(
         if why := _why_no_name(name):
             taken = f"{', '.join(BASELINES)}, {', '.join(offered_methods())}, raw, measured"
             findings.refuse_option(
-                option, why, f"Take another name of letters and digits, none of: {taken}."
+                option, why, f"Choose another name of letters and digits, except {taken}."
             )
         elif names.count(name) > 1:
             findings.refuse_option(
-                option, f"the name {name} is given twice", "Give each series a name of its own."
+                option, f"the name {name} is used twice", "Use a different name for each series."
             )
         if not path.exists():
-            findings.refuse_option(option, "there is no such file or folder", "Check the path.")
+            findings.refuse_option(option, "file or directory not found", "Check the path.")
         elif label and path.is_file():
             findings.refuse_option(
                 option,
-                f"desc-{label} chooses among the series of a folder, and this is a file",
-                "Leave it.",
+                f"desc-{label} selects a series of a directory, but the path is a file",
+                f"Remove :desc-{label}.",
             )
     if ACQUIRED_BAND not in settings.superres.series:
         fix = f"Add {ACQUIRED_BAND} to --sr-method."
         findings.refuse_option(
             "--compare",
-            f"{ACQUIRED_BAND}, which stands for the acquired series, is not among the series",
+            f"{ACQUIRED_BAND}, which represents the acquired series, is not among the series",
             fix,
         )
     return len(findings.problems) == before
@@ -440,7 +440,9 @@ def _found_in(
     mine = _candidates(folder, run)
     if not mine:
         findings.tell(
-            folder, f"it holds no series of {run.stem}, which is not compared with {name}."
+            folder,
+            f"the directory contains no series of {run.stem}; this run is not compared with"
+            f" {name}.",
         )
         return None
     chosen = (
@@ -449,7 +451,9 @@ def _found_in(
     if not chosen:
         there = ", ".join(sorted({f"desc-{entities_of(path).get('desc', '')}" for path in mine}))
         findings.refuse(
-            folder, f"no series of {run.stem} has desc-{label} in it", f"There are: {there}."
+            folder,
+            f"the directory contains no series of {run.stem} with desc-{label}",
+            f"Available: {there}.",
         )
         return None
     # in a template's space nothing lies on the grid of the run
@@ -469,7 +473,7 @@ def _found_in(
         )
         findings.refuse(
             folder,
-            f"several series could be meant for {run.stem}: {listed}",
+            f"several series match {run.stem}: {listed}",
             f"Choose one: {fix}.",
         )
         return None

@@ -40,7 +40,7 @@ def check_overlap(
         if names:
             text = f"{many}, not {' and '.join(names)}: their overlap is not drawn."
         else:
-            text = f"{many}: no overlap is drawn; --overlap A B names two of them."
+            text = f"{many}: no overlap is drawn. Select two of them with --overlap A B."
         findings.tell(bold, text, code="option")
 
 
@@ -48,8 +48,11 @@ def _why_unknown(names: Sequence[str], mapped: Sequence[str]) -> tuple[str, str]
     """Return reason and remedy for conditions that no run maps."""
     unknown = [name for name in names if camel(name) not in mapped]
     if not unknown:
-        return "no run maps both conditions", "name two conditions of one run"
+        return "no run maps both conditions", "choose two conditions of one run"
     listed = ", ".join(mapped) or "none"
     why = f"no run maps {' or '.join(unknown)}; conditions mapped against rest: {listed}"
-    fix = nearest_name(unknown[0], mapped) or "name two of these, or add them to --contrasts"
+    fix = (
+        nearest_name(unknown[0], mapped)
+        or "choose two of these, or add the missing conditions to --contrasts"
+    )
     return why, fix

@@ -161,7 +161,7 @@ def left_out_text(left_out: Mapping[str, Sequence[Notice]]) -> list[str]:
     for problem, names in by_problem.items():
         by_runs.setdefault(tuple(names), []).append(problem)
     return [
-        f"left out: {', '.join(runs)}\n  file: {problem.what}\n  why: {problem.why}\n  fix:"
+        f"skipped: {', '.join(runs)}\n  file: {problem.what}\n  why: {problem.why}\n  fix:"
         f" {problem.remedy}"
         for runs, problems in by_runs.items()
         for problem in grouped(problems)
@@ -269,7 +269,7 @@ def dry_run_text(plan: Plan, settings: Settings) -> str:
     notices = [f"{each.level}: {each}" for each in every]
     n_warnings = sum(each.level == "warning" for each in every)
     lines = [
-        f"data set {settings.paths.bids_dir}",
+        f"dataset  {settings.paths.bids_dir}",
         f"results  {settings.paths.output_dir}",
         *notices[:n_warnings],
     ]
@@ -280,7 +280,9 @@ def dry_run_text(plan: Plan, settings: Settings) -> str:
             for pair in subject.structural
         ]
     for subject in (each for each in plan.subjects if each.controls):
-        lines.append(f"sub-{subject.label}: high-resolution scans only, volumes of each session")
+        lines.append(
+            f"sub-{subject.label}: only high-resolution scans; volumes are measured per session"
+        )
         lines += [
             "  " + ", ".join(scan.highres.name for scan in session) for session in subject.controls
         ]
@@ -320,10 +322,7 @@ def _cost_table(cost: Estimate, slower: float = 1.0) -> list[str]:
             f"  {stage:<{wide}}{time:16.1f}{memory:12.1f}"
             for (stage, memory), time in zip(shown, [*minutes, sum(minutes)], strict=True)
         ),
-        (
-            "  Memory: for a stage, that of its largest step; in total, that of all processes at"
-            " the same time."
-        ),
+        "  Memory of a stage: its largest step. Total memory: all processes at the same time.",
     ]
 
 
@@ -345,8 +344,8 @@ def _advice(plan: Plan, settings: Settings) -> list[str]:
     advice = []
     if settings.superres.run_trained and not all(run.calibration for run in runs):
         advice.append(
-            "add a high-resolution run of 20 or more volumes (same session, slices and task). It"
-            " may improve the result: docs/acquire.md"
+            "add a high-resolution run of 20 or more volumes (same session, slices and task)."
+            " Such a run may improve the result: docs/acquire.md"
         )
     if not any(run.truth is not None for run in runs):
         tested = "only the self-test at half the resolution is possible"
@@ -400,7 +399,7 @@ def _run_lines(run: BoldRun, subject: Subject, plan: Plan, settings: Settings) -
         )
     lines.append(f"  calibration: {calibration}")
     if run.precomputed is not None:
-        lines.append(f"  used instead of computed: {taken_text(run.precomputed)}")
+        lines.append(f"  used from derivatives: {taken_text(run.precomputed)}")
     if settings.evaluation.retrospective is not None:
         lines.append(f"  {_retrospective_line(run, subject, settings)}")
     lines.append(f"  super-resolution: {_choice_text(run, settings)}")
@@ -424,7 +423,7 @@ def _choice_text(run: BoldRun, settings: Settings) -> str:
             "tv, because slices become thinner; the other defaults, srgan and sbl, work in plane"
         )
     elif superres.auto and run.pair is None:
-        why.append("srgan needs a T2*w pair, and there is none")
+        why.append("srgan needs a T2*w pair, and none was found")
     elif superres.auto and set(superres.learned) - set(names):
         why.append("a single slice is not enough to train a network")
     if run.factor[2] != 1 and (run.truth is not None or superres.baselines == "all"):

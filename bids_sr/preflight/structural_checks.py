@@ -22,9 +22,9 @@ def check_tools(settings: Settings, findings: Findings) -> None:
     if absent:
         findings.refuse_option(
             "--anat-tools fsl",
-            f"programs of FSL that are not on the PATH: {', '.join(absent)}",
-            "Install FSL (https://fsl.fmrib.ox.ac.uk/fsl/docs/) and add its bin folder to the"
-            " PATH, or leave the option out: N4 and the template's mask are then used.",
+            f"FSL programs not found on the PATH: {', '.join(absent)}",
+            "Install FSL (https://fsl.fmrib.ox.ac.uk/fsl/docs/) and add its bin directory to the"
+            " PATH, or omit the option: N4 and the template's mask are then used.",
         )
 
 
@@ -42,7 +42,7 @@ def check_lesion_template(
             where,
             "white-matter hyperintensities are segmented in FLAIR, and no participant has FLAIR"
             " scans at two resolutions",
-            "Leave the option out.",
+            "Omit the option.",
         )
     space = next(iter(settings.preprocessing.templates), SPACES[0])
     if problem := _problem(file, space):
@@ -57,9 +57,9 @@ def _problem(file: Path, space: str) -> tuple[str, str] | None:
     from bids_sr.io.nifti import load_image
     from bids_sr.registration.ants import TemplateError, load_template
 
-    give = f"Give a map of where lesions occur in {space} (3D NIfTI, above 0 there)."
+    give = f"Specify a map of lesions in {space} (3D NIfTI, above 0 where lesions occur)."
     if not file.is_file():
-        return "there is no such file", "Check the path."
+        return "file not found", "Check the path."
     try:
         data, affine = load_image(file)
     except (UsageError, OSError, EOFError, ValueError, ImageFileError) as error:
@@ -67,7 +67,7 @@ def _problem(file: Path, space: str) -> tuple[str, str] | None:
         reason = first_line.removeprefix(f"{file}: ")
         return f"the file cannot be read as NIfTI ({reason})", give
     if data.ndim != 3:
-        return f"the image has {data.ndim} axes {data.shape}; a lesion template has 3", give
+        return f"the image has {data.ndim} dimensions {data.shape}; 3 are expected", give
     voxels = np.argwhere(data > 0)
     if not len(voxels):
         return "the image is empty: no voxel is above 0", give
@@ -81,5 +81,5 @@ def _problem(file: Path, space: str) -> tuple[str, str] | None:
     within = ((at >= 0) & (at < brain.data.shape)).all(axis=1)
     if not brain.data[tuple(at[within].T)].any():
         why = f"no voxel above 0 is in the brain of {space}: the image is in another space"
-        return why, f"{give} Another template is named with --output-spaces."
+        return why, f"{give} Choose another template with --output-spaces."
     return None

@@ -35,7 +35,7 @@ _STEEP = 1.4
 _WEAK = 0.18  # of the power at low frequencies; .19 and more at the edge of runs as acquired
 _LEAST = 24  # voxels along an axis, below which its spectrum has too few points
 _VOLUMES, _SLICES = 16, 16
-_NOT_THERE = "the acquired Nyquist limit is not where the voxels say"
+_NOT_THERE = "the acquired Nyquist frequency differs from the Nyquist frequency of the voxels"
 
 
 def refuse_phase(run: BoldRun, findings: Findings) -> None:
@@ -45,8 +45,8 @@ def refuse_phase(run: BoldRun, findings: Findings) -> None:
     if words & {"P", "PHASE"} and not words & {"M", "MAGNITUDE"}:
         findings.refuse(
             run.bold,
-            "it is a phase image (ImageType in its sidecar), and is named as a magnitude",
-            "Name it with part-phase, and add the magnitude of the run.",
+            "phase image (ImageType in the sidecar), but the file is named as a magnitude image",
+            "Rename the file with part-phase, and add the magnitude image of the run.",
         )
 
 
@@ -55,15 +55,16 @@ def warn_of_header(run: BoldRun, findings: Findings) -> None:
     part = _number(run, "PartialFourier")
     if 0 < part < 1:
         text = (
-            f"PartialFourier is {part:g}: {_NOT_THERE}. Along phase encoding one side of k-space"
-            f" ends at {max(2 * part - 1, 0):.0%} of it; detail beyond is blurred, or derived from"
-            " the other side."
+            f"PartialFourier is {part:g}: {_NOT_THERE}. Along phase encoding, one side of k-space"
+            f" ends at {max(2 * part - 1, 0):.0%} of the Nyquist frequency of the voxels; detail"
+            " above it is blurred, or derived from the other side."
         )
         findings.warn(run.bold, text)
     for name, acquired, voxels in _acquired(run):
         text = (
-            f"{name} is {acquired:g} for {voxels:g} voxels: {_NOT_THERE}, but at"
-            f" {acquired / voxels:.0%} of it; detail beyond is interpolated, not measured."
+            f"{name} is {acquired:g} for {voxels:g} voxels: the acquired Nyquist frequency is"
+            f" {acquired / voxels:.0%} of the Nyquist frequency of the voxels. Detail above it is"
+            " interpolated, not measured."
         )
         findings.warn(run.bold, text)
     made = _number(run, "ReconMatrixPE")
@@ -71,8 +72,8 @@ def warn_of_header(run: BoldRun, findings: Findings) -> None:
     if made and made != voxels:
         text = (
             f"ReconMatrixPE is {made:g}, but the image has {voxels} voxels along phase encoding:"
-            f" it was resampled, cropped or padded. Once resampled, {_NOT_THERE}, and detail near"
-            " it is weaker or none."
+            f" the image was resampled, cropped or padded. If it was resampled, {_NOT_THERE}, and"
+            " detail near the acquired Nyquist frequency is weak or missing."
         )
         findings.warn(run.bold, text)
 
@@ -120,16 +121,17 @@ def check_kspace(run: BoldRun, findings: Findings, *, forced: bool) -> None:
         findings.refuse_unless(
             forced,
             run.bold,
-            f"its k-space is empty beyond {' and '.join(empty)} of the Nyquist limit of its"
-            " voxels: it was interpolated, and has no measured detail there to learn from",
-            "Reconstruct it at the acquired matrix, without interpolation, or overrule with"
+            f"k-space is empty above {' and '.join(empty)} of the Nyquist frequency of the voxels:"
+            " the run was interpolated and contains no measured detail there to learn from",
+            "Reconstruct the run at the acquired matrix, without interpolation, or accept it with"
             " --force.",
         )
     elif weak and not said:  # else the header has said it
         text = (
-            f"at the edge of its k-space signal changes have {' and '.join(weak)} of the power"
-            f" at low frequencies: it was filtered, smoothed or resampled. {_NOT_THERE[0].upper()}"
-            f"{_NOT_THERE[1:]}: detail near it is weaker or gone. Give the run as acquired."
+            f"at the edge of k-space, signal changes have {' and '.join(weak)} of the power at low"
+            " frequencies: the run was filtered, smoothed or resampled."
+            f" {_NOT_THERE[0].upper()}{_NOT_THERE[1:]}, and detail near it is weak or missing. Use"
+            " the run as acquired."
         )
         findings.warn(run.bold, text)
 
@@ -202,7 +204,7 @@ def check_data(plan: Plan, *, forced: bool = False) -> tuple[Notice, ...]:
         masks += [] if subject.precomputed is None else [subject.precomputed.mask]
         with findings.about(subject.label):
             for path in subject.images:
-                or_else = " Or add --calibration none." if path in calibrations else ""
+                or_else = " Or use --calibration none." if path in calibrations else ""
                 _check_image(path, findings, or_else, may_mask=path in compared)
             for path in dict.fromkeys(mask for mask in masks if mask is not None):
                 _check_mask(path, findings)
@@ -235,16 +237,16 @@ def _check_mean(run: BoldRun, findings: Findings) -> None:
     if negative > _NEGATIVE:
         findings.refuse(
             run.bold,
-            f"it is not a magnitude series: {negative:.0%} of its signal is negative, as after"
+            f"not a magnitude series: {negative:.0%} of the signal is negative, as after"
             " subtraction of the mean, in percent signal change, or in a phase image",
-            "Give the series with its mean, as acquired or as fMRIPrep writes it.",
+            "Use the series with its mean, as acquired or as written by fMRIPrep.",
         )
     elif (padding := _padding([volumes[number] for number in numbers])) is not None:
         value, share = padding
         findings.refuse(
             run.bold,
-            f"{share:.0%} of its voxels have the value {value:g} in every volume, far outside the"
-            " range of all others: it is padding, and would be taken for signal of the head",
+            f"{share:.0%} of the voxels have the value {value:g}, far outside the range of all"
+            " other voxels: padding, which would be treated as signal of the head",
             "Replace this value by 0.",
         )
 
@@ -277,9 +279,9 @@ def _check_anatomical(path: Path, findings: Findings) -> None:
         part = "all" if negative == 1 else f"{negative:.0%}"
         findings.refuse(
             path,
-            f"it is not a magnitude image: {part} of its signal is negative, as after inversion,"
-            " with a wrong scaling in the header, or in a phase image",
-            "Give the magnitude image as reconstructed by the scanner, or leave it out.",
+            f"not a magnitude image: {part} of the signal is negative, as after inversion, with a"
+            " wrong scaling in the header, or in a phase image",
+            "Use the magnitude image as reconstructed by the scanner, or exclude this image.",
         )
 
 
@@ -298,19 +300,25 @@ def _check_mask(path: Path, findings: Findings) -> None:
 
         voxel_ml = abs(float(np.linalg.det(nb.load(path).affine[:3, :3]))) / 1000  # type: ignore[attr-defined]
     except READ_ERRORS as error:
-        fix = "Copy the file again from where it came (compare its size and checksum there)."
+        fix = "Copy the file again from its source (compare size and checksum)."
         findings.refuse(path, f"the brain mask is truncated or corrupt ({error})", fix)
         return
     inside = int(np.count_nonzero(values > 0))
     reason = ""
     if inside < _MASK_VOXELS:
-        reason = f"the brain mask holds {inside} voxel{'s' * (inside != 1)}"
+        reason = (
+            f"the brain mask contains {inside} voxel{'s' * (inside != 1)}; at least {_MASK_VOXELS}"
+            " are expected"
+        )
     elif inside == values.size:
-        reason = "the brain mask is the whole field of view"
+        reason = "the brain mask covers the whole field of view"
     elif inside * voxel_ml > LARGEST_BRAIN_ML:
-        reason = f"the brain mask has {inside * voxel_ml:.0f} ml, more than any brain"
+        reason = (
+            f"the brain mask has {inside * voxel_ml:.0f} ml; a brain has at most"
+            f" {LARGEST_BRAIN_ML:g} ml"
+        )
     if reason:
-        fix = "Look at it beside its image and run that program again, or leave out --derivatives."
+        fix = "Compare the mask with its image and run that program again, or omit --derivatives."
         findings.refuse(path, reason, fix)
 
 
@@ -335,24 +343,26 @@ def _check_image(
             sums.add(zlib.crc32(volume.data))
             count += 1
     except READ_ERRORS as error:
-        reason = f"it is truncated or corrupt: it ends or breaks in volume {count + 1} ({error})"
-        fix = (
-            "Copy the file again from where it came (compare its size and checksum"
-            f" there).{or_else}"
+        reason = (
+            f"the file is truncated or corrupt: reading failed in volume {count + 1} ({error})"
         )
+        fix = f"Copy the file again from its source (compare size and checksum).{or_else}"
         findings.refuse(path, reason, fix)
         return
-    fix = f"Convert the DICOM images again, or leave this image out.{or_else}"
+    fix = f"Convert the DICOM images again, or exclude this image.{or_else}"
     if not_finite and not may_mask:
         where = (
             ""
             if count == 1
             else f" in {len(not_finite)} of {count} volumes, {_numbers(not_finite)}"
         )
-        fix = f"Convert it again without masking by NaN, or replace these voxels by 0.{or_else}"
-        findings.refuse(path, f"it holds voxels that are NaN or infinite{where}", fix)
+        fix = (
+            "Convert the image again without masking by NaN, or replace these voxels by"
+            f" 0.{or_else}"
+        )
+        findings.refuse(path, f"voxels are NaN or infinite{where}", fix)
     elif len(flat) == count:
-        findings.refuse(path, "it is constant: all voxels have the same value", fix)
+        findings.refuse(path, "the image is constant: all voxels have the same value", fix)
     elif flat:
         findings.refuse(
             path,
@@ -362,7 +372,7 @@ def _check_image(
         )
     elif count > 1 and len(sums) == 1:
         findings.refuse(
-            path, f"its {count} volumes are identical: it does not change over time", fix
+            path, f"all {count} volumes are identical: the signal does not change over time", fix
         )
 
 
@@ -382,7 +392,7 @@ def _volumes(path: Path) -> Iterator[np.ndarray]:
     # a header that was read has none
     slope, intercept = float(image.dataobj.slope), float(image.dataobj.inter)
     if not np.isfinite([slope, intercept]).all():
-        raise ValueError("the scaling in its header is not finite")
+        raise ValueError("the scaling in the header is not finite")
     size = int(np.prod(shape[:3])) * dtype.itemsize
     with _open(path) as stream:
         _exactly(stream, int(image.dataobj.offset))
@@ -406,7 +416,7 @@ def _check_range(values: np.ndarray, slope: float, intercept: float) -> None:
             np.isfinite(ends).all()
             and not np.isfinite((ends * slope + intercept).astype(np.float32)).all()
         ):
-            raise ValueError("the scaling in its header makes voxel values overflow")
+            raise ValueError("the scaling in the header makes voxel values overflow")
 
 
 def _open(path: Path) -> BinaryIO:
@@ -453,27 +463,28 @@ def _check_truth(run: BoldRun, findings: Findings) -> None:
     ]
     together = correlation(*changes)
     fix = (
-        "Give the high-resolution series of this run with --truth, or ignore the reference with"
-        " --truth none."
+        "Specify the high-resolution series of this run with --truth, or ignore the reference"
+        " with --truth none."
     )
     if alike < _ALIKE:
         what = (
-            f"it looks unlike {run.bold.name} (correlation {alike:.2f}): another head, or not"
-            " aligned"
+            f"the image differs from {run.bold.name} (correlation {alike:.2f}; at least {_ALIKE:g}"
+            " expected): another head, or not aligned"
         )
-        findings.refuse(measured.bold, f"downsampled, {what}", fix)
+        findings.refuse(measured.bold, f"after downsampling, {what}", fix)
     elif together < _TOGETHER:
         reason = (
-            f"its time course is unlike that of {run.bold.name} (correlation {together:.2f}):"
-            " another run"
+            f"the time series do not match {run.bold.name} (correlation {together:.2f}; at least"
+            f" {_TOGETHER:g} expected): another run"
         )
         findings.refuse(measured.bold, reason, fix)
     elif not 1 / _MOST_GAIN < gain < _MOST_GAIN:  # effects are compared in signal units
-        reason = f"its signal is {gain:.2g} times that of {run.bold.name}: different units"
+        reason = f"the signal is {gain:.2g} times the signal of {run.bold.name}: different units"
         findings.refuse(
             measured.bold,
             reason,
-            "Scale it to the run's units (scl_slope), or leave it out: --truth none.",
+            "Scale the series to the units of the run (scl_slope), or ignore the reference with"
+            " --truth none.",
         )
 
 
@@ -503,7 +514,7 @@ def _check_compared(run: BoldRun, findings: Findings) -> None:
                 volumes, _some_volumes(compared.bold, numbers, compared.axis_order), run.affine
             )
         except ComparedError as error:
-            findings.refuse(compared.bold, str(error), "Look at it beside the run.")
+            findings.refuse(compared.bold, str(error), "Compare the series with the run.")
             continue
         if refused := refusal_of(seen):
             findings.refuse(compared.bold, *refused)

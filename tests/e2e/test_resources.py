@@ -58,5 +58,5 @@ def test_too_little_memory_is_refused_before_anything_is_written(
     )
     assert code == 2, text
     assert "--mem 0.9" in text
-    assert "Give --mem 1" in text
+    assert "Use --mem 1" in text
     assert not out.exists()

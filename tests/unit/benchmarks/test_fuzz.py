@@ -92,16 +92,16 @@ def _rows(*rows: tuple[object, ...], header: str | None = None) -> Callable[[Bid
 
 MANY = [(n * 1e-4, 0.0, "thumb") for n in range(50_001)]
 FOUND: dict[str, tuple[Callable[[BidsMaker], None], str, str]] = {
-    "pipe for an image": (_instead(BOLD), BOLD, "a pipe, a socket or a device"),
-    "pipe for a table": (_instead(EVENTS_TSV), EVENTS_TSV, "a pipe, a socket or a device"),
-    "pipe for a sidecar": (_instead(SIDECAR), SIDECAR, "a pipe, a socket or a device"),
-    "device for a sidecar": (_device, SIDECAR, "a pipe, a socket or a device"),
+    "pipe for an image": (_instead(BOLD), BOLD, "a pipe, socket or device"),
+    "pipe for a table": (_instead(EVENTS_TSV), EVENTS_TSV, "a pipe, socket or device"),
+    "pipe for a sidecar": (_instead(SIDECAR), SIDECAR, "a pipe, socket or device"),
+    "device for a sidecar": (_device, SIDECAR, "a pipe, socket or device"),
     "device for the description": (
         _endless,
         "dataset_description.json",
-        "a pipe, a socket or a device",
+        "a pipe, socket or device",
     ),
-    "data at infinity": (_offset, BOLD, "its header cannot be read"),
+    "data at infinity": (_offset, BOLD, "the header cannot be read"),
     "bytes in a name": (_bytes_in_a_name, "\\xff", "not UTF-8 text"),
     "more cells than columns": (
         _rows(*EVENTS, (25, 1, "thumb", 3, 4)),
@@ -112,18 +112,18 @@ FOUND: dict[str, tuple[Callable[[BidsMaker], None], str, str]] = {
     "years after the run": (
         _rows(*EVENTS, (28, 1e9, "thumb")),
         EVENTS_TSV,
-        "more than an hour from",
+        "more than one hour before or after",
     ),
     "years before the run": (
         _rows((-1e9, 1, "thumb"), *EVENTS),
         EVENTS_TSV,
-        "more than an hour from",
+        "more than one hour before or after",
     ),
     "samples for events": (_rows(*MANY), EVENTS_TSV, "more than 50000 rows"),
     "two names for one": (
         _rows(*((t, 2, name) for t in (3, 12, 20) for name in ("thumb", "little"))),
         EVENTS_TSV,
-        "cannot be told from",
+        "collinear with other columns",
     ),
     "after the last volume": (
         _rows(*EVENTS, (29.999, 0, "late")),

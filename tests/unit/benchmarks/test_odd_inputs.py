@@ -114,7 +114,7 @@ def test_the_judge_sees_small_differences_from_the_unaltered_maps(tmp_path: Path
         (1, "", Right(), "exit code 1"),
         (0, "Traceback (most recent call last)", Right(), "exit code 0"),
         (0, "", Right(notices=["listed twice"]), "no notice has"),
-        (0, "mapped as rest", Right(absent=["as rest"]), "a notice has"),
+        (0, "analyzed as resting state", Right(absent=["as resting"]), "a notice has"),
         (0, "WRONG: a slab", Right(), "a slab"),
     ],
 )
@@ -126,7 +126,7 @@ def test_the_judge_sees_wrong_ends(
 
 def test_a_message_may_be_wrapped(tmp_path: Path) -> None:
     right = Right(refused=["a phase image"])
-    assert judge(2, "it is a\n  phase image", {}, Scene(tmp_path), right, {}) == ("refused", "")
+    assert judge(2, "found: a\n  phase image", {}, Scene(tmp_path), right, {}) == ("refused", "")
 
 
 def test_cases_follow_from_their_number_and_do_not_touch_the_same_part_twice() -> None:

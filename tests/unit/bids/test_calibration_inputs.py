@@ -66,8 +66,9 @@ def test_a_finer_run_is_found_and_is_no_run_itself(calibrated: BidsMaker) -> Non
         None,
     )
     assert run.factor == (2.0, 2.0, 1.0)
-    assert "it calibrates sub-01_task-tap_bold.nii.gz and is not super-resolved itself." in texts(
-        found
+    assert (
+        "used as calibration run of sub-01_task-tap_bold.nii.gz and not super-resolved itself."
+        in texts(found)
     )
 
 
@@ -113,7 +114,7 @@ def test_the_methods_text_says_what_is_done_with_the_patterns(calibrated: BidsMa
     assert "drift was regressed out, and the residuals were decomposed" in text
     assert "components of head motion were regressed out" not in text
     for each in (text, alone):
-        assert "zero-filled series was estimated in the reference" in each
+        assert "zero-filled series was estimated in the frame of the boldref" in each
 
 
 @pytest.mark.parametrize("option", ["highres", "acq-highres", "FILE"])
@@ -126,7 +127,7 @@ def test_it_can_be_named(calibrated: BidsMaker, option: str) -> None:
     by_itself = look(calibrated)
     assert by_itself.subjects[0].runs[0].calibration.bold == other
     assert (
-        "so could sub-01_task-tap_acq-highres_bold.nii.gz (--calibration LABEL or FILE chooses)"
+        "Other possible calibration runs: sub-01_task-tap_acq-highres_bold.nii.gz (choose"
         in texts(by_itself)
     )
 
@@ -136,7 +137,9 @@ def test_none_takes_none_and_still_does_not_analyze_a_short_run(calibrated: Bids
     assert found.problems == []
     (run,) = found.subjects[0].runs
     assert run.calibration is None
-    assert "it is finer than other runs and has no events: it is left out." in texts(found)
+    assert "skipped, because the run has smaller voxels than other runs and no events." in texts(
+        found
+    )
 
 
 def test_a_long_finer_run_with_events_is_told_to_be_left_out_and_stays_with_none(
@@ -146,7 +149,7 @@ def test_a_long_finer_run_with_events_is_told_to_be_left_out_and_stays_with_none
     maker.events(CALIBRATION)
     found = look(maker)
     assert [run.stem for run in found.subjects[0].runs] == ["sub-01_task-tap"]
-    assert "it would be with --calibration none, or if it were chosen alone" in texts(found)
+    assert "to super-resolve this run, use --calibration none" in texts(found)
     alone = look(maker, "--calibration", "none", "--sr-method", "sbl", "--sr-factor", "2")
     assert [run.stem for run in alone.subjects[0].runs] == [
         "sub-01_task-tap_acq-highres",
@@ -175,11 +178,11 @@ def test_the_same_session_comes_first_and_another_one_is_told(tmp_path: Path) ->
     maker.bold("sub-01_ses-b_task-rest", zooms=FINE, n_volumes=90)
     found = look(maker, "--session-label", "a")
     assert found.subjects[0].runs[0].calibration.entities["session"] == "b"
-    assert "of another session" in texts(found)
+    assert "from another session" in texts(found)
     maker.bold("sub-01_ses-a_task-rest", zooms=FINE, n_volumes=12)
     again = look(maker, "--session-label", "a")
     assert again.subjects[0].runs[0].calibration.entities["session"] == "a"
-    assert "of another session" not in texts(again)
+    assert "from another session" not in texts(again)
 
 
 @pytest.mark.parametrize(
@@ -209,14 +212,20 @@ def bad(maker: BidsMaker, **image: object) -> Path:
 BAD = {
     "voxels": (
         {"zooms": (4.0, 4.0, 4.0)},
-        "voxels are 4×4×4 mm, those of the run 6×6×4 mm: the ratio is 1.5 and 1.5",
+        "voxels are 4×4×4 mm, the voxels of the run 6×6×4 mm; the ratio is 1.5 and 1.5",
     ),
-    "slices": ({"zooms": (3.0, 3.0, 2.0)}, "its slices are 2 mm apart and those of the run 4 mm"),
+    "slices": (
+        {"zooms": (3.0, 3.0, 2.0)},
+        "the slices are 2 mm apart, the slices of the run 4 mm",
+    ),
     "three volumes": (
         {"n_volumes": 3},
-        "3 steady-state volumes; 8 are needed, 20 are recommended",
+        "3 steady-state volumes found; 8 are needed, 20 are recommended",
     ),
-    "elsewhere": ({"shift": (200.0, 0, 0)}, "covers 0% of that of the run: they do not overlap"),
+    "elsewhere": (
+        {"shift": (200.0, 0, 0)},
+        "covers 0% of the field of view of the run; at least 10% is needed",
+    ),
 }
 
 
@@ -229,7 +238,7 @@ def test_what_does_not_fit_is_told_and_if_it_was_named_refused(
     assert found.problems == []
     assert found.subjects[0].runs[0].calibration is None
     told = [str(notice) for notice in found.notices if notice.what == str(path)]
-    assert any(reason in text and "does not calibrate" in text for text in told), told
+    assert any(reason in text and "cannot calibrate" in text for text in told), told
     (problem,) = look(maker, "--calibration", "highres").problems
     assert problem.what == str(path)
     assert reason in problem.why
@@ -238,7 +247,7 @@ def test_what_does_not_fit_is_told_and_if_it_was_named_refused(
 
 def test_dummies_that_are_known_do_not_count(calibrated: BidsMaker) -> None:
     (problem,) = look(calibrated, "--calibration", "highres", "--dummy-scans", "13").problems
-    assert "it has 7 steady-state volumes" in problem.why
+    assert "7 steady-state volumes found" in problem.why
 
 
 def test_another_participants_run_is_refused(maker: BidsMaker) -> None:
@@ -246,7 +255,7 @@ def test_another_participants_run_is_refused(maker: BidsMaker) -> None:
     other = maker.bold("sub-02_task-tap_acq-highres", zooms=FINE, n_volumes=20)
     options = ("--calibration", str(other))
     (problem,) = look(maker, *options, "--participant-label", "01").problems
-    assert "it is of sub-02, and the participants worked on are sub-01" in problem.why
+    assert "the file belongs to sub-02; the selected participants are sub-01" in problem.why
     assert "same participant" in problem.remedy
     found = look(maker, *options)
     assert found.problems == []
@@ -258,7 +267,7 @@ def test_a_label_or_a_file_that_is_nowhere_is_refused(calibrated: BidsMaker) -> 
     assert "no other BOLD run" in problem.why
     assert "acq-highres" in problem.remedy
     (problem,) = look(calibrated, "--calibration", "sub-01_nowhere_bold.nii.gz").problems
-    assert problem.why == "there is no such file"
+    assert problem.why == "file not found"
 
 
 def test_a_file_outside_of_the_data_set_serves(maker: BidsMaker, tmp_path: Path) -> None:
@@ -287,7 +296,7 @@ def test_a_constant_one_is_refused_with_the_way_out(maker: BidsMaker) -> None:
 def test_retrospective_takes_none(calibrated: BidsMaker) -> None:
     assert look(calibrated, "--retrospective").subjects[0].runs[0].calibration is None
     (problem,) = look(calibrated, "--retrospective", "clean", "--calibration", "highres").problems
-    assert "--retrospective makes its own" in problem.why
+    assert "--retrospective uses each run as its own" in problem.why
 
 
 def test_the_option_keeps_its_word(tmp_path: Path) -> None:

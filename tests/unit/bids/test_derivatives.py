@@ -120,7 +120,7 @@ def test_what_is_missing_is_said_and_made(data):
     assert plan.problems == ()
     said = "\n".join(map(str, plan.warnings))
     assert (
-        "output has no confounds (`--level full`, the default, writes them); computed here" in said
+        "output has no confounds (written with `--level full`, the default); computed here" in said
     )
     assert "no tissue maps" in said
     assert plan.subjects[0].precomputed.tpms == ()
@@ -133,7 +133,7 @@ def test_a_registration_to_an_anatomy_that_is_not_there_is_not_taken(data):
     plan = planned(data)
     assert plan.subjects[0].precomputed is None
     assert plan.subjects[0].runs[0].precomputed.coreg is None
-    assert "the anatomy is processed here" in "\n".join(map(str, plan.warnings))
+    assert "the anatomical images are processed here" in "\n".join(map(str, plan.warnings))
 
 
 def test_the_space_that_is_asked_for_decides_which_transforms_are_missed(data):
@@ -155,11 +155,11 @@ def test_derivatives_count_among_the_settings_that_decide_the_figures(data):
     ("content", "says"),
     [
         (None, "the file is missing"),
-        ("{", "does not say which program made"),
-        ({"Name": "x"}, "does not say which program made"),
-        ({"GeneratedBy": [{"Name": "HALFpipe"}]}, "made by HALFpipe"),
-        ({"GeneratedBy": [{"Name": " "}]}, "made by unknown software, not by fMRIPrep"),
-        ({"GeneratedBy": [{"Version": "1"}]}, "made by unknown software, not by fMRIPrep"),
+        ("{", "the program that wrote the directory is not recorded"),
+        ({"Name": "x"}, "the program that wrote the directory is not recorded"),
+        ({"GeneratedBy": [{"Name": "HALFpipe"}]}, "written by HALFpipe"),
+        ({"GeneratedBy": [{"Name": " "}]}, "written by unknown software, not by fMRIPrep"),
+        ({"GeneratedBy": [{"Version": "1"}]}, "written by unknown software, not by fMRIPrep"),
     ],
 )
 def test_a_folder_of_another_program_is_refused(data, content, says):
@@ -188,8 +188,8 @@ def _own_output(data: BidsMaker, **links: str) -> tuple[Path, Path]:
 def test_own_output_is_refused_with_what_to_do_instead(data, tmp_path, which):
     root = _own_output(data)[which]
     text = refusals(data, "-d", f"fmriprep={root}")
-    assert "it was made by bids-sr itself: what it holds is super-resolved" in text
-    assert "Leave --derivatives out: with the same output and working directory" in text
+    assert "the directory was written by bids-sr" in text
+    assert "Omit --derivatives: with the same output and working directories" in text
     assert (
         main(
             [
@@ -213,28 +213,34 @@ def test_own_output_that_was_made_on_fmriprep_leads_to_it(data, form):
     prepared(data).root.rename(prep := away / "prep")
     link = "../../else%20where/prep" if form == "relative" else prep.as_uri()
     root, _ = _own_output(data, gone="../nowhere", far="https://example.org/prep", prep=link)
-    assert f"Name the folder that it was made from: {prep}." in refusals(data, "-d", str(root))
+    assert (
+        f"Specify the fMRIPrep directory that this directory was computed from: {prep}."
+        in refusals(data, "-d", str(root))
+    )
 
 
 def test_a_folder_that_is_not_there_is_refused(data):
-    assert "no such folder" in refusals(data, "-d", "fmriprep=/nowhere/at/all")
+    assert "directory not found" in refusals(data, "-d", "fmriprep=/nowhere/at/all")
 
 
 def test_the_data_set_itself_is_refused(data):
-    assert "the data set itself" in refusals(data, "-d", str(data.root))
+    assert "the dataset itself" in refusals(data, "-d", str(data.root))
 
 
 def test_the_folder_inside_is_proposed(data):
     prepared(data).root.rename(data.root.parent / "inner")
     (data.root.parent / "prep").mkdir()
     (data.root.parent / "inner").rename(data.root.parent / "prep" / "fmriprep")
-    assert f"Name the folder inside it: {data.root.parent / 'prep' / 'fmriprep'}" in refusals(data)
+    assert (
+        f"Specify the directory inside this directory: {data.root.parent / 'prep' / 'fmriprep'}"
+        in refusals(data)
+    )
 
 
 def test_two_folders_of_one_name_are_refused(data):
     maker = prepared(data)
     other = FmriprepMaker(data.root.parent / "other")
-    assert "two folders have one name" in refusals(
+    assert "two directories have the same name" in refusals(
         data, "-d", f"a={maker.root}", f"a={other.root}"
     )
 
@@ -251,7 +257,7 @@ def _lines(path: Path, change) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda lines: lines[:-4], "29 transforms for 30 volumes"),
+        (lambda lines: lines[:-4], "29 transforms found for 30 volumes"),
         (lambda lines: lines[:-1], "incomplete"),
         (
             lambda lines: [line.replace("Parameters: 1", "Parameters: nan") for line in lines],
@@ -275,7 +281,7 @@ def test_transforms_that_do_not_fit_the_run_are_refused(data, change, says):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda lines: lines[:-1], "29 rows and the run 30 volumes"),
+        (lambda lines: lines[:-1], "29 rows; the run has 30 volumes"),
         (lambda lines: [lines[0].replace("rot_z\t", "rot_q\t"), *lines[1:]], "no column rot_z"),
         (lambda lines: [*lines[:-1], lines[-1].rpartition("\t")[0]], "differ in length"),
         (
@@ -309,8 +315,8 @@ def test_images_on_another_grid_are_refused(data, name, how):
         nb.Nifti1Image(values, affine).to_filename(path)
     says = {
         "broken": "cannot be read",
-        "matrix": "its matrix",
-        "place": "its voxels lie up to 1 mm",
+        "matrix": "the matrix is",
+        "place": "the voxels are up to 1 mm",
     }[how]
     assert says in refusals(data)
 
@@ -321,9 +327,9 @@ def test_images_on_another_grid_are_refused(data, name, how):
 @pytest.mark.parametrize(
     ("how", "says"),
     [
-        ("empty", "holds 0 voxels"),
-        ("one", "holds 1 voxel"),
-        ("all", "is the whole field of view"),
+        ("empty", "contains 0 voxels"),
+        ("one", "contains 1 voxel;"),
+        ("all", "covers the whole field of view"),
         ("cut", "truncated"),
     ],
 )
@@ -354,7 +360,7 @@ def test_a_mask_larger_than_any_brain_is_refused(data):
     nb.Nifti1Image(np.asarray(image.dataobj), affine).to_filename(path)
     prepared(data, mask=np.arange(8 * 8 * 6).reshape(8, 8, 6) % 4 > 0)
     (problem,) = check_data(planned(data))
-    assert "more than any brain" in problem.why
+    assert "a brain has at most" in problem.why
 
 
 def test_a_composite_transform_that_is_none_is_refused(data):
@@ -389,9 +395,9 @@ def test_the_field_map_of_a_run_is_found(data, with_field):
 @pytest.mark.parametrize(
     ("sidecar", "says"),
     [
-        ({"PhaseEncodingDirection": "j"}, "no usable TotalReadoutTime"),
-        ({"TotalReadoutTime": 0.05}, "no usable PhaseEncodingDirection"),
-        ({"PhaseEncodingDirection": "j", "TotalReadoutTime": 50}, "no usable TotalReadoutTime"),
+        ({"PhaseEncodingDirection": "j"}, "no valid TotalReadoutTime"),
+        ({"TotalReadoutTime": 0.05}, "no valid PhaseEncodingDirection"),
+        ({"PhaseEncodingDirection": "j", "TotalReadoutTime": 50}, "no valid TotalReadoutTime"),
         ({"PhaseEncodingDirection": "j", "EffectiveEchoSpacing": 0.001}, ""),
     ],
 )
@@ -406,13 +412,13 @@ def test_a_field_map_needs_direction_and_readout_time(data, with_field, sidecar,
 def test_a_field_map_that_was_left_behind_is_missed(data, with_field):
     for path in (with_field.root / "sub-01" / "fmap").iterdir():
         path.unlink()
-    assert "without it the correction cannot be applied" in refusals(data)
+    assert "without the field map, the correction cannot be applied" in refusals(data)
 
 
 def test_a_field_in_other_units_is_refused(data, with_field):
     path = with_field.root / "sub-01/fmap/sub-01_fmapid-auto00000_desc-preproc_fieldmap.json"
     path.write_text(json.dumps({"Units": "rad/s"}))
-    assert "not Hz" in refusals(data)
+    assert "Hz is expected" in refusals(data)
 
 
 def test_two_field_maps_of_one_run_are_refused(data, with_field):

@@ -60,4 +60,4 @@ def test_echoes_of_another_timing_are_refused(tmp_path: Path, second: dict[str, 
     maker = BidsMaker(tmp_path / "bids")
     echoes(maker, second)
     problems = "\n".join(map(str, surveyed(maker).problems))
-    assert f"its {next(iter(second))} is not" in problems
+    assert f"{next(iter(second))} differs from" in problems

@@ -100,7 +100,7 @@ def test_a_registration_to_the_anatomy_by_its_newer_name_is_known(data):
 def test_a_reference_by_its_newest_name_is_looked_at(data, name):
     path = prepared(data, version="26.0.0").root / f"{STEM}_{name}.nii.gz"
     nb.Nifti1Image(np.zeros((3, 4, 5), np.float32), np.eye(4)).to_filename(path)
-    assert f"{path}\n  why: its matrix" in refusals(data)
+    assert f"{path}\n  why: the matrix is" in refusals(data)
 
 
 def test_a_template_of_several_runs_is_no_field_map(data):
@@ -115,7 +115,7 @@ def test_a_template_of_several_runs_is_no_field_map(data):
     assert found.coreg is None
     assert found.field is not None
     assert found.field.name == "auto00000"
-    assert "no registration to T1w (every call since fMRIPrep 20.2 writes it, since" in said(plan)
+    assert "no registration to T1w (always written since fMRIPrep 20.2, since" in said(plan)
 
 
 def test_motion_of_versions_that_kept_no_transforms_comes_from_their_table_and_is_said_once(data):
@@ -123,12 +123,12 @@ def test_motion_of_versions_that_kept_no_transforms_comes_from_their_table_and_i
     notices = [
         str(notice) for notice in planned(data).warnings if "fMRIPrep 21.0.1" in str(notice)
     ]
-    assert [("six parameters" in text, "no brain mask" in text) for text in notices] == [
+    assert [("six motion parameters" in text, "no brain mask" in text) for text in notices] == [
         (False, True),
         (True, False),
     ]
-    assert "(`--output-spaces func` writes it, and every call since fMRIPrep 23.2.3)" in notices[0]
-    assert "every call since fMRIPrep 22.1 writes it" in notices[1]
+    assert "(written with `--output-spaces func`, and always since fMRIPrep 23.2.3)" in notices[0]
+    assert "always written since fMRIPrep 22.1" in notices[1]
 
 
 def test_what_holds_for_all_runs_is_shown_once_with_their_number(data):
@@ -137,12 +137,12 @@ def test_what_holds_for_all_runs_is_shown_once_with_their_number(data):
     maker = prepared(data, version="21.0.1", func=False)
     maker.run(data.path("sub-01_task-rest_bold.nii.gz", "func"), func=False)
     shown = dry_run_text(planned(data), settings_of(data))
-    assert shown.count("six parameters of its confounds") == 1
+    assert shown.count("six motion parameters in the confounds") == 1
     taken = (
-        "head motion (from the parameters in its confounds), registration to T1w, confounds of"
-        " fMRIPrep 21.0.1"
+        "head motion (from the motion parameters in the confounds), registration to T1w, confounds"
+        " of fMRIPrep 21.0.1"
     )
-    assert shown.count(f"used instead of computed: {taken}") == 2
+    assert shown.count(f"used from derivatives: {taken}") == 2
     assert (
         "sub-01_task-rest_bold.nii.gz and 1 more: fMRIPrep 21.0.1 output has no head-motion"
         " transforms" in shown
@@ -158,14 +158,13 @@ def test_what_is_missing_is_named_with_the_option_that_makes_it(data):
     ]:
         path.unlink()
     text = said(planned(data))
-    assert "no brain mask on its own grid (`--output-spaces func` writes it" in text
-    assert "no registration to T1w (every call since fMRIPrep 20.2 writes it, since 26.0" in text
-    assert "no confounds (`--level full`, the default, writes them)" in text
+    assert "no brain mask on the grid of the run (written with `--output-spaces func`" in text
+    assert "no registration to T1w (always written since fMRIPrep 20.2, since 26.0" in text
+    assert "no confounds (written with `--level full`, the default)" in text
     assert (
-        "no tissue maps (label-{GM,WM,CSF}_probseg) (every call writes them to the anat folder)"
-        in text
+        "no tissue maps (label-{GM,WM,CSF}_probseg) (always written to the anat directory)" in text
     )
-    assert "(`--output-spaces MNI152NLin2009cAsym` writes them)" in text
+    assert "(written with `--output-spaces MNI152NLin2009cAsym`)" in text
 
 
 def test_a_run_without_motion_and_table_is_made_here(data):
@@ -175,16 +174,15 @@ def test_a_run_without_motion_and_table_is_made_here(data):
     plan = planned(data)
     assert plan.problems == ()
     assert plan.subjects[0].runs[0].precomputed is None
-    assert (
-        "output has no head motion of this run (every call since fMRIPrep 22.1 writes it"
-        in said(plan)
+    assert "output has no head motion of this run (always written since fMRIPrep 22.1" in said(
+        plan
     )
 
 
 def test_a_run_of_which_there_is_nothing_is_said(data):
     maker = prepared(data)
     shutil.rmtree(maker.root / "sub-01" / "func")
-    assert "fMRIPrep 24.1.1 output has nothing of this run; head motion" in said(planned(data))
+    assert "fMRIPrep 24.1.1 output has no files of this run; head motion" in said(planned(data))
 
 
 def test_a_table_without_its_json_is_used_and_said(data):
@@ -201,8 +199,8 @@ def test_a_correction_whose_field_map_has_no_known_place_is_said(data):
     figure.parent.mkdir()
     figure.write_text("<svg/>")
     assert (
-        "without storing the field map's registration (23.2 does); the distortion is not corrected"
-        " here" in said(planned(data))
+        "without storing the registration of the field map (version 23.2 stores it); the"
+        " distortion is not corrected here" in said(planned(data))
     )
 
 
@@ -251,8 +249,8 @@ def test_a_registration_to_the_anatomy_of_another_session_is_not_taken(tmp_path)
     plan = planned(data)
     assert [run.precomputed.coreg is None for run in plan.subjects[0].runs] == [False, True]
     assert (
-        "goes to sub-01_ses-2_desc-preproc_T1w.nii.gz, and sub-01_ses-1_desc-preproc_T1w.nii.gz is"
-        " used" in said(plan)
+        "registers the run to sub-01_ses-2_desc-preproc_T1w.nii.gz, but"
+        " sub-01_ses-1_desc-preproc_T1w.nii.gz is used" in said(plan)
     )
 
 
@@ -280,7 +278,7 @@ def test_a_participant_that_the_folder_has_not_is_refused(data):
     data.subject("02")
     maker = prepared(data, "02")
     text = refusals(data, "-d", f"fmriprep={maker.root}", "--participant-label", "01")
-    assert f"no sub-01 in {maker.root}; it has sub-02" in text
+    assert f"no sub-01 in {maker.root} (found: sub-02)" in text
 
 
 def test_of_several_participants_those_in_the_folder_go_on(data):
@@ -320,7 +318,7 @@ def test_a_file_that_is_needed_and_was_not_downloaded_is_named_with_the_command(
     maker = prepared(data)
     dangle(maker.root / name)
     text = refusals(data)
-    assert "it is not downloaded: a link whose target is missing" in text
+    assert "the file is not downloaded: a link whose target is missing" in text
     assert f"`datalad get {maker.root / name}`" in text
 
 
@@ -349,7 +347,7 @@ def test_of_runs_left_out_each_set_has_one_command(data):
         dangle(path)
     text = left_out_text(planned(data).left_out)
     assert len(text) == 1
-    assert text[0].startswith("left out: sub-01_task-rest\n")
+    assert text[0].startswith("skipped: sub-01_task-rest\n")
     assert f"`cd {maker.root / 'sub-01' / 'func'} && datalad get sub-01_task-rest_" in text[0]
 
 
@@ -367,7 +365,7 @@ def test_sidecars_of_the_data_set_must_be_downloaded_too(data, name):
         path.write_text("{}")
     dangle(path)
     text = refusals(data, "--sr-method", "bspline")
-    assert f"{path}\n  why: it is not downloaded: a link whose target is missing" in text
+    assert f"{path}\n  why: the file is not downloaded: a link whose target is missing" in text
 
 
 def test_the_sidecar_of_a_field_map_must_be_downloaded(data):
@@ -410,7 +408,7 @@ def test_pointers_in_place_of_files_are_not_downloaded_either(data, name, conten
     maker = prepared(data)
     (maker.root / name).write_text(content)
     text = refusals(data)
-    assert "it is not downloaded: a pointer of" in text
+    assert "the file is not downloaded: a pointer of" in text
     assert says in text
 
 
@@ -429,7 +427,9 @@ def test_of_several_folders_inside_that_of_fmriprep_is_proposed(data):
     _described(maker.root.parent / "outer" / "aroma", "fMRIPost-AROMA")
     maker.root.rename(maker.root.parent / "outer" / "fmriprep")
     outer = maker.root.parent / "outer"
-    assert f"Name the folder inside it: {outer / 'fmriprep'}." in refusals(data, "-d", str(outer))
+    assert f"Specify the directory inside this directory: {outer / 'fmriprep'}." in refusals(
+        data, "-d", str(outer)
+    )
 
 
 def test_the_folder_of_another_program_proposes_the_one_beside_it(data):
@@ -437,8 +437,8 @@ def test_the_folder_of_another_program_proposes_the_one_beside_it(data):
     other = maker.root.parent / "aroma"
     _described(other, "fMRIPost-AROMA")
     text = refusals(data, "-d", str(other))
-    assert "it was made by fMRIPost-AROMA, not by fMRIPrep" in text
-    assert f"Name the folder beside it: {maker.root}." in text
+    assert "the directory was written by fMRIPost-AROMA, not by fMRIPrep" in text
+    assert f"Specify the directory beside this directory: {maker.root}." in text
 
 
 def test_the_data_set_proposes_its_own_derivatives(data):
@@ -446,12 +446,14 @@ def test_the_data_set_proposes_its_own_derivatives(data):
     inner = data.root / "derivatives" / "fmriprep"
     inner.parent.mkdir()
     maker.root.rename(inner)
-    assert f"Name the folder inside it: {inner}." in refusals(data, "-d", str(data.root))
+    assert f"Specify the directory inside this directory: {inner}." in refusals(
+        data, "-d", str(data.root)
+    )
 
 
 def test_the_folder_of_a_participant_proposes_the_one_around_it(data):
     maker = prepared(data)
-    assert f"Name the folder around it: {maker.root}." in refusals(
+    assert f"Specify the directory around this directory: {maker.root}." in refusals(
         data, "-d", str(maker.root / "sub-01")
     )
 
@@ -464,7 +466,7 @@ def test_a_folder_of_smriprep_gives_its_anatomy(data):
     assert plan.problems == ()
     assert plan.subjects[0].precomputed is not None
     assert (
-        "sMRIPrep 1 output has nothing of this run; head motion, registration, mask and confounds"
+        "sMRIPrep 1 output has no files of this run; head motion, registration, mask and confounds"
         " are computed" in said(plan)
     )
 
@@ -512,7 +514,7 @@ def test_without_surfaces_fsnative_is_refused_and_fsaverage_is_not(data):
     maker.surfaces(data.path("sub-01_T1w.nii.gz", "anat"))
     assert not refusals(data, *on_surfaces(data))
     (maker.root / f"{ANAT}_hemi-R_pial.surf.gii").unlink()
-    assert "leave fsnative out" in refusals(data, *on_surfaces(data))
+    assert "omit fsnative" in refusals(data, *on_surfaces(data))
 
 
 @pytest.mark.parametrize("content", [b"", b"x", b"<GIFTI></GIFTI>", b"<DataArray Dim0='7'/>"])
@@ -523,7 +525,7 @@ def test_a_surface_that_is_none_or_of_another_reconstruction_is_refused(data, co
     assert not refusals(data)
     text = refusals(data, *on_surfaces(data))
     assert "sub-01_hemi-R_white.surf.gii" in text
-    assert "one number of vertices" in text
+    assert "the same number of vertices" in text
 
 
 def test_surfaces_that_were_not_downloaded_are_named(data):

@@ -100,7 +100,7 @@ def test_a_place_that_cannot_be_written_is_refused(maker: BidsMaker, tmp_path: P
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="bids-database-dir") as caught:
         opened(maker, tmp_path / "file" / "db")
-    assert "leave the option out" in caught.value.problems[0].remedy
+    assert "omit the option" in caught.value.problems[0].remedy
 
 
 def test_metadata_can_be_filtered_by(maker: BidsMaker, tmp_path: Path) -> None:

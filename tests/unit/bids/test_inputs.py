@@ -154,10 +154,10 @@ def test_a_participant_without_bold_is_left_out_aloud(maker: BidsMaker, look: Lo
     maker.t1w("sub-02")
     found = look()
     assert [s.label for s in found.subjects] == ["01"]
-    assert "sub-02: it has no BOLD run" in texts(found)
+    assert "sub-02: no requested BOLD run" in texts(found)
     assert not found.problems
     asked = look(selection=Selection(participant_label=("02",)))
-    assert "it has no BOLD run" in asked.problems[0].why
+    assert "no BOLD run found" in asked.problems[0].why
 
 
 def test_derivatives_are_not_indexed(maker: BidsMaker, look: Look) -> None:
@@ -240,7 +240,7 @@ class TestFilterFile:
             maker.bold(f"sub-01_task-tap_echo-{echo}")
         found = self.filtered(maker, {"bold": {"echo": 2}})
         assert [run.stem for run in found.subjects[0].runs] == ["sub-01_task-tap_echo-2"]
-        assert "echo 2 alone is used" in texts(found)
+        assert "only echo 2 is used" in texts(found)
 
     def test_session_of_the_pair(self, maker: BidsMaker) -> None:
         maker.bold()
@@ -262,11 +262,11 @@ class TestFilterFile:
         [
             ({"bolt": {}}, "'bolt' is not a kind of image"),
             ([1], "one query per kind of image"),
-            ({"bold": {"nonsense": "x"}}, "does not occur in the data set"),
-            ({"bold": {"task": ["tap", "../.."]}}, "not a BIDS label"),
+            ({"bold": {"nonsense": "x"}}, "does not occur in the dataset"),
+            ({"bold": {"task": ["tap", "../.."]}}, "not a valid BIDS label"),
             (
                 {"bold": {"task": "nope"}},
-                "no BOLD run in the data set that --bids-filter-file takes",
+                "no BOLD run found in the dataset that passes --bids-filter-file",
             ),
         ],
     )
@@ -319,7 +319,7 @@ class TestPair:
         pair = found.subjects[0].runs[0].pair
         assert pair is not None
         assert (pair.lowres, pair.factor) == (None, (2.0, 2.0, 1.0))
-        assert "k-space-truncated copy of it (factor 2 in plane)" in texts(found)
+        assert "k-space-truncated copy of this image (factor 2 in plane)" in texts(found)
 
     @pytest.mark.parametrize(("zoom", "factor"), [(3.2, 2.0), (4.0, 1.5), (4.8, 1.25)])
     def test_factor_of_a_fine_image_alone(
@@ -353,7 +353,7 @@ class TestPair:
         assert "differ by more than 10 %" in texts(refused)
         forced = look(superres=SuperRes(**labels, force=True))  # type: ignore[arg-type]
         assert not forced.problems
-        assert "--force was given" in texts(forced)
+        assert "accepted because of --force" in texts(forced)
         assert forced.subjects[0].pairs[0].factor == (2.0, 2.0, 1.0)
 
     def test_phase_images_are_left_out(self, maker: BidsMaker, look: Look) -> None:
@@ -361,7 +361,7 @@ class TestPair:
         maker.star("sub-01_acq-highres_part-phase", (3.0, 3.0, 4.0))
         found = look()
         assert not found.problems
-        assert "it is part-phase; only magnitudes are used" in texts(found)
+        assert "part-phase is ignored; only magnitude images are used" in texts(found)
 
     def test_baselines_alone_need_no_pair(self, maker: BidsMaker, look: Look) -> None:
         maker.subject()
@@ -426,7 +426,7 @@ class TestHeaders:
         found = Findings()
         assert hd.repetition_time(self.header(tr=header_tr), 2, found) == 2.0
         assert found.problems == []
-        assert "wrong unit; 2 s is used" in found.notices[0].why
+        assert "wrong unit; 2 s from the sidecar is used" in found.notices[0].why
 
     def test_milliseconds_in_the_sidecar_are_named(self) -> None:
         found = Findings()
@@ -463,8 +463,8 @@ class TestHeaders:
     @pytest.mark.parametrize(
         ("sidecar", "text"),
         [
-            ({"SliceTiming": [0.0, 1.0]}, "2 entries and the image 6 slices"),
-            ({"SliceTiming": [0, 1, 2, 3, 4, 5.0]}, "beyond the TR of 2 s"),
+            ({"SliceTiming": [0.0, 1.0]}, "2 entries; the image has 6 slices"),
+            ({"SliceTiming": [0, 1, 2, 3, 4, 5.0]}, "outside the TR of 2 s"),
             ({"SliceTiming": "0 1"}, "not a list of times"),
             (
                 {"SliceTiming": [0, 0.1, 0.2, 0.3, 0.4, 0.5], "SliceEncodingDirection": "i"},
@@ -550,15 +550,15 @@ def test_few_slices_move_in_plane_only_and_that_is_said(
     maker.bold(zooms=(6.0, 6.0, thickness))
     found = look()
     assert len(found.subjects[0].runs) == 1
-    assert ("head motion is estimated in plane only" in texts(found)) == bool(said)
-    assert f"it has {said}: " in texts(found) or not said
+    assert ("head motion is estimated only in plane" in texts(found)) == bool(said)
+    assert f"the run has {said}; " in texts(found) or not said
 
 
 def test_of_a_matrix_too_narrow_nothing_else_is_asked(maker: BidsMaker, look: Look) -> None:
     maker.subject()
     maker.bold(zooms=(24.0, 6.0, 4.0), sidecar={"RepetitionTime": None}, tr=0.0)
     (problem,) = look().problems
-    assert "voxels, fewer than 4 along an axis in plane" in problem.why
+    assert "voxels; at least 4 are needed" in problem.why
 
 
 def test_slice_timing_can_be_ignored(maker: BidsMaker, look: Look) -> None:
@@ -577,7 +577,7 @@ def test_magnitude_of_a_run_with_phase(maker: BidsMaker, look: Look) -> None:
     found = look()
     assert [run.stem for run in found.subjects[0].runs] == ["sub-01_task-tap_part-mag"]
     assert found.subjects[0].runs[0].events.name == "sub-01_task-tap_events.tsv"
-    assert "part-phase; only magnitudes" in texts(found)
+    assert "part-phase is ignored; only magnitude" in texts(found)
 
 
 def test_t1w_several_or_none(maker: BidsMaker, look: Look) -> None:
@@ -585,7 +585,7 @@ def test_t1w_several_or_none(maker: BidsMaker, look: Look) -> None:
     maker.t1w("sub-01_run-2")
     found = look()
     assert len(found.subjects[0].t1w) == 2
-    assert "there are 2 T1w images; this one is used" in texts(found)
+    assert "2 T1w images found; this image is used" in texts(found)
     for path in found.subjects[0].t1w:
         path.unlink()
     bare = look()

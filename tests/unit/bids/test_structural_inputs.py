@@ -77,7 +77,7 @@ def test_acquisitions_can_be_named(maker: BidsMaker) -> None:
     maker.image("sub-01_acq-middle_T2w.nii.gz", "anat", (4.0, 4.0, 4.0))
     by_size = look(maker)
     assert by_size.subjects[0].structural[0].lowres.name == "sub-01_acq-coarse_T2w.nii.gz"
-    assert "of 3 T2w images" in "\n".join(map(str, by_size.notices))
+    assert "3 T2w images found" in "\n".join(map(str, by_size.notices))
     named = look(maker, "--lr-acq", "middle")
     assert named.subjects[0].structural[0].lowres.name == "sub-01_acq-middle_T2w.nii.gz"
 
@@ -94,7 +94,7 @@ def test_of_several_participants_those_without_pairs_are_left_out(maker: BidsMak
     maker.subject("01")
     found = look(maker)
     assert [subject.label for subject in found.subjects] == ["02"]
-    assert any("left out" in str(notice) for notice in found.notices)
+    assert any("the participant is skipped" in str(notice) for notice in found.notices)
     assert look(maker, "--participant-label", "01").problems
 
 
@@ -240,7 +240,7 @@ def test_one_model_a_method_is_taken_and_no_file_is_dropped(
     assert "and so is" in problem.why
     # attunet would have been trained instead
     (problem,) = look(maker, "--pretrained", str(first)).problems
-    assert "of the method unet, which is not among --sr-method" in problem.why
+    assert "of the method unet, which is not in --sr-method" in problem.why
 
 
 @pytest.mark.parametrize(
@@ -248,7 +248,7 @@ def test_one_model_a_method_is_taken_and_no_file_is_dropped(
     [
         (
             {"channels": 2, "contrast": "T1w+T2w"},
-            "takes 2 contrasts (T1w+T2w), there are T1w+T2w+FLAIR",
+            "needs 2 contrasts (T1w+T2w); the participant has T1w+T2w+FLAIR",
         ),
         ({"contrast": "T1w+FLAIR+T2w"}, "contrast: the model was trained on T1w+FLAIR+T2w"),
         (
@@ -345,7 +345,7 @@ def test_scans_of_one_resolution_are_measured_by_session(maker: BidsMaker) -> No
     kept = [one for one in graph.placed if one.name == "keep_scan_metrics"]
     sessions = [graph.settings[one]["entities"] for one in kept]
     assert {"subject": "02", "session": "m1", "datatype": "anat"} in sessions
-    assert "high-resolution scans only" in dry_run_text(plan, settings)
+    assert "only high-resolution scans" in dry_run_text(plan, settings)
 
 
 def test_a_sample_of_one_resolution_needs_no_pair(maker: BidsMaker) -> None:

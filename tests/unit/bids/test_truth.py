@@ -127,7 +127,7 @@ def test_a_reference_in_the_data_set_that_does_not_fit_is_told_and_refuses_nothi
     assert plan.problems == ()
     assert plan.subjects[0].runs[0].truth is None
     assert any(
-        "no high-resolution reference of sub-01_task-tap: it has 29 volumes" in n.why
+        "no high-resolution reference is used for sub-01_task-tap: 29 volumes" in n.why
         for n in plan.warnings
     )
 
@@ -159,7 +159,7 @@ def test_a_reason_that_stops_several_runs_is_told_once(
     (text,) = left_out_text(plan.left_out)
     assert "run-1, sub-02_task-tap_run-2, sub-02_task-tap_run-3" in text
     assert main(argv(maker, "--strict")) == 2
-    assert capsys.readouterr().err.count("there is no high-resolution reference of sub-02") == 1
+    assert capsys.readouterr().err.count("no high-resolution reference of sub-02") == 1
 
 
 def test_known_activation_is_no_reference_of_a_run_at_rest(maker: BidsMaker) -> None:
@@ -209,7 +209,7 @@ def test_slice_times_of_the_run_stand_in(maker: BidsMaker) -> None:
     assert truth is not None
     assert truth.series is not None
     assert truth.series.slice_timing == tuple(TIMES)
-    assert any("that of the run is used" in str(notice) for notice in plan.warnings)
+    assert any("the slice times of the run are used" in str(notice) for notice in plan.warnings)
 
 
 def test_metadata_is_inherited(maker: BidsMaker) -> None:
@@ -338,7 +338,7 @@ def _map_of_four_dimensions(maker: BidsMaker, truth: BidsMaker) -> None:
 TRUTH = "sub-01_task-tap_bold.nii.gz"
 CASES = {
     "no directory": Case(
-        spoil=_gone, file="--truth", reason="no such directory", fix="Check the path"
+        spoil=_gone, file="--truth", reason="directory not found", fix="Check the path"
     ),
     "no images": Case(
         spoil=_no_images,
@@ -347,10 +347,10 @@ CASES = {
         fix="A reference is sub-…/func",
     ),
     "the run itself": Case(
-        spoil=_itself, file=TRUTH, reason="it is the run itself", fix="another directory"
+        spoil=_itself, file=TRUTH, reason="the file is the run itself", fix="another directory"
     ),
     "a link to the run": Case(
-        spoil=_copied, file=TRUTH, reason="it is the run itself", fix="another directory"
+        spoil=_copied, file=TRUTH, reason="the file is the run itself", fix="another directory"
     ),
     "another subject": Case(
         spoil=_other_subject,
@@ -361,32 +361,32 @@ CASES = {
     "another run": Case(
         spoil=_other_run,
         file="sub-01",
-        reason="reference of sub-01_task-tap in it, only of other runs",
+        reason="reference of sub-01_task-tap found, only references of other runs",
         fix="of this run",
     ),
     "two series": Case(
         spoil=_two,
         file="sub-01",
-        reason="more than one series could be the reference",
+        reason="several series match the reference",
         fix="Keep one",
     ),
     "fewer volumes": Case(
         spoil=_fewer_volumes,
         file=TRUTH,
-        reason=f"29 volumes and {TRUTH} 30",
+        reason=f"29 volumes; {TRUTH} has 30",
         fix="series of this run",
     ),
     "another repetition time": Case(
         spoil=_slower,
         file=TRUTH,
-        reason=f"is 2 s and that of {TRUTH} 1 s",
-        fix="correct the sidecar",
+        reason=f"repetition time 2 s; {TRUTH} has 1 s",
+        fix="correct the repetition time",
     ),
     "another matrix": Case(
         spoil=_other_matrix,
         file=TRUTH,
-        reason="its matrix 24×24×6 is finer than the high resolution, 16×16×6"
-        f" (that of {TRUTH} by 2×2×1)",
+        reason="matrix 24×24×6 is finer than the high resolution, 16×16×6"
+        f" (matrix of {TRUTH} times 2×2×1)",
         fix="the high resolution of the run",
     ),
     "no finer than the run": Case(
@@ -398,17 +398,20 @@ CASES = {
     "moved": Case(
         spoil=_moved,
         file=TRUTH,
-        reason="up to 1.5 mm apart (0.25 acquired voxels), 0.3 mm are allowed",
+        reason="up to 1.5 mm (0.25 acquired voxels) apart; at most 0.3 mm",
         fix="same field of view",
     ),
     "another field of view": Case(
         spoil=_larger_voxels,
         file=TRUTH,
-        reason=f"is not that of {TRUTH}: the outer edges lie up",
+        reason=f"field of view differs from {TRUTH}",
         fix="field of view",
     ),
     "other events": Case(
-        spoil=_other_events, file="events.tsv", reason="are not the 4 of", fix="shift the onsets"
+        spoil=_other_events,
+        file="events.tsv",
+        reason="differ from the 4 events of",
+        fix="shift the onsets",
     ),
     "no image": Case(
         spoil=_truncated, file=TRUTH, reason="header cannot be read", fix="Copy the file"
@@ -420,7 +423,7 @@ CASES = {
         fix="Correct the file",
     ),
     "map elsewhere": Case(
-        spoil=_map_elsewhere, file="statmap", reason="up to 3 mm apart", fix="same field of view"
+        spoil=_map_elsewhere, file="statmap", reason="up to 3 mm (", fix="same field of view"
     ),
     "map of four dimensions": Case(
         spoil=_map_of_four_dimensions, file="statmap", reason="not a 3D", fix="one map"
@@ -460,7 +463,7 @@ def test_a_reference_that_is_the_run_names_the_one_that_is_there(maker: BidsMake
     inner = maker.root / "derivatives" / "ground-truth"
     inner.mkdir(parents=True)
     (problem,) = planned(maker, "--truth", str(maker.root)).problems
-    assert problem.remedy == f"Give {inner}."
+    assert problem.remedy == f"Use {inner}."
 
 
 def _noise_of_another_run(maker: BidsMaker) -> None:
@@ -553,7 +556,7 @@ def test_a_reference_in_the_data_set_that_does_not_fit_by_its_voxels_is_told_and
     (left,) = plan.subjects[0].runs
     assert left.truth is None
     assert any(
-        "no high-resolution reference of sub-01_task-tap: " in notice.why
+        "no high-resolution reference is used for sub-01_task-tap: " in notice.why
         for notice in plan.warnings
     )
     assert not any(notice.why == _USED for notice in plan.warnings)

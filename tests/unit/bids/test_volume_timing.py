@@ -23,9 +23,9 @@ def test_equal_intervals_give_the_repetition_time() -> None:
     [
         ([0.0, 2.0, 4.0, 14.0], None, "unequal intervals (2 s at the start, 10 s after volume 2)"),
         ([0.0, 2.0, 4.0, 14.0], 2.0, "unequal intervals"),
-        ([0.0, 2.0, 4.0], None, "3 entries and the series 4 volumes"),
+        ([0.0, 2.0, 4.0], None, "3 entries; the series has 4 volumes"),
         ([0.0, 0.0, 2.0, 4.0], None, "unequal intervals"),
-        (REGULAR, 3.0, "a volume every 2 s, RepetitionTime is 3 s"),
+        (REGULAR, 3.0, "one volume every 2 s, but RepetitionTime is 3 s"),
         ("0 2 4 6", None, "not a list of times"),
     ],
 )

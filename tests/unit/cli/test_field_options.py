@@ -200,8 +200,8 @@ def test_more_memory_than_the_machine_has_is_refused_with_both_units(
     assert dry("IN OUT participant --mem 1999", maker, tmp_path) == 2
     told = capsys.readouterr().err
     assert "--mem 1999" in told
-    assert "1999 GB are more than the 16.5 GB of this machine or job" in told
-    assert "Give at most --mem-gb 16, which is --mem-mb 16384." in told
+    assert "1999 GB exceed the 16.5 GB of this machine or job" in told
+    assert "Use at most --mem-gb 16 (--mem-mb 16384)." in told
     assert dry("IN OUT participant --mem-mb 8000", maker, tmp_path) == 0
 
 
@@ -297,5 +297,5 @@ def test_filters_of_images_that_are_not_used_are_told(
     assert dry(f"IN OUT participant --bids-filter-file {path}", maker, tmp_path) == 0
     shown = " ".join(capsys.readouterr().out.split())
     for kind in ("fmap", "sbref", "roi"):
-        assert f"its filter of {kind} has no effect" in shown
-    assert "its filter of bold" not in shown
+        assert f"the filter of {kind} has no effect" in shown
+    assert "the filter of bold" not in shown

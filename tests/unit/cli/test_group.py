@@ -306,7 +306,7 @@ def test_a_directory_of_another_program_is_refused(
     description = places[1] / "dataset_description.json"
     description.write_text(json.dumps({"GeneratedBy": [{"Name": "fMRIPrep"}]}))
     assert group(places) == 2
-    assert "it holds results of fMRIPrep" in capsys.readouterr().err
+    assert "directory contains results of fMRIPrep" in capsys.readouterr().err
     assert not (places[1] / "group.html").exists()
 
 

@@ -213,5 +213,5 @@ def test_preflight_misses_the_commands_of_slurm(
     settings = parse_settings(line).resolved(run_uuid="x")
     monkeypatch.setenv("PATH", str(tmp_path))
     assert [problem.why for problem in problems_of(check_places, settings)] == [
-        "sbatch, squeue, scontrol, scancel of SLURM is not on the PATH"
+        "SLURM commands not found on the PATH: sbatch, squeue, scontrol, scancel"
     ]

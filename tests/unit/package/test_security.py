@@ -251,7 +251,7 @@ def test_no_label_leads_out_of_the_data_set(value: str, maker: BidsMaker, tmp_pa
         parse_settings(argv(maker, "--bids-filter-file", "filter.json")).resolved(run_uuid="x")
     ).problems
     # a star asks for any session, which is no path either
-    assert any("not a BIDS label" in problem.why for problem in problems) is (value != "*")
+    assert any("not a valid BIDS label" in problem.why for problem in problems) is (value != "*")
     paths = {"bids_dir": str(maker.root), "output_dir": str(tmp_path / "out")}
     for group, name in (
         ("selection", "participant_label"),
@@ -294,7 +294,8 @@ def test_a_file_of_another_participant_is_refused(maker: BidsMaker) -> None:
         path.rename(path.with_name(path.name.replace("sub-01", "sub-02")))
     problems = check(parse_settings(argv(maker)).resolved(run_uuid="x")).problems
     assert any(
-        "its file name has sub-02, its folders have sub-01" in problem.why for problem in problems
+        "the file name has sub-02, the directories have sub-01" in problem.why
+        for problem in problems
     )
 
 

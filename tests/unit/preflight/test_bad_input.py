@@ -346,7 +346,7 @@ def _bad_filter(maker: BidsMaker) -> list[str]:
 
 CASES = {
     "missing directory": Case(
-        spoil=_missing_directory, file="bids", reason="no such directory", fix="root directory"
+        spoil=_missing_directory, file="bids", reason="directory not found", fix="root directory"
     ),
     "not BIDS": Case(
         spoil=_not_bids,
@@ -355,13 +355,16 @@ CASES = {
         fix="the directory",
     ),
     "no such participant": Case(
-        spoil=_no_participant, file="sub-02", reason="no participant '02'", fix="Choose among 01."
+        spoil=_no_participant,
+        file="sub-02",
+        reason="participant '02' not found",
+        fix="Available: 01.",
     ),
     "no such task": Case(
-        spoil=_no_task, file="--task-id tape", reason="no BOLD run", fix="There are: tap."
+        spoil=_no_task, file="--task-id tape", reason="no BOLD run", fix="Available: tap."
     ),
     "no such session": Case(
-        spoil=_no_session, file="--session-label 2", reason="no BOLD run", fix="There are: none"
+        spoil=_no_session, file="--session-label 2", reason="no BOLD run", fix="Available: none"
     ),
     "events without trial types": Case(
         spoil=_events_without_durations,
@@ -409,18 +412,18 @@ CASES = {
         fix="Convert the DICOM",
     ),
     "colors": Case(
-        spoil=_colored, file=BOLD, reason="its voxels are colors (RGB)", fix="leave this file out"
+        spoil=_colored, file=BOLD, reason="the voxels are colors (RGB)", fix="exclude this file"
     ),
     "one column": Case(
         spoil=_one_column,
         file=BOLD,
-        reason="its slices have 1×8 voxels",
+        reason="the slices have 1×8 voxels",
         fix="SliceEncodingDirection",
     ),
     "one row": Case(
         spoil=_one_row,
         file=BOLD,
-        reason="its slices have 8×1 voxels",
+        reason="the slices have 8×1 voxels",
         fix="SliceEncodingDirection",
     ),
     "one volume": Case(spoil=_one_volume, file=BOLD, reason="one volume", fix="conversion"),
@@ -446,7 +449,7 @@ CASES = {
         spoil=_wrong_tr,
         file=BOLD,
         reason="1 s in the sidecar and 2.5 s in the header",
-        fix="which is right",
+        fix="Correct the wrong value",
     ),
     "broken sidecar": Case(
         spoil=_bad_sidecar,
@@ -455,46 +458,44 @@ CASES = {
         fix="Correct the file",
     ),
     "equal resolutions": Case(
-        spoil=_equal_pair, file=HIGH, reason="equal resolutions (3×3×4 mm)", fix="--hr-acq"
+        spoil=_equal_pair, file=HIGH, reason="the resolution equals", fix="--hr-acq"
     ),
-    "equal and coarse": Case(
-        spoil=_both_coarse, file=HIGH, reason="equal resolutions (6×6×4 mm)", fix="--hr-acq"
-    ),
+    "equal and coarse": Case(spoil=_both_coarse, file=HIGH, reason="(6×6×4 mm)", fix="--hr-acq"),
     "swapped resolutions": Case(
         spoil=_swapped_pair, file=HIGH, reason="the pair is swapped", fix="Exchange the acq-"
     ),
     "pair elsewhere": Case(
-        spoil=_elsewhere, file=HIGH, reason="they do not overlap", fix="Check the orientation"
+        spoil=_elsewhere, file=HIGH, reason="at least 10% is needed", fix="Check the orientation"
     ),
     "two pairs": Case(
         spoil=_two_pairs,
         file=BOLD,
-        reason="more than one",
+        reason="several T2*-weighted pairs match",
         fix="--hr-acq LABEL and --lr-acq LABEL",
     ),
     "pairs of two other sessions": Case(
         spoil=_two_sessions_with_pairs,
         file=BOLD,
-        reason="several other sessions do (ses-a, ses-b)",
+        reason="several other sessions have a pair (ses-a, ses-b)",
         fix="filter-file",
     ),
     "no pair": Case(
         spoil=_no_pair,
         file=BOLD,
         reason="no file matches sub-01/[ses-*/]anat/*_T2starw.nii.gz",
-        fix="--sr-method auto, the default, uses the run alone",
+        fix="--sr-method auto, the default, uses only the run",
     ),
     "odd ratio": Case(
         spoil=_odd_ratio, file=HIGH, reason="are not in a simple ratio", fix="Reconstruct"
     ),
     "wrong factor": Case(
-        spoil=_wrong_factor, file=HIGH, reason="have the ratio 2×2", fix="Leave --sr-factor out"
+        spoil=_wrong_factor, file=HIGH, reason="have the ratio 2×2", fix="Omit --sr-factor"
     ),
     "other slices": Case(
-        spoil=_thin_slices, file=HIGH, reason="differs along slices", fix="--sr-factor 2 2 2"
+        spoil=_thin_slices, file=HIGH, reason="slice thickness differs", fix="--sr-factor 2 2 2"
     ),
     "unknown acq": Case(
-        spoil=_unknown_acq, file=BOLD, reason="fits acq-finest", fix="--hr-acq and --lr-acq"
+        spoil=_unknown_acq, file=BOLD, reason="matches acq-finest", fix="--hr-acq and --lr-acq"
     ),
     "echoes without times": Case(
         spoil=_echoes, file="echo-1_bold", reason="EchoTime is None", fix="--echo-idx N"
@@ -506,11 +507,11 @@ CASES = {
     "output inside the input": Case(
         spoil=_output_inside,
         file="sub-01/sr",
-        reason="lies inside the data set",
-        fix="outside the data set",
+        reason="is inside the dataset",
+        fix="outside the dataset",
     ),
     "input inside the output": Case(
-        spoil=_input_inside, file="", reason="lies inside the output", fix="beside"
+        spoil=_input_inside, file="", reason="is inside the output", fix="does not contain"
     ),
     "output unwritable": Case(
         spoil=_output_under_a_file,
@@ -521,20 +522,20 @@ CASES = {
     "work inside the input": Case(
         spoil=_work_inside,
         file="work",
-        reason="the working directory lies inside",
-        fix="outside the data set",
+        reason="the working directory is inside",
+        fix="outside the dataset",
     ),
     "unknown output space": Case(
         spoil=_unknown_space,
         file="--output-spaces",
-        reason="no resolution 7; it has res-1",
-        fix="MNI152NLin2009cAsym alone",
+        reason="no resolution 7; available: res-1",
+        fix="MNI152NLin2009cAsym without a resolution",
     ),
     "no ROI file": Case(
-        spoil=_no_roi, file="roi.nii.gz", reason="no such file", fix="--roi motor"
+        spoil=_no_roi, file="roi.nii.gz", reason="file not found", fix="--roi motor"
     ),
     "empty ROI": Case(
-        spoil=_empty_roi, file="roi.nii.gz", reason="it is empty", fix="--roi motor"
+        spoil=_empty_roi, file="roi.nii.gz", reason="the image is empty", fix="--roi motor"
     ),
     "empty atlas": Case(
         spoil=_empty_atlas, file="--atlas", reason="no voxel has a label", fix="a label image"
@@ -543,10 +544,10 @@ CASES = {
         spoil=_nameless_label,
         file="--atlas",
         reason="have no name in own_dseg.tsv: 7",
-        fix="a row in the table",
+        fix="a row to the table",
     ),
     "atlas of probabilities": Case(
-        spoil=_probabilities, file="--atlas", reason="no whole numbers", fix="label image"
+        spoil=_probabilities, file="--atlas", reason="not whole numbers", fix="label image"
     ),
     "atlas of several maps": Case(
         spoil=_several_maps, file="--atlas", reason="not a 3D image", fix="one label image"
@@ -555,25 +556,31 @@ CASES = {
         spoil=_broken_atlas, file="--atlas", reason="own_dseg.nii.gz", fix="or AAL2"
     ),
     "little memory": Case(
-        spoil=_little_memory, file="--mem 0.5", reason="GB are needed", fix="Give --mem 1"
+        spoil=_little_memory,
+        file="--mem 0.5",
+        reason="the program and its largest step need",
+        fix="Use --mem 1",
     ),
     "no model to reuse": Case(
         spoil=_no_model,
         file="out/sourcedata/models",
-        reason="there is no model in it",
+        reason="contains no model",
         fix="--model-dir",
     ),
     "model without its card": Case(
         spoil=_model_without_card,
         file="alone.safetensors",
         reason="model card not found",
-        fix="lies beside it",
+        fix="in the same directory",
     ),
     "nothing to report": Case(
-        spoil=_nothing_to_report, file="out", reason="no figures", fix="leave --reports-only"
+        spoil=_nothing_to_report, file="out", reason="no figures", fix="omit --reports-only"
     ),
     "path in a filter": Case(
-        spoil=_bad_filter, file="filter.json", reason="not a BIDS label", fix="Labels consist of"
+        spoil=_bad_filter,
+        file="filter.json",
+        reason="not a valid BIDS label",
+        fix="Labels consist of",
     ),
 }
 
@@ -585,9 +592,12 @@ DATA_CASES = {
         fix="Convert",
     ),
     "infinite T1w": Case(
-        spoil=_infinite_t1w, file="T1w.nii.gz", reason="NaN or infinite", fix="Convert it again"
+        spoil=_infinite_t1w,
+        file="T1w.nii.gz",
+        reason="NaN or infinite",
+        fix="Convert the image again",
     ),
-    "constant": Case(spoil=_constant, file=BOLD, reason="it is constant", fix="Convert"),
+    "constant": Case(spoil=_constant, file=BOLD, reason="the image is constant", fix="Convert"),
     "constant volume": Case(
         spoil=_constant_volume, file=BOLD, reason="1 of 30 volumes is constant", fix="Convert"
     ),
@@ -703,7 +713,7 @@ def test_no_permission_to_write(maker: BidsMaker, monkeypatch: pytest.MonkeyPatc
     """Root may write anywhere, so the answer of the system is replaced."""
     monkeypatch.setattr(directories.os, "access", lambda path, mode: False)
     problems = check(parse_settings(_argv(maker, None)).resolved(run_uuid="x")).problems
-    assert any("the output directory cannot be written" in p.why for p in problems)
+    assert any("the output directory is not writable" in p.why for p in problems)
 
 
 def test_everything_is_said_at_once(maker: BidsMaker, capsys: pytest.CaptureFixture[str]) -> None:

@@ -170,17 +170,17 @@ CASES = {
     ),
     "factor and pair": Case(
         spoil=other_factor,
-        reason="have the ratio 2×2, not that of --sr-factor",
-        fix="Leave --sr-f",
+        reason="have the ratio 2×2; --sr-factor is",
+        fix="Omit --sr-f",
     ),
     "patch": Case(
-        spoil=large_patch, reason="patches of 64 × 64 voxels do not fit", fix="Give --recipe fast"
+        spoil=large_patch, reason="patches of 64 × 64 voxels do not fit", fix="Use --recipe fast"
     ),
     "3D patch": Case(
         spoil=large_patch_in_3d, reason="patches of 48 × 48 voxels do", fix="whole slices"
     ),
     "single slice": Case(
-        spoil=single_slice, reason="a single slice, and tv works in three", fix="baselines only"
+        spoil=single_slice, reason="a single slice, and tv is a 3D method", fix="only baselines"
     ),
     "slice, 2D": Case(
         spoil=single_slice_2d,
@@ -188,19 +188,27 @@ CASES = {
         fix="with --pretrained MODEL",
     ),
     "truncated": Case(
-        spoil=truncated, reason="srgan.safetensors: truncated or changed", fix="both unchanged"
+        spoil=truncated,
+        reason="srgan.safetensors: truncated or changed",
+        fix="both files must be unchanged",
     ),
     "foreign": Case(
         spoil=foreign,
         reason="cannot be used by this version of bids-sr",
-        fix="Name the .safetensors file",
+        fix="Specify the .safetensors file",
     ),
-    "edited": Case(spoil=edited, reason="changed since the model was saved", fix="both unchanged"),
-    "malicious": Case(spoil=malicious, reason="method is not a plain name", fix="both unchanged"),
+    "edited": Case(
+        spoil=edited,
+        reason="changed since the model was saved",
+        fix="both files must be unchanged",
+    ),
+    "malicious": Case(
+        spoil=malicious, reason="method is not a plain name", fix="both files must be unchanged"
+    ),
     "not finite": Case(
         spoil=not_finite,
         reason="the weights contain NaN or infinite values",
-        fix="Name the .safetensors file",
+        fix="Specify the .safetensors file",
     ),
     "resolution": Case(spoil=other_resolution, reason="trained at 3 x 3 x 4 mm", fix="--force"),
     "contrast": Case(

@@ -76,13 +76,13 @@ def test_a_file_and_a_folder_give_the_series_of_the_run(maker: BidsMaker) -> Non
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        ("bspline", "stands for a series of the program"),
-        ("sbl", "stands for a series of the program"),
-        ("measured", "stands for a series of the program"),
-        ("otherRun", "stands for a series of the program"),
-        ("mineMirror", "stands for a series of the program"),
-        ("mineSame", "stands for a series of the program"),
-        ("my-own", "more than letters and digits"),
+        ("bspline", "is the name of a series of bids-sr"),
+        ("sbl", "is the name of a series of bids-sr"),
+        ("measured", "is the name of a series of bids-sr"),
+        ("otherRun", "is the name of a series of bids-sr"),
+        ("mineMirror", "is the name of a series of bids-sr"),
+        ("mineSame", "is the name of a series of bids-sr"),
+        ("my-own", "other than letters and digits"),
     ],
 )
 def test_names_that_stand_for_something_else_are_refused(
@@ -93,9 +93,9 @@ def test_names_that_stand_for_something_else_are_refused(
 
 def test_what_is_given_twice_or_is_nowhere_is_refused(maker: BidsMaker) -> None:
     series = other(maker).bold()
-    assert "is given twice" in told(planned(maker, f"A={series}", f"A={series}"))
-    assert "there is no such file or folder" in told(planned(maker, "A=/nowhere.nii.gz"))
-    assert "it is the run itself" in told(
+    assert "is used twice" in told(planned(maker, f"A={series}", f"A={series}"))
+    assert "file or directory not found" in told(planned(maker, "A=/nowhere.nii.gz"))
+    assert "the file is the run itself" in told(
         planned(maker, f"A={maker.path('sub-01_task-tap_bold.nii.gz', 'func')}")
     )
     with pytest.raises((UsageError, SystemExit)):
@@ -125,12 +125,10 @@ def test_a_file_is_of_one_run_and_a_folder_of_all(maker: BidsMaker) -> None:
     some = planned(maker, f"A={made.root}")
     assert [len(run.compared) for run in some.runs] == [0, 1]
     assert any(
-        "it holds no series of sub-01_task-tap, which is not compared" in each.why
+        "contains no series of sub-01_task-tap; this run is not compared" in each.why
         for each in some.warnings
     )
-    assert "no series of a run that is selected is in it" in told(
-        planned(maker, f"A={maker.root / 'sub-01'}")
-    )
+    assert "no series of a selected run" in told(planned(maker, f"A={maker.root / 'sub-01'}"))
     made.bold()
     assert [len(run.compared) for run in planned(maker, f"A={made.root}").runs] == [1, 1]
 
@@ -146,7 +144,7 @@ def test_several_candidates_are_listed_with_the_way_to_choose(maker: BidsMaker) 
     assert f"--compare tedana={made.root}:desc-optcom" in problems
     (chosen,) = planned(maker, f"tedana={made.root}:desc-optcomDenoised").runs[0].compared.values()
     assert chosen.bold.name == "sub-01_task-tap_desc-optcomDenoised_bold.nii.gz"
-    assert "There are: desc-optcom, desc-optcomDenoised" in told(
+    assert "Available: desc-optcom, desc-optcomDenoised" in told(
         planned(maker, f"tedana={made.root}:desc-none")
     )
 
@@ -154,14 +152,14 @@ def test_several_candidates_are_listed_with_the_way_to_choose(maker: BidsMaker) 
 @pytest.mark.parametrize(
     ("changed", "why"),
     [
-        ({"n_volumes": 29}, "it has 29 volumes and sub-01_task-tap_bold.nii.gz 30"),
-        ({"tr": 1.1}, "its repetition time is 1.1 s"),
-        ({"zooms": (12.0, 12.0, 4.0)}, "its matrix 4×4×6 is coarser than the acquired 8×8×6"),
+        ({"n_volumes": 29}, "29 volumes; sub-01_task-tap_bold.nii.gz has 30"),
+        ({"tr": 1.1}, "repetition time 1.1 s"),
+        ({"zooms": (12.0, 12.0, 4.0)}, "matrix 4×4×6 is coarser than the acquired 8×8×6"),
         (
             {"zooms": (1.5, 1.5, 4.0)},
-            "its matrix 32×32×6 is finer than the high resolution, 16×16×6",
+            "matrix 32×32×6 is finer than the high resolution, 16×16×6",
         ),
-        ({"shift": (6.0, 0, 0)}, "the outer edges lie up to 6 mm apart (1 acquired voxels)"),
+        ({"shift": (6.0, 0, 0)}, "outer edges are up to 6 mm (1 acquired voxels) apart"),
     ],
 )
 def test_times_and_grids_that_do_not_fit_are_refused_before_the_work(
@@ -183,7 +181,7 @@ def test_another_run_of_the_task_is_the_reference_of_compared_series(maker: Bids
     assert plan.runs[0].another.bold.name == "sub-01_task-tap_run-3_bold.nii.gz", (
         "the nearest in number"
     )
-    assert any("held against it" in notice.why for notice in plan.warnings)
+    assert any("compared with this run" in notice.why for notice in plan.warnings)
     assert plan.unsplit == frozenset()
     rows = [(2.0, 4.0, "thumb"), (14.0, 4.0, "little")]  # one block each cannot be split
     maker.events("sub-01_task-tap_run-3", rows=rows)

@@ -43,7 +43,7 @@ def test_columns_that_no_model_uses_are_not_checked(data):
     changed(path, remark="ok", csf=np.where(np.arange(N) > 40, np.nan, 1.0))
     plan = planned(maker)
     assert plan.problems == ()
-    assert "column remark is text; left out" in notices(plan)
+    assert "column remark is text, not numeric; omitted" in notices(plan)
     assert "csf" not in notices(plan)
 
 
@@ -52,7 +52,7 @@ def test_components_with_gaps_are_skipped_with_a_note_unless_they_are_not_used(d
     changed(path, a_comp_cor_00=np.nan, a_comp_cor_01=np.arange(N) * 0.1)
     plan = planned(maker)
     assert plan.problems == ()
-    assert "column a_comp_cor_00 is without a value" in notices(plan)
+    assert "column a_comp_cor_00 is incomplete" in notices(plan)
     assert "a_comp_cor_00" not in notices(planned(maker, *options(path, "motion")))
 
 
@@ -62,7 +62,7 @@ def test_missing_derivatives_are_computed_with_a_note(data):
     frame[list(MOTION)].to_csv(path, sep="\t", index=False)
     plan = planned(maker)
     assert plan.problems == ()
-    assert "missing or incomplete; computed here from the six motion parameters" in notices(plan)
+    assert "missing or incomplete; recomputed from the six motion parameters" in notices(plan)
 
 
 @pytest.mark.parametrize("value", [np.where(np.arange(N) > 40, np.nan, 1.0), "text"])

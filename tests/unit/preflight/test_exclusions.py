@@ -129,7 +129,7 @@ def test_a_participant_whose_t1w_cannot_be_read_is_left_out(three: BidsMaker) ->
     three.path("sub-01_T1w.nii.gz", "anat").write_bytes(b"no image")
     assert names_of(three) == ["sub-02_task-tap"]
     (text,) = left_out_text(check(settings_for(three)).left_out)
-    assert text.startswith("left out: sub-01_task-tap, sub-01_task-tap_run-2\n")
+    assert text.startswith("skipped: sub-01_task-tap, sub-01_task-tap_run-2\n")
 
 
 def test_strict_stops_everything(three: BidsMaker) -> None:
@@ -193,7 +193,7 @@ def test_the_program_ends_with_code_1_and_names_the_run(
     assert program.main(line) == 3
     assert worked_on == ["sub-01_task-tap", "sub-02_task-tap"]
     told = capsys.readouterr().err
-    assert f"left out: {stem}" in told
+    assert f"skipped: {stem}" in told
     assert "done, 1 run skipped" in told
     (found,) = (three.root.parent / "out" / "logs").glob(f"*/{RECORD}")
     kept = recorded(found.parent)

@@ -64,7 +64,7 @@ def test_an_anatomical_image_of_negative_values_is_refused_with_the_reason(
     assert main([str(maker.root), str(out), "participant", "--skip-bids-validation"]) == 2
     told = " ".join(capfd.readouterr().err.split())
     assert name in told
-    assert "not a magnitude image: all of its signal is negative" in told
+    assert "not a magnitude image: all of the signal is negative" in told
     assert "constant" not in told
     assert not out.exists()
 
@@ -87,7 +87,7 @@ def test_padding_far_from_all_other_values_is_refused(
     nib.Nifti1Image(values.astype(np.int16), image.affine).to_filename(path)
     plan = check(settings_of(maker))
     problems = [str(notice) for notice in check_data(plan) if notice.level == "error"]
-    assert any(f"the value {value} in every volume" in text for text in problems) is refused
+    assert any(f"of the voxels have the value {value}" in text for text in problems) is refused
 
 
 def test_a_saturated_head_is_no_padding(maker: BidsMaker) -> None:

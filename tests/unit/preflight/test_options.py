@@ -93,7 +93,7 @@ def test_without_a_pair_auto_takes_the_series_alone(maker: BidsMaker) -> None:
     text = _choice_text(plan.subjects[0].runs[0], settings)
     assert (
         text
-        == "sbl by 2×2×1 (srgan needs a T2*w pair, and there is none; no pair or calibration run:"
+        == "sbl by 2×2×1 (srgan needs a T2*w pair, and none was found; no pair or calibration run:"
         " default factor 2 in plane (--sr-factor); slices stay 4 mm)"
     )
 
@@ -125,8 +125,7 @@ def test_a_pair_that_does_not_fit_is_told_with_auto(maker: BidsMaker) -> None:
     assert plan.problems == ()
     assert "srgan" not in plan.series
     assert any(
-        "no pair is used: more than one T2*-weighted pair" in str(notice)
-        for notice in plan.warnings
+        "no pair is used: several T2*-weighted pairs" in str(notice) for notice in plan.warnings
     )
 
 
@@ -360,7 +359,7 @@ def test_the_published_run_says_what_it_is_and_how_the_variant_of_before_is_call
         for kind in ("paper", "fast")
     }
     assert "is now --recipe paper-mse" in told["paper"]
-    assert "no held-out accuracy" in told["paper"]
+    assert "Held-out accuracy cannot be reported" in told["paper"]
     assert "paper-mse" not in told["fast"]
 
 
@@ -369,7 +368,7 @@ def test_the_published_run_with_a_time_limit_is_not_announced_without_it(maker: 
     weights.touch()
     given = ("--sr-method", "srgan", "--recipe", "paper", "--vgg-weights", str(weights))
     told = " ".join(map(str, planned(maker, *given, "--max-train-minutes", "3").warnings))
-    assert "trained as published until --max-train-minutes stops it" in told
+    assert "trained as published until --max-train-minutes stops the training" in told
 
 
 @pytest.mark.parametrize(
@@ -447,23 +446,21 @@ def _model_of_no_method(maker: BidsMaker) -> list[str]:
 
 CASES = {
     "no pair to guide": Case(
-        spoil=_no_highres, file="bold", reason="no T2*-weighted pair", fix="Leave --guide out"
+        spoil=_no_highres, file="bold", reason="no T2*-weighted pair", fix="Omit --guide"
     ),
-    "one pair": Case(
-        spoil=_one_pair, file="bold", reason="and there is 1", fix="add a second pair"
-    ),
+    "one pair": Case(spoil=_one_pair, file="bold", reason="found: 1", fix="add a second pair"),
     "no pair": Case(
         spoil=_no_pair_to_hold_out,
         file="sub-01",
         reason="--pair-holdout needs a pair",
         fix="Add the pair",
     ),
-    "filtered": Case(spoil=_filtered, file="bold", reason="and there is 1", fix="hides the other"),
+    "filtered": Case(spoil=_filtered, file="bold", reason="found: 1", fix="hides the other"),
     "two factors": Case(
         spoil=_two_factors,
         file="bold",
         reason="have different factors",
-        fix="Leave --pair-holdout",
+        fix="Omit --pair-holdout",
     ),
     "nothing learned from a pair": Case(
         spoil=_nothing_learned_from_a_pair,
@@ -475,13 +472,13 @@ CASES = {
         spoil=_no_models_to_vary,
         file="--n-ensemble 3",
         reason="no method of --sr-method is trained",
-        fix="name a",
+        fix="add a method",
     ),
     "one given model": Case(
-        spoil=_one_given_model, file="--n-ensemble 3", reason="nothing to vary", fix="Leave one"
+        spoil=_one_given_model, file="--n-ensemble 3", reason="nothing to vary", fix="Omit one"
     ),
     "all given models": Case(
-        spoil=_all_given_models, file="--n-ensemble 3", reason="nothing to vary", fix="Leave one"
+        spoil=_all_given_models, file="--n-ensemble 3", reason="nothing to vary", fix="Omit one"
     ),
     "two models of one method": Case(
         spoil=_two_models_of_one_method,
@@ -492,9 +489,9 @@ CASES = {
     "published without features": Case(
         spoil=lambda _: ["--recipe", "paper"],
         file="--sr-method srgan --recipe paper",
-        reason="there are no weights",
-        fix="Run bids-sr-models vgg19 once, which keeps them on this machine; or give them with"
-        " --vgg-weights, or take --recipe paper-mse",
+        reason="the weights of VGG-19 were not found",
+        fix="Run bids-sr-models vgg19 once to store the weights on this machine, or specify them"
+        " with --vgg-weights. Without the weights, use --recipe paper-mse",
     ),
     "model of no method": Case(
         spoil=_model_of_no_method,
@@ -600,7 +597,7 @@ def test_one_echo_alone(maker: BidsMaker) -> None:
     assert (run.bold.name, run.echoes) == ("sub-01_task-tap_echo-2_bold.nii.gz", ())
     assert run.entities["echo"] == "2"
     (problem,) = planned(maker, "--echo-idx", "4").problems
-    assert "no echo 4" in problem.why
+    assert "echo 4 not found" in problem.why
 
 
 def test_a_dry_run_makes_no_database(maker: BidsMaker) -> None:
@@ -619,7 +616,7 @@ def test_options_without_effect_are_told(maker: BidsMaker) -> None:
     told = "\n".join(map(str, planned(maker, *options).warnings))
     assert "--echo-idx 2 has no effect: the run has one echo" in told
     assert "--nprocs 640: this machine or job has" in told
-    assert "there is no T1w image that --bids-filter-file takes" in told
+    assert "no T1w image found that passes --bids-filter-file" in told
     told = "\n".join(map(str, planned(maker).warnings))
     assert "--echo-idx" not in told
     assert "--nprocs" not in told
@@ -629,7 +626,7 @@ def test_options_without_effect_are_told(maker: BidsMaker) -> None:
 def test_echo_times_that_cannot_be(maker: BidsMaker, times: tuple[float, ...]) -> None:
     echoes(maker, times)
     (problem,) = planned(maker).problems
-    assert "not a time in seconds" in problem.why or "do not rise" in problem.why
+    assert "not a time in seconds" in problem.why or "do not increase" in problem.why
 
 
 def test_field_maps_are_named(maker: BidsMaker) -> None:

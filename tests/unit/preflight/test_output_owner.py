@@ -48,16 +48,16 @@ def _own(version: str, data: str) -> Callable[[Path], Path]:
 
 
 KINDS = {
-    "fmriprep": (_program("fMRIPrep"), "it holds results of fMRIPrep"),
-    "mriqc": (_program("MRIQC"), "it holds results of MRIQC"),
-    "root": (lambda root: root / "bids", "lies inside the data set"),
+    "fmriprep": (_program("fMRIPrep"), "directory contains results of fMRIPrep"),
+    "mriqc": (_program("MRIQC"), "directory contains results of MRIQC"),
+    "root": (lambda root: root / "bids", "is inside the dataset"),
     "reference": (
         _program("bids-sr-phantom", "bids/derivatives/ground-truth"),
-        "it holds results of bids-sr-phantom",
+        "directory contains results of bids-sr-phantom",
     ),
-    "loose": (_loose, "it is not empty (notes.txt)"),
-    "other-data": (_own(__version__, "other"), "it holds results of another data set"),
-    "major": (_own("99.1.0", "bids"), "it holds results of bids-sr 99.1.0"),
+    "loose": (_loose, "not empty (contains notes.txt)"),
+    "other-data": (_own(__version__, "other"), "directory contains results of another dataset"),
+    "major": (_own("99.1.0", "bids"), "directory contains results of bids-sr 99.1.0"),
 }
 
 

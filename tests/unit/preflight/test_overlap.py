@@ -58,7 +58,7 @@ def test_conditions_that_no_run_maps_are_refused_with_the_list(maker: BidsMaker)
     options = ("--overlap", "thumb", "little", "--contrasts", "thumb-little")
     (problem,) = plan_of(maker, *options).problems
     assert problem.why.endswith("conditions mapped against rest: none")
-    assert "add them to --contrasts" in problem.remedy
+    assert "add the missing conditions to --contrasts" in problem.remedy
 
 
 def test_runs_without_the_pair_are_named(maker: BidsMaker) -> None:

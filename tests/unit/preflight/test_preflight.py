@@ -126,7 +126,7 @@ class TestEvents:
         assert plan.problems == ()
         texts = " ".join(notice.why for notice in plan.warnings)
         assert "2 of 6 events begin after the end" in texts
-        assert "'late' lies after the end" in texts
+        assert "'late' are after the end" in texts
         assert [set(weights) for weights in plan.contrasts.values()] == [
             {"thumb", "little", "all", "thumbMinusLittle"}
         ]
@@ -138,7 +138,7 @@ class TestEvents:
         plan = planned()
         assert plan.problems == ()
         assert (
-            "2 of 6 events have no onset or no duration (n/a; the first in line 6)"
+            "2 of 6 events have no onset or no duration (n/a; first in line 6)"
             in plan.warnings[0].why
         )
 
@@ -158,7 +158,7 @@ class TestEvents:
         maker.events(rows=((-60.0, 1.0, "early"), *EVENTS))
         plan = planned()
         assert plan.problems == ()
-        assert "'early' lies more than 24 s before the start" in plan.warnings[0].why
+        assert "'early' are more than 24 s before the start" in plan.warnings[0].why
         (contrasts,) = plan.contrasts.values()
         assert "early" not in contrasts["all"]
 
@@ -192,7 +192,7 @@ class TestEvents:
         spared = planned(preprocessing=Preprocessing(dummy_scans=14))
         assert spared.problems == ()
         (problem,) = planned(preprocessing=Preprocessing(dummy_scans=15)).problems
-        assert "30 volumes less 15 dummy volumes are too few" in problem.why
+        assert "30 volumes minus 15 dummy volumes are too few" in problem.why
         assert "--dummy-scans" in problem.remedy
 
     def test_a_pass_band_that_leaves_too_few_volumes_is_refused(
@@ -222,11 +222,11 @@ class TestEvents:
     @pytest.mark.parametrize(
         ("rows", "reason"),
         [
-            (((1.0, -1.0, "thumb"),), "not times in seconds"),
+            (((1.0, -1.0, "thumb"),), "times in seconds are expected"),
             (((1.0, "n/a", "thumb"),), "or have no onset or duration"),
-            ((("inf", 1.0, "thumb"),), "not times in seconds"),
-            (((-90.0, 1.0, "thumb"),), "all of its events lie more than 24 s before"),
-            ((), "it has no rows"),
+            ((("inf", 1.0, "thumb"),), "times in seconds are expected"),
+            (((-90.0, 1.0, "thumb"),), "all events are more than 24 s before"),
+            ((), "the table has no rows"),
         ],
     )
     def test_bad_rows(
@@ -259,13 +259,14 @@ class TestContrasts:
         assert said.problems == []
         assert list(found[tap]) == ["thumbMinusLittle", "thumb"]
         assert list(found[look]) == ["thumb", "face"]
-        assert [n.why for n in said.notices] == ["it fits 1 of 2 runs."] * 2
+        assert all("applies to 1 of 2 runs" in n.why for n in said.notices)
+        assert len(said.notices) == 2
 
     def test_types_of_different_runs_cannot_be_compared(self) -> None:
         problems = problems_of(
             contrasts_of_runs, {Path("a"): ("thumb",), Path("b"): ("face",)}, ["thumb-face"]
         )
-        assert "no run holds all of its trial types (thumb, face) together" in problems[0].why
+        assert "no run has all trial types of the contrast (thumb, face)" in problems[0].why
 
     def test_a_run_that_no_contrast_fits(self) -> None:
         problems = problems_of(
@@ -312,7 +313,7 @@ class TestPlaces:
     def test_a_link_into_the_data_set_is_followed(self, maker: BidsMaker) -> None:
         (maker.root.parent / "out").symlink_to(maker.root / "sub-01")
         (problem,) = problems_of(directories.check_places, settings_for(maker))
-        assert "inside the data set" in problem.why
+        assert "inside the dataset" in problem.why
 
     @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
     def test_a_directory_without_permission(self, maker: BidsMaker) -> None:
@@ -320,7 +321,7 @@ class TestPlaces:
         out.mkdir()
         out.chmod(stat.S_IRUSR | stat.S_IXUSR)
         (problem,) = problems_of(directories.check_places, settings_for(maker))
-        assert "cannot be written" in problem.why
+        assert "is not writable" in problem.why
 
     @pytest.mark.parametrize("name", ["logs", "sub-01"])
     def test_what_another_user_has_left(
@@ -335,7 +336,7 @@ class TestPlaces:
         monkeypatch.setattr(directories.os, "access", lambda path, mode: path != out / name)
         (problem,) = problems_of(directories.check_places, settings_for(maker))
         assert problem.what == str(out / name)
-        assert "cannot be written" in problem.why
+        assert "is not writable" in problem.why
 
     def test_what_is_written_already_counts(
         self, maker: BidsMaker, monkeypatch: pytest.MonkeyPatch
@@ -638,7 +639,7 @@ class TestValidator:
         [
             ("sleep 20", "did not finish"),
             ("echo oops >&2; exit 1", "oops"),
-            ("echo '{\"a\": 1}'", "not in the expected format"),
+            ("echo '{\"a\": 1}'", "does not have the expected format"),
         ],
     )
     def test_a_validator_that_fails(
@@ -680,7 +681,7 @@ class TestEventsThatAreNotThere:
         text = str(first)
         assert first.level == "warning"
         assert text.startswith(
-            "sub-01/func/sub-01_task-tap_bold.nii.gz: there is no sub-01_task-tap_events.tsv"
+            "sub-01/func/sub-01_task-tap_bold.nii.gz: sub-01_task-tap_events.tsv not found"
         )
         assert "--ignore events" in text
         assert {each.level for each in others} == {"note"}
@@ -737,4 +738,4 @@ def test_an_output_in_the_data_set_is_said_before_indexing(
         paths=Paths(bids_dir=maker.root, output_dir=maker.root, work_dir=maker.root.parent / "w"),
     )
     (problem,) = check(settings).problems
-    assert "lies inside the data set" in problem.why
+    assert "is inside the dataset" in problem.why

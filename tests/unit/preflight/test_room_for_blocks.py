@@ -25,8 +25,10 @@ def test_dense_events_are_reported_before_the_run(
     maker.subject()  # 30 volumes of 1 s
     maker.events(rows=[(1 + 1.2 * k, 0.5, f"type{k % n_types}") for k in range(18)])
     plan = planned(maker, "--sr-method", "bspline")
-    (said,) = [notice.why for notice in plan.warnings if "can tell apart" in notice.why]
-    assert said.startswith("18 blocks are more than 30 volumes can tell apart")
+    (said,) = [
+        notice.why for notice in plan.warnings if "cannot be estimated separately" in notice.why
+    ]
+    assert said.startswith("18 blocks cannot be estimated separately from 30 volumes")
     assert outcome in said
     assert (plan.unsplit == frozenset()) is split
 
@@ -35,7 +37,9 @@ def test_few_blocks_are_not_reported(tmp_path: Path) -> None:
     maker = BidsMaker(tmp_path / "bids")
     maker.subject()
     plan = planned(maker, "--sr-method", "bspline")
-    assert not [notice for notice in plan.warnings if "can tell apart" in notice.why]
+    assert not [
+        notice for notice in plan.warnings if "cannot be estimated separately" in notice.why
+    ]
 
 
 def test_volumes_that_are_not_steady_are_counted_before_a_short_run(tmp_path: Path) -> None:
@@ -49,4 +53,4 @@ def test_volumes_that_are_not_steady_are_counted_before_a_short_run(tmp_path: Pa
     brighter[..., :4] *= 3
     nb.Nifti1Image(brighter, image.affine, image.header).to_filename(path)
     (problem,) = planned(maker, "--sr-method", "bspline").problems
-    assert problem.why.startswith("18 volumes less 4 dummy volumes are too few")
+    assert problem.why.startswith("18 volumes minus 4 dummy volumes are too few")

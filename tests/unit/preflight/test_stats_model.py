@@ -93,7 +93,7 @@ REFUSED: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     ),
     "other runs": (
         lambda model: model.update(Input={"task": ["rest"]}),
-        "Input leaves out sub-01",
+        "Input excludes sub-01",
     ),
     "runs together": (
         lambda model: _node(model).update(GroupBy=["subject"]),
@@ -118,21 +118,27 @@ REFUSED: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         "Convolve lacks trial_type.little, trial_type.thumb",
     ),
     "a trial type less": (_x(1, "trial_type.thumb", "trans_x"), "X lacks trial_type.little"),
-    "no confound": (_x(1, "trial_type.*", "trans_w", "age"), "X has trans_w, age, neither"),
-    "an F test": (_contrast(Test="F", Weights=[[1, 0], [0, 1]]), "thumb_vs_little is no t test"),
+    "no confound": (
+        _x(1, "trial_type.*", "trans_w", "age"),
+        "neither trial types nor confounds: trans_w, age",
+    ),
+    "an F test": (
+        _contrast(Test="F", Weights=[[1, 0], [0, 1]]),
+        "thumb_vs_little is not a t test",
+    ),
     "a confound in a contrast": (
         _contrast(ConditionList=["trial_type.thumb", "trans_x"]),
-        "thumb_vs_little is no t test of trial types",
+        "thumb_vs_little is not a t test of trial types",
     ),
     "an unknown trial type": (
         _contrast(ConditionList=["trial_type.thumb", "trial_type.index"]),
-        "thumb_vs_little is no t test of trial types",
+        "thumb_vs_little is not a t test of trial types",
     ),
     "no weight": (_contrast(Weights=[0, "0/5"]), "thumb_vs_little are zero"),
-    "no number": (_contrast(Weights=[1, "1/0"]), "is no BIDS Stats Model"),
-    "too few weights": (_contrast(Weights=[1]), "is no BIDS Stats Model"),
-    "no GroupBy": (lambda model: _node(model).pop("GroupBy"), "is no BIDS Stats Model"),
-    "no nodes": (lambda model: model.pop("Nodes"), "is no BIDS Stats Model"),
+    "no number": (_contrast(Weights=[1, "1/0"]), "not a BIDS Stats Model"),
+    "too few weights": (_contrast(Weights=[1]), "not a BIDS Stats Model"),
+    "no GroupBy": (lambda model: _node(model).pop("GroupBy"), "not a BIDS Stats Model"),
+    "no nodes": (lambda model: model.pop("Nodes"), "not a BIDS Stats Model"),
 }
 
 
@@ -153,7 +159,7 @@ def test_more_is_refused_with_the_reason(what: str, tmp_path: Path) -> None:
 
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     read_model(tmp_path / "model.json", {}, found := Findings())
-    assert found.problems[0].why == "it cannot be read (No such file or directory)"
+    assert found.problems[0].why == "the file cannot be read (No such file or directory)"
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"Nodes": 3}', '{"Nodes": []}'])
@@ -162,7 +168,7 @@ def test_another_file_is_refused(text: str, tmp_path: Path) -> None:
     found = Findings()
     assert read_model(written(text, tmp_path), TYPES, found) == ([], [])
     (problem,) = found.problems
-    assert "is no BIDS Stats Model" in problem.why
+    assert "not a BIDS Stats Model" in problem.why
 
 
 def test_weights_may_be_fractions_and_runs_have_leading_zeros(tmp_path: Path) -> None:
@@ -292,7 +298,7 @@ def test_a_refused_model_ends_the_call(
     assert main([*line, "--model", str(path)]) == 2
     told = " ".join(capsys.readouterr().err.split())
     assert f"--model {path}" in told
-    assert "X lacks trial_type.little; here it has every trial type" in told
+    assert "X lacks trial_type.little; all trial types are expected" in told
 
 
 def test_a_model_for_which_there_are_no_events_is_refused(maker: BidsMaker) -> None:
@@ -303,4 +309,4 @@ def test_a_model_for_which_there_are_no_events_is_refused(maker: BidsMaker) -> N
     line += ["--skip-bids-validation", "--task-id", "rest", "--model", str(path)]
     (problem,) = check(parse_settings(line).resolved(run_uuid="x")).problems
     assert problem.what == f"--model {path}"
-    assert problem.why.startswith("no run has events that it could model")
+    assert problem.why.startswith("no run has events that the model could use")

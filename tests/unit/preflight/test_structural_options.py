@@ -66,7 +66,7 @@ def beyond(image: np.ndarray) -> np.ndarray:
     [
         (empty, "no voxel is above 0"),
         (beyond, "the image is in another space"),
-        (lambda image: np.stack([image, image], axis=-1), "4 axes"),
+        (lambda image: np.stack([image, image], axis=-1), "4 dimensions"),
         (np.asarray, ""),
     ],
 )
@@ -96,7 +96,7 @@ def test_a_lesion_template_that_cannot_be_read_or_used_is_refused(
     file = tmp_path / "lesions.nii.gz"
     options = ("--sr-target", "anat", "--lesion-template", str(file))
     (problem,) = check(settings_for(maker, *options)).problems
-    assert problem.why == "there is no such file"
+    assert problem.why == "file not found"
     file.write_text("no image")
     (problem,) = check(settings_for(maker, *options)).problems
     assert "cannot be read as NIfTI" in problem.why

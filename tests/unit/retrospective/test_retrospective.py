@@ -376,7 +376,7 @@ def test_runs_of_two_resolutions_in_one_session_are_refused(maker: BidsMaker) ->
     maker.bold("sub-01_task-zoom", zooms=(3.0, 3.0, 4.0), n_volumes=60)
     maker.events("sub-01_task-zoom", rows=BLOCKS[:5])
     message = refused(maker, "--strict")
-    assert "its voxels differ from those of sub-01_task-tap" in message
+    assert "the voxels differ from the voxels of sub-01_task-tap" in message
     assert "--task-id" in message
     assert refused(maker, "--task-id", "tap") == ""
 
@@ -397,8 +397,8 @@ def test_a_run_too_short_once_the_pair_is_made_is_refused(maker: BidsMaker) -> N
 @pytest.mark.parametrize(
     ("size", "says"),
     [
-        ((24, 24, 6, 12), "only 2 of its 12 volumes would be left"),
-        ((24, 24, 6, 5), "only 0 of its 5 volumes would be left"),
+        ((24, 24, 6, 12), "only 2 of 12 volumes remain"),
+        ((24, 24, 6, 5), "only 0 of 5 volumes remain"),
         ((6, 24, 6, 80), "3 × 12 voxels in plane"),
     ],
 )
@@ -430,7 +430,7 @@ def test_results_with_and_without_do_not_mix(maker: BidsMaker) -> None:
     line = [*plain, "--sr-method", "sbl", "--sr-factor", "2"]
     problems = check(parse_settings(line).resolved(run_uuid="x")).problems
     assert [problem.why for problem in problems] == [
-        "it holds results of an earlier run with --retrospective"
+        "the directory contains results of an earlier run with --retrospective"
     ]
 
 

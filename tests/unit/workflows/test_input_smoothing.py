@@ -91,8 +91,8 @@ def test_by_default_nothing_is_smoothed_before(maker: BidsMaker) -> None:
     ("options", "reason"),
     [
         (("--compare", "tedana={}"), "series of other programs (--compare) are not smoothed"),
-        (("--calibration", "highres"), "a calibration is not smoothed"),
-        (("--sr-target", "anat"), "it does not apply to --sr-target anat"),
+        (("--calibration", "highres"), "calibration runs are not smoothed"),
+        (("--sr-target", "anat"), "does not apply to --sr-target anat"),
     ],
 )
 def test_what_is_not_smoothed_alike_is_refused(
