@@ -201,7 +201,7 @@ def _take_away(path: Path, dead: _Holder | None) -> None:
         return  # another run was quicker
     if _read_holder(aside) == dead:
         _LOGGER.warning(
-            "%s was left by %s, which is no longer running; the lock is taken over",
+            "%s: lock of %s, which is no longer running. The lock is taken over.",
             path,
             dead or "an unknown run",
         )
@@ -220,8 +220,7 @@ def _keep_beating(held: Sequence[Path], holder: _Holder, stop: threading.Event) 
             if stop.is_set() or _read_holder(path) == holder or _unreachable(path):
                 continue
             _LOGGER.error(
-                "%s is no longer held by this run because another run has taken over; this run"
-                " stops",
+                "%s: another run has taken over this lock. This run stops.",
                 path,
             )
             os.kill(os.getpid(), signal.SIGTERM)

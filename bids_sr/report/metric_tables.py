@@ -87,7 +87,7 @@ SCANS = (
         split=("contrast",),
     ),
     MetricTable(
-        title="{contrast}: quality of the brain; tissues as found in the measured scans",
+        title="{contrast}: quality of the brain; tissues segmented in the measured scans",
         rows=({"reference": (MISSING,), "region": ("brain", "gm/wm", "csf/gm")},),
         columns=("statistic", "region"),
         split=("contrast",),

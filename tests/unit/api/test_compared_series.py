@@ -131,10 +131,10 @@ def test_without_a_reference_nothing_is_assessed_and_what_to_scan_is_said(run, s
 @pytest.mark.parametrize(
     ("given", "why"),
     [
-        ({"compared": {"bspline": "x.nii"}}, "cannot name a series"),
+        ({"compared": {"bspline": "x.nii"}}, "compared: 'bspline' is not a valid name"),
         ({"compared": {"x": "nowhere.nii"}}, "there is no file"),
         ({"compared": {}, "series": {}}, "a mapping of name to image"),
-        ({"compared": ["a"]}, "compared: a mapping of name to image is needed"),
+        ({"compared": ["a"]}, "compared: .*expected a mapping of name to image"),
     ],
 )
 def test_what_cannot_be_compared_is_refused_before_the_work(run, given, why, monkeypatch):

@@ -201,9 +201,9 @@ def test_a_dry_run_of_the_command_computes_nothing(
     holed[15, 14, 2, 7] = np.nan
     save_image(holed, np.eye(4), tmp_path / "holed.nii", tr=TR)
     assert main([str(single), *argv[1:], "--dry-run"]) == 2
-    assert "acquired: it is one volume" in capsys.readouterr().err
+    assert "acquired: single volume" in capsys.readouterr().err
     other = ["--other-events", str(run / "events.tsv"), "--dry-run", "--other-run"]
     assert main([str(tmp_path / "holed.nii"), *argv[1:], *other, str(single)]) == 2
     shown = capsys.readouterr().err
-    assert "other_run: it is one volume" in shown
+    assert "other_run: single volume" in shown
     assert "holed.nii" in shown

@@ -264,8 +264,8 @@ def test_pretraining_and_tuning_with_the_same_critic(
     argv += [*still, str(tmp_path / "bare.safetensors")]
     assert main(["train", "attunet", str(tmp_path / "third"), *argv]) == 0
     told = capsys.readouterr().out
-    assert "bare.safetensors has no weights of the critic: new ones are drawn" in told
-    assert "train it with --keep-critic" in told
+    assert "bare.safetensors contains no weights of the critic" in told
+    assert "train the model with --keep-critic" in told
     new = load_file(tmp_path / "third.safetensors")
     name = max(critic, key=lambda key: new[key].numel())
     assert (new[name] - before[name]).abs().max() > limit
@@ -517,7 +517,7 @@ REFUSED: dict[str, tuple[Argv, str]] = {
             "--factor",
             "3",
         ],
-        "the two images stand as 2 x 2 x 1",
+        "the two images have the ratio 2 x 2 x 1",
     ),
     "factor of a model": (
         lambda d, t: ["apply", "M", d / LOW, t / "o.nii", "--factor", "3"],
@@ -533,11 +533,11 @@ REFUSED: dict[str, tuple[Argv, str]] = {
     ),
     "small patches": (
         lambda d, t: ["apply", "M", d / LOW, t / "o.nii", "--patch", "7"],
-        "srgan takes patches of 8 voxels or more",
+        "srgan requires patches of at least 8 voxels",
     ),
     "overlap of patches": (
         lambda d, t: ["apply", "M", d / LOW, t / "o.nii", "--patch", "16", "--overlap", "16"],
-        "patches of 16 voxels cannot share 16",
+        "--overlap 16: expected less than --patch 16",
     ),
     "overlap of whole images": (
         lambda d, t: ["apply", "M", d / LOW, t / "o.nii", "--overlap", "4"],
@@ -545,7 +545,7 @@ REFUSED: dict[str, tuple[Argv, str]] = {
     ),
     "overlap of no patches": (
         lambda d, t: ["apply", "M", d / LOW, t / "o.nii", "--patch", "0", "--overlap", "4"],
-        "whole images share nothing",
+        "whole images have no patches",
     ),
     "resolution": (
         lambda d, t: ["apply", "M", d / HIGH, t / "o.nii"],

@@ -243,7 +243,10 @@ def test_more_tasks_than_an_array_holds(
 ) -> None:
     program(tmp_path / "bin" / "scontrol", "echo 'MaxArraySize = 3'")
     assert call() == 2
-    assert "3 tasks: an array here holds 2; give --batch 2" in capsys.readouterr().err
+    assert (
+        "3 tasks: an array on this cluster holds at most 2. Use --batch 2"
+        in capsys.readouterr().err
+    )
     assert untouched(tmp_path)
     assert call("--batch", "2") == 0
 
@@ -316,7 +319,7 @@ def test_a_dry_run_writes_nothing(
     call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call("--dry-run") == 0
-    assert "3 participants in 3 tasks; each asks for 4 processors" in capsys.readouterr().out
+    assert "3 participants in 3 tasks; each requests 4 processors" in capsys.readouterr().out
     assert untouched(tmp_path)
 
 

@@ -73,7 +73,7 @@ def test_little_is_enough(tmp_path: Path) -> None:
         ('plugin = "PBS"', "there are MultiProc, SLURM"),
         ("", 'write plugin = "SLURM"'),
         ('plugin = "SLURM"\nplugin_arg = 1', "did you mean 'plugin_args'"),
-        ('plugin = "SLURM"\nplugin_args = 1', "it is a table"),
+        ('plugin = "SLURM"\nplugin_args = 1', "not a table"),
         ('plugin = "SLURM"\n[plugin_args]\nsbatch_arg = []', "did you mean 'sbatch_args'"),
         ('plugin = "SLURM"\n[plugin_args]\nsbatch_args = 1', "expected a value of type list"),
         (

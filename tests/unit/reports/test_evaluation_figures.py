@@ -131,7 +131,7 @@ def test_explained_variance_stands_first_and_r_beside_it(tmp_path):
     assert (
         titles
         == [
-            "explained variance beyond Nyquist",
+            "explained variance above Nyquist",
             "explained variance, signal units",
             "r beyond Nyquist",
         ]
