@@ -125,14 +125,14 @@ def test_without_a_reference_nothing_is_assessed_and_what_to_scan_is_said(run, s
     )
     assert one["status"] == "not assessed"
     assert "scan the task twice" in one["text"]
-    assert "pass it as truth" in one["text"]
+    assert "pass the measurement as truth" in one["text"]
 
 
 @pytest.mark.parametrize(
     ("given", "why"),
     [
         ({"compared": {"bspline": "x.nii"}}, "compared: 'bspline' is not a valid name"),
-        ({"compared": {"x": "nowhere.nii"}}, "there is no file"),
+        ({"compared": {"x": "nowhere.nii"}}, "x: file nowhere.nii not found"),
         ({"compared": {}, "series": {}}, "a mapping of name to image"),
         ({"compared": ["a"]}, "compared: .*expected a mapping of name to image"),
     ],
@@ -144,7 +144,7 @@ def test_what_cannot_be_compared_is_refused_before_the_work(run, given, why, mon
 
 
 def test_one_of_other_run_and_its_events_alone_is_refused(run, series):
-    with pytest.raises(ImageInputError, match="give both"):
+    with pytest.raises(ImageInputError, match="other_run, other_events: both are needed"):
         Evaluator(**HOW).fit(
             run / "bold.nii",
             compared={"finer": series["finer"]},

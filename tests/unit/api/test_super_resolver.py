@@ -252,13 +252,13 @@ def test_motion_that_is_left_in_a_realigned_series_is_doubted(run, tmp_path):
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"mask": np.ones((3, 3, 3))}, "mask: it lies on another grid"),
-        ({"mask": np.zeros((30, 28, 5))}, "mask: it is empty"),
+        ({"mask": np.ones((3, 3, 3))}, "mask: not on the expected grid"),
+        ({"mask": np.zeros((30, 28, 5))}, "mask: no voxel is set"),
         ({"motion": np.eye(4)[None]}, "motion: .*expected \\(84, 4, 4\\)"),
         ({"boldref": "fine.nii"}, "boldref: not on the grid"),
         ({"method": "srgan"}, "guide: srgan requires"),
         ({"method": "inject"}, "guide: inject requires"),
-        ({"n_dummy": 83}, "n_dummy: 83 of 84"),
+        ({"n_dummy": 83}, "n_dummy: 83 for 84 volumes; expected 0 to 82"),
         (
             {"bold": np.ones((3, 3, 3))},
             "bold: got ndarray; expected a path or a nibabel.Nifti1Image",
@@ -267,13 +267,13 @@ def test_motion_that_is_left_in_a_realigned_series_is_doubted(run, tmp_path):
             {"bold": "boldref.nii"},
             r"bold: single volume of shape \(30, 28, 5\); expected a series",
         ),
-        ({"bold": "nowhere.nii"}, "bold: there is no file .*nowhere.nii"),
+        ({"bold": "nowhere.nii"}, "bold: file .*nowhere.nii not found"),
         ({"motion": "nowhere.txt"}, "motion: file nowhere.txt not found"),
         ({"factor": "2"}, "factor: '2'; expected one number or three"),
-        ({"factor": True}, "factor: True is neither"),
-        ({"factor": (2, "2", 1)}, "factor: .* is neither"),
+        ({"factor": True}, "factor: True; expected one number or three"),
+        ({"factor": (2, "2", 1)}, "factor: .*; expected one number or three"),
         ({"mask": [np.ones((30, 28, 5))]}, "mask: a list, but a single run"),
-        ({"bold": []}, "an empty list of runs"),
+        ({"bold": []}, "empty list of runs"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_name(run, given, told):
@@ -290,7 +290,7 @@ def test_what_does_not_fit_is_refused_by_name(run, given, told):
 def test_values_that_are_not_finite_are_refused():
     data = np.ones((6, 6, 3, 5), np.float32)
     data[2, 2, 1, 3] = np.nan
-    with pytest.raises(ImageInputError, match="bold: volume 3 holds NaN"):
+    with pytest.raises(ImageInputError, match="bold: volume 3 contains NaN"):
         SuperResolver("bspline").fit(nib.Nifti1Image(data, np.eye(4)))
 
 

@@ -182,4 +182,4 @@ def test_scans_that_are_no_prepared_heads_are_refused(
     save_image(scan(0, 0).astype(np.float32), AFFINE, again)
     twice = [*words[: first_coarse - 1], str(again), *words[first_coarse - 1 :]]
     twice += [word for word in words if "sub-01_res-hr_desc-bspline_T1w" in word]
-    assert "sub-01 has another T1w scan" in refusal(twice, tmp_path, capsys)
+    assert "second T1w scan of sub-01" in refusal(twice, tmp_path, capsys)

@@ -221,7 +221,7 @@ def test_memory_that_may_be_in_mb_is_refused(
         assert call("--mem", "8000") == 2
     else:
         assert slurm_main.main(["retry", str(tmp_path / "out"), "--mem", "8000"]) == 2
-    assert "write 8000M or 8000G" in capsys.readouterr().err
+    assert "Write 8000M or 8000G" in capsys.readouterr().err
 
 
 def test_tasks_that_may_be_requeued_do_not_clean_their_directory(
@@ -292,7 +292,7 @@ def test_slurm_that_is_not_there(
     ("given", "told"),
     [
         (("--setup", ""), "the path is empty"),
-        (("--cpus", "0"), "--cpus: 0\n  why: it must be at least"),
+        (("--cpus", "0"), "--cpus: 0\n  why: expected at least"),
     ],
 )
 def test_values_that_cannot_hold(
