@@ -168,7 +168,7 @@ def _keep(source: Path, target: Path, digits: str, address: str = "") -> None:
     write_bytes(target, content)
     print(f"{target}: convolutions of VGG-19 ({len(content) / _MB:.0f} MB), made from {name}")
     print("used by: bids-sr ... --recipe paper, and bids-sr-models train ... --recipe paper")
-    print("         with the methods srgan and cpce, unless --vgg-weights names another file")
+    print("         with the methods srgan and cpce, unless --vgg-weights specifies another file")
 
 
 @contextmanager

@@ -188,8 +188,8 @@ class Preprocessing(Checked):
         0.0,
         "--input-smoothing MM",
         "FWHM (mm) of a Gaussian on the acquired series before super-resolution and every"
-        " interpolation, as in Ota et al. 2022; --smoothing of the maps comes on top (default: 0,"
-        " none)",
+        " interpolation, as in Ota et al. 2022; --smoothing of the maps is applied in addition"
+        " (default: 0, none)",
         least=0,
         most=50,
     )
@@ -258,7 +258,7 @@ class Activation(Checked):
     stats_model: Path | None = option(
         None,
         "--model FILE",
-        "BIDS Stats Model (JSON) of the run level, for its contrasts and confounds",
+        "BIDS Stats Model (JSON); contrasts and confounds of the run level are used",
     )
     kinds: tuple[Literal["cc", "glm"], ...] = option(
         ("cc", "glm"), "--activation", "cross-correlation with the design, general linear model"
@@ -547,8 +547,8 @@ class Evaluation(Checked):
 
     def _check(self) -> None:
         why = (
-            "it creates its own reference, so it cannot be combined with a directory in"
-            " evaluation.truth (--truth)"
+            "the original series is the reference, so this option cannot be combined with a"
+            " directory in evaluation.truth (--truth)"
         )
         self._need(self.truth_dir is None or self.retrospective is None, "retrospective", why)
         why = (

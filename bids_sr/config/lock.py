@@ -145,9 +145,10 @@ def output_lock(
             raise UsageError(
                 f"another run is working on {names_taken}",
                 "Two simultaneous runs would write the same files. " + "; ".join(lines),
-                "wait until it has ended, or stop it, and rerun the command; or process other"
-                " participants at the same time (--participant-label). If you are sure that it is"
-                " no longer running, delete the file named above",
+                "wait until the other run has ended, or stop the other run, and rerun the"
+                " command; or process other participants at the same time (--participant-label)."
+                " If you are sure that the other run is no longer running, delete the file named"
+                " above",
             )
         beats.start()
         yield

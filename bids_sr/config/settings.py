@@ -161,9 +161,9 @@ class SuperRes(Checked):
     baselines: Literal["default", "all"] = option(
         "default",
         "--baselines",
-        "baselines for comparison. default: bspline and zerofill; with a high-resolution"
-        " reference also sdmod; with a reference and a pair also inject and ratio. all: all of"
-        " these in every run, and nearest, linear and lanczos.",
+        "baselines for comparison. default: bspline and zerofill, also sdmod with a"
+        " high-resolution reference, and also inject and ratio with a reference and a pair. all:"
+        " all of these in every run, and nearest, linear and lanczos.",
     )
     factor: tuple[float, ...] = option(
         (),
@@ -223,8 +223,8 @@ class SuperRes(Checked):
     max_train_minutes: float | None = option(
         None,
         "--max-train-minutes MIN",
-        "limit of the training time; a model stopped by it is marked as not reproducible, and a"
-        " call with another limit, or without one, continues its training",
+        "limit of the training time. A model that was stopped by this limit is marked as not"
+        " reproducible; a call with another limit, or without a limit, continues the training",
         above=0,
     )
     train_precision: Literal["auto", "fp32", "mixed"] = option(

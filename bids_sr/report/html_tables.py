@@ -73,8 +73,8 @@ def held_out_text(card: Mapping[str, object]) -> str:
     if seen:
         return (
             f"No slice was held out: final weights after training on all {slices} slices of the"
-            " pair. On these, which shows how closely they were fitted and nothing about other"
-            " slices: " + "; ".join(parts) + "."
+            " pair. Values on these slices show how closely they were fitted, not the accuracy on"
+            " other slices: " + "; ".join(parts) + "."
         )
     return f"On {slices or 'the'} held-out slices of the pair: " + "; ".join(parts) + "."
 
