@@ -200,7 +200,7 @@ class EvaluateOptions(ImageOptions):
         "high-resolution images computed by other programs; with several references, one per"
         " reference, in the same order",
     )
-    volumes: int = option(10, "--volumes N", "volumes of a series that are scored", least=1)
+    volumes: int = option(10, "--volumes N", "volumes of a series to score", least=1)
     figures: Literal["none", "png", "svg"] = option(
         "none",
         "--figures",

@@ -312,7 +312,7 @@ class Checked:
         value = getattr(self, name)
         numbers = value if isinstance(value, tuple) else (value,)
         for word, bound, holds in (
-            ("above", known.above, operator.gt),
+            ("a value above", known.above, operator.gt),
             ("at least", known.least, operator.ge),
             ("at most", known.most, operator.le),
         ):

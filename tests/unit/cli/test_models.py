@@ -410,7 +410,7 @@ def test_numbers_of_a_factor() -> None:
     assert factor_from([1, 2, 3], FACTOR) == (1.0, 2.0, 3.0)
     assert factor_from((), FACTOR) == FACTOR
     for wrong in ("2 2", "0.5", "9"):
-        with pytest.raises(UsageError, match=r"--factor: .*\n.*(expected one number|it must be)"):
+        with pytest.raises(UsageError, match=r"--factor: .*\n.*(expected one number|expected at)"):
             parsers()["train"].options(["tv", "out", "--factor", *wrong.split()], TrainOptions)
 
 
@@ -451,7 +451,7 @@ REFUSED: dict[str, tuple[Argv, str]] = {
     ),
     "counts": (
         lambda d, t: ["train", "cpce", t / "m", "--fine", d / HIGH, d / HIGH, "--coarse", d / LOW],
-        "2 fine",
+        "there are 2 high-resolution images",
     ),
     "single slice": (
         lambda d, t: ["apply", "M3D", t / "slice_T1w.nii", t / "o.nii"],
@@ -495,7 +495,7 @@ REFUSED: dict[str, tuple[Argv, str]] = {
             "--from",
             d / "srgan.safetensors",
         ],
-        "it is a model of srgan, not of unet",
+        "the model is from srgan, not from unet",
     ),
     "two contrasts": (
         lambda d, t: ["train", "unet", t / "m", "--fine", d / HIGH, t / "slice_T1w.nii"],
@@ -503,7 +503,7 @@ REFUSED: dict[str, tuple[Argv, str]] = {
     ),
     "fused contrasts": (
         lambda d, t: ["apply", "M2C", d / LOW, t / "o.nii"],
-        "it takes 2 contrasts of one",
+        "the model requires 2 contrasts of one",
     ),
     "factor of a pair": (
         lambda d, t: [
@@ -537,7 +537,7 @@ REFUSED: dict[str, tuple[Argv, str]] = {
     ),
     "overlap of patches": (
         lambda d, t: ["apply", "M", d / LOW, t / "o.nii", "--patch", "16", "--overlap", "16"],
-        "--overlap 16: expected less than --patch 16",
+        "--overlap 16\n  why: expected less than --patch 16",
     ),
     "overlap of whole images": (
         lambda d, t: ["apply", "M", d / LOW, t / "o.nii", "--overlap", "4"],
@@ -598,7 +598,7 @@ REFUSED: dict[str, tuple[Argv, str]] = {
     ),
     "threads": (
         lambda d, t: ["apply", "M", d / LOW, t / "o.nii", "--threads", "0"],
-        "--threads: 0\n  why: expected one number at least 1",
+        "--threads: 0\n  why: expected at least 1",
     ),
 }
 

@@ -202,7 +202,7 @@ def test_what_belongs_to_one_call_is_not_reused(tmp_path: Path) -> None:
         (SuperRes, {"methods": ()}, "at least one"),
         (SuperRes, {"factor": 1.0}, "above 1"),
         (SuperRes, {"recipe": "slow"}, "fast, paper"),
-        (SuperRes, {"max_train_minutes": 0}, "expected above 0"),
+        (SuperRes, {"max_train_minutes": 0}, "expected a value above 0"),
         (SuperRes, {"max_train_minutes": float("nan")}, "type float"),
         (Selection, {"participant_label": ("01,02",)}, "by spaces or commas"),
         (Selection, {"task_id": "tap"}, "type list"),
