@@ -197,7 +197,7 @@ def judged_contrasts(contrasts: Contrasts) -> list[str]:
 def _growth_text(setting: Lookup) -> str:
     return (
         "The region of interest was extended by up to 10 mm into adjacent voxels where the"
-        " correlation of the acquired series, smoothed by {max(setting('smoothing')):g} mm, with"
+        f" correlation of the acquired series, smoothed by {max(setting('smoothing')):g} mm, with"
         " the task was at least .5 and in the upper quarter of the range over the region and its"
         " surroundings. The extended region was used for all series.\n"
     )

@@ -805,10 +805,10 @@ IN_ORDER = (
     "Rigid head motion",
     "acquired series was resampled",
     "Confounds were",
-    "Every other series was brought",
+    "All other series were resampled",
     "Baselines:",
-    "under a Gaussian prior",
-    "was mapped in every",
+    "with a Gaussian prior",
+    "was mapped in all series",
     "split into two halves",
     "compared with known activation",
 )
@@ -834,7 +834,7 @@ def test_the_methods_text_cites_what_exists_says_nothing_twice_and_follows_the_p
     assert [sentence for sentence, times in Counter(sentences).items() if times > 1] == []
     assert (
         text.count("aseline")
-        <= text.count("Every other series was brought")
+        <= text.count("All other series were resampled")
         == text.count("Baselines:")
     )
     places = [text.index(words) for words in IN_ORDER if words in text]
