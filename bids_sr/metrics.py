@@ -91,7 +91,7 @@ def statistic(name: str) -> _Statistic:
     'mm^3'
     """
     if name not in STATISTICS:
-        raise KeyError(f"statistic {name!r} is declared nowhere")
+        raise KeyError(f"unknown statistic {name!r}")
     return STATISTICS[name]
 
 
@@ -287,7 +287,7 @@ def read_frame(path: Path) -> pd.DataFrame:
     if list(table) != list(COLUMNS):
         raise ValueError(f"{path}: columns {' '.join(table)!r}, expected {' '.join(COLUMNS)}")
     if table["unit"].isna().any():
-        raise ValueError(f"{path}: a line has fewer than {len(COLUMNS)} cells")
+        raise ValueError(f"{path}: a row has fewer than {len(COLUMNS)} columns")
     return table
 
 
@@ -414,7 +414,9 @@ def p_value(value: float, form: str = ".3f") -> str:
 def _both(reference: Real, image: Real, mask: Mask | None) -> tuple[Float, Float]:
     if reference.shape != image.shape or (mask is not None and mask.shape != image.shape):
         shapes = [reference.shape, image.shape, *([] if mask is None else [mask.shape])]
-        raise ValueError(f"images of shapes {', '.join(map(str, shapes))} cannot be compared")
+        raise ValueError(
+            f"images of different shapes cannot be compared: {', '.join(map(str, shapes))}"
+        )
     if mask is not None and not mask.any():
         raise ValueError("the mask is empty")
     inside = slice(None) if mask is None else mask
@@ -483,7 +485,9 @@ def _ssim_map(x: Float, y: Float, data_range: float) -> Float:
     from scipy.ndimage import gaussian_filter
 
     if min(x.shape) < _SSIM_WINDOW:
-        raise ValueError(f"an image of {x.shape} is smaller than the window of {_SSIM_WINDOW}")
+        raise ValueError(
+            f"image of {x.shape} pixels; expected at least the window of {_SSIM_WINDOW} pixels"
+        )
 
     def local_mean(values: Float) -> Float:
         return gaussian_filter(values, sigma=1.5, radius=_SSIM_WINDOW // 2)

@@ -235,13 +235,18 @@ def prepare(
     across = " and averaging across slices" if retrospective_factor(settings)[2] != 1 else ""
     _describe(data, settings, f"downsampled by truncation of k-space{across}")
     _describe(
-        truth, settings, "the measured volumes, which are the truth of the data set downsampled"
+        truth,
+        settings,
+        "measured volumes, the high-resolution reference of the downsampled dataset",
     )
     for subject in subjects:
         digest = _digest(subject, settings, type_order)
         record = data.parent / _RECORDS / f"sub-{subject.label}.json"
         if not _stands(record, digest, data.parent):
-            say(f"sub-{subject.label}: making the coarser data set and its truth")
+            say(
+                f"sub-{subject.label}: creating the downsampled dataset and its high-resolution"
+                " reference"
+            )
             record.unlink(missing_ok=True)
             _make(subject, settings, type_order)
             _record(record, digest, [folder / f"sub-{subject.label}" for folder in (data, truth)])
@@ -289,9 +294,9 @@ def _describe(root: Path, settings: Settings, what: str) -> None:
     write_json(root / "dataset_description.json", description)
     write_whole(
         root / "README",
-        f"# {name}: {what}\n\nMade by bids-sr {__version__} with --retrospective ({downsampled})"
-        " from the data set of that name to compare what is super-resolved with what was measured."
-        " See the manual of bids-sr, section Is the finer map true.\n",
+        f"# {name}: {what}\n\nWritten by bids-sr {__version__} with --retrospective"
+        f" ({downsampled}), from the dataset of this name, to compare super-resolved with"
+        " measured series. See the page Evaluation in the documentation of bids-sr.\n",
     )
 
 
@@ -566,7 +571,7 @@ def _sidecar_of_events(table: Path, types: Sequence[str]) -> dict[str, object]:
     content = read_json(table.with_suffix(".json"))
     described = content.get("trial_type")
     described = (
-        dict(described) if isinstance(described, dict) else {"Description": "Kind of trial"}
+        dict(described) if isinstance(described, dict) else {"Description": "Type of trial"}
     )
     if not isinstance(described.get("Levels"), dict) and types:
         described["Levels"] = {name: name for name in types}

@@ -185,5 +185,5 @@ def parse_map_label(label: str) -> _MapLabel:
     """
     found = _LABEL.fullmatch(label)
     if found is None:
-        raise ValueError(f"desc-{label} is no series")
+        raise ValueError(f"desc-{label} is not the label of a series")
     return _MapLabel(found["series"], int(found["tenths"] or 0) / 10, found["region"] or "")

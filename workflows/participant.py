@@ -222,7 +222,7 @@ def _registered(
 _OPENING = """\
 Results included in this manuscript come from *bids-sr* {version}, which is based on \
 *Nipype* [@nipype]. {compared} went through the same analysis, so that the effect of \
-super-resolution can be separated from those of interpolation and smoothing.
+super-resolution can be separated from the effects of interpolation and smoothing.
 """
 _OF_SERIES = "The acquired series, plain interpolations of it and super-resolved series"
 _OF_SCANS = "The acquired scans, plain interpolations of them and super-resolved scans"

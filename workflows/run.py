@@ -116,8 +116,10 @@ def run_facts(settings: Settings, run: BoldRun, *, timed: bool) -> _Facts:
 def _pair_words(pair: Pair | None) -> str:
     """Which images a run is super-resolved with."""
     if pair is None:
-        return "none: only interpolations and methods that need no pair"
-    lowres = "its own k-space-truncated copy" if pair.lowres is None else pair.lowres.name
+        return "none: only interpolations and methods without a pair"
+    lowres = (
+        "a k-space-truncated copy of the same image" if pair.lowres is None else pair.lowres.name
+    )
     sidecar = pair.highres.with_name(pair.highres.name.partition(".")[0] + ".json")
     described = read_json(sidecar).get("Description")
     return f"{pair.highres.name} and {lowres}" + (f" ({described})" if described else "")
@@ -287,7 +289,7 @@ def _add_motion(run: RunOf) -> None:
     else:
         scope.give(bold_file=bold.bold)
         if echo := bold.entities.get("echo"):
-            scope.say(Part.PREPROCESSING, f"Of several echoes, echo {echo} alone was used.")
+            scope.say(Part.PREPROCESSING, f"Only echo {echo} of the multi-echo run was used.")
     scope.add(motion.import_series)
     scope.add(motion.count_dummies)
     if bold.precomputed is not None:

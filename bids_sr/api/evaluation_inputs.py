@@ -76,36 +76,33 @@ def checked_names(
     programs by name; None for none.
     """
     if compared is not None and not isinstance(compared, Mapping):
-        raise ImageInputError(
-            f"compared: a mapping of name to image is needed, not {compared!r:.60}"
-        )
+        raise ImageInputError(f"compared: {compared!r:.60}; expected a mapping of name to image")
     others = dict(compared) if isinstance(compared, Mapping) else {}
     series = {} if series is None and others else series
     if not isinstance(series, Mapping) or not (series or others):
         needed = (
-            "a mapping of name to image or fitted SuperResolver is needed, such as {'sbl':"
+            "expected a mapping of name to image or fitted SuperResolver, such as {'sbl':"
             " resolver}"
         )
-        raise ImageInputError(f"series: {needed}, not {series!r:.60}")
+        raise ImageInputError(f"series: {series!r:.60}; {needed}")
     names = [str(name) for name in series]
     if strange := [name for name in not_applied if name not in names]:
         raise ImageInputError(
-            f"not_applied: {', '.join(map(repr, strange))} is no series; there are"
+            f"not_applied: {', '.join(map(repr, strange))} not found in series. Choose from"
             f" {', '.join(names)}"
         )
     if twice := sorted({*names} & {*map(str, others)}):
-        raise ImageInputError(
-            f"compared: {', '.join(twice)} is among series, too; give each a name of its own"
-        )
+        raise ImageInputError(f"compared: {', '.join(twice)} also in series. Use different names.")
     for name in (*names, *map(str, others)):
         if not (name.isascii() and name.isalnum()) or kind_of(name) != "method":
             reserved = (
-                f"{', '.join(BASELINES)}, raw, run, measured, which stand for others (baselines"
-                " are made here)"
+                f"{', '.join(BASELINES)}, raw, run and measured (baselines are computed by"
+                " Evaluator)"
             )
+            argument = "compared" if name in map(str, others) else "series"
             raise ImageInputError(
-                f"series: {name!r} cannot name a series; take letters and digits, and none of"
-                f" {reserved}"
+                f"{argument}: {name!r} is not a valid name. Use only letters and digits, and none"
+                f" of the reserved names {reserved}"
             )
 
 
@@ -125,15 +122,18 @@ def confounds_of(what: pd.DataFrame | np.ndarray | str | Path, n_volumes: int) -
             table = table[[name for name in table if name in MOTION]]
         table = table.astype(float)
     except (OSError, ValueError, TypeError) as error:
-        raise ImageInputError(f"confounds: they are no table of numbers ({error})") from error
+        raise ImageInputError(f"confounds: not a table of numbers ({error})") from error
     if len(table) != n_volumes:
         raise ImageInputError(
-            f"confounds: {len(table)} rows for {n_volumes} volumes; give one for each, dummy scans"
-            " too"
+            f"confounds: {len(table)} rows for {n_volumes} volumes. Provide one row per volume,"
+            " including dummy scans."
         )
     if table.iloc[1:].isna().any(axis=None):
         lacking = ", ".join(table.columns[table.iloc[1:].isna().any()])
-        raise ImageInputError(f"confounds: values are missing in {lacking}; fill them, or drop it")
+        raise ImageInputError(
+            f"confounds: missing values in {lacking} after the first row. Fill in these values or"
+            " drop the columns."
+        )
     return table
 
 
@@ -151,11 +151,11 @@ def series_on(brain: Volume, image: ImageLike, n_volumes: int, folder: Path, nam
     with opened(image, folder, name) as reader:
         if reader.shape != shape or not np.allclose(reader.affine, brain.affine, atol=1e-3):
             what = (
-                f"{name} is {reader.shape}, and the run at the high resolution {shape} on the"
-                " grid of its reference"
+                f"{name} is not on the high-resolution grid of the run (shape {reader.shape};"
+                f" expected {shape})"
             )
             raise ImageInputError(
-                f"series: {what}; give what SuperResolver.transform returns, or another factor"
+                f"series: {what}. Pass the output of SuperResolver.transform, or change factor."
             )
         return reader.path
 
@@ -171,11 +171,10 @@ def events_of(events: pd.DataFrame | str | Path | None) -> Events:
 
     Onset (s), duration (s) and trial type of each event.
     """
-    columns = "give onset, duration (s) and trial_type"
+    columns = "expected the columns onset, duration (s) and trial_type"
     if not isinstance(events, (pd.DataFrame, str, os.PathLike)):
         raise ImageInputError(
-            "events: a DataFrame or the path of a BIDS file is needed, not"
-            f" {type(events).__name__}"
+            f"events: got {type(events).__name__}; expected a DataFrame or the path of a BIDS file"
         )
     try:
         if not isinstance(events, pd.DataFrame):
@@ -192,7 +191,8 @@ def _check_known(known: Iterable[str], contrasts: Iterable[str]) -> None:
     if strange := [name for name in known if name not in contrasts]:
         names = ", ".join(map(repr, strange))
         raise ImageInputError(
-            f"truth: {names} is no contrast of this evaluation; there are {', '.join(contrasts)}"
+            f"truth: {names} not found in the contrasts of this evaluation. Choose from"
+            f" {', '.join(contrasts)}"
         )
 
 
@@ -209,7 +209,7 @@ def covering(brain: Volume, image: ImageLike, folder: Path, name: str) -> Volume
     if not inside.all():
         what = f"the field of view of {name} covers {inside.mean():.0%} of the brain"
         raise ImageInputError(
-            f"truth: {what}; give a map in the frame of the reference that covers all of it"
+            f"truth: {what}. Pass a map in the frame of the boldref that covers the whole brain."
         )
     return volume
 
@@ -246,7 +246,10 @@ def check_inputs(
             problems.append(error)
 
     if not tr > 0:
-        told = "the header of the acquired series tells none, or one without a unit; give it, in s"
+        told = (
+            "no repetition time, or no unit of time, in the header of the acquired series."
+            " Specify tr in s."
+        )
         problems.append(ImageInputError(f"tr: {told}"))
     checked_series(acquired, "acquired")
     tried(_read, acquired)
@@ -295,16 +298,17 @@ def _check_truth(truth: ImageLike, acquired: SeriesReader, factor: Factor, folde
         apart = corners_apart(shape, reader.affine, acquired.shape[:3], acquired.affine)
         limit = EDGE_TOLERANCE * min(reader.zooms)
     if count != acquired.shape[3]:
-        fix = "a measured reference is of the same run (or give known activation by contrast)"
+        fix = "Pass a measurement of the same run, or known activation by contrast."
         raise ImageInputError(
-            f"truth: {count} volumes, the acquired series has {acquired.shape[3]}; {fix}"
+            f"truth: {count} volumes; expected {acquired.shape[3]}, as in the acquired series."
+            f" {fix}"
         )
     if shape != finest or apart > limit:
         raise ImageInputError(
-            f"truth: its grid is {shape}, and {finest} is that of the run at the high"
-            f" resolution; the outer edges of the two fields of view lie up to {apart:.3g} mm"
-            f" apart, and {limit:.2g} mm are allowed; give the series measured in the same field"
-            " of view, with axes in the same directions"
+            f"truth: grid {shape}; expected the high-resolution grid of the run, {finest}. Outer"
+            f" edges of the two fields of view are up to {apart:.3g} mm apart (limit {limit:.2g}"
+            " mm). Pass a series measured in the same field of view, with axes in the same"
+            " directions."
         )
 
 
@@ -376,8 +380,8 @@ def place_design(
         left = {*inputs.seeds}
     for name in left:
         raise ImageInputError(
-            f"seeds: {name} at {tuple(inputs.seeds[name])}: no voxel of the brain lies near it;"
-            " give scanner coordinates (RAS mm)"
+            f"seeds: {name} at {tuple(inputs.seeds[name])} contains no voxel of the brain mask."
+            " Specify scanner coordinates (RAS mm)."
         )
 
 

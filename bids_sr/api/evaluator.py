@@ -240,13 +240,15 @@ class Evaluator(BaseEstimator):
         """
         if (events is None) == (seeds is None):
             raise ImageInputError(
-                "events, seeds: give one of them, events of a task or seeds of a run at rest"
+                "events, seeds: specify exactly one (events of a task, or seeds of a"
+                " resting-state run)"
             )
         given_as.checked_names(series, not_applied, compared)
         series, compared = series or {}, compared or {}
         if (other_run is None) != (other_events is None):
             raise ImageInputError(
-                "other_run, other_events: give both, the run and its events, or neither"
+                "other_run, other_events: both are needed for this comparison. Specify the run"
+                " and its events, or neither."
             )
         arguments: dict[str, object] = {
             "events": events,
@@ -344,7 +346,7 @@ class Evaluator(BaseEstimator):
             )
             rows, verdict = here.load(scope["evaluation"], scope["verdict"])
         for name in idle:
-            text = f"{name} was not applied: its series is that of zerofill, and not compared"
+            text = f"{name} was not applied: the series equals zerofill and is not compared"
             warnings.warn(text, SuperResolutionWarning, stacklevel=3)
         self.contrasts_: dict[str, Mapping[str, float]] = scope.setting("contrasts")  # type: ignore[assignment]
         self.verdict_ = cast("VerdictFacts", verdict)
@@ -424,7 +426,8 @@ class Evaluator(BaseEstimator):
             names = [name for name in names if name not in PAIR_BASELINES]
         if wrong := [name for name in names if name not in BASELINES]:
             raise ImageInputError(
-                f"baselines: {', '.join(wrong)}; there are {', '.join(BASELINES)}"
+                f"baselines: unknown baseline {', '.join(wrong)}. Choose from"
+                f" {', '.join(BASELINES)}"
             )
         return names
 

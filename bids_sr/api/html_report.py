@@ -42,7 +42,10 @@ footer{{color:#5b6770;font-size:.85em}}
 </style></head><body><h1>{title}</h1>{body}
 <footer>bids-sr {version}; for research, not for clinical use</footer>
 </body></html>"""
-_REFERENCES = {"measured": "the measured halves", "otherRun": "the other run"}
+_REFERENCES = {
+    "measured": "the measured series (other half of the blocks)",
+    "otherRun": "the other run of the task",
+}
 _GOOD, _DOUBT = "#009e73", "#d55e00"
 
 
@@ -125,15 +128,20 @@ def resolved(
     parts = [
         _drawn(
             series_figure(shown, brain, mask=brain),
-            "One volume as acquired, by cubic B-spline and by the method; below, the difference",
+            "One volume: acquired, cubic B-spline, and method. Below: difference from B-spline.",
         )
     ]
     if weight is not None and not reason:
         parts.append(
-            _drawn(variance_figure(weight, brain, shown["bspline"]), "Where the run fluctuates")
+            _drawn(variance_figure(weight, brain, shown["bspline"]), "Prior SD map of the run")
         )
     parts.append(_folded("Parameters", parameters))
-    parts.append(_folded("Measured on the way", json.dumps(facts, indent=2, default=str)))
+    parts.append(
+        _folded(
+            "Registration, calibration and held-out scores",
+            json.dumps(facts, indent=2, default=str),
+        )
+    )
     voxel = " x ".join(f"{z:.3g}" for z in brain.zooms)
     lead = f"{method}: {shown['acquired'].data.shape} to {brain.data.shape} voxels, {voxel} mm. "
     if reason:

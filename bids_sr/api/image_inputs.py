@@ -42,7 +42,7 @@ class SuperResolutionWarning(UserWarning):
 def there(path: str | os.PathLike[str], what: str) -> Path:
     """A path that a file is at; ImageInputError where there is none."""
     if not Path(path).is_file():
-        raise ImageInputError(f"{what}: there is no file {path}")
+        raise ImageInputError(f"{what}: file {path} not found. Check the path.")
     return Path(path)
 
 
@@ -55,8 +55,8 @@ def series_file(image: ImageLike, folder: Path, what: str, *, allow_nan: bool = 
         return there(image, what)
     if not isinstance(image, nib.Nifti1Image):
         raise ImageInputError(
-            f"{what}: a path or a nibabel.Nifti1Image is needed, not {type(image).__name__}; make"
-            " one of an array by nibabel.Nifti1Image(array, affine)"
+            f"{what}: got {type(image).__name__}; expected a path or a nibabel.Nifti1Image."
+            " Convert an array with nibabel.Nifti1Image(array, affine)."
         )
     return _written(image, folder / f"{what}.nii", what, allow_nan=allow_nan)
 
@@ -77,7 +77,7 @@ def _written(image: nib.Nifti1Image, path: Path, what: str, *, allow_nan: bool) 
     single = len(image.shape) == 3
     if len(shape) not in (3, 4):
         raise ImageInputError(
-            f"{what}: it has {len(shape)} axes; give a series (x, y, z, t) or a volume (x, y, z)"
+            f"{what}: {len(shape)} axes; expected a series (x, y, z, t) or a volume (x, y, z)"
         )
     if single:
         save_image(
@@ -100,7 +100,7 @@ def _finite(values: ArrayLike, t: int, what: str, allow_nan: bool) -> Float32:
     volume = np.asarray(values, dtype=np.float32)
     if not allow_nan and not np.isfinite(volume).all():
         raise ImageInputError(
-            f"{what}: volume {t} holds NaN or infinite values; replace or mask them first"
+            f"{what}: volume {t} contains NaN or infinite values. Replace or mask them first."
         )
     return volume
 
@@ -156,9 +156,9 @@ def volume_file(image: ImageLike, folder: Path, what: str) -> Path:
     path = series_file(image, folder, what)
     with SeriesReader(path) as reader:
         if reader.shape[3] > 1:
-            fix = "give its mean over time"
+            fix = "Pass the mean over time."
             raise ImageInputError(
-                f"{what}: one volume is needed, not a series of {reader.shape}; {fix}"
+                f"{what}: series of shape {reader.shape}; expected a single volume. {fix}"
             )
     return path
 
@@ -178,16 +178,17 @@ def mask_on(mask: MaskLike, grid: Volume, folder: Path, what: str = "mask") -> V
     shape = grid.data.shape
     if image.data.shape != shape or not np.allclose(image.affine, grid.affine, atol=1e-3):
         fix = (
-            "bring it there, for instance by nilearn.image.resample_to_img(mask, image,"
-            " interpolation='nearest')"
+            "Resample the mask, for example with nilearn.image.resample_to_img(mask, image,"
+            " interpolation='nearest')."
         )
         raise ImageInputError(
-            f"{what}: it lies on another grid ({image.data.shape}) than {shape}; {fix}"
+            f"{what}: not on the expected grid (shape {image.data.shape}; expected {shape}). {fix}"
         )
     inside = np.asarray(image.data > 0.5)
     if not inside.any():
         raise ImageInputError(
-            f"{what}: it is empty; give one with the brain in it, or None to have it found"
+            f"{what}: no voxel is set; expected at least one. Pass another mask, or None for the"
+            " default."
         )
     return grid.like(inside)
 
@@ -202,11 +203,11 @@ def poses_of(motion: Motion, n_volumes: int, what: str = "motion") -> Float:
     poses = np.asarray(motion, dtype=np.float64)
     if poses.shape != (n_volumes, 4, 4) or not np.isfinite(poses).all():
         fix = (
-            "give the transforms that take a boldref point (RAS mm) to its point in each volume,"
-            " or None to have them"
+            "Pass transforms from a boldref point (RAS mm) to its position in each volume, or"
+            " None to"
         )
-        own = f"{poses.shape} is not one 4x4 matrix for each of {n_volumes} volumes"
-        raise ImageInputError(f"{what}: {own}; {fix} estimated")
+        own = f"shape {poses.shape}; expected ({n_volumes}, 4, 4) with finite values"
+        raise ImageInputError(f"{what}: {own}. {fix} estimate them.")
     return poses
 
 
@@ -238,11 +239,12 @@ def in_plane(factor: object) -> Factor:
         x, y, z = (float(value) for value in values)
     except TypeError:
         raise ImageInputError(
-            f"factor: {factor!r} is neither a number nor three of them; for instance 2"
+            f"factor: {factor!r}; expected one number or three, for example 2 or (2, 2, 1)"
         ) from None
     if not all(1 <= value <= 8 for value in (x, y, z)):
         raise ImageInputError(
-            f"factor: {factor!r}; each is 1 (as acquired) to 8, such as 2 or (2, 2, 1)"
+            f"factor: {factor!r}; expected values from 1 (as acquired) to 8, for example 2 or (2,"
+            " 2, 1)"
         )
     return x, y, z
 
@@ -258,8 +260,7 @@ def checked_series(reader: SeriesReader, what: str) -> None:
     """Refuse a single volume where a run is meant."""
     if reader.shape[3] < 2:
         raise ImageInputError(
-            f"{what}: it is one volume of {reader.shape[:3]}; give a series (x, y, z, t) of"
-            " the run"
+            f"{what}: single volume of shape {reader.shape[:3]}; expected a series (x, y, z, t)"
         )
 
 
@@ -268,11 +269,10 @@ def slices_last(reader: SeriesReader) -> None:
     across = reader.header.get_dim_info()[2]
     if across not in (None, 2):
         what = (
-            f"its header says that slices lie along axis {across} (of 0, 1, 2), and they are taken"
-            " along axis 2"
+            f"slices are along axis {across} (of 0, 1, 2) according to the header; expected axis 2"
         )
         raise ImageInputError(
-            f"bold: {what}; reorder the axes first, for instance by nibabel.as_closest_canonical"
+            f"bold: {what}. Reorder the axes first, for example with nibabel.as_closest_canonical."
         )
 
 

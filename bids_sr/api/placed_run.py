@@ -121,7 +121,8 @@ def place_run(
     known = dict(found or {})
     if n_dummy != "auto" and not 0 <= n_dummy <= total - 2:
         raise ImageInputError(
-            f"n_dummy: {n_dummy} of {total} volumes leave less than two; give a smaller number"
+            f"n_dummy: {n_dummy} for {total} volumes; expected 0 to {total - 2}, so that at least"
+            " two remain"
         )
     dummies = None if n_dummy == "auto" else int(n_dummy)
     own = {"axis_order": AS_STORED, "origin": "Python", "dummy_scans": dummies}
@@ -166,7 +167,8 @@ def _place_motion(
             image.affine, reader.affine, atol=1e-3
         ):
             raise ImageInputError(
-                f"boldref: {image.data.shape} is not the grid of the series {reader.shape[:3]}"
+                f"boldref: not on the grid of the series (shape {image.data.shape}; expected"
+                f" {reader.shape[:3]})"
             )
     if image is not None:
         name = "boldref" if poses is None else "given_boldref"
@@ -195,9 +197,9 @@ def doubt_realigned(
     scope.add(find_motion_left, wires=wires)
     at, far = here.load(scope["doubtful_volume"], scope["displacement_mm"])
     if cast("float", far) > _MOST_LEFT_MM:
-        where = f"realigned=True, but volume {at} lies {far:.1f} mm from the reference"
+        where = f"realigned=True, but volume {at} is {far:.1f} mm from the boldref"
         text = (
-            f"{where}: head motion would be taken for signal; leave realigned out, or give motion"
+            f"{where}: head motion would be treated as signal. Omit realigned, or specify motion."
         )
         warnings.warn(text, SuperResolutionWarning, stacklevel=5)
 
@@ -228,8 +230,8 @@ def refuse_without_guide(name: str, pretrained: object, inputs: Given) -> None:
     )
     if inputs.guide is None and needed:
         raise ImageInputError(
-            f"guide: {name} takes what it adds from a high-resolution T2*-weighted image; give"
-            " guide=... (and lowres=...), or take a method that needs none, such as sbl"
+            f"guide: {name} requires a high-resolution T2*-weighted image. Specify guide=... (and"
+            " lowres=...), or use a method that does not need this image, such as sbl."
         )
 
 
@@ -265,9 +267,9 @@ def _place_calibration(scope: Scope, here: RunHere, inputs: Given, folder: Path)
         n_volumes = reader.shape[3]
     if not tr > 0:
         fix = "image.header.set_zooms((*image.header.get_zooms()[:3], tr)) and "
-        fix = f"set both, for instance by {fix}image.header.set_xyzt_units('mm', 'sec')"
+        fix = f"Set both, for example with {fix}image.header.set_xyzt_units('mm', 'sec')"
         raise ImageInputError(
-            f"calibration: its header tells no repetition time, or one without a unit; {fix}"
+            f"calibration: no repetition time, or no unit of time, in the header. {fix}"
         )
     calibration_scope = scope.within("calibration", axis_order=AS_STORED, tr=tr, dummy_scans=None)
     calibration_scope.give(bold_file=file)
@@ -287,10 +289,7 @@ def _place_calibration(scope: Scope, here: RunHere, inputs: Given, folder: Path)
         doubt_realigned(here, calibration_scope, "calibration_ref", "head_mask")
     (facts,) = cast("list[dict[str, object]]", here.load(scope["calibration_facts"]))
     if not facts["usable"]:
-        text = (
-            "calibration: it is left out, and the run's own variance is used instead:"
-            f" {facts['reason']}"
-        )
+        text = f"calibration: skipped; the variance of the run is used instead: {facts['reason']}"
         warnings.warn(text, SuperResolutionWarning, stacklevel=6)
 
 
@@ -338,11 +337,12 @@ def each_run(
     `values`: arguments by name; a list has one for each run, anything else holds for all.
     """
     if not runs:
-        raise ImageInputError("an empty list of runs; give one image or path for each run")
+        raise ImageInputError("empty list of runs; expected one image or path per run")
     for name, value in values.items():
         if is_several(value) and len(value) != len(runs):
             raise ImageInputError(
-                f"{name}: {len(value)} for {len(runs)} runs; give a list with one for each run"
+                f"{name}: {len(value)} value(s) for {len(runs)} runs. Pass a list with one value"
+                " per run."
             )
     for k, run in enumerate(runs):
         yield (
@@ -356,8 +356,7 @@ def of_one_run(values: Mapping[str, object]) -> None:
     for name, value in values.items():
         if is_several(value):
             raise ImageInputError(
-                f"{name}: a list, but there is a single run; give a list of runs, too, or one"
-                f" {name}"
+                f"{name}: a list, but a single run. Pass a list of runs, or a single {name}."
             )
 
 

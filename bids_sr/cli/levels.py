@@ -185,8 +185,8 @@ def _of_earlier_calls(settings: Settings, stored: set[Path]) -> list[Notice]:
     return [
         Notice(
             what=str(out),
-            why=f"files of an earlier call with other settings were moved to {EARLIER}, to be"
-            f" deleted where nobody needs them: {some(names, _NAMED)}",
+            why=f"files of an earlier call with other settings were moved to {EARLIER}:"
+            f" {some(names, _NAMED)}. Delete them if they are not needed.",
             level="warning",
             subject=run.removeprefix("sub-").partition("_")[0],
             run=run,
@@ -230,7 +230,7 @@ def _executed(
         resources.omp_nthreads or 1,
     )
     if workers < processes and resources.use_plugin is None:
-        say(f"{memory_gb:.1f} GB of memory let {workers} of {processes} processors be used")
+        say(f"{memory_gb:.1f} GB of memory: only {workers} of {processes} processors are used")
     progress = Progress(
         workflow._create_flat_graph(),
         say,

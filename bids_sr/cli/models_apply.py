@@ -78,7 +78,11 @@ def ready_method(
     if name in MATRICES:
         if options.patch or options.overlap:
             what = "--patch" if options.patch else "--overlap"
-            raise UsageError(what, f"{name} is an interpolation of whole images", "leave it out")
+            raise UsageError(
+                what,
+                f"{name} is an interpolation of whole images, without patches",
+                "omit the option",
+            )
         factor = files.factor_from(options.factor, default or files.IN_PLANE)
         return ReadyMethod(
             name=name,
@@ -134,19 +138,19 @@ def _check_patches(model: LoadedModel, options: ImageOptions) -> None:
         return
     if not isinstance(recipe, Recipe) or recipe.upsampled_by is None:
         why = f"{model.card.method} works on whole images on the acquired grid"
-        raise UsageError(what, why, "leave it out")
+        raise UsageError(what, why, "omit the option")
     side = options.patch or recipe.patch_applied
     if side is None:
         why = "this model is applied to whole images"
-        raise UsageError(what, why, "give --patch, or leave --overlap out")
+        raise UsageError(what, why, "use --patch, or omit --overlap")
     smallest = min(side) if isinstance(side, tuple) else side
     least = max(SMALLEST_SIDE, getattr(recipe.build_generator, "smallest", 1))
     if smallest < least:
-        why = f"{model.card.method} takes patches of {least} voxels or more"
-        raise UsageError(what, why, f"give --patch {least} or more")
+        why = f"{model.card.method} requires patches of at least {least} voxels"
+        raise UsageError(what, why, f"use --patch {least} or more")
     if options.overlap >= smallest:
-        why = f"patches of {smallest} voxels cannot share as many"
-        raise UsageError(what, why, "give a smaller --overlap, or --patch")
+        why = f"expected an overlap smaller than the patches of {smallest} voxels"
+        raise UsageError(what, why, "use a smaller --overlap, or a larger --patch")
 
 
 def overruled_notes(prepared: ReadyMethod, options: ImageOptions) -> list[str]:

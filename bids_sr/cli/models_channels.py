@@ -83,8 +83,8 @@ class ScannedHead:
 
 
 _PREPARE = (
-    "give the scans res-hr_desc-measured and res-hr_desc-bspline that bids-sr ... --sr-target anat"
-    " writes, which are on one grid and scaled"
+    "use the scans res-hr_desc-measured and res-hr_desc-bspline written by bids-sr ..."
+    " --sr-target anat, which are scaled and on the same grid"
 )
 
 
@@ -95,22 +95,25 @@ def heads_of(options: CompareOptions) -> list[ScannedHead]:
     for fine, coarse in zip(options.fine, options.coarse, strict=True):
         head, contrast = _head_name(fine), files.contrast_of(fine, None)
         if (_head_name(coarse), files.contrast_of(coarse, None)) != (head, contrast):
-            why = f"its fine image is {fine.name}, of another head or contrast"
-            raise UsageError(f"{coarse}", why, "give both lists in the same order")
+            why = (
+                f"the high-resolution image at this position, {fine.name}, is from another"
+                " participant, session or contrast"
+            )
+            raise UsageError(f"{coarse}", why, "specify both lists in the same order")
         if contrast not in options.channels:
             why = f"contrast {contrast} is not among --channels {' '.join(options.channels)}"
-            raise UsageError(f"{fine}", why, "leave the file out, or name its contrast")
+            raise UsageError(f"{fine}", why, "omit the file, or add the contrast to --channels")
         group = found.setdefault(head, {})
         if contrast in group:
-            why = f"{head} has another {contrast} scan: {group[contrast][0].name}"
-            raise UsageError(f"{fine}", why, "give one scan of each contrast and session")
+            why = f"second {contrast} scan of {head}; the first is {group[contrast][0].name}"
+            raise UsageError(f"{fine}", why, "specify one scan per contrast and session")
         group[contrast] = fine, coarse
         participants[head] = participant_of(fine)
     heads = []
     for head, group in found.items():
         if absent := [name for name in options.channels if name not in group]:
-            why = f"no scan of {' and '.join(absent)} is given"
-            fix = f"give {' '.join(options.channels)} of all participants, or leave {head} out"
+            why = f"no scan of {' and '.join(absent)} specified"
+            fix = f"specify {' '.join(options.channels)} of all participants, or omit {head}"
             raise UsageError(head, why, fix)
         pairs = [group[name] for name in options.channels]
         heads.append(
@@ -143,8 +146,8 @@ def check_fusing(methods: Sequence[Method]) -> None:
             fusing = [name for name in offered_methods() if get_method(name).fuses]
             raise UsageError(
                 f"--channels with {method.name}",
-                "this method takes one contrast",
-                f"compare {', '.join(fusing)}, or leave --channels out",
+                "this method uses a single contrast",
+                f"compare {', '.join(fusing)}, or omit --channels",
             )
 
 

@@ -126,7 +126,7 @@ def _prepare(options: CompareOptions) -> _Study:
     lead = options.fine
     if not lead:
         why = "methods are tested with high-resolution images"
-        raise UsageError("compare without --fine", why, "give --fine FILE ...")
+        raise UsageError("compare without --fine", why, "specify --fine FILE ...")
     if options.channels:
         return _checked(_prepare_channels(options, candidates))
     people = tuple(participant_of(path) for path in lead)
@@ -207,8 +207,10 @@ def _candidates(options: CompareOptions) -> list[_Candidate]:
     for change in options.recipe_changes:
         method, dot, _ = change.partition("=")[0].partition(".")
         if dot and method not in names:
-            fix = f"name one of {' '.join(names)}, or none for all"
-            raise UsageError(f"--set {change}", f"{method} is not compared", fix)
+            fix = f"use one of {' '.join(names)}, or no method to change all"
+            raise UsageError(
+                f"--set {change}", f"{method} is not one of the compared methods", fix
+            )
     candidates = list[_Candidate]()
     for name in dict.fromkeys(names):
         changes = tuple(
@@ -473,7 +475,8 @@ def _print_plan(study: _Study, options: CompareOptions) -> None:
     count = len(study.folds) * len(study.candidates)
     print(
         f"{count} training(s): {' '.join(one.name for one in study.candidates)}, factor {factor},"
-        f" coarse images {f'made by {study.degradation}' if study.degradation else 'measured'}"
+        f" low-resolution images"
+        f" {f'computed by {study.degradation}' if study.degradation else 'measured'}"
     )
     if options.test_coarser != 1:
         print(f"tests at {options.test_coarser:g} times the voxel size of the images")

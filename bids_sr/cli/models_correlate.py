@@ -54,7 +54,7 @@ def _read(options: CorrelateOptions) -> tuple[Array, Array, Mask]:
         images.append(data.mean(-1) if data.ndim == 4 else data)
         grids.append(affine)
         if images[-1].shape != images[0].shape or not np.allclose(affine, grids[0], atol=1e-2):
-            why = f"it is not on the grid of {options.first}: {images[-1].shape} voxels"
+            why = f"not on the grid of {options.first}: {images[-1].shape} voxels"
             why += f" instead of {images[0].shape}, or another position"
             raise UsageError(f"{path}", why, "first register and resample the image to that grid")
     first, second, *masks = images

@@ -170,8 +170,8 @@ def prepare_tasks(
             factor = files.factor_between(coarse, reference, options.factor)
             if coarse.shape[3] != reference.shape[3]:
                 raise ImageError(
-                    f"{coarse.path}: {coarse.shape[3]} volumes, its reference has"
-                    f" {reference.shape[3]}"
+                    f"{coarse.path}: {coarse.shape[3]} volumes; expected {reference.shape[3]}, as"
+                    f" in the reference {reference.path.name}"
                 )
             coarse_volumes = volumes
         else:
@@ -266,7 +266,8 @@ def _made(file: Path, reference: SeriesReader, stack: ExitStack) -> SeriesReader
         reader.affine, reference.affine, atol=tolerance
     ):
         raise ImageError(
-            f"{file}: {reader.shape}, not on the grid of {reference.path.name} {reference.shape}"
+            f"{file}: shape {reader.shape}; expected the grid of {reference.path.name},"
+            f" {reference.shape}"
         )
     return reader
 
@@ -362,15 +363,15 @@ def _scores(
 def _coarse_text(task: _Task, options: EvaluateOptions) -> str:
     if options.image:
         return f"measured ({task.coarse.path.name})"
-    return f"made by {options.degradation}"
+    return f"computed by {options.degradation}"
 
 
 def _print_table(measured: _Measured, task: _Task, options: EvaluateOptions) -> None:
     """Print the rows of one reference, best PSNR first."""
     print(
         f"{task.reference.path.name}: {len(task.volumes)} of {task.reference.shape[3]} volume(s);"
-        f" coarse image {_coarse_text(task, options)}, factor"
-        f" {' x '.join(f'{f:.4g}' for f in task.factor)}; {measured.voxels} voxels in the mask;"
+        f" low-resolution image {_coarse_text(task, options)}, factor"
+        f" {' x '.join(f'{f:.4g}' for f in task.factor)}. {measured.voxels} voxels in the mask;"
         f" data range {measured.data_range:.6g} (maximum minus minimum of the reference in the"
         " mask)"
     )

@@ -123,8 +123,8 @@ def factor_between(coarse: SeriesReader, fine: SeriesReader, asked: Sequence[flo
     apart = float(np.abs((affine - fine.affine) @ corners).max())
     if min(factor) < 1 or apart > tolerance:
         why = (
-            f"it does not cover the field of view of {coarse.path.name} on a finer grid (corners"
-            " lie up to "
+            f"does not cover the field of view of {coarse.path.name} on a finer grid (corners are"
+            " up to "
         )
         fix = (
             "first resample the image to the same outer edges, or replace --image by --degradation"
@@ -134,7 +134,9 @@ def factor_between(coarse: SeriesReader, fine: SeriesReader, asked: Sequence[flo
     if any(abs(a - b) > 0.02 * b for a, b in zip(asked_factor, factor, strict=True)):
         shown = " x ".join(f"{f:.3g}" for f in factor)
         raise UsageError(
-            f"--factor {asked_factor}", f"the two images stand as {shown}", "omit --factor"
+            f"--factor {asked_factor}",
+            f"voxel sizes of the two images have the ratio {shown}",
+            "omit --factor",
         )
     return factor
 
@@ -240,11 +242,11 @@ def fit_for(
         raise UsageError(what, why, f"use bids-sr ... {option}")
     if card.channels > 1:
         why = (
-            f"it takes {card.channels} contrasts of one head at once, on the same grid and scaled"
-            " together"
+            f"the model requires {card.channels} contrasts of one participant, on the same grid"
+            " and scaled together"
         )
         fix = f"use bids-sr ... --sr-target anat {option}, which prepares them"
-        raise UsageError(f"{what} for {card.contrast}", f"{why}; here is one", fix)
+        raise UsageError(f"{what} for {card.contrast}", f"{why}; got one", fix)
     method = get_method(card.method)
     if method.ndim == 3 and reader.shape[2] < 2:
         why = f"{method.name} is a three-dimensional method, and the image is a single slice"
@@ -322,7 +324,7 @@ def list_models(options: ListOptions) -> None:
         "Methods (train with: bids-sr-models train METHOD OUT ...; or bids-sr ... --sr-method"
         " METHOD)"
     )
-    rows = [("name", "dims", "parameters fast / paper", "reference", "learns from", "what it is")]
+    rows = [("name", "dims", "parameters fast / paper", "reference", "learns from", "description")]
     for name in offered_methods():
         facts = get_method(name)
         learns = _LEARNS_FROM.get(facts.trained_on, facts.trained_on)
@@ -394,7 +396,7 @@ def _models(folder: Path) -> None:
             (
                 str(weights.relative_to(folder)),
                 f"{card.method} ({card.recipe})"
-                + (f", called {card.json['method']} by its card" if renaming(card.json) else ""),
+                + (f", {card.json['method']} in the card" if renaming(card.json) else ""),
                 f"{mm} mm by {factor}",
                 card.contrast,
                 reached,
@@ -412,7 +414,7 @@ def show_card(options: CardOptions) -> None:
     if options.json:
         print(json.dumps(card, indent=2, sort_keys=True))
         return
-    print(f"{options.model}: weights and card belong together")
+    print(f"{options.model}: weights match the card")
     _lines(card, 0)
 
 

@@ -119,17 +119,17 @@ class ImageOptions(MachineOptions):
     patch: int | None = option(
         None,
         "--patch N",
-        "apply a network in patches of N voxels of the fine grid and put them together; 0: whole"
-        " slices or volumes (default: the model's; the recipe paper of networks trained on patches"
-        " has those patches)",
+        "apply a network in patches of N voxels of the high-resolution grid and join them. 0:"
+        " whole slices or volumes. Default: patch size of the model, which is set by the recipe"
+        " paper of networks trained on patches",
         least=0,
         most=1024,
     )
     overlap: int = option(
         0,
         "--overlap N",
-        "voxels that neighboring patches share; the outer half of them does not count, so that"
-        " edges of patches do not show",
+        "voxels that neighboring patches share; the outer half of the shared voxels is discarded,"
+        " so that edges of patches are not visible",
         least=0,
         most=512,
     )
@@ -137,11 +137,11 @@ class ImageOptions(MachineOptions):
     def _check(self) -> None:
         MachineOptions._check(self)
         if self.patch and self.overlap >= self.patch:
-            why = f"patches of {self.patch} voxels cannot share {self.overlap}"
-            raise UsageError(f"--overlap {self.overlap}", why, "give less than --patch")
+            why = f"expected less than --patch {self.patch}"
+            raise UsageError(f"--overlap {self.overlap}", why, "use a smaller --overlap")
         if self.patch == 0 and self.overlap:
-            why = "whole images share nothing"
-            raise UsageError("--overlap with --patch 0", why, "leave --overlap out")
+            why = "whole images have no patches that overlap"
+            raise UsageError("--overlap with --patch 0", why, "omit --overlap")
 
 
 @frozen
@@ -200,7 +200,7 @@ class EvaluateOptions(ImageOptions):
         "high-resolution images computed by other programs; with several references, one per"
         " reference, in the same order",
     )
-    volumes: int = option(10, "--volumes N", "volumes of a series that are scored", least=1)
+    volumes: int = option(10, "--volumes N", "volumes of a series to score", least=1)
     figures: Literal["none", "png", "svg"] = option(
         "none",
         "--figures",
@@ -241,7 +241,7 @@ class EvaluateOptions(ImageOptions):
             values = getattr(self, name)
             if values and len(values) != count and (name != "made" or count > 1):
                 what = f"--{name}: {len(values)} value(s)"
-                fix = f"give one for each reference, in the same order, or leave --{name} out"
+                fix = f"specify one per reference, in the same order, or omit --{name}"
                 raise UsageError(what, f"there are {count} references", fix)
         repeated = {path for path in self.reference if self.reference.count(path) > 1}
         if repeated:
@@ -418,7 +418,7 @@ class CompareOptions(TrainOptions):
         (1.0,),
         "--train-coarser F",
         "train each method on images downsampled by these factors: 1 is the resolution of the"
-        " images, and of the tests unless --test-coarser is given; 2 is half of it",
+        " images (and of the tests, unless --test-coarser is used), 2 is half this resolution",
         among=_HOW,
         least=1,
         most=8,
@@ -426,8 +426,8 @@ class CompareOptions(TrainOptions):
     test_coarser: float = option(
         1.0,
         "--test-coarser F",
-        "test on images downsampled by F: --train-coarser 1 then trains at a finer resolution than"
-        " that of the tests, F at the same",
+        "test on images downsampled by F: --train-coarser 1 then trains at a higher resolution"
+        " than the tests, --train-coarser F at the same resolution",
         among=_HOW,
         least=1,
         most=8,
@@ -450,16 +450,16 @@ class CompareOptions(TrainOptions):
             raise UsageError("one of --folds, --split and --test-on is required", why, fix)
         self._need(len(self.split) in (0, 2, 3), "split", "expected two or three numbers")
         if self.validation and self.folds is None:
-            fix = "give a number of three to --split, or --validate-on"
+            fix = "use three numbers for --split, or --validate-on"
             raise UsageError("--validation", "needs --folds", fix)
         if self.validate_on and not self.test_on:
             raise UsageError("--validate-on", "needs --test-on", "also use --test-on")
         self._check_channels()
         if self.coarse and self.train_coarser != (1.0,):
-            why = "measured coarse images have one resolution"
+            why = "measured low-resolution images have only one resolution"
             raise UsageError("--train-coarser with --coarse", why, "omit one of the two")
         if self.coarse and self.test_coarser != 1:
-            why = "measured coarse images have one resolution"
+            why = "measured low-resolution images have only one resolution"
             raise UsageError("--test-coarser with --coarse", why, "omit one of the two")
 
     def _check_channels(self) -> None:

@@ -45,7 +45,7 @@ Blinded rating of structural scans
 1. Copy {sheet} to a new file, such as ratings_rater-A.tsv.
 2. Open each picture in {images}/ and write a whole or half number from {low:g} (unusable) to
    {high:g} (excellent) in the column "rating". Leave the cell empty if you cannot rate a picture.
-3. Do not open {key}: it contains which picture was made by which method.
+3. Do not open {key}: it lists the method of each picture.
 4. Return the sheet. It is scored by
    bids-sr-models rate-score {kit} SHEET [SHEET ...]
 """

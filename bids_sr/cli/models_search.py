@@ -60,7 +60,7 @@ _COLUMNS: Mapping[str, Mapping[str, str]] = {
     "step": {"Description": "training step with the highest held-out score", "Units": "1"},
     "outcome": {
         "Description": (
-            "done; diverged: the loss became not a number; memory: not enough memory on the device"
+            "done; diverged: the loss became NaN; memory: not enough memory on the device"
         ),
         "Units": "n/a",
     },
@@ -157,14 +157,15 @@ def _searchable(options: SearchOptions) -> Recipe:
             " settings"
         )
         fix = (
-            "give --fine FILE ...: training sees only their low-resolution copies, and the trials"
+            "specify --fine FILE ...: training sees only their low-resolution copies, and the"
+            " trials"
             " are scored with the images themselves"
         )
         raise UsageError(what, why, fix)
     if recipe.objective != "self" and not recipe.hold_out:
         why = "the recipe holds no data out, so trials have no held-out PSNR"
         others = [name for name, other in method.recipes.items() if other.hold_out]
-        raise UsageError(what, why, f"give --recipe {' or '.join(others)}")
+        raise UsageError(what, why, f"use --recipe {' or '.join(others)}")
     return recipe
 
 
@@ -186,7 +187,7 @@ def _trials(
     defaults = {item.name: item.default for item in dataclasses.fields(SearchOptions)}
     if options.grid and options.trials != defaults["trials"]:
         why = "a grid has as many trials as combinations of values"
-        raise UsageError("--trials with --grid", why, "leave one of the two out")
+        raise UsageError("--trials with --grid", why, "omit one of the two")
     try:
         trials = (
             grid_trials(space, options.method, recipe)

@@ -214,8 +214,8 @@ def requested_training(options: TrainOptions) -> TrainingRequest:
     _check(options, method, apply_changes(recipe, changes), start)
     if start is not None and (missing := _networks_that_start_anew(recipe, start)):
         print(
-            f"note: {options.start} has no weights of {missing}: new ones are drawn. To keep them"
-            " in a model, train it with --keep-critic"
+            f"note: {options.start} contains no weights of {missing}, so random weights are"
+            " drawn. To keep such weights in a model, train the model with --keep-critic"
         )
     if vgg_weights is None and (notice := features_notice(method, options.recipe)):
         level, text = notice
@@ -278,7 +278,7 @@ def _check(
     """Refuse missing images, and options that contradict one another or the method."""
     if options.keep_critic and recipe.build_critic is None:
         why = f"{method.name} --recipe {options.recipe} is trained without a critic"
-        raise UsageError("--keep-critic", why, "leave it out")
+        raise UsageError("--keep-critic", why, "omit the option")
     if options.train_last is not None and start is None:
         raise UsageError(
             "--train-last",
@@ -294,22 +294,25 @@ def _check(
     if not options.fine and method.needs_pair:
         why = "the method is supervised and needs high-resolution images"
         fix = (
-            "give --fine FILE ..., or train a method that learns from only low-resolution images:"
+            "specify --fine FILE ..., or train a method that learns from only low-resolution"
+            " images:"
             " tv"
             " or dip"
         )
         raise UsageError(f"{method.name} without --fine", why, fix)
-    lead, kind = (options.fine, "fine images") if options.fine else (options.coarse, "images")
+    lead, kind = (
+        (options.fine, "high-resolution images") if options.fine else (options.coarse, "images")
+    )
     for name in ("coarse", "mask"):
         value = getattr(options, name)
         if value and len(value) != len(lead):
-            fix = f"give one for each, in their order, or leave --{name} out"
+            fix = f"specify one per image, in the same order, or omit --{name}"
             raise UsageError(
                 f"--{name}: {len(value)} file(s)", f"there are {len(lead)} {kind}", fix
             )
     if options.degradation not in (None, "kspace") and method.trained_on == "pair":
         what = f"--degradation {options.degradation}"
-        why = f"{method.name} is trained on images with k-space cropped"
+        why = f"{method.name} is trained on images with truncated k-space"
         raise UsageError(what, why, "omit the option, or specify measured images with --coarse")
     if options.coarse and options.degradation and options.fine:
         raise UsageError(
@@ -340,12 +343,12 @@ def _check(
 def _check_start(options: TrainOptions, method: Method, start: LoadedModel) -> None:
     """Refuse a model of another method or recipe to begin with."""
     if start.card.method != method.name:
-        why = f"it is a model of {start.card.method}, not of {method.name}"
+        why = f"the model is from {start.card.method}, not from {method.name}"
         fix = f"train {start.card.method}"
-        raise UsageError(f"--from {options.start}", why, f"{fix}, or leave --from out")
+        raise UsageError(f"--from {options.start}", why, f"{fix}, or omit --from")
     if start.card.recipe != recipe_name(method, options.recipe):
-        why = f"the model to begin with has the network of {start.card.recipe}"
-        raise UsageError(f"--recipe {options.recipe}", why, f"give --recipe {start.card.recipe}")
+        why = f"the model of --from has the network of --recipe {start.card.recipe}"
+        raise UsageError(f"--recipe {options.recipe}", why, f"use --recipe {start.card.recipe}")
 
 
 def _check_filters(options: TrainOptions, recipe: Recipe, start: LoadedModel) -> None:
@@ -353,8 +356,8 @@ def _check_filters(options: TrainOptions, recipe: Recipe, start: LoadedModel) ->
     if not isinstance(start.recipe, Recipe) or width_ratio(start.recipe, recipe) == 1:
         return
     filters = variable_field(start.recipe, "filters", "").shown_default
-    why = f"the model to begin with has {filters} filters, and the network to train has not"
-    raise UsageError(f"--from {options.start}", why, f"give --set filters={filters}")
+    why = f"the model has {filters} filters; the network to train has a different number"
+    raise UsageError(f"--from {options.start}", why, f"use --set filters={filters}")
 
 
 def suited(
@@ -382,7 +385,7 @@ def suited(
             fix = f"use larger images, or {instead if serve else f'{instead} whole slices'}"
             raise UsageError(
                 f"{image.name}",
-                f"patches of {want} voxels do not fit into its slices of {have}",
+                f"patches of {want} voxels do not fit into slices of {have} voxels",
                 fix,
             )
     vary = training.effective_recipe.augmentation

@@ -151,8 +151,8 @@ def _keep(source: Path, target: Path, digits: str, address: str = "") -> None:
         )
         raise UsageError(
             name,
-            f"it is not {VGG19_SOURCE}, or is incomplete: its SHA-256 should begin with {digits},"
-            f" and is {error.digest}",
+            f"not {VGG19_SOURCE}, or incomplete: SHA-256 {error.digest}; expected a value that"
+            f" begins with {digits}",
             fix,
         ) from error
     except FileNotFoundError as error:
@@ -163,12 +163,12 @@ def _keep(source: Path, target: Path, digits: str, address: str = "") -> None:
         ) from error
     except ValueError as error:
         raise UsageError(
-            str(error).replace(str(source), name), remedy=f"give torchvision's {VGG19_SOURCE}"
+            str(error).replace(str(source), name), remedy=f"specify torchvision's {VGG19_SOURCE}"
         ) from error
     write_bytes(target, content)
     print(f"{target}: convolutions of VGG-19 ({len(content) / _MB:.0f} MB), made from {name}")
     print("used by: bids-sr ... --recipe paper, and bids-sr-models train ... --recipe paper")
-    print("         with the methods srgan and cpce, unless --vgg-weights names another file")
+    print("         with the methods srgan and cpce, unless --vgg-weights specifies another file")
 
 
 @contextmanager

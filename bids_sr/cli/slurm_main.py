@@ -295,7 +295,8 @@ def _clashes(arrays: "tuple[Job, ...]", seen: "Overview | None", *, printed: boo
         if largest is not None and last > largest:
             batch = -(-len(names) // largest)
             wrong.append(
-                f"{last} tasks: an array here holds {largest}; give --batch {max(2, batch)}"
+                f"{last} tasks: an array on this cluster holds at most {largest}. Use --batch"
+                f" {max(2, batch)}."
             )
     return wrong
 
@@ -305,8 +306,8 @@ def _describe(submission: Submission, plan: "Plan") -> None:
     for array in submission.arrays:
         request = array.request
         print(
-            f"  {len(array.task_of)} participants in {len(array.indices)} tasks; each asks for "
-            f"{request.cpus} processors, {request.memory_mb / 1024:.1f} GB,"
+            f"  {len(array.task_of)} participants in {len(array.indices)} tasks; each requests"
+            f" {request.cpus} processors, {request.memory_mb / 1024:.1f} GB,"
             f" {time_text(request.minutes)}" + (f", {request.gpus} GPUs" if request.gpus else "")
         )
     print(
@@ -318,8 +319,8 @@ def _describe(submission: Submission, plan: "Plan") -> None:
 
 _DESCRIPTION = """\
 Run bids-sr on a SLURM cluster: one array task per participant, followed by a group job. The
-options are those of bids-sr (--nprocs and --mem apply per task; the job requests more memory than
---mem) and the group "SLURM".
+options of bids-sr apply (--nprocs and --mem per task; the job requests more memory than --mem),
+and the group "SLURM".
 
 Afterwards: bids-sr-slurm status OUT, bids-sr-slurm retry OUT, bids-sr-slurm cancel OUT."""
 _AGAIN = {"mem", "time", "print_only", "wait"}

@@ -142,8 +142,9 @@ def _protocols(settings: Settings, tables: "pd.DataFrame") -> dict[str, str]:
     known = [each for each in columns if each != "participant_id"] + sorted(keys)
     choices = f"choose among {', '.join(known)}" if known else "omit the option"
     raise UsageError(
-        f"--protocol {wanted} is no column of {listing} and no key of the scans' sidecars",
-        "participants are grouped by its values",
+        f"--protocol {wanted}: found neither in the columns of {listing} nor in the sidecars of"
+        " the scans",
+        "participants are grouped by the values of this column or key",
         nearest_name(wanted, known) or choices,
     )
 

@@ -181,15 +181,15 @@ class Preprocessing(Checked):
     ] = option(
         (),
         "--ignore",
-        "slicetiming: skip slice-timing correction; events: treat the runs as resting state; the"
-        " other values of fMRIPrep are accepted and have no effect",
+        "slicetiming: skip slice-timing correction; events: treat the runs as resting state. The"
+        " other values of fMRIPrep are accepted and have no effect.",
     )
     input_smoothing: float = option(
         0.0,
         "--input-smoothing MM",
         "FWHM (mm) of a Gaussian on the acquired series before super-resolution and every"
-        " interpolation, as in Ota et al. 2022; --smoothing of the maps comes on top (default: 0,"
-        " none)",
+        " interpolation, as in Ota et al. 2022; --smoothing of the maps is applied in addition"
+        " (default: 0, none)",
         least=0,
         most=50,
     )
@@ -211,7 +211,7 @@ class Preprocessing(Checked):
             self._need(
                 bool(text.strip()) and not text.endswith("="),
                 "derivatives",
-                "no directory given; write NAME=DIR, or DIR",
+                "the directory is missing; expected NAME=DIR, or DIR",
             )
         try:
             parse_spaces(self.output_spaces)
@@ -258,7 +258,7 @@ class Activation(Checked):
     stats_model: Path | None = option(
         None,
         "--model FILE",
-        "BIDS Stats Model (JSON) of the run level, for its contrasts and confounds",
+        "BIDS Stats Model (JSON); contrasts and confounds of the run level are used",
     )
     kinds: tuple[Literal["cc", "glm"], ...] = option(
         ("cc", "glm"), "--activation", "cross-correlation with the design, general linear model"
@@ -306,8 +306,8 @@ class Activation(Checked):
     enorm_censor: float | None = option(
         None,
         "--enorm-censor VALUE",
-        "Euclidean norm of the motion derivatives (mm, degrees) from which a volume is censored,"
-        " such as .3 (default: no censoring)",
+        "Euclidean norm of the motion derivatives (mm, degrees) at or above which a volume is"
+        " censored, such as .3 (default: no censoring)",
         above=0,
     )
     confounds: tuple[str, ...] = option(
@@ -315,7 +315,7 @@ class Activation(Checked):
         "--confounds NAME",
         "confounds of the linear models and the seeds: motion (six parameters, derivatives),"
         " acompcor (five components), columns of the table of confounds such as csf*, or none"
-        " (default: motion acompcor, or those of --model)",
+        " (default: motion acompcor, or the confounds of --model)",
     )
     seeds: tuple[str, ...] = option(
         DEFAULT_SEEDS,
@@ -326,8 +326,8 @@ class Activation(Checked):
     seed_series: Literal["acquired", "own"] = option(
         "acquired",
         "--seed-series",
-        "series from which the time series of a seed is extracted: acquired (one for all maps), or"
-        " own (each map has that of its own series)",
+        "source of the time series of a seed: acquired (one time series for all maps), or own"
+        " (for each map, extracted from the series of the map)",
     )
     atlas: str = option(
         region_names.AAL2,
@@ -339,7 +339,7 @@ class Activation(Checked):
     roi: str = option(
         region_names.AUTO,
         "--roi {auto,brain,NAMES,FILE}",
-        "region of interest in which activated regions are measured: auto (by the name of the"
+        "region of interest for measuring activated regions: auto (by the name of the"
         " task), brain, motor, visual, auditory, labels of the atlas separated by commas, or a"
         " mask",
         common=True,
@@ -367,9 +367,9 @@ class Activation(Checked):
         self._need(
             NO_CONFOUNDS not in self.confounds or len(self.confounds) == 1,
             "confounds",
-            f"{NO_CONFOUNDS} stands alone",
+            f"{NO_CONFOUNDS} cannot be combined with other confounds",
         )
-        self._need(bool(self.seeds), "seeds", "at least one seed is needed, or `components`")
+        self._need(bool(self.seeds), "seeds", "expected at least one seed, or components")
         self._need(
             COMPONENTS not in self.seeds or len(self.seeds) == 1,
             "seeds",
@@ -378,26 +378,26 @@ class Activation(Checked):
         check_regions(self.atlas, self.roi, self.seeds)
         names = seed_names(seeds_of(self.seeds, with_anat=True, atlas=self.atlas))
         self._need(len(set(names)) == len(names), "seeds", "two seeds have the same name")
-        self._need(bool(self.kinds), "kinds", "at least one of cc and glm is needed")
+        self._need(bool(self.kinds), "kinds", "expected cc, glm or both")
         self._need(
-            bool(self.smoothing), "smoothing", "at least one width is needed; 0 means no smoothing"
+            bool(self.smoothing), "smoothing", "expected at least one width (0 for no smoothing)"
         )
         self._need(
             _apart(self.smoothing), "smoothing", "two widths are equal when rounded to 0.1 mm"
         )
         above = self.low_pass is None or self.low_pass > self.high_pass
-        self._need(above, "low_pass", "must be above the high-pass frequency")
+        self._need(above, "low_pass", "expected a frequency above the high-pass frequency")
         self._need(
             not self.band_pass
             or (len(self.band_pass) == 2 and self.band_pass[0] < self.band_pass[1]),
             "band_pass",
-            "two frequencies are needed, the lower first",
+            "expected two frequencies, the lower first",
         )
         order = self.legendre_order
         self._need(
             self.drift == COSINE or (order is not None and 1 <= order <= _MOST_LEGENDRE),
             "drift",
-            f"it is {COSINE}, or legendre:N with N from 1 to {_MOST_LEGENDRE}",
+            f"expected {COSINE}, or legendre:N with N from 1 to {_MOST_LEGENDRE}",
         )
         numbers = [
             threshold for threshold in self.thresholds if threshold not in ("quarter", "fdr")
@@ -547,8 +547,8 @@ class Evaluation(Checked):
 
     def _check(self) -> None:
         why = (
-            "it creates its own reference, so it cannot be combined with a directory in"
-            " evaluation.truth (--truth)"
+            "the original series is the reference, so this option cannot be combined with a"
+            " directory in evaluation.truth (--truth)"
         )
         self._need(self.truth_dir is None or self.retrospective is None, "retrospective", why)
         why = (

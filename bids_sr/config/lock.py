@@ -145,9 +145,10 @@ def output_lock(
             raise UsageError(
                 f"another run is working on {names_taken}",
                 "Two simultaneous runs would write the same files. " + "; ".join(lines),
-                "wait until it has ended, or stop it, and rerun the command; or process other"
-                " participants at the same time (--participant-label). If you are sure that it is"
-                " no longer running, delete the file named above",
+                "wait until the other run has ended, or stop the other run, and rerun the"
+                " command; or process other participants at the same time (--participant-label)."
+                " If you are sure that the other run is no longer running, delete the file named"
+                " above",
             )
         beats.start()
         yield
@@ -201,7 +202,7 @@ def _take_away(path: Path, dead: _Holder | None) -> None:
         return  # another run was quicker
     if _read_holder(aside) == dead:
         _LOGGER.warning(
-            "%s was left by %s, which is no longer running; the lock is taken over",
+            "%s: lock of %s, which is no longer running. The lock is taken over.",
             path,
             dead or "an unknown run",
         )
@@ -220,8 +221,7 @@ def _keep_beating(held: Sequence[Path], holder: _Holder, stop: threading.Event) 
             if stop.is_set() or _read_holder(path) == holder or _unreachable(path):
                 continue
             _LOGGER.error(
-                "%s is no longer held by this run because another run has taken over; this run"
-                " stops",
+                "%s: another run has taken over this lock. This run stops.",
                 path,
             )
             os.kill(os.getpid(), signal.SIGTERM)

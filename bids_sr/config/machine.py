@@ -471,11 +471,9 @@ class Plugin(Checked):
         name = str(tables.get("plugin")).removeprefix("Legacy").removesuffix("Graph")
         if name not in _NAMES:
             fix = nearest_name(name, _NAMES) or 'write plugin = "SLURM" on the first line'
-            raise UsageError(f"plugin {name!r} in {path}", f"there are {', '.join(_NAMES)}", fix)
+            raise UsageError(f"plugin {name!r} in {path}", f"expected {' or '.join(_NAMES)}", fix)
         if not isinstance(arguments, dict):
-            raise UsageError(
-                f"plugin_args in {path}", "it is a table", "write it as [plugin_args]"
-            )
+            raise UsageError(f"plugin_args in {path}", "not a table", "write it as [plugin_args]")
         unused = tuple(sorted(_UNUSED & arguments.keys()))
         options = {each: value for each, value in arguments.items() if each not in unused}
         every = {item.name for item in dataclasses.fields(cls)} - {"plugin", "unused"}
@@ -498,7 +496,7 @@ class Plugin(Checked):
 def _refuse_unknown(values: dict[str, object], known: Sequence[str], path: Path) -> None:
     for name in values:
         if name not in known:
-            fix = nearest_name(str(name), known) or f"there are {', '.join(known)}"
+            fix = nearest_name(str(name), known) or f"choose from {', '.join(known)}"
             raise UsageError(
                 f"unknown key {name!r} in {path}", "unknown setting of the plugin", fix
             )
@@ -516,7 +514,7 @@ def _check_arguments(name: str, arguments: tuple[str, ...]) -> None:
             )
         if word.startswith("-") and " " in word and "=" not in word:
             head, _, rest = word.partition(" ")
-            why = "each string is one argument; it is not split by a shell"
+            why = "each string is passed as one argument and is not split at spaces"
             raise UsageError(
                 f"plugin_args.{name}: {word!r}", why, f'write it as "{head}", "{rest}"'
             )

@@ -312,13 +312,13 @@ class Checked:
         value = getattr(self, name)
         numbers = value if isinstance(value, tuple) else (value,)
         for word, bound, holds in (
-            ("above", known.above, operator.gt),
+            ("a value above", known.above, operator.gt),
             ("at least", known.least, operator.ge),
             ("at most", known.most, operator.le),
         ):
             if bound is not None and value is not None:
                 within = all(holds(number, bound) for number in numbers)
-                self._need(within, name, f"it must be {word} {bound}")
+                self._need(within, name, f"expected {word} {bound}")
 
     def _each_once(self, *names: str) -> None:
         for name in names:
@@ -348,10 +348,10 @@ def gigabytes(text: str, unit: str = "g") -> float:
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?|\.\d+)\s*(?:([kmgt])(?:i?b)?)?", text.strip().lower())
     if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a memory size; write 8, 8G or 512M")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a memory size. Write 8, 8G or 512M.")
     size = float(match[1]) * _GIGABYTES[match[2] or unit]
     if size > 2000 and not match[2]:  # such a number is one of MB
-        raise argparse.ArgumentTypeError(f"{text} would be {size:g} GB; write {text}M or {text}G")
+        raise argparse.ArgumentTypeError(f"{text} would be {size:g} GB. Write {text}M or {text}G.")
     return size
 
 
@@ -390,7 +390,9 @@ def labels(text: str) -> tuple[str, ...]:
         listed = " ".join(line.partition(mark)[0] for line in table.splitlines())
     found = re.findall(r"[^\s,]+", listed.removeprefix("participant_id"))
     if not found:
-        raise argparse.ArgumentTypeError(f"{text!r} contains no label; omit the option to use all")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} contains no label. Omit the option to use all."
+        )
     return tuple(found)
 
 
@@ -419,7 +421,9 @@ def named_file(text: str) -> str:
     """Read ``NAME=FILE`` or ``NAME=DIR``; both are needed."""
     name, where = split_named(text)
     if not name or not where.strip():
-        raise argparse.ArgumentTypeError(f"{text!r} does not name a series; write NORDIC=PATH")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not of the form NAME=PATH, such as NORDIC=PATH"
+        )
     return text
 
 
@@ -427,7 +431,7 @@ def run_number(text: str) -> int:
     """Read the number of a run: ``1``, ``01``, ``run-01``."""
     digits = text.removeprefix("run-")
     if not (digits.isascii() and digits.isdigit()):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a run number; write 1 or run-1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a run number. Write 1 or run-1.")
     return int(digits)
 
 
@@ -443,7 +447,7 @@ def widths(text: str) -> tuple[float, ...]:
     return (
         _PAPER_SMOOTHING_MM
         if text == "paper"
-        else (_number(text, "number of mm; give the FWHM, or paper"),)
+        else (_number(text, "number of mm; expected the FWHM, or paper"),)
     )
 
 
@@ -455,7 +459,7 @@ def fraction(text: str) -> float:
 
 def frequency(text: str) -> float | None:
     """Read a cut-off in Hz; ``none`` switches the filter off."""
-    return None if text == "none" else _number(text, "number of Hz; give a frequency, or none")
+    return None if text == "none" else _number(text, "number of Hz; expected a frequency, or none")
 
 
 Level = Literal["minimal", "standard", "full"]

@@ -45,7 +45,7 @@ def _check_method(name: str) -> None:
     baselines = tuple(BASELINES)
     what = f"{name!r} is not a super-resolution method"
     if name not in learned + baselines:
-        why = f"the methods are {', '.join(learned)}; the baselines are {', '.join(baselines)}"
+        why = f"methods: {', '.join(learned)}; baselines: {', '.join(baselines)}"
         raise UsageError(
             what, why, nearest_name(name, learned + baselines) or "choose one of these"
         )
@@ -102,50 +102,53 @@ class SuperRes(Checked):
     train_on: Literal["own", "others"] = option(
         "own",
         "--train-on",
-        "training scans for --sr-target anat: the participant's own, or those of all others",
+        "training scans for --sr-target anat: the scans of the participant (own), or of all other"
+        " participants (others)",
     )
     anat_align: Literal[
         "rigid", "affine", "nonlinear", "template-rigid", "template", "template-warp"
     ] = option(
         "rigid",
         "--anat-align",
-        "registration between the scans of a head for --sr-target anat; template: an affine, and"
-        " another one to the first template of --output-spaces, on a grid around its brain;"
-        " template-rigid, template-warp: the same with rigid transforms or deformations",
+        "registration between the scans of a participant for --sr-target anat. template: affine,"
+        " and another affine to the first template of --output-spaces, on a grid around the brain"
+        " of the template. template-rigid, template-warp: the same with rigid transforms or"
+        " deformations.",
     )
     anat_mask: Literal["brain", "intracranial"] = option(
         "brain",
         "--anat-mask",
-        "what remains of scans for --sr-target anat: the brain, or all within 6 mm of it, where"
-        " sinuses are then found, too",
+        "voxels of the scans that are kept for --sr-target anat: the brain, or the brain and 6 mm"
+        " around it, so that sinuses are also segmented",
     )
     anat_tools: Literal["ants", "fsl"] = option(
         "ants",
         "--anat-tools",
-        "bias correction and brain extraction for --sr-target anat: N4 and a template's mask, or"
-        " FAST and BET2 of FSL, which must be installed; fsl also aligns the scans of the series"
-        " linear by the correlation ratio (FLIRT)",
+        "bias correction and brain extraction for --sr-target anat: N4 and the mask of a"
+        " template, or FAST and BET2 of FSL, which must be installed; with fsl, FLIRT"
+        " (correlation ratio) aligns the scans of the series linear",
     )
     lesion_template: Path | None = option(
         None,
         "--lesion-template FILE",
-        "where lesions occur (.nii, .nii.gz; above 0), in the space of the first template of"
-        " --output-spaces: white-matter hyperintensities of --sr-target anat start there only",
+        "mask of possible lesions (.nii, .nii.gz; above 0), in the space of the first template of"
+        " --output-spaces: with --sr-target anat, white-matter hyperintensities start only in"
+        " this mask",
     )
     anat_control: bool = option(
         False,
         "--anat-control",
-        "for --sr-target anat, also participants with high-resolution scans only: tissue volumes"
-        " of each session, for the change over sessions at the group level",
+        "for --sr-target anat, also process participants who have only high-resolution scans:"
+        " tissue volumes of each session, for the change over sessions at the group level",
         decides=False,
     )
     anat_scale: Literal["auto", "percentile", "range"] = option(
         "auto",
         "--anat-scale",
-        "intensities of the scans for --sr-target anat; percentile: 1 is the 99.9th percentile of"
-        " the brain in the low-resolution scan, and both resolutions have the same mean; range:"
-        " each scan from its minimum to its maximum; auto: range with --recipe paper, else"
-        " percentile",
+        "intensity scaling of the scans for --sr-target anat. percentile: 1 is the 99.9th"
+        " percentile of the brain in the low-resolution scan, and both resolutions have the same"
+        " mean. range: each scan from its minimum to its maximum. auto: range with --recipe"
+        " paper, otherwise percentile.",
     )
     methods: tuple[str, ...] = option(
         (_AUTO,),
@@ -158,18 +161,17 @@ class SuperRes(Checked):
     baselines: Literal["default", "all"] = option(
         "default",
         "--baselines",
-        "baselines for comparison. Default: bspline zerofill; with a high-resolution reference"
-        " also sdmod; with a reference and a pair also inject ratio. all: all of these in any"
-        " run, and nearest linear lanczos",
+        "baselines for comparison. default: bspline and zerofill, also sdmod with a"
+        " high-resolution reference, and also inject and ratio with a reference and a pair. all:"
+        " all of these in every run, and nearest, linear and lanczos.",
     )
     factor: tuple[float, ...] = option(
         (),
         "--sr-factor F",
         "acquired divided by high-resolution voxel size: one number (in plane), or three (x, y,"
-        " across slices); thinner slices need a 3D method, and tv is then the default (default:"
-        " factor of the T2*w pair, if at most 4, the calibration run or the --pretrained model;"
-        " otherwise 2 in"
-        " plane)",
+        " across slices). Thinner slices need a 3D method (then tv by default). Default: factor of"
+        " the T2*w pair, if at most 4, of the calibration run or of the --pretrained model;"
+        " otherwise 2 in plane",
         least=1,
         most=8,
     )
@@ -221,8 +223,8 @@ class SuperRes(Checked):
     max_train_minutes: float | None = option(
         None,
         "--max-train-minutes MIN",
-        "limit of the training time; a model stopped by it is marked as not reproducible, and a"
-        " call with another limit, or without one, continues its training",
+        "limit of the training time. A model that was stopped by this limit is marked as not"
+        " reproducible; a call with another limit, or without a limit, continues the training",
         above=0,
     )
     train_precision: Literal["auto", "fp32", "mixed"] = option(
@@ -294,10 +296,7 @@ class SuperRes(Checked):
         count = len(self.factor)
         why = ""
         if count not in (0, 1, 3):
-            why = (
-                f"it has {count} numbers; expected one (in plane) or three (x, y and across"
-                " slices)"
-            )
+            why = f"{count} numbers; expected one (in plane) or three (x, y and across slices)"
         elif count and max(self.factor) == 1:
             why = "no voxel size would change: at least one number must be above 1"
         if why:

@@ -127,8 +127,8 @@ class RunEffects:
             effects = load_effects(path)
             if [_signature(block) for block in effects.blocks] != wanted:
                 raise ValueError(
-                    f"effects of {effects.series} and of {first.series} have different blocks:"
-                    " they are not of one run, or were made with other events or another model"
+                    f"effects of {effects.series} and {first.series} have different blocks."
+                    " Expected effects of the same run, events and model."
                 )
             name, betas = on_grid(effects, self.mask.shape, self.affine)
             yield name, betas, effects
@@ -161,7 +161,8 @@ class RunEffects:
         inside = int(self.regions["roi"].sum())
         if inside < LEAST_VOXELS:
             _LOGGER.warning(
-                "region of interest: %d voxels inside the brain; its values are n/a", inside
+                "region of interest: %d voxels inside the brain; values of the region are n/a",
+                inside,
             )
         first = self.first()
         without: dict[str, list[str]] = {}
@@ -199,7 +200,7 @@ def on_grid(effects: Effects, shape: tuple[int, ...], affine: Float) -> tuple[st
         return effects.series, effects.betas
     if effects.series != "raw":
         raise ValueError(
-            f"effects of {effects.series} lie on another grid than the high-resolution mask"
+            f"effects of {effects.series}: not on the grid of the high-resolution mask"
         )
     maps = [
         sample_volume(m, effects.affine, shape, affine) for m in np.moveaxis(effects.betas, -1, 0)
@@ -322,7 +323,8 @@ def _scored_volumes(n_volumes: int, n_dummy: int, at_most: int) -> list[int]:
     """
     if not 0 <= n_dummy < n_volumes or at_most < 1:
         raise ValueError(
-            f"{n_volumes} volumes with {n_dummy} dummies leave none of at most {at_most} to score"
+            f"no volume to score: {n_volumes} volumes, {n_dummy} of them dummies, at most"
+            f" {at_most} scored"
         )
     count = min(at_most, n_volumes - n_dummy)
     return [int(t) for t in np.linspace(n_dummy, n_volumes - 1, count).round()]
@@ -365,8 +367,8 @@ def _measured_range(reader: SeriesReader, volumes: list[int], mask: Mask) -> flo
     """
     if mask.shape != reader.shape[:3] or not mask.any():
         raise ValueError(
-            f"{reader.path}: {reader.shape[:3]}, mask of {mask.shape} with {int(mask.sum())}"
-            " voxels"
+            f"{reader.path}: grid {reader.shape[:3]}; expected a mask on this grid that is not"
+            f" empty, got {mask.shape} with {int(mask.sum())} voxels"
         )
     total = np.zeros(mask.shape)
     for t in volumes:
@@ -420,8 +422,8 @@ def volume_scores(
             reader.affine, measured.affine, atol=1e-3
         ):
             raise ValueError(
-                f"{reader.path}: {reader.shape} on its grid, measured volumes ({measured.path})"
-                f" {measured.shape}; both must have the same grid and number of volumes"
+                f"{reader.path}: shape {reader.shape}; expected {measured.shape}, the grid and"
+                f" number of volumes of {measured.path}"
             )
     volumes = _scored_volumes(measured.shape[3], n_dummy, max_volumes)
     data_range = _measured_range(measured, volumes, mask)
@@ -468,7 +470,7 @@ def image_rows(
     """
     sizes = {len(each["psnr"]) for each in scores.values()}
     if len(sizes) > 1:
-        raise ValueError(f"scores of {sorted(sizes)} volumes cannot be compared")
+        raise ValueError(f"different numbers of scored volumes: {sorted(sizes)}")
     if not sizes:
         return []
     drawn, count = _stretches(sizes.pop(), n_boot, seed)

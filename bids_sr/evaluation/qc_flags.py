@@ -142,7 +142,8 @@ def _broad_flag(
         what = "activity (FDR .05)"
     else:
         raise ValueError(
-            "broad activation needs a correlation map or an FDR region; neither was given"
+            "test of broad activation: expected a correlation map or an FDR region; neither was"
+            " specified"
         )
     text = f"{contrast}: {what} in {100 * share:.1f} % of the brain (limit {100 * limit:.0f} %)."
     return Flag(name="broad", raised=share > limit, text=text, contrast=contrast, series="raw")
@@ -386,7 +387,7 @@ def spread(members: Iterable[Real]) -> Real:
         mean = mean + away / count
         squares = squares + away * (member - mean)
     if count < 2:
-        raise ValueError(f"an ensemble of {count} has no spread; ask for --n-ensemble 2 or more")
+        raise ValueError(f"an ensemble of {count} has no spread. Use --n-ensemble 2 or more.")
     return np.sqrt(squares / (count - 1))
 
 
@@ -415,7 +416,7 @@ def _effect(effects: Effects, weights: Float, mask: Mask, affine: Float) -> Real
     if effects.mask.shape != mask.shape or not np.allclose(effects.affine, affine, atol=1e-3):
         name, own = effects.series, effects.mask.shape
         raise ValueError(
-            f"effects of {name} lie on another grid ({own}) than the mask ({mask.shape})"
+            f"effects of {name}: not on the grid of the mask (shape {own}; expected {mask.shape})"
         )
     return effects.effect(weights)
 
@@ -471,7 +472,9 @@ def t_change(
                 fit.add(signal[None])
         rows += 1
     if rows != len(design.matrix) or not fits:
-        raise ValueError(f"{rows} volumes and a design of {len(design.matrix)} rows")
+        raise ValueError(
+            f"{rows} volumes; expected {len(design.matrix)}, the number of rows of the design"
+        )
     changes = {}
     for name, weights in contrasts.items():
         vector = contrast_vector(design, name, weights) @ back

@@ -79,30 +79,30 @@ PROGRAM = Advice(
     ),
     images="measured volumes (--truth, --retrospective) or a second pair (--pair-holdout)",
     controls="run them with --null-checks",
-    other_run="scan the task twice and keep both runs, with their events, in the data set",
+    other_run="scan the task twice and keep both runs, with their events, in the dataset",
     fine_run=(
-        "measure the run at the high resolution, downsample it for the program, and give it with"
-        " --truth DIR"
+        "measure the run at the high resolution, downsample it for the program, and specify the"
+        " measurement with --truth DIR"
     ),
 )
 COMMAND = replace(
     PROGRAM,
-    other_run="scan the task twice and give the second run with --other-run and --other-events",
+    other_run="scan the task twice and specify the second run with --other-run and --other-events",
     fine_run=(
-        "measure the run at the high resolution, downsample it for the program, and give it with"
-        " --truth FILE"
+        "measure the run at the high resolution, downsample it for the program, and specify the"
+        " measurement with --truth FILE"
     ),
 )
 _PYTHON = Advice(
     reference=(
-        "pass one as truth to Evaluator.fit, a measured series or known activation by contrast"
+        "pass a measured series, or known activation by contrast, as truth to Evaluator.fit"
     ),
     images="a measured series as truth",
     controls="the bids-sr program runs them",
     other_run="scan the task twice and pass the second run as other_run",
     fine_run=(
-        "measure the run at the high resolution, downsample it for the program, and pass it as"
-        " truth"
+        "measure the run at the high resolution, downsample it for the program, and pass the"
+        " measurement as truth"
     ),
 )
 Audience = Literal["program", "command", "python"]

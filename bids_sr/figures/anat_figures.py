@@ -154,7 +154,9 @@ def scans_figure(
     if not series or any(
         scan.data.shape != shape for scans in series.values() for scan in scans.values()
     ):
-        raise FigureInputError("the series to draw are none, or not on the grid of the brain mask")
+        raise FigureInputError(
+            "no series to draw, or a series is not on the grid of the brain mask"
+        )
     cut = _middle_coronal(mask)
     if index is not None:
         cut = _stored_slice(mask, index, slices.box_of(mask, _MARGIN_MM))
@@ -212,7 +214,9 @@ def classes_figure(
         Slice along the third axis of the arrays.
     """
     if not scans or any(each.data.shape != mask.data.shape for each in scans.values()):
-        raise FigureInputError("the series to draw are none, or not on the grid of the brain mask")
+        raise FigureInputError(
+            "no series to draw, or a series is not on the grid of the brain mask"
+        )
     low, high = slices.gray_limits(scans.get("measured", next(iter(scans.values()))), mask)
     below = {name: Layer(image=scan, low=low, high=high) for name, scan in scans.items()}
     axial = _stored_slice(mask, index, slices.box_of(mask, _MARGIN_MM))
@@ -278,7 +282,7 @@ def explanation_figure(
     top = max((float(each.data.max()) for each in maps.values()), default=0.0) or 1.0
     shown += [(title, each, top) for title, each in maps.items()]
     if not shown:
-        raise FigureInputError("neither attention masks nor maps of a critic to show")
+        raise FigureInputError("no attention masks and no maps of a critic to draw")
     cut = _stored_slice(image, index, slices.field_of_view(image))
     below = slices.gray(image)
     panels = [

@@ -92,7 +92,7 @@ def forest_figure(
     `labels`: key of the points, in order from above, to the text at the left.
     """
     if not grid or not labels:
-        raise FigureInputError("there is no figure of the evaluation to draw")
+        raise FigureInputError("no values of the evaluation to draw")
     body = len(labels) * row_inch
     gap = 0.6 if row_names else 0.3
     panels = [panel for row in grid for panel in row]
@@ -225,15 +225,15 @@ _Key = Any
 """What the panels of a row are of: statistic and band, or one of the other columns."""
 _Columns = Mapping[_Key, str]
 _EXPLAINED: _Columns = {
-    ("ev", "beyond"): "explained variance beyond Nyquist",
+    ("ev", "beyond"): "explained variance above Nyquist",
     ("ev", "all"): "explained variance, signal units",
     ("r", "beyond"): "r beyond Nyquist",
 }
 _WHOLE_RUN: _Columns = {
     ("r_t", MISSING): "r of the t map",
     ("r", "all"): "r of the effect map",
-    ("r", "beyond"): "r of the effect map beyond Nyquist",
-    ("ev", "beyond"): "explained variance beyond Nyquist",
+    ("r", "beyond"): "r of the effect map above Nyquist",
+    ("ev", "beyond"): "explained variance above Nyquist",
     ("average_precision", MISSING): "average precision",
     ("active_dice", MISSING): "Dice at matched size",
 }

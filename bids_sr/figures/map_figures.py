@@ -212,7 +212,7 @@ def activation_figure(
     `significant`: masks of the region of the false discovery rate, by series, which are outlined.
     """
     if not maps:
-        raise FigureInputError("there is no map to draw")
+        raise FigureInputError("no map to draw")
     first = next(iter(maps.values()))
     whole = slices.box_of(scene.mask, 3.0)
     places = _informative_planes(scene, first, 2 * n_slices if scene.roi_is_brain else n_slices)
@@ -250,7 +250,7 @@ def zoomed_figure(
     `scene`: signal, brain and region of interest below the maps.
     """
     if not maps:
-        raise FigureInputError("there is no map to draw")
+        raise FigureInputError("no map to draw")
     brain = slices.canonical(scene.mask)
     voxel = at or peak_voxel(next(iter(maps.values())), scene.mask)
     center = (np.array(voxel) + 0.5) * brain.zooms
@@ -346,7 +346,7 @@ def beyond_figure(
     of the brain's mean signal. Raises `FigureInputError` without a map.
     """
     if not maps:
-        raise FigureInputError("there is no map beyond the acquired Nyquist limit")
+        raise FigureInputError("no map above the acquired Nyquist frequency to draw")
     shown = {
         name: each.like(np.where(mask.data > 0, each.data, np.nan)) for name, each in maps.items()
     }
@@ -495,7 +495,7 @@ def series_figure(
         list(rows.items()),
         tallest=_TALL,
         scale=change[reference],
-        label=f"difference to {reference} (signal units)",
+        label=f"difference from {reference} (signal units)",
     )
 
 

@@ -73,8 +73,8 @@ def held_out_text(card: Mapping[str, object]) -> str:
     if seen:
         return (
             f"No slice was held out: final weights after training on all {slices} slices of the"
-            " pair. On these, which shows how closely they were fitted and nothing about other"
-            " slices: " + "; ".join(parts) + "."
+            " pair. Values on these slices show how closely they were fitted, not the accuracy on"
+            " other slices: " + "; ".join(parts) + "."
         )
     return f"On {slices or 'the'} held-out slices of the pair: " + "; ".join(parts) + "."
 
@@ -156,15 +156,13 @@ def registration_warnings(facts: Mapping[str, object]) -> list[str]:
             "BOLD and T1w keep the alignment of their headers: registration did not improve it."
         ),
         "bold_t1w_poor": (
-            "The registration of BOLD and T1w looks poor; atlas regions may lie in the wrong"
-            " place."
+            "The registration of BOLD and T1w looks poor; atlas regions may be in the wrong place."
         ),
         "bold_pair_poor": (
             "The registration of T2* and BOLD looks poor; inject and ratio depend on it."
         ),
         "roi_is_brain": (
-            "The region of interest lies outside the field of view; the whole brain is used"
-            " instead."
+            "The region of interest is outside the field of view; the whole brain is used instead."
         ),
     }
     warnings = [text for key, text in texts_of.items() if facts.get(key)]
@@ -183,7 +181,7 @@ def registration_warnings(facts: Mapping[str, object]) -> list[str]:
             f"The brain of the T1w image looks wrong: {why}. Do not trust its tissues, atlas and"
             " region of "
         )
-        told_brain += "interest; aCompCor and tissue signals were left out of the confounds."
+        told_brain += "interest; aCompCor and tissue signals were omitted from the confounds."
         warnings.insert(0, told_brain)
     return warnings
 
@@ -213,19 +211,19 @@ def _calibration_warnings(facts: Mapping[str, object], voxel_mm: float) -> list[
     """What the reader has to know before the calibration is believed."""
     if not facts["usable"]:
         return [
-            f"The calibration is left out: {facts['reason']}. The run's own variance is used"
-            " instead, as without one."
+            f"The calibration is skipped: {facts['reason']}. The variance of the run is used"
+            " instead."
         ]
     warnings = []
     overlap, apart = real(facts.get("overlap"), 1.0), real(facts.get("edges_apart_mm"), 0.0)
     noise = real(facts.get("noise_share"), 0.0)
     if overlap < _FAIR_OVERLAP:
         warnings.append(
-            f"Only {number(overlap, '.0%')} of the run's brain lies in the calibration."
+            f"Only {number(overlap, '.0%')} of the run's brain is covered by the calibration."
         )
     if apart > _HALF * voxel_mm:
         warnings.append(
-            f"Edges of the calibration and of the run lie {apart:.1f} mm apart (median), more than"
+            f"Edges of the calibration and of the run are {apart:.1f} mm apart (median), more than"
             " half a voxel of the run: their distortion differs, or the registration failed."
         )
     if noise > _MOSTLY_NOISE:

@@ -188,7 +188,7 @@ def write_citations(
     source = bibliography() if bibtex is None else bibtex
     raw = split_bibtex(source)
     if lacking := _missing_keys(markdown, source):
-        _LOG.warning("the methods text cites what the bibliography lacks: %s", ", ".join(lacking))
+        _LOG.warning("methods text: citations missing in the bibliography: %s", ", ".join(lacking))
     cited = "\n\n".join(raw[key] for key in _cited_keys(markdown) if key in raw)
     texts = {"md": markdown.strip(), "bib": cited}
     if html:

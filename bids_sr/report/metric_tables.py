@@ -87,7 +87,7 @@ SCANS = (
         split=("contrast",),
     ),
     MetricTable(
-        title="{contrast}: quality of the brain; tissues as found in the measured scans",
+        title="{contrast}: quality of the brain; tissues segmented in the measured scans",
         rows=({"reference": (MISSING,), "region": ("brain", "gm/wm", "csf/gm")},),
         columns=("statistic", "region"),
         split=("contrast",),
@@ -431,8 +431,8 @@ def _evidence_html(evidence: Evidence, best: str, margins: Mapping[str, float]) 
         not math.isfinite(evidence.value("measured", region)) for region in evidence.regions
     )
     note = (
-        f"Measured is n/a if it has {TOO_LITTLE}. Noise lowers its value, so other series may"
-        " exceed it."
+        f"Measured is n/a if the measured series has {TOO_LITTLE}. Noise lowers the value of"
+        " measured, so other series may have higher values."
     )
     return joined(
         [

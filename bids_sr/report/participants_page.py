@@ -113,7 +113,7 @@ def note_run(log_dir: Path, labels: Sequence[str], *, settings: str) -> bool:
 
 def left_out_text(notice: Notice) -> str:
     """Why a run was left out, in a line."""
-    return f"left out: {Path(notice.what).name}: {notice.why}"
+    return f"skipped: {Path(notice.what).name}: {notice.why}"
 
 
 def _left_out(log_dir: Path) -> dict[str, dict[str, str]]:

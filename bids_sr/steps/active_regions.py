@@ -196,10 +196,10 @@ def judged_contrasts(contrasts: Contrasts) -> list[str]:
 
 def _growth_text(setting: Lookup) -> str:
     return (
-        "The region of interest was extended by up to 10 mm into adjacent voxels in which the"
+        "The region of interest was extended by up to 10 mm into adjacent voxels where the"
         f" correlation of the acquired series, smoothed by {max(setting('smoothing')):g} mm, with"
         " the task was at least .5 and in the upper quarter of the range over the region and its"
-        " surroundings; the extended region was used for all series.\n"
+        " surroundings. The extended region was used for all series.\n"
     )
 
 
@@ -295,13 +295,12 @@ def _text(setting: Lookup) -> str:
         else []
     )
     return (
-        "The run had no events; functional connectivity [@biswal1995] was mapped with"
-        f" {' and '.join(parts)}, if they were inside the brain mask of the run; leading temporal"
-        " components of the run were used if none was inside."
-        " The time series of each seed was computed from the acquired series"
-        " after regression of drift and confounds, and replaced the conditions of the design in"
-        " all series;"
-        " halves of the run consisted of segments of about 30 s.\n"
+        "The run had no events. Functional connectivity [@biswal1995] was mapped with"
+        f" {' and '.join(parts)} that were inside the brain mask of the run, or with leading"
+        " temporal components of the run if none was inside. The time series of each seed was"
+        " computed from the acquired series after regression of drift and confounds, and replaced"
+        " the conditions of the design in all series. Halves of the run consisted of segments of"
+        " about 30 s.\n"
     )
 
 
@@ -352,8 +351,9 @@ def seed_series(
     voxels, facts = _place_seeds(seeds, bold_mask, *frame.places(seeds, bold_mask))
     if not voxels:
         _LOGGER.warning(
-            "no seed is in the field of view (%s): the leading temporal components of the run"
-            " are used instead. To use seeds, specify some inside it with --seeds NAME=x,y,z",
+            "no seed is in the field of view (%s): the leading temporal components of the run are"
+            " used instead. To use seeds, specify seeds inside the field of view with --seeds"
+            " NAME=x,y,z",
             ", ".join(seed.name for seed in seeds),
         )
         components, about = _components(preproc, bold_mask, here, confounds, n_dummy, len(seeds))
@@ -544,7 +544,7 @@ def _place_seeds(
             )
         except ValueError as error:
             _LOGGER.warning("the seed %s is skipped: %s", seed.name, error)
-            about = f"left out: {error}"
+            about = f"skipped: {error}"
         facts[seed.name] = {"Description": about}
         if seed.labels:
             facts[seed.name]["Labels"] = list(seed.labels)

@@ -84,8 +84,8 @@ def compared_text(names: Sequence[str]) -> str:
         " series. To determine whether they had been corrected for head motion, volumes at"
         " several times were registered to the volumes acquired at the same times. Series on the"
         " acquired grid were zero filled like the acquired series. Each volume was interpolated"
-        " once, and the same masks, models and comparisons were used, in voxels in which both"
-        " the series and the acquired series have signal. As a control at the same resolution,"
+        " once, and the same masks, models and comparisons were used, in voxels where both the"
+        " series and the acquired series have signal. As a control at the same resolution,"
         " effects of"
         " the acquired series were smoothed by a Gaussian.\n"
     )
@@ -418,7 +418,7 @@ def register_calibration(
             prefix=str(here / "calibration_"),
         )
     except (ValueError, RuntimeError, FileNotFoundError) as error:
-        _LOGGER.warning("The calibration could not be registered: %s", error)
+        _LOGGER.warning("The calibration could not be registered to the run: %s", error)
         xfm = np.eye(4)
         facts = {"reason": f"not registered to the run ({error})"}
     return xfm[None], facts

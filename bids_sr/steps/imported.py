@@ -174,7 +174,8 @@ def _in_register(
 ) -> tuple[Transforms, Table, Image]:
     if len(matrices) != bold.shape[3]:
         raise ValueError(
-            f"{bold.path}: head motion of {len(matrices)} volumes, and there are {bold.shape[3]}"
+            f"{bold.path}: head motion of {len(matrices)} volumes; expected {bold.shape[3]}, the"
+            " number of volumes of the run"
         )
     if reference is None:
         mean = mean_in_reference(bold, matrices, n_dummy=n_dummy, distortion=warp)

@@ -105,7 +105,7 @@ def count_dummies(bold: Series, *, dummy_scans: int | None) -> int:
     count = nonsteady_at_start(bold.path) if dummy_scans is None else dummy_scans
     if count > bold.shape[3] - 2:
         raise ValueError(
-            f"{bold.path}: {count} dummy volumes of {bold.shape[3]} leave less than two"
+            f"{bold.path}: {count} dummy volumes of {bold.shape[3]} leave fewer than two"
         )
     return count
 
@@ -147,10 +147,10 @@ def mask_head(boldref: Image) -> Mask:
     mask = brain_mask(boldref.data, boldref.affine)
     if (scale := head_scale(mask, boldref.affine)) < 1:
         _LOGGER.warning(
-            "The head measures %.0f mm, less than any human's: lengths in mm of masks, head motion"
-            " and registration to the T1w image were multiplied by %.2g. Templates, framewise"
-            " displacement (sphere of 50 mm), and figures are those for humans. If this is a human"
-            " head, correct the voxel sizes in the header.",
+            "The head measures %.0f mm, less than any human head: lengths in mm of masks, head"
+            " motion and registration to the T1w image were multiplied by %.2g. Templates,"
+            " framewise displacement (sphere of 50 mm) and figures are for human heads. If this"
+            " is a human head, correct the voxel sizes in the header.",
             HUMAN_MM * scale,
             scale,
         )

@@ -366,11 +366,13 @@ def _edge_warning(mismatch: Mismatch, limit: float, guided: Sequence[str]) -> st
         )
     if mismatch.median <= limit:
         return ""
-    names = f" {', '.join(guided)} lay" if guided else " What takes detail from that image lays"
+    names = enumerated(list(guided)) if guided else "methods that use this image"
+    verb = "places" if len(guided) == 1 else "place"
     return (
-        f"Edges of the boldref and of the T2*-weighted image lie {mismatch.median:.1f} mm apart"
-        f" (median; a tenth more than {mismatch.p90:.1f} mm), more than half an acquired voxel"
-        f" ({limit:.1f} mm): the BOLD is distorted.{names} detail where it does not belong."
+        f"Edges of the boldref and of the T2*-weighted image are {mismatch.median:.1f} mm apart"
+        f" (median; 90th percentile {mismatch.p90:.1f} mm), more than half an acquired voxel"
+        f" ({limit:.1f} mm): the BOLD is distorted, and {names} {verb} detail at"
+        " wrong positions."
     )
 
 

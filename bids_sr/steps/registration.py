@@ -261,8 +261,9 @@ def mask_bold(
     volume_ml = float(low.sum()) * abs(float(np.linalg.det(boldref.affine[:3, :3]))) / 1000
     if volume_ml > LARGEST_BRAIN_ML:
         raise ValueError(
-            f"the brain mask of the run has {volume_ml:.0f} ml, more than any brain, so the mean"
-            " of the series does not show a head. Check whether the series is a magnitude image"
+            f"brain mask of the run: {volume_ml:.0f} ml; expected at most {LARGEST_BRAIN_ML:.0f}"
+            " ml. The mean of the series does not show a head. Check whether the series is a"
+            " magnitude image"
             " that includes its mean."
         )
     return Volume(low, boldref.affine), Volume(high, fine_affine), facts
@@ -402,7 +403,7 @@ def grid_in_template(
         grid = template_cache.grid_of(template_space, resolution)
         if grid is None:
             raise ValueError(
-                f"{template_space} has no grid of the resolution {resolution} on this machine"
+                f"{template_space}: no grid of the resolution {resolution} on this computer"
             )
         shape, affine = grid
     to_t1w, matrix = [t1w2std_xfm], boldref2t1w_xfm[0]

@@ -234,8 +234,8 @@ def prepare_scans(
     }
     if (cropped := made.facts.get("template", {}).get("brain_cropped_percent", 0.0)) > 1:
         _LOGGER.warning(
-            "%.1f %% of the brain lie outside the intracranial volume of the template and are cut"
-            " off; --anat-align template scales the brain to it",
+            "%.1f %% of the brain are outside the intracranial volume of the template and are"
+            " cropped. --anat-align template scales the brain to this volume.",
             cropped,
         )
     rest = [scan for name in others for scan in series[name]]

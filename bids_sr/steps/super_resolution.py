@@ -410,7 +410,8 @@ def another_contrast(
     low, low_affine = acquire(high, grid, factor=factor)
     if low.shape != boldref.data.shape[:3]:
         raise ValueError(
-            f"boldref: {shape} by {factor} is {low.shape}, not {boldref.data.shape[:3]}"
+            f"boldref: the grid {shape} downsampled by {factor} is {low.shape}; expected"
+            f" {boldref.data.shape[:3]}"
         )
     return Volume(high.astype(np.float32), grid), Volume(
         np.maximum(low, 0).astype(np.float32), low_affine

@@ -565,7 +565,7 @@ def _tested(
     from bids_sr.sr.variance.one_level_down import try_interpolation
 
     own_share: Facts = {
-        "reason": "the maps belong to another run, or to an earlier version of the program"
+        "reason": "the maps are from another run, or from an earlier version of the program"
     }
     if card.data_sha256 == data.checksums() and "tested" in card.held_out:
         own_share = {**part_of(card.held_out, "tested"), "applied": card.json.get("applied", True)}

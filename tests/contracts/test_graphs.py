@@ -838,7 +838,7 @@ IN_ORDER = (
     "All other series were resampled",
     "Baselines:",
     "with a Gaussian prior",
-    "was mapped in all",
+    "was mapped in all series",
     "split into two halves",
     "compared with known activation",
 )
@@ -877,7 +877,7 @@ def test_the_methods_text_cites_what_exists_says_nothing_twice_and_follows_the_p
         (
             _echoes,
             ("--echo-idx", "2"),
-            "Of several echoes, echo 2 alone was used.",
+            "Only echo 2 of the multi-echo run was used.",
             "were combined",
         ),
         (_echoes, (), "were combined", "white matter"),

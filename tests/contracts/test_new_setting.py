@@ -47,7 +47,7 @@ def test_the_setting_of_the_page_is_an_option_a_line_of_the_settings_file_and_re
     tmp_path: Path,
 ) -> None:
     assert files_of(TITLE) == {"bids_sr/config/groups.py", "bids_sr/steps/active_regions.py"}
-    assert "--n-clusters: 0\n  why: it must be at least 1" in told_by(
+    assert "--n-clusters: 0\n  why: expected at least 1" in told_by(
         copy_with(TITLE, tmp_path), SCRIPT
     )
 

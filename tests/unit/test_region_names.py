@@ -187,11 +187,11 @@ def test_regions_and_seeds_are_those_of_the_atlas_and_groups_are_those_of_aal2(
     own = str(tmp_path / "mine.nii.gz")
     assert Activation(atlas=own, roi="hand", seeds=("here=Hand_L", "motor")).atlas == own
     assert region_labels("hand", own) == ("Hand_L", "Hand_R")
-    with pytest.raises(UsageError, match="motor stands for labels of AAL2, and the atlas is"):
+    with pytest.raises(UsageError, match="motor is a group of labels of AAL2, but the atlas is"):
         Activation(atlas=own, roi="motor")
     with pytest.raises(UsageError, match="Precentral_L is not a region"):
         Activation(atlas=own, roi="Precentral_L")
-    with pytest.raises(UsageError, match="a seed is one of"):
+    with pytest.raises(UsageError, match="a label of the atlas, NAME=LABEL"):
         Activation(atlas=own, seeds=("Precentral_L",))
     with pytest.raises(UsageError, match="file not found:"):
         Activation(atlas=str(tmp_path / "none.nii.gz"))

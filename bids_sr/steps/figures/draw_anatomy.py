@@ -372,10 +372,12 @@ def draw_control(scan_metrics: Rows, scan_facts: Facts, *, session: str) -> Cont
 
     title = f"Session {session}: tissue volumes" if session else "Tissue volumes"
     note = (
-        f"{title}. No scan of low resolution was super-resolved: the group level shows how volumes"
+        f"{title}. No low-resolution scan was super-resolved: the group level shows how volumes"
         " change over the sessions of participants."
     )
-    positions = {f"Position against the first scan ({scan_facts['align']})": scan_facts["offsets"]}
+    positions = {
+        f"Position relative to the first scan ({scan_facts['align']})": scan_facts["offsets"]
+    }
     return joined(
         [
             render("note", "note", note),
@@ -399,10 +401,12 @@ def draw_control(scan_metrics: Rows, scan_facts: Facts, *, session: str) -> Cont
         suffix=SCANS,
         subtitle="One slice of each contrast in all series",
         caption=(
-            "A slice on which no model was trained. Scans were aligned, interpolated once and"
+            "A slice that was not used to train any model. Scans were aligned, interpolated once"
+            " and"
             " scaled to the same mean within the brain. Last column: the last method minus the"
-            " measured scan (red: too bright). A method that was trained on the same head may have"
-            " learned that head; only other heads show how well it generalizes."
+            " measured scan (red: too bright). A method that was trained on the same participant"
+            " may have learned details of this participant; only other participants show how well"
+            " the method generalizes."
         ),
         missing="slice of each contrast",
     ),
@@ -504,7 +508,7 @@ def draw_scans(
             "scanmasks", classes_figure(flairs, kinds["mask"], kinds["dseg"], scan_mask, index)
         )
     yield Drawn("scans", tables_html(SCANS, scan_metrics))
-    title = f"Position against the first scan ({scan_facts['align']})"
+    title = f"Position relative to the first scan ({scan_facts['align']})"
     yield Drawn("scanfacts", facts_html({title: scan_facts["offsets"]}))
 
 
@@ -517,8 +521,8 @@ def draw_scans(
         subtitle="Attention gates of the network, and Grad-CAM of its critic",
         tab="Attention",
         caption=(
-            "Attention: how much of the features the gates pass at each level, from coarse to fine"
-            " (black: nothing, yellow: all). Critic: Grad-CAM, the places that suggest an image"
+            "Attention: share of the features that the gates pass at each level, from coarse to"
+            " fine (black: none, yellow: all). Critic: Grad-CAM, the voxels that suggest an image"
             " acquired at high resolution; the score is 1 for such an image and 0 for a generated"
             " one. If the critic scores the super-resolved slice as generated, check for"
             " artifacts. Neither map is proof."

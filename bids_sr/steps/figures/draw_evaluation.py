@@ -370,8 +370,8 @@ def _by_contrast(maps: Iterable[Derivative]) -> dict[str, dict[str, Derivative]]
         "variance",
         "superres",
         place=1,
-        subtitle="Where the run fluctuates",
-        tab="Where the run fluctuates",
+        subtitle="Prior SD map",
+        tab="Prior SD map",
         caption=(
             "The prior of the variance-weighted method: the temporal standard deviation on the"
             " high-resolution grid; its source is named below the color bar. Detail beyond"

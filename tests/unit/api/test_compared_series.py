@@ -125,16 +125,16 @@ def test_without_a_reference_nothing_is_assessed_and_what_to_scan_is_said(run, s
     )
     assert one["status"] == "not assessed"
     assert "scan the task twice" in one["text"]
-    assert "pass it as truth" in one["text"]
+    assert "pass the measurement as truth" in one["text"]
 
 
 @pytest.mark.parametrize(
     ("given", "why"),
     [
-        ({"compared": {"bspline": "x.nii"}}, "cannot name a series"),
-        ({"compared": {"x": "nowhere.nii"}}, "there is no file"),
+        ({"compared": {"bspline": "x.nii"}}, "compared: 'bspline' is not a valid name"),
+        ({"compared": {"x": "nowhere.nii"}}, "x: file nowhere.nii not found"),
         ({"compared": {}, "series": {}}, "a mapping of name to image"),
-        ({"compared": ["a"]}, "compared: a mapping of name to image is needed"),
+        ({"compared": ["a"]}, "compared: .*expected a mapping of name to image"),
     ],
 )
 def test_what_cannot_be_compared_is_refused_before_the_work(run, given, why, monkeypatch):
@@ -144,7 +144,7 @@ def test_what_cannot_be_compared_is_refused_before_the_work(run, given, why, mon
 
 
 def test_one_of_other_run_and_its_events_alone_is_refused(run, series):
-    with pytest.raises(ImageInputError, match="give both"):
+    with pytest.raises(ImageInputError, match="other_run, other_events: both are needed"):
         Evaluator(**HOW).fit(
             run / "bold.nii",
             compared={"finer": series["finer"]},
@@ -163,9 +163,9 @@ def test_grids_times_and_shifts_that_do_not_fit_are_refused(run, series, tmp_pat
     save_image(bold[::2], affine, tmp_path / "coarse.nii", tr=TR)
     files = {
         "short": (tmp_path / "short.nii", "83 volumes; its run has 84"),
-        "slow": (tmp_path / "slow.nii", "repetition time is 3 s"),
-        "away": (tmp_path / "away.nii", "lie up to 3 mm"),
-        "coarse": (tmp_path / "coarse.nii", "coarse: its matrix 15×28×5 is coarser"),
+        "slow": (tmp_path / "slow.nii", "repetition time 3 s; its run has 2 s"),
+        "away": (tmp_path / "away.nii", "outer edges are up to 3 mm"),
+        "coarse": (tmp_path / "coarse.nii", "coarse: matrix 15×28×5 is coarser"),
         "shifted": (series["shifted"], r"\+1.00 voxels along x"),
     }
     for name, (file, why) in files.items():

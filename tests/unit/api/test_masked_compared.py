@@ -130,9 +130,9 @@ def test_how_many_voxels_were_left_out_is_said(judged: Evaluator) -> None:
     assert share["fineHalf"] == pytest.approx(0.5, abs=0.05)
     assert share["zeroed"] == pytest.approx(0.2, abs=0.03)
     facts = found["half"]["frame"]
-    said = f"It was judged without {facts['left_out']:,} of {facts['brain_voxels']:,} brain voxels"
+    said = f"{facts['left_out']:,} of {facts['brain_voxels']:,} brain voxels"
     assert said in found["half"]["text"]
-    assert "It was judged without" not in found["loose"]["text"]
+    assert "Excluded from the evaluation" not in found["loose"]["text"]
 
 
 def test_detail_in_half_of_the_brain_is_seen_there(judged: Evaluator) -> None:
@@ -173,12 +173,12 @@ def test_nan_inside_the_brain_is_refused_with_all_else_that_is_wrong(
     shown = capsys.readouterr().err
     for said in (
         "voxels inside the brain are NaN",
-        "once: volume 7 is NaN in other voxels",
-        "short: it has 83 volumes",
-        "short: its repetition time is 3 s",
-        "gone: there is no file",
-        "mask: there is no file",
-        "truth: 'toe' is no contrast",
+        "once: volume 7 is NaN in voxels",
+        "short: 83 volumes; its run has 84",
+        "short: repetition time 3 s",
+        "gone: file ",
+        "mask: file ",
+        "truth: 'toe' not found in the contrasts",
     ):
         assert said in shown, shown
 
@@ -193,7 +193,7 @@ def test_a_dry_run_of_the_command_computes_nothing(
         str(run / "events.tsv"),
     ]
     assert main([*argv, "--dry-run", "--out", str(tmp_path / "out")]) == 0
-    assert "all inputs can be used" in capsys.readouterr().out
+    assert "all inputs are valid" in capsys.readouterr().out
     assert not (tmp_path / "out").exists()
     holed = nib.load(acquired / "acquired.nii").get_fdata(dtype=np.float32)
     single = tmp_path / "single.nii"
@@ -201,9 +201,9 @@ def test_a_dry_run_of_the_command_computes_nothing(
     holed[15, 14, 2, 7] = np.nan
     save_image(holed, np.eye(4), tmp_path / "holed.nii", tr=TR)
     assert main([str(single), *argv[1:], "--dry-run"]) == 2
-    assert "acquired: it is one volume" in capsys.readouterr().err
+    assert "acquired: single volume" in capsys.readouterr().err
     other = ["--other-events", str(run / "events.tsv"), "--dry-run", "--other-run"]
     assert main([str(tmp_path / "holed.nii"), *argv[1:], *other, str(single)]) == 2
     shown = capsys.readouterr().err
-    assert "other_run: it is one volume" in shown
+    assert "other_run: single volume" in shown
     assert "holed.nii" in shown

@@ -191,7 +191,7 @@ def test_what_brings_scans_together_reaches_the_plan_and_the_methods_text(
         facts = graph.settings[told]["subject_facts"]
         assert (
             graph.settings[prepared]["anat_align"]
-            == facts["Scans brought together"]
+            == facts["Registration of the scans"]
             == (given or ("rigid",))[0]
         )
         assert words in graph.methods_text()

@@ -264,8 +264,8 @@ def test_pretraining_and_tuning_with_the_same_critic(
     argv += [*still, str(tmp_path / "bare.safetensors")]
     assert main(["train", "attunet", str(tmp_path / "third"), *argv]) == 0
     told = capsys.readouterr().out
-    assert "bare.safetensors has no weights of the critic: new ones are drawn" in told
-    assert "train it with --keep-critic" in told
+    assert "bare.safetensors contains no weights of the critic" in told
+    assert "train the model with --keep-critic" in told
     new = load_file(tmp_path / "third.safetensors")
     name = max(critic, key=lambda key: new[key].numel())
     assert (new[name] - before[name]).abs().max() > limit
@@ -410,7 +410,7 @@ def test_numbers_of_a_factor() -> None:
     assert factor_from([1, 2, 3], FACTOR) == (1.0, 2.0, 3.0)
     assert factor_from((), FACTOR) == FACTOR
     for wrong in ("2 2", "0.5", "9"):
-        with pytest.raises(UsageError, match=r"--factor: .*\n.*(expected one number|it must be)"):
+        with pytest.raises(UsageError, match=r"--factor: .*\n.*(expected one number|expected at)"):
             parsers()["train"].options(["tv", "out", "--factor", *wrong.split()], TrainOptions)
 
 
@@ -451,7 +451,7 @@ REFUSED: dict[str, tuple[Argv, str]] = {
     ),
     "counts": (
         lambda d, t: ["train", "cpce", t / "m", "--fine", d / HIGH, d / HIGH, "--coarse", d / LOW],
-        "2 fine",
+        "there are 2 high-resolution images",
     ),
     "single slice": (
         lambda d, t: ["apply", "M3D", t / "slice_T1w.nii", t / "o.nii"],
@@ -495,7 +495,7 @@ REFUSED: dict[str, tuple[Argv, str]] = {
             "--from",
             d / "srgan.safetensors",
         ],
-        "it is a model of srgan, not of unet",
+        "the model is from srgan, not from unet",
     ),
     "two contrasts": (
         lambda d, t: ["train", "unet", t / "m", "--fine", d / HIGH, t / "slice_T1w.nii"],
@@ -503,7 +503,7 @@ REFUSED: dict[str, tuple[Argv, str]] = {
     ),
     "fused contrasts": (
         lambda d, t: ["apply", "M2C", d / LOW, t / "o.nii"],
-        "it takes 2 contrasts of one",
+        "the model requires 2 contrasts of one",
     ),
     "factor of a pair": (
         lambda d, t: [
@@ -517,7 +517,7 @@ REFUSED: dict[str, tuple[Argv, str]] = {
             "--factor",
             "3",
         ],
-        "the two images stand as 2 x 2 x 1",
+        "the two images have the ratio 2 x 2 x 1",
     ),
     "factor of a model": (
         lambda d, t: ["apply", "M", d / LOW, t / "o.nii", "--factor", "3"],
@@ -533,11 +533,11 @@ REFUSED: dict[str, tuple[Argv, str]] = {
     ),
     "small patches": (
         lambda d, t: ["apply", "M", d / LOW, t / "o.nii", "--patch", "7"],
-        "srgan takes patches of 8 voxels or more",
+        "srgan requires patches of at least 8 voxels",
     ),
     "overlap of patches": (
         lambda d, t: ["apply", "M", d / LOW, t / "o.nii", "--patch", "16", "--overlap", "16"],
-        "patches of 16 voxels cannot share 16",
+        "--overlap 16\n  why: expected less than --patch 16",
     ),
     "overlap of whole images": (
         lambda d, t: ["apply", "M", d / LOW, t / "o.nii", "--overlap", "4"],
@@ -545,7 +545,7 @@ REFUSED: dict[str, tuple[Argv, str]] = {
     ),
     "overlap of no patches": (
         lambda d, t: ["apply", "M", d / LOW, t / "o.nii", "--patch", "0", "--overlap", "4"],
-        "whole images share nothing",
+        "whole images have no patches",
     ),
     "resolution": (
         lambda d, t: ["apply", "M", d / HIGH, t / "o.nii"],
@@ -598,7 +598,7 @@ REFUSED: dict[str, tuple[Argv, str]] = {
     ),
     "threads": (
         lambda d, t: ["apply", "M", d / LOW, t / "o.nii", "--threads", "0"],
-        "--threads: 0\n  why: expected one number at least 1",
+        "--threads: 0\n  why: expected at least 1",
     ),
 }
 

@@ -181,13 +181,13 @@ REFUSED = {
     "one number": (["--split", "4"], "expected two or three numbers"),
     "measured images at another resolution": (
         ["--folds", "2", "--coarse", *PEOPLE, "--test-coarser", "2"],
-        "measured coarse images have one resolution",
+        "measured low-resolution images have only one resolution",
     ),
     "validation": (["--split", "3", "1", "--validation", "1"], "needs --folds"),
     "validate on": (["--split", "3", "1", "--validate-on", "01"], "needs --test-on"),
     "setting of another method": (
         ["--folds", "2", "--set", "tv.tv=0.1"],
-        "tv is not compared",
+        "tv is not one of the compared methods",
     ),
 }
 

@@ -127,7 +127,7 @@ REFUSED = {
             "--folds",
             "2",
         ],
-        "there are 11 fine images",
+        "there are 11 high-resolution images",
     ),
     "one channel": (
         lambda folder: ["--channels", "T1w", *given(folder)[4:], "--folds", "2"],
@@ -167,8 +167,8 @@ def test_scans_that_are_no_prepared_heads_are_refused(
     assert "no scan of FLAIR" in refusal(lacking, tmp_path, capsys)
     first_coarse = words.index("--coarse") + 1
     swapped = [*words[:first_coarse], *reversed(words[first_coarse:])]
-    assert "give both lists in the same order" in refusal(swapped, tmp_path, capsys)
-    assert "takes one contrast" in refusal(words, tmp_path, capsys, "srgan")
+    assert "specify both lists in the same order" in refusal(swapped, tmp_path, capsys)
+    assert "uses a single contrast" in refusal(words, tmp_path, capsys, "srgan")
     bright = tmp_path / "bright" / "sub-01_res-hr_desc-measured_T1w.nii.gz"
     bright.parent.mkdir()
     save_image((900 * scan(0, 0)).astype(np.float32), AFFINE, bright)
@@ -182,4 +182,4 @@ def test_scans_that_are_no_prepared_heads_are_refused(
     save_image(scan(0, 0).astype(np.float32), AFFINE, again)
     twice = [*words[: first_coarse - 1], str(again), *words[first_coarse - 1 :]]
     twice += [word for word in words if "sub-01_res-hr_desc-bspline_T1w" in word]
-    assert "sub-01 has another T1w scan" in refusal(twice, tmp_path, capsys)
+    assert "second T1w scan of sub-01" in refusal(twice, tmp_path, capsys)

@@ -116,9 +116,9 @@ def test_underscores_stay_in_values() -> None:
         ("--sr-factor 1", "--sr-factor: 1"),
         ("--sr-factor 1 1 1", "no voxel size would change"),
         ("--sr-factor 2 2", "2 numbers; expected one (in plane) or three"),
-        ("--sr-factor 2 2 2 2", "it has 4 numbers"),
-        ("--sr-factor 2 2 0.5", "it must be at least 1"),
-        ("--sr-factor 2 2 9", "it must be at most 8"),
+        ("--sr-factor 2 2 2 2", "4 numbers; expected one"),
+        ("--sr-factor 2 2 0.5", "expected at least 1"),
+        ("--sr-factor 2 2 9", "expected at most 8"),
         ("--sr-factor", "expected at least one argument"),
         ("--sr-factor two", "--sr-factor"),
         ("--mem lots", "512M"),
@@ -136,8 +136,8 @@ def test_underscores_stay_in_values() -> None:
         ("--n-ensemble 0", "--n-ensemble"),
         ("--margin 0", "--margin"),
         ("--group-permutations -1", "--group-permutations"),
-        ("--derivatives=", "no directory given"),
-        ("-d fmriprep=", "no directory given"),
+        ("--derivatives=", "the directory is missing"),
+        ("-d fmriprep=", "the directory is missing"),
     ],
 )
 def test_what_is_not_understood_is_refused(line: str, says: str) -> None:

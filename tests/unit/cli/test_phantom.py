@@ -79,7 +79,7 @@ def test_a_full_directory_is_exit_2_with_the_reason(
 
 def test_bad_numbers_are_exit_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert phantom_main.main([str(tmp_path / "new"), "--subjects", "0"]) == 2
-    assert "--subjects: 0\n  why: it must be at least 1" in capsys.readouterr().err
+    assert "--subjects: 0\n  why: expected at least 1" in capsys.readouterr().err
     assert phantom_main.main([str(tmp_path / "new"), "--preset", "huge"]) == 2
     assert list(tmp_path.iterdir()) == []
 

@@ -83,7 +83,7 @@ def test_training_begins_with_a_model_of_as_many_filters(
 ) -> None:
     argv = ["train", "unet", str(tmp_path / "tuned"), "--fine", fine, "--from", str(trained)]
     assert main([*argv, "--set", *SMALL]) == 2
-    assert "give --set filters=4" in capsys.readouterr().err
+    assert "use --set filters=4" in capsys.readouterr().err
     assert main([*argv, "--set", "filters=4", *SMALL]) == 0
     card = read_card(tmp_path / "tuned.safetensors")
     assert card.start_sha256 == read_card(trained).weights_sha256
@@ -276,7 +276,7 @@ def test_a_search_with_one_image_scores_what_training_does_not_see(
         assert why in capsys.readouterr().err
     argv = ["search", "tv", str(tmp_path / "none"), "--coarse", fine]
     assert main(argv) == 2
-    assert "give --fine FILE" in capsys.readouterr().err
+    assert "specify --fine FILE" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -221,7 +221,7 @@ def test_memory_that_may_be_in_mb_is_refused(
         assert call("--mem", "8000") == 2
     else:
         assert slurm_main.main(["retry", str(tmp_path / "out"), "--mem", "8000"]) == 2
-    assert "write 8000M or 8000G" in capsys.readouterr().err
+    assert "Write 8000M or 8000G" in capsys.readouterr().err
 
 
 def test_tasks_that_may_be_requeued_do_not_clean_their_directory(
@@ -243,7 +243,10 @@ def test_more_tasks_than_an_array_holds(
 ) -> None:
     program(tmp_path / "bin" / "scontrol", "echo 'MaxArraySize = 3'")
     assert call() == 2
-    assert "3 tasks: an array here holds 2; give --batch 2" in capsys.readouterr().err
+    assert (
+        "3 tasks: an array on this cluster holds at most 2. Use --batch 2"
+        in capsys.readouterr().err
+    )
     assert untouched(tmp_path)
     assert call("--batch", "2") == 0
 
@@ -289,7 +292,7 @@ def test_slurm_that_is_not_there(
     ("given", "told"),
     [
         (("--setup", ""), "the path is empty"),
-        (("--cpus", "0"), "--cpus: 0\n  why: it must be at least"),
+        (("--cpus", "0"), "--cpus: 0\n  why: expected at least"),
     ],
 )
 def test_values_that_cannot_hold(
@@ -316,7 +319,7 @@ def test_a_dry_run_writes_nothing(
     call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call("--dry-run") == 0
-    assert "3 participants in 3 tasks; each asks for 4 processors" in capsys.readouterr().out
+    assert "3 participants in 3 tasks; each requests 4 processors" in capsys.readouterr().out
     assert untouched(tmp_path)
 
 

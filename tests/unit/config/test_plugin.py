@@ -70,10 +70,10 @@ def test_little_is_enough(tmp_path: Path) -> None:
     ("text", "says"),
     [
         ('plugin = "SLRUM"', "did you mean 'SLURM'"),
-        ('plugin = "PBS"', "there are MultiProc, SLURM"),
+        ('plugin = "PBS"', "expected MultiProc or SLURM"),
         ("", 'write plugin = "SLURM"'),
         ('plugin = "SLURM"\nplugin_arg = 1', "did you mean 'plugin_args'"),
-        ('plugin = "SLURM"\nplugin_args = 1', "it is a table"),
+        ('plugin = "SLURM"\nplugin_args = 1', "not a table"),
         ('plugin = "SLURM"\n[plugin_args]\nsbatch_arg = []', "did you mean 'sbatch_args'"),
         ('plugin = "SLURM"\n[plugin_args]\nsbatch_args = 1', "expected a value of type list"),
         (
@@ -98,7 +98,7 @@ def test_little_is_enough(tmp_path: Path) -> None:
         ('plugin = "SLURM"\n[plugin_args]\ntime_minutes = 0', "above 0"),
         ('plugin = "SLURM"\n[plugin_args]\nmemory_extra_gb = -1', "at least 0"),
         ('plugin = "SLURM"\n[plugin_args]\ntemplate = "absent.sh"', "No such file"),
-        ('plugin = "MultiProc"\n[plugin_args]\nmax_jobs = 2', "there are memory_gb, n_procs"),
+        ('plugin = "MultiProc"\n[plugin_args]\nmax_jobs = 2', "choose from memory_gb, n_procs"),
         ('plugin = "MultiProc"\n[plugin_args]\nn_procs = 0', "at least 1"),
         ('plugin = "SLURM"\n[plugin_args]\nn_procs = 2', "unknown key 'n_procs'"),
         ("plugin =", "is no TOML"),
@@ -137,7 +137,7 @@ def test_the_file_of_nipype_is_read(tmp_path: Path) -> None:
     [
         ("plugin: [", "is no YAML"),
         ("- plugin", "the file has no keys"),
-        ("plugin: SGE", "there are MultiProc, SLURM"),
+        ("plugin: SGE", "expected MultiProc or SLURM"),
         ("plugin: SLURM\nplugin_args: {sbatch_arg: x}", "did you mean 'sbatch_args'"),
         ("plugin: SLURM\nplugin_args: {on: x}", "unknown key True"),
         (

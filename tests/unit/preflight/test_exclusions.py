@@ -342,7 +342,7 @@ def test_a_run_that_was_not_asked_for_may_be_unsound(three: BidsMaker) -> None:
 
 
 def test_the_index_says_who_is_left_out_and_why(tmp_path: Path) -> None:
-    out, why = tmp_path / "out", "left out: events.tsv: columns are missing: onset"
+    out, why = tmp_path / "out", "skipped: events.tsv: columns are missing: onset"
     (out / "sub-01" / "figures").mkdir(parents=True)
     for call in ("one", "two", "three"):
         (out / "logs" / call).mkdir(parents=True)

@@ -38,10 +38,10 @@ def test_a_sound_one_has_figures_and_no_warning() -> None:
     [
         (
             {"usable": False, "reason": "the head moved by 1.4 mm"},
-            "left out: the head moved by 1.4 mm. The run's own",
+            "skipped: the head moved by 1.4 mm. The variance of the run",
         ),
         ({"overlap": 0.6}, "Only 60 % of the run's brain"),
-        ({"edges_apart_mm": 3.2}, "lie 3.2 mm apart"),
+        ({"edges_apart_mm": 3.2}, "are 3.2 mm apart"),
         ({"noise_share": 0.95}, "95 % of the variance is thermal noise"),
     ],
 )

@@ -131,7 +131,7 @@ def test_explained_variance_stands_first_and_r_beside_it(tmp_path):
     assert (
         titles
         == [
-            "explained variance beyond Nyquist",
+            "explained variance above Nyquist",
             "explained variance, signal units",
             "r beyond Nyquist",
         ]
@@ -270,7 +270,7 @@ def test_names_are_drawn_as_they_are(tmp_path):
 
 
 def test_nothing_to_draw_is_said():
-    with pytest.raises(canvas.FigureInputError, match="no figure"):
+    with pytest.raises(canvas.FigureInputError, match="no values of the evaluation"):
         forest_figure([], {}, legend={})
     with pytest.raises(canvas.FigureInputError, match="no map"):
         map_figures.beyond_figure({}, BRAIN, scores={}, score="r")

@@ -328,8 +328,8 @@ def test_a_measured_half_without_a_value_is_explained():
         for each in rows
     ]
     html = text.verdict_html(verdict, rows)
-    assert f"n/a if it has {TOO_LITTLE}" in html
-    assert "may exceed" in html.replace("\n", " ")
+    assert f"n/a if the measured series has {TOO_LITTLE}" in html
+    assert "may have higher values" in html.replace("\n", " ")
 
 
 def test_a_verdict_without_anything_is_still_one():

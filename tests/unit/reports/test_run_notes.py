@@ -72,7 +72,7 @@ def test_the_record_is_read_once_for_all_until_it_grows(
         Path, "read_text", lambda self, **how: reads.append(self) or read(self, **how)
     )
     _note(out, *labels)
-    assert [rows_of(out, label)[-1]["verdict"] for label in labels] == ["left out: bold: "] * 8
+    assert [rows_of(out, label)[-1]["verdict"] for label in labels] == ["skipped: bold: "] * 8
     assert reads.count(logs / RECORD) == 1
     record(logs, [Notice(what="more", subject="09", code="left-out")])
     assert [each.what for each in recorded(logs)][-1] == "more"

@@ -1,6 +1,6 @@
 """First screen of structural scans: what it says of a table of metrics."""
 
-from bids_sr.metrics import MetricRow
+from bids_sr.metrics import BRAIN, MetricRow
 from bids_sr.report.scans_overview import changes_of, headline_of, scans_overview_html
 
 
@@ -15,7 +15,12 @@ def rows(attunet_t1w, attunet_t2w, reference="heldOut"):
     }
     return [
         MetricRow(
-            series=series, statistic="psnr", value=value, contrast=contrast, reference=reference
+            series=series,
+            statistic="psnr",
+            value=value,
+            contrast=contrast,
+            reference=reference,
+            region=BRAIN,
         )
         for (contrast, series), value in values.items()
     ]

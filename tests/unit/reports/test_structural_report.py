@@ -97,7 +97,7 @@ def test_masks_and_maps_lie_over_the_slice():
     np.testing.assert_allclose(over[0].get_array(), masks[0].data[::-1, :, 0].T, rtol=1e-6)
     assert over[0].get_clim() == (0.0, 1.0)
     assert over[2].get_clim()[1] == pytest.approx(maps["critic, measured"].data.max())
-    with pytest.raises(FigureInputError, match="neither"):
+    with pytest.raises(FigureInputError, match="no attention masks"):
         explanation_figure(scan(3), [], {}, 2)
 
 

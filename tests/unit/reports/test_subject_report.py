@@ -354,7 +354,7 @@ def test_notices_of_the_participant_are_shown_and_counted(tmp_path):
     ]
     first = text[text.index('<section id="overview"') : text.index('<section id="maps"')]
     assert "sub-01_run-2: the &lt;fit&gt; is poor" in first
-    assert "sub-01_b: left out: e.tsv: no onset" in first
+    assert "sub-01_b: skipped: e.tsv: no onset" in first
     assert "it is about all" in text[text.index('<section id="summary"') :]
     assert "it is of another" not in text
     assert "No errors" in text

@@ -176,7 +176,7 @@ def test_the_words_name_band_reference_and_control(judged):
     if reference == "other":
         assert "reference: another acquired run of the task" in found["finer"].text
         assert "Above the acquired Nyquist frequency: not assessed" in found["finer"].text
-        assert "give it with --truth DIR" in found["finer"].text
+        assert "specify the measurement with --truth DIR" in found["finer"].text
     if reference == "halves":
         assert "Below the acquired Nyquist frequency: not assessed" in found["denoised"].text
 

@@ -439,7 +439,7 @@ def test_series_of_another_run_are_refused(run, tmp_path):
     other = save_effects(
         effects_of("ratio2", measured, blocks_of("ba" * 6)), tmp_path / "other.npz"
     )
-    with pytest.raises(ValueError, match="ratio2 and of measured have different blocks"):
+    with pytest.raises(ValueError, match="ratio2 and measured have different blocks"):
         rows_of({**files, "ratio2": other})
 
 

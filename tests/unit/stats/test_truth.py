@@ -167,7 +167,7 @@ def test_an_empty_region_and_silence_are_not_a_number(caplog):
 def test_maps_of_another_grid_are_refused():
     maps, _ = world()
     maps["measured"] = {key: value[1:] for key, value in maps["measured"].items()}
-    with pytest.raises(ValueError, match="another grid"):
+    with pytest.raises(ValueError, match="not on the grid"):
         rows_of(maps)
 
 

@@ -237,7 +237,7 @@ def test_a_head_twice_as_large_as_any_is_doubted_on_the_console(
         )[2]
     assert any("900 to 1900" in doubt for doubt in facts["brain_doubts"])
     assert any("had to grow" in doubt for doubt in facts["brain_doubts"])
-    assert "aCompCor and tissue signals are left out" in caplog.text
+    assert "aCompCor components and tissue signals are omitted" in caplog.text
 
 
 SOUND = {

@@ -118,7 +118,7 @@ def test_uncertainty_is_the_spread_between_members(tmp_path: Path) -> None:
 def test_effects_on_another_grid_are_refused(tmp_path: Path) -> None:
     other = Volume(brain(), np.diag([1, 2, 3, 1.0]))
     members = {"sblSeed1": save_effects(effects("sblSeed1", 1), tmp_path / "1.npz")}
-    with pytest.raises(ValueError, match="effects of sbl lie on another grid"):
+    with pytest.raises(ValueError, match="effects of sbl: not on the grid of the mask"):
         quality.measure_uncertainty(effects("sbl", 0), other, members, series_name="sbl", **GIVEN)
 
 
@@ -239,7 +239,7 @@ def test_edges_apart_are_warned_of_by_name(caplog: pytest.LogCaptureFixture) -> 
     assert rows["flag_distortion"] == 1
     assert rows["edge_mismatch_p90"] >= rows["edge_mismatch"]
     assert len(caplog.messages) == 1
-    assert "inject, sbl lay detail where it does not belong" in caplog.messages[0]
+    assert "inject and sbl place detail at wrong positions" in caplog.messages[0]
     caplog.clear()
     across = quality.compare_edges(*given, phase_encoding="i", guided_names=[])
     assert {measure_of(row): row.value for row in across}["edge_mismatch"] < 2

@@ -139,7 +139,7 @@ def test_the_table_of_motion_has_a_row_for_each_volume(moving):
 
 def test_transforms_for_another_run_are_refused(moving):
     bold, hmc = moving
-    with pytest.raises(ValueError, match="head motion of 3 volumes, and there are 4"):
+    with pytest.raises(ValueError, match="head motion of 3 volumes; expected 4"):
         imported.import_motion(bold, read_itk(hmc)[:3], n_dummy=0)
 
 

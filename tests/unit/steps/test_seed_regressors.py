@@ -105,7 +105,7 @@ def test_a_seed_is_the_mean_of_its_voxels(run: dict[str, Any], tmp_path: Path) -
         > 0.5
         > np.abs(np.corrcoef(np.arange(T - 2), table["here"][2:])[0, 1])
     )
-    assert facts["far"]["Description"].startswith("left out: no voxel of the brain mask is within")
+    assert facts["far"]["Description"].startswith("skipped: no voxel of the brain mask is within")
 
 
 def test_without_a_template_centers_are_those_of_the_run(run: dict[str, Any]) -> None:
@@ -132,9 +132,9 @@ def test_without_any_seed_in_the_field_of_view_components_are_mapped(
     )
     assert made.conditions == ["component1", "component2"]  # no more than there are seeds
     pd.testing.assert_frame_equal(made.table, expected.table[made.conditions])
-    assert facts["far"]["Description"].startswith("left out: no voxel of the brain lies within")
+    assert facts["far"]["Description"].startswith("skipped: no voxel of the brain mask is within")
     assert "component2" in facts
-    assert "no seed lies in the field of view (far, farther)" in caplog.text
+    assert "no seed is in the field of view (far, farther)" in caplog.text
     assert "--seeds NAME=x,y,z" in caplog.text
 
 
@@ -203,7 +203,7 @@ def test_a_region_of_the_atlas_is_a_seed(run: dict[str, Any]) -> None:
     assert facts["putamen"]["Labels"] == ["Putamen_L", "Putamen_R"]
     assert "voxels of the labels" in facts["putamen"]["Description"]
     assert (
-        facts["visual"]["Description"] == "left out: no voxel of the brain mask is in Calcarine_L"
+        facts["visual"]["Description"] == "skipped: no voxel of the brain mask is in Calcarine_L"
     )
     assert made.conditions == ["putamen"]
 
