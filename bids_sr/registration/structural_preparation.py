@@ -335,7 +335,8 @@ def _assemble(
 
     Scans without bias and their places are by contrast and "highres" or "lowres". `placements`: of
     all scans, and other ones for the trilinear interpolation, if any.
-    `masks_of_frame`: brain, which sets the scale of intensities, and voxels that are kept.
+    `masks_of_frame`: brain, and voxels that are kept. Percentiles and means are taken from the
+    brain, the range from all kept voxels.
     """
     brain, kept = masks_of_frame
     places, trilinear = placements
@@ -355,15 +356,15 @@ def _assemble(
             if name in lr
         }
         if scale == "range":
-            units[contrast] = largest(seen["bspline"], brain)
+            units[contrast] = largest(seen["bspline"], kept)
         else:
             _, units[contrast] = unit_range(seen["bspline"], brain)
         for name, data in seen.items():
-            unit = largest(data, brain) if scale == "range" else units[contrast]
+            unit = largest(data, kept) if scale == "range" else units[contrast]
             lr[name][contrast] = _scaled(data, unit, kept)
     for contrast, data in hr.items():
         if scale == "range":
-            unit = largest(data, brain)
+            unit = largest(data, kept)
         elif contrast in lr["bspline"]:
             unit = _hr_unit(data, lr["bspline"][contrast], brain)
         else:
@@ -382,17 +383,18 @@ def _assemble(
 
 
 def largest(data: Array, mask: Array) -> float:
-    """Return the largest intensity of a brain-extracted scan, which becomes 1.
+    """Return the largest intensity of an extracted scan, which becomes 1.
 
-    Its smallest intensity is 0, outside the brain: splines that fall below it are cut off there.
-    ValueError if nothing in the brain is above zero. Source: attention_unet, section 3.1, whose
+    Its smallest intensity is 0, outside the mask: splines that fall below it are cut off there.
+    ValueError if nothing in the mask is above zero. Source: attention_unet, section 3.1, whose
     linear normalization this is; a single bright vessel decides it.
 
-    `data`: scan in any unit of intensity (3D). `mask`: voxels of the brain (3D, boolean).
+    `data`: scan in any unit of intensity (3D). `mask`: voxels that remain of the scan: the brain,
+    or the intracranial volume (3D, boolean).
     """
     top = float(data[mask].max()) if mask.any() else 0.0
     if not np.isfinite(top) or top <= 0:
-        raise ValueError("nothing inside the brain mask is above zero")
+        raise ValueError("nothing inside the mask of the scan is above zero")
     return top
 
 

@@ -88,7 +88,7 @@ _UNITS = {
     "percentile": (
         "scaled to [0, 1]: 1 is the 99.9th percentile of the brain in the low-resolution scan"
     ),
-    "range": "scaled to [0, 1]: 0 and 1 are the minimum and maximum of the brain-extracted scan",
+    "range": "scaled to [0, 1]: 0 and 1 are the minimum and maximum of the extracted scan",
 }
 """Descriptions of the intensities in sidecars."""
 _TIMES_AS_LONG = {

@@ -119,6 +119,25 @@ def test_each_scan_can_be_scaled_by_its_own_range(head, poses, prepared, tmp_pat
     assert made.units["T1w"] > prepared.units["T1w"]
 
 
+@pytest.mark.parametrize("kind", ["highres", "lowres"])
+def test_the_range_is_taken_from_all_that_is_kept(kind, head):
+    """A sinus beside the brain is brighter than the brain; nothing may be cut off at 1."""
+    arrays, brain = head
+    bright = np.where(brain, arrays["T1w"], 3 * arrays["T1w"]).astype(np.float32)
+    kept = ndimage.distance_transform_edt(~brain, sampling=2.0) <= 6
+    top = bright[kept].max()
+    assert top > 1.3 * bright[brain].max()
+    at_origin = structural_preparation.Placement(xfm=np.eye(4))
+    places = {("T1w", "highres"): at_origin, ("T1w", "lowres"): at_origin}
+    scan = Volume(bright, AFFINE)
+    made = structural_preparation._assemble(
+        dict.fromkeys(places, scan), (places, {}), scan, (brain, kept), ("bspline",), "range"
+    )
+    image = made.hr["T1w"] if kind == "highres" else made.lr["bspline"]["T1w"]
+    np.testing.assert_allclose(image[kept], bright[kept] / top, atol=1e-5)
+    assert made.units["T1w"] == pytest.approx(top, rel=1e-5)
+
+
 def test_prepared_scans_lie_on_one_another_in_one_range(head, prepared):
     assert set(prepared.lr) == {"bspline", "nearest"}
     for contrast in CONTRASTS:
