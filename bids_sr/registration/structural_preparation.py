@@ -185,6 +185,7 @@ def prepare(
     align: Align = "rigid",
     scale: Scale = "percentile",
     extracted: Literal["brain", "intracranial"] = "brain",
+    grid: Volume | None = None,
     unbias: Unbias | None = None,
     extract_brain: ExtractBrain | None = None,
     align_linear: AlignLinear | None = None,
@@ -203,7 +204,8 @@ def prepare(
     ----------
     scans : Mapping[_Key, Volume]
         Scans by contrast and resolution (``highres`` or ``lowres``); of contrasts without a
-        low-resolution scan, the 99.9th percentile of the other becomes 1.
+        low-resolution scan, the 99.9th percentile of the other becomes 1. With a `grid`, all are
+        of low resolution.
     template : Volume
         Skull-stripped T1w template (3D).
     template_mask : Array
@@ -218,6 +220,10 @@ def prepare(
         How intensities are scaled to [0, 1].
     extracted : Literal["brain", "intracranial"], optional
         What remains of the scans: the brain, or everything within `_INTRACRANIAL_MM` of it.
+    grid : Volume | None, optional
+        Grid that all scans of a head without high-resolution scans are interpolated to. It is in
+        the coordinates of the first scan; its values are not read. None: the grid of the
+        high-resolution scan of the first contrast.
     unbias : Unbias | None, optional
         Function that corrects the bias field of a scan by contrast; None: N4.
     extract_brain : ExtractBrain | None, optional
@@ -247,7 +253,11 @@ def prepare(
     else:
         even = {key: unbias(image, key[0]) for key, image in scans.items()}
     first = next(iter(scans))[0]
-    frame = even[first, "highres"]
+    key_of_frame = (first, "highres" if grid is None else "lowres")
+    frame = even[key_of_frame]
+    if grid is not None:
+        seen = Placement(xfm=np.eye(4)).seen(frame, grid, 3)
+        frame = grid.like(np.maximum(seen, 0))
     mask, template_to_head, _ = brain_from_head(
         frame,
         template,
@@ -262,10 +272,10 @@ def prepare(
     transform = _OF_TEMPLATE.get(align)
     between = cast(_Transform, align) if transform is None else transform
     mm = 2 * _REGISTERED_MM if sloppy else _REGISTERED_MM
-    places: dict[_Key, Placement] = {(first, "highres"): Placement(xfm=np.eye(4))}
+    places: dict[_Key, Placement] = {key_of_frame: Placement(xfm=np.eye(4))}
     facts: dict[str, dict[str, float]] = {}
     for (contrast, kind), image in even.items():
-        if image is not frame:
+        if (contrast, kind) != key_of_frame:
             key = f"{contrast}_{kind}"
             places[contrast, kind], facts[key] = _register_to(
                 frame,
