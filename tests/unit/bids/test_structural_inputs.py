@@ -447,3 +447,19 @@ def test_scans_that_no_given_model_serves_are_refused_with_the_reason(
     options = ("--sr-method", "unet", "vit", "--pretrained", str(model("one")))
     (problem,) = look(maker, *options).problems
     assert "two resolutions" in problem.why
+
+
+def test_one_of_two_low_resolutions_can_be_named(
+    maker: BidsMaker, model: Callable[..., Path]
+) -> None:
+    """Two scans of low resolution whose sizes differ would be taken for a pair."""
+    for contrast in ("T1w", "T2w", "FLAIR"):
+        maker.image(f"sub-01_acq-thin_{contrast}.nii.gz", "anat", COARSE)
+        maker.image(f"sub-01_acq-thick_{contrast}.nii.gz", "anat", (6.0, 6.0, 10.0))
+    given = ("--sr-method", "unet", "--pretrained", str(model("named")))
+    (problem,) = check(settings_for(maker, *given)).problems
+    assert "resolution: trained at 3 x 3 x 3" in problem.why
+    plan = check(settings_for(maker, *given, "--hr-acq", "thin", "--lr-acq", "thin"))
+    assert not plan.problems
+    ((session,),) = (subject.lowres for subject in plan.subjects)
+    assert {scan.path.name.split("_")[1] for scan in session} == {"acq-thin"}
