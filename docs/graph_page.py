@@ -24,6 +24,8 @@ from fmriprepmaker import FmriprepMaker  # noqa: E402
 from graphmaker import planned_graph  # noqa: E402
 
 from bids_sr.pipeline.run_here import _Line, who_makes_what  # noqa: E402
+from bids_sr.sr.method import get_method  # noqa: E402
+from bids_sr.sr.models.model import save_model  # noqa: E402
 
 if TYPE_CHECKING:
     from bids_sr.pipeline.graph import AnyStep, Graph
@@ -144,6 +146,17 @@ def scans(maker: BidsMaker) -> None:
     maker.image("sub-02_ses-a_T1w.nii.gz", "anat", (3.0, 3.0, 3.0))
 
 
+def lowres_scans(maker: BidsMaker) -> None:
+    """Structural scans of low resolution, and a model of the same contrasts."""
+    for contrast in ("T1w", "T2w"):
+        maker.image(f"sub-01_{contrast}.nii.gz", "anat", (6.0, 6.0, 6.0))
+    network = get_method("unet").recipes["fast"].build_generator(2, (1.0, 1.0, 1.0))
+    card: dict[str, object] = {"method": "unet", "recipe": "fast", "factor": [1.0, 1.0, 1.0]}
+    card |= {"contrast": "T1w+T2w", "orientation": "I-S", "channels": 2}
+    card |= {"resolution": {"lowres_mm": [3.0, 3.0, 3.0]}}
+    save_model(maker.root.parent / "fused", network.state_dict(), card)
+
+
 CASES = (
     Case("A task, a pair and a T1w image", plain),
     Case(
@@ -202,6 +215,11 @@ CASES = (
     ),
     Case("Series of another program", compared, ("--compare", "made")),
     Case("Structural scans", scans, ("--sr-target", "anat", "--anat-control")),
+    Case(
+        "Structural scans of low resolution only, and a model",
+        lowres_scans,
+        ("--sr-target", "anat", "--sr-method", "unet", "--pretrained", "fused.safetensors"),
+    ),
 )
 
 
@@ -212,7 +230,8 @@ def graph_of(case: Case) -> Graph:
         maker = BidsMaker(root / "bids")
         case.make(maker)
         options = [
-            str(root / each) if each in ("truth", "prep") else each for each in case.options
+            str(root / each) if each in ("truth", "prep", "fused.safetensors") else each
+            for each in case.options
         ]
         options = [f"NORDIC={root / each}" if each == "made" else each for each in options]
         return planned_graph(maker, root, *options)

@@ -267,7 +267,7 @@ def place_all(settings: Settings, plan: Plan, version: str) -> Scope:
     """Place the steps of all participants; they are not connected yet."""
     planned = Planned(settings=settings, plan=plan, version=version)
     root = Scope("bids_sr_wf", _settings_by_name(settings), store=store, uri=planned.uri)
-    scans = [subject for subject in plan.subjects if subject.structural or subject.controls]
+    scans = [subject for subject in plan.subjects if subject.has_scans]
     compared = _OF_SCANS if scans else _OF_SERIES
     root.say(Part.OPENING, _OPENING.format(version=version, compared=compared))
     if scans:

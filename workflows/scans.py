@@ -10,7 +10,15 @@ The grids are in T1w and in templates; surfaces are those of the participant or 
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
-from bids_sr.bids import Pair, Subject, entities_of, pretrained_for, vgg_weights_for
+from bids_sr.bids import (
+    LowresScan,
+    Pair,
+    Subject,
+    entities_of,
+    input_of_models,
+    pretrained_for,
+    vgg_weights_for,
+)
 from bids_sr.bids.fmriprep import SPACES
 from bids_sr.config import Settings
 from bids_sr.config.spaces import FSAVERAGE, FUNC, T1W, Space
@@ -37,6 +45,8 @@ def add_structural(root: Scope, planned: Planned, subjects: Sequence[Subject]) -
     for subject in subjects:
         if subject.controls:
             _add_controls(root, planned, subject)
+        if subject.lowres:
+            _add_lowres(root, planned, subject)
     for subject in paired:
         own = subject.label
         heads = {own: prepared[own]}
@@ -48,7 +58,7 @@ def add_structural(root: Scope, planned: Planned, subjects: Sequence[Subject]) -
         _add_participant(root, planned, subject, prepared[own], heads)
 
 
-def _suffixes(scans: Sequence[Pair]) -> tuple[str, ...]:
+def _suffixes(scans: Sequence[Pair | LowresScan]) -> tuple[str, ...]:
     return tuple(pair.contrast for pair in scans)
 
 
@@ -58,14 +68,14 @@ def _scope(
     planned: Planned,
     subject: Subject,
     provenance: Mapping[str, str] = MappingProxyType({}),
-    scans: Sequence[Pair] = (),
+    scans: Sequence[Pair | LowresScan] = (),
 ) -> Scope:
     """A scope whose artifacts are stored among the structural scans of a participant.
 
-    `scans`: high-resolution scans of one session; empty: the pairs of the participant.
+    `scans`: scans of one session with one resolution; empty: the pairs of the participant.
     """
     scans = scans or subject.structural
-    sessions = {entities_of(pair.highres).get("session", "") for pair in scans}
+    sessions = {entities_of(scan.images[0]).get("session", "") for scan in scans}
     session = {"session": max(sessions)} if len(sessions) == 1 and max(sessions) else {}
     template = next(iter(planned.settings.preprocessing.templates), SPACES[0])
     in_template = planned.settings.superres.aligns_to_template
@@ -114,8 +124,24 @@ def _add_participant(
         "heads_coarse": [head["coarse_scans"] for head in heads.values()],
         "heads_masks": {f"sub-{label}": head["scan_mask"] for label, head in heads.items()},
     }
+    _add_methods(planned, measured, scope, learned)
+    measured.add(structural.measure_scans)
+    scope.add(
+        draw_anatomy.draw_scans,
+        wires={name: measured[name] for name in ("scan_metrics", "scan_classes")},
+    )
+    scope.add(draw_anatomy.summarize_subject)
+
+
+def _add_methods(planned: Planned, scans: Scope, figures: Scope, learned: Wires) -> None:
+    """Add the network of each method, its scans, and figures that explain them.
+
+    `scans`, `figures`: scopes that results and figures are added to. `learned`: heads that
+    networks are trained on; empty if all are given.
+    """
+    superres = planned.settings.superres
     for method in superres.chosen:
-        method_scope = measured.within(
+        scope = scans.within(
             method,
             method=method,
             pretrained=pretrained_for(superres, method),
@@ -123,20 +149,48 @@ def _add_participant(
             vgg_weights=vgg_weights_for(superres, method),
             model_dir=superres.models_to_reuse(planned.settings.paths.output_dir),
         )
-        method_scope.add(structural.train_on_scans, wires=learned)
-        method_scope.add(structural.super_resolve_scans)
-        scope.add(
+        scope.add(structural.train_on_scans, wires=learned)
+        scope.add(structural.super_resolve_scans)
+        figures.add(
             draw_anatomy.explain_scans,
             name=f"explain_{method}",
-            wires={name: method_scope[name] for name in _MODEL},
+            wires={name: scope[name] for name in _MODEL},
             rename={"explain_scans": f"explain_{method}"},
             method_label=method if len(superres.chosen) > 1 else "",
         )
-    measured.add(structural.measure_scans)
-    scope.add(
-        draw_anatomy.draw_scans,
-        wires={name: measured[name] for name in ("scan_metrics", "scan_classes")},
+
+
+def _add_lowres(root: Scope, planned: Planned, subject: Subject) -> None:
+    """Add super-resolved scans of each session of a participant with low-resolution scans only."""
+    settings = planned.settings
+    given = input_of_models(settings.superres)
+    assert given is not None, "such participants are chosen for given models only"
+    scope = root.within(
+        scope_of(f"sub-{subject.label}"),
+        entities={"subject": subject.label},
+        provenance={},
+        subject_facts={
+            "Participant": subject.label,
+            "Target": "structural scans, low resolution only",
+            "Contrasts, fused": list(given.contrasts),
+            "Scans": [scan.path.name for scans in subject.lowres for scan in scans],
+            "Scans brought together": settings.superres.anat_align,
+            "Intensities": settings.superres.scaling_of_scans,
+            "Methods": list(settings.superres.chosen),
+            "Trained on": "other participants, according to the model card",
+            "Random seed": settings.resources.random_seed,
+        },
     )
+    for scans in subject.lowres:
+        session = entities_of(scans[0].path).get("session", "")
+        name = f"lowres_{session}" if session else "lowres"
+        own = _scope(scope, name, planned, subject, planned.made_by, scans)
+        prepared = own.within("prepared", grid_mm=given.mm, grid_orientation=given.orientation)
+        prepared.give(lowres_files=[scan.path for scan in scans])
+        prepared.add(load_template, structural.prepare_lowres)
+        made = own.within("made", beside=(prepared,))
+        _add_methods(planned, made, made, {})
+        made.add(draw_anatomy.draw_lowres, session=session)
     scope.add(draw_anatomy.summarize_subject)
 
 

@@ -18,6 +18,8 @@ from bids_sr.bids.fmriprep import check_surfaces, precomputed_anat, precomputed_
 from bids_sr.bids.inputs import (
     DEFAULT_FACTORS,
     BoldRun,
+    LowresScan,
+    ModelInput,
     Pair,
     Subject,
     Survey,
@@ -27,6 +29,7 @@ from bids_sr.bids.inputs import (
     check_options,
     entities_of,
     factor_without_pair,
+    input_of_models,
     is_magnitude,
     label_of,
     refuse_all,
@@ -45,7 +48,7 @@ from bids_sr.bids.pairs import check_retrospective, sizes
 from bids_sr.bids.run_names import check_names
 from bids_sr.config import Selection, Settings
 from bids_sr.config.spaces import seed_names, seeds_of
-from bids_sr.io.grids import LEAST_SAMPLES, Header, Triple, corners_apart
+from bids_sr.io.grids import LEAST_SAMPLES, Header, Triple, corners_apart, size_text
 from bids_sr.io.tables import column
 from bids_sr.region_names import is_file
 from bids_sr.sr.method import all_methods, method_names
@@ -527,32 +530,42 @@ def _walk_scans(settings: Settings, seen: Findings) -> tuple[Subject, ...]:
     companions.check_dataset(settings.paths.bids_dir.absolute())
     labels, index = open_dataset(settings, seen)
     subjects = []
+    given = input_of_models(settings.superres)
     for label in labels:
+        single: list[str] = []
+        lowres: tuple[tuple[LowresScan, ...], ...] = ()
+        controls: tuple[tuple[Pair, ...], ...] = ()
         with seen.about(label):
             pairs = [
                 pair
                 for suffix in _CONTRASTS
-                for pair in _pairs(index, label, suffix, settings, seen)
+                for pair in _pairs(index, label, suffix, settings, seen, single)
             ]
-            controls = (
-                _controls(index, label, settings, seen)
-                if settings.superres.anat_control and not pairs
-                else ()
-            )
-        if pairs or controls:
+            if not pairs and given is not None:
+                lowres = _lowres(index, label, given, settings, seen)
+            if not pairs and not lowres and settings.superres.anat_control:
+                controls = _controls(index, label, settings, seen)
+            if not lowres and not controls:
+                for text in single:
+                    seen.tell(f"sub-{label}", text)
+        if pairs or controls or lowres:
             subjects.append(
-                Subject(label=label, t1w=(), runs=(), structural=tuple(pairs), controls=controls)
+                Subject(
+                    label=label,
+                    t1w=(),
+                    runs=(),
+                    structural=tuple(pairs),
+                    controls=controls,
+                    lowres=lowres,
+                )
             )
         elif label in settings.selection.participant_label or len(labels) == 1:
-            _refuse_without_pair(label, seen)
+            _refuse_without_pair(label, given, seen)
         else:
             with seen.about(label):
-                seen.tell(
-                    f"sub-{label}",
-                    "no T1w, T2w or FLAIR scans at two resolutions; the participant is skipped.",
-                )
+                seen.tell(f"sub-{label}", f"{_without_pair(given)}; the participant is skipped.")
     if labels and not subjects and not seen.problems:
-        _refuse_without_pair("*", seen)
+        _refuse_without_pair("*", given, seen)
     for subject in subjects if settings.superres.train_on == "others" else ():
         own = [pair.contrast for pair in subject.structural]
         if own and not any(
@@ -571,19 +584,46 @@ def _walk_scans(settings: Settings, seen: Findings) -> tuple[Subject, ...]:
     return tuple(subjects)
 
 
-def _refuse_without_pair(label: str, findings: Findings) -> None:
-    reason = "no T1w, T2w or FLAIR scans at two resolutions, so there are no training data"
+def _without_pair(given: ModelInput | None) -> str:
+    """Return why a participant has no scans to work on, without a period."""
+    reason = "no T1w, T2w or FLAIR scans at two resolutions"
+    if given is None:
+        return f"{reason}, so there are no training data"
+    size = size_text(given.mm, " x ")
+    return (
+        f"{reason}, and no session has {'+'.join(given.contrasts)} at a low resolution for the"
+        f" --pretrained model of {size} (voxel volume at least {_LEAST:g} times as large)"
+    )
+
+
+def _refuse_without_pair(label: str, given: ModelInput | None, findings: Findings) -> None:
+    reason = _without_pair(given)
     fix = (
         "Add the scans (distinguished by acq-), select them with --hr-acq and --lr-acq, choose"
         " other participants, or add --anat-control to measure volumes of high-resolution scans."
     )
+    if given is None:
+        reason += ", so there is nothing to learn from"
+        fix = (
+            f"{fix.removesuffix('.')}. To super-resolve low-resolution scans only, give a model"
+            " that was trained on other participants with --pretrained."
+        )
     findings.refuse(f"sub-{label}", reason, fix)
 
 
 def _pairs(
-    index: Index, label: str, suffix: str, settings: Settings, seen: Findings
+    index: Index,
+    label: str,
+    suffix: str,
+    settings: Settings,
+    seen: Findings,
+    single: list[str],
 ) -> list[Pair]:
-    """The pair of one contrast, or none: its finest image and its coarsest one."""
+    """The pair of one contrast, or none: its finest image and its coarsest one.
+
+    `single`: notices on contrasts with one resolution are appended here; they are shown unless
+    such scans are used.
+    """
     superres = settings.superres
     images = _images(index, label, suffix, settings, seen)
     high = min(_of(images, superres.hr_acq), key=_volume, default=None)
@@ -595,8 +635,7 @@ def _pairs(
         why = f"has voxel volumes that are too similar ({both}; at least {_LEAST:g} is needed)"
         alone = low.path == high.path
         why = "was found at one resolution only" if alone else why
-        if not (alone and superres.anat_control):  # it was asked for, once per participant
-            seen.tell(f"sub-{label}", f"{suffix} {why} and is not super-resolved.")
+        single.append(f"{suffix} {why} and is not super-resolved.")
         return []
     if any(header.path not in (high.path, low.path) for header in images):
         text = (
@@ -638,6 +677,40 @@ def _controls(
             scan = Pair(highres=finest.path, lowres=None, factor=(1.0, 1.0, 1.0))
             sessions.setdefault(session, []).append(scan)
     return tuple(tuple(scans) for _, scans in sorted(sessions.items()))
+
+
+def _lowres(
+    index: Index, label: str, given: ModelInput, settings: Settings, seen: Findings
+) -> tuple[tuple[LowresScan, ...], ...]:
+    """Return low-resolution scans for a model by session, of a participant without pairs.
+
+    Of several scans of a contrast the finest is taken that is coarser than the model's grid.
+    Sessions without all contrasts of the model are left out.
+    """
+    least = _LEAST * prod(given.mm)
+    sessions: dict[str, dict[str, list[Header]]] = {}
+    for suffix in (suffix for suffix in _CONTRASTS if suffix in given.contrasts):
+        for header in _of(_images(index, label, suffix, settings, seen), settings.superres.lr_acq):
+            if _volume(header) >= least:
+                session = entities_of(header.path).get("session", "")
+                sessions.setdefault(session, {}).setdefault(suffix, []).append(header)
+    complete = []
+    for session, headers in sorted(sessions.items()):
+        place = f"sub-{label}" + (f"_ses-{session}" if session else "")
+        if absent := [suffix for suffix in given.contrasts if suffix not in headers]:
+            text = (
+                f"no low-resolution {' and no '.join(absent)} scan for the --pretrained model"
+                f" ({'+'.join(given.contrasts)}); these scans are left out."
+            )
+            seen.tell(place, text)
+            continue
+        finest = {suffix: min(headers[suffix], key=_volume) for suffix in given.contrasts}
+        for suffix, header in finest.items():
+            if (count := len(headers[suffix])) > 1:
+                text = f"of {count} low-resolution {suffix} images this one is used, the finest."
+                seen.tell(header.path, text)
+        complete.append(tuple(LowresScan(path=header.path) for header in finest.values()))
+    return tuple(complete)
 
 
 def _of(images: Sequence[Header], acquisition: str | None) -> list[Header]:

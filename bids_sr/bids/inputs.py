@@ -30,6 +30,7 @@ from bids_sr.sr.method import get_method, method_names, offered_methods
 DEFAULT_FACTORS: Triple = (2.0, 2.0, 1.0)  # unless a pair, an option or a model states it
 
 _LARGEST = 8  # along an axis
+_LARGEST_MM = 100.0  # voxel size of a grid of structural scans
 ENTITIES: dict[str, str] = {
     "sub": "subject",
     "ses": "session",
@@ -95,6 +96,36 @@ class Pair:
     def images(self) -> tuple[Path, ...]:
         """The images that were acquired."""
         return (self.highres,) if self.lowres is None else (self.highres, self.lowres)
+
+
+@frozen
+class LowresScan:
+    """Structural scan without a high-resolution counterpart; the path is absolute."""
+
+    path: Path
+
+    @property
+    def contrast(self) -> str:
+        """BIDS suffix: T1w, T2w or FLAIR."""
+        return self.path.name.partition(".")[0].rpartition("_")[2]
+
+    @property
+    def images(self) -> tuple[Path, ...]:
+        """The image that was acquired."""
+        return (self.path,)
+
+
+@frozen
+class ModelInput:
+    """Input of the ``--pretrained`` models of structural scans.
+
+    `contrasts`: BIDS suffixes in the order of the channels. `mm`: voxel size of the grid.
+    `orientation`: anatomical axis across slices: ``R-L``, ``P-A`` or ``I-S``.
+    """
+
+    contrasts: tuple[str, ...]
+    mm: Triple
+    orientation: str
 
 
 @frozen
@@ -245,7 +276,8 @@ class Subject:
     `runs`: BOLD runs that are processed; empty for structural scans. `precomputed`: what another
     program has made; its T1w image is then the first. `structural`: contrasts that ``--sr-target
     anat`` works on. `controls`: contrasts of each session that has high-resolution scans only
-    (``--anat-control``); without low-resolution images.
+    (``--anat-control``); without low-resolution images. `lowres`: contrasts of each session that
+    has low-resolution scans only, for ``--pretrained`` models.
     """
 
     label: str
@@ -254,6 +286,12 @@ class Subject:
     precomputed: PrecomputedAnat | None = None
     structural: tuple[Pair, ...] = ()
     controls: tuple[tuple[Pair, ...], ...] = ()
+    lowres: tuple[tuple[LowresScan, ...], ...] = ()
+
+    @property
+    def has_scans(self) -> bool:
+        """Whether structural scans of this participant are processed."""
+        return bool(self.structural or self.controls or self.lowres)
 
     @property
     def pairs(self) -> tuple[Pair, ...]:
@@ -265,7 +303,8 @@ class Subject:
         """Every image that is read, each once: what is checked voxel by voxel before the work."""
         scans = (*self.structural, *(scan for session in self.controls for scan in session))
         pairs = (*scans, *self.pairs, *self.holdouts.values())
-        of: tuple[Pair | BoldRun, ...] = (*pairs, *self.runs)
+        lowres = [scan for session in self.lowres for scan in session]
+        of: tuple[Pair | LowresScan | BoldRun, ...] = (*pairs, *lowres, *self.runs)
         return tuple(dict.fromkeys([*self.t1w[:1], *(path for one in of for path in one.images)]))
 
     @property
@@ -609,6 +648,31 @@ def method_of_model(model: Path) -> str | None:
     """
     card = read_json(model.with_suffix(".json"))
     return current_names(card)[0] if isinstance(card.get("method"), str) else None
+
+
+def input_of_models(superres: SuperRes) -> ModelInput | None:
+    """Return the input of the ``--pretrained`` models of structural scans, or None.
+
+    It is None unless there is such a model for every method, and the card of the first model
+    states contrasts, voxel size and slice orientation. Further models are compared with it later.
+    """
+    models = [pretrained_for(superres, name) for name in superres.learned]
+    if not models or models[0] is None or None in models:
+        return None
+    card = read_json(models[0].with_suffix(".json"))
+    resolution = card.get("resolution")
+    mm = resolution.get("lowres_mm") if isinstance(resolution, dict) else None
+    contrast, orientation = card.get("contrast"), card.get("orientation")
+    if not isinstance(contrast, str) or orientation not in ("R-L", "P-A", "I-S"):
+        return None
+    if not isinstance(mm, list) or len(mm) != 3:
+        return None
+    if not all(isinstance(size, int | float) and 0 < size < _LARGEST_MM for size in mm):
+        return None
+    x, y, z = map(float, mm)
+    return ModelInput(
+        contrasts=tuple(contrast.split("+")), mm=(x, y, z), orientation=str(orientation)
+    )
 
 
 def factor_of_models(superres: SuperRes) -> Triple | None:

@@ -72,7 +72,10 @@ def start_lines(plan: "Plan", settings: Settings) -> Iterator[Notice]:
     scans = [
         f"sub-{subject.label} {scan.contrast}"
         for subject in plan.subjects
-        for scan in (*subject.structural, *(s for scans in subject.controls for s in scans))
+        for scan in (
+            *subject.structural,
+            *(scan for session in (*subject.controls, *subject.lowres) for scan in session),
+        )
     ]
     noun, named = ("scan", scans) if scans and not runs else ("run", runs)
     people = count_text(len(plan.subjects), "participant")

@@ -64,7 +64,10 @@ class RateMakeOptions(Checked):
     derivatives: Path = argument("OUT", "output directory of bids-sr with structural scans")
     out: Path = argument("KIT", "directory of the kit; must be empty or not exist")
     series: tuple[str, ...] = option(
-        (), "--series NAME", "series to rate, such as bspline attunet measured (default: all)"
+        (),
+        "--series NAME",
+        "series to rate, such as native bspline attunet measured; native: low-resolution scans as"
+        " acquired (default: all)",
     )
     seed: int = option(0, "--seed N", "seed of the codes and the order", least=0)
 

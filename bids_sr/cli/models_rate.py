@@ -1,8 +1,8 @@
 """``bids-sr-models rate-make`` and ``rate-score``: a kit for blinded visual rating.
 
 The kit has one picture per participant, contrast and series under a random code, a sheet to fill
-in, and a sealed key. The key is encoded so that it cannot be read by accident; this is no
-protection against intent.
+in, and a sealed key. Series are those of the results, and low-resolution scans as acquired. The
+key is encoded so that it cannot be read by accident; this is no protection against intent.
 """
 
 from __future__ import annotations
@@ -11,18 +11,23 @@ import base64
 import json
 import shutil
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import pandas as pd
+from nibabel.affines import apply_affine, voxel_sizes
 
 from bids_sr.bids.inputs import entities_of
 from bids_sr.cli.models_options import RateMakeOptions, RateScoreOptions
 from bids_sr.config import UsageError
+from bids_sr.frozen import frozen
 from bids_sr.group.blind_ratings import (
     HIGHEST,
     LOWEST,
+    NATIVE,
     RatingError,
     check_sheet,
     compare_ratings,
@@ -30,14 +35,19 @@ from bids_sr.group.blind_ratings import (
     intraclass_correlation,
     mean_ratings,
 )
-from bids_sr.io.atomic_files import write_json, write_whole
+from bids_sr.io.atomic_files import read_json, write_json, write_whole
 from bids_sr.io.grids import Array, Volume
 from bids_sr.io.nifti import load_image
 from bids_sr.io.tables import TABLE_ERRORS, read_rows
 
 SHEET, KEY, IMAGES = "ratings.tsv", "key.sealed", "images"
 """Files and folder of a kit."""
-_HEIGHTS = (0.4, 0.55, 0.7)  # of the brain, from below: axial planes that are shown
+_PLANES = ((2, 0.4), (2, 0.55), (2, 0.7), (1, 0.5), (0, 0.4))
+"""Planes of a picture: axis that is crossed (RAS order), and share of the brain's extent along it.
+
+Three are axial, one is coronal, and one is sagittal, next to the midline.
+"""
+_BACKGROUND = 0.1  # of the gray scale: what is darker in a scan as acquired is no head
 _PIXELS = 256  # least height of a picture
 _INSTRUCTIONS = """\
 Blinded rating of structural scans
@@ -63,7 +73,7 @@ def make_kit(options: RateMakeOptions) -> None:
     scans = _scans_of(options.derivatives, options.series)
     # the random order is the order of the codes, which have nothing to do with the scans
     codes = draw_codes(len(scans), options.seed)
-    pictures: dict[tuple[str, ...], tuple[Array, list[int], float]] = {}
+    views: dict[tuple[str, str], _View] = {}
     entries: dict[str, dict[str, str]] = {}
     kit = target.with_name(f".{target.name}.partial")
     shutil.rmtree(kit, ignore_errors=True)
@@ -72,10 +82,11 @@ def make_kit(options: RateMakeOptions) -> None:
         entries[code] = {key: scan[key] for key in ("participant", "contrast", "series")}
         place = (scan["participant"], scan["contrast"])
         image = _canonical(Path(scan["path"]))
-        if place not in pictures:
-            pictures[place] = (image, _planes(image), float(np.percentile(image[image > 0], 99.5)))
-        _, planes, top = pictures[place]
-        _write_picture(kit / IMAGES / f"{code}.png", image, planes, top)
+        is_native = scan["series"] == NATIVE
+        if place not in views:
+            first = next(one for one in scans if (one["participant"], one["contrast"]) == place)
+            views[place] = _view_of(_canonical(Path(first["path"])), first)
+        _write_picture(kit / IMAGES / f"{code}.png", image, views[place], is_native=is_native)
     rows = "".join(f"{code}\t{IMAGES}/{code}.png\t\t\n" for code in sorted(codes))
     write_whole(kit / SHEET, "code\timage\trating\tcomment\n" + rows)
     text = _INSTRUCTIONS.format(
@@ -89,6 +100,8 @@ def make_kit(options: RateMakeOptions) -> None:
     kit.rename(target)
     people = len({scan["participant"] for scan in scans})
     print(f"{len(scans)} pictures of {people} participants: {target}")
+    if not any(scan["series"] == NATIVE for scan in scans) and not options.series:
+        print("no low-resolution scans as acquired (series native): the data set was not found")
 
 
 def _scans_of(derivatives: Path, series: tuple[str, ...]) -> list[dict[str, str]]:
@@ -99,23 +112,22 @@ def _scans_of(derivatives: Path, series: tuple[str, ...]) -> list[dict[str, str]
             for path in sorted(derivatives.glob(f"{pattern}/*_res-hr_desc-*_{suffix}.nii.gz")):
                 entities = entities_of(path)
                 name = entities.get("desc", "")
-                if series and name not in series:
-                    continue
                 session = entities.get("session")
                 participant = f"sub-{entities['subject']}" + (f"_ses-{session}" if session else "")
-                scans.append(
-                    {
-                        "participant": participant,
-                        "contrast": suffix,
-                        "series": name,
-                        "path": str(path),
-                    }
-                )
+                scan = {"participant": participant, "contrast": suffix, "space": ""}
+                scan |= {"space": entities["space"]} if "space" in entities else {}
+                scans.append({**scan, "series": name, "path": str(path)})
+                if name == "bspline" and (native := _native_of(path, suffix, derivatives)):
+                    scans.append({**scan, "series": NATIVE, "path": str(native)})
+    scans = [scan for scan in scans if not series or scan["series"] in series]
+    # the planes of a head are chosen in the first of its scans
+    scans.sort(key=lambda scan: scan["series"] == NATIVE)
     if missing := [each for each in series if each not in {scan["series"] for scan in scans}]:
         raise UsageError(
             f"--series {' '.join(missing)}: {derivatives} has no such scans",
-            "the kit contains stored scans only",
-            "use names of series in files *_res-hr_desc-SERIES_T1w.nii.gz",
+            "the kit contains stored scans, and low-resolution scans of the data set (native)",
+            "use names of series in files *_res-hr_desc-SERIES_T1w.nii.gz; for native, keep the"
+            " data set in its place",
         )
     if not scans:
         raise UsageError(
@@ -126,33 +138,124 @@ def _scans_of(derivatives: Path, series: tuple[str, ...]) -> list[dict[str, str]
     return scans
 
 
-def _canonical(path: Path) -> Array:
+def _native_of(path: Path, suffix: str, derivatives: Path) -> Path | None:
+    """Return the low-resolution scan as acquired that an interpolated scan was made from, or None.
+
+    It is the scan of this contrast with the largest voxels among the sources in the sidecar. None
+    if its file does not exist.
+    """
+    links = read_json(derivatives / "dataset_description.json").get("DatasetLinks")
+    sources = read_json(path.with_name(path.name.removesuffix(".nii.gz") + ".json")).get("Sources")
+    if not isinstance(links, dict) or not isinstance(sources, list):
+        return None
+    found = []
+    for source in map(str, sources):
+        _, dataset, file = [*source.split(":", 2), "", ""][:3]
+        if not source.startswith("bids:") or f"_{suffix}.nii" not in file or dataset not in links:
+            continue
+        root = urlsplit(str(links[dataset]))
+        native = derivatives / unquote(root.path) / file
+        if root.scheme in ("", "file") and native.is_file():
+            found.append(native)
+    return max(found, key=lambda file: float(np.prod(_canonical(file).zooms)), default=None)
+
+
+def _canonical(path: Path) -> Volume:
     from bids_sr.figures.slices import canonical
 
-    return np.asarray(canonical(Volume(*load_image(path)[:2])).data, dtype=np.float32)
+    image = canonical(Volume(*load_image(path)[:2]))
+    return Volume(np.asarray(image.data, dtype=np.float32), image.affine)
 
 
-def _planes(image: Array) -> list[int]:
-    filled = np.flatnonzero((image > 0).any(axis=(0, 1)))
-    if not filled.size:
-        raise UsageError("a scan is empty", "no voxel is above 0", "check the derivatives")
-    low, high = int(filled[0]), int(filled[-1])
-    return [round(low + share * (high - low)) for share in _HEIGHTS]
+@frozen
+class _View:
+    """Planes and gray scale of the pictures of one participant and contrast.
+
+    `points`: a point in each plane of `_PLANES` (RAS mm); None: planes are chosen in each scan as
+    acquired by its own extent. `pixel_mm`: size of a pixel. `top`: intensity that is white.
+    """
+
+    planes: tuple[int, ...]
+    points: Array | None
+    pixel_mm: float
+    top: float
 
 
-def _write_picture(path: Path, image: Array, planes: list[int], top: float) -> None:
-    """Write axial planes side by side as a PNG, in the gray scale from 0 to `top`.
+def _view_of(image: Volume, scan: dict[str, str]) -> _View:
+    """Return the view of a head, chosen in one of its scans.
 
-    Pixels are repeated, not interpolated, so that no detail is added or removed.
+    `scan`: its entry; in the space of a template, its planes have no place in scans as acquired.
+    """
+    is_native = scan["series"] == NATIVE
+    planes = _planes(image, is_native=is_native)
+    center = [(n - 1) / 2 for n in image.data.shape]
+    voxels = np.tile(center, (len(_PLANES), 1))
+    for row, ((axis, _), plane) in enumerate(zip(_PLANES, planes, strict=True)):
+        voxels[row, axis] = plane
+    return _View(
+        planes=tuple(planes),
+        points=None if scan["space"] else apply_affine(image.affine, voxels),
+        pixel_mm=float(voxel_sizes(image.affine).min()),
+        top=_top(image.data),
+    )
+
+
+def _top(image: Array) -> float:
+    inside = image[image > 0]
+    return float(np.percentile(inside, 99.5)) if inside.size else 1.0
+
+
+def _planes(image: Volume, *, is_native: bool) -> list[int]:
+    """Return the index of each plane of `_PLANES` in an image in RAS order."""
+    head = image.data > (_BACKGROUND * _top(image.data) if is_native else 0)
+    planes = []
+    for axis, share in _PLANES:
+        others = tuple(other for other in range(3) if other != axis)
+        filled = np.flatnonzero(head.any(axis=others))
+        if not filled.size:
+            raise UsageError("a scan is empty", "no voxel is above 0", "check the derivatives")
+        low, high = int(filled[0]), int(filled[-1])
+        planes.append(round(low + share * (high - low)))
+    return planes
+
+
+def _write_picture(path: Path, image: Volume, view: _View, *, is_native: bool) -> None:
+    """Write planes side by side as a PNG.
+
+    Voxels are repeated, not interpolated, so that no detail is added or removed, and pixels are
+    square. A scan as acquired has its own gray scale, and its planes go through the same points.
     """
     from PIL import Image
 
-    strip = np.concatenate([image[:, ::-1, z].T for z in planes], axis=1)
-    gray = np.clip(255 * strip / (top or 1.0), 0, 255).astype(np.uint8)
+    planes: Sequence[int] = view.planes
+    if is_native:
+        planes = _planes(image, is_native=True)
+        if view.points is not None:
+            voxels = np.round(apply_affine(np.linalg.inv(image.affine), view.points)).astype(int)
+            voxels = np.clip(voxels, 0, np.array(image.data.shape) - 1)
+            planes = [int(voxel[axis]) for voxel, (axis, _) in zip(voxels, _PLANES, strict=True)]
+    zooms = voxel_sizes(image.affine)
+    panels = []
+    for (axis, _), plane in zip(_PLANES, planes, strict=True):
+        across, up = (other for other in range(3) if other != axis)
+        panel = np.take(image.data, plane, axis=axis)
+        panel = panel[_repeated(panel.shape[0], zooms[across] / view.pixel_mm)]
+        panel = panel[:, _repeated(panel.shape[1], zooms[up] / view.pixel_mm)]
+        panels.append(panel[:, ::-1].T)
+    height = max(panel.shape[0] for panel in panels)
+    padded = [np.pad(panel, ((0, height - panel.shape[0]), (0, 0))) for panel in panels]
+    top = _top(image.data) if is_native else view.top
+    gray = np.clip(255 * np.concatenate(padded, axis=1) / (top or 1.0), 0, 255).astype(np.uint8)
     times = max(1, -(-_PIXELS // gray.shape[0]))
     beside = path.with_name(f".{path.name}")
     Image.fromarray(gray.repeat(times, axis=0).repeat(times, axis=1)).save(beside, format="PNG")
     beside.replace(path)
+
+
+def _repeated(count: int, ratio: float) -> Array:
+    """Return the voxel of each pixel along an axis; `ratio`: voxel size over pixel size."""
+    pixels = max(1, round(count * ratio))
+    return np.minimum(((np.arange(pixels) + 0.5) / ratio).astype(int), count - 1)
 
 
 def read_key(kit: Path) -> dict[str, dict[str, str]]:

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 STAGES: Mapping[str, str] = {
     "prepare_scans": "structural scans: bias field, brain, registration",
     "prepare_control": "structural scans: bias field, brain, registration",
+    "prepare_lowres": "structural scans: bias field, brain, registration",
     "structural": "structural scans: training and super-resolution of all contrasts",
     "anatomy": "anatomy: bias field, brain mask, template, atlas",
     "imported": "series of other programs",

@@ -146,7 +146,8 @@ def scans_figure(
 ) -> Figure:
     """Plot a slice of each contrast (rows) in each series (columns).
 
-    The measured scan comes last, followed by the remaining difference to it.
+    The measured scan comes last, followed by the remaining difference to it. Without measured
+    scans, the gray scale of a contrast is taken from the first series.
 
     `index`: slice along the third axis of the arrays; None: the middle coronal plane.
     """
@@ -160,21 +161,22 @@ def scans_figure(
     cut = _middle_coronal(mask)
     if index is not None:
         cut = _stored_slice(mask, index, slices.box_of(mask, _MARGIN_MM))
-    last = list(series)[-1]
+    first, last = next(iter(series)), list(series)[-1]
     rows: list[Row] = []
-    for contrast, truth in measured.items():
-        low, high = slices.gray_limits(truth, mask)
-        change = truth.like(series[last][contrast].data - truth.data)
+    for contrast, gray in (measured or series[first]).items():
+        low, high = slices.gray_limits(gray, mask)
         shown = {
-            **{
-                name: Layer(image=scans[contrast], low=low, high=high)
-                for name, scans in series.items()
-            },
-            "measured": Layer(image=truth, low=low, high=high),
-            f"{last} − measured": Layer(
-                image=change, low=-0.25 * high, high=0.25 * high, colors="RdBu_r"
-            ),
+            name: Layer(image=scans[contrast], low=low, high=high)
+            for name, scans in series.items()
         }
+        if contrast in measured:
+            change = gray.like(series[last][contrast].data - gray.data)
+            shown |= {
+                "measured": Layer(image=gray, low=low, high=high),
+                f"{last} − measured": Layer(
+                    image=change, low=-0.25 * high, high=0.25 * high, colors="RdBu_r"
+                ),
+            }
         panels = [
             Panel(cut=cut, shown=[each], title="" if rows else name)
             for name, each in shown.items()

@@ -17,6 +17,8 @@ from bids_sr.series import BASELINES, MEASURED
 
 LOWEST, HIGHEST = 0.0, 5.0
 """Ends of the scale: unusable, and excellent."""
+NATIVE = "native"
+"""Series of low-resolution scans as acquired, in a kit."""
 _LETTERS = "ABCDEFGHJKLMNPQRSTUVWXYZ23456789"  # without I, O, 0 and 1, which look alike
 _LENGTH = 5
 
@@ -110,7 +112,8 @@ def _by_participant(ratings: pd.DataFrame) -> dict[str, pd.DataFrame]:
     tables = {"all": means, **dict(iter(means.groupby("contrast", sort=False)))}
     # methods, then what they are compared with
     order = sorted(
-        set(means["series"]), key=lambda name: (name in BASELINES, name == MEASURED, name)
+        set(means["series"]),
+        key=lambda name: (name in BASELINES, name == NATIVE, name == MEASURED, name),
     )
     return {
         str(name): own.groupby(["participant", "series"])["rating"]

@@ -20,12 +20,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bids_sr.bids import (
     Findings,
     Header,
     Subject,
     Survey,
     entities_of,
+    input_of_models,
     pretrained_for,
     survey,
     survey_structural,
@@ -376,14 +379,12 @@ def check(settings: Settings) -> Plan:
 def _check_beside(settings: Settings, surveyed: Survey, findings: Findings) -> None:
     """Check by the validator what was chosen, and spaces and regions that were asked for."""
     subjects = surveyed.subjects
-    labels = {one.label for one in subjects if one.structural or one.controls}
+    labels = {one.label for one in subjects if one.has_scans}
     labels |= {entities_of(bold)["subject"] for bold, _ in surveyed.chosen.values()}
     if labels and not settings.selection.skip_bids_validation:
         with findings.about(code="validator"):
             validate(settings.paths.bids_dir.absolute(), labels, surveyed.chosen, findings)
-    without_anat = [
-        one.label for one in subjects if not (one.t1w or one.structural or one.controls)
-    ]
+    without_anat = [one.label for one in subjects if not (one.t1w or one.has_scans)]
     with findings.about(code="space"):
         check_spaces(
             settings, findings, labels=[one.label for one in subjects], without_anat=without_anat
@@ -549,6 +550,8 @@ def _check_structural(settings: Settings, findings: Findings) -> Plan:
     for name in settings.superres.learned:
         file = pretrained_for(settings.superres, name)
         for subject in surveyed.subjects:
+            if file is not None and subject.lowres:
+                _check_model_of_lowres(settings, subject, file, findings)
             if not subject.structural:
                 continue
             header = surveyed.headers.get(subject.structural[0].highres)
@@ -598,3 +601,25 @@ def _check_model(
         findings.refuse(where, reason, fix)
     else:
         check_card(file, header.affine, joined(contrasts), SAME_GRID, where, findings, superres)
+
+
+def _check_model_of_lowres(
+    settings: Settings, subject: Subject, file: Path, findings: Findings
+) -> None:
+    """Refuse a model that does not serve the grid of low-resolution scans.
+
+    The grid and the contrasts are those of the first model, so only alignment, intensities and
+    further models can differ.
+    """
+    from bids_sr.sr.training.fused import SAME_GRID, joined
+
+    given = input_of_models(settings.superres)
+    assert given is not None, "low-resolution scans are processed with models only"
+    x, y, z = given.mm
+    across = ("R-L", "P-A", "I-S").index(given.orientation)
+    axes = [axis for axis in range(3) if axis != across] + [across]
+    affine = np.eye(4)
+    affine[:3, :3] = np.eye(3)[:, axes] * (x, y, z)
+    where = f"sub-{subject.label} with --pretrained {file}"
+    contrasts = joined(given.contrasts)
+    check_card(file, affine, contrasts, SAME_GRID, where, findings, settings.superres)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bids_sr.bids import BoldRun, Findings, Pair, Subject
+from bids_sr.bids import BoldRun, Findings, Pair, Subject, input_of_models
 from bids_sr.bids.headers import read_header
 from bids_sr.config import Settings, machine
 from bids_sr.config.machine import (
@@ -25,7 +25,7 @@ from bids_sr.config.machine import (
 )
 from bids_sr.config.section import StoredMaps, reaches, series_level
 from bids_sr.config.spaces import FUNC
-from bids_sr.io.grids import LARGE
+from bids_sr.io.grids import LARGE, Triple
 from bids_sr.io.template_cache import grid_of
 from bids_sr.notices import Notice
 from bids_sr.preflight.plan import Estimate, Plan
@@ -61,7 +61,7 @@ def _kept(gigabytes: float) -> float:
 
 
 def _scans(subject: Subject) -> tuple[Pair, ...]:
-    """Return all structural scans of a participant, those without low resolution included."""
+    """Return structural scans on grids of their own: pairs, and high-resolution scans only."""
     return (*subject.structural, *(scan for session in subject.controls for scan in session))
 
 
@@ -70,6 +70,10 @@ def _sizes_of(subjects: Iterable[Subject], settings: Settings) -> Sizes:
     every = tuple(subjects)
     runs = [run for one in every for run in one.runs]
     scans = max((_millions(pair.highres) for one in every for pair in _scans(one)), default=0.0)
+    given = input_of_models(settings.superres)
+    if given is not None:
+        lowres = [scan for one in every for session in one.lowres for scan in session]
+        scans = max([scans, *(_millions_at(scan.path, given.mm) for scan in lowres)])
     high = max((math.prod(run.shape) * math.prod(run.factor) / 1e6 for run in runs), default=0.0)
     calibrated = (
         [run for run in runs if run.calibration is not None]
@@ -103,6 +107,14 @@ def _elsewhere(run: BoldRun, settings: Settings) -> float:
         if space.name != FUNC and not space.is_surface
     ]
     return sum(around_brain if grid is None else math.prod(grid[0]) for grid in grids) / 1e6
+
+
+def _millions_at(path: Path, mm: Triple) -> float:
+    """Millions of voxels that the field of view of an image has at another voxel size (mm)."""
+    header = read_header(path, Findings())
+    if header is None:
+        return 0.0
+    return _millions(path) * math.prod(header.zooms[:3]) / math.prod(mm)
 
 
 def _millions(path: Path) -> float:
@@ -208,7 +220,12 @@ def _structural(plan: Plan, settings: Settings, sizes: Sizes) -> Estimate:
     superres = settings.superres
     people = len(plan.subjects)
     methods = len(superres.chosen)
-    voxels = sum(len(_scans(subject)) for subject in plan.subjects) * sizes.scans
+    scans = [
+        scan
+        for subject in plan.subjects
+        for scan in (*_scans(subject), *(one for session in subject.lowres for one in session))
+    ]
+    voxels = len(scans) * sizes.scans
     copies = 2 + methods + (2 if superres.baselines == "all" else 1)
     return Estimate(
         processors=min(people, settings.resources.nprocs or 1),

@@ -286,7 +286,10 @@ def dry_run_text(plan: Plan, settings: Settings) -> str:
         lines += [
             "  " + ", ".join(scan.highres.name for scan in session) for session in subject.controls
         ]
-    for subject in (each for each in plan.subjects if not (each.structural or each.controls)):
+    for subject in (each for each in plan.subjects if each.lowres):
+        lines.append(f"sub-{subject.label}: low-resolution scans only, --pretrained model applied")
+        lines += ["  " + ", ".join(scan.path.name for scan in scans) for scans in subject.lowres]
+    for subject in (each for each in plan.subjects if not each.has_scans):
         lines.append(f"sub-{subject.label}: T1w {subject.t1w[0].name if subject.t1w else 'none'}")
         for run in subject.runs:
             lines += [f"  {line}" for line in _run_lines(run, subject, plan, settings)]

@@ -212,6 +212,7 @@ def check_data(plan: Plan, *, forced: bool = False) -> tuple[Notice, ...]:
     for subject in plan.subjects:
         pairs = (*subject.structural, *subject.pairs, *subject.holdouts.values())
         images = [*subject.t1w[:1], *(path for pair in pairs for path in pair.images)]
+        images += [scan.path for session in subject.lowres for scan in session]
         with findings.about(subject.label):
             for path in (one for one in dict.fromkeys(images) if one not in unsound):
                 _check_anatomical(path, findings)

@@ -185,6 +185,7 @@ def prepare(
     align: Align = "rigid",
     scale: Scale = "percentile",
     extracted: Literal["brain", "intracranial"] = "brain",
+    grid: Volume | None = None,
     unbias: Unbias | None = None,
     extract_brain: ExtractBrain | None = None,
     align_linear: AlignLinear | None = None,
@@ -203,7 +204,8 @@ def prepare(
     ----------
     scans : Mapping[_Key, Volume]
         Scans by contrast and resolution (``highres`` or ``lowres``); of contrasts without a
-        low-resolution scan, the 99.9th percentile of the other becomes 1.
+        low-resolution scan, the 99.9th percentile of the other becomes 1. With a `grid`, all are
+        of low resolution.
     template : Volume
         Skull-stripped T1w template (3D).
     template_mask : Array
@@ -218,6 +220,10 @@ def prepare(
         How intensities are scaled to [0, 1].
     extracted : Literal["brain", "intracranial"], optional
         What remains of the scans: the brain, or everything within `_INTRACRANIAL_MM` of it.
+    grid : Volume | None, optional
+        Grid that all scans of a head without high-resolution scans are interpolated to. It is in
+        the coordinates of the first scan; its values are not read. None: the grid of the
+        high-resolution scan of the first contrast.
     unbias : Unbias | None, optional
         Function that corrects the bias field of a scan by contrast; None: N4.
     extract_brain : ExtractBrain | None, optional
@@ -247,7 +253,11 @@ def prepare(
     else:
         even = {key: unbias(image, key[0]) for key, image in scans.items()}
     first = next(iter(scans))[0]
-    frame = even[first, "highres"]
+    key_of_frame = (first, "highres" if grid is None else "lowres")
+    frame = even[key_of_frame]
+    if grid is not None:
+        seen = Placement(xfm=np.eye(4)).seen(frame, grid, 3)
+        frame = grid.like(np.maximum(seen, 0))
     mask, template_to_head, _ = brain_from_head(
         frame,
         template,
@@ -262,10 +272,10 @@ def prepare(
     transform = _OF_TEMPLATE.get(align)
     between = cast(_Transform, align) if transform is None else transform
     mm = 2 * _REGISTERED_MM if sloppy else _REGISTERED_MM
-    places: dict[_Key, Placement] = {(first, "highres"): Placement(xfm=np.eye(4))}
+    places: dict[_Key, Placement] = {key_of_frame: Placement(xfm=np.eye(4))}
     facts: dict[str, dict[str, float]] = {}
     for (contrast, kind), image in even.items():
-        if image is not frame:
+        if (contrast, kind) != key_of_frame:
             key = f"{contrast}_{kind}"
             places[contrast, kind], facts[key] = _register_to(
                 frame,
@@ -335,7 +345,8 @@ def _assemble(
 
     Scans without bias and their places are by contrast and "highres" or "lowres". `placements`: of
     all scans, and other ones for the trilinear interpolation, if any.
-    `masks_of_frame`: brain, which sets the scale of intensities, and voxels that are kept.
+    `masks_of_frame`: brain, and voxels that are kept. Percentiles and means are taken from the
+    brain, the range from all kept voxels.
     """
     brain, kept = masks_of_frame
     places, trilinear = placements
@@ -355,15 +366,15 @@ def _assemble(
             if name in lr
         }
         if scale == "range":
-            units[contrast] = largest(seen["bspline"], brain)
+            units[contrast] = largest(seen["bspline"], kept)
         else:
             _, units[contrast] = unit_range(seen["bspline"], brain)
         for name, data in seen.items():
-            unit = largest(data, brain) if scale == "range" else units[contrast]
+            unit = largest(data, kept) if scale == "range" else units[contrast]
             lr[name][contrast] = _scaled(data, unit, kept)
     for contrast, data in hr.items():
         if scale == "range":
-            unit = largest(data, brain)
+            unit = largest(data, kept)
         elif contrast in lr["bspline"]:
             unit = _hr_unit(data, lr["bspline"][contrast], brain)
         else:
@@ -382,17 +393,18 @@ def _assemble(
 
 
 def largest(data: Array, mask: Array) -> float:
-    """Return the largest intensity of a brain-extracted scan, which becomes 1.
+    """Return the largest intensity of an extracted scan, which becomes 1.
 
-    Its smallest intensity is 0, outside the brain: splines that fall below it are cut off there.
-    ValueError if nothing in the brain is above zero. Source: attention_unet, section 3.1, whose
+    Its smallest intensity is 0, outside the mask: splines that fall below it are cut off there.
+    ValueError if nothing in the mask is above zero. Source: attention_unet, section 3.1, whose
     linear normalization this is; a single bright vessel decides it.
 
-    `data`: scan in any unit of intensity (3D). `mask`: voxels of the brain (3D, boolean).
+    `data`: scan in any unit of intensity (3D). `mask`: voxels that remain of the scan: the brain,
+    or the intracranial volume (3D, boolean).
     """
     top = float(data[mask].max()) if mask.any() else 0.0
     if not np.isfinite(top) or top <= 0:
-        raise ValueError("nothing inside the brain mask is above zero")
+        raise ValueError("nothing inside the mask of the scan is above zero")
     return top
 
 

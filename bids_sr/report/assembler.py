@@ -328,7 +328,8 @@ def _assemble(
         ]
         for each in SECTIONS
     }
-    special = {each for each in SECTIONS if each.only in {figure.figure for figure in figures}}
+    drawn = {figure.figure for figure in figures}
+    special = {each for each in SECTIONS if not drawn.isdisjoint(each.only)}
     kept = [
         each
         for each in SECTIONS

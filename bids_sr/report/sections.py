@@ -55,32 +55,43 @@ def run_text(entities: Mapping[str, str]) -> str:
 class SectionSpec:
     """A section: its anchor and its title.
 
-    `only`: A desc without which the section is left out, and with which those sections are that
-    have nothing.
+    `only`: figures (desc), one of which the section needs; other sections without content are then
+    left out. Empty: the section needs none.
     """
 
     name: str
     title: str
     folded: bool = True
     by_run: bool = True
-    only: str = ""
+    only: tuple[str, ...] = ()
 
 
 SECTIONS = (
     SectionSpec(name="overview", title="Overview", folded=False),
-    SectionSpec(name="result", title="Result", folded=False, by_run=False, only="scansoverview"),
+    SectionSpec(
+        name="result", title="Result", folded=False, by_run=False, only=("scansoverview",)
+    ),
     SectionSpec(
         name="control",
         title="High-resolution scans",
         folded=False,
         by_run=False,
-        only="controlscans",
+        only=("controlscans",),
+    ),
+    SectionSpec(
+        name="lowres",
+        title="Super-resolved scans",
+        folded=False,
+        by_run=False,
+        only=("lowresscans",),
     ),
     SectionSpec(name="maps", title="Maps", folded=False),
     SectionSpec(name="verdict", title="Evidence", folded=False),
     SectionSpec(name="summary", title="Summary", by_run=False),
     SectionSpec(name="anatomical", title="Anatomy", by_run=False),
-    SectionSpec(name="structural", title="Structural scans", by_run=False, only="scans"),
+    SectionSpec(
+        name="structural", title="Structural scans", by_run=False, only=("scans", "scancard")
+    ),
     SectionSpec(name="registration", title="Registration"),
     SectionSpec(name="motion", title="Head motion"),
     SectionSpec(name="superres-training", title="Training", by_run=False),

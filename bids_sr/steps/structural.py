@@ -21,7 +21,7 @@ from bids_sr.config.machine import MEASURE_SCANS, PREPARE_SCANS, RESOLVE_SCANS, 
 from bids_sr.io.grids import Array, Float32, Volume
 from bids_sr.metrics import MetricRow, columns_json, metric_rows
 from bids_sr.pipeline.artifacts import Derivative, Facts, File, Image, Map, Mask, Rows
-from bids_sr.pipeline.step import Keep, Lookup, Part, step
+from bids_sr.pipeline.step import Keep, Lookup, Part, enumerated, step
 from bids_sr.sr.device import Device, TrainPrecision, choose_device
 from bids_sr.sr.method import Cost, get_method
 from bids_sr.sr.models.card import ModelCard
@@ -88,7 +88,7 @@ _UNITS = {
     "percentile": (
         "scaled to [0, 1]: 1 is the 99.9th percentile of the brain in the low-resolution scan"
     ),
-    "range": "scaled to [0, 1]: 0 and 1 are the minimum and maximum of the brain-extracted scan",
+    "range": "scaled to [0, 1]: 0 and 1 are the minimum and maximum of the extracted scan",
 }
 """Descriptions of the intensities in sidecars."""
 _TIMES_AS_LONG = {
@@ -111,21 +111,30 @@ def _grid(first: str, align: str) -> str:
 
 def _text_of_preparation(setting: Lookup) -> str:
     suffixes = list(setting("suffixes"))
-    by_fsl = setting("anat_tools") == "fsl"
-    bias = "FAST of FSL [@fast]" if by_fsl else "N4 [@n4]"
-    brain = "extracted with BET2 of FSL [@bet]" if by_fsl else "taken from the template's mask"
-    if setting("anat_mask") == "intracranial":
-        brain += " and dilated by 6 mm"
+    first, contrasts = suffixes[0], " and ".join(suffixes)
+    aligned = _ALIGNED[setting("anat_align")].format(first)
     trilinear = (
         " For trilinear interpolation, low-resolution scans were aligned with FLIRT of FSL"
         " [@flirt] by the correlation ratio."
     )
     return (
-        f"The {' and '.join(suffixes)} scans of both resolutions were corrected for intensity"
-        f" non-uniformity with {bias}, {_ALIGNED[setting('anat_align')].format(suffixes[0])} and"
-        f" each interpolated once. The brain was {brain}, and intensities"
-        f" {_SCALED[setting('anat_scale')]}.{trilinear * by_fsl}"
+        f"The {contrasts} scans of both resolutions were {_corrected(setting)}, {aligned} and"
+        f" each interpolated once. The brain was {_extracted(setting)}, and intensities"
+        f" {_SCALED[setting('anat_scale')]}.{trilinear * (setting('anat_tools') == 'fsl')}"
     )
+
+
+def _corrected(setting: Lookup) -> str:
+    bias = "FAST of FSL [@fast]" if setting("anat_tools") == "fsl" else "N4 [@n4]"
+    return f"corrected for intensity non-uniformity with {bias}"
+
+
+def _extracted(setting: Lookup) -> str:
+    by_fsl = setting("anat_tools") == "fsl"
+    brain = "extracted with BET2 of FSL [@bet]" if by_fsl else "taken from the template's mask"
+    if setting("anat_mask") == "intracranial":
+        brain += " and dilated by 6 mm"
+    return brain
 
 
 def _mask_entities(setting: Lookup) -> dict[str, str]:
@@ -191,11 +200,7 @@ def prepare_scans(
     from bids_sr.registration import structural_preparation
     from bids_sr.registration.ants import load
 
-    others: tuple[str, ...] = ("linear",)
-    if baselines == "all":
-        # a deformation is interpolated by splines only
-        warped = anat_align in ("nonlinear", "template-warp")
-        others += ("nearest",) if warped else ("lanczos", "nearest")
+    others = _other_interpolations(baselines, anat_align)
     scans = {
         (name, kind): load(path)
         for name, *paths in zip(suffixes, highres_files, lowres_files, strict=True)
@@ -241,6 +246,15 @@ def prepare_scans(
     rest = [scan for name in others for scan in series[name]]
     mask, brain = (Volume(each, made.affine) for each in (made.mask, made.brain))
     return series["measured"], series["bspline"], rest, mask, brain, facts
+
+
+def _other_interpolations(baselines: str, anat_align: _Align) -> tuple[str, ...]:
+    """Return the interpolations to the grid besides the cubic spline, in order."""
+    if baselines != "all":
+        return ("linear",)
+    # a deformation is interpolated by splines only
+    warped = anat_align in ("nonlinear", "template-warp")
+    return ("linear", "nearest") if warped else ("linear", "lanczos", "nearest")
 
 
 def _external_tools(
@@ -346,6 +360,125 @@ def prepare_control(
     return scans, mask, brain, facts
 
 
+_SCALED_ALONE = {
+    "percentile": (
+        "were scaled linearly to the range from 0 to 1 (the 99.9th percentile of the brain)"
+    ),
+    "range": _SCALED["range"],
+}
+
+
+def _grid_of_model(first: str, align: str) -> str:
+    """Describe the grid of scans without a high-resolution counterpart, for sidecars."""
+    if align.startswith("template"):
+        return "voxel size of the model, around the template's brain"
+    return f"voxel size of the model, around the low-resolution {first} scan"
+
+
+def _text_of_lowres(setting: Lookup) -> str:
+    suffixes = list(setting("suffixes"))
+    align = setting("anat_align")
+    aligned = _ALIGNED[align].replace("high-resolution", "low-resolution").format(suffixes[0])
+    size = " × ".join(f"{mm:g}" for mm in setting("grid_mm"))
+    around = "the template's brain" if align.startswith("template") else "this scan"
+    trilinear = (
+        " For their trilinear interpolation, they were aligned with FLIRT of FSL [@flirt] by the"
+        " correlation ratio."
+    )
+    return (
+        f"The {enumerated(suffixes)} scans of participants without high-resolution scans were"
+        f" {_corrected(setting)}, {aligned} and each interpolated once to a grid around {around}"
+        f" with the voxel size of the model ({size} mm). Their brain was {_extracted(setting)},"
+        f" and their intensities {_SCALED_ALONE[setting('anat_scale')]}. These participants have"
+        f" no measured scan to compare with."
+        f"{trilinear * (setting('anat_tools') == 'fsl')}"
+    )
+
+
+@step(
+    makes=("coarse_scans", "other_scans", "scan_mask", "scan_facts"),
+    part=Part.ANATOMY,
+    text=_text_of_lowres,
+    memory=PREPARE_SCANS,
+    keep={
+        "coarse_scans": Keep(),
+        "other_scans": Keep(),
+        "scan_mask": Keep(
+            _mask_entities,
+            lambda setting: {
+                "Description": _MASKED[setting("anat_mask")],
+                "Type": "Brain",
+                "Resolution": _grid_of_model(setting("suffixes")[0], setting("anat_align")),
+            },
+        ),
+    },
+    cost=_cost_of_preparation,
+)
+def prepare_lowres(
+    lowres_files: list[File],
+    template: Image,
+    template_mask: Mask,
+    *,
+    here: Path,
+    suffixes: tuple[str, ...],
+    grid_mm: tuple[float, float, float],
+    grid_orientation: str,
+    baselines: Literal["default", "all"],
+    anat_align: _Align,
+    anat_scale: _Scale,
+    anat_mask: Literal["brain", "intracranial"],
+    anat_tools: Literal["ants", "fsl"],
+    random_seed: int,
+    sloppy: bool,
+) -> tuple[list[Map], list[Map], Mask, Facts]:
+    """Bring low-resolution scans of one head onto a grid of a model's voxel size and to [0, 1].
+
+    `lowres_files`: scan of each contrast, as acquired. `template_mask`: voxels of the brain in the
+    template (3D, boolean). `suffixes`: BIDS suffix of each scan; the grid is around the first.
+    `grid_mm`: voxel size of the images that the model was trained on (mm). `grid_orientation`:
+    anatomical axis across the slices of the model. Returns scans by cubic spline; by each of the
+    other interpolations, in order; what remains of the scans on the grid (`anat_mask`); alignment,
+    position of each scan, and the intensities that became 1.
+    """
+    from bids_sr.registration import structural_preparation
+    from bids_sr.registration.ants import load
+    from bids_sr.registration.model_grid import grid_around
+
+    others = _other_interpolations(baselines, anat_align)
+    scans = {
+        (name, "lowres"): load(path) for name, path in zip(suffixes, lowres_files, strict=True)
+    }
+    unbias, extract_brain, align_linear = _external_tools(anat_tools, anat_align, here)
+    made = structural_preparation.prepare(
+        scans,
+        template,
+        template_mask.data,
+        seed=random_seed,
+        prefix=str(here / "scans_"),
+        sloppy=sloppy,
+        interpolations=("bspline", *others),
+        align=anat_align,
+        scale=anat_scale,
+        extracted=anat_mask,
+        grid=grid_around(scans[suffixes[0], "lowres"], grid_mm, grid_orientation),
+        unbias=unbias,
+        extract_brain=extract_brain,
+        align_linear=align_linear,
+    )
+    about = {
+        "Resolution": _grid_of_model(suffixes[0], anat_align),
+        "SkullStripped": True,
+        "Description": _UNITS[anat_scale],
+    }
+    series = {
+        name: [_scan(Volume(stack[each], made.affine), name, each, about) for each in suffixes]
+        for name, stack in made.lr.items()
+    }
+    rest = [scan for name in others for scan in series[name]]
+    facts = {"units": made.units, "align": anat_align, "offsets": made.facts}
+    return series["bspline"], rest, Volume(made.mask, made.affine), facts
+
+
 def _scan(image: Volume, series: str, suffix: str, about: Mapping[str, object]) -> Derivative:
     return Derivative(image, {"res": "hr", "desc": series, "suffix": suffix}, about)
 
@@ -442,12 +575,13 @@ def _of_scans(kept: Keep) -> Keep:
 )
 def train_on_scans(
     scan_mask: Mask,
-    heads_fine: list[Map],
-    heads_coarse: list[Map],
-    heads_masks: dict[str, Mask],
+    heads_fine: list[Map] | None = None,
+    heads_coarse: list[Map] | None = None,
+    heads_masks: dict[str, Mask] | None = None,
     *,
     here: Path,
     method: str,
+    suffixes: tuple[str, ...] = (),
     anat_align: _Align,
     anat_scale: _Scale,
     recipe: RecipeName,
@@ -466,13 +600,17 @@ def train_on_scans(
 ) -> Model:
     """Train a network on all contrasts of one head or of several, or take one that was trained.
 
-    `vgg_weights`: file of VGG-19 weights; None leaves out the perceptual loss.
+    `heads_fine, heads_coarse`: scans of all heads, contrast by contrast. `heads_masks`: brain of
+    each head by its name; None without heads, and a trained model is then needed. `suffixes`:
+    contrasts of the participant, which are those of the heads. `vgg_weights`: file of VGG-19
+    weights; None leaves out the perceptual loss.
     """
     from bids_sr.sr.models.model import TrainingRequest
     from bids_sr.sr.training.fused import SAME_GRID, contrast_image, joined
 
-    count = len(heads_fine) // len(heads_masks)
-    suffixes = suffixes_of(heads_fine[:count])
+    heads_fine, heads_coarse, heads_masks = heads_fine or [], heads_coarse or [], heads_masks or {}
+    count = len(heads_fine) // max(1, len(heads_masks))
+    suffixes = tuple(suffixes_of(heads_fine[:count])) or suffixes
     heads = []
     for place, (name, mask) in enumerate(heads_masks.items()):
         own = slice(place * count, (place + 1) * count)
@@ -497,7 +635,7 @@ def train_on_scans(
         sloppy=sloppy,
     )
     return train_or_reuse(
-        training, tuple(heads), here, scan_mask.affine, joined(suffixes), force=force
+        training, tuple(heads) or None, here, scan_mask.affine, joined(suffixes), force=force
     )
 
 

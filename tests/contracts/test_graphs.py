@@ -29,6 +29,8 @@ from bids_sr.pipeline.run_here import who_makes_what
 from bids_sr.pipeline.step import Part, Step
 from bids_sr.pipeline.store import derivative_path, store
 from bids_sr.report.methods_text import _missing_keys, methods_html
+from bids_sr.sr.method import get_method
+from bids_sr.sr.models.model import save_model
 from bids_sr.workflows.participant import primary_series
 
 HIGH, LOW = (3.0, 3.0, 4.0), (6.0, 6.0, 4.0)
@@ -180,6 +182,18 @@ def _scans_and_controls(maker: BidsMaker) -> None:
     _scans_and_lesions(maker)
     for session in ("a", "b"):
         maker.image(f"sub-02_ses-{session}_T1w.nii.gz", "anat", (3.0, 3.0, 3.0))
+
+
+def _lowres_scans_and_a_model(maker: BidsMaker) -> None:
+    """Two sessions with scans of low resolution only, and the card of a model of others' scans."""
+    for session in ("a", "b"):
+        for contrast in ("T1w", "T2w"):
+            maker.image(f"sub-01_ses-{session}_{contrast}.nii.gz", "anat", (6.0, 6.0, 6.0))
+    network = get_method("unet").recipes["fast"].build_generator(2, (1.0, 1.0, 1.0))
+    card: dict[str, object] = {"method": "unet", "recipe": "fast", "factor": [1.0, 1.0, 1.0]}
+    card |= {"contrast": "T1w+T2w", "orientation": "I-S", "channels": 2}
+    card |= {"resolution": {"lowres_mm": [3.0, 3.0, 3.0]}}
+    save_model(maker.root.parent / "fused", network.state_dict(), card)
 
 
 def _all_references(maker: BidsMaker) -> None:
@@ -342,6 +356,13 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
             "range",
             "--lesion-template",
             "{root}/lesions.nii.gz",
+        ],
+    ),
+    "structural scans of low resolution": (
+        _lowres_scans_and_a_model,
+        [
+            *["--sr-target", "anat", "--sr-method", "unet"],
+            *["--pretrained", "{root}/fused.safetensors"],
         ],
     ),
     "smoothed before super-resolution": (

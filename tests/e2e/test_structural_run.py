@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import nibabel as nib
@@ -154,6 +155,42 @@ def test_the_report_shows_scans_and_nothing_of_bold(fused):
     text = (fused.out / "CITATION.md").read_text()
     assert "attention_unet" in text
     assert "series" not in text, "none was made"
+
+
+def test_the_model_super_resolves_a_participant_without_high_resolution_scans(fused, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(fused.bids_dir, data)
+    shutil.rmtree(data / "derivatives")
+    anat = data / "sub-01" / "anat"
+    for path in [*anat.glob("*acq-highres*"), *anat.glob("sub-01_T1w.*")]:
+        path.unlink()
+    (model,) = (fused.out / "sourcedata" / "models" / "sub-01").glob("*_model.safetensors")
+    out = tmp_path / "out"
+    command = [*fused.command, "--pretrained", str(model)]
+    command[1:3] = [str(data), str(out)]
+    command[command.index("-w") + 1] = str(tmp_path / "work")
+    code, text, _ = call(command)
+    assert code == 0, text
+    stored = {path.name for path in (out / "sub-01" / "anat").glob("*.nii.gz")}
+    assert stored == {
+        *(f"sub-01_res-hr_desc-{s}_{c}.nii.gz" for s in SERIES[:3] for c in CONTRASTS),
+        "sub-01_res-hr_desc-brain_mask.nii.gz",
+    }
+    card = json.loads(model.with_suffix(".json").read_text())
+    for contrast in CONTRASTS:
+        made, given = (
+            nib.load(out / "sub-01" / "anat" / f"sub-01_res-hr_desc-{name}_{contrast}.nii.gz")
+            for name in ("attunet", "bspline")
+        )
+        np.testing.assert_allclose(
+            nib.affines.voxel_sizes(made.affine), card["resolution"]["lowres_mm"], rtol=1e-4
+        )
+        inside = given.get_fdata() > 0
+        assert np.corrcoef(made.get_fdata()[inside], given.get_fdata()[inside])[0, 1] > 0.8
+    page = (out / "sub-01.html").read_text()
+    assert re.findall(r'<section id="([a-z-]+)"', page)[:3] == ["lowres", "summary", "structural"]
+    assert "accuracy is unknown" in page
+    assert "Not in this report" not in page
 
 
 def test_the_same_command_does_nothing_twice(fused):

@@ -388,6 +388,68 @@ def draw_control(scan_metrics: Rows, scan_facts: Facts, *, session: str) -> Cont
 
 
 @figure(
+    Shown("lowresscans", "lowres", suffix=SCANS, html=True),
+    Shown(
+        "lowresslice",
+        "lowres",
+        suffix=SCANS,
+        subtitle="One slice of each contrast, input and super-resolved",
+        caption=(
+            "A slice of the model's orientation. Inputs are the scans as acquired, aligned and"
+            " interpolated once (linear, bspline) to the voxel size of the model."
+        ),
+    ),
+    Shown(
+        "lowrescoronal",
+        "lowres",
+        suffix=SCANS,
+        subtitle="Middle coronal plane of each contrast, input and super-resolved",
+        caption="The same in the middle coronal plane.",
+    ),
+    Shown("lowresfacts", "structural", suffix=SCANS, html=True, place=2, tab="Positions"),
+    memory=Need(always=0.1, scans=0.10),
+    cost=Cost(always=3.0),
+)
+def draw_lowres(
+    coarse_scans: list[Map],
+    other_scans: list[Map],
+    made_scans: list[Map],
+    scan_mask: Mask,
+    scan_facts: Facts,
+    *,
+    session: str,
+) -> Iterator[Drawn]:
+    """Draw input and super-resolved scans of a session without a high-resolution scan.
+
+    `coarse_scans`: low-resolution scans on the grid of the model by cubic spline. `other_scans`:
+    the same by other interpolations. `scan_mask`: voxels that remain of the scans (3D, boolean).
+    `scan_facts`: alignment and position of each scan. `session`: label of the session; "" without
+    one.
+    """
+    from bids_sr.figures.anat_figures import scans_figure
+    from bids_sr.report.html_tables import facts_html
+    from bids_sr.report.sections import render
+
+    title = f"Session {session}. " if session else ""
+    note = (
+        f"{title}Low-resolution scans only: {', '.join(suffixes_of(coarse_scans))}. They were"
+        " super-resolved by a model that was trained on other scans. There is no measured"
+        " high-resolution scan, so accuracy is unknown: a network can add detail that does not"
+        " exist. Compare each scan with its input."
+    )
+    yield Drawn("lowresscans", render("note", "note", note))
+    series = {
+        name: {key: scan_mask.like(scan) for key, scan in scans.items()}
+        for name, scans in by_series([*other_scans, *coarse_scans, *made_scans]).items()
+    }
+    index = _shown_slice(scan_mask.data, ())
+    yield Drawn("lowresslice", scans_figure(series, {}, scan_mask, index))
+    yield Drawn("lowrescoronal", scans_figure(series, {}, scan_mask, None))
+    positions = f"Position against the first scan ({scan_facts['align']})"
+    yield Drawn("lowresfacts", facts_html({positions: scan_facts["offsets"]}))
+
+
+@figure(
     Shown(
         "scansoverview",
         "result",
@@ -440,6 +502,7 @@ def draw_control(scan_metrics: Rows, scan_facts: Facts, *, session: str) -> Cont
         html=True,
         tab="Metrics",
         missing="metrics of the structural scans",
+        unless="lowresfacts",
     ),
     Shown(
         "scanfacts",
@@ -449,6 +512,7 @@ def draw_control(scan_metrics: Rows, scan_facts: Facts, *, session: str) -> Cont
         place=2,
         tab="Positions",
         missing="positions of the scans",
+        unless="lowresfacts",
     ),
     memory=Need(always=0.1, scans=0.10),
     cost=Cost(always=5.0),
@@ -538,19 +602,20 @@ def draw_scans(
         tab="Training",
         caption="Left: peak signal-to-noise ratio on held-out slices. Right: losses.",
         missing="training curve",
+        unless="lowresfacts",
     ),
     Shown("scancard", "structural", suffix=SCANS, html=True, place=1, missing="model card"),
     memory=Need(always=0.35, scans=0.10),
     cost=Cost(always=3.0),
 )
 def explain_scans(
-    fine_scans: list[Map],
     coarse_scans: list[Map],
     made_scans: list[Map],
     scan_mask: Mask,
     model_file: File,
     card_file: Facts,
     log_file: Table,
+    fine_scans: list[Map] | None = None,
     *,
     method_label: str = "",
 ) -> Iterator[Drawn]:
@@ -559,7 +624,8 @@ def explain_scans(
     Of gates and critic nothing is drawn for a network without either.
 
     `coarse_scans`: coarse scans on the fine grid by cubic spline, one for each contrast.
-    `scan_mask`: voxels of the brain on the grid of the scans (3D, boolean).
+    `scan_mask`: voxels of the brain on the grid of the scans (3D, boolean). `fine_scans`: measured
+    scans of high resolution; None without any.
     """
     from bids_sr.figures.anat_figures import explanation_figure, training_figure
     from bids_sr.report.html_tables import card_html
@@ -567,10 +633,11 @@ def explain_scans(
     from bids_sr.sr.training.fused import explain_slice
 
     affine = scan_mask.affine
-    index = _shown_slice(
-        scan_mask.data, untrained_slices(fine_scans, coarse_scans, scan_mask, [card_file])
-    )
-    low, high = stacked(coarse_scans), stacked(fine_scans)
+    kept: list[int] = []
+    if fine_scans:
+        kept = untrained_slices(fine_scans, coarse_scans, scan_mask, [card_file])
+    index = _shown_slice(scan_mask.data, kept)
+    low, high = stacked(coarse_scans), stacked(fine_scans) if fine_scans else None
     seen = explain_slice(load_model(model_file), low, high, scan_mask.data, affine, index)
     shown = (("made", seen.critic_made, "super-resolved"), ("fine", seen.critic_fine, "measured"))
     maps = {
@@ -595,7 +662,7 @@ def _drawn_input(series: Collection[str]) -> str:
 
 
 def _shown_slice(mask: Array, held_out: Sequence[int]) -> int:
-    """Of the slices that were held out, the one nearest to .6 of the brain's height."""
+    """Return the held-out slice nearest to .6 of the brain's height; of all slices without any."""
     filled = np.flatnonzero(mask.any((0, 1)))
     wanted = filled[0] + 0.6 * (filled[-1] - filled[0])
     kept = [z for z in held_out if z in filled] or list(filled)

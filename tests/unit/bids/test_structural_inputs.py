@@ -356,3 +356,113 @@ def test_a_sample_of_one_resolution_needs_no_pair(maker: BidsMaker) -> None:
     plan = check(settings)
     assert not plan.problems
     assert not placed_of(graph_of(settings, plan, "0"), "train_on_scans")
+
+
+def lowres(maker: BidsMaker, label: str, *contrasts: str, session: str = "") -> None:
+    """Scans of low resolution only."""
+    ses = f"_ses-{session}" if session else ""
+    for contrast in contrasts:
+        maker.image(f"sub-{label}{ses}_{contrast}.nii.gz", "anat", COARSE)
+
+
+def test_scans_of_low_resolution_are_super_resolved_by_a_given_model(
+    maker: BidsMaker, model: Callable[..., Path]
+) -> None:
+    lowres(maker, "01", "T1w", "T2w", "FLAIR")
+    given = ("--sr-method", "unet", "--pretrained", str(model("others")))
+    settings = settings_for(maker, *given)
+    plan = check(settings)
+    assert not plan.problems
+    (subject,) = plan.subjects
+    assert subject.structural == ()
+    assert [[scan.contrast for scan in session] for session in subject.lowres] == [
+        ["T1w", "T2w", "FLAIR"]
+    ]
+    assert not [notice for notice in plan.warnings if "one resolution" in str(notice)]
+    text = dry_run_text(plan, settings)
+    assert "sub-01: low-resolution scans only, --pretrained model applied" in text
+    assert "sub-01_T1w.nii.gz, sub-01_T2w.nii.gz, sub-01_FLAIR.nii.gz" in text
+    graph = graph_of(settings, plan, "0")
+    (prepared,) = placed_of(graph, "prepare_lowres")
+    assert graph.settings[prepared]["grid_mm"] == (3.0, 3.0, 3.0)
+    assert graph.settings[prepared]["grid_orientation"] == "I-S"
+    assert not placed_of(graph, "measure_scans")
+    assert len(placed_of(graph, "super_resolve_scans")) == 1
+    words = graph.methods_text()
+    assert "without high-resolution scans" in words
+    assert "voxel size of the model (3 × 3 × 3 mm)" in words
+    assert "A previously trained network, unet" in words
+
+
+def test_scans_of_low_resolution_stand_beside_pairs_and_controls(
+    maker: BidsMaker, model: Callable[..., Path]
+) -> None:
+    scans(maker)
+    controls(maker)
+    for session in ("a", "b"):
+        lowres(maker, "03", "T1w", "T2w", "FLAIR", session=session)
+    lowres(maker, "04", "T1w")
+    maker.image("sub-03_ses-b_acq-thick_T1w.nii.gz", "anat", (6.0, 6.0, 7.0))
+    given = ("--sr-method", "unet", "--pretrained", str(model("several")))
+    found = look(maker, *given, "--anat-control")
+    assert not found.problems
+    first, second, third, fourth = found.subjects
+    assert (len(first.structural), first.lowres) == (3, ())
+    assert (len(second.controls), second.lowres) == (2, ())
+    assert [scans_[0].path.name for scans_ in third.lowres] == [
+        "sub-03_ses-a_T1w.nii.gz",
+        "sub-03_ses-b_T1w.nii.gz",
+    ]
+    assert not [text for text in map(str, found.notices) if "not super-resolved" in text]
+    assert "of 2 low-resolution T1w images this one is used" in "\n".join(map(str, found.notices))
+    assert (fourth.lowres, len(fourth.controls)) == ((), 1)
+    assert {path.name for path in third.images} == {
+        f"sub-03_ses-{session}_{contrast}.nii.gz"
+        for session in "ab"
+        for contrast in ("T1w", "T2w", "FLAIR")
+    }
+    settings = settings_for(maker, *given)
+    plan = check(settings)
+    assert not plan.problems
+    assert [subject.label for subject in plan.subjects] == ["01", "03"]
+    notices = "\n".join(map(str, plan.warnings))
+    assert "sub-04: no low-resolution T2w and no FLAIR scan for the --pretrained model" in notices
+    assert len(placed_of(graph_of(settings, plan, "0"), "draw_lowres")) == 2
+
+
+def test_scans_that_no_given_model_serves_are_refused_with_the_reason(
+    maker: BidsMaker, model: Callable[..., Path]
+) -> None:
+    lowres(maker, "01", "T1w", "T2w", "FLAIR")
+    (problem,) = look(maker, "--sr-method", "unet").problems
+    assert "--pretrained" in problem.remedy
+    method = ("--sr-method", "unet", "--pretrained")
+    # 216 mm3 are less than 1.5 times 5.5 mm cubed
+    size = {"resolution": {"lowres_mm": [5.5, 5.5, 5.5]}}
+    (problem,) = look(maker, *method, str(model("similar", **size))).problems
+    assert problem.what == "sub-01"
+    assert "5.5 x 5.5 x 5.5 mm (voxel volume at least 1.5 times as large)" in problem.why
+    aligned = str(model("aligned", anat_align="affine"))
+    (problem,) = check(settings_for(maker, *method, aligned)).problems
+    assert "these are rigid" in problem.why
+    assert not check(settings_for(maker, *method, aligned, "--anat-align", "affine")).problems
+    # a second method without a model would have to be trained
+    options = ("--sr-method", "unet", "vit", "--pretrained", str(model("one")))
+    (problem,) = look(maker, *options).problems
+    assert "two resolutions" in problem.why
+
+
+def test_one_of_two_low_resolutions_can_be_named(
+    maker: BidsMaker, model: Callable[..., Path]
+) -> None:
+    """Two scans of low resolution whose sizes differ would be taken for a pair."""
+    for contrast in ("T1w", "T2w", "FLAIR"):
+        maker.image(f"sub-01_acq-thin_{contrast}.nii.gz", "anat", COARSE)
+        maker.image(f"sub-01_acq-thick_{contrast}.nii.gz", "anat", (6.0, 6.0, 10.0))
+    given = ("--sr-method", "unet", "--pretrained", str(model("named")))
+    (problem,) = check(settings_for(maker, *given)).problems
+    assert "resolution: trained at 3 x 3 x 3" in problem.why
+    plan = check(settings_for(maker, *given, "--hr-acq", "thin", "--lr-acq", "thin"))
+    assert not plan.problems
+    ((session,),) = (subject.lowres for subject in plan.subjects)
+    assert {scan.path.name.split("_")[1] for scan in session} == {"acq-thin"}

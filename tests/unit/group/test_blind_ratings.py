@@ -92,6 +92,53 @@ def test_pictures_share_planes_and_gray_scale(derivatives: Path, tmp_path: Path)
     assert set(read_key(tmp_path / "other")) != set(key)
 
 
+def test_scans_as_acquired_are_a_series_of_the_kit(
+    derivatives: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw = tmp_path / "raw" / "sub-01" / "anat"
+    raw.mkdir(parents=True)
+    # slices of 4 mm in place of 2 mm; each has its own intensity
+    low = np.zeros((12, 14, 5), np.float32)
+    low[2:10, 2:12] = 100 * np.arange(1, 6)
+    for name, zooms in (("lowres", [2.0, 2, 4, 1]), ("highres", [2.0, 2, 2, 1])):
+        image = nib.Nifti1Image(low, np.diag(zooms))
+        nib.save(image, raw / f"sub-01_acq-{name}_T1w.nii.gz")
+    (derivatives / "dataset_description.json").write_text('{"DatasetLinks": {"raw": "../raw"}}')
+    sources = [
+        f"bids:raw:sub-01/anat/sub-01_acq-{name}_T1w.nii.gz" for name in ("highres", "lowres")
+    ]
+    sidecar = derivatives / "sub-01" / "anat" / "sub-01_res-hr_desc-bspline_T1w.json"
+    sidecar.write_text(json.dumps({"Sources": sources}))
+    kit = tmp_path / "kit"
+    assert rate("rate-make", derivatives, kit) == 0
+    key = read_key(kit)
+    (code,) = (code for code, entry in key.items() if entry["series"] == "native")
+    assert key[code] == {"participant": "sub-01", "contrast": "T1w", "series": "native"}
+    for path in (kit / "ratings.tsv", kit / "README.txt", kit / "key.sealed"):
+        assert "native" not in path.read_text(), path
+    own = {e["series"]: c for c, e in key.items() if e["participant"] == "sub-01"}
+    shown = {
+        series: np.asarray(Image.open(kit / "images" / f"{name}.png"))
+        for series, name in own.items()
+    }
+    # three axial planes (12 x 14 pixels), a coronal (12 x 10) and a sagittal one (14 x 10)
+    times = shown["measured"].shape[0] // 14
+    assert shown["native"].shape == shown["measured"].shape == (14 * times, 62 * times)
+    small = shown["native"][times // 2 :: times, times // 2 :: times].astype(float)
+    # the brain of the other scans is in their slices 1 to 8; their slices 4, 5 and 6, at 8, 10 and
+    # 12 mm, are in slices 2, 2 and 3 of this scan
+    axial = [small[5, start + 5] for start in (0, 12, 24)]
+    assert np.round(np.array(axial) / 255 * 5).tolist() == [3, 3, 4]
+    # the coronal plane has five slices of two pixels, the highest on top
+    column = small[:10, 36 + 5]
+    assert np.round(column / 255 * 5).tolist() == [5, 5, 4, 4, 3, 3, 2, 2, 1, 1]
+    assert rate("rate-make", derivatives, tmp_path / "only", "--series", "native") == 0
+    assert [e["series"] for e in read_key(tmp_path / "only").values()] == ["native"]
+    (derivatives / "dataset_description.json").unlink()
+    assert rate("rate-make", derivatives, tmp_path / "none", "--series", "native") == 2
+    assert "keep the data set in its place" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
@@ -99,7 +146,7 @@ def test_pictures_share_planes_and_gray_scale(derivatives: Path, tmp_path: Path)
         ("code\trating\nFIRST\t7\n", "outside 0 to 5"),
         ("code\trating\nFIRST\tgood\n", "is not a number"),
         ("code\trating\nFIRST\t3\nFIRST\t4\n", "occurs twice"),
-        ("code\tscore\nFIRST\t3\n", "no column rating"),
+        ("code\tscore\nFIRST\t3\n", "missing column rating"),
         ("code\trating\nFIRST\t\n", "no rating"),
     ],
 )

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from checking import listed
+from nibabel.affines import apply_affine, voxel_sizes
 from scipy import ndimage
 
 from bids_sr.io.grids import Volume
@@ -19,11 +20,12 @@ from bids_sr.io.nifti import load_image, save_image
 from bids_sr.notices import UsageError
 from bids_sr.pipeline.artifacts import Derivative
 from bids_sr.registration import structural_preparation, tissues
+from bids_sr.registration.model_grid import grid_around
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import rigid_matrix
 from bids_sr.sr.training.fused import held_out_slices
 from bids_sr.steps import structural
-from bids_sr.steps.figures.draw_anatomy import draw_scans, explain_scans
+from bids_sr.steps.figures.draw_anatomy import draw_lowres, draw_scans, explain_scans
 
 SHAPE = (40, 44, 36)
 AFFINE = np.array([[2.0, 0, 0, -40], [0, 2, 0, -44], [0, 0, 2, -36], [0, 0, 0, 1]])
@@ -119,6 +121,25 @@ def test_each_scan_can_be_scaled_by_its_own_range(head, poses, prepared, tmp_pat
     assert made.units["T1w"] > prepared.units["T1w"]
 
 
+@pytest.mark.parametrize("kind", ["highres", "lowres"])
+def test_the_range_is_taken_from_all_that_is_kept(kind, head):
+    """A sinus beside the brain is brighter than the brain; nothing may be cut off at 1."""
+    arrays, brain = head
+    bright = np.where(brain, arrays["T1w"], 3 * arrays["T1w"]).astype(np.float32)
+    kept = ndimage.distance_transform_edt(~brain, sampling=2.0) <= 6
+    top = bright[kept].max()
+    assert top > 1.3 * bright[brain].max()
+    at_origin = structural_preparation.Placement(xfm=np.eye(4))
+    places = {("T1w", "highres"): at_origin, ("T1w", "lowres"): at_origin}
+    scan = Volume(bright, AFFINE)
+    made = structural_preparation._assemble(
+        dict.fromkeys(places, scan), (places, {}), scan, (brain, kept), ("bspline",), "range"
+    )
+    image = made.hr["T1w"] if kind == "highres" else made.lr["bspline"]["T1w"]
+    np.testing.assert_allclose(image[kept], bright[kept] / top, atol=1e-5)
+    assert made.units["T1w"] == pytest.approx(top, rel=1e-5)
+
+
 def test_prepared_scans_lie_on_one_another_in_one_range(head, prepared):
     assert set(prepared.lr) == {"bspline", "nearest"}
     for contrast in CONTRASTS:
@@ -137,6 +158,85 @@ def test_prepared_scans_lie_on_one_another_in_one_range(head, prepared):
     back = seen[head[1]] * prepared.units["T1w"]
     assert back.mean() == pytest.approx(head[0]["T1w"][head[1]].mean(), rel=0.1)
     assert np.percentile(seen[head[1]], 99.9) == pytest.approx(1.0, abs=1e-3)
+
+
+def test_scans_without_a_measured_one_are_drawn_next_to_each_other(prepared):
+    def series(name):
+        return [
+            Derivative(
+                Volume(prepared.lr["bspline"][contrast], AFFINE),
+                {"res": "hr", "desc": name, "suffix": contrast},
+            )
+            for contrast in CONTRASTS
+        ]
+
+    facts = {"align": "rigid", "offsets": {"FLAIR_lowres": {"offset_mm": 1.5}}}
+    mask = Volume(prepared.mask, AFFINE)
+    drawn = {
+        one.entities["desc"]: one.content
+        for one in draw_lowres(
+            series("bspline"), series("linear"), series("unet"), mask, facts, session="later"
+        )
+    }
+    assert list(drawn) == ["lowresscans", "lowresslice", "lowrescoronal", "lowresfacts"]
+    assert "Session later. Low-resolution scans only: T1w, FLAIR." in drawn["lowresscans"]
+    assert "1.5" in drawn["lowresfacts"]
+    for name in ("lowresslice", "lowrescoronal"):
+        titles = [text.get_text() for ax in drawn[name].axes for text in (ax.title, *ax.texts)]
+        shown = [title for title in titles if title in ("linear", "bspline", "unet", "measured")]
+        assert shown == ["linear", "bspline", "unet"]
+
+
+@pytest.mark.parametrize("orientation", ["I-S", "P-A"])
+def test_a_grid_around_a_scan_has_its_center_and_the_slices_of_the_model(orientation):
+    # stored from left to right, then inferior to superior, then anterior to posterior
+    affine = np.array([[-4.0, 0, 0, 30], [0, 0, -2, 50], [0, 5, 0, -40], [0, 0, 0, 1]])
+    scan = Volume(np.zeros((16, 18, 50), np.float32), affine)
+    grid = grid_around(scan, (1.5, 2.0, 2.5), orientation)
+    directions = grid.affine[:3, :3] / voxel_sizes(grid.affine)
+    order = [0, 1, 2] if orientation == "I-S" else [0, 2, 1]
+    np.testing.assert_allclose(directions, np.eye(3)[:, order])
+    np.testing.assert_allclose(voxel_sizes(grid.affine), (1.5, 2.0, 2.5))
+    extent = np.array([64.0, 100, 90])[order]
+    assert grid.data.shape == tuple(np.ceil(extent / (1.5, 2.0, 2.5)).astype(int))
+    centers = [
+        apply_affine(image.affine, (np.array(image.data.shape) - 1) / 2) for image in (scan, grid)
+    ]
+    np.testing.assert_allclose(*centers)
+
+
+def test_low_resolution_scans_are_prepared_around_the_first(head, poses, tmp_path, monkeypatch):
+    arrays, brain = head
+    low = {key: scan for key, scan in scans(head, poses).items() if key[1] == "lowres"}
+    first = np.linalg.inv(poses["T1w"])
+
+    def known_brain(frame, *_args, **_how):
+        inside = sample_volume(brain, AFFINE, frame.data.shape, frame.affine, first, order=1)
+        return inside > 0.5, np.eye(4), None
+
+    monkeypatch.setattr(structural_preparation, "brain_from_head", known_brain)
+    monkeypatch.setattr(structural_preparation, "unbiased", lambda image, *_mask, **_how: image)
+    made = structural_preparation.prepare(
+        low,
+        Volume(np.ones((2, 2, 2)), np.eye(4)),
+        np.ones((2, 2, 2), bool),
+        interpolations=("bspline",),
+        grid=grid_around(low["T1w", "lowres"], (2.0, 2.0, 2.0), "I-S"),
+        seed=0,
+        prefix=str(tmp_path / "x_"),
+        sloppy=True,
+    )
+    assert made.hr == {}
+    assert set(made.facts) == {"FLAIR_lowres"}
+    assert made.mask.shape == (40, 44, 36)
+    np.testing.assert_allclose(voxel_sizes(made.affine), 2.0)
+    for contrast in CONTRASTS:
+        image = made.lr["bspline"][contrast]
+        truth = sample_volume(arrays[contrast], AFFINE, image.shape, made.affine, first)
+        inside = made.mask
+        assert not image[~inside].any()
+        assert np.percentile(image[inside], 99.9) == pytest.approx(1, abs=1e-3)
+        assert np.corrcoef(image[inside], truth[inside])[0, 1] > 0.8
 
 
 def test_slices_that_any_model_was_trained_on_are_no_test():
@@ -289,9 +389,8 @@ def test_one_head_from_training_to_measures(head, prepared, scans_of, tmp_path):
     inside = prepared.mask[..., kept]
     expected = -10 * np.log10(((truth - seen)[inside] ** 2).mean())
     assert psnr["T1w", "bspline"] == pytest.approx(expected, abs=0.01)
-    drawn = explain_scans(
-        fine, coarse, made, mask, model, card, pd.read_csv(log_file, sep="\t", na_values="n/a")
-    )
+    log = pd.read_csv(log_file, sep="\t", na_values="n/a")
+    drawn = explain_scans(coarse, made, mask, model, card, log, fine)
     assert {each.entities["desc"] for each in drawn} == {"attention", "scantraining", "scancard"}
     (port,) = explain_scans.outputs.values()
     looked_at_by_gates_and_critic(

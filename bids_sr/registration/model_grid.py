@@ -1,0 +1,52 @@
+"""Grid of a model's voxel size around a scan, for heads that have no high-resolution scan."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from nibabel.affines import apply_affine, voxel_sizes
+from nibabel.orientations import inv_ornt_aff, io_orientation
+
+from bids_sr.io.grids import Array, Volume
+
+_ACROSS = {"R-L": 0, "P-A": 1, "I-S": 2}
+"""Anatomical axis across slices, as model cards name it, and its index in RAS order."""
+
+
+def grid_around(image: Volume, mm: Sequence[float], orientation: str) -> Volume:
+    """Return an empty image that covers the field of view of a scan with voxels of another size.
+
+    Both have the same center and directions. Axes lead toward right, anterior and superior as far
+    as the directions of the scan allow. The axis across slices is the last one, and the other two
+    follow in RAS order. At its edges the grid exceeds the scan by less than half a voxel.
+
+    Parameters
+    ----------
+    image : Volume
+        Scan as acquired (3D).
+    mm : Sequence[float]
+        Voxel size along the axes of the new grid (mm).
+    orientation : str
+        Anatomical axis across slices: ``R-L``, ``P-A`` or ``I-S``.
+    """
+    shape, affine = _in_ras_order(image)
+    across = _ACROSS[orientation]
+    order = [axis for axis in range(3) if axis != across] + [across]
+    directions = affine[:3, order] / voxel_sizes(affine)[order]
+    center = apply_affine(affine, (shape - 1) / 2)
+    extent = (shape * voxel_sizes(affine))[order]
+    size = np.asarray(mm, dtype=np.float64)
+    # a rounded header must not add a voxel
+    counts = np.maximum(1, np.ceil(extent / size - 1e-3)).astype(int)
+    grid = np.eye(4)
+    grid[:3, :3] = directions * size
+    grid[:3, 3] = center - grid[:3, :3] @ ((counts - 1) / 2)
+    x, y, z = counts.tolist()
+    return Volume(np.zeros((x, y, z), dtype=np.float32), grid)
+
+
+def _in_ras_order(image: Volume) -> tuple[Array, Array]:
+    """Return shape and affine of an image whose axes were brought closest to RAS order."""
+    orientation = io_orientation(image.affine)
+    shape = np.empty(3)
+    shape[orientation[:, 0].astype(int)] = image.data.shape
+    return shape, np.asarray(image.affine, float) @ inv_ornt_aff(orientation, image.data.shape)
