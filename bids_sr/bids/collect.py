@@ -603,10 +603,9 @@ def _refuse_without_pair(label: str, given: ModelInput | None, findings: Finding
         " other participants, or add --anat-control to measure volumes of high-resolution scans."
     )
     if given is None:
-        reason += ", so there is nothing to learn from"
-        fix = (
-            f"{fix.removesuffix('.')}. To super-resolve low-resolution scans only, give a model"
-            " that was trained on other participants with --pretrained."
+        fix += (
+            " To super-resolve low-resolution scans only, specify a model that was trained on"
+            " other participants with --pretrained."
         )
     findings.refuse(f"sub-{label}", reason, fix)
 
