@@ -358,8 +358,12 @@ def variable_fields(recipe: Recipe) -> tuple[VariableField, ...]:
         fields.append(
             VariableField(
                 name="patches",
-                default=recipe.patches,
-                without_default="new ones at each step",
+                default=None if recipe.epochs_of_slices else recipe.patches,
+                without_default=(
+                    "each slice once per epoch"
+                    if recipe.epochs_of_slices
+                    else "new ones at each step"
+                ),
                 least=1,
                 most=10_000_000,
                 whole=True,
@@ -369,7 +373,7 @@ def variable_fields(recipe: Recipe) -> tuple[VariableField, ...]:
                     f"{_ATTENTION_UNET}: 100 to 5000 per scan, section 4.1.3;"
                     f" {_MOUSE}: 5000 and 20000, table 1"
                 ),
-                put=lambda how, value: replace(how, patches=int(value)),
+                put=lambda how, value: replace(how, patches=int(value), each_slice_once=False),
             )
         )
     fields += _step_fields(recipe)
