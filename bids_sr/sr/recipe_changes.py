@@ -424,6 +424,17 @@ def _step_fields(recipe: Recipe) -> Iterable[VariableField]:
         sets="learning rate of Adam for the generator",
         put=lambda how, value: replace(how, learning_rate=float(value)),
     )
+    if recipe.build_critic is not None:
+        yield VariableField(
+            name="critic_learning_rate",
+            default=recipe.critic_learning_rate,
+            without_default="that of the generator",
+            least=1e-7,
+            most=1,
+            unit="",
+            sets="learning rate of Adam for the critic",
+            put=lambda how, value: replace(how, critic_learning_rate=float(value)),
+        )
 
 
 def nearest(name: str, known: Sequence[str]) -> str:
