@@ -124,7 +124,8 @@ class SuperRes(Checked):
         "--anat-tools",
         "bias correction and brain extraction for --sr-target anat: N4 and a template's mask, or"
         " FAST and BET2 of FSL, which must be installed; fsl also aligns the scans of the series"
-        " linear by the correlation ratio (FLIRT)",
+        " linear by the correlation ratio (FLIRT), and FAST segments the high-resolution T1w scan"
+        " for the quality metrics",
     )
     lesion_template: Path | None = option(
         None,
