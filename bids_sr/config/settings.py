@@ -87,10 +87,11 @@ class SuperRes(Checked):
     runs, or structural scans, whose contrasts are fused. For these are `train_on`, a participant's
     own scans or those of all others of the call, and `anat_align`, the transforms that bring the
     scans of a head together, and `anat_scale`, how they are scaled to [0, 1]. `anat_mask`,
-    `anat_tools` and `lesion_template` also apply to structural scans only. `recipe`: of methods
-    that have no `paper-mse` of their own it is `paper`. `recipe_changes`: settings of methods'
-    recipes that take another value. `calibration`: short high-resolution run that tells where
-    others fluctuate: auto, none, an acq- label, or a file.
+    `anat_tools`, `lesion_template` and `wmh_reference` also apply to structural scans only.
+    `recipe`: of methods that have no `paper-mse` of their own it is `paper`. `recipe_changes`:
+    settings of methods' recipes that take another value. `calibration`:
+    short high-resolution run that tells where others fluctuate: auto, none, an acq- label, or a
+    file.
     """
 
     target: Literal["bold", "anat"] = option(
@@ -132,6 +133,13 @@ class SuperRes(Checked):
         "--lesion-template FILE",
         "where lesions occur (.nii, .nii.gz; above 0), in the space of the first template of"
         " --output-spaces: white-matter hyperintensities of --sr-target anat start there only",
+    )
+    wmh_reference: Path | None = option(
+        None,
+        "--wmh-reference DIR",
+        "edited masks of white-matter hyperintensities for --sr-target anat, named as the stored"
+        " masks (sub-01_res-hr_label-WMH_desc-measured_mask.nii.gz): volumes and overlaps of"
+        " these participants are compared with them",
     )
     anat_control: bool = option(
         False,

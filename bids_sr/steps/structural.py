@@ -594,6 +594,7 @@ def measure_scans(
     made_scans: list[Map],
     card_file: list[Facts],
     given_lesion_template: File | None = None,
+    given_wmh_reference: File | None = None,
     *,
     here: Path,
     anat_tools: Literal["ants", "fsl"],
@@ -607,12 +608,15 @@ def measure_scans(
     `scan_mask`: voxels that remain of the scans, on their grid (3D, boolean). `scan_brain`: voxels
     of the brain there. `scan_facts`: contains the matrix to the template. `card_file`: cards of
     their models, which list the slices that these have not seen, and the number of parameters.
-    `given_lesion_template`: where lesions occur, in template space; None: everywhere. Returns the
+    `given_lesion_template`: where lesions occur, in template space; None: everywhere.
+    `given_wmh_reference`: edited mask of white-matter hyperintensities in the fine scans, which
+    volumes and overlaps are compared with; None: the automatic mask. Returns the
     table of metrics; what its columns mean; tissues of the fine scans, 1 GM, 2 WM, 3 CSF; classes
     of all series (`CLASS_LABELS`) and their white-matter hyperintensities.
     """
     series = by_series([*coarse_scans, *other_scans, *made_scans])
     measured = by_series(fine_scans)["measured"]
+    edited = None if given_wmh_reference is None else _edited(given_wmh_reference, scan_mask)
     slices = untrained_slices(fine_scans, coarse_scans, scan_mask, card_file)
     likely = _likely_lesions(given_lesion_template, scan_mask, scan_facts)
     rows, labels, classes = _measured_rows(
@@ -623,6 +627,7 @@ def measure_scans(
         slices,
         brain=scan_brain.data,
         likely=likely,
+        edited=edited,
         by_fast=_tissues_by_fast(measured, scan_brain, here) if anat_tools == "fsl" else None,
         seed=random_seed,
     )
@@ -664,6 +669,23 @@ def _class_images(
         }
         images.append(Derivative(Volume(masks_of["wmh"], affine), entities, sidecar))
     return images
+
+
+def _edited(file: Path, grid: Volume) -> Array:
+    """Read an edited mask on the grid of the scans (3D, boolean); refuse one on another grid."""
+    from bids_sr.io.grids import same_grid
+    from bids_sr.io.nifti import load_image
+    from bids_sr.notices import UsageError
+
+    data, affine = load_image(Path(file))
+    if not same_grid(data.shape, affine, grid.data.shape, grid.affine):
+        raise UsageError(
+            f"{file}",
+            f"the grid {data.shape} differs in size or position from the grid {grid.data.shape} of"
+            " the scans",
+            "Edit a copy of the mask label-WMH_desc-measured_mask that an earlier run stored.",
+        )
+    return np.asarray(data > 0.5)
 
 
 def _likely_lesions(file: Path | None, grid: Volume, facts: Mapping[str, object]) -> Array | None:
@@ -753,16 +775,18 @@ def _measured_rows(
     *,
     brain: Array | None = None,
     likely: Array | None = None,
+    edited: Array | None = None,
     by_fast: Mapping[str, Array] | None = None,
     seed: int,
 ) -> tuple[list[MetricRow], Array, dict[str, dict[str, dict[str, Array]]]]:
     """All rows of the table, the tissues of the measured scans (1 GM, 2 WM, 3 CSF), and classes.
 
     `slices`: that images are compared in with the fine ones. `brain`: voxels in which tissues are
-    segmented; None: `mask`. `likely`: voxels in which lesions occur; None: everywhere. `by_fast`:
-    tissues of the measured scans for the quality metrics; None: by Atropos, as for volumes and
-    overlaps, which use the same program for all series. Classes are
-    masks by contrast (``all``, ``FLAIR``), series and class.
+    segmented; None: `mask`. `likely`: voxels in which lesions occur; None: everywhere. `edited`:
+    hyperintensities of the measured scans by hand; None: found automatically. `by_fast`: tissues
+    of the measured scans for the quality metrics; None: by Atropos, as for volumes and overlaps,
+    which use the same program for all series. Classes are masks by contrast (``all``, ``FLAIR``),
+    series and class.
     """
     from bids_sr.quality.image_quality import lesions, likeness, quality, segmentations
     from bids_sr.registration.multispectral import CONTRASTS, segment_multispectral
@@ -794,7 +818,8 @@ def _measured_rows(
     if "FLAIR" in measured:
         flairs = {name: scans["FLAIR"] for name, scans in every.items()}
         drawn["FLAIR"] = lesions(flairs, inside, zooms, likely)
-        rows += segmentations("FLAIR", drawn["FLAIR"], mask, zooms)
+        compared = drawn["FLAIR"] | ({} if edited is None else {"measured": {"wmh": edited}})
+        rows += segmentations("FLAIR", compared, mask, zooms)
     labels = np.zeros(mask.shape, np.uint8)
     for label, tissue in enumerate(NAMES, 1):
         labels[own_tissues.get(tissue, np.zeros(mask.shape, bool))] = label

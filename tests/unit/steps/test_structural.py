@@ -649,3 +649,51 @@ def test_classes_and_lesions_of_each_series_are_stored_with_their_meaning():
     assert "2 veins" in images[0].sidecar["Description"]
     assert images[2].sidecar["Type"] == "Lesion"
     assert structural.measure_scans.keep["scan_classes"] is not None
+
+
+def test_an_edited_mask_is_the_reference_of_volumes_and_overlaps(prepared, scans_of, tmp_path):
+    fine, coarse, mask = scans_of()
+    edited = np.zeros(SHAPE, np.float32)
+    edited[18:22, 20:25, 20:23] = 1
+    file = tmp_path / "edited.nii.gz"
+    save_image(edited, AFFINE, file)
+
+    def measured(**given):
+        rows, _, _, images = structural.measure_scans(
+            fine,
+            coarse,
+            [],
+            mask,
+            mask,
+            {},
+            [],
+            [],
+            here=tmp_path,
+            anat_tools="ants",
+            random_seed=1,
+            **given,
+        )
+        values = {
+            (row.series, row.statistic): row.value
+            for row in rows
+            if row.contrast == "FLAIR" and row.region == "wmh"
+        }
+        lesions = {each.entities["desc"]: each.volume.data for each in images}
+        return values, lesions
+
+    automatic, stored = measured()
+    values, stored_again = measured(given_wmh_reference=file)
+    assert values["measured", "tissue_volume"] == pytest.approx(60 * 8 / 1000)
+    assert automatic["measured", "tissue_volume"] != pytest.approx(60 * 8 / 1000)
+    low = stored["bspline"]
+    shared = (low & (edited > 0)).sum()
+    assert values["bspline", "tpf"] == pytest.approx(shared / 60)
+    assert values["bspline", "tissue_volume"] == automatic["bspline", "tissue_volume"]
+    # automatic masks are stored as before, so that the edited file is never overwritten by itself
+    for name, voxels in stored.items():
+        np.testing.assert_array_equal(stored_again[name], voxels)
+    moved = AFFINE.copy()
+    moved[0, 3] += 1
+    save_image(edited, moved, file)
+    with pytest.raises(UsageError, match="differs in size or position"):
+        measured(given_wmh_reference=file)
