@@ -20,6 +20,7 @@ from bids_sr.bids import (
     vgg_weights_for,
 )
 from bids_sr.bids.fmriprep import SPACES
+from bids_sr.bids.lesion_references import entities_of_scans, lesion_reference
 from bids_sr.config import Settings
 from bids_sr.config.spaces import FSAVERAGE, FUNC, T1W, Space
 from bids_sr.io.dataset_description import template_uri
@@ -75,14 +76,13 @@ def _scope(
     `scans`: scans of one session with one resolution; empty: the pairs of the participant.
     """
     scans = scans or subject.structural
-    sessions = {entities_of(scan.images[0]).get("session", "") for scan in scans}
-    session = {"session": max(sessions)} if len(sessions) == 1 and max(sessions) else {}
     template = next(iter(planned.settings.preprocessing.templates), SPACES[0])
-    in_template = planned.settings.superres.aligns_to_template
-    space = Space(name=template).entities if in_template else {}
     return outer.within(
         name,
-        entities={"subject": subject.label, **session, **space, "datatype": "anat"},
+        entities={
+            **entities_of_scans(planned.settings, subject, scans),
+            "datatype": "anat",
+        },
         provenance=dict(provenance),
         suffixes=_suffixes(scans),
         anat_scale=planned.settings.superres.scaling_of_scans,
@@ -119,6 +119,8 @@ def _add_participant(
     measured = _scope(scope, "measured", planned, subject, planned.made_by)
     if superres.lesion_template is not None:
         measured.give(given_lesion_template=superres.lesion_template)
+    if (edited := lesion_reference(planned.settings, subject)) is not None:
+        measured.give(given_wmh_reference=edited)
     learned: Wires = {
         "heads_fine": [head["fine_scans"] for head in heads.values()],
         "heads_coarse": [head["coarse_scans"] for head in heads.values()],

@@ -529,6 +529,12 @@ def check_options(settings: Settings, findings: Findings) -> None:
                 anat,
             ),
             (
+                superres.wmh_reference is not None,
+                f"--wmh-reference {superres.wmh_reference}",
+                "it applies to structural scans only, and these are BOLD runs",
+                anat,
+            ),
+            (
                 superres.n_ensemble > 1 and not superres.learned,
                 f"--n-ensemble {superres.n_ensemble}",
                 "no method of --sr-method is trained, so there are no models to vary",

@@ -1,4 +1,4 @@
-"""Several contrasts per head for ``bids-sr-models compare``: files as channels of one network.
+"""Several contrasts per head for ``compare`` and ``search``: files as channels of one network.
 
 Files are the prepared scans that ``bids-sr --sr-target anat`` writes: high- and low-resolution
 scans of all contrasts on one grid, from 0 to 1, 0 outside the brain.
@@ -18,7 +18,7 @@ import numpy as np
 from bids_sr import metrics
 from bids_sr.cli import models_files as files
 from bids_sr.cli.models_evaluate import SCORES, cell_text, participant_of
-from bids_sr.cli.models_options import CompareOptions
+from bids_sr.cli.models_options import ChannelOptions, CompareOptions
 from bids_sr.config import UsageError
 from bids_sr.frozen import frozen
 from bids_sr.group.method_scores import TableRow
@@ -88,7 +88,7 @@ _PREPARE = (
 )
 
 
-def heads_of(options: CompareOptions) -> list[ScannedHead]:
+def heads_of(options: ChannelOptions) -> list[ScannedHead]:
     """Group the files of a call by participant and session; refuse incomplete groups."""
     found: dict[str, dict[str, tuple[Path, Path]]] = {}
     participants: dict[str, str] = {}

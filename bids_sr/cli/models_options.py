@@ -341,7 +341,49 @@ class TrainOptions(MachineOptions):
 
 
 @frozen
-class SearchOptions(TrainOptions):
+class ChannelOptions(TrainOptions):
+    """What is trained, with several contrasts per head or one."""
+
+    channels: tuple[str, ...] = option(
+        (),
+        "--channels SUFFIX",
+        "contrasts that are channels of one network (T1w T2w FLAIR): --fine and --coarse are then"
+        " scans of all of them, prepared by bids-sr ... --sr-target anat",
+        among=_IMAGES,
+    )
+
+    def _check_channels(self) -> None:
+        """Refuse channels without what they need, and options that do not apply to them."""
+        if not self.channels:
+            return
+        what = f"--channels {' '.join(self.channels)}"
+        known = ("T1w", "T2w", "FLAIR")
+        if len(set(self.channels)) < max(len(self.channels), 2) or set(self.channels) - set(known):
+            why = f"channels are two or three different contrasts of {', '.join(known)}"
+            raise UsageError(what, why, "for example --channels T1w T2w FLAIR")
+        if not self.coarse:
+            why = "several contrasts are super-resolved from measured low-resolution scans"
+            raise UsageError(
+                f"{what} without --coarse", why, "specify --coarse, one file per file of --fine"
+            )
+        if len(self.coarse) != len(self.fine):
+            why = f"there are {len(self.fine)} high-resolution images"
+            raise UsageError(
+                f"--coarse: {len(self.coarse)} file(s)",
+                why,
+                "specify one per high-resolution image",
+            )
+        for flag, given in (
+            ("--factor", bool(self.factor)),
+            ("--contrast", self.contrast is not None),
+        ):
+            if given:
+                why = "all scans are on the high-resolution grid, and their names have a contrast"
+                raise UsageError(f"{flag} with --channels", why, f"omit {flag}")
+
+
+@frozen
+class SearchOptions(ChannelOptions):
     """Which settings of a recipe are tried, and on what."""
 
     method: str = argument("METHOD", f"one of {' '.join(offered_methods())}")
@@ -365,10 +407,33 @@ class SearchOptions(TrainOptions):
     )
     # a trial that the clock stopped could not be repeated
     max_minutes: float | None = option(None)
+    split: tuple[int, ...] = option(
+        (),
+        "--split N",
+        "numbers of randomly drawn participants for training, validation and test (40 11 10);"
+        " trials are scored on the validation participants, and test participants are not used;"
+        " compare with the same numbers and --seed has the same participants",
+        among=_SETS,
+    )
+    validate_on: tuple[str, ...] = option(
+        (),
+        "--validate-on LABEL",
+        "participants on whom trials are scored; the other participants are used for training"
+        " (default: parts of the images, see the documentation)",
+        among=_SETS,
+    )
+
+    def _check(self) -> None:
+        TrainOptions._check(self)
+        self._check_channels()
+        self._need(len(self.split) in (0, 3), "split", "expected three numbers")
+        if self.split and self.validate_on:
+            why = "both select the validation participants"
+            raise UsageError("--split with --validate-on", why, "omit one of the two")
 
 
 @frozen
-class CompareOptions(TrainOptions):
+class CompareOptions(ChannelOptions):
     """Which methods are trained, and on which participants they are tested."""
 
     method: str = argument("METHODS", "methods to train, separated by commas (unet,resnet3d)")
@@ -376,13 +441,6 @@ class CompareOptions(TrainOptions):
         "OUT",
         "table to write: OUT.tsv; tables of tests are written to the same directory, and models to"
         " OUT_models",
-    )
-    channels: tuple[str, ...] = option(
-        (),
-        "--channels SUFFIX",
-        "contrasts that are channels of one network (T1w T2w FLAIR): --fine and --coarse are then"
-        " scans of all of them, prepared by bids-sr ... --sr-target anat",
-        among=_IMAGES,
     )
     folds: int | None = option(
         None,
@@ -464,35 +522,6 @@ class CompareOptions(TrainOptions):
         if self.coarse and self.test_coarser != 1:
             why = "measured low-resolution images have only one resolution"
             raise UsageError("--test-coarser with --coarse", why, "omit one of the two")
-
-    def _check_channels(self) -> None:
-        """Refuse channels without what they need, and options that do not apply to them."""
-        if not self.channels:
-            return
-        what = f"--channels {' '.join(self.channels)}"
-        known = ("T1w", "T2w", "FLAIR")
-        if len(set(self.channels)) < max(len(self.channels), 2) or set(self.channels) - set(known):
-            why = f"channels are two or three different contrasts of {', '.join(known)}"
-            raise UsageError(what, why, "for example --channels T1w T2w FLAIR")
-        if not self.coarse:
-            why = "several contrasts are super-resolved from measured low-resolution scans"
-            raise UsageError(
-                f"{what} without --coarse", why, "specify --coarse, one file per file of --fine"
-            )
-        if len(self.coarse) != len(self.fine):
-            why = f"there are {len(self.fine)} high-resolution images"
-            raise UsageError(
-                f"--coarse: {len(self.coarse)} file(s)",
-                why,
-                "specify one per high-resolution image",
-            )
-        for flag, given in (
-            ("--factor", bool(self.factor)),
-            ("--contrast", self.contrast is not None),
-        ):
-            if given:
-                why = "all scans are on the high-resolution grid, and their names have a contrast"
-                raise UsageError(f"{flag} with --channels", why, f"omit {flag}")
 
 
 @frozen

@@ -17,15 +17,18 @@ from pathlib import Path
 
 from bids_sr.cli import models_files as files
 from bids_sr.cli.console import progress_line
-from bids_sr.cli.models_options import SearchOptions, TrainOptions
-from bids_sr.cli.models_train import read_images, requested_training, suited
+from bids_sr.cli.models_channels import check_fusing, heads_of
+from bids_sr.cli.models_evaluate import participant_of
+from bids_sr.cli.models_options import ChannelOptions, SearchOptions, TrainOptions
+from bids_sr.cli.models_train import read_images_of_files, requested_training, suited
 from bids_sr.config import UsageError
 from bids_sr.config.section import option_of
 from bids_sr.frozen import frozen
 from bids_sr.io.atomic_files import read_json, read_text, write_json, write_whole
 from bids_sr.io.grids import Factor
 from bids_sr.sr.data.examples import Examples, validation_windows
-from bids_sr.sr.data.images import TrainingImages, checksums
+from bids_sr.sr.data.images import TrainingImage, TrainingImages, check_images, checksums
+from bids_sr.sr.data.participant_splits import SplitError, split_at_random
 from bids_sr.sr.method import get_method, get_recipe, recipe_name
 from bids_sr.sr.models.card import ModelCard, part_of
 from bids_sr.sr.models.model import TrainedModel, TrainingRequest
@@ -39,6 +42,7 @@ from bids_sr.sr.random_search import (
 )
 from bids_sr.sr.recipe import Recipe
 from bids_sr.sr.recipe_changes import ChangeError, RecipeChange, check_changes, variable_fields
+from bids_sr.sr.training.fused import SAME_GRID
 from bids_sr.sr.training.phase import OutOfDeviceMemory, TrainingDiverged, compare
 from bids_sr.sr.training.trainer import fit
 
@@ -116,13 +120,13 @@ def search(options: SearchOptions) -> None:
     trials = _trials(options, recipe, space)
     training = requested_training(replace(options, recipe_changes=()))
     first = replace(training, changes=trials[0])
-    images, factor = read_images(options, first)
+    images, factor = _images(options, first)
     prepared = _prepared(replace(training, factor=factor), images, trials)
     table = _SearchTable(
         stem=options.out.with_name(options.out.name.removesuffix(".tsv")),
         columns=_columns(recipe, space),
         about=_about(options, prepared[0], space, images, factor)
-        | _about_scores(options, _split(recipe, images)[1]),
+        | _about_scores(options, images, _split(recipe, images)[1]),
     )
     files.make_folder(table.tsv)
     rows = table.rows()
@@ -141,6 +145,52 @@ def search(options: SearchOptions) -> None:
     if options.work_dir is None:
         shutil.rmtree(work, ignore_errors=True)
     _report(options, table, rows, space)
+
+
+def _images(options: SearchOptions, training: TrainingRequest) -> tuple[TrainingImages, Factor]:
+    """Read all images; mark those of validation participants, and leave test participants out."""
+    if options.channels:
+        check_fusing([training.method])
+        mask_of = dict(zip(options.fine, options.mask, strict=False))
+        of_participants = [
+            (head.participant, head.read(options.channels, mask_of.get(head.fine[0])))
+            for head in heads_of(options)
+        ]
+        factor = SAME_GRID
+    else:
+        of_files, factor = read_images_of_files(options, training)
+        of_participants = [(participant_of(path), image) for path, image in of_files]
+    images = _marked(options, of_participants)
+    check_images(images, training.effective_recipe, factor, training.method.ndim)
+    return images, factor
+
+
+def _marked(options: SearchOptions, images: Sequence[tuple[str, TrainingImage]]) -> TrainingImages:
+    """Return images (each with its participant) with those of validation participants marked.
+
+    Test participants of --split are left out.
+    """
+    participants = list(dict.fromkeys(who for who, _ in images))
+    validation: tuple[str, ...] = ()
+    test: tuple[str, ...] = ()
+    if options.split:
+        try:
+            split = split_at_random(participants, options.split, options.seed)
+        except SplitError as error:
+            raise UsageError("--split", error.why, error.remedy) from None
+        validation, test = split.validation, split.test
+    for name in options.validate_on:
+        who = name if name in participants else f"sub-{name.removeprefix('sub-')}"
+        if who not in participants:
+            fix = f"the participants are {' '.join(participants)}"
+            raise UsageError(f"--validate-on {name}", "no image of that participant", fix)
+        validation = (*validation, who)
+    if set(participants) <= {*validation, *test}:
+        why = "no participant is left for training"
+        raise UsageError("--validate-on", why, "leave at least one participant out of it")
+    return tuple(
+        replace(image, validation=who in validation) for who, image in images if who not in test
+    )
 
 
 def _searchable(options: SearchOptions) -> Recipe:
@@ -207,12 +257,18 @@ def _trials(
 def _split(recipe: Recipe, images: TrainingImages) -> tuple[TrainingImages, TrainingImages]:
     """Return the images to train on, and those whose high-resolution images score the trials.
 
-    The latter are none for supervised methods, which hold out parts of their own. Every fifth
+    The latter are none for supervised methods, which hold out parts of their own, or the images
+    of validation participants. Without validation participants, every fifth
     image is held out; one or two images are both trained on and scored, because training does not
     see their high resolution.
     """
     if recipe.objective != "self":
         return images, ()
+    if any(image.validation for image in images):
+        return (
+            tuple(image for image in images if not image.validation),
+            tuple(replace(image, validation=False) for image in images if image.validation),
+        )
     if len(images) < 3:
         return images, images
     held = range(2, len(images), 5)
@@ -220,10 +276,17 @@ def _split(recipe: Recipe, images: TrainingImages) -> tuple[TrainingImages, Trai
     return tuple(trained), tuple(images[number] for number in held)
 
 
-def _about_scores(options: SearchOptions, scored_on: TrainingImages) -> dict[str, object]:
+def _about_scores(
+    options: SearchOptions, images: TrainingImages, scored_on: TrainingImages
+) -> dict[str, object]:
     """Return the entries of searches that older programs did not have."""
-    names = [image.name for image in scored_on]
-    return ({"Grid": True} if options.grid else {}) | ({"ScoredOn": names} if names else {})
+    entries: dict[str, object] = {
+        "Grid": options.grid,
+        "Channels": list(options.channels),
+        "Validation": [image.name for image in images if image.validation],
+        "ScoredOn": [image.name for image in scored_on],
+    }
+    return {name: entry for name, entry in entries.items() if entry}
 
 
 def _prepared(
@@ -367,7 +430,17 @@ def _report(
     )
     chosen = [f"{one.field}={row[one.field]}" for one in space]
     out = table.stem.with_name(f"{table.stem.name}-best")
-    print(f"train it: {train_command(options, out, chosen)}")
+    if options.split:
+        print(f"train and test it: {compare_command(options, out, chosen)}")
+    elif options.channels:
+        changes = " ".join(f"{options.method}.{one}" for one in chosen)
+        recipe = f" --recipe {options.recipe}" if options.recipe != "fast" else ""
+        print(
+            "train it: bids-sr BIDS_DIR OUTPUT_DIR participant --sr-target anat --sr-method"
+            f" {options.method}{recipe} --set {changes}"
+        )
+    else:
+        print(f"train it: {train_command(options, out, chosen)}")
 
 
 def train_command(options: SearchOptions, out: Path, changes: Sequence[str]) -> str:
@@ -375,12 +448,41 @@ def train_command(options: SearchOptions, out: Path, changes: Sequence[str]) -> 
 
     `out`: model to write. `changes`: ``FIELD=VALUE`` each.
     """
-    words = ["bids-sr-models", "train", options.method, str(out)]
-    for item in dataclasses.fields(TrainOptions):
+    return shlex.join(
+        [
+            *("bids-sr-models", "train", options.method, str(out)),
+            *_same_options(options, TrainOptions),
+            *("--set", *changes),
+        ]
+    )
+
+
+def compare_command(options: SearchOptions, out: Path, changes: Sequence[str]) -> str:
+    """Return the command that trains with settings of a trial and tests on the test participants.
+
+    `out`: table to write. `changes`: ``FIELD=VALUE`` each.
+    """
+    return shlex.join(
+        [
+            *("bids-sr-models", "compare", options.method, str(out)),
+            *_same_options(options, ChannelOptions),
+            *("--split", *map(str, options.split)),
+            *("--set", *changes),
+        ]
+    )
+
+
+def _same_options(options: SearchOptions, kind: type[TrainOptions]) -> list[str]:
+    """Return the options of a search that another command also has, as words.
+
+    `kind`: options of the other command; settings and working directory are left out.
+    """
+    words = list[str]()
+    for item in dataclasses.fields(kind):
         value = getattr(options, item.name)
         flags = [word for word in option_of(item).flags.split() if word.startswith("--")]
         if not flags or item.name in ("recipe_changes", "work_dir") or value == item.default:
             continue
         values = value if isinstance(value, tuple) else (value,)
         words += [flags[0], *map(str, values)]
-    return shlex.join([*words, "--set", *changes])
+    return words

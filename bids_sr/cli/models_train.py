@@ -45,6 +45,17 @@ from bids_sr.sr.training.trainer import fit, steps_at_stop
 
 def read_images(options: TrainOptions, training: TrainingRequest) -> tuple[TrainingImages, Factor]:
     """Read all images with brains (random volumes, by the seed), and the factor to train for."""
+    images, factor = read_images_of_files(options, training)
+    return tuple(image for _, image in images), factor
+
+
+def read_images_of_files(
+    options: TrainOptions, training: TrainingRequest
+) -> tuple[list[tuple[Path, TrainingImage]], Factor]:
+    """Read all images as `read_images` does, each with the file that contains it.
+
+    If there are high-resolution files, these are listed.
+    """
     fine, coarse = (list(map(SeriesReader, each)) for each in (options.fine, options.coarse))
     factor = _factor(options, training, fine, coarse)
     readers = fine or coarse
@@ -60,7 +71,7 @@ def read_images(options: TrainOptions, training: TrainingRequest) -> tuple[Train
             fix,
         )
     rng = np.random.default_rng(training.seed)
-    images = list[TrainingImage]()
+    images = list[tuple[Path, TrainingImage]]()
     for number, reader in enumerate(readers):
         given = options.mask[number] if options.mask else None
         mask, _, note = files.brain_and_scale(reader, given)
@@ -72,18 +83,18 @@ def read_images(options: TrainOptions, training: TrainingRequest) -> tuple[Train
         )
         low = coarse[number] if fine and coarse else None
         for t, volume, other in _volumes(reader, low, options.volumes, rng):
-            images.append(
-                TrainingImage(
-                    fine=volume if fine else None,
-                    coarse=other if fine else volume,
-                    mask=mask,
-                    affine=reader.affine,
-                    contrast=contrasts[0],
-                    name=name if reader.shape[3] == 1 else f"{name}-{t}",
-                )
+            image = TrainingImage(
+                fine=volume if fine else None,
+                coarse=other if fine else volume,
+                mask=mask,
+                affine=reader.affine,
+                contrast=contrasts[0],
+                name=name if reader.shape[3] == 1 else f"{name}-{t}",
             )
-    check_images(tuple(images), training.effective_recipe, factor, training.method.ndim)
-    return tuple(images), factor
+            images.append((reader.path, image))
+    everything = tuple(image for _, image in images)
+    check_images(everything, training.effective_recipe, factor, training.method.ndim)
+    return images, factor
 
 
 def _factor(

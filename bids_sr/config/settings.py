@@ -87,10 +87,11 @@ class SuperRes(Checked):
     runs, or structural scans, whose contrasts are fused. For these are `train_on`, a participant's
     own scans or those of all others of the call, and `anat_align`, the transforms that bring the
     scans of a head together, and `anat_scale`, how they are scaled to [0, 1]. `anat_mask`,
-    `anat_tools` and `lesion_template` also apply to structural scans only. `recipe`: of methods
-    that have no `paper-mse` of their own it is `paper`. `recipe_changes`: settings of methods'
-    recipes that take another value. `calibration`: short high-resolution run that tells where
-    others fluctuate: auto, none, an acq- label, or a file.
+    `anat_tools`, `lesion_template` and `wmh_reference` also apply to structural scans only.
+    `recipe`: of methods that have no `paper-mse` of their own it is `paper`. `recipe_changes`:
+    settings of methods' recipes that take another value. `calibration`:
+    short high-resolution run that tells where others fluctuate: auto, none, an acq- label, or a
+    file.
     """
 
     target: Literal["bold", "anat"] = option(
@@ -126,7 +127,8 @@ class SuperRes(Checked):
         "--anat-tools",
         "bias correction and brain extraction for --sr-target anat: N4 and the mask of a"
         " template, or FAST and BET2 of FSL, which must be installed; with fsl, FLIRT"
-        " (correlation ratio) aligns the scans of the series linear",
+        " (correlation ratio) aligns the scans of the series linear, and FAST segments the"
+        " high-resolution T1w scan for the quality metrics",
     )
     lesion_template: Path | None = option(
         None,
@@ -134,6 +136,13 @@ class SuperRes(Checked):
         "mask of possible lesions (.nii, .nii.gz; above 0), in the space of the first template of"
         " --output-spaces: with --sr-target anat, white-matter hyperintensities start only in"
         " this mask",
+    )
+    wmh_reference: Path | None = option(
+        None,
+        "--wmh-reference DIR",
+        "edited masks of white-matter hyperintensities for --sr-target anat, named as the stored"
+        " masks (sub-01_res-hr_label-WMH_desc-measured_mask.nii.gz): volumes and overlaps of"
+        " these participants are compared with them",
     )
     anat_control: bool = option(
         False,

@@ -59,6 +59,21 @@ def evenly_spaced(count: int, most: int) -> tuple[int, ...]:
     return tuple(int(k) for k in np.unique(chosen))
 
 
+_NEAR = 0.01  # mm, largest difference of two positions that is rounding
+
+
+def same_grid(shape: Sequence[int], affine: Array, other: Sequence[int], affine_2: Array) -> bool:
+    """Return whether two images (3D) have the same voxels: equal shapes, corners within .01 mm.
+
+    `affine`, `affine_2`: voxel -> RAS mm of the first and of the second image.
+    """
+    if tuple(shape) != tuple(other):
+        return False
+    corners = np.array([(*index, 1) for index in np.ndindex(2, 2, 2)], float)
+    corners[:, :3] *= np.asarray(shape) - 1
+    return bool(np.abs(corners @ (np.asarray(affine) - np.asarray(affine_2)).T).max() < _NEAR)
+
+
 _T = TypeVar("_T", bound=np.generic)
 AxisOrder = tuple[int, int, int]
 Shape = tuple[int, int, int]

@@ -61,7 +61,11 @@ from bids_sr.preflight.method_checks import (
 from bids_sr.preflight.overlap_checks import check_overlap
 from bids_sr.preflight.plan import Estimate, Plan, exclude, files_of
 from bids_sr.preflight.reference_checks import tell_unused_reference
-from bids_sr.preflight.structural_checks import check_lesion_template, check_tools
+from bids_sr.preflight.structural_checks import (
+    check_lesion_references,
+    check_lesion_template,
+    check_tools,
+)
 from bids_sr.preflight.voxel_checks import refuse_phase, warn_of_header
 
 _LOGGER = logging.getLogger(__name__)
@@ -560,6 +564,7 @@ def _check_structural(settings: Settings, findings: Findings) -> Plan:
     subjects = surveyed.subjects
     check_tools(settings, findings)
     check_lesion_template(settings, subjects, findings)
+    check_lesion_references(settings, subjects, findings)
     plan = Plan(subjects=subjects, series=("bspline", *settings.superres.chosen))
     cost = estimate(plan, settings)
     if subjects:

@@ -9,7 +9,9 @@ from nibabel.affines import apply_affine
 
 from bids_sr.bids import Findings, Subject
 from bids_sr.bids.fmriprep import SPACES
+from bids_sr.bids.lesion_references import lesion_reference, reference_name, stored_mask
 from bids_sr.config import Settings
+from bids_sr.io.grids import same_grid
 from bids_sr.notices import UsageError
 from bids_sr.registration.fsl import PROGRAMS
 
@@ -48,6 +50,65 @@ def check_lesion_template(
     if problem := _problem(file, space):
         why, fix = problem
         findings.refuse_option(where, why, fix)
+
+
+def check_lesion_references(
+    settings: Settings, subjects: Sequence[Subject], findings: Findings
+) -> None:
+    """Refuse a folder without any edited mask, and masks that cannot be used, before any work."""
+    folder = settings.superres.wmh_reference
+    if folder is None:
+        return
+    where = f"--wmh-reference {folder}"
+    if not folder.is_dir():
+        findings.refuse_option(where, "there is no such directory", "Check the path.")
+        return
+    concerned = [
+        one for one in subjects if any(pair.contrast == "FLAIR" for pair in one.structural)
+    ]
+    files = {one.label: lesion_reference(settings, one) for one in concerned}
+    if subjects and not any(files.values()):
+        expected = [reference_name(settings, one) for one in concerned]
+        findings.refuse_option(
+            where,
+            f"the directory contains no edited mask of these participants: {expected[0]}"
+            if expected
+            else "no participant has FLAIR scans at two resolutions",
+            "Name edited masks as the stored masks, or leave the option out.",
+        )
+    for one in concerned:
+        file = files[one.label]
+        if file is not None and (why := _unfit_mask(file, stored_mask(settings, one))):
+            findings.refuse_option(
+                str(file), why, "Edit a copy of the mask that an earlier run stored."
+            )
+
+
+def _unfit_mask(file: Path, stored: Path) -> str:
+    """Return why an edited mask cannot be used; "" if it can.
+
+    `stored`: mask of an earlier run, whose grid is compared if the file exists.
+    """
+    from nibabel.filebasedimages import ImageFileError
+
+    from bids_sr.io.nifti import load_image
+
+    try:
+        data, affine = load_image(file)
+    except (UsageError, OSError, EOFError, ValueError, ImageFileError) as error:
+        first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        reason = first_line.removeprefix(f"{file}: ")
+        return f"the file cannot be read as NIfTI ({reason})"
+    if data.ndim != 3:
+        return f"the image has {data.ndim} axes {data.shape}; a mask has 3"
+    if stored.is_file():
+        own, own_affine = load_image(stored)
+        if not same_grid(data.shape, affine, own.shape, own_affine):
+            return (
+                f"the grid {data.shape} differs in size or position from the grid {own.shape} of"
+                f" {stored}"
+            )
+    return ""
 
 
 def _problem(file: Path, space: str) -> tuple[str, str] | None:

@@ -19,6 +19,7 @@ from bids_sr.io.nifti import load_image, save_image
 PROGRAMS = ("fast", "bet", "bet2", "flirt")
 """Programs that have to be on the PATH; bet is FSL's script around bet2."""
 _CLASSES = 3  # gray matter, white matter and CSF, FAST's default
+_LARGEST = 1000.0  # intensity of the brightest voxel that FAST segments, whose scan is in [0, 1]
 _TYPES = {"T1w": 1}
 """Type of image that FAST is given: 1 is T1-weighted; all others count as T2-weighted (2)."""
 
@@ -44,6 +45,40 @@ def unbiased_by_fast(image: Volume, contrast: str, folder: Path) -> Volume:
     interface.run(cwd=str(folder))
     data, _ = load_image(_written(folder / "fast_restore.nii.gz", "fast"))
     return image.like(np.maximum(_on_grid(data, image, "fast"), 0))
+
+
+def tissues_by_fast(image: Volume, brain: Array, contrast: str, folder: Path) -> dict[str, Array]:
+    """Segment the brain of a scan into gray matter, white matter and CSF, by FAST's defaults.
+
+    Source: attention_unet, section 3.8.1: masks for quality metrics are from the brain-extracted
+    high-resolution T1-weighted scan.
+
+    `image`: scan (3D). `brain`: voxels of the brain (3D, boolean). `contrast`: T1w, in which CSF
+    is dark and white matter bright. `folder`: existing empty folder for the files of FAST. Return
+    voxels by tissue: ``gm``, ``wm`` and ``csf`` (3D, boolean). RuntimeError: FAST failed, or found
+    fewer tissues.
+    """
+    from nipype.interfaces.fsl import FAST
+
+    top = max(float(np.abs(image.data[brain]).max(initial=0)), 1e-9)
+    extracted = np.where(brain, image.data * (_LARGEST / top), 0)
+    interface = FAST(
+        in_files=[str(_saved(image.like(extracted), folder))],
+        img_type=_TYPES[contrast],
+        number_classes=_CLASSES,
+        no_pve=True,
+        out_basename=str(folder / "fast"),
+        output_type="NIFTI_GZ",
+        environ=_environment(),
+    )
+    interface.run(cwd=str(folder))
+    data, _ = load_image(_written(folder / "fast_seg.nii.gz", "fast"))
+    labels = np.where(brain, np.round(_on_grid(data, image, "fast")), 0)
+    found = [labels == label for label in range(1, _CLASSES + 1)]
+    if not all(voxels.any() for voxels in found):
+        raise RuntimeError(f"fast of FSL found fewer than {_CLASSES} tissues")
+    found.sort(key=lambda voxels: float(image.data[voxels].mean()))
+    return dict(zip(("csf", "gm", "wm"), found, strict=True))
 
 
 def brain_by_bet(image: Volume, folder: Path) -> Array:

@@ -192,7 +192,9 @@ class Recipe:
     on in the steps before `adversarial_from`; (): all but the adversarial one. `every_slice`:
     whether slices that hardly show the head are also trained on. `applied_in_patches`: whether a
     model is applied in patches of the size that it was trained on, side by side, as a paper does;
-    else to whole slices or volumes.
+    else to whole slices or volumes. `each_slice_once`: whether an epoch of whole slices contains
+    each training slice once, in random order; `patches` then counts only in trainings on patches.
+    `slice_batches`: number of batches of such an epoch; None until the images are known.
     """
 
     build_generator: Callable[[int, Factor], nn.Module]
@@ -236,16 +238,25 @@ class Recipe:
     pretrained_by: tuple[str, ...] = ()
     every_slice: bool = False
     applied_in_patches: bool = False
+    each_slice_once: bool = False
+    slice_batches: int | None = None
 
     def __post_init__(self) -> None:
         if self.epochs is not None and self.patches is None:
             raise ValueError("a recipe with `epochs` also requires `patches`")
 
     @property
+    def epochs_of_slices(self) -> bool:
+        """Whether an epoch contains each whole training slice once."""
+        return self.each_slice_once and self.epochs is not None and self.patch is None
+
+    @property
     def steps_an_epoch(self) -> int:
         """Return steps of an epoch; 1 where the recipe is given in iterations."""
         if self.epochs is None or self.patches is None:
             return 1
+        if self.epochs_of_slices and self.slice_batches is not None:
+            return self.slice_batches
         return -(-self.patches // self.batch)
 
     @property

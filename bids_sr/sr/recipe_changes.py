@@ -362,8 +362,12 @@ def variable_fields(recipe: Recipe) -> tuple[VariableField, ...]:
         fields.append(
             VariableField(
                 name="patches",
-                default=recipe.patches,
-                without_default="new patches at each step",
+                default=None if recipe.epochs_of_slices else recipe.patches,
+                without_default=(
+                    "each slice once per epoch"
+                    if recipe.epochs_of_slices
+                    else "new patches at each step"
+                ),
                 least=1,
                 most=10_000_000,
                 whole=True,
@@ -373,7 +377,7 @@ def variable_fields(recipe: Recipe) -> tuple[VariableField, ...]:
                     f"{_ATTENTION_UNET}: 100 to 5000 per scan, section 4.1.3;"
                     f" {_MOUSE}: 5000 and 20000, table 1"
                 ),
-                put=lambda how, value: replace(how, patches=int(value)),
+                put=lambda how, value: replace(how, patches=int(value), each_slice_once=False),
             )
         )
     fields += _step_fields(recipe)
@@ -424,6 +428,17 @@ def _step_fields(recipe: Recipe) -> Iterable[VariableField]:
         sets="learning rate of Adam for the generator",
         put=lambda how, value: replace(how, learning_rate=float(value)),
     )
+    if recipe.build_critic is not None:
+        yield VariableField(
+            name="critic_learning_rate",
+            default=recipe.critic_learning_rate,
+            without_default="that of the generator",
+            least=1e-7,
+            most=1,
+            unit="",
+            sets="learning rate of Adam for the critic",
+            put=lambda how, value: replace(how, critic_learning_rate=float(value)),
+        )
 
 
 def nearest(name: str, known: Sequence[str]) -> str:

@@ -676,6 +676,24 @@ def super_resolve_scans(
     ]
 
 
+def _by_fast(setting: Lookup) -> bool:
+    """Return whether FAST segments tissues for the quality metrics, which needs a T1w scan."""
+    return setting("anat_tools") == "fsl" and "T1w" in setting("suffixes")
+
+
+def _text_of_measures(setting: Lookup) -> str:
+    fast = (
+        " Tissues for the quality metrics were segmented with FAST of FSL [@fast] in the"
+        " brain-extracted high-resolution T1w scan."
+    )
+    return (
+        "Images were compared with the measured scans by error, PSNR and SSIM in slices that were"
+        " not used for training, by image quality metrics, by tissues segmented with Atropos"
+        f" [@ants], and by CSF, veins, pial layer and white-matter hyperintensities"
+        f" [@attention_unet].{fast * _by_fast(setting)}"
+    )
+
+
 _KEEP_MEASURES = {
     "scan_metrics": Keep(
         {"desc": "anat", "suffix": "metrics"},
@@ -687,7 +705,10 @@ _KEEP_MEASURES = {
         {"res": "hr", "desc": "measured", "suffix": "dseg"},
         lambda setting: {
             "Resolution": _grid(setting("suffixes")[0], setting("anat_align")),
-            "Description": "tissues of the measured scans by Atropos: 1 GM, 2 WM, 3 CSF",
+            "Description": (
+                "tissues of the measured scans by "
+                f"{'FAST' if _by_fast(setting) else 'Atropos'}: 1 GM, 2 WM, 3 CSF"
+            ),
         },
     ),
 }
@@ -697,13 +718,8 @@ _KEEP_MEASURES = {
     makes=("scan_metrics", "scan_columns", "scan_dseg", "scan_classes"),
     part=Part.EVALUATION,
     memory=MEASURE_SCANS,
-    text=(
-        "Images were compared with the measured scans by error, PSNR and SSIM in slices that were"
-        " not used for training, by image quality metrics, by tissues segmented with Atropos"
-        " [@ants], and by CSF, veins, pial layer and white-matter hyperintensities"
-        " [@attention_unet]."
-    ),
-    keep=_KEEP_MEASURES,
+    text=_text_of_measures,
+    keep={**_KEEP_MEASURES, "scan_classes": Keep()},
     cost=lambda setting: Cost(always=10.0, high=36.0 * len(setting("suffixes"))),
 )
 def measure_scans(
@@ -716,7 +732,10 @@ def measure_scans(
     made_scans: list[Map],
     card_file: list[Facts],
     given_lesion_template: File | None = None,
+    given_wmh_reference: File | None = None,
     *,
+    here: Path,
+    anat_tools: Literal["ants", "fsl"],
     random_seed: int,
 ) -> tuple[Rows, Facts, Image, list[Map]]:
     """Compare super-resolved and interpolated scans with the fine ones.
@@ -727,12 +746,15 @@ def measure_scans(
     `scan_mask`: voxels that remain of the scans, on their grid (3D, boolean). `scan_brain`: voxels
     of the brain there. `scan_facts`: contains the matrix to the template. `card_file`: cards of
     their models, which list the slices that these have not seen, and the number of parameters.
-    `given_lesion_template`: where lesions occur, in template space; None: everywhere. Returns the
+    `given_lesion_template`: where lesions occur, in template space; None: everywhere.
+    `given_wmh_reference`: edited mask of white-matter hyperintensities in the fine scans, which
+    volumes and overlaps are compared with; None: the automatic mask. Returns the
     table of metrics; what its columns mean; tissues of the fine scans, 1 GM, 2 WM, 3 CSF; classes
     of all series (`CLASS_LABELS`) and their white-matter hyperintensities.
     """
     series = by_series([*coarse_scans, *other_scans, *made_scans])
     measured = by_series(fine_scans)["measured"]
+    edited = None if given_wmh_reference is None else _edited(given_wmh_reference, scan_mask)
     slices = untrained_slices(fine_scans, coarse_scans, scan_mask, card_file)
     likely = _likely_lesions(given_lesion_template, scan_mask, scan_facts)
     rows, labels, classes = _measured_rows(
@@ -743,33 +765,65 @@ def measure_scans(
         slices,
         brain=scan_brain.data,
         likely=likely,
+        edited=edited,
+        by_fast=_tissues_by_fast(measured, scan_brain, here) if anat_tools == "fsl" else None,
         seed=random_seed,
     )
     rows += _sizes(card_file)
     columns = columns_json(row.statistic for row in rows)
     dseg = Volume(labels, scan_mask.affine)
-    return rows, columns, dseg, _drawn_classes(classes, scan_mask.affine)
+    about = {key: value for key, value in fine_scans[0].sidecar.items() if key in ("Resolution",)}
+    return rows, columns, dseg, _class_images(classes, scan_mask.affine, about)
 
 
 CLASS_LABELS = {"csfSpaces": 1, "veins": 2, "pial": 3, "brainTissue": 4}
 """Labels of the classes of all contrasts together; 0 is no class."""
 
 
-def _drawn_classes(
-    classes: Mapping[str, Mapping[str, Mapping[str, Array]]], affine: Array
+def _class_images(
+    classes: Mapping[str, Mapping[str, Mapping[str, Array]]],
+    affine: Array,
+    about: Mapping[str, object],
 ) -> list[Derivative]:
-    """Return classes of each series as label images, and its hyperintensities as a mask."""
+    """Return classes of each series as label images, and its hyperintensities as a mask.
+
+    `about`: entries of all sidecars.
+    """
     images = []
     for name, masks_of in classes["all"].items():
         labels = np.zeros(next(iter(masks_of.values())).shape, np.uint8)
         for label, voxels in masks_of.items():
             labels[voxels] = CLASS_LABELS[label]
-        entities = {"res": "hr", "desc": name, "suffix": "dseg"}
-        images.append(Derivative(Volume(labels, affine, dtype="uint8"), entities, {}))
+        entities = {"res": "hr", "desc": name, "label": "classes", "suffix": "dseg"}
+        legend = "1 CSF-filled spaces, 2 veins and sinuses, 3 pial layer, 4 brain tissue"
+        sidecar = {**about, "Description": f"classes of T1w, T2w and FLAIR together: {legend}"}
+        images.append(Derivative(Volume(labels, affine, dtype="uint8"), entities, sidecar))
     for name, masks_of in classes["FLAIR"].items():
         entities = {"res": "hr", "desc": name, "label": "WMH", "suffix": "mask"}
-        images.append(Derivative(Volume(masks_of["wmh"], affine), entities, {}))
+        sidecar = {
+            **about,
+            "Type": "Lesion",
+            "Description": "white-matter hyperintensities in FLAIR, found automatically",
+        }
+        images.append(Derivative(Volume(masks_of["wmh"], affine), entities, sidecar))
     return images
+
+
+def _edited(file: Path, grid: Volume) -> Array:
+    """Read an edited mask on the grid of the scans (3D, boolean); refuse one on another grid."""
+    from bids_sr.io.grids import same_grid
+    from bids_sr.io.nifti import load_image
+    from bids_sr.notices import UsageError
+
+    data, affine = load_image(Path(file))
+    if not same_grid(data.shape, affine, grid.data.shape, grid.affine):
+        raise UsageError(
+            f"{file}",
+            f"the grid {data.shape} differs in size or position from the grid {grid.data.shape} of"
+            " the scans",
+            "Edit a copy of the mask label-WMH_desc-measured_mask that an earlier run stored.",
+        )
+    return np.asarray(data > 0.5)
 
 
 def _likely_lesions(file: Path | None, grid: Volume, facts: Mapping[str, object]) -> Array | None:
@@ -814,6 +868,8 @@ def measure_control(
     scan_facts: Facts,
     given_lesion_template: File | None = None,
     *,
+    here: Path,
+    anat_tools: Literal["ants", "fsl"],
     random_seed: int,
 ) -> tuple[Rows, Facts, Image]:
     """Measure tissue volumes and quality of high-resolution scans that nothing is compared with.
@@ -830,6 +886,7 @@ def measure_control(
         (),
         brain=scan_brain.data,
         likely=_likely_lesions(given_lesion_template, scan_mask, scan_facts),
+        by_fast=_tissues_by_fast(measured, scan_brain, here) if anat_tools == "fsl" else None,
         seed=random_seed,
     )
     return rows, columns_json(row.statistic for row in rows), Volume(labels, scan_mask.affine)
@@ -856,13 +913,18 @@ def _measured_rows(
     *,
     brain: Array | None = None,
     likely: Array | None = None,
+    edited: Array | None = None,
+    by_fast: Mapping[str, Array] | None = None,
     seed: int,
 ) -> tuple[list[MetricRow], Array, dict[str, dict[str, dict[str, Array]]]]:
     """All rows of the table, the tissues of the measured scans (1 GM, 2 WM, 3 CSF), and classes.
 
     `slices`: that images are compared in with the fine ones. `brain`: voxels in which tissues are
-    segmented; None: `mask`. `likely`: voxels in which lesions occur; None: everywhere. Classes are
-    masks by contrast (``all``, ``FLAIR``), series and class.
+    segmented; None: `mask`. `likely`: voxels in which lesions occur; None: everywhere. `edited`:
+    hyperintensities of the measured scans by hand; None: found automatically. `by_fast`: tissues
+    of the measured scans for the quality metrics; None: by Atropos, as for volumes and overlaps,
+    which use the same program for all series. Classes are masks by contrast (``all``, ``FLAIR``),
+    series and class.
     """
     from bids_sr.quality.image_quality import lesions, likeness, quality, segmentations
     from bids_sr.registration.multispectral import CONTRASTS, segment_multispectral
@@ -877,14 +939,13 @@ def _measured_rows(
         for name, scans in every.items()
         if (tissues := _tissues(scans, inside, affine, seed, name))
     }
+    own_tissues = by_scan.get("measured", {}) if by_fast is None else by_fast
     rows: list[MetricRow] = []
     drawn: dict[str, dict[str, dict[str, Array]]] = {"all": {}, "FLAIR": {}}
     for contrast, truth in measured.items():
         images = {name: scans[contrast] for name, scans in series.items()}
         rows += likeness(contrast, images, truth, mask, slices)
-        rows += quality(
-            contrast, {"measured": truth, **images}, mask, by_scan.get("measured", {}), zooms
-        )
+        rows += quality(contrast, {"measured": truth, **images}, mask, own_tissues, zooms)
     if "measured" in by_scan:
         rows += segmentations("all", by_scan, mask, zooms)
     if set(CONTRASTS) <= set(measured):
@@ -895,11 +956,31 @@ def _measured_rows(
     if "FLAIR" in measured:
         flairs = {name: scans["FLAIR"] for name, scans in every.items()}
         drawn["FLAIR"] = lesions(flairs, inside, zooms, likely)
-        rows += segmentations("FLAIR", drawn["FLAIR"], mask, zooms)
+        compared = drawn["FLAIR"] | ({} if edited is None else {"measured": {"wmh": edited}})
+        rows += segmentations("FLAIR", compared, mask, zooms)
     labels = np.zeros(mask.shape, np.uint8)
     for label, tissue in enumerate(NAMES, 1):
-        labels[by_scan.get("measured", {}).get(tissue, np.zeros(mask.shape, bool))] = label
+        labels[own_tissues.get(tissue, np.zeros(mask.shape, bool))] = label
     return rows, labels, drawn
+
+
+def _tissues_by_fast(
+    measured: Mapping[str, Array], brain: Volume, here: Path
+) -> dict[str, Array] | None:
+    """Return tissue masks of the high-resolution T1w scan by FAST; None without such a scan.
+
+    They are empty if FAST fails.
+    """
+    from bids_sr.registration import fsl
+
+    if "T1w" not in measured:
+        return None
+    try:
+        image = Volume(measured["T1w"], brain.affine)
+        return fsl.tissues_by_fast(image, brain.data > 0, "T1w", _emptied(here / "fsl_tissues"))
+    except RuntimeError as error:
+        _LOGGER.warning("no tissues of the measured T1w scan for quality metrics: %s", error)
+        return {}
 
 
 def _tissues(

@@ -60,6 +60,11 @@ def test_it_ends_well_with_every_file_that_is_promised(fused):
         for contrast in CONTRASTS
     }
     images |= {"sub-01_res-hr_desc-brain_mask.nii.gz", "sub-01_res-hr_desc-measured_dseg.nii.gz"}
+    images |= {
+        f"sub-01_res-hr_label-{label}.nii.gz".replace("SERIES", series)
+        for label in ("classes_desc-SERIES_dseg", "WMH_desc-SERIES_mask")
+        for series in SERIES
+    }
     tables = {"sub-01_desc-anat_metrics.tsv", "sub-01_desc-anat_metrics.json"}
     expected = images | {name.replace(".nii.gz", ".json") for name in images} | tables
     assert {path.name for path in anat.iterdir()} == expected

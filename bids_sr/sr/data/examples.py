@@ -78,6 +78,26 @@ def _order(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
     return np.random.default_rng([seed, 0, epoch]).permutation(count)
 
 
+_Slice = tuple[int, int]  # image, and place of the slice along the third axis
+
+
+@lru_cache(maxsize=4)
+def _slice_batches(
+    groups: tuple[tuple[_Slice, ...], ...], size: int, seed: int, epoch: int
+) -> tuple[tuple[_Slice, ...], ...]:
+    """Divide all slices into the batches of one epoch, in random order.
+
+    `groups`: slices of equal sides; a batch contains slices of one group. The last batch of a
+    group may be smaller than `size`.
+    """
+    rng = np.random.default_rng([seed, 2, epoch])
+    batches = []
+    for group in groups:
+        order = [group[k] for k in rng.permutation(len(group))]
+        batches += [tuple(order[k : k + size]) for k in range(0, len(order), size)]
+    return tuple(batches[k] for k in rng.permutation(len(batches)))
+
+
 class Examples:
     """Images as the trainer sees them, at the factor trained for and those drawn in its place.
 
@@ -111,6 +131,15 @@ class Examples:
         self._places: dict[tuple[object, ...], NDArray[np.int64]] = {}
         self._usable = [self._usable_slices(k) for k in range(len(images))]
         self.train, self.held = self._parts()
+        if recipe.epochs_of_slices:
+            groups = self._slice_groups(self.train)
+            count = sum(-(-len(group) // recipe.batch) for group in groups)
+            self.recipe = replace(recipe, slice_batches=count)
+
+    @property
+    def slice_count(self) -> int:
+        """Number of whole slices to train on."""
+        return sum(len(group) for group in self._slice_groups(self.train))
 
     def at(self, index: int, factor: Factor | None = None) -> Prepared:
         """One image at a factor (default: that trained for); prepared once and kept."""
@@ -120,10 +149,15 @@ class Examples:
         return self._prepared[key]
 
     def _usable_slices(self, index: int) -> list[int]:
-        """Slices of an image that show enough of the head, or all if the recipe says so."""
+        """Slices of an image that show enough of the head, or all if the recipe says so.
+
+        For epochs of whole slices, those that show any part of the head.
+        """
         if self.recipe.every_slice:
             return list(range(self.at(index).shape[2]))
         part = self.at(index).inside[0].float().mean((0, 1))
+        if self.recipe.epochs_of_slices:
+            return [int(z) for z in torch.nonzero(part).flatten()]
         return [int(z) for z in torch.nonzero(part >= _USABLE).flatten()]
 
     def _parts(self) -> tuple[tuple[Region, ...], tuple[Region, ...]]:
@@ -185,7 +219,7 @@ class Examples:
         turns: list[Turn] = []
         if vary.dihedral:
             every = self.turns(factor, [b - a for a, b in chosen[0][1]])
-            turns = [every[int(k)] for k in rng.integers(len(every), size=size)]
+            turns = [every[int(k)] for k in rng.integers(len(every), size=len(chosen))]
         if vary.of_whole_slices:
             return self._varied(rng, chosen, turns)
         batch = self.cut(chosen, factor, self.recipe.background, turns)
@@ -225,6 +259,8 @@ class Examples:
         `iteration`: number of the training step, counted from 0.
         """
         sources = [rng] * size
+        if self.recipe.epochs_of_slices and not self.recipe.factors:
+            return self._slices_of_epoch(parts, iteration=iteration, seed=seed, size=size)
         count = self.recipe.patches
         # that many places, each seen once an epoch in an order of the epoch's own
         if count is not None:
@@ -252,6 +288,29 @@ class Examples:
                 )
             )
         return out
+
+    def _slice_groups(self, parts: Sequence[Region]) -> tuple[tuple[_Slice, ...], ...]:
+        """Return all slices of some parts that show the head, grouped by their sides."""
+        groups: dict[tuple[int, ...], list[_Slice]] = {}
+        for region in parts:
+            first, end = region.slices
+            groups.setdefault(self.at(region.image).shape[:2], []).extend(
+                (region.image, z) for z in self._usable[region.image] if first <= z < end
+            )
+        return tuple(tuple(group) for group in groups.values() if group)
+
+    def _slices_of_epoch(
+        self, parts: Sequence[Region], *, iteration: int, seed: int, size: int
+    ) -> list[tuple[int, Box]]:
+        """Return whole slices of a step; each slice of the parts is seen once per epoch.
+
+        `iteration`: number of the training step, counted from 0.
+        """
+        groups = self._slice_groups(parts)
+        count = sum(-(-len(group) // size) for group in groups)
+        epoch, step = divmod(iteration, count)
+        batch = _slice_batches(groups, size, seed, epoch)[step]
+        return [(image, self.at(image).slice_box(z)) for image, z in batch]
 
     def room(self, region: Region, factor: Factor) -> tuple[int, int]:
         """The slices of a region on the grid of another factor."""

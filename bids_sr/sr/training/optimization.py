@@ -124,10 +124,13 @@ class Networks:
                 group["lr"] = base
         return rate
 
-    def critics_step(self, batch: Batch, fake: Tensor | None = None) -> dict[str, float]:
+    def critics_step(
+        self, batch: Batch, fake: Tensor | None = None, *, lower: bool = False
+    ) -> dict[str, float]:
         """Run one step of every critic.
 
-        `fake` holds the generator's images of the batch, where they are at hand.
+        `fake` holds the generator's images of the batch, where they are at hand. `lower`: compute
+        missing images in bf16; the critics themselves stay in single precision.
 
         Loss of each critic by its name; empty without critics.
         """
@@ -138,8 +141,12 @@ class Networks:
         ):
             if name in self.nets:
                 if fake is None or name != "critic":
-                    with torch.no_grad():
+                    with (
+                        torch.no_grad(),
+                        torch.autocast(source.device.type, torch.bfloat16, enabled=lower),
+                    ):
                         fake = self.nets[generator](source)
+                    fake = fake.float()
                 parts[name] = self._train_critic(name, real, fake.detach())
         return parts
 

@@ -265,9 +265,9 @@ class Phase:
         adversarial = "critic" in self.nets.nets and self.at.iteration >= recipe.adversarial_from
         for k in range(recipe.critic_steps if adversarial else 0):
             parts |= (
-                self.nets.critics_step(batch, fake)
+                self.nets.critics_step(batch, fake, lower=self.at.mixed)
                 if k == 0
-                else self.nets.critics_step(self.draw())
+                else self.nets.critics_step(self.draw(), lower=self.at.mixed)
             )
         parts |= self.nets.generators_step(batch, fake, adversarial)
         if self.by_loss:

@@ -122,6 +122,7 @@ def training_entries(phases: Sequence[Phase], reached: Mapping[str, object]) -> 
             }
             for p in phases
         },
+        **_epoch_entry(examples),
         **_pretraining_entry(phases[-1]),
         "refit_on_all_slices": len(phases) > 1,
         "perceptual": _perceptual_entry(first),
@@ -150,6 +151,15 @@ def steps_at_stop(card: Mapping[str, object]) -> str:
         for name, phase in (phases.items() if isinstance(phases, Mapping) else ())
         if phase["stopped_by"] == "time"
     )
+
+
+def _epoch_entry(examples: Examples) -> dict[str, object]:
+    """Return the entry ``epoch``: its slices and steps; empty unless it is of whole slices."""
+    if not examples.recipe.epochs_of_slices:
+        return {}
+    return {
+        "epoch": {"slices": examples.slice_count, "iterations": examples.recipe.steps_an_epoch}
+    }
 
 
 def _pretraining_entry(phase: Phase) -> dict[str, object]:
@@ -233,6 +243,7 @@ def fit(
     now = clock()
     with torch_threads(training.threads):
         examples = Examples(images, recipe, check_factor(training.factor), method.ndim, device)
+        recipe = examples.recipe
         _check_start(training, recipe, examples)
         work_dir.mkdir(parents=True, exist_ok=True)
         windows = validation_windows(examples, examples.held)

@@ -1,9 +1,10 @@
-"""``bids-sr-models compare --channels``: T1w, T2w and FLAIR of participants as channels."""
+"""``--channels`` of ``bids-sr-models compare`` and ``search``: T1w, T2w, FLAIR as channels."""
 
 from __future__ import annotations
 
 import csv
 import json
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from scipy import ndimage
 
 from bids_sr import metrics
-from bids_sr.cli import models_compare
+from bids_sr.cli import models_compare, models_search
 from bids_sr.cli.models_main import main
 from bids_sr.io.nifti import load_image, save_image
 from bids_sr.sr.models.model import load_model
@@ -183,3 +184,96 @@ def test_scans_that_are_no_prepared_heads_are_refused(
     twice = [*words[: first_coarse - 1], str(again), *words[first_coarse - 1 :]]
     twice += [word for word in words if "sub-01_res-hr_desc-bspline_T1w" in word]
     assert "second T1w scan of sub-01" in refusal(twice, tmp_path, capsys)
+
+
+SPACE = ["--set", "critic_learning_rate=1e-5..1e-2", "iterations=3", "filters=4", "batch=2"]
+
+
+def watch_search(monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, dict[str, object]]]:
+    """Return a list to which each trial adds the critic's rate and its images."""
+    trials = []
+
+    def watched(training, images, work, progress=None):  # type: ignore[no-untyped-def]
+        rate = training.effective_recipe.critic_learning_rate
+        trials.append((rate, {image.name: (image.validation, image.channels) for image in images}))
+        return fit(training, images, work, progress)
+
+    monkeypatch.setattr(models_search, "fit", watched)
+    return trials
+
+
+def test_a_search_with_channels_is_scored_on_the_validation_participants_of_compare(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    trials = watch_search(monkeypatch)
+    argv = ["search", "attunet", str(tmp_path / "s"), *given(folder), "--trials", "2"]
+    assert main([*argv, "--split", "2", "1", "1", *SPACE]) == 0
+    rows = rows_of(tmp_path / "s.tsv")
+    assert [float(row["critic_learning_rate"]) for row in rows] == [rate for rate, _ in trials]
+    assert len({row["critic_learning_rate"] for row in rows}) == 2
+    assert all(1e-5 <= rate <= 1e-2 for rate, _ in trials)
+    assert {row["outcome"] for row in rows} == {"done"}
+    about = json.loads((tmp_path / "s.json").read_text())["Search"]
+    assert about["Channels"] == CONTRASTS
+    # the printed command has the same participants, and tests on the one that was left out
+    text = capsys.readouterr().out
+    (line,) = [line for line in text.splitlines() if line.startswith("train and test it: ")]
+    assert main(shlex.split(line.partition(": ")[2])[1:]) == 0
+    compared = json.loads((tmp_path / "s-best.json").read_text())["Comparison"]
+    (fold,) = compared["Folds"]
+    assert fold["Validation"] == about["Validation"]
+    expected = {who: (who in fold["Validation"], 3) for who in PEOPLE if who not in fold["Test"]}
+    assert [images for _, images in trials] == [expected] * 2
+
+
+def test_a_search_is_scored_on_named_participants(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    trials = watch_search(monkeypatch)
+    argv = ["search", "unet", str(tmp_path / "s"), *given(folder), "--trials", "1"]
+    assert main([*argv, "--validate-on", "02", *QUICK]) == 0
+    assert trials[0][1] == {who: (who == "sub-02", 3) for who in PEOPLE}
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert line.startswith("train it: bids-sr BIDS_DIR OUTPUT_DIR participant --sr-target anat")
+    assert "--set unet.iterations=3 unet.filters=4" in line
+    # one contrast, without channels
+    t1w = [str(folder / f"{who}_res-hr_desc-measured_T1w.nii.gz") for who in PEOPLE]
+    argv = ["search", "unet", str(tmp_path / "t"), "--fine", *t1w, "--trials", "1"]
+    assert main([*argv, "--validate-on", "sub-01", "sub-04", *QUICK]) == 0
+    assert [validation for validation, _ in trials[1][1].values()] == [True, False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("words", "why", "fix"),
+    [
+        (["--validate-on", "09"], "no image of that participant", "sub-01 sub-02 sub-03 sub-04"),
+        (["--validate-on", "01", "02", "03", "04"], "no participant is left", "at least one"),
+        (["--split", "2", "1"], "expected three numbers", ""),
+        (["--split", "2", "1", "2"], "the sets have 5 participants, the images 4", "add up"),
+        (["--split", "2", "1", "1", "--validate-on", "01"], "both select", "omit one"),
+    ],
+)
+def test_a_search_refuses_participants_that_it_cannot_be_scored_on(
+    words: list[str], why: str, fix: str, folder: Path, tmp_path: Path, capsys
+) -> None:
+    argv = ["search", "unet", str(tmp_path / "s"), *given(folder), *words, *QUICK]
+    assert main(argv) == 2
+    text = capsys.readouterr().err
+    assert why in text
+    assert fix in text
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_search_with_channels_refuses_methods_of_one_contrast(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["search", "resnet3d", str(tmp_path / "s"), *given(folder)]) == 2
+    text = capsys.readouterr().err
+    assert "uses a single contrast" in text
+    assert "attunet" in text

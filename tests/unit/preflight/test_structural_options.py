@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,9 +10,11 @@ import numpy as np
 import pytest
 from bidsmaker import BidsMaker
 
+from bids_sr.bids import Pair, Subject, lesion_references
 from bids_sr.cli.parser import parse_settings
 from bids_sr.config import Settings
 from bids_sr.io.nifti import save_image
+from bids_sr.pipeline.store import derivative_path
 from bids_sr.preflight import check
 from bids_sr.registration.ants import load_template
 from bids_sr.registration.fsl import PROGRAMS
@@ -114,12 +117,83 @@ def test_options_of_structural_scans_are_refused_for_bold_runs(
 ) -> None:
     maker.subject()
     file = tmp_path / "lesions.nii.gz"
-    options = ["--anat-mask", "intracranial", "--anat-tools", "fsl", "--lesion-template"]
-    refused = {
-        problem.what for problem in check(settings_for(maker, *options, str(file))).problems
-    }
+    options = ["--anat-mask", "intracranial", "--anat-tools", "fsl"]
+    options += ["--wmh-reference", str(tmp_path), "--lesion-template", str(file)]
+    refused = {problem.what for problem in check(settings_for(maker, *options)).problems}
     assert {
         "--anat-mask intracranial",
         "--anat-tools fsl",
         f"--lesion-template {file}",
+        f"--wmh-reference {tmp_path}",
     } <= refused
+
+
+def test_edited_masks_are_refused_before_any_work(maker: BidsMaker, tmp_path: Path) -> None:
+    folder = tmp_path / "edited"
+    settings = settings_for(maker, "--sr-target", "anat", "--wmh-reference", str(folder))
+
+    def problem() -> tuple[str, str]:
+        (found,) = check(settings).problems
+        return found.what, found.why
+
+    assert problem() == (f"--wmh-reference {folder}", "there is no such directory")
+    folder.mkdir()
+    name = "sub-01_res-hr_label-WMH_desc-measured_mask.nii.gz"
+    (folder / name.replace("01", "02")).touch()
+    what, why = problem()
+    assert (what, why.rpartition(" ")[2]) == (f"--wmh-reference {folder}", name)
+    file = folder / name
+    file.write_text("no image")
+    what, why = problem()
+    assert what == str(file)
+    assert "cannot be read as NIfTI" in why
+    save_image(np.zeros((4, 4, 4, 2), np.float32), np.eye(4), file)
+    assert "4 axes" in problem()[1]
+    save_image(np.zeros((4, 5, 6), np.float32), np.eye(4), file)
+    assert check(settings).problems == ()
+    # the mask that an earlier run stored has the grid that is required
+    stored = settings.paths.output_dir / "sub-01" / "anat" / name
+    stored.parent.mkdir(parents=True)
+    about = {"Name": "bids-sr", "BIDSVersion": "1.8.0", "GeneratedBy": [{"Name": "bids-sr"}]}
+    (settings.paths.output_dir / "dataset_description.json").write_text(json.dumps(about))
+    shifted = np.eye(4)
+    shifted[2, 3] = 0.5
+    save_image(np.zeros((4, 5, 6), np.float32), shifted, stored)
+    what, why = problem()
+    assert what == str(file)
+    assert "differs in size or position" in why
+    save_image(np.zeros((4, 5, 6), np.float32), np.eye(4), stored)
+    assert check(settings).problems == ()
+
+
+@pytest.mark.parametrize(
+    ("options", "session", "name"),
+    [
+        ((), "", "sub-01_res-hr_label-WMH_desc-measured_mask.nii.gz"),
+        ((), "2", "sub-01_ses-2_res-hr_label-WMH_desc-measured_mask.nii.gz"),
+        (
+            ("--anat-align", "template"),
+            "",
+            "sub-01_space-MNI152NLin2009aSym_res-hr_label-WMH_desc-measured_mask.nii.gz",
+        ),
+    ],
+)
+def test_edited_masks_have_the_names_of_stored_masks(
+    options: tuple[str, ...], session: str, name: str, maker: BidsMaker, tmp_path: Path
+) -> None:
+    infix = f"_ses-{session}" if session else ""
+    pairs = tuple(
+        Pair(
+            highres=tmp_path / f"sub-01{infix}_acq-fine_{one}.nii.gz",
+            lowres=None,
+            factor=(2, 2, 2),
+        )
+        for one in ("T1w", "FLAIR")
+    )
+    subject = Subject(label="01", t1w=(), runs=(), structural=pairs)
+    settings = settings_for(maker, "--sr-target", "anat", *options)
+    assert lesion_references.reference_name(settings, subject) == name
+    entities = lesion_references.entities_of_scans(settings, subject)
+    entities |= {"datatype": "anat", "res": "hr", "label": "WMH", "desc": "measured"}
+    stored = derivative_path({**entities, "suffix": "mask", "extension": ".nii.gz"})
+    assert lesion_references.stored_mask(settings, subject) == settings.paths.output_dir / stored

@@ -14,6 +14,7 @@ from bids_sr.io.grids import Volume
 from bids_sr.registration.fsl import (
     aligned_by_flirt,
     brain_by_bet,
+    tissues_by_fast,
     unbiased_by_fast,
     world_matrix,
 )
@@ -145,3 +146,37 @@ def test_a_matrix_of_flirt_is_read_as_nitransforms_writes_it(flipped: str) -> No
     np.testing.assert_allclose(
         world_matrix(matrix, images["frame"], images["image"]), turn, atol=1e-6
     )
+
+
+CLASSES_BY_FAST = """
+assert "-B" not in words and "--nopve" in words and words[words.index("-t") + 1] == "1", words
+image = nib.load(words[-1])
+data = image.get_fdata(dtype=np.float32)
+assert abs(data.max() - 1000) < 1, data.max()
+assert not data[0].any(), "not extracted"
+# labels in another order than by intensity
+labels = np.select([data > 700, data > 400, data > 0], [2, 1, 3])
+base = words[words.index("-o") + 1]
+nib.save(nib.Nifti1Image(labels.astype(np.int16), image.affine), base + "_seg.nii.gz")
+"""
+
+
+def test_tissues_of_fast_are_named_by_their_intensity_in_the_extracted_brain(
+    programs: Path, head: Volume, tmp_path: Path
+) -> None:
+    stand_in(programs, "fast", CLASSES_BY_FAST)
+    brain = np.ones(SHAPE, bool)
+    brain[0] = False
+    found = tissues_by_fast(head, brain, "T1w", tmp_path)
+    share = head.data / head.data[brain].max()
+    np.testing.assert_array_equal(found["wm"], brain & (share > 0.7))
+    np.testing.assert_array_equal(found["gm"], brain & (share > 0.4) & (share <= 0.7))
+    np.testing.assert_array_equal(found["csf"], brain & (share <= 0.4))
+
+
+def test_fewer_than_three_tissues_are_an_error(
+    programs: Path, head: Volume, tmp_path: Path
+) -> None:
+    stand_in(programs, "fast", CLASSES_BY_FAST.replace("data > 400", "data > 2000"))
+    with pytest.raises(RuntimeError, match="fewer than 3 tissues"):
+        tissues_by_fast(head, np.arange(9)[:, None, None] * np.ones(SHAPE) > 0, "T1w", tmp_path)

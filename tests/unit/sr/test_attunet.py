@@ -6,13 +6,15 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from engine_helpers import CONTENT, Tiny, ball, fit
 from skimage.metrics import structural_similarity
 from torch import nn
 
-from bids_sr.sr.data.examples import Batch
+from bids_sr.sr.data.examples import Batch, Examples
 from bids_sr.sr.inference.network_upsampler import attention_masks, grad_cam
 from bids_sr.sr.losses import CriticScore, SSIMLoss
 from bids_sr.sr.method import get_method
+from bids_sr.sr.models.model import TrainingRequest
 from bids_sr.sr.networks.convolutional import Critic, guiding_critic
 from bids_sr.sr.networks.unet_generator import (
     WIDTHS,
@@ -22,6 +24,7 @@ from bids_sr.sr.networks.unet_generator import (
     _padded_side,
     attention_unet,
 )
+from bids_sr.sr.recipe_changes import apply_changes, change_of_method
 from bids_sr.sr.training.optimization import Networks
 
 SMALL = (4, 6, 8)
@@ -334,3 +337,97 @@ def test_a_step_of_the_published_loss_counts_the_ratio():
     assert parts["loss"] == pytest.approx(
         parts["content"] + parts["ssim"] + 0.002 * parts["psnr"], rel=1e-4
     )
+
+
+IN_PLANE = (2.0, 2.0, 1.0)
+
+
+def slices_of_steps(examples, steps, size):
+    """Image and slice of all members of the batches of some steps, a list per step."""
+    rng = np.random.default_rng(0)
+    return [
+        [
+            (image, box[2][0])
+            for image, box in examples.windows(
+                rng, examples.train, IN_PLANE, iteration=step, seed=1, size=size
+            )
+        ]
+        for step in steps
+    ]
+
+
+@pytest.mark.parametrize("name", ["attunet", "unet", "vit"])
+def test_an_epoch_of_the_published_training_contains_each_training_slice_once(name):
+    paper = get_method(name).recipes["paper"]
+    # the third of these is held out; slices of the last have other sides
+    heads = [ball(seed, (16, 16, 9)) for seed in range(4)] + [ball(5, (20, 16, 7))]
+    # a slice that hardly shows the head, and one beyond it
+    heads[0].mask[..., 0], heads[0].mask[..., 1] = False, False
+    heads[0].mask[8, 8, 1] = True
+    examples = Examples(tuple(heads), replace(paper, batch=4), IN_PLANE, 2)
+    steps = examples.recipe.steps_an_epoch
+    assert steps == 7 + 2, "26 slices and 7 of other sides, in batches of 4"
+    assert examples.recipe.steps == 100 * steps
+    assert examples.recipe.look_every == steps
+    expected = [
+        (k, z)
+        for k, head in enumerate(heads)
+        if k != 2
+        for z in range(head.mask.shape[2])
+        if head.mask[..., z].any()
+    ]
+    assert len(expected) == examples.slice_count == 33
+    orders = []
+    for epoch in range(3):
+        batches = slices_of_steps(examples, range(epoch * steps, (epoch + 1) * steps), 4)
+        assert all(len({heads[k].mask.shape[:2] for k, _ in batch}) == 1 for batch in batches)
+        orders.append([place for batch in batches for place in batch])
+        assert sorted(orders[-1]) == expected
+    assert orders[0] != orders[1] != orders[2]
+
+
+def test_forty_scans_of_148_slices_are_the_5920_of_the_paper():
+    paper = get_method("unet").recipes["paper"]
+    head = ball(0, (8, 8, 148))
+    head.mask[:] = True
+    heads = tuple(replace(head, name=f"head-{k}") for k in range(40))
+    held = replace(head, name="held out", validation=True)
+    examples = Examples((*heads, held), paper, IN_PLANE, 2)
+    assert examples.slice_count == 5920
+    assert examples.recipe.steps == paper.steps == 100 * 740
+
+
+def test_a_training_runs_all_epochs_and_its_card_lists_the_slices_of_one(tmp_path):
+    paper = replace(
+        get_method("unet").recipes["paper"],
+        build_generator=lambda channels, _: Tiny(channels, ndim=2, width=1),
+        losses=(CONTENT,),
+        batch=6,
+        patches=18,
+    )
+    card = fit((ball(0, (8, 8, 5)),), paper, tmp_path, ndim=2).card
+    # five slices, one of which is held out
+    assert card["epoch"] == {"slices": 4, "iterations": 1}
+    assert card["phases"]["search"] == {"iterations": 100, "of": 100, "stopped_by": "iterations"}
+
+
+@pytest.mark.parametrize(
+    ("text", "count"), [("patches=12", 12), ("patch=8", 5920), ("epochs=2", None)]
+)
+def test_patches_are_drawn_once_and_whole_slices_are_not(text, count):
+    recipe = apply_changes(
+        get_method("attunet").recipes["paper"], [change_of_method(text, "attunet")]
+    )
+    assert recipe.epochs_of_slices is (count is None)
+    examples = Examples((ball(0),), recipe, IN_PLANE, 2)
+    if count is None:
+        assert examples.recipe.steps == 2 * -(-examples.slice_count // 8)
+    else:
+        assert examples.recipe.steps_an_epoch == -(-count // 8)
+
+
+def test_sloppy_trainings_stay_short():
+    method = get_method("attunet")
+    recipe = TrainingRequest(method=method, recipe="paper", sloppy=True).effective_recipe
+    assert recipe.steps == 12
+    assert not recipe.epochs_of_slices

@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 import torch
@@ -320,6 +321,50 @@ def test_mixed_precision_is_left_where_it_shows_in_the_score(limit, kept, tmp_pa
         "score_change_db": None,
     }
     assert not same(mixed.state, full.state)
+
+
+class TypedTiny(Tiny):
+    """A network that records the type of what its first layer computes while gradients are off."""
+
+    types: ClassVar = []
+
+    def forward(self, x):
+        if self.training and not torch.is_grad_enabled():
+            self.types.append(self.first(x).dtype)
+        return super().forward(x)
+
+
+class TypedCritic(TinyCritic):
+    """A critic that records the type of its images and of what it computes."""
+
+    types: ClassVar = []
+
+    def forward(self, image):
+        self.types.append((image.dtype, self.look(image).dtype))
+        return super().forward(image)
+
+
+@pytest.mark.parametrize("precision", ["mixed", "fp32"])
+@pytest.mark.parametrize(("game", "passes"), [("wasserstein", 1), ("cycle", 3)])
+def test_images_for_critics_are_made_in_bf16_and_critics_stay_in_fp32(
+    game, passes, precision, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(loop, "_LOWER_DB", 10.0)
+    monkeypatch.setattr(TypedTiny, "types", [])
+    monkeypatch.setattr(TypedCritic, "types", [])
+    how = recipe(
+        **GAMES[game]
+        | {
+            "build_generator": lambda channels, _: TypedTiny(channels),
+            "build_critic": TypedCritic,
+            "iterations": 2,
+        }
+    )
+    fit(balls(1), how, tmp_path, precision=precision)
+    # two critic steps per step; in the first, the images of the generator are at hand
+    expected = torch.bfloat16 if precision == "mixed" else torch.float32
+    assert TypedTiny.types == [expected] * 2 * passes
+    assert set(TypedCritic.types) == {(torch.float32, torch.float32)}
 
 
 def test_tensorboard_gets_what_the_log_gets(tmp_path, monkeypatch):

@@ -19,6 +19,7 @@ from bids_sr.io.grids import Volume
 from bids_sr.io.nifti import load_image, save_image
 from bids_sr.notices import UsageError
 from bids_sr.pipeline.artifacts import Derivative
+from bids_sr.pipeline.store import derivative_path
 from bids_sr.registration import structural_preparation, tissues
 from bids_sr.registration.model_grid import grid_around
 from bids_sr.spatial.resampling import sample_volume
@@ -370,7 +371,17 @@ def test_one_head_from_training_to_measures(head, prepared, scans_of, tmp_path):
         assert np.abs(image.volume.data - before.volume.data)[head[1]].mean() < 0.1
         assert not image.volume.data[~head[1]].any()
     rows, _, _, classes = structural.measure_scans(
-        fine, coarse, [], mask, mask, {}, made, [card], random_seed=1
+        fine,
+        coarse,
+        [],
+        mask,
+        mask,
+        {},
+        made,
+        [card],
+        here=tmp_path,
+        anat_tools="ants",
+        random_seed=1,
     )
     assert {each.name for each in classes} == {
         f"res-hr_desc-{name}_label-WMH_mask" for name in ("measured", "bspline", "attunet")
@@ -507,7 +518,7 @@ def test_the_preparation_as_a_node_keeps_the_order_of_its_files(
 def test_the_table_of_measures_is_stored_with_its_columns(scans_of, tmp_path):
     fine, coarse, mask = scans_of()
     rows, described, tissues_found, _ = structural.measure_scans(
-        fine, coarse, [], mask, mask, {}, [], [], random_seed=1
+        fine, coarse, [], mask, mask, {}, [], [], here=tmp_path, anat_tools="ants", random_seed=1
     )
     port = structural.measure_scans.outputs["scan_metrics"]
     with Path(port.save(rows, tmp_path / "x")).open(newline="") as stream:
@@ -553,6 +564,8 @@ def test_a_lesion_template_is_carried_to_the_scans_and_limits_where_lesions_star
             {"to_template": to_template.tolist()},
             [],
             [],
+            here=tmp_path,
+            anat_tools="ants",
             random_seed=1,
             **given,
         )
@@ -657,3 +670,129 @@ def test_fsl_corrects_each_scan_by_its_contrast_and_sets_the_brain(
     away = ndimage.distance_transform_edt(~smaller, sampling=2.0)
     np.testing.assert_array_equal(found["intracranial"], away <= 6)
     assert facts["to_template"] == np.eye(4).tolist()
+
+
+def test_quality_metrics_use_the_tissues_of_fast_and_volumes_those_of_atropos(
+    prepared, scans_of, tmp_path, monkeypatch
+):
+    from bids_sr.registration import fsl
+
+    fine, coarse, mask = scans_of()
+    brain = prepared.mask
+    given = []
+    # thirds of the brain: known masks that no program would find
+    third = np.indices(SHAPE)[2] * 3 // SHAPE[2]
+    masks = {name: brain & (third == k) for k, name in enumerate(("gm", "wm", "csf"))}
+
+    def by_fast(image, inside, contrast, folder):
+        assert folder.is_dir()
+        given.append((image.data, inside, contrast))
+        return masks
+
+    monkeypatch.setattr(fsl, "tissues_by_fast", by_fast)
+    found = {}
+    for tools in ("ants", "fsl"):
+        rows, _, dseg, _ = structural.measure_scans(
+            fine,
+            coarse,
+            [],
+            mask,
+            mask,
+            {},
+            [],
+            [],
+            here=tmp_path,
+            anat_tools=tools,
+            random_seed=1,
+        )
+        found[tools] = {
+            (row.contrast, row.series, row.statistic, row.region): row.value for row in rows
+        }
+    ((image, inside, contrast),) = given
+    np.testing.assert_array_equal(image, prepared.hr["T1w"])
+    np.testing.assert_array_equal(inside, brain)
+    assert contrast == "T1w"
+    for label, name in enumerate(("gm", "wm", "csf"), 1):
+        np.testing.assert_array_equal(dseg.data == label, masks[name])
+    scan = coarse[0].volume.data
+    ratio = (scan[masks["wm"]].std() + scan[masks["gm"]].std()) / abs(
+        scan[masks["wm"]].mean() - scan[masks["gm"]].mean()
+    )
+    assert found["fsl"]["T1w", "bspline", "cjv", "brain"] == pytest.approx(ratio, rel=1e-3)
+    assert found["ants"]["T1w", "bspline", "cjv", "brain"] != pytest.approx(ratio, rel=0.05)
+    volumes = [key for key in found["ants"] if key[2] in ("tissue_volume", "tissue_dice")]
+    assert volumes
+    np.testing.assert_array_equal(*([found[t][key] for key in volumes] for t in ("ants", "fsl")))
+
+
+def test_classes_and_lesions_of_each_series_are_stored_with_their_meaning():
+    box = np.zeros((4, 4, 4), bool)
+    box[1:3, 1:3, 1:3] = True
+    classes = {
+        "all": {name: {"veins": box} for name in ("measured", "attunet")},
+        "FLAIR": {name: {"wmh": box} for name in ("measured", "attunet")},
+    }
+    images = structural._class_images(classes, AFFINE, {"Resolution": "as before"})
+    assert [
+        derivative_path(
+            {**each.entities, "subject": "01", "datatype": "anat", "extension": ".nii.gz"}
+        )
+        for each in images
+    ] == [
+        f"sub-01/anat/sub-01_res-hr_label-{label}_desc-{name}_{suffix}.nii.gz"
+        for label, suffix in (("classes", "dseg"), ("WMH", "mask"))
+        for name in ("measured", "attunet")
+    ]
+    assert all(each.sidecar["Resolution"] == "as before" for each in images)
+    np.testing.assert_array_equal(images[0].volume.data, 2 * box)
+    assert "2 veins" in images[0].sidecar["Description"]
+    assert images[2].sidecar["Type"] == "Lesion"
+    assert structural.measure_scans.keep["scan_classes"] is not None
+
+
+def test_an_edited_mask_is_the_reference_of_volumes_and_overlaps(prepared, scans_of, tmp_path):
+    fine, coarse, mask = scans_of()
+    edited = np.zeros(SHAPE, np.float32)
+    edited[18:22, 20:25, 20:23] = 1
+    file = tmp_path / "edited.nii.gz"
+    save_image(edited, AFFINE, file)
+
+    def measured(**given):
+        rows, _, _, images = structural.measure_scans(
+            fine,
+            coarse,
+            [],
+            mask,
+            mask,
+            {},
+            [],
+            [],
+            here=tmp_path,
+            anat_tools="ants",
+            random_seed=1,
+            **given,
+        )
+        values = {
+            (row.series, row.statistic): row.value
+            for row in rows
+            if row.contrast == "FLAIR" and row.region == "wmh"
+        }
+        lesions = {each.entities["desc"]: each.volume.data for each in images}
+        return values, lesions
+
+    automatic, stored = measured()
+    values, stored_again = measured(given_wmh_reference=file)
+    assert values["measured", "tissue_volume"] == pytest.approx(60 * 8 / 1000)
+    assert automatic["measured", "tissue_volume"] != pytest.approx(60 * 8 / 1000)
+    low = stored["bspline"]
+    shared = (low & (edited > 0)).sum()
+    assert values["bspline", "tpf"] == pytest.approx(shared / 60)
+    assert values["bspline", "tissue_volume"] == automatic["bspline", "tissue_volume"]
+    # automatic masks are stored as before, so that the edited file is never overwritten by itself
+    for name, voxels in stored.items():
+        np.testing.assert_array_equal(stored_again[name], voxels)
+    moved = AFFINE.copy()
+    moved[0, 3] += 1
+    save_image(edited, moved, file)
+    with pytest.raises(UsageError, match="differs in size or position"):
+        measured(given_wmh_reference=file)
