@@ -638,7 +638,7 @@ def build_design(
     if rank >= matrix.shape[0]:
         censored = int((~counted).sum())
         raise TooManyColumns(
-            f"{matrix.shape[0] - censored} volumes are too few for a model of rank"
+            f"{matrix.shape[0] - censored} volumes are too few for a design matrix of rank"
             f" {rank - censored}",
             rank - matrix.shape[0] + 1,
         )

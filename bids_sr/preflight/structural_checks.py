@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from nibabel.affines import apply_affine
 
 from bids_sr.bids import Findings, Subject
 from bids_sr.bids.fmriprep import SPACES
@@ -13,13 +12,14 @@ from bids_sr.bids.lesion_references import lesion_reference, reference_name, sto
 from bids_sr.config import Settings
 from bids_sr.io.grids import same_grid
 from bids_sr.notices import UsageError
-from bids_sr.registration.fsl import PROGRAMS
 
 
 def check_tools(settings: Settings, findings: Findings) -> None:
     """Refuse ``--anat-tools fsl`` if a program of FSL is not on the PATH."""
     if settings.superres.anat_tools != "fsl":
         return
+    from bids_sr.registration.fsl import PROGRAMS
+
     absent = [name for name in PROGRAMS if shutil.which(name) is None]
     if absent:
         findings.refuse_option(
@@ -114,6 +114,8 @@ def _unfit_mask(file: Path, stored: Path) -> str:
 def _problem(file: Path, space: str) -> tuple[str, str] | None:
     """Return why a file is no lesion template in a space, and what to do; None if it is one."""
     from nibabel.filebasedimages import ImageFileError
+
+    from nibabel.affines import apply_affine
 
     from bids_sr.io.nifti import load_image
     from bids_sr.registration.ants import TemplateError, load_template

@@ -159,7 +159,7 @@ def test_the_text_and_the_report_say_what_was_taken_over(whole):
         "the confounds",
         "the registration to the T1-weighted image",
         "The field map was taken",
-        "networks saw the distorted volumes",
+        "Networks were applied to the distorted volumes",
     ):
         assert words in text
     assert "Gauss-Newton minimization" not in text

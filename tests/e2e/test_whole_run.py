@@ -438,7 +438,7 @@ def test_the_sidecar_of_a_method_that_was_not_applied_says_so(finished):
     found = [*primary.glob("*_desc-preproc_bold.json"), *func.glob("*_desc-sbl_bold.json")]
     told = [json.loads(path.read_text()) for path in found]
     assert len(found) == 4
-    assert [(each["Applied"], "zero filling" in each["Description"]) for each in told] == [
+    assert [(each["Applied"], "zero-filled" in each["Description"]) for each in told] == [
         (False, True)
     ] * 4
     assert all(each["RepetitionTime"] == 2.0 for each in told)
@@ -449,7 +449,7 @@ def test_the_sidecar_of_a_method_that_was_not_applied_says_so(finished):
     assert about["Name"].endswith("by zero filling (sbl was not applied)")
     assert "sbl was not applied to sub-01_task-tap," in (finished.out / "CITATION.md").read_text()
     assert "Not super-resolved: sub-01_task-tap." in (primary.parents[1] / "README.md").read_text()
-    assert "NOT super-resolved but zero-filled: sub-01_task-tap" in " ".join(finished.text.split())
+    assert "NOT super-resolved but zero filled: sub-01_task-tap" in " ".join(finished.text.split())
 
 
 def test_a_higher_level_stores_more_computes_no_map_again_and_deletes_nothing(finished):

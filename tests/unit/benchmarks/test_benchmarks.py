@@ -107,7 +107,7 @@ def test_the_first_screen_gives_the_range_of_the_tables(calibrated: bool) -> Non
         found = [row[f"explained variance, {where}"] for row in rows]
         assert ends([*found, *(row[where] for row in contrasts)]) == said
     people = {tested.person for tested in TESTED.values()}
-    assert told.where.startswith(f"{len(rows)} runs of {len(people)} people")
+    assert told.where.startswith(f"{len(rows)} runs of {len(people)} participants")
     if not calibrated:
         assert ends([row["explained variance, active"] for row in rows]) == UNCALIBRATED
 

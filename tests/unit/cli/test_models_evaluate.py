@@ -206,7 +206,7 @@ REFUSED: dict[str, tuple[Argv, str]] = {
             *("evaluate", *references(d), "--degradation", "block"),
             *("--group", "a", "a", "a"),
         ],
-        "compares two groups or more",
+        "compares two or more groups",
     ),
     "one reference with a group": (
         lambda d, t: [

@@ -93,7 +93,7 @@ def test_the_page_of_a_stopped_run_says_that_it_was_not_finished(
     Path("out/CITATION.md").write_text("What was done.\n")
     for _ in range(2):
         assert call(maker) == 130
-        assert page.read_text().count("Not finished: a call that began at 20") == 1
+        assert page.read_text().count("Not finished: a call that started at 20") == 1
     assert Path("out/CITATION.md").read_text() == "What was done.\n", "and no more"
     assert call(maker, "--reports-only") == 0
     assert "Not finished" not in page.read_text()

@@ -28,7 +28,9 @@ from bids_sr.preflight.plan import Estimate
 @dataclass
 class FakePlan:
     problems: tuple[str, ...] = ()
-    subjects: tuple[SimpleNamespace, ...] = (SimpleNamespace(label="01", runs=(), structural=()),)
+    subjects: tuple[SimpleNamespace, ...] = (
+        SimpleNamespace(label="01", runs=(), structural=(), controls=(), lowres=()),
+    )
     runs: tuple[SimpleNamespace, ...] = ()
     series: tuple[str, ...] = ("raw",)
     warnings: tuple[Notice, ...] = ()
@@ -282,7 +284,15 @@ def test_a_second_run_over_the_same_participant_is_refused(
         assert "another run is working on sub-01" in shown
         assert "run first" in shown
         assert (
-            call(plan=FakePlan(subjects=(SimpleNamespace(label="02", runs=(), structural=()),)))
+            call(
+                plan=FakePlan(
+                    subjects=(
+                        SimpleNamespace(
+                            label="02", runs=(), structural=(), controls=(), lowres=()
+                        ),
+                    )
+                )
+            )
             == 0
         )
         assert call("--dry-run") == 0

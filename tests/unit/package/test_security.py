@@ -130,6 +130,8 @@ def test_no_shell_and_no_text_is_run(calls: list[tuple[str, int, str, ast.Call]]
         )
         or function.rpartition(".")[2] in ("extractall", "unpack_archive", "mktemp")
         or function.startswith(("os.exec", "os.spawn", "pty."))
+        # restarts the same Python with the same arguments, in UTF-8 mode
+        if not (name.endswith("cli/text_encoding.py") and function == "os.execve")
     ]
     assert found == []
 

@@ -205,7 +205,7 @@ def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(weights: Path) -> None:
 def test_a_model_of_random_factors_serves_those_between_on_its_own_axes(
     factor: tuple[float, float, float], serves: bool
 ) -> None:
-    image = (np.diag([3.75, 3.75, 4.0, 1]), "bold", factor, None)
+    image = (np.diag([3.75, 3.75, 4.0, 1]), "bold", factor, None, None)
     found = card._mismatches(
         ModelCard.from_json({**CARD, "factors": [1.25, 1.5, 1.75, 2.0]}), *image
     )

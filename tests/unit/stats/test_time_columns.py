@@ -146,7 +146,7 @@ def test_correlation_is_that_of_nilearn_with_a_sample_mask():
     courses = np.random.default_rng(3).standard_normal((N, 5))
     seed = courses @ [1.0, 0.5, 0.2, 0.0, -0.4] + np.random.default_rng(4).standard_normal(N)
     courses[~kept] += 30
-    found = _cross_correlation(courses, seed[:, None], _filter_of_design(design, None))
+    found = _cross_correlation(courses, seed[:, None], _filter_of_design(design, None, False))
     stop = table[[name for name in table if name.startswith("band_stop")]].to_numpy()
     nuisance = np.column_stack([np.linspace(-1, 1, N), stop])
     both = np.column_stack([seed, courses])
@@ -167,7 +167,9 @@ def test_low_pass_of_the_correlation_holds_on_the_kept_rows_too():
     kept = kept_volumes(table, N)
     courses = np.random.default_rng(5).standard_normal((N, 3))
     task_ = np.sin(np.arange(N) / 8)
-    found = _cross_correlation(courses, task_[:, None], _filter_of_design(designed(table), 0.1))
+    found = _cross_correlation(
+        courses, task_[:, None], _filter_of_design(designed(table), 0.1, False)
+    )
     order = np.arange(1, N)
     fast = np.cos(np.pi * np.outer(np.arange(N) + 0.5, order[order / (2 * N * TR) > 0.1]) / N)
     nuisance = np.column_stack([np.ones(N), np.arange(N), fast])[kept]
@@ -325,7 +327,7 @@ def test_a_filter_that_leaves_nothing_to_correlate_is_refused():
     table = modeled(TimeModel(legendre=3))
     design = designed(table)
     with pytest.raises(ValueError, match=r"remove all signal of 80 volumes\. Use a wider"):
-        _filter_of_design(design, 0.002)
+        _filter_of_design(design, 0.002, False)
 
 
 def test_blocks_that_are_all_censored_cannot_be_split():

@@ -94,6 +94,7 @@ def test_reasons_and_sidecars_have_the_sizes_of_all_axes():
         "tr": 2.0,
         "slice_timing_corrected": True,
         "start_time": 1.0,
+        "input_smoothing": 0.0,
     }.__getitem__
     assert (
         _kept(setting)["Resolution"] == "acquired field of view, voxels 2x2x2 times finer, by tv"

@@ -166,7 +166,7 @@ def test_the_full_file_system_of_a_step_is_said_once_without_a_remedy_inside(
 
 def test_rerun_refuses_what_is_no_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert rerun.main([str(tmp_path)]) == 2
-    assert "no directory of a step" in capsys.readouterr().err
+    assert "not the directory of a step" in capsys.readouterr().err
     (tmp_path / "_node.pklz").write_bytes(b"cut")
     assert rerun.main([str(tmp_path)]) == 2
     assert "cannot be read" in capsys.readouterr().err

@@ -23,7 +23,7 @@ def test_seeds_take_the_place_of_events(tmp_path: Path, with_anat: bool) -> None
         assert [each.step.__name__ for each in made_by(graph, placed, "regressors")] == [step]
     assert "keep_regressors" in {placed.name for placed in graph.placed}
     text = graph.methods_text()
-    assert "Connectivity was mapped in every series" in text
+    assert "Connectivity was mapped in all series" in text
     assert "Activation was mapped" not in text
     assert "on/off" not in text
     assert ("MNI coordinates" in text) is with_anat
@@ -69,7 +69,7 @@ def test_tables_of_a_run_with_events_say_so(tmp_path: Path) -> None:
     maker.events()
     graph = planned_graph(maker, tmp_path)
     assert mapped_by(graph) == {"events"}
-    assert "Activation was mapped in every series" in graph.methods_text()
+    assert "Activation was mapped in all series" in graph.methods_text()
 
 
 def test_echoes_are_combined_first(tmp_path: Path) -> None:

@@ -44,8 +44,9 @@ def test_a_level_decides_nothing_but_what_is_stored(by_level: dict[str, Graph]) 
     minimal, standard, full = ([str(each) for each in steps] for steps in made)
     assert minimal == standard == full
     assert {each.step.__name__ for each in made[0] if "level" in each.step.settings} == {
-        "show_viewer"
-    }, "it names files"
+        "show_viewer",
+        "draw_overview",
+    }, "they name files"
 
 
 def test_each_level_stores_what_the_one_below_stores(by_level: dict[str, Graph]) -> None:
