@@ -45,7 +45,8 @@ def _open_closed_descriptors() -> None:
             os.fstat(number)
         except OSError:
             # the lowest free descriptor is taken, which is this one
-            os.open(os.devnull, os.O_RDONLY if number == 0 else os.O_WRONLY)
+            opened = os.open(os.devnull, os.O_RDONLY if number == 0 else os.O_WRONLY)
+            os.set_inheritable(opened, True)  # else another file takes it in worker processes
     # closed before Python started
     sys.stdout = sys.stdout or open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     sys.stderr = sys.stderr or open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115

@@ -113,9 +113,8 @@ def _unfit_mask(file: Path, stored: Path) -> str:
 
 def _problem(file: Path, space: str) -> tuple[str, str] | None:
     """Return why a file is no lesion template in a space, and what to do; None if it is one."""
-    from nibabel.filebasedimages import ImageFileError
-
     from nibabel.affines import apply_affine
+    from nibabel.filebasedimages import ImageFileError
 
     from bids_sr.io.nifti import load_image
     from bids_sr.registration.ants import TemplateError, load_template

@@ -165,6 +165,13 @@ def _scans_of_three(maker: BidsMaker) -> None:
         _scans(maker, label)
 
 
+def _scans_and_edited_mask(maker: BidsMaker) -> None:
+    _scans(maker)
+    (folder := maker.root.parent / "edited").mkdir()
+    mask = nib.Nifti1Image(np.ones((10, 10, 10), np.uint8), np.diag([2.0, 2, 2, 1]))
+    mask.to_filename(folder / "sub-01_res-hr_label-WMH_desc-measured_mask.nii.gz")
+
+
 def _scans_and_lesions(maker: BidsMaker) -> None:
     _scans(maker)
     _lesions(maker)
@@ -345,7 +352,10 @@ CASES: dict[str, tuple[Callable[[BidsMaker], None], list[str]]] = {
             "{root}/lesions.nii.gz",
         ],
     ),
-    "structural scans, deformed": (_scans, ["--sr-target", "anat", "--anat-align", "nonlinear"]),
+    "structural scans, deformed": (
+        _scans_and_edited_mask,
+        ["--sr-target", "anat", "--anat-align", "nonlinear", "--wmh-reference", "{root}/edited"],
+    ),
     "structural scans of one resolution": (
         _scans_and_controls,
         [

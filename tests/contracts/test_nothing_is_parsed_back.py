@@ -129,6 +129,7 @@ ALLOWED: dict[str, str] = {
     "bids_sr/report/assembler.py::described": FOREIGN,
     "bids_sr/preflight/directories.py::*": FOREIGN,
     "bids_sr/preflight/structural_checks.py::_problem": FOREIGN,
+    "bids_sr/preflight/structural_checks.py::_unfit_mask": FOREIGN,
     "bids_sr/execution/usage.py::_crash_text": FOREIGN,
     "bids_sr/execution/usage.py::_memory": FOREIGN,
     "bids_sr/execution/usage.py::cause_of": FOREIGN,

@@ -444,7 +444,7 @@ def test_scans_that_no_given_model_serves_are_refused_with_the_reason(
     assert "5.5 x 5.5 x 5.5 mm (voxel volume at least 1.5 times as large)" in problem.why
     aligned = str(model("aligned", anat_align="affine"))
     (problem,) = check(settings_for(maker, *method, aligned)).problems
-    assert "these are rigid" in problem.why
+    assert "these scans are aligned with --anat-align rigid" in problem.why
     assert not check(settings_for(maker, *method, aligned, "--anat-align", "affine")).problems
     # a second method without a model would have to be trained
     options = ("--sr-method", "unet", "vit", "--pretrained", str(model("one")))
@@ -461,7 +461,7 @@ def test_one_of_two_low_resolutions_can_be_named(
         maker.image(f"sub-01_acq-thick_{contrast}.nii.gz", "anat", (6.0, 6.0, 10.0))
     given = ("--sr-method", "unet", "--pretrained", str(model("named")))
     (problem,) = check(settings_for(maker, *given)).problems
-    assert "resolution: trained at 3 x 3 x 3" in problem.why
+    assert "resolution: the model was trained at 3 x 3 x 3" in problem.why
     plan = check(settings_for(maker, *given, "--hr-acq", "thin", "--lr-acq", "thin"))
     assert not plan.problems
     ((session,),) = (subject.lowres for subject in plan.subjects)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 PROGRAM = """
+import os
 import sys
 from pathlib import Path
 from bids_sr.cli.exit_codes import ended, show
@@ -15,7 +16,8 @@ def work():
     for k in range(3):
         show(f"line {k}")
         print("of a library", file=sys.stderr, flush=True)
-    Path(sys.argv[1]).write_text("done")
+    inherited = all(os.get_inheritable(number) for number in range(3))  # by workers
+    Path(sys.argv[1]).write_text("done" if inherited else "a worker would have closed streams")
     return 0
 
 sys.exit(ended("bids-sr", work, interrupted=""))

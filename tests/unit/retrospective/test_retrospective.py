@@ -249,7 +249,9 @@ def test_slices_are_averaged_where_the_factor_makes_them_thicker(maker: BidsMake
 def test_too_few_slices_are_refused(maker: BidsMaker) -> None:
     settings = settings_for(maker, "--sr-factor", "2", "2", "4")
     reasons = [problem.why for problem in check(settings).problems]
-    assert "--retrospective: its downsampled copy would have 1 slice(s)" in reasons
+    assert any(
+        "--retrospective: the downsampled copy would have 1 slice(s)" in why for why in reasons
+    )
 
 
 def test_noisy_has_the_noise_of_the_measured_series(maker: BidsMaker) -> None:

@@ -133,8 +133,8 @@ def test_a_model_that_was_given_is_named_by_its_file_and_described_by_its_card(t
     before = _before(train_on_pair, "srgan", "fast", **given)
     assert before == (
         "A previously trained network, srgan (file mine.safetensors), will be used: SRGAN,"
-        " trained slice by slice on the participant's own T2*-weighted image pair (--recipe fast:"
-        " a small SRGAN) [@stss_srfmri]."
+        " trained slice by slice on the participant's own T2*-weighted image pair; a small SRGAN"
+        " with --recipe fast [@stss_srfmri]."
     )
     folder = _folder(tmp_path / "step", "srgan", "paper", steps=8, ended_by="time")
     source_in(folder).write_text("mine.safetensors\n")

@@ -468,7 +468,7 @@ def test_a_network_can_be_trained_on_several_other_heads(scans_of, tmp_path):
     asked |= {"model_source": "reuse", "model_dir": tmp_path / "kept", "here": tmp_path / "again"}
     with pytest.raises(
         UsageError,
-        match="aligned with --anat-align affine, but these scans are aligned with --anat-align rigid",
+        match="aligned with --anat-align affine, but these",
     ):
         structural.train_on_scans(*given, anat_align="rigid", **asked)
     with pytest.raises(UsageError, match="by --anat-scale percentile, these are range") as error:
