@@ -335,7 +335,7 @@ def block_design(
             if most is None:
                 raise TooFewBlocks(
                     f"{events.source}: {error} with a regressor for every block. Measure more"
-                    " volumes, or leave the split halves out"
+                    " volumes, or omit the split halves"
                 ) from error
 
 

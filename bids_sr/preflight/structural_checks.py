@@ -74,7 +74,7 @@ def check_lesion_references(
             f"the directory contains no edited mask of these participants: {expected[0]}"
             if expected
             else "no participant has FLAIR scans at two resolutions",
-            "Name edited masks as the stored masks, or leave the option out.",
+            "Give edited masks the names of the stored masks, or omit the option.",
         )
     for one in concerned:
         file = files[one.label]

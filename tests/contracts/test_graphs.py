@@ -169,7 +169,7 @@ def _scans_and_edited_mask(maker: BidsMaker) -> None:
     _scans(maker)
     (folder := maker.root.parent / "edited").mkdir()
     mask = nib.Nifti1Image(np.ones((10, 10, 10), np.uint8), np.diag([2.0, 2, 2, 1]))
-    mask.to_filename(folder / "sub-01_res-hr_label-WMH_desc-measured_mask.nii.gz")
+    mask.to_filename(folder / "sub-01_ses-a_res-hr_label-WMH_desc-measured_mask.nii.gz")
 
 
 def _scans_and_lesions(maker: BidsMaker) -> None:

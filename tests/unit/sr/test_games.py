@@ -386,9 +386,9 @@ def test_each_step_of_the_critic_sees_other_images(tmp_path, monkeypatch):
     )
     seen, real = [], Networks.critics_step
 
-    def watched(nets, batch, fake=None):
+    def watched(nets, batch, fake=None, **precision):
         seen.append(batch.target.sum().item())
-        return real(nets, batch, fake)
+        return real(nets, batch, fake, **precision)
 
     monkeypatch.setattr(Networks, "critics_step", watched)
     before = {k: v.clone() for k, v in made.nets.nets["critic"].state_dict().items()}

@@ -70,9 +70,9 @@ def test_squared_error_trains_alone_before_the_critic(small_pair, tmp_path, monk
     critics, steps = [], []
     own, generators = Networks.critics_step, Networks.generators_step
 
-    def of_critic(self, batch, fake=None):
+    def of_critic(self, batch, fake=None, **precision):
         critics.append(len(steps))
-        return own(self, batch, fake)
+        return own(self, batch, fake, **precision)
 
     def of_generator(self, batch, fake, adversarial):
         parts = generators(self, batch, fake, adversarial)
