@@ -417,7 +417,7 @@ def _add_seeds(run: RunOf) -> None:
 def _add_own_seeds(run: RunOf) -> None:
     """Add the time series of the seeds in every series but the acquired one, if requested."""
     how = run.planned.settings.activation
-    seeds = run.scope.setting("seeds")
+    seeds: tuple[Seed, ...] = run.scope.setting("seeds")  # type: ignore[assignment]
     if how.seed_series != "own" or not seeds:
         return
     wires = {} if any(seed.labels for seed in seeds) else NO_ATLAS

@@ -70,11 +70,12 @@ def start_lines(plan: "Plan", settings: Settings) -> Iterator[Notice]:
     yield made("work", f"{paths.work_dir} (intermediate files)")
     runs = [run.stem for run in plan.runs]
     scans = [
-        f"sub-{subject.label} {scan.contrast}"
+        f"sub-{subject.label} {contrast}"
         for subject in plan.subjects
-        for scan in (
-            *subject.structural,
-            *(scan for session in (*subject.controls, *subject.lowres) for scan in session),
+        for contrast in (
+            *(scan.contrast for scan in subject.structural),
+            *(scan.contrast for session in subject.controls for scan in session),
+            *(scan.contrast for session in subject.lowres for scan in session),
         )
     ]
     noun, named = ("scan", scans) if scans and not runs else ("run", runs)

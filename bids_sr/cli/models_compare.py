@@ -69,7 +69,7 @@ class _Candidate:
 class _Study:
     """Images of all participants, and what is trained on them.
 
-    `images`: by number of the file of the call. `people`: participant of each file. With several
+    `images`: images by number of the file of the call. `people`: participant of each file. With several
     contrasts as channels, both are by number of the head, and `heads` has their files.
     """
 
@@ -312,7 +312,7 @@ def _downsampled(
 def _reference(number: int, study: _Study, options: CompareOptions, folder: Path) -> Path:
     """Return the file of a reference of the tests, which is written if it has to be downsampled.
 
-    `number`: of the file of the call. `folder`: of the models.
+    `number`: number of the file of the call. `folder`: directory of the models.
     """
     path = options.fine[number]
     if options.test_coarser == 1:
@@ -370,7 +370,7 @@ def _score(
 ) -> list[TableRow]:
     """Return the scores of all models and interpolations in some participants.
 
-    `folder`: of the models, where references of a lower resolution are kept.
+    `folder`: directory of the models, in which references of a lower resolution are kept.
     """
     chosen = [k for k, who in enumerate(study.people) if who in people]
     if not chosen:

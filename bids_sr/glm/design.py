@@ -185,7 +185,7 @@ class DesignError(ValueError):
 class TooManyColumns(DesignError):
     """A design without degrees of freedom.
 
-    `excess`: by how much its rank has to fall for one degree of freedom.
+    `excess`: reduction of the rank that leaves one degree of freedom.
     """
 
     def __init__(self, message: str, excess: int) -> None:

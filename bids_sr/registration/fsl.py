@@ -142,7 +142,7 @@ def world_matrix(matrix: Array, frame: Volume, image: Volume) -> Array:
     voxel, along the axes of the array; the first axis is flipped if the array is not in
     radiological order.
 
-    `matrix`: as FLIRT writes it (4 x 4). Result in RAS mm (4 x 4).
+    `matrix`: matrix written by FLIRT (4 x 4). Result in RAS mm (4 x 4).
     """
     return np.asarray(
         image.affine

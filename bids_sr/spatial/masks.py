@@ -52,7 +52,7 @@ def otsu(values: Array) -> float:
     """
     values = np.asarray(values, dtype=np.float64).ravel()
     if not values.size:
-        raise MaskError("no voxel of the image is positive: nothing can be told apart in it")
+        raise MaskError("no voxel of the image is positive: no brain mask can be computed")
     low, high = float(values.min()), float(np.percentile(values, 99.9))
     if not high > low:
         raise MaskError("the image is constant: no brain mask can be computed")

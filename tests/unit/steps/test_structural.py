@@ -475,7 +475,7 @@ def test_a_network_can_be_trained_on_several_other_heads(scans_of, tmp_path):
         UsageError, match="scaled with --anat-scale percentile, but these"
     ) as error:
         structural.train_on_scans(*given, anat_align="affine", **asked | {"anat_scale": "range"})
-    assert "Give --anat-scale percentile" in str(error.value)
+    assert "Use --anat-scale percentile" in str(error.value)
     assert structural.train_on_scans(*given, anat_align="affine", **asked)
 
 
