@@ -69,7 +69,8 @@ class _Candidate:
 class _Study:
     """Images of all participants, and what is trained on them.
 
-    `images`: images by number of the file of the call. `people`: participant of each file. With several
+    `images`: images by number of the file of the call. `people`: participant of each file. With
+    several
     contrasts as channels, both are by number of the head, and `heads` has their files.
     """
 
