@@ -349,7 +349,7 @@ def t1w(subject: SimulatedSubject) -> StillScan:
     """
     p = subject.preset
     rng = subject.draw("t1w")
-    protocol = PROTOCOLS["T1w"]
+    protocol = p.t1w_sequence
     pose = subject.t1w_pose
     scene = protocol.scaled_scene(subject.head, LEVEL)
     affine = p.t1w_affine
@@ -420,7 +420,7 @@ def structural(subject: SimulatedSubject) -> Iterator[StillScan]:
             "SliceThickness": float(grid[1][2, 2]),
             "MRAcquisitionType": "3D" if kind == "highres" else "2D",
         }
-        for contrast, protocol in PROTOCOLS.items():
+        for contrast, protocol in {**PROTOCOLS, "T1w": p.t1w_sequence}.items():
             pose = draw_pose(rng, (0.2, 0.6), (0.1, 0.4)) @ days[kind]
             if (kind, contrast) == ("highres", "T1w"):
                 continue

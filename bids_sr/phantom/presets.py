@@ -39,8 +39,8 @@ class Preset:
     the T2*w pair, TE (s). `pair_tr`: repetition time of the T2*w pair, TR (s). `pair_flip`: flip
     angle of the T2*w pair (degrees). `t1w_shape`: numbers of voxels of the T1w image (x, y, z).
     `t1w_voxel`: voxel size of the T1w image along each axis (mm). `t1w_center`: center of the
-    field of view of the T1w image (RAS+ mm). `lead`: rest before the first block, length of each
-    block (task and rest alternate). `block`: length of each block of task or rest (s). `snr`:
+    field of view of the T1w image (RAS+ mm). `t1w_sequence`: pulse sequence of the T1w image.
+    `lead`: rest before the first block (s). `block`: length of each block of task or rest (s). `snr`:
     thermal signal-to-noise ratio of one BOLD volume, mean of the brain over the standard deviation
     of each of the two components. `pair_gain`: signal-to-noise ratio of the lowres T2*w over that
     of the BOLD (longer readout); highres follows from the volume of its voxel.
@@ -61,6 +61,7 @@ class Preset:
     t1w_shape: Shape
     t1w_voxel: tuple[float, float, float]
     t1w_center: tuple[float, float, float] = (0.0, -16.0, 14.0)
+    t1w_sequence: PulseSequence = PulseSequence(te=0.004, tr=0.018, flip=30.0)
     anat_factor: Factor = (2.0, 2.0, 4.0)
     scene_mm: float = 1.0
     lead: float
@@ -159,6 +160,8 @@ PRESETS: dict[str, Preset] = {
         # sagittal slices of 1 mm, 256 x 256 over 250 mm; their number is not in the paper
         t1w_shape=(184, 256, 256),
         t1w_voxel=(1.0, 250 / 256, 250 / 256),
+        # magnetization-prepared; the inversion time is not in the paper
+        t1w_sequence=PulseSequence(te=0.00198, tr=2.3, flip=9.0, ti=0.9),
         lead=30.0,
         block=20.0,
         snr=80.0,

@@ -38,6 +38,8 @@ PAPER = Recipe(
     critic_game="wasserstein",
     critic_steps=5,
     refit=False,
+    hold_out=0,  # all training slices are used, and the network after the last epoch is kept
+    keep="last",
 )
 
 FAST = replace(

@@ -114,6 +114,8 @@ def test_the_preset_of_the_paper_has_its_table_of_parameters() -> None:
     assert np.linalg.norm(paper.t1w_affine[:3, :3], axis=0) * paper.t1w_shape == pytest.approx(
         [184, 250, 250]
     )
+    t1w = paper.t1w_sequence
+    assert (t1w.te, t1w.tr, t1w.flip) == (0.00198, 2.3, 9.0)
     center = paper.t1w_affine @ [*(np.array(paper.t1w_shape) - 1) / 2, 1]
     assert center[:3] == pytest.approx(paper.t1w_center)
 

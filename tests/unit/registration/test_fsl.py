@@ -87,7 +87,7 @@ def test_the_mask_of_bet_is_taken(programs: Path, head: Volume, tmp_path: Path) 
         (BET.replace("> 100", "> 1000"), "bet found no brain"),
         ("pass", "without bet_mask.nii.gz"),
         (BET.replace("> 100)", "> 100)[1:]"), "changed the grid"),
-        ("sys.exit('no licence')", "no licence"),
+        ("sys.exit('no license')", "no license"),
     ],
 )
 def test_a_failure_of_bet_is_reported(

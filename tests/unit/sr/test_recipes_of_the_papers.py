@@ -130,6 +130,8 @@ def test_the_schedule_of_cpce_and_circle_is_flat_for_half_and_ends_at_two_millio
 
 def test_the_games_of_cpce_and_circle():
     assert paper("cpce").critic_game == "wasserstein"
+    for name in ("cpce", "circle"):
+        assert (paper(name).hold_out, paper(name).keep) == (0, "last")
     assert paper("circle").critic_game == "wasserstein-gp"
     assert terms("cpce")["adversarial"] == (AdversarialWasserstein, 1.0)
     assert terms("cpce")["perceptual"][0] is VGGPerceptual
