@@ -40,9 +40,9 @@ class Preset:
     angle of the T2*w pair (degrees). `t1w_shape`: numbers of voxels of the T1w image (x, y, z).
     `t1w_voxel`: voxel size of the T1w image along each axis (mm). `t1w_center`: center of the
     field of view of the T1w image (RAS+ mm). `t1w_sequence`: pulse sequence of the T1w image.
-    `lead`: rest before the first block (s). `block`: length of each block of task or rest (s). `snr`:
-    thermal signal-to-noise ratio of one BOLD volume, mean of the brain over the standard deviation
-    of each of the two components. `pair_gain`: signal-to-noise ratio of the lowres T2*w over that
+    `lead`: rest before the first block (s). `block`: length of each block of task or rest (s).
+    `snr`: thermal signal-to-noise ratio of one BOLD volume, mean of the brain over the standard
+    deviation of each of the two components. `pair_gain`: signal-to-noise ratio of the lowres T2*w over that
     of the BOLD (longer readout); highres follows from the volume of its voxel.
     """
 
