@@ -42,8 +42,9 @@ class Preset:
     field of view of the T1w image (RAS+ mm). `t1w_sequence`: pulse sequence of the T1w image.
     `lead`: rest before the first block (s). `block`: length of each block of task or rest (s).
     `snr`: thermal signal-to-noise ratio of one BOLD volume, mean of the brain over the standard
-    deviation of each of the two components. `pair_gain`: signal-to-noise ratio of the lowres T2*w over that
-    of the BOLD (longer readout); highres follows from the volume of its voxel.
+    deviation of each of the two components. `pair_gain`: signal-to-noise ratio of the lowres T2*w
+    divided by the ratio of the BOLD (longer readout); highres follows from the volume of its
+    voxel.
     """
 
     bold_shape: Shape
