@@ -131,6 +131,8 @@ def overview_html(
     cards += _reliable_card(
         rows, best, contrast, "self-test" if tested is None else tested.test_text
     )
+    caution = _cautions(rows, evidence, best)
+    is_best_wrong = any(value < 0 for value in _brain_values(rows, evidence, best).values())
     undecided = bool(applied) and not (detail is not None and detail.no_detail)
     lines = verdict.get("lines") or [{"text": verdict.get("headline", ""), "status": status}]
     return render(
@@ -144,8 +146,8 @@ def overview_html(
         said_first(verdict),
         [*cards, _check_card(checks, measured=evidence is not None)],
         checks,
-        _cautions(rows, evidence, best),
-        _next_steps(verdict, _remedies(rows, idle), undecided, run),
+        caution,
+        _next_steps(verdict, _remedies(rows, idle), undecided, run, cautioned=is_best_wrong),
     )
 
 
@@ -363,14 +365,7 @@ def _cautions(rows: Sequence[MetricRow], evidence: Evidence | None, best: str) -
         return ""
     cautions = []
     for method in sorted(applied_methods(rows), key=lambda name: name != best):
-        values = {
-            row.contrast: row.value
-            for row in rows
-            if (row.series, row.statistic, row.band) == (method, "ev", evidence.band)
-            and (row.region, row.minus) == ("brain", MISSING)
-            and row.reference == evidence.reference.name
-            and math.isfinite(row.value)
-        }
+        values = _brain_values(rows, evidence, method)
         below = {name: value for name, value in values.items() if value < 0}
         if below:
             which = _which_contrasts(below, [name for name in values if name not in below])
@@ -381,6 +376,22 @@ def _cautions(rows: Sequence[MetricRow], evidence: Evidence | None, best: str) -
     return Markup(
         "Over the whole brain, added detail is worse than none (explained variance below 0) {}."
     ).format(Markup("; ").join(cautions))
+
+
+def _brain_values(
+    rows: Sequence[MetricRow], evidence: Evidence | None, method: str
+) -> dict[str, float]:
+    """Return a method's explained variance over the brain, by contrast; empty without one."""
+    if evidence is None or evidence.reference.statistic != "ev":
+        return {}
+    return {
+        row.contrast: row.value
+        for row in rows
+        if (row.series, row.statistic, row.band) == (method, "ev", evidence.band)
+        and (row.region, row.minus) == ("brain", MISSING)
+        and row.reference == evidence.reference.name
+        and math.isfinite(row.value)
+    }
 
 
 def _which_contrasts(below: Mapping[str, float], others: Sequence[str]) -> str:
@@ -440,12 +451,18 @@ _MOVE_LESS = (
 
 
 def _next_steps(
-    verdict: VerdictFacts, remedies: Sequence[str], undecided: bool, run: RunFacts
+    verdict: VerdictFacts,
+    remedies: Sequence[str],
+    undecided: bool,
+    run: RunFacts,
+    *,
+    cautioned: bool = False,
 ) -> list[str]:
     """Return at most two next steps, the most useful first.
 
     `undecided`: a method was applied, and the run has no reference (rather than a reference
-    without detail).
+    without detail). `cautioned`: whether the page names contrasts in which the best
+    method's detail is wrong.
     """
     status, best = verdict.get("status", "not assessed"), verdict.get("best", "")
     steps = [_MOVE_LESS] * bool(verdict.get("motion_text")) + list(remedies)
@@ -474,12 +491,20 @@ def _next_steps(
             " this run."
         )
     if status == "more accurate":
-        steps.append(_use_maps(best, run))
+        steps.append(_use_maps(best, run, cautioned=cautioned))
     return list(dict.fromkeys(steps))[:2]
 
 
-def _use_maps(best: str, run: RunFacts) -> str:
-    """Return which files to use, and what to test next."""
+def _use_maps(best: str, run: RunFacts, *, cautioned: bool = False) -> str:
+    """Return which files to use, and what to test next.
+
+    `cautioned`: whether the page names contrasts in which the best
+    method's detail is wrong.
+    """
+    limit = (
+        " In the contrasts named under Caution, do not interpret detail finer than the acquired"
+        " voxels."
+    )
     if not run.maps:
         use = Markup("Rerun with --level standard to store the {} maps.").format(best)
     elif not run.masks:
@@ -489,7 +514,7 @@ def _use_maps(best: str, run: RunFacts) -> str:
             "Use the {} maps (<code>{}</code>) within the masks of reliable voxels"
             " (<code>{}</code>)."
         ).format(best, run.maps, run.masks)
-    return use + " Test at the group level whether the result generalizes."
+    return use + limit * cautioned + " Test at the group level whether the result generalizes."
 
 
 VERDICT, TABLE = "_desc-verdict_metrics.json", "_desc-evaluation_metrics.tsv"

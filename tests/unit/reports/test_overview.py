@@ -13,6 +13,7 @@ from bids_sr.evaluation.verdict import make_verdict
 from bids_sr.metrics import FLAGS, MetricRow
 from bids_sr.report.overview_text import (
     RunFacts,
+    _brain_values,
     _cautions,
     _check_card,
     _correct_card,
@@ -368,6 +369,9 @@ def test_what_to_do_next_follows_from_the_verdict():
     assert re.findall(r"<code>(.*?)</code>", use) == [maps, masks]
     assert re.findall(r"<code>(.*?)</code>", _use_maps("sbl", replace(RUN, maps=maps))) == [maps]
     assert "--level standard" in _use_maps("sbl", RUN)
+    assert "Caution" not in use
+    (use,) = _next_steps(claimed, [], True, replace(RUN, maps=maps), cautioned=True)
+    assert "named under Caution" in use
     assert "B-spline" in _next_steps({"status": "not more accurate"}, [], True, RUN)[0]
     idle = {"status": "not applied", "not_applied": ["sbl"]}
     assert "Scan a calibration" in _next_steps(idle, [], True, RUN)[0]
@@ -432,6 +436,8 @@ def test_a_caution_names_the_contrasts_below_zero_over_the_whole_brain():
     assert text.index("for sbl") < text.index("for srgan")
     assert _cautions(rows_of(), accuracy(rows_of(), ["sbl"]), "sbl") == ""
     assert _cautions(rows, None, "sbl") == ""
+    assert any(value < 0 for value in _brain_values(rows, accuracy(rows, ["sbl"]), "sbl").values())
+    assert _brain_values(rows, None, "sbl") == {}
     html = overview_html(*judged(rows_of()), {}, RUN)
     assert "Caution" not in html
     html = overview_html(*judged(rows), {}, RUN)
