@@ -434,7 +434,9 @@ def _choice_text(run: BoldRun, settings: Settings) -> str:
     if settings.evaluation.retrospective is None:
         why.append(_why_factor(run, settings))
     reasons = f" ({'; '.join(why)})" if why else ""
-    return f"{', '.join(names) or 'none'} by {_times(run.factor, 'g')}{reasons}"
+    retrospective = settings.evaluation.retrospective is not None
+    factor = retrospective_factor(settings) if retrospective else run.factor
+    return f"{', '.join(names) or 'none'} by {_times(factor, 'g')}{reasons}"
 
 
 def choice_lines(plan: Plan, settings: Settings) -> Iterator[tuple[str, str]]:

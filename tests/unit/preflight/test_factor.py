@@ -88,6 +88,15 @@ def test_with_thinner_slices_tv_is_the_default_and_the_console_says_why(maker: B
     assert plan.estimate.sizes.high == pytest.approx(8 * 8 * 8 * 6 / 1e6)
 
 
+def test_the_factor_of_a_retrospective_run_is_that_of_its_copy(maker: BidsMaker) -> None:
+    """And not the factor of the pair, which is 2 in plane."""
+    settings = settings_for(maker, *THIN, "--retrospective", "--sr-method", "tv")
+    plan = check(settings)
+    assert plan.problems == ()
+    assert plan.subjects[0].runs[0].factor == (2.0, 2.0, 1.0)
+    assert "super-resolution: tv by 2×2×2" in dry_run_text(plan, settings)
+
+
 def test_one_number_stays_in_plane(maker: BidsMaker) -> None:
     for extra in (["--sr-factor", "2"], ["--sr-factor", "2", "2", "1"]):
         plan = planned(maker, *extra)
