@@ -381,7 +381,7 @@ def _cautions(rows: Sequence[MetricRow], evidence: Evidence | None, best: str) -
 def _brain_values(
     rows: Sequence[MetricRow], evidence: Evidence | None, method: str
 ) -> dict[str, float]:
-    """Return a method's explained variance over the brain, by contrast; empty without one."""
+    """Return a method's explained variance over the brain, by contrast, if it was evaluated."""
     if evidence is None or evidence.reference.statistic != "ev":
         return {}
     return {
@@ -461,8 +461,8 @@ def _next_steps(
     """Return at most two next steps, the most useful first.
 
     `undecided`: a method was applied, and the run has no reference (rather than a reference
-    without detail). `cautioned`: whether the page names contrasts in which the best
-    method's detail is wrong.
+    without detail). `cautioned`: whether the best method's
+    detail is wrong in some contrasts.
     """
     status, best = verdict.get("status", "not assessed"), verdict.get("best", "")
     steps = [_MOVE_LESS] * bool(verdict.get("motion_text")) + list(remedies)
@@ -498,8 +498,8 @@ def _next_steps(
 def _use_maps(best: str, run: RunFacts, *, cautioned: bool = False) -> str:
     """Return which files to use, and what to test next.
 
-    `cautioned`: whether the page names contrasts in which the best
-    method's detail is wrong.
+    `cautioned`: whether the best method's
+    detail is wrong in some contrasts.
     """
     limit = (
         " In the contrasts named under Caution, do not interpret detail finer than the acquired"
