@@ -78,7 +78,7 @@
 <div class='viewer' data-viewer><p class='unscripted'>The viewer requires JavaScript and a browser released in 2023 or later. Otherwise, see the slices under Activation.</p>
 <script type='application/json'>{{ content }}</script></div>
 <p class='caption'>Maps are shown on their own voxel grids, without interpolation, and share one color scale. Values of {{ least }} are hidden. {% if stored %}The file of the map, if it was stored, is linked below the viewer{% else %}Maps were not stored at this output level (<code>--level</code>){% endif %}.{% if left_out %} Omitted to limit the size of the page: {{ left_out|join("; ") }}.{% endif %}</p>
-<p class='caption scripted'>Click to move the crosshair; turn the wheel to change the slice. Keys, after a click into the image: <kbd>←</kbd> <kbd>→</kbd> <kbd>↑</kbd> <kbd>↓</kbd> move by one voxel in the axial plane, <kbd>Page up</kbd> and <kbd>Page down</kbd> by one slice; <kbd>b</kbd> switches to the previous series.</p>
+<p class='caption scripted'>Click to move the crosshair; scroll to change the slice. Keys, after a click into the image: <kbd>←</kbd> <kbd>→</kbd> <kbd>↑</kbd> <kbd>↓</kbd> move by one voxel in the axial plane, <kbd>Page up</kbd> and <kbd>Page down</kbd> by one slice; <kbd>b</kbd> switches to the previous series.</p>
 {% endmacro %}
 
 {% macro peak(text, at, contrast, series, smoothing) %}<span data-peak="{{ at }}" data-contrast="{{ contrast }}" data-series="{{ series }}" data-smoothing="{{ smoothing }}">{{ text }}</span>{% endmacro %}

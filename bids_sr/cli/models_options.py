@@ -69,7 +69,9 @@ class RateMakeOptions(Checked):
         "series to rate, such as native bspline attunet measured; native: low-resolution scans as"
         " acquired (default: all)",
     )
-    seed: int = option(0, "--seed N", "seed of the codes and the order", least=0)
+    seed: int = option(
+        0, "--seed N", "random seed of the codes and of the order of the pictures", least=0
+    )
 
 
 @frozen
@@ -143,7 +145,7 @@ class ImageOptions(MachineOptions):
             why = f"expected less than --patch {self.patch}"
             raise UsageError(f"--overlap {self.overlap}", why, "use a smaller --overlap")
         if self.patch == 0 and self.overlap:
-            why = "whole images have no patches that overlap"
+            why = "an overlap is possible only with patches"
             raise UsageError("--overlap with --patch 0", why, "omit --overlap")
 
 

@@ -306,7 +306,7 @@ def score_sheets(options: RateScoreOptions) -> None:
     means, tests = mean_ratings(table), compare_ratings(table)
     wide = table.pivot(index="code", columns="rater", values="rating")
     icc = intraclass_correlation(wide)
-    print(f"Mean rating ({LOWEST:g} to {HIGHEST:g}) over participants, raters averaged")
+    print(f"Mean rating ({LOWEST:g} to {HIGHEST:g}) over participants, averaged across raters")
     print(means.to_string(index=False, float_format=lambda value: f"{value:.2f}", na_rep="n/a"))
     print("\nPaired comparisons (Wilcoxon signed-rank test; Holm over the pairs of a contrast)")
     print(tests.to_string(index=False, float_format=lambda value: f"{value:.3f}", na_rep="n/a"))

@@ -69,7 +69,7 @@ STAGES: Mapping[str, str] = {
     "store": "storing",
 }
 """Step, or the module in which it stands → what its stage is called, in the order of the work."""
-_START, _START_S = "start of the program, pages of the report", 14.0
+_START, _START_S = "program start and report pages", 14.0
 
 
 def stage_of(step: "AnyStep | None") -> str:

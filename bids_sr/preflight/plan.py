@@ -430,7 +430,7 @@ def _choice_text(run: BoldRun, settings: Settings) -> str:
     elif superres.auto and set(superres.learned) - set(names):
         why.append("a single slice is not enough to train a network")
     if run.factor[2] != 1 and (run.truth is not None or superres.baselines == "all"):
-        why.append(f"the baseline {SDMOD} works in plane and is skipped")
+        why.append(f"the baseline {SDMOD} is skipped because it works only in plane")
     if settings.evaluation.retrospective is None:
         why.append(_why_factor(run, settings))
     reasons = f" ({'; '.join(why)})" if why else ""

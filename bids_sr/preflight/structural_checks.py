@@ -71,7 +71,7 @@ def check_lesion_references(
         expected = [reference_name(settings, one) for one in concerned]
         findings.refuse_option(
             where,
-            f"the directory contains no edited mask of these participants: {expected[0]}"
+            f"the directory contains no edited mask for these participants: {expected[0]}"
             if expected
             else "no participant has FLAIR scans at two resolutions",
             "Give edited masks the names of the stored masks, or omit the option.",

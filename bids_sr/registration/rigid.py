@@ -540,5 +540,5 @@ def _task(events: Path | None, tr: float, volumes: int) -> tuple[Array | None, d
     try:
         return _task_regressors(events, tr, volumes), {"task": Path(events).name}
     except DesignError as error:
-        _LOGGER.warning("The task is not removed from the variance of the calibration: %s", error)
+        _LOGGER.warning("Task effects were not removed from the calibration run: %s", error)
         return None, {"task": f"not removed: {error}"}

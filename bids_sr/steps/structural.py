@@ -114,7 +114,7 @@ def _text_of_preparation(setting: Lookup) -> str:
     first, contrasts = suffixes[0], " and ".join(suffixes)
     aligned = _ALIGNED[setting("anat_align")].format(first)
     trilinear = (
-        " For trilinear interpolation, low-resolution scans were aligned with FLIRT of FSL"
+        " For trilinear interpolation, low-resolution scans were aligned with FSL FLIRT"
         " [@flirt] by the correlation ratio."
     )
     return (

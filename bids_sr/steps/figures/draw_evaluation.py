@@ -88,7 +88,8 @@ _VALUES = ("evaluation",)
         caption=(
             "Effect of all blocks, restricted to spatial frequencies above the acquired Nyquist"
             " frequency, on one color scale. Two slices, at the place of the largest values in the"
-            " last column. Values of explained variance compare independent halves of the blocks."
+            " last column. Explained variance was computed between independent halves of the"
+            " blocks."
         ),
         missing="maps above the acquired Nyquist frequency",
     ),

@@ -82,7 +82,8 @@ def test_with_thinner_slices_tv_is_the_default_and_the_console_says_why(maker: B
     text = _choice_text(run, settings)
     assert text == (
         "tv by 2×2×2 (tv, because slices become thinner; the other defaults, srgan and sbl, work"
-        " in plane; the baseline sdmod works in plane and is skipped; factor from --sr-factor)"
+        " in plane; the baseline sdmod is skipped because it works only in plane; factor from"
+        " --sr-factor)"
     )
     assert text in dry_run_text(plan, settings)
     assert plan.estimate.sizes.high == pytest.approx(8 * 8 * 8 * 6 / 1e6)

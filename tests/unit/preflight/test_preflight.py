@@ -424,7 +424,7 @@ class TestEstimate:
         alone = sum(stage_minutes(settings_for(maker)).values())
         maker.subject("02")
         both = sum(stage_minutes(settings_for(maker)).values())
-        start = stage_minutes(settings_for(maker))["start of the program, pages of the report"]
+        start = stage_minutes(settings_for(maker))["program start and report pages"]
         assert both - start == pytest.approx(2 * (alone - start))
 
     def test_more_processes_are_faster_and_need_more_memory(self, maker: BidsMaker) -> None:
