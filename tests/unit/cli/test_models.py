@@ -545,7 +545,7 @@ REFUSED: dict[str, tuple[Argv, str]] = {
     ),
     "overlap of no patches": (
         lambda d, t: ["apply", "M", d / LOW, t / "o.nii", "--patch", "0", "--overlap", "4"],
-        "whole images have no patches",
+        "an overlap is possible only with patches",
     ),
     "resolution": (
         lambda d, t: ["apply", "M", d / HIGH, t / "o.nii"],
