@@ -91,6 +91,7 @@ def run_case(
     run = model_depth if depth == "model" else end_depth
     code, text, maps = run(scene, right)
     result, wrong = judge(code, text, maps, scene, right, base)
+    wrong = wrong.replace(str(folder), "FOLDER")  # tables of results name no path of a machine
     ended = os.times()
     spent = sum(ended[:4]) - sum(began[:4])
     names = tuple(each.name for each in kinds)

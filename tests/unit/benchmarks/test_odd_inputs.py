@@ -75,6 +75,17 @@ def test_combined_alterations_are_right_or_refused(number: int, folder: Path) ->
     assert run_case(number, 12, "model", folder, kinds).wrong == ""
 
 
+def test_what_is_wrong_names_no_path_of_the_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = f"{tmp_path}/case/bids: crashed"
+    monkeypatch.setattr("oddcases.model_depth", lambda *_: (70, log, {}))
+    monkeypatch.setattr("oddcases.unaltered", lambda *_: {})
+    wrong = run_case(0, 0, "model", tmp_path, (KINDS["repeated_rows"],)).wrong
+    assert "FOLDER/case/bids: crashed" in wrong
+    assert str(tmp_path) not in wrong
+
+
 def scene_and_maps(tmp_path: Path) -> tuple[Scene, dict[str, np.ndarray]]:
     scene = Scene(tmp_path)
     maps = {f"map {name}": scene.truth(name) for name in EFFECTS}
