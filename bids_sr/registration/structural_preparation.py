@@ -175,6 +175,15 @@ class _PreparedContrasts:
     facts: dict[str, dict[str, float]]
     to_template: Array
 
+    def record(self, align: Align) -> dict[str, object]:
+        """Return the facts of the preparation that later steps and the report read."""
+        return {
+            "units": self.units,
+            "align": align,
+            "offsets": self.facts,
+            "to_template": self.to_template.tolist(),
+        }
+
 
 def prepare(
     scans: Mapping[_Key, Volume],

@@ -231,12 +231,7 @@ def prepare_scans(
         name: [_scan(Volume(stack[each], made.affine), name, each, about) for each in suffixes]
         for name, stack in {"measured": made.hr, **made.lr}.items()
     }
-    facts = {
-        "units": made.units,
-        "align": anat_align,
-        "offsets": made.facts,
-        "to_template": made.to_template.tolist(),
-    }
+    facts = made.record(anat_align)
     if (cropped := made.facts.get("template", {}).get("brain_cropped_percent", 0.0)) > 1:
         _LOGGER.warning(
             "%.1f %% of the brain are outside the intracranial volume of the template and are"
@@ -350,12 +345,7 @@ def prepare_control(
     scans = [
         _scan(Volume(made.hr[each], made.affine), "measured", each, about) for each in suffixes
     ]
-    facts = {
-        "units": made.units,
-        "align": anat_align,
-        "offsets": made.facts,
-        "to_template": made.to_template.tolist(),
-    }
+    facts = made.record(anat_align)
     mask, brain = (Volume(voxels, made.affine) for voxels in (made.mask, made.brain))
     return scans, mask, brain, facts
 
