@@ -211,7 +211,7 @@ def cpce(data_set: Path) -> None:
             for name, folds in values.items()
         ],
         remarks=[
-            "The results are from a two-fold cross-validation in which each half of the slices"
+            "The results are from a two-fold cross-validation. Each half of the slices"
             " of one T1w image (2 mm, `examples/studyforrest`) was used once for testing and"
             f" once for training. The networks were trained for {CPCE_STEPS} steps with recipe"
             " fast. As in the paper, the low-resolution images contain only the central quarter"
