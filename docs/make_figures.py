@@ -169,7 +169,7 @@ def number_sentence(found: Mapping[str, Any]) -> str:
         f"The report should state: *{found['headline']}* In the voxels that are active in the"
         f" acquired run, `{best}` explains {value} % of the measured detail (95 % confidence"
         f" interval: {lower} to {upper} %). In comparison, B-spline interpolation explains"
-        f" {spline} %."
+        f" {spline} % of the detail."
     )
     return "\n".join(textwrap.wrap(text, 130, break_long_words=False, break_on_hyphens=False))
 

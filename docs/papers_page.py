@@ -72,7 +72,9 @@ def list_of_items() -> str:
         }
         for row in rows
     ]
-    introduction = f"The list contains {len(rows)} items. The status of an item is one of:"
+    introduction = (
+        f"The list contains {len(rows)} items. Each item has one of the following statuses:"
+    )
     return f"{introduction}\n\n{summary}\n\n{markdown(cells)}"  # type: ignore[arg-type]
 
 

@@ -35,8 +35,8 @@ DEFINITIONS = (
     " Voxels with |t| > 4 in the t map of the acquired run are considered *active*."
 )
 OUTSIDE = (
-    "**Other data.** We have measured the accuracy of `sbl` in these three participants only. Its"
-    " accuracy with other scanners, protocols and tasks is unknown."
+    "**Other data.** We have measured the accuracy of `sbl` in these three participants only. The"
+    " accuracy of `sbl` with other scanners, protocols and tasks is unknown."
 )
 PHANTOM = (
     "**Failure.** In simulated data with human-like signal fluctuations, `sbl` passed the"
