@@ -160,9 +160,11 @@ def tv(data_set: Path) -> None:
             value = scores(covered, upsample(network, low, size))
             second.append(row(factor, name, value, base, paper_2[name][number]))
     common = (
-        f"One 3 mm volume of `examples/studyforrest`, downsampled by a Gaussian along all axes;"
-        f" {TV_STEPS} steps of recipe fast behind a trilinear interpolation. The paper's PSNR"
-        " rests on an unstated peak, so compare differences."
+        "The tables are based on one 3 mm volume of `examples/studyforrest`, which was"
+        " downsampled with a Gaussian kernel along all axes. The networks were trained for"
+        f" {TV_STEPS} steps with recipe fast and take a trilinear interpolation as their input."
+        " Only differences in PSNR can be compared with the paper, because the paper does not"
+        " state the peak value that was used to compute PSNR."
     )
     keep("papers_tv_1", "TV paper, table 1: the tested image alone", first, remarks=[common])
     keep(
@@ -171,8 +173,9 @@ def tv(data_set: Path) -> None:
         second,
         remarks=[
             common,
-            f"Trained on {len(training)} volumes of the first half of the same run: other times of"
-            " the same person, not other people.",
+            f"The networks were trained on {len(training)} volumes from the first half of the"
+            " same run. The training data are therefore from the same participant, and not from"
+            " other participants as in the paper.",
         ],
     )
 
@@ -208,10 +211,12 @@ def cpce(data_set: Path) -> None:
             for name, folds in values.items()
         ],
         remarks=[
-            "Two-fold cross-validation: each half of the slices of one T1w image (2 mm,"
-            f" `examples/studyforrest`) once tested, once trained on; {CPCE_STEPS} steps of"
-            " recipe fast. The low-resolution images keep the central quarter of k-space, as in"
-            " the paper; on the grid of the high resolution they are the zero-filled images.",
+            "The results are from a two-fold cross-validation. Each half of the slices"
+            " of one T1w image (2 mm, `examples/studyforrest`) was used once for testing and"
+            f" once for training. The networks were trained for {CPCE_STEPS} steps with recipe"
+            " fast. As in the paper, the low-resolution images contain only the central quarter"
+            " of k-space. Resampled to the high-resolution grid, these images are identical to"
+            " zero filling.",
         ],
     )
 
@@ -273,16 +278,19 @@ def mouse(data_set: Path) -> None:
                 "method": name,
                 "RMSE": text(value["rmse"], 2),
                 "SSIM": text(value["ssim"], 4),
-                "RMSE less than cubic (%)": text(100 * (1 - value["rmse"] / cubic), 1),
+                "RMSE reduction relative to cubic (%)": text(100 * (1 - value["rmse"] / cubic), 1),
             }
             for name, value in measured.items()
         ],
         remarks=[
-            "T1w of `examples/studyforrest`, 4 to 2 mm by block averages; trained on the front"
-            f" half of the head ({MOUSE_STEPS} steps of recipe fast behind a cubic interpolation,"
-            " 200 patches of 21³), tested on the back half: mean ± SD of eight slabs. The paper"
-            " prints figure 4A without values. Its order: RMSE resnet3d < gan3d < cubic and"
-            " ccnn3d; SSIM of resnet3d above cubic and ccnn3d, not above gan3d.",
+            "The T1w image of `examples/studyforrest` was downsampled from 2 to 4 mm by block"
+            " averaging. The networks take a cubic interpolation as their input and were trained"
+            f" on 200 patches of 21³ voxels from the anterior half of the head for {MOUSE_STEPS}"
+            " steps with recipe fast. The posterior half of the head was used for testing."
+            " Values are mean ± SD across eight slabs. Figure 4A of the paper does not report"
+            " numerical values. In the paper, RMSE was lowest for resnet3d, followed by gan3d,"
+            " and higher for cubic interpolation and ccnn3d. SSIM was higher for resnet3d than"
+            " for cubic interpolation and ccnn3d, but not higher than for gan3d.",
         ],
     )
     paper = {
@@ -302,7 +310,7 @@ def mouse(data_set: Path) -> None:
                 {
                     "resolution (mm)": f"{4 * times}–{2 * times}",
                     "patches": number,
-                    "RMSE less than cubic (%)": text(100 * (1 - value / base), 1),
+                    "RMSE reduction relative to cubic (%)": text(100 * (1 - value / base), 1),
                     "paper: patches": name,
                     "paper: gain in RMSE": paper[times, name],
                 }
@@ -312,8 +320,10 @@ def mouse(data_set: Path) -> None:
         "Mouse paper, table 1: gain of resnet3d in RMSE by resolution and number of samples",
         rows,
         remarks=[
-            f"As figure 4A; {MOUSE_STEPS} steps whatever the number of patches. The paper states"
-            " no unit for its gain; here it is a share of the RMSE of cubic interpolation.",
+            "The data and the training are the same as for figure 4A, with"
+            f" {MOUSE_STEPS} training steps for all numbers of patches. The unit of the gain is"
+            " not stated in the paper. Here, the gain is the reduction in RMSE in percent of the"
+            " RMSE of cubic interpolation.",
         ],
     )
 
@@ -400,12 +410,15 @@ def attunet(_: Path) -> None:
             }
         )
     remark = (
-        "Simulated heads (3 mm; T1w, T2w and FLAIR as three channels, noise 2 %): four to train,"
-        f" four others to test, half of each per protocol; {ATTUNET_STEPS} steps of recipe fast."
-        " Protocol A averages 2 × 2 voxels in plane, B 2 × 2 voxels of one in-plane axis and"
-        " across slices. Means over heads and contrasts."
+        "The tables are based on simulated heads (3 mm voxels, noise of 2 %) with T1w, T2w and"
+        " FLAIR images as three channels. Four heads were used for training and four other heads"
+        " for testing. Each protocol was used for half of the training heads and half of the"
+        f" test heads. The networks were trained for {ATTUNET_STEPS} steps with recipe fast."
+        " Protocol A averages 2 × 2 voxels in plane, and protocol B averages 2 × 2 voxels along"
+        " one in-plane axis and across slices."
     )
-    keep("papers_attunet_1", "Attention U-Net, table 1", rows, remarks=[remark])
+    averages = " Values are means across heads and contrasts."
+    keep("papers_attunet_1", "Attention U-Net, table 1", rows, remarks=[remark + averages])
     rows = []
     for protocol in names:
         for method, made in outputs.items():
@@ -442,8 +455,9 @@ def attunet(_: Path) -> None:
         rows,
         remarks=[
             remark,
-            "Mean ± SD over two heads and three contrasts; FWHM in mm; CJV of T1w alone, because"
-            " gray and white matter of the simulated T2w and FLAIR are nearly equal on average.",
+            "Values are mean ± SD across two heads and three contrasts, and FWHM is in mm. CJV"
+            " was only computed for T1w images, because the mean intensities of gray and white"
+            " matter are nearly equal in the simulated T2w and FLAIR images.",
         ],
     )
 
@@ -463,16 +477,18 @@ def srgan(work: Path, people: int) -> None:
     options += ("--set", f"srgan.iterations={SRGAN_STEPS}")
     call("bids-sr", data, out, "participant", *options, "-w", work / "work")
     call("bids-sr", data, out, "group")
+    least = 2 / 2**people
     keep(
         "papers_srgan",
         "STSS-SRfMRI: size of activation regions and their overlap",
         srgan_rows(out),
         remarks=[
-            f"{people} simulated participants (`bids-sr-phantom OUT --preset tiny`),"
-            " `--preset ota2022 --recipe fast`; `srgan` is trained on the pair of the participant,"
-            f" for {SRGAN_STEPS} steps. Median (IQR) over"
-            " participants; sizes in acquired voxels; p of exact Wilcoxon signed-rank tests, of"
-            f" which none can be below {2 / 2**people:.3g} with {people} participants.",
+            f"The table is based on {people} simulated participants (`bids-sr-phantom OUT"
+            " --preset tiny`), which were processed with `--preset ota2022 --recipe fast`. The"
+            f" `srgan` network of each participant was trained for {SRGAN_STEPS} steps on the"
+            " T2\\*w pair of the same participant. Values are medians (IQR) across participants,"
+            " and region sizes are in acquired voxels. The p values are from exact Wilcoxon"
+            f" signed-rank tests and cannot be lower than {least:.3g} with {people} participants.",
         ],
     )
 
@@ -493,7 +509,7 @@ def srgan_rows(out: Path) -> list[dict[str, Any]]:
                 first, median, third = quartiles(values[name])
                 row = {
                     "smoothing (mm)": float(width),
-                    "what": str(what),
+                    "measure": str(what),
                     "series": name,
                     "median (IQR)": f"{median:.3g} ({first:.3g}–{third:.3g})",
                 }

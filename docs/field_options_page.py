@@ -20,20 +20,24 @@ LIST = PAGE.with_suffix(".toml")
 INTRODUCTION = """\
 # From fMRIPrep, MRIQC or XCP-D
 
-You can take a command line of fMRIPrep, MRIQC or XCP-D, replace the name of the program with
-`bids-sr`, and run it. Each option then does one of three things:
+If you have a command line for fMRIPrep, MRIQC or XCP-D, you can replace the name of the program
+with `bids-sr` and run the command. The options fall into three categories:
 
-- **It has the same meaning**, possibly under another name or with a small difference.
-- **It has no effect.** `bids-sr` prints one line with the reason when the run starts.
-- **It is rejected** before any work, with exit code 2. The message names the option to use
-  instead.
+- **Options with the same meaning.** Some of these options have a different name in `bids-sr` or
+  differ in details.
+- **Options without effect.** When processing starts, `bids-sr` prints a note that states why the
+  option has no effect.
+- **Rejected options.** `bids-sr` exits with an error (exit code 2) before any processing, and the
+  error message recommends an alternative.
 
-Many rejected options control steps that fMRIPrep performs: anatomy, registration, distortion
-correction, masks and confounds. To use them, run fMRIPrep first and pass its output directory with
-`-d fmriprep=DIR` ([usage](usage.md#on-top-of-fmriprep)).
+Many rejected options control processing steps that are performed by fMRIPrep, such as anatomical
+preprocessing, registration, distortion correction, brain masking and confound estimation. To use
+these options, run fMRIPrep first and pass its output directory with `-d fmriprep=DIR` (see
+[On top of fMRIPrep](usage.md#on-top-of-fmriprep)).
 
-[Options](options.md) lists all options of bids-sr. The tables below were compared with the parsers
-of the versions named, by `python docs/field_options_page.py`.
+All options of bids-sr are listed in [Options](options.md). The options in the following tables
+were taken from the command line parsers of the listed versions. The tables are generated with
+`python docs/field_options_page.py`.
 """
 ACCEPTED = "bids-sr"  # title of the column of counterparts
 
@@ -86,7 +90,7 @@ def tables(program: str, options: Sequence[str], differences: dict[str, str]) ->
         responses = [known.get(name) or _nearest(name, known) for name in names]
         response = next((answer for answer in responses if answer.counterpart), responses[0])
         if response.counterpart:
-            difference = differences.get(response.counterpart, "same")
+            difference = differences.get(response.counterpart, "none")
             accepted.append(f"| {_codes(names)} | `{response.counterpart}` | {difference} |")
         elif response.no_effect_because:
             no_effect.setdefault(response.no_effect_because, []).extend(names)
@@ -122,7 +126,7 @@ def _sentence(text: str) -> str:
         plain,
     )
     coded = coded.replace("output_dir", "`output_dir`")
-    return coded[0].upper() + coded[1:]
+    return coded[0].upper() + coded[1:] + "."
 
 
 def _table(title: str, rows: Sequence[str]) -> str:
@@ -137,7 +141,11 @@ def page() -> str:
     parts = [INTRODUCTION]
     for program in listed["program"]:
         older = " " in program["name"]
-        note = ". Only options that the newest version no longer has" if older else ""
+        note = (
+            ". The table lists only options that were removed from later versions."
+            if older
+            else ""
+        )
         parts += [
             f"\n## {program['name']}\n",
             f"Version {program['version']}{note}",

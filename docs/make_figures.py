@@ -151,11 +151,11 @@ def number_lines(found: Mapping[str, Any]) -> str:
             f"| {ACQUIRED} to 3 mm | B-spline | `inject` | `sdmod` | `{best}` | measured |",
             "| --- | --- | --- | --- | --- | --- |",
             *rows,
-            "| image quality (PSNR; the pair is from the same run) | "
+            "| image quality (PSNR; the T2\\*w pair is from the same run) | "
             + " | ".join(quality)
             + " |",
             "",
-            f"Verdict of the run: *{found['headline']}*",
+            f"The verdict for this run is: *{found['headline']}*",
         ]
     )
 
@@ -166,9 +166,10 @@ def number_sentence(found: Mapping[str, Any]) -> str:
     value, lower, upper = (round(100 * active[best][key]) for key in ("value", "lower", "upper"))
     spline = f"{round(100 * active['bspline']['value'])}".replace("-", "−")
     text = (
-        f"The report should say: *{found['headline']}* In voxels active in the acquired run,"
-        f" `{best}` explains {value} % of the measured detail (95 % interval {lower} to"
-        f" {upper} %). B-spline interpolation explains {spline} %."
+        f"The report should state: *{found['headline']}* In the voxels that are active in the"
+        f" acquired run, `{best}` explains {value} % of the measured detail (95 % confidence"
+        f" interval: {lower} to {upper} %). In comparison, B-spline interpolation explains"
+        f" {spline} % of the detail."
     )
     return "\n".join(textwrap.wrap(text, 130, break_long_words=False, break_on_hyphens=False))
 

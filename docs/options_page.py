@@ -20,16 +20,16 @@ PAGE = Path(__file__).parent / "options.md"
 INTRODUCTION = """\
 # Options
 
-This page lists every option of every command. [Usage](usage.md) explains how the options of
-`bids-sr` work together.
+This page lists the command line options of all commands. See [Usage](usage.md) for an explanation
+of how the options of `bids-sr` are used.
 
-- Every command also has `--help` and `--version`.
-- Hyphens and underscores in names of options are interchangeable.
-- Labels may have their prefix (`sub-01` or `01`).
-- Give positional arguments before options. An option that takes several values would otherwise
-  take them as its values.
+- All commands also support `--help` and `--version`.
+- Hyphens and underscores in option names are interchangeable.
+- Labels can be specified with or without their prefix (`sub-01` or `01`).
+- Positional arguments should be placed before options. Otherwise, options that accept multiple
+  values may interpret positional arguments as additional values.
 
-The page is written by `python docs/options_page.py` from the definitions of the options.
+This page is generated from the option definitions with `python docs/options_page.py`.
 """
 
 
@@ -90,10 +90,10 @@ def recipe_settings() -> Iterator[str]:
     """Yield a table of the settings of each method's recipes, see `--set`."""
     yield "\n## Settings of recipes"
     yield (
-        "\n`--set METHOD.SETTING=VALUE` of `bids-sr` and `--set SETTING=VALUE` of"
-        " `bids-sr-models train` change\nthese settings of a recipe. A dash means that the recipe"
-        " does not have the setting.\n[Models](models.md#settings-of-recipes) explains how the"
-        " papers varied them."
+        "\nThe following recipe settings can be changed with `--set METHOD.SETTING=VALUE` in"
+        " `bids-sr` and with\n`--set SETTING=VALUE` in `bids-sr-models train`. A dash indicates"
+        " that a recipe does not have the setting.\nSee [Models](models.md#settings-of-recipes)"
+        " for the settings that were varied in the papers."
     )
     for method in all_methods():
         if not method.recipes:
@@ -103,7 +103,7 @@ def recipe_settings() -> Iterator[str]:
             for name, recipe in method.recipes.items()
         }
         heads = " | ".join(f"`{name}`" for name in fields)
-        yield f"\n| `{method.name}` | {heads} | range | sets |"
+        yield f"\n| `{method.name}` | {heads} | range | description |"
         yield f"| --- |{' --- |' * (len(fields) + 2)}"
         for name in dict.fromkeys(name for each in fields.values() for name in each):
             of_recipes = [each.get(name) for each in fields.values()]

@@ -17,10 +17,10 @@ PAGE = ROOT / "docs" / "papers.md"
 ITEMS = ROOT / "docs" / "papers_items.tsv"
 RESULTS = ROOT / "benchmarks" / "results"
 STATUSES = {
-    "works": "works as in the paper, in what the paper states",
-    "differs": "works, but differs from the paper; the note says how",
-    "missing": "does not exist",
-    "broken": "exists and fails",
+    "works": "The item is implemented as described in the paper",
+    "differs": "The item is implemented, but differs from the paper as described in the note",
+    "missing": "The item is not implemented",
+    "broken": "The item is implemented, but does not work",
 }
 TABLE = re.compile(r"<!-- table (\w+) -->.*?<!-- end of table -->", re.DOTALL)
 LIST = re.compile(r"<!-- items -->.*?<!-- end of items -->", re.DOTALL)
@@ -43,11 +43,11 @@ def table(name: str) -> str:
     """Return a stored result as a table with its remarks, or that it is not stored."""
     if not (RESULTS / f"{name}.json").exists():
         paper = name.split("_")[1]
-        return f"*No stored table yet; `python benchmarks/papers.py {paper}` makes it.*"
+        return f"*This table has not been generated. Run `python benchmarks/papers.py {paper}`.*"
     stored = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
     text = (RESULTS / f"{name}.md").read_text(encoding="utf-8")
     remarks = text.partition("\n\n| ")[2].partition("\n\n")[2].strip()
-    stamp = f"Stored as `benchmarks/results/{name}.md`."
+    stamp = f"The table is stored in `benchmarks/results/{name}.md`."
     return f"{markdown(stored['rows'])}\n\n{remarks}\n\n{stamp}"
 
 
@@ -72,7 +72,10 @@ def list_of_items() -> str:
         }
         for row in rows
     ]
-    return f"{len(rows)} items:\n\n{summary}\n\n{markdown(cells)}"  # type: ignore[arg-type]
+    introduction = (
+        f"The list contains {len(rows)} items. Each item has one of the following statuses:"
+    )
+    return f"{introduction}\n\n{summary}\n\n{markdown(cells)}"  # type: ignore[arg-type]
 
 
 def filled(text: str) -> str:

@@ -28,15 +28,20 @@ SERIES = {
 """Series of the benchmark and their names on the pages."""
 HEAD = "detail explained in voxels active in the acquired run"
 DEFINITIONS = (
-    "*Detail* is the part of the effect at spatial frequencies above the Nyquist frequency of the"
+    "*Detail* is the part of an effect at spatial frequencies above the Nyquist frequency of the"
     " acquisition. *Detail explained* is the [explained variance]({evaluation}#explained-variance)"
-    " of the true detail: 100 % is all of it, 0 % is none, and below 0 the added detail is wrong."
-    " *Active voxels* have |t| > 4 in the acquired run."
+    " of the true detail. A value of 100 % means that a series recovers all of the true detail,"
+    " and 0 % means that it recovers none. Negative values mean that the added detail is wrong."
+    " Voxels with |t| > 4 in the t map of the acquired run are considered *active*."
 )
-OUTSIDE = "**Other data.** In two participants scored elsewhere, `sbl` explained 35 % and 44 %."
+OUTSIDE = (
+    "**Other data.** We have measured the accuracy of `sbl` in these three participants only. The"
+    " accuracy of `sbl` with other scanners, protocols and tasks is unknown."
+)
 PHANTOM = (
-    "**Failure.** On a phantom with human-like fluctuations, `sbl` is applied and adds wrong"
-    " detail: −121 % and −55 % (`benchmarks/FINDINGS.md`)."
+    "**Failure.** In simulated data with human-like signal fluctuations, `sbl` passed the"
+    " applicability test but added wrong detail. The explained variance was −121 % and −55 % in"
+    " two simulations (see `benchmarks/FINDINGS.md`)."
 )
 COLORS = {"studyforrest": "#0072b2", "pydecnef": "#d55e00", "opennft": "#009e73"}
 LEFT, WIDE, HIGH = 330, 380, 34
@@ -117,7 +122,7 @@ def table() -> str:
         for series, (average, low, high) in [*rows[:2], *beside().items(), *rows[2:]]
     ]
     return "\n".join(
-        [f"| series | {HEAD}, mean (range over participants) |", "| --- | --- |", *lines]
+        [f"| series | {HEAD}, mean (range across participants) |", "| --- | --- |", *lines]
     )
 
 
@@ -148,21 +153,24 @@ def sentences(evaluation: str) -> str:
     places = [100 * row["share of energy"] for row in _rows("detail_places")]
     ends = f"{min(weak):.0f} to {max(weak):.0f} %".replace("-", "−")
     items = (
-        f"**Whole brain.** `sbl` explains {min(known):.0f} to {max(known):.0f} % in {len(known)}"
-        f" of the {len(brain)} runs. In the other run, the measured data have no reproducible"
-        f" detail over the whole brain. For contrasts between conditions the range is {ends}.",
+        f"**Whole brain.** Across the whole brain, `sbl` explains {min(known):.0f} to"
+        f" {max(known):.0f} % of the detail in {len(known)} of the {len(brain)} runs. In the"
+        " remaining run, the measured data do not contain reproducible detail across the whole"
+        f" brain. For contrasts between conditions, `sbl` explains {ends} of the detail across"
+        " the whole brain.",
         OUTSIDE,
         PHANTOM,
-        f"**Circularity.** When `sbl` learns from the run with the task response removed, it"
-        f" explains {unseen} % in active voxels of the {len(brain)} runs, instead of {seen} %.",
-        f"**Veins.** 5 % of the brain's voxels, probably veins for the most part, contain"
-        f" {min(places):.0f} to {max(places):.0f} % of the detail.",
+        "**Circularity.** If the task response is removed from the run before `sbl` is trained,"
+        f" `sbl` explains {unseen} % of the detail in the active voxels of the {len(brain)} runs"
+        f" instead of {seen} %.",
+        f"**Veins.** Only 5 % of all brain voxels contain {min(places):.0f} to"
+        f" {max(places):.0f} % of the detail. Most of these voxels are probably located in veins.",
     )
     return "\n".join(
         [
             *_wrapped(DEFINITIONS.format(evaluation=evaluation)),
             "",
-            "What the table does not show:",
+            "The table does not show the following limitations:",
             "",
             *(line for item in items for line in _wrapped(f"- {item}", indent="  ")),
         ]
@@ -225,7 +233,7 @@ def figure() -> str:
         ".mean{stroke:#24292f;stroke-width:2}circle{fill-opacity:.9}"
         "@media(prefers-color-scheme:dark){text{fill:#e6edf3}.mean{stroke:#e6edf3}}"
     )
-    title = f"{HEAD.capitalize()}, one dot per run, a bar for the mean over participants"
+    title = f"{HEAD.capitalize()}. Dots are runs, and bars are means across participants."
     size = (
         f'viewBox="0 0 {LEFT + WIDE + 24} {bottom + 70}" width="{LEFT + WIDE + 24}"'
         f' height="{bottom + 70}"'

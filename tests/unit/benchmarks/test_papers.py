@@ -126,12 +126,12 @@ def test_a_table_is_on_the_page_as_it_is_stored(
 ) -> None:
     monkeypatch.setattr(PAGE, "RESULTS", tmp_path)
     empty = "<!-- table papers_new -->\n<!-- end of table -->"
-    assert "No stored table yet; `python benchmarks/papers.py new`" in PAGE.filled(empty)
+    assert "`python benchmarks/papers.py new`" in PAGE.filled(empty)
     monkeypatch.setattr(_table, "RESULTS", tmp_path)
     monkeypatch.setattr(_table, "commit", lambda: "85ca1a4b")
     _table.keep("papers_new", "Title", [{"a": 1.25, "b": "x"}], remarks=["First.", "Second."])
     filled = PAGE.filled(empty)
-    assert "| a | b |\n| --- | --- |\n| 1.25 | x |\n\nFirst.\n\nSecond.\n\nStored" in filled
+    assert "| a | b |\n| --- | --- |\n| 1.25 | x |\n\nFirst.\n\nSecond.\n\n" in filled
     assert PAGE.filled(filled) == filled
 
 

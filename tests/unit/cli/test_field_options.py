@@ -146,8 +146,8 @@ def test_what_has_no_effect_is_told_in_one_line(
     line = "IN OUT participant --notrack --ignore sbref slicetiming --fs-license-file FILE"
     assert dry(line, maker, tmp_path) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert "note --notrack has no effect: nothing is ever sent" in shown
-    assert "note --fs-license-file has no effect: FreeSurfer is not run" in shown
+    for name in ("--notrack", "--fs-license-file"):
+        assert f"note {name} has no effect: {UNUSED[name]}" in shown
     assert "note --ignore sbref has no effect: no effect with these settings" in shown
     assert "--ignore slicetiming has no effect" not in shown
 
@@ -166,7 +166,7 @@ def test_what_is_ignored_anyway_does_not_decide_on_results() -> None:
 def test_options_without_effect_are_in_the_settings_of_their_call_alone(tmp_path: Path) -> None:
     path = tmp_path / "settings.toml"
     path.write_text(parse("--notrack").resolved(run_uuid="x").to_toml())
-    assert Settings.from_toml(path).run.without_effect == (("--notrack", "nothing is ever sent"),)
+    assert Settings.from_toml(path).run.without_effect == (("--notrack", UNUSED["--notrack"]),)
     assert parse(f"--config-file {path}").run.without_effect == ()
 
 
