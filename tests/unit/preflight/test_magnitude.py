@@ -46,7 +46,9 @@ def settings_of(maker: BidsMaker) -> object:
     return parse_settings([str(maker.root), out, "participant", "--skip-bids-validation"])
 
 
-@pytest.mark.parametrize("alter", [demeaned, demeaned_with_a_bright_start, percent_change, negative])
+@pytest.mark.parametrize(
+    "alter", [demeaned, demeaned_with_a_bright_start, percent_change, negative]
+)
 def test_a_series_without_a_mean_is_refused(maker: BidsMaker, alter: Alter) -> None:
     plan = check(settings_of(maker))
     assert not any("negative" in str(notice) for notice in check_data(plan))
