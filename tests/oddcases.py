@@ -336,7 +336,8 @@ def judge(
         patterns = right.refused or right.may_refuse
         if not patterns:
             return result, f"refused, and is sound: {_last_words(text)}"
-        if not any(re.search(pattern, _joined(text)) for pattern in patterns):
+        unseen = "2>" in right.shell  # standard error is closed, or only its first line is read
+        if not unseen and not any(re.search(pattern, _joined(text)) for pattern in patterns):
             return result, f"the message has none of {patterns}: {_last_words(text)}"
         return result, ""
     if right.refused:
