@@ -41,7 +41,7 @@ def main() -> int:
     parser.add_argument("--end", type=int, default=200, help="cases to the end")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", nargs="+", default=[], help="kinds that a case begins with")
-    parser.add_argument("--case", type=int, help="run one case and keep its folder")
+    parser.add_argument("--case", type=int, help="run one case, print it and keep its folder")
     parser.add_argument("--again", action="store_true", help="repeat cases of other commits")
     parser.add_argument("--report", action="store_true", help="write the table of what was run")
     given = parser.parse_args()
@@ -70,6 +70,10 @@ def main() -> int:
             done[depth, number] = outcome
             if outcome.wrong:
                 print(f"{depth} {number} {'+'.join(outcome.kinds)}: {outcome.wrong}", flush=True)
+            elif given.case is not None:
+                print(f"{depth} {number} {'+'.join(outcome.kinds)}: {outcome.result}", flush=True)
+    if given.case is not None:
+        return 0
     return report(done, counts, given.seed)
 
 

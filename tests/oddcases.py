@@ -28,6 +28,10 @@ EXACT = 1e-3
 """Largest difference from the unaltered maps, in standard deviations of the unaltered map."""
 NEAR = 0.05
 """Largest relative error of a median effect, where maps are compared with the known effects."""
+NOISY = 4.0
+"""The same in standard errors of the median, where these are larger."""
+LARGEST_SE = 0.05
+"""Largest standard error of a median effect: a map with more noise shows that data were lost."""
 LEAST_DICE = 0.9
 WALL_S = 900.0
 OPTIONS = (
@@ -332,7 +336,8 @@ def judge(
         patterns = right.refused or right.may_refuse
         if not patterns:
             return result, f"refused, and is sound: {_last_words(text)}"
-        if not any(re.search(pattern, _joined(text)) for pattern in patterns):
+        unseen = "2>" in right.shell  # standard error is closed, or only its first line is read
+        if not unseen and not any(re.search(pattern, _joined(text)) for pattern in patterns):
             return result, f"the message has none of {patterns}: {_last_words(text)}"
         return result, ""
     if right.refused:
@@ -377,7 +382,10 @@ def judge_maps(maps: Maps, scene: Scene, right: Right, base: Maps) -> tuple[str,
             inside = scene.in_file(scene.regions[region]) & mask
             scale = np.median(np.abs(truth[truth != 0]))
             error = float(np.median((effect - truth)[inside]) / scale)
-            if not abs(error) < NEAR:
+            se = 1.25 * float((effect - truth)[inside].std() / scale / np.sqrt(inside.sum()))
+            if not se <= LARGEST_SE:
+                return "accepted", f"effect of {name} in region {region} has an SE of {se:.0%}"
+            if not abs(error) < max(NEAR, NOISY * se):
                 what = f"effect of {name} in region {region} wrong by {error:.0%}"
                 return "accepted", what
     if not right.exact:

@@ -563,9 +563,8 @@ def not_finite(rng: Rng, scene: Scene, right: Right) -> None:
 @kind("header")
 def scaled_voxels(rng: Rng, scene: Scene, right: Right) -> None:
     """An animal or an infant: the same image with smaller voxels."""
-    scene.affine = centered(
-        SHAPE, tuple(float(rng.choice([0.08, 0.1, 0.2, 0.5])) * z for z in (ZOOMS[0],) * 3)
-    )
+    size = float(rng.choice([0.08, 0.1, 0.2, 0.5]))
+    scene.affine = centered(SHAPE, [size * zoom for zoom in ZOOMS])
     # lengths in mm follow the head, so that small differences remain
     right.exact = False
     right.may_refuse.append("voxel")
@@ -701,7 +700,8 @@ def folder_of_fmriprep(rng: Rng, scene: Scene, right: Right) -> None:
     right.refused.append("-d fmriprep=")
 
 
-@kind("files", "table", "events", "names of types")
+# seeds of a run at rest need the T1w image, which the model depth leaves out
+@kind("files", "table", "events", "names of types", "anatomy")
 def task_without_events(rng: Rng, scene: Scene, right: Right) -> None:
     """The table is missing; the task label says rest, or contains these letters."""
     label, rest = pick(

@@ -139,12 +139,26 @@ def open_index(
     `bids_dir`: absolute. `database_dir`: holds one folder for each data set, or None.
     """
     metadata = any(key not in _NAME_KEYS for query in filters.values() for key in query)
+    if metadata:  # the content of all sidecars will be read; opening a pipe would wait forever
+        _refuse_special_files(bids_dir)
     if database_dir is None:
         chosen = None if set(labels) == set(every) else labels
         layout = _layout(bids_dir, chosen, None, metadata=metadata)
     else:
         layout = _stored(bids_dir, database_dir, metadata=metadata)
     return Index(layout, bids_dir, filters)
+
+
+def _refuse_special_files(bids_dir: Path) -> None:
+    """Raise InputError if a file that would be indexed is a pipe, socket or device."""
+    for entry in _listing(bids_dir):
+        path = Path(entry.path)
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise refusal(
+                path,
+                "the file is a pipe, socket or device; a regular file is expected",
+                "Replace it by a regular file, or remove it.",
+            )
 
 
 def _layout(

@@ -47,6 +47,8 @@ _QUICK_SAMPLES = 8000  # of the coarse levels, and of the first steps at the fin
 _OUTLIER = 2.5
 # samples whose residual variance is r times the median, r above this, weigh (_UNSTEADY / r) ** 2
 _UNSTEADY = 1.3
+# volumes whose residual is above this many times the median's tell nothing about unsteady samples
+_SPOILED = 3.0
 # a relative residual above this many times its running median sends a volume to the coarse levels
 _JUMP = 1.3
 _MIN_INSIDE = 0.3  # least share of the samples that must lie in the field of view
@@ -237,20 +239,30 @@ class MotionEstimator:
     def calibrate(self, volumes: Iterable[Array]) -> None:
         """Learn from volumes of the run which samples change without motion; downweight them.
 
-        `volumes`: volumes spread over the run (3D each); fewer than 8 change nothing.
+        Volumes that fit much worse than the others, such as those with an artifact, are ignored.
+        `volumes`: volumes spread over the run (3D each); fewer than 8 usable ones change nothing.
         """
-        fine, count = self._fine, 0
-        total, square, seen = (np.zeros(len(fine.points)) for _ in range(3))
+        fine = self._fine
+        unexplained: list[Float] = []
+        sampled: list[Mask] = []
         matrix = np.eye(4)
         cost = np.inf
         for volume in volumes:
             coefficients = fine.coefficients(volume)
             matrix, cost = self._near(volume, coefficients, [matrix, np.eye(4)], cost * _JUMP)
             residual, inside = fine.difference(coefficients, matrix)
-            left = fine.step(residual, inside, None)[1]
-            total, square, seen, count = total + left, square + left**2, seen + inside, count + 1
-        if count < 8:
+            unexplained.append(fine.step(residual, inside, None)[1].astype(np.float32))
+            sampled.append(inside)
+        power = np.array([np.square(left, dtype=np.float64).mean() for left in unexplained])
+        # an artifact in a single volume would hide the samples that vary throughout the run
+        usable = np.flatnonzero(power <= _SPOILED**2 * np.median(power)) if len(power) else []
+        if len(usable) < 8:
             return
+        total, square, seen = (np.zeros(len(fine.points)) for _ in range(3))
+        for t in usable:
+            total += unexplained[t]
+            square += np.square(unexplained[t], dtype=np.float64)
+            seen += sampled[t]
         variance = square / np.maximum(seen, 1) - (total / np.maximum(seen, 1)) ** 2
         typical = _UNSTEADY * float(np.median(variance[seen > 0]))
         if typical > 0:

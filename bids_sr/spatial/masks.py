@@ -237,9 +237,11 @@ def brain_mask(volume: Array, affine: Array) -> Mask:
 def _brain_seed(volume: Array, affine: Array, scale: float) -> Mask:
     """Return the largest bright part of a volume, without what hangs on by less than a voxel."""
     sizes = voxel_sizes(affine)
-    smooth = ndimage.gaussian_filter(np.asarray(volume, dtype=np.float32), 1.5 * scale / sizes)
+    volume = np.asarray(volume, dtype=np.float32)
+    # of the volume as it is: smoothing over many voxels spreads the head into the background
+    level = _offset(volume, otsu(volume))
+    smooth = ndimage.gaussian_filter(volume, 1.5 * scale / sizes)
     threshold = otsu(smooth)
-    level = _offset(smooth, threshold)
     mask = smooth > level + 0.75 * (threshold - level)
     opened = open_(mask, affine, 1.2 * float(sizes[:2].max()))
     return largest_part(opened if opened.any() else mask)

@@ -140,6 +140,13 @@ def test_a_message_may_be_wrapped(tmp_path: Path) -> None:
     assert judge(2, "found: a\n  phase image", {}, Scene(tmp_path), right, {}) == ("refused", "")
 
 
+def test_the_judge_asks_for_a_message_only_if_it_could_be_read(tmp_path: Path) -> None:
+    closed = Right(refused=["phase image"], shell="{} 2>&-")
+    assert judge(2, "", {}, Scene(tmp_path), closed, {}) == ("refused", "")
+    open_ = Right(refused=["phase image"], shell="{} >&-")
+    assert "the message has none of" in judge(2, "", {}, Scene(tmp_path), open_, {})[1]
+
+
 def test_cases_follow_from_their_number_and_do_not_touch_the_same_part_twice() -> None:
     for number in range(60):
         kinds = kinds_of(number, 0, "model")

@@ -117,6 +117,17 @@ def test_metadata_can_be_filtered_by(maker: BidsMaker, tmp_path: Path) -> None:
     assert databases(tmp_path / "db") != before
 
 
+@pytest.mark.parametrize("database", [True, False])
+def test_a_pipe_is_refused_before_sidecars_are_indexed(
+    maker: BidsMaker, tmp_path: Path, *, database: bool
+) -> None:
+    sidecar = maker.path("sub-01_task-tap_bold.json", "func")
+    sidecar.unlink()
+    os.mkfifo(sidecar)
+    with pytest.raises(InputError, match="is a pipe"):
+        opened(maker, tmp_path / "index" if database else None, bold={"RepetitionTime": 2.0})
+
+
 def test_names_above_the_data_set_do_not_count(tmp_path: Path) -> None:
     maker = BidsMaker(tmp_path / "sub-77" / "ses-x" / "func" / "bids")
     maker.subject("01")

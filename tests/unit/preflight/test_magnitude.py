@@ -19,6 +19,12 @@ def demeaned(values: np.ndarray) -> np.ndarray:
     return values - values.mean(-1, keepdims=True)
 
 
+def demeaned_with_a_bright_start(values: np.ndarray) -> np.ndarray:
+    values = values.copy()
+    values[..., 0] *= 10
+    return demeaned(values)
+
+
 def percent_change(values: np.ndarray) -> np.ndarray:
     mean = values.mean(-1, keepdims=True)
     return 100 * (values - mean) / np.maximum(mean, 1)
@@ -40,7 +46,9 @@ def settings_of(maker: BidsMaker) -> object:
     return parse_settings([str(maker.root), out, "participant", "--skip-bids-validation"])
 
 
-@pytest.mark.parametrize("alter", [demeaned, percent_change, negative])
+@pytest.mark.parametrize(
+    "alter", [demeaned, demeaned_with_a_bright_start, percent_change, negative]
+)
 def test_a_series_without_a_mean_is_refused(maker: BidsMaker, alter: Alter) -> None:
     plan = check(settings_of(maker))
     assert not any("negative" in str(notice) for notice in check_data(plan))

@@ -3,11 +3,13 @@ derivatives.
 """
 
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
 from nibabel.affines import apply_affine as apply
 from scipy import ndimage
+from simulatedrun import Scene, response
 
 from bids_sr.spatial import hmc
 from bids_sr.spatial.hmc import MotionEstimator, _bias_basis, estimate_motion
@@ -176,6 +178,26 @@ def test_calibration_distrusts_what_changes_by_itself(monkeypatch: pytest.Monkey
     learned = estimate_motion(series, **options, calibration=series).matrices
     truth = [np.eye(4)] * len(series)
     assert errors(learned, truth).mean() < 0.3 * errors(plain, truth).mean()
+
+
+def test_an_artifact_in_one_volume_does_not_hide_activated_voxels() -> None:
+    scene = Scene(Path("unwritten"))
+    values = scene.values()
+    task = response(scene.tr * np.arange(scene.n_volumes), scene.events)
+    other = np.arange(scene.n_volumes) != 30
+
+    def locked(series: np.ndarray) -> float:
+        """Largest translation (mm) per unit of the response, besides the volume with the spot."""
+        volumes = list(np.moveaxis(series, -1, 0))
+        found = estimate_motion(
+            volumes, values.mean(-1), scene.head, scene.affine, calibration=volumes
+        )
+        slope = np.polyfit(task[other], found.params[other, :3], 1)[0]
+        return float(np.abs(slope).max())
+
+    spoiled = values.copy()
+    spoiled[12, 2, 3, 30] = 30000.0
+    assert locked(spoiled) < locked(values) + 0.0005
 
 
 def test_volume_without_the_head_keeps_the_one_before() -> None:

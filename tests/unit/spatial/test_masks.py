@@ -1,10 +1,13 @@
 """Morphology in mm, coarse grids and coverage against closed forms."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nibabel.affines import apply_affine as apply
+from simulatedrun import Scene
 
 from bids_sr.spatial import masks
 from bids_sr.spatial.transforms import rigid_matrix
@@ -135,6 +138,13 @@ def test_a_constant_added_to_all_voxels_does_not_change_the_brain_mask(offset: f
     mask = masks.brain_mask(volume, AFFINE)
     assert masks.dice(mask, head) > 0.97
     assert masks.dice(masks.brain_mask(volume + offset, AFFINE), mask) > 0.99
+
+
+def test_a_constant_does_not_count_in_voxels_much_smaller_than_the_smoothing() -> None:
+    scene = Scene(Path("unwritten"))
+    affine = np.diag([3.0, 0.48, 1.2, 1.0])
+    plain = masks.brain_mask(scene.mean, affine)
+    assert masks.dice(masks.brain_mask(scene.mean + 2000, affine), plain) > 0.98
 
 
 def test_a_head_without_background_is_not_taken_for_one_with_an_offset() -> None:
