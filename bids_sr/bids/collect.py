@@ -5,6 +5,7 @@ The companions of a run are its pair, T1w image, events and metadata.
 Structural scans at two resolutions (``--sr-target anat``): a participant's shared contrasts.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import prod
@@ -406,6 +407,12 @@ def _differences(
         value, reference = sidecar.get(key), first_sidecar.get(key)
         if value != reference and not (value is None or reference is None):
             yield f"{key} differs from the {key}"
+    tr, first_tr = hd.likely_tr(header.tr), hd.likely_tr(first.tr)
+    if tr and first_tr and not math.isclose(tr, first_tr, rel_tol=0.01):
+        yield (
+            f"the repetition time in the header ({tr:g} s) differs from the repetition time"
+            f" ({first_tr:g} s) in the header"
+        )
 
 
 def _echoes(index: Index, paths: Sequence[Path], seen: Survey) -> tuple[tuple[Path, float], ...]:

@@ -178,7 +178,7 @@ def is_wide(header: Header, findings: Findings) -> bool:
     return False
 
 
-def _likely_tr(tr: float | None) -> float | None:
+def likely_tr(tr: float | None) -> float | None:
     """Return the most likely repetition time (s) of a number.
 
     A number that is too long or too short is taken for milliseconds.
@@ -192,7 +192,7 @@ def _likely_tr(tr: float | None) -> float | None:
 
 def _header_text(tr: float | None) -> str:
     """What a header says of the repetition time (s), for a message; "" where it says nothing."""
-    likely = _likely_tr(tr)
+    likely = likely_tr(tr)
     if tr is None or likely == tr:
         return f" (header: {tr:g} s)" if tr else ""
     meant = (
@@ -212,7 +212,7 @@ def repetition_time(header: Header, value: object, findings: Findings) -> float 
     inheritance, or None.
     """
     path = header.path
-    likely = _likely_tr(header.tr)
+    likely = likely_tr(header.tr)
     said = _header_text(header.tr)
     if value is None:
         hint = f"{likely:g}" if likely else "the time in seconds"

@@ -61,3 +61,19 @@ def test_echoes_of_another_timing_are_refused(tmp_path: Path, second: dict[str, 
     echoes(maker, second)
     problems = "\n".join(map(str, surveyed(maker).problems))
     assert f"{next(iter(second))} differs from" in problems
+
+
+@pytest.mark.parametrize(("tr", "unit", "refused"), [(3.0, "sec", True), (1000.0, "sec", False)])
+def test_an_echo_whose_header_has_another_repetition_time_is_refused(
+    tmp_path: Path, tr: float, unit: str, *, refused: bool
+) -> None:
+    maker = BidsMaker(tmp_path / "bids")
+    echoes(maker, {})
+    path = maker.path("sub-01_task-tap_echo-2_bold.nii.gz", "func")
+    image = nib.load(path)
+    assert image.header.get_zooms()[3] == 1
+    image.header.set_xyzt_units("mm", unit)
+    image.header["pixdim"][4] = tr
+    nib.Nifti1Image(image.get_fdata().astype("i2"), None, image.header).to_filename(path)
+    problems = "\n".join(map(str, surveyed(maker).problems))
+    assert ("repetition time in the header (3 s)" in problems) is refused
