@@ -378,16 +378,14 @@ def take_over(path: Path, *, n_dummy: int, origin: str) -> tuple[pd.DataFrame, D
     for name in MOTION:
         what = (
             f"rotation about {name[-1]}"
-            if name.startswith(f"computed by bids-sr from the head motion of {origin}")
+            if name.startswith("rot")
             else f"translation along {name[-1]}"
         )
         described[name]["Description"] = f"Head motion: {what}, taken from {origin}"
     mark_nonsteady(table, described, n_dummy)
     for name, about in described.items():
         about["Origin"] = (
-            (f"computed by bids-sr from the head motion of {origin}")
-            if name in computed
-            else origin
+            f"computed by bids-sr from the head motion of {origin}" if name in computed else origin
         )
     return table, described
 

@@ -29,8 +29,8 @@ def missing_features(method: Method, recipe: str) -> str:
     if not any(term.kind == "perceptual" for term in chosen.losses):
         return ""
     stand_ins = [loss_in_words(loss_name(term)) for term in chosen.losses if term.stands_in]
-    instead = f", so {' plus '.join(stand_ins)} replaces the features" if stand_ins else ""
-    return f"no VGG-19 weights were given{instead}"
+    instead = f". The loss uses {' plus '.join(stand_ins)} instead" if stand_ins else ""
+    return f"no VGG-19 weights were specified{instead}"
 
 
 def features_notice(method: Method, recipe: str) -> tuple[Level, str] | None:
@@ -42,10 +42,10 @@ def features_notice(method: Method, recipe: str) -> tuple[Level, str] | None:
     lacking = missing_features(method, recipe)
     if not lacking:
         return None
-    text = f"the loss will not include VGG-19 features: {lacking}"
+    text = f"the loss will not include VGG-19 features, because {lacking}"
     if recipe == "fast":
-        return "note", f"{text}. The term is optional in recipe fast (--vgg-weights FILE)."
+        return "note", f"{text}. In the recipe fast, this term is optional (--vgg-weights FILE)."
     return "warning", (
-        f"{text}. The training then differs from the paper. To include the features, specify the"
-        " weights with --vgg-weights FILE."
+        f"{text}. The training will therefore differ from the paper. To include the features, "
+        "specify the weights with --vgg-weights FILE."
     )

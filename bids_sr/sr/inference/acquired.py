@@ -80,7 +80,9 @@ def match_gain(guide: Array, boldref: Array, mask: Array) -> float:
     a = seen[inside].astype(np.float64)
     b = np.asarray(boldref)[inside].astype(np.float64)
     if not a.size or a @ a == 0:
-        raise ValueError("the high-resolution image and the BOLD run do not overlap in the mask")
+        raise ValueError(
+            "the high-resolution image and the BOLD run do not overlap within the brain mask"
+        )
     return float(a @ b / (a @ a))
 
 
@@ -183,7 +185,7 @@ class UpsamplerInputs:
         Inputs with the scale, mask, gain and mean of the run.
         """
         if not mask.any():
-            raise InferenceError("the brain mask is empty")
+            raise InferenceError("the brain mask contains no voxels")
         gain = 1.0
         if self.guide is not None:
             shape, grid = hr_grid(boldref.shape, boldref_affine, self.factor)

@@ -300,23 +300,23 @@ class CalibrationFit:
                 and _weight_of(self.cautious, self.full) > 0
             )
             why = (
-                "it did not increase the self-test score"
+                "the self-test score did not increase"
                 if fits
-                else "it did not improve the prediction of the outermost acquired frequencies"
+                else "the prediction of the highest acquired spatial frequencies did not improve"
             )
-            return f"the calibration run was not used: {why}"
+            return f"the calibration run was not used, because {why}"
         moved = (
-            f" and its position corrected by {self.moved_mm:.1f} mm"
+            f" after a position correction of {self.moved_mm:.1f} mm"
             if self.moved_mm > _TOLD_MM
             else ""
         )
-        sentence = f"the calibration run was used with weight {self.weight:g}{moved}"
+        sentence = f"the calibration run was used with a weight of {self.weight:g}{moved}"
         if (found := self.full if self.weight == SHARE else self.cautious) is None:
             return sentence
         having, without = (100 * float(np.mean(each)) for each in (found.having, found.without))
         return (
-            f"{sentence}; it predicts {having:.1f} % of the outermost acquired frequencies"
-            f" ({without:.1f} % without it)"
+            f"{sentence}. It predicted {having:.1f} % of the variance at the highest acquired "
+            f"spatial frequencies (without calibration: {without:.1f} %)"
         )
 
     @property
