@@ -56,17 +56,18 @@ from bids_sr.report.sections import folded, joined, picked, render, table
 
 _ALPHA = 0.05
 _METHODS = """
-The unit of all statistics is the participant; values of several sessions of one participant were
-averaged. Each method was compared with the interpolation of the better median by the Wilcoxon
-signed-rank test [@wilcoxon1945]; this choice favors the interpolation. Differences are
-Hodges-Lehmann estimates with the corresponding interval [@hodges1963]. p values were
-corrected over all contrasts and methods of a metric [@holm1979]; metrics of the whole scan are
-corrected separately from metrics of the brain and its tissues. Errors of quality metrics are
-absolute differences from the value of the measured high-resolution scan [@attention_unet].
-Agreement of volumes is expressed as bias and limits of agreement, bias ± 1.96 standard deviations,
-with 95 % intervals from the t distribution. Variability over sessions is the pooled standard
-deviation within participants. Change over time is given in percent of the participant's volume at
-baseline, summarized by median and quartiles over participants.
+Participants were the unit of analysis in all statistics. If a participant had several sessions,
+values were first averaged across sessions. For each metric, each method was compared with the
+interpolation that had the better median, using the Wilcoxon signed-rank test [@wilcoxon1945]; this
+choice favors the interpolation. Differences were estimated with the Hodges-Lehmann estimator and
+the corresponding confidence interval [@hodges1963]. p values were corrected for all contrasts and
+methods of a metric [@holm1979], separately for metrics of the whole scan and for metrics of the
+brain and its tissues. Errors of quality metrics are absolute differences from the value of the
+measured high-resolution scan [@attention_unet]. Agreement between volumes was assessed with the
+bias and the limits of agreement (bias ± 1.96 standard deviations), with 95 % confidence intervals
+from the t distribution. Variability across sessions is the pooled within-participant standard
+deviation. Change over time is expressed in percent of the participant's volume at baseline and
+summarized by the median and quartiles across participants.
 """
 
 
@@ -88,9 +89,14 @@ def write_structural_tables(output_dir: Path, tables: StructuralTables) -> None:
     """Write the tables of the group level as TSV, each with a JSON that describes its columns."""
     place = {
         "participant": {"Description": "Participant"},
-        "session": {"Description": "Session; n/a without one"},
-        "month": {"Description": "Months since the participant's first session", "Units": "month"},
-        "protocol": {"Description": "Acquisition protocol; all if no column was named"},
+        "session": {"Description": "Session label, or n/a if the dataset has no sessions"},
+        "month": {
+            "Description": "Number of months since the participant's first session",
+            "Units": "month",
+        },
+        "protocol": {
+            "Description": "Acquisition protocol, or all if --protocol was not specified"
+        },
     }
     names = set(tables.values["statistic"])
     parts: dict[str, tuple[pd.DataFrame, Mapping[str, object]]] = {
@@ -116,16 +122,24 @@ def build_structural_report(output_dir: Path, content: ScansContent) -> Path:
     figure_dir.mkdir(parents=True, exist_ok=True)
     tables = content.tables
     sections = [
-        plain_section("verdict", "Accuracy over participants", _verdict_html(tables, figure_dir)),
+        plain_section(
+            "verdict", "Accuracy across participants", _verdict_html(tables, figure_dir)
+        ),
         plain_section("methods-table", "Methods by metric", _methods_html(tables), ["metrics"]),
         plain_section(
-            "protocols", "Quality metrics by protocol", _protocols_html(content), ["metrics"]
+            "protocols",
+            "Quality metrics by acquisition protocol",
+            _protocols_html(content),
+            ["metrics"],
         ),
         plain_section(
-            "agreement", "Agreement of volumes", _agreement_html(tables, figure_dir), ["volumes"]
+            "agreement",
+            "Agreement between volumes",
+            _agreement_html(tables, figure_dir),
+            ["volumes"],
         ),
         plain_section(
-            "variability", "Variability over sessions", _variability_html(tables, figure_dir)
+            "variability", "Variability across sessions", _variability_html(tables, figure_dir)
         ),
         *(
             [plain_section("change", "Change from baseline", change)]
@@ -155,7 +169,7 @@ def headline_of(methods: pd.DataFrame, n: int, name: str = "psnr") -> tuple[str,
     """
     own = _compared(methods, name)
     if own.empty:
-        return "No method to compare with interpolation", "open"
+        return "No method can be compared with an interpolation", "open"
     sign = -1 if statistic(name).better == LOWER else 1
     gains = sign * own["difference"]
     sure = own["p_holm"] < _ALPHA
@@ -163,8 +177,8 @@ def headline_of(methods: pd.DataFrame, n: int, name: str = "psnr") -> tuple[str,
     worse = own[sure & (gains < 0)]
     label = statistic(name).label or name
     parts = [
-        f"{series} {word} interpolation in {label} of {', '.join(rows['contrast'])}"
-        for word, found in (("exceeds", better), ("is below", worse))
+        f"{series} {word} interpolation in {label} ({', '.join(rows['contrast'])})"
+        for word, found in (("is better than", better), ("is worse than", worse))
         for series, rows in found.groupby("series", sort=False)
     ]
     if parts:
@@ -172,9 +186,11 @@ def headline_of(methods: pd.DataFrame, n: int, name: str = "psnr") -> tuple[str,
         return "; ".join(parts), state
     smallest = float(own["p_smallest"].min())
     reason = (
-        f" ({n} participants cannot reach p < .05)" if not smallest * len(own) < _ALPHA else ""
+        f". With {n} participants, the test cannot reach p < .05"
+        if not smallest * len(own) < _ALPHA
+        else ""
     )
-    return f"No difference from interpolation established in {label}{reason}", "open"
+    return f"No difference from interpolation was found in {label}{reason}", "open"
 
 
 def _compared(methods: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -201,10 +217,10 @@ def _verdict_html(tables: StructuralTables, figure_dir: Path) -> Markup:
         for row in rows.itertuples()
     ]
     evidence = (
-        f"{people} participants, without a super-resolved scan"
+        f"The group contains {people} participants, but no super-resolved scan"
         if rows.empty
-        else "Compared with the better interpolation of each contrast, in slices on which no model"
-        f" was trained, over {compared} participants"
+        else "Each method was compared with the better interpolation for each contrast, in slices "
+        f"that were not used for training, across {compared} participants"
     )
     mark, kind = _MARKS[state]
     answer = render("group_answer", "", mark, kind, headline, evidence, numbers)
@@ -214,8 +230,8 @@ def _verdict_html(tables: StructuralTables, figure_dir: Path) -> Markup:
             partial(similarity_figure, tables.values, name),
             figure_dir,
             f"group_desc-scans{name}",
-            f"{statistic(name).label or name}: one line per participant; bars: median over"
-            " participants.",
+            f"{statistic(name).label or name}. Lines: participants. Bars: median across "
+            "participants.",
         )
         for name in shown
     ]
@@ -261,10 +277,10 @@ def _methods_of(own: pd.DataFrame, sizes: pd.Series) -> Markup:
             cells.append(MISSING if count is None else f"{count:,.0f}")
         lines.append(cells)
     people = int(own["n"].max())
-    summary = table(f"Mean ± standard deviation over {people} participants", heads, lines)
+    summary = table(f"Mean ± standard deviation across {people} participants", heads, lines)
     changes = own[own["minus"].notna()]
     compared = table(
-        "Each method minus the better interpolation",
+        "Difference between each method and the better interpolation",
         ["method", "metric", "region", "minus", "difference [95 % interval]", "p", "p (Holm)"],
         [
             [
@@ -307,8 +323,9 @@ def _protocols_html(content: ScansContent) -> Markup:
     intro = (
         f"Participants are grouped by {content.protocol}."
         if content.protocol
-        else "All participants form one group. To group them by acquisition protocol, use"
-        " --protocol with a column of participants.tsv or a key of the sidecars."
+        else "All participants form a single group. To group participants by acquisition"
+        " protocol, "
+        "use --protocol with a column of participants.tsv or a key of the JSON sidecars."
     )
     shown = series_of(errors) if len(errors) else []
     entries = []
@@ -335,8 +352,8 @@ def _protocols_html(content: ScansContent) -> Markup:
         title = f"{contrast}, protocol {protocol}" if content.protocol else str(contrast)
         people = int(own["n"].max())
         caption = (
-            f"{title}: absolute error against the measured scan, mean ± standard deviation over"
-            f" {people} participants (* smallest)"
+            f"{title}: absolute error relative to the measured scan, mean ± standard deviation "
+            f"across {people} participants (* marks the smallest error)"
         )
         entries.append((title, table(caption, ["metric", "region", *shown], lines, names=2)))
     return joined([Markup("<p>{}</p>").format(intro), picked(entries)]) if entries else Markup("")
@@ -352,9 +369,10 @@ def _agreement_html(tables: StructuralTables, figure_dir: Path) -> Markup:
             partial(agreement_figure, pairs[pairs["contrast"] == contrast], str(region)),
             figure_dir,
             f"group_desc-agreement{region}",
-            f"Volume of {_class(str(region))}: difference from the measured scans against the mean"
-            " of both, one point per participant. Solid: bias; dashed: 95 % limits of agreement;"
-            " bands: their 95 % intervals.",
+            f"Volume of {_class(str(region))}: difference from the measured scans, plotted "
+            "against the mean of both volumes. Each point represents one participant. Solid "
+            "lines: bias. Dashed lines: 95 % limits of agreement. Bands: 95 % confidence "
+            "intervals of the bias and limits.",
         )
         heads = ["series", "unit", "participants", "bias", "lower limit", "upper limit"]
         lines = [
@@ -368,7 +386,7 @@ def _agreement_html(tables: StructuralTables, figure_dir: Path) -> Markup:
             ]
             for row in own.itertuples()
         ]
-        caption = f"Volume of {_class(str(region))} minus the measured scans' volume"
+        caption = f"Volume of {_class(str(region))}: difference from the measured scans"
         title = _class(str(region))
         entries.append((title, joined([figure, table(caption, heads, lines, names=2)])))
     return picked(entries)
@@ -380,15 +398,16 @@ def _variability_html(tables: StructuralTables, figure_dir: Path) -> Markup:
         return render(
             "note",
             "note",
-            "No participant has structural scans of two sessions. Run the participant level once"
-            " per session (--session-label) to measure the variability of volumes over time.",
+            "None of the participants has structural scans from two sessions. To measure the "
+            "variability of volumes across sessions, run the participant level once per "
+            "session (--session-label).",
         )
     classes = list(dict.fromkeys(found["region"]))
     figure = _figure(
         partial(variability_figure, tables.values, classes),
         figure_dir,
         "group_desc-variability",
-        "Volumes over sessions in percent of the participant's mean, one line per participant.",
+        "Volumes across sessions, in percent of the participant's mean. Lines: participants.",
     )
     heads = [
         "class",
@@ -396,7 +415,7 @@ def _variability_html(tables: StructuralTables, figure_dir: Path) -> Markup:
         "participants",
         "sessions",
         "mean (ml)",
-        "SD within participants (ml)",
+        "within-participant SD (ml)",
         "SD (% of mean)",
     ]
     lines = [
@@ -411,7 +430,7 @@ def _variability_html(tables: StructuralTables, figure_dir: Path) -> Markup:
         ]
         for row in found.itertuples()
     ]
-    caption = "Variability of volumes over the sessions of a participant"
+    caption = "Variability of volumes across sessions within participants"
     return joined([figure, table(caption, heads, lines, names=2)])
 
 
@@ -428,9 +447,9 @@ def _change_html(tables: StructuralTables, figure_dir: Path) -> Markup:
         partial(change_figure, volumes, classes, unit),
         figure_dir,
         "group_desc-change",
-        f"High-resolution scans by {unit}. Top: volumes in ml; bottom: change from the"
-        " participant's baseline in percent. Boxes: quartiles and median; whiskers: full range;"
-        " diamonds: mean.",
+        f"Measured high-resolution scans by {unit}. Top: volumes in ml. Bottom: change from "
+        "the participant's baseline in percent. Boxes: median and quartiles. Whiskers: full "
+        "range. Diamonds: mean.",
     )
     heads = [
         "class",
@@ -439,8 +458,8 @@ def _change_html(tables: StructuralTables, figure_dir: Path) -> Markup:
         "participants",
         "median volume (ml)",
         "participants with baseline",
-        "change, median [quartiles] (%)",
-        "without sign (%)",
+        "median change [quartiles] (%)",
+        "absolute change (%)",
     ]
     lines = [
         [
@@ -465,8 +484,9 @@ def _change_html(tables: StructuralTables, figure_dir: Path) -> Markup:
     note = (
         ""
         if by_month
-        else " Sessions are compared by their labels: add dates (acq_time in"
-        " sub-*_sessions.tsv), or name a column with --months, to group them by month."
+        else " Sessions are compared by their labels, because scan dates are not available. To "
+        "group the sessions by month, add dates (acq_time in sub-*_sessions.tsv), or specify "
+        "a column with --months."
     )
     caption = f"Volumes by {unit}, and change from the participant's baseline.{note}"
     return joined([figure, table(caption, heads, lines, names=3)])
