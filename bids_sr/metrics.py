@@ -98,7 +98,7 @@ def statistic(name: str) -> _Statistic:
 for _name, _about in data_of("statistics.json").items():
     register(_name, **_about)
 for _name, _flag in FLAGS.items():
-    register(f"flag_{_name}", "1", f"1 where {_flag.rule}, else 0")
+    register(f"flag_{_name}", "1", f"1 if {_flag.rule}, otherwise 0")
 
 
 MISSING = "n/a"

@@ -109,14 +109,15 @@ def _task_flag(cc: Real, roi: Mask, mask: Mask, contrast: str) -> Flag:
     outside = mask & ~roi
     raised = None
     text = (
-        "The region of interest contains the whole brain, or none of it: activity inside and"
-        " outside the region cannot be compared."
+        "Activation inside and outside the region of interest cannot be compared, because the "
+        "region contains either the whole brain or no brain voxels."
     )
     if inside.any() and outside.any():
         here, elsewhere = float(cc[inside].max()), float(cc[outside].max())
         text = (
-            f"{contrast}: highest CC {here:.2f} in the region of interest, {elsewhere:.2f}"
-            " elsewhere in the brain."
+            f"The highest correlation coefficient (CC) for the contrast {contrast} is "
+            f"{here:.2f} in the region of interest and {elsewhere:.2f} in the rest of the "
+            "brain."
         )
         raised = here < ACTIVE_CC < elsewhere
     return Flag(name="task_not_done", raised=raised, text=text, contrast=contrast, series="raw")
@@ -135,17 +136,20 @@ def _broad_flag(
     if cc is not None:
         share = float((cc[mask] >= ACTIVE_CC).mean())
         limit = _BROAD_SHARE
-        what = f"CC of at least {ACTIVE_CC}"
+        what = f"the correlation coefficient (CC) is at least {ACTIVE_CC}"
     elif fdr is not None:
         share = float(fdr[mask].mean())
         limit = _BROAD_FDR_SHARE
-        what = "activity (FDR .05)"
+        what = "activation is significant at a false discovery rate of .05"
     else:
         raise ValueError(
-            "test of broad activation: expected a correlation map or an FDR region; neither was"
-            " specified"
+            "the check for widespread activation requires a correlation map or a map of "
+            "active voxels, but neither was specified"
         )
-    text = f"{contrast}: {what} in {100 * share:.1f} % of the brain (limit {100 * limit:.0f} %)."
+    text = (
+        f"For the contrast {contrast}, {what} in {100 * share:.1f} % of the brain (limit: "
+        f"{100 * limit:.0f} %)."
+    )
     return Flag(name="broad", raised=share > limit, text=text, contrast=contrast, series="raw")
 
 
@@ -160,12 +164,13 @@ def _misplaced_flag(cc: Real, roi: Mask, mask: Mask, affine: Float, contrast: st
     inside = roi & mask
     around = ring(roi, mask, affine)
     raised = None
-    text = "The region of interest, or its surroundings, contain no brain voxels."
+    text = "The region of interest or its surroundings contain no brain voxels."
     if inside.any() and around.any():
         here, near = float(cc[inside].max()), float(cc[around].max())
         text = (
-            f"{contrast}: highest CC {here:.2f} in the region of interest, {near:.2f} within"
-            f" {REACH_MM:g} mm around it."
+            f"The highest correlation coefficient (CC) for the contrast {contrast} is "
+            f"{here:.2f} in the region of interest and {near:.2f} within {REACH_MM:g} mm "
+            "around the region."
         )
         raised = near >= ACTIVE_CC and near - here > _MISPLACED_CC
     return Flag(name="roi_misplaced", raised=raised, text=text, contrast=contrast, series="raw")
@@ -256,17 +261,17 @@ def artifact_flag(lowres: Real, degraded: Real, mask: Mask, head: Mask) -> Flag:
     bad = _outlying_slices(_slice_residuals(lowres, degraded, mask))
     ghosts = {"lowres": _ghost_share(lowres, head), "highres": _ghost_share(degraded, head)}
     worst = [
-        f"{name} has a ghost of {100 * share:.0f} %"
+        f"the {name} image has a ghost of {100 * share:.0f} %"
         for name, share in ghosts.items()
         if share > _GHOST_SHARE
     ]
     reasons = [
-        f"the images disagree in slices {', '.join(map(str, bad))} (counted from 0)"
+        f"the images differ in the slices {', '.join(map(str, bad))} (counted from 0)"
     ] * bool(bad) + worst
     text = (
-        f"T2* pair: {'; '.join(reasons)}."
+        f"Artifacts were detected in the T2* image pair: {'; '.join(reasons)}."
         if reasons
-        else "T2* pair: the images agree in all slices; no ghost."
+        else "The images of the T2* pair agree in all slices, and no ghosts were detected."
     )
     return Flag(name="artifact", raised=bool(reasons), text=text)
 
@@ -284,8 +289,8 @@ def distortion_flag(rows: Sequence[MetricRow], acquired_mm: float) -> Flag | Non
         return None
     limit = acquired_mm / 2
     text = (
-        f"Edges of the boldref and the T2*-weighted image are {apart:.1f} mm apart (limit: half an"
-        f" acquired voxel, {limit:.1f} mm)."
+        "The distance between the edges of the boldref and of the T2*-weighted image is "
+        f"{apart:.1f} mm (limit: half an acquired voxel, {limit:.1f} mm)."
     )
     return Flag(
         name="distortion", raised=bool(values.get("flag_distortion", apart > limit)), text=text
@@ -314,9 +319,9 @@ def harm_flags(rows: Sequence[MetricRow], methods: Sequence[str]) -> list[Flag]:
         if known:
             worst = "; ".join(_harm_text(row) for row in below)
             text = (
-                f"{method}: the added detail is wrong ({worst})."
+                f"The detail added by {method} is wrong: {worst}."
                 if below
-                else f"{method}: the added detail was not found to be wrong."
+                else f"The detail added by {method} was not found to be wrong."
             )
             flags.append(Flag(name="harm", raised=bool(below), text=text, series=method))
     return flags
@@ -326,8 +331,8 @@ def _harm_text(row: MetricRow) -> str:
     """Return the value that is below 0, with its region and contrast or the name of its test."""
     share = number(row.value, ".0%")
     if row.statistic == TESTED:
-        return f"self-test: removes {share} of zero filling's squared error"
-    return f"explained variance {share}, {region_text(row.region)}, contrast {row.contrast}"
+        return f"relative reduction in squared error of {share} in the self-test"
+    return f"explained variance of {share} ({region_text(row.region)}, contrast {row.contrast})"
 
 
 def activation_flags(
@@ -382,12 +387,18 @@ def spread(members: Iterable[Real]) -> Real:
     count = 0
     for count, member in enumerate(members, 1):
         if count > 1 and member.shape != mean.shape:
-            raise ValueError(f"members of {mean.shape} and {member.shape} voxels")
+            raise ValueError(
+                f"all members of the ensemble must have the same shape, got {mean.shape} and "
+                f"{member.shape}"
+            )
         away = np.asarray(member, dtype=np.float64) - mean
         mean = mean + away / count
         squares = squares + away * (member - mean)
     if count < 2:
-        raise ValueError(f"an ensemble of {count} has no spread. Use --n-ensemble 2 or more.")
+        raise ValueError(
+            f"the spread of an ensemble cannot be computed from {count} member(s). Use "
+            "--n-ensemble 2 or more."
+        )
     return np.sqrt(squares / (count - 1))
 
 
@@ -416,7 +427,8 @@ def _effect(effects: Effects, weights: Float, mask: Mask, affine: Float) -> Real
     if effects.mask.shape != mask.shape or not np.allclose(effects.affine, affine, atol=1e-3):
         name, own = effects.series, effects.mask.shape
         raise ValueError(
-            f"effects of {name}: not on the grid of the mask (shape {own}; expected {mask.shape})"
+            f"the effects of {name} have the shape {own}; expected the grid of the mask, "
+            f"{mask.shape}"
         )
     return effects.effect(weights)
 
@@ -473,7 +485,8 @@ def t_change(
         rows += 1
     if rows != len(design.matrix) or not fits:
         raise ValueError(
-            f"{rows} volumes; expected {len(design.matrix)}, the number of rows of the design"
+            f"the number of volumes ({rows}) differs from the number of rows in the design "
+            f"matrix ({len(design.matrix)})"
         )
     changes = {}
     for name, weights in contrasts.items():
