@@ -82,11 +82,11 @@ def checked_names(
     others = dict(compared) if isinstance(compared, Mapping) else {}
     series = {} if series is None and others else series
     if not isinstance(series, Mapping) or not (series or others):
-        needed = (
-            "Pass a dictionary that maps names to images or fitted SuperResolver objects, for "
-            "example {'sbl': resolver}."
+        raise ImageInputError(
+            f"series: expected a dictionary, got {series!r:.60}. Pass a dictionary "
+            "that maps names to images or fitted SuperResolver objects, for example "
+            "{'sbl': resolver}."
         )
-        raise ImageInputError(f"series: expected a dictionary, got {series!r:.60}. {needed}")
     names = [str(name) for name in series]
     if strange := [name for name in not_applied if name not in names]:
         raise ImageInputError(
@@ -155,12 +155,10 @@ def series_on(brain: Volume, image: ImageLike, n_volumes: int, folder: Path, nam
     shape = (*brain.data.shape, n_volumes)
     with opened(image, folder, name) as reader:
         if reader.shape != shape or not np.allclose(reader.affine, brain.affine, atol=1e-3):
-            what = (
-                f"{name} is not on the high-resolution grid of the run (its shape is "
-                f"{reader.shape}; expected {shape})"
-            )
             raise ImageInputError(
-                f"series: {what}. Pass the output of SuperResolver.transform, or change factor."
+                f"series: {name} is not on the high-resolution grid of the run (its "
+                f"shape is {reader.shape}; expected {shape}). Pass the output of "
+                "SuperResolver.transform, or change factor."
             )
         return reader.path
 
@@ -213,10 +211,10 @@ def covering(brain: Volume, image: ImageLike, folder: Path, name: str) -> Volume
         np.argwhere(brain.data), brain.affine, volume.data.shape, volume.affine, EDGE_TOLERANCE
     )
     if not inside.all():
-        what = f"the field of view of {name} covers only {inside.mean():.0%} of the brain"
         raise ImageInputError(
-            f"truth: {what}. Pass a map that covers the whole brain, in the coordinate frame "
-            "of the boldref."
+            f"truth: the field of view of {name} covers only {inside.mean():.0%} of "
+            "the brain. Pass a map that covers the whole brain, in the coordinate "
+            "frame of the boldref."
         )
     return volume
 
@@ -253,11 +251,12 @@ def check_inputs(
             problems.append(error)
 
     if not tr > 0:
-        told = (
-            "the image header of the acquired series does not specify the repetition time or "
-            "its unit. Pass tr in seconds."
+        problems.append(
+            ImageInputError(
+                "tr: the image header of the acquired series does not specify the "
+                "repetition time or its unit. Pass tr in seconds."
+            )
         )
-        problems.append(ImageInputError(f"tr: {told}"))
     checked_series(acquired, "acquired")
     tried(_read, acquired)
     for name, image in compared.items():
@@ -305,13 +304,10 @@ def _check_truth(truth: ImageLike, acquired: SeriesReader, factor: Factor, folde
         apart = corners_apart(shape, reader.affine, acquired.shape[:3], acquired.affine)
         limit = EDGE_TOLERANCE * min(reader.zooms)
     if count != acquired.shape[3]:
-        fix = (
-            "Pass a measurement of the same run, or a dictionary that maps contrasts to known "
-            "activation maps."
-        )
         raise ImageInputError(
             f"truth: the image has {count} volumes, but the acquired series has "
-            f"{acquired.shape[3]}. {fix}"
+            f"{acquired.shape[3]}. Pass a measurement of the same run, or a "
+            "dictionary that maps contrasts to known activation maps."
         )
     if shape != finest or apart > limit:
         raise ImageInputError(

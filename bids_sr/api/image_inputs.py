@@ -159,9 +159,9 @@ def volume_file(image: ImageLike, folder: Path, what: str) -> Path:
     path = series_file(image, folder, what)
     with SeriesReader(path) as reader:
         if reader.shape[3] > 1:
-            fix = "Pass the mean across time."
             raise ImageInputError(
-                f"{what}: expected a single volume, got a series of shape {reader.shape}. {fix}"
+                f"{what}: expected a single volume, got a series of shape "
+                f"{reader.shape}. Pass the mean across time."
             )
     return path
 
@@ -180,13 +180,11 @@ def mask_on(mask: MaskLike, grid: Volume, folder: Path, what: str = "mask") -> V
     image = grid.like(mask) if isinstance(mask, np.ndarray) else volume_of(mask, folder, what)
     shape = grid.data.shape
     if image.data.shape != shape or not np.allclose(image.affine, grid.affine, atol=1e-3):
-        fix = (
-            "Resample the mask to this grid, for example with "
-            "nilearn.image.resample_to_img(mask, image, interpolation='nearest')."
-        )
         raise ImageInputError(
-            f"{what}: the image is not on the expected grid (its shape is {image.data.shape}; "
-            f"expected {shape}). {fix}"
+            f"{what}: the image is not on the expected grid (its shape is "
+            f"{image.data.shape}; expected {shape}). Resample the mask to this grid, "
+            "for example with nilearn.image.resample_to_img(mask, image, "
+            "interpolation='nearest')."
         )
     inside = np.asarray(image.data > 0.5)
     if not inside.any():
@@ -205,15 +203,12 @@ def poses_of(motion: Motion, n_volumes: int, what: str = "motion") -> Float:
         motion = read_itk(there(motion, what))
     poses = np.asarray(motion, dtype=np.float64)
     if poses.shape != (n_volumes, 4, 4) or not np.isfinite(poses).all():
-        fix = (
-            "Pass one transform per volume, from a point of the boldref (RAS, mm) to its "
-            "position in the volume, or pass None to estimate head motion."
+        raise ImageInputError(
+            f"{what}: the transforms have shape {poses.shape}; expected "
+            f"({n_volumes}, 4, 4) and finite values. Pass one transform per volume, "
+            "from a point of the boldref (RAS, mm) to its position in the volume, "
+            "or pass None to estimate head motion."
         )
-        own = (
-            f"the transforms have shape {poses.shape}; expected ({n_volumes}, 4, 4) and finite "
-            "values"
-        )
-        raise ImageInputError(f"{what}: {own}. {fix}")
     return poses
 
 
@@ -276,12 +271,10 @@ def slices_last(reader: SeriesReader) -> None:
     """Raise ImageInputError if the header says that slices do not lie along the third axis."""
     across = reader.header.get_dim_info()[2]
     if across not in (None, 2):
-        what = (
-            f"the slice axis is axis {across} (of 0, 1, 2) according to the image header; "
-            "expected axis 2"
-        )
         raise ImageInputError(
-            f"bold: {what}. Reorder the axes first, for example with nibabel.as_closest_canonical."
+            f"bold: the slice axis is axis {across} (of 0, 1, 2) according to the "
+            "image header; expected axis 2. Reorder the axes first, for example "
+            "with nibabel.as_closest_canonical."
         )
 
 

@@ -197,13 +197,10 @@ def doubt_realigned(
     scope.add(find_motion_left, wires=wires)
     at, far = here.load(scope["doubtful_volume"], scope["displacement_mm"])
     if cast("float", far) > _MOST_LEFT_MM:
-        where = (
-            f"realigned=True was passed, but volume {at} is displaced by {far:.1f} mm relative "
-            "to the boldref"
-        )
         text = (
-            f"{where}. Head motion would be treated as signal. Omit realigned, or pass the "
-            "head-motion transforms with motion."
+            f"realigned=True was passed, but volume {at} is displaced by {far:.1f} "
+            "mm relative to the boldref. Head motion would be treated as signal. "
+            "Omit realigned, or pass the head-motion transforms with motion."
         )
         warnings.warn(text, SuperResolutionWarning, stacklevel=5)
 
@@ -219,8 +216,9 @@ def known_method(name: str, recipe: str) -> Method:
         if method.variance is None:
             get_recipe(method, recipe_name(method, recipe))
     except KeyError as error:
-        known = f"Available baselines: {', '.join(PLAIN)}."
-        raise ImageInputError(f"method: {error} {known}") from None
+        raise ImageInputError(
+            f"method: {error} Available baselines: {', '.join(PLAIN)}."
+        ) from None
     return method
 
 

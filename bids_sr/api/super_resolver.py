@@ -491,11 +491,10 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         boldref = cast("Volume", self._found["boldref"])
         shape = boldref.data.shape
         if reader.shape[:3] != shape or not np.allclose(reader.affine, boldref.affine, atol=1e-3):
-            own = (
-                f"the series is on a {reader.shape[:3]} grid, but the run passed to fit is on "
-                f"a {shape} grid"
+            raise ImageInputError(
+                f"bold: the series is on a {reader.shape[:3]} grid, but the run passed "
+                f"to fit is on a {shape} grid. Call fit with this run first."
             )
-            raise ImageInputError(f"bold: {own}. Call fit with this run first.")
         same = same_run_as(reader) == self._same
         if not same and self.method not in PLAIN and get_method(self.method).of_the_run:
             raise ImageInputError(

@@ -551,7 +551,7 @@ def common_sidecar(
     if series != "raw":
         # in the order of axes of the file
         sizes = size_text([zooms[k] for k in inverse(axis_order)], " x ")
-        common["Resolution"] = f"Super-resolved grid of the BOLD run with voxels of {sizes}"
+        common["Resolution"] = f"Super-resolved grid of the BOLD run (voxel size: {sizes})"
     if series == "sbl":
         common["ErrorOfReconstruction"] = (
             "The stat-sd map contains the standard deviation of the reconstruction error, if "
@@ -625,8 +625,8 @@ def region_sidecar(threshold: Threshold) -> Sidecar:
         "ThresholdedMap": threshold.stat,
         "ThresholdLabel": threshold.label,
         "Threshold": (
-            f"see threshold_value of the statistic {threshold.label.lower()} for this contrast "
-            "in desc-activation_metrics.tsv"
+            f"see threshold_value ({threshold.label.lower()}) of this contrast in "
+            "desc-activation_metrics.tsv"
             if threshold.z is None
             else threshold.z
         ),

@@ -396,19 +396,18 @@ def _block_design(
     ]
     for block in blocks:
         if not block.used:
-            part = f"{1 - block.share:.0%} of the response to" if block.share >= 0.005 else ""
+            part = f"{1 - block.share:.0%}" if block.share >= 0.005 else "all"
             onset = block.events[0][0]
             where = "before the steady state" if 0 <= onset < n_dummy * tr else "outside the run"
             if not kept[n_dummy:].all():
                 where += " or in censored volumes"
-            subject = f"{part} the {block.condition} block".strip()
-            words = (events.source, subject, onset, where)
+            words = (events.source, block.condition, onset, part, where)
             # one before the run begins is that of a longer recording, and nobody's mistake
             level = logging.INFO if onset < 0 else logging.WARNING
             _LOGGER.log(
                 level,
-                "%s: %s at %.1f s is %s, so the block is excluded from the split-half analysis."
-                " Check the onset of the block.",
+                "%s: the %s block at %.1f s is excluded from the split-half analysis, because %s "
+                "of the response is %s. Check the onset of the block.",
                 *words,
             )
     blocks = _assign_halves(blocks)

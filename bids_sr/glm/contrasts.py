@@ -284,14 +284,14 @@ def _unknown(text: str, body: str, position: int, trial_types: Sequence[str]) ->
             "Join the terms of the contrast with `+` or `-`.",
         )
     have = (
-        f"The trial types of this run are {', '.join(trial_types)}"
+        f"The trial types of this run are {', '.join(trial_types)}."
         if trial_types
-        else "This run has no trial types"
+        else "This run has no trial types."
     )
     return UsageError(
         f"contrast {text!r}",
         f"{name!r} is not a trial type of this run",
-        f"{have}{_suggestion(name, trial_types) or '.'}",
+        " ".join(filter(None, [have, _suggestion(name, trial_types)])),
     )
 
 
@@ -300,7 +300,7 @@ def _suggestion(word: str, known: Iterable[str]) -> str:
     names = list(known)
     lower = {name.lower(): name for name in names}
     near = difflib.get_close_matches(word.lower(), list(lower), n=1, cutoff=0.75)
-    return f". Did you mean {lower[near[0]]!r}?" if near else ""
+    return f"Did you mean {lower[near[0]]!r}?" if near else ""
 
 
 def _name_of(terms: Sequence[tuple[str, float]]) -> str:

@@ -240,19 +240,22 @@ def check_volumes(
         Time that has to remain (s).
     """
     censored = n_steady - kept
-    text = f"{kept} of {n_steady} volumes remain"
+    text = f"the run has only {n_steady} steady-state volumes"
     if model.censors:
-        text += f" after volumes with {model.rules} were censored ({censored} volumes)"
+        text = (
+            f"only {kept} of {n_steady} steady-state volumes remain, because the other {censored} "
+            f"volumes were censored ({model.rules})"
+        )
     if kept <= n_columns:
         raise TooFewVolumes(
-            f"{text}, but the linear model has {n_columns} regressors and requires at least "
+            f"{text}. The linear model has {n_columns} regressors and requires at least "
             f"{n_columns + 1} volumes",
             _fix(model),
         )
     if kept * tr < least_s - 1e-6:
         raise TooFewVolumes(
-            f"{text}, which correspond to {kept * tr:g} s, but a run without events requires "
-            f"at least {least_s:g} s",
+            f"{text}. The duration of these volumes is {kept * tr:g} s, but a run without events "
+            f"requires at least {least_s:g} s",
             _fix(model),
         )
 

@@ -246,17 +246,17 @@ def attainable_text(n: float, p_smallest: float, family: float = 1) -> str:
     >>> attainable_text(5, 2**-4)
     'with 5 non-zero differences, the smallest attainable p value is .0625'
     >>> attainable_text(6, 2**-5, 5).removeprefix("with 6 non-zero differences, ")
-    'the smallest attainable p value is .156 after correction for 5 comparisons'
+    'the smallest attainable p value is .156 (corrected for 5 comparisons)'
     """
     count = 1 if p_smallest >= ALPHA else int(family)  # already too few for a single comparison
     smallest = min(1.0, p_smallest * count)
     if smallest < ALPHA:
         return ""
-    several = f" after correction for {count} comparisons" if count > 1 else ""
-    return (
+    text = (
         f"with {n:.0f} non-zero difference{'s' * (n != 1)}, the smallest attainable p value is "
-        f"{p_value(smallest, '.3g')}{several}"
+        f"{p_value(smallest, '.3g')}"
     )
+    return f"{text} (corrected for {count} comparisons)" if count > 1 else text
 
 
 def _paired_power(effect: float, n: npt.ArrayLike) -> Float:

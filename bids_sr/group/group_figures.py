@@ -172,13 +172,13 @@ def primary_figure(row: Any) -> Figure:
                 text=estimate(at, low, high, "+.3f"),
             )
         ]
-    what = f"explained variance of {row.series} minus the participant's strongest reference"
     return forest_figure(
         [[ForestPanel(title="", points=points)]],
         labels,
         legend={},
         row_inch=0.235 if named else 0.06,
-        xlabel=f"◂ reference more accurate  ·  {what}  ·  {row.series} more accurate ▸",
+        xlabel=f"◂ reference more accurate  ·  explained variance of {row.series} minus "
+        f"the participant's strongest reference  ·  {row.series} more accurate ▸",
     )
 
 

@@ -344,8 +344,10 @@ def why_not_assessed(task: str, values: pd.DataFrame, table: pd.DataFrame, metho
     if not np.isfinite(of_people(of_task)).any(axis=None):
         return "the reference data contain no reproducible detail beyond the acquired resolution"
     if unapplied.any():
-        many = f" {unapplied.sum()} run{'s' if unapplied.sum() > 1 else ''}"
-        return f"{method} was not applied in{many} (zero filled)"
+        return (
+            f"{method} was not applied in {unapplied.sum()} "
+            f"run{'s' if unapplied.sum() > 1 else ''} (zero filled)"
+        )
     if method not in set(of_task["series"]):
         return f"{method} was not run"
     return f"the accuracy of {method} is not defined in any participant"

@@ -8,7 +8,7 @@ _WORDS = {
     "content:MSE": "squared error",
     "content:MAE": "absolute error",
     "ssim:SSIMLoss": "structural dissimilarity",
-    "psnr:PSNRLoss": "a peak signal-to-noise ratio (PSNR) term",
+    "psnr:PSNRLoss": "peak signal-to-noise ratio (PSNR)",
     "adversarial:AdversarialBCE": "adversarial loss of a discriminator",
     "adversarial:AdversarialWasserstein": "adversarial loss of a Wasserstein critic",
     "adversarial:CriticScore": "output of a critic",

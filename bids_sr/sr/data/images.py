@@ -85,11 +85,10 @@ class TrainingImage:
             and self.coarse is not None
             and _channels(self.fine) != _channels(self.coarse)
         ):
-            counts = (
-                f"the high-resolution image has {_channels(self.fine)} channels, but the "
-                f"low-resolution image has {_channels(self.coarse)}"
+            raise TrainingDataError(
+                f"{self.name}: the high-resolution image has {_channels(self.fine)} "
+                f"channels, but the low-resolution image has {_channels(self.coarse)}"
             )
-            raise TrainingDataError(f"{self.name}: {counts}")
 
     @property
     def _image(self) -> Array:
@@ -142,10 +141,10 @@ def check_images(images: TrainingImages, recipe: Recipe, factor: Factor, ndim: i
     if not images:
         raise TrainingDataError("the list of training images is empty")
     for what, values in (
-        ("contrasts", {image.contrast for image in images}),
-        ("numbers of channels", {image.channels for image in images}),
+        ("contrast", {image.contrast for image in images}),
+        ("number of channels", {image.channels for image in images}),
         (
-            "types (with and without a high-resolution image)",
+            "type (with or without a high-resolution image)",
             {image.fine is None for image in images},
         ),
     ):

@@ -36,7 +36,7 @@ class ParticipantSplit:
             for other in names[k + 1 :]:
                 if both := sorted(set(sets[one]) & set(sets[other])):
                     raise SplitError(
-                        f"{' '.join(both)}: assigned to both the {one} set and the {other} set",
+                        f"these participants are in both the {one} set and the {other} set: {' '.join(both)}",
                         "Assign each participant to only one set.",
                     )
 
@@ -80,7 +80,7 @@ def split_by_names(
     """
     if unknown := sorted({*validation, *test} - set(participants)):
         raise SplitError(
-            f"{' '.join(unknown)}: no images were found for these participants",
+            f"no images were found for these participants: {' '.join(unknown)}",
             f"Choose from {' '.join(participants)}.",
         )
     named = {*validation, *test}

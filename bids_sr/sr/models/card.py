@@ -276,7 +276,7 @@ def _mismatches(
     if any(abs(a - b) > allowed * b for a, b in zip(zooms, trained, strict=True)):
         pretty = [size_text(sizes, " x ") for sizes in (trained, zooms.tolist())]
         out.append(
-            f"resolution: the model was trained at {pretty[0]}, but the image has a resolution "
+            f"resolution: the model was trained at a resolution of {pretty[0]}, but the image has a resolution "
             f"of {pretty[1]} (allowed difference: {100 * allowed:.0f} %)"
         )
     if contrast not in _SERVES.get(card.contrast, (card.contrast,)):
@@ -301,15 +301,13 @@ def _mismatches(
         )
     if not _trained_for(card, factor):
         span = card.factors
-        several = (
-            f"and for factors from {min(span):g} to {max(span):g} along the same axes"
+        trained = (
+            f"the model was trained for a factor of {card.factor} and for factors from "
+            f"{min(span):g} to {max(span):g} along the same axes"
             if span
-            else ""
+            else f"the model was trained for a factor of {card.factor}"
         )
-        out.append(
-            f"factor: the model was trained for a factor of {card.factor}{several}, but a "
-            f"factor of {factor} was requested"
-        )
+        out.append(f"factor: {trained}, but a factor of {factor} was requested")
     return out
 
 
@@ -392,8 +390,10 @@ def check_model(
         remedy = "Train a model for this factor." if hopeless else remedy
         if not _trained_for(card, factor):
             asked = " ".join(f"{number:g}" for number in card.factor)
-            option = f"--sr-factor {asked} (bids-sr-models: --factor {asked})"
-            remedy = f"{remedy[:-1]}, or use the factor of the model with {option}."
+            remedy = (
+                f"{remedy} Alternatively, use the factor of the model with --sr-factor {asked} "
+                f"(bids-sr-models: --factor {asked})."
+            )
         raise UsageError(
             f"the model {card.method} does not match the image",
             f"{'; '.join(mismatches if hopeless else refused)}.",

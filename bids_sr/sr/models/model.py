@@ -157,19 +157,19 @@ def _fill(network: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
     """Give a network its weights; ValueError, in one line, where they are those of another."""
     own = network.state_dict()
     wrong = {
-        "missing": sorted(own.keys() - state.keys()),
-        "with another shape": sorted(
+        "missing tensors": sorted(own.keys() - state.keys()),
+        "tensors with a different shape": sorted(
             key for key in own.keys() & state.keys() if own[key].shape != state[key].shape
         ),
-        "unknown": sorted(state.keys() - own.keys()),
+        "unknown tensors": sorted(state.keys() - own.keys()),
     }
     texts = [
-        f"{len(keys)} {words} ({keys[0]}{', …' if keys[1:] else ''})"
+        f"{words}: {len(keys)} ({keys[0]}{', …' if keys[1:] else ''})"
         for words, keys in wrong.items()
         if keys
     ]
     if texts:
-        raise ValueError(f"the weights do not match the network of {name}: {', '.join(texts)}")
+        raise ValueError(f"the weights do not match the network of {name} ({'; '.join(texts)})")
     network.load_state_dict(state)
 
 

@@ -110,13 +110,13 @@ def _find_model(training: TrainingRequest, data: TrainingData | None) -> Path | 
         return weights
     values = " ".join(f"{key}={value!r}" for key, value in training.changed_settings.items())
     former = [
-        f" ({weights.name}: {text})"
+        f" The model file {weights.name} was not used: {text}."
         for weights, card in models
         if card.json["method"] == name and (text := renaming(card.json))
     ]
     raise ModelError(
-        f"{training.model_dir}: --model-source reuse was specified, but no model for {name} "
-        f"({recipe}){values and f' with {values}'} was found{former[0] if former else ''}. "
+        f"{training.model_dir}: --model-source reuse was specified, but the directory contains no "
+        f"model for {name} ({recipe}{values and f', {values}'}).{former[0] if former else ''} "
         "Train a model with --model-source auto, or specify a model file with --pretrained."
     )
 

@@ -290,7 +290,7 @@ class Phase:
             if not all(map(np.isfinite, parts.values())):
                 raise TrainingDiverged(
                     f"{self.name}: the training loss is NaN or infinite in iteration "
-                    f"{self.at.iteration}{_likely_cause(parts, self.at)}. {self._last_good}."
+                    f"{self.at.iteration}. {_likely_cause(parts, self.at)}. {self._last_good}."
                 )
             now = self.clock()
             self.at.seconds = now - started
@@ -322,7 +322,9 @@ class Phase:
             size = self.batch_size
             if self.at.halved or size == 1:
                 raise self._no_room(
-                    f"a batch of {size}{' (half of the original batch)' if self.at.halved else ''}"
+                    f"a batch size of {size}, which is half of the original batch size"
+                    if self.at.halved
+                    else f"a batch size of {size}"
                 ) from error
         self.at.halved = True
         if torch.cuda.is_available():
@@ -508,24 +510,24 @@ def _likely_cause(parts: Mapping[str, float], at: _Counters) -> str:
     """Likely cause of a loss that is no number, as text."""
     broken = [name for name, value in parts.items() if not np.isfinite(value) and name != "loss"]
     before = [float(row["loss"]) for row in at.log if "loss" in row]
-    text = f" (in {', '.join(broken)})" if broken else ""
+    terms = f"The invalid loss terms are {', '.join(broken)}. " if broken else ""
     if not before and at.iteration <= 1:
         return (
-            f"{text}. The loss was invalid in the first step, so the images or the initial "
+            f"{terms}The loss was invalid in the first step, so the images or the initial "
             "weights contain values that are too large"
         )
     if not before:
         return (
-            f"{text}. The loss became invalid before the first validation, so the first steps "
+            f"{terms}The loss became invalid before the first validation, so the first steps "
             "were too large. Try a lower learning rate"
         )
     if broken and all("critic" in name or name == "adversarial" for name in broken):
         return (
-            f"{text}. The critic diverged. Try a lower learning rate for the critic, or a "
+            f"{terms}The critic diverged. Try a lower learning rate for the critic, or a "
             "lower weight for the adversarial loss"
         )
     return (
-        f"{text}. The loss was {before[-1]:.3g} at the last validation (lowest loss: "
+        f"{terms}The loss was {before[-1]:.3g} at the last validation (lowest loss: "
         f"{min(before):.3g}), so the training steps are too large. Try a lower learning rate "
         "or gradient clipping"
     )

@@ -86,29 +86,29 @@ def training_entries(phases: Sequence[Phase], reached: Mapping[str, object]) -> 
         "the training continued on another device, with a different number of threads, or "
         "with a different version of PyTorch"
     ] * any(p.at.moved for p in phases)
-    again = (
-        "the final model was retrained on all data"
-        if len(phases) > 1
-        else "this model is the final model"
-    )
-    kept = (
-        "the training loss determined when training stopped"
+    unscored = (
+        "No data were held out. The training loss determined when training stopped."
         if first.by_loss
-        else "the weights of the last step are kept"
+        else "No data were held out. The weights of the last step are kept."
     )
     role = (
-        "which determined when training stopped"
+        "These data determined when training stopped."
         if first.chosen
-        else "which did not determine when training stopped (the weights of the last step are "
-        "kept)"
+        else "These data did not determine when training stopped, and the weights of the last step "
+        "are kept."
     )
-    told = (
-        "the held-out scores are from a model that was trained without the held-out data, "
-        f"{role}; {again}"
+    final = (
+        "The final model was then retrained on all data."
+        if len(phases) > 1
+        else "The scored model is also the final model."
+    )
+    scored = (
+        "The scores are from a model that was trained without the held-out data. "
+        f"{role} {final}"
     )
     held_out = examples.named(held, [(window.image, window.box) for window in first.windows]) | {
         "iteration": first.kept_iteration,
-        "model": told if held else f"no data were held out; {kept}",
+        "model": scored if held else unscored,
     }
     parameters = list(first.nets.generator.parameters())
     return {
@@ -295,7 +295,7 @@ def fit(
             last.run()
     phases = (first, last) if refit else (first,)
     _LOG.info(
-        "Training of %s took %.0f s: %s", method.name, sum(p.at.seconds for p in phases), reached
+        "Training of %s took %.0f s (final scores: %s).", method.name, sum(p.at.seconds for p in phases), reached
     )
     card = card_entries(training, examples.described()) | training_entries(phases, reached)
     state = {key: value.cpu() for key, value in last.best.items()}

@@ -168,7 +168,10 @@ def _gate(
     best = fit.weight if fit is not None else 0.0
     share, fit_text = tried[best].share, "" if fit is None else fit.text
     if best:
-        fit_text += f". Without it, the self-test score would be {100 * tried[0.0].share:.1f} %"
+        fit_text = (
+            f"{fit_text}. Without the calibration run, the self-test score would be "
+            f"{100 * tried[0.0].share:.1f} %"
+        )
     held_out: dict[str, object] = {
         "explained_over_zerofill": round(share, 5),
         "explained_by_half": [round(each, 5) for each in tried[best].by_half],
@@ -193,9 +196,9 @@ def _gate(
         held_out["model"] = why
     elif not used:
         held_out["model"] = (
-            f"{fallback}in the self-test, prior SD maps from one half of the run were applied to "
-            "the other half. The reduction in squared error relative to zero filling was only "
-            f"{number(share, '.1%')}; at least {least:.0%} is required"
+            "zero filling: when the prior SD map from one half of the run was applied to the other "
+            "half in the self-test, the relative reduction in squared error was only "
+            f"{number(share, '.1%')}, but at least {least:.0%} is required"
         )
     return used, fit, held_out
 

@@ -299,24 +299,26 @@ class CalibrationFit:
                 and self.full is not None
                 and _weight_of(self.cautious, self.full) > 0
             )
-            why = (
-                "the self-test score did not increase"
-                if fits
-                else "the prediction of the highest acquired spatial frequencies did not improve"
+            if fits:
+                return (
+                    "the calibration run was not used, because the self-test score did not increase"
+                )
+            return (
+                "the calibration run was not used, because the prediction of the highest acquired "
+                "spatial frequencies did not improve"
             )
-            return f"the calibration run was not used, because {why}"
-        moved = (
-            f" after a position correction of {self.moved_mm:.1f} mm"
-            if self.moved_mm > _TOLD_MM
-            else ""
-        )
-        sentence = f"the calibration run was used with a weight of {self.weight:g}{moved}"
+        sentence = f"the calibration run was used with a weight of {self.weight:g}"
+        if self.moved_mm > _TOLD_MM:
+            sentence = (
+                f"the calibration run was used with a weight of {self.weight:g} after its position "
+                f"was corrected by {self.moved_mm:.1f} mm"
+            )
         if (found := self.full if self.weight == SHARE else self.cautious) is None:
             return sentence
         having, without = (100 * float(np.mean(each)) for each in (found.having, found.without))
         return (
-            f"{sentence}. It predicted {having:.1f} % of the variance at the highest acquired "
-            f"spatial frequencies (without calibration: {without:.1f} %)"
+            f"{sentence}. With the calibration run, {having:.1f} % of the variance at the highest "
+            f"acquired spatial frequencies was predicted, and {without:.1f} % without it"
         )
 
     @property
