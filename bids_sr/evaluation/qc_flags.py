@@ -261,7 +261,7 @@ def artifact_flag(lowres: Real, degraded: Real, mask: Mask, head: Mask) -> Flag:
     bad = _outlying_slices(_slice_residuals(lowres, degraded, mask))
     ghosts = {"lowres": _ghost_share(lowres, head), "highres": _ghost_share(degraded, head)}
     worst = [
-        f"the {name} image has a ghost of {100 * share:.0f} %"
+        f"the {name} image contains a ghost ({100 * share:.0f} % of the head signal)"
         for name, share in ghosts.items()
         if share > _GHOST_SHARE
     ]

@@ -48,8 +48,8 @@ _EFFICIENCY = 3 / math.pi
 _LEAST = 6
 _MOST = 100_000
 BELOW = (
-    "below the strongest reference, which does not demonstrate a loss of accuracy, because "
-    "the strongest reference is the largest of several noisy values"
+    "the method is below the strongest reference, but this does not demonstrate a loss of "
+    "accuracy, because the strongest reference is the largest of several noisy values"
 )
 
 

@@ -417,11 +417,11 @@ def _too_few(flips: int, counts: Collection[int]) -> Iterator[str]:
     for n in sorted(counts):
         differ = 2 ** (n - 1)  # all signs the other way give the same abs(t)
         if (least := 1 / min(differ, flips + 1)) > FWE or differ <= flips:
-            none = ", so no voxel can reach .05" * (least > FWE)
-            yield (
+            text = (
                 f"with {_people(n)} and {flips} sign flips ({differ} different flips are "
-                f"possible), corrected p values cannot be smaller than {least:.2g}{none}"
+                f"possible), corrected p values cannot be smaller than {least:.2g}"
             )
+            yield f"{text}, so no voxel can be significant at p = .05" if least > FWE else text
 
 
 def _corrected(

@@ -124,14 +124,16 @@ def build_group_report(output_dir: Path, content: GroupContent) -> Path:
         [_exploratory_html(findings, methods), _findings_html(content, findings, figure_dir)]
     )
     sections = [
-        plain_section("verdict", "Accuracy over participants", _answer_html(content, figure_dir)),
+        plain_section(
+            "verdict", "Accuracy across participants", _answer_html(content, figure_dir)
+        ),
         plain_section("participants", "Participants", _participants_html(content)),
         plain_section("comparisons", "Exploratory comparisons", comparisons, ["comparisons"]),
         plain_section(
             "maps",
-            "Group maps",
+            "Group activation maps",
             _group_maps_html(content.maps, figure_dir),
-            ["Group activation maps"],
+            ["group maps"],
         ),
         plain_section(
             "paper",

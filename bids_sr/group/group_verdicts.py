@@ -170,12 +170,8 @@ def _group_text(word: str, rows: Sequence[Row]) -> str:
         return _undecided_text(rows)
     said = f"{DECISIONS[word][2]} {_names(rows)}"
     if word == SAME:
-        bound = (
-            f" within an equivalence margin of ±{number(rows[0].margin, '.3g')}"
-            if math.isfinite(rows[0].margin)
-            else ""
-        )
-        return said + bound
+        margin = number(rows[0].margin, ".3g") if math.isfinite(rows[0].margin) else ""
+        return f"{said} (equivalence margin: ±{margin})" if margin else said
     return f"{said} (by {_least(rows)}, {_p_text(max(row.p_holm for row in rows))})"
 
 
@@ -294,10 +290,9 @@ def _claim(finding: Sequence[Row]) -> str:
             "does not differ detectably from 0"
         )
     elif not rest:
-        denoised = (
-            " and than denoised B-spline" if any(row.role == "control" for row in compared) else ""
-        )
-        text = f"{method} {claim} than every baseline{denoised}"
+        text = f"{method} {claim} than every baseline"
+        if any(row.role == "control" for row in compared):
+            text = f"{method} {claim} than every baseline and denoised B-spline"
     elif worse:
         text = f"{method} is worse than {_names(worse)}"
     elif better:
@@ -416,7 +411,8 @@ def _answer(row: Row, people: Mapping[str, int]) -> Markup:
         {who: runs for who, runs in people.items() if who not in row.participants}
     )
     words = capital(f"compared {against(row)}")
-    words += f". No value is available for {', '.join(without)}" if without else ""
+    if without:
+        words = f"{words}. No value is available for {', '.join(without)}"
     return render(
         "group_answer",
         f"{where_text(row)} · n = {row.n}",
@@ -474,7 +470,7 @@ def _primary_numbers(row: Row) -> list[Card]:
     numbers = [
         Card(
             value=number(row.difference, "+.3f"),
-            facts=("median {}; strongest reference {}".format(*medians),),
+            facts=("median: {}; median of the strongest reference: {}".format(*medians),),
             label=f"{measure_text(row)} of {row.series} minus the participant's strongest"
             " reference",
         ),
@@ -491,5 +487,7 @@ def _primary_numbers(row: Row) -> list[Card]:
         value = number(row.n_needed, ".0f") if pd.notna(row.n_needed) else MISSING
         if value == MISSING:
             note = "with the observed effect size, no number of participants would show a gain"
-        numbers.append(Card(value=value, label="participants for 80 % power", facts=(note,)))
+        numbers.append(
+            Card(value=value, label="participants required for 80 % power", facts=(note,))
+        )
     return numbers

@@ -185,12 +185,10 @@ def headline_of(methods: pd.DataFrame, n: int, name: str = "psnr") -> tuple[str,
         state = "bad" if len(worse) else "good"
         return "; ".join(parts), state
     smallest = float(own["p_smallest"].min())
-    reason = (
-        f". With {n} participants, the test cannot reach p < .05"
-        if not smallest * len(own) < _ALPHA
-        else ""
-    )
-    return f"No difference from interpolation was found in {label}{reason}", "open"
+    text = f"No difference from interpolation was found in {label}"
+    if not smallest * len(own) < _ALPHA:
+        text = f"{text}, because tests with {n} participants cannot reach p < .05"
+    return text, "open"
 
 
 def _compared(methods: pd.DataFrame, name: str) -> pd.DataFrame:

@@ -222,7 +222,7 @@ _OTHER_WEIGHTS = (
     _Weight(
         name="tv",
         kind="tv",
-        sets="weight of total variation",
+        sets="weight of the total variation",
         source=f"{_TV}: 0 to 0.1, equation 2",
     ),
     _Weight(name="adversarial", kind="adversarial", sets="weight of the adversarial loss"),
@@ -543,7 +543,7 @@ def check_changes(
                 f"{name} has no recipe, because this method estimates variance maps instead of "
                 "training a network"
             )
-            raise ChangeError(why, "omit the change", str(change))
+            raise ChangeError(why, "Remove the change.", str(change))
         if name not in methods:
             why = (
                 f"the method {name} is not run by this command (selected methods: "

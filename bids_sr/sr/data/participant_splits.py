@@ -36,7 +36,8 @@ class ParticipantSplit:
             for other in names[k + 1 :]:
                 if both := sorted(set(sets[one]) & set(sets[other])):
                     raise SplitError(
-                        f"these participants are in both the {one} set and the {other} set: {' '.join(both)}",
+                        f"these participants are in both the {one} set and the {other} set: "
+                        f"{' '.join(both)}",
                         "Assign each participant to only one set.",
                     )
 

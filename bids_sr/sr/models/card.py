@@ -276,8 +276,8 @@ def _mismatches(
     if any(abs(a - b) > allowed * b for a, b in zip(zooms, trained, strict=True)):
         pretty = [size_text(sizes, " x ") for sizes in (trained, zooms.tolist())]
         out.append(
-            f"resolution: the model was trained at a resolution of {pretty[0]}, but the image has a resolution "
-            f"of {pretty[1]} (allowed difference: {100 * allowed:.0f} %)"
+            f"resolution: the model was trained at a resolution of {pretty[0]}, but the image "
+            f"has a resolution of {pretty[1]} (allowed difference: {100 * allowed:.0f} %)"
         )
     if contrast not in _SERVES.get(card.contrast, (card.contrast,)):
         out.append(

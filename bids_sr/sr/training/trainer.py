@@ -94,8 +94,8 @@ def training_entries(phases: Sequence[Phase], reached: Mapping[str, object]) -> 
     role = (
         "These data determined when training stopped."
         if first.chosen
-        else "These data did not determine when training stopped, and the weights of the last step "
-        "are kept."
+        else "These data did not determine when training stopped, and the weights of the last "
+        "step are kept."
     )
     final = (
         "The final model was then retrained on all data."
@@ -103,8 +103,7 @@ def training_entries(phases: Sequence[Phase], reached: Mapping[str, object]) -> 
         else "The scored model is also the final model."
     )
     scored = (
-        "The scores are from a model that was trained without the held-out data. "
-        f"{role} {final}"
+        f"The scores are from a model that was trained without the held-out data. {role} {final}"
     )
     held_out = examples.named(held, [(window.image, window.box) for window in first.windows]) | {
         "iteration": first.kept_iteration,
@@ -295,7 +294,10 @@ def fit(
             last.run()
     phases = (first, last) if refit else (first,)
     _LOG.info(
-        "Training of %s took %.0f s (final scores: %s).", method.name, sum(p.at.seconds for p in phases), reached
+        "Training of %s took %.0f s (final scores: %s).",
+        method.name,
+        sum(p.at.seconds for p in phases),
+        reached,
     )
     card = card_entries(training, examples.described()) | training_entries(phases, reached)
     state = {key: value.cpu() for key, value in last.best.items()}

@@ -301,7 +301,8 @@ class CalibrationFit:
             )
             if fits:
                 return (
-                    "the calibration run was not used, because the self-test score did not increase"
+                    "the calibration run was not used, because the self-test score did not "
+                    "increase"
                 )
             return (
                 "the calibration run was not used, because the prediction of the highest acquired "
@@ -310,8 +311,8 @@ class CalibrationFit:
         sentence = f"the calibration run was used with a weight of {self.weight:g}"
         if self.moved_mm > _TOLD_MM:
             sentence = (
-                f"the calibration run was used with a weight of {self.weight:g} after its position "
-                f"was corrected by {self.moved_mm:.1f} mm"
+                f"the calibration run was used with a weight of {self.weight:g} after its "
+                f"position was corrected by {self.moved_mm:.1f} mm"
             )
         if (found := self.full if self.weight == SHARE else self.cautious) is None:
             return sentence
