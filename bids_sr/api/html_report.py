@@ -128,8 +128,8 @@ def resolved(
     parts = [
         _drawn(
             series_figure(shown, brain, mask=brain),
-            "Top: one volume of the acquired series, of cubic B-spline interpolation and of "
-            "the method. Bottom: difference from B-spline interpolation.",
+            "Top: one volume of the acquired series, the cubic B-spline interpolation and the "
+            "super-resolved series. Bottom: difference from the B-spline interpolation.",
         )
     ]
     if weight is not None and not reason:
@@ -148,8 +148,8 @@ def resolved(
     )
     voxel = " x ".join(f"{z:.3g}" for z in brain.zooms)
     lead = (
-        f"{method}: from {shown['acquired'].data.shape} to {brain.data.shape} voxels of "
-        f"{voxel} mm. "
+        f"The {method} series has {brain.data.shape} voxels (voxel size: {voxel} mm), and the "
+        f"acquired series has {shown['acquired'].data.shape} voxels. "
     )
     if reason:
         lead += f"The method was not applied to this run: {reason}. "

@@ -136,20 +136,22 @@ def _broad_flag(
     if cc is not None:
         share = float((cc[mask] >= ACTIVE_CC).mean())
         limit = _BROAD_SHARE
-        what = f"the correlation coefficient (CC) is at least {ACTIVE_CC}"
+        text = (
+            f"The correlation coefficient (CC) for the contrast {contrast} is at least "
+            f"{ACTIVE_CC} in {100 * share:.1f} % of the brain (limit: {100 * limit:.0f} %)."
+        )
     elif fdr is not None:
         share = float(fdr[mask].mean())
         limit = _BROAD_FDR_SHARE
-        what = "activation is significant at a false discovery rate of .05"
+        text = (
+            f"The contrast {contrast} shows activation at a false discovery rate of .05 in "
+            f"{100 * share:.1f} % of the brain (limit: {100 * limit:.0f} %)."
+        )
     else:
         raise ValueError(
             "the check for widespread activation requires a correlation map or a map of "
             "active voxels, but neither was specified"
         )
-    text = (
-        f"For the contrast {contrast}, {what} in {100 * share:.1f} % of the brain (limit: "
-        f"{100 * limit:.0f} %)."
-    )
     return Flag(name="broad", raised=share > limit, text=text, contrast=contrast, series="raw")
 
 

@@ -428,7 +428,7 @@ def _variability_html(tables: StructuralTables, figure_dir: Path) -> Markup:
         ]
         for row in found.itertuples()
     ]
-    caption = "Variability of volumes across sessions within participants"
+    caption = "Within-participant variability of volumes across sessions"
     return joined([figure, table(caption, heads, lines, names=2)])
 
 

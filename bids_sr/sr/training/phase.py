@@ -510,27 +510,28 @@ def _likely_cause(parts: Mapping[str, float], at: _Counters) -> str:
     """Likely cause of a loss that is no number, as text."""
     broken = [name for name, value in parts.items() if not np.isfinite(value) and name != "loss"]
     before = [float(row["loss"]) for row in at.log if "loss" in row]
-    terms = f"The invalid loss terms are {', '.join(broken)}. " if broken else ""
     if not before and at.iteration <= 1:
-        return (
-            f"{terms}The loss was invalid in the first step, so the images or the initial "
-            "weights contain values that are too large"
+        cause = (
+            "The loss was invalid in the first step, so the images or the initial weights contain "
+            "values that are too large"
         )
-    if not before:
-        return (
-            f"{terms}The loss became invalid before the first validation, so the first steps "
-            "were too large. Try a lower learning rate"
+    elif not before:
+        cause = (
+            "The loss became invalid before the first validation, so the first steps were too "
+            "large. Try a lower learning rate"
         )
-    if broken and all("critic" in name or name == "adversarial" for name in broken):
-        return (
-            f"{terms}The critic diverged. Try a lower learning rate for the critic, or a "
-            "lower weight for the adversarial loss"
+    elif broken and all("critic" in name or name == "adversarial" for name in broken):
+        cause = (
+            "The critic diverged. Try a lower learning rate for the critic, or a lower weight for "
+            "the adversarial loss"
         )
-    return (
-        f"{terms}The loss was {before[-1]:.3g} at the last validation (lowest loss: "
-        f"{min(before):.3g}), so the training steps are too large. Try a lower learning rate "
-        "or gradient clipping"
-    )
+    else:
+        cause = (
+            f"The loss was {before[-1]:.3g} at the last validation (lowest loss: "
+            f"{min(before):.3g}), so the training steps are too large. Try a lower learning rate "
+            "or gradient clipping"
+        )
+    return f"{cause}. The invalid loss terms are {', '.join(broken)}" if broken else cause
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
