@@ -363,8 +363,8 @@ METHODS_COLUMNS = {
         median="Median across participants",
         minimum="Lowest value across participants",
         maximum="Highest value across participants",
-        minus="Interpolation with which the method is compared: the interpolation with the better"
-        " median across participants",
+        minus="Interpolation with the better median across participants, used as the reference for"
+        " the method",
         difference="Hodges-Lehmann estimate of the difference from the interpolation in the"
         " column minus",
         lower="Lower limit of the 95 % confidence interval of the difference",

@@ -97,8 +97,8 @@ def correct_slice_timing(
         )
     if volumes - n_dummy < 2:
         raise ValueError(
-            "slice-timing correction requires at least two steady-state volumes, but the run "
-            f"has {volumes} volumes, of which {n_dummy} are non-steady-state volumes"
+            "slice-timing correction requires at least two steady-state volumes, but the run has "
+            f"{volumes} volumes and the first {n_dummy} are non-steady-state volumes"
         )
     for z in range(slices):
         slab = reader.slab(z, z + 1)

@@ -177,7 +177,7 @@ def size_of_file(path: Path) -> int:
     """Return bytes of a regular file, links followed; refuse directories, pipes, devices."""
     state = path.stat()
     if not stat.S_ISREG(state.st_mode):
-        raise ValueError("it is not a regular file")
+        raise ValueError("the path is not a regular file")
     return state.st_size
 
 
@@ -186,7 +186,7 @@ def read_card(path: Path) -> ModelCard:
     path = card_path(path)
     try:
         if size_of_file(path) > _LARGEST_CARD:
-            raise ValueError(f"it is larger than {_LARGEST_CARD / 1e6:g} MB")
+            raise ValueError(f"the file is larger than {_LARGEST_CARD / 1e6:g} MB")
         card = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ModelError(
