@@ -330,8 +330,9 @@ def _scored_volumes(n_volumes: int, n_dummy: int, at_most: int) -> list[int]:
     """
     if not 0 <= n_dummy < n_volumes or at_most < 1:
         raise ValueError(
-            f"no volumes can be scored, because the run has {n_volumes} volumes, the first {n_dummy} "
-            f"volumes are non-steady-state volumes, and at most {at_most} volumes were requested"
+            f"no volumes can be scored, because the run has {n_volumes} volumes, the first "
+            f"{n_dummy} volumes are non-steady-state volumes, and at most {at_most} volumes "
+            "were requested"
         )
     count = min(at_most, n_volumes - n_dummy)
     return [int(t) for t in np.linspace(n_dummy, n_volumes - 1, count).round()]

@@ -605,8 +605,8 @@ def build_design(
 
     if n_volumes - n_dummy < 3:
         raise DesignError(
-            f"the run has {n_volumes} volumes, but the first {n_dummy} are non-steady-state volumes; "
-            "at least 3 steady-state volumes are required"
+            f"the run has {n_volumes} volumes, but the first {n_dummy} are non-steady-state "
+            "volumes; at least 3 steady-state volumes are required"
         )
     times = frame_times(n_volumes, tr, start_time=start_time)
     kept = {name: values[n_dummy:] for name, values in events.courses(times).items()}

@@ -52,8 +52,8 @@ def _steady_volumes(reader: SeriesReader, n_dummy: int) -> list[int]:
     total = reader.shape[3]
     if total <= n_dummy:
         raise ValueError(
-            f"the run has {total} volumes, but the first {n_dummy} are non-steady-state volumes; at "
-            "least one steady-state volume is required"
+            f"the run has {total} volumes, but the first {n_dummy} are non-steady-state "
+            "volumes; at least one steady-state volume is required"
         )
     return [n_dummy + t for t in evenly_spaced(total - n_dummy, _VOLUMES)]
 

@@ -220,8 +220,8 @@ class MotionEstimator:
                 head[(slice(None),) * axis + ([0, -1],)] = False
         if head.sum() < 100:
             raise ValueError(
-                f"the head mask contains only {int(head.sum())} voxels, but at least 100 are required to "
-                "estimate head motion"
+                f"the head mask contains only {int(head.sum())} voxels, but at least 100 are "
+                "required to estimate head motion"
             )
         scale = head_scale(np.asarray(mask) > 0, affine)
         self._tolerance, self._radius = scale * _TOLERANCE_MM, scale * _RADIUS_MM
