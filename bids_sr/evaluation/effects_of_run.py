@@ -182,10 +182,10 @@ class RunEffects:
         for lost, names in without.items():
             # the plan has told of these, too
             _LOGGER.info(
-                "The trial types %s have too few blocks and are excluded from the split-half "
-                "analysis of %s.",
-                lost,
+                "Trial types with too few blocks are excluded from the split-half analysis of the "
+                "contrasts %s: %s",
                 ", ".join(names),
+                lost,
             )
 
     def _among(self, names: Sequence[str]) -> "RunEffects":

@@ -599,7 +599,7 @@ def changes_text(recipe: Recipe, changes: Sequence[RecipeChange]) -> str:
     differing = differing_settings(recipe, changes)
     fields = {field.name: field for field in variable_fields(recipe)}
     parts = [
-        f"{fields[name].sets} {value:.9g} instead of {fields[name].shown_default}"
+        f"{fields[name].sets} ({value:.9g} instead of {fields[name].shown_default})"
         for name, value in differing.items()
     ]
     return (

@@ -219,8 +219,8 @@ def test_who_was_not_applied_is_named_and_compared_with_nobody(run, lanczos):
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"events": None}, "events, seeds: specify exactly one"),
-        ({"seeds": {"a": (0, 0, 0)}}, "events, seeds: specify exactly one"),
+        ({"events": None}, "events, seeds: exactly one of these arguments"),
+        ({"seeds": {"a": (0, 0, 0)}}, "events, seeds: exactly one of these arguments"),
         ({"series": {"bspline": "bold.nii"}}, "series: 'bspline' is not a valid name"),
         ({"series": {"my-own": "bold.nii"}}, "series: 'my-own' is not a valid name"),
         (
@@ -231,11 +231,14 @@ def test_who_was_not_applied_is_named_and_compared_with_nobody(run, lanczos):
         ({"truth": "fine.nii"}, "truth: 1 volumes; expected 84"),
         (
             {"series": ["bold.nii"]},
-            "series: .*expected a mapping of name to image or fitted SuperResolver",
+            "series: .*images or fitted SuperResolver objects",
         ),
-        ({"series": {}}, "series: .*expected a mapping of name to image"),
-        ({"series": {"mine": ["bold.nii"]}}, "series mine: a list, but a single run"),
-        ({"events": "nowhere.tsv"}, "events: file nowhere.tsv not found"),
+        ({"series": {}}, "series: expected a dictionary"),
+        (
+            {"series": {"mine": ["bold.nii"]}},
+            "series mine: a list was passed, but there is only a single run",
+        ),
+        ({"events": "nowhere.tsv"}, "events: the file nowhere.tsv does not exist"),
         ({"events": [EVENTS]}, "events: a list, but a single run"),
         (
             {"events": EVENTS.drop(columns="duration")},
@@ -272,9 +275,9 @@ def test_confounds_are_taken_as_nilearn_takes_them(tmp_path):
     assert list(confounds_of(tmp_path / "confounds.tsv", 60)) == ["trans_x"]
     assert list(confounds_of(whole[["csf"]], 60)) == ["csf"]
     for what, why in (
-        (tmp_path / "none.tsv", "not a table of numbers"),
-        (pd.DataFrame({"a": ["x"] * 60}), "not a table of numbers"),
-        (pd.DataFrame({"a": [np.nan] * 60}), "missing values in a "),
+        (tmp_path / "none.tsv", "values that are not numbers"),
+        (pd.DataFrame({"a": ["x"] * 60}), "values that are not numbers"),
+        (pd.DataFrame({"a": [np.nan] * 60}), "missing values were found after the first row in a"),
     ):
         with pytest.raises(ImageInputError, match=why):
             confounds_of(what, 60)
@@ -339,7 +342,9 @@ def test_runs_of_a_list_are_evaluated_one_by_one(run, lanczos, measured, capsys)
     assert str(made.generate_report()).count("<h2>Run ") == 2
     with pytest.raises(ImageInputError, match=r"events: 1 value\(s\) for 2 runs"):
         made.fit([bold, bold], series={"mine": resolver}, events=[EVENTS], mask=mask)
-    with pytest.raises(ImageInputError, match="series mine: a list, but a single run"):
+    with pytest.raises(
+        ImageInputError, match="series mine: a list was passed, but there is only a single run"
+    ):
         made.fit(bold, series={"mine": resolver}, events=EVENTS, mask=mask)
     assert capsys.readouterr().out == ""
     Evaluator(**PLAIN, verbose=1).fit(bold, series={"mine": lanczos}, events=EVENTS, mask=mask)

@@ -117,7 +117,10 @@ def without(words: list[str], name: str) -> list[str]:
 
 
 REFUSED = {
-    "empty set": (lambda folder: [*given(folder), "--split", "3", "0", "1"], "set is empty"),
+    "empty set": (
+        lambda folder: [*given(folder), "--split", "3", "0", "1"],
+        "set contains no participants",
+    ),
     "two sets": (
         lambda folder: [*given(folder), "--test-on", "01", "--validate-on", "sub-01"],
         "sub-01: in both the validation set",

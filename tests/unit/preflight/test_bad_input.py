@@ -570,7 +570,7 @@ CASES = {
     "model without its card": Case(
         spoil=_model_without_card,
         file="alone.safetensors",
-        reason="model card not found",
+        reason="the model card does not exist",
         fix="in the same directory",
     ),
     "nothing to report": Case(

@@ -108,11 +108,9 @@ def test_patterns_of_the_person_are_used_and_are_maps_of_the_prior(person):
     assert told["explained_by_weight"][f"{SHARE:g}"] > told["explained_by_weight"]["0"]
     assert told["tested"]["calibrated"] is True
     shown = told["tested"]["calibration"]
-    assert f"({100 * told['predicted_without']:.1f} % without it)" in shown
-    assert (
-        f"Without it, the self-test score would be {100 * told['explained_by_weight']['0']:.1f} %"
-        in shown
-    )
+    assert f"{100 * told['predicted_without']:.1f} % without it" in shown
+    score = 100 * told["explained_by_weight"]["0"]
+    assert f"Without the calibration run, the self-test score would be {score:.1f} %" in shown
     assert len(model.state["weight"]) == 2 + len(patterns)
     assert model.state["weight"].dtype == torch.float16
     assert bool((model.state["weight"][2:] < 0).any())

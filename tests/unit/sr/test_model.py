@@ -84,8 +84,8 @@ def test_weights_without_a_card_are_refused(copy):
     [
         ({"method": "nonesuch"}, "unknown method 'nonesuch'; expected one of .*dcnet"),
         ({"recipe": "slow"}, "no recipe 'slow'"),
-        ({"card_version": 99}, "card version 99"),
-        ({"factor": [3.0, 3.0, 1.0]}, "cannot be used by this version"),
+        ({"card_version": 99}, "has version 99"),
+        ({"factor": [3.0, 3.0, 1.0]}, "this version of bids-sr cannot use the model"),
         ({"contrast": None}, None),
     ],
 )

@@ -66,13 +66,13 @@ def replace(weights: Path, data: bytes) -> None:
         ({"method": "../../evil"}, "method is not a plain name"),
         ({"method": ["dcnet"]}, "method is not a plain name"),
         ({"recipe": None}, "recipe is not a plain name"),
-        ({"contrast": "T1w\x1b[2J"}, "contrast is not a plain name"),
+        ({"contrast": "T1w\x1b[2J"}, "contrast is not a valid name"),
         ({"orientation": "up"}, "orientation is not one of R-L, P-A, I-S"),
-        ({"factor": [2, 2]}, "factor is not three numbers"),
-        ({"factor": "222"}, "factor is not three numbers"),
-        ({"factor": [1e9, 1e9, 1]}, "factor is not three numbers from 1 to 8"),
-        ({"factor": [float("nan"), 2, 1]}, "factor is not three numbers"),
-        ({"factor": [True, 2, 1]}, "factor is not three numbers"),
+        ({"factor": [2, 2]}, "factor does not consist of three numbers"),
+        ({"factor": "222"}, "factor does not consist of three numbers"),
+        ({"factor": [1e9, 1e9, 1]}, "three numbers from 1 to 8"),
+        ({"factor": [float("nan"), 2, 1]}, "factor does not consist of three numbers"),
+        ({"factor": [True, 2, 1]}, "factor does not consist of three numbers"),
         ({"resolution": {"lowres_mm": [0, 0, 0]}}, "does not contain three voxel sizes"),
         ({"resolution": [1, 2, 3]}, "does not contain three voxel sizes"),
         ({"weights_sha256": "0"}, "weights_sha256 is not a SHA-256 checksum"),
@@ -119,7 +119,8 @@ def test_a_card_edited_to_fit_another_image_is_refused(weights: Path, key: str) 
     edit(weights, **{key: other[key]})
     assert cards.read_card(weights).json[key] == other[key]
     with pytest.raises(
-        cards.ModelError, match=r"cannot be used by this version|changed since the model was saved"
+        cards.ModelError,
+        match=r"this version of bids-sr cannot use the model|changed since the model was saved",
     ):
         model.load_model(weights)
 
@@ -171,7 +172,7 @@ def test_weights_that_are_not_finite_or_not_those_of_the_network_are_refused(
     with pytest.raises(cards.ModelError, match="NaN or infinite"):
         model.load_model(weights)
     replace(weights, save({**state, "extra": torch.zeros(1)}))
-    with pytest.raises(cards.ModelError, match="cannot be used by this version"):
+    with pytest.raises(cards.ModelError, match="this version of bids-sr cannot use the model"):
         model.load_model(weights)
 
 

@@ -220,7 +220,7 @@ def test_an_old_card_is_read_as_what_it_is(old):
 def test_an_old_card_that_was_edited_is_refused(old):
     path = cards.card_path(old)
     path.write_text(json.dumps(json.loads(path.read_text()) | {"recipe": "paper-mse"}))
-    with pytest.raises(cards.ModelError, match="changed since the model was saved"):
+    with pytest.raises(cards.ModelError, match="was changed after the model was saved"):
         model.load_model(old)
 
 

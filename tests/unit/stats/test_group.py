@@ -177,7 +177,7 @@ def test_sameness_needs_a_margin_and_comes_from_the_gap(tmp_path: Path) -> None:
     wide = compared(tmp_path, margin=0.15)
     assert one(wide, "srgan", "bspline").word == "same"
     assert one(wide, "sbl", "bspline").word == "same"
-    assert "smaller than the margin" in one(wide, "sbl", "bspline").note
+    assert "smaller than the equivalence margin" in one(wide, "sbl", "bspline").note
 
 
 def test_there_is_no_margin_without_a_measured_series() -> None:

@@ -154,7 +154,7 @@ def test_segments_are_fewer_if_filters_leave_no_room_for_all() -> None:
     found = block_design(seeds, confound_names=names[:100], **given)
     assert len(found.blocks) == 2 * 6
     assert found.dof >= 1
-    with pytest.raises(TooFewBlocks, match="too few for a design matrix of rank"):
+    with pytest.raises(TooFewBlocks, match="more volumes than the rank are required"):
         block_design(seeds, confound_names=names, **given)
 
 
