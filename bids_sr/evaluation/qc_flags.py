@@ -109,15 +109,14 @@ def _task_flag(cc: Real, roi: Mask, mask: Mask, contrast: str) -> Flag:
     outside = mask & ~roi
     raised = None
     text = (
-        "Activation inside and outside the region of interest cannot be compared, because the "
-        "region contains either the whole brain or no brain voxels."
+        "The region of interest contains the whole brain, or none of it: activity inside and"
+        " outside the region cannot be compared."
     )
     if inside.any() and outside.any():
         here, elsewhere = float(cc[inside].max()), float(cc[outside].max())
         text = (
-            f"The highest correlation coefficient (CC) for the contrast {contrast} is "
-            f"{here:.2f} in the region of interest and {elsewhere:.2f} in the rest of the "
-            "brain."
+            f"{contrast}: highest CC {here:.2f} in the region of interest, {elsewhere:.2f}"
+            " elsewhere in the brain."
         )
         raised = here < ACTIVE_CC < elsewhere
     return Flag(name="task_not_done", raised=raised, text=text, contrast=contrast, series="raw")
@@ -136,22 +135,17 @@ def _broad_flag(
     if cc is not None:
         share = float((cc[mask] >= ACTIVE_CC).mean())
         limit = _BROAD_SHARE
-        text = (
-            f"The correlation coefficient (CC) for the contrast {contrast} is at least "
-            f"{ACTIVE_CC} in {100 * share:.1f} % of the brain (limit: {100 * limit:.0f} %)."
-        )
+        what = f"CC of at least {ACTIVE_CC}"
     elif fdr is not None:
         share = float(fdr[mask].mean())
         limit = _BROAD_FDR_SHARE
-        text = (
-            f"The contrast {contrast} shows activation at a false discovery rate of .05 in "
-            f"{100 * share:.1f} % of the brain (limit: {100 * limit:.0f} %)."
-        )
+        what = "activity (FDR .05)"
     else:
         raise ValueError(
-            "the check for widespread activation requires a correlation map or a map of "
-            "active voxels, but neither was specified"
+            "test of broad activation: expected a correlation map or an FDR region; neither was"
+            " specified"
         )
+    text = f"{contrast}: {what} in {100 * share:.1f} % of the brain (limit {100 * limit:.0f} %)."
     return Flag(name="broad", raised=share > limit, text=text, contrast=contrast, series="raw")
 
 
@@ -166,13 +160,12 @@ def _misplaced_flag(cc: Real, roi: Mask, mask: Mask, affine: Float, contrast: st
     inside = roi & mask
     around = ring(roi, mask, affine)
     raised = None
-    text = "The region of interest or its surroundings contain no brain voxels."
+    text = "The region of interest, or its surroundings, contain no brain voxels."
     if inside.any() and around.any():
         here, near = float(cc[inside].max()), float(cc[around].max())
         text = (
-            f"The highest correlation coefficient (CC) for the contrast {contrast} is "
-            f"{here:.2f} in the region of interest and {near:.2f} within {REACH_MM:g} mm "
-            "around the region."
+            f"{contrast}: highest CC {here:.2f} in the region of interest, {near:.2f} within"
+            f" {REACH_MM:g} mm around it."
         )
         raised = near >= ACTIVE_CC and near - here > _MISPLACED_CC
     return Flag(name="roi_misplaced", raised=raised, text=text, contrast=contrast, series="raw")
@@ -263,17 +256,17 @@ def artifact_flag(lowres: Real, degraded: Real, mask: Mask, head: Mask) -> Flag:
     bad = _outlying_slices(_slice_residuals(lowres, degraded, mask))
     ghosts = {"lowres": _ghost_share(lowres, head), "highres": _ghost_share(degraded, head)}
     worst = [
-        f"the {name} image contains a ghost ({100 * share:.0f} % of the head signal)"
+        f"{name} has a ghost of {100 * share:.0f} %"
         for name, share in ghosts.items()
         if share > _GHOST_SHARE
     ]
     reasons = [
-        f"the images differ in the slices {', '.join(map(str, bad))} (counted from 0)"
+        f"the images disagree in slices {', '.join(map(str, bad))} (counted from 0)"
     ] * bool(bad) + worst
     text = (
-        f"Artifacts were detected in the T2* image pair: {'; '.join(reasons)}."
+        f"T2* pair: {'; '.join(reasons)}."
         if reasons
-        else "The images of the T2* pair agree in all slices, and no ghosts were detected."
+        else "T2* pair: the images agree in all slices; no ghost."
     )
     return Flag(name="artifact", raised=bool(reasons), text=text)
 
@@ -291,8 +284,8 @@ def distortion_flag(rows: Sequence[MetricRow], acquired_mm: float) -> Flag | Non
         return None
     limit = acquired_mm / 2
     text = (
-        "The distance between the edges of the boldref and of the T2*-weighted image is "
-        f"{apart:.1f} mm (limit: half an acquired voxel, {limit:.1f} mm)."
+        f"Edges of the boldref and the T2*-weighted image are {apart:.1f} mm apart (limit: half an"
+        f" acquired voxel, {limit:.1f} mm)."
     )
     return Flag(
         name="distortion", raised=bool(values.get("flag_distortion", apart > limit)), text=text
@@ -321,9 +314,9 @@ def harm_flags(rows: Sequence[MetricRow], methods: Sequence[str]) -> list[Flag]:
         if known:
             worst = "; ".join(_harm_text(row) for row in below)
             text = (
-                f"The detail added by {method} is wrong: {worst}."
+                f"{method}: the added detail is wrong ({worst})."
                 if below
-                else f"The detail added by {method} was not found to be wrong."
+                else f"{method}: the added detail was not found to be wrong."
             )
             flags.append(Flag(name="harm", raised=bool(below), text=text, series=method))
     return flags
@@ -333,8 +326,8 @@ def _harm_text(row: MetricRow) -> str:
     """Return the value that is below 0, with its region and contrast or the name of its test."""
     share = number(row.value, ".0%")
     if row.statistic == TESTED:
-        return f"relative reduction in squared error of {share} in the self-test"
-    return f"explained variance of {share} ({region_text(row.region)}, contrast {row.contrast})"
+        return f"self-test: removes {share} of zero filling's squared error"
+    return f"explained variance {share}, {region_text(row.region)}, contrast {row.contrast}"
 
 
 def activation_flags(

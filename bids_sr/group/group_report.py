@@ -36,52 +36,52 @@ from bids_sr.report.sections import folded, joined, picked, render, table
 from bids_sr.series import map_label
 
 _METHODS = """
-Participants were the unit of analysis in all group statistics. If a participant had several runs,
-the runs were first combined by fixed effects, with inverse-variance weights if all runs had a
-confidence interval, and with equal weights otherwise. Each method was compared with every
-baseline, denoising control and other method, and separately with its negative controls, using the
-Wilcoxon signed-rank test [@wilcoxon1945] with the exact permutation distribution of the
-(mid)ranks. Differences were estimated with the Hodges-Lehmann estimator and the corresponding
-confidence intervals [@hodges1963], and effect sizes are matched-pairs rank-biserial correlations.
-p values were corrected for all comparisons of one method on one question [@holm1979]; the table
-also contains false discovery rates across all comparisons of a measure [@benjamini1995]. One
-comparison per task was prespecified and corrected only for the number of tasks: the explained
-variance above the acquired Nyquist frequency, across the brain, of {method} (the default method,
-or the only method that was run) minus the strongest reference of each participant. The strongest
-reference was the largest value among baselines, denoising controls and simple arithmetic. Because
-noise inflates the largest of several values, this comparison is biased against the method and
-cannot show that the method is worse. All other comparisons were exploratory. The number of
-participants required for 80 % power was computed for the paired t test with the observed effect
-size, and divided by the relative efficiency of the signed-rank test (3/pi). Two series were
-considered *the same* if two one-sided paired t tests [@schuirmann1987] placed the mean difference
-within the equivalence margin: {margin}. The table also contains paired t tests and Friedman tests
-[@friedman1937] across all series. Undefined values, such as the overlap with an empty region, were
-excluded and counted, and were not imputed. {maps}
+The unit of all group statistics is the participant. Runs of one participant were combined first by
+fixed effects: by inverse variance if every run has an interval, otherwise by their mean. Each
+method was compared with every baseline, denoising control and other method, and separately with
+its negative controls, by the Wilcoxon signed-rank test [@wilcoxon1945], computed exactly from the
+permutation distribution of the (mid)ranks. Differences are Hodges-Lehmann estimates with the
+corresponding intervals [@hodges1963]; effect sizes are matched-pairs rank-biserial correlations.
+p values were corrected over the comparisons of one method on one question [@holm1979]; the table
+also lists false discovery rates over all comparisons of a measure [@benjamini1995]. One comparison
+per task was prespecified (corrected only for the number of tasks): {method} (the default method,
+or the only method that was run) minus the strongest reference of each participant, in explained
+variance above the acquired Nyquist frequency, over the brain. The strongest reference is the
+largest value among baselines, denoising controls and simple arithmetic. Because noise inflates the
+largest of several values, this comparison is biased against the method and cannot show that the
+method is worse. All other comparisons are exploratory. The number of participants needed for 80 %
+power was computed for the paired t test with the observed effect and divided by the relative
+efficiency 3/pi of the signed-rank test. *The same* means that two one-sided paired t tests
+[@schuirmann1987] place the mean difference within the margin: {margin}. The table also contains
+paired t tests and Friedman's test [@friedman1937] over all series. Undefined values, such as the
+overlap of an empty region, were excluded and counted, never replaced. {maps}
 """
 _MAPS = (
-    "Effect maps were divided by the mean brain signal of the run, resampled to {space} with "
-    "a single linear interpolation (stored transforms were concatenated), and analyzed across "
-    "participants with a one-sample t test."
+    "Effect maps were divided by the mean signal of the run's brain, resampled to {space} by a"
+    " single linear interpolation through the stored transforms, and tested across participants by"
+    " a one-sample t test."
 )
 _FLIPS = (
-    " Two-sided p values were corrected for family-wise error with the largest absolute t "
-    "value across the brain in random sign flips [@winkler2014; @nilearn]."
+    " Family-wise corrected, two-sided p values were computed from the largest absolute t over"
+    " the brain in random sign flips [@winkler2014; @nilearn]."
 )
 _EXPLORATORY = (
-    "None of these comparisons was prespecified. Within each method and question, p values "
-    "are corrected for multiple comparisons (Holm), but they are not corrected across "
-    "questions. The results are hypotheses that should be tested in other participants."
+    "None of these comparisons was prespecified. p values are corrected within the comparisons of"
+    " one method on one question (Holm), not across questions: treat them as hypotheses to test in"
+    " other participants."
 )
 _SIZE_NOTE = (
-    "The size is the number of voxels at or above the threshold of equation 2 in the paper, "
-    "divided by the super-resolution factor. The p values are from exact signed-rank tests "
-    "against the acquired series and against bspline, and are not corrected for multiple "
-    "comparisons. The difference between the acquired series and bspline is due only to the "
-    "finer grid. A smaller region is not an improvement by itself."
+    "Sizes are voxels at or above the threshold of the paper's equation 2, divided by the"
+    " super-resolution factor. p values are from exact signed-rank tests against the"
+    " acquired series and against bspline, not corrected. The change from acquired to bspline is"
+    " due only to the finer grid. A smaller region is not an improvement by itself."
 )
 
 
-_GAP = "a tenth of the median difference between bspline and the measured series, if both differ"
+_GAP = (
+    "a tenth of the median difference between bspline and the measured series, if there is such a"
+    " difference"
+)
 _FLAGS = {f"flag_{name}": flag.failed for name, flag in FLAGS.items()}
 
 
@@ -118,22 +118,17 @@ def build_group_report(output_dir: Path, content: GroupContent) -> Path:
     margin = (
         _GAP
         if content.margin is None
-        else f"{content.margin:g} for measures without a unit, and for other measures {_GAP}"
+        else f"{content.margin:g} for pure numbers; for others {_GAP}"
     )
     comparisons = joined(
         [_exploratory_html(findings, methods), _findings_html(content, findings, figure_dir)]
     )
     sections = [
-        plain_section(
-            "verdict", "Accuracy across participants", _answer_html(content, figure_dir)
-        ),
+        plain_section("verdict", "Accuracy over participants", _answer_html(content, figure_dir)),
         plain_section("participants", "Participants", _participants_html(content)),
         plain_section("comparisons", "Exploratory comparisons", comparisons, ["comparisons"]),
         plain_section(
-            "maps",
-            "Group activation maps",
-            _group_maps_html(content.maps, figure_dir),
-            ["group maps"],
+            "maps", "Group maps", _group_maps_html(content.maps, figure_dir), ["group maps"]
         ),
         plain_section(
             "paper",
@@ -189,7 +184,7 @@ def _participants_html(content: GroupContent) -> Markup:
     flags = [f"{row.name}, {row.series}: {_FLAGS[row.statistic]}" for row in raised.itertuples()]
     people += messages_html("note", list(content.maps.left_out))
     raised_flags = render("items", list(dict.fromkeys(flags)))
-    return people + render("headed", "Quality flags in the participants' reports", raised_flags)
+    return people + render("headed", "Flags in the reports of the participants", raised_flags)
 
 
 def _about_html(content: GroupContent) -> Markup:
@@ -198,9 +193,9 @@ def _about_html(content: GroupContent) -> Markup:
     return facts_html(
         {
             **content.about,
-            "bids-sr version that wrote the tables": first["version"] or "not recorded",
-            "Checksum of the settings used for the tables": first["digest"] or "not recorded",
-            "All values": "group_metrics.tsv contains all values, group_stats.tsv all comparisons",
+            "Version that wrote the tables": first["version"] or "not recorded",
+            "Digest of their settings": first["digest"] or "not recorded",
+            "All values": "group_metrics.tsv (long table), group_stats.tsv (all comparisons)",
         }
     )
 
@@ -216,10 +211,10 @@ def _answer_html(content: GroupContent, figure_dir: Path) -> Markup:
             partial(group_figures.primary_figure, row),
             figure_dir,
             f"group_desc-primary{k}",
-            f"Primary comparison, {words.where_text(row)}. Each diamond represents one "
-            "participant (if there are many participants, a selection across all ranks is "
-            "shown). The square represents the Hodges-Lehmann estimate with its confidence "
-            "interval.",
+            f"Primary comparison, {words.where_text(row)}: one diamond per participant (a"
+            " selection over all ranks if there are many); the square is the Hodges-Lehmann"
+            " estimate with its"
+            " interval.",
         )
         for k, row in enumerate(primary.itertuples())
     ]
@@ -238,11 +233,8 @@ def _answer_html(content: GroupContent, figure_dir: Path) -> Markup:
             render("box", "Missing.", _missing_lines(content)),
             render(
                 "box",
-                "The method was not applied (zero filled).",
-                [
-                    f"{', '.join(runs)}: {method} was not applied, and the run was zero filled"
-                    for method, runs in idle
-                ],
+                "Not applied (zero filled).",
+                [f"{', '.join(runs)}: {method} was zero filled" for method, runs in idle],
             ),
         ]
     )
@@ -277,7 +269,7 @@ def _people_html(content: GroupContent, figure_dir: Path) -> Iterator[Markup]:
             partial(group_figures.paired_figure, [("", values)], methods),
             figure_dir,
             f"group_desc-accuracy{k}",
-            f"{title}. Lines: participants. Boxes: median and quartiles.",
+            f"{title}: one line per participant; boxes: median and quartiles.",
         )
         yield table(f"{title}, by participant", ["participant", *map(series_text, shown)], lines)
 
@@ -293,13 +285,13 @@ def _exploratory_html(findings: Sequence[Sequence[words.Row]], methods: Sequence
         for each in findings
         if each[0].strength == findings[0][0].strength
     ]
-    nothing = render("note", "note", "None of the tested methods has values that can be compared.")
+    nothing = render("note", "note", "No tested method has values to compare.")
     return joined(
         [
             render("note", "note", _EXPLORATORY),
             render("items", lines, bold=True) or nothing,
             folded(
-                "All comparisons in words",
+                "All comparisons as sentences",
                 render("items", list(map(words.sentence, findings))),
             ),
             render("headed", "Control analyses", render("items", list(filter(None, placebos)))),
@@ -323,9 +315,8 @@ def _sizes_html(tables: Joined, figure_dir: Path) -> Markup:
                     ),
                     figure_dir,
                     f"group_desc-{map_label(f'paper{k}', width)}",
-                    "Region size (in acquired voxels) and overlap between regions, "
-                    f"{words.task_text(each.iloc[0])}, {width:g} mm smoothing. Lines: "
-                    "participants.",
+                    f"Sizes (acquired voxels) and overlap, {words.task_text(each.iloc[0])},"
+                    f" {width:g} mm smoothing; lines: participants.",
                 )
                 for width, each in own.groupby("fwhm_mm")
             ),
@@ -344,7 +335,7 @@ def _figure(
     try:
         svg = svg_text(draw())
     except FigureInputError as error:
-        return render("note", "missing", f"The figure is not available ({error}): {caption}")
+        return render("note", "missing", f"No figure: {error} ({caption})")
     write_whole(figure_dir / f"{name}.svg", svg)
     return render("figure", data_uri(svg.encode()), heading or caption, caption, name)
 
@@ -385,7 +376,7 @@ def _of_question(
             ),
             figure_dir,
             f"group_desc-boxes{k}",
-            "Boxes: median and quartiles. Lines: participants.",
+            "Boxes: median and quartiles; one line per participant.",
         )
     for rows in findings:
         method = rows[0].series
@@ -393,12 +384,12 @@ def _of_question(
             partial(group_figures.differences_figure, rows, unit=about.unit),
             figure_dir,
             f"group_desc-differences{k}{method}",
-            f"Difference between {method} and each reference (Hodges-Lehmann estimates with "
-            "confidence intervals). Band: equivalence margin.",
+            f"{method} minus each reference: Hodges-Lehmann estimate and interval; band:"
+            " equivalence margin.",
         )
         yield folded(
             f"{method}: values",
-            comparisons_html(rows, f"{method} compared with its references: {title}"),
+            comparisons_html(rows, f"{method} against its references: {title}"),
         )
 
 
@@ -414,7 +405,7 @@ def _group_maps_html(group_maps: GroupMaps, figure_dir: Path) -> Markup:
         "smoothing (mm)",
         "participants",
         "highest z",
-        f"peak position ({group_maps.space}, mm)",
+        f"where ({group_maps.space}, mm)",
         "z > 3.1 (mm³)",
         "FDR .05: z from",
         "FDR .05 (mm³)",
@@ -459,12 +450,10 @@ def _map_figures(group_maps: GroupMaps, figure_dir: Path) -> Iterator[Markup]:
             partial(activation_figure, rows, scene, display=display, n_slices=3),
             figure_dir,
             f"group_task-{task}{kind}_contrast-{contrast}_desc-maps",
-            "Group activation map: z score of the mean effect across "
-            f"{' to '.join(map(str, counts))} participants in {group_maps.space}, "
-            f"{first['fwhm_mm']:g} mm smoothing. The slices were selected based on the "
-            f"{first['series']} map. The map is not corrected for multiple comparisons. The "
-            "table lists the one-sided threshold for a false discovery rate of .05 across the "
-            "brain.",
+            f"z of the mean over {' to '.join(map(str, counts))} participants in"
+            f" {group_maps.space}, {first['fwhm_mm']:g} mm smoothing; planes chosen by"
+            f" {first['series']}. Not corrected for multiple tests; the table lists the one-sided"
+            " threshold at a false discovery rate of .05 over the brain.",
             heading,
         )
         yield render("headed", heading, figure)

@@ -71,7 +71,7 @@ _EVIDENCE = (
 )
 _CLAIMS = {
     FUNCTION: ("is more accurate", "Accuracy"),
-    IMAGE: ("yields better images", "Image quality"),
+    IMAGE: ("gives better images", "Image quality"),
 }
 """What a method does that is better, and what is not assessed, by kind of evidence."""
 _REGIONS = ("brain", ACQUIRED_ACTIVE, MISSING)
@@ -170,8 +170,10 @@ def _group_text(word: str, rows: Sequence[Row]) -> str:
         return _undecided_text(rows)
     said = f"{DECISIONS[word][2]} {_names(rows)}"
     if word == SAME:
-        margin = number(rows[0].margin, ".3g") if math.isfinite(rows[0].margin) else ""
-        return f"{said} (equivalence margin: ±{margin})" if margin else said
+        bound = (
+            f" within ±{number(rows[0].margin, '.3g')}" if math.isfinite(rows[0].margin) else ""
+        )
+        return said + bound
     return f"{said} (by {_least(rows)}, {_p_text(max(row.p_holm for row in rows))})"
 
 
@@ -181,8 +183,7 @@ def _undecided_text(rows: Sequence[Row]) -> str:
     for sign, word in ((1, "above"), (-1, "below"), (0, "")):
         if some := [row for row in rows if _side(row) == sign]:
             apart = (
-                f"is {word} {_names(some)} by {_least(some)}, but the difference is not "
-                "significant after correction for multiple comparisons"
+                f"lies {word} {_names(some)} by {_least(some)}, not significant after correction"
             )
             texts.append(apart if sign else f"{DECISIONS[UNDECIDED][2]} {_names(some)}")
     return "; ".join(texts)
@@ -228,12 +229,8 @@ def sentence(finding: Sequence[Row]) -> str:
     caveat = " A smaller region or overlap is not an improvement by itself."
     tail = caveat if said and finding[0].kind == SIZE else ""
     notes = {_attainable(row) for row in groups[UNDECIDED]} - {""}
-    tail += (
-        f" Some comparisons cannot reach significance: {'; '.join(sorted(notes))}."
-        if notes
-        else ""
-    )
-    told = f"{finding[0].series} {'; '.join(said)}" if said else "no comparison is available"
+    tail += f" {'; '.join(sorted(notes))}." if notes else ""
+    told = f"{finding[0].series} {'; '.join(said)}" if said else "no comparison available"
     return f"{_about(finding)}: {told}.{tail}"
 
 
@@ -270,7 +267,7 @@ def verdict(findings_of: Sequence[Sequence[Row]], methods: Sequence[str]) -> lis
                 if first is not None:
                     lines.append(_claim(first))
                 elif of_method:
-                    lines.append(f"{topic} of {method} was not assessed, because {_NO_DATA}.")
+                    lines.append(f"{method}: {topic} not assessed: {_NO_DATA}.")
     return list(dict.fromkeys(lines))  # what holds of several tasks is said once
 
 
@@ -283,28 +280,22 @@ def _claim(finding: Sequence[Row]) -> str:
     better, worse = ([row for row in compared if row.word == word] for word in ("better", "worse"))
     rest = [row for row in compared if row.word != "better"]
     if not compared:
-        text = f"{method} cannot be compared, because no baseline is available"
+        text = f"{method}: no baseline for comparison"
     elif not rest and compared[0].lower_of_series <= 0:
         text = (
-            f"{method} recovers more detail than every baseline, but its explained variance "
-            "does not differ detectably from 0"
+            f"{method} is above every baseline, but its explained variance does not differ from 0"
         )
     elif not rest:
-        text = f"{method} {claim} than every baseline"
-        if any(row.role == "control" for row in compared):
-            text = f"{method} {claim} than every baseline and denoised B-spline"
+        denoised = (
+            " and denoised B-spline" if any(row.role == "control" for row in compared) else ""
+        )
+        text = f"{method} {claim} than every baseline{denoised}"
     elif worse:
         text = f"{method} is worse than {_names(worse)}"
     elif better:
-        text = (
-            f"{method} {claim} than {_names(better)}, but no advantage over {_names(rest)} was "
-            "detected"
-        )
+        text = f"{method} {claim} than {_names(better)}, not shown against {_names(rest)}"
     elif too_few := next(filter(None, map(_attainable, compared)), ""):
-        text = (
-            f"No difference between {method} and a baseline could reach significance, because "
-            f"{too_few}"
-        )
+        text = f"{method}: no difference from a baseline could be significant: {too_few}"
     else:
         text = f"{method} {DECISIONS[UNDECIDED][2]} any baseline"
     count = max((row.n for row in compared), default=0)
@@ -322,7 +313,7 @@ def _attainable(row: Row) -> str:
     return attainable_text(row.n_nonzero, row.p_smallest, row.family) if row.n > 1 else ""
 
 
-_NO_DATA = "no reference data are available"
+_NO_DATA = "no reference data"
 
 
 def why_not_assessed(task: str, values: pd.DataFrame, table: pd.DataFrame, method: str) -> str:
@@ -337,15 +328,13 @@ def why_not_assessed(task: str, values: pd.DataFrame, table: pd.DataFrame, metho
     if of_task.empty:
         return _NO_DATA
     if not np.isfinite(of_people(of_task)).any(axis=None):
-        return "the reference data contain no reproducible detail beyond the acquired resolution"
+        return "the reference data show no reproducible detail beyond the acquired resolution"
     if unapplied.any():
-        return (
-            f"{method} was not applied in {unapplied.sum()} "
-            f"run{'s' if unapplied.sum() > 1 else ''} (zero filled)"
-        )
+        many = f"in {unapplied.sum()} run{'s' if unapplied.sum() > 1 else ''}"
+        return f"{method} was not applied {many} (it was zero filled)"
     if method not in set(of_task["series"]):
         return f"{method} was not run"
-    return f"the accuracy of {method} is not defined in any participant"
+    return f"no value of {method} is defined over the brain"
 
 
 def not_assessed_text(task: str, values: pd.DataFrame, table: pd.DataFrame, method: str) -> str:
@@ -359,10 +348,10 @@ def not_assessed_text(task: str, values: pd.DataFrame, table: pd.DataFrame, meth
     known = of_task[np.isfinite(of_people(of_task)).any(axis=1)]["series"]
     others = [name for name in offered_methods() if name in set(known) and name != method]
     if not others:
-        return f"Accuracy was not assessed, because {reason}"
+        return f"Accuracy not assessed: {reason}"
     return (
-        f"The accuracy of the prespecified method ({method}) was not assessed, because "
-        f"{reason}. The results for {names(others)} are shown under Exploratory comparisons"
+        f"Accuracy of {method}, the prespecified method, not assessed: {reason}. For"
+        f" {names(others)}, see Exploratory comparisons"
     )
 
 
@@ -384,13 +373,13 @@ def group_answer_html(
     lacking = [task for task in tasks if task not in {row.task for row in primary}]
     by_sentence: dict[str, list[str]] = {}
     for task in lacking or [""] * (not primary):
-        sentence = (sentences or {}).get(task, f"Accuracy was not assessed, because {_NO_DATA}")
+        sentence = (sentences or {}).get(task, f"Accuracy not assessed: {_NO_DATA}")
         by_sentence.setdefault(sentence, []).append(task)
     for sentence, which in by_sentence.items():
         named = f" (task {', '.join(which)})" if len(tasks) > 1 else ""
         evidence = (
-            "The participants' reports contain the self-test at half the resolution, if the "
-            "self-test was possible"
+            "The reports of the participants show the self-test at half the resolution, if it was"
+            " possible"
         )
         headline = f"{sentence}{named}."
         parts.append(render("group_answer", "", *MARKS["not assessed"], headline, evidence, []))
@@ -411,8 +400,7 @@ def _answer(row: Row, people: Mapping[str, int]) -> Markup:
         {who: runs for who, runs in people.items() if who not in row.participants}
     )
     words = capital(f"compared {against(row)}")
-    if without:
-        words = f"{words}. No value is available for {', '.join(without)}"
+    words += f". Without a value: {', '.join(without)}" if without else ""
     return render(
         "group_answer",
         f"{where_text(row)} · n = {row.n}",
@@ -436,31 +424,28 @@ def _primary_sentence(row: Row) -> str:
     """Whether the finer map is truer, by how much and in how many participants, as plain text."""
     if row.n < 2:
         return (
-            f"Accuracy could only be assessed in {row.n} participant, which is not sufficient "
-            f"for a statistical test across participants ({task_text(row)})."
+            f"Accuracy could be assessed in {row.n} participant, too few for a test over"
+            f" participants ({task_text(row)})."
         )
-    level = f"{100 * min(row.level, 0.95):.0f} % confidence interval across participants"
+    level = f"{100 * min(row.level, 0.95):.0f} % interval over participants"
     corrected = f"corrected for {row.family} tasks" if row.family > 1 else "not corrected"
     if status(row) == "more accurate":
         what = (
-            f"The super-resolved map of {row.series} is more accurate than all references of "
-            "the participant"
+            f"The finer map of {row.series} is more accurate than every reference of the"
+            " participant"
         )
     elif row.word == SETTLED[1]:
         what = (
-            f"{row.series} recovers more detail than all references of the participant, but "
-            "its explained variance does not differ detectably from 0"
+            f"{row.series} is above every reference of the participant, but its explained"
+            " variance does not differ from 0"
         )
     else:
         word = "is not more accurate than" if BELOW in row.note else DECISIONS[UNDECIDED][2]
-        what = (
-            f"The super-resolved map of {row.series} {word} the participant's strongest reference"
-        )
+        what = f"The finer map of {row.series} {word} the participant's strongest reference"
     return (
-        f"{what}. The difference in {measure_text(row)} is {difference_text(row, '+.3f')} "
-        f"({level}), and the value of {row.series} is larger in {row.n_above} of {row.n} "
-        f"participants ({_p_text(row.p_holm)}, exact signed-rank test of one prespecified "
-        f"comparison, {corrected})."
+        f"{what}: {difference_text(row, '+.3f')} ({level}) in {measure_text(row)}, larger in"
+        f" {row.n_above} of {row.n} participants; {_p_text(row.p_holm)}, exact signed-rank test of"
+        f" one prespecified comparison, {corrected}."
     )
 
 
@@ -470,24 +455,19 @@ def _primary_numbers(row: Row) -> list[Card]:
     numbers = [
         Card(
             value=number(row.difference, "+.3f"),
-            facts=("median: {}; median of the strongest reference: {}".format(*medians),),
-            label=f"{measure_text(row)} of {row.series} minus the participant's strongest"
-            " reference",
+            facts=("median {}, strongest reference {}".format(*medians),),
+            label=f"{row.series} minus the participant's strongest reference, {measure_text(row)}",
         ),
         Card(
             value=f"{row.n_above} of {row.n}",
-            label="participants with a larger value than their strongest reference",
-            facts=(
-                row.note or "each participant is compared with the most accurate reference series",
-            ),
+            label="participants above their strongest reference",
+            facts=(row.note or "each reference series counts",),
         ),
     ]
     if row.n > 1:
-        note = "assuming the observed effect size; uncertain with few participants"
+        note = "assuming the observed effect; uncertain with few participants"
         value = number(row.n_needed, ".0f") if pd.notna(row.n_needed) else MISSING
         if value == MISSING:
-            note = "with the observed effect size, no number of participants would show a gain"
-        numbers.append(
-            Card(value=value, label="participants required for 80 % power", facts=(note,))
-        )
+            note = "no number of participants would show a gain with the observed effect"
+        numbers.append(Card(value=value, label="participants for 80 % power", facts=(note,)))
     return numbers

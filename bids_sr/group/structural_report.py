@@ -56,18 +56,17 @@ from bids_sr.report.sections import folded, joined, picked, render, table
 
 _ALPHA = 0.05
 _METHODS = """
-Participants were the unit of analysis in all statistics. If a participant had several sessions,
-values were first averaged across sessions. For each metric, each method was compared with the
-interpolation that had the better median, using the Wilcoxon signed-rank test [@wilcoxon1945]; this
-choice favors the interpolation. Differences were estimated with the Hodges-Lehmann estimator and
-the corresponding confidence interval [@hodges1963]. p values were corrected for all contrasts and
-methods of a metric [@holm1979], separately for metrics of the whole scan and for metrics of the
-brain and its tissues. Errors of quality metrics are absolute differences from the value of the
-measured high-resolution scan [@attention_unet]. Agreement between volumes was assessed with the
-bias and the limits of agreement (bias ± 1.96 standard deviations), with 95 % confidence intervals
-from the t distribution. Variability across sessions is the pooled within-participant standard
-deviation. Change over time is expressed in percent of the participant's volume at baseline and
-summarized by the median and quartiles across participants.
+The unit of all statistics is the participant; values of several sessions of one participant were
+averaged. Each method was compared with the interpolation of the better median by the Wilcoxon
+signed-rank test [@wilcoxon1945]; this choice favors the interpolation. Differences are
+Hodges-Lehmann estimates with the corresponding interval [@hodges1963]. p values were
+corrected over all contrasts and methods of a metric [@holm1979]; metrics of the whole scan are
+corrected separately from metrics of the brain and its tissues. Errors of quality metrics are
+absolute differences from the value of the measured high-resolution scan [@attention_unet].
+Agreement of volumes is expressed as bias and limits of agreement, bias ± 1.96 standard deviations,
+with 95 % intervals from the t distribution. Variability over sessions is the pooled standard
+deviation within participants. Change over time is given in percent of the participant's volume at
+baseline, summarized by median and quartiles over participants.
 """
 
 
@@ -89,14 +88,9 @@ def write_structural_tables(output_dir: Path, tables: StructuralTables) -> None:
     """Write the tables of the group level as TSV, each with a JSON that describes its columns."""
     place = {
         "participant": {"Description": "Participant"},
-        "session": {"Description": "Session label, or n/a if the dataset has no sessions"},
-        "month": {
-            "Description": "Number of months since the participant's first session",
-            "Units": "month",
-        },
-        "protocol": {
-            "Description": "Acquisition protocol, or all if --protocol was not specified"
-        },
+        "session": {"Description": "Session; n/a without one"},
+        "month": {"Description": "Months since the participant's first session", "Units": "month"},
+        "protocol": {"Description": "Acquisition protocol; all if no column was named"},
     }
     names = set(tables.values["statistic"])
     parts: dict[str, tuple[pd.DataFrame, Mapping[str, object]]] = {
@@ -122,24 +116,16 @@ def build_structural_report(output_dir: Path, content: ScansContent) -> Path:
     figure_dir.mkdir(parents=True, exist_ok=True)
     tables = content.tables
     sections = [
-        plain_section(
-            "verdict", "Accuracy across participants", _verdict_html(tables, figure_dir)
-        ),
+        plain_section("verdict", "Accuracy over participants", _verdict_html(tables, figure_dir)),
         plain_section("methods-table", "Methods by metric", _methods_html(tables), ["metrics"]),
         plain_section(
-            "protocols",
-            "Quality metrics by acquisition protocol",
-            _protocols_html(content),
-            ["metrics"],
+            "protocols", "Quality metrics by protocol", _protocols_html(content), ["metrics"]
         ),
         plain_section(
-            "agreement",
-            "Agreement between volumes",
-            _agreement_html(tables, figure_dir),
-            ["volumes"],
+            "agreement", "Agreement of volumes", _agreement_html(tables, figure_dir), ["volumes"]
         ),
         plain_section(
-            "variability", "Variability across sessions", _variability_html(tables, figure_dir)
+            "variability", "Variability over sessions", _variability_html(tables, figure_dir)
         ),
         *(
             [plain_section("change", "Change from baseline", change)]
@@ -169,7 +155,7 @@ def headline_of(methods: pd.DataFrame, n: int, name: str = "psnr") -> tuple[str,
     """
     own = _compared(methods, name)
     if own.empty:
-        return "No method can be compared with an interpolation", "open"
+        return "No method to compare with interpolation", "open"
     sign = -1 if statistic(name).better == LOWER else 1
     gains = sign * own["difference"]
     sure = own["p_holm"] < _ALPHA
@@ -177,18 +163,18 @@ def headline_of(methods: pd.DataFrame, n: int, name: str = "psnr") -> tuple[str,
     worse = own[sure & (gains < 0)]
     label = statistic(name).label or name
     parts = [
-        f"{series} {word} interpolation in {label} ({', '.join(rows['contrast'])})"
-        for word, found in (("is better than", better), ("is worse than", worse))
+        f"{series} {word} interpolation in {label} of {', '.join(rows['contrast'])}"
+        for word, found in (("exceeds", better), ("is below", worse))
         for series, rows in found.groupby("series", sort=False)
     ]
     if parts:
         state = "bad" if len(worse) else "good"
         return "; ".join(parts), state
     smallest = float(own["p_smallest"].min())
-    text = f"No difference from interpolation was found in {label}"
-    if not smallest * len(own) < _ALPHA:
-        text = f"{text}, because tests with {n} participants cannot reach p < .05"
-    return text, "open"
+    reason = (
+        f" ({n} participants cannot reach p < .05)" if not smallest * len(own) < _ALPHA else ""
+    )
+    return f"No difference from interpolation established in {label}{reason}", "open"
 
 
 def _compared(methods: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -215,10 +201,10 @@ def _verdict_html(tables: StructuralTables, figure_dir: Path) -> Markup:
         for row in rows.itertuples()
     ]
     evidence = (
-        f"The group contains {people} participants, but no super-resolved scan"
+        f"{people} participants, without a super-resolved scan"
         if rows.empty
-        else "Each method was compared with the better interpolation for each contrast, in slices "
-        f"that were not used for training, across {compared} participants"
+        else "Compared with the better interpolation of each contrast, in slices on which no model"
+        f" was trained, over {compared} participants"
     )
     mark, kind = _MARKS[state]
     answer = render("group_answer", "", mark, kind, headline, evidence, numbers)
@@ -228,8 +214,8 @@ def _verdict_html(tables: StructuralTables, figure_dir: Path) -> Markup:
             partial(similarity_figure, tables.values, name),
             figure_dir,
             f"group_desc-scans{name}",
-            f"{statistic(name).label or name}. Lines: participants. Bars: median across "
-            "participants.",
+            f"{statistic(name).label or name}: one line per participant; bars: median over"
+            " participants.",
         )
         for name in shown
     ]
@@ -275,10 +261,10 @@ def _methods_of(own: pd.DataFrame, sizes: pd.Series) -> Markup:
             cells.append(MISSING if count is None else f"{count:,.0f}")
         lines.append(cells)
     people = int(own["n"].max())
-    summary = table(f"Mean ± standard deviation across {people} participants", heads, lines)
+    summary = table(f"Mean ± standard deviation over {people} participants", heads, lines)
     changes = own[own["minus"].notna()]
     compared = table(
-        "Difference between each method and the better interpolation",
+        "Each method minus the better interpolation",
         ["method", "metric", "region", "minus", "difference [95 % interval]", "p", "p (Holm)"],
         [
             [
@@ -321,9 +307,8 @@ def _protocols_html(content: ScansContent) -> Markup:
     intro = (
         f"Participants are grouped by {content.protocol}."
         if content.protocol
-        else "All participants form a single group. To group participants by acquisition"
-        " protocol, "
-        "use --protocol with a column of participants.tsv or a key of the JSON sidecars."
+        else "All participants form one group. To group them by acquisition protocol, use"
+        " --protocol with a column of participants.tsv or a key of the sidecars."
     )
     shown = series_of(errors) if len(errors) else []
     entries = []
@@ -350,8 +335,8 @@ def _protocols_html(content: ScansContent) -> Markup:
         title = f"{contrast}, protocol {protocol}" if content.protocol else str(contrast)
         people = int(own["n"].max())
         caption = (
-            f"{title}: absolute error relative to the measured scan, mean ± standard deviation "
-            f"across {people} participants (* marks the smallest error)"
+            f"{title}: absolute error against the measured scan, mean ± standard deviation over"
+            f" {people} participants (* smallest)"
         )
         entries.append((title, table(caption, ["metric", "region", *shown], lines, names=2)))
     return joined([Markup("<p>{}</p>").format(intro), picked(entries)]) if entries else Markup("")
@@ -367,10 +352,9 @@ def _agreement_html(tables: StructuralTables, figure_dir: Path) -> Markup:
             partial(agreement_figure, pairs[pairs["contrast"] == contrast], str(region)),
             figure_dir,
             f"group_desc-agreement{region}",
-            f"Volume of {_class(str(region))}: difference from the measured scans, plotted "
-            "against the mean of both volumes. Each point represents one participant. Solid "
-            "lines: bias. Dashed lines: 95 % limits of agreement. Bands: 95 % confidence "
-            "intervals of the bias and limits.",
+            f"Volume of {_class(str(region))}: difference from the measured scans against the mean"
+            " of both, one point per participant. Solid: bias; dashed: 95 % limits of agreement;"
+            " bands: their 95 % intervals.",
         )
         heads = ["series", "unit", "participants", "bias", "lower limit", "upper limit"]
         lines = [
@@ -384,7 +368,7 @@ def _agreement_html(tables: StructuralTables, figure_dir: Path) -> Markup:
             ]
             for row in own.itertuples()
         ]
-        caption = f"Volume of {_class(str(region))}: difference from the measured scans"
+        caption = f"Volume of {_class(str(region))} minus the measured scans' volume"
         title = _class(str(region))
         entries.append((title, joined([figure, table(caption, heads, lines, names=2)])))
     return picked(entries)
@@ -396,16 +380,15 @@ def _variability_html(tables: StructuralTables, figure_dir: Path) -> Markup:
         return render(
             "note",
             "note",
-            "None of the participants has structural scans from two sessions. To measure the "
-            "variability of volumes across sessions, run the participant level once per "
-            "session (--session-label).",
+            "No participant has structural scans of two sessions. Run the participant level once"
+            " per session (--session-label) to measure the variability of volumes over time.",
         )
     classes = list(dict.fromkeys(found["region"]))
     figure = _figure(
         partial(variability_figure, tables.values, classes),
         figure_dir,
         "group_desc-variability",
-        "Volumes across sessions, in percent of the participant's mean. Lines: participants.",
+        "Volumes over sessions in percent of the participant's mean, one line per participant.",
     )
     heads = [
         "class",
@@ -413,7 +396,7 @@ def _variability_html(tables: StructuralTables, figure_dir: Path) -> Markup:
         "participants",
         "sessions",
         "mean (ml)",
-        "within-participant SD (ml)",
+        "SD within participants (ml)",
         "SD (% of mean)",
     ]
     lines = [
@@ -428,7 +411,7 @@ def _variability_html(tables: StructuralTables, figure_dir: Path) -> Markup:
         ]
         for row in found.itertuples()
     ]
-    caption = "Within-participant variability of volumes across sessions"
+    caption = "Variability of volumes over the sessions of a participant"
     return joined([figure, table(caption, heads, lines, names=2)])
 
 
@@ -445,9 +428,9 @@ def _change_html(tables: StructuralTables, figure_dir: Path) -> Markup:
         partial(change_figure, volumes, classes, unit),
         figure_dir,
         "group_desc-change",
-        f"Measured high-resolution scans by {unit}. Top: volumes in ml. Bottom: change from "
-        "the participant's baseline in percent. Boxes: median and quartiles. Whiskers: full "
-        "range. Diamonds: mean.",
+        f"High-resolution scans by {unit}. Top: volumes in ml; bottom: change from the"
+        " participant's baseline in percent. Boxes: quartiles and median; whiskers: full range;"
+        " diamonds: mean.",
     )
     heads = [
         "class",
@@ -456,8 +439,8 @@ def _change_html(tables: StructuralTables, figure_dir: Path) -> Markup:
         "participants",
         "median volume (ml)",
         "participants with baseline",
-        "median change [quartiles] (%)",
-        "absolute change (%)",
+        "change, median [quartiles] (%)",
+        "without sign (%)",
     ]
     lines = [
         [
@@ -482,9 +465,8 @@ def _change_html(tables: StructuralTables, figure_dir: Path) -> Markup:
     note = (
         ""
         if by_month
-        else " Sessions are compared by their labels, because scan dates are not available. To "
-        "group the sessions by month, add dates (acq_time in sub-*_sessions.tsv), or specify "
-        "a column with --months."
+        else " Sessions are compared by their labels: add dates (acq_time in"
+        " sub-*_sessions.tsv), or name a column with --months, to group them by month."
     )
     caption = f"Volumes by {unit}, and change from the participant's baseline.{note}"
     return joined([figure, table(caption, heads, lines, names=3)])

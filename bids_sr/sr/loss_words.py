@@ -8,16 +8,16 @@ _WORDS = {
     "content:MSE": "squared error",
     "content:MAE": "absolute error",
     "ssim:SSIMLoss": "structural dissimilarity",
-    "psnr:PSNRLoss": "peak signal-to-noise ratio (PSNR)",
-    "adversarial:AdversarialBCE": "adversarial loss of a discriminator",
-    "adversarial:AdversarialWasserstein": "adversarial loss of a Wasserstein critic",
-    "adversarial:CriticScore": "output of a critic",
-    "perceptual:VGGPerceptual": "squared error between VGG-19 features",
+    "psnr:PSNRLoss": "a PSNR term",
+    "adversarial:AdversarialBCE": "the adversarial term of a discriminator",
+    "adversarial:AdversarialWasserstein": "the adversarial term of a Wasserstein critic",
+    "adversarial:CriticScore": "the score of a critic",
+    "perceptual:VGGPerceptual": "squared error of VGG-19 features",
     "tv:TotalVariation": "total variation",
     "tv:SummedVariation": "total variation per acquired voxel",
     "cycle:MAE": "absolute cycle-consistency error",
-    "identity:MAE": "identity loss",
-    "sparsify:JointSparsify": "joint sparsity penalty",
+    "identity:MAE": "an identity term",
+    "sparsify:JointSparsify": "a joint sparsifying term",
 }
 
 

@@ -96,7 +96,7 @@ def test_the_published_run_is_called_so_after_all_its_steps(tmp_path):
     text = _after(train_on_pair, [_folder(tmp_path, "srgan", "paper", **whole)], "srgan", "paper")
     assert "with the published settings, losses and number of steps" in text
     assert "Training of srgan took all 100,000 steps" in text
-    assert "squared error between VGG-19 features" in text
+    assert "squared error of VGG-19 features" in text
 
 
 @pytest.mark.parametrize("name", ["li", "li-agnostic"])
