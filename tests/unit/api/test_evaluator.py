@@ -98,7 +98,7 @@ def test_a_repetition_time_without_a_unit_is_none(run, lanczos, halves, tmp_path
         ("thumb", 20, 1, "truth: the field of view of thumb covers [1-9].% of the brain"),
         ("thumb", 900, 1, "truth: the field of view of thumb covers 0% of the brain"),
         (None, 20, 1, "truth: .* are up to 20 mm apart"),
-        (None, 0, 2, r"truth: grid \(30, 28, 5\)"),
+        (None, 0, 2, r"truth: the grid has shape \(30, 28, 5\)"),
     ],
 )
 def test_a_truth_is_of_this_run_and_of_contrasts_that_there_are(
@@ -228,7 +228,7 @@ def test_who_was_not_applied_is_named_and_compared_with_nobody(run, lanczos):
             "series: mine is not on the high-resolution grid of the run",
         ),
         ({"not_applied": ["mien"]}, "not_applied: 'mien' not found in series. Choose from mine"),
-        ({"truth": "fine.nii"}, "truth: 1 volumes; expected 84"),
+        ({"truth": "fine.nii"}, "truth: the image has 1 volumes, but the acquired series has 84"),
         (
             {"series": ["bold.nii"]},
             "series: .*images or fitted SuperResolver objects",
@@ -243,15 +243,15 @@ def test_who_was_not_applied_is_named_and_compared_with_nobody(run, lanczos):
         (
             {"events": EVENTS.drop(columns="duration")},
             (
-                r"^events: no column duration \(there are: onset, trial_type\); expected"
-                r" the columns onset, duration \(s\) and trial_type$"
+                r"^events: the events table lacks the columns duration\. .* onset, trial_type\."
+                r" Events need the columns onset \(s\), duration \(s\) and trial_type\.$"
             ),
         ),
         (
             {"events": EVENTS.assign(onset="soon")},
-            "^events: onset is 'soon' in line 2, not a number",
+            "^events: the onset in line 2 is not a number, but 'soon'",
         ),
-        ({"confounds": pd.DataFrame({"trans_x": [0.0] * 3})}, "^confounds: 3 rows for"),
+        ({"confounds": pd.DataFrame({"trans_x": [0.0] * 3})}, "^confounds: the table has 3 rows"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_name(run, lanczos, given, told):
@@ -340,7 +340,7 @@ def test_runs_of_a_list_are_evaluated_one_by_one(run, lanczos, measured, capsys)
     assert not second.value.equals(first.value)
     assert made.summary() == f"Run 1\n{measured.summary()}\n\nRun 2\n{made.runs_[1].summary()}"
     assert str(made.generate_report()).count("<h2>Run ") == 2
-    with pytest.raises(ImageInputError, match=r"events: 1 value\(s\) for 2 runs"):
+    with pytest.raises(ImageInputError, match=r"events: 1 value\(s\) were passed for 2 runs"):
         made.fit([bold, bold], series={"mine": resolver}, events=[EVENTS], mask=mask)
     with pytest.raises(
         ImageInputError, match="series mine: a list was passed, but there is only a single run"

@@ -260,7 +260,7 @@ def test_motion_that_is_left_in_a_realigned_series_is_doubted(run, tmp_path):
         ({"boldref": "fine.nii"}, "boldref: the image is not on the grid"),
         ({"method": "srgan"}, "guide: the method srgan requires"),
         ({"method": "inject"}, "guide: the method inject requires"),
-        ({"n_dummy": 83}, "n_dummy: 83 for 84 volumes; expected 0 to 82"),
+        ({"n_dummy": 83}, "n_dummy: expected a number from 0 to 82, got 83"),
         (
             {"bold": np.ones((3, 3, 3))},
             "bold: got ndarray; expected a path or a nibabel.Nifti1Image",
@@ -333,7 +333,7 @@ def test_slices_on_another_axis_are_refused(run):
     data, affine = load_image(run / "bold.nii")
     image = nib.Nifti1Image(data, affine)
     image.header.set_dim_info(slice=0)
-    with pytest.raises(ImageInputError, match="slices are along axis 0"):
+    with pytest.raises(ImageInputError, match="the slice axis is axis 0"):
         SuperResolver("bspline", realigned=True).fit(image)
 
 

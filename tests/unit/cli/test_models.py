@@ -549,7 +549,7 @@ REFUSED: dict[str, tuple[Argv, str]] = {
     ),
     "resolution": (
         lambda d, t: ["apply", "M", d / HIGH, t / "o.nii"],
-        "the image has 3 x 3 x 4 mm",
+        "the image has a resolution of 3 x 3 x 4 mm",
     ),
     "contrast": (
         lambda d, t: ["apply", "M", d / LOW, t / "o.nii", "--contrast", "T1w"],

@@ -150,7 +150,7 @@ def test_the_input_stays_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda s, m: (s[..., :3], m), "3 steady-state volumes; at least 8"),
+        (lambda s, m: (s[..., :3], m), "3 steady-state volumes, but at least 8"),
         (lambda s, m: (s, np.zeros_like(m)), "brain mask .* is empty"),
         (lambda s, m: (np.full_like(s, 7), m), "constant over time"),
         (lambda s, m: (s * np.nan, m), "NaN"),

@@ -225,7 +225,10 @@ def test_a_batch_that_does_not_fit_is_halved_once_and_said_so(tmp_path, monkeypa
     sizes = out_of_memory(monkeypatch, 2)
     card = fit(balls(1), recipe(batch=4), tmp_path).card
     assert sizes == [4, *[2] * 12]
-    assert "not enough device memory for a batch of 4; continuing with a batch of 2" in caplog.text
+    assert (
+        "insufficient for a batch size of 4. Training continues with a batch size of 2"
+        in caplog.text
+    )
     assert card["reproducible"] is False
     assert "halved" in card["not_reproducible_because"]
 

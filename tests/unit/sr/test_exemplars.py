@@ -125,7 +125,7 @@ def test_a_displaced_calibration_is_put_back(person, moved):
     assert fitted.weight == SHARE
     assert fitted.moved_mm == pytest.approx(np.hypot(*moved), abs=0.4)
     np.testing.assert_allclose(fitted.correction[:2, 3], np.negative(moved), atol=0.4)
-    assert "used with weight 0.4 and its position corrected by 1." in fitted.text
+    assert "used with a weight of 0.4 after its position was corrected by 1." in fitted.text
 
 
 WIDTHS = np.array([1.2, 1.2, 0.6, 2.5, 2.5, 2.5, 0.025, 0.025, 0.025])

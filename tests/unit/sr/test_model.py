@@ -266,7 +266,9 @@ def test_a_named_file_needs_no_pair(small_pair, tmp_path):
 def test_a_damaged_checkpoint_is_named(tmp_path):
     path = tmp_path / "search.checkpoint.safetensors"
     path.write_bytes(b"nonsense")
-    with pytest.raises(ValueError, match=r"search\.checkpoint\.safetensors.*not a checkpoint"):
+    with pytest.raises(
+        ValueError, match=r"search\.checkpoint\.safetensors.*not a valid checkpoint"
+    ):
         read_checkpoint(path)
 
 

@@ -235,9 +235,7 @@ def test_an_old_model_serves_paper_mse_and_never_paper(old, small_pair, source):
         if source == "auto":
             assert model_store._find_model(wanted, (small_pair,)) is None
         else:
-            with pytest.raises(
-                cards.ModelError, match=r"no model of srgan \(paper\) for --model-source reuse"
-            ):
+            with pytest.raises(cards.ModelError, match=r"no model for srgan \(paper\)"):
                 model_store._find_model(wanted, (small_pair,))
 
 

@@ -117,7 +117,7 @@ def test_a_block_before_the_run_does_not_count_unless_asked(caplog):
 def test_too_few_blocks_name_the_run_the_condition_and_the_fix():
     with pytest.raises(
         TooFewBlocks,
-        match=r"run-2_events.tsv: thumb \(1\), little \(1\).*omit the split halves",
+        match=r"run-2_events.tsv: thumb: 1, little: 1\).*skip the split-half analysis",
     ):
         block_design(
             Events(alternating(2).table, "run-2_events.tsv"), n_volumes=N, tr=TR, confound_names=()

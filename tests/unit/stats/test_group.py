@@ -100,7 +100,7 @@ def test_who_and_what_is_missing_is_named(tmp_path: Path) -> None:
     everybody = ["sub-01", "sub-02", "sub-03", "sub-04"]
     absent = group_values.absent(everybody, group_values.find_tables(tmp_path))
     assert absent == [
-        ("sub-04", "sub-04: no tables of metrics"),
+        ("sub-04", "sub-04: no metrics tables were found"),
         ("sub-03", "sub-03 task-tap: no table of evaluation metrics"),
     ]
 
@@ -223,7 +223,7 @@ def test_identical_and_undefined_figures_are_reported_as_such(tmp_path: Path) ->
     assert dice.difference == pytest.approx(-0.1)
     lacking = one(found, "sbl", "raw", **overlap)
     assert (lacking.n, lacking.n_undefined) == (5, 1)
-    assert "not defined in 1" in lacking.note
+    assert "1 participant(s) were excluded" in lacking.note
     people = {"sub-01": 0.1, "sub-02": 0.2}
     same = one(
         comparisons.compare(values_of({"bspline": people, "sbl": people}), ["sbl"]),

@@ -42,7 +42,7 @@ def test_a_random_split_has_the_sizes_and_depends_on_the_seed() -> None:
         (lambda: split_at_random(PEOPLE, (7, 0), 0), "the test set is empty"),
         (
             lambda: split_at_random(PEOPLE, (4, 1, 1), 0),
-            "6 participants, but there are images of 7",
+            "6 participants, but there are images from 7",
         ),
         (lambda: split_by_names(PEOPLE, ["sub-01"], ["sub-01"]), "sub-01: in both the validation"),
         (lambda: split_by_names(PEOPLE, [], PEOPLE), "the training set is empty"),

@@ -314,7 +314,9 @@ def test_too_few_kept_volumes_are_refused_with_the_option_to_change():
         check_volumes(20, 80, 20, model, tr=TR)
     with pytest.raises(TooFewVolumes, match="a higher --fd-censor or a wider --band-pass"):
         check_volumes(20, 80, 20, model, tr=TR)
-    with pytest.raises(TooFewVolumes, match="8 s: a run without events needs 10 s"):
+    with pytest.raises(
+        TooFewVolumes, match="8 s, but a run without events requires at least 10 s"
+    ):
         check_volumes(4, 80, 3, model, tr=TR, least_s=10.0)
     check_volumes(21, 80, 20, model, tr=TR, least_s=10.0)
     every = head_motion(tuple(range(N)))
@@ -326,7 +328,7 @@ def test_too_few_kept_volumes_are_refused_with_the_option_to_change():
 def test_a_filter_that_leaves_nothing_to_correlate_is_refused():
     table = modeled(TimeModel(legendre=3))
     design = designed(table)
-    with pytest.raises(ValueError, match=r"remove all signal of 80 volumes\. Use a wider"):
+    with pytest.raises(ValueError, match=r"remove all signal from the 80 volumes\. Use a wider"):
         _filter_of_design(design, 0.002, False)
 
 

@@ -168,7 +168,7 @@ def test_too_few_volumes_and_equal_images_have_no_interval():
 def test_series_of_another_grid_or_length_and_an_empty_mask_are_refused(series):
     folder, data, mask = series
     write(folder / "sbl.nii", data["sbl"][..., :-1])
-    with pytest.raises(ValueError, match=r"sbl\.nii.*the grid and number of volumes of"):
+    with pytest.raises(ValueError, match=r"sbl\.nii: the series has the shape .* as in"):
         scores_of(folder, mask)
     shifted = AFFINE.copy()
     shifted[0, 3] = 1
