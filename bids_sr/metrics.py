@@ -423,7 +423,7 @@ def _both(reference: Real, image: Real, mask: Mask | None) -> tuple[Float, Float
             f"images and mask must have the same shape, got {', '.join(map(str, shapes))}"
         )
     if mask is not None and not mask.any():
-        raise ValueError("the mask contains no voxels")
+        raise ValueError("the mask is empty")
     inside = slice(None) if mask is None else mask
     return reference[inside].astype(np.float64).ravel(), image[inside].astype(np.float64).ravel()
 

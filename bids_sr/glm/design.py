@@ -88,7 +88,7 @@ def seed_voxels(
     """
     at = np.argwhere(mask)
     if not len(at):
-        raise ValueError("the brain mask contains no voxels")
+        raise ValueError("the brain mask is empty")
     away = np.linalg.norm(apply_affine(affine, at) - center_mm, axis=1)
     diagonal = float(np.linalg.norm(affine[:3, :3].sum(axis=1)))
     chosen = away <= radius_mm + 1e-6

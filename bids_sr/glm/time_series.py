@@ -216,7 +216,7 @@ def extract_time_series(
             f"{mask.shape}"
         )
     if not mask.any():
-        raise ValueError(f"{reader.path}: the mask contains no voxels")
+        raise ValueError(f"{reader.path}: the mask is empty")
     box = bounding_box(mask)
     within = mask[box]
     # where volumes, stored with X contiguous, have the voxels of the mask

@@ -194,7 +194,7 @@ def white_matter_hyperintensities(
     inside = np.asarray(brain, dtype=bool)
     values = np.asarray(flair, dtype=np.float64)
     if not inside.any():
-        raise ValueError("the brain mask contains no voxels")
+        raise ValueError("the brain mask is empty")
     spread = values[inside].std()
     if not spread > 0:
         return np.zeros(inside.shape, dtype=bool)
@@ -260,7 +260,7 @@ def _inside(image: Real, mask: Mask, name: str) -> Float:
         )
     values = np.asarray(image, dtype=np.float64)[np.asarray(mask, dtype=bool)]
     if not values.size:
-        raise ValueError(f"the {name} mask contains no voxels")
+        raise ValueError(f"the {name} mask is empty")
     return values
 
 

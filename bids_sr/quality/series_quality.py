@@ -71,7 +71,7 @@ class QualitySums:
                 f"{_DEGREE + 2} are required"
             )
         if not mask.any():
-            raise ValueError("the mask contains no voxels")
+            raise ValueError("the mask is empty")
         self._mask, self._zooms, self._n_volumes = mask, zooms, n_volumes
         self._box = bounding_box(mask)
         shape = mask[self._box].shape
@@ -251,7 +251,7 @@ def slice_scores(image: Array, truth: Array, mask: Array, *, data_range: float) 
         )
     shown = [z for z in range(mask.shape[2]) if mask[..., z].any()]
     if not shown:
-        raise ValueError("the mask contains no voxels")
+        raise ValueError("the mask is empty")
     a = image.astype(np.float64)
     b = truth.astype(np.float64)
     counts = np.array([mask[..., z].sum() for z in shown], dtype=float)

@@ -529,7 +529,7 @@ def edge_mismatch(
             f"{second.shape} and {mask.shape} (mask)"
         )
     if not mask.any():
-        raise EdgeError("the mask contains no voxels")
+        raise EdgeError("the mask is empty")
     if np.ptp(first[mask]) == 0 or np.ptp(second[mask]) == 0:
         raise EdgeError(
             "at least one image is constant inside the mask, so its edges cannot be compared"

@@ -79,7 +79,7 @@ class TrainingImage:
                 f"shape {self.shape}"
             )
         if not (self.mask > 0).any():
-            raise TrainingDataError(f"{self.name}: the mask contains no voxels")
+            raise TrainingDataError(f"{self.name}: the mask is empty")
         if (
             self.fine is not None
             and self.coarse is not None

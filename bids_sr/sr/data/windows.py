@@ -116,7 +116,7 @@ def prepare(image: TrainingImage, recipe: Recipe, factor: Factor, device: str) -
         inside = _tensor(upsample("nearest", inside_coarse[0].numpy(), factor))
     if not (inside > 0).any() or not (inside_coarse > 0).any():
         raise TrainingDataError(
-            f"{image.name}: the mask contains no voxels after downsampling by a factor of {factor}"
+            f"{image.name}: the mask is empty after downsampling by a factor of {factor}"
         )
     values = coarse.numpy()
     high = np.array(
@@ -184,7 +184,7 @@ def corners_inside(mask: Array, sides: Sequence[int], steps: Sequence[int]) -> N
         )
     centers = np.argwhere(np.asarray(mask) > 0)
     if not len(centers):
-        raise TrainingDataError("the mask contains no voxels, so no patches can be extracted")
+        raise TrainingDataError("the mask is empty, so no patches can be extracted")
     return np.clip(centers - np.asarray(sides) // 2, 0, room) // steps * steps
 
 

@@ -185,7 +185,7 @@ class UpsamplerInputs:
         Inputs with the scale, mask, gain and mean of the run.
         """
         if not mask.any():
-            raise InferenceError("the brain mask contains no voxels")
+            raise InferenceError("the brain mask is empty")
         gain = 1.0
         if self.guide is not None:
             shape, grid = hr_grid(boldref.shape, boldref_affine, self.factor)

@@ -295,7 +295,7 @@ def some_slices(mask: Array, count: int) -> tuple[int, ...]:
     """
     area = np.asarray(mask > 0).sum((0, 1))
     if not area.any():
-        raise ValueError("the mask contains no voxels")
+        raise ValueError("the mask is empty")
     full = np.flatnonzero(area >= 0.5 * area.max())
     return tuple(int(full[k]) for k in evenly_spaced(len(full), count))
 

@@ -371,7 +371,7 @@ class RunData:
                 f"the mask has the shape {self.mask.shape}, but the series has the shape {shape}"
             )
         if not (self.mask > 0).any():
-            raise SeriesError("the mask of the series contains no voxels")
+            raise SeriesError("the mask of the series is empty")
 
     @property
     def is_cut_out(self) -> bool:

@@ -427,7 +427,7 @@ def _checked(series: Array, inside: Array) -> Array:
             f"{inside.shape}"
         )
     if not inside.any():
-        raise SeriesError("the brain mask of the calibration run contains no voxels")
+        raise SeriesError("the brain mask of the calibration run is empty")
     if series.shape[3] < LEAST_VOLUMES:
         raise SeriesError(
             f"the calibration run has {series.shape[3]} steady-state volumes, but at least "

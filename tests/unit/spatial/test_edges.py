@@ -129,7 +129,7 @@ def test_what_cannot_be_compared_is_refused() -> None:
     image, mask = np.random.default_rng(0).random((8, 8, 4)), np.ones((8, 8, 4), bool)
     with pytest.raises(masks.EdgeError, match="must be on the same grid"):
         masks.edge_mismatch(image, image[:4], mask, np.eye(4), blur_mm=2)
-    with pytest.raises(masks.EdgeError, match="no voxels"):
+    with pytest.raises(masks.EdgeError, match="empty"):
         masks.edge_mismatch(image, image, ~mask, np.eye(4), blur_mm=2)
     with pytest.raises(masks.EdgeError, match="constant"):
         masks.edge_mismatch(image, image * 0, mask, np.eye(4), blur_mm=2)

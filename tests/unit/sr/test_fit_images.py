@@ -210,9 +210,7 @@ def test_more_layers_than_there_are_cannot_be_trained(tmp_path):
 def test_slices_without_brain_are_named(tmp_path):
     mask = ball().mask.copy()
     mask[..., :10] = False
-    with pytest.raises(
-        TrainingDataError, match=r"ball-0, slices 0 to 9: the mask contains no voxels"
-    ):
+    with pytest.raises(TrainingDataError, match=r"ball-0, slices 0 to 9: the mask is empty"):
         fit((replace(ball(), mask=mask),), recipe(), tmp_path)
 
 
@@ -272,7 +270,7 @@ def test_a_start_continues_with_its_critic(tmp_path):
         ({"fine": None}, "at least one image is required"),
         ({"fine": np.ones((16, 16, 12))}, "constant"),
         ({"mask": np.ones((16, 16, 11))}, "but the image has the shape"),
-        ({"mask": np.zeros((16, 16, 12))}, "mask contains no voxels"),
+        ({"mask": np.zeros((16, 16, 12))}, "mask is empty"),
         ({"coarse": np.full((8, 8, 6), np.nan)}, "NaN or infinite"),
         (
             {"coarse": np.random.default_rng(0).random((2, 8, 8, 6))},

@@ -75,7 +75,7 @@ def test_a_changed_byte_is_refused(copy):
 
 def test_weights_without_a_card_are_refused(copy):
     cards.card_path(copy).unlink()
-    with pytest.raises(cards.ModelError, match=r"dcnet\.json: model card not found"):
+    with pytest.raises(cards.ModelError, match=r"dcnet\.json: the model card does not exist"):
         model.load_model(copy)
 
 

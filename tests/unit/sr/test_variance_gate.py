@@ -169,7 +169,7 @@ def test_grids_that_do_not_belong_together_are_refused():
     statistics = statistics_of(noise(20), mask_of())
     for mask, words in (
         (np.ones((3, 3, 3)), "but the series has the shape"),
-        (np.zeros(SHAPE), "contains no voxels"),
+        (np.zeros(SHAPE), "is empty"),
     ):
         with pytest.raises(SeriesError, match=words):
             RunData(statistics=statistics, halves=None, mask=mask, affine=np.eye(4), factor=FACTOR)

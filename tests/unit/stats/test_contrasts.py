@@ -106,8 +106,8 @@ def test_types_that_shorten_alike_keep_their_own_name() -> None:
 @pytest.mark.parametrize(
     ("text", "reason", "fix"),
     [
-        ("thump", "'thump' is not a trial type", "did you mean 'thumb'?"),
-        ("thumb-litle", "'litle' is not a trial type", "did you mean 'little'?"),
+        ("thump", "'thump' is not a trial type", "Did you mean 'thumb'?"),
+        ("thumb-litle", "'litle' is not a trial type", "Did you mean 'little'?"),
         (
             "thumblittle",
             "'thumblittle' is not a trial type",

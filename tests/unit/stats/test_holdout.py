@@ -94,7 +94,7 @@ def test_equal_images_have_no_interval() -> None:
 @pytest.mark.parametrize(
     ("mask", "says"),
     [
-        (np.zeros_like(MASK), "mask contains no voxels"),
+        (np.zeros_like(MASK), "mask is empty"),
         (MASK[:, :, :4], "must have the same shape"),
     ],
 )

@@ -310,7 +310,10 @@ def test_a_condition_of_which_every_volume_is_censored_is_not_modeled():
 
 def test_too_few_kept_volumes_are_refused_with_the_option_to_change():
     model = TimeModel(fd_censor=0.2, band_pass=(0.01, 0.1))
-    with pytest.raises(TooFewVolumes, match=r"20 of 80 volumes remain \(60 censored .*0\.2 mm"):
+    with pytest.raises(
+        TooFewVolumes,
+        match=r"20 of 80 steady-state volumes remain, because the other 60 .*0\.2 mm",
+    ):
         check_volumes(20, 80, 20, model, tr=TR)
     with pytest.raises(TooFewVolumes, match="a higher --fd-censor or a wider --band-pass"):
         check_volumes(20, 80, 20, model, tr=TR)
