@@ -43,15 +43,15 @@ def test_the_same_head_in_another_unit_is_no_warning(scene: tuple[np.ndarray, np
     [
         (
             lambda image: np.maximum(image - 500, 0),
-            "intensities: .* difference between quantiles is 0",
+            "intensities: the intensity distribution of the image differs",
         ),
         (
             lambda image: ndimage.gaussian_filter(image, 2.5),
-            "edges: the edge content of the image 0",
+            "edges: the edge content of the image is 0",
         ),
         (
             lambda image: image + np.random.default_rng(0).normal(0, 400, image.shape),
-            "edges: the edge content of the image",
+            "edges: the edge content of the image is",
         ),
     ],
 )

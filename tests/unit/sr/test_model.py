@@ -94,7 +94,7 @@ def test_a_card_that_does_not_fit_is_refused(copy, change, message):
     card = json.loads(path.read_text()) | change
     if message is None:
         del card["contrast"]
-        message = "contrast missing"
+        message = "lacks the entries contrast"
     path.write_text(json.dumps(card))
     with pytest.raises(cards.ModelError, match=message):
         model.load_model(copy)
