@@ -68,10 +68,8 @@ def test_partial_results_are_joined_and_the_missing_named(
     record(places[1] / "logs" / "x", [fit])
     assert group(places) == 0
     shown = capsys.readouterr().out
-    assert (
-        "missing: sub-09: no metrics tables were found for this participant; crashed: bids_sr_wf.sub_09_wf.train.fit"
-        in shown
-    )
+    missing = "missing: sub-09: no metrics tables were found for this participant"
+    assert f"{missing}; crashed: bids_sr_wf.sub_09_wf.train.fit" in shown
     assert "missing: sub-10" in shown
     page = (places[1] / "group.html").read_text()
     text = re.sub("<[^>]+>", " ", page)
