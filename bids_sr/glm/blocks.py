@@ -335,9 +335,9 @@ def block_design(
             most = fewer_units(events, tr, n_dummy, len(units) - error.excess)
             if most is None:
                 raise TooFewBlocks(
-                    f"{events.source}: {error} if every block has its own regressor, as in the "
-                    "split-half analysis. Acquire more volumes, or skip the split-half "
-                    "analysis"
+                    f"{events.source}: a split-half analysis, in which every block has its own "
+                    f"regressor, is not possible, because {error}. Acquire more volumes, or skip "
+                    "the split-half analysis"
                 ) from error
 
 

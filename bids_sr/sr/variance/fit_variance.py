@@ -196,8 +196,8 @@ def _gate(
         held_out["model"] = why
     elif not used:
         held_out["model"] = (
-            "zero filling: when the prior SD map from one half of the run was applied to the "
-            "other half in the self-test, the relative reduction in squared error was only "
+            "zero filling: in the self-test, the prior SD map from one half of the run was "
+            "applied to the other half. The relative reduction in squared error was only "
             f"{number(share, '.1%')}, but at least {least:.0%} is required"
         )
     return used, fit, held_out
