@@ -319,7 +319,7 @@ def test_a_block_outside_the_run_is_told_once(run, lanczos, caplog):
         mask=run / "mask.nii",
         truth=run / "truth.nii",
     )
-    assert sum("lies outside the run" in text for text in caplog.messages) == 1
+    assert sum("is outside the run" in text for text in caplog.messages) == 1
     assert logging.getLogger("bids_sr.glm.blocks").filters == []
 
 

@@ -224,7 +224,7 @@ def test_too_few_participants_or_ways_are_said(cohort: Path, tmp_path: Path) -> 
     runs = find_runs(cohort)
     few = group_maps.group_maps(runs[:2], tmp_path, series=("raw",))
     assert few.maps.empty
-    assert "2 participants, 3 are needed" in few.left_out[0]
+    assert "at least 3 participants are required, but only 2 participants" in few.left_out[0]
     nowhere = group_maps.group_maps([], tmp_path, series=("raw",))
     assert nowhere.space is None
     assert nowhere.maps.empty

@@ -189,7 +189,7 @@ CASES = {
     ),
     "truncated": Case(
         spoil=truncated,
-        reason="srgan.safetensors: truncated or changed",
+        reason="srgan.safetensors: the model weights are truncated",
         fix="both files must be unchanged",
     ),
     "foreign": Case(
@@ -210,9 +210,13 @@ CASES = {
         reason="weights contain NaN or infinite values",
         fix="Specify the .safetensors file",
     ),
-    "resolution": Case(spoil=other_resolution, reason="trained at 3 x 3 x 4 mm", fix="--force"),
+    "resolution": Case(
+        spoil=other_resolution, reason="trained at a resolution of 3 x 3 x 4 mm", fix="--force"
+    ),
     "contrast": Case(
-        spoil=other_contrast, reason="trained on T1w, but the image is bold", fix="--force"
+        spoil=other_contrast,
+        reason="trained on T1w images, but the image contrast is bold",
+        fix="--force",
     ),
     "orientation": Case(
         spoil=other_orientation, reason="trained on slices across R-L", fix="--force"

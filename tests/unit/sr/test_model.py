@@ -61,7 +61,9 @@ def test_round_trip(saved):
 
 def test_a_truncated_file_is_refused(copy):
     copy.write_bytes(copy.read_bytes()[:-100])
-    with pytest.raises(cards.ModelError, match=r"dcnet\.safetensors: truncated or changed"):
+    with pytest.raises(
+        cards.ModelError, match=r"dcnet\.safetensors: the model weights are truncated"
+    ):
         model.load_model(copy)
 
 
@@ -125,11 +127,11 @@ def test_a_fitting_image_passes(saved):
     [
         (
             {"affine": np.diag([3.0, 3.0, 4.0, 1])},
-            r"resolution: .* trained at 3\.75 x 3\.75 x 4 mm.*3 x 3 x 4 mm(?s:.*)--force",
+            r"resolution: .* resolution of 3\.75 x 3\.75 x 4 mm.*3 x 3 x 4 mm(?s:.*)--force",
         ),
         (
             {"contrast": "T1w"},
-            "contrast: the model was trained on T2starw, but the image is T1w(?s:.*)--force",
+            "trained on T2starw images, but the image contrast is T1w(?s:.*)--force",
         ),
         ({"affine": SIDEWAYS}, "slice orientation: .* across I-S, .* across R-L"),
     ],
@@ -248,7 +250,7 @@ def test_reuse_prefers_the_model_of_the_very_pair_and_keeps_its_log(small_pair, 
 
 def test_reuse_without_a_model_names_the_remedy(small_pair, tmp_path):
     asked = replace(REQUEST, model_dir=tmp_path, source="reuse")
-    with pytest.raises(cards.ModelError, match=r"no model of dcnet .*--pretrained"):
+    with pytest.raises(cards.ModelError, match=r"no model for dcnet .*--pretrained"):
         model_store.obtain_model(asked, (small_pair,), tmp_path)
 
 

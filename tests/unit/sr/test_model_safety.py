@@ -161,7 +161,9 @@ def test_models_of_older_versions_hold_no_such_checksum_and_load(
 def test_foreign_bytes_with_a_card_that_names_them_are_refused(weights: Path, data: bytes) -> None:
     replace(weights, data)
     assert model._bound_digest(data) is None
-    with pytest.raises(cards.ModelError, match=r"m\.safetensors: not a valid safetensors file"):
+    with pytest.raises(
+        cards.ModelError, match=r"m\.safetensors: the file is not a valid safetensors file"
+    ):
         model.load_model(weights)
 
 

@@ -265,5 +265,5 @@ def test_the_published_run_is_reused_for_itself_alone(small_pair, tmp_path):
     assert model_store._find_model(replace(asked, vgg_weights=None), (small_pair,)) is None
     other = replace(asked, recipe="paper-mse", changed=None)
     assert model_store._find_model(other, (small_pair,)) is None
-    with pytest.raises(cards.ModelError, match="no model of srgan"):
+    with pytest.raises(cards.ModelError, match="no model for srgan"):
         model_store._find_model(replace(other, source="reuse"), (small_pair,))

@@ -100,7 +100,7 @@ def test_a_block_before_the_run_does_not_count_unless_asked(caplog):
     with caplog.at_level(logging.INFO, logger="bids_sr"):
         design = block_design(events, n_volumes=N, tr=TR, confound_names=())
     assert [b.used for b in design.blocks] == [False, True, True, True, True]
-    assert "block of face at -28.0 s lies outside the run: skipped in split" in caplog.text
+    assert "the face block at -28.0 s is excluded from the split-half analysis" in caplog.text
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert "00000" not in caplog.text, "the number of a block is nobody's name"
     with caplog.at_level(logging.WARNING):
@@ -128,7 +128,7 @@ def test_a_condition_with_one_block_is_left_out_of_both_halves(caplog):
     events = Events(pd.concat([alternating(4).table, table((190, 16, "once")).table]))
     with caplog.at_level(logging.INFO, logger="bids_sr"):
         design = block_design(events, n_volumes=N, tr=TR, confound_names=())
-    assert "condition once has 1 block" in caplog.text
+    assert "the condition once has only 1 block" in caplog.text
     weights = {"thumb": 1 / 3, "little": 1 / 3, "once": 1 / 3}
     halves = half_weights(design.blocks, weights, design.leak)
     assert missing_conditions(design.blocks, weights) == ["once"]
