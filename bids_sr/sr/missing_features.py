@@ -20,9 +20,8 @@ def missing_features(method: Method, recipe: str) -> str:
     Returns
     -------
     str
-        A clause such as "no VGG-19 weights were specified, and the loss includes squared error in
-        place of these features"; "" if the recipe has no such term, or cannot be trained without
-        it.
+        A clause such as "no VGG-19 weights were given, so squared error replaces the features";
+        "" if the recipe has no such term, or cannot be trained without it.
     """
     chosen = method.recipes.get(recipe_name(method, recipe))
     if chosen is None or chosen.needs_vgg:
@@ -31,11 +30,8 @@ def missing_features(method: Method, recipe: str) -> str:
         return ""
     stand_ins = [loss_in_words(loss_name(term)) for term in chosen.losses if term.stands_in]
     if not stand_ins:
-        return "no VGG-19 weights were specified"
-    return (
-        "no VGG-19 weights were specified, and the loss includes "
-        f"{' plus '.join(stand_ins)} in place of these features"
-    )
+        return "no VGG-19 weights were given"
+    return f"no VGG-19 weights were given, so {' plus '.join(stand_ins)} replaces the features"
 
 
 def features_notice(method: Method, recipe: str) -> tuple[Level, str] | None:

@@ -281,8 +281,8 @@ def _mismatches(
         )
     if contrast not in _SERVES.get(card.contrast, (card.contrast,)):
         out.append(
-            f"contrast: the model was trained on {card.contrast} images, but the image is a "
-            f"{contrast} image"
+            f"contrast: the model was trained on {card.contrast} images, but the image contrast is "
+            f"{contrast}"
         )
     if across != card.orientation:
         out.append(

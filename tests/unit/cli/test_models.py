@@ -328,7 +328,7 @@ def test_files_of_tensorboard_outlive_the_checkpoints_of_a_training(
 @pytest.mark.parametrize(
     ("recipe", "level", "words"),
     [
-        ("paper", "warning", "squared error in place of these features"),
+        ("paper", "warning", "squared error replaces the features"),
         ("fast", "note", "This term is optional with --recipe fast"),
     ],
 )

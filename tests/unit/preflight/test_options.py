@@ -374,7 +374,7 @@ def test_the_published_run_with_a_time_limit_is_not_announced_without_it(maker: 
 @pytest.mark.parametrize(
     ("name", "recipe", "level", "words"),
     [
-        ("cpce", "paper", "warning", "squared error in place of these features. The training"),
+        ("cpce", "paper", "warning", "squared error replaces the features. The training"),
         ("srgan", "paper-mse", "warning", "will therefore differ from the paper."),
         ("cpce", "fast", "note", "This term is optional with --recipe fast"),
         ("srgan", "fast", None, ""),  # runs by default, with an optional term

@@ -199,7 +199,7 @@ class TestEvents:
         self, maker: BidsMaker, planned: Planned
     ) -> None:
         (problem,) = planned(activation=Activation(band_pass=(0.01, 0.02))).problems
-        assert "volumes remain: the linear model has" in problem.why
+        assert "steady-state volumes. The linear model has" in problem.why
         assert problem.remedy.startswith("Use a wider --band-pass, or exclude the run")
 
     def test_polynomials_that_leave_the_task_are_no_problem(
