@@ -281,8 +281,8 @@ def _mismatches(
         )
     if contrast not in _SERVES.get(card.contrast, (card.contrast,)):
         out.append(
-            f"contrast: the model was trained on {card.contrast} images, but the image contrast is "
-            f"{contrast}"
+            f"contrast: the model was trained on {card.contrast} images, but the image "
+            f"contrast is {contrast}"
         )
     if across != card.orientation:
         out.append(
