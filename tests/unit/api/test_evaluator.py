@@ -94,9 +94,9 @@ def test_a_repetition_time_without_a_unit_is_none(run, lanczos, halves, tmp_path
 @pytest.mark.parametrize(
     ("contrast", "shift", "step", "told"),
     [
-        ("thumbs", 0, 1, "truth: 'thumbs' not found in the contrasts .* from .*thumb"),
-        ("thumb", 20, 1, "truth: the field of view of thumb covers [1-9].% of the brain"),
-        ("thumb", 900, 1, "truth: the field of view of thumb covers 0% of the brain"),
+        ("thumbs", 0, 1, "truth: 'thumbs' not found among the contrasts .* from .*thumb"),
+        ("thumb", 20, 1, "truth: the field of view of thumb covers only [1-9].% of the brain"),
+        ("thumb", 900, 1, "truth: the field of view of thumb covers only 0% of the brain"),
         (None, 20, 1, "truth: .* are up to 20 mm apart"),
         (None, 0, 2, r"truth: the grid has shape \(30, 28, 5\)"),
     ],
@@ -239,7 +239,7 @@ def test_who_was_not_applied_is_named_and_compared_with_nobody(run, lanczos):
             "series mine: a list was passed, but there is only a single run",
         ),
         ({"events": "nowhere.tsv"}, "events: the file nowhere.tsv does not exist"),
-        ({"events": [EVENTS]}, "events: a list, but a single run"),
+        ({"events": [EVENTS]}, "events: a list was passed, but there is only a single run"),
         (
             {"events": EVENTS.drop(columns="duration")},
             (

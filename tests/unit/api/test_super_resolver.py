@@ -254,7 +254,7 @@ def test_motion_that_is_left_in_a_realigned_series_is_doubted(run, tmp_path):
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"mask": np.ones((3, 3, 3))}, "mask: not on the expected grid"),
+        ({"mask": np.ones((3, 3, 3))}, "mask: the image is not on the expected grid"),
         ({"mask": np.zeros((30, 28, 5))}, "mask: the mask is empty"),
         ({"motion": np.eye(4)[None]}, "motion: .*expected \\(84, 4, 4\\)"),
         ({"boldref": "fine.nii"}, "boldref: the image is not on the grid"),
@@ -263,14 +263,14 @@ def test_motion_that_is_left_in_a_realigned_series_is_doubted(run, tmp_path):
         ({"n_dummy": 83}, "n_dummy: expected a number from 0 to 82, got 83"),
         (
             {"bold": np.ones((3, 3, 3))},
-            "bold: got ndarray; expected a path or a nibabel.Nifti1Image",
+            "bold: expected a file path or a nibabel.Nifti1Image, got ndarray",
         ),
         (
             {"bold": "boldref.nii"},
-            r"bold: single volume of shape \(30, 28, 5\); expected a series",
+            r"bold: expected a series .* got a single volume of shape \(30, 28, 5\)",
         ),
-        ({"bold": "nowhere.nii"}, "bold: file .*nowhere.nii not found"),
-        ({"motion": "nowhere.txt"}, "motion: file nowhere.txt not found"),
+        ({"bold": "nowhere.nii"}, "bold: the file .*nowhere.nii does not exist"),
+        ({"motion": "nowhere.txt"}, "motion: the file nowhere.txt does not exist"),
         ({"factor": "2"}, "factor: expected one number or three numbers, .* got '2'"),
         ({"factor": True}, "factor: expected one number or three numbers, .* got True"),
         ({"factor": (2, "2", 1)}, "factor: expected one number or three numbers"),

@@ -267,7 +267,7 @@ def _lines(path: Path, change) -> None:
             lambda lines: [line.replace("AffineTransform", "BSplineTransform") for line in lines],
             "BSplineTransform",
         ),
-        (lambda lines: lines[1:], "not an ITK transform in text format"),
+        (lambda lines: lines[1:], "not an ITK transform text"),
     ],
 )
 def test_transforms_that_do_not_fit_the_run_are_refused(data, change, says):

@@ -271,8 +271,8 @@ def test_mixed_tasks_and_rest_are_told_apart(
     assert group(places) == 0
     assert "missing: sub-01_task-tap_run-2: no metrics table" in capsys.readouterr().out
     text = re.sub(r"\s+", " ", re.sub("<[^>]+>", " ", (places[1] / "group.html").read_text()))
-    assert "Region size (acquired voxels) and overlap, task tap" in text
-    assert "overlap, task rest" not in text
+    assert "Region size (in acquired voxels) and overlap between regions, task tap" in text
+    assert "overlap between regions, task rest" not in text
     assert "no srgan: sub-01 task-rest, sub-02 task-rest" in text
     assert "Task rest sub-01, sub-02" in text
     assert "overlap of the two conditions (task rest" not in text

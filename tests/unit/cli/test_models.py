@@ -553,7 +553,7 @@ REFUSED: dict[str, tuple[Argv, str]] = {
     ),
     "contrast": (
         lambda d, t: ["apply", "M", d / LOW, t / "o.nii", "--contrast", "T1w"],
-        "the image is T1w",
+        "the image contrast is T1w",
     ),
     "contrast not known": (
         lambda d, t: ["apply", "M", t / "plain.nii", t / "o.nii"],

@@ -169,11 +169,11 @@ def test_marked_images_are_held_out_and_never_trained_on() -> None:
 REFUSED = {
     "no way": ([], "one of --folds, --split and --test-on is required"),
     "two ways": (["--folds", "2", "--split", "2", "2"], "given together: --folds --split"),
-    "empty set": (["--split", "3", "0", "1"], "the validation set is empty"),
+    "empty set": (["--split", "3", "0", "1"], "the validation set contains no participants"),
     "folds": (["--folds", "5"], "5 folds cannot be formed from 4 participants"),
     "two sets": (
         ["--test-on", "01", "--validate-on", "sub-01"],
-        "sub-01: in both the validation set",
+        "in both the validation set and the test set: sub-01",
     ),
     "everyone": (["--test-on", *PEOPLE], "the training set contains no participants"),
     "unknown": (["--test-on", "07"], "no images were found for these participants: sub-07"),

@@ -123,7 +123,7 @@ REFUSED = {
     ),
     "two sets": (
         lambda folder: [*given(folder), "--test-on", "01", "--validate-on", "sub-01"],
-        "sub-01: in both the validation set",
+        "in both the validation set and the test set: sub-01",
     ),
     "missing contrast": (
         lambda folder: [
