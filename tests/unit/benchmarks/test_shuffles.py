@@ -110,7 +110,7 @@ def test_events_that_overlap_move_together_and_the_window_cuts():
     )
     assert found.loc["b", "onset"] - found.loc["a", "onset"] == pytest.approx(2)
     assert found.loc["d", "duration"] == pytest.approx(5)
-    with pytest.raises(DesignError, match="no events"):
+    with pytest.raises(DesignError, match="no event"):
         random_events(Events(events), 200.0, 300.0, np.random.default_rng(0))
 
 

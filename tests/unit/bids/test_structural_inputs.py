@@ -261,7 +261,7 @@ def test_one_model_a_method_is_taken_and_no_file_is_dropped(
         ),
         (
             {"anat_align": "rigid", "anat_scale": "range"},
-            "--anat-scale range, but these scans are scaled with --anat-scale percentile",
+            "--anat-scale range, but these scans were scaled with --anat-scale percentile",
         ),
     ],
 )
