@@ -80,7 +80,7 @@ def register(
     report; empty: it is not shown there.
     """
     if name in STATISTICS:
-        raise ValueError(f"statistic {name!r} is declared twice")
+        raise ValueError(f"the statistic {name!r} is declared twice")
     STATISTICS[name] = _Statistic(unit=unit, description=description, better=better, label=label)
 
 
@@ -98,7 +98,7 @@ def statistic(name: str) -> _Statistic:
 for _name, _about in data_of("statistics.json").items():
     register(_name, **_about)
 for _name, _flag in FLAGS.items():
-    register(f"flag_{_name}", "1", f"1 where {_flag.rule}, else 0")
+    register(f"flag_{_name}", "1", f"1 if {_flag.rule}, otherwise 0")
 
 
 MISSING = "n/a"
@@ -285,9 +285,14 @@ def read_frame(path: Path) -> pd.DataFrame:
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
     if list(table) != list(COLUMNS):
-        raise ValueError(f"{path}: columns {' '.join(table)!r}, expected {' '.join(COLUMNS)}")
+        raise ValueError(
+            f"{path}: the columns are {' '.join(table)!r}; expected {' '.join(COLUMNS)}"
+        )
     if table["unit"].isna().any():
-        raise ValueError(f"{path}: a row has fewer than {len(COLUMNS)} columns")
+        raise ValueError(
+            f"{path}: at least one row has fewer than {len(COLUMNS)} columns. The file is "
+            "incomplete or was edited."
+        )
     return table
 
 
@@ -415,7 +420,7 @@ def _both(reference: Real, image: Real, mask: Mask | None) -> tuple[Float, Float
     if reference.shape != image.shape or (mask is not None and mask.shape != image.shape):
         shapes = [reference.shape, image.shape, *([] if mask is None else [mask.shape])]
         raise ValueError(
-            f"images of different shapes cannot be compared: {', '.join(map(str, shapes))}"
+            f"images and mask must have the same shape, got {', '.join(map(str, shapes))}"
         )
     if mask is not None and not mask.any():
         raise ValueError("the mask is empty")
@@ -486,7 +491,8 @@ def _ssim_map(x: Float, y: Float, data_range: float) -> Float:
 
     if min(x.shape) < _SSIM_WINDOW:
         raise ValueError(
-            f"image of {x.shape} pixels; expected at least the window of {_SSIM_WINDOW} pixels"
+            f"the image has {x.shape} pixels; the structural similarity index requires at "
+            f"least {_SSIM_WINDOW} pixels along each axis"
         )
 
     def local_mean(values: Float) -> Float:

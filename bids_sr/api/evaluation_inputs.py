@@ -76,33 +76,35 @@ def checked_names(
     programs by name; None for none.
     """
     if compared is not None and not isinstance(compared, Mapping):
-        raise ImageInputError(f"compared: {compared!r:.60}; expected a mapping of name to image")
+        raise ImageInputError(
+            f"compared: expected a dictionary that maps names to images, got {compared!r:.60}"
+        )
     others = dict(compared) if isinstance(compared, Mapping) else {}
     series = {} if series is None and others else series
     if not isinstance(series, Mapping) or not (series or others):
-        needed = (
-            "expected a mapping of name to image or fitted SuperResolver, such as {'sbl':"
-            " resolver}"
+        raise ImageInputError(
+            f"series: expected a dictionary, got {series!r:.60}. Pass a dictionary "
+            "that maps names to images or fitted SuperResolver objects, for example "
+            "{'sbl': resolver}."
         )
-        raise ImageInputError(f"series: {series!r:.60}; {needed}")
     names = [str(name) for name in series]
     if strange := [name for name in not_applied if name not in names]:
         raise ImageInputError(
-            f"not_applied: {', '.join(map(repr, strange))} not found in series. Choose from"
-            f" {', '.join(names)}"
+            f"not_applied: {', '.join(map(repr, strange))} not found in series. Choose from "
+            f"{', '.join(names)}."
         )
     if twice := sorted({*names} & {*map(str, others)}):
-        raise ImageInputError(f"compared: {', '.join(twice)} also in series. Use different names.")
+        raise ImageInputError(
+            f"compared: {', '.join(twice)} is also a name in series. Use different names."
+        )
     for name in (*names, *map(str, others)):
         if not (name.isascii() and name.isalnum()) or kind_of(name) != "method":
-            reserved = (
-                f"{', '.join(BASELINES)}, raw, run and measured (baselines are computed by"
-                " Evaluator)"
-            )
+            reserved = ", ".join((*BASELINES, "raw", "run", "measured"))
             argument = "compared" if name in map(str, others) else "series"
             raise ImageInputError(
-                f"{argument}: {name!r} is not a valid name. Use only letters and digits, and none"
-                f" of the reserved names {reserved}"
+                f"{argument}: {name!r} is not a valid name. Names may contain only letters and "
+                f"digits, and must differ from the reserved names ({reserved}). The baselines "
+                "need not be passed: Evaluator computes them."
             )
 
 
@@ -122,17 +124,20 @@ def confounds_of(what: pd.DataFrame | np.ndarray | str | Path, n_volumes: int) -
             table = table[[name for name in table if name in MOTION]]
         table = table.astype(float)
     except (OSError, ValueError, TypeError) as error:
-        raise ImageInputError(f"confounds: not a table of numbers ({error})") from error
+        raise ImageInputError(
+            "confounds: the table cannot be read, or contains values that are not numbers "
+            f"({error}). Pass a DataFrame or the path of a TSV file with numeric columns."
+        ) from error
     if len(table) != n_volumes:
         raise ImageInputError(
-            f"confounds: {len(table)} rows for {n_volumes} volumes. Provide one row per volume,"
-            " including dummy scans."
+            f"confounds: the table has {len(table)} rows, but the series has {n_volumes} "
+            "volumes. Provide one row per volume, including the non-steady-state volumes."
         )
     if table.iloc[1:].isna().any(axis=None):
         lacking = ", ".join(table.columns[table.iloc[1:].isna().any()])
         raise ImageInputError(
-            f"confounds: missing values in {lacking} after the first row. Fill in these values or"
-            " drop the columns."
+            f"confounds: missing values were found after the first row in {lacking}. Fill in "
+            "these values or drop the columns."
         )
     return table
 
@@ -150,12 +155,10 @@ def series_on(brain: Volume, image: ImageLike, n_volumes: int, folder: Path, nam
     shape = (*brain.data.shape, n_volumes)
     with opened(image, folder, name) as reader:
         if reader.shape != shape or not np.allclose(reader.affine, brain.affine, atol=1e-3):
-            what = (
-                f"{name} is not on the high-resolution grid of the run (shape {reader.shape};"
-                f" expected {shape})"
-            )
             raise ImageInputError(
-                f"series: {what}. Pass the output of SuperResolver.transform, or change factor."
+                f"series: {name} is not on the high-resolution grid of the run (its "
+                f"shape is {reader.shape}; expected {shape}). Pass the output of "
+                "SuperResolver.transform, or change factor."
             )
         return reader.path
 
@@ -171,10 +174,11 @@ def events_of(events: pd.DataFrame | str | Path | None) -> Events:
 
     Onset (s), duration (s) and trial type of each event.
     """
-    columns = "expected the columns onset, duration (s) and trial_type"
+    columns = "Events need the columns onset (s), duration (s) and trial_type."
     if not isinstance(events, (pd.DataFrame, str, os.PathLike)):
         raise ImageInputError(
-            f"events: got {type(events).__name__}; expected a DataFrame or the path of a BIDS file"
+            "events: expected a DataFrame or the path of a BIDS events file, got "
+            f"{type(events).__name__}"
         )
     try:
         if not isinstance(events, pd.DataFrame):
@@ -183,7 +187,7 @@ def events_of(events: pd.DataFrame | str | Path | None) -> Events:
         return Events.of(list(text), enumerate(text.to_dict("records"), 2), "events")
     except DesignError as error:
         named = "" if isinstance(events, pd.DataFrame) else "events: "
-        raise ImageInputError(f"{named}{error}; {columns}") from None
+        raise ImageInputError(f"{named}{error}. {columns}") from None
 
 
 def _check_known(known: Iterable[str], contrasts: Iterable[str]) -> None:
@@ -191,8 +195,8 @@ def _check_known(known: Iterable[str], contrasts: Iterable[str]) -> None:
     if strange := [name for name in known if name not in contrasts]:
         names = ", ".join(map(repr, strange))
         raise ImageInputError(
-            f"truth: {names} not found in the contrasts of this evaluation. Choose from"
-            f" {', '.join(contrasts)}"
+            f"truth: {names} not found among the contrasts of this evaluation. Choose from "
+            f"{', '.join(contrasts)}."
         )
 
 
@@ -207,9 +211,10 @@ def covering(brain: Volume, image: ImageLike, folder: Path, name: str) -> Volume
         np.argwhere(brain.data), brain.affine, volume.data.shape, volume.affine, EDGE_TOLERANCE
     )
     if not inside.all():
-        what = f"the field of view of {name} covers {inside.mean():.0%} of the brain"
         raise ImageInputError(
-            f"truth: {what}. Pass a map in the frame of the boldref that covers the whole brain."
+            f"truth: the field of view of {name} covers only {inside.mean():.0%} of "
+            "the brain. Pass a map that covers the whole brain, in the coordinate "
+            "frame of the boldref."
         )
     return volume
 
@@ -246,11 +251,12 @@ def check_inputs(
             problems.append(error)
 
     if not tr > 0:
-        told = (
-            "no repetition time, or no unit of time, in the header of the acquired series."
-            " Specify tr in s."
+        problems.append(
+            ImageInputError(
+                "tr: the image header of the acquired series does not specify the "
+                "repetition time or its unit. Pass tr in seconds."
+            )
         )
-        problems.append(ImageInputError(f"tr: {told}"))
     checked_series(acquired, "acquired")
     tried(_read, acquired)
     for name, image in compared.items():
@@ -298,17 +304,17 @@ def _check_truth(truth: ImageLike, acquired: SeriesReader, factor: Factor, folde
         apart = corners_apart(shape, reader.affine, acquired.shape[:3], acquired.affine)
         limit = EDGE_TOLERANCE * min(reader.zooms)
     if count != acquired.shape[3]:
-        fix = "Pass a measurement of the same run, or known activation by contrast."
         raise ImageInputError(
-            f"truth: {count} volumes; expected {acquired.shape[3]}, as in the acquired series."
-            f" {fix}"
+            f"truth: the image has {count} volumes, but the acquired series has "
+            f"{acquired.shape[3]}. Pass a measurement of the same run, or a "
+            "dictionary that maps contrasts to known activation maps."
         )
     if shape != finest or apart > limit:
         raise ImageInputError(
-            f"truth: grid {shape}; expected the high-resolution grid of the run, {finest}. Outer"
-            f" edges of the two fields of view are up to {apart:.3g} mm apart (limit {limit:.2g}"
-            " mm). Pass a series measured in the same field of view, with axes in the same"
-            " directions."
+            f"truth: the grid has shape {shape}, but the high-resolution grid of the run has "
+            f"shape {finest}. The outer edges of the two fields of view are up to {apart:.3g} "
+            f"mm apart (limit: {limit:.2g} mm). Pass a series that was measured in the same "
+            "field of view and whose axes point in the same directions."
         )
 
 
@@ -380,8 +386,8 @@ def place_design(
         left = {*inputs.seeds}
     for name in left:
         raise ImageInputError(
-            f"seeds: {name} at {tuple(inputs.seeds[name])} contains no voxel of the brain mask."
-            " Specify scanner coordinates (RAS mm)."
+            f"seeds: the seed {name} at {tuple(inputs.seeds[name])} contains no voxels of the "
+            "brain mask. Specify the center of the seed in scanner coordinates (RAS, mm)."
         )
 
 

@@ -240,15 +240,15 @@ class Evaluator(BaseEstimator):
         """
         if (events is None) == (seeds is None):
             raise ImageInputError(
-                "events, seeds: specify exactly one (events of a task, or seeds of a"
-                " resting-state run)"
+                "events, seeds: exactly one of these arguments is required. Pass events for a "
+                "task run, or seeds for a resting-state run."
             )
         given_as.checked_names(series, not_applied, compared)
         series, compared = series or {}, compared or {}
         if (other_run is None) != (other_events is None):
             raise ImageInputError(
-                "other_run, other_events: both are needed for this comparison. Specify the run"
-                " and its events, or neither."
+                "other_run, other_events: a second run can only be compared if both arguments "
+                "are specified. Pass the run together with its events, or omit both."
             )
         arguments: dict[str, object] = {
             "events": events,
@@ -346,7 +346,10 @@ class Evaluator(BaseEstimator):
             )
             rows, verdict = here.load(scope["evaluation"], scope["verdict"])
         for name in idle:
-            text = f"{name} was not applied: the series equals zerofill and is not compared"
+            text = (
+                f"{name} was not applied to this run. The series is identical to zero filling "
+                "(zerofill) and is excluded from the comparisons."
+            )
             warnings.warn(text, SuperResolutionWarning, stacklevel=3)
         self.contrasts_: dict[str, Mapping[str, float]] = scope.setting("contrasts")  # type: ignore[assignment]
         self.verdict_ = cast("VerdictFacts", verdict)
@@ -426,8 +429,8 @@ class Evaluator(BaseEstimator):
             names = [name for name in names if name not in PAIR_BASELINES]
         if wrong := [name for name in names if name not in BASELINES]:
             raise ImageInputError(
-                f"baselines: unknown baseline {', '.join(wrong)}. Choose from"
-                f" {', '.join(BASELINES)}"
+                f"baselines: unknown baseline {', '.join(wrong)}. Choose from "
+                f"{', '.join(BASELINES)}."
             )
         return names
 

@@ -43,8 +43,8 @@ footer{{color:#5b6770;font-size:.85em}}
 <footer>bids-sr {version}; for research, not for clinical use</footer>
 </body></html>"""
 _REFERENCES = {
-    "measured": "the measured series (other half of the blocks)",
-    "otherRun": "the other run of the task",
+    "measured": "the measured high-resolution series (other half of the blocks)",
+    "otherRun": "the other run of the same task",
 }
 _GOOD, _DOUBT = "#009e73", "#d55e00"
 
@@ -128,12 +128,16 @@ def resolved(
     parts = [
         _drawn(
             series_figure(shown, brain, mask=brain),
-            "One volume: acquired, cubic B-spline, and method. Below: difference from B-spline.",
+            "Top: one volume of the acquired series, the cubic B-spline interpolation and the "
+            "super-resolved series. Bottom: difference from the B-spline interpolation.",
         )
     ]
     if weight is not None and not reason:
         parts.append(
-            _drawn(variance_figure(weight, brain, shown["bspline"]), "Prior SD map of the run")
+            _drawn(
+                variance_figure(weight, brain, shown["bspline"]),
+                "Prior standard deviation (SD) map of the run",
+            )
         )
     parts.append(_folded("Parameters", parameters))
     parts.append(
@@ -143,10 +147,16 @@ def resolved(
         )
     )
     voxel = " x ".join(f"{z:.3g}" for z in brain.zooms)
-    lead = f"{method}: {shown['acquired'].data.shape} to {brain.data.shape} voxels, {voxel} mm. "
+    lead = (
+        f"The {method} series has {brain.data.shape} voxels (voxel size: {voxel} mm), and the "
+        f"acquired series has {shown['acquired'].data.shape} voxels. "
+    )
     if reason:
-        lead += f"Not applied: {reason}. "
-    return lead + "This page does not assess accuracy: see bids_sr.Evaluator.", parts
+        lead += f"The method was not applied to this run: {reason}. "
+    return lead + (
+        "This page does not assess accuracy. To assess the accuracy of the series, use "
+        "bids_sr.Evaluator."
+    ), parts
 
 
 def evaluated(
@@ -167,7 +177,10 @@ def evaluated(
         own = of_halves(rows, reference)
         if any(row.statistic == "ev" and row.contrast == contrast for row in own):
             figure = agreement_figure(rows, statistic="ev", contrast=contrast, reference=reference)
-            caption = f"Agreement with {words}, contrast {contrast}, 95 % intervals over blocks"
+            caption = (
+                f"Agreement with {words} for the contrast {contrast}. Error bars: 95 % "
+                "confidence intervals from resampled task blocks."
+            )
             parts.append(_drawn(figure, caption))
     for head, lines in evidence_and_limits(verdict).items():
         items = Markup("").join(Markup("<li>{}</li>").format(line) for line in lines)

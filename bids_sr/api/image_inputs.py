@@ -42,7 +42,7 @@ class SuperResolutionWarning(UserWarning):
 def there(path: str | os.PathLike[str], what: str) -> Path:
     """A path that a file is at; ImageInputError where there is none."""
     if not Path(path).is_file():
-        raise ImageInputError(f"{what}: file {path} not found. Check the path.")
+        raise ImageInputError(f"{what}: the file {path} does not exist. Check the path.")
     return Path(path)
 
 
@@ -55,8 +55,9 @@ def series_file(image: ImageLike, folder: Path, what: str, *, allow_nan: bool = 
         return there(image, what)
     if not isinstance(image, nib.Nifti1Image):
         raise ImageInputError(
-            f"{what}: got {type(image).__name__}; expected a path or a nibabel.Nifti1Image."
-            " Convert an array with nibabel.Nifti1Image(array, affine)."
+            f"{what}: expected a file path or a nibabel.Nifti1Image, got "
+            f"{type(image).__name__}. To convert an array, use nibabel.Nifti1Image(array, "
+            "affine)."
         )
     return _written(image, folder / f"{what}.nii", what, allow_nan=allow_nan)
 
@@ -77,7 +78,8 @@ def _written(image: nib.Nifti1Image, path: Path, what: str, *, allow_nan: bool) 
     single = len(image.shape) == 3
     if len(shape) not in (3, 4):
         raise ImageInputError(
-            f"{what}: {len(shape)} axes; expected a series (x, y, z, t) or a volume (x, y, z)"
+            f"{what}: the image has {len(shape)} axes; expected a series (x, y, z, t) or a "
+            "single volume (x, y, z)"
         )
     if single:
         save_image(
@@ -100,7 +102,8 @@ def _finite(values: ArrayLike, t: int, what: str, allow_nan: bool) -> Float32:
     volume = np.asarray(values, dtype=np.float32)
     if not allow_nan and not np.isfinite(volume).all():
         raise ImageInputError(
-            f"{what}: volume {t} contains NaN or infinite values. Replace or mask them first."
+            f"{what}: volume {t} contains NaN or infinite values. Replace these values before "
+            "you pass the image."
         )
     return volume
 
@@ -156,9 +159,9 @@ def volume_file(image: ImageLike, folder: Path, what: str) -> Path:
     path = series_file(image, folder, what)
     with SeriesReader(path) as reader:
         if reader.shape[3] > 1:
-            fix = "Pass the mean over time."
             raise ImageInputError(
-                f"{what}: series of shape {reader.shape}; expected a single volume. {fix}"
+                f"{what}: expected a single volume, got a series of shape "
+                f"{reader.shape}. Pass the mean across time."
             )
     return path
 
@@ -177,18 +180,16 @@ def mask_on(mask: MaskLike, grid: Volume, folder: Path, what: str = "mask") -> V
     image = grid.like(mask) if isinstance(mask, np.ndarray) else volume_of(mask, folder, what)
     shape = grid.data.shape
     if image.data.shape != shape or not np.allclose(image.affine, grid.affine, atol=1e-3):
-        fix = (
-            "Resample the mask, for example with nilearn.image.resample_to_img(mask, image,"
-            " interpolation='nearest')."
-        )
         raise ImageInputError(
-            f"{what}: not on the expected grid (shape {image.data.shape}; expected {shape}). {fix}"
+            f"{what}: the image is not on the expected grid (its shape is "
+            f"{image.data.shape}; expected {shape}). Resample the mask to this grid, "
+            "for example with nilearn.image.resample_to_img(mask, image, "
+            "interpolation='nearest')."
         )
     inside = np.asarray(image.data > 0.5)
     if not inside.any():
         raise ImageInputError(
-            f"{what}: no voxel is set; expected at least one. Pass another mask, or None for the"
-            " default."
+            f"{what}: the mask is empty. Pass another mask, or None to use the default mask."
         )
     return grid.like(inside)
 
@@ -202,12 +203,12 @@ def poses_of(motion: Motion, n_volumes: int, what: str = "motion") -> Float:
         motion = read_itk(there(motion, what))
     poses = np.asarray(motion, dtype=np.float64)
     if poses.shape != (n_volumes, 4, 4) or not np.isfinite(poses).all():
-        fix = (
-            "Pass transforms from a boldref point (RAS mm) to its position in each volume, or"
-            " None to"
+        raise ImageInputError(
+            f"{what}: the transforms have shape {poses.shape}; expected "
+            f"({n_volumes}, 4, 4) and finite values. Pass one transform per volume, "
+            "from a point of the boldref (RAS, mm) to its position in the volume, "
+            "or pass None to estimate head motion."
         )
-        own = f"shape {poses.shape}; expected ({n_volumes}, 4, 4) with finite values"
-        raise ImageInputError(f"{what}: {own}. {fix} estimate them.")
     return poses
 
 
@@ -239,12 +240,13 @@ def in_plane(factor: object) -> Factor:
         x, y, z = (float(value) for value in values)
     except TypeError:
         raise ImageInputError(
-            f"factor: {factor!r}; expected one number or three, for example 2 or (2, 2, 1)"
+            "factor: expected one number or three numbers, for example 2 or (2, 2, 1), got "
+            f"{factor!r}"
         ) from None
     if not all(1 <= value <= 8 for value in (x, y, z)):
         raise ImageInputError(
-            f"factor: {factor!r}; expected values from 1 (as acquired) to 8, for example 2 or (2,"
-            " 2, 1)"
+            "factor: expected values from 1 (acquired resolution) to 8, for example 2 or (2, "
+            f"2, 1), got {factor!r}"
         )
     return x, y, z
 
@@ -260,7 +262,8 @@ def checked_series(reader: SeriesReader, what: str) -> None:
     """Refuse a single volume where a run is meant."""
     if reader.shape[3] < 2:
         raise ImageInputError(
-            f"{what}: single volume of shape {reader.shape[:3]}; expected a series (x, y, z, t)"
+            f"{what}: expected a series (x, y, z, t), got a single volume of shape "
+            f"{reader.shape[:3]}"
         )
 
 
@@ -268,11 +271,10 @@ def slices_last(reader: SeriesReader) -> None:
     """Raise ImageInputError if the header says that slices do not lie along the third axis."""
     across = reader.header.get_dim_info()[2]
     if across not in (None, 2):
-        what = (
-            f"slices are along axis {across} (of 0, 1, 2) according to the header; expected axis 2"
-        )
         raise ImageInputError(
-            f"bold: {what}. Reorder the axes first, for example with nibabel.as_closest_canonical."
+            f"bold: the slice axis is axis {across} (of 0, 1, 2) according to the "
+            "image header; expected axis 2. Reorder the axes first, for example "
+            "with nibabel.as_closest_canonical."
         )
 
 

@@ -121,8 +121,8 @@ def place_run(
     known = dict(found or {})
     if n_dummy != "auto" and not 0 <= n_dummy <= total - 2:
         raise ImageInputError(
-            f"n_dummy: {n_dummy} for {total} volumes; expected 0 to {total - 2}, so that at least"
-            " two remain"
+            f"n_dummy: expected a number from 0 to {total - 2}, got {n_dummy}; at least two of "
+            f"the {total} volumes must remain"
         )
     dummies = None if n_dummy == "auto" else int(n_dummy)
     own = {"axis_order": AS_STORED, "origin": "Python", "dummy_scans": dummies}
@@ -167,8 +167,8 @@ def _place_motion(
             image.affine, reader.affine, atol=1e-3
         ):
             raise ImageInputError(
-                f"boldref: not on the grid of the series (shape {image.data.shape}; expected"
-                f" {reader.shape[:3]})"
+                "boldref: the image is not on the grid of the series (its shape is "
+                f"{image.data.shape}; expected {reader.shape[:3]})"
             )
     if image is not None:
         name = "boldref" if poses is None else "given_boldref"
@@ -197,9 +197,10 @@ def doubt_realigned(
     scope.add(find_motion_left, wires=wires)
     at, far = here.load(scope["doubtful_volume"], scope["displacement_mm"])
     if cast("float", far) > _MOST_LEFT_MM:
-        where = f"realigned=True, but volume {at} is {far:.1f} mm from the boldref"
         text = (
-            f"{where}: head motion would be treated as signal. Omit realigned, or specify motion."
+            f"realigned=True was passed, but volume {at} is displaced by {far:.1f} "
+            "mm relative to the boldref. Head motion would be treated as signal. "
+            "Omit realigned, or pass the head-motion transforms with motion."
         )
         warnings.warn(text, SuperResolutionWarning, stacklevel=5)
 
@@ -215,8 +216,9 @@ def known_method(name: str, recipe: str) -> Method:
         if method.variance is None:
             get_recipe(method, recipe_name(method, recipe))
     except KeyError as error:
-        known = f"Baselines: {', '.join(PLAIN)}."
-        raise ImageInputError(f"method: {error} {known}") from None
+        raise ImageInputError(
+            f"method: {error} Available baselines: {', '.join(PLAIN)}."
+        ) from None
     return method
 
 
@@ -230,8 +232,9 @@ def refuse_without_guide(name: str, pretrained: object, inputs: Given) -> None:
     )
     if inputs.guide is None and needed:
         raise ImageInputError(
-            f"guide: {name} requires a high-resolution T2*-weighted image. Specify guide=... (and"
-            " lowres=...), or use a method that does not need this image, such as sbl."
+            f"guide: the method {name} requires a high-resolution T2*-weighted image. Pass "
+            "this image as guide (and a low-resolution image of the same contrast as lowres), "
+            "or use a method that does not need the images, such as sbl."
         )
 
 
@@ -269,7 +272,8 @@ def _place_calibration(scope: Scope, here: RunHere, inputs: Given, folder: Path)
         fix = "image.header.set_zooms((*image.header.get_zooms()[:3], tr)) and "
         fix = f"Set both, for example with {fix}image.header.set_xyzt_units('mm', 'sec')"
         raise ImageInputError(
-            f"calibration: no repetition time, or no unit of time, in the header. {fix}"
+            "calibration: the image header does not specify the repetition time or its unit. "
+            f"{fix}"
         )
     calibration_scope = scope.within("calibration", axis_order=AS_STORED, tr=tr, dummy_scans=None)
     calibration_scope.give(bold_file=file)
@@ -289,7 +293,10 @@ def _place_calibration(scope: Scope, here: RunHere, inputs: Given, folder: Path)
         doubt_realigned(here, calibration_scope, "calibration_ref", "head_mask")
     (facts,) = cast("list[dict[str, object]]", here.load(scope["calibration_facts"]))
     if not facts["usable"]:
-        text = f"calibration: skipped; the variance of the run is used instead: {facts['reason']}"
+        text = (
+            "calibration: the calibration run was not used. Variances are estimated from the "
+            f"run itself instead. Reason: {facts['reason']}"
+        )
         warnings.warn(text, SuperResolutionWarning, stacklevel=6)
 
 
@@ -337,12 +344,12 @@ def each_run(
     `values`: arguments by name; a list has one for each run, anything else holds for all.
     """
     if not runs:
-        raise ImageInputError("empty list of runs; expected one image or path per run")
+        raise ImageInputError("the list of runs is empty; expected one image or path per run")
     for name, value in values.items():
         if is_several(value) and len(value) != len(runs):
             raise ImageInputError(
-                f"{name}: {len(value)} value(s) for {len(runs)} runs. Pass a list with one value"
-                " per run."
+                f"{name}: {len(value)} value(s) were passed for {len(runs)} runs. Pass a list "
+                "with one value per run."
             )
     for k, run in enumerate(runs):
         yield (
@@ -356,7 +363,8 @@ def of_one_run(values: Mapping[str, object]) -> None:
     for name, value in values.items():
         if is_several(value):
             raise ImageInputError(
-                f"{name}: a list, but a single run. Pass a list of runs, or a single {name}."
+                f"{name}: a list was passed, but there is only a single run. Pass a list of "
+                f"runs, or a single value of {name}."
             )
 
 

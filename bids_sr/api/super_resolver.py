@@ -297,15 +297,17 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         """Return the method, None for a plain baseline, after checks of the parameters."""
         if self.data_consistency not in ("off", "enforce"):
             raise ImageInputError(
-                f"data_consistency: {self.data_consistency!r}; expected 'off' or 'enforce'"
+                f"data_consistency: expected 'off' or 'enforce', got {self.data_consistency!r}"
             )
         if self.device not in ("cpu", "cuda"):
-            raise ImageInputError(f"device: {self.device!r}; expected 'cpu' or 'cuda'")
+            raise ImageInputError(f"device: expected 'cpu' or 'cuda', got {self.device!r}")
         if self.device == "cuda":
             import torch
 
             if not torch.cuda.is_available():
-                raise ImageInputError("device: no usable CUDA device found by torch. Use 'cpu'.")
+                raise ImageInputError(
+                    "device: PyTorch did not find a usable CUDA device. Use device='cpu'."
+                )
         return None if self.method in PLAIN else known_method(self.method, self.recipe)
 
     def _keep(self, scope: Scope, here: RunHere, found: dict[str, object]) -> None:
@@ -393,8 +395,8 @@ class SuperResolver(TransformerMixin, BaseEstimator):
             return self._transform_each(bold, motion, out_file)
         if self.runs_:
             raise ImageInputError(
-                f"bold: one run, but a list of {len(self.runs_)} was passed to `fit`. Pass a list"
-                f" of {len(self.runs_)}."
+                f"bold: `fit` was called with a list of {len(self.runs_)} runs, but "
+                f"`transform` with a single run. Pass a list of {len(self.runs_)} runs."
             )
         of_one_run({"bold": bold, "motion": motion, "out_file": out_file})
         return self._transform_one(bold, motion, out_file)  # type: ignore[arg-type]
@@ -405,7 +407,8 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         """Transform several runs, each by its own estimator, or all by the only one."""
         if out_file is not None and not is_several(out_file):
             raise ImageInputError(
-                "out_file: one file for several runs. Pass a list with one file per run."
+                "out_file: a single output file was passed for several runs. Pass a list with "
+                "one file per run."
             )
         estimators = self.runs_ or [self] * len(runs)
         made = {"SuperResolver.fit": estimators, "motion": motion, "out_file": out_file}
@@ -424,7 +427,8 @@ class SuperResolver(TransformerMixin, BaseEstimator):
             target = None if out_file is None else Path(out_file)
             if target is not None and target.resolve() == reader.path.resolve():
                 raise ImageInputError(
-                    f"out_file: {target} is the input series. Choose another file."
+                    f"out_file: {target} is the input series, which would be overwritten. "
+                    "Choose another file."
                 )
             made = self._made(reader, poses, folder, say)
             if target is None:
@@ -487,15 +491,15 @@ class SuperResolver(TransformerMixin, BaseEstimator):
         boldref = cast("Volume", self._found["boldref"])
         shape = boldref.data.shape
         if reader.shape[:3] != shape or not np.allclose(reader.affine, boldref.affine, atol=1e-3):
-            own = (
-                f"grid {reader.shape[:3]} differs from the grid of the run passed to fit, {shape}"
+            raise ImageInputError(
+                f"bold: the series is on a {reader.shape[:3]} grid, but the run passed "
+                f"to fit is on a {shape} grid. Call fit with this run first."
             )
-            raise ImageInputError(f"bold: {own}. Call fit with this run.")
         same = same_run_as(reader) == self._same
         if not same and self.method not in PLAIN and get_method(self.method).of_the_run:
             raise ImageInputError(
-                f"bold: {self.method} was fitted to another run and applies only to that run."
-                " Call fit with this run."
+                f"bold: {self.method} was fitted to another run and can only be applied to "
+                "that run. Call fit with this run first."
             )
         if motion is not None:
             return poses_of(motion, reader.shape[3])

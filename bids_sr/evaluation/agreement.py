@@ -381,7 +381,10 @@ def agreement_rows(
         made = [found for make in references if (found := make(among)) is not None]
         rows += [row for row in _rows_of(among, made) if not told or row.series in told]
     if rows and not any(math.isfinite(row.value) for row in rows):
-        _LOGGER.warning("agreement is not defined: %s", ", ".join(run.contrasts))
+        _LOGGER.warning(
+            "The agreement with the reference is not defined for the contrasts %s.",
+            ", ".join(run.contrasts),
+        )
     return rows
 
 

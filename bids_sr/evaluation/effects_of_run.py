@@ -127,8 +127,9 @@ class RunEffects:
             effects = load_effects(path)
             if [_signature(block) for block in effects.blocks] != wanted:
                 raise ValueError(
-                    f"effects of {effects.series} and {first.series} have different blocks."
-                    " Expected effects of the same run, events and model."
+                    f"the effects of {effects.series} and {first.series} were estimated from "
+                    "different blocks. All effects must be from the same run, events and "
+                    "model."
                 )
             name, betas = on_grid(effects, self.mask.shape, self.affine)
             yield name, betas, effects
@@ -161,7 +162,8 @@ class RunEffects:
         inside = int(self.regions["roi"].sum())
         if inside < LEAST_VOXELS:
             _LOGGER.warning(
-                "region of interest: %d voxels inside the brain; values of the region are n/a",
+                "The region of interest contains only %d voxels of the brain mask, so values "
+                "of this region are set to n/a.",
                 inside,
             )
         first = self.first()
@@ -171,14 +173,19 @@ class RunEffects:
             if first.halves(weights) is None:
                 # the plan has told of runs of which none can be split
                 _LOGGER.info(
-                    "contrast %s cannot be split in halves (%s)", name, lost or "not estimable"
+                    "The contrast %s cannot be split into halves (%s).",
+                    name,
+                    lost or "not estimable",
                 )
             elif lost:
                 without.setdefault(lost, []).append(name)
         for lost, names in without.items():
             # the plan has told of these, too
             _LOGGER.info(
-                "%s excluded from split halves of %s: too few blocks", lost, ", ".join(names)
+                "Trial types with too few blocks are excluded from the split-half analysis of the "
+                "contrasts %s: %s",
+                ", ".join(names),
+                lost,
             )
 
     def _among(self, names: Sequence[str]) -> "RunEffects":
@@ -200,7 +207,7 @@ def on_grid(effects: Effects, shape: tuple[int, ...], affine: Float) -> tuple[st
         return effects.series, effects.betas
     if effects.series != "raw":
         raise ValueError(
-            f"effects of {effects.series}: not on the grid of the high-resolution mask"
+            f"the effects of {effects.series} are not on the grid of the high-resolution mask"
         )
     maps = [
         sample_volume(m, effects.affine, shape, affine) for m in np.moveaxis(effects.betas, -1, 0)
@@ -323,8 +330,9 @@ def _scored_volumes(n_volumes: int, n_dummy: int, at_most: int) -> list[int]:
     """
     if not 0 <= n_dummy < n_volumes or at_most < 1:
         raise ValueError(
-            f"no volume to score: {n_volumes} volumes, {n_dummy} of them dummies, at most"
-            f" {at_most} scored"
+            f"no volumes can be scored, because the run has {n_volumes} volumes, the first "
+            f"{n_dummy} volumes are non-steady-state volumes, and at most {at_most} volumes "
+            "were requested"
         )
     count = min(at_most, n_volumes - n_dummy)
     return [int(t) for t in np.linspace(n_dummy, n_volumes - 1, count).round()]
@@ -367,15 +375,15 @@ def _measured_range(reader: SeriesReader, volumes: list[int], mask: Mask) -> flo
     """
     if mask.shape != reader.shape[:3] or not mask.any():
         raise ValueError(
-            f"{reader.path}: grid {reader.shape[:3]}; expected a mask on this grid that is not"
-            f" empty, got {mask.shape} with {int(mask.sum())} voxels"
+            f"{reader.path}: expected a mask of shape {reader.shape[:3]} with at least one "
+            f"voxel, got a mask of shape {mask.shape} with {int(mask.sum())} voxels"
         )
     total = np.zeros(mask.shape)
     for t in volumes:
         total += reader.volume(t)
     top = float(np.percentile(total[mask] / len(volumes), _PERCENTILE))
     if not top > 0:
-        raise ValueError(f"{reader.path}: no signal inside the brain mask")
+        raise ValueError(f"{reader.path}: the series has no signal within the brain mask")
     return top
 
 
@@ -422,8 +430,8 @@ def volume_scores(
             reader.affine, measured.affine, atol=1e-3
         ):
             raise ValueError(
-                f"{reader.path}: shape {reader.shape}; expected {measured.shape}, the grid and"
-                f" number of volumes of {measured.path}"
+                f"{reader.path}: the series has the shape {reader.shape}; expected "
+                f"{measured.shape}, as in {measured.path}"
             )
     volumes = _scored_volumes(measured.shape[3], n_dummy, max_volumes)
     data_range = _measured_range(measured, volumes, mask)
@@ -470,7 +478,10 @@ def image_rows(
     """
     sizes = {len(each["psnr"]) for each in scores.values()}
     if len(sizes) > 1:
-        raise ValueError(f"different numbers of scored volumes: {sorted(sizes)}")
+        raise ValueError(
+            "all series must have the same number of scored volumes, got "
+            f"{', '.join(map(str, sorted(sizes)))}"
+        )
     if not sizes:
         return []
     drawn, count = _stretches(sizes.pop(), n_boot, seed)

@@ -382,12 +382,18 @@ def spread(members: Iterable[Real]) -> Real:
     count = 0
     for count, member in enumerate(members, 1):
         if count > 1 and member.shape != mean.shape:
-            raise ValueError(f"members of {mean.shape} and {member.shape} voxels")
+            raise ValueError(
+                f"all members of the ensemble must have the same shape, got {mean.shape} and "
+                f"{member.shape}"
+            )
         away = np.asarray(member, dtype=np.float64) - mean
         mean = mean + away / count
         squares = squares + away * (member - mean)
     if count < 2:
-        raise ValueError(f"an ensemble of {count} has no spread. Use --n-ensemble 2 or more.")
+        raise ValueError(
+            f"the spread of an ensemble cannot be computed from {count} member(s). Use "
+            "--n-ensemble 2 or more."
+        )
     return np.sqrt(squares / (count - 1))
 
 
@@ -416,7 +422,8 @@ def _effect(effects: Effects, weights: Float, mask: Mask, affine: Float) -> Real
     if effects.mask.shape != mask.shape or not np.allclose(effects.affine, affine, atol=1e-3):
         name, own = effects.series, effects.mask.shape
         raise ValueError(
-            f"effects of {name}: not on the grid of the mask (shape {own}; expected {mask.shape})"
+            f"the effects of {name} have the shape {own}; expected the grid of the mask, "
+            f"{mask.shape}"
         )
     return effects.effect(weights)
 
@@ -473,7 +480,8 @@ def t_change(
         rows += 1
     if rows != len(design.matrix) or not fits:
         raise ValueError(
-            f"{rows} volumes; expected {len(design.matrix)}, the number of rows of the design"
+            f"the number of volumes ({rows}) differs from the number of rows in the design "
+            f"matrix ({len(design.matrix)})"
         )
     changes = {}
     for name, weights in contrasts.items():

@@ -318,7 +318,8 @@ def truth_rows(
     roi = roi & grid.data
     if not roi.any():
         _LOGGER.warning(
-            "region of interest: no voxel inside the brain; values of the region are n/a"
+            "The region of interest contains no voxels of the brain mask, so values of this "
+            "region are set to n/a."
         )
     conditions = single_conditions(contrasts)
     fixed = known_truths(known, contrasts, grid)
@@ -327,7 +328,7 @@ def truth_rows(
         measured = {key: load(path) for key, path in by_series.get(MEASURED, {}).items()}
         if any(values.shape != grid.data.shape for values in measured.values()):
             raise ValueError(
-                "maps of the measured series: not on the grid of the high-resolution mask"
+                "the maps of the measured series are not on the grid of the high-resolution mask"
             )
         made = {name: _measured_truth(measured, name) for name in contrasts}
         truths = {MEASURED_MAP: {n: t for n, t in made.items() if t is not None}, "truth": fixed}

@@ -34,11 +34,13 @@ def correlate_voxels(first: Real, second: Real, mask: Mask) -> VoxelCorrelation:
     """
     x, y = (np.asarray(image[mask], dtype=np.float64) for image in (first, second))
     if len(x) < 3:
-        raise ValueError(f"{len(x)} voxels are too few for a correlation")
+        raise ValueError(
+            f"a correlation requires at least 3 voxels, but the mask contains {len(x)}"
+        )
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
-        raise ValueError("an image has values that are not finite in the mask")
+        raise ValueError("at least one image contains NaN or infinite values within the mask")
     if not (np.ptp(x) > 0 and np.ptp(y) > 0):
-        raise ValueError("an image is constant in the mask")
+        raise ValueError("at least one image is constant within the mask")
     line = stats.linregress(x, y)
     return VoxelCorrelation(
         r=float(line.rvalue),

@@ -158,7 +158,7 @@ def parse_thresholds(texts: Sequence[str | float]) -> tuple[Threshold, ...]:
                 value = float(text)
             except ValueError as err:
                 raise ValueError(
-                    f"threshold {text!r} is not valid; expected quarter, fdr or a value of z"
+                    f"the threshold {text!r} is not valid; expected quarter, fdr or a z value"
                 ) from err
             thresholds.append(Threshold(label=f"Z{round(value * 10):02d}", stat="z", z=value))
     return tuple(thresholds)
@@ -212,8 +212,8 @@ def grow_roi(roi: Mask, cc_map: Real, mask: Mask, affine: Float) -> tuple[Mask, 
     inside = roi & mask
     if not inside.any():
         raise ValueError(
-            "the region of interest has no voxel in the brain mask, so no region can be grown"
-            " from it"
+            "the region of interest does not overlap the brain mask, so active regions cannot "
+            "be computed inside it"
         )
     around = ring(roi, mask, affine, REACH_MM)
     threshold = _quarter_region(cc_map, inside | around)[1]
@@ -496,36 +496,44 @@ def placed(
 
 Sidecar = dict[str, object]
 NO_ERROR = (
-    "also have a reconstruction error, but come without an estimate of it: 11 to 15 % of"
-    " B-spline's most active voxels had the wrong sign (4 runs of 3 participants)."
+    "also have a reconstruction error, which was not estimated. In 4 runs of 3 participants, 11 to"
+    " 15 % of the most active voxels in B-spline maps had the wrong sign."
 )
 """Range of the column bspline in ``benchmarks/results/posterior_regions.md`` (without a
 calibration, all events, FDR region).
 """
 _STAT_TEXT = {
     "cc": (
-        "Correlation of the voxel's time series with the task, both detrended and filtered",
+        "Correlation between the voxel's time series and the task regressor; both were "
+        "detrended and filtered",
         "1",
     ),
-    "effect": ("Signal change of a sustained block, in the unit of the BOLD series", "arbitrary"),
-    "variance": (
-        "Variance of the effect by noise of the scan alone, in the square of its unit",
+    "effect": (
+        "Signal change during a sustained block, in the units of the BOLD series",
         "arbitrary",
     ),
-    "t": ("t statistic of the contrast by noise of the scan alone, two-sided sign", "1"),
+    "variance": (
+        "Variance of the effect due to residual noise of the model (reconstruction error is "
+        "not included), in the squared units of the effect",
+        "arbitrary",
+    ),
+    "t": ("Two-sided t statistic of the contrast (reconstruction error is not included)", "1"),
     "z": (
         (
-            "Normal deviate of t's tail, with degrees of freedom as the noise's coefficient is an"
-            " estimate"
+            "The t statistic converted to a z score with the same tail probability. The "
+            "degrees of freedom account for the estimation of the noise autocorrelation."
         ),
         "1",
     ),
 }
 _REGION_TEXT = {
-    "Quarter": "Voxels of the region of interest with CC at or above max - (max - min)/4",
+    "Quarter": (
+        "Voxels of the region of interest whose correlation coefficient (CC) is at least max "
+        "- (max - min)/4"
+    ),
     "Fdr": (
-        "Voxels of the brain that are active at a false discovery rate of .05 (one-sided,"
-        " Benjamini-Hochberg)"
+        "Active voxels in the brain, at a false discovery rate of .05 (one-sided, "
+        "Benjamini-Hochberg)"
     ),
 }
 
@@ -543,9 +551,12 @@ def common_sidecar(
     if series != "raw":
         # in the order of axes of the file
         sizes = size_text([zooms[k] for k in inverse(axis_order)], " x ")
-        common["Resolution"] = f"Super-resolved grid of the BOLD run, {sizes}"
+        common["Resolution"] = f"Super-resolved grid of the BOLD run (voxel size: {sizes})"
     if series == "sbl":
-        common["ErrorOfReconstruction"] = "Standard deviation in stat-sd, if sbl was applied"
+        common["ErrorOfReconstruction"] = (
+            "The stat-sd map contains the standard deviation of the reconstruction error, if "
+            "sbl was applied to this run"
+        )
     elif series not in ("raw", "measured"):
         common["ErrorOfReconstruction"] = f"Maps of {series} {NO_ERROR}"
     return common
@@ -576,7 +587,7 @@ def model_text(
     if of_time:
         shared["CensoredVolumes"] = list(design.censored)
     others = sorted({name.rstrip("0123456789") for name in of_time} - {CENSORED})
-    filters = f"columns {', '.join(f'{name}*' for name in others)} of the confounds"
+    filters = f"columns {', '.join(f'{name}*' for name in others)} of the confounds table"
     nuisance = [
         name for name in nuisance_columns(design.columns, design.conditions) if name not in of_time
     ]
@@ -607,15 +618,15 @@ def region_sidecar(threshold: Threshold) -> Sidecar:
 
     Where the applied threshold differs between maps, it is given in a table.
     """
-    fixed = f"Voxels of the brain with z at or above {threshold.z}"
+    fixed = f"Voxels of the brain with a z score of at least {threshold.z}"
     return {
         "Type": "ROI",
         "Description": _REGION_TEXT.get(threshold.label, fixed),
         "ThresholdedMap": threshold.stat,
         "ThresholdLabel": threshold.label,
         "Threshold": (
-            f"threshold_value ({threshold.label.lower()}) of the contrast in"
-            " desc-activation_metrics.tsv"
+            f"see threshold_value ({threshold.label.lower()}) of this contrast in "
+            "desc-activation_metrics.tsv"
             if threshold.z is None
             else threshold.z
         ),

@@ -97,8 +97,8 @@ class Effects:
         """
         if self.smooth_variance is None:
             raise ValueError(
-                f"effects of {self.series} were computed without the variance of the smoothed"
-                " series"
+                f"the effects of {self.series} cannot be smoothed, because the variance of the "
+                "smoothed series was not computed"
             )
         effect = smooth(self.effect(block_weights), self.zooms, _ACTIVE_FWHM_MM)
         scale = float(block_weights @ self.covariance @ block_weights)
@@ -196,8 +196,9 @@ def block_effects(
     start = design.n_dummy
     if mask.shape != shape or rows != reader.shape[3] - start:
         raise ValueError(
-            f"{reader.path}: {reader.shape}, mask of {mask.shape}, model of {rows} rows, {start}"
-            " dummies"
+            f"{reader.path}: the shapes do not match. The series has shape {reader.shape}, the "
+            f"mask {mask.shape}, and the model has {rows} rows after {start} non-steady-state "
+            "volumes."
         )
     ranks = tuple(sorted({int(k) for k in pca_ranks if 0 < k < rows - len(design.censored)}))
     # the weights of a block lie in the space of the model: they alone read its effect off

@@ -158,21 +158,22 @@ def _check_split(blocks: Sequence[Block], source: str) -> None:
     TooFewBlocks names the source. Warns of conditions that have one.
     """
     if not blocks:
-        raise TooFewBlocks(f"{source}: the run is too short for split halves")
+        raise TooFewBlocks(f"{source}: the run is too short for a split-half analysis")
     counts = dict.fromkeys((block.condition for block in blocks), 0)
     for block in blocks:
         counts[block.condition] += block.used
     alone = [name for name, count in counts.items() if count < 2]
     if len(alone) == len(counts):
         raise TooFewBlocks(
-            f"{source}: {', '.join(f'{name} ({counts[name]})' for name in counts)}: split halves"
-            " need a condition with two blocks inside the run, and there is none. Acquire more"
-            " blocks, or omit the split halves"
+            f"{source}: a split-half analysis requires at least one condition with two blocks "
+            "inside the run, but no condition has two "
+            f"({', '.join(f'{name}: {counts[name]}' for name in counts)}). Acquire more "
+            "blocks, or skip the split-half analysis"
         )
     for name in alone:
         _LOGGER.info(  # the plan has told it
-            "%s: condition %s has %d block inside the run; split halves need 2, so it is skipped"
-            " in them",
+            "%s: the condition %s has only %d block inside the run and is excluded from the "
+            "split-half analysis, which requires two blocks",
             source,
             name,
             counts[name],
@@ -334,8 +335,9 @@ def block_design(
             most = fewer_units(events, tr, n_dummy, len(units) - error.excess)
             if most is None:
                 raise TooFewBlocks(
-                    f"{events.source}: {error} with a regressor for every block. Measure more"
-                    " volumes, or omit the split halves"
+                    f"{events.source}: a split-half analysis, in which every block has its own "
+                    f"regressor, is not possible, because {error}. Acquire more volumes, or skip "
+                    "the split-half analysis"
                 ) from error
 
 
@@ -394,17 +396,18 @@ def _block_design(
     ]
     for block in blocks:
         if not block.used:
-            share = f"with {1 - block.share:.0%} of its response " if block.share >= 0.005 else ""
+            part = f"{1 - block.share:.0%}" if block.share >= 0.005 else "all"
             onset = block.events[0][0]
             where = "before the steady state" if 0 <= onset < n_dummy * tr else "outside the run"
             if not kept[n_dummy:].all():
                 where += " or in censored volumes"
-            words = (events.source, block.condition, onset, share, where)
+            words = (events.source, block.condition, onset, part, where)
             # one before the run begins is that of a longer recording, and nobody's mistake
             level = logging.INFO if onset < 0 else logging.WARNING
             _LOGGER.log(
                 level,
-                "%s: block of %s at %.1f s lies %s%s: skipped in split halves. Check its onset",
+                "%s: the %s block at %.1f s is excluded from the split-half analysis, because %s "
+                "of the response is %s. Check the onset of the block.",
                 *words,
             )
     blocks = _assign_halves(blocks)

@@ -106,8 +106,9 @@ def gather(
         or not mask.any()
     ):
         raise ValueError(
-            f"{reader.path}: {volumes} volumes on {reader.shape[:3]} with {len(motion)} rows of"
-            f" motion and a mask of {int(mask.sum())} voxels on {mask.shape}"
+            f"{reader.path}: the inputs do not match. The series has {volumes} volumes on a "
+            f"{reader.shape[:3]} grid, the motion table has {len(motion)} rows, and the mask "
+            f"has {int(mask.sum())} voxels on a {mask.shape} grid."
         )
     tissues = (
         {name: each for name, each in tissue_masks(tpms, mask).items() if each.any()}
@@ -170,8 +171,8 @@ def _outliers(
         out[name] = (np.arange(len(far)) == volume).astype(np.float64)
         described[name] = {
             "Description": (
-                f"1 in volume {volume}: framewise displacement above {fd_mm:g} mm, or"
-                f" std_dvars above {std_dvars:g}"
+                f"1 in volume {volume} and 0 elsewhere; framewise displacement exceeds "
+                f"{fd_mm:g} mm in this volume, or std_dvars exceeds {std_dvars:g}"
             ),
             "Units": "arbitrary",
         }
@@ -184,7 +185,10 @@ def mark_nonsteady(table: pd.DataFrame, described: Described, n_dummy: int) -> N
         name = f"non_steady_state_outlier{k:02d}"
         table[name] = (np.arange(len(table)) == k).astype(np.float64)
         described[name] = {
-            "Description": f"1 in volume {k}, which precedes the steady state",
+            "Description": (
+                f"1 in volume {k} and 0 elsewhere; the volume was acquired before the steady "
+                "state was reached"
+            ),
             "Units": "arbitrary",
         }
 
@@ -198,8 +202,8 @@ def _drifts(volumes: int, n_dummy: int, tr: float, described: Described) -> dict
         out[f"cosine{k:02d}"] = np.concatenate([np.zeros(n_dummy), values])
         described[f"cosine{k:02d}"] = {
             "Description": (
-                f"Slow cosine with a period of {period:.4g} s, removed before CompCor; 0 in"
-                " non-steady-state volumes"
+                f"Discrete cosine regressor with a period of {period:.4g} s, removed before "
+                "CompCor; 0 in non-steady-state volumes"
             ),
             "Units": "arbitrary",
         }
@@ -211,9 +215,9 @@ def _noises(
 ) -> Iterator[_Noise]:
     """Masks of CompCor that have voxels: deep in the tissues, and what fluctuates most."""
     deep = {
-        "deep": ("a", "combined", "the core of white matter and cerebrospinal fluid"),
-        "deep_white_matter": ("w", "WM", "the core of white matter"),
-        "deep_csf": ("c", "CSF", "the core of cerebrospinal fluid"),
+        "deep": ("a", "combined", "voxels deep inside white matter and cerebrospinal fluid"),
+        "deep_white_matter": ("w", "WM", "voxels deep inside white matter"),
+        "deep_csf": ("c", "CSF", "voxels deep inside cerebrospinal fluid"),
     }
     for name, (prefix, mask_name, where) in deep.items():
         if name in tissues:
@@ -237,8 +241,9 @@ def _components(
         out[name] = np.concatenate([np.zeros(n_dummy), components[:, k]])
         described[name] = {
             "Description": (
-                f"Component {k} of {about['Method']} in {where} ({int(mask.sum())} voxels), after"
-                f" removal of drifts slower than {CUTOFF_S:g} s; 0 in non-steady-state volumes"
+                f"Component {k} of {about['Method']}, computed from {where} ({int(mask.sum())} "
+                f"voxels) after high-pass filtering (cut-off period {CUTOFF_S:g} s); 0 in "
+                "non-steady-state volumes"
             ),
             "Units": "arbitrary",
             **about,
@@ -256,49 +261,52 @@ def describe(columns: Iterable[str]) -> Described:
     `columns`: names of columns; those that are not known are left out.
     """
     axes = {"x": "left to right", "y": "posterior to anterior", "z": "inferior to superior"}
-    signal = "signal units of the scanner"
+    signal = "scanner intensity units"
     fixed = {
-        "global_signal": ("Mean signal in the brain mask", signal),
-        "csf": ("Mean signal in cerebrospinal fluid", signal),
-        "white_matter": ("Mean signal in white matter", signal),
-        "csf_wm": ("Mean signal in the core of white matter and cerebrospinal fluid", signal),
+        "global_signal": ("Mean signal within the brain mask", signal),
+        "csf": ("Mean signal within cerebrospinal fluid", signal),
+        "white_matter": ("Mean signal within white matter", signal),
+        "csf_wm": ("Mean signal deep inside white matter and cerebrospinal fluid", signal),
         "dvars": (
-            "Root mean square, over the brain mask, of the change from the previous volume",
+            "Root mean square change in signal from the previous volume, computed across the "
+            "brain mask",
             signal,
         ),
         "std_dvars": (
-            "dvars divided by its expected value for a stationary AR(1) series of the same"
-            " variance",
+            "DVARS divided by the value that is expected for a stationary AR(1) series with "
+            "the same variance",
             "arbitrary",
         ),
         "framewise_displacement": (
             (
-                "Sum of absolute changes of the six motion parameters, rotations on a sphere of"
-                f" {HEAD_RADIUS_MM:g} mm"
+                "Framewise displacement: sum of the absolute changes in the six head-motion "
+                "parameters, with rotations converted to displacements on a sphere with a "
+                f"radius of {HEAD_RADIUS_MM:g} mm"
             ),
             "mm",
         ),
         "rmsd": (
-            "Root mean square displacement from the previous volume, over a ball of 80 mm",
+            "Root mean square displacement relative to the previous volume, within a sphere "
+            "with a radius of 80 mm",
             "mm",
         ),
     }
     for axis, way in axes.items():
         fixed[f"trans_{axis}"] = (
-            f"Translation of the head's center relative to the boldref, {way} (RAS+)",
+            f"Translation of the head's center relative to the boldref, from {way} (RAS+)",
             "mm",
         )
         fixed[f"rot_{axis}"] = (
             (
-                f"Component of the rotation vector about the {way} axis through the head's center,"
-                " right-handed"
+                f"Right-handed rotation of the head relative to the boldref about the {way} "
+                "axis through the head's center (component of the rotation vector)"
             ),
             "rad",
         )
     for name in (*MOTION, *_SIGNALS):
         unit = fixed[name][1]
         fixed[f"{name}_derivative1"] = (
-            f"Change of {name} from the previous volume",
+            f"Change in {name} from the previous volume",
             f"{unit} per volume",
         )
         fixed[f"{name}_power2"] = (f"Square of {name}", f"({unit})^2")
@@ -348,7 +356,7 @@ def take_over(path: Path, *, n_dummy: int, origin: str) -> tuple[pd.DataFrame, D
     frame = read_frame(path)
     missing = [name for name in MOTION if name not in frame]
     if missing:
-        raise ValueError(f"{path}: the table has no column {', '.join(missing)}")
+        raise ValueError(f"{path}: the confounds table lacks the columns {', '.join(missing)}")
     theirs, computed, _ = as_numbers(frame)
     told = read_json(path.with_suffix(".json"))
     said = {name: about for name, about in told.items() if isinstance(about, dict)}
@@ -365,7 +373,7 @@ def take_over(path: Path, *, n_dummy: int, origin: str) -> tuple[pd.DataFrame, D
     known = describe(name for name in others if name != "dvars")
     described: Described = {name: {**known.get(name, {}), **said.get(name, {})} for name in table}
     for name, about in described.items():
-        about.setdefault("Description", f"{name} of {origin}")
+        about.setdefault("Description", f"{name}, taken from {origin}")
         about.setdefault("Units", "arbitrary")
     for name in MOTION:
         what = (
@@ -373,10 +381,12 @@ def take_over(path: Path, *, n_dummy: int, origin: str) -> tuple[pd.DataFrame, D
             if name.startswith("rot")
             else f"translation along {name[-1]}"
         )
-        described[name]["Description"] = f"Head motion: {what} of {origin}"
+        described[name]["Description"] = f"Head motion: {what}, taken from {origin}"
     mark_nonsteady(table, described, n_dummy)
     for name, about in described.items():
-        about["Origin"] = f"bids-sr, from the motion of {origin}" if name in computed else origin
+        about["Origin"] = (
+            f"computed by bids-sr from the head motion of {origin}" if name in computed else origin
+        )
     return table, described
 
 

@@ -227,8 +227,8 @@ def _parse(text: str, trial_types: Sequence[str]) -> tuple[str, Contrast]:
     if not any(weights.values()):
         raise UsageError(
             f"contrast {text!r}",
-            "all weights are zero",
-            "For example: `thumb-little`.",
+            "all weights of the contrast are zero",
+            "Specify at least one nonzero weight, for example `thumb-little`.",
         )
     return (named.group(1) if named else _name_of(terms)), weights
 
@@ -242,8 +242,8 @@ def _terms(text: str, body: str, trial_types: Sequence[str]) -> list[tuple[str, 
         if sign is None and terms:
             raise UsageError(
                 f"contrast {text!r}",
-                f"missing sign before {body[position:]!r}",
-                "Join terms with `+` or `-`.",
+                f"a `+` or `-` sign is missing before {body[position:]!r}",
+                "Join the terms of the contrast with `+` or `-`.",
             )
         position = sign.end() if sign else position
         weight = _WEIGHT.match(body, position)
@@ -257,7 +257,7 @@ def _terms(text: str, body: str, trial_types: Sequence[str]) -> list[tuple[str, 
     if not terms:
         raise UsageError(
             f"contrast {text!r}",
-            "the contrast is empty",
+            "the contrast contains no trial types",
             f"Choose one of {', '.join(trial_types)}.",
         )
     return terms
@@ -272,24 +272,26 @@ def _unknown(text: str, body: str, position: int, trial_types: Sequence[str]) ->
     word = _UNKNOWN.match(body, position)
     if word is None:
         return UsageError(
-            f"contrast {text!r}", "missing trial type", "For example: `thumb-little`."
+            f"contrast {text!r}",
+            "a trial type is missing",
+            "Specify trial types joined with `+` or `-`, for example `thumb-little`.",
         )
     name = word.group(1)
     if name in trial_types:
         return UsageError(
             f"contrast {text!r}",
-            f"missing sign after {name!r}",
-            "Join terms with `+` or `-`.",
+            f"a `+` or `-` sign is missing after {name!r}",
+            "Join the terms of the contrast with `+` or `-`.",
         )
     have = (
-        f"Trial types of this run: {', '.join(trial_types)}"
+        f"The trial types of this run are {', '.join(trial_types)}."
         if trial_types
-        else "This run has no trial types"
+        else "This run has no trial types."
     )
     return UsageError(
         f"contrast {text!r}",
-        f"{name!r} is not a trial type",
-        f"{have}{_suggestion(name, trial_types) or '.'}",
+        f"{name!r} is not a trial type of this run",
+        " ".join(filter(None, [have, _suggestion(name, trial_types)])),
     )
 
 
@@ -298,7 +300,7 @@ def _suggestion(word: str, known: Iterable[str]) -> str:
     names = list(known)
     lower = {name.lower(): name for name in names}
     near = difflib.get_close_matches(word.lower(), list(lower), n=1, cutoff=0.75)
-    return f"; did you mean {lower[near[0]]!r}?" if near else ""
+    return f"Did you mean {lower[near[0]]!r}?" if near else ""
 
 
 def _name_of(terms: Sequence[tuple[str, float]]) -> str:

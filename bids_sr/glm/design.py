@@ -95,8 +95,8 @@ def seed_voxels(
     if not chosen.any() and (nearest or away.min() <= diagonal):
         chosen = away == away.min()
     if not chosen.any():
-        or_near = f", or {diagonal:.3g} mm, a voxel's diagonal" if diagonal > radius_mm else ""
-        raise ValueError(f"no voxel of the brain mask is within {radius_mm:g} mm of it{or_near}")
+        limit = max(radius_mm, diagonal)
+        raise ValueError(f"the brain mask contains no voxels within {limit:.3g} mm of the seed")
     out = np.zeros(mask.shape, dtype=bool)
     out[tuple(at[chosen].T)] = True
     return out
@@ -241,8 +241,8 @@ class Events:
         """
         if missing := [name for name in _TIMES if name not in columns]:
             raise DesignError(
-                f"{where}: no column {', '.join(missing)} (there are:"
-                f" {', '.join(map(str, columns))})"
+                f"{where}: the events table lacks the columns {', '.join(missing)}. It "
+                f"contains the columns {', '.join(map(str, columns))}"
             )
         kept = []
         for line, row in rows:
@@ -252,12 +252,15 @@ class Events:
                 continue
             for name, cell in zip(_TIMES, cells, strict=True):
                 if seconds(cell) is None:
-                    raise DesignError(f"{where}: {name} is {cell!r} in line {line}, not a number")
+                    raise DesignError(
+                        f"{where}: the {name} in line {line} is not a number, but {cell!r}"
+                    )
             kept.append((*map(seconds, cells), *named))
         if not kept:
             raise DesignError(
-                f"{where}: no event to model (rows named"
-                f" {', '.join(sorted(filter(None, NOT_MODELED)))} are not)"
+                f"{where}: the events table contains no events that can be modeled. Rows "
+                "without onset or duration and rows of the trial types "
+                f"{', '.join(sorted(filter(None, NOT_MODELED)))} are not modeled"
             )
         # an event that is listed twice would halve its effect
         unique = list(dict.fromkeys(kept))
@@ -360,7 +363,8 @@ class Seeds:
         """Return each seed's time series (T,), its own regressor; 0 in volumes left out."""
         if len(self.table) != len(times):
             raise DesignError(
-                f"the seeds have {len(self.table)} rows and the series {len(times)} volumes"
+                f"the seed time series have {len(self.table)} values, but the series has "
+                f"{len(times)} volumes"
             )
         return {
             str(name): np.nan_to_num(self.table[name].to_numpy(dtype=np.float64))
@@ -403,7 +407,9 @@ def read_events(path: Path) -> Events:
     try:
         columns, rows = read_rows(path)
     except TABLE_ERRORS as error:
-        raise DesignError(f"{path}: cannot be read as a table ({error})") from error
+        raise DesignError(
+            f"{path}: the events file cannot be read as a table ({error})"
+        ) from error
     return Events.of(columns, rows, str(path), path.name)
 
 
@@ -536,9 +542,11 @@ def _confound_columns(
         return {}
     missing = [name for name in names if name not in table]
     if missing:
-        raise DesignError(f"confounds have no column {', '.join(missing)}")
+        raise DesignError(f"the confounds table lacks the columns {', '.join(missing)}")
     if len(table) != n_volumes:
-        raise DesignError(f"confounds have {len(table)} rows and the series {n_volumes} volumes")
+        raise DesignError(
+            f"the confounds table has {len(table)} rows, but the series has {n_volumes} volumes"
+        )
     columns = {}
     for name in names:
         values = pd.to_numeric(table[name], errors="coerce").to_numpy(dtype=np.float64, copy=True)
@@ -546,7 +554,7 @@ def _confound_columns(
             values[0] = 0.0
         if not np.isfinite(values).all():
             raise DesignError(
-                f"confound {name} has no value in volume {int(np.argmin(np.isfinite(values)))}"
+                f"the confound {name} has no value in volume {int(np.argmin(np.isfinite(values)))}"
             )
         columns[name] = values
     return columns
@@ -597,7 +605,8 @@ def build_design(
 
     if n_volumes - n_dummy < 3:
         raise DesignError(
-            f"{n_volumes} volumes less {n_dummy} non-steady-state volumes leave no time series"
+            f"the run has {n_volumes} volumes, but the first {n_dummy} are non-steady-state "
+            "volumes; at least 3 steady-state volumes are required"
         )
     times = frame_times(n_volumes, tr, start_time=start_time)
     kept = {name: values[n_dummy:] for name, values in events.courses(times).items()}
@@ -605,7 +614,7 @@ def build_design(
     within_run = None if confounds is None else confounds[[c for c in confounds if c in used]]
     counted = kept_volumes(within_run, n_volumes)[n_dummy:]
     if not counted.any():
-        raise DesignError("every volume is censored")
+        raise DesignError("all volumes of the run are censored, so no model can be fitted")
     plateaus = {
         name: min(1.0, max(duration or _IMPULSE_S for _, duration in spans))
         for name, spans in events.spans().items()
@@ -638,13 +647,15 @@ def build_design(
     if rank >= matrix.shape[0]:
         censored = int((~counted).sum())
         raise TooManyColumns(
-            f"{matrix.shape[0] - censored} volumes are too few for a design matrix of rank"
-            f" {rank - censored}",
+            f"the design matrix has rank {rank - censored}, but the model can use only "
+            f"{matrix.shape[0] - censored} volumes; more volumes than the rank are required",
             rank - matrix.shape[0] + 1,
         )
     if rank < len(columns):
         _LOGGER.warning(
-            "design of %d columns has rank %d: some columns are collinear", len(columns), rank
+            "The design matrix has %d columns but rank %d, because some columns are collinear.",
+            len(columns),
+            rank,
         )
     matrix.setflags(write=False)
     return Design(
@@ -681,7 +692,10 @@ def scaled_weights(weights: Mapping[str, float]) -> dict[str, float]:
     """
     sides = (sum(w for w in weights.values() if w > 0), -sum(w for w in weights.values() if w < 0))
     if not max(sides) > 0:
-        raise DesignError(f"a contrast needs a nonzero weight, not {dict(weights)}")
+        raise DesignError(
+            f"all weights of the contrast are zero ({dict(weights)}); expected at least one "
+            "nonzero weight"
+        )
     return {name: weight / max(sides) for name, weight in weights.items() if weight != 0}
 
 
@@ -714,16 +728,16 @@ def contrast_vector(design: Design, name: str, weights: Mapping[str, float]) -> 
     for condition, weight in scaled_weights(weights).items():
         if condition not in design.conditions:
             raise DesignError(
-                f"contrast {name}: condition {condition!r} has no event inside the run;"
-                " conditions with events: "
-                f"{', '.join(design.conditions) or 'none'}"
+                f"the contrast {name} cannot be estimated, because the condition {condition!r} "
+                "has no events inside the run (conditions with events: "
+                f"{', '.join(design.conditions) or 'none'})"
             )
         vector[design.conditions.index(condition)] = weight
     if design.rank < len(design.columns):
         projected = np.linalg.pinv(design.matrix) @ (design.matrix @ vector)
         if np.abs(projected - vector).max() > 1e-6:
             raise DesignError(
-                f"contrast {name}: its conditions are collinear with other columns of the design"
-                " matrix"
+                f"the contrast {name} cannot be estimated, because its conditions are "
+                "collinear with other columns of the design matrix"
             )
     return vector

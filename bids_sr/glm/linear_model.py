@@ -131,15 +131,16 @@ class ContrastModel:
         self.contrasts = np.atleast_2d(np.asarray(contrasts, dtype=np.float64))
         if self.contrasts.shape[1] != self.matrix.shape[1]:
             raise ValueError(
-                f"contrasts of {self.contrasts.shape[1]} weights, design of {self.matrix.shape[1]}"
-                " columns"
+                f"the contrasts have {self.contrasts.shape[1]} weights, but the design matrix "
+                f"has {self.matrix.shape[1]} columns"
             )
         self.dof = self.matrix.shape[0] - (
             int(np.linalg.matrix_rank(self.matrix)) if rank is None else rank
         )
         if self.dof < 1:
             raise ValueError(
-                f"a design of {self.matrix.shape[0]} rows leaves no degrees of freedom"
+                f"the design matrix has {self.matrix.shape[0]} rows, which leave no degrees of "
+                "freedom"
             )
         # the whitened basis has the rank of the design, whatever columns repeat each other
         self._basis = orthonormal(self.matrix)
@@ -195,7 +196,9 @@ class ContrastModel:
         order = self._noise.rho.shape[1]
         labels = self._noise.labels[voxels]
         if len(labels) != n:
-            raise ValueError(f"time series of {n} voxels, noise of {len(labels)}")
+            raise ValueError(
+                f"the time series has {n} voxels, but noise was estimated for {len(labels)} voxels"
+            )
         # the voxels of a group side by side
         places = np.argsort(labels, kind="stable")
         signals = np.take(signals, places, axis=1, mode="clip")
@@ -267,7 +270,10 @@ def _temporal_filter(n: int, tr: float, low_pass: float | None) -> _Filter:
         return trend, None
     band = np.sqrt(2 / n) * slow_cosines(n, tr, low_pass)[:, 1:]
     if band.shape[1] < 2:
-        raise ValueError(f"a low-pass of {low_pass} Hz removes all of {n * tr:.0f} s")
+        raise ValueError(
+            f"a low-pass filter with a cut-off of {low_pass} Hz removes all signal from a run "
+            f"of {n * tr:.0f} s"
+        )
     return trend, band - trend @ (trend.T @ band)
 
 
@@ -292,8 +298,8 @@ def _filter_of_design(design: Design, low_pass: float | None, confounds: bool) -
     trend = orthonormal(np.column_stack(columns))
     if trend.shape[1] > n - 2:
         raise ValueError(
-            f"filters and censoring remove all signal of {n} volumes. Use a wider --band-pass or"
-            " a higher --low-pass, or censor fewer volumes"
+            f"temporal filters and censoring remove all signal from the {n} volumes. Use a "
+            "wider --band-pass or a higher --low-pass, or censor fewer volumes"
         )
     return trend, None
 
@@ -366,7 +372,10 @@ class ActivationSettings:
             confound_names=self.confound_names,
         )
         if silent := sorted(set(events.conditions) - set(design.conditions)):
-            _LOGGER.warning("no event of %s is inside the run; not modeled", ", ".join(silent))
+            _LOGGER.warning(
+                "The conditions %s have no events inside the run and are not modeled.",
+                ", ".join(silent),
+            )
         return design
 
 

@@ -299,8 +299,14 @@ def noise_words(order: int = ORDER) -> str:
     >>> noise_words(2)
     'autoregressive of order 2, with autocorrelation smoothed by 12 mm FWHM within the brain mask'
     """
-    smoothed = f"with autocorrelation smoothed by {FWHM_MM:g} mm FWHM within the brain mask"
-    return f"autoregressive of order {order}, {smoothed}" if order else "white"
+    return (
+        (
+            f"autoregressive of order {order}, with autocorrelation smoothed by "
+            f"{FWHM_MM:g} mm FWHM within the brain mask"
+        )
+        if order
+        else "white"
+    )
 
 
 def moving(signals: Real, power: Float) -> Mask:

@@ -68,7 +68,9 @@ class TimeModel:
         """Filters of the model in words; slow cosines if no other filter is given."""
         parts = []
         if self.band_pass is not None:
-            parts.append(f"pass band {self.band_pass[0]:g} to {self.band_pass[1]:g} Hz")
+            parts.append(
+                f"band-pass filter from {self.band_pass[0]:g} to {self.band_pass[1]:g} Hz"
+            )
         if self.legendre is not None:
             parts.append(f"Legendre polynomials up to order {self.legendre}")
         return ", ".join(parts) or "slow cosines"
@@ -81,8 +83,8 @@ class TimeModel:
             rules.append(f"framewise displacement above {self.fd_censor:g} mm")
         if self.enorm_censor is not None:
             rules.append(
-                "a Euclidean norm of the motion derivatives of at least"
-                f" {self.enorm_censor:g} (mm, degrees)"
+                f"a Euclidean norm of the motion derivatives of at least {self.enorm_censor:g} "
+                "(mm, degrees)"
             )
         return " or ".join(rules)
 
@@ -168,8 +170,10 @@ def time_columns(
             name = f"{CENSORED}{volume:04d}"
             columns[name] = (np.arange(n_volumes) == volume).astype(np.float64)
             described[name] = {
-                "Description": f"1 in volume {volume}, which is excluded from all models:"
-                f" {model.rules}",
+                "Description": (
+                    f"1 in volume {volume} and 0 elsewhere. The volume is excluded from all "
+                    f"models (censoring rule: {model.rules})"
+                ),
                 "Units": "arbitrary",
             }
     if model.band_pass is not None:
@@ -180,8 +184,8 @@ def time_columns(
             columns[name] = np.concatenate([np.zeros(n_dummy), values])
             described[name] = {
                 "Description": (
-                    f"Cosine of {frequency:.4g} Hz, outside the pass band of {low:g} to"
-                    f" {high:g} Hz; 0 in non-steady-state volumes"
+                    f"Discrete cosine regressor of {frequency:.4g} Hz, outside the pass band "
+                    f"from {low:g} to {high:g} Hz; 0 in non-steady-state volumes"
                 ),
                 "Units": "arbitrary",
             }
@@ -191,7 +195,8 @@ def time_columns(
         columns[name] = np.concatenate([np.zeros(n_dummy), values])
         described[name] = {
             "Description": (
-                f"Legendre polynomial of order {order} over the run; 0 in non-steady-state volumes"
+                f"Legendre polynomial of order {order} across the run; 0 in non-steady-state "
+                "volumes"
             ),
             "Units": "arbitrary",
         }
@@ -235,18 +240,23 @@ def check_volumes(
         Time that has to remain (s).
     """
     censored = n_steady - kept
-    text = f"{kept} of {n_steady} volumes remain"
+    text = f"the run has only {n_steady} steady-state volumes"
     if model.censors:
-        text += f" ({censored} censored for {model.rules})"
+        text = (
+            f"only {kept} of {n_steady} steady-state volumes remain, because the other {censored} "
+            f"volumes were censored ({model.rules})"
+        )
     if kept <= n_columns:
         raise TooFewVolumes(
-            f"{text}: the linear model has {n_columns} regressors and needs {n_columns + 1}"
-            " volumes",
+            f"{text}. The linear model has {n_columns} regressors and requires at least "
+            f"{n_columns + 1} volumes",
             _fix(model),
         )
     if kept * tr < least_s - 1e-6:
         raise TooFewVolumes(
-            f"{text}, {kept * tr:g} s: a run without events needs {least_s:g} s", _fix(model)
+            f"{text}. The duration of these volumes is {kept * tr:g} s, but a run without events "
+            f"requires at least {least_s:g} s",
+            _fix(model),
         )
 
 
@@ -259,7 +269,7 @@ def _fix(model: TimeModel) -> str:
         "a lower order of --drift": model.legendre,
     }
     given = [text for text, value in options.items() if value is not None]
-    return f"Give {' or '.join(given)}, or leave the run out (--task-id, --run-id)."
+    return f"Use {' or '.join(given)}, or exclude the run with --task-id or --run-id."
 
 
 def censoring_facts(kept: Mask, model: TimeModel) -> Mapping[str, object]:

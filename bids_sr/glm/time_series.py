@@ -141,7 +141,7 @@ def smooth(volume: Real, zooms: Sequence[float], fwhm_mm: float, box: _Box = _WH
         The width is negative.
     """
     if fwhm_mm < 0:
-        raise ValueError(f"a width of {fwhm_mm} mm")
+        raise ValueError(f"the smoothing width must not be negative, got {fwhm_mm} mm")
     out = np.asarray(volume, dtype=np.float32)
     if fwhm_mm == 0:
         return out[box]
@@ -187,7 +187,7 @@ class VoxelTimeSeries:
                 for t in range(self.n_times):
                     stream.seek(kind.itemsize * (t * len(self.first) + start))
                     if stream.readinto(memoryview(block[t]).cast("B")) != block[t].nbytes:
-                        raise OSError(f"{self.path}: scratch file is truncated")
+                        raise OSError(f"{self.path}: the scratch file is truncated")
                 if self.step:
                     block = block.astype(np.float32)
                     block *= np.float32(self.step)
@@ -211,7 +211,10 @@ def extract_time_series(
     bytes · volumes · voxels, a large one half of them.
     """
     if mask.shape != reader.shape[:3]:
-        raise ValueError(f"{reader.path}: volumes of {reader.shape[:3]}, mask of {mask.shape}")
+        raise ValueError(
+            f"{reader.path}: the volumes have shape {reader.shape[:3]}, but the mask has shape "
+            f"{mask.shape}"
+        )
     if not mask.any():
         raise ValueError(f"{reader.path}: the mask is empty")
     box = bounding_box(mask)

@@ -61,16 +61,21 @@ def check_sheet(
     for line, row in rows:
         code, cell = (row.get("code") or "").strip(), (row.get("rating") or "").strip()
         if code not in known:
-            raise RatingError(f"line {line}: code {code or '(empty)'} is not in the kit")
+            raise RatingError(
+                f"line {line}: the code {code or '(empty)'} does not belong to this rating kit"
+            )
         if code in ratings:
-            raise RatingError(f"line {line}: code {code} occurs twice")
+            raise RatingError(f"line {line}: the code {code} appears more than once")
         try:
             value = math.nan if cell.lower() in ("", "n/a") else float(cell.replace(",", "."))
         except ValueError:
-            raise RatingError(f"line {line}: rating {cell} of {code} is not a number") from None
+            raise RatingError(
+                f"line {line}: the rating of {code} is {cell}, which is not a number"
+            ) from None
         if not math.isnan(value) and not LOWEST <= value <= HIGHEST:
             raise RatingError(
-                f"line {line}: rating {cell} of {code} is outside {LOWEST:g} to {HIGHEST:g}"
+                f"line {line}: the rating of {code} is {cell}; expected a rating from "
+                f"{LOWEST:g} to {HIGHEST:g}"
             )
         ratings[code] = value
     return {code: ratings.get(code, math.nan) for code in codes}

@@ -48,8 +48,8 @@ _EFFICIENCY = 3 / math.pi
 _LEAST = 6
 _MOST = 100_000
 BELOW = (
-    "below the strongest reference; because the reference is the largest of several values, this"
-    " does not show a loss"
+    "the method is below the strongest reference, but this does not demonstrate a loss of "
+    "accuracy, because the strongest reference is the largest of several noisy values"
 )
 
 
@@ -206,21 +206,26 @@ def _worded(row: Any) -> tuple[str, str]:
     primary comparison has no margin and is better or unclear, never worse, see `primary`.
     """
     notes = (
-        [f"not defined in {row.n_undefined} participant(s), who are excluded"]
+        [f"{row.n_undefined} participant(s) were excluded, because the value is not defined"]
         if row.n_undefined
         else []
     )
     if row.n < 2:
-        return NONE, "; ".join([*notes, f"{row.n} participant(s) have both"])
+        return NONE, "; ".join(
+            [*notes, f"only {row.n} participant(s) have a value for both series"]
+        )
     if row.method == "identical" and row.part != PRIMARY:
-        return SAME, "; ".join([*notes, "identical in all participants"])
+        return SAME, "; ".join([*notes, "both series are identical in all participants"])
     significant = row.p_holm < ALPHA
     below = row.part == PRIMARY and not row.effect_size > 0
     word = UNDECIDED
     if row.p_equivalence_holm < ALPHA:
         word = SAME
         if significant:
-            notes.append("a reliable difference, smaller than the margin")
+            notes.append(
+                "the difference is statistically significant but smaller than the equivalence "
+                "margin"
+            )
     elif significant and not below:
         sign = 1 if row.effect_size > 0 else -1
         good = -sign if row.better in (LOWER, ONE) else sign
@@ -239,19 +244,19 @@ def attainable_text(n: float, p_smallest: float, family: float = 1) -> str:
     `p_smallest`: what the signed-rank test could at best reach.
 
     >>> attainable_text(5, 2**-4)
-    'n = 5 non-zero differences; smallest attainable p = .0625'
-    >>> attainable_text(6, 2**-5, 5)
-    'n = 6 non-zero differences; smallest attainable p = .156 with 5 comparisons'
+    'with 5 non-zero differences, the smallest attainable p value is .0625'
+    >>> attainable_text(6, 2**-5, 5).removeprefix("with 6 non-zero differences, ")
+    'the smallest attainable p value is .156 (corrected for 5 comparisons)'
     """
     count = 1 if p_smallest >= ALPHA else int(family)  # already too few for a single comparison
     smallest = min(1.0, p_smallest * count)
     if smallest < ALPHA:
         return ""
-    several = f" with {count} comparisons" if count > 1 else ""
-    return (
-        f"n = {n:.0f} non-zero difference{'s' * (n != 1)}; smallest attainable p ="
-        f" {p_value(smallest, '.3g')}{several}"
+    text = (
+        f"with {n:.0f} non-zero difference{'s' * (n != 1)}, the smallest attainable p value is "
+        f"{p_value(smallest, '.3g')}"
     )
+    return f"{text} (corrected for {count} comparisons)" if count > 1 else text
 
 
 def _paired_power(effect: float, n: npt.ArrayLike) -> Float:

@@ -69,8 +69,9 @@ def unequal_lines(tables: pd.DataFrame) -> list[tuple[str, str]]:
     return [
         (
             row.participant,
-            f"{row.name}: {', '.join(sorted(row.unequal))} left out, because the weights of the"
-            " trial types differ from those in most participants",
+            f"{row.name}: the contrasts {', '.join(sorted(row.unequal))} were excluded from "
+            "the group analysis, because the weights of their trial types differ from the "
+            "weights in most participants",
         )
         for row in runs[runs["unequal"].map(bool)].itertuples()
     ]

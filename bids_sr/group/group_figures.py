@@ -70,7 +70,7 @@ def paired_figure(
         if not (table := shown_series(values, methods)).empty
     ]
     if not drawn:
-        raise FigureInputError("there is no figure to draw")
+        raise FigureInputError("no values are available for the figure")
     with s.style():
         fig = s.new_figure(12.0, 3.4)
         axes = fig.subplots(1, len(drawn), squeeze=False, gridspec_kw={"wspace": 0.22})[0]
@@ -172,13 +172,13 @@ def primary_figure(row: Any) -> Figure:
                 text=estimate(at, low, high, "+.3f"),
             )
         ]
-    what = f"explained variance: {row.series} minus the participant's strongest reference"
     return forest_figure(
         [[ForestPanel(title="", points=points)]],
         labels,
         legend={},
         row_inch=0.235 if named else 0.06,
-        xlabel=f"◂ reference more accurate  ·  {what}  ·  {row.series} more accurate ▸",
+        xlabel=f"◂ reference more accurate  ·  explained variance of {row.series} minus "
+        f"the participant's strongest reference  ·  {row.series} more accurate ▸",
     )
 
 
@@ -281,7 +281,9 @@ def _cells(table: pd.DataFrame, series: str) -> Iterator[str]:
     known = int(np.isfinite(there).sum())
     text = _quartiles_text(*quartiles(there)) if len(there) else "–"
     yield render(
-        "value", text, f"defined in {known} of {len(there)}" if known < len(there) else ""
+        "value",
+        text,
+        f"defined in {known} of {len(there)} participants" if known < len(there) else "",
     )
     for other in ("raw", "bspline"):
         tested = values[[name for name in {series, other} if name in values]]
@@ -313,7 +315,9 @@ def paper_html(sizes: pd.DataFrame, methods: Sequence[str]) -> Markup:
         )
         rows.append([Markup("<em>{}</em>").format(name), smoothing, *cells])
     where = words.task_text(sizes.iloc[0])
-    return table(f"Region size (acquired voxels) and overlap, {where}", heads, rows)
+    return table(
+        f"Region size (in acquired voxels) and overlap between regions, {where}", heads, rows
+    )
 
 
 def comparisons_html(rows: Sequence[words.Row], caption: str) -> Markup:

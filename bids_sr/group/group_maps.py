@@ -153,7 +153,7 @@ def way_of(run: RunMaps, target: Target, at: Array) -> Sampling:
     the run for these voxels, or None for stored maps, and its scale.
     """
     if run.mask is None or run.boldref is None:
-        raise ValueError(f"{run.name} has no brain mask or boldref")
+        raise ValueError(f"the outputs of {run.name} contain no brain mask or no boldref")
     mask, affine = load_image(run.mask)
     scale = percent_scale(load_image(run.boldref)[0], mask > 0)
     way = Sampling(run=run, target=target, at=at, points=None, inside=at[at], scale=scale)
@@ -337,7 +337,12 @@ def group_maps(
 
     space, fwhm = common_space(runs), first_smoothing(runs)
     if space is None or fwhm is None:
-        return GroupMaps(left_out=("group maps: no participant has effect maps and transforms",))
+        return GroupMaps(
+            left_out=(
+                "group maps: none of the participants has both effect maps and transforms to "
+                "a standard space",
+            )
+        )
     try:
         target = target_of(space)
     except TemplateError as error:
@@ -350,12 +355,14 @@ def group_maps(
             runs_of = tasks.setdefault((run.task, run.variant), {})
             runs_of.setdefault(run.participant, []).append(run)
         else:
-            left_out.append(f"group maps: {run.name} has no transform to {space}")
+            left_out.append(
+                f"group maps: {run.name} was excluded, because no transform to {space} was found"
+            )
     for (task, _), runs_of in tasks.items():
         if len(runs_of) < LEAST_PARTICIPANTS:
             left_out.append(
-                f"group maps of task {task}: {_people(len(runs_of))}, {LEAST_PARTICIPANTS} are"
-                " needed"
+                f"group maps for task {task}: at least {LEAST_PARTICIPANTS} participants are "
+                f"required, but only {_people(len(runs_of))} can be included"
             )
             continue
         people = [runs_of[name] for name in sorted(runs_of)]
@@ -365,12 +372,12 @@ def group_maps(
         sums = _joined((pool.map if pool else map)(add_up, chunks))
         if not sums.inside.any():
             left_out.append(
-                f"group maps of task {task}: no voxel is in the brain masks of all participants"
+                f"group maps for task {task}: the brain masks of the participants do not overlap"
             )
             continue
         say(
-            f"group maps of task {task}: {len(runs_of)} participants,"
-            f" {int(sums.inside.sum())} voxels of {space}"
+            f"group maps for task {task}: computing maps of {len(runs_of)} participants in "
+            f"{int(sums.inside.sum())} voxels of {space}"
         )
         tested[target.mask] |= sums.inside
         few: dict[tuple[str, int], list[str]] = {}
@@ -383,7 +390,7 @@ def group_maps(
         correct = None
         if flips:
             for text in _too_few(flips, {len(test.people) for test in enough.values()}):
-                left_out.append(f"group maps of task {task}: {text}")
+                left_out.append(f"group maps for task {task}: {text}")
                 say(left_out[-1])
             ways = [[way_of(run, target, sums.inside) for run in person] for person in people]
             correct = partial(_corrected, ways, flips, seed)
@@ -391,8 +398,9 @@ def group_maps(
         with ThreadPoolExecutor(threads) as workers:
             made += workers.map(store, enough, enough.values())
         left_out += [
-            f"group maps of {name}, task {task}, {', '.join(contrasts)}: {_people(count)},"
-            f" {LEAST_PARTICIPANTS} are needed"
+            f"group maps of {name} for task {task}, {', '.join(contrasts)}: at least "
+            f"{LEAST_PARTICIPANTS} participants are required, but only {_people(count)} can be "
+            "included"
             for (name, count), contrasts in few.items()
         ]
     return GroupMaps(
@@ -409,11 +417,11 @@ def _too_few(flips: int, counts: Collection[int]) -> Iterator[str]:
     for n in sorted(counts):
         differ = 2 ** (n - 1)  # all signs the other way give the same abs(t)
         if (least := 1 / min(differ, flips + 1)) > FWE or differ <= flips:
-            none = "; no voxel can reach .05" * (least > FWE)
-            yield (
-                f"{flips} sign flips of {_people(n)}, of which {differ} differ, cannot give a"
-                f" corrected p value below {least:.2g}{none}"
+            text = (
+                f"with {_people(n)} and {flips} sign flips ({differ} different flips are "
+                f"possible), corrected p values cannot be smaller than {least:.2g}"
             )
+            yield f"{text}, so no voxel can be significant at p = .05" if least > FWE else text
 
 
 def _corrected(
@@ -512,15 +520,26 @@ def _store(
     contrast, name, fwhm, _ = key
     what, unit = {
         "effect": (
-            "Mean over participants of the effect, percent of the mean signal of each run's brain",
+            "Mean effect across participants, in percent of the mean brain signal in each run",
             "percent",
         ),
-        "variance": ("Variance of the mean (squared standard error)", "percent^2"),
-        "t": (f"t of the mean, {len(people) - 1} degrees of freedom", None),
-        "z": ("t of the mean, transformed to z", None),
+        "variance": (
+            "Variance of the mean effect across participants (squared standard error)",
+            "percent^2",
+        ),
+        "t": (
+            f"t statistic of the mean effect across participants ({len(people) - 1} degrees of "
+            "freedom)",
+            None,
+        ),
+        "z": (
+            "t statistic of the mean effect across participants, transformed to a z score",
+            None,
+        ),
         "logpMaxT": (
-            "-log10 of the two-sided p value of t, corrected for all voxels by the largest |t| of"
-            " each sign flip; p <= .05 if |t| is above FWE05Threshold",
+            "Negative decadic logarithm of the two-sided p value of t. Family-wise error "
+            "across voxels was corrected with the largest |t| of each sign flip; p <= .05 if "
+            "|t| is above FWE05Threshold.",
             None,
         ),
     }[stat]
@@ -534,9 +553,14 @@ def _store(
         "SourceSeries": name,
         "SmoothingFWHM": fwhm,
         "Participants": list(people),
-        "Model": {"Type": "one-sample t test over participants", "Runs": "fixed effects before"},
+        "Model": {
+            "Type": "one-sample t test across participants",
+            "Runs": "combined within participants by fixed effects",
+        },
         "SpatialReference": template_uri(target.space, "2") or target.space,
-        "Resolution": "2 mm isotropic, one linear interpolation of each participant's map",
+        "Resolution": (
+            "2 mm isotropic; each participant's map was resampled by a single linear interpolation"
+        ),
         "SkullStripped": True,
         **facts,
     }

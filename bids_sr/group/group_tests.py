@@ -58,9 +58,13 @@ def differences(values: npt.ArrayLike, reference: npt.ArrayLike) -> Float:
     """
     a, b = np.asarray(values, dtype=np.float64), np.asarray(reference, dtype=np.float64)
     if a.shape != b.shape or a.ndim != 1 or not len(a):
-        raise ValueError(f"{a.size} and {b.size} values are not pairs")
+        raise ValueError(
+            f"paired values are required, but the two series have {a.size} and {b.size} values"
+        )
     if not (np.isfinite(a).all() and np.isfinite(b).all()):
-        raise ValueError("undefined values cannot be compared; exclude these participants")
+        raise ValueError(
+            "paired tests cannot be computed with undefined values; exclude these participants"
+        )
     grain = _ALIKE * max(float(np.abs(a).max()), float(np.abs(b).max()))
     found = a - b
     if grain > 0:
@@ -405,7 +409,7 @@ class Running:
         """
         n = len(self.people)
         if n < 2:
-            raise ValueError(f"{n} participants leave no degree of freedom")
+            raise ValueError(f"a group analysis requires at least 2 participants, got {n}")
         variance = self.squares / (n - 1) / n
         error = np.sqrt(variance)
         t = np.divide(self.mean, error, out=np.zeros_like(self.mean), where=error > 0)

@@ -143,7 +143,7 @@ def _rows(
     try:
         head, *lines = source.path.read_text(encoding="utf-8").splitlines()
         if head.split("\t") != list(COLUMNS):
-            raise ValueError(f"columns {head!r}, expected {' '.join(COLUMNS)}")
+            raise ValueError(f"the columns are {head!r}; expected {' '.join(COLUMNS)}")
         if source.unequal:
             contrast = list(COLUMNS).index("contrast")
             lines = [line for line in lines if line.split("\t")[contrast] not in source.unequal]
@@ -166,7 +166,7 @@ def _line(about: str, place: tuple[str, ...]) -> _Line:
     series, minus, name, *others, fwhm = about.split("\t")
     key: _Key = (*place, name, *others, float(fwhm), series)
     if len(key) <= len(QUESTION):
-        raise ValueError(f"a line has fewer than {len(COLUMNS)} cells")
+        raise ValueError(f"at least one line has fewer than {len(COLUMNS)} cells")
     tested = minus == MISSING and name in STATISTICS and STATISTICS[name].better is not None
     return series, name, key if tested else None
 
@@ -322,15 +322,15 @@ def mixed(tables: pd.DataFrame) -> list[str]:
     One line for each version or settings; empty where they agree.
     """
     lines = []
-    for what, key in (("version of bids-sr", "version"), ("settings", "digest")):
+    for what, key in (("bids-sr version", "version"), ("settings", "digest")):
         counts = tables[key].value_counts()
         rule, *others = sorted(counts.index, key=lambda value: (-counts[value], value))
         for value in [rule, *others] if others else []:
             paths = [str(path) for path in tables["path"][tables[key] == value]]
             if value == rule:
-                where = f"{len(paths)} tables, such as {paths[0]}"
+                where = f"{len(paths)} tables (for example, {paths[0]})"
             else:
-                more = f" and {len(paths) - _LISTED} more" if len(paths) > _LISTED else ""
+                more = f" and {len(paths) - _LISTED} other tables" if len(paths) > _LISTED else ""
                 where = ", ".join(paths[:_LISTED]) + more
             lines.append(f"{what}: {value or 'not recorded'} in {where}")
     return lines
@@ -344,16 +344,25 @@ def absent(expected: Iterable[str], tables: pd.DataFrame) -> list[tuple[str, str
     Each as what logs call whom it is about (nobody: empty), and in words.
     """
     lines = [
-        (label, f"{label}: no tables of metrics")
+        (label, f"{label}: no metrics tables were found for this participant")
         for label in sorted(set(expected) - set(tables["participant"]))
     ]
     for _, of_task in tables.groupby("task", sort=False):
         there = set(of_task["table"])
         for (name, who), own in of_task.groupby(["name", "participant"], sort=False)["table"]:
             if lacking := sorted(there.difference(own), key=TABLES.index):
-                lines.append((who, f"{name}: no table of {' and of '.join(lacking)} metrics"))
+                lines.append(
+                    (
+                        who,
+                        f"{name}: no table with {' or '.join(lacking)} metrics was found for "
+                        "this run",
+                    )
+                )
     nowhere = [name for name in TABLES[1:] if not (tables["table"] == name).any()]
-    return [*lines, *(("", f"no run has a table of {name} metrics") for name in nowhere)]
+    return [
+        *lines,
+        *(("", f"no table with {name} metrics was found for any run") for name in nowhere),
+    ]
 
 
 def absent_runs(runs: Iterable[Mapping[str, str]], tables: pd.DataFrame) -> list[tuple[str, str]]:
@@ -362,7 +371,10 @@ def absent_runs(runs: Iterable[Mapping[str, str]], tables: pd.DataFrame) -> list
     The runs are found by their entities.
     """
     people, known = set(tables["participant"]), set(tables["scan"])
-    why = "no table (skipped or not run, unless it is a calibration or reference run)"
+    why = (
+        "no metrics table was found, because the run was skipped or not processed, or is a "
+        "calibration or reference run"
+    )
     lacking = [
         run for run in runs if f"sub-{run['subject']}" in people and _scan(run) not in known
     ]

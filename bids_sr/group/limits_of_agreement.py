@@ -63,7 +63,8 @@ def limits_of_agreement(differences: npt.ArrayLike) -> Agreement:
     values = np.asarray(differences, dtype=np.float64).ravel()
     if not values.size or not np.isfinite(values).all():
         raise ValueError(
-            "limits of agreement need at least one difference, and all differences must be finite"
+            "limits of agreement require at least one difference, and all differences must be "
+            "finite"
         )
     n, bias = len(values), float(values.mean())
     sd = float(values.std(ddof=1)) if n > 1 else math.nan

@@ -50,7 +50,7 @@ def similarity_figure(values: pd.DataFrame, name: str) -> Figure:
     wide = by_participant(values[(values["statistic"] == name) & (values["region"] == BRAIN)])
     contrasts = list(dict.fromkeys(wide.index.get_level_values("contrast"))) if len(wide) else []
     if not contrasts:
-        raise FigureInputError(f"no table contains a value of {name}")
+        raise FigureInputError(f"none of the tables contains a value of {name}")
     names = [each for each in series_of(values) if each in wide]
     with s.style():
         fig = s.new_figure(12.0, 3.4)
@@ -85,7 +85,7 @@ def agreement_figure(pairs: pd.DataFrame, region: str) -> Figure:
     of_class = pairs[pairs["region"] == region].dropna(subset=["percent"])
     names = list(dict.fromkeys(of_class["series"]))
     if not names:
-        raise FigureInputError(f"no table contains a volume of {region}")
+        raise FigureInputError(f"none of the tables contains the volume of {region}")
     low, high = math.inf, -math.inf
     with s.style():
         fig = s.new_figure(12.0, 3.2)
@@ -112,7 +112,7 @@ def agreement_figure(pairs: pd.DataFrame, region: str) -> Figure:
                 low, high = min(low, found.low_limit_lower), max(high, found.high_limit_upper)
             ax.scatter(own["mean"], own["percent"], s=18, color=_color_of(name), zorder=3)
             ax.set_title(name, loc="left")
-            ax.set_xlabel("mean of both (ml)")
+            ax.set_xlabel("mean of both volumes (ml)")
         if low < high:
             margin = 0.05 * (high - low)
             axes[0].set_ylim(low - margin, high + margin)
@@ -130,7 +130,7 @@ def variability_figure(values: pd.DataFrame, classes: Sequence[str]) -> Figure:
     volumes = session_volumes(values)
     names = [each for each in series_of(values) if each in set(volumes["series"])]
     if not names:
-        raise FigureInputError("no participant has two sessions")
+        raise FigureInputError("none of the participants has scans from two sessions")
     sessions = sorted(set(volumes["session"]))
     people = list(dict.fromkeys(volumes["participant"]))
     shown = [each for each in classes if (volumes["region"] == each).any()]
@@ -172,7 +172,7 @@ def change_figure(volumes: pd.DataFrame, classes: Sequence[str], unit: str) -> F
     own = volumes[volumes["series"] == MEASURED]
     shown = [each for each in classes if (own["region"] == each).any()]
     if not shown:
-        raise FigureInputError("no measured scan has a volume")
+        raise FigureInputError("none of the measured scans has a volume")
     times = in_order(own["time"])
     with s.style():
         fig = s.new_figure(12.0, 4.0)

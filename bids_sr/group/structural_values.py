@@ -130,7 +130,9 @@ def read_values(
         except (ValueError, KeyError, OSError) as error:
             raise TableError(f"{row.path}: {error}") from error
         if list(frame) != list(COLUMNS):
-            raise TableError(f"{row.path}: columns {', '.join(frame)}, not {', '.join(COLUMNS)}")
+            raise TableError(
+                f"{row.path}: the columns are {', '.join(frame)}; expected {', '.join(COLUMNS)}"
+            )
         frame.insert(0, "participant", row.participant)
         frame.insert(1, "session", row.session)
         frame.insert(2, "month", months.get((row.participant, row.session), math.nan))
@@ -347,63 +349,74 @@ def _columns(**texts: str) -> dict[str, dict[str, str]]:
 
 
 _PLACE = _columns(
-    contrast="Suffix of the scans; all: all contrasts together",
-    statistic="Metric, as in the participants' tables",
-    region="Brain, tissue, pair of tissues, or scan (all voxels of the slices)",
-    series="Interpolation, method, or measured (high-resolution scan)",
+    contrast="Suffix of the scans, or all (all contrasts combined)",
+    statistic="Name of the metric, as in the participants' tables",
+    region="Brain, tissue, pair of tissues, or scan (all voxels of the evaluated slices)",
+    series="Interpolation, super-resolution method, or measured (high-resolution scan)",
 )
 METHODS_COLUMNS = {
     **_PLACE,
     **_columns(
         n="Participants",
-        mean="Mean over participants",
-        sd="Standard deviation over participants",
-        median="Median over participants",
-        minimum="Lowest value of a participant",
-        maximum="Highest value of a participant",
-        minus="Interpolation of the better median, with which a method is compared",
-        difference="Hodges-Lehmann estimate of the difference from minus",
-        lower="Lower end of the 95 % interval",
-        upper="Upper end of the 95 % interval",
-        p_wilcoxon="p value of the Wilcoxon signed-rank test, two-sided, not corrected",
+        mean="Mean across participants",
+        sd="Standard deviation across participants",
+        median="Median across participants",
+        minimum="Lowest value across participants",
+        maximum="Highest value across participants",
+        minus="Interpolation with the better median across participants, used as the reference for"
+        " the method",
+        difference="Hodges-Lehmann estimate of the difference from the interpolation in the"
+        " column minus",
+        lower="Lower limit of the 95 % confidence interval of the difference",
+        upper="Upper limit of the 95 % confidence interval of the difference",
+        p_wilcoxon="Two-sided p value of the Wilcoxon signed-rank test, not corrected for"
+        " multiple "
+        "comparisons",
         p_smallest="Smallest p value that the test can reach with this number of participants",
-        p_holm="p value corrected over all comparisons of the statistic (Holm); comparisons over"
-        " the whole scan are corrected separately",
+        p_holm="p value corrected for all comparisons of the metric (Holm). Comparisons in the"
+        " whole "
+        "scan are corrected separately.",
     ),
 }
 PROTOCOL_COLUMNS = {
-    **_columns(protocol="Acquisition protocol; all if no column was named"),
+    **_columns(protocol="Acquisition protocol, or all if --protocol was not specified"),
     **_PLACE,
     **_columns(
         n="Participants",
-        mae="Mean absolute difference from the value of the measured scan",
-        mae_sd="Standard deviation of the absolute difference over participants",
+        mae="Mean absolute difference from the value of the measured scan, across participants",
+        mae_sd="Standard deviation of the absolute difference across participants",
     ),
 }
 AGREEMENT_COLUMNS = {
     **{name: text for name, text in _PLACE.items() if name != "statistic"},
     **_columns(
-        unit="ml, or percent of the mean of both volumes",
+        unit="Unit of the differences: ml, or percent of the mean of both volumes",
         n="Participants",
-        bias="Mean difference from the volume of the measured scans",
-        bias_lower="Lower end of the 95 % interval",
-        bias_upper="Upper end of the 95 % interval",
-        sd="Standard deviation of the differences",
-        low_limit="Lower 95 % limit of agreement, bias - 1.96 SD",
-        low_limit_lower="Lower end of the 95 % interval",
-        low_limit_upper="Upper end of the 95 % interval",
-        high_limit="Upper 95 % limit of agreement, bias + 1.96 SD",
-        high_limit_lower="Lower end of the 95 % interval",
-        high_limit_upper="Upper end of the 95 % interval",
+        bias="Bias: mean difference from the volumes of the measured scans",
+        bias_lower="Lower limit of the 95 % confidence interval of the bias",
+        bias_upper="Upper limit of the 95 % confidence interval of the bias",
+        sd="Standard deviation of the differences across participants",
+        low_limit="Lower 95 % limit of agreement (bias - 1.96 SD)",
+        low_limit_lower="Lower limit of the 95 % confidence interval of the lower limit of"
+        " agreement",
+        low_limit_upper="Upper limit of the 95 % confidence interval of the lower limit of"
+        " agreement",
+        high_limit="Upper 95 % limit of agreement (bias + 1.96 SD)",
+        high_limit_lower="Lower limit of the 95 % confidence interval of the upper limit of"
+        " agreement",
+        high_limit_upper="Upper limit of the 95 % confidence interval of the upper limit of"
+        " agreement",
     ),
 }
 VARIABILITY_COLUMNS = {
     **{name: text for name, text in _PLACE.items() if name != "statistic"},
     **_columns(
-        n="Number of participants with two or more sessions",
-        n_scans="Total number of sessions of these participants",
-        mean="Mean volume (ml)",
-        sd_within="Pooled standard deviation within participants (ml)",
-        cv_percent="Pooled standard deviation in percent of the participant's mean",
+        n="Number of participants with at least two sessions",
+        n_scans="Total number of sessions across these participants",
+        mean="Mean volume across participants and sessions (ml)",
+        sd_within="Pooled within-participant standard deviation (ml)",
+        cv_percent="Pooled within-participant standard deviation, in percent of the participant's"
+        " mean "
+        "volume",
     ),
 }

@@ -122,24 +122,34 @@ def _quartiles(values: pd.Series, prefix: str) -> dict[str, float]:
 CHANGE_COLUMNS = {
     name: {"Description": text}
     for name, text in {
-        "contrast": "Suffix of the scans; all: all contrasts together",
-        "region": "Class of the segmentation",
-        "series": "Interpolation, method, or measured (high-resolution scan)",
-        "time": "Whole months since the participant's first session; session label if the data"
-        " set lists no dates",
-        "n": "Participants with scans at this time",
-        "mean": "Mean volume over participants (ml)",
-        "median": "Median volume (ml)",
-        "q1": "25th percentile of the volume (ml)",
-        "q3": "75th percentile of the volume (ml)",
-        "minimum": "Smallest volume (ml)",
-        "maximum": "Largest volume (ml)",
-        "n_change": "Participants with scans at this time and at baseline; 0 at baseline",
-        "change_median": "Median change from the participant's baseline (percent of it)",
-        "change_q1": "25th percentile of the change (percent)",
-        "change_q3": "75th percentile of the change (percent)",
-        "absolute_median": "Median change without its sign (percent)",
-        "absolute_q1": "25th percentile of the change without its sign (percent)",
-        "absolute_q3": "75th percentile of the change without its sign (percent)",
+        "contrast": "Suffix of the scans, or all (all contrasts combined)",
+        "region": "Tissue class of the segmentation",
+        "series": "Interpolation, super-resolution method, or measured (high-resolution scan)",
+        "time": (
+            "Whole months since the participant's first session, or the session label if the "
+            "dataset contains no scan dates"
+        ),
+        "n": "Number of participants with scans at this time",
+        "mean": "Mean volume across participants (ml)",
+        "median": "Median volume across participants (ml)",
+        "q1": "25th percentile of the volume across participants (ml)",
+        "q3": "75th percentile of the volume across participants (ml)",
+        "minimum": "Smallest volume across participants (ml)",
+        "maximum": "Largest volume across participants (ml)",
+        "n_change": "Number of participants with scans at this time and at baseline; 0 at"
+        " baseline",
+        "change_median": (
+            "Median change from baseline across participants, in percent of the participant's "
+            "volume at baseline"
+        ),
+        "change_q1": "25th percentile of the change from baseline across participants (percent)",
+        "change_q3": "75th percentile of the change from baseline across participants (percent)",
+        "absolute_median": "Median absolute change from baseline across participants (percent)",
+        "absolute_q1": (
+            "25th percentile of the absolute change from baseline across participants (percent)"
+        ),
+        "absolute_q3": (
+            "75th percentile of the absolute change from baseline across participants (percent)"
+        ),
     }.items()
 }

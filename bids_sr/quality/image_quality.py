@@ -105,7 +105,8 @@ def efc(image: Real, mask: Mask | None = None) -> float:
     x = np.abs(np.asarray(image if mask is None else image[mask], dtype=np.float64)).ravel()
     if x.size < 2 or not x.any():
         raise ValueError(
-            "the entropy focus criterion needs a nonzero image of at least two voxels"
+            "the entropy focus criterion requires an image with at least two voxels that are "
+            "not all zero"
         )
     part = x / np.linalg.norm(x)
     entropy = -(part * np.log(np.where(part > 0, part, 1.0))).sum()
@@ -132,7 +133,7 @@ def fwhm(
     inside = np.ones(x.shape, dtype=bool) if mask is None else np.asarray(mask, dtype=bool)
     variance = float(x[inside].var())
     if variance == 0:
-        raise ValueError("the smoothness of a constant image is not defined")
+        raise ValueError("smoothness cannot be estimated for a constant image")
     correlations = []
     for axis in range(3):
         first, second = (np.take(x, range(k, x.shape[axis] - 1 + k), axis) for k in (0, 1))
@@ -154,7 +155,10 @@ def wm2max(image: Real, wm: Mask) -> float:
     """
     top = float(np.percentile(np.asarray(image, dtype=np.float64), _TOP_PERCENTILE))
     if top == 0:
-        raise ValueError(f"{_TOP_PERCENTILE:g} % of the image are zero or less")
+        raise ValueError(
+            "the white-matter-to-maximum intensity ratio cannot be computed, because "
+            f"{_TOP_PERCENTILE:g} % of the voxels have an intensity of 0 or less"
+        )
     return float(np.median(_inside(image, wm, "wm")) / top)
 
 
@@ -217,7 +221,8 @@ def overlap(reference: Mask, voxels: Mask, within: Mask | None = None) -> dict[s
     """
     if reference.shape != voxels.shape or (within is not None and within.shape != voxels.shape):
         raise ValueError(
-            f"masks of {reference.shape} and {voxels.shape} voxels cannot be compared"
+            f"the masks have different shapes, {reference.shape} and {voxels.shape}, and "
+            "cannot be compared"
         )
     keep = slice(None) if within is None else np.asarray(within, dtype=bool)
     a, b = (np.asarray(mask, dtype=bool)[keep] for mask in (reference, voxels))
@@ -251,11 +256,11 @@ def _tissue_volumes(
 def _inside(image: Real, mask: Mask, name: str) -> Float:
     if mask.shape != image.shape:
         raise ValueError(
-            f"the mask {name} {mask.shape} is not on the grid of the image {image.shape}"
+            f"the {name} mask has shape {mask.shape}, but the image has shape {image.shape}"
         )
     values = np.asarray(image, dtype=np.float64)[np.asarray(mask, dtype=bool)]
     if not values.size:
-        raise ValueError(f"there is no voxel of {name}")
+        raise ValueError(f"the {name} mask is empty")
     return values
 
 
@@ -451,7 +456,8 @@ def effective_resolution(
     """
     if abs(zooms[0] - zooms[1]) > 0.01 * zooms[0]:
         raise ValueError(
-            f"decorrelation analysis needs square pixels, not {zooms[0]:g} x {zooms[1]:g} mm"
+            f"decorrelation analysis requires isotropic in-plane voxels, got {zooms[0]:g} x "
+            f"{zooms[1]:g} mm"
         )
     stack = image[..., None] if image.ndim == 2 else image
     chosen = (

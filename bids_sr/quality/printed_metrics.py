@@ -40,7 +40,7 @@ def cjv_signed(image: Real, gm: Mask, wm: Mask) -> float:
     boolean). ValueError for a tissue without a voxel.
     """
     if not (gm.any() and wm.any()):
-        raise ValueError("there is no voxel of gray or of white matter")
+        raise ValueError("the segmentation contains no gray-matter or no white-matter voxels")
     gray, white = (np.asarray(image, dtype=np.float64)[mask] for mask in (gm, wm))
     difference = float(white.mean()) - float(gray.mean())
     spread = float(white.std()) + float(gray.std())
@@ -59,7 +59,9 @@ def efc_sum(image: Real, mask: Mask | None = None) -> float:
     """
     x = np.abs(np.asarray(image if mask is None else image[mask], dtype=np.float64)).ravel()
     if not x.any():
-        raise ValueError("the entropy focus criterion needs a nonzero image")
+        raise ValueError(
+            "the entropy focus criterion requires an image with at least one nonzero voxel"
+        )
     part = x / np.linalg.norm(x)
     return float((part * np.log(np.where(part > 0, part, 1.0))).sum())
 
@@ -86,7 +88,10 @@ def wm2max_p95(image: Real, wm: Mask) -> float:
     values = np.asarray(image, dtype=np.float64)
     top = float(np.percentile(values, _TOP_PERCENTILE))
     if top == 0:
-        raise ValueError(f"{_TOP_PERCENTILE:g} % of the image are zero or less")
+        raise ValueError(
+            "the white-matter-to-maximum intensity ratio cannot be computed, because "
+            f"{_TOP_PERCENTILE:g} % of the voxels have an intensity of 0 or less"
+        )
     if not wm.any():
-        raise ValueError("no voxel of white matter")
+        raise ValueError("the segmentation contains no white-matter voxels")
     return float(np.median(values[wm]) / top)

@@ -66,7 +66,10 @@ class QualitySums:
         self._kept = np.ones(n_volumes, dtype=bool) if kept is None else np.asarray(kept, bool)
         n_volumes = int(self._kept.sum())
         if n_volumes < _DEGREE + 2:
-            raise ValueError(f"{n_volumes} volumes are too few to estimate temporal noise")
+            raise ValueError(
+                f"temporal noise cannot be estimated from only {n_volumes} volumes; at least "
+                f"{_DEGREE + 2} are required"
+            )
         if not mask.any():
             raise ValueError("the mask is empty")
         self._mask, self._zooms, self._n_volumes = mask, zooms, n_volumes
@@ -85,7 +88,10 @@ class QualitySums:
     def add(self, volumes: Sequence[Real]) -> None:
         """The next volumes in order of time (X, Y, Z)."""
         if any(volume.shape != self._mask.shape for volume in volumes):
-            raise ValueError(f"volumes of {volumes[0].shape}, mask of {self._mask.shape}")
+            raise ValueError(
+                f"volumes of shape {volumes[0].shape} do not match the mask, which has shape "
+                f"{self._mask.shape}"
+            )
         numbers = np.arange(self._seen, self._seen + len(volumes))
         self._seen += len(volumes)
         chosen = np.flatnonzero(self._kept[numbers])
@@ -240,7 +246,8 @@ def slice_scores(image: Array, truth: Array, mask: Array, *, data_range: float) 
     """
     if not image.shape == truth.shape == mask.shape:
         raise ValueError(
-            f"shapes differ: image {image.shape}, truth {truth.shape}, mask {mask.shape}"
+            f"the image, reference and mask must have the same shape, got {image.shape}, "
+            f"{truth.shape} and {mask.shape}"
         )
     shown = [z for z in range(mask.shape[2]) if mask[..., z].any()]
     if not shown:

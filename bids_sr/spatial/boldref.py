@@ -51,7 +51,10 @@ def _steady_volumes(reader: SeriesReader, n_dummy: int) -> list[int]:
     """Numbers of steady volumes spread over a run; ValueError where there is none."""
     total = reader.shape[3]
     if total <= n_dummy:
-        raise ValueError(f"{total} volumes, {n_dummy} of them non-steady-state: no volume is left")
+        raise ValueError(
+            f"the run has {total} volumes, but the first {n_dummy} are non-steady-state "
+            "volumes; at least one steady-state volume is required"
+        )
     return [n_dummy + t for t in evenly_spaced(total - n_dummy, _VOLUMES)]
 
 
@@ -244,7 +247,8 @@ def precomputed_motion(matrices: Array, mask: Array, affine: Array) -> MotionEst
     worst = float(np.abs(sizes - 1).max())
     if worst > _RIGID:
         raise TransformError(
-            f"head-motion transforms are not rigid: one scales by {100 * worst:.1f} %"
+            "head-motion transforms must be rigid, but at least one transform scales the "
+            f"image by {100 * worst:.1f} %"
         )
     matrices[:, :3, :3] = left @ right
     center = apply_affine(affine, np.argwhere(mask).mean(axis=0)[None])[0]
@@ -335,7 +339,8 @@ def combine_echoes(paths: Sequence[Path], tes_ms: Sequence[float], out: Path) ->
         odd = next((each for each in readers if each.shape != first.shape), None)
         if odd is not None:
             raise ValueError(
-                f"{odd.path}: its shape {odd.shape} is not that of the first echo, {first.shape}"
+                f"{odd.path}: the image has shape {odd.shape}, but the first echo has shape "
+                f"{first.shape}. All echoes must have the same shape."
             )
         n_volumes = first.shape[3]
         means = [reader.mean(min(_UNSTEADY, n_volumes // 4)) for reader in readers]

@@ -211,7 +211,8 @@ class MotionEstimator:
     def __init__(self, reference: Array, mask: Array, affine: Array, margin: int = 2) -> None:
         if reference.ndim != 3 or mask.shape != reference.shape:
             raise ValueError(
-                f"reference {reference.shape} and mask {mask.shape} must be on the same 3D grid"
+                f"the reference image {reference.shape} and the mask {mask.shape} must have "
+                "the same three-dimensional shape"
             )
         head = np.asarray(mask) > 0
         if margin:
@@ -221,7 +222,8 @@ class MotionEstimator:
                 head[(slice(None),) * axis + ([0, -1],)] = False
         if head.sum() < 100:
             raise ValueError(
-                f"only {int(head.sum())} voxels are available to estimate head motion"
+                f"the head mask contains only {int(head.sum())} voxels, but at least 100 are "
+                "required to estimate head motion"
             )
         scale = head_scale(np.asarray(mask) > 0, affine)
         self._tolerance, self._radius = scale * _TOLERANCE_MM, scale * _RADIUS_MM
@@ -384,7 +386,8 @@ def estimate_motion(
         matrix, cost = estimator.fit(volume, starts, expected)
         if not np.isfinite(cost):
             _LOGGER.warning(
-                "Volume %d leaves the field of view; the transform of the previous volume is used",
+                "Most of volume %d is outside the field of view. The head-motion estimate of "
+                "the previous volume is used instead.",
                 t,
             )
         else:
@@ -392,7 +395,7 @@ def estimate_motion(
         matrices.append(matrix)
         residuals.append(cost)
     if not matrices:
-        raise ValueError("no volumes to estimate head motion")
+        raise ValueError("the list of volumes is empty, so head motion cannot be estimated")
     return MotionEstimates(
         matrices=np.stack(matrices),
         params=np.stack([rigid_params(m, estimator.center) for m in matrices]),

@@ -52,10 +52,14 @@ def otsu(values: Array) -> float:
     """
     values = np.asarray(values, dtype=np.float64).ravel()
     if not values.size:
-        raise MaskError("no voxel of the image is positive: no brain mask can be computed")
+        raise MaskError(
+            "the image contains no positive intensities, so a brain mask cannot be computed"
+        )
     low, high = float(values.min()), float(np.percentile(values, 99.9))
     if not high > low:
-        raise MaskError("the image is constant: no brain mask can be computed")
+        raise MaskError(
+            "all intensities of the image are equal, so a brain mask cannot be computed"
+        )
     counts, edges = np.histogram(values, bins=256, range=(low, high))
     centers = (edges[1:] + edges[:-1]) / 2
     below = np.cumsum(counts)
@@ -523,13 +527,15 @@ def edge_mismatch(
     """
     if not first.shape == second.shape == mask.shape:
         raise EdgeError(
-            f"images of {first.shape} and {second.shape} and a mask of {mask.shape} are not on"
-            " the same grid"
+            f"both images and the mask must be on the same grid, got shapes {first.shape}, "
+            f"{second.shape} and {mask.shape} (mask)"
         )
     if not mask.any():
         raise EdgeError("the mask is empty")
     if np.ptp(first[mask]) == 0 or np.ptp(second[mask]) == 0:
-        raise EdgeError("an image is constant in the mask and has no edges")
+        raise EdgeError(
+            "at least one image is constant inside the mask, so its edges cannot be compared"
+        )
     sizes = voxel_sizes(affine)
     around = grow(mask, affine, blur_mm)
     reach = _REACH_MM * head_scale(mask, affine)

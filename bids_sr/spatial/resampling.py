@@ -71,7 +71,7 @@ def spline_coefficients(volume: Array, order: int = 3) -> Float32:
         The volume does not have three axes.
     """
     if volume.ndim != 3:
-        raise ValueError(f"a volume has 3 axes, not {volume.ndim}")
+        raise ValueError(f"expected a volume with 3 axes, got an array with {volume.ndim}")
     # turned before it is padded: the padding keeps the order, and is larger
     stored = np.ascontiguousarray(volume.T, dtype=np.float32)
     padded = np.pad(stored, PAD, mode="edge")
@@ -334,8 +334,8 @@ def beyond_nyquist(maps: Array, factor: Sequence[float]) -> Array:
     axes = [axis for axis in (0, 1) if factor[axis] > 1]
     if not axes and factor[2] <= 1:
         raise ValueError(
-            f"a factor of {tuple(factor)} leaves no frequencies above the acquired Nyquist"
-            " frequency"
+            f"the super-resolution factor {tuple(factor)} adds no spatial frequencies above "
+            "the acquired Nyquist frequency. Use a factor above 1 along at least one axis."
         )
     across = factor[2] > 1
     spectrum = fft.dct(maps, axis=2, norm="ortho") if across else maps
@@ -407,7 +407,8 @@ class Distortion:
             if change < _CLOSE:
                 return amount.reshape(shape).astype(np.float32), unposed
         raise ValueError(
-            "the field map folds the image: shifts of neighboring voxels differ by a voxel or more"
+            "the field map cannot be inverted, because the shifts of neighboring voxels "
+            "differ by one voxel or more"
         )
 
 
@@ -457,7 +458,7 @@ def load_distortion(path: Path) -> Distortion:
     image: Any = nb.load(path)
     axis = image.header.get_dim_info()[1]
     if axis is None:
-        raise ValueError(f"{path}: the header does not define the phase-encoding axis")
+        raise ValueError(f"{path}: the image header does not define the phase-encoding axis")
     return Distortion(
         shift=np.asarray(image.dataobj, dtype=np.float32), affine=image.affine, axis=int(axis)
     )

@@ -29,7 +29,7 @@ def _shift_in_time(series: Array, fraction: float) -> Array:
     same shape.
     """
     if abs(fraction) > 1:
-        raise ValueError(f"a shift of {fraction} samples is more than one")
+        raise ValueError(f"expected a shift between -1 and 1 samples, got {fraction}")
     series = np.asarray(series, dtype=np.float32)
     if fraction == 0:
         return series.copy()
@@ -82,7 +82,9 @@ def correct_slice_timing(
     slices, volumes = reader.shape[2], reader.shape[3]
     times = np.asarray(slice_times, dtype=np.float64)
     if times.shape != (slices,):
-        raise ValueError(f"{times.size} slice times for {slices} slices")
+        raise ValueError(
+            f"{times.size} slice times were given for {slices} slices; expected one time per slice"
+        )
     if (
         tr <= 0
         or times.min() < 0
@@ -90,12 +92,13 @@ def correct_slice_timing(
         or not 0 <= ref_time <= tr * (1 + 1e-3)
     ):
         raise ValueError(
-            f"slice times of {times.min():g} to {times.max():g} s do not lie within a TR of"
-            f" {tr:g} s"
+            f"slice times must be between 0 and the repetition time ({tr:g} s), but range from "
+            f"{times.min():g} to {times.max():g} s"
         )
     if volumes - n_dummy < 2:
         raise ValueError(
-            f"{volumes} volumes with {n_dummy} of them not steady leave no volumes to interpolate"
+            "slice-timing correction requires at least two steady-state volumes, but the run has "
+            f"{volumes} volumes and the first {n_dummy} are non-steady-state volumes"
         )
     for z in range(slices):
         slab = reader.slab(z, z + 1)

@@ -92,7 +92,9 @@ def rigid_params(matrix: Array, center: Sequence[float] | Array) -> Float:
     m, c = np.asarray(matrix, dtype=np.float64), np.asarray(center, dtype=np.float64)
     r = m[:3, :3]
     if not np.allclose(r @ r.T, np.eye(3), atol=1e-4) or np.linalg.det(r) < 0:
-        raise TransformError("not a rigid transform: the 3x3 part is not a rotation")
+        raise TransformError(
+            "the matrix is not a rigid transform, because its 3x3 part is not a rotation"
+        )
     twist = np.array([r[2, 1] - r[1, 2], r[0, 2] - r[2, 0], r[1, 0] - r[0, 1]]) / 2
     sine, cosine = float(np.linalg.norm(twist)), float((np.trace(r) - 1) / 2)
     angle = math.atan2(sine, cosine)
@@ -179,7 +181,8 @@ def hr_grid(shape: Sequence[int], affine: Array, factor: Sequence[float]) -> tup
     high = np.floor(low * np.asarray(factor, dtype=np.float64) + 0.5).astype(int)
     if (high < 1).any():
         raise TransformError(
-            f"a factor of {tuple(factor)} leaves no voxel of a {tuple(shape)} grid"
+            f"a grid of {tuple(shape)} voxels cannot be resampled by a factor of "
+            f"{tuple(factor)}, because no voxel would remain"
         )
     fine = (int(high[0]), int(high[1]), int(high[2]))
     return fine, resized_affine(affine, shape, fine)
@@ -219,7 +222,7 @@ def write_itk(path: Path, mats: Array) -> None:
     matrices = matrices[None] if matrices.ndim == 2 else matrices
     if matrices.ndim != 3 or matrices.shape[1:] != (4, 4) or not np.isfinite(matrices).all():
         raise TransformError(
-            f"{path}: not a list of finite 4x4 matrices but of shape {np.shape(mats)}"
+            f"{path}: expected finite 4x4 matrices, got an array of shape {np.shape(mats)}"
         )
     lines = ["#Insight Transform File V1.0"]
     for number, matrix in enumerate(LPS @ matrices @ LPS):
@@ -277,7 +280,7 @@ def read_itk(path: Path) -> Float:
     """
     text = path.read_text(encoding="utf-8", errors="replace")
     if not text.startswith("#Insight Transform File"):
-        raise TransformError(f"{path}: not an ITK transform text file")
+        raise TransformError(f"{path}: the file is not an ITK transform in text format")
     kinds = re.findall(r"^Transform:\s*(\S+)", text, flags=re.M)
     parameters = re.findall(r"^Parameters:(.*)$", text, flags=re.M)
     fixed = re.findall(r"^FixedParameters:(.*)$", text, flags=re.M)
@@ -287,7 +290,7 @@ def read_itk(path: Path) -> Float:
         or set(kinds) - {*_KINDS, *_EULER}
     ):
         raise TransformError(
-            f"{path}: expected affine transforms, found {sorted(set(kinds)) or 'none'}"
+            f"{path}: expected only affine transforms, found {sorted(set(kinds)) or 'none'}"
         )
     out = []
     for kind, line, origin in zip(kinds, parameters, fixed, strict=True):
@@ -298,7 +301,10 @@ def read_itk(path: Path) -> Float:
             )
             center = center[:3]
         if values.size != 12 or center.size != 3:
-            raise TransformError(f"{path}: a 3D affine has 12 parameters and 3 fixed ones")
+            raise TransformError(
+                f"{path}: a three-dimensional affine transform must have 12 parameters and 3 "
+                "fixed parameters"
+            )
         out.append(about_center(values, center))
     return LPS @ np.stack(out) @ LPS
 
@@ -335,7 +341,7 @@ def carry(points: Array, chain: Sequence[Path]) -> Float:
             continue
         matrices = read_itk(path)
         if len(matrices) != 1:
-            raise TransformError(f"{path}: holds {len(matrices)} transforms; one is expected")
+            raise TransformError(f"{path}: expected a single transform, found {len(matrices)}")
         carried = moved(matrices[0], carried)
     return carried
 
@@ -366,11 +372,16 @@ def _composite(points: Array, path: Path) -> Array:
                     matrix = np.eye(4)
                     points += _displacements(points, values, fixed)
                 elif not kind.startswith("CompositeTransform"):
-                    raise TransformError(f"{path}: holds a {kind}, which is not supported")
+                    raise TransformError(
+                        f"{path}: the file contains a transform of type {kind}, which is not "
+                        "supported"
+                    )
     except (OSError, KeyError, IndexError, ValueError, TypeError) as error:
         if isinstance(error, TransformError):
             raise
-        raise TransformError(f"{path}: not a composite transform of ITK ({error})") from error
+        raise TransformError(
+            f"{path}: the file cannot be read as a composite ITK transform ({error})"
+        ) from error
     return moved(matrix, points)
 
 

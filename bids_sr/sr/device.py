@@ -21,7 +21,10 @@ def choose_device(device: str) -> str:
     if device == "cpu" or (device == "auto" and _why_no_cuda()):
         return "cpu"
     if device == "cuda" and _why_no_cuda():
-        raise RuntimeError(f"--device cuda: {_why_no_cuda()}. Use --device cpu or auto.")
+        raise RuntimeError(
+            f"--device cuda cannot be used, because {_why_no_cuda()}. Use --device cpu or "
+            "--device auto."
+        )
     return "cuda"
 
 
@@ -34,11 +37,13 @@ def _why_no_cuda() -> str:
     import torch
 
     if not torch.cuda.is_available():
-        return "no CUDA device found by torch"
+        return "PyTorch did not find a CUDA device"
     try:
         torch.ones(8, device="cuda").sum().item()
     except RuntimeError as error:
-        return f"the CUDA device does not work: {str(error).strip().splitlines()[0]}"
+        return (
+            f"a test computation on the CUDA device failed: {str(error).strip().splitlines()[0]}"
+        )
     return ""
 
 

@@ -27,8 +27,8 @@ def renaming(card: Mapping[str, object]) -> str:
     if named == method:
         return ""
     return (
-        f"the model was trained as {named} --recipe fast by an earlier version of bids-sr; this"
-        f" data-consistent network is now the method {method}"
+        f"the model was trained with {named} --recipe fast by an earlier version of bids-sr. "
+        f"This data-consistent network is now available as the method {method}"
     )
 
 

@@ -32,8 +32,8 @@ def check_factor(factor: Factor) -> Factor:
     out = tuple(float(f) for f in factor)
     if len(out) != 3 or not all(np.isfinite(out)) or min(out) < 1:
         raise ResolutionError(
-            f"factor {factor}: expected three numbers of at least 1 (low- divided by"
-            " high-resolution voxel size)"
+            "the super-resolution factor must consist of three numbers of at least 1 "
+            f"(low-resolution voxel size divided by high-resolution voxel size), got {factor}"
         )
     return out[0], out[1], out[2]
 
@@ -48,7 +48,9 @@ def lowres_size(n: int, factor: float) -> tuple[int, int]:
     while m > 0 and (m * ratio.numerator) % ratio.denominator:
         m -= 1
     if m < 1:
-        raise ResolutionError(f"{n} voxels cannot be downsampled by a factor of {factor:g}")
+        raise ResolutionError(
+            f"an axis with {n} voxels cannot be downsampled by a factor of {factor:g}"
+        )
     return m * ratio.numerator // ratio.denominator, m
 
 
@@ -118,7 +120,7 @@ def crop_matrix_complex(n: int, m: int) -> Array:
     """
     if not 1 <= m <= n:
         raise ResolutionError(
-            f"k-space of {n} samples cannot be cropped to {m}; expected 1 to {n}"
+            f"the number of k-space samples after cropping must be from 1 to {n}, got {m}"
         )
     k = np.arange(-(m // 2), m - m // 2)
     centers = (np.arange(m) + 0.5) * n / m - 0.5
@@ -216,7 +218,7 @@ def downsample(hr: Array, lr_shape: tuple[int, ...]) -> Array:
 def _as_image(values: Array) -> Array:
     values = np.asarray(values)
     if values.ndim not in (3, 4):
-        raise ResolutionError(f"the image has {values.ndim} axes; expected 3 or 4")
+        raise ResolutionError(f"expected an image with 3 or 4 axes, got {values.ndim}")
     return values
 
 
@@ -392,7 +394,9 @@ def matrix_for(name: str, m: int, n: int, axis: int = 0) -> Array:
     (2), B-splines replace zero filling. Matrix from acquired to high resolution (n x m).
     """
     if name not in MATRICES:
-        raise KeyError(f"unknown interpolation {name}; expected one of {', '.join(MATRICES)}")
+        raise KeyError(
+            f"unknown interpolation method {name}; expected one of {', '.join(MATRICES)}"
+        )
     return MATRICES["bspline" if name == "zerofill" and axis == 2 else name](m, n)
 
 

@@ -70,7 +70,7 @@ class Placebo:
     method: str = ""
 
 
-_SUBJECT = "a model of this participant"
+_SUBJECT = "a model trained on this participant"
 PLACEBOS_OF_A_PAIR = (
     Placebo(
         suffix="Phantom",
@@ -321,5 +321,6 @@ def get_recipe(method: Method, name: str) -> Recipe:
     if name in method.recipes:
         return method.recipes[name]
     raise UnknownMethod(
-        f"method {method.name} has no recipe {name!r}; expected one of {', '.join(method.recipes)}"
+        f"the method {method.name} has no recipe {name!r}; expected one of "
+        f"{', '.join(method.recipes)}"
     )

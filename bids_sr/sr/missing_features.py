@@ -20,8 +20,8 @@ def missing_features(method: Method, recipe: str) -> str:
     Returns
     -------
     str
-        A clause such as "no weights of that network are given, and squared error stands in for
-        the features"; "" if the recipe has no such term, or cannot be trained without it.
+        A clause such as "no VGG-19 weights were given, so squared error replaces the features";
+        "" if the recipe has no such term, or cannot be trained without it.
     """
     chosen = method.recipes.get(recipe_name(method, recipe))
     if chosen is None or chosen.needs_vgg:
@@ -29,8 +29,9 @@ def missing_features(method: Method, recipe: str) -> str:
     if not any(term.kind == "perceptual" for term in chosen.losses):
         return ""
     stand_ins = [loss_in_words(loss_name(term)) for term in chosen.losses if term.stands_in]
-    instead = f", so {' plus '.join(stand_ins)} replaces the features" if stand_ins else ""
-    return f"no VGG-19 weights were given{instead}"
+    if not stand_ins:
+        return "no VGG-19 weights were given"
+    return f"no VGG-19 weights were given, so {' plus '.join(stand_ins)} replaces the features"
 
 
 def features_notice(method: Method, recipe: str) -> tuple[Level, str] | None:
@@ -42,10 +43,10 @@ def features_notice(method: Method, recipe: str) -> tuple[Level, str] | None:
     lacking = missing_features(method, recipe)
     if not lacking:
         return None
-    text = f"the loss will not include VGG-19 features: {lacking}"
+    text = f"the loss will not include VGG-19 features, because {lacking}"
     if recipe == "fast":
-        return "note", f"{text}. The term is optional in recipe fast (--vgg-weights FILE)."
+        return "note", f"{text}. This term is optional with --recipe fast (--vgg-weights FILE)."
     return "warning", (
-        f"{text}. The training then differs from the paper. To include the features, specify the"
-        " weights with --vgg-weights FILE."
+        f"{text}. The training will therefore differ from the paper. To include the features, "
+        "specify the weights with --vgg-weights FILE."
     )

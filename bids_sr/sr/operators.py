@@ -68,8 +68,8 @@ class Degradation:
         count = len(self.shape)
         if tuple(x.shape[-count:]) != self.shape:
             raise ResolutionError(
-                f"degradation {self.name}: the shape of the image is {tuple(x.shape)}; expected"
-                f" {self.shape}"
+                f"the degradation {self.name} expects an image of shape {self.shape}, got "
+                f"{tuple(x.shape)}"
             )
         kinds = _DEGRADATIONS[self.name][:count]
         for axis, (kind, m, (start, stop)) in enumerate(
@@ -111,21 +111,21 @@ def get_operator(
         raise KeyError(f"unknown degradation {name!r}; expected one of {', '.join(_DEGRADATIONS)}")
     if len(shape) not in (2, 3) or len(factor) != len(shape):
         raise ResolutionError(
-            f"shape {shape} and factor {factor}: expected two or three axes and one factor per"
-            " axis"
+            "expected a grid with two or three axes and one factor per axis, got shape "
+            f"{shape} and factor {factor}"
         )
     if not all(np.isfinite(factor)) or min(factor) < 1:
         raise ResolutionError(
-            f"factor {factor}: expected numbers of at least 1 (low- divided by high-resolution"
-            " voxel size)"
+            "super-resolution factors must be at least 1 (low-resolution voxel size divided "
+            f"by high-resolution voxel size), got {factor}"
         )
     if lowres_shape is not None:
         if len(lowres_shape) != len(shape) or any(
             not 1 <= m <= n for m, n in zip(lowres_shape, shape, strict=True)
         ):
             raise ResolutionError(
-                f"low-resolution grid {lowres_shape}: expected at most as many voxels along"
-                f" each axis as the high-resolution grid {shape}"
+                f"the low-resolution grid {lowres_shape} must not have more voxels along any "
+                f"axis than the high-resolution grid {shape}"
             )
         window, coarse = tuple((0, n) for n in shape), tuple(lowres_shape)
     else:

@@ -92,7 +92,9 @@ def read_drawn(text: str, method: str, recipe: Recipe) -> SearchedSetting:
         )
     if numbers[0] >= numbers[1]:
         raise ChangeError(
-            "the lower limit is not below the upper limit", f"write {field.name}=LOW..HIGH", text
+            "the lower limit of the range must be smaller than the upper limit",
+            f"Specify the range as {field.name}=LOW..HIGH.",
+            text,
         )
     return SearchedSetting(field=field.name, low=numbers[0], high=numbers[1], whole=field.whole)
 
@@ -159,9 +161,9 @@ def grid_trials(
     """
     for searched in space:
         if not searched.choices:
-            why = "a grid search requires a list of values, not a range"
+            why = "a grid search requires a list of values instead of a range"
             raise ChangeError(
-                why, f"list the values, such as {searched.field}=A,B,C", str(searched)
+                why, f"List the values, for example {searched.field}=A,B,C.", str(searched)
             )
     trials = [
         tuple(

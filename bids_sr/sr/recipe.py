@@ -32,8 +32,8 @@ def in_plane(factor: Factor) -> None:
     """Raise ValueError where a factor asks for thinner slices."""
     if factor[2] != 1:
         raise ValueError(
-            f"factor {factor}: a 2D network changes only the in-plane resolution; expected a"
-            " factor of 1 across slices"
+            "a two-dimensional network only changes the in-plane resolution, so the factor "
+            f"across slices must be 1 (got {factor})"
         )
 
 
@@ -243,7 +243,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if self.epochs is not None and self.patches is None:
-            raise ValueError("a recipe with `epochs` also requires `patches`")
+            raise ValueError("a recipe that specifies `epochs` must also specify `patches`")
 
     @property
     def epochs_of_slices(self) -> bool:

@@ -64,7 +64,10 @@ class RecipeChange:
         name, equals, number = text.partition("=")
         method, dot, field = name.strip().partition(".")
         if not (equals and dot and method and field):
-            raise ChangeError("expected METHOD.FIELD=VALUE", "write, for example, tv.tv=0.02")
+            raise ChangeError(
+                "the change is not of the form METHOD.FIELD=VALUE",
+                "Write, for example, tv.tv=0.02.",
+            )
         return cls(method=method, field=field, value=number_of(number))
 
 
@@ -72,11 +75,13 @@ def change_of_method(text: str, method: str) -> RecipeChange:
     """Read ``FIELD=VALUE``, or ``METHOD.FIELD=VALUE`` of this method; else `ChangeError`."""
     name, equals, _ = text.partition("=")
     if not (name.strip() and equals):
-        raise ChangeError("expected FIELD=VALUE", "write, for example, batch=8", text)
+        raise ChangeError(
+            "the change is not of the form FIELD=VALUE", "Write, for example, batch=8.", text
+        )
     if "." in name and not name.strip().startswith(f"{method}."):
         raise ChangeError(
-            f"expected a setting of the method {method}",
-            "write FIELD=VALUE without a method",
+            f"the change must concern a setting of the method {method}",
+            "Write FIELD=VALUE without the name of a method.",
             text,
         )
     try:
@@ -94,9 +99,13 @@ def number_of(text: str) -> Number:
     try:
         value = float(text)
     except ValueError:
-        raise ChangeError(f"{text.strip()!r} is not a number", "use one number") from None
+        raise ChangeError(
+            f"{text.strip()!r} is not a number", "Specify a single number."
+        ) from None
     if not isfinite(value):
-        raise ChangeError(f"{text.strip()!r} is not a finite number", "use one number")
+        raise ChangeError(
+            f"{text.strip()!r} is not a finite number", "Specify a single finite number."
+        )
     return int(value) if value.is_integer() else value
 
 
@@ -140,11 +149,12 @@ class VariableField:
         """Return a value as the recipe takes it, or raise `ChangeError`."""
         if self.whole and value != int(value):
             raise ChangeError(
-                f"{self.name} must be a whole number", f"use a whole number from {self.range}"
+                f"{self.name} must be a whole number", f"Specify a whole number from {self.range}."
             )
         if not self.least <= value <= self.most:
             raise ChangeError(
-                f"{self.name} ({self.sets}) must be from {self.range}", "use a value in this range"
+                f"{self.name} ({self.sets}) must be from {self.range}",
+                "Specify a value in this range.",
             )
         return int(value) if self.whole else float(value)
 
@@ -203,7 +213,8 @@ _IMAGE_LOSSES = (
         name="psnr",
         kind="psnr",
         path="PSNRLoss",
-        sets="weight of the distance in PSNR (dB) from a perfect image",
+        sets="weight of the peak signal-to-noise ratio (PSNR), expressed as the distance in dB "
+        "from a perfect image",
         source=f"{_ATTENTION_UNET}, section 4.3",
     ),
 )
@@ -211,18 +222,18 @@ _OTHER_WEIGHTS = (
     _Weight(
         name="tv",
         kind="tv",
-        sets="weight of total variation",
+        sets="weight of the total variation",
         source=f"{_TV}: 0 to 0.1, equation 2",
     ),
-    _Weight(name="adversarial", kind="adversarial", sets="weight of the adversarial term"),
+    _Weight(name="adversarial", kind="adversarial", sets="weight of the adversarial loss"),
     _Weight(
         name="perceptual",
         kind="perceptual",
-        sets="weight of VGG-19 features",
+        sets="weight of the perceptual loss (VGG-19 features)",
     ),
-    _Weight(name="cycle", kind="cycle", sets="weight of cycle consistency"),
-    _Weight(name="identity", kind="identity", sets="weight of the identity term"),
-    _Weight(name="sparsify", kind="sparsify", sets="weight of the joint sparsifying term"),
+    _Weight(name="cycle", kind="cycle", sets="weight of the cycle-consistency loss"),
+    _Weight(name="identity", kind="identity", sets="weight of the identity loss"),
+    _Weight(name="sparsify", kind="sparsify", sets="weight of the joint sparsity term"),
 )
 
 
@@ -336,7 +347,7 @@ def variable_fields(recipe: Recipe) -> tuple[VariableField, ...]:
                 most=256,
                 whole=True,
                 unit="channels",
-                sets="filters of the generator's first layer",
+                sets="number of filters in the first layer of the generator",
                 source=f"{_ATTENTION_UNET}: 16 to 128, section 4.1.4",
                 put=_with_filters,
             )
@@ -353,7 +364,7 @@ def variable_fields(recipe: Recipe) -> tuple[VariableField, ...]:
                 most=_LARGEST_SIDE,
                 whole=True,
                 unit="high-resolution voxels",
-                sets="side length of the training patches",
+                sets="side length of training patches",
                 source=f"{_ATTENTION_UNET}: 8 to 64, section 4.1.2",
                 put=lambda how, value: replace(how, patch=int(value), patch_at_most=False),
             )
@@ -364,15 +375,15 @@ def variable_fields(recipe: Recipe) -> tuple[VariableField, ...]:
                 name="patches",
                 default=None if recipe.epochs_of_slices else recipe.patches,
                 without_default=(
-                    "each slice once per epoch"
+                    "all slices once per epoch"
                     if recipe.epochs_of_slices
-                    else "new patches at each step"
+                    else "new patches in every step"
                 ),
                 least=1,
                 most=10_000_000,
                 whole=True,
-                unit="patches in total, over all images",
-                sets="training samples, drawn once",
+                unit="patches in total across all images",
+                sets="number of training patches, which are drawn once before training",
                 source=(
                     f"{_ATTENTION_UNET}: 100 to 5000 per scan, section 4.1.3;"
                     f" {_MOUSE}: 5000 and 20000, table 1"
@@ -394,7 +405,7 @@ def _step_fields(recipe: Recipe) -> Iterable[VariableField]:
             most=100_000,
             whole=True,
             unit="epochs",
-            sets="largest number of epochs",
+            sets="maximum number of epochs",
             put=lambda how, value: replace(how, epochs=int(value)),
         )
     else:
@@ -406,7 +417,7 @@ def _step_fields(recipe: Recipe) -> Iterable[VariableField]:
             most=10_000_000,
             whole=True,
             unit="steps",
-            sets="largest number of training steps",
+            sets="maximum number of training steps",
             put=lambda how, value: replace(how, iterations=int(value)),
         )
     yield VariableField(
@@ -416,7 +427,7 @@ def _step_fields(recipe: Recipe) -> Iterable[VariableField]:
         most=512,
         whole=True,
         unit="patches per step",
-        sets="size of a batch",
+        sets="number of patches per batch",
         put=lambda how, value: replace(how, batch=int(value)),
     )
     yield VariableField(
@@ -425,18 +436,18 @@ def _step_fields(recipe: Recipe) -> Iterable[VariableField]:
         least=1e-7,
         most=1,
         unit="",
-        sets="learning rate of Adam for the generator",
+        sets="learning rate of the Adam optimizer for the generator",
         put=lambda how, value: replace(how, learning_rate=float(value)),
     )
     if recipe.build_critic is not None:
         yield VariableField(
             name="critic_learning_rate",
             default=recipe.critic_learning_rate,
-            without_default="that of the generator",
+            without_default="same as the generator",
             least=1e-7,
             most=1,
             unit="",
-            sets="learning rate of Adam for the critic",
+            sets="learning rate of the Adam optimizer for the critic",
             put=lambda how, value: replace(how, critic_learning_rate=float(value)),
         )
 
@@ -446,7 +457,7 @@ def nearest(name: str, known: Sequence[str]) -> str:
     from difflib import get_close_matches
 
     close = get_close_matches(name, known, n=1)
-    return f"did you mean {close[0]}?" if close else ""
+    return f"Did you mean {close[0]}?" if close else ""
 
 
 def variable_field(recipe: Recipe, name: str, about: str) -> VariableField:
@@ -457,13 +468,15 @@ def variable_field(recipe: Recipe, name: str, about: str) -> VariableField:
     fields = {field.name: field for field in variable_fields(recipe)}
     if name not in fields:
         why = f"{about} has no setting {name!r}; expected one of {', '.join(fields)}"
-        fix = nearest(name, list(fields)) or "choose one of these"
+        fix = nearest(name, list(fields)) or "Choose one of these settings."
         if name == "bce" and recipe.objective == "supervised":
             why = (
-                f"cross-entropy requires intensities from 0 to 1, but intensities in {about} can"
-                " be above 1"
+                "the cross-entropy loss requires intensities between 0 and 1, but intensities "
+                f"can exceed 1 in {about}"
             )
-            fix = "use --recipe paper of attunet, unet, vit, ccnn3d, resnet2d, resnet3d or gan3d"
+            fix = (
+                "Use --recipe paper with attunet, unet, vit, ccnn3d, resnet2d, resnet3d or gan3d."
+            )
         raise ChangeError(why, fix)
     return fields[name]
 
@@ -490,10 +503,10 @@ def apply_changes(recipe: Recipe, changes: Sequence[RecipeChange], about: str = 
     if changes and not changed.is_tied:
         others = [weight.name for weight in _IMAGE_LOSSES if _takes(recipe, weight)]
         raise ChangeError(
-            "all terms of the loss that compare the output with an image would have weight 0",
-            f"use a weight above 0 for one of {', '.join(others)}"
+            "all loss terms that compare the output with an image would have a weight of 0",
+            f"Specify a weight above 0 for at least one of {', '.join(others)}."
             if others
-            else "keep the default of one of the weights",
+            else "Keep the default of at least one weight.",
             " ".join(map(str, changes)),
         )
     return changed
@@ -523,28 +536,28 @@ def check_changes(
         name = change.method
         if name not in method_names():
             why = f"unknown method {name!r}; expected one of {', '.join(method_names())}"
-            fix = nearest(name, method_names()) or "choose one of these"
+            fix = nearest(name, method_names()) or "Choose one of these methods."
             raise ChangeError(why, fix, str(change))
         if not get_method(name).recipes:
             why = (
-                f"{name} has no recipe, because the method estimates variance maps and does not"
-                " train a network"
+                f"{name} has no recipe, because this method estimates variance maps instead of "
+                "training a network"
             )
-            raise ChangeError(why, "omit the change", str(change))
+            raise ChangeError(why, "Remove the change.", str(change))
         if name not in methods:
             why = (
-                f"{name} is not one of the methods of this command"
-                f" ({', '.join(methods) or 'none'})"
+                f"the method {name} is not run by this command (selected methods: "
+                f"{', '.join(methods) or 'none'})"
             )
-            fix = f"add --sr-method {name}, or omit the change"
+            fix = f"Add --sr-method {name}, or remove the change."
             raise ChangeError(why, fix, str(change))
         if change.field == "perceptual" and not vgg:
-            why = "without VGG-19 weights, the perceptual term is off"
-            fix = "specify the weights with --vgg-weights, or omit the change"
+            why = "the perceptual loss is not used, because no VGG-19 weights were specified"
+            fix = "Specify the weights with --vgg-weights, or remove the change."
             raise ChangeError(why, fix, str(change))
         if [other.field for other in changes_of(changes, name)].count(change.field) > 1:
-            why = f"{name}.{change.field} is set twice"
-            raise ChangeError(why, "set it once", str(change))
+            why = f"{name}.{change.field} is specified twice"
+            raise ChangeError(why, "Specify the setting only once.", str(change))
     for name in dict.fromkeys(change.method for change in changes):
         method = get_method(name)
         if recipe_name(method, recipe) in method.recipes:  # a missing one has its own refusal
@@ -573,7 +586,10 @@ def changes_from(method: str, values: Mapping[str, object]) -> tuple[RecipeChang
     changes = []
     for name, value in values.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
-            raise ChangeError(f"{name} is not a number", "restore the original card")
+            raise ChangeError(
+                f"the value of {name} in the model card is not a number",
+                "Restore the original model card.",
+            )
         changes.append(RecipeChange(method=method, field=name, value=value))
     return tuple(changes)
 
@@ -583,10 +599,12 @@ def changes_text(recipe: Recipe, changes: Sequence[RecipeChange]) -> str:
     differing = differing_settings(recipe, changes)
     fields = {field.name: field for field in variable_fields(recipe)}
     parts = [
-        f"{fields[name].sets} {value:.9g} instead of {fields[name].shown_default}"
+        f"{fields[name].sets} ({value:.9g} instead of {fields[name].shown_default})"
         for name, value in differing.items()
     ]
-    return f" Changed settings of the recipe: {'; '.join(parts)}." if parts else ""
+    return (
+        f" The following settings of the recipe were changed: {'; '.join(parts)}." if parts else ""
+    )
 
 
 def work_ratio(recipe: Recipe, changed: Recipe, ndim: int) -> float:

@@ -22,8 +22,8 @@ class WrongChecksum(ValueError):
     def __init__(self, path: Path, digits: str, digest: str) -> None:
         self.digest = digest
         super().__init__(
-            f"{path}: the SHA-256 is {digest}; expected a SHA-256 that begins with {digits}. The"
-            " file is incomplete, damaged or a different file."
+            f"{path}: the SHA-256 checksum is {digest}, but a checksum that begins with "
+            f"{digits} is expected. The file is incomplete, damaged, or not the right file."
         )
 
 
@@ -52,13 +52,14 @@ def load_vgg19(path: Path) -> nn.Sequential:
 
     if path.suffix != ".safetensors":
         raise ValueError(
-            f"{path}: not a .safetensors file. Files of torch.save are not read, because they can"
-            f" contain code. Convert torchvision's file with: bids-sr-models vgg19 {path}"
+            f"{path}: VGG-19 weights must be stored in a .safetensors file. Files written by "
+            "torch.save are not read, because they can contain code. To convert the "
+            f"torchvision file, run: bids-sr-models vgg19 {path}"
         )
     try:
         state = load_file(path)
     except Exception as error:
-        raise ValueError(f"{path}: cannot be read as VGG-19 weights: {error}") from error
+        raise ValueError(f"{path}: the file cannot be read as VGG-19 weights ({error})") from error
     net = vgg19_features()
     net.load_state_dict(_convolutions(path, state))
     return net.eval().requires_grad_(False)
@@ -100,10 +101,13 @@ def convert_vgg19(path: Path, digits: str) -> bytes:
             state = torch.load(stream, map_location="cpu", weights_only=True)
         except Exception as error:
             raise ValueError(
-                f"{path}: cannot be read as a file of torch.save ({type(error).__name__})"
+                f"{path}: the file cannot be read as a PyTorch file written by torch.save "
+                f"({type(error).__name__})"
             ) from error
     if not isinstance(state, dict):
-        raise ValueError(f"{path}: not a state dictionary; found a {type(state).__name__}")
+        raise ValueError(
+            f"{path}: expected a state dictionary, got an object of type {type(state).__name__}"
+        )
     weights = {f"{_PREFIX}{key}": value for key, value in _convolutions(path, state).items()}
     # one entry, because the order of several is not fixed
     return save(weights, {"source": f"sha256:{digest}"})
@@ -123,7 +127,7 @@ def _convolutions(path: Path, state: dict[str, Tensor]) -> dict[str, Tensor]:
     ]
     if wrong:
         raise ValueError(
-            f"{path}: not VGG-19 of torchvision: {', '.join(wrong[:3])} missing or of another"
-            " shape"
+            f"{path}: the file does not contain torchvision's VGG-19 weights, because these "
+            f"tensors are missing or have a different shape: {', '.join(wrong[:3])}"
         )
     return {key: state[f"{_PREFIX}{key}"].float().contiguous() for key in shapes}

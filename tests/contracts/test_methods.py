@@ -157,7 +157,7 @@ def test_a_method_of_the_run_has_any_size_and_factor_and_is_consistent(
     assert fine.shape[:3] == tuple(int(n * f + 0.5) for n, f in zip(shape, factor, strict=True))
     assert inconsistency(fine[..., 1], volumes[..., 1]) < 1e-5
     assert np.abs(fine - filled).max() > 0.01
-    with pytest.raises(InferenceError, match="cannot upsample single volumes"):
+    with pytest.raises(InferenceError, match="cannot be applied to single volumes"):
         make_upsampler(name, given, model)
 
 

@@ -176,8 +176,8 @@ class Examples:
             )
             if len(slices) < 2:
                 raise TrainingDataError(
-                    f"slices that show enough of the head: {len(slices)}; at least 2 are"
-                    " required, because some are held out"
+                    f"only {len(slices)} slices contain enough of the mask, but at least 2 "
+                    "are required, because some slices are held out"
                 )
             return split(slices, hold_out)
         depth = [self.at(k).shape[2] for k in range(count)]
@@ -193,7 +193,8 @@ class Examples:
             kept = max(p, (brain[-1] + 1 - part) // p * p)
             if kept >= n:
                 raise TrainingDataError(
-                    f"{self.images[k].name}: {n} slices are too few to hold out a part of them"
+                    f"{self.images[k].name}: {n} slices are too few to hold out some of the "
+                    "slices for validation"
                 )
             train.append(Region(image=k, slices=(0, kept)))
             held.append(Region(image=k, slices=(kept, n)))
@@ -502,12 +503,14 @@ class Examples:
         zooms = np.asarray(first.zooms)
         step = np.array([p / q for p, q in seen.steps])
         high, low = (zooms, zooms * step) if first.fine is not None else (zooms / step, zooms)
-        unit = "99th percentile of each low-resolution image in the mask is 1"
+        unit = "the 99th percentile of each low-resolution image within the mask is scaled to 1"
         if self.recipe.intensity == "unit":
-            unit = "the largest value of each low-resolution image is 1"
+            unit = "the maximum of each low-resolution image is scaled to 1"
         elif self.recipe.intensity == "range":
-            unit = "the smallest value of each low-resolution image is 0, the largest 1"
-        made = f"computed from the high-resolution images ({self.recipe.degradation})"
+            unit = "the minimum of each low-resolution image is scaled to 0 and the maximum to 1"
+        made = (
+            f"computed from the high-resolution images by downsampling ({self.recipe.degradation})"
+        )
         image = seen.coarse[0].cpu().numpy()
         mask = seen.inside_coarse[0].cpu().numpy()
         return image_entries(image, mask, first.affine, self.factor, mm=(low, high)) | {

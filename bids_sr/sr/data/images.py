@@ -52,31 +52,31 @@ class TrainingImage:
     def __post_init__(self) -> None:
         if self.fine is None and self.coarse is None:
             raise TrainingDataError(
-                f"{self.name}: no image; expected a high-resolution image, a"
-                " low-resolution image, or both"
+                f"{self.name}: at least one image is required (a high-resolution image, a "
+                "low-resolution image, or both)"
             )
         for kind, image in (("high-resolution", self.fine), ("low-resolution", self.coarse)):
             if image is None:
                 continue
             if image.ndim not in (3, 4):
                 raise TrainingDataError(
-                    f"{self.name}: the {kind} image has {image.ndim} axes; expected 3 (4 with"
-                    " channels)"
+                    f"{self.name}: the {kind} image has {image.ndim} axes; expected 3 axes, or "
+                    "4 axes with channels"
                 )
             if not np.isfinite(image).all() or np.ptp(image) == 0:
                 raise TrainingDataError(
-                    f"{self.name}: the {kind} image is constant, or contains NaN or infinite"
-                    " values"
+                    f"{self.name}: the {kind} image is constant, or contains NaN or infinite "
+                    "values"
                 )
             if min(image.shape[-3:-1]) < _LEAST:
                 raise TrainingDataError(
-                    f"{self.name}: the {kind} image {image.shape} has fewer than {_LEAST} voxels"
-                    " along an in-plane axis"
+                    f"{self.name}: the {kind} image has the shape {image.shape}, but at least "
+                    f"{_LEAST} voxels are required along both in-plane axes"
                 )
         if self.mask.shape != self.shape:
             raise TrainingDataError(
-                f"{self.name}: the mask {self.mask.shape} is not on the grid of the image"
-                f" {self.shape}"
+                f"{self.name}: the mask has the shape {self.mask.shape}, but the image has the "
+                f"shape {self.shape}"
             )
         if not (self.mask > 0).any():
             raise TrainingDataError(f"{self.name}: the mask is empty")
@@ -85,11 +85,10 @@ class TrainingImage:
             and self.coarse is not None
             and _channels(self.fine) != _channels(self.coarse)
         ):
-            counts = (
-                f"{_channels(self.fine)} channels in the high-resolution image,"
-                f" {_channels(self.coarse)} in the low-resolution image; expected equal numbers"
+            raise TrainingDataError(
+                f"{self.name}: the high-resolution image has {_channels(self.fine)} "
+                f"channels, but the low-resolution image has {_channels(self.coarse)}"
             )
-            raise TrainingDataError(f"{self.name}: {counts}")
 
     @property
     def _image(self) -> Array:
@@ -140,51 +139,55 @@ def checksums(images: TrainingImages) -> dict[str, str]:
 def check_images(images: TrainingImages, recipe: Recipe, factor: Factor, ndim: int) -> None:
     """Refuse images that do not belong together or cannot serve."""
     if not images:
-        raise TrainingDataError("no training images")
+        raise TrainingDataError("the list of training images is empty")
     for what, values in (
-        ("contrasts", {image.contrast for image in images}),
-        ("numbers of channels", {image.channels for image in images}),
+        ("contrast", {image.contrast for image in images}),
+        ("number of channels", {image.channels for image in images}),
         (
-            "types (with and without a high-resolution image)",
+            "type (with or without a high-resolution image)",
             {image.fine is None for image in images},
         ),
     ):
         if len(values) > 1:
             raise TrainingDataError(
-                f"the training images have different {what}: {sorted(map(str, values))}"
+                f"all training images must have the same {what}, but these values were found: "
+                f"{', '.join(sorted(map(str, values)))}"
             )
     names = [image.name for image in images]
     if len(set(names)) != len(names):
-        raise TrainingDataError(f"two training images have the same name: {sorted(names)}")
+        raise TrainingDataError(
+            "the names of training images must be unique, but the names are "
+            f"{', '.join(sorted(names))}"
+        )
     if recipe.objective != "self" and images[0].fine is None:
         raise TrainingDataError(
-            "this method is trained on high-resolution images, but there are only low-resolution"
-            " images"
+            "this method is trained on high-resolution images, but only low-resolution images "
+            "were specified"
         )
     if ndim == 2 and factor[2] != 1:
         raise TrainingDataError(
-            f"factor {factor}: a 2D method works slice by slice; expected a factor of 1 across"
-            " slices"
+            "a two-dimensional method processes images slice by slice, so the factor across "
+            f"slices must be 1 (got {factor})"
         )
     for image in images:
         if image.shape[2] < 2 and (ndim == 3 or len(images) == 1):
             raise TrainingDataError(
-                f"{image.name}: the image has a single slice; at least 2 are required, because"
-                " some are held out"
+                f"{image.name}: the image has only one slice, but at least two are required, "
+                "because some slices are held out"
             )
         if image.fine is None or image.coarse is None:
             continue
         shape = tuple(map(highres_size, image.coarse.shape[-3:], factor))
         if image.shape != shape:
             raise TrainingDataError(
-                f"{image.name}: the shape of the high-resolution image is {image.shape}; expected"
-                f" {shape} (low-resolution image {image.coarse.shape[-3:]} times the factor"
-                f" {factor})"
+                f"{image.name}: the high-resolution image has the shape {image.shape}; "
+                f"expected {shape} (shape of the low-resolution image, "
+                f"{image.coarse.shape[-3:]}, times the factor {factor})"
             )
     if recipe.objective == "cycle" and recipe.upsampled_by is None:
         raise ValueError(
-            "cycle consistency requires both images on the same grid: the recipe has to upsample"
-            " the low-resolution image first"
+            "cycle consistency requires both images on the same grid, so the recipe must "
+            "upsample the low-resolution image first"
         )
     if recipe.augmentation.of_whole_slices and (
         ndim,
@@ -198,8 +201,8 @@ def check_images(images: TrainingImages, recipe: Recipe, factor: Factor, ndim: i
         False,
     ):
         raise ValueError(
-            "augmentation by shift, gamma or noise requires a supervised 2D recipe on whole"
-            " slices with a single factor"
+            "augmentation by shift, gamma or noise requires a supervised two-dimensional "
+            "recipe that is trained on whole slices with a single factor"
         )
 
 
@@ -242,12 +245,13 @@ def pair_image(
     )
     if highres.shape != shape:
         raise TrainingDataError(
-            f"the shape of the high-resolution image is {highres.shape}; expected {shape}"
-            f" (low-resolution image {lowres.shape} times the factor {factor})"
+            f"the high-resolution image has the shape {highres.shape}; expected {shape} (shape "
+            f"of the low-resolution image, {lowres.shape}, times the factor {factor})"
         )
     if mask.shape != lowres.shape:
         raise TrainingDataError(
-            f"the mask {mask.shape} is not on the low-resolution grid {lowres.shape}"
+            f"the mask has the shape {mask.shape}, but the low-resolution image has the shape "
+            f"{lowres.shape}"
         )
     inside = mask > 0
     a = downsample(highres, lowres.shape)[inside].astype(np.float64)

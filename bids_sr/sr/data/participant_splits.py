@@ -28,15 +28,17 @@ class ParticipantSplit:
         for name in ("training", "test"):
             if not sets[name]:
                 raise SplitError(
-                    f"the {name} set is empty", f"assign at least 1 participant to the {name} set"
+                    f"the {name} set contains no participants",
+                    f"Assign at least 1 participant to the {name} set.",
                 )
         names = list(sets)
         for k, one in enumerate(names):
             for other in names[k + 1 :]:
                 if both := sorted(set(sets[one]) & set(sets[other])):
                     raise SplitError(
-                        f"{' '.join(both)}: in both the {one} set and the {other} set",
-                        "assign each participant to only one set",
+                        f"these participants are in both the {one} set and the {other} set: "
+                        f"{' '.join(both)}",
+                        "Assign each participant to only one set.",
                     )
 
 
@@ -51,12 +53,15 @@ def split_at_random(
     if min(sizes) < 1:
         empty = ("training", "validation", "test") if len(sizes) == 3 else ("training", "test")
         name = empty[[size < 1 for size in sizes].index(True)]
-        raise SplitError(f"the {name} set is empty", "assign at least 1 participant to each set")
+        raise SplitError(
+            f"the {name} set contains no participants",
+            "Assign at least 1 participant to each set.",
+        )
     if sum(sizes) != len(participants):
         raise SplitError(
-            f"the sizes add up to {sum(sizes)} participants, but there are images of"
-            f" {len(participants)} participants",
-            "use sizes that add up to the number of participants",
+            f"the set sizes add up to {sum(sizes)} participants, but there are images from "
+            f"{len(participants)} participants",
+            "Specify sizes that add up to the number of participants.",
         )
     order = [participants[k] for k in np.random.default_rng(seed).permutation(len(participants))]
     first, last = sizes[0], len(order) - sizes[-1]
@@ -76,8 +81,8 @@ def split_by_names(
     """
     if unknown := sorted({*validation, *test} - set(participants)):
         raise SplitError(
-            f"{' '.join(unknown)}: no images found",
-            f"choose from {' '.join(participants)}",
+            f"no images were found for these participants: {' '.join(unknown)}",
+            f"Choose from {' '.join(participants)}.",
         )
     named = {*validation, *test}
     return ParticipantSplit(
@@ -117,9 +122,9 @@ def make_folds(
     """
     if not 2 <= count <= len(participants):
         raise SplitError(
-            f"{count} folds with {len(participants)} participants; expected at least 2 folds and"
-            " at most one fold per participant",
-            "use 2 folds or more, up to one fold per participant",
+            f"{count} folds cannot be formed from {len(participants)} participants; at least 2 "
+            "folds are required, and at most one fold per participant",
+            "Specify a number of folds from 2 to the number of participants.",
         )
     order = [participants[k] for k in np.random.default_rng(seed).permutation(len(participants))]
     folds = list[ParticipantSplit]()
@@ -129,8 +134,9 @@ def make_folds(
         others = [who for who in order[k:] + order[:k] if who not in test]
         if validation >= len(others):
             raise SplitError(
-                f"{validation} validation participants leave the training set empty",
-                f"use at most {len(others) - 1}",
+                f"with {validation} validation participants, no participants remain for the "
+                "training set",
+                f"Use at most {len(others) - 1} validation participants.",
             )
         folds.append(
             ParticipantSplit(

@@ -126,7 +126,9 @@ def prepare(image: TrainingImage, recipe: Recipe, factor: Factor, device: str) -
     lowest = flat.min(1) if recipe.intensity == "range" else np.zeros(len(flat))
     level = high if recipe.intensity == "percentile" else flat.max(1) - lowest
     if not (level > 0).all() or not (high > 0).all():
-        raise TrainingDataError(f"{image.name}: no positive intensity inside the mask")
+        raise TrainingDataError(
+            f"{image.name}: the image has no positive intensities within the mask"
+        )
     unit, zero = (
         torch.tensor(found, dtype=torch.float32)[:, None, None, None] for found in (level, lowest)
     )
@@ -178,11 +180,11 @@ def corners_inside(mask: Array, sides: Sequence[int], steps: Sequence[int]) -> N
     room = np.asarray(mask.shape) - sides
     if min(sides) < 1 or (room < 0).any():
         raise TrainingDataError(
-            f"a patch of {tuple(sides)} voxels does not fit in an image of {mask.shape}"
+            f"a patch of {tuple(sides)} voxels does not fit into an image of {mask.shape} voxels"
         )
     centers = np.argwhere(np.asarray(mask) > 0)
     if not len(centers):
-        raise TrainingDataError("the mask is empty, so no patches can be cut")
+        raise TrainingDataError("the mask is empty, so no patches can be extracted")
     return np.clip(centers - np.asarray(sides) // 2, 0, room) // steps * steps
 
 

@@ -80,7 +80,9 @@ def match_gain(guide: Array, boldref: Array, mask: Array) -> float:
     a = seen[inside].astype(np.float64)
     b = np.asarray(boldref)[inside].astype(np.float64)
     if not a.size or a @ a == 0:
-        raise ValueError("the high-resolution image and the BOLD run do not overlap in the mask")
+        raise ValueError(
+            "the high-resolution image and the BOLD run do not overlap within the brain mask"
+        )
     return float(a @ b / (a @ a))
 
 

@@ -47,7 +47,8 @@ def make_upsampler(
         method = get_method(model.card.method) if model.card.method else method_of_series(name)
         if method.variance is not None:
             raise InferenceError(
-                f"{method.name} requires a whole run and cannot upsample single volumes"
+                f"the method {method.name} requires a whole run and cannot be applied to "
+                "single volumes"
             )
         from bids_sr.sr.inference.network_upsampler import network_upsampler
 
@@ -55,22 +56,22 @@ def make_upsampler(
     if name == "raw":
         if factor != (1.0, 1.0, 1.0):
             raise InferenceError(
-                f"raw: factor {factor}; expected 1 along all axes, because the acquired series"
-                " keeps its grid"
+                "the acquired series (raw) is not upsampled, so the factor must be 1 along "
+                f"all axes (got {factor})"
             )
         return PlainUpsampler(function=lambda volume, pose: volume)
     if name in matrices.MATRICES:
         return PlainUpsampler(function=lambda volume, pose: upsample(name, volume, factor))
     if name not in PAIR_BASELINES:
         raise InferenceError(
-            f"{name}: no trained model was given; without a model, expected a baseline"
-            f" ({', '.join((*INTERPOLATIONS, *PAIR_BASELINES))})"
+            f"{name} requires a trained model, but no model was specified. Without a model, "
+            f"only baselines can be computed ({', '.join((*INTERPOLATIONS, *PAIR_BASELINES))})"
         )
     source, mean = acquired.guide, acquired.mean
     if source is None or acquired.affine is None or (name == "ratio" and mean is None):
         raise InferenceError(
-            f"{name} requires the high-resolution image of the participant and its transform to"
-            " the boldref"
+            f"{name} requires the high-resolution image of the participant and its "
+            "registration to the boldref"
         )
     grid = np.asarray(acquired.affine, float)
 
@@ -143,14 +144,15 @@ def super_resolve_series(
     count = reader.shape[3]
     if len(xfms) != count:
         raise InferenceError(
-            f"{len(xfms)} transforms for {count} volumes; expected one transform per volume"
+            f"expected one head-motion transform per volume, got {len(xfms)} transforms for "
+            f"{count} volumes"
         )
     affine = np.asarray(reader.affine, float)
     shift = None if distortion is None else distortion.onto(hr_shape, hr_affine)
     for t, volume in enumerate(reader.volumes()):
         fine = upsampler(volume, xfms[t])
         if not np.isfinite(fine).all():
-            raise InferenceError(f"volume {t}: super-resolution produced non-finite values")
+            raise InferenceError(f"super-resolution of volume {t} produced NaN or infinite values")
         if consistency == "enforce":
             fine = enforce(fine, volume, factor)
         _, grid = hr_grid(volume.shape, affine, factor)

@@ -80,8 +80,8 @@ def apply_in_patches(
             made = network(volume[box][None])[0]
             if made.shape[1:] != volume[box].shape[1:]:
                 raise ResolutionError(
-                    f"the output of the network has the shape {tuple(made.shape[1:])}; expected"
-                    f" the shape of the patch, {tuple(volume[box].shape[1:])}"
+                    f"the network returned an array of shape {tuple(made.shape[1:])} for a "
+                    f"patch of shape {tuple(volume[box].shape[1:])}; both shapes must be equal"
                 )
             if out is None:
                 # sums of many weighted patches err by more than 1e-6 in single precision
@@ -113,8 +113,8 @@ def _patch_starts(n: int, side: int, overlap: int) -> list[int]:
         return [0]
     if overlap >= side:
         raise ResolutionError(
-            f"patches of {side} voxels: overlap {overlap}; expected an overlap smaller than"
-            " the patch"
+            f"the overlap between patches must be smaller than the patch size ({side} voxels), "
+            f"got {overlap}"
         )
     count = -(-(n - side) // (side - overlap))
     return [(n - side) * k // count for k in range(count + 1)]
@@ -124,8 +124,8 @@ def _tiles(n: int, side: int, overlap: int, margin: int) -> list[tuple[slice, Te
     """Return (voxels, weights) of each patch of an axis; weights sum to 1."""
     if overlap < 0 or margin < 0 or (side < n and overlap <= 2 * margin and margin > 0):
         raise ResolutionError(
-            f"overlap {overlap} with margins of {margin} on both sides: expected an overlap"
-            " larger than both margins together"
+            f"the overlap between patches must exceed the sum of both margins ({margin} voxels "
+            f"on each side), got {overlap}"
         )
     at = torch.arange(side, dtype=torch.float64) + 0.5
     ramp = max(overlap - 2 * margin, 1e-9)
@@ -304,12 +304,13 @@ class NetworkUpsampler(Upsampler):
         scale = acquired.scale * (1.0 if headroom is None else headroom)
         if not np.isfinite(scale) or scale <= 0:
             raise InferenceError(
-                f"intensity scale {scale}: expected a positive, finite number. Is the mask empty?"
+                f"the intensity scale must be positive and finite, got {scale}. Check that the "
+                "mask contains voxels with signal."
             )
         if factor[2] != 1 and self.in_slices:
             raise InferenceError(
-                f"factor {factor}: a slice-wise network keeps the slices; expected a factor of 1"
-                " across slices"
+                "a slice-wise network does not change the number of slices, so the factor "
+                f"across slices must be 1 (got {factor})"
             )
         self.factor = factor
         self.scale = float(scale)
@@ -319,8 +320,8 @@ class NetworkUpsampler(Upsampler):
         self.overlap = acquired.overlap
         if self.patch and self.upsampled_by is None:
             raise InferenceError(
-                f"{model.card.method} cannot be applied in patches, because the network works on"
-                " whole slices or volumes of the acquired grid"
+                f"{model.card.method} cannot be applied patch by patch, because its network "
+                "processes whole slices or volumes on the acquired grid"
             )
         self.lower = acquired.precision == "bf16"
         if device == "cpu" and not self.lower:
@@ -417,8 +418,8 @@ def network_upsampler(model: LoadedModel, acquired: UpsamplerInputs) -> Upsample
     card = model.card
     if card.channels != 1:
         raise InferenceError(
-            f"the model fuses {card.channels} contrasts ({card.contrast}), but a series has only"
-            " one contrast. See --sr-target."
+            f"the model combines {card.channels} contrasts ({card.contrast}), but the series "
+            "has only one contrast. Models of several contrasts require --sr-target anat."
         )
     volumetric = card.method != "" and get_method(card.method).ndim == 3
     return NetworkUpsampler(model, acquired, volumetric=volumetric)
@@ -471,7 +472,9 @@ def grad_cam(critic: nn.Module, images: Tensor) -> Tensor:
     Source: Selvaraju et al. 2017, equations 1 and 2; attention_unet, sections 3.7 and 4.8.
     """
     if not isinstance(critic, Critic):
-        raise ValueError(f"Grad-CAM requires a Critic; found {type(critic).__name__}")
+        raise ValueError(
+            f"Grad-CAM requires a network of type Critic, got {type(critic).__name__}"
+        )
     kept: list[Tensor] = []
     was_training = critic.training
     critic.eval()

@@ -82,8 +82,8 @@ METHOD = Method(
     recipes={"fast": FAST, "paper": PAPER},
     reference="attention_unet",
     summary=(
-        "attention U-Net on whole slices, with several contrasts as channels and a critic for"
-        " inspection only"
+        "attention U-Net that processes whole slices, with several contrasts as input "
+        "channels; a critic is trained only for inspection"
     ),
     trained_on="images",
     fuses=True,

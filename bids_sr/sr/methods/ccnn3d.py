@@ -49,7 +49,7 @@ METHOD = Method(
     ndim=3,
     recipes={"fast": FAST, "paper": PAPER},
     reference="mouse_sr",
-    summary="three volumetric convolutions on patches, the simplest network",
+    summary="patch-based network with three volumetric convolutions, the simplest of the networks",
     trained_on="images",
     costs={"fast": Cost(always=44.0, high=2.0, series=0.65)},
 )

@@ -59,8 +59,8 @@ METHOD = Method(
     recipes={"fast": _FAST, "paper": _PAPER},
     reference="gan_cpce_circle",
     summary=(
-        "two networks (low to high resolution, and back), each with a Wasserstein critic, linked"
-        " by cycle consistency"
+        "two networks (from low to high resolution, and back) that are linked by cycle "
+        "consistency, each with a Wasserstein critic"
     ),
     trained_on="images",
     costs={"fast": Cost(always=192.0, high=2.0, series=0.75)},

@@ -67,7 +67,7 @@ METHOD = Method(
     ndim=2,
     recipes={"fast": FAST, "paper": PAPER},
     reference="gan_cpce_circle",
-    summary="encoder-decoder with conveying paths and a Wasserstein critic, slice by slice",
+    summary="slice-wise encoder-decoder network with conveying paths and a Wasserstein critic",
     trained_on="images",
     costs={"fast": Cost(always=58.0, high=3.0, series=1.24)},
 )

@@ -47,8 +47,8 @@ METHOD = Method(
     recipes={"fast": _FAST},
     reference="stss_srfmri",
     summary=(
-        "data-consistent network, trained slice by slice on the participant's own T2*-weighted"
-        " image pair; the acquired band of k-space is unchanged"
+        "data-consistent network, trained slice by slice on the participant's own "
+        "T2*-weighted image pair; the acquired band of k-space is not changed"
     ),
     placebos=PLACEBOS_OF_A_PAIR,
     # from whole runs on grids of many sizes

@@ -27,8 +27,8 @@ METHOD = Method(
     },
     reference="dip",
     summary=(
-        "deep image prior: tv without total variation; the output matches the acquired volumes"
-        " when downsampled"
+        "deep image prior, which is tv without total variation; the output matches the "
+        "acquired volumes after downsampling"
     ),
     trained_on="self",
     large=True,

@@ -30,8 +30,8 @@ METHOD = Method(
     recipes={"fast": FAST, "paper": PAPER},
     reference="li_agnostic",
     summary=(
-        "the network of tv, trained on high-resolution volumes with absolute error and structural"
-        " similarity; written without access to its paper"
+        "the tv network, trained on high-resolution volumes with the absolute error and "
+        "structural similarity; implemented without access to the original paper"
     ),
     trained_on="images",
     large=True,

@@ -22,8 +22,8 @@ METHOD = Method(
     },
     reference="li_agnostic",
     summary=(
-        "li for any factor, trained on volumes downsampled by random factors; written without"
-        " access to its paper"
+        "the li network for arbitrary factors, trained on volumes that were downsampled by "
+        "random factors; implemented without access to the original paper"
     ),
     trained_on="images",
     large=True,

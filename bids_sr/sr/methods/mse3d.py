@@ -22,7 +22,7 @@ METHOD = Method(
     ndim=3,
     recipes={"fast": supervised(tv.FAST_PARTS, _CONTENT), "paper": supervised(tv.PAPER, _CONTENT)},
     reference="tv_self_sr",
-    summary="the network of tv, trained on high-resolution volumes with mean squared error",
+    summary="the tv network, trained on high-resolution volumes with the mean squared error",
     trained_on="images",
     large=True,
     costs={"fast": Cost(always=100.0, high=3.0, series=1.01)},

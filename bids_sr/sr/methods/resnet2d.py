@@ -30,6 +30,6 @@ METHOD = Method(
     ndim=2,
     recipes={"fast": FAST, "paper": PAPER},
     reference="mouse_sr",
-    summary="resnet3d in two dimensions, slice by slice",
+    summary="two-dimensional version of resnet3d, which processes images slice by slice",
     trained_on="images",
 )

@@ -26,8 +26,8 @@ METHOD = Method(
     recipes={"fast": FAST, "paper": PAPER},
     reference="mouse_sr",
     summary=(
-        "ten volumetric residual blocks on patches; for training on one type of image and"
-        " fine-tuning on another"
+        "patch-based network with ten volumetric residual blocks, which can be trained on one "
+        "type of image and fine-tuned on another"
     ),
     trained_on="images",
     costs={"fast": Cost(always=95.0, high=3.0, series=1.15)},

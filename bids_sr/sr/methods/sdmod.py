@@ -14,8 +14,8 @@ METHOD = Method(
     name="sdmod",
     reference="focuss",
     summary=(
-        "SD-weighted zero filling (control): zero-filled signal change times its temporal standard"
-        " deviation relative to its surroundings"
+        "SD-weighted zero filling (control): the zero-filled signal change is multiplied by "
+        "its temporal standard deviation relative to neighboring voxels"
     ),
     draws=False,
     costs={"fast": Cost(always=0.5, volumes=0.015, series=0.01)},

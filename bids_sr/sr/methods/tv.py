@@ -74,8 +74,8 @@ METHOD = Method(
     recipes={"fast": FAST, "paper": PAPER},
     reference="tv_self_sr",
     summary=(
-        "total-variation prior: the output matches the acquired volumes when downsampled and is"
-        " smooth except at edges; no high-resolution image needed"
+        "network with a total-variation prior, trained without high-resolution images; the "
+        "output is smooth except at edges and matches the acquired volumes after downsampling"
     ),
     trained_on="self",
     large=True,

@@ -32,7 +32,7 @@ METHOD = Method(
     ndim=2,
     recipes={"fast": _FAST, "paper": _PAPER},
     reference="unet",
-    summary="U-Net on whole slices, for comparison with the attention U-Net",
+    summary="U-Net that processes whole slices, for comparison with the attention U-Net",
     trained_on="images",
     fuses=True,
     costs={"fast": Cost(high=345.0, series=0.99)},

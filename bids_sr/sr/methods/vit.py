@@ -28,7 +28,7 @@ METHOD = Method(
     ndim=2,
     recipes={"fast": _FAST, "paper": _PAPER},
     reference="vit_mri",
-    summary="vision transformer on whole slices, for comparison with the attention U-Net",
+    summary="vision transformer for whole slices, for comparison with the attention U-Net",
     trained_on="images",
     fuses=True,
     costs={"fast": Cost(high=147.0, series=0.29)},

@@ -177,7 +177,7 @@ def size_of_file(path: Path) -> int:
     """Return bytes of a regular file, links followed; refuse directories, pipes, devices."""
     state = path.stat()
     if not stat.S_ISREG(state.st_mode):
-        raise ValueError("not a regular file")
+        raise ValueError("the path is not a regular file")
     return state.st_size
 
 
@@ -186,26 +186,27 @@ def read_card(path: Path) -> ModelCard:
     path = card_path(path)
     try:
         if size_of_file(path) > _LARGEST_CARD:
-            raise ValueError(f"larger than {_LARGEST_CARD / 1e6:g} MB")
+            raise ValueError(f"the file is larger than {_LARGEST_CARD / 1e6:g} MB")
         card = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ModelError(
-            f"{path}: model card not found; weights without a card cannot be used"
+            f"{path}: the model card does not exist. Model weights cannot be used without "
+            "their card."
         ) from None
     # of JSON and of UTF-8 too, and nesting without end
     except (OSError, ValueError, RecursionError) as error:
-        raise ModelError(f"{path}: not a model card: {error}") from None
+        raise ModelError(f"{path}: the file cannot be read as a model card ({error})") from None
     missing = [key for key in _REQUIRED if not isinstance(card, dict) or key not in card]
     if missing:
-        raise ModelError(f"{path}: not a model card: {', '.join(missing)} missing")
+        raise ModelError(f"{path}: the model card lacks the entries {', '.join(missing)}")
     if card["card_version"] != CARD_VERSION:
         raise ModelError(
-            f"{path}: card version {card['card_version']}; this version of bids-sr reads card"
-            f" version {CARD_VERSION}"
+            f"{path}: the model card has version {card['card_version']}, but this version of "
+            f"bids-sr requires version {CARD_VERSION}"
         )
     wrong = _wrong_values(card)
     if wrong:
-        raise ModelError(f"{path}: not a model card: {'; '.join(wrong)}")
+        raise ModelError(f"{path}: the model card contains invalid values ({'; '.join(wrong)})")
     return ModelCard.from_json(card)
 
 
@@ -215,11 +216,11 @@ def _wrong_values(card: Mapping[str, object]) -> list[str]:
     for key in ("method", "recipe", "contrast"):
         word = card[key]
         if not (isinstance(word, str) and _WORD.fullmatch(word)):
-            out.append(f"{key} is not a plain name")
+            out.append(f"{key} is not a valid name")
     if card["orientation"] not in _ORIENTATIONS:
         out.append(f"orientation is not one of {', '.join(_ORIENTATIONS)}")
     if not _numbers(card["factor"], 1.0, _LARGEST_FACTOR):
-        out.append(f"factor is not three numbers from 1 to {_LARGEST_FACTOR:g}")
+        out.append(f"factor does not consist of three numbers from 1 to {_LARGEST_FACTOR:g}")
     if not _numbers(part_of(card, "resolution").get("lowres_mm"), 1e-3, 1e3):
         out.append("resolution does not contain three voxel sizes in mm")
     checksum = card["weights_sha256"]
@@ -275,36 +276,38 @@ def _mismatches(
     if any(abs(a - b) > allowed * b for a, b in zip(zooms, trained, strict=True)):
         pretty = [size_text(sizes, " x ") for sizes in (trained, zooms.tolist())]
         out.append(
-            f"resolution: the model was trained at {pretty[0]}, but the image has {pretty[1]}"
-            f" (allowed difference: {100 * allowed:.0f} %)"
+            f"resolution: the model was trained at a resolution of {pretty[0]}, but the image "
+            f"has a resolution of {pretty[1]} (allowed difference: {100 * allowed:.0f} %)"
         )
     if contrast not in _SERVES.get(card.contrast, (card.contrast,)):
         out.append(
-            f"contrast: the model was trained on {card.contrast}, but the image is {contrast}"
+            f"contrast: the model was trained on {card.contrast} images, but the image "
+            f"contrast is {contrast}"
         )
     if across != card.orientation:
         out.append(
-            f"slice orientation: the model was trained on slices across {card.orientation}, but"
-            f" the slices of the image are across {across}"
+            f"slice orientation: the model was trained on slices across {card.orientation}, "
+            f"but the slices of the image are across {across}"
         )
     if card.align and align and card.align != align:  # cards before 0.2 do not tell
         out.append(
-            f"alignment: the model was trained on scans aligned with --anat-align {card.align},"
-            f" but these scans are aligned with --anat-align {align}"
+            "alignment: the model was trained on scans that were aligned with --anat-align "
+            f"{card.align}, but these scans were aligned with --anat-align {align}"
         )
     if card.align and scale and card.scale != scale:
         out.append(
-            f"intensities: the model was trained on scans scaled with --anat-scale {card.scale},"
-            f" but these scans are scaled with --anat-scale {scale}"
+            "intensities: the model was trained on scans that were scaled with --anat-scale "
+            f"{card.scale}, but these scans were scaled with --anat-scale {scale}"
         )
     if not _trained_for(card, factor):
         span = card.factors
-        several = (
-            f" and factors from {min(span):g} to {max(span):g} along the same axes" if span else ""
+        trained = (
+            f"the model was trained for a factor of {card.factor} and for factors from "
+            f"{min(span):g} to {max(span):g} along the same axes"
+            if span
+            else f"the model was trained for a factor of {card.factor}"
         )
-        out.append(
-            f"factor: the model was trained for {card.factor}{several}, but {factor} is requested"
-        )
+        out.append(f"factor: {trained}, but a factor of {factor} was requested")
     return out
 
 
@@ -379,18 +382,20 @@ def check_model(
     if hopeless or refused:
         kinds = " ".join(map(_kind, refused))
         remedy = (
-            "Train on a matching image pair, or use --force to apply the model anyway"
-            f" (bids-sr-models: --allow {kinds})."
+            "Train a model on a matching image pair, or use --force to apply this model "
+            f"anyway (bids-sr-models: --allow {kinds})."
         )
         if any(each.startswith("intensities") for each in refused):
             remedy = f"Use --anat-scale {card.scale}, or use --force to apply the model anyway."
         remedy = "Train a model for this factor." if hopeless else remedy
         if not _trained_for(card, factor):
             asked = " ".join(f"{number:g}" for number in card.factor)
-            option = f"--sr-factor {asked} (bids-sr-models: --factor {asked})"
-            remedy = f"{remedy[:-1]}, or use the factor of the model: {option}."
+            remedy = (
+                f"{remedy} Alternatively, use the factor of the model with --sr-factor {asked} "
+                f"(bids-sr-models: --factor {asked})."
+            )
         raise UsageError(
-            f"the model {card.method} does not fit the image",
+            f"the model {card.method} does not match the image",
             f"{'; '.join(mismatches if hopeless else refused)}.",
             remedy,
         )
@@ -420,12 +425,13 @@ def _domain_of(image: Array, mask: Array) -> tuple[Array, float]:
     inside = np.asarray(mask) > 0
     if inside.shape != image.shape or not inside.any():
         raise ValueError(
-            f"image {image.shape} and mask {inside.shape} with {int(inside.sum())} voxels:"
-            " expected one grid and a mask that is not empty"
+            f"the image has the shape {image.shape}, and the mask has the shape {inside.shape} "
+            f"with {int(inside.sum())} voxels; both must have the same shape, and the mask "
+            "must contain voxels"
         )
     level = float(np.percentile(image[inside], 99))
     if not level > 0:
-        raise ValueError("the image has no positive intensity in the mask")
+        raise ValueError("the image has no positive intensities within the mask")
     scaled = np.asarray(image, dtype=np.float64) / level
     steps = []
     for axis in (0, 1):
@@ -505,13 +511,14 @@ def domain_difference(
     out = []
     if distance > _FARTHEST:
         out.append(
-            f"intensities: a quantile of the image differs by {distance:.3f} of its 99th"
-            f" percentile from the training image (usual: at most {_FARTHEST})"
+            "intensities: the intensity distribution of the image differs from the training "
+            f"image; the largest difference between quantiles is {distance:.3f} of the 99th "
+            f"percentile (usually at most {_FARTHEST})"
         )
     if not 1 / _EDGE_RATIO <= edges <= _EDGE_RATIO:
         out.append(
-            f"edges: the image has {edges:.2g} times the edge content of the training image"
-            f" (usual: {1 / _EDGE_RATIO:.2g} to {_EDGE_RATIO:.2g})"
+            f"edges: the edge content of the image is {edges:.2g} times the edge content of "
+            f"the training image (usually {1 / _EDGE_RATIO:.2g} to {_EDGE_RATIO:.2g} times)"
         )
     return distance, edges, out
 

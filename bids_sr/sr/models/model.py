@@ -122,18 +122,18 @@ def verify(path: Path) -> tuple[ModelCard, bytes]:
         size_of_file(path)
         data = path.read_bytes()
     except FileNotFoundError:
-        raise ModelError(f"{path}: model weights not found") from None
+        raise ModelError(f"{path}: the file with the model weights does not exist") from None
     except (OSError, ValueError) as error:
-        raise ModelError(f"{path}: model weights cannot be read: {error}") from None
+        raise ModelError(f"{path}: the model weights cannot be read ({error})") from None
     if hashlib.sha256(data).hexdigest() != card.weights_sha256:
         raise ModelError(
-            f"{path}: truncated or changed: the checksum differs from the checksum in"
-            f" {card_path(path).name}"
+            f"{path}: the model weights are truncated or were changed, because their checksum "
+            f"differs from the checksum in {card_path(path).name}"
         )
     try:
         deserialize(data)
     except SafetensorError as error:
-        raise ModelError(f"{path}: not a valid safetensors file ({error})") from None
+        raise ModelError(f"{path}: the file is not a valid safetensors file ({error})") from None
     return card, data
 
 
@@ -157,19 +157,19 @@ def _fill(network: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
     """Give a network its weights; ValueError, in one line, where they are those of another."""
     own = network.state_dict()
     wrong = {
-        "missing": sorted(own.keys() - state.keys()),
-        "with another shape": sorted(
+        "missing tensors": sorted(own.keys() - state.keys()),
+        "tensors with a different shape": sorted(
             key for key in own.keys() & state.keys() if own[key].shape != state[key].shape
         ),
-        "unknown": sorted(state.keys() - own.keys()),
+        "unknown tensors": sorted(state.keys() - own.keys()),
     }
     texts = [
-        f"{len(keys)} {words} ({keys[0]}{', …' if keys[1:] else ''})"
+        f"{words}: {len(keys)} ({keys[0]}{', …' if keys[1:] else ''})"
         for words, keys in wrong.items()
         if keys
     ]
     if texts:
-        raise ValueError(f"the tensors do not match {name}: {', '.join(texts)}")
+        raise ValueError(f"the weights do not match the network of {name} ({'; '.join(texts)})")
     network.load_state_dict(state)
 
 
@@ -201,8 +201,8 @@ def _applied_as_trained(recipe: Recipe, card: ModelCard) -> Recipe:
     intensity = card.settings.get("intensity", "percentile")
     if intensity not in ("percentile", "unit", "range"):
         raise ValueError(
-            f"the card has the unknown intensity scaling {intensity!r}; expected"
-            " percentile, unit or range"
+            f"unknown intensity scaling {intensity!r} in the model card; expected percentile, "
+            "unit or range"
         )
     in_patches = card.settings.get("applied_in_patches") is True
     return replace(recipe, intensity=intensity, applied_in_patches=in_patches)
@@ -247,16 +247,17 @@ def load_model(path: Path) -> LoadedModel:
                     critic = beside.eval().requires_grad_(False)
     except (UnknownMethod, SafetensorError, RuntimeError, ValueError) as error:
         raise ModelError(
-            f"{path}: the model cannot be used by this version of bids-sr: {error}"
+            f"{path}: this version of bids-sr cannot use the model ({error})"
         ) from error
     if not all(bool(tensor.isfinite().all()) for tensor in state.values()):
         raise ModelError(
-            f"{path}: the weights contain NaN or infinite values, because the training failed"
+            f"{path}: the model weights contain NaN or infinite values, because the training "
+            "failed"
         )
     if _bound_digest(data) not in (None, digest(card.json)):
         raise ModelError(
-            f"{card_path(path)}: changed since the model was saved: the content does not match"
-            " the weights"
+            f"{card_path(path)}: the model card was changed after the model was saved, and no "
+            "longer matches the weights"
         )
     return LoadedModel(
         generator=generator.eval().requires_grad_(False),

@@ -41,7 +41,7 @@ def _models_in(model_dir: Path | None) -> Iterator[tuple[Path, ModelCard]]:
         try:
             yield weights, read_card(weights)
         except ModelError as error:
-            _LOG.warning("model skipped: %s", error)
+            _LOG.warning("The following model file was skipped. %s", error)
 
 
 def _log_of(weights: Path) -> Path:
@@ -110,14 +110,14 @@ def _find_model(training: TrainingRequest, data: TrainingData | None) -> Path | 
         return weights
     values = " ".join(f"{key}={value!r}" for key, value in training.changed_settings.items())
     former = [
-        f" ({weights.name}: {text})"
+        f" The model file {weights.name} was not used: {text}."
         for weights, card in models
         if card.json["method"] == name and (text := renaming(card.json))
     ]
     raise ModelError(
-        f"{training.model_dir}: no model of {name} ({recipe}){values and f' with {values}'} for"
-        f" --model-source reuse{former[0] if former else ''}. Train a model with --model-source"
-        " auto, or specify a file with --pretrained."
+        f"{training.model_dir}: --model-source reuse was specified, but the directory contains no "
+        f"model for {name} ({recipe}{values and f', {values}'}).{former[0] if former else ''} "
+        "Train a model with --model-source auto, or specify a model file with --pretrained."
     )
 
 
@@ -159,7 +159,7 @@ def obtain_model(
     old = old_log.read_text(encoding="utf-8") if old_log.exists() else log_tsv(())
     log.write_text(old, encoding="utf-8")
     source_in(out_dir).write_text(f"{source.name}\n", encoding="utf-8")
-    _LOG.info("model %s reused from %s", name, source)
+    _LOG.info("The %s model %s is reused.", name, source)
     return target, card_path(target), log
 
 
@@ -174,16 +174,16 @@ def _trained(
     if data is None:
         name, trained_on = training.method.name, training.method.trained_on
         raise ModelError(
-            f"{name}: no training data of this participant ({trained_on}). Specify a model with"
-            " --pretrained."
+            f"{name}: no training data are available for this participant (required: "
+            f"{trained_on}). Specify a trained model with --pretrained."
         )
     if isinstance(data, RunData):
         return fit_variance(training, data)
     made = fit(training, data, work_dir, second=second)
     if at_stop := steps_at_stop(made.card):
         _LOG.warning(
-            "training of %s was stopped by --max-train-minutes (%s). To continue, rerun the same"
-            " command with a larger limit or without a limit.",
+            "Training of %s was stopped by --max-train-minutes (%s). To continue the "
+            "training, rerun the same command with a longer time limit or without a limit.",
             training.method.name,
             at_stop,
         )

@@ -31,7 +31,7 @@ def unit_range(image: Array, mask: Array) -> tuple[Array, float]:
     inside = np.asarray(mask) > 0
     top = float(np.percentile(image[inside], _TOP)) if inside.any() else 0.0
     if not np.isfinite(top) or top <= 0:
-        raise ValueError("no positive intensity inside the brain mask")
+        raise ValueError("the image has no positive intensities within the brain mask")
     return np.where(inside, np.clip(image / np.float32(top), 0, 1), 0).astype(np.float32), top
 
 
@@ -65,9 +65,9 @@ def _prepared(
     wanted = model.card.channels
     if coarse.shape[0] != wanted:
         raise ModelError(
-            f"the model {model.card.method} was trained on {wanted} contrasts"
-            f" ({model.card.contrast}), but there are {coarse.shape[0]}. Train a model on these"
-            " contrasts, or use the contrasts of the model."
+            f"the model {model.card.method} was trained on {wanted} contrasts "
+            f"({model.card.contrast}), but the data contain {coarse.shape[0]}. Train a model "
+            "on these contrasts, or provide the contrasts that the model requires."
         )
     image = TrainingImage(
         coarse=np.asarray(coarse, np.float32),

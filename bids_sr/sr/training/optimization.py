@@ -276,8 +276,8 @@ def _freeze_but_last(net: nn.Module, count: int | None) -> None:
         return
     if not 1 <= count <= len(layers):
         raise ValueError(
-            f"the last {count} layers cannot be trained: the network has {len(layers)} layers"
-            f" with weights; expected 1 to {len(layers)}"
+            f"the network has {len(layers)} layers with weights, so the number of layers to "
+            f"train must be from 1 to {len(layers)} (got {count})"
         )
     net.requires_grad_(False)
     modules = list(net.modules())
@@ -341,7 +341,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, object]] |
             values = json.loads((stream.metadata() or {})["values"])
             return {key: stream.get_tensor(key) for key in stream.keys()}, values  # noqa: SIM118 - not a mapping
     except (SafetensorError, KeyError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path}: not a checkpoint ({error})") from error
+        raise ValueError(f"{path}: the file is not a valid checkpoint ({error})") from error
 
 
 LogRow = Mapping[str, str | float]

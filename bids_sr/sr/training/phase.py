@@ -289,8 +289,8 @@ class Phase:
             self.at.iteration += 1
             if not all(map(np.isfinite, parts.values())):
                 raise TrainingDiverged(
-                    f"{self.name}: the loss is NaN or infinite at iteration {self.at.iteration}"
-                    f"{_likely_cause(parts, self.at)}. {self._last_good}."
+                    f"{self.name}: the training loss is NaN or infinite in iteration "
+                    f"{self.at.iteration}. {_likely_cause(parts, self.at)}. {self._last_good}."
                 )
             now = self.clock()
             self.at.seconds = now - started
@@ -322,13 +322,16 @@ class Phase:
             size = self.batch_size
             if self.at.halved or size == 1:
                 raise self._no_room(
-                    f"a batch of {size}{' (half of the original batch)' if self.at.halved else ''}"
+                    f"a batch size of {size}, which is half of the original batch size"
+                    if self.at.halved
+                    else f"a batch size of {size}"
                 ) from error
         self.at.halved = True
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         _LOG.warning(
-            "%s: not enough device memory for a batch of %d; continuing with a batch of %d",
+            "%s: device memory is insufficient for a batch size of %d. Training continues "
+            "with a batch size of %d.",
             self.name,
             size,
             size // 2,
@@ -337,14 +340,14 @@ class Phase:
 
     @property
     def _last_good(self) -> str:
-        kept = f"Last good checkpoint: {self.checkpoint}"
+        kept = f"The last valid checkpoint is {self.checkpoint}"
         return kept if self.checkpoint.exists() else "No checkpoint was written"
 
     def _no_room(self, what: str) -> OutOfDeviceMemory:
         return OutOfDeviceMemory(
-            f"{self.name}: not enough device memory for {what} at iteration"
-            f" {self.at.iteration + 1}. {self._last_good}. Train on the CPU (--device cpu), or"
-            " free device memory."
+            f"{self.name}: device memory is insufficient for {what} in iteration "
+            f"{self.at.iteration + 1}. {self._last_good}. Train on the CPU with --device cpu, "
+            "or free device memory."
         )
 
     def _validate(self, parts: dict[str, float]) -> None:
@@ -409,7 +412,8 @@ class Phase:
         if abs(full - lower) > _LOWER_DB:
             self.at.mixed = False
             _LOG.info(
-                "%s: bf16 changes the score by %.3g dB; continuing in fp32",
+                "%s: mixed precision (bf16) changes the score by %.3g dB, so training "
+                "continues in single precision (fp32).",
                 self.name,
                 full - lower,
             )
@@ -446,8 +450,9 @@ class Phase:
         # its own text asks to give the command again, which is not needed here
         except atomic_files.DiskFullError:
             _LOG.warning(
-                "%s: no space left for the checkpoint %s (%s). Training continues, but if it is"
-                " killed, it can only resume from the previous checkpoint, if any.",
+                "%s: the checkpoint %s could not be written because the disk is full (%s). "
+                "Training continues, but if it is interrupted, it can only resume from an "
+                "earlier checkpoint.",
                 self.name,
                 self.checkpoint,
                 atomic_files.free_text(self.checkpoint),
@@ -478,7 +483,7 @@ class Phase:
         try:
             checkpoint = checkpoints.read_checkpoint(self.checkpoint)
         except ValueError as error:
-            _LOG.warning("%s; %s is trained from the beginning", error, self.name)
+            _LOG.warning("%s. Training of %s starts from the beginning.", error, self.name)
             return
         if checkpoint is None or checkpoint[1].get("signature") != self._continued_by:
             return
@@ -498,33 +503,35 @@ class Phase:
         self.at = _Counters(**progress)
         self.at.moved |= values["computed_by"] != self._computed_by
         self.losses = losses
-        _LOG.info("%s resumes from iteration %d", self.name, self.at.iteration)
+        _LOG.info("Training of %s resumes at iteration %d.", self.name, self.at.iteration)
 
 
 def _likely_cause(parts: Mapping[str, float], at: _Counters) -> str:
     """Likely cause of a loss that is no number, as text."""
     broken = [name for name, value in parts.items() if not np.isfinite(value) and name != "loss"]
     before = [float(row["loss"]) for row in at.log if "loss" in row]
-    text = f" (in {', '.join(broken)})" if broken else ""
     if not before and at.iteration <= 1:
-        return (
-            f"{text}. This is the first step: the images or the initial weights contain values"
-            " that are too large"
+        cause = (
+            "The loss was invalid in the first step, so the images or the initial weights contain "
+            "values that are too large"
         )
-    if not before:
-        return (
-            f"{text}. This is before the first validation: the first steps were too large. Try a"
-            " lower learning rate"
+    elif not before:
+        cause = (
+            "The loss became invalid before the first validation, so the first steps were too "
+            "large. Try a lower learning rate"
         )
-    if broken and all("critic" in name or name == "adversarial" for name in broken):
-        return (
-            f"{text}. The critic diverged: try a lower learning rate for the critic, or a lower"
-            " weight of the adversarial term"
+    elif broken and all("critic" in name or name == "adversarial" for name in broken):
+        cause = (
+            "The critic diverged. Try a lower learning rate for the critic, or a lower weight for "
+            "the adversarial loss"
         )
-    return (
-        f"{text}. The loss was {before[-1]:.3g} at the last validation, {min(before):.3g} at"
-        " best: the steps are too large. Try a lower learning rate or a limit on the gradient"
-    )
+    else:
+        cause = (
+            f"The loss was {before[-1]:.3g} at the last validation (lowest loss: "
+            f"{min(before):.3g}), so the training steps are too large. Try a lower learning rate "
+            "or gradient clipping"
+        )
+    return f"{cause}. The invalid loss terms are {', '.join(broken)}" if broken else cause
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

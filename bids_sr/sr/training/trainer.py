@@ -79,32 +79,35 @@ def training_entries(phases: Sequence[Phase], reached: Mapping[str, object]) -> 
     training, examples, held = first.training, first.examples, first.examples.held
     timed = [p.name for p in phases if p.at.done == "time"]
     why = [f"the time limit stopped {' and '.join(timed)}"] * bool(timed)
-    why += ["the batch was halved, because it did not fit in device memory"] * any(
+    why += ["the batch size was halved, because the batch did not fit into device memory"] * any(
         p.at.halved for p in phases
     )
     why += [
-        "the training continued on another device, with another number of threads, or with"
-        " another version of torch"
+        "the training continued on another device, with a different number of threads, or "
+        "with a different version of PyTorch"
     ] * any(p.at.moved for p in phases)
-    again = (
-        "the final model was retrained on all parts"
-        if len(phases) > 1
-        else "this is the final model"
-    )
-    kept = (
-        "the training loss determined when to stop"
+    unscored = (
+        "No data were held out. The training loss determined when training stopped."
         if first.by_loss
-        else "the last weights are kept"
+        else "No data were held out. The weights of the last step are kept."
     )
     role = (
-        "which determined when to stop"
+        "These data determined when training stopped."
         if first.chosen
-        else "which did not determine when to stop: the last weights are kept"
+        else "These data did not determine when training stopped, and the weights of the last "
+        "step are kept."
     )
-    told = f"scores of a model trained without these parts, {role}; {again}"
+    final = (
+        "The final model was then retrained on all data."
+        if len(phases) > 1
+        else "The scored model is also the final model."
+    )
+    scored = (
+        f"The scores are from a model that was trained without the held-out data. {role} {final}"
+    )
     held_out = examples.named(held, [(window.image, window.box) for window in first.windows]) | {
         "iteration": first.kept_iteration,
-        "model": told if held else f"no data were held out: {kept}",
+        "model": scored if held else unscored,
     }
     parameters = list(first.nets.generator.parameters())
     return {
@@ -190,8 +193,8 @@ def _perceptual_entry(phase: Phase) -> dict[str, object]:
             checksum = str(module.checksum)
             return {"active": True, "weights_sha256": checksum, "file": weights.name}
     if not any(term.kind == "perceptual" for term in phase.recipe.losses):
-        return {"active": False, "reason": "the recipe has no perceptual term"}
-    return {"active": False, "reason": "no VGG-19 weights were given (--vgg-weights)"}
+        return {"active": False, "reason": "the loss of this recipe has no perceptual term"}
+    return {"active": False, "reason": "no VGG-19 weights were specified with --vgg-weights"}
 
 
 def _started_from(start: LoadedModel) -> dict[str, object]:
@@ -231,14 +234,14 @@ def fit(
     method, recipe, device = training.method, training.effective_recipe, training.device
     if training.factor is None:
         raise TrainingDataError(
-            "the super-resolution factor is not specified, and cannot be determined from the"
-            " images. Specify the factor."
+            "the super-resolution factor was not specified and cannot be determined from the "
+            "images. Specify the factor."
         )
     if recipe.needs_vgg and training.vgg_weights is None:
         raise ModelError(
-            f"{method.name} ({training.recipe}) requires VGG-19 weights for its loss. Run"
-            " bids-sr-models vgg19 once, specify the weights with --vgg-weights, or use --recipe"
-            " paper-mse."
+            f"the loss of {method.name} ({training.recipe}) requires VGG-19 weights. Run "
+            "bids-sr-models vgg19 once, specify the weights with --vgg-weights, or use "
+            "--recipe paper-mse."
         )
     now = clock()
     with torch_threads(training.threads):
@@ -290,7 +293,12 @@ def fit(
             )
             last.run()
     phases = (first, last) if refit else (first,)
-    _LOG.info("trained %s in %.0f s: %s", method.name, sum(p.at.seconds for p in phases), reached)
+    _LOG.info(
+        "Training of %s took %.0f s (final scores: %s).",
+        method.name,
+        sum(p.at.seconds for p in phases),
+        reached,
+    )
     card = card_entries(training, examples.described()) | training_entries(phases, reached)
     state = {key: value.cpu() for key, value in last.best.items()}
     for name in COMPANIONS if recipe.keep_critic else ():
@@ -336,8 +344,8 @@ def _check_start(training: TrainingRequest, recipe: Recipe, examples: Examples) 
     layers = len(weighted_layers(start.generator))
     if count is not None and not 1 <= count <= layers:
         raise ModelError(
-            f"the last {count} layers cannot be trained: the initial model has {layers} layers"
-            f" with weights; expected 1 to {layers}"
+            f"the initial model has {layers} layers with weights, so the number of layers to "
+            f"train must be from 1 to {layers} (got {count})"
         )
     expected = recipe.build_generator(examples.channels, examples.factor).state_dict()
     state = start.generator.state_dict()
@@ -348,14 +356,15 @@ def _check_start(training: TrainingRequest, recipe: Recipe, examples: Examples) 
     ]
     if wrong:
         raise ModelError(
-            f"the initial model ({start.card.method}, {start.card.recipe}) has another network"
-            f" than {training.method.name}: {', '.join(sorted(wrong)[:3])} differ"
+            f"the network of the initial model ({start.card.method}, {start.card.recipe}) "
+            f"differs from the network of {training.method.name} in "
+            f"{', '.join(sorted(wrong)[:3])}"
         )
     if "critic" in start.companions and recipe.build_critic is not None:
         critic = recipe.build_critic(examples.channels).state_dict()
         kept = start.companions["critic"]
         if {k: v.shape for k, v in critic.items()} != {k: v.shape for k, v in kept.items()}:
             raise ModelError(
-                f"the initial model ({start.card.method}, {start.card.recipe}) has another critic"
-                f" than {training.method.name}"
+                f"the critic of the initial model ({start.card.method}, {start.card.recipe}) "
+                f"differs from the critic of {training.method.name}"
             )

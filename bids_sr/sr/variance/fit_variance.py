@@ -50,7 +50,7 @@ def fit_variance(training: TrainingRequest, data: RunData) -> TrainedModel:
     """
     method, recipe, seed = training.method, training.variance, training.seed
     if recipe is None:
-        raise SeriesError(f"{method.name} does not estimate variance maps")
+        raise SeriesError(f"the method {method.name} does not estimate variance maps")
     began = time.monotonic()
     log: list[LogRow] = []
 
@@ -80,7 +80,7 @@ def fit_variance(training: TrainingRequest, data: RunData) -> TrainedModel:
         "held_out": held_out,
         "components": len(components),
         "refit_on_all_slices": False,
-        "perceptual": {"active": False, "reason": "no network is trained"},
+        "perceptual": {"active": False, "reason": "no network is trained by this method"},
         "reproducible": True,
         "parameters": int(prior.weight.numel()),
     }
@@ -134,14 +134,14 @@ def _gate(
     See `one_level_down`, `outer_band`.
     """
     least, fallback = recipe.least_explained, "zero filling: "
-    why = "control: always applied, without an applicability test"
+    why = "this control is always applied, without an applicability test"
     if not np.any(data.statistics.components):
-        reason = "too few volumes to estimate a variance"
+        reason = "the run has too few volumes to estimate signal variance"
         return False, None, {"model": f"{fallback}{reason}", "tested": {"reason": reason}}
     if least is not None and data.is_cut_out:
         reason = (
-            "the series is 0 around the brain because it was masked, which biases the estimate."
-            " Use the unmasked series"
+            "the background of the series is 0 because the series was masked, which would "
+            "bias the estimate. Use the unmasked series"
         )
         return False, None, {"model": f"{fallback}{reason}", "tested": {"reason": reason}}
     try:
@@ -168,7 +168,10 @@ def _gate(
     best = fit.weight if fit is not None else 0.0
     share, fit_text = tried[best].share, "" if fit is None else fit.text
     if best:
-        fit_text += f". Without it, the self-test score would be {100 * tried[0.0].share:.1f} %"
+        fit_text = (
+            f"{fit_text}. Without the calibration run, the self-test score would be "
+            f"{100 * tried[0.0].share:.1f} %"
+        )
     held_out: dict[str, object] = {
         "explained_over_zerofill": round(share, 5),
         "explained_by_half": [round(each, 5) for each in tried[best].by_half],
@@ -185,17 +188,17 @@ def _gate(
         }
     used = least is None or share >= least
     held_out["model"] = (
-        "prior SD map of the whole run"
+        "prior SD map estimated from the whole run"
         if fit is None
-        else f"prior SD map of the whole run; {fit_text}"
+        else f"prior SD map estimated from the whole run; {fit_text}"
     )
     if least is None:
         held_out["model"] = why
     elif not used:
         held_out["model"] = (
-            f"{fallback}in the self-test, the prior SD map of one half of the run explains"
-            f" {number(share, '.1%')} of the error of zero filling in the other half; at least"
-            f" {least:.0%} is required"
+            "zero filling: in the self-test, the prior SD map from one half of the run was "
+            "applied to the other half. The relative reduction in squared error was only "
+            f"{number(share, '.1%')}, but at least {least:.0%} is required"
         )
     return used, fit, held_out
 
@@ -207,7 +210,10 @@ def why_untried(error: SeriesError | ResolutionError) -> str:
     """
     if isinstance(error, SeriesError):
         return str(error)
-    return f"the run cannot be downsampled again for the self-test ({error})"
+    return (
+        "the self-test is not possible, because the run cannot be downsampled any further "
+        f"({error})"
+    )
 
 
 def tested_entry(explained: Explained, volumes: int) -> dict[str, object]:

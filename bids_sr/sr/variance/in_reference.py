@@ -238,7 +238,7 @@ class Detail:
         if self.constant is not None:
             slab += self.constant[:, :, z : z + 1, None]
         if not np.isfinite(slab).all():
-            raise InferenceError(f"slice {z}: super-resolution produced non-finite values")
+            raise InferenceError(f"super-resolution of slice {z} produced NaN or infinite values")
         return z, [slab, *(each.permute(1, 2, 0)[:, :, None].numpy() for each in drawn)]
 
 
@@ -259,9 +259,11 @@ def detail_of(model: LoadedModel, acquired: UpsamplerInputs, shape: tuple[int, .
     """
     affine, mask, factor = acquired.affine, acquired.mask, acquired.factor
     if affine is None or mask is None:
-        raise InferenceError(f"{model.card.method} requires the mask and the affine of the run")
+        raise InferenceError(
+            f"the method {model.card.method} requires the brain mask and the affine of the run"
+        )
     if not isinstance(model.recipe, VarianceRecipe):
-        raise InferenceError(f"the recipe of {model.card.method} does not describe variance maps")
+        raise InferenceError(f"the recipe of {model.card.method} does not specify variance maps")
     torch.set_num_threads(acquired.threads)
     level = level_above(shape, factor)
     constant, change = None, None
@@ -329,7 +331,9 @@ def _displaced(weight: Tensor, displaced: str, affine: Array, factor: Factor) ->
     if displaced == "shift":
         return weight.roll([round(_SHIFT * factor[0]), round(_SHIFT * factor[1])], (2, 3))
     if displaced != "mirror":
-        raise ValueError(f"displacement {displaced!r} of maps; expected mirror or shift")
+        raise ValueError(
+            f"unknown displacement of the prior SD map {displaced!r}; expected mirror or shift"
+        )
     across = int(np.argmax(np.abs(np.asarray(affine, float)[0, :3])))
     axis = (2, 3, 1)[across]
     n = weight.shape[axis]
@@ -364,7 +368,7 @@ def _floored(weight: Tensor, whole: Tile) -> Tensor:
     """Positive around the mask."""
     positive = weight[weight > 0]
     if not len(positive):
-        raise ValueError("the components are zero everywhere")
+        raise ValueError("the components of the series are zero in all voxels")
     out = torch.zeros_like(weight)
     out[:, *whole.fine] = weight[:, *whole.fine].clamp_min(_FLOOR * float(positive.median()))
     return out

@@ -368,7 +368,7 @@ class RunData:
         shape = self.statistics.mean.shape
         if self.mask.shape != shape:
             raise SeriesError(
-                f"the mask {self.mask.shape} is not on the grid of the series {shape}"
+                f"the mask has the shape {self.mask.shape}, but the series has the shape {shape}"
             )
         if not (self.mask > 0).any():
             raise SeriesError("the mask of the series is empty")
@@ -394,7 +394,9 @@ class RunData:
         `ResolutionError`: see `Trial`.
         """
         if self.halves is None:
-            raise SeriesError("too few volumes to distinguish fluctuations from noise")
+            raise SeriesError(
+                "the run has too few volumes to distinguish signal fluctuations from noise"
+            )
         return Trial(
             [half.components for half in self.halves],
             self.mask,
@@ -415,7 +417,7 @@ class RunData:
         return image_entries(self.statistics.mean, self.mask, self.affine, self.factor) | {
             "contrast": "bold",
             "data_sha256": self.checksums(),
-            "intensity": {"rule": "signal units of the run"},
+            "intensity": {"rule": "intensity units of the run"},
         }
 
 

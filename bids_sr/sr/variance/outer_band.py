@@ -299,24 +299,27 @@ class CalibrationFit:
                 and self.full is not None
                 and _weight_of(self.cautious, self.full) > 0
             )
-            why = (
-                "it did not increase the self-test score"
-                if fits
-                else "it did not improve the prediction of the outermost acquired frequencies"
+            if fits:
+                return (
+                    "the calibration run was not used, because the self-test score did not "
+                    "increase"
+                )
+            return (
+                "the calibration run was not used, because the prediction of the highest acquired "
+                "spatial frequencies did not improve"
             )
-            return f"the calibration run was not used: {why}"
-        moved = (
-            f" and its position corrected by {self.moved_mm:.1f} mm"
-            if self.moved_mm > _TOLD_MM
-            else ""
-        )
-        sentence = f"the calibration run was used with weight {self.weight:g}{moved}"
+        sentence = f"the calibration run was used with a weight of {self.weight:g}"
+        if self.moved_mm > _TOLD_MM:
+            sentence = (
+                f"the calibration run was used with a weight of {self.weight:g} after its "
+                f"position was corrected by {self.moved_mm:.1f} mm"
+            )
         if (found := self.full if self.weight == SHARE else self.cautious) is None:
             return sentence
         having, without = (100 * float(np.mean(each)) for each in (found.having, found.without))
         return (
-            f"{sentence}; it predicts {having:.1f} % of the outermost acquired frequencies"
-            f" ({without:.1f} % without it)"
+            f"{sentence}. With the calibration run, {having:.1f} % of the variance at the highest "
+            f"acquired spatial frequencies was predicted, and {without:.1f} % without it"
         )
 
     @property

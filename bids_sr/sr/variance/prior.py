@@ -256,8 +256,8 @@ class Prior:
     def __post_init__(self) -> None:
         if len(self.fwhm) != len(self.weight):
             raise ValueError(
-                f"{len(self.weight)} variance maps and {len(self.fwhm)} correlation widths;"
-                " expected equal numbers"
+                f"the prior has {len(self.weight)} variance maps but {len(self.fwhm)} "
+                "correlation widths; both numbers must be equal"
             )
 
     def tiles(self, largest: int = _LARGEST, least: int = 0) -> list[Tile]:
@@ -377,7 +377,8 @@ class VarianceMaps(nn.Module):
         like = torch.zeros(1, 1, 1, 1) if like is None else like
         if like.ndim != 4:
             raise ValueError(
-                f"variance maps of shape {tuple(like.shape)}; expected 4 axes (map, Z, X, Y)"
+                "expected variance maps with 4 axes (map, Z, X, Y), got an array of shape "
+                f"{tuple(like.shape)}"
             )
         self.register_buffer("weight", torch.zeros_like(like))
         self.register_buffer("noise", torch.zeros(()))

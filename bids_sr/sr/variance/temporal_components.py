@@ -97,11 +97,14 @@ def temporal_statistics(
     shape, count = reader.shape[:3], part.stop - part.start
     inside = np.asarray(mask) > 0
     if inside.shape != shape:
-        raise SeriesError(f"the mask {inside.shape} is not on the grid of the series {shape}")
+        raise SeriesError(
+            f"the mask has the shape {inside.shape}, but the series has the shape {shape}"
+        )
     if count < _LEAST_VOLUMES or not inside.any():
         raise SeriesError(
-            f"{count} steady-state volumes and {int(inside.sum())} voxels in the mask; expected"
-            f" at least {_LEAST_VOLUMES} volumes and 1 voxel"
+            f"the series has {count} steady-state volumes, and the mask contains "
+            f"{int(inside.sum())} voxels; at least {_LEAST_VOLUMES} volumes and 1 voxel are "
+            "required"
         )
     mean = np.empty(shape, np.float32)
     ranges: list[slice | Array] = [slice(None)]
@@ -124,7 +127,7 @@ def temporal_statistics(
     spectra = [np.linalg.eigh(own.T @ gram @ own) for own, gram in zip(slow, grams, strict=True)]
     values = spectra[0][0]
     if values[-1] <= 0:
-        raise SeriesError("the series is constant over time inside the mask")
+        raise SeriesError("the series is constant over time within the mask")
     # of all frequencies, as noise is in all; the first belongs to the mean that was taken out
     thermal = np.median(np.linalg.eigvalsh(grams[0])[1:])
     signal = int((values > noise * thermal).sum())
@@ -148,7 +151,9 @@ def temporal_statistics(
             image[..., z] = (course @ slab[rows]).reshape(-1, *shape[:2])
     share = float(values[::-1][:kept].sum() / np.trace(grams[0]))
     _LOG.info(
-        "%d components explain %.0f %% of the variance over time in the mask", kept, 100 * share
+        "%d temporal components explain %.0f %% of the signal variance within the mask.",
+        kept,
+        100 * share,
     )
     checksums = {
         "series": seen.hexdigest(),
@@ -207,8 +212,8 @@ def _basis(nuisance: Array | None, total: int, part: slice) -> Array:
     regressors = np.asarray(nuisance, float)
     if len(regressors) != total:
         raise SeriesError(
-            f"{len(regressors)} rows of nuisance regressors for {total} volumes; expected one row"
-            " per volume"
+            f"expected one row of nuisance regressors per volume, got {len(regressors)} rows "
+            f"for {total} volumes"
         )
     regressors = regressors[part] - regressors[part].mean(0)
     left, sizes, _ = np.linalg.svd(
@@ -370,7 +375,7 @@ def calibration_components(
     left = flat[kept] - (regressors @ (regressors.T @ flat[kept])).astype(np.float32)
     total = float(np.square(left, dtype=np.float64).sum()) / dof / left.shape[1]
     if not total > 1e-12 * float(np.square(series[inside][:, :1], dtype=np.float64).mean()):
-        raise SeriesError("the calibration run is constant over time inside the brain")
+        raise SeriesError("the calibration run is constant over time within the brain")
     noise = min(_noise_variance(left, dof), total)
     patterns = _patterns(series, kept, flat[kept], drift, task if counts[2] else None)
     return patterns, {
@@ -418,15 +423,15 @@ def _checked(series: Array, inside: Array) -> Array:
     """Series of the mask's voxels less their mean over time, (T, N) float32."""
     if series.ndim != 4 or series.shape[:3] != inside.shape:
         raise SeriesError(
-            f"the calibration run {series.shape} and the mask {inside.shape} are not on the same"
-            " grid"
+            f"the calibration run has the shape {series.shape}, but the mask has the shape "
+            f"{inside.shape}"
         )
     if not inside.any():
         raise SeriesError("the brain mask of the calibration run is empty")
     if series.shape[3] < LEAST_VOLUMES:
         raise SeriesError(
-            f"the calibration run has {series.shape[3]} steady-state volumes; at least"
-            f" {LEAST_VOLUMES} are required to estimate a variance"
+            f"the calibration run has {series.shape[3]} steady-state volumes, but at least "
+            f"{LEAST_VOLUMES} are required to estimate a variance"
         )
     if not np.isfinite(series).all():
         raise SeriesError("the calibration run contains NaN or infinite values")
@@ -451,8 +456,8 @@ def _steady(flat: Array, inside: Array, drift: Array, fd: Array | None) -> Array
     """(T,) volumes without jerks and outliers, found in rounds."""
     if len(drift) != len(flat):
         raise SeriesError(
-            f"{len(drift)} rows of drift regressors for {len(flat)} volumes; expected one row per"
-            " volume"
+            f"expected one row of drift regressors per volume, got {len(drift)} rows for "
+            f"{len(flat)} volumes"
         )
     kept = np.ones(len(flat), dtype=bool)
     if fd is not None:
@@ -472,8 +477,8 @@ def _steady(flat: Array, inside: Array, drift: Array, fd: Array | None) -> Array
         kept &= ~bad
     if kept.sum() < LEAST_VOLUMES:
         raise SeriesError(
-            f"{int((~kept).sum())} of the {len(kept)} volumes of the calibration run show head"
-            f" motion or artifacts; at least {LEAST_VOLUMES} other volumes are required"
+            f"head motion or artifacts affect {int((~kept).sum())} of the {len(kept)} volumes "
+            f"of the calibration run; at least {LEAST_VOLUMES} unaffected volumes are required"
         )
     return kept
 

@@ -132,9 +132,9 @@ def test_without_a_reference_nothing_is_assessed_and_what_to_scan_is_said(run, s
     ("given", "why"),
     [
         ({"compared": {"bspline": "x.nii"}}, "compared: 'bspline' is not a valid name"),
-        ({"compared": {"x": "nowhere.nii"}}, "x: file nowhere.nii not found"),
-        ({"compared": {}, "series": {}}, "a mapping of name to image"),
-        ({"compared": ["a"]}, "compared: .*expected a mapping of name to image"),
+        ({"compared": {"x": "nowhere.nii"}}, "x: the file nowhere.nii does not exist"),
+        ({"compared": {}, "series": {}}, "expected a dictionary"),
+        ({"compared": ["a"]}, "compared: expected a dictionary that maps names"),
     ],
 )
 def test_what_cannot_be_compared_is_refused_before_the_work(run, given, why, monkeypatch):
@@ -144,7 +144,9 @@ def test_what_cannot_be_compared_is_refused_before_the_work(run, given, why, mon
 
 
 def test_one_of_other_run_and_its_events_alone_is_refused(run, series):
-    with pytest.raises(ImageInputError, match="other_run, other_events: both are needed"):
+    with pytest.raises(
+        ImageInputError, match="other_run, other_events: a second run can only be compared"
+    ):
         Evaluator(**HOW).fit(
             run / "bold.nii",
             compared={"finer": series["finer"]},

@@ -94,11 +94,11 @@ def test_a_repetition_time_without_a_unit_is_none(run, lanczos, halves, tmp_path
 @pytest.mark.parametrize(
     ("contrast", "shift", "step", "told"),
     [
-        ("thumbs", 0, 1, "truth: 'thumbs' not found in the contrasts .* from .*thumb"),
-        ("thumb", 20, 1, "truth: the field of view of thumb covers [1-9].% of the brain"),
-        ("thumb", 900, 1, "truth: the field of view of thumb covers 0% of the brain"),
+        ("thumbs", 0, 1, "truth: 'thumbs' not found among the contrasts .* from .*thumb"),
+        ("thumb", 20, 1, "truth: the field of view of thumb covers only [1-9].% of the brain"),
+        ("thumb", 900, 1, "truth: the field of view of thumb covers only 0% of the brain"),
         (None, 20, 1, "truth: .* are up to 20 mm apart"),
-        (None, 0, 2, r"truth: grid \(30, 28, 5\)"),
+        (None, 0, 2, r"truth: the grid has shape \(30, 28, 5\)"),
     ],
 )
 def test_a_truth_is_of_this_run_and_of_contrasts_that_there_are(
@@ -219,8 +219,8 @@ def test_who_was_not_applied_is_named_and_compared_with_nobody(run, lanczos):
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        ({"events": None}, "events, seeds: specify exactly one"),
-        ({"seeds": {"a": (0, 0, 0)}}, "events, seeds: specify exactly one"),
+        ({"events": None}, "events, seeds: exactly one of these arguments"),
+        ({"seeds": {"a": (0, 0, 0)}}, "events, seeds: exactly one of these arguments"),
         ({"series": {"bspline": "bold.nii"}}, "series: 'bspline' is not a valid name"),
         ({"series": {"my-own": "bold.nii"}}, "series: 'my-own' is not a valid name"),
         (
@@ -228,27 +228,30 @@ def test_who_was_not_applied_is_named_and_compared_with_nobody(run, lanczos):
             "series: mine is not on the high-resolution grid of the run",
         ),
         ({"not_applied": ["mien"]}, "not_applied: 'mien' not found in series. Choose from mine"),
-        ({"truth": "fine.nii"}, "truth: 1 volumes; expected 84"),
+        ({"truth": "fine.nii"}, "truth: the image has 1 volumes, but the acquired series has 84"),
         (
             {"series": ["bold.nii"]},
-            "series: .*expected a mapping of name to image or fitted SuperResolver",
+            "series: .*images or fitted SuperResolver objects",
         ),
-        ({"series": {}}, "series: .*expected a mapping of name to image"),
-        ({"series": {"mine": ["bold.nii"]}}, "series mine: a list, but a single run"),
-        ({"events": "nowhere.tsv"}, "events: file nowhere.tsv not found"),
-        ({"events": [EVENTS]}, "events: a list, but a single run"),
+        ({"series": {}}, "series: expected a dictionary"),
+        (
+            {"series": {"mine": ["bold.nii"]}},
+            "series mine: a list was passed, but there is only a single run",
+        ),
+        ({"events": "nowhere.tsv"}, "events: the file nowhere.tsv does not exist"),
+        ({"events": [EVENTS]}, "events: a list was passed, but there is only a single run"),
         (
             {"events": EVENTS.drop(columns="duration")},
             (
-                r"^events: no column duration \(there are: onset, trial_type\); expected"
-                r" the columns onset, duration \(s\) and trial_type$"
+                r"^events: the events table lacks the columns duration\. .* onset, trial_type\."
+                r" Events need the columns onset \(s\), duration \(s\) and trial_type\.$"
             ),
         ),
         (
             {"events": EVENTS.assign(onset="soon")},
-            "^events: onset is 'soon' in line 2, not a number",
+            "^events: the onset in line 2 is not a number, but 'soon'",
         ),
-        ({"confounds": pd.DataFrame({"trans_x": [0.0] * 3})}, "^confounds: 3 rows for"),
+        ({"confounds": pd.DataFrame({"trans_x": [0.0] * 3})}, "^confounds: the table has 3 rows"),
     ],
 )
 def test_what_does_not_fit_is_refused_by_name(run, lanczos, given, told):
@@ -272,9 +275,9 @@ def test_confounds_are_taken_as_nilearn_takes_them(tmp_path):
     assert list(confounds_of(tmp_path / "confounds.tsv", 60)) == ["trans_x"]
     assert list(confounds_of(whole[["csf"]], 60)) == ["csf"]
     for what, why in (
-        (tmp_path / "none.tsv", "not a table of numbers"),
-        (pd.DataFrame({"a": ["x"] * 60}), "not a table of numbers"),
-        (pd.DataFrame({"a": [np.nan] * 60}), "missing values in a "),
+        (tmp_path / "none.tsv", "values that are not numbers"),
+        (pd.DataFrame({"a": ["x"] * 60}), "values that are not numbers"),
+        (pd.DataFrame({"a": [np.nan] * 60}), "missing values were found after the first row in a"),
     ):
         with pytest.raises(ImageInputError, match=why):
             confounds_of(what, 60)
@@ -316,7 +319,7 @@ def test_a_block_outside_the_run_is_told_once(run, lanczos, caplog):
         mask=run / "mask.nii",
         truth=run / "truth.nii",
     )
-    assert sum("lies outside the run" in text for text in caplog.messages) == 1
+    assert sum("is outside the run" in text for text in caplog.messages) == 1
     assert logging.getLogger("bids_sr.glm.blocks").filters == []
 
 
@@ -337,9 +340,11 @@ def test_runs_of_a_list_are_evaluated_one_by_one(run, lanczos, measured, capsys)
     assert not second.value.equals(first.value)
     assert made.summary() == f"Run 1\n{measured.summary()}\n\nRun 2\n{made.runs_[1].summary()}"
     assert str(made.generate_report()).count("<h2>Run ") == 2
-    with pytest.raises(ImageInputError, match=r"events: 1 value\(s\) for 2 runs"):
+    with pytest.raises(ImageInputError, match=r"events: 1 value\(s\) were passed for 2 runs"):
         made.fit([bold, bold], series={"mine": resolver}, events=[EVENTS], mask=mask)
-    with pytest.raises(ImageInputError, match="series mine: a list, but a single run"):
+    with pytest.raises(
+        ImageInputError, match="series mine: a list was passed, but there is only a single run"
+    ):
         made.fit(bold, series={"mine": resolver}, events=EVENTS, mask=mask)
     assert capsys.readouterr().out == ""
     Evaluator(**PLAIN, verbose=1).fit(bold, series={"mine": lanczos}, events=EVENTS, mask=mask)

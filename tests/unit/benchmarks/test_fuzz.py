@@ -128,7 +128,7 @@ FOUND: dict[str, tuple[Callable[[BidsMaker], None], str, str]] = {
     "after the last volume": (
         _rows(*EVENTS, (29.999, 0, "late")),
         EVENTS_TSV,
-        "'late' has no event inside the run",
+        "'late' has no events inside the run",
     ),
     "as quick as sound": (
         lambda maker: maker.bold(tr=0.001) and None,

@@ -253,15 +253,15 @@ def test_one_model_a_method_is_taken_and_no_file_is_dropped(
         ({"contrast": "T1w+FLAIR+T2w"}, "contrast: the model was trained on T1w+FLAIR+T2w"),
         (
             {"resolution": {"lowres_mm": [1.0, 1.0, 1.0]}},
-            "resolution: the model was trained at 1 x 1",
+            "resolution: the model was trained at a resolution of 1 x 1",
         ),
         (
             {"anat_align": "nonlinear"},
-            "--anat-align nonlinear, but these scans are aligned with --anat-align rigid",
+            "--anat-align nonlinear, but these scans were aligned with --anat-align rigid",
         ),
         (
             {"anat_align": "rigid", "anat_scale": "range"},
-            "--anat-scale range, but these scans are scaled with --anat-scale percentile",
+            "--anat-scale range, but these scans were scaled with --anat-scale percentile",
         ),
     ],
 )
@@ -461,7 +461,7 @@ def test_one_of_two_low_resolutions_can_be_named(
         maker.image(f"sub-01_acq-thick_{contrast}.nii.gz", "anat", (6.0, 6.0, 10.0))
     given = ("--sr-method", "unet", "--pretrained", str(model("named")))
     (problem,) = check(settings_for(maker, *given)).problems
-    assert "resolution: the model was trained at 3 x 3 x 3" in problem.why
+    assert "resolution: the model was trained at a resolution of 3 x 3 x 3" in problem.why
     plan = check(settings_for(maker, *given, "--hr-acq", "thin", "--lr-acq", "thin"))
     assert not plan.problems
     ((session,),) = (subject.lowres for subject in plan.subjects)

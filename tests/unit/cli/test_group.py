@@ -68,13 +68,12 @@ def test_partial_results_are_joined_and_the_missing_named(
     record(places[1] / "logs" / "x", [fit])
     assert group(places) == 0
     shown = capsys.readouterr().out
-    assert (
-        "missing: sub-09: no tables of metrics; crashed: bids_sr_wf.sub_09_wf.train.fit" in shown
-    )
+    missing = "missing: sub-09: no metrics tables were found for this participant"
+    assert f"{missing}; crashed: bids_sr_wf.sub_09_wf.train.fit" in shown
     assert "missing: sub-10" in shown
     page = (places[1] / "group.html").read_text()
     text = re.sub("<[^>]+>", " ", page)
-    assert "sub-10: no tables of metrics" in text
+    assert "sub-10: no metrics tables were found" in text
     assert "sbl is more accurate than every baseline" in text
     assert "The finer map of sbl is more accurate than every reference of the participant" in text
     assert page.index("Accuracy over participants") < page.index(
@@ -270,10 +269,10 @@ def test_mixed_tasks_and_rest_are_told_apart(
     left_out.parent.mkdir(parents=True)
     left_out.touch()
     assert group(places) == 0
-    assert "missing: sub-01_task-tap_run-2: no table" in capsys.readouterr().out
+    assert "missing: sub-01_task-tap_run-2: no metrics table" in capsys.readouterr().out
     text = re.sub(r"\s+", " ", re.sub("<[^>]+>", " ", (places[1] / "group.html").read_text()))
-    assert "Region size (acquired voxels) and overlap, task tap" in text
-    assert "overlap, task rest" not in text
+    assert "Region size (in acquired voxels) and overlap between regions, task tap" in text
+    assert "overlap between regions, task rest" not in text
     assert "no srgan: sub-01 task-rest, sub-02 task-rest" in text
     assert "Task rest sub-01, sub-02" in text
     assert "overlap of the two conditions (task rest" not in text

@@ -329,7 +329,7 @@ def test_files_of_tensorboard_outlive_the_checkpoints_of_a_training(
     ("recipe", "level", "words"),
     [
         ("paper", "warning", "squared error replaces the features"),
-        ("fast", "note", "The term is optional in recipe fast"),
+        ("fast", "note", "This term is optional with --recipe fast"),
     ],
 )
 def test_features_that_will_be_missing_are_reported(
@@ -459,7 +459,7 @@ REFUSED: dict[str, tuple[Argv, str]] = {
     ),
     "single slice to train on": (
         lambda d, t: ["train", "cpce", t / "m", "--fine", t / "slice_T1w.nii"],
-        "single slice",
+        "only one slice",
     ),
     "patch": (
         lambda d, t: ["train", "resnet3d", t / "m", "--fine", d / LOW],
@@ -521,7 +521,7 @@ REFUSED: dict[str, tuple[Argv, str]] = {
     ),
     "factor of a model": (
         lambda d, t: ["apply", "M", d / LOW, t / "o.nii", "--factor", "3"],
-        "(3.0, 3.0, 1.0) is requested",
+        "a factor of (3.0, 3.0, 1.0) was requested",
     ),
     "thinner slices": (
         lambda d, t: ["apply", "M", d / LOW, t / "o.nii", "--factor", "2", "2", "2"],
@@ -549,11 +549,11 @@ REFUSED: dict[str, tuple[Argv, str]] = {
     ),
     "resolution": (
         lambda d, t: ["apply", "M", d / HIGH, t / "o.nii"],
-        "the image has 3 x 3 x 4 mm",
+        "the image has a resolution of 3 x 3 x 4 mm",
     ),
     "contrast": (
         lambda d, t: ["apply", "M", d / LOW, t / "o.nii", "--contrast", "T1w"],
-        "the image is T1w",
+        "the image contrast is T1w",
     ),
     "contrast not known": (
         lambda d, t: ["apply", "M", t / "plain.nii", t / "o.nii"],

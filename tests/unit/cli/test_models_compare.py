@@ -169,15 +169,15 @@ def test_marked_images_are_held_out_and_never_trained_on() -> None:
 REFUSED = {
     "no way": ([], "one of --folds, --split and --test-on is required"),
     "two ways": (["--folds", "2", "--split", "2", "2"], "given together: --folds --split"),
-    "empty set": (["--split", "3", "0", "1"], "the validation set is empty"),
-    "folds": (["--folds", "5"], "5 folds with 4 participants"),
+    "empty set": (["--split", "3", "0", "1"], "the validation set contains no participants"),
+    "folds": (["--folds", "5"], "5 folds cannot be formed from 4 participants"),
     "two sets": (
         ["--test-on", "01", "--validate-on", "sub-01"],
-        "sub-01: in both the validation set",
+        "in both the validation set and the test set: sub-01",
     ),
-    "everyone": (["--test-on", *PEOPLE], "the training set is empty"),
-    "unknown": (["--test-on", "07"], "sub-07: no images"),
-    "sizes": (["--split", "1", "1", "1"], "add up to 3 participants, but there are images of 4"),
+    "everyone": (["--test-on", *PEOPLE], "the training set contains no participants"),
+    "unknown": (["--test-on", "07"], "no images were found for these participants: sub-07"),
+    "sizes": (["--split", "1", "1", "1"], "add up to 3 participants, but there are images from 4"),
     "one number": (["--split", "4"], "expected two or three numbers"),
     "measured images at another resolution": (
         ["--folds", "2", "--coarse", *PEOPLE, "--test-coarser", "2"],

@@ -117,10 +117,13 @@ def without(words: list[str], name: str) -> list[str]:
 
 
 REFUSED = {
-    "empty set": (lambda folder: [*given(folder), "--split", "3", "0", "1"], "set is empty"),
+    "empty set": (
+        lambda folder: [*given(folder), "--split", "3", "0", "1"],
+        "set contains no participants",
+    ),
     "two sets": (
         lambda folder: [*given(folder), "--test-on", "01", "--validate-on", "sub-01"],
-        "sub-01: in both the validation set",
+        "in both the validation set and the test set: sub-01",
     ),
     "missing contrast": (
         lambda folder: [
@@ -255,7 +258,7 @@ def test_a_search_is_scored_on_named_participants(
         (["--validate-on", "09"], "no image of that participant", "sub-01 sub-02 sub-03 sub-04"),
         (["--validate-on", "01", "02", "03", "04"], "no participant is left", "at least one"),
         (["--split", "2", "1"], "expected three numbers", ""),
-        (["--split", "2", "1", "2"], "the sizes add up to 5 participants", "add up"),
+        (["--split", "2", "1", "2"], "the set sizes add up to 5 participants", "add up"),
         (["--split", "2", "1", "1", "--validate-on", "01"], "both select", "omit one"),
     ],
 )

@@ -246,7 +246,7 @@ REFUSED: dict[str, tuple[Argv, str]] = {
     ),
     "no correlation": (
         lambda d, t: ["correlate", d / HIGH, t / "flat.nii"],
-        "constant in the mask",
+        "constant within the mask",
     ),
     "figure of another kind": (
         lambda d, t: ["correlate", d / HIGH, d / HIGH, "--figure", t / "x.pdf"],

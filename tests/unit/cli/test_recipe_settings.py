@@ -68,8 +68,8 @@ def test_a_card_with_another_change_does_not_go_with_the_weights(
         (tmp_path / name).write_bytes(trained.with_name(name).read_bytes())
     card = json.loads((tmp_path / "model.json").read_text())
     for changes, why in (
-        ({**card["changed_settings"], "batch": 2}, "changed since the model was saved"),
-        ({**card["changed_settings"], "filters": 8}, "tensors do not match unet"),
+        ({**card["changed_settings"], "batch": 2}, "was changed after the model was saved"),
+        ({**card["changed_settings"], "filters": 8}, "weights do not match the network of unet"),
         ({"filters": "4"}, "not a number"),
         ({"filters": 1e9}, "from 4 to 256"),
     ):
@@ -92,13 +92,17 @@ def test_training_begins_with_a_model_of_as_many_filters(
 @pytest.mark.parametrize(
     ("argv", "why", "fix"),
     [
-        (["unet", "--set", "filter=8"], "no setting 'filter'", "did you mean filters?"),
+        (["unet", "--set", "filter=8"], "no setting 'filter'", "Did you mean filters?"),
         (["unet", "--set", "filters=1"], "from 4 to 256", "in this range"),
-        (["unet", "--set", "tv.tv=1"], "a setting of the method unet", "without a method"),
+        (
+            ["unet", "--set", "tv.tv=1"],
+            "a setting of the method unet",
+            "without the name of a method",
+        ),
         (["unet", "--set", "filters"], "FIELD=VALUE", "batch=8"),
-        (["unet", "--set", "mae=0", "ssim=0"], "weight 0", "above 0 for one of mae"),
+        (["unet", "--set", "mae=0", "ssim=0"], "weight of 0", "above 0 for at least one of mae"),
         (["unet", "--set", "patch=64"], "patches of 64 x 64 voxels do not fit", "larger images"),
-        (["cpce", "--set", "perceptual=1"], "without VGG-19 weights", "--vgg-weights"),
+        (["cpce", "--set", "perceptual=1"], "no VGG-19 weights", "--vgg-weights"),
     ],
 )
 @pytest.mark.parametrize("command", ["train", "search"])
@@ -269,7 +273,7 @@ def test_a_search_with_one_image_scores_what_training_does_not_see(
     assert json.loads((tmp_path / "one.json").read_text())["Search"]["ScoredOn"] == ["sub-01_T1w"]
     capsys.readouterr()
     for more, why in (
-        (["--grid", "--set", "tv=0..0.1"], "a list of values, not a range"),
+        (["--grid", "--set", "tv=0..0.1"], "a list of values instead of a range"),
         (["--grid", "--trials", "3"], "as many trials as combinations"),
     ):
         assert main([*argv, *more]) == 2

@@ -47,12 +47,12 @@ def test_the_order_of_changes_decides_nothing() -> None:
 @pytest.mark.parametrize(
     ("change", "why", "fix"),
     [
-        ("tv.tv", "METHOD.FIELD=VALUE", "write, for example, tv.tv=0.02"),
-        ("tv.tv=-1", "from 0 to 100", "use a value in this range"),
-        ("tv.tvv=1", "expected one of tv, filters", "did you mean tv?"),
-        ("untt.filters=8", "unknown method 'untt'", "did you mean unet?"),
-        ("li.mae=1", "not one of the methods of this command (tv, unet)", "add --sr-method li"),
-        ("sbl.tv=1", "does not train a network", "omit the change"),
+        ("tv.tv", "METHOD.FIELD=VALUE", "Write, for example, tv.tv=0.02."),
+        ("tv.tv=-1", "from 0 to 100", "Specify a value in this range."),
+        ("tv.tvv=1", "expected one of tv, filters", "Did you mean tv?"),
+        ("untt.filters=8", "unknown method 'untt'", "Did you mean unet?"),
+        ("li.mae=1", "not run by this command (selected methods: tv, unet)", "Add --sr-method li"),
+        ("sbl.tv=1", "instead of training a network", "Remove the change."),
     ],
 )
 def test_a_change_that_cannot_be_made_names_option_reason_and_fix(
@@ -83,15 +83,13 @@ def test_a_change_reaches_the_training_of_its_method_and_its_text(tmp_path: Path
     assert graph.settings[volumes]["recipe_changes"] == (TV,)
     assert graph.settings[pair]["recipe_changes"] == (UNET,)
     text = graph.methods_text()
-    assert (
-        "Changed settings of the recipe: weight of total variation 0.02 instead of 0.01." in text
-    )
-    assert (
-        "Changed settings of the recipe: filters of the generator's first layer 8 instead of 16."
-        in text
-    )
+    for change in (
+        "weight of the total variation (0.02 instead of 0.01)",
+        "number of filters in the first layer of the generator (8 instead of 16)",
+    ):
+        assert f"settings of the recipe were changed: {change}." in text
     plain = planned_graph(maker, tmp_path, "--sr-method", "tv", "unet")
-    assert "Changed settings of the recipe" not in plain.methods_text()
+    assert "settings of the recipe were changed" not in plain.methods_text()
 
 
 def test_another_change_runs_the_training_again_and_the_same_does_not() -> None:

@@ -142,10 +142,10 @@ def test_scans_as_acquired_are_a_series_of_the_kit(
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("code\trating\nXXXXX\t3\n", "line 2: code XXXXX is not in the kit"),
-        ("code\trating\nFIRST\t7\n", "outside 0 to 5"),
+        ("code\trating\nXXXXX\t3\n", "line 2: the code XXXXX does not belong"),
+        ("code\trating\nFIRST\t7\n", "from 0 to 5"),
         ("code\trating\nFIRST\tgood\n", "is not a number"),
-        ("code\trating\nFIRST\t3\nFIRST\t4\n", "occurs twice"),
+        ("code\trating\nFIRST\t3\nFIRST\t4\n", "appears more than once"),
         ("code\tscore\nFIRST\t3\n", "missing column rating"),
         ("code\trating\nFIRST\t\n", "no rating"),
     ],

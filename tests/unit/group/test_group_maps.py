@@ -224,11 +224,11 @@ def test_too_few_participants_or_ways_are_said(cohort: Path, tmp_path: Path) -> 
     runs = find_runs(cohort)
     few = group_maps.group_maps(runs[:2], tmp_path, series=("raw",))
     assert few.maps.empty
-    assert "2 participants, 3 are needed" in few.left_out[0]
+    assert "at least 3 participants are required, but only 2 participants" in few.left_out[0]
     nowhere = group_maps.group_maps([], tmp_path, series=("raw",))
     assert nowhere.space is None
     assert nowhere.maps.empty
-    assert "no participant" in nowhere.left_out[0]
+    assert "none of the participants" in nowhere.left_out[0]
 
 
 def test_a_participant_without_transforms_is_left_out_by_name(
@@ -289,9 +289,7 @@ def test_maps_are_corrected_alike_for_every_series(cohort: Path, tmp_path: Path)
     ]
     first, other = (each.maps for each in both)
     assert list(first["fwe_t"]) == list(other["fwe_t"])
-    assert (
-        "cannot give a corrected p value below 0.12; no voxel can reach .05" in both[0].left_out[0]
-    )
+    assert "corrected p values cannot be smaller than 0.12, so no voxel" in both[0].left_out[0]
     assert both[0].left_out[0] in said
     assert list(first["fwe_mm3"]) == [0, 0]
     plain = group_maps.group_maps(runs, tmp_path / "0", series=("raw", "sbl"))

@@ -391,7 +391,7 @@ CASES = {
         spoil=_contrast_unknown,
         file="--contrasts thump-little",
         reason="'thump' is not a trial type",
-        fix="Trial types of this run: thumb, little; did you mean 'thumb'?",
+        fix="The trial types of this run are thumb, little. Did you mean 'thumb'?",
     ),
     "events after the end": Case(
         spoil=_events_late,
@@ -570,7 +570,7 @@ CASES = {
     "model without its card": Case(
         spoil=_model_without_card,
         file="alone.safetensors",
-        reason="model card not found",
+        reason="the model card does not exist",
         fix="in the same directory",
     ),
     "nothing to report": Case(

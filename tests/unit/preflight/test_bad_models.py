@@ -189,36 +189,42 @@ CASES = {
     ),
     "truncated": Case(
         spoil=truncated,
-        reason="srgan.safetensors: truncated or changed",
+        reason="srgan.safetensors: the model weights are truncated",
         fix="both files must be unchanged",
     ),
     "foreign": Case(
         spoil=foreign,
-        reason="cannot be used by this version of bids-sr",
+        reason="this version of bids-sr cannot use the model",
         fix="Specify the .safetensors file",
     ),
     "edited": Case(
         spoil=edited,
-        reason="changed since the model was saved",
+        reason="was changed after the model was saved",
         fix="both files must be unchanged",
     ),
     "malicious": Case(
-        spoil=malicious, reason="method is not a plain name", fix="both files must be unchanged"
+        spoil=malicious, reason="method is not a valid name", fix="both files must be unchanged"
     ),
     "not finite": Case(
         spoil=not_finite,
-        reason="the weights contain NaN or infinite values",
+        reason="weights contain NaN or infinite values",
         fix="Specify the .safetensors file",
     ),
-    "resolution": Case(spoil=other_resolution, reason="trained at 3 x 3 x 4 mm", fix="--force"),
+    "resolution": Case(
+        spoil=other_resolution, reason="trained at a resolution of 3 x 3 x 4 mm", fix="--force"
+    ),
     "contrast": Case(
-        spoil=other_contrast, reason="trained on T1w, but the image is bold", fix="--force"
+        spoil=other_contrast,
+        reason="trained on T1w images, but the image contrast is bold",
+        fix="--force",
     ),
     "orientation": Case(
         spoil=other_orientation, reason="trained on slices across R-L", fix="--force"
     ),
     "factor of the model": Case(
-        spoil=other_model_factor, reason="(3.0, 3.0, 1.0) is requested", fix="Train a model for"
+        spoil=other_model_factor,
+        reason="a factor of (3.0, 3.0, 1.0) was requested",
+        fix="Train a model for",
     ),
 }
 
@@ -295,7 +301,7 @@ def test_a_process_of_its_own_says_the_same(
         method_checks.check_pretrained, SuperRes(methods=("srgan",), pretrained=(path,))
     )
     assert (
-        "other.safetensors: the model cannot be used by this version of bids-sr: the tensors"
+        "other.safetensors: the model this version of bids-sr cannot use the model: the tensors"
         " do not match srgan (fast): " in problem.why
     )
     assert problem.why.endswith("missing (body.0.activation.weight, …), 1 unknown (conv.weight)")

@@ -232,8 +232,11 @@ def test_one_number_does_not_fit_a_model_of_three_and_the_fix_names_them(
 ) -> None:
     extra = ["--sr-method", "mse3d", "--pretrained", model(maker, (2.0, 2.0, 2.0))]
     text = refused(maker, capfd, *extra, "--sr-factor", "2")
-    assert "trained for (2.0, 2.0, 2.0), but (2.0, 2.0, 1.0) is requested" in text
-    assert "use the factor of the model: --sr-factor 2 2 2" in text
+    assert (
+        "trained for a factor of (2.0, 2.0, 2.0), but a factor of (2.0, 2.0, 1.0) was requested"
+        in text
+    )
+    assert "use the factor of the model with --sr-factor 2 2 2" in text
 
 
 def test_models_of_several_factors_state_none(maker: BidsMaker) -> None:

@@ -11,7 +11,7 @@ from formermodels import save_former_srgan
 from bids_sr.cli.parser import parse_settings
 from bids_sr.preflight import Plan, check
 
-NOW = "this data-consistent network is now the method dcnet"
+NOW = "available as the method dcnet"
 
 
 @pytest.fixture

@@ -374,9 +374,9 @@ def test_the_published_run_with_a_time_limit_is_not_announced_without_it(maker: 
 @pytest.mark.parametrize(
     ("name", "recipe", "level", "words"),
     [
-        ("cpce", "paper", "warning", "so squared error replaces the features. The training"),
-        ("srgan", "paper-mse", "warning", "The training then differs from the paper."),
-        ("cpce", "fast", "note", "The term is optional in recipe fast"),
+        ("cpce", "paper", "warning", "squared error replaces the features. The training"),
+        ("srgan", "paper-mse", "warning", "will therefore differ from the paper."),
+        ("cpce", "fast", "note", "This term is optional with --recipe fast"),
         ("srgan", "fast", None, ""),  # runs by default, with an optional term
         ("tv", "paper", None, ""),  # has no such term
     ],

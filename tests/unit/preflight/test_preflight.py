@@ -199,8 +199,8 @@ class TestEvents:
         self, maker: BidsMaker, planned: Planned
     ) -> None:
         (problem,) = planned(activation=Activation(band_pass=(0.01, 0.02))).problems
-        assert "volumes remain: the linear model has" in problem.why
-        assert problem.remedy.startswith("Give a wider --band-pass, or leave the run out")
+        assert "steady-state volumes. The linear model has" in problem.why
+        assert problem.remedy.startswith("Use a wider --band-pass, or exclude the run")
 
     def test_polynomials_that_leave_the_task_are_no_problem(
         self, maker: BidsMaker, planned: Planned

@@ -68,7 +68,7 @@ def test_evenly_spaced_covers_both_ends_once() -> None:
 
 def test_a_run_of_dummies_is_refused() -> None:
     run, _ = _run(4)
-    with pytest.raises(ValueError, match="no volume is left"):
+    with pytest.raises(ValueError, match="at least one steady-state volume"):
         make_boldref(run, n_dummy=4)
-    with pytest.raises(ValueError, match="no volume is left"):
+    with pytest.raises(ValueError, match="at least one steady-state volume"):
         estimate_run(run, scan(np.eye(4)), n_dummy=4)

@@ -127,7 +127,7 @@ def test_noise_has_no_counterpart() -> None:
 
 def test_what_cannot_be_compared_is_refused() -> None:
     image, mask = np.random.default_rng(0).random((8, 8, 4)), np.ones((8, 8, 4), bool)
-    with pytest.raises(masks.EdgeError, match="not on the same grid"):
+    with pytest.raises(masks.EdgeError, match="must be on the same grid"):
         masks.edge_mismatch(image, image[:4], mask, np.eye(4), blur_mm=2)
     with pytest.raises(masks.EdgeError, match="empty"):
         masks.edge_mismatch(image, image, ~mask, np.eye(4), blur_mm=2)

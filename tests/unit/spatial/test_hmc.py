@@ -242,11 +242,11 @@ def test_bias_basis_counts_and_begins_with_a_constant() -> None:
 
 def test_nothing_to_register_is_refused() -> None:
     image = scan(np.eye(4))
-    with pytest.raises(ValueError, match="voxels are available"):
+    with pytest.raises(ValueError, match="contains only 0 voxels"):
         MotionEstimator(image, np.zeros(SHAPE), AFFINE)
-    with pytest.raises(ValueError, match="the same 3D grid"):
+    with pytest.raises(ValueError, match="the same three-dimensional shape"):
         MotionEstimator(image, np.ones((3, 3, 3)), AFFINE)
-    with pytest.raises(ValueError, match="no volumes"):
+    with pytest.raises(ValueError, match="list of volumes is empty"):
         estimate_motion([], image, _head()[0], AFFINE)
 
 

@@ -92,11 +92,11 @@ def test_whole_samples_are_shifts_with_held_ends() -> None:
 
 def test_nonsense_is_refused() -> None:
     series = _Memory(np.zeros((2, 2, 3, 9), np.float32))
-    with pytest.raises(ValueError, match="2 slice times for 3 slices"):
+    with pytest.raises(ValueError, match="2 slice times were given for 3 slices"):
         correct_slice_timing(series, series, [0, 1], TR, 1.0)
-    with pytest.raises(ValueError, match="within a TR"):
+    with pytest.raises(ValueError, match="between 0 and the repetition time"):
         correct_slice_timing(series, series, [0, 1, 2.5], TR, 1.0)
-    with pytest.raises(ValueError, match="no volumes to interpolate"):
+    with pytest.raises(ValueError, match="at least two steady-state volumes"):
         correct_slice_timing(series, series, [0, 1, 1.5], TR, 1.0, n_dummy=8)
-    with pytest.raises(ValueError, match="more than one"):
+    with pytest.raises(ValueError, match="between -1 and 1 samples"):
         _shift_in_time(np.zeros(5), 1.5)

@@ -101,7 +101,7 @@ def test_other_files_are_refused_by_name(tmp_path: Path) -> None:
         "#Insight Transform File V1.0\nTransform: BSplineTransform_double_3_3\nParameters:"
         " 0\nFixedParameters: 0\n"
     )
-    with pytest.raises(TransformError, match=r"y\.txt: expected affine"):
+    with pytest.raises(TransformError, match=r"y\.txt: expected only affine"):
         read_itk(tmp_path / "y.txt")
 
 

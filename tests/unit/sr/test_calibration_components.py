@@ -150,11 +150,11 @@ def test_the_input_stays_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda s, m: (s[..., :3], m), "3 steady-state volumes; at least 8"),
+        (lambda s, m: (s[..., :3], m), "3 steady-state volumes, but at least 8"),
         (lambda s, m: (s, np.zeros_like(m)), "brain mask .* is empty"),
         (lambda s, m: (np.full_like(s, 7), m), "constant over time"),
         (lambda s, m: (s * np.nan, m), "NaN"),
-        (lambda s, m: (s, m[:-1]), "not on the same grid"),
+        (lambda s, m: (s, m[:-1]), "but the mask has the shape"),
     ],
 )
 def test_what_has_no_fluctuations_is_refused(spoil, message: str) -> None:

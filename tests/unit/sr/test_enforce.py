@@ -54,7 +54,7 @@ def test_what_was_acquired_is_kept_after_enforcing(
 ) -> None:
     if name in ("fast", "paper") and factor[2] != 1:
         with pytest.raises(
-            (ValueError, apply_to_series.InferenceError), match=r"in-plane|keeps the slices"
+            (ValueError, apply_to_series.InferenceError), match=r"in-plane|number of slices"
         ):
             upsampler(name, factor, np.ones((4, 4, 4)))
         return

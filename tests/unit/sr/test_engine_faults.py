@@ -202,7 +202,7 @@ def test_divergence_before_any_step_blames_none():
         {"content": float("nan"), "loss": float("nan")}, loop._Counters(iteration=1)
     )
     assert told.startswith(
-        " (in content). This is the first step: the images or the initial weights"
+        "The loss was invalid in the first step, so the images or the initial weights"
     )
 
 
@@ -225,7 +225,10 @@ def test_a_batch_that_does_not_fit_is_halved_once_and_said_so(tmp_path, monkeypa
     sizes = out_of_memory(monkeypatch, 2)
     card = fit(balls(1), recipe(batch=4), tmp_path).card
     assert sizes == [4, *[2] * 12]
-    assert "not enough device memory for a batch of 4; continuing with a batch of 2" in caplog.text
+    assert (
+        "insufficient for a batch size of 4. Training continues with a batch size of 2"
+        in caplog.text
+    )
     assert card["reproducible"] is False
     assert "halved" in card["not_reproducible_because"]
 
@@ -273,8 +276,8 @@ def test_a_full_disk_leaves_the_old_checkpoint_and_the_training(tmp_path, monkey
 
     monkeypatch.setattr(Path, "write_bytes", full)
     assert same(fit(balls(1), recipe(), tmp_path / "cut").state, whole.state)
-    assert "no space left" in caplog.text
-    assert "only resume from the previous checkpoint" in caplog.text
+    assert "the disk is full" in caplog.text
+    assert "only resume from an earlier checkpoint" in caplog.text
     assert "rerun the same command" not in caplog.text, "nothing has stopped"
     assert read_checkpoint(kept)[1]["progress"]["iteration"] == 4
     assert [path.name for path in kept.parent.glob(".*")] == []

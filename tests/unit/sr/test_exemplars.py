@@ -108,11 +108,9 @@ def test_patterns_of_the_person_are_used_and_are_maps_of_the_prior(person):
     assert told["explained_by_weight"][f"{SHARE:g}"] > told["explained_by_weight"]["0"]
     assert told["tested"]["calibrated"] is True
     shown = told["tested"]["calibration"]
-    assert f"({100 * told['predicted_without']:.1f} % without it)" in shown
-    assert (
-        f"Without it, the self-test score would be {100 * told['explained_by_weight']['0']:.1f} %"
-        in shown
-    )
+    assert f"{100 * told['predicted_without']:.1f} % without it" in shown
+    score = 100 * told["explained_by_weight"]["0"]
+    assert f"Without the calibration run, the self-test score would be {score:.1f} %" in shown
     assert len(model.state["weight"]) == 2 + len(patterns)
     assert model.state["weight"].dtype == torch.float16
     assert bool((model.state["weight"][2:] < 0).any())
@@ -127,7 +125,7 @@ def test_a_displaced_calibration_is_put_back(person, moved):
     assert fitted.weight == SHARE
     assert fitted.moved_mm == pytest.approx(np.hypot(*moved), abs=0.4)
     np.testing.assert_allclose(fitted.correction[:2, 3], np.negative(moved), atol=0.4)
-    assert "used with weight 0.4 and its position corrected by 1." in fitted.text
+    assert "used with a weight of 0.4 after its position was corrected by 1." in fitted.text
 
 
 WIDTHS = np.array([1.2, 1.2, 0.6, 2.5, 2.5, 2.5, 0.025, 0.025, 0.025])

@@ -67,10 +67,12 @@ def test_dcnet_reuses_it_with_a_notice(old, tmp_path, caplog):
     assert read_card(made).method == "dcnet"
     (notice,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert notice.startswith(
-        f"{old}: the model was trained as srgan --recipe fast by an earlier version"
+        f"{old}: the model was trained with srgan --recipe fast by an earlier version"
     )
 
 
 def test_srgan_does_not_reuse_it_and_says_why(old, tmp_path):
-    with pytest.raises(ModelError, match=r"no model of srgan \(fast\) .*now the method dcnet"):
+    with pytest.raises(
+        ModelError, match=r"no model for srgan \(fast\).* available as the method dcnet"
+    ):
         model_store.obtain_model(request("srgan", old, source="reuse"), None, tmp_path / "made")

@@ -49,7 +49,7 @@ def test_one_is_nearly_the_brightest_and_nothing_is_left_outside():
     assert top == pytest.approx(np.percentile(image[5:], 99.9))
     np.testing.assert_allclose(scaled[5:], np.minimum(image[5:] / top, 1), rtol=1e-6)
     assert scaled[:5].max() == 0
-    with pytest.raises(ValueError, match="no positive intensity"):
+    with pytest.raises(ValueError, match="no positive intensities"):
         unit_range(-np.abs(image), mask)
 
 

@@ -187,7 +187,7 @@ def test_linear_decay_is_constant_and_then_a_line():
     np.testing.assert_allclose(rates[:11], 1e-4)
     np.testing.assert_allclose(np.diff(rates[10:]), (2e-6 - 1e-4) / 9)
     assert rates[-1] == pytest.approx(2e-6)
-    with pytest.raises(ValueError, match="requires `patches`"):
+    with pytest.raises(ValueError, match="must also specify `patches`"):
         recipe(epochs=3)
 
 

@@ -206,10 +206,10 @@ def test_bf16_is_near_fp32_and_auto_is_fp32():
 @pytest.mark.parametrize(
     ("name", "given", "message"),
     [
-        ("dcnet", {}, "no trained model .* expected a baseline"),
+        ("dcnet", {}, "no model was specified. .* only baselines"),
         ("inject", {}, "requires the high-resolution image"),
-        ("raw", {}, "keeps its grid"),
-        ("dcnet", {"scale": 0.0}, "mask empty"),
+        ("raw", {}, "not upsampled"),
+        ("dcnet", {"scale": 0.0}, "intensity scale must be positive"),
     ],
 )
 def test_what_is_missing_is_said(name, given, message):

@@ -61,7 +61,9 @@ def test_round_trip(saved):
 
 def test_a_truncated_file_is_refused(copy):
     copy.write_bytes(copy.read_bytes()[:-100])
-    with pytest.raises(cards.ModelError, match=r"dcnet\.safetensors: truncated or changed"):
+    with pytest.raises(
+        cards.ModelError, match=r"dcnet\.safetensors: the model weights are truncated"
+    ):
         model.load_model(copy)
 
 
@@ -75,7 +77,7 @@ def test_a_changed_byte_is_refused(copy):
 
 def test_weights_without_a_card_are_refused(copy):
     cards.card_path(copy).unlink()
-    with pytest.raises(cards.ModelError, match=r"dcnet\.json: model card not found"):
+    with pytest.raises(cards.ModelError, match=r"dcnet\.json: the model card does not exist"):
         model.load_model(copy)
 
 
@@ -84,8 +86,8 @@ def test_weights_without_a_card_are_refused(copy):
     [
         ({"method": "nonesuch"}, "unknown method 'nonesuch'; expected one of .*dcnet"),
         ({"recipe": "slow"}, "no recipe 'slow'"),
-        ({"card_version": 99}, "card version 99"),
-        ({"factor": [3.0, 3.0, 1.0]}, "cannot be used by this version"),
+        ({"card_version": 99}, "has version 99"),
+        ({"factor": [3.0, 3.0, 1.0]}, "this version of bids-sr cannot use the model"),
         ({"contrast": None}, None),
     ],
 )
@@ -94,7 +96,7 @@ def test_a_card_that_does_not_fit_is_refused(copy, change, message):
     card = json.loads(path.read_text()) | change
     if message is None:
         del card["contrast"]
-        message = "contrast missing"
+        message = "lacks the entries contrast"
     path.write_text(json.dumps(card))
     with pytest.raises(cards.ModelError, match=message):
         model.load_model(copy)
@@ -125,11 +127,11 @@ def test_a_fitting_image_passes(saved):
     [
         (
             {"affine": np.diag([3.0, 3.0, 4.0, 1])},
-            r"resolution: .* trained at 3\.75 x 3\.75 x 4 mm.*3 x 3 x 4 mm(?s:.*)--force",
+            r"resolution: .* resolution of 3\.75 x 3\.75 x 4 mm.*3 x 3 x 4 mm(?s:.*)--force",
         ),
         (
             {"contrast": "T1w"},
-            "contrast: the model was trained on T2starw, but the image is T1w(?s:.*)--force",
+            "trained on T2starw images, but the image contrast is T1w(?s:.*)--force",
         ),
         ({"affine": SIDEWAYS}, "slice orientation: .* across I-S, .* across R-L"),
     ],
@@ -248,7 +250,7 @@ def test_reuse_prefers_the_model_of_the_very_pair_and_keeps_its_log(small_pair, 
 
 def test_reuse_without_a_model_names_the_remedy(small_pair, tmp_path):
     asked = replace(REQUEST, model_dir=tmp_path, source="reuse")
-    with pytest.raises(cards.ModelError, match=r"no model of dcnet .*--pretrained"):
+    with pytest.raises(cards.ModelError, match=r"no model for dcnet .*--pretrained"):
         model_store.obtain_model(asked, (small_pair,), tmp_path)
 
 
@@ -266,7 +268,9 @@ def test_a_named_file_needs_no_pair(small_pair, tmp_path):
 def test_a_damaged_checkpoint_is_named(tmp_path):
     path = tmp_path / "search.checkpoint.safetensors"
     path.write_bytes(b"nonsense")
-    with pytest.raises(ValueError, match=r"search\.checkpoint\.safetensors.*not a checkpoint"):
+    with pytest.raises(
+        ValueError, match=r"search\.checkpoint\.safetensors.*not a valid checkpoint"
+    ):
         read_checkpoint(path)
 
 

@@ -140,5 +140,5 @@ def test_what_is_refused():
         get_operator("block", (8, 8), (2.0, 2.0), (9, 4))
     with pytest.raises(KeyError, match="kspace, block"):
         get_operator("bicubic", (8, 8), (2.0, 2.0))
-    with pytest.raises(matrices.ResolutionError, match=r"expected \(8, 8\)"):
+    with pytest.raises(matrices.ResolutionError, match=r"image of shape \(8, 8\)"):
         get_operator("block", (8, 8), (2.0, 2.0)).forward(torch.zeros(1, 8, 9))

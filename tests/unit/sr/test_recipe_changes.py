@@ -199,21 +199,21 @@ def test_the_critic_of_the_attention_u_net_takes_the_smallest_patches():
 @pytest.mark.parametrize(
     ("text", "recipe", "why", "fix"),
     [
-        ("tv.tvv=1", "fast", "no setting 'tvv'; expected one of tv", "did you mean tv?"),
+        ("tv.tvv=1", "fast", "no setting 'tvv'; expected one of tv", "Did you mean tv?"),
         ("tv.tv=-1", "fast", "from 0 to 100", "in this range"),
         ("tv.filters=8.5", "fast", "whole number", "from 4 to 256"),
         ("attunet.adversarial=1.5", "fast", "from 0 to 1", "in this range"),
-        ("attunet.bce=1", "fast", "intensities from 0 to 1", "--recipe paper"),
+        ("attunet.bce=1", "fast", "intensities between 0 and 1", "--recipe paper"),
         ("attunet.patch=4", "fast", "from 8 to 256", "in this range"),
         ("circle.patch=16", "fast", "from 32 to 256", "in this range"),
         ("gan3d.iterations=100", "fast", "from 151 to", "in this range"),
         (
             "attunet.mae=0 attunet.ssim=0",
             "fast",
-            "weight 0",
-            "use a weight above 0 for one of mae, mse, ssim, psnr",
+            "weight of 0",
+            "a weight above 0 for at least one of mae, mse, ssim, psnr",
         ),
-        ("mse3d.mse=0", "fast", "weight 0", "use a weight above 0 for one of mae"),
+        ("mse3d.mse=0", "fast", "weight of 0", "a weight above 0 for at least one of mae"),
     ],
 )
 def test_what_a_recipe_does_not_allow(text, recipe, why, fix):
@@ -227,11 +227,11 @@ def test_what_a_recipe_does_not_allow(text, recipe, why, fix):
 @pytest.mark.parametrize(
     ("text", "methods", "why", "fix"),
     [
-        ("tvx.tv=1", ("tv",), "unknown method 'tvx'", "did you mean tv?"),
-        ("li.mae=2", ("tv",), "not one of the methods of this command (tv)", "--sr-method li"),
-        ("sbl.tv=1", ("sbl",), "does not train a network", "omit the change"),
-        ("cpce.perceptual=1", ("cpce",), "without VGG-19 weights", "--vgg-weights"),
-        ("tv.tv=1 tv.tv=2", ("tv",), "set twice", "once"),
+        ("tvx.tv=1", ("tv",), "unknown method 'tvx'", "Did you mean tv?"),
+        ("li.mae=2", ("tv",), "not run by this command (selected methods: tv)", "--sr-method li"),
+        ("sbl.tv=1", ("sbl",), "instead of training a network", "Remove the change."),
+        ("cpce.perceptual=1", ("cpce",), "no VGG-19 weights", "--vgg-weights"),
+        ("tv.tv=1 tv.tv=2", ("tv",), "specified twice", "once"),
     ],
 )
 def test_changes_without_effect_on_a_call_are_refused(text, methods, why, fix):

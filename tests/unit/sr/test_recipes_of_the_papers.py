@@ -149,7 +149,7 @@ def test_the_games_of_cpce_and_circle():
 @pytest.mark.parametrize("name", [*PLANES, "resnet2d"])
 @pytest.mark.parametrize("recipe", ["paper", "fast"])
 def test_networks_in_plane_refuse_thinner_slices(name, recipe):
-    with pytest.raises(ValueError, match="factor of 1 across slices"):
+    with pytest.raises(ValueError, match="factor across slices must be 1"):
         get_method(name).recipes[recipe].build_generator(1, (2.0, 2.0, 2.0))
 
 

@@ -41,7 +41,7 @@ def test_patches_at_the_border_are_moved_inside_and_keep_to_the_coarse_grid():
 def test_what_is_refused():
     with pytest.raises(
         TrainingDataError,
-        match=r"\(21, 21, 21\) voxels does not fit in an image of \(30, 20, 30\)",
+        match=r"\(21, 21, 21\) voxels does not fit into an image of \(30, 20, 30\)",
     ):
         corners_inside(np.ones((30, 20, 30)), (21, 21, 21), (1, 1, 1))
     with pytest.raises(TrainingDataError, match="empty"):

@@ -64,5 +64,5 @@ def test_what_is_refused():
     for wrong in ({"patch": 8, "overlap": 8}, {"patch": 8, "overlap": 4, "margin": 2}):
         with pytest.raises(ResolutionError):
             apply_in_patches(lambda x: x, image, **wrong)
-    with pytest.raises(ResolutionError, match="output of the network"):
+    with pytest.raises(ResolutionError, match="network returned an array of shape"):
         apply_in_patches(lambda x: x[..., ::2], image, patch=8, overlap=2)

@@ -39,7 +39,7 @@ def test_a_pair_serves_as_a_set_of_one(small_pair, tmp_path):
 
 
 def test_a_set_needs_to_be_told_the_factor(tmp_path):
-    with pytest.raises(TrainingDataError, match="factor is not specified"):
+    with pytest.raises(TrainingDataError, match="factor was not specified"):
         obtain(balls(1), tmp_path / "a")
 
 
@@ -47,7 +47,7 @@ def test_a_model_of_the_same_set_is_found_and_one_begun_otherwise_is_not(tmp_pat
     caplog.set_level("INFO", logger="bids_sr")
     weights, first = obtain(balls(2), tmp_path / "a", factor=CUBE)
     _, again = obtain(balls(2), tmp_path / "b", factor=CUBE, model_dir=tmp_path / "a")
-    assert "reused from" in caplog.text
+    assert "is reused" in caplog.text
     assert again == first
     caplog.clear()
     last = replace(_sloppy_recipe(get_method("resnet3d").recipes["fast"]), freeze_but_last=1)
@@ -87,9 +87,9 @@ def test_a_model_with_other_settings_of_its_recipe_is_not_taken_for_this_one(tmp
     _, again = obtain(
         balls(1), tmp_path / "c", factor=CUBE, changes=four, model_dir=tmp_path / "a"
     )
-    assert "reused from" in caplog.text
+    assert "is reused" in caplog.text
     assert again == first
-    with pytest.raises(ModelError, match="no model of resnet3d \\(fast\\) with filters=8"):
+    with pytest.raises(ModelError, match="no model for resnet3d \\(fast, filters=8\\)"):
         obtain(
             balls(2),
             tmp_path / "d",

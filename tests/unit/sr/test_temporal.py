@@ -143,7 +143,7 @@ def test_runs_that_teach_nothing_are_refused(tmp_path):
         statistics(still, np.ones((6, 5, 3)), n_dummy=10)
     with pytest.raises(temporal_components.SeriesError, match="0 voxels"):
         statistics(still, np.zeros((6, 5, 3)))
-    with pytest.raises(temporal_components.SeriesError, match="not on the grid"):
+    with pytest.raises(temporal_components.SeriesError, match="but the series has the shape"):
         statistics(still, np.ones((6, 5, 4)))
 
 

@@ -81,7 +81,7 @@ def test_a_checkpoint_cut_short_is_made_anew(small_pair, whole, tmp_path, phase,
     damaged = next((tmp_path / "cut").glob(f"{phase}*"))
     damaged.write_bytes(damaged.read_bytes()[:-100])
     assert same(whole.state, fit(small_pair, tmp_path / "cut").state)
-    assert f"{damaged}: not a checkpoint" in caplog.text
+    assert f"{damaged}: the file is not a valid checkpoint" in caplog.text
 
 
 def test_same_seed_same_bits_other_seed_others(small_pair, whole, tmp_path):
@@ -163,7 +163,7 @@ def test_without_a_refit_the_model_is_the_one_that_was_scored(small_pair, tmp_pa
     assert len(kept) == len(held) == 2
     found = phase.compare(generator, examples, validation_windows(examples, kept))["network"]
     assert found == made.card["held_out"]["network"]
-    assert "this is the final model" in made.card["held_out"]["model"]
+    assert "The scored model is also the final model" in made.card["held_out"]["model"]
     assert list(made.card["phases"]) == ["search"]
 
 
@@ -196,7 +196,7 @@ def test_the_card_says_why_no_perceptual_term(whole):
         ({"highres": np.zeros((20, 24, 6), np.float32)}, r"\(20, 24, 6\); expected \(24, 24, 6\)"),
         ({"highres": np.zeros((24, 24, 6), np.float32)}, "high-resolution image is constant"),
         ({"lowres": np.ones((12, 12, 6), np.float32)}, "low-resolution image is constant"),
-        ({"mask": np.ones((12, 12, 5))}, "not on the low-resolution grid"),
+        ({"mask": np.ones((12, 12, 5))}, "but the low-resolution image has the shape"),
     ],
 )
 def test_a_pair_that_cannot_be_trained_on_is_refused(small_pair, change, message):

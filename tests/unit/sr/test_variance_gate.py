@@ -74,7 +74,7 @@ def test_fluctuations_pass_and_their_map_is_kept_on_the_whole_grid():
     assert model.card["applied"] is True
     assert held_out["explained_over_zerofill"] > 0.05
     assert min(held_out["explained_by_half"]) > 0.02
-    assert held_out["model"] == "prior SD map of the whole run"
+    assert held_out["model"] == "prior SD map estimated from the whole run"
     assert model.state["weight"].shape == (2, SHAPE[2], 2 * SHAPE[0], 2 * SHAPE[1])
     assert float(model.state["weight"].max()) > 0
     assert float(model.state["noise"]) > 0
@@ -95,7 +95,7 @@ def test_noise_fails_and_the_series_is_zero_filled(seed):
 def test_too_few_volumes_are_named():
     model = fit(run_data(fluctuations(20), halves=False))
     assert model.card["applied"] is False
-    reason = "too few volumes to distinguish fluctuations from noise"
+    reason = "the run has too few volumes to distinguish signal fluctuations from noise"
     assert model.card["held_out"] == {
         "model": f"zero filling: {reason}",
         "tested": {"reason": reason},
@@ -107,7 +107,7 @@ def test_a_run_that_cannot_be_brought_down_is_named():
     narrow = fluctuations(40)[:, :1]
     model = fit(run_data(narrow, mask=np.ones(narrow.shape[:3], bool)))
     assert model.card["applied"] is False
-    assert "cannot be downsampled again" in model.card["held_out"]["model"]
+    assert "cannot be downsampled any further" in model.card["held_out"]["model"]
 
 
 def test_a_control_is_applied_without_a_test():
@@ -167,7 +167,10 @@ def test_a_mask_that_vanishes_one_level_down_explains_nothing():
 
 def test_grids_that_do_not_belong_together_are_refused():
     statistics = statistics_of(noise(20), mask_of())
-    for mask, words in ((np.ones((3, 3, 3)), "is not on the grid"), (np.zeros(SHAPE), "is empty")):
+    for mask, words in (
+        (np.ones((3, 3, 3)), "but the series has the shape"),
+        (np.zeros(SHAPE), "is empty"),
+    ):
         with pytest.raises(SeriesError, match=words):
             RunData(statistics=statistics, halves=None, mask=mask, affine=np.eye(4), factor=FACTOR)
 
@@ -176,7 +179,7 @@ def test_a_run_that_was_masked_is_not_estimated_from_its_own_edge():
     masked = fluctuations() * mask_of()[..., None]
     model = fit(run_data(masked))
     assert model.card["applied"] is False
-    assert "it was masked" in model.card["held_out"]["model"]
+    assert "the series was masked" in model.card["held_out"]["model"]
     # one side of the surroundings is there
     wide = fluctuations() * np.roll(mask_of(), 1, 0)[..., None]
     wide[12:] += 50.0

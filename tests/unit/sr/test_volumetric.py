@@ -224,7 +224,7 @@ def test_headroom_of_training_is_given_when_applied():
 
 
 def test_a_model_of_several_contrasts_is_refused_for_a_series():
-    with pytest.raises(InferenceError, match=r"fuses 3 contrasts \(T1w\+T2w\+FLAIR\)"):
+    with pytest.raises(InferenceError, match=r"combines 3 contrasts \(T1w\+T2w\+FLAIR\)"):
         make_upsampler(
             "resnet3d",
             UpsamplerInputs(factor=FACTOR),

@@ -179,7 +179,7 @@ def test_table_of_a_series(tmp_path: Path) -> None:
     with SeriesReader(tmp_path / "a.nii") as reader:
         table, described = gather(reader, mask, motion, still, tpms=_tpms(shape), n_dummy=2)
         alone, _ = gather(reader, mask, motion, still)
-        with pytest.raises(ValueError, match="39 rows of motion"):
+        with pytest.raises(ValueError, match="the motion table has 39 rows"):
             gather(reader, mask, motion.iloc[1:], still)
     assert list(table) == list(described)
     assert all(entry["Description"] and entry["Units"] for entry in described.values())

@@ -106,18 +106,18 @@ def test_types_that_shorten_alike_keep_their_own_name() -> None:
 @pytest.mark.parametrize(
     ("text", "reason", "fix"),
     [
-        ("thump", "'thump' is not a trial type", "did you mean 'thumb'?"),
-        ("thumb-litle", "'litle' is not a trial type", "did you mean 'little'?"),
+        ("thump", "'thump' is not a trial type", "Did you mean 'thumb'?"),
+        ("thumb-litle", "'litle' is not a trial type", "Did you mean 'little'?"),
         (
             "thumblittle",
             "'thumblittle' is not a trial type",
-            "Trial types of this run: thumb, little",
+            "The trial types of this run are thumb, little",
         ),
-        ("thumb-", "missing trial type", "thumb-little"),
-        ("thumb-thumb", "all weights are zero", "thumb-little"),
-        ("", "the contrast is empty", "Choose one of thumb, little"),
-        ("x=", "'x=' is not a trial type", "Trial types of this run"),
-        ("thumb 0.5*little", "missing sign after 'thumb'", "Join terms"),
+        ("thumb-", "a trial type is missing", "thumb-little"),
+        ("thumb-thumb", "all weights of the contrast are zero", "thumb-little"),
+        ("", "the contrast contains no trial types", "Choose one of thumb, little"),
+        ("x=", "'x=' is not a trial type", "The trial types of this run"),
+        ("thumb 0.5*little", "sign is missing after 'thumb'", "Join the terms"),
     ],
 )
 def test_what_is_refused(text: str, reason: str, fix: str) -> None:

@@ -65,7 +65,7 @@ def test_millimeters_are_voxel_size_over_the_median_cutoff():
 def test_where_nothing_can_be_said_nothing_is():
     assert image_quality.cutoff(np.full((32, 32), 7.0)) is None
     assert image_quality.effective_resolution(np.zeros((32, 32, 2)), (1, 1, 1)) is None
-    with pytest.raises(ValueError, match="square"):
+    with pytest.raises(ValueError, match="isotropic"):
         image_quality.effective_resolution(np.zeros((32, 32)), (1, 1.5))
 
 

@@ -129,7 +129,7 @@ def test_each_voxel_gets_the_model_of_its_group():
         alone = ContrastModel(found.matrix, vector, known(rho, 6)).fit(courses)["t"][0]
         np.testing.assert_allclose(mixed[both.labels == group], alone[both.labels == group])
         assert (np.abs(mixed - alone)[both.labels != group] > 1e-3).all()
-    with pytest.raises(ValueError, match="noise of 6"):
+    with pytest.raises(ValueError, match="noise was estimated for 6 voxels"):
         ContrastModel(found.matrix, vector, both).fit(courses[:, :4])
 
 

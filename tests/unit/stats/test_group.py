@@ -100,8 +100,8 @@ def test_who_and_what_is_missing_is_named(tmp_path: Path) -> None:
     everybody = ["sub-01", "sub-02", "sub-03", "sub-04"]
     absent = group_values.absent(everybody, group_values.find_tables(tmp_path))
     assert absent == [
-        ("sub-04", "sub-04: no tables of metrics"),
-        ("sub-03", "sub-03 task-tap: no table of evaluation metrics"),
+        ("sub-04", "sub-04: no metrics tables were found for this participant"),
+        ("sub-03", "sub-03 task-tap: no table with evaluation metrics was found for this run"),
     ]
 
 
@@ -114,8 +114,8 @@ def test_runs_of_the_data_set_without_tables_are_named(tmp_path: Path) -> None:
     # sub-02 is named as a whole
     ((run, line),) = group_values.absent_runs([*runs, tap | {"subject": "02"}], tables)
     assert run == "sub-01_task-tap_run-2"
-    assert line.startswith("sub-01_task-tap_run-2: no table")
-    assert ("", "no run has a table of evaluation metrics") in group_values.absent(
+    assert line.startswith("sub-01_task-tap_run-2: no metrics table")
+    assert ("", "no table with evaluation metrics was found for any run") in group_values.absent(
         ["sub-01"], tables
     )
 
@@ -177,7 +177,7 @@ def test_sameness_needs_a_margin_and_comes_from_the_gap(tmp_path: Path) -> None:
     wide = compared(tmp_path, margin=0.15)
     assert one(wide, "srgan", "bspline").word == "same"
     assert one(wide, "sbl", "bspline").word == "same"
-    assert "smaller than the margin" in one(wide, "sbl", "bspline").note
+    assert "smaller than the equivalence margin" in one(wide, "sbl", "bspline").note
 
 
 def test_there_is_no_margin_without_a_measured_series() -> None:
@@ -223,14 +223,14 @@ def test_identical_and_undefined_figures_are_reported_as_such(tmp_path: Path) ->
     assert dice.difference == pytest.approx(-0.1)
     lacking = one(found, "sbl", "raw", **overlap)
     assert (lacking.n, lacking.n_undefined) == (5, 1)
-    assert "not defined in 1" in lacking.note
+    assert "1 participant(s) were excluded" in lacking.note
     people = {"sub-01": 0.1, "sub-02": 0.2}
     same = one(
         comparisons.compare(values_of({"bspline": people, "sbl": people}), ["sbl"]),
         "sbl",
         "bspline",
     )
-    assert (same.word, same.note) == ("same", "identical in all participants")
+    assert (same.word, same.note) == ("same", "both series are identical in all participants")
 
 
 def test_a_figure_that_nobody_has_is_not_comparable() -> None:

@@ -69,7 +69,7 @@ def test_nothing_is_added_where_nothing_is_active(roi):
 
 
 def test_a_region_outside_the_brain_is_refused(roi):
-    with pytest.raises(ValueError, match="no voxel in the brain"):
+    with pytest.raises(ValueError, match="does not overlap the brain mask"):
         grow_roi(roi, np.ones(SHAPE), ~roi, AFFINE)
 
 

@@ -92,7 +92,11 @@ def test_equal_images_have_no_interval() -> None:
 
 
 @pytest.mark.parametrize(
-    ("mask", "says"), [(np.zeros_like(MASK), "mask is empty"), (MASK[:, :, :4], "shapes differ")]
+    ("mask", "says"),
+    [
+        (np.zeros_like(MASK), "mask is empty"),
+        (MASK[:, :, :4], "must have the same shape"),
+    ],
 )
 def test_what_cannot_be_scored_is_refused(mask: np.ndarray, says: str) -> None:
     with pytest.raises(ValueError, match=says):

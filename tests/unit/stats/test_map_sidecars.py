@@ -19,7 +19,7 @@ def rows_of(name):
 @pytest.mark.parametrize(
     ("series", "said"),
     [
-        ("sbl", "Standard deviation in stat-sd"),
+        ("sbl", "The stat-sd map contains the standard deviation"),
         ("bspline", f"Maps of bspline {NO_ERROR}"),
         ("srgan", f"Maps of srgan {NO_ERROR}"),
         ("raw", None),

@@ -38,19 +38,25 @@ def test_a_random_split_has_the_sizes_and_depends_on_the_seed() -> None:
 @pytest.mark.parametrize(
     ("make", "why"),
     [
-        (lambda: split_at_random(PEOPLE, (6, 0, 1), 0), "the validation set is empty"),
-        (lambda: split_at_random(PEOPLE, (7, 0), 0), "the test set is empty"),
+        (
+            lambda: split_at_random(PEOPLE, (6, 0, 1), 0),
+            "the validation set contains no participants",
+        ),
+        (lambda: split_at_random(PEOPLE, (7, 0), 0), "the test set contains no participants"),
         (
             lambda: split_at_random(PEOPLE, (4, 1, 1), 0),
-            "6 participants, but there are images of 7",
+            "6 participants, but there are images from 7",
         ),
-        (lambda: split_by_names(PEOPLE, ["sub-01"], ["sub-01"]), "sub-01: in both the validation"),
-        (lambda: split_by_names(PEOPLE, [], PEOPLE), "the training set is empty"),
-        (lambda: split_by_names(PEOPLE, [], []), "the test set is empty"),
-        (lambda: split_by_names(PEOPLE, [], ["sub-99"]), "sub-99: no image"),
-        (lambda: make_folds(PEOPLE, 8, 0, 0), "8 folds with 7 participants"),
-        (lambda: make_folds(PEOPLE, 7, 6, 0), "leave the training set empty"),
-        (lambda: ParticipantSplit(train=("a",), test=("a",)), "a: in both the training set"),
+        (
+            lambda: split_by_names(PEOPLE, ["sub-01"], ["sub-01"]),
+            "in both the validation set and the test set: sub-01",
+        ),
+        (lambda: split_by_names(PEOPLE, [], PEOPLE), "the training set contains no participants"),
+        (lambda: split_by_names(PEOPLE, [], []), "the test set contains no participants"),
+        (lambda: split_by_names(PEOPLE, [], ["sub-99"]), "no images .* sub-99"),
+        (lambda: make_folds(PEOPLE, 8, 0, 0), "8 folds cannot be formed from 7 participants"),
+        (lambda: make_folds(PEOPLE, 7, 6, 0), "no participants remain for the training set"),
+        (lambda: ParticipantSplit(train=("a",), test=("a",)), "in both the training set"),
     ],
 )
 def test_sets_that_cannot_be_made(make, why: str) -> None:  # type: ignore[no-untyped-def]

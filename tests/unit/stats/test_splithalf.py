@@ -51,7 +51,7 @@ def test_the_band_of_each_axis_has_its_own_limit_and_maps_are_filtered_one_by_on
     np.testing.assert_allclose(only_x[..., 1], 0, atol=1e-5)
     across = np.cos(np.pi * 8 * (np.arange(n) + 0.5) / n) * np.ones((2, 2, 1))
     np.testing.assert_allclose(beyond_nyquist(across, (1, 1, 2)), across, atol=1e-5)
-    with pytest.raises(ValueError, match="no frequencies above"):
+    with pytest.raises(ValueError, match="no spatial frequencies above"):
         beyond_nyquist(maps, (1, 1, 1))
 
 
@@ -243,9 +243,12 @@ def test_a_condition_with_too_few_blocks_is_told_once_for_all_its_contrasts(capl
         )
         agreement_rows(run, measured_halves)
     told = [
-        record.getMessage() for record in caplog.records if "split halves" in record.getMessage()
+        record.getMessage() for record in caplog.records if "split-half" in record.getMessage()
     ]
-    assert told == ["c excluded from split halves of all, aMinusOthers: too few blocks"]
+    assert told == [
+        "Trial types with too few blocks are excluded from the split-half analysis of the "
+        "contrasts all, aMinusOthers: c"
+    ]
 
 
 def test_differences_stand_in_the_order_of_the_values(run):

@@ -55,7 +55,7 @@ def test_entropy_focus_is_one_for_a_constant_and_zero_for_a_point():
     )
     assert image_quality.efc(-half) == image_quality.efc(half)
     assert image_quality.efc(half, np.array([True, True, False, False])) == pytest.approx(1)
-    with pytest.raises(ValueError, match="nonzero image"):
+    with pytest.raises(ValueError, match="at least two voxels"):
         image_quality.efc(np.zeros(9))
 
 

@@ -91,5 +91,5 @@ def test_a_constant_voxel_has_t_of_zero_and_wrong_lengths_are_refused(design: De
     assert set(t_change(pairs(flat, flat), design, CONTRASTS).values()) == {0}
     for rows in (N - 1, N + 1, 0):
         wrong = np.zeros((rows, 3))
-        with pytest.raises(ValueError, match=f"{rows} volumes; expected {N}"):
+        with pytest.raises(ValueError, match=rf"number of volumes \({rows}\) .* \({N}\)"):
             t_change(pairs(wrong, wrong), design, CONTRASTS)

@@ -209,7 +209,7 @@ def test_scratch_is_removed_when_a_fit_fails(series, tmp_path):
 def test_masks_that_do_not_fit_are_refused(series, tmp_path):
     with SeriesReader(series) as reader:
         for mask, why in (
-            (np.ones((3, 3, 3)), r"series\.nii.*mask of \(3, 3, 3\)"),
+            (np.ones((3, 3, 3)), r"series\.nii.*mask has shape \(3, 3, 3\)"),
             (np.zeros((9, 8, 5)), "empty"),
         ):
             with (

@@ -155,7 +155,7 @@ def test_known_activation_on_another_grid_has_its_own_active_voxels_and_differen
 def test_an_empty_region_and_silence_are_not_a_number(caplog):
     maps, _ = world()
     rows = rows_of(maps, roi=np.zeros(SHAPE, dtype=bool))
-    assert "region of interest: no voxel" in caplog.text
+    assert "region of interest contains no voxels" in caplog.text
     inside = {key: value for key, value in rows.items() if key[3] == "roi"}
     assert inside
     assert all(math.isnan(value) for value in inside.values())

@@ -14,7 +14,7 @@ def test_sd_is_that_of_numpy_whatever_the_level() -> None:
 
 def test_what_is_no_ensemble_is_refused() -> None:
     for members in ([], [np.zeros((3, 3, 3))]):
-        with pytest.raises(ValueError, match=f"ensemble of {len(members)}"):
+        with pytest.raises(ValueError, match=rf"ensemble .* {len(members)} member"):
             qc_flags.spread(members)
-    with pytest.raises(ValueError, match="members of"):
+    with pytest.raises(ValueError, match="must have the same shape"):
         qc_flags.spread([np.zeros((3, 3, 3)), np.zeros((2, 2, 2))])

@@ -30,8 +30,8 @@ def test_a_line_is_recovered() -> None:
     ("second", "mask", "why"),
     [
         (np.ones(4), np.ones(4, bool), "constant"),
-        (np.array([1, 2, np.nan, 3]), np.ones(4, bool), "not finite"),
-        (np.arange(4.0), np.array([1, 1, 0, 0], bool), "too few"),
+        (np.array([1, 2, np.nan, 3]), np.ones(4, bool), "NaN or infinite"),
+        (np.arange(4.0), np.array([1, 1, 0, 0], bool), "at least 3 voxels"),
     ],
 )
 def test_what_cannot_be_correlated(second: np.ndarray, mask: np.ndarray, why: str) -> None:

@@ -172,7 +172,7 @@ def drifted(made: Made) -> None:
 
 
 USELESS = {
-    "constant": (still_constant, "constant over time inside the brain"),
+    "constant": (still_constant, "constant over time within the brain"),
     "three volumes": (short, "it has 3 volumes in the steady state"),
     "restless": (restless, "19 of the 20 volumes"),
     "moved": (drifted, "the head moved by 1.4 mm, 1 mm are accepted. Repeat it"),

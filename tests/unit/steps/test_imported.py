@@ -144,7 +144,7 @@ def test_transforms_for_another_run_are_refused(moving):
 
 
 def test_motion_that_is_not_rigid_is_refused(moving):
-    with pytest.raises(TransformError, match="not rigid"):
+    with pytest.raises(TransformError, match="must be rigid"):
         imported.import_motion(moving[0], MOTION @ np.diag([1.1, 1, 1, 1]), n_dummy=0)
 
 

@@ -162,7 +162,7 @@ def test_grown_region_takes_in_what_the_border_cut(files, tmp_path):
 
 def test_empty_region_names_reason_and_fix(files, tmp_path):
     empty = mask_of("raw").like(np.zeros(SHAPE, bool))
-    with pytest.raises(ValueError, match=r"region of interest.*no voxel in the brain.*--roi"):
+    with pytest.raises(ValueError, match=r"region of interest.*does not overlap the brain.*--roi"):
         grown(files, tmp_path, roi=empty)
 
 

@@ -365,9 +365,11 @@ def test_the_temporal_model_is_part_of_the_confounds_and_its_numbers_are_told(tm
 
 
 def test_a_run_that_keeps_too_few_volumes_ends_with_the_reason_and_the_option() -> None:
-    with pytest.raises(TooFewVolumes, match=r"0 of 56 volumes remain \(56 censored") as error:
+    with pytest.raises(
+        TooFewVolumes, match=r"0 of 56 steady-state volumes remain, because the other 56"
+    ) as error:
         motion.model_time(_moving_table(), **{**MODELED, "fd_censor": 0.05})
-    assert "Give a higher --fd-censor or a wider --band-pass" in str(error.value)
+    assert "Use a higher --fd-censor or a wider --band-pass" in str(error.value)
 
 
 @pytest.mark.parametrize(("scale", "words"), [(1.0, ""), (0.2, "The head measures 24 mm")])

@@ -94,7 +94,7 @@ def test_a_model_that_was_given_is_used_if_it_fits(run: SeriesReader, tmp_path: 
     )
     assert made.read_bytes() == fits.read_bytes()
     other, _ = save_model(tmp_path / "other", state, {**card, "contrast": "T1w"})
-    with pytest.raises(UsageError, match="trained on T1w, but the image is bold"):
+    with pytest.raises(UsageError, match="trained on T1w images, but the image contrast is bold"):
         train_on_volumes(
             run, MASK, here=here, n_dummy=0, method="resnet3d", factor=FACTOR, pretrained=other
         )
