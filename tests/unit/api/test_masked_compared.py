@@ -193,7 +193,7 @@ def test_a_dry_run_of_the_command_computes_nothing(
         str(run / "events.tsv"),
     ]
     assert main([*argv, "--dry-run", "--out", str(tmp_path / "out")]) == 0
-    assert "all inputs are valid" in capsys.readouterr().out
+    assert "All inputs are valid" in capsys.readouterr().out
     assert not (tmp_path / "out").exists()
     holed = nib.load(acquired / "acquired.nii").get_fdata(dtype=np.float32)
     single = tmp_path / "single.nii"

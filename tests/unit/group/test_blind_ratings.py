@@ -136,7 +136,7 @@ def test_scans_as_acquired_are_a_series_of_the_kit(
     assert [e["series"] for e in read_key(tmp_path / "only").values()] == ["native"]
     (derivatives / "dataset_description.json").unlink()
     assert rate("rate-make", derivatives, tmp_path / "none", "--series", "native") == 2
-    assert "keep the data set in its place" in capsys.readouterr().err
+    assert "keep the BIDS dataset at its original location" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -146,8 +146,8 @@ def test_scans_as_acquired_are_a_series_of_the_kit(
         ("code\trating\nFIRST\t7\n", "outside 0 to 5"),
         ("code\trating\nFIRST\tgood\n", "is not a number"),
         ("code\trating\nFIRST\t3\nFIRST\t4\n", "occurs twice"),
-        ("code\tscore\nFIRST\t3\n", "missing column rating"),
-        ("code\trating\nFIRST\t\n", "no rating"),
+        ("code\tscore\nFIRST\t3\n", "column rating is missing"),
+        ("code\trating\nFIRST\t\n", "does not contain any ratings"),
     ],
 )
 def test_a_wrong_sheet_is_refused(

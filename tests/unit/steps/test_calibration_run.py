@@ -128,7 +128,7 @@ def test_the_task_is_taken_out_where_events_tell_it(made: Made, tmp_path: Path) 
     assert course.shape == (20, 1)  # rest is no condition
     made.data[brain()] += 120 * course[:, 0]
     kept, before = made.measure()
-    assert before["task"] == "no events"
+    assert before["task"] == "no events file"
     made.more["calibration_events"] = events
     sd, facts = made.measure()
     assert (facts["n_task"], facts["task"]) == (1, "events.tsv")
@@ -290,9 +290,9 @@ def test_another_head_is_seen(heads: Any, tmp_path: Path) -> None:
     )
     _, facts = register(heads, tmp_path, calibration_ref=Volume(data=other, affine=fine.affine))
     assert facts["correlation"] < 0.5 or facts["overlap"] < 0.5
-    assert "does not match the run" in tools.objection(facts) or "is covered" in tools.objection(
+    assert "does not match the BOLD run" in tools.objection(
         facts
-    )
+    ) or "covers only" in tools.objection(facts)
 
 
 def test_one_without_overlap_is_seen(heads: Any, tmp_path: Path) -> None:
@@ -304,7 +304,7 @@ def test_one_without_overlap_is_seen(heads: Any, tmp_path: Path) -> None:
     )
     facts = tools.agreement(boldref, mask, part, fine_mask[..., 14:], true, (2.0, 2.0, 1.0))
     assert 0.05 < facts["overlap"] < 0.4
-    assert "of the run's brain is covered" in tools.objection(facts)
+    assert "of the brain in the BOLD run" in tools.objection(facts)
 
 
 def test_its_head_motion_stands_in_a_scope_of_its_own() -> None:

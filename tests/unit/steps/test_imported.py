@@ -260,7 +260,7 @@ def test_a_mask_that_cannot_be_one_is_refused(reference, how):
     nb.Nifti1Image(
         np.full(SHAPE if how == "empty" else (5, 5, 5), how != "empty", np.uint8), AFFINE
     ).to_filename(mask)
-    with pytest.raises(ValueError, match="empty, or not on the grid"):
+    with pytest.raises(ValueError, match="empty or is not on the grid"):
         imported.import_mask(load(boldref), mask, origin="x", factor=(2.0, 2.0, 1.0))
 
 
