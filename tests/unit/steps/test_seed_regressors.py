@@ -201,7 +201,7 @@ def test_a_region_of_the_atlas_is_a_seed(run: dict[str, Any]) -> None:
     ]
     made, facts = seed_series(seeds=seeds, **run)
     assert facts["putamen"]["Labels"] == ["Putamen_L", "Putamen_R"]
-    assert "voxels of the labels" in facts["putamen"]["Description"]
+    assert "voxels with the specified labels" in facts["putamen"]["Description"]
     assert (
         facts["visual"]["Description"]
         == "skipped: the brain mask contains no voxels with the label Calcarine_L"
