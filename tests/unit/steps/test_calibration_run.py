@@ -100,7 +100,9 @@ def test_motion_is_undone_before_anything_is_measured(
         made.data[..., t] = np.roll(made.data[..., t], 1, axis=0)
         made.matrices[t, 0, 3] = 3.0
     found, facts = made.measure()
-    assert facts["reason"].startswith("the head moved by 3.0 mm, 1 mm are accepted")
+    assert facts["reason"].startswith(
+        "the head moved by 3.0 mm during the calibration run; at most 1 mm"
+    )
     monkeypatch.setattr(tools, "_MOST_MOTION_MM", 5.0)
     found, facts = made.measure()
     assert facts["usable"] is True
@@ -173,16 +175,16 @@ def drifted(made: Made) -> None:
 
 USELESS = {
     "constant": (still_constant, "constant over time inside the brain"),
-    "three volumes": (short, "it has 3 volumes in the steady state"),
+    "three volumes": (short, "the calibration run has 3 steady-state volumes"),
     "restless": (restless, "19 of the 20 volumes"),
-    "moved": (drifted, "the head moved by 1.4 mm, 1 mm are accepted. Repeat it"),
+    "moved": (drifted, "the head moved by 1.4 mm during the calibration run; at most 1 mm"),
     "apart": (
         lambda made: made.facts.update(overlap=0.2),
-        "only 20% of the run's brain is covered",
+        "covers only 20% of the brain in the BOLD run",
     ),
     "unlike": (
         lambda made: made.facts.update(correlation=0.31),
-        "does not match the run (correlation 0.31)",
+        "does not match the BOLD run (spatial correlation 0.31)",
     ),
     "unregistered": (
         lambda made: made.facts.update(reason="it could not be registered"),

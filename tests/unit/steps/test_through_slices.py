@@ -85,7 +85,7 @@ def test_reasons_and_sidecars_have_the_sizes_of_all_axes():
         "the network was trained to super-resolve 6×6×5 mm data to 3×3×2.5 mm; a self-test from"
         " 12×12×10 mm to 6×6×5 mm would require a separately trained network"
     )
-    assert "6 → 3 mm" in _why_not("srgan", ["srgan"], (6.0, 6.0, 5.0), FLAT)
+    assert "6 mm data to 3 mm" in _why_not("srgan", ["srgan"], (6.0, 6.0, 5.0), FLAT)
     setting = {
         "factor": THIN,
         "axis_order": (0, 1, 2),

@@ -169,7 +169,7 @@ def test_rerun_refuses_what_is_no_step(tmp_path: Path, capsys: pytest.CaptureFix
     assert "not the working directory of a step" in capsys.readouterr().err
     (tmp_path / "_node.pklz").write_bytes(b"cut")
     assert rerun.main([str(tmp_path)]) == 2
-    assert "cannot be read" in capsys.readouterr().err
+    assert "could not be read" in capsys.readouterr().err
 
 
 def test_rerun_opens_nothing_of_another_user(
