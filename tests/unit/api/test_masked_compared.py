@@ -173,7 +173,7 @@ def test_nan_inside_the_brain_is_refused_with_all_else_that_is_wrong(
     shown = capsys.readouterr().err
     for said in (
         "voxels inside the brain are NaN",
-        "once: volume 7 is NaN in voxels",
+        "once: volume 7 has NaN values in other voxels",
         "short: 83 volumes; its run has 84",
         "short: repetition time 3 s",
         "gone: file ",

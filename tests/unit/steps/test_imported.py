@@ -313,7 +313,7 @@ def test_a_mask_of_impossible_size_is_doubted_whoever_made_it(reference, tmp_pat
     ).to_filename(mask)
     _, _, facts = imported.import_anatomy(reference[0], mask)
     (doubt,) = facts["brain_doubts"]
-    assert "where brains have 900 to 1900" in doubt
+    assert "expected 900 to 1900 ml" in doubt
     assert doubt in caplog.text
 
 
