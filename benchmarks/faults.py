@@ -260,7 +260,7 @@ def memory(matrix: Matrix) -> list[Row]:
     _kill_workers(run, seconds=20)
     code = run.end()
     named = sorted(set(re.findall(r"The worker that ran (\S+) was killed twice", run.text)))
-    remedy = "larger --mem" in run.text
+    remedy = "larger memory limit (--mem)" in run.text
     first = f"{code}, {len(named)} steps named, remedy {'named' if remedy else 'NOT named'}"
     right = code == 1 and bool(named) and remedy
     rows.append(

@@ -19,95 +19,94 @@ Level = Literal["note", "warning", "error"]
 RECORD = "notices.jsonl"
 _AGAIN = "then rerun the same command to resume"
 CODES: dict[str, tuple[str, str]] = {
-    "input": ("dataset or command line", ""),
+    "input": ("problem with the dataset or the command line", ""),
     "events": (
-        "events or volumes of a run",
-        "Correct the events table, or exclude the run (--task-id, --run-id).",
+        "problem with the events or the volumes of a run",
+        "Correct the events file, or exclude the run (--task-id, --run-id).",
     ),
-    "method": ("requirement of a method", "Choose other methods (--sr-method)."),
+    "method": ("requirement of a method is not met", "Choose other methods with --sr-method."),
     "validator": (
         "error reported by the BIDS validator",
         "Correct the dataset, or use --skip-bids-validation.",
     ),
-    "space": ("output spaces, atlas or regions", ""),
+    "space": ("problem with output spaces, atlas or regions", ""),
     "room": (
         "not enough disk space or memory",
-        "Use a larger disk, fewer processes (--nprocs), or fewer series.",
+        "Use a larger disk, fewer parallel processes (--nprocs), or fewer series.",
     ),
-    "option": ("invalid or unsuitable option", ""),
-    "annex": ("file of git-annex not downloaded", ""),
-    "lfs": ("file of Git LFS not downloaded", ""),
+    "option": ("invalid or incompatible option", ""),
+    "annex": ("file content is not available locally (git-annex)", ""),
+    "lfs": ("file content is not available locally (Git LFS)", ""),
     "reference": ("high-resolution reference found", ""),
     "left-out": ("run skipped", ""),
     "advice": ("scan or option that would improve the results", ""),
     "progress": ("progress and outputs", ""),
-    "log": ("message of the log", ""),
-    "step": ("warning of a step", ""),
-    "missing": ("output missing", f"A step failed or was stopped; {_AGAIN}."),
-    "slurm": ("SLURM rejects a request or does not respond", ""),
+    "log": ("log message", ""),
+    "step": ("warning from a processing step", ""),
+    "missing": ("output file is missing", f"A processing step failed or was stopped; {_AGAIN}."),
+    "slurm": ("SLURM rejected a request or did not respond", ""),
     "full": ("disk full", f"Free disk space, or choose other directories, {_AGAIN}."),
     "memory": (
         "out of memory",
-        "Use fewer processes (--nprocs), a larger --mem, or a computer with more memory; on SLURM,"
-        " `bids-sr-slurm retry` requests more memory, as does memory_extra_gb in the plugin"
-        f" file; {_AGAIN}.",
+        "Use fewer parallel processes (--nprocs), a larger memory limit (--mem), or a"
+        " computer with more memory. On SLURM, `bids-sr-slurm retry` requests more memory;"
+        f" you can also increase memory_extra_gb in the plugin file, {_AGAIN}.",
     ),
     "forbidden": (
-        "no permission",
-        f"Check the permissions, and whether the file system is read-only, {_AGAIN}.",
+        "permission denied",
+        f"Check the file permissions and whether the file system is read-only, {_AGAIN}.",
     ),
     "crashed": (
         "crashed",
-        "Rerun the same command: it retries this step and keeps all finished steps. If the step"
-        " fails again, run it by itself (the command is in the crash file), and report the bug"
-        " with"
-        " the crash file.",
+        "Rerun the same command to retry this step; completed steps are kept. If the step"
+        " fails again, run this step separately with the command in the crash file, and"
+        " report the bug with the crash file attached.",
     ),
     "ended": (
-        "ended without a result",
-        "The end of the job's output, if any, is in the crash file. Check template and"
-        " sbatch_args in"
-        " the plugin file.",
+        "job ended without a result",
+        "The end of the job log, if available, is in the crash file. Check the settings"
+        " template and sbatch_args in the plugin file.",
     ),
     "killed": (
         "killed",
-        "The most frequent cause is lack of memory: request more (--mem, or memory_extra_gb in the"
-        f" plugin file), {_AGAIN}.",
+        "The most frequent cause is insufficient memory. Request more memory (--mem, or"
+        f" memory_extra_gb in the plugin file), {_AGAIN}.",
     ),
     "time": (
-        "timed out",
-        "Allow more time: `bids-sr-slurm retry` requests twice the time. You can also increase"
-        f" time_minutes in the plugin file, {_AGAIN}.",
+        "job timed out",
+        "Allow more time: `bids-sr-slurm retry` requests twice the time. You can also"
+        f" increase time_minutes in the plugin file, {_AGAIN}.",
     ),
     "cancelled": (
         "cancelled",
-        "The job was cancelled by scancel or by an administrator. Rerun the same command to"
-        " resume.",
+        "The job was cancelled with scancel or by an administrator. Rerun the same command"
+        " to resume.",
     ),
     "node": (
-        "node failed",
-        "The computer failed or was removed from the job. Rerun the same command to resume.",
+        "compute node failed",
+        "The compute node failed or was removed from the job. Rerun the same command to resume.",
     ),
     "interrupted": ("interrupted", "Rerun the same command to resume."),
     "unknown": (
-        "never started",
+        "job never started",
         "SLURM no longer has a record of the job. Rerun the same command to resume.",
     ),
     "refused": (
         "rejected",
-        "Correct what the log reports: options, data, or the resources of the job (sbatch_args,"
-        " time_minutes and memory_extra_gb in the plugin file, or another partition).",
+        "Correct the problem reported in the log, which may concern the options, the data,"
+        " or the requested resources (sbatch_args, time_minutes and memory_extra_gb in the"
+        " plugin file, or the partition).",
     ),
     "absent": (
         "program not found",
-        "The program is not on the PATH of the node: use --setup FILE (commands that set up the"
-        " environment) or --container IMAGE, or check template and sbatch_args in the plugin"
-        " file.",
+        "The program was not found on the PATH of the compute node. Use --setup FILE (a"
+        " file with commands that set up the environment) or --container IMAGE, or check the"
+        " settings template and sbatch_args in the plugin file.",
     ),
     "unseen": (
-        "result not found",
-        "The working directory (-w) must be accessible under the same path on all computers of the"
-        " cluster.",
+        "job result not found",
+        "The working directory (-w) must be accessible under the same path on all nodes of"
+        " the cluster.",
     ),
 }
 """Code → cause, and the remedy of an error whose notice has no remedy of its own."""

@@ -74,7 +74,7 @@ def subject_facts(
         "Runs": [run.stem for run in subject.runs],
         "T1w image": subject.t1w[0].name
         if subject.t1w
-        else "none: the region of interest is the whole brain",
+        else "no T1w image; the region of interest is the whole brain",
         "T2* pair": sorted({_pair_words(run.pair) for run in subject.runs}),
         "High-resolution reference": sorted(
             {str(run.truth.root) for run in subject.runs if run.truth}
@@ -98,15 +98,15 @@ def run_facts(settings: Settings, run: BoldRun, *, timed: bool) -> _Facts:
         "Volumes": run.n_volumes,
         "Repetition time (s)": run.tr,
         "Matrix": " × ".join(map(str, run.shape)),
-        "Voxel (mm)": size_text(run.zooms, unit=""),
+        "Voxel size (mm)": size_text(run.zooms, unit=""),
         "Slice timing": "corrected" if timed else "not corrected",
         **(
-            {"Smoothed before super-resolution (mm FWHM)": width}
+            {"Smoothing before super-resolution (mm FWHM)": width}
             if (width := settings.preprocessing.input_smoothing)
             else {}
         ),
         "Super-resolution factor": " × ".join(f"{f:g}" for f in run.factor)
-        + (": slices stay" if run.factor[2] == 1 else ""),
+        + (", slice thickness unchanged" if run.factor[2] == 1 else ""),
         "Pair": _pair_words(run.pair),
         "Calibration": f"{short.bold.name}, {short.n_volumes} volumes" if short else "none",
         **_taken_over(run.precomputed, {} if run.precomputed is None else run.precomputed.files),
@@ -116,9 +116,9 @@ def run_facts(settings: Settings, run: BoldRun, *, timed: bool) -> _Facts:
 def _pair_words(pair: Pair | None) -> str:
     """Which images a run is super-resolved with."""
     if pair is None:
-        return "none: only interpolations and methods without a pair"
+        return "no pair; only interpolation and methods that do not require a pair are available"
     lowres = (
-        "a k-space-truncated copy of the same image" if pair.lowres is None else pair.lowres.name
+        "a copy of this image with truncated k-space" if pair.lowres is None else pair.lowres.name
     )
     sidecar = pair.highres.with_name(pair.highres.name.partition(".")[0] + ".json")
     described = read_json(sidecar).get("Description")
@@ -131,7 +131,7 @@ def _taken_over(
     """Which files of another program are used."""
     if precomputed is None:
         return {}
-    return {f"Taken over from {precomputed.origin.text}": [path.name for path in files.values()]}
+    return {f"Files taken from {precomputed.origin.text}": [path.name for path in files.values()]}
 
 
 _ACQUIRED = {"mask": "bold_mask"}

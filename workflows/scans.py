@@ -166,20 +166,20 @@ def _add_lowres(root: Scope, planned: Planned, subject: Subject) -> None:
     """Add super-resolved scans of each session of a participant with low-resolution scans only."""
     settings = planned.settings
     given = input_of_models(settings.superres)
-    assert given is not None, "such participants are chosen for given models only"
+    assert given is not None, "participants without high-resolution scans require trained models"
     scope = root.within(
         scope_of(f"sub-{subject.label}"),
         entities={"subject": subject.label},
         provenance={},
         subject_facts={
             "Participant": subject.label,
-            "Target": "structural scans, low resolution only",
-            "Contrasts, fused": list(given.contrasts),
+            "Target": "structural scans (low resolution only)",
+            "Contrasts used together": list(given.contrasts),
             "Scans": [scan.path.name for scans in subject.lowres for scan in scans],
-            "Scans brought together": settings.superres.anat_align,
+            "Alignment of the scans": settings.superres.anat_align,
             "Intensities": settings.superres.scaling_of_scans,
             "Methods": list(settings.superres.chosen),
-            "Trained on": "other participants, according to the model card",
+            "Trained on": "other participants (see the model card)",
             "Random seed": settings.resources.random_seed,
         },
     )
@@ -205,9 +205,9 @@ def _add_controls(root: Scope, planned: Planned, subject: Subject) -> None:
         provenance={},
         subject_facts={
             "Participant": subject.label,
-            "Target": "structural scans, high resolution only",
+            "Target": "structural scans (high resolution only)",
             "Scans": [scan.highres.name for scans in subject.controls for scan in scans],
-            "Registration of the scans": settings.superres.anat_align,
+            "Alignment of the scans": settings.superres.anat_align,
             "Intensities": settings.superres.scaling_of_scans,
             "Random seed": settings.resources.random_seed,
         },
@@ -230,12 +230,12 @@ def _facts(settings: Settings, subject: Subject) -> dict[str, object]:
     return {
         "Participant": subject.label,
         "Target": "structural scans",
-        "Contrasts, fused": list(_suffixes(subject.structural)),
+        "Contrasts used together": list(_suffixes(subject.structural)),
         "Scans": [path.name for pair in subject.structural for path in pair.images],
-        "Registration of the scans": settings.superres.anat_align,
+        "Alignment of the scans": settings.superres.anat_align,
         "Intensities": settings.superres.scaling_of_scans,
         "Methods": list(settings.superres.chosen),
-        "Trained on": "all other participants of this call" if others else "these scans",
+        "Trained on": "all other participants of this command" if others else "the same scans",
         "Training recipe": settings.superres.recipe_text,
         "Random seed": settings.resources.random_seed,
     }

@@ -154,10 +154,19 @@ def end_lines(plan: "Plan", settings: Settings, outcome: "RunOutcome") -> Iterat
     for report in reports[:_MOST_NAMED]:
         yield made("report", str(report))
     if len(reports) > _MOST_NAMED:
-        yield made("", f"and {len(reports) - _MOST_NAMED} more; all are listed in {out / INDEX}")
+        yield made(
+            "",
+            f"and {len(reports) - _MOST_NAMED} more reports; all reports are listed in"
+            f" {out / INDEX}",
+        )
     if len(plan.runs) > 1:
-        not_applied = f" Not applied: {some(idle_in, _MOST_NAMED)}." if idle_in else ""
-        yield made("verdicts", f"all {len(plan.runs)} runs: {out / INDEX}.{not_applied}")
+        not_applied = (
+            f" Methods that were not applied: {some(idle_in, _MOST_NAMED)}." if idle_in else ""
+        )
+        yield made(
+            "verdicts",
+            f"The verdicts of all {len(plan.runs)} runs are listed in {out / INDEX}.{not_applied}",
+        )
     where = [str(folder) for folder in sorted(folders)]
     if where:
         stored = {
@@ -168,21 +177,24 @@ def end_lines(plan: "Plan", settings: Settings, outcome: "RunOutcome") -> Iterat
         there = " ".join(name for name in plan.series if f"{name}_bold.nii.gz" in stored)
         yield made(
             "series",
-            f"{some(where, _MOST_NAMED)}: *_desc-NAME_bold.nii.gz; NAME: {there}",
+            f"*_desc-NAME_bold.nii.gz in {some(where, _MOST_NAMED)}, where NAME is one of:"
+            f" {there}",
         )
     if any(path for place in folders for path in place.glob("*_statmap.nii.gz")):
         yield made(
-            "maps", f"*_statmap.nii.gz, in the same director{'ies' if len(where) > 1 else 'y'}"
+            "maps", f"*_statmap.nii.gz in the same director{'ies' if len(where) > 1 else 'y'}"
         )
     for name in (name for name in plan.series if any(dataset_of(out, name).glob("sub-*"))):
         idle = [run for run, applied in applied_in(out, name).items() if not applied]
         zero = (
-            f"NOT super-resolved but zero filled: {some(idle, _MOST_NAMED)} ({name} was not"
-            " applied). "
+            f"{name} was not applied, so these runs are NOT super-resolved but zero filled:"
+            f" {some(idle, _MOST_NAMED)}. "
             if idle
             else ""
         )
-        text = "preprocessed series under fMRIPrep's file names, for nilearn, XCP-D and others"
+        text = (
+            "Preprocessed series with fMRIPrep file names, for nilearn, XCP-D and other software"
+        )
         yield made("exported", f"{dataset_of(out, name)}: {zero}{text}")
     yield from warning_lines(out / "logs" / settings.run.run_uuid)
 
@@ -198,7 +210,9 @@ def warning_lines(folder: Path) -> Iterator[Notice]:
     for text, runs in list(by_text.items())[:_MOST_NAMED]:
         yield Notice(what=some(list(runs), 3), why=text, level="warning", code="step")
     if len(by_text) > _MOST_NAMED:
-        yield made("", f"and {len(by_text) - _MOST_NAMED} more in {folder / RECORD}")
+        yield made(
+            "", f"and {len(by_text) - _MOST_NAMED} more warnings, listed in {folder / RECORD}"
+        )
 
 
 EVERY_S = 50.0

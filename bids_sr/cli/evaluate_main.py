@@ -19,68 +19,92 @@ if TYPE_CHECKING:
     from bids_sr.api.evaluator import Evaluator
 
 _DESCRIPTION = """\
-Evaluate series that other programs computed from a run (NORDIC, tedana, an upsampling): is each
-series more accurate than the acquired series, in which band of spatial frequencies, and by how
-much?"""
+Evaluate series that other programs have computed from a BOLD run, for example by denoising
+(NORDIC, tedana) or upsampling. The evaluation shows whether each series is more accurate than the
+acquired series, at which spatial frequencies, and by how much."""
 _EPILOG = """\
-References: --truth, --other-run. Without a reference, the verdict is 'not assessed'.
-Exit codes: 0 done, 2 wrong usage or input."""
+Accuracy is assessed relative to a reference, which is specified with --truth or --other-run.
+Without a reference, the verdict is 'not assessed'.
+Exit codes: 0 if the evaluation was completed, 2 if the command line or an input is invalid."""
 
 
 @frozen
 class _EvaluateOptions(Checked):
     """What is evaluated, and by what it is held."""
 
-    acquired: Path = argument("ACQUIRED", "acquired series, 4D NIfTI")
+    acquired: Path = argument("ACQUIRED", "acquired BOLD series (4D NIfTI)")
     compared: tuple[str, ...] = argument(
         "NAME=FILE",
-        "series computed from it, on the acquired grid or a finer grid",
+        "series computed from the acquired series, on the acquired grid or on a"
+        " higher-resolution grid",
         type=section.named_file,
     )
-    events: Path = argument("--events TSV", "BIDS events: onset, duration (s), trial_type")
+    events: Path = argument(
+        "--events TSV", "BIDS events file with the columns onset, duration and trial_type"
+    )
     truth: tuple[str, ...] = option(
         (),
         "--truth FILE",
-        "the same run measured at the high resolution, or known activation as CONTRAST=FILE",
+        "reference: the same run measured at high resolution, or a map of known activation"
+        " as CONTRAST=FILE",
     )
     other_run: Path | None = option(
-        None, "--other-run FILE", "another acquired run of the same task"
+        None,
+        "--other-run FILE",
+        "another acquired run of the same task, used as an independent reference",
     )
-    other_events: Path | None = option(None, "--other-events TSV", "its events")
+    other_events: Path | None = option(
+        None, "--other-events TSV", "BIDS events file of the other run"
+    )
     factor: tuple[float, ...] = option(
         (2.0,),
         "--factor N",
-        "acquired divided by high-resolution voxel size: one number (in plane), or three (x, y,"
-        " across slices)",
+        "super-resolution factor (acquired voxel size divided by high-resolution voxel"
+        " size): one number (in plane) or three numbers (x, y, across slices)",
     )
-    tr: float | None = option(None, "--tr S", "repetition time in s (default: from the header)")
+    tr: float | None = option(
+        None, "--tr S", "repetition time in seconds (default: from the NIfTI header)"
+    )
     mask: Path | None = option(
-        None, "--mask FILE", "brain mask on the acquired grid (default: computed)"
+        None, "--mask FILE", "brain mask on the acquired grid (default: computed from the series)"
     )
-    contrasts: tuple[str, ...] = option((), "--contrasts EXPR", "as in bids-sr (same defaults)")
+    contrasts: tuple[str, ...] = option(
+        (),
+        "--contrasts EXPR",
+        "contrasts to evaluate, in the syntax and with the defaults of bids-sr --contrasts",
+    )
     n_dummy: int | None = option(
-        None, "--n-dummy N", "non-steady-state volumes at the start (default: detected)"
+        None,
+        "--n-dummy N",
+        "number of non-steady-state volumes at the start of the run"
+        " (default: detected automatically)",
     )
     start_time: float | None = option(
         None,
         "--start-time S",
-        "time within a volume to which its values refer, such as the reference of slice-timing"
-        " correction (s after the start of the volume; default: the middle of TR)",
+        "reference time of slice-timing correction, in seconds after the start of each"
+        " volume (default: the middle of the TR)",
         least=0,
     )
-    random_seed: int = option(0, "--random-seed N", "seed of the resampled blocks")
-    dry_run: bool = option(False, "--dry-run", "check all inputs and stop")
+    random_seed: int = option(0, "--random-seed N", "random seed for block resampling")
+    dry_run: bool = option(False, "--dry-run", "check all inputs without evaluating the series")
     out: Path | None = option(
-        None, "--out DIR", "directory for verdict.json, evaluation.tsv and report.html"
+        None, "--out DIR", "output directory for verdict.json, evaluation.tsv and report.html"
     )
 
     def _check(self) -> None:
-        self._need(len(self.factor) in (1, 3), "factor", "expected one number or three")
+        self._need(len(self.factor) in (1, 3), "factor", "expected one or three numbers")
         names = [split_named(each)[0] for each in self.compared]
-        self._need(len(set(names)) == len(names), "compared", "duplicate name")
+        self._need(
+            len(set(names)) == len(names), "compared", "each series must have a unique name"
+        )
         if (self.other_run is None) != (self.other_events is None):
-            raise UsageError("--other-run, --other-events", "both options are needed", "use both")
-        why = "specify one measured series, or known activation as CONTRAST=FILE"
+            raise UsageError(
+                "--other-run, --other-events",
+                "--other-run and --other-events must be specified together",
+                "specify both options",
+            )
+        why = "expected one measured series, or known activation as CONTRAST=FILE"
         self._need("" not in self.known or len(self.truth) == 1, "truth", why)
 
     @property
@@ -110,7 +134,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:
         restart_in_utf8()
     arguments = sys.argv[1:] if argv is None else argv
-    return ended("bids-sr-evaluate", lambda: _run(arguments), interrupted="nothing was written")
+    return ended("bids-sr-evaluate", lambda: _run(arguments), interrupted="no files were written")
 
 
 def _run(argv: Sequence[str]) -> int:
@@ -132,13 +156,13 @@ def _run(argv: Sequence[str]) -> int:
     ) as error:
         raise UsageError(str(error)) from error
     if evaluator is None:
-        print("all inputs are valid")
+        print("All inputs are valid.")
         return DONE
     for each in evaluator.compared_:
         print(each["text"])
     if options.out is not None:
         _write(evaluator, options.out)
-        print(f"written: {options.out}")
+        print(f"Results were written to {options.out}")
     return DONE
 
 

@@ -95,7 +95,9 @@ def _watch(reading: int, asked: frozenset[signal.Signals]) -> None:
             late = threading.Timer(
                 _GRACE_S,
                 _end_now,
-                args=(f"had not stopped {_GRACE_S:g} s after the request to stop",),
+                args=(
+                    f"did not stop within {_GRACE_S:g} s of the stop request and was terminated",
+                ),
             )
             late.daemon = True
             late.start()
@@ -105,7 +107,7 @@ def _end_now(why: str) -> None:
     """End this process and its children at once, leaving locks and unfinished steps."""
     _end_children()
     with contextlib.suppress(OSError):
-        os.write(2, f"bids-sr: {why}; rerun the same command to resume\n".encode())
+        os.write(2, f"bids-sr: {why}. Rerun the same command to resume.\n".encode())
     os._exit(INTERRUPTED)
 
 
@@ -162,10 +164,12 @@ def _ended(prog: str, run: Callable[[], int], interrupted: str) -> int:
         # programs that have settings
         settings = prog in ("bids-sr", "bids-sr-slurm")
         told = (
-            " with the settings (logs/*/settings.toml in the output, or the output of --verbose)"
+            " Include the settings in your report (logs/*/settings.toml in the output directory,"
+            " or the output of --verbose)."
         )
         complain(
-            f"{prog}: unexpected error, see above. Please report it{told if settings else ''}"
+            f"{prog}: An unexpected error occurred; the traceback is printed above. Please"
+            f" report this bug.{told if settings else ''}"
         )
         return os.EX_SOFTWARE
 
@@ -176,9 +180,9 @@ def _check_folder() -> None:
         os.getcwd()
     except FileNotFoundError as error:
         raise UsageError(
-            "the current folder",
-            "it was removed",
-            "Change to another directory (cd) and rerun the command.",
+            "the current working directory does not exist",
+            "the directory was removed after the shell had changed to it",
+            "change to an existing directory (cd) and rerun the command",
         ) from error
 
 

@@ -96,7 +96,7 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
     )
     digest, changed = analysis_digest(settings), True
     if not run.reports_only:
-        with still(say, "building the workflow"):
+        with still(say, "Building the workflow"):
             graph = graph_of(settings, plan, __version__)
             finish = Finish(graph, settings.paths.work_dir or Path())
             exported = [] if run.boilerplate_only else primary_series(graph)
@@ -115,8 +115,8 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
                 shutil.rmtree(steps / part.name, ignore_errors=True)
         outcome = _worked(graph, finish, settings, plan, say)
         changed = note_run(log_dir, labels, settings=digest)
-    say("reports")
-    with still(say, "reports"):
+    say("Writing the reports")
+    with still(say, "Writing the reports"):
         reports = write_participants(
             out,
             labels,
@@ -161,14 +161,14 @@ def _worked(
             if not (outcome.crashes or outcome.missing):
                 finish.note()
         else:
-            say("all steps were finished by an earlier call")
+            say("All steps were already completed; nothing needs to be recomputed")
         finish.retell(log_dir)
         own = {each.stem for each in plan.runs}
         text = graph.methods_text(finish.ended())
         for series in primary_series(graph):
             idle = [name for name, on in applied_in(out, series).items() if not on]
             if named := ", ".join(name for name in idle if name in own):
-                text += f"\n{series} was not applied to {named}, zero-filled instead.\n"
+                text += f"\n{series} was not applied to {named}, which were zero filled instead.\n"
         # only now, as a call that was stopped did not do it
         write_citations(text, out, log_dir, html=not run.md_only_boilerplate)
         if not (outcome.crashes or outcome.missing):
@@ -185,8 +185,9 @@ def _of_earlier_calls(settings: Settings, stored: set[Path]) -> list[Notice]:
     return [
         Notice(
             what=str(out),
-            why=f"files of an earlier call with other settings were moved to {EARLIER}:"
-            f" {some(names, _NAMED)}. Delete them if they are not needed.",
+            why="files from a previous bids-sr command with other settings were moved to"
+            f" {EARLIER}: {some(names, _NAMED)}. Delete these files if they are no longer"
+            " needed.",
             level="warning",
             subject=run.removeprefix("sub-").partition("_")[0],
             run=run,
@@ -215,7 +216,7 @@ def _executed(
     cost = expected(plan, settings, left)
     told = made("estimate", cost_text(dataclasses.replace(plan, estimate=cost), settings))
     show(line_of(told), told)
-    with still(say, "preparing the steps"):
+    with still(say, "Preparing the steps"):
         workflow = workflow_of(
             graph,
             base_dir=settings.paths.work_dir or Path(),
@@ -230,7 +231,10 @@ def _executed(
         resources.omp_nthreads or 1,
     )
     if workers < processes and resources.use_plugin is None:
-        say(f"{memory_gb:.1f} GB of memory: only {workers} of {processes} processors are used")
+        say(
+            f"Only {workers} of {processes} processors can be used with {memory_gb:.1f} GB of"
+            " memory"
+        )
     progress = Progress(
         workflow._create_flat_graph(),
         say,
@@ -257,7 +261,7 @@ def _executed(
 _LOGGER = logging.getLogger(__name__)
 _READ = ("evaluation.margin", "evaluation.group_permutations", "resources.random_seed")
 """Decisive settings of the group level."""
-_RUN_PARTICIPANTS = "run the participant level first (partial results are sufficient)"
+_RUN_PARTICIPANTS = "run the participant level first (not all participants need to be finished)"
 
 
 @frozen
@@ -279,7 +283,8 @@ def prepare(settings: Settings) -> _Group | ScansGroup:
     if not bids_dir.is_dir():
         raise UsageError(
             f"{bids_dir} is not a directory",
-            "its list of participants shows which ones are missing",
+            "the list of participants in the BIDS dataset is needed to identify missing"
+            " participants",
             "check the path",
         )
     _refuse_of_others(settings)
@@ -288,25 +293,31 @@ def prepare(settings: Settings) -> _Group | ScansGroup:
         return structural_group.prepare(settings, chosen, _expected_participants(settings))
     tables = find_tables(output_dir, chosen)
     if tables.empty:
-        why = "the group level combines these tables"
+        why = (
+            "the group level combines the metrics tables that are written at the participant level"
+        )
         if not (others := find_tables(output_dir, lambda _: True)).empty:
             there = some([*dict.fromkeys(others["name"])], 5)
-            what = f"no tables of the requested participants and runs in {output_dir}"
-            raise UsageError(
-                what, f"there are tables of {there}", "check the filters of the command"
+            what = (
+                f"{output_dir} contains no metrics tables for the requested participants and runs"
             )
-        raise UsageError(f"no tables of metrics in {output_dir}", why, _RUN_PARTICIPANTS)
+            raise UsageError(
+                what,
+                f"metrics tables are available for {there}",
+                "check the participant, session, task and run filters of the command",
+            )
+        raise UsageError(f"{output_dir} contains no metrics tables", why, _RUN_PARTICIPANTS)
     if lines := mixed(tables):
         what = "\n  ".join(
-            ["metrics of different versions or settings cannot be combined", *lines]
+            ["metrics from different versions or settings cannot be combined", *lines]
         )
         why = (
             "; ".join(_what_differs(set(tables["digest"]), output_dir))
-            or "their values are not comparable"
+            or "the values in these tables are not comparable"
         )
         fix = (
-            "rerun the participant level for these participants with one version and the same"
-            " settings (--force does not help)"
+            "rerun the participant level for these participants with the same version and"
+            " settings (--force does not override this check)"
         )
         raise UsageError(what, why, fix)
     people = tuple(tables["participant"].unique())
@@ -314,13 +325,20 @@ def prepare(settings: Settings) -> _Group | ScansGroup:
     missing = absent(expected, tables) + absent_runs(_expected_runs(bids_dir, chosen), tables)
     if not expected:
         missing.append(
-            ("", f"missing participants cannot be identified: {bids_dir} lists no participants")
+            (
+                "",
+                f"missing participants cannot be identified because {bids_dir} does not list"
+                " any participants",
+            )
         )
     if len(people) < 2:
         what = "\n  ".join(
-            [f"one participant ({people[0]}) at the group level", *(line for _, line in missing)]
+            [
+                f"the group level found only one participant ({people[0]})",
+                *(line for _, line in missing),
+            ]
         )
-        why = "statistics over participants need at least two"
+        why = "group statistics require at least two participants"
         raise UsageError(what, why, "run the participant level for more participants")
     missing += unequal_lines(tables)
     unequal = dict(zip(tables["stem"], tables["unequal"], strict=True))
@@ -403,7 +421,7 @@ def _what_differs(digests: Collection[str], output_dir: Path) -> list[str]:
         try:
             settings = Settings.from_toml(path)
         except UsageError as error:
-            _LOGGER.info("settings of an earlier run cannot be read: %s", error)
+            _LOGGER.info("The settings of an earlier run could not be read: %s", error)
         else:
             known.setdefault(analysis_digest(settings), settings)
     earlier = [settings for digest, settings in known.items() if digest in digests]
@@ -424,7 +442,7 @@ def _with_crashes(absent: Sequence[tuple[str, str]], output_dir: Path) -> list[s
             for each in steps
             if whose and (whose == f"sub-{each.subject}" or f"{each.run}_".startswith(f"{whose}_"))
         )
-        lines.append(f"{line}; crashed: {', '.join(failed)}" if failed else line)
+        lines.append(f"{line}; crashed steps: {', '.join(failed)}" if failed else line)
     return lines
 
 
@@ -432,7 +450,10 @@ def plan_text(prepared: _Group | ScansGroup) -> str:
     """Return what would be joined, and who is missing."""
     if isinstance(prepared, ScansGroup):
         return structural_group.plan_text(prepared)
-    lines = [f"{len(prepared.tables)} tables of {len(prepared.participants)} participants"]
+    lines = [
+        f"Found {len(prepared.tables)} metrics tables for {len(prepared.participants)}"
+        " participants"
+    ]
     return "\n".join([*lines, *(f"missing: {line}" for line in prepared.absent)])
 
 
@@ -441,13 +462,13 @@ def _maps_not_stored(series: Sequence[str], runs: Sequence[RunMaps]) -> list[str
     stored = {key[1] for run in runs for key in run.map_keys()}
     if not stored:
         return [
-            "group maps: no t and effect maps are stored. The participant level computes them"
-            " with --activation glm and stores them with --level standard or full."
+            "Group maps cannot be computed because no t maps and effect maps are stored."
+            " Run the participant level with --activation glm and --level standard or full."
         ]
     lacking = [name for name in series if name not in stored]
     text = (
-        f"group maps of {', '.join(lacking)}: the participant level stores their maps with --level"
-        " full"
+        f"Group maps cannot be computed for {', '.join(lacking)} because the participant"
+        " level stores maps of these series only with --level full."
     )
     return [text] if lacking else []
 
@@ -482,10 +503,12 @@ def run_group(
 
     output_dir, margin = settings.paths.output_dir, settings.evaluation.margin
     if idle := _without_effect(settings):
-        say(f"without effect at the group level: {', '.join(idle)}")
+        say(f"These settings have no effect at the group level: {', '.join(idle)}")
     for line in group.absent:
         say(f"missing: {line}")
-    say(f"joining {len(group.tables)} tables of {len(group.participants)} participants")
+    say(
+        f"Combining {len(group.tables)} metrics tables from {len(group.participants)} participants"
+    )
     # fixed beforehand: of the methods that run unless others are named, the last
     default = SuperRes().learned[-1]
     series = (RAW, *BASELINES, *offered_methods(), MEASURED)
@@ -511,7 +534,9 @@ def run_group(
             joined, comparisons = tables.result()
         except TableError as error:
             raise UsageError(
-                str(error), "the table was written by another version", "rerun this participant"
+                str(error),
+                "the table was written by another version of bids-sr",
+                "rerun the participant level for this participant",
             ) from error
     present = set(joined.series["series"])
     enough = len(group.participants) >= LEAST_PARTICIPANTS
@@ -519,7 +544,7 @@ def run_group(
     unstored = _maps_not_stored(named, group.runs) if enough else []
     for line in unstored:
         say(line)
-    say("report")
+    say("Writing the group report")
     content = GroupContent(
         tables=group.tables,
         absent=group.absent,

@@ -115,14 +115,20 @@ def _participants(settings: Settings) -> int:
         from bids_sr.cli.progress import expected
 
         plan = dataclasses.replace(plan, estimate=expected(plan, settings))
-        say("plan (dry run: no files are written; voxel values are checked when a run starts)")
+        say(
+            "Plan (dry run: no files are written; voxel values will be checked when processing"
+            " starts)"
+        )
         text = preflight.dry_run_text(plan, settings)
         show(text, made("plan", text), *_found_before(plan))
         if settings.run.graph:
             from bids_sr.pipeline.run_here import who_makes_what
             from bids_sr.workflows.participant import graph_of
 
-            say("graph (step: outputs [stored as] <- inputs (step that computes them); settings)")
+            say(
+                "Workflow graph (step: outputs [stored as] <- inputs (step that computes them);"
+                " settings)"
+            )
             show("\n".join(map(str, who_makes_what(graph_of(settings, plan, __version__)))))
         return DONE
     paths = settings.paths
@@ -172,7 +178,7 @@ def _without_damaged(plan: "Plan", settings: Settings) -> "Plan":
     from bids_sr import preflight
 
     known = set(plan.warnings)
-    with still(say, "reading all images"):
+    with still(say, "Reading all images"):
         told = preflight.check_data(plan, forced=settings.superres.force)
     problems = tuple(notice for notice in told if notice.level == "error")
     plan = dataclasses.replace(plan, warnings=(*plan.warnings, *told[len(problems) :]))
@@ -215,12 +221,12 @@ def _show_lines(lines: "Iterable[Notice]") -> None:
 
 def _downsampled(settings: Settings, plan: "Plan") -> tuple[Settings, "Plan"]:
     """Make the data set that ``--retrospective`` works on, and check it as any other."""
-    say("downsampling the data; the original series is the reference")
+    say("Downsampling the data; the original series will be the high-resolution reference")
     from bids_sr.bids import Findings
     from bids_sr.bids.pairs import tell_retrospective
     from bids_sr.retrospective import prepare
 
-    with still(say, "downsampling"):
+    with still(say, "Downsampling the data"):
         derived = prepare(settings, plan.subjects, plan.type_order, say)
     made = _check(derived)
     findings = Findings()
@@ -239,22 +245,22 @@ def _group(settings: Settings) -> int:
             made("output", str(settings.paths.output_dir)),
         )
     )
-    say("checking the tables of the participants")
+    say("Checking the metrics tables of the participants")
     from bids_sr.cli import levels
     from bids_sr.config.lock import output_lock
     from bids_sr.io.dataset_description import write_ignored
 
-    with still(say, "checking the tables of the participants"):
+    with still(say, "Checking the metrics tables of the participants"):
         prepared = levels.prepare(settings)
     if settings.run.dry_run:
-        say("plan (dry run: no files are written)")
+        say("Plan (dry run: no files are written)")
         show(levels.plan_text(prepared))
         return DONE
     run, output_dir = settings.run.run_uuid, settings.paths.output_dir
     with output_lock(output_dir, settings.paths.work_dir, participants=None, run_uuid=run):
         _write_settings(settings)
         write_ignored(output_dir)
-        with still(say, "group level"):
+        with still(say, "Group-level analysis"):
             outcome = levels.run_group(settings, prepared, say)
     return _conclude(outcome, settings)
 
@@ -263,7 +269,7 @@ def _check(settings: Settings) -> "Plan":
     """Check what headers and tables tell; refuse with every problem at once."""
     from bids_sr import preflight
 
-    with still(say, "checking the dataset"):
+    with still(say, "Checking the dataset"):
         plan = preflight.check(settings)
     _refuse((*plan.problems, *preflight.check_machine(plan, settings)))
     if not settings.run.dry_run:  # the plan that a dry run shows has them too
@@ -301,8 +307,8 @@ def _conclude(outcome: "RunOutcome", settings: Settings, plan: "Plan | None" = N
             ""
             if plan is None
             else (
-                f"\nIn total, about {plan.estimate.output_gb:.1f} GB of output and"
-                f" {plan.estimate.work_gb:.1f} GB of work are needed."
+                f"\nIn total, about {plan.estimate.output_gb:.1f} GB are required for the"
+                f" outputs and {plan.estimate.work_gb:.1f} GB for the working directory."
             )
         )
         complain(f"bids-sr: {CODES['full'][0]}: {full}{need}", full)
@@ -312,14 +318,14 @@ def _conclude(outcome: "RunOutcome", settings: Settings, plan: "Plan | None" = N
     for missing in outcome.missing:
         complain(f"missing: {missing}", Notice(what=missing, code="missing"))
     if outcome.crashes or outcome.missing:
-        complain("bids-sr: some steps failed. Rerun the same command to retry them.")
+        complain("bids-sr: Some steps failed. Rerun the same command to retry the failed steps.")
         return FAILED
     if plan is not None and plan.left_out:
         _tell_left_out(plan.left_out)
         complain(
-            f"bids-sr: done, {count_text(len(plan.left_out), 'run')} skipped, see above (with"
-            " --strict, bids-sr stops instead)"
+            f"bids-sr: finished. {count_text(len(plan.left_out), 'run')} skipped for the"
+            " reasons listed above. Use --strict to stop instead of skipping runs."
         )
         return LEFT_OUT
-    say("finished")
+    say("Finished")
     return DONE

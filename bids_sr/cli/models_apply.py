@@ -63,25 +63,29 @@ def ready_method(
     """
     if name in PAIR_BASELINES:
         why = (
-            "the method takes detail from a high-resolution image of the participant that is"
-            " registered to the run"
+            "the method adds detail from a high-resolution image of the same participant,"
+            " which must be registered to the run"
         )
         raise UsageError(
-            name, why, "use bids-sr, which registers the images: --sr-method inject ratio"
+            name, why, "use bids-sr ... --sr-method inject ratio, which registers the images"
         )
     if name in BASELINES and name not in INTERPOLATIONS:
         why = (
-            "the method weights signal changes by the temporal variance of the run, so it needs"
-            " the brain mask and the head motion"
+            "the method weights signal changes by the temporal variance of the run, which"
+            " requires a brain mask and head-motion estimates"
         )
-        raise UsageError(name, why, f"use bids-sr, which estimates them: --sr-method {name}")
+        raise UsageError(
+            name,
+            why,
+            f"use bids-sr ... --sr-method {name}, which computes the mask and the head motion",
+        )
     if name in MATRICES:
         if options.patch or options.overlap:
             what = "--patch" if options.patch else "--overlap"
             raise UsageError(
                 what,
-                f"{name} is an interpolation of whole images, without patches",
-                "omit the option",
+                f"{name} interpolates whole images and does not use patches",
+                "omit this option",
             )
         factor = files.factor_from(options.factor, default or files.IN_PLANE)
         return ReadyMethod(
@@ -137,26 +141,29 @@ def _check_patches(model: LoadedModel, options: ImageOptions) -> None:
     if not options.patch and not options.overlap:
         return
     if not isinstance(recipe, Recipe) or recipe.upsampled_by is None:
-        why = f"{model.card.method} works on whole images on the acquired grid"
-        raise UsageError(what, why, "omit the option")
+        why = f"{model.card.method} processes whole images on the acquired grid"
+        raise UsageError(what, why, "omit this option")
     side = options.patch or recipe.patch_applied
     if side is None:
-        why = "this model is applied to whole images"
-        raise UsageError(what, why, "use --patch, or omit --overlap")
+        why = (
+            "--overlap applies only to patch-based inference, but this model is applied to"
+            " whole images"
+        )
+        raise UsageError(what, why, "set the patch size with --patch, or omit --overlap")
     smallest = min(side) if isinstance(side, tuple) else side
     least = max(SMALLEST_SIDE, getattr(recipe.build_generator, "smallest", 1))
     if smallest < least:
         why = f"{model.card.method} requires patches of at least {least} voxels"
-        raise UsageError(what, why, f"use --patch {least} or more")
+        raise UsageError(what, why, f"use --patch {least} or a larger value")
     if options.overlap >= smallest:
-        why = f"expected an overlap smaller than the patches of {smallest} voxels"
-        raise UsageError(what, why, "use a smaller --overlap, or a larger --patch")
+        why = f"the overlap must be smaller than the patch size of {smallest} voxels"
+        raise UsageError(what, why, "use a smaller --overlap or a larger --patch")
 
 
 def overruled_notes(prepared: ReadyMethod, options: ImageOptions) -> list[str]:
     """Return one note for each difference between model and image that the user accepted."""
     flag = "--force" if options.force else "--allow"
-    return [f"{flag} overruled: {difference}" for difference in prepared.overruled]
+    return [f"mismatch allowed by {flag}: {difference}" for difference in prepared.overruled]
 
 
 def apply(options: ApplyOptions) -> None:
@@ -168,14 +175,15 @@ def apply(options: ApplyOptions) -> None:
         _, scale, note = files.brain_and_scale(reader, options.mask)
         notes += [note] * bool(note)
         for note in notes:
-            print(f"note: {note}")
+            print(f"Note: {note}")
         began = time.monotonic()
         # threads of numpy's library wait busily, and would take the cores from those of torch
         with threadpool_limits(1, user_api="blas"):
             _write(reader, prepared.make(scale), prepared.factor, out)
         seconds = time.monotonic() - began
     content: dict[str, object] = {
-        "Description": f"super-resolved by {prepared.name}; for research, not for clinical use",
+        "Description": f"image super-resolved with {prepared.name}; for research use only, not"
+        " for clinical use",
         "Sources": [str(options.image)],
         "Method": prepared.name,
         "Factor": list(prepared.factor),
@@ -186,7 +194,10 @@ def apply(options: ApplyOptions) -> None:
         content |= _patches(prepared.model, options)
     content |= {"Notes": notes} if notes else {}
     write_whole(out.with_name(f"{files.stem_of(out)}.json"), json.dumps(content, indent=2) + "\n")
-    print(f"{out}: {reader.shape[3]} volume(s) by {prepared.name}, {seconds:.1f} s")
+    print(
+        f"{out}: {reader.shape[3]} volume(s) super-resolved with {prepared.name} in"
+        f" {seconds:.1f} s"
+    )
 
 
 def _write(reader: SeriesReader, upsampler: Upsampler, factor: Factor, out: Path) -> None:
@@ -210,5 +221,7 @@ def _write(reader: SeriesReader, upsampler: Upsampler, factor: Factor, out: Path
 def checked_finite(fine: Array, volume: int) -> Array:
     """A super-resolved volume, refused where it is not finite."""
     if not np.isfinite(fine).all():
-        raise InferenceError(f"volume {volume}: super-resolution produced non-finite values")
+        raise InferenceError(
+            f"volume {volume}: the super-resolved image contains non-finite values"
+        )
     return fine

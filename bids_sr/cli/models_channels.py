@@ -63,11 +63,15 @@ class ScannedHead:
                 ):
                     raise UsageError(
                         f"{path}",
-                        f"grid {data.shape} differs from the grid {shape} of {self.fine[0].name}",
+                        f"the grid {data.shape} differs from the grid of"
+                        f" {self.fine[0].name}, {shape}",
                         _PREPARE,
                     )
                 if data.min() < 0 or data.max() > 1 + _NEAR:
-                    why = f"values are from {data.min():.4g} to {data.max():.4g}, not from 0 to 1"
+                    why = (
+                        f"intensities range from {data.min():.4g} to {data.max():.4g};"
+                        " expected values between 0 and 1"
+                    )
                     raise UsageError(f"{path}", why, _PREPARE)
                 arrays[kind].append(data)
         assert affine is not None
@@ -78,13 +82,15 @@ class ScannedHead:
             mask = np.asarray(load_image(mask_file)[0] > 0.5)
         if mask.shape != fine.shape[1:] or not mask.any():
             what = f"{mask_file or self.coarse[0]}"
-            raise UsageError(what, "the brain mask is empty or on another grid", _PREPARE)
+            raise UsageError(
+                what, "the brain mask is empty or does not have the grid of the images", _PREPARE
+            )
         return contrast_image(fine, coarse, mask, affine, contrasts, self.name)
 
 
 _PREPARE = (
-    "use the scans res-hr_desc-measured and res-hr_desc-bspline written by bids-sr ..."
-    " --sr-target anat, which are scaled and on the same grid"
+    "use the files *_res-hr_desc-measured_* and *_res-hr_desc-bspline_* written by bids-sr ..."
+    " --sr-target anat, which are on the same grid and scaled to the same range"
 )
 
 
@@ -96,24 +102,28 @@ def heads_of(options: ChannelOptions) -> list[ScannedHead]:
         head, contrast = _head_name(fine), files.contrast_of(fine, None)
         if (_head_name(coarse), files.contrast_of(coarse, None)) != (head, contrast):
             why = (
-                f"the high-resolution image at this position, {fine.name}, is from another"
+                f"the corresponding high-resolution image, {fine.name}, is from a different"
                 " participant, session or contrast"
             )
-            raise UsageError(f"{coarse}", why, "specify both lists in the same order")
+            raise UsageError(
+                f"{coarse}", why, "list the high- and low-resolution images in the same order"
+            )
         if contrast not in options.channels:
-            why = f"contrast {contrast} is not among --channels {' '.join(options.channels)}"
+            why = f"the contrast {contrast} is not one of --channels {' '.join(options.channels)}"
             raise UsageError(f"{fine}", why, "omit the file, or add the contrast to --channels")
         group = found.setdefault(head, {})
         if contrast in group:
-            why = f"second {contrast} scan of {head}; the first is {group[contrast][0].name}"
-            raise UsageError(f"{fine}", why, "specify one scan per contrast and session")
+            why = f"{head} already has a {contrast} scan, {group[contrast][0].name}"
+            raise UsageError(f"{fine}", why, "specify only one scan per contrast and session")
         group[contrast] = fine, coarse
         participants[head] = participant_of(fine)
     heads = []
     for head, group in found.items():
         if absent := [name for name in options.channels if name not in group]:
-            why = f"no scan of {' and '.join(absent)} specified"
-            fix = f"specify {' '.join(options.channels)} of all participants, or omit {head}"
+            why = f"no {' and '.join(absent)} scan was specified"
+            fix = (
+                f"specify {' '.join(options.channels)} scans for all participants, or omit {head}"
+            )
             raise UsageError(head, why, fix)
         pairs = [group[name] for name in options.channels]
         heads.append(
@@ -146,7 +156,7 @@ def check_fusing(methods: Sequence[Method]) -> None:
             fusing = [name for name in offered_methods() if get_method(name).fuses]
             raise UsageError(
                 f"--channels with {method.name}",
-                "this method uses a single contrast",
+                "this method uses only one contrast",
                 f"compare {', '.join(fusing)}, or omit --channels",
             )
 

@@ -98,7 +98,7 @@ def compare(options: CompareOptions) -> None:
     models = out.with_name(f"{out.stem}_models")
     for number, fold in enumerate(study.folds, 1):
         if any(row["fold"] == str(number) for row in rows):
-            print(f"fold {number} of {len(study.folds)}: done")
+            print(f"Fold {number} of {len(study.folds)} was already completed")
             continue
         trained = {
             one.name: _train(one, study, fold, models / f"fold-{number}_{one.name}", options)
@@ -111,14 +111,14 @@ def compare(options: CompareOptions) -> None:
         ]
         write_table(out, "models_compare", rows, {"Comparison": about})
         rows = _rows_so_far(out, about)  # with the digits of the file, as when it is continued
-        print(f"fold {number} of {len(study.folds)}: tested on {' '.join(fold.test)}")
+        print(f"Fold {number} of {len(study.folds)}: models were tested on {' '.join(fold.test)}")
     names = [one.name for one in study.candidates]
     test_rows = [row for row in rows if row["set"] == "test"]
-    print(f"{out}: test sets")
+    print(f"{out}: scores on the test sets")
     compare_rows(test_rows, names, {}, out)
     if reason := untested_reason({str(row["participant"]) for row in test_rows}):
-        print(f"note: {reason}")
-    print(f"models: {models}")
+        print(f"Note: {reason}")
+    print(f"Trained models: {models}")
 
 
 def _prepare(options: CompareOptions) -> _Study:
@@ -126,8 +126,12 @@ def _prepare(options: CompareOptions) -> _Study:
     candidates = _candidates(options)
     lead = options.fine
     if not lead:
-        why = "methods are tested with high-resolution images"
-        raise UsageError("compare without --fine", why, "specify --fine FILE ...")
+        why = "methods are tested by comparison with high-resolution images"
+        raise UsageError(
+            "compare requires --fine",
+            why,
+            "specify the high-resolution images with --fine FILE ...",
+        )
     if options.channels:
         return _checked(_prepare_channels(options, candidates))
     people = tuple(participant_of(path) for path in lead)
@@ -152,8 +156,10 @@ def _prepare(options: CompareOptions) -> _Study:
         )
         factors.add(factor)
     if len(factors) > 1:
-        why = f"the pairs have different factors: {sorted(factors)}"
-        raise UsageError("--fine and --coarse", why, "compare only images with the same factor")
+        why = f"the image pairs have different super-resolution factors: {sorted(factors)}"
+        raise UsageError(
+            "--fine and --coarse", why, "compare only image pairs with the same factor"
+        )
     factor = factors.pop()
     study = _Study(
         candidates=tuple(
@@ -203,12 +209,17 @@ def _candidates(options: CompareOptions) -> list[_Candidate]:
     names = [name for name in options.method.split(",") if name]
     for name in names:
         if name not in offered_methods():
-            fix = nearest_name(name, offered_methods()) or "bids-sr-models list shows the methods"
+            fix = nearest_name(name, offered_methods()) or (
+                "run bids-sr-models list for the available methods"
+            )
             raise UsageError(name, "unknown method", fix)
     for change in options.recipe_changes:
         method, dot, _ = change.partition("=")[0].partition(".")
         if dot and method not in names:
-            fix = f"use one of {' '.join(names)}, or no method to change all"
+            fix = (
+                f"use one of {' '.join(names)}, or omit the method name to apply the setting"
+                " to all methods"
+            )
             raise UsageError(
                 f"--set {change}", f"{method} is not one of the compared methods", fix
             )
@@ -258,8 +269,8 @@ def _degradation(options: CompareOptions, candidates: Sequence[_Candidate]) -> s
         of_each = ", ".join(
             f"{one.name} {one.training.effective_recipe.degradation}" for one in candidates
         )
-        why = f"the methods are trained for different degradations ({of_each})"
-        raise UsageError("--degradation", why, "choose one for all methods")
+        why = f"the recipes of the methods use different degradations ({of_each})"
+        raise UsageError("--degradation", why, "choose one degradation for all methods")
     return names.pop()
 
 
@@ -350,7 +361,7 @@ def _train(
         except ModelError:  # its card was not written any more
             weights.unlink()
         else:
-            print(f"{weights}: trained")
+            print(f"{weights}: already trained")
             return weights
     files.make_folder(stem)
     work = (options.work_dir or stem.parent) / f"{stem.name}.work"
@@ -358,7 +369,7 @@ def _train(
     made = fit(suited(candidate.training, images, quiet=True), images, work, progress_line())
     save_model(stem, made.state, made.card)
     shutil.rmtree(work, ignore_errors=True)  # its checkpoints have served
-    print(f"{weights}: {candidate.name} on {len(images)} image(s)")
+    print(f"{weights}: {candidate.name} trained on {len(images)} image(s)")
     return weights
 
 
@@ -418,7 +429,7 @@ def _rows_so_far(out: Path, about: Mapping[str, object]) -> list[TableRow]:
 
 
 def _refuse_other(file: Path, models: Path) -> NoReturn:
-    why = "the file belongs to a comparison with other images, methods or settings"
+    why = "the file contains the results of a comparison with other images, methods or settings"
     fix = f"choose another OUT, or remove the file and {models}"
     raise UsageError(f"{file}", why, fix)
 
@@ -457,10 +468,10 @@ def _about(study: _Study, options: CompareOptions) -> dict[str, object]:
 def _print_plan(study: _Study, options: CompareOptions) -> None:
     """Print the sets of each fold and what is trained."""
     for number, fold in enumerate(study.folds, 1):
-        validation = f"; validate on {' '.join(fold.validation)}" if fold.validation else ""
+        validation = f", validate on {' '.join(fold.validation)}" if fold.validation else ""
         print(
-            f"fold {number} of {len(study.folds)}: train on {' '.join(fold.train)}{validation};"
-            f" test on {' '.join(fold.test)}"
+            f"Fold {number} of {len(study.folds)}: train on"
+            f" {' '.join(fold.train)}{validation}, test on {' '.join(fold.test)}"
         )
     unused = [
         one.name
@@ -469,15 +480,19 @@ def _print_plan(study: _Study, options: CompareOptions) -> None:
     ]
     if unused:
         print(
-            f"note: {' '.join(unused)}: the recipe holds no data out, so the validation set is"
-            " not used in training"
+            f"Note: the recipe of {' '.join(unused)} does not use held-out data, so the"
+            " validation set has no influence on training"
         )
     factor = " x ".join(f"{f:.4g}" for f in study.factor)
     count = len(study.folds) * len(study.candidates)
+    origin = f"computed with the {study.degradation} degradation"
     print(
-        f"{count} training(s): {' '.join(one.name for one in study.candidates)}, factor {factor},"
-        f" low-resolution images"
-        f" {f'computed by {study.degradation}' if study.degradation else 'measured'}"
+        f"{count} training run(s): {' '.join(one.name for one in study.candidates)};"
+        f" super-resolution factor {factor}; low-resolution images"
+        f" {origin if study.degradation else 'measured'}"
     )
     if options.test_coarser != 1:
-        print(f"tests at {options.test_coarser:g} times the voxel size of the images")
+        print(
+            f"The test images are downsampled to {options.test_coarser:g} times the voxel"
+            " size of the original images"
+        )

@@ -19,8 +19,8 @@ from bids_sr.io.nifti import load_image
 def correlate(options: CorrelateOptions) -> None:
     """Print the correlation of two images, and write table and figure if requested."""
     if options.figure is not None and options.figure.suffix not in (".png", ".svg"):
-        why = "figures are written as .png or .svg"
-        raise UsageError(f"--figure {options.figure}", why, "use a name that ends in .png")
+        why = "figures can only be written in the formats .png and .svg"
+        raise UsageError(f"--figure {options.figure}", why, "use a file name that ends in .png")
     first, second, mask = _read(options)
     try:
         found = correlate_voxels(first, second, mask)
@@ -33,8 +33,8 @@ def correlate(options: CorrelateOptions) -> None:
         f" {'+' if found.intercept >= 0 else '-'} {abs(found.intercept):.5g}"
     )
     print(
-        f"p = {found.p_independent:.2g} if voxels were independent; they are not, so this p value"
-        " is too small"
+        f"p = {found.p_independent:.2g}, assuming that voxels are independent. Neighboring"
+        " voxels are correlated, so this p value is too small."
     )
     if options.out is not None:
         files.make_folder(options.out)
@@ -54,9 +54,13 @@ def _read(options: CorrelateOptions) -> tuple[Array, Array, Mask]:
         images.append(data.mean(-1) if data.ndim == 4 else data)
         grids.append(affine)
         if images[-1].shape != images[0].shape or not np.allclose(affine, grids[0], atol=1e-2):
-            why = f"not on the grid of {options.first}: {images[-1].shape} voxels"
-            why += f" instead of {images[0].shape}, or another position"
-            raise UsageError(f"{path}", why, "first register and resample the image to that grid")
+            why = (
+                f"the image with shape {images[-1].shape} is not on the same grid as"
+                f" {options.first}, which has shape {images[0].shape}"
+            )
+            raise UsageError(
+                f"{path}", why, "register the image and resample it to that grid first"
+            )
     first, second, *masks = images
     known = np.isfinite(first) & np.isfinite(second)
     mask = masks[0] > 0.5 if masks else (first != 0) & (second != 0)
@@ -72,4 +76,4 @@ def _draw(
     names = (options.first.name, options.second.name)
     files.make_folder(file)
     save_figure(correlation_histogram(names, x, y, found), file)
-    print(f"figure: {file}")
+    print(f"Figure: {file}")

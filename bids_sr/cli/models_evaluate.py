@@ -135,19 +135,19 @@ def _check_groups(options: EvaluateOptions) -> None:
         who = participant_of(path)
         if group_of.setdefault(who, label) != label:
             what = f"--group {group_of[who]} and {label}: {who}"
-            why = "a participant is in two groups, so the groups are not independent"
-            raise UsageError(what, why, "use one label for all images of a participant")
+            why = "the participant was assigned to two groups, so the groups are not independent"
+            raise UsageError(what, why, "use the same group label for all images of a participant")
     counts = Counter(group_of.values())
     small = [label for label, count in counts.items() if count < 2]
     if not options.group or (len(counts) > 1 and not small):
         return
     if small:
-        what = f"--group {small[0]}: one participant"
-        why = "Welch's analysis of variance needs the variance within each group"
+        what = f"--group {small[0]}: the group contains only one participant"
+        why = "Welch's analysis of variance requires an estimate of the variance within each group"
     else:
-        what = f"--group {options.group[0]}: one group"
-        why = "the analysis of variance compares two or more groups"
-    raise UsageError(what, why, "use at least two participants per group, or omit --group")
+        what = f"--group {options.group[0]}: only one group was specified"
+        why = "an analysis of variance compares at least two groups"
+    raise UsageError(what, why, "specify at least two participants per group, or omit --group")
 
 
 def prepare_tasks(
@@ -170,8 +170,9 @@ def prepare_tasks(
             factor = files.factor_between(coarse, reference, options.factor)
             if coarse.shape[3] != reference.shape[3]:
                 raise ImageError(
-                    f"{coarse.path}: {coarse.shape[3]} volumes; expected {reference.shape[3]}, as"
-                    f" in the reference {reference.path.name}"
+                    f"{coarse.path}: found {coarse.shape[3]} volumes; expected"
+                    f" {reference.shape[3]} volumes, as in the reference"
+                    f" {reference.path.name}"
                 )
             coarse_volumes = volumes
         else:
@@ -215,7 +216,7 @@ def prepare_tasks(
         for note in overruled_notes(ready, options)
     }
     for note in notes:
-        print(f"note: {note}")
+        print(f"Note: {note}")
     return tasks
 
 
@@ -266,8 +267,8 @@ def _made(file: Path, reference: SeriesReader, stack: ExitStack) -> SeriesReader
         reader.affine, reference.affine, atol=tolerance
     ):
         raise ImageError(
-            f"{file}: shape {reader.shape}; expected the grid of {reference.path.name},"
-            f" {reference.shape}"
+            f"{file}: the image has shape {reader.shape}; expected the same grid as"
+            f" {reference.path.name}, {reference.shape}"
         )
     return reader
 
@@ -276,7 +277,7 @@ def measure_task(task: _Task, *, draw: bool) -> tuple[_Measured, DrawnImages | N
     """Measure all rows of one reference; return them with the images to draw, if requested."""
     brain, scale, note = files.brain_and_scale(task.coarse, task.mask_file)
     if note:
-        print(f"note: {note}")
+        print(f"Note: {note}")
     mask = upsample("nearest", brain.astype(np.float32), task.factor) > 0.5
     reference_mean = np.mean([task.reference.volume(t)[task.window] for t in task.volumes], axis=0)
     data_range = metrics.reference_range(reference_mean, mask)
@@ -363,17 +364,18 @@ def _scores(
 def _coarse_text(task: _Task, options: EvaluateOptions) -> str:
     if options.image:
         return f"measured ({task.coarse.path.name})"
-    return f"computed by {options.degradation}"
+    return f"computed with the {options.degradation} degradation"
 
 
 def _print_table(measured: _Measured, task: _Task, options: EvaluateOptions) -> None:
     """Print the rows of one reference, best PSNR first."""
     print(
-        f"{task.reference.path.name}: {len(task.volumes)} of {task.reference.shape[3]} volume(s);"
-        f" low-resolution image {_coarse_text(task, options)}, factor"
-        f" {' x '.join(f'{f:.4g}' for f in task.factor)}. {measured.voxels} voxels in the mask;"
-        f" data range {measured.data_range:.6g} (maximum minus minimum of the reference in the"
-        " mask)"
+        f"{task.reference.path.name}: scored {len(task.volumes)} of"
+        f" {task.reference.shape[3]} volume(s). Low-resolution image:"
+        f" {_coarse_text(task, options)}. Factor:"
+        f" {' x '.join(f'{f:.4g}' for f in task.factor)}. Mask: {measured.voxels} voxels."
+        f" Data range: {measured.data_range:.6g} (maximum minus minimum of the reference"
+        " inside the mask)."
     )
     columns = [name for name in data_of("columns.json")["models_apply"] if name != "reference"]
     if len(options.reference) == 1:
@@ -450,15 +452,15 @@ def _report(
     group_of = {task.participant: label for task, label in zip(tasks, options.group, strict=False)}
     tables = compare_rows(rows, trained, group_of, options.out) if len(tasks) > 1 else {}
     if reason := untested_reason({task.participant for task in tasks}):
-        print(f"note: {reason}")
+        print(f"Note: {reason}")
     if options.figures != "none" and options.out is not None:
         from bids_sr.report.comparison_page import write_comparison_page
 
         page = options.out.with_suffix(".html")
         shown = {"Scores": _page_rows(rows, "models_apply")}
         shown |= {title: _page_rows(found, kind) for (kind, title), found in tables.items()}
-        write_comparison_page(page, "Super-resolved images and references", shown, figures)
-        print(f"page: {page}")
+        write_comparison_page(page, "Super-resolved images and their references", shown, figures)
+        print(f"Comparison page: {page}")
 
 
 def untested_reason(participants: Collection[str]) -> str:
@@ -472,8 +474,8 @@ def untested_reason(participants: Collection[str]) -> str:
     if len(participants) > 1:
         return ""
     return (
-        "no tests and no analysis of variance: methods are compared over participants, and only"
-        f" {min(participants)} was tested. Test two participants or more"
+        "Statistical tests and the analysis of variance were skipped because they require"
+        f" at least two participants; only {min(participants)} was tested."
     )
 
 
@@ -555,7 +557,7 @@ def _print_summary(rows: Sequence[TableRow]) -> None:
     order = sorted(
         (row for row in rows if row["metric"] == "psnr"), key=lambda row: -float(row["mean"])
     )
-    print(f"{order[0]['n']} participants: mean ± SD [95 % interval of the mean]")
+    print(f"Mean ± SD across {order[0]['n']} participants [95 % confidence interval of the mean]")
     lines = [[str(row["name"]), *(cells[str(row["name"])][m] for m in _SHOWN)] for row in order]
     print(table_text([("name", *_SHOWN), *lines]))
 

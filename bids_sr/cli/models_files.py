@@ -84,11 +84,10 @@ def contrast_of(file: Path, contrast: str | None) -> str:
     if found in _SUFFIXES:
         return found
     why = (
-        "the file name does not end in a BIDS suffix (such as _bold or _T1w), so the contrast is"
-        " unknown"
+        "the contrast cannot be determined because the file name does not end in a BIDS suffix"
+        " such as _bold or _T1w; networks are only valid for the contrast they were trained on"
     )
-    why += "; a network is valid only for the contrast on which it was trained"
-    raise UsageError(f"{file}", why, "Specify the contrast, for example --contrast T2starw.")
+    raise UsageError(f"{file}", why, "specify the contrast, for example --contrast T2starw")
 
 
 def factor_from(numbers: Sequence[float], default: Factor) -> Factor:
@@ -123,19 +122,19 @@ def factor_between(coarse: SeriesReader, fine: SeriesReader, asked: Sequence[flo
     apart = float(np.abs((affine - fine.affine) @ corners).max())
     if min(factor) < 1 or apart > tolerance:
         why = (
-            f"does not cover the field of view of {coarse.path.name} on a finer grid (corners are"
-            " up to "
+            f"the image does not have the same field of view as {coarse.path.name}: the corners"
+            f" of the two images are up to {apart:.2f} mm apart"
         )
         fix = (
-            "first resample the image to the same outer edges, or replace --image by --degradation"
+            "resample the image to the same field of view, or use --degradation instead of --image"
         )
-        raise UsageError(f"{fine.path}", f"{why}{apart:.2f} mm apart)", fix)
+        raise UsageError(f"{fine.path}", why, fix)
     asked_factor = factor_from(asked, factor)
     if any(abs(a - b) > 0.02 * b for a, b in zip(asked_factor, factor, strict=True)):
         shown = " x ".join(f"{f:.3g}" for f in factor)
         raise UsageError(
             f"--factor {asked_factor}",
-            f"voxel sizes of the two images have the ratio {shown}",
+            f"the voxel sizes of the two images have a ratio of {shown}",
             "omit --factor",
         )
     return factor
@@ -149,7 +148,7 @@ def device_of(options: MachineOptions) -> str:
     found = options.device != "cpu" and machine.has_gpu()
     if options.device == "cuda" and not found:
         raise UsageError(
-            "--device cuda", "no usable CUDA device found by torch", "use --device cpu"
+            "--device cuda", "torch did not find a usable CUDA device", "use --device cpu"
         )
     return "cuda" if found else "cpu"
 
@@ -158,11 +157,15 @@ def to_write(out: Path, inputs: Sequence[Path]) -> Path:
     """A NIfTI file that may be written, with its folder; another than what is read."""
     if not out.name.endswith((".nii", ".nii.gz")):
         raise UsageError(
-            f"{out}", "images are written as .nii or .nii.gz", "use a name that ends in .nii.gz"
+            f"{out}",
+            "images can only be written in the formats .nii and .nii.gz",
+            "use a file name that ends in .nii.gz",
         )
     if any(out.exists() and each.exists() and out.samefile(each) for each in inputs):
         raise UsageError(
-            f"{out}", "the output file is the input image", "choose another output file"
+            f"{out}",
+            "the output file is the same as the input image",
+            "choose another output file",
         )
     make_folder(out)
     return out
@@ -180,7 +183,7 @@ def make_folder(out: Path) -> None:
     except OSError as error:
         raise UsageError(
             f"{out}",
-            f"the directory cannot be created ({error.strerror})",
+            f"the directory could not be created ({error.strerror})",
             "choose another directory",
         ) from None
 
@@ -192,28 +195,30 @@ def open_model(name: str | Path) -> LoadedModel:
         known = offered_methods()
         if str(name) in known:
             fix = (
-                f"train one: bids-sr-models train {name} ...; bids-sr-models list shows the"
-                " included models"
+                f"train a model with bids-sr-models train {name} ..., or run bids-sr-models"
+                " list to see the included models"
             )
             raise UsageError(
                 f"{name}",
-                "this is a method, not a model; specify the file of a model",
+                "this is the name of a method; expected the file of a trained model",
                 fix,
             )
         fix = (
             nearest_name(str(name), (*MATRICES, *known))
-            or "bids-sr-models list shows the available models"
+            or "run bids-sr-models list to see the available models"
         )
-        raise UsageError(f"{name}", "neither a file nor an interpolation of this name exists", fix)
+        raise UsageError(
+            f"{name}", "the name is neither an existing file nor an interpolation method", fix
+        )
     if file.exists() and file.suffix != ".safetensors":
         raise ModelError(
-            f"{file}: not a .safetensors file; files of torch.save are not opened because they"
-            " may contain a program"
+            f"{file}: expected a .safetensors file; files written by torch.save are not"
+            " opened because they may contain executable code"
         )
     model = load_model(file)
     if renamed := renaming(model.card.json):
         # the standard output may be a card in JSON
-        print(f"note: {file}: {renamed}", file=sys.stderr)
+        print(f"Note: {file}: {renamed}", file=sys.stderr)
     return model
 
 
@@ -233,23 +238,25 @@ def fit_for(
     Misfits in words; empty for none.
     """
     card = model.card
-    what, option = f"a model of {card.method}", f"--sr-method {card.method} --pretrained MODEL"
+    what, option = f"a {card.method} model", f"--sr-method {card.method} --pretrained MODEL"
     if card.trained_on == "series":
         why = (
-            "the model describes the temporal variance of one run and is applied to changes from"
-            " its mean"
+            "the model describes the temporal variance of one run and is applied to signal"
+            " changes relative to the mean of that run"
         )
         raise UsageError(what, why, f"use bids-sr ... {option}")
     if card.channels > 1:
         why = (
-            f"the model requires {card.channels} contrasts of one participant, on the same grid"
-            " and scaled together"
+            f"the model requires {card.channels} contrasts of the same participant, scaled"
+            " together and on the same grid"
         )
-        fix = f"use bids-sr ... --sr-target anat {option}, which prepares them"
-        raise UsageError(f"{what} for {card.contrast}", f"{why}; got one", fix)
+        fix = f"use bids-sr ... --sr-target anat {option}, which prepares these contrasts"
+        raise UsageError(
+            f"{what} for {card.contrast}", f"{why}; only one contrast was specified", fix
+        )
     method = get_method(card.method)
     if method.ndim == 3 and reader.shape[2] < 2:
-        why = f"{method.name} is a three-dimensional method, and the image is a single slice"
+        why = f"{method.name} is a three-dimensional method, but the image has only one slice"
         raise UsageError(
             f"{reader.path}",
             why,
@@ -257,7 +264,9 @@ def fit_for(
         )
     if method.ndim == 2 and factor[2] != 1:
         what = f"--factor {factor[0]:g} {factor[1]:g} {factor[2]:g}"
-        why = f"{method.name} works slice by slice and cannot make slices thinner"
+        why = (
+            f"{method.name} processes images slice by slice and cannot reduce the slice thickness"
+        )
         raise UsageError(what, why, "set the third number to 1")
     return check_model(card, reader.affine, contrast, factor, force=force, allow=allow)
 
@@ -281,7 +290,8 @@ def brain_and_scale(reader: SeriesReader, mask_file: Path | None) -> tuple[Mask,
         mask = load_image(mask_file)[0] > 0.5
         if mask.shape != mean.shape or not mask.any():
             raise ImageError(
-                f"{mask_file}: a mask of {mask.shape} with {mask.sum()} voxels for an image"
+                f"{mask_file}: the mask has shape {mask.shape} and contains {mask.sum()}"
+                " voxels; expected a non-empty mask with the shape of the image,"
                 f" {mean.shape}"
             )
     else:
@@ -290,20 +300,20 @@ def brain_and_scale(reader: SeriesReader, mask_file: Path | None) -> tuple[Mask,
         if not mask.any():
             mask = np.asarray(mean > 0) if (mean > 0).any() else np.ones(mean.shape, bool)
             note = (
-                f"{reader.path.name}: no brain found; intensities are scaled by all voxels other"
-                " than 0 (use --mask to specify the brain)"
+                f"{reader.path.name}: no brain was found, so the intensities are scaled by"
+                " all nonzero voxels. Use --mask to specify a brain mask."
             )
     scale = float(np.percentile(mean[mask], 99))
     if not scale > 0:
-        raise ImageError(f"{reader.path}: no positive intensity inside the mask")
+        raise ImageError(f"{reader.path}: the image has no positive intensities inside the mask")
     return mask, scale, note
 
 
 _LEARNS_FROM = {
-    "pair": "pair of high- and low-resolution images",
-    "images": "high-resolution images, with measured or computed low-resolution images",
-    "series": "the run itself",
-    "self": "only low-resolution images",
+    "pair": "pairs of high- and low-resolution images",
+    "images": "high-resolution images, with measured or simulated low-resolution images",
+    "series": "the processed run itself",
+    "self": "low-resolution images only",
 }
 
 
@@ -321,8 +331,8 @@ def list_models(options: ListOptions) -> None:
             return
         print()
     print(
-        "Methods (train with: bids-sr-models train METHOD OUT ...; or bids-sr ... --sr-method"
-        " METHOD)"
+        "Methods (train a model with bids-sr-models train METHOD OUT ..., or with bids-sr"
+        " ... --sr-method METHOD)"
     )
     rows = [("name", "dims", "parameters fast / paper", "reference", "learns from", "description")]
     for name in offered_methods():
@@ -330,8 +340,8 @@ def list_models(options: ListOptions) -> None:
         learns = _LEARNS_FROM.get(facts.trained_on, facts.trained_on)
         rows.append((name, f"{facts.ndim}D", _sizes(name), facts.reference, learns, facts.summary))
     print(table_text(rows))
-    print("\nBaselines (no training)")
-    of_the_run = " (only in bids-sr)"
+    print("\nBaseline methods (no training required)")
+    of_the_run = " (only available in bids-sr)"
     nothing_learned = [
         (n, f"{t}{of_the_run * (n not in INTERPOLATIONS)}") for n, t in BASELINES.items()
     ]
@@ -339,7 +349,7 @@ def list_models(options: ListOptions) -> None:
     from bids_sr.boilerplate import HERE
 
     for title, folder in [
-        ("with the package", HERE / "models"),
+        ("included in the package", HERE / "models"),
         *((str(folder), folder) for folder in folders),
     ]:
         print(f"\nTrained models: {title}")
@@ -353,7 +363,7 @@ def _named(names: Sequence[str]) -> tuple[list[str], list[Path]]:
     for folder in folders:
         if not folder.is_dir():
             known = ", ".join(offered_methods())
-            why = f"neither a directory nor a method; methods: {known}"
+            why = f"neither a directory nor one of the methods {known}"
             fix = nearest_name(str(folder), offered_methods()) or "check the name"
             raise UsageError(f"{folder}", why, fix)
     return methods, folders
@@ -396,8 +406,12 @@ def _models(folder: Path) -> None:
             (
                 str(weights.relative_to(folder)),
                 f"{card.method} ({card.recipe})"
-                + (f", {card.json['method']} in the card" if renaming(card.json) else ""),
-                f"{mm} mm by {factor}",
+                + (
+                    f", called {card.json['method']} in the model card"
+                    if renaming(card.json)
+                    else ""
+                ),
+                f"{mm} mm, factor {factor}",
                 card.contrast,
                 reached,
             )
@@ -414,7 +428,7 @@ def show_card(options: CardOptions) -> None:
     if options.json:
         print(json.dumps(card, indent=2, sort_keys=True))
         return
-    print(f"{options.model}: weights match the card")
+    print(f"{options.model}: the weights match the model card")
     _lines(card, 0)
 
 

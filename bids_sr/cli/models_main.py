@@ -27,27 +27,30 @@ from bids_sr.config import UsageError, nearest_name
 from bids_sr.config.section import Checked
 
 _COMMANDS: dict[str, tuple[type[Checked], str]] = {
-    "list": (ListOptions, "list methods, baselines and trained models"),
+    "list": (ListOptions, "list the available methods, baselines and trained models"),
     "train": (TrainOptions, "train a method on one or more images, or fine-tune a trained model"),
-    "search": (SearchOptions, "try settings of a recipe and rank them by held-out PSNR"),
-    "apply": (ApplyOptions, "super-resolve a NIfTI image or series"),
-    "evaluate": (EvaluateOptions, "compare super-resolved images with references"),
+    "search": (
+        SearchOptions,
+        "search the settings of a recipe and rank them by PSNR on held-out data",
+    ),
+    "apply": (ApplyOptions, "super-resolve a NIfTI image or time series"),
+    "evaluate": (EvaluateOptions, "compare super-resolved images with high-resolution references"),
     "compare": (
         CompareOptions,
-        "train methods on some participants and test them on other participants",
+        "train methods on some participants and test them on the others",
     ),
-    "correlate": (CorrelateOptions, "correlate two images voxel by voxel"),
-    "card": (CardOptions, "show the training data and scores of a model"),
+    "correlate": (CorrelateOptions, "compute the voxelwise correlation between two images"),
+    "card": (CardOptions, "show the training data and the scores of a trained model"),
     "rate-make": (RateMakeOptions, "create a kit for blinded visual rating of structural scans"),
-    "rate-score": (RateScoreOptions, "score filled sheets of a rating kit"),
-    "vgg19": (Vgg19Options, "store weights of VGG-19 on this computer, for --recipe paper"),
+    "rate-score": (RateScoreOptions, "score the completed rating sheets of a kit"),
+    "vgg19": (Vgg19Options, "convert or download the VGG-19 weights that --recipe paper requires"),
 }
 _DESCRIPTION = """\
-Models of super-resolution outside a run: list the methods, train one on many images, apply it to
-any NIfTI image, evaluate it against a reference, read its card. A trained model then serves a
-whole analysis:
+Train, apply and evaluate super-resolution models independently of a BIDS dataset. Methods can be
+trained on many images, applied to any NIfTI image and compared with high-resolution references.
+To use a trained model for all runs of a BIDS dataset, run
 bids-sr ... --sr-method METHOD --pretrained MODEL.safetensors
-For research; not for clinical use.
+For research use only, not for clinical use.
 
 commands:
 """ + "\n".join(f"  {name:<12}{about}" for name, (_, about) in _COMMANDS.items())
@@ -73,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:
         restart_in_utf8()
     arguments = sys.argv[1:] if argv is None else argv
-    interrupted = "rerun the same command; an interrupted training resumes"
+    interrupted = "rerun the same command to resume an interrupted training"
     return ended("bids-sr-models", lambda: _run(arguments), interrupted=interrupted)
 
 
@@ -83,9 +86,11 @@ def _run(argv: Sequence[str]) -> int:
         parser = Parser("bids-sr-models", _DESCRIPTION)
         parser.usage = "bids-sr-models COMMAND [options]"
         if not command or command.startswith("-"):
-            parser.add_argument("command", metavar="COMMAND", help="one of these")
+            parser.add_argument("command", metavar="COMMAND", help="the subcommand to run")
             parser.parse_args(argv)
-        fix = nearest_name(command, _COMMANDS) or "see bids-sr-models --help"
+        fix = nearest_name(command, _COMMANDS) or (
+            "run bids-sr-models --help for the list of subcommands"
+        )
         raise UsageError(command, "unknown subcommand", fix)
     options = parsers()[command].options(argv[1:], _COMMANDS[command][0])
     if isinstance(options, Vgg19Options):

@@ -53,10 +53,10 @@ _INSTRUCTIONS = """\
 Blinded rating of structural scans
 
 1. Copy {sheet} to a new file, such as ratings_rater-A.tsv.
-2. Open each picture in {images}/ and write a whole or half number from {low:g} (unusable) to
+2. Open each picture in {images}/ and enter a whole or half number from {low:g} (unusable) to
    {high:g} (excellent) in the column "rating". Leave the cell empty if you cannot rate a picture.
-3. Do not open {key}: it lists the method of each picture.
-4. Return the sheet. It is scored by
+3. Do not open {key}, which lists the method that was used for each picture.
+4. Return the completed sheet. The sheets of all raters are scored with
    bids-sr-models rate-score {kit} SHEET [SHEET ...]
 """
 
@@ -69,7 +69,9 @@ def make_kit(options: RateMakeOptions) -> None:
     target = options.out
     if target.exists() and any(target.iterdir() if target.is_dir() else [target]):
         fix = "choose a new directory"
-        raise UsageError(f"{target} is not empty", "a kit is never overwritten", fix)
+        raise UsageError(
+            f"{target} is not empty", "an existing rating kit is never overwritten", fix
+        )
     scans = _scans_of(options.derivatives, options.series)
     # the random order is the order of the codes, which have nothing to do with the scans
     codes = draw_codes(len(scans), options.seed)
@@ -99,9 +101,12 @@ def make_kit(options: RateMakeOptions) -> None:
         target.rmdir()
     kit.rename(target)
     people = len({scan["participant"] for scan in scans})
-    print(f"{len(scans)} pictures of {people} participants: {target}")
+    print(f"{target}: created {len(scans)} pictures from {people} participants")
     if not any(scan["series"] == NATIVE for scan in scans) and not options.series:
-        print("no low-resolution scans as acquired (series native): the data set was not found")
+        print(
+            "Note: the acquired low-resolution scans (series native) are not included because"
+            " the BIDS dataset was not found"
+        )
 
 
 def _scans_of(derivatives: Path, series: tuple[str, ...]) -> list[dict[str, str]]:
@@ -124,15 +129,16 @@ def _scans_of(derivatives: Path, series: tuple[str, ...]) -> list[dict[str, str]
     scans.sort(key=lambda scan: scan["series"] == NATIVE)
     if missing := [each for each in series if each not in {scan["series"] for scan in scans}]:
         raise UsageError(
-            f"--series {' '.join(missing)}: {derivatives} has no such scans",
-            "the kit contains stored scans, and low-resolution scans of the data set (native)",
-            "use names of series in files *_res-hr_desc-SERIES_T1w.nii.gz; for native, keep the"
-            " data set in its place",
+            f"--series {' '.join(missing)}: no such scans found in {derivatives}",
+            "a rating kit contains scans that bids-sr has stored, and the acquired"
+            " low-resolution scans of the BIDS dataset (native)",
+            "use the series names in the files *_res-hr_desc-SERIES_T1w.nii.gz. To include"
+            " native, keep the BIDS dataset at its original location.",
         )
     if not scans:
         raise UsageError(
-            f"{derivatives} has no super-resolved structural scans",
-            "the kit is created from the files sub-*/anat/*_res-hr_desc-*_T1w.nii.gz",
+            f"{derivatives} contains no super-resolved structural scans",
+            "a rating kit is created from the files sub-*/anat/*_res-hr_desc-*_T1w.nii.gz",
             "run bids-sr DATA OUT participant --sr-target anat first",
         )
     return scans
@@ -213,7 +219,11 @@ def _planes(image: Volume, *, is_native: bool) -> list[int]:
         others = tuple(other for other in range(3) if other != axis)
         filled = np.flatnonzero(head.any(axis=others))
         if not filled.size:
-            raise UsageError("a scan is empty", "no voxel is above 0", "check the derivatives")
+            raise UsageError(
+                "one of the scans is empty",
+                "the scan has no voxels with positive intensity",
+                "check the derivatives",
+            )
         low, high = int(filled[0]), int(filled[-1])
         planes.append(round(low + share * (high - low)))
     return planes
@@ -266,9 +276,9 @@ def read_key(kit: Path) -> dict[str, dict[str, str]]:
         return {str(code): dict(entry) for code, entry in entries.items()}
     except (OSError, ValueError, zlib.error, AttributeError) as error:
         raise UsageError(
-            f"{kit / KEY} cannot be read",
+            f"{kit / KEY} could not be read",
             str(error),
-            "specify the directory written by bids-sr-models rate-make",
+            "specify the directory that was written by bids-sr-models rate-make",
         ) from error
 
 
@@ -281,20 +291,27 @@ def score_sheets(options: RateScoreOptions) -> None:
     key = read_key(options.kit)
     by_rater: dict[str, dict[str, float]] = {}
     for sheet in options.sheets:
-        fix = "correct the sheet; it must have the columns code and rating of this kit"
+        fix = (
+            "correct the rating sheet; it must have the columns code and rating, with the"
+            " codes of this kit"
+        )
         try:
             columns, rows = read_rows(sheet)
             if missing := {"code", "rating"} - set(columns):
-                raise RatingError(f"missing column {' and '.join(sorted(missing))}")
+                raise RatingError(f"the column {' and '.join(sorted(missing))} is missing")
             ratings = check_sheet(rows, list(key))
         except (*TABLE_ERRORS, RatingError) as error:
             raise UsageError(str(sheet), str(error), fix) from error
         if all(np.isnan(value) for value in ratings.values()):
             raise UsageError(
-                str(sheet), "the sheet contains no rating", "fill in the column rating"
+                str(sheet),
+                "the rating sheet does not contain any ratings",
+                "fill in the rating column",
             )
         if sheet.stem in by_rater:
-            raise UsageError(str(sheet), "two sheets have the same name", "rename one of them")
+            raise UsageError(
+                str(sheet), "two rating sheets have the same file name", "rename one of the sheets"
+            )
         by_rater[sheet.stem] = ratings
     table = pd.DataFrame(
         [
@@ -306,13 +323,19 @@ def score_sheets(options: RateScoreOptions) -> None:
     means, tests = mean_ratings(table), compare_ratings(table)
     wide = table.pivot(index="code", columns="rater", values="rating")
     icc = intraclass_correlation(wide)
-    print(f"Mean rating ({LOWEST:g} to {HIGHEST:g}) over participants, averaged across raters")
+    print(f"Mean rating across participants ({LOWEST:g} to {HIGHEST:g}), averaged across raters")
     print(means.to_string(index=False, float_format=lambda value: f"{value:.2f}", na_rep="n/a"))
-    print("\nPaired comparisons (Wilcoxon signed-rank test; Holm over the pairs of a contrast)")
+    print(
+        "\nPaired comparisons (Wilcoxon signed-rank test, Holm-corrected across the pairs of"
+        " each contrast)"
+    )
     print(tests.to_string(index=False, float_format=lambda value: f"{value:.3f}", na_rep="n/a"))
     unrated = int(table["rating"].isna().sum())
     agreement = f"{icc:.2f}" if np.isfinite(icc) else "n/a"
-    print(f"\nRaters: {len(by_rater)}; agreement ICC(2,1): {agreement}; not rated: {unrated}")
+    print(
+        f"\nRaters: {len(by_rater)}. Agreement ICC(2,1): {agreement}. Pictures without a"
+        f" rating: {unrated}."
+    )
     if options.out is not None:
         _write_scores(options.out, means, tests, {"raters": len(by_rater), "icc_2_1": icc})
 

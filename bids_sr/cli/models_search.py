@@ -49,22 +49,26 @@ from bids_sr.sr.training.trainer import fit
 _ABSENT = "n/a"
 _COLUMNS: Mapping[str, Mapping[str, str]] = {
     "psnr": {
-        "Description": "peak signal-to-noise ratio of the network on the held-out data",
+        "Description": "peak signal-to-noise ratio of the network output on the held-out data",
         "Units": "dB",
     },
     "ssim": {
-        "Description": "structural similarity of the network on the held-out data",
+        "Description": "structural similarity index of the network output on the held-out data",
         "Units": "1",
     },
     "psnr_bspline": {
-        "Description": "peak signal-to-noise ratio of cubic spline interpolation on the held-out"
-        " data",
+        "Description": "peak signal-to-noise ratio of cubic spline interpolation on the"
+        " held-out data",
         "Units": "dB",
     },
-    "step": {"Description": "training step with the highest held-out score", "Units": "1"},
+    "step": {
+        "Description": "training step with the highest score on the held-out data",
+        "Units": "1",
+    },
     "outcome": {
         "Description": (
-            "done; diverged: the loss became NaN; memory: not enough memory on the device"
+            "outcome of the training run: done (completed), diverged (the loss became NaN)"
+            " or memory (not enough memory on the device)"
         ),
         "Units": "n/a",
     },
@@ -99,7 +103,7 @@ class _SearchTable:
         if not self.tsv.exists() and not self.sidecar.exists():
             return []
         if read_json(self.sidecar).get("Search") != self.about:
-            why = "the file is not a table of a search with these settings and images"
+            why = "the file was written by a search with other settings or images"
             raise UsageError(f"{self.sidecar}", why, "choose another OUT, or remove the file")
         if not self.tsv.exists():
             return []
@@ -131,7 +135,7 @@ def search(options: SearchOptions) -> None:
     files.make_folder(table.tsv)
     rows = table.rows()
     if rows:
-        print(f"{table.tsv}: {len(rows)} trial(s) are done")
+        print(f"{table.tsv}: {len(rows)} trial(s) were already completed")
     trained_on, scored_on = _split(recipe, images)
     work = options.work_dir or table.stem.with_name(f"{table.stem.name}.work")
     for number, trial in enumerate(prepared, 1):
@@ -141,7 +145,7 @@ def search(options: SearchOptions) -> None:
         rows.append(_tried(number, trial, trained_on, scored_on, folder))
         table.write(rows)
         shutil.rmtree(folder, ignore_errors=True)  # its checkpoints have served
-        print(f"trial {number} of {len(prepared)}: {_shown(rows[-1], space)}")
+        print(f"Trial {number} of {len(prepared)}: {_shown(rows[-1], space)}")
     if options.work_dir is None:
         shutil.rmtree(work, ignore_errors=True)
     _report(options, table, rows, space)
@@ -182,12 +186,19 @@ def _marked(options: SearchOptions, images: Sequence[tuple[str, TrainingImage]])
     for name in options.validate_on:
         who = name if name in participants else f"sub-{name.removeprefix('sub-')}"
         if who not in participants:
-            fix = f"the participants are {' '.join(participants)}"
-            raise UsageError(f"--validate-on {name}", "no image of that participant", fix)
+            fix = f"choose among the participants {' '.join(participants)}"
+            raise UsageError(
+                f"--validate-on {name}", "no image from this participant was specified", fix
+            )
         validation = (*validation, who)
     if set(participants) <= {*validation, *test}:
-        why = "no participant is left for training"
-        raise UsageError("--validate-on", why, "leave at least one participant out of it")
+        why = "no participants are left for training"
+        raise UsageError(
+            "--validate-on",
+            why,
+            "select fewer validation participants, so that"
+            " at least one participant is left for training",
+        )
     return tuple(
         replace(image, validation=who in validation) for who, image in images if who not in test
     )
@@ -197,23 +208,25 @@ def _searchable(options: SearchOptions) -> Recipe:
     """Return the recipe; refuse one whose trials could not be compared."""
     method = get_method(options.method)
     if method.variance is not None:
-        why = "the method has no recipe: it estimates variance maps and does not train a network"
-        raise UsageError(method.name, why, "choose a method with training")
+        why = (
+            "this method has no recipe to search because it estimates variance maps and does"
+            " not train a network"
+        )
+        raise UsageError(method.name, why, "choose a method that trains a network")
     recipe = get_recipe(method, recipe_name(method, options.recipe))
     what = f"{method.name} --recipe {options.recipe}"
     if recipe.objective == "self" and not options.fine:
         why = (
-            "without high-resolution images no trial has a PSNR; the loss itself changes with the"
-            " settings"
+            "the trials cannot be compared without high-resolution images: their PSNR is"
+            " unknown, and the loss depends on the settings"
         )
         fix = (
-            "specify --fine FILE ...: training sees only their low-resolution copies, and the"
-            " trials"
-            " are scored with the images themselves"
+            "specify --fine FILE ... The network is then trained on low-resolution copies"
+            " of these images, and the trials are scored against the high-resolution images."
         )
         raise UsageError(what, why, fix)
     if recipe.objective != "self" and not recipe.hold_out:
-        why = "the recipe holds no data out, so trials have no held-out PSNR"
+        why = "the recipe does not use held-out data, so no PSNR can be computed for the trials"
         others = [name for name, other in method.recipes.items() if other.hold_out]
         raise UsageError(what, why, f"use --recipe {' or '.join(others)}")
     return recipe
@@ -236,8 +249,8 @@ def _trials(
     vgg = options.vgg_weights is not None
     defaults = {item.name: item.default for item in dataclasses.fields(SearchOptions)}
     if options.grid and options.trials != defaults["trials"]:
-        why = "a grid has as many trials as combinations of values"
-        raise UsageError("--trials with --grid", why, "omit one of the two")
+        why = "the number of grid-search trials is given by the number of combinations of values"
+        raise UsageError("--trials with --grid", why, "omit --trials or --grid")
     try:
         trials = (
             grid_trials(space, options.method, recipe)
@@ -308,7 +321,7 @@ def _columns(recipe: Recipe, space: Sequence[SearchedSetting]) -> dict[str, Mapp
         "trial": {"Description": "number of the trial", "Units": "1"},
         **{
             one.field: {
-                "Description": f"{fields[one.field].sets}; drawn from {one}",
+                "Description": f"{fields[one.field].sets}; values are drawn from {one}",
                 "Units": fields[one.field].unit or "1",
             }
             for one in space
@@ -405,7 +418,7 @@ def _scores(made: TrainedModel, reference: Mapping[str, Mapping[str, float]]) ->
 
 def _shown(row: _Row, space: Sequence[SearchedSetting]) -> str:
     values = " ".join(f"{one.field}={row[one.field]}" for one in space)
-    score = f"{row['psnr']} dB" if row["outcome"] == "done" else row["outcome"]
+    score = f"PSNR {row['psnr']} dB" if row["outcome"] == "done" else row["outcome"]
     return f"{values}: {score}"
 
 
@@ -420,27 +433,33 @@ def _report(
     best = best_trial(scores)
     print(f"{table.tsv}: {len(rows)} trial(s)")
     if best is None:
-        print("no trial has a score: all trainings diverged or ran out of memory on the device")
+        print(
+            "No trial has a score because all training runs diverged or ran out of device memory."
+        )
         return
     row = rows[best]
     print(
-        f"best: trial {row['trial']}, held-out PSNR {row['psnr']} dB (bspline"
-        f" {row['psnr_bspline']} dB). It was chosen with these images; evaluate it on other"
-        " images."
+        f"Best trial: trial {row['trial']}, held-out PSNR {row['psnr']} dB (B-spline"
+        f" interpolation: {row['psnr_bspline']} dB). This trial was selected on these"
+        " images; evaluate the model on independent images."
     )
     chosen = [f"{one.field}={row[one.field]}" for one in space]
     out = table.stem.with_name(f"{table.stem.name}-best")
     if options.split:
-        print(f"train and test it: {compare_command(options, out, chosen)}")
+        print(
+            "To train and test the model with these settings:"
+            f" {compare_command(options, out, chosen)}"
+        )
     elif options.channels:
         changes = " ".join(f"{options.method}.{one}" for one in chosen)
         recipe = f" --recipe {options.recipe}" if options.recipe != "fast" else ""
         print(
-            "train it: bids-sr BIDS_DIR OUTPUT_DIR participant --sr-target anat --sr-method"
-            f" {options.method}{recipe} --set {changes}"
+            "To train the model with these settings: bids-sr BIDS_DIR OUTPUT_DIR"
+            f" participant --sr-target anat --sr-method {options.method}{recipe} --set"
+            f" {changes}"
         )
     else:
-        print(f"train it: {train_command(options, out, chosen)}")
+        print(f"To train the model with these settings: {train_command(options, out, chosen)}")
 
 
 def train_command(options: SearchOptions, out: Path, changes: Sequence[str]) -> str:

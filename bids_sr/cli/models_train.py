@@ -62,12 +62,12 @@ def read_images_of_files(
     contrasts = sorted({files.contrast_of(reader.path, options.contrast) for reader in readers})
     if len(contrasts) > 1:
         fix = (
-            "train one model for each; several contrasts at once: bids-sr ... --sr-target anat"
-            " --sr-method attunet"
+            "train one model per contrast, or use bids-sr ... --sr-target anat --sr-method"
+            " attunet for a model of several contrasts"
         )
         raise UsageError(
-            f"images of {' and '.join(contrasts)}",
-            "models trained by this command have one contrast",
+            f"{' and '.join(contrasts)} images were specified together",
+            "this command trains models of a single contrast",
             fix,
         )
     rng = np.random.default_rng(training.seed)
@@ -76,7 +76,7 @@ def read_images_of_files(
         given = options.mask[number] if options.mask else None
         mask, _, note = files.brain_and_scale(reader, given)
         if note:
-            print(f"note: {note}")
+            print(f"Note: {note}")
         alike = [each.path.name for each in readers].count(reader.path.name) > 1
         name = (
             f"{number + 1}-{files.stem_of(reader.path)}" if alike else files.stem_of(reader.path)
@@ -115,21 +115,25 @@ def _factor(
         for low, high in zip(coarse, fine, strict=False)
     }
     if len(factors) > 1:
-        why = f"the pairs have different factors: {sorted(factors)}"
-        raise UsageError("--fine and --coarse", why, "train one model per factor")
+        why = f"the image pairs have different super-resolution factors: {sorted(factors)}"
+        raise UsageError("--fine and --coarse", why, "train a separate model for each factor")
     factor = factors.pop() if factors else files.factor_from(options.factor, default)
     if method.ndim == 2 and factor[2] != 1:
-        why = f"{method.name} works slice by slice and cannot make slices thinner"
-        raise UsageError(
-            f"factor {factor}", why, "use images with the same slice thickness, or a 3D method"
+        why = (
+            f"{method.name} processes images slice by slice and cannot reduce the slice thickness"
         )
-    differs = any(abs(a - b) > 1e-6 for a, b in zip(factor, default, strict=True))
-    if start is not None and not start.card.factors and differs:
-        why = f"the model of --from was trained for {default}"
         raise UsageError(
             f"factor {factor}",
             why,
-            "omit --from, or resample the images to the factor of the model",
+            "use images with the same slice thickness, or choose a 3D method",
+        )
+    differs = any(abs(a - b) > 1e-6 for a, b in zip(factor, default, strict=True))
+    if start is not None and not start.card.factors and differs:
+        why = f"the model specified with --from was trained for a factor of {default}"
+        raise UsageError(
+            f"factor {factor}",
+            why,
+            "omit --from, or resample the images to match the factor of the model",
         )
     return factor
 
@@ -142,7 +146,7 @@ def _volumes(
     if low is not None and low.shape[3] != count:
         raise UsageError(
             f"{low.path}",
-            f"{low.shape[3]} volumes, the high-resolution image has {count}",
+            f"found {low.shape[3]} volumes, but the high-resolution image has {count} volumes",
             "use images of the same run",
         )
     for t in sorted(int(t) for t in rng.choice(count, min(count, most), replace=False)):
@@ -170,16 +174,16 @@ def train(options: TrainOptions) -> None:
         _remove_checkpoints(work)
     minutes = (time.monotonic() - began) / 60
     print(
-        f"{weights}: {training.method.name} ({training.recipe}) on {len(images)} image(s), "
-        f"{minutes:.1f} min{_reached(weights)}"
+        f"{weights}: trained {training.method.name} ({training.recipe} recipe) on"
+        f" {len(images)} image(s) in {minutes:.1f} min{_reached(weights)}"
     )
     if at_stop:
         print(
-            f"stopped by --max-minutes ({at_stop}): rerun the same command to continue from the"
-            f" checkpoints in {work}"
+            f"Training was stopped by --max-minutes ({at_stop}). Rerun the same command to"
+            f" continue training from the checkpoints in {work}."
         )
-    print(f"use it: bids-sr-models apply {weights} IMAGE OUT")
-    print(f"        {_in_a_run(training.method, weights, factor)}")
+    print(f"To apply the model: bids-sr-models apply {weights} IMAGE OUT")
+    print(f"                or: {_in_a_run(training.method, weights, factor)}")
 
 
 def _remove_checkpoints(work: Path) -> None:
@@ -209,12 +213,12 @@ def requested_training(options: TrainOptions) -> TrainingRequest:
     method = get_method(options.method)
     if method.variance is not None:
         why = (
-            "the method is not trained: it estimates variance maps of one run, which needs the"
-            " brain mask and the head motion"
+            "this method is not trained; it estimates variance maps of one run, which"
+            " requires a brain mask and head-motion estimates"
         )
         fix = (
-            f"use bids-sr ... --sr-method {method.name}, which estimates them and stores them in"
-            " sourcedata/models"
+            f"use bids-sr ... --sr-method {method.name}, which estimates the variance maps"
+            " and stores them in sourcedata/models"
         )
         raise UsageError(method.name, why, fix)
     recipe = get_recipe(method, recipe_name(method, options.recipe))
@@ -225,12 +229,13 @@ def requested_training(options: TrainOptions) -> TrainingRequest:
     _check(options, method, apply_changes(recipe, changes), start)
     if start is not None and (missing := _networks_that_start_anew(recipe, start)):
         print(
-            f"note: {options.start} contains no weights of {missing}, so random weights are"
-            " drawn. To keep such weights in a model, train the model with --keep-critic"
+            f"Note: {options.start} does not contain weights of {missing}, which are"
+            " initialized at random. To store these weights in a model, train the model with"
+            " --keep-critic."
         )
     if vgg_weights is None and (notice := features_notice(method, options.recipe)):
         level, text = notice
-        print(f"{level}: {method.name} --recipe {options.recipe}: {text}")
+        print(f"{level.capitalize()}: {method.name} --recipe {options.recipe}: {text}")
     if options.train_last is not None:
         recipe = replace(recipe, freeze_but_last=options.train_last)
     if options.keep_critic:
@@ -272,7 +277,7 @@ def _vgg19(options: TrainOptions, method: Method) -> Path | None:
     """Return the weights of VGG-19 for the loss, and print which file it is."""
     weights = vgg19_for(method, options.recipe, options.vgg_weights)
     if weights is not None:
-        print(f"features of VGG-19: weights from {weights}")
+        print(f"VGG-19 features are computed with the weights in {weights}")
     return weights
 
 
@@ -280,7 +285,7 @@ def _networks_that_start_anew(recipe: Recipe, start: LoadedModel) -> str:
     """Return which networks beside the generator a model to begin with lacks; "" for none."""
     if recipe.build_critic is None or "critic" in start.companions:
         return ""
-    return "the network back and both critics" if recipe.objective == "cycle" else "the critic"
+    return "the backward network and both critics" if recipe.objective == "cycle" else "the critic"
 
 
 def _check(
@@ -288,62 +293,64 @@ def _check(
 ) -> None:
     """Refuse missing images, and options that contradict one another or the method."""
     if options.keep_critic and recipe.build_critic is None:
-        why = f"{method.name} --recipe {options.recipe} is trained without a critic"
-        raise UsageError("--keep-critic", why, "omit the option")
+        why = f"{method.name} with --recipe {options.recipe} is trained without a critic"
+        raise UsageError("--keep-critic", why, "omit this option")
     if options.train_last is not None and start is None:
         raise UsageError(
             "--train-last",
-            "the other layers would keep random weights",
-            "specify a model with --from",
+            "the other layers would keep their random initial weights",
+            "specify the initial model with --from",
         )
     if not options.fine and not options.coarse:
         raise UsageError(
-            "no image",
-            "training needs at least one image",
-            "specify --fine FILE ..., or --coarse FILE ...",
+            "no images were specified",
+            "training requires at least one image",
+            "specify --fine FILE ... or --coarse FILE ...",
         )
     if not options.fine and method.needs_pair:
-        why = "the method is supervised and needs high-resolution images"
+        why = "this is a supervised method, which requires high-resolution images"
         fix = (
-            "specify --fine FILE ..., or train a method that learns from only low-resolution"
-            " images:"
-            " tv"
-            " or dip"
+            "specify --fine FILE ..., or choose a method that learns from low-resolution"
+            " images only (tv or dip)"
         )
-        raise UsageError(f"{method.name} without --fine", why, fix)
+        raise UsageError(f"{method.name} requires --fine", why, fix)
     lead, kind = (
         (options.fine, "high-resolution images") if options.fine else (options.coarse, "images")
     )
     for name in ("coarse", "mask"):
         value = getattr(options, name)
         if value and len(value) != len(lead):
-            fix = f"specify one per image, in the same order, or omit --{name}"
+            fix = f"specify one file per image in the same order, or omit --{name}"
             raise UsageError(
-                f"--{name}: {len(value)} file(s)", f"there are {len(lead)} {kind}", fix
+                f"--{name}: {len(value)} file(s)", f"{len(lead)} {kind} were specified", fix
             )
     if options.degradation not in (None, "kspace") and method.trained_on == "pair":
         what = f"--degradation {options.degradation}"
         why = f"{method.name} is trained on images with truncated k-space"
-        raise UsageError(what, why, "omit the option, or specify measured images with --coarse")
+        raise UsageError(what, why, "omit this option, or specify measured images with --coarse")
     if options.coarse and options.degradation and options.fine:
         raise UsageError(
             "--degradation",
-            "low-resolution images were specified, so none are computed",
-            "omit one of the two",
+            "no low-resolution images are simulated because measured images were specified"
+            " with --coarse",
+            "omit one of the two options",
         )
     if options.vgg_weights is not None and options.vgg_weights.suffix != ".safetensors":
-        why = "not a .safetensors file; files of torch.save may contain a program and are not read"
-        fix = f"convert torchvision's file with: {VGG19_COMMAND} {options.vgg_weights}"
+        why = (
+            "expected a .safetensors file; files written by torch.save are not read because"
+            " they may contain executable code"
+        )
+        fix = f"convert the torchvision file with {VGG19_COMMAND} {options.vgg_weights}"
         raise UsageError(f"--vgg-weights {options.vgg_weights}", why, fix)
     if recipe.needs_vgg and vgg19_for(method, options.recipe, options.vgg_weights) is None:
         why = (
-            "the published training uses features of VGG-19, and no weights of VGG-19 are"
-            " available"
+            "the published training uses VGG-19 features, but no VGG-19 weights are"
+            " available on this computer"
         )
         fix = (
-            f"run {VGG19_COMMAND} once, which stores the weights on this computer; or specify a"
-            " file with --vgg-weights, or use --recipe paper-mse, which replaces these features"
-            " by squared error"
+            f"run {VGG19_COMMAND} once to store the weights on this computer, or specify a"
+            " weights file with --vgg-weights. Alternatively, use --recipe paper-mse, which"
+            " replaces the VGG-19 loss with a squared error loss."
         )
         raise UsageError(f"{method.name} --recipe {options.recipe}", why, fix)
     if start is not None:
@@ -354,11 +361,11 @@ def _check(
 def _check_start(options: TrainOptions, method: Method, start: LoadedModel) -> None:
     """Refuse a model of another method or recipe to begin with."""
     if start.card.method != method.name:
-        why = f"the model is from {start.card.method}, not from {method.name}"
+        why = f"the model was trained with {start.card.method}, not with {method.name}"
         fix = f"train {start.card.method}"
         raise UsageError(f"--from {options.start}", why, f"{fix}, or omit --from")
     if start.card.recipe != recipe_name(method, options.recipe):
-        why = f"the model of --from has the network of --recipe {start.card.recipe}"
+        why = f"the model specified with --from has the network of --recipe {start.card.recipe}"
         raise UsageError(f"--recipe {options.recipe}", why, f"use --recipe {start.card.recipe}")
 
 
@@ -367,7 +374,10 @@ def _check_filters(options: TrainOptions, recipe: Recipe, start: LoadedModel) ->
     if not isinstance(start.recipe, Recipe) or width_ratio(start.recipe, recipe) == 1:
         return
     filters = variable_field(start.recipe, "filters", "").shown_default
-    why = f"the model has {filters} filters; the network to train has a different number"
+    why = (
+        f"the model has {filters} filters, but the network to be trained has a different"
+        " number of filters"
+    )
     raise UsageError(f"--from {options.start}", why, f"use --set filters={filters}")
 
 
@@ -388,15 +398,16 @@ def suited(
                 for each in (training.effective_recipe.flat_patch or (), (x, y))
             )
             serve = [name for name, other in training.method.recipes.items() if other.fits(x, y)]
-            instead = (
-                f"--recipe {serve[0]}"
+            fix = (
+                f"use larger images, or --recipe {serve[0]}"
                 if serve
-                else "srgan or unet, whose fast recipes are trained on"
+                else "use larger images, or the fast recipes of srgan or unet, which are trained"
+                " on whole slices"
             )
-            fix = f"use larger images, or {instead if serve else f'{instead} whole slices'}"
             raise UsageError(
                 f"{image.name}",
-                f"patches of {want} voxels do not fit into slices of {have} voxels",
+                f"the training patches of {want} voxels are larger than the slices of"
+                f" {have} voxels",
                 fix,
             )
     vary = training.effective_recipe.augmentation
@@ -405,8 +416,8 @@ def suited(
         # there
         if not quiet:
             print(
-                f"note: with several images, or from a model, {training.method.name} augments"
-                " them only by flips and intensity scaling"
+                f"Note: {training.method.name} uses only flips and intensity scaling for data"
+                " augmentation if it is trained on several images or from an initial model"
             )
         plain = replace(
             training.effective_recipe, augmentation=replace(vary, shift=0.0, gamma=0.0, noise=0.0)

@@ -62,7 +62,7 @@ def keep_vgg19(options: Vgg19Options, *, base: str = BASE, digits: str = VGG19_D
     """
     target = kept_vgg19()
     if options.file is None and _is_kept(target):
-        print(f"{target}: weights of VGG-19 are already stored here")
+        print(f"{target}: the VGG-19 weights are already stored in this file")
         return DONE
     _check_target(target)
     address = f"{base}/{VGG19_SOURCE}"
@@ -71,9 +71,10 @@ def keep_vgg19(options: Vgg19Options, *, base: str = BASE, digits: str = VGG19_D
         if options.file is None and not source.is_file():
             raise UsageError(
                 f"{source}",
-                "the file is not in the cache of torch, and no other file was specified",
-                f"Download {address} (575 MB) with {VGG19_COMMAND} --download, or download it on"
-                f" another computer and specify it: {VGG19_COMMAND} FILE",
+                "the weights file was not found in the torch cache directory, and no other"
+                " file was specified",
+                f"download {address} (575 MB) with {VGG19_COMMAND} --download, or download"
+                f" the file on another computer and run {VGG19_COMMAND} FILE",
             )
         _keep(source, target, digits)
         return DONE
@@ -82,8 +83,8 @@ def keep_vgg19(options: Vgg19Options, *, base: str = BASE, digits: str = VGG19_D
             _keep(source, target, digits, address)
     except _DownloadFailed as error:
         complain(
-            f"bids-sr-models: {address}: cannot be downloaded: {error}. Retry, or download the"
-            f" file on another computer and specify it: {VGG19_COMMAND} {VGG19_SOURCE}"
+            f"bids-sr-models: {address} could not be downloaded: {error}. Try again, or"
+            f" download the file on another computer and run {VGG19_COMMAND} {VGG19_SOURCE}."
         )
         return FAILED
     return DONE
@@ -108,16 +109,21 @@ def _is_kept(target: Path) -> bool:
 
 def _check_target(target: Path) -> None:
     """Refuse a place where the weights cannot be written, before any heavy work."""
-    fix = f"set {VGG19_VARIABLE} to a .safetensors file in a writable directory"
+    fix = (
+        f"set the environment variable {VGG19_VARIABLE} to a .safetensors file in a writable"
+        " directory"
+    )
     if target.suffix != ".safetensors":
-        raise UsageError(f"{VGG19_VARIABLE}={target}", "the name must end in .safetensors", fix)
+        raise UsageError(
+            f"{VGG19_VARIABLE}={target}", "the file name must end in .safetensors", fix
+        )
     if target.is_dir():
-        raise UsageError(f"{target}", "it is a directory", fix)
+        raise UsageError(f"{target}", "expected a file, but the path is a directory", fix)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(
-            f"{target}", f"the directory cannot be created ({error.strerror})", fix
+            f"{target}", f"the directory could not be created ({error.strerror})", fix
         ) from error
     if not os.access(target.parent, os.W_OK | os.X_OK):
         raise UsageError(f"{target}", "the directory is not writable", fix)
@@ -139,36 +145,43 @@ def _keep(source: Path, target: Path, digits: str, address: str = "") -> None:
 
     name = address or str(source)
     if source.suffix == ".safetensors":
-        why = "the file is already a .safetensors file"
-        raise UsageError(name, why, f"use it directly: bids-sr ... --vgg-weights {source}")
+        why = "the weights have already been converted to a .safetensors file"
+        raise UsageError(name, why, f"use the file directly: bids-sr ... --vgg-weights {source}")
     try:
         content = convert_vgg19(source, digits)
     except WrongChecksum as error:
         fix = (
-            "the response may come from a proxy; retry, or use another network"
+            "the response may come from a proxy server; try again, or use another network"
             if address
-            else f"get the file again: {VGG19_COMMAND} --download, or {BASE}/{VGG19_SOURCE}"
+            else f"download the file again with {VGG19_COMMAND} --download, or from"
+            f" {BASE}/{VGG19_SOURCE}"
         )
         raise UsageError(
             name,
-            f"not {VGG19_SOURCE}, or incomplete: SHA-256 {error.digest}; expected a value that"
-            f" begins with {digits}",
+            f"the file is incomplete or is not {VGG19_SOURCE}: its SHA-256 checksum is"
+            f" {error.digest}; expected a checksum that starts with {digits}",
             fix,
         ) from error
     except FileNotFoundError as error:
-        raise UsageError(name, "file not found", "Check the path.") from error
+        raise UsageError(name, "the file does not exist", "check the path") from error
     except OSError as error:
         raise UsageError(
-            name, f"cannot be read ({error.strerror})", "Specify a readable file."
+            name, f"the file could not be read ({error.strerror})", "specify a readable file"
         ) from error
     except ValueError as error:
         raise UsageError(
-            str(error).replace(str(source), name), remedy=f"specify torchvision's {VGG19_SOURCE}"
+            str(error).replace(str(source), name),
+            remedy=f"specify the torchvision file {VGG19_SOURCE}",
         ) from error
     write_bytes(target, content)
-    print(f"{target}: convolutions of VGG-19 ({len(content) / _MB:.0f} MB), made from {name}")
-    print("used by: bids-sr ... --recipe paper, and bids-sr-models train ... --recipe paper")
-    print("         with the methods srgan and cpce, unless --vgg-weights specifies another file")
+    print(
+        f"{target}: stored the convolutional layers of VGG-19 ({len(content) / _MB:.0f} MB)"
+        f" from {name}"
+    )
+    print(
+        "These weights are used by the methods srgan and cpce of bids-sr and bids-sr-models with"
+        " --recipe paper, unless another file is specified with --vgg-weights."
+    )
 
 
 @contextmanager
@@ -196,7 +209,7 @@ def _download(address: str, part: Path) -> None:
             needed = size + _KEPT_BYTES
             if shutil.disk_usage(part.parent).free < needed:
                 raise DiskFullError(part.parent, needed)
-            print(f"downloading {address} ({size / _MB:.0f} MB)", flush=True)
+            print(f"Downloading {address} ({size / _MB:.0f} MB)", flush=True)
             done, tell = 0, progress_line()
             with part.open("wb") as stream:
                 while chunk := answer.read(_CHUNK):
@@ -204,9 +217,9 @@ def _download(address: str, part: Path) -> None:
                     done += len(chunk)
                     tell("MB", done // _MB, size // _MB)
     except urllib.error.HTTPError as error:
-        raise _DownloadFailed(f"the server responded {error.code} {error.reason}") from error
+        raise _DownloadFailed(f"the server responded with {error.code} {error.reason}") from error
     except urllib.error.URLError as error:
-        raise _DownloadFailed(f"no connection ({error.reason})") from error
+        raise _DownloadFailed(f"the server could not be reached ({error.reason})") from error
     except http.client.HTTPException as error:
         raise _DownloadFailed(f"the connection was closed early ({error!r})") from error
     except OSError as error:

@@ -177,7 +177,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise an error with the nearest option or a hint instead of exiting."""
-        fix = f"see {self.prog} --help"
+        fix = f"run {self.prog} --help for the available options"
         unknown = re.match(r"unrecognized arguments: (?:.*?(?=--))?(\S+)", message)
         if unknown:
             flags = [each for action in self._actions for each in action.option_strings]
@@ -191,7 +191,7 @@ class Parser(argparse.ArgumentParser):
                 for each in self._actions
                 if each.required or not each.option_strings
             )
-            fix = f"the command is: {self.prog} {these} [options]; see {self.prog} --help"
+            fix = f"usage: {self.prog} {these} [options]. Run {self.prog} --help for details."
         raise UsageError(message, remedy=fix)
 
 
@@ -260,18 +260,22 @@ def _shown(value: object) -> str:
 
 
 _DESCRIPTION = """\
-Super-resolution of fMRI as a BIDS App: super-resolves every BOLD series of a BIDS dataset and maps
-activation (at rest, connectivity) on the acquired, interpolated and super-resolved series.
-For research; not for clinical use."""
+BIDS App for super-resolution of fMRI data. bids-sr super-resolves all BOLD series of a BIDS
+dataset and computes activation maps (task runs) or connectivity maps (resting-state runs) for the
+acquired, interpolated and super-resolved series.
+For research use only, not for clinical use."""
 _EPILOG = """\
-bids-sr --help-all lists all options; bids-sr report OUTPUT_DIR --open shows finished reports."""
+Run bids-sr --help-all to list all options, and bids-sr report OUTPUT_DIR --open to view the
+reports of a completed analysis."""
 
 
 def build_parser(*, everything: bool = False) -> Parser:
     """Return the parser of ``bids-sr``, whose help lists the common options or all."""
     parser = Parser("bids-sr", _DESCRIPTION)
     parser.usage = "bids-sr bids_dir output_dir {participant,group} [options]"
-    parser.add_argument("--help-all", action="store_true", help="show all options and exit")
+    parser.add_argument(
+        "--help-all", action="store_true", help="show the help for all options and exit"
+    )
     parser.epilog = settings_of_recipes() if everything else _EPILOG
     add_settings(parser, everything=everything)
     return parser

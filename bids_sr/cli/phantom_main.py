@@ -13,15 +13,16 @@ from bids_sr.frozen import frozen
 from bids_sr.phantom.study import Study
 
 _DESCRIPTION = """\
-Simulate a BIDS dataset: BOLD of a tapping task or at rest, a T2*w pair and a T1w image, with the
-ground truth in derivatives/ground-truth."""
+Simulate a BIDS dataset with BOLD runs (finger tapping or resting state), a pair of high- and
+low-resolution T2*w images and a T1w image. The ground truth is stored in
+derivatives/ground-truth."""
 
 
 @frozen
 class _Destination(Checked):
     """Where the data set goes."""
 
-    out: Path = argument("OUT", "directory to create; must be empty or not exist")
+    out: Path = argument("OUT", "directory for the simulated dataset; must be empty or not exist")
 
 
 def build_parser() -> Parser:
@@ -37,7 +38,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:
         restart_in_utf8()
     arguments = sys.argv[1:] if argv is None else argv
-    return ended("bids-sr-phantom", lambda: _run(arguments), interrupted="all files were removed")
+    return ended(
+        "bids-sr-phantom",
+        lambda: _run(arguments),
+        interrupted="the incomplete dataset was removed",
+    )
 
 
 def _options_of(inputs: Given) -> tuple[Path, Study]:
@@ -50,7 +55,7 @@ def _run(argv: Sequence[str]) -> int:
 
     began = time.monotonic()
     make_dataset(out, study, progress=print)
-    print(f"{out}: done in {time.monotonic() - began:.0f} s")
+    print(f"{out}: phantom dataset created in {time.monotonic() - began:.0f} s")
     return DONE
 
 

@@ -17,11 +17,15 @@ def preset_lines(settings: Settings) -> Iterator[Notice]:
         return
     preset = find_preset(settings.run.preset)
     if settings.selection.analysis_level == "group":
-        text = f"{preset.name}: has no effect at the group level, which reads tables"
+        text = (
+            f"The {preset.name} preset has no effect at the group level, which only reads"
+            " tables of metrics"
+        )
         yield made("preset", text)
         return
     yield made(
-        "preset", f"{preset.name}: {preset.title}; options that you specify have precedence"
+        "preset",
+        f"{preset.name}: {preset.title}. Options on the command line override the preset.",
     )
     values: dict[str, dict[str, object]] = {}
     for choice in preset.choices:
@@ -35,8 +39,12 @@ def preset_lines(settings: Settings) -> Iterator[Notice]:
         else:
             yours.append(choice.option)
     if yours:
-        yield made("", f"your options replace {', '.join(yours)}")
-    yield made("", f"not set by the preset: {'; '.join(preset.yours)}")
+        yield made(
+            "",
+            "Options on the command line override these options of the preset:"
+            f" {', '.join(yours)}",
+        )
+    yield made("", f"The preset does not set these options: {'; '.join(preset.yours)}")
     if settings.superres.recipe != "fast":
         yield made("", preset.cost)
 

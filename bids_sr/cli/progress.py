@@ -39,37 +39,38 @@ if TYPE_CHECKING:
 
 
 STAGES: Mapping[str, str] = {
-    "prepare_scans": "structural scans: bias field, brain, registration",
-    "prepare_control": "structural scans: bias field, brain, registration",
-    "prepare_lowres": "structural scans: bias field, brain, registration",
+    "prepare_scans": "structural scans: bias correction, brain extraction and registration",
+    "prepare_control": "structural scans: bias correction, brain extraction and registration",
+    "prepare_lowres": "structural scans: bias correction, brain extraction and registration",
     "structural": "structural scans: training and super-resolution of all contrasts",
-    "anatomy": "anatomy: bias field, brain mask, template, atlas",
-    "imported": "series of other programs",
-    "motion": "head motion and slice timing",
+    "anatomy": "anatomical images: bias-field correction, brain mask, template registration and"
+    " atlas",
+    "imported": "series from other programs",
+    "motion": "head-motion and slice-timing correction",
     "register_pair": "registration",
     "registration": "registration",
-    "seed_series": "time series of the seeds",
-    "component_series": "time series of the seeds",
+    "seed_series": "seed time series",
+    "component_series": "seed time series",
     "register_calibration": "calibration",
     "measure_calibration": "calibration",
-    "estimate_variance": "variance maps of the run",
+    "estimate_variance": "prior variance maps",
     "training": "training",
-    "super_resolution": "super-resolution and baselines",
-    "compared_series": "series of other programs",
+    "super_resolution": "super-resolution and baseline methods",
+    "compared_series": "series from other programs",
     "activation": "activation maps",
     "active_regions": "evaluation",
     "evaluation": "evaluation",
     "quality": "evaluation",
-    "average_series": "files for other tools",
-    "mask_in_template": "files for other tools",
-    "invert_coreg": "files for other tools",
-    "label_tissues": "files for other tools",
-    "show_in_space": "files for other tools",
+    "average_series": "files for other software",
+    "mask_in_template": "files for other software",
+    "invert_coreg": "files for other software",
+    "label_tissues": "files for other software",
+    "show_in_space": "files for other software",
     "figures": "figures",
-    "store": "storing",
+    "store": "storing the outputs",
 }
 """Step, or the module in which it stands → what its stage is called, in the order of the work."""
-_START, _START_S = "program start and report pages", 14.0
+_START, _START_S = "starting the program and writing the reports", 14.0
 
 
 def stage_of(step: "AnyStep | None") -> str:
@@ -272,7 +273,7 @@ class Progress:
         stage = stage_of(getattr(node.interface, "step", None))
         with self._lock:
             if status == "exception":
-                self.line(f"failed: {node.fullname}")
+                self.line(f"step failed: {node.fullname}")
             if status == "start":
                 self._running[node.fullname] = label, stage, self._clock()
                 self._left.start(node.fullname, self._clock())

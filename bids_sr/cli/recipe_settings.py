@@ -9,7 +9,7 @@ from bids_sr.cli.console import table_text
 from bids_sr.sr.method import all_methods, get_method
 from bids_sr.sr.recipe_changes import VariableField, variable_fields
 
-_COLUMNS = ("setting", "default", "range", "unit", "its settings", "varied by")
+_COLUMNS = ("setting", "default", "range", "unit", "description", "varied in")
 
 
 def settings_text(method: str) -> str:
@@ -17,12 +17,16 @@ def settings_text(method: str) -> str:
     facts = get_method(method)
     if not facts.recipes:
         return (
-            f"{method}: {facts.summary}\nThe method has no recipe, because no network is trained."
+            f"{method}: {facts.summary}\nThis method has no recipe because it does not"
+            " train a network."
         )
     parts = [f"{method}: {facts.summary}"]
     for name, recipe in facts.recipes.items():
         rows = [_COLUMNS, *map(_row, variable_fields(recipe))]
-        parts.append(f"Settings of --recipe {name} (bids-sr ... --set {method}.SETTING=VALUE)")
+        parts.append(
+            f"Settings of --recipe {name} (change a setting with bids-sr ... --set"
+            f" {method}.SETTING=VALUE)"
+        )
         parts.append(table_text(rows))
     return "\n".join(parts)
 
@@ -40,7 +44,10 @@ def _row(field: VariableField) -> tuple[str, ...]:
 
 def settings_of_recipes() -> str:
     """Return the settings of all recipes for the end of the help, one paragraph per recipe."""
-    lines = ["settings of recipes (--set METHOD.FIELD=VALUE), with range and default:"]
+    lines = [
+        "settings of the training recipes with their ranges and defaults (change a setting"
+        " with --set METHOD.FIELD=VALUE):"
+    ]
     for method in all_methods():
         for name, recipe in method.recipes.items():
             lines += _paragraph(f"{method.name}, {name}:", variable_fields(recipe))

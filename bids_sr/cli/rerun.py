@@ -41,7 +41,7 @@ class _RerunOptions(Checked):
     work_dir: Path | None = option(
         None,
         "-w --work-dir DIR",
-        "directory in which the step runs (default: a new temporary directory)",
+        "working directory for rerunning the step (default: a new temporary directory)",
     )
 
 
@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         node = _load(options.node_dir)
         return _run(node, options.work_dir or Path(tempfile.mkdtemp(prefix="bids-sr-rerun-")))
 
-    return ended(prog, run, interrupted="the step was not finished")
+    return ended(prog, run, interrupted="the step was not completed")
 
 
 def _load(folder: Path) -> "Node":
@@ -70,15 +70,17 @@ def _load(folder: Path) -> "Node":
     """
     file = folder / "_node.pklz"
     if not file.is_file():
-        why = "the file _node.pklz, which is written when a step begins, is missing"
+        why = "the file _node.pklz, which is written when a step starts, is missing"
         raise UsageError(
-            f"{folder} is not the directory of a step",
+            f"{folder} is not the working directory of a step",
             why,
-            "use the directory given in the crash file",
+            "use the directory that is listed in the crash file",
         )
     if file.stat().st_uid not in (os.getuid(), 0):
-        why = "reading the file could run code of that user"
-        raise UsageError(f"{file} belongs to another user", why, "run the step as that user")
+        why = "reading this file could execute code of the other user"
+        raise UsageError(
+            f"{file} belongs to another user", why, "rerun the step as the owner of the file"
+        )
     os.environ["NIPYPE_NO_ET"] = "1"
     from bids_sr.execution.usage import limit_threads
 
@@ -88,9 +90,9 @@ def _load(folder: Path) -> "Node":
     try:
         return loadpkl(file)
     except Exception as error:
-        fix = "rerun the command of the complete run, which repeats this step"
+        fix = "rerun the complete bids-sr command, which repeats this step"
         raise UsageError(
-            f"{file} cannot be read", f"{type(error).__name__}: {error}", fix
+            f"{file} could not be read", f"{type(error).__name__}: {error}", fix
         ) from error
 
 
@@ -101,12 +103,12 @@ def _run(node: "Node", work_dir: Path) -> int:
     configure_nipype(crash_dir=work_dir, stop_on_first_crash=True, verbose=True)
     node.base_dir = str(work_dir.absolute())
     node._output_dir = None
-    print(f"running {node.fullname} in {node.output_dir()}", flush=True)
+    print(f"Running {node.fullname} in {node.output_dir()}", flush=True)
     try:
         result = node.run()
     except Exception:
         traceback.print_exc()
-        print("the step failed, see above", file=sys.stderr)
+        print("The step failed; the traceback is printed above.", file=sys.stderr)
         return FAILED
     for name, value in sorted(result.outputs.get().items()):
         print(f"  {name} = {value}")
@@ -124,15 +126,18 @@ class _ReportOptions(Checked):
 
     output_dir: Path = argument("OUTPUT_DIR", "output directory of bids-sr")
     participant_label: tuple[str, ...] = option(
-        (), "--participant-label LABEL", "participants (default: all)", type=section.labels
+        (),
+        "--participant-label LABEL",
+        "labels of the participants whose reports are rebuilt (default: all participants)",
+        type=section.labels,
     )
     aggregate_session_reports: int = sessions_option()
-    open: bool = option(False, "--open", "open them in the browser")
+    open: bool = option(False, "--open", "open the reports in a web browser")
 
 
 def report_parser() -> Parser:
     """The parser."""
-    about = "Rebuild the reports of finished outputs, and open them."
+    about = "Rebuild the reports of completed outputs and optionally open them in a web browser."
     return Parser("bids-sr report", about, _ReportOptions)
 
 
@@ -150,7 +155,8 @@ def report_main(argv: Sequence[str]) -> int:
         print(item("report", str(page)))
         if options.open and not webbrowser.open(page.as_uri()):
             print(
-                item("note", f"no browser could be started; open {page} yourself"), file=sys.stderr
+                item("note", f"no web browser could be started; open {page} manually"),
+                file=sys.stderr,
             )
     return 0
 
@@ -175,14 +181,14 @@ def _make_reports(output_dir: Path, labels: Sequence[str], sessions: int) -> lis
     if not there:
         raise UsageError(
             str(output_dir),
-            "the directory contains no figures of bids-sr",
-            "specify the output directory of a run",
+            "the directory contains no figures written by bids-sr",
+            "specify the output directory of a bids-sr run",
         )
     for label in labels_of_call:
         if label not in there:
-            fix = f"choose among {', '.join(there)}"
+            fix = f"choose one of {', '.join(there)}"
             raise UsageError(
-                f"sub-{label}", f"{output_dir} has no figures of this participant", fix
+                f"sub-{label}", f"{output_dir} contains no figures for this participant", fix
             )
     written = write_participants(
         root, labels_of_call, shown=declared(), log_dir=root / "logs", sessions=sessions

@@ -58,12 +58,12 @@ class _Sent(Checked):
     """How jobs are submitted, for the first time or again."""
 
     print_only: bool = option(
-        False, "--print-only", "write and print the scripts without submitting them"
+        False, "--print-only", "write and print the job scripts without submitting them"
     )
     wait: bool = option(
         False,
         "--wait",
-        "wait until all jobs have ended; exit code 0 if no job failed, otherwise 1",
+        "wait until all jobs have ended; the exit code is 0 if all jobs succeeded, otherwise 1",
     )
 
 
@@ -73,12 +73,16 @@ class LaterOptions(_Sent):
 
     output_dir: Path = argument("OUT", "output directory of the submission")
     participant_label: tuple[str, ...] = option(
-        (), "--participant-label LABEL", "participants (default: all)", type=section.labels
+        (),
+        "--participant-label LABEL",
+        "labels of the participants (default: all participants)",
+        type=section.labels,
     )
     mem: float | None = option(
         None,
         "--mem SIZE",
-        "memory of the program per task, such as 8 or 8G; the job requests more",
+        "memory available to bids-sr in each task, such as 8 or 8G; the job requests more"
+        " memory than this",
         type=section.gigabytes,
     )
     time: str = option("", "--time TIME", "time limit of each task")
@@ -91,23 +95,29 @@ class SlurmOptions(_Sent):
     array: str = option(
         "",
         "--array SPEC",
-        "tasks to submit (from 1) and, after %%, the number of simultaneous tasks: 1-10, 3,5,"
-        " 1-20:2%%4, %%4 (default:"
-        " all)",
+        "indices of the tasks to submit, starting at 1, and maximum number of simultaneous"
+        " tasks after %%: 1-10, 3,5, 1-20:2%%4, %%4 (default: all tasks)",
     )
     batch: int = option(
-        1, "--batch N", "participants per task, processed one after the other", least=1
+        1,
+        "--batch N",
+        "number of participants per task, which are processed one after the other",
+        least=1,
     )
     time: str = option(
         "",
         "--time TIME",
-        "time limit of a task: minutes, H:MM:SS or D-HH (default: from the estimate)",
+        "time limit of each task: minutes, H:MM:SS or D-HH (default: estimated from the"
+        " dataset and the settings)",
     )
     cpus: int | None = option(
-        None, "--cpus N", "processors per task, as --nprocs (default: 4)", least=1
+        None, "--cpus N", "number of processors per task, as --nprocs (default: 4)", least=1
     )
     gpus: int | None = option(
-        None, "--gpus N", "GPUs per task (default: 1 with --device cuda, otherwise 0)", least=0
+        None,
+        "--gpus N",
+        "number of GPUs per task (default: 1 with --device cuda, otherwise 0)",
+        least=0,
     )
     no_group: bool = option(False, "--no-group", "do not submit a job for the group level")
 
@@ -257,22 +267,22 @@ def _unfit(settings: Settings, site: Site) -> list[str]:
         "--reports-only": settings.run.reports_only,
     }
     wrong = [
-        f"{flag}: takes only seconds; use it with bids-sr, without SLURM"
+        f"{flag}: this operation takes only seconds; use this option with bids-sr, without SLURM"
         for flag, asked in only.items()
         if asked
     ]
     if settings.resources.use_plugin is not None:
         wrong.append(
-            "--use-plugin: tasks of an array cannot submit jobs; use this option with bids-sr"
+            "--use-plugin: tasks of a job array cannot submit jobs; use this option with bids-sr"
         )
     if settings.run.clean_workdir:
         wrong.append(
-            "--clean-workdir: a requeued task would lose its finished steps; specify a new"
-            " directory with -w"
+            "--clean-workdir: a requeued task would lose its completed steps; specify a new"
+            " working directory with -w instead"
         )
     for name, text in (("setup", site.setup), ("container", site.container)):
         if text and "://" not in text and not Path(text).expanduser().exists():
-            wrong.append(f"--{name} {text}: file not found; check the path")
+            wrong.append(f"--{name} {text}: the file does not exist; check the path")
     return wrong
 
 
@@ -287,7 +297,9 @@ def _clashes(arrays: "tuple[Job, ...]", seen: "Overview | None", *, printed: boo
     ):
         some = " ".join(twice[:20]) + (f" and {len(twice) - 20} more" if len(twice) > 20 else "")
         wrong.append(
-            f"{some}: already pending or running. Wait, or first use `bids-sr-slurm cancel OUT`."
+            f"{some}: jobs for these participants are already pending or running. Wait"
+            " until the jobs have finished, or cancel the jobs with `bids-sr-slurm cancel"
+            " OUT` first."
         )
     if not printed and arrays:
         largest = job_states.largest_index()
@@ -295,8 +307,8 @@ def _clashes(arrays: "tuple[Job, ...]", seen: "Overview | None", *, printed: boo
         if largest is not None and last > largest:
             batch = -(-len(names) // largest)
             wrong.append(
-                f"{last} tasks: an array on this cluster holds at most {largest}. Use --batch"
-                f" {max(2, batch)}."
+                f"The job array has {last} tasks, but this cluster allows at most {largest}"
+                f" tasks per array. Use --batch {max(2, batch)}."
             )
     return wrong
 
@@ -306,35 +318,44 @@ def _describe(submission: Submission, plan: "Plan") -> None:
     for array in submission.arrays:
         request = array.request
         print(
-            f"  {len(array.task_of)} participants in {len(array.indices)} tasks; each requests"
-            f" {request.cpus} processors, {request.memory_mb / 1024:.1f} GB,"
-            f" {time_text(request.minutes)}" + (f", {request.gpus} GPUs" if request.gpus else "")
+            f"  {len(array.task_of)} participants in {len(array.indices)} tasks; each task"
+            f" requests {request.cpus} processors, {request.memory_mb / 1024:.1f} GB of"
+            f" memory and {time_text(request.minutes)}"
+            + (f" and {request.gpus} GPUs" if request.gpus else "")
         )
     print(
-        f"  estimated memory {cost.memory_gb:.1f} GB; requests that were not specified as options"
-        " are the estimate of the most demanding task plus a reserve (docs/hpc.md)"
+        f"  Estimated memory: {cost.memory_gb:.1f} GB. Resources that were not specified on"
+        " the command line are estimated from the most demanding task, plus a safety margin"
+        " (see docs/hpc.md)."
     )
-    print("  followed by a group job" if submission.group else "  no group job")
+    print(
+        "  A group-level job follows."
+        if submission.group
+        else "  No group-level job is submitted."
+    )
 
 
 _DESCRIPTION = """\
-Run bids-sr on a SLURM cluster: one array task per participant, followed by a group job. The
-options of bids-sr apply (--nprocs and --mem per task; the job requests more memory than --mem),
-and the group "SLURM".
+Run bids-sr on a SLURM cluster. A job array processes the participants, one per task by default,
+and a group-level job follows. The options of bids-sr can be combined with the options in the group
+"SLURM". --nprocs and --mem apply to each task; the job requests more memory than --mem.
 
-Afterwards: bids-sr-slurm status OUT, bids-sr-slurm retry OUT, bids-sr-slurm cancel OUT."""
+To manage submitted jobs, use bids-sr-slurm status OUT, bids-sr-slurm retry OUT and
+bids-sr-slurm cancel OUT."""
 _AGAIN = {"mem", "time", "print_only", "wait"}
 
 
 _LATER = {
-    "status": ("show the state of each participant", {"participant_label", *_AGAIN}),
+    "status": ("show the state of each participant's job", {"participant_label", *_AGAIN}),
     "retry": (
-        "resubmit failed participants, with more memory if memory ran out and more time if they"
-        " timed out, and a new group job",
+        "resubmit the jobs of failed participants and a new group-level job; the memory"
+        " request is increased if a job ran out of memory, and the time limit if a job timed"
+        " out",
         set(),
     ),
     "cancel": (
-        "cancel pending and running jobs; also the group job, unless participants are specified",
+        "cancel pending and running jobs, including the group-level job unless participants"
+        " are specified",
         _AGAIN,
     ),
 }
@@ -353,7 +374,7 @@ def build_parser() -> Parser:
 def later_parser(command: str) -> Parser:
     """The parser of ``bids-sr-slurm status``, ``retry`` or ``cancel``."""
     about, without = _LATER[command]
-    parser = Parser(f"bids-sr-slurm {command}", about)
+    parser = Parser(f"bids-sr-slurm {command}", f"{about[0].upper()}{about[1:]}.")
     parser.add_fields(LaterOptions, without=without)
     return parser
 
@@ -368,7 +389,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if argv is None:
         restart_in_utf8()
     arguments = list(sys.argv[1:] if argv is None else argv)
-    interrupted = "submitted jobs continue"
+    interrupted = "jobs that were already submitted continue"
     return ended("bids-sr-slurm", lambda: _run(arguments), interrupted=interrupted)
 
 
@@ -386,7 +407,11 @@ def _run(arguments: list[str]) -> int:
     if command == "retry":
         return _retry(seen, people, options, minutes)
     names = cancel(seen, people)
-    print(f"cancelled: {' '.join(names)}" if names else "no job left to cancel")
+    print(
+        f"Cancelled jobs: {' '.join(names)}"
+        if names
+        else "There are no pending or running jobs to cancel."
+    )
     return DONE
 
 
@@ -409,7 +434,7 @@ def _submit(arguments: list[str]) -> int:
     settings, options, site = build_parser().read(arguments, _options_of)
     for name, why in settings.run.without_effect:
         print(f"  note: {name} has no effect: {why}")
-    say("checking the inputs")
+    say("Checking the inputs")
     submission, text, seen = prepare(settings, options, site)
     after = seen.open_jobs if seen else ()
     if settings.run.dry_run:
@@ -423,7 +448,7 @@ def _print_only(submission: Submission, text: str, after: Sequence[str]) -> int:
     scripts, lines = print_scripts(submission, text, after=after)
     for script in (*scripts, lines):
         print(f"\n--- {script}\n{script.read_text(encoding='utf-8')}", end="")
-    print(f"\nno job was submitted. To submit: bash {shlex.quote(str(lines))}")
+    print(f"\nNo jobs were submitted. To submit the jobs, run: bash {shlex.quote(str(lines))}")
     return DONE
 
 
@@ -433,11 +458,14 @@ def _send(made: "list[tuple[Submission, str]]", after: Sequence[str], *, wait: b
         sent = submissions.submit(submission, text, after=waited_for)
         jobs = [job.number for job in sent.jobs]
         waited_for += jobs
-        say(f"submitted: {', '.join(jobs)}; scripts, logs and state are in {sent.folder}")
+        say(
+            f"Submitted jobs: {', '.join(jobs)}. Scripts, logs and job states are stored in"
+            f" {sent.folder}"
+        )
     output_dir = made[0][0].output_dir
     if wait:
         return _show(submissions.wait(output_dir, say), output_dir)
-    print(f"state of the jobs: bids-sr-slurm status {shlex.quote(str(output_dir))}")
+    print(f"To check the job states, run: bids-sr-slurm status {shlex.quote(str(output_dir))}")
     return DONE
 
 
@@ -463,9 +491,12 @@ def _retry(
         for array in submission.arrays:
             gigabytes = array.request.memory_mb / 1024
             time = time_text(array.request.minutes)
-            print(f"  again: {' '.join(array.task_of)} with {gigabytes:.1f} GB and {time}")
+            print(
+                f"  Resubmitting {' '.join(array.task_of)} with {gigabytes:.1f} GB of memory"
+                f" and a time limit of {time}"
+            )
         if submission.group:
-            print("  again: group")
+            print("  Resubmitting the group-level job")
     if options.print_only:
         for submission, text in made:
             _print_only(submission, text, seen.open_jobs)

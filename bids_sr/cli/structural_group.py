@@ -84,24 +84,27 @@ def prepare(
     tables = find_scan_tables(output_dir, chosen)
     if tables.empty:
         raise UsageError(
-            f"no tables of metrics of structural scans in {output_dir}",
-            "the group level combines the files sub-*/anat/*_desc-anat_metrics.tsv",
+            f"{output_dir} contains no metrics tables of structural scans",
+            "the group level combines the files sub-*/anat/*_desc-anat_metrics.tsv that are"
+            " written at the participant level",
             _RUN_PARTICIPANTS,
         )
     if lines := mixed(tables):
         raise UsageError(
-            "\n  ".join(["metrics of different versions or settings cannot be combined", *lines]),
-            "their values are not comparable",
-            "rerun the participant level with one version and the same settings",
+            "\n  ".join(
+                ["metrics from different versions or settings cannot be combined", *lines]
+            ),
+            "the values in these tables are not comparable",
+            "rerun the participant level for all participants with the same version and settings",
         )
     people = list(tables["participant"].unique())
     if len(people) < 2:
         raise UsageError(
-            f"structural scans of one participant ({people[0]}) at the group level",
-            "statistics over participants need at least two",
+            f"the group level found structural scans for only one participant ({people[0]})",
+            "group statistics require at least two participants",
             "run the participant level for more participants",
         )
-    absent = tuple(f"{name}: no table of metrics" for name in expected if name not in people)
+    absent = tuple(f"no metrics table found for {name}" for name in expected if name not in people)
     protocols = _protocols(settings, tables) if settings.evaluation.protocol else {}
     sessions = {str(name): list(own) for name, own in tables.groupby("participant")["session"]}
     months = months_of_sessions(settings.paths.bids_dir, sessions, settings.evaluation.months)
@@ -119,7 +122,7 @@ def _protocols(settings: Settings, tables: "pd.DataFrame") -> dict[str, str]:
             columns, rows = read_rows(listing)
         except TABLE_ERRORS as error:
             raise UsageError(
-                f"{listing} cannot be read", str(error), "correct the table, or omit --protocol"
+                f"{listing} could not be read", str(error), "correct the table, or omit --protocol"
             ) from error
         if wanted in columns:
             by_person = {
@@ -140,10 +143,10 @@ def _protocols(settings: Settings, tables: "pd.DataFrame") -> dict[str, str]:
     if any(value != MISSING for value in found.values()):
         return found
     known = [each for each in columns if each != "participant_id"] + sorted(keys)
-    choices = f"choose among {', '.join(known)}" if known else "omit the option"
+    choices = f"choose one of {', '.join(known)}" if known else "omit the option"
     raise UsageError(
-        f"--protocol {wanted}: found neither in the columns of {listing} nor in the sidecars of"
-        " the scans",
+        f"--protocol {wanted}: neither a column of {listing} nor a key in the JSON sidecars"
+        " of the scans",
         "participants are grouped by the values of this column or key",
         nearest_name(wanted, known) or choices,
     )
@@ -180,7 +183,9 @@ def _scan_sidecar(table: Path, bids_dir: Path) -> dict[str, object]:
 def plan_text(group: ScansGroup) -> str:
     """Return what would be joined, and who is missing."""
     people = group.tables["participant"].nunique()
-    lines = [f"{len(group.tables)} tables of structural scans of {people} participants"]
+    lines = [
+        f"Found {len(group.tables)} metrics tables of structural scans for {people} participants"
+    ]
     if group.protocols:
         counts = {
             name: sum(each == name for each in group.protocols.values())
@@ -191,7 +196,7 @@ def plan_text(group: ScansGroup) -> str:
         )
     if group.months:
         times = sorted({round(month) for month in group.months.values()})
-        lines.append(f"months since the first session: {', '.join(map(str, times))}")
+        lines.append(f"Months since the first session: {', '.join(map(str, times))}")
     return "\n".join([*lines, *(f"missing: {line}" for line in group.absent)])
 
 
@@ -213,20 +218,25 @@ def run_structural_group(
 
     plain = Settings(paths=settings.paths, selection=settings.selection)
     if idle := [name for name in differing(plain, settings) if name not in _READ]:
-        say(f"without effect at the group level: {', '.join(idle)}")
+        say(f"These settings have no effect at the group level: {', '.join(idle)}")
     for line in group.absent:
         say(f"missing: {line}")
     people = group.tables["participant"].nunique()
-    say(f"joining {len(group.tables)} tables of structural scans of {people} participants")
+    say(
+        f"Combining {len(group.tables)} metrics tables of structural scans from {people}"
+        " participants"
+    )
     try:
         tables = tables_of(read_values(group.tables, group.protocols, group.months))
     except TableError as error:
         raise UsageError(
-            str(error), "the table was written by another version", "rerun this participant"
+            str(error),
+            "the table was written by another version of bids-sr",
+            "rerun the participant level for this participant",
         ) from error
     output_dir = settings.paths.output_dir
     write_structural_tables(output_dir, tables)
-    say("report")
+    say("Writing the group report")
     content = ScansContent(
         tables=tables,
         protocol=settings.evaluation.protocol or "",

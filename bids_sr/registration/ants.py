@@ -152,7 +152,9 @@ def run_program(name: str, arguments: Sequence[str]) -> None:
 
     code = get_lib_fn(name)(process_arguments(list(arguments)))
     if code != 0:
-        raise RuntimeError(f"{name} failed with code {code} (antspyx {ants.__version__})")
+        raise RuntimeError(
+            f"ANTs program {name} failed with exit code {code} (antspyx {ants.__version__})"
+        )
 
 
 def named(image: "ANTsImage") -> str:
@@ -366,8 +368,8 @@ def load_template(space: str = DEFAULT_SPACE) -> Template:
         image = carried(space)
         if image is None:
             raise TemplateError(
-                f"space {space} is not available on this computer; available spaces:"
-                f" {', '.join(templates_here())}"
+                f"the template space {space} is not available on this computer; available"
+                f" spaces are {', '.join(templates_here())}"
             )
         t1 = load(image)
         mask = masks.fill(t1.data > 0.1 * np.percentile(t1.data[t1.data > 0], 99))
@@ -479,14 +481,14 @@ def find_region(roi: str, brain: Volume, template: Volume) -> tuple[Volume, bool
         return brain, False
     if not Path(roi).is_file():
         raise ValueError(
-            f"no region of interest at {roi}: specify brain, names of regions, or the path of a"
-            " NIfTI mask"
+            f"the region of interest {roi} does not exist: specify brain, names of atlas"
+            " regions, or the path of a NIfTI mask"
         )
     image = load(roi)
     if not (image.data > 0).any():
         raise ValueError(
-            f"{roi}: the region of interest is empty (no voxel above zero). Provide a mask that"
-            " is 1 inside the region, or names of regions."
+            f"{roi}: the region of interest is empty (no voxels above zero). Provide a mask"
+            " with the value 1 inside the region, or names of atlas regions."
         )
     binary = Volume(data=(image.data > 0).astype(np.float32), affine=image.affine)
     return binary, in_template_space(image, template, brain)

@@ -73,8 +73,9 @@ def register_to_t1w(
     kept = fit.nmi <= by_headers
     if kept:
         _LOGGER.warning(
-            "BOLD to T1w: no registration was better than the headers (mutual information %.4f;"
-            " headers %.4f); the alignment of the headers is used",
+            "Registration of the BOLD series to the T1w image did not improve the alignment"
+            " given by the image headers, so this alignment is used (mutual information %.4f"
+            " after registration, %.4f with the headers).",
             fit.nmi,
             by_headers,
         )
@@ -82,8 +83,9 @@ def register_to_t1w(
     facts = _agreement(boldref, bold_mask, brain, brain_mask, fit.xfm, fit.nmi)
     if (angle := turn_deg(fit.xfm)) > TURNED_DEG:
         _LOGGER.warning(
-            "The orientation in the header of BOLD or T1w looks wrong: registration turned the"
-            " head by %.0f degrees. Check the registration in the report.",
+            "The orientation in the header of the BOLD series or the T1w image may be"
+            " wrong: registration rotated the head by %.0f degrees. Check the registration"
+            " in the report.",
             angle,
         )
     return invert(fit.xfm), facts | {"bold_t1w_start": fit.start, "bold_t1w_kept": kept}
@@ -144,7 +146,11 @@ def _agreement(
     poor = agreed < _POOR_DICE or nmi < _POOR_NMI
     if poor:
         _LOGGER.warning(
-            "BOLD and T1w agree poorly (Dice of brains %.2f, mutual information %.3f)", agreed, nmi
+            "The BOLD series and the T1w image are poorly aligned (Dice coefficient between"
+            " the brain masks %.2f, mutual information %.3f). Check the registration in the"
+            " report.",
+            agreed,
+            nmi,
         )
     return {
         **{f"bold_t1w_{key}": value for key, value in _size(xfm, values, boldref.affine).items()},
@@ -213,7 +219,9 @@ def register_pair_to_bold(
     poor = fit.nmi < _POOR_NMI
     if poor:
         _LOGGER.warning(
-            "BOLD and T2*-weighted pair agree poorly (mutual information %.3f)", fit.nmi
+            "The BOLD series and the T2*-weighted image are poorly aligned (mutual"
+            " information %.3f). Check the registration in the report.",
+            fit.nmi,
         )
     facts: dict[str, object] = {
         f"bold_pair_{key}": value for key, value in size_of(xfm, bold_mask, boldref.affine).items()
@@ -279,12 +287,12 @@ def combined_masks(
     facts["mask_dice"] = round(agreed, 4)
     if agreed < _POOR_DICE:
         _LOGGER.warning(
-            "The brain mask of the T1w image does not match the BOLD (Dice %.2f); the mask of the"
-            " boldref is used",
+            "The brain mask of the T1w image does not match the BOLD series (Dice"
+            " coefficient %.2f), so the boldref mask is used instead",
             agreed,
         )
         return bold_mask, own_fine, affine, facts
-    facts["mask_source"] = "T1w brain within 4 mm of the boldref mask"
+    facts["mask_source"] = "T1w brain mask, limited to 4 mm around the boldref mask"
     rim_mm = _RIM_MM * masks.head_scale(bold_mask, boldref.affine)
     low = low & masks.grow(bold_mask, boldref.affine, rim_mm)
     high = high & masks.grow(own_fine, affine, rim_mm)
@@ -345,8 +353,8 @@ def region_on_bold(
     facts["roi_is_brain"] = not (low.any() and high.any())
     if facts["roi_is_brain"]:
         _LOGGER.warning(
-            "The region of interest is outside the field of view of the BOLD; the whole brain is"
-            " used instead"
+            "The region of interest is outside the field of view of the BOLD series, so the"
+            " whole brain is used instead"
         )
         return (grids[0].data > 0.5, grids[1].data > 0.5), facts
     return (low, high), facts

@@ -46,20 +46,22 @@ def check_brain(
     doubts = []
     if not low <= volume <= high:
         doubts.append(
-            f"its brain mask holds {volume:.0f} ml, where brains have {low:.0f} to {high:.0f}"
+            f"the volume of the brain mask is {volume:.0f} ml (expected {low:.0f} to"
+            f" {high:.0f} ml)"
         )
     if determinant is not None and determinant > _MAX_DETERMINANT:
         doubts.append(
-            f"the template was enlarged to {determinant:.2f} of its volume, as happens if it is"
-            " registered to the scalp"
+            f"the template was enlarged to {determinant:.2f} times its volume, which"
+            " suggests that it was registered to the scalp instead of the brain"
         )
     if nmi is not None and nmi_headers is not None and nmi < nmi_headers:
         doubts.append(
-            "registration did not improve the alignment of the headers with the template"
+            "registration to the template did not improve the alignment given by the image headers"
         )
     if template_dice is not None and template_dice < _MIN_DICE:
         doubts.append(
-            f"mask and template's brain agree by a Dice coefficient of {template_dice:.2f} alone"
+            "the brain mask overlaps poorly with the template brain (Dice coefficient"
+            f" {template_dice:.2f})"
         )
     figures = {
         "brain_volume_ml": volume,

@@ -159,7 +159,7 @@ def align_volumes(
         mask = head_mask(mean, affine)
         brain = brain_mask(mean, affine)
     except (MaskError, ValueError) as error:
-        raise ComparedError(f"no head found in the run ({error})") from None
+        raise ComparedError(f"no head could be found in the acquired series ({error})") from None
     _refuse_nan(other, brain, affine)
     own_level = _least_signal(mean, mask)
     as_given = np.mean([np.nan_to_num(each) for each in other.values()], axis=0)
@@ -229,7 +229,8 @@ def _refuse_nan(volumes: Mapping[int, Array], brain: Mask, affine: Array) -> Non
     enclosed = brain & holes & ~np.isin(parts, np.unique(parts[holes & ~brain]))
     if count := int((enclosed | (holes & grow(brain, affine, -_DEEP_MM))).sum()):
         raise ComparedError(
-            f"{count} voxels inside the brain are NaN. NaN is accepted only outside the brain."
+            f"{count} voxels inside the brain are NaN. NaN values are allowed only outside"
+            " the brain."
         )
 
 
@@ -251,8 +252,8 @@ def refuse_other_nan(volumes: Iterable[Array]) -> None:
         first = holes if first is None else first
         if not np.array_equal(holes, first):
             raise ComparedError(
-                f"volume {t} is NaN in voxels in which volume 0 is not. Use the same mask in all"
-                " volumes."
+                f"volume {t} has NaN values in other voxels than volume 0. Use the same"
+                " mask for all volumes."
             )
 
 
@@ -333,22 +334,30 @@ def refusal_of(seen: Alignment) -> tuple[str, str] | None:
     if seen.alike < _LEAST_LIKE:
         return (
             (
-                f"mean image does not match the run (correlation {seen.alike:.2f}): is it another"
-                " head or position, or was the mean subtracted?"
+                "the mean image does not match the mean image of the run (correlation"
+                f" {seen.alike:.2f}). The series may be from another participant or head"
+                " position, or its temporal mean may have been subtracted"
             ),
-            "Provide the series of this run on its grid, including its mean (signal units).",
+            "Provide a series that was computed from this run, on the grid of the run and"
+            " with its temporal mean (in signal units).",
         )
     if seen.together < _TOGETHER:
         return (
-            (f"time series do not match the run (correlation {seen.together:.2f}): another run"),
+            (
+                "the time series do not match the time series of the run (correlation"
+                f" {seen.together:.2f}), so the series seems to be from another run"
+            ),
             "Provide a series that was computed from this run.",
         )
     if seen.moves and max(map(abs, seen.shift)) > _MOST_SHIFT:
         return (
-            (f"it lies {seen.shift_text} (of the acquired grid) from the run in all volumes"),
             (
-                "Correct the affine, or the program that wrote it: maps of a shifted series are"
-                " at the wrong position."
+                f"all volumes are shifted relative to the run by {seen.shift_text} (voxels of"
+                " the acquired grid)"
+            ),
+            (
+                "Correct the affine in the header, or the program that wrote the series."
+                " Otherwise, activation would be mapped to the wrong position."
             ),
         )
     return None
@@ -434,8 +443,8 @@ def poses_of(
     far = rms_distance(np.eye(4), pose, points_in(mask, boldref.affine, 7))
     if far > _MOST_APART_MM:
         raise ComparedError(
-            f"the series is corrected for head motion, and its boldref is {far:.1f} mm"
-            " from that of the run"
+            f"the series is corrected for head motion, but its reference image is {far:.1f}"
+            " mm away from the boldref of the run"
         )
     return np.repeat(pose[None], len(poses), axis=0)
 

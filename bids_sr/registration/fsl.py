@@ -76,7 +76,7 @@ def tissues_by_fast(image: Volume, brain: Array, contrast: str, folder: Path) ->
     labels = np.where(brain, np.round(_on_grid(data, image, "fast")), 0)
     found = [labels == label for label in range(1, _CLASSES + 1)]
     if not all(voxels.any() for voxels in found):
-        raise RuntimeError(f"fast of FSL found fewer than {_CLASSES} tissues")
+        raise RuntimeError(f"FSL FAST found fewer than {_CLASSES} tissue classes")
     found.sort(key=lambda voxels: float(image.data[voxels].mean()))
     return dict(zip(("csf", "gm", "wm"), found, strict=True))
 
@@ -100,7 +100,9 @@ def brain_by_bet(image: Volume, folder: Path) -> Array:
     data, _ = load_image(_written(folder / "bet_mask.nii.gz", "bet"))
     mask = np.asarray(_on_grid(data, image, "bet") > 0.5)
     if not mask.any():
-        raise RuntimeError("bet found no brain: its mask is empty. Look at the scan, or use ants.")
+        raise RuntimeError(
+            "FSL BET returned an empty brain mask. Check the scan, or use --anat-tools ants."
+        )
     return mask
 
 
@@ -131,7 +133,7 @@ def aligned_by_flirt(frame: Volume, image: Volume, folder: Path, *, affine: bool
     interface.run(cwd=str(folder))
     matrix = np.loadtxt(_written(folder / "flirt.mat", "flirt"))
     if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
-        raise RuntimeError(f"flirt of FSL wrote a matrix of shape {matrix.shape}, not 4 x 4")
+        raise RuntimeError(f"FSL FLIRT wrote a matrix with shape {matrix.shape}; expected 4 x 4")
     return world_matrix(matrix, frame, image)
 
 
@@ -175,7 +177,7 @@ def _saved(image: Volume, folder: Path) -> Path:
 
 def _written(path: Path, program: str) -> Path:
     if not path.is_file():
-        raise RuntimeError(f"{program} of FSL ended without an error and without {path.name}")
+        raise RuntimeError(f"FSL {program} ended without an error but did not write {path.name}")
     return path
 
 
@@ -184,6 +186,6 @@ def _on_grid(data: Array, image: Volume, program: str) -> Array:
     values = data.reshape(data.shape[:3]) if data.ndim == 4 and data.shape[3] == 1 else data
     if values.shape != image.data.shape:
         raise RuntimeError(
-            f"{program} of FSL changed the grid: {image.data.shape} to {data.shape}"
+            f"FSL {program} changed the image grid from {image.data.shape} to {data.shape}"
         )
     return values

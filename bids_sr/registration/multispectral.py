@@ -72,12 +72,13 @@ def segment_multispectral(
     """
     if missing := [name for name in CONTRASTS if name not in scans]:
         raise ValueError(
-            f"tissue classes from all contrasts together also need {', '.join(missing)}"
+            "multi-contrast tissue segmentation requires T1w, T2w and FLAIR scans; missing:"
+            f" {', '.join(missing)}"
         )
     inside = np.asarray(mask, dtype=bool)
     if not inside.any() or any(scans[name].shape != inside.shape for name in CONTRASTS):
         raise ValueError(
-            f"the brain mask {inside.shape} is empty, or not on the grid of the scans"
+            f"the brain mask with shape {inside.shape} is empty or is not on the grid of the scans"
         )
     scales = [_scale(np.asarray(scans[name])[inside], name) for name in CONTRASTS]
     x = _standardized(scans, inside, scales)
@@ -161,7 +162,7 @@ def _scale(values: Array, name: str) -> tuple[float, float]:
     center = float(np.median(values))
     spread = 1.4826 * float(np.median(np.abs(values - center))) or float(values.std())
     if not spread > 0:
-        raise ValueError(f"the {name} scan is constant in the brain mask")
+        raise ValueError(f"the {name} scan has the same value in all voxels of the brain mask")
     return center, spread
 
 

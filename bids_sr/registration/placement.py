@@ -49,7 +49,7 @@ class Placement:
             x, y, z = frame.data.shape
             return resample_sinc(image.data, image.affine, (x, y, z), self.xfm @ frame.affine)
         if order == SINC:
-            raise ValueError("deformations are only available with spline interpolation")
+            raise ValueError("deformation fields are only supported with spline interpolation")
         moved = None
         if self.moved is not None and self.grid is not None:
             parts = [sample_volume(part, self.grid, *target, order=1) for part in self.moved]

@@ -440,19 +440,22 @@ def objection(facts: Mapping[str, float]) -> str:
     """
     if facts["overlap"] < _LEAST_OVERLAP:
         return (
-            f"only {facts['overlap']:.0%} of the run's brain is covered. Acquire it with the"
-            " field of view of the run."
+            f"the calibration run covers only {facts['overlap']:.0%} of the brain in the"
+            " BOLD run. Acquire the calibration run with the same field of view as the BOLD"
+            " run."
         )
     if facts["correlation"] < _LEAST_CORRELATION:
         return (
-            "after registration it does not match the run (correlation"
-            f" {facts['correlation']:.2f}):"
-            " another head, another contrast, or a failed registration? See its figure"
+            "after registration, the calibration run does not match the BOLD run (spatial"
+            f" correlation {facts['correlation']:.2f}). The calibration run may be from"
+            " another participant or have another contrast, or the registration may have"
+            " failed. Check the registration figure."
         )
     if facts.get("far_share", 0.0) > _MOST_FAR:
         return (
-            f"the head moved by {facts['motion_max_mm']:.1f} mm, {_MOST_MOTION_MM:g} mm are"
-            " accepted. Repeat it with less head motion."
+            f"the head moved by {facts['motion_max_mm']:.1f} mm during the calibration run;"
+            f" at most {_MOST_MOTION_MM:g} mm are allowed. Repeat the acquisition with less"
+            " head motion."
         )
     return ""
 
@@ -498,10 +501,13 @@ def calibration_patterns(
     first = n_dummy
     if not mask.any() or reader.shape[3] - first < LEAST_VOLUMES:
         count = (
-            f"{max(reader.shape[3] - first, 0)} volumes in the steady state and {int(mask.sum())}"
-            " voxels of brain"
+            f"{max(reader.shape[3] - first, 0)} steady-state volumes and {int(mask.sum())}"
+            " brain voxels"
         )
-        raise SeriesError(f"it has {count}; {LEAST_VOLUMES} volumes are needed for a variance")
+        raise SeriesError(
+            f"the calibration run has {count}; at least {LEAST_VOLUMES} volumes"
+            " are required to estimate variances"
+        )
     series = _in_reference(reader, matrices, first)
     used = slice(first, first + series.shape[3])
     fd = framewise_displacement(params[used])
@@ -536,9 +542,11 @@ def calibration_patterns(
 def _task(events: Path | None, tr: float, volumes: int) -> tuple[Array | None, dict[str, object]]:
     """Regressors of the task, and what became of it."""
     if events is None:
-        return None, {"task": "no events"}
+        return None, {"task": "no events file"}
     try:
         return _task_regressors(events, tr, volumes), {"task": Path(events).name}
     except DesignError as error:
-        _LOGGER.warning("Task effects were not removed from the calibration run: %s", error)
+        _LOGGER.warning(
+            "The task effects could not be removed from the calibration run: %s", error
+        )
         return None, {"task": f"not removed: {error}"}

@@ -413,7 +413,7 @@ def largest(data: Array, mask: Array) -> float:
     """
     top = float(data[mask].max()) if mask.any() else 0.0
     if not np.isfinite(top) or top <= 0:
-        raise ValueError("nothing inside the mask of the scan is above zero")
+        raise ValueError("the scan has no positive intensities inside the brain mask")
     return top
 
 
@@ -430,5 +430,5 @@ def _hr_unit(hr: Array, lr: Array, mask: Array) -> float:
     """
     own, wanted = float(np.maximum(hr[mask], 0).mean()), float(lr[mask].mean())
     if not own > 0 or not wanted > 0:
-        raise ValueError("no voxel of the brain mask is above zero")
+        raise ValueError("the scan has no positive intensities inside the brain mask")
     return own / wanted

@@ -59,12 +59,13 @@ def segment_tissues(
     inside = np.asarray(mask, dtype=bool)
     if not known or len(known) < len(contrasts):
         raise ValueError(
-            f"tissues are told from {', '.join(_ORDER)}, not from"
-            f" {', '.join(contrasts) or 'nothing'}"
+            f"tissues can be segmented from the contrasts {', '.join(_ORDER)}; got"
+            f" {', '.join(contrasts) or 'no contrast'}"
         )
     if any(contrasts[name].shape != inside.shape for name in known) or not inside.any():
         raise ValueError(
-            f"the brain mask {inside.shape} is empty, or not on the grid of the images"
+            f"the brain mask with shape {inside.shape} is empty or is not on the grid of"
+            " the images"
         )
     images = [
         to_ants(Volume(data=_in_thousands(contrasts[name], inside), affine=affine), seed)
@@ -83,7 +84,7 @@ def segment_tissues(
         run_program("Atropos", arguments)
         found = sorted(Path(folder).glob("tissue*.nii"))
         if len(found) != 3:
-            raise RuntimeError(f"Atropos found {len(found)} tissues; 3 were expected")
+            raise RuntimeError(f"Atropos found {len(found)} tissue classes; expected 3")
         parts = np.stack([np.asarray(load_image(path)[0], dtype=np.float32) for path in found])
     first = np.asarray(contrasts[known[0]], dtype=np.float64)
     means = [float((part * first).sum() / max(float(part.sum()), 1e-9)) for part in parts]
@@ -157,7 +158,7 @@ def tissue_probabilities(volume: Array, mask: Array, priors: Array | None = None
     x = np.asarray(volume[box], dtype=np.float32)[mask]
     scale = float(np.percentile(x, 95))
     if not scale > 0:
-        raise ValueError("the T1w image is zero inside its brain mask")
+        raise ValueError("the T1w image is zero everywhere inside its brain mask")
     x /= scale
     if priors is None:
         weights = np.full((3, x.size), 1 / 3, dtype=np.float32)

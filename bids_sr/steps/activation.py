@@ -219,7 +219,7 @@ def map_series(
     always = model_confounds(confounds, [])  # of the temporal model
     lacking = [name for name in nuisance or () if model_confounds(confounds, [name]) == always]
     if lacking and series_name == RAW:
-        _LOGGER.warning("this run has no confound %s", ", ".join(lacking))
+        _LOGGER.warning("The confounds of this run do not include %s", ", ".join(lacking))
     settings = ActivationSettings(
         kinds=tuple(kinds),
         confound_names=model_confounds(confounds, nuisance),

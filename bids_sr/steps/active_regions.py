@@ -257,7 +257,8 @@ def grow_region(
         grown, level = grow_roi(roi_bold.data, highest, bold_mask.data, roi_bold.affine)
     except ValueError as error:
         raise ValueError(
-            f"region of interest: {error}; check the registration or specify another --roi"
+            f"region of interest: {error}; check the registration, or specify another"
+            " region with --roi"
         ) from error
     added = grown & ~roi_bold.data
     fine = carry_over(
@@ -351,9 +352,9 @@ def seed_series(
     voxels, facts = _place_seeds(seeds, bold_mask, *frame.places(seeds, bold_mask))
     if not voxels:
         _LOGGER.warning(
-            "no seed is in the field of view (%s): the leading temporal components of the run are"
-            " used instead. To use seeds, specify seeds inside the field of view with --seeds"
-            " NAME=x,y,z",
+            "None of the seeds is inside the field of view (%s), so the leading temporal"
+            " components of the run are used instead. To use seeds, specify seeds inside the"
+            " field of view with --seeds NAME=x,y,z.",
             ", ".join(seed.name for seed in seeds),
         )
         components, about = _components(preproc, bold_mask, here, confounds, n_dummy, len(seeds))
@@ -531,19 +532,26 @@ def _place_seeds(
         try:
             if seed.labels:
                 if not regions[seed.name].any():
-                    raise ValueError(f"no voxel of the brain mask is in {', '.join(seed.labels)}")
+                    raise ValueError(
+                        "the brain mask contains no voxels with the label"
+                        f" {', '.join(seed.labels)}"
+                    )
                 voxels[seed.name] = regions[seed.name]
             else:
                 voxels[seed.name] = arithmetic.seed_voxels(
                     bold_mask.data, bold_mask.affine, point, seed.radius_mm, nearest=nearest
                 )
-            within = "of the labels" if seed.labels else f"within {seed.radius_mm:g} mm"
+            within = (
+                "with the specified labels"
+                if seed.labels
+                else (f"within {seed.radius_mm:g} mm of the seed coordinates")
+            )
             about = (
-                f"mean of {int(voxels[seed.name].sum())} voxels {within}, after regression of"
-                " drift and confounds"
+                f"mean time series of {int(voxels[seed.name].sum())} voxels {within}, after"
+                " regression of drift and confounds"
             )
         except ValueError as error:
-            _LOGGER.warning("the seed %s is skipped: %s", seed.name, error)
+            _LOGGER.warning("The seed %s is skipped: %s", seed.name, error)
             about = f"skipped: {error}"
         facts[seed.name] = {"Description": about}
         if seed.labels:

@@ -55,7 +55,7 @@ _T1W_SIDECAR = {
     "Description": "T1w image corrected for intensity non-uniformity",
     "SkullStripped": False,
 }
-_BRAIN_SIDECAR = {"Description": "brain in the T1w image", "Type": "Brain"}
+_BRAIN_SIDECAR = {"Description": "brain mask of the T1w image", "Type": "Brain"}
 
 
 @step(
@@ -170,15 +170,16 @@ def doubted(check: dict[str, object]) -> dict[str, object]:
     """Return figures of a brain mask, with a warning of a doubtful one."""
     if doubts := texts(check["brain_doubts"]):
         _LOGGER.warning(
-            "The brain mask of the T1w image is implausible: %s. aCompCor components and tissue"
-            " signals are omitted from the confounds.",
+            "The brain mask of the T1w image is implausible: %s. aCompCor components and"
+            " tissue signals are not included in the confounds.",
             "; ".join(doubts),
         )
     angle = check.get("brain_turned_deg")
     if isinstance(angle, float) and angle > TURNED_DEG:
         _LOGGER.warning(
-            "The orientation in the header of the T1w image looks wrong: registration to the"
-            " template turned the head by %.0f degrees. Check the brain in the report.",
+            "The orientation in the header of the T1w image may be wrong: registration to"
+            " the template rotated the head by %.0f degrees. Check the orientation of the"
+            " brain in the report.",
             angle,
         )
     return check
@@ -252,7 +253,9 @@ def normalize_t1w(
     ),
     keep={
         "t1w_dseg": Keep(
-            {"suffix": "dseg"}, {"Description": "tissues: 1 GM, 2 WM, 3 CSF"}, exported_as={}
+            {"suffix": "dseg"},
+            {"Description": "tissue segmentation: 1 GM, 2 WM, 3 CSF"},
+            exported_as={},
         )
     },
     cost=Cost(always=0.1, t1w=0.6),
@@ -295,7 +298,7 @@ def _kept_atlas(extension: str) -> Keep:
     def sidecar(setting: Lookup) -> dict[str, object]:
         found = find_atlas(setting("atlas"), setting("template_space"))
         under = {"License": found.license} if found.license else {}
-        return {"Description": f"labels of {found.name} in the T1w image", **under}
+        return {"Description": f"labels of the {found.name} atlas in T1w space", **under}
 
     return Keep(entities, sidecar)
 
@@ -429,10 +432,10 @@ def text_of_imported_anatomy(origin: str, template_space: str, files: Collection
 
 _TISSUES = ("GM", "WM", "CSF")
 _MEAN = (
-    "mean of the steady-state volumes of the super-resolved series, resampled to this space by a"
-    " second interpolation"
+    "mean of the steady-state volumes of the super-resolved series, resampled to this space"
+    " by a second interpolation"
 )
-_BRAIN = "brain mask of the super-resolved series within the field of view of the run"
+_BRAIN = "brain mask of the super-resolved series, restricted to the field of view of the run"
 
 
 @step(
@@ -481,9 +484,7 @@ def invert_coreg(boldref2t1w_xfm: Transforms) -> Transforms:
     makes="tissue_maps",
     memory=Need(always=0.02, t1w=0.018, high=0.0),
     keep={
-        "tissue_maps": Keep(
-            sidecar={"Description": "probability of the tissue"}, dataset="primary"
-        )
+        "tissue_maps": Keep(sidecar={"Description": "tissue probability map"}, dataset="primary")
     },
     cost=Cost(always=0.1),
 )
@@ -532,9 +533,9 @@ def show_in_space(
         "space_t1w_mask": Keep(
             lambda setting: {**setting("space_entities"), "desc": "brain", "suffix": "mask"},
             {
-                "Description": "brain of the T1w image",
+                "Description": "brain mask of the T1w image",
                 "Type": "Brain",
-                "Resolution": "a grid of the template",
+                "Resolution": "grid of the template",
             },
             dataset="primary",
         )

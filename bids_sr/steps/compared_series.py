@@ -358,10 +358,10 @@ def compare_with_other_run(
 
 
 _LOGGER = logging.getLogger(__name__)
-_WITHOUT = "the variance of the run is used instead"
+_WITHOUT = "prior variances are estimated from the run itself"
 _KEPT_XFM = Keep(
     {"from": "calibration", "to": "boldref", "mode": "image", "desc": "coreg", "suffix": "xfm"},
-    {"Description": "maps a point of the boldref to its position in the calibration"},
+    {"Description": "transform that maps points of the boldref to points of the calibration run"},
 )
 
 
@@ -418,9 +418,9 @@ def register_calibration(
             prefix=str(here / "calibration_"),
         )
     except (ValueError, RuntimeError, FileNotFoundError) as error:
-        _LOGGER.warning("The calibration could not be registered to the run: %s", error)
+        _LOGGER.warning("The calibration run could not be registered to the BOLD run: %s", error)
         xfm = np.eye(4)
-        facts = {"reason": f"not registered to the run ({error})"}
+        facts = {"reason": f"registration to the BOLD run failed ({error})"}
     return xfm[None], facts
 
 
@@ -475,7 +475,7 @@ def measure_calibration(
         facts["reason"] = str(error)
     if facts.get("reason"):
         patterns = nothing
-        _LOGGER.warning("The calibration is skipped, %s: %s", _WITHOUT, facts["reason"])
+        _LOGGER.warning("The calibration run is not used, and %s: %s", _WITHOUT, facts["reason"])
     facts = {"usable": not facts.get("reason"), "reason": "", **facts}
     series = Volume(np.ascontiguousarray(np.moveaxis(patterns, 0, -1)), bold.affine, bold.header)
     return series, facts

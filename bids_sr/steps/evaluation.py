@@ -401,16 +401,19 @@ def _why_not(
             mm_text(max(size[:2])) if factor[2] == 1 else size_text(size, "×", "")
             for size in sizes
         )
-        trained = f"it was trained for {acquired} → {fine} mm"
-        return f"{trained}; testing it at {low} → {acquired} mm would require a separate network"
+        trained = f"the network was trained to super-resolve {acquired} mm data to {fine} mm"
+        return (
+            f"{trained}; a self-test from {low} mm to {acquired} mm would require a"
+            " separately trained network"
+        )
     if name == "inject":
         return (
-            "the added detail is constant over time, so its signal change equals the signal"
-            " change of zero filling"
+            "the added detail is constant over time, so the signal changes are the same as"
+            " with zero filling"
         )
     if name in PAIR_BASELINES:
-        return "a T2*-weighted image at the acquired resolution would be needed"
-    return "not tested: too few volumes, or no variance-based method"
+        return "a T2*-weighted image at the acquired resolution would be required"
+    return "not tested: the run has too few volumes, or no variance-based method was requested"
 
 
 def _applied(methods: Sequence[str], card_file: Mapping[str, Facts] | None) -> list[str]:

@@ -174,8 +174,8 @@ def _in_register(
 ) -> tuple[Transforms, Table, Image]:
     if len(matrices) != bold.shape[3]:
         raise ValueError(
-            f"{bold.path}: head motion of {len(matrices)} volumes; expected {bold.shape[3]}, the"
-            " number of volumes of the run"
+            f"{bold.path}: found head-motion transforms for {len(matrices)} volumes;"
+            f" expected {bold.shape[3]}, the number of volumes in the run"
         )
     if reference is None:
         mean = mean_in_reference(bold, matrices, n_dummy=n_dummy, distortion=warp)
@@ -243,7 +243,7 @@ def import_mask(
     mask = load_like(given_bold_mask, boldref)
     inside = mask.data > 0.5
     if inside.shape != boldref.data.shape or not inside.any():
-        raise ValueError(f"{given_bold_mask}: the mask is empty, or not on the grid of the run")
+        raise ValueError(f"{given_bold_mask}: the mask is empty or is not on the grid of the run")
     shape, affine = hr_grid(inside.shape, mask.affine, factor)
     high = (
         sample_volume(inside.astype(np.float32), mask.affine, shape, affine, None, order=1) >= 0.5

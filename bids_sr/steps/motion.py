@@ -37,7 +37,7 @@ from bids_sr.sr.method import Cost
 
 _LOGGER = logging.getLogger(__name__)
 _BOLDREF_SIDECAR = {
-    "Description": "reference of head-motion correction: mean of the steady-state volumes",
+    "Description": "reference image for head-motion correction (mean of the steady-state volumes)",
     "SkullStripped": False,
 }
 KEEP_BOLDREF = Keep({"desc": "hmc", "suffix": "boldref"}, _BOLDREF_SIDECAR)
@@ -45,8 +45,8 @@ KEEP_MOTION = Keep(
     {"from": "orig", "to": "boldref", "mode": "image", "desc": "hmc", "suffix": "xfm"},
     {
         "Description": (
-            "one rigid transform per volume; maps a point of the boldref to its position in the"
-            " volume"
+            "one rigid transform per volume, which maps points of the boldref to points of"
+            " the volume"
         )
     },
     exported_as={},
@@ -105,7 +105,8 @@ def count_dummies(bold: Series, *, dummy_scans: int | None) -> int:
     count = nonsteady_at_start(bold.path) if dummy_scans is None else dummy_scans
     if count > bold.shape[3] - 2:
         raise ValueError(
-            f"{bold.path}: {count} dummy volumes of {bold.shape[3]} leave fewer than two"
+            f"{bold.path}: {count} of {bold.shape[3]} volumes are non-steady-state volumes,"
+            " so fewer than two volumes are left"
         )
     return count
 
@@ -147,10 +148,11 @@ def mask_head(boldref: Image) -> Mask:
     mask = brain_mask(boldref.data, boldref.affine)
     if (scale := head_scale(mask, boldref.affine)) < 1:
         _LOGGER.warning(
-            "The head measures %.0f mm, less than any human head: lengths in mm of masks, head"
-            " motion and registration to the T1w image were multiplied by %.2g. Templates,"
-            " framewise displacement (sphere of 50 mm) and figures are for human heads. If this"
-            " is a human head, correct the voxel sizes in the header.",
+            "The head measures %.0f mm, which is smaller than a human head. All lengths in"
+            " mm for masks, head motion and registration to the T1w image were multiplied by"
+            " %.2g. Templates, framewise displacement (sphere of 50 mm) and figures are"
+            " designed for human heads. If this is a human head, correct the voxel sizes in"
+            " the header.",
             HUMAN_MM * scale,
             scale,
         )
@@ -385,8 +387,9 @@ def model_time(
 
 
 _NO_TISSUES = (
-    "Columns of single tissues (csf, white_matter, csf_wm, a_comp_cor, w_comp_cor, c_comp_cor)"
-    " are omitted: {why}. Denoising strategies that need them cannot be used for this run."
+    "The single-tissue columns (csf, white_matter, csf_wm, a_comp_cor, w_comp_cor,"
+    " c_comp_cor) are omitted because {why}. Denoising strategies that require these columns"
+    " cannot be used for this run."
 )
 
 

@@ -59,8 +59,9 @@ _LARGEST_CHANGE = 0.01
 _TRIED_SLICES = 3
 """On which it is tried, all volumes of each."""
 _UNCERTAINTY = (
-    "Standard deviation of the effect between members of an ensemble with different training"
-    " seeds. It reflects random variation of the training, but not errors common to all members"
+    "Standard deviation of the effect across models that were trained with different random"
+    " seeds. It reflects random variation in training, but not errors that all models have"
+    " in common"
 )
 """What the map of an ensemble's uncertainty says of itself."""
 
@@ -96,7 +97,8 @@ def measure_uncertainty(
         spread = spread_of_effect(effects, list(member_effects.values()), weights, mask, affine)
         if spread is None:
             _LOGGER.warning(
-                "%s: contrast %s cannot be computed from the blocks; no uncertainty map",
+                "%s: the contrast %s cannot be computed from the task blocks, so its"
+                " uncertainty map is omitted",
                 series_name,
                 name,
             )
@@ -205,7 +207,9 @@ def guard_precision(
     if not (precision == "bf16" or (precision == "auto" and where.startswith("cuda"))):
         return "fp32", []
     if read_card(model_file).trained_on == "series":
-        _LOGGER.info("%s is applied in fp32; the requested precision is ignored", series_name)
+        _LOGGER.info(
+            "%s is always applied in fp32; the requested precision is ignored", series_name
+        )
         return "fp32", []
     design = build_design(
         regressors,
@@ -245,12 +249,17 @@ def guard_precision(
 
 def _refuse_or_warn(series_name: str, change: float, *, asked: bool, force: bool) -> None:
     text = (
-        f"{series_name}: bf16 changes t by {change:.3g} of its noise (root mean square, worst"
-        f" contrast); at most {_LARGEST_CHANGE:g} is allowed"
+        f"{series_name}: bf16 precision changes the t values by {change:.3g} standard deviations"
+        " of their noise (root mean square for the worst contrast); at most"
+        f" {_LARGEST_CHANGE:g} is allowed"
     )
     if asked and not force:
-        raise ValueError(f"{text}. Use --precision fp32 or auto, or override with --force")
-    _LOGGER.warning("%s; %s", text, "overridden by --force" if force else "fp32 is used")
+        raise ValueError(
+            f"{text}. Use --precision fp32 or auto, or override this check with --force."
+        )
+    _LOGGER.warning(
+        "%s; %s", text, "bf16 is used because of --force" if force else "fp32 is used instead"
+    )
 
 
 def _change_of_t(
@@ -385,27 +394,29 @@ _WIDE = 2 / 3
 RELIABLE = "Reliable"
 _TEXT = {
     "sd": (
-        "Standard deviation of the reconstruction error. This error is identical in all blocks"
-        " and does not appear in the residuals of the model; thermal and physiological noise are"
-        " in the variance",
+        "Standard deviation of the reconstruction error. This error is identical in all"
+        " blocks, so it is not part of the residuals of the linear model. Thermal and"
+        " physiological noise are described by the variance map",
         "arbitrary",
     ),
     "wrongsign": (
-        "Posterior probability that the effect has the wrong sign, from its variance and the"
-        " standard deviation of the reconstruction error (not a p value)",
+        "Posterior probability that the effect has the wrong sign, computed from the"
+        " variance of the effect and the standard deviation of the reconstruction error (not"
+        " a p value)",
         "1",
     ),
     "tTotal": (
-        "Effect divided by the square root of the sum of its variance and the squared standard"
-        " deviation of the reconstruction error",
+        "Effect divided by its total standard deviation, the square root of the sum of the"
+        " variance of the effect and the squared standard deviation of the reconstruction"
+        " error",
         "1",
     ),
-    "zTotal": ("z, reduced by the same ratio as tTotal from t", "1"),
+    "zTotal": ("z value, scaled by the ratio of tTotal to t", "1"),
 }
 _FITTED = ("effect", "variance", "t", "z")
 _RELIABLE = (
-    "The most active voxels (FDR .05 of z, in the order of t); at most 5 % of them are expected to"
-    " have the wrong sign",
+    "Active voxels with the highest t values (FDR .05 of z), selected so that at most 5 %"
+    " of the voxels are expected to have the wrong sign",
     "Active voxels (FDR .05 of zTotal)",
 )
 
@@ -466,7 +477,7 @@ def check_intervals(
                 seed=random_seed,
             )
     except (SeriesError, ResolutionError) as error:
-        _LOGGER.warning("%s: the intervals cannot be tested: %s", series_name, error)
+        _LOGGER.warning("%s: the confidence intervals could not be tested: %s", series_name, error)
         return []
     settings = ActivationSettings(
         kinds=("glm",),

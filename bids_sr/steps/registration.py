@@ -69,8 +69,8 @@ def _member(name: Literal["highres_entities", "lowres_entities"]) -> Keep:
 
     which = "high" if name == "highres_entities" else "low"
     text = (
-        f"{which}-resolution image of the pair, registered to the other image, as used for"
-        " training"
+        f"{which}-resolution image of the T2*-weighted pair, registered to the other image"
+        " of the pair; used for training"
     )
     return Keep(entities, {"Description": text, "SkullStripped": False})
 
@@ -82,8 +82,8 @@ _KEPT_PAIR = {
         {"from": "highres", "to": "lowres", "mode": "image", "desc": "pair", "suffix": "xfm"},
         {
             "Description": (
-                "maps a point of the low-resolution image to its position in the high-resolution"
-                " image"
+                "transform that maps points of the low-resolution image to points of the"
+                " high-resolution image"
             )
         },
     ),
@@ -261,10 +261,10 @@ def mask_bold(
     volume_ml = float(low.sum()) * abs(float(np.linalg.det(boldref.affine[:3, :3]))) / 1000
     if volume_ml > LARGEST_BRAIN_ML:
         raise ValueError(
-            f"brain mask of the run: {volume_ml:.0f} ml; expected at most {LARGEST_BRAIN_ML:.0f}"
-            " ml. The mean of the series does not show a head. Check whether the series is a"
-            " magnitude image"
-            " that includes its mean."
+            f"The volume of the BOLD brain mask is {volume_ml:.0f} ml; expected at most"
+            f" {LARGEST_BRAIN_ML:.0f} ml. The mean of the series does not look like a head."
+            " Check that the series is a magnitude image and that its mean was not"
+            " subtracted."
         )
     return Volume(low, boldref.affine), Volume(high, fine_affine), facts
 
@@ -403,7 +403,8 @@ def grid_in_template(
         grid = template_cache.grid_of(template_space, resolution)
         if grid is None:
             raise ValueError(
-                f"{template_space}: no grid of the resolution {resolution} on this computer"
+                f"{template_space}: a template grid with resolution {resolution} is not"
+                " available on this computer"
             )
         shape, affine = grid
     to_t1w, matrix = [t1w2std_xfm], boldref2t1w_xfm[0]
@@ -440,7 +441,7 @@ def maps_to_spaces(
     `maps, mask`: on one grid in the frame of the boldref; brain there, outside which they are 0.
     Entities and metadata of the maps made tell the space.
     """
-    about = {"Resolution": "one linear interpolation of the map"}
+    about = {"Resolution": "map resampled by a single linear interpolation"}
     carried = []
     for placed in space_grids:
         labels = [each.entities["suffix"] in ("mask", "dseg") for each in maps]
@@ -540,7 +541,8 @@ def maps_to_surfaces(
         white, pial = map(_mesh, files)
         about = {
             "SpatialReference": uri,
-            "Resolution": "mean across the cortical ribbon, one linear interpolation of the map",
+            "Resolution": "map averaged across the cortical ribbon, with a single linear"
+            " interpolation",
             "Density": f"{len(white[0])} vertices",
         }
         meta = GiftiMetaData({"AnatomicalStructurePrimary": f"Cortex{side.title()}"})

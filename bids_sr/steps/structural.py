@@ -86,9 +86,11 @@ _SCALED = {
 }
 _UNITS = {
     "percentile": (
-        "scaled to [0, 1]: 1 is the 99.9th percentile of the brain in the low-resolution scan"
+        "intensities scaled to the range from 0 to 1, where 1 is the 99.9th percentile of"
+        " brain intensities in the low-resolution scan"
     ),
-    "range": "scaled to [0, 1]: 0 and 1 are the minimum and maximum of the extracted scan",
+    "range": "intensities scaled to the range from 0 to 1, where 0 and 1 are the minimum and"
+    " maximum of the brain-extracted scan",
 }
 """Descriptions of the intensities in sidecars."""
 _TIMES_AS_LONG = {
@@ -105,7 +107,10 @@ _TRAINING_S = (220.0, 400_000.0)  # for a million voxels of all contrasts, recip
 
 def _grid(first: str, align: str) -> str:
     if align.startswith("template"):
-        return f"voxel size of the high-resolution {first} scan, around the template's brain"
+        return (
+            f"grid with the voxel size of the high-resolution {first} scan, covering the"
+            " template brain"
+        )
     return f"grid of the high-resolution {first} scan"
 
 
@@ -141,7 +146,7 @@ def _mask_entities(setting: Lookup) -> dict[str, str]:
     return {"res": "hr", "desc": setting("anat_mask"), "suffix": "mask"}
 
 
-_MASKED = {"brain": "brain", "intracranial": "brain and all within 6 mm of it"}
+_MASKED = {"brain": "brain", "intracranial": "brain mask dilated by 6 mm"}
 
 
 def _cost_of_preparation(setting: Lookup) -> Cost:
@@ -234,8 +239,9 @@ def prepare_scans(
     facts = made.record(anat_align)
     if (cropped := made.facts.get("template", {}).get("brain_cropped_percent", 0.0)) > 1:
         _LOGGER.warning(
-            "%.1f %% of the brain are outside the intracranial volume of the template and are"
-            " cropped. --anat-align template scales the brain to this volume.",
+            "The brain extends beyond the intracranial mask of the template, so %.1f %% of the"
+            " brain is cropped. Use --anat-align template to scale the brain to the size of the"
+            " template.",
             cropped,
         )
     rest = [scan for name in others for scan in series[name]]
@@ -361,8 +367,8 @@ _SCALED_ALONE = {
 def _grid_of_model(first: str, align: str) -> str:
     """Describe the grid of scans without a high-resolution counterpart, for sidecars."""
     if align.startswith("template"):
-        return "voxel size of the model, around the template's brain"
-    return f"voxel size of the model, around the low-resolution {first} scan"
+        return "grid with the voxel size of the model, covering the template brain"
+    return f"grid with the voxel size of the model, covering the low-resolution {first} scan"
 
 
 def _text_of_lowres(setting: Lookup) -> str:
@@ -696,8 +702,8 @@ _KEEP_MEASURES = {
         lambda setting: {
             "Resolution": _grid(setting("suffixes")[0], setting("anat_align")),
             "Description": (
-                "tissues of the measured scans by "
-                f"{'FAST' if _by_fast(setting) else 'Atropos'}: 1 GM, 2 WM, 3 CSF"
+                "tissue segmentation of the measured scans with"
+                f" {'FAST' if _by_fast(setting) else 'Atropos'}: 1 GM, 2 WM, 3 CSF"
             ),
         },
     ),
@@ -786,14 +792,19 @@ def _class_images(
             labels[voxels] = CLASS_LABELS[label]
         entities = {"res": "hr", "desc": name, "label": "classes", "suffix": "dseg"}
         legend = "1 CSF-filled spaces, 2 veins and sinuses, 3 pial layer, 4 brain tissue"
-        sidecar = {**about, "Description": f"classes of T1w, T2w and FLAIR together: {legend}"}
+        sidecar = {
+            **about,
+            "Description": "segmentation based on the T1w, T2w and FLAIR scans"
+            f" together: {legend}",
+        }
         images.append(Derivative(Volume(labels, affine, dtype="uint8"), entities, sidecar))
     for name, masks_of in classes["FLAIR"].items():
         entities = {"res": "hr", "desc": name, "label": "WMH", "suffix": "mask"}
         sidecar = {
             **about,
             "Type": "Lesion",
-            "Description": "white-matter hyperintensities in FLAIR, found automatically",
+            "Description": "white-matter hyperintensities, segmented automatically in the FLAIR"
+            " scan",
         }
         images.append(Derivative(Volume(masks_of["wmh"], affine), entities, sidecar))
     return images
@@ -809,9 +820,10 @@ def _edited(file: Path, grid: Volume) -> Array:
     if not same_grid(data.shape, affine, grid.data.shape, grid.affine):
         raise UsageError(
             f"{file}",
-            f"the grid {data.shape} differs in size or position from the grid {grid.data.shape} of"
-            " the scans",
-            "Edit a copy of the mask label-WMH_desc-measured_mask that an earlier run stored.",
+            f"the mask has the grid {data.shape}, which differs in size or position from"
+            f" the grid of the scans, {grid.data.shape}",
+            "edit a copy of the mask label-WMH_desc-measured_mask that was written by an"
+            " earlier run",
         )
     return np.asarray(data > 0.5)
 
@@ -969,7 +981,11 @@ def _tissues_by_fast(
         image = Volume(measured["T1w"], brain.affine)
         return fsl.tissues_by_fast(image, brain.data > 0, "T1w", _emptied(here / "fsl_tissues"))
     except RuntimeError as error:
-        _LOGGER.warning("no tissues of the measured T1w scan for quality metrics: %s", error)
+        _LOGGER.warning(
+            "Tissue segmentation of the measured T1w scan with FAST failed, so the"
+            " quality metrics that depend on these tissues are not available: %s",
+            error,
+        )
         return {}
 
 
@@ -985,5 +1001,5 @@ def _tissues(
     try:
         return tissues.tissue_masks(tissues.segment_tissues(scans, mask, affine, seed=seed))
     except RuntimeError as error:
-        _LOGGER.warning("no tissues of %s: %s", name, error)
+        _LOGGER.warning("Tissue segmentation of the %s series failed: %s", name, error)
         return {}

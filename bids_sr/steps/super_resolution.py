@@ -91,10 +91,14 @@ def _own_text(setting: Lookup) -> str:
 def _of_raw(setting: Lookup) -> dict[str, object]:
     """Sidecar of the acquired series."""
     name = setting("series_name")
-    made = "as acquired" if name == "raw" else f"on the high-resolution grid: {name}"
+    made = (
+        "on the acquired grid"
+        if name == "raw"
+        else f"on the high-resolution grid, computed with {name}"
+    )
     width = setting("input_smoothing")
     return {
-        "Description": f"BOLD series, corrected for head motion, {made}",
+        "Description": f"BOLD series corrected for head motion, {made}",
         "TaskName": setting("task_name"),
         "RepetitionTime": setting("tr"),
         "SkullStripped": False,
@@ -108,9 +112,10 @@ def _kept(setting: Lookup) -> dict[str, object]:
     """Sidecar of a series on the high-resolution grid."""
     # in the order of axes of the file
     factor = [setting("factor")[axis] for axis in inverse(setting("axis_order"))]
-    finer = f"voxels {'x'.join(f'{each:g}' for each in factor)} times finer"
+    finer = f"voxels {'x'.join(f'{each:g}' for each in factor)} times smaller"
     return _of_raw(setting) | {
-        "Resolution": f"acquired field of view, {finer}, by {setting('series_name')}"
+        "Resolution": f"acquired field of view with {finer}, computed with"
+        f" {setting('series_name')}"
     }
 
 
@@ -132,8 +137,8 @@ def _in_spaces(setting: Lookup) -> dict[str, str] | None:
 def _kept_in_spaces(setting: Lookup) -> dict[str, object]:
     """Sidecar of a series in another space."""
     made = (
-        f"super-resolved by {setting('series_name')} on the acquired field of view, then"
-        " interpolated once"
+        f"super-resolved with {setting('series_name')} on the acquired field of view, then"
+        " resampled to this space by a single interpolation"
     )
     return _of_raw(setting) | {"Resolution": made}
 
@@ -326,8 +331,8 @@ def _applied(model: LoadedModel | None) -> dict[str, object]:
         return {"Applied": True}
     return {
         "Applied": False,
-        "Description": "zero-filled BOLD series, corrected for head motion (the method was not"
-        " applied)",
+        "Description": "zero-filled BOLD series corrected for head motion (the super-resolution"
+        " method was not applied)",
     }
 
 
@@ -339,7 +344,7 @@ def _guide(
 ) -> PosedImage:
     """The high-resolution image, in whatever pose it is asked for."""
     if highres_file is None or highres2boldref_xfm is None:
-        raise InferenceError(f"{name} needs highres_file and highres2boldref_xfm")
+        raise InferenceError(f"{name} requires highres_file and highres2boldref_xfm")
     data, affine = load_image(highres_file)
     return PosedImage(
         data=data, affine=affine, from_boldref=highres2boldref_xfm[0], distortion=distortion
@@ -410,8 +415,8 @@ def another_contrast(
     low, low_affine = acquire(high, grid, factor=factor)
     if low.shape != boldref.data.shape[:3]:
         raise ValueError(
-            f"boldref: the grid {shape} downsampled by {factor} is {low.shape}; expected"
-            f" {boldref.data.shape[:3]}"
+            f"boldref: downsampling the grid {shape} by {factor} results in {low.shape};"
+            f" expected {boldref.data.shape[:3]}"
         )
     return Volume(high.astype(np.float32), grid), Volume(
         np.maximum(low, 0).astype(np.float32), low_affine

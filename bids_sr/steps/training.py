@@ -526,7 +526,7 @@ def estimate_variance(
         sloppy=sloppy,
     )
     if (recipe_of_maps := training.variance) is None:
-        raise ValueError(f"{method} has no variance maps")
+        raise ValueError(f"the method {method} does not use variance maps")
     mask, exemplars = bold_mask.data, None
     if (
         calibration_patterns is not None
@@ -565,7 +565,8 @@ def _tested(
     from bids_sr.sr.variance.one_level_down import try_interpolation
 
     own_share: Facts = {
-        "reason": "the maps are from another run, or from an earlier version of the program"
+        "reason": "the variance maps were estimated from another run, or by an earlier version"
+        " of bids-sr"
     }
     if card.data_sha256 == data.checksums() and "tested" in card.held_out:
         own_share = {**part_of(card.held_out, "tested"), "applied": card.json.get("applied", True)}

@@ -173,7 +173,7 @@ def test_nan_inside_the_brain_is_refused_with_all_else_that_is_wrong(
     shown = capsys.readouterr().err
     for said in (
         "voxels inside the brain are NaN",
-        "once: volume 7 is NaN in voxels",
+        "once: volume 7 has NaN values in other voxels",
         "short: 83 volumes; its run has 84",
         "short: repetition time 3 s",
         "gone: file ",
@@ -193,7 +193,7 @@ def test_a_dry_run_of_the_command_computes_nothing(
         str(run / "events.tsv"),
     ]
     assert main([*argv, "--dry-run", "--out", str(tmp_path / "out")]) == 0
-    assert "all inputs are valid" in capsys.readouterr().out
+    assert "All inputs are valid" in capsys.readouterr().out
     assert not (tmp_path / "out").exists()
     holed = nib.load(acquired / "acquired.nii").get_fdata(dtype=np.float32)
     single = tmp_path / "single.nii"

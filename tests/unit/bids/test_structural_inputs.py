@@ -191,12 +191,14 @@ def test_what_brings_scans_together_reaches_the_plan_and_the_methods_text(
         facts = graph.settings[told]["subject_facts"]
         assert (
             graph.settings[prepared]["anat_align"]
-            == facts["Registration of the scans"]
+            == facts["Alignment of the scans"]
             == (given or ("rigid",))[0]
         )
         assert words in graph.methods_text()
         minutes.append(
-            stage_minutes(settings)["structural scans: bias field, brain, registration"]
+            stage_minutes(settings)[
+                "structural scans: bias correction, brain extraction and registration"
+            ]
         )
     assert minutes == sorted(set(minutes))
 

@@ -105,7 +105,7 @@ def test_progress_moves_from_the_estimate_to_what_steps_took() -> None:
         assert progress.share == pytest.approx((0.1, 0.6, 1.0)[k])
         low, high = ((9, 9), (5, 10), (0, 0))[k]  # one slow step is no slow machine
         assert low <= progress.minutes_left <= high
-    assert said[0] == "sub-01_task-tap: head motion and slice timing (0 %)"
+    assert said[0] == "sub-01_task-tap: head-motion and slice-timing correction (0 %)"
     assert said[2].startswith("sub-01_task-tap: activation maps (60 %")
     assert len(said) == 3
 
@@ -117,7 +117,7 @@ def test_a_slow_machine_has_more_time_left_and_failures_are_named() -> None:
     )
     assert progress.minutes_left == 30
     progress(NODES[0], "exception")
-    assert said == [f"failed: {RUN}.estimate_motion"]
+    assert said == [f"step failed: {RUN}.estimate_motion"]
 
 
 def test_a_verdict_is_shown_when_it_is_there(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_on_a_terminal_one_bar_takes_the_place_of_the_lines() -> None:
     progress.close()
     assert not said
     assert "10 %" in terminal.getvalue()
-    assert "head motion" in terminal.getvalue()
+    assert "head-motion" in terminal.getvalue()
 
 
 def test_the_share_of_a_whole_graph_ends_at_one(tmp_path: Path) -> None:
@@ -238,7 +238,8 @@ def test_a_line_is_said_once_a_minute_while_a_long_step_runs() -> None:
     progress.close()
     assert len(said) == 5
     assert all(
-        line.startswith("sub-01_task-tap: super-resolution and baselines (") for line in said
+        line.startswith("sub-01_task-tap: super-resolution and baseline methods (")
+        for line in said
     )
     done = [int(re.findall(r"\((\d+) %", line)[0]) for line in said]
     assert done == sorted(done)
@@ -319,10 +320,10 @@ def test_the_end_says_the_verdict_and_where_everything_is(tmp_path: Path) -> Non
     assert "statmap" not in shown, "at the smallest level no map is stored"
     (func / "sub-01_task-tap_contrast-all_stat-t_desc-raw_statmap.nii.gz").touch()
     assert any(
-        "*_statmap.nii.gz, in the same directory" in each.why
+        "*_statmap.nii.gz in the same directory" in each.why
         for each in end_lines(plan, settings(tmp_path), RunOutcome())
     )
-    assert f"{dataset_of(tmp_path, 'sbl')}: preprocessed series" in shown.replace(
+    assert f"{dataset_of(tmp_path, 'sbl')}: Preprocessed series" in shown.replace(
         "\n            ", " "
     )
     assert "bids-sr-srgan" not in shown
@@ -333,10 +334,10 @@ def test_the_end_says_the_verdict_and_where_everything_is(tmp_path: Path) -> Non
         "\n            ", " "
     )
     assert "It is finer" not in again, "it was told when it was there"
-    assert f"all 2 runs: {tmp_path / 'index.html'}." in again
+    assert f"all 2 runs are listed in {tmp_path / 'index.html'}." in again
     assert (
-        "bids-sr-sbl: NOT super-resolved but zero filled: sub-01_task-tap (sbl was not applied)."
-        " prepr" in again
+        "bids-sr-sbl: sbl was not applied, so these runs are NOT super-resolved but zero filled:"
+        " sub-01_task-tap. Prepr" in again
     )
     assert (
         "sub-01_task-tap: It moved. sbl was not applied. It is finer. NORDIC is more accurate."
@@ -344,7 +345,7 @@ def test_the_end_says_the_verdict_and_where_everything_is(tmp_path: Path) -> Non
     )
     assert "  compared  NORDIC is more accurate. Within the acquired band by .1." in shown
     assert "Of an earlier call" not in shown
-    assert f"{func}: *_desc-NAME_bold.nii.gz; NAME: raw sbl" in shown.replace(
+    assert f"*_desc-NAME_bold.nii.gz in {func}, where NAME is one of: raw sbl" in shown.replace(
         "\n            ", " "
     )
     assert shown.count(".html") == 6 + 2  # of all participants
@@ -373,7 +374,7 @@ def test_reports_are_made_again_and_opened(
     assert str(outputs / "sub-01.html") in capsys.readouterr().out
     monkeypatch.setattr("webbrowser.open", lambda uri: False)
     assert main(["report", str(outputs), "--participant-label", "sub-01", "--open"]) == 0
-    assert "no browser" in capsys.readouterr().err
+    assert "no web browser" in capsys.readouterr().err
 
 
 def test_a_page_over_all_participants_is_made_and_linked(outputs: Path) -> None:
@@ -512,8 +513,8 @@ def test_reports_of_nothing_are_refused(
     assert main(["report", str(tmp_path / "nowhere")]) == 2
     assert main(["report", str(outputs), "--participant-label", "02"]) == 2
     shown = capsys.readouterr().err
-    assert "no figures of bids-sr" in shown
-    assert "choose among 01" in shown
+    assert "no figures written by bids-sr" in shown
+    assert "choose one of 01" in shown
 
 
 @pytest.mark.parametrize("flag", ["--help-all", "--help_all"])

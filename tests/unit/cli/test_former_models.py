@@ -29,7 +29,7 @@ def test_its_card_has_the_current_name(old: Path, capsys: pytest.CaptureFixture[
 
 def test_the_list_has_both_names(old: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", str(old.parent)]) == 0
-    assert "dcnet (fast), srgan in the card" in capsys.readouterr().out
+    assert "dcnet (fast), called srgan in the model card" in capsys.readouterr().out
 
 
 def test_it_is_applied_as_dcnet(old: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -51,7 +51,7 @@ def test_what_is_missing_of_nobody_has_no_crashed_step(tmp_path: Path) -> None:
     line = "no run has a table of evaluation metrics"
     assert _with_crashes([("", line), ("sub-01", line)], tmp_path) == [
         line,
-        f"{line}; crashed: wf.fit",
+        f"{line}; crashed steps: wf.fit",
     ]
 
 
@@ -179,14 +179,14 @@ def test_who_is_not_there_is_refused_with_who_is(
 ) -> None:
     assert group(places, "--participant-label", "99") == 2
     said = " ".join(capsys.readouterr().err.split())
-    assert "there are tables of" in said
+    assert "metrics tables are available for" in said
     assert "sub-01" in said
     assert "run the participant level first" not in said
 
 
 def test_nothing_to_join_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main([str(tmp_path), str(tmp_path / "out"), "group"]) == 2
-    assert "no tables of metrics" in capsys.readouterr().err
+    assert "contains no metrics tables" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
@@ -242,7 +242,7 @@ def test_a_dry_run_writes_nothing(
 ) -> None:
     assert group(places, "--dry-run") == 0
     shown = capsys.readouterr().out
-    assert "16 tables of 8 participants" in shown
+    assert "16 metrics tables for 8 participants" in shown
     assert "missing: sub-09" in shown
     assert not (places[1] / "group_metrics.tsv").exists()
     assert not (places[1] / "logs").exists()
@@ -285,7 +285,7 @@ def test_series_without_maps_are_named_with_the_level_that_stores_them(
     places: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert group(places) == 0
-    no_maps = "no t and effect maps are stored. The participant level computes them with"
+    no_maps = "Run the participant level with --activation glm and --level standard or full"
     assert no_maps in capsys.readouterr().out
     assert no_maps in (places[1] / "group.html").read_text()
 
@@ -313,7 +313,7 @@ def test_options_without_effect_are_named(
     places: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert group(places, "--smoothing", "3", "--margin", "0.02") == 0
-    said = "without effect at the group level: activation.smoothing"
+    said = "no effect at the group level: activation.smoothing"
     assert said in capsys.readouterr().out
 
 
@@ -332,7 +332,7 @@ def test_sign_flips_their_seed_and_processors_reach_the_maps(
     options = ("--group-permutations", "50", "--random-seed", "3", "--nprocs", "2")
     assert group(places, *options) == 0
     assert (given[0]["flips"], given[0]["seed"], given[0]["threads"]) == (50, 3, 2)
-    assert "without effect" not in capsys.readouterr().out
+    assert "no effect" not in capsys.readouterr().out
 
 
 def test_maps_of_further_baselines_need_the_full_level() -> None:
@@ -351,7 +351,7 @@ def test_maps_of_further_baselines_need_the_full_level() -> None:
     (told,) = _maps_not_stored(["raw", "bspline", "zerofill", "sdmod", "sbl"], [run])
     assert (
         told
-        == "group maps of zerofill, sdmod: the participant level stores their maps with --level"
-        " full"
+        == "Group maps cannot be computed for zerofill, sdmod because the participant level stores"
+        " maps of these series only with --level full."
     )
     assert _maps_not_stored(["raw", "bspline", "sbl"], [run]) == []

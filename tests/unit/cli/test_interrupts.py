@@ -56,7 +56,8 @@ def test_what_does_not_stop_is_ended_with_its_children(what: str) -> None:
     assert process.returncode == 130
     assert 0.9 < time.monotonic() - began < 6
     assert (
-        "had not stopped 1 s after the request to stop; rerun the same command to resume" in told
+        "did not stop within 1 s of the stop request and was terminated. Rerun the same command"
+        in told
     )
     assert not _alive(child)
 

@@ -264,7 +264,7 @@ def test_pretraining_and_tuning_with_the_same_critic(
     argv += [*still, str(tmp_path / "bare.safetensors")]
     assert main(["train", "attunet", str(tmp_path / "third"), *argv]) == 0
     told = capsys.readouterr().out
-    assert "bare.safetensors contains no weights of the critic" in told
+    assert "bare.safetensors does not contain weights of the critic" in told
     assert "train the model with --keep-critic" in told
     new = load_file(tmp_path / "third.safetensors")
     name = max(critic, key=lambda key: new[key].numel())
@@ -384,7 +384,7 @@ def test_the_list_names_methods_sizes_and_models_and_what_is_wrong_with_them(
     text = capsys.readouterr().out
     # of srgan: METHODS, "Facts measured", says 1.23 M for the paper's
     assert "14,257 / 1,230,145" in text
-    assert "6 x 6 x 4 mm by 2 x 2 x 1" in text
+    assert "6 x 6 x 4 mm, factor 2 x 2 x 1" in text
     assert "bad.safetensors  cannot be used" in text
     for name in ("tv", "li-agnostic", "attunet", "lanczos", "ratio"):
         assert f"  {name} " in text
@@ -410,7 +410,9 @@ def test_numbers_of_a_factor() -> None:
     assert factor_from([1, 2, 3], FACTOR) == (1.0, 2.0, 3.0)
     assert factor_from((), FACTOR) == FACTOR
     for wrong in ("2 2", "0.5", "9"):
-        with pytest.raises(UsageError, match=r"--factor: .*\n.*(expected one number|expected at)"):
+        with pytest.raises(
+            UsageError, match=r"--factor: .*\n.*(expected one or three numbers|expected at)"
+        ):
             parsers()["train"].options(["tv", "out", "--factor", *wrong.split()], TrainOptions)
 
 
@@ -430,7 +432,7 @@ REFUSED: dict[str, tuple[Argv, str]] = {
     ),
     "method for a model": (
         lambda d, t: ["apply", "srgan", d / LOW, t / "o.nii"],
-        "this is a method, not a model",
+        "this is the name of a method",
     ),
     "misspelt baseline": (
         lambda d, t: ["apply", "zerofil", d / LOW, t / "o.nii"],
@@ -444,18 +446,18 @@ REFUSED: dict[str, tuple[Argv, str]] = {
         lambda d, t: ["train", "sbl", t / "m", "--coarse", d / BOLD],
         "use bids-sr ... --sr-method sbl",
     ),
-    "no image": (lambda d, t: ["train", "tv", t / "m"], "training needs at least one image"),
+    "no image": (lambda d, t: ["train", "tv", t / "m"], "training requires at least one image"),
     "no fine image": (
         lambda d, t: ["train", "cpce", t / "m", "--coarse", d / LOW],
-        "the method is supervised",
+        "this is a supervised method",
     ),
     "counts": (
         lambda d, t: ["train", "cpce", t / "m", "--fine", d / HIGH, d / HIGH, "--coarse", d / LOW],
-        "there are 2 high-resolution images",
+        "2 high-resolution images were specified",
     ),
     "single slice": (
         lambda d, t: ["apply", "M3D", t / "slice_T1w.nii", t / "o.nii"],
-        "the image is a single slice",
+        "the image has only one slice",
     ),
     "single slice to train on": (
         lambda d, t: ["train", "cpce", t / "m", "--fine", t / "slice_T1w.nii"],
@@ -463,11 +465,11 @@ REFUSED: dict[str, tuple[Argv, str]] = {
     ),
     "patch": (
         lambda d, t: ["train", "resnet3d", t / "m", "--fine", d / LOW],
-        "patches of 48 x 48 voxels do not fit",
+        "patches of 48 x 48 voxels are larger than the slices",
     ),
     "patch of both recipes": (
         lambda d, t: ["train", "cpce", t / "m", "--fine", d / LOW],
-        "or srgan or unet, whose",
+        "or the fast recipes of srgan or unet",
     ),
     "patch of one recipe": (
         lambda d, t: ["train", "srgan", t / "m", "--fine", d / LOW, "--recipe", "paper-mse"],
@@ -475,7 +477,7 @@ REFUSED: dict[str, tuple[Argv, str]] = {
     ),
     "no features": (
         lambda d, t: ["train", "srgan", t / "m", "--fine", d / HIGH, "--recipe", "paper"],
-        "bids-sr-models vgg19 once, which stores the weights on this computer",
+        "bids-sr-models vgg19 once to store the weights on this computer",
     ),
     "last layers of nothing": (
         lambda d, t: ["train", "unet", t / "m", "--fine", d / HIGH, "--train-last", "3"],
@@ -483,7 +485,7 @@ REFUSED: dict[str, tuple[Argv, str]] = {
     ),
     "critic of none": (
         lambda d, t: ["train", "unet", t / "m", "--fine", d / HIGH, "--keep-critic"],
-        "unet --recipe fast is trained without a critic",
+        "unet with --recipe fast is trained without a critic",
     ),
     "another method's model": (
         lambda d, t: [
@@ -495,15 +497,15 @@ REFUSED: dict[str, tuple[Argv, str]] = {
             "--from",
             d / "srgan.safetensors",
         ],
-        "the model is from srgan, not from unet",
+        "the model was trained with srgan, not with unet",
     ),
     "two contrasts": (
         lambda d, t: ["train", "unet", t / "m", "--fine", d / HIGH, t / "slice_T1w.nii"],
-        "several contrasts at once: bids-sr ... --sr-target anat",
+        "bids-sr ... --sr-target anat --sr-method attunet for a model of several contrasts",
     ),
     "fused contrasts": (
         lambda d, t: ["apply", "M2C", d / LOW, t / "o.nii"],
-        "the model requires 2 contrasts of one",
+        "the model requires 2 contrasts of the same participant",
     ),
     "factor of a pair": (
         lambda d, t: [
@@ -517,7 +519,7 @@ REFUSED: dict[str, tuple[Argv, str]] = {
             "--factor",
             "3",
         ],
-        "the two images have the ratio 2 x 2 x 1",
+        "the two images have a ratio of 2 x 2 x 1",
     ),
     "factor of a model": (
         lambda d, t: ["apply", "M", d / LOW, t / "o.nii", "--factor", "3"],
@@ -529,7 +531,7 @@ REFUSED: dict[str, tuple[Argv, str]] = {
     ),
     "patches of an interpolation": (
         lambda d, t: ["apply", "linear", d / LOW, t / "o.nii", "--patch", "16"],
-        "linear is an interpolation of whole images",
+        "linear interpolates whole images",
     ),
     "small patches": (
         lambda d, t: ["apply", "M", d / LOW, t / "o.nii", "--patch", "7"],
@@ -537,7 +539,7 @@ REFUSED: dict[str, tuple[Argv, str]] = {
     ),
     "overlap of patches": (
         lambda d, t: ["apply", "M", d / LOW, t / "o.nii", "--patch", "16", "--overlap", "16"],
-        "--overlap 16\n  why: expected less than --patch 16",
+        "--overlap 16\n  why: the overlap must be smaller than the patch size (--patch 16)",
     ),
     "overlap of whole images": (
         lambda d, t: ["apply", "M", d / LOW, t / "o.nii", "--overlap", "4"],
@@ -545,7 +547,7 @@ REFUSED: dict[str, tuple[Argv, str]] = {
     ),
     "overlap of no patches": (
         lambda d, t: ["apply", "M", d / LOW, t / "o.nii", "--patch", "0", "--overlap", "4"],
-        "an overlap is possible only with patches",
+        "--overlap applies only to patch-based inference",
     ),
     "resolution": (
         lambda d, t: ["apply", "M", d / HIGH, t / "o.nii"],
@@ -557,11 +559,11 @@ REFUSED: dict[str, tuple[Argv, str]] = {
     ),
     "contrast not known": (
         lambda d, t: ["apply", "M", t / "plain.nii", t / "o.nii"],
-        "the contrast is unknown",
+        "the contrast cannot be determined",
     ),
     "shifted reference": (
         lambda d, t: ["evaluate", t / "moved_T2starw.nii", "--image", d / LOW],
-        "does not cover the",
+        "does not have the same field of view",
     ),
     "no source": (
         lambda d, t: ["evaluate", d / HIGH],
@@ -569,11 +571,11 @@ REFUSED: dict[str, tuple[Argv, str]] = {
     ),
     "two sources": (
         lambda d, t: ["evaluate", d / HIGH, "--image", d / LOW, "--degradation", "kspace"],
-        "both were specified",
+        "both options were specified",
     ),
     "over itself": (
         lambda d, t: ["apply", "linear", d / LOW, d / LOW],
-        "the output file is the input image",
+        "the output file is the same as the input image",
     ),
     "not a NIfTI": (
         lambda d, t: ["apply", "linear", t / "text.nii", t / "o.nii"],
@@ -582,7 +584,7 @@ REFUSED: dict[str, tuple[Argv, str]] = {
     "no file": (lambda d, t: ["apply", "linear", t / "nowhere.nii", t / "o.nii"], "no such file"),
     "name of the result": (
         lambda d, t: ["apply", "linear", d / LOW, t / "o.png"],
-        "use a name that ends in .nii.gz",
+        "use a file name that ends in .nii.gz",
     ),
     "constant": (
         lambda d, t: ["apply", "linear", t / "flat_T1w.nii", t / "o.nii"],
@@ -590,11 +592,11 @@ REFUSED: dict[str, tuple[Argv, str]] = {
     ),
     "mask of another grid": (
         lambda d, t: ["apply", "linear", d / LOW, t / "o.nii", "--mask", d / HIGH],
-        "a mask of",
+        "expected a non-empty mask with the shape of the image",
     ),
     "pickle": (
         lambda d, t: ["card", t / "x.pth"],
-        "not opened because they may contain a program",
+        "not opened because they may contain executable code",
     ),
     "threads": (
         lambda d, t: ["apply", "M", d / LOW, t / "o.nii", "--threads", "0"],
@@ -645,7 +647,7 @@ def test_force_overrules_the_contrast_and_says_so(
         "T1w",
     ]
     assert main([*argv, "--force"]) == 0
-    assert "--force overruled: contrast" in capsys.readouterr().out
+    assert "allowed by --force: contrast" in capsys.readouterr().out
     assert any(
         "contrast" in note for note in json.loads((tmp_path / "o.json").read_text())["Notes"]
     )
@@ -715,8 +717,8 @@ def test_a_training_stopped_by_the_clock_continues_with_the_same_command(
     capsys.readouterr()
     assert train_stopped_at(7, monkeypatch, data, out, *limit)[:7][-1] == ("search", 7)
     text = capsys.readouterr().out
-    assert "stopped by --max-minutes (search: 7 of 12 steps, refit: 1 of" in text
-    assert f"rerun the same command to continue from the checkpoints in {work}" in text
+    assert "Training was stopped by --max-minutes (search: 7 of 12 steps, refit: 1 of" in text
+    assert f"Rerun the same command to continue training from the checkpoints in {work}" in text
     assert json.loads((tmp_path / "cut.json").read_text())["reproducible"] is False
     assert work.is_dir()
     # the next portion is over in the first step, which is the ninth of all

@@ -181,10 +181,10 @@ REFUSED = {
     "one number": (["--split", "4"], "expected two or three numbers"),
     "measured images at another resolution": (
         ["--folds", "2", "--coarse", *PEOPLE, "--test-coarser", "2"],
-        "measured low-resolution images have only one resolution",
+        "measured low-resolution images are available at only one resolution",
     ),
-    "validation": (["--split", "3", "1", "--validation", "1"], "needs --folds"),
-    "validate on": (["--split", "3", "1", "--validate-on", "01"], "needs --test-on"),
+    "validation": (["--split", "3", "1", "--validation", "1"], "requires --folds"),
+    "validate on": (["--split", "3", "1", "--validate-on", "01"], "requires --test-on"),
     "setting of another method": (
         ["--folds", "2", "--set", "tv.tv=0.1"],
         "tv is not one of the compared methods",
@@ -213,7 +213,7 @@ def test_degradations_that_differ_and_unknown_methods_are_refused(
 ) -> None:
     argv = [str(tmp_path / "c"), "--fine", *scans, "--folds", "2", "--factor", "2"]
     assert main(["compare", "unet,ccnn3d", *argv]) == 2
-    assert "choose one for all methods" in capsys.readouterr().err
+    assert "choose one degradation for all methods" in capsys.readouterr().err
     assert main(["compare", "unett", *argv]) == 2
     assert "did you mean 'unet'?" in capsys.readouterr().err.lower()
 
@@ -224,8 +224,8 @@ def test_a_dry_run_prints_the_sets_and_the_table_of_others_is_refused(
     argv = ["compare", "unet", str(tmp_path / "c"), "--fine", *scans, *QUICK, "--dry-run"]
     assert main([*argv, "--split", "2", "1", "1"]) == 0
     said = capsys.readouterr().out
-    assert "fold 1 of 1: train on" in said
-    assert "1 training(s): unet, factor 2 x 2 x 1" in said
+    assert "Fold 1 of 1: train on" in said
+    assert "1 training run(s): unet; super-resolution factor 2 x 2 x 1" in said
     assert not list(tmp_path.iterdir())
     (tmp_path / "c.tsv").write_text("mine\n")
     assert main([*argv, "--split", "2", "1", "1"]) == 2

@@ -131,7 +131,7 @@ REFUSED = {
             "--folds",
             "2",
         ],
-        "there are 11 high-resolution images",
+        "11 high-resolution images were specified",
     ),
     "one channel": (
         lambda folder: ["--channels", "T1w", *given(folder)[4:], "--folds", "2"],
@@ -168,17 +168,17 @@ def test_scans_that_are_no_prepared_heads_are_refused(
 ) -> None:
     words = given(folder)
     lacking = [word for word in words if "sub-02" not in word or "FLAIR" not in word]
-    assert "no scan of FLAIR" in refusal(lacking, tmp_path, capsys)
+    assert "no FLAIR scan" in refusal(lacking, tmp_path, capsys)
     first_coarse = words.index("--coarse") + 1
     swapped = [*words[:first_coarse], *reversed(words[first_coarse:])]
-    assert "specify both lists in the same order" in refusal(swapped, tmp_path, capsys)
-    assert "uses a single contrast" in refusal(words, tmp_path, capsys, "srgan")
+    assert "in the same order" in refusal(swapped, tmp_path, capsys)
+    assert "uses only one contrast" in refusal(words, tmp_path, capsys, "srgan")
     bright = tmp_path / "bright" / "sub-01_res-hr_desc-measured_T1w.nii.gz"
     bright.parent.mkdir()
     save_image((900 * scan(0, 0)).astype(np.float32), AFFINE, bright)
     first = str(folder / bright.name)
     changed = [str(bright) if word == first else word for word in words]
-    assert "not from 0 to 1" in refusal(changed, tmp_path, capsys)
+    assert "expected values between 0 and 1" in refusal(changed, tmp_path, capsys)
     save_image(scan(0, 0)[1:].astype(np.float32), AFFINE, bright)
     assert "differs from the grid" in refusal(changed, tmp_path, capsys)
     again = folder / "again" / Path(first).name
@@ -186,7 +186,7 @@ def test_scans_that_are_no_prepared_heads_are_refused(
     save_image(scan(0, 0).astype(np.float32), AFFINE, again)
     twice = [*words[: first_coarse - 1], str(again), *words[first_coarse - 1 :]]
     twice += [word for word in words if "sub-01_res-hr_desc-bspline_T1w" in word]
-    assert "second T1w scan of sub-01" in refusal(twice, tmp_path, capsys)
+    assert "sub-01 already has a T1w scan" in refusal(twice, tmp_path, capsys)
 
 
 SPACE = ["--set", "critic_learning_rate=1e-5..1e-2", "iterations=3", "filters=4", "batch=2"]
@@ -223,7 +223,9 @@ def test_a_search_with_channels_is_scored_on_the_validation_participants_of_comp
     assert about["Channels"] == CONTRASTS
     # the printed command has the same participants, and tests on the one that was left out
     text = capsys.readouterr().out
-    (line,) = [line for line in text.splitlines() if line.startswith("train and test it: ")]
+    (line,) = [
+        line for line in text.splitlines() if line.startswith("To train and test the model")
+    ]
     assert main(shlex.split(line.partition(": ")[2])[1:]) == 0
     compared = json.loads((tmp_path / "s-best.json").read_text())["Comparison"]
     (fold,) = compared["Folds"]
@@ -243,7 +245,7 @@ def test_a_search_is_scored_on_named_participants(
     assert main([*argv, "--validate-on", "02", *QUICK]) == 0
     assert trials[0][1] == {who: (who == "sub-02", 3) for who in PEOPLE}
     line = capsys.readouterr().out.splitlines()[-1]
-    assert line.startswith("train it: bids-sr BIDS_DIR OUTPUT_DIR participant --sr-target anat")
+    assert ": bids-sr BIDS_DIR OUTPUT_DIR participant --sr-target anat" in line
     assert "--set unet.iterations=3 unet.filters=4" in line
     # one contrast, without channels
     t1w = [str(folder / f"{who}_res-hr_desc-measured_T1w.nii.gz") for who in PEOPLE]
@@ -255,11 +257,11 @@ def test_a_search_is_scored_on_named_participants(
 @pytest.mark.parametrize(
     ("words", "why", "fix"),
     [
-        (["--validate-on", "09"], "no image of that participant", "sub-01 sub-02 sub-03 sub-04"),
-        (["--validate-on", "01", "02", "03", "04"], "no participant is left", "at least one"),
+        (["--validate-on", "09"], "no image from this participant", "sub-01 sub-02 sub-03 sub-04"),
+        (["--validate-on", "01", "02", "03", "04"], "no participants are left", "at least one"),
         (["--split", "2", "1"], "expected three numbers", ""),
-        (["--split", "2", "1", "2"], "the set sizes add up to 5 participants", "add up"),
-        (["--split", "2", "1", "1", "--validate-on", "01"], "both select", "omit one"),
+        (["--split", "2", "1", "2"], "the sizes add up to 5 participants", "add up"),
+        (["--split", "2", "1", "1", "--validate-on", "01"], "both options select", "omit one"),
     ],
 )
 def test_a_search_refuses_participants_that_it_cannot_be_scored_on(
@@ -278,5 +280,5 @@ def test_a_search_with_channels_refuses_methods_of_one_contrast(
 ) -> None:
     assert main(["search", "resnet3d", str(tmp_path / "s"), *given(folder)]) == 2
     text = capsys.readouterr().err
-    assert "uses a single contrast" in text
+    assert "uses only one contrast" in text
     assert "attunet" in text

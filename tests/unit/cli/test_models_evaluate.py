@@ -124,11 +124,11 @@ def test_one_participant_is_told_why_there_are_no_tests(
     argv = ["evaluate", references(data)[0], "--degradation", "kspace", "-o", str(out)]
     assert main(argv) == 0
     shown = capsys.readouterr().out
-    assert "note: no tests and no analysis of variance" in shown
-    assert "only sub-01 was tested. Test two participants or more" in shown
+    assert "Note: Statistical tests and the analysis of variance were skipped" in shown
+    assert "at least two participants; only sub-01 was tested" in shown
     assert not (tmp_path / "t_tests.tsv").exists()
     assert main([*argv[:1], *references(data), *argv[2:]]) == 0
-    assert "no tests" not in capsys.readouterr().out
+    assert "were skipped" not in capsys.readouterr().out
     assert (tmp_path / "t_tests.tsv").exists()
 
 
@@ -180,7 +180,7 @@ def test_a_mismatch_has_to_be_allowed_by_name(
         assert "--allow resolution" in said.err
         assert not list(tmp_path.iterdir())
     else:
-        assert "--allow overruled: resolution" in said.out
+        assert "allowed by --allow: resolution" in said.out
 
 
 Argv = Callable[[Path, Path], list[object]]
@@ -188,7 +188,7 @@ HIGH, LOW = "sub-01_acq-high_T1w.nii.gz", "sub-01_acq-low_T1w.nii.gz"
 REFUSED: dict[str, tuple[Argv, str]] = {
     "fewer images": (
         lambda d, t: ["evaluate", *references(d), "--image", d / LOW],
-        "--image: 1 value(s)\n  why: there are 3 references",
+        "--image: 1 value(s)\n  why: 3 references were specified",
     ),
     "fewer groups": (
         lambda d, t: ["evaluate", *references(d), "--degradation", "block", "--group", "a"],
@@ -199,31 +199,31 @@ REFUSED: dict[str, tuple[Argv, str]] = {
             *("evaluate", *references(d), "--degradation", "block"),
             *("--group", "a", "a", "b"),
         ],
-        "--group b: one participant\n  why: Welch's analysis of variance needs",
+        "--group b: the group contains only one participant\n  why: Welch's analysis of variance",
     ),
     "one group": (
         lambda d, t: [
             *("evaluate", *references(d), "--degradation", "block"),
             *("--group", "a", "a", "a"),
         ],
-        "compares two or more groups",
+        "compares at least two groups",
     ),
     "one reference with a group": (
         lambda d, t: [
             *("evaluate", d / HIGH, "--degradation", "block", "--group", "a", "-o", t / "t.tsv")
         ],
-        "--group a: one participant",
+        "--group a: the group contains only one participant",
     ),
     "two groups": (
         lambda d, t: [
             *("evaluate", d / HIGH, d / LOW, "--degradation", "block"),
             *("--group", "a", "b"),
         ],
-        "a participant is in two groups",
+        "the participant was assigned to two groups",
     ),
     "twice": (
         lambda d, t: ["evaluate", d / HIGH, d / HIGH, "--degradation", "block"],
-        "duplicate reference",
+        "the reference is listed more than once",
     ),
     "figures without a table": (
         lambda d, t: ["evaluate", d / HIGH, "--image", d / LOW, "--figures", "png"],
@@ -242,7 +242,7 @@ REFUSED: dict[str, tuple[Argv, str]] = {
     ),
     "another grid": (
         lambda d, t: ["correlate", d / HIGH, d / LOW],
-        "not on the grid of",
+        "is not on the same grid as",
     ),
     "no correlation": (
         lambda d, t: ["correlate", d / HIGH, t / "flat.nii"],
@@ -250,7 +250,7 @@ REFUSED: dict[str, tuple[Argv, str]] = {
     ),
     "figure of another kind": (
         lambda d, t: ["correlate", d / HIGH, d / HIGH, "--figure", t / "x.pdf"],
-        "use a name that ends in .png",
+        "use a file name that ends in .png",
     ),
 }
 

@@ -182,7 +182,8 @@ def test_another_checksum_ends_with_2_and_names_both(
 
 def test_a_download_with_another_checksum_is_not_kept(server: str, kept: Path) -> None:
     with pytest.raises(
-        UsageError, match=r"(?s)127\.0\.0\.1.*expected a value that begins with dcbb9e9d.*retry"
+        UsageError,
+        match=r"(?s)127\.0\.0\.1.*expected a checksum that starts with dcbb9e9d.*try again",
     ):
         keep_vgg19(Vgg19Options(download=True), base=server)
     assert left(kept.parents[1]) == []
@@ -218,7 +219,7 @@ def test_another_network_is_refused_by_name(content: object, tmp_path: Path, kep
     file = tmp_path / NAME
     torch.save(content, file)
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
-    with pytest.raises(UsageError, match=rf"(?s){NAME}: not .*torchvision's {NAME}"):
+    with pytest.raises(UsageError, match=rf"(?s){NAME}: not .*torchvision file {NAME}"):
         keep_vgg19(Vgg19Options(file=file), digits=digest[:8])
     assert not kept.exists()
 
@@ -231,12 +232,13 @@ def test_a_connection_that_ends_early_leaves_nothing_and_says_what_to_do(
     error = capsys.readouterr().err
     assert f"{server}/short/{NAME}" in error
     assert "the download ended after 1000 of" in error
-    assert f"specify it: bids-sr-models vgg19 {NAME}" in error
+    assert f"run bids-sr-models vgg19 {NAME}" in error
     assert left(kept.parents[1]) == []
 
 
 @pytest.mark.parametrize(
-    ("path", "reason"), [("", "no connection"), ("/missing", "the server responded 404")]
+    ("path", "reason"),
+    [("", "the server could not be reached"), ("/missing", "the server responded with 404")],
 )
 def test_without_network_or_file_it_says_what_to_do_by_hand(
     path: str, reason: str, server: str, kept: Path, capsys: pytest.CaptureFixture[str]
@@ -281,21 +283,29 @@ def test_an_interrupted_download_leaves_nothing_and_old_parts_are_removed(
 REFUSED = {
     "nothing there": (
         ["vgg19"],
-        f"hub/checkpoints/{NAME}\n  why: the file is not in the cache",
+        f"hub/checkpoints/{NAME}\n  why: the weights file was not found in the torch cache",
         "--download",
     ),
     "missing": (
         ["vgg19", "absent.pth"],
-        "absent.pth\n  why: file not found",
-        "Check the path",
+        "absent.pth\n  why: the file does not exist",
+        "check the path",
     ),
     "folder": (
         ["vgg19", "/"],
-        "/\n  why: cannot be read (Is a directory)",
-        "Specify a readable file",
+        "/\n  why: the file could not be read (Is a directory)",
+        "specify a readable file",
     ),
-    "converted": (["vgg19", "x.safetensors"], "is already a .safetensors file", "--vgg-weights"),
-    "both": (["vgg19", "x.pth", "--download"], "x.pth was specified", "omit one of them"),
+    "converted": (
+        ["vgg19", "x.safetensors"],
+        "already been converted to a .safetensors file",
+        "--vgg-weights",
+    ),
+    "both": (
+        ["vgg19", "x.pth", "--download"],
+        "x.pth was specified",
+        "omit the file or --download",
+    ),
 }
 
 
@@ -313,8 +323,8 @@ def test_refusals_end_with_2_and_name_the_way_out(
 
 PLACES = {
     "of another kind": ("weights.pth", "must end in .safetensors"),
-    "a folder": ("folder.safetensors", "it is a directory"),
-    "below a file": ("file/x.safetensors", "the directory cannot be created"),
+    "a folder": ("folder.safetensors", "the path is a directory"),
+    "below a file": ("file/x.safetensors", "the directory could not be created"),
 }
 
 
@@ -332,7 +342,7 @@ def test_a_place_that_cannot_be_written_is_refused_before_the_file_is_read(
     assert main(["vgg19", "absent.pth"]) == 2
     error = capsys.readouterr().err
     assert reason in error
-    assert "set BIDS_SR_VGG19 to" in error
+    assert "environment variable BIDS_SR_VGG19 to" in error
 
 
 def test_a_folder_without_permission_is_refused(

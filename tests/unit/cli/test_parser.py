@@ -159,7 +159,11 @@ def test_what_is_not_understood_is_refused(line: str, says: str) -> None:
 def test_an_option_is_proposed_only_where_one_is_close(option: str, proposed: str) -> None:
     with pytest.raises(UsageError) as refusal:
         parse(f"{option} 3")  # of other programs, misspelt, or shortened
-    wanted = f"did you mean {proposed!r}?" if proposed else "see bids-sr --help"
+    wanted = (
+        f"did you mean {proposed!r}?"
+        if proposed
+        else "run bids-sr --help for the available options"
+    )
     assert refusal.value.notice.remedy == wanted
     assert refusal.value.notice.what.startswith(f"unrecognized arguments: {option}")
 
@@ -277,17 +281,20 @@ def test_each_command_answers_with_its_own_usage(
 ) -> None:
     assert importlib.import_module(program).main(argv) == 2
     shown = capsys.readouterr().err
-    assert f"fix: the command is: {usage}" in shown
+    assert f"fix: usage: {usage}" in shown
     assert ("output_dir" in shown) == ("bids_dir" in usage)
 
 
 @pytest.mark.parametrize(
     ("argv", "told"),
     [
-        (["A=x", "A=y", "--events", "e"], "NAME=FILE: A=x A=y\n  why: duplicate name"),
+        (
+            ["A=x", "A=y", "--events", "e"],
+            "NAME=FILE: A=x A=y\n  why: each series must have a unique name",
+        ),
         (
             ["A=x", "--events", "e", "--other-events", "t"],
-            "--other-run, --other-events\n  why: both options",
+            "--other-run, --other-events\n  why: --other-run and --other-events must be specified",
         ),
     ],
 )

@@ -127,12 +127,15 @@ def test_what_cannot_be_set_is_refused_before_training(
 def test_list_shows_the_settings_of_a_method(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", "tv", "sbl"]) == 0
     text = capsys.readouterr().out
-    assert "Settings of --recipe paper (bids-sr ... --set tv.SETTING=VALUE)" in text
+    assert (
+        "Settings of --recipe paper (change a setting with bids-sr ... --set tv.SETTING=VALUE)"
+        in text
+    )
     rows = [line for line in text.splitlines() if line.startswith("  tv ")]
     assert len(rows) == 2  # of both recipes
     assert all("0.01" in row and "0 to 0.1, equation 2" in row for row in rows)
     assert "sbl: sparse Bayesian learning" in text
-    assert "no network is trained" in text
+    assert "does not train a network" in text
     assert main(["list", "tvv"]) == 2
     assert "did you mean 'tv'?" in capsys.readouterr().err
 
@@ -187,11 +190,13 @@ def test_a_search_that_was_killed_continues_to_the_same_table(
     assert len({row["learning_rate"] for row in rows}) == 3
     best = max(rows, key=lambda row: float(row["psnr"]))
     text = capsys.readouterr().out
-    assert f"best: trial {best['trial']}, held-out PSNR {best['psnr']} dB" in text
+    assert f"Best trial: trial {best['trial']}, held-out PSNR {best['psnr']} dB" in text
 
     # the printed command gives a model with the score of the table
-    command = next(line for line in text.splitlines() if line.startswith("train it: "))
-    program, *argv = shlex.split(command.removeprefix("train it: "))
+    command = next(
+        line for line in text.splitlines() if line.startswith("To train the model with")
+    )
+    program, *argv = shlex.split(command.partition(": ")[2])
     assert program == "bids-sr-models"
     assert main(argv) == 0
     card = read_card(halted.with_name("halted-best.safetensors"))
@@ -205,7 +210,7 @@ def test_a_table_of_another_search_is_not_continued(
     assert searched(fine, out, "--trials", "1") == 0
     before = out.with_name("table.tsv").read_bytes()
     assert searched(fine, out, "--trials", "1", "--seed", "1") == 2
-    assert "not a table of a search with these settings" in capsys.readouterr().err
+    assert "written by a search with other settings or images" in capsys.readouterr().err
     assert out.with_name("table.tsv").read_bytes() == before
 
 
@@ -222,7 +227,7 @@ def test_a_trial_that_diverges_has_no_score_and_is_not_the_best(
     assert searched(fine, tmp_path / "table", "--trials", "2") == 0
     rows = (tmp_path / "table.tsv").read_text().splitlines()
     assert [row.split("\t")[-1] for row in rows] == ["outcome", "diverged", "diverged"]
-    assert "no trial has a score" in capsys.readouterr().out
+    assert "No trial has a score" in capsys.readouterr().out
 
 
 def test_alpha_of_tv_is_chosen_by_a_grid_search(
@@ -254,7 +259,7 @@ def test_alpha_of_tv_is_chosen_by_a_grid_search(
     assert scores[2] < min(scores[:2]) - 0.5
     best = max(range(3), key=scores.__getitem__)
     said = capsys.readouterr().out
-    assert f"best: trial {best + 1}" in said
+    assert f"Best trial: trial {best + 1}" in said
     search = json.loads(table.with_name("alpha.json").read_text())["Search"]
     assert (search["Grid"], search["ScoredOn"]) == (True, ["sub-2_T1w"])
     # the score is that of the evaluation of the best model's network in the held-out image
@@ -286,8 +291,8 @@ def test_a_search_with_one_image_scores_what_training_does_not_see(
 @pytest.mark.parametrize(
     ("method", "recipe", "why", "fix"),
     [
-        ("srgan", "paper", "the recipe holds no data out", "paper-mse"),
-        ("sbl", "fast", "does not train a network", "a method with training"),
+        ("srgan", "paper", "the recipe does not use held-out data", "paper-mse"),
+        ("sbl", "fast", "does not train a network", "a method that trains a network"),
     ],
 )
 def test_a_recipe_without_held_out_scores_is_not_searched(

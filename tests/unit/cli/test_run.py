@@ -254,7 +254,8 @@ def test_a_full_disk_is_said_once_last_and_alone(
     assert capsys.readouterr().err == (
         f"bids-sr: disk full: wf.fit\n  why: OSError\n  fix: Do this.\n  see:"
         f" {tmp_path}/crash-1.txt\n"
-        "In total, about 1.2 GB of output and 3.5 GB of work are needed.\n"
+        "In total, about 1.2 GB are required for the outputs and 3.5 GB for the working"
+        " directory.\n"
     )
 
 

@@ -78,7 +78,7 @@ def test_print_only_shows_what_would_be_submitted(
     assert "#SBATCH --partition=long\n" in text
     assert "#SBATCH --time=0-02:00:00\n" in text
     assert "#SBATCH --mem=8735M\n" in text
-    assert "no job was submitted" in text
+    assert "No jobs were submitted" in text
     assert not (tmp_path / "sbatch").exists()
     (made,) = submissions(tmp_path / "out")
     assert made.participants == ("sub-02", "sub-03")
@@ -98,7 +98,10 @@ def test_submission_status_retry_and_cancel(
     assert slurm_main.main(["status", out]) == 0
     assert "1 pending, 1 running, group level pending" in capsys.readouterr().out
     assert call("--participant-label", "01", "03") == 2
-    assert "sub-01: already pending or running" in capsys.readouterr().err
+    assert (
+        "sub-01: jobs for these participants are already pending or running"
+        in capsys.readouterr().err
+    )
     assert slurm_main.main(["cancel", out, "--participant-label", "sub-02"]) == 0
     assert (tmp_path / "scancel").read_text() == "1_2\n"
     values = {
@@ -126,8 +129,8 @@ def test_submission_status_retry_and_cancel(
     assert "#SBATCH --mem=9395M" in capsys.readouterr().out
     assert slurm_main.main(["retry", out]) == 0
     text = capsys.readouterr().out
-    assert "again: sub-01 sub-02 with " in text
-    assert "again: group\n" in text
+    assert "Resubmitting sub-01 sub-02 with " in text
+    assert "Resubmitting the group-level job\n" in text
     assert len((tmp_path / "sbatch").read_text().splitlines()) == 4
 
 
@@ -140,8 +143,8 @@ def test_wait_ends_with_1_and_names_who_is_lost(
     # the queue is empty at once, and nobody left a status
     assert call("--wait", "--no-group") == 1
     text = capsys.readouterr().out
-    assert "sub-02\n  why: never started; " in text
-    assert "group" not in text.split("submitted:")[1]
+    assert "sub-02\n  why: job never started; " in text
+    assert "group" not in text.split("Submitted jobs:")[1]
 
 
 def test_all_problems_at_once(
@@ -202,7 +205,7 @@ def test_tasks_of_an_array_submit_no_jobs_of_their_own(
 ) -> None:
     (tmp_path / "plugin.toml").write_text('plugin = "SLURM"\n')
     assert call("--use-plugin", str(tmp_path / "plugin.toml")) == 2
-    assert "--use-plugin: tasks of an array cannot submit jobs" in capsys.readouterr().err
+    assert "--use-plugin: tasks of a job array cannot submit jobs" in capsys.readouterr().err
     assert untouched(tmp_path)
 
 
@@ -229,7 +232,7 @@ def test_tasks_that_may_be_requeued_do_not_clean_their_directory(
 ) -> None:
     assert call("--clean-workdir") == 2
     assert "--clean-workdir: a requeued task" in (told := capsys.readouterr().err)
-    assert "specify a new directory with -w" in told
+    assert "specify a new working directory with -w" in told
     assert untouched(tmp_path)
 
 
@@ -244,7 +247,7 @@ def test_more_tasks_than_an_array_holds(
     program(tmp_path / "bin" / "scontrol", "echo 'MaxArraySize = 3'")
     assert call() == 2
     assert (
-        "3 tasks: an array on this cluster holds at most 2. Use --batch 2"
+        "has 3 tasks, but this cluster allows at most 2 tasks per array. Use --batch 2"
         in capsys.readouterr().err
     )
     assert untouched(tmp_path)
@@ -319,7 +322,7 @@ def test_a_dry_run_writes_nothing(
     call: Call, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert call("--dry-run") == 0
-    assert "3 participants in 3 tasks; each requests 4 processors" in capsys.readouterr().out
+    assert "3 participants in 3 tasks; each task requests 4 processors" in capsys.readouterr().out
     assert untouched(tmp_path)
 
 

@@ -52,5 +52,5 @@ def test_a_folder_that_was_removed_is_named(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 2
-    assert "the current folder\n  why: it was removed" in done.stderr
+    assert "the current working directory does not exist\n" in done.stderr
     assert not (tmp_path / "result").exists()

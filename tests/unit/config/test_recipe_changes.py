@@ -70,7 +70,7 @@ def test_the_whole_help_lists_every_setting_with_range_and_default() -> None:
     text = " ".join(build_parser(everything=True).format_help().split())
     assert "tv, paper: tv 0 to 100 (0.01), filters 4 to 256 (32)" in text
     assert "adversarial 0 to 1 (0)" in text
-    assert "settings of recipes" not in build_parser().format_help()
+    assert "settings of the training recipes" not in build_parser().format_help()
 
 
 def test_a_change_reaches_the_training_of_its_method_and_its_text(tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ def test_scans_as_acquired_are_a_series_of_the_kit(
     assert [e["series"] for e in read_key(tmp_path / "only").values()] == ["native"]
     (derivatives / "dataset_description.json").unlink()
     assert rate("rate-make", derivatives, tmp_path / "none", "--series", "native") == 2
-    assert "keep the data set in its place" in capsys.readouterr().err
+    assert "keep the BIDS dataset at its original location" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

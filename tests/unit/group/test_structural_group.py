@@ -203,7 +203,10 @@ def test_the_call_writes_tables_and_a_page(
     write_scans(places[1], "05", 0.0, "1")
     write_scans(places[1], "05", 1.0, "2")
     assert group(places, "--protocol", "scanner") == 0
-    assert "joining 6 tables of structural scans of 5 participants" in capsys.readouterr().out
+    assert (
+        "Combining 6 metrics tables of structural scans from 5 participants"
+        in capsys.readouterr().out
+    )
     for name in ("metrics", "methods", "protocols", "agreement", "variability", "change"):
         table = pd.read_csv(places[1] / f"group_scans_{name}.tsv", sep="\t")
         described = json.loads((places[1] / f"group_scans_{name}_columns.json").read_text())

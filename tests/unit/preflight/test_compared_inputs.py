@@ -69,7 +69,7 @@ def test_a_file_and_a_folder_give_the_series_of_the_run(maker: BidsMaker) -> Non
     )
     alone = planned(maker)
     assert alone.runs[0].compared == {}
-    assert stage_minutes(settings_for(maker, *asked))["series of other programs"] > 0
+    assert stage_minutes(settings_for(maker, *asked))["series from other programs"] > 0
     assert plan.estimate.work_gb > alone.estimate.work_gb
 
 

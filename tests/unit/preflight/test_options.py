@@ -197,7 +197,10 @@ def test_members_and_placebos_cost_what_their_method_does(maker: BidsMaker) -> N
             stage_minutes(settings_for(maker, "--sr-method", method, *given))
             for given in ((), options)
         )
-        return more["super-resolution and baselines"] - alone["super-resolution and baselines"]
+        return (
+            more["super-resolution and baseline methods"]
+            - alone["super-resolution and baseline methods"]
+        )
 
     assert 0 < added("vit", "--n-ensemble", "3") < added("cpce", "--n-ensemble", "3")
     assert added("vit", "--null-checks") == 0, "it has no placebos"

@@ -391,10 +391,10 @@ class TestEstimate:
         ]
         grows = {stage for stage, minutes in added[0].items() if minutes > 0}
         assert grows >= {
-            "head motion and slice timing",
-            "super-resolution and baselines",
+            "head-motion and slice-timing correction",
+            "super-resolution and baseline methods",
             "activation maps",
-            "storing",
+            "storing the outputs",
         }
         assert grows.isdisjoint({"training", "registration"})
         assert added[1] == pytest.approx(added[0])
@@ -416,7 +416,7 @@ class TestEstimate:
         dear = Cost(always=6000.0)
         monkeypatch.setattr(motion.average_volumes, "cost", dear)
         after = stage_minutes(settings)
-        stage = "head motion and slice timing"
+        stage = "head-motion and slice-timing correction"
         assert after.pop(stage) == pytest.approx(before.pop(stage) + 100, abs=0.1)
         assert after == before
 
@@ -424,7 +424,7 @@ class TestEstimate:
         alone = sum(stage_minutes(settings_for(maker)).values())
         maker.subject("02")
         both = sum(stage_minutes(settings_for(maker)).values())
-        start = stage_minutes(settings_for(maker))["program start and report pages"]
+        start = stage_minutes(settings_for(maker))["starting the program and writing the reports"]
         assert both - start == pytest.approx(2 * (alone - start))
 
     def test_more_processes_are_faster_and_need_more_memory(self, maker: BidsMaker) -> None:

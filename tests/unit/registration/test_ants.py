@@ -67,5 +67,5 @@ def test_two_images_have_two_names(image: Volume) -> None:
 
 
 def test_a_program_that_fails_is_named_with_its_version() -> None:
-    with pytest.raises(RuntimeError, match=r"Atropos failed with code \d+ \(antspyx \d"):
+    with pytest.raises(RuntimeError, match=r"Atropos failed with exit code \d+ \(antspyx \d"):
         run_program("Atropos", ["-d", "3", "-i", "Nothing[3]"])

@@ -112,7 +112,7 @@ def test_another_run_and_a_series_without_its_mean_are_refused(scene):
     other = seen(scene, lambda volume, t: scene[0] + rng.normal(0, 12, SHAPE))
     assert "another run" in refusal_of(other)[0]
     demeaned = seen(scene, lambda volume, t: volume - scene[0])
-    assert "was the mean subtracted" in refusal_of(demeaned)[0]
+    assert "mean may have been subtracted" in refusal_of(demeaned)[0]
 
 
 def test_one_pose_brings_a_realigned_series_into_register(scene, tmp_path):

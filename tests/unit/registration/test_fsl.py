@@ -84,9 +84,9 @@ def test_the_mask_of_bet_is_taken(programs: Path, head: Volume, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        (BET.replace("> 100", "> 1000"), "bet found no brain"),
-        ("pass", "without bet_mask.nii.gz"),
-        (BET.replace("> 100)", "> 100)[1:]"), "changed the grid"),
+        (BET.replace("> 100", "> 1000"), "BET returned an empty brain mask"),
+        ("pass", "did not write bet_mask.nii.gz"),
+        (BET.replace("> 100)", "> 100)[1:]"), "changed the image grid"),
         ("sys.exit('no license')", "no license"),
     ],
 )

@@ -67,7 +67,7 @@ def test_the_unit_of_the_images_does_not_matter(head):
 
 def test_what_is_refused(head):
     images, _, mask = head
-    with pytest.raises(ValueError, match="T1w, T2w, FLAIR, not from bold"):
+    with pytest.raises(ValueError, match="T1w, T2w, FLAIR; got bold"):
         segment_tissues({"bold": images["T1w"]}, mask, AFFINE)
     with pytest.raises(ValueError, match="not on the grid"):
         segment_tissues({"T1w": images["T1w"]}, mask[:-1], AFFINE)

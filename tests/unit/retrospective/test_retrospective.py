@@ -533,7 +533,10 @@ def test_the_command_goes_on_with_the_coarser_data(
     assert any("easier case than a real pair" in str(notice) for notice in plan.warnings)
     written = Settings.from_toml(next((out / "logs").glob("*/settings.toml")))
     assert (written.evaluation.retrospective, written.paths.bids_dir) == ("clean", maker.root)
-    assert "downsampling the data; the original series is the reference" in capsys.readouterr().out
+    assert (
+        "Downsampling the data; the original series will be the high-resolution reference"
+        in capsys.readouterr().out
+    )
 
 
 def test_a_run_at_rest_is_its_own_truth_too(maker: BidsMaker) -> None:

@@ -41,7 +41,7 @@ def test_scale_of_the_image_does_not_matter_and_darkness_is_refused() -> None:
     assert np.allclose(
         tissue_probabilities(image, mask), tissue_probabilities(7 * image, mask), atol=1e-3
     )
-    with pytest.raises(ValueError, match="zero inside its brain mask"):
+    with pytest.raises(ValueError, match="zero everywhere inside its brain mask"):
         tissue_probabilities(np.zeros(mask.shape), mask)
     with pytest.raises(ValueError, match="empty"):
         tissue_probabilities(image, np.zeros_like(mask))

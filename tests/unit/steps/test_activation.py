@@ -144,7 +144,7 @@ def test_confounds_that_are_named_take_the_place_of_the_default_ones(run, tmp_pa
     told = {"at_rest": False, "series_name": "raw", **OPTIONS, "nuisance": ["trans_[xy]", "csf"]}
     maps, *_ = maps_of(run, "raw", tmp_path, nuisance=told["nuisance"])
     [said] = caplog.messages
-    assert "this run has no confound csf" in said
+    assert "confounds of this run do not include csf" in said
     t = by_name(maps)["contrast-thumb_stat-t_desc-rawFwhm50_statmap"]
     assert t.sidecar["Model"]["Confounds"] == ["trans_x", "trans_y"]
     for one, other in zip(

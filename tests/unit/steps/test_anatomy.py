@@ -222,7 +222,7 @@ def test_the_brain_of_a_head_whose_header_is_wrong_by_a_quarter_turn_is_found(
     shifts = np.linalg.norm(apply(start[0], points) - apply(turn, points), axis=1)
     assert shifts.mean() < 2.5
     assert abs(facts["brain_turned_deg"] - 90) < 3
-    assert "turned the head by" in caplog.text
+    assert "rotated the head by" in caplog.text
 
 
 @pytest.mark.slow
@@ -237,7 +237,7 @@ def test_a_head_twice_as_large_as_any_is_doubted_on_the_console(
         )[2]
     assert any("900 to 1900" in doubt for doubt in facts["brain_doubts"])
     assert any("had to grow" in doubt for doubt in facts["brain_doubts"])
-    assert "aCompCor components and tissue signals are omitted" in caplog.text
+    assert "aCompCor components and tissue signals are not included" in caplog.text
 
 
 SOUND = {
@@ -438,7 +438,7 @@ def test_which_space_a_file_is_in_is_told_from_its_field_of_view(tmp_path: Path)
     turned = Volume(t1.data, rigid_matrix([0, 0, 0, 0.1, 0, 0], [0, 0, 0]) @ t1.affine)
     moved = Volume(t1.data, rigid_matrix([0, 20, 0, 0, 0, 0], [0, 0, 0]) @ t1.affine)
     assert not any(in_template_space(image, t1, t1w) for image in (turned, moved, t1w))
-    with pytest.raises(ValueError, match="specify brain, names of regions"):
+    with pytest.raises(ValueError, match="specify brain, names of atlas regions"):
         find_region(str(tmp_path / "missing.nii"), t1w, t1)
     with pytest.raises(ValueError, match="empty"):
         find_region(str(write(tmp_path / "none.nii", t1w)), t1w, t1)

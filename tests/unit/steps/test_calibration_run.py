@@ -100,7 +100,9 @@ def test_motion_is_undone_before_anything_is_measured(
         made.data[..., t] = np.roll(made.data[..., t], 1, axis=0)
         made.matrices[t, 0, 3] = 3.0
     found, facts = made.measure()
-    assert facts["reason"].startswith("the head moved by 3.0 mm, 1 mm are accepted")
+    assert facts["reason"].startswith(
+        "the head moved by 3.0 mm during the calibration run; at most 1 mm"
+    )
     monkeypatch.setattr(tools, "_MOST_MOTION_MM", 5.0)
     found, facts = made.measure()
     assert facts["usable"] is True
@@ -128,7 +130,7 @@ def test_the_task_is_taken_out_where_events_tell_it(made: Made, tmp_path: Path) 
     assert course.shape == (20, 1)  # rest is no condition
     made.data[brain()] += 120 * course[:, 0]
     kept, before = made.measure()
-    assert before["task"] == "no events"
+    assert before["task"] == "no events file"
     made.more["calibration_events"] = events
     sd, facts = made.measure()
     assert (facts["n_task"], facts["task"]) == (1, "events.tsv")
@@ -175,14 +177,14 @@ USELESS = {
     "constant": (still_constant, "constant over time within the brain"),
     "three volumes": (short, "it has 3 volumes in the steady state"),
     "restless": (restless, "19 of the 20 volumes"),
-    "moved": (drifted, "the head moved by 1.4 mm, 1 mm are accepted. Repeat it"),
+    "moved": (drifted, "the head moved by 1.4 mm during the calibration run; at most 1 mm"),
     "apart": (
         lambda made: made.facts.update(overlap=0.2),
-        "only 20% of the run's brain is covered",
+        "covers only 20% of the brain in the BOLD run",
     ),
     "unlike": (
         lambda made: made.facts.update(correlation=0.31),
-        "does not match the run (correlation 0.31)",
+        "does not match the BOLD run (spatial correlation 0.31)",
     ),
     "unregistered": (
         lambda made: made.facts.update(reason="it could not be registered"),
@@ -290,9 +292,9 @@ def test_another_head_is_seen(heads: Any, tmp_path: Path) -> None:
     )
     _, facts = register(heads, tmp_path, calibration_ref=Volume(data=other, affine=fine.affine))
     assert facts["correlation"] < 0.5 or facts["overlap"] < 0.5
-    assert "does not match the run" in tools.objection(facts) or "is covered" in tools.objection(
+    assert "does not match the BOLD run" in tools.objection(
         facts
-    )
+    ) or "covers only" in tools.objection(facts)
 
 
 def test_one_without_overlap_is_seen(heads: Any, tmp_path: Path) -> None:
@@ -304,7 +306,7 @@ def test_one_without_overlap_is_seen(heads: Any, tmp_path: Path) -> None:
     )
     facts = tools.agreement(boldref, mask, part, fine_mask[..., 14:], true, (2.0, 2.0, 1.0))
     assert 0.05 < facts["overlap"] < 0.4
-    assert "of the run's brain is covered" in tools.objection(facts)
+    assert "of the brain in the BOLD run" in tools.objection(facts)
 
 
 def test_its_head_motion_stands_in_a_scope_of_its_own() -> None:

@@ -178,7 +178,7 @@ def test_bf16_is_tried_refused_with_its_figure_and_can_be_forced(
     monkeypatch.setattr(quality, "_LARGEST_CHANGE", 0.001)
     with pytest.raises(
         ValueError,
-        match=r"bf16 changes t by 0\.\d+ of its noise.*0\.001 is allowed.*--force",
+        match=r"bf16 precision changes the t values by 0\.\d+ standard.*at most 0\.001.*--force",
     ):
         quality.guard_precision(**bold, precision="bf16", force=False)
     chosen, rows = quality.guard_precision(**bold, precision="bf16", force=True)

@@ -260,7 +260,7 @@ def test_a_mask_that_cannot_be_one_is_refused(reference, how):
     nb.Nifti1Image(
         np.full(SHAPE if how == "empty" else (5, 5, 5), how != "empty", np.uint8), AFFINE
     ).to_filename(mask)
-    with pytest.raises(ValueError, match="empty, or not on the grid"):
+    with pytest.raises(ValueError, match="empty or is not on the grid"):
         imported.import_mask(load(boldref), mask, origin="x", factor=(2.0, 2.0, 1.0))
 
 
@@ -313,7 +313,7 @@ def test_a_mask_of_impossible_size_is_doubted_whoever_made_it(reference, tmp_pat
     ).to_filename(mask)
     _, _, facts = imported.import_anatomy(reference[0], mask)
     (doubt,) = facts["brain_doubts"]
-    assert "where brains have 900 to 1900" in doubt
+    assert "expected 900 to 1900 ml" in doubt
     assert doubt in caplog.text
 
 

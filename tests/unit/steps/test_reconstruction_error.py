@@ -423,4 +423,4 @@ def test_a_method_that_is_not_applied_and_a_run_that_is_too_small_have_no_test(t
     assert not caplog.messages
     still = run._replace(bold=np.full_like(run.bold, 500.0))
     assert checked(still, tmp_path) == []
-    assert "sbl: the intervals cannot be tested" in caplog.text
+    assert "sbl: the confidence intervals could not be tested" in caplog.text

@@ -188,7 +188,7 @@ def test_a_header_that_is_wrong_by_a_quarter_turn_is_seen_through(
     assert error(xfm[0], invert(turn), t1w_mask, turned.affine) < 1
     assert facts["bold_t1w_start"] == "turned headers"
     assert abs(facts["bold_t1w_offset_deg"] - 90) < 2
-    assert "turned the head by 90 degrees" in caplog.text
+    assert "rotated the head by 90 degrees" in caplog.text
     assert "looks wrong" in " ".join(registration_warnings(facts))
 
 

@@ -134,7 +134,7 @@ def test_without_any_seed_in_the_field_of_view_components_are_mapped(
     pd.testing.assert_frame_equal(made.table, expected.table[made.conditions])
     assert facts["far"]["Description"].startswith("skipped: no voxel of the brain mask is within")
     assert "component2" in facts
-    assert "no seed is in the field of view (far, farther)" in caplog.text
+    assert "inside the field of view (far, farther)" in caplog.text
     assert "--seeds NAME=x,y,z" in caplog.text
 
 
@@ -201,9 +201,10 @@ def test_a_region_of_the_atlas_is_a_seed(run: dict[str, Any]) -> None:
     ]
     made, facts = seed_series(seeds=seeds, **run)
     assert facts["putamen"]["Labels"] == ["Putamen_L", "Putamen_R"]
-    assert "voxels of the labels" in facts["putamen"]["Description"]
+    assert "voxels with the specified labels" in facts["putamen"]["Description"]
     assert (
-        facts["visual"]["Description"] == "skipped: no voxel of the brain mask is in Calcarine_L"
+        facts["visual"]["Description"]
+        == "skipped: the brain mask contains no voxels with the label Calcarine_L"
     )
     assert made.conditions == ["putamen"]
 

@@ -168,7 +168,7 @@ def test_texts_about_axes_are_in_the_order_of_the_file(tmp_path: Path) -> None:
         if placed.name == "keep_series"
     ]
     assert texts
-    assert all("voxels 1x2x2 times finer" in text for text in texts)
+    assert all("voxels 1x2x2 times smaller" in text for text in texts)
     drawn = [*placed_of(graph, "map_series"), *placed_of(graph, "measure_uncertainty")]
     assert {graph.settings[placed]["axis_order"] for placed in drawn} == {ORDER}
     common = common_sidecar(series="sbl", fwhm_mm=0.0, zooms=(1.5, 2.0, 4.0), axis_order=ORDER)

@@ -82,10 +82,10 @@ def test_texts_name_the_axes_of_a_comparison():
 def test_reasons_and_sidecars_have_the_sizes_of_all_axes():
     text = _why_not("tv", ["tv"], (6.0, 6.0, 5.0), THIN)
     assert text == (
-        "it was trained for 6×6×5 → 3×3×2.5 mm; testing it at 12×12×10 → 6×6×5 mm would require a"
-        " separate network"
+        "the network was trained to super-resolve 6×6×5 mm data to 3×3×2.5 mm; a self-test from"
+        " 12×12×10 mm to 6×6×5 mm would require a separately trained network"
     )
-    assert "6 → 3 mm" in _why_not("srgan", ["srgan"], (6.0, 6.0, 5.0), FLAT)
+    assert "6 mm data to 3 mm" in _why_not("srgan", ["srgan"], (6.0, 6.0, 5.0), FLAT)
     setting = {
         "factor": THIN,
         "axis_order": (0, 1, 2),
@@ -97,5 +97,6 @@ def test_reasons_and_sidecars_have_the_sizes_of_all_axes():
         "input_smoothing": 0.0,
     }.__getitem__
     assert (
-        _kept(setting)["Resolution"] == "acquired field of view, voxels 2x2x2 times finer, by tv"
+        _kept(setting)["Resolution"]
+        == "acquired field of view with voxels 2x2x2 times smaller, computed with tv"
     )

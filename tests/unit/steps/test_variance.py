@@ -198,7 +198,8 @@ def test_series_are_tried_on_the_run_one_level_down_and_the_rest_has_a_reason(
     )
     assert told["series"]["srgan"] == {
         "reason": (
-            "it was trained for 6 → 3 mm; testing it at 12 → 6 mm would require a separate network"
+            "the network was trained to super-resolve 6 mm data to 3 mm; a self-test from 12 mm to"
+            " 6 mm would require a separately trained network"
         )
     }
     assert "is constant over time" in told["series"]["inject"]["reason"]
@@ -246,7 +247,7 @@ def test_a_series_on_its_grid_consistent_with_the_data(files, tmp_path, method):
 
 
 def test_a_network_of_no_maps_is_refused_by_name(files, tmp_path):
-    with pytest.raises(ValueError, match="srgan has no variance maps"):
+    with pytest.raises(ValueError, match="srgan does not use variance maps"):
         estimate(files, tmp_path / "node", "srgan")
 
 

@@ -166,10 +166,10 @@ def test_the_full_file_system_of_a_step_is_said_once_without_a_remedy_inside(
 
 def test_rerun_refuses_what_is_no_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert rerun.main([str(tmp_path)]) == 2
-    assert "not the directory of a step" in capsys.readouterr().err
+    assert "not the working directory of a step" in capsys.readouterr().err
     (tmp_path / "_node.pklz").write_bytes(b"cut")
     assert rerun.main([str(tmp_path)]) == 2
-    assert "cannot be read" in capsys.readouterr().err
+    assert "could not be read" in capsys.readouterr().err
 
 
 def test_rerun_opens_nothing_of_another_user(
@@ -190,7 +190,7 @@ def test_a_step_that_fails_alone_too_is_told(
     node.interface._run_interface = None
     report_crash(node, {"traceback": WHY}, [])
     assert rerun.main([node.output_dir(), "-w", str(tmp_path / "alone")]) == 1
-    assert "the step failed" in capsys.readouterr().err
+    assert "The step failed" in capsys.readouterr().err
 
 
 def test_labels_with_a_plus_run_and_keep_their_names(tmp_path: Path) -> None:

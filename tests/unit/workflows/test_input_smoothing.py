@@ -78,7 +78,7 @@ def test_every_series_is_made_of_the_smoothed_one(maker: BidsMaker) -> None:
         for one in made.placed
         if one.step.__name__ == "summarize_run"
     ]
-    assert facts["Smoothed before super-resolution (mm FWHM)"] == 3.5
+    assert facts["Smoothing before super-resolution (mm FWHM)"] == 3.5
 
 
 def test_by_default_nothing_is_smoothed_before(maker: BidsMaker) -> None:
