@@ -92,8 +92,8 @@ def are_usable(run: BoldRun, chosen: Sequence[str] | None, findings: Findings) -
             )
             findings.tell(
                 path,
-                f"values are missing (n/a) in {_listed(gaps)}, so these components are omitted from"
-                f" the linear models. {rest}",
+                f"values are missing (n/a) in {_listed(gaps)}, so these components are omitted"
+                f" from the linear models. {rest}",
             )
     used = dict.fromkeys(one for name in names for one in matching(map(str, table), name))
     incomplete = [name for name in used if not is_complete(table[name])]
