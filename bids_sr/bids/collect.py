@@ -355,27 +355,24 @@ def _t1w(paths: Sequence[Path], label: str, settings: Settings, seen: Survey) ->
     for path in images[:1]:
         volume_header(path, seen)
     if not images:
-        text = (
-            "no T1w image matches the filters in --bids-filter-file"
+        texts = [
+            "No T1w image matches the filters in --bids-filter-file."
             if settings.selection.bids_filter_file
-            else "no T1w image was found"
-        )
-        if roi == "auto":
-            text += ". The whole brain is used as the region of interest."
-        elif roi != "brain":
-            text += (
-                ", so the ROI file cannot be transformed to the BOLD series."
+            else "No T1w image was found."
+        ]
+        if roi not in ("auto", "brain"):
+            texts.append(
+                "The ROI file cannot be transformed to the BOLD series."
                 if is_file(roi)
-                else f", so the region {roi} cannot be located."
+                else f"The region {roi} cannot be located."
             )
-            text += " The whole brain is used as the region of interest."
-        else:
-            text += "."
-        text += (
-            " Results are not normalized to template space, and the confounds csf, white_matter"
+        if roi != "brain":
+            texts.append("The whole brain is used as the region of interest.")
+        texts.append(
+            "Results are not normalized to template space, and the confounds csf, white_matter"
             " and their CompCor components are not computed."
         )
-        seen.tell(f"sub-{label}", text)
+        seen.tell(f"sub-{label}", " ".join(texts))
     elif len(images) > 1:
         seen.tell(images[0], f"{len(images)} T1w images were found; this image is used.")
     return images
@@ -412,21 +409,19 @@ def _differences(
     sidecar: Mapping[str, object],
     first: Header,
     first_sidecar: Mapping[str, object],
+    name: str,
 ) -> Iterator[str]:
-    """Yield how an echo differs from the first one in what all echoes of a volume share."""
+    """Yield how an echo differs from the first echo, whose file name is `name`."""
     if header.shape != first.shape:
-        yield f"the shape {header.shape} differs from the shape {first.shape}"
+        yield f"the image shape is {header.shape}, but {name} has the shape {first.shape}"
     else:
         apart = corners_apart(header.shape[:3], header.affine, first.shape[:3], first.affine)
         if apart > _ECHOES_APART_MM:
-            yield (
-                f"the field of view is shifted by up to {apart:.3g} mm relative to the field of"
-                " view"
-            )
+            yield f"the field of view is shifted by up to {apart:.3g} mm relative to {name}"
     for key in ("RepetitionTime", "SliceTiming", "SliceEncodingDirection"):
         value, reference = sidecar.get(key), first_sidecar.get(key)
         if value != reference and not (value is None or reference is None):
-            yield f"{key} differs from the {key}"
+            yield f"{key} differs from {name}"
 
 
 def _echoes(index: Index, paths: Sequence[Path], seen: Survey) -> tuple[tuple[Path, float], ...]:
@@ -440,10 +435,10 @@ def _echoes(index: Index, paths: Sequence[Path], seen: Survey) -> tuple[tuple[Pa
         first = seen.headers.get(paths[0])
         if first is not None and path != paths[0]:
             reference = _sidecar(index, paths[0], seen) or {}
-            for difference in _differences(header, sidecar, first, reference):
+            for difference in _differences(header, sidecar, first, reference, paths[0].name):
                 seen.refuse(
                     path,
-                    f"the echoes cannot be combined because {difference} of {paths[0].name}",
+                    f"the echoes cannot be combined because {difference}",
                     "Convert the DICOM images again, or select a single echo with --echo-idx N.",
                 )
         te = sidecar.get("EchoTime")
@@ -522,7 +517,10 @@ def _check_methods(settings: Settings, findings: Findings) -> None:
                 " this method does not support"
             )
             if name not in method_names():
-                reason += ". Interpolations are always computed for comparison"
+                reason = (
+                    "--sr-target anat always computes interpolations for comparison, so they"
+                    " cannot be selected as methods"
+                )
             findings.refuse_option(
                 f"--sr-method {name}", reason, f"Choose among {', '.join(fusing)}."
             )
@@ -586,9 +584,7 @@ def _walk_scans(settings: Settings, seen: Findings) -> tuple[Subject, ...]:
             _refuse_without_pair(label, given, seen)
         else:
             with seen.about(label):
-                seen.tell(
-                    f"sub-{label}", f"{_without_pair(given)}, so the participant is skipped."
-                )
+                seen.tell(f"sub-{label}", f"{_without_pair(given)}. The participant is skipped.")
     if labels and not subjects and not seen.problems:
         _refuse_without_pair("*", given, seen)
     for subject in subjects if settings.superres.train_on == "others" else ():

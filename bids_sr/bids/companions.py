@@ -141,7 +141,7 @@ def companion(
         there = kind == "reference" and inner.is_dir()
         findings.refuse(
             path,
-            "this file is the run that is being processed, not a second series",
+            "the file is identical to the run that is being processed",
             f"Use {inner}." if there else asked.instead,
         )
         return None
@@ -216,7 +216,7 @@ def _unfit_events(
         [] if table is None else _rows(table) for table in (run.events, candidate.events)
     )
     if asked.events == "types" and not {kind for kind, *_ in own} <= {kind for kind, *_ in other}:
-        yield candidate.bold, "some trial types of the run do not occur in the events table", ""
+        yield candidate.bold, "the events table of this file lacks some trial types of the run", ""
     elif asked.events == "same" and not _alike(own, other) and run.events and candidate.events:
         reason = (
             f"the {len(other)} events differ in onset, duration or trial type from the {len(own)}"
@@ -460,7 +460,7 @@ def well_named(paths: Sequence[Path], findings: Findings) -> list[Path]:
         elif labels != folders:
             reason = (
                 f"the file name contains {' '.join(labels) or 'no participant label'}, but the"
-                f" file is in a directory of {' '.join(folders)}"
+                f" directories are named {' '.join(folders)}"
             )
             findings.refuse(path, reason, "Rename the file, or move it to the matching directory.")
         else:

@@ -495,7 +495,9 @@ def check_grid(
     most = min(_GRID_TOLERANCE_VOXELS * voxel, _GRID_TOLERANCE_MM)
     if own_size != run_size:
         findings.refuse(
-            header.path, f"the matrix size is {own_size}, but {other} has {run_size}", fix
+            header.path,
+            f"the matrix size is {own_size}, but the matrix size of {other} is {run_size}",
+            fix,
         )
     elif apart > most:
         findings.refuse(
@@ -535,11 +537,13 @@ def check_transforms(path: Path, count: int, findings: Findings) -> None:
             path, "some transforms are incomplete or contain non-numeric values", _COPY_AGAIN
         )
     elif len(kinds) != count:
-        what = f"{count} volumes" if count > 1 else "the single transform implied by the file name"
+        wanted = (
+            f"{count} transforms are expected (one per volume)"
+            if count > 1
+            else "a single transform is expected from the file name"
+        )
         findings.refuse(
-            path,
-            f"the file contains {len(kinds)} transforms, which does not match {what}",
-            _COPY_AGAIN,
+            path, f"the file contains {len(kinds)} transforms, but {wanted}", _COPY_AGAIN
         )
 
 

@@ -60,7 +60,7 @@ _COREG = (
 _CONFOUNDS = ("desc-confounds_timeseries.tsv", "desc-confounds_regressors.tsv")
 _REFERENCES = ("desc-hmc_boldref", "desc-coreg_boldref", "boldref")
 _MASK, _COREGISTRATION, _TABLE = (
-    "brain mask on the grid of the run",
+    "brain mask on the BOLD grid",
     "registration to T1w",
     "confounds",
 )
@@ -135,7 +135,7 @@ def precomputed_anat(
         if lacking:
             asked = " ".join(lacking).replace("+", ":cohort-") if spaces else "MNI152NLin2009cAsym"
             missing[f"transforms between T1w and {' or '.join(lacking)}"] = (
-                f"fMRIPrep writes them with `--output-spaces {asked}`"
+                f"fMRIPrep writes these transforms with `--output-spaces {asked}`"
             )
         if missing:
             findings.tell(
@@ -316,7 +316,7 @@ def _check_anat(anat: PrecomputedAnat, spaces: Sequence[str], findings: Findings
             if not sound:
                 findings.refuse(
                     path,
-                    "composite transforms must be HDF5 files, but this file is not",
+                    "composite transforms must be HDF5 files, but this file is not an HDF5 file",
                     "Copy the file again from the fMRIPrep output directory.",
                 )
         else:
@@ -520,7 +520,7 @@ def _field_of(
         )
         findings.refuse(
             next(iter(fields.values())),
-            f"registrations of the run to several field maps were found ({paths})",
+            f"the run was registered to several field maps ({paths})",
             fix,
         )
         return None

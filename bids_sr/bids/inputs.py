@@ -596,12 +596,12 @@ def _check_through_slices(superres: SuperRes, findings: Findings) -> None:
             f" factors {factor[0]:g} {factor[1]:g} {factor[2]:g}"
         )
         fix = (
-            f"Choose a 3D method ({', '.join(volumetric)}), or omit --sr-method to use the"
-            " default for this factor (tv)"
+            f"Choose a 3D method ({', '.join(volumetric)}), or omit --sr-method to use the default"
+            " for this factor (tv)."
         )
         if superres.factor:
-            fix += f", or use --sr-factor {factor[0]:g} to keep the slice thickness"
-        findings.refuse_option(f"--sr-method {name}", reason, f"{fix}.")
+            fix += f" To keep the slice thickness instead, use --sr-factor {factor[0]:g}."
+        findings.refuse_option(f"--sr-method {name}", reason, fix)
 
 
 def check_given_models(superres: SuperRes, findings: Findings) -> None:
@@ -616,7 +616,9 @@ def check_given_models(superres: SuperRes, findings: Findings) -> None:
         what = renamed or what
         if method not in superres.learned:
             fix = f"Add {method} to --sr-method, or omit this file from --pretrained."
-            findings.refuse_option(where, f"{what}, but this method is not in --sr-method", fix)
+            findings.refuse_option(
+                where, f"{what}, but --sr-method does not include this method", fix
+            )
         elif method in first:
             fix = (
                 "Specify one model per method. To compare two models, run the program twice with"

@@ -215,19 +215,19 @@ def _left_out(
     for path, findings in ((path, read[path]) for path in bolds if path in read):
         if path in used:
             out[path] = (
-                f"this file is used as calibration run for {used[path]} and is not super-resolved"
+                f"this file is used as calibration run for {used[path]} and is not super-resolved."
             )
             if findings.events is not None and findings.n_volumes >= _SHORT:
                 out[path] += (
-                    ". To super-resolve this run as well, use --calibration none or select only"
-                    " this run"
+                    " To super-resolve this run as well, use --calibration none or select only"
+                    " this run."
                 )
         elif (findings.events is None or findings.n_volumes < _SHORT) and any(
             _is_finer(findings, read[other]) for other in bolds if other != path and other in read
         ):
             why = "no events" if findings.events is None else f"only {findings.n_volumes} volumes"
             out[path] = (
-                f"the run is skipped because it has smaller voxels than other runs and {why}"
+                f"the run is skipped because it has smaller voxels than other runs and {why}."
             )
     return out
 
@@ -258,7 +258,7 @@ def calibrations(
     }
     out = _left_out(bolds, read, chosen)
     for path, why in out.items():
-        seen.tell(path, f"{why}.")
+        seen.tell(path, why)
     kept = [bold for bold in bolds if bold not in out]
     for bold in (bold for bold in kept if bold in findings_of):
         with seen.about(subject, stem_of_echoes(bold)):
@@ -402,8 +402,8 @@ def truth_in_dataset(
                 " different super-resolution factor"
             )
             fix = (
-                "Omit --sr-factor, ignore the reference with --truth none, or continue without"
-                " the reference by adding --force."
+                "Omit --sr-factor, ignore the reference with --truth none, or add --force to"
+                " continue without the reference."
             )
             findings.refuse([*series, *maps][0], reason, fix)
             continue

@@ -202,8 +202,8 @@ def choose_two(
     if len(sound) < 2:
         why = "; ".join(dict.fromkeys(reasons))
         reason = (
-            "--pair-holdout requires two T2*-weighted pairs for this participant, but"
-            f" {len(sound) or 'none'} {'was' if len(sound) == 1 else 'were'} found"
+            "--pair-holdout requires two T2*-weighted pairs for this participant (number of pairs"
+            f" found: {len(sound)})"
         )
         findings.refuse(bold.path, reason + (f" ({why})" if why else ""), _TWO)
         return None, None
@@ -313,9 +313,7 @@ def _make(
             f" from the BOLD voxels ({sizes(bold)}), so the model would be applied at a"
             " resolution for which it was not trained"
         )
-        fix = (
-            "Select another image with --lr-acq, or use this image nevertheless by adding --force."
-        )
+        fix = "Select another image with --lr-acq, or add --force to use this image anyway."
         findings.refuse_unless(superres.force, low.path, reason, fix)
     factor = _factor(bold, high, low, superres, findings)
     if findings.problems or factor is None:
@@ -367,8 +365,8 @@ def is_too_fine(pair: Pair | None, superres: SuperRes, findings: Findings) -> bo
     findings.refuse(
         pair.highres,
         reason,
-        f"{fix}. Without this image, the factor is taken from --sr-factor or a calibration run,"
-        " or is 2 in-plane by default.",
+        f"{fix}. Without this image, the factor is taken from --sr-factor or from a calibration"
+        " run; otherwise, it is 2 in-plane.",
     )
     return True
 
@@ -426,8 +424,8 @@ def _factor(
             findings.refuse(
                 high.path,
                 reason,
-                "Omit --sr-factor, select another pair (--hr-acq, --lr-acq), or ignore the pair"
-                " by adding --force and selecting a method that does not require a pair.",
+                "Omit --sr-factor, select another pair (--hr-acq, --lr-acq), or add --force and"
+                " select a method that does not require a pair.",
             )
         factors = [*asked]
     # the copy can be made at any factor: take a whole one if that comes near the BOLD's voxel
@@ -507,11 +505,10 @@ def refuse_without_pair(
     if not needed:
         return
     looked = f"sub-{label}/[ses-*/]anat/*_T2starw.nii.gz"
-    verb = "needs" if len(needed) == 1 else "need"
     reason = (
-        f"{', '.join(needed)} {verb} a pair of T2*-weighted images of the participant, one with"
-        " the resolution of the BOLD run and one with a higher resolution, but no file matches"
-        f" {looked}"
+        f"the selected methods ({', '.join(needed)}) require a pair of T2*-weighted images of the"
+        " participant, one with the resolution of the BOLD run and one with a higher resolution,"
+        f" but no file matches {looked}"
     )
     fix = (
         "Add the pair as anat/sub-…_acq-highres_T2starw.nii.gz and"
@@ -687,14 +684,15 @@ def tell_retrospective(
 ) -> None:
     """What is made, for the terminal and the report."""
     noisy = settings.evaluation.retrospective == "noisy"
-    noise_text = "with the thermal noise level of the run" if noisy else "no noise added"
+    noise_text = (
+        "with thermal noise added up to the level of the run" if noisy else "without added noise"
+    )
     factor = factor_text(retrospective_factor(settings))
     for subject in subjects:
         for run in subject.runs:
             text = (
-                f"--retrospective: a copy of the run downsampled by {factor} ({noise_text}) is"
-                " super-resolved, and the original series is used as the high-resolution"
-                " reference."
+                f"--retrospective: the run is downsampled by {factor} ({noise_text}) and"
+                " super-resolved. The original series is used as the high-resolution reference."
             )
             with findings.about(subject.label, run.stem):
                 findings.tell(run.bold, text)

@@ -93,7 +93,7 @@ def _number(table: Path, column: str, cell: str) -> float:
     if not math.isfinite(value):
         raise UsageError(
             f"{table}: column {column} has {cell!r}",
-            "the number of months since baseline must be numeric",
+            "the months since baseline must be numbers",
             "correct the table, or choose another column with --months",
         )
     return value

@@ -599,8 +599,8 @@ def _check_model(
         return  # told by `check_pretrained`
     if (channels := card.channels) != len(contrasts):
         reason = (
-            f"the model requires {channels} contrast{'s' * (channels != 1)} ({card.contrast}),"
-            f" but the participant has {joined(contrasts)}"
+            f"the number of contrasts required by the model is {channels} ({card.contrast}), but"
+            f" the participant has {joined(contrasts)}"
         )
         fix = (
             "Use a model that was trained on these contrasts, or omit --pretrained to train a"
@@ -622,7 +622,7 @@ def _check_model_of_lowres(
     from bids_sr.sr.training.fused import SAME_GRID, joined
 
     given = input_of_models(settings.superres)
-    assert given is not None, "low-resolution scans are processed with models only"
+    assert given is not None, "low-resolution scans can only be processed with pretrained models"
     x, y, z = given.mm
     across = ("R-L", "P-A", "I-S").index(given.orientation)
     axes = [axis for axis in range(3) if axis != across] + [across]

@@ -278,12 +278,12 @@ def check_region(settings: Settings, findings: Findings) -> None:
     activation = settings.activation
     if is_file(activation.roi):
         where = f"--roi {activation.roi}"
-        fix = "or use --roi motor or --roi brain."
+        fix = "Alternatively, use --roi motor or --roi brain."
         values = _values(
-            Path(activation.roi), where, f"Specify a single mask or label image, {fix}", findings
+            Path(activation.roi), where, f"Specify a single mask or label image. {fix}", findings
         )
         if values is not None and not (values > 0).any():
-            fix = f"Specify a mask image with values above 0 inside the region, {fix}"
+            fix = f"Specify a mask image with values above 0 inside the region. {fix}"
             findings.refuse_option(
                 where, "the mask image is empty: all voxel values are 0 or negative", fix
             )

@@ -283,15 +283,15 @@ def check_memory(
     enough = math.ceil(need * 10) / 10
     smaller = ""
     if BASE_GB + largest_gb(Sizes(low=sizes.low, high=sizes.high)) <= memory_gb:
-        smaller = ", or exclude the T1w image with --bids-filter-file"
+        smaller = " Alternatively, exclude the T1w image with --bids-filter-file."
     elif BASE_GB + largest_gb(Sizes(t1w=sizes.t1w, low=sizes.low, high=sizes.low)) <= memory_gb:
-        smaller = ", or use a smaller --sr-factor"
+        smaller = " Alternatively, use a smaller --sr-factor."
     if limit is not None:
         reason = (
             f"the program requires {need:.1f} GB of memory for its largest step, which is more"
             " than this limit"
         )
-        findings.refuse_option(_as_given(limit), reason, f"Use --mem {enough:g} or more{smaller}.")
+        findings.refuse_option(_as_given(limit), reason, f"Use --mem {enough:g} or more.{smaller}")
     else:
         reason = (
             f"the program requires {need:.1f} GB of memory, but only {memory_gb:.1f} GB are"
@@ -302,6 +302,6 @@ def check_memory(
             reason,
             (
                 f"Run the program on a computer with at least {enough:g} GB of free"
-                f" memory{smaller}."
+                f" memory.{smaller}"
             ),
         )

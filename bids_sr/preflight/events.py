@@ -158,11 +158,11 @@ def _against_length(
         if row.onset < -_ASTRAY_S or row.onset + row.duration > duration + _ASTRAY_S
     ]
     if astray:
-        count = "1 event is" if len(astray) == 1 else f"{len(astray)} events are"
         findings.refuse(
             table,
-            f"{count} more than one hour before the start or after the end of {bold.name} (first"
-            f" event: onset {astray[0].onset:g} s, duration {astray[0].duration:g} s, line"
+            "the events table contains events more than one hour before the start or after the end"
+            f" of {bold.name} ({len(astray)} in total, the first with an onset of"
+            f" {astray[0].onset:g} s and a duration of {astray[0].duration:g} s in line"
             f" {astray[0].line})",
             "Check that onsets and durations are in seconds and that onsets are relative to the"
             " first volume.",
@@ -170,9 +170,9 @@ def _against_length(
     late = [row for row in rows if row.onset >= duration]
     if late:
         what = (
-            f"{len(late)} of {len(rows)} events begin{'s' * (len(late) == 1)} after the end of"
-            f" {bold.name} at {duration:g} s (first event: {late[0].trial_type!r} at"
-            f" {late[0].onset:g} s, line {late[0].line})"
+            f"the events table contains events that begin after the end of {bold.name} at"
+            f" {duration:g} s ({len(late)} of {len(rows)}, the first in line {late[0].line}:"
+            f" {late[0].trial_type!r} at {late[0].onset:g} s)"
         )
         if len(late) > _MOST_LATE * len(rows):
             fix = (
@@ -184,8 +184,11 @@ def _against_length(
             findings.tell(table, f"{what}. These events are not modeled.")
     over = [row for row in rows if row.onset < duration < row.onset + row.duration - 1e-3]
     if over:
-        many = "1 event extends" if len(over) == 1 else f"{len(over)} events extend"
-        text = f"{many} beyond the end of the run ({duration:g} s) and will be truncated."
+        many = "1 event" if len(over) == 1 else f"{len(over)} events"
+        text = (
+            f"durations that extend beyond the end of the run ({duration:g} s) will be truncated"
+            f" ({many})."
+        )
         findings.tell(table, text)
     counting = {
         row.trial_type
@@ -324,15 +327,11 @@ def _tell_overlaps(rows: Sequence[_Row], path: Path, findings: Findings) -> None
         end = row.onset + row.duration
         latest[row.trial_type] = max(end, latest.get(row.trial_type, -math.inf))
     for name, events in overlapping.items():
-        overlap = (
-            "1 event of trial type {} overlaps"
-            if len(events) == 1
-            else f"{len(events)} events of trial type {{}} overlap"
-        )
         findings.tell(
             path,
-            f"{overlap.format(repr(name))} with an earlier event of the same type (first event:"
-            f" line {events[0].line}). The modeled responses are summed.",
+            f"events of trial type {name!r} overlap with earlier events of the same type"
+            f" ({len(events)} in total, the first in line {events[0].line}). The modeled responses"
+            " are summed.",
         )
 
 
@@ -408,13 +407,13 @@ def is_long_enough(
     reason = ""
     if rows < needed:
         reason = (
-            f"{what} are not enough: the linear model has {columns} regressors and requires at"
-            f" least {needed} volumes"
+            f"the linear model has {columns} regressors and requires at least {needed} volumes,"
+            f" but the run has {what}"
         )
     elif run.events is None and rows // 2 * run.tr < _HALF_AT_REST - 1e-6:
         reason = (
-            f"{what} at a TR of {run.tr:g} s are not enough: a run without events must last at"
-            f" least {2 * _HALF_AT_REST:g} s"
+            f"a run without events must last at least {2 * _HALF_AT_REST:g} s, but the run has"
+            f" {what} at a TR of {run.tr:g} s"
         )
     if reason:
         findings.refuse(
@@ -532,8 +531,8 @@ def contrasts_of_runs(
     for path, texts in fitting.items():
         if not texts and not unfit:
             reason = (
-                "none of the requested contrasts can be computed for this run, so no"
-                " activation map would be produced"
+                "none of the requested contrasts can be computed for this run, so the run would"
+                " not have any activation maps"
             )
             with findings.about(entities_of(path).get("subject", ""), stem_of_echoes(path)):
                 findings.refuse(

@@ -263,16 +263,17 @@ def _check_patches(settings: Settings, run: BoldRun, findings: Findings) -> None
             continue
         sides = " × ".join(map(str, recipe.flat_patch))
         fits = other in method.recipes and get_recipe(method, other).fits(x, y)
-        first = f"use --recipe {other}, or " if fits else ""
-        if any(change.field == "patch" for change in changes_of(superres.recipe_changes, name)):
-            first = f"use a smaller --set {name}.patch, or "
         whole = "dcnet" if run.factor[2] == 1 else "tv --recipe fast"
-        fix = f"{first}choose a method that is trained on whole slices: {whole}."
+        fix = f"Choose a method that is trained on whole slices ({whole})."
+        if any(change.field == "patch" for change in changes_of(superres.recipe_changes, name)):
+            fix += f" Alternatively, use a smaller patch size for --set {name}.patch."
+        elif fits:
+            fix += f" Alternatively, use --recipe {other}."
         findings.refuse(
             f"{run.bold} with --sr-method {name} --recipe {superres.recipe}",
             f"the training patches of {sides} voxels are larger than the slices of {x} × {y}"
             " voxels at the high resolution",
-            fix[:1].upper() + fix[1:],
+            fix,
         )
 
 

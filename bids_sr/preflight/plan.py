@@ -330,7 +330,7 @@ def _cost_table(cost: Estimate, slower: float = 1.0) -> list[str]:
             for (stage, memory), time in zip(shown, [*minutes, sum(minutes)], strict=True)
         ),
         (
-            "  Memory of a stage is the memory of its largest step. Total memory includes all"
+            "  The memory of each stage is the maximum across its steps. The total includes all"
             " parallel processes."
         ),
     ]
@@ -405,7 +405,9 @@ def _run_lines(run: BoldRun, subject: Subject, plan: Plan, settings: Settings) -
     )
     calibration = "none"
     if (found := run.calibration) is not None:
-        task = "" if found.events is None else f", its task ({found.events.name}) regressed out"
+        task = (
+            "" if found.events is None else f", with the task ({found.events.name}) regressed out"
+        )
         calibration = (
             f"{found.bold.name}, {found.n_volumes} volumes of {_times(found.zooms)} mm{task}"
         )
@@ -446,7 +448,7 @@ def _choice_text(run: BoldRun, settings: Settings) -> str:
     elif superres.auto and set(superres.learned) - set(names):
         why.append("a single slice is not enough to train a network")
     if run.factor[2] != 1 and (run.truth is not None or superres.baselines == "all"):
-        why.append(f"the baseline {SDMOD} is skipped because it is slice-wise")
+        why.append(f"the baseline {SDMOD} is skipped because the slices become thinner")
     if settings.evaluation.retrospective is None:
         why.append(_why_factor(run, settings))
     reasons = f" ({'; '.join(why)})" if why else ""

@@ -78,10 +78,7 @@ def check_lesion_references(
             )
             if expected
             else "no participant has FLAIR scans at two resolutions",
-            (
-                "Give the edited masks the file names of the masks written by bids-sr, or omit"
-                " the option."
-            ),
+            ("Name the edited masks like the masks written by bids-sr, or omit the option."),
         )
     for one in concerned:
         file = files[one.label]
@@ -114,7 +111,7 @@ def _unfit_mask(file: Path, stored: Path) -> str:
         own, own_affine = load_image(stored)
         if not same_grid(data.shape, affine, own.shape, own_affine):
             return (
-                f"the grid of this mask {data.shape} differs in size or position from the grid"
+                f"the mask grid {data.shape} differs in size or position from the grid"
                 f" {own.shape} of {stored}"
             )
     return ""

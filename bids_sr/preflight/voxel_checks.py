@@ -258,8 +258,8 @@ def _check_mean(run: BoldRun, findings: Findings) -> None:
         findings.refuse(
             run.bold,
             f"{share:.0%} of the voxels have the value {value:g}, which is far outside the range"
-            " of all other voxels. These voxels are probably padding, but would be treated as"
-            " signal of the head",
+            " of all other voxels. These voxels are probably padding, but would be processed as"
+            " signal",
             "Replace the padding value by 0.",
         )
 
@@ -321,8 +321,8 @@ def _check_mask(path: Path, findings: Findings) -> None:
     reason = ""
     if inside < _MASK_VOXELS:
         reason = (
-            f"the brain mask contains {inside} voxel{'s' * (inside != 1)}, but at least"
-            f" {_MASK_VOXELS} voxels are expected"
+            f"the number of voxels in the brain mask is {inside}, but at least {_MASK_VOXELS}"
+            " voxels are expected"
         )
     elif inside == values.size:
         reason = "the brain mask covers the whole field of view"
@@ -371,7 +371,7 @@ def _check_image(
         where = (
             ""
             if count == 1
-            else f" in {len(not_finite)} of {count} volumes, {_numbers(not_finite)}"
+            else f" in {len(not_finite)} of {count} volumes ({_numbers(not_finite)})"
         )
         fix = (
             "Convert the image again without NaN masking, or replace NaN and infinite values by"
@@ -383,8 +383,7 @@ def _check_image(
     elif flat:
         findings.refuse(
             path,
-            f"{len(flat)} of {count} volumes {'is' if len(flat) == 1 else 'are'} constant,"
-            f" {_numbers(flat)}",
+            f"constant volumes were found ({len(flat)} of {count} volumes, {_numbers(flat)})",
             fix,
         )
     elif count > 1 and len(sums) == 1:
@@ -451,7 +450,7 @@ def _exactly(stream: BinaryIO, size: int) -> bytearray:
     while filled < size:
         got = stream.readinto(view[filled : filled + _CHUNK])  # type: ignore[attr-defined]
         if not got:
-            raise EOFError(f"the file ends {size - filled} bytes too early")
+            raise EOFError(f"the file is truncated: {size - filled} bytes are missing")
         filled += got
     return buffer
 
@@ -487,8 +486,9 @@ def _check_truth(run: BoldRun, findings: Findings) -> None:
     )
     if alike < _ALIKE:
         reason = (
-            f"the downsampled reference differs from {run.bold.name} (correlation {alike:.2f}, but"
-            f" at least {_ALIKE:g} is expected). It may show another head or be misaligned"
+            f"the downsampled reference differs from {run.bold.name} (correlation {alike:.2f},"
+            f" but at least {_ALIKE:g} is expected). The reference may be misaligned or belong to"
+            " another participant"
         )
         findings.refuse(measured.bold, reason, fix)
     elif together < _TOGETHER:
