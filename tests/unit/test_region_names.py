@@ -108,12 +108,12 @@ def test_an_atlas_of_templateflow_is_the_one_that_was_fetched(flow: Path) -> Non
     [
         (
             "Schaefer2018:100Parcels7Networks",
-            "is not in TemplateFlow's cache",
+            "was not found in the TemplateFlow cache",
             "desc='100Parcels7Networks'",
         ),
         (
             "Schaefer2018",
-            "unknown atlas Schaefer2018",
+            "the atlas Schaefer2018",
             "Choose one of Schaefer2018:100Parcels7Networks, Schae",
         ),
         ("Gordon", "atlas Gordon is not in TemplateFlow", "atlas='Gordon'"),
@@ -146,8 +146,8 @@ def test_what_forbids_commercial_use_is_refused_by_name_and_a_file_is_the_users_
     ("table", "why"),
     [
         (None, "there is no mine_dseg.tsv beside it"),
-        ("", "or it is empty"),
-        ("index\tname\n", "has no labels"),
+        ("", "is missing or empty"),
+        ("index\tname\n", "does not contain any labels"),
         ("number\tname\n1\ta\n", "has no column index"),
         ("index,name\n1,a\n", "has no column index and no column name"),
         ("index\tname\nx\ta\n", "line 2: x is not a number"),
@@ -187,11 +187,13 @@ def test_regions_and_seeds_are_those_of_the_atlas_and_groups_are_those_of_aal2(
     own = str(tmp_path / "mine.nii.gz")
     assert Activation(atlas=own, roi="hand", seeds=("here=Hand_L", "motor")).atlas == own
     assert region_labels("hand", own) == ("Hand_L", "Hand_R")
-    with pytest.raises(UsageError, match="motor is a group of labels of AAL2, but the atlas is"):
+    with pytest.raises(
+        UsageError, match="motor is a group of AAL2 labels, but the selected atlas is"
+    ):
         Activation(atlas=own, roi="motor")
     with pytest.raises(UsageError, match="Precentral_L is not a region"):
         Activation(atlas=own, roi="Precentral_L")
-    with pytest.raises(UsageError, match="a label of the atlas, NAME=LABEL"):
+    with pytest.raises(UsageError, match="an atlas label, NAME=LABEL"):
         Activation(atlas=own, seeds=("Precentral_L",))
     with pytest.raises(UsageError, match="file not found:"):
         Activation(atlas=str(tmp_path / "none.nii.gz"))

@@ -164,7 +164,7 @@ def test_grids_times_and_shifts_that_do_not_fit_are_refused(run, series, tmp_pat
     files = {
         "short": (tmp_path / "short.nii", "83 volumes; its run has 84"),
         "slow": (tmp_path / "slow.nii", "repetition time 3 s; its run has 2 s"),
-        "away": (tmp_path / "away.nii", "outer edges are up to 3 mm"),
+        "away": (tmp_path / "away.nii", "outer edges are shifted by up to 3 mm"),
         "coarse": (tmp_path / "coarse.nii", "coarse: matrix 15×28×5 is coarser"),
         "shifted": (series["shifted"], r"\+1.00 voxels along x"),
     }

@@ -83,7 +83,7 @@ def test_a_call_without_steps_tells_what_it_does_not_use(line: str) -> None:
     asked = ["--clean-workdir", "--md-only-boilerplate", "--model", "model.json"]
     told = parse_settings(["in", "out", *line.split(), *asked]).resolved(run_uuid="x")
     assert told.run.without_effect == tuple(
-        (flag, "no effect with these settings") for flag in asked[:3]
+        (flag, "the selected settings do not use this option") for flag in asked[:3]
     )
 
 
@@ -148,7 +148,9 @@ def test_what_has_no_effect_is_told_in_one_line(
     shown = " ".join(capsys.readouterr().out.split())
     assert "note --notrack has no effect: nothing is ever sent" in shown
     assert "note --fs-license-file has no effect: FreeSurfer is not run" in shown
-    assert "note --ignore sbref has no effect: no effect with these settings" in shown
+    assert (
+        "note --ignore sbref has no effect: the selected settings do not use this option" in shown
+    )
     assert "--ignore slicetiming has no effect" not in shown
 
 
@@ -156,8 +158,8 @@ def test_what_is_ignored_anyway_does_not_decide_on_results() -> None:
     settings = parse("--ignore fieldmaps slicetiming t2w").resolved(run_uuid="x")
     assert settings.preprocessing.ignore == ("slicetiming",)
     assert settings.run.without_effect == (
-        ("--ignore fieldmaps", "no effect with these settings"),
-        ("--ignore t2w", "no effect with these settings"),
+        ("--ignore fieldmaps", "the selected settings do not use this option"),
+        ("--ignore t2w", "the selected settings do not use this option"),
     )
     again = Settings.from_mapping(dataclasses.asdict(settings)).resolved(run_uuid="x")
     assert again == settings
@@ -200,7 +202,7 @@ def test_more_memory_than_the_machine_has_is_refused_with_both_units(
     assert dry("IN OUT participant --mem 1999", maker, tmp_path) == 2
     told = capsys.readouterr().err
     assert "--mem 1999" in told
-    assert "1999 GB exceed the 16.5 GB of this machine or job" in told
+    assert "1999 GB exceeds the 16.5 GB of this machine or job" in told
     assert "Use at most --mem-gb 16 (--mem-mb 16384)." in told
     assert dry("IN OUT participant --mem-mb 8000", maker, tmp_path) == 0
 
@@ -225,7 +227,7 @@ def test_other_names_of_the_field() -> None:
         parse("--output-spaces T1w func").preprocessing.spaces
     )
     assert fraction("0.25") == 0.25
-    assert "start or middle" in str(refusal_of("--slice-time-ref end"))
+    assert "neither start nor middle" in str(refusal_of("--slice-time-ref end"))
     assert "--echo-idx" in refusal_of("--echo 2").notice.remedy
     assert "--derivatives" in refusal_of("--anat-derivatives x").notice.remedy
 
@@ -272,7 +274,7 @@ def test_a_list_without_labels_is_refused(tmp_path: Path) -> None:
     """It would mean all."""
     (tmp_path / "none.txt").write_text("\n")
     for text in ("", ",", f"@{tmp_path}/none.txt"):
-        with pytest.raises(UsageError, match="contains no label"):
+        with pytest.raises(UsageError, match="does not contain any labels"):
             parse_settings([*FIRST, "--participant-label", text])
     assert f"{tmp_path}/absent cannot be read" in str(
         refusal_of(f"--participant-label @{tmp_path}/absent")

@@ -114,7 +114,7 @@ def test_underscores_stay_in_values() -> None:
         ("--sr-method bsplin", "'bspline'"),
         ("--recipe quick", "--recipe"),
         ("--sr-factor 1", "--sr-factor: 1"),
-        ("--sr-factor 1 1 1", "no voxel size would change"),
+        ("--sr-factor 1 1 1", "the voxel size would not change"),
         ("--sr-factor 2 2", "2 numbers; expected one (in plane) or three"),
         ("--sr-factor 2 2 2 2", "4 numbers; expected one"),
         ("--sr-factor 2 2 0.5", "expected at least 1"),

@@ -291,7 +291,7 @@ def test_slurm_that_is_not_there(
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        (("--setup", ""), "the path is empty"),
+        (("--setup", ""), "the path must not be empty"),
         (("--cpus", "0"), "--cpus: 0\n  why: expected at least"),
     ],
 )
@@ -312,7 +312,7 @@ def test_an_output_without_submissions(
     command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert slurm_main.main([command, str(tmp_path)]) == 2
-    assert "no submissions" in capsys.readouterr().err
+    assert "no submitted jobs" in capsys.readouterr().err
 
 
 def test_a_dry_run_writes_nothing(

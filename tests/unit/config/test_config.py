@@ -215,7 +215,7 @@ def test_what_belongs_to_one_call_is_not_reused(tmp_path: Path) -> None:
         (
             Preprocessing,
             {"output_spaces": ("MNI 152",)},
-            "MNI 152: MNI 152 is not the name of a space",
+            "MNI 152: MNI 152 is not the name of an output space",
         ),
         (Preprocessing, {"output_spaces": ("func", "func")}, "duplicate space func"),
         (Preprocessing, {"output_spaces": ("A:res-02", "A:res-2")}, "duplicate space A:res-2"),
@@ -225,18 +225,22 @@ def test_what_belongs_to_one_call_is_not_reused(tmp_path: Path) -> None:
         (Preprocessing, {"output_spaces": ("fsaverage5", "fsaverage:den-10k")}, "duplicate space"),
         (Preprocessing, {"output_spaces": ("fsaverage",)}, "fsnative or fsaverage:den-10k"),
         (Preprocessing, {"output_spaces": ("fsaverage:den-164k",)}, "Other densities"),
-        (Preprocessing, {"output_spaces": ("fsLR:den-32k",)}, "subcortical voxels that CIFTI"),
+        (
+            Preprocessing,
+            {"output_spaces": ("fsLR:den-32k",)},
+            "subcortical voxels required for CIFTI",
+        ),
         (Preprocessing, {"output_spaces": ("T1w:den-10k",)}, "den-10k is not valid after"),
         (Activation, {"smoothing": ()}, "at least one"),
         (Activation, {"smoothing": (5.0, -1.0)}, "at least 0"),
         (Activation, {"smoothing": (51.0,)}, "at most 50"),
-        (Activation, {"smoothing": (5.0, 5.04)}, "equal when rounded to 0.1"),
-        (Activation, {"thresholds": ("3.1", "fdr", "3.10")}, "equal when rounded to 0.1"),
+        (Activation, {"smoothing": (5.0, 5.04)}, "equal after rounding to 0.1"),
+        (Activation, {"thresholds": ("3.1", "fdr", "3.10")}, "equal after rounding to 0.1"),
         (Activation, {"kinds": ("ccc",)}, "cc, glm"),
-        (Activation, {"low_pass": 0.005}, "above the high-pass"),
+        (Activation, {"low_pass": 0.005}, "higher than the high-pass"),
         (Activation, {"thresholds": ("half",)}, "3.1"),
-        (Activation, {"band_pass": (0.1,)}, "expected two frequencies, the lower first"),
-        (Activation, {"band_pass": (0.1, 0.01)}, "expected two frequencies"),
+        (Activation, {"band_pass": (0.1,)}, "two frequencies in ascending order"),
+        (Activation, {"band_pass": (0.1, 0.01)}, "two frequencies in ascending order"),
         (Activation, {"band_pass": (0.0, 0.1)}, "above 0"),
         (Activation, {"drift": "legendre"}, "legendre:N with N from 1 to 20"),
         (Activation, {"drift": "legendre:0"}, "legendre:N with N from 1 to 20"),
@@ -424,8 +428,8 @@ def test_seeds_are_places_or_labels_of_the_atlas() -> None:
         ("Calcarine_L",),
         ("Calcarine_L", "Calcarine_R"),
     ]
-    with pytest.raises(UsageError, match="two seeds have the same name"):
+    with pytest.raises(UsageError, match="several seeds have the same name"):
         Activation(seeds=("v1=Calcarine_L", "v1=Calcarine_R"))
-    with pytest.raises(UsageError, match="a label of the atlas") as refused:
+    with pytest.raises(UsageError, match="an atlas label") as refused:
         Activation(seeds=("Calcarin_L",))
     assert "Calcarine_L" in str(refused.value)

@@ -126,7 +126,7 @@ def test_the_console_lists_what_was_set_what_was_given_and_the_cost() -> None:
     assert "--recipe paper-mse: published training, with squared error" in text
     assert "--low-pass 0.1: the paper describes a low-pass filter without its cut-off" in text
     assert "your options replace --dummy-scans 60\n" in text
-    assert "takes days per participant on a CPU" in text
+    assert "takes several days per participant on a CPU" in text
     assert "--preset ota2022 --recipe fast" in text
     quick = console(parse("--preset ota2022 --recipe fast"))
     assert "your options replace --recipe paper-mse\n" in quick

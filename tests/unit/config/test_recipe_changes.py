@@ -152,5 +152,5 @@ def test_settings_of_a_model_that_is_given_cannot_be_changed(tmp_path: Path) -> 
     name = read_card(model).method
     given = ["--sr-method", name, "--pretrained", str(model)]
     text = refusals(maker, tmp_path, *given, "--set", f"{name}.batch=3")
-    assert f"{name} is not trained, because its model is given" in text
+    assert f"{name} is not trained because its model is loaded" in text
     assert "is not trained" not in refusals(maker, tmp_path, *given)

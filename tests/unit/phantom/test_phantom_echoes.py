@@ -200,8 +200,8 @@ def test_echo_times_are_a_number_or_a_list() -> None:
     [
         ("three", "'three' is neither a number of echoes"),
         ("1", "at least 2 echoes"),
-        ("30,14", "not in ascending order"),
-        ("14,14", "not in ascending order"),
+        ("30,14", "must be in ascending order"),
+        ("14,14", "must be in ascending order"),
         ("1,30", "lie between 5 and 150 ms"),
         ("14,400", "lie between 5 and 150 ms"),
     ],

@@ -259,7 +259,8 @@ def test_a_list_takes_all_and_a_dictionary_tells_scopes_apart(bold, tmp_path):
         series.inner[0].add(double, rename={"series": "fine"})
     root.inner[0].add(name_them)
     with pytest.raises(
-        _GraphError, match="scopes of the same name produce fine: fwhm050, fwhm050"
+        _GraphError,
+        match="several scopes with the same name have an output fine: fwhm050, fwhm050",
     ):
         Graph(root)
 
@@ -295,7 +296,7 @@ def test_the_methods_text_describes_what_ended_steps_did_and_marks_what_is_to_co
     root.within("rest", task="rest").add(count_later)
     root.within("member").add(count_later, quiet=True)
     graph = Graph(root)
-    future = "Sentences in the future tense describe steps that had not finished"
+    future = "Sentences in the future tense describe steps that were not completed"
     planned = "Volumes of tap will be counted. Volumes of rest will be counted."
     before = graph.methods_text()
     assert before.startswith(planned)

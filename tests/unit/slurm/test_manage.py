@@ -154,7 +154,7 @@ def test_a_first_retry_asks_for_a_quarter_more_than_slurm_saw(
     ((again, text),) = manage.retries(manage.overview(sent.output_dir), ["sub-02"])
     assert again.arrays[0].request.memory_mb == 5632
     told = [str(each) for each in failures(manage.overview(sent.output_dir).fates, Path())]
-    assert "resumes with 5.5 GB" in told[0]
+    assert "resumes processing with 5.5 GB" in told[0]
     assert "--jobs=11_2" in (cluster.root / "sacct").read_text().splitlines()[0].split()
     later = manage.submit(dataclasses.replace(again, id="20990101-000000-000000"), text)
     note(later, "sub-02", "failed", 137, oom_kills=1)
@@ -215,7 +215,7 @@ def test_waiting_tells_each_change_once_and_looks_twice_at_who_is_lost(
     found = manage.wait(sent.output_dir, said.append, sleep=sleep)
     assert {fate.state for fate in found} == {State.DONE}
     assert said[-3:] == [
-        "SLURM does not respond; waiting: squeue failed with exit code 1",
+        "SLURM does not respond (squeue failed with exit code 1); waiting",
         "sub-01: done",
         "group: done",
     ]
@@ -259,5 +259,5 @@ def test_the_largest_array_and_a_user_without_a_name(
 
 def test_sbatch_that_says_no_number(cluster: Cluster) -> None:
     program(cluster.root / "bin" / "sbatch", "echo later")
-    with pytest.raises(job_states.SlurmError, match="no job number"):
+    with pytest.raises(job_states.SlurmError, match="did not return a job number"):
         job_states.submit([])

@@ -194,13 +194,13 @@ def test_of_a_task_that_crashed_the_recorded_steps_are_told(made: Submission) ->
 @pytest.mark.parametrize(
     ("code", "remedy"),
     [
-        ("cancelled", "{retry} resumes with 4.0 GB and 0-00:30:00."),
-        ("memory", "{retry} resumes with 8.0 GB and 0-00:30:00."),
-        ("time", "{retry} resumes with 4.0 GB and 0-01:00:00."),
+        ("cancelled", "{retry} resumes processing with 4.0 GB and 0-00:30:00."),
+        ("memory", "{retry} resumes processing with 8.0 GB and 0-00:30:00."),
+        ("time", "{retry} resumes processing with 4.0 GB and 0-01:00:00."),
         (
             "refused",
-            "Correct the problem reported in the log; then {retry} resumes with 4.0 GB and"
-            " 0-00:30:00.",
+            "Correct the problem that is reported in the log. Then {retry} resumes processing"
+            " with 4.0 GB and 0-00:30:00.",
         ),
     ],
 )
@@ -271,5 +271,5 @@ def test_a_record_that_cannot_be_read(text: str, tmp_path: Path) -> None:
 
 
 def test_no_record(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no submissions"):
+    with pytest.raises(UsageError, match="no submitted jobs"):
         overview(tmp_path)

@@ -67,7 +67,7 @@ def test_a_crash_file_names_all_and_its_command_runs_the_step(
     command = next(
         line.partition(": ")[2]
         for line in text.splitlines()
-        if line.startswith("To run this step alone")
+        if line.startswith("To run only this step")
     )
     again = subprocess.run(
         [*shlex.split(command), "-w", str(tmp_path / "alone")],
