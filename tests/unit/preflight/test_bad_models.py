@@ -166,7 +166,9 @@ CASES = {
         spoil=unknown, reason="mse3d, resnet2d, resnet3d, sbl, srgan, tv", fix="mean 'resnet3d'"
     ),
     "no pair": Case(
-        spoil=without_pair, reason="resnet3d needs a pair", fix="--sr-method auto, the default"
+        spoil=without_pair,
+        reason=("(resnet3d) require a pair"),
+        fix="--sr-method auto (the default)",
     ),
     "factor and pair": Case(
         spoil=other_factor,
@@ -184,13 +186,13 @@ CASES = {
     ),
     "slice, 2D": Case(
         spoil=single_slice_2d,
-        reason="srgan is trained with held-out slices",
+        reason="srgan requires held-out slices",
         fix="with --pretrained MODEL",
     ),
     "truncated": Case(
         spoil=truncated,
         reason="srgan.safetensors: truncated or changed",
-        fix="both files must be unchanged",
+        fix="both files must be unmodified",
     ),
     "foreign": Case(
         spoil=foreign,
@@ -200,10 +202,10 @@ CASES = {
     "edited": Case(
         spoil=edited,
         reason="changed since the model was saved",
-        fix="both files must be unchanged",
+        fix="both files must be unmodified",
     ),
     "malicious": Case(
-        spoil=malicious, reason="method is not a plain name", fix="both files must be unchanged"
+        spoil=malicious, reason="method is not a plain name", fix="both files must be unmodified"
     ),
     "not finite": Case(
         spoil=not_finite,

@@ -100,7 +100,7 @@ def test_an_interpolated_matrix_is_refused(found: Callable[..., list[Notice]]) -
     assert "--force" in problem.remedy
     (note,) = found(half, forced=True)
     assert note.level == "note"
-    assert "accepted because of --force" in note.why
+    assert "Processing continues because of --force" in note.why
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def _own(version: str, data: str) -> Callable[[Path], Path]:
 KINDS = {
     "fmriprep": (_program("fMRIPrep"), "directory contains results of fMRIPrep"),
     "mriqc": (_program("MRIQC"), "directory contains results of MRIQC"),
-    "root": (lambda root: root / "bids", "is inside the dataset"),
+    "root": (lambda root: root / "bids", "must not be inside the dataset"),
     "reference": (
         _program("bids-sr-phantom", "bids/derivatives/ground-truth"),
         "directory contains results of bids-sr-phantom",

@@ -108,7 +108,7 @@ def test_a_cohort_in_the_cache(tmp_path: Path, home: Path) -> None:
 
 def test_without_a_t1w_image_there_is_only_the_space_of_the_run(tmp_path: Path) -> None:
     (problem,) = found_of(tmp_path, "func", "T1w", without=("01",)).problems
-    assert "no participant has a T1w image" in problem.why
+    assert "no participant has one" in problem.why
     found = found_of(tmp_path, "T1w", labels=("01", "02"), without=("02",))
     assert not found.problems
     assert "not transformed to T1w" in found.notices[0].why
@@ -165,13 +165,11 @@ def test_templates_that_are_not_here_are_refused_without_a_network(
     assert f"tpl-{COLIN}/tpl-{COLIN}_T1w.nii.gz could not be downloaded" in said
     assert "TEMPLATEFLOW_HOME" in said
     assert f"api.get('{COLIN}')" in said
-    without = "TemplateFlow has no template of this name, or the template requires a cohort"
+    without = "TemplateFlow does not provide this template, or the template requires a cohort"
     assert f"Nowhere\n  why: {without}" in said
     assert f"MNIPediatricAsym\n  why: {without}" in said
-    assert (
-        "cohort-1\n  why: TemplateFlow has no template of this name, or the template does" in said
-    )
-    assert "no resolution 5" in said
+    assert "cohort-1\n  why: TemplateFlow does not provide a template with this name" in said
+    assert "the resolution 5 is not available" in said
     assert not [path for path in home.rglob("*.nii.gz") if path.stat().st_size], (
         "no half of a file is left"
     )
