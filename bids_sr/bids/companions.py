@@ -185,7 +185,7 @@ def unfit(
         yield from [(candidate.bold, reason, "")] * bool(reason)
     elif asked.grid == "acquired":
         if candidate.shape != run.shape or not np.allclose(candidate.zooms, run.zooms, rtol=0.01):
-            yield candidate.bold, "the image grid differs from the grid of the run", ""
+            yield candidate.bold, "the image is not on the grid of the run", ""
     else:
         assert factor is not None
         own_shape, finest = (*run.shape, run.n_volumes), asked.grid == "high"

@@ -573,7 +573,7 @@ def check_options(settings: Settings, findings: Findings) -> None:
                 "--pair-holdout",
                 (
                     "this option evaluates methods that are trained on a T2*-weighted pair, but"
-                    " --sr-method does not include such a method"
+                    " no such method is selected with --sr-method"
                 ),
                 "Omit the option, or add a method that is trained on the pair, such as srgan.",
             ),

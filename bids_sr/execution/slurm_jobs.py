@@ -444,10 +444,10 @@ class Jobs:
             for word in _requests(node, job.folder, self.options)
             if word.startswith(("--mem", "--time"))
         ]
-        had = f"Requested resources: {' '.join(asked) or 'the partition defaults'}. "
         lines = (
             *_tail(job.folder / "log.txt"),
-            f"{had}Memory declared by the step: {node.mem_gb:.2f} GB.\n",
+            f"Requested resources: {' '.join(asked) or 'the partition defaults'}.\n",
+            f"Memory declared by the step: {node.mem_gb:.2f} GB.\n",
             f"{text}\n",
         )
         known = Notice(what="", why=text, code=code)

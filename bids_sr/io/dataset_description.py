@@ -152,7 +152,7 @@ def write_dataset(
             about = (
                 some
                 if any(applied.values())
-                else f"BOLD of {name} by zero filling ({series} was not applied)"
+                else f"zero-filled BOLD series of {name} ({series} was not applied)"
             )
             where = (
                 f"**Not super-resolved: {', '.join(idle)}.** {series} was not applied to these"

@@ -214,7 +214,7 @@ def _check_models(settings: Settings, findings: Findings) -> None:
         return
     if not any(folder.rglob("*.safetensors")):
         fix = (
-            "Specify the directory with the model using --model-dir, or omit --model-source"
+            "Specify the model directory with --model-dir, or omit --model-source"
             " reuse to train a new model."
         )
         findings.refuse_option(
