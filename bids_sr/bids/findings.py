@@ -447,8 +447,8 @@ def _proposal(root: Path) -> str:
     for linked in _linked(root):
         if _is_of_fmriprep(linked / _DESCRIPTION):
             return (
-                "Specify the fMRIPrep output directory from which these derivatives were"
-                f" computed: {linked}."
+                "Specify the fMRIPrep output directory that was used to compute these"
+                " derivatives: {linked}."
             )
     inner = [
         *sorted(root.glob(f"*/{_DESCRIPTION}")),

@@ -419,7 +419,7 @@ def _run_of(
         if header is not None:
             fix = (
                 "Specify the fMRIPrep output for this dataset; the transforms are valid only for"
-                " the grid on which they were estimated."
+                " the original image grid."
             )
             check_grid(
                 hd.like(header, run.affine),
@@ -445,8 +445,8 @@ def _run_of(
         absent(confounds) or confounds.with_suffix(".json").exists()
     ):
         text = (
-            "the JSON sidecar is missing, so the masks from which the aCompCor components were"
-            " computed are unknown and the first components are used"
+            "the JSON sidecar is missing, so the masks of the aCompCor components are unknown"
+            " and the first components are used"
         )
         findings.tell(confounds, f"{text}. Copy the sidecar as well.")
     missing = {name: _OPTIONS[name] for name, file in there.items() if not file}

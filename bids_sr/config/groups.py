@@ -286,7 +286,7 @@ class Activation(Checked):
     stats_model: Path | None = option(
         None,
         "--model FILE",
-        "BIDS Stats Model (JSON file), from which the run-level contrasts and confounds are used",
+        "BIDS Stats Model (JSON file) that defines the run-level contrasts and confounds",
     )
     kinds: tuple[Literal["cc", "glm"], ...] = option(
         ("cc", "glm"),
@@ -365,7 +365,7 @@ class Activation(Checked):
         "acquired",
         "--seed-series",
         "source of the seed time series: the acquired series, with the same seed time series for"
-        " all maps (acquired), or the series from which each map is computed (own)",
+        " all maps (acquired), or the series that is used to compute each map (own)",
     )
     atlas: str = option(
         region_names.AAL2,
@@ -377,7 +377,7 @@ class Activation(Checked):
     roi: str = option(
         region_names.AUTO,
         "--roi {auto,brain,NAMES,FILE}",
-        "region of interest in which activated regions are measured: auto (determined from the"
+        "region of interest for measuring activated regions: auto (determined from the"
         " task name), brain, motor, visual, auditory, atlas labels separated by commas, or a"
         " mask image",
         common=True,
@@ -517,9 +517,9 @@ class Evaluation(Checked):
     truth: str = option(
         "auto",
         "--truth {auto,none,DIR}",
-        "high-resolution reference: dataset in which the same runs were acquired at the high"
-        " resolution, or in which their activation is known. auto: derivatives/highres-reference"
-        " or derivatives/ground-truth in the dataset, if available",
+        "high-resolution reference: dataset with the same runs acquired at the high resolution,"
+        " or with their known activation. auto: derivatives/highres-reference or"
+        " derivatives/ground-truth in the dataset, if available",
         decides=False,
         type=section.folder,
     )
@@ -551,7 +551,7 @@ class Evaluation(Checked):
     null_checks: bool = option(
         False,
         "--null-checks",
-        "run negative controls (placebos), in which one input of each method is replaced",
+        "run negative controls (placebos) that replace one input of each method",
         decides=False,
     )
     roi_grow: bool = option(
@@ -571,10 +571,9 @@ class Evaluation(Checked):
     protocol: str | None = option(
         None,
         "--protocol COLUMN",
-        "acquisition protocol of structural scans, by which errors of quality metrics are"
-        " grouped at the group level: a column of participants.tsv, such as scanner, or a"
-        " sidecar field of the low-resolution scans, such as ManufacturersModelName (default:"
-        " one group)",
+        "acquisition protocol of structural scans, used to group the errors of quality metrics"
+        " at the group level: a column of participants.tsv, such as scanner, or a sidecar field"
+        " of the low-resolution scans, such as ManufacturersModelName (default: one group)",
         decides=False,
     )
     months: str | None = option(
@@ -649,7 +648,7 @@ class Resources(Checked):
         above=0,
     )
     device: Literal["auto", "cpu", "cuda"] = option(
-        "auto", "--device", "device on which networks are trained and applied", decides=False
+        "auto", "--device", "device for training and applying networks", decides=False
     )
     random_seed: int = option(
         0, "--random-seed N", "seed for the random number generators", least=0, most=2**32 - 1

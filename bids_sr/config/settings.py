@@ -166,17 +166,18 @@ class SuperRes(Checked):
     methods: tuple[str, ...] = option(
         (_AUTO,),
         "--sr-method NAME",
-        "super-resolution methods: auto (sbl; also srgan if there is a T2*w pair; tv if slices"
-        f" become thinner), one or more of {', '.join(offered_methods())} (sbl, tv and dip do not"
-        " require a pair), or only baselines",
+        "super-resolution methods: auto, one or more of {', '.join(offered_methods())} (sbl,"
+        " tv and dip do not require a pair), or only baselines. auto: sbl, also srgan if there"
+        " is a T2*w pair, or tv if slices become thinner",
         common=True,
     )
     baselines: Literal["default", "all"] = option(
         "default",
         "--baselines",
-        "baselines for comparison. default: bspline and zerofill; with a high-resolution"
-        " reference, also sdmod; with a reference and a T2*w pair, also inject and ratio. all:"
-        " all of these baselines for every run, and nearest, linear and lanczos",
+        "baselines for comparison. default: bspline and zerofill. With a high-resolution"
+        " reference, sdmod is added. With a reference and a T2*w pair, inject and ratio are"
+        " added as well. all: all of these baselines for every run, and nearest, linear and"
+        " lanczos",
     )
     factor: tuple[float, ...] = option(
         (),
@@ -197,8 +198,8 @@ class SuperRes(Checked):
     calibration: str = option(
         "auto",
         "--calibration {auto,none,LABEL,FILE}",
-        "short high-resolution BOLD run from which the variance map for the other runs is"
-        " estimated: auto (identified by its voxel size), none, an acq- label, or a file",
+        "short high-resolution BOLD run that is used to estimate the variance map for the other"
+        " runs: auto (identified by its voxel size), none, an acq- label, or a file",
         common=True,
     )
     recipe: Literal["fast", "paper", "paper-mse"] = option(

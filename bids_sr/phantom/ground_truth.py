@@ -88,7 +88,7 @@ _FOCI_COLUMNS = {
     ),
     "origin_y": "as origin_x",
     "origin_z": "as origin_x",
-    "volume": "volume (mm3) in which the signal change is at least half of its maximum",
+    "volume": "volume (mm3) of the region with at least half of the maximum signal change",
     "peak_percent": "maximum signal change before sampling, in percent of the resting signal",
     "spread": "full width at half maximum of the vascular point-spread function, in mm",
 }

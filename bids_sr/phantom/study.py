@@ -40,7 +40,7 @@ class Study(Checked):
     preset: Literal["tiny", "demo", "paper"] = option(
         "demo",
         "--preset",
-        "protocol of the simulated scans. tiny: for tests, takes seconds; demo: takes a minute;"
+        "protocol of the simulated scans. tiny: for tests, takes seconds. demo: takes a minute."
         " paper: 900 BOLD volumes of 64x64x30 voxels at a TR of 0.5 s and a T1w image of"
         " 184x256x256 voxels, takes several minutes",
     )
@@ -66,8 +66,8 @@ class Study(Checked):
         "tap",
         "--task",
         "task of the participants. tap: blocks of finger tapping; rest: a resting-state run"
-        " without events, in which networks (motor, defaultMode, visual) fluctuate slowly and"
-        " independently",
+        " without events and with slow, independent fluctuations of networks (motor,"
+        " defaultMode, visual)",
     )
     volumes: int = option(
         0,

@@ -218,7 +218,7 @@ def test_own_output_that_was_made_on_fmriprep_leads_to_it(data, form):
     link = "../../else%20where/prep" if form == "relative" else prep.as_uri()
     root, _ = _own_output(data, gone="../nowhere", far="https://example.org/prep", prep=link)
     assert (
-        "Specify the fMRIPrep output directory from which these derivatives were computed:"
+        "Specify the fMRIPrep output directory that was used to compute these derivatives:"
         f" {prep}." in refusals(data, "-d", str(root))
     )
 

@@ -200,7 +200,7 @@ def test_a_table_without_its_json_is_used_and_said(data):
     (maker.root / f"{STEM}_desc-confounds_timeseries.json").unlink()
     plan = planned(data)
     assert run_of(plan).confounds is not None
-    assert "the masks from which the aCompCor components were computed are unknown" in said(plan)
+    assert "the masks of the aCompCor components are unknown" in said(plan)
 
 
 def test_a_correction_whose_field_map_has_no_known_place_is_said(data):
