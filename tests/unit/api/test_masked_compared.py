@@ -174,7 +174,7 @@ def test_nan_inside_the_brain_is_refused_with_all_else_that_is_wrong(
     for said in (
         "voxels inside the brain are NaN",
         "once: volume 7 is NaN in voxels",
-        "short: 83 volumes; its run has 84",
+        "short: the series has 83 volumes, but its run has 84 volumes",
         "short: repetition time 3 s",
         "gone: file ",
         "mask: file ",

@@ -127,7 +127,7 @@ def test_it_can_be_named(calibrated: BidsMaker, option: str) -> None:
     by_itself = look(calibrated)
     assert by_itself.subjects[0].runs[0].calibration.bold == other
     assert (
-        "Other possible calibration runs: sub-01_task-tap_acq-highres_bold.nii.gz (choose"
+        "Other possible calibration runs are sub-01_task-tap_acq-highres_bold.nii.gz; select"
         in texts(by_itself)
     )
 
@@ -256,7 +256,7 @@ def test_another_participants_run_is_refused(maker: BidsMaker) -> None:
     other = maker.bold("sub-02_task-tap_acq-highres", zooms=FINE, n_volumes=20)
     options = ("--calibration", str(other))
     (problem,) = look(maker, *options, "--participant-label", "01").problems
-    assert "the file belongs to sub-02; the selected participants are sub-01" in problem.why
+    assert "the file belongs to sub-02, but the selected participants are sub-01" in problem.why
     assert "same participant" in problem.remedy
     found = look(maker, *options)
     assert found.problems == []

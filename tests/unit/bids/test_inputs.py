@@ -260,7 +260,7 @@ class TestFilterFile:
     @pytest.mark.parametrize(
         ("content", "reason"),
         [
-            ({"bolt": {}}, "'bolt' is not a kind of image"),
+            ({"bolt": {}}, "'bolt' is not an image type"),
             ([1], "one query per image type"),
             ({"bold": {"nonsense": "x"}}, "does not occur in the dataset"),
             ({"bold": {"task": ["tap", "../.."]}}, "not a valid BIDS label"),
@@ -424,7 +424,7 @@ class TestHeaders:
         assert hd.repetition_time(self.header(tr=header_tr), None, found) is None
         (problem,) = found.problems
         assert said in problem.why
-        assert problem.remedy.startswith('Write "RepetitionTime": 2 ')
+        assert problem.remedy.startswith('Add "RepetitionTime": 2 ')
         found = Findings()
         assert hd.repetition_time(self.header(tr=header_tr), 2, found) == 2.0
         assert found.problems == []
@@ -433,7 +433,9 @@ class TestHeaders:
     def test_milliseconds_in_the_sidecar_are_named(self) -> None:
         found = Findings()
         assert hd.repetition_time(self.header(), 2000, found) is None
-        assert found.problems[0].remedy == 'Write "RepetitionTime": 2, if 2000 are milliseconds.'
+        assert found.problems[0].remedy == (
+            'If 2000 is in milliseconds, replace it with "RepetitionTime": 2.'
+        )
 
     @pytest.mark.parametrize("value", [None, 2000, "2", True, 0, -1, [2.0]])
     def test_no_repetition_time(self, value: object) -> None:
@@ -579,7 +581,7 @@ def test_magnitude_of_a_run_with_phase(maker: BidsMaker, look: Look) -> None:
     found = look()
     assert [run.stem for run in found.subjects[0].runs] == ["sub-01_task-tap_part-mag"]
     assert found.subjects[0].runs[0].events.name == "sub-01_task-tap_events.tsv"
-    assert "part-phase is ignored; only magnitude" in texts(found)
+    assert "the part-phase image is ignored because only magnitude" in texts(found)
 
 
 def test_t1w_several_or_none(maker: BidsMaker, look: Look) -> None:

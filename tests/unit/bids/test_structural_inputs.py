@@ -251,7 +251,7 @@ def test_one_model_a_method_is_taken_and_no_file_is_dropped(
     [
         (
             {"channels": 2, "contrast": "T1w+T2w"},
-            "needs 2 contrasts (T1w+T2w); the participant has T1w+T2w+FLAIR",
+            "required by the model is 2 (T1w+T2w), but the participant has T1w+T2w+FLAIR",
         ),
         ({"contrast": "T1w+FLAIR+T2w"}, "contrast: the model was trained on T1w+FLAIR+T2w"),
         (
@@ -419,7 +419,9 @@ def test_scans_of_low_resolution_stand_beside_pairs_and_controls(
         "sub-03_ses-b_T1w.nii.gz",
     ]
     assert not [text for text in map(str, found.notices) if "not super-resolved" in text]
-    assert "of 2 low-resolution T1w images this one is used" in "\n".join(map(str, found.notices))
+    assert ("2 low-resolution T1w images were found; this image is used") in "\n".join(
+        map(str, found.notices)
+    )
     assert (fourth.lowres, len(fourth.controls)) == ((), 1)
     assert {path.name for path in third.images} == {
         f"sub-03_ses-{session}_{contrast}.nii.gz"
@@ -431,7 +433,7 @@ def test_scans_of_low_resolution_stand_beside_pairs_and_controls(
     assert not plan.problems
     assert [subject.label for subject in plan.subjects] == ["01", "03"]
     notices = "\n".join(map(str, plan.warnings))
-    assert "sub-04: no low-resolution T2w and no FLAIR scan for the --pretrained model" in notices
+    assert "sub-04: the --pretrained model requires low-resolution" in notices
     assert len(placed_of(graph_of(settings, plan, "0"), "draw_lowres")) == 2
 
 

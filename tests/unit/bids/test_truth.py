@@ -386,7 +386,7 @@ CASES = {
     "another repetition time": Case(
         spoil=_slower,
         file=TRUTH,
-        reason=f"repetition time 2 s; {TRUTH} has 1 s",
+        reason=f"repetition time of the series is 2 s, but {TRUTH} has 1 s",
         fix="correct the repetition time",
     ),
     "another matrix": Case(

@@ -300,4 +300,4 @@ def test_filters_of_images_that_are_not_used_are_told(
     shown = " ".join(capsys.readouterr().out.split())
     for kind in ("fmap", "sbref", "roi"):
         assert f"the filter of {kind} has no effect" in shown
-    assert "the filter of bold" not in shown
+    assert "the filter for bold" not in shown

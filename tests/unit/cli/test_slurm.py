@@ -116,9 +116,9 @@ def test_submission_status_retry_and_cancel(
     (tmp_path / "queue").write_text("")
     assert slurm_main.main(["status", out]) == 1
     text = capsys.readouterr().out
-    assert "sub-01\n  why: rejected; resources of the job: " in text
-    assert "  fix: Correct the problem reported in the log" in text
-    assert "sub-02\n  why: cancelled; " in text
+    assert "sub-01\n  why: rejected (resources requested per start of the job: " in text
+    assert "  fix: Correct the problem that is reported in the log" in text
+    assert "sub-02\n  why: cancelled (" in text
     assert (
         slurm_main.main(["retry", out, "--participant-label", "01", "--mem", "7G", "--print-only"])
         == 0
@@ -221,7 +221,7 @@ def test_memory_that_may_be_in_mb_is_refused(
         assert call("--mem", "8000") == 2
     else:
         assert slurm_main.main(["retry", str(tmp_path / "out"), "--mem", "8000"]) == 2
-    assert "Write 8000M or 8000G" in capsys.readouterr().err
+    assert "Specify 8000M or 8000G" in capsys.readouterr().err
 
 
 def test_tasks_that_may_be_requeued_do_not_clean_their_directory(

@@ -172,7 +172,7 @@ def test_a_file_that_is_no_toml_is_named(tmp_path: Path, content: bytes) -> None
     (tmp_path / "s.toml").write_bytes(content)
     with pytest.raises(UsageError, match=r"s\.toml") as refusal:
         read_toml(tmp_path / "s.toml")
-    assert "no TOML" in refusal.value.notice.why
+    assert "not valid TOML" in refusal.value.notice.why
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -220,7 +220,7 @@ def test_what_belongs_to_one_call_is_not_reused(tmp_path: Path) -> None:
         (Preprocessing, {"output_spaces": ("func", "func")}, "duplicate space func"),
         (Preprocessing, {"output_spaces": ("A:res-02", "A:res-2")}, "duplicate space A:res-2"),
         (Preprocessing, {"output_spaces": ("A:2",)}, "expected res-LABEL or cohort-LABEL"),
-        (Preprocessing, {"output_spaces": ("T1w:res-2",)}, "omit res-2"),
+        (Preprocessing, {"output_spaces": ("T1w:res-2",)}, "res-2 must be omitted"),
         (Preprocessing, {"output_spaces": ("anat", "T1w")}, "duplicate space"),
         (Preprocessing, {"output_spaces": ("fsaverage5", "fsaverage:den-10k")}, "duplicate space"),
         (Preprocessing, {"output_spaces": ("fsaverage",)}, "fsnative or fsaverage:den-10k"),
@@ -230,7 +230,11 @@ def test_what_belongs_to_one_call_is_not_reused(tmp_path: Path) -> None:
             {"output_spaces": ("fsLR:den-32k",)},
             "subcortical voxels required for CIFTI",
         ),
-        (Preprocessing, {"output_spaces": ("T1w:den-10k",)}, "den-10k is not valid after"),
+        (
+            Preprocessing,
+            {"output_spaces": ("T1w:den-10k",)},
+            ("den-10k is not a valid template modifier"),
+        ),
         (Activation, {"smoothing": ()}, "at least one"),
         (Activation, {"smoothing": (5.0, -1.0)}, "at least 0"),
         (Activation, {"smoothing": (51.0,)}, "at most 50"),
@@ -242,8 +246,8 @@ def test_what_belongs_to_one_call_is_not_reused(tmp_path: Path) -> None:
         (Activation, {"band_pass": (0.1,)}, "two frequencies in ascending order"),
         (Activation, {"band_pass": (0.1, 0.01)}, "two frequencies in ascending order"),
         (Activation, {"band_pass": (0.0, 0.1)}, "above 0"),
-        (Activation, {"drift": "legendre"}, "legendre:N with N from 1 to 20"),
-        (Activation, {"drift": "legendre:0"}, "legendre:N with N from 1 to 20"),
+        (Activation, {"drift": "legendre"}, "legendre:N with N between 1 and 20"),
+        (Activation, {"drift": "legendre:0"}, "legendre:N with N between 1 and 20"),
         (Activation, {"drift": "spline"}, "cosine, or legendre:N"),
         (Activation, {"fd_censor": 0.0}, "above 0"),
         (Activation, {"enorm_censor": -1.0}, "above 0"),
@@ -284,7 +288,9 @@ def test_a_pass_band_and_polynomials_take_the_place_of_the_cut_offs() -> None:
 def test_a_refusal_tells_what_the_option_takes() -> None:
     with pytest.raises(UsageError) as refusal:
         Activation(smoothing=(51.0,))
-    assert "--smoothing MM takes: FWHM in mm, 0 for none" in refusal.value.notice.remedy
+    assert (
+        "--smoothing MM accepts: FWHM of the Gaussian smoothing kernels"
+    ) in refusal.value.notice.remedy
     assert "--help-all" in refusal.value.notice.remedy
 
 

@@ -78,7 +78,7 @@ def test_little_is_enough(tmp_path: Path) -> None:
         ('plugin = "SLURM"\n[plugin_args]\nsbatch_args = 1', "expected a value of type list"),
         (
             'plugin = "SLURM"\n[plugin_args]\nsbatch_args = ["-p short"]',
-            'write it as "-p", "short"',
+            'write two strings, "-p", "short"',
         ),
         (
             'plugin = "SLURM"\n[plugin_args]\nsbatch_args = ["--array=1-3"]',
@@ -101,7 +101,7 @@ def test_little_is_enough(tmp_path: Path) -> None:
         ('plugin = "MultiProc"\n[plugin_args]\nmax_jobs = 2', "choose from memory_gb, n_procs"),
         ('plugin = "MultiProc"\n[plugin_args]\nn_procs = 0', "at least 1"),
         ('plugin = "SLURM"\n[plugin_args]\nn_procs = 2', "unknown key 'n_procs'"),
-        ("plugin =", "is no TOML"),
+        ("plugin =", "is not valid TOML"),
     ],
 )
 def test_what_cannot_be_is_refused(text: str, says: str, tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_the_file_of_nipype_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("plugin: [", "is no YAML"),
+        ("plugin: [", "is not valid YAML"),
         ("- plugin", "the plugin file is empty"),
         ("plugin: SGE", "expected MultiProc or SLURM"),
         ("plugin: SLURM\nplugin_args: {sbatch_arg: x}", "did you mean 'sbatch_args'"),

@@ -22,8 +22,22 @@ def affine(voxel: float, shift: float = 0.0) -> np.ndarray:
         ((48, 48, 10, 60), 2.0, 0.0, 2.0, False, []),
         ((64, 64, 10, 60), 1.5, 0.0, 0.0, True, []),
         ((64, 64, 10), 1.5, 0.0, 0.0, True, []),
-        ((48, 48, 10, 60), 2.0, 0.0, 2.0, True, ["coarser than the high resolution, 64×64×10"]),
-        ((16, 16, 10, 60), 6.0, 0.0, 2.0, False, ["coarser than the acquired 32×32×10"]),
+        (
+            (48, 48, 10, 60),
+            2.0,
+            0.0,
+            2.0,
+            True,
+            [("smaller than the high-resolution matrix size 64×64×10")],
+        ),
+        (
+            (16, 16, 10, 60),
+            6.0,
+            0.0,
+            2.0,
+            False,
+            [("smaller than the acquired matrix size 32×32×10")],
+        ),
         (
             (96, 96, 10, 60),
             1.0,
@@ -33,8 +47,15 @@ def affine(voxel: float, shift: float = 0.0) -> np.ndarray:
             ["larger than the high-resolution matrix size 64×64×10"],
         ),
         ((64, 64, 10, 60), 1.5, 0.14, 2.0, True, []),
-        ((64, 64, 10, 60), 1.5, 0.16, 2.0, True, ["up to 0.16 mm (0.053 acquired voxels) apart"]),
-        ((64, 64, 10, 59), 1.5, 0.0, 2.1, True, ["59 volumes; its run has 60", "time 2.1 s"]),
+        ((64, 64, 10, 60), 1.5, 0.16, 2.0, True, ["up to 0.16 mm (0.053 acquired voxels), but"]),
+        (
+            (64, 64, 10, 59),
+            1.5,
+            0.0,
+            2.1,
+            True,
+            [("the series has 59 volumes, but its run has 60 volumes"), "time 2.1 s"],
+        ),
     ],
 )
 def test_times_matrix_and_edges_are_held_against_the_run(

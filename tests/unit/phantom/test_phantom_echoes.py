@@ -202,8 +202,8 @@ def test_echo_times_are_a_number_or_a_list() -> None:
         ("1", "at least 2 echoes"),
         ("30,14", "must be in ascending order"),
         ("14,14", "must be in ascending order"),
-        ("1,30", "lie between 5 and 150 ms"),
-        ("14,400", "lie between 5 and 150 ms"),
+        ("1,30", "must be between 5 and 150 ms"),
+        ("14,400", "must be between 5 and 150 ms"),
     ],
 )
 def test_echo_times_that_make_no_sense_are_refused(

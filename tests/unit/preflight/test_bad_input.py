@@ -369,13 +369,13 @@ CASES = {
     "events without trial types": Case(
         spoil=_events_without_durations,
         file="_events.tsv",
-        reason="columns are missing: duration",
+        reason="required columns duration are missing",
         fix="Specify an events table",
     ),
     "events without numbers": Case(
         spoil=_events_without_numbers,
         file="_events.tsv",
-        reason="line 2: onset 'soon'",
+        reason="in line 2 must be times in seconds, but are 'soon'",
         fix="in seconds",
     ),
     "events without times": Case(
@@ -444,7 +444,7 @@ CASES = {
         spoil=_no_tr,
         file=BOLD,
         reason="RepetitionTime is missing",
-        fix='Write "RepetitionTime": 1 ',
+        fix='Add "RepetitionTime": 1 ',
     ),
     "RepetitionTime at odds": Case(
         spoil=_wrong_tr,
@@ -477,7 +477,7 @@ CASES = {
     "pairs of two other sessions": Case(
         spoil=_two_sessions_with_pairs,
         file=BOLD,
-        reason="several other sessions have a pair (ses-a, ses-b)",
+        reason="several other sessions have one (ses-a, ses-b)",
         fix="filter-file",
     ),
     "no pair": Case(
@@ -490,7 +490,7 @@ CASES = {
         spoil=_odd_ratio, file=HIGH, reason="is not a simple fraction", fix="Reconstruct"
     ),
     "wrong factor": Case(
-        spoil=_wrong_factor, file=HIGH, reason="have the ratio 2×2", fix="Omit --sr-factor"
+        spoil=_wrong_factor, file=HIGH, reason="is 2×2, but --sr-factor is", fix="Omit --sr-factor"
     ),
     "other slices": Case(
         spoil=_thin_slices, file=HIGH, reason="differ in slice thickness", fix="--sr-factor 2 2 2"
@@ -499,7 +499,10 @@ CASES = {
         spoil=_unknown_acq, file=BOLD, reason="matches acq-finest", fix="--hr-acq and --lr-acq"
     ),
     "echoes without times": Case(
-        spoil=_echoes, file="echo-1_bold", reason="EchoTime is None", fix="--echo-idx N"
+        spoil=_echoes,
+        file="echo-1_bold",
+        reason=("but the sidecar contains None"),
+        fix="--echo-idx N",
     ),
     "phase alone": Case(
         spoil=_phase_only, file="part-phase_bold", reason="only phase", fix="part-mag"
@@ -512,7 +515,10 @@ CASES = {
         fix="outside the dataset",
     ),
     "input inside the output": Case(
-        spoil=_input_inside, file="", reason="is inside the output", fix="does not contain"
+        spoil=_input_inside,
+        file="",
+        reason=("the output directory must not contain the dataset"),
+        fix="does not contain",
     ),
     "output unwritable": Case(
         spoil=_output_under_a_file,
@@ -529,7 +535,7 @@ CASES = {
     "unknown output space": Case(
         spoil=_unknown_space,
         file="--output-spaces",
-        reason="no resolution 7; available: res-1",
+        reason="resolution 7 is not available for this template (available: res-1",
         fix="MNI152NLin2009cAsym without a resolution",
     ),
     "no ROI file": Case(
@@ -592,7 +598,7 @@ DATA_CASES = {
     "NaN": Case(
         spoil=_nan,
         file=BOLD,
-        reason="NaN or infinite in 1 of 30 volumes, counted from 0: 7",
+        reason="NaN or infinite values in 1 of 30 volumes (counted from 0: 7",
         fix="Convert",
     ),
     "infinite T1w": Case(
@@ -603,7 +609,10 @@ DATA_CASES = {
     ),
     "constant": Case(spoil=_constant, file=BOLD, reason="the image is constant", fix="Convert"),
     "constant volume": Case(
-        spoil=_constant_volume, file=BOLD, reason="1 of 30 volumes is constant", fix="Convert"
+        spoil=_constant_volume,
+        file=BOLD,
+        reason=("constant volumes were found (1 of 30 volumes"),
+        fix="Convert",
     ),
     "no change over time": Case(
         spoil=_frozen, file=BOLD, reason="30 volumes are identical", fix="Convert"

@@ -172,17 +172,17 @@ CASES = {
     ),
     "factor and pair": Case(
         spoil=other_factor,
-        reason="have the ratio 2×2; --sr-factor is",
+        reason="is 2×2, but --sr-factor is",
         fix="Omit --sr-f",
     ),
     "patch": Case(
-        spoil=large_patch, reason="patches of 64 × 64 voxels do not fit", fix="Use --recipe fast"
+        spoil=large_patch, reason="patches of 64 × 64 voxels are larger", fix="use --recipe fast"
     ),
     "3D patch": Case(
-        spoil=large_patch_in_3d, reason="patches of 48 × 48 voxels do", fix="whole slices"
+        spoil=large_patch_in_3d, reason="patches of 48 × 48 voxels are larger", fix="whole slices"
     ),
     "single slice": Case(
-        spoil=single_slice, reason="a single slice, and tv is a 3D method", fix="only baselines"
+        spoil=single_slice, reason="a single slice, but tv is a 3D method", fix="only baselines"
     ),
     "slice, 2D": Case(
         spoil=single_slice_2d,

@@ -125,7 +125,7 @@ def test_a_file_is_of_one_run_and_a_folder_of_all(maker: BidsMaker) -> None:
     some = planned(maker, f"A={made.root}")
     assert [len(run.compared) for run in some.runs] == [0, 1]
     assert any(
-        "contains no series of sub-01_task-tap; this run is not compared" in each.why
+        "does not contain a series for sub-01_task-tap, so this run is not compared" in each.why
         for each in some.warnings
     )
     assert ("a series for any of the selected runs") in told(
@@ -155,7 +155,7 @@ def test_several_candidates_are_listed_with_the_way_to_choose(maker: BidsMaker) 
     ("changed", "why"),
     [
         ({"n_volumes": 29}, "29 volumes; sub-01_task-tap_bold.nii.gz has 30"),
-        ({"tr": 1.1}, "repetition time 1.1 s"),
+        ({"tr": 1.1}, "repetition time of the series is 1.1 s"),
         ({"zooms": (12.0, 12.0, 4.0)}, "matrix 4×4×6 is coarser than the acquired 8×8×6"),
         (
             {"zooms": (1.5, 1.5, 4.0)},

@@ -184,7 +184,7 @@ def test_a_factor_that_contradicts_the_pair_is_refused_unless_forced(
 ) -> None:
     for extra in ([], ["--sr-method", "sbl"], ["--sr-method", "bspline"]):
         text = refused(maker, capfd, "--sr-factor", "1.5", *extra)
-        assert "have the ratio 2×2; --sr-factor is 1.5×1.5" in text
+        assert "is 2×2, but --sr-factor is 1.5×1.5" in text
         assert "Omit --sr-factor" in text
         assert "--force" in text
     plan = planned(maker, "--sr-factor", "1.5", "--force")
@@ -194,7 +194,7 @@ def test_a_factor_that_contradicts_the_pair_is_refused_unless_forced(
     # across slices, pairs as thick as the run are the rule: a note is enough
     plan = planned(maker, *THIN)
     assert plan.problems == ()
-    assert any("the ratio 2×2×1; --sr-factor is 2×2×2" in n.why for n in plan.warnings)
+    assert any("is 2×2×1, but --sr-factor is 2×2×2" in n.why for n in plan.warnings)
 
 
 def test_a_factor_that_contradicts_the_reference_in_the_data_is_refused_unless_forced(
@@ -278,7 +278,7 @@ def test_a_reference_with_thinner_slices_is_taken(maker: BidsMaker) -> None:
     assert plan.problems == ()
     assert plan.subjects[0].runs[0].truth is not None
     flat = planned(maker, "--truth", str(truth.root))
-    assert "matrix 16×16×12 is finer" in flat.problems[0].why
+    assert "matrix size 16×16×12 is larger" in flat.problems[0].why
 
 
 def test_an_image_far_sharper_than_the_run_is_no_pair_by_default(

@@ -138,7 +138,7 @@ def test_variance_maps_serve_a_single_slice(maker: BidsMaker) -> None:
 def test_without_a_pair_every_way_out_is_named(maker: BidsMaker) -> None:
     no_pair(maker)
     (problem,) = planned(maker, "--sr-method", "srgan", "sbl").problems
-    assert "srgan needs a pair" in problem.why
+    assert "(srgan) require a pair" in problem.why
     assert "sbl" not in problem.why
     for way in ("--sr-method auto", "--retrospective", "--sr-method bspline zerofill"):
         assert way in problem.remedy
@@ -534,8 +534,7 @@ class TestBlocks:
         plan = planned(maker)
         assert plan.unsplit == frozenset()
         assert any(
-            "excluded from split halves, which need two blocks inside the run: little (1 block)."
-            in str(notice)
+            "within the run and excludes these conditions: little (1 block)." in str(notice)
             for notice in plan.warnings
         )
 
@@ -645,5 +644,5 @@ def test_field_maps_are_named(maker: BidsMaker) -> None:
     for name in ("sub-01_dir-AP_epi.nii.gz", "sub-01_dir-PA_epi.nii.gz"):
         (folder / name).write_bytes(b"")
     (notice,) = (each for each in planned(maker).warnings if "field maps" in each.why)
-    assert "EPI of opposite phase encoding" in notice.why
+    assert "EPI with opposite phase encoding" in notice.why
     assert "-d fmriprep=DIR" in notice.why

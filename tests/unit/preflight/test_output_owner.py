@@ -55,7 +55,7 @@ KINDS = {
         _program("bids-sr-phantom", "bids/derivatives/ground-truth"),
         "directory contains results of bids-sr-phantom",
     ),
-    "loose": (_loose, "not empty (contains notes.txt)"),
+    "loose": (_loose, "not empty (it contains notes.txt)"),
     "other-data": (_own(__version__, "other"), "directory contains results of another dataset"),
     "major": (_own("99.1.0", "bids"), "directory contains results of bids-sr 99.1.0"),
 }

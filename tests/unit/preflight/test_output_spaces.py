@@ -85,7 +85,9 @@ def test_carried_templates_have_the_grids_of_templateflow() -> None:
 def test_a_resolution_that_the_template_has_not(tmp_path: Path) -> None:
     (problem,) = found_of(tmp_path, "MNI152NLin2009cAsym:res-7").problems
     assert problem.what == "--output-spaces MNI152NLin2009cAsym:res-7"
-    assert "no resolution 7; available: res-1 (1 mm), res-2 (2 mm)" in problem.why
+    assert (
+        "resolution 7 is not available for this template (available: res-1 (1 mm), res-2 (2 mm)"
+    ) in problem.why
     assert "Use MNI152NLin2009cAsym without a resolution" in problem.remedy
 
 
@@ -111,7 +113,7 @@ def test_without_a_t1w_image_there_is_only_the_space_of_the_run(tmp_path: Path) 
     assert "no participant has one" in problem.why
     found = found_of(tmp_path, "T1w", labels=("01", "02"), without=("02",))
     assert not found.problems
-    assert "not transformed to T1w" in found.notices[0].why
+    assert "cannot be transformed to T1w" in found.notices[0].why
     assert not found_of(tmp_path, "func", without=("01",)).notices
 
 

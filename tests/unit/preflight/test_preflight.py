@@ -541,7 +541,7 @@ class TestVoxels:
         data[..., 1] = 3
         nb.save(nb.Nifti1Image(data, np.eye(4), header), tmp_path / name)
         (problem,) = problems_of(voxels._check_image, tmp_path / name)
-        assert "1 of 3 volumes is constant, counted from 0: 1" in problem.why
+        assert "constant volumes were found (1 of 3 volumes, counted from 0: 1" in problem.why
 
     def test_a_damaged_checksum_is_seen(self, maker: BidsMaker) -> None:
         """The last bytes of gzip are a checksum; all voxels can be read and still be wrong."""
@@ -722,7 +722,7 @@ class TestEventsThatAreNotThere:
             )
         )
         assert any(
-            "2 of 4 events have duration 0" in each.why
+            "2 of 4 events have zero duration" in each.why
             for each in check(settings_for(maker)).warnings
         )
 

@@ -89,7 +89,7 @@ REFUSED: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         lambda model: model["Nodes"].append(
             copy.deepcopy(_node(model)) | {"Level": "Subject", "Name": "subject"}
         ),
-        "levels are run, subject;",
+        "the model has the levels run, subject",
     ),
     "other runs": (
         lambda model: model.update(Input={"task": ["rest"]}),
@@ -101,7 +101,7 @@ REFUSED: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     ),
     "another response": (
         lambda model: _node(model)["Model"].update(HRF={"Model": "DoubleGamma"}),
-        "Model has x, type, hrf",
+        "the file contains x, type, hrf",
     ),
     "another model": (
         lambda model: _node(model)["Model"].update(Type="meta"),
@@ -127,7 +127,7 @@ REFUSED: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     ),
     "an F test": (
         _contrast(Test="F", Weights=[[1, 0], [0, 1]]),
-        "thumb_vs_little is not a t test",
+        "thumb_vs_little is not a t-test",
     ),
     "a confound in a contrast": (
         _contrast(ConditionList=["trial_type.thumb", "trans_x"]),
@@ -162,7 +162,7 @@ def test_more_is_refused_with_the_reason(what: str, tmp_path: Path) -> None:
 
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     read_model(tmp_path / "model.json", {}, found := Findings())
-    assert found.problems[0].why == "the file cannot be read (No such file or directory)"
+    assert found.problems[0].why == "the model file cannot be read (No such file or directory)"
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"Nodes": 3}', '{"Nodes": []}'])

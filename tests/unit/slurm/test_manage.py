@@ -137,7 +137,7 @@ def test_retry_of_those_named_with_what_is_given(sent: Submission) -> None:
     ((again, _),) = manage.retries(seen, ["sub-02"], mem=8, minutes=7)
     assert again.participants == ("sub-02",)
     assert (again.arrays[0].request.memory_mb, again.arrays[0].request.minutes) == (10056, 7)
-    with pytest.raises(UsageError, match="sub-01: nothing to retry"):
+    with pytest.raises(UsageError, match="sub-01: there is nothing to retry"):
         manage.retries(seen, ["sub-01"])
 
 
@@ -186,7 +186,7 @@ def test_cancel_one_task_and_then_the_rest(sent: Submission, cluster: Cluster) -
         "sub-03": "cancelled",
         "sub-04": "unknown",
     }
-    with pytest.raises(UsageError, match="sub-03: nothing to cancel"):
+    with pytest.raises(UsageError, match="sub-03: there is nothing to cancel"):
         manage.cancel(seen, ["sub-03"])
     assert manage.cancel(seen) == ["sub-01", "group"]
     assert cluster.kept("scancel")[-1] == ["11_1", "12"]

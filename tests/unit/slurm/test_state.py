@@ -158,7 +158,9 @@ def test_the_table_names_who_failed_and_what_to_do(made: Submission) -> None:
     assert summary(found) == "3 participants: 1 pending, 1 done, 1 failed, group level pending"
     (told,) = failures(found, made.output_dir)
     assert (told.what, told.subject, told.code) == ("sub-02", "02", "memory")
-    assert told.why.startswith("out of memory; resources of the job: 4.0 GB and ")
+    assert told.why.startswith(
+        ("out of memory (resources requested per start of the job: 4.0 GB and ")
+    )
     assert told.file == str(made.folder / "logs" / "array-1_2.log")
 
 
