@@ -78,7 +78,7 @@ def check_lesion_references(
             )
             if expected
             else "no participant has FLAIR scans at two resolutions",
-            ("Name the edited masks like the masks written by bids-sr, or omit the option."),
+            "Name the edited masks like the masks written by bids-sr, or omit the option.",
         )
     for one in concerned:
         file = files[one.label]

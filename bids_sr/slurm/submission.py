@@ -73,7 +73,7 @@ class Site(Checked):
     )
     program: str = option(
         "bids-sr",
-        help=("name or path of the installed command, used if no container is specified"),
+        help="name or path of the installed command, used if no container is specified",
     )
     binds: tuple[str, ...] = option(
         (),

@@ -165,7 +165,7 @@ def test_grids_times_and_shifts_that_do_not_fit_are_refused(run, series, tmp_pat
         "short": (tmp_path / "short.nii", "the series has 83 volumes, but its run has 84 volumes"),
         "slow": (
             tmp_path / "slow.nii",
-            ("repetition time of the series is 3 s, but the repetition time of its run is 2 s"),
+            "repetition time of the series is 3 s, but the repetition time of its run is 2 s",
         ),
         "away": (tmp_path / "away.nii", "outer edges are shifted by up to 3 mm"),
         "coarse": (tmp_path / "coarse.nii", "coarse: matrix 15×28×5 is coarser"),

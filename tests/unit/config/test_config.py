@@ -233,7 +233,7 @@ def test_what_belongs_to_one_call_is_not_reused(tmp_path: Path) -> None:
         (
             Preprocessing,
             {"output_spaces": ("T1w:den-10k",)},
-            ("den-10k is not a valid template modifier"),
+            "den-10k is not a valid template modifier",
         ),
         (Activation, {"smoothing": ()}, "at least one"),
         (Activation, {"smoothing": (5.0, -1.0)}, "at least 0"),

@@ -28,7 +28,7 @@ def affine(voxel: float, shift: float = 0.0) -> np.ndarray:
             0.0,
             2.0,
             True,
-            [("smaller than the high-resolution matrix size 64×64×10")],
+            ["smaller than the high-resolution matrix size 64×64×10"],
         ),
         (
             (16, 16, 10, 60),
@@ -36,7 +36,7 @@ def affine(voxel: float, shift: float = 0.0) -> np.ndarray:
             0.0,
             2.0,
             False,
-            [("smaller than the acquired matrix size 32×32×10")],
+            ["smaller than the acquired matrix size 32×32×10"],
         ),
         (
             (96, 96, 10, 60),
@@ -54,7 +54,7 @@ def affine(voxel: float, shift: float = 0.0) -> np.ndarray:
             0.0,
             2.1,
             True,
-            [("the series has 59 volumes, but its run has 60 volumes"), "time 2.1 s"],
+            ["the series has 59 volumes, but its run has 60 volumes", "time 2.1 s"],
         ),
     ],
 )

@@ -190,7 +190,7 @@ def test_one_word_is_one_artifact_and_a_mistake_is_told_before_anything_runs(bol
     run = root.inner[0]
     with pytest.raises(
         _GraphError,
-        match=r"all_wf\.run_wf\.average and all_wf\.run_wf\.again both have an output named boldref",
+        match=r"all_wf\.run_wf\.average and all_wf\.run_wf\.again both have an output",
     ):
         run.add(average, name="again")
     with pytest.raises(_GraphError, match="has no levle"):

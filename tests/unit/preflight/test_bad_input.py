@@ -387,7 +387,7 @@ CASES = {
     "only rest": Case(
         spoil=_only_rest,
         file="_events.tsv",
-        reason=("no trial type to model"),
+        reason="no trial type to model",
         fix="Specify an events table",
     ),
     "unknown contrast": Case(
@@ -501,7 +501,7 @@ CASES = {
     "echoes without times": Case(
         spoil=_echoes,
         file="echo-1_bold",
-        reason=("but the sidecar contains None"),
+        reason="but the sidecar contains None",
         fix="--echo-idx N",
     ),
     "phase alone": Case(
@@ -517,7 +517,7 @@ CASES = {
     "input inside the output": Case(
         spoil=_input_inside,
         file="",
-        reason=("the output directory must not contain the dataset"),
+        reason="the output directory must not contain the dataset",
         fix="does not contain",
     ),
     "output unwritable": Case(
@@ -556,7 +556,7 @@ CASES = {
     "atlas of probabilities": Case(
         spoil=_probabilities,
         file="--atlas",
-        reason=("contains non-integer values"),
+        reason="contains non-integer values",
         fix="label image",
     ),
     "atlas of several maps": Case(
@@ -611,7 +611,7 @@ DATA_CASES = {
     "constant volume": Case(
         spoil=_constant_volume,
         file=BOLD,
-        reason=("constant volumes were found (1 of 30 volumes"),
+        reason="constant volumes were found (1 of 30 volumes",
         fix="Convert",
     ),
     "no change over time": Case(

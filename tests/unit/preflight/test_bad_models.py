@@ -167,7 +167,7 @@ CASES = {
     ),
     "no pair": Case(
         spoil=without_pair,
-        reason=("(resnet3d) require a pair"),
+        reason="(resnet3d) require a pair",
         fix="--sr-method auto (the default)",
     ),
     "factor and pair": Case(

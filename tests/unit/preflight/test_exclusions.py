@@ -347,7 +347,7 @@ def test_the_index_says_who_is_left_out_and_why(tmp_path: Path) -> None:
     for call in ("one", "two", "three"):
         (out / "logs" / call).mkdir(parents=True)
     found = Notice(
-        what="/data/events.tsv", why=("required columns onset are missing"), code="left-out"
+        what="/data/events.tsv", why="required columns onset are missing", code="left-out"
     )
     both = [
         replace(found, subject="01", run="sub-01_task-tap_run-2"),

@@ -476,13 +476,13 @@ CASES = {
     ),
     "one given model": Case(
         spoil=_one_given_model,
-        file=("--n-ensemble 3"),
+        file="--n-ensemble 3",
         reason="no ensemble can be trained",
         fix="Omit one",
     ),
     "all given models": Case(
         spoil=_all_given_models,
-        file=("--n-ensemble 3"),
+        file="--n-ensemble 3",
         reason="no ensemble can be trained",
         fix="Omit one",
     ),

@@ -105,7 +105,7 @@ REFUSED: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     ),
     "another model": (
         lambda model: _node(model)["Model"].update(Type="meta"),
-        ("only X and Type glm"),
+        "only X and Type glm",
     ),
     "a transformation": (_instruction(Name="Scale", Input=["trans_x"]), "transformation Scale"),
     "a derivative": (

@@ -159,7 +159,7 @@ def test_the_table_names_who_failed_and_what_to_do(made: Submission) -> None:
     (told,) = failures(found, made.output_dir)
     assert (told.what, told.subject, told.code) == ("sub-02", "02", "memory")
     assert told.why.startswith(
-        ("out of memory (resources requested per start of the job: 4.0 GB and ")
+        "out of memory (resources requested per start of the job: 4.0 GB and "
     )
     assert told.file == str(made.folder / "logs" / "array-1_2.log")
 
