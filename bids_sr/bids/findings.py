@@ -448,7 +448,7 @@ def _proposal(root: Path) -> str:
         if _is_of_fmriprep(linked / _DESCRIPTION):
             return (
                 "Specify the fMRIPrep output directory that was used to compute these"
-                " derivatives: {linked}."
+                f" derivatives: {linked}."
             )
     inner = [
         *sorted(root.glob(f"*/{_DESCRIPTION}")),

@@ -133,7 +133,7 @@ def test_an_atlas_that_is_not_there_is_refused_with_the_way_to_one(
 def test_what_forbids_commercial_use_is_refused_by_name_and_a_file_is_the_users_own(
     named: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(UsageError, match="forbid commercial use") as caught:
+    with pytest.raises(UsageError, match="prohibits commercial use") as caught:
         find_atlas(named)
     assert "--atlas FILE" in caught.value.notice.remedy
     (tmp_path / "HarvardOxford.nii.gz").write_bytes(b"x")

@@ -79,7 +79,7 @@ def test_its_events_are_found_and_shown_in_the_plan(calibrated: BidsMaker) -> No
     (run,) = plan.subjects[0].runs
     assert run.calibration is not None
     assert run.calibration.events == calibrated.path(f"{CALIBRATION}_events.tsv", "func")
-    line = "calibration: sub-01_task-tap_acq-highres_bold.nii.gz, 20 volumes of 3×3×4 mm, its task"
+    line = "calibration: sub-01_task-tap_acq-highres_bold.nii.gz, 20 volumes of 3×3×4 mm, with"
     assert line in dry_run_text(plan, settings)
     none = settings_for(calibrated, "--calibration", "none")
     assert "calibration: none" in dry_run_text(check(none), none)
@@ -239,7 +239,9 @@ def test_what_does_not_fit_is_told_and_if_it_was_named_refused(
     assert found.problems == []
     assert found.subjects[0].runs[0].calibration is None
     told = [str(notice) for notice in found.notices if notice.what == str(path)]
-    assert any(reason in text and "cannot calibrate" in text for text in told), told
+    assert any(
+        reason in text and ("cannot be used as its calibration run") in text for text in told
+    ), told
     (problem,) = look(maker, "--calibration", "highres").problems
     assert problem.what == str(path)
     assert reason in problem.why

@@ -152,7 +152,7 @@ def test_a_run_that_lost_its_lock_stops(tmp_path: Path, caplog: pytest.LogCaptur
             while not told and time.monotonic() < until:
                 time.sleep(0.02)
         assert told
-        assert "another run has taking over the lock" in caplog.text
+        assert "another run has taken over this lock" in caplog.text
         holder = _read_holder(path)
         assert holder is not None
         assert holder.run == "theirs"  # not removed by the one that lost it

@@ -97,7 +97,7 @@ def test_an_unknown_preset_is_refused_with_the_list(
         parse("--preset ota")
     assert "available presets: ota2022" in str(raised.value)
     assert "did you mean 'ota2022'?" in str(raised.value)
-    with pytest.raises(UsageError, match="choose one of these"):
+    with pytest.raises(UsageError, match="choose one of the available presets"):
         find_preset("spm")
     assert main([str(tmp_path), str(tmp_path / "out"), "group", "--preset", "spm"]) == 2
     assert "available presets: ota2022" in capsys.readouterr().err
@@ -123,8 +123,8 @@ def test_the_arguments_of_with_preset_stay_as_they_are() -> None:
 
 def test_the_console_lists_what_was_set_what_was_given_and_the_cost() -> None:
     text = console(parse("--preset ota2022 --dummy-scans 3"))
-    assert "--recipe paper-mse: published training, with squared error" in text
-    assert "--low-pass 0.1: the paper describes a low-pass filter without its cut-off" in text
+    assert "--recipe paper-mse: training as published, but with the mean squared error" in text
+    assert "--low-pass 0.1: the paper describes a low-pass filter without its cutoff" in text
     assert "your options replace --dummy-scans 60\n" in text
     assert "takes several days per participant on a CPU" in text
     assert "--preset ota2022 --recipe fast" in text

@@ -140,7 +140,7 @@ def test_a_patch_larger_than_the_slices_is_refused(tmp_path: Path) -> None:
     maker = BidsMaker(tmp_path / "data")
     maker.subject()
     text = refusals(maker, tmp_path, "--sr-method", "unet", "--set", "unet.patch=256")
-    assert "patches of 256 × 256 voxels do not fit" in text
+    assert "patches of 256 × 256 voxels are larger" in text
     assert "--set unet.patch" in text
     assert refusals(maker, tmp_path, "--sr-method", "unet") == ""
 

@@ -54,7 +54,7 @@ def affine(voxel: float, shift: float = 0.0) -> np.ndarray:
             0.0,
             2.1,
             True,
-            ["the series has 59 volumes, but its run has 60 volumes", "time 2.1 s"],
+            ["the series has 59 volumes, but its run has 60 volumes", "series is 2.1 s"],
         ),
     ],
 )

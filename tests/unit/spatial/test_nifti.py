@@ -109,7 +109,10 @@ def test_truncated_file_is_named(tmp_path: Path, name: str) -> None:
     path = _write(tmp_path / name, _data((16, 16, 8, 7)))
     blob = path.read_bytes()
     path.write_bytes(blob[: len(blob) * 2 // 3])
-    with pytest.raises(ImageError, match=rf"{name}: truncated"), SeriesReader(path) as reader:
+    with (
+        pytest.raises(ImageError, match=rf"{name}: the file is truncated"),
+        SeriesReader(path) as reader,
+    ):
         list(reader.volumes())
 
 
