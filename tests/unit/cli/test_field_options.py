@@ -299,5 +299,5 @@ def test_filters_of_images_that_are_not_used_are_told(
     assert dry(f"IN OUT participant --bids-filter-file {path}", maker, tmp_path) == 0
     shown = " ".join(capsys.readouterr().out.split())
     for kind in ("fmap", "sbref", "roi"):
-        assert f"the filter of {kind} has no effect" in shown
+        assert f"the filter for {kind} has no effect" in shown
     assert "the filter for bold" not in shown

@@ -116,7 +116,7 @@ def test_underscores_stay_in_values() -> None:
         ("--sr-factor 1", "--sr-factor: 1"),
         ("--sr-factor 1 1 1", "the voxel size would not change"),
         ("--sr-factor 2 2", "2 numbers were given, but one number (in-plane) or three"),
-        ("--sr-factor 2 2 2 2", "4 numbers; expected one"),
+        ("--sr-factor 2 2 2 2", "4 numbers were given, but one"),
         ("--sr-factor 2 2 0.5", "expected at least 1"),
         ("--sr-factor 2 2 9", "expected at most 8"),
         ("--sr-factor", "expected at least one argument"),

@@ -215,7 +215,7 @@ def test_waiting_tells_each_change_once_and_looks_twice_at_who_is_lost(
     found = manage.wait(sent.output_dir, said.append, sleep=sleep)
     assert {fate.state for fate in found} == {State.DONE}
     assert said[-3:] == [
-        "SLURM does not respond (squeue failed with exit code 1); waiting",
+        "SLURM does not respond (squeue failed with exit code 1); waiting for an answer",
         "sub-01: done",
         "group: done",
     ]
@@ -240,7 +240,7 @@ def test_printed_scripts_count_once_somebody_submits_them(
 
 def test_no_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(job_states.SlurmError, match="squeue not found"):
+    with pytest.raises(job_states.SlurmError, match="the command squeue was not found"):
         job_states.queue(["x"])
 
 
