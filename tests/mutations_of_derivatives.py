@@ -54,7 +54,7 @@ def wrong_derivatives(rng: Rng, maker: BidsMaker) -> list[str]:
         rng,
         ("participant", "raw", "program", "nobody", "nothing", "file", "parent", "data", "length"),
     )
-    maker.expected = r"no sub-01 in|skipped"
+    maker.expected = r"sub-01 was not found in|skipped"
     if how == "participant":
         _relabel(prep.root)
     elif how == "raw":  # the data set itself is no derivative

@@ -178,7 +178,7 @@ def corrected_already(rng: Rng, scene: Scene, right: Right) -> None:
     scene.sidecar |= {"SliceTimingCorrected": True, "StartTime": moment}
     scene.sidecar["SliceTiming"] = listed if kept else None
     if kept:
-        right.notices.append("not corrected again")
+        right.notices.append("because SliceTimingCorrected is true")
     right.exact = False
 
 
@@ -248,7 +248,7 @@ def duplicated_columns(rng: Rng, scene: Scene, right: Right) -> None:
         _other_columns(rng, scene, name, cells)
 
     scene.tables.append(alter)
-    right.refused.append(rf"two columns are named '{name}'")
+    right.refused.append(rf"several columns have the name '{name}'")
 
 
 @kind("table")
@@ -264,7 +264,7 @@ def repeated_rows(rng: Rng, scene: Scene, right: Right) -> None:
             scene.rows = sorted(scene.rows, key=lambda row: float(row[0]))
 
     scene.tables.append(alter)
-    right.notices.append("repeat onset, duration and trial_type|repeats? onset")
+    right.notices.append("have the same onset, duration and trial_type")
 
 
 @kind("table")
@@ -280,7 +280,7 @@ def rows_without_time(rng: Rng, scene: Scene, right: Right) -> None:
         ]
 
     scene.tables.append(alter)
-    right.notices.append("no onset or no duration")
+    right.notices.append("onset or duration is n/a")
 
 
 @kind("table")
@@ -326,7 +326,7 @@ def decimal_commas(rng: Rng, scene: Scene, right: Right) -> None:
         ]
 
     scene.tables.append(alter)
-    right.refused.append("times in seconds are expected")
+    right.refused.append("must be times in seconds")
 
 
 @kind("events", "time")
@@ -622,7 +622,7 @@ def units_of_time(rng: Rng, scene: Scene, right: Right) -> None:
     if (tr, unit) == (2000.0, "sec"):
         right.notices.append("wrong unit")
     if tr == 0:
-        right.notices.append("header has no repetition time")
+        right.notices.append("header does not contain a repetition time")
 
     def edit(scene: Scene) -> None:
         for path in scene.func.glob("*_bold.nii.gz"):
@@ -678,7 +678,7 @@ def entities_of_derivatives(rng: Rng, scene: Scene, right: Right) -> None:
             (scene.func / f"{STEM}_{suffix}").rename(scene.func / f"{STEM}_{entity}-2_{suffix}")
 
     scene.edits.append(edit)
-    right.refused.append(rf"{entity}-2, which is not allowed for a raw BOLD run|entit")
+    right.refused.append(rf"{entity}-2, which is not allowed in the name of a raw BOLD run|entit")
 
 
 @kind("files", "data set")

@@ -140,7 +140,9 @@ def _select(
             - {""}
         )
         for label in (each for each in labels if each not in existing):
-            reason = f"no BOLD run of the selected participants has the {entity} {label!r}"
+            reason = (
+                f"no BOLD runs with {entity} {label!r} were found for the selected participants"
+            )
             fix = f"Available: {companions.choice(label, existing)}"
             seen.refuse_option(f"{options[entity]} {label}", reason, fix)
     chosen = {
@@ -156,24 +158,32 @@ def _select(
         if paths:
             continue
         if label in selection.participant_label and nothing_refused:
+            requested = any(asked.values())
             seen.refuse(
                 f"sub-{label}",
-                "no BOLD run found"
-                + (" for the requested sessions, tasks and runs" if any(asked.values()) else ""),
-                "Exclude the participant, or add `func/sub-…_task-…_bold.nii.gz`.",
+                "no BOLD runs were found for the requested sessions, tasks and runs"
+                if requested
+                else "no BOLD runs were found for this participant",
+                "Exclude the participant, or add the missing BOLD run"
+                " (`func/sub-…_task-…_bold.nii.gz`) to the dataset.",
             )
         elif not selection.participant_label:
             with seen.about(label):
                 seen.tell(
-                    f"sub-{label}", "no requested BOLD run found; the participant is skipped."
+                    f"sub-{label}",
+                    "none of the requested BOLD runs were found; the participant is skipped.",
                 )
     if every and not any(chosen.values()) and not seen.problems:
+        filtered = selection.bids_filter_file is not None
         seen.refuse(
             "sub-*/func",
-            "no BOLD run found in the dataset"
-            + (" that passes --bids-filter-file" if selection.bids_filter_file else ""),
-            "Add `func/sub-…_task-…_bold.nii.gz`"
-            + (", or change the filter file." if selection.bids_filter_file else "."),
+            "no BOLD runs in the dataset match the filters in --bids-filter-file"
+            if filtered
+            else "no BOLD runs were found in the dataset",
+            "Check the filter file, or add BOLD runs (`func/sub-…_task-…_bold.nii.gz`) to the"
+            " dataset."
+            if filtered
+            else "Add BOLD runs (`func/sub-…_task-…_bold.nii.gz`) to the dataset.",
         )
     return chosen
 
@@ -240,7 +250,7 @@ def _subject(
             )
             if run.precomputed is None and run.shape[2] < LEAST_SAMPLES:
                 count = "one slice" if run.shape[2] == 1 else f"{run.shape[2]} slices"
-                seen.tell(bold, f"the run has {count}; head motion is estimated only in plane.")
+                seen.tell(bold, f"the run has {count}, so head motion is estimated in-plane only.")
             runs.append(replace(run, truth=_truth(run, settings, seen, with_anat=bool(t1w))))
     if missing:
         pairs.refuse_without_pair(label, missing, settings, seen)
@@ -313,7 +323,10 @@ def _take(findings: Findings, settings: Settings, seen: Survey) -> None:
     known = [problem.of_all() for problem in seen.problems]
     for problem in findings.problems:
         if problem not in known:
-            seen.tell(problem.what, f"no pair is used: {problem.why}. {problem.remedy}")
+            seen.tell(
+                problem.what,
+                f"the T2*-weighted pair is not used: {problem.why}. {problem.remedy}",
+            )
 
 
 _SLAB = 0.6  # thinnest extent of a slab relative to that of an image of the whole head
@@ -343,24 +356,26 @@ def _t1w(paths: Sequence[Path], label: str, settings: Settings, seen: Survey) ->
     for path in images[:1]:
         volume_header(path, seen)
     if not images:
-        taken = " that passes --bids-filter-file" if settings.selection.bids_filter_file else ""
-        text = f"no T1w image found{taken}: "
-        if roi == "auto":
-            text += "the region of interest is the whole brain; "
-        elif roi != "brain":
-            text += (
-                "the ROI file cannot be transformed to the BOLD"
+        texts = [
+            "No T1w image matches the filters in --bids-filter-file."
+            if settings.selection.bids_filter_file
+            else "No T1w image was found."
+        ]
+        if roi not in ("auto", "brain"):
+            texts.append(
+                "The ROI file cannot be transformed to the BOLD series."
                 if is_file(roi)
-                else f"the region {roi} cannot be located"
+                else f"The region {roi} cannot be located."
             )
-            text += ", so the region of interest is the whole brain; "
-        text += (
-            "results are not normalized to template space, and there are no confounds of white"
-            " matter and CSF"
+        if roi != "brain":
+            texts.append("The whole brain is used as the region of interest.")
+        texts.append(
+            "Results are not normalized to template space, and the confounds csf, white_matter"
+            " and their CompCor components are not computed."
         )
-        seen.tell(f"sub-{label}", f"{text} (csf, white_matter, their CompCor components).")
+        seen.tell(f"sub-{label}", " ".join(texts))
     elif len(images) > 1:
-        seen.tell(images[0], f"{len(images)} T1w images found; this image is used.")
+        seen.tell(images[0], f"{len(images)} T1w images were found; this image is used.")
     return images
 
 
@@ -378,14 +393,14 @@ def volume_header(path: Path, findings: Findings) -> Header | None:
         findings.refuse(
             path,
             hd.COLORED,
-            "Convert the DICOM images of the scan itself, or exclude this file.",
+            "Convert the DICOM images of the original scan, or exclude this file.",
         )
         return None
     what = "complex voxels" if header.complex else f"{len(header.shape)} dimensions {header.shape}"
     findings.refuse(
         path,
-        f"the image has {what}; one 3D magnitude image is expected",
-        "Store the magnitude as a 3D image.",
+        f"the image has {what}, but a 3D magnitude image is expected",
+        "Save the magnitude as a 3D image.",
     )
     return None
 
@@ -395,23 +410,24 @@ def _differences(
     sidecar: Mapping[str, object],
     first: Header,
     first_sidecar: Mapping[str, object],
+    name: str,
 ) -> Iterator[str]:
-    """Yield how an echo differs from the first one in what all echoes of a volume share."""
+    """Yield how an echo differs from the first echo, whose file name is `name`."""
     if header.shape != first.shape:
-        yield f"the shape {header.shape} differs from the shape {first.shape}"
+        yield f"the image shape is {header.shape}, but {name} has the shape {first.shape}"
     else:
         apart = corners_apart(header.shape[:3], header.affine, first.shape[:3], first.affine)
         if apart > _ECHOES_APART_MM:
-            yield f"the field of view is up to {apart:.3g} mm from the field of view"
+            yield f"the field of view is shifted by up to {apart:.3g} mm relative to {name}"
     for key in ("RepetitionTime", "SliceTiming", "SliceEncodingDirection"):
         value, reference = sidecar.get(key), first_sidecar.get(key)
         if value != reference and not (value is None or reference is None):
-            yield f"{key} differs from the {key}"
+            yield f"{key} differs from {name}"
     tr, first_tr = hd.likely_tr(header.tr), hd.likely_tr(first.tr)
     if tr and first_tr and not math.isclose(tr, first_tr, rel_tol=0.01):
         yield (
-            f"the repetition time in the header ({tr:g} s) differs from the repetition time"
-            f" ({first_tr:g} s) in the header"
+            f"the repetition time in the image header is {tr:g} s, but {name} has a repetition"
+            f" time of {first_tr:g} s"
         )
 
 
@@ -426,31 +442,35 @@ def _echoes(index: Index, paths: Sequence[Path], seen: Survey) -> tuple[tuple[Pa
         first = seen.headers.get(paths[0])
         if first is not None and path != paths[0]:
             reference = _sidecar(index, paths[0], seen) or {}
-            for difference in _differences(header, sidecar, first, reference):
+            for difference in _differences(header, sidecar, first, reference, paths[0].name):
                 seen.refuse(
                     path,
-                    f"{difference} of {paths[0].name}, so the echoes cannot be combined",
-                    "Convert the DICOM images again, or choose one echo with --echo-idx N.",
+                    f"the echoes cannot be combined because {difference}",
+                    "Convert the DICOM images again, or select a single echo with --echo-idx N.",
                 )
         te = sidecar.get("EchoTime")
         if isinstance(te, bool) or not isinstance(te, int | float) or not 0 < te < 1:
             reason = (
-                f"EchoTime is {te!r}, not a time in seconds; it is needed to combine the echoes"
+                "EchoTime must be a time in seconds to combine the echoes, but the sidecar"
+                f" contains {te!r}"
             )
             seen.refuse(
                 path,
                 reason,
-                "Specify EchoTime in the sidecar, or choose one echo with --echo-idx N.",
+                "Specify EchoTime in the sidecar, or select a single echo with --echo-idx N.",
             )
         else:
             echoes.append((path, 1000.0 * te))
     times = [te for _, te in echoes]
     listed = ", ".join(f"{te:g}" for te in times)
     if len(echoes) == len(paths) and times != sorted(set(times)):
-        reason = f"the echo times do not increase ({listed} ms)"
+        reason = f"the echo times must increase with the echo number, but are {listed} ms"
         seen.refuse(paths[0], reason, "Correct EchoTime in the sidecars.")
     elif len(echoes) == len(paths):
-        text = f"{len(paths)} echoes (TE {listed} ms) are combined; --echo-idx N selects one echo."
+        text = (
+            f"the {len(paths)} echoes (TE {listed} ms) are combined. To select a single echo, use"
+            " --echo-idx N."
+        )
         seen.tell(stem_of_echoes(paths[0]), text)
     return tuple(echoes)
 
@@ -500,13 +520,14 @@ def _check_methods(settings: Settings, findings: Findings) -> None:
     for name in settings.superres.chosen:
         if name not in fusing:
             reason = (
-                "--sr-target anat fuses contrasts as channels, which this method does not support"
+                "--sr-target anat processes several contrasts as channels of one image, which"
+                " this method does not support"
             )
-            reason += (
-                ""
-                if name in method_names()
-                else "; interpolations are always computed for comparison"
-            )
+            if name not in method_names():
+                reason = (
+                    "--sr-target anat always computes interpolations for comparison, so they"
+                    " cannot be selected as methods"
+                )
             findings.refuse_option(
                 f"--sr-method {name}", reason, f"Choose among {', '.join(fusing)}."
             )
@@ -527,7 +548,7 @@ def _check_methods(settings: Settings, findings: Findings) -> None:
     refuse_all(
         findings,
         [
-            (asked, flag, "the option does not apply to --sr-target anat", fix)
+            (asked, flag, "this option cannot be combined with --sr-target anat", fix)
             for flag, asked in useless.items()
         ],
     )
@@ -570,7 +591,7 @@ def _walk_scans(settings: Settings, seen: Findings) -> tuple[Subject, ...]:
             _refuse_without_pair(label, given, seen)
         else:
             with seen.about(label):
-                seen.tell(f"sub-{label}", f"{_without_pair(given)}; the participant is skipped.")
+                seen.tell(f"sub-{label}", f"{_without_pair(given)}. The participant is skipped.")
     if labels and not subjects and not seen.problems:
         _refuse_without_pair("*", given, seen)
     for subject in subjects if settings.superres.train_on == "others" else ():
@@ -580,8 +601,8 @@ def _walk_scans(settings: Settings, seen: Findings) -> tuple[Subject, ...]:
             for each in subjects
         ):
             reason = (
-                "--train-on others: no other participant of this call has the same contrasts at"
-                " two resolutions"
+                "--train-on others requires another participant with the same contrasts at two"
+                " resolutions, but none of the selected participants has them"
             )
             seen.refuse(
                 f"sub-{subject.label}",
@@ -593,26 +614,27 @@ def _walk_scans(settings: Settings, seen: Findings) -> tuple[Subject, ...]:
 
 def _without_pair(given: ModelInput | None) -> str:
     """Return why a participant has no scans to work on, without a period."""
-    reason = "no T1w, T2w or FLAIR scans at two resolutions"
     if given is None:
-        return f"{reason}, so there are no training data"
+        return "training requires T1w, T2w or FLAIR scans at two resolutions, but none were found"
     size = size_text(given.mm, " x ")
     return (
-        f"{reason}, and no session has {'+'.join(given.contrasts)} at a low resolution for the"
-        f" --pretrained model of {size} (voxel volume at least {_LEAST:g} times as large)"
+        "no T1w, T2w or FLAIR scans at two resolutions were found, and no session has"
+        f" low-resolution {'+'.join(given.contrasts)} scans for the --pretrained model of {size}"
+        f" (their voxel volume must be at least {_LEAST:g} times as large)"
     )
 
 
 def _refuse_without_pair(label: str, given: ModelInput | None, findings: Findings) -> None:
     reason = _without_pair(given)
     fix = (
-        "Add the scans (distinguished by acq-), select them with --hr-acq and --lr-acq, choose"
-        " other participants, or add --anat-control to measure volumes of high-resolution scans."
+        "Add the scans (distinguished by their acq- labels), select them with --hr-acq and"
+        " --lr-acq, or choose other participants. To measure volumes of high-resolution scans"
+        " without super-resolution, add --anat-control."
     )
     if given is None:
         fix += (
-            " To super-resolve low-resolution scans only, specify a model that was trained on"
-            " other participants with --pretrained."
+            " To super-resolve participants with low-resolution scans only, specify a model that"
+            " was trained on other participants with --pretrained."
         )
     findings.refuse(f"sub-{label}", reason, fix)
 
@@ -637,16 +659,20 @@ def _pairs(
     if high is None or low is None:
         return []
     if _volume(low) < _LEAST * _volume(high):
-        both = f"{sizes(low)} over {sizes(high)}: ratio {_volume(low) / _volume(high):.3g}"
-        why = f"has voxel volumes that are too similar ({both}; at least {_LEAST:g} is needed)"
-        alone = low.path == high.path
-        why = "was found at one resolution only" if alone else why
-        single.append(f"{suffix} {why} and is not super-resolved.")
+        ratio = _volume(low) / _volume(high)
+        why = (
+            f"{suffix} is not super-resolved because scans were found at one resolution only."
+            if low.path == high.path
+            else f"{suffix} is not super-resolved because the voxel volumes are too similar"
+            f" ({sizes(low)} and {sizes(high)}, ratio {ratio:.3g}). The ratio must be at least"
+            f" {_LEAST:g}."
+        )
+        single.append(why)
         return []
     if any(header.path not in (high.path, low.path) for header in images):
         text = (
-            f"{len(images)} {suffix} images found; this image and {low.path.name} are used, the"
-            " images of the highest and lowest resolution."
+            f"{len(images)} {suffix} images were found. Only this image (the highest resolution)"
+            f" and {low.path.name} (the lowest resolution) are used."
         )
         seen.tell(high.path, text)
     x, y, z = (a / b for a, b in zip(hd.like(low, high.affine).zooms, high.zooms, strict=True))
@@ -705,15 +731,19 @@ def _lowres(
         place = f"sub-{label}" + (f"_ses-{session}" if session else "")
         if absent := [suffix for suffix in given.contrasts if suffix not in headers]:
             text = (
-                f"no low-resolution {' and no '.join(absent)} scan for the --pretrained model"
-                f" ({'+'.join(given.contrasts)}); these scans are left out."
+                f"the --pretrained model requires low-resolution {'+'.join(given.contrasts)}"
+                f" scans, but no {' and no '.join(absent)} scan was found; these scans are"
+                " skipped."
             )
             seen.tell(place, text)
             continue
         finest = {suffix: min(headers[suffix], key=_volume) for suffix in given.contrasts}
         for suffix, header in finest.items():
             if (count := len(headers[suffix])) > 1:
-                text = f"of {count} low-resolution {suffix} images this one is used, the finest."
+                text = (
+                    f"{count} low-resolution {suffix} images were found; this image is used"
+                    " because it has the smallest voxels."
+                )
                 seen.tell(header.path, text)
         complete.append(tuple(LowresScan(path=header.path) for header in finest.values()))
     return tuple(complete)

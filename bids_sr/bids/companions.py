@@ -62,8 +62,8 @@ _ASKED: Mapping[_Kind, _Asked] = {
         events="same",
         timing="own, else of the run",
         instead=(
-            "Specify another directory, such as derivatives/ground-truth of simulated data (see"
-            " --truth)."
+            "Specify another directory, such as derivatives/ground-truth of a simulated dataset"
+            " (see --truth)."
         ),
     ),
     "compared": _Asked(
@@ -140,7 +140,9 @@ def companion(
         inner = root / "derivatives" / "ground-truth"
         there = kind == "reference" and inner.is_dir()
         findings.refuse(
-            path, "the file is the run itself", f"Use {inner}." if there else asked.instead
+            path,
+            "the file is identical to the run that is being processed",
+            f"Use {inner}." if there else asked.instead,
         )
         return None
     try:
@@ -183,7 +185,7 @@ def unfit(
         yield from [(candidate.bold, reason, "")] * bool(reason)
     elif asked.grid == "acquired":
         if candidate.shape != run.shape or not np.allclose(candidate.zooms, run.zooms, rtol=0.01):
-            yield candidate.bold, "the grid differs from the grid of the run", ""
+            yield candidate.bold, "the image is not on the grid of the run", ""
     else:
         assert factor is not None
         own_shape, finest = (*run.shape, run.n_volumes), asked.grid == "high"
@@ -214,15 +216,15 @@ def _unfit_events(
         [] if table is None else _rows(table) for table in (run.events, candidate.events)
     )
     if asked.events == "types" and not {kind for kind, *_ in own} <= {kind for kind, *_ in other}:
-        yield candidate.bold, "trial types of the run are missing", ""
+        yield candidate.bold, "the events table of this file lacks some trial types of the run", ""
     elif asked.events == "same" and not _alike(own, other) and run.events and candidate.events:
         reason = (
-            f"the {len(other)} events differ from the {len(own)} events of {run.events.name} in"
-            " onset, duration or trial type"
+            f"the {len(other)} events differ in onset, duration or trial type from the {len(own)}"
+            f" events in {run.events.name}"
         )
         fix = (
-            "Use the reference of this run; if volumes were removed, shift the onsets in both"
-            " tables."
+            "Use the reference that belongs to this run. If volumes were removed, shift the"
+            " onsets in both events tables."
         )
         yield candidate.events, reason, fix
 
@@ -260,21 +262,23 @@ def _why_no_calibration(
     if told is None or np.any(np.abs(ratio[:2] / np.asarray(told[:2]) - 1) > SIZE_TOLERANCE):
         wanted = "a simple ratio above 1" if told is None else f"the factor {told[0]:g}"
         stand = " and ".join(f"{value:.3g}" for value in ratio[:2])
-        voxels = (
-            f"the voxels are {sizes(candidate.header)}, the voxels of the run {sizes(run.header)}"
+        return (
+            f"the ratio between the voxel sizes of the run ({sizes(run.header)}) and of the"
+            f" calibration run ({sizes(candidate.header)}) is {stand}, but {wanted} is expected"
         )
-        return f"{voxels}; the ratio is {stand}, expected is {wanted}"
     if abs(ratio[2] / told[2] - 1) > SIZE_TOLERANCE:
         apart = [mm_text(each.zooms[2]) for each in (candidate, run)]
-        return f"the slices are {apart[0]} mm apart, the slices of the run {apart[1]} mm"
+        return f"the slice spacing is {apart[0]} mm, but {apart[1]} mm in the run to be calibrated"
     if n_steady < _LEAST_VOLUMES:
-        needed = f"{_LEAST_VOLUMES} are needed, 20 are recommended"
-        return f"{n_steady} steady-state volumes found; {needed}"
+        return (
+            f"{n_steady} steady-state volumes were found, but calibration requires at least"
+            f" {_LEAST_VOLUMES} (20 are recommended)"
+        )
     share = overlap(run.header, candidate.header)
     if share < MIN_OVERLAP:
         return (
-            f"the field of view covers {share:.0%} of the field of view of the run; at least"
-            f" {MIN_OVERLAP:.0%} is needed"
+            f"the field of view covers {share:.0%} of the field of view of the run, but at least"
+            f" {MIN_OVERLAP:.0%} is required"
         )
     return ""
 
@@ -303,7 +307,10 @@ def _timing(
     same = run.slice_timing if candidate.shape[2] == run.shape[2] else None
     if same is None or asked.timing != "own, else of the run":
         return None
-    findings.tell(candidate.bold, "no SliceTiming found; the slice times of the run are used.")
+    findings.tell(
+        candidate.bold,
+        "SliceTiming is missing in the sidecar; the slice times of the run are used.",
+    )
     return same
 
 
@@ -328,19 +335,27 @@ def check_dataset(bids_dir: Path) -> None:
     It is a directory with a description that has a name.
     """
     if not bids_dir.is_dir():
-        what = "a file was found, not a directory" if bids_dir.exists() else "directory not found"
+        what = (
+            "this path is a file, not a directory"
+            if bids_dir.exists()
+            else "the dataset directory was not found"
+        )
         raise refusal(bids_dir, what, "Specify the root directory of a BIDS dataset.")
     description = bids_dir / "dataset_description.json"
     require(description)
     if not description.exists():
         raise refusal(
             bids_dir,
-            "not a BIDS dataset: dataset_description.json is missing",
+            "dataset_description.json is missing, so the directory is not a BIDS dataset",
             "Specify the directory that contains dataset_description.json and the sub-…"
             " directories.",
         )
     if "Name" not in read_object(description):
-        raise refusal(description, '"Name" is missing', 'Add "Name" and "BIDSVersion".')
+        raise refusal(
+            description,
+            ('the required field "Name" is missing'),
+            ('Add "Name" and "BIDSVersion" to the file.'),
+        )
 
 
 def some(labels: Sequence[str], limit: int = _LISTED) -> str:
@@ -380,11 +395,14 @@ def participants(bids_dir: Path, findings: Findings) -> list[str]:
     existing = [label for label in named if _LABEL.fullmatch(label)]
     if not existing:
         raise refusal(
-            bids_dir, "no sub-… directory found", "Specify the root directory of a BIDS dataset."
+            bids_dir,
+            "no sub-… directories were found",
+            "Specify the root directory of a BIDS dataset.",
         )
     for label in sorted(set(named) - set(existing)):
         text = (
-            "the name is not a valid BIDS label (letters, digits and +); the directory is skipped."
+            "the directory is skipped because its name is not a valid BIDS label (letters,"
+            " digits and +)."
         )
         findings.tell(bids_dir / f"sub-{label}", text)
     alike: dict[str, list[str]] = {}
@@ -392,13 +410,10 @@ def participants(bids_dir: Path, findings: Findings) -> list[str]:
         alike.setdefault(label.lower(), []).append(label)
     for labels in (each for each in alike.values() if len(each) > 1):
         text = (
-            f"participants {' and '.join(labels)} differ only in upper and lower case: on file"
-            " systems that do not "
+            f"the labels of the participants {' and '.join(labels)} differ only in case. On"
+            " case-insensitive file systems (macOS, Windows), their results overwrite each other."
         )
-        findings.tell(
-            bids_dir / f"sub-{labels[0]}",
-            text + "distinguish them (macOS, Windows), their results overwrite each other.",
-        )
+        findings.tell(bids_dir / f"sub-{labels[0]}", text)
     return existing
 
 
@@ -416,7 +431,7 @@ def choose(
             fix = f"Available: {choice(label, existing)}"
             findings.refuse(
                 bids_dir / f"sub-{label}",
-                f"participant {label!r} not found in the dataset",
+                f"participant {label!r} was not found in the dataset",
                 fix,
             )
     return [label for label in labels if label in there]
@@ -438,14 +453,14 @@ def well_named(paths: Sequence[Path], findings: Findings) -> list[Path]:
         labels = [part for part in entities if part.startswith(("sub-", "ses-"))]
         if odd is not None:
             reason = (
-                f"the file name contains {odd!r}, which is not a BIDS entity (letters, a dash,"
-                " then letters and digits)"
+                f"the file name contains {odd!r}, which is not a valid BIDS entity (letters, a"
+                " hyphen, then letters and digits)"
             )
             findings.refuse(path, reason, "Rename the file and its sidecars.")
         elif labels != folders:
             reason = (
-                f"the file name has {' '.join(labels) or 'no participant'}, the directories have"
-                f" {' '.join(folders)}"
+                f"the file name contains {' '.join(labels) or 'no participant label'}, but the"
+                f" directories are named {' '.join(folders)}"
             )
             findings.refuse(path, reason, "Rename the file, or move it to the matching directory.")
         else:
@@ -459,7 +474,10 @@ def magnitudes(paths: Sequence[Path], findings: Findings) -> list[Path]:
         if not is_magnitude(path):
             findings.tell(
                 path,
-                f"part-{entities_of(path)['part']} is ignored; only magnitude images are used.",
+                (
+                    f"the part-{entities_of(path)['part']} image is ignored because only"
+                    " magnitude images are used."
+                ),
             )
     return [path for path in paths if is_magnitude(path)]
 
@@ -488,30 +506,34 @@ def bold_runs(
 def _files_of_run(files: Sequence[Path], echo: int | None, findings: Findings) -> tuple[Path, ...]:
     """The files of a run that are used, in the order of echoes; none with a problem."""
     if not any(map(is_magnitude, files)):
-        reason = "only phase, real or imaginary parts of this run found"
+        reason = "only phase, real or imaginary images were found for this run"
         findings.refuse(files[0], reason, "Add the magnitude image (part-mag).")
         return ()
     usable = sorted(magnitudes(files, findings), key=lambda path: (_echo(path), path.name))
     names, echoes = ", ".join(p.name for p in usable), [_echo(path) for path in usable]
     if echo is not None and echoes == [0]:
-        findings.tell(files[0], f"--echo-idx {echo} has no effect: the run has one echo.")
+        findings.tell(
+            files[0], f"--echo-idx {echo} has no effect because the run has a single echo."
+        )
     elif echo is not None:
         usable = [path for path in usable if _echo(path) == echo]
         if not usable:
             findings.refuse(
                 files[0],
-                f"echo {echo} not found ({names})",
-                "Choose another echo with --echo-idx.",
+                f"echo {echo} was not found among the files of the run ({names})",
+                "Select another echo with --echo-idx.",
             )
             return ()
         echoes = [echo] * len(usable)
     if len(set(echoes)) < len(echoes):
         findings.refuse(
-            usable[0], f"several files belong to one run ({names})", "Keep one of these files."
+            usable[0],
+            f"several files have the same run and echo entities ({names})",
+            "Keep only one of these files.",
         )
         return ()
     if len(usable) == 1 and echoes != [0]:
-        findings.tell(usable[0], f"only echo {echoes[0]} is used.")
+        findings.tell(usable[0], f"only echo {echoes[0]} was found and is used.")
     return tuple(usable)
 
 
@@ -535,27 +557,33 @@ def read_filters(path: Path | None, findings: Findings) -> dict[str, dict[str, o
         content = json.loads(read_text(path))
     except OSError as error:
         raise refusal(
-            path, f"the filter file cannot be read ({error.strerror})", "Check the path."
+            path, f"the BIDS filter file cannot be read ({error.strerror})", "Check the path."
         ) from error
     except (ValueError, RecursionError) as error:
         raise refusal(
-            path, f"the filter file is not valid JSON ({error})", "Correct the file."
+            path, f"the BIDS filter file is not valid JSON ({error})", "Correct the file."
         ) from error
-    example = 'Write for example {"bold": {"echo": 2}, "t2starw": {"session": "01"}}.'
+    example = 'Use for example {"bold": {"echo": 2}, "t2starw": {"session": "01"}}.'
     if not isinstance(content, dict) or not all(
         isinstance(value, dict) for value in content.values()
     ):
-        raise refusal(path, "the filter file must contain one query per kind of image", example)
+        raise refusal(
+            path, "the filter file must be a JSON object with one query per image type", example
+        )
     filters: dict[str, dict[str, object]] = {}
     for kind, query in content.items():
         if kind in _NOT_READ:
             findings.warn(
-                path, f"the filter of {kind} has no effect; bids-sr does not use these images."
+                path,
+                (
+                    f"the filter for {kind} has no effect because bids-sr does not use these"
+                    " images."
+                ),
             )
             continue
         if kind not in KINDS:
-            fix = f"The kinds are {', '.join(KINDS)}. {example}"
-            raise refusal(path, f"{kind!r} is not a kind of image that bids-sr reads", fix)
+            fix = f"Valid image types are {', '.join(KINDS)}. {example}"
+            raise refusal(path, f"{kind!r} is not an image type used by bids-sr", fix)
         filters[kind] = {entity: _filter_value(path, value) for entity, value in query.items()}
     return filters
 
@@ -572,15 +600,15 @@ def _filter_value(path: Path, value: object) -> object:
         raise refusal(
             path,
             f"{value!r} is not a valid BIDS label",
-            "Labels consist of letters and digits; paths are not accepted.",
+            "BIDS labels consist of letters and digits; file paths are not allowed.",
         )
     return value
 
 
 _FIELD_MAPS = {
-    "epi": "EPI of opposite phase encoding",
+    "epi": "EPI with opposite phase encoding",
     "phasediff": "phase differences",
-    "phase1": "phases of two echoes",
+    "phase1": "phase images of two echoes",
     "fieldmap": "direct field mapping",
 }
 """Suffix in a folder ``fmap`` to what it is."""
@@ -603,9 +631,9 @@ def tell_field_maps(bids_dir: Path, label: str, findings: Findings) -> None:
     kinds = [text for suffix, text in _FIELD_MAPS.items() if suffix in suffixes]
     if kinds:
         text = (
-            f"field maps ({', '.join(kinds)}) are not used: bids-sr does not correct"
-            " susceptibility distortion. fMRIPrep corrects the distortion; with -d fmriprep=DIR,"
-            " its field map is used."
+            f"field maps were found ({', '.join(kinds)}), but bids-sr does not correct for"
+            " susceptibility distortion. To use a field map, run fMRIPrep first and specify its"
+            " output with -d fmriprep=DIR."
         )
         findings.tell(f"sub-{label}/fmap", text)
 

@@ -47,7 +47,7 @@ def absent(path: Path) -> str:
     Phrase such as ``a pointer of git-annex``, or an empty text.
     """
     if path.is_symlink() and not path.exists():
-        return "a link whose target is missing"
+        return "the symbolic link is broken"
     try:
         if not path.is_file():
             return ""
@@ -56,8 +56,8 @@ def absent(path: Path) -> str:
     except OSError:
         return ""
     if start.startswith(b"/annex/objects/"):
-        return "a pointer of git-annex"
-    return "a pointer of Git LFS" if start.startswith(b"version https://git-lfs") else ""
+        return "the file is a git-annex pointer"
+    return "the file is a Git LFS pointer" if start.startswith(b"version https://git-lfs") else ""
 
 
 def _not_downloaded(path: Path, what: str) -> Notice:
@@ -69,7 +69,7 @@ def _not_downloaded(path: Path, what: str) -> Notice:
     )
     return Notice(
         what=str(path),
-        why=f"the file is not downloaded: {what}",
+        why=f"the file content has not been downloaded: {what}",
         remedy=f"Download it: {get}.",
         code=code,
     )
@@ -95,7 +95,10 @@ def grouped(problems: Iterable[Notice]) -> list[Notice]:
     names = " ".join(shlex.quote(str(Path(problem.what).relative_to(top))) for problem in links)
     notice = Notice(
         what=f"{top} ({len(links)} files)",
-        why="the files are not downloaded: links or pointers of git-annex",
+        why=(
+            "the file contents have not been downloaded: the files are broken links or git-annex"
+            " pointers"
+        ),
         remedy=(
             f"Download them: `cd {shlex.quote(str(top))} && datalad get {names}` (or `git annex"
             " get`)."
@@ -182,7 +185,7 @@ class Findings:
     def refuse_unless(self, forced: bool, what: Path | str, why: str, remedy: str) -> None:
         """Add a problem, or a note where ``--force`` was given."""
         if forced:
-            self.tell(what, f"{why}; accepted because of --force.")
+            self.tell(what, f"{why}. Processing continues because of --force.")
         else:
             self.refuse(what, why, remedy)
 
@@ -224,7 +227,7 @@ _GRID_TOLERANCE_VOXELS, _GRID_TOLERANCE_MM = 0.25, 0.5
 oblique one by 1e-3 rad.
 """
 _DESCRIPTION = "dataset_description.json"
-_COPY_AGAIN = "Copy the file again from the fMRIPrep output."
+_COPY_AGAIN = "Copy the file again from the fMRIPrep output directory."
 
 
 @frozen
@@ -340,7 +343,7 @@ def taken_text(run: PrecomputedRun) -> str:
     words |= {"confounds_tsv": "confounds", "fieldmap": "field map"}
     taken = [word for name, word in words.items() if name in files]
     if run.hmc is None:
-        taken.insert(0, "head motion (from the motion parameters in the confounds)")
+        taken.insert(0, "head motion (from the motion parameters in the confounds file)")
     return f"{', '.join(taken)} of {run.origin.text}"
 
 
@@ -355,7 +358,7 @@ def open_derivatives(
         if folder is not None and folder.name in opened:
             fix = "Use a different name for each directory: --derivatives one=DIR two=DIR."
             findings.refuse_option(
-                f"--derivatives {text}", "two directories have the same name", fix
+                f"--derivatives {text}", "two derivatives directories have the same name", fix
             )
         elif folder is not None:
             opened[folder.name] = folder
@@ -369,32 +372,37 @@ def refuse_output_as_data(bids_dir: Path, findings: Findings) -> bool:
         return False
     findings.refuse(
         described,
-        "the dataset is output of fMRIPrep",
-        f"Specify the raw dataset, and this directory with -d fmriprep={bids_dir}.",
+        "this directory is an fMRIPrep output directory, not a raw BIDS dataset",
+        f"Specify the raw BIDS dataset, and pass this directory with -d fmriprep={bids_dir}.",
     )
     return True
 
 
 def _open(name: str, root: Path, bids_dir: Path, findings: Findings) -> Derivatives | None:
     described = root / _DESCRIPTION
-    fix = "Specify the output directory of fMRIPrep."
+    fix = "Specify the fMRIPrep output directory."
     if not root.is_dir():
-        findings.refuse(root, "directory not found (--derivatives)", "Check the path.")
+        findings.refuse(root, "the derivatives directory was not found", "Check the path.")
         return None
     if root.resolve() == bids_dir.resolve():
-        reason = "the directory is the dataset itself, not its derivatives"
+        reason = "this directory is the raw dataset, not its derivatives"
     elif not findings.fetched(described):
         return None
     else:
         try:
             program, version = _made_by(described)
         except FileNotFoundError:
-            reason = "the file is missing, so the program that wrote the directory is unknown"
+            reason = (
+                "the file is missing, so the software that generated the derivatives is unknown"
+            )
         except (OSError, ValueError, LookupError, AttributeError, TypeError) as error:
             reason = (
-                f"the program that wrote the directory is not recorded ({type(error).__name__})"
+                "the software that generated the derivatives is not recorded"
+                f" ({type(error).__name__})"
             )
-            fix = "Copy the file again; GeneratedBy must contain the program."
+            fix = (
+                "Copy the file again; its GeneratedBy field must contain the name of the software."
+            )
         else:
             folder_name = program.lower()
             if folder_name in _PROGRAMS:
@@ -402,17 +410,21 @@ def _open(name: str, root: Path, bids_dir: Path, findings: Findings) -> Derivati
                     root=root, name=name or folder_name, program=program, version=version
                 )
             reason = (
-                f"the directory was written by {program or 'unknown software'}, not by fMRIPrep"
+                f"the derivatives were generated by {program or 'unknown software'}, not by"
+                " fMRIPrep"
             )
-            fix = "Specify the output directory of fMRIPrep; bids-sr reads no other derivatives."
+            fix = (
+                "Specify the fMRIPrep output directory; derivatives of other software are not"
+                " supported."
+            )
             if folder_name == _OWN:
                 reason = (
-                    "the directory was written by bids-sr and contains super-resolved series, not"
-                    " the preprocessing of a run"
+                    "the derivatives were generated by bids-sr and contain super-resolved series"
+                    " instead of preprocessed runs"
                 )
                 fix = (
-                    "Omit --derivatives: with the same output and working directories (-w),"
-                    " finished steps are not repeated."
+                    "Omit --derivatives. If the output and working directories (-w) are the"
+                    " same, completed steps are not repeated."
                 )
     findings.refuse(described, reason, _proposal(root) or fix)
     return None
@@ -435,7 +447,8 @@ def _proposal(root: Path) -> str:
     for linked in _linked(root):
         if _is_of_fmriprep(linked / _DESCRIPTION):
             return (
-                f"Specify the fMRIPrep directory that this directory was computed from: {linked}."
+                "Specify the fMRIPrep output directory that was used to compute these"
+                f" derivatives: {linked}."
             )
     inner = [
         *sorted(root.glob(f"*/{_DESCRIPTION}")),
@@ -444,11 +457,7 @@ def _proposal(root: Path) -> str:
     around = [folder / _DESCRIPTION for folder in list(root.parents)[:3]]
     for described in [*inner, *around, *sorted(root.parent.glob(f"*/{_DESCRIPTION}"))]:
         if _is_of_fmriprep(described):
-            where = "around" if described.parent in root.parents else "beside"
-            return (
-                f"Specify the directory {'inside' if root in described.parents else where} this"
-                f" directory: {described.parent}."
-            )
+            return f"Specify the fMRIPrep output directory {described.parent}."
     return ""
 
 
@@ -485,12 +494,16 @@ def check_grid(
     voxel = float(np.linalg.norm(affine[:3, :3], axis=0).min())
     most = min(_GRID_TOLERANCE_VOXELS * voxel, _GRID_TOLERANCE_MM)
     if own_size != run_size:
-        findings.refuse(header.path, f"the matrix is {own_size}; {other} has {run_size}", fix)
+        findings.refuse(
+            header.path,
+            f"the matrix size is {own_size}, but the matrix size of {other} is {run_size}",
+            fix,
+        )
     elif apart > most:
         findings.refuse(
             header.path,
-            f"the voxels are up to {apart:.2g} mm from the voxels of {other}; at most"
-            f" {most:.2g} mm are accepted",
+            f"the voxel positions differ from {other} by up to {apart:.2g} mm, but only"
+            f" {most:.2g} mm are allowed",
             fix,
         )
 
@@ -503,25 +516,35 @@ def check_transforms(path: Path, count: int, findings: Findings) -> None:
         text = path.read_text(encoding="ascii")
     except (OSError, UnicodeDecodeError) as error:
         findings.refuse(
-            path, f"the file cannot be read as ITK text ({type(error).__name__})", _COPY_AGAIN
+            path,
+            f"the file cannot be read as an ITK text file ({type(error).__name__})",
+            _COPY_AGAIN,
         )
         return
     kinds = re.findall(r"^Transform:\s*(\w+?)_", text, flags=re.M)
     numbers = re.findall(r"^(?:Fixed)?Parameters:(.*)$", text, flags=re.M)
     other = ", ".join(sorted(set(kinds) - set(_LINEAR)))
     if not text.startswith("#Insight Transform File"):
-        findings.refuse(path, "not an ITK transform text file", _COPY_AGAIN)
+        findings.refuse(path, "the file is not an ITK transform text file", _COPY_AGAIN)
     elif other:
         findings.refuse(
             path,
-            f"transforms of the type {other} found; affine transforms are expected",
+            f"the file contains transforms of type {other}, but affine transforms are expected",
             _COPY_AGAIN,
         )
     elif len(numbers) != 2 * len(kinds) or not all(map(_finite, numbers)):
-        findings.refuse(path, "some transforms are incomplete or not numeric", _COPY_AGAIN)
+        findings.refuse(
+            path, "some transforms are incomplete or contain non-numeric values", _COPY_AGAIN
+        )
     elif len(kinds) != count:
-        what = f"{count} volumes" if count > 1 else "one transform, according to the file name"
-        findings.refuse(path, f"{len(kinds)} transforms found for {what}", _COPY_AGAIN)
+        wanted = (
+            f"{count} transforms are expected (one per volume)"
+            if count > 1
+            else "a single transform is expected from the file name"
+        )
+        findings.refuse(
+            path, f"the file contains {len(kinds)} transforms, but {wanted}", _COPY_AGAIN
+        )
 
 
 def _finite(line: str) -> bool:
@@ -550,16 +573,16 @@ def check_confounds(path: Path, n_volumes: int, findings: Findings) -> int | Non
     missing = [name for name in _MOTION if name not in names]
     fix, reason = _COPY_AGAIN, ""
     if missing:
-        reason = f"the table has no column {', '.join(missing)}"
+        reason = f"the table does not contain the columns {', '.join(missing)}"
     elif len(body) != n_volumes:
-        reason = f"the table has {len(body)} rows; the run has {n_volumes} volumes"
-        fix = "Specify the fMRIPrep output of this run; both must contain all volumes."
+        reason = f"the table has {len(body)} rows, but the run has {n_volumes} volumes"
+        fix = "Specify the fMRIPrep output for this run; both must contain all volumes."
     elif any(len(row) != len(names) for row in body):
-        reason = "rows of the table differ in length from its first line"
+        reason = "the rows of the table do not all have the same number of columns as the header"
     elif odd := [
         name for name in _MOTION if not all(_finite(row[names.index(name)]) for row in body)
     ]:
-        reason = f"the column {odd[0]} has values that are not numeric"
+        reason = f"the column {odd[0]} contains non-numeric values"
     if reason:
         findings.refuse(path, reason, fix)
         return None

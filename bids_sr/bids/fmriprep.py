@@ -60,7 +60,7 @@ _COREG = (
 _CONFOUNDS = ("desc-confounds_timeseries.tsv", "desc-confounds_regressors.tsv")
 _REFERENCES = ("desc-hmc_boldref", "desc-coreg_boldref", "boldref")
 _MASK, _COREGISTRATION, _TABLE = (
-    "brain mask on the grid of the run",
+    "brain mask on the BOLD grid",
     "registration to T1w",
     "confounds",
 )
@@ -68,16 +68,21 @@ _ANATOMY = "T1w image with a brain mask"
 _MAPS = "tissue maps (label-{GM,WM,CSF}_probseg)"
 _MOTION = "head motion"
 _OPTIONS = {
-    _MASK: "written with `--output-spaces func`, and always since fMRIPrep 23.2.3",
+    _MASK: (
+        "fMRIPrep writes this file with `--output-spaces func`, and by default since version"
+        " 23.2.3"
+    ),
     _COREGISTRATION: (
-        "always written since fMRIPrep 20.2, since 26.0 with `--bold-coreg-level run`"
+        "fMRIPrep writes this file by default since version 20.2; version 26.0 and later"
+        " require `--bold-coreg-level run`"
     ),
-    _TABLE: "written with `--level full`, the default",
+    _TABLE: "fMRIPrep writes this file with `--level full`, the default",
     _MOTION: (
-        "always written since fMRIPrep 22.1, and contained in the confounds table of all versions"
+        "fMRIPrep writes this file by default since version 22.1; earlier versions include"
+        " the motion parameters in the confounds file"
     ),
-    _ANATOMY: "always written to the anat directory",
-    _MAPS: "always written to the anat directory",
+    _ANATOMY: "fMRIPrep always writes this file to the anat directory",
+    _MAPS: "fMRIPrep always writes these files to the anat directory",
 }
 """What may be missing, and what of fMRIPrep writes it (its documentation, and lists of outputs in
 its tests).
@@ -107,12 +112,12 @@ def precomputed_anat(
             }
         )
         fix = (
-            f"Specify the fMRIPrep directory that contains sub-{label}, or select other"
+            f"Specify the fMRIPrep output directory that contains sub-{label}, or select other"
             " participants with --participant-label."
         )
         findings.refuse(
             f"sub-{label} (--derivatives)",
-            f"no sub-{label} in {roots} (found: {some(there)})",
+            f"sub-{label} was not found in {roots} (available participants: {some(there)})",
             fix,
         )
         return None
@@ -130,19 +135,23 @@ def precomputed_anat(
         if lacking:
             asked = " ".join(lacking).replace("+", ":cohort-") if spaces else "MNI152NLin2009cAsym"
             missing[f"transforms between T1w and {' or '.join(lacking)}"] = (
-                f"written with `--output-spaces {asked}`"
+                f"fMRIPrep writes these transforms with `--output-spaces {asked}`"
             )
         if missing:
             findings.tell(
                 f"sub-{label}",
-                f"{origin.text} output has {_without(missing)}; computed here instead.",
+                (
+                    f"the {origin.text} output does not include {_without(missing)}. Missing"
+                    " outputs are computed by bids-sr."
+                ),
             )
         return anat
     if sources:
         programs = " and ".join(origin.text for origin in sources)
         text = (
-            f"{programs} output has {_without({_ANATOMY: _OPTIONS[_ANATOMY]})}; the anatomical"
-            " images are processed here."
+            f"the {programs} output does not include the"
+            f" {_without({_ANATOMY: _OPTIONS[_ANATOMY]})}, so the anatomical images are processed"
+            " by bids-sr."
         )
         findings.tell(f"sub-{label}", text)
     return None
@@ -150,7 +159,7 @@ def precomputed_anat(
 
 def _without(missing: Mapping[str, str]) -> str:
     """What there is not, each with what would have written it."""
-    return " and ".join(f"no {name} ({option})" for name, option in missing.items())
+    return " and ".join(f"{name} ({option})" for name, option in missing.items())
 
 
 def _anat_of(
@@ -179,7 +188,10 @@ def _anat_of(
         if mask is None:
             findings.tell(
                 images[0],
-                "no brain mask of this image found; the anatomical images are processed here.",
+                (
+                    "no brain mask was found for this image, so the anatomical images are"
+                    " processed by bids-sr."
+                ),
             )
             continue
         tpms = [_only(files, images[0], f"_label-{tissue}_probseg") for tissue in _TISSUES]
@@ -243,18 +255,24 @@ def check_surfaces(
     if asked - {FSAVERAGE} and not {"white", "pial"} <= surfaces.keys():
         findings.refuse(
             f"sub-{label} (--output-spaces fsnative)",
-            "surfaces not found in --derivatives: anat/*_hemi-{L,R}_{white,pial}.surf.gii",
-            "Specify the fMRIPrep directory with -d fmriprep=DIR (fMRIPrep writes surfaces unless"
-            " --fs-no-reconall was used), or omit fsnative.",
+            (
+                "the surfaces anat/*_hemi-{L,R}_{white,pial}.surf.gii were not found in the"
+                " --derivatives directories"
+            ),
+            "Specify the fMRIPrep output directory with -d fmriprep=DIR (fMRIPrep writes"
+            " surfaces unless it was run with --fs-no-reconall), or omit fsnative.",
         )
     for hemispheres in zip(*surfaces.values(), strict=True) if asked else ():
         counts = {_vertices(path) for path in hemispheres if findings.fetched(path)}
         if len(counts) > 1 or "" in counts:
             findings.refuse(
                 hemispheres[0],
-                "the surfaces of this hemisphere are not all GIFTI files with the same number of"
+                "the surfaces of this hemisphere must be GIFTI files with the same number of"
                 " vertices",
-                "Copy the anat directory again; all surfaces must come from one reconstruction.",
+                (
+                    "Copy the anat directory again; all surfaces must come from the same"
+                    " reconstruction."
+                ),
             )
 
 
@@ -277,14 +295,14 @@ def _check_anat(anat: PrecomputedAnat, spaces: Sequence[str], findings: Findings
     if grid is not None and len(hd.squeeze_3d(grid)) != 3:
         findings.refuse(
             anat.preproc,
-            f"the shape is {grid.shape}; one 3D image is expected",
+            f"the image shape is {grid.shape}, but a 3D image is expected",
             "Run fMRIPrep again.",
         )
         grid = None
     for path in (anat.mask, *anat.tpms, *([anat.dseg] if anat.tpms and anat.dseg else [])):
         header = hd.read_header(path, findings)
         if header is not None and grid is not None:
-            fix = "Copy the directory again; all files must come from one run of fMRIPrep."
+            fix = "Copy the directory again; all files must come from the same fMRIPrep run."
             check_grid(header, grid.shape, grid.affine, anat.preproc.name, fix, findings)
     for path in (path for space in spaces for path in anat.spaces[space]):
         if not findings.fetched(path):
@@ -298,8 +316,8 @@ def _check_anat(anat: PrecomputedAnat, spaces: Sequence[str], findings: Findings
             if not sound:
                 findings.refuse(
                     path,
-                    "not an HDF5 file, the format of composite transforms",
-                    "Copy the file again.",
+                    "composite transforms must be HDF5 files, but this file is not an HDF5 file",
+                    "Copy the file again from the fMRIPrep output directory.",
                 )
         else:
             check_transforms(path, 1, findings)
@@ -321,14 +339,14 @@ def precomputed_run(
     if any((origin.root / f"sub-{run.entities['subject']}").is_dir() for origin in sources):
         programs = " and ".join(origin.text for origin in left)
         text = (
-            f"no head motion of this run ({_OPTIONS[_MOTION]})"
+            f"motion estimates for this run ({_OPTIONS[_MOTION]})"
             if any(left.values())
-            else "no files of this run"
+            else "any files for this run"
         )
         findings.tell(
             run.bold,
-            f"{programs} output has {text}; head motion, registration, mask and confounds are"
-            " computed here.",
+            f"the {programs} output does not include {text}, so head motion, registration, brain"
+            " mask and confounds are computed by bids-sr.",
         )
     return None
 
@@ -400,8 +418,8 @@ def _run_of(
         header = hd.read_header(path, findings)
         if header is not None:
             fix = (
-                "Specify the fMRIPrep output of this dataset; its transforms are valid only for"
-                " its own grid."
+                "Specify the fMRIPrep output for this dataset; the transforms are valid only for"
+                " the original image grid."
             )
             check_grid(
                 hd.like(header, run.affine),
@@ -416,8 +434,8 @@ def _run_of(
         own = _t1w_of(origin, run)
         if own not in (None, anat.preproc):
             text = (
-                f"{coreg.name} registers the run to {own.name}, but {anat.preproc.name} is used;"
-                f" the run is registered to {anat.preproc.name} here."
+                f"{coreg.name} registers the run to {own.name}, but the T1w image in use is"
+                f" {anat.preproc.name}. The run is registered to {anat.preproc.name} by bids-sr."
             )
             findings.tell(run.bold, text)
             coreg = None
@@ -427,21 +445,26 @@ def _run_of(
         absent(confounds) or confounds.with_suffix(".json").exists()
     ):
         text = (
-            "no JSON sidecar found, so the mask of each component of aCompCor is unknown and the"
-            " first components are used"
+            "the JSON sidecar is missing, so the masks of the aCompCor components are unknown"
+            " and the first components are used"
         )
-        findings.tell(confounds, f"{text}. Also copy the sidecar.")
+        findings.tell(confounds, f"{text}. Copy the sidecar as well.")
     missing = {name: _OPTIONS[name] for name, file in there.items() if not file}
     if missing:
         findings.tell(
-            run.bold, f"{origin.text} output has {_without(missing)}; computed here instead."
+            run.bold,
+            (
+                f"the {origin.text} output does not include {_without(missing)}. Missing outputs"
+                " are computed by bids-sr."
+            ),
         )
     if hmc is None:
         text = (
-            f"{origin.text} output has no head-motion transforms ({_OPTIONS[_MOTION]}); they are"
-            " recomputed from the six motion"
+            f"the {origin.text} output does not include head-motion transforms"
+            f" ({_OPTIONS[_MOTION]}). The transforms are recomputed from the six motion parameters"
+            " in the confounds file."
         )
-        findings.tell(run.bold, f"{text} parameters in the confounds.")
+        findings.tell(run.bold, text)
     return PrecomputedRun(
         origin=origin,
         hmc=hmc,
@@ -483,17 +506,21 @@ def _field_of(
         )
         if any(same_run(entities_of(path), run.entities, RUN_KEYS) for path in figures):
             text = (
-                f"{origin.text} corrected the distortion without storing the registration of the"
-                " field map (version 23.2 stores it)"
+                f"{origin.text} corrected for susceptibility distortion but did not save the"
+                " registration to the field map (fMRIPrep saves it since version 23.2). Distortion"
+                " is therefore not corrected by bids-sr."
             )
-            findings.tell(run.bold, f"{text}; the distortion is not corrected here.")
+            findings.tell(run.bold, text)
         return None
     if len(fields) > 1:
         paths = ", ".join(path.name for path in fields.values())
-        fix = "Keep only the registration to the field map that was used to correct the run."
+        fix = (
+            "Keep only the registration to the field map that was used to correct the run for"
+            " distortion."
+        )
         findings.refuse(
             next(iter(fields.values())),
-            f"the run is registered to several field maps ({paths})",
+            f"the run was registered to several field maps ({paths})",
             fix,
         )
         return None
@@ -504,9 +531,12 @@ def _field_of(
     if not images:
         findings.refuse(
             xfm,
-            f"the run was corrected with the field map {name}, which was not found in {folder}",
-            "Also copy the fmap directory of the fMRIPrep output; without the field map, the"
-            " correction cannot be applied here.",
+            (
+                f"the run was corrected for distortion with the field map {name}, which was not"
+                f" found in {folder}"
+            ),
+            "Copy the fmap directory of the fMRIPrep output as well; distortion cannot be"
+            " corrected without the field map.",
         )
         return None
     check_transforms(xfm, 1, findings)
@@ -514,24 +544,29 @@ def _field_of(
     if header is not None and len(hd.squeeze_3d(header)) != 3:
         findings.refuse(
             images[0],
-            f"the shape is {header.shape}; one 3D image is expected",
+            f"the image shape is {header.shape}, but a 3D image is expected",
             "Run fMRIPrep again.",
         )
     if units != "Hz":
         findings.refuse(
-            images[0], f"Units are {units}; Hz is expected", "Convert the field map to Hz."
+            images[0],
+            f"the field map has the unit {units}, but Hz is expected",
+            "Convert the field map to Hz.",
         )
     direction = str(run.sidecar.get("PhaseEncodingDirection", ""))
     readout = _total_readout_time(run)
     if not re.fullmatch("[ijk]-?", direction) or readout is None:
         lacking = "PhaseEncodingDirection" if readout is not None else "TotalReadoutTime"
         fix = (
-            f"Add {lacking} to the sidecar of the run; the shift of the signal is computed from"
-            " it."
+            f"Add {lacking} to the sidecar of the run; it is needed to compute voxel shifts from"
+            " the field map."
         )
         findings.refuse(
             run.bold,
-            f"the metadata have no valid {lacking}, which is needed for the field map {name}",
+            (
+                f"{lacking} is missing or invalid in the metadata of the run, but is required to"
+                f" apply the field map {name}"
+            ),
             fix,
         )
         return None

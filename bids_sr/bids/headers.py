@@ -22,7 +22,7 @@ LEAST_MATRIX = 4  # voxels along an axis in plane, of what is super-resolved
 _ORIENTATION_TOLERANCE_MM = 1.0  # a sform may hold shears that a qform cannot
 READ_ERRORS = (OSError, EOFError, zlib.error, ValueError, ArithmeticError, MemoryError)
 """What a truncated or corrupt file raises, gzip or not."""
-COLORED = "the voxels are colors (RGB), not a measured signal"
+COLORED = "the image contains RGB colors instead of a measured signal"
 _AXES = ("first", "second", "third")
 _SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
 
@@ -59,7 +59,8 @@ def _read(path: Path, findings: Findings) -> Header | None:
     except (*READ_ERRORS, ImageFileError, HeaderDataError, KeyError, AttributeError) as error:
         first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         reason = (
-            f"the header cannot be read ({first_line}): truncated, corrupt or not a NIfTI image"
+            f"the image header cannot be read ({first_line}). The file is truncated, corrupt"
+            " or not a NIfTI image"
         )
         findings.refuse(
             path,
@@ -73,22 +74,22 @@ def _read(path: Path, findings: Findings) -> Header | None:
         or not np.all(np.isfinite(affine))
         or abs(np.linalg.det(affine[:3, :3])) < 1e-6
     ):
-        reason = f"the header is invalid: shape {shape}, or a singular affine"
+        reason = f"the image header is invalid: its shape is {shape}, or its affine is singular"
         findings.refuse(path, reason, "Convert the DICOM images again.")
         return None
     if not known:
         reason = (
-            "left and right are unknown: neither qform nor sform is set in the header (both codes"
-            " are 0)"
+            "left and right cannot be determined because neither qform nor sform is set in the"
+            " header (both codes are 0)"
         )
-        findings.refuse(path, reason, "Convert the DICOM images again (dcm2niix sets both).")
+        findings.refuse(path, reason, "Convert the DICOM images again; dcm2niix sets both codes.")
         return None
     if apart > _ORIENTATION_TOLERANCE_MM:
         text = (
-            f"qform and sform are {apart:.3g} mm apart; the sform is used, which takes precedence"
-            " if its code is"
+            f"the positions according to qform and sform differ by {apart:.3g} mm. The sform is"
+            " used because it takes precedence when its code is set."
         )
-        findings.tell(path, f"{text} set.")
+        findings.tell(path, text)
     affine.setflags(write=False)
     tr = zooms[3] * _SECONDS.get(units, 1.0) if len(zooms) > 3 else None
     return Header(
@@ -135,23 +136,32 @@ def is_bold(header: Header, findings: Findings) -> bool:
     before = len(findings.problems)
     if header.colored:
         findings.refuse(
-            path, COLORED, "Convert the DICOM images of the series itself, or exclude this file."
+            path, COLORED, "Convert the DICOM images of the original series, or exclude this file."
         )
     elif header.complex:
-        reason = "the voxels are complex numbers; a BOLD series of magnitudes is needed"
+        reason = "the image contains complex values, but a magnitude BOLD series is required"
         findings.refuse(
             path, reason, "Save the magnitude as a separate file (`_part-mag_bold.nii.gz`)."
         )
     elif len(shape) == 3:
-        fix = "Join the volumes of the run into one 4D file, or rename a single image to `_sbref`."
-        findings.refuse(path, f"a 3D image of {size} voxels; a 4D series is expected", fix)
+        fix = (
+            "Merge the volumes of the run into one 4D file, or rename a single image to `_sbref`."
+        )
+        findings.refuse(
+            path, f"the file is a 3D image of {size} voxels, but a 4D series is expected", fix
+        )
     elif len(shape) > 4:
-        reason = f"the image has {len(shape)} dimensions ({size}); 4 are expected"
+        reason = f"the image has {len(shape)} dimensions ({size}), but a 4D series is expected"
         findings.refuse(path, reason, "Convert the DICOM images again into a 4D series.")
     elif shape[3] < 2:
-        fix = "Check that the conversion did not stop early, or rename a single image to `_sbref`."
+        fix = "Check that the DICOM conversion was complete, or rename a single image to `_sbref`."
         findings.refuse(
-            path, "the series has one volume; head motion and activation need several volumes", fix
+            path,
+            (
+                "the series has only one volume, but head-motion correction and activation"
+                " analysis require several volumes"
+            ),
+            fix,
         )
     return len(findings.problems) == before
 
@@ -167,12 +177,12 @@ def is_wide(header: Header, findings: Findings) -> bool:
     if min(x, y) >= LEAST_MATRIX:
         return True
     reason = (
-        f"the slices have {x}×{y} voxels; at least {LEAST_MATRIX} are needed along both axes in"
-        " plane"
+        f"the slices have {x}×{y} voxels, but at least {LEAST_MATRIX} voxels are required along"
+        " both in-plane axes"
     )
     fix = (
-        "Exclude the run (--task-id, --run-id), or specify the slice axis"
-        " (SliceEncodingDirection)."
+        "Exclude the run (--task-id, --run-id), or specify the slice axis with"
+        " SliceEncodingDirection in the sidecar."
     )
     findings.refuse(header.path, reason, fix)
     return False
@@ -217,35 +227,47 @@ def repetition_time(header: Header, value: object, findings: Findings) -> float 
     if value is None:
         hint = f"{likely:g}" if likely else "the time in seconds"
         fix = (
-            f'Write "RepetitionTime": {hint} to the JSON sidecar if the run was measured with'
+            f'Add "RepetitionTime": {hint} to the JSON sidecar if the run was acquired with'
             " this repetition time."
         )
-        findings.refuse(path, f"RepetitionTime is missing in the sidecar{said}", fix)
+        findings.refuse(path, f"RepetitionTime is missing in the JSON sidecar{said}", fix)
         return None
     if (
         isinstance(value, bool)
         or not isinstance(value, int | float)
         or not _SHORTEST_TR <= value < _LONGEST_TR
     ):
-        reason = f"RepetitionTime is {value!r}, not a time in seconds{said}"
+        reason = (
+            f"RepetitionTime must be a time in seconds, but the sidecar contains {value!r}{said}"
+        )
         fix = "Specify RepetitionTime in seconds in the sidecar."
         if isinstance(value, int | float) and _LONGEST_TR <= value < 1000 * _LONGEST_TR:
-            fix = f'Write "RepetitionTime": {value / 1000:g}, if {value:g} are milliseconds.'
+            fix = (
+                f'If {value:g} is in milliseconds, replace it with "RepetitionTime":'
+                f" {value / 1000:g}."
+            )
         findings.refuse(path, reason, fix)
         return None
     if header.tr is None:
         findings.tell(
-            path, f"the header has no repetition time; {value:g} s from the sidecar is used."
+            path,
+            (
+                f"the image header does not contain a repetition time; {value:g} s from the"
+                " sidecar is used."
+            ),
         )
     elif likely is not None and likely != header.tr and abs(likely - value) <= _TR_TOLERANCE:
         findings.tell(
             path,
-            f"the repetition time in the header is {header.tr:g} s, in a wrong unit; {value:g}"
-            " s from the sidecar is used.",
+            f"the repetition time in the image header ({header.tr:g} s) is in the wrong unit;"
+            f" {value:g} s from the sidecar is used.",
         )
     elif abs(header.tr - value) > _TR_TOLERANCE:
-        reason = f"RepetitionTime is {value:g} s in the sidecar and {header.tr:g} s in the header"
-        fix = "Correct the wrong value (header: pixdim[4] and the unit of time)."
+        reason = (
+            f"RepetitionTime is {value:g} s in the sidecar, but {header.tr:g} s in the image"
+            " header"
+        )
+        fix = "Correct the wrong value; in the header, check pixdim[4] and the time unit."
         findings.refuse(path, reason, fix)
         return None
     return float(value)
@@ -273,7 +295,8 @@ def slice_times(
         return None
     if sidecar.get("SliceTimingCorrected"):
         findings.tell(
-            header.path, "SliceTimingCorrected is true; slice timing is not corrected again."
+            header.path,
+            "slice timing is not corrected because SliceTimingCorrected is true in the sidecar.",
         )
         return None
     direction = str(sidecar.get("SliceEncodingDirection", "k"))
@@ -282,18 +305,18 @@ def slice_times(
     ):
         why = "SliceTiming is not a list of times in seconds"
     elif len(value) != header.shape[2]:
-        why = f"SliceTiming has {len(value)} entries; the image has {header.shape[2]} slices"
+        why = f"SliceTiming has {len(value)} entries, but the image has {header.shape[2]} slices"
     elif min(value) < 0 or max(value) >= tr:
         why = (
-            f"SliceTiming ranges from {min(value):g} to {max(value):g} s, outside the TR of {tr:g}"
-            " s"
+            f"SliceTiming ranges from {min(value):g} to {max(value):g} s, which is outside the TR"
+            f" of {tr:g} s"
         )
     elif direction not in ("k", "k-"):
-        why = f"slices were acquired along axis {direction}"
+        why = f"the slices were acquired along axis {direction}"
     else:
         times = tuple(float(t) for t in (reversed(value) if direction == "k-" else value))
         return times if len(set(times)) > 1 else None
-    findings.tell(header.path, f"{why}; slice timing is not corrected.")
+    findings.tell(header.path, f"{why}. Slice timing is not corrected.")
     return None
 
 
@@ -314,9 +337,9 @@ def slice_axis(header: Header, sidecar: Mapping[str, object]) -> tuple[int, str]
         axis for axis in range(3) if isinstance(timing, list) and header.shape[axis] == len(timing)
     ]
     if 2 in as_many or len(as_many) == 1:
-        return as_many[-1], "the number of entries of SliceTiming"
+        return as_many[-1], "the number of SliceTiming entries"
     if header.slice_axis is not None:
-        return header.slice_axis, "dim_info of the header"
+        return header.slice_axis, "dim_info in the header"
     if header.shape[:3].count(1) == 1:
         return header.shape.index(1), "the single slice"
     zooms = np.asarray(header.zooms)
@@ -324,7 +347,7 @@ def slice_axis(header: Header, sidecar: Mapping[str, object]) -> tuple[int, str]
         others = np.delete(zooms, axis)
         same = abs(others[0] - others[1]) < 0.02 * others.max()
         if same and abs(zooms[axis] - others[0]) > 0.1 * others.max():
-            return axis, "the one voxel size that differs"
+            return axis, "the voxel size that differs from the other two"
     return 2, "nothing else"
 
 
@@ -340,13 +363,13 @@ def with_slices_last(header: Header, sidecar: Mapping[str, object]) -> tuple[Hea
     order = slices_last(header.affine, axis)
     if order == header.order:
         return header, ""
-    text = f"the slices are along the {_AXES[axis]} axis (from {told_by})"
+    text = f"the slice axis is {_AXES[axis]}, as determined from {told_by}"
     if axis == 2:
-        text = "the in-plane axes are exchanged"
+        text = "the in-plane axes are swapped"
     taken = ", ".join(_AXES[axis] for axis in order)
     text += (
-        f". The image is processed with the axis order {taken}; results on its own grids are"
-        " stored in the original order."
+        f". The image is processed with the axis order {taken}; outputs on the grids of this run"
+        " are saved in the original axis order."
     )
     return _in_order(header, order), text
 

@@ -427,7 +427,7 @@ def obstacle(name: str, run: BoldRun, superres: SuperRes) -> str:
     if name in PAIR_BASELINES:
         return "" if run.pair is not None else "no T2*w pair"
     if run.factor[2] != 1 and works_in_plane(name) and (superres.auto or name == SDMOD):
-        return "the method works in plane, and slices become thinner"
+        return "this slice-wise method cannot reduce the slice thickness"
     if (
         name not in superres.pair_trained
         or not superres.auto
@@ -467,8 +467,18 @@ def check_guide(superres: SuperRes, subject: Subject, findings: Findings) -> Non
     """Refuse a guide that was asked for by name and is not there."""
     for run in subject.runs:
         if superres.run_trained and superres.guide == "highres" and run.pair is None:
-            fix = "Omit --guide: static detail is then added to runs with a pair."
-            findings.refuse(run.bold, "--guide highres: no T2*-weighted pair found", fix)
+            fix = (
+                "Omit --guide. By default, static detail is added to all runs that have a"
+                " T2*-weighted pair."
+            )
+            findings.refuse(
+                run.bold,
+                (
+                    "--guide highres requires a T2*-weighted pair, but no pair was found for this"
+                    " run"
+                ),
+                fix,
+            )
 
 
 def check_options(settings: Settings, findings: Findings) -> None:
@@ -482,63 +492,64 @@ def check_options(settings: Settings, findings: Findings) -> None:
             (
                 bool(smoothed and evaluation.compare),
                 f"--input-smoothing {smoothed:g}",
-                "series of other programs (--compare) are not smoothed before super-resolution,"
-                " so they cannot be compared",
+                "a series computed by another program (--compare) is not smoothed before"
+                " super-resolution, so it cannot be compared with series computed from smoothed"
+                " input",
                 "Omit one of the two options.",
             ),
             (
                 superres.train_on != "own",
                 f"--train-on {superres.train_on}",
-                "the option applies only to structural scans; the inputs are BOLD runs",
+                "this option applies only to structural scans, but the inputs are BOLD runs",
                 anat,
             ),
             (
                 superres.anat_align != "rigid",
                 f"--anat-align {superres.anat_align}",
-                "the option applies only to structural scans; the inputs are BOLD runs",
+                "this option applies only to structural scans, but the inputs are BOLD runs",
                 anat,
             ),
             (
                 superres.anat_control,
                 "--anat-control",
-                "the option applies only to structural scans; the inputs are BOLD runs",
+                "this option applies only to structural scans, but the inputs are BOLD runs",
                 anat,
             ),
             (
                 superres.anat_mask != "brain",
                 f"--anat-mask {superres.anat_mask}",
-                "the option applies only to structural scans; the inputs are BOLD runs",
+                "this option applies only to structural scans, but the inputs are BOLD runs",
                 anat,
             ),
             (
                 superres.anat_scale != "auto",
                 f"--anat-scale {superres.anat_scale}",
-                "the option applies only to structural scans; the inputs are BOLD runs",
+                "this option applies only to structural scans, but the inputs are BOLD runs",
                 anat,
             ),
             (
                 superres.anat_tools != "ants",
                 f"--anat-tools {superres.anat_tools}",
-                "the option applies only to structural scans; the inputs are BOLD runs",
+                "this option applies only to structural scans, but the inputs are BOLD runs",
                 anat,
             ),
             (
                 superres.lesion_template is not None,
                 f"--lesion-template {superres.lesion_template}",
-                "the option applies only to structural scans; the inputs are BOLD runs",
+                "this option applies only to structural scans, but the inputs are BOLD runs",
                 anat,
             ),
             (
                 superres.wmh_reference is not None,
                 f"--wmh-reference {superres.wmh_reference}",
-                "it applies to structural scans only, and these are BOLD runs",
+                "this option applies only to structural scans, but the inputs are BOLD runs",
                 anat,
             ),
             (
                 superres.n_ensemble > 1 and not superres.learned,
                 f"--n-ensemble {superres.n_ensemble}",
-                "no method of --sr-method is trained, so there are no models to vary",
-                "Omit the option, or add a method that is trained.",
+                "an ensemble requires a trained method, but no method in --sr-method is trained",
+                "Omit the option, or add a trained method to --sr-method.",
             ),
         ],
     )
@@ -552,15 +563,18 @@ def check_options(settings: Settings, findings: Findings) -> None:
                 evaluation.retrospective is not None and bool(settings.preprocessing.derivatives),
                 "--derivatives",
                 (
-                    "--retrospective processes downsampled copies of the runs; fMRIPrep's output"
-                    " is not on the grid of these copies"
+                    "--retrospective processes downsampled copies of the runs, but the fMRIPrep"
+                    " output is on the grid of the original runs"
                 ),
                 "Omit one of the two options.",
             ),
             (
                 evaluation.pair_holdout and not superres.pair_trained,
                 "--pair-holdout",
-                "no method of --sr-method is trained on the pair, so there is nothing to evaluate",
+                (
+                    "this option evaluates methods that are trained on a T2*-weighted pair, but"
+                    " no such method is selected with --sr-method"
+                ),
                 "Omit the option, or add a method that is trained on the pair, such as srgan.",
             ),
         ],
@@ -578,15 +592,16 @@ def _check_through_slices(superres: SuperRes, findings: Findings) -> None:
         if not works_in_plane(name):
             continue
         reason = (
-            f"the method works in plane, and {source} makes slices thinner ({factor[0]:g}"
-            f" {factor[1]:g} {factor[2]:g})"
+            f"this slice-wise method cannot reduce the slice thickness, but {source} requests the"
+            f" factors {factor[0]:g} {factor[1]:g} {factor[2]:g}"
         )
         fix = (
-            f"Choose a 3D method ({', '.join(volumetric)}), or omit --sr-method, which is then tv"
+            f"Choose a 3D method ({', '.join(volumetric)}), or omit --sr-method to use the default"
+            " for this factor (tv)."
         )
         if superres.factor:
-            fix += f"; or use --sr-factor {factor[0]:g}, which does not change the slices"
-        findings.refuse_option(f"--sr-method {name}", reason, f"{fix}.")
+            fix += f" To keep the slice thickness instead, use --sr-factor {factor[0]:g}."
+        findings.refuse_option(f"--sr-method {name}", reason, fix)
 
 
 def check_given_models(superres: SuperRes, findings: Findings) -> None:
@@ -596,24 +611,31 @@ def check_given_models(superres: SuperRes, findings: Findings) -> None:
         method = method_of_model(file)
         if method is None or method not in method_names():
             continue  # no file, no card or no such method, which is told where the file is opened
-        where, what = f"--pretrained {file}", f"the file is a model of the method {method}"
+        where, what = f"--pretrained {file}", f"the file contains a {method} model"
         renamed = renaming(read_json(file.with_suffix(".json")))
         what = renamed or what
         if method not in superres.learned:
-            fix = f"Add {method} to --sr-method, or remove the file from --pretrained."
-            findings.refuse_option(where, f"{what}, which is not in --sr-method", fix)
+            fix = f"Add {method} to --sr-method, or omit this file from --pretrained."
+            findings.refuse_option(
+                where, f"{what}, but --sr-method does not include this method", fix
+            )
         elif method in first:
             fix = (
-                "Specify one model per method; to compare two models, run twice with two output"
-                " directories."
+                "Specify one model per method. To compare two models, run the program twice with"
+                " different output directories."
             )
-            findings.refuse_option(where, f"{what}, and so is {first[method]}", fix)
+            findings.refuse_option(
+                where,
+                f"{what}, but {first[method]} already specifies a model for this method",
+                fix,
+            )
         elif renamed:
             findings.tell(where, f"{renamed}.")
         first.setdefault(method, file)
     if superres.n_ensemble > 1 and superres.learned and set(superres.learned) <= set(first):
         reason = (
-            "the models of all methods are given with --pretrained, so there is nothing to vary"
+            "the models of all methods are loaded from --pretrained files, so no ensemble"
+            " can be trained"
         )
         findings.refuse_option(
             f"--n-ensemble {superres.n_ensemble}", reason, "Omit one of the two options."
@@ -638,11 +660,11 @@ def _check_perceptual(settings: Settings, findings: Findings) -> None:
         if trained and get_method(name).needs_vgg and vgg_weights_for(superres, name) is None:
             findings.refuse_option(
                 f"--sr-method {name} --recipe paper",
-                "the published training uses features of VGG-19, and the weights of VGG-19 were"
-                " not found",
-                f"Run {VGG19_COMMAND} once to store the weights on this machine, or specify them"
-                " with --vgg-weights. Without the weights, use --recipe paper-mse, which has"
-                " squared error in place of these features, or --recipe fast.",
+                "the training recipe of the paper requires VGG-19 features, but the VGG-19"
+                " weights were not found",
+                f"Run {VGG19_COMMAND} once to install the weights on this machine, or specify the"
+                " weights with --vgg-weights. To train without VGG-19, use --recipe fast, or"
+                " --recipe paper-mse, which replaces the VGG loss with the mean squared error.",
             )
 
 

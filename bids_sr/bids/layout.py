@@ -90,9 +90,9 @@ class Index:
         except (ValueError, TypeError) as error:
             raise refusal(
                 f"--bids-filter-file ({kind})",
-                "an entity or a value of the filter does not occur in the dataset"
+                "the filter uses an entity or value that does not occur in the dataset"
                 f" ({str(error).split('. ')[0][:200]})",
-                "Use the long names of pybids: session, acquisition, run, echo, part,"
+                "Use the long entity names of pybids: session, acquisition, run, echo, part,"
                 " reconstruction, direction.",
             ) from error
         images = self._images[kind] = {}
@@ -186,13 +186,13 @@ def _layout(
         shown = os.fsencode(odd).decode(errors="backslashreplace")
         raise refusal(
             shown,
-            "the name is not UTF-8 text",
-            "Rename the file or directory; names consist of letters, digits, _ and -.",
+            "the file or directory name is not valid UTF-8",
+            "Rename the file or directory using only letters, digits, underscores and hyphens.",
         ) from error
     except OSError as error:
         raise refusal(
             bids_dir,
-            f"a file of the dataset cannot be read ({error}; {error.__cause__})",
+            f"a file in the dataset cannot be read ({error}; {error.__cause__})",
             "Correct this file.",
         ) from error
 
@@ -231,7 +231,7 @@ def _stored(bids_dir: Path, database_dir: Path, *, metadata: bool) -> BIDSLayout
     except OSError as error:
         raise refusal(
             f"--bids-database-dir {database_dir}",
-            f"the index cannot be written to this directory ({error})",
+            f"the database index cannot be written to this directory ({error})",
             "Choose a writable directory, or omit the option.",
         ) from error
     return _layout(bids_dir, None, folder, metadata=metadata)
@@ -314,7 +314,7 @@ def read_object(path: Path) -> dict[str, object]:
         raise refusal(
             path,
             "the file does not contain a JSON object",
-            "Correct the file: metadata must be one JSON object, {…}.",
+            "Correct the file; BIDS metadata must be a single JSON object, {…}.",
         )
     return value
 

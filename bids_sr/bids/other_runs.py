@@ -46,24 +46,33 @@ def check_named(settings: Settings, labels: Sequence[str], findings: Findings) -
         return
     if settings.evaluation.retrospective is not None:
         reason = (
-            "--retrospective uses each run as its own high-resolution data, without a calibration"
-            " run"
+            "--retrospective uses each run as its own high-resolution reference, so a"
+            " calibration run cannot be used"
         )
         findings.refuse_option(option, reason, "Omit one of the two options.")
     elif settings.preprocessing.input_smoothing:
-        reason = "--input-smoothing smooths the run; calibration runs are not smoothed"
+        reason = (
+            "--input-smoothing smooths only the run itself, so the run would no longer match its"
+            " unsmoothed calibration run"
+        )
         findings.refuse_option(option, reason, "Omit one of the two options.")
     elif file is not None and not file.exists():
         findings.refuse_option(
             option, "file not found", "Check the path, or specify an acq- label."
         )
     elif file is not None and (owner := entities_of(file).get("subject")) not in labels:
-        whose = f"the file belongs to sub-{owner}" if owner else "the file name has no sub- label"
-        reason = f"{whose}; the selected participants are {', '.join(f'sub-{x}' for x in labels)}"
+        whose = (
+            f"the file belongs to sub-{owner}"
+            if owner
+            else "the file name does not contain a sub- label"
+        )
+        reason = (
+            f"{whose}, but the selected participants are {', '.join(f'sub-{x}' for x in labels)}"
+        )
         findings.refuse_option(
             option,
             reason,
-            "Specify a run of the same participant; a prior SD map of another brain cannot be"
+            "Specify a run of the same participant; the prior SD map of another brain cannot be"
             " used.",
         )
 
@@ -133,24 +142,28 @@ def _calibrate(
         return _best(run, fitting, findings)
     if not those and file is None and calibration != "auto":
         there = sorted({_acquisition(one) for one in others} - {""})
-        others_of = f"no other BOLD run of the participant of {run.bold.name}"
-        reason = f"{others_of} has the label acq-{calibration}"
+        reason = (
+            f"no other BOLD run of this participant has the label acq-{calibration}, which was"
+            f" requested for the calibration of {run.bold.name}"
+        )
         fix = (
-            f"Available labels: {', '.join(f'acq-{x}' for x in there) or 'none'}. Without a"
-            f" calibration run, {_OUT}."
+            f"Available labels: {', '.join(f'acq-{x}' for x in there) or 'none'}. To proceed"
+            " without a calibration run, use --calibration none."
         )
         findings.refuse_option(f"--calibration {calibration}", reason, fix)
     for path, reason in reasons.items():
         if calibration == "auto":
             text = (
-                f"this run has smaller voxels than {run.bold.name}, but cannot calibrate it:"
-                f" {reason}."
+                f"this run has smaller voxels than {run.bold.name} but cannot be used as its"
+                f" calibration run: {reason}."
             )
             findings.tell(path, text)
         else:
             fix = f"Specify another run with --calibration, or {_OUT}."
             findings.refuse(
-                path, f"not usable as calibration run of {run.bold.name}: {reason}", fix
+                path,
+                f"this file cannot be used as calibration run for {run.bold.name}: {reason}",
+                fix,
             )
     return None
 
@@ -173,15 +186,16 @@ def _best(run: BoldRun, fitting: Sequence[BoldRun], findings: Findings) -> BoldR
     if rest:
         others = ", ".join(one.bold.name for one in rest)
         text = (
-            f"used as calibration run of {run.bold.name}. Other possible calibration runs:"
-            f" {others} (choose with --calibration LABEL or FILE)."
+            f"this file is used as calibration run for {run.bold.name}. Other possible"
+            f" calibration runs are {others}; select one with --calibration LABEL or"
+            " --calibration FILE."
         )
         findings.tell(first.bold, text)
     if session(first) != session(run):
         text = (
-            f"used as calibration run of {run.bold.name}, which is from another session. In our"
-            " tests, a misregistered calibration run was worse than none: check the registration"
-            " in the report."
+            f"this file is used as calibration run for {run.bold.name}, although it comes from"
+            " another session. In our tests, a misregistered calibration run was worse than no"
+            " calibration run, so check the registration in the report."
         )
         findings.tell(first.bold, text)
     return first
@@ -200,16 +214,21 @@ def _left_out(
     out = {}
     for path, findings in ((path, read[path]) for path in bolds if path in read):
         if path in used:
-            out[path] = f"used as calibration run of {used[path]} and not super-resolved itself"
+            out[path] = (
+                f"this file is used as calibration run for {used[path]} and is not super-resolved."
+            )
             if findings.events is not None and findings.n_volumes >= _SHORT:
                 out[path] += (
-                    " (to super-resolve this run, use --calibration none or select only this run)"
+                    " To super-resolve this run as well, use --calibration none or select only"
+                    " this run."
                 )
         elif (findings.events is None or findings.n_volumes < _SHORT) and any(
             _is_finer(findings, read[other]) for other in bolds if other != path and other in read
         ):
             why = "no events" if findings.events is None else f"only {findings.n_volumes} volumes"
-            out[path] = f"skipped, because the run has smaller voxels than other runs and {why}"
+            out[path] = (
+                f"the run is skipped because it has smaller voxels than other runs and {why}."
+            )
     return out
 
 
@@ -239,7 +258,7 @@ def calibrations(
     }
     out = _left_out(bolds, read, chosen)
     for path, why in out.items():
-        seen.tell(path, f"{why}.")
+        seen.tell(path, why)
     kept = [bold for bold in bolds if bold not in out]
     for bold in (bold for bold in kept if bold in findings_of):
         with seen.about(subject, stem_of_echoes(bold)):
@@ -251,14 +270,15 @@ _KEYS = ("subject", "session", "task", "run")
 _PLACES = ("derivatives/highres-reference", "derivatives/ground-truth")
 """Where a data set keeps a reference of its own: as measured, and as known of simulated data."""
 _USED = (
-    "this high-resolution reference was found in the dataset and is used (to ignore it, use"
-    " --truth none)."
+    "this high-resolution reference was found in the dataset and is used to measure accuracy. To"
+    " ignore it, specify --truth none."
 )
 _MAPS = "func/*_res-hr_contrast-*_stat-effect_desc-truth_statmap.nii*"
 """Known activation."""
 _FORMS = (
-    "A reference is sub-…/func/sub-…_task-…_bold.nii.gz at the high resolution, or "
-    "sub-…/func/sub-…_task-…_res-hr_contrast-…_stat-effect_desc-truth_statmap.nii.gz"
+    "A reference is a high-resolution series named sub-…/func/sub-…_task-…_bold.nii.gz, or a set"
+    " of effect maps named"
+    " sub-…/func/sub-…_task-…_res-hr_contrast-…_stat-effect_desc-truth_statmap.nii.gz"
 )
 
 
@@ -273,7 +293,9 @@ def check_root(root: Path) -> None:
             if inner.is_dir()
             else f"Specify the directory that contains the sub-… directories. {_FORMS}."
         )
-        raise refusal(f"--truth {root}", "no sub-… directory found", fix)
+        raise refusal(
+            f"--truth {root}", "no sub-… directory was found in the reference directory", fix
+        )
 
 
 def find_truth(
@@ -296,11 +318,11 @@ def _checked(root: Path, run: BoldRun, findings: Findings, *, timed: bool) -> Tr
     if not folder.is_dir():
         there = companions.some(sorted(path.name for path in root.glob("sub-*") if path.is_dir()))
         fix = (
-            "Specify the reference of this participant, or select participants with a reference:"
-            f" --participant-label ({there})."
+            "Specify a directory with a reference for this participant, or select participants"
+            f" with a reference (--participant-label {there})."
         )
         findings.refuse(
-            folder, f"no high-resolution reference of sub-{label} found in {root}", fix
+            folder, f"no high-resolution reference for sub-{label} was found in {root}", fix
         )
         return None
     bolds, maps = _files(root, run)
@@ -309,20 +331,22 @@ def _checked(root: Path, run: BoldRun, findings: Findings, *, timed: bool) -> Tr
             sorted({path.name for pattern in (SERIES, _MAPS) for path in folder.rglob(pattern)})
         )
         reason = (
-            f"no high-resolution reference of {run.stem} found, only references of other runs"
-            f" ({others})"
+            f"no high-resolution reference was found for {run.stem}, only references for other"
+            f" runs ({others})"
         )
-        findings.refuse(folder, reason, f"Specify the reference of this run (--truth). {_FORMS}.")
+        findings.refuse(
+            folder, reason, f"Specify the reference for this run with --truth. {_FORMS}."
+        )
         return None
     if len(bolds) > 1:
         names = ", ".join(path.name for path in bolds)
         reason = f"several series match the reference of {run.stem}: {names}"
-        findings.refuse(folder, reason, "Keep one of these series in the directory.")
+        findings.refuse(folder, reason, "Keep only one of these series in the directory.")
         return None
     for path in maps:
         header = hd.read_header(path, findings)
         if header is not None and len(hd.squeeze_3d(header)) != 3:
-            findings.refuse(path, "not a 3D image", "Specify one map per condition.")
+            findings.refuse(path, "the map is not a 3D image", "Specify one 3D map per condition.")
         elif header is not None:
             header = hd.like(header, run.affine)
             own_shape = (*run.shape, run.n_volumes)
@@ -374,19 +398,19 @@ def truth_in_dataset(
         if strict and any(_of_other_factor(path, run) for path in (*series, *maps)):
             by = "×".join(f"{number:g}" for number in run.factor)
             reason = (
-                f"the factor of this high-resolution reference of {run.stem} differs from"
-                f" --sr-factor ({by})"
+                f"--sr-factor is {by}, but this high-resolution reference for {run.stem} has a"
+                " different super-resolution factor"
             )
             fix = (
-                "Omit --sr-factor, ignore the reference with --truth none, or continue without"
-                " the reference with --force."
+                "Omit --sr-factor, ignore the reference with --truth none, or add --force to"
+                " continue without the reference."
             )
             findings.refuse([*series, *maps][0], reason, fix)
             continue
         for problem in misfits.problems:
             findings.tell(
                 problem.what,
-                f"no high-resolution reference is used for {run.stem}: {problem.why}."
+                f"this high-resolution reference cannot be used for {run.stem}: {problem.why}."
                 f" {problem.remedy}",
             )
     return None

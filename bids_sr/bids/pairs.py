@@ -40,10 +40,10 @@ _MAX_DENOMINATOR = 4
 MIN_OVERLAP, _FAIR_OVERLAP = 0.10, 0.60  # share of the BOLD field of view that an image covers
 # largest factor that is taken from a pair by default, and that --sr-factor takes
 _MOST_BY_DEFAULT, _MOST_FACTOR = 4, 8
-_HOW_TO_CHOOSE = "Choose the images with --hr-acq LABEL and --lr-acq LABEL (their acq- labels)"
+_HOW_TO_CHOOSE = "Select the images by their acq- labels with --hr-acq LABEL and --lr-acq LABEL"
 _TWO = (
-    "Omit --pair-holdout, or add a second pair: another session, or run-1 and run-2 of both"
-    " images (a --bids-filter-file that selects one of them hides the other)."
+    "Omit --pair-holdout, or add a second pair from another session or as run-1 and run-2 of"
+    " both images. If a second pair exists, check that --bids-filter-file does not exclude it."
 )
 
 
@@ -137,10 +137,10 @@ def choose(
     if len(usable) > 1:
         names = ", ".join(f"ses-{label}" for label in usable)
         reason = (
-            "the session of the run has no T2*-weighted pair, and several other sessions have a"
-            f" pair ({names})"
+            "the session of the run has no T2*-weighted pair, but several other sessions have"
+            f" one ({names})"
         )
-        fix = 'Choose a session with --bids-filter-file and {"t2starw": {"session": "LABEL"}}.'
+        fix = 'Select a session with --bids-filter-file and {"t2starw": {"session": "LABEL"}}.'
         findings.refuse(bold.path, reason, fix)
         return None
     if not usable:
@@ -154,12 +154,13 @@ def choose(
     fix = f"{_HOW_TO_CHOOSE}."
     if any(len(set(map(_acq, images))) < len(images) for images in (high, low)):
         fix += (
-            ' Distinguish repeats under one label with --bids-filter-file and {"t2starw":'
-            ' {"run": 1}}; --pair-holdout trains on the first and scores on the second.'
+            " If repeated scans have the same label, select one of them with --bids-filter-file"
+            ' and {"t2starw": {"run": 1}}, or add --pair-holdout to train on the first'
+            " pair and test on the second."
         )
     what = (
-        f"several T2*-weighted pairs match the run: high resolution {names}; low resolution"
-        f" {others or 'none'}"
+        f"several T2*-weighted pairs match the run (high resolution: {names}; low resolution:"
+        f" {others or 'none'})"
     )
     findings.refuse(bold.path, what, fix)
     return None
@@ -201,19 +202,22 @@ def choose_two(
     if len(sound) < 2:
         why = "; ".join(dict.fromkeys(reasons))
         reason = (
-            "--pair-holdout needs two T2*-weighted pairs of the participant; found:"
-            f" {len(sound) or 'none'}"
+            "--pair-holdout requires two T2*-weighted pairs for this participant (number of pairs"
+            f" found: {len(sound)})"
         )
         findings.refuse(bold.path, reason + (f" ({why})" if why else ""), _TWO)
         return None, None
     (pair, first), (spare, second) = sound[:2]
     names = [" and ".join(path.name for path in each.images) for each in (pair, spare)]
     if pair.factor != spare.factor:
-        reason = f"the two T2*-weighted pairs have different factors: {names[0]} and {names[1]}"
+        reason = (
+            f"the two T2*-weighted pairs have different super-resolution factors: {names[0]} and"
+            f" {names[1]}"
+        )
         findings.refuse(bold.path, reason, _TWO)
         return None, None
     findings.add([*first.notices, *second.notices])
-    findings.tell(bold.path, f"trained on {names[0]}, scored on {names[1]}.")
+    findings.tell(bold.path, f"models are trained on {names[0]} and evaluated on {names[1]}.")
     return pair, spare
 
 
@@ -248,8 +252,8 @@ def _contradicts(images: Sequence[Header], superres: SuperRes, findings: Finding
     ratio = _ratios(low[0], high[0], superres)
     if np.all(np.abs(ratio - 1) <= _RATIO_TOLERANCE):
         reason = (
-            f"the resolution equals the resolution of {low[0].path.name} ({sizes(high[0])}); there"
-            " is no detail to learn"
+            f"the image has the same resolution as {low[0].path.name} ({sizes(high[0])}), so"
+            " there is no detail to learn"
         )
         findings.refuse(
             high[0].path,
@@ -258,11 +262,11 @@ def _contradicts(images: Sequence[Header], superres: SuperRes, findings: Finding
         )
     elif np.any(ratio < (1 - _RATIO_TOLERANCE if superres.thins_slices else 1)):
         reason = (
-            f"the pair is swapped: the voxels are {sizes(high[0])} in this high-resolution image"
-            f" and {sizes(low[0])} in {low[0].path.name}"
+            "the high- and low-resolution images are swapped: the voxels of this image are"
+            f" {sizes(high[0])}, but the voxels of {low[0].path.name} are {sizes(low[0])}"
         )
         findings.refuse(
-            high[0].path, reason, f"Exchange the acq- labels of the two images. {_HOW_TO_CHOOSE}."
+            high[0].path, reason, f"Swap the acq- labels of the two images. {_HOW_TO_CHOOSE}."
         )
     return bool(findings.problems)
 
@@ -275,20 +279,24 @@ def _refuse_unfit(
     fix = f"Add an acq-highres_T2starw image with smaller voxels. {_HOW_TO_CHOOSE}."
     if asked:
         reason = (
-            f"no T2*-weighted image of this participant matches {' and '.join(asked)} ({listed})"
+            f"no T2*-weighted image of this participant matches {' and '.join(asked)}"
+            f" (available images: {listed})"
         )
-        fix = "Use labels of these file names for --hr-acq and --lr-acq, or omit the options."
+        fix = (
+            "Specify labels that occur in these file names with --hr-acq and --lr-acq, or omit"
+            " the options."
+        )
     elif all(
         np.all(_in_plane(h) / _in_plane(candidates[0]) - 1 < _RATIO_TOLERANCE) for h in candidates
     ):
         reason = (
-            "the T2*-weighted images have equal resolutions, and none has smaller voxels than the"
-            f" BOLD, {sizes(bold)} ({listed})"
+            "the T2*-weighted images all have the same resolution, and their voxels are not"
+            f" smaller than the BOLD voxels ({sizes(bold)}): {listed}"
         )
     else:
         reason = (
-            f"no T2*-weighted image has smaller voxels in plane than the BOLD, {sizes(bold)}"
-            f" ({listed})"
+            "no T2*-weighted image has smaller in-plane voxels than the BOLD run"
+            f" ({sizes(bold)}): {listed}"
         )
     findings.refuse(bold.path, reason, fix)
 
@@ -301,20 +309,20 @@ def _make(
         _check_geometry(bold, image, findings)
     if low is not None and not _is_like(low, bold, superres):
         reason = (
-            f"the voxels ({sizes(low)}) differ by more than 10 % from the BOLD voxels"
-            f" ({sizes(bold)}): the model would be applied at a resolution for which it was not"
-            " trained"
+            f"the voxels of this low-resolution image ({sizes(low)}) differ by more than 10 %"
+            f" from the BOLD voxels ({sizes(bold)}), so the model would be applied at a"
+            " resolution for which it was not trained"
         )
-        fix = "Choose another image with --lr-acq, or accept this image with --force."
+        fix = "Select another image with --lr-acq, or add --force to use this image anyway."
         findings.refuse_unless(superres.force, low.path, reason, fix)
     factor = _factor(bold, high, low, superres, findings)
     if findings.problems or factor is None:
         return None
     if low is None:
         text = (
-            "no low-resolution T2*-weighted image found; a k-space-truncated copy of this image"
-            f" ({factor_text(factor)}) is used instead. Such a copy is an easier case than a real"
-            " acquisition."
+            "no low-resolution T2*-weighted image was found. A k-space-truncated copy of this"
+            f" image ({factor_text(factor)}) is used instead, which is easier to super-resolve"
+            " than an acquired low-resolution image."
         )
         findings.tell(high.path, text)
     return Pair(
@@ -342,19 +350,23 @@ def is_too_fine(pair: Pair | None, superres: SuperRes, findings: Findings) -> bo
     x, y, z = pair.factor
     option = f"{x:g}" if x == y and z == 1 else f"{x:g} {y:g} {z:g}"
     reason = (
-        f"the pair implies {factor_text(pair.factor)}; by default, at most {_MOST_BY_DEFAULT} is"
-        " taken from a pair. The image may be susceptibility-weighted"
+        f"this T2*-weighted pair implies {factor_text(pair.factor)}, but factors above"
+        f" {_MOST_BY_DEFAULT} are not derived from a pair by default. The high-resolution image"
+        " may be a susceptibility-weighted image"
     )
     fix = (
         f"To use this image, specify --sr-factor {option}"
         if max(pair.factor) <= _MOST_FACTOR
-        else f"Downsample the image; factors above {_MOST_FACTOR} are not possible"
+        else (
+            f"Downsample the image; super-resolution factors above {_MOST_FACTOR} are not"
+            " supported"
+        )
     )
     findings.refuse(
         pair.highres,
         reason,
-        f"{fix}. Without this image, the factor is taken from --sr-factor or a calibration run,"
-        " else it is 2 in plane.",
+        f"{fix}. Without this image, the factor is taken from --sr-factor or from a calibration"
+        " run; otherwise, it is 2 in-plane.",
     )
     return True
 
@@ -363,11 +375,11 @@ def _check_geometry(bold: Header, image: Header, findings: Findings) -> None:
     share = overlap(bold, image)
     if share < MIN_OVERLAP:
         reason = (
-            f"the field of view covers {share:.0%} of the field of view of {bold.path.name}; at"
-            f" least {MIN_OVERLAP:.0%} is needed"
+            f"the field of view covers {share:.0%} of the field of view of {bold.path.name}, but"
+            f" at least {MIN_OVERLAP:.0%} is required"
         )
         fix = (
-            "Check the orientation in the headers (qform, sform), or choose another pair"
+            "Check the orientation in the headers (qform, sform), or select another pair"
             " (--hr-acq, --lr-acq)."
         )
         findings.refuse(image.path, reason, fix)
@@ -389,8 +401,8 @@ def _factor(
     if low is None and not superres.thins_slices:
         if abs(ratios[2] - 1) > SIZE_TOLERANCE:
             text = (
-                f"the slices are {mm_text(high.zooms[2])} mm apart, the BOLD slices"
-                f" {mm_text(bold.zooms[2])} mm."
+                f"the slice spacing of this image is {mm_text(high.zooms[2])} mm, but the slice"
+                f" spacing of the BOLD run is {mm_text(bold.zooms[2])} mm."
             )
             findings.tell(high.path, text)
         ratios[2] = 1.0
@@ -406,14 +418,14 @@ def _factor(
                 for values in (ratios, np.asarray(asked))
             )
             reason = (
-                f"the voxel sizes of {lowres.path.name} and of this image have the ratio {stand};"
-                f" --sr-factor is {wanted}"
+                f"the ratio between the voxel sizes of {lowres.path.name} and this image is"
+                f" {stand}, but --sr-factor is {wanted}"
             )
             findings.refuse(
                 high.path,
                 reason,
-                "Omit --sr-factor, choose another pair (--hr-acq, --lr-acq), or ignore the pair"
-                " with --force and a method that needs no pair.",
+                "Omit --sr-factor, select another pair (--hr-acq, --lr-acq), or add --force and"
+                " select a method that does not require a pair.",
             )
         factors = [*asked]
     # the copy can be made at any factor: take a whole one if that comes near the BOLD's voxel
@@ -427,24 +439,39 @@ def _factor(
         ]
     x, y, z = factors
     if x is None or y is None or z is None:
-        reason = f"the voxel sizes ({sizes(lowres)} over {sizes(high)}) are not in a simple ratio"
-        fix = "Reconstruct one of the images so that the ratio is near 2, 3/2, 4/3 or the like."
+        reason = (
+            "the ratio between the voxel sizes of the low- and high-resolution images"
+            f" ({sizes(lowres)} and {sizes(high)}) is not a simple fraction"
+        )
+        fix = (
+            "Reconstruct one of the images again so that the ratio is close to a simple fraction"
+            " such as 2, 3/2 or 4/3."
+        )
         findings.refuse(high.path, reason, fix)
         return None
     flat = superres.auto or any(map(works_in_plane, superres.methods))
     if z < 1:
-        reason = f"the slices are thicker than the slices of {lowres.path.name}"
+        reason = (
+            "the slices of this high-resolution image are thicker than the slices of"
+            f" {lowres.path.name}"
+        )
         findings.refuse(
-            high.path, reason, "Use a high-resolution image whose slices are as thick or thinner."
+            high.path,
+            reason,
+            (
+                "Use a high-resolution image whose slices are not thicker than the slices of the"
+                " low-resolution image."
+            ),
         )
     elif z != 1 and asked is None and flat:
         reason = (
-            f"the slice thickness differs within the pair ({sizes(lowres)} over {sizes(high)}),"
-            " and a method of --sr-method works in plane"
+            f"the images of the pair differ in slice thickness ({sizes(lowres)} and"
+            f" {sizes(high)}), but a slice-wise method in --sr-method cannot reduce the slice"
+            " thickness"
         )
         fix = (
-            "Use a pair with the slice thickness of the BOLD, or make slices thinner with a 3D"
-            f" method: --sr-method mse3d --sr-factor {x:g} {y:g} {z:g}."
+            "Use a pair with the slice thickness of the BOLD run, or select a 3D method that can"
+            f" reduce the slice thickness: --sr-method mse3d --sr-factor {x:g} {y:g} {z:g}."
         )
         findings.refuse(high.path, reason, fix)
     return x, y, z
@@ -478,18 +505,19 @@ def refuse_without_pair(
     if not needed:
         return
     looked = f"sub-{label}/[ses-*/]anat/*_T2starw.nii.gz"
-    verb = "needs" if len(needed) == 1 else "need"
     reason = (
-        f"{', '.join(needed)} {verb} a pair of T2*-weighted images of the participant, one at the"
-        f" resolution of the BOLD and one at a higher resolution; no file matches {looked}"
+        f"the selected methods ({', '.join(needed)}) require a pair of T2*-weighted images of the"
+        " participant, one with the resolution of the BOLD run and one with a higher resolution,"
+        f" but no file matches {looked}"
     )
     fix = (
         "Add the pair as anat/sub-…_acq-highres_T2starw.nii.gz and"
-        " anat/sub-…_acq-lowres_T2starw.nii.gz, or add only the highres image (its"
-        " k-space-truncated copy is then used as the lowres image). Without a pair, --sr-method"
-        " auto, the default, uses only the run, and --sr-method bspline zerofill runs only"
-        " baselines. --retrospective downsamples the BOLD, super-resolves it and compares it with"
-        " the original."
+        " anat/sub-…_acq-lowres_T2starw.nii.gz. If only the highres image is added, its"
+        " k-space-truncated copy is used as the lowres image. Without a pair, use --sr-method"
+        " auto (the default), which requires only the run, or --sr-method bspline zerofill,"
+        " which runs only baselines. To evaluate methods without a pair, use --retrospective,"
+        " which downsamples the BOLD run, super-resolves it and compares the result with the"
+        " original run."
     )
     more = f" and {len(bolds) - 1} more" if len(bolds) > 1 else ""
     findings.refuse(f"sub-{label} ({bolds[0].name}{more})", reason, fix)
@@ -499,8 +527,8 @@ _LEAST_AVERAGED, _SHARE_AVERAGED = 10, 0.1  # volumes whose mean stands for a T2
 _LEAST_KEPT = 10  # volumes of what is worked on
 _LEAST_SLICES = 2  # of a run that is downsampled across slices
 _ONE_AT_A_TIME = (
-    "Process them in separate calls, each with its own output directory: --session-label,"
-    " --task-id or --run-id."
+    "Process these runs in separate calls with different output directories, using"
+    " --session-label, --task-id or --run-id."
 )
 
 
@@ -568,18 +596,18 @@ def check_retrospective(subject: Subject, settings: Settings, findings: Findings
         kept, reason = max(0, run.n_volumes - left_out(run, subject, settings)), ""
         if kept < _LEAST_KEPT:
             reason = (
-                f"only {kept} of {run.n_volumes} volumes remain without dummy scans and the"
-                f" volumes averaged to make a pair; at least {_LEAST_KEPT} are needed"
+                f"only {kept} of {run.n_volumes} volumes remain after removal of dummy scans and"
+                f" the volumes averaged to create a pair, but at least {_LEAST_KEPT} are required"
             )
         elif min(coarse.shape[:2]) < LEAST_MATRIX:
             reason = (
-                f"the downsampled copy would have {coarse.shape[0]} × {coarse.shape[1]} voxels in"
-                f" plane; at least {LEAST_MATRIX} × {LEAST_MATRIX} are needed"
+                f"the downsampled copy would have {coarse.shape[0]} × {coarse.shape[1]} in-plane"
+                f" voxels, but at least {LEAST_MATRIX} × {LEAST_MATRIX} are required"
             )
         elif coarse.shape[2] < _LEAST_SLICES and coarse.factor[2] != 1:
             reason = (
-                f"the downsampled copy would have {coarse.shape[2]} slice(s); at least"
-                f" {_LEAST_SLICES} are needed"
+                f"the downsampled copy would have {coarse.shape[2]} slice(s), but at least"
+                f" {_LEAST_SLICES} are required"
             )
         if reason:
             fix = "Exclude this run (--task-id, --run-id), or omit --retrospective."
@@ -589,8 +617,8 @@ def check_retrospective(subject: Subject, settings: Settings, findings: Findings
         first = places.setdefault(pair_place(pair), pair)
         if first != pair:
             reason = (
-                "--retrospective: one session has two different pairs (the other:"
-                f" {first.highres.name})"
+                "--retrospective supports only one pair per session, but another pair was found"
+                f" ({first.highres.name})"
             )
             findings.refuse(pair.highres, reason, _ONE_AT_A_TIME)
     for session, maker in makers(subject).items():
@@ -599,14 +627,14 @@ def check_retrospective(subject: Subject, settings: Settings, findings: Findings
                 continue
             if run.pair is not None:
                 reason = (
-                    f"--retrospective: the run has a pair, but {maker.stem} of the same session"
-                    " has no pair"
+                    "--retrospective requires that all runs of a session have a pair or that"
+                    f" none has, but {maker.stem} has no pair"
                 )
                 findings.refuse(run.bold, reason, _ONE_AT_A_TIME)
             elif any(abs(a / b - 1) > 0.02 for a, b in zip(run.zooms, maker.zooms, strict=True)):
                 reason = (
-                    f"the voxels differ from the voxels of {maker.stem}, but one pair is used for"
-                    " both runs"
+                    f"the voxel sizes differ from {maker.stem}, but the two runs share one"
+                    " T2*-weighted pair"
                 )
                 findings.refuse(run.bold, f"--retrospective: {reason}", _ONE_AT_A_TIME)
 
@@ -656,30 +684,33 @@ def tell_retrospective(
 ) -> None:
     """What is made, for the terminal and the report."""
     noisy = settings.evaluation.retrospective == "noisy"
-    noise_text = "with as much thermal noise as the run has" if noisy else "no noise added"
+    noise_text = (
+        "with thermal noise added up to the level of the run" if noisy else "without added noise"
+    )
     factor = factor_text(retrospective_factor(settings))
     for subject in subjects:
         for run in subject.runs:
             text = (
-                f"--retrospective: a copy downsampled by {factor} ({noise_text}) is"
-                " super-resolved; the original series is the high-resolution reference."
+                f"--retrospective: the run is downsampled by {factor} ({noise_text}) and"
+                " super-resolved. The original series is used as the high-resolution reference."
             )
             with findings.about(subject.label, run.stem):
                 findings.tell(run.bold, text)
         for run in makers(subject).values():
             text = (
-                f"no T2*-weighted pair found: the mean of {averaged(run)} volumes at the start of"
-                " the run is used as the highres image, and these volumes are removed from the"
-                " run and from the reference. Such a pair has the contrast, distortion and head"
-                " position of the run, so it is an easier case than a real pair."
+                f"no T2*-weighted pair was found, so the mean of the first {averaged(run)}"
+                " volumes of the run is used as the highres image. These volumes are removed"
+                " from the run and from the reference. This pair has the contrast, distortion"
+                " and head position of the run, so it is easier to super-resolve than a"
+                " separately acquired pair."
             )
             with findings.about(subject.label, run.stem):
                 findings.tell(run.bold, text)
         for pair in subject.pairs:
             name = (pair.lowres or pair.highres).name
             text = (
-                f"{name} (resolution of the BOLD) is used as the highres image, and its"
-                " downsampled copy as the lowres image."
+                f"{name}, which has the resolution of the BOLD run, is used as the highres image,"
+                " and its downsampled copy is used as the lowres image."
             )
             with findings.about(subject.label):
                 findings.tell(pair.highres, f"--retrospective: {text}")

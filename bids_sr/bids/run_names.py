@@ -9,7 +9,7 @@ from bids_sr.bids.inputs import stem_of
 RUN_ENTITIES = ("sub", "ses", "task", "acq", "ce", "rec", "dir", "run", "echo", "part", "chunk")
 """Entities of a raw BOLD run, which the names of its results keep."""
 _REPLACED = "desc"
-_USE_DERIVATIVES = "Specify the raw dataset; to also use results of fMRIPrep, add -d fmriprep=DIR."
+_USE_DERIVATIVES = "Specify the raw dataset. To use fMRIPrep outputs as well, add -d fmriprep=DIR."
 
 
 def _parts(path: Path) -> list[tuple[str, str]]:
@@ -36,7 +36,8 @@ def check_names(paths: Sequence[Path], findings: Findings) -> list[Path]:
         ]
         if foreign:
             reason = (
-                f"the file name contains {foreign[0]}, which is not allowed for a raw BOLD run"
+                f"the file name contains {foreign[0]}, which is not allowed in the name of a"
+                " raw BOLD run"
             )
             findings.refuse(path, reason, _USE_DERIVATIVES)
             continue
@@ -48,10 +49,10 @@ def check_names(paths: Sequence[Path], findings: Findings) -> list[Path]:
             findings.refuse(
                 series[0],
                 f"{len(series)} series differ only in {_REPLACED}"
-                f" ({', '.join(path.name for path in series)}), so their results would have the"
-                f" same names ({name}_…)",
-                "Choose one of them with --bids-filter-file, or distinguish them with acq- or"
-                " rec-.",
+                f" ({', '.join(path.name for path in series)}), so their outputs would have the"
+                f" same file names ({name}_…)",
+                "Select one of the series with --bids-filter-file, or distinguish them with acq-"
+                " or rec- labels.",
             )
             sound = [path for path in sound if path not in series]
     return sound

@@ -53,8 +53,8 @@ def months_of_sessions(
     if column is not None and not months:
         known = ", ".join(sorted(seen - {"session_id"})) or "none"
         raise UsageError(
-            f"--months {column} is not a column of any sub-*/sub-*_sessions.tsv",
-            f"their columns are: {known}",
+            f"--months {column} does not match a column in any sub-*/sub-*_sessions.tsv file",
+            f"available columns: {known}",
             "choose one of these columns, or omit the option to use the dates in acq_time",
         )
     return months
@@ -69,7 +69,7 @@ def _rows(table: Path) -> tuple[list[str], list[dict[str, str | None]]]:
         raise UsageError(
             f"{table} cannot be read",
             str(error),
-            "correct the table; it is used to compute the months between sessions",
+            "correct the table; it is used to compute the number of months between sessions",
         ) from error
     return columns, [row for _, row in rows]
 
@@ -93,7 +93,7 @@ def _number(table: Path, column: str, cell: str) -> float:
     if not math.isfinite(value):
         raise UsageError(
             f"{table}: column {column} has {cell!r}",
-            "months since baseline must be numbers",
+            "the months since baseline must be numbers",
             "correct the table, or choose another column with --months",
         )
     return value
@@ -105,8 +105,8 @@ def _date(table: Path, cell: str) -> datetime:
     except ValueError as error:
         raise UsageError(
             f"{table}: {ACQ_TIME} is {cell!r}",
-            "dates must have the form 2024-05-17 or 2024-05-17T14:30:00",
-            "correct the table; it is used to compute the months between sessions",
+            "dates must be written as 2024-05-17 or 2024-05-17T14:30:00",
+            "correct the table; it is used to compute the number of months between sessions",
         ) from error
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 

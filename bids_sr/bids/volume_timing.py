@@ -33,23 +33,27 @@ def read_spacing(
     if not isinstance(timing, list) or not all(isinstance(t, int | float) for t in timing):
         reason, fix = "VolumeTiming is not a list of times in seconds", "Correct the sidecar."
     elif len(timing) != n_volumes:
-        reason = f"VolumeTiming has {len(timing)} entries; the series has {n_volumes} volumes"
-        fix = "Correct the sidecar: one time per volume."
+        reason = f"VolumeTiming has {len(timing)} entries, but the series has {n_volumes} volumes"
+        fix = "Correct the sidecar so that VolumeTiming has one entry per volume."
     elif (gap := _first_gap(timing)) is not None:
         reason = (
-            f"VolumeTiming lists volumes at unequal intervals ({timing[1] - timing[0]:g} s at the"
-            f" start, {timing[gap + 1] - timing[gap]:g} s after volume {gap})"
+            f"the volume intervals in VolumeTiming are not constant ({timing[1] - timing[0]:g} s"
+            f" at the start, {timing[gap + 1] - timing[gap]:g} s after volume {gap})"
         )
         fix = (
-            "Series with pauses or a variable repetition time cannot be analyzed. Split the run"
-            " at the pauses (one file, sidecar and events table per part), or exclude the run."
+            "Series with pauses or a variable repetition time are not supported. Split the run"
+            " at the pauses into separate files, each with its own sidecar and events table, or"
+            " exclude the run."
         )
     else:
         spacing = (timing[-1] - timing[0]) / (n_volumes - 1)
         if not isinstance(tr, int | float) or abs(spacing - tr) <= _TOLERANCE:
             return float(spacing)
-        reason = f"VolumeTiming has one volume every {spacing:g} s, but RepetitionTime is {tr:g} s"
-        fix = "Remove the wrong entry (BIDS allows only one of the two)."
+        reason = (
+            f"the interval between volumes is {spacing:g} s according to VolumeTiming, but"
+            f" RepetitionTime is {tr:g} s"
+        )
+        fix = "Remove the wrong field; BIDS allows only one of VolumeTiming and RepetitionTime."
     findings.refuse(path, reason, fix)
     return None
 

@@ -50,14 +50,20 @@ class Selection(Checked):
     analysis_level: Literal["participant", "group"] = option(
         "participant",
         "{participant,group}",
-        "participant: each run; group: statistics over the participants in output_dir",
+        (
+            "participant: process each run. group: compute statistics across the participants in"
+            " output_dir"
+        ),
         decides=False,
         once=True,
     )
     participant_label: tuple[str, ...] = option(
         (),
         "--participant-label --participant-labels LABEL",
-        "participants, separated by spaces or commas, or @FILE that lists them (default: all)",
+        (
+            "labels of the participants to process, separated by spaces or commas, or @FILE with"
+            " one label per line (default: all participants)"
+        ),
         common=True,
         decides=False,
         type=section.labels,
@@ -65,35 +71,43 @@ class Selection(Checked):
     session_label: tuple[str, ...] = option(
         (),
         "--session-label --session-id LABEL",
-        "sessions (default: all)",
+        "labels of the sessions to process (default: all sessions)",
         decides=False,
         type=section.labels,
     )
     task_id: tuple[str, ...] = option(
         (),
         "-t --task-id TASK",
-        "tasks (default: all)",
+        "labels of the tasks to process (default: all tasks)",
         common=True,
         decides=False,
         type=section.labels,
     )
     run_id: tuple[int, ...] = option(
-        (), "--run-id N", "runs (default: all)", decides=False, type=section.run_number, least=0
+        (),
+        "--run-id N",
+        "numbers of the runs to process (default: all runs)",
+        decides=False,
+        type=section.run_number,
+        least=0,
     )
     bids_filter_file: Path | None = option(
         None,
         "--bids-filter-file FILE",
-        "JSON file with pybids filters for bold, t2starw, t1w, t2w and flair; filters for other"
-        " images, such as fmap, have no effect",
+        "JSON file with PyBIDS filters for bold, t2starw, t1w, t2w and flair images. Filters for"
+        " other images, such as fmap, are ignored",
         decides=False,
     )
     bids_database_dir: Path | None = option(
-        None, "--bids-database-dir DIR", "pybids database of a large dataset", decides=False
+        None,
+        "--bids-database-dir DIR",
+        "directory of a PyBIDS database, for faster indexing of large datasets",
+        decides=False,
     )
     skip_bids_validation: bool = option(
         False,
         "--skip-bids-validation",
-        "do not run the BIDS validator on the input",
+        "skip validation of the input dataset with the BIDS validator",
         decides=False,
     )
 
@@ -110,7 +124,7 @@ class Selection(Checked):
             for label in labels:
                 why = (
                     f"{label!r} is not a valid BIDS label (letters, digits and +). Separate"
-                    " several labels by spaces or commas."
+                    " several labels with spaces or commas."
                 )
                 self._need(is_label(label), name, why)
         self._set("run_id", tuple(dict.fromkeys(self.run_id)))
@@ -131,28 +145,33 @@ class Preprocessing(Checked):
     dummy_scans: int | None = option(
         None,
         "--dummy-scans N",
-        "non-steady-state volumes at the start (default: detected)",
+        (
+            "number of non-steady-state volumes at the start of each run (default: determined"
+            " automatically)"
+        ),
         least=0,
     )
     derivatives: tuple[str, ...] = option(
         (),
         "-d --derivatives NAME=DIR",
-        "output of fMRIPrep (fmriprep=DIR, or DIR): anatomical images, masks, transforms, head"
-        " motion, field maps and confounds are taken from it instead of computed",
+        "fMRIPrep output directory (fmriprep=DIR, or DIR). Anatomical images, masks, transforms,"
+        " head-motion estimates, field maps and confounds are read from this directory instead"
+        " of being computed",
         common=True,
         decides=False,
     )
     echo: int | None = option(
         None,
         "--echo-idx N",
-        "use only this echo of a multi-echo run (default: optimal combination of all)",
+        "process only this echo of multi-echo runs (default: optimal combination of all echoes)",
         least=1,
     )
     slice_time_ref: float = option(
         0.5,
         "--slice-time-ref FRACTION",
-        "time to which slice timing is corrected, as a fraction of the slice acquisition range: 0"
-        " or start (first slice), 0.5 or middle (default), 1 (last slice)",
+        "reference time for slice-timing correction as a fraction of the time between the first"
+        " and the last slice: 0 or start (first slice), 0.5 or middle (default), or 1 (last"
+        " slice)",
         type=section.fraction,
         least=0,
         most=1,
@@ -160,20 +179,26 @@ class Preprocessing(Checked):
     fd_spike_threshold: float = option(
         0.5,
         "--fd-spike-threshold MM",
-        "framewise displacement above which a volume is a motion outlier (confounds)",
+        (
+            "framewise displacement (mm) above which a volume is flagged as a motion outlier in"
+            " the confounds table"
+        ),
         above=0,
     )
     dvars_spike_threshold: float = option(
         1.5,
         "--dvars-spike-threshold VALUE",
-        "standardized DVARS above which a volume is a motion outlier (confounds)",
+        (
+            "standardized DVARS above which a volume is flagged as a motion outlier in the"
+            " confounds table"
+        ),
         above=0,
     )
     return_all_components: bool = option(
         False,
         "--return-all-components",
-        "store all CompCor components in the confounds, instead of those that explain half of the"
-        " variance",
+        "include all CompCor components in the confounds table (default: only the components"
+        " that explain 50 percent of the variance)",
     )
     ignore: tuple[
         Literal["slicetiming", "events", "fieldmaps", "sbref", "t2w", "flair", "fmap-jacobian"],
@@ -181,28 +206,30 @@ class Preprocessing(Checked):
     ] = option(
         (),
         "--ignore",
-        "slicetiming: skip slice-timing correction; events: treat the runs as resting state. The"
-        " other values of fMRIPrep are accepted and have no effect.",
+        "processing steps or inputs to ignore. slicetiming: skip slice-timing correction."
+        " events: treat all runs as resting state. The other values are accepted for"
+        " compatibility with fMRIPrep and have no effect.",
     )
     input_smoothing: float = option(
         0.0,
         "--input-smoothing MM",
-        "FWHM (mm) of a Gaussian on the acquired series before super-resolution and every"
-        " interpolation, as in Ota et al. 2022; --smoothing of the maps is applied in addition"
-        " (default: 0, none)",
+        "smooth the acquired series with a Gaussian kernel of this FWHM (mm) before"
+        " super-resolution and interpolation, as in Ota et al. 2022. Maps are additionally"
+        " smoothed with --smoothing (default: 0, no smoothing)",
         least=0,
         most=50,
     )
     output_spaces: tuple[str, ...] = option(
         (FUNC,),
         "--output-spaces SPACE",
-        "spaces of the super-resolved series and the maps: func, T1w, templates such as"
-        " MNI152NLin2009cAsym:res-2; only for the maps: fsnative, fsaverage:den-10k",
+        "output spaces of the super-resolved series and maps: func, T1w, or templates such as"
+        " MNI152NLin2009cAsym:res-2. Maps can also be resampled to the surfaces fsnative and"
+        " fsaverage:den-10k",
         common=True,
         decides=False,
     )
     output_dtype: Literal["int16", "float32"] = option(
-        "int16", "--output-dtype", "data type of the stored series", decides=False
+        "int16", "--output-dtype", "data type of the saved series", decides=False
     )
 
     def _check(self) -> None:
@@ -211,12 +238,12 @@ class Preprocessing(Checked):
             self._need(
                 bool(text.strip()) and not text.endswith("="),
                 "derivatives",
-                "the directory is missing; expected NAME=DIR, or DIR",
+                "the directory is missing; use NAME=DIR or DIR",
             )
         try:
             parse_spaces(self.output_spaces)
         except ValueError as error:
-            fix = "write spaces as func T1w MNI152NLin2009cAsym:res-2"
+            fix = "specify output spaces as in func T1w MNI152NLin2009cAsym:res-2"
             given = " ".join(self.output_spaces)
             raise SettingError("preprocessing.output_spaces", given, str(error), fix) from error
 
@@ -252,21 +279,28 @@ class Activation(Checked):
     contrasts: tuple[str, ...] = option(
         (),
         "--contrasts EXPR",
-        "such as thumb, thumb-little, all, name=0.5*a-0.5*b (default: each type, all, and"
-        " comparisons of up to eight)",
+        "contrasts of trial types, such as thumb, thumb-little, all, or name=0.5*a-0.5*b"
+        " (default: each trial type, the mean of all trial types, and pairwise comparisons of up"
+        " to eight trial types)",
     )
     stats_model: Path | None = option(
         None,
         "--model FILE",
-        "BIDS Stats Model (JSON); contrasts and confounds of the run level are used",
+        "BIDS Stats Model (JSON file) that defines the run-level contrasts and confounds",
     )
     kinds: tuple[Literal["cc", "glm"], ...] = option(
-        ("cc", "glm"), "--activation", "cross-correlation with the design, general linear model"
+        ("cc", "glm"),
+        "--activation",
+        "activation maps to compute: cross-correlation with the task design (cc), or general"
+        " linear model (glm)",
     )
     smoothing: tuple[float, ...] = option(
         SMOOTHING,
         "--smoothing MM",
-        "FWHM in mm, 0 for none; paper means 3.5 13.2",
+        (
+            "FWHM of the Gaussian smoothing kernels applied to the maps, in mm (0: no smoothing;"
+            " paper: 3.5 and 13.2 mm)"
+        ),
         type=section.widths,
         least=0,
         most=50,
@@ -274,92 +308,98 @@ class Activation(Checked):
     low_pass: float | None = option(
         0.1,
         "--low-pass HZ",
-        "low-pass cut-off of the cross-correlation (Hz), or none",
+        "low-pass cutoff frequency of the cross-correlation in Hz, or none",
         type=section.frequency,
     )
     high_pass: float = option(
         1 / 128,
         "--high-pass HZ",
-        "high-pass cut-off of the GLM (Hz), or none",
+        "high-pass cutoff frequency of the GLM in Hz, or none",
         type=lambda text: section.frequency(text) or 0.0,
         least=0,
     )
     band_pass: tuple[float, ...] = option(
         (),
         "--band-pass HZ",
-        "LOW HIGH: pass band (Hz) of all models and of the cross-correlation, applied by"
-        " regressors; replaces --high-pass and --low-pass",
+        "lower and upper cutoff frequency in Hz (LOW HIGH). The band-pass filter is implemented"
+        " with regressors in all models and in the cross-correlation, and replaces --high-pass"
+        " and --low-pass",
         above=0,
     )
     drift: str = option(
         COSINE,
         "--drift {cosine,legendre:N}",
-        "drift model of the GLM: cosines up to --high-pass, or Legendre polynomials up to order N",
+        (
+            "drift model of the GLM: cosines up to the --high-pass frequency, or Legendre"
+            " polynomials up to order N"
+        ),
     )
     fd_censor: float | None = option(
         None,
         "--fd-censor MM",
-        "framewise displacement above which a volume is censored, that is, excluded from all"
-        " models (default: no censoring)",
+        "framewise displacement (mm) above which a volume is censored, that is, excluded from"
+        " all models (default: no censoring)",
         above=0,
     )
     enorm_censor: float | None = option(
         None,
         "--enorm-censor VALUE",
         "Euclidean norm of the motion derivatives (mm, degrees) at or above which a volume is"
-        " censored, such as .3 (default: no censoring)",
+        " censored, for example .3 (default: no censoring)",
         above=0,
     )
     confounds: tuple[str, ...] = option(
         (),
         "--confounds NAME",
-        "confounds of the linear models and the seeds: motion (six parameters, derivatives),"
-        " acompcor (five components), columns of the table of confounds such as csf*, or none"
-        " (default: motion acompcor, or the confounds of --model)",
+        "confounds in the linear models and in seed-based connectivity: motion (six parameters"
+        " and their derivatives), acompcor (five components), columns of the confounds table"
+        " such as csf*, or none (default: motion acompcor, or the confounds of --model)",
     )
     seeds: tuple[str, ...] = option(
         DEFAULT_SEEDS,
         "--seeds SEED",
-        f"connectivity of runs without events: {', '.join(KNOWN)}, labels of the atlas,"
+        f"seeds for the connectivity of runs without events: {', '.join(KNOWN)}, atlas labels,"
         " NAME=LABEL[,LABEL], NAME=x,y,z[,radius] in mm (MNI), or components",
     )
     seed_series: Literal["acquired", "own"] = option(
         "acquired",
         "--seed-series",
-        "source of the time series of a seed: acquired (one time series for all maps), or own"
-        " (for each map, extracted from the series of the map)",
+        "source of the seed time series: the acquired series, with the same seed time series for"
+        " all maps (acquired), or the series that is used to compute each map (own)",
     )
     atlas: str = option(
         region_names.AAL2,
         "--atlas {NAME,FILE}",
-        "atlas for --roi, --seeds and the table of clusters: AAL2, an atlas in TemplateFlow's"
-        " cache such as Schaefer2018:400Parcels7Networks, or a NIfTI label image with a table"
-        " (columns index, name) of the same name as .tsv",
+        "atlas for --roi, --seeds and the cluster table: AAL2, an atlas in the TemplateFlow"
+        " cache such as Schaefer2018:400Parcels7Networks, or a NIfTI label image with a .tsv"
+        " table of the same name (columns index and name)",
     )
     roi: str = option(
         region_names.AUTO,
         "--roi {auto,brain,NAMES,FILE}",
-        "region of interest for measuring activated regions: auto (by the name of the"
-        " task), brain, motor, visual, auditory, labels of the atlas separated by commas, or a"
-        " mask",
+        "region of interest for measuring activated regions: auto (determined from the"
+        " task name), brain, motor, visual, auditory, atlas labels separated by commas, or a"
+        " mask image",
         common=True,
     )
     overlap: tuple[str, ...] = option(
         (),
         "--overlap CONDITION",
-        "draw the regions of two conditions (upper quarter) in one image, with their Dice"
-        " coefficient; auto: for runs with exactly two conditions (default: not drawn)",
+        "draw the activated regions of two conditions (upper quarter of the range) in one figure"
+        " and compute their Dice coefficient. auto: for runs with exactly two conditions"
+        " (default: no figure)",
         decides=False,
     )
     draws_cc: bool = option(
         False,
-        help="draw maps of the cross-correlation in axial and sagittal planes",
+        help="draw the cross-correlation maps in axial and sagittal planes",
         decides=False,
     )
     thresholds: tuple[str, ...] = option(
         THRESHOLDS,
         "--threshold {quarter,fdr,Z}",
-        "regions: upper quarter of the range, false discovery rate .05, or a value of z",
+        "thresholds that define activated regions: upper quarter of the range, false discovery"
+        " rate of .05, or a z value",
     )
 
     def _check(self) -> None:
@@ -369,52 +409,62 @@ class Activation(Checked):
             "confounds",
             f"{NO_CONFOUNDS} cannot be combined with other confounds",
         )
-        self._need(bool(self.seeds), "seeds", "expected at least one seed, or components")
+        self._need(
+            bool(self.seeds), "seeds", "at least one seed, or components, must be specified"
+        )
         self._need(
             COMPONENTS not in self.seeds or len(self.seeds) == 1,
             "seeds",
-            "components cannot be combined with seeds",
+            "components cannot be combined with other seeds",
         )
         check_regions(self.atlas, self.roi, self.seeds)
         names = seed_names(seeds_of(self.seeds, with_anat=True, atlas=self.atlas))
-        self._need(len(set(names)) == len(names), "seeds", "two seeds have the same name")
+        self._need(len(set(names)) == len(names), "seeds", "several seeds have the same name")
         self._need(bool(self.kinds), "kinds", "expected cc, glm or both")
         self._need(
-            bool(self.smoothing), "smoothing", "expected at least one width (0 for no smoothing)"
+            bool(self.smoothing),
+            "smoothing",
+            "at least one width must be specified; use 0 for no smoothing",
         )
         self._need(
-            _apart(self.smoothing), "smoothing", "two widths are equal when rounded to 0.1 mm"
+            _apart(self.smoothing),
+            "smoothing",
+            "two smoothing widths are equal after rounding to 0.1 mm",
         )
         above = self.low_pass is None or self.low_pass > self.high_pass
-        self._need(above, "low_pass", "expected a frequency above the high-pass frequency")
+        self._need(
+            above,
+            "low_pass",
+            "the low-pass frequency must be higher than the high-pass frequency",
+        )
         self._need(
             not self.band_pass
             or (len(self.band_pass) == 2 and self.band_pass[0] < self.band_pass[1]),
             "band_pass",
-            "expected two frequencies, the lower first",
+            "two frequencies in ascending order are expected",
         )
         order = self.legendre_order
         self._need(
             self.drift == COSINE or (order is not None and 1 <= order <= _MOST_LEGENDRE),
             "drift",
-            f"expected {COSINE}, or legendre:N with N from 1 to {_MOST_LEGENDRE}",
+            f"expected {COSINE}, or legendre:N with N between 1 and {_MOST_LEGENDRE}",
         )
         numbers = [
             threshold for threshold in self.thresholds if threshold not in ("quarter", "fdr")
         ]
         readable = all(re.fullmatch(r"\d+(\.\d+)?", number) for number in numbers)
-        self._need(readable, "thresholds", "expected quarter, fdr or a value of z such as 3.1")
+        self._need(readable, "thresholds", "expected quarter, fdr or a z value such as 3.1")
         self._need(
             _apart(map(float, numbers)),
             "thresholds",
-            "two values of z are equal when rounded to 0.1",
+            "two z values are equal after rounding to 0.1",
         )
         self._each_once("overlap")
         if self.overlap not in ((), (_AUTO,)):
             why = "expected two different conditions, or auto"
             two = len(self.overlap) == 2 and _AUTO not in self.overlap
             self._need(two, "overlap", why)
-            why = "needs the regions of --activation cc and --threshold quarter"
+            why = "the overlap of regions requires --activation cc and --threshold quarter"
             self._need(self.maps_quarter, "overlap", why)
 
     @property
@@ -467,18 +517,18 @@ class Evaluation(Checked):
     truth: str = option(
         "auto",
         "--truth {auto,none,DIR}",
-        "high-resolution reference: dataset with the same runs measured at the high resolution,"
-        " or with their known activation; auto uses derivatives/highres-reference or"
-        " derivatives/ground-truth of the dataset, if present",
+        "high-resolution reference: dataset with the same runs acquired at the high resolution,"
+        " or with their known activation. auto: derivatives/highres-reference or"
+        " derivatives/ground-truth in the dataset, if available",
         decides=False,
         type=section.folder,
     )
     retrospective: Literal["clean", "noisy"] | None = option(
         None,
         "--retrospective",
-        "downsample the BOLD series by the factor (default 2), super-resolve the result and"
-        " compare it with the original; noisy also adds thermal noise up to the level of the"
-        " original (default: clean)",
+        "downsample the BOLD series by the super-resolution factor (default: 2), super-resolve"
+        " the downsampled series and compare the result with the original series. noisy: also"
+        " add thermal noise up to the noise level of the original series (default: clean)",
         common=True,
         nargs="?",
         const="clean",
@@ -486,73 +536,73 @@ class Evaluation(Checked):
     compare: tuple[str, ...] = option(
         (),
         "--compare NAME=FILE",
-        "evaluate a series that another program computed from the run, on the acquired or a finer"
-        " grid: is it more accurate than the acquired series? NORDIC=FILE; tedana=DIR or"
-        " tedana=DIR:desc-LABEL of BIDS derivatives",
+        "evaluate a series that another program computed from the run, on the acquired or a"
+        " finer grid, to test whether it is more accurate than the acquired series: NORDIC=FILE,"
+        " or tedana=DIR or tedana=DIR:desc-LABEL for BIDS derivatives",
         decides=False,
         type=section.named_file,
     )
     pair_holdout: bool = option(
         False,
         "--pair-holdout",
-        "with two T2*w pairs, train on the first and evaluate on the second",
+        "train on the first of two T2*w pairs and evaluate on the second pair",
         decides=False,
     )
     null_checks: bool = option(
         False,
         "--null-checks",
-        "run negative controls (placebos): each method with one of its inputs replaced",
+        "run negative controls (placebos) that replace one input of each method",
         decides=False,
     )
     roi_grow: bool = option(
         False,
         "--roi-grow",
-        "extend the region of interest to activation that crosses its border",
+        "extend the region of interest to include activation that crosses its border",
     )
     margin: float | None = option(
         None,
         "--margin VALUE",
-        "equivalence margin at the group level for dimensionless metrics, such as correlations"
-        " (default, and for all other metrics: a tenth of the difference between B-spline and"
-        " measured)",
+        "equivalence margin for dimensionless group-level metrics such as correlations (default,"
+        " also for all other metrics: one tenth of the difference between B-spline interpolation"
+        " and the acquired high-resolution series)",
         decides=False,
         above=0,
     )
     protocol: str | None = option(
         None,
         "--protocol COLUMN",
-        "acquisition protocol of structural scans at the group level; errors of quality metrics"
-        " are grouped by it: a column of participants.tsv, such as scanner, or a key of the"
-        " sidecars of the low-resolution scans, such as ManufacturersModelName (default: one"
-        " group)",
+        "acquisition protocol of structural scans, used to group the errors of quality metrics"
+        " at the group level: a column of participants.tsv, such as scanner, or a sidecar field"
+        " of the low-resolution scans, such as ManufacturersModelName (default: one group)",
         decides=False,
     )
     months: str | None = option(
         None,
         "--months COLUMN",
-        "column of the sub-*_sessions.tsv files with the months since baseline, for the change of"
-        " tissue volumes over sessions at the group level of structural scans (default: from the"
-        " dates in acq_time of sessions.tsv or scans.tsv)",
+        "column with the number of months since baseline in the sub-*_sessions.tsv files. It is"
+        " used to compute changes of tissue volumes over sessions at the group level of"
+        " structural scans (default: computed from acq_time in sessions.tsv or scans.tsv)",
         decides=False,
     )
     group_permutations: int = option(
         0,
         "--group-permutations N",
-        "also correct group maps for multiple comparisons (family-wise, two-sided) by the largest"
-        " |t| of N random sign flips, such as 5000 (default: no correction); needs 6"
-        " participants, and 6 MB of memory per run and, on each processor, per participant",
+        "correct group maps for multiple comparisons (family-wise error rate, two-sided) using"
+        " the maximum |t| of N random sign flips, for example 5000 (default: no correction). At"
+        " least 6 participants are required, and 6 MB of memory per run and, on each processor,"
+        " per participant",
         decides=False,
         least=0,
     )
 
     def _check(self) -> None:
         why = (
-            "the original series is the reference, so this option cannot be combined with a"
-            " directory in evaluation.truth (--truth)"
+            "with this option, the original series is the high-resolution reference, so a"
+            " reference directory cannot be specified in evaluation.truth (--truth)"
         )
         self._need(self.truth_dir is None or self.retrospective is None, "retrospective", why)
         why = (
-            "a series of the run cannot be compared with the downsampled run; omit"
+            "series of other programs cannot be compared with a downsampled run; omit"
             " evaluation.retrospective"
         )
         self._need(not self.compare or self.retrospective is None, "compare", why)
@@ -574,7 +624,7 @@ class Resources(Checked):
     nprocs: int | None = option(
         None,
         "--nprocs --n-procs --nthreads --n-cpus N",
-        "processors (default: all)",
+        "maximum number of processors to use (default: all available processors)",
         common=True,
         decides=False,
         least=1,
@@ -582,15 +632,15 @@ class Resources(Checked):
     omp_nthreads: int | None = option(
         None,
         "--omp-nthreads N",
-        "threads per step (default: 1; steps run in parallel)",
+        "maximum number of threads per step (default: 1, because steps run in parallel)",
         decides=False,
         least=1,
     )
     mem_gb: float | None = option(
         None,
         "--mem --mem-gb --mem-mb SIZE",
-        "memory limit, such as 8G or 512M; a number without unit is in GB, with --mem-mb in MB"
-        " (default: free memory)",
+        "memory limit, such as 8G or 512M. A number without a unit is in GB, or in MB with"
+        " --mem-mb (default: available memory)",
         common=True,
         decides=False,
         action=section.Memory,
@@ -598,22 +648,25 @@ class Resources(Checked):
         above=0,
     )
     device: Literal["auto", "cpu", "cuda"] = option(
-        "auto", "--device", "device for the networks", decides=False
+        "auto", "--device", "device for training and applying networks", decides=False
     )
     random_seed: int = option(
-        0, "--random-seed N", "seed of all random numbers", least=0, most=2**32 - 1
+        0, "--random-seed N", "seed for the random number generators", least=0, most=2**32 - 1
     )
     use_plugin: Path | None = option(
         None,
         "--use-plugin --nipype-plugin-file FILE",
-        "Nipype plugin file (YAML or TOML); with SLURM, each step is a job (default: steps run on"
-        " this computer)",
+        "Nipype plugin file (YAML or TOML). With the SLURM plugin, each step is submitted as a"
+        " job (default: steps run on this computer)",
         decides=False,
     )
 
     def _check(self) -> None:
         fits = self.omp_nthreads is None or self.nprocs is None or self.omp_nthreads <= self.nprocs
-        why = f"a step cannot use more threads than there are processors (nprocs is {self.nprocs})"
+        why = (
+            "the number of threads per step cannot be larger than the number of processors"
+            f" (nprocs is {self.nprocs})"
+        )
         self._need(fits, "omp_nthreads", why)
 
 
@@ -622,8 +675,8 @@ def sessions_option() -> int:
     return option(
         4,
         "--aggregate-session-reports N",
-        "largest number of sessions in one report; with more sessions, one report per session"
-        " (default: 4)",
+        "maximum number of sessions per report. If a participant has more sessions, one report"
+        " is generated per session (default: 4)",
         decides=False,
         least=1,
     )
@@ -640,59 +693,63 @@ class Run(Checked):
     config_file: Path | None = option(
         None,
         "--config-file FILE",
-        "settings.toml of an earlier run; the command line has precedence",
+        (
+            "settings.toml file of an earlier run. Command-line options take precedence over"
+            " this file"
+        ),
         decides=False,
         once=True,
     )
     preset: str = option(
         "",
         "--preset NAME",
-        "settings of a published analysis; options that you specify have precedence:"
-        f" {'; '.join(f'{each.name} ({each.title})' for each in PRESETS.values())}",
+        "settings of a published analysis. Options on the command line take precedence over the"
+        f" preset: {'; '.join(f'{each.name} ({each.title})' for each in PRESETS.values())}",
         decides=False,
         once=True,
     )
     level: Level = option(
         "standard",
         "--level",
-        "stored files: minimal (series, confounds, report, tables), standard (also maps of raw,"
-        " bspline, the methods and measured), full (also maps and series of all baselines);"
-        " results do not depend on it",
+        "files to save: minimal (series, confounds, report, tables), standard (also maps of raw,"
+        " bspline, the methods and measured), or full (also maps and series of all baselines)."
+        " The results themselves do not depend on this option",
         decides=False,
     )
     boilerplate_only: bool = option(
         False,
         "--boilerplate-only",
-        "write the methods text and stop; trainings that have not finished in an earlier call"
-        " with the same settings are described in the future tense",
+        "generate only the methods text (citation boilerplate). Training that has not finished"
+        " in an earlier call with the same settings is described in the future tense",
         decides=False,
         once=True,
     )
     md_only_boilerplate: bool = option(
         False,
         "--md-only-boilerplate",
-        "write the methods text as Markdown and BibTeX, not as HTML",
+        "generate the methods text as Markdown and BibTeX files, without HTML",
         decides=False,
     )
     clean_workdir: bool = option(
         False,
         "--clean-workdir",
-        "first remove the steps of the participants that earlier runs left in the working"
-        " directory",
+        "before processing, remove steps of the selected participants that earlier runs left in"
+        " the working directory",
         decides=False,
         once=True,
     )
     keep_series: bool = option(
         False,
         "--keep-series",
-        "keep series above 0.25 GB in the working directory after all steps have read them;"
-        " otherwise a call with other settings recomputes them",
+        "keep series larger than 0.25 GB in the working directory after all steps have used"
+        " them. Otherwise, these series are recomputed if the program is run again with other"
+        " settings",
         decides=False,
     )
     reports_only: bool = option(
         False,
         "--reports-only",
-        "rebuild the reports of finished outputs",
+        "regenerate only the reports of completed participants, without processing",
         decides=False,
         once=True,
     )
@@ -700,18 +757,28 @@ class Run(Checked):
     strict: bool = option(
         False,
         "--strict",
-        "stop before processing if a run cannot be processed, instead of skipping the run",
+        "stop before processing if any run cannot be processed (default: such runs are skipped)",
         decides=False,
     )
     stop_on_first_crash: bool = option(
         False,
         "--stop-on-first-crash",
-        "stop at the first crash instead of running the remaining steps",
+        (
+            "stop as soon as a step crashes (default: run all steps that do not depend on the"
+            " crashed step)"
+        ),
         decides=False,
     )
-    sloppy: bool = option(False, "--sloppy", "low quality, for tests only")
+    sloppy: bool = option(
+        False, "--sloppy", "use low-quality settings for speed (for testing only)"
+    )
     verbosity: int = option(
-        0, "-v --verbose", "print more; can be used twice", decides=False, action="count", least=0
+        0,
+        "-v --verbose",
+        "increase the verbosity of the console output; can be used twice",
+        decides=False,
+        action="count",
+        least=0,
     )
     log_format: Literal["text", "json"] = option(
         "text",
@@ -723,8 +790,8 @@ class Run(Checked):
     dry_run: bool = option(
         False,
         "--dry-run",
-        "check the inputs, show what would run with estimates of time, memory and disk space, and"
-        " stop",
+        "check the inputs, print the planned processing with estimates of time, memory and disk"
+        " space, and exit without processing",
         common=True,
         decides=False,
         once=True,
@@ -733,17 +800,20 @@ class Run(Checked):
     graph: bool = option(
         False,
         "--graph",
-        "as --dry-run, and print the inputs and outputs of all steps",
+        (
+            "print the inputs and outputs of all steps in addition to the output of --dry-run,"
+            " and exit"
+        ),
         decides=False,
         once=True,
         among=WHICH_DATA,
     )
     run_uuid: str = option(
-        "", help="name of the log directory of the call", decides=False, once=True
+        "", help="name of the log directory of this call", decides=False, once=True
     )
     without_effect: tuple[tuple[str, ...], ...] = option(
         (),
-        help="options that were specified but have no effect, with the reason",
+        help="options that were specified but had no effect, with the reason",
         decides=False,
         once=True,
     )
@@ -752,7 +822,7 @@ class Run(Checked):
         self._need(
             not (self.boilerplate_only and self.reports_only),
             "boilerplate_only",
-            "cannot be combined with reports_only",
+            "boilerplate_only cannot be combined with reports_only",
         )
         if self.preset:
             find_preset(self.preset)

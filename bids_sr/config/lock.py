@@ -144,11 +144,11 @@ def output_lock(
             lines = [f"{path}: {_read_holder(path) or 'an unknown run'}" for path in locked]
             raise UsageError(
                 f"another run is working on {names_taken}",
-                "Two simultaneous runs would write the same files. " + "; ".join(lines),
-                "wait until the other run has ended, or stop the other run, and rerun the"
-                " command; or process other participants at the same time (--participant-label)."
-                " If you are sure that the other run is no longer running, delete the file named"
-                " above",
+                "Two simultaneous runs would write to the same files. " + "; ".join(lines),
+                "wait until the other run has finished, or stop it, and then run the command"
+                " again. Other participants can be processed at the same time with"
+                " --participant-label. If you are sure that the other run is no longer running,"
+                " delete the lock file named above",
             )
         beats.start()
         yield
@@ -202,7 +202,7 @@ def _take_away(path: Path, dead: _Holder | None) -> None:
         return  # another run was quicker
     if _read_holder(aside) == dead:
         _LOGGER.warning(
-            "%s: lock of %s, which is no longer running. The lock is taken over.",
+            "%s: taking over the lock of %s, which is no longer running.",
             path,
             dead or "an unknown run",
         )
@@ -221,7 +221,7 @@ def _keep_beating(held: Sequence[Path], holder: _Holder, stop: threading.Event) 
             if stop.is_set() or _read_holder(path) == holder or _unreachable(path):
                 continue
             _LOGGER.error(
-                "%s: another run has taken over this lock. This run stops.",
+                "%s: another run has taken over this lock, so this run stops.",
                 path,
             )
             os.kill(os.getpid(), signal.SIGTERM)

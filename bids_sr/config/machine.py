@@ -464,7 +464,9 @@ class Plugin(Checked):
         """Read the file, raising `UsageError` for unreadable or unknown entries."""
         tables = read_tables(path, "plugin file", yaml=(".yml", ".yaml"))
         if not isinstance(tables, dict):
-            raise UsageError(f"plugin file {path}", "the file has no keys", "write plugin: SLURM")
+            raise UsageError(
+                f"plugin file {path}", "the plugin file is empty", "add the line plugin: SLURM"
+            )
         arguments = tables.pop("plugin_args", None) or {}
         _refuse_unknown(tables, ("plugin", "plugin_args"), path)
         # the same, by its name in fMRIPrep's files, and as Nipype submits it all at once
@@ -473,7 +475,11 @@ class Plugin(Checked):
             fix = nearest_name(name, _NAMES) or 'write plugin = "SLURM" on the first line'
             raise UsageError(f"plugin {name!r} in {path}", f"expected {' or '.join(_NAMES)}", fix)
         if not isinstance(arguments, dict):
-            raise UsageError(f"plugin_args in {path}", "not a table", "write it as [plugin_args]")
+            raise UsageError(
+                f"plugin_args in {path}",
+                "not a table",
+                "specify the plugin arguments in a table [plugin_args]",
+            )
         unused = tuple(sorted(_UNUSED & arguments.keys()))
         options = {each: value for each, value in arguments.items() if each not in unused}
         every = {item.name for item in dataclasses.fields(cls)} - {"plugin", "unused"}
@@ -498,7 +504,7 @@ def _refuse_unknown(values: dict[str, object], known: Sequence[str], path: Path)
         if name not in known:
             fix = nearest_name(str(name), known) or f"choose from {', '.join(known)}"
             raise UsageError(
-                f"unknown key {name!r} in {path}", "unknown setting of the plugin", fix
+                f"unknown key {name!r} in {path}", "the plugin does not have this setting", fix
             )
 
 
@@ -509,14 +515,14 @@ def _check_arguments(name: str, arguments: tuple[str, ...]) -> None:
         if option in _REFUSED_OPTIONS:
             raise UsageError(
                 f"plugin_args.{name}: {word}",
-                f"set by the plugin itself: {option}",
+                f"{option} is set by the plugin and cannot be specified by the user",
                 "omit it",
             )
         if word.startswith("-") and " " in word and "=" not in word:
             head, _, rest = word.partition(" ")
-            why = "each string is passed as one argument and is not split at spaces"
+            why = "each string is passed as a single argument and is not split at spaces"
             raise UsageError(
-                f"plugin_args.{name}: {word!r}", why, f'write it as "{head}", "{rest}"'
+                f"plugin_args.{name}: {word!r}", why, f'write two strings, "{head}", "{rest}"'
             )
 
 
@@ -528,7 +534,11 @@ def _template(text: str, beside: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        why = f"the template {path} cannot be read: {getattr(error, 'strerror', None) or error}"
+        why = (
+            f"the job template {path} cannot be read: {getattr(error, 'strerror', None) or error}"
+        )
         raise UsageError(
-            f"plugin_args.template: {text}", why, "specify a file, or lines that begin with #!"
+            f"plugin_args.template: {text}",
+            why,
+            "specify a template file, or a template that begins with #!",
         ) from error

@@ -68,19 +68,19 @@ class AnalysisPreset:
 
 OTA2022 = AnalysisPreset(
     name="ota2022",
-    title="size and overlap of the regions of two conditions as in Ota et al. 2022",
+    title="size and overlap of the activated regions of two conditions, as in Ota et al. 2022",
     choices=(
         Choice(
             setting=("superres", "methods"),
             value=("srgan",),
             option="--sr-method srgan",
-            source="SRGAN trained on the participant's own T2*w pair",
+            source="SRGAN trained on the T2*w pair of the same participant",
         ),
         Choice(
             setting=("superres", "recipe"),
             value="paper",
             option="--recipe paper",
-            source="published training, with VGG-19 features in the loss (if --vgg-weights is"
+            source="training as published, with VGG-19 features in the loss (if --vgg-weights is"
             " specified)",
             needs=("superres", "vgg_weights"),
         ),
@@ -89,52 +89,58 @@ OTA2022 = AnalysisPreset(
             value="paper-mse",
             option="--recipe paper-mse",
             source=(
-                "published training, with squared error in the loss (no --vgg-weights;"
-                " --recipe paper uses weights kept by bids-sr-models vgg19)"
+                "training as published, but with the mean squared error in the loss. To use"
+                " VGG-19 weights installed with bids-sr-models vgg19, specify --recipe paper"
             ),
         ),
         Choice(
             setting=("preprocessing", "dummy_scans"),
             value=60,
             option="--dummy-scans 60",
-            source="first 60 volumes excluded (30 s at the paper's repetition time)",
+            source="the first 60 volumes are excluded (30 s at the repetition time of the paper)",
         ),
         Choice(
             setting=("preprocessing", "ignore"),
             value=("slicetiming",),
             option="--ignore slicetiming",
-            source="slice-timing correction is not described in the paper",
+            source="the paper does not mention slice-timing correction",
         ),
         Choice(
             setting=("activation", "kinds"),
             value=("cc",),
             option="--activation cc",
-            source="equation 1, after linear detrending; confounds are not described in the paper",
+            source="equation 1 after linear detrending. The paper does not mention confounds",
         ),
         Choice(
             setting=("activation", "low_pass"),
             value=0.1,
             option="--low-pass 0.1",
-            source="the paper describes a low-pass filter without its cut-off; 0.1 Hz is our"
-            " choice",
+            source="the paper describes a low-pass filter without its cutoff frequency; 0.1 Hz"
+            " is our choice",
         ),
         Choice(
             setting=("activation", "smoothing"),
             value=(0.0, 3.5, 13.2),
             option="--smoothing 0 paper",
-            source="none, and sigma = 1.5 read as mm (3.5 mm FWHM) and as pixels (13.2 mm)",
+            source=(
+                "no smoothing, and sigma = 1.5 interpreted as mm (3.5 mm FWHM) or as pixels"
+                " (13.2 mm FWHM)"
+            ),
         ),
         Choice(
             setting=("activation", "roi"),
             value="motor",
             option="--roi motor",
-            source="motor area of the AAL atlas; the labels are our choice",
+            source=(
+                "motor area of the AAL atlas. The paper does not list the labels, which are our"
+                " choice"
+            ),
         ),
         Choice(
             setting=("activation", "thresholds"),
             value=("quarter",),
             option="--threshold quarter",
-            source="equation 2, upper quarter of the range of CC in the region of interest",
+            source="equation 2: upper quarter of the range of CC in the region of interest",
         ),
         Choice(
             setting=("activation", "overlap"),
@@ -144,14 +150,14 @@ OTA2022 = AnalysisPreset(
         ),
     ),
     yours=(
-        "--dummy-scans for another repetition time",
-        "--roi for another task",
-        "--overlap A B for more than two conditions",
-        "--roi-grow for a misregistered region of interest",
+        "--dummy-scans if the repetition time differs from the paper",
+        "--roi if the task is not a motor task",
+        "--overlap A B if there are more than two conditions",
+        "--roi-grow if the region of interest is misregistered",
     ),
     cost=(
-        "The published training takes days per participant on a CPU;"
-        " --preset ota2022 --recipe fast takes minutes, with a smaller network."
+        "Training as published takes several days per participant on a CPU. With --preset"
+        " ota2022 --recipe fast, a smaller network is trained within minutes."
     ),
 )
 
@@ -164,7 +170,9 @@ def find_preset(name: str) -> AnalysisPreset:
     if name in PRESETS:
         return PRESETS[name]
     known = ", ".join(PRESETS)
-    fix = nearest_name(name, PRESETS) or f"choose one of these, or omit --preset: {known}"
+    fix = nearest_name(name, PRESETS) or (
+        f"choose one of the available presets, or omit --preset: {known}"
+    )
     raise SettingError("run.preset", name, f"available presets: {known}", fix)
 
 

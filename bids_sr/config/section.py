@@ -58,12 +58,12 @@ def read_tables(path: Path, what: str, yaml: Sequence[str] = ()) -> dict[str, An
     try:
         return parse(read_text(path).replace("\r\n", "\n"))
     except OSError as error:
-        why = f"cannot be read: {error.strerror}"
+        why = f"the file cannot be read: {error.strerror}"
         fix = "check the path"
         raise UsageError(f"{what} {path}", why, fix) from error
     except (ValueError, RecursionError, YAMLError) as error:
-        why = f"is no {form}: {error}"
-        fix = "correct that line"
+        why = f"the file is not valid {form}: {error}"
+        fix = "correct the line that is mentioned in this message"
         raise UsageError(f"{what} {path}", why, fix) from error
 
 
@@ -113,8 +113,10 @@ def as_annotated(value: object, hint: object, where: str) -> object:
     if origin is Literal:
         if value in args:
             return value
-        fix = nearest_name(str(value), map(str, args)) or "choose one of these"
-        raise SettingError(where, repr(value), f"expected one of {', '.join(map(str, args))}", fix)
+        fix = nearest_name(str(value), map(str, args)) or "choose one of these values"
+        raise SettingError(
+            where, repr(value), f"the value must be one of {', '.join(map(str, args))}", fix
+        )
     if isinstance(value, dict) and isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return hint(**value)
     if hint is RecipeChange and isinstance(value, str):
@@ -305,7 +307,10 @@ class Checked:
             known = option_of(next(item for item in fields(self) if item.name == name))  # type: ignore[arg-type]
             fix = "change that value"
             if known.flags:
-                fix = f"change it; {known.flags} takes: {known.help} (bids-sr --help-all)"
+                fix = (
+                    f"change the value. {known.flags} accepts: {known.help}. See also bids-sr"
+                    " --help-all"
+                )
             raise SettingError(self._where(name), shown, why, fix)
 
     def _check_bounds(self, name: str, known: _Option) -> None:
@@ -348,10 +353,14 @@ def gigabytes(text: str, unit: str = "g") -> float:
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?|\.\d+)\s*(?:([kmgt])(?:i?b)?)?", text.strip().lower())
     if match is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a memory size. Write 8, 8G or 512M.")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a memory size. Specify for example 8, 8G or 512M."
+        )
     size = float(match[1]) * _GIGABYTES[match[2] or unit]
     if size > 2000 and not match[2]:  # such a number is one of MB
-        raise argparse.ArgumentTypeError(f"{text} would be {size:g} GB. Write {text}M or {text}G.")
+        raise argparse.ArgumentTypeError(
+            f"{text} would be interpreted as {size:g} GB. Specify {text}M or {text}G instead."
+        )
     return size
 
 
@@ -385,13 +394,15 @@ def labels(text: str) -> tuple[str, ...]:
         try:
             table = Path(text[1:]).expanduser().read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
-            raise argparse.ArgumentTypeError(f"{text[1:]} cannot be read: {error}") from error
+            raise argparse.ArgumentTypeError(
+                f"the file {text[1:]} cannot be read: {error}"
+            ) from error
         mark = "," if table.startswith("participant_id,") else "\t"
         listed = " ".join(line.partition(mark)[0] for line in table.splitlines())
     found = re.findall(r"[^\s,]+", listed.removeprefix("participant_id"))
     if not found:
         raise argparse.ArgumentTypeError(
-            f"{text!r} contains no label. Omit the option to use all."
+            f"{text!r} does not contain any labels. To process all participants, omit the option."
         )
     return tuple(found)
 
@@ -402,7 +413,7 @@ def path(text: str) -> Path:
     An empty path, as from an unset shell variable, would mean the current directory.
     """
     if not text:
-        raise argparse.ArgumentTypeError("the path is empty")
+        raise argparse.ArgumentTypeError("the path must not be empty")
     return Path(text)
 
 
@@ -422,7 +433,7 @@ def named_file(text: str) -> str:
     name, where = split_named(text)
     if not name or not where.strip():
         raise argparse.ArgumentTypeError(
-            f"{text!r} is not of the form NAME=PATH, such as NORDIC=PATH"
+            f"{text!r} does not have the form NAME=PATH, such as NORDIC=PATH"
         )
     return text
 
@@ -431,7 +442,9 @@ def run_number(text: str) -> int:
     """Read the number of a run: ``1``, ``01``, ``run-01``."""
     digits = text.removeprefix("run-")
     if not (digits.isascii() and digits.isdigit()):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a run number. Write 1 or run-1.")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a run number. Specify for example 1 or run-1."
+        )
     return int(digits)
 
 
@@ -447,19 +460,21 @@ def widths(text: str) -> tuple[float, ...]:
     return (
         _PAPER_SMOOTHING_MM
         if text == "paper"
-        else (_number(text, "number of mm; expected the FWHM, or paper"),)
+        else (_number(text, "number of millimeters (FWHM) or the word paper"),)
     )
 
 
 def fraction(text: str) -> float:
     """Read a fraction, or ``start`` or ``middle``."""
     words = {"start": 0.0, "middle": 0.5}
-    return words[text] if text in words else _number(text, "fraction, start or middle")
+    return (
+        words[text] if text in words else _number(text, "number, and is neither start nor middle")
+    )
 
 
 def frequency(text: str) -> float | None:
     """Read a cut-off in Hz; ``none`` switches the filter off."""
-    return None if text == "none" else _number(text, "number of Hz; expected a frequency, or none")
+    return None if text == "none" else _number(text, "frequency in Hz or the word none")
 
 
 Level = Literal["minimal", "standard", "full"]

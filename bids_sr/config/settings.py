@@ -45,9 +45,11 @@ def _check_method(name: str) -> None:
     baselines = tuple(BASELINES)
     what = f"{name!r} is not a super-resolution method"
     if name not in learned + baselines:
-        why = f"methods: {', '.join(learned)}; baselines: {', '.join(baselines)}"
+        why = (
+            f"available methods: {', '.join(learned)}; available baselines: {', '.join(baselines)}"
+        )
         raise UsageError(
-            what, why, nearest_name(name, learned + baselines) or "choose one of these"
+            what, why, nearest_name(name, learned + baselines) or "choose one of these methods"
         )
 
 
@@ -60,7 +62,7 @@ class Paths(Checked):
     work_dir: Path | None = option(
         None,
         "-w --work-dir DIR",
-        "directory for intermediate files (default: ./work)",
+        "directory for intermediate results (default: ./work)",
         common=True,
         decides=False,
         among=groups.HOW_IT_RUNS,
@@ -97,90 +99,93 @@ class SuperRes(Checked):
     target: Literal["bold", "anat"] = option(
         "bold",
         "--sr-target",
-        "bold: functional runs; anat: T1w, T2w and FLAIR at two resolutions, super-resolved"
-        " together (methods attunet, unet, vit)",
+        "images to super-resolve. bold: BOLD runs. anat: T1w, T2w and FLAIR scans at two"
+        " resolutions, which are super-resolved together (methods attunet, unet and vit)",
     )
     train_on: Literal["own", "others"] = option(
         "own",
         "--train-on",
-        "training scans for --sr-target anat: the scans of the participant (own), or of all other"
-        " participants (others)",
+        "training data for --sr-target anat: scans of the same participant (own), or scans of"
+        " all other participants (others)",
     )
     anat_align: Literal[
         "rigid", "affine", "nonlinear", "template-rigid", "template", "template-warp"
     ] = option(
         "rigid",
         "--anat-align",
-        "registration between the scans of a participant for --sr-target anat. template: affine,"
-        " and another affine to the first template of --output-spaces, on a grid around the brain"
-        " of the template. template-rigid, template-warp: the same with rigid transforms or"
-        " deformations.",
+        "registration between the scans of a participant for --sr-target anat. template: affine"
+        " registration between scans and to the first template in --output-spaces, on a grid"
+        " around the template brain. template-rigid, template-warp: the same with rigid or"
+        " nonlinear registration",
     )
     anat_mask: Literal["brain", "intracranial"] = option(
         "brain",
         "--anat-mask",
-        "voxels of the scans that are kept for --sr-target anat: the brain, or the brain and 6 mm"
-        " around it, so that sinuses are also segmented",
+        "voxels to keep for --sr-target anat: the brain, or the brain with a margin of 6 mm, so"
+        " that sinuses can be segmented as well",
     )
     anat_tools: Literal["ants", "fsl"] = option(
         "ants",
         "--anat-tools",
-        "bias correction and brain extraction for --sr-target anat: N4 and the mask of a"
-        " template, or FAST and BET2 of FSL, which must be installed; with fsl, FLIRT"
-        " (correlation ratio) aligns the scans of the series linear, and FAST segments the"
-        " high-resolution T1w scan for the quality metrics",
+        "tools for bias field correction and brain extraction with --sr-target anat: N4 and a"
+        " template brain mask (ants), or FSL FAST and BET2 (fsl; FSL must be installed). With"
+        " fsl, FLIRT (correlation ratio) aligns the scans of the series linear, and FAST"
+        " segments the high-resolution T1w scan for the quality metrics",
     )
     lesion_template: Path | None = option(
         None,
         "--lesion-template FILE",
-        "mask of possible lesions (.nii, .nii.gz; above 0), in the space of the first template of"
-        " --output-spaces: with --sr-target anat, white-matter hyperintensities start only in"
-        " this mask",
+        "map of possible lesion locations (.nii or .nii.gz, values above 0) in the space of the"
+        " first template in --output-spaces. With --sr-target anat, the segmentation of"
+        " white-matter hyperintensities starts only within this map",
     )
     wmh_reference: Path | None = option(
         None,
         "--wmh-reference DIR",
-        "edited masks of white-matter hyperintensities for --sr-target anat, named as the stored"
-        " masks (sub-01_res-hr_label-WMH_desc-measured_mask.nii.gz): volumes and overlaps of"
-        " these participants are compared with them",
+        "directory with manually edited masks of white-matter hyperintensities for --sr-target"
+        " anat, which are named like the masks written by bids-sr"
+        " (sub-01_res-hr_label-WMH_desc-measured_mask.nii.gz). Volumes and overlaps of these"
+        " participants are compared with the edited masks",
     )
     anat_control: bool = option(
         False,
         "--anat-control",
-        "for --sr-target anat, also process participants who have only high-resolution scans:"
-        " tissue volumes of each session, for the change over sessions at the group level",
+        "for --sr-target anat, also process participants with high-resolution scans only, and"
+        " measure their tissue volumes per session for group-level analyses of changes over"
+        " sessions",
         decides=False,
     )
     anat_scale: Literal["auto", "percentile", "range"] = option(
         "auto",
         "--anat-scale",
-        "intensity scaling of the scans for --sr-target anat. percentile: 1 is the 99.9th"
-        " percentile of the brain in the low-resolution scan, and both resolutions have the same"
-        " mean. range: each scan from its minimum to its maximum. auto: range with --recipe"
-        " paper, otherwise percentile.",
+        "intensity scaling of the scans for --sr-target anat. percentile: the 99.9th percentile"
+        " of the low-resolution brain is scaled to 1, and both resolutions have the same mean."
+        " range: each scan is scaled from its minimum to its maximum. auto: range with --recipe"
+        " paper, otherwise percentile",
     )
     methods: tuple[str, ...] = option(
         (_AUTO,),
         "--sr-method NAME",
-        "auto (sbl, and srgan if there is a T2*w pair; tv if slices get thinner), or one or more"
-        f" of {', '.join(offered_methods())} (sbl, tv and dip do not need a pair), or only"
-        " baselines",
+        "super-resolution methods: auto, one or more of {', '.join(offered_methods())} (sbl,"
+        " tv and dip do not require a pair), or only baselines. auto: sbl, also srgan if there"
+        " is a T2*w pair, or tv if slices become thinner",
         common=True,
     )
     baselines: Literal["default", "all"] = option(
         "default",
         "--baselines",
-        "baselines for comparison. default: bspline and zerofill, also sdmod with a"
-        " high-resolution reference, and also inject and ratio with a reference and a pair. all:"
-        " all of these in every run, and nearest, linear and lanczos.",
+        "baselines for comparison. default: bspline and zerofill. With a high-resolution"
+        " reference, sdmod is added. With a reference and a T2*w pair, inject and ratio are"
+        " added as well. all: all of these baselines for every run, and nearest, linear and"
+        " lanczos",
     )
     factor: tuple[float, ...] = option(
         (),
         "--sr-factor F",
-        "acquired divided by high-resolution voxel size: one number (in plane), or three (x, y,"
-        " across slices). Thinner slices need a 3D method (then tv by default). Default: factor of"
-        " the T2*w pair, if at most 4, of the calibration run or of the --pretrained model;"
-        " otherwise 2 in plane",
+        "super-resolution factor, that is, acquired voxel size divided by high-resolution voxel"
+        " size: one number (in-plane), or three numbers (x, y, across slices). Thinner slices"
+        " require a 3D method (default: tv). By default, the factor is derived from the T2*w"
+        " pair (at most 4), the calibration run or the --pretrained model, or is 2 in-plane",
         least=1,
         most=8,
     )
@@ -193,81 +198,92 @@ class SuperRes(Checked):
     calibration: str = option(
         "auto",
         "--calibration {auto,none,LABEL,FILE}",
-        "short high-resolution BOLD run for estimating the variance map of the other runs: auto"
-        " (found by its voxel size), none, an acq- label, or a file",
+        "short high-resolution BOLD run that is used to estimate the variance map for the other"
+        " runs: auto (identified by its voxel size), none, an acq- label, or a file",
         common=True,
     )
     recipe: Literal["fast", "paper", "paper-mse"] = option(
         "fast",
         "--recipe",
-        "training: fast (minutes), paper (as published, days), paper-mse (paper, with squared"
-        " error in the loss)",
+        "training recipe: fast (takes minutes), paper (as published, takes days), or paper-mse"
+        " (like paper, with the mean squared error in the loss)",
     )
     recipe_changes: tuple[RecipeChange, ...] = option(
         (),
         "--set METHOD.FIELD=VALUE",
-        "change settings of a recipe, for example tv.tv=0.02; bids-sr-models list METHOD shows"
-        " the settings of a method with ranges and defaults",
+        "change a setting of a training recipe, for example tv.tv=0.02. To list the settings of"
+        " a method with their ranges and defaults, run bids-sr-models list METHOD",
     )
     model_source: Literal["auto", "train", "reuse"] = option(
         "auto",
         "--model-source",
-        "auto reuses a model of the same pair from --model-dir",
+        (
+            "train: always train new models. reuse: only use existing models from --model-dir."
+            " auto: reuse a model that was trained on the same pair, if available"
+        ),
         decides=False,
     )
     model_dir: Path | None = option(
-        None, "--model-dir DIR", "directory with trained models", decides=False
+        None, "--model-dir DIR", "directory of the trained models", decides=False
     )
     pretrained: tuple[Path, ...] = option(
         (),
         "--pretrained FILE",
-        "use these .safetensors models, one per method, instead of training",
+        ".safetensors files of models to use instead of training, one per method",
     )
     vgg_weights: Path | None = option(
         None,
         "--vgg-weights FILE",
-        "VGG-19 weights (.safetensors) for perceptual losses (default with --recipe paper:"
-        " weights kept by bids-sr-models vgg19)",
+        "VGG-19 weights (.safetensors file) for perceptual losses (default with --recipe paper:"
+        " weights installed by bids-sr-models vgg19)",
     )
     max_train_minutes: float | None = option(
         None,
         "--max-train-minutes MIN",
-        "limit of the training time. A model that was stopped by this limit is marked as not"
-        " reproducible; a call with another limit, or without a limit, continues the training",
+        "maximum training time in minutes. A model whose training reached this limit is marked"
+        " as not reproducible. If the program is run again with another limit or without a"
+        " limit, training continues",
         above=0,
     )
     train_precision: Literal["auto", "fp32", "mixed"] = option(
         "auto",
         "--train-precision",
-        "numerical precision of training: mixed (bf16 if it does not change the score) or fp32;"
-        " auto is mixed on a GPU, otherwise fp32",
+        "numerical precision of training: fp32, or mixed (bf16 if it does not change the score)."
+        " auto: mixed on a GPU, otherwise fp32",
     )
     n_ensemble: int = option(
         1,
         "--n-ensemble N",
-        "models per method, with different seeds; the spread of their effects is a map",
+        (
+            "number of models to train per method with different random seeds. The spread of"
+            " their effects is saved as a map"
+        ),
         least=1,
         most=20,
     )
     data_consistency: Literal["off", "enforce"] = option(
         "off",
         "--data-consistency",
-        "enforce: replace the acquired band of k-space by the acquired data",
+        (
+            "enforce: replace the acquired frequencies in k-space of the super-resolved images"
+            " by the acquired data"
+        ),
     )
     guide: Literal["auto", "highres", "none"] = option(
         "auto",
         "--guide",
-        "whether sbl adds static detail of the high-resolution T2*w image; auto: if there is a"
-        " pair",
+        "whether sbl adds static detail from the high-resolution T2*w image. auto: if there is a"
+        " T2*w pair",
     )
     precision: Literal["auto", "fp32", "bf16"] = option(
-        "auto", "--precision", "numerical precision of inference; auto is fp32"
+        "auto", "--precision", "numerical precision of inference (auto: fp32)"
     )
     force: bool = option(
         False,
         "--force",
-        "apply a model to a resolution or orientation for which it was not trained, and process a"
-        " run whose k-space is empty below the Nyquist frequency of its voxels",
+        "apply models to resolutions or orientations for which they were not trained, and"
+        " process runs whose k-space is empty below the Nyquist frequency implied by the voxel"
+        " size",
         decides=False,
     )
 
@@ -285,7 +301,9 @@ class SuperRes(Checked):
         for name in self.methods:
             if name != _AUTO:
                 _check_method(name)
-        self._need(bool(self.methods), "methods", "at least one method or baseline is needed")
+        self._need(
+            bool(self.methods), "methods", "at least one method or baseline must be specified"
+        )
         self._check_factor()
         kept = self.recipe == "paper" and kept_vgg19().is_file()
         try:
@@ -305,11 +323,17 @@ class SuperRes(Checked):
         count = len(self.factor)
         why = ""
         if count not in (0, 1, 3):
-            why = f"{count} numbers; expected one (in plane) or three (x, y and across slices)"
+            why = (
+                f"{count} numbers were given, but one number (in-plane) or three numbers (x, y"
+                " and across slices) are expected"
+            )
         elif count and max(self.factor) == 1:
-            why = "no voxel size would change: at least one number must be above 1"
+            why = "at least one number must be above 1, otherwise the voxel size would not change"
         if why:
-            fix = "use --sr-factor 2 for smaller voxels in plane, 2 2 2 for thinner slices as well"
+            fix = (
+                "use --sr-factor 2 for smaller in-plane voxels, or --sr-factor 2 2 2 for thinner"
+                " slices as well"
+            )
             shown = " ".join(f"{number:g}" for number in self.factor)
             raise SettingError(self._where("factor"), shown, why, fix)
         if count == 3 and self.factor[0] == self.factor[1] and self.factor[2] == 1:
@@ -429,7 +453,7 @@ class SuperRes(Checked):
 
 
 _ANAT_METHODS = ("attunet",)
-_UNUSED = "no effect with these settings"
+_UNUSED = "the selected settings do not use this option"
 
 _T = TypeVar("_T")
 
@@ -554,7 +578,7 @@ class Settings:
             from bids_sr.config.machine import Plugin
 
             plugin = Plugin.from_file(resources["use_plugin"])
-            unused += [(f"{name} of the plugin file", _UNUSED) for name in plugin.unused]
+            unused += [(f"{name} in the plugin file", _UNUSED) for name in plugin.unused]
             if not plugin.is_cluster:  # what it holds are two of the options
                 resources["use_plugin"] = None
                 resources["nprocs"] = resources["nprocs"] or plugin.n_procs

@@ -116,24 +116,26 @@ def _parse_space(text: str) -> Iterator[Space]:
         yield _SURFACES[surface]
         return
     if not re.fullmatch(r"[A-Za-z0-9]+", name):
-        raise ValueError(f"{name or 'an empty text'} is not the name of a space")
+        raise ValueError(f"{name or 'an empty text'} is not the name of an output space")
     if name.startswith(_OF_SURFACES):
         raise ValueError(
-            f"not an available surface space; expected {' or '.join(_SURFACES)}. Other densities,"
-            " and fsLR with the subcortical voxels that CIFTI needs, are not included in the"
-            " installed packages"
+            f"this surface space is not supported; expected {' or '.join(_SURFACES)}. Other"
+            " densities, and fsLR with the subcortical voxels required for CIFTI files, are not"
+            " included in the installed packages"
         )
     parsed: dict[str, list[str]] = {"cohort": [], "res": []}
     for part in parts:
         key, _, value = part.partition("-")
         if key not in parsed or not re.fullmatch(r"[A-Za-z0-9]+", value):
             raise ValueError(
-                f"{part or 'an empty text'} is not valid after the name of a template; expected"
-                " res-LABEL or cohort-LABEL"
+                f"{part or 'an empty text'} is not a valid template modifier; expected res-LABEL"
+                " or cohort-LABEL"
             )
         parsed[key].append("" if (key, value) == ("res", _NATIVE) else value)
     if parts and name in (FUNC, T1W):
-        raise ValueError(f"{name} always has the voxel size of the series; omit {parts[0]}")
+        raise ValueError(
+            f"{name} always has the voxel size of the series, so {parts[0]} must be omitted"
+        )
     for cohort in parsed["cohort"] or [""]:
         for resolution in parsed["res"] or [""]:
             yield Space(name=name, resolution=resolution.lstrip("0") or resolution, cohort=cohort)
@@ -251,15 +253,16 @@ def parse_seed(text: str, atlas: str = AAL2) -> Seed:
         numbers = []
     if match is None or len(numbers) < 3 or not all(math.isfinite(number) for number in numbers):
         raise ValueError(
-            f"expected {', '.join(KNOWN)}, a label of the atlas, NAME=LABEL[,LABEL], or"
-            " NAME=x,y,z[,radius] in mm of the MNI space"
+            f"expected {', '.join(KNOWN)}, an atlas label, NAME=LABEL[,LABEL], or"
+            " NAME=x,y,z[,radius] in mm in MNI space"
         )
     radius = numbers[3] if len(numbers) > 3 else _DEFAULT_RADIUS_MM
     seed = Seed(match[1], (numbers[0], numbers[1], numbers[2]), radius)
     if max(map(abs, seed.center)) > 150 or not 0 < seed.radius_mm <= _MAX_RADIUS_MM:
         raise ValueError(
-            "outside the head, or radius out of range; expected coordinates from -150 to 150 mm"
-            f" and a radius above 0 and at most {_MAX_RADIUS_MM:g} mm"
+            "the seed is outside the head, or its radius is out of range; coordinates must be"
+            " between -150 and 150 mm, and the radius must be above 0 and at most"
+            f" {_MAX_RADIUS_MM:g} mm"
         )
     return seed
 
@@ -308,15 +311,15 @@ def _check_roi(roi: str, atlas: str) -> None:
     except region_names.UnknownRegion as error:
         groups = tuple(region_names.GROUPS) if region_names.is_aal2(atlas) else ()
         choices = ", ".join(["auto", "brain", *groups, f"labels of {atlas}"])
-        why = f"{error} is not a region; expected {choices}, or a mask file"
+        why = f"{error} is not a known region; expected {choices}, or a mask file"
         if not groups and error.name in region_names.GROUPS:
             why = (
-                f"{error} is a group of labels of AAL2, but the atlas is {atlas}; expected"
+                f"{error} is a group of AAL2 labels, but the selected atlas is {atlas}; expected"
                 f" {choices}, or a mask file"
             )
         known = (*groups, "brain", *region_names.atlas_labels(atlas))
         fix = (
             nearest_name(error.name, known)
-            or "specify a mask file with its directory, such as ./mask.nii.gz"
+            or "specify a mask file including its directory, such as ./mask.nii.gz"
         )
         raise SettingError("activation.roi", roi, why, fix) from error

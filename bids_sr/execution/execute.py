@@ -171,8 +171,8 @@ def execute(
     nodes = _nodes(workflow)
     if again := len(forget_damaged(nodes)):
         _LOGGER.warning(
-            "output files of %d steps were changed or removed after the last run: these steps are"
-            " rerun",
+            "output files of %d steps were modified or removed since the last run, so these"
+            " steps are run again",
             again,
         )
     runner = _runner(plugin, nprocs, mem_gb, has_gpu, progress)
@@ -185,14 +185,14 @@ def execute(
         failure = error
         if not isinstance(error, DiskFullError):  # which is said once, at the end
             _LOGGER.error(
-                "run not finished: %s",
+                "processing did not finish: %s",
                 str(error).strip().splitlines()[-1] if str(error) else error,
             )
     crashes: tuple[Notice, ...] = tuple(getattr(runner, "crashes", ()))
     if isinstance(failure, UsageError):  # SLURM itself cannot be used: no single step is at fault
         fix = (
-            f"{failure.notice.remedy}; then rerun the same command: it cancels the remaining jobs"
-            " and resumes"
+            f"{failure.notice.remedy}. Then run the same command again: remaining jobs are"
+            " cancelled, and processing resumes"
         )
         told = replace(failure.notice, remedy=fix)
         crashes = (*crashes, told)

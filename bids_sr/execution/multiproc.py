@@ -361,7 +361,10 @@ class ResilientMultiProc(NotesLeft, MultiProcPlugin):
         node = self._nodes[taskid][0]
         if taskid not in self._second_try:
             _LOGGER.warning(
-                "%s: the process of this step was killed; running it once more, alone.",
+                (
+                    "%s: the process of this step was killed. The step is run again while no"
+                    " other steps are running."
+                ),
                 node.fullname,
             )
             self._second_try.add(taskid)
@@ -372,8 +375,8 @@ class ResilientMultiProc(NotesLeft, MultiProcPlugin):
             self._submit_to(pool, taskid)
             return None
         died = (
-            f"{node.fullname}: the process of this step was killed twice, most likely for lack of"
-            f" memory (declared: {node.mem_gb:.2f} GB)."
+            f"{node.fullname}: the process of this step was killed twice, most likely because of"
+            f" insufficient memory (memory declared by the step: {node.mem_gb:.2f} GB)."
         )
         return {
             "result": None,

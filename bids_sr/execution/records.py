@@ -50,8 +50,8 @@ def note_left(folder: Path) -> None:
             part.write_text(json.dumps(stamps), encoding="utf-8")
     except OSError as error:
         _LOGGER.warning(
-            "%s: the content of this directory could not be recorded; a rerun repeats this step"
-            " (%s)",
+            "%s: the contents of this directory could not be recorded, so this step will be"
+            " repeated when the program is run again (%s)",
             folder,
             error,
         )

@@ -107,7 +107,7 @@ class Queue:
             tried = True
             if _CROWDED.search(said) and alive():
                 self._heard()
-                _LOGGER.info("job limit of this user reached; waiting")
+                _LOGGER.info("waiting because the maximum number of jobs of this user is reached")
             elif _CROWDED.search(said) or _SILENT.search(said):
                 self._silent(said)
             else:
@@ -178,12 +178,12 @@ class Queue:
         if self._silent_since is None:
             self._silent_since = now
             _LOGGER.warning(
-                "SLURM does not respond (%s); retrying for %.0f s", said, self.patience
+                "SLURM does not respond (%s). Retrying for %.0f s", said, self.patience
             )
         if now - self._silent_since >= self.patience:
             raise Unreachable(
-                f"SLURM has not responded for {now - self._silent_since:.0f} s; last message:"
-                f" {said}"
+                f"SLURM has not responded for {now - self._silent_since:.0f} s. The last message"
+                f" was: {said}"
             )
 
 
@@ -265,9 +265,9 @@ class Jobs:
         self.queue.cancel(left)
         if not self._wait_for_end(orphaned, _ORPHAN_SECONDS):
             raise SlurmError(
-                f"jobs {', '.join(left)} could not be cancelled",
-                "they belong to an earlier run with this working directory",
-                "cancel them with scancel",
+                f"the jobs {', '.join(left)} could not be cancelled",
+                "these jobs belong to an earlier run with the same working directory",
+                "cancel these jobs with scancel",
             )
 
     def start(self, node: "Node", *, updatehash: bool) -> int:
@@ -301,10 +301,12 @@ class Jobs:
             job.slurm_id = self.queue.submit(name, arguments, alive=self._any_alive)
         except Refused as error:
             job.ending = self._lost(
-                job, f"SLURM rejected the job of {_name(job)}: {error}.", "refused"
+                job, f"SLURM rejected the job for {_name(job)}: {error}.", "refused"
             )
         except Unreachable as error:
-            self.unreachable = Unreachable(f"{error}; no job could be submitted for {_name(job)}")
+            self.unreachable = Unreachable(
+                f"{error}. The job for {_name(job)} could not be submitted"
+            )
             raise self.unreachable from None
         return number
 
@@ -335,7 +337,7 @@ class Jobs:
         self.queue.cancel(self.queue.named(self._is_own))
         if not self._wait_for_end(self._is_own, _GONE_SECONDS):
             _LOGGER.warning(
-                "jobs %s were cancelled but have not ended yet",
+                "the jobs %s were cancelled but have not terminated yet",
                 ", ".join(self.queue.named(self._is_own)),
             )
 
@@ -399,9 +401,8 @@ class Jobs:
             job.ending = answer
         elif time.monotonic() - job.answered > self.options.grace_seconds:
             text = (
-                f"SLURM job {job.slurm_id} ran {_name(job)} on {answer['host']}, but its result"
-                " is not"
-                " visible on this computer."
+                f"SLURM job {job.slurm_id} completed {_name(job)} on {answer['host']}, but the"
+                " result is not visible on this computer."
             )
             job.ending = self._lost(job, text, "unseen")
 
@@ -430,10 +431,10 @@ class Jobs:
         """Say why a job will not answer any more."""
         if job.doomed:
             self.queue.cancel([job.slurm_id])
-            text = f"SLURM job {job.slurm_id} of {_name(job)} cannot start: {job.doomed}."
+            text = f"SLURM job {job.slurm_id} for {_name(job)} cannot start: {job.doomed}."
             return self._lost(job, text, "refused")
         told, code, host = self.queue.end_of(job.slurm_id)
-        text = f"SLURM job {job.slurm_id} of {_name(job)} ended {told} without a result."
+        text = f"SLURM job {job.slurm_id} for {_name(job)} ended {told} without a result."
         return self._lost(job, text, "ended" if code == "crashed" else code, host=host)
 
     def _lost(self, job: _Job, text: str, code: str, host: str = "") -> Answer:
@@ -443,10 +444,10 @@ class Jobs:
             for word in _requests(node, job.folder, self.options)
             if word.startswith(("--mem", "--time"))
         ]
-        had = f"Requested: {' '.join(asked) or 'the defaults of the partition'}; "
         lines = (
             *_tail(job.folder / "log.txt"),
-            f"{had}memory declared by the step: {node.mem_gb:.2f} GB.\n",
+            f"Requested resources: {' '.join(asked) or 'the partition defaults'}.\n",
+            f"Memory declared by the step: {node.mem_gb:.2f} GB.\n",
             f"{text}\n",
         )
         known = Notice(what="", why=text, code=code)
@@ -474,7 +475,9 @@ def _tail(log: Path) -> list[str]:
     except OSError:
         return []
     return (
-        [f"End of the job's output ({log}):\n", *(f"  {line}\n" for line in text)] if text else []
+        [f"Last lines of the job output ({log}):\n", *(f"  {line}\n" for line in text)]
+        if text
+        else []
     )
 
 

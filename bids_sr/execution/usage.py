@@ -202,7 +202,7 @@ def report_crash(node: "Node", answer: Answer | None, crashes: list[Notice]) -> 
             crash = replace(crash, file=str(atomic_files.write_whole(place / name, text)))
             break
     else:
-        _LOGGER.error("no crash file could be written; its content:\n%s", text)
+        _LOGGER.error("the crash file could not be written. Its contents are:\n%s", text)
     with contextlib.suppress(OSError):
         record(logs, [crash])
     _LOGGER.error("%s failed: see %s", node.fullname, crash.file)
@@ -250,7 +250,7 @@ def _crash_text(
         "Directory": node.output_dir(),
         "What happened": notice.why,
         "What to do": notice.remedy,
-        "To run this step alone": shlex.join(alone),
+        "To run only this step": shlex.join(alone),
     }
     lines = [
         *(f"{name}: {value}" for name, value in facts.items() if value),
@@ -263,13 +263,13 @@ def _crash_text(
 
 
 def _memory(node: "Node", peak_gb: float | None) -> str:
-    text = f"declared by the step: {node.mem_gb:.2f} GB"
+    text = f"memory declared by the step: {node.mem_gb:.2f} GB"
     if peak_gb is not None:
-        text += f"; peak of its process: {peak_gb:.2f} GB"
+        text += f"; peak memory of its process: {peak_gb:.2f} GB"
     with contextlib.suppress(OSError, StopIteration, ValueError):
         rows = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         free = next(int(row.split()[1]) for row in rows if row.startswith("MemAvailable:"))
-        text += f"; available on the submitting computer now: {free * 1024e-9:.2f} GB"
+        text += f"; memory now available on the submitting computer: {free * 1024e-9:.2f} GB"
     return text
 
 

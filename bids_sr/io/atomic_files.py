@@ -37,9 +37,11 @@ class DiskFullError(OSError):
     """
 
     def __init__(self, path: Path, needed: int | None = None) -> None:
-        wanted = "" if needed is None else f"; {_amount(needed)} needed"
-        why = f"no space left on the disk, or quota exceeded{wanted}; {free_text(path)}"
-        why += "; incomplete files were removed"
+        wanted = "" if needed is None else f". {_amount(needed)} are required"
+        why = (
+            f"no space is left on the disk, or the disk quota is exceeded{wanted}. Currently,"
+            f" {free_text(path)}. Incomplete files were removed"
+        )
         self.notice = Notice(what=str(path), why=why, code="full")
         super().__init__(errno.ENOSPC, f"{path}: {why}")
 
@@ -64,7 +66,7 @@ def file_system_of(path: Path) -> Path:
 def free_text(path: Path) -> str:
     """How much room the file system of a path has, as text."""
     place = file_system_of(path)
-    return f"{_amount(shutil.disk_usage(place).free)} free on the file system {place}"
+    return f"{_amount(shutil.disk_usage(place).free)} are free on the file system {place}"
 
 
 def _amount(size: float) -> str:
@@ -201,10 +203,14 @@ def regular(path: Path) -> os.stat_result:
     """
     state = os.stat(path)
     if stat.S_ISDIR(state.st_mode):
-        raise IsADirectoryError(errno.EISDIR, "is a directory; a file is expected", str(path))
+        raise IsADirectoryError(
+            errno.EISDIR, "the path is a directory, but a file is expected", str(path)
+        )
     if not stat.S_ISREG(state.st_mode):
         raise OSError(
-            errno.EINVAL, "is a pipe, socket or device; a regular file is expected", str(path)
+            errno.EINVAL,
+            "the path is a pipe, socket or device, but a regular file is expected",
+            str(path),
         )
     return state
 
@@ -232,7 +238,10 @@ def read_text(path: Path, *, encoding: str = "utf-8") -> str:
     if size > _LARGEST_BYTES:
         raise OSError(
             errno.EFBIG,
-            f"file of {size / 1e6:.0f} MB; at most {_LARGEST_BYTES / 1e6:.0f} MB are read",
+            (
+                f"the file size is {size / 1e6:.0f} MB, but at most {_LARGEST_BYTES / 1e6:.0f} MB"
+                " are supported"
+            ),
         )
     return path.read_bytes().decode(encoding)
 

@@ -238,55 +238,69 @@ def misfits(
     """
     problems = list[tuple[str, str]]()
     if len(shape) > 3 and shape[3] != own_shape[3]:
-        fix = "Provide the complete series of this run, including volumes removed from its start."
+        fix = (
+            "Provide the complete series of this run, including volumes that were removed from"
+            " its start."
+        )
         problems.append(
             (
-                f"{shape[3]} volumes; {name} has {own_shape[3]} (is it another run, or trimmed?)",
+                (
+                    f"the series has {shape[3]} volumes, but {name} has {own_shape[3]} volumes."
+                    " The series may belong to another run, or volumes may have been removed"
+                ),
                 fix,
             )
         )
     if tr > 0 and own_tr > 0 and abs(tr - own_tr) > _TIME_TOLERANCE:
         fix = (
             "Provide the series of this run, or correct the repetition time in the sidecar or in"
-            " the"
-            " header (pixdim[4] and its unit)."
+            " the image header (pixdim[4] and its unit)."
         )
-        problems.append((f"repetition time {tr:g} s; {name} has {own_tr:g} s", fix))
+        problems.append(
+            (
+                f"the repetition time of the series is {tr:g} s, but the repetition time of {name}"
+                f" is {own_tr:g} s",
+                fix,
+            )
+        )
     high = [int(np.floor(m * f + 0.5)) for m, f in zip(own_shape, factor, strict=False)]
-    low, which = (high, "high resolution,") if finest else (own_shape, "acquired")
+    low, which = (high, "high-resolution") if finest else (own_shape, "acquired")
     coarser = any(n < m for n, m in zip(shape[:3], low, strict=False))
     if coarser or any(n > most for n, most in zip(shape, high, strict=False)):
         sizes = ["×".join(map(str, each[:3])) for each in (shape, low, high)]
         than = (
-            f"coarser than the {which} {sizes[1]}"
+            f"smaller than the {which} matrix size {sizes[1]}"
             if coarser
-            else f"finer than the high resolution, {sizes[2]}"
+            else f"larger than the high-resolution matrix size {sizes[2]}"
         )
         fix = (
-            "Provide the series at the high resolution of the run (given by --sr-factor if there"
-            " is no"
-            " T2*w pair)."
+            "Provide the series at the high resolution of the run, which is specified with"
+            " --sr-factor if there is no T2*w pair."
             if finest
-            else "Provide the series on the acquired grid or on a finer grid of the same field of"
-            " view,"
-            " or choose another factor."
+            else "Provide the series on the acquired grid or on a finer grid with the same field"
+            " of view, or choose another super-resolution factor."
         )
         by = "×".join(f"{each:g}" for each in factor)
-        problems.append((f"matrix {sizes[0]} is {than} (matrix of {name} times {by})", fix))
+        problems.append(
+            (
+                f"the matrix size {sizes[0]} is {than}, given the super-resolution factor {by} and"
+                f" the matrix size of {name}",
+                fix,
+            )
+        )
     voxel, own_voxel = (np.linalg.norm(each[:3, :3], axis=0) for each in (affine, own_affine))
     apart = corners_apart(shape[:3], affine, own_shape[:3], own_affine)
     limit = EDGE_TOLERANCE * float(voxel.min())
     if apart > limit:
         reason = (
-            f"field of view differs from {name}: outer edges are up to {apart:.3g} mm"
-            f" ({apart / own_voxel[:2].min():.2g} acquired voxels) apart; at most {limit:.2g} mm"
-            " are"
-            " accepted (is it shifted, cropped, or in another space?)"
+            f"the field of view differs from {name}: its outer edges are shifted by up to"
+            f" {apart:.3g} mm ({apart / own_voxel[:2].min():.2g} acquired voxels), but at most"
+            f" {limit:.2g} mm are allowed. The series may be shifted, cropped or in another space"
         )
         fix = (
-            "Provide the series in the space of the run (not of a template), with the same field"
-            " of"
-            " view and axis directions (compare the affines in the headers)."
+            "Provide the series in the native space of the run rather than in template space,"
+            " with the same field of view and axis directions. Compare the affines in the image"
+            " headers."
         )
         problems.append((reason, fix))
     return problems

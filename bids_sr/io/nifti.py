@@ -45,13 +45,13 @@ class ImageError(ValueError):
 def _open_header(path: Path) -> nib.Nifti1Image:
     """Header-only nibabel image of a single-file NIfTI; ImageError names the file otherwise."""
     if not path.exists():
-        raise FileNotFoundError(f"{path}: no such file")
+        raise FileNotFoundError(f"{path}: the file was not found")
     try:
         image = nib.load(path)
     except (nib.filebasedimages.ImageFileError, EOFError, OSError, zlib.error, ValueError) as err:
-        raise ImageError(f"{path}: not a readable NIfTI image ({err})") from err
+        raise ImageError(f"{path}: the file is not a readable NIfTI image ({err})") from err
     if not isinstance(image, nib.Nifti1Image):
-        raise ImageError(f"{path}: only single-file NIfTI (.nii, .nii.gz) is read")
+        raise ImageError(f"{path}: only single-file NIfTI images (.nii, .nii.gz) are supported")
     return image
 
 
@@ -68,7 +68,9 @@ class SeriesReader:
         while len(shape) > 4 and 1 in shape[3:]:
             shape = shape[:3] + tuple(n for n in shape[3:] if n > 1)
         if len(shape) not in (3, 4) or min(shape) < 1:
-            raise ImageError(f"{self.path}: has shape {image.shape}, not 3D or 4D")
+            raise ImageError(
+                f"{self.path}: the image shape is {image.shape}, but a 3D or 4D image is expected"
+            )
         self.ndim = len(shape)
         self.shape: tuple[int, int, int, int] = (*shape[:3], shape[3] if len(shape) == 4 else 1)  # type: ignore[assignment]
         self.header = image.header
@@ -84,7 +86,9 @@ class SeriesReader:
         stored: Any = image.dataobj
         self.dtype = np.dtype(stored.dtype)
         if self.dtype.kind not in "iuf":
-            raise ImageError(f"{self.path}: stored as {self.dtype}, not as real numbers")
+            raise ImageError(
+                f"{self.path}: the data type is {self.dtype}, but real numbers are expected"
+            )
         self._slope, self._inter = float(stored.slope), float(stored.inter)
         # the header of a loaded image does not tell
         self.scaled = (self._slope, self._inter) != (1.0, 0.0)
@@ -100,7 +104,8 @@ class SeriesReader:
             wanted = self._place(self.shape[3])
             if self.path.stat().st_size < wanted:
                 raise ImageError(
-                    f"{self.path}: truncated ({self.path.stat().st_size} of {wanted} bytes)"
+                    f"{self.path}: the file is truncated ({self.path.stat().st_size} of"
+                    f" {wanted} bytes)"
                 )
 
     def __enter__(self) -> Self:
@@ -137,7 +142,7 @@ class SeriesReader:
                 stream.seek(self._place(t))
             except (EOFError, OSError, zlib.error) as err:
                 raise ImageError(
-                    f"{self.path}: truncated or damaged before volume {t} ({err})"
+                    f"{self.path}: the file is truncated or corrupt before volume {t} ({err})"
                 ) from err
         return stream
 
@@ -148,7 +153,9 @@ class SeriesReader:
         try:
             size = stream.readinto(raw.view(np.uint8))  # type: ignore[attr-defined]
         except (EOFError, OSError, zlib.error) as err:
-            raise ImageError(f"{self.path}: truncated or damaged at {what} ({err})") from err
+            raise ImageError(
+                f"{self.path}: the file is truncated or corrupt at {what} ({err})"
+            ) from err
         if size != raw.nbytes:
             raise ImageError(f"{self.path}: truncated at {what}")
         return raw
@@ -160,7 +167,7 @@ class SeriesReader:
         with np.errstate(over="ignore"):
             out = raw.astype(np.float32, copy=False)
         if not self._allow_nan and not np.isfinite(out).all():
-            raise ImageError(f"{self.path}: {what} holds NaN or infinite values")
+            raise ImageError(f"{self.path}: {what} contains NaN or infinite values")
         return out
 
     def volume(self, t: int) -> Float32:
@@ -233,7 +240,7 @@ class SeriesReader:
         before which to end.
         """
         if self.compressed:
-            raise ImageError(f"{self.path}: slabs need an uncompressed file")
+            raise ImageError(f"{self.path}: slabs can be read from uncompressed files only")
         if not 0 <= z0 < z1 <= self.shape[2]:
             raise IndexError(f"{self.path}: slices {z0}..{z1} of {self.shape[2]}")
         x, y, _, n = self.shape
@@ -291,7 +298,7 @@ def _to_dtype(values: Array, dtype: np.dtype, slope: float, inter: float, path: 
     stored = np.rint((values.astype(np.float64) - inter) / slope)
     limits = np.iinfo(dtype)
     if stored.size and not (stored.min() >= limits.min and stored.max() <= limits.max):
-        raise ImageError(f"{path}: values do not fit into {dtype}")
+        raise ImageError(f"{path}: some values are outside the range of the data type {dtype}")
     return stored.astype(dtype)
 
 
@@ -360,7 +367,9 @@ class SeriesWriter:
     ) -> None:
         self.path = path
         if len(shape4d) != 4:
-            raise ImageError(f"{self.path}: a series has 4 axes, not {len(shape4d)}")
+            raise ImageError(
+                f"{self.path}: a series must have 4 dimensions, but {len(shape4d)} were given"
+            )
         self.shape = tuple(int(n) for n in shape4d)
         self.dtype = np.dtype(dtype).newbyteorder("<")
         self._slope, self._inter = float(slope), float(inter)
@@ -386,10 +395,13 @@ class SeriesWriter:
         """
         if volume.shape != self.shape[:3]:
             raise ImageError(
-                f"{self.path}: volume of shape {volume.shape}, expected {self.shape[:3]}"
+                f"{self.path}: the volume shape is {volume.shape}, but {self.shape[:3]} is"
+                " expected"
             )
         if self._written >= self.shape[3]:
-            raise ImageError(f"{self.path}: more than {self.shape[3]} volumes")
+            raise ImageError(
+                f"{self.path}: more than {self.shape[3]} volumes were written to the series"
+            )
         stored = _to_dtype(np.asarray(volume), self.dtype, self._slope, self._inter, self.path)
         if self._step:
             if self._first is None:
@@ -416,7 +428,7 @@ class SeriesWriter:
             or z0 + slab.shape[2] > z
         ):
             raise ImageError(
-                f"{self.path}: cannot take a slab of shape {slab.shape} at slice {z0}"
+                f"{self.path}: a slab of shape {slab.shape} cannot be written at slice {z0}"
             )
         stored = _to_dtype(np.asarray(slab), self.dtype, self._slope, self._inter, self.path)
         start, item = 352, self.dtype.itemsize
@@ -443,7 +455,8 @@ class SeriesWriter:
         if self._written != self.shape[3] and len(self._slices) != self.shape[2]:
             self.discard()
             raise ImageError(
-                f"{self.path}: closed after {self._written} of {self.shape[3]} volumes"
+                f"{self.path}: the series was closed after {self._written} of {self.shape[3]}"
+                " volumes"
             )
         try:
             if self._step:
@@ -484,7 +497,7 @@ def in_half(change: Array, step: float, path: Path) -> Array:
     with np.errstate(over="ignore"):
         stored = (change * np.float32(1 / step)).astype(_HALF)
     if not np.isfinite(stored).all():
-        raise ImageError(f"{path}: its values change by more than half precision holds")
+        raise ImageError(f"{path}: changes of the voxel values exceed the range of half precision")
     return stored
 
 
@@ -519,7 +532,9 @@ def save_image(
     data = np.asarray(data)
     packed = path.suffix == ".gz" if compressed is None else compressed
     if data.ndim not in (3, 4):
-        raise ImageError(f"{path}: an image has 3 or 4 axes, not {data.ndim}")
+        raise ImageError(
+            f"{path}: an image must have 3 or 4 dimensions, but {data.ndim} were given"
+        )
     if dtype is None:
         dtype = {"f": np.float32, "b": np.uint8}.get(data.dtype.kind, data.dtype)
         dtype = np.int32 if np.dtype(dtype) == np.int64 else dtype

@@ -93,7 +93,7 @@ def split_table(
     columns = split_line(numbered[0][1], delimiter)
     repeated = sorted({name for name in columns if name and columns.count(name) > 1})
     if repeated:
-        raise MalformedTable(f"two columns are named {repeated[0]!r}")
+        raise MalformedTable(f"several columns have the name {repeated[0]!r}")
     return columns, [(number, split_line(line, delimiter)) for number, line in numbered[1:]]
 
 
@@ -144,7 +144,7 @@ def read_frame(path: Path) -> "pd.DataFrame":
     for number, cells in rows:
         if len(cells) != len(columns):
             raise MalformedTable(
-                f"line {number} has {len(cells)} cells for {len(columns)} columns"
+                f"line {number} has {len(cells)} cells, but the table has {len(columns)} columns"
             )
     stream = io.StringIO()
     csv.writer(stream, delimiter="\t", lineterminator="\n").writerows(

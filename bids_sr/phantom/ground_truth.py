@@ -70,21 +70,27 @@ def write_transform(stem: str, matrix: Array, description: str, **more: object) 
 
 
 _FRAME = (
-    "Frame of the BOLD: scanner mm (RAS in NIfTI, LPS in ITK text), head as in the first steady"
-    " volume (see ReferenceVolume), with the distortion of the EPI."
+    "Coordinates are in scanner mm (RAS in NIfTI files, LPS in ITK text files). The head is in"
+    " its position during the first steady-state volume (see ReferenceVolume) and includes the"
+    " EPI distortion."
 )
 _FOCI_COLUMNS = {
     "label": "focus",
-    "conditions": "trial types that activate the focus, joined by +; at rest, its network",
-    "x": "center of the signal change, RAS mm, frame of the distorted BOLD",
+    "conditions": (
+        "trial types that activate the focus, joined by +, or the network of the focus in a"
+        " resting-state run"
+    ),
+    "x": "center of the signal change, RAS mm, in the space of the distorted BOLD series",
     "y": "as x",
     "z": "as x",
-    "origin_x": "position of the neuronal activity, RAS mm, frame of the distorted BOLD",
+    "origin_x": (
+        "position of the neuronal activity, RAS mm, in the space of the distorted BOLD series"
+    ),
     "origin_y": "as origin_x",
     "origin_z": "as origin_x",
-    "volume": "volume (mm3) in which the change is at least half of its maximum",
-    "peak_percent": "largest signal change before sampling, percent of the resting signal",
-    "spread": "full width at half maximum of the vascular spread, mm",
+    "volume": "volume (mm3) of the region with at least half of the maximum signal change",
+    "peak_percent": "maximum signal change before sampling, in percent of the resting signal",
+    "spread": "full width at half maximum of the vascular point-spread function, in mm",
 }
 
 
@@ -218,8 +224,8 @@ def write_truth(
     _write_motion(run, str(func / stem), _FRAME)
     columns = ["trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z"]
     about = (
-        f"rotation vector about {CENTER} mm (RAS), of the matrix that takes a reference point into"
-        " the volume"
+        f"rotation vector (axis times angle) about {CENTER} mm (RAS) of the transform that maps"
+        " points of the reference volume to the volume"
     )
     _write_table(
         func / f"{stem}_desc-truth_motion.tsv",
@@ -227,7 +233,7 @@ def write_truth(
         {
             c: {
                 "Units": "mm" if c.startswith("trans") else "rad",
-                "Description": f"part of the translation or {about}",
+                "Description": f"component of the translation, or of the {about}",
             }
             for c in columns
         },
@@ -239,8 +245,8 @@ def write_truth(
         times = (np.arange(subject.preset.volumes) + 0.5) * subject.preset.tr
         courses = [run.courses(network, times) for network in run.conditions]
         text = (
-            "Fluctuation of the network at the middle of each volume, in standard deviations, .01"
-            " to .1 Hz"
+            "Fluctuation of the network (.01 to .1 Hz) at the middle of each volume, in standard"
+            " deviations"
         )
         _write_table(
             func / f"{stem}_desc-truth_timeseries.tsv",
@@ -263,7 +269,11 @@ def _write_images(
 ) -> None:
     quiet, changes = effects(echoes)
     affine = run.subject.hr_grid[1]
-    common = {"Frame": _FRAME, "Resolution": "of the highres T2*w", "SkullStripped": False}
+    common = {
+        "Frame": _FRAME,
+        "Resolution": "matches the high-resolution T2*w image",
+        "SkullStripped": False,
+    }
 
     def put(label: str, data: Array, where: Array, description: str, unit: str) -> None:
         about = common | {"Description": description, "Units": unit}
@@ -273,12 +283,12 @@ def _write_images(
         "res-hr_desc-noisefree_boldref",
         quiet,
         affine,
-        "Resting image in the steady state without noise or motion, at the resolution of the"
-        " high-resolution matrix (without blurring by the readout)",
+        "Steady-state resting image without noise or motion, with the high-resolution matrix"
+        " size and without blurring by the readout",
         "arbitrary",
     )
     per = (
-        "of one standard deviation of the network"
+        "per standard deviation of the network"
         if run.subject.task == "rest"
         else "during a long block of"
     )
@@ -288,21 +298,21 @@ def _write_images(
             f"res-hr_contrast-{condition}_stat-effect_desc-truth_statmap",
             change,
             affine,
-            f"Change of the signal {per} {condition}",
-            "as the BOLD",
+            f"Signal change {per} {condition}",
+            "same units as the BOLD series",
         )
         put(
             f"res-hr_contrast-{condition}_stat-psc_desc-truth_statmap",
             100 * change / level,
             affine,
-            f"Change of the signal {per} {condition}, of the resting image",
+            f"Signal change {per} {condition}, relative to the resting image",
             "percent",
         )
     put(
         "desc-noisefree_boldref",
         _resting_image(echoes),
         run.subject.bold_grid[1],
-        "Resting image: BOLD without noise",
+        "BOLD image at rest without noise",
         "arbitrary",
     )
     if run.scanner.shift is not None:
@@ -311,7 +321,10 @@ def _write_images(
             "desc-distortion_fieldmap",
             run.scanner.shift[::2, ::2, ::2],
             half,
-            "Displacement along +y: the value at y comes from the undistorted y + displacement",
+            (
+                "Displacement along +y: the distorted image at y shows the signal from y +"
+                " displacement in the undistorted image"
+            ),
             "mm",
         )
 
@@ -324,8 +337,8 @@ def _write_motion(run: SimulatedRun, stem: str, frame: str) -> None:
     write_transform(
         f"{stem}_from-orig_to-boldref",
         run.motion,
-        "One matrix per volume; maps a point of the reference volume to its position in the"
-        " volume",
+        "One matrix per volume. Each matrix maps a point in the reference volume to its position"
+        " in the volume",
         ReferenceVolume=run.reference,
         NumberOfNonSteadyVolumes=run.transient.dummies,
         Frame=frame,
@@ -335,7 +348,10 @@ def _write_motion(run: SimulatedRun, stem: str, frame: str) -> None:
 def write_calibration_truth(run: SimulatedRun, name: str, root: Path) -> None:
     """Write pose and motion of a calibration beside the subject's truth."""
     stem = f"{root / name / 'func' / name}_task-{run.subject.task}_acq-highres"
-    text = "Maps a point of the boldref to its position in the reference volume of the calibration"
+    text = (
+        "Maps a point in the boldref to its position in the reference volume of the calibration"
+        " run"
+    )
     write_transform(f"{stem}_from-calibration_to-boldref", run.pose, text, Frame=BOLD_FRAME)
     _write_motion(run, stem, BOLD_FRAME)
 
@@ -348,7 +364,7 @@ def _write_poses(subject: SimulatedSubject, func_stem: Path, anat_stem: Path) ->
 
     def put(stem: Path, moving: str, fixed: str, matrix: Array) -> None:
         text = (
-            f"Maps a point of {fixed} to its position in {moving} (brings {moving} onto {fixed})"
+            f"Maps a point in {fixed} to its position in {moving} (resamples {moving} to {fixed})"
         )
         write_transform(f"{stem}_from-{moving}_to-{fixed}", matrix, text, Frame=BOLD_FRAME)
 
@@ -373,7 +389,7 @@ def write_structural_truth(
     anat = root / name / "anat"
     anat.mkdir(parents=True, exist_ok=True)
     moving = f"{scan.acquisition}{scan.contrast}"
-    text = f"Maps a point of the T1w image to its position in {moving} (brings {moving} onto T1w)"
+    text = f"Maps a point in the T1w image to its position in {moving} (resamples {moving} to T1w)"
     write_transform(
         str(anat / f"{name}_from-{moving}_to-T1w"), scan.pose @ invert(subject.t1w_pose), text
     )
@@ -381,6 +397,6 @@ def write_structural_truth(
         stem = anat / f"{name}_space-T1w_label-{label}_desc-truth_probseg"
         if Path(f"{stem}.nii.gz").exists():
             return
-        text = f"Share of {label} in each voxel of the T1w image"
+        text = f"Partial volume fraction of {label} in each voxel of the T1w image"
         about = {"Description": text, "SpatialReference": "the T1w image"}
         write_image(stem, share, subject.preset.t1w_affine, about)

@@ -28,7 +28,7 @@ from bids_sr.sr.matrices import apply_along, crop_matrix_complex, kspace_crop
 Grid = tuple[Shape, Array]
 _OVERSAMPLE = 4  # in-plane, samples of the scene per low-resolution voxel
 MARGIN = 10  # samples of the scene above and below the field of view, for a head that moves
-BOLD_FRAME = "Only the rigid part: the distortion of the EPI is in a separate file."
+BOLD_FRAME = "This transform is rigid. The EPI distortion is saved in a separate file."
 READOUT = 0.028  # s from the first to the last line of the EPI
 _T2S_READOUT = 0.045  # s, mean decay during it
 _PHASE = 2.0  # radians, of the coil

@@ -54,17 +54,21 @@ def make_dataset(
     """
     out = Path(out).absolute()
     if out.exists() and not out.is_dir():
-        raise UsageError(str(out), "is a file; a directory is expected", "specify a new directory")
+        raise UsageError(
+            str(out),
+            "the path is a file, but a directory is expected",
+            "specify a new directory",
+        )
     if out.is_dir() and any(out.iterdir()):
-        fix = "specify another directory, or remove its contents first"
-        raise UsageError(str(out), "directory is not empty", fix)
+        fix = "specify another directory, or remove the contents of this directory"
+        raise UsageError(str(out), "the directory is not empty", fix)
     threads = threads or min(4, len(os.sched_getaffinity(0)))
     say = progress or (lambda _line: None)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     except OSError as err:
-        why = f"not writable ({err.strerror})"
+        why = f"the directory is not writable ({err.strerror})"
         raise UsageError(str(out.parent), why, "choose another directory") from err
     try:
         _describe(partial, study)
@@ -124,9 +128,9 @@ def _describe(root: Path, study: Study) -> None:
     atomic_files.write_json(
         root / "participants.json",
         {
-            "participant_id": {"Description": "simulated subject"},
+            "participant_id": {"Description": "label of the simulated participant"},
             "scene": {
-                "Description": "position of the activity relative to the anatomy",
+                "Description": "position of the activation relative to the anatomy",
                 "Levels": {
                     "ribbon": "along the gray matter",
                     "veins": "displaced toward a draining vein",
@@ -134,10 +138,10 @@ def _describe(root: Path, study: Study) -> None:
                 },
             },
             "active": {
-                "Description": "whether the task changes the signal",
+                "Description": "whether the task changes the BOLD signal",
                 "Levels": {
-                    "yes": "it does",
-                    "no": "the task does not change the signal",
+                    "yes": "the task changes the BOLD signal",
+                    "no": "the task does not change the BOLD signal",
                 },
             },
         },
@@ -147,7 +151,7 @@ def _describe(root: Path, study: Study) -> None:
 def _write_subject(root: Path, study: Study, number: int, threads: int, say: _Progress) -> None:
     preset = study.protocol
     name = f"sub-{number + 1:02d}"
-    say(f"{name}: head, activity and motion")
+    say(f"{name}: simulating the head, activation and motion")
     subject = SimulatedSubject(
         preset,
         study.scene,
@@ -166,7 +170,7 @@ def _write_subject(root: Path, study: Study, number: int, threads: int, say: _Pr
         for scan in pair(subject, k).values():
             _write_scan(scan, root, name, f"_run-{k + 1}" if study.pairs > 1 else "")
     if study.anat:
-        say(f"{name}: T2w and FLAIR, and all three contrasts at a low resolution")
+        say(f"{name}: simulating T2w and FLAIR scans, and low-resolution T1w, T2w and FLAIR scans")
         for scan in structural(subject):
             _write_scan(scan, root, name)
             write_structural_truth(subject, scan, name, truth)
@@ -175,15 +179,15 @@ def _write_subject(root: Path, study: Study, number: int, threads: int, say: _Pr
     _write_events(run.events, Path(stem))
     echoes = [echo_of(run, number, te / 1000) for number, te in enumerate(study.echoes, 1)]
     for number, echo in enumerate(echoes, 1):
-        say(f"{name}: {preset.volumes} volumes of BOLD, echo {number}")
+        say(f"{name}: simulating {preset.volumes} BOLD volumes of echo {number}")
         _write_bold(echo, Path(f"{stem}_echo-{number}"), threads)
     if not echoes:
         say(f"{name}: {preset.volumes} volumes of BOLD")
         _write_bold(run, Path(stem), threads)
-    say(f"{name}: truth")
+    say(f"{name}: writing the ground truth")
     write_truth(run, name, truth, echoes)
     if study.calibration:
-        say(f"{name}: {study.calibration} volumes of calibration")
+        say(f"{name}: simulating {study.calibration} volumes of the calibration run")
         write_calibration(calibration_of(run, study.calibration), root, name, threads)
 
 
@@ -206,7 +210,7 @@ def _bold_sidecar(run: SimulatedRun) -> dict[str, object]:
     out: dict[str, object] = {
         "TaskName": "rest" if at_rest else "tap",
         "TaskDescription": (
-            "rest" if at_rest else "tapping with the thumb or the little finger of the right hand"
+            "rest" if at_rest else "tapping with the thumb or little finger of the right hand"
         ),
         **replace(p.epi, te=run.te).sidecar,
         **_SCANNER,
@@ -247,6 +251,6 @@ def _write_events(events: Sequence[Event], stem: Path) -> None:
         {
             "onset": {"Description": "onset of the block", "Units": "s"},
             "duration": {"Description": "duration of the block", "Units": "s"},
-            "trial_type": {"Description": "task of the participant", "Levels": levels},
+            "trial_type": {"Description": "condition of the block", "Levels": levels},
         },
     )

@@ -27,7 +27,8 @@ def _echo_times(text: str) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
         message = (
-            f"{text!r} is neither a number of echoes (3) nor a list of echo times in ms (14,30,46)"
+            f"{text!r} is neither a number of echoes (such as 3) nor a list of echo times in"
+            " ms (such as 14,30,46)"
         )
         raise argparse.ArgumentTypeError(message) from None
 
@@ -39,45 +40,52 @@ class Study(Checked):
     preset: Literal["tiny", "demo", "paper"] = option(
         "demo",
         "--preset",
-        "tiny: seconds, for tests; demo: a minute; paper: 64x64x30x900 at TR 0.5 s, T1w"
-        " 184x256x256, some minutes",
+        "protocol of the simulated scans. tiny: for tests, takes seconds. demo: takes a minute."
+        " paper: 900 BOLD volumes of 64x64x30 voxels at a TR of 0.5 s and a T1w image of"
+        " 184x256x256 voxels, takes several minutes",
     )
-    subjects: int = option(1, "--subjects N", "number of participants", least=1)
+    subjects: int = option(1, "--subjects N", "number of simulated participants", least=1)
     pairs: int = option(
         1,
         "--pairs N",
-        "number of T2*w pairs per participant, with different poses and noise; 2 or more are"
-        " named run-1, run-2, …",
+        "number of T2*w pairs per participant, which differ in head position and noise. Two or"
+        " more pairs are named run-1, run-2, …",
         least=1,
     )
-    seed: int = option(0, "--seed N", "random seed; the same seed gives the same files", least=0)
+    seed: int = option(
+        0, "--seed N", "random seed. The same seed generates identical files", least=0
+    )
     scene: Literal["ribbon", "veins", "free"] = option(
         "ribbon",
         "--scene",
-        "activity along the gray matter (ribbon), displaced toward draining veins (veins), or"
-        " regardless of anatomical borders (free)",
+        "location of the activation: along the gray matter (ribbon), displaced toward draining"
+        " veins (veins), or independent of anatomical borders (free)",
     )
-    null: bool = option(False, help="no activity in response to the task")
+    null: bool = option(False, help="do not add activation in response to the task")
     task: Literal["tap", "rest"] = option(
         "tap",
         "--task",
-        "tap: blocks of finger tapping; rest: no events, but networks (motor, defaultMode,"
-        " visual) with independent slow fluctuations",
+        "task of the participants. tap: blocks of finger tapping; rest: a resting-state run"
+        " without events and with slow, independent fluctuations of networks (motor,"
+        " defaultMode, visual)",
     )
     volumes: int = option(
-        0, "--volumes N", "number of BOLD volumes (default: that in the preset)", least=0
+        0,
+        "--volumes N",
+        "number of BOLD volumes (default: number of volumes in the preset)",
+        least=0,
     )
     anat: bool = option(
         False,
         "--anat",
-        "also T2w and FLAIR, and T1w, T2w and FLAIR at a low resolution, for bids-sr --sr-target"
-        " anat",
+        "also simulate T2w and FLAIR scans, and T1w, T2w and FLAIR scans at a low resolution,"
+        " for bids-sr --sr-target anat",
     )
     calibration: int = option(
         0,
         "--calibration N",
-        "also a short BOLD run at the high resolution, acq-highres_bold, of N volumes"
-        " (default: none; 20 if N is omitted)",
+        "also simulate a short BOLD run of N volumes at the high resolution (acq-highres_bold)."
+        " If N is omitted, 20 volumes are simulated (default: no calibration run)",
         nargs="?",
         const=20,
         least=0,
@@ -85,8 +93,8 @@ class Study(Checked):
     echoes: tuple[float, ...] = option(
         (),
         "--echoes N|TIMES",
-        "a multi-echo BOLD run (_echo-1_bold, …): number of echoes (the first at 13 ms, then one"
-        " every 16 ms), or echo times in ms, such as 14,30,46",
+        "simulate a multi-echo BOLD run (_echo-1_bold, …): number of echoes (the first at 13 ms,"
+        " with an echo spacing of 16 ms), or list of echo times in ms, such as 14,30,46",
         type=_echo_times,
         nargs=None,
         action="store",
@@ -103,16 +111,16 @@ class Study(Checked):
     def _check(self) -> None:
         if self.volumes:
             least = self.protocol.least_volumes
-            why = f"a run of {self.preset} has at least {least} volumes"
+            why = f"a run of the preset {self.preset} must have at least {least} volumes"
             self._need(self.volumes >= least, "volumes", why)
-        why = "a calibration has at least 2 volumes (20 by itself)"
+        why = "a calibration run must have at least 2 volumes (default: 20)"
         self._need(self.calibration != 1, "calibration", why)
         if not self.echoes:
             return
-        why = "a multi-echo run has at least 2 echoes; omit --echoes for a single echo"
+        why = "a multi-echo run must have at least 2 echoes. For a single echo, omit --echoes"
         self._need(len(self.echoes) > 1, "echoes", why)
         rising = list(self.echoes) == sorted(set(self.echoes))
-        self._need(rising, "echoes", "the echo times are not in ascending order")
-        why = f"echo times lie between {_EARLIEST_MS:g} and {_LATEST_MS:g} ms"
+        self._need(rising, "echoes", "the echo times must be in ascending order")
+        why = f"echo times must be between {_EARLIEST_MS:g} and {_LATEST_MS:g} ms"
         within = self.echoes[0] >= _EARLIEST_MS and self.echoes[-1] <= _LATEST_MS
         self._need(within, "echoes", why)

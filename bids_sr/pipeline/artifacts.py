@@ -244,7 +244,7 @@ class _Regressors(Kind["_Events | _Seeds"]):
         from bids_sr.glm.design import Seeds
 
         if not isinstance(value, Seeds):
-            raise TypeError("events are an input and cannot be written as an output")
+            raise TypeError("events are inputs and cannot be saved as outputs")
         value.write(path := stem.with_name(f"{stem.name}_timeseries.tsv"))
         return path
 

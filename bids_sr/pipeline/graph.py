@@ -38,8 +38,8 @@ _NO_SIDECAR = frozenset({".safetensors"})
 """Files that tell nothing of themselves: what they are made of is named beside them."""
 _SERIES = "_bold.nii.gz"  # the parent of a series is always named
 _IN_THE_FUTURE = (
-    "Sentences in the future tense describe steps that had not finished when this text was"
-    " written. The methods text of a finished run describes them in the past tense."
+    "Sentences in the future tense describe steps that were not completed when this text was"
+    " written. The methods text of a completed run describes all steps in the past tense."
 )
 _ALIGNED = {"": "reference", "T1w": "t1w_preproc"}
 """What images of a space lie on, by its name in the graph; the template's spaces are none of the
@@ -402,8 +402,8 @@ class Scope:
     def _enter(self, name: str, maker: Maker) -> None:
         if name in self.makers:
             raise _GraphError(
-                f"{self.path}: {name} is an output of both {self.makers[name].source} and"
-                f" {maker.source}"
+                f"{self.path}: the steps {self.makers[name].source} and {maker.source} both have"
+                f" an output named {name}"
             )
         self.makers[name] = maker
 
@@ -449,8 +449,8 @@ class Scope:
             there = {each for one in self.outward() for each in one.makers}
             similar = ", ".join(difflib.get_close_matches(name, there, 3))
             raise _GraphError(
-                f"{self.path}: {name} is not an output of any step"
-                + (f"; similar names: {similar}" if similar else "")
+                f"{self.path}: no step has an output named {name}"
+                + (f". Similar names are {similar}" if similar else "")
             )
         return maker
 
@@ -568,13 +568,13 @@ def _wires(placed: Placed) -> Iterator[tuple[str, Wire]]:
                     maker.port and port.takes(maker.port)
                 ):
                     raise _GraphError(
-                        f"{placed}: {name} of {maker.source} has type {maker.port}; expected"
-                        f" {port}"
+                        f"{placed}: the input {name} has type {port}, but {maker.source} provides"
+                        f" type {maker.port}"
                     )
             yield name, wire
         elif port.default is REQUIRED and (port.many is None or name in placed.wires):
             placed.scope[name]  # raises if nothing makes it
-            raise _GraphError(f"{placed}: input {name} is not connected")
+            raise _GraphError(f"{placed}: the required input {name} is not connected")
 
 
 def _wire(placed: Placed, name: str, port: Port) -> Wire | None:
@@ -604,7 +604,10 @@ def _wire(placed: Placed, name: str, port: Port) -> Wire | None:
     )
     names, makers = zip(*inner, strict=True) if inner else ((), ())
     if len(set(names)) < len(names) and port.many == "dict":
-        raise _GraphError(f"{placed}: scopes of the same name produce {name}: {', '.join(names)}")
+        raise _GraphError(
+            f"{placed}: several scopes with the same name have an output {name}:"
+            f" {', '.join(names)}"
+        )
     return Wire(makers, names if port.many == "dict" else ()) if inner else None
 
 

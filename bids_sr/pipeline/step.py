@@ -267,8 +267,8 @@ class Step(Generic[_P, _R]):
         hints = get_args(returned) if len(names) > 1 else (returned,)
         if len(hints) != len(names) or self.keep.keys() - set(names):
             raise TypeError(
-                f"{function.__name__} makes {', '.join(names)}, returns {returned} and keeps"
-                f" {self.keep}"
+                f"the outputs {', '.join(names)} of {function.__name__} do not match its return"
+                f" type {returned} or the derivatives {self.keep}"
             )
         self.outputs = {name: port_of(hint) for name, hint in zip(names, hints, strict=True)}
 
@@ -497,7 +497,7 @@ def _stored(drawn: Drawn, shown: Sequence[Shown]) -> Derivative:
                 _note(drawn, figure),
             )
     raise ValueError(
-        f"no {'HTML' if html else 'figure'} {drawn.desc} is declared, only"
+        f"the {'HTML page' if html else 'figure'} {drawn.desc} is not among the declared figures"
         f" {[one.desc for one in shown]}"
     )
 
@@ -507,7 +507,11 @@ def _note(drawn: Drawn, shown: Shown) -> dict[str, object]:
 
     See `bids_sr.report.assembler.ArchivedFigure`.
     """
-    smoothing = f"smoothed by {drawn.fwhm_mm:g} mm (FWHM)" if drawn.fwhm_mm else "not smoothed"
+    smoothing = (
+        f"smoothed with a {drawn.fwhm_mm:g} mm FWHM Gaussian kernel"
+        if drawn.fwhm_mm
+        else "not smoothed"
+    )
     words = {"contrast": drawn.contrast or "n/a", "smoothing": smoothing}
     return {
         "figure": shown.desc,

@@ -40,11 +40,12 @@ def derivative_path(entities: Mapping[str, str]) -> str:
     unknown = sorted(set(labels) - set(spec["entities"]))
     if unknown:
         raise ValueError(
-            f"unknown entities {', '.join(unknown)}; known entities: {', '.join(spec['entities'])}"
+            f"the entities {', '.join(unknown)} are not known (known entities:"
+            f" {', '.join(spec['entities'])})"
         )
     path = build_path(labels, spec["default_path_patterns"], strict=True)
     if path is None:
-        raise ValueError(f"no file name pattern fits the entities {labels}")
+        raise ValueError(f"no BIDS file name pattern matches the entities {labels}")
     return str(path)
 
 

@@ -76,7 +76,7 @@ _IMAGES: tuple[dict[str, object], ...] = (
 _TISSUES: tuple[dict[str, object], ...] = tuple(
     {"suffix": "probseg", "label": tissue} for tissue in ("GM", "WM")
 )
-_OTHER_SPACE = "Choose another space, or omit this space."
+_OTHER_SPACE = "Choose another output space, or omit this space."
 
 
 def check_spaces(
@@ -85,13 +85,13 @@ def check_spaces(
     """Refuse spaces that results cannot be had in; fetch templates, except for a dry run."""
     spaces = [space for space in settings.preprocessing.spaces if space.name != FUNC]
     if spaces and labels and set(labels) <= set(without_anat):
-        reason = "no participant has a T1w image, which is needed for all spaces except func"
+        reason = "all output spaces except func require a T1w image, but no participant has one"
         findings.refuse_option("--output-spaces", reason, "Omit the option, or add a T1w image.")
         return
     for label in without_anat if spaces else ():
         text = (
-            f"no T1w image found, so results are not transformed to {', '.join(map(str, spaces))};"
-            " they stay in the space of the run."
+            "no T1w image was found, so results cannot be transformed to"
+            f" {', '.join(map(str, spaces))} and remain in the native space of the run."
         )
         with findings.about(label):
             findings.tell(f"sub-{label}", text)
@@ -112,8 +112,8 @@ def _check_template(space: Space, findings: Findings, *, dry: bool) -> None:
                 if dry:
                     findings.tell(
                         where,
-                        "the template is not stored on this machine; it is downloaded when the"
-                        " run starts.",
+                        "the template is not stored on this machine and will be downloaded when"
+                        " processing starts.",
                     )
                 else:
                     _fetch(space, where, client, findings)
@@ -129,13 +129,13 @@ def _refuse_resolution(
         f"res-{label}" + (f" ({mm:g} mm)" if mm else "") for label, mm in known.items()
     )
     fix = (
-        f"Use {space.template.replace('+', ':cohort-')} without a resolution (voxel size of the"
-        " series), or choose one of its resolutions."
+        f"Use {space.template.replace('+', ':cohort-')} without a resolution to keep the voxel"
+        " size of the series, or choose one of the available resolutions."
     )
     findings.refuse_option(
         where,
-        f"the template has no resolution {space.resolution}; available:"
-        f" {listed or 'no named resolution'}",
+        f"the resolution {space.resolution} is not available for this template (available:"
+        f" {listed or 'no named resolution'})",
         fix,
     )
 
@@ -149,11 +149,13 @@ def _is_known(space: Space, where: str, findings: Findings) -> bool:
         SpatialReferences([(space.name, spec)])
     except ValueError as error:
         _LOGGER.debug("%s: %s", where, error)
-        reason = "TemplateFlow has no template of this name, or the template" + (
-            " does not have this cohort" if space.cohort else " requires a cohort"
+        reason = (
+            "TemplateFlow does not provide a template with this name and cohort"
+            if space.cohort
+            else "TemplateFlow does not provide this template, or the template requires a cohort"
         )
         findings.refuse_option(
-            where, reason, f"Templates on this machine: {', '.join(templates_here())}."
+            where, reason, f"Templates available on this machine: {', '.join(templates_here())}."
         )
         return False
     return True
@@ -190,8 +192,8 @@ def _templateflow(where: str, findings: Findings) -> Iterator[Any]:
             client = importlib.import_module("templateflow.api")
     except OSError as error:
         reason = (
-            f"the template is not stored on this machine, and the TemplateFlow directory {home} is"
-            f" not writable ({error})"
+            f"the template is not stored on this machine, and the TemplateFlow directory {home}"
+            f" is not writable ({error})"
         )
         findings.refuse_option(
             where,
@@ -229,7 +231,7 @@ def _fetch(space: Space, where: str, client: Any, findings: Findings) -> None:
             what = "T1w image" if image is _IMAGES[0] else "brain mask"
             findings.refuse_option(
                 where,
-                f"the template has no {what}, which is needed for registration",
+                f"the template does not include a {what}, which is required for registration",
                 _OTHER_SPACE,
             )
             return
@@ -271,9 +273,10 @@ def _refuse_fetch(
         where,
         f"the template is not stored on this machine, and {name} could not be downloaded"
         f" ({type(error).__name__})",
-        'Run this once on a machine with network (`python -c "from templateflow import api; '
-        f"api.get('{template}')\"`), copy its folder of TemplateFlow here and name it in the "
-        f"variable TEMPLATEFLOW_HOME (now {templateflow_home()}); or use"
+        'Download the template on a machine with network access (`python -c "from templateflow'
+        f" import api; api.get('{template}')\"`), copy its TemplateFlow directory to this machine"
+        f" and set TEMPLATEFLOW_HOME (now {templateflow_home()}) to that directory."
+        " Alternatively, use one of the templates available on this machine:"
         f" {', '.join(templates_here())}.",
     )
 
@@ -301,8 +304,8 @@ def check(settings: Settings) -> Plan:
     resources, processors = settings.resources, machine.processors()
     if resources.use_plugin is None and (resources.nprocs or 0) > processors:
         text = (
-            f"this machine or job has {processors} processors; more processes use more memory and"
-            " save no time."
+            f"this machine or job has {processors} processors, so more processes increase memory"
+            " usage without reducing the processing time."
         )
         findings.tell(f"--nprocs {resources.nprocs}", text)
     types = {}  # of each run whose table is sound, in the order that the data set shares
@@ -420,9 +423,9 @@ def _warn_of_missing_events(surveyed: Survey, settings: Settings, findings: Find
     for name, (bold, table) in surveyed.chosen.items() if asked else ():
         if table is None and not is_rest(entities_of(bold).get("task", "rest")):
             text = (
-                f"{name}_events.tsv not found: the run is analyzed as resting state (seed-based"
-                " connectivity). For maps of the task, add the table and run again; if resting"
-                " state is intended, use --ignore events."
+                f"{name}_events.tsv was not found, so the run is analyzed as resting state"
+                " (seed-based connectivity). To map task activation, add the events table and"
+                " run the program again. If the run is a resting-state run, use --ignore events."
             )
             with findings.about(entities_of(bold)["subject"], name, code="events"):
                 findings.warn(bold, text)
@@ -442,8 +445,8 @@ def _seeds_of_runs(
         found_in.update(dict.fromkeys((run.bold for run in rest), names))
         if rest and not subject.t1w and named != (COMPONENTS,):
             text = (
-                "no T1w image found, so the seeds cannot be located; the leading temporal"
-                " components are used instead."
+                "no T1w image was found, so the seed regions cannot be located. Seeds are the"
+                " leading temporal components of the run instead."
             )
             with findings.about(subject.label):
                 findings.tell(f"sub-{subject.label}", text)
@@ -530,8 +533,8 @@ def without_unfit_references(
                 with findings.about(run.entities["subject"], run.stem):
                     findings.tell(
                         path,
-                        f"no high-resolution reference is used for {run.stem}: {why.why}."
-                        f" {why.remedy}",
+                        f"this high-resolution reference cannot be used for {run.stem}:"
+                        f" {why.why}. {why.remedy}",
                     )
                 run = replace(run, truth=None)
             runs.append(run)
@@ -596,12 +599,12 @@ def _check_model(
         return  # told by `check_pretrained`
     if (channels := card.channels) != len(contrasts):
         reason = (
-            f"the model needs {channels} contrast{'s' * (channels != 1)} ({card.contrast}); the"
-            f" participant has {joined(contrasts)}"
+            f"the number of contrasts required by the model is {channels} ({card.contrast}), but"
+            f" the participant has {joined(contrasts)}"
         )
         fix = (
-            "Use a model of these contrasts, or remove the file from --pretrained to train a"
-            " model."
+            "Use a model that was trained on these contrasts, or omit --pretrained to train a"
+            " new model."
         )
         findings.refuse(where, reason, fix)
     else:
@@ -619,7 +622,7 @@ def _check_model_of_lowres(
     from bids_sr.sr.training.fused import SAME_GRID, joined
 
     given = input_of_models(settings.superres)
-    assert given is not None, "low-resolution scans are processed with models only"
+    assert given is not None, "low-resolution scans can only be processed with pretrained models"
     x, y, z = given.mm
     across = ("R-L", "P-A", "I-S").index(given.orientation)
     axes = [axis for axis in range(3) if axis != across] + [across]

@@ -34,9 +34,12 @@ def chosen_confounds(
         if name not in CONFOUND_SETS and not is_confound(name):
             findings.refuse_option(
                 f"--confounds {name}",
-                "neither a set of confounds nor a column of the confounds table",
-                f"The sets are {' and '.join(CONFOUND_SETS)}; the columns are listed in"
-                " docs/outputs.md (wildcards such as csf* are allowed).",
+                (
+                    "this name is neither a predefined set of confounds nor a column of the"
+                    " confounds table"
+                ),
+                f"Predefined sets are {' and '.join(CONFOUND_SETS)}. Columns are listed in"
+                " docs/outputs.md; wildcards such as csf* are allowed.",
             )
     return list(names)
 
@@ -64,41 +67,47 @@ def are_usable(run: BoldRun, chosen: Sequence[str] | None, findings: Findings) -
     if computed:
         findings.tell(
             path,
-            f"{_listed(computed)} missing or incomplete; recomputed from the six motion"
-            " parameters.",
+            "missing or incomplete confounds are recomputed from the six motion parameters"
+            f" ({_listed(computed)}).",
         )
     names = list(CONFOUND_SETS if chosen is None else chosen)
     of_text = [name for name in text if any(matching([name], one) for one in names)]
     if of_text:
         findings.refuse(
             path,
-            f"{_listed(of_text)} text, not numeric",
-            "Correct the table, or choose other confounds (--confounds).",
+            f"confounds must be numeric, but text was found in {_listed(of_text)}",
+            "Correct the confounds table, or choose other confounds with --confounds.",
         )
         return False
     if text:
-        findings.tell(path, f"{_listed(text)} text, not numeric; omitted from the confounds.")
+        findings.tell(path, f"text was found in {_listed(text)}, so these confounds are omitted.")
     if COMPONENTS_SET in names and run.n_volumes >= COMPCOR_VOLUMES:
         components = [name for name in table if str(name).startswith("a_comp_cor")]
         gaps = [name for name in components if not is_complete(table[name])]
         if gaps:
             rest = (
-                "the other components are used"
+                "The remaining components are included."
                 if len(gaps) < len(components)
-                else "there are no other components"
+                else "No other components are available."
             )
             findings.tell(
                 path,
-                f"{_listed(gaps)} incomplete (n/a in some volumes) and omitted from the linear"
-                f" models; {rest}.",
+                f"values are missing (n/a) in {_listed(gaps)}, so these components are omitted"
+                f" from the linear models. {rest}",
             )
     used = dict.fromkeys(one for name in names for one in matching(map(str, table), name))
     incomplete = [name for name in used if not is_complete(table[name])]
     if incomplete:
         findings.refuse(
             path,
-            f"{_listed(incomplete)} incomplete (n/a in some volumes)",
-            "Choose other confounds (--confounds, or X in the file of --model).",
+            (
+                f"values are missing (n/a) in {_listed(incomplete)}, so the linear model cannot"
+                " include these confounds"
+            ),
+            (
+                "Choose other confounds with --confounds, or change X in the BIDS Stats Model"
+                " (--model)."
+            ),
         )
     return not incomplete
 
@@ -126,8 +135,8 @@ def count_confounds(run: BoldRun, chosen: Sequence[str] | None) -> int:
 
 
 def _listed(names: Sequence[str]) -> str:
-    """Return the subject of a sentence on some columns, with its verb."""
+    """Return ``column x`` or ``columns x, y and 3 more`` for a message."""
     most = 4
     shown = ", ".join(names[:most])
     more = f" and {len(names) - most} more" if len(names) > most else ""
-    return f"column {shown} is" if len(names) == 1 else f"columns {shown}{more} are"
+    return f"column {shown}" if len(names) == 1 else f"columns {shown}{more}"

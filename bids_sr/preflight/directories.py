@@ -60,15 +60,18 @@ def check_places(settings: Settings, findings: Findings) -> None:
         if place.is_relative_to(root) and (
             place == derivatives or not place.is_relative_to(derivatives)
         ):
-            reason = f"{what} is inside the dataset {bids}, which is never modified"
+            reason = (
+                f"{what} must not be inside the dataset {bids}, because the dataset is never"
+                " modified"
+            )
             fix = (
-                "Choose a directory outside the dataset, or a directory in its derivatives:"
-                f" {bids / 'derivatives/bids-sr'}."
+                "Choose a directory outside the dataset, or a subdirectory of its derivatives"
+                f" directory such as {bids / 'derivatives/bids-sr'}."
             )
             findings.refuse(path, reason, fix)
         elif root.is_relative_to(place) and bids != settings.paths.retrospective_dir:
             fix = "Choose an empty directory that does not contain the dataset."
-            findings.refuse(path, f"the dataset {bids} is inside {what}", fix)
+            findings.refuse(path, f"{what} must not contain the dataset {bids}", fix)
         _check_writable(what, path, findings)
     # what an earlier run, of another user perhaps, has left in the output
     if len(findings.problems) == before:
@@ -81,15 +84,15 @@ def check_places(settings: Settings, findings: Findings) -> None:
                 )
     for file in (*settings.superres.pretrained, settings.superres.vgg_weights):
         if file is not None and not file.is_file():
-            findings.refuse(file, "file not found", "Check the path.")
+            findings.refuse(file, "the file was not found", "Check the path.")
         elif file is not None and file.suffix != ".safetensors":
             reason = (
-                "not a .safetensors file; files written by torch.save can execute code and are"
-                " not opened"
+                "the file is not a .safetensors file. Files written by torch.save can execute"
+                " code and are therefore not loaded"
             )
-            fix = "Specify a .safetensors file."
+            fix = "Specify a file in the .safetensors format."
             if file == settings.superres.vgg_weights:
-                fix = f"Convert the file of torchvision with: {VGG19_COMMAND} {file}"
+                fix = f"Convert the torchvision weights with this command: {VGG19_COMMAND} {file}"
             findings.refuse(file, reason, fix)
     _check_earlier_results(settings, findings)
     _check_models(settings, findings)
@@ -103,8 +106,10 @@ def _check_cluster(file: Path, findings: Findings) -> None:
         name for name in ("sbatch", "squeue", "scontrol", "scancel") if shutil.which(name) is None
     ]
     if absent:
-        fix = "Run on a computer that has the SLURM commands, or omit --use-plugin."
-        findings.refuse(file, f"SLURM commands not found on the PATH: {', '.join(absent)}", fix)
+        fix = "Run the program on a computer with the SLURM commands, or omit --use-plugin."
+        findings.refuse(
+            file, f"the SLURM commands {', '.join(absent)} were not found on the PATH", fix
+        )
 
 
 def check_owner(settings: Settings, findings: Findings) -> None:
@@ -119,8 +124,8 @@ def check_owner(settings: Settings, findings: Findings) -> None:
         ours = any(out.glob("logs/*/settings.toml"))  # a call that was stopped
         if others and not ours and not all(path.name in _OWN for path in others):
             reason = (
-                f"the directory is not empty (contains {min(others).name}) and was not written by"
-                " bids-sr"
+                f"the output directory is not empty (it contains {min(others).name}) and was not"
+                " created by bids-sr"
             )
             findings.refuse(out, reason, fix)
         return
@@ -136,17 +141,25 @@ def check_owner(settings: Settings, findings: Findings) -> None:
     if name != RESULTS:
         findings.refuse(
             out,
-            f"the directory contains results of {name or 'another program'} ({file.name})",
+            (
+                f"the output directory contains results of {name or 'another program'}, according"
+                f" to {file.name}"
+            ),
             fix,
         )
     elif version.partition(".")[0] not in ("", __version__.partition(".")[0]):
         findings.refuse(
             out,
-            f"the directory contains results of bids-sr {version}; this is version {__version__}",
+            (
+                f"the output directory contains results of bids-sr {version}, but this is version"
+                f" {__version__}"
+            ),
             fix,
         )
     elif source and data not in known and (data / file.name).is_file():
-        findings.refuse(out, f"the directory contains results of another dataset, {data}", fix)
+        findings.refuse(
+            out, f"the output directory contains results of another dataset, {data}", fix
+        )
 
 
 def _check_earlier_results(settings: Settings, findings: Findings) -> None:
@@ -160,22 +173,25 @@ def _check_earlier_results(settings: Settings, findings: Findings) -> None:
         downsampled = settings.paths.bids_dir == settings.paths.retrospective_dir
         made = settings.paths.retrospective_dir.is_dir()
         fix = (
-            "Choose another output directory; the output files have the same names in both cases."
+            "Choose another output directory, because the output files have the same names"
+            " with and without --retrospective."
         )
         if made and not downsampled and not retrospective:
             findings.refuse(
-                out, "the directory contains results of an earlier run with --retrospective", fix
+                out,
+                "the output directory contains results of an earlier run with --retrospective",
+                fix,
             )
         elif retrospective and not made:
             findings.refuse(
                 out,
-                "the directory contains results of an earlier run without --retrospective",
+                "the output directory contains results of an earlier run without --retrospective",
                 fix,
             )
     if settings.run.reports_only and not any(out.glob("sub-*/figures/*")):
         reason = (
-            "the directory contains no figures of an earlier run, which --reports-only needs to"
-            " rebuild the report"
+            "--reports-only rebuilds the report from the figures of an earlier run, but the"
+            " output directory does not contain any figures"
         )
         findings.refuse(
             out, reason, "Specify the output directory of an earlier run, or omit --reports-only."
@@ -198,12 +214,12 @@ def _check_models(settings: Settings, findings: Findings) -> None:
         return
     if not any(folder.rglob("*.safetensors")):
         fix = (
-            "Specify the directory of the model with --model-dir, or omit --model-source reuse to"
-            " train a model."
+            "Specify the model directory with --model-dir, or omit --model-source"
+            " reuse to train a new model."
         )
         findings.refuse_option(
             f"--model-source reuse: {folder}",
-            "the directory contains no model (.safetensors)",
+            "the model directory does not contain a model (.safetensors file)",
             fix,
         )
         return
@@ -231,7 +247,7 @@ def _check_renamed(
             other = current[former[0]][0]
             fix = (
                 f"Use --sr-method {other} to apply this model, or omit --model-source reuse to"
-                f" train {method}."
+                f" train a new {method} model."
             )
             reason = renaming(cards[former[0]])
             findings.refuse_option(f"--model-source reuse: {former[0]}", reason, fix)
@@ -241,15 +257,18 @@ def _check_writable(
     what: str, path: Path, findings: Findings, *, only_there: bool = False
 ) -> None:
     parent = _existing_parent(path)
-    fix = "Choose another directory, or change its permissions."
+    fix = "Choose another directory, or change the permissions of this directory."
     if only_there and not path.is_dir():
         return
     if not parent.is_dir():
-        findings.refuse(path, f"{what} cannot be created: {parent} is not a directory", fix)
+        findings.refuse(path, f"{what} cannot be created because {parent} is not a directory", fix)
     elif not os.access(parent, os.W_OK | os.X_OK):
         findings.refuse(
             path,
-            f"{what} is not writable: no permission in {parent}, or the file system is read-only",
+            (
+                f"{what} is not writable: write permission is missing for {parent}, or the file"
+                " system is read-only"
+            ),
             fix,
         )
 
@@ -259,13 +278,15 @@ def check_region(settings: Settings, findings: Findings) -> None:
     activation = settings.activation
     if is_file(activation.roi):
         where = f"--roi {activation.roi}"
-        fix = "or use --roi motor or --roi brain."
+        fix = "Alternatively, use --roi motor or --roi brain."
         values = _values(
-            Path(activation.roi), where, f"Specify one mask or label image, {fix}", findings
+            Path(activation.roi), where, f"Specify a single mask or label image. {fix}", findings
         )
         if values is not None and not (values > 0).any():
-            fix = f"Specify a mask with 1 inside the region, {fix}"
-            findings.refuse_option(where, "the image is empty: no voxel is above 0", fix)
+            fix = f"Specify a mask image with values above 0 inside the region. {fix}"
+            findings.refuse_option(
+                where, "the mask image is empty: all voxel values are 0 or negative", fix
+            )
     if not is_aal2(activation.atlas):
         _check_atlas(activation.atlas, findings)
 
@@ -279,7 +300,7 @@ def _values(image: Path, where: str, fix: str, findings: Findings) -> np.ndarray
     read = Findings()
     header = read_header(image, read)
     if header is None or len(squeeze_3d(header)) != 3:
-        why = f"{image} is not a 3D image" if header else read.problems[0].why
+        why = f"the file {image} is not a 3D image" if header else read.problems[0].why
         findings.refuse_option(where, why, fix)
         return None
     return np.asanyarray(nb.load(image).dataobj)  # type: ignore[attr-defined]
@@ -289,20 +310,29 @@ def _check_atlas(named: str, findings: Findings) -> None:
     """Check that a label image is 3D, holds integers, and has a name for each label."""
     atlas = find_atlas(named)
     where = f"--atlas {named}"
-    fix = "Specify a label image, or AAL2."
-    values = _values(atlas.image, where, "Specify one label image (NIfTI), or AAL2.", findings)
+    fix = "Specify a label image, or use AAL2."
+    values = _values(
+        atlas.image,
+        where,
+        "Specify a single label image in NIfTI format, or use AAL2.",
+        findings,
+    )
     if values is None:
         return
     numbers = np.unique(values[values != 0])
     nameless = sorted(set(numbers.astype(int).tolist()) - set(atlas.labels.values()))
     if not numbers.size:
-        findings.refuse_option(where, f"{atlas.image} is empty: no voxel has a label", fix)
+        findings.refuse_option(
+            where, f"the label image {atlas.image} is empty: all voxels are 0", fix
+        )
     elif (numbers != np.round(numbers)).any():
-        findings.refuse_option(where, f"{atlas.image} has values that are not whole numbers", fix)
+        findings.refuse_option(
+            where, f"the label image {atlas.image} contains non-integer values", fix
+        )
     elif nameless:
         shown = ", ".join(map(str, nameless[:5])) + (", …" if len(nameless) > 5 else "")
-        text = f"labels of {atlas.image} have no name in {atlas.table.name}: {shown}"
-        findings.refuse_option(where, text, "Add a row to the table for each of these labels.")
+        text = f"some labels of {atlas.image} are missing in {atlas.table.name}: {shown}"
+        findings.refuse_option(where, text, "Add one row per missing label to the table.")
 
 
 def check_room(settings: Settings, estimate: Estimate, findings: Findings) -> None:
@@ -323,15 +353,12 @@ def check_room(settings: Settings, estimate: Estimate, findings: Findings) -> No
     for parent, need, places in needs.values():
         free = shutil.disk_usage(parent).free / 1e9
         if free < need + _SPARE_GB and free + sum(map(_written_gb, places)) < need + _SPARE_GB:
-            needed = (
-                f"{_gb(need + _SPARE_GB)} are needed ({_gb(_SPARE_GB)} of this for logs and"
-                " figures)"
-            )
             findings.refuse(
                 " and ".join(map(str, places)),
-                f"{needed}; {_gb(free)} are free",
-                "Free some disk space, choose other directories (-w for the working directory), or"
-                " run fewer participants or methods in one call.",
+                f"{_gb(free)} of disk space are available, but {_gb(need + _SPARE_GB)} are"
+                f" required (including {_gb(_SPARE_GB)} for logs and figures)",
+                "Free some disk space, choose other directories (use -w for the working"
+                " directory), or process fewer participants or methods per call.",
             )
 
 
@@ -384,9 +411,14 @@ def validate(
     program = _find_validator()
     endless = next(_special_files(bids_dir), None)
     if program is None:
-        findings.tell(bids_dir, f"not validated: {_PROGRAM} is not installed.")
+        findings.tell(
+            bids_dir, f"the dataset was not validated because {_PROGRAM} is not installed."
+        )
     elif endless is not None:
-        text = "a pipe or a device, which the validator cannot read; the dataset is not validated."
+        text = (
+            "the dataset was not validated because it contains a pipe or device file, which the"
+            " BIDS validator cannot read."
+        )
         findings.tell(endless, text)
     else:
         try:
@@ -394,10 +426,17 @@ def validate(
             _problems_of(issues, messages, bids_dir, participants, runs, findings)
         except subprocess.TimeoutExpired:
             findings.tell(
-                bids_dir, f"not validated: the validator did not finish within {timeout_s:g} s."
+                bids_dir,
+                (
+                    "the dataset was not validated because the BIDS validator did not finish"
+                    f" within {timeout_s:g} s."
+                ),
             )
         except (OSError, ValueError) as error:
-            findings.tell(bids_dir, f"not validated: the validator failed ({error}).")
+            findings.tell(
+                bids_dir,
+                f"the dataset was not validated because the BIDS validator failed ({error}).",
+            )
 
 
 def _special_files(folder: Path) -> Iterator[Path]:
@@ -440,7 +479,7 @@ def _run(program: Path, bids_dir: Path, timeout_s: float) -> tuple[list[_Issue],
         )
     report = json.loads(done.stdout[start:])
     if not isinstance(report, dict) or "issues" not in report:
-        raise ValueError("the output does not have the expected format")
+        raise ValueError("the validator output does not have the expected format")
     return report["issues"].get("issues", []), report["issues"].get("codeMessages", {})
 
 
@@ -473,7 +512,7 @@ def _problems_of(
             findings.refuse(
                 ", ".join(files[:_SHOWN]) + more,
                 f"BIDS validator: {text or 'error'} [{code}{': ' + key if key else ''}]",
-                "Correct the dataset, or skip the validator with --skip-bids-validation.",
+                "Correct the dataset, or skip the BIDS validator with --skip-bids-validation.",
             )
 
 

@@ -247,7 +247,10 @@ def check_machine(plan: Plan, settings: Settings) -> list[Notice]:
         limit = resources.mem_gb or 0
         there = machine.memory_gb(free=False)
         if limit > there:
-            reason = f"{limit:g} GB exceed the {there:.1f} GB of this machine or job"
+            reason = (
+                f"the memory limit of {limit:g} GB exceeds the {there:.1f} GB of this machine or"
+                " job"
+            )
             most = int(there)
             fix = f"Use at most --mem-gb {most} (--mem-mb {1024 * most})."
             findings.refuse_option(_as_given(limit), reason, fix)
@@ -255,10 +258,12 @@ def check_machine(plan: Plan, settings: Settings) -> list[Notice]:
         check_memory(settings, _sizes_of(plan.subjects, settings), free, findings)
         if resources.device == "cuda" and settings.superres.learned and not machine.has_gpu():
             fix = (
-                "Use --device cpu or auto, or check CUDA_VISIBLE_DEVICES and whether torch was"
-                " built with CUDA."
+                "Use --device cpu or --device auto, or check CUDA_VISIBLE_DEVICES and whether"
+                " PyTorch was built with CUDA support."
             )
-            findings.refuse_option("--device cuda", "no usable CUDA device found by torch", fix)
+            findings.refuse_option(
+                "--device cuda", "PyTorch did not find a usable CUDA device", fix
+            )
     return findings.problems
 
 
@@ -278,14 +283,25 @@ def check_memory(
     enough = math.ceil(need * 10) / 10
     smaller = ""
     if BASE_GB + largest_gb(Sizes(low=sizes.low, high=sizes.high)) <= memory_gb:
-        smaller = ", or exclude the T1w image with a --bids-filter-file"
+        smaller = " Alternatively, exclude the T1w image with --bids-filter-file."
     elif BASE_GB + largest_gb(Sizes(t1w=sizes.t1w, low=sizes.low, high=sizes.low)) <= memory_gb:
-        smaller = ", or use a smaller --sr-factor"
+        smaller = " Alternatively, use a smaller --sr-factor."
     if limit is not None:
-        reason = f"the program and its largest step need {need:.1f} GB"
-        findings.refuse_option(_as_given(limit), reason, f"Use --mem {enough:g} or more{smaller}.")
+        reason = (
+            f"the program requires {need:.1f} GB of memory for its largest step, which is more"
+            " than this limit"
+        )
+        findings.refuse_option(_as_given(limit), reason, f"Use --mem {enough:g} or more.{smaller}")
     else:
-        reason = f"{need:.1f} GB are needed; {memory_gb:.1f} GB are available"
+        reason = (
+            f"the program requires {need:.1f} GB of memory, but only {memory_gb:.1f} GB are"
+            " available"
+        )
         findings.refuse(
-            "memory", reason, f"Run on a computer with {enough:g} GB of free memory{smaller}."
+            "memory",
+            reason,
+            (
+                f"Run the program on a computer with at least {enough:g} GB of free"
+                f" memory.{smaller}"
+            ),
         )

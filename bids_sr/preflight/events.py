@@ -64,9 +64,15 @@ _MOST_UNSTEADY = 25  # volumes that can be found not to be steady, at most
 _MOST_DUMMIES = 10  # volumes that may turn out not to be in the steady state
 _UNSURE = 0.1  # of a share, by which the rough response may be wrong
 _NEEDED = 2  # blocks of a condition: one for each half
-_WHERE = "Add a table with the columns onset, duration and, for several conditions, trial_type"
+_WHERE = (
+    "Specify an events table with the columns onset and duration, and with the column trial_type"
+    " if there are several conditions"
+)
 
-_IGNORE = "; or analyze all runs as resting state (seed-based connectivity) with --ignore events."
+_IGNORE = (
+    "Alternatively, analyze all runs as resting state (seed-based connectivity) with --ignore"
+    " events."
+)
 
 
 @frozen
@@ -90,11 +96,14 @@ def check_events(
     if ALL in types and len(types) > 1:
         misfits.tell(
             table,
-            f"trial type {ALL!r} is mapped as contrast {ALL_TYPE}; contrast {ALL} is the mean of"
-            " all trial types.",
+            f"the trial type {ALL!r} is mapped as contrast {ALL_TYPE}, because contrast {ALL} is"
+            " the mean of all trial types.",
         )
     if not misfits.problems and not types:
-        reason = "no trial type to model (all rows are rest, or have no onset or duration)"
+        reason = (
+            "the events table contains no trial type to model: all rows are rest periods or lack"
+            " an onset or duration"
+        )
         misfits.refuse(table, reason, f"{_WHERE}.")
     if duration is not None:
         known = set(types)
@@ -120,9 +129,9 @@ def warn_of_alike_types(types: Mapping[Path, Sequence[str]], findings: Findings)
             written = ", ".join(sorted(map(ascii, group)))
             findings.warn(
                 next(iter(group.values())),
-                f"trial types {written} differ only in case, spaces, invisible characters or the"
-                " form of accents and are treated as different conditions. If they are the same"
-                " condition, correct the events tables.",
+                f"the trial types {written} differ only in case, spaces, invisible characters or"
+                " Unicode representation and are modeled as different conditions. If they are"
+                " the same condition, correct the events tables.",
                 code="events",
             )
 
@@ -151,32 +160,34 @@ def _against_length(
     if astray:
         findings.refuse(
             table,
-            f"{len(astray)} event{'s are' if len(astray) > 1 else ' is'} more than one hour before"
-            f" or after {bold.name} (first: onset {astray[0].onset:g} s, duration"
-            f" {astray[0].duration:g} s, line {astray[0].line})",
+            "the events table contains events more than one hour before the start or after the end"
+            f" of {bold.name} ({len(astray)} in total, the first with an onset of"
+            f" {astray[0].onset:g} s and a duration of {astray[0].duration:g} s in line"
+            f" {astray[0].line})",
             "Check that onsets and durations are in seconds and that onsets are relative to the"
             " first volume.",
         )
     late = [row for row in rows if row.onset >= duration]
     if late:
         what = (
-            f"{len(late)} of {len(rows)} events begin{'s' * (len(late) == 1)} after the end of"
-            f" {bold.name} at {duration:g} s (first: {late[0].trial_type!r} at {late[0].onset:g}"
-            f" s, line {late[0].line})"
+            f"the events table contains events that begin after the end of {bold.name} at"
+            f" {duration:g} s ({len(late)} of {len(rows)}, the first in line {late[0].line}:"
+            f" {late[0].trial_type!r} at {late[0].onset:g} s)"
         )
         if len(late) > _MOST_LATE * len(rows):
             fix = (
-                "Check that onsets are in seconds relative to the first volume, that the table"
-                " belongs to this run and that the series is complete."
+                "Check that onsets are in seconds relative to the first volume, that the events"
+                " table belongs to this run and that the series is complete."
             )
             findings.refuse(table, what, fix)
         else:
-            findings.tell(table, f"{what}; these events are omitted.")
+            findings.tell(table, f"{what}. These events are not modeled.")
     over = [row for row in rows if row.onset < duration < row.onset + row.duration - 1e-3]
     if over:
-        many = "1 event extends" if len(over) == 1 else f"{len(over)} events extend"
+        many = "1 event" if len(over) == 1 else f"{len(over)} events"
         text = (
-            f"{many} beyond the end of the run ({duration:g} s); truncated at the end of the run."
+            f"durations that extend beyond the end of the run ({duration:g} s) will be truncated"
+            f" ({many})."
         )
         findings.tell(table, text)
     counting = {
@@ -190,13 +201,16 @@ def _against_length(
             where = "after the end" if name in after else "more than 24 s before the start"
             findings.tell(
                 table,
-                f"all events of {name!r} are {where} of the run; this trial type is not modeled.",
+                (
+                    f"the trial type {name!r} is not modeled because all of its events are"
+                    f" {where} of the run."
+                ),
             )
     if types and not counting and len(late) <= _MOST_LATE * len(rows):
         findings.refuse(
             table,
             "all events are more than 24 s before the first volume",
-            "Check the onsets.",
+            "Check that onsets are in seconds relative to the first volume.",
         )
     return tuple(name for name in types if name in counting)
 
@@ -210,31 +224,36 @@ def _read(path: Path, findings: Findings) -> list[_Row]:
         findings.refuse(
             path,
             f"the file cannot be read as a table ({error})",
-            "Save the table as tab-separated text in UTF-8.",
+            "Save the table as tab-separated UTF-8 text.",
         )
         return []
     missing = [name for name in ("onset", "duration") if name not in columns]
     if missing:
         have = ", ".join(str(name) for name in columns) or "none"
-        reason = f"required columns are missing: {', '.join(missing)} (found: {have})"
-        findings.refuse(
-            path, reason, f"{_WHERE}, separated by tabs" + (_IGNORE if not columns else ".")
+        reason = (
+            f"the required columns {', '.join(missing)} are missing (existing columns: {have})"
         )
+        fix = f"{_WHERE}. Columns must be separated by tabs."
+        findings.refuse(path, reason, fix if columns else f"{fix} {_IGNORE}")
         return []
     if len(records) > _MOST_EVENTS:
-        fix = "Check that the file lists events and is not a recording."
+        fix = "Check that the file is an events table rather than a physiological recording."
         findings.refuse(
             path,
-            f"the table has more than {_MOST_EVENTS} rows, the maximum for the events of a run",
+            f"the events table has more than {_MOST_EVENTS} rows, which is the maximum per run",
             fix,
         )
         return []
     if not records:
-        findings.refuse(path, "the table has no rows", f"{_WHERE}, and one row per event{_IGNORE}")
+        findings.refuse(
+            path,
+            "the events table has no rows",
+            f"{_WHERE}. Each event must have its own row. {_IGNORE}",
+        )
     if "trial_type" not in columns:
         findings.tell(
             path,
-            f"no column trial_type (optional in BIDS); all events are named {UNNAMED!r}.",
+            f"the optional column trial_type is missing, so all events are named {UNNAMED!r}.",
         )
         for _, record in records:
             record["trial_type"] = UNNAMED
@@ -245,11 +264,11 @@ def _read(path: Path, findings: Findings) -> list[_Row]:
         and any((record[name] or "").strip().lower() in NO_TIME for name in ("onset", "duration"))
     }
     if timeless:
-        what = (
-            f"{len(timeless)} of {len(records)} events have no onset or no duration (n/a; first in"
-            " line"
+        findings.tell(
+            path,
+            f"{len(timeless)} of {len(records)} events are not modeled because their onset or"
+            f" duration is n/a (first event: line {min(timeless)}).",
         )
-        findings.tell(path, f"{what} {min(timeless)}) and are omitted.")
         records = [(line, record) for line, record in records if line not in timeless]
     rows = [
         row for line, record in records if (row := _row(path, line, record, findings)) is not None
@@ -259,19 +278,25 @@ def _read(path: Path, findings: Findings) -> list[_Row]:
         of = "all" if brief == len(rows) else f"{brief} of {len(rows)}"
         findings.tell(
             path,
-            f"{of} events have duration 0 and are modeled as impulses of area 1 s, as in SPM.",
+            (
+                f"{of} events have zero duration and are modeled as impulses with an area of 1 s,"
+                " as in SPM."
+            ),
         )
     if "\0" in read_text(path, encoding="utf-8-sig"):
-        fix = "Save the table as plain text in UTF-8."
+        fix = "Save the table as plain UTF-8 text."
         findings.refuse(
             path,
-            "the table contains NUL bytes, which some programs read as the end of a name",
+            (
+                "the events table contains NUL bytes, which some programs interpret as the end"
+                " of a name"
+            ),
             fix,
         )
     wide = next((line for line, record in records if "" in record), None)
     if wide is not None:
-        fix = "Each line must have as many cells as there are columns."
-        findings.refuse(path, f"line {wide} has more cells than there are columns", fix)
+        fix = "Each line must have the same number of cells as the header line."
+        findings.refuse(path, f"line {wide} has more cells than the header line", fix)
     return rows
 
 
@@ -285,8 +310,9 @@ def _without_repetitions(rows: Sequence[_Row], path: Path, findings: Findings) -
     if repeated:
         findings.tell(
             path,
-            f"{len(repeated)} of {len(rows)} events repeat onset, duration and trial_type of"
-            f" another event (first: line {repeated[0].line}); each event is modeled once.",
+            f"{len(repeated)} of {len(rows)} events have the same onset, duration and trial_type"
+            f" as another event (first event: line {repeated[0].line}). Each event is modeled"
+            " only once.",
         )
     _tell_overlaps([row for row in kept if row.trial_type in modeled], path, findings)
     return kept
@@ -301,15 +327,11 @@ def _tell_overlaps(rows: Sequence[_Row], path: Path, findings: Findings) -> None
         end = row.onset + row.duration
         latest[row.trial_type] = max(end, latest.get(row.trial_type, -math.inf))
     for name, events in overlapping.items():
-        overlap = (
-            "1 event of {} overlaps"
-            if len(events) == 1
-            else f"{len(events)} events of {{}} overlap"
-        )
         findings.tell(
             path,
-            f"{overlap.format(repr(name))} an earlier event of the same type (first: line"
-            f" {events[0].line}); their responses are added.",
+            f"events of trial type {name!r} overlap with earlier events of the same type"
+            f" ({len(events)} in total, the first in line {events[0].line}). The modeled responses"
+            " are summed.",
         )
 
 
@@ -324,10 +346,10 @@ def _row(
         onset is None or duration is None or duration < 0
     ):
         reason = (
-            f"line {line}: onset {record['onset']!r}, duration {record['duration']!r}; times in"
-            " seconds are expected"
+            f"the onset and duration in line {line} must be times in seconds, but are"
+            f" {record['onset']!r} and {record['duration']!r}"
         )
-        fix = "Specify both in seconds; a duration of 0 means a brief event."
+        fix = "Specify both values in seconds; use a duration of 0 for brief events."
     if fix and len(findings.problems) < 3:
         findings.refuse(path, reason, fix)
     return (
@@ -385,19 +407,19 @@ def is_long_enough(
     reason = ""
     if rows < needed:
         reason = (
-            f"{what} are too few: the linear model has {columns} regressors and needs {needed}"
-            " volumes"
+            f"the linear model has {columns} regressors and requires at least {needed} volumes,"
+            f" but the run has {what}"
         )
     elif run.events is None and rows // 2 * run.tr < _HALF_AT_REST - 1e-6:
         reason = (
-            f"{what} at a TR of {run.tr:g} s are too few: a run without events needs"
-            f" {2 * _HALF_AT_REST:g} s"
+            f"a run without events must last at least {2 * _HALF_AT_REST:g} s, but the run has"
+            f" {what} at a TR of {run.tr:g} s"
         )
     if reason:
         findings.refuse(
             run.bold,
             reason,
-            "Exclude the run (--task-id, --run-id), or use a smaller number for --dummy-scans.",
+            "Exclude the run (--task-id, --run-id), or remove fewer volumes with --dummy-scans.",
         )
     return not reason
 
@@ -489,8 +511,8 @@ def contrasts_of_runs(
         if 0 < fits < len(types):
             findings.tell(
                 where,
-                f"the contrast applies to {fits} of {len(types)} runs; the other runs lack at"
-                " least one of its trial types.",
+                f"the contrast is computed for {fits} of {len(types)} runs; the other runs lack"
+                " at least one of its trial types.",
             )
         elif not fits:
             unfit = True
@@ -500,20 +522,21 @@ def contrasts_of_runs(
                 findings.refuse_option(where, error.notice.why, error.notice.remedy)
                 continue
             names = ", ".join(name for weights in resolved.values() for name in weights)
-            reason = f"no run has all trial types of the contrast ({names})"
+            reason = f"no run contains all trial types of the contrast ({names})"
             findings.refuse_option(
                 where,
                 reason,
-                "Use trial types of the same run; a contrast compares trial types within a run.",
+                "Use trial types that occur in the same run; contrasts are computed within runs.",
             )
     for path, texts in fitting.items():
         if not texts and not unfit:
             reason = (
-                "none of the requested contrasts applies to the run, so there is no activation map"
+                "none of the requested contrasts can be computed for this run, so the run would"
+                " not have any activation maps"
             )
             with findings.about(entities_of(path).get("subject", ""), stem_of_echoes(path)):
                 findings.refuse(
-                    path, reason, "Exclude the run (--task-id, --run-id) or add a contrast."
+                    path, reason, "Exclude the run (--task-id, --run-id), or add a contrast."
                 )
             unfit = True  # the first of them tells enough
     return {
@@ -574,7 +597,9 @@ def is_estimable(
             contrast_vector(design, name, weights)
     except DesignError as error:
         fix = "Check onsets and durations, or choose other contrasts with --contrasts."
-        findings.refuse(run.events, f"the design matrix is not usable: {error}", fix)
+        findings.refuse(
+            run.events, f"the model cannot be estimated with this design matrix: {error}", fix
+        )
         return False
     return True
 
@@ -597,9 +622,9 @@ def tell_nyquist(run: BoldRun, settings: Settings, findings: Findings) -> None:
     if band and band[1] > highest * (1 + 1e-9):
         findings.tell(
             run.bold,
-            f"--band-pass ends at {band[1]:g} Hz, above the Nyquist frequency of the run"
-            f" ({highest:.3g} Hz at a TR of {run.tr:g} s); nothing is removed at the upper end of"
-            " the band.",
+            f"the upper limit of --band-pass ({band[1]:g} Hz) is above the Nyquist frequency of"
+            f" the run ({highest:.3g} Hz at a TR of {run.tr:g} s), so no high frequencies are"
+            " removed.",
         )
 
 
@@ -629,12 +654,15 @@ def can_be_split(
         room = _room_for_blocks(run, settings, dummies_of(run, settings))
         if modeled > room:
             most = fewer_units(events, run.tr, dummies, room)
-            text = f"{modeled} blocks cannot be estimated separately from {run.n_volumes} volumes"
+            text = (
+                f"{run.n_volumes} volumes are not enough to estimate {modeled} blocks separately"
+            )
             if most is None:
-                findings.tell(run.events, f"{text}; the evaluation skips split halves.")
+                findings.tell(run.events, f"{text}. Split-half analysis is skipped.")
                 return False
             findings.tell(
-                run.events, f"{text}; split halves are made of groups of consecutive blocks."
+                run.events,
+                f"{text}. Split halves are composed of groups of consecutive blocks instead.",
             )
             blocks = find_blocks(events, most)
             shares = response_shares(blocks, times, run.tr)
@@ -648,12 +676,15 @@ def can_be_split(
     if few and len(few) < len(counts):
         findings.tell(
             run.events,
-            "conditions excluded from split halves, which need two blocks inside the run:"
-            f" {', '.join(few)}.",
+            "split-half analysis requires at least two blocks per condition within the run and"
+            f" excludes these conditions: {', '.join(few)}.",
         )
     elif few:
-        what = f"no condition has two blocks inside the run: {', '.join(few)}"
-        findings.tell(run.events, f"{what}; the evaluation skips split halves.")
+        what = (
+            "split-half analysis requires at least two blocks per condition within the run, but"
+            f" no condition has two: {', '.join(few)}"
+        )
+        findings.tell(run.events, f"{what}. Split-half analysis is skipped.")
     return not few or len(few) < len(counts)
 
 
@@ -665,11 +696,11 @@ def _has_segments(
 
     reason = ""
     if not segment_count(run.n_volumes - dummies, n_seeds, run.tr):
-        reason = "the run is too short for split halves; the evaluation skips split halves."
+        reason = "split-half analysis is skipped because the run is too short."
     elif LEAST_SEGMENTS * n_seeds > _room_for_blocks(run, settings, dummies_of(run, settings)):
         reason = (
-            f"{run.n_volumes} volumes are too few for split halves with {n_seeds} seeds and these"
-            " filters; the evaluation skips split halves."
+            f"split-half analysis is skipped because {run.n_volumes} volumes are not enough for"
+            f" {n_seeds} seeds and the requested temporal filters."
         )
     if reason:
         findings.tell(run.bold, reason)
@@ -734,7 +765,7 @@ def read_model(
             confounds = [name for name in columns if not name.startswith(_NO_CONFOUND)]
             return list(map(_weighted, contrasts)), confounds
     except OSError as error:
-        refused = [f"the file cannot be read ({error.strerror})"]
+        refused = [f"the model file cannot be read ({error.strerror})"]
     except (
         ValueError,
         ArithmeticError,
@@ -743,9 +774,12 @@ def read_model(
         AttributeError,
         RuntimeError,
     ) as error:
-        refused = [f"not a BIDS Stats Model ({error!r})"]
+        refused = [f"the file is not a valid BIDS Stats Model ({error!r})"]
     for why in refused:
-        fix = "Change the model (docs/recipes/stats_model.md), or fit the results with fitlins."
+        fix = (
+            "Change the model as described in docs/recipes/stats_model.md, or fit it to the"
+            " super-resolved series with FitLins."
+        )
         findings.refuse_option(f"--model {path}", why, fix)
     return [], []
 
@@ -771,12 +805,15 @@ def _asks_more(
     node = nodes[0]
     runs = {bold.name: entities_of(bold) for bold in types}
     if not runs:
-        yield "no run has events that the model could use; select runs of a task, or omit --model"
+        yield (
+            "the model requires runs with events, but no selected run has events. Select task"
+            " runs, or omit --model"
+        )
         return
     if [each.level for each in nodes] != ["run"]:
         yield (
-            f"the levels are {', '.join(each.level for each in nodes)}; only the level run is"
-            " supported"
+            "only the run level is supported, but the model has the levels"
+            f" {', '.join(each.level for each in nodes)}"
         )
     for key, labels in chosen.items():
         named = [{key: str(label)} for label in labels]
@@ -785,13 +822,16 @@ def _asks_more(
         ]
         if out:
             yield (
-                f"Input excludes {out[0]} by {key}; select the same runs, for example with"
-                " --task-id"
+                f"the model Input excludes {out[0]} by {key}. Select the same runs on the command"
+                " line, for example with --task-id"
             )
     if len({tuple(map(own.get, node.group_by)) for own in runs.values()}) < len(runs):
-        yield "GroupBy joins runs; bids-sr fits each run separately"
+        yield "GroupBy combines several runs, but bids-sr fits each run separately"
     if {"type": "glm", **node.model, "x": []} != {"type": "glm", "x": []}:
-        yield f"Model has {', '.join(node.model)}; only X and the Type glm are supported"
+        yield (
+            "only X and Type glm are supported in Model, but the file contains"
+            f" {', '.join(node.model)}"
+        )
     convolved: list[str] = []
     for instruction in node.transformations["instructions"]:
         inputs = [name for name in instruction["input"] if name.startswith(_TYPE)]
@@ -803,16 +843,21 @@ def _asks_more(
             convolved += inputs
         elif instruction != {"name": "Factor", "input": ["trial_type"]}:
             name = instruction["name"]
-            yield f"transformation {name} is not supported, or not with these inputs"
+            yield f"the transformation {name} is not supported, or not supported with these inputs"
     columns = list(map(str, node.model["x"]))
     for where, names in (("X", columns), ("Convolve", convolved)):
         if absent := every - {one for name in names for one in matching(every, name)}:
-            yield f"{where} lacks {', '.join(sorted(absent))}; all trial types are expected"
+            yield (
+                f"{where} must include all trial types, but {', '.join(sorted(absent))} are"
+                " missing"
+            )
     if strange := [name for name in columns if not _COLUMN.fullmatch(name)]:
-        yield f"X has columns that are neither trial types nor confounds: {', '.join(strange)}"
+        yield (
+            f"X contains columns that are neither trial types nor confounds: {', '.join(strange)}"
+        )
     for instruction in contrasts:
         if instruction.get("test") != "t" or not every >= {*instruction["condition_list"]}:
-            yield f"contrast {instruction['name']} is not a t test of trial types"
+            yield f"contrast {instruction['name']} is not a t-test of trial types"
 
 
 _BRIEF_S = 0.5  # shorter events may be too weak for nilearn's sampling of them

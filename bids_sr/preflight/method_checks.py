@@ -61,8 +61,8 @@ def check_pretrained(superres: SuperRes, findings: Findings) -> None:
     sound = [file for file, reason in reasons.items() if not reason]
     reasons |= dict(zip(sound, _networks_refuse(sound), strict=True))
     fix = (
-        "Specify the .safetensors file of a model. Its card (.json, the same name) must be in the"
-        " same directory, and both files must be unchanged."
+        "Specify the .safetensors file of a model. Its model card (a .json file with the same"
+        " name) must be in the same directory, and both files must be unmodified."
     )
     refuse_all(
         findings,
@@ -73,8 +73,8 @@ def check_pretrained(superres: SuperRes, findings: Findings) -> None:
         if changes:
             findings.refuse_option(
                 f"--set {' '.join(map(str, changes))}",
-                f"{changes[0].method} is not trained, because its model is given with --pretrained"
-                f" {file}",
+                f"{changes[0].method} is not trained because its model is loaded from"
+                f" --pretrained {file}, so this training setting has no effect",
                 "Omit one of the two options.",
             )
 
@@ -143,11 +143,12 @@ def tell_recipe(superres: SuperRes, findings: Findings) -> None:
     if superres.recipe != "paper" or superres.model_source == "reuse":
         return
     limited = superres.max_train_minutes is not None
-    until = " until --max-train-minutes stops the training" * limited
+    until = " until --max-train-minutes is reached" * limited
     text = (
-        f"trained as published{until}: VGG-19 features without squared error, all slices, no early"
-        " stopping. Held-out accuracy cannot be reported. The earlier --recipe paper, also in"
-        " settings files, is now --recipe paper-mse."
+        f"the model is trained as published{until}: the loss uses VGG-19 features without squared"
+        " error, all slices are used for training, and training is not stopped early. Held-out"
+        " accuracy is therefore not reported. The former --recipe paper is now named --recipe"
+        " paper-mse, also in settings files."
     )
     for name in superres.learned:
         if get_method(name).needs_vgg and pretrained_for(superres, name) is None:
@@ -162,7 +163,7 @@ def tell_vgg19(superres: SuperRes, findings: Findings) -> None:
             kept = "" if superres.vgg_weights else f" (stored by {VGG19_COMMAND})"
             findings.tell(
                 f"--sr-method {name} --recipe {superres.recipe}",
-                f"VGG-19 weights are read from {weights}{kept}.",
+                f"VGG-19 weights are loaded from {weights}{kept}.",
             )
 
 
@@ -199,12 +200,19 @@ def _check_slices(superres: SuperRes, run: BoldRun, findings: Findings) -> None:
             name in superres.run_trained or pretrained_for(superres, name) is not None
         ):
             continue
-        why = "is a 3D method" if ndim == 3 else "is trained with held-out slices"
+        why = "is a 3D method" if ndim == 3 else "requires held-out slices for training"
         fix = (
             "Use only baselines (--sr-method bspline zerofill), or a slice-wise method with"
             " --pretrained MODEL."
         )
-        findings.refuse(run.bold, f"the run has a single slice, and {name} {why}", fix)
+        findings.refuse(
+            run.bold,
+            (
+                f"super-resolution by {name} is not possible because the run has a single slice,"
+                f" but {name} {why}"
+            ),
+            fix,
+        )
 
 
 def check_card(
@@ -245,7 +253,7 @@ def _check_patches(settings: Settings, run: BoldRun, findings: Findings) -> None
         if recipe_label not in method.recipes:
             findings.refuse(
                 f"--sr-method {name} --recipe {superres.recipe}",
-                f"{name} does not have this recipe",
+                f"this training recipe is not available for {name}",
                 f"Use --recipe {' or '.join(method.recipes)}.",
             )
             continue
@@ -255,16 +263,17 @@ def _check_patches(settings: Settings, run: BoldRun, findings: Findings) -> None
             continue
         sides = " × ".join(map(str, recipe.flat_patch))
         fits = other in method.recipes and get_recipe(method, other).fits(x, y)
-        first = f"use --recipe {other}, or " if fits else ""
-        if any(change.field == "patch" for change in changes_of(superres.recipe_changes, name)):
-            first = f"use a smaller --set {name}.patch, or "
         whole = "dcnet" if run.factor[2] == 1 else "tv --recipe fast"
-        fix = f"{first}choose a method that is trained on whole slices: {whole}."
+        fix = f"Choose a method that is trained on whole slices ({whole})."
+        if any(change.field == "patch" for change in changes_of(superres.recipe_changes, name)):
+            fix += f" Alternatively, use a smaller patch size for --set {name}.patch."
+        elif fits:
+            fix += f" Alternatively, use --recipe {other}."
         findings.refuse(
             f"{run.bold} with --sr-method {name} --recipe {superres.recipe}",
-            f"patches of {sides} voxels do not fit into the slices of {x} × {y} voxels (at the"
-            " high resolution)",
-            fix[:1].upper() + fix[1:],
+            f"the training patches of {sides} voxels are larger than the slices of {x} × {y}"
+            " voxels at the high resolution",
+            fix,
         )
 
 
@@ -278,9 +287,9 @@ def _why_no_name(name: str) -> str:
     ''
     """
     if not (name.isascii() and name.isalnum()):
-        return f"{name!r} contains characters other than letters and digits"
+        return f"the name {name!r} contains characters other than letters and digits"
     if kind_of(name) != "method" or name in {each.replace("-", "") for each in offered_methods()}:
-        return f"{name!r} is the name of a series of bids-sr"
+        return f"the name {name!r} is reserved for a series computed by bids-sr"
     return ""
 
 
@@ -309,11 +318,11 @@ def with_compared(
     runs = [run for subject in subjects for run in subject.runs]
     if len(runs) > 1 and (files := [path for _, path, _ in named_files if path.is_file()]):
         fix = (
-            "Select its run (--participant-label, --task-id, --run-id), or specify a directory of"
-            " BIDS derivatives."
+            "Select the corresponding run (--participant-label, --task-id, --run-id), or specify"
+            " a BIDS derivatives directory."
         )
         names = ", ".join(run.stem for run in runs[:4]) + (" …" if len(runs) > 4 else "")
-        reason = f"{files[0].name} is one series, and {len(runs)} runs are selected ({names})"
+        reason = f"{files[0].name} is a single series, but {len(runs)} runs are selected ({names})"
         findings.refuse_option("--compare", reason, fix)
         return tuple(subjects)
     out = []
@@ -324,12 +333,15 @@ def with_compared(
                 or "none"
             )
             fix = (
-                f"Specify the file (--compare {name}=FILE), or the directory that contains the"
+                f"Specify the file with --compare {name}=FILE, or the directory that contains the"
                 " sub-… directories."
             )
             findings.refuse_option(
                 f"--compare {name}={path}",
-                f"the directory contains no series of a selected run (series found: {there})",
+                (
+                    "the directory does not contain a series for any of the selected runs"
+                    f" (series found: {there})"
+                ),
                 fix,
             )
     for subject in subjects:
@@ -365,7 +377,7 @@ def _another_run(run: BoldRun, settings: Settings, findings: Findings) -> BoldRu
     )
     if chosen is not None:
         text = (
-            f"series that other programs computed from {run.bold.name} are compared with this run,"
+            f"series that other programs computed from {run.bold.name} are compared with this run"
             " below the acquired Nyquist frequency."
         )
         findings.tell(chosen.bold, text)
@@ -383,25 +395,37 @@ def _named_well(
         if why := _why_no_name(name):
             taken = f"{', '.join(BASELINES)}, {', '.join(offered_methods())}, raw, measured"
             findings.refuse_option(
-                option, why, f"Choose another name of letters and digits, except {taken}."
+                option,
+                why,
+                (
+                    "Choose another name that consists of letters and digits. These names are"
+                    f" reserved: {taken}."
+                ),
             )
         elif names.count(name) > 1:
             findings.refuse_option(
-                option, f"the name {name} is used twice", "Use a different name for each series."
+                option,
+                f"the name {name} is used for several series",
+                "Use a different name for each series.",
             )
         if not path.exists():
-            findings.refuse_option(option, "file or directory not found", "Check the path.")
+            findings.refuse_option(
+                option, "the file or directory was not found", "Check the path."
+            )
         elif label and path.is_file():
             findings.refuse_option(
                 option,
-                f"desc-{label} selects a series of a directory, but the path is a file",
-                f"Remove :desc-{label}.",
+                f"desc-{label} selects one series in a directory, but the path is a file",
+                f"Remove :desc-{label} from the option.",
             )
     if ACQUIRED_BAND not in settings.superres.series:
         fix = f"Add {ACQUIRED_BAND} to --sr-method."
         findings.refuse_option(
             "--compare",
-            f"{ACQUIRED_BAND}, which represents the acquired series, is not among the series",
+            (
+                f"--compare requires {ACQUIRED_BAND}, which represents the acquired series in the"
+                " comparison"
+            ),
             fix,
         )
     return len(findings.problems) == before
@@ -441,8 +465,8 @@ def _found_in(
     if not mine:
         findings.tell(
             folder,
-            f"the directory contains no series of {run.stem}; this run is not compared with"
-            f" {name}.",
+            f"the directory does not contain a series for {run.stem}, so this run is not compared"
+            f" with {name}.",
         )
         return None
     chosen = (
@@ -452,7 +476,7 @@ def _found_in(
         there = ", ".join(sorted({f"desc-{entities_of(path).get('desc', '')}" for path in mine}))
         findings.refuse(
             folder,
-            f"the directory contains no series of {run.stem} with desc-{label}",
+            f"the directory does not contain a desc-{label} series for {run.stem}",
             f"Available: {there}.",
         )
         return None
@@ -473,8 +497,8 @@ def _found_in(
         )
         findings.refuse(
             folder,
-            f"several series match {run.stem}: {listed}",
-            f"Choose one: {fix}.",
+            f"several series in this directory match {run.stem}: {listed}",
+            f"Select one of these series with {fix}.",
         )
         return None
     return native[0]

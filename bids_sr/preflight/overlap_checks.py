@@ -36,11 +36,17 @@ def check_overlap(
         findings.refuse_option(f"--overlap {' '.join(names)}", *_why_unknown(names, mapped))
         return
     for bold, conditions in without.items():
-        many = f"{len(conditions)} conditions are mapped ({', '.join(conditions) or 'none'})"
+        mapped_text = ", ".join(conditions) or "none"
         if names:
-            text = f"{many}, not {' and '.join(names)}: their overlap is not drawn."
+            text = (
+                f"the overlap of {' and '.join(names)} is not drawn for this run because its"
+                f" mapped conditions are {mapped_text}."
+            )
         else:
-            text = f"{many}: no overlap is drawn. Select two of them with --overlap A B."
+            text = (
+                f"the run has {len(conditions)} mapped conditions ({mapped_text}), so no overlap"
+                " is drawn. Select two conditions with --overlap A B."
+            )
         findings.tell(bold, text, code="option")
 
 
@@ -48,11 +54,16 @@ def _why_unknown(names: Sequence[str], mapped: Sequence[str]) -> tuple[str, str]
     """Return reason and remedy for conditions that no run maps."""
     unknown = [name for name in names if camel(name) not in mapped]
     if not unknown:
-        return "no run maps both conditions", "choose two conditions of one run"
+        return "the two conditions are not mapped in the same run", (
+            "choose two conditions that are mapped in the same run"
+        )
     listed = ", ".join(mapped) or "none"
-    why = f"no run maps {' or '.join(unknown)}; conditions mapped against rest: {listed}"
+    why = (
+        f"no run contains the contrast of {' or '.join(unknown)} against rest (mapped conditions:"
+        f" {listed})"
+    )
     fix = (
         nearest_name(unknown[0], mapped)
-        or "choose two of these, or add the missing conditions to --contrasts"
+        or "choose two of these conditions, or add the missing conditions to --contrasts"
     )
     return why, fix

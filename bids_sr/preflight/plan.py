@@ -281,13 +281,17 @@ def dry_run_text(plan: Plan, settings: Settings) -> str:
         ]
     for subject in (each for each in plan.subjects if each.controls):
         lines.append(
-            f"sub-{subject.label}: only high-resolution scans; volumes are measured per session"
+            f"sub-{subject.label}: only high-resolution scans were found; volumes are"
+            " measured per session"
         )
         lines += [
             "  " + ", ".join(scan.highres.name for scan in session) for session in subject.controls
         ]
     for subject in (each for each in plan.subjects if each.lowres):
-        lines.append(f"sub-{subject.label}: low-resolution scans only, --pretrained model applied")
+        lines.append(
+            f"sub-{subject.label}: only low-resolution scans were found; the --pretrained"
+            " model is applied"
+        )
         lines += ["  " + ", ".join(scan.path.name for scan in scans) for scans in subject.lowres]
     for subject in (each for each in plan.subjects if not each.has_scans):
         lines.append(f"sub-{subject.label}: T1w {subject.t1w[0].name if subject.t1w else 'none'}")
@@ -325,7 +329,10 @@ def _cost_table(cost: Estimate, slower: float = 1.0) -> list[str]:
             f"  {stage:<{wide}}{time:16.1f}{memory:12.1f}"
             for (stage, memory), time in zip(shown, [*minutes, sum(minutes)], strict=True)
         ),
-        "  Memory of a stage: its largest step. Total memory: all processes at the same time.",
+        (
+            "  The memory of each stage is the maximum across its steps. The total includes all"
+            " parallel processes."
+        ),
     ]
 
 
@@ -347,16 +354,18 @@ def _advice(plan: Plan, settings: Settings) -> list[str]:
     advice = []
     if settings.superres.run_trained and not all(run.calibration for run in runs):
         advice.append(
-            "add a high-resolution run of 20 or more volumes (same session, slices and task)."
-            " Such a run may improve the result: docs/acquire.md"
+            "to improve super-resolution, consider acquiring a high-resolution calibration run"
+            " of at least 20 volumes with the same slices and task in the same session (see"
+            " docs/acquire.md)."
         )
     if not any(run.truth is not None for run in runs):
-        tested = "only the self-test at half the resolution is possible"
+        tested = "only the self-test at half the resolution can be performed"
         if any(run.factor[2] != 1 for run in runs):
-            tested = "accuracy is not tested"
+            tested = "accuracy cannot be measured"
         advice.append(
-            f"without a high-resolution reference, {tested}. Use --retrospective to downsample"
-            " these runs, super-resolve them and compare the result with the originals."
+            f"without a high-resolution reference, {tested}. To measure accuracy, use"
+            " --retrospective, which downsamples the runs, super-resolves them and compares the"
+            " results with the original runs."
         )
     return advice
 
@@ -396,7 +405,9 @@ def _run_lines(run: BoldRun, subject: Subject, plan: Plan, settings: Settings) -
     )
     calibration = "none"
     if (found := run.calibration) is not None:
-        task = "" if found.events is None else f", its task ({found.events.name}) regressed out"
+        task = (
+            "" if found.events is None else f", with the task ({found.events.name}) regressed out"
+        )
         calibration = (
             f"{found.bold.name}, {found.n_volumes} volumes of {_times(found.zooms)} mm{task}"
         )
@@ -408,7 +419,13 @@ def _run_lines(run: BoldRun, subject: Subject, plan: Plan, settings: Settings) -
     lines.append(f"  super-resolution: {_choice_text(run, settings)}")
     contrasts = plan.contrasts.get(run.bold, {})
     if run.events is None:
-        return [*lines, f"  no events: connectivity of the seeds {', '.join(contrasts)}"]
+        return [
+            *lines,
+            (
+                "  no events: seed-based connectivity is computed for the seeds"
+                f" {', '.join(contrasts)}"
+            ),
+        ]
     shown = (
         name if dict(w) == {name: 1} else f"{name} = {_formula(w)}"
         for name, w in contrasts.items()
@@ -423,14 +440,15 @@ def _choice_text(run: BoldRun, settings: Settings) -> str:
     why = []
     if superres.auto and superres.thins_slices:
         why.append(
-            "tv, because slices become thinner; the other defaults, srgan and sbl, work in plane"
+            "the default method is tv because the slices become thinner; srgan and sbl are"
+            " slice-wise methods"
         )
     elif superres.auto and run.pair is None:
-        why.append("srgan needs a T2*w pair, and none was found")
+        why.append("srgan requires a T2*w pair, but no pair was found")
     elif superres.auto and set(superres.learned) - set(names):
         why.append("a single slice is not enough to train a network")
     if run.factor[2] != 1 and (run.truth is not None or superres.baselines == "all"):
-        why.append(f"the baseline {SDMOD} is skipped because it works only in plane")
+        why.append(f"the baseline {SDMOD} is skipped because the slices become thinner")
     if settings.evaluation.retrospective is None:
         why.append(_why_factor(run, settings))
     reasons = f" ({'; '.join(why)})" if why else ""
@@ -469,8 +487,11 @@ def _why_factor(run: BoldRun, settings: Settings) -> str:
         return "factor from the --pretrained model"
     if run.calibration is not None:
         return "factor from the calibration run"
-    slices = f"slices stay {run.zooms[2]:.3g} mm"
-    return f"no pair or calibration run: default factor 2 in plane (--sr-factor); {slices}"
+    slices = f"{run.zooms[2]:.3g} mm"
+    return (
+        "default in-plane factor 2 because no pair or calibration run was found, slice thickness"
+        f" {slices}; use --sr-factor to choose another factor"
+    )
 
 
 def _times(values: Iterable[float], form: str = ".3g") -> str:
@@ -493,7 +514,9 @@ def _retrospective_line(run: BoldRun, subject: Subject, settings: Settings) -> s
         )
     size = f"{_times(made.shape)} voxels of {_times(made.zooms)} mm, {n_volumes} volumes"
     factor = _times(retrospective_factor(settings), "g")
-    return f"will be downsampled by {factor} ({settings.evaluation.retrospective}) to {size}"
+    return (
+        f"this run will be downsampled by {factor} ({settings.evaluation.retrospective}) to {size}"
+    )
 
 
 def _formula(weights: Mapping[str, float]) -> str:
@@ -525,6 +548,7 @@ def cost_text(plan: Plan, settings: Settings) -> str:
     on = "1 process" if workers == 1 else f"{workers} processes"
     return (
         f"{duration(cost.minutes * slower)} of wall-clock time with {on}{why},"
-        f" {cost.memory_gb:.1f} GB of memory, {cost.work_gb:.1f} GB of disk for intermediate files"
-        f" and {cost.output_gb:.1f} GB for results (level {settings.run.level})"
+        f" {cost.memory_gb:.1f} GB of memory, {cost.work_gb:.1f} GB of disk space for"
+        f" intermediate files and {cost.output_gb:.1f} GB for results (level"
+        f" {settings.run.level})"
     )

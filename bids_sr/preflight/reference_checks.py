@@ -16,7 +16,7 @@ def tell_unused_reference(
     for truth in truths:
         if truth.activations and truth.series is None:
             text = (
-                "known activation is compared only with maps of the linear model, so accuracy is"
-                " not measured. Add these maps with --activation cc glm."
+                "known activation can only be compared with maps from the linear model, so"
+                " accuracy is not measured. Add these maps with --activation cc glm."
             )
             findings.tell(str(truth.root), text, code="reference")

@@ -24,9 +24,10 @@ def check_tools(settings: Settings, findings: Findings) -> None:
     if absent:
         findings.refuse_option(
             "--anat-tools fsl",
-            f"FSL programs not found on the PATH: {', '.join(absent)}",
+            f"the FSL programs {', '.join(absent)} were not found on the PATH",
             "Install FSL (https://fsl.fmrib.ox.ac.uk/fsl/docs/) and add its bin directory to the"
-            " PATH, or omit the option: N4 and the template's mask are then used.",
+            " PATH. To use N4 bias field correction and the template brain mask instead of FSL,"
+            " omit the option.",
         )
 
 
@@ -42,8 +43,8 @@ def check_lesion_template(
     if subjects and not flair:
         findings.refuse_option(
             where,
-            "white-matter hyperintensities are segmented in FLAIR, and no participant has FLAIR"
-            " scans at two resolutions",
+            "white-matter hyperintensities are segmented on FLAIR scans, but no participant has"
+            " FLAIR scans at two resolutions",
             "Omit the option.",
         )
     space = next(iter(settings.preprocessing.templates), SPACES[0])
@@ -61,7 +62,7 @@ def check_lesion_references(
         return
     where = f"--wmh-reference {folder}"
     if not folder.is_dir():
-        findings.refuse_option(where, "there is no such directory", "Check the path.")
+        findings.refuse_option(where, "the directory was not found", "Check the path.")
         return
     concerned = [
         one for one in subjects if any(pair.contrast == "FLAIR" for pair in one.structural)
@@ -71,16 +72,21 @@ def check_lesion_references(
         expected = [reference_name(settings, one) for one in concerned]
         findings.refuse_option(
             where,
-            f"the directory contains no edited mask for these participants: {expected[0]}"
+            (
+                "the directory does not contain an edited lesion mask for the selected"
+                f" participants; the expected file name is {expected[0]}"
+            )
             if expected
             else "no participant has FLAIR scans at two resolutions",
-            "Give edited masks the names of the stored masks, or omit the option.",
+            "Name the edited masks like the masks written by bids-sr, or omit the option.",
         )
     for one in concerned:
         file = files[one.label]
         if file is not None and (why := _unfit_mask(file, stored_mask(settings, one))):
             findings.refuse_option(
-                str(file), why, "Edit a copy of the mask that an earlier run stored."
+                str(file),
+                why,
+                "Edit a copy of the lesion mask that was written by an earlier run.",
             )
 
 
@@ -98,15 +104,15 @@ def _unfit_mask(file: Path, stored: Path) -> str:
     except (UsageError, OSError, EOFError, ValueError, ImageFileError) as error:
         first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         reason = first_line.removeprefix(f"{file}: ")
-        return f"the file cannot be read as NIfTI ({reason})"
+        return f"the file cannot be read as a NIfTI image ({reason})"
     if data.ndim != 3:
-        return f"the image has {data.ndim} axes {data.shape}; a mask has 3"
+        return f"the image has {data.ndim} dimensions {data.shape}, but a 3D mask is expected"
     if stored.is_file():
         own, own_affine = load_image(stored)
         if not same_grid(data.shape, affine, own.shape, own_affine):
             return (
-                f"the grid {data.shape} differs in size or position from the grid {own.shape} of"
-                f" {stored}"
+                f"the mask grid {data.shape} differs in size or position from the grid"
+                f" {own.shape} of {stored}"
             )
     return ""
 
@@ -119,20 +125,25 @@ def _problem(file: Path, space: str) -> tuple[str, str] | None:
     from bids_sr.io.nifti import load_image
     from bids_sr.registration.ants import TemplateError, load_template
 
-    give = f"Specify a map of lesions in {space} (3D NIfTI, above 0 where lesions occur)."
+    give = (
+        f"Specify a lesion map in {space}, that is, a 3D NIfTI image with values above 0 where"
+        " lesions occur."
+    )
     if not file.is_file():
-        return "file not found", "Check the path."
+        return "the file was not found", "Check the path."
     try:
         data, affine = load_image(file)
     except (UsageError, OSError, EOFError, ValueError, ImageFileError) as error:
         first_line = (str(error).strip().splitlines() or [type(error).__name__])[0]
         reason = first_line.removeprefix(f"{file}: ")
-        return f"the file cannot be read as NIfTI ({reason})", give
+        return f"the file cannot be read as a NIfTI image ({reason})", give
     if data.ndim != 3:
-        return f"the image has {data.ndim} dimensions {data.shape}; 3 are expected", give
+        return (
+            f"the image has {data.ndim} dimensions {data.shape}, but a 3D image is expected"
+        ), give
     voxels = np.argwhere(data > 0)
     if not len(voxels):
-        return "the image is empty: no voxel is above 0", give
+        return "the image is empty: all voxel values are 0 or negative", give
     try:
         brain = load_template(space).mask
     except TemplateError:
@@ -142,6 +153,9 @@ def _problem(file: Path, space: str) -> tuple[str, str] | None:
     )
     within = ((at >= 0) & (at < brain.data.shape)).all(axis=1)
     if not brain.data[tuple(at[within].T)].any():
-        why = f"no voxel above 0 is in the brain of {space}: the image is in another space"
-        return why, f"{give} Choose another template with --output-spaces."
+        why = (
+            f"all voxels above 0 are outside the brain in {space}, so the image is probably in"
+            " another space"
+        )
+        return why, f"{give} To use another template, specify --output-spaces."
     return None

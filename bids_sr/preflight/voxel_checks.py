@@ -35,7 +35,9 @@ _STEEP = 1.4
 _WEAK = 0.18  # of the power at low frequencies; .19 and more at the edge of runs as acquired
 _LEAST = 24  # voxels along an axis, below which its spectrum has too few points
 _VOLUMES, _SLICES = 16, 16
-_NOT_THERE = "the acquired Nyquist frequency differs from the Nyquist frequency of the voxels"
+_NOT_THERE = (
+    "the acquired Nyquist frequency differs from the Nyquist frequency implied by the voxel size"
+)
 
 
 def refuse_phase(run: BoldRun, findings: Findings) -> None:
@@ -45,8 +47,11 @@ def refuse_phase(run: BoldRun, findings: Findings) -> None:
     if words & {"P", "PHASE"} and not words & {"M", "MAGNITUDE"}:
         findings.refuse(
             run.bold,
-            "phase image (ImageType in the sidecar), but the file is named as a magnitude image",
-            "Rename the file with part-phase, and add the magnitude image of the run.",
+            (
+                "the sidecar describes a phase image (ImageType), but the file is named as a"
+                " magnitude image"
+            ),
+            "Add part-phase to the file name, and add the magnitude image of the run.",
         )
 
 
@@ -55,25 +60,26 @@ def warn_of_header(run: BoldRun, findings: Findings) -> None:
     part = _number(run, "PartialFourier")
     if 0 < part < 1:
         text = (
-            f"PartialFourier is {part:g}: {_NOT_THERE}. Along phase encoding, one side of k-space"
-            f" ends at {max(2 * part - 1, 0):.0%} of the Nyquist frequency of the voxels; detail"
-            " above it is blurred, or derived from the other side."
+            f"PartialFourier is {part:g}, so {_NOT_THERE}. Along the phase-encoding direction, one"
+            f" side of k-space was acquired only up to {max(2 * part - 1, 0):.0%} of the implied"
+            " Nyquist frequency. Finer detail is blurred or estimated from the other side."
         )
         findings.warn(run.bold, text)
     for name, acquired, voxels in _acquired(run):
         text = (
-            f"{name} is {acquired:g} for {voxels:g} voxels: the acquired Nyquist frequency is"
-            f" {acquired / voxels:.0%} of the Nyquist frequency of the voxels. Detail above it is"
-            " interpolated, not measured."
+            f"{name} is {acquired:g}, but the image has {voxels:g} voxels along this axis. The"
+            f" acquired Nyquist frequency is therefore {acquired / voxels:.0%} of the Nyquist"
+            " frequency implied by the voxel size. Finer detail is interpolated, not measured."
         )
         findings.warn(run.bold, text)
     made = _number(run, "ReconMatrixPE")
     voxels = _voxels(run)[0]
     if made and made != voxels:
         text = (
-            f"ReconMatrixPE is {made:g}, but the image has {voxels} voxels along phase encoding:"
-            f" the image was resampled, cropped or padded. If it was resampled, {_NOT_THERE}, and"
-            " detail near the acquired Nyquist frequency is weak or missing."
+            f"ReconMatrixPE is {made:g}, but the image has {voxels} voxels along the"
+            " phase-encoding direction, so the image was resampled, cropped or padded. If it was"
+            f" resampled, {_NOT_THERE}, and detail near the acquired Nyquist frequency is weak or"
+            " missing."
         )
         findings.warn(run.bold, text)
 
@@ -121,17 +127,18 @@ def check_kspace(run: BoldRun, findings: Findings, *, forced: bool) -> None:
         findings.refuse_unless(
             forced,
             run.bold,
-            f"k-space is empty above {' and '.join(empty)} of the Nyquist frequency of the voxels:"
-            " the run was interpolated and contains no measured detail there to learn from",
-            "Reconstruct the run at the acquired matrix, without interpolation, or accept it with"
-            " --force.",
+            f"k-space is empty above {' and '.join(empty)} (in percent of the Nyquist frequency"
+            " implied by the voxel size). The run was interpolated, so there is no measured"
+            " detail to learn from",
+            "Reconstruct the run with the acquired matrix size and without interpolation, or"
+            " process the interpolated run with --force.",
         )
     elif weak and not said:  # else the header has said it
         text = (
-            f"at the edge of k-space, signal changes have {' and '.join(weak)} of the power at low"
-            " frequencies: the run was filtered, smoothed or resampled."
-            f" {_NOT_THERE[0].upper()}{_NOT_THERE[1:]}, and detail near it is weak or missing. Use"
-            " the run as acquired."
+            f"at the edge of k-space, the power of signal changes is only {' and '.join(weak)}"
+            " relative to low frequencies, so the run was probably filtered, smoothed or"
+            f" resampled. {_NOT_THERE[0].upper()}{_NOT_THERE[1:]}, and detail near the acquired"
+            " Nyquist frequency is weak or missing. Use the unprocessed run."
         )
         findings.warn(run.bold, text)
 
@@ -204,7 +211,7 @@ def check_data(plan: Plan, *, forced: bool = False) -> tuple[Notice, ...]:
         masks += [] if subject.precomputed is None else [subject.precomputed.mask]
         with findings.about(subject.label):
             for path in subject.images:
-                or_else = " Or use --calibration none." if path in calibrations else ""
+                or_else = " Alternatively, use --calibration none." if path in calibrations else ""
                 _check_image(path, findings, or_else, may_mask=path in compared)
             for path in dict.fromkeys(mask for mask in masks if mask is not None):
                 _check_mask(path, findings)
@@ -239,17 +246,22 @@ def _check_mean(run: BoldRun, findings: Findings) -> None:
     if negative > _NEGATIVE:
         findings.refuse(
             run.bold,
-            f"not a magnitude series: {negative:.0%} of the signal is negative, as after"
-            " subtraction of the mean, in percent signal change, or in a phase image",
-            "Use the series with its mean, as acquired or as written by fMRIPrep.",
+            f"{negative:.0%} of the voxel values are negative, so this is not a magnitude series."
+            " The mean may have been subtracted, values may be in percent signal change, or the"
+            " image may be a phase image",
+            (
+                "Use the series as acquired or as preprocessed by fMRIPrep, without removing its"
+                " mean."
+            ),
         )
     elif (padding := _padding([volumes[number] for number in numbers])) is not None:
         value, share = padding
         findings.refuse(
             run.bold,
-            f"{share:.0%} of the voxels have the value {value:g}, far outside the range of all"
-            " other voxels: padding, which would be treated as signal of the head",
-            "Replace this value by 0.",
+            f"{share:.0%} of the voxels have the value {value:g}, which is far outside the range"
+            " of all other voxels. These voxels are probably padding, but would be processed as"
+            " signal",
+            "Replace the padding value by 0.",
         )
 
 
@@ -281,9 +293,10 @@ def _check_anatomical(path: Path, findings: Findings) -> None:
         part = "all" if negative == 1 else f"{negative:.0%}"
         findings.refuse(
             path,
-            f"not a magnitude image: {part} of the signal is negative, as after inversion, with a"
-            " wrong scaling in the header, or in a phase image",
-            "Use the magnitude image as reconstructed by the scanner, or exclude this image.",
+            f"{part} of the voxel values are negative, so this is not a magnitude image. The"
+            " image may be inverted, its header may contain a wrong scaling factor, or it may be"
+            " a phase image",
+            "Use the magnitude image reconstructed by the scanner, or exclude this image.",
         )
 
 
@@ -302,25 +315,28 @@ def _check_mask(path: Path, findings: Findings) -> None:
 
         voxel_ml = abs(float(np.linalg.det(nb.load(path).affine[:3, :3]))) / 1000  # type: ignore[attr-defined]
     except READ_ERRORS as error:
-        fix = "Copy the file again from its source (compare size and checksum)."
+        fix = "Copy the file again from its source, and compare file size and checksum."
         findings.refuse(path, f"the brain mask is truncated or corrupt ({error})", fix)
         return
     inside = int(np.count_nonzero(values > 0))
     reason = ""
     if inside < _MASK_VOXELS:
         reason = (
-            f"the brain mask contains {inside} voxel{'s' * (inside != 1)}; at least {_MASK_VOXELS}"
-            " are expected"
+            f"the number of voxels in the brain mask is {inside}, but at least {_MASK_VOXELS}"
+            " voxels are expected"
         )
     elif inside == values.size:
         reason = "the brain mask covers the whole field of view"
     elif inside * voxel_ml > LARGEST_BRAIN_ML:
         reason = (
-            f"the brain mask has {inside * voxel_ml:.0f} ml; a brain has at most"
-            f" {LARGEST_BRAIN_ML:g} ml"
+            f"the volume of the brain mask is {inside * voxel_ml:.0f} ml, but human brains are at"
+            f" most {LARGEST_BRAIN_ML:g} ml"
         )
     if reason:
-        fix = "Compare the mask with its image and run that program again, or omit --derivatives."
+        fix = (
+            "Compare the mask with its image and rerun the program that created it, or omit"
+            " --derivatives."
+        )
         findings.refuse(path, reason, fix)
 
 
@@ -346,9 +362,9 @@ def _check_image(
             count += 1
     except READ_ERRORS as error:
         reason = (
-            f"the file is truncated or corrupt: reading failed in volume {count + 1} ({error})"
+            f"the file is truncated or corrupt: volume {count + 1} could not be read ({error})"
         )
-        fix = f"Copy the file again from its source (compare size and checksum).{or_else}"
+        fix = f"Copy the file again from its source, and compare file size and checksum.{or_else}"
         findings.refuse(path, reason, fix)
         return
     fix = f"Convert the DICOM images again, or exclude this image.{or_else}"
@@ -356,25 +372,26 @@ def _check_image(
         where = (
             ""
             if count == 1
-            else f" in {len(not_finite)} of {count} volumes, {_numbers(not_finite)}"
+            else f" in {len(not_finite)} of {count} volumes ({_numbers(not_finite)})"
         )
         fix = (
-            "Convert the image again without masking by NaN, or replace these voxels by"
+            "Convert the image again without NaN masking, or replace NaN and infinite values by"
             f" 0.{or_else}"
         )
-        findings.refuse(path, f"voxels are NaN or infinite{where}", fix)
+        findings.refuse(path, f"the image contains NaN or infinite values{where}", fix)
     elif len(flat) == count:
         findings.refuse(path, "the image is constant: all voxels have the same value", fix)
     elif flat:
         findings.refuse(
             path,
-            f"{len(flat)} of {count} volumes {'is' if len(flat) == 1 else 'are'} constant,"
-            f" {_numbers(flat)}",
+            f"constant volumes were found ({len(flat)} of {count} volumes, {_numbers(flat)})",
             fix,
         )
     elif count > 1 and len(sums) == 1:
         findings.refuse(
-            path, f"all {count} volumes are identical: the signal does not change over time", fix
+            path,
+            f"all {count} volumes are identical, so the signal does not change over time",
+            fix,
         )
 
 
@@ -394,7 +411,7 @@ def _volumes(path: Path) -> Iterator[np.ndarray]:
     # a header that was read has none
     slope, intercept = float(image.dataobj.slope), float(image.dataobj.inter)
     if not np.isfinite([slope, intercept]).all():
-        raise ValueError("the scaling in the header is not finite")
+        raise ValueError("the scaling factor in the image header is not finite")
     size = int(np.prod(shape[:3])) * dtype.itemsize
     with _open(path) as stream:
         _exactly(stream, int(image.dataobj.offset))
@@ -418,7 +435,7 @@ def _check_range(values: np.ndarray, slope: float, intercept: float) -> None:
             np.isfinite(ends).all()
             and not np.isfinite((ends * slope + intercept).astype(np.float32)).all()
         ):
-            raise ValueError("the scaling in the header makes voxel values overflow")
+            raise ValueError("voxel values overflow with the scaling factor in the image header")
 
 
 def _open(path: Path) -> BinaryIO:
@@ -434,7 +451,7 @@ def _exactly(stream: BinaryIO, size: int) -> bytearray:
     while filled < size:
         got = stream.readinto(view[filled : filled + _CHUNK])  # type: ignore[attr-defined]
         if not got:
-            raise EOFError(f"{size - filled} bytes are missing")
+            raise EOFError(f"the file is truncated: {size - filled} bytes are missing")
         filled += got
     return buffer
 
@@ -465,23 +482,27 @@ def _check_truth(run: BoldRun, findings: Findings) -> None:
     ]
     together = correlation(*changes)
     fix = (
-        "Specify the high-resolution series of this run with --truth, or ignore the reference"
+        "Specify the high-resolution reference of this run with --truth, or ignore the reference"
         " with --truth none."
     )
     if alike < _ALIKE:
-        what = (
-            f"the image differs from {run.bold.name} (correlation {alike:.2f}; at least {_ALIKE:g}"
-            " expected): another head, or not aligned"
+        reason = (
+            f"the downsampled reference differs from {run.bold.name} (correlation {alike:.2f},"
+            f" but at least {_ALIKE:g} is expected). The reference may be misaligned or belong to"
+            " another participant"
         )
-        findings.refuse(measured.bold, f"after downsampling, {what}", fix)
+        findings.refuse(measured.bold, reason, fix)
     elif together < _TOGETHER:
         reason = (
-            f"the time series do not match {run.bold.name} (correlation {together:.2f}; at least"
-            f" {_TOGETHER:g} expected): another run"
+            f"the time series do not match {run.bold.name} (correlation {together:.2f}, but at"
+            f" least {_TOGETHER:g} is expected). The reference may belong to another run"
         )
         findings.refuse(measured.bold, reason, fix)
     elif not 1 / _MOST_GAIN < gain < _MOST_GAIN:  # effects are compared in signal units
-        reason = f"the signal is {gain:.2g} times the signal of {run.bold.name}: different units"
+        reason = (
+            f"the signal is {gain:.2g} times the signal of {run.bold.name}, so the units are"
+            " probably different"
+        )
         findings.refuse(
             measured.bold,
             reason,
@@ -516,7 +537,9 @@ def _check_compared(run: BoldRun, findings: Findings) -> None:
                 volumes, _some_volumes(compared.bold, numbers, compared.axis_order), run.affine
             )
         except ComparedError as error:
-            findings.refuse(compared.bold, str(error), "Compare the series with the run.")
+            findings.refuse(
+                compared.bold, str(error), "Check that the series was computed from this run."
+            )
             continue
         if refused := refusal_of(seen):
             findings.refuse(compared.bold, *refused)

@@ -76,8 +76,12 @@ def call(
     """
     seconds = _SECONDS if seconds is None else seconds
     if shutil.which(program) is None:
-        fix = "run the command on a login node, or use --print-only, or omit --use-plugin"
-        raise SlurmError(f"{program} not found", "SLURM is not installed on this computer", fix)
+        fix = "run the command on a login node, use --print-only, or omit --use-plugin"
+        raise SlurmError(
+            f"the command {program} was not found",
+            "SLURM is not installed on this computer",
+            fix,
+        )
     try:
         name = getpass.getuser()
     except (KeyError, OSError):  # a user that no list knows
@@ -97,7 +101,9 @@ def call(
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return subprocess.CompletedProcess(words, 1, "", f"timed out after {seconds:.0f} s")
+        return subprocess.CompletedProcess(
+            words, 1, "", f"the command timed out after {seconds:.0f} s"
+        )
 
 
 def submit(arguments: Sequence[str]) -> str:
@@ -105,8 +111,8 @@ def submit(arguments: Sequence[str]) -> str:
     out = _answer("sbatch", *arguments)
     number = job_number(out)
     if _NUMBER.fullmatch(number) is None:
-        fix = "check with squeue whether the job was submitted"
-        raise SlurmError("sbatch returned no job number", out.strip() or "no output", fix)
+        fix = "use squeue to check whether the job was submitted"
+        raise SlurmError("sbatch did not return a job number", out.strip() or "no output", fix)
     return number
 
 
@@ -185,7 +191,7 @@ def _answer(program: str, *arguments: str) -> str:
     done = call(program, *arguments)
     if done.returncode:
         said = done.stderr.strip() or done.stdout.strip() or "no output"
-        fix = "correct the reported problem, then retry"
+        fix = "correct the reported problem and try again"
         raise SlurmError(f"{program} failed with exit code {done.returncode}", said, fix)
     return done.stdout
 
@@ -250,9 +256,11 @@ _HEADS = ("participant", "state", "exit", "starts", "minutes", "job", "why")
 CANCELLED_FILE = "cancelled.txt"
 _TAIL_BYTES = 20_000
 _BEFORE_RETRY = {
-    "refused": "Correct the problem reported in the log; then ",
-    "left-out": "Correct the data named in the log, or accept the skipped runs; then ",
-    "killed": "The most frequent cause is lack of memory: add --mem SIZE. ",
+    "refused": "Correct the problem that is reported in the log. Then ",
+    "left-out": (
+        "Correct the data that are listed in the log, or continue without the skipped runs. Then "
+    ),
+    "killed": "The most frequent cause is insufficient memory, so add --mem SIZE. ",
 }
 
 
@@ -475,11 +483,11 @@ def failures(fates: Sequence[Fate], output_dir: Path) -> list[Notice]:
     for fate in failed:
         label = fate.participant.removeprefix("sub-")
         had, gets = map(_room, (fate.request, enlarged(fate.request, fate.code, fate.seen_mb)))
-        again = f"{_BEFORE_RETRY.get(fate.code, '')}{retry} resumes with {gets}."
+        again = f"{_BEFORE_RETRY.get(fate.code, '')}{retry} resumes processing with {gets}."
         notices.append(
             Notice(
                 what=fate.participant,
-                why=f"{CODES[fate.code][0]}; resources of the job: {had} per start",
+                why=f"{CODES[fate.code][0]} (resources requested per start of the job: {had})",
                 remedy="" if fate.code == "absent" else again,  # a retry would miss it, too
                 subject="" if fate.participant == GROUP else label,
                 code=fate.code,

@@ -44,33 +44,41 @@ class Request(Checked):
 class Site(Checked):
     """Where and how jobs run; an empty text is the site's own."""
 
-    partition: str = option("", "--partition NAME", "partition (default: the site's)")
-    account: str = option("", "--account NAME", "account (default: the site's)")
-    qos: str = option("", "--qos NAME", "qos (default: the site's)")
+    partition: str = option(
+        "", "--partition NAME", "SLURM partition (default: the default partition of the cluster)"
+    )
+    account: str = option(
+        "", "--account NAME", "SLURM account (default: the default account of the cluster)"
+    )
+    qos: str = option(
+        "", "--qos NAME", "SLURM quality of service (default: the default of the cluster)"
+    )
     container: str = option(
         "",
         "--container IMAGE",
-        "Apptainer or Singularity image that is used instead of the installed program",
+        "Apptainer or Singularity image to use instead of the installed program",
     )
     setup: str = option(
         "",
         "--setup FILE",
-        "file of shell commands that each job runs first, such as module load; afterwards bids-sr"
-        " must be on the PATH",
+        "file with shell commands to run at the start of each job, such as module load. After"
+        " these commands, bids-sr must be on the PATH",
         type=section.folder,
     )
     requeues: int = option(
         3,
         "--requeues N",
-        "maximum number of requeues of a task that reaches its time limit",
+        "maximum number of times that a job is requeued after reaching its time limit",
         least=0,
     )
-    program: str = option("bids-sr", help="installed command, used if there is no container")
+    program: str = option(
+        "bids-sr",
+        help="name or path of the installed command, used if no container is specified",
+    )
     binds: tuple[str, ...] = option(
         (),
-        help="directories and files that are mounted in the container in addition to those for"
-        " data,"
-        " output and work",
+        help="additional directories and files to mount in the container, besides the data,"
+        " output and working directories",
     )
 
     @property
@@ -191,8 +199,8 @@ def load(path: Path) -> Submission:
         return Submission(**values)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, UsageError) as error:
         fix = (
-            "use the version that submitted the jobs, or move the directory away; squeue shows the"
-            " jobs"
+            "use the version of bids-sr that submitted the jobs, or move the directory away. To"
+            " see the jobs, use squeue"
         )
         raise UsageError(f"{path} cannot be read", str(error), fix) from error
 
@@ -310,7 +318,7 @@ def minutes_of(text: str) -> int:
     if match is None:
         raise UsageError(
             f"--time {text}",
-            "not a valid time",
+            "the time limit is not in a valid format",
             "write minutes, hours:minutes:seconds or days-hours",
         )
     first, second, third = (int(match[name] or 0) for name in "abc")
@@ -322,7 +330,9 @@ def minutes_of(text: str) -> int:
         seconds = first * 60 + second
     if seconds == 0:
         raise UsageError(
-            f"--time {text}", "the time must be above 0", "specify minutes, or omit the option"
+            f"--time {text}",
+            "the time limit must be greater than 0",
+            "specify the time in minutes, or omit the option",
         )
     return math.ceil(seconds / 60)
 
@@ -348,22 +358,29 @@ def choose(spec: str, tasks: int) -> tuple[tuple[int, ...], int]:
     """
     ranges, percent, limit = spec.replace(" ", "").partition("%")
     if percent and not (limit.isascii() and limit.isdigit() and int(limit)):
-        raise _unreadable(spec, f"{limit!r} is not a number of simultaneous tasks")
+        raise _unreadable(spec, f"{limit!r} is not a valid number of simultaneous tasks")
     indices: set[int] = set()
     for part in ranges.split(",") if ranges else ():
         match = _PART.fullmatch(part) if part.isascii() else None
         if match is None:
-            raise _unreadable(spec, f"{part!r} is neither a task nor a range of tasks")
+            raise _unreadable(
+                spec, f"{part!r} is neither a task number nor a range of task numbers"
+            )
         first, last, step = int(match[1]), int(match[2] or match[1]), int(match[3] or 1)
         if first < 1 or last > tasks or first > last or step < 1:
-            raise _unreadable(spec, f"{part!r} is not within the tasks 1 to {tasks}")
+            raise _unreadable(spec, f"{part!r} is outside the range of task numbers, 1 to {tasks}")
         indices.update(range(first, last + 1, step))
     return tuple(sorted(indices or range(1, tasks + 1))), int(limit or 0)
 
 
 def _unreadable(spec: str, why: str) -> UsageError:
     return UsageError(
-        f"--array {spec}", why, "write 1-10, or 3,5, or 1-20:2; append %4 for 4 simultaneous tasks"
+        f"--array {spec}",
+        why,
+        (
+            "write 1-10, or 3,5, or 1-20:2. To limit the number of simultaneous tasks to 4,"
+            " append %4"
+        ),
     )
 
 

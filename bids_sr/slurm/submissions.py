@@ -153,19 +153,19 @@ def check_words(site: Site, paths: Sequence[Path]) -> list[str]:
     for name, value in site.asked.items():
         if _WORD.fullmatch(value) is None:
             wrong.append(
-                f"--{name} {value}: not a valid name. Check it with `sinfo` or ask your"
-                " administrator."
+                f"--{name} {value}: the name is not valid. Check the name with `sinfo`, or ask"
+                " the administrator of the cluster."
             )
     for path in map(str, paths):
         if re.search(r"[\\\x00-\x1f\x7f\ud800-\udfff]", path):  # the last: no character of UTF-8
             wrong.append(
-                f"{path!r}: SLURM does not accept backslashes or control characters in a path."
+                f"{path!r}: SLURM does not support backslashes or control characters in paths."
                 " Rename the directory."
             )
         elif site.container and set(path) & set(",:"):
             wrong.append(
-                f"{path}: containers do not accept commas or colons in a path. Rename the"
-                " directory."
+                f"{path}: container bind mounts do not support commas or colons in paths. Rename"
+                " the directory."
             )
     return wrong
 
@@ -174,7 +174,7 @@ def require(problems: Sequence[str]) -> None:
     """Raise `UsageError` with every problem, if there is any."""
     if problems:
         many = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        raise UsageError("\n".join([f"{many}; no job was submitted.", *problems]))
+        raise UsageError("\n".join([f"{many} found; no jobs were submitted.", *problems]))
 
 
 _PATIENCE_S = 900.0
@@ -206,9 +206,11 @@ def overview(output_dir: Path) -> Overview:
     """
     known = submissions(output_dir)
     if not known:
-        what = f"{output_dir}: no submissions found (no file logs/slurm/*/submission.json)"
-        fix = "check the path, or submit jobs: bids-sr-slurm DIR OUT"
-        raise UsageError(what, "no jobs were submitted with this output directory", fix)
+        what = (
+            f"{output_dir}: no submitted jobs were found (logs/slurm/*/submission.json is missing)"
+        )
+        fix = "check the path, or submit jobs with bids-sr-slurm DIR OUT"
+        raise UsageError(what, "no jobs were submitted for this output directory", fix)
     queue = job_states.queue([each.job_name for each in known])
     every = {each.id: {fate.participant: fate for fate in fates(each, queue)} for each in known}
     counted = [each for each in known if not _unused(each, every[each.id])]
@@ -312,9 +314,9 @@ def retries(
     ids = set(chosen)
     failed = {fate.participant: fate for fate in seen.failed if not ids or fate.participant in ids}
     if strangers := sorted(ids - set(failed)):
-        fix = "see `bids-sr-slurm status OUT`"
+        fix = "run `bids-sr-slurm status OUT` to see which participants failed"
         raise UsageError(
-            f"{' '.join(strangers)}: nothing to retry",
+            f"{' '.join(strangers)}: there is nothing to retry",
             "only failed participants can be retried",
             fix,
         )
@@ -359,7 +361,11 @@ def _group_again(seen: Overview, mem: float | None, minutes: int | None) -> tupl
     fate = next((fate for fate in seen.fates if fate.participant == GROUP), None)
     old = seen.group_origin
     if fate is None or old is None or fate.state is not State.FAILED:
-        raise UsageError("nothing to retry", "no job failed", "see `bids-sr-slurm status OUT`")
+        raise UsageError(
+            "there is nothing to retry",
+            "the group-level job did not fail",
+            "run `bids-sr-slurm status OUT` to see the state of all jobs",
+        )
     request = _request_again(fate, mem, minutes)
     made = replace(old, id=new_id(), jobs=(group_job(request),), printed=False)
     return made, (old.folder / "settings.toml").read_text(encoding="utf-8")
@@ -383,8 +389,12 @@ def cancel(seen: Overview, chosen: Iterable[str] = ()) -> list[str]:
     chosen_ids = set(chosen)
     opened = {f.participant: f.job for f in seen.fates if f.open and f.participant != GROUP}
     if strangers := sorted(chosen_ids - set(opened)):
-        what = f"{' '.join(strangers)}: nothing to cancel"
-        raise UsageError(what, "no pending or running job", "see `bids-sr-slurm status OUT`")
+        what = f"{' '.join(strangers)}: there is nothing to cancel"
+        raise UsageError(
+            what,
+            "these participants have no pending or running job",
+            "run `bids-sr-slurm status OUT` to see the state of all jobs",
+        )
     jobs = {job for name, job in opened.items() if not chosen_ids or name in chosen_ids}
     names = [name for name, job in opened.items() if job in jobs]
     marks = [(seen.origin[name], opened[name]) for name in names]
@@ -422,7 +432,7 @@ def wait(
         except job_states.SlurmError as error:
             if time.monotonic() - last_answer > _PATIENCE_S:
                 raise
-            say(f"SLURM does not respond; waiting: {error.notice.what}")
+            say(f"SLURM does not respond ({error.notice.what}); waiting for an answer")
             sleep(30)
             continue
         last_answer = time.monotonic()

@@ -51,7 +51,8 @@ argv += ["-w", str(folder / "work"), "--skip-bids-validation"]
 plan = check(parse_settings([*argv, *options]).resolved(run_uuid="x"))
 assert plan.problems == (), plan.problems
 lacks = check(parse_settings([*argv, *options, "--recipe", "paper"]).resolved(run_uuid="x"))
-assert [one.why for one in lacks.problems] == ["new-net does not have this recipe"], lacks
+reasons = [one.why for one in lacks.problems]
+assert reasons == ["this training recipe is not available for new-net"], lacks
 assert {"newnet", "newmaps"} < set(plan.series), plan.series
 asked = parse_settings([*argv, *options]).resolved(run_uuid="x")
 minutes = stage_minutes(asked)

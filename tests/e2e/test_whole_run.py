@@ -446,7 +446,7 @@ def test_the_sidecar_of_a_method_that_was_not_applied_says_so(finished):
         (func / "sub-01_task-tap_res-hr_desc-srgan_bold.json").read_text()
     )
     about = json.loads((primary.parents[1] / "dataset_description.json").read_text())
-    assert about["Name"].endswith("by zero filling (sbl was not applied)")
+    assert "zero-filled BOLD series of" in about["Name"]
     assert "sbl was not applied to sub-01_task-tap," in (finished.out / "CITATION.md").read_text()
     assert "Not super-resolved: sub-01_task-tap." in (primary.parents[1] / "README.md").read_text()
     assert "NOT super-resolved but zero filled: sub-01_task-tap" in " ".join(finished.text.split())

@@ -108,15 +108,15 @@ def test_an_atlas_of_templateflow_is_the_one_that_was_fetched(flow: Path) -> Non
     [
         (
             "Schaefer2018:100Parcels7Networks",
-            "is not in TemplateFlow's cache",
+            "was not found in the TemplateFlow cache",
             "desc='100Parcels7Networks'",
         ),
         (
             "Schaefer2018",
-            "unknown atlas Schaefer2018",
+            "the atlas Schaefer2018",
             "Choose one of Schaefer2018:100Parcels7Networks, Schae",
         ),
-        ("Gordon", "atlas Gordon is not in TemplateFlow", "atlas='Gordon'"),
+        ("Gordon", "atlas Gordon was not found in the TemplateFlow", "atlas='Gordon'"),
     ],
 )
 def test_an_atlas_that_is_not_there_is_refused_with_the_way_to_one(
@@ -133,7 +133,7 @@ def test_an_atlas_that_is_not_there_is_refused_with_the_way_to_one(
 def test_what_forbids_commercial_use_is_refused_by_name_and_a_file_is_the_users_own(
     named: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(UsageError, match="forbid commercial use") as caught:
+    with pytest.raises(UsageError, match="prohibits commercial use") as caught:
         find_atlas(named)
     assert "--atlas FILE" in caught.value.notice.remedy
     (tmp_path / "HarvardOxford.nii.gz").write_bytes(b"x")
@@ -145,15 +145,15 @@ def test_what_forbids_commercial_use_is_refused_by_name_and_a_file_is_the_users_
 @pytest.mark.parametrize(
     ("table", "why"),
     [
-        (None, "there is no mine_dseg.tsv beside it"),
-        ("", "or it is empty"),
-        ("index\tname\n", "has no labels"),
-        ("number\tname\n1\ta\n", "has no column index"),
-        ("index,name\n1,a\n", "has no column index and no column name"),
-        ("index\tname\nx\ta\n", "line 2: x is not a number"),
-        ("index\tname\n1.5\ta\n", "line 2: not an integer"),
-        ("index\tname\n1\t\n", "line 2: a label without a name"),
-        ("index\tname\n1\ta\n2\ta\n", "line 3: two labels have the name a"),
+        (None, "the label table mine_dseg.tsv of"),
+        ("", "is missing or empty"),
+        ("index\tname\n", "does not contain any labels"),
+        ("number\tname\n1\ta\n", "does not have the columns index"),
+        ("index,name\n1,a\n", "does not have the columns index and name"),
+        ("index\tname\nx\ta\n", "is not a number: x"),
+        ("index\tname\n1.5\ta\n", "the index is not an integer"),
+        ("index\tname\n1\t\n", "the name is missing"),
+        ("index\tname\n1\ta\n2\ta\n", "repeats the label name a"),
         (b"\xff\xfe\x00", "cannot be read"),
     ],
 )
@@ -187,13 +187,15 @@ def test_regions_and_seeds_are_those_of_the_atlas_and_groups_are_those_of_aal2(
     own = str(tmp_path / "mine.nii.gz")
     assert Activation(atlas=own, roi="hand", seeds=("here=Hand_L", "motor")).atlas == own
     assert region_labels("hand", own) == ("Hand_L", "Hand_R")
-    with pytest.raises(UsageError, match="motor is a group of labels of AAL2, but the atlas is"):
+    with pytest.raises(
+        UsageError, match="motor is a group of AAL2 labels, but the selected atlas is"
+    ):
         Activation(atlas=own, roi="motor")
-    with pytest.raises(UsageError, match="Precentral_L is not a region"):
+    with pytest.raises(UsageError, match="Precentral_L is not a known region"):
         Activation(atlas=own, roi="Precentral_L")
-    with pytest.raises(UsageError, match="a label of the atlas, NAME=LABEL"):
+    with pytest.raises(UsageError, match="an atlas label, NAME=LABEL"):
         Activation(atlas=own, seeds=("Precentral_L",))
-    with pytest.raises(UsageError, match="file not found:"):
+    with pytest.raises(UsageError, match="the atlas file"):
         Activation(atlas=str(tmp_path / "none.nii.gz"))
 
 

@@ -164,9 +164,12 @@ def test_grids_times_and_shifts_that_do_not_fit_are_refused(run, series, tmp_pat
     save_image(bold, away, tmp_path / "away.nii", tr=TR)
     save_image(bold[::2], affine, tmp_path / "coarse.nii", tr=TR)
     files = {
-        "short": (tmp_path / "short.nii", "83 volumes; its run has 84"),
-        "slow": (tmp_path / "slow.nii", "repetition time 3 s; its run has 2 s"),
-        "away": (tmp_path / "away.nii", "outer edges are up to 3 mm"),
+        "short": (tmp_path / "short.nii", "the series has 83 volumes, but its run has 84 volumes"),
+        "slow": (
+            tmp_path / "slow.nii",
+            "repetition time of the series is 3 s, but the repetition time of its run is 2 s",
+        ),
+        "away": (tmp_path / "away.nii", "outer edges are shifted by up to 3 mm"),
         "coarse": (tmp_path / "coarse.nii", "coarse: matrix 15×28×5 is coarser"),
         "shifted": (series["shifted"], r"\+1.00 voxels along x"),
     }

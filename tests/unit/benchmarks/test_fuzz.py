@@ -101,23 +101,23 @@ FOUND: dict[str, tuple[Callable[[BidsMaker], None], str, str]] = {
         "dataset_description.json",
         "a pipe, socket or device",
     ),
-    "data at infinity": (_offset, BOLD, "the header cannot be read"),
-    "bytes in a name": (_bytes_in_a_name, "\\xff", "not UTF-8 text"),
+    "data at infinity": (_offset, BOLD, "the image header cannot be read"),
+    "bytes in a name": (_bytes_in_a_name, "\\xff", "not valid UTF-8"),
     "more cells than columns": (
         _rows(*EVENTS, (25, 1, "thumb", 3, 4)),
         EVENTS_TSV,
-        "more cells than there",
+        "more cells than the header line",
     ),
     "NUL in a name": (_rows(*EVENTS, (25, 1, "th\0umb")), EVENTS_TSV, "NUL bytes"),
     "years after the run": (
         _rows(*EVENTS, (28, 1e9, "thumb")),
         EVENTS_TSV,
-        "more than one hour before or after",
+        "more than one hour before the start or after the end",
     ),
     "years before the run": (
         _rows((-1e9, 1, "thumb"), *EVENTS),
         EVENTS_TSV,
-        "more than one hour before or after",
+        "more than one hour before the start or after the end",
     ),
     "samples for events": (_rows(*MANY), EVENTS_TSV, "more than 50000 rows"),
     "two names for one": (
@@ -133,7 +133,7 @@ FOUND: dict[str, tuple[Callable[[BidsMaker], None], str, str]] = {
     "as quick as sound": (
         lambda maker: maker.bold(tr=0.001) and None,
         BOLD,
-        "not a time in seconds",
+        "must be a time in seconds",
     ),
 }
 

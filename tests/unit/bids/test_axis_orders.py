@@ -179,9 +179,9 @@ def test_a_run_and_its_pair_in_three_orders_are_one_case(maker: BidsMaker) -> No
     assert plain.pair is not None
     assert run.pair.factor == plain.pair.factor
     assert run.pair.orders == ((0, 2, 1), (1, 0, 2))
-    told = [notice for notice in found.notices if "first axis" in str(notice)]
+    told = [notice for notice in found.notices if "slice axis" in str(notice)]
     assert len(told) == 1
-    assert "the one voxel size that differs)" in str(told[0])
+    assert "the voxel size that differs from the other two" in str(told[0])
 
 
 def test_a_calibration_in_another_order_is_found(maker: BidsMaker) -> None:

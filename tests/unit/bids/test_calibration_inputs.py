@@ -67,7 +67,7 @@ def test_a_finer_run_is_found_and_is_no_run_itself(calibrated: BidsMaker) -> Non
     )
     assert run.factor == (2.0, 2.0, 1.0)
     assert (
-        "used as calibration run of sub-01_task-tap_bold.nii.gz and not super-resolved itself."
+        "used as calibration run for sub-01_task-tap_bold.nii.gz and is not super-resolved."
         in texts(found)
     )
 
@@ -79,7 +79,7 @@ def test_its_events_are_found_and_shown_in_the_plan(calibrated: BidsMaker) -> No
     (run,) = plan.subjects[0].runs
     assert run.calibration is not None
     assert run.calibration.events == calibrated.path(f"{CALIBRATION}_events.tsv", "func")
-    line = "calibration: sub-01_task-tap_acq-highres_bold.nii.gz, 20 volumes of 3×3×4 mm, its task"
+    line = "calibration: sub-01_task-tap_acq-highres_bold.nii.gz, 20 volumes of 3×3×4 mm, with"
     assert line in dry_run_text(plan, settings)
     none = settings_for(calibrated, "--calibration", "none")
     assert "calibration: none" in dry_run_text(check(none), none)
@@ -127,7 +127,7 @@ def test_it_can_be_named(calibrated: BidsMaker, option: str) -> None:
     by_itself = look(calibrated)
     assert by_itself.subjects[0].runs[0].calibration.bold == other
     assert (
-        "Other possible calibration runs: sub-01_task-tap_acq-highres_bold.nii.gz (choose"
+        "Other possible calibration runs are sub-01_task-tap_acq-highres_bold.nii.gz; select"
         in texts(by_itself)
     )
 
@@ -137,8 +137,9 @@ def test_none_takes_none_and_still_does_not_analyze_a_short_run(calibrated: Bids
     assert found.problems == []
     (run,) = found.subjects[0].runs
     assert run.calibration is None
-    assert "skipped, because the run has smaller voxels than other runs and no events." in texts(
-        found
+    assert (
+        "the run is skipped because it has smaller voxels than other runs and no events."
+        in texts(found)
     )
 
 
@@ -149,7 +150,7 @@ def test_a_long_finer_run_with_events_is_told_to_be_left_out_and_stays_with_none
     maker.events(CALIBRATION)
     found = look(maker)
     assert [run.stem for run in found.subjects[0].runs] == ["sub-01_task-tap"]
-    assert "to super-resolve this run, use --calibration none" in texts(found)
+    assert "To super-resolve this run as well, use --calibration none" in texts(found)
     alone = look(maker, "--calibration", "none", "--sr-method", "sbl", "--sr-factor", "2")
     assert [run.stem for run in alone.subjects[0].runs] == [
         "sub-01_task-tap_acq-highres",
@@ -212,19 +213,19 @@ def bad(maker: BidsMaker, **image: object) -> Path:
 BAD = {
     "voxels": (
         {"zooms": (4.0, 4.0, 4.0)},
-        "voxels are 4×4×4 mm, the voxels of the run 6×6×4 mm; the ratio is 1.5 and 1.5",
+        "run (6×6×4 mm) and of the calibration run (4×4×4 mm) is 1.5 and 1.5",
     ),
     "slices": (
         {"zooms": (3.0, 3.0, 2.0)},
-        "the slices are 2 mm apart, the slices of the run 4 mm",
+        "the slice spacing is 2 mm, but 4 mm in the run to be calibrated",
     ),
     "three volumes": (
         {"n_volumes": 3},
-        "3 steady-state volumes found; 8 are needed, 20 are recommended",
+        "3 steady-state volumes were found, but calibration requires at least 8",
     ),
     "elsewhere": (
         {"shift": (200.0, 0, 0)},
-        "covers 0% of the field of view of the run; at least 10% is needed",
+        "covers 0% of the field of view of the run, but at least 10% is required",
     ),
 }
 
@@ -238,7 +239,9 @@ def test_what_does_not_fit_is_told_and_if_it_was_named_refused(
     assert found.problems == []
     assert found.subjects[0].runs[0].calibration is None
     told = [str(notice) for notice in found.notices if notice.what == str(path)]
-    assert any(reason in text and "cannot calibrate" in text for text in told), told
+    assert any(
+        reason in text and ("cannot be used as its calibration run") in text for text in told
+    ), told
     (problem,) = look(maker, "--calibration", "highres").problems
     assert problem.what == str(path)
     assert reason in problem.why
@@ -247,7 +250,7 @@ def test_what_does_not_fit_is_told_and_if_it_was_named_refused(
 
 def test_dummies_that_are_known_do_not_count(calibrated: BidsMaker) -> None:
     (problem,) = look(calibrated, "--calibration", "highres", "--dummy-scans", "13").problems
-    assert "7 steady-state volumes found" in problem.why
+    assert "7 steady-state volumes were found" in problem.why
 
 
 def test_another_participants_run_is_refused(maker: BidsMaker) -> None:
@@ -255,7 +258,7 @@ def test_another_participants_run_is_refused(maker: BidsMaker) -> None:
     other = maker.bold("sub-02_task-tap_acq-highres", zooms=FINE, n_volumes=20)
     options = ("--calibration", str(other))
     (problem,) = look(maker, *options, "--participant-label", "01").problems
-    assert "the file belongs to sub-02; the selected participants are sub-01" in problem.why
+    assert "the file belongs to sub-02, but the selected participants are sub-01" in problem.why
     assert "same participant" in problem.remedy
     found = look(maker, *options)
     assert found.problems == []

@@ -100,7 +100,7 @@ def test_a_registration_to_the_anatomy_by_its_newer_name_is_known(data):
 def test_a_reference_by_its_newest_name_is_looked_at(data, name):
     path = prepared(data, version="26.0.0").root / f"{STEM}_{name}.nii.gz"
     nb.Nifti1Image(np.zeros((3, 4, 5), np.float32), np.eye(4)).to_filename(path)
-    assert f"{path}\n  why: the matrix is" in refusals(data)
+    assert f"{path}\n  why: the matrix size is" in refusals(data)
 
 
 def test_a_template_of_several_runs_is_no_field_map(data):
@@ -127,8 +127,11 @@ def test_motion_of_versions_that_kept_no_transforms_comes_from_their_table_and_i
         (False, True),
         (True, False),
     ]
-    assert "(written with `--output-spaces func`, and always since fMRIPrep 23.2.3)" in notices[0]
-    assert "always written since fMRIPrep 22.1" in notices[1]
+    assert (
+        "(fMRIPrep writes this file with `--output-spaces func`, and by default since version"
+        " 23.2.3)" in notices[0]
+    )
+    assert "fMRIPrep writes this file by default since version 22.1" in notices[1]
 
 
 def test_what_holds_for_all_runs_is_shown_once_with_their_number(data):
@@ -144,8 +147,8 @@ def test_what_holds_for_all_runs_is_shown_once_with_their_number(data):
     )
     assert shown.count(f"used from derivatives: {taken}") == 2
     assert (
-        "sub-01_task-rest_bold.nii.gz and 1 more: fMRIPrep 21.0.1 output has no head-motion"
-        " transforms" in shown
+        "sub-01_task-rest_bold.nii.gz and 1 more: the fMRIPrep 21.0.1 output does not include"
+        " head-motion transforms" in shown
     )
 
 
@@ -158,13 +161,16 @@ def test_what_is_missing_is_named_with_the_option_that_makes_it(data):
     ]:
         path.unlink()
     text = said(planned(data))
-    assert "no brain mask on the grid of the run (written with `--output-spaces func`" in text
+    assert (
+        "brain mask on the BOLD grid (fMRIPrep writes this file with `--output-spaces func`"
+        in text
+    )
     assert "no registration to T1w (always written since fMRIPrep 20.2, since 26.0" in text
     assert "no confounds (written with `--level full`, the default)" in text
     assert (
         "no tissue maps (label-{GM,WM,CSF}_probseg) (always written to the anat directory)" in text
     )
-    assert "(written with `--output-spaces MNI152NLin2009cAsym`)" in text
+    assert "(fMRIPrep writes these transforms with `--output-spaces MNI152NLin2009cAsym`)" in text
 
 
 def test_a_run_without_motion_and_table_is_made_here(data):
@@ -174,15 +180,19 @@ def test_a_run_without_motion_and_table_is_made_here(data):
     plan = planned(data)
     assert plan.problems == ()
     assert plan.subjects[0].runs[0].precomputed is None
-    assert "output has no head motion of this run (always written since fMRIPrep 22.1" in said(
-        plan
+    assert (
+        "output does not include motion estimates for this run (fMRIPrep writes this file by"
+        " default since version 22.1" in said(plan)
     )
 
 
 def test_a_run_of_which_there_is_nothing_is_said(data):
     maker = prepared(data)
     shutil.rmtree(maker.root / "sub-01" / "func")
-    assert "fMRIPrep 24.1.1 output has no files of this run; head motion" in said(planned(data))
+    assert (
+        "fMRIPrep 24.1.1 output does not include any files for this run, so head motion"
+        in said(planned(data))
+    )
 
 
 def test_a_table_without_its_json_is_used_and_said(data):
@@ -190,7 +200,7 @@ def test_a_table_without_its_json_is_used_and_said(data):
     (maker.root / f"{STEM}_desc-confounds_timeseries.json").unlink()
     plan = planned(data)
     assert run_of(plan).confounds is not None
-    assert "the mask of each component of aCompCor is unknown" in said(plan)
+    assert "the masks of the aCompCor components are unknown" in said(plan)
 
 
 def test_a_correction_whose_field_map_has_no_known_place_is_said(data):
@@ -278,7 +288,7 @@ def test_a_participant_that_the_folder_has_not_is_refused(data):
     data.subject("02")
     maker = prepared(data, "02")
     text = refusals(data, "-d", f"fmriprep={maker.root}", "--participant-label", "01")
-    assert f"no sub-01 in {maker.root} (found: sub-02)" in text
+    assert f"sub-01 was not found in {maker.root} (available participants: sub-02)" in text
 
 
 def test_of_several_participants_those_in_the_folder_go_on(data):
@@ -286,7 +296,7 @@ def test_of_several_participants_those_in_the_folder_go_on(data):
     prepared(data, "02")
     plan = planned(data)
     assert [subject.label for subject in plan.subjects] == ["02"]
-    assert "no sub-01 in" in str(plan.left_out["sub-01_task-tap"])
+    assert "sub-01 was not found in" in str(plan.left_out["sub-01_task-tap"])
 
 
 def test_two_folders_complete_one_another(data):
@@ -318,7 +328,7 @@ def test_a_file_that_is_needed_and_was_not_downloaded_is_named_with_the_command(
     maker = prepared(data)
     dangle(maker.root / name)
     text = refusals(data)
-    assert "the file is not downloaded: a link whose target is missing" in text
+    assert "the file content has not been downloaded: the symbolic link is broken" in text
     assert f"`datalad get {maker.root / name}`" in text
 
 
@@ -365,7 +375,10 @@ def test_sidecars_of_the_data_set_must_be_downloaded_too(data, name):
         path.write_text("{}")
     dangle(path)
     text = refusals(data, "--sr-method", "bspline")
-    assert f"{path}\n  why: the file is not downloaded: a link whose target is missing" in text
+    assert (
+        f"{path}\n  why: the file content has not been downloaded: the symbolic link is broken"
+        in text
+    )
 
 
 def test_the_sidecar_of_a_field_map_must_be_downloaded(data):
@@ -408,7 +421,7 @@ def test_pointers_in_place_of_files_are_not_downloaded_either(data, name, conten
     maker = prepared(data)
     (maker.root / name).write_text(content)
     text = refusals(data)
-    assert "the file is not downloaded: a pointer of" in text
+    assert "the file content has not been downloaded: the file is a" in text
     assert says in text
 
 
@@ -427,7 +440,7 @@ def test_of_several_folders_inside_that_of_fmriprep_is_proposed(data):
     _described(maker.root.parent / "outer" / "aroma", "fMRIPost-AROMA")
     maker.root.rename(maker.root.parent / "outer" / "fmriprep")
     outer = maker.root.parent / "outer"
-    assert f"Specify the directory inside this directory: {outer / 'fmriprep'}." in refusals(
+    assert f"Specify the fMRIPrep output directory {outer / 'fmriprep'}." in refusals(
         data, "-d", str(outer)
     )
 
@@ -437,8 +450,8 @@ def test_the_folder_of_another_program_proposes_the_one_beside_it(data):
     other = maker.root.parent / "aroma"
     _described(other, "fMRIPost-AROMA")
     text = refusals(data, "-d", str(other))
-    assert "the directory was written by fMRIPost-AROMA, not by fMRIPrep" in text
-    assert f"Specify the directory beside this directory: {maker.root}." in text
+    assert "the derivatives were generated by fMRIPost-AROMA, not by fMRIPrep" in text
+    assert f"Specify the fMRIPrep output directory {maker.root}." in text
 
 
 def test_the_data_set_proposes_its_own_derivatives(data):
@@ -446,14 +459,14 @@ def test_the_data_set_proposes_its_own_derivatives(data):
     inner = data.root / "derivatives" / "fmriprep"
     inner.parent.mkdir()
     maker.root.rename(inner)
-    assert f"Specify the directory inside this directory: {inner}." in refusals(
+    assert f"Specify the fMRIPrep output directory {inner}." in refusals(
         data, "-d", str(data.root)
     )
 
 
 def test_the_folder_of_a_participant_proposes_the_one_around_it(data):
     maker = prepared(data)
-    assert f"Specify the directory around this directory: {maker.root}." in refusals(
+    assert f"Specify the fMRIPrep output directory {maker.root}." in refusals(
         data, "-d", str(maker.root / "sub-01")
     )
 
@@ -466,8 +479,8 @@ def test_a_folder_of_smriprep_gives_its_anatomy(data):
     assert plan.problems == ()
     assert plan.subjects[0].precomputed is not None
     assert (
-        "sMRIPrep 1 output has no files of this run; head motion, registration, mask and confounds"
-        " are computed" in said(plan)
+        "the sMRIPrep 1 output does not include any files for this run, so head motion,"
+        " registration, brain mask and confounds are computed" in said(plan)
     )
 
 

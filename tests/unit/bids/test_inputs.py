@@ -157,7 +157,7 @@ def test_a_participant_without_bold_is_left_out_aloud(maker: BidsMaker, look: Lo
     assert "sub-02: no requested BOLD run" in texts(found)
     assert not found.problems
     asked = look(selection=Selection(participant_label=("02",)))
-    assert "no BOLD run found" in asked.problems[0].why
+    assert "no BOLD runs were found" in asked.problems[0].why
 
 
 def test_derivatives_are_not_indexed(maker: BidsMaker, look: Look) -> None:
@@ -260,13 +260,13 @@ class TestFilterFile:
     @pytest.mark.parametrize(
         ("content", "reason"),
         [
-            ({"bolt": {}}, "'bolt' is not a kind of image"),
-            ([1], "one query per kind of image"),
+            ({"bolt": {}}, "'bolt' is not an image type"),
+            ([1], "one query per image type"),
             ({"bold": {"nonsense": "x"}}, "does not occur in the dataset"),
             ({"bold": {"task": ["tap", "../.."]}}, "not a valid BIDS label"),
             (
                 {"bold": {"task": "nope"}},
-                "no BOLD run found in the dataset that passes --bids-filter-file",
+                "no BOLD runs in the dataset match the filters in --bids-filter-file",
             ),
         ],
     )
@@ -353,7 +353,7 @@ class TestPair:
         assert "differ by more than 10 %" in texts(refused)
         forced = look(superres=SuperRes(**labels, force=True))  # type: ignore[arg-type]
         assert not forced.problems
-        assert "accepted because of --force" in texts(forced)
+        assert "Processing continues because of --force" in texts(forced)
         assert forced.subjects[0].pairs[0].factor == (2.0, 2.0, 1.0)
 
     def test_phase_images_are_left_out(self, maker: BidsMaker, look: Look) -> None:
@@ -361,7 +361,9 @@ class TestPair:
         maker.star("sub-01_acq-highres_part-phase", (3.0, 3.0, 4.0))
         found = look()
         assert not found.problems
-        assert "part-phase is ignored; only magnitude images are used" in texts(found)
+        assert "the part-phase image is ignored because only magnitude images are used" in texts(
+            found
+        )
 
     def test_baselines_alone_need_no_pair(self, maker: BidsMaker, look: Look) -> None:
         maker.subject()
@@ -381,7 +383,7 @@ class TestPair:
         maker.star("sub-01_acq-lowres", (3.0, 3.0, 4.0))
         found = look(superres=SuperRes(methods=("bspline",), factor=2.0))
         assert not found.problems
-        assert "no pair is used" in texts(found)
+        assert "the T2*-weighted pair is not used" in texts(found)
 
     def test_which_series_need_a_pair(self) -> None:
         assert needs_pair(SuperRes(methods=("bspline", "inject"))) == ("inject",)
@@ -422,7 +424,7 @@ class TestHeaders:
         assert hd.repetition_time(self.header(tr=header_tr), None, found) is None
         (problem,) = found.problems
         assert said in problem.why
-        assert problem.remedy.startswith('Write "RepetitionTime": 2 ')
+        assert problem.remedy.startswith('Add "RepetitionTime": 2 ')
         found = Findings()
         assert hd.repetition_time(self.header(tr=header_tr), 2, found) == 2.0
         assert found.problems == []
@@ -431,7 +433,9 @@ class TestHeaders:
     def test_milliseconds_in_the_sidecar_are_named(self) -> None:
         found = Findings()
         assert hd.repetition_time(self.header(), 2000, found) is None
-        assert found.problems[0].remedy == 'Write "RepetitionTime": 2, if 2000 are milliseconds.'
+        assert found.problems[0].remedy == (
+            'If 2000 is in milliseconds, replace it with "RepetitionTime": 2.'
+        )
 
     @pytest.mark.parametrize("value", [None, 2000, "2", True, 0, -1, [2.0]])
     def test_no_repetition_time(self, value: object) -> None:
@@ -463,7 +467,7 @@ class TestHeaders:
     @pytest.mark.parametrize(
         ("sidecar", "text"),
         [
-            ({"SliceTiming": [0.0, 1.0]}, "2 entries; the image has 6 slices"),
+            ({"SliceTiming": [0.0, 1.0]}, "2 entries, but the image has 6 slices"),
             ({"SliceTiming": [0, 1, 2, 3, 4, 5.0]}, "outside the TR of 2 s"),
             ({"SliceTiming": "0 1"}, "not a list of times"),
             (
@@ -522,11 +526,11 @@ class TestHeaders:
 
 def test_participants_whose_labels_differ_in_case_are_told(maker: BidsMaker, look: Look) -> None:
     maker.subject("a1")
-    assert "upper and lower case" not in texts(look())
+    assert "differ only in case" not in texts(look())
     maker.subject("A1")
     found = look()
     assert found.problems == []
-    (notice,) = [each for each in found.notices if "upper and lower case" in each.why]
+    (notice,) = [each for each in found.notices if "differ only in case" in each.why]
     assert "participants A1 and a1" in notice.why
 
 
@@ -550,7 +554,7 @@ def test_few_slices_move_in_plane_only_and_that_is_said(
     maker.bold(zooms=(6.0, 6.0, thickness))
     found = look()
     assert len(found.subjects[0].runs) == 1
-    assert ("head motion is estimated only in plane" in texts(found)) == bool(said)
+    assert ("head motion is estimated in-plane only" in texts(found)) == bool(said)
     assert f"the run has {said}; " in texts(found) or not said
 
 
@@ -558,7 +562,7 @@ def test_of_a_matrix_too_narrow_nothing_else_is_asked(maker: BidsMaker, look: Lo
     maker.subject()
     maker.bold(zooms=(24.0, 6.0, 4.0), sidecar={"RepetitionTime": None}, tr=0.0)
     (problem,) = look().problems
-    assert "voxels; at least 4 are needed" in problem.why
+    assert "voxels, but at least 4 voxels are required" in problem.why
 
 
 def test_slice_timing_can_be_ignored(maker: BidsMaker, look: Look) -> None:
@@ -577,7 +581,7 @@ def test_magnitude_of_a_run_with_phase(maker: BidsMaker, look: Look) -> None:
     found = look()
     assert [run.stem for run in found.subjects[0].runs] == ["sub-01_task-tap_part-mag"]
     assert found.subjects[0].runs[0].events.name == "sub-01_task-tap_events.tsv"
-    assert "part-phase is ignored; only magnitude" in texts(found)
+    assert "the part-phase image is ignored because only magnitude" in texts(found)
 
 
 def test_t1w_several_or_none(maker: BidsMaker, look: Look) -> None:
@@ -585,7 +589,7 @@ def test_t1w_several_or_none(maker: BidsMaker, look: Look) -> None:
     maker.t1w("sub-01_run-2")
     found = look()
     assert len(found.subjects[0].t1w) == 2
-    assert "2 T1w images found; this image is used" in texts(found)
+    assert "2 T1w images were found; this image is used" in texts(found)
     for path in found.subjects[0].t1w:
         path.unlink()
     bare = look()

@@ -52,6 +52,6 @@ def test_the_new_input_is_found_and_checked(package: Path, tmp_path: Path) -> No
     maker.image(name, "func", zooms)
     assert told(package, maker).split() == [name, name]
     maker.image(name, "func", zooms, data=np.full((8, 8, 6), np.nan))
-    assert "voxels are NaN or infinite" in told(package, maker)
+    assert "contains NaN or infinite values" in told(package, maker)
     maker.image(name, "func", zooms, n_volumes=30)
-    assert "one 3D magnitude image is expected" in told(package, maker)
+    assert "a 3D magnitude image is expected" in told(package, maker)

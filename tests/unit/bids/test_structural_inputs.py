@@ -69,7 +69,10 @@ def test_any_subset_will_do_and_what_is_there_once_is_told(maker: BidsMaker) -> 
     maker.t1w()
     found = look(maker)
     assert [pair.contrast for pair in found.subjects[0].structural] == ["FLAIR"]
-    assert "T1w was found at one resolution only" in "\n".join(map(str, found.notices))
+    assert (
+        "T1w is not super-resolved because scans were found at one resolution only"
+        in "\n".join(map(str, found.notices))
+    )
 
 
 def test_acquisitions_can_be_named(maker: BidsMaker) -> None:
@@ -242,7 +245,7 @@ def test_one_model_a_method_is_taken_and_no_file_is_dropped(
     assert "and so is" in problem.why
     # attunet would have been trained instead
     (problem,) = look(maker, "--pretrained", str(first)).problems
-    assert "of the method unet, which is not in --sr-method" in problem.why
+    assert "a unet model, but --sr-method does not include this method" in problem.why
 
 
 @pytest.mark.parametrize(
@@ -250,7 +253,7 @@ def test_one_model_a_method_is_taken_and_no_file_is_dropped(
     [
         (
             {"channels": 2, "contrast": "T1w+T2w"},
-            "needs 2 contrasts (T1w+T2w); the participant has T1w+T2w+FLAIR",
+            "required by the model is 2 (T1w+T2w), but the participant has T1w+T2w+FLAIR",
         ),
         ({"contrast": "T1w+FLAIR+T2w"}, "contrast: the model was trained on T1w+FLAIR+T2w"),
         (
@@ -382,7 +385,9 @@ def test_scans_of_low_resolution_are_super_resolved_by_a_given_model(
     ]
     assert not [notice for notice in plan.warnings if "one resolution" in str(notice)]
     text = dry_run_text(plan, settings)
-    assert "sub-01: low-resolution scans only, --pretrained model applied" in text
+    assert (
+        "sub-01: only low-resolution scans were found; the --pretrained model is applied" in text
+    )
     assert "sub-01_T1w.nii.gz, sub-01_T2w.nii.gz, sub-01_FLAIR.nii.gz" in text
     graph = graph_of(settings, plan, "0")
     (prepared,) = placed_of(graph, "prepare_lowres")
@@ -416,7 +421,9 @@ def test_scans_of_low_resolution_stand_beside_pairs_and_controls(
         "sub-03_ses-b_T1w.nii.gz",
     ]
     assert not [text for text in map(str, found.notices) if "not super-resolved" in text]
-    assert "of 2 low-resolution T1w images this one is used" in "\n".join(map(str, found.notices))
+    assert ("2 low-resolution T1w images were found; this image is used") in "\n".join(
+        map(str, found.notices)
+    )
     assert (fourth.lowres, len(fourth.controls)) == ((), 1)
     assert {path.name for path in third.images} == {
         f"sub-03_ses-{session}_{contrast}.nii.gz"
@@ -428,7 +435,7 @@ def test_scans_of_low_resolution_stand_beside_pairs_and_controls(
     assert not plan.problems
     assert [subject.label for subject in plan.subjects] == ["01", "03"]
     notices = "\n".join(map(str, plan.warnings))
-    assert "sub-04: no low-resolution T2w and no FLAIR scan for the --pretrained model" in notices
+    assert "sub-04: the --pretrained model requires low-resolution" in notices
     assert len(placed_of(graph_of(settings, plan, "0"), "draw_lowres")) == 2
 
 
@@ -443,7 +450,10 @@ def test_scans_that_no_given_model_serves_are_refused_with_the_reason(
     size = {"resolution": {"lowres_mm": [5.5, 5.5, 5.5]}}
     (problem,) = look(maker, *method, str(model("similar", **size))).problems
     assert problem.what == "sub-01"
-    assert "5.5 x 5.5 x 5.5 mm (voxel volume at least 1.5 times as large)" in problem.why
+    assert (
+        "5.5 x 5.5 x 5.5 mm (their voxel volume must be at least 1.5 times as large)"
+        in problem.why
+    )
     aligned = str(model("aligned", anat_align="affine"))
     (problem,) = check(settings_for(maker, *method, aligned)).problems
     assert "these scans are aligned with --anat-align rigid" in problem.why

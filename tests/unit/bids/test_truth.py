@@ -127,7 +127,8 @@ def test_a_reference_in_the_data_set_that_does_not_fit_is_told_and_refuses_nothi
     assert plan.problems == ()
     assert plan.subjects[0].runs[0].truth is None
     assert any(
-        "no high-resolution reference is used for sub-01_task-tap: 29 volumes" in n.why
+        "this high-resolution reference cannot be used for sub-01_task-tap: the series has 29"
+        " volumes" in n.why
         for n in plan.warnings
     )
 
@@ -144,7 +145,7 @@ def test_a_reference_in_the_data_set_that_is_not_downloaded_is_told(
     plan = unasked(maker)
     assert plan.problems == ()
     assert plan.subjects[0].runs[0].truth is None
-    assert any(n.what == str(file) and "is not downloaded" in n.why for n in plan.warnings)
+    assert any(n.what == str(file) and "has not been downloaded" in n.why for n in plan.warnings)
 
 
 def test_a_reason_that_stops_several_runs_is_told_once(
@@ -159,7 +160,7 @@ def test_a_reason_that_stops_several_runs_is_told_once(
     (text,) = left_out_text(plan.left_out)
     assert "run-1, sub-02_task-tap_run-2, sub-02_task-tap_run-3" in text
     assert main(argv(maker, "--strict")) == 2
-    assert capsys.readouterr().err.count("no high-resolution reference of sub-02") == 1
+    assert capsys.readouterr().err.count("no high-resolution reference for sub-02") == 1
 
 
 def test_known_activation_is_no_reference_of_a_run_at_rest(maker: BidsMaker) -> None:
@@ -344,13 +345,19 @@ CASES = {
         spoil=_no_images,
         file="--truth",
         reason="no sub-… directory",
-        fix="A reference is sub-…/func",
+        fix="A reference is a high-resolution series named sub-…/func",
     ),
     "the run itself": Case(
-        spoil=_itself, file=TRUTH, reason="the file is the run itself", fix="another directory"
+        spoil=_itself,
+        file=TRUTH,
+        reason="the file is identical to the run",
+        fix="another directory",
     ),
     "a link to the run": Case(
-        spoil=_copied, file=TRUTH, reason="the file is the run itself", fix="another directory"
+        spoil=_copied,
+        file=TRUTH,
+        reason="the file is identical to the run",
+        fix="another directory",
     ),
     "another subject": Case(
         spoil=_other_subject,
@@ -361,14 +368,14 @@ CASES = {
     "another run": Case(
         spoil=_other_run,
         file="sub-01",
-        reason="reference of sub-01_task-tap found, only references of other runs",
+        reason="reference was found for sub-01_task-tap, only references for other runs",
         fix="of this run",
     ),
     "two series": Case(
         spoil=_two,
         file="sub-01",
         reason="several series match the reference",
-        fix="Keep one",
+        fix="Keep only one",
     ),
     "fewer volumes": Case(
         spoil=_fewer_volumes,
@@ -379,13 +386,13 @@ CASES = {
     "another repetition time": Case(
         spoil=_slower,
         file=TRUTH,
-        reason=f"repetition time 2 s; {TRUTH} has 1 s",
+        reason=f"repetition time of the series is 2 s, but {TRUTH} has 1 s",
         fix="correct the repetition time",
     ),
     "another matrix": Case(
         spoil=_other_matrix,
         file=TRUTH,
-        reason="matrix 24×24×6 is finer than the high resolution, 16×16×6"
+        reason="matrix size 24×24×6 is larger than the high-resolution matrix size 16×16×6"
         f" (matrix of {TRUTH} times 2×2×1)",
         fix="the high resolution of the run",
     ),
@@ -398,7 +405,7 @@ CASES = {
     "moved": Case(
         spoil=_moved,
         file=TRUTH,
-        reason="up to 1.5 mm (0.25 acquired voxels) apart; at most 0.3 mm",
+        reason="up to 1.5 mm (0.25 acquired voxels), but at most 0.3 mm",
         fix="same field of view",
     ),
     "another field of view": Case(
@@ -556,7 +563,7 @@ def test_a_reference_in_the_data_set_that_does_not_fit_by_its_voxels_is_told_and
     (left,) = plan.subjects[0].runs
     assert left.truth is None
     assert any(
-        "no high-resolution reference is used for sub-01_task-tap: " in notice.why
+        "this high-resolution reference cannot be used for sub-01_task-tap: " in notice.why
         for notice in plan.warnings
     )
     assert not any(notice.why == _USED for notice in plan.warnings)

@@ -21,11 +21,15 @@ def test_equal_intervals_give_the_repetition_time() -> None:
 @pytest.mark.parametrize(
     ("timing", "tr", "reason"),
     [
-        ([0.0, 2.0, 4.0, 14.0], None, "unequal intervals (2 s at the start, 10 s after volume 2)"),
-        ([0.0, 2.0, 4.0, 14.0], 2.0, "unequal intervals"),
-        ([0.0, 2.0, 4.0], None, "3 entries; the series has 4 volumes"),
-        ([0.0, 0.0, 2.0, 4.0], None, "unequal intervals"),
-        (REGULAR, 3.0, "one volume every 2 s, but RepetitionTime is 3 s"),
+        (
+            [0.0, 2.0, 4.0, 14.0],
+            None,
+            "intervals in VolumeTiming are not constant (2 s at the start, 10 s after volume 2)",
+        ),
+        ([0.0, 2.0, 4.0, 14.0], 2.0, "intervals in VolumeTiming are not constant"),
+        ([0.0, 2.0, 4.0], None, "3 entries, but the series has 4 volumes"),
+        ([0.0, 0.0, 2.0, 4.0], None, "intervals in VolumeTiming are not constant"),
+        (REGULAR, 3.0, "2 s according to VolumeTiming, but RepetitionTime is 3 s"),
         ("0 2 4 6", None, "not a list of times"),
     ],
 )

@@ -83,7 +83,7 @@ def test_a_call_without_steps_tells_what_it_does_not_use(line: str) -> None:
     asked = ["--clean-workdir", "--md-only-boilerplate", "--model", "model.json"]
     told = parse_settings(["in", "out", *line.split(), *asked]).resolved(run_uuid="x")
     assert told.run.without_effect == tuple(
-        (flag, "no effect with these settings") for flag in asked[:3]
+        (flag, "the selected settings do not use this option") for flag in asked[:3]
     )
 
 
@@ -156,8 +156,8 @@ def test_what_is_ignored_anyway_does_not_decide_on_results() -> None:
     settings = parse("--ignore fieldmaps slicetiming t2w").resolved(run_uuid="x")
     assert settings.preprocessing.ignore == ("slicetiming",)
     assert settings.run.without_effect == (
-        ("--ignore fieldmaps", "no effect with these settings"),
-        ("--ignore t2w", "no effect with these settings"),
+        ("--ignore fieldmaps", "the selected settings do not use this option"),
+        ("--ignore t2w", "the selected settings do not use this option"),
     )
     again = Settings.from_mapping(dataclasses.asdict(settings)).resolved(run_uuid="x")
     assert again == settings
@@ -200,7 +200,7 @@ def test_more_memory_than_the_machine_has_is_refused_with_both_units(
     assert dry("IN OUT participant --mem 1999", maker, tmp_path) == 2
     told = capsys.readouterr().err
     assert "--mem 1999" in told
-    assert "1999 GB exceed the 16.5 GB of this machine or job" in told
+    assert "1999 GB exceeds the 16.5 GB of this machine or job" in told
     assert "Use at most --mem-gb 16 (--mem-mb 16384)." in told
     assert dry("IN OUT participant --mem-mb 8000", maker, tmp_path) == 0
 
@@ -225,7 +225,7 @@ def test_other_names_of_the_field() -> None:
         parse("--output-spaces T1w func").preprocessing.spaces
     )
     assert fraction("0.25") == 0.25
-    assert "start or middle" in str(refusal_of("--slice-time-ref end"))
+    assert "neither start nor middle" in str(refusal_of("--slice-time-ref end"))
     assert "--echo-idx" in refusal_of("--echo 2").notice.remedy
     assert "--derivatives" in refusal_of("--anat-derivatives x").notice.remedy
 
@@ -272,7 +272,7 @@ def test_a_list_without_labels_is_refused(tmp_path: Path) -> None:
     """It would mean all."""
     (tmp_path / "none.txt").write_text("\n")
     for text in ("", ",", f"@{tmp_path}/none.txt"):
-        with pytest.raises(UsageError, match="contains no label"):
+        with pytest.raises(UsageError, match="does not contain any labels"):
             parse_settings([*FIRST, "--participant-label", text])
     assert f"{tmp_path}/absent cannot be read" in str(
         refusal_of(f"--participant-label @{tmp_path}/absent")
@@ -297,5 +297,5 @@ def test_filters_of_images_that_are_not_used_are_told(
     assert dry(f"IN OUT participant --bids-filter-file {path}", maker, tmp_path) == 0
     shown = " ".join(capsys.readouterr().out.split())
     for kind in ("fmap", "sbref", "roi"):
-        assert f"the filter of {kind} has no effect" in shown
-    assert "the filter of bold" not in shown
+        assert f"the filter for {kind} has no effect" in shown
+    assert "the filter for bold" not in shown

@@ -269,8 +269,9 @@ def test_a_full_disk_outside_the_steps_is_a_failure_in_words(
     assert "free on the file system" in shown
     assert "Traceback" not in shown
     assert call(work=DiskFullError(tmp_path / "b.html", 1_500_000)) == 1
-    assert f"{tmp_path}/b.html\n  why: no space left on the disk, or quota exceeded; 1.5 MB" in (
-        capsys.readouterr().err
+    assert (
+        f"{tmp_path}/b.html\n  why: no space is left on the disk, or the disk quota is exceeded."
+        " 1.5 MB" in (capsys.readouterr().err)
     )
 
 

@@ -119,9 +119,9 @@ def test_submission_status_retry_and_cancel(
     (tmp_path / "queue").write_text("")
     assert slurm_main.main(["status", out]) == 1
     text = capsys.readouterr().out
-    assert "sub-01\n  why: rejected; resources of the job: " in text
-    assert "  fix: Correct the problem reported in the log" in text
-    assert "sub-02\n  why: cancelled; " in text
+    assert "sub-01\n  why: rejected (resources requested per start of the job: " in text
+    assert "  fix: Correct the problem that is reported in the log" in text
+    assert "sub-02\n  why: cancelled (" in text
     assert (
         slurm_main.main(["retry", out, "--participant-label", "01", "--mem", "7G", "--print-only"])
         == 0
@@ -224,7 +224,7 @@ def test_memory_that_may_be_in_mb_is_refused(
         assert call("--mem", "8000") == 2
     else:
         assert slurm_main.main(["retry", str(tmp_path / "out"), "--mem", "8000"]) == 2
-    assert "Write 8000M or 8000G" in capsys.readouterr().err
+    assert "Specify 8000M or 8000G" in capsys.readouterr().err
 
 
 def test_tasks_that_may_be_requeued_do_not_clean_their_directory(
@@ -294,7 +294,7 @@ def test_slurm_that_is_not_there(
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        (("--setup", ""), "the path is empty"),
+        (("--setup", ""), "the path must not be empty"),
         (("--cpus", "0"), "--cpus: 0\n  why: expected at least"),
     ],
 )
@@ -315,7 +315,7 @@ def test_an_output_without_submissions(
     command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert slurm_main.main([command, str(tmp_path)]) == 2
-    assert "no submissions" in capsys.readouterr().err
+    assert "no submitted jobs" in capsys.readouterr().err
 
 
 def test_a_dry_run_writes_nothing(

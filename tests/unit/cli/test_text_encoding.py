@@ -21,5 +21,5 @@ def test_a_folder_with_accents_is_read_without_a_locale(tmp_path: Path) -> None:
     )
     text = (done.stdout + done.stderr).decode()
     assert done.returncode == 0, text
-    assert "not UTF-8" not in text
+    assert "not valid UTF-8" not in text
     assert "Données_ü" in text

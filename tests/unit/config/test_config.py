@@ -172,7 +172,7 @@ def test_a_file_that_is_no_toml_is_named(tmp_path: Path, content: bytes) -> None
     (tmp_path / "s.toml").write_bytes(content)
     with pytest.raises(UsageError, match=r"s\.toml") as refusal:
         read_toml(tmp_path / "s.toml")
-    assert "no TOML" in refusal.value.notice.why
+    assert "not valid TOML" in refusal.value.notice.why
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
@@ -215,31 +215,39 @@ def test_what_belongs_to_one_call_is_not_reused(tmp_path: Path) -> None:
         (
             Preprocessing,
             {"output_spaces": ("MNI 152",)},
-            "MNI 152: MNI 152 is not the name of a space",
+            "MNI 152: MNI 152 is not the name of an output space",
         ),
         (Preprocessing, {"output_spaces": ("func", "func")}, "duplicate space func"),
         (Preprocessing, {"output_spaces": ("A:res-02", "A:res-2")}, "duplicate space A:res-2"),
         (Preprocessing, {"output_spaces": ("A:2",)}, "expected res-LABEL or cohort-LABEL"),
-        (Preprocessing, {"output_spaces": ("T1w:res-2",)}, "omit res-2"),
+        (Preprocessing, {"output_spaces": ("T1w:res-2",)}, "res-2 must be omitted"),
         (Preprocessing, {"output_spaces": ("anat", "T1w")}, "duplicate space"),
         (Preprocessing, {"output_spaces": ("fsaverage5", "fsaverage:den-10k")}, "duplicate space"),
         (Preprocessing, {"output_spaces": ("fsaverage",)}, "fsnative or fsaverage:den-10k"),
         (Preprocessing, {"output_spaces": ("fsaverage:den-164k",)}, "Other densities"),
-        (Preprocessing, {"output_spaces": ("fsLR:den-32k",)}, "subcortical voxels that CIFTI"),
-        (Preprocessing, {"output_spaces": ("T1w:den-10k",)}, "den-10k is not valid after"),
+        (
+            Preprocessing,
+            {"output_spaces": ("fsLR:den-32k",)},
+            "subcortical voxels required for CIFTI",
+        ),
+        (
+            Preprocessing,
+            {"output_spaces": ("T1w:den-10k",)},
+            "den-10k is not a valid template modifier",
+        ),
         (Activation, {"smoothing": ()}, "at least one"),
         (Activation, {"smoothing": (5.0, -1.0)}, "at least 0"),
         (Activation, {"smoothing": (51.0,)}, "at most 50"),
-        (Activation, {"smoothing": (5.0, 5.04)}, "equal when rounded to 0.1"),
-        (Activation, {"thresholds": ("3.1", "fdr", "3.10")}, "equal when rounded to 0.1"),
+        (Activation, {"smoothing": (5.0, 5.04)}, "equal after rounding to 0.1"),
+        (Activation, {"thresholds": ("3.1", "fdr", "3.10")}, "equal after rounding to 0.1"),
         (Activation, {"kinds": ("ccc",)}, "cc, glm"),
-        (Activation, {"low_pass": 0.005}, "above the high-pass"),
+        (Activation, {"low_pass": 0.005}, "higher than the high-pass"),
         (Activation, {"thresholds": ("half",)}, "3.1"),
-        (Activation, {"band_pass": (0.1,)}, "expected two frequencies, the lower first"),
-        (Activation, {"band_pass": (0.1, 0.01)}, "expected two frequencies"),
+        (Activation, {"band_pass": (0.1,)}, "two frequencies in ascending order"),
+        (Activation, {"band_pass": (0.1, 0.01)}, "two frequencies in ascending order"),
         (Activation, {"band_pass": (0.0, 0.1)}, "above 0"),
-        (Activation, {"drift": "legendre"}, "legendre:N with N from 1 to 20"),
-        (Activation, {"drift": "legendre:0"}, "legendre:N with N from 1 to 20"),
+        (Activation, {"drift": "legendre"}, "legendre:N with N between 1 and 20"),
+        (Activation, {"drift": "legendre:0"}, "legendre:N with N between 1 and 20"),
         (Activation, {"drift": "spline"}, "cosine, or legendre:N"),
         (Activation, {"fd_censor": 0.0}, "above 0"),
         (Activation, {"enorm_censor": -1.0}, "above 0"),
@@ -280,7 +288,9 @@ def test_a_pass_band_and_polynomials_take_the_place_of_the_cut_offs() -> None:
 def test_a_refusal_tells_what_the_option_takes() -> None:
     with pytest.raises(UsageError) as refusal:
         Activation(smoothing=(51.0,))
-    assert "--smoothing MM takes: FWHM in mm, 0 for none" in refusal.value.notice.remedy
+    assert (
+        "--smoothing MM accepts: FWHM of the Gaussian smoothing kernels"
+    ) in refusal.value.notice.remedy
     assert "--help-all" in refusal.value.notice.remedy
 
 
@@ -424,8 +434,8 @@ def test_seeds_are_places_or_labels_of_the_atlas() -> None:
         ("Calcarine_L",),
         ("Calcarine_L", "Calcarine_R"),
     ]
-    with pytest.raises(UsageError, match="two seeds have the same name"):
+    with pytest.raises(UsageError, match="several seeds have the same name"):
         Activation(seeds=("v1=Calcarine_L", "v1=Calcarine_R"))
-    with pytest.raises(UsageError, match="a label of the atlas") as refused:
+    with pytest.raises(UsageError, match="an atlas label") as refused:
         Activation(seeds=("Calcarin_L",))
     assert "Calcarine_L" in str(refused.value)

@@ -100,7 +100,7 @@ def test_a_killed_run_is_taken_over_and_that_is_said(
     child.wait()
     with caplog.at_level(logging.WARNING), _held(tmp_path, "01"):
         assert "theirs" in caplog.text
-        assert "taken over" in caplog.text
+        assert "taking over the lock" in caplog.text
 
 
 def test_another_process_of_the_same_number_does_not_hold_the_lock(tmp_path: Path) -> None:
@@ -152,7 +152,7 @@ def test_a_run_that_lost_its_lock_stops(tmp_path: Path, caplog: pytest.LogCaptur
             while not told and time.monotonic() < until:
                 time.sleep(0.02)
         assert told
-        assert "another run has taken over" in caplog.text
+        assert "another run has taken over this lock" in caplog.text
         holder = _read_holder(path)
         assert holder is not None
         assert holder.run == "theirs"  # not removed by the one that lost it

@@ -78,19 +78,19 @@ def test_little_is_enough(tmp_path: Path) -> None:
         ('plugin = "SLURM"\n[plugin_args]\nsbatch_args = 1', "expected a value of type list"),
         (
             'plugin = "SLURM"\n[plugin_args]\nsbatch_args = ["-p short"]',
-            'write it as "-p", "short"',
+            'write two strings, "-p", "short"',
         ),
         (
             'plugin = "SLURM"\n[plugin_args]\nsbatch_args = ["--array=1-3"]',
-            "set by the plugin itself: --array",
+            "--array is set by the plugin",
         ),
         (
             'plugin = "SLURM"\n[plugin_args]\nsbatch_args = ["-W"]',
-            "set by the plugin itself: --wait",
+            "--wait is set by the plugin",
         ),
         (
             'plugin = "SLURM"\n[plugin_args]\ngpu_args = ["-o", "x"]',
-            "set by the plugin itself: --output",
+            "--output is set by the plugin",
         ),
         ('plugin = "SLURM"\n[plugin_args]\nmax_jobs = 0', "at least 1"),
         ('plugin = "SLURM"\n[plugin_args]\nmax_jobs = 1.5', "type int"),
@@ -101,7 +101,7 @@ def test_little_is_enough(tmp_path: Path) -> None:
         ('plugin = "MultiProc"\n[plugin_args]\nmax_jobs = 2', "choose from memory_gb, n_procs"),
         ('plugin = "MultiProc"\n[plugin_args]\nn_procs = 0', "at least 1"),
         ('plugin = "SLURM"\n[plugin_args]\nn_procs = 2', "unknown key 'n_procs'"),
-        ("plugin =", "is no TOML"),
+        ("plugin =", "is not valid TOML"),
     ],
 )
 def test_what_cannot_be_is_refused(text: str, says: str, tmp_path: Path) -> None:
@@ -135,8 +135,8 @@ def test_the_file_of_nipype_is_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("plugin: [", "is no YAML"),
-        ("- plugin", "the file has no keys"),
+        ("plugin: [", "is not valid YAML"),
+        ("- plugin", "the plugin file is empty"),
         ("plugin: SGE", "expected MultiProc or SLURM"),
         ("plugin: SLURM\nplugin_args: {sbatch_arg: x}", "did you mean 'sbatch_args'"),
         ("plugin: SLURM\nplugin_args: {on: x}", "unknown key True"),
@@ -160,7 +160,7 @@ def test_a_file_for_this_machine_is_as_two_options(tmp_path: Path) -> None:
     resources = found.resources
     assert (resources.use_plugin, resources.nprocs, resources.mem_gb) == (None, 3, 5.0)
     assert found.run.without_effect == (
-        ("scheduler of the plugin file", "no effect with these settings"),
+        ("scheduler in the plugin file", "the selected settings do not use this option"),
     )
     resources = (
         parse_settings([*line, "--nprocs", "2", "--mem", "1"]).resolved(run_uuid="x").resources
@@ -213,5 +213,5 @@ def test_preflight_misses_the_commands_of_slurm(
     settings = parse_settings(line).resolved(run_uuid="x")
     monkeypatch.setenv("PATH", str(tmp_path))
     assert [problem.why for problem in problems_of(check_places, settings)] == [
-        "SLURM commands not found on the PATH: sbatch, squeue, scontrol, scancel"
+        "the SLURM commands sbatch, squeue, scontrol, scancel were not found on the PATH"
     ]

@@ -97,7 +97,7 @@ def test_an_unknown_preset_is_refused_with_the_list(
         parse("--preset ota")
     assert "available presets: ota2022" in str(raised.value)
     assert "did you mean 'ota2022'?" in str(raised.value)
-    with pytest.raises(UsageError, match="choose one of these"):
+    with pytest.raises(UsageError, match="choose one of the available presets"):
         find_preset("spm")
     assert main([str(tmp_path), str(tmp_path / "out"), "group", "--preset", "spm"]) == 2
     assert "available presets: ota2022" in capsys.readouterr().err

@@ -138,7 +138,7 @@ def test_a_patch_larger_than_the_slices_is_refused(tmp_path: Path) -> None:
     maker = BidsMaker(tmp_path / "data")
     maker.subject()
     text = refusals(maker, tmp_path, "--sr-method", "unet", "--set", "unet.patch=256")
-    assert "patches of 256 × 256 voxels do not fit" in text
+    assert "patches of 256 × 256 voxels are larger" in text
     assert "--set unet.patch" in text
     assert refusals(maker, tmp_path, "--sr-method", "unet") == ""
 
@@ -150,5 +150,5 @@ def test_settings_of_a_model_that_is_given_cannot_be_changed(tmp_path: Path) -> 
     name = read_card(model).method
     given = ["--sr-method", name, "--pretrained", str(model)]
     text = refusals(maker, tmp_path, *given, "--set", f"{name}.batch=3")
-    assert f"{name} is not trained, because its model is given" in text
+    assert f"{name} is not trained because its model is loaded" in text
     assert "is not trained" not in refusals(maker, tmp_path, *given)

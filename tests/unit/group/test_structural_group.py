@@ -409,7 +409,7 @@ def test_a_column_of_months_can_be_named(control: tuple[Path, Path]) -> None:
     ("table", "options", "text"),
     [
         ("session_id\tacq_time\nses-1\tyesterday\n", (), "acq_time is 'yesterday'"),
-        ("session_id\tage\nses-1\t3\n", ("--months", "month"), "their columns are: age"),
+        ("session_id\tage\nses-1\t3\n", ("--months", "month"), "available columns: age"),
         ("session_id\tmonth\nses-1\tx\n", ("--months", "month"), "must be numbers"),
         ("session_id\tacq_time\nses-1\t\xff\n", (), "cannot be read"),
     ],

@@ -99,7 +99,7 @@ def test_a_data_set_of_a_method_that_was_not_applied_says_what_it_holds(raw, tmp
     )
     assert applied_in(out, "sbl") == {"sub-01_task-rest": False, "sub-01_task-tap": True}
     name, readme = described(tap=False)
-    assert name == "bids-sr: BOLD of study by zero filling (sbl was not applied)"
+    assert name == "bids-sr: zero-filled BOLD series of study (sbl was not applied)"
     assert "super-resolved" not in readme.splitlines()[0]
     write_dataset(out, bids_dir=raw, version="1.0", series="bspline")
     assert (

@@ -287,7 +287,7 @@ def test_files_of_odd_names_are_refused(label: str, maker: BidsMaker) -> None:
         path.rename(path.with_name(path.name.replace("task-tap", f"task-{label}")))
     problems = check(parse_settings(argv(maker)).resolved(run_uuid="x")).problems
     # dots begin an extension
-    word = "no BOLD run" if label == ".." else "which is not a BIDS entity"
+    word = "no BOLD run" if label == ".." else "which is not a valid BIDS entity"
     assert any(word in problem.why for problem in problems), problems
 
 
@@ -296,7 +296,7 @@ def test_a_file_of_another_participant_is_refused(maker: BidsMaker) -> None:
         path.rename(path.with_name(path.name.replace("sub-01", "sub-02")))
     problems = check(parse_settings(argv(maker)).resolved(run_uuid="x")).problems
     assert any(
-        "the file name has sub-02, the directories have sub-01" in problem.why
+        "the file name contains sub-02, but the directories are named sub-01" in problem.why
         for problem in problems
     )
 

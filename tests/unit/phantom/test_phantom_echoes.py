@@ -200,10 +200,10 @@ def test_echo_times_are_a_number_or_a_list() -> None:
     [
         ("three", "'three' is neither a number of echoes"),
         ("1", "at least 2 echoes"),
-        ("30,14", "not in ascending order"),
-        ("14,14", "not in ascending order"),
-        ("1,30", "lie between 5 and 150 ms"),
-        ("14,400", "lie between 5 and 150 ms"),
+        ("30,14", "must be in ascending order"),
+        ("14,14", "must be in ascending order"),
+        ("1,30", "must be between 5 and 150 ms"),
+        ("14,400", "must be between 5 and 150 ms"),
     ],
 )
 def test_echo_times_that_make_no_sense_are_refused(

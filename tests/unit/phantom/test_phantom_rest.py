@@ -97,5 +97,5 @@ def test_a_data_set_at_rest_has_no_events_and_a_truth_of_networks(tmp_path: Path
     assert set(foci["conditions"]) == {"motor", "defaultMode"}
     with pytest.raises(UsageError, match="one of tap, rest"):
         Study(task="nap")
-    with pytest.raises(UsageError, match="a run of tiny has at least 31 volumes"):
+    with pytest.raises(UsageError, match="a run of the preset tiny must have at least 31 volumes"):
         Study(preset="tiny", task="rest", volumes=20)

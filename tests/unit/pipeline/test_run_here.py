@@ -153,6 +153,6 @@ def test_a_list_of_which_nothing_is_made_is_empty_and_volumes_are_given_by_name(
 
 def test_what_nobody_makes_is_told_before_anything_runs(scope, tmp_path):
     scope.within("other", series_name="other").add(two_maps)
-    with pytest.raises(_GraphError, match="boldref is not an output of any step"):
+    with pytest.raises(_GraphError, match="no step has an output named boldref"):
         RunHere(scope, tmp_path).load(scope.inner[0]["series"])
     assert RAN == []

@@ -30,7 +30,7 @@ def test_types_that_read_alike_are_reported_and_kept_apart(data, first, second, 
     data.events(rows=[(0, 4, first), (8, 4, second), (16, 4, first), (24, 4, second)])
     said = notices(data)
     assert shown in said
-    assert "differ only in case, spaces, invisible characters or the form of accents" in said
+    assert "differ only in case, spaces, invisible characters or Unicode representation" in said
 
 
 def test_other_types_are_not_reported(data):

@@ -369,23 +369,26 @@ CASES = {
     "events without trial types": Case(
         spoil=_events_without_durations,
         file="_events.tsv",
-        reason="columns are missing: duration",
-        fix="Add a table",
+        reason="required columns duration are missing",
+        fix="Specify an events table",
     ),
     "events without numbers": Case(
         spoil=_events_without_numbers,
         file="_events.tsv",
-        reason="line 2: onset 'soon'",
+        reason="in line 2 must be times in seconds, but are 'soon'",
         fix="in seconds",
     ),
     "events without times": Case(
         spoil=_events_without_times,
         file="_events.tsv",
         reason="no trial type to model",
-        fix="Add a table",
+        fix="Specify an events table",
     ),
     "only rest": Case(
-        spoil=_only_rest, file="_events.tsv", reason="no trial type to model", fix="Add a table"
+        spoil=_only_rest,
+        file="_events.tsv",
+        reason="no trial type to model",
+        fix="Specify an events table",
     ),
     "unknown contrast": Case(
         spoil=_contrast_unknown,
@@ -396,24 +399,22 @@ CASES = {
     "events after the end": Case(
         spoil=_events_late,
         file="_events.tsv",
-        reason="2 of 3 events begin after the end",
+        reason="events that begin after the end",
         fix="Check that onsets",
     ),
     "3D": Case(
         spoil=_three_dimensions,
         file=BOLD,
         reason="3D image of 8×8×6 voxels",
-        fix="Join the volumes",
+        fix="Merge the volumes",
     ),
     "no orientation": Case(
         spoil=_no_orientation,
         file=BOLD,
-        reason="left and right are unknown",
+        reason="left and right cannot be determined",
         fix="Convert the DICOM",
     ),
-    "colors": Case(
-        spoil=_colored, file=BOLD, reason="the voxels are colors (RGB)", fix="exclude this file"
-    ),
+    "colors": Case(spoil=_colored, file=BOLD, reason="RGB colors", fix="exclude this file"),
     "one column": Case(
         spoil=_one_column,
         file=BOLD,
@@ -437,18 +438,18 @@ CASES = {
         spoil=_empty, file=BOLD, reason="header cannot be read", fix="Copy the file"
     ),
     "broken link": Case(
-        spoil=_broken_link, file=BOLD, reason="target is missing", fix="datalad get"
+        spoil=_broken_link, file=BOLD, reason="symbolic link is broken", fix="datalad get"
     ),
     "no RepetitionTime": Case(
         spoil=_no_tr,
         file=BOLD,
         reason="RepetitionTime is missing",
-        fix='Write "RepetitionTime": 1 ',
+        fix='Add "RepetitionTime": 1 ',
     ),
     "RepetitionTime at odds": Case(
         spoil=_wrong_tr,
         file=BOLD,
-        reason="1 s in the sidecar and 2.5 s in the header",
+        reason="1 s in the sidecar, but 2.5 s in the image header",
         fix="Correct the wrong value",
     ),
     "broken sidecar": Case(
@@ -458,11 +459,11 @@ CASES = {
         fix="Correct the file",
     ),
     "equal resolutions": Case(
-        spoil=_equal_pair, file=HIGH, reason="the resolution equals", fix="--hr-acq"
+        spoil=_equal_pair, file=HIGH, reason="the same resolution as", fix="--hr-acq"
     ),
     "equal and coarse": Case(spoil=_both_coarse, file=HIGH, reason="(6×6×4 mm)", fix="--hr-acq"),
     "swapped resolutions": Case(
-        spoil=_swapped_pair, file=HIGH, reason="the pair is swapped", fix="Exchange the acq-"
+        spoil=_swapped_pair, file=HIGH, reason="images are swapped", fix="Swap the acq-"
     ),
     "pair elsewhere": Case(
         spoil=_elsewhere, file=HIGH, reason="at least 10% is needed", fix="Check the orientation"
@@ -476,29 +477,32 @@ CASES = {
     "pairs of two other sessions": Case(
         spoil=_two_sessions_with_pairs,
         file=BOLD,
-        reason="several other sessions have a pair (ses-a, ses-b)",
+        reason="several other sessions have one (ses-a, ses-b)",
         fix="filter-file",
     ),
     "no pair": Case(
         spoil=_no_pair,
         file=BOLD,
         reason="no file matches sub-01/[ses-*/]anat/*_T2starw.nii.gz",
-        fix="--sr-method auto, the default, uses only the run",
+        fix="--sr-method auto (the default), which requires only the run",
     ),
     "odd ratio": Case(
-        spoil=_odd_ratio, file=HIGH, reason="are not in a simple ratio", fix="Reconstruct"
+        spoil=_odd_ratio, file=HIGH, reason="is not a simple fraction", fix="Reconstruct"
     ),
     "wrong factor": Case(
-        spoil=_wrong_factor, file=HIGH, reason="have the ratio 2×2", fix="Omit --sr-factor"
+        spoil=_wrong_factor, file=HIGH, reason="is 2×2, but --sr-factor is", fix="Omit --sr-factor"
     ),
     "other slices": Case(
-        spoil=_thin_slices, file=HIGH, reason="slice thickness differs", fix="--sr-factor 2 2 2"
+        spoil=_thin_slices, file=HIGH, reason="differ in slice thickness", fix="--sr-factor 2 2 2"
     ),
     "unknown acq": Case(
         spoil=_unknown_acq, file=BOLD, reason="matches acq-finest", fix="--hr-acq and --lr-acq"
     ),
     "echoes without times": Case(
-        spoil=_echoes, file="echo-1_bold", reason="EchoTime is None", fix="--echo-idx N"
+        spoil=_echoes,
+        file="echo-1_bold",
+        reason="but the sidecar contains None",
+        fix="--echo-idx N",
     ),
     "phase alone": Case(
         spoil=_phase_only, file="part-phase_bold", reason="only phase", fix="part-mag"
@@ -507,11 +511,14 @@ CASES = {
     "output inside the input": Case(
         spoil=_output_inside,
         file="sub-01/sr",
-        reason="is inside the dataset",
+        reason="must not be inside the dataset",
         fix="outside the dataset",
     ),
     "input inside the output": Case(
-        spoil=_input_inside, file="", reason="is inside the output", fix="does not contain"
+        spoil=_input_inside,
+        file="",
+        reason="the output directory must not contain the dataset",
+        fix="does not contain",
     ),
     "output unwritable": Case(
         spoil=_output_under_a_file,
@@ -528,7 +535,7 @@ CASES = {
     "unknown output space": Case(
         spoil=_unknown_space,
         file="--output-spaces",
-        reason="no resolution 7; available: res-1",
+        reason="resolution 7 is not available for this template (available: res-1",
         fix="MNI152NLin2009cAsym without a resolution",
     ),
     "no ROI file": Case(
@@ -538,33 +545,36 @@ CASES = {
         spoil=_empty_roi, file="roi.nii.gz", reason="the image is empty", fix="--roi motor"
     ),
     "empty atlas": Case(
-        spoil=_empty_atlas, file="--atlas", reason="no voxel has a label", fix="a label image"
+        spoil=_empty_atlas, file="--atlas", reason="all voxels are 0", fix="a label image"
     ),
     "label without a name": Case(
         spoil=_nameless_label,
         file="--atlas",
-        reason="have no name in own_dseg.tsv: 7",
-        fix="a row to the table",
+        reason="are missing in own_dseg.tsv: 7",
+        fix="to the table",
     ),
     "atlas of probabilities": Case(
-        spoil=_probabilities, file="--atlas", reason="not whole numbers", fix="label image"
+        spoil=_probabilities,
+        file="--atlas",
+        reason="contains non-integer values",
+        fix="label image",
     ),
     "atlas of several maps": Case(
-        spoil=_several_maps, file="--atlas", reason="not a 3D image", fix="one label image"
+        spoil=_several_maps, file="--atlas", reason="not a 3D image", fix="single label image"
     ),
     "broken atlas": Case(
-        spoil=_broken_atlas, file="--atlas", reason="own_dseg.nii.gz", fix="or AAL2"
+        spoil=_broken_atlas, file="--atlas", reason="own_dseg.nii.gz", fix="or use AAL2"
     ),
     "little memory": Case(
         spoil=_little_memory,
         file="--mem 0.5",
-        reason="the program and its largest step need",
+        reason="of memory for its largest step",
         fix="Use --mem 1",
     ),
     "no model to reuse": Case(
         spoil=_no_model,
         file="out/sourcedata/models",
-        reason="contains no model",
+        reason="does not contain a model",
         fix="--model-dir",
     ),
     "model without its card": Case(
@@ -580,7 +590,7 @@ CASES = {
         spoil=_bad_filter,
         file="filter.json",
         reason="not a valid BIDS label",
-        fix="Labels consist of",
+        fix="BIDS labels consist of",
     ),
 }
 
@@ -588,7 +598,7 @@ DATA_CASES = {
     "NaN": Case(
         spoil=_nan,
         file=BOLD,
-        reason="NaN or infinite in 1 of 30 volumes, counted from 0: 7",
+        reason="NaN or infinite values in 1 of 30 volumes (counted from 0: 7",
         fix="Convert",
     ),
     "infinite T1w": Case(
@@ -599,7 +609,10 @@ DATA_CASES = {
     ),
     "constant": Case(spoil=_constant, file=BOLD, reason="the image is constant", fix="Convert"),
     "constant volume": Case(
-        spoil=_constant_volume, file=BOLD, reason="1 of 30 volumes is constant", fix="Convert"
+        spoil=_constant_volume,
+        file=BOLD,
+        reason="constant volumes were found (1 of 30 volumes",
+        fix="Convert",
     ),
     "no change over time": Case(
         spoil=_frozen, file=BOLD, reason="30 volumes are identical", fix="Convert"
@@ -654,7 +667,7 @@ def test_a_scaling_beyond_the_largest_number_is_refused(maker: BidsMaker) -> Non
     content[112:116] = np.float32(-2e37).tobytes()
     path.write_bytes(gzip.compress(bytes(content)))
     (problem,) = check_data(check(parse_settings(_argv(maker, None)).resolved(run_uuid="x")))
-    assert "makes voxel values overflow" in problem.why
+    assert "voxel values overflow" in problem.why
 
 
 @pytest.mark.parametrize("name", DATA_CASES)
@@ -727,9 +740,9 @@ def test_everything_is_said_at_once(maker: BidsMaker, capsys: pytest.CaptureFixt
     message = capsys.readouterr().err
     for part in (
         "one volume",
-        "columns are missing",
-        "pair is swapped",
-        "2 s in the header",
+        "are missing (existing columns",
+        "images are swapped",
+        "2 s in the image header",
         "nowhere.nii",
     ):
         assert part in message

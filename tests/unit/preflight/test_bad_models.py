@@ -166,31 +166,33 @@ CASES = {
         spoil=unknown, reason="mse3d, resnet2d, resnet3d, sbl, srgan, tv", fix="mean 'resnet3d'"
     ),
     "no pair": Case(
-        spoil=without_pair, reason="resnet3d needs a pair", fix="--sr-method auto, the default"
+        spoil=without_pair,
+        reason="(resnet3d) require a pair",
+        fix="--sr-method auto (the default)",
     ),
     "factor and pair": Case(
         spoil=other_factor,
-        reason="have the ratio 2×2; --sr-factor is",
+        reason="is 2×2, but --sr-factor is",
         fix="Omit --sr-f",
     ),
     "patch": Case(
-        spoil=large_patch, reason="patches of 64 × 64 voxels do not fit", fix="Use --recipe fast"
+        spoil=large_patch, reason="patches of 64 × 64 voxels are larger", fix="use --recipe fast"
     ),
     "3D patch": Case(
-        spoil=large_patch_in_3d, reason="patches of 48 × 48 voxels do", fix="whole slices"
+        spoil=large_patch_in_3d, reason="patches of 48 × 48 voxels are larger", fix="whole slices"
     ),
     "single slice": Case(
-        spoil=single_slice, reason="a single slice, and tv is a 3D method", fix="only baselines"
+        spoil=single_slice, reason="a single slice, but tv is a 3D method", fix="only baselines"
     ),
     "slice, 2D": Case(
         spoil=single_slice_2d,
-        reason="srgan is trained with held-out slices",
+        reason="srgan requires held-out slices",
         fix="with --pretrained MODEL",
     ),
     "truncated": Case(
         spoil=truncated,
-        reason="srgan.safetensors: the model weights are truncated",
-        fix="both files must be unchanged",
+        reason="srgan.safetensors: truncated or changed",
+        fix="both files must be unmodified",
     ),
     "foreign": Case(
         spoil=foreign,
@@ -199,11 +201,11 @@ CASES = {
     ),
     "edited": Case(
         spoil=edited,
-        reason="was changed after the model was saved",
-        fix="both files must be unchanged",
+        reason="changed since the model was saved",
+        fix="both files must be unmodified",
     ),
     "malicious": Case(
-        spoil=malicious, reason="method is not a valid name", fix="both files must be unchanged"
+        spoil=malicious, reason="method is not a plain name", fix="both files must be unmodified"
     ),
     "not finite": Case(
         spoil=not_finite,

@@ -76,12 +76,12 @@ def test_a_file_and_a_folder_give_the_series_of_the_run(maker: BidsMaker) -> Non
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        ("bspline", "is the name of a series of bids-sr"),
-        ("sbl", "is the name of a series of bids-sr"),
-        ("measured", "is the name of a series of bids-sr"),
-        ("otherRun", "is the name of a series of bids-sr"),
-        ("mineMirror", "is the name of a series of bids-sr"),
-        ("mineSame", "is the name of a series of bids-sr"),
+        ("bspline", "is reserved for a series"),
+        ("sbl", "is reserved for a series"),
+        ("measured", "is reserved for a series"),
+        ("otherRun", "is reserved for a series"),
+        ("mineMirror", "is reserved for a series"),
+        ("mineSame", "is reserved for a series"),
         ("my-own", "other than letters and digits"),
     ],
 )
@@ -93,9 +93,9 @@ def test_names_that_stand_for_something_else_are_refused(
 
 def test_what_is_given_twice_or_is_nowhere_is_refused(maker: BidsMaker) -> None:
     series = other(maker).bold()
-    assert "is used twice" in told(planned(maker, f"A={series}", f"A={series}"))
-    assert "file or directory not found" in told(planned(maker, "A=/nowhere.nii.gz"))
-    assert "the file is the run itself" in told(
+    assert "is used for several series" in told(planned(maker, f"A={series}", f"A={series}"))
+    assert "the file or directory was not found" in told(planned(maker, "A=/nowhere.nii.gz"))
+    assert "the file is identical to the run" in told(
         planned(maker, f"A={maker.path('sub-01_task-tap_bold.nii.gz', 'func')}")
     )
     with pytest.raises((UsageError, SystemExit)):
@@ -119,16 +119,18 @@ def test_a_file_is_of_one_run_and_a_folder_of_all(maker: BidsMaker) -> None:
     maker.events("sub-01_task-tap_run-2")
     made = other(maker)
     series = made.bold("sub-01_task-tap_run-2")
-    assert "is one series, and 2 runs are selected" in told(planned(maker, f"A={series}"))
+    assert "is a single series, but 2 runs are selected" in told(planned(maker, f"A={series}"))
     found = planned(maker, f"A={series}", more=("--run-id", "2"))
     assert [each.bold for run in found.runs for each in run.compared.values()] == [series]
     some = planned(maker, f"A={made.root}")
     assert [len(run.compared) for run in some.runs] == [0, 1]
     assert any(
-        "contains no series of sub-01_task-tap; this run is not compared" in each.why
+        "does not contain a series for sub-01_task-tap, so this run is not compared" in each.why
         for each in some.warnings
     )
-    assert "no series of a selected run" in told(planned(maker, f"A={maker.root / 'sub-01'}"))
+    assert ("a series for any of the selected runs") in told(
+        planned(maker, f"A={maker.root / 'sub-01'}")
+    )
     made.bold()
     assert [len(run.compared) for run in planned(maker, f"A={made.root}").runs] == [1, 1]
 
@@ -153,13 +155,13 @@ def test_several_candidates_are_listed_with_the_way_to_choose(maker: BidsMaker) 
     ("changed", "why"),
     [
         ({"n_volumes": 29}, "29 volumes; sub-01_task-tap_bold.nii.gz has 30"),
-        ({"tr": 1.1}, "repetition time 1.1 s"),
+        ({"tr": 1.1}, "repetition time of the series is 1.1 s"),
         ({"zooms": (12.0, 12.0, 4.0)}, "matrix 4×4×6 is coarser than the acquired 8×8×6"),
         (
             {"zooms": (1.5, 1.5, 4.0)},
-            "matrix 32×32×6 is finer than the high resolution, 16×16×6",
+            "matrix size 32×32×6 is larger than the high-resolution matrix size 16×16×6",
         ),
-        ({"shift": (6.0, 0, 0)}, "outer edges are up to 6 mm (1 acquired voxels) apart"),
+        ({"shift": (6.0, 0, 0)}, "outer edges are shifted by up to 6 mm (1 acquired voxels)"),
     ],
 )
 def test_times_and_grids_that_do_not_fit_are_refused_before_the_work(

@@ -43,7 +43,7 @@ def test_columns_that_no_model_uses_are_not_checked(data):
     changed(path, remark="ok", csf=np.where(np.arange(N) > 40, np.nan, 1.0))
     plan = planned(maker)
     assert plan.problems == ()
-    assert "column remark is text, not numeric; omitted" in notices(plan)
+    assert "text was found in column remark, so these confounds are omitted" in notices(plan)
     assert "csf" not in notices(plan)
 
 
@@ -62,7 +62,9 @@ def test_missing_derivatives_are_computed_with_a_note(data):
     frame[list(MOTION)].to_csv(path, sep="\t", index=False)
     plan = planned(maker)
     assert plan.problems == ()
-    assert "missing or incomplete; recomputed from the six motion parameters" in notices(plan)
+    assert (
+        "missing or incomplete confounds are recomputed from the six motion parameters"
+    ) in notices(plan)
 
 
 @pytest.mark.parametrize("value", [np.where(np.arange(N) > 40, np.nan, 1.0), "text"])

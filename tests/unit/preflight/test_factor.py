@@ -81,9 +81,9 @@ def test_with_thinner_slices_tv_is_the_default_and_the_console_says_why(maker: B
     )
     text = _choice_text(run, settings)
     assert text == (
-        "tv by 2×2×2 (tv, because slices become thinner; the other defaults, srgan and sbl, work"
-        " in plane; the baseline sdmod is skipped because it works only in plane; factor from"
-        " --sr-factor)"
+        "tv by 2×2×2 (the default method is tv because the slices become thinner; srgan and sbl"
+        " are slice-wise methods; the baseline sdmod is skipped because the slices become"
+        " thinner; factor from --sr-factor)"
     )
     assert text in dry_run_text(plan, settings)
     assert plan.estimate.sizes.high == pytest.approx(8 * 8 * 8 * 6 / 1e6)
@@ -113,9 +113,12 @@ def test_a_method_that_works_in_plane_is_refused(
 ) -> None:
     text = refused(maker, capfd, *THIN, "--sr-method", method, "tv")
     assert f"--sr-method {method}" in text
-    assert "why: the method works in plane, and --sr-factor makes slices thinner (2 2 2)" in text
+    assert (
+        "why: this slice-wise method cannot reduce the slice thickness, but --sr-factor requests"
+        " the factors 2 2 2"
+    ) in text
     assert "Choose a 3D method (ccnn3d, dip, gan3d, li, li-agnostic, mse3d, resnet3d, tv)" in text
-    assert "or use --sr-factor 2," in text
+    assert "To keep the slice thickness instead, use --sr-factor 2." in text
     assert "--sr-method tv\n" not in text
 
 
@@ -151,7 +154,7 @@ def test_a_pair_with_thinner_slices_is_no_pair_of_a_method_in_plane(
 ) -> None:
     thin_pair(maker)
     text = refused(maker, capfd, "--sr-method", "srgan", "--force")
-    assert "the slice thickness differs within the pair" in text
+    assert "the images of the pair differ in slice thickness" in text
     assert "--sr-method mse3d --sr-factor 2 2 2" in text
     (run,) = planned(maker).subjects[0].runs
     assert (run.pair, run.factor) == (None, (2.0, 2.0, 1.0))
@@ -173,7 +176,7 @@ def test_a_pair_with_thicker_slices_is_refused(
 ) -> None:
     maker.star("sub-01_acq-highres", (3.0, 3.0, 8.0))
     text = refused(maker, capfd, "--sr-method", "mse3d")
-    assert "the slices are thicker than the slices of sub-01_acq-lowres_T2starw.nii.gz" in text
+    assert "are thicker than the slices of sub-01_acq-lowres_T2starw.nii.gz" in text
 
 
 def test_a_factor_that_contradicts_the_pair_is_refused_unless_forced(
@@ -181,7 +184,7 @@ def test_a_factor_that_contradicts_the_pair_is_refused_unless_forced(
 ) -> None:
     for extra in ([], ["--sr-method", "sbl"], ["--sr-method", "bspline"]):
         text = refused(maker, capfd, "--sr-factor", "1.5", *extra)
-        assert "have the ratio 2×2; --sr-factor is 1.5×1.5" in text
+        assert "is 2×2, but --sr-factor is 1.5×1.5" in text
         assert "Omit --sr-factor" in text
         assert "--force" in text
     plan = planned(maker, "--sr-factor", "1.5", "--force")
@@ -191,7 +194,7 @@ def test_a_factor_that_contradicts_the_pair_is_refused_unless_forced(
     # across slices, pairs as thick as the run are the rule: a note is enough
     plan = planned(maker, *THIN)
     assert plan.problems == ()
-    assert any("the ratio 2×2×1; --sr-factor is 2×2×2" in n.why for n in plan.warnings)
+    assert any("is 2×2×1, but --sr-factor is 2×2×2" in n.why for n in plan.warnings)
 
 
 def test_a_factor_that_contradicts_the_reference_in_the_data_is_refused_unless_forced(
@@ -203,7 +206,7 @@ def test_a_factor_that_contradicts_the_reference_in_the_data_is_refused_unless_f
     inside.bold(zooms=(3.0, 3.0, 4.0))
     assert planned(maker).subjects[0].runs[0].truth is not None
     text = refused(maker, capfd, "--sr-factor", "1.5")
-    assert "differs from --sr-factor (1.5×1.5×1)" in text
+    assert "--sr-factor is 1.5×1.5×1, but" in text
     assert "Omit --sr-factor, ignore the reference with --truth none" in text
     for extra in (["--force"], ["--truth", "none"]):
         plan = planned(maker, "--sr-factor", "1.5", *extra)
@@ -261,7 +264,10 @@ def test_a_method_in_plane_is_refused_beside_a_model_of_thinner_slices(
 ) -> None:
     given = ["--pretrained", model(maker, (2.0, 2.0, 2.0))]
     text = refused(maker, capfd, "--sr-method", "mse3d", "sbl", *given)
-    assert "the method works in plane, and --pretrained makes slices thinner (2 2 2)" in text
+    assert (
+        "this slice-wise method cannot reduce the slice thickness, but --pretrained requests the"
+        " factors 2 2 2"
+    ) in text
     assert "--sr-factor" not in text.partition("fix:")[2].partition("\n")[0]
 
 
@@ -275,7 +281,7 @@ def test_a_reference_with_thinner_slices_is_taken(maker: BidsMaker) -> None:
     assert plan.problems == ()
     assert plan.subjects[0].runs[0].truth is not None
     flat = planned(maker, "--truth", str(truth.root))
-    assert "matrix 16×16×12 is finer" in flat.problems[0].why
+    assert "matrix size 16×16×12 is larger" in flat.problems[0].why
 
 
 def test_an_image_far_sharper_than_the_run_is_no_pair_by_default(
@@ -288,7 +294,9 @@ def test_an_image_far_sharper_than_the_run_is_no_pair_by_default(
     (run,) = plan.subjects[0].runs
     assert (run.pair, run.factor) == (None, (2.0, 2.0, 1.0))
     (why,) = [note.why for note in plan.warnings if "factor 7.5" in note.why]
-    assert "no pair is used: the pair implies factor 7.5 in plane; by default, at most 4" in why
+    assert (
+        "pair is not used: this T2*-weighted pair implies factor 7.5 in plane, but factors above 4"
+    ) in why
     assert "To use this image, specify --sr-factor 7.5." in why
     assert planned(maker, "--sr-factor", "2").subjects[0].runs[0].pair is None
     for asked in (("--sr-factor", "7.5"), ("--hr-acq", "highres")):

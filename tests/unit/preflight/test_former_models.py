@@ -45,7 +45,7 @@ def test_given_for_dcnet_it_is_used_with_a_note(maker: BidsMaker, old: Path) -> 
 def test_given_for_srgan_it_is_refused_with_the_way_out(maker: BidsMaker, old: Path) -> None:
     (problem,) = planned(maker, "--sr-method", "srgan", "--pretrained", str(old)).problems
     assert problem.what == f"--pretrained {old}"
-    assert problem.why.endswith(f"{NOW}, which is not in --sr-method")
+    assert problem.why.endswith(f"{NOW}, but --sr-method does not include this method")
     assert problem.remedy.startswith("Add dcnet to --sr-method")
 
 

@@ -60,10 +60,10 @@ def test_full_kspace_is_told_nothing_of(found: Callable[..., list[Notice]]) -> N
 @pytest.mark.parametrize(
     ("sidecar", "said"),
     [
-        ({"PartialFourier": 0.75}, "one side of k-space ends at 50% of the Nyquist"),
-        ({"AcquisitionMatrixPE": 36}, "AcquisitionMatrixPE is 36 for 48 voxels"),
+        ({"PartialFourier": 0.75}, "one side of k-space was acquired only up to 50%"),
+        ({"AcquisitionMatrixPE": 36}, "AcquisitionMatrixPE is 36, but the image has 48 voxels"),
         ({"AcquisitionMatrixPE": 36, "ReconMatrixPE": 48}, "is 75% of the Nyquist"),
-        ({"BaseResolution": 32}, "BaseResolution is 32 for 48 voxels"),
+        ({"BaseResolution": 32}, "BaseResolution is 32, but the image has 48 voxels"),
         ({"ReconMatrixPE": 64}, "ReconMatrixPE is 64, but the image has 48 voxels"),
     ],
 )
@@ -100,7 +100,7 @@ def test_an_interpolated_matrix_is_refused(found: Callable[..., list[Notice]]) -
     assert "--force" in problem.remedy
     (note,) = found(half, forced=True)
     assert note.level == "note"
-    assert "accepted because of --force" in note.why
+    assert "Processing continues because of --force" in note.why
 
 
 @pytest.mark.parametrize(

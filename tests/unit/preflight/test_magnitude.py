@@ -72,7 +72,7 @@ def test_an_anatomical_image_of_negative_values_is_refused_with_the_reason(
     assert main([str(maker.root), str(out), "participant", "--skip-bids-validation"]) == 2
     told = " ".join(capfd.readouterr().err.split())
     assert name in told
-    assert "not a magnitude image: all of the signal is negative" in told
+    assert "all of the voxel values are negative, so this is not a magnitude image" in told
     assert "constant" not in told
     assert not out.exists()
 

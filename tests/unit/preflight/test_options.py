@@ -91,10 +91,10 @@ def test_without_a_pair_auto_takes_the_series_alone(maker: BidsMaker) -> None:
     assert plan.problems == ()
     assert plan.series == ("raw", "bspline", "zerofill", "sbl")
     text = _choice_text(plan.subjects[0].runs[0], settings)
-    assert (
-        text
-        == "sbl by 2×2×1 (srgan needs a T2*w pair, and none was found; no pair or calibration run:"
-        " default factor 2 in plane (--sr-factor); slices stay 4 mm)"
+    assert text == (
+        "sbl by 2×2×1 (srgan requires a T2*w pair, but no pair was found; default in-plane"
+        " factor 2 because no pair or calibration run was found, slice thickness 4 mm; use"
+        " --sr-factor to choose another factor)"
     )
 
 
@@ -125,7 +125,7 @@ def test_a_pair_that_does_not_fit_is_told_with_auto(maker: BidsMaker) -> None:
     assert plan.problems == ()
     assert "srgan" not in plan.series
     assert any(
-        "no pair is used: several T2*-weighted pairs" in str(notice) for notice in plan.warnings
+        "pair is not used: several T2*-weighted pairs" in str(notice) for notice in plan.warnings
     )
 
 
@@ -138,7 +138,7 @@ def test_variance_maps_serve_a_single_slice(maker: BidsMaker) -> None:
 def test_without_a_pair_every_way_out_is_named(maker: BidsMaker) -> None:
     no_pair(maker)
     (problem,) = planned(maker, "--sr-method", "srgan", "sbl").problems
-    assert "srgan needs a pair" in problem.why
+    assert "(srgan) require a pair" in problem.why
     assert "sbl" not in problem.why
     for way in ("--sr-method auto", "--retrospective", "--sr-method bspline zerofill"):
         assert way in problem.remedy
@@ -249,7 +249,7 @@ def test_the_pair_of_the_own_session_is_trained_on(maker: BidsMaker) -> None:
 def test_repeats_stay_ambiguous_otherwise(maker: BidsMaker) -> None:
     second_pair(maker)
     (problem,) = planned(maker, "--sr-method", "srgan").problems
-    assert "--pair-holdout trains on the first" in problem.remedy
+    assert "add --pair-holdout to train on the first" in problem.remedy
     assert planned(maker, "--pair-holdout").subjects[0].runs[0].holdout is not None
 
 
@@ -361,8 +361,8 @@ def test_the_published_run_says_what_it_is_and_how_the_variant_of_before_is_call
         kind: " ".join(map(str, planned(maker, "--recipe", kind, *given).warnings))
         for kind in ("paper", "fast")
     }
-    assert "is now --recipe paper-mse" in told["paper"]
-    assert "Held-out accuracy cannot be reported" in told["paper"]
+    assert "is now named --recipe paper-mse" in told["paper"]
+    assert "Held-out accuracy is therefore not reported" in told["paper"]
     assert "paper-mse" not in told["fast"]
 
 
@@ -371,7 +371,7 @@ def test_the_published_run_with_a_time_limit_is_not_announced_without_it(maker: 
     weights.touch()
     given = ("--sr-method", "srgan", "--recipe", "paper", "--vgg-weights", str(weights))
     told = " ".join(map(str, planned(maker, *given, "--max-train-minutes", "3").warnings))
-    assert "trained as published until --max-train-minutes stops the training" in told
+    assert "trained as published until --max-train-minutes is reached" in told
 
 
 @pytest.mark.parametrize(
@@ -451,14 +451,14 @@ CASES = {
     "no pair to guide": Case(
         spoil=_no_highres, file="bold", reason="no T2*-weighted pair", fix="Omit --guide"
     ),
-    "one pair": Case(spoil=_one_pair, file="bold", reason="found: 1", fix="add a second pair"),
+    "one pair": Case(spoil=_one_pair, file="bold", reason="found: 1)", fix="add a second pair"),
     "no pair": Case(
         spoil=_no_pair_to_hold_out,
         file="sub-01",
         reason="--pair-holdout needs a pair",
         fix="Add the pair",
     ),
-    "filtered": Case(spoil=_filtered, file="bold", reason="found: 1", fix="hides the other"),
+    "filtered": Case(spoil=_filtered, file="bold", reason="found: 1)", fix="does not exclude it"),
     "two factors": Case(
         spoil=_two_factors,
         file="bold",
@@ -468,33 +468,42 @@ CASES = {
     "nothing learned from a pair": Case(
         spoil=_nothing_learned_from_a_pair,
         file="--pair-holdout",
-        reason="nothing to evaluate",
+        reason="this option evaluates methods that are trained on a T2*-weighted pair",
         fix="srgan",
     ),
     "no models": Case(
         spoil=_no_models_to_vary,
         file="--n-ensemble 3",
-        reason="no method of --sr-method is trained",
-        fix="add a method",
+        reason="no method in --sr-method is trained",
+        fix="add a trained method",
     ),
     "one given model": Case(
-        spoil=_one_given_model, file="--n-ensemble 3", reason="nothing to vary", fix="Omit one"
+        spoil=_one_given_model,
+        file="--n-ensemble 3",
+        reason="no ensemble can be trained",
+        fix="Omit one",
     ),
     "all given models": Case(
-        spoil=_all_given_models, file="--n-ensemble 3", reason="nothing to vary", fix="Omit one"
+        spoil=_all_given_models,
+        file="--n-ensemble 3",
+        reason="no ensemble can be trained",
+        fix="Omit one",
     ),
     "two models of one method": Case(
         spoil=_two_models_of_one_method,
         file="second.safetensors",
         reason="and so is",
-        fix="run twice",
+        fix="run the program twice",
     ),
     "published without features": Case(
         spoil=lambda _: ["--recipe", "paper"],
         file="--sr-method srgan --recipe paper",
-        reason="the weights of VGG-19 were not found",
-        fix="Run bids-sr-models vgg19 once to store the weights on this machine, or specify them"
-        " with --vgg-weights. Without the weights, use --recipe paper-mse",
+        reason="the VGG-19 weights were not found",
+        fix=(
+            "Run bids-sr-models vgg19 once to install the weights on this machine, or specify"
+            " the weights with --vgg-weights. To train without VGG-19, use --recipe fast, or"
+            " --recipe paper-mse"
+        ),
     ),
     "model of no method": Case(
         spoil=_model_of_no_method,
@@ -528,8 +537,7 @@ class TestBlocks:
         plan = planned(maker)
         assert plan.unsplit == frozenset()
         assert any(
-            "excluded from split halves, which need two blocks inside the run: little (1 block)."
-            in str(notice)
+            "within the run and excludes these conditions: little (1 block)." in str(notice)
             for notice in plan.warnings
         )
 
@@ -538,7 +546,7 @@ class TestBlocks:
         plan = planned(maker)
         assert plan.problems == ()
         assert plan.unsplit == {maker.path("sub-01_task-tap_bold.nii.gz", "func")}
-        assert any("the evaluation skips split halves" in str(notice) for notice in plan.warnings)
+        assert any("Split-half analysis is skipped" in str(notice) for notice in plan.warnings)
 
     def test_blocks_outside_the_run_do_not_count(self, maker: BidsMaker) -> None:
         maker.events(
@@ -617,9 +625,9 @@ def test_options_without_effect_are_told(maker: BidsMaker) -> None:
     filters.write_text('{"t1w": {"acquisition": "none"}}')
     options = ["--echo-idx", "2", "--nprocs", "640", "--bids-filter-file", str(filters)]
     told = "\n".join(map(str, planned(maker, *options).warnings))
-    assert "--echo-idx 2 has no effect: the run has one echo" in told
+    assert "--echo-idx 2 has no effect because the run has a single echo" in told
     assert "--nprocs 640: this machine or job has" in told
-    assert "no T1w image found that passes --bids-filter-file" in told
+    assert "No T1w image matches the filters in --bids-filter-file" in told
     told = "\n".join(map(str, planned(maker).warnings))
     assert "--echo-idx" not in told
     assert "--nprocs" not in told
@@ -629,7 +637,7 @@ def test_options_without_effect_are_told(maker: BidsMaker) -> None:
 def test_echo_times_that_cannot_be(maker: BidsMaker, times: tuple[float, ...]) -> None:
     echoes(maker, times)
     (problem,) = planned(maker).problems
-    assert "not a time in seconds" in problem.why or "do not increase" in problem.why
+    assert "must be a time in seconds" in problem.why or "must increase" in problem.why
 
 
 def test_field_maps_are_named(maker: BidsMaker) -> None:
@@ -639,5 +647,5 @@ def test_field_maps_are_named(maker: BidsMaker) -> None:
     for name in ("sub-01_dir-AP_epi.nii.gz", "sub-01_dir-PA_epi.nii.gz"):
         (folder / name).write_bytes(b"")
     (notice,) = (each for each in planned(maker).warnings if "field maps" in each.why)
-    assert "EPI of opposite phase encoding" in notice.why
+    assert "EPI with opposite phase encoding" in notice.why
     assert "-d fmriprep=DIR" in notice.why

@@ -50,12 +50,12 @@ def _own(version: str, data: str) -> Callable[[Path], Path]:
 KINDS = {
     "fmriprep": (_program("fMRIPrep"), "directory contains results of fMRIPrep"),
     "mriqc": (_program("MRIQC"), "directory contains results of MRIQC"),
-    "root": (lambda root: root / "bids", "is inside the dataset"),
+    "root": (lambda root: root / "bids", "must not be inside the dataset"),
     "reference": (
         _program("bids-sr-phantom", "bids/derivatives/ground-truth"),
         "directory contains results of bids-sr-phantom",
     ),
-    "loose": (_loose, "not empty (contains notes.txt)"),
+    "loose": (_loose, "not empty (it contains notes.txt)"),
     "other-data": (_own(__version__, "other"), "directory contains results of another dataset"),
     "major": (_own("99.1.0", "bids"), "directory contains results of bids-sr 99.1.0"),
 }

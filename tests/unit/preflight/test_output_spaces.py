@@ -85,7 +85,9 @@ def test_carried_templates_have_the_grids_of_templateflow() -> None:
 def test_a_resolution_that_the_template_has_not(tmp_path: Path) -> None:
     (problem,) = found_of(tmp_path, "MNI152NLin2009cAsym:res-7").problems
     assert problem.what == "--output-spaces MNI152NLin2009cAsym:res-7"
-    assert "no resolution 7; available: res-1 (1 mm), res-2 (2 mm)" in problem.why
+    assert (
+        "resolution 7 is not available for this template (available: res-1 (1 mm), res-2 (2 mm)"
+    ) in problem.why
     assert "Use MNI152NLin2009cAsym without a resolution" in problem.remedy
 
 
@@ -108,10 +110,10 @@ def test_a_cohort_in_the_cache(tmp_path: Path, home: Path) -> None:
 
 def test_without_a_t1w_image_there_is_only_the_space_of_the_run(tmp_path: Path) -> None:
     (problem,) = found_of(tmp_path, "func", "T1w", without=("01",)).problems
-    assert "no participant has a T1w image" in problem.why
+    assert "no participant has one" in problem.why
     found = found_of(tmp_path, "T1w", labels=("01", "02"), without=("02",))
     assert not found.problems
-    assert "not transformed to T1w" in found.notices[0].why
+    assert "cannot be transformed to T1w" in found.notices[0].why
     assert not found_of(tmp_path, "func", without=("01",)).notices
 
 
@@ -165,13 +167,11 @@ def test_templates_that_are_not_here_are_refused_without_a_network(
     assert f"tpl-{COLIN}/tpl-{COLIN}_T1w.nii.gz could not be downloaded" in said
     assert "TEMPLATEFLOW_HOME" in said
     assert f"api.get('{COLIN}')" in said
-    without = "TemplateFlow has no template of this name, or the template requires a cohort"
+    without = "TemplateFlow does not provide this template, or the template requires a cohort"
     assert f"Nowhere\n  why: {without}" in said
     assert f"MNIPediatricAsym\n  why: {without}" in said
-    assert (
-        "cohort-1\n  why: TemplateFlow has no template of this name, or the template does" in said
-    )
-    assert "no resolution 5" in said
+    assert "cohort-1\n  why: TemplateFlow does not provide a template with this name" in said
+    assert "the resolution 5 is not available" in said
     assert not [path for path in home.rglob("*.nii.gz") if path.stat().st_size], (
         "no half of a file is left"
     )

@@ -53,11 +53,13 @@ def test_the_pair_of_a_run(names, conditions, pair) -> None:
 def test_conditions_that_no_run_maps_are_refused_with_the_list(maker: BidsMaker) -> None:
     (problem,) = plan_of(maker, "--overlap", "thum", "little").problems
     assert problem.what == "--overlap thum little"
-    assert problem.why == "no run maps thum; conditions mapped against rest: thumb, little"
+    assert problem.why == (
+        "no run contains the contrast of thum against rest (mapped conditions: thumb, little)"
+    )
     assert problem.remedy == "did you mean 'thumb'?"
     options = ("--overlap", "thumb", "little", "--contrasts", "thumb-little")
     (problem,) = plan_of(maker, *options).problems
-    assert problem.why.endswith("conditions mapped against rest: none")
+    assert problem.why.endswith("(mapped conditions: none)")
     assert "add the missing conditions to --contrasts" in problem.remedy
 
 
@@ -67,11 +69,13 @@ def test_runs_without_the_pair_are_named(maker: BidsMaker) -> None:
     assert notes_of(plan_of(maker, "--overlap", "thumb", "little")) == []
     (note,) = notes_of(plan_of(maker, "--overlap", "thumb", "left foot"))
     assert note == (
-        "2 conditions are mapped (thumb, little), not thumb and left foot: their overlap is not"
-        " drawn."
+        "the overlap of thumb and left foot is not drawn for this run because its mapped"
+        " conditions are thumb, little."
     )
     (note,) = notes_of(plan_of(maker, "--overlap", "auto"))
-    assert note.startswith("3 conditions are mapped (thumb, little, leftFoot): no overlap")
+    assert note.startswith(
+        "the run has 3 mapped conditions (thumb, little, leftFoot), so no overlap"
+    )
 
 
 @pytest.mark.parametrize(

@@ -125,8 +125,8 @@ class TestEvents:
         plan = planned()
         assert plan.problems == ()
         texts = " ".join(notice.why for notice in plan.warnings)
-        assert "2 of 6 events begin after the end" in texts
-        assert "'late' are after the end" in texts
+        assert "events that begin after the end" in texts
+        assert "its events are after the end" in texts
         assert [set(weights) for weights in plan.contrasts.values()] == [
             {"thumb", "little", "all", "thumbMinusLittle"}
         ]
@@ -138,8 +138,8 @@ class TestEvents:
         plan = planned()
         assert plan.problems == ()
         assert (
-            "2 of 6 events have no onset or no duration (n/a; first in line 6)"
-            in plan.warnings[0].why
+            "2 of 6 events are not modeled because their onset or duration is n/a (first event:"
+            " line 6)" in plan.warnings[0].why
         )
 
     def test_trial_type_is_optional(self, maker: BidsMaker, planned: Planned) -> None:
@@ -149,7 +149,7 @@ class TestEvents:
         )
         plan = planned()
         assert plan.problems == ()
-        assert "no column trial_type" in plan.warnings[0].why
+        assert "the optional column trial_type is missing" in plan.warnings[0].why
         assert [dict(weights) for weights in plan.contrasts.values()] == [{"task": {"task": 1.0}}]
 
     def test_a_type_long_before_the_run_is_not_modeled(
@@ -211,7 +211,7 @@ class TestEvents:
         maker.events(rows=(*EVENTS, (28.0, 5.0, "thumb")))
         plan = planned()
         assert plan.problems == ()
-        assert "1 event extends beyond the end of the run (" in plan.warnings[0].why
+        assert "durations that extend beyond the end of the run (" in plan.warnings[0].why
 
     def test_rest_after_the_end_does_not_matter(self, maker: BidsMaker, planned: Planned) -> None:
         maker.events(rows=(*EVENTS, (31.0, 5.0, "rest"), ("n/a", "n/a", "baseline")))
@@ -222,11 +222,11 @@ class TestEvents:
     @pytest.mark.parametrize(
         ("rows", "reason"),
         [
-            (((1.0, -1.0, "thumb"),), "times in seconds are expected"),
-            (((1.0, "n/a", "thumb"),), "or have no onset or duration"),
-            ((("inf", 1.0, "thumb"),), "times in seconds are expected"),
+            (((1.0, -1.0, "thumb"),), "must be times in seconds"),
+            (((1.0, "n/a", "thumb"),), "or lack an onset or duration"),
+            ((("inf", 1.0, "thumb"),), "must be times in seconds"),
             (((-90.0, 1.0, "thumb"),), "all events are more than 24 s before"),
-            ((), "the table has no rows"),
+            ((), "the events table has no rows"),
         ],
     )
     def test_bad_rows(
@@ -266,7 +266,7 @@ class TestContrasts:
         problems = problems_of(
             contrasts_of_runs, {Path("a"): ("thumb",), Path("b"): ("face",)}, ["thumb-face"]
         )
-        assert "no run has all trial types of the contrast (thumb, face)" in problems[0].why
+        assert "no run contains all trial types of the contrast (thumb, face)" in problems[0].why
 
     def test_a_run_that_no_contrast_fits(self) -> None:
         problems = problems_of(
@@ -457,14 +457,14 @@ def test_dry_run_tells_the_plan(maker: BidsMaker, planned: Planned) -> None:
         "super-resolution: srgan, sbl by 2×2×1 (factor from the T2*w pair)",
         "thumbMinusLittle = thumb-little",
         "all = mean of thumb, little",
-        "add a high-resolution run of 20 or more volumes",
+        "consider acquiring a high-resolution calibration run of at least 20 volumes",
         (
-            "without a high-resolution reference, only the self-test at half the resolution is"
-            " possible. Use --retro"
+            "without a high-resolution reference, only the self-test at half the resolution can"
+            " be performed. To measure accuracy, use --retro"
         ),
         "series: raw bspline zerofill srgan sbl",
         "smoothing (FWHM): 0 mm, 5 mm",
-        "GB of disk for intermediate files and",
+        "GB of disk space for intermediate files and",
     ):
         assert part in text
 
@@ -541,7 +541,7 @@ class TestVoxels:
         data[..., 1] = 3
         nb.save(nb.Nifti1Image(data, np.eye(4), header), tmp_path / name)
         (problem,) = problems_of(voxels._check_image, tmp_path / name)
-        assert "1 of 3 volumes is constant, counted from 0: 1" in problem.why
+        assert "constant volumes were found (1 of 3 volumes, counted from 0: 1" in problem.why
 
     def test_a_damaged_checksum_is_seen(self, maker: BidsMaker) -> None:
         """The last bytes of gzip are a checksum; all voxels can be read and still be wrong."""
@@ -722,7 +722,7 @@ class TestEventsThatAreNotThere:
             )
         )
         assert any(
-            "2 of 4 events have duration 0" in each.why
+            "2 of 4 events have zero duration" in each.why
             for each in check(settings_for(maker)).warnings
         )
 
@@ -738,4 +738,4 @@ def test_an_output_in_the_data_set_is_said_before_indexing(
         paths=Paths(bids_dir=maker.root, output_dir=maker.root, work_dir=maker.root.parent / "w"),
     )
     (problem,) = check(settings).problems
-    assert "is inside the dataset" in problem.why
+    assert "must not be inside the dataset" in problem.why

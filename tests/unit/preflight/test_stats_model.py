@@ -89,7 +89,7 @@ REFUSED: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
         lambda model: model["Nodes"].append(
             copy.deepcopy(_node(model)) | {"Level": "Subject", "Name": "subject"}
         ),
-        "levels are run, subject;",
+        "the model has the levels run, subject",
     ),
     "other runs": (
         lambda model: model.update(Input={"task": ["rest"]}),
@@ -97,13 +97,16 @@ REFUSED: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     ),
     "runs together": (
         lambda model: _node(model).update(GroupBy=["subject"]),
-        "GroupBy joins runs",
+        "GroupBy combines several runs",
     ),
     "another response": (
         lambda model: _node(model)["Model"].update(HRF={"Model": "DoubleGamma"}),
-        "Model has x, type, hrf",
+        "the file contains x, type, hrf",
     ),
-    "another model": (lambda model: _node(model)["Model"].update(Type="meta"), "the Type glm"),
+    "another model": (
+        lambda model: _node(model)["Model"].update(Type="meta"),
+        "only X and Type glm",
+    ),
     "a transformation": (_instruction(Name="Scale", Input=["trans_x"]), "transformation Scale"),
     "a derivative": (
         _instruction(Name="Convolve", Input=["trial_type.*"], Derivative=True),
@@ -124,21 +127,21 @@ REFUSED: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     ),
     "an F test": (
         _contrast(Test="F", Weights=[[1, 0], [0, 1]]),
-        "thumb_vs_little is not a t test",
+        "thumb_vs_little is not a t-test",
     ),
     "a confound in a contrast": (
         _contrast(ConditionList=["trial_type.thumb", "trans_x"]),
-        "thumb_vs_little is not a t test of trial types",
+        "thumb_vs_little is not a t-test of trial types",
     ),
     "an unknown trial type": (
         _contrast(ConditionList=["trial_type.thumb", "trial_type.index"]),
-        "thumb_vs_little is not a t test of trial types",
+        "thumb_vs_little is not a t-test of trial types",
     ),
     "no weight": (_contrast(Weights=[0, "0/5"]), "thumb_vs_little are zero"),
-    "no number": (_contrast(Weights=[1, "1/0"]), "not a BIDS Stats Model"),
-    "too few weights": (_contrast(Weights=[1]), "not a BIDS Stats Model"),
-    "no GroupBy": (lambda model: _node(model).pop("GroupBy"), "not a BIDS Stats Model"),
-    "no nodes": (lambda model: model.pop("Nodes"), "not a BIDS Stats Model"),
+    "no number": (_contrast(Weights=[1, "1/0"]), "not a valid BIDS Stats Model"),
+    "too few weights": (_contrast(Weights=[1]), "not a valid BIDS Stats Model"),
+    "no GroupBy": (lambda model: _node(model).pop("GroupBy"), "not a valid BIDS Stats Model"),
+    "no nodes": (lambda model: model.pop("Nodes"), "not a valid BIDS Stats Model"),
 }
 
 
@@ -159,7 +162,7 @@ def test_more_is_refused_with_the_reason(what: str, tmp_path: Path) -> None:
 
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     read_model(tmp_path / "model.json", {}, found := Findings())
-    assert found.problems[0].why == "the file cannot be read (No such file or directory)"
+    assert found.problems[0].why == "the model file cannot be read (No such file or directory)"
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"Nodes": 3}', '{"Nodes": []}'])
@@ -168,7 +171,7 @@ def test_another_file_is_refused(text: str, tmp_path: Path) -> None:
     found = Findings()
     assert read_model(written(text, tmp_path), TYPES, found) == ([], [])
     (problem,) = found.problems
-    assert "not a BIDS Stats Model" in problem.why
+    assert "not a valid BIDS Stats Model" in problem.why
 
 
 def test_weights_may_be_fractions_and_runs_have_leading_zeros(tmp_path: Path) -> None:
@@ -298,7 +301,9 @@ def test_a_refused_model_ends_the_call(
     assert main([*line, "--model", str(path)]) == 2
     told = " ".join(capsys.readouterr().err.split())
     assert f"--model {path}" in told
-    assert "X lacks trial_type.little; all trial types are expected" in told
+    assert (
+        "X must include all trial types, but the following are missing: trial_type.little"
+    ) in told
 
 
 def test_a_model_for_which_there_are_no_events_is_refused(maker: BidsMaker) -> None:
@@ -309,4 +314,4 @@ def test_a_model_for_which_there_are_no_events_is_refused(maker: BidsMaker) -> N
     line += ["--skip-bids-validation", "--task-id", "rest", "--model", str(path)]
     (problem,) = check(parse_settings(line).resolved(run_uuid="x")).problems
     assert problem.what == f"--model {path}"
-    assert problem.why.startswith("no run has events that the model could use")
+    assert problem.why.startswith("the model requires runs with events")

@@ -68,7 +68,7 @@ def beyond(image: np.ndarray) -> np.ndarray:
     ("change", "reason"),
     [
         (empty, "no voxel is above 0"),
-        (beyond, "the image is in another space"),
+        (beyond, "the image is probably in another space"),
         (lambda image: np.stack([image, image], axis=-1), "4 dimensions"),
         (np.asarray, ""),
     ],
@@ -102,7 +102,7 @@ def test_a_lesion_template_that_cannot_be_read_or_used_is_refused(
     assert problem.why == "file not found"
     file.write_text("no image")
     (problem,) = check(settings_for(maker, *options)).problems
-    assert "cannot be read as NIfTI" in problem.why
+    assert "cannot be read as a NIfTI image" in problem.why
     other = BidsMaker(tmp_path / "other")
     other.image("sub-01_acq-fine_T1w.nii.gz", "anat", (3.0, 3.0, 3.0))
     other.image("sub-01_acq-coarse_T1w.nii.gz", "anat", (6.0, 6.0, 6.0))
@@ -136,7 +136,7 @@ def test_edited_masks_are_refused_before_any_work(maker: BidsMaker, tmp_path: Pa
         (found,) = check(settings).problems
         return found.what, found.why
 
-    assert problem() == (f"--wmh-reference {folder}", "there is no such directory")
+    assert problem() == (f"--wmh-reference {folder}", "the directory was not found")
     folder.mkdir()
     name = "sub-01_res-hr_label-WMH_desc-measured_mask.nii.gz"
     (folder / name.replace("01", "02")).touch()
@@ -146,7 +146,7 @@ def test_edited_masks_are_refused_before_any_work(maker: BidsMaker, tmp_path: Pa
     file.write_text("no image")
     what, why = problem()
     assert what == str(file)
-    assert "cannot be read as NIfTI" in why
+    assert "cannot be read as a NIfTI image" in why
     save_image(np.zeros((4, 4, 4, 2), np.float32), np.eye(4), file)
     assert "4 axes" in problem()[1]
     save_image(np.zeros((4, 5, 6), np.float32), np.eye(4), file)

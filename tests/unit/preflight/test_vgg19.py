@@ -39,12 +39,12 @@ def notes(maker: BidsMaker, *extra: str) -> str:
 def test_the_published_recipe_takes_what_is_kept_and_says_so(maker: BidsMaker, kept: Path) -> None:
     told = notes(maker, "--sr-method", "srgan", "cpce", "--recipe", "paper")
     for method in ("srgan", "cpce"):
-        line = f"--sr-method {method} --recipe paper: VGG-19 weights are read from {kept}"
+        line = f"--sr-method {method} --recipe paper: VGG-19 weights are loaded from {kept}"
         assert f"{line} (stored by bids-sr-models vgg19)" in told
 
 
 def test_the_default_recipe_never_takes_what_is_kept(maker: BidsMaker, kept: Path) -> None:
-    assert "weights are read from" not in notes(maker, "--sr-method", "srgan", "cpce")
+    assert "weights are loaded from" not in notes(maker, "--sr-method", "srgan", "cpce")
     superres = settings_for(maker, "--sr-method", "srgan", "cpce").superres
     assert vgg_weights_for(superres, "srgan") is None
     assert vgg_weights_for(superres, "cpce") is None
@@ -63,7 +63,7 @@ def test_a_named_file_wins(maker: BidsMaker, kept: Path, tmp_path: Path) -> None
     named.touch()
     asked = ("--sr-method", "srgan", "--recipe", "paper", "--vgg-weights", str(named))
     told = notes(maker, *asked)
-    assert f"weights are read from {named}." in told
+    assert f"weights are loaded from {named}." in told
     assert str(kept) not in told
 
 
@@ -75,7 +75,9 @@ def test_a_file_of_torch_is_refused_with_the_command_that_converts_it(
     asked = ("--sr-method", "srgan", "--recipe", "paper", "--vgg-weights", str(file))
     problems = check(settings_for(maker, *asked)).problems
     (remedy,) = (problem.remedy for problem in problems if problem.what == str(file))
-    assert remedy == f"Convert the file of torchvision with: bids-sr-models vgg19 {file}"
+    assert remedy == (
+        f"Convert the torchvision weights with this command: bids-sr-models vgg19 {file}"
+    )
 
 
 def test_the_settings_of_a_models_training_name_its_file(maker: BidsMaker, kept: Path) -> None:

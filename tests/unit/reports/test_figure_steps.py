@@ -118,7 +118,7 @@ def test_what_was_not_declared_is_not_drawn():
     def draw_drift(*, desc: str) -> str:
         yield Drawn(desc, "<p>drift</p>")
 
-    with pytest.raises(ValueError, match=r"no HTML driftA is declared, only \['drift'\]"):
+    with pytest.raises(ValueError, match=r"driftA is not among the declared figures \['drift'\]"):
         draw_drift(desc="driftA")
     with pytest.raises(ValueError, match="no section moton; there are overview, "):
         Shown("drift", "moton")

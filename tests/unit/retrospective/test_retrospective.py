@@ -358,7 +358,7 @@ def test_several_runs_share_one_pair(maker: BidsMaker) -> None:
     _, plan = made(maker)
     assert [run.n_volumes for run in plan.subjects[0].runs] == [70, 80]
     said = {run.sidecar["Description"] for run in plan.subjects[0].runs}
-    assert said == {"simulated: 2 × 2 × 4 mm data, k-space cropped"}
+    assert said == {"simulated from acquired 2 × 2 × 4 mm data by k-space truncation"}
     assert len(plan.subjects[0].pairs) == 1
 
 
@@ -378,7 +378,7 @@ def test_runs_of_two_resolutions_in_one_session_are_refused(maker: BidsMaker) ->
     maker.bold("sub-01_task-zoom", zooms=(3.0, 3.0, 4.0), n_volumes=60)
     maker.events("sub-01_task-zoom", rows=BLOCKS[:5])
     message = refused(maker, "--strict")
-    assert "the voxels differ from the voxels of sub-01_task-tap" in message
+    assert "the voxel sizes differ from sub-01_task-tap" in message
     assert "--task-id" in message
     assert refused(maker, "--task-id", "tap") == ""
 
@@ -432,7 +432,7 @@ def test_results_with_and_without_do_not_mix(maker: BidsMaker) -> None:
     line = [*plain, "--sr-method", "sbl", "--sr-factor", "2"]
     problems = check(parse_settings(line).resolved(run_uuid="x")).problems
     assert [problem.why for problem in problems] == [
-        "the directory contains results of an earlier run with --retrospective"
+        "the output directory contains results of an earlier run with --retrospective"
     ]
 
 
@@ -442,7 +442,7 @@ def test_a_dry_run_tells_what_would_be_made_and_makes_nothing(maker: BidsMaker) 
     plan = check(settings)
     text = dry_run_text(plan, settings)
     assert "downsampled by 2×2×1 (clean) to 12×12×6 voxels of 4×4×4 mm, 70 volumes" in text
-    assert "easier case than a real pair" in text
+    assert "easier to super-resolve than a separately acquired pair" in text
     assert "series: raw bspline zerofill sdmod inject ratio srgan sbl" in text
     assert plan.estimate.sizes.high == pytest.approx(24 * 24 * 6 / 1e6), "of the copy"
     assert stage_minutes(settings)["training"] > 0, "of the pair that will be made"
@@ -530,7 +530,10 @@ def test_the_command_goes_on_with_the_coarser_data(
     assert settings.paths.bids_dir == out / "sourcedata" / "retrospective"
     assert settings.paths.work_dir == maker.root.parent / "work" / "retrospective"
     assert plan.subjects[0].runs[0].truth is not None
-    assert any("easier case than a real pair" in str(notice) for notice in plan.warnings)
+    assert any(
+        "easier to super-resolve than a separately acquired pair" in str(notice)
+        for notice in plan.warnings
+    )
     written = Settings.from_toml(next((out / "logs").glob("*/settings.toml")))
     assert (written.evaluation.retrospective, written.paths.bids_dir) == ("clean", maker.root)
     assert (

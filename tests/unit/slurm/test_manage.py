@@ -137,7 +137,7 @@ def test_retry_of_those_named_with_what_is_given(sent: Submission) -> None:
     ((again, _),) = manage.retries(seen, ["sub-02"], mem=8, minutes=7)
     assert again.participants == ("sub-02",)
     assert (again.arrays[0].request.memory_mb, again.arrays[0].request.minutes) == (10056, 7)
-    with pytest.raises(UsageError, match="sub-01: nothing to retry"):
+    with pytest.raises(UsageError, match="sub-01: there is nothing to retry"):
         manage.retries(seen, ["sub-01"])
 
 
@@ -154,7 +154,7 @@ def test_a_first_retry_asks_for_a_quarter_more_than_slurm_saw(
     ((again, text),) = manage.retries(manage.overview(sent.output_dir), ["sub-02"])
     assert again.arrays[0].request.memory_mb == 5632
     told = [str(each) for each in failures(manage.overview(sent.output_dir).fates, Path())]
-    assert "resumes with 5.5 GB" in told[0]
+    assert "resumes processing with 5.5 GB" in told[0]
     assert "--jobs=11_2" in (cluster.root / "sacct").read_text().splitlines()[0].split()
     later = manage.submit(dataclasses.replace(again, id="20990101-000000-000000"), text)
     note(later, "sub-02", "failed", 137, oom_kills=1)
@@ -186,7 +186,7 @@ def test_cancel_one_task_and_then_the_rest(sent: Submission, cluster: Cluster) -
         "sub-03": "cancelled",
         "sub-04": "unknown",
     }
-    with pytest.raises(UsageError, match="sub-03: nothing to cancel"):
+    with pytest.raises(UsageError, match="sub-03: there is nothing to cancel"):
         manage.cancel(seen, ["sub-03"])
     assert manage.cancel(seen) == ["sub-01", "group"]
     assert cluster.kept("scancel")[-1] == ["11_1", "12"]
@@ -215,7 +215,7 @@ def test_waiting_tells_each_change_once_and_looks_twice_at_who_is_lost(
     found = manage.wait(sent.output_dir, said.append, sleep=sleep)
     assert {fate.state for fate in found} == {State.DONE}
     assert said[-3:] == [
-        "SLURM does not respond; waiting: squeue failed with exit code 1",
+        "SLURM does not respond (squeue failed with exit code 1); waiting for an answer",
         "sub-01: done",
         "group: done",
     ]
@@ -240,7 +240,7 @@ def test_printed_scripts_count_once_somebody_submits_them(
 
 def test_no_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(job_states.SlurmError, match="squeue not found"):
+    with pytest.raises(job_states.SlurmError, match="the command squeue was not found"):
         job_states.queue(["x"])
 
 
@@ -259,5 +259,5 @@ def test_the_largest_array_and_a_user_without_a_name(
 
 def test_sbatch_that_says_no_number(cluster: Cluster) -> None:
     program(cluster.root / "bin" / "sbatch", "echo later")
-    with pytest.raises(job_states.SlurmError, match="no job number"):
+    with pytest.raises(job_states.SlurmError, match="did not return a job number"):
         job_states.submit([])

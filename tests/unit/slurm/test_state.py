@@ -158,7 +158,9 @@ def test_the_table_names_who_failed_and_what_to_do(made: Submission) -> None:
     assert summary(found) == "3 participants: 1 pending, 1 done, 1 failed, group level pending"
     (told,) = failures(found, made.output_dir)
     assert (told.what, told.subject, told.code) == ("sub-02", "02", "memory")
-    assert told.why.startswith("out of memory; resources of the job: 4.0 GB and ")
+    assert told.why.startswith(
+        "out of memory (resources requested per start of the job: 4.0 GB and "
+    )
     assert told.file == str(made.folder / "logs" / "array-1_2.log")
 
 
@@ -194,13 +196,13 @@ def test_of_a_task_that_crashed_the_recorded_steps_are_told(made: Submission) ->
 @pytest.mark.parametrize(
     ("code", "remedy"),
     [
-        ("cancelled", "{retry} resumes with 4.0 GB and 0-00:30:00."),
-        ("memory", "{retry} resumes with 8.0 GB and 0-00:30:00."),
-        ("time", "{retry} resumes with 4.0 GB and 0-01:00:00."),
+        ("cancelled", "{retry} resumes processing with 4.0 GB and 0-00:30:00."),
+        ("memory", "{retry} resumes processing with 8.0 GB and 0-00:30:00."),
+        ("time", "{retry} resumes processing with 4.0 GB and 0-01:00:00."),
         (
             "refused",
-            "Correct the problem reported in the log; then {retry} resumes with 4.0 GB and"
-            " 0-00:30:00.",
+            "Correct the problem that is reported in the log. Then {retry} resumes processing"
+            " with 4.0 GB and 0-00:30:00.",
         ),
     ],
 )
@@ -271,5 +273,5 @@ def test_a_record_that_cannot_be_read(text: str, tmp_path: Path) -> None:
 
 
 def test_no_record(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="no submissions"):
+    with pytest.raises(UsageError, match="no submitted jobs"):
         overview(tmp_path)

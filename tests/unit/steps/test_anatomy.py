@@ -418,7 +418,7 @@ def test_the_brain_or_a_file_may_be_the_region(heads: Heads, to_std: Path, tmp_p
             "Schaefer2018:400Parcels7Networks",
             "Vis_1 of the Schaefer2018, 400Parcels7Networks atlas.",
         ),
-        ("V1", "/my/atlas-own_dseg.nii", "V1 of the atlas own, provided by the user."),
+        ("V1", "/my/atlas-own_dseg.nii", "V1 of the user-provided atlas own."),
         ("/data/mask.nii.gz", "AAL2", "a mask provided by the user."),
     ],
 )

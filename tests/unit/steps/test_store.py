@@ -52,7 +52,7 @@ def test_names_follow_the_derivatives_layout(entities, path):
     "entities", [{"resolution": "hr", "suffix": "bold"}, {"suffix": "blob"}, {"suffix": "statmap"}]
 )
 def test_what_no_pattern_knows_is_refused(entities):
-    with pytest.raises(ValueError, match=r"unknown entities|no file name"):
+    with pytest.raises(ValueError, match=r"unknown entities|no BIDS file name"):
         derivative_path({**COMMON, **entities, "extension": ".nii.gz"})
 
 

@@ -61,9 +61,7 @@ def test_a_file_of_the_users_is_named_by_itself_and_tasks_imply_no_region_of_it(
     assert not {"atlas_source", "atlas_labels", "atlas_xfms"} & set(graph.wires[region]), (
         "no label is asked for"
     )
-    assert (
-        "with the nearest labels of the atlas Mine, provided by the user" in graph.methods_text()
-    )
+    assert "with the nearest labels of the user-provided atlas Mine" in graph.methods_text()
     assert "AAL2" not in graph.methods_text()
 
 

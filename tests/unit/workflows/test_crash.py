@@ -56,7 +56,7 @@ def test_a_crash_file_names_all_and_its_command_runs_the_step(
         "Participant: sub-01\n",
         "Interface: dyingnode.Die\n",
         "Host: node17\n",
-        "declared by the step: 1.50 GB; peak of its process: 2.35 GB",
+        "declared by the step: 1.50 GB; peak memory of its process: 2.35 GB",
         "What happened: ValueError: the reason\n",
         "  value = 4\n",
         f"Directory: {node.output_dir()}\n",
@@ -67,7 +67,7 @@ def test_a_crash_file_names_all_and_its_command_runs_the_step(
     command = next(
         line.partition(": ")[2]
         for line in text.splitlines()
-        if line.startswith("To run this step alone")
+        if line.startswith("To run only this step")
     )
     again = subprocess.run(
         [*shlex.split(command), "-w", str(tmp_path / "alone")],

@@ -38,4 +38,4 @@ def test_what_slurm_refuses_is_told_where_nothing_can_be_recorded(
     )
     (told,) = found.crashes
     assert (told.what, told.code) == ("sbatch ended with 1", "slurm")
-    assert told.remedy.startswith("mend what it names; then rerun the same command")
+    assert told.remedy.startswith("mend what it names. Then run the same command again")

@@ -90,9 +90,12 @@ def test_by_default_nothing_is_smoothed_before(maker: BidsMaker) -> None:
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        (("--compare", "tedana={}"), "series of other programs (--compare) are not smoothed"),
-        (("--calibration", "highres"), "calibration runs are not smoothed"),
-        (("--sr-target", "anat"), "does not apply to --sr-target anat"),
+        (
+            ("--compare", "tedana={}"),
+            "a series computed by another program (--compare) is not smoothed",
+        ),
+        (("--calibration", "highres"), "unsmoothed calibration run"),
+        (("--sr-target", "anat"), "cannot be combined with --sr-target anat"),
     ],
 )
 def test_what_is_not_smoothed_alike_is_refused(
