@@ -106,7 +106,7 @@ def run_facts(settings: Settings, run: BoldRun, *, timed: bool) -> _Facts:
             else {}
         ),
         "Super-resolution factor": " × ".join(f"{f:g}" for f in run.factor)
-        + (": slices stay" if run.factor[2] == 1 else ""),
+        + (" (in plane only)" if run.factor[2] == 1 else ""),
         "Pair": _pair_words(run.pair),
         "Calibration": f"{short.bold.name}, {short.n_volumes} volumes" if short else "none",
         **_taken_over(run.precomputed, {} if run.precomputed is None else run.precomputed.files),

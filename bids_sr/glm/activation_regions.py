@@ -496,8 +496,8 @@ def placed(
 
 Sidecar = dict[str, object]
 NO_ERROR = (
-    "also have a reconstruction error, but come without an estimate of it: 11 to 15 % of"
-    " B-spline's most active voxels had the wrong sign (4 runs of 3 participants)."
+    "also have a reconstruction error, which was not estimated. In 4 runs of 3 participants, 11 to"
+    " 15 % of the most active voxels in B-spline maps had the wrong sign."
 )
 """Range of the column bspline in ``benchmarks/results/posterior_regions.md`` (without a
 calibration, all events, FDR region).

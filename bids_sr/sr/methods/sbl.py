@@ -9,7 +9,8 @@ METHOD = Method(
     variance=VarianceRecipe(),
     name="sbl",
     reference="sparse_bayes",
-    summary="sparse Bayesian learning, stopped early: prior SD maps from the acquired data",
+    summary="sparse Bayesian learning with few iterations and with prior SD maps of the acquired"
+    " run",
     placebos=PLACEBOS_OF_A_RUN,
     costs={"fast": Cost(always=2.0, low=200.0, volumes=0.005, series=0.08)},
     calibrated=True,
