@@ -24,15 +24,15 @@ _DEFAULT_BASELINES = {
     "bspline": "cubic B-spline interpolation",
     "zerofill": "in-plane zero filling of k-space",
     "sdmod": (
-        "zero filling of the signal change, weighted by its temporal standard deviation relative"
-        " to its surroundings"
+        "zero filling with the signal change in each voxel weighted by its temporal standard"
+        " deviation (SD), relative to the surrounding voxels"
     ),
     "inject": (
-        "zero filling with the missing band of k-space taken from the high-resolution T2*-weighted"
-        " image"
+        "zero filling with the missing band of k-space added from the high-resolution"
+        " T2*-weighted image"
     ),
     "ratio": (
-        "the high-resolution T2*-weighted image multiplied by the interpolated relative signal"
+        "product of the high-resolution T2*-weighted image and the interpolated relative signal"
         " change"
     ),
 }
@@ -61,8 +61,8 @@ ACQUIRED_BAND = "zerofill"
 SMOOTH, PCA = "bsplineSmooth", "bsplinePca"
 CONTROLS: Mapping[str, str] = MappingProxyType(
     {
-        SMOOTH: "bspline with the best-fitting smoothing",
-        PCA: "bspline, denoised in time (PCA)",
+        SMOOTH: "bspline with optimal spatial smoothing",
+        PCA: "bspline with temporal PCA denoising",
     }
 )
 """Denoising controls with what was done, made of the B-spline series within the evaluation."""

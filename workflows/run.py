@@ -74,7 +74,7 @@ def subject_facts(
         "Runs": [run.stem for run in subject.runs],
         "T1w image": subject.t1w[0].name
         if subject.t1w
-        else "none: the region of interest is the whole brain",
+        else "none (the region of interest is the whole brain)",
         "T2* pair": sorted({_pair_words(run.pair) for run in subject.runs}),
         "High-resolution reference": sorted(
             {str(run.truth.root) for run in subject.runs if run.truth}
@@ -98,7 +98,7 @@ def run_facts(settings: Settings, run: BoldRun, *, timed: bool) -> _Facts:
         "Volumes": run.n_volumes,
         "Repetition time (s)": run.tr,
         "Matrix": " × ".join(map(str, run.shape)),
-        "Voxel (mm)": size_text(run.zooms, unit=""),
+        "Voxel size (mm)": size_text(run.zooms, unit=""),
         "Slice timing": "corrected" if timed else "not corrected",
         **(
             {"Smoothed before super-resolution (mm FWHM)": width}
@@ -107,8 +107,8 @@ def run_facts(settings: Settings, run: BoldRun, *, timed: bool) -> _Facts:
         ),
         "Super-resolution factor": " × ".join(f"{f:g}" for f in run.factor)
         + (" (in plane only)" if run.factor[2] == 1 else ""),
-        "Pair": _pair_words(run.pair),
-        "Calibration": f"{short.bold.name}, {short.n_volumes} volumes" if short else "none",
+        "T2* pair": _pair_words(run.pair),
+        "Calibration run": f"{short.bold.name}, {short.n_volumes} volumes" if short else "none",
         **_taken_over(run.precomputed, {} if run.precomputed is None else run.precomputed.files),
     }
 
@@ -116,10 +116,8 @@ def run_facts(settings: Settings, run: BoldRun, *, timed: bool) -> _Facts:
 def _pair_words(pair: Pair | None) -> str:
     """Which images a run is super-resolved with."""
     if pair is None:
-        return "none: only interpolations and methods without a pair"
-    lowres = (
-        "a k-space-truncated copy of the same image" if pair.lowres is None else pair.lowres.name
-    )
+        return "none (only interpolation and methods that do not require a pair)"
+    lowres = "a k-space-truncated copy of this image" if pair.lowres is None else pair.lowres.name
     sidecar = pair.highres.with_name(pair.highres.name.partition(".")[0] + ".json")
     described = read_json(sidecar).get("Description")
     return f"{pair.highres.name} and {lowres}" + (f" ({described})" if described else "")
@@ -131,7 +129,7 @@ def _taken_over(
     """Which files of another program are used."""
     if precomputed is None:
         return {}
-    return {f"Taken over from {precomputed.origin.text}": [path.name for path in files.values()]}
+    return {f"Derivatives from {precomputed.origin.text}": [path.name for path in files.values()]}
 
 
 _ACQUIRED = {"mask": "bold_mask"}
@@ -289,7 +287,7 @@ def _add_motion(run: RunOf) -> None:
     else:
         scope.give(bold_file=bold.bold)
         if echo := bold.entities.get("echo"):
-            scope.say(Part.PREPROCESSING, f"Only echo {echo} of the multi-echo run was used.")
+            scope.say(Part.PREPROCESSING, f"Only echo {echo} of the multi-echo run was analyzed.")
     scope.add(motion.import_series)
     scope.add(motion.count_dummies)
     if bold.precomputed is not None:
@@ -304,9 +302,12 @@ def _add_motion(run: RunOf) -> None:
     add_acquired(scope, timed=timed, input_smoothing=width)
     if not timed:
         if "slicetiming" in run.planned.settings.preprocessing.ignore:
-            scope.say(Part.PREPROCESSING, "Slice timing was not corrected.")
+            scope.say(Part.PREPROCESSING, "Slice-timing correction was not performed.")
         elif bold.is_corrected:
-            scope.say(Part.PREPROCESSING, "Slice timing had been corrected in the input series.")
+            scope.say(
+                Part.PREPROCESSING,
+                "Slice-timing correction had already been applied to the input series.",
+            )
 
 
 def _add_registration(run: RunOf, *, with_anat: bool, with_pair: bool) -> None:

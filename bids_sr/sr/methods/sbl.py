@@ -16,9 +16,9 @@ METHOD = Method(
     calibrated=True,
     text={
         "any": (
-            "whose variances were estimated by a few smoothed steps that increase the marginal"
-            " likelihood of the run's temporal components below 0.1 Hz, after sparse Bayesian"
-            " learning [@sparse_bayes]"
+            "in a variant of sparse Bayesian learning [@sparse_bayes]. The variances of this"
+            " prior were estimated in a few smoothed iterations that increase the marginal"
+            " likelihood of the temporal components of the run below 0.1 Hz"
         )
     },
 )
