@@ -320,8 +320,8 @@ def _sizes_html(tables: Joined, figure_dir: Path) -> Markup:
                     figure_dir,
                     f"group_desc-{map_label(f'paper{k}', width)}",
                     "Region size (in acquired voxels) and overlap,"
-                    f" {words.task_text(each.iloc[0])}, smoothed by {width:g} mm FWHM. Each line is"
-                    " a participant.",
+                    f" {words.task_text(each.iloc[0])}, smoothed by {width:g} mm FWHM. Each line"
+                    " is a participant.",
                 )
                 for width, each in own.groupby("fwhm_mm")
             ),
