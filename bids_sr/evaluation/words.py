@@ -299,7 +299,9 @@ def tested(one_level: OneLevelDown, methods: Collection[str]) -> list[Sentence]:
         for name, row in one_level.tested.items()
         if name in methods
     ]
-    told = {name: f"{name}: {text}" for name, text in one_level.calibrations.items()}
+    told = {
+        name: f"Calibration of {name}: {text}" for name, text in one_level.calibrations.items()
+    }
     both = [
         *told.items(),
         *((name, text) for name in methods if (text := untested(one_level, name))),

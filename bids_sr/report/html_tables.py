@@ -251,7 +251,7 @@ _ORDER: tuple[Kind, ...] = (
 )
 KIND_TEXT: Mapping[Kind, str] = {
     "baseline": "interpolation and other baselines",
-    "control": "denoising controls",
+    "control": "denoising and smoothing controls",
     "method": "methods",
     "measured": "measured at high resolution",
     "placebo": "negative controls",
