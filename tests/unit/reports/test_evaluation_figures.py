@@ -110,7 +110,7 @@ def test_every_series_is_drawn_at_its_value_with_its_interval(tmp_path):
     assert labels == [
         "bspline",
         "inject",
-        "bspline, denoised in time (PCA)",
+        "bspline with temporal PCA denoising",
         "sbl",
         "srgan",
         "measured",
@@ -133,7 +133,7 @@ def test_explained_variance_stands_first_and_r_beside_it(tmp_path):
         == [
             "explained variance above Nyquist",
             "explained variance, signal units",
-            "r beyond Nyquist",
+            "r above Nyquist",
         ]
         * 2
     )

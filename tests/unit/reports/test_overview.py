@@ -380,7 +380,8 @@ def test_large_motion_is_said_before_all_else_and_is_the_next_step():
 def test_checks_pass_or_fail():
     (still,) = motion_checks(RUN.displacement)
     assert still.passed
-    assert still.text.startswith("Head motion") and still.text.endswith("0.15 mm")
+    assert still.text.startswith("Head motion")
+    assert still.text.endswith("0.15 mm")
     assert not motion_checks((0.6, 0.7))[0].passed
     assert registration_checks({"bold_t1w_poor": False})[0].passed
     assert not registration_checks({"bold_t1w_poor": True})[0].passed
@@ -460,7 +461,8 @@ def test_a_caution_names_the_contrasts_below_zero_over_the_whole_brain():
         row("sbl", "ev", -0.5, contrast="y", region="brain", reference="truth", band="beyond")
     ]
     text = _cautions(rows, accuracy(rows, ["srgan", "sbl"]), "sbl").replace("\xa0", " ")
-    assert "added by sbl" in text and "1 of 3 contrasts: <em>faceMinusOthers</em> −21 %." in text
+    assert "added by sbl" in text
+    assert "1 of 3 contrasts: <em>faceMinusOthers</em> −21 %." in text
     assert "added by srgan" in text
     assert "9 of 10 contrasts: every contrast other than <em>all</em>." in text
     assert text.index("by sbl") < text.index("by srgan")

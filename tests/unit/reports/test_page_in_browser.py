@@ -562,7 +562,7 @@ def test_a_browser_that_cannot_unpack_maps_shows_the_text_instead(page, browser)
     tab.add_init_script("delete window.DecompressionStream")
     tab.goto(page.as_uri())
     tab.wait_for_selector("[data-viewer] .failed")
-    assert "see the slices under Activation" in tab.locator("[data-viewer]").inner_text()
+    assert "see the slices in the Activation section" in tab.locator("[data-viewer]").inner_text()
     assert tab.locator("[data-viewer] canvas").count() == 0
     context.close()
 

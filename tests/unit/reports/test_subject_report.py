@@ -317,7 +317,7 @@ def test_what_is_missing_is_named(finished):
     assert missing == [
         "T1w to template",
         "carpet plot of task tap, run 2",
-        "training curve (no method that trains, or the step did not finish)",
+        "training curve (this figure requires a method that trains a network)",
     ]
 
 
@@ -328,7 +328,7 @@ def test_a_section_without_a_pair_is_not_called_incomplete_unless_steps_failed(f
             path.unlink()
     _, text = page_of(out, logs)
     assert "not complete" not in text
-    assert "no pair, or the step did not finish" in text
+    assert "require a T2* pair" in text
     crash(logs, CRASH.format(lines=""))
     assert "not complete" in page_of(out, logs)[1]
 
@@ -383,7 +383,7 @@ def test_what_other_runs_have_is_named_with_the_run_that_lacks_it(finished):
         r"Not run \(enable with the option in parentheses\): ([^<]+)\.</p>", text
     )
     assert "Not in this report" not in text
-    assert "measured high-resolution BOLD" in missing
+    assert "high-resolution BOLD run" in missing
     assert missing.endswith("of task tap, run 2")
 
 

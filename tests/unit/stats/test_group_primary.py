@@ -86,10 +86,9 @@ def test_the_primary_comparison_stands_first_and_the_others_are_exploratory(
         "better",
     )
     text = _primary_sentence(found)
-    assert text.startswith(
-        "The finer map of sbl is more accurate than every reference of the participant: +0.0"
-    )
-    assert "larger in 12 of 12 participants; p < .001" in text
+    assert "the sbl map is more accurate than every reference series of the participant." in text
+    assert "+0.0" in text
+    assert "positive in 12 of 12 participants (p < .001" in text
     assert "prespecified comparison, not corrected" in text
     assert [each.value for each in _primary_numbers(found)][1:] == [
         "12 of 12",
@@ -123,7 +122,7 @@ def test_six_participants_can_be_enough_and_five_cannot() -> None:
     )
     assert (one.word, status(one)) == ("not comparable", "not assessed")
     assert _primary_sentence(one).startswith(
-        "Accuracy could be assessed in 1 participant, too few"
+        "Accuracy was assessed in 1 participant, which is too few"
     )
 
 
@@ -217,8 +216,8 @@ def test_a_method_that_was_assessed_is_not_said_to_be_without_assessment() -> No
     known = {"zerofill": people([0.1, 0.2]), "srgan": people([0.1, 0.2])}
     told = pd.DataFrame([], columns=["task", "series", "statistic"])
     assert not_assessed_text("tap", values_of(known), told, "sbl") == (
-        "Accuracy of sbl, the prespecified method, not assessed: sbl was not run. For srgan, see"
-        " Exploratory comparisons"
+        "The accuracy of sbl, the prespecified method, was not assessed: sbl was not run. For"
+        " srgan, see the section Exploratory comparisons"
     )
     undefined = {**known, "srgan": people([math.nan, math.nan])}
     assert not_assessed_text("tap", values_of(undefined), told, "sbl") == (
@@ -333,7 +332,8 @@ def test_above_every_baseline_is_no_claim_where_no_variance_is_explained() -> No
     series = {"sbl": people(list(0.02 * rng.normal(size=12))), "zerofill": people(low)}
     told = findings(compared(values_of(series)), ["sbl"])
     assert verdict(told, ["sbl"])[0].startswith(
-        "sbl is above every baseline, but its explained variance does not differ from 0"
+        "sbl has a higher explained variance than every baseline, but its explained variance does"
+        " not differ from 0"
     )
     series["sbl"] = people(list(0.3 + 0.02 * rng.normal(size=12)))
     told = findings(compared(values_of(series)), ["sbl"])

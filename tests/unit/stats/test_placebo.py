@@ -69,7 +69,7 @@ def test_an_interval_above_zero_holds_and_says_so():
     )
     assert (
         specific_text(claim)
-        == "Part of the gain of sbl is specific to this participant's own data."
+        == "Part of the gain from sbl is specific to this participant's own data."
     )
 
 
