@@ -291,8 +291,7 @@ def distortion_flag(rows: Sequence[MetricRow], acquired_mm: float) -> Flag | Non
     limit = acquired_mm / 2
     text = (
         f"The edges in the boldref and in the T2*-weighted image are {apart:.1f} mm apart (limit:"
-        " half an"
-        f" acquired voxel, {limit:.1f} mm)."
+        f" half an acquired voxel, {limit:.1f} mm)."
     )
     return Flag(
         name="distortion", raised=bool(values.get("flag_distortion", apart > limit)), text=text

@@ -277,10 +277,10 @@ def limits(
         out.append(CALIBRATED if one_level.calibrated else NOT_ACCURACY)
     if one_level is not None and one_level.tested and one_level.thermal_noise > MOST_THERMAL_NOISE:
         out.append(
-            f"Thermal noise is {one_level.thermal_noise:.1%} of the signal, more than in any run"
-            f" in which accuracy was measured (at most {MOST_THERMAL_NOISE:.1%}). The accuracy"
-            " measured in these runs therefore does not apply, and the self-test may accept a map"
-            " with wrong detail."
+            f"Thermal noise is {one_level.thermal_noise:.1%} of the signal, more than in all runs"
+            f" with measured accuracy (at most {MOST_THERMAL_NOISE:.1%}). The accuracy measured in"
+            " these runs therefore does not apply, and the self-test may accept a map with wrong"
+            " detail."
         )
     if evidence is None and _series(claims, "function", holds=None):
         out.append(
@@ -335,8 +335,8 @@ def _limits_of(evidence: Evidence, margin: float) -> list[str]:
     )
     if not math.isfinite(margin):
         out.append(
-            "Equivalence cannot be claimed because no equivalence margin was specified, and there"
-            " is no measured series from which to derive a margin."
+            "Equivalence cannot be claimed because no equivalence margin was specified, and a"
+            " margin cannot be derived without a measured series."
         )
     return out
 

@@ -68,7 +68,7 @@ _PLURAL: Mapping[str, str] = {
     "worse": "are less accurate than",
     "unclear": "do not differ detectably from",
 }
-"""What a decision says of the volumes of a series."""
+"""Verb phrases for the volumes of a series, by decision."""
 MARKS: Mapping[str, tuple[str, str]] = {
     "more accurate": ("✓", "good"),
     "not more accurate": ("✗", "bad"),
@@ -190,7 +190,7 @@ def comparison(compared: Comparison) -> Sentence:
         decided = DECISIONS[compared.decision][2]
         shown = value_text(row, form)
         if images:
-            text = f"Single volumes of {row.series} {_PLURAL[compared.decision]} those of {other}"
+            text = f"Single volumes of {row.series} {_PLURAL[compared.decision]} {other} volumes"
             text += f" (difference in PSNR {where}: {shown})".replace("  ", " ")
         else:
             text = f"{row.series} {decided} {other}: {shown}, {where}"
@@ -327,7 +327,7 @@ def share_text(row: MetricRow) -> str:
     span = ends.replace(", ", " to ") + " %"
     over = f"95 % interval over {row.n or 'the'} segments of the run: {span}" if ends else ""
     if row.value < -1:
-        reduced = "the squared error was more than twice that of zero filling"
+        reduced = "the squared error was more than twice as large as with zero filling"
     else:
         reduced = f"reduction in squared error: {number(row.value, '.0%')}"
     details = f" ({'; '.join(filter(None, [reduced, over]))})"

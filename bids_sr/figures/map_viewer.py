@@ -122,7 +122,7 @@ def viewer_html(
     map of all; `room` is for the maps, in bytes of base64, which the first contrast and smoothing
     have in any case; `mni` holds MNI coordinates (mm; X, Y, Z, 3) of points spread evenly over the
     background's field of view in RAS order, from edge to edge, as `mni_nodes` lays them out;
-    `definitions` are the names of series with what they are.
+    `definitions` are the labels and descriptions of the series.
     """
     if not maps:
         return Markup("")

@@ -237,7 +237,8 @@ def _answer_html(content: GroupContent, figure_dir: Path) -> Markup:
             render("box", "Missing.", _missing_lines(content)),
             render(
                 "box",
-                "Runs to which a method was not applied (zero filled).",
+                "Runs without super-resolution (the method was not applied, and the series is"
+                " zero filled).",
                 [f"{', '.join(runs)}: {method} was zero filled" for method, runs in idle],
             ),
         ]

@@ -281,7 +281,7 @@ def _claim(finding: Sequence[Row]) -> str:
     better, worse = ([row for row in compared if row.word == word] for word in ("better", "worse"))
     rest = [row for row in compared if row.word != "better"]
     if not compared:
-        text = f"There is no baseline with which {method} can be compared"
+        text = f"There is no baseline for a comparison with {method}"
     elif not rest and compared[0].lower_of_series <= 0:
         text = (
             f"{method} has a higher explained variance than every baseline, but its explained"
@@ -437,7 +437,7 @@ def _primary_sentence(row: Row) -> str:
         )
     elif row.word == SETTLED[1]:
         what = (
-            f"The explained variance of {row.series} is higher than that of every reference series"
+            f"The explained variance is higher for {row.series} than for every reference series"
             " of the participant, but does not differ from 0"
         )
     else:

@@ -166,7 +166,7 @@ NETWORKS = tuple(
     MetricTable(
         title=(
             "Network of the seed {contrast} (r ≥ .5, smoothed by {fwhm_mm} mm FWHM) compared with"
-            " {words}"
+            f" {words}"
         ),
         rows=(
             {

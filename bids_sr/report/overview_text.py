@@ -250,7 +250,7 @@ def _rivals(evidence: Evidence, best: str, applied: Sequence[str]) -> list[str]:
 
 
 def _level_card(evidence: Evidence, best: str, unit: str, applied: Sequence[str]) -> Card:
-    """Return the best method's level in active voxels, with those of baselines and methods."""
+    """Return the best method's level in active voxels, and the levels of other series."""
     explains = evidence.reference.statistic == "ev"
     hint = _EXPLAINED if explains else _CORRELATION
     label = (
@@ -383,8 +383,8 @@ def flag_checks(
 
     The check of added detail also fails if the best method's detail is worse than none in any
     contrast. `not_applied`: names of methods whose series are zero filled; their flags are
-    ignored. `best`: best method of the verdict; "" for none. `self_test`: added detail was
-    assessed by the self-test only.
+    ignored. `best`: best method of the verdict; "" if there is no such method. `self_test`:
+    added detail was assessed by the self-test only.
     """
     checks = []
     rows = [row for row in rows if not derives_from(row.series, not_applied)]

@@ -87,7 +87,7 @@ def _maps_text(setting: Lookup) -> str:
             " available, the first five aCompCor components [@behzadi2007] of white matter and"
             " CSF combined"
             if nuisance is None
-            else f"and those of the selected confounds (`{', '.join(nuisance) or 'none'}`) that"
+            else f"and the selected confounds (`{', '.join(nuisance) or 'none'}`), as far as they"
             " were available in the run"
         )
         drift = f"discrete cosines up to {high_pass:.2g} Hz" if high_pass else "a linear trend"

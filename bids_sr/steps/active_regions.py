@@ -197,7 +197,7 @@ def judged_contrasts(contrasts: Contrasts) -> list[str]:
 
 def _growth_text(setting: Lookup) -> str:
     return (
-        "The region of interest was extended by up to 10 mm into adjacent voxels in which the"
+        "The region of interest was extended by up to 10 mm into adjacent voxels if the"
         f" correlation between the acquired series (smoothed by {max(setting('smoothing')):g} mm"
         " FWHM) and the task was at least .5 and in the upper quarter of the range of"
         " correlations in the region and its surroundings. The extended region was used for all"

@@ -403,8 +403,8 @@ def draw_control(scan_metrics: Rows, scan_facts: Facts, *, session: str) -> Cont
         suffix=SCANS,
         subtitle="Input and super-resolved scans of each contrast: one slice",
         caption=(
-            "Slice in the orientation in which the model was trained. Input scans were aligned"
-            " and interpolated once (linear, bspline) to the voxel size of the model."
+            "Slice in the same orientation as the training slices. Input scans were aligned and"
+            " interpolated once (linear, bspline) to the voxel size of the model."
         ),
     ),
     Shown(
@@ -598,7 +598,7 @@ def draw_scans(
         caption=(
             "Attention maps show the fraction of features that the gates pass at each level, from"
             " coarse to fine (black: none, yellow: all). Grad-CAM maps of the critic show the"
-            " voxels on which its score depends. The score is 1 for an image acquired at the high"
+            " voxels that influence its score. The score is 1 for an image acquired at the high"
             " resolution and 0 for a generated image. If the critic scores the super-resolved"
             " slice as generated, check this slice for artifacts. These maps help with"
             " interpretation but are not evidence of accuracy."

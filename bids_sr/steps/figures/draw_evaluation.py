@@ -385,9 +385,9 @@ def _by_contrast(maps: Iterable[Derivative]) -> dict[str, dict[str, Derivative]]
         caption=(
             "Prior of the variance-weighted method: temporal standard deviation of the signal on"
             " the high-resolution grid, estimated from the data listed below the color bar."
-            " Detail beyond the acquired resolution is reconstructed in regions in which this map"
-            " has fine structure. The map should follow gray matter, vessels and CSF. Regions in"
-            " which the method was not applied are black."
+            " Detail beyond the acquired resolution is reconstructed in regions with fine"
+            " structure in this map. The map should follow gray matter, vessels and CSF. Regions"
+            " are black if the method was not applied."
         ),
         missing=("prior SD map of the run (this figure requires a variance-weighted method)"),
     ),

@@ -67,7 +67,7 @@ FINER_EFFECTS = (
         caption=(
             "Effect and standard deviation (SD) of the reconstruction error, in the same axial"
             " slice as above and with the same color scale. The white outline shows the reliable"
-            " voxels, of which at most 5 % are expected to have the wrong sign. The SD was"
+            " voxels. At most 5 % of these voxels are expected to have the wrong sign. The SD was"
             " computed under the assumption that the effect has the same spatial spectrum as the"
             f" signal fluctuations in the run. {FINER_EFFECTS}"
         ),
@@ -190,10 +190,10 @@ _ANY = "any"
 def _peak_of_acquired(
     shown_maps: ShownMaps, contrast: str, scene: "Scene"
 ) -> tuple[int, int, int]:
-    """Return the voxel at which the viewer opens: the peak of the acquired map of a contrast.
+    """Return the initial voxel of the viewer: the peak of the acquired map of a contrast.
 
-    The map is that of t, of CC without t, at the least smoothing; without an acquired map, that of
-    the first series.
+    The map contains t values (or CC, if there is no t) at the least smoothing. Without an acquired
+    map, the map of the first series is used.
     """
     from bids_sr.figures.map_figures import peak_voxel
 
@@ -384,7 +384,7 @@ def show_viewer(
 
 
 def _definitions(maps: Mapping[tuple[str, str], Mapping[str, Volume]]) -> list[tuple[str, str]]:
-    """Return the labels of the viewer's series, and what each series is."""
+    """Return the labels and descriptions of the series in the viewer."""
     from bids_sr.evaluation.words import description_of
     from bids_sr.figures.map_viewer import TITLES
 
