@@ -167,16 +167,13 @@ def _whose(record: TrainingRecord) -> str:
         return ""
     if method.without_paper:
         return (
-            ", with settings chosen by the bids-sr developers, because the publication on this"
-            " method was not available"
+            ", with settings chosen by the bids-sr developers, because the paper on this method"
+            " was not available"
         )
     if record.recipe == "paper":
-        return ", with the settings of the original publication, as far as these are reported"
+        return ", with the settings of the original paper, as far as these are reported"
     if record.recipe_known and "paper" in method.recipes:
-        return (
-            ", which was defined by the bids-sr developers and differs from the original"
-            " publication"
-        )
+        return ", which was defined by the bids-sr developers and differs from the original paper"
     return ", which was defined by the bids-sr developers"
 
 
@@ -197,7 +194,7 @@ def _steps_text(record: TrainingRecord) -> str:
         return ""
     return (
         f" This recipe has at most {ours.steps:,} training steps, compared with {theirs.steps:,}"
-        " in the publication."
+        " in the paper."
     )
 
 

@@ -345,7 +345,7 @@ def test_names_of_series_are_explained() -> None:
     for words in (
         "zerofill baseline: in-plane zero filling",
         "sbl method: sparse Bayesian",
-        "sblMirror control analysis of sbl: the prior SD map",
+        "sblMirror negative control for sbl: the prior SD map",
         "trained with another seed",
     ):
         assert words in shown

@@ -96,7 +96,7 @@ def test_too_few_participants_are_said_in_the_sentence(tmp_path: Path) -> None:
     assert text.endswith("n = 3 non-zero differences; smallest attainable p = .25.")
     lines = group_verdicts.verdict(group_verdicts.findings(comparisons, NAMES), NAMES)
     assert lines[0].startswith(
-        "sbl: no difference from a baseline could be significant: n = 3 non-zero differences"
+        "No difference between sbl and a baseline could reach significance (n = 3 non-zero"
     )
 
 

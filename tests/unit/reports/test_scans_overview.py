@@ -50,4 +50,4 @@ def test_one_participant_is_no_test():
     assert "class='answer open'" in html
     assert "sub-01, structural scans: T1w, T2w" in html
     assert "+5.00 dB" in html
-    assert "PSNR of T2w: attunet − linear interpolation" in html
+    assert "T2w PSNR: attunet − linear interpolation" in html

@@ -59,7 +59,7 @@ def test_all_steps_of_the_unchanged_recipe_paper_are_the_published_ones(trained)
 def test_a_training_that_the_clock_stopped_is_not_called_published(trained):
     text = training_sentences([trained(max_train_minutes=1e-9)])
     assert "Training of tiny was stopped by the time limit after 1 of 12 steps;" in text
-    assert "cannot be reproduced exactly: the time limit stopped search." in text
+    assert "cannot be reproduced exactly (the time limit stopped search)." in text
     assert "publish" not in text
 
 
@@ -68,8 +68,8 @@ def test_a_training_that_stopped_improving_says_after_how_many_validations(train
     text = training_sentences([trained(how)])
     assert (
         "Training of tiny ended early, after 12 of at most 400 steps, because the score on"
-        " held-out slices had not improved for 2 validations; the weights of step 4, which scored"
-        " best on held-out slices, were kept." in text
+        " the held-out slices had not improved for 2 validations; the weights of step 4, which had"
+        " the best score on the held-out slices, were used." in text
     )
     assert "publish" not in text
     unheld = replace(how, hold_out=0, patience=0)
@@ -128,7 +128,7 @@ def test_features_that_were_off_are_named_with_what_stood_in(trained):
     )
     assert "publish" not in without
     given_weights = training_sentences([trained(how, vgg_weights=WEIGHTS, folder="with")])
-    assert "The loss of tiny was 0.1 × the term perceptual:FewFeatures." in given_weights
+    assert "The loss function of tiny was 0.1 × the term perceptual:FewFeatures." in given_weights
     assert "published" in given_weights
     optional = replace(how, losses=(CONTENT, FEATURES))
     text = training_sentences([trained(optional, folder="optional")])
@@ -215,8 +215,8 @@ def test_a_fine_tuned_model_names_its_start(trained):
     start = LoadedModel(generator=Tiny(), recipe=how, card=first)
     text = training_sentences([trained(how, start=start)])
     assert (
-        "Training of tiny began with the weights of another model of tiny (recipe paper, T2w,"
-        " SHA-256 abababababab…); only its last 1 layers with weights were trained." in text
+        "Training was initialized with the weights of another tiny model (recipe paper, T2w,"
+        " SHA-256 abababababab…). Only the last 1 layers with weights were trained." in text
     )
     assert "publish" not in text
 
@@ -326,9 +326,9 @@ def test_before_a_training_only_what_is_sure_is_said():
     cpce = get_method("cpce")
     text = planned_sentences(cpce, "paper", features=False, minutes=2.5)
     assert text == (
-        "The loss of cpce will not include VGG-19 features: no VGG-19 weights were given, so"
-        " squared error replaces the features. Training of cpce will be stopped after 2.5"
-        " minutes at the latest."
+        "The loss function of cpce will not include VGG-19 features: no VGG-19 weights were given,"
+        " so squared error replaces the features. Training of cpce will be stopped after 2.5"
+        " minutes if it has not ended before."
     )
     assert planned_sentences(cpce, "paper", features=True, minutes=None) == ""
     assert planned_sentences(get_method("tv"), "fast", features=False, minutes=None) == ""
@@ -349,10 +349,10 @@ def test_before_a_training_only_what_is_sure_is_said():
             {"images": ["a"], "coarse_images": "made by kspace from the fine ones"},
             "1 image (T2starw) and a low-resolution image computed from it",
         ),
-        ({}, "images (T2starw) not listed in the model card"),
+        ({}, "images (T2starw) that are not listed in the model card"),
         (
             {"images": ["v"] * 20, "objective": "self"},
-            "20 volumes (T2starw) as acquired, without a high-resolution image",
+            "20 acquired volumes (T2starw), without a high-resolution image",
         ),
     ],
 )
@@ -376,7 +376,7 @@ def test_unsupervised_errors_are_named_as_such(recipe, variation):
     tv = get_method("tv")
     text = training_sentences([_card(tv, recipe, set())])
     assert (
-        "The loss of tv was squared error between the downsampled output and the acquired volume"
+        "The loss function of tv was squared error between the downsampled output and the acquired volume"
         f" plus 0.01 × {variation}." in text
     )
     assert loss("tv", "TotalVariation", 0.01).weight == 0.01

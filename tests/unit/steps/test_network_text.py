@@ -67,14 +67,14 @@ def _after(step, folders, method, recipe="fast", *, unfinished=0, **given):
 def test_before_training_the_text_is_in_the_future_tense():
     text = _before(train_on_pair, "srgan", "fast", max_train_minutes=3.0)
     assert text.startswith(
-        "With recipe fast, the network srgan will be trained on the participant's own pair of"
-        " T2*-weighted images: a small generative adversarial network"
+        "The network srgan will be trained on the participant's own pair of T2*-weighted images"
+        " with the recipe fast. This network is a small generative adversarial network"
     )
     assert "@stss_srfmri" in text
-    assert text.endswith("will be stopped after 3 minutes at the latest.")
+    assert text.endswith("will be stopped after 3 minutes if it has not ended before.")
     assert "published" not in text
     text = _before(train_on_pair, "cpce", "paper")
-    assert "The loss of cpce will not include VGG-19 features" in text
+    assert "The loss function of cpce will not include VGG-19 features" in text
     assert "VGG" not in _before(train_on_pair, "cpce", "paper", vgg_weights=Path("vgg"))
     assert "up to 20 randomly drawn volumes" in _before(train_on_volumes, "tv", "fast")
 
@@ -83,8 +83,8 @@ def test_a_training_that_the_clock_stopped_is_described_by_its_steps(tmp_path):
     folder = _folder(tmp_path, "srgan", "paper", steps=8, ended_by="time")
     text = _after(train_on_pair, [folder], "srgan", "paper")
     assert text.startswith(
-        "The network srgan was trained on the participant's own pair of T2*-weighted images: a"
-        " generative adversarial network [@stss_srfmri; @srgan]."
+        "The network srgan was trained on the participant's own pair of T2*-weighted images."
+        " This network is a generative adversarial network [@stss_srfmri; @srgan]."
     )
     assert "was stopped by the time limit after 8 of 100,000 steps" in text
     assert "published" not in text
