@@ -195,7 +195,7 @@ def test_the_model_super_resolves_a_participant_without_high_resolution_scans(fu
     page = (out / "sub-01.html").read_text()
     assert re.findall(r'<section id="([a-z-]+)"', page)[:3] == ["lowres", "summary", "structural"]
     assert "Accuracy is unknown" in page
-    assert "Not in this report" not in page
+    assert "items are not available" not in page
 
 
 def test_the_same_command_does_nothing_twice(fused):

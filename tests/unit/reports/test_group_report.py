@@ -186,7 +186,7 @@ def test_the_page_is_whole_and_nothing_from_outside_is_interpreted(tmp_path: Pat
     assert [re.findall(r'<section id="([a-z]+)"', text)] == [
         ["verdict", "participants", "comparisons", "maps", "paper", "methods", "about"]
     ]
-    assert "Not in this report: group maps" in text
+    assert "The following items are not available: group maps" in text
     assert len(list((tmp_path / "group" / "figures").glob("*.svg"))) == text.count(
         'src="data:image/svg+xml'
     )

@@ -376,7 +376,7 @@ def test_unsupervised_errors_are_named_as_such(recipe, variation):
     tv = get_method("tv")
     text = training_sentences([_card(tv, recipe, set())])
     assert (
-        "The loss function of tv was squared error between the downsampled output and the acquired volume"
-        f" plus 0.01 × {variation}." in text
+        "The loss function of tv was squared error between the downsampled output and the acquired"
+        f" volume plus 0.01 × {variation}." in text
     )
     assert loss("tv", "TotalVariation", 0.01).weight == 0.01
