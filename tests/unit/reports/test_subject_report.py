@@ -388,7 +388,7 @@ def test_what_other_runs_have_is_named_with_the_run_that_lacks_it(finished):
     )
     assert "items are not available" not in text
     assert "high-resolution BOLD run" in missing
-    assert missing.endswith("of task tap, run 2")
+    assert "BOLD run of task tap, run 2 (" in missing
 
 
 def test_a_run_that_left_no_figures_still_gets_its_page(tmp_path):
