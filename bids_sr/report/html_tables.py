@@ -354,9 +354,10 @@ _STATISTIC_HEADS: Mapping[str, Head] = {
     "cc": "CC",
 }
 _THRESHOLDS: Mapping[str, str] = {
-    "Fdr": "FDR .05 over the brain",
-    "Reliable": "FDR .05 over the brain, with the reconstruction error included",
-    "Quarter": "CC in the upper quarter of its range within the region of interest",
+    "Fdr": "a false discovery rate (FDR) of .05 over the brain",
+    "Reliable": "a false discovery rate (FDR) of .05 over the brain, with the reconstruction"
+    " error included",
+    "Quarter": "a CC in the upper quarter of its range within the region of interest",
 }
 
 
@@ -407,7 +408,7 @@ def clusters_html(clusters: pd.DataFrame, series: str, *, first: str = "") -> Ma
 
 def _made_text(row: Any) -> str:
     """Return smoothing and cluster thresholds of a map."""
-    smoothing = f"smoothed by {row.fwhm_mm:g} mm FWHM" if row.fwhm_mm else "unsmoothed"
+    smoothing = f"smoothed by {row.fwhm_mm:g} mm FWHM" if row.fwhm_mm else "not smoothed"
     label = str(getattr(row, "threshold", ""))
     threshold = _THRESHOLDS.get(
         label, f"z ≥ {label[1:2]}.{label[2:]}" if label[:1] == "Z" else label

@@ -219,7 +219,7 @@ def _region_facts(evidence: Evidence, row: MetricRow, unit: str, *others: str) -
     over = f"95 % interval over {unit}: {_unbroken(ends)}" if ends else "No confidence interval"
     name, definition = words.active_words(evidence.regions[0])
     where = words.capital(name) + (f" ({definition})" if definition else "")
-    facts = [f"Voxels: {where[:1].lower()}{where[1:]}", over, *others]
+    facts = [f"Region: {where[:1].lower()}{where[1:]}", over, *others]
     if evidence.regions[0] != "brain":
         brain = evidence.row(row.series, "brain", statistic=row.statistic)
         facts.append(f"Whole brain: {_estimate_text(brain)}")
@@ -322,7 +322,10 @@ def _reliable_card(rows: Sequence[MetricRow], best: str, contrast: str, test: st
         " have the wrong sign."
     )
     label = "significant voxels are reliable"
-    noise = "Significant: FDR .05, which accounts for noise but not for reconstruction error."
+    noise = (
+        "Significant voxels pass FDR .05, which accounts for noise but not for reconstruction"
+        " error."
+    )
     if kept is None:
         none = "No voxels are marked as reliable because the self-test was not possible."
         if covered:
@@ -495,8 +498,8 @@ _CORRECT = (
     " fraction of the energy of the detail, not of the voxels."
 )
 _RELIABLE = (
-    "Reliable: the voxels with the largest t among which at most 5 % are expected to have the"
-    " wrong sign."
+    "Reliable voxels are the most significant voxels, selected such that at most 5 % of them are"
+    " expected to have the wrong sign."
 )
 _CALIBRATION = "a calibration run (about 20 volumes at the high resolution, with the same slices)"
 _MOVE_LESS = (
