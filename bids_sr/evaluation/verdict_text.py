@@ -456,7 +456,10 @@ def compared_lacking(kind: Kind, advice: Advice, *, finer: bool) -> str:
     way, need = advice.fine_run, "a high-resolution reference"
     if kind == "within":
         way, need = advice.other_run, "a second run of the same task"
-    return f"{capital(_BAND[kind])}, accuracy was not assessed. This assessment requires {need}: {way}."
+    return (
+        f"{capital(_BAND[kind])}, accuracy was not assessed. This assessment requires {need}:"
+        f" {way}."
+    )
 
 
 def compared_place(facts: Mapping[str, object]) -> list[str]:
