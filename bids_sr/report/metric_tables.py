@@ -11,7 +11,14 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from markupsafe import Markup
 
-from bids_sr.evaluation.evidence import Evidence, accuracy, main_regions, strongest, tenths_of
+from bids_sr.evaluation.evidence import (
+    Evidence,
+    accuracy,
+    applied_methods,
+    main_regions,
+    strongest,
+    tenths_of,
+)
 from bids_sr.evaluation.qc_flags import raised_flags
 from bids_sr.evaluation.verdict import specific
 from bids_sr.evaluation.verdict_text import said_first
@@ -493,7 +500,13 @@ def _flags_html(rows: Iterable[MetricRow], flags: Sequence[Mapping[str, object]]
 
 def guards_html(rows: Sequence[MetricRow], flags: Sequence[Mapping[str, object]] = ()) -> Markup:
     """Render raised flags, checked flags not raised, and QC metrics; see `_flags_html`."""
-    passed = "; ".join(FLAGS[name].passed for name, up in raised_flags(rows).items() if not up)
+    evidence = accuracy(rows, applied_methods(rows))
+    basis = {} if evidence is None else {"harm": f" (contrast {evidence.contrast})"}
+    passed = "; ".join(
+        FLAGS[name].passed + basis.get(name, "")
+        for name, up in raised_flags(rows).items()
+        if not up
+    )
     quiet = render("note", "fine", f"Passed: {passed}.") if passed else ""
     return joined(
         [_flags_html(rows, flags), quiet, *(html for _, html in rendered(QUALITY, rows))]

@@ -283,8 +283,7 @@ def _zoomed(
     drawn = zoomed_figure(shown, scene, display=display, limit=limit, at=at)
     smoothing = f"smoothed by {width:g} mm FWHM" if width else "unsmoothed"
     drawn.set_label(
-        f"{words.capital(stat)} maps for {title}, {smoothing}, in one axial slice. Series:"
-        f" {', '.join(shown)}."
+        f"Axial slice of the {stat} maps for {title}, {smoothing}. Series: {', '.join(shown)}."
     )
     return drawn
 
