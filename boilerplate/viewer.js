@@ -218,7 +218,8 @@
       const place = rounded(millimeters(this.below, this.at));
       const found = this.map ? value(this.map, this.at) : null;
       const { least, statistic, digits, titles, files } = this.given;
-      const text = found === null ? "this map is not included in the page" : found === 0 ? `|${statistic}| < ${least}` : `${statistic} ${found.toFixed(digits)}`;
+      const absent = this.given.maps[this.key(this.state)] ? "loading the map" : "this map is not included in the page";
+      const text = found === null ? absent : found === 0 ? `|${statistic}| < ${least}` : `${statistic} ${found.toFixed(digits)}`;
       const name = titles[series] || series;
       const smoothed = smoothing === "none" ? "unsmoothed" : `smoothed by ${smoothing}`;
       const mni = this.mni ? ` · MNI ${words(inMni(this.mni, this.at))} mm` : "";

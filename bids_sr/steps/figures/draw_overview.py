@@ -252,7 +252,6 @@ def _zoomed(
     title: str,
 ) -> "Figure":
     """Draw maps of acquired, B-spline, best method and reference, on one color scale."""
-    from bids_sr.evaluation import words
     from bids_sr.figures.map_figures import (
         CC_DISPLAY,
         T_DISPLAY,
