@@ -48,7 +48,7 @@
 {% endmacro %}
 
 {% macro cards(entries) %}
-<ul class='numbers'>{% for each in entries %}<li><strong>{{ each.value }}</strong><span{% if each.hint %} class='hint' tabindex='0' title='{{ each.hint }}'{% endif %}>{{ each.label }}</span>{% for fact in each.facts %}<small>{{ fact }}</small>{% endfor %}</li>{% endfor %}</ul>
+<ul class='numbers'>{% for each in entries %}<li><strong>{{ each.value }}</strong><span{% if each.hint %} class='hint' tabindex='0' title='{{ each.hint }}'{% endif %}>{{ each.label }}</span>{% for fact in each.facts %}<small class='fact'>{{ fact }}</small>{% endfor %}</li>{% endfor %}</ul>
 {% endmacro %}
 
 {% macro overview(header, described, lines, kind, evidence, definitions, before, numbers, chips, cautions, steps) %}
@@ -58,9 +58,9 @@
 <div class='answer {{ kind }}'>{{ marked(lines) }}
 <p class='evidence'>{% if evidence %}{{ evidence }} {% endif %}<a href='#verdict'>Evidence</a></p>{% if definitions %}
 <p class='evidence defined'>{{ definitions }}</p>{% endif %}</div>
+{% if cautions %}<p class='warning caution' role='note'><strong>Caution.</strong> {{ cautions }}</p>{% endif %}
 {{ cards(numbers) }}
 <ul class='chips'>{% for chip in chips %}<li><a class='chip {{ "passed" if chip.passed else "failed" }}' href='#{{ chip.section }}'>{{ "✓" if chip.passed else "!" }} {{ chip.text }}</a></li>{% endfor %}</ul>
-{% if cautions %}<p class='warning caution' role='note'><strong>Caution.</strong> {{ cautions }}</p>{% endif %}
 {% if steps %}<p class='next'><strong>Next:</strong> {{ steps|join(" ") }}</p>{% endif %}
 </div>
 {% endmacro %}
@@ -74,11 +74,12 @@
 </div>
 {% endmacro %}
 
-{% macro viewer(content, least, left_out, stored) %}
-<div class='viewer' data-viewer><p class='unscripted'>The viewer requires JavaScript and a browser released in 2023 or later. Otherwise, see the slices under Activation.</p>
+{% macro viewer(content, shown, left_out, stored, definitions) %}
+<div class='viewer' data-viewer><p class='unscripted'>The viewer requires JavaScript and a browser released in 2023 or later. Without them, see the slices in the Activation section.</p>
 <script type='application/json'>{{ content }}</script></div>
-<p class='caption'>Maps are shown on their own voxel grids, without interpolation, and share one color scale. Values of {{ least }} are hidden. {% if stored %}The file of the map, if it was stored, is linked below the viewer{% else %}Maps were not stored at this output level (<code>--level</code>){% endif %}.{% if left_out %} Omitted to limit the size of the page: {{ left_out|join("; ") }}.{% endif %}</p>
-<p class='caption scripted'>Click to move the crosshair; scroll to change the slice. Keys, after a click into the image: <kbd>←</kbd> <kbd>→</kbd> <kbd>↑</kbd> <kbd>↓</kbd> move by one voxel in the axial plane, <kbd>Page up</kbd> and <kbd>Page down</kbd> by one slice; <kbd>b</kbd> switches to the previous series.</p>
+<p class='caption'>Each map is shown on its own voxel grid, without interpolation. All series share one color scale. {{ shown }} {% if stored %}If the complete map was stored, a link to the file is shown below the viewer.{% else %}At this output level (<code>--level</code>), maps are not stored.{% endif %}{% if left_out %} The following maps were omitted to limit the size of the page: {{ left_out|join("; ") }}.{% endif %}</p>
+<p class='caption scripted'>Click on a plane to move the crosshair, and scroll to change the slice. After a click, the arrow keys (<kbd>←</kbd> <kbd>→</kbd> <kbd>↑</kbd> <kbd>↓</kbd>) move the crosshair by one voxel in the axial plane. <kbd>Page up</kbd> and <kbd>Page down</kbd> move it by one slice. Press <kbd>b</kbd> to switch back to the previous series.</p>
+{% if definitions %}{{ folded("Series in the viewer", glossary(definitions)) }}{% endif %}
 {% endmacro %}
 
 {% macro peak(text, at, contrast, series, smoothing) %}<span data-peak="{{ at }}" data-contrast="{{ contrast }}" data-series="{{ series }}" data-smoothing="{{ smoothing }}">{{ text }}</span>{% endmacro %}
@@ -97,13 +98,13 @@
 
 {% macro crashes(entries) %}
 {% if entries %}
-<p class="warning"><strong>{{ entries|length }} step{{ "s" if entries|length > 1 }} failed.</strong> Results that depend on {{ "them" if entries|length > 1 else "it" }} are missing above.</p>
+<p class="warning"><strong>{{ entries|length }} step{{ "s" if entries|length > 1 }} failed.</strong> Results that depend on {{ "these steps" if entries|length > 1 else "this step" }} are missing from the report.</p>
 {% else %}
 <p class="fine">No errors to report!</p>
 {% endif %}
 {% for notice, file, tail, text in entries %}
 <h4>{{ notice.what }}</h4><p>{{ notice.why }}</p><p><strong>What to do:</strong> {{ notice.remedy }}</p>
-{% if text %}<p>File: <code>{{ file }}</code></p><pre tabindex="0">{{ tail }}</pre>{{ folded("Whole crash file", source(text)) }}{% endif %}
+{% if text %}<p>File: <code>{{ file }}</code></p><pre tabindex="0">{{ tail }}</pre>{{ folded("Complete crash file", source(text)) }}{% endif %}
 
 {% endfor %}
 {% endmacro %}

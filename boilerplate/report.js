@@ -118,9 +118,9 @@
     print: () => print(),
     menu: (button) => menu(button, button.getAttribute("aria-expanded") !== "true"),
     unfold: (button) => {
-      const open = button.textContent === "Unfold all";
+      const open = button.textContent === "Expand all";
       for (const each of all("details.fold")) each.open = open;
-      button.textContent = open ? "Fold all" : "Unfold all";
+      button.textContent = open ? "Collapse all" : "Expand all";
     },
   };
   for (const button of all("[data-do]")) button.addEventListener("click", () => actions[button.dataset.do](button));

@@ -35,7 +35,7 @@
 <header><h1>{{ title }}</h1>
 <p class="tools">
 {% if crashed %}
-<a class="chip failed" href="#errors">! some steps failed</a>
+<a class="chip failed" href="#errors">! Some steps failed</a>
 {% endif %}
 {% for kind, count in told.items() if count %}
 <a class="chip" href="#{{ "overview" if kind == "warning" else "summary" }}">{{ count }} {{ kind }}{{ "s" if count > 1 }}</a>
@@ -43,7 +43,7 @@
 {% for text, place in neighbors.items() %}
 <a class="chip" href="{{ place }}">{{ text }}</a>
 {% endfor %}
-<button type="button" class="scripted" data-do="unfold">Unfold all</button>
+<button type="button" class="scripted" data-do="unfold">Expand all</button>
 <button type="button" class="scripted" data-do="print">Print</button>
 </p></header>
 {% for section in sections %}
@@ -88,10 +88,10 @@
 </div>
 {% endfor %}
 {% if section.on_request %}
-<p class="missing">Not run (enable with the option in parentheses): {{ section.on_request|join("; ") }}.</p>
+<p class="missing">The following analyses were not requested (options in parentheses): {{ section.on_request|join("; ") }}.</p>
 {% endif %}
 {% if section.missing %}
-<p class="missing">Not in this report: {{ section.missing|join("; ") }}.</p>
+<p class="missing">The following items are not available: {{ section.missing|join("; ") }}.</p>
 {% endif %}
 {% if section.folded %}
 </details>

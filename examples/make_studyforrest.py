@@ -37,8 +37,8 @@ STEP_ACQUIRED, STEP_MEASURED = 8, 16
 MARGIN = 2  # voxels around the head that keep their values
 ACQUIRED = "simulated 6 mm: 3 mm data, k-space cropped"
 PAIR = (
-    "mean of 20 earlier volumes of the same run, not a separate scan: an easy case for static"
-    " detail"
+    "mean of 20 earlier volumes of the same run, in which static detail is easier to recover than"
+    " in a separate scan"
 )
 README = """# A real run for the quick start
 

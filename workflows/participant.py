@@ -221,11 +221,11 @@ def _registered(
 
 _OPENING = """\
 Results included in this manuscript come from *bids-sr* {version}, which is based on \
-*Nipype* [@nipype]. {compared} went through the same analysis, so that the effect of \
+*Nipype* [@nipype]. {compared} were analyzed in the same way, so that the effect of \
 super-resolution can be separated from the effects of interpolation and smoothing.
 """
-_OF_SERIES = "The acquired series, plain interpolations of it and super-resolved series"
-_OF_SCANS = "The acquired scans, plain interpolations of them and super-resolved scans"
+_OF_SERIES = "The acquired series, its interpolated versions and the super-resolved series"
+_OF_SCANS = "The acquired scans, their interpolated versions and the super-resolved scans"
 
 
 def _settings_by_name(settings: Settings) -> dict[str, object]:

@@ -58,11 +58,11 @@ class _ReferenceKind:
     statistic: str = "ev"
 
 
-HALVES = _ReferenceKind(name="measured", words="the same run, measured at the high resolution")
+HALVES = _ReferenceKind(name="measured", words="the same run measured at the high resolution")
 KNOWN = _ReferenceKind(name="truth", words="known activation")
 MAPS = _ReferenceKind(
     name="measuredMap",
-    words="maps of the same run, measured at the high resolution",
+    words="maps of the same run measured at the high resolution",
     statistic="r",
 )
 _OTHER = _ReferenceKind(name="otherRun", words="another acquired run of the task")
@@ -415,14 +415,14 @@ def compared_rows(rows: Iterable[MetricRow]) -> list[MetricRow]:
 
 TESTED = "tested_share"
 CALIBRATED = (
-    "A high-resolution run calibrated the estimate. Its alignment was tested at the acquired"
-    " resolution, by predicting the outermost acquired spatial frequencies. The self-test does not"
-    " detect a calibration that is shifted by one voxel."
+    "The estimate was calibrated with a high-resolution run. The alignment of this run was tested"
+    " at the acquired resolution, by predicting the highest acquired spatial frequencies. The"
+    " self-test does not detect a calibration run that is shifted by one voxel."
 )
 NOT_ACCURACY = (
-    "The self-test score decides only whether a method is applied. It is the share of zero"
-    " filling's squared error, including thermal noise, that the method removes, and does not"
-    " measure the accuracy of an activation map."
+    "The self-test only determines whether a method is applied. Its score is the reduction in"
+    " squared error (including thermal noise) relative to zero filling, which does not measure the"
+    " accuracy of an activation map."
 )
 MOST_THERMAL_NOISE = 0.0105
 """Over the mean signal, of runs as they were acquired (``benchmarks/results/gate.md``)."""
@@ -440,10 +440,12 @@ class _Earlier(NamedTuple):
 
 EARLIER: Mapping[bool, _Earlier] = {
     False: _Earlier(
-        active="46 to 63 %", brain="−65 to 43 %", where="4 runs of 3 participants, every contrast"
+        active="46 to 63 %", brain="−65 to 43 %", where="4 runs of 3 participants, all contrasts"
     ),
     True: _Earlier(
-        active="64 to 87 %", brain="54 to 64 %", where="4 runs of 3 participants, all events"
+        active="64 to 87 %",
+        brain="54 to 64 %",
+        where="4 runs of 3 participants, contrast of all events",
     ),
 }
 """Without and with a calibration (``benchmarks/results``: people_runs, people_contrasts)."""

@@ -97,6 +97,9 @@ def raised_flags(rows: Iterable[MetricRow]) -> dict[str, list[str]]:
     return {name: flagged[name] for name in FLAGS if name in flagged}
 
 
+_PAIR_IMAGES = {"lowres": "low-resolution", "highres": "high-resolution"}
+
+
 def _task_flag(cc: Real, roi: Mask, mask: Mask, contrast: str) -> Flag:
     """Flag a task that was not done: CC > .5 in the brain, but nowhere in the ROI.
 
@@ -109,14 +112,14 @@ def _task_flag(cc: Real, roi: Mask, mask: Mask, contrast: str) -> Flag:
     outside = mask & ~roi
     raised = None
     text = (
-        "The region of interest contains the whole brain, or none of it: activity inside and"
-        " outside the region cannot be compared."
+        "The region of interest contains the whole brain or no part of the brain, so activity"
+        " inside and outside the region cannot be compared."
     )
     if inside.any() and outside.any():
         here, elsewhere = float(cc[inside].max()), float(cc[outside].max())
         text = (
-            f"{contrast}: highest CC {here:.2f} in the region of interest, {elsewhere:.2f}"
-            " elsewhere in the brain."
+            f"For the contrast {contrast}, the highest cross-correlation (CC) is {here:.2f} in"
+            f" the region of interest and {elsewhere:.2f} elsewhere in the brain."
         )
         raised = here < ACTIVE_CC < elsewhere
     return Flag(name="task_not_done", raised=raised, text=text, contrast=contrast, series="raw")
@@ -135,17 +138,20 @@ def _broad_flag(
     if cc is not None:
         share = float((cc[mask] >= ACTIVE_CC).mean())
         limit = _BROAD_SHARE
-        what = f"CC of at least {ACTIVE_CC}"
+        what = f"a cross-correlation (CC) of at least {ACTIVE_CC}"
     elif fdr is not None:
         share = float(fdr[mask].mean())
         limit = _BROAD_FDR_SHARE
-        what = "activity (FDR .05)"
+        what = "significant activation (FDR .05)"
     else:
         raise ValueError(
             "test of broad activation: expected a correlation map or an FDR region; neither was"
             " specified"
         )
-    text = f"{contrast}: {what} in {100 * share:.1f} % of the brain (limit {100 * limit:.0f} %)."
+    text = (
+        f"For the contrast {contrast}, {100 * share:.1f} % of the brain has {what} (limit:"
+        f" {100 * limit:.0f} %)."
+    )
     return Flag(name="broad", raised=share > limit, text=text, contrast=contrast, series="raw")
 
 
@@ -160,12 +166,12 @@ def _misplaced_flag(cc: Real, roi: Mask, mask: Mask, affine: Float, contrast: st
     inside = roi & mask
     around = ring(roi, mask, affine)
     raised = None
-    text = "The region of interest, or its surroundings, contain no brain voxels."
+    text = "The region of interest or its surroundings contain no brain voxels."
     if inside.any() and around.any():
         here, near = float(cc[inside].max()), float(cc[around].max())
         text = (
-            f"{contrast}: highest CC {here:.2f} in the region of interest, {near:.2f} within"
-            f" {REACH_MM:g} mm around it."
+            f"For the contrast {contrast}, the highest cross-correlation (CC) is {here:.2f} in"
+            f" the region of interest and {near:.2f} within {REACH_MM:g} mm around this region."
         )
         raised = near >= ACTIVE_CC and near - here > _MISPLACED_CC
     return Flag(name="roi_misplaced", raised=raised, text=text, contrast=contrast, series="raw")
@@ -256,17 +262,17 @@ def artifact_flag(lowres: Real, degraded: Real, mask: Mask, head: Mask) -> Flag:
     bad = _outlying_slices(_slice_residuals(lowres, degraded, mask))
     ghosts = {"lowres": _ghost_share(lowres, head), "highres": _ghost_share(degraded, head)}
     worst = [
-        f"{name} has a ghost of {100 * share:.0f} %"
+        f"the {_PAIR_IMAGES[name]} image has a ghost with {100 * share:.0f} % of the signal"
         for name, share in ghosts.items()
         if share > _GHOST_SHARE
     ]
     reasons = [
-        f"the images disagree in slices {', '.join(map(str, bad))} (counted from 0)"
+        f"the images disagree in slices {', '.join(map(str, bad))} (numbered from 0)"
     ] * bool(bad) + worst
     text = (
-        f"T2* pair: {'; '.join(reasons)}."
+        f"In the T2* pair, {'; '.join(reasons)}."
         if reasons
-        else "T2* pair: the images agree in all slices; no ghost."
+        else "The images of the T2* pair agree in all slices, and no ghosts were detected."
     )
     return Flag(name="artifact", raised=bool(reasons), text=text)
 
@@ -284,8 +290,8 @@ def distortion_flag(rows: Sequence[MetricRow], acquired_mm: float) -> Flag | Non
         return None
     limit = acquired_mm / 2
     text = (
-        f"Edges of the boldref and the T2*-weighted image are {apart:.1f} mm apart (limit: half an"
-        f" acquired voxel, {limit:.1f} mm)."
+        f"The edges in the boldref and in the T2*-weighted image are {apart:.1f} mm apart (limit:"
+        f" half an acquired voxel, {limit:.1f} mm)."
     )
     return Flag(
         name="distortion", raised=bool(values.get("flag_distortion", apart > limit)), text=text
@@ -314,9 +320,9 @@ def harm_flags(rows: Sequence[MetricRow], methods: Sequence[str]) -> list[Flag]:
         if known:
             worst = "; ".join(_harm_text(row) for row in below)
             text = (
-                f"{method}: the added detail is wrong ({worst})."
+                f"The detail added by {method} is wrong ({worst})."
                 if below
-                else f"{method}: the added detail was not found to be wrong."
+                else f"The detail added by {method} was not found to be wrong."
             )
             flags.append(Flag(name="harm", raised=bool(below), text=text, series=method))
     return flags
@@ -326,8 +332,9 @@ def _harm_text(row: MetricRow) -> str:
     """Return the value that is below 0, with its region and contrast or the name of its test."""
     share = number(row.value, ".0%")
     if row.statistic == TESTED:
-        return f"self-test: removes {share} of zero filling's squared error"
-    return f"explained variance {share}, {region_text(row.region)}, contrast {row.contrast}"
+        return f"reduction in squared error in the self-test: {share}"
+    where = region_text(row.region)
+    return f"explained variance {share} in the contrast {row.contrast}, {where}"
 
 
 def activation_flags(

@@ -467,7 +467,7 @@ def compared_verdict(
         if each not in decided
     ]
     if any(each.kind == "within" and each.holds and not _counts(each) for each in decided):
-        parts.append(f"To judge it there, {advice.other_run}.")
+        parts.append(f"To assess the accuracy in this band, {advice.other_run}.")
     return _ComparedVerdict(
         name=name,
         status=status,

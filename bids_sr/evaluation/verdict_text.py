@@ -33,16 +33,19 @@ from bids_sr.evaluation.words import (
 )
 from bids_sr.frozen import frozen
 from bids_sr.glm.activation_regions import NO_ERROR
-from bids_sr.metrics import FLAGS, MISSING, MetricRow, VerdictFacts, interval, number
+from bids_sr.metrics import FLAGS, MISSING, MetricRow, VerdictFacts, interval, number, statistic
 from bids_sr.series import CONTROLS, same_name
 
 NOTHING_APPLIED = (
-    "No method was applied (all series are zero filled): use the acquired or the B-spline maps."
+    "No method was applied to this run, and all series are zero filled. Use the acquired or the"
+    " B-spline maps."
 )
-NOTHING_COMPARED = "No super-resolution method was run; all series are interpolations."
+NOTHING_COMPARED = (
+    "No super-resolution method was run. All series are interpolations of the acquired series."
+)
 _NO_DETAIL = (
-    "Accuracy could not be measured: the high-resolution reference has no reproducible detail"
-    " beyond the acquired resolution."
+    "Accuracy could not be measured because the high-resolution reference has no reproducible"
+    " detail beyond the acquired resolution."
 )
 _NOT_MEASURED = "Accuracy was not measured in this run."
 
@@ -75,10 +78,11 @@ class Advice:
 
 PROGRAM = Advice(
     reference=(
-        "provide one with --truth DIR, or let --retrospective make one by downsampling the data"
+        "specify a reference with --truth DIR, or use --retrospective, which downsamples the run"
+        " and uses the run itself as the reference"
     ),
     images="measured volumes (--truth, --retrospective) or a second pair (--pair-holdout)",
-    controls="run them with --null-checks",
+    controls="To run negative controls, use --null-checks.",
     other_run="scan the task twice and keep both runs, with their events, in the dataset",
     fine_run=(
         "measure the run at the high resolution, downsample it for the program, and specify the"
@@ -98,7 +102,7 @@ _PYTHON = Advice(
         "pass a measured series, or known activation by contrast, as truth to Evaluator.fit"
     ),
     images="a measured series as truth",
-    controls="the bids-sr program runs them",
+    controls="The bids-sr program can run negative controls (--null-checks).",
     other_run="scan the task twice and pass the second run as other_run",
     fine_run=(
         "measure the run at the high resolution, downsample it for the program, and pass the"
@@ -126,8 +130,8 @@ def verdict_lines(
         lines = _compared(on_function, evidence, claims)
     if good := _series(claims, "image", holds=True):
         text = (
-            f"Single images of {names(good)} are more accurate than the images of bspline and"
-            " inject."
+            f"Single volumes reconstructed by {names(good)} are closer to the reference than those"
+            " of bspline and inject."
         )
         lines.append(VerdictLine(text=text, status="more accurate"))
     return lines
@@ -164,32 +168,51 @@ def _compared(
         lines.append(VerdictLine(text=f"No method recovers {detail}.", status="not more accurate"))
     for claim in lost:
         value = _value_text(claim, evidence)
-        if won:
-            text = f"{claim.series} does not{f' ({value})' if value else ''}."
-        else:
-            text = f"{claim.series} {_reason(claim, evidence)}{f' ({value})' if value else ''}."
+        text = f"{claim.series} {_reason(claim, evidence)}{f' ({value})' if value else ''}."
         lines.append(VerdictLine(text=text, status="not more accurate"))
     return lines
 
 
 def _value_text(claim: Claim, evidence: Evidence) -> str:
-    """Return the value of a method in the region that decides: ``whole brain: 0 % [−5, 3] %``."""
-    row = evidence.row(claim.series, evidence.brain)
-    if row is None or not math.isfinite(row.value):
-        return ""
-    form = "" if row.statistic == "r" else ".0%"
-    value = f"{number(row.value, form)} {interval(row.lower, row.upper, form)}".rstrip()
-    return f"{active_words(evidence.brain)[0]}: {value}"
+    """Return the values of a method by region, first the region that decides.
+
+    For example, ``explained variance: 0 % [−5, 3] in the whole brain, 6 % [4, 9] in active
+    voxels``; "" if there is no value.
+    """
+    known = evidence.known(claim.series)
+    parts = []
+    for region in sorted(known, key=lambda name: name != evidence.brain):
+        row = known[region]
+        form = "" if row.statistic == "r" else ".0%"
+        ends = interval(row.lower, row.upper, form).removesuffix(" %")
+        value = f"{number(row.value, form)} {ends}".rstrip()
+        name = active_words(region)[0]
+        where = f"the {name}" if region in ("brain", "roi") else name
+        parts.append(f"{value} in {where}")
+    label = statistic(evidence.reference.statistic).label
+    return f"{label}: {', '.join(parts)}" if parts else ""
 
 
 def _reason(claim: Claim, evidence: Evidence) -> str:
     """Return why a method is not more accurate, as a predicate."""
-    if claim.unbeaten:
-        return f"does not exceed {names(claim.unbeaten, 'or')}"
     row = evidence.row(claim.series, evidence.brain)
     if row is not None and below_zero(row):
-        return "has an explained variance below 0: wrong detail"
-    return "has an explained variance that does not differ from 0"
+        return "adds wrong detail: its explained variance is below 0"
+    if rivals := claim.unbeaten:
+        strongest = sorted(rivals, key=lambda name: -_sortable(evidence.value(name)))[:_NAMED]
+        listed = names(sorted(strongest, key=rivals.index), "or")
+        among = "baselines such as " * (len(rivals) > len(strongest))
+        return f"was not found to recover more true detail than {among}{listed}"
+    return "was not found to recover true detail: its explained variance does not differ from 0"
+
+
+_NAMED = 2
+"""Baselines that a line of the verdict names: the strongest of those that are not exceeded."""
+
+
+def _sortable(value: float) -> float:
+    """Return a value; the smallest of all for NaN."""
+    return value if math.isfinite(value) else -math.inf
 
 
 def _unmeasured(
@@ -205,8 +228,8 @@ def _unmeasured(
     rest = [name for name in methods if name not in harm]
     why = _NO_DETAIL if no_detail else _NOT_MEASURED
     use = (
-        f" Treat the {names(rest)} maps as an interpolation; do not interpret detail finer than"
-        f" {one_level.acquired_text}."
+        f" Treat the {names(rest)} maps as interpolated maps, and do not interpret detail finer"
+        f" than {one_level.acquired_text}."
         if rest
         else ""
     )
@@ -214,8 +237,8 @@ def _unmeasured(
     lines += [
         VerdictLine(
             text=(
-                f"Do not use the {name} maps: {one_level.where_text}, {name} is worse than zero"
-                " filling."
+                f"Do not use the {name} maps. {capital(one_level.where_text)}, {name} was less"
+                " accurate than zero filling."
             ),
             status="not more accurate",
         )
@@ -225,14 +248,14 @@ def _unmeasured(
 
 
 _NO_AGREEMENT = (
-    "In at least one region, the two halves of the measured series do not correlate detectably"
-    " above the acquired Nyquist frequency: the region has no reproducible detail to explain."
+    "In at least one region, the two halves of the measured series are not detectably correlated"
+    " above the acquired Nyquist frequency. Such a region has no reproducible detail to explain."
 )
 _BEYOND_ALONE = (
-    "The verdict concerns detail beyond the acquired resolution. Over all spatial frequencies,"
-    " denoising may be more accurate."
+    "The verdict concerns only detail beyond the acquired resolution. Over all spatial"
+    " frequencies, denoising may be more accurate."
 )
-_VEINS = "BOLD detail is not neuronal detail: it also reflects draining veins."
+_VEINS = "Detail in BOLD maps reflects draining veins as well as neuronal activity."
 
 
 def limits(
@@ -254,35 +277,38 @@ def limits(
         out.append(CALIBRATED if one_level.calibrated else NOT_ACCURACY)
     if one_level is not None and one_level.tested and one_level.thermal_noise > MOST_THERMAL_NOISE:
         out.append(
-            f"Thermal noise is {one_level.thermal_noise:.1%} of the signal, more than in any run"
-            f" with a reference (at most {MOST_THERMAL_NOISE:.1%}). The accuracy measured in other"
-            " participants does not apply, and the self-test may accept a map with wrong detail."
+            f"Thermal noise is {one_level.thermal_noise:.1%} of the signal, more than in all runs"
+            f" with measured accuracy (at most {MOST_THERMAL_NOISE:.1%}). The accuracy measured in"
+            " these runs therefore does not apply, and the self-test may accept a map with wrong"
+            " detail."
         )
     if evidence is None and _series(claims, "function", holds=None):
-        out.append(f"No high-resolution reference: {advice.reference}.")
+        out.append(
+            f"This run has no high-resolution reference. To measure accuracy, {advice.reference}."
+        )
     if evidence is not None:
         out += _limits_of(evidence, margin) if accurate else [_NO_AGREEMENT, _VEINS]
     if accurate and _series(claims, "function", holds=True):
         out.append(_BEYOND_ALONE)
     if accurate and "srgan" in _series(claims, "function", holds=False):
-        out.append("srgan: the published training recipe was never run to completion.")
+        out.append("The published training recipe for srgan was never run to completion.")
     if _series(claims, "image", holds=None):
         out.append(
-            "Image quality relative to bspline and inject was not assessed: this requires both"
-            f" series, and {advice.images}."
+            "Image quality relative to bspline and inject was not assessed. This comparison"
+            f" requires both series and {advice.images}."
         )
     if accurate and (lacking := _series(claims, "specific", holds=None)):
         out.append(
-            f"No negative control was run for {names(lacking)}: whether the gain is specific to"
-            f" this participant is unknown ({advice.controls})."
+            f"No negative controls were run for {names(lacking)}, so it is unknown whether the"
+            f" gain is specific to this participant. {advice.controls}"
         )
-    out.append(f"Maps of interpolations and networks {NO_ERROR}")
+    out.append(f"Interpolated maps and maps from networks {NO_ERROR}")
     up = [FLAGS[name].failed for name in raised]
-    out += [f"Failed checks: {'; '.join(up)}."] if up else []
+    out += [f"These quality checks failed: {'; '.join(up)}."] if up else []
     return [
         *out,
-        "This is one run of one participant. Test at the group level whether the result"
-        " generalizes.",
+        "These results are from one run of one participant. Test at the group level whether they"
+        " generalize.",
     ]
 
 
@@ -291,25 +317,26 @@ def _limits_of(evidence: Evidence, margin: float) -> list[str]:
     out = (
         []
         if any(row.has_interval for row in evidence.rows.values() if row.minus != MISSING)
-        else ["Differences without an interval are inconclusive."]
+        else ["Differences without a confidence interval are inconclusive."]
     )
     for region in evidence.regions:
         measured = evidence.row("measured", region)
         if measured is not None and not math.isfinite(measured.value):
             out.append(
-                f"{capital(region_text(region))}: no value for measured, which has {TOO_LITTLE}."
-                " This does not affect the values of the other series."
+                f"In the region '{region_text(region)}', the explained variance of the measured"
+                f" series is not defined because the series has {TOO_LITTLE}. The values of the"
+                " other series are not affected."
             )
     out.append(_VEINS)
     out += (
-        ["Denoised B-spline was not compared with the known activation."]
+        ["The denoised B-spline series were not compared with the known activation."]
         if evidence.reference is KNOWN
         else []
     )
     if not math.isfinite(margin):
         out.append(
-            "Equivalence cannot be claimed: no margin was given, and no measured series defines"
-            " a margin."
+            "Equivalence cannot be claimed because no equivalence margin was specified, and a"
+            " margin cannot be derived without a measured series."
         )
     return out
 
@@ -319,14 +346,19 @@ _HEADS: Mapping[Status, str] = {
     "not more accurate": "was not found to be more accurate than the acquired series",
     "less accurate": "is less accurate than the acquired series",
     "mixed": (
-        "is more accurate than the acquired series in one band and less accurate in the other"
+        "is more accurate than the acquired series in one frequency band and less accurate in the"
+        " other"
     ),
 }
 
 
 def compared_headline(name: str, status: Status) -> str:
     """Whether a series of another program is more accurate than the acquired one."""
-    return f"{name} {_HEADS[status]}." if status in _HEADS else f"{name}: not assessed."
+    return (
+        f"{name} {_HEADS[status]}."
+        if status in _HEADS
+        else f"The accuracy of {name} was not assessed."
+    )
 
 
 _BAND: Mapping[Kind, str] = {
@@ -334,36 +366,41 @@ _BAND: Mapping[Kind, str] = {
     "beyond": "above the acquired Nyquist frequency",
 }
 _FOUND: Mapping[tuple[Kind, Decision], str] = {
-    ("within", "better"): "closer to the reference than the acquired series",
-    ("within", "worse"): "farther from the reference than the acquired series",
-    ("within", "same"): "as accurate as the acquired series",
-    ("within", "unclear"): "no detectable difference from the acquired series",
-    ("beyond", "better"): "it contains true detail that the acquired series lacks",
+    ("within", "better"): "the series is closer to the reference than the acquired series",
+    ("within", "worse"): "the series is farther from the reference than the acquired series",
+    ("within", "same"): "the series is as accurate as the acquired series",
+    ("within", "unclear"): "the series does not differ detectably from the acquired series",
+    ("beyond", "better"): "the series contains true detail that the acquired series lacks",
     ("beyond", "worse"): "the added detail is wrong",
-    ("beyond", "same"): "it contains no true detail",
-    ("beyond", "unclear"): "true detail was not detected with certainty",
+    ("beyond", "same"): "the series contains no true detail",
+    ("beyond", "unclear"): "no true detail was detected",
 }
 _WHY: Mapping[Why, str] = {
-    "smoothed": "not more accurate than the acquired series smoothed to the same resolution",
+    "smoothed": (
+        "the series is not more accurate than the acquired series smoothed to the same resolution"
+    ),
     "size": (
-        "closer to the reference in amplitude only, as is any scaled-down copy of a noisy series"
+        "the series is closer to the reference only in amplitude, as any scaled-down copy of a"
+        " noisy series would be"
     ),
     "nothing": (
-        "closer to the reference than the acquired series, but with an explained variance that"
-        " does not differ from 0"
+        "the series is closer to the reference than the acquired series, but its explained"
+        " variance does not differ from 0"
     ),
     "no control": (
-        "not assessed: the smoothness of the series, which the control at the same resolution"
-        " requires, could not be estimated"
+        "accuracy was not assessed because the smoothness of the series, which determines the"
+        " control at the same resolution, could not be estimated"
     ),
-    "no detail": "it adds no detail",
+    "no detail": "the series adds no detail",
 }
 _NOT_COUNTED = (
-    " (a gain there is not counted: the measured series comes from the same scan and shares its"
-    " noise, which a program that processed the whole run transfers between halves of the blocks)"
+    " (this gain is not counted because the measured series is from the same scan and has the same"
+    " noise, which a program that processes the whole run can transfer between halves of the"
+    " blocks)"
 )
 _ON_ACQUIRED_GRID = (
-    "Above the acquired Nyquist frequency it has no detail: it is on the acquired grid."
+    "The series has no detail above the acquired Nyquist frequency because it is on the acquired"
+    " grid."
 )
 
 
@@ -375,21 +412,23 @@ def compared_band(claim: Claim, fwhm_mm: float, *, counts: bool, finer: bool) ->
     if claim.evidence is None or claim.decision is None or (claim.kind == "beyond" and not finer):
         return _ON_ACQUIRED_GRID
     where = "the brain" if claim.region == "brain" else region_text(claim.region)
-    smoothed = f"acquired smoothed to about its resolution ({fwhm_mm:.1f} mm)"
+    smoothed = f"the acquired series smoothed to about its resolution ({fwhm_mm:.1f} mm)"
     numbers = [f"explained variance {value_text(row, '.2f')} in {where}" for row in _level(claim)]
     for each in claim.comparisons:
         row = each.row
-        over = "acquired in the brain" if row.region != claim.region else "acquired"
+        over = "the acquired series" + " in the brain" * (row.region != claim.region)
         if row.minus != same_name(claim.series):
             numbers.append(f"{value_text(row, '+.2f')} over {over}")
         elif fwhm_mm > 0:
             numbers.append(f"{value_text(row, '+.2f')} over {smoothed}")
     if claim.why == "contrary":
         ahead = claim.comparisons[0].row.value > 0
-        contrary = "its noise or wrong detail outweighs that" if ahead else "it is more accurate"
+        contrary = (
+            "its noise or wrong detail outweighs this gain" if ahead else "it is more accurate"
+        )
         said = (
-            f"{'more' if ahead else 'less'} accurate in {where}, but over the whole brain"
-            f" {contrary}"
+            f"the series is {'more' if ahead else 'less'} accurate in {where}, but over the whole"
+            f" brain {contrary}"
         )
     else:
         said = _WHY[claim.why] if claim.why else _FOUND[claim.kind, claim.decision]
@@ -397,8 +436,8 @@ def compared_band(claim: Claim, fwhm_mm: float, *, counts: bool, finer: bool) ->
     said += ", also at the same resolution" if better and fwhm_mm > 0 else ""
     said += _NOT_COUNTED if claim.decision == "better" and not counts else ""
     return (
-        f"{capital(_BAND[claim.kind])}: {said}; {', '.join(numbers)} (reference:"
-        f" {claim.evidence.reference.words})."
+        f"{capital(_BAND[claim.kind])}, {said}: {', '.join(numbers)}. The reference is"
+        f" {claim.evidence.reference.words}."
     )
 
 
@@ -414,23 +453,26 @@ def compared_lacking(kind: Kind, advice: Advice, *, finer: bool) -> str:
     """
     if kind == "beyond" and not finer:
         return _ON_ACQUIRED_GRID
-    way, need = advice.fine_run, "this requires a high-resolution reference"
+    way, need = advice.fine_run, "a high-resolution reference"
     if kind == "within":
-        way, need = advice.other_run, "this requires a second run of the same task"
-    return f"{capital(_BAND[kind])}: not assessed; {need} ({way})."
+        way, need = advice.other_run, "a second run of the same task"
+    return (
+        f"{capital(_BAND[kind])}, accuracy was not assessed. This assessment requires {need}:"
+        f" {way}."
+    )
 
 
 def compared_place(facts: Mapping[str, object]) -> list[str]:
     """What has to be known of how a series of another program lies on the run."""
     out = []
     if facts.get("shift") and facts.get("frame") == "as acquired":
-        out.append(f"The series is shifted by {facts['shift']} (of the acquired grid).")
+        out.append(f"The series is shifted by {facts['shift']} of the acquired grid.")
     if left_out := int(str(facts.get("left_out", 0))):
         total = int(str(facts["brain_voxels"]))
         out.append(
-            f"Excluded from the evaluation: {left_out:,} of {total:,} brain voxels"
-            f" ({100 * left_out / total:.2g} %) without signal in this series or in the acquired"
-            " series."
+            f"{left_out:,} of {total:,} brain voxels ({100 * left_out / total:.2g} %) were"
+            " excluded from the evaluation because they have no signal in this series or in the"
+            " acquired series."
         )
     return out
 

@@ -62,6 +62,13 @@ DECISIONS: Mapping[str, tuple[str, str, str]] = {
     "smaller": ("", "smaller", "is smaller than"),
 }
 """Sign of each decision, what it says of a difference, and of the series compared."""
+_PLURAL: Mapping[str, str] = {
+    "better": "are more accurate than",
+    "same": "are equivalent to",
+    "worse": "are less accurate than",
+    "unclear": "do not differ detectably from",
+}
+"""Verb phrases for the volumes of a series, by decision."""
 MARKS: Mapping[str, tuple[str, str]] = {
     "more accurate": ("✓", "good"),
     "not more accurate": ("✗", "bad"),
@@ -76,7 +83,7 @@ BANDS: Mapping[str, str] = {
     "all": "signal units",
     "within": "below the acquired Nyquist frequency",
 }
-TOO_LITTLE = "too little reproducible detail (its two halves correlate below r = .5)"
+TOO_LITTLE = "too little reproducible detail (correlation between its two halves below .5)"
 """Why a measured series has no explained variance, 2 - 1/r, if this would be below 0."""
 MOVED_MM, MOVED_SHARE = 0.5, 0.2
 """Framewise displacement (mm) of a volume that moved, and the share of such volumes that is said
@@ -128,7 +135,7 @@ def active_words(region: str) -> tuple[str, str]:
     ('whole brain', '')
     """
     if tenths := tenths_of(region):
-        return "active voxels", f"|t| > {tenths / 10:g} in half of the reference"
+        return "active voxels", f"|t| > {tenths / 10:g} in one half of the reference"
     if region == ACQUIRED_ACTIVE:
         return "active voxels", "|t| > 4 in the acquired run"
     return region_text(region), ""
@@ -140,7 +147,7 @@ def region_text(region: str) -> str:
     Words for the region; a name that is not known stays.
     """
     if tenths := tenths_of(region):
-        return f"voxels active in half of the reference (|t| > {tenths / 10:g})"
+        return f"voxels active in one half of the reference (|t| > {tenths / 10:g})"
     known = {
         ACQUIRED_ACTIVE: "voxels active in the acquired run (|t| > 4)",
         "roi": "region of interest",
@@ -154,7 +161,7 @@ def region_text(region: str) -> str:
 def against(row: MetricRow) -> str:
     """Return what a value is compared with; "" if it has no reference."""
     words = _REFERENCES.get((row.reference, row.statistic == "psnr"))
-    return f"compared with {words}" if words else ""
+    return f"relative to {words}" if words else ""
 
 
 def measure_text(row: MetricRow) -> str:
@@ -181,14 +188,23 @@ def comparison(compared: Comparison) -> Sentence:
     if math.isfinite(row.value):
         form = "+.2f" if images else "+.3f"
         decided = DECISIONS[compared.decision][2]
-        text = f"{row.series} {decided} {other}: {value_text(row, form)}, {where}"
+        shown = value_text(row, form)
+        if images:
+            text = f"Single volumes of {row.series} {_PLURAL[compared.decision]} {other} volumes"
+            text += f" (difference in PSNR {where}: {shown})".replace("  ", " ")
+        else:
+            text = f"{row.series} {decided} {other}: {shown}, {where}"
     else:
         text = f"{row.series} was not compared with {other}, {where}"
+    text += "."
     if placebo and compared.decision == "better":
-        text += f"; this part depends on {placebo.attributable_to}"
+        text += f" This part of the gain depends on {placebo.attributable_to}."
     if images and (row.minus, row.reference) == ("bspline", "measured"):
-        text += "; static detail counts, which favors a T2* pair made from volumes of this run"
-    return Sentence(f"{'Images: ' * images}{text}.", row, compared.decision)
+        text += (
+            " Static detail contributes to this difference, which favors a T2* pair computed from"
+            " volumes of the same run."
+        )
+    return Sentence(text, row, compared.decision)
 
 
 def specific_text(claim: Claim, *, in_full: bool = False) -> str:
@@ -201,16 +217,22 @@ def specific_text(claim: Claim, *, in_full: bool = False) -> str:
     reach = claim.unbeaten
     there = [each.row.minus for each in claim.comparisons]
     if claim.holds:
-        text = f"Part of the gain of {claim.series} is specific to this participant's own data."
+        text = f"Part of the gain from {claim.series} is specific to this participant's own data."
     else:
         shared = names((PLACEBOS[name].attributable_to for name in reach), "or")
         verb = "reach" if len(reach) > 1 else "reaches"
         text = (
-            f"The gain of {claim.series} was not found to depend on {shared}: {names(reach)}"
+            f"The gain from {claim.series} was not found to depend on {shared}: {names(reach)}"
             f" {verb} the same gain."
         )
     lacking = [name for name in placebos_of(claim.series) if name not in there]
-    return f"{text} Not run: {names(lacking)}." if in_full and lacking else text
+    if not (in_full and lacking):
+        return text
+    many = len(lacking) > 1
+    return (
+        f"{text} The negative control{'s' * many} {names(lacking)} {'were' if many else 'was'}"
+        " not run."
+    )
 
 
 def levels(evidence: Evidence, of: Iterable[str]) -> list[Sentence]:
@@ -243,25 +265,29 @@ def beside(evidence: Evidence, series: str, region: str) -> list[tuple[str, floa
 def basis(evidence: Evidence) -> str:
     """What the levels are, and what they are held against."""
     smooth = f", {evidence.fwhm_mm:g} mm FWHM" if evidence.fwhm_mm else ""
-    text = [f"Reference: {evidence.reference.words}. Contrast: {evidence.contrast}{smooth}."]
+    text = [
+        f"The reference is {evidence.reference.words}, and the contrast is"
+        f" {evidence.contrast}{smooth}."
+    ]
     if evidence.reference is HALVES:
         text.append(
-            "The effect of each series in one half of the blocks was compared with the reference's"
-            " effect in the other half, and corrected for noise in the reference."
+            "The effect of each series in one half of the task blocks was compared with the effect"
+            " in the reference in the other half, with a correction for noise in the reference."
         )
     if evidence.reference.statistic == "ev":
         text.append(
-            "Explained variance of the effect above the acquired Nyquist frequency: 1 = all of the"
-            " detail, 0 = none, below 0 = wrong detail."
+            "Explained variance is computed for detail (the effect above the acquired Nyquist"
+            " frequency). A value of 1 means that the series contains all of the true detail, 0"
+            " that it contains none, and a value below 0 that its detail is wrong."
         )
     else:
         text.append(
-            "Correlation of the maps above the acquired Nyquist frequency; noise that both maps"
-            " share counts as agreement."
+            "Values are correlations between maps above the acquired Nyquist frequency. Noise that"
+            " is common to both maps counts as agreement."
         )
     text.append(
-        "In brackets: 95 % intervals over blocks; they do not include the uncertainty of the"
-        " active voxels and the prior SD map."
+        "Values in brackets are 95 % confidence intervals from resampled blocks. The intervals do"
+        " not include the uncertainty in the selection of active voxels and in the prior SD map."
     )
     return " ".join(text)
 
@@ -269,11 +295,13 @@ def basis(evidence: Evidence) -> str:
 def tested(one_level: OneLevelDown, methods: Collection[str]) -> list[Sentence]:
     """What was tested one level down, and what became of a calibration; it compares nothing."""
     out = [
-        Sentence(f"{capital(one_level.test_text)}: {share_text(row)}.", row)
+        Sentence(f"{capital(one_level.where_text)}, {share_text(row)}.", row)
         for name, row in one_level.tested.items()
         if name in methods
     ]
-    told = {name: f"{name}: {text}" for name, text in one_level.calibrations.items()}
+    told = {
+        name: f"Calibration of {name}: {text}" for name, text in one_level.calibrations.items()
+    }
     both = [
         *told.items(),
         *((name, text) for name in methods if (text := untested(one_level, name))),
@@ -287,24 +315,30 @@ def untested(one_level: OneLevelDown, method: str) -> str:
     Clause without a period, or an empty text.
     """
     why = one_level.reasons.get(method, "").rstrip(".")
-    return f"{method} is not part of the {one_level.test_text}: {why}" if why else ""
+    return f"{method} was not included in the {one_level.test_text}: {why}" if why else ""
 
 
 def share_text(row: MetricRow) -> str:
-    """What a series explains of zero filling's error one level down, with its interval."""
-    share = number(row.value, ".0%")
-    ends = interval(row.lower, row.upper, ".0%")
-    over = f"95 % interval over {row.n or 'the'} segments of the run: {ends}" if ends else ""
-    score = f"{share} of zero filling's squared error"
-    doubled = "its squared error is more than twice as large"
-    removed = "; ".join(
-        filter(None, [f"it removes {score}" if row.value >= -1 else doubled, over])
-    )
+    """Return the change of squared error in the self-test relative to zero filling, as a clause.
+
+    The clause is in the past tense and has the interval, if there is one.
+    """
+    ends = interval(row.lower, row.upper, ".0%").removesuffix(" %").strip("[]")
+    span = ends.replace(", ", " to ") + " %"
+    over = f"95 % interval over {row.n or 'the'} segments of the run: {span}" if ends else ""
+    if row.value < -1:
+        reduced = "the squared error was more than twice as large as with zero filling"
+    else:
+        reduced = f"reduction in squared error: {number(row.value, '.0%')}"
+    details = f" ({'; '.join(filter(None, [reduced, over]))})"
     if below_zero(row):
-        return f"{row.series} is worse than zero filling ({removed})"
+        return f"{row.series} was less accurate than zero filling{details}"
     if row.lower <= 0:
-        return f"{row.series} does not differ detectably from zero filling ({removed})"
-    return f"{row.series} removes {score}" + (f" ({over})" if over else "")
+        return f"{row.series} did not differ detectably from zero filling{details}"
+    return (
+        f"{row.series} reduced the squared error by {number(row.value, '.0%')} relative to zero"
+        f" filling{f' ({over})' * bool(over)}"
+    )
 
 
 def idle_text(not_applied: Sequence[str]) -> str:
@@ -314,11 +348,14 @@ def idle_text(not_applied: Sequence[str]) -> str:
     """
     if not not_applied:
         return ""
-    many = len(not_applied) > 1
+    if len(not_applied) > 1:
+        return (
+            f"{names(not_applied)} were not applied (zero filled). Their series are identical to"
+            " zerofill and are not compared."
+        )
     return (
-        f"{names(not_applied)} {'were' if many else 'was'} not applied (zero filled)."
-        f" {'Their series equal' if many else 'The series equals'} zerofill and"
-        f" {'are' if many else 'is'} not compared."
+        f"{names(not_applied)} was not applied (zero filled). Its series is identical to zerofill"
+        " and is not compared."
     )
 
 
@@ -352,7 +389,8 @@ def motion_text(displacement: Sequence[float]) -> str:
     """That the head moved much, where it did, from framewise displacements (mm); else empty.
 
     >>> motion_text([float("nan"), 0.1, 0.9, 0.8])
-    'Large head motion: mean FD 0.60 mm; FD above 0.5 mm in 67 % of the volumes.'
+    'Large head motion: the mean framewise displacement (FD) is 0.60 mm, and FD exceeds 0.5 mm in\
+ 67 % of the volumes.'
     >>> motion_text([0.1, 0.2])
     ''
 
@@ -362,25 +400,26 @@ def motion_text(displacement: Sequence[float]) -> str:
         return ""
     mean, share = moved(displacement) or (0.0, 0.0)
     return (
-        f"Large head motion: mean FD {mean:.2f} mm; FD above {MOVED_MM:g} mm in"
-        f" {number(share, '.0%')} of the volumes."
+        f"Large head motion: the mean framewise displacement (FD) is {mean:.2f} mm, and FD exceeds"
+        f" {MOVED_MM:g} mm in {number(share, '.0%')} of the volumes."
     )
 
 
 _FIXED = {
     **dict.fromkeys(
         ACQUIRED,
-        "acquired series, motion-corrected; maps are interpolated to the high-resolution grid by"
-        " cubic splines",
+        "acquired series after motion correction; maps are interpolated to the high-resolution"
+        " grid by cubic splines",
     ),
     SMOOTH: (
-        "B-spline series, smoothed in space; kernel width chosen on the other half of the blocks"
+        "B-spline series with spatial smoothing; the kernel width was chosen in the other half of"
+        " the blocks"
     ),
     PCA: (
-        "B-spline series, denoised by temporal PCA; number of components chosen on the other half"
-        " of the blocks"
+        "B-spline series with temporal PCA denoising; the number of components was chosen in the"
+        " other half of the blocks"
     ),
-    MEASURED: "measured at the high resolution: the reference",
+    MEASURED: "series measured at the high resolution (reference)",
 }
 
 
@@ -397,7 +436,7 @@ def description_of(name: str) -> str:
     if name in BASELINES:
         return f"baseline: {BASELINES[name]}"
     if name in PLACEBOS:
-        return f"control analysis of {PLACEBOS[name].method}: {PLACEBOS[name].instead}"
+        return f"negative control for {PLACEBOS[name].method}: {PLACEBOS[name].instead}"
     if name in _FIXED:
         return _FIXED[name]
     known = series(name)
@@ -412,7 +451,7 @@ def summary_of(method: str) -> str:
     """Return the phrase that defines a method; "" if there is no such method.
 
     >>> summary_of("sbl")
-    'sparse Bayesian learning, stopped early: variance maps from the acquired data'
+    'sparse Bayesian learning with few iterations and with prior SD maps of the acquired run'
     """
     try:
         return method_of_series(method).summary

@@ -93,7 +93,9 @@ def registration_figure(
         slices.row_of(name, cuts, *stack, *lines)
         for name, stack in zip(images, stacks, strict=True)
     ]
-    note = "Left is left. Hover to flicker between reference and registered image (lowest row)"
+    note = (
+        "Left is left. Hover to switch between the reference and the registered image (bottom row)"
+    )
     return slices.image_figure(rows, outlines=outlines, note=note)
 
 
@@ -349,7 +351,7 @@ def training_figure(columns: Mapping[str, Array], card: Mapping[str, object]) ->
             quality.text(
                 0.5,
                 0.5,
-                "no slice was held out" if len(steps) else "the model came without a training log",
+                "no slices were held out" if len(steps) else "the model has no training log",
                 transform=quality.transAxes,
                 ha="center",
                 color=s.SOFT,

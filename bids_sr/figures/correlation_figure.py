@@ -50,7 +50,7 @@ def correlation_figure(
         There is no map.
     """
     if not maps:
-        raise FigureInputError("no map of cross-correlation to draw")
+        raise FigureInputError("no cross-correlation map to draw")
     first = next(iter(maps))
     center = highest_point(maps[first], scene.roi)
     whole = slices.box_of(scene.mask, 3.0)

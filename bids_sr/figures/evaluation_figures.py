@@ -227,7 +227,7 @@ _Columns = Mapping[_Key, str]
 _EXPLAINED: _Columns = {
     ("ev", "beyond"): "explained variance above Nyquist",
     ("ev", "all"): "explained variance, signal units",
-    ("r", "beyond"): "r beyond Nyquist",
+    ("r", "beyond"): "r above Nyquist",
 }
 _WHOLE_RUN: _Columns = {
     ("r_t", MISSING): "r of the t map",
@@ -309,7 +309,7 @@ def _forest(
     ]
     legend = {pick.KIND_TEXT[kind]: look for kind, look in looks.items()}
     if any(row.is_difference for row in shown):
-        legend["interval holds 0"] = Point(value=0, color=s.SOFT, marker="o", hollow=True)
+        legend["interval includes 0"] = Point(value=0, color=s.SOFT, marker="o", hollow=True)
     return forest_figure(
         panels,
         lines,
@@ -403,7 +403,7 @@ def placebo_figure(rows: Sequence[MetricRow], *, contrast: str) -> Figure:
         lambda row: row.band,
         names=sorted({row.series for row in shown}),
         strong="beyond",
-        label=f"method - control: difference of {registered('ev').label}, 95 % interval",
+        label=f"method − negative control: difference in {registered('ev').label}, 95 % interval",
     )
 
 

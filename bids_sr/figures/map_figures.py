@@ -289,7 +289,7 @@ def overlay_figure(
     grid. `FigureInputError` without a map.
     """
     if not maps:
-        raise FigureInputError(f"there is no map of {label}")
+        raise FigureInputError(f"there is no map with the label {label}")
     inside = mask.data > 0
     high = max(_largest(each.data[inside], 99) for each in maps.values())
     below = [slices.gray(background, mask)] if background else []

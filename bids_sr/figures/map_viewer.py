@@ -113,6 +113,7 @@ def viewer_html(
     first_series: str = "",
     room: int = MAX_BYTES,
     mni: Array | None = None,
+    definitions: Sequence[tuple[str, str]] = (),
 ) -> Markup:
     """The viewer of a run as a fragment; nothing where there is no map.
 
@@ -120,7 +121,8 @@ def viewer_html(
     `map_key`; `first_series` is shown first, at the peak of the first
     map of all; `room` is for the maps, in bytes of base64, which the first contrast and smoothing
     have in any case; `mni` holds MNI coordinates (mm; X, Y, Z, 3) of points spread evenly over the
-    background's field of view in RAS order, from edge to edge, as `mni_nodes` lays them out.
+    background's field of view in RAS order, from edge to edge, as `mni_nodes` lays them out;
+    `definitions` are the labels and descriptions of the series.
     """
     if not maps:
         return Markup("")
@@ -165,8 +167,13 @@ def viewer_html(
             "tenths": base64.b64encode(tenths.tobytes()).decode("ascii"),
         }
     text = json.dumps(content, separators=(",", ":")).replace("<", "\\u003c")
+    name = f"|{statistic}|"
+    shown_values = (
+        f"The slider sets the threshold, which is {name} > {display.threshold:g} at first."
+        + f" Values of {name} < {least:g} are not included in this page." * (least > 0)
+    )
     return render(
-        "viewer", Markup(text), f"|{statistic}| < {least:g}", left_out, bool(content["files"])
+        "viewer", Markup(text), shown_values, left_out, bool(content["files"]), definitions
     )
 
 

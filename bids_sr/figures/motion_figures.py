@@ -266,7 +266,7 @@ def _draw_contrasts(ax: Axes, design: Design, contrasts: Contrasts) -> None:
     )
     ax.xaxis.tick_top()
     ax.tick_params(length=0)
-    ax.set_xlabel("weights of contrasts", fontsize=8)
+    ax.set_xlabel("contrast weights", fontsize=8)
 
 
 def _draw_events(ax: Axes, design: Design, blocks: _Blocks) -> None:

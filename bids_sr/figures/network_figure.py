@@ -47,7 +47,7 @@ def network_figure(maps: Mapping[str, Volume], scene: Scene) -> Figure:
         There is no map.
     """
     if not maps:
-        raise FigureInputError("no map of seed correlation to draw")
+        raise FigureInputError("no seed correlation map to draw")
     center = highest_point(next(iter(maps.values())), scene.mask)
     box = slices.box_of(scene.mask, 3.0)
     cuts = [Cut(axis=axis, at=float(center[axis]), box=box) for axis in (2, 0)]

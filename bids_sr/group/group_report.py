@@ -36,51 +36,54 @@ from bids_sr.report.sections import folded, joined, picked, render, table
 from bids_sr.series import map_label
 
 _METHODS = """
-The unit of all group statistics is the participant. Runs of one participant were combined first by
-fixed effects: by inverse variance if every run has an interval, otherwise by their mean. Each
-method was compared with every baseline, denoising control and other method, and separately with
-its negative controls, by the Wilcoxon signed-rank test [@wilcoxon1945], computed exactly from the
-permutation distribution of the (mid)ranks. Differences are Hodges-Lehmann estimates with the
-corresponding intervals [@hodges1963]; effect sizes are matched-pairs rank-biserial correlations.
-p values were corrected over the comparisons of one method on one question [@holm1979]; the table
-also lists false discovery rates over all comparisons of a measure [@benjamini1995]. One comparison
-per task was prespecified (corrected only for the number of tasks): {method} (the default method,
-or the only method that was run) minus the strongest reference of each participant, in explained
-variance above the acquired Nyquist frequency, over the brain. The strongest reference is the
-largest value among baselines, denoising controls and simple arithmetic. Because noise inflates the
-largest of several values, this comparison is biased against the method and cannot show that the
-method is worse. All other comparisons are exploratory. The number of participants needed for 80 %
-power was computed for the paired t test with the observed effect and divided by the relative
-efficiency 3/pi of the signed-rank test. *The same* means that two one-sided paired t tests
-[@schuirmann1987] place the mean difference within the margin: {margin}. The table also contains
-paired t tests and Friedman's test [@friedman1937] over all series. Undefined values, such as the
-overlap of an empty region, were excluded and counted, never replaced. {maps}
+The participant was the unit of all group statistics. Runs of the same participant were first
+combined with fixed effects, weighted by inverse variance if every run had a confidence interval
+and averaged otherwise. Each method was compared with every baseline, every denoising control and
+every other method, and separately with its negative controls. Comparisons were performed with the
+Wilcoxon signed-rank test [@wilcoxon1945], computed exactly from the permutation distribution of
+the (mid)ranks. Differences are Hodges-Lehmann estimates with the corresponding confidence
+intervals [@hodges1963], and effect sizes are matched-pairs rank-biserial correlations. The p
+values were corrected for all comparisons of one method on one question [@holm1979]. The table also
+lists false discovery rates for all comparisons of a measure [@benjamini1995]. One comparison per
+task was prespecified and corrected only for the number of tasks: the explained variance above the
+acquired Nyquist frequency in the whole brain for {method} (the default method, or the only method
+that was run) minus the explained variance for the strongest reference series of each participant.
+The strongest reference series has the largest value among baselines, denoising controls and simple
+arithmetic. Because noise inflates the largest of several values, this comparison is biased against
+the method and cannot show that the method is worse. All other comparisons were exploratory. The
+number of participants required for 80 % power was computed for the paired t test with the observed
+effect and divided by the relative efficiency of the signed-rank test (3/pi). Two series were
+considered *the same* if two one-sided paired t tests [@schuirmann1987] showed that the mean
+difference was within the equivalence margin ({margin}). The table also contains paired t tests and
+Friedman's test [@friedman1937] for all series. Undefined values, such as the overlap of an empty
+region, were excluded, counted and not replaced. {maps}
 """
 _MAPS = (
-    "Effect maps were divided by the mean signal of the run's brain, resampled to {space} by a"
-    " single linear interpolation through the stored transforms, and tested across participants by"
-    " a one-sample t test."
+    "Effect maps were divided by the mean brain signal of the run and resampled to {space} with a"
+    " single linear interpolation through the stored transforms. A one-sample t test was"
+    " performed across participants."
 )
 _FLIPS = (
-    " Family-wise corrected, two-sided p values were computed from the largest absolute t over"
-    " the brain in random sign flips [@winkler2014; @nilearn]."
+    " Two-sided p values with family-wise error correction were computed from the distribution of"
+    " the maximum absolute t in the brain under random sign flips [@winkler2014; @nilearn]."
 )
 _EXPLORATORY = (
-    "None of these comparisons was prespecified. p values are corrected within the comparisons of"
-    " one method on one question (Holm), not across questions: treat them as hypotheses to test in"
-    " other participants."
+    "None of these comparisons was prespecified. The p values are corrected for the comparisons"
+    " of one method on one question (Holm), but not across questions. Treat the results as"
+    " hypotheses to be tested in other participants."
 )
 _SIZE_NOTE = (
-    "Sizes are voxels at or above the threshold of the paper's equation 2, divided by the"
-    " super-resolution factor. p values are from exact signed-rank tests against the"
-    " acquired series and against bspline, not corrected. The change from acquired to bspline is"
-    " due only to the finer grid. A smaller region is not an improvement by itself."
+    "The size of a region is the number of voxels at or above the threshold in equation 2 of the"
+    " paper, divided by the super-resolution factor. The p values are from exact signed-rank"
+    " tests against the acquired series and against bspline, and are uncorrected. The difference"
+    " between the acquired series and bspline is due only to the finer grid. A smaller region is"
+    " not necessarily an improvement."
 )
 
 
 _GAP = (
-    "a tenth of the median difference between bspline and the measured series, if there is such a"
-    " difference"
+    "one tenth of the median difference between bspline and the measured series, if this"
+    " difference is available"
 )
 _FLAGS = {f"flag_{name}": flag.failed for name, flag in FLAGS.items()}
 
@@ -118,13 +121,15 @@ def build_group_report(output_dir: Path, content: GroupContent) -> Path:
     margin = (
         _GAP
         if content.margin is None
-        else f"{content.margin:g} for pure numbers; for others {_GAP}"
+        else f"{content.margin:g} for dimensionless values; for other values, {_GAP}"
     )
     comparisons = joined(
         [_exploratory_html(findings, methods), _findings_html(content, findings, figure_dir)]
     )
     sections = [
-        plain_section("verdict", "Accuracy over participants", _answer_html(content, figure_dir)),
+        plain_section(
+            "verdict", "Accuracy across participants", _answer_html(content, figure_dir)
+        ),
         plain_section("participants", "Participants", _participants_html(content)),
         plain_section("comparisons", "Exploratory comparisons", comparisons, ["comparisons"]),
         plain_section(
@@ -184,7 +189,7 @@ def _participants_html(content: GroupContent) -> Markup:
     flags = [f"{row.name}, {row.series}: {_FLAGS[row.statistic]}" for row in raised.itertuples()]
     people += messages_html("note", list(content.maps.left_out))
     raised_flags = render("items", list(dict.fromkeys(flags)))
-    return people + render("headed", "Flags in the reports of the participants", raised_flags)
+    return people + render("headed", "Quality flags in the participant reports", raised_flags)
 
 
 def _about_html(content: GroupContent) -> Markup:
@@ -193,8 +198,8 @@ def _about_html(content: GroupContent) -> Markup:
     return facts_html(
         {
             **content.about,
-            "Version that wrote the tables": first["version"] or "not recorded",
-            "Digest of their settings": first["digest"] or "not recorded",
+            "Version of bids-sr that wrote the tables": first["version"] or "not recorded",
+            "Hash of the settings": first["digest"] or "not recorded",
             "All values": "group_metrics.tsv (long table), group_stats.tsv (all comparisons)",
         }
     )
@@ -211,10 +216,9 @@ def _answer_html(content: GroupContent, figure_dir: Path) -> Markup:
             partial(group_figures.primary_figure, row),
             figure_dir,
             f"group_desc-primary{k}",
-            f"Primary comparison, {words.where_text(row)}: one diamond per participant (a"
-            " selection over all ranks if there are many); the square is the Hodges-Lehmann"
-            " estimate with its"
-            " interval.",
+            f"Primary comparison, {words.where_text(row)}. Each diamond is a participant; with"
+            " many participants, a selection across all ranks is shown. The square is the"
+            " Hodges-Lehmann estimate with its confidence interval.",
         )
         for k, row in enumerate(primary.itertuples())
     ]
@@ -233,7 +237,8 @@ def _answer_html(content: GroupContent, figure_dir: Path) -> Markup:
             render("box", "Missing.", _missing_lines(content)),
             render(
                 "box",
-                "Not applied (zero filled).",
+                "Runs without super-resolution (the method was not applied, and the series is"
+                " zero filled).",
                 [f"{', '.join(runs)}: {method} was zero filled" for method, runs in idle],
             ),
         ]
@@ -269,7 +274,7 @@ def _people_html(content: GroupContent, figure_dir: Path) -> Iterator[Markup]:
             partial(group_figures.paired_figure, [("", values)], methods),
             figure_dir,
             f"group_desc-accuracy{k}",
-            f"{title}: one line per participant; boxes: median and quartiles.",
+            f"{title}. Each line is a participant, and boxes show the median and quartiles.",
         )
         yield table(f"{title}, by participant", ["participant", *map(series_text, shown)], lines)
 
@@ -285,16 +290,16 @@ def _exploratory_html(findings: Sequence[Sequence[words.Row]], methods: Sequence
         for each in findings
         if each[0].strength == findings[0][0].strength
     ]
-    nothing = render("note", "note", "No tested method has values to compare.")
+    nothing = render("note", "note", "None of the tested methods has values that can be compared.")
     return joined(
         [
             render("note", "note", _EXPLORATORY),
             render("items", lines, bold=True) or nothing,
             folded(
-                "All comparisons as sentences",
+                "All comparisons in words",
                 render("items", list(map(words.sentence, findings))),
             ),
-            render("headed", "Control analyses", render("items", list(filter(None, placebos)))),
+            render("headed", "Negative controls", render("items", list(filter(None, placebos)))),
         ]
     )
 
@@ -315,8 +320,9 @@ def _sizes_html(tables: Joined, figure_dir: Path) -> Markup:
                     ),
                     figure_dir,
                     f"group_desc-{map_label(f'paper{k}', width)}",
-                    f"Sizes (acquired voxels) and overlap, {words.task_text(each.iloc[0])},"
-                    f" {width:g} mm smoothing; lines: participants.",
+                    "Region size (in acquired voxels) and overlap,"
+                    f" {words.task_text(each.iloc[0])}, smoothed by {width:g} mm FWHM. Each line"
+                    " is a participant.",
                 )
                 for width, each in own.groupby("fwhm_mm")
             ),
@@ -376,7 +382,7 @@ def _of_question(
             ),
             figure_dir,
             f"group_desc-boxes{k}",
-            "Boxes: median and quartiles; one line per participant.",
+            "Boxes show the median and quartiles. Each line is a participant.",
         )
     for rows in findings:
         method = rows[0].series
@@ -384,12 +390,12 @@ def _of_question(
             partial(group_figures.differences_figure, rows, unit=about.unit),
             figure_dir,
             f"group_desc-differences{k}{method}",
-            f"{method} minus each reference: Hodges-Lehmann estimate and interval; band:"
-            " equivalence margin.",
+            f"Difference between {method} and each reference series: Hodges-Lehmann estimates"
+            " with confidence intervals. The shaded band is the equivalence margin.",
         )
         yield folded(
             f"{method}: values",
-            comparisons_html(rows, f"{method} against its references: {title}"),
+            comparisons_html(rows, f"{method} compared with its reference series: {title}"),
         )
 
 
@@ -450,10 +456,11 @@ def _map_figures(group_maps: GroupMaps, figure_dir: Path) -> Iterator[Markup]:
             partial(activation_figure, rows, scene, display=display, n_slices=3),
             figure_dir,
             f"group_task-{task}{kind}_contrast-{contrast}_desc-maps",
-            f"z of the mean over {' to '.join(map(str, counts))} participants in"
-            f" {group_maps.space}, {first['fwhm_mm']:g} mm smoothing; planes chosen by"
-            f" {first['series']}. Not corrected for multiple tests; the table lists the one-sided"
-            " threshold at a false discovery rate of .05 over the brain.",
+            f"Group z maps ({' to '.join(map(str, counts))} participants) in {group_maps.space},"
+            f" smoothed by {first['fwhm_mm']:g} mm FWHM. The planes were selected from the"
+            f" {first['series']} map. The maps are not corrected for multiple comparisons. The"
+            " table lists the one-sided threshold for a false discovery rate of .05 over the"
+            " brain.",
             heading,
         )
         yield render("headed", heading, figure)

@@ -71,7 +71,7 @@ _EVIDENCE = (
 )
 _CLAIMS = {
     FUNCTION: ("is more accurate", "Accuracy"),
-    IMAGE: ("gives better images", "Image quality"),
+    IMAGE: ("has better image quality", "Image quality"),
 }
 """What a method does that is better, and what is not assessed, by kind of evidence."""
 _REGIONS = ("brain", ACQUIRED_ACTIVE, MISSING)
@@ -130,7 +130,7 @@ def where_text(question: Row) -> str:
     """Task, region, contrast and smoothing of a question."""
     known = {MISSING: "", "all": "all conditions"}
     contrast = known.get(question.contrast, question.contrast.replace("+", " and "))
-    smoothing = f"{question.fwhm_mm:g} mm smoothing" if question.fwhm_mm else "not smoothed"
+    smoothing = f"smoothed by {question.fwhm_mm:g} mm FWHM" if question.fwhm_mm else "not smoothed"
     parts = [task_text(question), region_text(question.region), contrast, smoothing]
     return ", ".join(filter(None, parts))
 
@@ -183,7 +183,8 @@ def _undecided_text(rows: Sequence[Row]) -> str:
     for sign, word in ((1, "above"), (-1, "below"), (0, "")):
         if some := [row for row in rows if _side(row) == sign]:
             apart = (
-                f"lies {word} {_names(some)} by {_least(some)}, not significant after correction"
+                f"is {word} {_names(some)} by {_least(some)}, which is not significant after"
+                " correction"
             )
             texts.append(apart if sign else f"{DECISIONS[UNDECIDED][2]} {_names(some)}")
     return "; ".join(texts)
@@ -226,7 +227,7 @@ def sentence(finding: Sequence[Row]) -> str:
     own = _compared(finding)
     groups = {word: [row for row in own if row.word == word] for word in DECISIONS}
     said = [_group_text(word, some) for word, some in groups.items() if some]
-    caveat = " A smaller region or overlap is not an improvement by itself."
+    caveat = " A smaller region or overlap is not necessarily an improvement."
     tail = caveat if said and finding[0].kind == SIZE else ""
     notes = {_attainable(row) for row in groups[UNDECIDED]} - {""}
     tail += f" {'; '.join(sorted(notes))}." if notes else ""
@@ -280,10 +281,11 @@ def _claim(finding: Sequence[Row]) -> str:
     better, worse = ([row for row in compared if row.word == word] for word in ("better", "worse"))
     rest = [row for row in compared if row.word != "better"]
     if not compared:
-        text = f"{method}: no baseline for comparison"
+        text = f"There is no baseline for a comparison with {method}"
     elif not rest and compared[0].lower_of_series <= 0:
         text = (
-            f"{method} is above every baseline, but its explained variance does not differ from 0"
+            f"{method} has a higher explained variance than every baseline, but its explained"
+            " variance does not differ from 0"
         )
     elif not rest:
         denoised = (
@@ -295,7 +297,9 @@ def _claim(finding: Sequence[Row]) -> str:
     elif better:
         text = f"{method} {claim} than {_names(better)}, not shown against {_names(rest)}"
     elif too_few := next(filter(None, map(_attainable, compared)), ""):
-        text = f"{method}: no difference from a baseline could be significant: {too_few}"
+        text = (
+            f"No difference between {method} and a baseline could reach significance ({too_few})"
+        )
     else:
         text = f"{method} {DECISIONS[UNDECIDED][2]} any baseline"
     count = max((row.n for row in compared), default=0)
@@ -328,13 +332,13 @@ def why_not_assessed(task: str, values: pd.DataFrame, table: pd.DataFrame, metho
     if of_task.empty:
         return _NO_DATA
     if not np.isfinite(of_people(of_task)).any(axis=None):
-        return "the reference data show no reproducible detail beyond the acquired resolution"
+        return "the reference data have no reproducible detail beyond the acquired resolution"
     if unapplied.any():
         many = f"in {unapplied.sum()} run{'s' if unapplied.sum() > 1 else ''}"
         return f"{method} was not applied {many} (it was zero filled)"
     if method not in set(of_task["series"]):
         return f"{method} was not run"
-    return f"no value of {method} is defined over the brain"
+    return f"{method} has no defined values in the whole brain"
 
 
 def not_assessed_text(task: str, values: pd.DataFrame, table: pd.DataFrame, method: str) -> str:
@@ -348,10 +352,10 @@ def not_assessed_text(task: str, values: pd.DataFrame, table: pd.DataFrame, meth
     known = of_task[np.isfinite(of_people(of_task)).any(axis=1)]["series"]
     others = [name for name in offered_methods() if name in set(known) and name != method]
     if not others:
-        return f"Accuracy not assessed: {reason}"
+        return f"Accuracy was not assessed: {reason}"
     return (
-        f"Accuracy of {method}, the prespecified method, not assessed: {reason}. For"
-        f" {names(others)}, see Exploratory comparisons"
+        f"The accuracy of {method}, the prespecified method, was not assessed: {reason}. For"
+        f" {names(others)}, see the section Exploratory comparisons"
     )
 
 
@@ -377,10 +381,7 @@ def group_answer_html(
         by_sentence.setdefault(sentence, []).append(task)
     for sentence, which in by_sentence.items():
         named = f" (task {', '.join(which)})" if len(tasks) > 1 else ""
-        evidence = (
-            "The reports of the participants show the self-test at half the resolution, if it was"
-            " possible"
-        )
+        evidence = "If a self-test was possible, its results are shown in the participant reports"
         headline = f"{sentence}{named}."
         parts.append(render("group_answer", "", *MARKS["not assessed"], headline, evidence, []))
     return joined(parts)
@@ -424,28 +425,32 @@ def _primary_sentence(row: Row) -> str:
     """Whether the finer map is truer, by how much and in how many participants, as plain text."""
     if row.n < 2:
         return (
-            f"Accuracy could be assessed in {row.n} participant, too few for a test over"
+            f"Accuracy was assessed in {row.n} participant, which is too few for a test across"
             f" participants ({task_text(row)})."
         )
-    level = f"{100 * min(row.level, 0.95):.0f} % interval over participants"
+    level = f"{100 * min(row.level, 0.95):.0f} % interval across participants"
     corrected = f"corrected for {row.family} tasks" if row.family > 1 else "not corrected"
     if status(row) == "more accurate":
         what = (
-            f"The finer map of {row.series} is more accurate than every reference of the"
-            " participant"
+            f"With respect to fine detail, the {row.series} map is more accurate than every"
+            " reference series of the participant"
         )
     elif row.word == SETTLED[1]:
         what = (
-            f"{row.series} is above every reference of the participant, but its explained"
-            " variance does not differ from 0"
+            f"The explained variance is higher for {row.series} than for every reference series"
+            " of the participant, but does not differ from 0"
         )
     else:
         word = "is not more accurate than" if BELOW in row.note else DECISIONS[UNDECIDED][2]
-        what = f"The finer map of {row.series} {word} the participant's strongest reference"
+        what = (
+            f"With respect to fine detail, the {row.series} map {word} the strongest reference"
+            " series of the participant"
+        )
     return (
-        f"{what}: {difference_text(row, '+.3f')} ({level}) in {measure_text(row)}, larger in"
-        f" {row.n_above} of {row.n} participants; {_p_text(row.p_holm)}, exact signed-rank test of"
-        f" one prespecified comparison, {corrected}."
+        f"{what}. The difference in {measure_text(row)} is {difference_text(row, '+.3f')}"
+        f" ({level}) and is positive in {row.n_above} of {row.n} participants"
+        f" ({_p_text(row.p_holm)}, exact signed-rank test of one prespecified comparison,"
+        f" {corrected})."
     )
 
 
@@ -456,18 +461,28 @@ def _primary_numbers(row: Row) -> list[Card]:
         Card(
             value=number(row.difference, "+.3f"),
             facts=("median {}, strongest reference {}".format(*medians),),
-            label=f"{row.series} minus the participant's strongest reference, {measure_text(row)}",
+            label=f"{row.series} minus the strongest reference series of the participant,"
+            f" {measure_text(row)}",
         ),
         Card(
             value=f"{row.n_above} of {row.n}",
-            label="participants above their strongest reference",
-            facts=(row.note or "each reference series counts",),
+            label="participants with a higher value than in their strongest reference series",
+            facts=(
+                row.note
+                or "all baselines, denoising controls and simple arithmetic are reference series",
+            ),
         ),
     ]
     if row.n > 1:
-        note = "assuming the observed effect; uncertain with few participants"
+        note = (
+            "under the assumption of the observed effect; this number is uncertain for few"
+            " participants"
+        )
         value = number(row.n_needed, ".0f") if pd.notna(row.n_needed) else MISSING
         if value == MISSING:
-            note = "no number of participants would show a gain with the observed effect"
+            note = (
+                "a gain could not be detected with any number of participants under the"
+                " assumption of the observed effect"
+            )
         numbers.append(Card(value=value, label="participants for 80 % power", facts=(note,)))
     return numbers

@@ -56,17 +56,18 @@ from bids_sr.report.sections import folded, joined, picked, render, table
 
 _ALPHA = 0.05
 _METHODS = """
-The unit of all statistics is the participant; values of several sessions of one participant were
-averaged. Each method was compared with the interpolation of the better median by the Wilcoxon
-signed-rank test [@wilcoxon1945]; this choice favors the interpolation. Differences are
-Hodges-Lehmann estimates with the corresponding interval [@hodges1963]. p values were
-corrected over all contrasts and methods of a metric [@holm1979]; metrics of the whole scan are
-corrected separately from metrics of the brain and its tissues. Errors of quality metrics are
-absolute differences from the value of the measured high-resolution scan [@attention_unet].
-Agreement of volumes is expressed as bias and limits of agreement, bias ± 1.96 standard deviations,
-with 95 % intervals from the t distribution. Variability over sessions is the pooled standard
-deviation within participants. Change over time is given in percent of the participant's volume at
-baseline, summarized by median and quartiles over participants.
+The participant was the unit of all statistics, and values from several sessions of the same
+participant were averaged. Each method was compared with the interpolation that had the better
+median by means of the Wilcoxon signed-rank test [@wilcoxon1945]. Selecting the better
+interpolation favors interpolation. Differences are Hodges-Lehmann estimates with the corresponding
+confidence intervals [@hodges1963]. The p values were corrected for all contrasts and methods of a
+metric [@holm1979], separately for metrics of the whole scan and for metrics of the brain and its
+tissues. Errors of image quality metrics are absolute differences from the value in the measured
+high-resolution scan [@attention_unet]. Agreement between volumes is reported as bias and limits of
+agreement (bias ± 1.96 standard deviations), with 95 % confidence intervals from the t
+distribution. Variability between sessions is reported as the pooled within-participant standard
+deviation. Change over time is reported in percent of the volume of the participant at baseline,
+and summarized by the median and quartiles across participants.
 """
 
 
@@ -88,7 +89,7 @@ def write_structural_tables(output_dir: Path, tables: StructuralTables) -> None:
     """Write the tables of the group level as TSV, each with a JSON that describes its columns."""
     place = {
         "participant": {"Description": "Participant"},
-        "session": {"Description": "Session; n/a without one"},
+        "session": {"Description": "Session; n/a if there are no sessions"},
         "month": {"Description": "Months since the participant's first session", "Units": "month"},
         "protocol": {"Description": "Acquisition protocol; all if no column was named"},
     }
@@ -116,7 +117,9 @@ def build_structural_report(output_dir: Path, content: ScansContent) -> Path:
     figure_dir.mkdir(parents=True, exist_ok=True)
     tables = content.tables
     sections = [
-        plain_section("verdict", "Accuracy over participants", _verdict_html(tables, figure_dir)),
+        plain_section(
+            "verdict", "Accuracy across participants", _verdict_html(tables, figure_dir)
+        ),
         plain_section("methods-table", "Methods by metric", _methods_html(tables), ["metrics"]),
         plain_section(
             "protocols", "Quality metrics by protocol", _protocols_html(content), ["metrics"]
@@ -125,7 +128,7 @@ def build_structural_report(output_dir: Path, content: ScansContent) -> Path:
             "agreement", "Agreement of volumes", _agreement_html(tables, figure_dir), ["volumes"]
         ),
         plain_section(
-            "variability", "Variability over sessions", _variability_html(tables, figure_dir)
+            "variability", "Variability between sessions", _variability_html(tables, figure_dir)
         ),
         *(
             [plain_section("change", "Change from baseline", change)]
@@ -155,7 +158,7 @@ def headline_of(methods: pd.DataFrame, n: int, name: str = "psnr") -> tuple[str,
     """
     own = _compared(methods, name)
     if own.empty:
-        return "No method to compare with interpolation", "open"
+        return "There is no method that can be compared with interpolation", "open"
     sign = -1 if statistic(name).better == LOWER else 1
     gains = sign * own["difference"]
     sure = own["p_holm"] < _ALPHA
@@ -174,7 +177,7 @@ def headline_of(methods: pd.DataFrame, n: int, name: str = "psnr") -> tuple[str,
     reason = (
         f" ({n} participants cannot reach p < .05)" if not smallest * len(own) < _ALPHA else ""
     )
-    return f"No difference from interpolation established in {label}{reason}", "open"
+    return f"No difference from interpolation was found in {label}{reason}", "open"
 
 
 def _compared(methods: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -195,16 +198,16 @@ def _verdict_html(tables: StructuralTables, figure_dir: Path) -> Markup:
     numbers = [
         {
             "value": f"{number(row.difference, '+.2f')} dB",
-            "label": f"PSNR of {row.contrast}, {row.series}",
+            "label": f"{row.contrast} PSNR, {row.series}",
             "note": f"minus {row.minus}; p {p_value(row.p_holm)} corrected",
         }
         for row in rows.itertuples()
     ]
     evidence = (
-        f"{people} participants, without a super-resolved scan"
+        f"{people} participants without super-resolved scans"
         if rows.empty
-        else "Compared with the better interpolation of each contrast, in slices on which no model"
-        f" was trained, over {compared} participants"
+        else "For each contrast, the method is compared with the better interpolation, in slices"
+        f" that were not used for training and across {compared} participants"
     )
     mark, kind = _MARKS[state]
     answer = render("group_answer", "", mark, kind, headline, evidence, numbers)
@@ -214,8 +217,8 @@ def _verdict_html(tables: StructuralTables, figure_dir: Path) -> Markup:
             partial(similarity_figure, tables.values, name),
             figure_dir,
             f"group_desc-scans{name}",
-            f"{statistic(name).label or name}: one line per participant; bars: median over"
-            " participants.",
+            f"{statistic(name).label or name}. Each line is a participant, and bars show the"
+            " median across participants.",
         )
         for name in shown
     ]
@@ -261,7 +264,7 @@ def _methods_of(own: pd.DataFrame, sizes: pd.Series) -> Markup:
             cells.append(MISSING if count is None else f"{count:,.0f}")
         lines.append(cells)
     people = int(own["n"].max())
-    summary = table(f"Mean ± standard deviation over {people} participants", heads, lines)
+    summary = table(f"Mean ± standard deviation across {people} participants", heads, lines)
     changes = own[own["minus"].notna()]
     compared = table(
         "Each method minus the better interpolation",
@@ -307,8 +310,8 @@ def _protocols_html(content: ScansContent) -> Markup:
     intro = (
         f"Participants are grouped by {content.protocol}."
         if content.protocol
-        else "All participants form one group. To group them by acquisition protocol, use"
-        " --protocol with a column of participants.tsv or a key of the sidecars."
+        else "All participants are in one group. To group participants by acquisition protocol,"
+        " use --protocol with a column of participants.tsv or a key of the JSON sidecars."
     )
     shown = series_of(errors) if len(errors) else []
     entries = []
@@ -335,8 +338,8 @@ def _protocols_html(content: ScansContent) -> Markup:
         title = f"{contrast}, protocol {protocol}" if content.protocol else str(contrast)
         people = int(own["n"].max())
         caption = (
-            f"{title}: absolute error against the measured scan, mean ± standard deviation over"
-            f" {people} participants (* smallest)"
+            f"{title}: absolute difference from the measured scan, mean ± standard deviation"
+            f" across {people} participants (* smallest)"
         )
         entries.append((title, table(caption, ["metric", "region", *shown], lines, names=2)))
     return joined([Markup("<p>{}</p>").format(intro), picked(entries)]) if entries else Markup("")
@@ -352,9 +355,10 @@ def _agreement_html(tables: StructuralTables, figure_dir: Path) -> Markup:
             partial(agreement_figure, pairs[pairs["contrast"] == contrast], str(region)),
             figure_dir,
             f"group_desc-agreement{region}",
-            f"Volume of {_class(str(region))}: difference from the measured scans against the mean"
-            " of both, one point per participant. Solid: bias; dashed: 95 % limits of agreement;"
-            " bands: their 95 % intervals.",
+            f"Bland-Altman plot of {_class(str(region))} volume: difference from the measured"
+            " scan as a function of the mean of both. Each point is a participant. The solid"
+            " line shows the bias, dashed lines show the 95 % limits of agreement, and bands"
+            " show their 95 % confidence intervals.",
         )
         heads = ["series", "unit", "participants", "bias", "lower limit", "upper limit"]
         lines = [
@@ -368,7 +372,7 @@ def _agreement_html(tables: StructuralTables, figure_dir: Path) -> Markup:
             ]
             for row in own.itertuples()
         ]
-        caption = f"Volume of {_class(str(region))} minus the measured scans' volume"
+        caption = f"Difference in {_class(str(region))} volume from the measured scans"
         title = _class(str(region))
         entries.append((title, joined([figure, table(caption, heads, lines, names=2)])))
     return picked(entries)
@@ -380,15 +384,16 @@ def _variability_html(tables: StructuralTables, figure_dir: Path) -> Markup:
         return render(
             "note",
             "note",
-            "No participant has structural scans of two sessions. Run the participant level once"
-            " per session (--session-label) to measure the variability of volumes over time.",
+            "No participant has structural scans from two sessions. To measure the variability of"
+            " volumes over time, run the participant level once per session (--session-label).",
         )
     classes = list(dict.fromkeys(found["region"]))
     figure = _figure(
         partial(variability_figure, tables.values, classes),
         figure_dir,
         "group_desc-variability",
-        "Volumes over sessions in percent of the participant's mean, one line per participant.",
+        "Volume in each session, in percent of the mean across sessions. Each line is a"
+        " participant.",
     )
     heads = [
         "class",
@@ -396,7 +401,7 @@ def _variability_html(tables: StructuralTables, figure_dir: Path) -> Markup:
         "participants",
         "sessions",
         "mean (ml)",
-        "SD within participants (ml)",
+        "within-participant SD (ml)",
         "SD (% of mean)",
     ]
     lines = [
@@ -411,7 +416,7 @@ def _variability_html(tables: StructuralTables, figure_dir: Path) -> Markup:
         ]
         for row in found.itertuples()
     ]
-    caption = "Variability of volumes over the sessions of a participant"
+    caption = "Variability of volumes between sessions of a participant"
     return joined([figure, table(caption, heads, lines, names=2)])
 
 
@@ -428,9 +433,9 @@ def _change_html(tables: StructuralTables, figure_dir: Path) -> Markup:
         partial(change_figure, volumes, classes, unit),
         figure_dir,
         "group_desc-change",
-        f"High-resolution scans by {unit}. Top: volumes in ml; bottom: change from the"
-        " participant's baseline in percent. Boxes: quartiles and median; whiskers: full range;"
-        " diamonds: mean.",
+        f"Volumes in high-resolution scans by {unit}. Top: volumes in ml. Bottom: percent change"
+        " from the baseline of the participant. Boxes show the median and quartiles, whiskers"
+        " show the full range, and diamonds show the mean.",
     )
     heads = [
         "class",
@@ -438,9 +443,9 @@ def _change_html(tables: StructuralTables, figure_dir: Path) -> Markup:
         unit,
         "participants",
         "median volume (ml)",
-        "participants with baseline",
+        "participants with a baseline scan",
         "change, median [quartiles] (%)",
-        "without sign (%)",
+        "absolute change (%)",
     ]
     lines = [
         [
@@ -465,10 +470,10 @@ def _change_html(tables: StructuralTables, figure_dir: Path) -> Markup:
     note = (
         ""
         if by_month
-        else " Sessions are compared by their labels: add dates (acq_time in"
-        " sub-*_sessions.tsv), or name a column with --months, to group them by month."
+        else " Sessions are grouped by their labels. To group sessions by month, add dates"
+        " (acq_time in sub-*_sessions.tsv) or specify a column with --months."
     )
-    caption = f"Volumes by {unit}, and change from the participant's baseline.{note}"
+    caption = f"Volumes by {unit} and change from the baseline of the participant.{note}"
     return joined([figure, table(caption, heads, lines, names=3)])
 
 

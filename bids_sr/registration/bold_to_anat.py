@@ -292,7 +292,9 @@ def combined_masks(
             agreed,
         )
         return bold_mask, own_fine, affine, facts
-    facts["mask_source"] = "T1w brain mask, limited to 4 mm around the boldref mask"
+    facts["mask_source"] = (
+        "T1w brain mask, restricted to voxels within 4 mm of the boldref brain mask"
+    )
     rim_mm = _RIM_MM * masks.head_scale(bold_mask, boldref.affine)
     low = low & masks.grow(bold_mask, boldref.affine, rim_mm)
     high = high & masks.grow(own_fine, affine, rim_mm)

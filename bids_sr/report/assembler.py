@@ -352,6 +352,16 @@ def _sortable(key: _Key) -> tuple[tuple[int, int, str], ...]:
     )
 
 
+def _of_run(text: str, label: str) -> str:
+    """Return the name of an item with its run, in front of a remark in parentheses.
+
+    >>> _of_run("uncertainty maps (--n-ensemble 2 or more)", "task tap")
+    'uncertainty maps of task tap (--n-ensemble 2 or more)'
+    """
+    name, bracket, remark = text.partition(" (")
+    return f"{name} of {label}{bracket}{remark}"
+
+
 def _section(spec: SectionSpec, fragments: _Found, custom: str, root: Path) -> _Section:
     key_of = _run_of if spec.by_run else (lambda _: _NO_RUN)
     keys: set[_Key] = {key_of(file) for _, files in fragments for file in files}
@@ -375,7 +385,7 @@ def _section(spec: SectionSpec, fragments: _Found, custom: str, root: Path) -> _
             # what other runs have and this one lacks
             lacking = [(one, files) for one, files in shown if one in of_runs or files]
             for texts, more in zip((missing, on_request), _named(lacking), strict=True):
-                texts += [f"{text} of {label}" for text in more]
+                texts += [_of_run(text, label) for text in more]
         blocks += drawn
     titles = dict.fromkeys(one.title for one, files in fragments if files and one.title)
     title = " and ".join(titles) or spec.title

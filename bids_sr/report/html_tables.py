@@ -72,9 +72,9 @@ def held_out_text(card: Mapping[str, object]) -> str:
     )
     if seen:
         return (
-            f"No slice was held out: final weights after training on all {slices} slices of the"
-            " pair. Values on these slices show how closely they were fitted, not the accuracy on"
-            " other slices: " + "; ".join(parts) + "."
+            f"No slices were held out: the final weights were trained on all {slices} slices of"
+            " the pair. The following values for these slices show how closely the slices were"
+            " fitted, but not the accuracy on other slices: " + "; ".join(parts) + "."
         )
     return f"On {slices or 'the'} held-out slices of the pair: " + "; ".join(parts) + "."
 
@@ -87,11 +87,11 @@ def started_text(card: Mapping[str, object]) -> str:
     start = card.get("started_from")
     if not isinstance(start, Mapping):
         return ""
-    learned = f", learned from {start['trained_with']}" if start.get("trained_with") else ""
+    learned = f", trained with {start['trained_with']}" if start.get("trained_with") else ""
     checksum = str(start.get("weights_sha256", ""))[:12]
     return (
-        f"Training started from the weights {start.get('name', start.get('method', ''))}"
-        f" ({checksum}…{learned})."
+        "Training was initialized with the weights of"
+        f" {start.get('name', start.get('method', ''))} ({checksum}…{learned})."
     )
 
 
@@ -153,16 +153,20 @@ def registration_warnings(facts: Mapping[str, object]) -> list[str]:
     """
     texts_of = {
         "bold_t1w_kept": (
-            "BOLD and T1w keep the alignment of their headers: registration did not improve it."
+            "The alignment of the BOLD and T1w images was taken from their headers, because"
+            " registration did not improve it."
         ),
         "bold_t1w_poor": (
-            "The registration of BOLD and T1w looks poor; atlas regions may be in the wrong place."
+            "The registration of the BOLD and T1w images appears to be poor, so atlas regions may"
+            " be misplaced."
         ),
         "bold_pair_poor": (
-            "The registration of T2* and BOLD looks poor; inject and ratio depend on it."
+            "The registration of the T2* and BOLD images appears to be poor. The baselines inject"
+            " and ratio depend on this registration."
         ),
         "roi_is_brain": (
-            "The region of interest is outside the field of view; the whole brain is used instead."
+            "The region of interest is outside the field of view, so the whole brain is used"
+            " instead."
         ),
     }
     warnings = [text for key, text in texts_of.items() if facts.get(key)]
@@ -171,17 +175,18 @@ def registration_warnings(facts: Mapping[str, object]) -> list[str]:
         if isinstance(angle, int | float) and angle > TURNED_DEG:
             warnings.insert(
                 0,
-                f"The orientation in the headers of {images} looks wrong: registration turned the"
-                f" head by {angle:.0f} degrees. Check the figures below, and left and right, which"
-                " registration cannot check; then correct the header (qform, sform).",
+                f"The orientation in the headers of {images} appears to be wrong, because"
+                f" registration rotated the head by {angle:.0f} degrees. Check the figures below."
+                " Also check left and right, which registration cannot distinguish. Then correct"
+                " the headers (qform, sform).",
             )
     if facts.get("brain_doubts"):
         why = "; ".join(texts(facts["brain_doubts"]))
         told_brain = (
-            f"The brain of the T1w image looks wrong: {why}. Do not trust its tissues, atlas and"
-            " region of "
+            f"The T1w brain mask appears to be wrong ({why}). Tissue maps, atlas labels and the"
+            " region of interest may therefore be wrong, and aCompCor components and tissue"
+            " signals were omitted from the confounds."
         )
-        told_brain += "interest; aCompCor and tissue signals were omitted from the confounds."
         warnings.insert(0, told_brain)
     return warnings
 
@@ -211,25 +216,26 @@ def _calibration_warnings(facts: Mapping[str, object], voxel_mm: float) -> list[
     """What the reader has to know before the calibration is believed."""
     if not facts["usable"]:
         return [
-            f"The calibration is skipped: {facts['reason']}. The variance of the run is used"
-            " instead."
+            f"The calibration run is not used ({facts['reason']}). The variance of the run itself"
+            " is used instead."
         ]
     warnings = []
     overlap, apart = real(facts.get("overlap"), 1.0), real(facts.get("edges_apart_mm"), 0.0)
     noise = real(facts.get("noise_share"), 0.0)
     if overlap < _FAIR_OVERLAP:
         warnings.append(
-            f"Only {number(overlap, '.0%')} of the run's brain is covered by the calibration."
+            f"The calibration run covers only {number(overlap, '.0%')} of the brain in the run."
         )
     if apart > _HALF * voxel_mm:
         warnings.append(
-            f"Edges of the calibration and of the run are {apart:.1f} mm apart (median), more than"
-            " half a voxel of the run: their distortion differs, or the registration failed."
+            f"The edges in the calibration run and in the run are {apart:.1f} mm apart (median),"
+            " which is more than half a voxel. Either the two runs differ in susceptibility"
+            " distortion, or their registration failed."
         )
     if noise > _MOSTLY_NOISE:
         warnings.append(
-            f"{number(noise, '.0%')} of the variance is thermal noise; a longer calibration, or"
-            " larger voxels, would help."
+            f"{number(noise, '.0%')} of the variance in the calibration run is thermal noise. A"
+            " longer calibration run or larger voxels would reduce this fraction."
         )
     return warnings
 
@@ -244,17 +250,17 @@ _ORDER: tuple[Kind, ...] = (
     "measured",
 )
 KIND_TEXT: Mapping[Kind, str] = {
-    "baseline": "interpolation or simple arithmetic",
-    "control": "denoised or smoothed",
+    "baseline": "interpolation and other baselines",
+    "control": "denoising and smoothing controls",
     "method": "methods",
     "measured": "measured at high resolution",
-    "placebo": "control analyses",
-    "member": "members of an ensemble",
+    "placebo": "negative controls",
+    "member": "ensemble members",
     "run": "the run",
 }
 _ACQUIRED_TEXT: Mapping[str, str] = {
     registry.RAW: "acquired",
-    registry.RAW_SPLINE: "acquired, maps interpolated",
+    registry.RAW_SPLINE: "acquired (interpolated maps)",
 }
 
 
@@ -271,7 +277,7 @@ def series_text(series: str) -> str:
     """A series as a figure or a table of the report names it; files keep the name itself."""
     found = registry.series(series)
     if found.variant == registry.SAME:
-        return f"acquired, smoothed as {found.method}"
+        return f"acquired, smoothed to the resolution of {found.method}"
     return _ACQUIRED_TEXT.get(series) or CONTROLS.get(series, series)
 
 
@@ -344,13 +350,14 @@ _NUMBERS = (
 )
 _NBSP = "\N{NO-BREAK SPACE}"
 _STATISTIC_HEADS: Mapping[str, Head] = {
-    "tTotal": ("t", "including reconstruction error"),
+    "tTotal": ("t", "including the reconstruction error"),
     "cc": "CC",
 }
 _THRESHOLDS: Mapping[str, str] = {
-    "Fdr": "FDR .05 over the brain",
-    "Reliable": "FDR .05 over the brain, including the reconstruction error",
-    "Quarter": "CC in the upper quarter of its range in the region of interest",
+    "Fdr": "a false discovery rate (FDR) of .05 over the brain",
+    "Reliable": "a false discovery rate (FDR) of .05 over the brain, with the reconstruction"
+    " error included",
+    "Quarter": "a CC in the upper quarter of its range within the region of interest",
 }
 
 
@@ -361,7 +368,8 @@ def clusters_html(clusters: pd.DataFrame, series: str, *, first: str = "") -> Ma
     """
     if clusters.empty:
         return Markup(
-            "<p class='note'>No clusters: no voxel of any series exceeds the threshold.</p>"
+            "<p class='note'>There are no clusters, because no voxel of any series exceeds the"
+            " threshold.</p>"
         )
     # as made, a table holds text; as read from its file, numbers
     cells = clusters.reindex(columns=list(dict.fromkeys([*clusters.columns, *_NUMBERS])))
@@ -374,7 +382,10 @@ def clusters_html(clusters: pd.DataFrame, series: str, *, first: str = "") -> Ma
         if tables:
             rows = [row for row in rows if str(row.cluster).isdigit()][:_LISTED]
         if rows:
-            caption = f"Largest clusters of {series}, contrast {contrast}. {_made_text(rows[0])}"
+            caption = (
+                f"Largest clusters in the {series} map of the contrast {contrast}."
+                f" {_made_text(rows[0])}"
+            )
             space = "MNI, mm" if rows[0].space == "MNI" else "scanner, mm"
             statistic = rows[0].statistic
             heads: list[Head] = [
@@ -384,25 +395,27 @@ def clusters_html(clusters: pd.DataFrame, series: str, *, first: str = "") -> Ma
                 ("effect", "95 % interval"),
                 ("wrong sign", "probability at the peak"),
                 "label",
-                ("volume, mm³", "threshold of the cluster"),
-                ("expected wrong sign", "share of the cluster"),
-                "labels of the cluster",
+                ("volume, mm³", "cluster threshold"),
+                ("expected wrong sign", "fraction of the cluster"),
+                "atlas labels of the cluster",
             ]
             title = f"{series}, contrast {contrast}"
             tables.append((title, table(caption, heads, map(_line, rows), texts={5, 8})))
-    return picked(tables) or Markup("<p class='note'>No clusters in the map of this series.</p>")
+    return picked(tables) or Markup(
+        "<p class='note'>The maps of this series have no clusters.</p>"
+    )
 
 
 def _made_text(row: Any) -> str:
-    """Return smoothing and threshold of the clusters of a map."""
-    smoothing = f"smoothed by {row.fwhm_mm:g} mm FWHM" if row.fwhm_mm else "unsmoothed"
+    """Return smoothing and cluster thresholds of a map."""
+    smoothing = f"smoothed by {row.fwhm_mm:g} mm FWHM" if row.fwhm_mm else "not smoothed"
     label = str(getattr(row, "threshold", ""))
     threshold = _THRESHOLDS.get(
         label, f"z ≥ {label[1:2]}.{label[2:]}" if label[:1] == "Z" else label
     )
     return (
-        f"Map: {smoothing}. Threshold: {threshold}; higher in clusters of more than 10 cm³, to"
-        " separate them."
+        f"The map was {smoothing}. The threshold is {threshold}. Clusters larger than 10 cm³ were"
+        " split by a higher threshold."
     )
 
 

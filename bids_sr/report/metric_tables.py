@@ -11,7 +11,14 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from markupsafe import Markup
 
-from bids_sr.evaluation.evidence import Evidence, accuracy, main_regions, strongest, tenths_of
+from bids_sr.evaluation.evidence import (
+    Evidence,
+    accuracy,
+    applied_methods,
+    main_regions,
+    strongest,
+    tenths_of,
+)
 from bids_sr.evaluation.qc_flags import raised_flags
 from bids_sr.evaluation.verdict import specific
 from bids_sr.evaluation.verdict_text import said_first
@@ -45,11 +52,11 @@ from bids_sr.report.html_tables import messages_html
 from bids_sr.report.sections import Head, folded, joined, picked, render, table
 from bids_sr.series import IMAGE_REFERENCES
 
-NOTHING = Markup("<p class='note'>The table of metrics has no such values.</p>")
+NOTHING = Markup("<p class='note'>The metrics table contains no values of this kind.</p>")
 _Choice = Mapping[str, Collection[str]]
 """Values by column, of which a row has one each."""
-_VALUE = "value, 95 % interval"
-_BOLD = "bold: the interval excludes 0"
+_VALUE = "value and 95 % interval"
+_BOLD = "bold: confidence interval excludes 0"
 
 
 @frozen
@@ -73,39 +80,43 @@ class MetricTable:
 SCANS = (
     MetricTable(
         title=(
-            "{contrast}, brain: against the measured scan in slices that no model was trained on"
+            "{contrast}, brain: comparison with the measured scan in slices that were not used"
+            " for training"
         ),
         rows=({"reference": ("heldOut",), "region": ("brain",)},),
         split=("contrast",),
     ),
     MetricTable(
         title=(
-            "{contrast}, whole scan (all voxels of these slices, 0 outside the brain): against the"
-            " measured scan"
+            "{contrast}, whole slices (with values of 0 outside the brain): comparison with the"
+            " measured scan in slices that were not used for training"
         ),
         rows=({"reference": ("heldOut",), "region": ("scan",)},),
         split=("contrast",),
     ),
     MetricTable(
-        title="{contrast}: quality of the brain; tissues segmented in the measured scans",
+        title="{contrast}: image quality metrics in the brain, with tissues segmented in the"
+        " measured scans",
         rows=({"reference": (MISSING,), "region": ("brain", "gm/wm", "csf/gm")},),
         columns=("statistic", "region"),
         split=("contrast",),
     ),
     MetricTable(
         title=(
-            "Tissues and lesions, {contrast}: volume, and overlap with the segmentation of the"
-            " measured scans"
+            "{contrast}: tissue and lesion volumes, and overlap with the segmentation of the"
+            " measured scan"
         ),
         rows=({"region": ("gm", "wm", "csf", "wmh")},),
         columns=("statistic", "region"),
         split=("contrast",),
     ),
-    MetricTable(title="Size of each network", rows=({"statistic": ("parameters",)},)),
+    MetricTable(
+        title="Number of parameters of each network", rows=({"statistic": ("parameters",)},)
+    ),
 )
 """Tables of structural scans: likeness and quality of each contrast, tissues and lesions."""
 CONTROL_SCANS = MetricTable(
-    title="Volumes of tissues, {contrast}",
+    title="Tissue volumes, {contrast}",
     rows=({"statistic": ("tissue_volume",)},),
     lines=("region",),
     split=("contrast",),
@@ -123,10 +134,12 @@ def _of_images(title: str, reference: str) -> MetricTable:
     return MetricTable(title=f"{title} ({_BOLD})", rows=rows, columns=("statistic", "minus"))
 
 
-IMAGES = _of_images("Single volumes compared with those measured at high resolution", "measured")
-HELD_OUT = _of_images("Images of the held-out pair", "heldOut")
+IMAGES = _of_images(
+    "Comparison of single volumes with volumes measured at the high resolution", "measured"
+)
+HELD_OUT = _of_images("Images of the held-out T2* pair", "heldOut")
 _OWN_DATA = MetricTable(
-    title=f"Method − control: {{contrast}}, {{band}} ({_BOLD})",
+    title=f"Method − negative control: {{contrast}}, {{band}} ({_BOLD})",
     rows=({"minus": tuple(PLACEBOS), "band": tuple(BANDS)},),
     lines=("series", "minus"),
     columns=("region",),
@@ -135,7 +148,7 @@ _OWN_DATA = MetricTable(
 
 
 QUALITY = MetricTable(
-    title="Values of the quality checks",
+    title="Quality check values",
     rows=(
         {
             "statistic": (
@@ -159,7 +172,7 @@ _NETWORK = ("connected_accuracy", "connected_fdr", "connected_jaccard")
 NETWORKS = tuple(
     MetricTable(
         title=(
-            "Network of the seed {contrast} (r ≥ .5), {fwhm_mm} mm FWHM, compared with"
+            "Network of the seed {contrast} (r ≥ .5, smoothed by {fwhm_mm} mm FWHM) compared with"
             f" {words}"
         ),
         rows=(
@@ -173,13 +186,14 @@ NETWORKS = tuple(
         split=("contrast", "fwhm_mm"),
     )
     for reference, words in (
-        ("measuredMap", "the network of the measured series"),
+        ("measuredMap", "the network in the measured series"),
         ("truth", "the known network"),
     )
 )
 """Accuracy and false discovery rate of thresholded networks (Table 3 of TV self-supervision)."""
 MASKS = MetricTable(
-    title="Brain masks from the mean of each series: overlap with the reference (Jaccard)",
+    title="Overlap between brain masks computed from the mean of each series and from the"
+    " reference (Jaccard index)",
     rows=({"statistic": ("mask_jaccard",), "reference": ("acquired", "measured")},),
     columns=("reference",),
 )
@@ -431,8 +445,8 @@ def _evidence_html(evidence: Evidence, best: str, margins: Mapping[str, float]) 
         not math.isfinite(evidence.value("measured", region)) for region in evidence.regions
     )
     note = (
-        f"Measured is n/a if the measured series has {TOO_LITTLE}. Noise lowers the value of"
-        " measured, so other series may have higher values."
+        f"The value of the measured series is n/a if this series has {TOO_LITTLE}. Noise lowers"
+        " the value of the measured series, so other series may have higher values."
     )
     return joined(
         [
@@ -486,7 +500,13 @@ def _flags_html(rows: Iterable[MetricRow], flags: Sequence[Mapping[str, object]]
 
 def guards_html(rows: Sequence[MetricRow], flags: Sequence[Mapping[str, object]] = ()) -> Markup:
     """Render raised flags, checked flags not raised, and QC metrics; see `_flags_html`."""
-    passed = "; ".join(FLAGS[name].passed for name, up in raised_flags(rows).items() if not up)
+    evidence = accuracy(rows, applied_methods(rows))
+    basis = {} if evidence is None else {"harm": f" (contrast {evidence.contrast})"}
+    passed = "; ".join(
+        FLAGS[name].passed + basis.get(name, "")
+        for name, up in raised_flags(rows).items()
+        if not up
+    )
     quiet = render("note", "fine", f"Passed: {passed}.") if passed else ""
     return joined(
         [_flags_html(rows, flags), quiet, *(html for _, html in rendered(QUALITY, rows))]

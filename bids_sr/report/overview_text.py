@@ -46,6 +46,7 @@ from bids_sr.metrics import (
 )
 from bids_sr.report.html_tables import registration_warnings
 from bids_sr.report.sections import render, run_text
+from bids_sr.series import BASELINES, CONTROLS
 
 
 @frozen
@@ -120,11 +121,11 @@ def overview_html(
     checks = [
         *motion_checks(run.displacement),
         *registration_checks(registration),
-        *flag_checks(rows, idle, self_test=evidence is None and tested is not None),
+        *flag_checks(rows, idle, best=best, self_test=evidence is None and tested is not None),
     ]
     unit = "segments" if run.at_rest else "blocks"
     if evidence is not None:
-        cards = [_level_card(evidence, best, unit), *_correct_card(evidence, best, unit)]
+        cards = [_level_card(evidence, best, unit, applied), *_correct_card(evidence, best, unit)]
     else:
         calibrated = tested is not None and tested.calibrated
         cards = _earlier_card(best, calibrated, no_detail=detail is not None)
@@ -178,12 +179,18 @@ def _reference_sentences(evidence: Evidence, run: RunFacts) -> list[str]:
     ] or list(run.made_mm)
     at = size_text(finer[:1] if max(finer) - min(finer) < _SAME_MM else finer)
     what = evidence.reference.words.replace("at the high resolution", f"at {at}")
-    sentences = [f"Reference: {what}."]
+    mapped = "seed" if run.at_rest else "contrast"
+    sentences = [
+        _DETAIL,
+        Markup("The reference is {}, and the {} is <em>{}</em>.").format(
+            what, mapped, evidence.contrast
+        ),
+    ]
     if evidence.reference is HALVES:
-        parts = "the run" if run.at_rest else "the blocks"
-        sentences.append(f"Effects are compared between independent halves of {parts}.")
-    mapped = words.capital("seed" if run.at_rest else "contrast")
-    sentences.append(Markup("{}: <em>{}</em>.").format(mapped, evidence.contrast))
+        parts = "the run" if run.at_rest else "the task blocks"
+        sentences.append(
+            f"Each series in one half of {parts} is compared with the reference in the other half."
+        )
     return sentences
 
 
@@ -200,38 +207,63 @@ def ends_text(row: MetricRow) -> str:
 
 
 def _estimate_text(row: MetricRow | None) -> str:
-    """Return a level with its interval: ``35 % [22, 42] %``."""
-    text = level_text(row) if row is None else f"{level_text(row)} {ends_text(row)}".strip()
-    return _unbroken(text)
+    """Return a level with its interval: ``35 % [22, 42]``."""
+    if row is None:
+        return level_text(row)
+    return _unbroken(f"{level_text(row)} {ends_text(row).removesuffix(' %')}".strip())
 
 
 def _region_facts(evidence: Evidence, row: MetricRow, unit: str, *others: str) -> tuple[str, ...]:
     """Return interval and region of a level, the level in the whole brain, and other facts."""
     ends = ends_text(row)
-    facts = [f"95 % interval over {unit}: {_unbroken(ends)}" if ends else "No interval", *others]
+    over = f"95 % interval over {unit}: {_unbroken(ends)}" if ends else "No confidence interval"
     name, definition = words.active_words(evidence.regions[0])
-    facts.append(words.capital(name) + (f" ({definition})" if definition else ""))
+    where = words.capital(name) + (f" ({definition})" if definition else "")
+    facts = [f"Region: {where[:1].lower()}{where[1:]}", over, *others]
     if evidence.regions[0] != "brain":
         brain = evidence.row(row.series, "brain", statistic=row.statistic)
         facts.append(f"Whole brain: {_estimate_text(brain)}")
     return tuple(facts)
 
 
-def _level_card(evidence: Evidence, best: str, unit: str) -> Card:
-    """Return the best method's level in active voxels, and beside it B-spline's."""
+def _rivals(evidence: Evidence, best: str, applied: Sequence[str]) -> list[str]:
+    """Return the levels of B-spline, of the strongest baseline, and of the other methods."""
+    levels = {row.series: row for row in evidence.levels() if row.region == evidence.regions[0]}
+    plain = {
+        name: row
+        for name, row in levels.items()
+        if (name in BASELINES or name in CONTROLS)
+        and row.statistic == evidence.reference.statistic
+        and math.isfinite(row.value)
+    }
+    entries = [f"B-spline interpolation: {level_text(evidence.row('bspline'))}"]
+    strongest_name = max(plain, key=lambda name: plain[name].value, default="bspline")
+    if strongest_name != "bspline":
+        title = CONTROLS.get(strongest_name, strongest_name)
+        entries.append(f"Strongest baseline ({title}): {level_text(plain[strongest_name])}")
+    entries += [
+        f"{name}: {level_text(evidence.row(name))}"
+        for name in applied
+        if name != best and evidence.row(name) is not None
+    ]
+    return entries
+
+
+def _level_card(evidence: Evidence, best: str, unit: str, applied: Sequence[str]) -> Card:
+    """Return the best method's level in active voxels, and the levels of other series."""
     explains = evidence.reference.statistic == "ev"
     hint = _EXPLAINED if explains else _CORRELATION
     label = (
-        f"of the true detail is explained by {best}"
+        f"of the true detail is explained by {best} (explained variance)"
         if explains
-        else f"correlation of the detail of {best} with the reference"
+        else f"correlation between detail in the {best} map and detail in the reference"
     )
     if (row := evidence.known(best).get(evidence.regions[0])) is None:
         return Card("–", label, ("Not assessed",), hint)
     if explains and below_zero(row):
         label += ": wrong detail"
-    others = f"B-spline: {level_text(evidence.row('bspline'))}"
-    return Card(level_text(row), label, _region_facts(evidence, row, unit, others), hint)
+    others = _rivals(evidence, best, applied)
+    return Card(level_text(row), label, _region_facts(evidence, row, unit, *others), hint)
 
 
 def _correct_card(evidence: Evidence, best: str, unit: str) -> list[Card]:
@@ -239,7 +271,9 @@ def _correct_card(evidence: Evidence, best: str, unit: str) -> list[Card]:
     row = evidence.row(best, statistic="correct_fraction")
     if row is None or not math.isfinite(row.value):
         return []
-    label = f"of the detail shown by {best} is true (correct fraction)"
+    label = (
+        f"of the detail in the {best} map is correct (squared correlation with the true detail)"
+    )
     return [Card(level_text(row), label, _region_facts(evidence, row, unit), _CORRECT)]
 
 
@@ -252,13 +286,13 @@ def _earlier_card(best: str, calibrated: bool, *, no_detail: bool) -> list[Card]
         return []
     earlier = EARLIER[calibrated]
     label = (
-        "The reference has no reproducible detail."
+        "The high-resolution reference has no reproducible detail."
         if no_detail
-        else "No high-resolution reference for this run."
+        else "This run has no high-resolution reference."
     )
     text = (
         f"In other runs, sbl explained {earlier.active} of the true detail in active voxels and"
-        f" {earlier.brain} over the whole brain ({earlier.where})"
+        f" {earlier.brain} in the whole brain ({earlier.where})."
     )
     return [Card("not measured", label, (text,) if best == "sbl" else (), _EXPLAINED)]
 
@@ -278,37 +312,43 @@ def _reliable_card(rows: Sequence[MetricRow], best: str, contrast: str, test: st
     covered = [row.value for row in of_best if row.statistic == "coverage_one_level_down"]
     smoothing = f"smoothed by {min(widths):g} mm FWHM" if min(widths) else "unsmoothed"
     where = f"Map: {best}, contrast {contrast}, {smoothing}"
-    active = values["voxels", "fdr"]
+    significant = values["voxels", "fdr"]
     kept = values.get(("voxels", "reliable"))
-    if not active:
-        return [Card("0", "active voxels", ("No voxel passes FDR .05", where))]
+    if not significant:
+        return [Card("0", "significant voxels", ("No voxel passes FDR .05.", where))]
     wrong = number(values["expected_wrong", "fdr"], ".0%")
     expected = (
-        f"Expected wrong sign, from noise and reconstruction error: {wrong} of the {active:,.0f}"
+        f"If reconstruction error is included, {wrong} of all significant voxels are expected to"
+        " have the wrong sign."
     )
-    label = "active voxels (FDR .05) are reliable"
+    label = "significant voxels are reliable"
+    noise = (
+        "Significant voxels pass FDR .05, which accounts for noise but not for reconstruction"
+        " error."
+    )
     if kept is None:
-        none = "No voxels are marked as reliable: self-test not possible"
+        none = "No voxels are marked as reliable because the self-test was not possible."
         if covered:
             none = (
-                f"No voxels are marked as reliable: {test} failed (95 % intervals covered"
-                f" {number(covered[0], '.0%')} of voxels)"
+                f"No voxels are marked as reliable because the {test} failed: the 95 % intervals"
+                f" contained the acquired effect in only {number(covered[0], '.0%')} of the"
+                " voxels."
             )
-        return [Card("none", f"of {active:,.0f} {label}", (where, none, expected))]
-    if kept:
-        expected += f", {number(values['expected_wrong', 'reliable'], '.0%')} of the {kept:,.0f}"
+        return [Card("none", f"of the {significant:,.0f} {label}", (where, noise, none, expected))]
     held = [
-        f"{words.capital(test)}: 95 % intervals covered {number(share, '.0%')} of voxels"
+        f"In the {test}, the 95 % intervals contained the acquired effect in"
+        f" {number(share, '.0%')} of the voxels."
         for share in covered
     ]
-    return [Card(f"{kept:,.0f} of {active:,.0f}", label, (where, expected, *held), _RELIABLE)]
+    facts = (where, noise, _RELIABLE, expected, *held)
+    return [Card(f"{kept:,.0f} of {significant:,.0f}", label, facts)]
 
 
 def _check_card(checks: Sequence[_Check], *, measured: bool) -> Card:
     """Return how many checks passed, and which failed."""
     failed = [each.text for each in checks if not each.passed]
     facts = [f"Failed: {text}" for text in failed]
-    facts += ["These checks do not assess accuracy."] * (not measured)
+    facts += ["These checks do not measure accuracy."] * (not measured)
     passed = len(checks) - len(failed)
     return Card(f"{passed} of {len(checks)}", "checks passed", tuple(facts))
 
@@ -318,8 +358,8 @@ def motion_checks(displacement: Sequence[float]) -> list[_Check]:
     if (found := words.moved(displacement)) is None:
         return []
     mean, share = found
-    above = f", {number(share, '.0%')} of volumes above {MOVED_MM:g} mm" if share else ""
-    text = f"Head motion: mean FD {mean:.2f} mm{above}"
+    above = f", above {MOVED_MM:g} mm in {number(share, '.0%')} of the volumes" if share else ""
+    text = f"Head motion: mean framewise displacement {mean:.2f} mm{above}"
     return [_Check(not words.moved_much(displacement), text, "motion")]
 
 
@@ -336,23 +376,35 @@ def registration_checks(facts: Mapping[str, object]) -> list[_Check]:
 
 
 def flag_checks(
-    rows: Sequence[MetricRow], not_applied: Sequence[str] = (), *, self_test: bool = False
+    rows: Sequence[MetricRow],
+    not_applied: Sequence[str] = (),
+    *,
+    best: str = "",
+    self_test: bool = False,
 ) -> list[_Check]:
     """Return one check per flag, failed ones first.
 
-    `not_applied`: names of methods whose series are zero filled; their flags are ignored.
-    `self_test`: added detail was assessed by the self-test only.
+    The check of added detail also fails if the best method's detail is worse than none in any
+    contrast. `not_applied`: names of methods whose series are zero filled; their flags are
+    ignored. `best`: best method of the verdict; "" if there is no such method. `self_test`:
+    added detail was assessed by the self-test only.
     """
     checks = []
     rows = [row for row in rows if not derives_from(row.series, not_applied)]
     evidence = accuracy(rows, applied_methods(rows))
     contrast = f" (contrast {evidence.contrast})" if evidence is not None else ""
+    values = _brain_values(rows, evidence, best)
+    wrong = sum(value < 0 for value in values.values())
     for name, up in raised_flags(rows).items():
         text = FLAGS[name].failed if up else FLAGS[name].passed
-        if name == "harm":
+        passed = not up
+        if name == "harm" and passed and wrong:
+            passed = False
+            text = f"Detail added by {best} is wrong in {wrong} of {len(values)} contrasts"
+        elif name == "harm":
             text += " (self-test)" if self_test else contrast
             text += f": {', '.join(dict.fromkeys(up))}" if up else ""
-        checks.append(_Check(not up, text, "guards"))
+        checks.append(_Check(passed, text, "guards"))
     return sorted(checks, key=lambda each: each.passed)
 
 
@@ -369,13 +421,13 @@ def _cautions(rows: Sequence[MetricRow], evidence: Evidence | None, best: str) -
         below = {name: value for name, value in values.items() if value < 0}
         if below:
             which = _which_contrasts(below, [name for name in values if name not in below])
-            count = f"in {len(below)} of {len(values)} contrasts"
-            cautions.append(Markup("{} for {} ({})").format(count, method, which))
-    if not cautions:
-        return ""
-    return Markup(
-        "Over the whole brain, added detail is worse than none (explained variance below 0) {}."
-    ).format(Markup("; ").join(cautions))
+            cautions.append(
+                Markup(
+                    "In the whole brain, the detail added by {} is wrong (explained variance below"
+                    " 0) in {} of {} contrasts: {}."
+                ).format(method, len(below), len(values), which)
+            )
+    return Markup(" ").join(cautions)
 
 
 def _brain_values(
@@ -403,8 +455,8 @@ def _which_contrasts(below: Mapping[str, float], others: Sequence[str]) -> str:
         ]
         return Markup(", ").join(entries)
     if not others:
-        return "all"
-    return Markup("all except {}").format(
+        return "every contrast"
+    return Markup("every contrast other than {}").format(
         Markup(", ").join(Markup("<em>{}</em>").format(name) for name in others)
     )
 
@@ -431,22 +483,28 @@ def _remedies(rows: Sequence[MetricRow], not_applied: Sequence[str] = ()) -> lis
 _SAME_MM = 1e-3
 _NAMED = 6
 """Contrasts that a caution names; of more, it names the others if these are fewer."""
-_EXPLAINED = (
-    "Explained variance above the acquired Nyquist frequency: 100 % all of the detail, 0 % none,"
-    " below 0 wrong detail."
+_DETAIL = (
+    "Detail is the part of the effect that is finer than the acquired voxels (above the acquired"
+    " Nyquist frequency)."
 )
-_CORRELATION = "Correlation of the maps above the acquired Nyquist frequency."
+_EXPLAINED = (
+    "Explained variance above the acquired Nyquist frequency. A value of 100 % means that all of"
+    " the true detail is recovered, 0 % that none is, and a value below 0 that the detail is"
+    " wrong."
+)
+_CORRELATION = "Correlation between the maps above the acquired Nyquist frequency."
 _CORRECT = (
-    "Squared correlation of the detail with the true detail: a share of its energy, not of the"
-    " voxels."
+    "Squared correlation between the detail in the map and the true detail. The value is a"
+    " fraction of the energy of the detail, not of the voxels."
 )
 _RELIABLE = (
-    "Reliable: the most active voxels; at most 5 % of them are expected to have the wrong sign."
+    "Reliable voxels are the most significant voxels, selected such that at most 5 % of them are"
+    " expected to have the wrong sign."
 )
-_CALIBRATION = "a calibration (about 20 volumes at the high resolution, same slices)"
+_CALIBRATION = "a calibration run (about 20 volumes at the high resolution, with the same slices)"
 _MOVE_LESS = (
-    "Check head motion first. Motion of a voxel or more invalidates fine detail: exclude or repeat"
-    " this run."
+    "Check head motion first. Motion by one voxel or more invalidates fine detail, so exclude or"
+    " repeat such a run."
 )
 
 
@@ -467,28 +525,31 @@ def _next_steps(
     status, best = verdict.get("status", "not assessed"), verdict.get("best", "")
     steps = [_MOVE_LESS] * bool(verdict.get("motion_text")) + list(remedies)
     if verdict.get("not_applied") and not run.calibrated:
-        steps.append(f"Scan {_CALIBRATION}: methods then apply to more runs.")
+        steps.append(
+            f"Acquire {_CALIBRATION}. With a calibration run, methods can be applied to more runs."
+        )
     if status == "not assessed" and undecided:
         above = [was**2 / is_now for was, is_now in zip(run.acquired_mm, run.made_mm, strict=True)]
         made, acquired, coarser = (
             size_text(size) for size in (run.made_mm, run.acquired_mm, above)
         )
         steps.append(
-            f"To measure the accuracy of {best or 'a method'} in this participant and task, scan"
-            f" one run at {made} and process it with --retrospective: it is downsampled,"
-            " super-resolved and compared with the measurement. Without another scan,"
-            f" --retrospective on this run shows how well {acquired} is recovered from {coarser}."
+            f"To measure the accuracy of {best or 'a method'} in this participant and task,"
+            f" acquire a run at {made} and process this run with --retrospective: the run is then"
+            " downsampled, super-resolved and compared with the acquired data. Without another"
+            f" scan, use --retrospective with the present run to see how well {acquired} is"
+            f" recovered from {coarser}."
         )
         if best == "sbl" and not run.calibrated:
             steps.append(
-                f"To improve the maps of another session, scan {_CALIBRATION}: with it, sbl"
-                f" explained {EARLIER[True].active} of the true detail in active voxels, without"
-                f" it {UNCALIBRATED} ({EARLIER[True].where})."
+                f"To improve the maps in another session, acquire {_CALIBRATION}. In earlier data"
+                f" ({EARLIER[True].where}), sbl explained {EARLIER[True].active} of the true"
+                f" detail in active voxels with a calibration run and {UNCALIBRATED} without one."
             )
     if status == "not more accurate":
         steps.append(
-            "Use the B-spline maps. Finer detail in the other maps was not found to be accurate in"
-            " this run."
+            "Use the B-spline maps, because finer detail in the other maps was not found to be"
+            " accurate in this run."
         )
     if status == "more accurate":
         steps.append(_use_maps(best, run, cautioned=cautioned))
@@ -502,11 +563,13 @@ def _use_maps(best: str, run: RunFacts, *, cautioned: bool = False) -> str:
     detail is wrong in some contrasts.
     """
     limit = (
-        " In the contrasts named under Caution, do not interpret detail finer than the acquired"
-        " voxels."
+        " In the contrasts that are listed under Caution, do not interpret detail finer than the"
+        " acquired voxels."
     )
     if not run.maps:
-        use = Markup("Rerun with --level standard to store the {} maps.").format(best)
+        use = Markup(
+            "The {} maps were not stored. To store them, rerun with --level standard."
+        ).format(best)
     elif not run.masks:
         use = Markup("Use the {} maps (<code>{}</code>).").format(best, run.maps)
     else:
@@ -537,8 +600,8 @@ SHOWN = frozenset({"participant", "run", "verdict"})
 NUMBERS = frozenset({"mean FD (mm)", f"volumes with FD > {MOVED_MM:g} mm"})
 """Columns of plain numbers."""
 READING = (
-    "Explained variance of the best method of each run in active voxels, with 95 % interval. It"
-    " requires a high-resolution reference."
+    "Explained variance of the best method for each run in active voxels, with 95 % confidence"
+    " interval. Explained variance requires a high-resolution reference."
 )
 RunSummary = dict[str, str]
 """Cells of one run by the head of their column; cells without a value are absent or empty."""
@@ -602,7 +665,7 @@ def _summary(stem: str, label: str, stamped: tuple[tuple[Path, int], ...]) -> Ru
     idle = verdict.get("not_applied", [])
     evidence = accuracy(rows, applied_methods(rows))
     checks = [*motion_checks(displacement), *registration_checks(read_json(registration_file))]
-    checks += flag_checks(rows, idle, self_test=evidence is None)
+    checks += flag_checks(rows, idle, best=verdict.get("best", ""), self_test=evidence is None)
     failed = [each.text for each in checks if not each.passed]
     motion = moved(displacement)
     cells = (

@@ -262,8 +262,8 @@ def _write(root: Path, summaries: Sequence[tuple[str, bool, list[RunSummary]]]) 
         *([Markup("<p>{}</p>").format(READING)] if MEASURED in kept else ()),
     ]
     for page, text in (
-        (SCANS_GROUP, "Group: structural scans over participants"),
-        (GROUP, "Group: accuracy over participants"),
+        (SCANS_GROUP, "Group results: structural scans"),
+        (GROUP, "Group results: accuracy"),
     ):
         if (root / page).is_file():
             people.insert(0, Markup("<p>{}</p>").format(_link(page, text)))
@@ -282,9 +282,9 @@ def _link(place: str, text: str) -> Markup:
 
 
 _UNFINISHED = (
-    "Not finished: a call that started at {} is processing this participant, or was stopped. This"
-    " page is from an earlier call; its files may have been removed or changed. Rerun the command"
-    " to resume."
+    "Processing of this participant started at {} and has not finished, or was stopped. This page"
+    " was written by an earlier call, and files that are linked from this page may have been"
+    " removed or changed. If processing was stopped, rerun the command to resume."
 )
 _START = '<main id="content" tabindex="-1">'
 
@@ -320,7 +320,7 @@ def _about_html(log_dir: Path, *, command: str | None) -> Markup:
     settings = log_dir / "settings.toml"
     if not settings.exists():
         return facts_html(facts) + render(
-            "note", "missing", "The settings of this run were not found."
+            "note", "missing", "The settings file of this run was not found."
         )
     place = _link(f"logs/{log_dir.name}/{settings.name}", settings.name)
     return facts_html(facts) + Markup("<p>All settings: {}</p>").format(place)
@@ -339,7 +339,9 @@ def _methods_fragment(markdown: str) -> Markup:
     return joined(
         [
             Markup(
-                "<p>This text may be reused freely; please keep its citations ({}).</p>"
+                "<p>We recommend that you include the following text in the methods section of"
+                " your paper, together with its citations ({}). You may modify and reuse the text"
+                " freely.</p>"
             ).format(beside),
             render(
                 "bounded", "Methods text", methods_html(markdown, bibliography(), references=False)

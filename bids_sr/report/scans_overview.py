@@ -50,7 +50,10 @@ def headline_of(changes: Changes) -> str:
     `changes`: as `changes_of` returns them.
     """
     if not changes:
-        return "Not compared with interpolation: no slices were held out from training"
+        return (
+            "The methods were not compared with interpolation because no slices were held out"
+            " from training"
+        )
     parts = []
     for name, own in changes.items():
         higher = {contrast: change for contrast, (change, _) in own.items() if change > 0}
@@ -60,8 +63,8 @@ def headline_of(changes: Changes) -> str:
             size = lowest if lowest == highest else f"{lowest} to {highest}"
             parts.append(f"{name} in {where} (by {size} dB)")
     if not parts:
-        return f"PSNR is not higher than with interpolation in any contrast ({', '.join(changes)})"
-    return f"PSNR is higher than with interpolation: {'; '.join(parts)}"
+        return f"PSNR is not higher than for interpolation in any contrast ({', '.join(changes)})"
+    return f"PSNR is higher than for interpolation: {'; '.join(parts)}"
 
 
 def scans_overview_html(
@@ -82,15 +85,16 @@ def scans_overview_html(
     numbers = [
         Card(
             value=f"{number(change, '+.2f')} dB",
-            label=f"PSNR of {contrast}: {name} − {plain} interpolation",
+            label=f"{contrast} PSNR: {name} − {plain} interpolation",
         )
         for name, own in changes.items()
         for contrast, (change, plain) in own.items()
     ]
     evidence = (
-        "Reference: the measured high-resolution scans, in slices that were not used for training."
-        " Each method is compared with the better interpolation. This is one participant; the"
-        " group level tests differences over participants"
+        "The reference is the measured high-resolution scan, in slices that were not used for"
+        " training. Each method is compared with the interpolation that has the higher PSNR."
+        " These results are from one participant. At the group level, differences are tested"
+        " across participants"
     )
     header = f"{participant}, structural scans: {', '.join(contrasts)}"
     return render("group_answer", header, _MARK, _STATE, headline_of(changes), evidence, numbers)

@@ -99,8 +99,8 @@ PLACEBOS_OF_A_RUN = tuple(
         attributable_to="the spatial pattern of the fluctuations in this run",
     )
     for suffix, instead in (
-        ("Mirror", "this run, mirrored left to right"),
-        ("Shift", "this run, shifted by three acquired voxels"),
+        ("Mirror", "this run mirrored left to right"),
+        ("Shift", "this run shifted by three acquired voxels"),
         ("Other", "another participant"),
     )
 )

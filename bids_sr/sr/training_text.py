@@ -38,7 +38,8 @@ def training_sentences(cards: Sequence[ModelCard]) -> str:
     if len(alike) == 1:
         return " ".join(_sentences(next(iter(alike.values()))))
     return " ".join(
-        f"{len(records)} of {len(cards)} models: {' '.join(_sentences(records))}"
+        f"The following applies to {len(records)} of {len(cards)} models."
+        f" {' '.join(_sentences(records))}"
         for records in alike.values()
     )
 
@@ -67,9 +68,11 @@ def planned_sentences(
     lacking = "" if features else missing_features(method, recipe)
     out = []
     if lacking:
-        out.append(f"The loss of {method.name} will not include VGG-19 features: {lacking}.")
+        out.append(
+            f"The loss function of {method.name} will not include VGG-19 features: {lacking}."
+        )
     if minutes is not None:
-        latest = f"after {minutes:g} minutes at the latest"
+        latest = f"after {minutes:g} minutes if it has not ended before"
         out.append(f"Training of {method.name} will be stopped {latest}.")
     return " ".join(out)
 
@@ -82,12 +85,12 @@ def data_text(cards: Sequence[ModelCard]) -> str:
     first = read_training(cards[0])
     contrast = f"({first.contrast})"
     if not first.images:
-        return f"images {contrast} not listed in the model card"
+        return f"images {contrast} that are not listed in the model card"
     count = images_text(cards)
     several = count != "1"
     if first.unsupervised:
         noun = "volumes" if several else "volume"
-        return f"{count} {noun} {contrast} as acquired, without a high-resolution image"
+        return f"{count} acquired {noun} {contrast}, without a high-resolution image"
     if first.paired:
         noun = "pairs" if several else "pair"
         return f"{count} {noun} of high- and low-resolution images {contrast}"
@@ -140,14 +143,15 @@ def _sentences(records: Sequence[TrainingRecord]) -> list[str]:
 
 def _recipe_sentences(record: TrainingRecord) -> list[str]:
     """Return whose settings the training had, and in which it differed from its recipe."""
-    seed = "" if record.seed is None else f" (seed {record.seed})"
-    out = [f"Training of {record.name} followed recipe {record.recipe}{seed}{_whose(record)}."]
+    seed = "" if record.seed is None else f" (random seed {record.seed})"
+    out = [
+        f"Training of {record.name} followed the recipe {record.recipe}{seed}{_whose(record)}."
+        f"{_steps_text(record)}"
+    ]
     if record.sloppy:
-        out.append(
-            "For a test of the program (--sloppy), the training was limited to a few steps."
-        )
+        out.append("The training was limited to a few steps to test the program (--sloppy).")
     if record.changed or record.other_changes:
-        out.append(f"The training differed from this recipe in {_changes_text(record)}.")
+        out.append(f"The following settings differed from this recipe: {_changes_text(record)}.")
     return out
 
 
@@ -156,23 +160,42 @@ def _whose(record: TrainingRecord) -> str:
     method = record.method
     if record.as_published:
         return (
-            ", with the published settings, losses and number of steps, as far as the publication"
-            " gives them"
+            ", with the published settings, losses and number of steps, as far as these are"
+            " reported in the publication"
         )
     if method is None:
         return ""
     if method.without_paper:
-        return ", with settings of our own, because the paper of the method was not available"
-    if record.recipe == "paper":
-        return ", with the settings of the paper, as far as the paper gives them"
-    if record.recipe_known and "paper" in method.recipes:
-        ours, theirs = method.recipes[record.recipe], method.recipes["paper"]
-        steps = f" with at most {ours.steps:,} steps" * (ours.steps != theirs.steps)
-        instead = f" of {theirs.steps:,}" if steps else ""
         return (
-            f", which is ours and differs from the paper{steps and f':{steps} instead{instead}'}"
+            ", with settings chosen by the bids-sr developers, because the paper on this method"
+            " was not available"
         )
-    return ", which is ours"
+    if record.recipe == "paper":
+        return ", with the settings of the original paper, as far as these are reported"
+    if record.recipe_known and "paper" in method.recipes:
+        return ", which was defined by the bids-sr developers and differs from the original paper"
+    return ", which was defined by the bids-sr developers"
+
+
+def _steps_text(record: TrainingRecord) -> str:
+    """Return a sentence on a number of steps that is not the published one, or ""."""
+    method = record.method
+    if (
+        method is None
+        or method.without_paper
+        or record.as_published
+        or record.recipe == "paper"
+        or not record.recipe_known
+        or "paper" not in method.recipes
+    ):
+        return ""
+    ours, theirs = method.recipes[record.recipe], method.recipes["paper"]
+    if ours.steps == theirs.steps:
+        return ""
+    return (
+        f" This recipe has at most {ours.steps:,} training steps, compared with {theirs.steps:,}"
+        " in the paper."
+    )
 
 
 def _changes_text(record: TrainingRecord) -> str:
@@ -204,11 +227,11 @@ def _start_sentences(record: TrainingRecord) -> list[str]:
     layers = (
         ""
         if record.layers_trained is None
-        else f"; only its last {record.layers_trained} layers with weights were trained"
+        else f". Only the last {record.layers_trained} layers with weights were trained"
     )
     return [
-        f"Training of {record.name} began with the weights of another model of {start['method']}"
-        f" (recipe {start['recipe']}, {start['contrast']}, SHA-256"
+        f"Training was initialized with the weights of another {start['method']} model (recipe"
+        f" {start['recipe']}, {start['contrast']}, SHA-256"
         f" {start['weights_sha256'][:12]}…){layers}."
     ]
 
@@ -222,29 +245,30 @@ def _loss_sentences(record: TrainingRecord) -> list[str]:
         if record.adversarial_acted or not name.startswith("adversarial:")
     }
     if acted:
-        out.append(f"The loss of {record.name} was {_sum_text(acted, record)}.")
+        out.append(f"The loss function of {record.name} was {_sum_text(acted, record)}.")
     if record.adversarial_acted and record.adversarial_from:
         before = {name: acted[name] for name in record.pretrained_by if name in acted}
         out.append(
-            f"The first {record.adversarial_from:,} steps of {record.name} were pre-training with"
-            f" only {_sum_text(before, record)}."
+            f"During the first {record.adversarial_from:,} steps (pre-training), the loss"
+            f" function of {record.name} was {_sum_text(before, record)}."
         )
     if record.contested and not record.adversarial_acted:
         out.append(
-            f"The adversarial term of {record.name} starts after the first"
-            f" {record.adversarial_from:,} steps, so it did not act on the weights that were kept."
+            f"The adversarial loss of {record.name} starts after the first"
+            f" {record.adversarial_from:,} steps and therefore did not contribute to the final"
+            " weights."
         )
     if record.inspected_critic:
         out.append(
-            f"A critic was trained together with {record.name}, for inspection only; it had no"
-            " weight in the loss."
+            f"A critic was trained together with {record.name} for inspection only and did not"
+            " contribute to the loss function."
         )
     if record.features_off:
         instead = " plus ".join(map(loss_in_words, record.stand_ins))
-        stood_in = f"; {instead} replaced the features" if instead else ""
+        stood_in = f"; {instead} replaced these features" if instead else ""
         out.append(
-            f"The loss of {record.name} did not include VGG-19 features, a term of this recipe,"
-            f" because no VGG-19 weights were given{stood_in}."
+            f"The VGG-19 feature loss of this recipe was not used for {record.name}, because no"
+            f" VGG-19 weights were provided{stood_in}."
         )
     return out
 
@@ -279,19 +303,19 @@ def _end_sentences(records: Sequence[TrainingRecord]) -> list[str]:
         search, refit = ([record.phases[k] for record in records] for k in (0, 1))
         steps = _range(phase.planned or phase.steps for phase in refit)
         out.append(
-            f"{first.name} was first trained without the held-out slices to find the number of"
-            f" steps, {steps}. {_end_text(search, first)}{trainings}."
+            f"To determine the number of training steps ({steps}), {first.name} was first trained"
+            f" without the held-out slices. {_end_text(search, first)}{trainings}."
         )
         done = _range(phase.steps for phase in refit)
-        anew = f"{first.name} was then retrained on all slices"
+        anew = f"The network {first.name} was then retrained on all slices"
         out.append(
-            f"{anew}; the time limit stopped this training after {done} of {steps} steps."
+            f"{anew}. The time limit stopped this training after {done} of {steps} steps."
             if first.phases[1].ended_by == "time"
             else f"{anew} for {done} steps."
         )
     if first.irreproducible:
         reason = first.irreproducible
-        out.append(f"The weights of {first.name} cannot be reproduced exactly: {reason}.")
+        out.append(f"The weights of {first.name} cannot be reproduced exactly ({reason}).")
     return out
 
 
@@ -302,11 +326,11 @@ def _end_text(phases: Sequence[PhaseRecord], record: TrainingRecord) -> str:
     done = _range(phase.steps for phase in phases)
     most = "" if first.planned is None else f" of {first.planned:,}"
     if all(phase.complete for phase in phases):
-        return f"{training} took all {done} steps"
+        return f"{training} was completed after all {done} steps"
     if first.ended_by == "time":
         return f"{training} was stopped by the time limit after {done}{most} steps"
     if first.ended_by == "plateau":
-        score = "score on held-out slices" if record.held_out else "training loss"
+        score = "score on the held-out slices" if record.held_out else "training loss"
         looks = "" if record.patience is None else f" for {record.patience} validations"
         at_most = most.replace(" of ", " of at most ")
         return (
@@ -320,10 +344,14 @@ def _kept_text(records: Sequence[TrainingRecord]) -> str:
     """Return which weights the models have, as a clause."""
     first = records[0]
     if first.kept_step >= first.phases[-1].steps:
-        return "the weights of the last step were kept"
+        return "the weights of the last step were used"
     step = _range(record.kept_step for record in records)
-    why = "scored best on held-out slices" if first.held_out else "had the smallest training loss"
-    return f"the weights of step {step}, which {why}, were kept"
+    why = (
+        "had the best score on the held-out slices"
+        if first.held_out
+        else "had the smallest training loss"
+    )
+    return f"the weights of step {step}, which {why}, were used"
 
 
 def _range(values: Iterable[int]) -> str:

@@ -45,7 +45,10 @@ from bids_sr.sr.method import Cost
 _LOGGER = logging.getLogger(__name__)
 
 _Kinds = Sequence[Literal["cc", "glm"]]
-_ON_OFF = "on/off time series convolved with the canonical response [@stss_srfmri]"
+_ON_OFF = (
+    "task time series (on/off) convolved with the canonical hemodynamic response function"
+    " [@stss_srfmri]"
+)
 
 
 def kept_table(name: str, columns: str | Mapping[str, object], level: Level = "minimal") -> Keep:
@@ -64,41 +67,44 @@ def _maps_text(setting: Lookup) -> str:
         ("Connectivity", "time series of each seed") if at_rest else ("Activation", _ON_OFF)
     )
     unit = "standard deviation of the seed" if at_rest else "sustained block"
-    none = " (0 mm: none)" if 0 in smoothing else ""
+    none = " (0 mm: no smoothing)" if 0 in smoothing else ""
     parts = [
-        f"{what} was mapped in all series with the same model, smoothed by {widths} mm FWHM{none}."
+        f"{what} was mapped in all series with the same model, after smoothing with a Gaussian"
+        f" kernel of {widths} mm FWHM{none}."
     ]
     if "cc" in kinds:
         filtered = f", low-pass filtered at {low_pass:g} Hz" if low_pass else ""
         if setting("correlation_confounds"):
-            filtered += f", cleared of confounds (`{', '.join(nuisance or ()) or 'none'}`)"
+            filtered += f", corrected for confounds (`{', '.join(nuisance or ()) or 'none'}`)"
         parts.append(
-            f"Voxel time series were linearly detrended{filtered} and correlated with the"
-            f" {course}. Regions were defined as the voxels of the region of interest with values"
-            " of at least max - (max - min)/4."
+            f"For correlation maps, voxel time series were linearly detrended{filtered} and"
+            f" correlated with the {course}. Active regions were defined as voxels in the region"
+            " of interest with a correlation of at least max - (max - min)/4."
         )
     if "glm" in kinds:
         named = (
-            "six motion parameters and their derivatives, and the first five aCompCor components"
-            " [@behzadi2007] of both tissues combined, if tissue maps were available"
+            "six head-motion parameters and their temporal derivatives, and, if tissue maps were"
+            " available, the first five aCompCor components [@behzadi2007] of white matter and"
+            " CSF combined"
             if nuisance is None
-            else f"and the chosen confounds (`{', '.join(nuisance) or 'none'}`) that the run has"
+            else f"and the selected confounds (`{', '.join(nuisance) or 'none'}`), as far as they"
+            " were available in the run"
         )
-        drift = f"cosines up to {high_pass:.2g} Hz" if high_pass else "a straight line"
+        drift = f"discrete cosines up to {high_pass:.2g} Hz" if high_pass else "a linear trend"
         parts.append(
-            "A general linear model was fitted to the unfiltered series by generalized least"
-            " squares; regressors were computed with nilearn [@nilearn]. Nuisance regressors were"
-            f" {drift}, {named}. The noise model was"
-            f" {noise_words()} [@woolrich2001], adjusted for brightness, pooled over voxels with"
-            " similar noise [@corbin2018] and corrected for the effect of the design on the"
-            f" residuals [@worsley2002]; runs with fewer than {FULL_ORDER_DOF} degrees of freedom"
-            " had a lower order, which is listed in the sidecar of each map. Effects are signal"
-            " changes"
-            f" per {unit}."
+            "A general linear model (GLM) was fitted to the unfiltered series with generalized"
+            " least squares. Regressors were computed with nilearn [@nilearn]. Nuisance"
+            f" regressors were {drift}, {named}. The noise model was {noise_words()}"
+            " [@woolrich2001]. Autocorrelations were adjusted for image intensity, pooled over"
+            " voxels with similar noise [@corbin2018] and corrected for the effect of the design"
+            f" on the residuals [@worsley2002]. For runs with fewer than {FULL_ORDER_DOF} degrees"
+            " of freedom, the model had a lower order, which is listed in the sidecar of each"
+            f" map. Effects are reported as signal change per {unit}."
         )
         if "fdr" in setting("thresholds"):
             parts.append(
-                "Regions were also thresholded at a false discovery rate of .05 [@benjamini1995]."
+                "Maps were also thresholded at a false discovery rate (FDR) of .05"
+                " [@benjamini1995]."
             )
     return " ".join(parts) + "\n"
 
@@ -418,8 +424,8 @@ def sorted_maps(maps: Iterable[Derivative]) -> tuple[_Sorted, _Sorted]:
     makes=("activation", "activation_columns"),
     part=Part.MAPS,
     text=(
-        "For comparisons, maps of the acquired series were interpolated to the high-resolution"
-        " grid by cubic splines. "
+        "For comparisons between series, maps of the acquired series were resampled to the"
+        " high-resolution grid with cubic spline interpolation. "
     ),
     keep={"activation": kept_table("activation", "activation_columns")},
     cost=lambda setting: Cost(always=1.5, high=0.6 * count_mapped(setting("contrasts"))),

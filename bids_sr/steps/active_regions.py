@@ -62,14 +62,15 @@ _SEED = 1  # of antspyx, which draws nothing when it resamples
 
 
 def _clusters_text(setting: Lookup) -> str:
-    text = (
-        "The ten largest clusters of each map (6-connectivity; clusters above 10 cm³ were split by"
-        " a higher threshold) and their local peaks were listed"
-    )
-    return text + (
-        f", with the nearest labels of the {atlas_title(setting('atlas'))}.\n"
+    labels = (
+        f", with the nearest labels of the {atlas_title(setting('atlas'))}"
         if setting("with_anat")
-        else ".\n"
+        else ""
+    )
+    return (
+        f"The ten largest clusters of each map and their local peaks were reported{labels}."
+        " Clusters were defined by 6-connectivity, and clusters larger than 10 cm³ were split by a"
+        " higher threshold.\n"
     )
 
 
@@ -196,10 +197,11 @@ def judged_contrasts(contrasts: Contrasts) -> list[str]:
 
 def _growth_text(setting: Lookup) -> str:
     return (
-        "The region of interest was extended by up to 10 mm into adjacent voxels where the"
-        f" correlation of the acquired series, smoothed by {max(setting('smoothing')):g} mm, with"
-        " the task was at least .5 and in the upper quarter of the range over the region and its"
-        " surroundings. The extended region was used for all series.\n"
+        "The region of interest was extended by up to 10 mm into adjacent voxels if the"
+        f" correlation between the acquired series (smoothed by {max(setting('smoothing')):g} mm"
+        " FWHM) and the task was at least .5 and in the upper quarter of the range of"
+        " correlations in the region and its surroundings. The extended region was used for all"
+        " series.\n"
     )
 
 
@@ -286,22 +288,23 @@ def _text(setting: Lookup) -> str:
     ]
     regions = [f"{seed.name} ({' and '.join(seed.labels)})" for seed in seeds if seed.labels]
     parts = (
-        [f"spherical seeds at MNI coordinates [@vandijk2010] {', '.join(spheres)}"]
+        [f"spherical seeds at the following MNI coordinates [@vandijk2010]: {', '.join(spheres)}"]
         if spheres
         else []
     )
     parts += (
-        [f"seed regions of the {atlas_title(setting('atlas'))} {', '.join(regions)}"]
+        [f"seed regions of the {atlas_title(setting('atlas'))}: {', '.join(regions)}"]
         if regions
         else []
     )
     return (
-        "The run had no events. Functional connectivity [@biswal1995] was mapped with"
-        f" {' and '.join(parts)} that were inside the brain mask of the run, or with leading"
-        " temporal components of the run if none was inside. The time series of each seed was"
-        " computed from the acquired series after regression of drift and confounds, and replaced"
-        " the conditions of the design in all series. Halves of the run consisted of segments of"
-        " about 30 s.\n"
+        "Because the run had no events, functional connectivity [@biswal1995] was mapped with"
+        f" {' and with '.join(parts)}. Seeds outside the brain mask of the run were excluded. If"
+        " no"
+        " seed remained, the leading temporal components of the run were used instead. The time"
+        " series of each seed was extracted from the acquired series after regressing out drift"
+        " and confounds, and replaced the task conditions in the design matrix of all series."
+        " Split halves of the run consisted of segments of about 30 s.\n"
     )
 
 
@@ -403,8 +406,8 @@ def _cleaned(
     makes=("own_regressors", "own_seeds_columns"),
     part=Part.MAPS,
     text=(
-        "The time series of a seed was extracted from each series itself, so that every map shows"
-        " the correlation with the seed of its own series.\n"
+        "Seed time series were extracted separately from each series, so each map shows the"
+        " correlation with the seed time series of the same series.\n"
     ),
     keep={
         "own_regressors": Keep(
@@ -580,8 +583,8 @@ def _on_mask(region: Volume, mask: Volume, chain: Sequence[Path]) -> Array:
     makes=("regressors", "seeds_columns"),
     part=Part.PREPROCESSING,
     text=(
-        "The run had neither events nor an anatomical image for placing seeds, so its leading"
-        " temporal components were mapped.\n"
+        "Because the run had neither events nor an anatomical image for placing seeds, its"
+        " leading temporal components were mapped.\n"
     ),
     keep=_KEPT,
     cost=Cost(volumes=0.02),

@@ -104,9 +104,9 @@ def correct_brain(t1w_head: Image, t1w_mask: Mask, *, random_seed: int, sloppy: 
 
 def _text_of_mask(setting: Lookup) -> str:
     return (
-        "The T1-weighted image was corrected for intensity non-uniformity with N4 [@n4] and"
-        f" skull-stripped with the brain mask of the {setting('template_space')} template"
-        " [@icbm2009], which was transformed to the image and adjusted to the tissue."
+        "The T1-weighted (T1w) image was corrected for intensity non-uniformity with N4 [@n4]."
+        f" For skull-stripping, the brain mask of the {setting('template_space')} template"
+        " [@icbm2009] was transformed to the T1w image and adjusted to its tissue boundaries."
     )
 
 
@@ -246,10 +246,10 @@ def normalize_t1w(
     part=Part.ANATOMY,
     memory=SEGMENT,
     text=(
-        "The image was registered to the template by SyN in ANTs [@ants]. Gray matter, white"
-        " matter and"
-        " CSF were segmented by a Gaussian mixture with the template's tissue maps as priors"
-        " [@unifiedseg; @fast]."
+        "The T1w image was spatially normalized to the template with the SyN algorithm in ANTs"
+        " [@ants]. Gray matter (GM), white matter (WM) and cerebrospinal fluid (CSF) were"
+        " segmented with a Gaussian mixture model that uses the tissue probability maps of the"
+        " template as priors [@unifiedseg; @fast]."
     ),
     keep={
         "t1w_dseg": Keep(
@@ -349,7 +349,9 @@ def place_atlas(
 def _text_of_region(setting: Lookup) -> str:
     """The region of interest in words."""
     roi = setting("roi")
-    named = f"{roi.replace(',', ', ')} of the {atlas_title(setting('atlas'))}"
+    named = (
+        f"defined by the labels {roi.replace(',', ', ')} of the {atlas_title(setting('atlas'))}"
+    )
     return (
         "The region of interest was"
         f" {_REGIONS.get(roi, 'a mask provided by the user' if is_file(roi) else named)}."
@@ -416,18 +418,19 @@ def text_of_imported_anatomy(origin: str, template_space: str, files: Collection
         imported.append("the tissue maps")
     else:
         made = (
-            "Tissues were segmented by a Gaussian mixture with the template's maps as priors"
-            " [@unifiedseg; @fast]. "
+            "Tissues were segmented with a Gaussian mixture model that uses the tissue"
+            " probability maps of the template as priors [@unifiedseg; @fast]. "
         )
     if "t1w2std_xfm" in files:
         imported.append(f"the transforms to {template_space}")
     else:
         registered = (
-            f"registered to the {template_space} template [@icbm2009] by SyN in ANTs [@ants]"
+            f"spatially normalized to the {template_space} template [@icbm2009] with the SyN"
+            " algorithm in ANTs [@ants]"
         )
         made = f"The T1-weighted image was {registered}. {made}"
     listed = f"{', '.join(imported[:-1])} and {imported[-1]}"
-    return f"The following was taken from {origin} [@fmriprep]: {listed}. {made}"
+    return f"Anatomical derivatives were taken from {origin} [@fmriprep]: {listed}. {made}"
 
 
 _TISSUES = ("GM", "WM", "CSF")

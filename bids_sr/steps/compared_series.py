@@ -80,14 +80,14 @@ UPSAMPLING = ACQUIRED_BAND
 def compared_text(names: Sequence[str]) -> str:
     """Return methods text of the compared series of a run."""
     return (
-        f"Series of other programs ({enumerated(list(names))}) were compared with the acquired"
-        " series. To determine whether they had been corrected for head motion, volumes at"
-        " several times were registered to the volumes acquired at the same times. Series on the"
-        " acquired grid were zero filled like the acquired series. Each volume was interpolated"
-        " once, and the same masks, models and comparisons were used, in voxels where both the"
-        " series and the acquired series have signal. As a control at the same resolution,"
-        " effects of"
-        " the acquired series were smoothed by a Gaussian.\n"
+        f"Series from other programs ({enumerated(list(names))}) were compared with the acquired"
+        " series. To determine whether these series had been corrected for head motion, some of"
+        " their volumes were registered to the corresponding acquired volumes. Series on the"
+        " acquired grid were zero filled in the same way as the acquired series. Each volume was"
+        " interpolated once, and the same masks, models and comparisons were used for all"
+        " series. Comparisons were restricted to voxels with signal in both the series and the"
+        " acquired series. As a control at the same resolution, effects of the acquired series"
+        " were smoothed with a Gaussian kernel.\n"
     )
 
 
@@ -246,12 +246,12 @@ def match_resolution(
 
 
 _OTHER_RUN_TEXT = (
-    "Below the acquired Nyquist frequency, series of other programs were also compared with"
-    " another acquired run of the same task, whose noise is independent. Head motion of this run"
-    " was estimated and corrected in the same way, its boldref was registered to the boldref of"
-    " the run, and its blocks were modeled with the same model. Explained variance was corrected"
-    " for noise by the covariance of the halves of this run, in voxels that were active in the"
-    " other half. "
+    "Below the acquired Nyquist frequency, series from other programs were also compared with a"
+    " second acquired run of the same task, which has independent noise. The second run was"
+    " corrected for head motion in the same way, its boldref was coregistered to the boldref of"
+    " the first run, and its blocks were analyzed with the same model. Explained variance was"
+    " computed in voxels that were active in one half of the second run, and corrected for noise"
+    " with the covariance between the two halves. "
 )
 """Methods text of a run with such a reference."""
 
@@ -367,15 +367,15 @@ _KEPT_XFM = Keep(
 
 def text_of_calibration(*, with_events: bool) -> str:
     """What the methods text says of a calibration, whose task is known or not."""
-    task = " and, where half of the degrees of freedom remained, its task" if with_events else ""
+    task = " and, if half of the degrees of freedom remained, task effects" if with_events else ""
     return (
-        "A short run at the high resolution was registered rigidly to the run, by mutual"
-        " information in ANTs [@ants] and then by Gauss-Newton [@bakermatthews2004], to measure"
-        " the spatial distribution of signal fluctuations: volumes with a framewise displacement"
-        " above 0.5 mm"
-        f" [@power2012] or a spike were excluded, drift{task} {'were' if task else 'was'}"
-        " regressed out, and the residuals were decomposed into temporal principal components"
-        " with their spatial maps.\n"
+        "The spatial distribution of signal fluctuations was measured in a short run at the high"
+        " resolution (calibration run). The calibration run was coregistered to the run with a"
+        " rigid transform that maximizes mutual information in ANTs [@ants], followed by"
+        " Gauss-Newton optimization [@bakermatthews2004]. Volumes with a framewise displacement"
+        f" above 0.5 mm [@power2012] or with a spike were excluded. Drift{task}"
+        f" {'were' if task else 'was'} regressed out, and the residuals were decomposed into"
+        " temporal principal components and their spatial maps.\n"
     )
 
 

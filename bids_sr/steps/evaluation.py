@@ -68,15 +68,16 @@ from bids_sr.steps.activation import by_smoothing, kept_table, sorted_maps
 from bids_sr.steps.active_regions import judged_contrasts
 
 UNSPLIT = (
-    "The run had too few blocks for split halves, so the reproducibility of detail was not"
-    " measured. "
+    "The run had too few blocks for a split-half analysis, so the reproducibility of detail was"
+    " not measured. "
 )
 """Methods text of a run in the place of that of `compare_halves`."""
 ONE_LEVEL_DOWN = (
-    "Variance-based methods were also tested without a reference (self-test): the volumes of the"
-    " run were downsampled once more by the super-resolution factor, super-resolved and compared"
-    " with the acquired volumes. The score is the share of the squared error of zero filling that"
-    " a series removes, with an interval over segments of the run. "
+    "Methods that estimate variance maps were also tested without a high-resolution reference"
+    " (self-test). For this test, the acquired volumes were downsampled by the super-resolution"
+    " factor, super-resolved to the acquired resolution and compared with the original volumes."
+    " The self-test score is the reduction in squared error relative to zero filling, with a"
+    " confidence interval from segments of the run. "
 )
 """Methods text of a run with a method that estimates variances."""
 N_BOOT = 1000
@@ -202,11 +203,11 @@ def _bands_text(setting: Lookup) -> str:
     """Return the spatial frequencies of a comparison in words."""
     if setting("factor")[2] == 1:
         return (
-            "over all in-plane spatial frequencies and over frequencies at or above the acquired"
-            " Nyquist frequency"
+            "both for all in-plane spatial frequencies and for frequencies at or above the"
+            " acquired Nyquist frequency"
         )
     return (
-        "over all spatial frequencies and over frequencies at or above the acquired Nyquist"
+        "both for all spatial frequencies and for frequencies at or above the acquired Nyquist"
         " frequency, in plane (Fourier transform) or across slices (discrete cosine transform)"
     )
 
@@ -214,13 +215,13 @@ def _bands_text(setting: Lookup) -> str:
 def _halves_text(setting: Lookup) -> str:
     blocks = "Segments of the run" if setting("at_rest") else "Blocks of each condition"
     return (
-        f"{blocks} were split into two halves; the effect in one half was compared with the"
-        " effect of the measured high-resolution series in the other half, in both directions,"
-        f" {_bands_text(setting)}."
-        " The explained variance of the true effect T by an estimate e, 1 - E|e - T|^2 / E|T|^2,"
-        " was corrected for noise in the measured series by the covariance of its halves."
-        " Confidence intervals were computed by resampling blocks, with the same samples for all"
-        " series. "
+        f"{blocks} were split into two halves for cross-validation. The effect in one half was"
+        " compared with the effect in the measured high-resolution series in the other half, and"
+        f" vice versa. This comparison was performed {_bands_text(setting)}. Accuracy was"
+        " expressed as explained variance, 1 - E|e - T|^2 / E|T|^2, with the true effect T and"
+        " the estimated effect e. Explained variance was corrected for noise in the measured"
+        " series, which was estimated from the covariance between its halves. Confidence"
+        " intervals were computed by resampling blocks, with the same samples for all series. "
     )
 
 
@@ -259,9 +260,9 @@ def compare_halves(
 def known_text(setting: Lookup) -> str:
     """Return methods text of a run whose activation is known, without a measured series."""
     return (
-        "Effects of the whole run, not smoothed, were compared with known activation,"
-        f" {_bands_text(setting)}, with confidence intervals from resampled blocks (the same"
-        " samples for all series). "
+        "Unsmoothed effects of the whole run were compared with known activation,"
+        f" {_bands_text(setting)}. Confidence intervals were computed by resampling blocks, with"
+        " the same samples for all series. "
     )
 
 

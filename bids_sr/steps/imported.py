@@ -98,16 +98,16 @@ def show_in_template(
 
 def _text_of_motion(what: str, setting: Lookup) -> str:
     return (
-        f"Taken over from {setting('origin')} [@fmriprep]: {what}; volumes were not resampled at"
-        " this stage. The boldref of the run is the mean of the steady-state volumes after"
-        " applying these transforms."
+        f"For each run, {what} were taken from {setting('origin')} [@fmriprep]. Volumes were not"
+        " resampled at this stage. The boldref was computed as the mean of the steady-state"
+        " volumes after applying these transforms."
     )
 
 
 @step(
     makes=("hmc_xfms", "motion", "boldref"),
     part=Part.PREPROCESSING,
-    text=lambda setting: _text_of_motion("the head-motion transforms of the run", setting),
+    text=lambda setting: _text_of_motion("the head-motion transforms", setting),
     keep=_KEPT_MOTION,
     cost=Cost(volumes=0.05),
 )
@@ -135,8 +135,8 @@ def import_motion(
     makes=("hmc_xfms", "motion", "boldref"),
     part=Part.PREPROCESSING,
     text=lambda setting: _text_of_motion(
-        "the head motion of the run, with transforms reconstructed from the six parameters"
-        " reported by MCFLIRT",
+        "the head-motion parameters (converted to transforms from the six parameters reported by"
+        " MCFLIRT)",
         setting,
     ),
     keep=_KEPT_MOTION,
@@ -189,10 +189,11 @@ def _in_register(
     makes="distortion",
     part=Part.PREPROCESSING,
     text=lambda setting: (
-        f"The field map was taken from {setting('origin')} too: the shift of the signal along the"
-        " phase-encoding axis (field times total readout time) was corrected in the same"
-        " interpolation as head motion, without changing intensities. Networks were applied to"
-        " the distorted volumes, and guide images were transformed to them."
+        f"Susceptibility distortion was corrected with the field map from {setting('origin')}."
+        " The shift along the phase-encoding axis (field multiplied by total readout time) was"
+        " corrected in the same interpolation as head motion, without intensity modulation."
+        " Networks were applied to the distorted volumes, and the T2*-weighted images used as"
+        " guides were transformed to these volumes."
     ),
 )
 def field_to_shift(
@@ -254,7 +255,7 @@ def import_mask(
 @step(
     makes=("confounds", "confounds_columns"),
     part=Part.PREPROCESSING,
-    text=lambda setting: f"Taken over from {setting('origin')} [@fmriprep]: the confounds.",
+    text=lambda setting: f"The confounds were taken from {setting('origin')} [@fmriprep].",
     keep={"confounds": KEEP_CONFOUNDS},
 )
 def import_confounds(

@@ -73,8 +73,9 @@ def import_series(bold_file: File, here: Path, *, tr: float, axis_order: AxisOrd
 def _text_of_echoes(setting: Lookup) -> str:
     times = enumerated([f"{ms:g}" for ms in cast("Sequence[float]", setting("echo_times"))])
     return (
-        f"The echoes of the run (echo times {times} ms) were combined with weights by the T2* of"
-        " each voxel [@posse1999], which was fitted with tedana [@tedana], as the first step."
+        f"As the first step, the echoes of the run (echo times {times} ms) were optimally"
+        " combined with weights based on the T2* of each voxel [@posse1999], which was fitted"
+        " with tedana [@tedana]."
     )
 
 
@@ -114,13 +115,13 @@ def count_dummies(bold: Series, *, dummy_scans: int | None) -> int:
 def _text_of_reference(setting: Lookup) -> str:
     dummy_scans = setting("dummy_scans")
     dummies = (
-        "Volumes before the steady state were detected from the global signal"
+        "Non-steady-state volumes were detected from the global signal"
         if dummy_scans is None
         else f"The first {dummy_scans} volumes were treated as non-steady-state volumes"
     )
     return (
-        f"{dummies} and excluded from all estimates. The boldref of the run is the mean of the"
-        " steady-state volumes after their registration to each other."
+        f"{dummies} and excluded from all analyses. A BOLD reference image (boldref) was computed"
+        " as the mean of the steady-state volumes after registration to each other."
     )
 
 
@@ -163,10 +164,11 @@ def mask_head(boldref: Image) -> Mask:
     makes=("hmc_xfms", "motion"),
     part=Part.PREPROCESSING,
     text=(
-        "Rigid head motion of each volume relative to the boldref was estimated by Gauss-Newton"
-        " minimization of squared differences with the gradients of the boldref"
-        " [@bakermatthews2004], together with a gain and a quadratic intensity bias. Volumes were"
-        " not resampled at this stage."
+        "Head-motion parameters with respect to the boldref (three rotations and three"
+        " translations) were estimated for each volume by Gauss-Newton minimization of squared"
+        " intensity differences, using the image gradients of the boldref [@bakermatthews2004]. A"
+        " gain and a quadratic intensity bias were estimated at the same time. Volumes were not"
+        " resampled at this stage."
     ),
     keep={"hmc_xfms": KEEP_MOTION},
     cost=Cost(always=0.8, volumes=0.135),
@@ -189,8 +191,8 @@ def estimate_motion(
     makes="stc",
     part=Part.PREPROCESSING,
     text=lambda setting: (
-        "Slice timing was corrected by cubic spline interpolation in time, to"
-        f" {setting('start_time'):.4g} s after the start of each volume."
+        "Slice-timing correction was performed with cubic spline interpolation in time. All"
+        f" slices were shifted to {setting('start_time'):.4g} s after the start of the volume."
     ),
     cost=Cost(volumes=0.02),
 )
@@ -220,10 +222,9 @@ def correct_slice_timing(
     makes="stc",
     part=Part.PREPROCESSING,
     text=lambda setting: (
-        "The acquired series was smoothed by a Gaussian of"
-        f" {setting('input_smoothing'):g} mm FWHM before super-resolution and before every"
-        " interpolation [@stss_srfmri]; head motion and the reference were estimated without"
-        " smoothing."
+        "Before super-resolution and all interpolations, the acquired series was smoothed with a"
+        f" Gaussian kernel of {setting('input_smoothing'):g} mm FWHM [@stss_srfmri]. Head motion"
+        " and the boldref were estimated without smoothing."
     ),
     cost=Cost(volumes=0.01),
 )
@@ -281,20 +282,21 @@ def _time_text(setting: Lookup) -> str:
     parts = []
     if model.censors:
         parts.append(
-            f"Volumes with {model.rules} were censored [@power2012]: they were excluded from"
-            " models, correlations, seed time series and split halves of all series, and were"
-            " not interpolated."
+            f"Volumes with {model.rules} were censored [@power2012]. Censored volumes were"
+            " excluded from models, correlations, seed time series and split-half analyses of"
+            " all series, and were not replaced by interpolated values."
         )
     if model.band_pass is not None:
         low, high = model.band_pass
         parts.append(
-            f"The pass band was {low:g} to {high:g} Hz: cosines of all other frequencies were"
-            " included as regressors in all models, together with the other nuisance regressors,"
-            " and in the correlations."
+            f"Band-pass filtering ({low:g} to {high:g} Hz) was performed within the models:"
+            " discrete cosines of all other frequencies were included as nuisance regressors in"
+            " all models and correlations."
         )
     if model.legendre is not None:
         parts.append(
-            f"Slow drift was modeled by Legendre polynomials up to order {model.legendre}."
+            "Low-frequency drift was modeled with Legendre polynomials up to order"
+            f" {model.legendre}."
         )
     return " ".join(parts)
 
@@ -310,8 +312,8 @@ def _time_text_after(setting: Lookup, folders: Sequence[Path], unfinished: int) 
     numbers = (
         f"{counts[0]} volumes ({shares[0]:.1%}) were censored."
         if len(tables) == 1
-        else f"In {len(tables)} runs, {min(shares):.1%} to {max(shares):.1%} of the volumes were"
-        f" censored ({', '.join(counts)})."
+        else f"In each of {len(tables)} runs, {min(shares):.1%} to {max(shares):.1%} of the"
+        f" volumes were censored ({', '.join(counts)})."
     )
     return f"{text} {numbers}"
 
@@ -397,14 +399,15 @@ _NO_TISSUES = (
     makes=("confounds", "confounds_columns"),
     part=Part.PREPROCESSING,
     text=lambda setting: (
-        "Confounds were the six motion parameters and the mean signals of "
+        "The following confounds were computed: the six head-motion parameters and the mean"
+        " signals of "
         + ("brain, white matter and cerebrospinal fluid" if setting("with_anat") else "the brain")
-        + " with their backward differences and the squares of both"
-        " [@satterthwaite2013], framewise displacement and DVARS [@power2012], root mean square"
-        " displacement [@jenkinson2002], standardized DVARS [@nichols2017], volumes with"
-        f" framewise displacement above {setting('fd_spike_threshold'):g} mm or standardized DVARS"
-        f" above {setting('dvars_spike_threshold'):g}, discrete cosine regressors, and components"
-        " of"
+        + ", with their temporal derivatives (backward differences) and quadratic terms"
+        " [@satterthwaite2013]; framewise displacement (FD) and DVARS [@power2012]; root mean"
+        " square displacement [@jenkinson2002]; standardized DVARS [@nichols2017]; and discrete"
+        f" cosine regressors. Volumes with FD above {setting('fd_spike_threshold'):g} mm or"
+        f" standardized DVARS above {setting('dvars_spike_threshold'):g} were annotated as motion"
+        " outliers. Physiological noise regressors were extracted with"
         f"{' anatomical and' if setting('with_anat') else ''} temporal CompCor [@behzadi2007]."
     ),
     keep={"confounds": KEEP_CONFOUNDS},

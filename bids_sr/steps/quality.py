@@ -69,9 +69,9 @@ _UNCERTAINTY = (
 def uncertainty_text(methods: Sequence[str], members: int) -> str:
     """Return methods text of the uncertainty of methods with an ensemble of so many members."""
     return (
-        f"The uncertainty of {enumerated(methods)} is the standard deviation of the effect between"
-        f" {members} models trained with different seeds; errors common to all models are not"
-        " detected. "
+        f"The uncertainty of {enumerated(methods)} was estimated as the standard deviation of the"
+        f" effect between {members} models trained with different random seeds. Errors that are"
+        " common to all models are not included. "
     )
 
 
@@ -168,8 +168,8 @@ def check_domain(model_file: File, boldref: Image, bold_mask: Mask, *, series_na
     part=Part.SERIES,
     memory=Need(always=0.12, high=0.25),
     text=(
-        "Networks were applied in single precision, unless bfloat16 changed t by less than 1 % of"
-        " its noise in all contrasts, in slices of the run. "
+        "Networks were applied in single precision, except if bfloat16 changed t by less than 1 %"
+        " of its noise in all contrasts, as tested in slices of the run. "
     ),
 )
 def guard_precision(
@@ -295,8 +295,9 @@ def _change_of_t(
     makes="edges",
     part=Part.EVALUATION,
     text=(
-        "Distortion was measured as the local displacement that maximizes the agreement of edges"
-        " in the boldref and in the T2*-weighted image, independent of contrast. "
+        "Susceptibility distortion was measured as the local displacement that maximizes the"
+        " agreement between edges in the boldref and edges in the T2*-weighted image, independent"
+        " of image contrast. "
     ),
     cost=Cost(low=8.0),
 )
@@ -339,8 +340,8 @@ def compare_edges(
     makes="mask_rows",
     part=Part.EVALUATION,
     text=(
-        "A brain mask was also computed from the mean of each series, and these masks were"
-        " compared by the Jaccard index. "
+        "In addition, a brain mask was computed from the mean of each series, and the overlap"
+        " between these masks was measured with the Jaccard index. "
     ),
     memory=EFFECTS,
     cost=Cost(always=0.5, volumes=0.002),
@@ -380,8 +381,7 @@ def _edge_warning(mismatch: Mismatch, limit: float, guided: Sequence[str]) -> st
     return (
         f"Edges of the boldref and of the T2*-weighted image are {mismatch.median:.1f} mm apart"
         f" (median; 90th percentile {mismatch.p90:.1f} mm), more than half an acquired voxel"
-        f" ({limit:.1f} mm): the BOLD is distorted, and {names} {verb} detail at"
-        " wrong positions."
+        f" ({limit:.1f} mm): the BOLD is distorted, and {names} {verb} detail at wrong positions."
     )
 
 
@@ -426,9 +426,10 @@ _RELIABLE = (
     part=Part.EVALUATION,
     memory=VARIANCE,
     text=(
-        "To test the intervals of super-resolved effects, the run was downsampled once more by"
-        " the super-resolution factor, reconstructed with variance maps estimated at that"
-        " resolution, and compared with the acquired data.\n"
+        "To test the coverage of the confidence intervals of super-resolved effects, the run was"
+        " downsampled by the super-resolution factor and reconstructed with variance maps"
+        " estimated at the lower resolution. The reconstructed effects were then compared with"
+        " the acquired effects.\n"
     ),
     cost=Cost(always=2.0, low=70.0, volumes=0.008),
 )
@@ -525,12 +526,13 @@ def _onto(scale: Array, shape: Sequence[int]) -> Float32:
     part=Part.MAPS,
     memory=MAPS,
     text=lambda setting: (
-        f"Where {setting('series_name')} was applied, its reconstruction error is proportional to"
-        " the effect and identical in all blocks, so it does not appear in the residuals of the"
-        " linear model. The standard deviation of this error was estimated from 64 samples of"
-        " the prior of the run, scaled by the local power of the acquired effect above noise."
-        " The probability of a wrong sign was computed from this standard deviation and the"
-        " variance of the linear model.\n"
+        f"Reconstruction error in {setting('series_name')} is proportional to the effect and"
+        " identical in all blocks, so it is not included in the residuals of the linear model."
+        " The standard deviation of the reconstruction error was therefore estimated from 64"
+        " samples from the prior distribution of the run, scaled by the local power of the"
+        " acquired effect above noise. For each voxel, the probability that the effect has the"
+        " wrong sign was computed from this standard deviation and from the variance in the"
+        " linear model.\n"
     ),
     keep={"error_maps": Keep(among=stored_maps, varies=OF_CONTRAST)},
     cost=Cost(always=4.0, high=4.0),

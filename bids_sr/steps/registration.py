@@ -92,7 +92,7 @@ _KEPT_PAIR = {
 
 def _slices_text(setting: Lookup) -> str:
     """Return what was done across slices besides truncating k-space in plane, or ""."""
-    return "" if setting("factor")[2] == 1 else " in plane and slices averaged"
+    return "" if setting("factor")[2] == 1 else " in plane and averaging slices"
 
 
 @step(
@@ -101,10 +101,11 @@ def _slices_text(setting: Lookup) -> str:
     memory=Need(always=0.06),
     keep=_KEPT_PAIR,
     text=lambda setting: (
-        "The T2*-weighted pair was registered rigidly by mutual information in ANTs [@ants] and"
-        " then by Gauss-Newton on intensities, with the k-space of the high-resolution image"
-        f" truncated{_slices_text(setting)}; if the images were misaligned, the high-resolution"
-        " image was interpolated once."
+        "The high- and low-resolution T2*-weighted images (T2* pair) were coregistered with a"
+        " rigid transform that maximizes mutual information in ANTs [@ants]. This transform was"
+        " refined by Gauss-Newton minimization of intensity differences, after downsampling the"
+        f" high-resolution image by truncating its k-space{_slices_text(setting)}. If the images"
+        " were misaligned, the high-resolution image was resampled with a single interpolation."
     ),
     cost=Cost(always=0.2, low=35.0),
 )
@@ -272,7 +273,8 @@ def mask_bold(
 @step(
     makes=("roi_bold", "roi_bold_hr", "region_facts"),
     part=Part.PREPROCESSING,
-    text="The region of interest was resampled to the BOLD by a single, concatenated transform.",
+    text="The region of interest was resampled to the BOLD grid in a single step, with all"
+    " transforms concatenated.",
     memory=Need(always=0.03, t1w=0.010, high=0.0),
     keep={
         "roi_bold": Keep(
@@ -461,9 +463,9 @@ def maps_to_spaces(
     makes="surfaces",
     part=Part.ANATOMY,
     text=(
-        "The vertices of fsaverage, 10,242 per hemisphere as included in nilearn [@nilearn], were"
-        " mapped to the surfaces of the participant by spherical registration, if available, and"
-        " otherwise transformed to the T1-weighted image via MNI152.\n"
+        "The vertices of fsaverage (10,242 per hemisphere, as included in nilearn [@nilearn])"
+        " were mapped to the surfaces of the participant with the spherical registration, if"
+        " available. Otherwise, they were transformed to the T1w image via MNI152 space.\n"
     ),
     memory=_SURFACES,
     cost=Cost(always=3.0),
@@ -508,9 +510,9 @@ def place_fsaverage(
     makes="surface_maps",
     part=Part.MAPS,
     text=lambda setting: (
-        "Maps were also averaged across the cortical ribbon of"
-        f" {setting('space_entities')['space']} by nilearn [@nilearn], at ten depths from the"
-        " white to the pial surface, each by one linear interpolation.\n"
+        f"Maps were also projected to the {setting('space_entities')['space']} surface with"
+        " nilearn [@nilearn], by averaging samples at ten depths between the white and the pial"
+        " surface, each obtained with one linear interpolation.\n"
     ),
     memory=_SURFACES,
     keep={"surface_maps": Keep(among=stored_maps)},
@@ -580,13 +582,13 @@ def text_of_registration(*, to_t1w: bool, to_pair: bool) -> str:
     `to_pair`: whether the run is registered to the high-resolution T2*w image here. The text is
     empty for neither.
     """
-    others = ["to the T1-weighted brain"] if to_t1w else []
+    others = ["to the skull-stripped T1w image"] if to_t1w else []
     others += ["to the high-resolution T2*-weighted image"] if to_pair else []
     if not others:
         return ""
     return (
-        f"The boldref was registered rigidly {enumerated(others)} by mutual information in"
-        " ANTs [@ants]."
+        f"The boldref was coregistered {enumerated(others)} with rigid transforms that maximize"
+        " mutual information in ANTs [@ants]."
     )
 
 
@@ -594,17 +596,18 @@ def text_of_imported_registration(origin: str, files: Collection[str]) -> str:
     """Sentence of the methods text on an imported mask or registration; empty for neither."""
     imported = {
         "the brain mask of the run": "bold_mask",
-        "the registration to the T1-weighted image": "boldref2t1w_xfm",
+        "the registration to the T1w image": "boldref2t1w_xfm",
     }
     found = " and ".join(words for words, name in imported.items() if name in files)
-    return f"Taken over from {origin} [@fmriprep]: {found}." if found else ""
+    verb = "were" if " and " in found else "was"
+    return f"For each run, {found} {verb} taken from {origin} [@fmriprep]." if found else ""
 
 
 def spaces_text(spaces: Sequence[str]) -> str:
     """What the methods text says of the spaces of the results."""
     return (
         f"The super-resolved series and the maps were also resampled to {enumerated(spaces)}. For"
-        " the series, the registrations and the head motion of each volume were concatenated and"
-        " applied in a single cubic spline interpolation of the super-resolved volume. Maps were"
-        " interpolated linearly.\n"
+        " the series, the registration and head-motion transforms of each volume were"
+        " concatenated and applied to the super-resolved volume with a single cubic spline"
+        " interpolation. Maps were resampled with linear interpolation.\n"
     )

@@ -48,39 +48,41 @@ _Align = Literal["rigid", "affine", "nonlinear", "template-rigid", "template", "
 _Scale = Literal["percentile", "range"]
 _Scans = tuple[list[Map], list[Map], list[Map], Mask, Mask, Facts]
 _TO_TEMPLATE = (
-    "aligned to the high-resolution {} scan, and this scan to the template, by %s that maximize"
-    " mutual information in ANTs [@ants], cropped to the template's intracranial volume"
+    "aligned to the high-resolution {} scan, which was aligned to the template, with %s that"
+    " maximize mutual information in ANTs [@ants]; cropped to the intracranial volume of the"
+    " template;"
 )
 _ALIGNED = {
     "rigid": (
-        "aligned rigidly to the high-resolution {} scan by mutual information in ANTs [@ants]"
+        "aligned to the high-resolution {} scan with a rigid transform that maximizes mutual"
+        " information in ANTs [@ants]"
     ),
     "affine": (
-        "aligned to the high-resolution {} scan by an affine transform that maximizes mutual"
+        "aligned to the high-resolution {} scan with an affine transform that maximizes mutual"
         " information in ANTs [@ants]"
     ),
     "nonlinear": (
-        "aligned to the high-resolution {} scan by an affine transform and a symmetric deformation"
-        " that maximize mutual information in ANTs [@ants]"
+        "aligned to the high-resolution {} scan with an affine transform and a symmetric"
+        " deformation that maximize mutual information in ANTs [@ants]"
     ),
     "template-rigid": _TO_TEMPLATE % "rigid transforms",
     "template": _TO_TEMPLATE % "affine transforms",
     # the step to the template maximizes another metric than mutual information
     "template-warp": (
-        "aligned to the high-resolution {} scan, and this scan to the template, by affine"
-        " transforms and symmetric deformations in ANTs [@ants], cropped to the template's"
-        " intracranial volume"
+        "aligned to the high-resolution {} scan, which was aligned to the template, with affine"
+        " transforms and symmetric deformations in ANTs [@ants]; cropped to the intracranial"
+        " volume of the template;"
     ),
 }
 
 
 _SCALED = {
     "percentile": (
-        "were scaled linearly to the range from 0 to 1, with equal means in the brain at both"
-        " resolutions"
+        "were scaled linearly to the range from 0 to 1, such that the mean intensity in the brain"
+        " was the same at both resolutions"
     ),
     "range": (
-        "of each scan were scaled linearly from its minimum and maximum to the range from 0 to 1"
+        "of each scan were scaled linearly to the range from 0 (minimum) to 1 (maximum)"
         " [@attention_unet]"
     ),
 }
@@ -119,26 +121,31 @@ def _text_of_preparation(setting: Lookup) -> str:
     first, contrasts = suffixes[0], " and ".join(suffixes)
     aligned = _ALIGNED[setting("anat_align")].format(first)
     trilinear = (
-        " For trilinear interpolation, low-resolution scans were aligned with FSL FLIRT"
-        " [@flirt] by the correlation ratio."
+        " For trilinear interpolation, low-resolution scans were aligned with FSL FLIRT [@flirt]"
+        " and the correlation ratio cost function."
     )
     return (
-        f"The {contrasts} scans of both resolutions were {_corrected(setting)}, {aligned} and"
-        f" each interpolated once. The brain was {_extracted(setting)}, and intensities"
+        f"The high- and low-resolution {contrasts} scans were {_corrected(setting)}, {aligned}"
+        f" and resampled with a single interpolation. The brain was {_extracted(setting)}."
+        " Intensities"
         f" {_SCALED[setting('anat_scale')]}.{trilinear * (setting('anat_tools') == 'fsl')}"
     )
 
 
 def _corrected(setting: Lookup) -> str:
-    bias = "FAST of FSL [@fast]" if setting("anat_tools") == "fsl" else "N4 [@n4]"
+    bias = "FSL FAST [@fast]" if setting("anat_tools") == "fsl" else "N4 [@n4]"
     return f"corrected for intensity non-uniformity with {bias}"
 
 
 def _extracted(setting: Lookup) -> str:
     by_fsl = setting("anat_tools") == "fsl"
-    brain = "extracted with BET2 of FSL [@bet]" if by_fsl else "taken from the template's mask"
+    brain = (
+        "extracted with FSL BET2 [@bet]"
+        if by_fsl
+        else "extracted with the brain mask of the template"
+    )
     if setting("anat_mask") == "intracranial":
-        brain += " and dilated by 6 mm"
+        brain += ", dilated by 6 mm"
     return brain
 
 
@@ -295,8 +302,8 @@ def _emptied(folder: Path) -> Path:
     makes=("fine_scans", "scan_mask", "scan_brain", "scan_facts"),
     part=Part.ANATOMY,
     text=lambda setting: (
-        "High-resolution scans of participants without low-resolution scans were prepared in the"
-        " same way."
+        "High-resolution scans of participants without low-resolution scans were preprocessed in"
+        " the same way."
     ),
     memory=PREPARE_SCANS,
     keep={"fine_scans": Keep(), "scan_mask": _KEEP_MASK},
@@ -357,9 +364,7 @@ def prepare_control(
 
 
 _SCALED_ALONE = {
-    "percentile": (
-        "were scaled linearly to the range from 0 to 1 (the 99.9th percentile of the brain)"
-    ),
+    "percentile": ("were scaled linearly, such that the 99.9th percentile of the brain was 1"),
     "range": _SCALED["range"],
 }
 
@@ -378,16 +383,16 @@ def _text_of_lowres(setting: Lookup) -> str:
     size = " × ".join(f"{mm:g}" for mm in setting("grid_mm"))
     around = "the template's brain" if align.startswith("template") else "this scan"
     trilinear = (
-        " For their trilinear interpolation, they were aligned with FLIRT of FSL [@flirt] by the"
-        " correlation ratio."
+        " For trilinear interpolation, these scans were aligned with FSL FLIRT [@flirt] and the"
+        " correlation ratio cost function."
     )
     return (
         f"The {enumerated(suffixes)} scans of participants without high-resolution scans were"
-        f" {_corrected(setting)}, {aligned} and each interpolated once to a grid around {around}"
-        f" with the voxel size of the model ({size} mm). Their brain was {_extracted(setting)},"
-        f" and their intensities {_SCALED_ALONE[setting('anat_scale')]}. These participants have"
-        f" no measured scan to compare with."
-        f"{trilinear * (setting('anat_tools') == 'fsl')}"
+        f" {_corrected(setting)}, {aligned} and resampled with a single interpolation to a grid"
+        f" around {around} with the voxel size of the model ({size} mm). The brain was"
+        f" {_extracted(setting)}. Intensities {_SCALED_ALONE[setting('anat_scale')]}. For these"
+        " participants, accuracy was not measured because there are no measured high-resolution"
+        f" scans.{trilinear * (setting('anat_tools') == 'fsl')}"
     )
 
 
@@ -520,13 +525,15 @@ def untrained_slices(
 
 def _together(setting: Lookup) -> str:
     name = setting("method")
-    return f"{name} super-resolves all contrasts together, as channels, slice by slice."
+    return (
+        f"The network {name} super-resolved all contrasts together (as channels), slice by slice."
+    )
 
 
 def _training_scans(setting: Lookup, heads: str) -> str:
     if setting("train_on") == "others":
-        return f"pairs of scans of {heads} other participants"
-    return "the participant's own pairs of scans"
+        return f"pairs of high- and low-resolution scans from {heads} other participants"
+    return "the participant's own pairs of high- and low-resolution scans"
 
 
 def _text_of_network(setting: Lookup) -> str:
@@ -679,14 +686,15 @@ def _by_fast(setting: Lookup) -> bool:
 
 def _text_of_measures(setting: Lookup) -> str:
     fast = (
-        " Tissues for the quality metrics were segmented with FAST of FSL [@fast] in the"
-        " brain-extracted high-resolution T1w scan."
+        " For the image quality metrics, tissues were segmented in the brain-extracted"
+        " high-resolution T1w scan with FSL FAST [@fast]."
     )
     return (
-        "Images were compared with the measured scans by error, PSNR and SSIM in slices that were"
-        " not used for training, by image quality metrics, by tissues segmented with Atropos"
-        f" [@ants], and by CSF, veins, pial layer and white-matter hyperintensities"
-        f" [@attention_unet].{fast * _by_fast(setting)}"
+        "Super-resolved and interpolated scans were compared with the measured scans in slices"
+        " that were not used for training. The comparison included error metrics, peak"
+        " signal-to-noise ratio (PSNR), structural similarity (SSIM), image quality metrics,"
+        " tissues segmented with Atropos [@ants], and segmentations of CSF, veins, pial layer and"
+        f" white-matter hyperintensities [@attention_unet].{fast * _by_fast(setting)}"
     )
 
 
@@ -857,8 +865,8 @@ def _likely_lesions(file: Path | None, grid: Volume, facts: Mapping[str, object]
     part=Part.EVALUATION,
     memory=MEASURE_SCANS,
     text=(
-        "Tissue volumes of participants without low-resolution scans were measured in each"
-        " session; they show how much volumes vary over time [@attention_unet]."
+        "For participants without low-resolution scans, tissue volumes were measured in each"
+        " session to assess the variability of volumes over time [@attention_unet]."
     ),
     keep=_KEEP_MEASURES,
     cost=lambda setting: Cost(always=10.0, high=12.0 * len(setting("suffixes"))),

@@ -45,7 +45,7 @@ _SAMPLE_MM = 1.0  # of a finer image, before it is averaged over the voxels of t
 
 
 def _undone(corrected: bool) -> str:
-    return f"head motion{' and susceptibility distortion together' if corrected else ''}"
+    return f"head motion{' and susceptibility distortion' if corrected else ''}"
 
 
 def series_text(names: Sequence[str], corrected: bool, thinner: bool = False) -> str:
@@ -66,12 +66,12 @@ def series_text(names: Sequence[str], corrected: bool, thinner: bool = False) ->
         Paragraph of the methods section.
     """
     listed = [f"{BASELINES[name]} ({name})" for name in names if name in BASELINES]
-    baselines = f" Baselines: {'; '.join(listed)}." if listed else ""
+    baselines = f" The following baselines were computed: {'; '.join(listed)}." if listed else ""
     if baselines and thinner:
-        baselines += " Across slices, cubic splines were used instead of zero filling."
+        baselines += " Across slices, cubic spline interpolation was used instead of zero filling."
     return (
-        "All other series were resampled to the high-resolution grid by a single interpolation"
-        f" per volume, which also corrected {_undone(corrected)}.{baselines}\n"
+        "All other series were resampled to the high-resolution grid with a single interpolation"
+        f" per volume, which also corrected for {_undone(corrected)}.{baselines}\n"
     )
 
 
@@ -82,10 +82,11 @@ def _own_text(setting: Lookup) -> str:
         return ""
     if method_of_series(name).trained_on == "series":
         return (
-            "The signal change of the zero-filled series was estimated in the frame of the"
-            " boldref, and its part outside the acquired band of k-space was added.\n"
+            "For this method, the signal change of the zero-filled series was estimated in the"
+            " space of the boldref, and the part of the estimate outside the acquired band of"
+            " k-space was added to the zero-filled series.\n"
         )
-    return f"{name} was applied to each volume on its acquired grid.\n"
+    return f"The method {name} was applied to each volume on its acquired grid.\n"
 
 
 def _of_raw(setting: Lookup) -> dict[str, object]:
@@ -168,7 +169,7 @@ def _cost(setting: Lookup) -> Cost:
     part=Part.PREPROCESSING,
     memory=SERIES,
     text=lambda setting: (
-        "The acquired series was resampled once on its own grid to correct"
+        "The acquired series was resampled once on its own grid to correct for"
         f" {_undone(bool(setting('readout')))}."
     ),
     keep={"preproc": Keep({"desc": RAW, "suffix": "bold"}, _of_raw, level="minimal")},
@@ -358,8 +359,8 @@ def _guide(
     keep={"series": Keep(_entities, _kept, level=_level)},
     text=(
         "The measured high-resolution series was processed with the same slice-timing correction,"
-        " head-motion transforms, single interpolation, mask and model as the tested series;"
-        " nothing was estimated from it.\n"
+        " head-motion transforms, single interpolation, mask and model as the tested series. No"
+        " parameters were estimated from the measured series.\n"
     ),
     cost=Cost(volumes=0.05),
 )
@@ -429,12 +430,11 @@ def placebos_text(names: Sequence[str]) -> str:
     Sentence of the methods text; empty without placebos.
     """
     changed = {
-        "Mirror": "variance maps mirrored left to right",
-        "Shift": "variance maps shifted",
+        "Mirror": "left-right mirrored variance maps",
+        "Shift": "shifted variance maps",
     }
     changed["T1w"] = (
-        "a network trained on the T1-weighted image and its k-space-truncated copy instead of the"
-        " pair"
+        "a network trained on the T1w image and its k-space-truncated copy instead of the T2* pair"
     )
     repeated: dict[str, list[str]] = {}
     for name in names:

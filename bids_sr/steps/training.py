@@ -119,18 +119,34 @@ def network_text(
     method, recipe = get_method(setting("method")), setting("recipe")
     if is_given(setting):
         return _given_text(setting, method, cards, sources, unfinished)
-    what = method.described(recipe)
+    what = _with_article(method.described(recipe))
     if not cards:
         minutes = setting("max_train_minutes")
         plan = planned_sentences(method, recipe, features=features, minutes=minutes)
         return (
-            f"With recipe {recipe_name(method, recipe)}, the network {method.name} will be trained"
-            f" on {data}: {what}. {plan}"
+            f"The network {method.name} will be trained on {data} with the recipe"
+            f" {recipe_name(method, recipe)}. This network is {what}. {plan}"
         ).strip() + text_of_changes(setting)
     return (
-        f"The network {method.name} was trained on {data}: {what}."
+        f"The network {method.name} was trained on {data}. This network is {what}."
         f" {training_sentences(cards)}{_unfinished_text(unfinished)}"
     )
+
+
+_WITHOUT_ARTICLE = frozenset({"a", "an", "the", "two", "three", "ten", "li", "resnet3d"})
+"""First words of descriptions of networks that need no article."""
+
+
+def _with_article(phrase: str) -> str:
+    """Return a noun phrase with an indefinite article, unless its first word forbids one.
+
+    >>> [_with_article(text) for text in ("attention U-Net", "U-Net", "the network of tv")]
+    ['an attention U-Net', 'a U-Net', 'the network of tv']
+    """
+    first = phrase.split()[0]
+    if first in _WITHOUT_ARTICLE:
+        return phrase
+    return f"{'an' if first[0] in 'aeio' or first == 'SRGAN' else 'a'} {phrase}"
 
 
 def _given_text(
@@ -146,17 +162,17 @@ def _given_text(
     files = f"file {enumerated(names)}" if len(names) == 1 else f"files {enumerated(names)}"
     of_file = f" ({files})" if names else ""
     recipes = {card.recipe for card in cards}
-    what = method.described(recipes.pop()) if len(recipes) == 1 else method.about
+    what = _with_article(method.described(recipes.pop()) if len(recipes) == 1 else method.about)
     network = f"A previously trained network, {method.name}{of_file},"
     if not cards:
-        return f"{network} will be used: {what}."
+        return f"{network} will be used. This network is {what}."
     says = (
-        "According to its card, it was"
+        "According to its model card, the network was"
         if len(cards) == 1
-        else "According to their cards, each was"
+        else "According to their model cards, the networks were"
     )
     return (
-        f"{network} was used: {what}. {says} trained on {data_text(cards)}."
+        f"{network} was used. This network is {what}. {says} trained on {data_text(cards)}."
         f" {training_sentences(cards)}{_unfinished_text(unfinished)}"
     )
 
@@ -230,21 +246,24 @@ def _variance_text(setting: Lookup) -> str:
         named = setting("pretrained")
         file = "" if named is None else f", file {Path(str(named)).name}"
         return (
-            f"Variance maps of another run ({method.name}{file}) were used for super-resolution."
+            "Super-resolution was performed with variance maps from another run"
+            f" ({method.name}{file})."
         )
     method_text = method.own_text(setting("recipe")) or f"given by {method.about}"
     exemplars = (
-        " The components of the calibration were included in the prior as local covariance, with"
-        " a weight determined by how well they predicted the outermost fifth of the acquired"
-        " k-space in held-out halves from the remaining k-space. The same prediction was used to"
-        " refine their registration. They were omitted if they did not improve it."
+        " The components of the calibration run were included in the prior as local covariance."
+        " Their weight was determined by how accurately the outermost fifth of the acquired"
+        " k-space was predicted from the remaining k-space in held-out halves of the run. The"
+        " same prediction was used to refine the registration of the calibration run. If the"
+        " components did not improve the prediction, they were omitted."
     )
     return (
-        f"{series_name(method.name)} estimated the signal change outside the acquired band of"
-        f" k-space with a Gaussian prior {method_text}. The method was applied only if the"
-        " variance map of each half of the run, tested on the run downsampled once more, reduced"
-        " the error of zero filling in the other half. Otherwise the run was zero"
-        f" filled.{exemplars if method.calibrated and setting('calibrated') else ''}"
+        f"With {series_name(method.name)}, the signal change outside the acquired band of k-space"
+        f" was estimated with a Gaussian prior {method_text}. To test whether this method was"
+        " applicable, the run was downsampled by the super-resolution factor and reconstructed"
+        " with variance maps from one half of the run. The method was applied only if the error"
+        " in the other half of the run was lower than with zero filling. Otherwise, the run was"
+        f" zero filled.{exemplars if method.calibrated and setting('calibrated') else ''}"
     )
 
 
@@ -596,9 +615,10 @@ def _weight(model: LoadedModel, data: "RunData") -> Volume:
     part=Part.PAIR,
     memory=Need(always=0.12, high=0.25),
     text=(
-        "A second pair of T2*-weighted images of the same participant, not used for training, was"
-        " super-resolved from its low-resolution image and compared with its high-resolution"
-        " image; intervals were computed by resampling slices."
+        "Image quality was tested on a second pair of T2*-weighted images of the same"
+        " participant, which was not used for training. The low-resolution image was"
+        " super-resolved and compared with the high-resolution image. Confidence intervals were"
+        " computed by resampling slices."
     ),
     cost=Cost(always=2.0),
 )

@@ -861,13 +861,13 @@ def _every_step() -> Iterator[tuple[str, Step[..., Any]]]:
 
 
 IN_ORDER = (
-    "T1-weighted image was",
+    "T1-weighted (T1w) image was",
     "pair of T2*-weighted images",
-    "Rigid head motion",
+    "Head-motion parameters",
     "acquired series was resampled",
-    "Confounds were",
+    "following confounds were",
     "All other series were resampled",
-    "Baselines:",
+    "following baselines were",
     "with a Gaussian prior",
     "was mapped in all series",
     "split into two halves",
@@ -896,7 +896,7 @@ def test_the_methods_text_cites_what_exists_says_nothing_twice_and_follows_the_p
     assert (
         text.count("aseline")
         <= text.count("All other series were resampled")
-        == text.count("Baselines:")
+        == text.count("following baselines were")
     )
     places = [text.index(words) for words in IN_ORDER if words in text]
     assert places == sorted(places)
@@ -908,17 +908,17 @@ def test_the_methods_text_cites_what_exists_says_nothing_twice_and_follows_the_p
         (
             _echoes,
             ("--echo-idx", "2"),
-            "Only echo 2 of the multi-echo run was used.",
-            "were combined",
+            "Only echo 2 of the multi-echo run was analyzed.",
+            "were optimally combined",
         ),
-        (_echoes, (), "were combined", "white matter"),
+        (_echoes, (), "were optimally combined", "white matter"),
         (
             _interleaved_slices,
             ("--ignore", "slicetiming"),
-            "Slice timing was not corrected.",
-            "Slice timing was corrected",
+            "Slice-timing correction was not performed.",
+            "Slice-timing correction was performed",
         ),
-        (_interleaved_slices, (), "Slice timing was corrected", "was not corrected"),
+        (_interleaved_slices, (), "Slice-timing correction was performed", "was not performed"),
     ],
 )
 def test_the_methods_text_says_what_was_done_and_nothing_else(

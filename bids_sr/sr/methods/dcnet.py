@@ -36,9 +36,9 @@ _FAST = replace(
 )
 
 _NETWORK = (
-    "a small data-consistent network, trained on a low- and a high-resolution image of the same"
-    " head, as proposed for fMRI [@stss_srfmri]; the network works on the acquired grid and"
-    " predicts only the unmeasured band of k-space"
+    "a small data-consistent network that is trained on a low- and a high-resolution image of the"
+    " same head, as proposed for fMRI [@stss_srfmri]; it operates on the acquired grid and"
+    " predicts only the part of k-space that was not acquired"
 )
 
 METHOD = Method(

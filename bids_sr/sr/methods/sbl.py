@@ -9,15 +9,16 @@ METHOD = Method(
     variance=VarianceRecipe(),
     name="sbl",
     reference="sparse_bayes",
-    summary="sparse Bayesian learning, stopped early: prior SD maps from the acquired data",
+    summary="sparse Bayesian learning with few iterations and with prior SD maps of the acquired"
+    " run",
     placebos=PLACEBOS_OF_A_RUN,
     costs={"fast": Cost(always=2.0, low=200.0, volumes=0.005, series=0.08)},
     calibrated=True,
     text={
         "any": (
-            "whose variances were estimated by a few smoothed steps that increase the marginal"
-            " likelihood of the run's temporal components below 0.1 Hz, after sparse Bayesian"
-            " learning [@sparse_bayes]"
+            "in a variant of sparse Bayesian learning [@sparse_bayes]. The variances of this"
+            " prior were estimated in a few smoothed iterations that increase the marginal"
+            " likelihood of the temporal components of the run below 0.1 Hz"
         )
     },
 )

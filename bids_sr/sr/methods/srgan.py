@@ -95,8 +95,8 @@ METHOD = Method(
     recipes={"fast": _FAST, "paper": _PAPER, "paper-mse": _PAPER_MSE},
     reference="stss_srfmri",
     summary=(
-        "SRGAN, trained slice by slice on the participant's own T2*-weighted image pair; a small"
-        " SRGAN with --recipe fast"
+        "SRGAN (generative adversarial network), trained slice by slice on the participant's own"
+        " pair of T2*-weighted images; with --recipe fast, a smaller network"
     ),
     placebos=PLACEBOS_OF_A_PAIR,
     # `fast` from steps at two sizes beside those of dcnet, whose costs are of whole runs; the

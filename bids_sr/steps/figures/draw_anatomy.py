@@ -57,10 +57,12 @@ def summarize_subject(*, subject_facts: Mapping[str, object]) -> Content:
         subtitle="Brain mask and tissues",
         tab="Brain mask and tissues",
         caption=(
-            "Bias-corrected T1w image; outlines of the brain mask, of tissue probabilities at .5,"
-            " and (light blue) of the region of interest, unless it is the whole brain."
+            "Bias-corrected T1w image with outlines of the brain mask and of the tissue"
+            " probability maps (threshold .5). If the region of interest is not the whole brain,"
+            " it is outlined in light blue."
         ),
-        missing="brain mask and tissues (no T1w image, or the step did not finish)",
+        missing="brain mask and tissues (this figure requires a T1w image and a completed"
+        " segmentation)",
     ),
     memory=Need(always=0.02, t1w=0.029, high=0.0),
     cost=Cost(always=0.7, t1w=0.5),
@@ -104,8 +106,8 @@ def draw_brain(
         subtitle="T1w to the template",
         tab="T1w to the template",
         caption=(
-            "Top: template. Middle: T1w image before registration (scanner coordinates). Bottom:"
-            " T1w image after normalization. Outlines are from the template."
+            "Top: template. Middle: T1w image before registration, in scanner space. Bottom: T1w"
+            " image after spatial normalization. The outlines were computed from the template."
         ),
         missing="T1w to template",
     ),
@@ -134,8 +136,10 @@ def draw_normalization(
         suffix=PAIR,
         subtitle="Training images (T2* pair)",
         tab="Images",
-        caption="Top: low resolution. Bottom: high resolution. Both as used for training.",
-        missing="T2* pair and its registration (no pair, or the step did not finish)",
+        caption="Top: low-resolution image. Bottom: high-resolution image. Both images are shown"
+        " as they were used for training.",
+        missing="T2* pair and its registration (these figures require a T2* pair and a completed"
+        " registration)",
     ),
     Shown(
         "pairreg",
@@ -145,9 +149,9 @@ def draw_normalization(
         subtitle="Registration of the T2* pair",
         tab="T2* pair",
         caption=(
-            "Top: low-resolution image. Middle: high-resolution image before registration (scanner"
-            " coordinates). Bottom: high-resolution image after registration. Outlines are from"
-            " the low-resolution image."
+            "Top: low-resolution image. Middle: high-resolution image before registration, in"
+            " scanner space. Bottom: high-resolution image after registration. The outlines were"
+            " computed from the low-resolution image."
         ),
     ),
     Shown(
@@ -202,7 +206,7 @@ def draw_pair(
         "registration",
         html=True,
         tab="Values",
-        missing="values of the run's registrations",
+        missing="registration metrics of the run",
     ),
 )
 def show_registration(registration: Facts) -> Content:
@@ -220,10 +224,12 @@ def show_registration(registration: Facts) -> Content:
         subtitle="boldref to T1w",
         tab="BOLD to T1w",
         caption=(
-            "Top: T1w image. Middle: boldref (mean of the run) before registration (scanner"
-            " coordinates). Bottom: boldref after registration. Outlines are from the T1w image."
+            "Top: T1w image. Middle: boldref (mean of the run) before registration, in scanner"
+            " space. Bottom: boldref after registration. The outlines were computed from the T1w"
+            " image."
         ),
-        missing="boldref to T1w (no T1w image, or the step did not finish)",
+        missing="registration of the boldref to the T1w image (this figure requires a T1w image"
+        " and a completed registration)",
     ),
     memory=Need(always=0.03, t1w=0.020, high=0.0),
     cost=Cost(always=0.4, t1w=0.27),
@@ -246,10 +252,10 @@ def draw_coregistration(
 
     grid = display_grid(t1w_mask)
     inside = onto(t1w_mask, *grid)
-    lines = [Outline(name="brain mask of T1w", image=inside, color=RED)]
+    lines = [Outline(name="T1w brain mask", image=inside, color=RED)]
     if t1w_tpms and len(t1w_tpms) > 1:
         lines.append(
-            Outline(name="white matter of T1w", image=onto(t1w_tpms[1], *grid), color=PURPLE)
+            Outline(name="T1w white matter", image=onto(t1w_tpms[1], *grid), color=PURPLE)
         )
     before, after = onto(boldref, *grid), onto(boldref, *grid, boldref2t1w_xfm[0])
     brain = binary(inside)
@@ -266,11 +272,12 @@ def draw_coregistration(
         subtitle="High-resolution T2* to the boldref",
         tab="T2* to BOLD",
         caption=(
-            "Top: boldref. Middle: high-resolution T2*-weighted image before registration (scanner"
-            " coordinates). Bottom: T2*-weighted image after registration. Outlines are from the"
-            " boldref."
+            "Top: boldref. Middle: high-resolution T2*-weighted image before registration, in"
+            " scanner space. Bottom: high-resolution T2*-weighted image after registration. The"
+            " outlines were computed from the boldref."
         ),
-        missing="High-resolution T2* to the boldref (no pair, or the step did not finish)",
+        missing="registration of the high-resolution T2* image to the boldref (this figure"
+        " requires a T2* pair and a completed registration)",
     ),
 )
 def draw_guide(
@@ -305,10 +312,11 @@ def draw_guide(
         subtitle="Calibration to the boldref",
         tab="Calibration to BOLD",
         caption=(
-            "Top: boldref. Middle: mean of the calibration (short run at the high resolution)"
-            " before registration (scanner coordinates). Bottom: mean of the calibration after"
-            " registration. Outlines are from the boldref. If they do not fit after registration,"
-            " calibration and run differ in distortion."
+            "Top: boldref. Middle: mean of the calibration run (a short run at the high"
+            " resolution) before registration, in scanner space. Bottom: mean of the calibration"
+            " run after registration. The outlines were computed from the boldref. If the"
+            " outlines do not match the registered image, the two runs differ in susceptibility"
+            " distortion."
         ),
     ),
     Shown("calibrationfacts", "registration", html=True, tab="Calibration values"),
@@ -356,7 +364,7 @@ def draw_calibration(
         "control",
         suffix=SCANS,
         html=True,
-        missing="volumes of the structural scans (a step did not finish)",
+        missing="volumes of the structural scans (a required step did not finish)",
     ),
     cost=Cost(always=0.5),
 )
@@ -372,8 +380,8 @@ def draw_control(scan_metrics: Rows, scan_facts: Facts, *, session: str) -> Cont
 
     title = f"Session {session}: tissue volumes" if session else "Tissue volumes"
     note = (
-        f"{title}. No low-resolution scan was super-resolved: the group level shows how volumes"
-        " change over the sessions of participants."
+        f"{title}. This session has no low-resolution scans to super-resolve. For changes in"
+        " tissue volume between sessions, see the group page."
     )
     positions = {
         f"Position relative to the first scan ({scan_facts['align']})": scan_facts["offsets"]
@@ -393,9 +401,9 @@ def draw_control(scan_metrics: Rows, scan_facts: Facts, *, session: str) -> Cont
         "lowresslice",
         "lowres",
         suffix=SCANS,
-        subtitle="One slice of each contrast, input and super-resolved",
+        subtitle="Input and super-resolved scans of each contrast: one slice",
         caption=(
-            "A slice of the model's orientation. Inputs are the scans as acquired, aligned and"
+            "Slice in the same orientation as the training slices. Input scans were aligned and"
             " interpolated once (linear, bspline) to the voxel size of the model."
         ),
     ),
@@ -403,8 +411,8 @@ def draw_control(scan_metrics: Rows, scan_facts: Facts, *, session: str) -> Cont
         "lowrescoronal",
         "lowres",
         suffix=SCANS,
-        subtitle="Middle coronal plane of each contrast, input and super-resolved",
-        caption="The same in the middle coronal plane.",
+        subtitle="Input and super-resolved scans of each contrast: middle coronal plane",
+        caption="Same as the previous figure, for the middle coronal plane.",
     ),
     Shown("lowresfacts", "structural", suffix=SCANS, html=True, place=2, tab="Positions"),
     memory=Need(always=0.1, scans=0.10),
@@ -432,10 +440,11 @@ def draw_lowres(
 
     title = f"Session {session}. " if session else ""
     note = (
-        f"{title}Low-resolution scans only: {', '.join(suffixes_of(coarse_scans))}. They were"
-        " super-resolved by a model that was trained on other scans. There is no measured"
-        " high-resolution scan, so accuracy is unknown: a network can add detail that does not"
-        " exist. Compare each scan with its input."
+        f"{title}This session has only low-resolution scans"
+        f" ({', '.join(suffixes_of(coarse_scans))}), which were super-resolved with a model"
+        " trained on other scans. Accuracy is unknown because there is no measured"
+        " high-resolution scan. A network can add detail that does not exist, so compare each"
+        " super-resolved scan with its input."
     )
     yield Drawn("lowresscans", render("note", "note", note))
     series = {
@@ -445,7 +454,7 @@ def draw_lowres(
     index = _shown_slice(scan_mask.data, ())
     yield Drawn("lowresslice", scans_figure(series, {}, scan_mask, index))
     yield Drawn("lowrescoronal", scans_figure(series, {}, scan_mask, None))
-    positions = f"Position against the first scan ({scan_facts['align']})"
+    positions = f"Position relative to the first scan ({scan_facts['align']})"
     yield Drawn("lowresfacts", facts_html({positions: scan_facts["offsets"]}))
 
 
@@ -455,20 +464,20 @@ def draw_lowres(
         "result",
         suffix=SCANS,
         html=True,
-        missing="result of the structural scans (a step did not finish)",
+        missing="results of the structural scans (a required step did not finish)",
     ),
     Shown(
         "scans",
         "result",
         suffix=SCANS,
-        subtitle="One slice of each contrast in all series",
+        subtitle="All series of each contrast: one slice",
         caption=(
-            "A slice that was not used to train any model. Scans were aligned, interpolated once"
-            " and"
-            " scaled to the same mean within the brain. Last column: the last method minus the"
-            " measured scan (red: too bright). A method that was trained on the same participant"
-            " may have learned details of this participant; only other participants show how well"
-            " the method generalizes."
+            "Slice that was not used for training any model. Scans were aligned, interpolated"
+            " once and scaled to the same mean intensity in the brain. Last column: difference"
+            " between the last method and the measured scan (red: super-resolved scan too"
+            " bright). A method that was trained on the same participant may have learned"
+            " anatomical details of this participant. How well the method generalizes can only be"
+            " assessed in other participants."
         ),
         missing="slice of each contrast",
     ),
@@ -476,10 +485,11 @@ def draw_lowres(
         "scanscoronal",
         "result",
         suffix=SCANS,
-        subtitle="Middle coronal plane of each contrast in all series",
+        subtitle="All series of each contrast: middle coronal plane",
         caption=(
-            "The same in the middle coronal plane. It crosses all axial slices: with --train-on"
-            " own, the network was trained on four of five of them."
+            "Same as the previous figure, for the middle coronal plane. This plane crosses all"
+            " axial slices. With --train-on own, the network was trained on four fifths of these"
+            " slices."
         ),
         missing="coronal plane of each contrast",
     ),
@@ -487,12 +497,13 @@ def draw_lowres(
         "scanmasks",
         "result",
         suffix=SCANS,
-        subtitle="Lesions and tissue classes of input, super-resolved and measured scans",
+        subtitle="Lesions and tissue classes in input, super-resolved and measured scans",
         caption=(
-            "FLAIR. Second row: white-matter hyperintensities of each scan (red; yellow: measured"
-            " scan). Fourth row: CSF (red), veins and sinuses (green) and pial layer (blue) of the"
-            " middle coronal plane, from T1w, T2w and FLAIR together. Each scan was segmented on"
-            " its own by the same settings; no mask was edited."
+            "FLAIR scans with segmentations. Second row: white-matter hyperintensities in each"
+            " scan (red) and in the measured scan (yellow). Fourth row: CSF (red), veins and"
+            " sinuses (green) and pial layer (blue) in the middle coronal plane, segmented from"
+            " T1w, T2w and FLAIR scans together. All scans were segmented separately with the"
+            " same settings, and no mask was edited."
         ),
     ),
     Shown(
@@ -582,16 +593,17 @@ def draw_scans(
         "structural",
         suffix=SCANS,
         place=1,
-        subtitle="Attention gates of the network, and Grad-CAM of its critic",
+        subtitle="Attention gates of the network and Grad-CAM of its critic",
         tab="Attention",
         caption=(
-            "Attention: share of the features that the gates pass at each level, from coarse to"
-            " fine (black: none, yellow: all). Critic: Grad-CAM, the voxels that suggest an image"
-            " acquired at high resolution; the score is 1 for such an image and 0 for a generated"
-            " one. If the critic scores the super-resolved slice as generated, check for"
-            " artifacts. Neither map is proof."
+            "Attention maps show the fraction of features that the gates pass at each level, from"
+            " coarse to fine (black: none, yellow: all). Grad-CAM maps of the critic show the"
+            " voxels that influence its score. The score is 1 for an image acquired at the high"
+            " resolution and 0 for a generated image. If the critic scores the super-resolved"
+            " slice as generated, check this slice for artifacts. These maps help with"
+            " interpretation but are not evidence of accuracy."
         ),
-        request="attention masks and maps of a critic (method attunet)",
+        request="attention maps and Grad-CAM maps of the critic (method attunet)",
     ),
     Shown(
         "scantraining",
@@ -600,7 +612,7 @@ def draw_scans(
         place=1,
         subtitle="Training curve",
         tab="Training",
-        caption="Left: peak signal-to-noise ratio on held-out slices. Right: losses.",
+        caption="Left: peak signal-to-noise ratio on held-out slices. Right: training losses.",
         missing="training curve",
         unless="lowresfacts",
     ),

@@ -18,17 +18,18 @@ from bids_sr.steps.figures import display_grids
         "correlation",
         "activation",
         place=1,
-        subtitle="Maps of cross-correlation (CC)",
+        subtitle="Cross-correlation (CC) maps",
         heading="{contrast}, {smoothing}",
         tab="CC maps",
         caption=(
-            "Correlation (−1 to 1) of each voxel's detrended, low-pass filtered time series with"
-            " the task, over the T2*-weighted image (or the boldref if there is none). One row per"
-            " series: an axial and a sagittal plane through the highest CC of the first row in the"
-            " region of interest (light blue outline), each with its yellow frame enlarged. All"
-            " rows share one color scale and threshold; negative values are not shown. Peak:"
-            " highest CC of a series in the region of interest. Sharper maps are not more accurate"
-            " by themselves: compare with B-spline, which adds no detail."
+            "Correlation between the detrended, low-pass filtered time series of each voxel and"
+            " the task, shown on the high-resolution T2*-weighted image (or on the boldref, if"
+            " there is no T2* pair). Each row is a series. The axial and sagittal planes pass"
+            " through the highest CC of the first row in the region of interest (light blue"
+            " outline), and the region in the yellow frame is enlarged. All rows have the same"
+            " color scale and threshold, and negative values are not shown. The peak is the"
+            " highest CC in the region of interest. A sharper map is not necessarily more"
+            " accurate, so compare each map with B-spline interpolation, which adds no detail."
         ),
         tables=("activation",),
     ),

@@ -48,24 +48,26 @@ _VALUES = ("evaluation",)
         "verdict",
         html=True,
         tables=_VALUES,
-        missing="evidence (nothing was evaluated, or the step did not finish)",
+        missing="evidence (no series was evaluated, or a required step did not finish)",
     ),
     Shown(
         "splithalf",
         "evaluation",
-        subtitle="Agreement with the run as measured at the high resolution (independent blocks)",
+        subtitle="Agreement with the run measured at the high resolution (independent blocks)",
         tab="Agreement",
         caption=(
-            "The effect of each series in one half of the blocks (at rest: segments of the run),"
-            " compared with the effect measured at high resolution in the other half; mean of both"
-            " directions. Explained variance is 1 − |error|² / |true effect|², corrected for noise"
-            " in the reference. Shaded column: only detail above the acquired Nyquist frequency."
-            " Dashed: one half of the measured series against its other half; noise lowers this"
-            " value, so other series may exceed it. Dotted: B-spline interpolation."
+            "Agreement between the effect of each series in one half of the task blocks and the"
+            " effect measured at the high resolution in the other half, averaged over both"
+            " directions. In resting-state runs, segments of the run replace task blocks."
+            " Explained variance is 1 − |error|² / |true effect|², with a correction for noise in"
+            " the reference. The shaded column includes only detail above the acquired Nyquist"
+            " frequency. Dotted lines show B-spline interpolation. Dashed lines show the"
+            " agreement between the two halves of the measured series, which is lowered by noise"
+            " and may therefore be exceeded by other series."
         ),
         request=(
-            "agreement with measured high-resolution BOLD (--truth DIR if it was acquired;"
-            " --retrospective uses the run itself)"
+            "agreement with a high-resolution BOLD run (use --truth DIR for an acquired"
+            " reference, or --retrospective to use the run itself as the reference)"
         ),
         tables=_VALUES,
     ),
@@ -75,9 +77,9 @@ _VALUES = ("evaluation",)
         subtitle="Other contrasts, above the acquired Nyquist frequency",
         tab="Other contrasts",
         caption=(
-            "Explained variance as in the figure above, for other contrasts. Contrasts between"
-            " conditions are a harder test: they cancel effects that all conditions share, such as"
-            " large veins."
+            "Explained variance for other contrasts, computed as in the previous figure."
+            " Contrasts between conditions are a harder test because signal that is common to all"
+            " conditions, such as signal from large veins, cancels out."
         ),
     ),
     Shown(
@@ -86,25 +88,25 @@ _VALUES = ("evaluation",)
         subtitle="Effect above the acquired Nyquist frequency",
         tab="Detail as maps",
         caption=(
-            "Effect of all blocks, restricted to spatial frequencies above the acquired Nyquist"
-            " frequency, on one color scale. Two slices, at the place of the largest values in the"
-            " last column. Explained variance was computed between independent halves of the"
-            " blocks."
+            "Effect maps of the whole run, restricted to spatial frequencies above the acquired"
+            " Nyquist frequency. Two slices are shown, at the location of the largest values in"
+            " the last column. All maps have the same color scale. Unlike these maps, explained"
+            " variance was computed between independent halves of the task blocks."
         ),
         missing="maps above the acquired Nyquist frequency",
     ),
     Shown(
         "truth",
         "evaluation",
-        subtitle="Maps of the whole run against the reference",
+        subtitle="Agreement of whole-run maps with the reference",
         tab="Whole run",
         caption=(
-            "Agreement of the maps of all blocks with the reference: one row per series, one point"
-            " per smoothing width. Smoothing removes the detail that distinguishes the series:"
-            " equal values do not mean equal detail. Detail above the acquired Nyquist frequency"
-            " is compared without smoothing."
+            "Agreement between maps of the whole run and the reference. Each row is a series, and"
+            " each point is a smoothing width. Smoothing removes fine detail, so series that"
+            " differ in detail can have similar values after smoothing. Detail above the acquired"
+            " Nyquist frequency is compared without smoothing."
         ),
-        request="maps against a reference (--truth DIR or --retrospective)",
+        request="comparison of maps with a reference (use --truth DIR or --retrospective)",
         tables=_VALUES,
     ),
     Shown(
@@ -114,12 +116,14 @@ _VALUES = ("evaluation",)
         tables=_VALUES,
         tab="Single volumes",
         caption=(
-            "Within the brain. The measured volumes are noisy, which favors smooth series. inject"
-            " shows the effect of static detail only. Intervals: 95 %, over segments of the run."
+            "Values were computed within the brain. Noise in the measured volumes favors smooth"
+            " series. The series inject contains static detail only and shows how much static"
+            " detail contributes to these values. Values in brackets are 95 % confidence"
+            " intervals from segments of the run."
         ),
         request=(
-            "comparison of single volumes with measured ones (--truth DIR with a measured series,"
-            " or --retrospective)"
+            "comparison of single volumes with measured volumes (use --truth DIR with a measured"
+            " series, or --retrospective)"
         ),
     ),
     Shown(
@@ -130,11 +134,11 @@ _VALUES = ("evaluation",)
         tab="Networks",
         caption=(
             "Voxels with a seed correlation of at least .5 in each series, compared with the"
-            " network of the reference. Accuracy: share of brain voxels that are inside or outside"
-            " both networks; most voxels are outside. False discovery rate: share of a series'"
-            " network that is outside the reference's network; n/a if the network is empty. If the"
-            " acquired series was made from the measured series (--retrospective), both contain"
-            " the same noise."
+            " network in the reference. Accuracy is the fraction of brain voxels that are inside"
+            " both networks or outside both networks; most voxels are outside both. The false"
+            " discovery rate is the fraction of a network that is outside the reference network"
+            " (n/a for an empty network). If the acquired series was computed from the measured"
+            " series (--retrospective), both contain the same noise."
         ),
     ),
     Shown(
@@ -144,8 +148,9 @@ _VALUES = ("evaluation",)
         tables=_VALUES,
         tab="Brain masks",
         caption=(
-            "The brain was segmented in the mean image of each series; 1: identical masks. All"
-            " other analyses use one mask for all series."
+            "For this table, a brain mask was computed from the mean image of each series. A"
+            " value of 1 indicates identical masks. In all other analyses, the same mask is used"
+            " for all series."
         ),
     ),
     Shown(
@@ -154,8 +159,12 @@ _VALUES = ("evaluation",)
         html=True,
         tables=_VALUES,
         tab="Second pair",
-        caption=("Quality of single images, not of function. Intervals: 95 %, over slices."),
-        request="image quality on a second pair, held out from training (--pair-holdout)",
+        caption=(
+            "Quality of single images, which does not measure functional detail. Values in"
+            " brackets are 95 % confidence intervals over slices."
+        ),
+        request="image quality on a second T2* pair that is held out from training"
+        " (--pair-holdout)",
     ),
     Shown(
         "placebo",
@@ -163,12 +172,12 @@ _VALUES = ("evaluation",)
         subtitle="Method − control",
         tab="Method − control",
         caption=(
-            "Gain of the method with this participant's own model and anatomy over the same method"
-            " with one input replaced (negative control). Hollow points: the interval includes 0."
-            " Detail that a control also has is not specific to this participant; it may still be"
-            " accurate (see above)."
+            "Difference between the method with this participant's own model and anatomy and the"
+            " same method with one input replaced (negative control). Hollow points indicate that"
+            " the confidence interval includes 0. Detail that is also present in a negative"
+            " control is not specific to this participant, but may still be accurate (see above)."
         ),
-        request="control analyses (--null-checks)",
+        request="negative controls (--null-checks)",
     ),
     Shown("placebo", "placebos", html=True, tables=_VALUES),
 )
@@ -316,11 +325,11 @@ def _negative_controls(rows: Sequence[MetricRow]) -> Iterator[Drawn]:
         heading="Uncertainty: {contrast}",
         tab="Uncertainty",
         caption=(
-            "Disagreement about the effect between ensemble members trained from different seeds."
-            " It shows the influence of chance in training; it cannot show an error that all"
-            " members share."
+            "Standard deviation of the effect between ensemble members that were trained with"
+            " different random seeds. This map shows random variation due to training, but not"
+            " errors that are common to all members."
         ),
-        request="uncertainty (--n-ensemble 2 or more)",
+        request="uncertainty maps (--n-ensemble 2 or more)",
     ),
 )
 def draw_quality(
@@ -374,16 +383,13 @@ def _by_contrast(maps: Iterable[Derivative]) -> dict[str, dict[str, Derivative]]
         subtitle="Prior SD map",
         tab="Prior SD map",
         caption=(
-            "The prior of the variance-weighted method: the temporal standard deviation on the"
-            " high-resolution grid; its source is named below the color bar. Detail beyond"
-            " the acquired resolution is reconstructed where this map has structure. The map"
-            " should follow gray matter, vessels and CSF; it is black where the method was not"
-            " applied."
+            "Prior of the variance-weighted method: temporal standard deviation of the signal on"
+            " the high-resolution grid, estimated from the data listed below the color bar."
+            " Detail beyond the acquired resolution is reconstructed in regions with fine"
+            " structure in this map. The map should follow gray matter, vessels and CSF. Regions"
+            " are black if the method was not applied."
         ),
-        missing=(
-            "variance map of the run (no variance-weighted method was used, or the step did not"
-            " finish)"
-        ),
+        missing=("prior SD map of the run (this figure requires a variance-weighted method)"),
     ),
 )
 def draw_variance(
@@ -416,10 +422,10 @@ def draw_variance(
         subtitle="Training curve",
         tab="Training curve",
         caption=(
-            "Left: peak signal-to-noise ratio on held-out slices of the pair; dashed lines: plain"
-            " interpolation of the same slices. Right: losses."
+            "Left: peak signal-to-noise ratio on held-out slices of the T2* pair. Dashed lines"
+            " show interpolation of the same slices. Right: training losses."
         ),
-        missing="training curve (no method that trains, or the step did not finish)",
+        missing="training curve (this figure requires a method that trains a network)",
         tables=(MODEL,),
     ),
     Shown("card", "superres-training", suffix=PAIR, html=True),
@@ -434,11 +440,11 @@ def draw_training(log_file: Table, card_file: Facts, *, method_label: str = "") 
         "volumetraining",
         "superres",
         place=-1,
-        subtitle="Training on the volumes of the run",
+        subtitle="Training on volumes of the run",
         tab="Training",
         caption=(
-            "Left: peak signal-to-noise ratio monitored during training; without a high-resolution"
-            " image it is computed from the loss. Right: losses."
+            "Left: peak signal-to-noise ratio during training, computed from the loss if there is"
+            " no high-resolution image. Right: training losses."
         ),
         tables=(MODEL,),
     ),

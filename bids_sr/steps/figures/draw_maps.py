@@ -49,14 +49,14 @@ def summarize_run(
     """
     from bids_sr.report.html_tables import facts_html
 
-    facts = {**run_facts, "Non-steady volumes": n_dummy}
+    facts = {**run_facts, "Non-steady-state volumes": n_dummy}
     if censoring is not None:
         facts["Temporal filter"] = str(censoring["model"])
         if censoring["rules"]:
             facts["Censored volumes"] = (
                 f"{censoring['censored']} of {censoring['steady']}"
-                f" ({float(str(censoring['share'])):.1%}), with {censoring['rules']};"
-                " excluded from all models"
+                f" ({float(str(censoring['share'])):.1%}), with {censoring['rules']}; these"
+                " volumes were excluded from all models"
             )
     return facts_html(facts)
 
@@ -68,9 +68,9 @@ def summarize_run(
         subtitle="Motion parameters, framewise displacement and DVARS",
         tab="Motion",
         caption=(
-            "Translation and rotation of the head relative to the boldref; framewise displacement"
-            " (dashed: 0.5 mm) and DVARS of the motion-corrected series. Censored volumes, if any,"
-            " are shaded red and excluded from mean and maximum."
+            "Translation and rotation of the head relative to the boldref, framewise displacement"
+            " (dashed line: 0.5 mm), and DVARS of the motion-corrected series. Censored volumes"
+            " are shaded in red and excluded from the mean and the maximum."
         ),
         missing="motion parameters",
     ),
@@ -80,8 +80,9 @@ def summarize_run(
         subtitle="Carpet plot",
         tab="Carpet plot",
         caption=(
-            "One row per voxel of the motion-corrected series, grouped by tissue; linear trend"
-            " removed, in units of the voxel's standard deviation."
+            "Time series of all voxels after motion correction, grouped by tissue. Each row is a"
+            " voxel, with the linear trend removed and the values divided by the standard"
+            " deviation of the voxel."
         ),
         missing="carpet plot",
     ),
@@ -144,10 +145,11 @@ def carpet(
         subtitle="One slice through all series",
         tab="One slice",
         caption=(
-            "One volume after motion correction, on one gray scale. Below: the yellow frame"
-            " enlarged, and its difference from B-spline interpolation. Light blue outline: region"
-            " of interest, unless it is the whole brain. A sharper image does not prove finer"
-            " functional detail: inject has the same static detail, but its signal change is only"
+            "Top: one volume after motion correction, with the same gray scale for all series."
+            " Below: enlarged region in the yellow frame and its difference from B-spline"
+            " interpolation. If the region of interest is not the whole brain, it is outlined in"
+            " light blue. A sharper image is not evidence of finer functional detail. For"
+            " example, inject has as much static detail, but its signal change is only"
             " interpolated."
         ),
         missing="slice through all series",
@@ -177,9 +179,9 @@ def draw_slice(
         subtitle="Temporal signal-to-noise ratio",
         tab="tSNR",
         caption=(
-            "Mean divided by standard deviation in time (quadratic trend removed) over volumes"
-            " that are not censored, on one color scale. Interpolation averages noise: a higher"
-            " ratio does not imply higher sensitivity."
+            "Temporal mean divided by temporal standard deviation, after removal of a quadratic"
+            " trend and without censored volumes. All maps have the same color scale. Because"
+            " interpolation averages noise, a higher ratio does not imply higher sensitivity."
         ),
         missing="maps of the temporal signal-to-noise ratio",
         tables=("image",),
@@ -190,8 +192,8 @@ def draw_slice(
         subtitle="Carpet plot of the super-resolved series",
         tab="Carpet plot",
         caption=(
-            "Compare with the carpet plot of the acquired series under Head motion:"
-            " super-resolution added the stripes that appear only here."
+            "Compare this figure with the carpet plot of the acquired series in the section Head"
+            " motion. Stripes that appear only in this figure were added by super-resolution."
         ),
         missing="carpet plot of the super-resolved series",
     ),
@@ -244,9 +246,10 @@ def draw_output(
         subtitle="Events and design matrix",
         tab="Events and design",
         caption=(
-            "The linear model of the run, the same for all series. Left: events (at rest: time"
-            " series of the seeds) and the predicted responses. Middle: all regressors, each"
-            " divided by its largest magnitude. Right: weights of the conditions in each contrast."
+            "Linear model of the run, which is the same for all series. Left: events and"
+            " predicted responses (in resting-state runs, time series of the seeds). Middle:"
+            " design matrix, with each regressor divided by its largest magnitude. Right: weights"
+            " of the conditions in each contrast."
         ),
     ),
 )
@@ -292,10 +295,11 @@ def draw_design(
         heading="{contrast}, {smoothing}",
         tab="Maps",
         caption=(
-            "t maps, one row per series, on one color scale and with one threshold, over the"
-            " T2*-weighted image (or the boldref if there is none). Planes and zoom were chosen"
-            " only from the first row. White outline: FDR .05 over the brain. Light blue outline:"
-            " region of interest."
+            "t maps on the high-resolution T2*-weighted image (or on the boldref, if there is no"
+            " T2* pair). Each row is a series, and all rows have the same color scale and"
+            " threshold. The planes and the enlarged region were selected from the map in the"
+            " first row. White outlines show significant voxels (FDR .05 over the brain), and"
+            " light blue outlines show the region of interest."
         ),
         missing="maps of activation",
         unless="connectivity",
@@ -308,11 +312,12 @@ def draw_design(
         heading="Seed {contrast}, {smoothing}",
         tab="Maps",
         caption=(
-            "t maps of the seed in a linear model with all seeds, motion, drift and aCompCor"
-            " (partial connectivity), one row per series, on one color scale and with one"
-            " threshold. Maps of plain seed correlation are stored as stat-cc. Planes and zoom"
-            " were chosen only from the first row. White outline: FDR .05 over the brain. Light"
-            " blue outline: region of interest."
+            "t maps of the seed in a linear model with all seeds, head motion, drift and aCompCor"
+            " components (partial connectivity). Each row is a series, and all rows have the same"
+            " color scale and threshold. The planes and the enlarged region were selected from"
+            " the map in the first row. White outlines show significant voxels (FDR .05 over the"
+            " brain), and light blue outlines show the region of interest. Seed correlation maps"
+            " are stored in files with stat-cc."
         ),
         tables=("activation",),
     ),
@@ -365,8 +370,8 @@ def draw_activation(
         heading="{contrast}, {smoothing}",
         tab="Surfaces",
         caption=(
-            "Mean of the map across the cortical ribbon, drawn on the white surface; gray: below"
-            " the threshold, or not measured."
+            "Mean of the map across the cortical ribbon, shown on the white surface. Vertices"
+            " below the threshold or outside the field of view are gray."
         ),
     ),
     cost=Cost(always=10.0),
@@ -407,9 +412,10 @@ def draw_surfaces(
         "maps",
         html=True,
         caption=(
-            "Click a peak to move the crosshair of the viewer there. Label: at the peak, or the"
-            " nearest one with its distance. Labels of the cluster: atlas regions that contain at"
-            " least 5 % of it. The file lists all contrasts and series."
+            "To move the crosshair of the viewer to a peak, click on its coordinates. The column"
+            " 'label' contains the atlas label at the peak, or the nearest label and its"
+            " distance. The last column lists all atlas regions that contain at least 5 % of the"
+            " cluster. Clusters for all contrasts and series are listed in the file below."
         ),
         missing="table of clusters",
         tables=("clusters",),

@@ -20,12 +20,13 @@ from bids_sr.steps.figures import display_grids
         heading="Seed {contrast}, {smoothing}",
         tab="Seed correlation",
         caption=(
-            "Correlation (−1 to 1) of each voxel's filtered time series with the seed, over the"
-            " T2*-weighted image (or the boldref if there is none). One row per series: an axial"
-            " and a sagittal plane through the highest correlation of the first row, without"
-            " threshold and at r ≥ .5. Left: share of brain voxels with r ≥ .5. Smoothing and"
-            " interpolation increase correlations by themselves: compare with B-spline, which adds"
-            " no detail."
+            "Correlation between the filtered time series of each voxel and the seed, shown on"
+            " the high-resolution T2*-weighted image (or on the boldref, if there is no T2*"
+            " pair). Each row is a series. The axial and sagittal planes pass through the highest"
+            " correlation in the first row, and are shown without a threshold and with a"
+            " threshold of r ≥ .5. The fraction of brain voxels with r ≥ .5 is printed on the"
+            " left. Smoothing and interpolation increase correlations, so compare each map with"
+            " B-spline interpolation, which adds no detail."
         ),
         tables=("activation", "evaluation"),
     ),

@@ -21,12 +21,13 @@ _REGION = "Quarter"
         heading="{contrast}, {smoothing}",
         tab="Two conditions",
         caption=(
-            "Voxels of the region of interest (light blue outline) whose correlation with a"
-            " condition is at least max − (max − min)/4, one row per series. Planes and enlarged"
-            " part were chosen only from the first row. Dice: 2 |A ∩ B| / (|A| + |B|) over all"
-            " planes, as in the table. The threshold depends on the maximum of each map, and a"
-            " finer grid by itself changes regions (compare B-spline): less overlap does not prove"
-            " a more accurate map."
+            "Voxels in the region of interest (light blue outline) whose correlation with a"
+            " condition is at least max − (max − min)/4. Each row is a series. The planes and the"
+            " enlarged region were selected from the first row. Dice coefficients, 2 |A ∩ B| /"
+            " (|A| + |B|), include all planes and are the same as in the table. Because the"
+            " threshold depends on the maximum of each map, and a finer grid changes the regions"
+            " even without new detail (compare B-spline), less overlap is not evidence of a more"
+            " accurate map."
         ),
         tables=("activation",),
     ),

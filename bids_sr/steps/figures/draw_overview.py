@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 _EFFECT_SHARE = 0.2
 """Threshold of effects, relative to the limit of the color scale."""
 FINER_EFFECTS = (
-    "For effects with finer structure (texture of 3 mm), the error was 1.9 to 2.6 times the SD."
+    "For simulated effects with finer spatial structure (3-mm texture), the actual error was 1.9"
+    " to 2.6 times as large as the SD."
 )
 """Range of the ratio error / SD for textures of 3 mm in
 ``benchmarks/results/posterior_foreign.md``.
@@ -45,25 +46,30 @@ FINER_EFFECTS = (
 
 @figure(
     Shown(
-        "overview", "overview", html=True, missing="overview of the run (a step did not finish)"
+        "overview",
+        "overview",
+        html=True,
+        missing="overview of the run (a required step did not finish)",
     ),
     Shown(
         "overview",
         "overview",
         caption=(
-            "One axial slice through the peak of the acquired map (unsmoothed); right: the yellow"
-            " frame enlarged, one panel per series. z is in scanner mm. All panels share one color"
-            " scale and threshold. The map viewer below opens at the same location."
+            "Left: axial slice through the peak of the acquired map (unsmoothed), with the z"
+            " coordinate in scanner space (mm). Right: region in the yellow frame, one panel per"
+            " series. All panels have the same color scale and threshold. The map viewer below"
+            " initially shows the same location."
         ),
     ),
     Shown(
         "reliable",
         "overview",
         caption=(
-            "Effect and standard deviation (SD) of its reconstruction error, on one color scale,"
-            " in the axial slice through the peak of the t map. White outline: reliable voxels; at"
-            " most 5 % of them are expected to have the wrong sign. The SD assumes an effect with"
-            f" the spatial spectrum of the run's fluctuations. {FINER_EFFECTS}"
+            "Effect and standard deviation (SD) of the reconstruction error, in the same axial"
+            " slice as above and with the same color scale. The white outline shows the reliable"
+            " voxels. At most 5 % of these voxels are expected to have the wrong sign. The SD was"
+            " computed under the assumption that the effect has the same spatial spectrum as the"
+            f" signal fluctuations in the run. {FINER_EFFECTS}"
         ),
     ),
 )
@@ -181,18 +187,36 @@ _ANY = "any"
 """Contrast in a file name that becomes a pattern."""
 
 
+def _peak_of_acquired(
+    shown_maps: ShownMaps, contrast: str, scene: "Scene"
+) -> tuple[int, int, int]:
+    """Return the initial voxel of the viewer: the peak of the acquired map of a contrast.
+
+    The map contains t values (or CC, if there is no t) at the least smoothing. Without an acquired
+    map, the map of the first series is used.
+    """
+    from bids_sr.figures.map_figures import peak_voxel
+
+    kinds = {stat for name, stat, _ in shown_maps.stats if name == contrast}
+    kind = next(kind for kind in ("t", "cc", *sorted(kinds)) if kind in kinds)
+    width = min(fwhm for name, stat, fwhm in shown_maps.stats if (name, stat) == (contrast, kind))
+    by_series = shown_maps.stats[contrast, kind, width]
+    first = by_series.get("raw") or next(iter(by_series.values()))
+    return peak_voxel(first.volume, scene.mask)
+
+
 def _believed(
     shown_maps: ShownMaps, contrast: str, best: str, scene: "Scene", unit: str, title: str
 ) -> "Figure | None":
     """Draw effect and SD of its error of the best method, with the reliable region's outline."""
-    from bids_sr.figures.map_figures import Display, peak_voxel, zoomed_figure
+    from bids_sr.figures.map_figures import Display, zoomed_figure
 
     widths = [fwhm for name, stat, fwhm in shown_maps.stats if (name, stat) == (contrast, "sd")]
     by_stat = {
         text: shown_maps.stats[contrast, stat, min(widths)].get(best) if widths else None
         for stat, text in (
             ("effect", f"effect of {best}"),
-            ("sd", "SD of its reconstruction error"),
+            ("sd", "SD of the reconstruction error"),
         )
     }
     shown = {text: each.volume for text, each in by_stat.items() if each is not None}
@@ -202,7 +226,7 @@ def _believed(
     floor = float(f"{_EFFECT_SHARE * limit:.2g}")
     display = Display(statistic="effect", threshold=floor, floor=0.0, unit=unit)
     region = shown_maps.regions.get((contrast, "Reliable", min(widths)), {}).get(best)
-    at = peak_voxel(shown_maps.stats[contrast, "t", min(widths)][best].volume, scene.mask)
+    at = _peak_of_acquired(shown_maps, contrast, scene)
     drawn = zoomed_figure(
         shown,
         scene,
@@ -212,8 +236,8 @@ def _believed(
         region=None if region is None else region.volume,
     )
     drawn.set_label(
-        f"Effect of {best} and SD of its reconstruction error, {title}, one axial slice; reliable"
-        " voxels outlined."
+        f"Effect and SD of the reconstruction error for {best}, {title}, in one axial slice. The"
+        " reliable voxels are outlined."
     )
     return drawn
 
@@ -232,7 +256,6 @@ def _zoomed(
         CC_DISPLAY,
         T_DISPLAY,
         Display,
-        peak_voxel,
         zoomed_figure,
     )
     from bids_sr.figures.map_viewer import TITLES
@@ -255,15 +278,12 @@ def _zoomed(
             floor=0.0,
             unit=unit,
         )
-    # the map that the viewer opens with
-    judged = next(
-        shown_maps.stats[contrast, kind, width] for kind in ("t", "cc", stat) if kind in kinds
-    )
-    first = judged.get("raw") or next(iter(judged.values()))
-    at = peak_voxel(first.volume, scene.mask)
+    at = _peak_of_acquired(shown_maps, contrast, scene)
     drawn = zoomed_figure(shown, scene, display=display, limit=limit, at=at)
     smoothing = f"smoothed by {width:g} mm FWHM" if width else "unsmoothed"
-    drawn.set_label(f"{stat} maps, {title}, {smoothing}, one axial slice: {', '.join(shown)}.")
+    drawn.set_label(
+        f"Axial slice of the {stat} maps for {title}, {smoothing}. Series: {', '.join(shown)}."
+    )
     return drawn
 
 
@@ -356,8 +376,19 @@ def show_viewer(
         first_series=verdict["best"],
         room=room_of(n_runs),
         mni=mni,
+        definitions=_definitions(shown),
     )
     return viewer or None
+
+
+def _definitions(maps: Mapping[tuple[str, str], Mapping[str, Volume]]) -> list[tuple[str, str]]:
+    """Return the labels and descriptions of the series in the viewer."""
+    from bids_sr.evaluation.words import description_of
+    from bids_sr.figures.map_viewer import TITLES
+
+    names = dict.fromkeys(name for by_series in maps.values() for name in by_series)
+    described = ((TITLES.get(name, name), description_of(name)) for name in names)
+    return [(title, text) for title, text in described if text]
 
 
 def _mni(mask: Volume, boldref2t1w: Array, std2t1w: Path) -> Array:

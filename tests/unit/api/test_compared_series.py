@@ -90,7 +90,7 @@ def test_table_summary_and_page_have_them(judged, tmp_path):
     assert "Series of other programs, compared with the acquired series" in page
     assert judged.compared_[0]["text"].replace(">", "&gt;") in page
     assert "Evidence" not in page, "no method of the program was run"
-    assert "No high-resolution reference" not in page
+    assert "has no high-resolution reference" not in page
     assert "series are interpolations" not in page
 
 

@@ -132,7 +132,7 @@ def test_how_many_voxels_were_left_out_is_said(judged: Evaluator) -> None:
     facts = found["half"]["frame"]
     said = f"{facts['left_out']:,} of {facts['brain_voxels']:,} brain voxels"
     assert said in found["half"]["text"]
-    assert "Excluded from the evaluation" not in found["loose"]["text"]
+    assert "were excluded from the evaluation" not in found["loose"]["text"]
 
 
 def test_detail_in_half_of_the_brain_is_seen_there(judged: Evaluator) -> None:

@@ -111,10 +111,10 @@ def test_the_methods_text_says_what_is_done_with_the_patterns(calibrated: BidsMa
         ).methods_text()
         for name, more in (("a", ()), ("b", ("--calibration", "none")))
     )
-    assert "drift was regressed out, and the residuals were decomposed" in text
+    assert "Drift was regressed out, and the residuals were decomposed" in text
     assert "components of head motion were regressed out" not in text
     for each in (text, alone):
-        assert "zero-filled series was estimated in the frame of the boldref" in each
+        assert "zero-filled series was estimated in the space of the boldref" in each
 
 
 @pytest.mark.parametrize("option", ["highres", "acq-highres", "FILE"])
@@ -348,7 +348,7 @@ def test_the_graph_has_it_where_a_method_uses_it(calibrated: BidsMaker) -> None:
         taken = [] if placed.scope.name == "sdmod" else [measure]
         assert made_by(graph, placed, "calibration_patterns") == taken
         assert made_by(graph, placed, "boldref2calibration_xfm") == [registered] * len(taken)
-    assert "A short run at the high resolution was registered" in graph.methods_text()
+    assert "The calibration run was coregistered" in graph.methods_text()
     for options in (("--calibration", "none"), ("--sr-method", "srgan")):
         without = planned_graph(calibrated, calibrated.root.parent, *options)
         assert not any("calibration" in str(placed) for placed in without.placed)

@@ -179,10 +179,13 @@ def test_what_brings_scans_together_reaches_the_plan_and_the_methods_text(
     scans(maker)
     minutes: list[float] = []
     for given, words in (
-        ((), "aligned rigidly"),
+        ((), "rigid transform"),
         (("affine",), "affine transform"),
         (("nonlinear",), "deformation"),
-        (("template-warp",), "this scan to the template, by affine transforms and symmetric"),
+        (
+            ("template-warp",),
+            "which was aligned to the template, with affine transforms and symmetric",
+        ),
     ):
         settings = settings_for(maker, *(("--anat-align", *given) if given else ()))
         plan = check(settings)
@@ -297,10 +300,10 @@ def test_a_given_model_saves_its_training(maker: BidsMaker, model: Callable[...,
 @pytest.mark.parametrize(
     ("options", "scale", "words"),
     [
-        ((), "percentile", "equal means in the brain"),
-        (("--recipe", "paper"), "range", "from its minimum and maximum"),
-        (("--recipe", "paper", "--anat-scale", "percentile"), "percentile", "equal means"),
-        (("--anat-scale", "range"), "range", "from its minimum and maximum"),
+        ((), "percentile", "mean intensity in the brain"),
+        (("--recipe", "paper"), "range", "0 (minimum) to 1 (maximum)"),
+        (("--recipe", "paper", "--anat-scale", "percentile"), "percentile", "mean intensity"),
+        (("--anat-scale", "range"), "range", "0 (minimum) to 1 (maximum)"),
     ],
 )
 def test_the_recipe_of_the_paper_scales_scans_by_their_range(

@@ -75,8 +75,8 @@ def test_partial_results_are_joined_and_the_missing_named(
     text = re.sub("<[^>]+>", " ", page)
     assert "sub-10: no metrics tables were found" in text
     assert "sbl is more accurate than every baseline" in text
-    assert "The finer map of sbl is more accurate than every reference of the participant" in text
-    assert page.index("Accuracy over participants") < page.index(
+    assert "the sbl map is more accurate than every reference series of the participant" in text
+    assert page.index("Accuracy across participants") < page.index(
         "Comparison with Ota et al. (2022)"
     )
     assert "140.00 (64.75–184.00)" in text

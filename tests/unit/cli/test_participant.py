@@ -89,14 +89,14 @@ def test_the_page_of_a_stopped_run_says_that_it_was_not_finished(
     figures.mkdir(parents=True)
     (figures / "sub-01_desc-summary_T1w.html").write_text("<p>found</p>")
     assert call(maker, "--reports-only") == 0
-    assert "Not finished" not in page.read_text()
+    assert "has not finished" not in page.read_text()
     Path("out/CITATION.md").write_text("What was done.\n")
     for _ in range(2):
         assert call(maker) == 130
-        assert page.read_text().count("Not finished: a call that started at 20") == 1
+        assert page.read_text().count("Processing of this participant started at 20") == 1
     assert Path("out/CITATION.md").read_text() == "What was done.\n", "and no more"
     assert call(maker, "--reports-only") == 0
-    assert "Not finished" not in page.read_text()
+    assert "has not finished" not in page.read_text()
 
 
 def test_the_time_that_is_told_is_that_of_the_steps_that_are_left(

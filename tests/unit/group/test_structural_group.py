@@ -213,7 +213,7 @@ def test_the_call_writes_tables_and_a_page(
         assert len(table)
         assert set(table) == set(described)
     page = (places[1] / "group_scans.html").read_text()
-    for text in ("Accuracy over participants", "protocol B", "limits of agreement", ">session<"):
+    for text in ("Accuracy across participants", "protocol B", "limits of agreement", ">session<"):
         assert text in page
     assert "group_scans.html" in (places[1] / "index.html").read_text()
 

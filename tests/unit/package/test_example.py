@@ -55,7 +55,7 @@ def test_without_options_its_reference_is_found(
     assert run.truth.root == EXAMPLE / maker.PLACE
     assert check_data(plan) == ()  # among others: one unit, though stored in different steps
     shown = run_facts(settings, run, timed=False)
-    assert "mean of 20 earlier volumes of the same run" in str(shown["Pair"])
+    assert "mean of 20 earlier volumes of the same run" in str(shown["T2* pair"])
     assert shown["Description"] == maker.ACQUIRED == "simulated 6 mm: 3 mm data, k-space cropped"
     assert "Description" not in run_facts(settings, replace(run, sidecar={}), timed=False)
 

@@ -241,7 +241,7 @@ def test_axial_and_sagittal_planes_pass_through_the_peak_of_the_first_map(scene:
     assert np.concatenate(shown[1:4]) == pytest.approx(0.7)
     assert not any(values.size for values in shown[4:])
     assert {each.get_clim() for each in layers} == {(0.25, 0.9)}
-    with pytest.raises(FigureInputError, match="no map of cross-correlation"):
+    with pytest.raises(FigureInputError, match="no cross-correlation map"):
         correlation_figure({}, scene)
 
 
@@ -264,7 +264,7 @@ def test_seed_maps_are_drawn_whole_and_at_half(scene: Scene) -> None:
     assert shown[4] == pytest.approx(0.3)
     assert not shown[5].size
     assert {each.get_clim() for each in layers} == {(-1.0, 1.0)}
-    with pytest.raises(FigureInputError, match="no map of seed correlation"):
+    with pytest.raises(FigureInputError, match="no seed correlation map"):
         network_figure({}, scene)
 
 

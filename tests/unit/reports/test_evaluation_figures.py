@@ -133,7 +133,7 @@ def test_explained_variance_stands_first_and_r_beside_it(tmp_path):
         == [
             "explained variance above Nyquist",
             "explained variance, signal units",
-            "r beyond Nyquist",
+            "r above Nyquist",
         ]
         * 2
     )

@@ -196,7 +196,7 @@ def test_training_of_a_model_that_came_without_its_log(tmp_path):
     drawn = list(draw_evaluation.draw_training(empty, CARD))
     assert descs(kept(draw_evaluation.draw_training, drawn, tmp_path)) == ["training", "card"]
     text = save_svg(drawn[0].content, tmp_path / "x.svg").read_text()
-    assert "the model came without a training log" in text
+    assert "the model has no training log" in text
 
 
 def test_training_on_the_volumes_of_a_run(tmp_path):

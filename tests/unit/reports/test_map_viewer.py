@@ -333,8 +333,10 @@ def test_the_viewer_shows_every_map_and_names_those_that_are_stored():
         for contrast in ("all", "faces")
         for smoothing in ("none", "5 mm")
     }
-    assert "linked below the viewer" in fragment_of(maps, [], "sbl", level="standard")
-    assert "not stored at this output level" in fragment_of(maps, [], "sbl", level="minimal")
+    assert "a link to the file is shown below the viewer" in fragment_of(
+        maps, [], "sbl", level="standard"
+    )
+    assert "maps are not stored" in fragment_of(maps, [], "sbl", level="minimal")
 
 
 def test_mni_is_told_over_the_whole_field_of_view():

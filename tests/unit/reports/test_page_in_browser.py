@@ -408,7 +408,7 @@ def saved(shown, button, folder) -> str:
 
 
 def test_a_figure_is_saved_as_one_drawing_with_its_caption(shown, tmp_path):
-    shown.get_by_role("button", name="Unfold all").click()
+    shown.get_by_role("button", name="Expand all").click()
     for number, (caption, word) in enumerate(
         (("Größe < 1 % of one.", "drawn"), ("Of both.", "<drawn>"))
     ):
@@ -445,7 +445,7 @@ def test_one_figure_of_several_is_chosen_and_all_are_printed(shown):
 
 
 def test_one_tab_of_several_is_shown_and_a_link_opens_its_own(shown):
-    shown.get_by_role("button", name="Unfold all").click()
+    shown.get_by_role("button", name="Expand all").click()
     parts = {name: shown.locator(f"#{name}") for name in ("t-0", "t-1", "t-2")}
     assert [each.is_visible() for each in parts.values()] == [True, True, False]
     shown.get_by_role("button", name="Two", exact=True).click()
@@ -457,7 +457,7 @@ def test_one_tab_of_several_is_shown_and_a_link_opens_its_own(shown):
 
 
 def test_a_table_lies_in_a_box_beside_its_file_and_is_printed_whole(shown):
-    shown.get_by_role("button", name="Unfold all").click()
+    shown.get_by_role("button", name="Expand all").click()
     shown.get_by_role("button", name="Two", exact=True).click()
     boxes = shown.locator("#t-2 .wide")
     assert [boxes.nth(k).is_visible() for k in range(2)] == [True, False]
@@ -500,7 +500,7 @@ def test_a_phone_scrolls_down_alone_and_has_a_menu(page, browser):
     context = browser.new_context(viewport={"width": 390, "height": 844}, offline=True)
     tab = context.new_page()
     tab.goto(page.as_uri())
-    tab.get_by_role("button", name="Unfold all").click()
+    tab.get_by_role("button", name="Expand all").click()
     tab.locator("[data-viewer]").scroll_into_view_if_needed()
     tab.wait_for_selector("[data-viewer][data-ready=yes]")
     assert tab.evaluate("document.documentElement.scrollWidth") == 390
@@ -525,7 +525,7 @@ def test_what_is_folded_opens_for_print_and_by_the_button(shown):
     assert shown.locator("#errors p").is_visible()
     shown.evaluate("dispatchEvent(new Event('afterprint'))")
     assert not shown.locator("#errors p").is_visible()
-    shown.get_by_role("button", name="Unfold all").click()
+    shown.get_by_role("button", name="Expand all").click()
     assert shown.locator("#errors p").is_visible()
 
 
@@ -538,7 +538,7 @@ def test_nothing_serious_hinders_access(page, browser, scheme):
     )
     tab = context.new_page()
     tab.goto(address)
-    tab.get_by_role("button", name="Unfold all").click()
+    tab.get_by_role("button", name="Expand all").click()
     tab.evaluate(Path(os.environ["BIDS_SR_AXE"]).read_text(encoding="utf-8"))
     found = tab.evaluate("axe.run(document, {resultTypes: ['violations'], iframes: false})")[
         "violations"
@@ -562,7 +562,7 @@ def test_a_browser_that_cannot_unpack_maps_shows_the_text_instead(page, browser)
     tab.add_init_script("delete window.DecompressionStream")
     tab.goto(page.as_uri())
     tab.wait_for_selector("[data-viewer] .failed")
-    assert "see the slices under Activation" in tab.locator("[data-viewer]").inner_text()
+    assert "see the slices in the Activation section" in tab.locator("[data-viewer]").inner_text()
     assert tab.locator("[data-viewer] canvas").count() == 0
     context.close()
 

@@ -30,13 +30,13 @@ def test_a_partial_field_of_view_is_a_fact_and_no_warning():
 @pytest.mark.parametrize(
     ("fact", "words"),
     [
-        ({"bold_t1w_poor": True}, "BOLD and T1w looks poor"),
+        ({"bold_t1w_poor": True}, "BOLD and T1w images appears to be poor"),
         (
             {"brain_doubts": ["its brain mask holds 2080 ml"]},
-            "looks wrong: its brain mask holds 2080 ml",
+            r"appears to be wrong \(its brain mask holds 2080 ml",
         ),
-        ({"bold_t1w_kept": True}, "keep the alignment of their headers"),
-        ({"bold_pair_poor": True}, "T2\\* and BOLD looks poor"),
+        ({"bold_t1w_kept": True}, "taken from their headers"),
+        ({"bold_pair_poor": True}, r"T2\* and BOLD images appears to be poor"),
         ({"roi_is_brain": True, "roi_fraction_in_fov": 0.0}, "the whole brain is used instead"),
     ],
 )

@@ -34,15 +34,15 @@ def test_the_better_interpolation_of_each_contrast_is_subtracted():
 
 def test_the_sentence_names_where_and_by_how_much():
     assert headline_of(changes_of(rows(20.5, 18.5))) == (
-        "PSNR is higher than with interpolation: attunet in all contrasts (by 0.50 to 1.50 dB)"
+        "PSNR is higher than for interpolation: attunet in all contrasts (by 0.50 to 1.50 dB)"
     )
     assert headline_of(changes_of(rows(20.5, 16.5))) == (
-        "PSNR is higher than with interpolation: attunet in T1w (by 0.50 dB)"
+        "PSNR is higher than for interpolation: attunet in T1w (by 0.50 dB)"
     )
     assert headline_of(changes_of(rows(19.5, 16.5))) == (
-        "PSNR is not higher than with interpolation in any contrast (attunet)"
+        "PSNR is not higher than for interpolation in any contrast (attunet)"
     )
-    assert "Not compared" in headline_of(changes_of(rows(20, 20, "measured")))
+    assert "not compared" in headline_of(changes_of(rows(20, 20, "measured")))
 
 
 def test_one_participant_is_no_test():
@@ -50,4 +50,4 @@ def test_one_participant_is_no_test():
     assert "class='answer open'" in html
     assert "sub-01, structural scans: T1w, T2w" in html
     assert "+5.00 dB" in html
-    assert "PSNR of T2w: attunet − linear interpolation" in html
+    assert "T2w PSNR: attunet − linear interpolation" in html

@@ -81,7 +81,7 @@ def test_each_of_more_than_four_sessions_has_its_page(root: Path) -> None:
     assert "scanned in 1" in whole
     assert "of session" not in whole
     # what the pages of sessions show is not missing
-    assert "Not in this report" not in whole
+    assert "items are not available" not in whole
     assert 'id="motion"' not in whole
     assert 'id="errors"' in whole
 

@@ -121,7 +121,7 @@ def test_tables_by_contrast_with_series_in_rows():
     html = tables_html(SCANS, rows)
     assert html.count("<table") == 2
     assert "<th scope='row'>attunet</th><td>24.2</td>" in html
-    assert "Tissues and lesions, all: volume" in html
+    assert "all: tissue and lesion volumes" in html
     assert "Dice, gm" in html
     assert "a&lt;b" in html
     assert "<td>–</td>" in html

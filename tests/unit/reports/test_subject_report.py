@@ -206,7 +206,7 @@ def test_every_section_is_there_and_has_something_to_see(finished):
     assert len(page.ids) == len(set(page.ids))
     for section in SECTIONS[:-3]:
         assert page.figures.get(section), section
-    assert "Not in this report" not in text
+    assert "items are not available" not in text
     assert "on request" not in text
     assert "No errors to report!" in text
     assert "bids-sr in out participant" in text
@@ -313,11 +313,11 @@ def test_what_is_missing_is_named(finished):
     ):
         (out / "sub-01" / "figures" / name).unlink()
     _, text = page_of(out, logs)
-    missing = re.findall(r"Not in this report: ([^<]+)\.</p>", text)
+    missing = re.findall(r"The following items are not available: ([^<]+)\.</p>", text)
     assert missing == [
         "T1w to template",
         "carpet plot of task tap, run 2",
-        "training curve (no method that trains, or the step did not finish)",
+        "training curve (this figure requires a method that trains a network)",
     ]
 
 
@@ -328,7 +328,7 @@ def test_a_section_without_a_pair_is_not_called_incomplete_unless_steps_failed(f
             path.unlink()
     _, text = page_of(out, logs)
     assert "not complete" not in text
-    assert "no pair, or the step did not finish" in text
+    assert "require a T2* pair" in text
     crash(logs, CRASH.format(lines=""))
     assert "not complete" in page_of(out, logs)[1]
 
@@ -366,8 +366,11 @@ def test_what_was_not_asked_for_is_no_failure(finished):
         if re.search("desc-(placebo|splithalf|truth|uncertainty)_", path.name):
             path.unlink()
     page, text = page_of(out, logs)
-    assert "Not in this report" not in text
-    asked = re.findall(r"Not run \(enable with the option in parentheses\): ([^<]+)\.</p>", text)
+    assert "items are not available" not in text
+    asked = re.findall(
+        r"The following analyses were not requested \(options in parentheses\): ([^<]+)\.</p>",
+        text,
+    )
     assert len(asked) == 2
     assert "--truth" in asked[0]
     assert "--n-ensemble" in asked[1]
@@ -380,11 +383,12 @@ def test_what_other_runs_have_is_named_with_the_run_that_lacks_it(finished):
         path.unlink()
     _, text = page_of(out, logs)
     (missing,) = re.findall(
-        r"Not run \(enable with the option in parentheses\): ([^<]+)\.</p>", text
+        r"The following analyses were not requested \(options in parentheses\): ([^<]+)\.</p>",
+        text,
     )
-    assert "Not in this report" not in text
-    assert "measured high-resolution BOLD" in missing
-    assert missing.endswith("of task tap, run 2")
+    assert "items are not available" not in text
+    assert "high-resolution BOLD run" in missing
+    assert "BOLD run of task tap, run 2 (" in missing
 
 
 def test_a_run_that_left_no_figures_still_gets_its_page(tmp_path):
@@ -392,7 +396,7 @@ def test_a_run_that_left_no_figures_still_gets_its_page(tmp_path):
     assert [i for i in page.ids if i in SECTIONS] == [
         name for name in SECTIONS if name != "placebos"
     ]
-    assert text.count("Not in this report") == len(SECTIONS) - 1 - 3
+    assert text.count("items are not available") == len(SECTIONS) - 1 - 3
     assert "The methods text was not written" in text
 
 
@@ -472,10 +476,12 @@ def test_a_declaration_shows_a_figure_of_each_run_and_names_it_where_it_is_missi
             page.index('<section id="motion"') : page.index('<section id="superres-training"')
         ]
         assert section.count("<h4>Drift &lt;x&gt;</h4>") == count
-        assert ("Not in this report: drift &lt;x&gt;." in section) == (count == 0)
-        assert ("Not in this report: drift &lt;x&gt; of task tap, run 2." in section) == (
-            count == 1
+        assert ("The following items are not available: drift &lt;x&gt;." in section) == (
+            count == 0
         )
+        assert (
+            "The following items are not available: drift &lt;x&gt; of task tap, run 2." in section
+        ) == (count == 1)
         assert section.count('alt="Drift &lt;x&gt;, task tap, run 1"') == min(count, 1)
 
 

@@ -173,7 +173,7 @@ def test_the_card_of_a_training_on_all_slices_claims_nothing_of_others(small_pai
     assert set(seen) == {"parts", "windows", "network", "bspline", "zerofill"}
     text = held_out_text(card)
     assert text.startswith(
-        "No slice was held out: final weights after training on all 6 slices of the pair."
+        "No slices were held out: the final weights were trained on all 6 slices of the pair."
     )
     assert f"{seen['network']['psnr']:.2f} dB" in text
 

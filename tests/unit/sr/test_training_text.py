@@ -49,16 +49,17 @@ def trained(monkeypatch, tmp_path):
 def test_all_steps_of_the_unchanged_recipe_paper_are_the_published_ones(trained):
     text = training_sentences([trained()])
     assert text == (
-        "Training of tiny followed recipe paper (seed 3), with the published settings, losses"
-        " and number of steps, as far as the publication gives them. The loss of tiny was squared"
-        " error. Training of tiny took all 12 steps; the weights of the last step were kept."
+        "Training of tiny followed the recipe paper (random seed 3), with the published settings,"
+        " losses and number of steps, as far as these are reported in the publication. The loss"
+        " function of tiny was squared error. Training of tiny was completed after all 12 steps;"
+        " the weights of the last step were used."
     )
 
 
 def test_a_training_that_the_clock_stopped_is_not_called_published(trained):
     text = training_sentences([trained(max_train_minutes=1e-9)])
     assert "Training of tiny was stopped by the time limit after 1 of 12 steps;" in text
-    assert "cannot be reproduced exactly: the time limit stopped search." in text
+    assert "cannot be reproduced exactly (the time limit stopped search)." in text
     assert "publish" not in text
 
 
@@ -67,8 +68,8 @@ def test_a_training_that_stopped_improving_says_after_how_many_validations(train
     text = training_sentences([trained(how)])
     assert (
         "Training of tiny ended early, after 12 of at most 400 steps, because the score on"
-        " held-out slices had not improved for 2 validations; the weights of step 4, which scored"
-        " best on held-out slices, were kept." in text
+        " the held-out slices had not improved for 2 validations; the weights of step 4, which had"
+        " the best score on the held-out slices, were used." in text
     )
     assert "publish" not in text
     unheld = replace(how, hold_out=0, patience=0)
@@ -88,7 +89,7 @@ def test_a_training_that_was_killed_and_continued_did_all_its_steps(trained):
     with pytest.raises(KillError):
         trained(progress=kill)
     text = training_sentences([trained()])
-    assert "took all 12 steps" in text
+    assert "completed after all 12 steps" in text
     assert "published" in text
 
 
@@ -97,7 +98,11 @@ def test_after_a_time_limit_the_same_training_is_described_by_its_steps(trained)
     trained(max_train_minutes=1e-9)
     card = trained()
     done = card.json["phases"]["search"]["iterations"]
-    words = "took all 12 steps" if done == 12 else f"by the time limit after {done} of 12 steps"
+    words = (
+        "completed after all 12 steps"
+        if done == 12
+        else f"by the time limit after {done} of 12 steps"
+    )
     text = training_sentences([card])
     assert words in text
     assert ("published" in text) == (done == 12)
@@ -116,14 +121,14 @@ def test_a_card_of_a_continued_training_is_that_of_all_steps(trained):
 def test_features_that_were_off_are_named_with_what_stood_in(trained):
     how = recipe(hold_out=0, losses=(FEATURES, STAND_IN))
     without = training_sentences([trained(how)])
-    assert "The loss of tiny was absolute error." in without
+    assert "The loss function of tiny was absolute error." in without
     assert (
-        "The loss of tiny did not include VGG-19 features, a term of this recipe, because no"
-        " VGG-19 weights were given; absolute error replaced the features." in without
+        "The VGG-19 feature loss of this recipe was not used for tiny, because no VGG-19 weights"
+        " were provided; absolute error replaced these features." in without
     )
     assert "publish" not in without
     given_weights = training_sentences([trained(how, vgg_weights=WEIGHTS, folder="with")])
-    assert "The loss of tiny was 0.1 × the term perceptual:FewFeatures." in given_weights
+    assert "The loss function of tiny was 0.1 × the term perceptual:FewFeatures." in given_weights
     assert "published" in given_weights
     optional = replace(how, losses=(CONTENT, FEATURES))
     text = training_sentences([trained(optional, folder="optional")])
@@ -140,15 +145,17 @@ def test_an_adversarial_term_is_named_only_if_it_acted(trained):
     )
     text = training_sentences([trained(how)])
     assert (
-        "The loss of tiny was squared error plus 0.001 × the adversarial term of a discriminator."
-        " The first 6 steps of tiny were pre-training with only squared error." in text
+        "The loss function of tiny was squared error plus 0.001 × the adversarial loss of a"
+        " discriminator. During the first 6 steps (pre-training), the loss function of tiny was"
+        " squared error." in text
     )
     assert "published" in text
     stopped = training_sentences([trained(how, max_train_minutes=1e-9, folder="stopped")])
-    assert "The loss of tiny was squared error. The adversarial term of tiny" in stopped
-    assert "did not act on the weights that were kept" in stopped
+    assert "The loss function of tiny was squared error. The adversarial loss of tiny" in stopped
+    assert "did not contribute to the final weights" in stopped
     inspected = replace(how, losses=(CONTENT, replace(CRITIC, weight=0.0)))
-    assert "had no weight in the loss" in training_sentences([trained(inspected, folder="seen")])
+    text = training_sentences([trained(inspected, folder="seen")])
+    assert "did not contribute to the loss function" in text
 
 
 def test_a_second_training_on_all_slices_is_told_apart(trained):
@@ -157,11 +164,12 @@ def test_a_second_training_on_all_slices_is_told_apart(trained):
     text = training_sentences([card])
     best = card.json["held_out"]["iteration"]
     assert "tiny was first trained without the held-out slices" in text
-    assert f" to find the number of steps, {best}. Training of tiny took all 12 steps. " in text
+    assert f"To determine the number of training steps ({best})" in text
+    assert "Training of tiny was completed after all 12 steps. " in text
     assert f"tiny was then retrained on all slices for {best} steps." in text
     phases = {**card.json["phases"], "refit": {"iterations": 1, "stopped_by": "time"}}
     cut = ModelCard.from_json({**card.json, "phases": phases})
-    assert f"the time limit stopped this training after 1 of {best} steps." in training_sentences(
+    assert f"The time limit stopped this training after 1 of {best} steps." in training_sentences(
         [cut]
     )
 
@@ -170,8 +178,8 @@ def test_changed_settings_are_named_with_both_values(trained):
     changed = replace(PAPER, learning_rate=0.5, patience=3, losses=(replace(CONTENT, weight=2.0),))
     text = training_sentences([trained(changed=changed)])
     assert (
-        "The training differed from this recipe in learning_rate (0.5 instead of 0.01), patience"
-        " (3 instead of none), losses.content:MSE (2 instead of 1)." in text
+        "differed from this recipe: learning_rate (0.5 instead of 0.01), patience (3 instead of"
+        " none), losses.content:MSE (2 instead of 1)." in text
     )
     assert "publish" not in text
 
@@ -186,13 +194,13 @@ def test_changes_of_the_network_that_the_card_lists_are_not_published_either(tra
 
 def test_a_training_cut_down_for_a_test_says_so(trained):
     text = training_sentences([trained(replace(PAPER, iterations=500), sloppy=True)])
-    assert "For a test of the program (--sloppy), the training was limited to a few steps." in text
-    assert "took all 12 steps" in text
+    assert "The training was limited to a few steps to test the program (--sloppy)." in text
+    assert "completed after all 12 steps" in text
     assert "publish" not in text
     assert "differed" not in text
     other = replace(PAPER, iterations=500, learning_rate=0.5)
     text = training_sentences([trained(PAPER, sloppy=True, changed=other, folder="other")])
-    assert "The training differed from this recipe in learning_rate (0.5 instead of 0.01)." in text
+    assert "differed from this recipe: learning_rate (0.5 instead of 0.01)." in text
 
 
 def test_a_fine_tuned_model_names_its_start(trained):
@@ -207,8 +215,8 @@ def test_a_fine_tuned_model_names_its_start(trained):
     start = LoadedModel(generator=Tiny(), recipe=how, card=first)
     text = training_sentences([trained(how, start=start)])
     assert (
-        "Training of tiny began with the weights of another model of tiny (recipe paper, T2w,"
-        " SHA-256 abababababab…); only its last 1 layers with weights were trained." in text
+        "Training was initialized with the weights of another tiny model (recipe paper, T2w,"
+        " SHA-256 abababababab…). Only the last 1 layers with weights were trained." in text
     )
     assert "publish" not in text
 
@@ -224,15 +232,15 @@ def test_models_that_were_trained_alike_share_their_sentences(trained):
         {**card.json, "phases": {"search": {"iterations": 9, "stopped_by": "time"}}}
     )
     text = training_sentences([card, other, late])
-    assert "2 of 3 models: " in text
-    assert "1 of 3 models: " in text
+    assert "applies to 2 of 3 models. " in text
+    assert "applies to 1 of 3 models. " in text
     assert "by the time limit after 9 of 400 steps" in text
 
 
 def test_a_method_without_its_paper_has_no_published_recipe(trained):
     text = training_sentences([trained(about={"without_paper": True})])
-    assert "with settings of our own, because the paper of the method was not available" in text
-    assert "publish" not in text
+    assert "settings chosen by the bids-sr developers" in text
+    assert "published" not in text
 
 
 def test_a_card_of_somebody_else_cannot_bring_markup_into_the_text(trained):
@@ -318,9 +326,9 @@ def test_before_a_training_only_what_is_sure_is_said():
     cpce = get_method("cpce")
     text = planned_sentences(cpce, "paper", features=False, minutes=2.5)
     assert text == (
-        "The loss of cpce will not include VGG-19 features: no VGG-19 weights were given, so"
-        " squared error replaces the features. Training of cpce will be stopped after 2.5"
-        " minutes at the latest."
+        "The loss function of cpce will not include VGG-19 features: no VGG-19 weights were given,"
+        " so squared error replaces the features. Training of cpce will be stopped after 2.5"
+        " minutes if it has not ended before."
     )
     assert planned_sentences(cpce, "paper", features=True, minutes=None) == ""
     assert planned_sentences(get_method("tv"), "fast", features=False, minutes=None) == ""
@@ -341,10 +349,10 @@ def test_before_a_training_only_what_is_sure_is_said():
             {"images": ["a"], "coarse_images": "made by kspace from the fine ones"},
             "1 image (T2starw) and a low-resolution image computed from it",
         ),
-        ({}, "images (T2starw) not listed in the model card"),
+        ({}, "images (T2starw) that are not listed in the model card"),
         (
             {"images": ["v"] * 20, "objective": "self"},
-            "20 volumes (T2starw) as acquired, without a high-resolution image",
+            "20 acquired volumes (T2starw), without a high-resolution image",
         ),
     ],
 )
@@ -368,7 +376,7 @@ def test_unsupervised_errors_are_named_as_such(recipe, variation):
     tv = get_method("tv")
     text = training_sentences([_card(tv, recipe, set())])
     assert (
-        "The loss of tv was squared error between the downsampled output and the acquired volume"
-        f" plus 0.01 × {variation}." in text
+        "The loss function of tv was squared error between the downsampled output and the acquired"
+        f" volume plus 0.01 × {variation}." in text
     )
     assert loss("tv", "TotalVariation", 0.01).weight == 0.01

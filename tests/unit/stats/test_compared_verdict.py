@@ -167,18 +167,27 @@ def test_the_words_name_band_reference_and_control(judged):
             "not more accurate than the acquired series smoothed to the same resolution"
             in found["smoothed"].text
         )
-        assert "over acquired smoothed to about its resolution (5.0 mm)" in found["smoothed"].text
+        assert (
+            "over the acquired series smoothed to about its resolution (5.0 mm)"
+            in found["smoothed"].text
+        )
         assert "the added detail is wrong" in found["invented"].text
         assert "contains true detail that the acquired series lacks" in found["finer"].text
     if reference == "measured":
-        assert "a gain there is not counted" in found["denoised"].text
+        assert "this gain is not counted" in found["denoised"].text
         assert "scan the task twice" in found["denoised"].text
     if reference == "other":
-        assert "reference: another acquired run of the task" in found["finer"].text
-        assert "Above the acquired Nyquist frequency: not assessed" in found["finer"].text
+        assert "The reference is another acquired run of the task" in found["finer"].text
+        assert (
+            "Above the acquired Nyquist frequency, accuracy was not assessed"
+            in found["finer"].text
+        )
         assert "specify the measurement with --truth DIR" in found["finer"].text
     if reference == "halves":
-        assert "Below the acquired Nyquist frequency: not assessed" in found["denoised"].text
+        assert (
+            "Below the acquired Nyquist frequency, accuracy was not assessed"
+            in found["denoised"].text
+        )
 
 
 def test_what_a_denoiser_has_seen_in_both_halves_is_no_gain(run):
@@ -316,9 +325,9 @@ def test_what_active_voxels_say_and_the_brain_denies_is_not_decided():
     assert (told.claims[0].decision, told.status) == ("unclear", "not more accurate")
     assert (
         "more accurate in truly active voxels, but over the whole brain its noise or wrong detail"
-        " outweighs that" in told.text
+        " outweighs this gain" in told.text
     )
-    assert "−0.20 [−0.30, −0.10] over acquired in the brain" in told.text
+    assert "−0.20 [−0.30, −0.10] over the acquired series in the brain" in told.text
     rows = rows_by_hand(
         within_active=(level, (0.01, -0.1, 0.12)), within_brain=(level, (0.2, 0.1, 0.3))
     )

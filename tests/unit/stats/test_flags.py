@@ -203,8 +203,8 @@ def test_detail_that_is_worse_than_none_is_flagged():
         "sbl": False,
         "focuss": False,
     }
-    assert found["srgan"].text.startswith("srgan: the added detail is wrong")
-    assert "explained variance below −100 %, voxels active in the acquired" in found["srgan"].text
+    assert found["srgan"].text.startswith("The detail added by srgan is wrong")
+    assert "explained variance below −100 %" in found["srgan"].text
     assert "contrast all" in found["srgan"].text
     assert found["srgan"].row().statistic == "flag_harm"
     assert "fine detail" in found["srgan"].remedy

@@ -86,10 +86,9 @@ def test_the_primary_comparison_stands_first_and_the_others_are_exploratory(
         "better",
     )
     text = _primary_sentence(found)
-    assert text.startswith(
-        "The finer map of sbl is more accurate than every reference of the participant: +0.0"
-    )
-    assert "larger in 12 of 12 participants; p < .001" in text
+    assert "the sbl map is more accurate than every reference series of the participant." in text
+    assert "+0.0" in text
+    assert "positive in 12 of 12 participants (p < .001" in text
     assert "prespecified comparison, not corrected" in text
     assert [each.value for each in _primary_numbers(found)][1:] == [
         "12 of 12",
@@ -118,12 +117,12 @@ def test_six_participants_can_be_enough_and_five_cannot() -> None:
     assert (five.word, status(five)) == ("unclear", "not assessed")
     assert five.note == "n = 5 non-zero differences; smallest attainable p = .0625"
     assert (
-        "does not differ detectably from the participant's strongest reference"
+        "does not differ detectably from the strongest reference series of the participant"
         in _primary_sentence(five)
     )
     assert (one.word, status(one)) == ("not comparable", "not assessed")
     assert _primary_sentence(one).startswith(
-        "Accuracy could be assessed in 1 participant, too few"
+        "Accuracy was assessed in 1 participant, which is too few"
     )
 
 
@@ -137,9 +136,7 @@ def test_the_largest_of_several_values_shows_no_loss() -> None:
     assert found.n_needed is None
     assert _primary_numbers(found)[2].value == "n/a"
     assert pc.BELOW in found.note
-    assert "is not more accurate than the participant's strongest reference" in _primary_sentence(
-        found
-    )
+    assert "is not more accurate than the strongest reference series" in _primary_sentence(found)
 
 
 def test_a_method_that_equals_its_references_is_hardly_ever_called_better() -> None:
@@ -175,7 +172,7 @@ def test_more_than_the_references_and_yet_no_variance_explained_is_no_claim() ->
     series = {"sbl": people([-0.1 + 0.01 * k for k in range(8)]), "bspline": people([-0.4] * 8)}
     (found,) = primary(values_of(series))
     assert (found.word, status(found)) == ("better", "not more accurate")
-    assert "its explained variance does not differ from 0" in _primary_sentence(found)
+    assert "but does not differ from 0" in _primary_sentence(found)
 
 
 def test_tasks_without_a_truth_are_named() -> None:
@@ -209,7 +206,7 @@ def test_why_a_task_has_no_primary_comparison() -> None:
     assert "no reproducible detail" in why_not_assessed("tap", noise, told, "sbl")
     sentence = not_assessed_text("tap", values_of({"zerofill": people([0.1])}), told, "sbl")
     html = group_answer_html(pd.DataFrame(), {"tap": {"sub-00": 1}}, {"tap": sentence})
-    assert "Accuracy not assessed: sbl was not applied in 2 runs (it was zero filled)." in html
+    assert "Accuracy was not assessed: sbl was not applied in 2 runs (it was zero filled)." in html
     assert "no reference data" not in html
 
 
@@ -217,12 +214,12 @@ def test_a_method_that_was_assessed_is_not_said_to_be_without_assessment() -> No
     known = {"zerofill": people([0.1, 0.2]), "srgan": people([0.1, 0.2])}
     told = pd.DataFrame([], columns=["task", "series", "statistic"])
     assert not_assessed_text("tap", values_of(known), told, "sbl") == (
-        "Accuracy of sbl, the prespecified method, not assessed: sbl was not run. For srgan, see"
-        " Exploratory comparisons"
+        "The accuracy of sbl, the prespecified method, was not assessed: sbl was not run. For"
+        " srgan, see the section Exploratory comparisons"
     )
     undefined = {**known, "srgan": people([math.nan, math.nan])}
     assert not_assessed_text("tap", values_of(undefined), told, "sbl") == (
-        "Accuracy not assessed: sbl was not run"
+        "Accuracy was not assessed: sbl was not run"
     )
 
 
@@ -333,7 +330,8 @@ def test_above_every_baseline_is_no_claim_where_no_variance_is_explained() -> No
     series = {"sbl": people(list(0.02 * rng.normal(size=12))), "zerofill": people(low)}
     told = findings(compared(values_of(series)), ["sbl"])
     assert verdict(told, ["sbl"])[0].startswith(
-        "sbl is above every baseline, but its explained variance does not differ from 0"
+        "sbl has a higher explained variance than every baseline, but its explained variance does"
+        " not differ from 0"
     )
     series["sbl"] = people(list(0.3 + 0.02 * rng.normal(size=12)))
     told = findings(compared(values_of(series)), ["sbl"])

@@ -63,13 +63,13 @@ def test_an_interval_above_zero_holds_and_says_so():
     assert claim.holds
     assert (
         comparison(claim.comparisons[0]).text
-        == "sbl is more accurate than the same method with the prior SD map of this run, mirrored"
-        " left to right: +0.050 [0.020, 0.080], whole brain; this part depends on the spatial"
-        " pattern of the fluctuations in this run."
+        == "sbl is more accurate than the same method with the prior SD map of this run mirrored"
+        " left to right: +0.050 [0.020, 0.080], whole brain. This part of the gain depends on the"
+        " spatial pattern of the fluctuations in this run."
     )
     assert (
         specific_text(claim)
-        == "Part of the gain of sbl is specific to this participant's own data."
+        == "Part of the gain from sbl is specific to this participant's own data."
     )
 
 
@@ -109,11 +109,12 @@ def test_other_rows_are_passed_over():
 def test_one_placebo_that_keeps_up_takes_the_claim_away():
     good = [gain("sbl", "sblMirror", 0.1, 0.05, 0.2), gain("sbl", "sblOther", 0.05, 0.01, 0.1)]
     assert judged(*good).holds
-    assert specific_text(judged(*good), in_full=True).endswith("data. Not run: sblShift.")
+    assert specific_text(judged(*good), in_full=True).endswith("sblShift was not run.")
     claim = judged(good[0], gain("sbl", "sblOther", 0.01, -0.02, 0.04))
     assert (claim.holds, claim.unbeaten) == (False, ["sblOther"])
-    assert "sblOther reaches the same gain. Not run: sblShift." in specific_text(
-        claim, in_full=True
+    assert (
+        "sblOther reaches the same gain. The negative control sblShift was not run."
+        in specific_text(claim, in_full=True)
     )
 
 

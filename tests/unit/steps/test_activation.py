@@ -387,8 +387,8 @@ def test_the_methods_text_tells_what_was_asked_for() -> None:
     text = Graph(run).methods_text()
     assert "first five aCompCor components [@behzadi2007]" in text
     assert text.startswith(
-        "Activation was mapped in all series with the same model, smoothed by 0 and 5 mm FWHM"
-        " (0 mm"
+        "Activation was mapped in all series with the same model, after smoothing with a Gaussian"
+        " kernel of 0 and 5 mm FWHM (0 mm"
     )
     assert "low-pass filtered at 0.1 Hz" in text
     assert "[@nilearn]" in text

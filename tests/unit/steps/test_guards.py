@@ -249,5 +249,6 @@ def test_edges_apart_are_warned_of_by_name(caplog: pytest.LogCaptureFixture) -> 
 def test_the_methods_text_names_the_ensembles() -> None:
     text = quality.uncertainty_text(["srgan", "sbl"], 3)
     assert text.startswith(
-        "The uncertainty of srgan and sbl is the standard deviation of the effect between 3 models"
+        "The uncertainty of srgan and sbl was estimated as the standard deviation of the effect"
+        " between 3 models"
     )

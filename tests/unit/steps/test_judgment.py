@@ -270,7 +270,7 @@ def test_large_motion_and_the_test_one_level_down_reach_the_verdict():
     _, _, said = judged([], confounds=moved, one_level=facts)
     assert said["motion_text"].endswith("in 100 % of the volumes.")
     assert said["headline"].startswith("Accuracy was not measured in this run.")
-    assert "Treat the sbl maps as an interpolation" in said["headline"]
+    assert "Treat the sbl maps as interpolated maps" in said["headline"]
     assert said["headline"].endswith("finer than 6 mm.")
 
 

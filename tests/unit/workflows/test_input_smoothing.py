@@ -72,7 +72,7 @@ def test_every_series_is_made_of_the_smoothed_one(maker: BidsMaker) -> None:
     [moved] = [one for one in made.placed if one.step.__name__ == "estimate_motion"]
     assert source_of(made, moved, "bold") == "import_series"
     text = made.methods_text()
-    assert "smoothed by a Gaussian of 3.5 mm FWHM before super-resolution" in text
+    assert "smoothed with a Gaussian kernel of 3.5 mm FWHM" in text
     [facts] = [
         made.settings[one]["run_facts"]
         for one in made.placed

@@ -52,7 +52,7 @@ def test_each_series_can_have_its_own_seeds(tmp_path: Path) -> None:
             else:
                 assert maker_of.step.__name__ == "own_seed_series"
                 assert maker_of.scope.name == series
-    assert graph.methods_text().count("extracted from each series itself") == 1
+    assert graph.methods_text().count("extracted separately from each series") == 1
 
 
 def mapped_by(graph: Graph) -> set[str]:
