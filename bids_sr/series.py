@@ -24,16 +24,6 @@ _DEFAULT_BASELINES = {
     "bspline": "cubic B-spline interpolation",
     "zerofill": "in-plane zero filling of k-space",
     "sdmod": (
-<<<<<<< HEAD
-        "zero filling of the signal change, weighted by its temporal standard deviation relative"
-        " to the neighborhood"
-    ),
-    "inject": (
-        "zero filling with the high spatial frequencies of the high-resolution T2*-weighted image"
-    ),
-    "ratio": (
-        "high-resolution T2*-weighted image multiplied by the interpolated relative signal change"
-=======
         "zero filling with the signal change in each voxel weighted by its temporal standard"
         " deviation (SD), relative to the surrounding voxels"
     ),
@@ -44,7 +34,6 @@ _DEFAULT_BASELINES = {
     "ratio": (
         "product of the high-resolution T2*-weighted image and the interpolated relative signal"
         " change"
->>>>>>> page
     ),
 }
 BASELINES: Mapping[str, str] = MappingProxyType(
@@ -72,13 +61,8 @@ ACQUIRED_BAND = "zerofill"
 SMOOTH, PCA = "bsplineSmooth", "bsplinePca"
 CONTROLS: Mapping[str, str] = MappingProxyType(
     {
-<<<<<<< HEAD
-        SMOOTH: "B-spline interpolation with the best-fitting smoothing",
-        PCA: "B-spline interpolation of the series denoised by PCA over time",
-=======
         SMOOTH: "bspline with optimal spatial smoothing",
         PCA: "bspline with temporal PCA denoising",
->>>>>>> page
     }
 )
 """Denoising controls with what was done, made of the B-spline series within the evaluation."""

@@ -74,11 +74,7 @@ def subject_facts(
         "Runs": [run.stem for run in subject.runs],
         "T1w image": subject.t1w[0].name
         if subject.t1w
-<<<<<<< HEAD
-        else "no T1w image; the region of interest is the whole brain",
-=======
         else "none (the region of interest is the whole brain)",
->>>>>>> page
         "T2* pair": sorted({_pair_words(run.pair) for run in subject.runs}),
         "High-resolution reference": sorted(
             {str(run.truth.root) for run in subject.runs if run.truth}
@@ -110,15 +106,9 @@ def run_facts(settings: Settings, run: BoldRun, *, timed: bool) -> _Facts:
             else {}
         ),
         "Super-resolution factor": " × ".join(f"{f:g}" for f in run.factor)
-<<<<<<< HEAD
-        + (", slice thickness unchanged" if run.factor[2] == 1 else ""),
-        "Pair": _pair_words(run.pair),
-        "Calibration": f"{short.bold.name}, {short.n_volumes} volumes" if short else "none",
-=======
         + (" (in plane only)" if run.factor[2] == 1 else ""),
         "T2* pair": _pair_words(run.pair),
         "Calibration run": f"{short.bold.name}, {short.n_volumes} volumes" if short else "none",
->>>>>>> page
         **_taken_over(run.precomputed, {} if run.precomputed is None else run.precomputed.files),
     }
 
@@ -126,15 +116,8 @@ def run_facts(settings: Settings, run: BoldRun, *, timed: bool) -> _Facts:
 def _pair_words(pair: Pair | None) -> str:
     """Which images a run is super-resolved with."""
     if pair is None:
-<<<<<<< HEAD
-        return "no pair; only interpolation and methods that do not require a pair are available"
-    lowres = (
-        "a copy of this image with truncated k-space" if pair.lowres is None else pair.lowres.name
-    )
-=======
         return "none (only interpolation and methods that do not require a pair)"
     lowres = "a k-space-truncated copy of this image" if pair.lowres is None else pair.lowres.name
->>>>>>> page
     sidecar = pair.highres.with_name(pair.highres.name.partition(".")[0] + ".json")
     described = read_json(sidecar).get("Description")
     return f"{pair.highres.name} and {lowres}" + (f" ({described})" if described else "")
@@ -146,11 +129,7 @@ def _taken_over(
     """Which files of another program are used."""
     if precomputed is None:
         return {}
-<<<<<<< HEAD
-    return {f"Files taken from {precomputed.origin.text}": [path.name for path in files.values()]}
-=======
     return {f"Derivatives from {precomputed.origin.text}": [path.name for path in files.values()]}
->>>>>>> page
 
 
 _ACQUIRED = {"mask": "bold_mask"}

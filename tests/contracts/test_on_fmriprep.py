@@ -168,7 +168,7 @@ def test_the_text_and_the_report_say_what_was_taken_over(whole):
         whole.settings[placed]["subject_facts"] for placed in placed_of(whole, "summarize_subject")
     ]
     shown += [whole.settings[placed]["run_facts"] for placed in placed_of(whole, "summarize_run")]
-    listed = " ".join(str(facts.get("Files taken from fMRIPrep 24.1.1", "")) for facts in shown)
+    listed = " ".join(str(facts.get("Derivatives from fMRIPrep 24.1.1", "")) for facts in shown)
     for name in ("sub-01_desc-brain_mask.nii.gz", "desc-hmc_xfm.txt", "confounds_timeseries.tsv"):
         assert name in listed
 

@@ -114,7 +114,7 @@ def test_outputs_say_what_they_were_made_from(on_top):
 
 def test_the_report_says_what_was_taken_over(on_top):
     page = (on_top.out / "sub-01.html").read_text()
-    assert "Files taken from fMRIPrep 24.1.1" in page
+    assert "Derivatives from fMRIPrep 24.1.1" in page
     for name in (
         "sub-01_fmapid-auto00000_desc-preproc_fieldmap.nii.gz",
         "sub-01_desc-preproc_T1w.nii.gz",

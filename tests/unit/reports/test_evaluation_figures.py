@@ -110,7 +110,7 @@ def test_every_series_is_drawn_at_its_value_with_its_interval(tmp_path):
     assert labels == [
         "bspline",
         "inject",
-        "B-spline interpolation of the series denoised by PCA over time",
+        "bspline with temporal PCA denoising",
         "sbl",
         "srgan",
         "measured",

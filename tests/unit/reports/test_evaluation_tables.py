@@ -284,7 +284,7 @@ def test_the_evidence_is_one_table_of_the_best_method():
     ]
     assert [line[0] for line in lines[1:]] == [
         "bspline",
-        "B-spline interpolation of the series denoised by PCA over time",
+        "bspline with temporal PCA denoising",
         "srgan",
         "sbl",
         "measured",
