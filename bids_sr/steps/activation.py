@@ -84,8 +84,8 @@ def _maps_text(setting: Lookup) -> str:
     if "glm" in kinds:
         named = (
             "six head-motion parameters and their temporal derivatives, and, if tissue maps were"
-            " available, the first five aCompCor components [@behzadi2007] of white matter and"
-            " CSF combined"
+            " available, the first five aCompCor components [@behzadi2007] of all nuisance"
+            " tissues combined"
             if nuisance is None
             else f"and the selected confounds (`{', '.join(nuisance) or 'none'}`), as far as they"
             " were available in the run"

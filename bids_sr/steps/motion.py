@@ -312,7 +312,7 @@ def _time_text_after(setting: Lookup, folders: Sequence[Path], unfinished: int) 
     numbers = (
         f"{counts[0]} volumes ({shares[0]:.1%}) were censored."
         if len(tables) == 1
-        else f"In each of {len(tables)} runs, {min(shares):.1%} to {max(shares):.1%} of the"
+        else f"In {len(tables)} runs, {min(shares):.1%} to {max(shares):.1%} of the"
         f" volumes were censored ({', '.join(counts)})."
     )
     return f"{text} {numbers}"

@@ -463,9 +463,10 @@ def maps_to_spaces(
     makes="surfaces",
     part=Part.ANATOMY,
     text=(
-        "The vertices of fsaverage (10,242 per hemisphere, as included in nilearn [@nilearn])"
-        " were mapped to the surfaces of the participant with the spherical registration, if"
-        " available. Otherwise, they were transformed to the T1w image via MNI152 space.\n"
+        "The fsaverage surface that is included in nilearn [@nilearn] has 10,242 vertices per"
+        " hemisphere. These vertices were mapped to the surfaces of the participant with the"
+        " spherical registration, if available. Otherwise, they were transformed to the T1w image"
+        " via MNI152 space.\n"
     ),
     memory=_SURFACES,
     cost=Cost(always=3.0),

@@ -82,7 +82,7 @@ _SCALED = {
         " was the same at both resolutions"
     ),
     "range": (
-        "of each scan were scaled linearly to the range from 0 (minimum) to 1 (maximum)"
+        "of each scan were scaled linearly, such that the minimum was 0 and the maximum was 1"
         " [@attention_unet]"
     ),
 }

@@ -301,9 +301,9 @@ def test_a_given_model_saves_its_training(maker: BidsMaker, model: Callable[...,
     ("options", "scale", "words"),
     [
         ((), "percentile", "mean intensity in the brain"),
-        (("--recipe", "paper"), "range", "0 (minimum) to 1 (maximum)"),
+        (("--recipe", "paper"), "range", "the minimum was 0 and the maximum was 1"),
         (("--recipe", "paper", "--anat-scale", "percentile"), "percentile", "mean intensity"),
-        (("--anat-scale", "range"), "range", "0 (minimum) to 1 (maximum)"),
+        (("--anat-scale", "range"), "range", "the minimum was 0 and the maximum was 1"),
     ],
 )
 def test_the_recipe_of_the_paper_scales_scans_by_their_range(

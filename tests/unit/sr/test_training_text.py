@@ -132,7 +132,7 @@ def test_features_that_were_off_are_named_with_what_stood_in(trained):
     assert "published" in given_weights
     optional = replace(how, losses=(CONTENT, FEATURES))
     text = training_sentences([trained(optional, folder="optional")])
-    assert "because no VGG-19 weights were given." in text
+    assert "because no VGG-19 weights were provided." in text
     assert "publish" not in text
 
 

@@ -136,7 +136,7 @@ def test_confounds_of_the_correlation_are_in_its_sidecar(run, tmp_path):
     assert "Confounds" not in plain.sidecar["Model"]
     assert not np.allclose(cc.volume.data, plain.volume.data, equal_nan=True)
     setting = {"at_rest": True, "series_name": "raw", **OPTIONS, **chosen}.__getitem__
-    assert "cleared of confounds (`trans_[xy]`) and correlated" in map_series.text(setting)
+    assert "corrected for confounds (`trans_[xy]`) and correlated" in map_series.text(setting)
 
 
 def test_confounds_that_are_named_take_the_place_of_the_default_ones(run, tmp_path, caplog):
@@ -155,7 +155,7 @@ def test_confounds_that_are_named_take_the_place_of_the_default_ones(run, tmp_pa
         assert one.sidecar == other.sidecar
         assert np.array_equal(one.volume.data, other.volume.data, equal_nan=True)
     text = map_series.text(told.__getitem__)
-    assert "and the chosen confounds (`trans_[xy], csf`) that the run has. The" in text
+    assert "and the selected confounds (`trans_[xy], csf`)" in text
     assert "aCompCor" not in text
 
 
