@@ -848,8 +848,8 @@ def _asks_more(
     for where, names in (("X", columns), ("Convolve", convolved)):
         if absent := every - {one for name in names for one in matching(every, name)}:
             yield (
-                f"{where} must include all trial types, but {', '.join(sorted(absent))} are"
-                " missing"
+                f"{where} must include all trial types, but the following are missing:"
+                f" {', '.join(sorted(absent))}"
             )
     if strange := [name for name in columns if not _COLUMN.fullmatch(name)]:
         yield (

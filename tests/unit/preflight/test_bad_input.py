@@ -346,7 +346,10 @@ def _bad_filter(maker: BidsMaker) -> list[str]:
 
 CASES = {
     "missing directory": Case(
-        spoil=_missing_directory, file="bids", reason="directory not found", fix="root directory"
+        spoil=_missing_directory,
+        file="bids",
+        reason=("directory was not found"),
+        fix="root directory",
     ),
     "not BIDS": Case(
         spoil=_not_bids,
@@ -357,7 +360,7 @@ CASES = {
     "no such participant": Case(
         spoil=_no_participant,
         file="sub-02",
-        reason="participant '02' not found",
+        reason="participant '02' was not found",
         fix="Available: 01.",
     ),
     "no such task": Case(
@@ -466,7 +469,7 @@ CASES = {
         spoil=_swapped_pair, file=HIGH, reason="images are swapped", fix="Swap the acq-"
     ),
     "pair elsewhere": Case(
-        spoil=_elsewhere, file=HIGH, reason="at least 10% is needed", fix="Check the orientation"
+        spoil=_elsewhere, file=HIGH, reason="at least 10% is required", fix="Check the orientation"
     ),
     "two pairs": Case(
         spoil=_two_pairs,
@@ -529,7 +532,7 @@ CASES = {
     "work inside the input": Case(
         spoil=_work_inside,
         file="work",
-        reason="the working directory is inside",
+        reason="the working directory must not be inside",
         fix="outside the dataset",
     ),
     "unknown output space": Case(
@@ -542,7 +545,7 @@ CASES = {
         spoil=_no_roi, file="roi.nii.gz", reason="file not found", fix="--roi motor"
     ),
     "empty ROI": Case(
-        spoil=_empty_roi, file="roi.nii.gz", reason="the image is empty", fix="--roi motor"
+        spoil=_empty_roi, file="roi.nii.gz", reason="the mask image is empty", fix="--roi motor"
     ),
     "empty atlas": Case(
         spoil=_empty_atlas, file="--atlas", reason="all voxels are 0", fix="a label image"
@@ -584,7 +587,10 @@ CASES = {
         fix="in the same directory",
     ),
     "nothing to report": Case(
-        spoil=_nothing_to_report, file="out", reason="no figures", fix="omit --reports-only"
+        spoil=_nothing_to_report,
+        file="out",
+        reason=("does not contain any figures"),
+        fix="omit --reports-only",
     ),
     "path in a filter": Case(
         spoil=_bad_filter,
@@ -716,7 +722,7 @@ def test_too_little_disk(
     )
     assert main(_argv(maker, None)) == 2
     message = capsys.readouterr().err
-    needed, kept, free = map(float, re.findall(r"([0-9.]+) GB", message)[:3])
+    free, needed, kept = map(float, re.findall(r"([0-9.]+) GB", message)[:3])
     assert needed > kept == 0.2, "what is left for logs is part of what is needed"
     assert free == 0.0
     assert not (maker.root.parent / "out").exists()

@@ -154,9 +154,12 @@ def test_several_candidates_are_listed_with_the_way_to_choose(maker: BidsMaker) 
 @pytest.mark.parametrize(
     ("changed", "why"),
     [
-        ({"n_volumes": 29}, "29 volumes; sub-01_task-tap_bold.nii.gz has 30"),
+        ({"n_volumes": 29}, "29 volumes, but sub-01_task-tap_bold.nii.gz has 30"),
         ({"tr": 1.1}, "repetition time of the series is 1.1 s"),
-        ({"zooms": (12.0, 12.0, 4.0)}, "matrix 4×4×6 is coarser than the acquired 8×8×6"),
+        (
+            {"zooms": (12.0, 12.0, 4.0)},
+            ("matrix size 4×4×6 is smaller than the acquired matrix size 8×8×6"),
+        ),
         (
             {"zooms": (1.5, 1.5, 4.0)},
             "matrix size 32×32×6 is larger than the high-resolution matrix size 16×16×6",

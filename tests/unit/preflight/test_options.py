@@ -338,7 +338,7 @@ def test_the_published_run_without_features_ends_with_2_and_names_both_ways_out(
 def test_the_published_run_asks_for_features_only_where_it_trains_srgan(maker: BidsMaker) -> None:
     def refused(*options: str) -> bool:
         plan = planned(maker, "--recipe", "paper", *options)
-        return any("features of VGG-19" in problem.why for problem in plan.problems)
+        return any("requires VGG-19 features" in problem.why for problem in plan.problems)
 
     assert refused("--sr-method", "srgan", "sbl")
     assert not refused("--sr-method", "sbl", "cpce")
@@ -449,20 +449,20 @@ def _model_of_no_method(maker: BidsMaker) -> list[str]:
 
 CASES = {
     "no pair to guide": Case(
-        spoil=_no_highres, file="bold", reason="no T2*-weighted pair", fix="Omit --guide"
+        spoil=_no_highres, file="bold", reason="requires a T2*-weighted pair", fix="Omit --guide"
     ),
     "one pair": Case(spoil=_one_pair, file="bold", reason="found: 1)", fix="add a second pair"),
     "no pair": Case(
         spoil=_no_pair_to_hold_out,
         file="sub-01",
-        reason="--pair-holdout needs a pair",
+        reason="(--pair-holdout) require a pair",
         fix="Add the pair",
     ),
     "filtered": Case(spoil=_filtered, file="bold", reason="found: 1)", fix="does not exclude it"),
     "two factors": Case(
         spoil=_two_factors,
         file="bold",
-        reason="have different factors",
+        reason="have different super-resolution factors",
         fix="Omit --pair-holdout",
     ),
     "nothing learned from a pair": Case(
@@ -492,7 +492,7 @@ CASES = {
     "two models of one method": Case(
         spoil=_two_models_of_one_method,
         file="second.safetensors",
-        reason="and so is",
+        reason="already specifies a model for this method",
         fix="run the program twice",
     ),
     "published without features": Case(
@@ -508,7 +508,7 @@ CASES = {
     "model of no method": Case(
         spoil=_model_of_no_method,
         file="--pretrained",
-        reason="of the method srgan",
+        reason="the file contains a srgan model",
         fix="Add srgan",
     ),
 }
@@ -608,7 +608,7 @@ def test_one_echo_alone(maker: BidsMaker) -> None:
     assert (run.bold.name, run.echoes) == ("sub-01_task-tap_echo-2_bold.nii.gz", ())
     assert run.entities["echo"] == "2"
     (problem,) = planned(maker, "--echo-idx", "4").problems
-    assert "echo 4 not found" in problem.why
+    assert "echo 4 was not found" in problem.why
 
 
 def test_a_dry_run_makes_no_database(maker: BidsMaker) -> None:

@@ -158,7 +158,7 @@ class TestEvents:
         maker.events(rows=((-60.0, 1.0, "early"), *EVENTS))
         plan = planned()
         assert plan.problems == ()
-        assert "'early' are more than 24 s before the start" in plan.warnings[0].why
+        assert "its events are more than 24 s before the start" in plan.warnings[0].why
         (contrasts,) = plan.contrasts.values()
         assert "early" not in contrasts["all"]
 
@@ -171,7 +171,12 @@ class TestEvents:
 
     @pytest.mark.parametrize(
         ("n_volumes", "tr", "says"),
-        [(16, 1.0, "too few"), (17, 1.0, ""), (20, 0.4, "needs 10 s"), (26, 0.4, "")],
+        [
+            (16, 1.0, ("at least")),
+            (17, 1.0, ""),
+            (20, 0.4, "must last at least 10 s"),
+            (26, 0.4, ""),
+        ],
     )
     def test_a_run_without_events_has_volumes_for_its_seeds(
         self, maker: BidsMaker, planned: Planned, n_volumes: int, tr: float, says: str
@@ -192,7 +197,7 @@ class TestEvents:
         spared = planned(preprocessing=Preprocessing(dummy_scans=14))
         assert spared.problems == ()
         (problem,) = planned(preprocessing=Preprocessing(dummy_scans=15)).problems
-        assert "30 volumes minus 15 dummy volumes are too few" in problem.why
+        assert "the run has 30 volumes minus 15 dummy volumes" in problem.why
         assert "--dummy-scans" in problem.remedy
 
     def test_a_pass_band_that_leaves_too_few_volumes_is_refused(
@@ -259,7 +264,7 @@ class TestContrasts:
         assert said.problems == []
         assert list(found[tap]) == ["thumbMinusLittle", "thumb"]
         assert list(found[look]) == ["thumb", "face"]
-        assert all("applies to 1 of 2 runs" in n.why for n in said.notices)
+        assert all("is computed for 1 of 2 runs" in n.why for n in said.notices)
         assert len(said.notices) == 2
 
     def test_types_of_different_runs_cannot_be_compared(self) -> None:
@@ -681,7 +686,7 @@ class TestEventsThatAreNotThere:
         text = str(first)
         assert first.level == "warning"
         assert text.startswith(
-            "sub-01/func/sub-01_task-tap_bold.nii.gz: sub-01_task-tap_events.tsv not found"
+            "sub-01/func/sub-01_task-tap_bold.nii.gz: sub-01_task-tap_events.tsv was not found"
         )
         assert "--ignore events" in text
         assert {each.level for each in others} == {"note"}

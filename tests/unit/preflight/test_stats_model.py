@@ -84,7 +84,10 @@ def _contrast(**what: object) -> Callable[[dict[str, Any]], None]:
 
 
 REFUSED: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
-    "another level": (lambda model: _node(model).update(Level="Dataset"), "levels are dataset;"),
+    "another level": (
+        lambda model: _node(model).update(Level="Dataset"),
+        ("has the levels dataset"),
+    ),
     "a second node": (
         lambda model: model["Nodes"].append(
             copy.deepcopy(_node(model)) | {"Level": "Subject", "Name": "subject"}
@@ -118,9 +121,13 @@ REFUSED: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     ),
     "not convolved": (
         lambda model: _node(model)["Transformations"]["Instructions"].pop(),
-        "Convolve lacks trial_type.little, trial_type.thumb",
+        "Convolve must include all trial types, but the following are missing:"
+        " trial_type.little, trial_type.thumb",
     ),
-    "a trial type less": (_x(1, "trial_type.thumb", "trans_x"), "X lacks trial_type.little"),
+    "a trial type less": (
+        _x(1, "trial_type.thumb", "trans_x"),
+        ("following are missing: trial_type.little"),
+    ),
     "no confound": (
         _x(1, "trial_type.*", "trans_w", "age"),
         "neither trial types nor confounds: trans_w, age",
