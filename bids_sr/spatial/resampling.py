@@ -78,20 +78,24 @@ def spline_coefficients(volume: Array, order: int = 3) -> Float32:
     if order < 2:
         return padded.T
     if order == 3:
-        return _filtered(padded).T
+        return filter_spline(padded).T
     return ndimage.spline_filter(padded, order=order, output=np.float32, mode="mirror").T
 
 
-def _filtered(padded: Float32) -> Float32:
-    """Coefficients of the cubic spline in the place of the samples (Z, Y, X)."""
+def filter_spline(samples: Float32) -> Float32:
+    """Replace samples (Z, Y, X) by the coefficients of their cubic spline; return the same array.
+
+    Samples are mirrored at the edges. Along axes of fewer than 24 samples the first coefficients
+    are not exact.
+    """
     from bids_sr.spatial.spline_kernels import filter_first, filter_last
 
-    z, y, x = padded.shape
-    filter_first(padded.reshape(z, y * x))
-    for plane in padded:
+    z, y, x = samples.shape
+    filter_first(samples.reshape(z, y * x))
+    for plane in samples:
         filter_first(plane)
-    filter_last(padded.reshape(z * y, x))
-    return padded
+    filter_last(samples.reshape(z * y, x))
+    return samples
 
 
 def sample_points(coefficients: Float32, points: Array) -> Float32:

@@ -173,6 +173,53 @@ def sample_points(c: Float32, points: Float, out: Float32) -> None:
         out[n] = _at(c, points[0, n], points[1, n], points[2, n])
 
 
+@compiled(
+    "void(float32[:,:,::1], float64[:,::1], float64[:,::1], int64, boolean[::1], float64[::1],"
+    " float64[::1], boolean[::1])"
+)
+def compare_moved(
+    c: Float32,
+    points: Float,
+    to_voxel: Float,
+    pad: int,
+    always: Any,
+    reference: Float,
+    residual: Float,
+    inside: Any,
+) -> None:
+    """Compute a volume at moved points minus a reference, 0 outside the field of view.
+
+    The field of view ends half a voxel inside the outermost samples, because spline and smoothing
+    know no edge there.
+
+    Parameters
+    ----------
+    c : Float32
+        Coefficients of the volume (X, Y, Z), padded by `pad` samples at each side.
+    points : Float
+        Points (N, 3), which `to_voxel` (4 x 4) takes to voxels of the volume without padding.
+    always : Mask
+        Axes along which every point is in the field of view (3,).
+    reference : Float
+        Values to subtract (N,).
+    residual, inside : Float, Mask
+        Arrays (N,) for the differences, and for whether a point is in the field of view.
+    """
+    last = np.array([size - 2 * pad - 1.5 for size in c.shape])
+    at = np.empty(3)
+    for n in range(len(points)):
+        seen = True
+        for k in range(3):
+            at[k] = to_voxel[k, 3]
+            for axis in range(3):
+                at[k] += to_voxel[k, axis] * points[n, axis]
+            seen = seen and (always[k] or 0.5 <= at[k] <= last[k])
+        inside[n] = seen
+        residual[n] = 0.0
+        if seen:  # the last axis of the coefficients comes first
+            residual[n] = _at(c, at[2] + pad, at[1] + pad, at[0] + pad) - reference[n]
+
+
 @_inlined
 def _along(
     line: Float32, i: int, w: tuple[np.float32, np.float32, np.float32, np.float32]
