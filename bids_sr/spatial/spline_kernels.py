@@ -19,44 +19,12 @@ Only what computes imports this module, see `bids_sr.spatial.spline_kernels`.
 """
 
 import math
-import os
-from collections.abc import Callable
-from functools import partial
-from pathlib import Path
 from typing import Any
 
-import llvmlite.binding as llvm
-import numba
 import numpy as np
 
+from bids_sr.io.compiled_loops import compiled, inlined
 from bids_sr.io.grids import Float, Float32
-
-# Products and sums may be joined as processors do, and the sign of zero may go; NaN and infinity
-# keep their meaning.
-_njit = partial(numba.njit, error_model="numpy", fastmath={"contract", "nsz"}, nogil=True)
-_inlined = _njit(inline="always")
-# One folder a kind of processor: machines that share a disk and begin at the same moment would mix
-# their codes
-_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "bids-sr", llvm.get_host_cpu_name())
-
-
-def compiled(signature: str) -> Callable[[Any], Any]:
-    """Compile a function for these argument types when the module is imported.
-
-    The code is kept.
-    """
-
-    def decorate(function: Any) -> Any:
-        config = vars(numba.config)
-        config["CACHE_DIR"] = config["CACHE_DIR"] or os.path.expanduser(_CACHE)
-        try:
-            return _njit(signature, cache=True)(function)
-        # no folder can be written, or a file in it is damaged: no reason not to compute
-        except Exception:
-            return _njit(signature)(function)
-
-    return decorate
-
 
 _POLE = np.float32(math.sqrt(3) - 2)
 _GAIN = np.float32(6)
@@ -111,7 +79,7 @@ def filter_last(c: Float32) -> None:
                 c[first + r, i] = block[i, r]
 
 
-@_inlined
+@inlined
 def _weights(t: np.float32) -> tuple[np.float32, np.float32, np.float32, np.float32]:
     """Weights of the four samples around a point that lies t beyond the second; together 1."""
     u = _ONE - t
@@ -121,7 +89,7 @@ def _weights(t: np.float32) -> tuple[np.float32, np.float32, np.float32, np.floa
     return first, second, _ONE - (first + second + last), last
 
 
-@_inlined
+@inlined
 def _cell(p: float, size: int) -> tuple[int, np.float32]:
     """Return the sample before a coordinate and the distance beyond, held inside the array."""
     if not p > 1.0:  # nor a number
@@ -131,7 +99,7 @@ def _cell(p: float, size: int) -> tuple[int, np.float32]:
     return i, np.float32(p - i)
 
 
-@_inlined
+@inlined
 def _steps(p: float, slope: float, size: int) -> int:
     """Return how many steps of a slope stay within a cell; none beyond the edge."""
     if not 1.0 <= p < size - 2.0:
@@ -145,7 +113,7 @@ def _steps(p: float, slope: float, size: int) -> int:
     return int(min(way, 1e6))
 
 
-@_inlined
+@inlined
 def _at(c: Float32, px: float, py: float, pz: float) -> np.float32:
     """The value at one point."""
     ix, tx = _cell(px, c.shape[2])
@@ -220,7 +188,7 @@ def compare_moved(
             residual[n] = _at(c, at[2] + pad, at[1] + pad, at[0] + pad) - reference[n]
 
 
-@_inlined
+@inlined
 def _along(
     line: Float32, i: int, w: tuple[np.float32, np.float32, np.float32, np.float32]
 ) -> np.float32:
@@ -228,7 +196,7 @@ def _along(
     return w[0] * line[i] + w[1] * line[i + 1] + w[2] * line[i + 2] + w[3] * line[i + 3]
 
 
-@_inlined
+@inlined
 def _run(
     c: Float32, px: float, py: float, pz: float, matrix: Float, w: Float32, out: Float32
 ) -> None:
