@@ -18,6 +18,7 @@ from bids_sr.metrics import metric_rows
 from bids_sr.pipeline.artifacts import Derivative
 from bids_sr.series import map_label
 from bids_sr.spatial.transforms import hr_grid
+from bids_sr.sr.device import torch_threads
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import save_model
 from bids_sr.sr.variance import one_level_down
@@ -398,6 +399,31 @@ def test_errors_and_what_was_seen_one_level_down_have_one_scale(tmp_path, monkey
             values = reader.slab(0, LARGE[2])
         scales.append(values.var(-1)[mask].mean() / power[mask].mean())
     assert scales[1] == pytest.approx(scales[0], rel=0.2)
+
+
+def test_slices_side_by_side_have_the_errors_of_slices_in_turn(tmp_path, monkeypatch):
+    def known(_, whole, __, *, seed):
+        return Prior(whole=whole, weight=patchy(whole, 5)[None], fwhm=(3.0,), noise=0.04)
+
+    monkeypatch.setattr(one_level_down, "estimate_prior", known)
+    shape = (24, 22, 5)
+    save_image(run_of(shape).bold.astype(np.float32), AFFINE, tmp_path / "bold.nii", tr=2.0)
+    recipe = get_method("sbl").variance
+    found = []
+    for threads in (1, 2):
+        (folder := tmp_path / str(threads)).mkdir()
+        with torch_threads(threads), SeriesReader(tmp_path / "bold.nii") as reader:
+            found.append(
+                one_level_down.errors_below(
+                    reader, np.ones(shape, bool), FACTOR, recipe, folder, seed=3
+                )
+            )
+    first, second = found
+    assert first.errors.read_bytes() == second.errors.read_bytes()
+    np.testing.assert_array_equal(first.power, second.power)
+    np.testing.assert_array_equal(first.error_power, second.error_power)
+    # each slice has draws of its own
+    assert len(np.unique(first.power.reshape(-1, 5).mean(axis=0))) == 5
 
 
 def test_intervals_of_one_slice_of_seeds_and_of_a_design_that_repeats_itself(tmp_path):
