@@ -28,8 +28,9 @@ from scipy import ndimage
 
 from bids_sr.frozen import frozen
 from bids_sr.io.grids import LEAST_SAMPLES, Array, Float, Mask, parts_of
+from bids_sr.spatial import resampling
 from bids_sr.spatial.masks import head_scale
-from bids_sr.spatial.resampling import FWHM_PER_SIGMA, filter_spline
+from bids_sr.spatial.resampling import FWHM_PER_SIGMA
 from bids_sr.spatial.transforms import invert, rigid_matrix, rigid_params
 
 _LOGGER = logging.getLogger(__name__)
@@ -166,7 +167,7 @@ class _Level:
         if min(smooth.shape) < _LEAST_FILTERED:
             spline = ndimage.spline_filter(smooth, order=3, output=np.float32)
         else:
-            spline = filter_spline(smooth)
+            spline = resampling.filter_spline(smooth)
         return np.pad(spline, _PAD, mode="edge")
 
     def difference(self, coefficients: Array, matrix: Array) -> tuple[Float, Mask]:
