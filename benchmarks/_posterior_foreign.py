@@ -182,7 +182,7 @@ def exact_sd(prior: Prior, z: int) -> Array:
         both = covariance(
             weight, prior.fwhm, tile.down, (torch.eye(weight.shape[1]), torch.eye(weight.shape[2]))
         )
-        solved = torch.cholesky_solve(both.T, prior.root(z, tile))
+        solved = torch.cholesky_solve(both.T, torch.from_numpy(prior.root(z, tile)))
         # K has a unit diagonal
         left = weight.square().sum(0).flatten() - (both * solved.T).sum(1)
     out = np.zeros(prior.whole.level.fine[:2], np.float32)

@@ -138,7 +138,7 @@ def log_likelihood(prior: Prior, data: Tensor) -> float:
     total, count = 0.0, 0
     for z in range(data.shape[1]):
         y = data[:, z, *prior.whole.seen].flatten(1).T
-        root = prior.root(z, prior.whole)
+        root = torch.from_numpy(prior.root(z, prior.whole))
         solved = torch.linalg.solve_triangular(root, y, upper=False)
         total -= float(solved.square().sum()) / 2 + y.shape[1] * float(root.diagonal().log().sum())
         count += y.numel()

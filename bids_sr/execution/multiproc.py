@@ -75,6 +75,7 @@ _SHARED = (
     "bids_sr.pipeline.nipype_interface",
     "bids_sr.workflows.participant",  # with it all steps
     "bids_sr.spatial.spline_kernels",  # compiled here where it is new, once for all workers
+    "bids_sr.figures.line_loops",  # the same
     "scipy.ndimage",
     "torch",
     "nilearn.glm.first_level",

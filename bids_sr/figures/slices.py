@@ -25,7 +25,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path
-from skimage.measure import approximate_polygon
 
 from bids_sr.figures import canvas as s
 from bids_sr.frozen import frozen
@@ -430,7 +429,7 @@ class _Drawing:
         up = y[0] + (np.arange(rows) + 0.5) * (y[1] - y[0]) / rows
         near, shortest = _NEAR_MM * self._inches, line.shortest_mm * self._inches
         found = contour_generator(across, up, values).lines(line.level)
-        lines = [approximate_polygon(np.asarray(each), near) for each in found]
+        lines = [simplified(np.asarray(line), near) for line in found]
         kept = [
             each
             for each in lines
@@ -475,6 +474,16 @@ class _Drawing:
                 ha="left",
                 va="bottom",
             )
+
+
+def simplified(chain: Array, tolerance: float) -> Array:
+    """Return the corners of a chain of points (N, 2) that stay within a distance of all points."""
+    from bids_sr.figures.line_loops import mark_corners
+
+    chain = np.ascontiguousarray(chain, np.float64)
+    kept = np.zeros(len(chain), bool)
+    mark_corners(chain, tolerance, kept)
+    return chain[kept]
 
 
 def _place_of(image: Volume, cut: Cut) -> str:

@@ -323,13 +323,15 @@ def _cross_correlation(signals: Real, tasks: Float, temporal: _Filter) -> Float:
     # less the first volume, as single precision is enough for what changes
     x, y = (_filtered(values - values[0], temporal) for values in (tasks, signals))
     x_norm, y_norm = np.linalg.norm(x, axis=0), np.linalg.norm(y, axis=0)
-    flat = y_norm <= FLAT * np.sqrt(len(signals)) * np.abs(signals).max(axis=0, initial=0.0)
+    largest = np.maximum(signals.max(axis=0, initial=0), -signals.min(axis=0, initial=0))
+    flat = y_norm <= FLAT * np.sqrt(len(signals)) * largest
     scale = x_norm[:, None] * np.where(flat, 1.0, y_norm)[None, :]
     out = np.divide(x.T @ y, scale, out=np.zeros_like(scale), where=scale > 0)
     out[:, flat] = 0.0
     return np.clip(out, -1.0, 1.0)
 
 
+_CORRELATED = 512  # voxels at once, so that the tasks are seldom filtered again
 _STATS: Mapping[str, tuple[str, ...]] = {"cc": ("cc",), "glm": ("effect", "variance", "t", "z")}
 
 
@@ -446,7 +448,7 @@ def _fit(
         noise_order = noise.order
     for voxels, block in signals.blocks(settings.block_bytes):
         if temporal is not None:
-            for part in parts_of(block.shape[1]):
+            for part in parts_of(block.shape[1], _CORRELATED):
                 at = slice(voxels.start + part.start, voxels.start + part.stop)
                 values["cc"][:, at] = _cross_correlation(block[:, part], tasks, temporal)
         if model is not None:

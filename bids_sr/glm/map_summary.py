@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from bids_sr.glm.activation_regions import Peak, Threshold, centroid, dice, peak
 from bids_sr.glm.contrasts import Contrasts, single_conditions
-from bids_sr.io.grids import Float, Float32, Mask, Volume
+from bids_sr.io.grids import Array, Float, Float32, Mask, Volume
 from bids_sr.metrics import MISSING, MetricRow, metric_rows
 from bids_sr.series import RAW_SPLINE
 from bids_sr.spatial.resampling import sample_volume
@@ -189,18 +189,20 @@ def activation_rows(
     return rows
 
 
-def _fill_outside(values: Float32, mask: Mask) -> Float32:
-    """Fill voxels outside the mask with the value of the nearest one inside (in index distance).
+def _nearest_inside(mask: Mask) -> Array:
+    """Return the flat index of the nearest voxel in the mask, for each voxel (X, Y, Z).
 
-    Statistics outside the mask are zeros, not data, and would pull down the border of a map that
-    is interpolated.
-
-    Map of the same shape; as given where the mask is empty.
+    Distances are in voxels. Statistics outside the mask are zeros, not data, and would pull down
+    the border of a map that is interpolated; with these indices, they take the nearest value. If
+    the mask is empty, each voxel is its own nearest voxel.
     """
-    if mask.all() or not mask.any():
-        return values
-    nearest = ndimage.distance_transform_edt(~mask, return_distances=False, return_indices=True)
-    return values[tuple(nearest)]
+    if mask.any():
+        nearest = ndimage.distance_transform_edt(
+            ~mask, return_distances=False, return_indices=True
+        )
+    else:
+        nearest = np.indices(mask.shape)
+    return np.ravel_multi_index(tuple(nearest), mask.shape)
 
 
 def _upsample_maps(maps: _Maps, source: Volume, target: Volume) -> dict[tuple[str, str], Float32]:
@@ -211,8 +213,9 @@ def _upsample_maps(maps: _Maps, source: Volume, target: Volume) -> dict[tuple[st
     a peak would be made by the interpolation.
     """
     raised = {}
+    nearest = _nearest_inside(source.data)
     for key, values in maps.items():
-        filled = _fill_outside(values, source.data)
+        filled = np.take(values, nearest)
         fine = sample_volume(filled, source.affine, target.data.shape, target.affine)
         fine = np.clip(fine, filled.min(), filled.max())
         raised[key] = np.where(target.data, fine, 0).astype(np.float32)

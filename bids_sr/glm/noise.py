@@ -44,6 +44,7 @@ from scipy.linalg import toeplitz
 from bids_sr.frozen import frozen
 from bids_sr.glm.time_series import FLAT
 from bids_sr.io.grids import Float, Mask, Real, parts_of
+from bids_sr.spatial.masks import bounding_box
 from bids_sr.spatial.resampling import FWHM_PER_SIGMA
 
 # largest partial autocorrelation: a process nearer to a random walk is not told from drift
@@ -315,7 +316,12 @@ def moving(signals: Real, power: Float) -> Mask:
     `signals`: time series, one voxel a column (T, N). Voxels that vary (N, boolean).
     """
     largest = np.maximum(signals.max(axis=0, initial=0), -signals.min(axis=0, initial=0))
-    return np.sqrt(power / len(signals)) > FLAT * largest.astype(np.float64)
+    return _exceeds_rounding(len(signals), power, largest.astype(np.float64))
+
+
+def _exceeds_rounding(volumes: int, power: Float, largest: Float) -> Mask:
+    """Tell which time series vary, by the sums of squares of their changes and their maxima."""
+    return np.sqrt(power / volumes) > FLAT * largest
 
 
 def _lag_ratios(signals: Real, basis: Float, order: int) -> tuple[Float, Mask, Float]:
@@ -330,17 +336,16 @@ def _lag_ratios(signals: Real, basis: Float, order: int) -> tuple[Float, Mask, F
     `signals`: time series, one voxel a column (T, N). Ratios by lag from 1, voxels with residuals
     (N, boolean), and means (N,).
     """
-    from bids_sr.spatial.spline_kernels import add_lag_products
+    from bids_sr.spatial.spline_kernels import add_lag_products, center
 
-    rest = signals.astype(np.float64, order="C")
-    mean = rest.mean(axis=0)
-    rest -= mean
-    size = np.einsum("tn,tn->n", rest, rest)
+    rest, about = np.empty(signals.shape), np.empty((3, signals.shape[1]))
+    center(np.ascontiguousarray(signals), rest, about)
+    mean, size, largest = about
     rest -= basis @ (basis.T @ rest)
     sums = np.zeros((order + 1, len(mean)))
     add_lag_products(rest, sums)
     power, later = sums[0], sums[1:]
-    known = moving(signals, size) & (power > _FITTED**2 * size)
+    known = _exceeds_rounding(len(signals), size, largest) & (power > _FITTED**2 * size)
     return np.divide(later, power, out=np.zeros_like(later), where=known), known, mean
 
 
@@ -371,7 +376,8 @@ class _Neighborhood:
     """
 
     def __init__(self, known: Mask, mask: Mask, zooms: Sequence[float], fwhm_mm: float) -> None:
-        self.known, self._mask = known, mask
+        # what lies outside the box of the mask is 0
+        self.known, self._mask = known, mask[bounding_box(mask)]
         self._sigmas = [fwhm_mm / FWHM_PER_SIGMA / float(zoom) for zoom in zooms]
         self._total = self._sum(known.astype(np.float64))
         peak = square = 1.0

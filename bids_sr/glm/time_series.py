@@ -22,7 +22,7 @@ from scipy import ndimage
 
 from bids_sr.frozen import frozen
 from bids_sr.io.grids import Array, Float, Float32, Mask, Real
-from bids_sr.io.nifti import SeriesReader, in_half, step_of
+from bids_sr.io.nifti import SeriesReader, from_half, in_half, step_of
 from bids_sr.spatial.masks import bounding_box
 from bids_sr.spatial.resampling import FWHM_PER_SIGMA
 
@@ -179,19 +179,19 @@ class VoxelTimeSeries:
         Fitting a block takes about `budget` bytes.
         """
         width = max(1, budget // (self.n_times * _BYTES_PER_VALUE))
-        kind = np.dtype(np.float16 if self.step else np.float32)
+        size = 2 if self.step else 4  # bytes
         with open(self.path, "rb", buffering=0) as stream:
             for start in range(0, len(self.first), width):
                 here = slice(start, min(start + width, len(self.first)))
-                block = np.empty((self.n_times, here.stop - start), dtype=kind)
-                for t in range(self.n_times):
-                    stream.seek(kind.itemsize * (t * len(self.first) + start))
-                    if stream.readinto(memoryview(block[t]).cast("B")) != block[t].nbytes:
+                block = np.empty((self.n_times, here.stop - start), np.float32)
+                differences = np.empty(here.stop - start, np.float16)
+                for t, values in enumerate(block):
+                    stored = differences if self.step else values
+                    stream.seek(size * (t * len(self.first) + start))
+                    if stream.readinto(stored.data.cast("B")) != stored.nbytes:
                         raise OSError(f"{self.path}: the scratch file is truncated")
-                if self.step:
-                    block = block.astype(np.float32)
-                    block *= np.float32(self.step)
-                    block += self.first[here]
+                    if self.step:
+                        values[:] = from_half(stored, self.first[here], self.step)
                 yield here, block
 
 
@@ -234,7 +234,7 @@ def extract_time_series(
                     kept = smooth(volume, reader.zooms, width, box).ravel(order="F")[inside]
                     first = firsts.setdefault(width, kept)
                     if step:
-                        kept = in_half(kept - first, step, reader.path)
+                        kept = in_half(kept, first, step, reader.path)
                     stream.write(memoryview(kept).cast("B"))
                 if seen is not None:
                     seen(batch)

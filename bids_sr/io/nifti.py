@@ -25,13 +25,17 @@ import numpy as np
 import numpy.typing as npt
 
 from bids_sr.io import atomic_files
-from bids_sr.io.grids import LARGE, Array, Float, Float32
+from bids_sr.io.grids import LARGE, Array, Float, Float32, parts_of
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 _GZIP = 16 + zlib.MAX_WBITS  # a gzip header, and with zlib's own it carries neither time nor name
 _HALF = np.dtype("<f2")
+_INFINITE_HALF = 65520.0  # least magnitude that half precision rounds to infinity
+# values that are converted at once and stay in the cache; torch shares more than 32,767 among its
+# threads, which costs more than the conversion
+_STRIP = 32_000
 _DIFFERENCES = b"differences"  # intent of files that other programs would misread
 _AT_EXTENT = 124  # where the header has cal_max, and cal_min after it
 _PAGE = 4096  # bytes of a file that are on the disk or not
@@ -192,10 +196,8 @@ class SeriesReader:
         """The next values, `first` those of the first volume where it is not `plain`."""
         if first is None:
             return self._scaled(self._read(stream, count, what), what)
-        values = self._read(stream, count, what, _HALF).astype(np.float32)
-        values *= np.float32(self.step)
-        values += first
-        return self._scaled(values, what)
+        stored = self._read(stream, count, what, _HALF)
+        return self._scaled(from_half(stored, first, self.step), what)
 
     def volumes(self, start: int = 0, stop: int | None = None) -> Iterator[Float32]:
         """Return volumes start..stop-1 in order, in one forward pass where the file is compressed.
@@ -405,10 +407,10 @@ class SeriesWriter:
         stored = _to_dtype(np.asarray(volume), self.dtype, self._slope, self._inter, self.path)
         if self._step:
             if self._first is None:
-                self._first = np.array(stored)
+                self._first = np.array(stored, order="F")
                 self._stream.write(np.ascontiguousarray(stored.T).data)
             self._see(stored)
-            stored = in_half(stored - self._first, self._step, self.path)
+            stored = in_half(stored, self._first, self._step, self.path)
         self._stream.write(np.ascontiguousarray(stored.T).data)
         self._written += 1
 
@@ -438,10 +440,12 @@ class SeriesWriter:
             start = start + z * x * y * item
             item = _HALF.itemsize
             self._see(stored)
-            stored = in_half(stored - stored[..., :1], self._step, self.path)
         for t in range(n):
+            values = stored[..., t]
+            if self._step:
+                values = in_half(values, stored[..., 0], self._step, self.path)
             self._stream.seek(start + (t * z + z0) * x * y * item)
-            self._stream.write(stored[..., t].tobytes(order="F"))
+            self._stream.write(values.tobytes(order="F"))
         self._slices.update(range(z0, z0 + slab.shape[2]))
 
     def _see(self, stored: Array) -> None:
@@ -492,13 +496,40 @@ class SeriesWriter:
             self.discard()
 
 
-def in_half(change: Array, step: float, path: Path) -> Array:
-    """Return a change in units of `step` (see `step_of`) in half precision, or refuse it."""
-    with np.errstate(over="ignore"):
-        stored = (change * np.float32(1 / step)).astype(_HALF)
-    if not np.isfinite(stored).all():
-        raise ImageError(f"{path}: changes of the voxel values exceed the range of half precision")
-    return stored
+def in_half(values: Array, first: Array, step: float, path: Path) -> Array:
+    """Return differences of values from `first` in units of `step`, in half precision.
+
+    `values`, `first`: single precision, of one shape. `step`: see `step_of`. The result is in
+    Fortran order. ImageError: a difference exceeds half precision; it names `path`.
+    """
+    import torch  # converts faster than numpy
+
+    shape = values.shape
+    values, first = values.ravel(order="F"), first.ravel(order="F")
+    stored = np.empty(len(values), _HALF)
+    target = torch.from_numpy(stored)
+    for part in parts_of(len(values), _STRIP):
+        change = values[part] - first[part]
+        change *= np.float32(1 / step)
+        # NaN fails both comparisons
+        if not (change.max() < _INFINITE_HALF and change.min() > -_INFINITE_HALF):
+            raise ImageError(f"{path}: its values change by more than half precision holds")
+        target[part].copy_(torch.from_numpy(change))
+    return stored.reshape(shape, order="F")
+
+
+def from_half(stored: Array, first: Float32, step: float) -> Float32:
+    """Return the values (N,) of which `in_half` stored the differences from `first` (N,)."""
+    import torch
+
+    values = np.empty(len(stored), np.float32)
+    source, target = torch.from_numpy(stored), torch.from_numpy(values)
+    for part in parts_of(len(values), _STRIP):
+        target[part].copy_(source[part])
+        strip = values[part]
+        strip *= np.float32(step)
+        strip += first[part]
+    return values
 
 
 def step_of(shape: tuple[int, ...], volume: Array) -> float:

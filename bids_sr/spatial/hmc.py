@@ -27,7 +27,8 @@ from nibabel.affines import apply_affine, voxel_sizes
 from scipy import ndimage
 
 from bids_sr.frozen import frozen
-from bids_sr.io.grids import LEAST_SAMPLES, Array, Float, Mask
+from bids_sr.io.grids import LEAST_SAMPLES, Array, Float, Mask, parts_of
+from bids_sr.spatial import resampling
 from bids_sr.spatial.masks import head_scale
 from bids_sr.spatial.resampling import FWHM_PER_SIGMA
 from bids_sr.spatial.transforms import invert, rigid_matrix, rigid_params
@@ -53,6 +54,8 @@ _SPOILED = 3.0
 _JUMP = 1.3
 _MIN_INSIDE = 0.3  # least share of the samples that must lie in the field of view
 _PAD = 3  # samples that coefficients are wider: points farther out see the edge alone
+_LEAST_FILTERED = 24  # samples along each axis from which `filter_spline` is exact
+_STRIP = 4096  # samples whose rows of the Jacobian stay in the cache
 
 
 @frozen
@@ -162,30 +165,35 @@ class _Level:
 
     def coefficients(self, volume: Array) -> Array:
         """Coefficients of the spline of the smoothed volume, edges repeated `_PAD` times."""
-        spline = ndimage.spline_filter(self.smooth(volume), order=3, output=np.float32)
+        smooth = np.ascontiguousarray(self.smooth(volume))
+        if min(smooth.shape) < _LEAST_FILTERED:
+            spline = ndimage.spline_filter(smooth, order=3, output=np.float32)
+        else:
+            spline = resampling.filter_spline(smooth)
         return np.pad(spline, _PAD, mode="edge")
 
     def difference(self, coefficients: Array, matrix: Array) -> tuple[Float, Mask]:
         """Return the volume at the moved samples minus the reference, and samples in the FOV."""
-        from bids_sr.spatial.spline_kernels import sample_points
+        from bids_sr.spatial.spline_kernels import compare_moved
 
-        at = apply_affine(self.inverse @ matrix, self.points)
-        # half a voxel inside the outermost samples: there spline and smoothing know no edge
-        inside = np.all(
-            (at >= 0.5) & (at <= np.array(coefficients.shape) - 2 * _PAD - 1.5) | self.always,
-            axis=1,
+        residual = np.empty(len(self.points))
+        inside = np.empty(len(self.points), bool)
+        to_voxel = np.ascontiguousarray(self.inverse @ matrix)
+        compare_moved(
+            coefficients, self.points, to_voxel, _PAD, self.always, self.values, residual, inside
         )
-        sampled = np.empty(len(at), np.float32)
-        # the last axis of the coefficients comes first
-        sample_points(coefficients, np.ascontiguousarray(at.T[::-1] + _PAD), sampled)
-        return np.where(inside, sampled - self.values, 0.0), inside
+        return residual, inside
 
     def step(self, residual: Float, inside: Array, weights: Float | None) -> tuple[Float, Float]:
         """Fit motion (6: mm, rad) and bias by least squares, and the residual both leave."""
         j = self.jacobian
         if weights is not None:
-            weighted = self.weighted * np.where(inside, weights, 0.0)[:, None]
-            normal, right = weighted.T @ j, weighted.T @ residual
+            weights = np.where(inside, weights, 0.0)[:, None]
+            normal, right = np.zeros((j.shape[1],) * 2), np.zeros(j.shape[1])
+            for part in parts_of(len(j), _STRIP):
+                weighted = self.weighted[part] * weights[part]
+                normal += weighted.T @ j[part]
+                right += weighted.T @ residual[part]
         else:
             normal = self.normal
             if not inside.all():

@@ -78,20 +78,24 @@ def spline_coefficients(volume: Array, order: int = 3) -> Float32:
     if order < 2:
         return padded.T
     if order == 3:
-        return _filtered(padded).T
+        return filter_spline(padded).T
     return ndimage.spline_filter(padded, order=order, output=np.float32, mode="mirror").T
 
 
-def _filtered(padded: Float32) -> Float32:
-    """Coefficients of the cubic spline in the place of the samples (Z, Y, X)."""
+def filter_spline(samples: Float32) -> Float32:
+    """Replace samples (Z, Y, X) by the coefficients of their cubic spline; return the same array.
+
+    Samples are mirrored at the edges. Along axes of fewer than 24 samples the first coefficients
+    are not exact.
+    """
     from bids_sr.spatial.spline_kernels import filter_first, filter_last
 
-    z, y, x = padded.shape
-    filter_first(padded.reshape(z, y * x))
-    for plane in padded:
+    z, y, x = samples.shape
+    filter_first(samples.reshape(z, y * x))
+    for plane in samples:
         filter_first(plane)
-    filter_last(padded.reshape(z * y, x))
-    return padded
+    filter_last(samples.reshape(z * y, x))
+    return samples
 
 
 def sample_points(coefficients: Float32, points: Array) -> Float32:
@@ -137,10 +141,57 @@ def sample_grid(coefficients: Float32, matrix: Array, shape: Shape) -> Float32:
     stored, level = _leveled(coefficients)
     to_stored = np.array(matrix, dtype=np.float64)
     to_stored[:3, 3] += PAD
-    out = np.empty(shape[::-1], dtype=np.float32)
-    spline_kernels.sample_grid(stored, to_stored, out)
+    steps = np.diagonal(to_stored)[:3]
+    skew = np.abs(to_stored[:3, :3] - np.diag(steps)).max() * max(shape)
+    if skew < _WHOLE:
+        out = _along_axes(stored, steps, to_stored[:3, 3], shape)
+    else:
+        out = np.empty(shape[::-1], dtype=np.float32)
+        spline_kernels.sample_grid(stored, to_stored, out)
     out += level
     return out.T
+
+
+def _along_axes(stored: Float32, steps: Array, starts: Array, shape: Shape) -> Float32:
+    """Sample coefficients (Z, Y, X) on a grid with the same axes, by one matrix per axis.
+
+    Parameters
+    ----------
+    stored : Float32
+        Coefficients of the padded volume.
+    steps, starts : Array
+        Distance of the target's voxels and position of its first voxel, in voxels of `stored`
+        along x, y and z (3,).
+    shape : Shape
+        Voxels of the target along x, y and z.
+
+    Returns
+    -------
+    Float32
+        Values on the target (Z, Y, X).
+    """
+    along_x, along_y, along_z = (
+        _spline_matrix(start + step * np.arange(count), size)
+        for start, step, count, size in zip(starts, steps, shape, stored.shape[::-1], strict=True)
+    )
+    planes = along_y @ (stored @ along_x.T)
+    return (along_z @ planes.reshape(len(planes), -1)).reshape(shape[::-1])
+
+
+def _spline_matrix(at: Array, size: int) -> Float32:
+    """Return weights of coefficients at points along an axis, (points, size).
+
+    As in `spline_kernels`, points beyond the second coefficient from an edge take its value.
+    """
+    at = np.clip(at, 1, size - 2)
+    before = np.minimum(at.astype(int), size - 3)
+    t = at - before
+    first, last = (1 - t) ** 3 / 6, t**3 / 6
+    second = 2 / 3 - t**2 + 3 * last
+    matrix = np.zeros((len(at), size), np.float32)
+    for offset, weight in enumerate((first, second, 1 - first - second - last, last), start=-1):
+        matrix[np.arange(len(at)), before + offset] = weight
+    return matrix
 
 
 def _whole_shift(matrix: Array) -> npt.NDArray[np.int64] | None:

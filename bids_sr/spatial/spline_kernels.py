@@ -19,44 +19,12 @@ Only what computes imports this module, see `bids_sr.spatial.spline_kernels`.
 """
 
 import math
-import os
-from collections.abc import Callable
-from functools import partial
-from pathlib import Path
 from typing import Any
 
-import llvmlite.binding as llvm
-import numba
 import numpy as np
 
+from bids_sr.io.compiled_loops import compiled, inlined
 from bids_sr.io.grids import Float, Float32
-
-# Products and sums may be joined as processors do, and the sign of zero may go; NaN and infinity
-# keep their meaning.
-_njit = partial(numba.njit, error_model="numpy", fastmath={"contract", "nsz"}, nogil=True)
-_inlined = _njit(inline="always")
-# One folder a kind of processor: machines that share a disk and begin at the same moment would mix
-# their codes
-_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "bids-sr", llvm.get_host_cpu_name())
-
-
-def compiled(signature: str) -> Callable[[Any], Any]:
-    """Compile a function for these argument types when the module is imported.
-
-    The code is kept.
-    """
-
-    def decorate(function: Any) -> Any:
-        config = vars(numba.config)
-        config["CACHE_DIR"] = config["CACHE_DIR"] or os.path.expanduser(_CACHE)
-        try:
-            return _njit(signature, cache=True)(function)
-        # no folder can be written, or a file in it is damaged: no reason not to compute
-        except Exception:
-            return _njit(signature)(function)
-
-    return decorate
-
 
 _POLE = np.float32(math.sqrt(3) - 2)
 _GAIN = np.float32(6)
@@ -111,7 +79,7 @@ def filter_last(c: Float32) -> None:
                 c[first + r, i] = block[i, r]
 
 
-@_inlined
+@inlined
 def _weights(t: np.float32) -> tuple[np.float32, np.float32, np.float32, np.float32]:
     """Weights of the four samples around a point that lies t beyond the second; together 1."""
     u = _ONE - t
@@ -121,7 +89,7 @@ def _weights(t: np.float32) -> tuple[np.float32, np.float32, np.float32, np.floa
     return first, second, _ONE - (first + second + last), last
 
 
-@_inlined
+@inlined
 def _cell(p: float, size: int) -> tuple[int, np.float32]:
     """Return the sample before a coordinate and the distance beyond, held inside the array."""
     if not p > 1.0:  # nor a number
@@ -131,7 +99,7 @@ def _cell(p: float, size: int) -> tuple[int, np.float32]:
     return i, np.float32(p - i)
 
 
-@_inlined
+@inlined
 def _steps(p: float, slope: float, size: int) -> int:
     """Return how many steps of a slope stay within a cell; none beyond the edge."""
     if not 1.0 <= p < size - 2.0:
@@ -145,7 +113,7 @@ def _steps(p: float, slope: float, size: int) -> int:
     return int(min(way, 1e6))
 
 
-@_inlined
+@inlined
 def _at(c: Float32, px: float, py: float, pz: float) -> np.float32:
     """The value at one point."""
     ix, tx = _cell(px, c.shape[2])
@@ -173,7 +141,54 @@ def sample_points(c: Float32, points: Float, out: Float32) -> None:
         out[n] = _at(c, points[0, n], points[1, n], points[2, n])
 
 
-@_inlined
+@compiled(
+    "void(float32[:,:,::1], float64[:,::1], float64[:,::1], int64, boolean[::1], float64[::1],"
+    " float64[::1], boolean[::1])"
+)
+def compare_moved(
+    c: Float32,
+    points: Float,
+    to_voxel: Float,
+    pad: int,
+    always: Any,
+    reference: Float,
+    residual: Float,
+    inside: Any,
+) -> None:
+    """Compute a volume at moved points minus a reference, 0 outside the field of view.
+
+    The field of view ends half a voxel inside the outermost samples, because spline and smoothing
+    know no edge there.
+
+    Parameters
+    ----------
+    c : Float32
+        Coefficients of the volume (X, Y, Z), padded by `pad` samples at each side.
+    points : Float
+        Points (N, 3), which `to_voxel` (4 x 4) takes to voxels of the volume without padding.
+    always : Mask
+        Axes along which every point is in the field of view (3,).
+    reference : Float
+        Values to subtract (N,).
+    residual, inside : Float, Mask
+        Arrays (N,) for the differences, and for whether a point is in the field of view.
+    """
+    last = np.array([size - 2 * pad - 1.5 for size in c.shape])
+    at = np.empty(3)
+    for n in range(len(points)):
+        seen = True
+        for k in range(3):
+            at[k] = to_voxel[k, 3]
+            for axis in range(3):
+                at[k] += to_voxel[k, axis] * points[n, axis]
+            seen = seen and (always[k] or 0.5 <= at[k] <= last[k])
+        inside[n] = seen
+        residual[n] = 0.0
+        if seen:  # the last axis of the coefficients comes first
+            residual[n] = _at(c, at[2] + pad, at[1] + pad, at[0] + pad) - reference[n]
+
+
+@inlined
 def _along(
     line: Float32, i: int, w: tuple[np.float32, np.float32, np.float32, np.float32]
 ) -> np.float32:
@@ -181,7 +196,7 @@ def _along(
     return w[0] * line[i] + w[1] * line[i + 1] + w[2] * line[i + 2] + w[3] * line[i + 3]
 
 
-@_inlined
+@inlined
 def _run(
     c: Float32, px: float, py: float, pz: float, matrix: Float, w: Float32, out: Float32
 ) -> None:
@@ -285,6 +300,33 @@ def sample_linear(maps: Float32, points: Float, out: Float32) -> None:
                     values = maps[at_x, at_y, min(max(iz + k, 0), size_z - 1)]
                     for m in range(count):
                         out[n, m] += weight * values[m]
+
+
+@compiled(
+    "void(float32[:,::1], float64[:,::1], float64[:,::1])",
+    "void(float64[:,::1], float64[:,::1], float64[:,::1])",
+)
+def center(series: Float32, centered: Float, about: Float) -> None:
+    """Subtract the mean of each time series, in double precision.
+
+    `series`: (T, N). `centered`: array (T, N) for the differences. `about`: array (3, N) for the
+    means, the sums of squares of the differences, and the largest magnitudes of the series.
+    """
+    about[:] = 0
+    mean, energy, largest = about[0], about[1], about[2]
+    for t in range(len(series)):
+        for i in range(len(mean)):
+            value = np.float64(series[t, i])
+            centered[t, i] = value
+            mean[i] += value
+            largest[i] = max(largest[i], abs(value))
+    for i in range(len(mean)):
+        mean[i] /= len(series)
+    for t in range(len(series)):
+        for i in range(len(mean)):
+            value = centered[t, i] - mean[i]
+            centered[t, i] = value
+            energy[i] += value * value
 
 
 @compiled("void(float64[:,::1], float64[:,::1])")

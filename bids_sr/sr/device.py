@@ -68,20 +68,22 @@ def side_by_side(make: Callable[[_Item], _Made], items: Iterable[_Item]) -> Iter
     """Compute many small things, each on one thread, as many at once as torch has threads.
 
     The matrices of a tile are too small to be shared by threads. What is made is the same for any
-    number of them.
+    number of them. BLAS libraries other than torch's are limited to one thread, too.
     """
     import torch
+    from threadpoolctl import threadpool_limits
 
     count = torch.get_num_threads()
     if count == 1:
-        yield from map(make, items)
+        with threadpool_limits(1, "blas"):
+            yield from map(make, items)
         return
 
     def alone(item: _Item) -> _Made:
         with torch.inference_mode():
             return make(item)
 
-    with torch_threads(1), ThreadPoolExecutor(count) as pool:
+    with torch_threads(1), threadpool_limits(1, "blas"), ThreadPoolExecutor(count) as pool:
         ahead: deque[Future[_Made]] = deque()
         for item in items:
             ahead.append(pool.submit(alone, item))

@@ -50,6 +50,7 @@ from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.spatial.transforms import hr_grid, resized_affine
 from bids_sr.sr.device import side_by_side
 from bids_sr.sr.inference.acquired import InferenceError, UpsamplerInputs
+from bids_sr.sr.lapack import solve_in_place
 from bids_sr.sr.models.model import LoadedModel
 from bids_sr.sr.operators import Level, level_above, to_slices, to_volume
 from bids_sr.sr.recipe import VarianceRecipe
@@ -435,13 +436,16 @@ def _responses(
     def compare(job: tuple[int, Tile, Tensor]) -> None:
         z, tile, white = job
         root = prior.root(z, tile)
-        for out, solved in (
-            (seen, torch.cholesky_solve(data[:, z, *tile.seen].flatten(1).T, root)),
-            (drawn, torch.linalg.solve_triangular(root.T, white, upper=True)),
-        ):
-            back, found = prior.responses(z, tile, solved)
-            for number, each in enumerate(found):
-                out[number, z, *tile.made] = (back * each).mean(0)
+        of_data = data[:, z, *tile.seen].flatten(1).numpy()
+        solved = np.concatenate([of_data, white.T.numpy()])
+        count = len(of_data)
+        solve_in_place(root, solved[:count], transposed=False)
+        solve_in_place(root, solved, transposed=True)
+        back, responses = prior.responses(z, tile, solved)
+        for number, response in enumerate(responses):
+            response *= back
+            for out, part in ((seen, response[:count]), (drawn, response[count:])):
+                out[number, z, *tile.made] = torch.from_numpy(part.mean(0))
 
     jobs = (
         (z, tile, torch.randn(math.prod(map(len, tile.down)), draws, generator=generator))

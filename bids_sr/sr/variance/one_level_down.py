@@ -319,15 +319,21 @@ def errors_below(
             )
         components = torch.stack([to_slices(image) for image in found.components])
         prior = estimate_prior(components, Tile.around(plane, low_mask), recipe, seed=seed)
+
+        def reconstruct(k: int) -> tuple[Tensor, Tensor, Tensor]:
+            """Return the error of a slice, and the mean squares of its draws and their errors."""
+            known, expect = measured(k + z.start), prior.at(k)
+            raised = plane.up(plane.down(known))
+            raise_slice(plane, expect, raised)
+            missed, drawn = error_draws(prior, k, expect, DRAWS, seed + k)
+            return raised - known, drawn.square().mean(0), missed.square().mean(0)
+
         with writer(errors) as target:
-            for k in range(len(components[0])):
-                known, expect = measured(k + z.start), prior.at(k)
-                raised = plane.up(plane.down(known))
-                raise_slice(plane, expect, raised)
-                put(target, k, raised - known)
-                missed, drawn = error_draws(prior, k, expect, DRAWS, seed + k)
-                power[..., k] = drawn.square().mean(0)
-                error_power[..., k] = missed.square().mean(0)
+            slices = side_by_side(reconstruct, range(len(components[0])))
+            for k, (error, drawn_square, missed_square) in enumerate(slices):
+                put(target, k, error)
+                power[..., k] = drawn_square
+                error_power[..., k] = missed_square
     return ErrorsBelow(
         low=low,
         errors=errors,

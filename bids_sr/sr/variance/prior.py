@@ -41,14 +41,16 @@ from typing import Self
 
 import numpy as np
 import torch
+from numpy.lib.stride_tricks import as_strided, sliding_window_view
 from scipy.ndimage import maximum_filter
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from bids_sr.io.grids import Array, Factor, Shape, float32_checksum
+from bids_sr.io.grids import Array, Factor, Float32, Shape, float32_checksum, parts_of
 from bids_sr.spatial.masks import bounding_box
 from bids_sr.spatial.resampling import sample_volume, spline_coefficients
 from bids_sr.spatial.transforms import hr_grid
+from bids_sr.sr.lapack import factor_in_place, solve_in_place
 from bids_sr.sr.operators import Level, level_above, to_slices
 
 _MARGIN = 4  # acquired voxels around the mask whose data and fluctuations count
@@ -64,6 +66,7 @@ _MANY = 4  # maps above which what is made of the data is written out as a matri
 _SIDE = 4
 
 _BLOCK = 16  # rows of high-resolution voxels that are correlated at once
+_ACROSS = 15  # rows of acquired voxels whose covariance with all rows is computed at once
 
 _Matrices = tuple[Tensor, Tensor]
 """Along x and along y."""
@@ -196,6 +199,59 @@ def covariance(maps: Tensor, fwhm: Sequence[float], right: _Matrices, left: _Mat
     return found + found.T if alike else found
 
 
+def data_covariance(maps: Tensor, fwhm: Sequence[float], down: _Matrices) -> Float32:
+    """Return the lower triangle of D C D' of a tile, (m, m).
+
+    It is `covariance` of D with itself by fewer products, for maps whose correlation widths all
+    differ. Of high-resolution rows a and b only pairs with b >= a are computed. The shorter matrix
+    D_y is applied before pairs are formed, because a sum over pairs is the longest one:
+
+        H = sum_a D_x[:, a] sum_(b >= a) k(b - a) D_x[:, b] (D_y w_a) K (D_y w_b)'
+
+    with k(0) halved, and D C D' = H + H'. Blocks above the diagonal are not written.
+
+    Parameters
+    ----------
+    maps : Tensor
+        w_q on the high-resolution voxels of the tile, (Q, X, Y).
+    fwhm : Sequence[float]
+        Q full widths of the correlations (high-resolution voxels).
+    down : _Matrices
+        D along either axis, (x, X) and (y, Y).
+    """
+    along_x, along_y = (matrix.numpy() for matrix in down)
+    x, count = along_x.shape
+    y, size = along_y.shape
+    reaches = [min(count - 1, _reach_of(width)) for width in fwhm]
+    n_steps = sum(reach + 1 for reach in reaches)
+    pairs = np.empty((count, n_steps, y, y), np.float32)  # a; b - a of each map; y of b; y of a
+    shares = np.empty((count, x, n_steps), np.float32)  # k(b - a) D_x[:, b]
+    start = 0
+    for width, weight, reach in zip(fwhm, maps.numpy(), reaches, strict=True):
+        steps = slice(start, start + reach + 1)
+        start = steps.stop
+        rows = np.zeros((count + reach, y, size), np.float32)  # D_y w_a; no voxel after the last
+        np.multiply(along_y, weight[:, None], out=rows[:count])
+        ahead = as_strided(rows, (count, (reach + 1) * y, size), rows.strides, writeable=False)
+        correlated = rows[:count] @ correlation(size, width).numpy()
+        pairs_of_map = pairs[:, steps].reshape(count, -1, y)
+        np.matmul(ahead, correlated.swapaxes(1, 2), out=pairs_of_map)
+        by_distance = correlation(count, width).numpy()[0, : reach + 1].copy()
+        by_distance[0] /= 2
+        padded = np.pad(along_x, ((0, 0), (0, reach)))
+        windows = sliding_window_view(padded, reach + 1, axis=1).swapaxes(0, 1)
+        shares[:, :, steps] = windows * by_distance
+    half = np.empty((x, x, y, y), np.float32)
+    for part in parts_of(x, _ACROSS):
+        of_b = shares[:, part] @ pairs.reshape(count, n_steps, -1)
+        half[:, part] = (along_x @ of_b.reshape(count, -1)).reshape(x, -1, y, y)
+    out = np.empty((x, y, x, y), np.float32)
+    for u in range(x):
+        lower = slice(u + 1)
+        out[u, :, lower] = half[u, lower].transpose(2, 0, 1) + half[lower, u].transpose(1, 0, 2)
+    return out.reshape(x * y, -1)
+
+
 def _by_rows(
     maps: Tensor,
     fwhm: Sequence[float],
@@ -288,31 +344,37 @@ class Prior:
         gain = (variance / max(self.mean_variance, 1e-30)) ** 0.5
         return replace(self, weight=self.weight * gain)
 
-    def root(self, z: int, tile: Tile) -> Tensor:
-        """Return the Cholesky factor of D C D' + s2 I of a tile (m, m)."""
+    def root(self, z: int, tile: Tile) -> Float32:
+        """Return the Cholesky factor of D C D' + s2 I of a tile, as the lower triangle of (m, m).
+
+        Values above the diagonal have no meaning.
+        """
         maps = self.weight[:, z, *tile.fine]
-        return self._factor(covariance(maps, self.fwhm, tile.down, tile.down))
+        if len(set(self.fwhm)) == len(self.fwhm):
+            return self._factor(data_covariance(maps, self.fwhm, tile.down))
+        return self._factor(covariance(maps, self.fwhm, tile.down, tile.down).numpy())
 
-    def _factor(self, data: Tensor) -> Tensor:
-        """The Cholesky factor of a covariance of data, to which the noise is added in place."""
-        data.diagonal().add_(self.noise)
-        root: Tensor = torch.linalg.cholesky(data)
-        return root
+    def _factor(self, data: Float32) -> Float32:
+        """Replace a covariance of data by its Cholesky factor after noise is added."""
+        data.reshape(-1)[:: len(data) + 1] += self.noise
+        return factor_in_place(data)
 
-    def responses(self, z: int, tile: Tile, solved: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def responses(self, z: int, tile: Tile, solved: Float32) -> tuple[Float32, list[Float32]]:
         """Return b = D' a and K_q W_q b on the voxels that are made of a tile, (N, X, Y).
 
-        `solved`: a, in columns (m, N).
+        `solved`: a, one row per solution (N, m).
         """
-        rows, columns = tile.down
-        back = rows.T @ (solved.T.reshape(-1, len(rows), len(columns)) @ columns)
+        rows, columns = (matrix.numpy() for matrix in tile.down)
+        back = solved.reshape(-1, len(columns)) @ columns
+        back = rows.T @ back.reshape(len(solved), len(rows), -1)
         out = []
-        for width, weight in zip(self.fwhm, self.weight[:, z, *tile.fine], strict=True):
+        for width, weight in zip(self.fwhm, self.weight[:, z, *tile.fine].numpy(), strict=True):
             across, along = (
-                correlation(size, width)[own]
+                correlation(size, width)[own].numpy()
                 for size, own in zip(weight.shape, tile.within, strict=True)
             )
-            out.append(across @ ((weight * back) @ along.T))
+            by_y = (weight * back).reshape(-1, weight.shape[1]) @ along.T
+            out.append(across @ by_y.reshape(*back.shape[:2], -1))
         return back[:, *tile.within], out
 
     def at(self, z: int) -> Callable[[Tensor], Tensor]:
@@ -335,14 +397,18 @@ class Prior:
     def _solver(self, z: int, tile: Tile) -> Callable[[Tensor], Tensor]:
         """From the data of a tile (T, m), what is made of it (T, X, Y)."""
         root = self.root(z, tile)
-        weights = self.weight[:, z, *tile.made]
+        weights = self.weight[:, z, *tile.made].numpy()
 
         def expect(data: Tensor) -> Tensor:
-            _, found = self.responses(z, tile, torch.cholesky_solve(data.T, root))
-            out = weights[0] * found[0]
-            for weight, each in zip(weights[1:], found[1:], strict=True):
-                out.addcmul_(weight, each)
-            return out
+            solved = np.array(data.numpy(), order="C")
+            solve_in_place(root, solved, transposed=False)
+            solve_in_place(root, solved, transposed=True)
+            _, responses = self.responses(z, tile, solved)
+            out = np.zeros_like(responses[0])
+            for weight, response in zip(weights, responses, strict=True):
+                response *= weight
+                out += response
+            return torch.from_numpy(out)
 
         return expect
 
@@ -357,7 +423,7 @@ class Prior:
             half[here] = columns @ found
             fine[here] = found[:, :, tile.within[1]].transpose(1, 2)
         data = (rows @ half.flatten(1)).unflatten(1, half.shape[1:]).transpose(1, 2)
-        root = self._factor(data.flatten(2).flatten(0, 1))
+        root = torch.from_numpy(self._factor(data.flatten(2).flatten(0, 1).numpy()))
         made = fine[tile.within[0]].flatten(2).flatten(0, 1)
         return lambda data: (made @ torch.cholesky_solve(data.T, root)).T.reshape(-1, *sizes)
 

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib import colormaps
 from matplotlib.colors import to_rgb, to_rgba
 from PIL import Image
+from scipy import ndimage
 
 from bids_sr.figures import anat_figures, canvas, map_figures, motion_figures, slices
 from bids_sr.figures.map_figures import Scene
@@ -231,6 +233,26 @@ def test_colors_survive_the_smaller_png():
             Image.open(io.BytesIO(base64.b64decode(small.partition(",")[2]))).convert("RGBA")
         )
         assert np.array_equal(again, pixels)
+
+
+def test_a_map_of_many_colors_is_a_palette_of_few_bytes():
+    """With the color scale of a map, transparent where nothing is drawn."""
+    values = ndimage.gaussian_filter(np.random.default_rng(0).standard_normal((120, 110)), 3)
+    values /= np.abs(values).max()
+    pixels = colormaps["coolwarm"](values / 2 + 0.5, bytes=True)
+    pixels[np.abs(values) < 0.2] = 0
+    assert 100 < len(np.unique(pixels.reshape(-1, 4), axis=0)) <= 256
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="png")
+    small = canvas._smaller_image(base64.b64encode(buffer.getvalue()).decode())
+    content = base64.b64decode(small.partition(",")[2])
+    again = Image.open(io.BytesIO(content))
+    assert again.mode == "P"
+    np.testing.assert_array_equal(again.convert("RGBA"), pixels)
+    smallest = io.BytesIO()
+    again.save(smallest, format="png", optimize=True)
+    assert len(content) < 1.05 * len(smallest.getvalue())
+    assert len(content) < 0.7 * len(buffer.getvalue())
 
 
 def test_registration_refuses_images_on_different_grids(head):

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from figure_helpers import content_of
 from mapmaker import mapped
+from scipy import ndimage
 
 from bids_sr.figures.map_figures import CC_DISPLAY, T_DISPLAY
 from bids_sr.figures.map_viewer import (
@@ -65,6 +66,16 @@ def given(contrasts=("all",), smoothings=("none",), value=8.0) -> dict:
             fine[2, 3, 4] = coarse[1, 1, 4] = value
             maps[contrast, smoothing] = {"raw": Volume(coarse, COARSE), "sbl": Volume(fine, FINE)}
     return maps
+
+
+def test_a_faster_level_of_gzip_is_hardly_larger():
+    values = ndimage.gaussian_filter(np.random.default_rng(0).standard_normal((60, 60, 40)), 1)
+    values *= 3 / values.std()
+    values[np.abs(values) < 2.5] = 0
+    text = packed(Volume(values.astype(np.float32), FINE), slope=0.1)
+    smallest = gzip.compress(gzip.decompress(base64.b64decode(text)), 9, mtime=0)
+    assert len(base64.b64decode(text)) < 1.03 * len(smallest)
+    assert len(base64.b64decode(text)) != len(smallest)
 
 
 def test_a_map_comes_back_in_ras_order_within_half_a_step():

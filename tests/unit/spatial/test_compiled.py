@@ -25,7 +25,13 @@ def installed(tmp_path: Path) -> Path:
     """
     kernels = Path("spatial/spline_kernels.py")
     folder = tmp_path / "installed"
-    for file in ("__init__.py", "io/__init__.py", "io/grids.py", "spatial/__init__.py"):
+    for file in (
+        "__init__.py",
+        "io/__init__.py",
+        "io/compiled_loops.py",
+        "io/grids.py",
+        "spatial/__init__.py",
+    ):
         (copy := folder / "bids_sr" / file).parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes((PACKAGE / "bids_sr" / file).read_bytes())
     parts = (PACKAGE / "bids_sr" / kernels).read_text(encoding="utf-8").split("\n@compiled(")

@@ -8,7 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from bids_sr.spatial.resampling import PAD, sample_points, sample_volume, spline_coefficients
+from bids_sr.spatial import resampling, spline_kernels
+from bids_sr.spatial.resampling import (
+    PAD,
+    sample_grid,
+    sample_points,
+    sample_volume,
+    spline_coefficients,
+)
 from bids_sr.spatial.transforms import rigid_matrix
 
 CLOSE = 3e-6  # of the largest value
@@ -168,3 +175,33 @@ def test_what_is_not_finite_is_seen() -> None:
     assert np.isnan(
         _sampled(volume, rigid_matrix([0.4, 0, 0, 0, 0, 0], [0, 0, 0]), volume.shape)[5, 5, 3]
     )
+
+
+@pytest.mark.parametrize(
+    ("steps", "starts"),
+    [((0.5, 0.5, 1.0), (-0.25, -0.25, 0.0)), ((-1.0, 2.3, 0.7), (20.0, -9.0, 3.4))],
+)
+def test_a_grid_with_the_same_axes_is_sampled_as_any_grid_is(steps, starts, monkeypatch):
+    volume, shape = _volume((23, 18, 7)), (40, 15, 9)
+    matrix = np.diag([*steps, 1.0])
+    matrix[:3, 3] = starts
+    coefficients = spline_coefficients(volume)
+    by_axes = sample_grid(coefficients, matrix, shape)
+    calls = []
+    compiled = spline_kernels.sample_grid
+    monkeypatch.setattr(spline_kernels, "sample_grid", lambda *args: calls.append(compiled(*args)))
+    np.testing.assert_array_equal(sample_grid(coefficients, matrix, shape), by_axes)
+    assert not calls
+    monkeypatch.setattr(resampling, "_WHOLE", 0.0)
+    by_points = sample_grid(coefficients, matrix, shape)
+    assert calls
+    assert (by_axes.flags.f_contiguous, by_axes.dtype) == (True, np.float32)
+    np.testing.assert_allclose(by_axes, by_points, atol=CLOSE * volume.max())
+
+
+def test_a_grid_that_is_slightly_turned_is_not_taken_for_one_with_the_same_axes():
+    volume = _volume((30, 18, 7))
+    matrix = rigid_matrix([0.3, 0, 0, 0, 0, 1e-4], [15, 9, 3])
+    got = sample_grid(spline_coefficients(volume), matrix, volume.shape)
+    expected = _by_scipy(volume, _points(matrix, volume.shape))
+    np.testing.assert_allclose(got, expected, atol=CLOSE * volume.max())

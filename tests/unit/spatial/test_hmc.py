@@ -250,7 +250,7 @@ def test_nothing_to_register_is_refused() -> None:
         estimate_motion([], image, _head()[0], AFFINE)
 
 
-@pytest.mark.parametrize("shape", [(9, 8, 7), (9, 8, 2), (9, 8, 1)])
+@pytest.mark.parametrize("shape", [(27, 24, 25), (9, 8, 7), (9, 8, 2), (9, 8, 1)])
 @pytest.mark.parametrize("shift", [0.4, -1.3])
 def test_samples_are_those_of_scipy_up_to_the_edges(shape, shift):
     volume = np.random.default_rng(0).random(shape, np.float32)
@@ -276,6 +276,49 @@ def test_samples_are_those_of_scipy_up_to_the_edges(shape, shift):
     )
     assert inside.any()
     np.testing.assert_allclose(found[inside], (expected - level.values)[inside], atol=1e-6)
+
+
+def _level_of(shape: tuple[int, ...]) -> hmc._Level:
+    volume = np.random.default_rng(0).random(shape, np.float32)
+    return hmc._Level(
+        volume,
+        np.ones(shape, bool),
+        np.diag([3.0, 3.0, 3.0, 1.0]),
+        4.0,
+        bias_degree=1,
+        samples=None,
+    )
+
+
+def test_points_that_a_rotation_takes_out_of_the_field_of_view_have_no_residual():
+    level = _level_of((26, 24, 5))
+    volume = np.random.default_rng(1).random((26, 24, 5), np.float32)
+    moved = rigid_matrix([2.0, -1, 0.5, 0.1, -0.05, 0.3], level.center)
+    found, inside = level.difference(level.coefficients(volume), moved)
+    at = apply(level.inverse @ moved, level.points)
+    known = ((at >= 0.5) & (at <= np.array([24.5, 22.5, 3.5]))).all(axis=1)
+    np.testing.assert_array_equal(inside, known)
+    assert 0.1 < inside.mean() < 0.9
+    assert not found[~inside].any()
+    spline = ndimage.spline_filter(level.smooth(volume).astype(float), order=3)
+    sampled = ndimage.map_coordinates(
+        spline, at[inside].T, order=3, prefilter=False, mode="nearest"
+    )
+    np.testing.assert_allclose(found[inside], sampled - level.values[inside], atol=1e-6)
+
+
+def test_a_weighted_step_is_that_of_all_samples_at_once():
+    level = _level_of((26, 24, 15))
+    rng = np.random.default_rng(1)
+    count = len(level.points)
+    assert count > 2 * hmc._STRIP
+    residual, weights, inside = rng.normal(size=count), rng.random(count), rng.random(count) < 0.9
+    level.weigh(rng.random(count))
+    moved, left = level.step(residual, inside, weights)
+    weighted = level.weighted * (weights * inside)[:, None]
+    x = np.linalg.solve(weighted.T @ level.jacobian, weighted.T @ residual)
+    np.testing.assert_allclose(moved, (x / level.scale)[:6], rtol=1e-6)
+    np.testing.assert_allclose(left, inside * (residual - level.jacobian @ x), atol=1e-6)
 
 
 def test_a_small_head_moves_as_a_human_head_does_in_proportion() -> None:

@@ -16,6 +16,8 @@ from bids_sr.io.nifti import (
     ImageError,
     SeriesReader,
     SeriesWriter,
+    from_half,
+    in_half,
     load_image,
     save_image,
     step_of,
@@ -301,6 +303,34 @@ def test_an_unpacked_copy_has_the_values_and_short_integers_stay_short(
         assert reader.dtype == kept
         np.testing.assert_array_equal(np.stack(list(reader.volumes()), axis=-1), values)
         np.testing.assert_array_equal(reader.slab(0, 3), values)
+
+
+def test_half_precision_has_the_bits_of_numpy():
+    """Of all magnitudes, in more than one strip, in either order of axes."""
+    rng = np.random.default_rng(0)
+    shape = (50, 40, 33)
+    size = 2.0 ** rng.uniform(-30, 15.9, shape)  # subnormal numbers and 0, too
+    change = (size * rng.choice([-1, 1], shape)).astype(np.float32)
+    change[0, 0, :4] = 65519.99, -65519.99, 2.0**-25, 0.0  # at the limit, and at a tie
+    first, step = rng.integers(0, 900, shape).astype(np.float32), 0.25
+    first[:25] = 0
+    for order in "CF":
+        values = np.array(first + np.float32(step) * change, order=order)
+        expected = ((values - first) * np.float32(1 / step)).astype("<f2")
+        stored = in_half(values, first, step, Path("series.nii"))
+        assert stored.flags.f_contiguous
+        np.testing.assert_array_equal(stored.view(np.uint16), expected.view(np.uint16))
+    found = from_half(stored.ravel(order="F"), first.ravel(order="F"), step)
+    known = expected.astype(np.float32) * np.float32(step) + first
+    np.testing.assert_array_equal(found, known.ravel(order="F"))
+
+
+@pytest.mark.parametrize("value", [65520.0, -65520.0, np.nan, np.inf])
+def test_only_finite_halves_are_stored(value):
+    values = np.zeros((3, 1, 1), np.float32)
+    values[1] = value
+    with pytest.raises(ImageError, match=r"series\.nii.*half precision"):
+        in_half(values, np.zeros_like(values), 1.0, Path("series.nii"))
 
 
 def test_a_change_that_half_precision_does_not_hold_is_refused(tmp_path):

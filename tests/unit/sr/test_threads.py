@@ -4,6 +4,7 @@ import threading
 
 import pytest
 import torch
+from threadpoolctl import threadpool_info, threadpool_limits
 from variance_helpers import drawn, whole_of
 
 from bids_sr.sr.device import side_by_side, torch_threads
@@ -23,6 +24,16 @@ def test_what_is_made_comes_in_order_each_on_one_thread():
         assert torch.get_num_threads() == 2  # again
     assert made == [(2 * item, 1, True) for item in range(9)]
     assert threading.get_ident() not in seen
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_blas_libraries_use_one_thread_each(threads):
+    def blas_threads(_: int) -> set[int]:
+        return {info["num_threads"] for info in threadpool_info() if info["user_api"] == "blas"}
+
+    with threadpool_limits(2, "blas"), torch_threads(threads):
+        assert list(side_by_side(blas_threads, range(3))) == [{1}] * 3
+        assert blas_threads(0) == {2}
 
 
 def test_items_are_taken_one_further_ahead_than_there_are_threads():

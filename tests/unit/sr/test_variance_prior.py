@@ -25,7 +25,7 @@ from bids_sr.sr.method import get_method
 from bids_sr.sr.operators import level_above, to_slices
 from bids_sr.sr.variance import prior as prior_module
 from bids_sr.sr.variance.in_reference import estimate_prior
-from bids_sr.sr.variance.prior import Prior, Tile, correlation, covariance
+from bids_sr.sr.variance.prior import Prior, Tile, correlation, covariance, data_covariance
 
 GRIDS = [((8, 7, 2), (2, 2, 1)), ((6, 9, 2), (1.5, 1.5, 1)), ((5, 6, 3), (2, 2, 2))]
 FACTOR = (2.0, 2.0, 1.0)
@@ -67,6 +67,23 @@ def test_covariances_are_the_dense_ones(make):
         some = np.kron(left[0].numpy(), left[1].numpy()).astype(float)
         found = covariance(maps, prior.fwhm, whole.down, left)
         assert distance(found, some @ known @ down.T) < 1e-5
+
+
+@pytest.mark.parametrize("fwhm", [(3.0, 1.5), (1.0,), (2.0, 9.0, 1.2)])
+def test_the_covariance_of_data_is_the_dense_one(fwhm):
+    prior = prior_of((17, 12, 2), FACTOR, fwhm=fwhm)  # more rows than are computed at once
+    whole, down = prior.whole, dense_down(prior.whole)
+    for z in range(2):
+        found = data_covariance(prior.weight[:, z], fwhm, whole.down)
+        assert distance(np.tril(found), np.tril(down @ dense_prior(prior, z) @ down.T)) < 1e-5
+
+
+@pytest.mark.parametrize("make", [signed, lambda: prior_of((9, 8, 2), FACTOR)])
+def test_roots_are_those_of_the_dense_covariance(make):
+    prior = make()
+    for z in range(2):
+        root = np.tril(prior.root(z, prior.whole)).astype(float)
+        assert distance(root @ root.T, dense_covariance(prior, z)) < 1e-5
 
 
 @pytest.mark.parametrize(("shape", "factor"), GRIDS)

@@ -4,10 +4,12 @@ determinism.
 
 import numpy as np
 import pytest
-from scipy import signal
+from scipy import ndimage, signal
 
 from bids_sr.glm import noise as pooling
 from bids_sr.glm.noise import _lag_ratios, _like_groups, _Neighborhood, estimate_noise, orthonormal
+from bids_sr.spatial.resampling import FWHM_PER_SIGMA
+from bids_sr.spatial.spline_kernels import center
 
 ZOOMS = (3.0, 3.0, 3.0)
 SHAPE = (16, 16, 8)
@@ -126,6 +128,37 @@ def test_means_are_normalized_at_edges_in_planes_and_alone():
     weights = inner(impulse)[0]
     assert inner.own[31**3 // 2] == pytest.approx(weights.max(), rel=1e-6)
     assert inner.squares[31**3 // 2] == pytest.approx((weights**2).sum(), rel=1e-4)
+
+
+def test_neighbors_are_averaged_alike_with_more_space_around_the_mask():
+    rng = np.random.default_rng(0)
+    mask = rng.random((9, 8, 6)) < 0.7
+    known = rng.random(int(mask.sum())) < 0.9
+    values = rng.normal(size=(2, len(known)))
+    padded = np.pad(mask, ((3, 9), (0, 5), (20, 1)))
+    means = _Neighborhood(known, mask, ZOOMS, 6.0)(values)
+    np.testing.assert_array_equal(_Neighborhood(known, padded, ZOOMS, 6.0)(values), means)
+    smooth = []
+    for row in (*(values * known), known.astype(float)):
+        volume = np.zeros(padded.shape)
+        volume[padded] = row
+        sigma = 6.0 / FWHM_PER_SIGMA / 3.0
+        smooth.append(ndimage.gaussian_filter(volume, sigma, mode="constant")[padded])
+    np.testing.assert_allclose(means, np.stack(smooth[:2]) / smooth[2])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_centered_series_and_their_facts_are_those_of_numpy(dtype):
+    series = (1000 + 30 * np.random.default_rng(0).normal(size=(40, 7))).astype(dtype)
+    series[:, 2] *= -1
+    series[:, 3] = 0.1
+    centered, about = np.empty((40, 7)), np.full((3, 7), np.nan)
+    center(series, centered, about)
+    known = series.astype(float) - series.mean(axis=0, dtype=float)
+    np.testing.assert_allclose(centered, known, atol=1e-12)
+    np.testing.assert_allclose(about[0], series.mean(axis=0, dtype=float), rtol=1e-14)
+    np.testing.assert_allclose(about[1], (known**2).sum(axis=0), rtol=1e-12, atol=1e-24)
+    np.testing.assert_array_equal(about[2], np.abs(series).max(axis=0))
 
 
 def test_width_is_in_millimeters():

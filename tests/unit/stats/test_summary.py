@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from shortnames import measure_of
 
+from bids_sr.glm import map_summary
 from bids_sr.glm.activation_regions import parse_thresholds
 from bids_sr.glm.map_summary import (
-    _fill_outside,
+    _nearest_inside,
     _upsample_maps,
     activation_rows,
     correlation,
@@ -151,11 +152,39 @@ def test_correlation_needs_variation():
     assert np.isnan(correlation(blob((1, 1, 1)), np.zeros(SHAPE, dtype=np.float32), mask))
 
 
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.5, 1.0])
+def test_the_nearest_voxel_is_in_the_mask_and_no_other_is_nearer(share):
+    mask = np.random.default_rng(0).random((9, 7, 5)) < share
+    nearest = _nearest_inside(mask)
+    places = np.argwhere(np.ones(mask.shape, bool))
+    distances = np.linalg.norm(places[nearest.ravel()] - places, axis=1)
+    if not mask.any():
+        assert not distances.any()
+        return
+    assert mask.ravel()[nearest].all()
+    gaps = np.linalg.norm(places[:, None] - np.argwhere(mask), axis=2)
+    np.testing.assert_allclose(distances, gaps.min(axis=1))
+
+
+def test_nearest_voxels_are_found_once_for_all_maps(monkeypatch):
+    masks = []
+
+    def counted(mask):
+        masks.append(mask)
+        return _nearest_inside(mask)
+
+    monkeypatch.setattr(map_summary, "_nearest_inside", counted)
+    source = Volume(data=blob((3, 3, 1)) > 0, affine=AFFINE)
+    maps = {(name, "t"): blob((3, 3, 1)) for name in "abc"}
+    assert set(_upsample_maps(maps, source, source)) == set(maps)
+    assert len(masks) == 1
+
+
 def test_values_outside_the_mask_do_not_pull_the_raised_map_down():
     mask = np.zeros((6, 6, 4), dtype=bool)
     mask[1:5, 1:5, 1:3] = True
     values = np.where(mask, 7.0, 0.0).astype(np.float32)
-    np.testing.assert_array_equal(_fill_outside(values, mask), 7.0)
+    np.testing.assert_array_equal(np.take(values, _nearest_inside(mask)), 7.0)
     affine = np.diag([4.0, 4.0, 4.0, 1.0])
     fine_affine = np.array([[2.0, 0, 0, -1], [0, 2.0, 0, -1], [0, 0, 4.0, 0], [0, 0, 0, 1]])
     fine = np.kron(mask, np.ones((2, 2, 1))).astype(bool)

@@ -18,10 +18,18 @@ from bids_sr.metrics import metric_rows
 from bids_sr.pipeline.artifacts import Derivative
 from bids_sr.series import map_label
 from bids_sr.spatial.transforms import hr_grid
+from bids_sr.sr.device import torch_threads
 from bids_sr.sr.method import get_method
 from bids_sr.sr.models.model import save_model
+from bids_sr.sr.operators import level_below
 from bids_sr.sr.variance import one_level_down
-from bids_sr.sr.variance.in_reference import Detail, effect_scale
+from bids_sr.sr.variance.in_reference import (
+    DRAWS,
+    Detail,
+    effect_scale,
+    error_draws,
+    raise_slice,
+)
 from bids_sr.sr.variance.prior import Prior, VarianceMaps
 from bids_sr.steps.quality import check_intervals, measure_error
 
@@ -398,6 +406,41 @@ def test_errors_and_what_was_seen_one_level_down_have_one_scale(tmp_path, monkey
             values = reader.slab(0, LARGE[2])
         scales.append(values.var(-1)[mask].mean() / power[mask].mean())
     assert scales[1] == pytest.approx(scales[0], rel=0.2)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_slices_side_by_side_have_the_errors_of_slices_in_turn(tmp_path, monkeypatch, threads):
+    priors = []
+
+    def known(_, whole, __, *, seed):
+        weight = patchy(whole, 5)[None]
+        priors.append(Prior(whole=whole, weight=weight, fwhm=(3.0,), noise=0.04))
+        return priors[-1]
+
+    monkeypatch.setattr(one_level_down, "estimate_prior", known)
+    shape, seed = (24, 22, 5), 3
+    bold = run_of(shape).bold.astype(np.float32)
+    save_image(bold, AFFINE, tmp_path / "bold.nii", tr=2.0)
+    recipe = get_method("sbl").variance
+    with torch_threads(threads), SeriesReader(tmp_path / "bold.nii") as reader:
+        mask = np.ones(shape, bool)
+        found = one_level_down.errors_below(reader, mask, FACTOR, recipe, tmp_path, seed=seed)
+    with SeriesReader(found.errors) as reader:
+        errors = reader.slab(0, shape[2])
+    level, (x, y, z) = level_below(shape, FACTOR)
+    plane = level.in_plane()
+    for k in range(shape[2]):
+        acquired = torch.from_numpy(bold[x, y, z][:, :, k]).permute(2, 0, 1)
+        raised = plane.up(plane.down(acquired))
+        raise_slice(plane, priors[0].at(k), raised)
+        np.testing.assert_allclose(
+            errors[:, :, k], (raised - acquired).permute(1, 2, 0), atol=1e-2
+        )
+        missed, drawn = error_draws(priors[0], k, priors[0].at(k), DRAWS, seed + k)
+        np.testing.assert_allclose(found.power[..., k], drawn.square().mean(0), rtol=1e-4)
+        np.testing.assert_allclose(
+            found.error_power[..., k], missed.square().mean(0), rtol=1e-3, atol=1e-5
+        )
 
 
 def test_intervals_of_one_slice_of_seeds_and_of_a_design_that_repeats_itself(tmp_path):

@@ -1,0 +1,88 @@
+"""Cholesky factors and triangular solutions in place, compared with numpy in double precision."""
+
+import numpy as np
+import pytest
+
+from bids_sr.sr.lapack import factor_in_place, solve_in_place
+
+
+def positive_definite(size, seed=0):
+    """A well-conditioned symmetric matrix in single precision."""
+    draws = np.random.default_rng(seed).standard_normal((size, 2 * size))
+    return (draws @ draws.T / (2 * size) + np.eye(size)).astype(np.float32)
+
+
+@pytest.mark.parametrize("size", [1, 7, 150])
+def test_the_lower_triangle_is_the_cholesky_factor(size):
+    matrix = positive_definite(size)
+    expected = np.linalg.cholesky(matrix.astype(float))
+    above = np.triu_indices(size, 1)
+    matrix[above] = np.nan  # neither read …
+    root = factor_in_place(matrix)
+    assert root is matrix
+    np.testing.assert_allclose(np.tril(root), expected, atol=2e-5)
+    assert np.isnan(root[above]).all()  # … nor changed
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_rows_are_solved_in_place(transposed):
+    matrix = positive_definite(60)
+    lower = np.linalg.cholesky(matrix.astype(float))
+    root = factor_in_place(matrix)
+    root[np.triu_indices(60, 1)] = np.nan
+    rows = np.random.default_rng(1).standard_normal((5, 60)).astype(np.float32)
+    expected = np.linalg.solve(lower.T if transposed else lower, rows.T).T
+    solve_in_place(root, rows, transposed=transposed)
+    np.testing.assert_allclose(rows, expected, atol=2e-5)
+
+
+def test_both_solutions_together_invert_the_matrix():
+    matrix = positive_definite(40)
+    rows = np.random.default_rng(1).standard_normal((3, 40)).astype(np.float32)
+    expected = np.linalg.solve(matrix.astype(float), rows.T).T
+    root = factor_in_place(matrix.copy())
+    solve_in_place(root, rows, transposed=False)
+    solve_in_place(root, rows, transposed=True)
+    np.testing.assert_allclose(rows, expected, atol=2e-5)
+
+
+def test_part_of_the_rows_is_solved():
+    root = factor_in_place(positive_definite(20))
+    rows = np.ones((4, 20), np.float32)
+    solve_in_place(root, rows[:2], transposed=False)
+    assert (rows[2:] == 1).all()
+    assert not (rows[:2] == 1).all()
+
+
+def test_no_right_side():
+    solve_in_place(
+        factor_in_place(positive_definite(3)), np.empty((0, 3), np.float32), transposed=True
+    )
+
+
+def test_a_matrix_that_is_not_positive_definite():
+    matrix = np.eye(4, dtype=np.float32)
+    matrix[2, 2] = -1
+    with pytest.raises(np.linalg.LinAlgError, match="leading 3 rows"):
+        factor_in_place(matrix)
+
+
+@pytest.mark.parametrize(
+    ("matrix", "message"),
+    [
+        (np.eye(4), "type float64"),
+        (np.ones((2, 3), np.float32), r"shape \(2, 3\)"),
+        (np.eye(6, dtype=np.float32)[::2, ::2], "C-contiguous"),
+        (np.asfortranarray(np.tri(4, dtype=np.float32)), "C-contiguous"),
+        (np.ones(4, np.float32), "1 axes"),
+        (np.broadcast_to(np.ones((1, 1), np.float32), (1, 1)), "read-only"),
+    ],
+)
+def test_arrays_that_lapack_would_misread(matrix, message):
+    with pytest.raises(ValueError, match=message):
+        factor_in_place(matrix)
+
+
+def test_right_sides_of_another_size():
+    with pytest.raises(ValueError, match=r"shape \(4, 4\) for right sides of shape \(2, 3\)"):
+        solve_in_place(np.eye(4, dtype=np.float32), np.ones((2, 3), np.float32), transposed=True)
