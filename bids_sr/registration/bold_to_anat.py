@@ -20,6 +20,7 @@ from bids_sr.spatial.transforms import (
     invert,
     points_in,
     rms_distance,
+    rounded,
     turn_deg,
     write_itk,
 )
@@ -376,5 +377,5 @@ def boldref_onward(boldref2t1w: Array, onward: Sequence[Path], here: Path) -> li
 
     `onward`: files of what takes a T1w point to where it is wanted; none: it is wanted there.
     """
-    write_itk(back := here / "t1w2boldref.txt", invert(boldref2t1w))
+    write_itk(back := here / "t1w2boldref.txt", rounded(invert(boldref2t1w)))
     return [*onward, back]

@@ -30,7 +30,7 @@ from bids_sr.frozen import frozen
 from bids_sr.io.grids import LEAST_SAMPLES, Array, Float, Mask
 from bids_sr.spatial.masks import head_scale
 from bids_sr.spatial.resampling import FWHM_PER_SIGMA
-from bids_sr.spatial.transforms import invert, rigid_matrix, rigid_params
+from bids_sr.spatial.transforms import invert, rigid_matrix, rigid_params, rounded
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -191,7 +191,8 @@ class _Level:
             right = self.weighted.T @ residual
         ridge = 1e-9 * np.trace(normal) / len(normal) * np.eye(len(normal))
         x = np.linalg.solve(normal + ridge, right)
-        moved = self.free @ (x / self.scale)[: self.free.shape[1]]
+        # so that the next step begins at the same place on every processor
+        moved = rounded(self.free @ (x / self.scale)[: self.free.shape[1]])
         return moved, np.where(inside, residual - j @ x, 0.0)
 
 
@@ -273,7 +274,7 @@ class MotionEstimator:
                 return start, np.inf
             x, left = level.step(residual, inside, weights)
             cost = float(np.sqrt((left**2).sum() / inside.sum() / level.power))
-            matrix = matrix @ invert(rigid_matrix(x, level.center))
+            matrix = rounded(matrix @ invert(rigid_matrix(x, level.center)))
             size = max(np.abs(x[:3]).max(), np.abs(x[3:]).max() * self._radius)
             if size < tolerance and (weights is not None or not robust):
                 break
