@@ -39,14 +39,8 @@ from bids_sr.io.nifti import load_image
 from bids_sr.io.template_cache import DEFAULT_SPACE, cached, carried, templates_here
 from bids_sr.region_names import BRAIN
 from bids_sr.spatial import masks
-from bids_sr.spatial.transforms import (
-    LPS,
-    TransformError,
-    about_center,
-    carry,
-    rounded,
-    write_itk,
-)
+from bids_sr.spatial.same_results import rounded
+from bids_sr.spatial.transforms import LPS, TransformError, about_center, carry, write_itk
 
 if TYPE_CHECKING:
     from ants.core.ants_image import ANTsImage

@@ -14,13 +14,13 @@ from bids_sr.registration.brain import coarse, mutual_information
 from bids_sr.registration.rigid import rigid, rim_of, size_of
 from bids_sr.spatial import masks
 from bids_sr.spatial.resampling import sample_volume
+from bids_sr.spatial.same_results import rounded
 from bids_sr.spatial.transforms import (
     TransformError,
     hr_grid,
     invert,
     points_in,
     rms_distance,
-    rounded,
     turn_deg,
     write_itk,
 )

@@ -30,6 +30,7 @@ from bids_sr.spatial.boldref import in_place
 from bids_sr.spatial.hmc import MotionEstimator
 from bids_sr.spatial.masks import EdgeError, edge_mismatch
 from bids_sr.spatial.resampling import FWHM_PER_SIGMA, sample_volume
+from bids_sr.spatial.same_results import rounded
 from bids_sr.spatial.transforms import (
     displacement,
     hr_grid,
@@ -37,7 +38,6 @@ from bids_sr.spatial.transforms import (
     quarter_turns,
     rigid_params,
     rms_distance,
-    rounded,
 )
 from bids_sr.sr.matrices import acquire
 from bids_sr.sr.variance.temporal_components import (

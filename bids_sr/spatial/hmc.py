@@ -30,7 +30,8 @@ from bids_sr.frozen import frozen
 from bids_sr.io.grids import LEAST_SAMPLES, Array, Float, Mask
 from bids_sr.spatial.masks import head_scale
 from bids_sr.spatial.resampling import FWHM_PER_SIGMA
-from bids_sr.spatial.transforms import invert, rigid_matrix, rigid_params, rounded
+from bids_sr.spatial.same_results import rounded
+from bids_sr.spatial.transforms import invert, rigid_matrix, rigid_params
 
 _LOGGER = logging.getLogger(__name__)
 

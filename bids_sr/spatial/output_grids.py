@@ -19,7 +19,8 @@ from bids_sr.frozen import frozen
 from bids_sr.io import atomic_files
 from bids_sr.io.grids import Array, Float, Float32, Mask, Shape, parts_of
 from bids_sr.spatial.resampling import Distortion, sample_points, spline_coefficients
-from bids_sr.spatial.transforms import linear_values, moved, rounded
+from bids_sr.spatial.same_results import rounded
+from bids_sr.spatial.transforms import linear_values, moved
 
 _RIM = 2  # voxels around the brain
 _POINTS = 400_000  # at a time, which bounds what is held in double precision

@@ -33,7 +33,7 @@ from scipy import fft, ndimage
 
 from bids_sr.frozen import frozen
 from bids_sr.io.grids import Array, Float, Float32, Mask, Shape
-from bids_sr.spatial.transforms import rounded
+from bids_sr.spatial.same_results import rounded
 
 Shift = tuple[Array, Float]
 """How far each target voxel's source point is moved (the shape of the target), and along what (3,;

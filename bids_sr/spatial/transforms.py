@@ -19,8 +19,6 @@ from bids_sr.io import atomic_files
 from bids_sr.io.grids import Array, Float, Float32, Shape
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
-# A difference of 1e-16 in a start or in a grid becomes .04 mm in a registration (`rounded`)
-_ROUNDED = 2.0**-26
 _HALF = 1e-4  # voxels, by which half a voxel may be missed and still counts as half
 _KINDS = (
     "AffineTransform_double_3_3",
@@ -33,20 +31,6 @@ _EULER = ("Euler3DTransform_double_3_3", "Euler3DTransform_float_3_3")
 
 class TransformError(ValueError):
     """A transform file or matrix that cannot be used; names the file where there is one."""
-
-
-def rounded(values: Array) -> Float:
-    """Round transforms or parameters (mm, rad, voxels) to multiples of 1.5e-8.
-
-    Libraries of linear algebra sum in an order that depends on the processor. The last digits
-    differ, and iterative registrations and thresholds amplify that. Rounded inputs are equal on
-    every processor, and so are results. At 200 mm from the origin rounding moves a point by 3e-6
-    mm.
-
-    >>> float(rounded(0.1 + 0.2) - rounded(0.3))
-    0.0
-    """
-    return np.rint(np.asarray(values, dtype=np.float64) / _ROUNDED) * _ROUNDED + 0.0
 
 
 def rigid_matrix(params6: Sequence[float] | Array, center: Sequence[float] | Array) -> Float:

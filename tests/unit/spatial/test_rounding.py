@@ -9,7 +9,8 @@ from scipy import ndimage
 
 from bids_sr.spatial import hmc, masks, spline_kernels
 from bids_sr.spatial.resampling import sample_grid, sample_volume, spline_coefficients
-from bids_sr.spatial.transforms import hr_grid, rigid_matrix, rounded
+from bids_sr.spatial.same_results import rounded
+from bids_sr.spatial.transforms import hr_grid, rigid_matrix
 
 SHAPE = (24, 22, 15)
 AFFINE = rigid_matrix([3, -8, 5, 0.1, -0.3, 0.2], [0, 0, 0]) @ np.diag([2.9, 2.9, 3.3, 1.0])
