@@ -43,6 +43,8 @@ _BIAS_DEGREE = 2  # of the polynomial of the intensity bias; 0 is a gain
 _MAX_ITERATIONS = 25  # Gauss-Newton steps a level
 _TOLERANCE_MM = 2e-3  # a step that moves no point at `_RADIUS_MM` by more ends a level
 _RADIUS_MM = 70.0
+# units of translation (6e-5 mm) and rotation (1e-6 rad) in which a level ends
+_UNITS = np.array([2.0**-14] * 3 + [2.0**-20] * 3)
 _QUICK_SAMPLES = 8000  # of the coarse levels, and of the first steps at the final one
 # residuals above this many robust standard deviations lose weight, those above twice it all of it
 _OUTLIER = 2.5
@@ -107,6 +109,16 @@ def _free_motion(shape: tuple[int, ...], affine: Array) -> Float:
         first, second = (column[:3] for column in columns)
         columns.append(np.r_[np.zeros(3), np.cross(first, second)])
     return np.stack(columns, axis=1) if columns else np.zeros((6, 0))
+
+
+def _settled(matrix: Float, center: Float) -> Float:
+    """Round the pose in which a level ended.
+
+    The last step of a level depends on the one before it by a tenth, so that a rounding error of
+    the steps remains. It is small against these units, and the next level and volume begin at the
+    same place on every processor.
+    """
+    return rounded(rigid_matrix(np.rint(rigid_params(matrix, center) / _UNITS) * _UNITS, center))
 
 
 class _Level:
@@ -283,7 +295,7 @@ class MotionEstimator:
                 # 1 up to `_OUTLIER` robust standard deviations, falling to 0 at twice as many
                 sigma = 1.4826 * float(np.median(np.abs(left[inside]))) + 1e-12
                 weights = np.clip(2.0 - np.abs(left) / (_OUTLIER * sigma), 0.0, 1.0)
-        return matrix, cost
+        return _settled(matrix, level.center), cost
 
     def fit(
         self, volume: Array, starts: Sequence[Array], expected: float = np.inf

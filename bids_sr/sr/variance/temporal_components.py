@@ -30,7 +30,7 @@ import numpy as np
 from scipy.fft import idct
 
 from bids_sr.frozen import frozen
-from bids_sr.io.grids import Array, float32_checksum
+from bids_sr.io.grids import Array, float32_checksum, parts_of
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
 from bids_sr.spatial.same_results import with_sign
 from bids_sr.spatial.transforms import rigid_params
@@ -45,6 +45,7 @@ _LEAST_COMPONENTS = 12
 # Effects are slow, and so is most of what is not thermal noise
 # (``benchmarks/results/slow_fluctuations.md``)
 _SLOW_HZ = 0.1
+_AT_ONCE = 512  # voxels whose time series are held in double precision
 _STRETCHES, _OF_STRETCH = 4, 8  # of a half, at most, and components of each
 # Volumes for each component of the nuisance: with all twelve of head motion, what is left of a
 # half of 15 volumes has two components, of which one half tells the other nothing
@@ -117,10 +118,12 @@ def temporal_statistics(
         seen.update(np.ascontiguousarray(slab, dtype="<f4").data)
         mean[..., z] = slab.mean(0, dtype=np.float64)
         slab = _without(slab - mean[None, ..., z], out)
-        # in double precision: rounding turns components of nearly equal size into each other
-        chosen = slab[:, inside[..., z]].astype(np.float64)
-        for gram, rows in zip(grams, ranges, strict=True):
-            gram += chosen[rows] @ chosen[rows].T
+        chosen = slab[:, inside[..., z]]
+        for voxels in parts_of(chosen.shape[1], _AT_ONCE):
+            # in double precision: rounding turns components of nearly equal size into each other
+            courses_here = chosen[:, voxels].astype(np.float64)
+            for gram, rows in zip(grams, ranges, strict=True):
+                gram += courses_here[rows] @ courses_here[rows].T
     slow = [_slow_courses(len(gram), reader.tr) for gram in grams]
     slow[0] = np.linalg.qr(_without(slow[0], out))[0]
     spectra = [
