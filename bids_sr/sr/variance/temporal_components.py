@@ -45,7 +45,6 @@ _LEAST_COMPONENTS = 12
 # Effects are slow, and so is most of what is not thermal noise
 # (``benchmarks/results/slow_fluctuations.md``)
 _SLOW_HZ = 0.1
-_AT_ONCE = 512  # voxels whose time series are held in double precision
 _STRETCHES, _OF_STRETCH = 4, 8  # of a half, at most, and components of each
 # Volumes for each component of the nuisance: with all twelve of head motion, what is left of a
 # half of 15 volumes has two components, of which one half tells the other nothing
@@ -119,7 +118,7 @@ def temporal_statistics(
         mean[..., z] = slab.mean(0, dtype=np.float64)
         slab = _without(slab - mean[None, ..., z], out)
         chosen = slab[:, inside[..., z]]
-        for voxels in parts_of(chosen.shape[1], _AT_ONCE):
+        for voxels in parts_of(chosen.shape[1]):
             # in double precision: rounding turns components of nearly equal size into each other
             courses_here = chosen[:, voxels].astype(np.float64)
             for gram, rows in zip(grams, ranges, strict=True):
