@@ -10,6 +10,7 @@ from scipy import ndimage
 from bids_sr.glm.time_series import StreamedFit, in_batches
 from bids_sr.io.grids import Array, Float, Mask
 from bids_sr.io.nifti import SeriesReader
+from bids_sr.spatial.same_results import with_sign
 
 MOTION = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")
 HEAD_RADIUS_MM = 50.0
@@ -233,9 +234,7 @@ def principal_components(slabs: Iterable[Array], basis: Float) -> tuple[Float, F
     values, vectors = np.linalg.eigh(gram)
     keep = np.argsort(values)[::-1]
     keep = keep[values[keep] > 1e-9 * max(float(values.max()), 1e-300)]
-    vectors = vectors[:, keep]
-    largest = np.abs(vectors).argmax(axis=0)
-    vectors = vectors * np.where(vectors[largest, np.arange(len(keep))] < 0, -1.0, 1.0)
+    vectors = with_sign(vectors[:, keep])
     total = float(np.trace(gram)) or 1.0
     return vectors, np.sqrt(len(gram) * np.maximum(values[keep], 0)), values[keep] / total
 

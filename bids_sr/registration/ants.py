@@ -39,6 +39,7 @@ from bids_sr.io.nifti import load_image
 from bids_sr.io.template_cache import DEFAULT_SPACE, cached, carried, templates_here
 from bids_sr.region_names import BRAIN
 from bids_sr.spatial import masks
+from bids_sr.spatial.same_results import rounded
 from bids_sr.spatial.transforms import LPS, TransformError, about_center, carry, write_itk
 
 if TYPE_CHECKING:
@@ -129,12 +130,13 @@ def to_ants(image: Volume, seed: int) -> "ANTsImage":
     Same image for antspyx, in LPS+ mm.
     """
     ants = load_ants(seed)
-    lps = LPS @ np.asarray(image.affine, dtype=float)
+    lps = LPS @ rounded(image.affine)
+    zooms = np.sqrt(np.square(lps[:3, :3]).sum(axis=0))
     return ants.from_numpy(
         np.ascontiguousarray(image.data, dtype=np.float32),
         origin=[float(v) for v in lps[:3, 3]],
-        spacing=[float(v) for v in image.zooms],
-        direction=lps[:3, :3] / image.zooms,
+        spacing=[float(v) for v in zooms],
+        direction=lps[:3, :3] / zooms,
     )
 
 
@@ -176,7 +178,7 @@ def read_linear(path: Path) -> Array:
 
     content = loadmat(str(path))
     name = next(key for key in content if key.endswith("_3_3"))
-    return (
+    return rounded(
         LPS
         @ about_center(content[name].ravel().astype(float), content["fixed"].ravel().astype(float))
         @ LPS
@@ -213,7 +215,7 @@ def register(
     mask_end = "NA" if inside is None else named(inside)
     with tempfile.TemporaryDirectory(prefix="start") as folder:
         first = Path(folder) / "start.txt"
-        write_itk(first, np.eye(4) if start is None else start)
+        write_itk(first, np.eye(4) if start is None else rounded(start))
         arguments = ["-d", "3", "-r", str(first), "-u", "0", "-z", str(int(not deformable))]
         arguments += ["--float", str(int(deformable))]
         for stage in stages:

@@ -14,6 +14,7 @@ from bids_sr.registration.brain import coarse, mutual_information
 from bids_sr.registration.rigid import rigid, rim_of, size_of
 from bids_sr.spatial import masks
 from bids_sr.spatial.resampling import sample_volume
+from bids_sr.spatial.same_results import rounded
 from bids_sr.spatial.transforms import (
     TransformError,
     hr_grid,
@@ -386,5 +387,5 @@ def boldref_onward(boldref2t1w: Array, onward: Sequence[Path], here: Path) -> li
 
     `onward`: files of what takes a T1w point to where it is wanted; none: it is wanted there.
     """
-    write_itk(back := here / "t1w2boldref.txt", invert(boldref2t1w))
+    write_itk(back := here / "t1w2boldref.txt", rounded(invert(boldref2t1w)))
     return [*onward, back]

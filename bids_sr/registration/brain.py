@@ -154,9 +154,11 @@ def unbiased(
         spline_param=200,
         return_bias_field=True,
     ).numpy()
-    log = np.log(np.clip(field, 0.05, 20.0))
+    # in double precision: single-precision logarithms differ with the processor
+    log = np.log(np.clip(field, 0.05, 20.0, dtype=np.float64))
     log -= log[inside].mean()
-    field = np.exp(sample_volume(log, low.affine, image.data.shape, image.affine, order=1))
+    shown = sample_volume(log, low.affine, image.data.shape, image.affine, order=1)
+    field = np.exp(shown, dtype=np.float64)
     return image.like(np.asarray(image.data / field, dtype=np.float32))
 
 

@@ -30,6 +30,7 @@ from bids_sr.spatial.boldref import in_place
 from bids_sr.spatial.hmc import MotionEstimator
 from bids_sr.spatial.masks import EdgeError, edge_mismatch
 from bids_sr.spatial.resampling import FWHM_PER_SIGMA, sample_volume
+from bids_sr.spatial.same_results import rounded
 from bids_sr.spatial.transforms import (
     displacement,
     hr_grid,
@@ -213,7 +214,7 @@ def orthonormal(matrix: Array) -> Array:
     u, _, vt = np.linalg.svd(matrix[:3, :3])
     out = np.array(matrix, dtype=float)
     out[:3, :3] = u @ vt
-    return out
+    return rounded(out)
 
 
 def refine(fixed: Volume, moving: Volume, mask: Array, start: Array, *, rounds: int = 2) -> Array:
@@ -259,7 +260,7 @@ def refine(fixed: Volume, moving: Volume, mask: Array, start: Array, *, rounds: 
         step, cost = estimator.fit(np.where(valid, seen, 0), [np.eye(4)])
         if not np.isfinite(cost):
             return np.asarray(start, dtype=float)
-        xfm = xfm @ step
+        xfm = rounded(xfm @ step)
     moved = rms_distance(start, xfm, points_in(mask, fixed.affine))
     return xfm if moved <= 3.0 else np.asarray(start, dtype=float)
 

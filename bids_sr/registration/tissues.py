@@ -200,11 +200,13 @@ def _maximize(x: Array, posterior: Array) -> tuple[Array, Array]:
     The standard deviations are bounded so that none of the three tissues collapses.
     """
     mass = posterior.sum(axis=1, dtype=np.float64) + 1e-9
-    means = np.asarray([float(np.dot(p, x)) for p in posterior]) / mass
-    spread = (
-        np.asarray([float(np.dot(p, (x - m) ** 2)) for p, m in zip(posterior, means, strict=True)])
-        / mass
-    )
+    # summed by numpy, as a dot product depends on the processor
+    means = np.asarray([(p * x).sum(dtype=np.float64) for p in posterior]) / mass
+    squares = [
+        (p * (x - np.float32(m)) ** 2).sum(dtype=np.float64)
+        for p, m in zip(posterior, means, strict=True)
+    ]
+    spread = np.asarray(squares) / mass
     return means, np.clip(np.sqrt(spread), 0.04, 0.25)
 
 

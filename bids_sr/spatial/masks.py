@@ -70,6 +70,11 @@ def otsu(values: Array) -> float:
     return float(centers[int(np.nanargmax(between))])
 
 
+# mm, added to distances that are compared: the voxel sizes of a header are rounded, and a distance
+# that should be equal to the limit must not fall on either side of it by chance
+_TIE_MM = 1e-4
+
+
 def grow(mask: Mask, affine: Array, mm: float) -> Mask:
     """Dilate a mask by `mm` between voxel centers; a negative value erodes it instead.
 
@@ -95,7 +100,7 @@ def grow(mask: Mask, affine: Array, mm: float) -> Mask:
     padded = np.pad(mask, pad, mode="edge") if pad else mask
     inside = padded if mm < 0 else ~padded
     distance = np.asarray(ndimage.distance_transform_edt(inside, sampling=voxel_sizes(affine)))
-    out = distance > -mm if mm < 0 else distance <= mm
+    out = distance > _TIE_MM - mm if mm < 0 else distance <= mm + _TIE_MM
     return out[tuple(slice(pad, pad + n) for n in mask.shape)]
 
 

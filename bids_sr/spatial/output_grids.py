@@ -19,6 +19,7 @@ from bids_sr.frozen import frozen
 from bids_sr.io import atomic_files
 from bids_sr.io.grids import Array, Float, Float32, Mask, Shape, parts_of
 from bids_sr.spatial.resampling import Distortion, sample_points, spline_coefficients
+from bids_sr.spatial.same_results import rounded
 from bids_sr.spatial.transforms import linear_values, moved
 
 _RIM = 2  # voxels around the brain
@@ -60,7 +61,7 @@ class PlacedGrid:
         mm) a point is moved in the volume; see `bids_sr.spatial.resampling`.
         """
         to_voxel = np.linalg.inv(affine)
-        matrix = to_voxel if pose is None else to_voxel @ pose
+        matrix = rounded(to_voxel if pose is None else to_voxel @ pose)
         out = np.empty(len(self.points), dtype=np.float32)
         for part in parts_of(len(out), _POINTS):
             at = moved(matrix, self.points[part].astype(np.float64))
@@ -79,7 +80,7 @@ class PlacedGrid:
         `mask, affine`: where they can be other than 0; voxel -> RAS mm of their grid. Values on
         this grid, float32 or uint8.
         """
-        back = np.linalg.inv(affine)
+        back = rounded(np.linalg.inv(affine))
         near = []
         parts = []
         ways = []
@@ -134,7 +135,7 @@ def place_grid(
     flat = inside.reshape(-1)
     points = []
     edges = np.array(reference_shape) - 0.5
-    back = np.linalg.inv(reference_affine)
+    back = rounded(np.linalg.inv(reference_affine))
     for part in parts_of(flat.size, _POINTS):
         voxels = np.stack(np.unravel_index(np.arange(flat.size)[part], shape), axis=1).astype(
             np.float64

@@ -33,6 +33,7 @@ from scipy import fft, ndimage
 
 from bids_sr.frozen import frozen
 from bids_sr.io.grids import Array, Float, Float32, Mask, Shape
+from bids_sr.spatial.same_results import rounded
 
 Shift = tuple[Array, Float]
 """How far each target voxel's source point is moved (the shape of the target), and along what (3,;
@@ -139,7 +140,7 @@ def sample_grid(coefficients: Float32, matrix: Array, shape: Shape) -> Float32:
     from bids_sr.spatial import spline_kernels
 
     stored, level = _leveled(coefficients)
-    to_stored = np.array(matrix, dtype=np.float64)
+    to_stored = rounded(matrix)
     to_stored[:3, 3] += PAD
     steps = np.diagonal(to_stored)[:3]
     skew = np.abs(to_stored[:3, :3] - np.diag(steps)).max() * max(shape)
@@ -304,14 +305,14 @@ def sample_volume(
     """
     shape = (int(target_shape[0]), int(target_shape[1]), int(target_shape[2]))
     back = np.linalg.inv(affine)
-    matrix = back @ (np.eye(4) if xfm is None else np.asarray(xfm)) @ target_affine
+    matrix = rounded(back @ (np.eye(4) if xfm is None else np.asarray(xfm)) @ target_affine)
     whole = _whole_shift(matrix) if shift is None and moved is None else None
     if whole is None and coefficients is None:
         coefficients = spline_coefficients(volume, order)
     by: Callable[[int], Array] | None = None
     if shift is not None:
         amount = shift[0]
-        step = (back[:3, :3] @ shift[1])[:, None, None]
+        step = rounded(back[:3, :3] @ shift[1])[:, None, None]
         by = lambda z: step * amount[:, :, z]  # noqa: E731
     elif moved is not None:
         by = lambda z: np.tensordot(back[:3, :3], moved[..., z], axes=1)  # noqa: E731

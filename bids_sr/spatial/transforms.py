@@ -19,6 +19,7 @@ from bids_sr.io import atomic_files
 from bids_sr.io.grids import Array, Float, Float32, Shape
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_HALF = 1e-4  # voxels, by which half a voxel may be missed and still counts as half
 _KINDS = (
     "AffineTransform_double_3_3",
     "MatrixOffsetTransformBase_double_3_3",
@@ -178,7 +179,7 @@ def hr_grid(shape: Sequence[int], affine: Array, factor: Sequence[float]) -> tup
     (factor - 1) / 2.
     """
     low = np.asarray(shape[:3], dtype=np.float64)
-    high = np.floor(low * np.asarray(factor, dtype=np.float64) + 0.5).astype(int)
+    high = np.floor(low * np.asarray(factor, dtype=np.float64) + 0.5 + _HALF).astype(int)
     if (high < 1).any():
         raise TransformError(
             f"a grid of {tuple(shape)} voxels cannot be resampled by a factor of "
@@ -198,9 +199,11 @@ def resized_affine(affine: Array, shape: Sequence[int], other: Sequence[int]) ->
     [2.0, 4.0, 8.0]
     """
     ratio = np.asarray(shape[:3], dtype=np.float64) / np.asarray(other[:3])
-    step = np.diag([*ratio, 1.0])
-    step[:3, 3] = (ratio - 1) / 2
-    return np.asarray(affine, dtype=np.float64) @ step
+    out = np.array(affine, dtype=np.float64)
+    # written out: the same bits on every processor
+    out[:, 3] += (out[:, :3] * ((ratio - 1) / 2)).sum(axis=1)
+    out[:, :3] *= ratio
+    return out
 
 
 def write_itk(path: Path, mats: Array) -> None:

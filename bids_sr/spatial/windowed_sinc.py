@@ -10,6 +10,7 @@ import itertools
 import numpy as np
 
 from bids_sr.io.grids import Array, Float32
+from bids_sr.spatial.same_results import rounded
 
 _LOBES = 3
 
@@ -66,7 +67,7 @@ def resample_sinc(
     to_volume : Array
         Matrix from a voxel of the target to its point in the volume (4 x 4, RAS+ mm).
     """
-    matrix = np.linalg.inv(affine) @ to_volume
+    matrix = rounded(np.linalg.inv(affine) @ to_volume)
     nx, ny, nz = target_shape
     plane = np.indices((nx, ny)).reshape(2, -1)
     out = np.empty(target_shape, dtype=np.float32)

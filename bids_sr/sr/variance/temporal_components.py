@@ -30,8 +30,9 @@ import numpy as np
 from scipy.fft import idct
 
 from bids_sr.frozen import frozen
-from bids_sr.io.grids import Array, float32_checksum
+from bids_sr.io.grids import Array, float32_checksum, parts_of
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
+from bids_sr.spatial.same_results import with_sign
 from bids_sr.spatial.transforms import rigid_params
 
 _LOG = logging.getLogger(__name__)
@@ -120,11 +121,19 @@ def temporal_statistics(
         mean[..., z] = slab.mean(0, dtype=np.float64)
         slab = _without(slab - mean[None, ..., z], out)
         chosen = slab[:, inside[..., z]]
-        for gram, rows in zip(grams, ranges, strict=True):
-            gram += chosen[rows] @ chosen[rows].T
+        for voxels in parts_of(chosen.shape[1]):
+            # in double precision: rounding turns components of nearly equal size into each other
+            courses_here = chosen[:, voxels].astype(np.float64)
+            for gram, rows in zip(grams, ranges, strict=True):
+                gram += courses_here[rows] @ courses_here[rows].T
     slow = [_slow_courses(len(gram), reader.tr) for gram in grams]
     slow[0] = np.linalg.qr(_without(slow[0], out))[0]
-    spectra = [np.linalg.eigh(own.T @ gram @ own) for own, gram in zip(slow, grams, strict=True)]
+    spectra = [
+        (values, with_sign(vectors))
+        for values, vectors in (
+            np.linalg.eigh(own.T @ gram @ own) for own, gram in zip(slow, grams, strict=True)
+        )
+    ]
     values = spectra[0][0]
     if values[-1] <= 0:
         raise SeriesError("the series is constant over time within the mask")
@@ -408,7 +417,7 @@ def _patterns(
     left = inside - (basis @ (basis.T @ inside)).astype(np.float32)
     values, vectors = np.linalg.eigh((left @ left.T).astype(np.float64))
     courses = vectors[:, np.argsort(values)[::-1][: min(_PATTERNS, len(left) - basis.shape[1])]]
-    courses = courses - basis @ (basis.T @ courses)
+    courses = with_sign(courses - basis @ (basis.T @ courses))
     out = np.empty((courses.shape[1], *series.shape[:3]), dtype=np.float32)
     for z in range(series.shape[2]):
         slab = np.asarray(series[:, :, z], dtype=np.float64)[..., kept].reshape(-1, len(courses))

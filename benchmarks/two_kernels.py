@@ -1,0 +1,250 @@
+"""Whether a data set gives the same maps by two kernels of the linear algebra library.
+
+python benchmarks/two_kernels.py NAME BIDS_DIR FOLDER [--kernels Nehalem Haswell] [--mkl]
+    [--options "--sr-method sbl"]
+
+The program runs twice, with one kernel of OpenBLAS each (`OPENBLAS_CORETYPE`), to FOLDER/KERNEL;
+outputs that exist are compared as they are. `--mkl` also gives the runs two code paths of MKL,
+which torch uses (`MKL_CBWR=COMPATIBLE` and `AVX2`). Networks are not trained, because training
+amplifies rounding. First a small product shows that the kernels round differently.
+
+The bar: every map has a correlation of at least .99999 with its counterpart, and no value differs
+by more than .02 standard deviations of its map; brain masks are equal; regions differ only in
+voxels whose values are within .02 standard deviations of the threshold. Standard deviations are
+over the voxels of a map that are not 0. The threshold of a region is the least value in it.
+"""
+
+import argparse
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+from _table import keep
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+LEAST_R, MOST_SD = 0.99999, 0.02
+PATHS = ("COMPATIBLE", "AVX2")
+# maps that the voxels of a region are chosen by
+CHOSEN_BY = {
+    "Reliable": ("t", "z", "zTotal"),
+    "Fdr": ("z",),
+    "Quarter": ("cc",),
+}
+_PRODUCT = """
+import hashlib
+import numpy as np
+import scipy.linalg
+import torch
+a = np.random.default_rng(0).normal(size=(60, 60))
+t = torch.tensor(np.round(a, 3))
+found = (a @ a, scipy.linalg.cholesky(np.round(a @ a.T, 6) + 60 * np.eye(60)), (t @ t).numpy())
+print(*(hashlib.sha256(np.ascontiguousarray(x).tobytes()).hexdigest()[:8] for x in found))
+"""
+
+
+def environment(kernel: str, path: str = "") -> dict[str, str]:
+    """Environment of a process with one kernel, and one code path of MKL if there is one."""
+    own = {"OPENBLAS_CORETYPE": kernel, **({"MKL_CBWR": path} if path else {})}
+    return {**os.environ, **own}
+
+
+def products(settings: dict[str, str]) -> list[str]:
+    """Checksums of products by numpy, scipy and torch."""
+    command = [sys.executable, "-c", _PRODUCT]
+    done = subprocess.run(command, env=settings, capture_output=True, text=True, check=True)
+    return done.stdout.split()
+
+
+def entities_of(path: Path) -> dict[str, str]:
+    """Entities of a file name, and its suffix."""
+    *parts, suffix = path.name.split(".")[0].split("_")
+    return dict(part.partition("-")[::2] for part in parts) | {"suffix": suffix}
+
+
+def values_of(path: Path) -> Array:
+    """Voxels of an image."""
+    return np.asarray(nib.load(path).dataobj, dtype=np.float64)
+
+
+def compare_maps(one: Array, other: Array) -> tuple[float, float]:
+    """Return the correlation of two maps, and their largest difference in SD of the first.
+
+    Both are NaN if a map is not finite in the same voxels as the other.
+    """
+    used = ((one != 0) | (other != 0)) & (np.isfinite(one) | np.isfinite(other))
+    a, b = one[used], other[used]
+    if not len(a) or np.array_equal(a, b):
+        return 1.0, 0.0
+    sd = float(a.std())
+    if sd == 0:
+        return float("nan"), float("nan")
+    return float(np.corrcoef(a, b)[0, 1]), float(np.abs(a - b).max()) / sd
+
+
+def distance_from_threshold(region: Array, other: Array, maps: Sequence[Array]) -> float:
+    """Return how far voxels that differ are from the threshold at most, in SD of the map.
+
+    Each voxel counts by the map in which it is nearest to the least value of the region; infinity
+    without maps.
+    """
+    differ = region != other
+    nearest = np.full(int(differ.sum()), np.inf)
+    for values in maps:
+        chosen = values[region if region.any() else other]
+        sd = float(values[values != 0].std())
+        if len(chosen) and sd > 0:
+            nearest = np.minimum(nearest, np.abs(values[differ] - chosen.min()) / sd)
+    return float(nearest.max(initial=0.0))
+
+
+def maps_of(region: Path, among: dict[Path, dict[str, str]]) -> list[Path]:
+    """Files of the maps that a region was made from."""
+    wanted = entities_of(region)
+    found = re.fullmatch(r"(.*?)(Reliable|Fdr|Quarter|Z\d+)", wanted.get("desc", ""))
+    if found is None:
+        return []
+    stats = CHOSEN_BY.get(found[2], ("z",))
+    return [
+        path
+        for path, entities in among.items()
+        if entities.get("contrast") == wanted.get("label")
+        and entities.get("desc") == found[1]
+        and entities.get("stat") in stats
+        and all(entities.get(key) == wanted.get(key) for key in ("res", "space", "task", "run"))
+    ]
+
+
+def compare(one: Path, other: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """Compare all images and the confounds of two outputs.
+
+    Returns rows of the table and a line per image that does not meet the bar.
+    """
+    files = sorted(
+        path
+        for path in one.rglob("*.nii.gz")
+        if not {"logs", "work"} & set(path.relative_to(one).parts)
+    )
+    images = {path: entities_of(path) for path in files}
+    maps = {path: each for path, each in images.items() if each["suffix"] == "statmap"}
+    found = defaultdict[str, list[tuple[float, float, int, float]]](list)
+    beyond = []
+    for path, entities in images.items():
+        place = path.relative_to(one)
+        if not (other / place).exists():
+            beyond.append(f"{place}: only in one output")
+            continue
+        a, b = values_of(path), values_of(other / place)
+        if entities["suffix"] == "mask":
+            near, changed = (each > 0 for each in (a, b))
+            differ = int((near != changed).sum())
+            of_maps = maps_of(path, maps) if differ else []
+            far = (
+                distance_from_threshold(near, changed, [values_of(each) for each in of_maps])
+                if differ
+                else 0.0
+            )
+            kind = "regions" if "label" in entities else "brain masks and regions of interest"
+            found[kind].append((float("nan"), float("nan"), differ, far))
+            met = far <= MOST_SD
+            text = f"{differ} voxels, up to {far:.2g} SD from the threshold"
+        else:
+            r, largest = compare_maps(a, b)
+            kind = f"maps, {entities['stat']}" if path in maps else f"images, {entities['suffix']}"
+            found[kind].append((r, largest, 0, float("nan")))
+            met = r >= LEAST_R and largest <= MOST_SD
+            text = f"r {r:.7f}, up to {largest:.2g} SD"
+        if not met:
+            beyond.append(f"{place}: {text}")
+    rows = []
+    for kind, values in sorted(found.items()):
+        r, largest, differ, far = (np.array(column) for column in zip(*values, strict=True))
+        is_mask = np.isnan(r).all() and bool(np.isfinite(far).any() or differ.any())
+        rows.append(
+            {
+                "files": kind,
+                "number": len(values),
+                "least r": "–" if is_mask else f"{r.min():.8f}",
+                "largest difference (SD)": "–" if is_mask else float(largest.max()),
+                "voxels that differ": int(differ.max()) if is_mask else "–",
+                "farthest from the threshold (SD)": float(far.max()) if is_mask else "–",
+            }
+        )
+    for path in sorted(one.rglob("*_desc-confounds_timeseries.tsv")):
+        rows.append(compare_confounds(path, other / path.relative_to(one)))
+    return rows, beyond
+
+
+def compare_confounds(one: Path, other: Path) -> dict[str, Any]:
+    """Compare the columns of two tables of confounds, as a row of the table."""
+    a, b = (pd.read_csv(path, sep="\t", na_values="n/a") for path in (one, other))
+    row = {"files": "confounds, columns", "number": len(a.columns)}
+    if list(a.columns) != list(b.columns):
+        return row | {"largest difference (SD)": "other columns"}
+    sd = a.std().replace(0, np.nan)
+    correlations = [a[name].corr(b[name]) for name in a if sd[name] > 0]
+    return row | {
+        "least r": f"{min(correlations):.8f}",
+        "largest difference (SD)": float(((a - b).abs() / sd).max().max()),
+        "voxels that differ": "–",
+        "farthest from the threshold (SD)": "–",
+    }
+
+
+def main() -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("name", help="of the table, below results: two_kernels_NAME")
+    parser.add_argument("data", type=Path, metavar="BIDS_DIR")
+    parser.add_argument("folder", type=Path, metavar="FOLDER")
+    parser.add_argument("--kernels", nargs=2, default=["Nehalem", "Haswell"])
+    parser.add_argument("--mkl", action="store_true", help="two code paths of MKL, too")
+    parser.add_argument("--options", default="--sr-method sbl", help="of bids-sr")
+    given = parser.parse_args()
+    settings = [
+        environment(kernel, path if given.mkl else "")
+        for kernel, path in zip(given.kernels, PATHS, strict=True)
+    ]
+    names = ("numpy", "scipy", "torch")
+    bits = zip(names, *map(products, settings), strict=True)
+    differ = [name for name, one, other in bits if one != other]
+    if "numpy" not in differ:
+        sys.exit(
+            f"{' and '.join(given.kernels)}: numpy gives the same bits with both kernels; expected"
+            " different ones. Choose other kernels with --kernels."
+        )
+    outputs = [given.folder / kernel for kernel in given.kernels]
+    for out, own in zip(outputs, settings, strict=True):
+        if list(out.glob("sub-*.html")):
+            continue
+        command = ["bids-sr", given.data, out, "participant", "-w", f"{out}_work"]
+        subprocess.run([*command, *shlex.split(given.options)], env=own, check=True)
+    rows, beyond = compare(*outputs)
+    verdict = f"{len(beyond)} images do not meet the bar:" if beyond else "All meet the bar."
+    keep(
+        f"two_kernels_{given.name}",
+        f"The same data set by two kernels of OpenBLAS: {given.name}",
+        rows,
+        remarks=[
+            f"Products of {', '.join(differ)} have other bits with {given.kernels[0]} than with"
+            f" {given.kernels[1]}{' and the code paths of MKL' if given.mkl else ''}.",
+            verdict,
+            *(f"- {line}" for line in beyond),
+        ],
+    )
+    return int(bool(beyond))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,142 @@
+"""Last digits that differ between processors, as noise: grids, samples, masks, head motion."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from bids_sr.spatial import hmc, masks, spline_kernels
+from bids_sr.spatial.resampling import sample_grid, sample_volume, spline_coefficients
+from bids_sr.spatial.same_results import rounded
+from bids_sr.spatial.transforms import hr_grid, rigid_matrix
+
+SHAPE = (24, 22, 15)
+AFFINE = rigid_matrix([3, -8, 5, 0.1, -0.3, 0.2], [0, 0, 0]) @ np.diag([2.9, 2.9, 3.3, 1.0])
+POSE = rigid_matrix([0.4, -0.2, 0.3, 0.01, 0.02, -0.01], [5, 5, 5])
+
+
+def nudged(values: np.ndarray, size: float = 1e-12, seed: int = 0) -> np.ndarray:
+    """Values with relative noise, as of sums in another order."""
+    return values * (1 + size * np.random.default_rng(seed).choice([-1, 1], np.shape(values)))
+
+
+def image() -> np.ndarray:
+    return np.random.default_rng(1).normal(10, 2, SHAPE).astype(np.float32)
+
+
+def test_rounding_moves_no_point_by_more_than_a_hundred_thousandth_of_a_millimeter() -> None:
+    points = np.array([[120.0, -130, 90, 1], [0, 0, 0, 1]])
+    assert np.abs(points @ (rounded(POSE) - POSE).T).max() < 1e-5
+    assert np.array_equal(rounded(POSE), rounded(nudged(POSE, 1e-15)))
+
+
+@pytest.mark.parametrize("order", [1, 3])
+def test_places_of_samples_are_the_same_bits(order: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What both interpolations are called with."""
+    shape, fine = hr_grid(SHAPE, AFFINE, (2, 2, 1))
+    matrices = []
+    sample, transform = spline_kernels.sample_grid, ndimage.affine_transform
+
+    def spline(stored: np.ndarray, matrix: np.ndarray, out: np.ndarray) -> None:
+        matrices.append(matrix[:3])
+        sample(stored, matrix, out)
+
+    def linear(image: np.ndarray, matrix: np.ndarray, offset: np.ndarray, **rest) -> np.ndarray:
+        matrices.append(np.column_stack([matrix, offset]))
+        return transform(image, matrix, offset, **rest)
+
+    monkeypatch.setattr(spline_kernels, "sample_grid", spline)
+    monkeypatch.setattr(ndimage, "affine_transform", linear)
+    one, other = (
+        sample_volume(image(), a, shape, b, c, order=order)
+        for a, b, c in ((AFFINE, fine, POSE), (nudged(AFFINE), nudged(fine), nudged(POSE)))
+    )
+    assert np.array_equal(one, other)
+    assert len(matrices) == 2
+    assert np.array_equal(*matrices)
+
+
+def test_places_of_coefficients_are_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    matrices = []
+    monkeypatch.setattr(
+        spline_kernels, "sample_grid", lambda _, matrix, out: matrices.append(matrix)
+    )
+    coefficients = spline_coefficients(image())
+    matrix = np.linalg.inv(AFFINE) @ POSE @ AFFINE
+    sample_grid(coefficients, matrix, SHAPE)
+    sample_grid(coefficients, nudged(matrix), SHAPE)
+    assert np.array_equal(*matrices)
+
+
+def test_half_a_voxel_is_rounded_up_whatever_the_last_digits_of_a_header() -> None:
+    """193 voxels of 1 mm on voxels of 2 mm are 97."""
+    for factor in (0.5, 0.5 * (1 - 1e-7), 0.5 * (1 + 1e-7)):
+        assert hr_grid((193, 193, 193), np.eye(4), (factor,) * 3)[0] == (97,) * 3
+
+
+@pytest.mark.parametrize("mm", [6.0, -6.0])
+def test_a_distance_that_equals_the_limit_falls_on_one_side(mm: float) -> None:
+    """Voxels of 2 mm, of which the third from the edge lies at the limit."""
+    cube = np.zeros((21, 21, 21), bool)
+    cube[6:15, 6:15, 6:15] = True
+    sizes = (2.0, np.float32(2) * (1 - 1e-7), np.float32(2) * (1 + 1e-7))
+    first, *others = (masks.grow(cube, np.diag([size] * 3 + [1.0]), mm) for size in sizes)
+    assert all(np.array_equal(first, other) for other in others)
+
+
+def test_head_motion_is_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Noise in every solution of the normal equations, as another library has it."""
+    rng = np.random.default_rng(3)
+    affine = np.diag([4.0, 4.0, 4.0, 1.0])
+    shape = (36, 38, 24)
+    at = (np.indices(shape) - (np.array(shape)[:, None, None, None] - 1) / 2) * 4
+    head = ((at / np.array([60, 64, 44])[:, None, None, None]) ** 2).sum(axis=0) < 1
+    folds = ndimage.gaussian_filter(rng.normal(size=shape), 1.5)
+    reference = head * (100 + 30 * np.tanh(folds / folds.std()))
+    poses = [rigid_matrix([*rng.normal(0, 0.5, 3), *rng.normal(0, 0.01, 3)], np.zeros(3))] * 2
+    poses += [rigid_matrix([*rng.normal(0, 0.5, 3), *rng.normal(0, 0.01, 3)], np.zeros(3))]
+    volumes = [
+        sample_volume(reference, affine, shape, affine, pose) + rng.normal(0, 1, shape)
+        for pose in poses
+    ]
+
+    def found() -> np.ndarray:
+        return hmc.estimate_motion(volumes, reference, head, affine).matrices
+
+    plain, solve, seeds = found(), np.linalg.solve, iter(range(10**6))
+
+    def solved(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
+        return nudged(solve(matrix, right), 1e-9, next(seeds))
+
+    monkeypatch.setattr(np.linalg, "solve", solved)
+    assert np.array_equal(plain, found())
+    assert next(seeds) > 10
+
+
+TISSUES = """
+import hashlib
+import numpy as np
+from scipy import ndimage
+from bids_sr.registration.tissues import tissue_probabilities
+rng = np.random.default_rng(0)
+smooth = ndimage.gaussian_filter(rng.normal(size=(40, 40, 30)), 2)
+t1w = (300 + 150 * np.tanh(smooth / smooth.std()) + rng.normal(0, 20, smooth.shape)).astype("f4")
+print(hashlib.sha256(tissue_probabilities(t1w, np.ones(t1w.shape, bool)).tobytes()).hexdigest())
+"""
+
+
+@pytest.mark.slow
+def test_tissues_are_the_same_bits_by_two_kernels_of_openblas() -> None:
+    found = {
+        subprocess.run(
+            [sys.executable, "-c", TISSUES],
+            env={"OPENBLAS_CORETYPE": kernel, "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            check=True,
+            text=True,
+        ).stdout
+        for kernel in ("Nehalem", "Haswell")
+    }
+    assert len(found) == 1
