@@ -136,7 +136,7 @@ def resolved(
         parts.append(
             _drawn(
                 variance_figure(weight, brain, shown["bspline"]),
-                "Prior standard deviation (SD) map of the run",
+                "Prior map of the temporal standard deviation (SD) in the run",
             )
         )
     parts.append(_folded("Parameters", parameters))

@@ -190,7 +190,8 @@ def comparison(compared: Comparison) -> Sentence:
         decided = DECISIONS[compared.decision][2]
         shown = value_text(row, form)
         if images:
-            text = f"Single volumes of {row.series} {_PLURAL[compared.decision]} {other} volumes"
+            decision = _PLURAL[compared.decision]
+            text = f"Individual volumes of {row.series} {decision} {other} volumes"
             text += f" (difference in PSNR {where}: {shown})".replace("  ", " ")
         else:
             text = f"{row.series} {decided} {other}: {shown}, {where}"

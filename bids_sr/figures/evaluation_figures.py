@@ -445,7 +445,7 @@ def truth_figure(
             points.setdefault(row.series, []).append(point)
         panels.append(ForestPanel(title=_WHOLE_RUN[key], points=points))
     legend = {
-        f"smoothed by {width:g} mm" if width else "not smoothed": Point(
+        f"smoothed with a {width:g} mm kernel" if width else "not smoothed": Point(
             value=0, color=s.INK, marker=marker, hollow=width > 0
         )
         for width, marker in markers.items()

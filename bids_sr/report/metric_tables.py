@@ -172,7 +172,7 @@ _NETWORK = ("connected_accuracy", "connected_fdr", "connected_jaccard")
 NETWORKS = tuple(
     MetricTable(
         title=(
-            "Network of the seed {contrast} (r ≥ .5, smoothed by {fwhm_mm} mm FWHM) compared with"
+            "Network of the seed {contrast} (r ≥ .5, smoothed with a {fwhm_mm} mm FWHM kernel) compared with"
             f" {words}"
         ),
         rows=(

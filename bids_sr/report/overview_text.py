@@ -310,7 +310,7 @@ def _reliable_card(rows: Sequence[MetricRow], best: str, contrast: str, test: st
         (row.statistic, row.threshold): row.value for row in of_best if row.fwhm_mm == min(widths)
     }
     covered = [row.value for row in of_best if row.statistic == "coverage_one_level_down"]
-    smoothing = f"smoothed by {min(widths):g} mm FWHM" if min(widths) else "unsmoothed"
+    smoothing = f"smoothed with a {min(widths):g} mm FWHM kernel" if min(widths) else "unsmoothed"
     where = f"Map: {best}, contrast {contrast}, {smoothing}"
     significant = values["voxels", "fdr"]
     kept = values.get(("voxels", "reliable"))

@@ -280,7 +280,7 @@ def _zoomed(
         )
     at = _peak_of_acquired(shown_maps, contrast, scene)
     drawn = zoomed_figure(shown, scene, display=display, limit=limit, at=at)
-    smoothing = f"smoothed by {width:g} mm FWHM" if width else "unsmoothed"
+    smoothing = f"smoothed with a {width:g} mm FWHM kernel" if width else "unsmoothed"
     drawn.set_label(
         f"Axial slice of the {stat} maps for {title}, {smoothing}. Series: {', '.join(shown)}."
     )

@@ -254,7 +254,7 @@ def test_truth_is_a_point_for_each_smoothing_and_nothing_joins_them():
     assert [len(each) for each in points] == [2 * (len(LEVELS) - 1), len(LEVELS) - 1]
     assert {handle.get_label() for handle in fig.legends[0].legend_handles} == {
         "not smoothed",
-        "smoothed by 5 mm",
+        "smoothed with a 5 mm kernel",
     }
 
 

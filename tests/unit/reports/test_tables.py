@@ -114,7 +114,7 @@ def test_clusters_read_from_a_file_are_those_that_were_written(tmp_path):
     read = pd.read_csv(tmp_path / "clusters.tsv", sep="\t", na_values="n/a")
     html = clusters_html(written, "sbl")
     assert clusters_html(read, "sbl") == html
-    assert "contrast all. Map: smoothed by 2.5 mm FWHM." in html
+    assert "contrast all. Map: smoothed with a 2.5 mm FWHM kernel." in html
     assert "-12.0,0.0,0.0" in html
     assert "<td>7.1</td>" in html
     assert "Calcarine" not in html  # it is in the map that is not smoothed
