@@ -321,8 +321,8 @@ def _sizes_html(tables: Joined, figure_dir: Path) -> Markup:
                     figure_dir,
                     f"group_desc-{map_label(f'paper{k}', width)}",
                     "Region size (in acquired voxels) and overlap,"
-                    f" {words.task_text(each.iloc[0])}, smoothed with a {width:g} mm FWHM kernel. Each line"
-                    " is a participant.",
+                    f" {words.task_text(each.iloc[0])}, smoothed with a {width:g} mm FWHM kernel."
+                    " Each line is a participant.",
                 )
                 for width, each in own.groupby("fwhm_mm")
             ),
@@ -457,8 +457,8 @@ def _map_figures(group_maps: GroupMaps, figure_dir: Path) -> Iterator[Markup]:
             figure_dir,
             f"group_task-{task}{kind}_contrast-{contrast}_desc-maps",
             f"Group z maps ({' to '.join(map(str, counts))} participants) in {group_maps.space},"
-            f" smoothed with a {first['fwhm_mm']:g} mm FWHM kernel. The planes were selected from the"
-            f" {first['series']} map. The maps are not corrected for multiple comparisons. The"
+            f" smoothed with a {first['fwhm_mm']:g} mm FWHM kernel. The planes were selected from"
+            f" the {first['series']} map. The maps are not corrected for multiple comparisons. The"
             " table lists the one-sided threshold for a false discovery rate of .05 over the"
             " brain.",
             heading,

@@ -130,7 +130,11 @@ def where_text(question: Row) -> str:
     """Task, region, contrast and smoothing of a question."""
     known = {MISSING: "", "all": "all conditions"}
     contrast = known.get(question.contrast, question.contrast.replace("+", " and "))
-    smoothing = f"smoothed with a {question.fwhm_mm:g} mm FWHM kernel" if question.fwhm_mm else "not smoothed"
+    smoothing = (
+        f"smoothed with a {question.fwhm_mm:g} mm FWHM kernel"
+        if question.fwhm_mm
+        else "not smoothed"
+    )
     parts = [task_text(question), region_text(question.region), contrast, smoothing]
     return ", ".join(filter(None, parts))
 

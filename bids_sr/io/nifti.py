@@ -513,7 +513,9 @@ def in_half(values: Array, first: Array, step: float, path: Path) -> Array:
         change *= np.float32(1 / step)
         # NaN fails both comparisons
         if not (change.max() < _INFINITE_HALF and change.min() > -_INFINITE_HALF):
-            raise ImageError(f"{path}: changes of the voxel values exceed the range of half precision")
+            raise ImageError(
+                f"{path}: changes of the voxel values exceed the range of half precision"
+            )
         target[part].copy_(torch.from_numpy(change))
     return stored.reshape(shape, order="F")
 

@@ -408,7 +408,9 @@ def clusters_html(clusters: pd.DataFrame, series: str, *, first: str = "") -> Ma
 
 def _made_text(row: Any) -> str:
     """Return smoothing and cluster thresholds of a map."""
-    smoothing = f"smoothed with a {row.fwhm_mm:g} mm FWHM kernel" if row.fwhm_mm else "not smoothed"
+    smoothing = (
+        f"smoothed with a {row.fwhm_mm:g} mm FWHM kernel" if row.fwhm_mm else "not smoothed"
+    )
     label = str(getattr(row, "threshold", ""))
     threshold = _THRESHOLDS.get(
         label, f"z ≥ {label[1:2]}.{label[2:]}" if label[:1] == "Z" else label

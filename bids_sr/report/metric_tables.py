@@ -172,8 +172,8 @@ _NETWORK = ("connected_accuracy", "connected_fdr", "connected_jaccard")
 NETWORKS = tuple(
     MetricTable(
         title=(
-            "Network of the seed {contrast} (r ≥ .5, smoothed with a {fwhm_mm} mm FWHM kernel) compared with"
-            f" {words}"
+            "Network of the seed {contrast} (r ≥ .5, smoothed with a {fwhm_mm} mm FWHM kernel)"
+            f" compared with {words}"
         ),
         rows=(
             {

@@ -284,6 +284,6 @@ def test_a_peak_outside_of_all_labels_has_the_nearest_one() -> None:
     assert html.replace("\xa0", " ").count("Cuneus_L, 4 mm away") == 1
     assert ">Cuneus_L<" in html
     assert (
-        "The map was smoothed with a 5 mm FWHM kernel. The threshold is a false discovery rate (FDR) of .05"
-        in html
+        "The map was smoothed with a 5 mm FWHM kernel. The threshold is a false discovery rate"
+        " (FDR) of .05" in html
     )
