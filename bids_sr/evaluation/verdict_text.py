@@ -380,8 +380,8 @@ _WHY: Mapping[Why, str] = {
         "the series is not more accurate than the acquired series smoothed to the same resolution"
     ),
     "size": (
-        "the series is closer to the reference only in amplitude, as any scaled-down copy of a"
-        " noisy series would be"
+        "the series is closer to the reference only in amplitude, which is also true of a"
+        " scaled-down copy of a noisy series"
     ),
     "nothing": (
         "the series is closer to the reference than the acquired series, but its explained"
