@@ -127,7 +127,7 @@ def test_what_is_missing_is_said_and_made(data):
         "does not include confounds (fMRIPrep writes this file with `--level full`, the default)"
         in said
     )
-    assert "no tissue maps" in said
+    assert "does not include tissue maps" in said
     assert plan.subjects[0].precomputed.tpms == ()
     assert plan.subjects[0].runs[0].precomputed.confounds is None
 
