@@ -345,7 +345,7 @@ def test_without_a_truth_the_test_one_level_down_stands_in_its_place():
     )
     wild = judge([*rows, share("srgan", -156.2)], one_level={**ONE_LEVEL, "series": {}})
     assert any(
-        "more than twice that of zero filling; 95 %" in s.text
+        "more than twice as large as with zero filling; 95 %" in s.text
         and s.text.endswith("below −100 to below −100 %).")
         for s in wild.sentences
     )
