@@ -52,6 +52,7 @@ from bids_sr.spatial.resampling import FWHM_PER_SIGMA
 _PARTIAL = 0.97
 _ROUNDS = 12
 _RENEW = 3  # rounds that share a Jacobian
+_SHORTER = 0.3  # length of a step after one that leads away
 _STRIDE = 0.2  # largest change of an autocorrelation in a round
 _CLOSE = 1e-6
 _NUDGE = 1e-4
@@ -156,8 +157,9 @@ def unseen(target: Float, products: Float) -> Float:
 
     The ratios are as `_seen` gives them.
 
-    By Newton's steps. Where no stationary process shows the target, the one that comes nearest on
-    the way.
+    By Newton's steps, each from the nearest process so far; after a step that leads away the next
+    is shorter. Where no stationary process shows the target, the one that comes nearest on the
+    way: free steps would wander there, and end elsewhere for a target that differs by rounding.
 
     `products`: factors of the autocovariances, as of `expected_products` (p + 1, T).
     """
@@ -165,20 +167,22 @@ def unseen(target: Float, products: Float) -> Float:
     order = target.shape[1]
     best = rho.copy()
     least = np.full(len(rho), np.inf)
+    nearest = np.zeros_like(target)  # error of `best`
+    length = np.ones((len(rho), 1))
     slope = np.zeros(0)
     for turn in range(_ROUNDS):
         error = target - _seen(rho, products)
         size = np.abs(error).max(axis=1)
         better = size < least
-        best[better] = rho[better]
-        least[better] = size[better]
+        best[better], nearest[better], least[better] = rho[better], error[better], size[better]
+        length[~better] *= _SHORTER
         if least.max() < _CLOSE:
             break
         if turn % _RENEW == 0:
-            slope = slopes(rho, products) + _DAMPING * np.eye(order)
-        step = np.linalg.solve(slope, error[:, :, None])[:, :, 0]
+            slope = slopes(best, products) + _DAMPING * np.eye(order)
+        step = np.linalg.solve(slope, nearest[:, :, None])[:, :, 0]
         step *= np.minimum(1, _STRIDE / np.maximum(np.abs(step).max(axis=1, keepdims=True), 1e-12))
-        rho = autocorrelations(levinson(rho + step)[0], order + 1)[:, 1:]
+        rho = autocorrelations(levinson(best + length * step)[0], order + 1)[:, 1:]
     return autocorrelations(levinson(best)[0], order + 1)[:, 1:]
 
 

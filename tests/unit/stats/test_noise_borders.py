@@ -3,7 +3,14 @@
 import numpy as np
 
 from bids_sr.glm.linear_model import ContrastModel
-from bids_sr.glm.noise import Borders, Noise, _like_groups
+from bids_sr.glm.noise import (
+    Borders,
+    Noise,
+    _like_groups,
+    expected_products,
+    orthonormal,
+    unseen,
+)
 
 RNG = np.random.default_rng(0)
 
@@ -80,3 +87,19 @@ def test_the_linear_model_mixes_the_results_of_both_groups() -> None:
             np.testing.assert_allclose(found[stat], wanted[:, voxels])
         np.testing.assert_allclose(found["t"], found["effect"] / np.sqrt(found["variance"]))
     assert np.abs(plain["variance"] - swapped["variance"])[:, at].min() > 1e-4
+
+
+def test_a_target_that_no_process_shows_is_approached_the_same_way() -> None:
+    """Targets of smooth series in a model with many columns, with and without rounding noise."""
+    rng = np.random.default_rng(1)
+    t = np.arange(60)
+    cosines = [np.cos(np.pi * (t + 0.5) * k / 60) for k in range(8)]
+    basis = orthonormal(np.column_stack([*cosines, rng.normal(size=(60, 6)).cumsum(axis=0)]))
+    products = expected_products(basis, 6)
+    targets = 0.9 ** np.arange(1, 7) - 0.15 + 0.03 * rng.normal(size=(400, 6))
+    before = unseen(targets, products)
+    moved = [
+        np.abs(unseen(targets + 1e-7 * rng.normal(size=targets.shape), products) - before).max()
+        for _ in range(10)
+    ]
+    assert max(moved) < 1e-3
