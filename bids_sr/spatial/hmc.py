@@ -277,9 +277,11 @@ class MotionEstimator:
             residual, inside = fine.difference(coefficients, matrix)
             unexplained.append(fine.step(residual, inside, None)[1].astype(np.float32))
             sampled.append(inside)
+        if len(unexplained) < 8:
+            return
         power = np.array([np.square(left, dtype=np.float64).mean() for left in unexplained])
         # an artifact in a single volume would hide the samples that vary throughout the run
-        usable = np.flatnonzero(power <= _SPOILED**2 * np.median(power)) if len(power) else []
+        usable = np.flatnonzero(power <= _SPOILED**2 * np.median(power))
         if len(usable) < 8:
             return
         total, square, seen = (np.zeros(len(fine.points)) for _ in range(3))

@@ -301,13 +301,13 @@ def _mismatches(
         )
     if not _trained_for(card, factor):
         span = card.factors
-        trained = (
+        reason = (
             f"the model was trained for a factor of {card.factor} and for factors from "
             f"{min(span):g} to {max(span):g} along the same axes"
             if span
             else f"the model was trained for a factor of {card.factor}"
         )
-        out.append(f"factor: {trained}, but a factor of {factor} was requested")
+        out.append(f"factor: {reason}, but a factor of {factor} was requested")
     return out
 
 
