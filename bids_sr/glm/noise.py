@@ -292,7 +292,7 @@ class Borders:
 
     def own_shares(self, count: int) -> Float:
         """Return the share (N,) of each voxel in the group of its label."""
-        return 1 - np.bincount(self.voxels, weights=self.shares, minlength=count)
+        return 1.0 - np.bincount(self.voxels, weights=self.shares, minlength=count).astype(float)
 
     def of(self, voxels: slice, count: int) -> "Borders":
         """Return the entries of some of `count` voxels, counted from the first of these."""
