@@ -136,7 +136,7 @@ def resolved(
         parts.append(
             _drawn(
                 variance_figure(weight, brain, shown["bspline"]),
-                "Prior map of the temporal standard deviation (SD) in the run",
+                "Temporal standard deviation (SD) in the run, used as the prior of sbl",
             )
         )
     parts.append(_folded("Parameters", parameters))

@@ -344,7 +344,7 @@ def _check(
         raise UsageError(f"--vgg-weights {options.vgg_weights}", why, fix)
     if recipe.needs_vgg and vgg19_for(method, options.recipe, options.vgg_weights) is None:
         why = (
-            "the published training uses VGG-19 features, but no VGG-19 weights are"
+            "the published training recipe uses VGG-19 features, but no VGG-19 weights are"
             " available on this computer"
         )
         fix = (

@@ -62,8 +62,8 @@ _VALUES = ("evaluation",)
             " Explained variance is 1 − |error|² / |true effect|², with a correction for noise in"
             " the reference. The shaded column includes only detail above the acquired Nyquist"
             " frequency. Dotted lines show B-spline interpolation. Dashed lines show the"
-            " agreement between the two halves of the measured series, which is lowered by noise"
-            " and may therefore be exceeded by other series."
+            " agreement between the two halves of the measured series, which is reduced by noise"
+            " and may therefore be lower than the agreement of other series."
         ),
         request=(
             "agreement with a high-resolution BOLD run (use --truth DIR for an acquired"
@@ -85,7 +85,7 @@ _VALUES = ("evaluation",)
     Shown(
         "beyond",
         "evaluation",
-        subtitle="Effect above the acquired Nyquist frequency",
+        subtitle="Detail (effect above the acquired Nyquist frequency)",
         tab="Detail as maps",
         caption=(
             "Effect maps of the whole run, restricted to spatial frequencies above the acquired"

@@ -213,7 +213,7 @@ def test_a_fitted_estimator_survives_pickling_and_tells_what_it_did(run, fitted,
     text = (tmp_path / "page.html").read_text()
     assert text == str(page)
     assert text.count("<svg") == 2
-    assert "Prior map of the temporal standard deviation (SD) in the run" in text
+    assert "Temporal standard deviation (SD) in the run, used as the prior of sbl" in text
     assert "was not applied" not in text
     assert 'src="http' not in text
     assert "<iframe" in page._repr_html_()
