@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from scipy.linalg import toeplitz
 
@@ -213,36 +212,22 @@ class ContrastModel:
             sums = np.zeros((order + 1, y.shape[1]))
             add_lag_products(y, sums)
             products[:, part] = sums
-        found_here = np.zeros((3, len(self.contrasts), n))
-        effect, variance, effective = found_here
-
-        def fitted(group: int, members: slice | npt.NDArray[np.intp]) -> Float:
-            """Effects, variances and degrees of freedom (3, C, n) by the model of a group."""
+        effect, variance, effective = (np.zeros((len(self.contrasts), n)) for _ in range(3))
+        for group in np.unique(labels):
             if group not in self._groups:
                 self._groups[group] = self._solve(group)
             model = self._groups[group]
+            members = slice(*np.searchsorted(labels, [group, group + 1]))
             coefficients = model.fit @ np.subtract(
                 signals[:, members], mean[members], dtype=np.float64
             )
             energy = model.precision.energy(products[:, members], ends[..., members])
             # at least what rounding leaves
             left = np.maximum(energy - np.square(coefficients).sum(axis=0), _ROUNDING * energy)
+            effect[:, members] = model.weights @ coefficients
             factors = np.square(model.weights).sum(axis=1)
-            effects = model.weights @ coefficients
-            dof = np.broadcast_to(model.effective[:, None], effects.shape)
-            return np.stack([effects, factors[:, None] * left / self.dof, dof])
-
-        for group in np.unique(labels):
-            members = slice(*np.searchsorted(labels, [group, group + 1]))
-            found_here[..., members] = fitted(int(group), members)
-        back = np.argsort(places)
-        near = self._noise.borders.of(voxels, len(self._noise.labels))
-        if len(near.voxels):
-            found_here *= near.own_shares(n)[places]
-            for group in np.unique(near.groups):
-                beside = near.groups == group
-                members = back[near.voxels[beside]]
-                found_here[..., members] += near.shares[beside] * fitted(int(group), members)
+            variance[:, members] = factors[:, None] * left / self.dof
+            effective[:, members] = model.effective[:, None]
         still = ~moving(signals, products[0])
         effect[:, still], variance[:, still], effective[:, still] = 0, 0, self.dof
         t = np.divide(effect, np.sqrt(variance), out=np.zeros_like(effect), where=variance > 0)
@@ -253,6 +238,7 @@ class ContrastModel:
             "z": _t_to_z(t, effective),
             "effective": effective,
         }
+        back = np.argsort(places)
         return {name: values[:, back] for name, values in found.items()}
 
 

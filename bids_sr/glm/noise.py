@@ -12,8 +12,7 @@ voxels as it should, however long the model is (`benchmarks/null_noise.py`). So
 4. Voxels of similar r_l form a group (at most 64, less than .02 wide where that many suffice). A
    group shares one model, as SPM's FAST shares one over the brain (Corbin et al. 2018): the
    autoregressive process of order 6 whose residuals show its r_l, see
-   `bids_sr.glm.noise`. A voxel near the border between groups gets a mixture of their results, so
-   that a rounding error never moves it from one model to another.
+   `bids_sr.glm.noise`.
 5. Where voxels scatter about these expectations more than noise would, a voxel's own r_l enters in
    that proportion (the best linear prediction, empirical Bayes); 4 is done again.
 
@@ -35,7 +34,7 @@ that bias and .002 with it, and t too often beyond its threshold by a tenth.
 """
 
 import heapq
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -268,44 +267,8 @@ _WIDTH = 0.02
 _MOST_GROUPS = 64
 _FEW_VOXELS = 200  # no regression on brightness among fewer
 _OUTLYING = 3.0
-# half the width of a border between groups, within which both count, over the standard deviation
-# of what was cut
-_BORDER = 0.02
 _UNSEEN = 0.02  # of the clearest direction: what residuals show less of, they show nothing of
 _FITTED = 1e-9  # of a time series's norm; residuals below this are rounding
-
-
-@frozen
-class Borders:
-    """Voxels near borders between groups, and their shares in groups beside that of their label.
-
-    Results of a voxel are the sum over its groups of share times result. The shares that a voxel
-    has here and that in the group of its label sum to 1.
-
-    `voxels`: (M,) numbers in ascending order; a voxel near several borders appears several times.
-    `groups`, `shares`: (M,) further group and share (0 to .5) of each entry.
-    """
-
-    voxels: _Labels
-    groups: _Labels
-    shares: Float
-
-    def own_shares(self, count: int) -> Float:
-        """Return the share (N,) of each voxel in the group of its label."""
-        return 1.0 - np.bincount(self.voxels, weights=self.shares, minlength=count).astype(float)
-
-    def of(self, voxels: slice, count: int) -> "Borders":
-        """Return the entries of some of `count` voxels, counted from the first of these."""
-        start, stop, _ = voxels.indices(count)
-        part = slice(*np.searchsorted(self.voxels, [start, stop]))
-        return Borders(
-            voxels=self.voxels[part] - start, groups=self.groups[part], shares=self.shares[part]
-        )
-
-
-_NO_BORDERS = Borders(
-    voxels=np.zeros(0, dtype=np.intp), groups=np.zeros(0, dtype=np.intp), shares=np.zeros(0)
-)
 
 
 @frozen
@@ -313,14 +276,12 @@ class Noise:
     """Autocorrelation of N voxels in G groups.
 
     `rho`: (G, p) autocorrelations of the noise at lags 1 … p. `spread`: (G, p, p) covariance of
-    the voxels' own autocorrelations about those of their group. `borders`: voxels that belong to
-    several groups.
+    the voxels' own autocorrelations about those of their group.
     """
 
     labels: _Labels
     rho: Float
     spread: Float
-    borders: Borders = _NO_BORDERS
 
     @property
     def order(self) -> int:
@@ -470,86 +431,42 @@ def _pooled_ratios(ratios: Float, level: Float, neighbors: _Neighborhood) -> Flo
     return pooled + by_brightness.T @ features
 
 
-class _Group:
-    """Similar voxels, each with the share of it that belongs here."""
-
-    def __init__(self, values: Float, rows: _Labels, shares: Float) -> None:
-        self.rows, self.shares = rows, shares
-        weights = shares / shares.sum()
-        here = values[:, rows]
-        self.mean = here @ weights
-        self.sd = np.sqrt(np.square(here - self.mean[:, None]) @ weights)
-        self.widest = int(self.sd.argmax())
-
-    def divided(self, values: Float) -> Iterator["_Group"]:
-        """Cut the group at the mean of its widest row; a voxel near the cut is on both sides."""
-        row = values[self.widest, self.rows]
-        border = 2 * _BORDER * self.sd[self.widest]
-        low = np.clip(0.5 + (self.mean[self.widest] - row) / border, 0, 1)
-        for side in (low, 1 - low):
-            here = side > 0
-            yield _Group(values, self.rows[here], self.shares[here] * side[here])
-
-
-def _like_groups(values: Float, most: int = _MOST_GROUPS) -> tuple[_Labels, Float, Borders]:
+def _like_groups(values: Float, most: int = _MOST_GROUPS) -> tuple[_Labels, Float]:
     """Group similar columns: split the widest group until all are narrow or there are 64.
 
     A group is cut at the mean of its widest row.
 
-    From values (p, N): (N,) labels, (G, p) means, and the voxels near borders. A group whose
-    standard deviations are below .01 is not cut.
+    From values (p, N): (N,) labels and (G, p) means. A group whose standard deviations are below
+    .01 is not cut.
 
     `values`: values to compare, one voxel a column (p, N).
     """
-    waiting: list[tuple[float, int, int, _Group]] = []
-    done: list[_Group] = []
+    waiting: list[tuple[float, int, int, _Labels]] = []
+    done: list[_Labels] = []
 
-    def put(group: _Group) -> None:
-        width = float(group.sd[group.widest])
-        if width < _WIDTH / 2:
-            done.append(group)
+    def put(rows: _Labels) -> None:
+        spreads = values[:, rows].std(axis=1)
+        widest = int(spreads.argmax())
+        if spreads[widest] < _WIDTH / 2:
+            done.append(rows)
         else:  # the number tells ties apart
             number = len(done) + len(waiting)
-            size = -width * float(np.sqrt(group.shares.sum()))
-            heapq.heappush(waiting, (size, int(group.rows[0]), number, group))
+            heapq.heappush(
+                waiting, (-float(spreads[widest] * np.sqrt(len(rows))), int(rows[0]), number, rows)
+            )
 
-    count = values.shape[1]
-    put(_Group(values, np.arange(count), np.ones(count)))
+    put(np.arange(values.shape[1]))
     while waiting and len(waiting) + len(done) < most:
-        for part in heapq.heappop(waiting)[-1].divided(values):
-            put(part)
-    groups = [*done, *(entry[-1] for entry in waiting)]
-    groups.sort(key=lambda group: int(group.rows[0]))
-    labels, largest = np.zeros(count, dtype=np.intp), np.zeros(count)
-    for label, group in enumerate(groups):
-        here = group.rows[group.shares > largest[group.rows]]
-        largest[group.rows] = np.maximum(largest[group.rows], group.shares)
-        labels[here] = label
-    beside = [labels[group.rows] != label for label, group in enumerate(groups)]
-    voxels, others, shares = (
-        np.concatenate(parts)
-        for parts in zip(
-            *(
-                (group.rows[other], np.full(int(other.sum()), label), group.shares[other])
-                for label, (group, other) in enumerate(zip(groups, beside, strict=True))
-            ),
-            strict=True,
-        )
-    )
-    order = np.argsort(voxels, kind="stable")
-    borders = Borders(voxels=voxels[order], groups=others[order], shares=shares[order])
-    return labels, np.stack([group.mean for group in groups]), borders
-
-
-def _members(labels: _Labels, borders: Borders) -> Iterator[tuple[_Labels, Float]]:
-    """Yield voxels of each group and their shares in it."""
-    own = borders.own_shares(len(labels))
-    for group in range(1 + max(int(labels.max()), int(borders.groups.max(initial=0)))):
-        inner, beside = np.flatnonzero(labels == group), borders.groups == group
-        yield (
-            np.concatenate([inner, borders.voxels[beside]]),
-            np.concatenate([own[inner], borders.shares[beside]]),
-        )
+        rows = heapq.heappop(waiting)[-1]
+        row = values[int(values[:, rows].std(axis=1).argmax()), rows]
+        low = row <= row.mean()
+        put(rows[low])
+        put(rows[~low])
+    groups = sorted([*done, *(entry[-1] for entry in waiting)], key=lambda rows: int(rows[0]))
+    labels = np.zeros(values.shape[1], dtype=np.intp)
+    for group, rows in enumerate(groups):
+        labels[rows] = group
+    return labels, np.stack([values[:, rows].mean(axis=1) for rows in groups])
 
 
 def estimate_noise(
@@ -582,18 +499,17 @@ def estimate_noise(
     ratios, bias, groups, doubts = _own_share(
         lags, _pooled_ratios(lags, level, neighbors), neighbors, basis, products
     )
-    labels, means, borders = _like_groups(ratios)
-    members = list(_members(labels, borders))
-    within = np.array([bias[:, voxels] @ shares / shares.sum() for voxels, shares in members])
+    labels, means = _like_groups(ratios)
+    within = np.array([bias[:, labels == group].mean(axis=1) for group in range(len(means))])
     rho = unseen(means - within, products)
     unmixing = np.linalg.pinv(slopes(rho, products), rcond=_UNSEEN)
     spread = np.empty((len(rho), order, order))
-    for group, (voxels, shares) in enumerate(members):
-        rest = ratios[:, voxels] - means[group][:, None]
-        own_doubt = np.tensordot(shares, doubts[groups[voxels]], axes=1)
-        doubt = (own_doubt + rest * shares @ rest.T) / shares.sum()
+    for group in range(len(rho)):
+        members = labels == group
+        rest = ratios[:, members] - means[group][:, None]
+        doubt = doubts[groups[members]].mean(axis=0) + rest @ rest.T / rest.shape[1]
         spread[group] = unmixing[group] @ doubt @ unmixing[group].T
-    return Noise(labels=labels, rho=rho, spread=spread, borders=borders)
+    return Noise(labels=labels, rho=rho, spread=spread)
 
 
 def _own_share(
@@ -606,34 +522,31 @@ def _own_share(
     they differ (T). With S the scatter of noise, a voxel's ratios are best taken as pooled + T (T
     + S)^-1 (own - pooled).
     """
-    labels, means, borders = _like_groups(pooled)
+    labels, means = _like_groups(pooled)
     bias = np.zeros_like(pooled)
     ratios = pooled.copy()
     doubts = []
-    found = unseen(means, products)
-    for rho, (every, every_share) in zip(found, _members(labels, borders), strict=True):
+    for group, rho in enumerate(unseen(means, products)):
         mean_bias, scatter = sampling(rho, basis)
-        bias[:, every] += mean_bias[:, None] * every_share
-        members, shares = (each[neighbors.known[every]] for each in (every, every_share))
-        count = float(shares.sum())
-        if not count:
+        every = labels == group
+        bias[:, every] = mean_bias[:, None]
+        members = np.flatnonzero(every & neighbors.known)
+        if not len(members):
             doubts.append(np.zeros_like(scatter))
             continue
         rest = shown[:, members] - pooled[:, members]
-        own, squares = (
-            float(each[members] @ shares) / count for each in (neighbors.own, neighbors.squares)
-        )
+        own, squares = (float(each[members].mean()) for each in (neighbors.own, neighbors.squares))
         # a voxel's own share in its mean hides that much of its scatter, twice; the mean adds a
         # scatter of its own
-        error = rest * shares @ rest.T / count - (1 - 2 * own) * scatter
+        error = rest @ rest.T / len(members) - (1 - 2 * own) * scatter
         differ = error - squares * scatter
-        weight = _shrinkage(differ, scatter, count)
-        ratios[:, members] += weight @ rest * shares
+        weight = _shrinkage(differ, scatter, len(members))
+        ratios[:, members] += weight @ rest
         doubts.append(error - weight @ differ)
     return ratios, bias, labels, np.stack(doubts)
 
 
-def _shrinkage(differ: Float, scatter: Float, count: float) -> Float:
+def _shrinkage(differ: Float, scatter: Float, count: int) -> Float:
     """Return the weight (p, p) of a voxel's own ratios, T (T + S)^-1.
 
     T is taken less what chance produces with `count` similar voxels.
