@@ -470,7 +470,7 @@ def _pooled_ratios(ratios: Float, level: Float, neighbors: _Neighborhood) -> Flo
     return pooled + by_brightness.T @ features
 
 
-class _Group:
+class _NoiseGroup:
     """Similar voxels, each with the share of it that belongs here."""
 
     def __init__(self, values: Float, rows: _Labels, shares: Float) -> None:
@@ -481,14 +481,14 @@ class _Group:
         self.sd = np.sqrt(np.square(here - self.mean[:, None]) @ weights)
         self.widest = int(self.sd.argmax())
 
-    def divided(self, values: Float) -> Iterator["_Group"]:
+    def divided(self, values: Float) -> Iterator["_NoiseGroup"]:
         """Cut the group at the mean of its widest row; a voxel near the cut is on both sides."""
         row = values[self.widest, self.rows]
         border = 2 * _BORDER * self.sd[self.widest]
         low = np.clip(0.5 + (self.mean[self.widest] - row) / border, 0, 1)
         for side in (low, 1 - low):
             here = side > 0
-            yield _Group(values, self.rows[here], self.shares[here] * side[here])
+            yield _NoiseGroup(values, self.rows[here], self.shares[here] * side[here])
 
 
 def _like_groups(values: Float, most: int = _MOST_GROUPS) -> tuple[_Labels, Float, Borders]:
@@ -501,10 +501,10 @@ def _like_groups(values: Float, most: int = _MOST_GROUPS) -> tuple[_Labels, Floa
 
     `values`: values to compare, one voxel a column (p, N).
     """
-    waiting: list[tuple[float, int, int, _Group]] = []
-    done: list[_Group] = []
+    waiting: list[tuple[float, int, int, _NoiseGroup]] = []
+    done: list[_NoiseGroup] = []
 
-    def put(group: _Group) -> None:
+    def put(group: _NoiseGroup) -> None:
         width = float(group.sd[group.widest])
         if width < _WIDTH / 2:
             done.append(group)
@@ -514,7 +514,7 @@ def _like_groups(values: Float, most: int = _MOST_GROUPS) -> tuple[_Labels, Floa
             heapq.heappush(waiting, (size, int(group.rows[0]), number, group))
 
     count = values.shape[1]
-    put(_Group(values, np.arange(count), np.ones(count)))
+    put(_NoiseGroup(values, np.arange(count), np.ones(count)))
     while waiting and len(waiting) + len(done) < most:
         for part in heapq.heappop(waiting)[-1].divided(values):
             put(part)
