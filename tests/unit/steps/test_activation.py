@@ -438,6 +438,7 @@ def test_few_classes_stand_between_events_and_a_t_map(run, tmp_path):
     assert own == [
         "ActivationMaps",
         "ActivationSettings",
+        "Borders",
         "ContrastModel",
         "Design",
         "Events",
