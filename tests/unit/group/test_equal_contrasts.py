@@ -49,7 +49,7 @@ def test_a_participant_without_a_trial_type_is_not_in_the_mean_of_all(tmp_path: 
     ((participant, line),) = unequal_lines(tables)
     assert participant == "sub-02"
     assert line.startswith(
-        "sub-02 task-tap: the contrasts all were excluded from the group analysis"
+        "sub-02 task-tap: the contrast all was excluded from the group analysis"
     )
 
 
