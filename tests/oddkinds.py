@@ -797,7 +797,7 @@ def several_t1w(rng: Rng, scene: Scene, right: Right) -> None:
             scene.save(_head_image(scene, 5.0, extent), path, affine=affine)
 
     scene.edits.append(edit)
-    right.notices.append(r"3 T1w images found")
+    right.notices.append(r"3 T1w images were found")
 
     def whole(plan: Any) -> str:
         first = plan.subjects[0].t1w[0].name

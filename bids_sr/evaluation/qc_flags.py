@@ -429,8 +429,8 @@ def _effect(effects: Effects, weights: Float, mask: Mask, affine: Float) -> Real
     if effects.mask.shape != mask.shape or not np.allclose(effects.affine, affine, atol=1e-3):
         name, own = effects.series, effects.mask.shape
         raise ValueError(
-            f"the effects of {name} have the shape {own}; expected the grid of the mask, "
-            f"{mask.shape}"
+            f"the effects of {name} (shape {own}) are not on the grid of the mask (shape "
+            f"{mask.shape})"
         )
     return effects.effect(weights)
 

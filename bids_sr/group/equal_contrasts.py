@@ -66,12 +66,17 @@ def unequal_lines(tables: pd.DataFrame) -> list[tuple[str, str]]:
     `tables`: as `unequal_contrasts` takes them, with the column unequal (names of contrasts).
     """
     runs = tables.drop_duplicates("name")
-    return [
-        (
-            row.participant,
-            f"{row.name}: the contrasts {', '.join(sorted(row.unequal))} were excluded from "
-            "the group analysis, because the weights of their trial types differ from the "
-            "weights in most participants",
+    lines = []
+    for row in runs[runs["unequal"].map(bool)].itertuples():
+        names = sorted(row.unequal)
+        which = (
+            f"contrast {names[0]} was" if len(names) == 1 else f"contrasts {', '.join(names)} were"
         )
-        for row in runs[runs["unequal"].map(bool)].itertuples()
-    ]
+        lines.append(
+            (
+                row.participant,
+                f"{row.name}: the {which} excluded from the group analysis, because the weights "
+                "of the trial types differ from the weights in most participants",
+            )
+        )
+    return lines

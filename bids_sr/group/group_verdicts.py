@@ -234,7 +234,7 @@ def sentence(finding: Sequence[Row]) -> str:
     caveat = " A smaller region or overlap is not necessarily an improvement."
     tail = caveat if said and finding[0].kind == SIZE else ""
     notes = {_attainable(row) for row in groups[UNDECIDED]} - {""}
-    tail += f" {'; '.join(sorted(notes))}." if notes else ""
+    tail += f" {capital('; '.join(sorted(notes)))}." if notes else ""
     told = f"{finding[0].series} {'; '.join(said)}" if said else "no comparison available"
     return f"{_about(finding)}: {told}.{tail}"
 

@@ -68,8 +68,8 @@ for step, method in (("train_on_pair", "new-net"), ("estimate_variance", "new-ma
     found = {graph.settings[placed]["method"] for placed in placed_of(graph, step)}
     assert method in found and found <= {method, "sdmod"}, found
 text = graph.methods_text()
-assert "With recipe fast, the network new-net will be trained on" in text, text
-assert ": a network that serves as an example [@toy]." in text, text
+assert "The network new-net will be trained on" in text and "with the recipe fast." in text, text
+assert "is a network that serves as an example [@toy]." in text, text
 assert "maps that only a test knows [@toy]" in text, text
 card = {"method": "new-net", "recipe": "fast", "factor": [2, 2, 1],
         "resolution": {"lowres_mm": [3, 3, 3]}, "contrast": "T2starw", "orientation": "I-S"}

@@ -50,7 +50,7 @@ def _outputs(out: Path) -> list[str]:
 
 def test_run_ends_well_and_says_so(finished):
     assert finished.code == 0, finished.text
-    assert "finished" in finished.text.splitlines()[-1]
+    assert "Finished" in finished.text.splitlines()[-1]
 
 
 def test_golden_list_of_outputs(finished):

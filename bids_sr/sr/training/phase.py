@@ -322,7 +322,7 @@ class Phase:
             size = self.batch_size
             if self.at.halved or size == 1:
                 raise self._no_room(
-                    f"a batch size of {size}, which is half of the original batch size"
+                    f"a batch size of {size}, which is half of the original batch size,"
                     if self.at.halved
                     else f"a batch size of {size}"
                 ) from error
@@ -531,7 +531,7 @@ def _likely_cause(parts: Mapping[str, float], at: _Counters) -> str:
             f"{min(before):.3g}), so the training steps are too large. Try a lower learning rate "
             "or gradient clipping"
         )
-    return f"{cause}. The invalid loss terms are {', '.join(broken)}" if broken else cause
+    return f"{cause} (invalid loss terms: {', '.join(broken)})" if broken else cause
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

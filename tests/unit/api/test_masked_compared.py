@@ -174,11 +174,12 @@ def test_nan_inside_the_brain_is_refused_with_all_else_that_is_wrong(
     for said in (
         "voxels inside the brain are NaN",
         "once: volume 7 has NaN values in other voxels",
-        "short: 83 volumes; its run has 84",
-        "short: repetition time 3 s",
-        "gone: file ",
-        "mask: file ",
-        "truth: 'toe' not found in the contrasts",
+        "short: the series has 83 volumes, but its run has 84 volumes",
+        "short: the repetition time of the series is 3 s",
+        "the repetition time of its run is 2 s",
+        f"gone: the file {tmp_path / 'gone.nii'} does not exist",
+        f"mask: the file {tmp_path / 'mask.nii'} does not exist",
+        "truth: 'toe' not found among the contrasts",
     ):
         assert said in shown, shown
 
@@ -201,9 +202,10 @@ def test_a_dry_run_of_the_command_computes_nothing(
     holed[15, 14, 2, 7] = np.nan
     save_image(holed, np.eye(4), tmp_path / "holed.nii", tr=TR)
     assert main([str(single), *argv[1:], "--dry-run"]) == 2
-    assert "acquired: single volume" in capsys.readouterr().err
+    single_volume = "expected a series (x, y, z, t), got a single volume of shape (30, 28, 5)"
+    assert f"acquired: {single_volume}" in capsys.readouterr().err
     other = ["--other-events", str(run / "events.tsv"), "--dry-run", "--other-run"]
     assert main([str(tmp_path / "holed.nii"), *argv[1:], *other, str(single)]) == 2
     shown = capsys.readouterr().err
-    assert "other_run: single volume" in shown
+    assert f"other_run: {single_volume}" in shown
     assert "holed.nii" in shown

@@ -406,9 +406,12 @@ def test_the_field_map_of_a_run_is_found(data, with_field):
 @pytest.mark.parametrize(
     ("sidecar", "says"),
     [
-        ({"PhaseEncodingDirection": "j"}, "no valid TotalReadoutTime"),
-        ({"TotalReadoutTime": 0.05}, "no valid PhaseEncodingDirection"),
-        ({"PhaseEncodingDirection": "j", "TotalReadoutTime": 50}, "no valid TotalReadoutTime"),
+        ({"PhaseEncodingDirection": "j"}, "TotalReadoutTime is missing or invalid"),
+        ({"TotalReadoutTime": 0.05}, "PhaseEncodingDirection is missing or invalid"),
+        (
+            {"PhaseEncodingDirection": "j", "TotalReadoutTime": 50},
+            "TotalReadoutTime is missing or invalid",
+        ),
         ({"PhaseEncodingDirection": "j", "EffectiveEchoSpacing": 0.001}, ""),
     ],
 )

@@ -115,7 +115,9 @@ def test_a_template_of_several_runs_is_no_field_map(data):
     assert found.coreg is None
     assert found.field is not None
     assert found.field.name == "auto00000"
-    assert "no registration to T1w (always written since fMRIPrep 20.2, since" in said(plan)
+    text = said(plan)
+    assert "registration to T1w (fMRIPrep writes this file by default since version 20.2" in text
+    assert "26.0 and later require `--bold-coreg-level run`" in text
 
 
 def test_motion_of_versions_that_kept_no_transforms_comes_from_their_table_and_is_said_once(data):
@@ -123,7 +125,9 @@ def test_motion_of_versions_that_kept_no_transforms_comes_from_their_table_and_i
     notices = [
         str(notice) for notice in planned(data).warnings if "fMRIPrep 21.0.1" in str(notice)
     ]
-    assert [("six motion parameters" in text, "no brain mask" in text) for text in notices] == [
+    assert [
+        ("six motion parameters" in text, "not include brain mask" in text) for text in notices
+    ] == [
         (False, True),
         (True, False),
     ]
@@ -142,8 +146,8 @@ def test_what_holds_for_all_runs_is_shown_once_with_their_number(data):
     shown = dry_run_text(planned(data), settings_of(data))
     assert shown.count("six motion parameters in the confounds") == 1
     taken = (
-        "head motion (from the motion parameters in the confounds), registration to T1w, confounds"
-        " of fMRIPrep 21.0.1"
+        "head motion (from the motion parameters in the confounds file), registration to T1w,"
+        " confounds of fMRIPrep 21.0.1"
     )
     assert shown.count(f"used from derivatives: {taken}") == 2
     assert (
@@ -165,10 +169,11 @@ def test_what_is_missing_is_named_with_the_option_that_makes_it(data):
         "brain mask on the BOLD grid (fMRIPrep writes this file with `--output-spaces func`"
         in text
     )
-    assert "no registration to T1w (always written since fMRIPrep 20.2, since 26.0" in text
-    assert "no confounds (written with `--level full`, the default)" in text
+    assert "registration to T1w (fMRIPrep writes this file by default since version 20.2" in text
+    assert "confounds (fMRIPrep writes this file with `--level full`, the default)" in text
     assert (
-        "no tissue maps (label-{GM,WM,CSF}_probseg) (always written to the anat directory)" in text
+        "not include tissue maps (label-{GM,WM,CSF}_probseg) (fMRIPrep always writes these files"
+        " to the anat directory)" in text
     )
     assert "(fMRIPrep writes these transforms with `--output-spaces MNI152NLin2009cAsym`)" in text
 
@@ -208,10 +213,9 @@ def test_a_correction_whose_field_map_has_no_known_place_is_said(data):
     figure = maker.root / "sub-01" / "figures" / "sub-01_task-tap_desc-sdc_bold.svg"
     figure.parent.mkdir()
     figure.write_text("<svg/>")
-    assert (
-        "without storing the registration of the field map (version 23.2 stores it); the"
-        " distortion is not corrected here" in said(planned(data))
-    )
+    text = said(planned(data))
+    assert "registration to the field map (fMRIPrep saves it since version 23.2)" in text
+    assert "not corrected by bids-sr" in text
 
 
 @pytest.mark.parametrize(
@@ -259,8 +263,8 @@ def test_a_registration_to_the_anatomy_of_another_session_is_not_taken(tmp_path)
     plan = planned(data)
     assert [run.precomputed.coreg is None for run in plan.subjects[0].runs] == [False, True]
     assert (
-        "registers the run to sub-01_ses-2_desc-preproc_T1w.nii.gz, but"
-        " sub-01_ses-1_desc-preproc_T1w.nii.gz is used" in said(plan)
+        "registers the run to sub-01_ses-2_desc-preproc_T1w.nii.gz, but the T1w image in use is"
+        " sub-01_ses-1_desc-preproc_T1w.nii.gz" in said(plan)
     )
 
 
@@ -386,7 +390,7 @@ def test_the_sidecar_of_a_field_map_must_be_downloaded(data):
     maker = prepared(data)
     maker.field(data.path("sub-01_task-tap_bold.nii.gz", "func"), np.zeros((4, 4, 4)), np.eye(4))
     dangle(maker.root / "sub-01/fmap/sub-01_fmapid-auto00000_desc-preproc_fieldmap.json")
-    assert "not downloaded" in refusals(data)
+    assert "not been downloaded" in refusals(data)
 
 
 def test_images_that_nobody_needs_need_not_be_downloaded(data):

@@ -154,7 +154,7 @@ def test_a_participant_without_bold_is_left_out_aloud(maker: BidsMaker, look: Lo
     maker.t1w("sub-02")
     found = look()
     assert [s.label for s in found.subjects] == ["01"]
-    assert "sub-02: no requested BOLD run" in texts(found)
+    assert "sub-02: none of the requested BOLD runs were found" in texts(found)
     assert not found.problems
     asked = look(selection=Selection(participant_label=("02",)))
     assert "no BOLD runs were found" in asked.problems[0].why
@@ -240,7 +240,7 @@ class TestFilterFile:
             maker.bold(f"sub-01_task-tap_echo-{echo}")
         found = self.filtered(maker, {"bold": {"echo": 2}})
         assert [run.stem for run in found.subjects[0].runs] == ["sub-01_task-tap_echo-2"]
-        assert "only echo 2 is used" in texts(found)
+        assert "only echo 2 was found" in texts(found)
 
     def test_session_of_the_pair(self, maker: BidsMaker) -> None:
         maker.bold()
@@ -555,7 +555,7 @@ def test_few_slices_move_in_plane_only_and_that_is_said(
     found = look()
     assert len(found.subjects[0].runs) == 1
     assert ("head motion is estimated in-plane only" in texts(found)) == bool(said)
-    assert f"the run has {said}; " in texts(found) or not said
+    assert f"the run has {said}, " in texts(found) or not said
 
 
 def test_of_a_matrix_too_narrow_nothing_else_is_asked(maker: BidsMaker, look: Look) -> None:
@@ -594,7 +594,7 @@ def test_t1w_several_or_none(maker: BidsMaker, look: Look) -> None:
         path.unlink()
     bare = look()
     assert bare.subjects[0].t1w == ()
-    assert "the region of interest is the whole brain" in texts(bare)
+    assert "The whole brain is used as the region of interest" in texts(bare)
     assert not bare.problems
 
 

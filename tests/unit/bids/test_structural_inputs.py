@@ -80,7 +80,7 @@ def test_acquisitions_can_be_named(maker: BidsMaker) -> None:
     maker.image("sub-01_acq-middle_T2w.nii.gz", "anat", (4.0, 4.0, 4.0))
     by_size = look(maker)
     assert by_size.subjects[0].structural[0].lowres.name == "sub-01_acq-coarse_T2w.nii.gz"
-    assert "3 T2w images found" in "\n".join(map(str, by_size.notices))
+    assert "3 T2w images were found" in "\n".join(map(str, by_size.notices))
     named = look(maker, "--lr-acq", "middle")
     assert named.subjects[0].structural[0].lowres.name == "sub-01_acq-middle_T2w.nii.gz"
 
@@ -97,7 +97,7 @@ def test_of_several_participants_those_without_pairs_are_left_out(maker: BidsMak
     maker.subject("01")
     found = look(maker)
     assert [subject.label for subject in found.subjects] == ["02"]
-    assert any("the participant is skipped" in str(notice) for notice in found.notices)
+    assert any("The participant is skipped" in str(notice) for notice in found.notices)
     assert look(maker, "--participant-label", "01").problems
 
 
@@ -245,7 +245,7 @@ def test_one_model_a_method_is_taken_and_no_file_is_dropped(
         maker, "--sr-method", "unet", "--pretrained", str(first), str(second)
     ).problems
     assert problem.what == f"--pretrained {second}"
-    assert "and so is" in problem.why
+    assert f"but {first} already specifies a model" in problem.why
     # attunet would have been trained instead
     (problem,) = look(maker, "--pretrained", str(first)).problems
     assert "a unet model, but --sr-method does not include this method" in problem.why
@@ -459,7 +459,7 @@ def test_scans_that_no_given_model_serves_are_refused_with_the_reason(
     )
     aligned = str(model("aligned", anat_align="affine"))
     (problem,) = check(settings_for(maker, *method, aligned)).problems
-    assert "these scans are aligned with --anat-align rigid" in problem.why
+    assert "these scans were aligned with --anat-align rigid" in problem.why
     assert not check(settings_for(maker, *method, aligned, "--anat-align", "affine")).problems
     # a second method without a model would have to be trained
     options = ("--sr-method", "unet", "vit", "--pretrained", str(model("one")))

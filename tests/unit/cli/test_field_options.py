@@ -148,7 +148,7 @@ def test_what_has_no_effect_is_told_in_one_line(
     shown = " ".join(capsys.readouterr().out.split())
     for name in ("--notrack", "--fs-license-file"):
         assert f"note {name} has no effect: {UNUSED[name]}" in shown
-    assert "note --ignore sbref has no effect: no effect with these settings" in shown
+    assert "note --ignore sbref has no effect: the selected settings" in shown
     assert "--ignore slicetiming has no effect" not in shown
 
 

@@ -12,7 +12,7 @@ from formermodels import save_former_srgan
 from bids_sr.cli.models_main import main
 from bids_sr.io.nifti import save_image
 
-NOTE = "note: {}: the model was trained with srgan --recipe fast by an earlier version"
+NOTE = "Note: {}: the model was trained with srgan --recipe fast by an earlier version"
 
 
 @pytest.fixture

@@ -69,7 +69,7 @@ def test_partial_results_are_joined_and_the_missing_named(
     assert group(places) == 0
     shown = capsys.readouterr().out
     missing = "missing: sub-09: no metrics tables were found for this participant"
-    assert f"{missing}; crashed: bids_sr_wf.sub_09_wf.train.fit" in shown
+    assert f"{missing}; crashed steps: bids_sr_wf.sub_09_wf.train.fit" in shown
     assert "missing: sub-10" in shown
     page = (places[1] / "group.html").read_text()
     text = re.sub("<[^>]+>", " ", page)
@@ -153,7 +153,7 @@ def test_a_margin_is_taken_and_shown(places: tuple[Path, Path]) -> None:
     margins = {(row["part"], row["margin"]) for row in own}
     # the primary one tests no equivalence
     assert margins == {("exploratory", "0.3"), ("primary", "n/a")}
-    assert "0.3 for pure numbers" in (places[1] / "group.html").read_text()
+    assert "0.3 for dimensionless values" in (places[1] / "group.html").read_text()
 
 
 def test_selection_chooses_participants(places: tuple[Path, Path]) -> None:

@@ -294,7 +294,7 @@ def test_a_cycle_keeps_its_four_networks(tmp_path: Path) -> None:
     # of another network
     state["backward.more"] = torch.zeros(1)
     weights, _ = save_model(tmp_path / "circle", state, card)
-    with pytest.raises(ModelError, match="do not match the backward of circle"):
+    with pytest.raises(ModelError, match="do not match the network of the backward of circle"):
         load_model(weights)
 
 
@@ -328,8 +328,8 @@ def test_files_of_tensorboard_outlive_the_checkpoints_of_a_training(
 @pytest.mark.parametrize(
     ("recipe", "level", "words"),
     [
-        ("paper", "warning", "squared error replaces the features"),
-        ("fast", "note", "This term is optional with --recipe fast"),
+        ("paper", "Warning", "squared error replaces the features"),
+        ("fast", "Note", "This term is optional with --recipe fast"),
     ],
 )
 def test_features_that_will_be_missing_are_reported(
@@ -581,7 +581,10 @@ REFUSED: dict[str, tuple[Argv, str]] = {
         lambda d, t: ["apply", "linear", t / "text.nii", t / "o.nii"],
         "not a readable NIfTI image",
     ),
-    "no file": (lambda d, t: ["apply", "linear", t / "nowhere.nii", t / "o.nii"], "no such file"),
+    "no file": (
+        lambda d, t: ["apply", "linear", t / "nowhere.nii", t / "o.nii"],
+        "nowhere.nii: the file was not found",
+    ),
     "name of the result": (
         lambda d, t: ["apply", "linear", d / LOW, t / "o.png"],
         "use a file name that ends in .nii.gz",

@@ -168,7 +168,7 @@ def test_marked_images_are_held_out_and_never_trained_on() -> None:
 
 REFUSED = {
     "no way": ([], "one of --folds, --split and --test-on is required"),
-    "two ways": (["--folds", "2", "--split", "2", "2"], "given together: --folds --split"),
+    "two ways": (["--folds", "2", "--split", "2", "2"], "cannot be combined: --folds --split"),
     "empty set": (["--split", "3", "0", "1"], "the validation set contains no participants"),
     "folds": (["--folds", "5"], "5 folds cannot be formed from 4 participants"),
     "two sets": (

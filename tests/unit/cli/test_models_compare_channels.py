@@ -260,7 +260,11 @@ def test_a_search_is_scored_on_named_participants(
         (["--validate-on", "09"], "no image from this participant", "sub-01 sub-02 sub-03 sub-04"),
         (["--validate-on", "01", "02", "03", "04"], "no participants are left", "at least one"),
         (["--split", "2", "1"], "expected three numbers", ""),
-        (["--split", "2", "1", "2"], "the sizes add up to 5 participants", "add up"),
+        (
+            ["--split", "2", "1", "2"],
+            "add up to 5 participants, but there are images from 4",
+            "add up",
+        ),
         (["--split", "2", "1", "1", "--validate-on", "01"], "both options select", "omit one"),
     ],
 )

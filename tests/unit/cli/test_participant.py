@@ -41,7 +41,8 @@ def test_the_methods_text_alone_describes_trainings_that_an_earlier_call_has_end
     line = ("--boilerplate-only", "--md-only-boilerplate", "--sr-method", "srgan")
     assert call(maker, *line) == 0
     text = Path("out/CITATION.md").read_text()
-    assert "With recipe fast, the network srgan will be trained on the participant's own" in text
+    assert "The network srgan will be trained on the participant's own" in text
+    assert "with the recipe fast" in text
     assert "Sentences in the future tense describe steps that were not completed" in text
     card = {"card_version": 1, "method": "srgan", "recipe": "fast", "factor": [2, 2, 1]}
     card |= {"resolution": {"lowres_mm": [6, 6, 4]}, "contrast": "T2starw", "seed": 0}

@@ -101,7 +101,7 @@ def test_training_begins_with_a_model_of_as_many_filters(
         ),
         (["unet", "--set", "filters"], "FIELD=VALUE", "batch=8"),
         (["unet", "--set", "mae=0", "ssim=0"], "weight of 0", "above 0 for at least one of mae"),
-        (["unet", "--set", "patch=64"], "patches of 64 x 64 voxels do not fit", "larger images"),
+        (["unet", "--set", "patch=64"], "patches of 64 x 64 voxels are larger", "larger images"),
         (["cpce", "--set", "perceptual=1"], "no VGG-19 weights", "--vgg-weights"),
     ],
 )
@@ -279,7 +279,7 @@ def test_a_search_with_one_image_scores_what_training_does_not_see(
     capsys.readouterr()
     for more, why in (
         (["--grid", "--set", "tv=0..0.1"], "a list of values instead of a range"),
-        (["--grid", "--trials", "3"], "as many trials as combinations"),
+        (["--grid", "--trials", "3"], "number of combinations"),
     ):
         assert main([*argv, *more]) == 2
         assert why in capsys.readouterr().err

@@ -123,14 +123,14 @@ def test_the_arguments_of_with_preset_stay_as_they_are() -> None:
 
 def test_the_console_lists_what_was_set_what_was_given_and_the_cost() -> None:
     text = console(parse("--preset ota2022 --dummy-scans 3"))
-    assert "--recipe paper-mse: published training, with squared error" in text
-    assert "--low-pass 0.1: the paper describes a low-pass filter without its cut-off" in text
+    assert "--recipe paper-mse: training as published, but with the mean squared error" in text
+    assert "--low-pass 0.1: the paper describes a low-pass filter without its cutoff" in text
     assert "override these options of the preset: --dummy-scans 60\n" in text
-    assert "takes days per participant on a CPU" in text
+    assert "takes several days per participant on a CPU" in text
     assert "--preset ota2022 --recipe fast" in text
     quick = console(parse("--preset ota2022 --recipe fast"))
     assert "override these options of the preset: --recipe paper-mse\n" in quick
-    assert "takes days" not in quick
+    assert "several days" not in quick
     weights = console(parse("--preset ota2022 --vgg-weights vgg.safetensors"))
     assert "--recipe paper: " in weights
     assert "override these options" not in weights

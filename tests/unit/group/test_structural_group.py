@@ -185,8 +185,7 @@ def test_variability_needs_two_sessions(places: tuple[Path, Path]) -> None:
 def test_the_headline_claims_no_more_than_the_test(places: tuple[Path, Path]) -> None:
     four = methods_table(values_of(places[1]))
     assert headline_of(four, 4) == (
-        "No difference from interpolation established in PSNR (4 participants cannot reach"
-        " p < .05)",
+        "No difference from interpolation was found in PSNR (4 participants cannot reach p < .05)",
         "open",
     )
     for number in range(5, 10):
@@ -222,7 +221,7 @@ def test_the_call_writes_tables_and_a_page(
     ("options", "text"),
     [
         (("--protocol", "scaner"), "did you mean 'scanner'?"),
-        (("--protocol", "zzz"), "choose among scanner"),
+        (("--protocol", "zzz"), "fix: choose one of scanner"),
         (("--participant-label", "01"), "at least two"),
         (("--participant-label", "09"), "run the participant level with --sr-target anat"),
     ],
@@ -257,7 +256,7 @@ def test_the_dry_run_shows_protocols_and_writes_nothing(
     assert group(places, "--protocol", "scanner", "--dry-run") == 0
     shown = capsys.readouterr().out
     assert "protocols: A (2 tables), B (2 tables)" in shown
-    assert "missing: sub-05" in shown
+    assert "missing: no metrics table found for sub-05" in shown
     assert sorted(places[1].rglob("*")) == before
 
 
@@ -359,7 +358,7 @@ def test_a_control_sample_does_not_count_in_the_comparison(places: tuple[Path, P
     assert group(places) == 0
     page = (out / "group_scans.html").read_text()
     assert "4 participants cannot reach" in page
-    assert "over 4 participants" in page
+    assert "across 4 participants" in page
     methods = pd.read_csv(out / "group_scans_methods.tsv", sep="\t")
     assert set(methods["n"]) == {4}
     assert change_of(places).loc["2", "change_median"] == pytest.approx(10)

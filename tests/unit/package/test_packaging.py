@@ -2,9 +2,9 @@
 
 import ast
 import configparser
+import os
 import re
 import shutil
-import site
 import subprocess
 import sys
 import tarfile
@@ -277,5 +277,6 @@ def test_documents_name_only_options_that_there_are(document: str) -> None:
 
 def test_it_is_imported_in_the_root_of_a_clone_though_the_installed_one_is_hidden() -> None:
     code = "import bids_sr, bids_sr.workflows.run, bids_sr.boilerplate; bids_sr.Evaluator"
-    packages = {"PYTHONPATH": site.getsitepackages()[0]}  # whose .pth files are not read
+    folders = [each for each in sys.path if Path(each).name == "site-packages"]
+    packages = {"PYTHONPATH": os.pathsep.join(folders)}  # whose .pth files are not read
     subprocess.run([sys.executable, "-S", "-c", code], cwd=ROOT, env=packages, check=True)

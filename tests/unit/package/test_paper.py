@@ -79,7 +79,7 @@ def test_claims_are_those_of_the_docs(making: ModuleType) -> None:
         page: " ".join(re.sub("<!--.*?-->", "", (ROOT / "docs" / page).read_text("utf-8")).split())
         for page in ("evaluation.md", "methods.md")
     }
-    said = f"{found['noise_low']} to {found['noise_high']} per mille unsmoothed"
+    said = f"{found['noise_low']} to {found['noise_high']} per thousand voxels without smoothing"
     assert said in pages["evaluation.md"]
     for name in ("region_total", "region_grid", "region_smoothing", "region_method"):
         assert found[name] in pages["evaluation.md"]

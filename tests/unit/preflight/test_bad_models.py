@@ -191,7 +191,7 @@ CASES = {
     ),
     "truncated": Case(
         spoil=truncated,
-        reason="srgan.safetensors: truncated or changed",
+        reason="srgan.safetensors: the model weights are truncated",
         fix="both files must be unmodified",
     ),
     "foreign": Case(
@@ -201,11 +201,11 @@ CASES = {
     ),
     "edited": Case(
         spoil=edited,
-        reason="changed since the model was saved",
+        reason="changed after the model was saved",
         fix="both files must be unmodified",
     ),
     "malicious": Case(
-        spoil=malicious, reason="method is not a plain name", fix="both files must be unmodified"
+        spoil=malicious, reason="method is not a valid name", fix="both files must be unmodified"
     ),
     "not finite": Case(
         spoil=not_finite,
@@ -303,7 +303,7 @@ def test_a_process_of_its_own_says_the_same(
         method_checks.check_pretrained, SuperRes(methods=("srgan",), pretrained=(path,))
     )
     assert (
-        "other.safetensors: the model this version of bids-sr cannot use the model: the tensors"
-        " do not match srgan (fast): " in problem.why
+        "other.safetensors: this version of bids-sr cannot use the model (the weights do not match"
+        " the network of srgan (fast) (missing tensors: " in problem.why
     )
-    assert problem.why.endswith("missing (body.0.activation.weight, …), 1 unknown (conv.weight)")
+    assert "(body.0.activation.weight, …); unknown tensors: 1 (conv.weight)" in problem.why

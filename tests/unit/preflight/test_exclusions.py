@@ -194,7 +194,7 @@ def test_the_program_ends_with_code_1_and_names_the_run(
     assert worked_on == ["sub-01_task-tap", "sub-02_task-tap"]
     told = capsys.readouterr().err
     assert f"skipped: {stem}" in told
-    assert "done, 1 run skipped" in told
+    assert "finished. 1 run skipped" in told
     (found,) = (three.root.parent / "out" / "logs").glob(f"*/{RECORD}")
     kept = recorded(found.parent)
     (left,) = [each for each in kept if each.code == "left-out"]
@@ -261,9 +261,10 @@ def test_notices_reach_those_whom_they_are_about(odd: BidsMaker) -> None:
     path = odd.path("sub-A+B_T1w.nii.gz", "anat")
     path.unlink()
     plan = check(settings_for(odd, "--truth", "none"))
-    own = [str(note) for note in plan.warnings if "no T1w image" in note.why]
-    assert own == [each for each in told_to(plan, "A+B") if "no T1w image" in each] != []
-    assert not any("no T1w image" in each for each in told_to(plan, "01"))
+    lacking = "No T1w image was found"
+    own = [str(note) for note in plan.warnings if lacking in note.why]
+    assert own == [each for each in told_to(plan, "A+B") if lacking in each] != []
+    assert not any(lacking in each for each in told_to(plan, "01"))
 
 
 def test_what_is_about_all_is_told_to_all(odd: BidsMaker, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,7 +67,7 @@ def beyond(image: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (empty, "no voxel is above 0"),
+        (empty, "all voxel values are 0 or negative"),
         (beyond, "the image is probably in another space"),
         (lambda image: np.stack([image, image], axis=-1), "4 dimensions"),
         (np.asarray, ""),
@@ -99,7 +99,7 @@ def test_a_lesion_template_that_cannot_be_read_or_used_is_refused(
     file = tmp_path / "lesions.nii.gz"
     options = ("--sr-target", "anat", "--lesion-template", str(file))
     (problem,) = check(settings_for(maker, *options)).problems
-    assert problem.why == "file not found"
+    assert problem.why == "the file was not found"
     file.write_text("no image")
     (problem,) = check(settings_for(maker, *options)).problems
     assert "cannot be read as a NIfTI image" in problem.why
@@ -148,7 +148,7 @@ def test_edited_masks_are_refused_before_any_work(maker: BidsMaker, tmp_path: Pa
     assert what == str(file)
     assert "cannot be read as a NIfTI image" in why
     save_image(np.zeros((4, 4, 4, 2), np.float32), np.eye(4), file)
-    assert "4 axes" in problem()[1]
+    assert "4 dimensions" in problem()[1]
     save_image(np.zeros((4, 5, 6), np.float32), np.eye(4), file)
     assert check(settings).problems == ()
     # the mask that an earlier run stored has the grid that is required

@@ -178,5 +178,5 @@ def test_fewer_than_three_tissues_are_an_error(
     programs: Path, head: Volume, tmp_path: Path
 ) -> None:
     stand_in(programs, "fast", CLASSES_BY_FAST.replace("data > 400", "data > 2000"))
-    with pytest.raises(RuntimeError, match="fewer than 3 tissues"):
+    with pytest.raises(RuntimeError, match="fewer than 3 tissue classes"):
         tissues_by_fast(head, np.arange(9)[:, None, None] * np.ones(SHAPE) > 0, "T1w", tmp_path)

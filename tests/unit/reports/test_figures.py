@@ -461,7 +461,7 @@ def test_the_slice_is_framed_and_outlined_in_the_colors_of_its_caption(head, sce
     image, mask = head
     (caption,) = (each.caption for each in draw_slice.shown)
     assert "yellow frame" in caption
-    assert "light blue outline: region of interest" in caption.lower()
+    assert "region of interest is not the whole brain, it is outlined in light blue" in caption
     whole, part = (
         outlines_of(map_figures.series_figure(series_of(image), roi, mask=mask))
         for roi in (mask, scene.roi)

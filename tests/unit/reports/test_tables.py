@@ -68,8 +68,8 @@ def test_the_card_says_what_training_began_with():
         "trained_with": "simulated <heads>",
     }
     html = html_tables.card_html({**CARD, "started_from": start})
-    assert "srgan_start (0123456789ab…, learned from simulated &lt;heads&gt;)" in html
-    assert "began" not in html_tables.card_html(CARD)
+    assert "srgan_start (0123456789ab…, trained with simulated &lt;heads&gt;)" in html
+    assert "initialized" not in html_tables.card_html(CARD)
 
 
 def test_only_the_phase_with_held_out_slices_is_drawn():
@@ -114,7 +114,7 @@ def test_clusters_read_from_a_file_are_those_that_were_written(tmp_path):
     read = pd.read_csv(tmp_path / "clusters.tsv", sep="\t", na_values="n/a")
     html = clusters_html(written, "sbl")
     assert clusters_html(read, "sbl") == html
-    assert "contrast all. Map: smoothed with a 2.5 mm FWHM kernel." in html
+    assert "contrast all. The map was smoothed with a 2.5 mm FWHM kernel." in html
     assert "-12.0,0.0,0.0" in html
     assert "<td>7.1</td>" in html
     assert "Calcarine" not in html  # it is in the map that is not smoothed

@@ -95,7 +95,7 @@ def test_center_of_an_itk_file_is_worked_in(tmp_path: Path) -> None:
 
 def test_other_files_are_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "x.txt").write_text("hello")
-    with pytest.raises(TransformError, match=r"x\.txt: not an ITK"):
+    with pytest.raises(TransformError, match=r"x\.txt: the file is not an ITK"):
         read_itk(tmp_path / "x.txt")
     (tmp_path / "y.txt").write_text(
         "#Insight Transform File V1.0\nTransform: BSplineTransform_double_3_3\nParameters:"

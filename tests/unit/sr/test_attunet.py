@@ -190,7 +190,7 @@ def test_grad_cam_of_a_linear_critic():
     image = torch.rand(2, 1, 4, 6) - 0.5
     # slopes 3 and 5, features 2 x and - x: the map is relu(3 * 2 x - 5 x)
     assert torch.allclose(grad_cam(critic, image), torch.relu(image), atol=1e-6)
-    with pytest.raises(ValueError, match="found Identity"):
+    with pytest.raises(ValueError, match="Critic, got Identity"):
         grad_cam(nn.Identity(), image)
 
 

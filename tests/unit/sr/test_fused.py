@@ -102,7 +102,7 @@ def test_channels_do_not_change_places_and_slices_keep_theirs():
 def test_a_model_of_other_contrasts_is_refused():
     fine, _, mask = head()
     recipe = get_method("attunet").recipes["fast"]
-    with pytest.raises(ModelError, match=r"trained on 3 contrasts .* there are 2"):
+    with pytest.raises(ModelError, match=r"trained on 3 contrasts .* contain 2\."):
         super_resolve_contrasts(model(torch.nn.Identity(), recipe, channels=3), fine, mask, AFFINE)
 
 

@@ -168,7 +168,7 @@ def test_layers_are_counted_from_the_end(count, trained):
         "c.weight",
         "c.bias",
     }
-    with pytest.raises(ValueError, match=r"last 4 layers .* 3 layers with weights"):
+    with pytest.raises(ValueError, match=r"3 layers with weights.*from 1 to 3 \(got 4\)"):
         _freeze_but_last(net, 4)
 
 

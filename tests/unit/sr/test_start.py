@@ -91,7 +91,9 @@ def test_a_checkpoint_of_the_other_kind_is_not_gone_on_with(
 
 def test_weights_of_another_network_are_refused(small_pair, tmp_path, start):
     paper = replace(method.get_method("srgan").recipes["paper-mse"], iterations=2)
-    with pytest.raises(cards.ModelError, match=r"\(dcnet, fast\) has another network than dcnet"):
+    with pytest.raises(
+        cards.ModelError, match=r"\(dcnet, fast\) differs from the network of dcnet"
+    ):
         fit(small_pair, tmp_path, paper, recipe="paper-mse", start=start)
 
 

@@ -225,7 +225,7 @@ def test_a_slice_without_maps_gets_nothing():
 
 def test_as_many_maps_as_correlations():
     whole = whole_of((4, 4, 1), FACTOR)
-    with pytest.raises(ValueError, match="2 variance maps and 1 correlation widths"):
+    with pytest.raises(ValueError, match="2 variance maps but 1 correlation widths"):
         Prior(whole=whole, weight=torch.ones(2, *sizes(whole)), fwhm=(2.0,), noise=0.1)
 
 

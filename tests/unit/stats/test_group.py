@@ -88,10 +88,10 @@ def test_other_versions_and_settings_are_named(tmp_path: Path) -> None:
     )
     lines = group_values.mixed(group_values.find_tables(tmp_path))
     assert any("settings: xyz" in line and "sub-09" in line for line in lines)
-    assert not any(line.startswith("version") for line in lines)
+    assert not any(line.startswith("bids-sr version") for line in lines)
     write_tables(tmp_path, "09", rows=[detail("sbl", 0.1)], facts={})
     lines = group_values.mixed(group_values.find_tables(tmp_path))
-    assert any("version of bids-sr: not recorded" in line and "sub-09" in line for line in lines)
+    assert any("bids-sr version: not recorded" in line and "sub-09" in line for line in lines)
 
 
 def test_who_and_what_is_missing_is_named(tmp_path: Path) -> None:
@@ -205,13 +205,12 @@ def test_few_participants_cannot_reach_significance(tmp_path: Path) -> None:
     cohort(tmp_path, 4)
     each = one(compared(tmp_path), "sbl", "bspline")
     assert each.word == "unclear"
-    assert each.note == "n = 4 non-zero differences; smallest attainable p = .125"
+    assert each.note == "with 4 non-zero differences, the smallest attainable p value is .125"
     cohort(tmp_path, 7)
     each = one(compared(tmp_path), "sbl", "bspline")
     assert each.p_smallest < 0.05
-    assert (
-        each.note == "n = 7 non-zero differences; smallest attainable p = .0625 with 4 comparisons"
-    )
+    assert "7 non-zero differences" in each.note
+    assert each.note.endswith("is .0625 (corrected for 4 comparisons)")
 
 
 def test_identical_and_undefined_figures_are_reported_as_such(tmp_path: Path) -> None:
@@ -332,7 +331,7 @@ def test_the_papers_table(tmp_path: Path) -> None:
     assert [line[0].rpartition(">")[2] for line in ours] == ["acquired", "bspline", "sbl"]
     raw, _, sbl = ([cell.rpartition("<td>")[2] for cell in line] for line in ours)
     assert (sbl[2], sbl[3], sbl[5][:4]) == ("73.5 (71.8–75.2)", ".008", "88.5")
-    assert sbl[8] == "0.4 (0.4–0.4)<br><small>defined in 7 of 8</small>"
+    assert sbl[8] == "0.4 (0.4–0.4)<br><small>defined in 7 of 8 participants</small>"
     assert raw[3] == "–"  # the acquired series against itself
 
 

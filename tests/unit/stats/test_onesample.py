@@ -77,7 +77,7 @@ def test_what_does_not_vary_is_no_finding() -> None:
 
 
 def test_one_is_no_group() -> None:
-    with pytest.raises(ValueError, match="1 participants"):
+    with pytest.raises(ValueError, match="2 participants, got 1"):
         added(np.ones((1, 3))).tested()
 
 

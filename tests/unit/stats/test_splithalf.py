@@ -442,7 +442,9 @@ def test_series_of_another_run_are_refused(run, tmp_path):
     other = save_effects(
         effects_of("ratio2", measured, blocks_of("ba" * 6)), tmp_path / "other.npz"
     )
-    with pytest.raises(ValueError, match="ratio2 and measured have different blocks"):
+    with pytest.raises(
+        ValueError, match="ratio2 and measured were estimated from different blocks"
+    ):
         rows_of({**files, "ratio2": other})
 
 

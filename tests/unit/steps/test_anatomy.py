@@ -256,7 +256,7 @@ SOUND = {
         ({"volume": 899.0}, "899 ml"),
         ({"determinant": 1.11}, "enlarged to 1.11"),
         ({"nmi": 1.01}, "did not improve the alignment"),
-        ({"template_dice": 0.84}, "Dice coefficient of 0.84"),
+        ({"template_dice": 0.84}, "Dice coefficient 0.84"),
     ],
 )
 def test_what_cannot_be_a_brain_is_told(figure: dict[str, float], words: str) -> None:
@@ -412,13 +412,21 @@ def test_the_brain_or_a_file_may_be_the_region(heads: Heads, to_std: Path, tmp_p
                 " [@aal2]."
             ),
         ),
-        ("Calcarine_L,Lingual_L", "AAL2", "Calcarine_L, Lingual_L of the AAL2 atlas [@aal2]."),
+        (
+            "Calcarine_L,Lingual_L",
+            "AAL2",
+            "defined by the labels Calcarine_L, Lingual_L of the AAL2 atlas [@aal2].",
+        ),
         (
             "Vis_1",
             "Schaefer2018:400Parcels7Networks",
-            "Vis_1 of the Schaefer2018, 400Parcels7Networks atlas.",
+            "defined by the labels Vis_1 of the Schaefer2018, 400Parcels7Networks atlas.",
         ),
-        ("V1", "/my/atlas-own_dseg.nii", "V1 of the user-provided atlas own."),
+        (
+            "V1",
+            "/my/atlas-own_dseg.nii",
+            "defined by the labels V1 of the user-provided atlas own.",
+        ),
         ("/data/mask.nii.gz", "AAL2", "a mask provided by the user."),
     ],
 )

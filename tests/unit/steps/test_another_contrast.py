@@ -41,7 +41,7 @@ def test_placebos_are_told_by_method_and_way():
     assert text.startswith(
         "As negative controls, srgan was repeated with a model that was not trained on this"
     )
-    assert (
-        "instead of the pair; sbl was repeated with variance maps mirrored left to right," in text
+    assert "instead of the T2* pair; sbl was repeated with left-right mirrored variance" in text
+    assert text.endswith(
+        "with shifted variance maps and with a model that was not trained on this participant. "
     )
-    assert text.endswith("shifted and with a model that was not trained on this participant. ")

@@ -243,7 +243,7 @@ def test_a_method_that_does_harm_is_flagged_unless_it_was_not_applied(raw_maps):
     assert [(r.series, r.value) for r in rows if measure_of(r) == "flag_harm"] == [("srgan", 1.0)]
     (said,) = [each for each in flags if each["name"] == "harm"]
     assert said["raised"]
-    assert "the added detail is wrong" in said["text"]
+    assert "detail added by srgan is wrong" in said["text"]
 
 
 def judged(

@@ -351,7 +351,7 @@ def test_the_temporal_model_is_part_of_the_confounds_and_its_numbers_are_told(tm
         "steady": 56,
         "share": round(3 / 56, 4),
         "volumes": [20, 40, 41],
-        "model": "pass band 0.01 to 0.2 Hz, Legendre polynomials up to order 2",
+        "model": "band-pass filter from 0.01 to 0.2 Hz, Legendre polynomials up to order 2",
     }
     write_json(tmp_path / "censoring.json", facts)
     before = motion.model_time.text(MODELED.__getitem__)

@@ -189,7 +189,7 @@ def test_a_header_that_is_wrong_by_a_quarter_turn_is_seen_through(
     assert facts["bold_t1w_start"] == "turned headers"
     assert abs(facts["bold_t1w_offset_deg"] - 90) < 2
     assert "rotated the head by 90 degrees" in caplog.text
-    assert "looks wrong" in " ".join(registration_warnings(facts))
+    assert "appears to be wrong" in " ".join(registration_warnings(facts))
 
 
 def test_pair_and_bold_come_into_register_across_contrasts(tmp_path: Path) -> None:

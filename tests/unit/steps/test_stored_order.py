@@ -172,4 +172,4 @@ def test_texts_about_axes_are_in_the_order_of_the_file(tmp_path: Path) -> None:
     drawn = [*placed_of(graph, "map_series"), *placed_of(graph, "measure_uncertainty")]
     assert {graph.settings[placed]["axis_order"] for placed in drawn} == {ORDER}
     common = common_sidecar(series="sbl", fwhm_mm=0.0, zooms=(1.5, 2.0, 4.0), axis_order=ORDER)
-    assert common["Resolution"].endswith("4 x 1.5 x 2 mm")
+    assert common["Resolution"].endswith("(voxel size: 4 x 1.5 x 2 mm)")

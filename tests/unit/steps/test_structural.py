@@ -180,7 +180,10 @@ def test_scans_without_a_measured_one_are_drawn_next_to_each_other(prepared):
         )
     }
     assert list(drawn) == ["lowresscans", "lowresslice", "lowrescoronal", "lowresfacts"]
-    assert "Session later. Low-resolution scans only: T1w, FLAIR." in drawn["lowresscans"]
+    assert (
+        "Session later. This session has only low-resolution scans (T1w, FLAIR)"
+        in drawn["lowresscans"]
+    )
     assert "1.5" in drawn["lowresfacts"]
     for name in ("lowresslice", "lowrescoronal"):
         titles = [text.get_text() for ax in drawn[name].axes for text in (ax.title, *ax.texts)]
