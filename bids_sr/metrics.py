@@ -377,20 +377,30 @@ def short(value: float) -> str:
     return number(value, ".0f" if whole else ".4g")
 
 
-def interval(lower: float, upper: float, form: str = "") -> str:
+def interval(lower: float, upper: float, form: str = "", *, unit: bool = True) -> str:
     """Format an interval in brackets.
 
-    It is empty where there is none.
+    It is empty where there is none. Without `unit` percentages have no sign.
 
     >>> interval(-0.04, 0.1), interval(-3.9, 0.41, ".0%"), interval(math.nan, 1.0)
     ('[−0.040, 0.100]', '[below −100, 41] %', '')
     """
+    both = ends(lower, upper, form)
+    sign = " %" if unit and form.endswith("%") else ""
+    return f"[{', '.join(both)}]{sign}" if both else ""
+
+
+def ends(lower: float, upper: float, form: str = "") -> tuple[str, ...]:
+    """Format both ends of an interval, of percentages without the sign; none if it has none.
+
+    >>> ends(-0.04, 0.1), ends(-3.9, 0.41, ".0%"), ends(math.nan, 1.0)
+    (('−0.040', '0.100'), ('below −100', '41'), ())
+    """
     if not (math.isfinite(lower) and math.isfinite(upper)):
-        return ""
+        return ()
     if not form.endswith("%"):
-        return f"[{number(lower, form)}, {number(upper, form)}]"
-    low, high = ("below −100" if end < -1 else number(end, form)[:-2] for end in (lower, upper))
-    return f"[{low}, {high}] %"
+        return number(lower, form), number(upper, form)
+    return tuple("below −100" if end < -1 else number(end, form)[:-2] for end in (lower, upper))
 
 
 def estimate(value: float, lower: float, upper: float, form: str = "") -> str:

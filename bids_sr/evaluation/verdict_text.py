@@ -184,7 +184,7 @@ def _value_text(claim: Claim, evidence: Evidence) -> str:
     for region in sorted(known, key=lambda name: name != evidence.brain):
         row = known[region]
         form = "" if row.statistic == "r" else ".0%"
-        ends = interval(row.lower, row.upper, form).removesuffix(" %")
+        ends = interval(row.lower, row.upper, form, unit=False)
         value = f"{number(row.value, form)} {ends}".rstrip()
         name = active_words(region)[0]
         where = f"the {name}" if region in ("brain", "roi") else name

@@ -32,7 +32,7 @@ from bids_sr.evaluation.evidence import (
     below_zero,
     tenths_of,
 )
-from bids_sr.metrics import MISSING, MetricRow, estimate, interval, number, statistic
+from bids_sr.metrics import MISSING, MetricRow, ends, estimate, number, statistic
 from bids_sr.series import ACQUIRED, BASELINES, MEASURED, PCA, SAME, SMOOTH, series, series_name
 from bids_sr.sr.method import Placebo, UnknownMethod, all_methods, method_of_series
 
@@ -324,9 +324,8 @@ def share_text(row: MetricRow) -> str:
 
     The clause is in the past tense and has the interval, if there is one.
     """
-    ends = interval(row.lower, row.upper, ".0%").removesuffix(" %").strip("[]")
-    span = ends.replace(", ", " to ") + " %"
-    over = f"95 % interval over {row.n or 'the'} segments of the run: {span}" if ends else ""
+    span = " to ".join(ends(row.lower, row.upper, ".0%"))
+    over = f"95 % interval over {row.n or 'the'} segments of the run: {span} %" if span else ""
     if row.value < -1:
         reduced = "the squared error was more than twice as large as with zero filling"
     else:

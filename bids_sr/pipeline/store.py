@@ -40,7 +40,7 @@ def derivative_path(entities: Mapping[str, str]) -> str:
     unknown = sorted(set(labels) - set(spec["entities"]))
     if unknown:
         raise ValueError(
-            f"the entities {', '.join(unknown)} are not known (known entities:"
+            f"unknown entities: {', '.join(unknown)} (known entities:"
             f" {', '.join(spec['entities'])})"
         )
     path = build_path(labels, spec["default_path_patterns"], strict=True)

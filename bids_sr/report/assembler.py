@@ -352,14 +352,13 @@ def _sortable(key: _Key) -> tuple[tuple[int, int, str], ...]:
     )
 
 
-def _of_run(text: str, label: str) -> str:
-    """Return the name of an item with its run, in front of a remark in parentheses.
+def _item(name: str, remark: str, label: str) -> str:
+    """Return the name of an item with its run, if any, in front of a remark in parentheses.
 
-    >>> _of_run("uncertainty maps (--n-ensemble 2 or more)", "task tap")
+    >>> _item("uncertainty maps", "--n-ensemble 2 or more", "task tap")
     'uncertainty maps of task tap (--n-ensemble 2 or more)'
     """
-    name, bracket, remark = text.partition(" (")
-    return f"{name} of {label}{bracket}{remark}"
+    return f"{name}{f' of {label}' * bool(label)}{f' ({remark})' * bool(remark)}"
 
 
 def _section(spec: SectionSpec, fragments: _Found, custom: str, root: Path) -> _Section:
@@ -384,8 +383,8 @@ def _section(spec: SectionSpec, fragments: _Found, custom: str, root: Path) -> _
             drawn[0] = replace(drawn[0], run=label)
             # what other runs have and this one lacks
             lacking = [(one, files) for one, files in shown if one in of_runs or files]
-            for texts, more in zip((missing, on_request), _named(lacking), strict=True):
-                texts += [_of_run(text, label) for text in more]
+            for texts, more in zip((missing, on_request), _named(lacking, label), strict=True):
+                texts += more
         blocks += drawn
     titles = dict.fromkeys(one.title for one, files in fragments if files and one.title)
     title = " and ".join(titles) or spec.title
@@ -467,15 +466,18 @@ def _tables_of(figure: ArchivedFigure, names: Sequence[str], root: Path) -> list
     return [path.relative_to(root).as_posix() for files in paths for path in files]
 
 
-def _named(fragments: _Found) -> tuple[list[str], list[str]]:
-    """Return text on missing items: those always made, and those made on request.
+def _named(fragments: _Found, label: str = "") -> tuple[list[str], list[str]]:
+    """Return text on missing items (of a run): those always made, and those made on request.
 
     An item that another one replaces is not mentioned.
     """
     there = {one.desc for one, files in fragments if files}
     absent = [one for one, files in fragments if not files and one.unless not in there]
-    missing = [one.missing for one in absent if one.missing and not one.request]
-    return missing, [one.request for one in absent if one.request]
+    made = [one for one in absent if one.missing and not one.request]
+    return (
+        [_item(one.missing, one.remark, label) for one in made],
+        [_item(one.request, one.remark, label) for one in absent if one.request],
+    )
 
 
 def write_subject_page(

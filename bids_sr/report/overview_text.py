@@ -201,16 +201,16 @@ def level_text(row: MetricRow | None) -> str:
     return number(row.value, ".0%")
 
 
-def ends_text(row: MetricRow) -> str:
-    """Return the interval of a level, in its unit; "" if it has none."""
-    return interval(row.lower, row.upper, "" if row.statistic == "r" else ".0%")
+def ends_text(row: MetricRow, *, unit: bool = True) -> str:
+    """Return the interval of a level, with its unit or without; "" if it has none."""
+    return interval(row.lower, row.upper, "" if row.statistic == "r" else ".0%", unit=unit)
 
 
 def _estimate_text(row: MetricRow | None) -> str:
     """Return a level with its interval: ``35 % [22, 42]``."""
     if row is None:
         return level_text(row)
-    return _unbroken(f"{level_text(row)} {ends_text(row).removesuffix(' %')}".strip())
+    return _unbroken(f"{level_text(row)} {ends_text(row, unit=False)}".strip())
 
 
 def _region_facts(evidence: Evidence, row: MetricRow, unit: str, *others: str) -> tuple[str, ...]:

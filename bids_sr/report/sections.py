@@ -140,6 +140,8 @@ class Shown:
         Words for the page where there is none.
     request : str
         Words for it where it is made on request only.
+    remark : str
+        What follows in parentheses where it is missing: how to get it, or why it may be missing.
     unless : str
         Desc of another of its section that makes up for it where it is missing.
     tables : tuple[str, ...]
@@ -159,6 +161,7 @@ class Shown:
     caption: str = ""
     missing: str = ""
     request: str = ""
+    remark: str = ""
     unless: str = ""
     tables: tuple[str, ...] = ()
 

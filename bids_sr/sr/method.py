@@ -126,6 +126,8 @@ class Method:
         Key in the bibliography.
     summary : str
         One line for the list of methods.
+    article : str
+        Article of the summary within a sentence; empty for none.
     trained_on : Literal['pair', 'series', 'self', 'images']
         "pair"; "series" (the run itself); "self" (low-resolution volumes alone); or "images", a
         set of high-resolution images whose low-resolution ones are made by the degradation (a pair
@@ -160,6 +162,7 @@ class Method:
     variance: VarianceRecipe | None = None
     reference: str
     summary: str
+    article: str = "a"
     trained_on: Literal["pair", "series", "self", "images"] = "pair"
     costs: Mapping[str, Cost] = field(default_factory=dict)
     large: bool = False
@@ -173,8 +176,8 @@ class Method:
 
     @property
     def about(self) -> str:
-        """What it is, with its reference, for texts."""
-        return f"{self.summary} [@{self.reference}]"
+        """What it is, with article and reference, for texts."""
+        return f"{self.article} {self.summary} [@{self.reference}]".lstrip()
 
     @property
     def control(self) -> bool:

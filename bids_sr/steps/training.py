@@ -119,7 +119,7 @@ def network_text(
     method, recipe = get_method(setting("method")), setting("recipe")
     if is_given(setting):
         return _given_text(setting, method, cards, sources, unfinished)
-    what = _with_article(method.described(recipe))
+    what = method.described(recipe)
     if not cards:
         minutes = setting("max_train_minutes")
         plan = planned_sentences(method, recipe, features=features, minutes=minutes)
@@ -131,22 +131,6 @@ def network_text(
         f"The network {method.name} was trained on {data}. This network is {what}."
         f" {training_sentences(cards)}{_unfinished_text(unfinished)}"
     )
-
-
-_WITHOUT_ARTICLE = frozenset({"a", "an", "the", "two", "three", "ten", "li", "resnet3d"})
-"""First words of descriptions of networks that need no article."""
-
-
-def _with_article(phrase: str) -> str:
-    """Return a noun phrase with an indefinite article, unless its first word forbids one.
-
-    >>> [_with_article(text) for text in ("attention U-Net", "U-Net", "the network of tv")]
-    ['an attention U-Net', 'a U-Net', 'the network of tv']
-    """
-    first = phrase.split()[0]
-    if first in _WITHOUT_ARTICLE:
-        return phrase
-    return f"{'an' if first[0] in 'aeio' or first == 'SRGAN' else 'a'} {phrase}"
 
 
 def _given_text(
@@ -162,7 +146,7 @@ def _given_text(
     files = f"file {enumerated(names)}" if len(names) == 1 else f"files {enumerated(names)}"
     of_file = f" ({files})" if names else ""
     recipes = {card.recipe for card in cards}
-    what = _with_article(method.described(recipes.pop()) if len(recipes) == 1 else method.about)
+    what = method.described(recipes.pop()) if len(recipes) == 1 else method.about
     network = f"A previously trained network, {method.name}{of_file},"
     if not cards:
         return f"{network} will be used. This network is {what}."

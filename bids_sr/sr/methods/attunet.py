@@ -81,6 +81,7 @@ METHOD = Method(
     ndim=2,
     recipes={"fast": FAST, "paper": PAPER},
     reference="attention_unet",
+    article="an",
     summary=(
         "attention U-Net that processes whole slices, with several contrasts as input "
         "channels; a critic is trained only for inspection"

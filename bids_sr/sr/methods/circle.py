@@ -58,6 +58,7 @@ METHOD = Method(
     ndim=2,
     recipes={"fast": _FAST, "paper": _PAPER},
     reference="gan_cpce_circle",
+    article="",
     summary=(
         "two networks (from low to high resolution, and back) that are linked by cycle "
         "consistency, each with a Wasserstein critic"

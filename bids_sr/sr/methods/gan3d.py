@@ -31,6 +31,7 @@ METHOD = Method(
     ndim=3,
     recipes={"fast": _FAST, "paper": _PAPER},
     reference="mouse_sr",
+    article="",
     summary="resnet3d trained with a critic; the images are sharper, but errors are larger",
     trained_on="images",
     costs={"fast": Cost(always=139.0, high=3.0, series=1.0)},

@@ -29,6 +29,7 @@ METHOD = Method(
     ndim=3,
     recipes={"fast": FAST, "paper": PAPER},
     reference="li_agnostic",
+    article="",
     summary=(
         "the tv network, trained on high-resolution volumes with the absolute error and "
         "structural similarity; implemented without access to the original paper"

@@ -21,6 +21,7 @@ METHOD = Method(
         "paper": replace(li.PAPER, factors=_FACTORS),
     },
     reference="li_agnostic",
+    article="",
     summary=(
         "the li network for arbitrary factors, trained on volumes that were downsampled by "
         "random factors; implemented without access to the original paper"

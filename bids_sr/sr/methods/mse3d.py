@@ -22,6 +22,7 @@ METHOD = Method(
     ndim=3,
     recipes={"fast": supervised(tv.FAST_PARTS, _CONTENT), "paper": supervised(tv.PAPER, _CONTENT)},
     reference="tv_self_sr",
+    article="",
     summary="the tv network, trained on high-resolution volumes with the mean squared error",
     trained_on="images",
     large=True,

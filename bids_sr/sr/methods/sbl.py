@@ -9,6 +9,7 @@ METHOD = Method(
     variance=VarianceRecipe(),
     name="sbl",
     reference="sparse_bayes",
+    article="",
     summary="sparse Bayesian learning with few iterations and with prior SD maps of the acquired"
     " run",
     placebos=PLACEBOS_OF_A_RUN,

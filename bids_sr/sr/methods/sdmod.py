@@ -13,6 +13,7 @@ METHOD = Method(
     variance=VarianceRecipe(kind="sdmod", fwhm=(), rounds=0, least_explained=None),
     name="sdmod",
     reference="focuss",
+    article="",
     summary=(
         "SD-weighted zero filling (control): the zero-filled signal change is multiplied by "
         "its temporal standard deviation relative to neighboring voxels"

@@ -94,6 +94,7 @@ METHOD = Method(
     ndim=2,
     recipes={"fast": _FAST, "paper": _PAPER, "paper-mse": _PAPER_MSE},
     reference="stss_srfmri",
+    article="an",
     summary=(
         "SRGAN (generative adversarial network), trained slice by slice on the participant's own"
         " pair of T2*-weighted images; with --recipe fast, a smaller network"

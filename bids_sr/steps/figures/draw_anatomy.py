@@ -61,8 +61,8 @@ def summarize_subject(*, subject_facts: Mapping[str, object]) -> Content:
             " probability maps (threshold .5). If the region of interest is not the whole brain,"
             " it is outlined in light blue."
         ),
-        missing="brain mask and tissues (this figure requires a T1w image and a completed"
-        " segmentation)",
+        missing="brain mask and tissues",
+        remark="this figure requires a T1w image and a completed segmentation",
     ),
     memory=Need(always=0.02, t1w=0.029, high=0.0),
     cost=Cost(always=0.7, t1w=0.5),
@@ -138,8 +138,8 @@ def draw_normalization(
         tab="Images",
         caption="Top: low-resolution image. Bottom: high-resolution image. Both images are shown"
         " as they were used for training.",
-        missing="T2* pair and its registration (these figures require a T2* pair and a completed"
-        " registration)",
+        missing="T2* pair and its registration",
+        remark="these figures require a T2* pair and a completed registration",
     ),
     Shown(
         "pairreg",
@@ -228,8 +228,8 @@ def show_registration(registration: Facts) -> Content:
             " space. Bottom: boldref after registration. The outlines were computed from the T1w"
             " image."
         ),
-        missing="registration of the boldref to the T1w image (this figure requires a T1w image"
-        " and a completed registration)",
+        missing="registration of the boldref to the T1w image",
+        remark="this figure requires a T1w image and a completed registration",
     ),
     memory=Need(always=0.03, t1w=0.020, high=0.0),
     cost=Cost(always=0.4, t1w=0.27),
@@ -276,8 +276,8 @@ def draw_coregistration(
             " scanner space. Bottom: high-resolution T2*-weighted image after registration. The"
             " outlines were computed from the boldref."
         ),
-        missing="registration of the high-resolution T2* image to the boldref (this figure"
-        " requires a T2* pair and a completed registration)",
+        missing="registration of the high-resolution T2* image to the boldref",
+        remark="this figure requires a T2* pair and a completed registration",
     ),
 )
 def draw_guide(
@@ -364,7 +364,8 @@ def draw_calibration(
         "control",
         suffix=SCANS,
         html=True,
-        missing="volumes of the structural scans (a required step did not finish)",
+        missing="volumes of the structural scans",
+        remark="a required step did not finish",
     ),
     cost=Cost(always=0.5),
 )
@@ -464,7 +465,8 @@ def draw_lowres(
         "result",
         suffix=SCANS,
         html=True,
-        missing="results of the structural scans (a required step did not finish)",
+        missing="results of the structural scans",
+        remark="a required step did not finish",
     ),
     Shown(
         "scans",
@@ -603,7 +605,8 @@ def draw_scans(
             " slice as generated, check this slice for artifacts. These maps help with"
             " interpretation but are not evidence of accuracy."
         ),
-        request="attention maps and Grad-CAM maps of the critic (method attunet)",
+        request="attention maps and Grad-CAM maps of the critic",
+        remark="method attunet",
     ),
     Shown(
         "scantraining",

@@ -48,7 +48,8 @@ _VALUES = ("evaluation",)
         "verdict",
         html=True,
         tables=_VALUES,
-        missing="evidence (no series was evaluated, or a required step did not finish)",
+        missing="evidence",
+        remark="no series was evaluated, or a required step did not finish",
     ),
     Shown(
         "splithalf",
@@ -65,9 +66,10 @@ _VALUES = ("evaluation",)
             " agreement between the two halves of the measured series, which is reduced by noise"
             " and may therefore be lower than the agreement of other series."
         ),
-        request=(
-            "agreement with a high-resolution BOLD run (use --truth DIR for an acquired"
-            " reference, or --retrospective to use the run itself as the reference)"
+        request="agreement with a high-resolution BOLD run",
+        remark=(
+            "use --truth DIR for an acquired reference, or --retrospective to use"
+            " the run itself as the reference"
         ),
         tables=_VALUES,
     ),
@@ -106,7 +108,8 @@ _VALUES = ("evaluation",)
             " differ in detail can have similar values after smoothing. Detail above the acquired"
             " Nyquist frequency is compared without smoothing."
         ),
-        request="comparison of maps with a reference (use --truth DIR or --retrospective)",
+        request="comparison of maps with a reference",
+        remark="use --truth DIR or --retrospective",
         tables=_VALUES,
     ),
     Shown(
@@ -121,10 +124,8 @@ _VALUES = ("evaluation",)
             " detail contributes to these values. Values in brackets are 95 % confidence"
             " intervals from segments of the run."
         ),
-        request=(
-            "comparison of single volumes with measured volumes (use --truth DIR with a measured"
-            " series, or --retrospective)"
-        ),
+        request="comparison of single volumes with measured volumes",
+        remark="use --truth DIR with a measured series, or --retrospective",
     ),
     Shown(
         "networkscores",
@@ -163,8 +164,8 @@ _VALUES = ("evaluation",)
             "Quality of single images, which does not measure functional detail. Values in"
             " brackets are 95 % confidence intervals over slices."
         ),
-        request="image quality on a second T2* pair that is held out from training"
-        " (--pair-holdout)",
+        request="image quality on a second T2* pair that is held out from training",
+        remark="--pair-holdout",
     ),
     Shown(
         "placebo",
@@ -177,7 +178,8 @@ _VALUES = ("evaluation",)
             " the confidence interval includes 0. Detail that is also present in a negative"
             " control is not specific to this participant, but may still be accurate (see above)."
         ),
-        request="negative controls (--null-checks)",
+        request="negative controls",
+        remark="--null-checks",
     ),
     Shown("placebo", "placebos", html=True, tables=_VALUES),
 )
@@ -329,7 +331,8 @@ def _negative_controls(rows: Sequence[MetricRow]) -> Iterator[Drawn]:
             " different random seeds. This map shows random variation due to training, but not"
             " errors that are common to all members."
         ),
-        request="uncertainty maps (--n-ensemble 2 or more)",
+        request="uncertainty maps",
+        remark="--n-ensemble 2 or more",
     ),
 )
 def draw_quality(
@@ -389,7 +392,8 @@ def _by_contrast(maps: Iterable[Derivative]) -> dict[str, dict[str, Derivative]]
             " structure in this map. The map should follow gray matter, vessels and CSF. Regions"
             " are black if the method was not applied."
         ),
-        missing=("prior SD map of the run (this figure requires a variance-weighted method)"),
+        missing="prior SD map of the run",
+        remark="this figure requires a variance-weighted method",
     ),
 )
 def draw_variance(
@@ -425,7 +429,8 @@ def draw_variance(
             "Left: peak signal-to-noise ratio on held-out slices of the T2* pair. Dashed lines"
             " show interpolation of the same slices. Right: training losses."
         ),
-        missing="training curve (this figure requires a method that trains a network)",
+        missing="training curve",
+        remark="this figure requires a method that trains a network",
         tables=(MODEL,),
     ),
     Shown("card", "superres-training", suffix=PAIR, html=True),

@@ -49,7 +49,8 @@ FINER_EFFECTS = (
         "overview",
         "overview",
         html=True,
-        missing="overview of the run (a required step did not finish)",
+        missing="overview of the run",
+        remark="a required step did not finish",
     ),
     Shown(
         "overview",

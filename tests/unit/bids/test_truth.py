@@ -363,13 +363,13 @@ CASES = {
         spoil=_other_subject,
         file="sub-01",
         reason="no high-resolution reference",
-        fix="--participant-label (sub-02)",
+        fix="--participant-label sub-02",
     ),
     "another run": Case(
         spoil=_other_run,
         file="sub-01",
         reason="reference was found for sub-01_task-tap, only references for other runs",
-        fix="of this run",
+        fix="for this run",
     ),
     "two series": Case(
         spoil=_two,
@@ -380,26 +380,26 @@ CASES = {
     "fewer volumes": Case(
         spoil=_fewer_volumes,
         file=TRUTH,
-        reason=f"29 volumes; {TRUTH} has 30",
+        reason=f"29 volumes, but {TRUTH} has 30",
         fix="series of this run",
     ),
     "another repetition time": Case(
         spoil=_slower,
         file=TRUTH,
-        reason=f"repetition time of the series is 2 s, but {TRUTH} has 1 s",
+        reason=f"repetition time of the series is 2 s, but the repetition time of {TRUTH} is 1 s",
         fix="correct the repetition time",
     ),
     "another matrix": Case(
         spoil=_other_matrix,
         file=TRUTH,
         reason="matrix size 24×24×6 is larger than the high-resolution matrix size 16×16×6"
-        f" (matrix of {TRUTH} times 2×2×1)",
-        fix="the high resolution of the run",
+        f", given the super-resolution factor 2×2×1 and the matrix size of {TRUTH}",
+        fix="at the high resolution of the run",
     ),
     "no finer than the run": Case(
         spoil=_same_matrix,
         file=TRUTH,
-        reason="8×8×6 is coarser than the high resolution, 16×16×6",
+        reason="8×8×6 is smaller than the high-resolution matrix size 16×16×6",
         fix="--sr-factor",
     ),
     "moved": Case(
@@ -417,7 +417,7 @@ CASES = {
     "other events": Case(
         spoil=_other_events,
         file="events.tsv",
-        reason="differ from the 4 events of",
+        reason="4 events differ in onset, duration or trial type from the 4 events in",
         fix="shift the onsets",
     ),
     "no image": Case(
@@ -433,7 +433,10 @@ CASES = {
         spoil=_map_elsewhere, file="statmap", reason="up to 3 mm (", fix="same field of view"
     ),
     "map of four dimensions": Case(
-        spoil=_map_of_four_dimensions, file="statmap", reason="not a 3D", fix="one map"
+        spoil=_map_of_four_dimensions,
+        file="statmap",
+        reason="not a 3D",
+        fix="one 3D map per condition",
     ),
 }
 
@@ -503,7 +506,7 @@ def _halved(maker: BidsMaker) -> None:
 @pytest.mark.parametrize(
     ("spoil", "says"),
     [
-        (_noise_of_another_run, "another head"),
+        (_noise_of_another_run, "another participant"),
         (_same_head_other_run, "another run"),
         (_halved, "0.5 times"),
     ],
@@ -567,7 +570,8 @@ def test_a_reference_in_the_data_set_that_does_not_fit_by_its_voxels_is_told_and
         for notice in plan.warnings
     )
     assert not any(notice.why == _USED for notice in plan.warnings)
-    assert "no high-resolution reference" in " ".join(capsys.readouterr().out.split())
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "this high-resolution reference cannot be used for sub-01_task-tap" in shown
 
 
 def test_a_reference_of_two_runs_is_dropped_for_the_one_that_it_does_not_fit(

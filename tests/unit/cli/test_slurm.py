@@ -143,7 +143,7 @@ def test_wait_ends_with_1_and_names_who_is_lost(
     # the queue is empty at once, and nobody left a status
     assert call("--wait", "--no-group") == 1
     text = capsys.readouterr().out
-    assert "sub-02\n  why: job never started; " in text
+    assert "sub-02\n  why: job never started (" in text
     assert "group" not in text.split("Submitted jobs:")[1]
 
 

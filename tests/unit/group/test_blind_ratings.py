@@ -146,8 +146,8 @@ def test_scans_as_acquired_are_a_series_of_the_kit(
         ("code\trating\nFIRST\t7\n", "from 0 to 5"),
         ("code\trating\nFIRST\tgood\n", "is not a number"),
         ("code\trating\nFIRST\t3\nFIRST\t4\n", "appears more than once"),
-        ("code\tscore\nFIRST\t3\n", "missing column rating"),
-        ("code\trating\nFIRST\t\n", "no rating"),
+        ("code\tscore\nFIRST\t3\n", "the column rating is missing"),
+        ("code\trating\nFIRST\t\n", "does not contain any ratings"),
     ],
 )
 def test_a_wrong_sheet_is_refused(

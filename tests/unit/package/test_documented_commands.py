@@ -180,7 +180,7 @@ MUTANTS = {
         "bids-sr-models train resnet3d m --fine few_T2starw.nii.gz --factor 2 2 2\n"
         "bids-sr bids OUT participant --sr-method resnet3d --pretrained m.safetensors"
         " --sr-factor 2",
-        "trained for \\(2.0, 2.0, 2.0\\)",
+        "trained for a factor of \\(2.0, 2.0, 2.0\\)",
     ),
     "no events": ("bids-sr-evaluate ACQUIRED NORDIC=FILE", "--events"),
     "an optional part": (

@@ -52,7 +52,7 @@ def test_components_with_gaps_are_skipped_with_a_note_unless_they_are_not_used(d
     changed(path, a_comp_cor_00=np.nan, a_comp_cor_01=np.arange(N) * 0.1)
     plan = planned(maker)
     assert plan.problems == ()
-    assert "column a_comp_cor_00 is incomplete" in notices(plan)
+    assert "in column a_comp_cor_00, so these components are omitted" in notices(plan)
     assert "a_comp_cor_00" not in notices(planned(maker, *options(path, "motion")))
 
 
@@ -67,12 +67,15 @@ def test_missing_derivatives_are_computed_with_a_note(data):
     ) in notices(plan)
 
 
-@pytest.mark.parametrize("value", [np.where(np.arange(N) > 40, np.nan, 1.0), "text"])
-def test_a_chosen_column_that_cannot_be_used_is_refused(data, value):
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [(np.where(np.arange(N) > 40, np.nan, 1.0), "missing (n/a)"), ("text", "text was found")],
+)
+def test_a_chosen_column_that_cannot_be_used_is_refused(data, value, reason):
     maker, path = data
     changed(path, csf=value)
     said = refusals(maker, *options(path, "motion", "csf"))
-    assert "column csf is" in said
+    assert f"{reason} in column csf" in said
     assert "--confounds" in said
 
 

@@ -38,11 +38,11 @@ def test_a_sound_one_has_figures_and_no_warning() -> None:
     [
         (
             {"usable": False, "reason": "the head moved by 1.4 mm"},
-            "skipped: the head moved by 1.4 mm. The variance of the run",
+            "not used (the head moved by 1.4 mm). The variance of the run",
         ),
-        ({"overlap": 0.6}, "Only 60 % of the run's brain"),
+        ({"overlap": 0.6}, "only 60 % of the brain in the run"),
         ({"edges_apart_mm": 3.2}, "are 3.2 mm apart"),
-        ({"noise_share": 0.95}, "95 % of the variance is thermal noise"),
+        ({"noise_share": 0.95}, "95 % of the variance in the calibration run is thermal noise"),
     ],
 )
 def test_each_fault_is_a_warning(fact: dict[str, Any], words: str) -> None:

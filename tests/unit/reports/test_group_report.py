@@ -93,10 +93,10 @@ def test_too_few_participants_are_said_in_the_sentence(tmp_path: Path) -> None:
     comparisons, _ = made(tmp_path, 3)
     text = group_verdicts.sentence(group_verdicts.findings(comparisons, NAMES)[0])
     assert "does not differ detectably from bspline" in text
-    assert text.endswith("n = 3 non-zero differences; smallest attainable p = .25.")
+    assert text.endswith(" With 3 non-zero differences, the smallest attainable p value is .25.")
     lines = group_verdicts.verdict(group_verdicts.findings(comparisons, NAMES), NAMES)
     assert lines[0].startswith(
-        "No difference between sbl and a baseline could reach significance (n = 3 non-zero"
+        "No difference between sbl and a baseline could reach significance (with 3 non-zero"
     )
 
 

@@ -279,9 +279,8 @@ def test_without_weights_above_zero_features_are_needed():
 def test_the_text_names_values_and_defaults_of_what_differs():
     fast = get_method("tv").recipes["fast"]
     text = changes_text(fast, [change("tv.tv=0.02"), change("tv.batch=1")])
-    assert (
-        text == " Changed settings of the recipe: weight of total variation 0.02 instead of 0.01."
-    )
+    assert text.startswith(" ")
+    assert text.endswith(" changed: weight of the total variation (0.02 instead of 0.01).")
     assert changes_text(fast, [change("tv.tv=0.01")]) == ""
 
 

@@ -36,7 +36,8 @@ def test_derivatives_and_displacement_that_are_missing_are_those_of_the_paramete
     np.testing.assert_allclose(
         found["framewise_displacement"], framewise_displacement(six), atol=1e-9
     )
-    assert described["trans_x_derivative1"]["Origin"] == "bids-sr, from the motion of fMRIPrep"
+    of_derivative = described["trans_x_derivative1"]["Origin"]
+    assert of_derivative == "computed by bids-sr from the head motion of fMRIPrep"
     assert described["trans_x"]["Origin"] == "fMRIPrep"
 
 

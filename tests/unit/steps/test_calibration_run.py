@@ -175,7 +175,7 @@ def drifted(made: Made) -> None:
 
 USELESS = {
     "constant": (still_constant, "constant over time within the brain"),
-    "three volumes": (short, "it has 3 volumes in the steady state"),
+    "three volumes": (short, "has 3 steady-state volumes"),
     "restless": (restless, "19 of the 20 volumes"),
     "moved": (drifted, "the head moved by 1.4 mm during the calibration run; at most 1 mm"),
     "apart": (

@@ -146,8 +146,9 @@ def test_a_job_that_dies_is_named_and_an_old_result_is_not_taken_for_its_own(
         run(workflow(tmp_path, value=5))
     text = crash_text(tmp_path)
     assert "Node: wf.first\n" in text
-    assert "What happened: SLURM job 1 of wf.first ended FAILED" in text
-    assert "What to do: The most frequent cause is lack of memory: request more (--mem" in text
+    assert "What happened: SLURM job 1 for wf.first ended FAILED" in text
+    assert "What to do: The most frequent cause is insufficient memory. " in text
+    assert "Request more memory (--mem" in text
     assert not any("wf.last" in call for call in slurm.calls("sbatch"))
     assert set(slurm.jobs().values()) <= {"FAILED", "CANCELLED", "COMPLETED"}
     slurm.plan("wf.first", "run")
@@ -186,7 +187,7 @@ def test_a_job_lost_says_its_state_its_request_and_its_last_words(
     said = "".join(found["traceback"])
     for word in ("--time=90:30", "0.20 GB", "half way"):
         assert word in said
-    assert "of step ended TIMEOUT" in found["traceback"][-1]
+    assert "job 1 for step ended TIMEOUT" in found["traceback"][-1]
     assert found["notice"].code == "time"
 
 
@@ -328,7 +329,7 @@ def test_without_slurm_there_is_a_clear_error(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(SlurmError, match="sbatch not found"):
+    with pytest.raises(SlurmError, match="sbatch was not found"):
         Queue(patience=0.0).submit("x", ["job.sh"], alive=lambda: False)
 
 

@@ -225,7 +225,7 @@ def test_node_killed_always_crashes_with_its_name_and_the_rest_goes_on(tmp_path)
     text = crash.read_text()
     assert "killed twice" in text
     assert "Node: wf.first\n" in text
-    assert "What to do: The most frequent cause is lack of memory" in text
+    assert "What to do: The most frequent cause is insufficient memory" in text
     failed = [each for each in recorded(tmp_path) if each.failed]
     assert [(each.code, each.file) for each in failed] == [("killed", str(crash))]
     assert "bids_sr.cli.rerun" in text
