@@ -380,7 +380,7 @@ def short(value: float) -> str:
 def interval(lower: float, upper: float, form: str = "", *, unit: bool = True) -> str:
     """Format an interval in brackets.
 
-    It is empty where there is none. Without `unit` percentages have no sign.
+    It is empty if there is no interval. Without `unit` percentages have no sign.
 
     >>> interval(-0.04, 0.1), interval(-3.9, 0.41, ".0%"), interval(math.nan, 1.0)
     ('[−0.040, 0.100]', '[below −100, 41] %', '')

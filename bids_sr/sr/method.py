@@ -127,7 +127,7 @@ class Method:
     summary : str
         One line for the list of methods.
     article : str
-        Article of the summary within a sentence; empty for none.
+        Article of the summary within a sentence; "" if it has no article.
     trained_on : Literal['pair', 'series', 'self', 'images']
         "pair"; "series" (the run itself); "self" (low-resolution volumes alone); or "images", a
         set of high-resolution images whose low-resolution ones are made by the degradation (a pair
