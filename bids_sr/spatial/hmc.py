@@ -31,7 +31,6 @@ from bids_sr.io.grids import LEAST_SAMPLES, Array, Float, Mask, parts_of
 from bids_sr.spatial import resampling
 from bids_sr.spatial.masks import head_scale
 from bids_sr.spatial.resampling import FWHM_PER_SIGMA
-from bids_sr.spatial.same_results import rounded
 from bids_sr.spatial.transforms import invert, rigid_matrix, rigid_params
 
 _LOGGER = logging.getLogger(__name__)
@@ -44,8 +43,6 @@ _BIAS_DEGREE = 2  # of the polynomial of the intensity bias; 0 is a gain
 _MAX_ITERATIONS = 25  # Gauss-Newton steps a level
 _TOLERANCE_MM = 2e-3  # a step that moves no point at `_RADIUS_MM` by more ends a level
 _RADIUS_MM = 70.0
-# units of translation (6e-5 mm) and rotation (1e-6 rad) in which a level ends
-_UNITS = np.array([2.0**-14] * 3 + [2.0**-20] * 3)
 _QUICK_SAMPLES = 8000  # of the coarse levels, and of the first steps at the final one
 # residuals above this many robust standard deviations lose weight, those above twice it all of it
 _OUTLIER = 2.5
@@ -114,16 +111,6 @@ def _free_motion(shape: tuple[int, ...], affine: Array) -> Float:
         first, second = (column[:3] for column in columns)
         columns.append(np.r_[np.zeros(3), np.cross(first, second)])
     return np.stack(columns, axis=1) if columns else np.zeros((6, 0))
-
-
-def _settled(matrix: Float, center: Float) -> Float:
-    """Round the pose in which a level ended.
-
-    The last step of a level depends on the one before it by a tenth, so that a rounding error of
-    the steps remains. It is small against these units, and the next level and volume begin at the
-    same place on every processor.
-    """
-    return rounded(rigid_matrix(np.rint(rigid_params(matrix, center) / _UNITS) * _UNITS, center))
 
 
 class _Level:
@@ -214,8 +201,7 @@ class _Level:
             right = self.weighted.T @ residual
         ridge = 1e-9 * np.trace(normal) / len(normal) * np.eye(len(normal))
         x = np.linalg.solve(normal + ridge, right)
-        # so that the next step begins at the same place on every processor
-        moved = rounded(self.free @ (x / self.scale)[: self.free.shape[1]])
+        moved = self.free @ (x / self.scale)[: self.free.shape[1]]
         return moved, np.where(inside, residual - j @ x, 0.0)
 
 
@@ -311,7 +297,7 @@ class MotionEstimator:
                 return start, np.inf
             x, left = level.step(residual, inside, weights)
             cost = float(np.sqrt((left**2).sum() / inside.sum() / level.power))
-            matrix = rounded(matrix @ invert(rigid_matrix(x, level.center)))
+            matrix = matrix @ invert(rigid_matrix(x, level.center))
             size = max(np.abs(x[:3]).max(), np.abs(x[3:]).max() * self._radius)
             if size < tolerance and (weights is not None or not robust):
                 break
@@ -319,7 +305,7 @@ class MotionEstimator:
                 # 1 up to `_OUTLIER` robust standard deviations, falling to 0 at twice as many
                 sigma = 1.4826 * float(np.median(np.abs(left[inside]))) + 1e-12
                 weights = np.clip(2.0 - np.abs(left) / (_OUTLIER * sigma), 0.0, 1.0)
-        return _settled(matrix, level.center), cost
+        return matrix, cost
 
     def fit(
         self, volume: Array, starts: Sequence[Array], expected: float = np.inf

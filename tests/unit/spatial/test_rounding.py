@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from bids_sr.spatial import hmc, masks, spline_kernels
+from bids_sr.spatial import masks, spline_kernels
 from bids_sr.spatial.resampling import sample_grid, sample_volume, spline_coefficients
 from bids_sr.spatial.same_results import rounded
 from bids_sr.spatial.transforms import hr_grid, rigid_matrix
@@ -84,47 +84,6 @@ def test_a_distance_that_equals_the_limit_falls_on_one_side(mm: float) -> None:
     sizes = (2.0, np.float32(2) * (1 - 1e-7), np.float32(2) * (1 + 1e-7))
     first, *others = (masks.grow(cube, np.diag([size] * 3 + [1.0]), mm) for size in sizes)
     assert all(np.array_equal(first, other) for other in others)
-
-
-def test_head_motion_is_the_same_bits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Noise in every solution of the normal equations, as another library has it."""
-    rng = np.random.default_rng(3)
-    affine = np.diag([4.0, 4.0, 4.0, 1.0])
-    shape = (36, 38, 24)
-    at = (np.indices(shape) - (np.array(shape)[:, None, None, None] - 1) / 2) * 4
-    head = ((at / np.array([60, 64, 44])[:, None, None, None]) ** 2).sum(axis=0) < 1
-    folds = ndimage.gaussian_filter(rng.normal(size=shape), 1.5)
-    reference = head * (100 + 30 * np.tanh(folds / folds.std()))
-    poses = [rigid_matrix([*rng.normal(0, 0.5, 3), *rng.normal(0, 0.01, 3)], np.zeros(3))] * 2
-    poses += [rigid_matrix([*rng.normal(0, 0.5, 3), *rng.normal(0, 0.01, 3)], np.zeros(3))]
-    volumes = [
-        sample_volume(reference, affine, shape, affine, pose) + rng.normal(0, 1, shape)
-        for pose in poses
-    ]
-
-    def found() -> np.ndarray:
-        return hmc.estimate_motion(volumes, reference, head, affine).matrices
-
-    plain, solve, seeds = found(), np.linalg.solve, iter(range(10**6))
-
-    def solved(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
-        return nudged(solve(matrix, right), 1e-9, next(seeds))
-
-    monkeypatch.setattr(np.linalg, "solve", solved)
-    assert np.array_equal(plain, found())
-    assert next(seeds) > 10
-
-
-TISSUES = """
-import hashlib
-import numpy as np
-from scipy import ndimage
-from bids_sr.registration.tissues import tissue_probabilities
-rng = np.random.default_rng(0)
-smooth = ndimage.gaussian_filter(rng.normal(size=(40, 40, 30)), 2)
-t1w = (300 + 150 * np.tanh(smooth / smooth.std()) + rng.normal(0, 20, smooth.shape)).astype("f4")
-print(hashlib.sha256(tissue_probabilities(t1w, np.ones(t1w.shape, bool)).tobytes()).hexdigest())
-"""
 
 
 @pytest.mark.slow
