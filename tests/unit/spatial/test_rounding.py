@@ -86,6 +86,18 @@ def test_a_distance_that_equals_the_limit_falls_on_one_side(mm: float) -> None:
     assert all(np.array_equal(first, other) for other in others)
 
 
+TISSUES = """
+import hashlib
+import numpy as np
+from scipy import ndimage
+from bids_sr.registration.tissues import tissue_probabilities
+rng = np.random.default_rng(0)
+smooth = ndimage.gaussian_filter(rng.normal(size=(40, 40, 30)), 2)
+t1w = (300 + 150 * np.tanh(smooth / smooth.std()) + rng.normal(0, 20, smooth.shape)).astype("f4")
+print(hashlib.sha256(tissue_probabilities(t1w, np.ones(t1w.shape, bool)).tobytes()).hexdigest())
+"""
+
+
 @pytest.mark.slow
 def test_tissues_are_the_same_bits_by_two_kernels_of_openblas() -> None:
     found = {
