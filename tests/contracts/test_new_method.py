@@ -19,7 +19,8 @@ from bids_sr.sr.recipe import VarianceRecipe
 FAST = VarianceRecipe(fwhm=(2.0,), rounds=0)
 METHOD = Method(
     name="new-maps", ndim=2, variance=FAST, reference="toy",
-    summary="maps that only a test knows", article="", trained_on="series", placebos=PLACEBOS_OF_A_RUN,
+    summary="maps that only a test knows", article="", trained_on="series",
+    placebos=PLACEBOS_OF_A_RUN,
     draws=False,
 )
 '''
