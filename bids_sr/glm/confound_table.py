@@ -356,7 +356,9 @@ def take_over(path: Path, *, n_dummy: int, origin: str) -> tuple[pd.DataFrame, D
     frame = read_frame(path)
     missing = [name for name in MOTION if name not in frame]
     if missing:
-        raise ValueError(f"{path}: the confounds table lacks the columns {', '.join(missing)}")
+        raise ValueError(
+            f"{path}: the confounds table lacks required columns: {', '.join(missing)}"
+        )
     theirs, computed, _ = as_numbers(frame)
     told = read_json(path.with_suffix(".json"))
     said = {name: about for name, about in told.items() if isinstance(about, dict)}

@@ -241,7 +241,7 @@ class Events:
         """
         if missing := [name for name in _TIMES if name not in columns]:
             raise DesignError(
-                f"{where}: the events table lacks the columns {', '.join(missing)}. It "
+                f"{where}: the events table lacks required columns: {', '.join(missing)}. It "
                 f"contains the columns {', '.join(map(str, columns))}"
             )
         kept = []
@@ -542,7 +542,7 @@ def _confound_columns(
         return {}
     missing = [name for name in names if name not in table]
     if missing:
-        raise DesignError(f"the confounds table lacks the columns {', '.join(missing)}")
+        raise DesignError(f"the confounds table lacks required columns: {', '.join(missing)}")
     if len(table) != n_volumes:
         raise DesignError(
             f"the confounds table has {len(table)} rows, but the series has {n_volumes} volumes"

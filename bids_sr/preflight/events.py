@@ -230,9 +230,7 @@ def _read(path: Path, findings: Findings) -> list[_Row]:
     missing = [name for name in ("onset", "duration") if name not in columns]
     if missing:
         have = ", ".join(str(name) for name in columns) or "none"
-        reason = (
-            f"the required columns {', '.join(missing)} are missing (existing columns: {have})"
-        )
+        reason = f"required columns are missing: {', '.join(missing)} (existing columns: {have})"
         fix = f"{_WHERE}. Columns must be separated by tabs."
         findings.refuse(path, reason, fix if columns else f"{fix} {_IGNORE}")
         return []

@@ -372,7 +372,7 @@ CASES = {
     "events without trial types": Case(
         spoil=_events_without_durations,
         file="_events.tsv",
-        reason="required columns duration are missing",
+        reason="required columns are missing: duration",
         fix="Specify an events table",
     ),
     "events without numbers": Case(

@@ -343,12 +343,12 @@ def test_a_run_that_was_not_asked_for_may_be_unsound(three: BidsMaker) -> None:
 
 
 def test_the_index_says_who_is_left_out_and_why(tmp_path: Path) -> None:
-    out, why = tmp_path / "out", "skipped: events.tsv: required columns onset are missing"
+    out, why = tmp_path / "out", "skipped: events.tsv: required columns are missing: onset"
     (out / "sub-01" / "figures").mkdir(parents=True)
     for call in ("one", "two", "three"):
         (out / "logs" / call).mkdir(parents=True)
     found = Notice(
-        what="/data/events.tsv", why="required columns onset are missing", code="left-out"
+        what="/data/events.tsv", why="required columns are missing: onset", code="left-out"
     )
     both = [
         replace(found, subject="01", run="sub-01_task-tap_run-2"),

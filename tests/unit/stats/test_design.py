@@ -101,7 +101,7 @@ def test_an_event_after_the_last_volume_changes_nothing():
 @pytest.mark.parametrize(
     ("text", "named"),
     [
-        ("onset\ttrial_type\n0\ta\n", "lacks the columns duration"),
+        ("onset\ttrial_type\n0\ta\n", "lacks required columns: duration"),
         ("onset\tduration\ttrial_type\nsoon\t1\ta\n", "onset in line 2 .*'soon'"),
         ("onset\tduration\ttrial_type\nn/a\t1\ta\n", "no event"),
         ("onset\tduration\ttrial_type\n0\t1\trest\n", "no event"),

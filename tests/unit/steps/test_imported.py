@@ -233,7 +233,7 @@ def test_components_of_fmriprep_20_enter_the_model_in_the_order_of_their_numbers
 
 def test_a_table_without_head_motion_is_refused(tmp_path):
     (tmp_path / "x.tsv").write_text("csf\n1\n")
-    with pytest.raises(ValueError, match=r"lacks the columns trans_x, .*, rot_z"):
+    with pytest.raises(ValueError, match=r"lacks required columns: trans_x, .*, rot_z"):
         imported.import_confounds(tmp_path / "x.tsv", origin="x", n_dummy=0)
 
 
