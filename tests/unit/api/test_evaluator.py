@@ -244,7 +244,8 @@ def test_who_was_not_applied_is_named_and_compared_with_nobody(run, lanczos):
             {"events": EVENTS.drop(columns="duration")},
             (
                 r"^events: the events table lacks required columns: duration\. .* onset, "
-                r"trial_type\. Events need the columns onset \(s\), duration \(s\) and trial_type\.$"
+                r"trial_type\. Events need the columns onset \(s\), duration \(s\) and "
+                r"trial_type\.$"
             ),
         ),
         (
