@@ -746,7 +746,7 @@ def test_everything_is_said_at_once(maker: BidsMaker, capsys: pytest.CaptureFixt
     message = capsys.readouterr().err
     for part in (
         "one volume",
-        "are missing (existing columns",
+        "required columns are missing",
         "images are swapped",
         "2 s in the image header",
         "nowhere.nii",
