@@ -39,7 +39,13 @@ from bids_sr.glm.design import (
 )
 from bids_sr.glm.noise import Noise, effective_dof, estimate_noise, levinson, moving, orthonormal
 from bids_sr.glm.time_columns import cosines_outside, time_column_names
-from bids_sr.glm.time_series import BLOCK_BYTES, FLAT, VoxelTimeSeries, extract_time_series
+from bids_sr.glm.time_series import (
+    BLOCK_BYTES,
+    FLAT,
+    VoxelTimeSeries,
+    extract_time_series,
+    largest_size,
+)
 from bids_sr.io.grids import Float, Float32, Mask, Real, parts_of
 from bids_sr.io.nifti import SeriesReader
 
@@ -323,8 +329,7 @@ def _cross_correlation(signals: Real, tasks: Float, temporal: _Filter) -> Float:
     # less the first volume, as single precision is enough for what changes
     x, y = (_filtered(values - values[0], temporal) for values in (tasks, signals))
     x_norm, y_norm = np.linalg.norm(x, axis=0), np.linalg.norm(y, axis=0)
-    largest = np.maximum(signals.max(axis=0, initial=0), -signals.min(axis=0, initial=0))
-    flat = y_norm <= FLAT * np.sqrt(len(signals)) * largest
+    flat = y_norm <= FLAT * np.sqrt(len(signals)) * largest_size(signals)
     scale = x_norm[:, None] * np.where(flat, 1.0, y_norm)[None, :]
     out = np.divide(x.T @ y, scale, out=np.zeros_like(scale), where=scale > 0)
     out[:, flat] = 0.0

@@ -42,7 +42,7 @@ from scipy import fft, ndimage
 from scipy.linalg import toeplitz
 
 from bids_sr.frozen import frozen
-from bids_sr.glm.time_series import FLAT
+from bids_sr.glm.time_series import FLAT, largest_size
 from bids_sr.io.grids import Float, Mask, Real, parts_of
 from bids_sr.spatial.masks import bounding_box
 from bids_sr.spatial.resampling import FWHM_PER_SIGMA
@@ -304,13 +304,11 @@ def noise_words(order: int = ORDER) -> str:
     >>> noise_words(2)
     'autoregressive of order 2, with autocorrelation smoothed by 12 mm FWHM within the brain mask'
     """
+    if not order:
+        return "white"
     return (
-        (
-            f"autoregressive of order {order}, with autocorrelation smoothed by "
-            f"{FWHM_MM:g} mm FWHM within the brain mask"
-        )
-        if order
-        else "white"
+        f"autoregressive of order {order}, with autocorrelation smoothed by "
+        f"{FWHM_MM:g} mm FWHM within the brain mask"
     )
 
 
@@ -319,8 +317,7 @@ def moving(signals: Real, power: Float) -> Mask:
 
     `signals`: time series, one voxel a column (T, N). Voxels that vary (N, boolean).
     """
-    largest = np.maximum(signals.max(axis=0, initial=0), -signals.min(axis=0, initial=0))
-    return _exceeds_rounding(len(signals), power, largest.astype(np.float64))
+    return _exceeds_rounding(len(signals), power, largest_size(signals).astype(np.float64))
 
 
 def _exceeds_rounding(volumes: int, power: Float, largest: Float) -> Mask:

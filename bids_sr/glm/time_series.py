@@ -92,6 +92,11 @@ BLOCK_BYTES = 64 * 2**20
 _BYTES_PER_VALUE = 4 + 4 + 8
 
 
+def largest_size(signals: Real) -> Real:
+    """Return the largest absolute value of each voxel (N,), without copying the series (T, N)."""
+    return np.maximum(signals.max(axis=0, initial=0), -signals.min(axis=0, initial=0))
+
+
 @lru_cache(maxsize=64)
 def _gaussian(count: int, sigma: float, start: int, stop: int) -> list[tuple[slice, Float32]]:
     """Return matrices that smooth `count` samples by a Gaussian of `sigma` samples.

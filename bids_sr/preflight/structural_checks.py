@@ -31,6 +31,15 @@ def check_tools(settings: Settings, findings: Findings) -> None:
         )
 
 
+def _with_flair(subjects: Sequence[Subject]) -> list[Subject]:
+    """Return the participants who have FLAIR scans at two resolutions."""
+    return [
+        subject
+        for subject in subjects
+        if any(pair.contrast == "FLAIR" for pair in subject.structural)
+    ]
+
+
 def check_lesion_template(
     settings: Settings, subjects: Sequence[Subject], findings: Findings
 ) -> None:
@@ -39,8 +48,7 @@ def check_lesion_template(
     if file is None:
         return
     where = f"--lesion-template {file}"
-    flair = any(pair.contrast == "FLAIR" for one in subjects for pair in one.structural)
-    if subjects and not flair:
+    if subjects and not _with_flair(subjects):
         findings.refuse_option(
             where,
             "white-matter hyperintensities are segmented on FLAIR scans, but no participant has"
@@ -64,9 +72,7 @@ def check_lesion_references(
     if not folder.is_dir():
         findings.refuse_option(where, "the directory was not found", "Check the path.")
         return
-    concerned = [
-        one for one in subjects if any(pair.contrast == "FLAIR" for pair in one.structural)
-    ]
+    concerned = _with_flair(subjects)
     files = {one.label: lesion_reference(settings, one) for one in concerned}
     if subjects and not any(files.values()):
         expected = [reference_name(settings, one) for one in concerned]

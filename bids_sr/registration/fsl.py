@@ -30,21 +30,30 @@ def unbiased_by_fast(image: Volume, contrast: str, folder: Path) -> Volume:
     `contrast`: BIDS suffix. `folder`: existing empty folder for the files of FAST. Return the
     restored image on the same grid (3D, float32). RuntimeError: FAST failed.
     """
+    restored = _by_fast(image, _TYPES.get(contrast, 2), folder, "restore")
+    return image.like(np.maximum(restored, 0))
+
+
+def _by_fast(image: Volume, image_type: int, folder: Path, result: str) -> Array:
+    """Run FAST and return one of its images: ``restore`` or ``seg`` (3D).
+
+    `image_type`: 1 for T1-weighted, 2 for T2-weighted contrast.
+    """
     from nipype.interfaces.fsl import FAST
 
     interface = FAST(
         in_files=[str(_saved(image, folder))],
-        img_type=_TYPES.get(contrast, 2),
+        img_type=image_type,
         number_classes=_CLASSES,
-        output_biascorrected=True,
+        output_biascorrected=result == "restore",
         no_pve=True,
         out_basename=str(folder / "fast"),
         output_type="NIFTI_GZ",
         environ=_environment(),
     )
     interface.run(cwd=str(folder))
-    data, _ = load_image(_written(folder / "fast_restore.nii.gz", "fast"))
-    return image.like(np.maximum(_on_grid(data, image, "fast"), 0))
+    data, _ = load_image(_written(folder / f"fast_{result}.nii.gz", "fast"))
+    return _on_grid(data, image, "fast")
 
 
 def tissues_by_fast(image: Volume, brain: Array, contrast: str, folder: Path) -> dict[str, Array]:
@@ -58,22 +67,10 @@ def tissues_by_fast(image: Volume, brain: Array, contrast: str, folder: Path) ->
     voxels by tissue: ``gm``, ``wm`` and ``csf`` (3D, boolean). RuntimeError: FAST failed, or found
     fewer tissues.
     """
-    from nipype.interfaces.fsl import FAST
-
     top = max(float(np.abs(image.data[brain]).max(initial=0)), 1e-9)
     extracted = np.where(brain, image.data * (_LARGEST / top), 0)
-    interface = FAST(
-        in_files=[str(_saved(image.like(extracted), folder))],
-        img_type=_TYPES[contrast],
-        number_classes=_CLASSES,
-        no_pve=True,
-        out_basename=str(folder / "fast"),
-        output_type="NIFTI_GZ",
-        environ=_environment(),
-    )
-    interface.run(cwd=str(folder))
-    data, _ = load_image(_written(folder / "fast_seg.nii.gz", "fast"))
-    labels = np.where(brain, np.round(_on_grid(data, image, "fast")), 0)
+    segmented = _by_fast(image.like(extracted), _TYPES[contrast], folder, "seg")
+    labels = np.where(brain, np.round(segmented), 0)
     found = [labels == label for label in range(1, _CLASSES + 1)]
     if not all(voxels.any() for voxels in found):
         raise RuntimeError(f"FSL FAST found fewer than {_CLASSES} tissue classes")
