@@ -196,7 +196,7 @@ def _gate(
         held_out["model"] = why
     elif not used:
         held_out["model"] = (
-            "zero filling: in the self-test, the prior SD map from one half of the run was "
+            f"{fallback}in the self-test, the prior SD map from one half of the run was "
             "applied to the other half. The relative reduction in squared error was only "
             f"{number(share, '.1%')}, but at least {least:.0%} is required"
         )

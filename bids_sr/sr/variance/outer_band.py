@@ -299,21 +299,15 @@ class CalibrationFit:
                 and self.full is not None
                 and _weight_of(self.cautious, self.full) > 0
             )
-            if fits:
-                return (
-                    "the calibration run was not used, because the self-test score did not "
-                    "increase"
-                )
-            return (
-                "the calibration run was not used, because the prediction of the highest acquired "
-                "spatial frequencies did not improve"
+            why = (
+                "the self-test score did not increase"
+                if fits
+                else "the prediction of the highest acquired spatial frequencies did not improve"
             )
+            return f"the calibration run was not used, because {why}"
         sentence = f"the calibration run was used with a weight of {self.weight:g}"
         if self.moved_mm > _TOLD_MM:
-            sentence = (
-                f"the calibration run was used with a weight of {self.weight:g} after its "
-                f"position was corrected by {self.moved_mm:.1f} mm"
-            )
+            sentence += f" after its position was corrected by {self.moved_mm:.1f} mm"
         if (found := self.full if self.weight == SHARE else self.cautious) is None:
             return sentence
         having, without = (100 * float(np.mean(each)) for each in (found.having, found.without))
