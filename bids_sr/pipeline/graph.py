@@ -18,11 +18,12 @@ no files and are passed over. The image on whose grid a stored image lies is kno
 """
 
 import difflib
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple, NoReturn, TypeVar, cast
 
 from bids_sr.config.section import reaches
 from bids_sr.io.dataset_description import dataset_of
@@ -31,6 +32,7 @@ from bids_sr.pipeline.step import Keep, Lookup, Part, Step
 from bids_sr.pipeline.store import derivative_path
 from bids_sr.sr.method import Cost
 
+_T = TypeVar("_T")
 _Wires = Mapping["Placed", Mapping[str, "Wire"]]
 _Found = Iterator[tuple[str, bool]]
 """URIs, and whether each is a source itself, rather than a source of what is not stored."""
@@ -77,7 +79,13 @@ class Provenance:
         spaces = [own.get("space", "")] if isinstance(own, Mapping) else [*_ALIGNED]
         spaces = spaces if not uri or uri.endswith(".nii.gz") else []
         lies_on = {
-            space: placed.scope.find(_ALIGNED[space]) for space in spaces if space in _ALIGNED
+            space: (
+                placed.scope.find(_ALIGNED[space])
+                if placed.references is None
+                else placed.references.get(space)
+            )
+            for space in spaces
+            if space in _ALIGNED
         }
         references = {
             space: self.stored[one]
@@ -107,8 +115,9 @@ class Provenance:
 
     def _made_of_once(self, placed: "Placed") -> dict[str, bool]:
         """What a step takes, by URI."""
-        read = placed.step.reads(placed.lookup) if placed.step.reads else ()
-        uris = {each if isinstance(each, str) else self.uri(each): True for each in read}
+        uris = {
+            each if isinstance(each, str) else self.uri(each): True for each in placed.reads
+        }
         for name in (n for n in placed.step.inputs if n not in placed.step.monitored):
             wire = self.wires[placed].get(name)
             for maker in wire.makers if wire else ():
@@ -138,13 +147,13 @@ def _stored_path(placed: "Placed", maker: "Maker") -> str:
     own_entities = placed.settings["own_entities"]
     if not isinstance(own_entities, Mapping) or maker.port is None:
         return ""
-    entities = placed.scope.setting("entities")
+    entities = placed.setting("entities")
     assert isinstance(entities, Mapping)
     extension = own_entities.get("extension") or maker.port.kind.extension_stored
     name_entities = {**entities, **own_entities, "extension": extension}
     if not extension or placed.settings["in_output"]:
         return derivative_path(name_entities) if extension else ""
-    names = placed.scope.setting("datasets")
+    names = placed.setting("datasets")
     exported_as = placed.settings["exported_as"]
     assert isinstance(names, Sequence)
     assert isinstance(exported_as, Mapping)
@@ -169,7 +178,7 @@ def _files(value: object) -> Iterator[Path]:
 AnyStep = Step[..., object]
 
 
-class _GraphError(ValueError):
+class GraphError(ValueError):
     """An artifact or setting that is missing, made twice, or of the wrong kind."""
 
 
@@ -192,11 +201,21 @@ def whom_of(node: object) -> tuple[str, str]:
     return getattr(node, "whom", ("", ""))
 
 
-class Maker(NamedTuple):
-    """Source of an artifact: a step, or what was given (file, files or value)."""
+@dataclass(frozen=True)
+class Maker:
+    """Source of an artifact: a step, or what was given (file, files or value).
+
+    In a `bids_sr.pipeline.flow.Flow` it stands for the value, of which nothing is known before the
+    workflow runs.
+    """
 
     source: "Placed | object"
     name: str
+
+    def __bool__(self) -> NoReturn:
+        raise TypeError(f"{self.source}: {self.name} is not known before the workflow runs")
+
+    __iter__ = __len__ = __bool__
 
     @property
     def placed(self) -> "Placed | None":
@@ -216,12 +235,14 @@ class Passage(NamedTuple):
     """Sentences of the methods text, as they are before a run.
 
     `placed`: step that they are about, if what it did is described after it has ended; None for
-    sentences that stay.
+    sentences that stay. `describe`: gives that description, of the folders of the steps of one
+    text that have ended, and of the number of those that have not.
     """
 
     part: Part
     text: str
     placed: "Placed | None" = None
+    describe: Callable[[Sequence[Path], int], str] | None = None
 
 
 @dataclass(eq=False, slots=True)
@@ -229,7 +250,9 @@ class Placed:
     """A step in a scope, with the settings and connections that it has there of its own.
 
     `wires`: makers by input, where the name of the input does not tell. `light`: it only copies
-    small files, in less time than a process needs to start.
+    small files, in less time than a process needs to start. `explicit`: whether all that it takes
+    was given in the call, so that nothing is looked up. `references`: see
+    `bids_sr.pipeline.flow.Flow.store`; None looks them up.
     """
 
     step: AnyStep
@@ -238,12 +261,27 @@ class Placed:
     settings: Mapping[str, object]
     wires: Wires
     light: bool = False
+    explicit: bool = False
+    references: Mapping[str, Maker] | None = None
 
     @property
     def cost(self) -> Cost:
         """Processor time of the step with its settings."""
         cost = self.step.cost
-        return cost if isinstance(cost, Cost) else cost(self.lookup)
+        return cost if isinstance(cost, Cost) else self.evaluate(cost)
+
+    @property
+    def reads(self) -> Sequence[Path | str]:
+        """Files, or their URIs, that the step reads because its settings name them."""
+        reads = self.step.reads
+        return () if reads is None else self.evaluate(reads)
+
+    def evaluate(self, function: Callable[..., _T]) -> _T:
+        """Call a function with the settings that its parameters name."""
+        names = tuple(inspect.signature(function).parameters)
+        if names == ("setting",):
+            return function(self.lookup)
+        return function(**{name: self.setting(name) for name in names})
 
     def __str__(self) -> str:
         return f"{self.scope.path}.{self.name}"
@@ -263,6 +301,8 @@ class Placed:
         """
         if name in self.settings:
             return self.settings[name]
+        if self.explicit:
+            return self.step.settings[name].default
         try:
             return self.scope.setting(name)
         except KeyError:
@@ -292,6 +332,8 @@ class Scope:
     steps: list[Placed] = field(default_factory=list)
     makers: dict[str, Maker] = field(default_factory=dict)
     texts: list[Passage] = field(default_factory=list)
+    participant: str = ""
+    run: str = ""
 
     def within(
         self,
@@ -344,7 +386,7 @@ class Scope:
                 *step.inputs,
                 *step.settings,
             }:
-                raise _GraphError(f"{placed} has no {', '.join(sorted(unknown))}")
+                raise GraphError(f"{placed} has no {', '.join(sorted(unknown))}")
             self.steps.append(placed)
             for made in step.outputs:
                 self._enter((rename or {}).get(made, made), Maker(placed, made))
@@ -401,7 +443,7 @@ class Scope:
 
     def _enter(self, name: str, maker: Maker) -> None:
         if name in self.makers:
-            raise _GraphError(
+            raise GraphError(
                 f"{self.path}: the steps {self.makers[name].source} and {maker.source} both have"
                 f" an output named {name}"
             )
@@ -419,7 +461,12 @@ class Scope:
         for one in self.outward():
             known = {**one.settings, **known}
         entities = cast("Mapping[str, str]", known.get("entities", {}))
-        return entities.get("subject", ""), str(known.get("run_name", ""))
+        participant = next((one.participant for one in self.outward() if one.participant), "")
+        run = next((one.run for one in self.outward() if one.run), "")
+        return (
+            participant or entities.get("subject", ""),
+            run or str(known.get("run_name", "")),
+        )
 
     def outward(self) -> Iterator["Scope"]:
         """Return this scope and those around it."""
@@ -448,7 +495,7 @@ class Scope:
         if (maker := self.find(name)) is None:
             there = {each for one in self.outward() for each in one.makers}
             similar = ", ".join(difflib.get_close_matches(name, there, 3))
-            raise _GraphError(
+            raise GraphError(
                 f"{self.path}: no step has an output named {name}"
                 + (f". Similar names are {similar}" if similar else "")
             )
@@ -526,16 +573,21 @@ class Graph:
             Paragraphs in Markdown, separated by empty lines. If sentences are about steps that
             have not ended, the last paragraph says so.
         """
-        passages: dict[tuple[Part, str], list[Placed]] = {}
-        for part, text, placed in self.scope.texts:
-            passages.setdefault((part, text), []).extend([] if placed is None else [placed])
+        passages: dict[tuple[Part, str], list[Passage]] = {}
+        for passage in self.scope.texts:
+            passages.setdefault((passage.part, passage.text), []).append(passage)
         parts: dict[Part, dict[str, None]] = {part: {} for part in Part}
         waits = False
-        for (part, before), steps in passages.items():
+        for (part, before), alike in passages.items():
+            steps = [passage.placed for passage in alike if passage.placed is not None]
             text, folders = before, [path for placed in steps if (path := ended(placed))]
             waits |= len(folders) < len(steps)
-            if folders and (tell := steps[0].step.text_after) is not None:
-                text = tell(steps[0].lookup, folders, len(steps) - len(folders))
+            n_others = len(steps) - len(folders)
+            describe = next((one.describe for one in alike if one.describe is not None), None)
+            if folders and describe is not None:
+                text = describe(folders, n_others)
+            elif folders and (tell := steps[0].step.text_after) is not None:
+                text = tell(steps[0].lookup, folders, n_others)
             parts[part].setdefault(text if text.endswith("\n") else f"{text} ")
         found = "\n".join("".join(texts) + "\n" for texts in parts.values())
         paragraphs = [" ".join(lines.split()) for lines in found.split("\n")]
@@ -548,10 +600,13 @@ def _wires(placed: Placed) -> Iterator[tuple[str, Wire]]:
 
     These are its artifacts, and settings that a step makes, such as a number of volumes.
     """
+    if placed.explicit:
+        yield from _explicit_wires(placed)
+        return
     for name in placed.step.settings:
-        makers = placed.wires.get(name) or (
-            None if name in placed.settings else placed.scope.find(name)
-        )
+        makers = placed.wires.get(name)
+        if makers is None and name not in placed.settings:
+            makers = placed.scope.find(name)
         # it asks for one and makes another of that name
         own_output = isinstance(makers, Maker) and makers.source is placed
         if (
@@ -567,14 +622,40 @@ def _wires(placed: Placed) -> Iterator[tuple[str, Wire]]:
                 if isinstance(maker.source, Placed) and not (
                     maker.port and port.takes(maker.port)
                 ):
-                    raise _GraphError(
+                    raise GraphError(
                         f"{placed}: the input {name} has type {port}, but {maker.source} provides"
                         f" type {maker.port}"
                     )
             yield name, wire
         elif port.default is REQUIRED and (port.many is None or name in placed.wires):
             placed.scope[name]  # raises if nothing makes it
-            raise _GraphError(f"{placed}: the required input {name} is not connected")
+            raise GraphError(f"{placed}: the required input {name} is not connected")
+
+
+def _explicit_wires(placed: Placed) -> Iterator[tuple[str, Wire]]:
+    """Yield the makers of a step's inputs, which are those of its call."""
+    for name, makers in placed.wires.items():
+        port = placed.step.inputs.get(name)
+        if isinstance(makers, Maker):
+            wire = Wire((makers,))
+        elif isinstance(makers, Mapping):
+            names = tuple(makers) if port is not None and port.many == "dict" else ()
+            wire = Wire(tuple(makers.values()), names)
+        else:
+            wire = Wire(tuple(makers))
+        if not wire.makers:
+            continue
+        for maker in wire.makers:
+            if port and maker.placed and not (maker.port and port.takes(maker.port)):
+                raise GraphError(
+                    f"{placed}: the input {name} has type {port}, but {maker.source} provides"
+                    f" type {maker.port}"
+                )
+        yield name, wire
+    for name, port in placed.step.inputs.items():
+        missing = name not in placed.wires and port.many is None
+        if missing and port.default is REQUIRED:
+            raise GraphError(f"{placed}: the required input {name} is not connected")
 
 
 def _wire(placed: Placed, name: str, port: Port) -> Wire | None:
@@ -604,7 +685,7 @@ def _wire(placed: Placed, name: str, port: Port) -> Wire | None:
     )
     names, makers = zip(*inner, strict=True) if inner else ((), ())
     if len(set(names)) < len(names) and port.many == "dict":
-        raise _GraphError(
+        raise GraphError(
             f"{placed}: several scopes with the same name have an output {name}:"
             f" {', '.join(names)}"
         )
@@ -612,9 +693,18 @@ def _wire(placed: Placed, name: str, port: Port) -> Wire | None:
 
 
 def _settings(placed: Placed, wired: Mapping[str, Wire]) -> Iterator[tuple[str, object]]:
+    if placed.explicit:
+        for name in placed.step.settings:
+            if name not in wired:
+                if name not in placed.settings and (
+                    placed.step.settings[name].default is REQUIRED
+                ):
+                    raise GraphError(f"{placed}: no setting {name}")
+                yield name, placed.setting(name)
+        return
     for name in placed.step.settings:
         try:
             if name not in wired:
                 yield name, placed.setting(name)
         except KeyError:
-            raise _GraphError(f"{placed}: no setting {name}") from None
+            raise GraphError(f"{placed}: no setting {name}") from None

@@ -21,8 +21,7 @@ def input_files(graph: Graph, placed: Placed) -> list[Path]:
         for maker in wire.makers
         if maker.placed is None
     ]
-    read = placed.step.reads(placed.lookup) if placed.step.reads else ()
-    files = [path for path in map(Path, read) if path.is_file()]
+    files = [path for path in map(Path, placed.reads) if path.is_file()]
     return [*_files([given, graph.settings[placed]]), *files]
 
 

@@ -17,7 +17,8 @@ page is made.
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import cached_property, update_wrapper, wraps
@@ -31,6 +32,7 @@ from typing import (
     Protocol,
     TypeVar,
     Union,
+    cast,
     get_args,
     overload,
 )
@@ -209,6 +211,29 @@ class Keep:
     varies: Varies | Callable[[Lookup], Varies] = field(default_factory=dict)
 
 
+class Caller(Protocol):
+    """What takes the calls of steps in the place of their functions."""
+
+    def call(self, step: "Step[..., object]", arguments: Mapping[str, object]) -> object:
+        """Return what stands for the outputs of a step, or the outputs themselves."""
+        ...
+
+
+_CALLER: ContextVar[Caller | None] = ContextVar("caller", default=None)
+HERE = cast("Path", None)
+"""Default of the parameter `here` of a step: the folder of the step, which its caller makes."""
+
+
+@contextmanager
+def called_by(caller: Caller | None) -> Iterator[None]:
+    """Have a caller take the calls of steps for a while; None: their functions are called."""
+    token = _CALLER.set(caller)
+    try:
+        yield
+    finally:
+        _CALLER.reset(token)
+
+
 class Step(Generic[_P, _R]):
     """A function as a step; see `step`.
 
@@ -234,10 +259,10 @@ class Step(Generic[_P, _R]):
         text_after: TextAfter | None = None,
         keep: Mapping[str, Keep] | None = None,
         memory: Need | None = None,
-        cost: Cost | Callable[[Lookup], Cost] = _LITTLE,
+        cost: Cost | Callable[..., Cost] = _LITTLE,
         small: bool = False,
         resumes: bool = False,
-        reads: Callable[[Lookup], Sequence[Path | str]] | None = None,
+        reads: Callable[..., Sequence[Path | str]] | None = None,
         monitored: Sequence[str] = (),
     ) -> None:
         update_wrapper(self, function)
@@ -250,7 +275,7 @@ class Step(Generic[_P, _R]):
         self.cost = cost
         self.small = small
         self.resumes, self.reads, self.monitored = resumes, reads, frozenset(monitored)
-        signature = inspect.signature(function)
+        self._signature = signature = inspect.signature(function)
         ports = {
             name: port_of(one.annotation, one.default)
             for name, one in signature.parameters.items()
@@ -273,7 +298,12 @@ class Step(Generic[_P, _R]):
         self.outputs = {name: port_of(hint) for name, hint in zip(names, hints, strict=True)}
 
     def __call__(self, *args: _P.args, **kwargs: _P.kwargs) -> _R:
-        return self.function(*args, **kwargs)
+        """Call the function, or what takes calls of steps in its place; see `called_by`."""
+        caller = _CALLER.get()
+        if caller is None:
+            return self.function(*args, **kwargs)
+        arguments = self._signature.bind(*args, **kwargs).arguments
+        return cast("_R", caller.call(self, arguments))
 
     def on_files(self, inputs: Mapping[str, object], here: Path) -> dict[str, object]:
         """Load artifacts, call the function, and save what it returns.
@@ -340,10 +370,10 @@ def step(
     text_after: TextAfter | None = None,
     keep: Mapping[str, Keep] | None = None,
     memory: Need | None = None,
-    cost: Cost | Callable[[Lookup], Cost] = _LITTLE,
+    cost: Cost | Callable[..., Cost] = _LITTLE,
     small: bool = False,
     resumes: bool = False,
-    reads: Callable[[Lookup], Sequence[Path | str]] | None = None,
+    reads: Callable[..., Sequence[Path | str]] | None = None,
     monitored: Sequence[str] = (),
 ) -> Callable[[Callable[_P, _R]], Step[_P, _R]]:
     """Declare a function as a step.
@@ -432,7 +462,7 @@ class FigureStep(Step[_P, list[Derivative]], Generic[_P]):
 
 
 def figure(
-    *shown: Shown, memory: Need | None = None, cost: Cost | Callable[[Lookup], Cost] = _USUAL
+    *shown: Shown, memory: Need | None = None, cost: Cost | Callable[..., Cost] = _USUAL
 ) -> Callable[[Callable[_P, Iterator[Drawn] | Content | None]], FigureStep[_P]]:
     """Declare a function as a figure.
 

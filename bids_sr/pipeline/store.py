@@ -17,7 +17,7 @@ from bids_sr.io import atomic_files
 from bids_sr.io.dataset_description import RESULTS, dataset_of, template_uri
 from bids_sr.io.grids import AS_STORED, AxisOrder, inverse
 from bids_sr.pipeline.artifacts import Facts, File, entities_of_name
-from bids_sr.pipeline.step import Lookup, Varies, step
+from bids_sr.pipeline.step import HERE, Lookup, Varies, step
 from bids_sr.sr.method import Cost
 
 RECORD = "written.json"
@@ -190,7 +190,7 @@ def _cost(setting: Lookup) -> Cost:
 
 @step(makes="stored", cost=_cost)
 def store(
-    here: Path,
+    here: Path = HERE,
     files: Sequence[File] = (),
     sidecar: Facts | None = None,
     *,

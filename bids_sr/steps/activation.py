@@ -37,7 +37,7 @@ from bids_sr.pipeline.artifacts import (
     Series,
     Volume,
 )
-from bids_sr.pipeline.step import Keep, Lookup, Part, enumerated, step
+from bids_sr.pipeline.step import HERE, Keep, Lookup, Part, enumerated, step
 from bids_sr.quality.series_quality import QualitySums, quality_metrics
 from bids_sr.series import RAW, map_label
 from bids_sr.sr.method import Cost
@@ -168,7 +168,7 @@ def map_series(
     mask: Mask,
     roi: Mask,
     regressors: Regressors,
-    here: Path,
+    here: Path = HERE,
     confounds: Confounds | None = None,
     zerofilled: Series | None = None,
     zerofilled_maps: Sequence[Map] = (),

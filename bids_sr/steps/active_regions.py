@@ -45,7 +45,7 @@ from bids_sr.pipeline.artifacts import (
     Transforms,
     Volume,
 )
-from bids_sr.pipeline.step import Keep, Lookup, Part, step
+from bids_sr.pipeline.step import HERE, Keep, Lookup, Part, step
 from bids_sr.region_names import atlas_title
 from bids_sr.registration.ants import apply, apply_to_points, atlas_region
 from bids_sr.registration.bold_to_anat import boldref_onward
@@ -83,7 +83,7 @@ def _clusters_text(setting: Lookup) -> str:
 )
 def list_clusters(
     maps: list[Map],
-    here: Path,
+    here: Path = HERE,
     boldref2t1w_xfm: Transforms | None = None,
     std2t1w_xfm: File | None = None,
     atlas_source: Image | None = None,
@@ -219,7 +219,7 @@ def grow_region(
     bold_mask_hr: Mask,
     roi_bold_hr: Mask,
     regressors: Regressors,
-    here: Path,
+    here: Path = HERE,
     time_columns: Confounds | None = None,
     *,
     contrasts: Contrasts,
@@ -319,7 +319,7 @@ def seed_series(
     preproc: Series,
     bold_mask: Mask,
     confounds: Confounds,
-    here: Path,
+    here: Path = HERE,
     boldref2t1w_xfm: Transforms | None = None,
     t1w2std_xfm: File | None = None,
     atlas_source: Image | None = None,
@@ -422,7 +422,7 @@ def own_seed_series(
     mask: Mask,
     regressors: Regressors,
     confounds: Confounds,
-    here: Path,
+    here: Path = HERE,
     boldref2t1w_xfm: Transforms | None = None,
     t1w2std_xfm: File | None = None,
     atlas_source: Image | None = None,
@@ -592,7 +592,7 @@ def _on_mask(region: Volume, mask: Volume, chain: Sequence[Path]) -> Array:
 def component_series(
     preproc: Series,
     bold_mask: Mask,
-    here: Path,
+    here: Path = HERE,
     time_columns: Confounds | None = None,
     *,
     n_dummy: int,

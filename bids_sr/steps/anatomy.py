@@ -28,7 +28,7 @@ from bids_sr.pipeline.artifacts import (
     Table,
     Transforms,
 )
-from bids_sr.pipeline.step import Keep, Lookup, Part, step
+from bids_sr.pipeline.step import HERE, Keep, Lookup, Part, step
 from bids_sr.region_names import atlas_title, find_atlas, is_file, region_labels
 from bids_sr.registration import ants
 from bids_sr.registration.ants import apply, atlas_region, find_region, in_ras, load, on_t1w
@@ -123,7 +123,7 @@ def mask_brain(
     template: Image,
     template_mask: Mask,
     *,
-    here: Path,
+    here: Path = HERE,
     random_seed: int,
     sloppy: bool,
 ) -> tuple[Mask, Transforms, Facts]:
@@ -151,7 +151,7 @@ def find_start(
     template: Image,
     template_mask: Mask,
     *,
-    here: Path,
+    here: Path = HERE,
     random_seed: int,
     sloppy: bool,
 ) -> Transforms:
@@ -217,7 +217,7 @@ def normalize_t1w(
     template: Image,
     template_mask: Mask,
     *,
-    here: Path,
+    here: Path = HERE,
     random_seed: int,
     sloppy: bool,
 ) -> tuple[File, File, Image]:

@@ -54,7 +54,7 @@ from bids_sr.pipeline.artifacts import (
     Table,
     Transforms,
 )
-from bids_sr.pipeline.step import Keep, Part, enumerated, step
+from bids_sr.pipeline.step import HERE, Keep, Part, enumerated, step
 from bids_sr.registration.compared_frame import checked, poses_of, read_moments
 from bids_sr.registration.rigid import (
     agreement,
@@ -92,7 +92,7 @@ def compared_text(names: Sequence[str]) -> str:
 
 
 @step(makes="compared")
-def import_compared(bold_file: File, here: Path, *, tr: float, axis_order: AxisOrder) -> Series:
+def import_compared(bold_file: File, here: Path = HERE, *, tr: float, axis_order: AxisOrder) -> Series:
     """Copy a compared series as `bids_sr.steps.motion.import_series` does, with NaN set to 0.
 
     `bold_file`: BOLD series as its program wrote it (NIfTI, 4D).
@@ -141,7 +141,7 @@ def place_compared(
     compared_signal: Mask,
     distortion: Distortion | None = None,
     *,
-    here: Path,
+    here: Path = HERE,
     factor: Factor,
     series_name: str,
 ) -> tuple[Series, Mask]:
@@ -273,7 +273,7 @@ def measure_other_run(
     boldref: Image,
     bold_mask: Mask,
     bold_mask_hr: Mask,
-    here: Path,
+    here: Path = HERE,
     time_columns: Confounds | None = None,
     *,
     factor: Factor,
@@ -390,7 +390,7 @@ def register_calibration(
     bold_mask: Mask,
     calibration_ref: Image,
     head_mask: Mask,
-    here: Path,
+    here: Path = HERE,
     known_calibration_xfm: Transforms | None = None,
     *,
     factor: Factor,

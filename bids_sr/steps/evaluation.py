@@ -58,7 +58,7 @@ from bids_sr.pipeline.artifacts import (
     Series,
     Verdict,
 )
-from bids_sr.pipeline.step import Lookup, Part, step
+from bids_sr.pipeline.step import HERE, Lookup, Part, step
 from bids_sr.series import MEASURED, PAIR_BASELINES, PCA_RANKS, RAW, kind_of
 from bids_sr.spatial.masks import head_mask
 from bids_sr.spatial.resampling import sample_volume
@@ -90,7 +90,7 @@ def measure_effects(
     series: Series,
     mask: Mask,
     regressors: Regressors,
-    here: Path,
+    here: Path = HERE,
     confounds: Confounds | None = None,
     *,
     series_name: str,
@@ -185,7 +185,7 @@ def gather_fine_effects(
     effects: dict[str, File],
     bold_mask_hr: Mask,
     roi_hr: Mask,
-    here: Path,
+    here: Path = HERE,
     *,
     contrasts: Contrasts,
     factor: Factor,

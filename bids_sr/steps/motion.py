@@ -28,7 +28,7 @@ from bids_sr.pipeline.artifacts import (
     Table,
     Transforms,
 )
-from bids_sr.pipeline.step import Keep, Lookup, Part, enumerated, step
+from bids_sr.pipeline.step import HERE, Keep, Lookup, Part, enumerated, step
 from bids_sr.registration.rigid import moved_mm
 from bids_sr.spatial import hmc, slice_timing
 from bids_sr.spatial.boldref import estimate_run, make_boldref
@@ -60,7 +60,7 @@ KEEP_CONFOUNDS = Keep(
 
 
 @step(makes="bold", cost=Cost(volumes=0.02))
-def import_series(bold_file: File, here: Path, *, tr: float, axis_order: AxisOrder) -> Series:
+def import_series(bold_file: File, here: Path = HERE, *, tr: float, axis_order: AxisOrder) -> Series:
     """Copy a series to an uncompressed file with slices on the third axis, one volume in memory.
 
     `bold_file`: BOLD run as stored (NIfTI, 4D). `axis_order`: axis of the file that each axis of
@@ -85,7 +85,7 @@ def _text_of_echoes(setting: Lookup) -> str:
     text=_text_of_echoes,
     cost=Cost(volumes=0.05),
 )
-def combine_echoes(echo_files: list[File], here: Path, *, echo_times: Sequence[float]) -> File:
+def combine_echoes(echo_files: list[File], here: Path = HERE, *, echo_times: Sequence[float]) -> File:
     """Optimal combination of the echoes of a run, by tedana; `echo_times` are in ms.
 
     `echo_files`: series of the echoes on one grid (NIfTI, 4D each). Series in place of a run with
@@ -197,7 +197,7 @@ def estimate_motion(
     cost=Cost(volumes=0.02),
 )
 def correct_slice_timing(
-    bold: Series, here: Path, *, slice_times: Sequence[float], start_time: float, n_dummy: int
+    bold: Series, here: Path = HERE, *, slice_times: Sequence[float], start_time: float, n_dummy: int
 ) -> Series:
     """Bring all slices to one moment of the volume, in time only.
 
@@ -228,7 +228,7 @@ def correct_slice_timing(
     ),
     cost=Cost(volumes=0.01),
 )
-def smooth_acquired(unsmoothed: Series, here: Path, *, input_smoothing: float) -> Series:
+def smooth_acquired(unsmoothed: Series, here: Path = HERE, *, input_smoothing: float) -> Series:
     """Smooth every volume on the acquired grid, from which all series are then made.
 
     `input_smoothing`: FWHM (mm).

@@ -38,7 +38,7 @@ from bids_sr.pipeline.artifacts import (
     Series,
     Transforms,
 )
-from bids_sr.pipeline.step import Keep, Part, enumerated, step
+from bids_sr.pipeline.step import HERE, Keep, Part, enumerated, step
 from bids_sr.series import MEASURED
 from bids_sr.spatial.masks import Mismatch, edge_mismatch
 from bids_sr.spatial.resampling import sample_volume
@@ -441,7 +441,7 @@ def check_intervals(
     regressors: Regressors,
     confounds: Confounds | None = None,
     *,
-    here: Path,
+    here: Path = HERE,
     series_name: str,
     contrasts: Contrasts,
     factor: Factor,
@@ -546,7 +546,7 @@ def measure_error(
     error_draws: Series | None = None,
     acquired_draws: Series | None = None,
     *,
-    here: Path,
+    here: Path = HERE,
     series_name: str,
     smoothing: Sequence[float],
 ) -> tuple[list[Map], Rows]:

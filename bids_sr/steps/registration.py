@@ -25,7 +25,7 @@ from bids_sr.pipeline.artifacts import (
     SpaceGrid,
     Transforms,
 )
-from bids_sr.pipeline.step import Keep, Lookup, Part, enumerated, step
+from bids_sr.pipeline.step import HERE, Keep, Lookup, Part, enumerated, step
 from bids_sr.registration import bold_to_anat
 from bids_sr.registration.ants import carry_points, in_ras, load, load_like
 from bids_sr.registration.bold_to_anat import combined_masks, region_on_bold, register_pair_to_bold
@@ -113,7 +113,7 @@ def register_pair(
     highres_file: File,
     lowres_file: File,
     *,
-    here: Path,
+    here: Path = HERE,
     factor: Factor,
     random_seed: int,
     highres_order: AxisOrder = AS_STORED,
@@ -189,7 +189,7 @@ _KEPT_MASKS = {
     cost=Cost(always=1.5, low=25.0),
 )
 def register_to_t1w(
-    boldref: Image, t1w_preproc: Image, t1w_mask: Mask, *, here: Path, random_seed: int
+    boldref: Image, t1w_preproc: Image, t1w_mask: Mask, *, here: Path = HERE, random_seed: int
 ) -> tuple[Transforms, Facts]:
     """Register boldref and T1w brain rigidly by mutual information, estimated on the BOLD grid.
 
@@ -216,7 +216,7 @@ def register_to_pair(
     highres_file: File,
     highres2lowres_xfm: Transforms | None = None,
     *,
-    here: Path,
+    here: Path = HERE,
     factor: Factor,
     random_seed: int,
 ) -> tuple[Transforms, Image, Facts]:
@@ -290,7 +290,7 @@ def region_to_bold(
     bold_mask_hr: Mask,
     roi_xfms: Sequence[File] = (),
     *,
-    here: Path,
+    here: Path = HERE,
     random_seed: int,
 ) -> tuple[Mask, Mask, Facts]:
     """Resample an ROI to the BOLD by one concatenated transform and one interpolation per grid.
@@ -434,7 +434,7 @@ def grid_in_template(
     cost=Cost(always=3.0),
 )
 def maps_to_spaces(
-    maps: list[Map], mask: Mask, space_grids: list[SpaceGrid], *, here: Path
+    maps: list[Map], mask: Mask, space_grids: list[SpaceGrid], *, here: Path = HERE
 ) -> list[Map]:
     """Resample maps to other spaces by one interpolation through the concatenated transforms.
 
@@ -476,7 +476,7 @@ def place_fsaverage(
     given_surfaces: list[File] | None = None,
     given_spheres: list[File] | None = None,
     *,
-    here: Path,
+    here: Path = HERE,
     random_seed: int,
 ) -> list[File]:
     """Place the vertices of fsaverage in a participant, by registered spheres if there are any.
@@ -525,7 +525,7 @@ def maps_to_surfaces(
     surfaces: list[File],
     boldref2t1w_xfm: Transforms,
     *,
-    here: Path,
+    here: Path = HERE,
     space_entities: Mapping[str, str],
     surface_uris: Sequence[str],
 ) -> list[Map]:

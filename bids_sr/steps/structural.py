@@ -21,7 +21,7 @@ from bids_sr.config.machine import MEASURE_SCANS, PREPARE_SCANS, RESOLVE_SCANS, 
 from bids_sr.io.grids import Array, Float32, Volume
 from bids_sr.metrics import MetricRow, columns_json, metric_rows
 from bids_sr.pipeline.artifacts import Derivative, Facts, File, Image, Map, Mask, Rows
-from bids_sr.pipeline.step import Keep, Lookup, Part, enumerated, step
+from bids_sr.pipeline.step import HERE, Keep, Lookup, Part, enumerated, step
 from bids_sr.sr.device import Device, TrainPrecision, choose_device
 from bids_sr.sr.method import Cost, get_method
 from bids_sr.sr.models.card import ModelCard
@@ -190,7 +190,7 @@ def prepare_scans(
     template: Image,
     template_mask: Mask,
     *,
-    here: Path,
+    here: Path = HERE,
     suffixes: tuple[str, ...],
     baselines: Literal["default", "all"],
     anat_align: _Align,
@@ -314,7 +314,7 @@ def prepare_control(
     template: Image,
     template_mask: Mask,
     *,
-    here: Path,
+    here: Path = HERE,
     suffixes: tuple[str, ...],
     anat_align: _Align,
     anat_scale: _Scale,
@@ -420,7 +420,7 @@ def prepare_lowres(
     template: Image,
     template_mask: Mask,
     *,
-    here: Path,
+    here: Path = HERE,
     suffixes: tuple[str, ...],
     grid_mm: tuple[float, float, float],
     grid_orientation: str,
@@ -582,7 +582,7 @@ def train_on_scans(
     heads_coarse: list[Map] | None = None,
     heads_masks: dict[str, Mask] | None = None,
     *,
-    here: Path,
+    here: Path = HERE,
     method: str,
     suffixes: tuple[str, ...] = (),
     anat_align: _Align,
@@ -738,7 +738,7 @@ def measure_scans(
     given_lesion_template: File | None = None,
     given_wmh_reference: File | None = None,
     *,
-    here: Path,
+    here: Path = HERE,
     anat_tools: Literal["ants", "fsl"],
     random_seed: int,
 ) -> tuple[Rows, Facts, Image, list[Map]]:
@@ -878,7 +878,7 @@ def measure_control(
     scan_facts: Facts,
     given_lesion_template: File | None = None,
     *,
-    here: Path,
+    here: Path = HERE,
     anat_tools: Literal["ants", "fsl"],
     random_seed: int,
 ) -> tuple[Rows, Facts, Image]:

@@ -27,7 +27,7 @@ from bids_sr.pipeline.artifacts import (
     SpaceGrid,
     Transforms,
 )
-from bids_sr.pipeline.step import Keep, Lookup, Part, enumerated, step
+from bids_sr.pipeline.step import HERE, Keep, Lookup, Part, enumerated, step
 from bids_sr.series import BASELINES, PAIR_BASELINES, RAW, series_names
 from bids_sr.spatial import masks
 from bids_sr.spatial.transforms import hr_grid, invert
@@ -181,7 +181,7 @@ def undo_motion(
     hmc_xfms: Transforms,
     distortion: Distortion | None = None,
     *,
-    here: Path,
+    here: Path = HERE,
 ) -> Series:
     """Make the raw series: undo head motion on the acquired grid.
 
@@ -231,7 +231,7 @@ def super_resolve(
     highres2boldref_xfm: Transforms | None = None,
     space_grids: Sequence[SpaceGrid] = (),
     *,
-    here: Path,
+    here: Path = HERE,
     series_name: str,
     factor: Factor,
     data_consistency: Keeping,
@@ -370,7 +370,7 @@ def place_measured(
     hmc_xfms: Transforms,
     distortion: Distortion | None = None,
     *,
-    here: Path,
+    here: Path = HERE,
 ) -> Series:
     """The measured series on the high-resolution grid of the run, head motion of the run undone.
 

@@ -15,7 +15,7 @@ from bids_sr.boilerplate import data_of
 from bids_sr.config.machine import TRAIN, TRAIN_ON_VOLUMES, VARIANCE, Need
 from bids_sr.io.grids import Array, Factor, Volume
 from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Rows, Series, Transforms
-from bids_sr.pipeline.step import Keep, Lookup, Part, enumerated, step
+from bids_sr.pipeline.step import HERE, Keep, Lookup, Part, enumerated, step
 from bids_sr.quality.series_quality import holdout_rows, slice_scores
 from bids_sr.series import VALIDATION_BASELINES, series_name
 from bids_sr.spatial.transforms import hr_grid
@@ -345,7 +345,7 @@ def train_on_pair(
     second_lowres: Image | None = None,
     second_mask: Mask | None = None,
     *,
-    here: Path,
+    here: Path = HERE,
     method: str,
     factor: Factor,
     recipe: RecipeName = "fast",
@@ -432,7 +432,7 @@ def train_on_volumes(
     stc: Series,
     bold_mask: Mask,
     *,
-    here: Path,
+    here: Path = HERE,
     n_dummy: int,
     method: str,
     factor: Factor,
@@ -487,7 +487,7 @@ def estimate_variance(
     boldref2calibration_xfm: Transforms | None = None,
     calibration_facts: Facts | None = None,
     *,
-    here: Path,
+    here: Path = HERE,
     n_dummy: int,
     method: str,
     factor: Factor,

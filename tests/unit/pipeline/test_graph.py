@@ -23,7 +23,7 @@ from bids_sr.pipeline.artifacts import (
     Table,
     Volume,
 )
-from bids_sr.pipeline.graph import Graph, Scope, _GraphError
+from bids_sr.pipeline.graph import Graph, Scope, GraphError
 from bids_sr.pipeline.nipype_workflow import workflow_of
 from bids_sr.pipeline.step import Keep, Part, step
 from bids_sr.pipeline.store import store
@@ -189,17 +189,17 @@ def test_one_word_is_one_artifact_and_a_mistake_is_told_before_anything_runs(bol
     root = scope_of_run(bold, tmp_path)
     run = root.inner[0]
     with pytest.raises(
-        _GraphError,
+        GraphError,
         match=r"all_wf\.run_wf\.average and all_wf\.run_wf\.again both have an output",
     ):
         run.add(average, name="again")
-    with pytest.raises(_GraphError, match="has no levle"):
+    with pytest.raises(GraphError, match="has no levle"):
         run.within("a").add(threshold, levle=2.0)
     alone = Scope("alone", {"level": 1.0})
     alone.give(boldreff=bold)
     alone.add(threshold)
     with pytest.raises(
-        _GraphError, match=r"no step has an output named boldref.* Similar names are boldreff"
+        GraphError, match=r"no step has an output named boldref.* Similar names are boldreff"
     ):
         Graph(alone)
     other = Scope("other", {"level": 1.0})
@@ -207,13 +207,13 @@ def test_one_word_is_one_artifact_and_a_mistake_is_told_before_anything_runs(bol
     other.add(double, rename={"series": "boldref"})
     other.add(threshold)
     with pytest.raises(
-        _GraphError, match=r"has type Volume, but other\.double provides type Series"
+        GraphError, match=r"has type Volume, but other\.double provides type Series"
     ):
         Graph(other)
     less = Scope("less")
     less.give(boldref=bold, mask=bold)
     less.add(map_effects, quiet=True, series_name="raw")
-    with pytest.raises(_GraphError, match="no setting task"):
+    with pytest.raises(GraphError, match="no setting task"):
         Graph(less)
 
 
@@ -259,7 +259,7 @@ def test_a_list_takes_all_and_a_dictionary_tells_scopes_apart(bold, tmp_path):
         series.inner[0].add(double, rename={"series": "fine"})
     root.inner[0].add(name_them)
     with pytest.raises(
-        _GraphError,
+        GraphError,
         match="several scopes with the same name have an output fine: fwhm050, fwhm050",
     ):
         Graph(root)

@@ -19,7 +19,7 @@ from bids_sr.pipeline.artifacts import (
     Table,
     Transforms,
 )
-from bids_sr.pipeline.graph import Scope, _GraphError
+from bids_sr.pipeline.graph import Scope, GraphError
 from bids_sr.pipeline.run_here import RunHere
 from bids_sr.pipeline.step import step
 
@@ -153,6 +153,6 @@ def test_a_list_of_which_nothing_is_made_is_empty_and_volumes_are_given_by_name(
 
 def test_what_nobody_makes_is_told_before_anything_runs(scope, tmp_path):
     scope.within("other", series_name="other").add(two_maps)
-    with pytest.raises(_GraphError, match="no step has an output named boldref"):
+    with pytest.raises(GraphError, match="no step has an output named boldref"):
         RunHere(scope, tmp_path).load(scope.inner[0]["series"])
     assert RAN == []

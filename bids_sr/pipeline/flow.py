@@ -1,0 +1,306 @@
+"""Steps as calls: inside a `Flow` a call of a step adds a node, and returns handles.
+
+::
+
+    with Flow(root), subworkflow("sub_01_task_tap_wf"):
+        bold = import_series(path, tr=2.0, axis_order=(0, 1, 2))  # a node
+        boldref = average_volumes(bold, n_dummy=3)  # connected with it
+
+A handle stands for what a node will make. To a type checker it has the type of the value, so that
+the call of a step is checked like that of any function. The order of the calls is an order in
+which the steps can run.
+
+Outside a `Flow`, a call computes: inside `Eager` by way of files, as in a workflow, otherwise in
+memory.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar, Token
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TypeVar, cast
+
+from bids_sr.pipeline.artifacts import REQUIRED, Port
+from bids_sr.pipeline.graph import GraphError, Maker, Passage, Placed, Scope
+from bids_sr.pipeline.step import Caller, Part, Step, called_by
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from bids_sr.pipeline.artifacts import Table, Transforms
+
+_T = TypeVar("_T")
+_FLOW: ContextVar["Flow | None"] = ContextVar("flow", default=None)
+
+
+class Flow(Caller):
+    """Nodes of a workflow.
+
+    Parameters
+    ----------
+    scope : Scope
+        Outermost scope, to which nodes are added. Its `store` is the step that stores files; None
+        stores nothing.
+    """
+
+    def __init__(self, scope: Scope) -> None:
+        self.scope = scope
+        self._stored = self._described = True
+
+    def __enter__(self) -> Self:
+        self._token: Token[Flow | None] = _FLOW.set(self)
+        self._caller = called_by(self)
+        self._caller.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._caller.__exit__(kind, error, traceback)
+        _FLOW.reset(self._token)
+
+    def call(self, step: Step[..., object], arguments: Mapping[str, object]) -> object:
+        """Add a node; return its handle, or a tuple of handles if the step has several outputs."""
+        if any(placed.name == step.__name__ for placed in self.scope.steps):
+            raise GraphError(
+                f"{self.scope.path}: the step {step.__name__} is called twice; call it in a"
+                " subworkflow of its own"
+            )
+        wires: dict[str, Maker | Sequence[Maker] | Mapping[str, Maker]] = {}
+        settings: dict[str, object] = {}
+        for name, value in arguments.items():
+            if port := step.inputs.get(name):
+                if (wire := _wire(name, value, port)) is not None:
+                    wires[name] = wire
+            elif isinstance(value, Maker):
+                wires[name] = value
+            else:
+                settings[name] = value
+        placed = Placed(step, self.scope, step.__name__, settings, wires, explicit=True)
+        self.scope.steps.append(placed)
+        made = tuple(Maker(placed, output) for output in step.outputs)
+        return made if len(made) > 1 else made[0]
+
+    def store(
+        self,
+        artifact: Maker,
+        settings: Mapping[str, object],
+        *,
+        facts: Maker | None,
+        references: Mapping[str, Maker],
+    ) -> None:
+        """Add the step that stores an artifact, beside the step that makes it.
+
+        `facts`: artifact with further metadata. `references`: image on whose grid a stored image
+        lies, by the label of its space ("" for none).
+        """
+        source = artifact.placed
+        store = self.scope.store
+        if store is None or not self._stored or source is None:
+            return
+        wires = {"files": artifact, **({} if facts is None else {"sidecar": facts})}
+        light = artifact.port is not None and artifact.port.kind.light
+        name = f"keep_{artifact.name}"
+        source.scope.steps.append(
+            Placed(
+                store,
+                source.scope,
+                name,
+                settings,
+                wires,
+                light,
+                explicit=True,
+                references=dict(references),
+            )
+        )
+
+    def say(
+        self,
+        part: Part,
+        text: str,
+        *,
+        made: object = None,
+        describe: Callable[[Sequence[Path], int], str] | None = None,
+    ) -> None:
+        """Add sentences to the methods text; see `say`."""
+        if text and self._described:
+            placed = made.placed if isinstance(made, Maker) and describe is not None else None
+            self.scope.texts.append(Passage(part, text, placed, describe))
+
+    @contextmanager
+    def inside(
+        self, name: str, *, participant: str, run: str, stored: bool, described: bool
+    ) -> Iterator[None]:
+        """Add nodes to an inner scope for a while; see `subworkflow`."""
+        before = self.scope, self._stored, self._described
+        self.scope = self.scope.within(name)
+        self.scope.participant, self.scope.run = participant, run
+        self._stored, self._described = self._stored and stored, self._described and described
+        try:
+            yield
+        finally:
+            self.scope, self._stored, self._described = before
+
+
+def _wire(
+    name: str, value: object, port: Port
+) -> Maker | Sequence[Maker] | Mapping[str, Maker] | None:
+    """Return makers of an input; None if nothing is given for it."""
+
+    def maker(one: object) -> Maker:
+        return one if isinstance(one, Maker) else Maker(one, name)
+
+    if value is None:
+        return None
+    if isinstance(value, Maker) or port.many is None:
+        return maker(value)
+    if isinstance(value, Mapping):
+        return {str(key): maker(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return tuple(map(maker, value))
+    return maker(value)
+
+
+@contextmanager
+def subworkflow(
+    name: str,
+    *,
+    participant: str = "",
+    run: str = "",
+    stored: bool = True,
+    described: bool = True,
+) -> Iterator[None]:
+    """Put the nodes of the calls inside into a workflow of their own, inside that around it.
+
+    Outside a `Flow` nothing changes.
+
+    Parameters
+    ----------
+    name : str
+        Name of the workflow: letters, digits and underscores.
+    participant, run : str, default=""
+        Label of the participant and name of the run to which the nodes belong, for messages and
+        for the order of computation; empty: those of the workflow around it.
+    stored, described : bool, default=True
+        Whether anything is stored of these calls, and whether the methods text describes them.
+    """
+    flow = _FLOW.get()
+    if flow is None:
+        yield
+        return
+    with flow.inside(
+        name, participant=participant, run=run, stored=stored, described=described
+    ):
+        yield
+
+
+def say(
+    part: Part,
+    text: str,
+    *,
+    made: object = None,
+    describe: Callable[[Sequence[Path], int], str] | None = None,
+) -> None:
+    """Add sentences to the methods text.
+
+    Each text is there once, however often it is added. Outside a `Flow` nothing is added.
+
+    Parameters
+    ----------
+    part : Part
+        Where the sentences stand.
+    text : str
+        Sentences in Markdown; a final line feed ends the paragraph. Empty: nothing is added.
+    made : object, optional
+        Handle of the step that `describe` is about.
+    describe : Callable[[Sequence[Path], int], str] | None, optional
+        Sentences that replace `text`, which is in the future tense, as soon as the step has ended.
+        Gets the folders of the steps of this text that have ended, and the number of others.
+    """
+    flow = _FLOW.get()
+    if flow is not None:
+        flow.say(part, text, made=made, describe=describe)
+
+
+def current_flow() -> Flow | None:
+    """Return the flow that calls add nodes to; None if calls compute."""
+    return _FLOW.get()
+
+
+def transforms_in(file: Path) -> "Transforms":
+    """Give transforms that a file of another program holds: steps load it like their own."""
+    return cast("Transforms", file)
+
+
+def table_in(file: Path) -> "Table":
+    """Give a table that a file of another program holds."""
+    return cast("Table", file)
+
+
+def joined(lists: Iterable[list[_T]]) -> list[_T]:
+    """Give lists that several nodes make as one list."""
+    values = list(lists)
+    if any(isinstance(value, Maker) for value in values):
+        return cast("list[_T]", values)
+    return [one for value in values for one in value]
+
+
+class Eager(Caller):
+    """Run steps when they are called, one after the other in this process.
+
+    Steps exchange files, as in a workflow, so that values are those of the program; each call
+    returns what its files hold. Series are open until the block ends.
+
+    Parameters
+    ----------
+    folder : Path
+        Folder of the steps' own folders.
+    report : Callable[[str], object]
+        Is told the name of each step before it runs.
+    """
+
+    def __init__(self, folder: Path, report: Callable[[str], object] = str) -> None:
+        self._folder, self._report = folder, report
+        self._stack = ExitStack()
+        self._n_calls = 0
+
+    def __enter__(self) -> Self:
+        self._caller = called_by(self)
+        self._caller.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._caller.__exit__(kind, error, traceback)
+        self._stack.close()
+
+    def call(self, step: Step[..., object], arguments: Mapping[str, object]) -> object:
+        """Run a step; return its outputs, None for those that it did not make."""
+        self._report(step.__name__.replace("_", " "))
+        self._n_calls += 1
+        here = self._folder / f"{self._n_calls}_{step.__name__}"
+        here.mkdir()
+        given: dict[str, object] = {}
+        for name, value in arguments.items():
+            port = step.inputs.get(name)
+            if port is not None and port.many == "dict" and isinstance(value, Mapping):
+                given[name], given[f"{name}_names"] = list(value.values()), list(value)
+            elif value is not None or port is None:
+                given[name] = value
+        with called_by(None):
+            files = step.on_files(given, here)
+        made = tuple(self._loaded(port, files.get(name)) for name, port in step.outputs.items())
+        return made if len(made) > 1 else made[0]
+
+    def _loaded(self, port: Port | None, value: object) -> object:
+        if port is None or value is None:
+            return value
+        return port.load(value, self._stack)
