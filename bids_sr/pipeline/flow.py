@@ -192,9 +192,7 @@ def subworkflow(
     if flow is None:
         yield
         return
-    with flow.inside(
-        name, participant=participant, run=run, stored=stored, described=described
-    ):
+    with flow.inside(name, participant=participant, run=run, stored=stored, described=described):
         yield
 
 

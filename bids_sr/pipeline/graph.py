@@ -115,9 +115,7 @@ class Provenance:
 
     def _made_of_once(self, placed: "Placed") -> dict[str, bool]:
         """What a step takes, by URI."""
-        uris = {
-            each if isinstance(each, str) else self.uri(each): True for each in placed.reads
-        }
+        uris = {each if isinstance(each, str) else self.uri(each): True for each in placed.reads}
         for name in (n for n in placed.step.inputs if n not in placed.step.monitored):
             wire = self.wires[placed].get(name)
             for maker in wire.makers if wire else ():

@@ -92,7 +92,9 @@ def compared_text(names: Sequence[str]) -> str:
 
 
 @step(makes="compared")
-def import_compared(bold_file: File, here: Path = HERE, *, tr: float, axis_order: AxisOrder) -> Series:
+def import_compared(
+    bold_file: File, here: Path = HERE, *, tr: float, axis_order: AxisOrder
+) -> Series:
     """Copy a compared series as `bids_sr.steps.motion.import_series` does, with NaN set to 0.
 
     `bold_file`: BOLD series as its program wrote it (NIfTI, 4D).

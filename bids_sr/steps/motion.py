@@ -60,7 +60,9 @@ KEEP_CONFOUNDS = Keep(
 
 
 @step(makes="bold", cost=Cost(volumes=0.02))
-def import_series(bold_file: File, here: Path = HERE, *, tr: float, axis_order: AxisOrder) -> Series:
+def import_series(
+    bold_file: File, here: Path = HERE, *, tr: float, axis_order: AxisOrder
+) -> Series:
     """Copy a series to an uncompressed file with slices on the third axis, one volume in memory.
 
     `bold_file`: BOLD run as stored (NIfTI, 4D). `axis_order`: axis of the file that each axis of
@@ -85,7 +87,9 @@ def _text_of_echoes(setting: Lookup) -> str:
     text=_text_of_echoes,
     cost=Cost(volumes=0.05),
 )
-def combine_echoes(echo_files: list[File], here: Path = HERE, *, echo_times: Sequence[float]) -> File:
+def combine_echoes(
+    echo_files: list[File], here: Path = HERE, *, echo_times: Sequence[float]
+) -> File:
     """Optimal combination of the echoes of a run, by tedana; `echo_times` are in ms.
 
     `echo_files`: series of the echoes on one grid (NIfTI, 4D each). Series in place of a run with
@@ -197,7 +201,12 @@ def estimate_motion(
     cost=Cost(volumes=0.02),
 )
 def correct_slice_timing(
-    bold: Series, here: Path = HERE, *, slice_times: Sequence[float], start_time: float, n_dummy: int
+    bold: Series,
+    here: Path = HERE,
+    *,
+    slice_times: Sequence[float],
+    start_time: float,
+    n_dummy: int,
 ) -> Series:
     """Bring all slices to one moment of the volume, in time only.
 
