@@ -21,12 +21,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar, cast
 
-from bids_sr.pipeline.artifacts import REQUIRED, Port
+from bids_sr.pipeline.artifacts import Port
 from bids_sr.pipeline.graph import GraphError, Maker, Passage, Placed, Scope
 from bids_sr.pipeline.step import Caller, Part, Step, called_by
 
 if TYPE_CHECKING:
-    import numpy as np
 
     from bids_sr.pipeline.artifacts import Table, Transforms
 
