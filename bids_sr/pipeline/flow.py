@@ -26,8 +26,7 @@ from bids_sr.pipeline.graph import GraphError, Maker, Passage, Placed, Scope
 from bids_sr.pipeline.step import Caller, Part, Step, called_by
 
 if TYPE_CHECKING:
-
-    from bids_sr.pipeline.artifacts import Table, Transforms
+    from bids_sr.pipeline.artifacts import Image, Table, Transforms
 
 _T = TypeVar("_T")
 _FLOW: ContextVar["Flow | None"] = ContextVar("flow", default=None)
@@ -231,6 +230,11 @@ def current_flow() -> Flow | None:
 def transforms_in(file: Path) -> "Transforms":
     """Give transforms that a file of another program holds: steps load it like their own."""
     return cast("Transforms", file)
+
+
+def image_in(file: Path) -> "Image":
+    """Give an image that a file holds."""
+    return cast("Image", file)
 
 
 def table_in(file: Path) -> "Table":
