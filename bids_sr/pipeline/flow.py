@@ -24,9 +24,10 @@ from typing import TYPE_CHECKING, Self, TypeVar, cast
 from bids_sr.pipeline.artifacts import Port
 from bids_sr.pipeline.graph import GraphError, Maker, Passage, Placed, Scope
 from bids_sr.pipeline.step import Caller, Part, Step, called_by
+from bids_sr.sr.method import Cost
 
 if TYPE_CHECKING:
-    from bids_sr.pipeline.artifacts import Image, Table, Transforms
+    from bids_sr.pipeline.artifacts import Image, Regressors, Table, Transforms
 
 _T = TypeVar("_T")
 _FLOW: ContextVar["Flow | None"] = ContextVar("flow", default=None)
@@ -222,6 +223,22 @@ def say(
         flow.say(part, text, made=made, describe=describe)
 
 
+def expect_cost(made: object, cost: Cost) -> None:
+    """Say what processor time a step takes, if that depends on more than its settings.
+
+    Outside a `Flow` nothing changes.
+
+    Parameters
+    ----------
+    made : object
+        Handle of what the step makes.
+    cost : Cost
+        Takes the place of the cost of the step.
+    """
+    if isinstance(made, Maker) and made.placed is not None:
+        made.placed.expected_cost = cost
+
+
 def current_flow() -> Flow | None:
     """Return the flow that calls add nodes to; None if calls compute."""
     return _FLOW.get()
@@ -240,6 +257,11 @@ def image_in(file: Path) -> "Image":
 def table_in(file: Path) -> "Table":
     """Give a table that a file of another program holds."""
     return cast("Table", file)
+
+
+def events_in(file: Path) -> "Regressors":
+    """Give events that a BIDS table holds."""
+    return cast("Regressors", file)
 
 
 def joined(lists: Iterable[list[_T]]) -> list[_T]:
