@@ -10,7 +10,6 @@ What a scope was given takes the place of what would be estimated.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -279,39 +278,6 @@ def add_another_run(
 
 
 _FINE = {"mask": "compared_mask", "roi": "roi_hr"}
-
-
-def add_compared(run: RunOf) -> None:
-    """Place the compared series of a run; they are evaluated beside the others, and not stored."""
-    if not run.bold.compared:
-        return
-    scope = run.scope
-    timed = bool(run.scope.setting("has_stc"))
-    scope.say(Part.SERIES, compared_series.compared_text(run.compared))
-    for name, one in run.bold.compared.items():
-        correct = timed and not one.is_corrected
-        run.series[name] = place_compared(scope, name, one.bold, one.axis_order, correct=correct)
-    other = run.bold.another
-    if other is not None and not {run.bold.bold, other.bold} & run.planned.plan.unsplit:
-        correct = timed and other.slice_timing is not None
-        other_scope = scope.within(
-            "another_run_wf",
-            axis_order=other.axis_order,
-            tr=other.tr,
-            slice_times=other.slice_timing,
-            start_time=(other if correct else replace(other, slice_timing=None)).start_time(
-                run.planned.settings.preprocessing.slice_time_ref
-            ),
-            dummy_scans=run.planned.settings.preprocessing.dummy_scans,
-        )
-        add_another_run(
-            other_scope,
-            other.bold,
-            other.events,
-            correct=correct,
-            models_time=run.planned.settings.activation.models_time,
-            input_smoothing=run.planned.settings.preprocessing.input_smoothing,
-        )
 
 
 def place_compared(

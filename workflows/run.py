@@ -3,32 +3,27 @@
 Inputs found and steps planned, in words: first report lines of a participant and of a run.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 from bids_sr.bids import BoldRun, Pair, Subject
 from bids_sr.bids.findings import PrecomputedAnat, PrecomputedRun
 from bids_sr.config import Settings
-from bids_sr.config.spaces import FUNC, Seed, seed_names, seeds_of
+from bids_sr.config.spaces import Seed, seed_names, seeds_of
 from bids_sr.glm.condition_pair import condition_pair
 from bids_sr.glm.contrasts import minus_others
 from bids_sr.io.atomic_files import read_json
 from bids_sr.io.grids import size_text
+from bids_sr.pipeline.flow import Flow, say
 from bids_sr.pipeline.graph import Maker, Scope, scope_of
 from bids_sr.pipeline.step import Part
-from bids_sr.series import ACQUIRED_BAND, INTERPOLATIONS, MEASURED, SDMOD
-from bids_sr.sr.method import get_method
+from bids_sr.series import ACQUIRED_BAND, RAW, SDMOD
 from bids_sr.steps import (
     activation,
     active_regions,
-    anatomy,
-    compared_series,
-    imported,
-    motion,
     registration,
     super_resolution,
-    training,
 )
 from bids_sr.steps.figures import (
     draw_anatomy,
@@ -39,18 +34,17 @@ from bids_sr.steps.figures import (
     draw_overlap,
     draw_overview,
 )
-from bids_sr.steps.quality import check_intervals, guard_precision, measure_error
+from bids_sr.steps.quality import check_intervals, measure_error
+from bids_sr.workflows.anatomy import Anatomy
+from bids_sr.workflows.fit_run import FittedRun, fit_run
 from bids_sr.workflows.judge import (
-    add_acquired,
-    add_calibration,
-    add_compared,
-    add_confounds,
     add_evaluation,
-    add_motion,
     own_regressors,
 )
-from bids_sr.workflows.scans import add_spaces, show_spaces, spaces_of
-from bids_sr.workflows.wanted import TRAINING, Planned, RunOf, Wanted, methods_of
+from bids_sr.workflows.make_series import RunSeries, make_series
+from bids_sr.workflows.pair import RegisteredPair, TrainedModel
+from bids_sr.workflows.run_plan import RunPlan, plan_run
+from bids_sr.workflows.wanted import Planned, RunOf, Wanted, methods_of
 
 _Facts = dict[str, object]
 
@@ -132,16 +126,7 @@ def _taken_over(
     return {f"Derivatives from {precomputed.origin.text}": [path.name for path in files.values()]}
 
 
-_ACQUIRED = {"mask": "bold_mask"}
-_FINE = {"mask": "bold_mask_hr", "roi": "roi_hr"}
-"""What brain mask and region of interest are called on the grid of a series."""
 NO_GUIDE: Mapping[str, tuple[Maker, ...]] = {"highres_file": (), "highres2boldref_xfm": ()}
-NO_ATLAS: Mapping[str, tuple[Maker, ...]] = dict.fromkeys(
-    ("atlas_source", "atlas_labels", "atlas_xfms"), ()
-)
-_NO_CALIBRATION: Mapping[str, tuple[Maker, ...]] = dict.fromkeys(
-    ("calibration_patterns", "boldref2calibration_xfm", "calibration_facts"), ()
-)
 
 
 def add_run(
@@ -149,45 +134,185 @@ def add_run(
     planned: Planned,
     bold: BoldRun,
     specs: Sequence[Wanted],
-    anat: Scope | None,
-    pair: Scope | None,
-    models: Mapping[str, Scope],
+    anat: Anatomy | None,
+    pair: RegisteredPair | None,
+    models: Mapping[str, TrainedModel],
 ) -> None:
     """Place the steps of a run.
 
-    `subject, anat, pair`: scopes of the participant, of its T1w image and of the pair of the run,
-    where there are any.
+    `subject`: scope of the participant. `anat, pair`: T1w image of the participant and pair of the
+    run, where there are any.
     """
-    beside = tuple(each for each in (anat, pair) if each is not None)
-    settings = _settings(planned, bold, specs, with_anat=anat is not None)
+    beside = tuple(_names_of(subject, anat, pair))
+    plan = plan_run(planned, bold, with_anat=anat is not None)
+    settings = _settings(plan, specs)
     scope = subject.within(
         scope_of(bold.stem), settings, beside=beside, alias={"reference": "boldref"}
     )
     if bold.truth is not None and bold.truth.activations:
         scope.give(truth_maps=dict(bold.truth.activations))
-    run = RunOf(planned=planned, bold=bold, wanted=specs, scope=scope, models=models)
-    names = [one.name for one in specs if one.stored]
-    text = super_resolution.series_text(
-        names, corrected="fieldmap" in run.taken, thinner=bold.factor[2] != 1
+    with Flow(scope):
+        known = bold.precomputed
+        text = super_resolution.describe_all_series(
+            plan.stored_names,
+            corrected=known is not None and known.field is not None,
+            thinner=bold.factor[2] != 1,
+        )
+        say(Part.SERIES, text)
+        outputs = planned.outputs(
+            plan.entities,
+            datasets=planned.datasets([bold]),
+            provenance=plan.provenance,
+            axis_order=bold.axis_order,
+        )
+        if anat is not None:
+            outputs = outputs.with_references(T1w=anat.t1w_preproc)
+        fitted = fit_run(plan, anat, pair, outputs)
+        outputs = outputs.with_references(own=fitted.motion.boldref)
+        made = make_series(plan, fitted, anat, pair, models, outputs)
+    run = RunOf(
+        planned=planned,
+        bold=bold,
+        wanted=specs,
+        scope=scope,
+        models=_scopes_of_models(beside[-1] if beside else scope, models),
     )
-    scope.say(Part.SERIES, text)
-    _add_motion(run)
-    _add_registration(run, with_anat=anat is not None, with_pair=pair is not None)
-    if scope.setting("calibrated"):
-        assert bold.calibration is not None
-        _add_calibration(run, bold.calibration)
-    grids = add_spaces(run, anat) if anat is not None else []
-    _add_series(run, grids)
-    _add_own_seeds(run)
-    _add_maps(run, grids, [] if anat is None else anat.inner)
+    _give(run, fitted, made)
+    spaces = [] if anat is None else beside[0].inner
+    _add_maps(run, [cast("Maker", grid) for grid in made.grids], spaces)
     add_evaluation(run)
     _draw(run, with_anat=anat is not None, with_pair=pair is not None)
 
 
-def _settings(
-    planned: Planned, bold: BoldRun, specs: Sequence[Wanted], *, with_anat: bool
-) -> dict[str, object]:
+def _names_of(
+    subject: Scope, anat: Anatomy | None, pair: RegisteredPair | None
+) -> Iterator[Scope]:
+    """Yield scopes in which steps that look for names find anatomy and pair."""
+    if anat is not None:
+        scope = subject.within("anat_names_wf")
+        template, atlas = anat.template, anat.atlas
+        scope.give(
+            t1w_preproc=anat.t1w_preproc,
+            t1w_mask=anat.t1w_mask,
+            t1w_tpms=anat.t1w_tpms,
+            brain_facts=anat.brain_facts,
+            template=template.template,
+            template_mask=template.template_mask,
+            t1w2std_xfm=template.t1w2std_xfm,
+            std2t1w_xfm=template.std2t1w_xfm,
+            atlas_source=atlas.atlas_source,
+            atlas_labels=atlas.atlas_labels,
+            atlas_xfms=atlas.atlas_xfms,
+        )
+        for one in anat.surfaces:
+            inner = scope.within(
+                "_".join(["anat_in", *one.space.entities.values()]) + "_wf",
+                space_entities=one.space.entities,
+                resolution=one.space.resolution,
+                template_space=one.space.template,
+                surface_uris=one.uris,
+            )
+            inner.give(surfaces=one.surfaces)
+        yield scope
+    if pair is not None:
+        scope = subject.within("pair_names_wf")
+        scope.give(
+            highres_file=pair.pair.highres,
+            train_highres=pair.train_highres,
+            train_lowres=pair.train_lowres,
+            pair_mask=pair.pair_mask,
+            highres2lowres_xfm=pair.highres2lowres_xfm,
+            pair_facts=pair.pair_facts,
+        )
+        yield scope
+
+
+def _scopes_of_models(outer: Scope, models: Mapping[str, TrainedModel]) -> dict[str, Scope]:
+    """Scopes in which steps that look for names find metrics on a held-out pair."""
+    scopes = {}
+    for name, model in models.items():
+        scopes[name] = outer.within(name)
+        if model.holdout is not None:
+            scopes[name].give(holdout=model.holdout)
+    return scopes
+
+
+def _give(run: RunOf, fitted: FittedRun, made: RunSeries) -> None:
+    """Have steps that look for names find what was made of a run."""
+    registered, calibration = fitted.registration, fitted.calibration
+    found = {
+        "bold": fitted.bold,
+        "stc": fitted.stc,
+        "n_dummy": fitted.n_dummy,
+        "boldref": fitted.motion.boldref,
+        "hmc_xfms": fitted.motion.hmc_xfms,
+        "motion": fitted.motion.motion,
+        "distortion": fitted.distortion,
+        "bold_mask": registered.bold_mask,
+        "bold_mask_hr": registered.bold_mask_hr,
+        "roi_bold": registered.roi_bold,
+        "roi_bold_hr": registered.roi_bold_hr,
+        "registration": registered.registration,
+        "tpms_bold": registered.tpms_bold,
+        "boldref2t1w_xfm": registered.boldref2t1w_xfm,
+        "highres2boldref_xfm": registered.highres2boldref_xfm,
+        "guide_hr": registered.guide_hr,
+        "preproc": made.raw.series,
+        "regressors": made.regressors,
+        "confounds": made.confounds,
+        "time_columns": made.time_columns,
+        "censoring": made.censoring,
+        "other_effects": made.other_effects,
+    }
+    if calibration is not None:
+        found |= {
+            "calibration_ref": calibration.calibration_ref,
+            "calibration_patterns": calibration.calibration_patterns,
+            "calibration_facts": calibration.calibration_facts,
+            "boldref2calibration_xfm": calibration.boldref2calibration_xfm,
+        }
+    run.scope.give(**{name: value for name, value in found.items() if value is not None})
+    control = made.tested.get(SDMOD)
+    if control is not None and SDMOD not in made.fine:
+        _inner(run, SDMOD).give(tested=control)
+    for one in (made.raw, *made.fine.values()):
+        own = run.series[one.name] = _inner(run, one.name)
+        own.settings = {"series_name": one.name}
+        if one.wanted is not None and one.wanted.method is not None:
+            own.settings = {**own.settings, **run.planned.model_settings(one.wanted)}
+        elif one.wanted is not None:
+            own.settings = {**own.settings, "omp_nthreads": 1, "device": "cpu"}
+        if one.name != RAW:
+            own.alias = {"roi": "roi_hr"}
+        of_series = {
+            "series": one.series,
+            "mask": one.mask,
+            "model_file": one.model_file,
+            "card_file": one.card_file,
+            "precision_rows": one.precision_rows,
+            "error_draws": one.error_draws,
+            "acquired_draws": one.acquired_draws,
+            "own_regressors": one.regressors,
+            "compared_facts": one.compared_facts,
+            "weight": None if one.variance is None else one.variance.weight,
+            "tested": None if one.variance is None else one.variance.tested,
+        }
+        own.give(**{name: value for name, value in of_series.items() if value is not None})
+
+
+def _inner(run: RunOf, name: str) -> Scope:
+    """Return the scope of a series, in which the series was made."""
+    found = [one for one in run.scope.inner if one.name == name]
+    if found:
+        return found[-1]
+    run.scope.inner.insert(0, made := run.scope.within(name))
+    run.scope.inner.pop()
+    return made
+
+
+def _settings(plan: RunPlan, specs: Sequence[Wanted]) -> dict[str, object]:
     """Settings of a run's steps besides those that the user gave."""
+    planned, bold, with_anat = plan.planned, plan.bold, plan.with_anat
     settings, precomputed = planned.settings, bold.precomputed
     left_out, at_rest = ("suffix", "extension", "datatype"), bold.events is None
     timed = bold.slice_timing is not None and "slicetiming" not in settings.preprocessing.ignore
@@ -197,9 +322,6 @@ def _settings(
         settings.activation,
     )
     known = {} if truth is None else truth.activations
-    spaces = spaces_of(planned, with_anat=with_anat)
-    # of the series there is nothing on surfaces
-    places = {space.name for space in spaces if not space.is_surface} or {FUNC}
     calibrates = any(
         one.method is not None and one.method.calibrated
         for one in specs
@@ -231,8 +353,8 @@ def _settings(
         "task_name": str(bold.sidecar.get("TaskName", bold.entities.get("task", ""))),
         "primary": planned.primary(bold),
         "datasets": planned.datasets([bold]),
-        "in_func": FUNC in places,
-        "elsewhere": places != {FUNC},
+        "in_func": plan.in_func,
+        "elsewhere": plan.elsewhere,
         "series_name": "raw",
         "run_name": bold.stem,  # of whom its steps are, see `Scope.whom`
         "run_facts": run_facts(settings, bold, timed=timed),
@@ -272,270 +394,6 @@ def _settings(
 def _fallback(seeds: Sequence[Seed]) -> dict[str, dict[str, float]]:
     """Return contrasts of the temporal components that are mapped if no seed lies in the run."""
     return {name: {name: 1.0} for name in seed_names(())[: len(seeds)]}
-
-
-def _add_motion(run: RunOf) -> None:
-    """Add head motion of the acquired series, or what another program found.
-
-    Slice timing is corrected in time only.
-    """
-    bold, scope = run.bold, run.scope
-    if bold.echoes:
-        files, times = zip(*bold.echoes, strict=True)
-        scope.give(echo_files=list(files))
-        scope.add(motion.combine_echoes, echo_times=list(times))
-    else:
-        scope.give(bold_file=bold.bold)
-        if echo := bold.entities.get("echo"):
-            scope.say(Part.PREPROCESSING, f"Only echo {echo} of the multi-echo run was analyzed.")
-    scope.add(motion.import_series)
-    scope.add(motion.count_dummies)
-    if bold.precomputed is not None:
-        for name, path in bold.precomputed.files.items():
-            new = name in ("fieldmap", "boldref2fmap_xfm")  # no step here uses this name
-            scope.give(**{name if new else f"given_{name.removesuffix('_tsv')}": path})
-    add_motion(scope)
-    if "fieldmap" in run.taken:
-        scope.add(imported.field_to_shift)
-    width = run.planned.settings.preprocessing.input_smoothing
-    timed = bool(scope.setting("has_stc"))
-    add_acquired(scope, timed=timed, input_smoothing=width)
-    if not timed:
-        if "slicetiming" in run.planned.settings.preprocessing.ignore:
-            scope.say(Part.PREPROCESSING, "Slice-timing correction was not performed.")
-        elif bold.is_corrected:
-            scope.say(
-                Part.PREPROCESSING,
-                "Slice-timing correction had already been applied to the input series.",
-            )
-
-
-def _add_registration(run: RunOf, *, with_anat: bool, with_pair: bool) -> None:
-    """Add registration of the reference to T1w and pair, and masks on the run's grids.
-
-    Brain, tissues and region of interest are brought to these grids.
-    """
-    imported_names, scope, precomputed = run.taken, run.scope, run.bold.precomputed
-    new = with_anat and "boldref2t1w_xfm" not in imported_names
-    scope.say(Part.PREPROCESSING, registration.text_of_registration(to_t1w=new, to_pair=with_pair))
-    scope.add(imported.import_mask if "bold_mask" in imported_names else registration.mask_bold)
-    if with_anat:
-        scope.add(
-            imported.import_coreg
-            if "boldref2t1w_xfm" in imported_names
-            else registration.register_to_t1w
-        )
-        scope.add(registration.tissues_to_bold, registration.region_to_bold, anatomy.invert_coreg)
-    else:
-        scope.alias |= {"roi_bold": "bold_mask", "roi_bold_hr": "bold_mask_hr"}
-    if with_pair:
-        scope.add(registration.register_to_pair)
-    scope.add(registration.gather_registration)
-    if precomputed is not None:
-        text = registration.text_of_imported_registration(precomputed.origin.text, imported_names)
-        scope.say(Part.PREPROCESSING, text)
-
-
-def _add_calibration(run: RunOf, calibration: BoldRun) -> None:
-    """A short high-resolution run that tells where the run fluctuates, in register with it."""
-    inner = run.scope.within(
-        "calibration_wf",
-        axis_order=calibration.axis_order,
-        tr=calibration.tr,
-        dummy_scans=run.planned.settings.preprocessing.dummy_scans,
-    )
-    inner.say(
-        Part.SERIES,
-        compared_series.text_of_calibration(with_events=calibration.events is not None),
-    )
-    inner.give(bold_file=calibration.bold)
-    inner.add(motion.import_series, quiet=True)
-    add_calibration(inner, calibration.events)
-
-
-def _add_series(run: RunOf, grids: Sequence[Maker]) -> None:
-    """Add raw with its confounds, baselines, methods and the measured series.
-
-    Evaluation-only series come last.
-
-    The primary one is also brought to `grids` in other spaces.
-    """
-    scope = run.scope
-    measured = None if run.bold.truth is None else run.bold.truth.series
-    scope.add(super_resolution.undo_motion)
-    raw = run.series["raw"] = scope.within("raw", alias=_ACQUIRED, series_name="raw")
-    raw.give(series=scope["preproc"])
-    add_confounds(
-        scope,
-        imported.import_confounds if "confounds_tsv" in run.taken else motion.gather_confounds,
-        models_time=run.planned.settings.activation.models_time,
-    )
-    if run.bold.events is not None:
-        scope.give(regressors=run.bold.events)
-    else:
-        _add_seeds(run)
-    names = [one.name for one in run.wanted if one.stored]
-    for spec in run.wanted:
-        if spec.stored:
-            _add_stored(run, spec, names, grids if spec.name == scope.setting("primary") else ())
-    show_spaces(run)
-    if measured is not None:
-        timed = (
-            measured.slice_timing is not None
-            and "slicetiming" not in run.planned.settings.preprocessing.ignore
-        )
-        series_scope = run.series[MEASURED] = scope.within(
-            MEASURED, alias=_FINE, series_name=MEASURED
-        )
-        series_scope.give(bold_file=measured.bold)
-        series_scope.add(motion.import_series, quiet=True, axis_order=measured.axis_order)
-        add_acquired(
-            series_scope,
-            timed=timed,
-            input_smoothing=run.planned.settings.preprocessing.input_smoothing,
-            slice_times=measured.slice_timing,
-            quiet=True,
-        )
-        series_scope.add(super_resolution.place_measured)
-    add_compared(run)
-    for spec in run.wanted:
-        if not spec.stored:
-            _add_unstored(run, spec)
-
-
-def _add_seeds(run: RunOf) -> None:
-    """Add time series that replace events: of seeds or, without any, temporal components."""
-    how = run.planned.settings.activation
-    with_anat = bool(run.scope.setting("with_anat"))
-    seeds = seeds_of(how.seeds, with_anat=with_anat, atlas=how.atlas)
-    if seeds:
-        by_label = any(seed.labels for seed in seeds)
-        run.scope.add(active_regions.seed_series, wires={} if by_label else NO_ATLAS)
-    else:
-        run.scope.add(active_regions.component_series)
-
-
-def _add_own_seeds(run: RunOf) -> None:
-    """Add the time series of the seeds in every series but the acquired one, if requested."""
-    how = run.planned.settings.activation
-    seeds: tuple[Seed, ...] = run.scope.setting("seeds")  # type: ignore[assignment]
-    if how.seed_series != "own" or not seeds:
-        return
-    wires = {} if any(seed.labels for seed in seeds) else NO_ATLAS
-    made = {name: one for name, one in run.series.items() if name != "raw"}
-    stored = {one.name for one in run.wanted if one.stored} | {MEASURED}
-    for index, (name, series_scope) in enumerate(made.items()):
-        if "series" in series_scope.makers:
-            series_scope.add(
-                active_regions.own_seed_series,
-                keep=name in stored,
-                quiet=index > 0,
-                wires=wires,
-            )
-
-
-def _series_scope(
-    run: RunOf, spec: Wanted, beside: tuple[Scope, ...], anew: Mapping[str, object] | None = None
-) -> Scope:
-    """Return the scope of a series on the high-resolution grid.
-
-    `anew` are settings of a model that is made for this series alone.
-    """
-    on_processor = {"omp_nthreads": 1, "device": "cpu"}
-    model = (
-        on_processor
-        if spec.method is None
-        else {**run.planned.model_settings(spec), **(anew or {})}
-    )
-    own = run.scope.within(spec.name, model, beside=beside, alias=_FINE, series_name=spec.name)
-    run.series[spec.name] = own
-    return own
-
-
-def _add_stored(run: RunOf, spec: Wanted, names: Sequence[str], grids: Sequence[Maker]) -> None:
-    """Add one stored series with the training it needs, also on `grids` in other spaces."""
-    beside = (run.models[spec.name],) if spec.name in run.models else ()
-    if spec.learned_from == "run" and spec.judged and SDMOD not in run.series:
-        # without a reference its series is compared with nothing, but its test with that of others
-        control = replace(spec, name=SDMOD, method=get_method(SDMOD))
-        _add_test(run, control, _series_scope(run, control, ()), names)
-    series_scope = _series_scope(run, spec, beside)
-    if spec.learned_from == "volumes":
-        series_scope.add(TRAINING["volumes"])
-        series_scope.add(draw_evaluation.draw_volume_training)
-    elif spec.learned_from == "run":
-        _add_test(run, spec, series_scope, names)
-    superres, resources = run.planned.settings.superres, run.planned.settings.resources
-    lower = superres.precision == "bf16" or (
-        superres.precision == "auto" and resources.device == "cuda"
-    )
-    if spec.network and lower:
-        series_scope.add(guard_precision)
-    series_scope.add(
-        super_resolution.super_resolve,
-        wires={**_beside(run, spec), "space_grids": grids},
-        draws=spec.method is not None and spec.method.has_prior,
-    )
-
-
-def _add_test(run: RunOf, spec: Wanted, series_scope: Scope, names: Sequence[str]) -> None:
-    """Add the estimate of where a run fluctuates, with its test one level down.
-
-    Plain interpolations among the `names` are tried beside the first.
-    """
-    first = not any("weight" in each.makers for each in run.series.values())
-    plain = tuple(name for name in names if name in INTERPOLATIONS and name != "zerofill")
-    series_scope.add(
-        TRAINING["run"],
-        keep=not spec.control,
-        quiet=spec.control,
-        interpolations=plain if first else (),
-        wires=_NO_CALIBRATION if spec.control else {},
-    )
-
-
-def _beside(run: RunOf, spec: Wanted) -> Mapping[str, Maker | tuple[Maker, ...]]:
-    """Return what enters a series besides the run: the guide, and the zero-filled series."""
-    filled = run.series.get(ACQUIRED_BAND)
-    if spec.learned_from != "run" or filled is None or run.bold.factor[2] != 1:
-        return {} if spec.guided else NO_GUIDE
-    return {**({} if spec.guided else NO_GUIDE), "zerofilled": filled["series"]}
-
-
-def _add_unstored(run: RunOf, spec: Wanted) -> None:
-    """Add a method's placebo or further ensemble member, made for the evaluation only."""
-    source = run.series[spec.source]
-    beside = run.models[spec.name] if spec.seed and spec.name in run.models else source
-    anew = {
-        "model_source": "auto" if spec.learned_from == "run" else "train",
-        "model_dir": None,
-        "pretrained": None,
-    }
-    series_scope = _series_scope(
-        run, spec, (beside,), anew if spec.placebo == "T1w" or spec.learned_from == "run" else {}
-    )
-    if spec.model is not None:
-        series_scope.give(model_file=spec.model)
-    # a pair network trained on the T1w image instead
-    elif spec.placebo == "T1w":
-        series_scope.add(super_resolution.another_contrast)
-        mask = {"pair_mask": run.scope["bold_mask"]}
-        series_scope.add(training.train_on_pair, wires=mask, keep=False, quiet=True, force=True)
-    elif spec.seed and spec.learned_from == "run":
-        series_scope.add(TRAINING["run"], keep=False, quiet=True, force=True)
-    elif spec.seed and spec.learned_from == "volumes":
-        series_scope.add(TRAINING["volumes"], keep=False, quiet=True)
-    displaced = spec.placebo.lower() if spec.placebo in ("Mirror", "Shift") else ""
-    series_scope.add(
-        super_resolution.super_resolve,
-        keep=False,
-        quiet=True,
-        wires=_beside(run, spec),
-        series_name=spec.source,
-        data_consistency="off",
-        displaced=displaced,
-        force=True,
-    )
 
 
 def _add_maps(run: RunOf, grids: Sequence[Maker], spaces: Sequence[Scope]) -> None:
