@@ -38,7 +38,6 @@ from bids_sr.steps import (
     super_resolution,
     training,
 )
-from bids_sr.steps.figures import draw_evaluation
 from bids_sr.steps.training import Source, TrainingSettings
 from bids_sr.workflows.anatomy import Anatomy
 from bids_sr.workflows.compared import measure_another_run, place_all_compared
@@ -80,8 +79,8 @@ class MadeSeries:
         Brain on its grid.
     wanted : Wanted | None
         What was asked for; None for the acquired, measured and compared series.
-    model_file, card_file : File, Facts
-        Model that was applied, and its card.
+    model_file, card_file, log_file : File, Facts, Table
+        Model that was applied, its card, and the log of a training on volumes of the run.
     variance : VarianceModel | None
         Estimate of where the run fluctuates, if the method has one.
     holdout : Rows
@@ -103,6 +102,7 @@ class MadeSeries:
     wanted: Wanted | None = None
     model_file: File | None = None
     card_file: Facts | None = None
+    log_file: Table | None = None
     variance: VarianceModel | None = None
     holdout: Rows | None = None
     precision: Precision | None = None
@@ -372,7 +372,7 @@ def make_stored(
         Where files of the run are stored.
     """
     plan, fitted = sources.plan, sources.fitted
-    variance = None
+    variance = log_file = None
     if spec.learned_from == "volumes":
         request = plan.planned.training(spec)
         model = train_on_volumes(request, fitted, plan.bold.factor)
@@ -383,11 +383,7 @@ def make_stored(
             describe=partial(training.describe_networks_of_volumes, request),
         )
         keep_model(model.model_file, model.card_file, model.log_file, request.method, outputs)
-        outputs.keep_figures(
-            draw_evaluation.draw_volume_training(
-                model.log_file, model.card_file, series_name=spec.name
-            )
-        )
+        log_file = model.log_file
     elif spec.learned_from == "run":
         variance = find_variance(sources, spec, tested, outputs)
     inference = _inference(plan, spec)
@@ -424,6 +420,7 @@ def make_stored(
         wanted=spec,
         model_file=model_file,
         card_file=card_file,
+        log_file=log_file,
         variance=variance,
         holdout=None if model is None else model.holdout,
         precision=precision,

@@ -50,7 +50,7 @@ def process_run(
     with subworkflow(scope_of(bold.stem), run=bold.stem):
         say(
             Part.SERIES,
-            super_resolution.series_text(
+            super_resolution.describe_all_series(
                 list(plan.stored_names), corrected=undistorted, thinner=bold.factor[2] != 1
             ),
         )

@@ -289,6 +289,7 @@ def _give(run: RunOf, fitted: FittedRun, made: RunSeries) -> None:
             "mask": one.mask,
             "model_file": one.model_file,
             "card_file": one.card_file,
+            "log_file": one.log_file,
             "precision_rows": one.precision_rows,
             "error_draws": one.error_draws,
             "acquired_draws": one.acquired_draws,
@@ -455,6 +456,9 @@ def _draw(run: RunOf, *, with_anat: bool, with_pair: bool) -> None:
         scope.add(draw_anatomy.draw_coregistration)
     if with_pair:
         scope.add(draw_anatomy.draw_guide)
+    for one in stored:
+        if one.learned_from == "volumes":
+            run.series[one.name].add(draw_evaluation.draw_volume_training)
     estimated = [one for one in stored if one.learned_from == "run"]
     tested = scope.gather("tested", [one.name for one in estimated])
     if scope.setting("calibrated"):
