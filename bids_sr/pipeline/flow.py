@@ -28,6 +28,7 @@ from bids_sr.pipeline.step import Caller, Part, Step, called_by
 if TYPE_CHECKING:
     import numpy as np
 
+    from bids_sr.io.grids import Volume
     from bids_sr.pipeline.artifacts import Table, Transforms
 
 _T = TypeVar("_T")
@@ -137,8 +138,10 @@ class Flow(Caller):
     ) -> Iterator[None]:
         """Add nodes to an inner scope for a while; see `subworkflow`."""
         before = self.scope, self._stored, self._described
-        self.scope = self.scope.within(name)
-        self.scope.participant, self.scope.run = participant, run
+        there = (one for one in self.scope.inner if one.name == name)
+        self.scope = next(there, None) or self.scope.within(name)
+        self.scope.participant = participant or self.scope.participant
+        self.scope.run = run or self.scope.run
         self._stored, self._described = self._stored and stored, self._described and described
         try:
             yield
@@ -176,7 +179,7 @@ def subworkflow(
 ) -> Iterator[None]:
     """Put the nodes of the calls inside into a workflow of their own, inside that around it.
 
-    Outside a `Flow` nothing changes.
+    If that has a workflow of this name, nodes are added to it. Outside a `Flow` nothing changes.
 
     Parameters
     ----------
@@ -232,6 +235,11 @@ def current_flow() -> Flow | None:
 def transforms_in(file: Path) -> "Transforms":
     """Give transforms that a file of another program holds: steps load it like their own."""
     return cast("Transforms", file)
+
+
+def image_in(file: Path) -> "Volume":
+    """Give an image that a file holds: steps load it like their own."""
+    return cast("Volume", file)
 
 
 def table_in(file: Path) -> "Table":
