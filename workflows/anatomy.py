@@ -2,9 +2,19 @@
 
 from collections.abc import Mapping, Sequence
 
-from bids_sr.config.spaces import Space
+from bids_sr.bids import Subject
+from bids_sr.config import Settings
+from bids_sr.config.spaces import FSAVERAGE, FUNC, T1W, Space
 from bids_sr.frozen import frozen
-from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Table
+from bids_sr.io.dataset_description import template_uri
+from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Table, Transforms
+from bids_sr.pipeline.flow import say, subworkflow
+from bids_sr.pipeline.outputs import Outputs
+from bids_sr.pipeline.step import Part
+from bids_sr.region_names import region_labels
+from bids_sr.steps import anatomy, imported, registration
+from bids_sr.steps.figures import draw_anatomy
+from bids_sr.workflows.wanted import Planned
 
 
 @frozen
@@ -40,17 +50,323 @@ class Surfaces:
 class Anatomy:
     """What is known of the anatomy of a participant.
 
-    `template`: that of the atlas. `templates`: all, by space. `brain_facts`: None if the mask was
-    found by another program.
+    `template`: that of the atlas. `templates`: all, by space.
     """
 
     t1w_preproc: Image
     t1w_mask: Mask
     t1w_tpms: list[Image]
-    brain_facts: Facts | None
+    brain_facts: Facts
     template: TemplateRegistration
     templates: Mapping[str, TemplateRegistration]
     atlas: Atlas
     roi_source: Mask
     roi_xfms: Sequence[File]
     surfaces: Sequence[Surfaces] = ()
+
+
+@frozen
+class _Brain:
+    """The T1w image without bias, and its brain; `start_xfm` starts its normalization."""
+
+    t1w_preproc: Image
+    t1w_mask: Mask
+    brain_facts: Facts
+    start_xfm: Transforms | None
+
+
+def fit_anatomy(
+    planned: Planned, subject: Subject, outputs: Outputs, *, template_space: str, roi: str
+) -> Anatomy:
+    """Find brain, tissues, template, atlas and region of interest of a participant.
+
+    What another program found is taken over. Every step takes one thread, because sums over
+    threads are not reproducible.
+
+    Parameters
+    ----------
+    planned : Planned
+        Settings, and plan of all participants.
+    subject : Subject
+        Participant with a T1w image.
+    outputs : Outputs
+        Where what is made of the T1w image is stored.
+    template_space : str
+        Template of the atlas, as in TemplateFlow, with the cohort after a plus sign.
+    roi : str
+        Region of interest: labels of the atlas, a file, or the whole brain.
+    """
+    settings, precomputed = planned.settings, subject.precomputed
+    seed = settings.resources.random_seed
+    files = {} if precomputed is None else precomputed.files(template_space)
+    if precomputed is not None:
+        text = anatomy.describe_imported_anatomy(precomputed.origin.text, template_space, files)
+        say(Part.ANATOMY, text)
+    template, template_mask, priors = anatomy.load_template(template_space=template_space)
+    brain = _find_brain(settings, subject, template, template_mask, template_space)
+    t1w_preproc, t1w_mask = brain.t1w_preproc, brain.t1w_mask
+    outputs = outputs.with_references(own=t1w_preproc, T1w=t1w_preproc)
+    outputs.keep(
+        t1w_preproc,
+        {"desc": "preproc", "suffix": "T1w"},
+        sidecar=anatomy.T1W_SIDECAR,
+        exported_as={},
+    )
+    outputs.keep(
+        t1w_mask,
+        {"desc": "brain", "suffix": "mask"},
+        sidecar=anatomy.BRAIN_SIDECAR,
+        exported_as={},
+    )
+    registered, std_t1w = _register_to_template(
+        settings, subject, brain, template, template_mask, outputs, template_space
+    )
+    if "gm" in files:
+        t1w_dseg, t1w_tpms = imported.import_tissues(
+            t1w_preproc, [files[name] for name in ("gm", "wm", "csf")], files.get("t1w_dseg")
+        )
+    else:
+        t1w_dseg, t1w_tpms = anatomy.segment_tissues(
+            t1w_preproc, t1w_mask, registered.std2t1w_xfm, priors, random_seed=seed
+        )
+        if precomputed is None:
+            say(Part.ANATOMY, anatomy.TISSUES_TEXT)
+    outputs.keep(
+        t1w_dseg,
+        {"suffix": "dseg"},
+        sidecar={"Description": "tissue segmentation: 1 GM, 2 WM, 3 CSF"},
+        exported_as={},
+    )
+    tissue_maps = anatomy.label_tissues(t1w_tpms)
+    outputs.keep(
+        tissue_maps, sidecar={"Description": "tissue probability map"}, exported_only=True
+    )
+    atlas = _place_atlas(settings, t1w_preproc, registered, outputs)
+    by_name = bool(region_labels(roi, settings.activation.atlas))
+    roi_t1w, roi_source, roi_xfms = anatomy.define_region(
+        t1w_preproc,
+        t1w_mask,
+        template,
+        registered.std2t1w_xfm,
+        atlas.atlas_source if by_name else None,
+        atlas.atlas_labels if by_name else None,
+        atlas.atlas_xfms if by_name else (),
+        roi=roi,
+        atlas=settings.activation.atlas,
+        random_seed=seed,
+    )
+    say(Part.ANATOMY, anatomy.describe_region(roi, settings.activation.atlas))
+    outputs.keep(
+        roi_t1w,
+        {"desc": "roi", "suffix": "mask"},
+        sidecar={"Description": "region of interest", "Type": "ROI"},
+    )
+    templates = {template_space: registered} | _further_templates(
+        settings, subject, brain, outputs, template_space
+    )
+    surfaces = _place_spaces(planned, subject, t1w_mask, templates, registered, outputs)
+    with subworkflow("anat_figures_wf"):
+        figures = planned.outputs({"subject": subject.label})
+        figures.keep_figures(draw_anatomy.draw_brain(t1w_preproc, t1w_mask, t1w_tpms, roi_t1w))
+        figures.keep_figures(
+            draw_anatomy.draw_normalization(t1w_preproc, std_t1w, template, template_mask)
+        )
+    return Anatomy(
+        t1w_preproc=t1w_preproc,
+        t1w_mask=t1w_mask,
+        t1w_tpms=t1w_tpms,
+        brain_facts=brain.brain_facts,
+        template=registered,
+        templates=templates,
+        atlas=atlas,
+        roi_source=roi_source,
+        roi_xfms=roi_xfms,
+        surfaces=surfaces,
+    )
+
+
+def _find_brain(
+    settings: Settings, subject: Subject, template: Image, template_mask: Mask, template_space: str
+) -> _Brain:
+    """Correct the T1w image for its bias field and find its brain, or take over both."""
+    seed, sloppy = settings.resources.random_seed, settings.run.sloppy
+    precomputed = subject.precomputed
+    if precomputed is None:
+        t1w_head = anatomy.correct_head(subject.t1w[0], random_seed=seed)
+        t1w_mask, start_xfm, brain_facts = anatomy.mask_brain(
+            t1w_head, template, template_mask, random_seed=seed, sloppy=sloppy
+        )
+        say(Part.ANATOMY, anatomy.describe_mask(template_space))
+        t1w_preproc = anatomy.correct_brain(t1w_head, t1w_mask, random_seed=seed, sloppy=sloppy)
+        return _Brain(
+            t1w_preproc=t1w_preproc,
+            t1w_mask=t1w_mask,
+            brain_facts=brain_facts,
+            start_xfm=start_xfm,
+        )
+    t1w_preproc, t1w_mask, brain_facts = imported.import_anatomy(
+        precomputed.preproc, precomputed.mask
+    )
+    start = None
+    if template_space not in precomputed.spaces:
+        # the mask is known, but not where the search for the template begins
+        start = anatomy.find_start(
+            t1w_preproc, template, template_mask, random_seed=seed, sloppy=sloppy
+        )
+    return _Brain(
+        t1w_preproc=t1w_preproc, t1w_mask=t1w_mask, brain_facts=brain_facts, start_xfm=start
+    )
+
+
+def _register_to_template(
+    settings: Settings,
+    subject: Subject,
+    brain: _Brain,
+    template: Image,
+    template_mask: Mask,
+    outputs: Outputs,
+    space: str,
+) -> tuple[TemplateRegistration, Image]:
+    """Register the T1w image to a template, or take over the transforms.
+
+    Returns also the T1w image in template space.
+    """
+    seed, sloppy = settings.resources.random_seed, settings.run.sloppy
+    known = {} if subject.precomputed is None else subject.precomputed.spaces
+    if space in known:
+        t1w2std_xfm, std2t1w_xfm, std_t1w = imported.show_in_template(
+            brain.t1w_preproc, template, *known[space], random_seed=seed
+        )
+    else:
+        start_xfm = brain.start_xfm
+        if start_xfm is None:
+            start_xfm = anatomy.find_start(
+                brain.t1w_preproc, template, template_mask, random_seed=seed, sloppy=sloppy
+            )
+        t1w2std_xfm, std2t1w_xfm, std_t1w = anatomy.normalize_t1w(
+            brain.t1w_preproc,
+            brain.t1w_mask,
+            start_xfm,
+            template,
+            template_mask,
+            random_seed=seed,
+            sloppy=sloppy,
+        )
+    for xfm, origin, target in ((t1w2std_xfm, "T1w", space), (std2t1w_xfm, space, "T1w")):
+        entities = {"from": origin, "to": target, "mode": "image", "suffix": "xfm"}
+        outputs.keep(xfm, {**entities, "extension": ".h5"}, exported_as={})
+    registered = TemplateRegistration(
+        space=space,
+        template=template,
+        template_mask=template_mask,
+        t1w2std_xfm=t1w2std_xfm,
+        std2t1w_xfm=std2t1w_xfm,
+    )
+    return registered, std_t1w
+
+
+def _place_atlas(
+    settings: Settings, t1w_preproc: Image, registered: TemplateRegistration, outputs: Outputs
+) -> Atlas:
+    """Bring the atlas to the T1w image."""
+    name = settings.activation.atlas
+    atlas_source, atlas_t1w, atlas_labels, atlas_xfms = anatomy.place_atlas(
+        t1w_preproc,
+        registered.template,
+        registered.std2t1w_xfm,
+        atlas=name,
+        template_space=registered.space,
+        random_seed=settings.resources.random_seed,
+    )
+    entities, sidecar = anatomy.describe_atlas(name, registered.space)
+    outputs.keep(atlas_t1w, {**entities, "extension": ".nii.gz"}, sidecar=sidecar)
+    outputs.keep(atlas_labels, {**entities, "extension": ".tsv"}, sidecar=sidecar)
+    return Atlas(atlas_source=atlas_source, atlas_labels=atlas_labels, atlas_xfms=atlas_xfms)
+
+
+def _further_templates(
+    settings: Settings, subject: Subject, brain: _Brain, outputs: Outputs, template_space: str
+) -> dict[str, TemplateRegistration]:
+    """Register the T1w image to the templates of the other spaces that results are wanted in."""
+    preprocessing = settings.preprocessing
+    through = (
+        ()
+        if _has_spheres(subject) or FSAVERAGE not in preprocessing.spaces
+        else (FSAVERAGE.template,)
+    )
+    templates = {}
+    # the start of the search is that of the other template
+    anew = _Brain(
+        t1w_preproc=brain.t1w_preproc,
+        t1w_mask=brain.t1w_mask,
+        brain_facts=brain.brain_facts,
+        start_xfm=None,
+    )
+    for space in dict.fromkeys(preprocessing.templates + through):
+        if space == template_space:
+            continue
+        with subworkflow(f"template_{space.replace('+', '_')}_wf"):
+            template, template_mask, _ = anatomy.load_template(template_space=space)
+            templates[space], _ = _register_to_template(
+                settings, subject, anew, template, template_mask, outputs, space
+            )
+    return templates
+
+
+def _has_spheres(subject: Subject) -> bool:
+    """Whether another program registered the surfaces of a participant to fsaverage."""
+    surfaces = {} if subject.precomputed is None else subject.precomputed.surfaces
+    return {"white", "pial", "sphere"} <= surfaces.keys()
+
+
+def _place_spaces(
+    planned: Planned,
+    subject: Subject,
+    t1w_mask: Mask,
+    templates: Mapping[str, TemplateRegistration],
+    default: TemplateRegistration,
+    outputs: Outputs,
+) -> list[Surfaces]:
+    """Bring the brain to the templates of the results; return the surfaces for maps.
+
+    `default`: template of spaces that have none of their own.
+    """
+    known = {} if subject.precomputed is None else subject.precomputed.surfaces
+    ribbon = [path for name in ("white", "pial") for path in known.get(name, ())]
+    ending = "hemi-{}_den-10k_white.surf.gii"
+    seed = planned.settings.resources.random_seed
+    placed = []
+    for space in planned.settings.preprocessing.spaces:
+        if space.name in (FUNC, T1W):
+            continue
+        template = templates.get(space.template, default)
+        with subworkflow("_".join(["anat_in", *space.entities.values()]) + "_wf"):
+            if space.is_template:
+                mask = anatomy.mask_in_template(
+                    t1w_mask,
+                    template.template,
+                    template.t1w2std_xfm,
+                    template_space=space.template,
+                    resolution=space.resolution,
+                    random_seed=seed,
+                )
+                outputs.keep(
+                    mask,
+                    {**space.entities, "desc": "brain", "suffix": "mask"},
+                    sidecar={**anatomy.BRAIN_SIDECAR, "Resolution": "grid of the template"},
+                    exported_only=True,
+                )
+            elif space == FSAVERAGE:
+                surfaces = registration.place_fsaverage(
+                    template.t1w2std_xfm,
+                    ribbon if _has_spheres(subject) else (),
+                    list(known["sphere"]) if _has_spheres(subject) else (),
+                    random_seed=seed,
+                )
+                say(Part.ANATOMY, registration.FSAVERAGE_TEXT)
+                uris = [template_uri(FSAVERAGE.name, ending=ending.format(s)) for s in "LR"]
+                placed.append(Surfaces(space=space, surfaces=surfaces, uris=uris))
+            else:
+                uris = [planned.uri(path) for path in ribbon[:2]]
+                placed.append(Surfaces(space=space, surfaces=ribbon, uris=uris))
+    return placed

@@ -1,8 +1,21 @@
 """A T2*-weighted pair: its registration, and the networks that are trained on it."""
 
-from bids_sr.bids import Pair
+from collections.abc import Mapping
+from functools import partial
+from types import MappingProxyType
+
+from bids_sr.bids import Pair, Subject
 from bids_sr.frozen import frozen
+from bids_sr.io.grids import Factor
 from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Rows, Table, Transforms
+from bids_sr.pipeline.flow import image_in, say, subworkflow
+from bids_sr.pipeline.outputs import Outputs
+from bids_sr.pipeline.step import Part
+from bids_sr.series import series_name
+from bids_sr.steps import registration, training
+from bids_sr.steps.figures import draw_anatomy, draw_evaluation
+from bids_sr.steps.training import TrainingSettings
+from bids_sr.workflows.wanted import Planned, Wanted, named
 
 
 @frozen
@@ -31,3 +44,253 @@ class TrainedModel:
     card_file: Facts
     log_file: Table
     holdout: Rows | None = None
+
+
+def fit_pair(
+    planned: Planned, subject: Subject, pair: Pair, number: int, learned: Mapping[str, Wanted]
+) -> tuple[RegisteredPair, dict[str, TrainedModel]]:
+    """Register a pair and train the networks that learn from it.
+
+    Parameters
+    ----------
+    planned : Planned
+        Settings, and plan of all participants.
+    subject : Subject
+        Participant.
+    pair : Pair
+        Pair of high- and low-resolution images.
+    number : int
+        Number of the pair among those of the participant, from 1.
+    learned : Mapping[str, Wanted]
+        Series by name whose models learn from the pair, members of ensembles among them.
+
+    Returns
+    -------
+    registered : RegisteredPair
+        The pair in one frame.
+    models : dict[str, TrainedModel]
+        Models by the names of their series.
+    """
+    place = named(pair.highres, "session", "run")
+    twins = [one for one in subject.pairs if named(one.highres, "session", "run") == place]
+    # one image may serve runs of two resolutions: two models
+    tag = f"pair{number}" if len(twins) > 1 else ""
+    entities = {"subject": subject.label, **place, **({"acquisition": tag} if tag else {})}
+    outputs = planned.outputs({**entities, "datatype": "anat"}, axis_order=pair.orders[1])
+    methods = [one for one in learned.values() if one.stored]
+    held_out_pair = subject.holdouts.get(pair)
+    with subworkflow(f"pair_{number}_wf"):
+        registered = register_pair(planned, pair)
+        keep_pair(registered, outputs, tag)
+        outputs.keep_figures(
+            draw_anatomy.draw_pair(
+                registered.train_highres,
+                registered.train_lowres,
+                registered.pair_mask,
+                image_in(pair.highres),
+                registered.pair_facts,
+            )
+        )
+    held_out = None
+    if held_out_pair is not None and methods:
+        with subworkflow(f"holdout_{number}_wf"):
+            held_out = register_pair(planned, held_out_pair)
+    models = {}
+    with subworkflow(f"models_{number}_wf"):
+        for spec in learned.values():
+            if not spec.placebo:
+                with subworkflow(spec.name, stored=spec.stored, described=spec.stored):
+                    models[spec.name] = _train_model(
+                        planned, spec, registered, held_out, outputs, alone=len(methods) == 1
+                    )
+    return registered, models
+
+
+def register_pair(planned: Planned, pair: Pair) -> RegisteredPair:
+    """Bring the members of a pair into one frame, or make the low-resolution one."""
+    factor, (highres_order, lowres_order) = pair.factor, pair.orders
+    if pair.lowres is None:
+        images = registration.truncate_pair(
+            pair.highres, factor=factor, highres_order=highres_order
+        )
+        say(Part.PAIR, registration.describe_truncated_pair(factor))
+    else:
+        images = registration.register_pair(
+            pair.highres,
+            pair.lowres,
+            factor=factor,
+            random_seed=planned.settings.resources.random_seed,
+            highres_order=highres_order,
+            lowres_order=lowres_order,
+        )
+        say(Part.PAIR, registration.describe_registered_pair(factor))
+    train_highres, train_lowres, pair_mask, highres2lowres_xfm, pair_facts = images
+    return RegisteredPair(
+        pair=pair,
+        train_highres=train_highres,
+        train_lowres=train_lowres,
+        pair_mask=pair_mask,
+        highres2lowres_xfm=highres2lowres_xfm,
+        pair_facts=pair_facts,
+    )
+
+
+def keep_pair(registered: RegisteredPair, outputs: Outputs, tag: str) -> None:
+    """Store the members of a pair in one frame.
+
+    `tag`: tells the pair from others that share its high-resolution image; "" if there are none.
+    """
+    pair = registered.pair
+    outputs = outputs.with_references(own=registered.train_lowres)
+    own = {
+        "highres": named(pair.highres, "acquisition"),
+        "lowres": named(pair.lowres or pair.highres, "acquisition"),
+    }
+    if own["highres"] == own["lowres"]:
+        own = {name: {"acquisition": name} for name in own}
+    images = {"highres": registered.train_highres, "lowres": registered.train_lowres}
+    for name, image in images.items():
+        tagged = {"acquisition": own[name].get("acquisition", "") + tag} if tag else {}
+        outputs.keep(
+            image,
+            {**own[name], **tagged, "desc": "preproc", "suffix": "T2starw"},
+            sidecar=registration.describe_member("high" if name == "highres" else "low"),
+        )
+    outputs.keep(
+        registered.highres2lowres_xfm,
+        {"from": "highres", "to": "lowres", "mode": "image", "desc": "pair", "suffix": "xfm"},
+        sidecar={
+            "Description": (
+                "transform that maps points of the low-resolution image to points of the"
+                " high-resolution image"
+            )
+        },
+    )
+
+
+def _train_model(
+    planned: Planned,
+    spec: Wanted,
+    pair: RegisteredPair,
+    held_out: RegisteredPair | None,
+    outputs: Outputs,
+    *,
+    alone: bool,
+) -> TrainedModel:
+    """Train a network on a pair, or take one that was trained before.
+
+    `held_out`: pair that tests the network. `alone`: whether no other network is trained.
+    """
+    request = planned.training(spec)
+    factor = pair.pair.factor
+    shown = held_out if held_out is not None and held_out.pair.factor == factor else None
+    model = train_on_pair(
+        request,
+        pair.train_highres,
+        pair.train_lowres,
+        pair.pair_mask,
+        factor=factor,
+        second=shown if spec.stored else None,
+    )
+    say_trained_on_pair(request, model)
+    keep_model(model.model_file, model.card_file, model.log_file, request.method, outputs)
+    if not spec.stored:
+        return model
+    outputs.keep_figures(
+        draw_evaluation.draw_training(
+            model.log_file, model.card_file, method_label="" if alone else spec.name
+        )
+    )
+    if held_out is None:
+        return model
+    holdout = training.score_pair(
+        held_out.train_highres,
+        held_out.train_lowres,
+        held_out.pair_mask,
+        model.model_file,
+        method=request.method,
+        factor=held_out.pair.factor,
+        precision=planned.settings.superres.precision,
+        random_seed=request.random_seed,
+        omp_nthreads=request.omp_nthreads,
+        device=request.device,
+    )
+    say(Part.PAIR, training.HOLDOUT_TEXT)
+    return TrainedModel(
+        model_file=model.model_file,
+        card_file=model.card_file,
+        log_file=model.log_file,
+        holdout=holdout,
+    )
+
+
+def train_on_pair(
+    request: TrainingSettings,
+    train_highres: Image,
+    train_lowres: Image,
+    pair_mask: Mask,
+    *,
+    factor: Factor,
+    second: RegisteredPair | None = None,
+) -> TrainedModel:
+    """Train a network on a pair, or take one that was trained before; see the step of this name.
+
+    `second`: pair that is not trained on, whose PSNR the log of training shows.
+    """
+    model_file, card_file, log_file = training.train_on_pair(
+        train_highres,
+        train_lowres,
+        pair_mask,
+        None if second is None else second.train_highres,
+        None if second is None else second.train_lowres,
+        None if second is None else second.pair_mask,
+        method=request.method,
+        factor=factor,
+        recipe=request.recipe,
+        recipe_changes=request.recipe_changes,
+        model_source=request.model_source,
+        model_dir=request.model_dir,
+        pretrained=request.pretrained,
+        random_seed=request.random_seed,
+        omp_nthreads=request.omp_nthreads,
+        device=request.device,
+        train_precision=request.train_precision,
+        max_train_minutes=request.max_train_minutes,
+        vgg_weights=request.vgg_weights,
+        force=request.force,
+        sloppy=request.sloppy,
+    )
+    return TrainedModel(model_file=model_file, card_file=card_file, log_file=log_file)
+
+
+def say_trained_on_pair(request: TrainingSettings, model: TrainedModel) -> None:
+    """Describe the training of a network on a pair, as it was once it has ended."""
+    say(
+        Part.PAIR,
+        training.describe_pair_network(request),
+        made=model.model_file,
+        describe=partial(training.describe_networks_of_pairs, request),
+    )
+
+
+def keep_model(
+    model_file: File,
+    card_file: Facts,
+    log_file: Table,
+    method: str,
+    outputs: Outputs,
+    entities: Mapping[str, str] = MappingProxyType({}),
+) -> None:
+    """Store a model with its card and the log of its training.
+
+    `entities`: further entities of its files.
+    """
+    name = {**entities, "datatype": "models", "desc": series_name(method)}
+    outputs.keep(model_file, {**name, "suffix": "model", "extension": ".safetensors"})
+    outputs.keep(card_file, {**name, "suffix": "model", "extension": ".json"})
+    outputs.keep(
+        log_file,
+        {**name, "suffix": "log", "extension": ".tsv"},
+        sidecar=training.LOG_COLUMNS,
+        level="full",
+    )

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from bids_sr.bids import Pair, Subject
 from bids_sr.bids.fmriprep import SPACES
 from bids_sr.config import Settings
+from bids_sr.pipeline.flow import Flow
 from bids_sr.pipeline.graph import Graph, Maker, Scope, scope_of
 from bids_sr.pipeline.step import Part
 from bids_sr.pipeline.store import store
@@ -17,7 +18,8 @@ from bids_sr.region_names import AUTO, BRAIN, is_aal2, region_labels, region_of_
 from bids_sr.steps import anatomy, imported, registration, training
 from bids_sr.steps.figures import draw_anatomy, draw_evaluation
 from bids_sr.workflows.run import NO_ATLAS, add_run, subject_facts
-from bids_sr.workflows.scans import add_other_spaces, add_structural
+from bids_sr.workflows.scans import add_other_spaces
+from bids_sr.workflows.structural import process_scans
 from bids_sr.workflows.wanted import Planned, Wanted, named
 
 _Models = Mapping[str, Scope]
@@ -108,7 +110,7 @@ def _add_anatomy(scope: Scope, planned: Planned, subject: Subject, template: str
     else:
         anat.say(
             Part.ANATOMY,
-            anatomy.text_of_imported_anatomy(precomputed.origin.text, template, files),
+            anatomy.describe_imported_anatomy(precomputed.origin.text, template, files),
         )
         anat.add(imported.import_anatomy)
         # the mask is known, but not where the search for the template begins
@@ -271,7 +273,8 @@ def place_all(settings: Settings, plan: Plan, version: str) -> Scope:
     compared = _OF_SCANS if scans else _OF_SERIES
     root.say(Part.OPENING, _OPENING.format(version=version, compared=compared))
     if scans:
-        add_structural(root, planned, scans)
+        with Flow(root):
+            process_scans(planned, scans)
     for subject in plan.subjects:
         if subject not in scans:
             add_participant(root, planned, subject)

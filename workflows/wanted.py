@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 from bids_sr.bids import BoldRun, entities_of, guide_of, pretrained_for, vgg_weights_for
@@ -17,7 +18,9 @@ from bids_sr.config import Settings
 from bids_sr.config.settings import analysis_digest
 from bids_sr.frozen import frozen
 from bids_sr.io.dataset_description import uri_of
+from bids_sr.io.grids import AS_STORED, AxisOrder
 from bids_sr.pipeline.graph import AnyStep, Scope
+from bids_sr.pipeline.outputs import Outputs
 from bids_sr.preflight.plan import Plan
 from bids_sr.series import (
     INTERPOLATIONS,
@@ -31,6 +34,7 @@ from bids_sr.sr.method import Method, method_of_series
 from bids_sr.sr.models.card import other_models
 from bids_sr.sr.recipe_changes import changes_of
 from bids_sr.steps import training
+from bids_sr.steps.training import TrainingSettings
 
 _LearnedFrom = Literal["pair", "volumes", "run"]
 
@@ -207,6 +211,26 @@ class Planned:
         """The primary series of some runs, each once: there is a data set of each."""
         return tuple(dict.fromkeys(map(self.primary, runs)))
 
+    def outputs(
+        self,
+        entities: Mapping[str, str],
+        *,
+        datasets: Sequence[str] = (),
+        provenance: Mapping[str, object] = MappingProxyType({}),
+        axis_order: AxisOrder = AS_STORED,
+    ) -> Outputs:
+        """Return where and how files with some entities are stored; see `Outputs`."""
+        return Outputs(
+            output_dir=self.settings.paths.output_dir,
+            figures_dir=self.settings.figures_dir,
+            entities=entities,
+            level=self.settings.run.level,
+            provenance=provenance,
+            axis_order=axis_order,
+            dtype=self.settings.preprocessing.output_dtype,
+            datasets=datasets,
+        )
+
     def uri(self, path: Path) -> str:
         """URI of a file that was given.
 
@@ -215,6 +239,27 @@ class Planned:
         paths = self.settings.paths
         roots = {each.name: each.root for each in self.plan.sources}
         return uri_of(path, {"": paths.output_dir, "raw": paths.bids_dir, **roots})
+
+    def training(self, spec: Wanted) -> TrainingSettings:
+        """Return how the model of a series is trained, or which one is taken in its place."""
+        assert spec.method is not None
+        superres, resources = self.settings.superres, self.settings.resources
+        return TrainingSettings(
+            method=spec.method.name,
+            recipe=superres.recipe,
+            recipe_changes=changes_of(superres.recipe_changes, spec.method.name),
+            model_source=superres.model_source,
+            model_dir=superres.models_to_reuse(self.settings.paths.output_dir),
+            pretrained=pretrained_for(superres, spec.method.name),
+            vgg_weights=vgg_weights_for(superres, spec.method.name),
+            random_seed=resources.random_seed + spec.seed,
+            omp_nthreads=resources.omp_nthreads or 1,
+            device=resources.device,
+            train_precision=superres.train_precision,
+            max_train_minutes=superres.max_train_minutes,
+            force=superres.force,
+            sloppy=self.settings.run.sloppy,
+        )
 
     def model_settings(self, spec: Wanted) -> dict[str, object]:
         """Return the settings of a series' model beside the general ones.

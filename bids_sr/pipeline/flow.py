@@ -21,15 +21,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TypeVar, cast
 
-from bids_sr.pipeline.artifacts import REQUIRED, Port
+from bids_sr.pipeline.artifacts import Port
 from bids_sr.pipeline.graph import GraphError, Maker, Passage, Placed, Scope
 from bids_sr.pipeline.step import Caller, Part, Step, called_by
 
 if TYPE_CHECKING:
-    import numpy as np
-
-    from bids_sr.io.grids import Volume
-    from bids_sr.pipeline.artifacts import Table, Transforms
+    from bids_sr.pipeline.artifacts import Image, Table, Transforms
 
 _T = TypeVar("_T")
 _FLOW: ContextVar["Flow | None"] = ContextVar("flow", default=None)
@@ -237,9 +234,9 @@ def transforms_in(file: Path) -> "Transforms":
     return cast("Transforms", file)
 
 
-def image_in(file: Path) -> "Volume":
-    """Give an image that a file holds: steps load it like their own."""
-    return cast("Volume", file)
+def image_in(file: Path) -> "Image":
+    """Give an image that a file holds."""
+    return cast("Image", file)
 
 
 def table_in(file: Path) -> "Table":

@@ -13,7 +13,7 @@ from bids_sr.pipeline.flow import current_flow
 from bids_sr.pipeline.graph import Maker
 
 _NOTHING: Mapping[str, object] = {}
-_NO_LABELS: Mapping[str, str] = {}
+_NO_KEYS: Mapping[str, Sequence[str]] = {}
 
 
 @frozen
@@ -47,9 +47,9 @@ class Outputs:
 
     output_dir: Path
     figures_dir: Path | None = None
-    entities: Mapping[str, str] = _NO_LABELS
+    entities: Mapping[str, str] = field(default_factory=dict)
     level: Level = "standard"
-    provenance: Mapping[str, object] = _NOTHING
+    provenance: Mapping[str, object] = field(default_factory=dict)
     axis_order: AxisOrder = AS_STORED
     dtype: Literal["float32", "int16"] = "float32"
     datasets: Sequence[str] = ()
@@ -78,7 +78,7 @@ class Outputs:
         exported_as: Mapping[str, str] | None = None,
         exported_only: bool = False,
         among: Iterable[Mapping[str, str]] | None = None,
-        varies: Mapping[str, Sequence[str]] = _NOTHING,  # type: ignore[assignment]
+        varies: Mapping[str, Sequence[str]] = _NO_KEYS,
     ) -> None:
         """Store what a step makes.
 

@@ -28,7 +28,7 @@ from bids_sr.pipeline.artifacts import (
     Table,
     Transforms,
 )
-from bids_sr.pipeline.step import HERE, Keep, Lookup, Part, step
+from bids_sr.pipeline.step import HERE, Keep, step
 from bids_sr.region_names import atlas_title, find_atlas, is_file, region_labels
 from bids_sr.registration import ants
 from bids_sr.registration.ants import apply, atlas_region, find_region, in_ras, load, on_t1w
@@ -51,17 +51,17 @@ _REGIONS = {
     ),
     "brain": "the whole brain",
 }
-_T1W_SIDECAR = {
+T1W_SIDECAR = {
     "Description": "T1w image corrected for intensity non-uniformity",
     "SkullStripped": False,
 }
-_BRAIN_SIDECAR = {"Description": "brain mask of the T1w image", "Type": "Brain"}
+BRAIN_SIDECAR = {"Description": "brain mask of the T1w image", "Type": "Brain"}
 
 
 @step(
     makes=("template", "template_mask", "template_priors"),
     memory=Need(always=0.30, high=0.0),
-    reads=lambda setting: [ants.template_source(setting("template_space"))],
+    reads=lambda template_space: [ants.template_source(template_space)],
     cost=Cost(always=1.0, t1w=0.2),
 )
 def load_template(*, template_space: str) -> tuple[Image, Mask, list[Image]]:
@@ -90,7 +90,6 @@ def correct_head(t1w_file: File, *, random_seed: int) -> Image:
 @step(
     makes="t1w_preproc",
     memory=Need(always=0.02, t1w=0.018, high=0.0),
-    keep={"t1w_preproc": Keep({"desc": "preproc", "suffix": "T1w"}, _T1W_SIDECAR, exported_as={})},
     cost=Cost(always=2.0, t1w=0.3),
 )
 def correct_brain(t1w_head: Image, t1w_mask: Mask, *, random_seed: int, sloppy: bool) -> Image:
@@ -102,20 +101,21 @@ def correct_brain(t1w_head: Image, t1w_mask: Mask, *, random_seed: int, sloppy: 
     return unbiased(t1w_head, t1w_mask.data, seed=random_seed, iterations=rounds)
 
 
-def _text_of_mask(setting: Lookup) -> str:
+def describe_mask(template_space: str) -> str:
+    """Say how the T1w image was corrected and its brain found.
+
+    `template_space`: name of the template as in TemplateFlow, cohort after a plus sign.
+    """
     return (
         "The T1-weighted (T1w) image was corrected for intensity non-uniformity with N4 [@n4]."
-        f" For skull-stripping, the brain mask of the {setting('template_space')} template"
+        f" For skull-stripping, the brain mask of the {template_space} template"
         " [@icbm2009] was transformed to the T1w image and adjusted to its tissue boundaries."
     )
 
 
 @step(
     makes=("t1w_mask", "start_xfm", "brain_facts"),
-    part=Part.ANATOMY,
-    text=_text_of_mask,
     memory=Need(always=0.20, t1w=0.011, high=0.0),
-    keep={"t1w_mask": Keep({"desc": "brain", "suffix": "mask"}, _BRAIN_SIDECAR, exported_as={})},
     cost=Cost(always=3.0, t1w=0.4),
 )
 def mask_brain(
@@ -185,29 +185,9 @@ def doubted(check: dict[str, object]) -> dict[str, object]:
     return check
 
 
-def _kept_xfm(origin: str, target: str) -> Keep:
-    """Return how a T1w–template transform is stored; "" stands for the template's space."""
-
-    def entities(setting: Lookup) -> dict[str, str]:
-        space = setting("template_space")
-        return {
-            "from": origin or space,
-            "to": target or space,
-            "mode": "image",
-            "suffix": "xfm",
-            "extension": ".h5",
-        }
-
-    return Keep(entities, exported_as={})
-
-
-_KEPT_XFMS = {"t1w2std_xfm": _kept_xfm("T1w", ""), "std2t1w_xfm": _kept_xfm("", "T1w")}
-
-
 @step(
     makes=("t1w2std_xfm", "std2t1w_xfm", "std_t1w"),
     memory=Need(always=0.25, t1w=0.010, high=0.0),
-    keep=_KEPT_XFMS,
     cost=Cost(always=11.0, t1w=1.3),
 )
 def normalize_t1w(
@@ -241,25 +221,16 @@ def normalize_t1w(
     return forward, inverse, grid.like(apply(t1w_preproc, grid, [forward], seed=random_seed))
 
 
-@step(
-    makes=("t1w_dseg", "t1w_tpms"),
-    part=Part.ANATOMY,
-    memory=SEGMENT,
-    text=(
-        "The T1w image was spatially normalized to the template with the SyN algorithm in ANTs"
-        " [@ants]. Gray matter (GM), white matter (WM) and cerebrospinal fluid (CSF) were"
-        " segmented with a Gaussian mixture model that uses the tissue probability maps of the"
-        " template as priors [@unifiedseg; @fast]."
-    ),
-    keep={
-        "t1w_dseg": Keep(
-            {"suffix": "dseg"},
-            {"Description": "tissue segmentation: 1 GM, 2 WM, 3 CSF"},
-            exported_as={},
-        )
-    },
-    cost=Cost(always=0.1, t1w=0.6),
+TISSUES_TEXT = (
+    "The T1w image was spatially normalized to the template with the SyN algorithm in ANTs"
+    " [@ants]. Gray matter (GM), white matter (WM) and cerebrospinal fluid (CSF) were"
+    " segmented with a Gaussian mixture model that uses the tissue probability maps of the"
+    " template as priors [@unifiedseg; @fast]."
 )
+"""Methods text of normalization and segmentation."""
+
+
+@step(makes=("t1w_dseg", "t1w_tpms"), memory=SEGMENT, cost=Cost(always=0.1, t1w=0.6))
 def segment_tissues(
     t1w_preproc: Image,
     t1w_mask: Mask,
@@ -287,27 +258,22 @@ def segment_tissues(
     ]
 
 
-def _kept_atlas(extension: str) -> Keep:
-    """How an atlas is stored, on the T1w grid, and the table of its labels."""
+def describe_atlas(atlas: str, template_space: str) -> tuple[dict[str, str], dict[str, object]]:
+    """Return entities and metadata of an atlas on the T1w grid, without the extension.
 
-    def entities(setting: Lookup) -> dict[str, str]:
-        found = find_atlas(setting("atlas"), setting("template_space"))
-        own = {"atlas": found.name, **({"desc": found.desc} if found.desc else {})}
-        return {**own, "suffix": "dseg", "extension": extension}
-
-    def sidecar(setting: Lookup) -> dict[str, object]:
-        found = find_atlas(setting("atlas"), setting("template_space"))
-        under = {"License": found.license} if found.license else {}
-        return {"Description": f"labels of the {found.name} atlas in T1w space", **under}
-
-    return Keep(entities, sidecar)
+    `template_space`: name of the template as in TemplateFlow, cohort after a plus sign.
+    """
+    found = find_atlas(atlas, template_space)
+    entities = {"atlas": found.name, **({"desc": found.desc} if found.desc else {})}
+    license_of = {"License": found.license} if found.license else {}
+    sidecar = {"Description": f"labels of the {found.name} atlas in T1w space", **license_of}
+    return {**entities, "suffix": "dseg"}, sidecar
 
 
 @step(
     makes=("atlas_source", "atlas_t1w", "atlas_labels", "atlas_xfms"),
     memory=REGION,
-    keep={"atlas_t1w": _kept_atlas(".nii.gz"), "atlas_labels": _kept_atlas(".tsv")},
-    reads=lambda setting: find_atlas(setting("atlas"), setting("template_space")).files,
+    reads=lambda atlas, template_space: find_atlas(atlas, template_space).files,
     cost=Cost(always=0.1, t1w=0.12),
 )
 def place_atlas(
@@ -346,12 +312,9 @@ def place_atlas(
     return Volume(image.data, image.affine), on_grid, table, xfms
 
 
-def _text_of_region(setting: Lookup) -> str:
-    """The region of interest in words."""
-    roi = setting("roi")
-    named = (
-        f"defined by the labels {roi.replace(',', ', ')} of the {atlas_title(setting('atlas'))}"
-    )
+def describe_region(roi: str, atlas: str) -> str:
+    """Say what the region of interest was."""
+    named = f"defined by the labels {roi.replace(',', ', ')} of the {atlas_title(atlas)}"
     return (
         "The region of interest was"
         f" {_REGIONS.get(roi, 'a mask provided by the user' if is_file(roi) else named)}."
@@ -360,15 +323,8 @@ def _text_of_region(setting: Lookup) -> str:
 
 @step(
     makes=("roi_t1w", "roi_source", "roi_xfms"),
-    part=Part.ANATOMY,
-    text=_text_of_region,
     memory=REGION,
-    keep={
-        "roi_t1w": Keep(
-            {"desc": "roi", "suffix": "mask"}, {"Description": "region of interest", "Type": "ROI"}
-        )
-    },
-    reads=lambda setting: [Path(setting("roi"))] if is_file(setting("roi")) else [],
+    reads=lambda roi: [Path(roi)] if is_file(roi) else [],
     cost=Cost(t1w=0.15),
 )
 def define_region(
@@ -407,7 +363,7 @@ def define_region(
     return Volume(inside, t1w_preproc.affine), region.like(region.data > 0.5), xfms
 
 
-def text_of_imported_anatomy(origin: str, template_space: str, files: Collection[str]) -> str:
+def describe_imported_anatomy(origin: str, template_space: str, files: Collection[str]) -> str:
     """What the methods text says of an anatomy that another program has made.
 
     `template_space`: name of the template as in TemplateFlow, cohort after a plus sign.
@@ -486,9 +442,6 @@ def invert_coreg(boldref2t1w_xfm: Transforms) -> Transforms:
 @step(
     makes="tissue_maps",
     memory=Need(always=0.02, t1w=0.018, high=0.0),
-    keep={
-        "tissue_maps": Keep(sidecar={"Description": "tissue probability map"}, dataset="primary")
-    },
     cost=Cost(always=0.1),
 )
 def label_tissues(t1w_tpms: Sequence[Image]) -> list[Map]:
@@ -529,22 +482,7 @@ def show_in_space(
     )
 
 
-@step(
-    makes="space_t1w_mask",
-    memory=TO_TEMPLATE,
-    keep={
-        "space_t1w_mask": Keep(
-            lambda setting: {**setting("space_entities"), "desc": "brain", "suffix": "mask"},
-            {
-                "Description": "brain mask of the T1w image",
-                "Type": "Brain",
-                "Resolution": "grid of the template",
-            },
-            dataset="primary",
-        )
-    },
-    cost=Cost(always=1.0),
-)
+@step(makes="space_t1w_mask", memory=TO_TEMPLATE, cost=Cost(always=1.0))
 def mask_in_template(
     t1w_mask: Mask,
     template: Image,

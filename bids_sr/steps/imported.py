@@ -1,5 +1,6 @@
 """Import of other programs' estimates into the form that other steps read; none are estimated."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
@@ -40,7 +41,6 @@ _KEPT_MOTION = {"hmc_xfms": KEEP_MOTION, "boldref": KEEP_BOLDREF}
 @step(
     makes=("t1w_preproc", "t1w_mask", "brain_facts"),
     memory=_OF_ANATOMY,
-    keep={**anatomy.correct_brain.keep, **anatomy.mask_brain.keep},
 )
 def import_anatomy(t1w_file: File, given_t1w_mask: File) -> tuple[Image, Mask, Facts]:
     """Copy an anatomy to uncompressed images; values stay as they are.
@@ -54,9 +54,9 @@ def import_anatomy(t1w_file: File, given_t1w_mask: File) -> tuple[Image, Mask, F
     return t1w, inside, anatomy.doubted(check)
 
 
-@step(makes=("t1w_dseg", "t1w_tpms"), memory=_OF_ANATOMY, keep=anatomy.segment_tissues.keep)
+@step(makes=("t1w_dseg", "t1w_tpms"), memory=_OF_ANATOMY)
 def import_tissues(
-    t1w_preproc: Image, given_tpms: list[File], given_t1w_dseg: File | None = None
+    t1w_preproc: Image, given_tpms: Sequence[File], given_t1w_dseg: File | None = None
 ) -> tuple[Image, list[Image]]:
     """Copy tissue labels (1 GM, 2 WM, 3 CSF) and probabilities.
 
@@ -74,7 +74,6 @@ def import_tissues(
 @step(
     makes=("t1w2std_xfm", "std2t1w_xfm", "std_t1w"),
     memory=SHOW_IN_TEMPLATE,
-    keep=anatomy.normalize_t1w.keep,
     cost=Cost(always=3.0),
 )
 def show_in_template(

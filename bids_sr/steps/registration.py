@@ -25,7 +25,7 @@ from bids_sr.pipeline.artifacts import (
     SpaceGrid,
     Transforms,
 )
-from bids_sr.pipeline.step import HERE, Keep, Lookup, Part, enumerated, step
+from bids_sr.pipeline.step import HERE, Keep, Part, enumerated, step
 from bids_sr.registration import bold_to_anat
 from bids_sr.registration.ants import carry_points, in_ras, load, load_like
 from bids_sr.registration.bold_to_anat import combined_masks, region_on_bold, register_pair_to_bold
@@ -54,61 +54,40 @@ its coordinate systems has it.
 _PAIR = ("train_highres", "train_lowres", "pair_mask", "highres2lowres_xfm", "pair_facts")
 
 
-def _member(name: Literal["highres_entities", "lowres_entities"]) -> Keep:
-    """Return how a member of the pair is stored.
-
-    Its entities tell it from the other member, and its pair from other pairs.
-    """
-
-    def entities(setting: Lookup) -> dict[str, str]:
-        alike = setting("highres_entities") == setting("lowres_entities")
-        own = {"acquisition": name.removesuffix("_entities")} if alike else setting(name)
-        tag = setting("pair_tag")
-        tagged = {"acquisition": own.get("acquisition", "") + tag} if tag else {}
-        return {**own, **tagged, "desc": "preproc", "suffix": "T2starw"}
-
-    which = "high" if name == "highres_entities" else "low"
+def describe_member(which: Literal["high", "low"]) -> dict[str, object]:
+    """Return metadata of a member of the pair in the frame of the other."""
     text = (
         f"{which}-resolution image of the T2*-weighted pair, registered to the other image"
         " of the pair; used for training"
     )
-    return Keep(entities, {"Description": text, "SkullStripped": False})
+    return {"Description": text, "SkullStripped": False}
 
 
-_KEPT_PAIR = {
-    "train_highres": _member("highres_entities"),
-    "train_lowres": _member("lowres_entities"),
-    "highres2lowres_xfm": Keep(
-        {"from": "highres", "to": "lowres", "mode": "image", "desc": "pair", "suffix": "xfm"},
-        {
-            "Description": (
-                "transform that maps points of the low-resolution image to points of the"
-                " high-resolution image"
-            )
-        },
-    ),
-}
-
-
-def _slices_text(setting: Lookup) -> str:
+def _slices_text(factor: Factor) -> str:
     """Return what was done across slices besides truncating k-space in plane, or ""."""
-    return "" if setting("factor")[2] == 1 else " in plane and averaging slices"
+    return "" if factor[2] == 1 else " in plane and averaging slices"
 
 
-@step(
-    makes=_PAIR,
-    part=Part.PAIR,
-    memory=Need(always=0.06),
-    keep=_KEPT_PAIR,
-    text=lambda setting: (
+def describe_registered_pair(factor: Factor) -> str:
+    """Say how the members of a pair were registered."""
+    return (
         "The high- and low-resolution T2*-weighted images (T2* pair) were coregistered with a"
         " rigid transform that maximizes mutual information in ANTs [@ants]. This transform was"
         " refined by Gauss-Newton minimization of intensity differences, after downsampling the"
-        f" high-resolution image by truncating its k-space{_slices_text(setting)}. If the images"
+        f" high-resolution image by truncating its k-space{_slices_text(factor)}. If the images"
         " were misaligned, the high-resolution image was resampled with a single interpolation."
-    ),
-    cost=Cost(always=0.2, low=35.0),
-)
+    )
+
+
+def describe_truncated_pair(factor: Factor) -> str:
+    """Say how the low-resolution image of a pair was made of the other."""
+    return (
+        "The low-resolution image of the T2*-weighted pair was computed from the high-resolution"
+        f" image by truncating its k-space{_slices_text(factor)}."
+    )
+
+
+@step(makes=_PAIR, memory=Need(always=0.06), cost=Cost(always=0.2, low=35.0))
 def register_pair(
     highres_file: File,
     lowres_file: File,
@@ -136,17 +115,7 @@ def register_pair(
     return registered_pair(*images, factor, seed=random_seed, prefix=prefix, in_frame=registered)
 
 
-@step(
-    makes=_PAIR,
-    part=Part.PAIR,
-    memory=Need(always=0.06),
-    keep=_KEPT_PAIR,
-    text=lambda setting: (
-        "The low-resolution image of the T2*-weighted pair was computed from the high-resolution"
-        f" image by truncating its k-space{_slices_text(setting)}."
-    ),
-    cost=Cost(always=0.5),
-)
+@step(makes=_PAIR, memory=Need(always=0.06), cost=Cost(always=0.5))
 def truncate_pair(
     highres_file: File, *, factor: Factor, highres_order: AxisOrder = AS_STORED
 ) -> tuple[Image, Image, Mask, Transforms, Facts]:
@@ -459,15 +428,17 @@ def maps_to_spaces(
     return carried
 
 
+FSAVERAGE_TEXT = (
+    "The fsaverage surface that is included in nilearn [@nilearn] has 10,242 vertices per"
+    " hemisphere. These vertices were mapped to the surfaces of the participant with the"
+    " spherical registration, if available. Otherwise, they were transformed to the T1w image"
+    " via MNI152 space.\n"
+)
+"""Methods text of the surface fsaverage."""
+
+
 @step(
     makes="surfaces",
-    part=Part.ANATOMY,
-    text=(
-        "The fsaverage surface that is included in nilearn [@nilearn] has 10,242 vertices per"
-        " hemisphere. These vertices were mapped to the surfaces of the participant with the"
-        " spherical registration, if available. Otherwise, they were transformed to the T1w image"
-        " via MNI152 space.\n"
-    ),
     memory=_SURFACES,
     cost=Cost(always=3.0),
 )

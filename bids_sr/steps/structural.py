@@ -5,7 +5,6 @@ method), the suffix the contrast. All of one head lie on one grid, in [0, 1], no
 brain.
 """
 
-import dataclasses
 import itertools
 import logging
 import math
@@ -21,7 +20,7 @@ from bids_sr.config.machine import MEASURE_SCANS, PREPARE_SCANS, RESOLVE_SCANS, 
 from bids_sr.io.grids import Array, Float32, Volume
 from bids_sr.metrics import MetricRow, columns_json, metric_rows
 from bids_sr.pipeline.artifacts import Derivative, Facts, File, Image, Map, Mask, Rows
-from bids_sr.pipeline.step import HERE, Keep, Lookup, Part, enumerated, step
+from bids_sr.pipeline.step import HERE, enumerated, step
 from bids_sr.sr.device import Device, TrainPrecision, choose_device
 from bids_sr.sr.method import Cost, get_method
 from bids_sr.sr.models.card import ModelCard
@@ -29,13 +28,13 @@ from bids_sr.sr.recipe import RecipeName
 from bids_sr.sr.recipe_changes import RecipeChange
 from bids_sr.sr.training_text import images_text
 from bids_sr.steps.training import (
-    KEPT,
     MODEL,
     Model,
     Source,
+    TrainingSettings,
     cards_in,
+    describe_network,
     is_given,
-    network_text,
     train_or_reuse,
     training_work,
 )
@@ -46,6 +45,8 @@ if TYPE_CHECKING:
 _LOGGER = logging.getLogger(__name__)
 _Align = Literal["rigid", "affine", "nonlinear", "template-rigid", "template", "template-warp"]
 _Scale = Literal["percentile", "range"]
+_Extracted = Literal["brain", "intracranial"]
+_Tools = Literal["ants", "fsl"]
 _Scans = tuple[list[Map], list[Map], list[Map], Mask, Mask, Facts]
 _TO_TEMPLATE = (
     "aligned to the high-resolution {} scan, which was aligned to the template, with %s that"
@@ -116,72 +117,63 @@ def _grid(first: str, align: str) -> str:
     return f"grid of the high-resolution {first} scan"
 
 
-def _text_of_preparation(setting: Lookup) -> str:
-    suffixes = list(setting("suffixes"))
+def describe_preparation(
+    suffixes: Sequence[str], align: _Align, scale: _Scale, extracted: _Extracted, tools: _Tools
+) -> str:
+    """Say how scans of both resolutions were brought together.
+
+    `suffixes`: BIDS suffix of each contrast; the first is the frame.
+    """
     first, contrasts = suffixes[0], " and ".join(suffixes)
-    aligned = _ALIGNED[setting("anat_align")].format(first)
+    aligned = _ALIGNED[align].format(first)
     trilinear = (
         " For trilinear interpolation, low-resolution scans were aligned with FSL FLIRT [@flirt]"
         " and the correlation ratio cost function."
     )
     return (
-        f"The high- and low-resolution {contrasts} scans were {_corrected(setting)}, {aligned}"
-        f" and resampled with a single interpolation. The brain was {_extracted(setting)}."
-        " Intensities"
-        f" {_SCALED[setting('anat_scale')]}.{trilinear * (setting('anat_tools') == 'fsl')}"
+        f"The high- and low-resolution {contrasts} scans were {_corrected(tools)}, {aligned}"
+        f" and resampled with a single interpolation. The brain was"
+        f" {_brain_text(extracted, tools)}. Intensities {_SCALED[scale]}."
+        f"{trilinear * (tools == 'fsl')}"
     )
 
 
-def _corrected(setting: Lookup) -> str:
-    bias = "FSL FAST [@fast]" if setting("anat_tools") == "fsl" else "N4 [@n4]"
+def _corrected(tools: _Tools) -> str:
+    bias = "FSL FAST [@fast]" if tools == "fsl" else "N4 [@n4]"
     return f"corrected for intensity non-uniformity with {bias}"
 
 
-def _extracted(setting: Lookup) -> str:
-    by_fsl = setting("anat_tools") == "fsl"
+def _brain_text(extracted: _Extracted, tools: _Tools) -> str:
     brain = (
         "extracted with FSL BET2 [@bet]"
-        if by_fsl
+        if tools == "fsl"
         else "extracted with the brain mask of the template"
     )
-    if setting("anat_mask") == "intracranial":
-        brain += ", dilated by 6 mm"
-    return brain
-
-
-def _mask_entities(setting: Lookup) -> dict[str, str]:
-    return {"res": "hr", "desc": setting("anat_mask"), "suffix": "mask"}
+    return f"{brain}, dilated by 6 mm" if extracted == "intracranial" else brain
 
 
 _MASKED = {"brain": "brain", "intracranial": "brain mask dilated by 6 mm"}
 
 
-def _cost_of_preparation(setting: Lookup) -> Cost:
-    scans = len(setting("suffixes"))
-    return Cost(always=30.0, high=45.0 * scans * _TIMES_AS_LONG[setting("anat_align")])
+def describe_scan_mask(
+    suffixes: Sequence[str], align: _Align, extracted: _Extracted, *, of_model: bool
+) -> dict[str, object]:
+    """Return metadata of the mask of the scans.
+
+    `of_model`: whether the grid is that of a model rather than of the high-resolution scan.
+    """
+    grid = _grid_of_model if of_model else _grid
+    resolution = grid(suffixes[0], align)
+    return {"Description": _MASKED[extracted], "Type": "Brain", "Resolution": resolution}
 
 
-_KEEP_MASK = Keep(
-    _mask_entities,
-    lambda setting: {
-        "Description": _MASKED[setting("anat_mask")],
-        "Type": "Brain",
-        "Resolution": _grid(setting("suffixes")[0], setting("anat_align")),
-    },
-)
+def _cost_of_preparation(suffixes: Sequence[str], anat_align: _Align) -> Cost:
+    return Cost(always=30.0, high=45.0 * len(suffixes) * _TIMES_AS_LONG[anat_align])
 
 
 @step(
     makes=("fine_scans", "coarse_scans", "other_scans", "scan_mask", "scan_brain", "scan_facts"),
-    part=Part.ANATOMY,
-    text=_text_of_preparation,
     memory=PREPARE_SCANS,
-    keep={
-        "fine_scans": Keep(),
-        "coarse_scans": Keep(),
-        "other_scans": Keep(),
-        "scan_mask": _KEEP_MASK,
-    },
     cost=_cost_of_preparation,
 )
 def prepare_scans(
@@ -195,8 +187,8 @@ def prepare_scans(
     baselines: Literal["default", "all"],
     anat_align: _Align,
     anat_scale: _Scale,
-    anat_mask: Literal["brain", "intracranial"],
-    anat_tools: Literal["ants", "fsl"],
+    anat_mask: _Extracted,
+    anat_tools: _Tools,
     random_seed: int,
     sloppy: bool,
 ) -> _Scans:
@@ -266,7 +258,7 @@ def _other_interpolations(baselines: str, anat_align: _Align) -> tuple[str, ...]
 
 
 def _external_tools(
-    anat_tools: Literal["ants", "fsl"], anat_align: _Align, here: Path
+    anat_tools: _Tools, anat_align: _Align, here: Path
 ) -> "tuple[Unbias | None, ExtractBrain | None, AlignLinear | None]":
     """Return functions for bias correction, brain extraction and trilinear alignment with FSL.
 
@@ -298,15 +290,16 @@ def _emptied(folder: Path) -> Path:
     return folder
 
 
+CONTROL_PREPARATION_TEXT = (
+    "High-resolution scans of participants without low-resolution scans were preprocessed in"
+    " the same way."
+)
+"""Methods text of the preparation of scans of a high resolution only."""
+
+
 @step(
     makes=("fine_scans", "scan_mask", "scan_brain", "scan_facts"),
-    part=Part.ANATOMY,
-    text=lambda setting: (
-        "High-resolution scans of participants without low-resolution scans were preprocessed in"
-        " the same way."
-    ),
     memory=PREPARE_SCANS,
-    keep={"fine_scans": Keep(), "scan_mask": _KEEP_MASK},
     cost=_cost_of_preparation,
 )
 def prepare_control(
@@ -318,8 +311,8 @@ def prepare_control(
     suffixes: tuple[str, ...],
     anat_align: _Align,
     anat_scale: _Scale,
-    anat_mask: Literal["brain", "intracranial"],
-    anat_tools: Literal["ants", "fsl"],
+    anat_mask: _Extracted,
+    anat_tools: _Tools,
     random_seed: int,
     sloppy: bool,
 ) -> tuple[list[Map], Mask, Mask, Facts]:
@@ -376,11 +369,20 @@ def _grid_of_model(first: str, align: str) -> str:
     return f"grid with the voxel size of the model, covering the low-resolution {first} scan"
 
 
-def _text_of_lowres(setting: Lookup) -> str:
-    suffixes = list(setting("suffixes"))
-    align = setting("anat_align")
+def describe_lowres_preparation(
+    suffixes: Sequence[str],
+    align: _Align,
+    scale: _Scale,
+    extracted: _Extracted,
+    tools: _Tools,
+    grid_mm: Sequence[float],
+) -> str:
+    """Say how scans of a low resolution only were brought to the grid of a model.
+
+    `suffixes`: BIDS suffix of each contrast; the first is the frame. `grid_mm`: voxel size (mm).
+    """
     aligned = _ALIGNED[align].replace("high-resolution", "low-resolution").format(suffixes[0])
-    size = " × ".join(f"{mm:g}" for mm in setting("grid_mm"))
+    size = " × ".join(f"{mm:g}" for mm in grid_mm)
     around = "the template's brain" if align.startswith("template") else "this scan"
     trilinear = (
         " For trilinear interpolation, these scans were aligned with FSL FLIRT [@flirt] and the"
@@ -388,31 +390,17 @@ def _text_of_lowres(setting: Lookup) -> str:
     )
     return (
         f"The {enumerated(suffixes)} scans of participants without high-resolution scans were"
-        f" {_corrected(setting)}, {aligned} and resampled with a single interpolation to a grid"
+        f" {_corrected(tools)}, {aligned} and resampled with a single interpolation to a grid"
         f" around {around} with the voxel size of the model ({size} mm). The brain was"
-        f" {_extracted(setting)}. Intensities {_SCALED_ALONE[setting('anat_scale')]}. For these"
+        f" {_brain_text(extracted, tools)}. Intensities {_SCALED_ALONE[scale]}. For these"
         " participants, accuracy was not measured because there are no measured high-resolution"
-        f" scans.{trilinear * (setting('anat_tools') == 'fsl')}"
+        f" scans.{trilinear * (tools == 'fsl')}"
     )
 
 
 @step(
     makes=("coarse_scans", "other_scans", "scan_mask", "scan_facts"),
-    part=Part.ANATOMY,
-    text=_text_of_lowres,
     memory=PREPARE_SCANS,
-    keep={
-        "coarse_scans": Keep(),
-        "other_scans": Keep(),
-        "scan_mask": Keep(
-            _mask_entities,
-            lambda setting: {
-                "Description": _MASKED[setting("anat_mask")],
-                "Type": "Brain",
-                "Resolution": _grid_of_model(setting("suffixes")[0], setting("anat_align")),
-            },
-        ),
-    },
     cost=_cost_of_preparation,
 )
 def prepare_lowres(
@@ -427,8 +415,8 @@ def prepare_lowres(
     baselines: Literal["default", "all"],
     anat_align: _Align,
     anat_scale: _Scale,
-    anat_mask: Literal["brain", "intracranial"],
-    anat_tools: Literal["ants", "fsl"],
+    anat_mask: _Extracted,
+    anat_tools: _Tools,
     random_seed: int,
     sloppy: bool,
 ) -> tuple[list[Map], list[Map], Mask, Facts]:
@@ -523,59 +511,56 @@ def untrained_slices(
     return held_out_slices(cards, mask.data.shape[2], own.checksum())
 
 
-def _together(setting: Lookup) -> str:
-    name = setting("method")
+def _together(method: str) -> str:
     return (
-        f"The network {name} super-resolved all contrasts together (as channels), slice by slice."
+        f"The network {method} super-resolved all contrasts together (as channels), slice by"
+        " slice."
     )
 
 
-def _training_scans(setting: Lookup, heads: str) -> str:
-    if setting("train_on") == "others":
+def _training_scans(heads: str, *, of_others: bool) -> str:
+    if of_others:
         return f"pairs of high- and low-resolution scans from {heads} other participants"
     return "the participant's own pairs of high- and low-resolution scans"
 
 
-def _text_of_network(setting: Lookup) -> str:
-    data, features = _training_scans(setting, "the"), setting("vgg_weights") is not None
-    text = network_text(setting, (), data=data, features=features)
-    return f"{text} {_together(setting)}"
+def describe_scan_network(training: TrainingSettings, *, of_others: bool) -> str:
+    """Say how a network will be trained on scans.
+
+    `of_others`: whether the scans are those of other participants.
+    """
+    data, features = _training_scans("the", of_others=of_others), training.vgg_weights is not None
+    text = describe_network(training, (), data=data, features=features)
+    return f"{text} {_together(training.method)}"
 
 
-def _text_of_network_after(setting: Lookup, folders: Sequence[Path], unfinished: int) -> str:
-    cards, sources = cards_in(setting, folders)
-    data = _training_scans(setting, images_text(cards))
-    text = network_text(setting, cards, data=data, sources=sources, unfinished=unfinished)
-    return f"{text} {_together(setting)}"
+def describe_networks_of_scans(
+    training: TrainingSettings, folders: Sequence[Path], unfinished: int, *, of_others: bool
+) -> str:
+    """Say how networks were trained on scans, from the folders of the steps that have ended."""
+    cards, sources = cards_in(training.method, folders)
+    data = _training_scans(images_text(cards), of_others=of_others)
+    text = describe_network(training, cards, data=data, sources=sources, unfinished=unfinished)
+    return f"{text} {_together(training.method)}"
 
 
-def _cost_of_training(setting: Lookup) -> Cost:
-    if is_given(setting):
+def _cost_of_training(
+    method: str,
+    suffixes: Sequence[str],
+    recipe: RecipeName,
+    recipe_changes: tuple[RecipeChange, ...],
+    model_source: Source,
+    pretrained: Path | None,
+    max_train_minutes: float | None,
+) -> Cost:
+    if is_given(pretrained, model_source):
         return Cost(always=0.5)
-    seconds = _TRAINING_S[setting("recipe") != "fast"] * len(setting("suffixes"))
-    seconds *= training_work(setting)
-    return Cost(high=seconds, limit=60 * (setting("max_train_minutes") or math.inf))
+    seconds = _TRAINING_S[recipe != "fast"] * len(suffixes)
+    seconds *= training_work(method, recipe, recipe_changes)
+    return Cost(high=seconds, limit=60 * (max_train_minutes or math.inf))
 
 
-def _of_scans(kept: Keep) -> Keep:
-    """How a model of structural scans is stored: told from those of a pair."""
-    entities = kept.entities
-    assert callable(entities)
-    return dataclasses.replace(
-        kept, entities=lambda setting: {"acquisition": "anat", "space": "", **entities(setting)}
-    )
-
-
-@step(
-    makes=MODEL,
-    part=Part.SERIES,
-    text=_text_of_network,
-    text_after=_text_of_network_after,
-    memory=TRAIN_ON_SCANS,
-    resumes=True,
-    keep={name: _of_scans(kept) for name, kept in KEPT.items()},
-    cost=_cost_of_training,
-)
+@step(makes=MODEL, memory=TRAIN_ON_SCANS, resumes=True, cost=_cost_of_training)
 def train_on_scans(
     scan_mask: Mask,
     heads_fine: list[Map] | None = None,
@@ -645,14 +630,14 @@ def train_on_scans(
 @step(
     makes="made_scans",
     memory=RESOLVE_SCANS,
-    keep={"made_scans": Keep(level="minimal")},
-    cost=lambda setting: Cost(always=5.0, high=5.0 * len(setting("suffixes"))),
+    cost=lambda suffixes: Cost(always=5.0, high=5.0 * len(suffixes)),
 )
 def super_resolve_scans(
     coarse_scans: list[Map],
     scan_mask: Mask,
     model_file: File,
     *,
+    suffixes: tuple[str, ...],
     method: str,
     device: Device,
     omp_nthreads: int,
@@ -660,6 +645,7 @@ def super_resolve_scans(
     """Super-resolve all contrasts of one head together.
 
     `coarse_scans`: coarse scans on the fine grid by cubic spline, one for each contrast.
+    `suffixes`: BIDS suffix of each.
     `scan_mask`: voxels of the brain on the grid of the scans (3D, boolean).
     """
     from bids_sr.sr.models.model import load_model
@@ -674,17 +660,18 @@ def super_resolve_scans(
         threads=omp_nthreads,
     )
     return [
-        _scan(Volume(image, scan_mask.affine), method, scan.entities["suffix"], scan.sidecar)
-        for image, scan in zip(made, coarse_scans, strict=True)
+        _scan(Volume(image, scan_mask.affine), method, suffix, scan.sidecar)
+        for image, suffix, scan in zip(made, suffixes, coarse_scans, strict=True)
     ]
 
 
-def _by_fast(setting: Lookup) -> bool:
+def _by_fast(suffixes: Sequence[str], tools: _Tools) -> bool:
     """Return whether FAST segments tissues for the quality metrics, which needs a T1w scan."""
-    return setting("anat_tools") == "fsl" and "T1w" in setting("suffixes")
+    return tools == "fsl" and "T1w" in suffixes
 
 
-def _text_of_measures(setting: Lookup) -> str:
+def describe_measures(suffixes: Sequence[str], tools: _Tools) -> str:
+    """Say how super-resolved scans were compared with measured ones."""
     fast = (
         " For the image quality metrics, tissues were segmented in the brain-extracted"
         " high-resolution T1w scan with FSL FAST [@fast]."
@@ -694,37 +681,25 @@ def _text_of_measures(setting: Lookup) -> str:
         " that were not used for training. The comparison included error metrics, peak"
         " signal-to-noise ratio (PSNR), structural similarity (SSIM), image quality metrics,"
         " tissues segmented with Atropos [@ants], and segmentations of CSF, veins, pial layer and"
-        f" white-matter hyperintensities [@attention_unet].{fast * _by_fast(setting)}"
+        f" white-matter hyperintensities [@attention_unet].{fast * _by_fast(suffixes, tools)}"
     )
 
 
-_KEEP_MEASURES = {
-    "scan_metrics": Keep(
-        {"desc": "anat", "suffix": "metrics"},
-        "scan_columns",
-        provenance=True,
-        level="minimal",
-    ),
-    "scan_dseg": Keep(
-        {"res": "hr", "desc": "measured", "suffix": "dseg"},
-        lambda setting: {
-            "Resolution": _grid(setting("suffixes")[0], setting("anat_align")),
-            "Description": (
-                "tissue segmentation of the measured scans with"
-                f" {'FAST' if _by_fast(setting) else 'Atropos'}: 1 GM, 2 WM, 3 CSF"
-            ),
-        },
-    ),
-}
+def describe_tissues(suffixes: Sequence[str], align: _Align, tools: _Tools) -> dict[str, object]:
+    """Return metadata of the tissues of the measured scans."""
+    program = "FAST" if _by_fast(suffixes, tools) else "Atropos"
+    return {
+        "Resolution": _grid(suffixes[0], align),
+        "Description": (
+            f"tissue segmentation of the measured scans with {program}: 1 GM, 2 WM, 3 CSF"
+        ),
+    }
 
 
 @step(
     makes=("scan_metrics", "scan_columns", "scan_dseg", "scan_classes"),
-    part=Part.EVALUATION,
     memory=MEASURE_SCANS,
-    text=_text_of_measures,
-    keep={**_KEEP_MEASURES, "scan_classes": Keep()},
-    cost=lambda setting: Cost(always=10.0, high=36.0 * len(setting("suffixes"))),
+    cost=lambda suffixes: Cost(always=10.0, high=36.0 * len(suffixes)),
 )
 def measure_scans(
     fine_scans: list[Map],
@@ -739,7 +714,8 @@ def measure_scans(
     given_wmh_reference: File | None = None,
     *,
     here: Path = HERE,
-    anat_tools: Literal["ants", "fsl"],
+    suffixes: tuple[str, ...],
+    anat_tools: _Tools,
     random_seed: int,
 ) -> tuple[Rows, Facts, Image, list[Map]]:
     """Compare super-resolved and interpolated scans with the fine ones.
@@ -757,7 +733,8 @@ def measure_scans(
     of all series (`CLASS_LABELS`) and their white-matter hyperintensities.
     """
     series = by_series([*coarse_scans, *other_scans, *made_scans])
-    measured = by_series(fine_scans)["measured"]
+    found = by_series(fine_scans)["measured"]
+    measured = {suffix: found[suffix] for suffix in suffixes}
     edited = None if given_wmh_reference is None else _edited(given_wmh_reference, scan_mask)
     slices = untrained_slices(fine_scans, coarse_scans, scan_mask, card_file)
     likely = _likely_lesions(given_lesion_template, scan_mask, scan_facts)
@@ -860,16 +837,17 @@ def _likely_lesions(file: Path | None, grid: Volume, facts: Mapping[str, object]
     return np.asarray(found > 0.5)
 
 
+CONTROL_MEASURES_TEXT = (
+    "For participants without low-resolution scans, tissue volumes were measured in each"
+    " session to assess the variability of volumes over time [@attention_unet]."
+)
+"""Methods text of the measures of scans of a high resolution only."""
+
+
 @step(
     makes=("scan_metrics", "scan_columns", "scan_dseg"),
-    part=Part.EVALUATION,
     memory=MEASURE_SCANS,
-    text=(
-        "For participants without low-resolution scans, tissue volumes were measured in each"
-        " session to assess the variability of volumes over time [@attention_unet]."
-    ),
-    keep=_KEEP_MEASURES,
-    cost=lambda setting: Cost(always=10.0, high=12.0 * len(setting("suffixes"))),
+    cost=lambda suffixes: Cost(always=10.0, high=12.0 * len(suffixes)),
 )
 def measure_control(
     fine_scans: list[Map],
@@ -879,7 +857,8 @@ def measure_control(
     given_lesion_template: File | None = None,
     *,
     here: Path = HERE,
-    anat_tools: Literal["ants", "fsl"],
+    suffixes: tuple[str, ...],
+    anat_tools: _Tools,
     random_seed: int,
 ) -> tuple[Rows, Facts, Image]:
     """Measure tissue volumes and quality of high-resolution scans that nothing is compared with.
@@ -887,7 +866,8 @@ def measure_control(
     `scan_mask`, `scan_brain`, `scan_facts`, `given_lesion_template`: as in `measure_scans`.
     Returns the table of metrics; what its columns mean; tissues of the scans, 1 GM, 2 WM, 3 CSF.
     """
-    measured = by_series(fine_scans)["measured"]
+    found = by_series(fine_scans)["measured"]
+    measured = {suffix: found[suffix] for suffix in suffixes}
     rows, labels, _ = _measured_rows(
         measured,
         {},

@@ -4,7 +4,7 @@ The variance maps are of the run; the tests score another pair.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -13,9 +13,10 @@ import numpy as np
 
 from bids_sr.boilerplate import data_of
 from bids_sr.config.machine import TRAIN, TRAIN_ON_VOLUMES, VARIANCE, Need
+from bids_sr.frozen import frozen
 from bids_sr.io.grids import Array, Factor, Volume
 from bids_sr.pipeline.artifacts import Facts, File, Image, Mask, Rows, Series, Transforms
-from bids_sr.pipeline.step import HERE, Keep, Lookup, Part, enumerated, step
+from bids_sr.pipeline.step import HERE, enumerated, step
 from bids_sr.quality.series_quality import holdout_rows, slice_scores
 from bids_sr.series import VALIDATION_BASELINES, series_name
 from bids_sr.spatial.transforms import hr_grid
@@ -60,33 +61,50 @@ Source = Literal["auto", "train", "reuse"]
 MODEL = ("model_file", "card_file", "log_file")
 
 
-def _kept(suffix: str, extension: str) -> Keep:
-    def entities(setting: Lookup) -> dict[str, str]:
-        name = series_name(setting("method"))
-        return {"datatype": "models", "desc": name, "suffix": suffix, "extension": extension}
-
-    columns = data_of("columns.json")["training"]
-    return Keep(entities, columns, level="full") if suffix == "log" else Keep(entities)
+LOG_COLUMNS: Mapping[str, object] = data_of("columns.json")["training"]
+"""Metadata of the log of a training: what its columns are."""
 
 
-KEPT = {
-    "model_file": _kept("model", ".safetensors"),
-    "card_file": _kept("model", ".json"),
-    "log_file": _kept("log", ".tsv"),
-}
-"""How a model is stored; not that of a placebo, a control, or a further member of an ensemble."""
+@frozen
+class TrainingSettings:
+    """How a model is trained, or which one is taken in its place.
+
+    `model_dir`: folder of models to reuse; it may be missing. `pretrained`: model that was trained
+    before; None for none. `vgg_weights`: file of VGG-19 weights; None leaves out the perceptual
+    loss. `max_train_minutes`: None sets no limit.
+    """
+
+    method: str
+    recipe: RecipeName = "fast"
+    recipe_changes: tuple[RecipeChange, ...] = ()
+    model_source: Source = "auto"
+    model_dir: Path | None = None
+    pretrained: Path | None = None
+    vgg_weights: Path | None = None
+    random_seed: int = 0
+    omp_nthreads: int = 1
+    device: Device = "auto"
+    train_precision: TrainPrecision = "auto"
+    max_train_minutes: float | None = None
+    force: bool = False
+    sloppy: bool = False
+
+    @property
+    def is_given(self) -> bool:
+        """Whether the model was trained before, and is named by the call or stored for reuse."""
+        return is_given(self.pretrained, self.model_source)
 
 
-def is_given(setting: Lookup) -> bool:
-    """Return whether the model is one that was trained before.
+def is_given(pretrained: Path | None, model_source: Source) -> bool:
+    """Return whether a model is one that was trained before.
 
     False where it is to be trained, or found among those of this output.
     """
-    return setting("pretrained") is not None or setting("model_source") == "reuse"
+    return pretrained is not None or model_source == "reuse"
 
 
-def network_text(
-    setting: Lookup,
+def describe_network(
+    training: TrainingSettings,
     cards: Sequence[ModelCard],
     *,
     data: str,
@@ -98,8 +116,8 @@ def network_text(
 
     Parameters
     ----------
-    setting : Lookup
-        Settings of the step.
+    training : TrainingSettings
+        How the networks are trained.
     cards : Sequence[ModelCard]
         Cards of the models that exist; empty before training.
     data : str
@@ -116,17 +134,18 @@ def network_text(
     str
         Sentences in the future tense without cards, else in the past tense.
     """
-    method, recipe = get_method(setting("method")), setting("recipe")
-    if is_given(setting):
-        return _given_text(setting, method, cards, sources, unfinished)
+    method, recipe = get_method(training.method), training.recipe
+    if training.is_given:
+        return _given_text(training.pretrained, method, cards, sources, unfinished)
     what = method.described(recipe)
     if not cards:
-        minutes = setting("max_train_minutes")
-        plan = planned_sentences(method, recipe, features=features, minutes=minutes)
+        plan = planned_sentences(
+            method, recipe, features=features, minutes=training.max_train_minutes
+        )
         return (
             f"The network {method.name} will be trained on {data} with the recipe"
             f" {recipe_name(method, recipe)}. This network is {what}. {plan}"
-        ).strip() + text_of_changes(setting)
+        ).strip() + describe_changes(training)
     return (
         f"The network {method.name} was trained on {data}. This network is {what}."
         f" {training_sentences(cards)}{_unfinished_text(unfinished)}"
@@ -134,15 +153,15 @@ def network_text(
 
 
 def _given_text(
-    setting: Lookup,
+    pretrained: Path | None,
     method: Method,
     cards: Sequence[ModelCard],
     sources: Sequence[str],
     unfinished: int,
 ) -> str:
     """Return the sentences on networks that were trained before."""
-    named = setting("pretrained")
-    names = sorted({*sources} or {Path(str(named)).name} if named is not None else {*sources})
+    taken = {*sources} or ({pretrained.name} if pretrained is not None else set())
+    names = sorted(taken)
     files = f"file {enumerated(names)}" if len(names) == 1 else f"files {enumerated(names)}"
     of_file = f" ({files})" if names else ""
     recipes = {card.recipe for card in cards}
@@ -169,14 +188,13 @@ def _unfinished_text(unfinished: int) -> str:
 
 
 def cards_in(
-    setting: Lookup, folders: Sequence[Path]
+    method: str, folders: Sequence[Path]
 ) -> tuple[tuple[ModelCard, ...], tuple[str, ...]]:
     """Return the cards of the models in folders of steps, and names of files they were taken from.
 
     A model that a step trained itself has no such name.
     """
-    name = setting("method")
-    cards = tuple(read_card(weights_in(folder, name)) for folder in folders)
+    cards = tuple(read_card(weights_in(folder, method)) for folder in folders)
     notes = (source_in(folder) for folder in folders)
     return cards, tuple(
         note.read_text(encoding="utf-8").strip() for note in notes if note.exists()
@@ -186,54 +204,62 @@ def cards_in(
 _PAIR = "the participant's own pair of T2*-weighted images"
 
 
-def text_of_changes(setting: Lookup) -> str:
+def describe_changes(training: TrainingSettings) -> str:
     """Return a sentence on settings of the recipe that the call changed; "" without any."""
-    method = get_method(setting("method"))
-    name = recipe_name(method, setting("recipe"))
-    changes = setting("recipe_changes")
-    return changes_text(get_recipe(method, name), changes) if changes else ""
+    if not training.recipe_changes:
+        return ""
+    method = get_method(training.method)
+    recipe = get_recipe(method, recipe_name(method, training.recipe))
+    return changes_text(recipe, training.recipe_changes)
 
 
-def _pair_text(setting: Lookup) -> str:
-    return network_text(setting, (), data=_PAIR, features=setting("vgg_weights") is not None)
+def describe_pair_network(training: TrainingSettings) -> str:
+    """Say how a network will be trained on a pair."""
+    features = training.vgg_weights is not None
+    return describe_network(training, (), data=_PAIR, features=features)
 
 
-def _pair_text_after(setting: Lookup, folders: Sequence[Path], unfinished: int) -> str:
-    cards, sources = cards_in(setting, folders)
-    return network_text(setting, cards, data=_PAIR, sources=sources, unfinished=unfinished)
+def describe_networks_of_pairs(
+    training: TrainingSettings, folders: Sequence[Path], unfinished: int
+) -> str:
+    """Say how networks were trained on pairs, from the folders of the steps that have ended."""
+    cards, sources = cards_in(training.method, folders)
+    return describe_network(training, cards, data=_PAIR, sources=sources, unfinished=unfinished)
 
 
 def _volumes_data(count: str) -> str:
     return f"{count} randomly drawn volumes of the acquired run, without a high-resolution image"
 
 
-def _volumes_text(setting: Lookup) -> str:
-    return network_text(setting, (), data=_volumes_data(f"up to {VOLUMES}"))
+def describe_volume_network(training: TrainingSettings) -> str:
+    """Say how a network will be trained on volumes of the run."""
+    return describe_network(training, (), data=_volumes_data(f"up to {VOLUMES}"))
 
 
-def _volumes_text_after(setting: Lookup, folders: Sequence[Path], unfinished: int) -> str:
-    cards, sources = cards_in(setting, folders)
-    return network_text(
-        setting,
-        cards,
-        data=_volumes_data(images_text(cards)),
-        sources=sources,
-        unfinished=unfinished,
-    )
+def describe_networks_of_volumes(
+    training: TrainingSettings, folders: Sequence[Path], unfinished: int
+) -> str:
+    """Say how networks were trained on volumes, from the folders of the steps that have ended."""
+    cards, sources = cards_in(training.method, folders)
+    data = _volumes_data(images_text(cards))
+    return describe_network(training, cards, data=data, sources=sources, unfinished=unfinished)
 
 
-def _variance_text(setting: Lookup) -> str:
-    method = get_method(setting("method"))
+def describe_variance(training: TrainingSettings, *, calibrated: bool) -> str:
+    """Say how variance maps are estimated and tested; "" for a control.
+
+    `calibrated`: whether a calibration run enters.
+    """
+    method = get_method(training.method)
     if method.control:
         return ""
-    if is_given(setting):
-        named = setting("pretrained")
-        file = "" if named is None else f", file {Path(str(named)).name}"
+    if training.is_given:
+        file = "" if training.pretrained is None else f", file {training.pretrained.name}"
         return (
             "Super-resolution was performed with variance maps from another run"
             f" ({method.name}{file})."
         )
-    method_text = method.own_text(setting("recipe")) or f"given by {method.about}"
+    method_text = method.own_text(training.recipe) or f"given by {method.about}"
     exemplars = (
         " The components of the calibration run were included in the prior as local covariance."
         " Their weight was determined by how accurately the outermost fifth of the acquired"
@@ -247,7 +273,7 @@ def _variance_text(setting: Lookup) -> str:
         " applicable, the run was downsampled by the super-resolution factor and reconstructed"
         " with variance maps from one half of the run. The method was applied only if the error"
         " in the other half of the run was lower than with zero filling. Otherwise, the run was"
-        f" zero filled.{exemplars if method.calibrated and setting('calibrated') else ''}"
+        f" zero filled.{exemplars if method.calibrated and calibrated else ''}"
     )
 
 
@@ -301,41 +327,52 @@ def train_or_reuse(
     return model, card, log
 
 
-def _cost(setting: Lookup) -> Cost:
-    if is_given(setting):
+def _network_cost(
+    method: str,
+    recipe: RecipeName,
+    recipe_changes: tuple[RecipeChange, ...],
+    model_source: Source,
+    pretrained: Path | None,
+    max_train_minutes: float | None,
+) -> Cost:
+    if is_given(pretrained, model_source):
         return Cost(always=0.5)
-    method = get_method(setting("method"))
-    cost = method.cost(setting("recipe"))
-    if method.variance is None:
-        ratio = training_work(setting)
-        cost = replace(
-            cost, always=cost.always * ratio, low=cost.low * ratio, high=cost.high * ratio
-        )
-    minutes = setting("max_train_minutes")
-    limit = math.inf if method.trained_on == "series" else 60 * (minutes or math.inf)
-    return replace(cost, limit=limit)
+    cost = get_method(method).cost(recipe)
+    ratio = training_work(method, recipe, recipe_changes)
+    return replace(
+        cost,
+        always=cost.always * ratio,
+        low=cost.low * ratio,
+        high=cost.high * ratio,
+        limit=60 * (max_train_minutes or math.inf),
+    )
 
 
-def training_work(setting: Lookup) -> float:
+def _variance_cost(
+    method: str, recipe: RecipeName, model_source: Source, pretrained: Path | None
+) -> Cost:
+    if is_given(pretrained, model_source):
+        return Cost(always=0.5)
+    return replace(get_method(method).cost(recipe), limit=math.inf)
+
+
+def training_work(
+    method: str, recipe: RecipeName, recipe_changes: tuple[RecipeChange, ...]
+) -> float:
     """Return the work of training relative to that of the unchanged recipe."""
-    method, recipe = get_method(setting("method")), setting("recipe")
-    changes = setting("recipe_changes")
-    if not changes:
+    if not recipe_changes:
         return 1.0
-    changed = changed_recipe(method, recipe, changes)
-    return work_ratio(changed_recipe(method, recipe, ()), changed, method.ndim)
+    trained = get_method(method)
+    changed = changed_recipe(trained, recipe, recipe_changes)
+    return work_ratio(changed_recipe(trained, recipe, ()), changed, trained.ndim)
 
 
 @step(
     makes=MODEL,
-    part=Part.PAIR,
-    text=_pair_text,
-    text_after=_pair_text_after,
-    keep=KEPT,
     resumes=True,
     monitored=("second_highres", "second_lowres", "second_mask"),
     memory=TRAIN,
-    cost=_cost,
+    cost=_network_cost,
 )
 def train_on_pair(
     train_highres: Image | None = None,
@@ -420,13 +457,9 @@ def _training_pair(highres: Volume, lowres: Volume, mask: Volume, factor: Factor
 
 @step(
     makes=MODEL,
-    part=Part.SERIES,
-    text=_volumes_text,
-    text_after=_volumes_text_after,
-    keep=KEPT,
     resumes=True,
     memory=TRAIN_ON_VOLUMES,
-    cost=_cost,
+    cost=_network_cost,
 )
 def train_on_volumes(
     stc: Series,
@@ -472,12 +505,9 @@ def train_on_volumes(
 
 @step(
     makes=(*MODEL, "weight", "tested"),
-    part=Part.SERIES,
-    text=_variance_text,
-    keep=KEPT,
     resumes=True,
     memory=VARIANCE,
-    cost=_cost,
+    cost=_variance_cost,
 )
 def estimate_variance(
     preproc: Series,
@@ -594,18 +624,16 @@ def _weight(model: LoadedModel, data: "RunData") -> Volume:
     return Volume(to_volume(maps.square().sum(0).sqrt()), affine)
 
 
-@step(
-    makes="holdout",
-    part=Part.PAIR,
-    memory=Need(always=0.12, high=0.25),
-    text=(
-        "Image quality was tested on a second pair of T2*-weighted images of the same"
-        " participant, which was not used for training. The low-resolution image was"
-        " super-resolved and compared with the high-resolution image. Confidence intervals were"
-        " computed by resampling slices."
-    ),
-    cost=Cost(always=2.0),
+HOLDOUT_TEXT = (
+    "Image quality was tested on a second pair of T2*-weighted images of the same"
+    " participant, which was not used for training. The low-resolution image was"
+    " super-resolved and compared with the high-resolution image. Confidence intervals were"
+    " computed by resampling slices."
 )
+"""Methods text of the test on a held-out pair."""
+
+
+@step(makes="holdout", memory=Need(always=0.12, high=0.25), cost=Cost(always=2.0))
 def score_pair(
     train_highres: Image,
     train_lowres: Image,

@@ -1,0 +1,516 @@
+"""Structural scans of participants: super-resolved together, measured and shown."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from bids_sr.bids import (
+    LowresScan,
+    Pair,
+    Subject,
+    entities_of,
+    input_of_models,
+    pretrained_for,
+    vgg_weights_for,
+)
+from bids_sr.bids.fmriprep import SPACES
+from bids_sr.bids.lesion_references import entities_of_scans, lesion_reference
+from bids_sr.config import Settings
+from bids_sr.frozen import frozen
+from bids_sr.pipeline.artifacts import Facts, File, Image, Map, Mask, Rows, Table
+from bids_sr.pipeline.flow import joined, say, subworkflow
+from bids_sr.pipeline.graph import scope_of
+from bids_sr.pipeline.outputs import Outputs
+from bids_sr.pipeline.step import Part
+from bids_sr.sr.recipe_changes import changes_of
+from bids_sr.steps import anatomy, structural
+from bids_sr.steps.figures import draw_anatomy
+from bids_sr.steps.training import TrainingSettings
+from bids_sr.workflows.pair import keep_model
+from bids_sr.workflows.wanted import Planned
+
+
+@frozen
+class PreparedScans:
+    """Scans of one head in one frame, on one grid.
+
+    `fine_scans`: None if there are scans of a low resolution only. `coarse_scans`: by cubic
+    spline. `other_scans`: by further interpolations. `scan_mask`: what remains of the scans.
+    `scan_brain`: brain; None without scans of a high resolution.
+    """
+
+    suffixes: tuple[str, ...]
+    coarse_scans: list[Map]
+    other_scans: list[Map]
+    scan_mask: Mask
+    scan_facts: Facts
+    fine_scans: list[Map] | None = None
+    scan_brain: Mask | None = None
+
+
+@frozen
+class ResolvedScans:
+    """Scans that a method has super-resolved, and its network."""
+
+    method: str
+    made_scans: list[Map]
+    model_file: File
+    card_file: Facts
+    log_file: Table
+
+
+def process_scans(planned: Planned, subjects: Sequence[Subject]) -> None:
+    """Process participants with structural scans.
+
+    All heads are prepared first, because networks may be trained on the heads of others.
+    """
+    paired = [subject for subject in subjects if subject.structural]
+    prepared = {subject.label: _prepare_scans(planned, subject) for subject in paired}
+    for subject in subjects:
+        if subject.controls:
+            _process_controls(planned, subject)
+        if subject.lowres:
+            _process_lowres(planned, subject)
+    for subject in paired:
+        label = subject.label
+        heads = {label: prepared[label]}
+        if planned.settings.superres.train_on == "others":
+            contrasts = prepared[label].suffixes
+            heads = {
+                other: head
+                for other, head in prepared.items()
+                if other != label and head.suffixes == contrasts
+            }
+        _process_pairs(planned, subject, prepared[label], heads)
+
+
+def _suffixes(scans: Sequence[Pair | LowresScan]) -> tuple[str, ...]:
+    return tuple(scan.contrast for scan in scans)
+
+
+def _outputs(
+    planned: Planned, subject: Subject, scans: Sequence[Pair | LowresScan], *, made: bool
+) -> Outputs:
+    """Return where scans are stored.
+
+    `scans`: scans of one session with one resolution, or the pairs of a participant. `made`:
+    whether sidecars say what made the files.
+    """
+    entities = entities_of_scans(planned.settings, subject, scans)
+    provenance = planned.made_by if made else {}
+    return planned.outputs({**entities, "datatype": "anat"}, provenance=provenance)
+
+
+def _template_space(settings: Settings) -> str:
+    return next(iter(settings.preprocessing.templates), SPACES[0])
+
+
+def _prepare_scans(planned: Planned, subject: Subject) -> PreparedScans:
+    """Bring the scans of one head into one frame."""
+    settings, suffixes = planned.settings, _suffixes(subject.structural)
+    superres, space = settings.superres, _template_space(planned.settings)
+    outputs = _outputs(planned, subject, subject.structural, made=False)
+    with subworkflow(scope_of(f"sub-{subject.label}_scans"), participant=subject.label):
+        template, template_mask, _ = anatomy.load_template(template_space=space)
+        fine, coarse, others, mask, brain, facts = structural.prepare_scans(
+            [pair.highres for pair in subject.structural],
+            [pair.lowres for pair in subject.structural if pair.lowres is not None],
+            template,
+            template_mask,
+            suffixes=suffixes,
+            baselines=superres.baselines,
+            anat_align=superres.anat_align,
+            anat_scale=superres.scaling_of_scans,
+            anat_mask=superres.anat_mask,
+            anat_tools=superres.anat_tools,
+            random_seed=settings.resources.random_seed,
+            sloppy=settings.run.sloppy,
+        )
+        text = structural.describe_preparation(
+            suffixes,
+            superres.anat_align,
+            superres.scaling_of_scans,
+            superres.anat_mask,
+            superres.anat_tools,
+        )
+        say(Part.ANATOMY, text)
+        for scans in (fine, coarse, others):
+            outputs.keep(scans)
+        _keep_mask(settings, mask, suffixes, outputs, of_model=False)
+    return PreparedScans(
+        suffixes=suffixes,
+        coarse_scans=coarse,
+        other_scans=others,
+        scan_mask=mask,
+        scan_facts=facts,
+        fine_scans=fine,
+        scan_brain=brain,
+    )
+
+
+def _keep_mask(
+    settings: Settings,
+    mask: Mask,
+    suffixes: Sequence[str],
+    outputs: Outputs,
+    *,
+    of_model: bool,
+) -> None:
+    superres = settings.superres
+    sidecar = structural.describe_scan_mask(
+        suffixes, superres.anat_align, superres.anat_mask, of_model=of_model
+    )
+    entities = {"res": "hr", "desc": superres.anat_mask, "suffix": "mask"}
+    outputs.keep(mask, entities, sidecar=sidecar)
+
+
+def _process_pairs(
+    planned: Planned, subject: Subject, scans: PreparedScans, heads: Mapping[str, PreparedScans]
+) -> None:
+    """Super-resolve the scans of a participant by each method, and measure the results.
+
+    `heads`: heads that networks are trained on, by the label of the participant.
+    """
+    settings, superres = planned.settings, planned.settings.superres
+    outputs = _outputs(planned, subject, subject.structural, made=True)
+    figures = planned.outputs({"subject": subject.label})
+    facts = _facts(settings, subject)
+    with subworkflow(scope_of(f"sub-{subject.label}"), participant=subject.label):
+        with subworkflow("measured"):
+            resolved = _apply_methods(planned, scans, heads, outputs, figures)
+            assert scans.fine_scans is not None
+            assert scans.scan_brain is not None
+            metrics, columns, dseg, classes = structural.measure_scans(
+                scans.fine_scans,
+                scans.coarse_scans,
+                scans.other_scans,
+                scans.scan_mask,
+                scans.scan_brain,
+                scans.scan_facts,
+                joined(one.made_scans for one in resolved),
+                [one.card_file for one in resolved],
+                superres.lesion_template,
+                lesion_reference(settings, subject),
+                suffixes=scans.suffixes,
+                anat_tools=superres.anat_tools,
+                random_seed=settings.resources.random_seed,
+            )
+            say(Part.EVALUATION, structural.describe_measures(scans.suffixes, superres.anat_tools))
+            _keep_measures(settings, scans.suffixes, metrics, columns, dseg, outputs)
+            outputs.keep(classes)
+        figures.keep_figures(
+            draw_anatomy.draw_scans(
+                scans.fine_scans,
+                scans.coarse_scans,
+                scans.other_scans,
+                scans.scan_mask,
+                joined(one.made_scans for one in resolved),
+                [one.card_file for one in resolved],
+                metrics,
+                classes,
+                scans.scan_facts,
+                subject_facts=facts,
+            )
+        )
+        figures.keep_figures(draw_anatomy.summarize_subject(subject_facts=facts))
+
+
+def _keep_measures(
+    settings: Settings,
+    suffixes: Sequence[str],
+    metrics: Rows,
+    columns: Facts,
+    dseg: Image,
+    outputs: Outputs,
+) -> None:
+    """Store metrics and tissues of measured scans."""
+    superres = settings.superres
+    outputs.keep(
+        metrics,
+        {"desc": "anat", "suffix": "metrics"},
+        facts=columns,
+        provenance=True,
+        level="minimal",
+    )
+    outputs.keep(
+        dseg,
+        {"res": "hr", "desc": "measured", "suffix": "dseg"},
+        sidecar=structural.describe_tissues(suffixes, superres.anat_align, superres.anat_tools),
+    )
+
+
+def _apply_methods(
+    planned: Planned,
+    scans: PreparedScans,
+    heads: Mapping[str, PreparedScans],
+    outputs: Outputs,
+    figures: Outputs,
+) -> list[ResolvedScans]:
+    """Train the network of each method, super-resolve scans, and explain them.
+
+    `heads`: heads that networks are trained on; empty if trained models are given.
+    """
+    settings, superres = planned.settings, planned.settings.superres
+    several = len(superres.chosen) > 1
+    return [
+        _apply_method(
+            settings,
+            method,
+            scans,
+            heads,
+            outputs,
+            figures,
+            label=method if several else "",
+        )
+        for method in superres.chosen
+    ]
+
+
+def _apply_method(
+    settings: Settings,
+    method: str,
+    scans: PreparedScans,
+    heads: Mapping[str, PreparedScans],
+    outputs: Outputs,
+    figures: Outputs,
+    *,
+    label: str,
+) -> ResolvedScans:
+    superres = settings.superres
+    request = _training(settings, method)
+    of_others = superres.train_on == "others"
+    with subworkflow(method):
+        model_file, card_file, log_file = structural.train_on_scans(
+            scans.scan_mask,
+            joined(head.fine_scans for head in heads.values() if head.fine_scans is not None)
+            if heads
+            else None,
+            joined(head.coarse_scans for head in heads.values()) if heads else None,
+            {f"sub-{name}": head.scan_mask for name, head in heads.items()} if heads else None,
+            method=method,
+            suffixes=scans.suffixes,
+            anat_align=superres.anat_align,
+            anat_scale=superres.scaling_of_scans,
+            recipe=request.recipe,
+            recipe_changes=request.recipe_changes,
+            model_source=request.model_source,
+            model_dir=request.model_dir,
+            pretrained=request.pretrained,
+            vgg_weights=request.vgg_weights,
+            train_precision=request.train_precision,
+            max_train_minutes=request.max_train_minutes,
+            random_seed=request.random_seed,
+            omp_nthreads=request.omp_nthreads,
+            device=request.device,
+            force=request.force,
+            sloppy=request.sloppy,
+        )
+        say(
+            Part.SERIES,
+            structural.describe_scan_network(request, of_others=of_others),
+            made=model_file,
+            describe=partial(structural.describe_networks_of_scans, request, of_others=of_others),
+        )
+        keep_model(
+            model_file,
+            card_file,
+            log_file,
+            method,
+            outputs,
+            {"acquisition": "anat", "space": ""},
+        )
+        made_scans = structural.super_resolve_scans(
+            scans.coarse_scans,
+            scans.scan_mask,
+            model_file,
+            suffixes=scans.suffixes,
+            method=method,
+            device=request.device,
+            omp_nthreads=request.omp_nthreads,
+        )
+        outputs.keep(made_scans, level="minimal")
+        figures.keep_figures(
+            draw_anatomy.explain_scans(
+                scans.coarse_scans,
+                made_scans,
+                scans.scan_mask,
+                model_file,
+                card_file,
+                log_file,
+                scans.fine_scans,
+                method_label=label,
+            )
+        )
+    return ResolvedScans(
+        method=method,
+        made_scans=made_scans,
+        model_file=model_file,
+        card_file=card_file,
+        log_file=log_file,
+    )
+
+
+def _training(settings: Settings, method: str) -> TrainingSettings:
+    """Return how the network of a method is trained on scans."""
+    superres, resources = settings.superres, settings.resources
+    return TrainingSettings(
+        method=method,
+        recipe=superres.recipe,
+        recipe_changes=changes_of(superres.recipe_changes, method),
+        model_source=superres.model_source,
+        model_dir=superres.models_to_reuse(settings.paths.output_dir),
+        pretrained=pretrained_for(superres, method),
+        vgg_weights=vgg_weights_for(superres, method),
+        random_seed=resources.random_seed,
+        omp_nthreads=resources.omp_nthreads or 1,
+        device=resources.device,
+        train_precision=superres.train_precision,
+        max_train_minutes=superres.max_train_minutes,
+        force=superres.force,
+        sloppy=settings.run.sloppy,
+    )
+
+
+def _process_lowres(planned: Planned, subject: Subject) -> None:
+    """Super-resolve each session of a participant with low-resolution scans only."""
+    settings = planned.settings
+    superres, space = settings.superres, _template_space(settings)
+    model = input_of_models(superres)
+    assert model is not None, "participants without high-resolution scans require trained models"
+    figures = planned.outputs({"subject": subject.label})
+    facts = {
+        "Participant": subject.label,
+        "Target": "structural scans (low resolution only)",
+        "Contrasts used together": list(model.contrasts),
+        "Scans": [scan.path.name for scans in subject.lowres for scan in scans],
+        "Alignment of the scans": superres.anat_align,
+        "Intensities": superres.scaling_of_scans,
+        "Methods": list(superres.chosen),
+        "Trained on": "other participants (see the model card)",
+        "Random seed": settings.resources.random_seed,
+    }
+    with subworkflow(scope_of(f"sub-{subject.label}"), participant=subject.label):
+        for scans in subject.lowres:
+            session, suffixes = _session(scans[0].path), _suffixes(scans)
+            outputs = _outputs(planned, subject, scans, made=True)
+            with subworkflow(f"lowres_{session}" if session else "lowres"):
+                template, template_mask, _ = anatomy.load_template(template_space=space)
+                coarse, others, mask, scan_facts = structural.prepare_lowres(
+                    [scan.path for scan in scans],
+                    template,
+                    template_mask,
+                    suffixes=suffixes,
+                    grid_mm=model.mm,
+                    grid_orientation=model.orientation,
+                    baselines=superres.baselines,
+                    anat_align=superres.anat_align,
+                    anat_scale=superres.scaling_of_scans,
+                    anat_mask=superres.anat_mask,
+                    anat_tools=superres.anat_tools,
+                    random_seed=settings.resources.random_seed,
+                    sloppy=settings.run.sloppy,
+                )
+                text = structural.describe_lowres_preparation(
+                    suffixes,
+                    superres.anat_align,
+                    superres.scaling_of_scans,
+                    superres.anat_mask,
+                    superres.anat_tools,
+                    model.mm,
+                )
+                say(Part.ANATOMY, text)
+                outputs.keep(coarse)
+                outputs.keep(others)
+                _keep_mask(settings, mask, suffixes, outputs, of_model=True)
+                prepared = PreparedScans(
+                    suffixes=suffixes,
+                    coarse_scans=coarse,
+                    other_scans=others,
+                    scan_mask=mask,
+                    scan_facts=scan_facts,
+                )
+                resolved = _apply_methods(planned, prepared, {}, outputs, outputs)
+                outputs.keep_figures(
+                    draw_anatomy.draw_lowres(
+                        coarse,
+                        others,
+                        joined(one.made_scans for one in resolved),
+                        mask,
+                        scan_facts,
+                        session=session,
+                    )
+                )
+        figures.keep_figures(draw_anatomy.summarize_subject(subject_facts=facts))
+
+
+def _session(path: Path) -> str:
+    return entities_of(path).get("session", "")
+
+
+def _process_controls(planned: Planned, subject: Subject) -> None:
+    """Measure each session of a participant with high-resolution scans only."""
+    settings = planned.settings
+    superres, space = settings.superres, _template_space(settings)
+    figures = planned.outputs({"subject": subject.label})
+    facts = {
+        "Participant": subject.label,
+        "Target": "structural scans (high resolution only)",
+        "Scans": [scan.highres.name for scans in subject.controls for scan in scans],
+        "Alignment of the scans": superres.anat_align,
+        "Intensities": superres.scaling_of_scans,
+        "Random seed": settings.resources.random_seed,
+    }
+    with subworkflow(scope_of(f"sub-{subject.label}"), participant=subject.label):
+        for scans in subject.controls:
+            session, suffixes = _session(scans[0].highres), _suffixes(scans)
+            outputs = _outputs(planned, subject, scans, made=True)
+            with subworkflow(f"control_{session}" if session else "control"):
+                template, template_mask, _ = anatomy.load_template(template_space=space)
+                fine, mask, brain, scan_facts = structural.prepare_control(
+                    [scan.highres for scan in scans],
+                    template,
+                    template_mask,
+                    suffixes=suffixes,
+                    anat_align=superres.anat_align,
+                    anat_scale=superres.scaling_of_scans,
+                    anat_mask=superres.anat_mask,
+                    anat_tools=superres.anat_tools,
+                    random_seed=settings.resources.random_seed,
+                    sloppy=settings.run.sloppy,
+                )
+                say(Part.ANATOMY, structural.CONTROL_PREPARATION_TEXT)
+                outputs.keep(fine)
+                _keep_mask(settings, mask, suffixes, outputs, of_model=False)
+                metrics, columns, dseg = structural.measure_control(
+                    fine,
+                    mask,
+                    brain,
+                    scan_facts,
+                    superres.lesion_template,
+                    suffixes=suffixes,
+                    anat_tools=superres.anat_tools,
+                    random_seed=settings.resources.random_seed,
+                )
+                say(Part.EVALUATION, structural.CONTROL_MEASURES_TEXT)
+                _keep_measures(settings, suffixes, metrics, columns, dseg, outputs)
+                outputs.keep_figures(
+                    draw_anatomy.draw_control(metrics, scan_facts, session=session)
+                )
+        figures.keep_figures(draw_anatomy.summarize_subject(subject_facts=facts))
+
+
+def _facts(settings: Settings, subject: Subject) -> dict[str, object]:
+    """Return what was found and what will be done, for the first section of the report."""
+    others = settings.superres.train_on == "others"
+    return {
+        "Participant": subject.label,
+        "Target": "structural scans",
+        "Contrasts used together": list(_suffixes(subject.structural)),
+        "Scans": [path.name for pair in subject.structural for path in pair.images],
+        "Alignment of the scans": settings.superres.anat_align,
+        "Intensities": settings.superres.scaling_of_scans,
+        "Methods": list(settings.superres.chosen),
+        "Trained on": "all other participants of this command" if others else "the same scans",
+        "Training recipe": settings.superres.recipe_text,
+        "Random seed": settings.resources.random_seed,
+    }
