@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Self, TypeVar, cast
 from bids_sr.pipeline.artifacts import Port
 from bids_sr.pipeline.graph import GraphError, Maker, Passage, Placed, Scope
 from bids_sr.pipeline.step import Caller, Part, Step, called_by
+from bids_sr.sr.method import Cost
 
 if TYPE_CHECKING:
     from bids_sr.pipeline.artifacts import Image, Table, Transforms
@@ -222,6 +223,22 @@ def say(
     flow = _FLOW.get()
     if flow is not None:
         flow.say(part, text, made=made, describe=describe)
+
+
+def expect_cost(made: object, cost: Cost) -> None:
+    """Say what processor time a step takes, if that depends on more than its settings.
+
+    Outside a `Flow` nothing changes.
+
+    Parameters
+    ----------
+    made : object
+        Handle of what the step makes.
+    cost : Cost
+        Takes the place of the cost of the step.
+    """
+    if isinstance(made, Maker) and made.placed is not None:
+        made.placed.expected_cost = cost
 
 
 def current_flow() -> Flow | None:

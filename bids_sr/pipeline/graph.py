@@ -250,7 +250,8 @@ class Placed:
     `wires`: makers by input, where the name of the input does not tell. `light`: it only copies
     small files, in less time than a process needs to start. `explicit`: whether all that it takes
     was given in the call, so that nothing is looked up. `references`: see
-    `bids_sr.pipeline.flow.Flow.store`; None looks them up.
+    `bids_sr.pipeline.flow.Flow.store`; None looks them up. `expected_cost`: see
+    `bids_sr.pipeline.flow.expect_cost`; None: that of the step with its settings.
     """
 
     step: AnyStep
@@ -261,11 +262,12 @@ class Placed:
     light: bool = False
     explicit: bool = False
     references: Mapping[str, Maker] | None = None
+    expected_cost: Cost | None = None
 
     @property
     def cost(self) -> Cost:
         """Processor time of the step with its settings."""
-        cost = self.step.cost
+        cost = self.step.cost if self.expected_cost is None else self.expected_cost
         return cost if isinstance(cost, Cost) else self.evaluate(cost)
 
     @property
