@@ -12,66 +12,14 @@ What a scope was given takes the place of what would be estimated.
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
 from bids_sr.glm.design import Events
 from bids_sr.io.grids import AxisOrder
 from bids_sr.pipeline.graph import AnyStep, Maker, Scope, Wires
-from bids_sr.pipeline.step import Lookup, Part
+from bids_sr.pipeline.step import Part
 from bids_sr.series import ACQUIRED_BAND, MEASURED
-from bids_sr.steps import compared_series, evaluation, imported, motion, quality, super_resolution
+from bids_sr.steps import compared_series, evaluation, imported, motion
 from bids_sr.workflows.wanted import RunOf
-
-
-def add_evaluation(run: RunOf) -> None:
-    """Add the steps that evaluate the series of a run.
-
-    They are split halves, references, controls, quality control, flags and the verdict.
-    """
-    scope = run.scope
-    split = run.bold.bold not in run.planned.plan.unsplit
-    tables = [each["holdout"] for each in run.models.values() if "holdout" in each.makers]
-    tables += scope.gather("precision_rows").values()
-    tables += scope.gather("error_rows").values()
-    if split:
-        tables += add_split_halves(
-            scope, {name: run.series[name] for name in run.judged}, run.compared
-        )
-    else:
-        scope.say(Part.EVALUATION, evaluation.UNSPLIT)
-    stored = [one for one in run.wanted if one.stored]
-    _say(run, split=split)
-    known = run.bold.truth is not None and bool(run.bold.truth.activations)
-    with_models = "glm" in run.planned.settings.activation.kinds
-    tables += add_truth(
-        scope, run.mapped[1:], has_known=known, with_models=with_models, split=split
-    )
-    tables += add_other_rows(scope, run.compared)
-    alone = {one.name for one in run.wanted if not one.stored}  # no ensemble's
-    tested = [made for name, made in scope.gather("tested").items() if name not in alone]
-    networks = [one.name for one in stored if one.network]
-    scope.add(evaluation.gather_tested, wires={"tested": tested}, network_names=networks)
-    tables += [scope["tested_shares"], *_quality_control(run, split=split)]
-    cards = scope.gather(
-        "card_file", [one.name for one in stored if one.learned_from == "run" and one.judged]
-    )
-    scope.add(evaluation.raise_flags, wires={"rows": tables, "card_file": cards})
-    every: Wires = {"rows": [*tables, scope["flag_rows"]], "card_file": cards}
-    scope.add(evaluation.judge, wires=every)
-
-
-def _say(run: RunOf, *, split: bool) -> None:
-    """Add methods text on several steps: quality control, placebos, one-level-down tests."""
-    ensembles = _ensembles(run)
-    if split and ensembles:
-        run.scope.say(
-            Part.EVALUATION,
-            quality.uncertainty_text(list(ensembles), 1 + max(map(len, ensembles.values()))),
-        )
-    placebos = [one.name for one in run.wanted if one.placebo]
-    run.scope.say(Part.EVALUATION, super_resolution.placebos_text(placebos))
-    if any(one.learned_from == "run" for one in run.wanted):
-        run.scope.say(Part.EVALUATION, evaluation.ONE_LEVEL_DOWN)
 
 
 def add_split_halves(
@@ -104,7 +52,7 @@ def own_regressors(series_scope: Scope) -> dict[str, Maker]:
 
 
 def add_truth(
-    scope: Scope, series: Sequence[str], *, has_known: bool, with_models: bool, split: bool
+    scope: Scope, series: Sequence[str], *, has_known: bool, with_models: bool
 ) -> list[Maker]:
     """Add what compares maps and volumes with measured ones and with known activation.
 
@@ -114,8 +62,6 @@ def add_truth(
     measured = MEASURED in series
     if (measured or has_known) and with_models:
         scope.add(evaluation.compare_with_truth)
-        if split and not measured:
-            scope.say(Part.EVALUATION, evaluation.known_text(cast(Lookup, scope.setting)))
         makers.append(scope["truth"])
     if measured:
         scope.add(evaluation.compare_images, wires={"series": scope.gather("series", series)})
@@ -130,43 +76,6 @@ def add_other_rows(scope: Scope, compared: Sequence[str]) -> list[Maker]:
     among = scope.gather("effects", [*compared, ACQUIRED_BAND])
     scope.add(compared_series.compare_with_other_run, wires={"effects": among})
     return [scope["other_rows"]]
-
-
-def _quality_control(run: RunOf, *, split: bool) -> list[Maker]:
-    """Add quality control: distortion, domain of networks and uncertainty of ensembles.
-
-    Distortion is measured against the pair; the domain check tells whether networks know such
-    images.
-    """
-    scope = run.scope
-    makers: list[Maker] = []
-    if split:
-        scope.add(quality.compare_masks)
-        makers.append(scope["mask_rows"])
-    if run.bold.pair is not None:
-        guided = [one.name for one in run.wanted if one.stored and one.guided]
-        scope.add(quality.compare_edges, guided_names=guided)
-        makers.append(scope["edges"])
-    for name in run.methods:
-        # variance maps are of the run itself
-        if any(one.name == name and one.network for one in run.wanted):
-            run.series[name].add(quality.check_domain)
-            makers.append(run.series[name]["domain_rows"])
-    for name, members in _ensembles(run).items() if split else ():
-        run.series[name].add(
-            quality.measure_uncertainty, wires={"member_effects": scope.gather("effects", members)}
-        )
-        makers.append(run.series[name]["uncertainty_rows"])
-    return makers
-
-
-def _ensembles(run: RunOf) -> dict[str, list[str]]:
-    """Further members of the ensemble of each method that has one."""
-    members = {
-        name: [one.name for one in run.wanted if one.seed and one.source == name]
-        for name in run.methods
-    }
-    return {name: others for name, others in members.items() if others}
 
 
 def add_motion(scope: Scope, reference: str = "boldref") -> None:

@@ -44,8 +44,8 @@ class MadeSeries:
         Brain on its grid.
     wanted : Wanted | None
         What was asked for; None for the acquired, measured and compared series.
-    model_file, card_file : File, Facts
-        Model that was applied, and its card.
+    model_file, card_file, log_file : File, Facts, Table
+        Model that was applied, its card, and the log of a training on volumes of the run.
     variance : VarianceModel | None
         Estimate of where the run fluctuates, if the method has one.
     holdout, precision_rows : Rows
@@ -62,11 +62,12 @@ class MadeSeries:
     wanted: Wanted | None = None
     model_file: File | None = None
     card_file: Facts | None = None
+    log_file: Table | None = None
     variance: VarianceModel | None = None
     holdout: Rows | None = None
     precision_rows: Rows | None = None
-    error_draws: File | None = None
-    acquired_draws: File | None = None
+    error_draws: Series | None = None
+    acquired_draws: Series | None = None
     regressors: Regressors | None = None
     compared_facts: Facts | None = None
 

@@ -17,7 +17,8 @@ from bids_sr.preflight.plan import Plan
 from bids_sr.region_names import AUTO, BRAIN, is_aal2, region_labels, region_of_tasks
 from bids_sr.steps import anatomy, imported, registration, training
 from bids_sr.steps.figures import draw_anatomy, draw_evaluation
-from bids_sr.workflows.run import NO_ATLAS, add_run, subject_facts
+from bids_sr.workflows.report_run import subject_facts
+from bids_sr.workflows.run import NO_ATLAS, add_run
 from bids_sr.workflows.scans import add_other_spaces
 from bids_sr.workflows.structural import process_scans
 from bids_sr.workflows.wanted import Planned, Wanted, named

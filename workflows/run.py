@@ -1,26 +1,19 @@
-"""One BOLD run from the acquired series to maps and their evaluation.
-
-Inputs found and steps planned, in words: first report lines of a participant and of a run.
-"""
+"""One BOLD run from the acquired series to maps and their evaluation."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
+from typing import Any, cast
 
-from bids_sr.bids import BoldRun, Pair, Subject
-from bids_sr.bids.findings import PrecomputedAnat, PrecomputedRun
-from bids_sr.config import Settings
+from bids_sr.bids import BoldRun
 from bids_sr.config.spaces import FUNC, Seed, seed_names, seeds_of
-from bids_sr.glm.condition_pair import condition_pair
 from bids_sr.glm.contrasts import minus_others
-from bids_sr.io.atomic_files import read_json
-from bids_sr.io.grids import size_text
+from bids_sr.pipeline.flow import Flow
 from bids_sr.pipeline.graph import Maker, Scope, scope_of
+from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
 from bids_sr.series import ACQUIRED_BAND, INTERPOLATIONS, MEASURED, SDMOD
 from bids_sr.sr.method import get_method
 from bids_sr.steps import (
-    activation,
     active_regions,
     anatomy,
     compared_series,
@@ -30,107 +23,24 @@ from bids_sr.steps import (
     super_resolution,
     training,
 )
-from bids_sr.steps.figures import (
-    draw_anatomy,
-    draw_correlation,
-    draw_evaluation,
-    draw_maps,
-    draw_networks,
-    draw_overlap,
-    draw_overview,
-)
-from bids_sr.steps.quality import check_intervals, guard_precision, measure_error
+from bids_sr.steps.quality import guard_precision
+from bids_sr.workflows.anatomy import Anatomy, Atlas, Surfaces, TemplateRegistration
+from bids_sr.workflows.fit_run import Calibration, FittedRun, HeadMotion, Registration
 from bids_sr.workflows.judge import (
     add_acquired,
     add_calibration,
     add_compared,
     add_confounds,
-    add_evaluation,
     add_motion,
-    own_regressors,
 )
+from bids_sr.workflows.judge_run import judge_run
+from bids_sr.workflows.make_series import MadeSeries, RunSeries, VarianceModel
+from bids_sr.workflows.map_run import map_run
+from bids_sr.workflows.pair import RegisteredPair
+from bids_sr.workflows.report_run import report_run, run_facts
+from bids_sr.workflows.run_plan import plan_run
 from bids_sr.workflows.scans import add_spaces, show_spaces, spaces_of
 from bids_sr.workflows.wanted import TRAINING, Planned, RunOf, Wanted, methods_of
-
-_Facts = dict[str, object]
-
-
-def subject_facts(
-    settings: Settings,
-    subject: Subject,
-    series: Sequence[str],
-    *,
-    template: str,
-    roi: str,
-) -> _Facts:
-    """The first section of a report; `series` are those of all runs."""
-    sessions = sorted(
-        {run.entities["session"] for run in subject.runs if "session" in run.entities}
-    )
-    precomputed = subject.precomputed
-    return {
-        "Participant": subject.label,
-        **({"Sessions": sessions} if sessions else {}),
-        "Runs": [run.stem for run in subject.runs],
-        "T1w image": subject.t1w[0].name
-        if subject.t1w
-        else "none (the region of interest is the whole brain)",
-        "T2* pair": sorted({_pair_words(run.pair) for run in subject.runs}),
-        "High-resolution reference": sorted(
-            {str(run.truth.root) for run in subject.runs if run.truth}
-        )
-        or "none",
-        **_taken_over(precomputed, precomputed.files(template) if precomputed else {}),
-        "Series": list(dict.fromkeys(series)),
-        "Smoothing (mm FWHM)": ", ".join(f"{width:g}" for width in settings.activation.smoothing),
-        "Region of interest": roi,
-        "Training recipe": settings.superres.recipe_text if settings.superres.learned else "none",
-        "Random seed": settings.resources.random_seed,
-    }
-
-
-def run_facts(settings: Settings, run: BoldRun, *, timed: bool) -> _Facts:
-    """The first report lines of a run; `timed` says that its slice timing is corrected."""
-    short = run.calibration
-    return {
-        "Run": run.stem,
-        **{key: text for key, text in run.sidecar.items() if key == "Description"},
-        "Volumes": run.n_volumes,
-        "Repetition time (s)": run.tr,
-        "Matrix": " × ".join(map(str, run.shape)),
-        "Voxel size (mm)": size_text(run.zooms, unit=""),
-        "Slice timing": "corrected" if timed else "not corrected",
-        **(
-            {"Smoothing before super-resolution (mm FWHM)": width}
-            if (width := settings.preprocessing.input_smoothing)
-            else {}
-        ),
-        "Super-resolution factor": " × ".join(f"{f:g}" for f in run.factor)
-        + (" (in plane only)" if run.factor[2] == 1 else ""),
-        "T2* pair": _pair_words(run.pair),
-        "Calibration run": f"{short.bold.name}, {short.n_volumes} volumes" if short else "none",
-        **_taken_over(run.precomputed, {} if run.precomputed is None else run.precomputed.files),
-    }
-
-
-def _pair_words(pair: Pair | None) -> str:
-    """Which images a run is super-resolved with."""
-    if pair is None:
-        return "none (only interpolation and methods that do not require a pair)"
-    lowres = "a k-space-truncated copy of this image" if pair.lowres is None else pair.lowres.name
-    sidecar = pair.highres.with_name(pair.highres.name.partition(".")[0] + ".json")
-    described = read_json(sidecar).get("Description")
-    return f"{pair.highres.name} and {lowres}" + (f" ({described})" if described else "")
-
-
-def _taken_over(
-    precomputed: PrecomputedAnat | PrecomputedRun | None, files: Mapping[str, Path]
-) -> _Facts:
-    """Which files of another program are used."""
-    if precomputed is None:
-        return {}
-    return {f"Derivatives from {precomputed.origin.text}": [path.name for path in files.values()]}
-
 
 _ACQUIRED = {"mask": "bold_mask"}
 _FINE = {"mask": "bold_mask_hr", "roi": "roi_hr"}
@@ -179,9 +89,7 @@ def add_run(
     grids = add_spaces(run, anat) if anat is not None else []
     _add_series(run, grids)
     _add_own_seeds(run)
-    _add_maps(run, grids, [] if anat is None else anat.inner)
-    add_evaluation(run)
-    _draw(run, with_anat=anat is not None, with_pair=pair is not None)
+    _map_and_judge(run, anat, pair, grids, n_runs=cast(int, subject.setting("n_runs")))
 
 
 def _settings(
@@ -462,7 +370,6 @@ def _add_stored(run: RunOf, spec: Wanted, names: Sequence[str], grids: Sequence[
     series_scope = _series_scope(run, spec, beside)
     if spec.learned_from == "volumes":
         series_scope.add(TRAINING["volumes"])
-        series_scope.add(draw_evaluation.draw_volume_training)
     elif spec.learned_from == "run":
         _add_test(run, spec, series_scope, names)
     superres, resources = run.planned.settings.superres, run.planned.settings.resources
@@ -538,103 +445,153 @@ def _add_unstored(run: RunOf, spec: Wanted) -> None:
     )
 
 
-def _add_maps(run: RunOf, grids: Sequence[Maker], spaces: Sequence[Scope]) -> None:
-    """Add maps, regions and quality of every mapped series, their comparison and clusters.
+def _map_and_judge(
+    run: RunOf,
+    anat: Scope | None,
+    pair: Scope | None,
+    grids: Sequence[Maker],
+    *,
+    n_runs: int,
+) -> None:
+    """Map, judge and show the series of a run, whose makers are looked up in its scope."""
+    scope, bold = run.scope, run.bold
+    plan = plan_run(run.planned, bold, with_anat=anat is not None)
 
-    `spaces` are those of the anatomy; maps come to the surfaces among them.
-    """
-    scope, settings = run.scope, run.planned.settings
-    if settings.evaluation.roi_grow and run.bold.events is not None:
-        scope.add(active_regions.grow_region)
-    else:
-        scope.alias |= {"roi": "roi_bold", "roi_hr": "roi_bold_hr"}
-    with_prior = [
-        one.name
-        for one in run.wanted
-        if one.stored and one.method is not None and one.method.has_prior
-    ]
-    for name in run.mapped:
-        series_scope = run.series[name]
-        filled = run.series.get(ACQUIRED_BAND)
-        same: Mapping[str, Maker] = {}
-        own_seeds = own_regressors(series_scope)
-        if filled is not None and "weight" in series_scope.makers:
-            same = {
-                "zerofilled": filled["series"],
-                "zerofilled_maps": filled["maps"],
-                "zerofilled_metrics": filled["map_metrics"],
-                "zerofilled_quality": filled["quality"],
-                "zerofilled_tsnr": filled["tsnr"],
-            }
-        series_scope.add(activation.map_series, wires={**same, **own_seeds})
-        maps: tuple[Maker, ...] = (series_scope["maps"],)
-        if name in with_prior and "glm" in settings.activation.kinds:
-            series_scope.add(check_intervals)
-            wires = {"acquired_maps": run.series["raw"]["maps"]}
-            series_scope.add(measure_error, wires=wires)
-            maps += (series_scope["error_maps"],)
-        if grids:
-            series_scope.add(
-                registration.maps_to_spaces, wires={"space_grids": grids, "maps": maps}
-            )
-        for there in (one for one in spaces if "surfaces" in one.makers):
-            on_them = series_scope.within(f"{name}_{there.name}", there.settings, beside=(there,))
-            on_them.add(registration.maps_to_surfaces, wires={"maps": maps})
-            if name == scope.setting("primary"):
-                on_them.add(draw_maps.draw_surfaces)
-    scope.add(activation.compare_maps, activation.join_quality)
-    scope.add(active_regions.list_clusters)
+    def made(name: str, where: Scope = scope) -> Any:
+        return where[name]
 
+    def known(name: str, where: Scope = scope) -> Any:
+        return where.find(name)
 
-def _draw(run: RunOf, *, with_anat: bool, with_pair: bool) -> None:
-    """Figures and tables of a run in the report; no result depends on them."""
-    scope = run.scope
-    stored = [one for one in run.wanted if one.stored]
-    scope.add(draw_maps.summarize_run, draw_maps.draw_motion, draw_anatomy.show_registration)
-    if "glm" in run.planned.settings.activation.kinds:
-        scope.add(draw_maps.draw_design)
-    if with_anat:
-        scope.add(draw_anatomy.draw_coregistration)
-    if with_pair:
-        scope.add(draw_anatomy.draw_guide)
-    estimated = [one for one in stored if one.learned_from == "run"]
-    tested = scope.gather("tested", [one.name for one in estimated])
-    if scope.setting("calibrated"):
-        entered = next(
-            one.name for one in estimated if one.method is not None and one.method.calibrated
-        )
-        scope.add(draw_anatomy.draw_calibration, wires={"tested": tested[entered]})
-    if estimated:
-        name = estimated[-1].name
-        made = {"weight": scope.gather("weight", [name])[name], "tested": tested[name]}
-        scope.add(draw_evaluation.draw_variance, wires=made)
-    scope.add(draw_maps.draw_slice, wires={"middle": scope.gather("middle", run.mapped)})
-    shown = run.methods or run.mapped[1:2]
-    tsnr = scope.gather("tsnr", ("raw", *shown))
-    scope.add(draw_maps.draw_output, wires={"series": scope.gather("series", shown), "tsnr": tsnr})
-    scope.add(draw_maps.draw_activation, draw_maps.show_clusters)
-    if _shows_correlation(run):
-        scope.add(draw_correlation.draw_correlation)
-    if run.bold.events is None and "cc" in run.planned.settings.activation.kinds:
-        scope.add(draw_networks.draw_networks)
-    names = run.planned.settings.activation.overlap_names
-    contrasts = run.planned.plan.contrasts[run.bold.bold]
-    pair = None if names is None else condition_pair(names, contrasts)
-    if pair is not None and run.bold.events is not None:
-        scope.add(draw_overlap.draw_overlap, overlap_pair=pair)
-    scope.add(
-        draw_overview.show_viewer, draw_overview.draw_overview, draw_evaluation.draw_evaluation
+    motion_of_run = HeadMotion(
+        boldref=made("boldref"), hmc_xfms=made("hmc_xfms"), motion=made("motion")
     )
-    scope.add(draw_evaluation.draw_quality)
+    fitted = FittedRun(
+        bold=made("bold"),
+        stc=made("stc"),
+        n_dummy=made("n_dummy"),
+        motion=motion_of_run,
+        registration=Registration(
+            bold_mask=made("bold_mask"),
+            bold_mask_hr=made("bold_mask_hr"),
+            roi_bold=made("roi_bold"),
+            roi_bold_hr=made("roi_bold_hr"),
+            registration=made("registration"),
+            tpms_bold=known("tpms_bold"),
+            boldref2t1w_xfm=known("boldref2t1w_xfm"),
+            highres2boldref_xfm=known("highres2boldref_xfm"),
+            guide_hr=known("guide_hr"),
+        ),
+        calibration=Calibration(
+            calibration_ref=made("calibration_ref"),
+            boldref2calibration_xfm=made("boldref2calibration_xfm"),
+            calibration_patterns=made("calibration_patterns"),
+            calibration_facts=made("calibration_facts"),
+        )
+        if plan.calibrated
+        else None,
+    )
+
+    def series_of(name: str, where: Scope) -> MadeSeries:
+        makers: Mapping[str, Any] = where.makers
+        wanted = next((one for one in run.wanted if one.name == name), None)
+        model = run.models.get(name)
+        return MadeSeries(
+            name=name,
+            series=makers["series"],
+            mask=made("mask", where),
+            wanted=wanted,
+            model_file=known("model_file", where),
+            card_file=known("card_file", where),
+            log_file=makers.get("log_file"),
+            variance=VarianceModel(
+                **{
+                    each: makers[each]
+                    for each in ("model_file", "card_file", "log_file", "weight", "tested")
+                }
+            )
+            if "weight" in makers
+            else None,
+            holdout=None if model is None else cast(Any, model.makers.get("holdout")),
+            precision_rows=makers.get("precision_rows"),
+            error_draws=makers.get("error_draws"),
+            acquired_draws=makers.get("acquired_draws"),
+            regressors=makers.get("own_regressors"),
+            compared_facts=makers.get("compared_facts"),
+        )
+
+    series = RunSeries(
+        raw=series_of("raw", run.series["raw"]),
+        fine={
+            name: series_of(name, where)
+            for name, where in run.series.items()
+            if name != "raw" and "series" in where.makers
+        },
+        tested={
+            name: made("tested", where)
+            for name, where in run.series.items()
+            if "tested" in where.makers
+        },
+        regressors=made("regressors"),
+        confounds=made("confounds"),
+        time_columns=known("time_columns"),
+        censoring=known("censoring"),
+        grids=cast(Any, grids),
+        other_effects=known("other_effects"),
+    )
+    outputs = Outputs(
+        output_dir=run.planned.settings.paths.output_dir,
+        figures_dir=run.planned.settings.figures_dir,
+        entities=plan.entities,
+        level=run.planned.settings.run.level,
+        provenance=plan.provenance,
+        axis_order=bold.axis_order,
+        dtype=run.planned.settings.preprocessing.output_dtype,
+        datasets=run.planned.datasets([bold]),
+    ).with_references(own=made("boldref"), T1w=known("t1w_preproc"))
+    of_anat = None if anat is None else _anatomy_of(anat)
+    of_pair = None
+    if pair is not None:
+        assert bold.pair is not None
+        names = ("train_highres", "train_lowres", "pair_mask", "highres2lowres_xfm", "pair_facts")
+        of_pair = RegisteredPair(pair=bold.pair, **{name: known(name, pair) for name in names})
+    with Flow(scope):
+        maps = map_run(plan, fitted, series, of_anat, outputs)
+        judgment = judge_run(plan, fitted, series, maps, of_pair, outputs)
+        report_run(plan, fitted, series, maps, judgment, of_anat, of_pair, outputs, n_runs=n_runs)
 
 
-def _shows_correlation(run: RunOf) -> bool:
-    """Whether maps of cross-correlation are drawn beside those of t.
+def _anatomy_of(anat: Scope) -> Anatomy:
+    """Return what is known of the anatomy, whose makers are looked up in its scope."""
 
-    They are if cc was named as an option, if there are no maps of t, and if a network is trained
-    as published.
-    """
-    settings = run.planned.settings
-    how = settings.activation
-    asked = how.draws_cc or "glm" not in how.kinds or settings.superres.recipe != "fast"
-    return "cc" in how.kinds and run.bold.events is not None and asked
+    def made(name: str, where: Scope = anat) -> Any:
+        return where[name]
+
+    template = TemplateRegistration(
+        space=str(anat.setting("template_space")),
+        **{
+            name: made(name)
+            for name in ("template", "template_mask", "t1w2std_xfm", "std2t1w_xfm")
+        },
+    )
+    atlas = Atlas(**{name: made(name) for name in ("atlas_source", "atlas_labels", "atlas_xfms")})
+    return Anatomy(
+        t1w_preproc=made("t1w_preproc"),
+        t1w_mask=made("t1w_mask"),
+        t1w_tpms=made("t1w_tpms"),
+        brain_facts=cast(Any, anat.find("brain_facts")),
+        template=template,
+        templates={},
+        atlas=atlas,
+        roi_source=made("roi_source"),
+        roi_xfms=made("roi_xfms"),
+        surfaces=[
+            Surfaces(
+                space=cast(Any, one.setting("space")),
+                surfaces=made("surfaces", one),
+                uris=cast(Any, one.setting("surface_uris")),
+            )
+            for one in anat.inner
+            if "surfaces" in one.makers
+        ],
+    )

@@ -52,6 +52,7 @@ def add_other_spaces(anat: Scope, planned: Planned, subject: Subject) -> None:
             resolution=space.resolution,
             template_space=space.template,
             surface_uris=whites.get(space.name, ()),
+            space=space,
         )
         if space.is_template:
             space_scope.add(anatomy.mask_in_template)
