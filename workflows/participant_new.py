@@ -1,0 +1,114 @@
+"""One participant: anatomy once, each T2*-weighted pair once, then every run."""
+
+from bids_sr.bids import Subject
+from bids_sr.bids.fmriprep import SPACES
+from bids_sr.config import Settings
+from bids_sr.config.section import reaches
+from bids_sr.pipeline.flow import Flow, say, subworkflow
+from bids_sr.pipeline.graph import Graph, Scope, scope_of
+from bids_sr.pipeline.step import Part
+from bids_sr.pipeline.store import store
+from bids_sr.preflight.plan import Plan
+from bids_sr.region_names import AUTO, BRAIN, is_aal2, region_of_tasks
+from bids_sr.steps.figures import draw_anatomy
+from bids_sr.workflows.anatomy import Anatomy, fit_anatomy
+from bids_sr.workflows.pair import fit_pair
+from bids_sr.workflows.process_run import process_run
+from bids_sr.workflows.report_run import subject_facts
+from bids_sr.workflows.run_plan import plan_run
+from bids_sr.workflows.structural import process_scans
+from bids_sr.workflows.wanted import Planned, named
+
+
+def process_participant(planned: Planned, subject: Subject) -> None:
+    """Process a participant with BOLD runs."""
+    template, roi = _template(planned, subject), _roi(planned, subject)
+    plans = [plan_run(planned, run, with_anat=bool(subject.t1w)) for run in subject.runs]
+    with subworkflow(scope_of(f"sub-{subject.label}"), participant=subject.label):
+        anat = _fit_anatomy(planned, subject, template, roi) if subject.t1w else None
+        learned = {
+            one.name: one for plan in plans for one in plan.wanted if one.learned_from == "pair"
+        }
+        pairs = {
+            pair: fit_pair(planned, subject, pair, number, learned)
+            for number, pair in enumerate(subject.pairs, 1)
+        }
+        for plan in plans:
+            pair, models = (None, {}) if plan.bold.pair is None else pairs[plan.bold.pair]
+            process_run(plan, anat, pair, models, n_runs=len(plans))
+        facts = subject_facts(
+            planned.settings,
+            subject,
+            ["raw", *(name for plan in plans for name in plan.stored_names)],
+            template=template,
+            roi=roi,
+        )
+        outputs = planned.outputs({"subject": subject.label})
+        outputs.keep_figures(draw_anatomy.summarize_subject(subject_facts=facts))
+
+
+def _fit_anatomy(planned: Planned, subject: Subject, template: str, roi: str) -> Anatomy:
+    entities = {"subject": subject.label, **named(subject.t1w[0], "session"), "datatype": "anat"}
+    outputs = planned.outputs(entities, datasets=planned.datasets(subject.runs))
+    with subworkflow("anat_wf"):
+        return fit_anatomy(planned, subject, outputs, template_space=template, roi=roi)
+
+
+def _roi(planned: Planned, subject: Subject) -> str:
+    """Return a participant's region of interest, by its tasks where none was requested."""
+    activation = planned.settings.activation
+    if activation.roi != AUTO:
+        return activation.roi
+    # regions of tasks are groups of labels of this atlas
+    if not is_aal2(activation.atlas):
+        return BRAIN
+    return region_of_tasks(
+        {run.entities.get("task", "") for run in subject.runs if run.events is not None}
+    )
+
+
+def _template(planned: Planned, subject: Subject) -> str:
+    """Return the space that the T1w image is registered to.
+
+    It is the requested one, or one for which there are transforms.
+    """
+    precomputed = subject.precomputed
+    known = [space for space in SPACES if precomputed is not None and space in precomputed.spaces]
+    return [*planned.settings.preprocessing.templates, *known, SPACES[0]][0]
+
+
+_OPENING = """\
+Results included in this manuscript come from *bids-sr* {version}, which is based on \
+*Nipype* [@nipype]. {compared} were analyzed in the same way, so that the effect of \
+super-resolution can be separated from the effects of interpolation and smoothing.
+"""
+_OF_SERIES = "The acquired series, its interpolated versions and the super-resolved series"
+_OF_SCANS = "The acquired scans, their interpolated versions and the super-resolved scans"
+
+
+def primary_series(settings: Settings, plan: Plan, version: str) -> list[str]:
+    """Return the series of all runs that other programs are given, each once."""
+    planned = Planned(settings=settings, plan=plan, version=version)
+    runs = [run for subject in plan.subjects if not subject.has_scans for run in subject.runs]
+    return sorted(set(planned.datasets(runs)))
+
+
+def stores_atlas(settings: Settings, plan: Plan) -> bool:
+    """Return whether the labels of an atlas are among all results."""
+    with_anat = any(subject.t1w and not subject.has_scans for subject in plan.subjects)
+    return with_anat and reaches(settings.run.level, "standard")
+
+
+def graph_of(settings: Settings, plan: Plan, version: str) -> Graph:
+    """Return the graph of all participants; nothing is computed, and nipype is not imported."""
+    planned = Planned(settings=settings, plan=plan, version=version)
+    root = Scope("bids_sr_wf", store=store, uri=planned.uri)
+    scans = [subject for subject in plan.subjects if subject.has_scans]
+    compared = _OF_SCANS if scans else _OF_SERIES
+    with Flow(root):
+        say(Part.OPENING, _OPENING.format(version=version, compared=compared))
+        process_scans(planned, scans)
+        for subject in plan.subjects:
+            if subject not in scans:
+                process_participant(planned, subject)
+    return Graph(root)

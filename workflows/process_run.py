@@ -1,0 +1,64 @@
+"""One BOLD run from the acquired series to maps, their evaluation and the report."""
+
+from collections.abc import Mapping
+
+from bids_sr.pipeline.flow import say, subworkflow
+from bids_sr.pipeline.graph import scope_of
+from bids_sr.pipeline.step import Part
+from bids_sr.steps import super_resolution
+from bids_sr.workflows.anatomy import Anatomy
+from bids_sr.workflows.fit_run import fit_run
+from bids_sr.workflows.judge_run import judge_run
+from bids_sr.workflows.make_series import make_series
+from bids_sr.workflows.map_run import map_run
+from bids_sr.workflows.pair import RegisteredPair, TrainedModel
+from bids_sr.workflows.report_run import report_run
+from bids_sr.workflows.run_plan import RunPlan
+
+
+def process_run(
+    plan: RunPlan,
+    anat: Anatomy | None,
+    pair: RegisteredPair | None,
+    models: Mapping[str, TrainedModel],
+    *,
+    n_runs: int,
+) -> None:
+    """Process a run.
+
+    Parameters
+    ----------
+    plan : RunPlan
+        What is asked for of the run.
+    anat : Anatomy | None
+        Anatomy of the participant; None without a T1w image.
+    pair : RegisteredPair | None
+        T2*-weighted pair of the run; None without one.
+    models : Mapping[str, TrainedModel]
+        Networks that were trained on the pair, by series.
+    n_runs : int
+        Number of runs of the participant.
+    """
+    bold = plan.bold
+    outputs = plan.planned.outputs(
+        plan.entities,
+        datasets=plan.planned.datasets([bold]),
+        provenance=plan.provenance,
+        axis_order=bold.axis_order,
+    )
+    undistorted = bold.precomputed is not None and bold.precomputed.field is not None
+    with subworkflow(scope_of(bold.stem), run=bold.stem):
+        say(
+            Part.SERIES,
+            super_resolution.series_text(
+                list(plan.stored_names), corrected=undistorted, thinner=bold.factor[2] != 1
+            ),
+        )
+        fitted = fit_run(plan, anat, pair, outputs)
+        outputs = outputs.with_references(own=fitted.motion.boldref)
+        if anat is not None:
+            outputs = outputs.with_references(T1w=anat.t1w_preproc)
+        series = make_series(plan, fitted, anat, pair, models, outputs)
+        maps = map_run(plan, fitted, series, anat, outputs)
+        judgment = judge_run(plan, fitted, series, maps, pair, outputs)
+        report_run(plan, fitted, series, maps, judgment, anat, pair, outputs, n_runs=n_runs)
