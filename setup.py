@@ -1,6 +1,6 @@
 """Stamp the commit that is built into the package, restore links that an archive lost, and let
-links of README.md lead into the repository from the package index, too; all else that is said of
-the package stands in setup.cfg.
+links of README.md lead into the repository from the package index, too; everything else about the
+package is in setup.cfg.
 
 A version that is no release names its commit (`bids_sr.__version__`), and git is not asked at run
 time. An installation with ``pip install -e`` is a build too: what it stamps holds until the next
@@ -40,9 +40,9 @@ def commit() -> str:
 def restore_links() -> None:
     """Restore the links of the package to folders at the top level.
 
-    An sdist has no links, and some programs extract them from a zip archive as text files. Builds
-    do not need them (setup.cfg), but Python needs them in this folder, where the package that lies
-    here hides the installed one.
+    An sdist has no links, and some programs extract them from a zip archive as text files. A build
+    does not need them (setup.cfg). A program that is started in this folder does, because Python
+    then finds this package before the installed one.
     """
     for name in ("workflows", "boilerplate"):
         link = HERE / "bids_sr" / name
