@@ -33,7 +33,7 @@ def place_all_compared(plan: RunPlan, fitted: FittedRun) -> dict[str, ComparedSe
         return placed
     say(Part.SERIES, compared_series.describe_compared(plan.compared_names))
     for name, run in plan.bold.compared.items():
-        with subworkflow(name):
+        with subworkflow(name, high_resolution=True):
             compared = compared_series.import_compared(
                 run.bold, tr=plan.bold.tr, axis_order=run.axis_order
             )
