@@ -457,7 +457,7 @@ def place_comparisons(
         raw.give(series=scope["preproc"])
         raw.add(map_series, quiet=True)
     tables = add_split_halves(scope, series, compared)
-    tables += add_truth(scope, [*series], has_known=bool(known), with_models=True, split=True)
+    tables += add_truth(scope, [*series], has_known=bool(known), with_models=True)
     if compared and inputs.other_run is not None and inputs.other_events is not None:
         file = series_file(inputs.other_run, folder, "other_run")
         with SeriesReader(file) as reader:

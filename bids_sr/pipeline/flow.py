@@ -136,8 +136,10 @@ class Flow(Caller):
     ) -> Iterator[None]:
         """Add nodes to an inner scope for a while; see `subworkflow`."""
         before = self.scope, self._stored, self._described
-        self.scope = self.scope.within(name)
-        self.scope.participant, self.scope.run = participant, run
+        there = (one for one in self.scope.inner if one.name == name)
+        self.scope = next(there, None) or self.scope.within(name)
+        self.scope.participant = participant or self.scope.participant
+        self.scope.run = run or self.scope.run
         self._stored, self._described = self._stored and stored, self._described and described
         try:
             yield
@@ -175,7 +177,7 @@ def subworkflow(
 ) -> Iterator[None]:
     """Put the nodes of the calls inside into a workflow of their own, inside that around it.
 
-    Outside a `Flow` nothing changes.
+    If that has a workflow of this name, nodes are added to it. Outside a `Flow` nothing changes.
 
     Parameters
     ----------

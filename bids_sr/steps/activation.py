@@ -1,7 +1,7 @@
 """Maps of each series at each smoothing, its quality, and the tables that compare all series."""
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from math import prod
@@ -11,7 +11,7 @@ from typing import Literal
 from threadpoolctl import threadpool_limits
 
 from bids_sr.config.machine import MAPS
-from bids_sr.config.section import Level, StoredMaps
+from bids_sr.config.section import StoredMaps
 from bids_sr.config.spaces import count_mapped
 from bids_sr.glm import activation_regions
 from bids_sr.glm.activation_regions import parse_thresholds
@@ -37,7 +37,7 @@ from bids_sr.pipeline.artifacts import (
     Series,
     Volume,
 )
-from bids_sr.pipeline.step import HERE, Keep, Lookup, Part, enumerated, step
+from bids_sr.pipeline.step import HERE, enumerated, step
 from bids_sr.quality.series_quality import QualitySums, quality_metrics
 from bids_sr.series import RAW, map_label
 from bids_sr.sr.method import Cost
@@ -51,17 +51,21 @@ _ON_OFF = (
 )
 
 
-def kept_table(name: str, columns: str | Mapping[str, object], level: Level = "minimal") -> Keep:
-    """Return how a table of a run is stored, with its provenance.
+def describe_maps(
+    *,
+    kinds: _Kinds,
+    thresholds: Sequence[str],
+    smoothing: Sequence[float],
+    high_pass: float,
+    low_pass: float | None,
+    nuisance: Sequence[str] | None,
+    correlation_confounds: bool,
+    at_rest: bool,
+) -> str:
+    """Return methods text of the maps of all series; parameters are those of `map_series`.
 
-    `columns` is the artifact that describes its columns.
+    `at_rest`: whether time series of seeds replace events.
     """
-    return Keep({"desc": name, "suffix": "metrics"}, columns, provenance=True, level=level)
-
-
-def _maps_text(setting: Lookup) -> str:
-    low_pass, high_pass, at_rest = setting("low_pass"), setting("high_pass"), setting("at_rest")
-    smoothing, kinds, nuisance = setting("smoothing"), setting("kinds"), setting("nuisance")
     widths = enumerated([f"{width:g}" for width in smoothing])
     what, course = (
         ("Connectivity", "time series of each seed") if at_rest else ("Activation", _ON_OFF)
@@ -74,7 +78,7 @@ def _maps_text(setting: Lookup) -> str:
     ]
     if "cc" in kinds:
         filtered = f", low-pass filtered at {low_pass:g} Hz" if low_pass else ""
-        if setting("correlation_confounds"):
+        if correlation_confounds:
             filtered += f", corrected for confounds (`{', '.join(nuisance or ()) or 'none'}`)"
         parts.append(
             f"For correlation maps, voxel time series were linearly detrended{filtered} and"
@@ -101,7 +105,7 @@ def _maps_text(setting: Lookup) -> str:
             " of freedom, the model had a lower order, which is listed in the sidecar of each"
             f" map. Effects are reported as signal change per {unit}."
         )
-        if "fdr" in setting("thresholds"):
+        if "fdr" in thresholds:
             parts.append(
                 "Maps were also thresholded at a false discovery rate (FDR) of .05"
                 " [@benjamini1995]."
@@ -117,26 +121,15 @@ _BESIDE = {"effect": ("sd", "tTotal"), "variance": ("wrongsign",), "z": ("zTotal
 """Maps of `steps.quality`, and beside which they are stored."""
 
 
-def stored_maps(setting: Lookup) -> list[dict[str, str]]:
+def stored_maps(
+    series: str, chosen: StoredMaps, contrasts: Collection[str]
+) -> list[dict[str, str]]:
     """Return the maps and regions of a series to be stored, by their entities.
 
     At a level that stores no maps of the series, there are none.
     """
-    series = setting("series_name")
     entities: list[dict[str, str]] = []
-    chosen = StoredMaps(
-        level=setting("level"),
-        methods=setting("methods"),
-        baselines=setting("baselines"),
-        smoothing=setting("smoothing"),
-        thresholds=setting("thresholds"),
-        kinds=setting("kinds"),
-        correlation=bool(setting("at_rest")) or setting("recipe") != "fast",
-        primary=setting("primary"),
-        minus_others=setting("minus_others"),
-    )
     left_out = chosen.leaves_out(series)
-    contrasts = [name for name in setting("contrasts") if name not in left_out]
     for fwhm_mm, statistics in chosen.of(series).items():
         desc = map_label(series, fwhm_mm)
         stats = [each for stat in statistics.stats for each in (stat, *_BESIDE.get(stat, ()))]
@@ -150,19 +143,15 @@ def stored_maps(setting: Lookup) -> list[dict[str, str]]:
     if not left_out:
         return entities
     key = {"statmap": "contrast", "mask": "label"}
-    return [{**own, key[own["suffix"]]: name} for own in entities for name in contrasts]
+    named = [name for name in contrasts if name not in left_out]
+    return [{**own, key[own["suffix"]]: name} for own in entities for name in named]
 
 
-@step(
-    makes=("maps", "map_metrics", "quality", "middle", "tsnr"),
-    part=Part.MAPS,
-    text=_maps_text,
-    memory=MAPS,
-    keep={"maps": Keep(among=stored_maps, varies=OF_CONTRAST)},
-    cost=lambda setting: Cost(
-        always=1.1, volumes=0.015, high=0.9 * count_mapped(setting("contrasts"))
-    ),
-)
+def _cost_of_maps(contrasts: Contrasts) -> Cost:
+    return Cost(always=1.1, volumes=0.015, high=0.9 * count_mapped(contrasts))
+
+
+@step(makes=("maps", "map_metrics", "quality", "middle", "tsnr"), memory=MAPS, cost=_cost_of_maps)
 def map_series(
     series: Series,
     mask: Mask,
@@ -367,11 +356,7 @@ def _images(
         yield region, entities, activation_regions.region_sidecar(limits[label])
 
 
-@step(
-    makes=("image_metrics", "image_columns"),
-    keep={"image_metrics": kept_table("image", "image_columns")},
-    small=True,
-)
+@step(makes=("image_metrics", "image_columns"), small=True)
 def join_quality(quality: list[Rows]) -> tuple[Rows, Facts]:
     """Quality of all series in one table, and what its columns and measures mean."""
     rows = [row for table in quality for row in table]
@@ -420,16 +405,18 @@ def sorted_maps(maps: Iterable[Derivative]) -> tuple[_Sorted, _Sorted]:
     return stats, regions
 
 
-@step(
-    makes=("activation", "activation_columns"),
-    part=Part.MAPS,
-    text=(
-        "For comparisons between series, maps of the acquired series were resampled to the"
-        " high-resolution grid with cubic spline interpolation. "
-    ),
-    keep={"activation": kept_table("activation", "activation_columns")},
-    cost=lambda setting: Cost(always=1.5, high=0.6 * count_mapped(setting("contrasts"))),
+COMPARED_MAPS = (
+    "For comparisons between series, maps of the acquired series were resampled to the"
+    " high-resolution grid with cubic spline interpolation. "
 )
+"""Methods text of `compare_maps`."""
+
+
+def _cost_of_comparison(contrasts: Contrasts) -> Cost:
+    return Cost(always=1.5, high=0.6 * count_mapped(contrasts))
+
+
+@step(makes=("activation", "activation_columns"), cost=_cost_of_comparison)
 def compare_maps(
     maps: list[Map],
     map_metrics: list[Rows],

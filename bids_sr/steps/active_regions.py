@@ -52,21 +52,14 @@ from bids_sr.registration.bold_to_anat import boldref_onward
 from bids_sr.series import MEASURED, RAW
 from bids_sr.spatial.transforms import write_itk
 from bids_sr.sr.method import Cost
-from bids_sr.steps.activation import (
-    fitted,
-    kept_table,
-    sorted_maps,
-)
+from bids_sr.steps.activation import fitted, sorted_maps
 
 _SEED = 1  # of antspyx, which draws nothing when it resamples
 
 
-def _clusters_text(setting: Lookup) -> str:
-    labels = (
-        f", with the nearest labels of the {atlas_title(setting('atlas'))}"
-        if setting("with_anat")
-        else ""
-    )
+def describe_clusters(atlas: str | None) -> str:
+    """Return methods text of the clusters; `atlas`: its name, None without a T1w image."""
+    labels = "" if atlas is None else f", with the nearest labels of the {atlas_title(atlas)}"
     return (
         f"The ten largest clusters of each map and their local peaks were reported{labels}."
         " Clusters were defined by 6-connectivity, and clusters larger than 10 cm³ were split by a"
@@ -74,13 +67,7 @@ def _clusters_text(setting: Lookup) -> str:
     )
 
 
-@step(
-    makes=("clusters", "clusters_columns"),
-    part=Part.MAPS,
-    text=_clusters_text,
-    keep={"clusters": kept_table("clusters", "clusters_columns", level="standard")},
-    cost=Cost(always=2.5, high=1.0),
-)
+@step(makes=("clusters", "clusters_columns"), cost=Cost(always=2.5, high=1.0))
 def list_clusters(
     maps: list[Map],
     here: Path = HERE,
@@ -195,23 +182,18 @@ def judged_contrasts(contrasts: Contrasts) -> list[str]:
     return single_conditions(contrasts) or list(contrasts)
 
 
-def _growth_text(setting: Lookup) -> str:
+def describe_growth(smoothing: Sequence[float]) -> str:
+    """Return methods text of the region's growth; `smoothing`: of the maps (FWHM, mm)."""
     return (
         "The region of interest was extended by up to 10 mm into adjacent voxels if the"
-        f" correlation between the acquired series (smoothed by {max(setting('smoothing')):g} mm"
+        f" correlation between the acquired series (smoothed by {max(smoothing):g} mm"
         " FWHM) and the task was at least .5 and in the upper quarter of the range of"
         " correlations in the region and its surroundings. The extended region was used for all"
         " series.\n"
     )
 
 
-@step(
-    makes=("roi", "roi_hr", "grown_facts"),
-    part=Part.MAPS,
-    text=_growth_text,
-    memory=MAPS,
-    keep={"roi": Keep({"desc": "roigrown", "suffix": "mask"}, "grown_facts")},
-)
+@step(makes=("roi", "roi_hr", "grown_facts"), memory=MAPS)
 def grow_region(
     preproc: Series,
     bold_mask: Mask,

@@ -334,7 +334,7 @@ def measure_other_run(
 @step(makes="other_rows", memory=EFFECTS, cost=Cost(always=2.0))
 def compare_with_other_run(
     effects: dict[str, File],
-    other_effects: File,
+    other_effects: Effects,
     bold_mask_hr: Mask,
     roi_hr: Mask,
     same_widths: Facts,
@@ -354,7 +354,7 @@ def compare_with_other_run(
         effects, bold_mask_hr, roi_hr, same_widths, contrasts, factor, n_boot, random_seed
     )
     with threadpool_limits(1):
-        return agreement_rows(run, partial(another_run, other=load_effects(other_effects)))
+        return agreement_rows(run, partial(another_run, other=other_effects))
 
 
 _LOGGER = logging.getLogger(__name__)

@@ -37,7 +37,7 @@ from bids_sr.evaluation.references import (
 )
 from bids_sr.evaluation.verdict import compared_verdict, make_verdict
 from bids_sr.evaluation.verdict_text import ADVICE, Audience
-from bids_sr.glm.block_effects import block_effects
+from bids_sr.glm.block_effects import block_effects, save_effects
 from bids_sr.glm.blocks import block_design
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.design import MOTION
@@ -47,7 +47,6 @@ from bids_sr.metrics import MetricRow, columns_json
 from bids_sr.pipeline.artifacts import (
     Confounds,
     Derivative,
-    Effects,
     Facts,
     File,
     Image,
@@ -58,13 +57,13 @@ from bids_sr.pipeline.artifacts import (
     Series,
     Verdict,
 )
-from bids_sr.pipeline.step import HERE, Lookup, Part, step
+from bids_sr.pipeline.step import HERE, step
 from bids_sr.series import MEASURED, PAIR_BASELINES, PCA_RANKS, RAW, kind_of
 from bids_sr.spatial.masks import head_mask
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.sr.matrices import acquire
 from bids_sr.sr.method import Cost
-from bids_sr.steps.activation import by_smoothing, kept_table, sorted_maps
+from bids_sr.steps.activation import by_smoothing, sorted_maps
 from bids_sr.steps.active_regions import judged_contrasts
 
 UNSPLIT = (
@@ -100,8 +99,10 @@ def measure_effects(
     start_time: float,
     has_measured: bool,
     effect_confounds: Sequence[str] = MOTION,
-) -> Effects:
-    """Effect of every block of a run in one series, whole slices.
+) -> File:
+    """Return the file of the effects of every block of a run in one series, whole slices.
+
+    Steps that compare series read the files one at a time.
 
     `series, mask`: in BOLD signal units, dummies included; brain on its grid. `start_time`: moment
     of a volume for which its values hold (s after its start). `has_measured`: whether the run has
@@ -119,7 +120,7 @@ def measure_effects(
         confound_names=(*effect_confounds, *time_column_names(confounds)),
     )
     with threadpool_limits(1):
-        return block_effects(
+        effects = block_effects(
             series,
             mask.data,
             design,
@@ -128,6 +129,7 @@ def measure_effects(
             pca_ranks=PCA_RANKS if has_measured and series_name == "bspline" else (),
             scratch=here,
         )
+    return save_effects(effects, here / "effects.npz")
 
 
 def check_blocks(regressors: Regressors, n_volumes: int, tr: float, high_pass: float) -> None:
@@ -199,9 +201,9 @@ def gather_fine_effects(
         return save_fine_effects(run, here / "fine_effects.npz")
 
 
-def _bands_text(setting: Lookup) -> str:
+def _bands_text(factor: Factor) -> str:
     """Return the spatial frequencies of a comparison in words."""
-    if setting("factor")[2] == 1:
+    if factor[2] == 1:
         return (
             "both for all in-plane spatial frequencies and for frequencies at or above the"
             " acquired Nyquist frequency"
@@ -212,12 +214,13 @@ def _bands_text(setting: Lookup) -> str:
     )
 
 
-def _halves_text(setting: Lookup) -> str:
-    blocks = "Segments of the run" if setting("at_rest") else "Blocks of each condition"
+def describe_halves(factor: Factor, *, at_rest: bool) -> str:
+    """Return methods text of `compare_halves`; `at_rest`: whether the run has no events."""
+    blocks = "Segments of the run" if at_rest else "Blocks of each condition"
     return (
         f"{blocks} were split into two halves for cross-validation. The effect in one half was"
         " compared with the effect in the measured high-resolution series in the other half, and"
-        f" vice versa. This comparison was performed {_bands_text(setting)}. Accuracy was"
+        f" vice versa. This comparison was performed {_bands_text(factor)}. Accuracy was"
         " expressed as explained variance, 1 - E|e - T|^2 / E|T|^2, with the true effect T and"
         " the estimated effect e. Explained variance was corrected for noise in the measured"
         " series, which was estimated from the covariance between its halves. Confidence"
@@ -225,13 +228,7 @@ def _halves_text(setting: Lookup) -> str:
     )
 
 
-@step(
-    makes="split_half",
-    part=Part.EVALUATION,
-    text=_halves_text,
-    memory=EFFECTS,
-    cost=Cost(always=2.5),
-)
+@step(makes="split_half", memory=EFFECTS, cost=Cost(always=2.5))
 def compare_halves(
     effects: dict[str, File],
     bold_mask_hr: Mask,
@@ -257,11 +254,11 @@ def compare_halves(
         return agreement_rows(run, measured_halves)
 
 
-def known_text(setting: Lookup) -> str:
+def describe_known_activation(factor: Factor) -> str:
     """Return methods text of a run whose activation is known, without a measured series."""
     return (
         "Unsmoothed effects of the whole run were compared with known activation,"
-        f" {_bands_text(setting)}. Confidence intervals were computed by resampling blocks, with"
+        f" {_bands_text(factor)}. Confidence intervals were computed by resampling blocks, with"
         " the same samples for all series. "
     )
 
@@ -498,14 +495,7 @@ def _pair_flags(
     return [artifact_flag(lowres.data, degraded, pair_mask.data, head)]
 
 
-@step(
-    makes=("evaluation", "evaluation_columns", "verdict"),
-    small=True,
-    keep={
-        "evaluation": kept_table("evaluation", "evaluation_columns"),
-        "verdict": kept_table("verdict", {}),
-    },
-)
+@step(makes=("evaluation", "evaluation_columns", "verdict"), small=True)
 def judge(
     rows: list[Rows],
     one_level_down: Facts,

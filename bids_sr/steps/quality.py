@@ -15,7 +15,7 @@ from bids_sr.evaluation.mask_overlap import mask_of_mean, mask_rows, onto_grid
 from bids_sr.evaluation.qc_flags import spread_of_effect, t_change
 from bids_sr.glm import activation_regions
 from bids_sr.glm.activation_regions import fdr_region, reliable_region
-from bids_sr.glm.block_effects import load_mean
+from bids_sr.glm.block_effects import load_effects, load_mean
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.design import Design, build_design, model_confounds
 from bids_sr.glm.linear_model import ActivationSettings
@@ -27,7 +27,6 @@ from bids_sr.metrics import MetricRow, metric_rows
 from bids_sr.pipeline.artifacts import (
     Confounds,
     Derivative,
-    Effects,
     File,
     Image,
     Map,
@@ -37,7 +36,7 @@ from bids_sr.pipeline.artifacts import (
     Series,
     Transforms,
 )
-from bids_sr.pipeline.step import HERE, Keep, Part, enumerated, step
+from bids_sr.pipeline.step import HERE, Part, enumerated, step
 from bids_sr.series import MEASURED
 from bids_sr.spatial.masks import Mismatch, edge_mismatch
 from bids_sr.spatial.resampling import sample_volume
@@ -50,7 +49,7 @@ from bids_sr.sr.models.card import domain_difference, read_card
 from bids_sr.sr.models.model import load_model
 from bids_sr.sr.recipe import VarianceRecipe
 from bids_sr.sr.variance.temporal_components import SeriesError, motion_courses, open_uncompressed
-from bids_sr.steps.activation import OF_CONTRAST, fitted, stored_maps
+from bids_sr.steps.activation import fitted
 
 _LOGGER = logging.getLogger(__name__)
 _LARGEST_CHANGE = 0.01
@@ -65,7 +64,7 @@ _UNCERTAINTY = (
 """What the map of an ensemble's uncertainty says of itself."""
 
 
-def uncertainty_text(methods: Sequence[str], members: int) -> str:
+def describe_uncertainty(methods: Sequence[str], members: int) -> str:
     """Return methods text of the uncertainty of methods with an ensemble of so many members."""
     return (
         f"The uncertainty of {enumerated(methods)} was estimated as the standard deviation of the"
@@ -74,14 +73,9 @@ def uncertainty_text(methods: Sequence[str], members: int) -> str:
     )
 
 
-@step(
-    makes=("uncertainty_rows", "uncertainty_maps"),
-    memory=EFFECTS,
-    keep={"uncertainty_maps": Keep()},
-    cost=Cost(always=2.0),
-)
+@step(makes=("uncertainty_rows", "uncertainty_maps"), memory=EFFECTS, cost=Cost(always=2.0))
 def measure_uncertainty(
-    effects: Effects,
+    effects: File,
     bold_mask_hr: Mask,
     member_effects: dict[str, File],
     *,
@@ -91,9 +85,10 @@ def measure_uncertainty(
 ) -> tuple[Rows, list[Map]]:
     """Return a method's uncertainty: the SD of the effect between members of its ensemble."""
     mask, affine = bold_mask_hr.data, bold_mask_hr.affine
+    of_method = load_effects(effects)
     rows, maps = [], []
     for name, weights in contrasts.items():
-        spread = spread_of_effect(effects, list(member_effects.values()), weights, mask, affine)
+        spread = spread_of_effect(of_method, list(member_effects.values()), weights, mask, affine)
         if spread is None:
             _LOGGER.warning(
                 "%s: the contrast %s cannot be computed from the task blocks, so its"
@@ -289,16 +284,15 @@ def _change_of_t(
         )
 
 
-@step(
-    makes="edges",
-    part=Part.EVALUATION,
-    text=(
-        "Susceptibility distortion was measured as the local displacement that maximizes the"
-        " agreement between edges in the boldref and edges in the T2*-weighted image, independent"
-        " of image contrast. "
-    ),
-    cost=Cost(low=8.0),
+COMPARED_EDGES = (
+    "Susceptibility distortion was measured as the local displacement that maximizes the"
+    " agreement between edges in the boldref and edges in the T2*-weighted image, independent"
+    " of image contrast. "
 )
+"""Methods text of `compare_edges`."""
+
+
+@step(makes="edges", cost=Cost(low=8.0))
 def compare_edges(
     boldref: Image,
     guide_hr: Image,
@@ -334,16 +328,14 @@ def compare_edges(
     return metric_rows("run", values, region="brain", n=mismatch.n)
 
 
-@step(
-    makes="mask_rows",
-    part=Part.EVALUATION,
-    text=(
-        "In addition, a brain mask was computed from the mean of each series, and the overlap"
-        " between these masks was measured with the Jaccard index. "
-    ),
-    memory=EFFECTS,
-    cost=Cost(always=0.5, volumes=0.002),
+COMPARED_MASKS = (
+    "In addition, a brain mask was computed from the mean of each series, and the overlap"
+    " between these masks was measured with the Jaccard index. "
 )
+"""Methods text of `compare_masks`."""
+
+
+@step(makes="mask_rows", memory=EFFECTS, cost=Cost(always=0.5, volumes=0.002))
 def compare_masks(
     preproc: Series, effects: dict[str, File], bold_mask_hr: Mask, *, n_dummy: int
 ) -> Rows:
@@ -419,18 +411,16 @@ _RELIABLE = (
 )
 
 
-@step(
-    makes="coverage_rows",
-    part=Part.EVALUATION,
-    memory=VARIANCE,
-    text=(
-        "To test the coverage of the confidence intervals of super-resolved effects, the run was"
-        " downsampled by the super-resolution factor and reconstructed with variance maps"
-        " estimated at the lower resolution. The reconstructed effects were then compared with"
-        " the acquired effects.\n"
-    ),
-    cost=Cost(always=2.0, low=70.0, volumes=0.008),
+CHECKED_INTERVALS = (
+    "To test the coverage of the confidence intervals of super-resolved effects, the run was"
+    " downsampled by the super-resolution factor and reconstructed with variance maps"
+    " estimated at the lower resolution. The reconstructed effects were then compared with"
+    " the acquired effects.\n"
 )
+"""Methods text of `check_intervals`."""
+
+
+@step(makes="coverage_rows", memory=VARIANCE, cost=Cost(always=2.0, low=70.0, volumes=0.008))
 def check_intervals(
     preproc: Series,
     bold_mask: Mask,
@@ -519,22 +509,20 @@ def _onto(scale: Array, shape: Sequence[int]) -> Float32:
     return found
 
 
-@step(
-    makes=("error_maps", "error_rows"),
-    part=Part.MAPS,
-    memory=MAPS,
-    text=lambda setting: (
-        f"Reconstruction error in {setting('series_name')} is proportional to the effect and"
+def describe_error(series: str) -> str:
+    """Return methods text of the reconstruction error of a series."""
+    return (
+        f"Reconstruction error in {series} is proportional to the effect and"
         " identical in all blocks, so it is not included in the residuals of the linear model."
         " The standard deviation of the reconstruction error was therefore estimated from 64"
         " samples from the prior distribution of the run, scaled by the local power of the"
         " acquired effect above noise. For each voxel, the probability that the effect has the"
         " wrong sign was computed from this standard deviation and from the variance in the"
         " linear model.\n"
-    ),
-    keep={"error_maps": Keep(among=stored_maps, varies=OF_CONTRAST)},
-    cost=Cost(always=4.0, high=4.0),
-)
+    )
+
+
+@step(makes=("error_maps", "error_rows"), memory=MAPS, cost=Cost(always=4.0, high=4.0))
 def measure_error(
     maps: list[Map],
     acquired_maps: list[Map],

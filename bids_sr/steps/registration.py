@@ -36,7 +36,6 @@ from bids_sr.spatial.output_grids import grid_around, place_grid, ribbon_means, 
 from bids_sr.spatial.resampling import sample_volume
 from bids_sr.spatial.transforms import hr_grid, invert
 from bids_sr.sr.method import Cost
-from bids_sr.steps.activation import OF_CONTRAST, stored_maps
 
 _SIDES = ("left", "right")
 _RIBBON = ("white_left", "white_right", "pial_left", "pial_right")
@@ -358,19 +357,7 @@ def grid_in_template(
     )
 
 
-@step(
-    makes="space_maps",
-    part=Part.MAPS,
-    memory=TO_TEMPLATE,
-    # of the acquired series sidecars share nothing in a template's space
-    keep={
-        "space_maps": Keep(
-            among=stored_maps,
-            varies=lambda setting: {} if setting("series_name") == RAW else OF_CONTRAST,
-        )
-    },
-    cost=Cost(always=3.0),
-)
+@step(makes="space_maps", memory=TO_TEMPLATE, cost=Cost(always=3.0))
 def maps_to_spaces(
     maps: list[Map], mask: Mask, space_grids: list[SpaceGrid], *, here: Path = HERE
 ) -> list[Map]:
@@ -447,22 +434,20 @@ def place_fsaverage(
     return placed
 
 
-@step(
-    makes="surface_maps",
-    part=Part.MAPS,
-    text=lambda setting: (
-        f"Maps were also projected to the {setting('space_entities')['space']} surface with"
+def describe_surface_maps(surface: str) -> str:
+    """Return methods text of the maps on a surface; `surface`: name of its space."""
+    return (
+        f"Maps were also projected to the {surface} surface with"
         " nilearn [@nilearn], by averaging samples at ten depths between the white and the pial"
         " surface, each obtained with one linear interpolation.\n"
-    ),
-    memory=_SURFACES,
-    keep={"surface_maps": Keep(among=stored_maps)},
-    cost=Cost(always=20.0),
-)
+    )
+
+
+@step(makes="surface_maps", memory=_SURFACES, cost=Cost(always=20.0))
 def maps_to_surfaces(
     maps: list[Map],
     mask: Mask,
-    surfaces: list[File],
+    surfaces: Sequence[File],
     boldref2t1w_xfm: Transforms,
     *,
     here: Path = HERE,

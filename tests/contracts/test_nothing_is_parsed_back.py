@@ -175,7 +175,7 @@ ALLOWED: dict[str, str] = {
     "bids_sr/glm/contrasts.py::*": USERS,
     "bids_sr/glm/confound_table.py::*": FOREIGN,
     "bids_sr/steps/registration.py::_member.entities": CODE,
-    "workflows/run.py::_pair_words": FILES,
+    "workflows/report_run.py::_pair_words": FILES,
     "workflows/run.py::_add_motion": CODE,
 }
 """``file::function`` (patterns) that takes a text apart which somebody else wrote, and whose."""

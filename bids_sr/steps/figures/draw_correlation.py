@@ -13,6 +13,10 @@ from bids_sr.steps.active_regions import judged_contrasts
 from bids_sr.steps.figures import display_grids
 
 
+def _cost(contrasts: Contrasts) -> Cost:
+    return Cost(always=0.5, high=0.1 * count_mapped(contrasts))
+
+
 @figure(
     Shown(
         "correlation",
@@ -34,7 +38,7 @@ from bids_sr.steps.figures import display_grids
         tables=("activation",),
     ),
     memory=MAPS,
-    cost=lambda setting: Cost(always=0.5, high=0.1 * count_mapped(setting("contrasts"))),
+    cost=_cost,
 )
 def draw_correlation(
     maps: list[Map],

@@ -287,6 +287,12 @@ def draw_design(
     return design_figure(design, regressors.spans(), regressors.contrasts(contrasts))
 
 
+def activation_cost(contrasts: Contrasts) -> Cost:
+    """Return the processor time of `draw_activation`, which the number of contrasts decides."""
+    n_drawn = count_mapped(contrasts)
+    return Cost(always=1.0 + 0.95 * n_drawn, high=0.3 * n_drawn)
+
+
 @figure(
     Shown(
         "activation",
@@ -322,10 +328,6 @@ def draw_design(
         tables=("activation",),
     ),
     memory=MAPS,
-    cost=lambda setting: Cost(
-        always=1.0 + 0.95 * count_mapped(setting("contrasts")),
-        high=0.3 * count_mapped(setting("contrasts")),
-    ),
 )
 def draw_activation(
     maps: list[Map],
@@ -378,7 +380,7 @@ def draw_activation(
 )
 def draw_surfaces(
     surface_maps: list[Map],
-    surfaces: list[File],
+    surfaces: Sequence[File],
     *,
     series_name: str,
     space_entities: Mapping[str, str],

@@ -4,11 +4,17 @@ from collections.abc import Iterator, Sequence
 
 from bids_sr.config.machine import MAPS
 from bids_sr.config.spaces import count_mapped
+from bids_sr.glm.contrasts import Contrasts
 from bids_sr.pipeline.artifacts import Image, Map, Mask
 from bids_sr.pipeline.step import Drawn, figure
 from bids_sr.report.sections import Shown
 from bids_sr.sr.method import Cost
 from bids_sr.steps.figures import display_grids
+
+
+def networks_cost(contrasts: Contrasts) -> Cost:
+    """Return the processor time of `draw_networks`, which the number of seeds decides."""
+    return Cost(always=0.5, high=0.1 * count_mapped(contrasts))
 
 
 @figure(
@@ -31,7 +37,6 @@ from bids_sr.steps.figures import display_grids
         tables=("activation", "evaluation"),
     ),
     memory=MAPS,
-    cost=lambda setting: Cost(always=0.5, high=0.1 * count_mapped(setting("contrasts"))),
 )
 def draw_networks(
     maps: list[Map],

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bids_sr.config.section import Level, StoredMaps
 from bids_sr.config.spaces import count_mapped
+from bids_sr.glm.contrasts import Contrasts
 from bids_sr.io.grids import Array
 from bids_sr.pipeline.artifacts import (
     Confounds,
@@ -296,10 +297,12 @@ class _Read(UserDict[str, Any]):
         return volume
 
 
-@figure(
-    Shown("viewer", "maps", html=True, place=-1, missing="viewer of the maps"),
-    cost=lambda setting: Cost(always=1.5, high=0.3 * count_mapped(setting("contrasts"))),
-)
+def viewer_cost(contrasts: Contrasts) -> Cost:
+    """Return the processor time of `show_viewer`, which the number of contrasts decides."""
+    return Cost(always=1.5, high=0.3 * count_mapped(contrasts))
+
+
+@figure(Shown("viewer", "maps", html=True, place=-1, missing="viewer of the maps"))
 def show_viewer(
     maps: list[Map],
     bold_mask_hr: Mask,

@@ -19,7 +19,7 @@ MOST = 15_000_000  # bytes
 sys.path.insert(0, str(ROOT / "examples"))
 import make_studyforrest as maker  # noqa: E402
 
-from bids_sr.workflows.run import run_facts  # noqa: E402
+from bids_sr.workflows.report_run import run_facts  # noqa: E402
 
 
 def test_it_is_small_and_names_license_and_source() -> None:

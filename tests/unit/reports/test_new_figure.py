@@ -14,7 +14,9 @@ from recipes import changes_of, copy_with, told_by
 from bids_sr.io.nifti import SeriesReader
 from bids_sr.pipeline import store
 from bids_sr.pipeline.artifacts import Volume
+from bids_sr.pipeline.flow import Flow
 from bids_sr.pipeline.graph import Graph, Scope
+from bids_sr.pipeline.outputs import Outputs
 from bids_sr.report.assembler import write_subject_page
 from bids_sr.steps import figures
 
@@ -28,7 +30,7 @@ def draw_tsnr(tmp_path, monkeypatch):
     assert code.file == "bids_sr/steps/figures/draw_tsnr.py"
     (tmp_path / "draw_tsnr.py").write_text(code.after, encoding="utf-8")
     monkeypatch.setattr(figures, "__path__", [*figures.__path__, str(tmp_path)])
-    assert {change.file for change in placed} == {"workflows/run.py"}
+    assert {change.file for change in placed} == {"workflows/report_run.py"}
     return import_module("bids_sr.steps.figures.draw_tsnr").draw_tsnr
 
 
@@ -40,13 +42,10 @@ def test_a_function_and_its_place_are_all_that_a_figure_needs(draw_tsnr, tmp_pat
     )
     mask = Volume(np.ones((8, 8, 4), bool), AFFINE)
 
-    run = Scope(
-        "task_tap_wf",
-        {"n_dummy": 2, "output_dir": tmp_path, "entities": {"subject": "01", "task": "tap"}},
-    )
-    run.store = store.store
-    run.give(preproc=tmp_path / "preproc.nii", bold_mask=tmp_path / "mask.nii")
-    run.add(draw_tsnr)
+    run = Scope("task_tap_wf", store=store.store)
+    outputs = Outputs(output_dir=tmp_path, entities={"subject": "01", "task": "tap"})
+    with Flow(run):
+        outputs.keep_figures(draw_tsnr(tmp_path / "preproc.nii", tmp_path / "mask.nii", n_dummy=2))
     graph = Graph(run)
     assert [placed.name for placed in graph.placed] == ["draw_tsnr", "keep_draw_tsnr"]
     assert graph.settings[graph.placed[0]] == {"n_dummy": 2}

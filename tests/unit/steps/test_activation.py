@@ -21,7 +21,7 @@ from bids_sr.metrics import COLUMNS, read_frame
 from bids_sr.pipeline.artifacts import Derivative, Map
 from bids_sr.pipeline.graph import Graph, Scope
 from bids_sr.pipeline.store import derivative_path
-from bids_sr.steps.activation import compare_maps, join_quality, map_series
+from bids_sr.steps.activation import compare_maps, describe_maps, join_quality, map_series
 
 CONTRASTS = {
     "thumb": {"thumb": 1.0},
@@ -119,6 +119,14 @@ def maps_of(run, series, tmp_path, *, confounds=True, **changes):
         )
 
 
+def text_of(*, at_rest, **changes):
+    told = ("kinds", "thresholds", "smoothing", "high_pass", "low_pass", "nuisance")
+    options = OPTIONS | changes
+    return describe_maps(
+        **{name: options[name] for name in (*told, "correlation_confounds")}, at_rest=at_rest
+    )
+
+
 def values(rows):
     return {(row.contrast, measure_of(row)): row.value for row in rows}
 
@@ -135,14 +143,14 @@ def test_confounds_of_the_correlation_are_in_its_sidecar(run, tmp_path):
     assert cc.sidecar["Model"]["Confounds"] == ["trans_x", "trans_y"]
     assert "Confounds" not in plain.sidecar["Model"]
     assert not np.allclose(cc.volume.data, plain.volume.data, equal_nan=True)
-    setting = {"at_rest": True, "series_name": "raw", **OPTIONS, **chosen}.__getitem__
-    assert "corrected for confounds (`trans_[xy]`) and correlated" in map_series.text(setting)
+    text = text_of(at_rest=True, **chosen)
+    assert "corrected for confounds (`trans_[xy]`) and correlated" in text
 
 
 def test_confounds_that_are_named_take_the_place_of_the_default_ones(run, tmp_path, caplog):
     """In the model, in the sidecar of every map, and in the methods text."""
-    told = {"at_rest": False, "series_name": "raw", **OPTIONS, "nuisance": ["trans_[xy]", "csf"]}
-    maps, *_ = maps_of(run, "raw", tmp_path, nuisance=told["nuisance"])
+    chosen = ["trans_[xy]", "csf"]
+    maps, *_ = maps_of(run, "raw", tmp_path, nuisance=chosen)
     [said] = caplog.messages
     assert "confounds of this run do not include csf" in said
     t = by_name(maps)["contrast-thumb_stat-t_desc-rawFwhm50_statmap"]
@@ -154,7 +162,7 @@ def test_confounds_that_are_named_take_the_place_of_the_default_ones(run, tmp_pa
     ):
         assert one.sidecar == other.sidecar
         assert np.array_equal(one.volume.data, other.volume.data, equal_nan=True)
-    text = map_series.text(told.__getitem__)
+    text = text_of(at_rest=False, nuisance=chosen)
     assert "and the selected confounds (`trans_[xy], csf`)" in text
     assert "aCompCor" not in text
 

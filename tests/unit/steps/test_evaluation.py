@@ -80,9 +80,10 @@ def files(tmp_path_factory):
 
 def effects(files, series, here, confounds=None, **changes) -> Effects:
     with SeriesReader(files[series]) as reader:
-        return measure_effects(
+        file = measure_effects(
             reader, brain(), EVENTS, here, confounds, series_name=series, **HOW | changes
         )
+    return load_effects(file)
 
 
 @pytest.fixture(scope="module")

@@ -102,9 +102,8 @@ def test_uncertainty_is_the_spread_between_members(tmp_path: Path) -> None:
         name: save_effects(effects(name, k), tmp_path / f"{name}.npz")
         for k, name in enumerate(names, 1)
     }
-    rows, maps = quality.measure_uncertainty(
-        effects("srgan", 0), MASK, members, series_name="srgan", **GIVEN
-    )
+    own = save_effects(effects("srgan", 0), tmp_path / "srgan.npz")
+    rows, maps = quality.measure_uncertainty(own, MASK, members, series_name="srgan", **GIVEN)
     check_maps(maps, "ensemblesd", "srgan")
     # four blocks of unit noise each in both conditions: standard deviation 1/2 for a, 1/sqrt(2)
     # for the difference
@@ -118,8 +117,9 @@ def test_uncertainty_is_the_spread_between_members(tmp_path: Path) -> None:
 def test_effects_on_another_grid_are_refused(tmp_path: Path) -> None:
     other = Volume(brain(), np.diag([1, 2, 3, 1.0]))
     members = {"sblSeed1": save_effects(effects("sblSeed1", 1), tmp_path / "1.npz")}
+    own = save_effects(effects("sbl", 0), tmp_path / "sbl.npz")
     with pytest.raises(ValueError, match=r"effects of sbl .*are not on the grid of the mask"):
-        quality.measure_uncertainty(effects("sbl", 0), other, members, series_name="sbl", **GIVEN)
+        quality.measure_uncertainty(own, other, members, series_name="sbl", **GIVEN)
 
 
 @pytest.fixture
@@ -247,7 +247,7 @@ def test_edges_apart_are_warned_of_by_name(caplog: pytest.LogCaptureFixture) -> 
 
 
 def test_the_methods_text_names_the_ensembles() -> None:
-    text = quality.uncertainty_text(["srgan", "sbl"], 3)
+    text = quality.describe_uncertainty(["srgan", "sbl"], 3)
     assert text.startswith(
         "The uncertainty of srgan and sbl was estimated as the standard deviation of the effect"
         " between 3 models"

@@ -14,7 +14,7 @@ from bids_sr.io.grids import Volume
 from bids_sr.registration.compared_frame import truncated_pair
 from bids_sr.sr.matrices import acquire
 from bids_sr.sr.method import get_method
-from bids_sr.steps.evaluation import _halves_text, _why_not, known_text
+from bids_sr.steps.evaluation import _why_not, describe_halves, describe_known_activation
 from bids_sr.steps.registration import _slices_text
 from bids_sr.steps.super_resolution import (
     another_contrast,
@@ -72,8 +72,8 @@ def test_a_copy_of_the_high_resolution_image_has_its_slices_averaged():
 
 def test_texts_name_the_axes_of_a_comparison():
     def texts(factor):
-        setting = {"factor": factor, "at_rest": False}.__getitem__
-        return known_text(setting), _halves_text(setting), _slices_text(setting)
+        halves = describe_halves(factor, at_rest=False)
+        return describe_known_activation(factor), halves, _slices_text(factor)
 
     for thin, flat in zip(texts(THIN), texts(FLAT), strict=True):
         assert thin != flat

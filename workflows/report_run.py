@@ -1,0 +1,477 @@
+"""Figures and tables of a run in the report; no result depends on them.
+
+Inputs found and steps planned, in words: first report lines of a participant and of a run.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from bids_sr.bids import BoldRun, Pair, Subject
+from bids_sr.bids.findings import PrecomputedAnat, PrecomputedRun
+from bids_sr.config import Settings
+from bids_sr.glm.condition_pair import condition_pair
+from bids_sr.io.atomic_files import read_json
+from bids_sr.io.grids import size_text
+from bids_sr.pipeline.flow import expect_cost, image_in, joined, subworkflow
+from bids_sr.pipeline.outputs import Outputs
+from bids_sr.series import RAW
+from bids_sr.steps.figures import (
+    draw_anatomy,
+    draw_correlation,
+    draw_evaluation,
+    draw_maps,
+    draw_networks,
+    draw_overlap,
+    draw_overview,
+)
+from bids_sr.workflows.anatomy import Anatomy
+from bids_sr.workflows.fit_run import FittedRun
+from bids_sr.workflows.judge_run import Judgment
+from bids_sr.workflows.make_series import RunSeries
+from bids_sr.workflows.map_run import RunMaps, linear_model, mapped_series
+from bids_sr.workflows.pair import RegisteredPair
+from bids_sr.workflows.run_plan import RunPlan
+
+_Facts = dict[str, object]
+
+
+def report_run(
+    plan: RunPlan,
+    fitted: FittedRun,
+    series: RunSeries,
+    maps: RunMaps,
+    judgment: Judgment,
+    anat: Anatomy | None,
+    pair: RegisteredPair | None,
+    outputs: Outputs,
+    *,
+    n_runs: int,
+) -> None:
+    """Draw the figures of a run.
+
+    Parameters
+    ----------
+    plan : RunPlan
+        What is asked for of the run.
+    fitted : FittedRun
+        Its motion and registration.
+    series : RunSeries
+        Its series.
+    maps : RunMaps
+        Their maps.
+    judgment : Judgment
+        What the evaluation found.
+    anat : Anatomy | None
+        Anatomy of the participant; None without a T1w image.
+    pair : RegisteredPair | None
+        The T2*-weighted pair of the run; None without one.
+    outputs : Outputs
+        Where figures are stored.
+    n_runs : int
+        Runs of the participant, which share the room of a report.
+    """
+    facts = run_facts(plan.planned.settings, plan.bold, timed=plan.timed)
+    draw_preprocessing(plan, fitted, series, anat, pair, facts, outputs)
+    draw_series(plan, fitted, series, maps, judgment, outputs)
+    draw_run_maps(plan, fitted, series, maps, judgment, anat, outputs)
+    draw_judgment(plan, fitted, series, maps, judgment, anat, facts, outputs, n_runs=n_runs)
+
+
+def draw_preprocessing(
+    plan: RunPlan,
+    fitted: FittedRun,
+    series: RunSeries,
+    anat: Anatomy | None,
+    pair: RegisteredPair | None,
+    facts: Mapping[str, object],
+    outputs: Outputs,
+) -> None:
+    """Draw head motion, registration and linear model of a run, and what it was made of.
+
+    `facts`: first lines of its report. Other parameters are those of `report_run`.
+    """
+    registered, boldref = fitted.registration, fitted.motion.boldref
+    linear = linear_model(plan, fitted, series)
+    outputs.keep_figures(
+        draw_maps.summarize_run(series.censoring, run_facts=facts, n_dummy=fitted.n_dummy)
+    )
+    outputs.keep_figures(
+        draw_maps.draw_motion(
+            series.confounds,
+            series.raw.series,
+            registered.bold_mask,
+            registered.tpms_bold,
+            n_dummy=fitted.n_dummy,
+        )
+    )
+    outputs.keep_figures(draw_anatomy.show_registration(registered.registration))
+    if "glm" in plan.planned.settings.activation.kinds:
+        outputs.keep_figures(
+            draw_maps.draw_design(
+                linear.regressors,
+                linear.confounds,
+                tr=linear.tr,
+                high_pass=linear.high_pass,
+                start_time=linear.start_time,
+                contrasts=linear.contrasts,
+                nuisance=linear.nuisance,
+                n_dummy=linear.n_dummy,
+            )
+        )
+    if anat is not None:
+        assert registered.boldref2t1w_xfm is not None
+        outputs.keep_figures(
+            draw_anatomy.draw_coregistration(
+                boldref,
+                anat.t1w_preproc,
+                anat.t1w_mask,
+                registered.boldref2t1w_xfm,
+                anat.t1w_tpms,
+            )
+        )
+    if pair is not None:
+        assert registered.guide_hr is not None
+        outputs.keep_figures(
+            draw_anatomy.draw_guide(
+                boldref,
+                registered.guide_hr,
+                image_in(pair.pair.highres),
+                registered.bold_mask_hr,
+            )
+        )
+    if (calibration := fitted.calibration) is not None:
+        entered = next(
+            one.name
+            for one in plan.stored
+            if one.learned_from == "run" and one.method is not None and one.method.calibrated
+        )
+        outputs.keep_figures(
+            draw_anatomy.draw_calibration(
+                boldref,
+                registered.bold_mask,
+                calibration.calibration_ref,
+                calibration.boldref2calibration_xfm,
+                calibration.calibration_facts,
+                series.tested[entered],
+            )
+        )
+
+
+def draw_series(
+    plan: RunPlan,
+    fitted: FittedRun,
+    series: RunSeries,
+    maps: RunMaps,
+    judgment: Judgment,
+    outputs: Outputs,
+) -> None:
+    """Draw the models of a run and its series; parameters are those of `report_run`."""
+    registered = fitted.registration
+    for spec in plan.stored:
+        made = series.fine[spec.name]
+        if spec.learned_from == "volumes":
+            assert made.log_file is not None
+            assert made.card_file is not None
+            with subworkflow(spec.name):
+                outputs.keep_figures(
+                    draw_evaluation.draw_volume_training(
+                        made.log_file, made.card_file, series_name=spec.name
+                    )
+                )
+    estimated = [one.name for one in plan.stored if one.learned_from == "run"]
+    if estimated:
+        variance = series.fine[estimated[-1]].variance
+        assert variance is not None
+        outputs.keep_figures(
+            draw_evaluation.draw_variance(
+                variance.weight,
+                variance.tested,
+                registered.bold_mask_hr,
+                fitted.motion.boldref,
+                registered.guide_hr,
+            )
+        )
+    outputs.keep_figures(
+        draw_maps.draw_slice(
+            {name: one.middle for name, one in maps.mapped.items()},
+            maps.roi_hr,
+            registered.bold_mask_hr,
+            series_names=plan.stored_names,
+        )
+    )
+    shown = plan.methods or [one.name for one in mapped_series(series)[1:2]]
+    outputs.keep_figures(
+        draw_maps.draw_output(
+            {name: series.fine[name].series for name in shown},
+            {name: maps.mapped[name].tsnr for name in (RAW, *shown)},
+            registered.bold_mask_hr,
+            judgment.verdict,
+            registered.tpms_bold,
+            n_dummy=fitted.n_dummy,
+        )
+    )
+
+
+def draw_run_maps(
+    plan: RunPlan,
+    fitted: FittedRun,
+    series: RunSeries,
+    maps: RunMaps,
+    judgment: Judgment,
+    anat: Anatomy | None,
+    outputs: Outputs,
+) -> None:
+    """Draw the maps of a run, its regions and clusters; parameters are those of `report_run`."""
+    registered, activation = fitted.registration, plan.planned.settings.activation
+    every, boldref = maps.maps, fitted.motion.boldref
+    drawn = draw_maps.draw_activation(
+        every,
+        registered.bold_mask_hr,
+        maps.roi_hr,
+        boldref,
+        registered.guide_hr,
+        series_names=plan.stored_names,
+        at_rest=plan.at_rest,
+    )
+    expect_cost(drawn, draw_maps.activation_cost(plan.contrasts))
+    outputs.keep_figures(drawn)
+    surface_maps = maps.mapped[plan.primary].surface_maps or {}
+    for there in () if anat is None else anat.surfaces:
+        labels = there.space.entities
+        with (
+            subworkflow(plan.primary),
+            subworkflow("_".join([plan.primary, "on", *labels.values()])),
+        ):
+            outputs.keep_figures(
+                draw_maps.draw_surfaces(
+                    surface_maps[there.space.name],
+                    there.surfaces,
+                    series_name=plan.primary,
+                    space_entities=labels,
+                )
+            )
+    outputs.keep_figures(
+        draw_maps.show_clusters(maps.clusters, judgment.evaluation, judgment.verdict)
+    )
+    if shows_correlation(plan):
+        outputs.keep_figures(
+            draw_correlation.draw_correlation(
+                every,
+                registered.bold_mask_hr,
+                maps.roi_hr,
+                boldref,
+                registered.guide_hr,
+                series_names=plan.stored_names,
+                contrasts=plan.contrasts,
+            )
+        )
+    if plan.at_rest and "cc" in activation.kinds:
+        drawn = draw_networks.draw_networks(
+            every,
+            registered.bold_mask_hr,
+            maps.roi_hr,
+            boldref,
+            registered.guide_hr,
+            series_names=plan.stored_names,
+        )
+        expect_cost(drawn, draw_networks.networks_cost(plan.contrasts))
+        outputs.keep_figures(drawn)
+    names = activation.overlap_names
+    contrasts = plan.planned.plan.contrasts[plan.bold.bold]
+    overlap_pair = None if names is None else condition_pair(names, contrasts)
+    if overlap_pair is not None and not plan.at_rest:
+        outputs.keep_figures(
+            draw_overlap.draw_overlap(
+                every,
+                registered.bold_mask_hr,
+                maps.roi_hr,
+                boldref,
+                registered.guide_hr,
+                series_names=plan.stored_names,
+                overlap_pair=overlap_pair,
+            )
+        )
+
+
+def draw_judgment(
+    plan: RunPlan,
+    fitted: FittedRun,
+    series: RunSeries,
+    maps: RunMaps,
+    judgment: Judgment,
+    anat: Anatomy | None,
+    facts: Mapping[str, object],
+    outputs: Outputs,
+    *,
+    n_runs: int,
+) -> None:
+    """Draw first screen, viewer, evaluation and quality control of a run.
+
+    `facts`: first lines of its report. Other parameters are those of `report_run`.
+    """
+    registered, settings = fitted.registration, plan.planned.settings
+    boldref, truth = fitted.motion.boldref, plan.bold.truth
+    drawn = draw_overview.show_viewer(
+        maps.maps,
+        registered.bold_mask_hr,
+        judgment.evaluation,
+        judgment.verdict,
+        boldref,
+        registered.guide_hr,
+        registered.boldref2t1w_xfm,
+        None if anat is None else anat.template.std2t1w_xfm,
+        series_names=plan.stored_names,
+        n_runs=n_runs,
+        entities=plan.entities,
+        level=settings.run.level,
+        methods=settings.superres.methods,
+        baselines=settings.superres.baselines,
+        smoothing=settings.activation.smoothing,
+        kinds=settings.activation.kinds,
+        primary=plan.primary,
+        minus_others=plan.minus_others,
+    )
+    expect_cost(drawn, draw_overview.viewer_cost(plan.contrasts))
+    outputs.keep_figures(drawn)
+    outputs.keep_figures(
+        draw_overview.draw_overview(
+            judgment.evaluation,
+            judgment.verdict,
+            registered.registration,
+            series.confounds,
+            maps.maps,
+            registered.bold_mask_hr,
+            maps.roi_hr,
+            boldref,
+            registered.bold_mask,
+            registered.guide_hr,
+            judgment.one_level_down,
+            {}
+            if truth is None
+            else {name: image_in(file) for name, file in truth.activations.items()},
+            maps.error_maps,
+            entities=plan.entities,
+            calibrated=plan.calibrated,
+            at_rest=plan.at_rest,
+            run_facts=facts,
+            level=settings.run.level,
+            methods=settings.superres.methods,
+            baselines=settings.superres.baselines,
+            smoothing=settings.activation.smoothing,
+            kinds=settings.activation.kinds,
+            primary=plan.primary,
+            minus_others=plan.minus_others,
+        )
+    )
+    outputs.keep_figures(
+        draw_evaluation.draw_evaluation(
+            judgment.evaluation,
+            judgment.verdict,
+            judgment.flags,
+            boldref,
+            registered.bold_mask,
+            judgment.halves_figures,
+            has_truth=plan.has_truth,
+            series_names=plan.stored_names,
+        )
+    )
+    outputs.keep_figures(
+        draw_evaluation.draw_quality(
+            judgment.evaluation,
+            judgment.flags,
+            boldref,
+            registered.bold_mask,
+            registered.bold_mask_hr,
+            registered.guide_hr,
+            joined(judgment.uncertainty_maps),
+        )
+    )
+
+
+def shows_correlation(plan: RunPlan) -> bool:
+    """Whether maps of cross-correlation are drawn beside those of t.
+
+    They are if cc was named as an option, if there are no maps of t, and if a network is trained
+    as published.
+    """
+    settings = plan.planned.settings
+    how = settings.activation
+    asked = how.draws_cc or "glm" not in how.kinds or settings.superres.recipe != "fast"
+    return "cc" in how.kinds and not plan.at_rest and asked
+
+
+def subject_facts(
+    settings: Settings,
+    subject: Subject,
+    series: Sequence[str],
+    *,
+    template: str,
+    roi: str,
+) -> _Facts:
+    """The first section of a report; `series` are those of all runs."""
+    sessions = sorted(
+        {run.entities["session"] for run in subject.runs if "session" in run.entities}
+    )
+    precomputed = subject.precomputed
+    return {
+        "Participant": subject.label,
+        **({"Sessions": sessions} if sessions else {}),
+        "Runs": [run.stem for run in subject.runs],
+        "T1w image": subject.t1w[0].name
+        if subject.t1w
+        else "none (the region of interest is the whole brain)",
+        "T2* pair": sorted({_pair_words(run.pair) for run in subject.runs}),
+        "High-resolution reference": sorted(
+            {str(run.truth.root) for run in subject.runs if run.truth}
+        )
+        or "none",
+        **_taken_over(precomputed, precomputed.files(template) if precomputed else {}),
+        "Series": list(dict.fromkeys(series)),
+        "Smoothing (mm FWHM)": ", ".join(f"{width:g}" for width in settings.activation.smoothing),
+        "Region of interest": roi,
+        "Training recipe": settings.superres.recipe_text if settings.superres.learned else "none",
+        "Random seed": settings.resources.random_seed,
+    }
+
+
+def run_facts(settings: Settings, run: BoldRun, *, timed: bool) -> _Facts:
+    """The first report lines of a run; `timed` says that its slice timing is corrected."""
+    short = run.calibration
+    return {
+        "Run": run.stem,
+        **{key: text for key, text in run.sidecar.items() if key == "Description"},
+        "Volumes": run.n_volumes,
+        "Repetition time (s)": run.tr,
+        "Matrix": " × ".join(map(str, run.shape)),
+        "Voxel size (mm)": size_text(run.zooms, unit=""),
+        "Slice timing": "corrected" if timed else "not corrected",
+        **(
+            {"Smoothing before super-resolution (mm FWHM)": width}
+            if (width := settings.preprocessing.input_smoothing)
+            else {}
+        ),
+        "Super-resolution factor": " × ".join(f"{f:g}" for f in run.factor)
+        + (" (in plane only)" if run.factor[2] == 1 else ""),
+        "T2* pair": _pair_words(run.pair),
+        "Calibration run": f"{short.bold.name}, {short.n_volumes} volumes" if short else "none",
+        **_taken_over(run.precomputed, {} if run.precomputed is None else run.precomputed.files),
+    }
+
+
+def _pair_words(pair: Pair | None) -> str:
+    """Which images a run is super-resolved with."""
+    if pair is None:
+        return "none (only interpolation and methods that do not require a pair)"
+    lowres = "a k-space-truncated copy of this image" if pair.lowres is None else pair.lowres.name
+    sidecar = pair.highres.with_name(pair.highres.name.partition(".")[0] + ".json")
+    described = read_json(sidecar).get("Description")
+    return f"{pair.highres.name} and {lowres}" + (f" ({described})" if described else "")
+
+
+def _taken_over(
+    precomputed: PrecomputedAnat | PrecomputedRun | None, files: Mapping[str, Path]
+) -> _Facts:
+    """Which files of another program are used."""
+    if precomputed is None:
+        return {}
+    return {f"Derivatives from {precomputed.origin.text}": [path.name for path in files.values()]}
