@@ -207,9 +207,7 @@ def test_the_same_through_nipype_on_files(ran: Ran, tmp_path: Path, bold: Path) 
         series = motion.import_series(bold, tr=2.0, axis_order=AS_STORED)
         n_dummy = motion.count_dummies(series, dummy_scans=None)
         estimate_motion(series, n_dummy)
-        correct_acquired(
-            series, n_dummy, slice_times=TIMES, start_time=1.0, input_smoothing=0.0
-        )
+        correct_acquired(series, n_dummy, slice_times=TIMES, start_time=1.0, input_smoothing=0.0)
     graph = Graph(run)
     workflow_of(graph, base_dir=tmp_path, need_gb=lambda need: need.gigabytes(Sizes())).run()
     here = tmp_path / "wf"

@@ -86,7 +86,12 @@ def test_a_training_that_the_clock_stopped_is_described_by_its_steps(tmp_path):
 def test_the_published_run_is_called_so_after_all_its_steps(tmp_path):
     how = get_method("srgan").recipes["paper"]
     whole = {"settings": plain_recipe(how, vgg=True), "perceptual": {"active": True}}
-    text = _after(describe_networks_of_pairs, [_folder(tmp_path, "srgan", "paper", **whole)], "srgan", "paper")
+    text = _after(
+        describe_networks_of_pairs,
+        [_folder(tmp_path, "srgan", "paper", **whole)],
+        "srgan",
+        "paper",
+    )
     assert "with the published settings, losses and number of steps" in text
     assert "Training of srgan was completed after all 100,000 steps" in text
     assert "squared error between VGG-19 features" in text
