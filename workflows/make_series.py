@@ -264,6 +264,10 @@ def make_series(
         if made.variance is not None:
             tested[spec.name] = made.variance.tested
     show_spaces(plan, fitted, fine[plan.primary].series, grids, outputs)
+    truth = plan.bold.truth
+    if truth is not None and truth.series is not None:
+        with subworkflow(MEASURED):
+            fine[MEASURED] = place_measured(plan, fitted, truth.series, outputs)
     for name, compared in place_all_compared(plan, fitted).items():
         fine[name] = MadeSeries(
             name=name,
@@ -271,10 +275,6 @@ def make_series(
             mask=compared.mask,
             compared_facts=compared.compared_facts,
         )
-    truth = plan.bold.truth
-    if truth is not None and truth.series is not None:
-        with subworkflow(MEASURED):
-            fine[MEASURED] = place_measured(plan, fitted, truth.series, outputs)
     other_effects = measure_another_run(plan, fitted) if plan.bold.compared else None
     for spec in plan.wanted:
         if not spec.stored:
