@@ -23,7 +23,7 @@ from bids_sr.pipeline.artifacts import (
     Table,
     Transforms,
 )
-from bids_sr.pipeline.flow import expect_cost, say, subworkflow
+from bids_sr.pipeline.flow import expect_cost, facts_in, say, subworkflow
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
 from bids_sr.series import ACQUIRED_BAND, INTERPOLATIONS, MEASURED, RAW, SDMOD, series_names
@@ -451,7 +451,7 @@ def train_on_volumes(request: TrainingSettings, fitted: FittedRun, factor: Facto
         force=request.force,
         sloppy=request.sloppy,
     )
-    return TrainedModel(model_file=model_file, card_file=card_file, log_file=log_file)
+    return TrainedModel(model_file=model_file, card_file=facts_in(card_file), log_file=log_file)
 
 
 def find_variance(
@@ -530,7 +530,7 @@ def estimate_variance(
     )
     return VarianceModel(
         model_file=model_file,
-        card_file=card_file,
+        card_file=facts_in(card_file),
         log_file=log_file,
         weight=weight,
         tested=tested,

@@ -27,7 +27,7 @@ from bids_sr.pipeline.step import Caller, Part, Step, called_by
 from bids_sr.sr.method import Cost
 
 if TYPE_CHECKING:
-    from bids_sr.pipeline.artifacts import Image, Regressors, Table, Transforms
+    from bids_sr.pipeline.artifacts import Facts, Image, Regressors, Table, Transforms
 
 _T = TypeVar("_T")
 _FLOW: ContextVar["Flow | None"] = ContextVar("flow", default=None)
@@ -275,6 +275,11 @@ def image_in(file: Path) -> "Image":
 def table_in(file: Path) -> "Table":
     """Give a table that a file of another program holds."""
     return cast("Table", file)
+
+
+def facts_in(file: Path) -> "Facts":
+    """Give facts that a file holds: steps load it like their own."""
+    return cast("Facts", file)
 
 
 def events_in(file: Path) -> "Regressors":
