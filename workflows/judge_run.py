@@ -370,9 +370,10 @@ def compare_with_truth(
         if measured is not None and MEASURED not in series:
             say(Part.EVALUATION, evaluation.describe_known_activation(comparison.factor))
     if MEASURED in series:
+        others = {name: one.series for name, one in series.items() if name != MEASURED}
         tables.append(
             evaluation.compare_images(
-                {name: one.series for name, one in series.items()},
+                {**others, MEASURED: series[MEASURED].series},
                 comparison.bold_mask_hr,
                 n_dummy=n_dummy,
                 random_seed=comparison.random_seed,

@@ -1,21 +1,56 @@
 """The series of a run: as acquired, interpolated, super-resolved, measured and compared."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 
+from bids_sr.bids import BoldRun
+from bids_sr.config.section import series_level
 from bids_sr.frozen import frozen
+from bids_sr.io.grids import Factor
 from bids_sr.pipeline.artifacts import (
     Confounds,
     Effects,
     Facts,
     File,
     Image,
+    Map,
     Mask,
     Regressors,
     Rows,
     Series,
     SpaceGrid,
     Table,
+    Transforms,
 )
+from bids_sr.pipeline.flow import expect_cost, say, subworkflow
+from bids_sr.pipeline.outputs import Outputs
+from bids_sr.pipeline.step import Part
+from bids_sr.series import ACQUIRED_BAND, INTERPOLATIONS, MEASURED, RAW, SDMOD, series_names
+from bids_sr.sr.device import Device, Precision
+from bids_sr.sr.inference.acquired import Displaced
+from bids_sr.sr.inference.apply_to_series import Keeping
+from bids_sr.sr.method import get_method
+from bids_sr.steps import (
+    active_regions,
+    motion,
+    quality,
+    super_resolution,
+    training,
+)
+from bids_sr.steps.training import Source, TrainingSettings
+from bids_sr.workflows.anatomy import Anatomy
+from bids_sr.workflows.compared import measure_another_run, place_all_compared
+from bids_sr.workflows.confounds import gather_confounds
+from bids_sr.workflows.fit_run import (
+    Calibration,
+    FittedRun,
+    correct_acquired,
+)
+from bids_sr.workflows.pair import RegisteredPair, TrainedModel, keep_model, train_on_pair
+from bids_sr.workflows.run_plan import RunPlan
+from bids_sr.workflows.seeds import find_own_seeds, find_regressors
+from bids_sr.workflows.spaces import place_grids, show_spaces
 from bids_sr.workflows.wanted import Wanted
 
 
@@ -48,8 +83,13 @@ class MadeSeries:
         Model that was applied, its card, and the log of a training on volumes of the run.
     variance : VarianceModel | None
         Estimate of where the run fluctuates, if the method has one.
-    holdout, precision_rows : Rows
-        Metrics on a held-out pair, and of the check of half precision.
+    holdout : Rows
+        Metrics on a held-out pair.
+    precision, precision_rows : Precision, Rows
+        Precision that the check of half precision chose, and its metrics.
+    error_draws, acquired_draws : Series
+        Draws of the error of the reconstruction, and what is acquired of them; None without a
+        prior.
     regressors : Regressors | None
         Time series of the seeds in this series; None: those of the run.
     compared_facts : Facts | None
@@ -65,6 +105,7 @@ class MadeSeries:
     log_file: Table | None = None
     variance: VarianceModel | None = None
     holdout: Rows | None = None
+    precision: Precision | None = None
     precision_rows: Rows | None = None
     error_draws: Series | None = None
     acquired_draws: Series | None = None
@@ -89,7 +130,7 @@ class RunSeries:
         Events, or time series of seeds or components.
     confounds : Confounds
         Confounds of the run, one row a volume.
-    time_columns, censoring : Table, Facts
+    time_columns, censoring : Confounds, Facts
         Temporal model of a run that has one.
     grids : Sequence[SpaceGrid]
         Grids in other spaces.
@@ -102,7 +143,679 @@ class RunSeries:
     tested: Mapping[str, Facts]
     regressors: Regressors
     confounds: Confounds
-    time_columns: Table | None = None
+    time_columns: Confounds | None = None
     censoring: Facts | None = None
     grids: Sequence[SpaceGrid] = ()
     other_effects: Effects | None = None
+
+
+@frozen
+class Guide:
+    """The high-resolution T2*-weighted image, and how it lies to the reference of a run."""
+
+    highres_file: File
+    highres2boldref_xfm: Transforms
+
+
+@frozen
+class Inference:
+    """How a series is computed from its model; see `bids_sr.steps.super_resolution`."""
+
+    data_consistency: Keeping = "off"
+    precision: Precision = "fp32"
+    force: bool = False
+    omp_nthreads: int = 1
+    device: Device = "cpu"
+    random_seed: int = 0
+
+
+@frozen
+class ResolvedSeries:
+    """A series on the high-resolution grid, and in other spaces.
+
+    `series_facts`: whether its method was applied. `error_draws`, `acquired_draws`: see
+    `MadeSeries`.
+    """
+
+    series: Series
+    space_series: list[Map]
+    series_facts: Facts
+    error_draws: Series | None
+    acquired_draws: Series | None
+
+
+@frozen
+class SeriesSources:
+    """What all series of a run are made of."""
+
+    plan: RunPlan
+    fitted: FittedRun
+    raw: Series
+    guide: Guide | None
+    confounds: Confounds
+    regressors: Regressors
+
+
+def make_series(
+    plan: RunPlan,
+    fitted: FittedRun,
+    anat: Anatomy | None,
+    pair: RegisteredPair | None,
+    models: Mapping[str, TrainedModel],
+    outputs: Outputs,
+) -> RunSeries:
+    """Make all series of a run.
+
+    Parameters
+    ----------
+    plan : RunPlan
+        What is asked for of the run.
+    fitted : FittedRun
+        The run, its motion and its registration.
+    anat : Anatomy | None
+        Anatomy of the participant; None without a T1w image.
+    pair : RegisteredPair | None
+        T2*-weighted pair of the run; None without one.
+    models : Mapping[str, TrainedModel]
+        Networks that were trained on the pair, by series.
+    outputs : Outputs
+        Where files of the run are stored.
+
+    Returns
+    -------
+    RunSeries
+        Acquired, stored, measured and compared series, and those that are only evaluated.
+    """
+    grids = {} if anat is None else place_grids(plan, fitted, anat)
+    raw = make_raw(plan, fitted, outputs)
+    confounds = gather_confounds(plan, fitted, raw.series, outputs)
+    regressors = find_regressors(plan, fitted, anat, raw.series, confounds, outputs)
+    xfm = fitted.registration.highres2boldref_xfm
+    sources = SeriesSources(
+        plan=plan,
+        fitted=fitted,
+        raw=raw.series,
+        guide=None
+        if pair is None or xfm is None
+        else Guide(highres_file=pair.pair.highres, highres2boldref_xfm=xfm),
+        confounds=confounds.confounds,
+        regressors=regressors,
+    )
+    fine: dict[str, MadeSeries] = {}
+    tested: dict[str, Facts] = {}
+    for spec in plan.stored:
+        if spec.learned_from == "run" and spec.judged and SDMOD not in tested:
+            # without a reference its series is compared with nothing, but its test with that of
+            # others
+            control = replace(spec, name=SDMOD, method=get_method(SDMOD))
+            with subworkflow(SDMOD):
+                tested[SDMOD] = find_variance(sources, control, tested, outputs).tested
+        with subworkflow(spec.name):
+            made = make_stored(
+                sources,
+                spec,
+                models.get(spec.name),
+                fine,
+                tested,
+                list(grids.values()) if spec.name == plan.primary else [],
+                outputs,
+            )
+        fine[spec.name] = made
+        if made.variance is not None:
+            tested[spec.name] = made.variance.tested
+    show_spaces(plan, fitted, fine[plan.primary].series, grids, outputs)
+    truth = plan.bold.truth
+    if truth is not None and truth.series is not None:
+        with subworkflow(MEASURED):
+            fine[MEASURED] = place_measured(plan, fitted, truth.series, outputs)
+    for name, compared in place_all_compared(plan, fitted).items():
+        fine[name] = MadeSeries(
+            name=name,
+            series=compared.series,
+            mask=compared.mask,
+            compared_facts=compared.compared_facts,
+        )
+    other_effects = measure_another_run(plan, fitted) if plan.bold.compared else None
+    for spec in plan.wanted:
+        if not spec.stored:
+            with subworkflow(spec.name, stored=False, described=False):
+                fine[spec.name] = make_unstored(sources, spec, models.get(spec.name), fine, anat)
+    if plan.planned.settings.activation.seed_series == "own" and plan.seeds:
+        say(Part.MAPS, active_regions.OWN_SEEDS_TEXT)
+        for name, made in fine.items():
+            kept = name in plan.stored_names or name == MEASURED
+            with subworkflow(f"{name}_seeds", stored=kept):
+                own = find_own_seeds(
+                    plan,
+                    fitted,
+                    anat,
+                    name,
+                    made.series,
+                    made.mask,
+                    confounds.confounds,
+                    regressors,
+                    outputs,
+                )
+            fine[name] = replace(made, regressors=own)
+    return RunSeries(
+        raw=raw,
+        fine=fine,
+        tested=tested,
+        regressors=regressors,
+        confounds=confounds.confounds,
+        time_columns=confounds.time_columns,
+        censoring=confounds.censoring,
+        grids=list(grids.values()),
+        other_effects=other_effects,
+    )
+
+
+def make_raw(plan: RunPlan, fitted: FittedRun, outputs: Outputs) -> MadeSeries:
+    """Undo the head motion of the acquired series on its own grid."""
+    preproc = undo_motion(fitted)
+    say(Part.PREPROCESSING, super_resolution.describe_raw(fitted.distortion is not None))
+    outputs.keep(
+        preproc,
+        {"desc": RAW, "suffix": "bold"},
+        sidecar=_sidecar(plan, RAW),
+        level="minimal",
+    )
+    return MadeSeries(name=RAW, series=preproc, mask=fitted.registration.bold_mask)
+
+
+def undo_motion(fitted: FittedRun) -> Series:
+    """Return the acquired series of a run, head motion undone."""
+    return super_resolution.undo_motion(
+        fitted.stc, fitted.motion.boldref, fitted.motion.hmc_xfms, fitted.distortion
+    )
+
+
+def _sidecar(plan: RunPlan, name: str, resolution: str = "") -> dict[str, object]:
+    """Return the sidecar of a series of a run."""
+    return super_resolution.series_sidecar(
+        name,
+        task_name=plan.task_name,
+        tr=plan.bold.tr,
+        start_time=plan.start_time,
+        slice_timing_corrected=plan.timed or plan.bold.is_corrected,
+        input_smoothing=plan.planned.settings.preprocessing.input_smoothing,
+        resolution=resolution,
+    )
+
+
+def make_stored(
+    sources: SeriesSources,
+    spec: Wanted,
+    model: TrainedModel | None,
+    fine: Mapping[str, MadeSeries],
+    tested: Mapping[str, Facts],
+    grids: Sequence[SpaceGrid],
+    outputs: Outputs,
+) -> MadeSeries:
+    """Make a series that is stored, with the training that it needs.
+
+    Parameters
+    ----------
+    sources : SeriesSources
+        What all series are made of.
+    spec : Wanted
+        Series.
+    model : TrainedModel | None
+        Network that was trained on the pair of the run for it; None without one.
+    fine : Mapping[str, MadeSeries]
+        Series that were made before.
+    tested : Mapping[str, Facts]
+        Tests one level down of series that were made before.
+    grids : Sequence[SpaceGrid]
+        Grids in other spaces that it is also brought to.
+    outputs : Outputs
+        Where files of the run are stored.
+    """
+    plan, fitted = sources.plan, sources.fitted
+    variance = log_file = None
+    if spec.learned_from == "volumes":
+        request = plan.planned.training(spec)
+        model = train_on_volumes(request, fitted, plan.bold.factor)
+        say(
+            Part.SERIES,
+            training.describe_volume_network(request),
+            made=model.model_file,
+            describe=partial(training.describe_networks_of_volumes, request),
+        )
+        keep_model(model.model_file, model.card_file, model.log_file, request.method, outputs)
+        log_file = model.log_file
+    elif spec.learned_from == "run":
+        variance = find_variance(sources, spec, tested, outputs)
+    inference = _inference(plan, spec)
+    model_file = card_file = precision = precision_rows = None
+    if variance is not None:
+        model_file, card_file = variance.model_file, variance.card_file
+    elif model is not None:
+        model_file, card_file = model.model_file, model.card_file
+    lower = plan.planned.settings.superres.precision == "bf16" or (
+        plan.planned.settings.superres.precision == "auto"
+        and plan.planned.settings.resources.device == "cuda"
+    )
+    if spec.network and lower and model_file is not None:
+        precision, precision_rows = _guard_precision(sources, spec, model_file, inference)
+        inference = replace(inference, precision=precision)
+    made = resolve_series(
+        spec.name,
+        fitted,
+        factor=plan.bold.factor,
+        inference=inference,
+        model_file=model_file,
+        zerofilled=_zerofilled(plan, spec, fine),
+        guide=sources.guide if spec.guided else None,
+        grids=grids,
+        draws=spec.method is not None and spec.method.has_prior,
+    )
+    _expect_cost(plan, spec.name, made)
+    say(Part.SERIES, super_resolution.describe_series(spec.name))
+    _keep_series(plan, spec.name, made, outputs)
+    return MadeSeries(
+        name=spec.name,
+        series=made.series,
+        mask=fitted.registration.bold_mask_hr,
+        wanted=spec,
+        model_file=model_file,
+        card_file=card_file,
+        log_file=log_file,
+        variance=variance,
+        holdout=None if model is None else model.holdout,
+        precision=precision,
+        precision_rows=precision_rows,
+        error_draws=made.error_draws,
+        acquired_draws=made.acquired_draws,
+    )
+
+
+def train_on_volumes(request: TrainingSettings, fitted: FittedRun, factor: Factor) -> TrainedModel:
+    """Train a network on volumes of a run, or take a model that was given for it."""
+    model_file, card_file, log_file = training.train_on_volumes(
+        fitted.stc,
+        fitted.registration.bold_mask,
+        n_dummy=fitted.n_dummy,
+        method=request.method,
+        factor=factor,
+        recipe=request.recipe,
+        recipe_changes=request.recipe_changes,
+        model_source=request.model_source,
+        model_dir=request.model_dir,
+        pretrained=request.pretrained,
+        random_seed=request.random_seed,
+        omp_nthreads=request.omp_nthreads,
+        device=request.device,
+        train_precision=request.train_precision,
+        max_train_minutes=request.max_train_minutes,
+        force=request.force,
+        sloppy=request.sloppy,
+    )
+    return TrainedModel(model_file=model_file, card_file=card_file, log_file=log_file)
+
+
+def find_variance(
+    sources: SeriesSources, spec: Wanted, tested: Mapping[str, Facts], outputs: Outputs
+) -> VarianceModel:
+    """Estimate where a run fluctuates, and store and describe it, but for a control.
+
+    `tested`: series that were tested before; beside the first, plain interpolations are tried.
+    """
+    plan = sources.plan
+    request = plan.planned.training(spec)
+    plain = [
+        name for name in plan.stored_names if name in INTERPOLATIONS and name != ACQUIRED_BAND
+    ]
+    variance = estimate_variance(
+        request,
+        sources.raw,
+        sources.fitted,
+        plan.bold.factor,
+        calibration=None if spec.control else sources.fitted.calibration,
+        interpolations=() if tested else tuple(plain),
+    )
+    if not spec.control:
+        say(Part.SERIES, training.describe_variance(request, calibrated=plan.calibrated))
+        keep_model(
+            variance.model_file, variance.card_file, variance.log_file, request.method, outputs
+        )
+    return variance
+
+
+def estimate_variance(
+    request: TrainingSettings,
+    raw: Series,
+    fitted: FittedRun,
+    factor: Factor,
+    *,
+    calibration: Calibration | None = None,
+    interpolations: tuple[str, ...] = (),
+) -> VarianceModel:
+    """Find where a run fluctuates on the high-resolution grid, or use maps found before.
+
+    Parameters
+    ----------
+    request : TrainingSettings
+        Method, and where maps may be had instead.
+    raw : Series
+        Acquired series, head motion undone.
+    fitted : FittedRun
+        The run.
+    factor : Factor
+        Acquired over high-resolution voxel size, each axis.
+    calibration : Calibration | None, optional
+        Short high-resolution run whose fluctuations enter; None for none.
+    interpolations : tuple[str, ...], optional
+        Plain interpolations that are tried one level down beside it.
+    """
+    model_file, card_file, log_file, weight, tested = training.estimate_variance(
+        raw,
+        fitted.registration.bold_mask,
+        fitted.motion.hmc_xfms,
+        None if calibration is None else calibration.calibration_patterns,
+        None if calibration is None else calibration.boldref2calibration_xfm,
+        None if calibration is None else calibration.calibration_facts,
+        n_dummy=fitted.n_dummy,
+        method=request.method,
+        factor=factor,
+        interpolations=interpolations,
+        recipe=request.recipe,
+        model_source=request.model_source,
+        model_dir=request.model_dir,
+        pretrained=request.pretrained,
+        random_seed=request.random_seed,
+        omp_nthreads=request.omp_nthreads,
+        force=request.force,
+        sloppy=request.sloppy,
+    )
+    return VarianceModel(
+        model_file=model_file,
+        card_file=card_file,
+        log_file=log_file,
+        weight=weight,
+        tested=tested,
+    )
+
+
+def _inference(plan: RunPlan, spec: Wanted) -> Inference:
+    """Return how a series is computed; one without a model takes a single thread."""
+    superres, resources = plan.planned.settings.superres, plan.planned.settings.resources
+    plain = spec.method is None
+    return Inference(
+        data_consistency=superres.data_consistency,
+        precision=superres.precision,
+        force=superres.force,
+        omp_nthreads=1 if plain else resources.omp_nthreads or 1,
+        device="cpu" if plain else resources.device,
+        random_seed=resources.random_seed + spec.seed,
+    )
+
+
+def _guard_precision(
+    sources: SeriesSources, spec: Wanted, model_file: File, inference: Inference
+) -> tuple[Precision, Rows]:
+    """Choose the precision of a network by whether the lower one leaves t alone."""
+    plan, fitted = sources.plan, sources.fitted
+    say(Part.SERIES, quality.PRECISION_TEXT)
+    return quality.guard_precision(
+        fitted.stc,
+        fitted.motion.boldref,
+        fitted.registration.bold_mask,
+        model_file,
+        sources.regressors,
+        sources.confounds,
+        series_name=spec.name,
+        contrasts=plan.contrasts,
+        factor=plan.bold.factor,
+        precision=inference.precision,
+        device=inference.device,
+        force=inference.force,
+        omp_nthreads=inference.omp_nthreads,
+        tr=plan.bold.tr,
+        n_dummy=fitted.n_dummy,
+        high_pass=plan.high_pass,
+        start_time=plan.start_time,
+        nuisance=plan.nuisance,
+    )
+
+
+def _zerofilled(plan: RunPlan, spec: Wanted, fine: Mapping[str, MadeSeries]) -> Series | None:
+    """Return the zero-filled series that variance maps add to, if it was made."""
+    filled = fine.get(ACQUIRED_BAND)
+    if spec.learned_from != "run" or filled is None or plan.bold.factor[2] != 1:
+        return None
+    return filled.series
+
+
+def resolve_series(
+    name: str,
+    fitted: FittedRun,
+    *,
+    factor: Factor,
+    inference: Inference,
+    model_file: File | None = None,
+    zerofilled: Series | None = None,
+    guide: Guide | None = None,
+    grids: Sequence[SpaceGrid] = (),
+    displaced: Displaced = "",
+    draws: bool = False,
+) -> ResolvedSeries:
+    """Make a series of a run on the high-resolution grid, and on further grids.
+
+    Parameters
+    ----------
+    name : str
+        Baseline, or series of a method.
+    fitted : FittedRun
+        The run.
+    factor : Factor
+        Acquired over high-resolution voxel size, each axis.
+    inference : Inference
+        How it is computed.
+    model_file : File | None, optional
+        Model of a method; None for a baseline.
+    zerofilled : Series | None, optional
+        Zero-filled series, to which variance methods add; None: it is made.
+    guide : Guide | None, optional
+        Image whose static detail enters; None for none.
+    grids : Sequence[SpaceGrid], optional
+        Grids in other spaces.
+    displaced : Displaced, default=""
+        How variance maps are displaced, as a placebo.
+    draws : bool, default=False
+        Whether the error of the reconstruction is drawn.
+    """
+    series, space_series, series_facts, error_draws, acquired_draws = (
+        super_resolution.super_resolve(
+            fitted.stc,
+            fitted.motion.boldref,
+            fitted.registration.bold_mask,
+            fitted.motion.hmc_xfms,
+            fitted.distortion,
+            model_file,
+            zerofilled,
+            None if guide is None else guide.highres_file,
+            None if guide is None else guide.highres2boldref_xfm,
+            grids,
+            series_name=name,
+            factor=factor,
+            data_consistency=inference.data_consistency,
+            precision=inference.precision,
+            force=inference.force,
+            omp_nthreads=inference.omp_nthreads,
+            device=inference.device,
+            random_seed=inference.random_seed,
+            displaced=displaced,
+            draws=draws,
+        )
+    )
+    return ResolvedSeries(
+        series=series,
+        space_series=space_series,
+        series_facts=series_facts,
+        error_draws=error_draws,
+        acquired_draws=acquired_draws,
+    )
+
+
+def _expect_cost(plan: RunPlan, name: str, made: ResolvedSeries) -> None:
+    """Say what a series costs, which depends on the recipe of its model."""
+    superres = plan.planned.settings.superres
+    expect_cost(
+        made.series,
+        super_resolution.cost_of_series(name, superres.recipe, superres.recipe_changes),
+    )
+
+
+def _keep_series(plan: RunPlan, name: str, made: ResolvedSeries, outputs: Outputs) -> None:
+    """Store a series; other programs find the primary one as the preprocessed BOLD."""
+    primary = name == plan.primary
+    bold = plan.bold
+    fine = super_resolution.fine_resolution(name, bold.factor, bold.axis_order)
+    outputs.keep(
+        made.series,
+        {"res": "hr", "desc": name, "suffix": "bold"},
+        sidecar=_sidecar(plan, name, fine),
+        facts=made.series_facts,
+        exported_as={"res": "", "desc": "preproc"} if primary and plan.in_func else None,
+        level=series_level(name, _always_stored(plan)),
+    )
+    if primary and plan.elsewhere:
+        outputs.keep(
+            made.space_series,
+            sidecar=_sidecar(plan, name, super_resolution.resolution_elsewhere(name)),
+            facts=made.series_facts,
+            exported_only=True,
+        )
+
+
+def _always_stored(plan: RunPlan) -> list[str]:
+    """Return names of series that are stored at every level."""
+    return [*series_names(plan.planned.settings.superres.methods), plan.primary]
+
+
+def place_measured(
+    plan: RunPlan, fitted: FittedRun, measured: BoldRun, outputs: Outputs
+) -> MadeSeries:
+    """Bring the series that was measured at the high resolution to the grid of the run."""
+    preprocessing = plan.planned.settings.preprocessing
+    bold = motion.import_series(measured.bold, tr=plan.bold.tr, axis_order=measured.axis_order)
+    stc = correct_acquired(
+        bold,
+        fitted.n_dummy,
+        slice_times=None if "slicetiming" in preprocessing.ignore else measured.slice_timing,
+        start_time=plan.start_time,
+        input_smoothing=preprocessing.input_smoothing,
+    )
+    mask = fitted.registration.bold_mask_hr
+    series = super_resolution.place_measured(stc, mask, fitted.motion.hmc_xfms, fitted.distortion)
+    say(Part.SERIES, super_resolution.MEASURED_TEXT)
+    fine = super_resolution.fine_resolution(MEASURED, plan.bold.factor, plan.bold.axis_order)
+    outputs.keep(
+        series,
+        {"res": "hr", "desc": MEASURED, "suffix": "bold"},
+        sidecar=_sidecar(plan, MEASURED, fine),
+        level=series_level(MEASURED, _always_stored(plan)),
+    )
+    return MadeSeries(name=MEASURED, series=series, mask=mask)
+
+
+def make_unstored(
+    sources: SeriesSources,
+    spec: Wanted,
+    model: TrainedModel | None,
+    fine: Mapping[str, MadeSeries],
+    anat: Anatomy | None,
+) -> MadeSeries:
+    """Make a method's placebo or further ensemble member, for the evaluation only.
+
+    Parameters
+    ----------
+    sources : SeriesSources
+        What all series are made of.
+    spec : Wanted
+        Series.
+    model : TrainedModel | None
+        Network that was trained on the pair of the run for it; None without one.
+    fine : Mapping[str, MadeSeries]
+        Series that were made before, that of the method among them.
+    anat : Anatomy | None
+        Anatomy of the participant; None without a T1w image.
+    """
+    plan, fitted = sources.plan, sources.fitted
+    source = fine[spec.source]
+    inference = replace(_inference(plan, spec), data_consistency="off", force=True)
+    if source.precision is not None:
+        inference = replace(inference, precision=source.precision)
+    model_file, card_file = source.model_file, source.card_file
+    if spec.model is not None:
+        model_file, card_file = spec.model, None
+    elif spec.placebo == "T1w":
+        assert anat is not None, "a placebo of the T1w image needs one"
+        model = _train_on_t1w(sources, plan.planned.training(spec), anat)
+        model_file, card_file = model.model_file, model.card_file
+    elif spec.seed and spec.learned_from == "run":
+        variance = estimate_variance(
+            _anew(plan.planned.training(spec), "auto"),
+            sources.raw,
+            fitted,
+            plan.bold.factor,
+            calibration=fitted.calibration,
+        )
+        model_file, card_file = variance.model_file, variance.card_file
+    elif spec.seed and spec.learned_from == "volumes":
+        model = train_on_volumes(plan.planned.training(spec), fitted, plan.bold.factor)
+        model_file, card_file = model.model_file, model.card_file
+    elif spec.seed and model is not None:
+        model_file, card_file = model.model_file, model.card_file
+        # the check was that of another network
+        inference = replace(inference, precision=plan.planned.settings.superres.precision)
+    displaced: Displaced = ""
+    if spec.placebo == "Mirror":
+        displaced = "mirror"
+    elif spec.placebo == "Shift":
+        displaced = "shift"
+    made = resolve_series(
+        spec.source,
+        fitted,
+        factor=plan.bold.factor,
+        inference=inference,
+        model_file=model_file,
+        zerofilled=_zerofilled(plan, spec, fine),
+        guide=sources.guide if spec.guided else None,
+        displaced=displaced,
+    )
+    _expect_cost(plan, spec.source, made)
+    return MadeSeries(
+        name=spec.name,
+        series=made.series,
+        mask=fitted.registration.bold_mask_hr,
+        wanted=spec,
+        model_file=model_file,
+        card_file=card_file,
+    )
+
+
+def _anew(request: TrainingSettings, model_source: Source) -> TrainingSettings:
+    """Return how a model is trained for the evaluation alone: no stored or given one is taken."""
+    return replace(request, model_source=model_source, model_dir=None, pretrained=None, force=True)
+
+
+def _train_on_t1w(
+    sources: SeriesSources, request: TrainingSettings, anat: Anatomy
+) -> TrainedModel:
+    """Train a network of a pair on the T1w image instead."""
+    plan, fitted = sources.plan, sources.fitted
+    train_highres, train_lowres = super_resolution.another_contrast(
+        anat.t1w_preproc,
+        fitted.motion.boldref,
+        fitted.registration.boldref2t1w_xfm,
+        factor=plan.bold.factor,
+    )
+    return train_on_pair(
+        _anew(request, "train"),
+        train_highres,
+        train_lowres,
+        fitted.registration.bold_mask,
+        factor=plan.bold.factor,
+    )

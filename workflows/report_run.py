@@ -14,7 +14,7 @@ from bids_sr.io.atomic_files import read_json
 from bids_sr.io.grids import size_text
 from bids_sr.pipeline.flow import expect_cost, image_in, joined, subworkflow
 from bids_sr.pipeline.outputs import Outputs
-from bids_sr.series import RAW
+from bids_sr.series import MEASURED, RAW
 from bids_sr.steps.figures import (
     draw_anatomy,
     draw_correlation,
@@ -191,9 +191,12 @@ def draw_series(
                 registered.guide_hr,
             )
         )
+    middle = {name: one.middle for name, one in maps.mapped.items()}
+    if MEASURED in middle:
+        middle[MEASURED] = middle.pop(MEASURED)  # the last column
     outputs.keep_figures(
         draw_maps.draw_slice(
-            {name: one.middle for name, one in maps.mapped.items()},
+            middle,
             maps.roi_hr,
             registered.bold_mask_hr,
             series_names=plan.stored_names,

@@ -99,10 +99,10 @@ def run_participants(settings: Settings, plan: "Plan", say: Callable[[str], None
         with still(say, "Building the workflow"):
             graph = graph_of(settings, plan, __version__)
             finish = Finish(graph, settings.paths.work_dir or Path())
-            exported = [] if run.boilerplate_only else primary_series(graph)
+            exported = [] if run.boilerplate_only else primary_series(settings, plan, __version__)
             for series in ("", *exported):
                 describe(series=series)
-            if stores_atlas(graph):
+            if stores_atlas(settings, plan):
                 atlas = find_atlas(settings.activation.atlas)
                 write_atlas(out, atlas.name, atlas.description)
         if run.boilerplate_only:
@@ -165,7 +165,7 @@ def _worked(
         finish.retell(log_dir)
         own = {each.stem for each in plan.runs}
         text = graph.methods_text(finish.ended())
-        for series in primary_series(graph):
+        for series in primary_series(settings, plan, __version__):
             idle = [name for name, on in applied_in(out, series).items() if not on]
             if named := ", ".join(name for name in idle if name in own):
                 text += f"\n{series} was not applied to {named}, which were zero filled instead.\n"

@@ -27,7 +27,7 @@ from bids_sr.pipeline.step import Caller, Part, Step, called_by
 from bids_sr.sr.method import Cost
 
 if TYPE_CHECKING:
-    from bids_sr.pipeline.artifacts import Image, Table, Transforms
+    from bids_sr.pipeline.artifacts import Image, Regressors, Table, Transforms
 
 _T = TypeVar("_T")
 _FLOW: ContextVar["Flow | None"] = ContextVar("flow", default=None)
@@ -259,6 +259,11 @@ def image_in(file: Path) -> "Image":
 def table_in(file: Path) -> "Table":
     """Give a table that a file of another program holds."""
     return cast("Table", file)
+
+
+def events_in(file: Path) -> "Regressors":
+    """Give events that a BIDS table holds."""
+    return cast("Regressors", file)
 
 
 def joined(lists: Iterable[list[_T]]) -> list[_T]:

@@ -257,12 +257,11 @@ def grow_region(
 
 
 _LOGGER = logging.getLogger(__name__)
-_KEPT = {"regressors": Keep({"desc": "seeds", "suffix": "timeseries"}, "seeds_columns")}
 _ANTS_SEED = 1  # nothing that ANTs does here is random
 
 
-def _text(setting: Lookup) -> str:
-    seeds: Sequence[Seed] = setting("seeds")
+def describe_seeds(seeds: Sequence[Seed], atlas: str) -> str:
+    """Return methods text of seeds that replace events; `atlas`: atlas of those with labels."""
     spheres = [
         f"{seed.name} ({' '.join(f'{mm:g}' for mm in seed.center)}; {seed.radius_mm:g} mm)"
         for seed in seeds
@@ -274,11 +273,7 @@ def _text(setting: Lookup) -> str:
         if spheres
         else []
     )
-    parts += (
-        [f"seed regions of the {atlas_title(setting('atlas'))}: {', '.join(regions)}"]
-        if regions
-        else []
-    )
+    parts += [f"seed regions of the {atlas_title(atlas)}: {', '.join(regions)}"] if regions else []
     return (
         "Because the run had no events, functional connectivity [@biswal1995] was mapped with"
         f" {' and with '.join(parts)}. Seeds outside the brain mask of the run were excluded. If"
@@ -290,13 +285,7 @@ def _text(setting: Lookup) -> str:
     )
 
 
-@step(
-    makes=("regressors", "seeds_columns"),
-    part=Part.PREPROCESSING,
-    text=_text,
-    keep=_KEPT,
-    cost=Cost(volumes=0.02),
-)
+@step(makes=("regressors", "seeds_columns"), cost=Cost(volumes=0.02))
 def seed_series(
     preproc: Series,
     bold_mask: Mask,
@@ -384,21 +373,14 @@ def _cleaned(
     return Seeds.of(arithmetic.without(measured, columns, n_dummy, design.censored))
 
 
-@step(
-    makes=("own_regressors", "own_seeds_columns"),
-    part=Part.MAPS,
-    text=(
-        "Seed time series were extracted separately from each series, so each map shows the"
-        " correlation with the seed time series of the same series.\n"
-    ),
-    keep={
-        "own_regressors": Keep(
-            lambda setting: {"desc": f"{setting('series_name')}Seeds", "suffix": "timeseries"},
-            "own_seeds_columns",
-        )
-    },
-    cost=Cost(volumes=0.02),
+OWN_SEEDS_TEXT = (
+    "Seed time series were extracted separately from each series, so each map shows the"
+    " correlation with the seed time series of the same series.\n"
 )
+"""Methods text of seeds whose time series are those of each series."""
+
+
+@step(makes=("own_regressors", "own_seeds_columns"), cost=Cost(volumes=0.02))
 def own_seed_series(
     series: Series,
     mask: Mask,
@@ -561,16 +543,14 @@ def _on_mask(region: Volume, mask: Volume, chain: Sequence[Path]) -> Array:
     return mask.data & inside
 
 
-@step(
-    makes=("regressors", "seeds_columns"),
-    part=Part.PREPROCESSING,
-    text=(
-        "Because the run had neither events nor an anatomical image for placing seeds, its"
-        " leading temporal components were mapped.\n"
-    ),
-    keep=_KEPT,
-    cost=Cost(volumes=0.02),
+COMPONENTS_TEXT = (
+    "Because the run had neither events nor an anatomical image for placing seeds, its"
+    " leading temporal components were mapped.\n"
 )
+"""Methods text of temporal components that replace events."""
+
+
+@step(makes=("regressors", "seeds_columns"), cost=Cost(volumes=0.02))
 def component_series(
     preproc: Series,
     bold_mask: Mask,

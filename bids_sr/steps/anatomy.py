@@ -6,7 +6,7 @@ They are beside what is also stored among all results.
 """
 
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,7 @@ from bids_sr.pipeline.artifacts import (
     Table,
     Transforms,
 )
-from bids_sr.pipeline.step import HERE, Keep, step
+from bids_sr.pipeline.step import HERE, step
 from bids_sr.region_names import atlas_title, find_atlas, is_file, region_labels
 from bids_sr.registration import ants
 from bids_sr.registration.ants import apply, atlas_region, find_region, in_ras, load, on_t1w
@@ -390,26 +390,30 @@ def describe_imported_anatomy(origin: str, template_space: str, files: Collectio
 
 
 _TISSUES = ("GM", "WM", "CSF")
-_MEAN = (
-    "mean of the steady-state volumes of the super-resolved series, resampled to this space"
-    " by a second interpolation"
-)
-_BRAIN = "brain mask of the super-resolved series, restricted to the field of view of the run"
+SERIES_MEAN_SIDECAR = {
+    "SkullStripped": False,
+    "Description": "mean of the steady-state volumes of the preprocessed BOLD series",
+}
+_IN_SPACE = "grid of the preprocessed BOLD series in this space"
+SPACE_BOLDREF_SIDECAR = {
+    "Description": (
+        "mean of the steady-state volumes of the super-resolved series, resampled to this space"
+        " by a second interpolation"
+    ),
+    "Resolution": _IN_SPACE,
+}
+SPACE_MASK_SIDECAR = {
+    "Description": (
+        "brain mask of the super-resolved series, restricted to the field of view of the run"
+    ),
+    "Type": "Brain",
+    "Resolution": _IN_SPACE,
+}
 
 
 @step(
     makes="series_mean",
     memory=Need(always=0.03, high=0.02),
-    keep={
-        "series_mean": Keep(
-            {"suffix": "boldref"},
-            {
-                "SkullStripped": False,
-                "Description": "mean of the steady-state volumes of the preprocessed BOLD series",
-            },
-            dataset="primary",
-        )
-    },
     cost=Cost(volumes=0.005),
 )
 def average_series(series: Series, *, n_dummy: int) -> Image:
@@ -422,15 +426,7 @@ def average_series(series: Series, *, n_dummy: int) -> Image:
     return Volume(series.mean(n_dummy).astype(np.float32), series.affine, series.header)
 
 
-@step(
-    makes="t1w2boldref_xfm",
-    keep={
-        "t1w2boldref_xfm": Keep(
-            {"from": "T1w", "to": "boldref", "mode": "image", "desc": "coreg", "suffix": "xfm"},
-            dataset="primary",
-        )
-    },
-)
+@step(makes="t1w2boldref_xfm")
 def invert_coreg(boldref2t1w_xfm: Transforms) -> Transforms:
     """Return the xfm that takes a boldref point to its T1w point.
 
@@ -450,23 +446,7 @@ def label_tissues(t1w_tpms: Sequence[Image]) -> list[Map]:
     return [Derivative(each, own) for each, own in zip(t1w_tpms, entities, strict=True)]
 
 
-def _beside(sidecar: Mapping[str, object], **own: str) -> Keep:
-    """How an image of a space is stored: in the data set of the primary series alone."""
-    told = {**sidecar, "Resolution": "grid of the preprocessed BOLD series in this space"}
-    return Keep(lambda setting: {**setting("space_entities"), **own}, told, dataset="primary")
-
-
-@step(
-    makes=("space_boldref", "space_mask"),
-    memory=TO_TEMPLATE,
-    keep={
-        "space_boldref": _beside({"Description": _MEAN}, suffix="boldref"),
-        "space_mask": _beside(
-            {"Description": _BRAIN, "Type": "Brain"}, desc="brain", suffix="mask"
-        ),
-    },
-    cost=Cost(always=2.0),
-)
+@step(makes=("space_boldref", "space_mask"), memory=TO_TEMPLATE, cost=Cost(always=2.0))
 def show_in_space(
     series_mean: Image, bold_mask_hr: Mask, space_grid: SpaceGrid
 ) -> tuple[Image, Mask]:

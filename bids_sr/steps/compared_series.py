@@ -54,7 +54,7 @@ from bids_sr.pipeline.artifacts import (
     Table,
     Transforms,
 )
-from bids_sr.pipeline.step import HERE, Keep, Part, enumerated, step
+from bids_sr.pipeline.step import HERE, enumerated, step
 from bids_sr.registration.compared_frame import checked, poses_of, read_moments
 from bids_sr.registration.rigid import (
     agreement,
@@ -77,7 +77,7 @@ UPSAMPLING = ACQUIRED_BAND
 """How a series on the acquired grid is upsampled: as the acquired one, its band untouched."""
 
 
-def compared_text(names: Sequence[str]) -> str:
+def describe_compared(names: Sequence[str]) -> str:
     """Return methods text of the compared series of a run."""
     return (
         f"Series from other programs ({enumerated(list(names))}) were compared with the acquired"
@@ -247,7 +247,7 @@ def match_resolution(
     return widths
 
 
-_OTHER_RUN_TEXT = (
+OTHER_RUN_TEXT = (
     "Below the acquired Nyquist frequency, series from other programs were also compared with a"
     " second acquired run of the same task, which has independent noise. The second run was"
     " corrected for head motion in the same way, its boldref was coregistered to the boldref of"
@@ -261,8 +261,6 @@ _OTHER_RUN_TEXT = (
 @step(
     makes="other_effects",
     memory=Need(always=0.1, high=0.6),
-    part=Part.EVALUATION,
-    text=_OTHER_RUN_TEXT,
     cost=Cost(always=2.0, volumes=0.5),
 )
 def measure_other_run(
@@ -361,13 +359,12 @@ def compare_with_other_run(
 
 _LOGGER = logging.getLogger(__name__)
 _WITHOUT = "prior variances are estimated from the run itself"
-_KEPT_XFM = Keep(
-    {"from": "calibration", "to": "boldref", "mode": "image", "desc": "coreg", "suffix": "xfm"},
-    {"Description": "transform that maps points of the boldref to points of the calibration run"},
-)
+CALIBRATION_XFM_SIDECAR = {
+    "Description": "transform that maps points of the boldref to points of the calibration run"
+}
 
 
-def text_of_calibration(*, with_events: bool) -> str:
+def describe_calibration(*, with_events: bool) -> str:
     """What the methods text says of a calibration, whose task is known or not."""
     task = " and, if half of the degrees of freedom remained, task effects" if with_events else ""
     return (
@@ -384,7 +381,6 @@ def text_of_calibration(*, with_events: bool) -> str:
 @step(
     makes=("boldref2calibration_xfm", "calibration_registration"),
     memory=Need(always=0.06),
-    keep={"boldref2calibration_xfm": _KEPT_XFM},
     cost=Cost(always=4.0),
 )
 def register_calibration(
@@ -430,7 +426,6 @@ def register_calibration(
     makes=("calibration_patterns", "calibration_facts"),
     # 100 volumes as float32, those of the brain once more, and a slice in double precision
     memory=CALIBRATE,
-    keep={"calibration_facts": Keep({"desc": "calibration", "suffix": "metrics"})},
     cost=Cost(always=2.0, high=30.0),
 )
 def measure_calibration(

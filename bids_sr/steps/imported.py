@@ -1,7 +1,6 @@
 """Import of other programs' estimates into the form that other steps read; none are estimated."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 
@@ -21,7 +20,7 @@ from bids_sr.pipeline.artifacts import (
     Table,
     Transforms,
 )
-from bids_sr.pipeline.step import Lookup, Part, step
+from bids_sr.pipeline.step import step
 from bids_sr.registration.ants import apply, load, load_like
 from bids_sr.registration.bold_to_anat import facts_of_coreg
 from bids_sr.registration.brain import check_brain, two_mm_grid, volume_ml
@@ -31,11 +30,9 @@ from bids_sr.spatial.masks import brain_mask
 from bids_sr.spatial.resampling import sample_volume, voxel_shift
 from bids_sr.spatial.transforms import hr_grid, invert
 from bids_sr.sr.method import Cost
-from bids_sr.steps import anatomy, registration
-from bids_sr.steps.motion import KEEP_BOLDREF, KEEP_CONFOUNDS, KEEP_MOTION
+from bids_sr.steps import anatomy
 
 _OF_ANATOMY = Need(always=0.05, t1w=0.030, high=0.0)
-_KEPT_MOTION = {"hmc_xfms": KEEP_MOTION, "boldref": KEEP_BOLDREF}
 
 
 @step(
@@ -95,21 +92,26 @@ def show_in_template(
     return given_t1w2std_xfm, given_std2t1w_xfm, seen
 
 
-def _text_of_motion(what: str, setting: Lookup) -> str:
+def describe_motion(origin: str, *, rebuilt: bool) -> str:
+    """Return methods text of head motion of another program.
+
+    `origin`: name of the program with its version. `rebuilt`: whether transforms are made of the
+    parameters among its confounds.
+    """
+    what = (
+        "the head-motion parameters (converted to transforms from the six parameters reported by"
+        " MCFLIRT)"
+        if rebuilt
+        else "the head-motion transforms"
+    )
     return (
-        f"For each run, {what} were taken from {setting('origin')} [@fmriprep]. Volumes were not"
+        f"For each run, {what} were taken from {origin} [@fmriprep]. Volumes were not"
         " resampled at this stage. The boldref was computed as the mean of the steady-state"
         " volumes after applying these transforms."
     )
 
 
-@step(
-    makes=("hmc_xfms", "motion", "boldref"),
-    part=Part.PREPROCESSING,
-    text=lambda setting: _text_of_motion("the head-motion transforms", setting),
-    keep=_KEPT_MOTION,
-    cost=Cost(volumes=0.05),
-)
+@step(makes=("hmc_xfms", "motion", "boldref"), cost=Cost(volumes=0.05))
 def import_motion(
     bold: Series,
     given_hmc_xfms: Transforms,
@@ -130,16 +132,7 @@ def import_motion(
     return _in_register(bold, given_hmc_xfms, distortion, n_dummy, given_boldref)
 
 
-@step(
-    makes=("hmc_xfms", "motion", "boldref"),
-    part=Part.PREPROCESSING,
-    text=lambda setting: _text_of_motion(
-        "the head-motion parameters (converted to transforms from the six parameters reported by"
-        " MCFLIRT)",
-        setting,
-    ),
-    keep=_KEPT_MOTION,
-)
+@step(makes=("hmc_xfms", "motion", "boldref"))
 def rebuild_motion(
     bold: Series,
     given_confounds: Table,
@@ -184,29 +177,31 @@ def _in_register(
     return motion.matrices, table, reference
 
 
-@step(
-    makes="distortion",
-    part=Part.PREPROCESSING,
-    text=lambda setting: (
-        f"Susceptibility distortion was corrected with the field map from {setting('origin')}."
+def describe_distortion(origin: str) -> str:
+    """Return methods text of the correction by a field map of another program."""
+    return (
+        f"Susceptibility distortion was corrected with the field map from {origin}."
         " The shift along the phase-encoding axis (field multiplied by total readout time) was"
         " corrected in the same interpolation as head motion, without intensity modulation."
         " Networks were applied to the distorted volumes, and the T2*-weighted images used as"
         " guides were transformed to these volumes."
-    ),
-)
+    )
+
+
+@step(makes="distortion")
 def field_to_shift(
     bold: Series,
     fieldmap: File,
     boldref2fmap_xfm: Transforms,
     *,
     readout: float,
-    phase_encoding: Literal["i", "i-", "j", "j-", "k", "k-"],
+    phase_encoding: str,
 ) -> Distortion:
     """How far a field (Hz) shifts the signal of a run, on the boldref's grid.
 
     `boldref2fmap_xfm`: takes a field map point to its boldref point (RAS mm). `readout`: total
-    readout time (s). See `bids_sr.spatial.resampling`.
+    readout time (s). `phase_encoding`: as BIDS has it, such as ``j-``. See
+    `bids_sr.spatial.resampling`.
     """
     field, xfm, (x, y, z, _) = load(fieldmap), invert(boldref2fmap_xfm[0]), bold.shape
     return voxel_shift(
@@ -214,7 +209,7 @@ def field_to_shift(
     )
 
 
-@step(makes=("boldref2t1w_xfm", "coreg_facts"), keep=registration.register_to_t1w.keep)
+@step(makes=("boldref2t1w_xfm", "coreg_facts"))
 def import_coreg(
     boldref: Image,
     t1w_preproc: Image,
@@ -232,7 +227,7 @@ def import_coreg(
     return given_boldref2t1w_xfm[:1], facts | {"bold_t1w_origin": origin}
 
 
-@step(makes=("bold_mask", "bold_mask_hr", "mask_facts"), keep=registration.mask_bold.keep)
+@step(makes=("bold_mask", "bold_mask_hr", "mask_facts"))
 def import_mask(
     boldref: Image, given_bold_mask: File, *, factor: Factor, origin: str
 ) -> tuple[Mask, Mask, Facts]:
@@ -251,12 +246,12 @@ def import_mask(
     return mask.like(inside), Volume(high, affine), {"mask_source": origin}
 
 
-@step(
-    makes=("confounds", "confounds_columns"),
-    part=Part.PREPROCESSING,
-    text=lambda setting: f"The confounds were taken from {setting('origin')} [@fmriprep].",
-    keep={"confounds": KEEP_CONFOUNDS},
-)
+def describe_confounds(origin: str) -> str:
+    """Return methods text of confounds of another program."""
+    return f"The confounds were taken from {origin} [@fmriprep]."
+
+
+@step(makes=("confounds", "confounds_columns"))
 def import_confounds(
     given_confounds: File, *, origin: str, n_dummy: int
 ) -> tuple[Confounds, Facts]:

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -28,7 +27,7 @@ from bids_sr.pipeline.artifacts import (
     Table,
     Transforms,
 )
-from bids_sr.pipeline.step import HERE, Keep, Lookup, Part, enumerated, step
+from bids_sr.pipeline.step import HERE, enumerated, step
 from bids_sr.registration.rigid import moved_mm
 from bids_sr.spatial import hmc, slice_timing
 from bids_sr.spatial.boldref import estimate_run, make_boldref
@@ -36,27 +35,23 @@ from bids_sr.spatial.masks import HUMAN_MM, brain_mask, head_scale
 from bids_sr.sr.method import Cost
 
 _LOGGER = logging.getLogger(__name__)
-_BOLDREF_SIDECAR = {
+BOLDREF_SIDECAR = {
     "Description": "reference image for head-motion correction (mean of the steady-state volumes)",
     "SkullStripped": False,
 }
-KEEP_BOLDREF = Keep({"desc": "hmc", "suffix": "boldref"}, _BOLDREF_SIDECAR)
-KEEP_MOTION = Keep(
-    {"from": "orig", "to": "boldref", "mode": "image", "desc": "hmc", "suffix": "xfm"},
-    {
-        "Description": (
-            "one rigid transform per volume, which maps points of the boldref to points of"
-            " the volume"
-        )
-    },
-    exported_as={},
+HMC_SIDECAR = {
+    "Description": (
+        "one rigid transform per volume, which maps points of the boldref to points of the volume"
+    )
+}
+MOTION_TEXT = (
+    "Head-motion parameters with respect to the boldref (three rotations and three"
+    " translations) were estimated for each volume by Gauss-Newton minimization of squared"
+    " intensity differences, using the image gradients of the boldref [@bakermatthews2004]. A"
+    " gain and a quadratic intensity bias were estimated at the same time. Volumes were not"
+    " resampled at this stage."
 )
-KEEP_CONFOUNDS = Keep(
-    {"desc": "confounds", "suffix": "timeseries"},
-    "confounds_columns",
-    exported_as={},
-    level="minimal",
-)
+"""Methods text of head motion that is estimated."""
 
 
 @step(makes="bold", cost=Cost(volumes=0.02))
@@ -72,8 +67,9 @@ def import_series(
     return SeriesReader(here / "bold.nii")
 
 
-def _text_of_echoes(setting: Lookup) -> str:
-    times = enumerated([f"{ms:g}" for ms in cast("Sequence[float]", setting("echo_times"))])
+def describe_echoes(echo_times: Sequence[float]) -> str:
+    """Return methods text of echoes that are combined; `echo_times` are in ms."""
+    times = enumerated([f"{ms:g}" for ms in echo_times])
     return (
         f"As the first step, the echoes of the run (echo times {times} ms) were optimally"
         " combined with weights based on the T2* of each voxel [@posse1999], which was fitted"
@@ -81,12 +77,7 @@ def _text_of_echoes(setting: Lookup) -> str:
     )
 
 
-@step(
-    makes="bold_file",
-    part=Part.PREPROCESSING,
-    text=_text_of_echoes,
-    cost=Cost(volumes=0.05),
-)
+@step(makes="bold_file", cost=Cost(volumes=0.05))
 def combine_echoes(
     echo_files: list[File], here: Path = HERE, *, echo_times: Sequence[float]
 ) -> File:
@@ -116,8 +107,11 @@ def count_dummies(bold: Series, *, dummy_scans: int | None) -> int:
     return count
 
 
-def _text_of_reference(setting: Lookup) -> str:
-    dummy_scans = setting("dummy_scans")
+def describe_boldref(dummy_scans: int | None) -> str:
+    """Return methods text of a reference that is estimated.
+
+    `dummy_scans`: volumes at the start that are not steady; None: their number is estimated.
+    """
     dummies = (
         "Non-steady-state volumes were detected from the global signal"
         if dummy_scans is None
@@ -129,13 +123,7 @@ def _text_of_reference(setting: Lookup) -> str:
     )
 
 
-@step(
-    makes="boldref",
-    part=Part.PREPROCESSING,
-    text=_text_of_reference,
-    keep={"boldref": KEEP_BOLDREF},
-    cost=Cost(always=0.7, volumes=0.0125),
-)
+@step(makes="boldref", cost=Cost(always=0.7, volumes=0.0125))
 def average_volumes(bold: Series, *, n_dummy: int) -> Image:
     """Average steady volumes after bringing them into register."""
     return Volume(make_boldref(bold, n_dummy=n_dummy), bold.affine, bold.header)
@@ -164,19 +152,7 @@ def mask_head(boldref: Image) -> Mask:
     return boldref.like(mask)
 
 
-@step(
-    makes=("hmc_xfms", "motion"),
-    part=Part.PREPROCESSING,
-    text=(
-        "Head-motion parameters with respect to the boldref (three rotations and three"
-        " translations) were estimated for each volume by Gauss-Newton minimization of squared"
-        " intensity differences, using the image gradients of the boldref [@bakermatthews2004]. A"
-        " gain and a quadratic intensity bias were estimated at the same time. Volumes were not"
-        " resampled at this stage."
-    ),
-    keep={"hmc_xfms": KEEP_MOTION},
-    cost=Cost(always=0.8, volumes=0.135),
-)
+@step(makes=("hmc_xfms", "motion"), cost=Cost(always=0.8, volumes=0.135))
 def estimate_motion(
     bold: Series, boldref: Image, head_mask: Mask, *, n_dummy: int
 ) -> tuple[Transforms, Table]:
@@ -191,15 +167,15 @@ def estimate_motion(
     return found.matrices, motion_table(found.params, found.residual)
 
 
-@step(
-    makes="stc",
-    part=Part.PREPROCESSING,
-    text=lambda setting: (
+def describe_slice_timing(start_time: float) -> str:
+    """Return methods text of slices that are brought to a moment (s after the volume's start)."""
+    return (
         "Slice-timing correction was performed with cubic spline interpolation in time. All"
-        f" slices were shifted to {setting('start_time'):.4g} s after the start of the volume."
-    ),
-    cost=Cost(volumes=0.02),
-)
+        f" slices were shifted to {start_time:.4g} s after the start of the volume."
+    )
+
+
+@step(makes="stc", cost=Cost(volumes=0.02))
 def correct_slice_timing(
     bold: Series,
     here: Path = HERE,
@@ -227,16 +203,16 @@ def correct_slice_timing(
     return SeriesReader(here / "stc.nii")
 
 
-@step(
-    makes="stc",
-    part=Part.PREPROCESSING,
-    text=lambda setting: (
+def describe_input_smoothing(input_smoothing: float) -> str:
+    """Return methods text of smoothing (mm FWHM) on the acquired grid."""
+    return (
         "Before super-resolution and all interpolations, the acquired series was smoothed with a"
-        f" Gaussian kernel of {setting('input_smoothing'):g} mm FWHM [@stss_srfmri]. Head motion"
+        f" Gaussian kernel of {input_smoothing:g} mm FWHM [@stss_srfmri]. Head motion"
         " and the boldref were estimated without smoothing."
-    ),
-    cost=Cost(volumes=0.01),
-)
+    )
+
+
+@step(makes="stc", cost=Cost(volumes=0.01))
 def smooth_acquired(unsmoothed: Series, here: Path = HERE, *, input_smoothing: float) -> Series:
     """Smooth every volume on the acquired grid, from which all series are then made.
 
@@ -285,9 +261,8 @@ def motion_confounds(motion: Table, known_confounds: Confounds | None = None) ->
     return own if known_confounds is None else own.assign(**dict(known_confounds.items()))
 
 
-def _time_text(setting: Lookup) -> str:
+def describe_time_model(model: time_columns.TimeModel) -> str:
     """Return methods text of the temporal model of a run."""
-    model = _time_model(setting)
     parts = []
     if model.censors:
         parts.append(
@@ -310,10 +285,15 @@ def _time_text(setting: Lookup) -> str:
     return " ".join(parts)
 
 
-def _time_text_after(setting: Lookup, folders: Sequence[Path], unfinished: int) -> str:
-    """Return methods text with the numbers of the runs whose volumes have been censored."""
-    text = _time_text(setting)
-    if not _time_model(setting).censors:
+def describe_censored(
+    model: time_columns.TimeModel, folders: Sequence[Path], unfinished: int
+) -> str:
+    """Return methods text with the numbers of the runs whose volumes have been censored.
+
+    `folders`: of the steps `model_time` that have ended.
+    """
+    text = describe_time_model(model)
+    if not model.censors:
         return text
     tables = [read_json(folder / "censoring.json") for folder in folders]
     shares = [real(table["share"]) for table in tables]
@@ -327,23 +307,7 @@ def _time_text_after(setting: Lookup, folders: Sequence[Path], unfinished: int) 
     return f"{text} {numbers}"
 
 
-def _time_model(setting: Lookup) -> time_columns.TimeModel:
-    return time_columns.time_model(
-        setting("fd_censor"), setting("enorm_censor"), setting("band_pass"), setting("drift")
-    )
-
-
-@step(
-    makes=("confounds", "confounds_columns", "time_columns", "censoring"),
-    part=Part.PREPROCESSING,
-    text=_time_text,
-    text_after=_time_text_after,
-    keep={
-        "confounds": KEEP_CONFOUNDS,
-        "censoring": Keep({"desc": "censoring", "suffix": "metrics"}, level="minimal"),
-    },
-    small=True,
-)
+@step(makes=("confounds", "confounds_columns", "time_columns", "censoring"), small=True)
 def model_time(
     gathered_confounds: Confounds,
     gathered_columns: Facts | None = None,
@@ -404,24 +368,24 @@ _NO_TISSUES = (
 )
 
 
-@step(
-    makes=("confounds", "confounds_columns"),
-    part=Part.PREPROCESSING,
-    text=lambda setting: (
+def describe_confounds(
+    *, with_anat: bool, fd_spike_threshold: float, dvars_spike_threshold: float
+) -> str:
+    """Return methods text of confounds; `with_anat`: whether there are maps of tissues."""
+    signals = "brain, white matter and cerebrospinal fluid" if with_anat else "the brain"
+    return (
         "The following confounds were computed: the six head-motion parameters and the mean"
-        " signals of "
-        + ("brain, white matter and cerebrospinal fluid" if setting("with_anat") else "the brain")
-        + ", with their temporal derivatives (backward differences) and quadratic terms"
-        " [@satterthwaite2013]; framewise displacement (FD) and DVARS [@power2012]; root mean"
-        " square displacement [@jenkinson2002]; standardized DVARS [@nichols2017]; and discrete"
-        f" cosine regressors. Volumes with FD above {setting('fd_spike_threshold'):g} mm or"
-        f" standardized DVARS above {setting('dvars_spike_threshold'):g} were annotated as motion"
-        " outliers. Physiological noise regressors were extracted with"
-        f"{' anatomical and' if setting('with_anat') else ''} temporal CompCor [@behzadi2007]."
-    ),
-    keep={"confounds": KEEP_CONFOUNDS},
-    cost=Cost(volumes=0.063),
-)
+        f" signals of {signals}, with their temporal derivatives (backward differences) and"
+        " quadratic terms [@satterthwaite2013]; framewise displacement (FD) and DVARS"
+        " [@power2012]; root mean square displacement [@jenkinson2002]; standardized DVARS"
+        " [@nichols2017]; and discrete cosine regressors. Volumes with FD above"
+        f" {fd_spike_threshold:g} mm or standardized DVARS above {dvars_spike_threshold:g} were"
+        " annotated as motion outliers. Physiological noise regressors were extracted with"
+        f"{' anatomical and' if with_anat else ''} temporal CompCor [@behzadi2007]."
+    )
+
+
+@step(makes=("confounds", "confounds_columns"), cost=Cost(volumes=0.063))
 def gather_confounds(
     preproc: Series,
     bold_mask: Mask,

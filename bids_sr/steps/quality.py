@@ -4,7 +4,6 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from scipy import ndimage
@@ -41,7 +40,7 @@ from bids_sr.pipeline.step import HERE, Part, enumerated, step
 from bids_sr.series import MEASURED
 from bids_sr.spatial.masks import Mismatch, edge_mismatch
 from bids_sr.spatial.resampling import sample_volume
-from bids_sr.sr.device import choose_device
+from bids_sr.sr.device import Device, Precision, choose_device
 from bids_sr.sr.inference.acquired import UpsamplerInputs
 from bids_sr.sr.inference.apply_to_series import fine_mask, in_both, make_upsampler, some_slices
 from bids_sr.sr.matrices import ResolutionError
@@ -158,15 +157,14 @@ def check_domain(model_file: File, boldref: Image, bold_mask: Mask, *, series_na
     return metric_rows(series_name, values, region="brain")
 
 
-@step(
-    makes=("precision", "precision_rows"),
-    part=Part.SERIES,
-    memory=Need(always=0.12, high=0.25),
-    text=(
-        "Networks were applied in single precision, except if bfloat16 changed t by less than 1 %"
-        " of its noise in all contrasts, as tested in slices of the run. "
-    ),
+PRECISION_TEXT = (
+    "Networks were applied in single precision, except if bfloat16 changed t by less than 1 %"
+    " of its noise in all contrasts, as tested in slices of the run. "
 )
+"""Methods text of the choice of the precision of networks."""
+
+
+@step(makes=("precision", "precision_rows"), memory=Need(always=0.12, high=0.25))
 def guard_precision(
     stc: Series,
     boldref: Image,
@@ -178,8 +176,8 @@ def guard_precision(
     series_name: str,
     contrasts: Contrasts,
     factor: Factor,
-    precision: Literal["auto", "fp32", "bf16"],
-    device: Literal["auto", "cpu", "cuda"],
+    precision: Precision,
+    device: Device,
     force: bool,
     omp_nthreads: int,
     tr: float,
@@ -187,7 +185,7 @@ def guard_precision(
     high_pass: float,
     start_time: float,
     nuisance: list[str] | None,
-) -> tuple[str, Rows]:
+) -> tuple[Precision, Rows]:
     """Choose the network's precision, fp32 or bf16: the lower one only where it leaves t alone.
 
     ``fp32`` tries nothing. ``auto`` tries bf16 on CUDA devices and takes it where it passes;

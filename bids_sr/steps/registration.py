@@ -4,7 +4,7 @@ The name of a transform says which image it resamples, as with antsApplyTransfor
 point of B to where it lies in A. Transforms are (1, 4, 4), RAS mm.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -125,35 +125,23 @@ def truncate_pair(
     return truncated_pair(load(highres_file, highres_order), factor)
 
 
-_KEPT_COREG = Keep(
-    {"from": "boldref", "to": "T1w", "mode": "image", "desc": "coreg", "suffix": "xfm"},
-    exported_as={},
-)
-_BRAIN_HR = "brain mask on the grid of the super-resolved series"
-
-
-_KEPT_MASKS = {
-    "bold_mask": Keep(
-        {"desc": map_label(RAW, region="Brain"), "suffix": "mask"},
-        {"Description": "brain mask on the acquired grid", "Type": "Brain"},
-    ),
-    "bold_mask_hr": Keep(
-        {"res": "hr", "desc": "brain", "suffix": "mask"},
-        {
-            "Description": _BRAIN_HR,
-            "Type": "Brain",
-            "Resolution": "grid of the super-resolved series",
-        },
-        # beside the primary series, where that is requested in the run's space
-        exported_as=lambda setting: {"res": ""} if setting("in_func") else None,
-    ),
+MASK_ENTITIES = {"desc": map_label(RAW, region="Brain"), "suffix": "mask"}
+MASK_SIDECAR = {"Description": "brain mask on the acquired grid", "Type": "Brain"}
+MASK_HR_SIDECAR = {
+    "Description": "brain mask on the grid of the super-resolved series",
+    "Type": "Brain",
+    "Resolution": "grid of the super-resolved series",
 }
+REGION_TEXT = (
+    "The region of interest was resampled to the BOLD grid in a single step, with all"
+    " transforms concatenated."
+)
+"""Methods text of the region of interest in a run."""
 
 
 @step(
     makes=("boldref2t1w_xfm", "coreg_facts"),
     memory=Need(always=0.08, t1w=0.011, high=0.0),
-    keep={"boldref2t1w_xfm": _KEPT_COREG},
     cost=Cost(always=1.5, low=25.0),
 )
 def register_to_t1w(
@@ -172,11 +160,6 @@ def register_to_t1w(
 @step(
     makes=("highres2boldref_xfm", "guide_hr", "guide_facts"),
     memory=Need(always=0.06),
-    keep={
-        "highres2boldref_xfm": Keep(
-            {"from": "highres", "to": "boldref", "mode": "image", "desc": "coreg", "suffix": "xfm"}
-        )
-    },
     cost=Cost(always=0.8, low=23.0),
 )
 def register_to_pair(
@@ -210,7 +193,6 @@ def register_to_pair(
 @step(
     makes=("bold_mask", "bold_mask_hr", "mask_facts"),
     memory=Need(always=0.03, t1w=0.015, high=0.0),
-    keep=_KEPT_MASKS,
     cost=Cost(always=0.5),
 )
 def mask_bold(
@@ -240,15 +222,7 @@ def mask_bold(
 
 @step(
     makes=("roi_bold", "roi_bold_hr", "region_facts"),
-    part=Part.PREPROCESSING,
-    text="The region of interest was resampled to the BOLD grid in a single step, with all"
-    " transforms concatenated.",
     memory=Need(always=0.03, t1w=0.010, high=0.0),
-    keep={
-        "roi_bold": Keep(
-            {"desc": "roi", "suffix": "mask"}, {"Description": "region of interest", "Type": "ROI"}
-        )
-    },
     cost=Cost(always=0.5),
 )
 def region_to_bold(
@@ -292,12 +266,7 @@ def tissues_to_bold(
     return [Volume(share, boldref.affine) for share in shares]
 
 
-_KEPT_METRICS = {
-    "registration": Keep({"desc": "registration", "suffix": "metrics"}, level="minimal")
-}
-
-
-@step(makes="registration", small=True, keep=_KEPT_METRICS)
+@step(makes="registration", small=True)
 def gather_registration(
     mask_facts: Facts,
     brain_facts: Facts | None = None,
@@ -533,7 +502,7 @@ def _mesh(file: File) -> tuple[Array, Array]:
     return points.data + center, image.get_arrays_from_intent("NIFTI_INTENT_TRIANGLE")[0].data
 
 
-def text_of_registration(*, to_t1w: bool, to_pair: bool) -> str:
+def describe_registration(*, to_t1w: bool, to_pair: bool) -> str:
     """What the methods text says of the registrations of a run that are estimated here.
 
     `to_pair`: whether the run is registered to the high-resolution T2*w image here. The text is
@@ -549,18 +518,15 @@ def text_of_registration(*, to_t1w: bool, to_pair: bool) -> str:
     )
 
 
-def text_of_imported_registration(origin: str, files: Collection[str]) -> str:
+def describe_imported_registration(origin: str, *, mask: bool, to_t1w: bool) -> str:
     """Sentence of the methods text on an imported mask or registration; empty for neither."""
-    imported = {
-        "the brain mask of the run": "bold_mask",
-        "the registration to the T1w image": "boldref2t1w_xfm",
-    }
-    found = " and ".join(words for words, name in imported.items() if name in files)
+    imported = {"the brain mask of the run": mask, "the registration to the T1w image": to_t1w}
+    found = " and ".join(words for words, is_imported in imported.items() if is_imported)
     verb = "were" if " and " in found else "was"
     return f"For each run, {found} {verb} taken from {origin} [@fmriprep]." if found else ""
 
 
-def spaces_text(spaces: Sequence[str]) -> str:
+def describe_spaces(spaces: Sequence[str]) -> str:
     """What the methods text says of the spaces of the results."""
     return (
         f"The super-resolved series and the maps were also resampled to {enumerated(spaces)}. For"

@@ -10,10 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from bids_sr.config.machine import RESOLVE, SERIES, Need
-from bids_sr.config.section import Level, series_level
 from bids_sr.evaluation.evidence import was_applied
 from bids_sr.evaluation.words import PLACEBOS
-from bids_sr.io.grids import Array, Factor, Volume, inverse
+from bids_sr.io.grids import Array, AxisOrder, Factor, Volume, inverse
 from bids_sr.io.nifti import SeriesReader, load_image
 from bids_sr.pipeline.artifacts import (
     Derivative,
@@ -27,8 +26,8 @@ from bids_sr.pipeline.artifacts import (
     SpaceGrid,
     Transforms,
 )
-from bids_sr.pipeline.step import HERE, Keep, Lookup, Part, enumerated, step
-from bids_sr.series import BASELINES, PAIR_BASELINES, RAW, series_names
+from bids_sr.pipeline.step import HERE, enumerated, step
+from bids_sr.series import BASELINES, PAIR_BASELINES, RAW
 from bids_sr.spatial import masks
 from bids_sr.spatial.transforms import hr_grid, invert
 from bids_sr.sr.device import Device, Precision, choose_device
@@ -38,7 +37,8 @@ from bids_sr.sr.matrices import acquire
 from bids_sr.sr.method import Cost, method_of_series
 from bids_sr.sr.models.card import check_model
 from bids_sr.sr.models.model import LoadedModel, load_model
-from bids_sr.sr.recipe_changes import changed_recipe, changes_of, width_ratio
+from bids_sr.sr.recipe import RecipeName
+from bids_sr.sr.recipe_changes import RecipeChange, changed_recipe, changes_of, width_ratio
 
 _AS_ACQUIRED: Factor = (1.0, 1.0, 1.0)
 _SAMPLE_MM = 1.0  # of a finer image, before it is averaged over the voxels of the pair's grid
@@ -48,7 +48,7 @@ def _undone(corrected: bool) -> str:
     return f"head motion{' and susceptibility distortion' if corrected else ''}"
 
 
-def series_text(names: Sequence[str], corrected: bool, thinner: bool = False) -> str:
+def describe_all_series(names: Sequence[str], corrected: bool, thinner: bool = False) -> str:
     """Return the methods text shared by all series but the acquired one, and of the baselines.
 
     Parameters
@@ -75,9 +75,8 @@ def series_text(names: Sequence[str], corrected: bool, thinner: bool = False) ->
     )
 
 
-def _own_text(setting: Lookup) -> str:
-    """Methods text of one series; baselines stand together in `series_text`."""
-    name = setting("series_name")
+def describe_series(name: str) -> str:
+    """Return methods text of one series; baselines stand together in `describe_all_series`."""
     if name in BASELINES:
         return ""
     if method_of_series(name).trained_on == "series":
@@ -89,90 +88,108 @@ def _own_text(setting: Lookup) -> str:
     return f"The method {name} was applied to each volume on its acquired grid.\n"
 
 
-def _of_raw(setting: Lookup) -> dict[str, object]:
-    """Sidecar of the acquired series."""
-    name = setting("series_name")
+def series_sidecar(
+    name: str,
+    *,
+    task_name: str,
+    tr: float,
+    start_time: float,
+    slice_timing_corrected: bool,
+    input_smoothing: float,
+    resolution: str = "",
+) -> dict[str, object]:
+    """Return the sidecar of a series.
+
+    Parameters
+    ----------
+    name : str
+        Name of the series; `raw` for the acquired one.
+    task_name : str
+        Name of the task.
+    tr : float
+        Repetition time (s).
+    start_time : float
+        Moment of a volume for which its values hold (s after its start).
+    slice_timing_corrected : bool
+        Whether slice timing was corrected, here or before.
+    input_smoothing : float
+        FWHM (mm) of the smoothing of the acquired series; 0 for none.
+    resolution : str, default=""
+        What the resolution rests on; empty on the acquired grid.
+
+    Returns
+    -------
+    dict[str, object]
+        Metadata by key.
+    """
     made = (
         "on the acquired grid"
-        if name == "raw"
+        if name == RAW
         else f"on the high-resolution grid, computed with {name}"
     )
-    width = setting("input_smoothing")
     return {
         "Description": f"BOLD series corrected for head motion, {made}",
-        "TaskName": setting("task_name"),
-        "RepetitionTime": setting("tr"),
+        "TaskName": task_name,
+        "RepetitionTime": tr,
         "SkullStripped": False,
-        **({"InputSmoothingFWHM": width} if width else {}),
-        "SliceTimingCorrected": bool(setting("slice_timing_corrected")),
-        "StartTime": round(setting("start_time"), 6),
+        **({"InputSmoothingFWHM": input_smoothing} if input_smoothing else {}),
+        "SliceTimingCorrected": slice_timing_corrected,
+        "StartTime": round(start_time, 6),
+        **({"Resolution": resolution} if resolution else {}),
     }
 
 
-def _kept(setting: Lookup) -> dict[str, object]:
-    """Sidecar of a series on the high-resolution grid."""
-    # in the order of axes of the file
-    factor = [setting("factor")[axis] for axis in inverse(setting("axis_order"))]
-    finer = f"voxels {'x'.join(f'{each:g}' for each in factor)} times smaller"
-    return _of_raw(setting) | {
-        "Resolution": f"acquired field of view with {finer}, computed with"
-        f" {setting('series_name')}"
-    }
+def fine_resolution(name: str, factor: Factor, axis_order: AxisOrder) -> str:
+    """Return what a sidecar says of the resolution of a series on the high-resolution grid.
+
+    `axis_order`: axis of the file that each axis of the run is.
+    """
+    in_file = [factor[axis] for axis in inverse(axis_order)]
+    finer = f"voxels {'x'.join(f'{each:g}' for each in in_file)} times smaller"
+    return f"acquired field of view with {finer}, computed with {name}"
 
 
-def _entities(setting: Lookup) -> dict[str, str]:
-    return {"res": "hr", "desc": setting("series_name"), "suffix": "bold"}
-
-
-def _as_preprocessed(setting: Lookup) -> dict[str, str] | None:
-    """Return the entities of the primary series that differ where it is the preprocessed BOLD."""
-    is_primary = setting("series_name") == setting("primary")
-    return {"res": "", "desc": "preproc"} if is_primary and setting("in_func") else None
-
-
-def _in_spaces(setting: Lookup) -> dict[str, str] | None:
-    """The primary series alone is stored in other spaces than that of the run."""
-    return {} if setting("series_name") == setting("primary") and setting("elsewhere") else None
-
-
-def _kept_in_spaces(setting: Lookup) -> dict[str, object]:
-    """Sidecar of a series in another space."""
-    made = (
-        f"super-resolved with {setting('series_name')} on the acquired field of view, then"
+def resolution_elsewhere(name: str) -> str:
+    """Return what a sidecar says of the resolution of a series in another space."""
+    return (
+        f"super-resolved with {name} on the acquired field of view, then"
         " resampled to this space by a single interpolation"
     )
-    return _of_raw(setting) | {"Resolution": made}
 
 
-def _level(setting: Lookup) -> Level:
-    """The smallest level at which a series on the high-resolution grid is stored."""
-    return series_level(
-        setting("series_name"), [*series_names(setting("methods")), setting("primary")]
-    )
+_INTERPOLATION = Cost(volumes=0.025)
 
 
-def _cost(setting: Lookup) -> Cost:
-    name = setting("series_name")
+def cost_of_series(name: str, recipe: RecipeName, changes: Sequence[RecipeChange]) -> Cost:
+    """Return the processor time of a series, whose model was trained with a recipe.
+
+    `changes`: settings of recipes of any method that were changed.
+    """
     if name in BASELINES:
-        return Cost(volumes=0.025)
-    method, recipe = method_of_series(name), setting("recipe")
+        return _INTERPOLATION
+    method = method_of_series(name)
     added = method.cost(recipe).series
-    if changes := changes_of(setting("recipe_changes"), method.name):
+    if own := changes_of(tuple(changes), method.name):
         added *= width_ratio(
-            changed_recipe(method, recipe, ()), changed_recipe(method, recipe, changes)
+            changed_recipe(method, recipe, ()), changed_recipe(method, recipe, own)
         )
-    return Cost(volumes=0.025 + added)
+    return Cost(volumes=_INTERPOLATION.volumes + added)
+
+
+def describe_raw(corrected: bool) -> str:
+    """Return methods text of the acquired series.
+
+    `corrected`: whether susceptibility distortion is undone, too.
+    """
+    return (
+        "The acquired series was resampled once on its own grid to correct for"
+        f" {_undone(corrected)}."
+    )
 
 
 @step(
     makes="preproc",
-    part=Part.PREPROCESSING,
     memory=SERIES,
-    text=lambda setting: (
-        "The acquired series was resampled once on its own grid to correct for"
-        f" {_undone(bool(setting('readout')))}."
-    ),
-    keep={"preproc": Keep({"desc": RAW, "suffix": "bold"}, _of_raw, level="minimal")},
     cost=Cost(volumes=0.026),
 )
 def undo_motion(
@@ -206,18 +223,8 @@ def undo_motion(
 
 @step(
     makes=("series", "space_series", "series_facts", "error_draws", "acquired_draws"),
-    part=Part.SERIES,
     memory=RESOLVE,
-    cost=_cost,
-    text=_own_text,
-    keep={
-        "series": Keep(
-            _entities, _kept, facts="series_facts", exported_as=_as_preprocessed, level=_level
-        ),
-        "space_series": Keep(
-            None, _kept_in_spaces, facts="series_facts", dataset="primary", exported_as=_in_spaces
-        ),
-    },
+    cost=_INTERPOLATION,
 )
 def super_resolve(
     stc: Series,
@@ -352,18 +359,15 @@ def _guide(
     )
 
 
-@step(
-    makes="series",
-    part=Part.SERIES,
-    memory=SERIES,
-    keep={"series": Keep(_entities, _kept, level=_level)},
-    text=(
-        "The measured high-resolution series was processed with the same slice-timing correction,"
-        " head-motion transforms, single interpolation, mask and model as the tested series. No"
-        " parameters were estimated from the measured series.\n"
-    ),
-    cost=Cost(volumes=0.05),
+MEASURED_TEXT = (
+    "The measured high-resolution series was processed with the same slice-timing correction,"
+    " head-motion transforms, single interpolation, mask and model as the tested series. No"
+    " parameters were estimated from the measured series.\n"
 )
+"""Methods text of the measured series."""
+
+
+@step(makes="series", memory=SERIES, cost=Cost(volumes=0.05))
 def place_measured(
     stc: Series,
     bold_mask_hr: Mask,
@@ -393,7 +397,6 @@ def place_measured(
 
 @step(
     makes=("train_highres", "train_lowres"),
-    part=Part.EVALUATION,
     memory=Need(always=0.10, t1w=0.030, high=0.0),
     cost=Cost(always=1.0),
 )

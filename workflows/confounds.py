@@ -1,0 +1,99 @@
+"""Confounds of a run, with the columns of its temporal model."""
+
+from functools import partial
+
+from bids_sr.frozen import frozen
+from bids_sr.glm.time_columns import time_model
+from bids_sr.pipeline.artifacts import Confounds, Facts, Series
+from bids_sr.pipeline.flow import say
+from bids_sr.pipeline.outputs import Outputs
+from bids_sr.pipeline.step import Part
+from bids_sr.steps import imported, motion
+from bids_sr.workflows.fit_run import FittedRun
+from bids_sr.workflows.run_plan import RunPlan
+
+
+@frozen
+class RunConfounds:
+    """Confounds of a run; `time_columns`, `censoring`: its temporal model, None without one."""
+
+    confounds: Confounds
+    time_columns: Confounds | None = None
+    censoring: Facts | None = None
+
+
+def gather_confounds(
+    plan: RunPlan, fitted: FittedRun, raw: Series, outputs: Outputs
+) -> RunConfounds:
+    """Gather the confounds of a run, or take them over, with the columns of a temporal model."""
+    preprocessing, known = plan.planned.settings.preprocessing, plan.bold.precomputed
+    activation = plan.planned.settings.activation
+    if known is not None and known.confounds is not None:
+        confounds, columns = imported.import_confounds(
+            known.confounds, origin=known.origin.text, n_dummy=fitted.n_dummy
+        )
+        say(Part.PREPROCESSING, imported.describe_confounds(known.origin.text))
+    else:
+        registered, head_motion = fitted.registration, fitted.motion
+        confounds, columns = motion.gather_confounds(
+            raw,
+            registered.bold_mask,
+            head_motion.motion,
+            head_motion.hmc_xfms,
+            registered.tpms_bold,
+            registered.registration,
+            n_dummy=fitted.n_dummy,
+            fd_spike_threshold=preprocessing.fd_spike_threshold,
+            dvars_spike_threshold=preprocessing.dvars_spike_threshold,
+            return_all_components=preprocessing.return_all_components,
+        )
+        text = motion.describe_confounds(
+            with_anat=plan.with_anat,
+            fd_spike_threshold=preprocessing.fd_spike_threshold,
+            dvars_spike_threshold=preprocessing.dvars_spike_threshold,
+        )
+        say(Part.PREPROCESSING, text)
+    time_columns = censoring = None
+    if activation.models_time:
+        confounds, columns, time_columns, censoring = model_time(
+            plan, confounds, columns, tr=plan.bold.tr, n_dummy=fitted.n_dummy
+        )
+        model = time_model(
+            activation.fd_censor, activation.enorm_censor, activation.band_pass, activation.drift
+        )
+        say(
+            Part.PREPROCESSING,
+            motion.describe_time_model(model),
+            made=confounds,
+            describe=partial(motion.describe_censored, model),
+        )
+        outputs.keep(censoring, {"desc": "censoring", "suffix": "metrics"}, level="minimal")
+    outputs.keep(
+        confounds,
+        {"desc": "confounds", "suffix": "timeseries"},
+        facts=columns,
+        exported_as={},
+        level="minimal",
+    )
+    return RunConfounds(confounds=confounds, time_columns=time_columns, censoring=censoring)
+
+
+def model_time(
+    plan: RunPlan, confounds: Confounds, columns: Facts | None, *, tr: float, n_dummy: int
+) -> tuple[Confounds, Facts, Confounds, Facts]:
+    """Add the columns of the temporal model to confounds and to what their columns are."""
+    activation = plan.planned.settings.activation
+    return motion.model_time(
+        confounds,
+        columns,
+        fd_censor=activation.fd_censor,
+        enorm_censor=activation.enorm_censor,
+        band_pass=activation.band_pass,
+        drift=activation.drift,
+        tr=tr,
+        n_dummy=n_dummy,
+        high_pass=plan.high_pass,
+        at_rest=plan.at_rest,
+        contrasts=plan.contrasts,
+        nuisance=plan.nuisance,
+    )

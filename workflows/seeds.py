@@ -1,0 +1,130 @@
+"""What the series of a run are modeled with: events, or time series that replace them."""
+
+from collections.abc import Sequence
+
+from bids_sr.frozen import frozen
+from bids_sr.pipeline.artifacts import (
+    Confounds,
+    File,
+    Image,
+    Mask,
+    Regressors,
+    Series,
+    Table,
+    Transforms,
+)
+from bids_sr.pipeline.flow import events_in, say
+from bids_sr.pipeline.outputs import Outputs
+from bids_sr.pipeline.step import Part
+from bids_sr.steps import active_regions
+from bids_sr.workflows.anatomy import Anatomy
+from bids_sr.workflows.confounds import RunConfounds
+from bids_sr.workflows.fit_run import FittedRun
+from bids_sr.workflows.run_plan import RunPlan
+
+
+@frozen
+class SeedFrame:
+    """How a run lies to the template and the atlas in which seeds are given."""
+
+    boldref2t1w_xfm: Transforms | None = None
+    t1w2std_xfm: File | None = None
+    atlas_source: Image | None = None
+    atlas_labels: Table | None = None
+    atlas_xfms: Sequence[File] = ()
+
+    @classmethod
+    def of(cls, plan: RunPlan, fitted: FittedRun, anat: Anatomy | None) -> "SeedFrame":
+        """Return what seeds of a run are placed with; of the atlas, only if a seed needs it."""
+        if anat is None:
+            return cls()
+        xfm, template = fitted.registration.boldref2t1w_xfm, anat.template.t1w2std_xfm
+        if not any(seed.labels for seed in plan.seeds):
+            return cls(boldref2t1w_xfm=xfm, t1w2std_xfm=template)
+        return cls(
+            boldref2t1w_xfm=xfm,
+            t1w2std_xfm=template,
+            atlas_source=anat.atlas.atlas_source,
+            atlas_labels=anat.atlas.atlas_labels,
+            atlas_xfms=anat.atlas.atlas_xfms,
+        )
+
+
+def find_regressors(
+    plan: RunPlan,
+    fitted: FittedRun,
+    anat: Anatomy | None,
+    raw: Series,
+    confounds: RunConfounds,
+    outputs: Outputs,
+) -> Regressors:
+    """Return the events of a run, or time series of seeds or components that replace them."""
+    if plan.bold.events is not None:
+        return events_in(plan.bold.events)
+    if plan.seeds:
+        seeds = SeedFrame.of(plan, fitted, anat)
+        regressors, columns = active_regions.seed_series(
+            raw,
+            fitted.registration.bold_mask,
+            confounds.confounds,
+            boldref2t1w_xfm=seeds.boldref2t1w_xfm,
+            t1w2std_xfm=seeds.t1w2std_xfm,
+            atlas_source=seeds.atlas_source,
+            atlas_labels=seeds.atlas_labels,
+            atlas_xfms=seeds.atlas_xfms,
+            seeds=plan.seeds,
+            n_dummy=fitted.n_dummy,
+            tr=plan.bold.tr,
+            high_pass=plan.high_pass,
+            start_time=plan.start_time,
+            nuisance=plan.nuisance,
+        )
+        atlas = plan.planned.settings.activation.atlas
+        say(Part.PREPROCESSING, active_regions.describe_seeds(plan.seeds, atlas))
+    else:
+        regressors, columns = active_regions.component_series(
+            raw,
+            fitted.registration.bold_mask,
+            time_columns=confounds.time_columns,
+            n_dummy=fitted.n_dummy,
+        )
+        say(Part.PREPROCESSING, active_regions.COMPONENTS_TEXT)
+    outputs.keep(regressors, {"desc": "seeds", "suffix": "timeseries"}, facts=columns)
+    return regressors
+
+
+def find_own_seeds(
+    plan: RunPlan,
+    fitted: FittedRun,
+    anat: Anatomy | None,
+    name: str,
+    series: Series,
+    mask: Mask,
+    confounds: Confounds,
+    regressors: Regressors,
+    outputs: Outputs,
+) -> Regressors:
+    """Return the time series of the seeds in a series on the high-resolution grid.
+
+    `mask`: brain on its grid. `regressors`: time series of the seeds in the acquired series.
+    """
+    seeds = SeedFrame.of(plan, fitted, anat)
+    own, columns = active_regions.own_seed_series(
+        series,
+        mask,
+        regressors,
+        confounds,
+        boldref2t1w_xfm=seeds.boldref2t1w_xfm,
+        t1w2std_xfm=seeds.t1w2std_xfm,
+        atlas_source=seeds.atlas_source,
+        atlas_labels=seeds.atlas_labels,
+        atlas_xfms=seeds.atlas_xfms,
+        seeds=plan.seeds,
+        n_dummy=fitted.n_dummy,
+        tr=plan.bold.tr,
+        high_pass=plan.high_pass,
+        start_time=plan.start_time,
+        nuisance=plan.nuisance,
+    )
+    outputs.keep(own, {"desc": f"{name}Seeds", "suffix": "timeseries"}, facts=columns)
+    return own

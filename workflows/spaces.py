@@ -1,0 +1,82 @@
+"""Results in spaces other than that of the run: grids, and the primary series shown on them."""
+
+from collections.abc import Mapping
+
+from bids_sr.config.spaces import FUNC, Space
+from bids_sr.pipeline.artifacts import Series, SpaceGrid
+from bids_sr.pipeline.flow import say, subworkflow
+from bids_sr.pipeline.outputs import Outputs
+from bids_sr.pipeline.step import Part
+from bids_sr.steps import anatomy, registration
+from bids_sr.workflows.anatomy import Anatomy
+from bids_sr.workflows.fit_run import FittedRun
+from bids_sr.workflows.run_plan import RunPlan
+
+
+def place_grids(plan: RunPlan, fitted: FittedRun, anat: Anatomy) -> dict[Space, SpaceGrid]:
+    """Place the grids of the run in the other spaces that results are asked for in."""
+    boldref, xfm = fitted.motion.boldref, fitted.registration.boldref2t1w_xfm
+    assert xfm is not None, "with a T1w image, the run is registered to it"
+    grids: dict[Space, SpaceGrid] = {}
+    for space in plan.spaces:
+        if space.name == FUNC or space.is_surface:
+            continue
+        with subworkflow("_".join(["space", *space.entities.values()]) + "_wf"):
+            if space.is_template:
+                template = anat.templates[space.template]
+                grids[space] = registration.grid_in_template(
+                    boldref,
+                    template.template_mask,
+                    xfm,
+                    template.t1w2std_xfm,
+                    factor=plan.bold.factor,
+                    template_space=space.template,
+                    resolution=space.resolution,
+                    space_entities=space.entities,
+                    random_seed=plan.planned.settings.resources.random_seed,
+                )
+            else:
+                grids[space] = registration.grid_in_t1w(
+                    boldref,
+                    anat.t1w_mask,
+                    xfm,
+                    factor=plan.bold.factor,
+                    space_entities=space.entities,
+                )
+    if grids:
+        say(Part.SERIES, registration.describe_spaces([str(space) for space in grids]))
+    return grids
+
+
+def show_spaces(
+    plan: RunPlan,
+    fitted: FittedRun,
+    primary: Series,
+    grids: Mapping[Space, SpaceGrid],
+    outputs: Outputs,
+) -> None:
+    """Show the primary series' reference and brain on its own grid and in each other space."""
+    with subworkflow(f"{plan.primary}_shown"):
+        mean = anatomy.average_series(primary, n_dummy=fitted.n_dummy)
+        if plan.in_func:
+            outputs.keep(
+                mean,
+                {"suffix": "boldref"},
+                sidecar=anatomy.SERIES_MEAN_SIDECAR,
+                exported_only=True,
+            )
+    for space, grid in grids.items():
+        with subworkflow("_".join(["shown_in", *space.entities.values()]) + "_wf"):
+            boldref, mask = anatomy.show_in_space(mean, fitted.registration.bold_mask_hr, grid)
+            outputs.keep(
+                boldref,
+                {**space.entities, "suffix": "boldref"},
+                sidecar=anatomy.SPACE_BOLDREF_SIDECAR,
+                exported_only=True,
+            )
+            outputs.keep(
+                mask,
+                {**space.entities, "desc": "brain", "suffix": "mask"},
+                sidecar=anatomy.SPACE_MASK_SIDECAR,
+                exported_only=True,
+            )
