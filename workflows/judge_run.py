@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from bids_sr.frozen import frozen
 from bids_sr.glm.contrasts import Contrasts
+from bids_sr.glm.design import MOTION
 from bids_sr.io.grids import Factor
 from bids_sr.pipeline.artifacts import Effects, Facts, File, Image, Map, Mask, Rows, Verdict
 from bids_sr.pipeline.flow import image_in, say, subworkflow
@@ -230,6 +231,7 @@ def measure_effects(
     comparison: Comparison,
     *,
     compared_names: Sequence[str] = (),
+    effect_confounds: Sequence[str] = MOTION,
 ) -> SeriesEffects:
     """Measure the effects of every block in every series.
 
@@ -243,6 +245,9 @@ def measure_effects(
         How they are compared.
     compared_names : Sequence[str], optional
         Series of other programs among them, for which the acquired one is smoothed.
+    effect_confounds : Sequence[str], optional
+        Columns of the confounds in the model of the blocks; by default, head motion and its
+        derivatives.
 
     Returns
     -------
@@ -263,6 +268,7 @@ def measure_effects(
                 high_pass=model.high_pass,
                 start_time=model.start_time,
                 has_measured=MEASURED in series,
+                effect_confounds=effect_confounds,
             )
     same_widths = None
     if compared_names:
