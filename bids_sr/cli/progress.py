@@ -30,6 +30,7 @@ from bids_sr.version import __version__
 
 if TYPE_CHECKING:
     from networkx import DiGraph
+    from nipype.pipeline.engine import Node as NipypeNode
     from tqdm import tqdm
 
     from bids_sr.bids import BoldRun
