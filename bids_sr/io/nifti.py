@@ -39,6 +39,7 @@ _STRIP = 32_000
 _DIFFERENCES = b"differences"  # intent of files that other programs would misread
 _AT_EXTENT = 124  # where the header has cal_max, and cal_min after it
 _PAGE = 4096  # bytes of a file that are on the disk or not
+_DATA_OFFSET = 352  # bytes of the header and of the four zeros after it
 _SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6, "unknown": 1.0}
 
 
@@ -288,7 +289,7 @@ def _header(
         header["pixdim"][4] = tr
     if like is not None:
         header["dim_info"] = like["dim_info"]
-    header["vox_offset"], header["magic"] = 352, b"n+1"
+    header["vox_offset"], header["magic"] = _DATA_OFFSET, b"n+1"
     header["scl_slope"], header["scl_inter"] = slope, inter
     return header
 
@@ -433,7 +434,7 @@ class SeriesWriter:
                 f"{self.path}: a slab of shape {slab.shape} cannot be written at slice {z0}"
             )
         stored = _to_dtype(np.asarray(slab), self.dtype, self._slope, self._inter, self.path)
-        start, item = 352, self.dtype.itemsize
+        start, item = _DATA_OFFSET, self.dtype.itemsize
         if self._step:
             self._stream.seek(start + z0 * x * y * item)
             self._stream.write(stored[..., 0].tobytes(order="F"))
@@ -575,26 +576,32 @@ def save_image(
     if tr is None:
         tr = float(header_like["pixdim"][4]) if header_like is not None and data.ndim == 4 else 0.0
     header = _header(data.shape, affine, tr, kind, header_like, 1.0, 0.0)
-    content = (
-        header.binaryblock + b"\0\0\0\0" + _to_dtype(data, kind, 1.0, 0.0, path).tobytes(order="F")
-    )
+    values = _to_dtype(data, kind, 1.0, 0.0, path)
+    content = np.empty(_DATA_OFFSET + values.nbytes, np.uint8)
+    content[:_DATA_OFFSET] = np.frombuffer(header.binaryblock + b"\0\0\0\0", np.uint8)
+    content[_DATA_OFFSET:].view(kind).reshape(data.shape, order="F")[...] = values
     with atomic_files.whole_file(path, durable=False) as part:
         if packed:
             packer = _packer()
-            part.write_bytes(packer.compress(content) + packer.flush())
+            part.write_bytes(packer.compress(content.data) + packer.flush())
         else:
             _write_sparse(part, content)
 
 
-def _write_sparse(path: Path, content: bytes) -> None:
-    """Write a file without its pages of zeros, of which a map has many around the brain."""
-    zeros = bytes(_PAGE)
-    with open(path, "wb") as stream:
-        for at in range(0, len(content), _PAGE):
-            if (page := content[at : at + _PAGE]) == zeros:
-                stream.seek(_PAGE, io.SEEK_CUR)
-            else:
-                stream.write(page)
+def _write_sparse(path: Path, content: npt.NDArray[np.uint8]) -> None:
+    """Write a file without its pages of zeros, of which a map has many around the brain.
+
+    `content`: bytes of the file (N,).
+    """
+    whole = len(content) // _PAGE
+    words = content[: whole * _PAGE].view(np.uint64).reshape(whole, _PAGE // 8)
+    written = np.bitwise_or.reduce(words, axis=1) != 0
+    # the rest after the last whole page is always written
+    edges = np.flatnonzero(np.diff([False, *written, True, False])) * _PAGE
+    with open(path, "wb", buffering=0) as stream:
+        for start, stop in edges.reshape(-1, 2):
+            stream.seek(start)
+            stream.write(content[start:stop].data)
         stream.truncate(len(content))
 
 
