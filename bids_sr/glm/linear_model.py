@@ -18,6 +18,7 @@ the correlation; the linear model gets the unfiltered series, with drift and mot
 """
 
 import logging
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -45,6 +46,7 @@ from bids_sr.glm.time_series import (
     VoxelTimeSeries,
     extract_time_series,
     largest_size,
+    places_in_volume,
 )
 from bids_sr.io.grids import Float, Float32, Mask, Real, parts_of
 from bids_sr.io.nifti import SeriesReader
@@ -393,13 +395,15 @@ class _MapsInMask(Mapping[tuple[str, str], Float32]):
     """
 
     def __init__(self, values: Mapping[str, Float32], names: Sequence[str], mask: Mask) -> None:
-        self._values, self._mask = values, mask
+        self._values, self._shape = values, mask.shape
+        # maps have X contiguous, as in a file
+        self._places = places_in_volume(mask)
         self._rows = {(name, stat): row for row, name in enumerate(names) for stat in values}
 
     def __getitem__(self, key: tuple[str, str]) -> Float32:
-        whole = np.zeros(self._mask.shape, dtype=np.float32)
-        whole[self._mask] = self._values[key[1]][self._rows[key]]
-        return whole
+        whole = np.zeros(math.prod(self._shape), dtype=np.float32)
+        whole[self._places] = self._values[key[1]][self._rows[key]]
+        return whole.reshape(self._shape, order="F")
 
     def __contains__(self, key: object) -> bool:
         return key in self._rows
