@@ -38,7 +38,15 @@ from bids_sr.glm.design import (
     contrast_vector,
     nuisance_columns,
 )
-from bids_sr.glm.noise import Noise, effective_dof, estimate_noise, levinson, moving, orthonormal
+from bids_sr.glm.noise import (
+    AT_ONCE,
+    Noise,
+    effective_dof,
+    estimate_noise,
+    exceeds_rounding,
+    levinson,
+    orthonormal,
+)
 from bids_sr.glm.time_columns import cosines_outside, time_column_names
 from bids_sr.glm.time_series import (
     BLOCK_BYTES,
@@ -117,24 +125,20 @@ class _Whitened:
 def _t_to_z(t: Float, dof: float | Float) -> Float:
     """Convert t to normal deviates with the same tail probability, |z| ≤ 37.
 
-    With many degrees of freedom and t up to 10, z is taken from an expansion with a relative error
+    With many degrees of freedom and |t| ≤ 10, z is taken from an expansion with a relative error
     below 2e-10 (Hill 1970, Algorithm 395, as a deviate). Other values are computed in the tail, so
     that large ones keep their accuracy.
     """
     from scipy import special
 
-    t, dof = np.broadcast_arrays(np.asarray(t, dtype=np.float64), dof)
-    z = np.empty_like(t)
-    rest = (dof < _HILL_DOF) | ~(np.abs(t) <= _HILL_T)
-    near = ~rest
-    freedom = dof[near]
-    scale = freedom - 0.5
-    square = scale * np.log1p(np.square(t[near]) / freedom)
-    large = 48 * np.square(scale)
+    size = np.abs(t)
+    square = (dof - 0.5) * np.log1p(np.square(np.minimum(size, _HILL_T)) / dof)
+    large = 48 * np.square(dof - 0.5)
     tail = ((-0.4 * square - 3.3) * square - 24) * square - 85.5
     tail /= 0.8 * np.square(square) + 100 + large
-    z[near] = np.sqrt(square) * (1 + (tail + square + 3) / large)
-    z[rest] = -special.ndtri(special.stdtr(dof[rest], -np.abs(t[rest])))
+    z = np.asarray(np.sqrt(square) * (1 + (tail + square + 3) / large))
+    rest = (dof < _HILL_DOF) | ~(size <= _HILL_T)
+    z[rest] = -special.ndtri(special.stdtr(np.broadcast_to(dof, z.shape)[rest], -size[rest]))
     return np.copysign(np.minimum(z, _Z_MAX), t)
 
 
@@ -212,7 +216,7 @@ class ContrastModel:
 
         `signals`: time series, one voxel a column (T, N).
         """
-        from bids_sr.spatial.spline_kernels import add_lag_products
+        from bids_sr.spatial.spline_kernels import add_lag_products, center
 
         n = signals.shape[1]
         order = self._noise.rho.shape[1]
@@ -225,11 +229,13 @@ class ContrastModel:
         places = np.argsort(labels, kind="stable")
         signals = np.take(signals, places, axis=1, mode="clip")
         labels = labels[places]
-        mean, products, ends = np.zeros(n), np.zeros((order + 1, n)), np.zeros((2, order, n))
-        for part in parts_of(n):
-            y = signals[:, part].astype(np.float64, order="C")
-            mean[part] = y.mean(axis=0)
-            y -= mean[part]
+        mean, largest = np.zeros(n), np.zeros(n)
+        products, ends = np.zeros((order + 1, n)), np.zeros((2, order, n))
+        for part in parts_of(n, AT_ONCE):
+            taken = np.ascontiguousarray(signals[:, part])
+            y, about = np.empty(taken.shape), np.empty((3, taken.shape[1]))
+            center(taken, y, about)
+            mean[part], _, largest[part] = about
             ends[..., part] = y[:order], y[: -order - 1 : -1]
             sums = np.zeros((order + 1, y.shape[1]))
             add_lag_products(y, sums)
@@ -250,14 +256,14 @@ class ContrastModel:
             factors = np.square(model.weights).sum(axis=1)
             variance[:, members] = factors[:, None] * left / self.dof
             effective[:, members] = model.effective[:, None]
-        still = ~moving(signals, products[0])
+        still = ~exceeds_rounding(len(signals), products[0], largest)
         effect[:, still], variance[:, still], effective[:, still] = 0, 0, self.dof
         t = np.divide(effect, np.sqrt(variance), out=np.zeros_like(effect), where=variance > 0)
         found = {
             "effect": effect,
             "variance": variance,
             "t": t,
-            "z": _t_to_z(t, effective),
+            "z": np.stack([_t_to_z(*row) for row in zip(t, effective, strict=True)]),
             "effective": effective,
         }
         back = np.argsort(places)

@@ -42,7 +42,7 @@ from scipy import fft, ndimage
 from scipy.linalg import toeplitz
 
 from bids_sr.frozen import frozen
-from bids_sr.glm.time_series import FLAT, largest_size
+from bids_sr.glm.time_series import FLAT
 from bids_sr.io.grids import Float, Mask, Real, parts_of
 from bids_sr.spatial.masks import bounding_box
 from bids_sr.spatial.resampling import FWHM_PER_SIGMA
@@ -259,6 +259,8 @@ def effective_dof(dof: float, uncertainty: npt.ArrayLike) -> Float:
 
 _Labels = npt.NDArray[np.intp]
 _Blocks = Iterable[tuple[slice, Real]]
+AT_ONCE = 256
+"""Voxels whose time series stay in the cache, in double precision."""
 ORDER = 6
 FWHM_MM = 12.0
 _ROWS_A_LAG = 6  # degrees of freedom that a lag needs
@@ -312,15 +314,7 @@ def noise_words(order: int = ORDER) -> str:
     )
 
 
-def moving(signals: Real, power: Float) -> Mask:
-    """Tell which of the time series (T, N) vary by more than rounding error.
-
-    `signals`: time series, one voxel a column (T, N). Voxels that vary (N, boolean).
-    """
-    return _exceeds_rounding(len(signals), power, largest_size(signals).astype(np.float64))
-
-
-def _exceeds_rounding(volumes: int, power: Float, largest: Float) -> Mask:
+def exceeds_rounding(volumes: int, power: Float, largest: Float) -> Mask:
     """Tell which time series vary, by the sums of squares of their changes and their maxima."""
     return np.sqrt(power / volumes) > FLAT * largest
 
@@ -346,7 +340,7 @@ def _lag_ratios(signals: Real, basis: Float, order: int) -> tuple[Float, Mask, F
     sums = np.zeros((order + 1, len(mean)))
     add_lag_products(rest, sums)
     power, later = sums[0], sums[1:]
-    known = _exceeds_rounding(len(signals), size, largest) & (power > _FITTED**2 * size)
+    known = exceeds_rounding(len(signals), size, largest) & (power > _FITTED**2 * size)
     return np.divide(later, power, out=np.zeros_like(later), where=known), known, mean
 
 
@@ -362,7 +356,7 @@ def _voxel_lags(
     known = np.zeros(n_voxels, dtype=bool)
     means = np.zeros(n_voxels)
     for voxels, block in blocks:
-        for part in parts_of(block.shape[1]):
+        for part in parts_of(block.shape[1], AT_ONCE):
             at = slice(voxels.start + part.start, voxels.start + part.stop)
             ratios[:, at], known[at], means[at] = _lag_ratios(block[:, part], basis, order)
     return ratios, known, means if level is None else level
