@@ -10,10 +10,12 @@ from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from dyingnode import Die, Full
 from networkx import DiGraph
 from nipype.pipeline import engine as pe
+from scipy.sparse import lil_matrix
 
 from bids_sr.cli.console import line_of, warning_lines
 from bids_sr.config.machine import Plugin
@@ -87,6 +89,34 @@ def test_results_come_before_figures_and_one_participant_before_the_next() -> No
     plugin._generate_dependency_list(graph)
     jobs = plugin._sort_jobs(range(5))
     assert [plugin.procs[job].name for job in jobs] == ["long", "short", "last", "drawn", "other"]
+
+
+def test_dependencies_are_summed_again_only_after_a_change(monkeypatch) -> None:
+    first, second, last = (pe.Node(Die(), name=name) for name in ("first", "second", "last"))
+    for node in (first, second, last):
+        node.whom = ("01", "")
+    plugin = ResilientMultiProc(n_procs=2, memory_gb=2.0)
+    plugin._generate_dependency_list(DiGraph([(first, last), (second, last)]))
+    plugin.mapnodesubids, plugin._status_callback = {}, None  # as nipype's loop sets them
+    summed = []
+    sums = lil_matrix.sum
+    monkeypatch.setattr(lil_matrix, "sum", lambda *args: summed.append(args) or sums(*args))
+    at = {node.name: job for job, node in enumerate(plugin.procs)}
+
+    def waiting() -> dict[str, int]:
+        counts = plugin.depidx.sum(axis=0)
+        assert np.array_equal(plugin.depidx.sum(0), counts)
+        return {name: int(counts[0, job]) for name, job in at.items()}
+
+    assert waiting() == {"first": 0, "second": 0, "last": 2}
+    assert len(summed) == 1
+    plugin._task_finished_cb(at["first"])
+    assert waiting() == {"first": 0, "second": 0, "last": 1}
+    plugin._task_finished_cb(at["second"])
+    assert waiting() == {"first": 0, "second": 0, "last": 0}
+    assert len(summed) == 3
+    plugin.depidx[at["first"], at["last"]] = 1
+    assert waiting()["last"] == 1
 
 
 @pytest.fixture
