@@ -32,7 +32,8 @@ def add_evaluation(run: RunOf) -> None:
     split = run.bold.bold not in run.planned.plan.unsplit
     tables = [each["holdout"] for each in run.models.values() if "holdout" in each.makers]
     tables += scope.gather("precision_rows").values()
-    tables += scope.gather("error_rows").values()
+    errors = [*scope.gather("error_rows").values()]
+    before_errors = len(tables)
     if split:
         tables += add_split_halves(
             scope, {name: run.series[name] for name in run.judged}, run.compared
@@ -56,8 +57,10 @@ def add_evaluation(run: RunOf) -> None:
         "card_file", [one.name for one in stored if one.learned_from == "run" and one.judged]
     )
     scope.add(evaluation.raise_flags, wires={"rows": tables, "card_file": cards})
-    every: Wires = {"rows": [*tables, scope["flag_rows"]], "card_file": cards}
-    scope.add(evaluation.judge, wires=every)
+    judged = [*tables, scope["flag_rows"]]
+    scope.add(evaluation.judge, wires={"rows": judged, "card_file": cards})
+    every = [*judged[:before_errors], *errors, *judged[before_errors:]]
+    scope.add(evaluation.join_evaluation, wires={"rows": every})
 
 
 def _say(run: RunOf, *, split: bool) -> None:
