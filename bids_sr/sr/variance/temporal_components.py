@@ -251,7 +251,8 @@ def _without(slab: Array, regressors: Array) -> Array:
 
 def _slab(reader: SeriesReader, z: int, part: slice) -> Array:
     """One slice of the volumes that count, (T, x, y)."""
-    return np.ascontiguousarray(np.moveaxis(reader.slab(z, z + 1)[:, :, 0, part], 2, 0))
+    slab = reader.slab(z, z + 1, volumes=part)[:, :, 0]
+    return np.ascontiguousarray(np.moveaxis(slab, 2, 0))
 
 
 @contextmanager
