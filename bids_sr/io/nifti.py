@@ -296,6 +296,36 @@ class SeriesReader:
                 values[:] = self._values(stream, first, out.shape[1], f"volume {t}")
         return out.reshape(len(times), z1 - z0, y1 - y0, x).T
 
+    def time_series(self, voxels: Array) -> Float32:
+        """Return the values of some voxels in all volumes (N, T), as float32.
+
+        Of an uncompressed file only these values are read.
+
+        `voxels`: indices (N, 3).
+        """
+        n = self.shape[3]
+        out = np.empty((len(voxels), n), dtype=np.float32)
+        if self.compressed:
+            for t, volume in enumerate(self.volumes()):
+                out[:, t] = volume[tuple(voxels.T)]
+            return out
+        at = np.ravel_multi_index(tuple(voxels.T), self.shape[:3], order="F")
+        with open(self.path, "rb") as stream:
+
+            def read(begin: int, dtype: np.dtype) -> Array:
+                places = (begin + at * dtype.itemsize).tolist()
+                values = bytearray().join(
+                    os.pread(stream.fileno(), dtype.itemsize, place) for place in places
+                )
+                return np.frombuffer(values, dtype)
+
+            first = None if self.plain else read(self._offset, self.dtype)
+            for t in range(n):
+                stored = read(self._place(t), self.dtype if self.plain else _HALF)
+                values = stored if first is None else from_half(stored, first, self.step)
+                out[:, t] = self._scaled(values, f"volume {t}")
+        return out
+
 
 def _header(
     shape: tuple[int, ...],

@@ -394,3 +394,19 @@ def test_a_map_without_zeros_and_one_of_zeros_are_read_as_they_are(tmp_path: Pat
         save_image(data, AFFINE, path := tmp_path / f"{number}.nii")
         np.testing.assert_array_equal(load_image(path)[0], data)
         np.testing.assert_array_equal(nib.load(path).get_fdata(dtype=np.float32), data)
+
+
+@pytest.mark.parametrize(("name", "step"), [("a.nii", 0.0), ("a.nii", 0.25), ("a.nii.gz", 0.0)])
+def test_time_series_of_a_few_voxels_are_read_alone(
+    tmp_path: Path, name: str, step: float
+) -> None:
+    data = _data((30, 20, 10, 40))
+    with SeriesReader(_write(tmp_path / name, data, step=step)) as reader:
+        volumes = np.stack(list(reader.volumes()), axis=-1)
+        voxels = np.array([[0, 0, 0], [29, 19, 9], [3, 7, 2]])
+        before = _bytes_read()
+        found = reader.time_series(voxels)
+        asked = _bytes_read() - before
+    np.testing.assert_array_equal(found, volumes[tuple(voxels.T)])
+    assert asked < 4000 or name.endswith("gz")  # 3 voxels in 40 volumes, of 960 kB
+    assert reader.time_series(voxels[:0]).shape == (0, 40)
