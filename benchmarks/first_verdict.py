@@ -4,7 +4,7 @@ python benchmarks/first_verdict.py FOLDER --before PYTHON [--data BIDS] [--repea
 
 `--before` is the Python of an environment with the other version; this version is that of the
 Python that runs the script. The runs alternate, on two workers, and medians are compared. The
-time ends when the step `judge` of a run has left its verdict, which is when the console shows it.
+time ends when a step `judge` has left the first verdict, which is when the console shows it.
 The rest of the run is then stopped, unless `--whole` is given. Run it on a machine that computes
 nothing else.
 """
@@ -21,7 +21,7 @@ from pathlib import Path
 from statistics import median
 
 _LOOK_S = 0.1
-_VERDICT = "bids_sr_wf/*/*/judge/_left*.json"  # written when the step has ended
+_VERDICT = "bids_sr_wf/*/*/judge*/_left*.json"  # written when the step has ended
 _MOST_S = 3600.0
 
 
