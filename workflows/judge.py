@@ -67,7 +67,7 @@ def add_evaluation(run: RunOf) -> None:
 def _add_first_verdict(
     run: RunOf, cards: Mapping[str, Maker], *, split: bool, known: bool
 ) -> None:
-    """Add a verdict on the methods that are trained on the run itself, if there are networks, too.
+    """Add a verdict on methods trained on the run itself if the run also has networks.
 
     It is shown before networks have been trained and applied, and is not stored. A run with a
     measured series that is not split into halves has none.

@@ -173,7 +173,7 @@ class _Change:
         if values[-1] <= 0:
             raise SeriesError("the series is constant over time within the mask")
         # of all frequencies, as noise is in all; the first belongs to the mean that was taken out
-        self._thermal = np.median(np.linalg.eigvalsh(grams[0])[1:])
+        self._thermal = float(np.median(np.linalg.eigvalsh(grams[0])[1:]))
         signal = int((values > self._noise * self._thermal).sum())
         # beyond is rounding
         kept = min(
