@@ -20,7 +20,7 @@ from bids_sr.pipeline.graph import AnyStep, Maker, Scope, Wires
 from bids_sr.pipeline.step import Lookup, Part
 from bids_sr.series import ACQUIRED_BAND, MEASURED
 from bids_sr.steps import compared_series, evaluation, imported, motion, quality, super_resolution
-from bids_sr.workflows.wanted import RunOf
+from bids_sr.workflows.wanted import RunOf, methods_of
 
 
 def add_evaluation(run: RunOf) -> None:
@@ -32,7 +32,8 @@ def add_evaluation(run: RunOf) -> None:
     split = run.bold.bold not in run.planned.plan.unsplit
     tables = [each["holdout"] for each in run.models.values() if "holdout" in each.makers]
     tables += scope.gather("precision_rows").values()
-    tables += scope.gather("error_rows").values()
+    errors = [*scope.gather("error_rows").values()]
+    before_errors = len(tables)
     if split:
         tables += add_split_halves(
             scope, {name: run.series[name] for name in run.judged}, run.compared
@@ -55,9 +56,70 @@ def add_evaluation(run: RunOf) -> None:
     cards = scope.gather(
         "card_file", [one.name for one in stored if one.learned_from == "run" and one.judged]
     )
+    _add_first_verdict(run, cards, split=split, known=known and with_models)
     scope.add(evaluation.raise_flags, wires={"rows": tables, "card_file": cards})
-    every: Wires = {"rows": [*tables, scope["flag_rows"]], "card_file": cards}
-    scope.add(evaluation.judge, wires=every)
+    judged = [*tables, scope["flag_rows"]]
+    scope.add(evaluation.judge, wires={"rows": judged, "card_file": cards})
+    every = [*judged[:before_errors], *errors, *judged[before_errors:]]
+    scope.add(evaluation.join_evaluation, wires={"rows": every})
+
+
+def _add_first_verdict(
+    run: RunOf, cards: Mapping[str, Maker], *, split: bool, known: bool
+) -> None:
+    """Add a verdict on methods trained on the run itself if the run also has networks.
+
+    It is shown before networks have been trained and applied, and is not stored. A run with a
+    measured series that is not split into halves has none.
+
+    `cards`: of the methods, by name. `known`: whether maps are compared with known activation.
+    """
+    stored = [one for one in run.wanted if one.stored and not one.network]
+    methods = methods_of(stored)
+    unsplit_reference = MEASURED in run.series and not split
+    if not methods or len(methods) == len(run.methods) or unsplit_reference:
+        return
+    scope, names = run.scope, [one.name for one in stored]
+    compared = [*names, *([MEASURED] if MEASURED in run.series else [])]
+    wires: dict[str, Mapping[str, Maker] | Sequence[Maker]] = {
+        "maps": [*scope.gather("maps", ["raw", *compared]).values()]
+    }
+    if split:
+        wires["effects"] = scope.gather("effects", compared)
+    rows = [scope["tested_shares"]]
+    if split and MEASURED in run.series:
+        made = {"split_half": "first_split_half"}
+        scope.add(
+            evaluation.compare_halves,
+            name="compare_first_halves",
+            rename=made,
+            wires=wires,
+            quiet=True,
+        )
+        rows.append(scope["first_split_half"])
+    if known:
+        made = {"truth": "first_truth"}
+        scope.add(
+            evaluation.compare_with_truth,
+            name="compare_first_with_truth",
+            rename=made,
+            wires=wires,
+            quiet=True,
+        )
+        rows.append(scope["first_truth"])
+    scope.add(
+        evaluation.judge,
+        name="judge_first",
+        rename={"verdict": "first_verdict", "verdict_rows": "first_verdict_rows"},
+        wires={
+            "rows": rows,
+            "card_file": {name: cards[name] for name in methods if name in cards},
+        },
+        keep=False,
+        method_names=methods,
+        series_names=names,
+        compared_names=(),
+    )
 
 
 def _say(run: RunOf, *, split: bool) -> None:

@@ -285,6 +285,11 @@ class Progress:
             self._left.end(node.fullname, self._clock())
             if began and status == "end" and getattr(node.interface, "step", None) is judge:
                 verdict = json.loads(Path(node.result.outputs.verdict).read_text(encoding="utf-8"))
+                if (
+                    node.fullname.endswith(".judge_first")
+                    and verdict.get("status") == "not applied"
+                ):
+                    verdict["headline"] = ""  # networks, which are judged later, may be applied
                 self.line(f"{label}: {verdict_line(verdict)}")
                 self.judged.add(label)
             self._show()

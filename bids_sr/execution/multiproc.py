@@ -289,24 +289,41 @@ class ResilientMultiProc(NotesLeft, MultiProcPlugin):
         super()._prerun_check(graph)
 
     def _generate_dependency_list(self, graph: "DiGraph[Node]") -> None:
-        """Order the steps: one participant before the next, results before figures and files.
+        """Order the steps: one participant before the next, and what a verdict waits for first.
 
-        Among these that with the longest path before it comes first.
+        Steps that come before the first verdict precede those that come before the next one, then
+        come other results, then figures and files. Among these, the step with the longest path
+        before it comes first; before a verdict, the path ends there.
         """
         super()._generate_dependency_list(graph)
         turn: dict[str, int] = {}
         after: dict[Node, float] = {}
         waits: dict[Node, bool] = {}  # nothing but figures and files comes of it
+        steps = {node: getattr(node.interface, "step", store) for node in self.procs}
+        verdicts = [node for node in self.procs if steps[node].awaited]
+        number = {node: at for at, node in enumerate(verdicts)}
+        first: dict[Node, int] = {}  # number of the first verdict that it comes before
+        none = len(verdicts)
         for node in self.procs:
             turn.setdefault(whom_of(node)[0], len(turn))
         for node in reversed(self.procs):
-            beyond = max((after[each] for each in graph.successors(node)), default=0.0)
-            after[node] = getattr(node, "seconds", 0.0) + beyond
-            step = getattr(node.interface, "step", store)
-            waits[node] = (step is store or isinstance(step, FigureStep)) and all(
-                waits[each] for each in graph.successors(node)
+            following = list(graph.successors(node))
+            first[node] = min(
+                [number.get(node, none), *(first[successor] for successor in following)]
             )
-        self._turns = [(turn[whom_of(node)[0]], waits[node], -after[node]) for node in self.procs]
+            beyond = [
+                after[successor]
+                for successor in following
+                if first[node] == none or first[successor] < none
+            ]
+            after[node] = getattr(node, "seconds", 0.0) + max(beyond, default=0.0)
+            step = steps[node]
+            waits[node] = (step is store or isinstance(step, FigureStep)) and all(
+                waits[successor] for successor in following
+            )
+        self._turns = [
+            (turn[whom_of(node)[0]], first[node], waits[node], -after[node]) for node in self.procs
+        ]
 
     @property
     def depidx(self) -> _Dependencies | None:
