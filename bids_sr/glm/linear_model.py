@@ -1,13 +1,13 @@
 """General linear model with autoregressive noise, in blocks of voxels.
 
-Generalized least squares under the autocorrelation that `bids_sr.glm.noise` finds, one
-process for each group of like voxels; the first samples are whitened exactly too. Unlike nilearn's
-`run_glm`
+Generalized least squares under the autocorrelation that `bids_sr.glm.noise` finds. Results of a
+voxel are mixtures of those by a few processes, and the first samples are whitened exactly too.
+Unlike nilearn's `run_glm`
 
 - the autocorrelation is pooled, and corrected for what the design takes out of residuals. With an
   AR(1) coefficient of each voxel's own, t passes p < .001 up to 3.4 times as often as it should in
   runs of 60 volumes, and longer models are worse (`benchmarks/null_noise.py`);
-- degrees of freedom are counted once, by rank, and z is taken with fewer where voxels of one group
+- degrees of freedom are counted once, by rank, and z is taken with fewer where voxels of one model
   differ in their noise (`bids_sr.glm.noise.effective_dof`).
 
 Activation maps of one series: correlation and general linear model, in bounded memory.
@@ -99,7 +99,7 @@ class _Precision:
 
 @frozen
 class _Whitened:
-    """Whitened least squares of one group of voxels.
+    """Whitened least squares by one model of the noise.
 
     It holds what takes a series (T,) to its whitened coefficients in an orthonormal basis of the
     whitened design, (R, T), the weights (C, R) that read the contrasts off them, and the degrees

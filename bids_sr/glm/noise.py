@@ -59,6 +59,10 @@ _RENEW = 3  # rounds that share a Jacobian
 _SHORTER = 0.3  # length of a step after one that leads away
 _STRIDE = 0.2  # largest change of an autocorrelation in a round
 _CLOSE = 1e-6
+_SAME = 1e-4  # error of a ratio up to which a process has been found
+_NEARER = np.array(
+    [0.98, 0.95, 0.9, 0.8, 0.65, 0.5, 0.35, 0.2, 0.1]
+)  # of the way from white noise
 _NUDGE = 1e-4
 _DAMPING = 1e-3
 
@@ -159,13 +163,35 @@ def slopes(rho: Float, products: Float) -> Float:
 def unseen(target: Float, products: Float) -> Float:
     """Return autocorrelations (M, p) of the noise with the residual ratios `target` (M, p).
 
-    The ratios are as `_seen` gives them.
-
-    By Newton's steps, each from the nearest process so far; after a step that leads away the next
-    is shorter. Where no stationary process shows the target, the one that comes nearest on the
-    way: free steps would wander there, and end elsewhere for a target that differs by rounding.
+    The ratios are as `_seen` gives them. Some ratios are not those of any stationary process:
+    averages of few voxels, or nodes beside all voxels. They are brought toward those of white
+    noise in the same design, as far as needed (`_NEARER`). A process that only comes near would be
+    near a random walk at several lags, and turn rounding errors into effects.
 
     `products`: factors of the autocovariances, as of `expected_products` (p + 1, T).
+    """
+    rho, error = _unseen_if_possible(target, products)
+    lost = np.flatnonzero(error > _SAME)
+    if not len(lost):
+        return rho
+    white = _seen(np.zeros((1, target.shape[1])), products)
+    nearer = white + np.multiply.outer(_NEARER, target[lost] - white)
+    possible, errors = _unseen_if_possible(nearer.reshape(-1, target.shape[1]), products)
+    possible, errors = possible.reshape(nearer.shape), errors.reshape(nearer.shape[:2])
+    # the farthest from white noise that is possible, as are all nearer ones
+    rho[lost] = 0.0
+    reached = np.ones(len(lost), dtype=bool)
+    for row, found in zip(possible[::-1], errors[::-1] <= _SAME, strict=True):
+        reached &= found
+        rho[lost[reached]] = row[reached]
+    return rho
+
+
+def _unseen_if_possible(target: Float, products: Float) -> tuple[Float, Float]:
+    """Return autocorrelations as `unseen` and the largest error (M,) of the ratios.
+
+    By Newton's steps, each from the nearest process so far; after a step that leads away the next
+    is shorter.
     """
     rho = target.copy()
     order = target.shape[1]
@@ -187,7 +213,7 @@ def unseen(target: Float, products: Float) -> Float:
         step = np.linalg.solve(slope, nearest[:, :, None])[:, :, 0]
         step *= np.minimum(1, _STRIDE / np.maximum(np.abs(step).max(axis=1, keepdims=True), 1e-12))
         rho = autocorrelations(levinson(best + length * step)[0], order + 1)[:, 1:]
-    return autocorrelations(levinson(best)[0], order + 1)[:, 1:]
+    return autocorrelations(levinson(best)[0], order + 1)[:, 1:], least
 
 
 def sampling(rho: Float, basis: Float) -> tuple[Float, Float]:
@@ -249,7 +275,7 @@ def effective_dof(dof: float, uncertainty: npt.ArrayLike) -> Float:
 
     The variance of an effect has two factors: the dispersion of the whitened residuals, known to
     2/dof, and the factor k that the design makes of the noise's autocorrelation. Where a voxel's
-    own autocorrelation scatters about that of its group (`bids_sr.glm.noise`), log k
+    own autocorrelation scatters about that of its model (`bids_sr.glm.noise`), log k
     scatters too. To first order log variance then has the variance
 
         2/dof + (d log k / d rho)' C (d log k / d rho)
@@ -568,7 +594,7 @@ def estimate_noise(
     fewer than six degrees of freedom a lag.
 
     `blocks`: (which voxels, time series (T, n)) of all voxels of the mask, in the order of
-    `numpy.flatnonzero`. `mask, zooms`: (X, Y, Z); voxel size (mm). Autocorrelation by groups;
+    `numpy.flatnonzero`. `mask, zooms`: (X, Y, Z); voxel size (mm). Autocorrelation by models;
     white noise where no voxel has residuals.
     """
     basis = orthonormal(matrix)
