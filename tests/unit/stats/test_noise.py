@@ -210,28 +210,28 @@ def test_a_lattice_moves_with_its_voxels(order, count):
     assert np.abs(after - before).max() < 1e-6
 
 
-@pytest.mark.parametrize("size", [8, 6, 3])
+@pytest.mark.parametrize("size", [8, 3])
 def test_maps_do_not_depend_on_rounding(size):
-    """Tissues with different noise, in a large mask and in small ones."""
+    """Tissues with different noise, in a large mask and in a small one."""
     rng = np.random.default_rng(0)
-    shape = (2 * size, 2 * size, size)
-    count = 4 * size**3
+    shape, count = (2 * size, 2 * size, size), 4 * size**3
     values = 100 + courses(100, rng.choice([0.1, 0.4, 0.8], count), seed=1)
     values += 0.5 * courses(100, np.full(count, 0.97), seed=2) * rng.random(count)
-    task = np.sin(np.arange(100) / 4)
-    matrix = np.column_stack([design(100), task])
-    shaken = matrix + 1e-8 * rng.standard_normal(matrix.shape) * [0, 1, 1, 1, 1]
-    moved = [(values + 1e-4 * rng.standard_normal(values.shape), matrix), (values, shaken)]
-    maps = []
-    for signals, columns in [(values, matrix), *moved]:
-        found = estimate_noise(
-            [(slice(0, count), signals)], columns, np.ones(shape, dtype=bool), ZOOMS
-        )
-        maps.append(ContrastModel(columns, np.eye(5)[-1:], found).fit(signals))
-    for stat in ("effect", "variance", "t", "z"):
-        before = maps[0][stat]
-        for after in maps[1:]:
-            assert np.abs(after[stat] - before).max() < 0.005 * before.std()
+    matrix = np.column_stack([design(100), np.sin(np.arange(100) / 4)])
+
+    def maps(signals, columns):
+        mask = np.ones(shape, dtype=bool)
+        found = estimate_noise([(slice(0, count), signals)], columns, mask, ZOOMS)
+        return ContrastModel(columns, np.eye(5)[-1:], found).fit(signals)
+
+    before = maps(values, matrix)
+    moved = [(values + 1e-4 * rng.standard_normal(values.shape), matrix) for _ in range(4)]
+    moved.append((values, matrix + 1e-8 * rng.standard_normal(matrix.shape) * [0, 1, 1, 1, 1]))
+    for signals, columns in moved:
+        after = maps(signals, columns)
+        for stat in ("effect", "variance", "t", "z"):
+            change = np.abs(after[stat] - before[stat]).max() / before[stat].std()
+            assert change < 0.005
 
 
 def test_blocks_and_repetitions_change_nothing():
