@@ -1,13 +1,13 @@
 """General linear model with autoregressive noise, in blocks of voxels.
 
-Generalized least squares under the autocorrelation that `bids_sr.glm.noise` finds, one
-process for each group of like voxels; the first samples are whitened exactly too. Unlike nilearn's
-`run_glm`
+Generalized least squares under the autocorrelation that `bids_sr.glm.noise` finds. Results of a
+voxel are mixtures of those by a few processes, and the first samples are whitened exactly too.
+Unlike nilearn's `run_glm`
 
 - the autocorrelation is pooled, and corrected for what the design takes out of residuals. With an
   AR(1) coefficient of each voxel's own, t passes p < .001 up to 3.4 times as often as it should in
   runs of 60 volumes, and longer models are worse (`benchmarks/null_noise.py`);
-- degrees of freedom are counted once, by rank, and z is taken with fewer where voxels of one group
+- degrees of freedom are counted once, by rank, and z is taken with fewer where voxels of one model
   differ in their noise (`bids_sr.glm.noise.effective_dof`).
 
 Activation maps of one series: correlation and general linear model, in bounded memory.
@@ -61,6 +61,7 @@ from bids_sr.io.nifti import SeriesReader
 
 _NUDGE = 1e-3  # of an autocorrelation, for slopes
 _ROUNDING = 1e-15  # of a sum of squares
+_TINY = 1e-300
 _Z_MAX = 37.0  # a normal tail beyond this is below the smallest double
 _HILL_DOF, _HILL_T = 60, 10.0  # least degrees of freedom and largest t of Hill's expansion
 
@@ -109,7 +110,7 @@ class _Precision:
 
 @frozen
 class _Whitened:
-    """Whitened least squares of one group of voxels.
+    """Whitened least squares by one model of the noise.
 
     It holds what takes a series (T,) to its whitened coefficients in an orthonormal basis of the
     whitened design, (R, T), the weights (C, R) that read the contrasts off them, and the degrees
@@ -225,10 +226,10 @@ class ContrastModel:
             raise ValueError(
                 f"the time series has {n} voxels, but noise was estimated for {len(labels)} voxels"
             )
-        # the voxels of a group side by side
+        # the voxels of a cell side by side
         places = np.argsort(labels, kind="stable")
         signals = np.take(signals, places, axis=1, mode="clip")
-        labels = labels[places]
+        labels, shares = labels[places], self._noise.shares[voxels][places].T
         mean, largest = np.zeros(n), np.zeros(n)
         products, ends = np.zeros((order + 1, n)), np.zeros((2, order, n))
         for part in parts_of(n, AT_ONCE):
@@ -241,21 +242,24 @@ class ContrastModel:
             add_lag_products(y, sums)
             products[:, part] = sums
         effect, variance, effective = (np.zeros((len(self.contrasts), n)) for _ in range(3))
-        for group in np.unique(labels):
-            if group not in self._groups:
-                self._groups[group] = self._solve(group)
-            model = self._groups[group]
-            members = slice(*np.searchsorted(labels, [group, group + 1]))
-            coefficients = model.fit @ np.subtract(
-                signals[:, members], mean[members], dtype=np.float64
-            )
-            energy = model.precision.energy(products[:, members], ends[..., members])
-            # at least what rounding leaves
-            left = np.maximum(energy - np.square(coefficients).sum(axis=0), _ROUNDING * energy)
-            effect[:, members] = model.weights @ coefficients
-            factors = np.square(model.weights).sum(axis=1)
-            variance[:, members] = factors[:, None] * left / self.dof
-            effective[:, members] = model.effective[:, None]
+        for cell in np.unique(labels):
+            members = slice(*np.searchsorted(labels, [cell, cell + 1]))
+            centered = np.subtract(signals[:, members], mean[members], dtype=np.float64)
+            for group, share in zip(self._noise.cells[cell], shares[:, members], strict=True):
+                if group not in self._groups:
+                    self._groups[group] = self._solve(group)
+                model = self._groups[group]
+                coefficients = model.fit @ centered
+                energy = model.precision.energy(products[:, members], ends[..., members])
+                # at least what rounding leaves
+                left = np.maximum(energy - np.square(coefficients).sum(axis=0), _ROUNDING * energy)
+                effect[:, members] += share * (model.weights @ coefficients)
+                # as logarithms: far from the mean the variance grows many times over in a cell
+                size = np.log(np.maximum(left, _TINY) / self.dof)
+                factors = np.log(np.square(model.weights).sum(axis=1))
+                variance[:, members] += share * (factors[:, None] + size)
+                effective[:, members] += share * model.effective[:, None]
+            np.exp(variance[:, members], out=variance[:, members])
         still = ~exceeds_rounding(len(signals), products[0], largest)
         effect[:, still], variance[:, still], effective[:, still] = 0, 0, self.dof
         t = np.divide(effect, np.sqrt(variance), out=np.zeros_like(effect), where=variance > 0)

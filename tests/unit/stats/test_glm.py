@@ -47,7 +47,7 @@ def fit(courses, matrix, vectors, **options):
 
 def known(rho, n):
     """Noise of given autocorrelations at the first lags, known exactly, in n voxels."""
-    return Noise(
+    return Noise.shared(
         labels=np.zeros(n, dtype=np.intp),
         rho=np.array([rho]),
         spread=np.zeros((1, len(rho), len(rho))),
@@ -119,7 +119,7 @@ def test_each_voxel_gets_the_model_of_its_group():
     found = design(60)
     vector = contrast_vector(found, "a", {"a": 1.0})[None]
     courses = 100 + ar_noise(np.random.default_rng(3), 60, 6, 0.3)
-    both = Noise(
+    both = Noise.shared(
         labels=np.array([0, 1, 0, 1, 1, 0]),
         rho=np.array([[0.6, 0.3], [0.1, 0.0]]),
         spread=np.zeros((2, 2, 2)),
