@@ -1,22 +1,27 @@
 """Evaluation of a run: whether its finer maps are true, and a verdict."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from bids_sr.frozen import frozen
 from bids_sr.glm.contrasts import Contrasts
 from bids_sr.glm.design import MOTION
 from bids_sr.io.grids import Factor
 from bids_sr.pipeline.artifacts import Effects, Facts, File, Image, Map, Mask, Rows, Verdict
-from bids_sr.pipeline.flow import image_in, say, subworkflow
+from bids_sr.pipeline.flow import image_in, joined, say, subworkflow
 from bids_sr.pipeline.outputs import Outputs
 from bids_sr.pipeline.step import Part
-from bids_sr.series import ACQUIRED_BAND, MEASURED
+from bids_sr.series import ACQUIRED_BAND, MEASURED, RAW
 from bids_sr.steps import compared_series, evaluation, quality, super_resolution
 from bids_sr.workflows.fit_run import FittedRun
 from bids_sr.workflows.make_series import MadeSeries, RunSeries
 from bids_sr.workflows.map_run import LinearModel, RunMaps, linear_model, mapped_series
 from bids_sr.workflows.pair import RegisteredPair
 from bids_sr.workflows.run_plan import RunPlan
+from bids_sr.workflows.wanted import methods_of
+
+FIRST_VERDICT = "first_verdict"
+"""Part of the workflow of a run that judges before networks are trained."""
 
 
 @frozen
@@ -124,7 +129,8 @@ def judge_run(
     tables += [
         one.precision_rows for one in series.fine.values() if one.precision_rows is not None
     ]
-    tables += [one.error_rows for one in maps.mapped.values() if one.error_rows is not None]
+    n_before_errors = len(tables)
+    errors = [one.error_rows for one in maps.mapped.values() if one.error_rows is not None]
     measured = None
     if plan.split:
         measured = measure_effects(
@@ -137,17 +143,17 @@ def judge_run(
     else:
         say(Part.EVALUATION, evaluation.UNSPLIT)
     _describe_controls(plan)
-    truth = plan.bold.truth
+    activations = {} if plan.bold.truth is None else plan.bold.truth.activations
+    known = {name: image_in(file) for name, file in activations.items()}
+    with_models = "glm" in settings.activation.kinds
     tables += compare_with_truth(
         {one.name: one for one in mapped_series(series)[1:]},
         maps.maps,
         measured,
         comparison,
-        known={}
-        if truth is None
-        else {name: image_in(file) for name, file in truth.activations.items()},
+        known=known,
         n_dummy=fitted.n_dummy,
-        with_models="glm" in settings.activation.kinds,
+        with_models=with_models,
     )
     if measured is not None and series.other_effects is not None:
         tables += compare_with_other_run(
@@ -177,6 +183,17 @@ def judge_run(
         for name, one in series.fine.items()
         if one.card_file is not None and _tested_on_run(one)
     }
+    _judge_first(
+        plan,
+        series,
+        maps,
+        measured,
+        comparison,
+        known=known if with_models else {},
+        tested_shares=tested_shares,
+        one_level_down=one_level_down,
+        cards=cards,
+    )
     flags, flag_rows = evaluation.raise_flags(
         tables,
         maps.maps,
@@ -191,8 +208,9 @@ def judge_run(
         method_names=plan.methods,
         at_rest=plan.at_rest,
     )
-    table, columns, verdict = evaluation.judge(
-        [*tables, flag_rows],
+    judged = [*tables, flag_rows]
+    verdict, verdict_rows = evaluation.judge(
+        judged,
         one_level_down,
         series.confounds,
         card_file=cards,
@@ -204,6 +222,10 @@ def judge_run(
         series_names=plan.stored_names,
         margin=settings.evaluation.margin,
         compared_names=plan.compared_names,
+    )
+    # the verdict does not wait for the errors of maps
+    table, columns = evaluation.join_evaluation(
+        [*judged[:n_before_errors], *errors, *judged[n_before_errors:]], verdict_rows
     )
     outputs.keep(
         table,
@@ -223,6 +245,63 @@ def judge_run(
         halves_figures=None if measured is None else measured.halves_figures,
         uncertainty_maps=uncertainty_maps,
     )
+
+
+def _judge_first(
+    plan: RunPlan,
+    series: RunSeries,
+    maps: RunMaps,
+    measured: SeriesEffects | None,
+    comparison: Comparison,
+    *,
+    known: Mapping[str, Image],
+    tested_shares: Rows,
+    one_level_down: Facts,
+    cards: Mapping[str, Facts],
+) -> None:
+    """Judge methods that are trained on the run itself, if the run also has networks.
+
+    This verdict is shown before networks have been trained and applied, and is not stored. A run
+    with a measured series that is not split into halves has none.
+
+    `known`: known activation by contrast, if there are maps of the linear model. `cards`: of the
+    methods, by name.
+    """
+    early = [one for one in plan.stored if not one.network]
+    methods, names = methods_of(early), [one.name for one in early]
+    has_measured = MEASURED in series.fine
+    if not methods or len(methods) == len(plan.methods) or (has_measured and measured is None):
+        return
+    compared = [*names, *([MEASURED] if has_measured else [])]
+    early_maps = joined(maps.mapped[name].maps for name in (RAW, *compared))
+    effects = None
+    if measured is not None:
+        early_effects = {name: measured.effects[name] for name in compared}
+        effects = replace(measured, effects=early_effects)
+    with subworkflow(FIRST_VERDICT, stored=False, described=False):
+        rows = [tested_shares]
+        if effects is not None:
+            rows += compare_halves(effects, early_maps, comparison)
+        if known:
+            rows += compare_with_truth(
+                {},
+                early_maps,
+                effects,
+                comparison,
+                known=known,
+                n_dummy=0,
+                with_models=True,
+            )
+        evaluation.judge(
+            rows,
+            one_level_down,
+            series.confounds,
+            card_file={name: cards[name] for name in methods if name in cards},
+            same_widths=None if effects is None else effects.same_widths,
+            method_names=methods,
+            series_names=names,
+            margin=plan.planned.settings.evaluation.margin,
+        )
 
 
 def measure_effects(

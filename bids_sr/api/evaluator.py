@@ -55,7 +55,7 @@ from bids_sr.metrics import frame as frame_of
 from bids_sr.pipeline.graph import Scope
 from bids_sr.pipeline.run_here import RunHere
 from bids_sr.series import ACQUIRED_BAND, BASELINES, DEFAULT_BASELINES, PAIR_BASELINES
-from bids_sr.steps.evaluation import judge
+from bids_sr.steps.evaluation import join_evaluation, judge
 
 if TYPE_CHECKING:
     from bids_sr.api.html_report import HtmlReport
@@ -344,6 +344,7 @@ class Evaluator(BaseEstimator):
                 margin=self.margin,
                 audience=self._audience,
             )
+            scope.add(join_evaluation, wires={"rows": tables} if tables else {})
             rows, verdict = here.load(scope["evaluation"], scope["verdict"])
         for name in idle:
             text = (

@@ -27,6 +27,7 @@ from bids_sr.preflight.estimates import estimate
 from bids_sr.preflight.plan import Estimate, Plan, Row, duration
 from bids_sr.steps.evaluation import judge
 from bids_sr.version import __version__
+from bids_sr.workflows.judge_run import FIRST_VERDICT
 
 if TYPE_CHECKING:
     from networkx import DiGraph
@@ -281,6 +282,11 @@ class Progress:
             self._left.end(node.fullname, self._clock())
             if began and status == "end" and getattr(node.interface, "step", None) is judge:
                 verdict = json.loads(Path(node.result.outputs.verdict).read_text(encoding="utf-8"))
+                if (
+                    node.fullname.endswith(f".{FIRST_VERDICT}.judge")
+                    and verdict.get("status") == "not applied"
+                ):
+                    verdict["headline"] = ""  # networks, which are judged later, may be applied
                 self.line(f"{label}: {verdict_line(verdict)}")
                 self.judged.add(label)
             self._show()

@@ -47,7 +47,9 @@ from multiprocessing.connection import wait as ready
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 from nipype.pipeline.plugins.multiproc import MultiProcPlugin
+from scipy.sparse import lil_matrix
 
 from bids_sr.execution.records import NotesLeft, note_left
 from bids_sr.execution.usage import (
@@ -187,6 +189,33 @@ def _kill_pool(pool: ProcessPoolExecutor, *, wait: bool = False) -> None:
     pool.shutdown(wait=False, cancel_futures=True)
 
 
+class _Dependencies(lil_matrix):
+    """Dependencies between steps, with sums that are computed again only after a change.
+
+    Nipype computes the sums over all steps several times whenever the scheduler wakes up.
+    """
+
+    _sums: np.matrix | None = None
+
+    def sum(self, axis: int | None = None, dtype: object = None, out: object = None) -> object:
+        """See scipy; sums over the first axis are kept, (1, steps)."""
+        if axis != 0 or dtype is not None or out is not None:
+            return super().sum(axis, dtype, out)
+        if self._sums is None:
+            self._sums = super().sum(0)
+        return self._sums
+
+    def getrowview(self, i: int) -> lil_matrix:
+        """Return a row, which the caller may change; the sums are then computed again."""
+        self._sums = None
+        return super().getrowview(i)
+
+    def __setitem__(self, key: object, value: object) -> None:
+        """Change dependencies."""
+        self._sums = None
+        super().__setitem__(key, value)
+
+
 class ResilientMultiProc(NotesLeft, MultiProcPlugin):
     """MultiProc with workers from a fork server, which recovers when one of them is killed.
 
@@ -260,24 +289,51 @@ class ResilientMultiProc(NotesLeft, MultiProcPlugin):
         super()._prerun_check(graph)
 
     def _generate_dependency_list(self, graph: "DiGraph[Node]") -> None:
-        """Order the steps: one participant before the next, results before figures and files.
+        """Order the steps: one participant before the next, and what a verdict waits for first.
 
-        Among these that with the longest path before it comes first.
+        Steps that come before the first verdict precede those that come before the next one, then
+        come other results, then figures and files. Among these, the step with the longest path
+        before it comes first; before a verdict, the path ends there.
         """
         super()._generate_dependency_list(graph)
         turn: dict[str, int] = {}
         after: dict[Node, float] = {}
         waits: dict[Node, bool] = {}  # nothing but figures and files comes of it
+        steps = {node: getattr(node.interface, "step", store) for node in self.procs}
+        verdicts = [node for node in self.procs if steps[node].awaited]
+        number = {node: at for at, node in enumerate(verdicts)}
+        first: dict[Node, int] = {}  # number of the first verdict that it comes before
+        none = len(verdicts)
         for node in self.procs:
             turn.setdefault(owner_of(node)[0], len(turn))
         for node in reversed(self.procs):
-            beyond = max((after[each] for each in graph.successors(node)), default=0.0)
-            after[node] = getattr(node, "seconds", 0.0) + beyond
-            step = getattr(node.interface, "step", store)
-            waits[node] = (step is store or isinstance(step, FigureStep)) and all(
-                waits[each] for each in graph.successors(node)
+            following = list(graph.successors(node))
+            first[node] = min(
+                [number.get(node, none), *(first[successor] for successor in following)]
             )
-        self._turns = [(turn[owner_of(node)[0]], waits[node], -after[node]) for node in self.procs]
+            beyond = [
+                after[successor]
+                for successor in following
+                if first[node] == none or first[successor] < none
+            ]
+            after[node] = getattr(node, "seconds", 0.0) + max(beyond, default=0.0)
+            step = steps[node]
+            waits[node] = (step is store or isinstance(step, FigureStep)) and all(
+                waits[successor] for successor in following
+            )
+        self._turns = [
+            (turn[owner_of(node)[0]], first[node], waits[node], -after[node])
+            for node in self.procs
+        ]
+
+    @property
+    def depidx(self) -> _Dependencies | None:
+        """Which step waits for which; nipype sets and changes it."""
+        return self._dependencies
+
+    @depidx.setter
+    def depidx(self, matrix: lil_matrix | None) -> None:
+        self._dependencies = None if matrix is None else _Dependencies(matrix)
 
     def _sort_jobs(self, jobids: Sequence[int], scheduler: str = "tsort") -> list[int]:
         return sorted(jobids, key=lambda job: self._turns[job])

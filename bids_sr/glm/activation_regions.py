@@ -23,6 +23,7 @@ from bids_sr.spatial import masks
 from bids_sr.spatial.masks import grow
 
 _FDR = 0.05  # Benjamini and Hochberg 1995
+_LEAST_Z = 1.6  # below that of `_FDR`
 
 
 def _quarter_region(cc: Real, roi: Mask) -> tuple[Mask, float | None]:
@@ -37,7 +38,7 @@ def _quarter_region(cc: Real, roi: Mask) -> tuple[Mask, float | None]:
     `cc`: map of correlation with the condition (3D, -1 to 1). Chosen voxels (3D, boolean), and CC
     from which on, or None.
     """
-    region = np.zeros(cc.shape, dtype=bool)
+    region = np.zeros_like(cc, dtype=bool)
     inside = cc[roi]
     if not inside.size or inside.max() == inside.min():
         return region, None
@@ -53,12 +54,19 @@ def fdr_region(z: Real, mask: Mask) -> tuple[Mask, float | None]:
     The test is one-sided: activity, not deactivation, is what the regions of the paper are about.
     The family is every voxel of the mask (the brain), not of the ROI alone.
     """
-    from scipy import special, stats
+    from scipy import special
 
-    region = np.zeros(z.shape, dtype=bool)
-    inside = np.asarray(z[mask], dtype=np.float64)
-    region[mask] = stats.false_discovery_control(special.ndtr(-inside)) <= _FDR
-    return region, float(z[region].min()) if region.any() else None
+    region = np.zeros_like(z, dtype=bool)
+    inside = z[mask]
+    # others have p > _FDR, and the adjusted p is larger
+    ranked = -np.sort(-inside[inside > _LEAST_Z]).astype(np.float64)
+    adjusted = special.ndtr(-ranked) * (len(inside) / np.arange(1, len(ranked) + 1))
+    active = np.flatnonzero(adjusted <= _FDR)
+    if not active.size:
+        return region, None
+    lowest = ranked[active[-1]]
+    region[mask] = inside >= lowest
+    return region, float(lowest)
 
 
 def reliable_region(t: Real, wrong: Real, region: Mask) -> Mask:
@@ -87,7 +95,9 @@ def centroid(region: Mask, affine: Float) -> Float | None:
     """Mean position of a region's voxels (RAS mm), or None where it is empty."""
     if not region.any():
         return None
-    return apply_affine(affine, np.argwhere(region).mean(axis=0))
+    box = masks.bounding_box(region)
+    first = [part.start for part in box]
+    return apply_affine(affine, first + np.argwhere(region[box]).mean(axis=0))
 
 
 @frozen
@@ -112,8 +122,11 @@ def peak(values: Real, region: Mask, affine: Float) -> Peak | None:
     """
     if not region.any():
         return None
-    at = np.unravel_index(np.argmax(np.where(region, values, -np.inf)), values.shape)
-    index = (int(at[0]), int(at[1]), int(at[2]))
+    box = masks.bounding_box(region)
+    inside = np.where(region[box], values[box], -np.inf)
+    at = np.unravel_index(np.argmax(inside), inside.shape)
+    x, y, z = (part.start + int(place) for part, place in zip(box, at, strict=True))
+    index = (x, y, z)
     return Peak(
         index=index,
         position=apply_affine(affine, index),

@@ -240,15 +240,20 @@ def principal_components(slabs: Iterable[Array], basis: Float) -> tuple[Float, F
 
 
 def slabs_of(reader: SeriesReader, mask: Mask, first: int) -> Iterator[Array]:
-    """Yield (N, T - first) float64 series of the mask's voxels, some rows of a slice at a time."""
+    """Yield (N, T - first) float64 series of the mask's voxels, some rows of a slice at a time.
+
+    Of a slice only the rows that have voxels are read.
+    """
     for z in range(reader.shape[2]):
-        if not mask[:, :, z].any():
+        within = np.flatnonzero(mask[:, :, z].any(axis=0))
+        if not len(within):
             continue
-        slab = reader.slab(z, z + 1)[:, :, 0, first:]
-        for y in range(0, slab.shape[1], _ROWS):
-            inside = mask[:, y : y + _ROWS, z]
+        begin, end = within[0] // _ROWS * _ROWS, within[-1] + 1
+        slab = reader.slab(z, z + 1, rows=slice(begin, end), volumes=slice(first, None))[:, :, 0]
+        for y in range(begin, end, _ROWS):
+            inside = mask[:, y : min(y + _ROWS, end), z]
             if inside.any():
-                yield slab[:, y : y + _ROWS][inside].astype(np.float64)
+                yield slab[:, y - begin : y - begin + _ROWS][inside].astype(np.float64)
 
 
 def most_variable(reader: SeriesReader, mask: Mask, first: int) -> Mask:

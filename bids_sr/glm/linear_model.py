@@ -1,13 +1,13 @@
 """General linear model with autoregressive noise, in blocks of voxels.
 
-Generalized least squares under the autocorrelation that `bids_sr.glm.noise` finds, one
-process for each group of like voxels; the first samples are whitened exactly too. Unlike nilearn's
-`run_glm`
+Generalized least squares under the autocorrelation that `bids_sr.glm.noise` finds. Results of a
+voxel are mixtures of those by a few processes, and the first samples are whitened exactly too.
+Unlike nilearn's `run_glm`
 
 - the autocorrelation is pooled, and corrected for what the design takes out of residuals. With an
   AR(1) coefficient of each voxel's own, t passes p < .001 up to 3.4 times as often as it should in
   runs of 60 volumes, and longer models are worse (`benchmarks/null_noise.py`);
-- degrees of freedom are counted once, by rank, and z is taken with fewer where voxels of one group
+- degrees of freedom are counted once, by rank, and z is taken with fewer where voxels of one model
   differ in their noise (`bids_sr.glm.noise.effective_dof`).
 
 Activation maps of one series: correlation and general linear model, in bounded memory.
@@ -18,6 +18,7 @@ the correlation; the linear model gets the unfiltered series, with drift and mot
 """
 
 import logging
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -37,7 +38,15 @@ from bids_sr.glm.design import (
     contrast_vector,
     nuisance_columns,
 )
-from bids_sr.glm.noise import Noise, effective_dof, estimate_noise, levinson, moving, orthonormal
+from bids_sr.glm.noise import (
+    AT_ONCE,
+    Noise,
+    effective_dof,
+    estimate_noise,
+    exceeds_rounding,
+    levinson,
+    orthonormal,
+)
 from bids_sr.glm.time_columns import cosines_outside, time_column_names
 from bids_sr.glm.time_series import (
     BLOCK_BYTES,
@@ -45,13 +54,16 @@ from bids_sr.glm.time_series import (
     VoxelTimeSeries,
     extract_time_series,
     largest_size,
+    places_in_volume,
 )
 from bids_sr.io.grids import Float, Float32, Mask, Real, parts_of
 from bids_sr.io.nifti import SeriesReader
 
 _NUDGE = 1e-3  # of an autocorrelation, for slopes
 _ROUNDING = 1e-15  # of a sum of squares
+_TINY = 1e-300
 _Z_MAX = 37.0  # a normal tail beyond this is below the smallest double
+_HILL_DOF, _HILL_T = 60, 10.0  # least degrees of freedom and largest t of Hill's expansion
 
 
 @frozen
@@ -98,7 +110,7 @@ class _Precision:
 
 @frozen
 class _Whitened:
-    """Whitened least squares of one group of voxels.
+    """Whitened least squares by one model of the noise.
 
     It holds what takes a series (T,) to its whitened coefficients in an orthonormal basis of the
     whitened design, (R, T), the weights (C, R) that read the contrasts off them, and the degrees
@@ -114,12 +126,21 @@ class _Whitened:
 def _t_to_z(t: Float, dof: float | Float) -> Float:
     """Convert t to normal deviates with the same tail probability, |z| ≤ 37.
 
-    They are computed in the tail, so that large values keep their accuracy.
+    With many degrees of freedom and |t| ≤ 10, z is taken from an expansion with a relative error
+    below 2e-10 (Hill 1970, Algorithm 395, as a deviate). Other values are computed in the tail, so
+    that large ones keep their accuracy.
     """
     from scipy import special
 
-    z = -special.ndtri(special.stdtr(dof, -np.abs(t)))
-    return np.sign(t) * np.minimum(z, _Z_MAX)
+    size = np.abs(t)
+    square = (dof - 0.5) * np.log1p(np.square(np.minimum(size, _HILL_T)) / dof)
+    large = 48 * np.square(dof - 0.5)
+    tail = ((-0.4 * square - 3.3) * square - 24) * square - 85.5
+    tail /= 0.8 * np.square(square) + 100 + large
+    z = np.asarray(np.sqrt(square) * (1 + (tail + square + 3) / large))
+    rest = (dof < _HILL_DOF) | ~(size <= _HILL_T)
+    z[rest] = -special.ndtri(special.stdtr(np.broadcast_to(dof, z.shape)[rest], -size[rest]))
+    return np.copysign(np.minimum(z, _Z_MAX), t)
 
 
 class ContrastModel:
@@ -196,7 +217,7 @@ class ContrastModel:
 
         `signals`: time series, one voxel a column (T, N).
         """
-        from bids_sr.spatial.spline_kernels import add_lag_products
+        from bids_sr.spatial.spline_kernels import add_lag_products, center
 
         n = signals.shape[1]
         order = self._noise.rho.shape[1]
@@ -205,43 +226,48 @@ class ContrastModel:
             raise ValueError(
                 f"the time series has {n} voxels, but noise was estimated for {len(labels)} voxels"
             )
-        # the voxels of a group side by side
+        # the voxels of a cell side by side
         places = np.argsort(labels, kind="stable")
         signals = np.take(signals, places, axis=1, mode="clip")
-        labels = labels[places]
-        mean, products, ends = np.zeros(n), np.zeros((order + 1, n)), np.zeros((2, order, n))
-        for part in parts_of(n):
-            y = signals[:, part].astype(np.float64, order="C")
-            mean[part] = y.mean(axis=0)
-            y -= mean[part]
+        labels, shares = labels[places], self._noise.shares[voxels][places].T
+        mean, largest = np.zeros(n), np.zeros(n)
+        products, ends = np.zeros((order + 1, n)), np.zeros((2, order, n))
+        for part in parts_of(n, AT_ONCE):
+            taken = np.ascontiguousarray(signals[:, part])
+            y, about = np.empty(taken.shape), np.empty((3, taken.shape[1]))
+            center(taken, y, about)
+            mean[part], _, largest[part] = about
             ends[..., part] = y[:order], y[: -order - 1 : -1]
             sums = np.zeros((order + 1, y.shape[1]))
             add_lag_products(y, sums)
             products[:, part] = sums
         effect, variance, effective = (np.zeros((len(self.contrasts), n)) for _ in range(3))
-        for group in np.unique(labels):
-            if group not in self._groups:
-                self._groups[group] = self._solve(group)
-            model = self._groups[group]
-            members = slice(*np.searchsorted(labels, [group, group + 1]))
-            coefficients = model.fit @ np.subtract(
-                signals[:, members], mean[members], dtype=np.float64
-            )
-            energy = model.precision.energy(products[:, members], ends[..., members])
-            # at least what rounding leaves
-            left = np.maximum(energy - np.square(coefficients).sum(axis=0), _ROUNDING * energy)
-            effect[:, members] = model.weights @ coefficients
-            factors = np.square(model.weights).sum(axis=1)
-            variance[:, members] = factors[:, None] * left / self.dof
-            effective[:, members] = model.effective[:, None]
-        still = ~moving(signals, products[0])
+        for cell in np.unique(labels):
+            members = slice(*np.searchsorted(labels, [cell, cell + 1]))
+            centered = np.subtract(signals[:, members], mean[members], dtype=np.float64)
+            for group, share in zip(self._noise.cells[cell], shares[:, members], strict=True):
+                if group not in self._groups:
+                    self._groups[group] = self._solve(group)
+                model = self._groups[group]
+                coefficients = model.fit @ centered
+                energy = model.precision.energy(products[:, members], ends[..., members])
+                # at least what rounding leaves
+                left = np.maximum(energy - np.square(coefficients).sum(axis=0), _ROUNDING * energy)
+                effect[:, members] += share * (model.weights @ coefficients)
+                # as logarithms: far from the mean the variance grows many times over in a cell
+                size = np.log(np.maximum(left, _TINY) / self.dof)
+                factors = np.log(np.square(model.weights).sum(axis=1))
+                variance[:, members] += share * (factors[:, None] + size)
+                effective[:, members] += share * model.effective[:, None]
+            np.exp(variance[:, members], out=variance[:, members])
+        still = ~exceeds_rounding(len(signals), products[0], largest)
         effect[:, still], variance[:, still], effective[:, still] = 0, 0, self.dof
         t = np.divide(effect, np.sqrt(variance), out=np.zeros_like(effect), where=variance > 0)
         found = {
             "effect": effect,
             "variance": variance,
             "t": t,
-            "z": _t_to_z(t, effective),
+            "z": np.stack([_t_to_z(*row) for row in zip(t, effective, strict=True)]),
             "effective": effective,
         }
         back = np.argsort(places)
@@ -393,13 +419,15 @@ class _MapsInMask(Mapping[tuple[str, str], Float32]):
     """
 
     def __init__(self, values: Mapping[str, Float32], names: Sequence[str], mask: Mask) -> None:
-        self._values, self._mask = values, mask
+        self._values, self._shape = values, mask.shape
+        # maps have X contiguous, as in a file
+        self._places = places_in_volume(mask)
         self._rows = {(name, stat): row for row, name in enumerate(names) for stat in values}
 
     def __getitem__(self, key: tuple[str, str]) -> Float32:
-        whole = np.zeros(self._mask.shape, dtype=np.float32)
-        whole[self._mask] = self._values[key[1]][self._rows[key]]
-        return whole
+        whole = np.zeros(math.prod(self._shape), dtype=np.float32)
+        whole[self._places] = self._values[key[1]][self._rows[key]]
+        return whole.reshape(self._shape, order="F")
 
     def __contains__(self, key: object) -> bool:
         return key in self._rows

@@ -9,12 +9,16 @@ voxels as it should, however long the model is (`benchmarks/null_noise.py`). So
    alike, on whatever grid.
 3. Tissues differ and lie closer to each other than that width. One regression over the run gives
    how r_l depends on the mean signal relative to the neighborhood, and is added.
-4. Voxels of similar r_l form a group (at most 64, less than .02 wide where that many suffice). A
-   group shares one model, as SPM's FAST shares one over the brain (Corbin et al. 2018): the
-   autoregressive process of order 6 whose residuals show its r_l, see
-   `bids_sr.glm.noise`.
+4. Models are made at the nodes of a lattice in the plane of the two components in which r_l
+   varies most (`_lattice`). A voxel takes its results from the three nodes around it, in
+   proportion to how near they are. The model of a node is the autoregressive process of order 6
+   whose residuals show the r_l of that node. Many voxels thus share a model, as SPM's FAST shares
+   one over the brain (Corbin et al. 2018).
 5. Where voxels scatter about these expectations more than noise would, a voxel's own r_l enters in
    that proportion (the best linear prediction, empirical Bayes); 4 is done again.
+
+Results are continuous in the data. If groups of similar voxels shared a model, a rounding error
+could move a voxel to another group, and change its t by several percent.
 
 What remains in doubt, and neighbors too few to average, costs degrees of freedom.
 
@@ -33,8 +37,8 @@ noise of .35 in 60 volumes with 17 confounds, the autocorrelation comes out .02 
 that bias and .002 with it, and t too often beyond its threshold by a tenth.
 """
 
-import heapq
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -42,10 +46,11 @@ from scipy import fft, ndimage
 from scipy.linalg import toeplitz
 
 from bids_sr.frozen import frozen
-from bids_sr.glm.time_series import FLAT, largest_size
+from bids_sr.glm.time_series import FLAT
 from bids_sr.io.grids import Float, Mask, Real, parts_of
 from bids_sr.spatial.masks import bounding_box
 from bids_sr.spatial.resampling import FWHM_PER_SIGMA
+from bids_sr.spatial.same_results import with_sign
 
 # largest partial autocorrelation: a process nearer to a random walk is not told from drift
 _PARTIAL = 0.97
@@ -54,6 +59,10 @@ _RENEW = 3  # rounds that share a Jacobian
 _SHORTER = 0.3  # length of a step after one that leads away
 _STRIDE = 0.2  # largest change of an autocorrelation in a round
 _CLOSE = 1e-6
+_SAME = 1e-4  # error of a ratio up to which a process has been found
+_NEARER = np.array(
+    [0.98, 0.95, 0.9, 0.8, 0.65, 0.5, 0.35, 0.2, 0.1]
+)  # of the way from white noise
 _NUDGE = 1e-4
 _DAMPING = 1e-3
 
@@ -154,13 +163,35 @@ def slopes(rho: Float, products: Float) -> Float:
 def unseen(target: Float, products: Float) -> Float:
     """Return autocorrelations (M, p) of the noise with the residual ratios `target` (M, p).
 
-    The ratios are as `_seen` gives them.
-
-    By Newton's steps, each from the nearest process so far; after a step that leads away the next
-    is shorter. Where no stationary process shows the target, the one that comes nearest on the
-    way: free steps would wander there, and end elsewhere for a target that differs by rounding.
+    The ratios are as `_seen` gives them. Some ratios are not those of any stationary process:
+    averages of few voxels, or nodes beside all voxels. They are brought toward those of white
+    noise in the same design, as far as needed (`_NEARER`). A process that only comes near would be
+    near a random walk at several lags, and turn rounding errors into effects.
 
     `products`: factors of the autocovariances, as of `expected_products` (p + 1, T).
+    """
+    rho, error = _unseen_if_possible(target, products)
+    lost = np.flatnonzero(error > _SAME)
+    if not len(lost):
+        return rho
+    white = _seen(np.zeros((1, target.shape[1])), products)
+    nearer = white + np.multiply.outer(_NEARER, target[lost] - white)
+    possible, errors = _unseen_if_possible(nearer.reshape(-1, target.shape[1]), products)
+    possible, errors = possible.reshape(nearer.shape), errors.reshape(nearer.shape[:2])
+    # the farthest from white noise that is possible, as are all nearer ones
+    rho[lost] = 0.0
+    reached = np.ones(len(lost), dtype=bool)
+    for row, found in zip(possible[::-1], errors[::-1] <= _SAME, strict=True):
+        reached &= found
+        rho[lost[reached]] = row[reached]
+    return rho
+
+
+def _unseen_if_possible(target: Float, products: Float) -> tuple[Float, Float]:
+    """Return autocorrelations as `unseen` and the largest error (M,) of the ratios.
+
+    By Newton's steps, each from the nearest process so far; after a step that leads away the next
+    is shorter.
     """
     rho = target.copy()
     order = target.shape[1]
@@ -182,7 +213,7 @@ def unseen(target: Float, products: Float) -> Float:
         step = np.linalg.solve(slope, nearest[:, :, None])[:, :, 0]
         step *= np.minimum(1, _STRIDE / np.maximum(np.abs(step).max(axis=1, keepdims=True), 1e-12))
         rho = autocorrelations(levinson(best + length * step)[0], order + 1)[:, 1:]
-    return autocorrelations(levinson(best)[0], order + 1)[:, 1:]
+    return autocorrelations(levinson(best)[0], order + 1)[:, 1:], least
 
 
 def sampling(rho: Float, basis: Float) -> tuple[Float, Float]:
@@ -244,7 +275,7 @@ def effective_dof(dof: float, uncertainty: npt.ArrayLike) -> Float:
 
     The variance of an effect has two factors: the dispersion of the whitened residuals, known to
     2/dof, and the factor k that the design makes of the noise's autocorrelation. Where a voxel's
-    own autocorrelation scatters about that of its group (`bids_sr.glm.noise`), log k
+    own autocorrelation scatters about that of its model (`bids_sr.glm.noise`), log k
     scatters too. To first order log variance then has the variance
 
         2/dof + (d log k / d rho)' C (d log k / d rho)
@@ -259,12 +290,17 @@ def effective_dof(dof: float, uncertainty: npt.ArrayLike) -> Float:
 
 _Labels = npt.NDArray[np.intp]
 _Blocks = Iterable[tuple[slice, Real]]
+AT_ONCE = 256
+"""Voxels whose time series stay in the cache, in double precision."""
 ORDER = 6
 FWHM_MM = 12.0
 _ROWS_A_LAG = 6  # degrees of freedom that a lag needs
 FULL_ORDER_DOF = ORDER * _ROWS_A_LAG
-_WIDTH = 0.02
-_MOST_GROUPS = 64
+_AXES = 2  # components of the ratios that the lattice resolves
+_SPACING = 0.35  # between nodes near the mean, in standard deviations of the first component
+_NARROW = 0.06  # standard deviation below which nodes come no closer
+_FARTHEST = 8.0  # standard deviations from the mean; voxels beyond have the model of that distance
+_TYPICAL = 40.0  # voxels at a node that weigh as much as the plane does
 _FEW_VOXELS = 200  # no regression on brightness among fewer
 _OUTLYING = 3.0
 _UNSEEN = 0.02  # of the clearest direction: what residuals show less of, they show nothing of
@@ -273,13 +309,19 @@ _FITTED = 1e-9  # of a time series's norm; residuals below this are rounding
 
 @frozen
 class Noise:
-    """Autocorrelation of N voxels in G groups.
+    """Autocorrelation of N voxels, as mixtures of G models.
 
-    `rho`: (G, p) autocorrelations of the noise at lags 1 … p. `spread`: (G, p, p) covariance of
-    the voxels' own autocorrelations about those of their group.
+    A result of a voxel is the sum over the models of its cell of share times result.
+
+    `labels`: (N,) cells of the voxels. `cells`: (K, C) models of each cell. `shares`: (N, C)
+    shares of these models, which sum to 1. `rho`: (G, p) autocorrelations of the noise at lags 1 …
+    p. `spread`: (G, p, p) covariance of the voxels' own autocorrelations about those of their
+    model.
     """
 
     labels: _Labels
+    cells: _Labels
+    shares: Float
     rho: Float
     spread: Float
 
@@ -289,11 +331,28 @@ class Noise:
         return self.rho.shape[1] if self.rho.any() else 0
 
     @classmethod
+    def shared(cls, labels: _Labels, rho: Float, spread: Float) -> "Noise":
+        """Return one model per voxel.
+
+        `labels`: (N,) models of the voxels. `rho`, `spread`: as above.
+        """
+        return cls(
+            labels=labels,
+            cells=np.arange(len(rho), dtype=np.intp)[:, None],
+            shares=np.ones((len(labels), 1)),
+            rho=rho,
+            spread=spread,
+        )
+
+    @classmethod
     def white(cls, n: int) -> "Noise":
         """No autocorrelation in n voxels, known exactly."""
-        return cls(
-            labels=np.zeros(n, dtype=np.intp), rho=np.zeros((1, 1)), spread=np.zeros((1, 1, 1))
-        )
+        return cls.shared(np.zeros(n, dtype=np.intp), np.zeros((1, 1)), np.zeros((1, 1, 1)))
+
+    def mixed(self, values: Float) -> Float:
+        """Return the values (N, …) of voxels from values (G, …) of models."""
+        corners = values[self.cells][self.labels]
+        return np.einsum("nc,nc...->n...", self.shares, corners)
 
 
 def noise_words(order: int = ORDER) -> str:
@@ -312,15 +371,7 @@ def noise_words(order: int = ORDER) -> str:
     )
 
 
-def moving(signals: Real, power: Float) -> Mask:
-    """Tell which of the time series (T, N) vary by more than rounding error.
-
-    `signals`: time series, one voxel a column (T, N). Voxels that vary (N, boolean).
-    """
-    return _exceeds_rounding(len(signals), power, largest_size(signals).astype(np.float64))
-
-
-def _exceeds_rounding(volumes: int, power: Float, largest: Float) -> Mask:
+def exceeds_rounding(volumes: int, power: Float, largest: Float) -> Mask:
     """Tell which time series vary, by the sums of squares of their changes and their maxima."""
     return np.sqrt(power / volumes) > FLAT * largest
 
@@ -346,7 +397,7 @@ def _lag_ratios(signals: Real, basis: Float, order: int) -> tuple[Float, Mask, F
     sums = np.zeros((order + 1, len(mean)))
     add_lag_products(rest, sums)
     power, later = sums[0], sums[1:]
-    known = _exceeds_rounding(len(signals), size, largest) & (power > _FITTED**2 * size)
+    known = exceeds_rounding(len(signals), size, largest) & (power > _FITTED**2 * size)
     return np.divide(later, power, out=np.zeros_like(later), where=known), known, mean
 
 
@@ -362,7 +413,7 @@ def _voxel_lags(
     known = np.zeros(n_voxels, dtype=bool)
     means = np.zeros(n_voxels)
     for voxels, block in blocks:
-        for part in parts_of(block.shape[1]):
+        for part in parts_of(block.shape[1], AT_ONCE):
             at = slice(voxels.start + part.start, voxels.start + part.stop)
             ratios[:, at], known[at], means[at] = _lag_ratios(block[:, part], basis, order)
     return ratios, known, means if level is None else level
@@ -428,42 +479,97 @@ def _pooled_ratios(ratios: Float, level: Float, neighbors: _Neighborhood) -> Flo
     return pooled + by_brightness.T @ features
 
 
-def _like_groups(values: Float, most: int = _MOST_GROUPS) -> tuple[_Labels, Float]:
-    """Group similar columns: split the widest group until all are narrow or there are 64.
+@frozen
+class _Lattice:
+    """Nodes in the space of ratios, and shares of N voxels in the nodes around them.
 
-    A group is cut at the mean of its widest row.
-
-    From values (p, N): (N,) labels and (G, p) means. A group whose standard deviations are below
-    .01 is not cut.
-
-    `values`: values to compare, one voxel a column (p, N).
+    `labels`: (N,) cells of the voxels. `cells`: (K, C) nodes at the corners of each cell. `nodes`:
+    (C, N) nodes around the voxels. `shares`: (C, N), ≥ 0, which sum to 1. `places`: (G, p) ratios
+    at the nodes.
     """
-    waiting: list[tuple[float, int, int, _Labels]] = []
-    done: list[_Labels] = []
 
-    def put(rows: _Labels) -> None:
-        spreads = values[:, rows].std(axis=1)
-        widest = int(spreads.argmax())
-        if spreads[widest] < _WIDTH / 2:
-            done.append(rows)
-        else:  # the number tells ties apart
-            number = len(done) + len(waiting)
-            heapq.heappush(
-                waiting, (-float(spreads[widest] * np.sqrt(len(rows))), int(rows[0]), number, rows)
+    labels: _Labels
+    cells: _Labels
+    nodes: _Labels
+    shares: Float
+    places: Float
+
+    def totals(self, values: Float | float = 1.0) -> Float:
+        """Return sums over voxels of share times value (N,), by node (G,)."""
+        count, weighted = len(self.places), self.shares * values
+        return np.bincount(self.nodes.ravel(), weights=weighted.ravel(), minlength=count)
+
+    def mixed(self, values: Float) -> Float:
+        """Return values (N,) of the voxels from values (G,) of the nodes."""
+        return np.einsum("cn,cn->n", self.shares, values[self.nodes])
+
+    def products(self, one: Float, other: Float) -> Float:
+        """Return sums over voxels of share times product, (G, K, L), of (K, N) and (L, N)."""
+        out = np.empty((len(self.places), len(one), len(other)))
+        for row, column in np.ndindex(*out.shape[1:]):
+            out[:, row, column] = self.totals(one[row] * other[column])
+        return out
+
+    def common(self, other: "_Lattice") -> Float:
+        """Return sums over voxels of share times share, (G, H), of the nodes of two lattices."""
+        shape = len(self.places), len(other.places)
+        out = np.zeros(shape[0] * shape[1])
+        for nodes, shares in zip(self.nodes, self.shares, strict=True):
+            pairs = np.ravel_multi_index(
+                (np.broadcast_to(nodes, other.nodes.shape), other.nodes), shape
             )
+            out += np.bincount(
+                pairs.ravel(), weights=(shares * other.shares).ravel(), minlength=len(out)
+            )
+        return out.reshape(shape)
 
-    put(np.arange(values.shape[1]))
-    while waiting and len(waiting) + len(done) < most:
-        rows = heapq.heappop(waiting)[-1]
-        row = values[int(values[:, rows].std(axis=1).argmax()), rows]
-        low = row <= row.mean()
-        put(rows[low])
-        put(rows[~low])
-    groups = sorted([*done, *(entry[-1] for entry in waiting)], key=lambda rows: int(rows[0]))
-    labels = np.zeros(values.shape[1], dtype=np.intp)
-    for group, rows in enumerate(groups):
-        labels[rows] = group
-    return labels, np.stack([values[:, rows].mean(axis=1) for rows in groups])
+
+def _lattice(ratios: Float) -> _Lattice:
+    """Place nodes among ratios (p, N), and find the shares of each voxel in the nodes around it.
+
+    The lattice lies in the plane of the two principal components with the largest variance. Nodes
+    are dense near the mean, where most voxels are. A cell is a triangle, and shares are
+    barycentric coordinates in it, which are continuous across its sides. Off the plane a node is
+    at the mean of its voxels, shrunk toward the plane if these are few.
+    """
+    order, count = ratios.shape
+    mean = ratios.mean(axis=1)
+    centered = ratios - mean[:, None]
+    sizes, vectors = np.linalg.eigh(centered @ centered.T / count)
+    axes = with_sign(vectors[:, : -min(_AXES, order) - 1 : -1])
+    scale = max(float(np.sqrt(max(sizes[-1], 0.0))), _NARROW)
+    places = axes.T @ centered / scale
+    places = np.arcsinh(np.clip(places, -_FARTHEST, _FARTHEST)) / _SPACING
+    first = np.floor(places)
+    within = places - first
+    # a cube is cut into simplices by the order of its coordinates
+    steps = np.argsort(-within, axis=0, kind="stable")
+    descending = np.take_along_axis(within, steps, axis=0)
+    bounds = np.vstack([np.ones(count), descending, np.zeros(count)])
+    shares = -np.diff(bounds, axis=0)
+    corners = [first.astype(np.intp)]
+    for step in steps:
+        corners.append(corners[-1] + (np.arange(len(axes.T))[:, None] == step))
+    stacked = np.stack(corners)
+    least = stacked.min(axis=(0, 2))
+    extent = stacked.max(axis=(0, 2)) - least + 1
+    codes = np.ravel_multi_index(tuple(np.moveaxis(stacked - least[:, None], 1, 0)), extent)
+    # corners of a cell: its first node and the order of its coordinates
+    kinds = np.ravel_multi_index((codes[0], codes[min(1, len(axes.T))]), (extent.prod(),) * 2)
+    _, examples, labels = np.unique(kinds, return_index=True, return_inverse=True)
+    used, cells = np.unique(codes[:, examples], return_inverse=True)
+    cells = cells.reshape(len(codes), -1).T
+    grid = np.stack(np.unravel_index(used, extent)) + least[:, None]
+    nodes = mean + scale * (axes @ np.sinh(_SPACING * grid)).T
+    found = _Lattice(
+        labels=labels, cells=cells, nodes=cells[labels].T, shares=shares, places=nodes
+    )
+    off = ratios - np.stack([found.mixed(column) for column in nodes.T])
+    off -= axes @ (axes.T @ off)
+    weights = found.totals() + _TYPICAL
+    return replace(
+        found, places=nodes + np.stack([found.totals(row) / weights for row in off], axis=1)
+    )
 
 
 def estimate_noise(
@@ -482,7 +588,7 @@ def estimate_noise(
     fewer than six degrees of freedom a lag.
 
     `blocks`: (which voxels, time series (T, n)) of all voxels of the mask, in the order of
-    `numpy.flatnonzero`. `mask, zooms`: (X, Y, Z); voxel size (mm). Autocorrelation by groups;
+    `numpy.flatnonzero`. `mask, zooms`: (X, Y, Z); voxel size (mm). Autocorrelation by models;
     white noise where no voxel has residuals.
     """
     basis = orthonormal(matrix)
@@ -493,65 +599,76 @@ def estimate_noise(
         return Noise.white(n)
     neighbors = _Neighborhood(known, mask, zooms, fwhm_mm)
     products = expected_products(basis, order)
-    ratios, bias, groups, doubts = _own_share(
+    ratios, bias, pools, doubts = _own_share(
         lags, _pooled_ratios(lags, level, neighbors), neighbors, basis, products
     )
-    labels, means = _like_groups(ratios)
-    within = np.array([bias[:, labels == group].mean(axis=1) for group in range(len(means))])
-    rho = unseen(means - within, products)
+    lattice = _lattice(ratios)
+    weights = lattice.totals()
+    weights[weights == 0] = 1  # corners that have no share in any voxel
+    within = np.stack([lattice.totals(row) / weights for row in bias], axis=1)
+    rho = unseen(lattice.places - within, products)
     unmixing = np.linalg.pinv(slopes(rho, products), rcond=_UNSEEN)
-    spread = np.empty((len(rho), order, order))
-    for group in range(len(rho)):
-        members = labels == group
-        rest = ratios[:, members] - means[group][:, None]
-        doubt = doubts[groups[members]].mean(axis=0) + rest @ rest.T / rest.shape[1]
-        spread[group] = unmixing[group] @ doubt @ unmixing[group].T
-    return Noise(labels=labels, rho=rho, spread=spread)
+    rest = ratios - np.stack([lattice.mixed(column) for column in lattice.places.T])
+    doubt = np.tensordot(lattice.common(pools), doubts, axes=1) + lattice.products(rest, rest)
+    doubt /= weights[:, None, None]
+    return Noise(
+        labels=lattice.labels,
+        cells=lattice.cells,
+        shares=lattice.shares.T,
+        rho=rho,
+        spread=unmixing @ doubt @ unmixing.transpose(0, 2, 1),
+    )
 
 
 def _own_share(
     shown: Float, pooled: Float, neighbors: _Neighborhood, basis: Float, products: Float
-) -> tuple[Float, Float, _Labels, Float]:
+) -> tuple[Float, Float, _Lattice, Float]:
     """Move pooled ratios toward each voxel's own, as far as voxels differ by more than noise.
 
-    Returns them (p, N), their bias (p, N), and by group (N,) covariances of their errors (G, p,
-    p). The scatter of a group's voxels about their pooled ratios, less that of noise, is how much
-    they differ (T). With S the scatter of noise, a voxel's ratios are best taken as pooled + T (T
-    + S)^-1 (own - pooled).
+    Returns them (p, N), their bias (p, N), a lattice of the pooled ratios, and covariances of
+    their errors at its nodes (G, p, p). The scatter of similar voxels about their pooled ratios,
+    less that of noise, is how much they differ (T). With S the scatter of noise, a voxel's ratios
+    are best taken as pooled + T (T + S)^-1 (own - pooled).
     """
-    labels, means = _like_groups(pooled)
-    bias = np.zeros_like(pooled)
-    ratios = pooled.copy()
-    doubts = []
-    for group, rho in enumerate(unseen(means, products)):
-        mean_bias, scatter = sampling(rho, basis)
-        every = labels == group
-        bias[:, every] = mean_bias[:, None]
-        members = np.flatnonzero(every & neighbors.known)
-        if not len(members):
-            doubts.append(np.zeros_like(scatter))
+    lattice = _lattice(pooled)
+    known = neighbors.known.astype(np.float64)
+    rest = (shown - pooled) * known
+    counts = lattice.totals(known)
+    # voxels count where they have residuals; without any a node keeps what is pooled
+    at_least = np.where(counts > 0, counts, 1.0)
+    own, squares = (
+        lattice.totals(known * values) / at_least for values in (neighbors.own, neighbors.squares)
+    )
+    found = lattice.products(rest, rest) / at_least[:, None, None]
+    bias = np.zeros((len(counts), len(pooled)))
+    weights, doubts = np.zeros_like(found), np.zeros_like(found)
+    for node, rho in enumerate(unseen(lattice.places, products)):
+        bias[node], scatter = sampling(rho, basis)
+        if counts[node] == 0:
             continue
-        rest = shown[:, members] - pooled[:, members]
-        own, squares = (float(each[members].mean()) for each in (neighbors.own, neighbors.squares))
         # a voxel's own share in its mean hides that much of its scatter, twice; the mean adds a
         # scatter of its own
-        error = rest @ rest.T / len(members) - (1 - 2 * own) * scatter
-        differ = error - squares * scatter
-        weight = _shrinkage(differ, scatter, len(members))
-        ratios[:, members] += weight @ rest
-        doubts.append(error - weight @ differ)
-    return ratios, bias, labels, np.stack(doubts)
+        error = found[node] - (1 - 2 * own[node]) * scatter
+        differ = error - squares[node] * scatter
+        weights[node] = _shrinkage(differ, scatter, float(counts[node]))
+        doubts[node] = error - weights[node] @ differ
+    ratios = pooled.copy()
+    for row, column in np.ndindex(*weights.shape[1:]):
+        ratios[row] += lattice.mixed(weights[:, row, column]) * rest[column]
+    return ratios, np.stack([lattice.mixed(column) for column in bias.T]), lattice, doubts
 
 
-def _shrinkage(differ: Float, scatter: Float, count: int) -> Float:
+def _shrinkage(differ: Float, scatter: Float, count: float) -> Float:
     """Return the weight (p, p) of a voxel's own ratios, T (T + S)^-1.
 
-    T is taken less what chance produces with `count` similar voxels.
+    T is taken less what chance produces with `count` similar voxels: a direction counts from there
+    on, and in full from twice as much.
     """
     root = np.linalg.cholesky(scatter + 1e-9 * np.trace(scatter) * np.eye(len(scatter)))
     inverse = np.linalg.inv(root)
     sizes, axes = np.linalg.eigh(inverse @ differ @ inverse.T)
     # largest eigenvalue of so many (Marchenko and Pastur 1967)
     chance = (1 + np.sqrt(len(scatter) / count)) ** 2 - 1
-    shares = np.where(sizes > chance, sizes / (1 + np.maximum(sizes, 0)), 0.0)
+    clear = np.clip(sizes / chance - 1, 0, 1)
+    shares = clear * sizes / (1 + np.maximum(sizes, 0))
     return root @ (axes * shares) @ axes.T @ inverse

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from bids_sr.frozen import frozen
@@ -29,6 +30,14 @@ from bids_sr.spatial.resampling import FWHM_PER_SIGMA
 _Volume = TypeVar("_Volume")
 _AT_ONCE = 16  # volumes
 _STRIP = 8192  # voxels whose sums stay in the processor's cache
+
+
+def places_in_volume(mask: Mask) -> NDArray[np.intp]:
+    """Return where a volume with X contiguous has the voxels of a mask, (N,).
+
+    The voxels are ordered as in `numpy.flatnonzero(mask)`.
+    """
+    return np.arange(mask.size).reshape(mask.shape, order="F")[mask]
 
 
 def in_batches(volumes: Iterable[_Volume]) -> Iterator[list[_Volume]]:
@@ -98,12 +107,14 @@ def largest_size(signals: Real) -> Real:
 
 
 @lru_cache(maxsize=64)
-def _gaussian(count: int, sigma: float, start: int, stop: int) -> list[tuple[slice, Float32]]:
+def _gaussian(
+    count: int, sigma: float, start: int, stop: int
+) -> list[tuple[slice, slice, Float32]]:
     """Return matrices that smooth `count` samples by a Gaussian of `sigma` samples.
 
     It is cut off at four sigmas, and the edge value is continued beyond the edge. Each matrix
-    makes some of the samples from `start` to `stop`, of those that it comes with: few numbers of
-    the whole matrix are not 0.
+    makes some of the samples from `start` to `stop`, of which few samples have a weight other than
+    0. It comes with the smoothed samples, counted from `start`, and the samples that it takes.
     """
     whole = ndimage.gaussian_filter1d(
         np.eye(count), sigma, axis=0, mode="nearest", truncate=4.0
@@ -113,7 +124,8 @@ def _gaussian(count: int, sigma: float, start: int, stop: int) -> list[tuple[sli
         rows = whole[first : min(first + _BAND, stop)]
         used = np.flatnonzero(rows.any(axis=0))
         at = slice(int(used[0]), int(used[-1]) + 1)
-        matrices.append((at, np.ascontiguousarray(rows[:, at])))
+        made = slice(first - start, first - start + len(rows))
+        matrices.append((made, at, np.ascontiguousarray(rows[:, at])))
     return matrices
 
 
@@ -157,11 +169,18 @@ def smooth(volume: Real, zooms: Sequence[float], fwhm_mm: float, box: _Box = _WH
         for count, zoom, part in zip(out.shape, zooms, box, strict=True)
     )
     # matrix products, which take less time than a filter: a run is smoothed once for each width
-    lines = out.reshape(-1, out.shape[2])
-    out = np.hstack([lines[:, at] @ rows.T for at, rows in third]).reshape(*out.shape[:2], -1)
-    out = np.concatenate([rows @ out[:, at] for at, rows in second], axis=1)
-    lines = out.reshape(len(out), -1)
-    return np.vstack([rows @ lines[at] for at, rows in first]).reshape(-1, *out.shape[1:])
+    x, y, z = out.shape
+    to_x, to_y, to_z = (matrices[-1][0].stop for matrices in (first, second, third))
+    along_z = np.empty((x * y, to_z), np.float32)
+    for made, at, rows in third:
+        np.matmul(out.reshape(-1, z)[:, at], rows.T, out=along_z[:, made])
+    along_y = np.empty((x, to_y, to_z), np.float32)
+    for made, at, rows in second:
+        np.matmul(rows, along_z.reshape(x, y, to_z)[:, at], out=along_y[:, made])
+    smoothed = np.empty((to_x, to_y * to_z), np.float32)
+    for made, at, rows in first:
+        np.matmul(rows, along_y.reshape(x, -1)[at], out=smoothed[made])
+    return smoothed.reshape(to_x, to_y, to_z)
 
 
 @frozen
@@ -223,9 +242,7 @@ def extract_time_series(
     if not mask.any():
         raise ValueError(f"{reader.path}: the mask is empty")
     box = bounding_box(mask)
-    within = mask[box]
-    # where volumes, stored with X contiguous, have the voxels of the mask
-    inside = np.arange(within.size).reshape(within.shape, order="F")[within]
+    whole, in_box = places_in_volume(mask), places_in_volume(mask[box])
     count = reader.shape[3] - start
     paths = {width: folder / f"time_series_{width:g}mm.raw" for width in smoothing}
     firsts: dict[float, Float32] = {}
@@ -234,9 +251,13 @@ def extract_time_series(
         with ExitStack() as files:
             streams = {width: files.enter_context(open(at, "wb")) for width, at in paths.items()}
             for batch in in_batches(reader.volumes(start)):
-                step = step if firsts else step_of((count, len(inside)), batch[0])
+                step = step if firsts else step_of((count, len(whole)), batch[0])
                 for volume, (width, stream) in product(batch, streams.items()):
-                    kept = smooth(volume, reader.zooms, width, box).ravel(order="F")[inside]
+                    kept = (
+                        smooth(volume, reader.zooms, width, box).ravel(order="F")[in_box]
+                        if width
+                        else volume.ravel(order="F")[whole]
+                    )
                     first = firsts.setdefault(width, kept)
                     if step:
                         kept = in_half(kept, first, step, reader.path)

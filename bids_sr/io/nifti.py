@@ -11,9 +11,11 @@ change. Only a reader of this module can read such a file (`SeriesReader.plain`)
 """
 
 import contextlib
+import errno
 import gzip
 import io
 import math
+import os
 import struct
 import zlib
 from collections.abc import Iterator
@@ -39,6 +41,7 @@ _STRIP = 32_000
 _DIFFERENCES = b"differences"  # intent of files that other programs would misread
 _AT_EXTENT = 124  # where the header has cal_max, and cal_min after it
 _PAGE = 4096  # bytes of a file that are on the disk or not
+_DATA_OFFSET = 352  # bytes of the header and of the four zeros after it
 _SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6, "unknown": 1.0}
 
 
@@ -104,13 +107,14 @@ class SeriesReader:
         self._voxels = int(np.prod(self.shape[:3]))
         self._stream: IO[bytes] | None = None
         self._next = 0
+        self._has_holes = False
         if not self.compressed:
-            wanted = self._place(self.shape[3])
-            if self.path.stat().st_size < wanted:
+            wanted, state = self._place(self.shape[3]), self.path.stat()
+            if state.st_size < wanted:
                 raise ImageError(
-                    f"{self.path}: the file is truncated ({self.path.stat().st_size} of"
-                    f" {wanted} bytes)"
+                    f"{self.path}: the file is truncated ({state.st_size} of {wanted} bytes)"
                 )
+            self._has_holes = self.plain and 512 * state.st_blocks < state.st_size
 
     def __enter__(self) -> Self:
         return self
@@ -164,6 +168,30 @@ class SeriesReader:
             raise ImageError(f"{self.path}: truncated at {what}")
         return raw
 
+    def _read_around_holes(self, t: int) -> Array:
+        """Return the stored values of volume t, of which holes of the file are not read.
+
+        A map of the brain has most of its zeros in holes (`_write_sparse`).
+        """
+        raw = np.zeros(self._voxels, dtype=self.dtype)
+        content = memoryview(raw.view(np.uint8))
+        begin, end = self._place(t), self._place(t + 1)
+        with open(self.path, "rb", buffering=0) as stream:
+            at = begin
+            while at < end:
+                try:
+                    start = stream.seek(at, os.SEEK_DATA)
+                except OSError as error:
+                    if error.errno != errno.ENXIO:
+                        raise
+                    break  # the rest of the file is a hole
+                at = min(stream.seek(start, os.SEEK_HOLE), end)
+                stream.seek(start)
+                part = content[start - begin : max(at, start) - begin]
+                if stream.readinto(part) != part.nbytes:
+                    raise ImageError(f"{self.path}: the file is truncated at volume {t}")
+        return raw
+
     def _scaled(self, raw: Array, what: str) -> Float32:
         if self._slope != 1.0 or self._inter != 0.0:
             raw = raw.astype(np.float64) * self._slope + self._inter
@@ -182,6 +210,9 @@ class SeriesReader:
         t = t + self.shape[3] if t < 0 else t
         if not 0 <= t < self.shape[3]:
             raise IndexError(f"{self.path}: volume {t} of {self.shape[3]}")
+        if self._has_holes:
+            values = self._scaled(self._read_around_holes(t), f"volume {t}")
+            return values.reshape(self.shape[:3], order="F")
         if not self.plain and self._first is None:
             with open(self.path, "rb") as start:
                 start.seek(self._offset)
@@ -233,30 +264,68 @@ class SeriesReader:
             highest = max(highest, float(volume.max()))
         return lowest, highest
 
-    def slab(self, z0: int, z1: int) -> Float32:
-        """Return slices z0..z1-1 of all volumes as float32 (X, Y, z1 - z0, T).
+    def slab(
+        self, z0: int, z1: int, *, rows: slice = slice(None), volumes: slice = slice(None)
+    ) -> Float32:
+        """Return slices z0..z1-1 of a series as float32 (X, Y, z1 - z0, T).
 
         The array is in Fortran order. This works with uncompressed files only.
 
         `z0`: first slice along the third axis, counted from 0. `z1`: slice along the third axis
-        before which to end.
+        before which to end. `rows`: range along the second axis, for one slice only. `volumes`:
+        range of volumes; what is outside a range is not read.
         """
         if self.compressed:
             raise ImageError(f"{self.path}: slabs can be read from uncompressed files only")
         if not 0 <= z0 < z1 <= self.shape[2]:
             raise IndexError(f"{self.path}: slices {z0}..{z1} of {self.shape[2]}")
         x, y, _, n = self.shape
-        out = np.empty((n, (z1 - z0) * y * x), dtype=np.float32)
+        y0, y1, _ = rows.indices(y)
+        if z1 - z0 > 1 and (y0, y1) != (0, y):
+            raise IndexError(f"{self.path}: rows {y0}..{y1} of {z1 - z0} slices")
+        times = range(*volumes.indices(n))
+        before = z0 * x * y + y0 * x  # voxels of a volume
+        out = np.empty((len(times), (z1 - z0) * (y1 - y0) * x), dtype=np.float32)
         with open(self.path, "rb") as stream:
             first = None
             if not self.plain:
-                stream.seek(self._offset + z0 * x * y * self.dtype.itemsize)
+                stream.seek(self._offset + before * self.dtype.itemsize)
                 first = self._read(stream, out.shape[1], "its first volume")
             item = self.dtype.itemsize if self.plain else _HALF.itemsize
+            for values, t in zip(out, times, strict=True):
+                stream.seek(self._place(t) + before * item)
+                values[:] = self._values(stream, first, out.shape[1], f"volume {t}")
+        return out.reshape(len(times), z1 - z0, y1 - y0, x).T
+
+    def time_series(self, voxels: Array) -> Float32:
+        """Return the values of some voxels in all volumes (N, T), as float32.
+
+        Of an uncompressed file only these values are read.
+
+        `voxels`: indices (N, 3).
+        """
+        n = self.shape[3]
+        out = np.empty((len(voxels), n), dtype=np.float32)
+        if self.compressed:
+            for t, volume in enumerate(self.volumes()):
+                out[:, t] = volume[tuple(voxels.T)]
+            return out
+        at = np.ravel_multi_index(tuple(voxels.T), self.shape[:3], order="F")
+        with open(self.path, "rb") as stream:
+
+            def read(begin: int, dtype: np.dtype) -> Array:
+                places = (begin + at * dtype.itemsize).tolist()
+                values = bytearray().join(
+                    os.pread(stream.fileno(), dtype.itemsize, place) for place in places
+                )
+                return np.frombuffer(values, dtype)
+
+            first = None if self.plain else read(self._offset, self.dtype)
             for t in range(n):
-                stream.seek(self._place(t) + z0 * x * y * item)
-                out[t] = self._values(stream, first, out.shape[1], f"volume {t}")
-        return out.reshape(n, z1 - z0, y, x).T
+                stored = read(self._place(t), self.dtype if self.plain else _HALF)
+                values = stored if first is None else from_half(stored, first, self.step)
+                out[:, t] = self._scaled(values, f"volume {t}")
+        return out
 
 
 def _header(
@@ -288,7 +357,7 @@ def _header(
         header["pixdim"][4] = tr
     if like is not None:
         header["dim_info"] = like["dim_info"]
-    header["vox_offset"], header["magic"] = 352, b"n+1"
+    header["vox_offset"], header["magic"] = _DATA_OFFSET, b"n+1"
     header["scl_slope"], header["scl_inter"] = slope, inter
     return header
 
@@ -433,7 +502,7 @@ class SeriesWriter:
                 f"{self.path}: a slab of shape {slab.shape} cannot be written at slice {z0}"
             )
         stored = _to_dtype(np.asarray(slab), self.dtype, self._slope, self._inter, self.path)
-        start, item = 352, self.dtype.itemsize
+        start, item = _DATA_OFFSET, self.dtype.itemsize
         if self._step:
             self._stream.seek(start + z0 * x * y * item)
             self._stream.write(stored[..., 0].tobytes(order="F"))
@@ -575,26 +644,32 @@ def save_image(
     if tr is None:
         tr = float(header_like["pixdim"][4]) if header_like is not None and data.ndim == 4 else 0.0
     header = _header(data.shape, affine, tr, kind, header_like, 1.0, 0.0)
-    content = (
-        header.binaryblock + b"\0\0\0\0" + _to_dtype(data, kind, 1.0, 0.0, path).tobytes(order="F")
-    )
+    values = _to_dtype(data, kind, 1.0, 0.0, path)
+    content = np.empty(_DATA_OFFSET + values.nbytes, np.uint8)
+    content[:_DATA_OFFSET] = np.frombuffer(header.binaryblock + b"\0\0\0\0", np.uint8)
+    content[_DATA_OFFSET:].view(kind).reshape(data.shape, order="F")[...] = values
     with atomic_files.whole_file(path, durable=False) as part:
         if packed:
             packer = _packer()
-            part.write_bytes(packer.compress(content) + packer.flush())
+            part.write_bytes(packer.compress(content.data) + packer.flush())
         else:
             _write_sparse(part, content)
 
 
-def _write_sparse(path: Path, content: bytes) -> None:
-    """Write a file without its pages of zeros, of which a map has many around the brain."""
-    zeros = bytes(_PAGE)
-    with open(path, "wb") as stream:
-        for at in range(0, len(content), _PAGE):
-            if (page := content[at : at + _PAGE]) == zeros:
-                stream.seek(_PAGE, io.SEEK_CUR)
-            else:
-                stream.write(page)
+def _write_sparse(path: Path, content: npt.NDArray[np.uint8]) -> None:
+    """Write a file without its pages of zeros, of which a map has many around the brain.
+
+    `content`: bytes of the file (N,).
+    """
+    whole = len(content) // _PAGE
+    words = content[: whole * _PAGE].view(np.uint64).reshape(whole, _PAGE // 8)
+    written = np.bitwise_or.reduce(words, axis=1) != 0
+    # the rest after the last whole page is always written
+    edges = np.flatnonzero(np.diff([False, *written, True, False])) * _PAGE
+    with open(path, "wb", buffering=0) as stream:
+        for start, stop in edges.reshape(-1, 2):
+            stream.seek(start)
+            stream.write(content[start:stop].data)
         stream.truncate(len(content))
 
 

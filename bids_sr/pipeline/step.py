@@ -94,7 +94,8 @@ class Step(Generic[_P, _R]):
     `memory`: what it adds to a process; None takes the usual need. `small`: whether
     it handles only small tables, faster than a job starts. `resumes`: whether a killed step goes
     on from what its folder holds. `reads`: gives files or URIs that settings name; None for none.
-    `monitored`: artifacts that only a log shows, which are no sources of what it makes.
+    `monitored`: artifacts that only a log shows, which are no sources of what it makes. `awaited`:
+    whether what it makes is shown as soon as it ends.
     """
 
     __name__: str
@@ -111,12 +112,13 @@ class Step(Generic[_P, _R]):
         resumes: bool = False,
         reads: Callable[..., Sequence[Path | str]] | None = None,
         monitored: Sequence[str] = (),
+        awaited: bool = False,
     ) -> None:
         update_wrapper(self, function)
         self.function = function
         self.memory = memory or Need()
         self.cost = cost
-        self.small = small
+        self.small, self.awaited = small, awaited
         self.resumes, self.reads, self.monitored = resumes, reads, frozenset(monitored)
         self._signature = signature = inspect.signature(function)
         ports = {
@@ -224,6 +226,7 @@ def step(
     resumes: bool = False,
     reads: Callable[..., Sequence[Path | str]] | None = None,
     monitored: Sequence[str] = (),
+    awaited: bool = False,
 ) -> Callable[[Callable[_P, _R]], Step[_P, _R]]:
     """Declare a function as a step.
 
@@ -247,6 +250,9 @@ def step(
     monitored : Sequence[str], optional
         Artifacts that only a log shows, such as a held-out pair: they are no sources of what the
         step makes.
+    awaited : bool, optional
+        What it makes is shown as soon as it ends, such as the verdict of a run; the scheduler
+        prefers the steps that it waits for.
 
     Returns
     -------
@@ -272,4 +278,5 @@ def step(
         resumes=resumes,
         reads=reads,
         monitored=monitored,
+        awaited=awaited,
     )

@@ -97,15 +97,20 @@ class QualitySums:
         chosen = np.flatnonzero(self._kept[numbers])
         if not chosen.size:
             return
-        rows = np.array([volumes[k][self._box].ravel(order="F") for k in chosen], np.float32)
+        inside = self._mask[self._box]
+        # the first is the last volume of the call before
+        rows = np.empty((1 + len(chosen), inside.size), np.float32)
+        for row, k in zip(rows[1:], chosen, strict=True):
+            row.reshape(inside.shape, order="F")[...] = volumes[k][self._box]
         if self._fit is None:
-            self._last = rows[0].copy()
+            self._last = rows[1].copy()
             self._fit = StreamedFit(self._basis.astype(np.float32), self._last)
-        self._fit.add(rows)
+        rows[0] = self._last
+        self._last = rows[-1].copy()
+        self._fit.add(rows[1:])
         gaps = np.diff([self._last_seen, *numbers[chosen]])
         adjacent = np.flatnonzero(gaps == 1)
         self._last_seen = int(numbers[chosen[-1]])
-        rows, self._last = np.vstack([self._last, rows]), rows[-1]
         for start in range(0, rows.shape[1], _STRIP):
             change = np.diff(rows[:, start : start + _STRIP + self._steps[2]], axis=0)
             if len(adjacent) < len(change):

@@ -495,7 +495,7 @@ def _pair_flags(
     return [artifact_flag(lowres.data, degraded, pair_mask.data, head)]
 
 
-@step(makes=("evaluation", "evaluation_columns", "verdict"), small=True)
+@step(makes=("verdict", "verdict_rows"), small=True, awaited=True)
 def judge(
     rows: list[Rows],
     one_level_down: Facts,
@@ -509,15 +509,14 @@ def judge(
     margin: float | None,
     compared_names: Sequence[str] = (),
     audience: Audience = "program",
-) -> tuple[Rows, Facts, Verdict]:
-    """Say in plain words what the evaluation of a run allows to say, and join all its figures.
+) -> tuple[Verdict, Rows]:
+    """Say in plain words what the evaluation of a run allows to say.
 
-    `rows`: in the order of the table that is made of them, flags last. `method_names,
-    series_names`: series under judgment, and all of the plan, of which the others must be beaten.
-    `audience`: whom the limits tell how to get what is missing. `margin`: differences within it
-    count as none; None: told from the measured series. Returns every figure with its interval,
-    without comparisons of who was not applied; what the columns mean; headline, sentences and
-    limits in words.
+    `rows`: those on which the verdict rests, flags among them. `method_names, series_names`:
+    series under judgment, and all of the plan, of which the others must be beaten. `audience`:
+    whom the limits tell how to get what is missing. `margin`: differences within it count as none;
+    None: told from the measured series. Returns headline, sentences and limits in words, and the
+    decisions as rows of the evaluation.
     """
     all_rows = [row for table in rows for row in table]
     applied = _applied(method_names, card_file)
@@ -549,10 +548,21 @@ def judge(
         )
         for name in compared_names
     ]
-    every = compared_rows(
-        [*all_rows, *verdict.rows, *(row for each in others for row in each.rows)]
-    )
     told = verdict.to_json()
     if others:
         told["compared"] = [each.to_json() for each in others]
-    return every, columns_json(row.statistic for row in every), told
+    return told, [*verdict.rows, *(row for each in others for row in each.rows)]
+
+
+@step(makes=("evaluation", "evaluation_columns"), small=True)
+def join_evaluation(rows: list[Rows], verdict_rows: Rows) -> tuple[Rows, Facts]:
+    """Join all figures of the evaluation of a run in one table.
+
+    The verdict does not wait for those figures on which it does not rest.
+
+    `rows`: in the order of the table, flags last; the `verdict_rows` follow. Returns every figure
+    with its interval, without comparisons with methods that were not applied, and what the columns
+    mean.
+    """
+    every = compared_rows([*(row for table in rows for row in table), *verdict_rows])
+    return every, columns_json(row.statistic for row in every)

@@ -474,10 +474,7 @@ def run_data(
         statistics = temporal.mean_only(reader, n_dummy)
         halves = None
     else:
-        statistics = temporal.temporal_statistics(
-            reader, mask, n_dummy, recipe.components, nuisance=nuisance
-        )
-        halves = temporal.halves_of(
+        statistics, halves = temporal.whole_and_halves(
             reader, mask, n_dummy, recipe.components, nuisance, _LEAST_HALF
         )
     return RunData(

@@ -21,7 +21,7 @@ variance, one number for the brain, which tells whether the calibration is mostl
 
 import hashlib
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import field
 from pathlib import Path
@@ -95,90 +95,149 @@ def temporal_statistics(
     volumes at least too.
     """
     part = slice(n_dummy, reader.shape[3] if stop is None else stop)
-    shape, count = reader.shape[:3], part.stop - part.start
-    inside = np.asarray(mask) > 0
-    if inside.shape != shape:
-        raise SeriesError(
-            f"the mask has the shape {inside.shape}, but the series has the shape {shape}"
-        )
-    if count < _LEAST_VOLUMES or not inside.any():
-        raise SeriesError(
-            f"the series has {count} steady-state volumes, and the mask contains "
-            f"{int(inside.sum())} voxels; at least {_LEAST_VOLUMES} volumes and 1 voxel are "
-            "required"
-        )
-    mean = np.empty(shape, np.float32)
-    ranges: list[slice | Array] = [slice(None)]
-    if stretches:
-        parts = max(2, min(_STRETCHES, count // _LEAST_VOLUMES))
-        ranges += np.array_split(np.arange(count), parts)
-    grams = [np.zeros((len(np.arange(count)[each]),) * 2) for each in ranges]
-    out = _basis(nuisance, reader.shape[3], part)
-    seen = hashlib.sha256()
-    for z in range(shape[2]):
-        slab = _slab(reader, z, part)
-        seen.update(np.ascontiguousarray(slab, dtype="<f4").data)
-        mean[..., z] = slab.mean(0, dtype=np.float64)
-        slab = _without(slab - mean[None, ..., z], out)
-        chosen = slab[:, inside[..., z]]
+    change = _Change(reader, mask, part, components, nuisance, noise, stretches=stretches)
+    (found,) = _read_twice(reader, [change])
+    return found
+
+
+class _Change:
+    """The change over time of some volumes of a run, whose slices are seen twice.
+
+    The parameters are those of `temporal_statistics`; `part`: range of the volumes. SeriesError:
+    too few volumes, or an empty mask.
+    """
+
+    def __init__(
+        self,
+        reader: SeriesReader,
+        mask: Array,
+        part: slice,
+        components: int,
+        nuisance: Array | None,
+        noise: float = _NOISE,
+        *,
+        stretches: bool = False,
+    ) -> None:
+        shape, count = reader.shape[:3], part.stop - part.start
+        self._inside = np.asarray(mask) > 0
+        if self._inside.shape != shape:
+            raise SeriesError(
+                f"the mask has the shape {self._inside.shape}, but the series has the shape"
+                f" {shape}"
+            )
+        if count < _LEAST_VOLUMES or not self._inside.any():
+            raise SeriesError(
+                f"the series has {count} steady-state volumes, and the mask contains "
+                f"{int(self._inside.sum())} voxels; at least {_LEAST_VOLUMES} volumes and 1 voxel"
+                " are required"
+            )
+        self.part = part
+        self._tr, self._most, self._noise = reader.tr, components, noise
+        self._mean = np.empty(shape, np.float32)
+        self._ranges: list[slice | Array] = [slice(None)]
+        if stretches:
+            parts = max(2, min(_STRETCHES, count // _LEAST_VOLUMES))
+            self._ranges += np.array_split(np.arange(count), parts)
+        sizes = [len(np.arange(count)[rows]) for rows in self._ranges]
+        self._grams = [np.zeros((size, size)) for size in sizes]
+        self._nuisance, self._out = nuisance, _basis(nuisance, reader.shape[3], part)
+        self._seen = hashlib.sha256()
+        self._courses: list[Array] = []
+        self._images: list[Array] = []
+        self._thermal = 0.0
+
+    def see(self, z: int, slab: Array) -> None:
+        """Take a slice (T, x, y) of the volumes for mean and covariance over time."""
+        self._seen.update(np.ascontiguousarray(slab, dtype="<f4").data)
+        self._mean[..., z] = slab.mean(0, dtype=np.float64)
+        slab = _without(slab - self._mean[None, ..., z], self._out)
+        chosen = slab[:, self._inside[..., z]]
         for voxels in parts_of(chosen.shape[1]):
             # in double precision: rounding turns components of nearly equal size into each other
             courses_here = chosen[:, voxels].astype(np.float64)
-            for gram, rows in zip(grams, ranges, strict=True):
+            for gram, rows in zip(self._grams, self._ranges, strict=True):
                 gram += courses_here[rows] @ courses_here[rows].T
-    slow = [_slow_courses(len(gram), reader.tr) for gram in grams]
-    slow[0] = np.linalg.qr(_without(slow[0], out))[0]
-    spectra = [
-        (values, with_sign(vectors))
-        for values, vectors in (
-            np.linalg.eigh(own.T @ gram @ own) for own, gram in zip(slow, grams, strict=True)
+
+    def solve(self) -> None:
+        """Find the time courses of the components once all slices have been seen."""
+        grams, shape, count = self._grams, self._mean.shape, self.part.stop - self.part.start
+        slow = [_slow_courses(len(gram), self._tr) for gram in grams]
+        slow[0] = np.linalg.qr(_without(slow[0], self._out))[0]
+        spectra = [
+            (values, with_sign(vectors))
+            for values, vectors in (
+                np.linalg.eigh(own.T @ gram @ own) for own, gram in zip(slow, grams, strict=True)
+            )
+        ]
+        values = spectra[0][0]
+        if values[-1] <= 0:
+            raise SeriesError("the series is constant over time within the mask")
+        # of all frequencies, as noise is in all; the first belongs to the mean that was taken out
+        self._thermal = float(np.median(np.linalg.eigvalsh(grams[0])[1:]))
+        signal = int((values > self._noise * self._thermal).sum())
+        # beyond is rounding
+        kept = min(
+            self._most,
+            len(values) - 1,
+            count - 1 - self._out.shape[1],
+            max(signal, _LEAST_COMPONENTS),
         )
-    ]
-    values = spectra[0][0]
-    if values[-1] <= 0:
-        raise SeriesError("the series is constant over time within the mask")
-    # of all frequencies, as noise is in all; the first belongs to the mean that was taken out
-    thermal = np.median(np.linalg.eigvalsh(grams[0])[1:])
-    signal = int((values > noise * thermal).sum())
-    # beyond is rounding
-    kept = min(
-        components,
-        len(values) - 1,
-        count - 1 - out.shape[1],
-        max(signal, _LEAST_COMPONENTS),
-    )
-    courses = [
-        ((own @ vectors[:, ::-1][:, :most]) / np.sqrt(len(own))).T.astype(np.float32)
-        for own, (_, vectors), most in zip(
-            slow, spectra, (kept, *[_OF_STRETCH] * len(ranges)), strict=False
+        self._courses = [
+            ((own @ vectors[:, ::-1][:, :most]) / np.sqrt(len(own))).T.astype(np.float32)
+            for own, (_, vectors), most in zip(
+                slow, spectra, (kept, *[_OF_STRETCH] * len(self._ranges)), strict=False
+            )
+        ]
+        self._images = [np.empty((len(course), *shape), np.float32) for course in self._courses]
+        share = float(values[::-1][:kept].sum() / np.trace(grams[0]))
+        _LOG.info(
+            "%d temporal components explain %.0f %% of the signal variance within the mask.",
+            kept,
+            100 * share,
         )
-    ]
-    images = [np.empty((len(each), *shape), np.float32) for each in courses]
-    for z in range(shape[2]):
-        slab = _without(_slab(reader, z, part) - mean[None, ..., z], out).reshape(count, -1)
-        for image, rows, course in zip(images, ranges, courses, strict=True):
-            image[..., z] = (course @ slab[rows]).reshape(-1, *shape[:2])
-    share = float(values[::-1][:kept].sum() / np.trace(grams[0]))
-    _LOG.info(
-        "%d temporal components explain %.0f %% of the signal variance within the mask.",
-        kept,
-        100 * share,
-    )
-    checksums = {
-        "series": seen.hexdigest(),
-        "mask": hashlib.sha256(np.packbits(inside).tobytes()).hexdigest(),
-    }
-    if nuisance is not None:
-        checksums["nuisance"] = hashlib.sha256(
-            np.ascontiguousarray(nuisance, dtype="<f8").data
-        ).hexdigest()
-    return TemporalStatistics(
-        mean=mean,
-        components=images[0],
-        stretches=tuple(images[1:]),
-        checksums=checksums,
-        thermal=float(np.sqrt(max(thermal, 0) / inside.sum()) / mean[inside].mean()),
-    )
+
+    def project(self, z: int, slab: Array) -> None:
+        """Take a slice (T, x, y) of the volumes again, for the images of the components."""
+        slab = _without(slab - self._mean[None, ..., z], self._out).reshape(len(slab), -1)
+        for image, rows, course in zip(self._images, self._ranges, self._courses, strict=True):
+            image[..., z] = (course @ slab[rows]).reshape(-1, *self._mean.shape[:2])
+
+    def statistics(self) -> TemporalStatistics:
+        """Return mean, components and checksums once all slices have been seen twice."""
+        inside, mean = self._inside, self._mean
+        checksums = {
+            "series": self._seen.hexdigest(),
+            "mask": hashlib.sha256(np.packbits(inside).tobytes()).hexdigest(),
+        }
+        if self._nuisance is not None:
+            checksums["nuisance"] = hashlib.sha256(
+                np.ascontiguousarray(self._nuisance, dtype="<f8").data
+            ).hexdigest()
+        return TemporalStatistics(
+            mean=mean,
+            components=self._images[0],
+            stretches=tuple(self._images[1:]),
+            checksums=checksums,
+            thermal=float(np.sqrt(max(self._thermal, 0) / inside.sum()) / mean[inside].mean()),
+        )
+
+
+def _read_twice(reader: SeriesReader, changes: Sequence[_Change]) -> list[TemporalStatistics]:
+    """Return the statistics of ranges of volumes, for all of which a run is read twice."""
+
+    def slices() -> Iterator[tuple[int, Array]]:
+        for z in range(reader.shape[2]):
+            yield z, np.moveaxis(reader.slab(z, z + 1)[:, :, 0], 2, 0)
+
+    for z, slab in slices():
+        for change in changes:
+            change.see(z, np.ascontiguousarray(slab[change.part]))
+    for change in changes:
+        change.solve()
+    for z, slab in slices():
+        for change in changes:
+            change.project(z, np.ascontiguousarray(slab[change.part]))
+    return [change.statistics() for change in changes]
 
 
 def too_short(reader: SeriesReader, n_dummy: int) -> bool:
@@ -249,11 +308,6 @@ def _without(slab: Array, regressors: Array) -> Array:
     return (flat - regressors @ (regressors.T @ flat)).reshape(slab.shape)
 
 
-def _slab(reader: SeriesReader, z: int, part: slice) -> Array:
-    """One slice of the volumes that count, (T, x, y)."""
-    return np.ascontiguousarray(np.moveaxis(reader.slab(z, z + 1)[:, :, 0, part], 2, 0))
-
-
 @contextmanager
 def open_uncompressed(path: Path, folder: Path) -> Iterator[SeriesReader]:
     """Open a reader of slices of all volumes; a compressed series is unpacked temporarily.
@@ -289,6 +343,29 @@ def open_uncompressed(path: Path, folder: Path) -> Iterator[SeriesReader]:
         plain.unlink()
 
 
+_Halves = tuple[TemporalStatistics, TemporalStatistics]
+
+
+def whole_and_halves(
+    reader: SeriesReader,
+    mask: Array,
+    n_dummy: int,
+    components: int,
+    nuisance: Array | None,
+    least: int,
+) -> tuple[TemporalStatistics, _Halves | None]:
+    """Return statistics of a run, and of both its halves, as `temporal_statistics`.
+
+    The run is read twice in all. The halves come with stretches; they are None for a half under
+    `least` volumes.
+    """
+    whole = slice(n_dummy, reader.shape[3])
+    changes = [_Change(reader, mask, whole, components, nuisance)]
+    changes += _changes_of_halves(reader, mask, n_dummy, components, nuisance, least)
+    found, *halves = _read_twice(reader, changes)
+    return found, (halves[0], halves[1]) if halves else None
+
+
 def halves_of(
     reader: SeriesReader,
     mask: Array,
@@ -296,24 +373,37 @@ def halves_of(
     components: int,
     nuisance: Array | None,
     least: int,
-) -> tuple[TemporalStatistics, TemporalStatistics] | None:
+) -> _Halves | None:
     """Return statistics of both halves of a run and of stretches of them.
 
     None for a half under `least` volumes.
 
     `nuisance`: regressors to take out, one row a volume (T, P); None for none.
     """
+    changes = _changes_of_halves(reader, mask, n_dummy, components, nuisance, least)
+    if not changes:
+        return None
+    first, second = _read_twice(reader, changes)
+    return first, second
+
+
+def _changes_of_halves(
+    reader: SeriesReader,
+    mask: Array,
+    n_dummy: int,
+    components: int,
+    nuisance: Array | None,
+    least: int,
+) -> list[_Change]:
+    """Return the changes of both halves of a run; none for a half under `least` volumes."""
     total = reader.shape[3]
     middle = n_dummy + (total - n_dummy) // 2
     if middle - n_dummy < least:
-        return None
-    first, second = (
-        temporal_statistics(
-            reader, mask, start, components, nuisance=nuisance, stop=stop, stretches=True
-        )
-        for start, stop in ((n_dummy, middle), (middle, None))
-    )
-    return first, second
+        return []
+    return [
+        _Change(reader, mask, part, components, nuisance, stretches=True)
+        for part in (slice(n_dummy, middle), slice(middle, total))
+    ]
 
 
 LEAST_VOLUMES = 8  # below which there is no variance worth the name

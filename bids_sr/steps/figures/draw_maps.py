@@ -116,7 +116,7 @@ def draw_motion(
 def carpet(
     series: SeriesReader, mask: Array, tissues: Mapping[str, Array]
 ) -> tuple[Array, list[tuple[str, int]]]:
-    """Time series of a thinned set of voxels, grouped by tissue, read one volume at a time.
+    """Time series of a thinned set of voxels, grouped by tissue; only these voxels are read.
 
     `mask`, `tissues`: (X, Y, Z) on the grid of the series; probabilities by name, in the order of
     the groups; none: one group, ``brain``. Returns (voxels, T) float32 with at most
@@ -132,9 +132,7 @@ def carpet(
     step = max(1, -(-total // _MAX_CARPET_ROWS))
     groups = {name: voxels[::step] for name, voxels in groups.items() if len(voxels[::step])}
     chosen = np.concatenate(list(groups.values())) if groups else np.zeros(0, dtype=int)
-    rows = np.empty((len(chosen), series.shape[3]), dtype=np.float32)
-    for t, volume in enumerate(series.volumes()):
-        rows[:, t] = volume.reshape(-1)[chosen]
+    rows = series.time_series(np.stack(np.unravel_index(chosen, inside.shape), axis=1))
     return rows, [(name, len(voxels)) for name, voxels in groups.items()]
 
 

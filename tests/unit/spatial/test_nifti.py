@@ -350,3 +350,63 @@ def test_a_file_of_differences_that_ends_early_is_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(ImageError, match="truncated"):
         SeriesReader(path)
+
+
+def _bytes_read() -> int:
+    """Return the bytes that this process has asked of files (`rchar`)."""
+    return int(Path("/proc/self/io").read_text().split()[1])
+
+
+@pytest.mark.parametrize("step", [0.0, 0.25])
+def test_of_a_slab_only_its_rows_and_volumes_are_read(tmp_path: Path, step: float) -> None:
+    data = _data((40, 50, 3, 60))
+    with SeriesReader(_write(tmp_path / "a.nii", data, step=step)) as reader:
+        whole = reader.slab(1, 2)
+        before = _bytes_read()
+        part = reader.slab(1, 2, rows=slice(10, 20), volumes=slice(30, None))
+        asked = _bytes_read() - before
+        np.testing.assert_array_equal(part, whole[:, 10:20, :, 30:])
+        item = 2 if step else 4
+        # a buffer of 4 kB is filled for each volume at most, and the first volume is read, too
+        assert asked < 30 * (40 * 10 * item + 4096) + 40 * 10 * 4 + 8192
+        assert asked < 0.5 * 40 * 50 * 60 * item + 30 * 4096
+        assert reader.slab(0, 3, volumes=slice(0, 2)).shape == (40, 50, 3, 2)
+        with pytest.raises(IndexError, match=r"rows 10\.\.20 of 2 slices"):
+            reader.slab(0, 2, rows=slice(10, 20))
+
+
+@pytest.mark.parametrize("name", ["map.nii", "map.nii.gz"])
+def test_zeros_around_a_map_are_not_read(tmp_path: Path, name: str) -> None:
+    data = np.zeros((64, 64, 40), np.float32)
+    data[10:50, 20:40, 5:15] = np.random.default_rng(0).normal(size=(40, 20, 10))
+    data[3, 3, 39] = 7.0  # in the last slice, after a hole
+    save_image(data, AFFINE, tmp_path / name)
+    before = _bytes_read()
+    loaded, affine = load_image(tmp_path / name)
+    asked = _bytes_read() - before
+    np.testing.assert_array_equal(loaded, data)
+    np.testing.assert_allclose(affine, AFFINE, atol=1e-6)
+    assert asked < 0.4 * data.nbytes
+
+
+def test_a_map_without_zeros_and_one_of_zeros_are_read_as_they_are(tmp_path: Path) -> None:
+    for number, data in enumerate([_data((30, 30, 20)), np.zeros((64, 64, 20), np.float32)]):
+        save_image(data, AFFINE, path := tmp_path / f"{number}.nii")
+        np.testing.assert_array_equal(load_image(path)[0], data)
+        np.testing.assert_array_equal(nib.load(path).get_fdata(dtype=np.float32), data)
+
+
+@pytest.mark.parametrize(("name", "step"), [("a.nii", 0.0), ("a.nii", 0.25), ("a.nii.gz", 0.0)])
+def test_time_series_of_a_few_voxels_are_read_alone(
+    tmp_path: Path, name: str, step: float
+) -> None:
+    data = _data((30, 20, 10, 40))
+    with SeriesReader(_write(tmp_path / name, data, step=step)) as reader:
+        volumes = np.stack(list(reader.volumes()), axis=-1)
+        voxels = np.array([[0, 0, 0], [29, 19, 9], [3, 7, 2]])
+        before = _bytes_read()
+        found = reader.time_series(voxels)
+        asked = _bytes_read() - before
+    np.testing.assert_array_equal(found, volumes[tuple(voxels.T)])
+    assert asked < 4000 or name.endswith("gz")  # 3 voxels in 40 volumes, of 960 kB
+    assert reader.time_series(voxels[:0]).shape == (0, 40)

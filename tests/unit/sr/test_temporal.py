@@ -214,3 +214,37 @@ def test_thermal_noise_over_the_signal_is_recovered_beside_fluctuations(tmp_path
     series[:3] *= 2
     found = statistics(written(tmp_path, series), mask)
     assert found.thermal == pytest.approx(noise, rel=0.15)
+
+
+def test_a_run_and_its_halves_are_read_twice_in_all(tmp_path, monkeypatch):
+    """The same statistics, to the last bit, as of one range after the other."""
+    shape = (9, 8, 5, 60)
+    series = 100 + np.random.default_rng(0).normal(size=shape)
+    mask = np.zeros(shape[:3], bool)
+    mask[2:7, 2:6, 1:4] = True
+    motion = np.random.default_rng(1).normal(size=(60, 12))
+    path = written(tmp_path, series)
+    parts = [(4, None, False), (4, 32, True), (32, None, True)]
+    expected = [
+        statistics(path, mask, n_dummy=n, stop=stop, stretches=short, nuisance=motion)
+        for n, stop, short in parts
+    ]
+    values, read = [], SeriesReader._read
+
+    def counted(self, stream, count, *rest):
+        values.append(count)
+        return read(self, stream, count, *rest)
+
+    monkeypatch.setattr(SeriesReader, "_read", counted)
+    with SeriesReader(path) as reader:
+        whole, halves = temporal_components.whole_and_halves(reader, mask, 4, 40, motion, 15)
+        assert sum(values) == 2 * series.size
+        _, none = temporal_components.whole_and_halves(reader, mask, 4, 40, motion, 29)
+    assert none is None
+    for found, known in zip((whole, *halves), expected, strict=True):
+        assert found.checksums == known.checksums
+        np.testing.assert_array_equal(found.mean, known.mean)
+        np.testing.assert_array_equal(found.components, known.components)
+        assert len(found.stretches) == len(known.stretches)
+        for one, other in zip(found.stretches, known.stretches, strict=True):
+            np.testing.assert_array_equal(one, other)

@@ -233,3 +233,29 @@ def test_bright_dummies_do_not_change_the_scale_of_the_others(tmp_path: Path) ->
             )
     for name in ("std_dvars", "a_comp_cor_00"):
         np.testing.assert_allclose(tables[1][name][4:], tables[0][name][4:], rtol=1e-6)
+
+
+def test_components_read_only_the_rows_of_their_mask(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Mean signals and variance take a pass each, and a fifth of the rows is read twice more."""
+    shape, volumes = (10, 40, 6), 40
+    rng = np.random.default_rng(0)
+    data = (500 + 5 * rng.normal(size=(*shape, volumes))).astype(np.float32)
+    with SeriesWriter(tmp_path / "a.nii", data.shape, np.eye(4), 2.0) as writer:
+        for t in range(volumes):
+            writer.append(data[..., t])
+    mask = np.zeros(shape, bool)
+    mask[2:8, 8:16, 1:5] = True
+    motion = pd.DataFrame(rng.normal(size=(volumes, 6)), columns=list(MOTION))
+    values: list[int] = []
+    read = SeriesReader._read
+
+    def counted(self: SeriesReader, stream: object, count: int, *rest: object) -> np.ndarray:
+        values.append(count)
+        return read(self, stream, count, *rest)
+
+    monkeypatch.setattr(SeriesReader, "_read", counted)
+    with SeriesReader(tmp_path / "a.nii") as reader:
+        gather(reader, mask, motion, np.tile(np.eye(4), (volumes, 1, 1)))
+    assert sum(values) < 2.4 * data.size

@@ -39,9 +39,7 @@ def test_uncertainty_is_that_of_the_logarithm_of_the_variance():
     design, vector = model(60, 4, 5)
     drawn = np.random.default_rng(0).normal(0.3, 0.03, 4000)
     rho = drawn[:, None] ** np.arange(1, 4)
-    noise = Noise(
-        labels=np.zeros(1, dtype=np.intp), rho=rho.mean(axis=0)[None], spread=np.cov(rho.T)[None]
-    )
+    noise = Noise.shared(np.zeros(1, dtype=np.intp), rho.mean(axis=0)[None], np.cov(rho.T)[None])
     found = ContrastModel(design.matrix, vector, noise, rank=design.rank)
     logs = np.log([found._factors(each)[0] for each in rho[:400]])
     stated = 2 / found._solve(0).effective[0] - 2 / found.dof

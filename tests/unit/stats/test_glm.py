@@ -47,7 +47,7 @@ def fit(courses, matrix, vectors, **options):
 
 def known(rho, n):
     """Noise of given autocorrelations at the first lags, known exactly, in n voxels."""
-    return Noise(
+    return Noise.shared(
         labels=np.zeros(n, dtype=np.intp),
         rho=np.array([rho]),
         spread=np.zeros((1, len(rho), len(rho))),
@@ -119,7 +119,7 @@ def test_each_voxel_gets_the_model_of_its_group():
     found = design(60)
     vector = contrast_vector(found, "a", {"a": 1.0})[None]
     courses = 100 + ar_noise(np.random.default_rng(3), 60, 6, 0.3)
-    both = Noise(
+    both = Noise.shared(
         labels=np.array([0, 1, 0, 1, 1, 0]),
         rho=np.array([[0.6, 0.3], [0.1, 0.0]]),
         spread=np.zeros((2, 2, 2)),
@@ -216,5 +216,12 @@ def test_t_to_z_keeps_tails_and_signs():
         for t in (-8.0, -1.0, 0.0, 0.5, 3.0, 8.0):
             expected = np.sign(t) * stats.norm.isf(stats.t.sf(abs(t), dof))
             assert _t_to_z(np.array(t), dof) == pytest.approx(expected, abs=1e-9)
+    t = np.linspace(-10, 10, 401)
+    for dof in (60, 90.5, 300):  # of the expansion
+        expected = stats.norm.isf(stats.t.sf(np.abs(t), dof))
+        np.testing.assert_allclose(_t_to_z(t, dof), np.sign(t) * expected, rtol=2e-10, atol=1e-15)
+    mixed = _t_to_z(np.array([[12.0, -4.0, 4.0]]), np.array([[100.0, 59.0, 61.0]]))
+    expected = stats.norm.isf(stats.t.sf([[12.0, 4.0, 4.0]], [100.0, 59.0, 61.0]))
+    np.testing.assert_allclose(mixed, expected * [1, -1, 1], rtol=2e-10)
     assert _t_to_z(np.array(1e9), 100) == 37.0
     assert np.isfinite(_t_to_z(np.array([-1e300, np.finfo(float).max]), 500)).all()

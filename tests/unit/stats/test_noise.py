@@ -7,9 +7,10 @@ import pytest
 from scipy import ndimage, signal
 
 from bids_sr.glm import noise as pooling
+from bids_sr.glm.linear_model import ContrastModel
 from bids_sr.glm.noise import (
     _lag_ratios,
-    _like_groups,
+    _lattice,
     _Neighborhood,
     estimate_noise,
     expected_products,
@@ -61,11 +62,11 @@ def test_ratios_are_those_of_residuals():
 @pytest.mark.parametrize("n", [60, 200])
 def test_homogeneous_noise_is_found_without_bias_and_shared(n):
     found = estimate(100 + courses(n, np.full(COUNT, 0.4)))
-    mean = np.average(found.rho, axis=0, weights=np.bincount(found.labels))
+    mean = found.mixed(found.rho).mean(axis=0)
     # of 2048 voxels: a scatter of .2 each in 60 volumes leaves .005, twice that with what the
     # design hides
     np.testing.assert_allclose(mean[:3], 0.4 ** np.arange(1, 4), atol=0.02)
-    assert found.rho[found.labels, 0].std() < 0.05
+    assert found.mixed(found.rho)[:, 0].std() < 0.05
 
 
 def test_neither_confounds_nor_the_ratio_leave_a_bias():
@@ -74,7 +75,7 @@ def test_neither_confounds_nor_the_ratio_leave_a_bias():
     matrix = np.hstack([np.ones((60, 1)), walks])
     values, mask = courses(60, np.full(8 * COUNT, 0.6), seed=5), np.ones((32, 32, 16), dtype=bool)
     found = estimate_noise([(slice(0, 8 * COUNT), 100 + values)], matrix, mask, ZOOMS)
-    mean = np.average(found.rho[:, 0], weights=np.bincount(found.labels))
+    mean = found.mixed(found.rho)[:, 0].mean()
     assert mean == pytest.approx(0.6, abs=0.01)  # .2 a voxel: .0016 by counting
 
 
@@ -88,12 +89,10 @@ def test_tissues_of_different_brightness_are_told_apart():
     flat = estimate(100 + values)
     bright = estimate(100 + 20 * kind + values)
     for found, most in ((bright, 0.08), (flat, 0.16)):
-        own = found.rho[found.labels, 0]
+        own = found.mixed(found.rho)[:, 0]
         assert np.sqrt(np.mean((own - rho) ** 2)) < most  # .2 if all voxels are taken to be alike
-    step = (
-        bright.rho[bright.labels[kind == 1], 0].mean()
-        - bright.rho[bright.labels[kind == 0], 0].mean()
-    )
+    own = bright.mixed(bright.rho)[:, 0]
+    step = own[kind == 1].mean() - own[kind == 0].mean()
     assert step == pytest.approx(0.4, abs=0.06)
 
 
@@ -102,7 +101,7 @@ def test_doubt_is_named_where_voxels_differ_and_only_there():
     mixed = estimate(100 + courses(100, np.random.default_rng(3).choice([0.0, 0.6], COUNT)))
 
     def doubt(found):
-        return float(np.average(found.spread[:, 0, 0], weights=np.bincount(found.labels)))
+        return float(found.mixed(found.spread)[:, 0, 0].mean())
 
     assert abs(doubt(like)) < 0.004
     # .09 is the variance of the two coefficients; own courses tell part of it
@@ -117,8 +116,7 @@ def test_nothing_outside_the_mask_counts():
     wide = np.zeros((20, 20, 10), dtype=bool)
     wide[4:11, 6:15, 2:7] = mask[2:9, 3:12, 1:6]
     first, second = estimate(values, mask), estimate(values, wide)
-    assert np.array_equal(first.labels, second.labels)
-    np.testing.assert_allclose(first.rho, second.rho, atol=1e-9)
+    np.testing.assert_allclose(first.mixed(first.rho), second.mixed(second.rho), atol=1e-9)
 
 
 def test_means_are_normalized_at_edges_in_planes_and_alone():
@@ -179,15 +177,61 @@ def test_width_is_in_millimeters():
     assert fine.own[20] == pytest.approx(coarse.own[10] / 2, rel=0.01)
 
 
-def test_groups_are_like_and_few_where_all_are_alike():
+def mixed_ratios(lattice):
+    return np.stack([lattice.mixed(column) for column in lattice.places.T])
+
+
+def test_a_lattice_shows_the_ratios_of_its_voxels_with_few_nodes():
     rng = np.random.default_rng(0)
-    alike, _ = _like_groups(0.3 + 0.005 * rng.standard_normal((2, 500)))
-    assert (alike == 0).all()
-    values = rng.uniform(0, 1, (2, 4000))
-    labels, means = _like_groups(values, most=30)
-    assert len(means) == 30
-    np.testing.assert_allclose(means[7], values[:, labels == 7].mean(axis=1))
-    assert np.abs(values - means[labels].T).mean() < 0.08  # .25 as one group
+    alike = 0.3 + 0.005 * rng.standard_normal((6, 500))
+    assert len(_lattice(alike).places) <= 9
+    # two parameters, bent in the space of lags
+    decay, depth = rng.uniform(0.3, 0.8, 4000), rng.uniform(0.2, 0.6, 4000)
+    ratios = depth * decay ** np.arange(6)[:, None]
+    lattice = _lattice(ratios)
+    assert len(lattice.places) < 120
+    np.testing.assert_allclose(lattice.shares.sum(axis=0), 1)
+    assert lattice.shares.min() >= 0
+    np.testing.assert_array_equal(lattice.cells[lattice.labels].T, lattice.nodes)
+    error = np.abs(mixed_ratios(lattice) - ratios).mean()
+    assert error < 0.01
+    assert np.abs(ratios - ratios.mean(axis=1, keepdims=True)).mean() > 0.05
+
+
+@pytest.mark.parametrize("order", [1, 2, 6])
+@pytest.mark.parametrize("count", [1, 6, 2000])
+def test_a_lattice_moves_with_its_voxels(order, count):
+    """Rounding puts some voxels into another cell, which must not matter."""
+    rng = np.random.default_rng(order)
+    slopes = rng.normal(size=(order, order)) * np.geomspace(0.1, 0.01, order)
+    ratios = slopes @ rng.standard_normal((order, count))
+    moved = ratios + 1e-8 * rng.standard_normal(ratios.shape)
+    before, after = (mixed_ratios(_lattice(values)) for values in (ratios, moved))
+    assert np.abs(after - before).max() < 1e-6
+
+
+@pytest.mark.parametrize("size", [8, 3])
+def test_maps_do_not_depend_on_rounding(size):
+    """Tissues with different noise, in a large mask and in a small one."""
+    rng = np.random.default_rng(0)
+    shape, count = (2 * size, 2 * size, size), 4 * size**3
+    values = 100 + courses(100, rng.choice([0.1, 0.4, 0.8], count), seed=1)
+    values += 0.5 * courses(100, np.full(count, 0.97), seed=2) * rng.random(count)
+    matrix = np.column_stack([design(100), np.sin(np.arange(100) / 4)])
+
+    def maps(signals, columns):
+        mask = np.ones(shape, dtype=bool)
+        found = estimate_noise([(slice(0, count), signals)], columns, mask, ZOOMS)
+        return ContrastModel(columns, np.eye(5)[-1:], found).fit(signals)
+
+    before = maps(values, matrix)
+    moved = [(values + 1e-4 * rng.standard_normal(values.shape), matrix) for _ in range(4)]
+    moved.append((values, matrix + 1e-8 * rng.standard_normal(matrix.shape) * [0, 1, 1, 1, 1]))
+    for signals, columns in moved:
+        after = maps(signals, columns)
+        for stat in ("effect", "variance", "t", "z"):
+            change = np.abs(after[stat] - before[stat]).max() / before[stat].std()
+            assert change < 0.005
 
 
 def test_blocks_and_repetitions_change_nothing():
@@ -195,8 +239,7 @@ def test_blocks_and_repetitions_change_nothing():
     whole = estimate(values)
     parts = [(slice(k, k + 300), values[:, k : k + 300]) for k in range(0, COUNT, 300)]
     again = estimate_noise(iter(parts), design(70), np.ones(SHAPE, dtype=bool), ZOOMS)
-    assert np.array_equal(whole.labels, again.labels)
-    np.testing.assert_allclose(whole.rho, again.rho, atol=1e-9)
+    np.testing.assert_allclose(whole.mixed(whole.rho), again.mixed(again.rho), atol=1e-9)
 
 
 def test_short_runs_get_fewer_lags_and_silent_ones_none():

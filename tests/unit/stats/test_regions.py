@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from bids_sr.glm.activation_regions import (
     Threshold,
@@ -77,6 +78,21 @@ def testfdr_region_is_one_sided_and_within_the_mask():
     assert not region[8:].any()
     assert lowest == z[region].min()
     assert (z[mask & ~region] < lowest).all()
+
+
+@pytest.mark.parametrize("shift", [-4.0, 0.0, 0.8, 4.0])
+@pytest.mark.parametrize("order", "CF")
+def test_fdr_region_is_that_of_scipy(shift, order):
+    rng = np.random.default_rng(1)
+    z = np.asarray(rng.standard_normal((12, 9, 7)) * 2 + shift, np.float32, order=order)
+    z[3] = z[2]  # ties
+    mask = rng.random(z.shape) > 0.3
+    region, lowest = fdr_region(z, mask)
+    adjusted = stats.false_discovery_control(stats.norm.sf(z[mask].astype(np.float64)))
+    np.testing.assert_array_equal(region[mask], adjusted <= 0.05)
+    assert not region[~mask].any()
+    assert lowest == (z[region].min() if region.any() else None)
+    assert region.any() == (shift > -4)
 
 
 def testfdr_region_of_noise_is_empty_most_times():

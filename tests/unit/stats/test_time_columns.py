@@ -122,9 +122,7 @@ def test_autoregressive_noise_gives_generalized_least_squares_of_the_kept_rows()
     table = modeled(TimeModel(fd_censor=0.5))
     kept = kept_volumes(table, N)
     design, plain = designed(table), designed(head_motion())
-    noise = Noise(
-        labels=np.zeros(3, dtype=np.intp), rho=np.array([[0.6]]), spread=np.zeros((1, 1, 1))
-    )
+    noise = Noise.shared(np.zeros(3, dtype=np.intp), np.array([[0.6]]), np.zeros((1, 1, 1)))
     signals = np.random.default_rng(2).standard_normal((N, 3)) + 50
     found = ContrastModel(design.matrix, np.eye(len(design.columns))[:1], noise).fit(signals)
     inverse = np.linalg.inv(toeplitz(0.6 ** np.arange(N))[np.ix_(kept, kept)])

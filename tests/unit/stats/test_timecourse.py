@@ -12,7 +12,7 @@ from bids_sr.glm.linear_model import ActivationSettings, map_activation
 from bids_sr.glm.time_series import extract_time_series, smooth
 from bids_sr.io import nifti
 from bids_sr.io.nifti import SeriesReader, SeriesWriter
-from bids_sr.quality.series_quality import series_quality, smoothness
+from bids_sr.quality.series_quality import QualitySums, series_quality, smoothness
 
 
 def write(path, data, zooms=(2.0, 2.0, 4.0), tr=2.0):
@@ -132,6 +132,29 @@ def test_censored_volumes_enter_neither_tsnr_nor_smoothness():
     assert np.median(everything.tsnr[mask]) < 0.5 * np.median(found.tsnr[mask])
 
 
+def test_quality_does_not_depend_on_the_volumes_that_come_together():
+    rng = np.random.default_rng(4)
+    mask = rng.random((7, 6, 5)) > 0.2
+    blurred = ndimage.gaussian_filter(rng.standard_normal((20, 7, 6, 5)), (0, 1, 1, 1))
+    volumes = blurred.astype(np.float32) + 100
+    for order in "CF":
+        found = []
+        for size in (1, 3, 20):
+            sums = QualitySums(mask, (2.0, 2.0, 2.0), 20)
+            for start in range(0, 20, size):
+                sums.add([np.asarray(v, order=order) for v in volumes[start : start + size]])
+            found.append(sums.quality())
+        for quality in found[1:]:
+            np.testing.assert_allclose(quality.tsnr, found[0].tsnr, rtol=1e-5)
+            assert quality.fwhm_mm == pytest.approx(found[0].fwhm_mm, rel=1e-5)
+    change = np.diff(volumes.astype(np.float64), axis=0)
+    squares, near = (change**2).sum(0), (change[:, :-1] * change[:, 1:]).sum(0)
+    pairs = mask[:-1] & mask[1:]
+    correlation = (near / np.sqrt(squares[:-1] * squares[1:]))[pairs].mean()
+    width = 2 * np.sqrt(2 * np.log(2) / -np.log(correlation))
+    assert found[0].fwhm_mm[0] == pytest.approx(width, rel=1e-4)
+
+
 def test_courses_come_back_in_the_order_of_the_mask(series, tmp_path):
     mask = np.random.default_rng(5).random((9, 8, 5)) > 0.4
     with SeriesReader(series) as reader:
@@ -176,6 +199,8 @@ def test_maps_take_the_memory_of_their_mask(series, tmp_path):
     assert len(pickle.dumps(maps)) < sum(values.nbytes for values in maps.values()) / 10
     assert ("a", "t") in maps
     assert ("a", "unknown") not in maps
+    # as it is stored, so that a file takes no other order
+    assert maps["a", "t"].flags.f_contiguous
 
 
 def test_activity_is_where_it_was_put_and_dead_voxels_are_zero(series, tmp_path):

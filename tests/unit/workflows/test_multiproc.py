@@ -10,10 +10,12 @@ from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from dyingnode import Die, Full
 from networkx import DiGraph
 from nipype.pipeline import engine as pe
+from scipy.sparse import lil_matrix
 
 from bids_sr.cli.console import line_of, warning_lines
 from bids_sr.config.machine import Plugin
@@ -21,6 +23,7 @@ from bids_sr.execution.execute import configure_nipype, execute
 from bids_sr.execution.multiproc import ResilientMultiProc
 from bids_sr.execution.usage import _forget_warnings, keep_warnings
 from bids_sr.notices import CODES, RECORD, Notice, record, recorded
+from bids_sr.steps.evaluation import judge
 from bids_sr.steps.figures.draw_anatomy import draw_brain
 from bids_sr.steps.motion import mask_head
 
@@ -87,6 +90,64 @@ def test_results_come_before_figures_and_one_participant_before_the_next() -> No
     plugin._generate_dependency_list(graph)
     jobs = plugin._sort_jobs(range(5))
     assert [plugin.procs[job].name for job in jobs] == ["long", "short", "last", "drawn", "other"]
+
+
+def test_dependencies_are_summed_again_only_after_a_change(monkeypatch) -> None:
+    first, second, last = (pe.Node(Die(), name=name) for name in ("first", "second", "last"))
+    for node in (first, second, last):
+        node.whom = ("01", "")
+    plugin = ResilientMultiProc(n_procs=2, memory_gb=2.0)
+    plugin._generate_dependency_list(DiGraph([(first, last), (second, last)]))
+    plugin.mapnodesubids, plugin._status_callback = {}, None  # as nipype's loop sets them
+    summed = []
+    sums = lil_matrix.sum
+    monkeypatch.setattr(lil_matrix, "sum", lambda *args: summed.append(args) or sums(*args))
+    at = {node.name: job for job, node in enumerate(plugin.procs)}
+
+    def waiting() -> dict[str, int]:
+        counts = plugin.depidx.sum(axis=0)
+        assert np.array_equal(plugin.depidx.sum(0), counts)
+        return {name: int(counts[0, job]) for name, job in at.items()}
+
+    assert waiting() == {"first": 0, "second": 0, "last": 2}
+    assert len(summed) == 1
+    plugin._task_finished_cb(at["first"])
+    assert waiting() == {"first": 0, "second": 0, "last": 1}
+    plugin._task_finished_cb(at["second"])
+    assert waiting() == {"first": 0, "second": 0, "last": 0}
+    assert len(summed) == 3
+    plugin.depidx[at["first"], at["last"]] = 1
+    assert waiting()["last"] == 1
+
+
+def test_what_the_first_verdict_waits_for_comes_first() -> None:
+    """A graph of two runs: each is mapped, judged, and compared in a table that takes long."""
+
+    def node(name: str, seconds: float, step: object = mask_head) -> pe.Node:
+        made = pe.Node(Die(), name=name)
+        made.whom, made.seconds, made.interface.step = ("01", ""), seconds, step
+        return made
+
+    anatomy = node("anatomy", 1.0)
+    graph = DiGraph()
+    for run in "12":
+        mapped, judged = node(f"map{run}", 2.0), node(f"judge{run}", 0.1, judge)
+        table, figure = node(f"table{run}", 50.0), node(f"figure{run}", 90.0, draw_brain)
+        graph.add_edges_from(
+            [(anatomy, mapped), (mapped, judged), (mapped, table), (judged, figure)]
+        )
+    slow = node("slow", 3.0)  # another step before the first verdict, on the longer path
+    first = next(one for one in graph if one.name == "judge1")
+    graph.add_edge(slow, first)
+    plugin = ResilientMultiProc(n_procs=2, memory_gb=2.0)
+    plugin._generate_dependency_list(graph)
+    jobs = plugin._sort_jobs(range(len(plugin.procs)))
+    names = [plugin.procs[job].name for job in jobs]
+    assert names[:7] == ["anatomy", "slow", "map1", "judge1", "map2", "judge2", "table1"]
+    assert names[7:] == ["table2", "figure1", "figure2"]
+    after = {plugin.procs[job].name: -plugin._turns[job][-1] for job in jobs}
+    assert after["map1"] == pytest.approx(2.1)  # the path ends at the verdict
+    assert after["anatomy"] == pytest.approx(3.1)
 
 
 @pytest.fixture
