@@ -59,7 +59,7 @@ _RENEW = 3  # rounds that share a Jacobian
 _SHORTER = 0.3  # length of a step after one that leads away
 _STRIDE = 0.2  # largest change of an autocorrelation in a round
 _CLOSE = 1e-6
-_SAME = 1e-4  # error of a ratio up to which a process has been found
+_SAME = 0.01  # error of a ratio up to which a process that comes near is taken: half a node apart
 _NEARER = np.array(
     [0.98, 0.95, 0.9, 0.8, 0.65, 0.5, 0.35, 0.2, 0.1]
 )  # of the way from white noise
@@ -164,9 +164,10 @@ def unseen(target: Float, products: Float) -> Float:
     """Return autocorrelations (M, p) of the noise with the residual ratios `target` (M, p).
 
     The ratios are as `_seen` gives them. Some ratios are not those of any stationary process:
-    averages of few voxels, or nodes beside all voxels. They are brought toward those of white
-    noise in the same design, as far as needed (`_NEARER`). A process that only comes near would be
-    near a random walk at several lags, and turn rounding errors into effects.
+    averages of few voxels, or nodes beside all voxels. If no process comes within .01 of them,
+    they are brought toward those of white noise in the same design, as far as needed (`_NEARER`).
+    The process that Newton's steps end at would be near a random walk at several lags, and turn
+    rounding errors into effects.
 
     `products`: factors of the autocovariances, as of `expected_products` (p + 1, T).
     """
