@@ -159,7 +159,7 @@ def judge_run(
     uncertainty_rows, uncertainty_maps = [], []
     if measured is not None:
         for name, members in ensembles(plan).items():
-            with subworkflow(name):
+            with subworkflow(name, high_resolution=True):
                 rows, spread = quality.measure_uncertainty(
                     measured.effects[name],
                     registered.bold_mask_hr,
@@ -256,7 +256,7 @@ def measure_effects(
     """
     effects: dict[str, File] = {}
     for name, made in series.items():
-        with subworkflow(name):
+        with subworkflow(name, high_resolution=True):
             effects[name] = evaluation.measure_effects(
                 made.series,
                 made.mask,
@@ -457,7 +457,7 @@ def check_quality(
     for name in (each for each in plan.methods if each in networks):
         model_file = series.fine[name].model_file
         assert model_file is not None
-        with subworkflow(name):
+        with subworkflow(name, high_resolution=True):
             tables.append(
                 quality.check_domain(
                     model_file,

@@ -176,7 +176,7 @@ def map_run(
     for made in mapped_series(series):
         fine = made.name != RAW
         kept = activation.stored_maps(made.name, stored, plan.contrasts)
-        with subworkflow(made.name):
+        with subworkflow(made.name, high_resolution=made.name != RAW):
             own = map_series(
                 made,
                 roi_hr if fine else roi,
@@ -494,7 +494,10 @@ def bring_elsewhere(
     for there in surfaces:
         assert fitted.registration.boldref2t1w_xfm is not None
         labels = there.space.entities
-        with subworkflow("_".join([own.made.name, "on", *labels.values()])):
+        with subworkflow(
+            "_".join([own.made.name, "on", *labels.values()]),
+            high_resolution=own.made.name != RAW,
+        ):
             surface_maps[there.space.name] = registration.maps_to_surfaces(
                 maps,
                 mask,
