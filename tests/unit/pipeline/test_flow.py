@@ -144,7 +144,7 @@ def test_a_subworkflow_is_continued_by_its_name(bold: Path) -> None:
         with subworkflow("sbl"):
             average_volumes(bold, n_dummy=n_dummy)
     (inner,) = root.inner
-    assert [placed.name for placed in inner.steps] == ["count_dummies", "average_volumes"]
+    assert [node.name for node in inner.nodes] == ["count_dummies", "average_volumes"]
     assert inner.run == "tap"
 
 
