@@ -7,6 +7,7 @@ from typing import Literal
 from bids_sr.config.section import StoredMaps
 from bids_sr.frozen import frozen
 from bids_sr.glm.contrasts import Contrasts
+from bids_sr.glm.design import MOTION
 from bids_sr.io.grids import AxisOrder, Factor
 from bids_sr.pipeline.artifacts import Confounds, Image, Map, Mask, Regressors, Rows, Table
 from bids_sr.pipeline.flow import joined, say, subworkflow
@@ -42,6 +43,8 @@ class LinearModel:
         Moment of a volume for which its values hold (s after its start).
     nuisance : list[str] | None
         Columns of the confounds that enter; None: motion and aCompCor.
+    effect_confounds : Sequence[str]
+        Columns that enter the effects of single blocks, besides those of a temporal model.
     """
 
     regressors: Regressors
@@ -52,6 +55,7 @@ class LinearModel:
     high_pass: float
     start_time: float
     nuisance: list[str] | None = None
+    effect_confounds: Sequence[str] = MOTION
 
 
 @frozen
